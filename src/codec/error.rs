@@ -1,0 +1,83 @@
+//! What was wrong with bytes that came in: one kind, and where.
+
+use std::fmt;
+
+/// Abnormal data: the connection it came by is closed, its host told of under this kind.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DecodeError {
+    /// What was wrong. Counted by [`Abnormal::label`].
+    pub kind: Abnormal,
+    /// Where: bytes from the beginning of the frame, its header included.
+    pub offset: usize,
+}
+
+impl DecodeError {
+    /// An error of `kind` at `offset`.
+    #[must_use]
+    pub fn new(kind: Abnormal, offset: usize) -> Self {
+        Self { kind, offset }
+    }
+}
+
+impl fmt::Display for DecodeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} at byte {}", self.kind, self.offset)
+    }
+}
+
+impl std::error::Error for DecodeError {}
+
+/// The kinds of abnormal data.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Abnormal {
+    /// The header says zero, a negative length, or one above the limit, in either byte order.
+    #[error("frame length {0} is not within 1..={1}")]
+    Length(i32, usize),
+    /// The body is not UTF-8.
+    #[error("the body is not UTF-8")]
+    Utf8,
+    /// The body is neither a JSON object nor slash text of a known shape.
+    #[error("the body does not parse: {0}")]
+    Syntax(String),
+    /// No code, or one that nobody knows; the text is what stood there.
+    #[error("unknown code {0:?}")]
+    Flag(String),
+    /// A member is missing, of the wrong type, or out of its range.
+    #[error("{0}")]
+    Field(String),
+    /// A member is given twice.
+    #[error("member {0:?} is given twice")]
+    Twice(String),
+    /// The body nests deeper than it may.
+    #[error("nested deeper than {}", crate::limits::NESTING_DEPTH_MAX)]
+    Depth,
+    /// A good message that may not come here (a second hello, say).
+    #[error("{0} may not come here")]
+    OutOfPlace(&'static str),
+    /// Our own fault: handling it panicked. The connection is ended like one with bad data.
+    #[error("handling it failed inside the server")]
+    Internal,
+}
+
+impl Abnormal {
+    /// One word for the counter and the metric's label. The set is closed.
+    #[must_use]
+    pub const fn label(&self) -> &'static str {
+        match self {
+            Self::Length(..) => "length",
+            Self::Utf8 => "utf8",
+            Self::Syntax(_) => "syntax",
+            Self::Flag(_) => "flag",
+            Self::Field(_) => "field",
+            Self::Twice(_) => "twice",
+            Self::Depth => "depth",
+            Self::OutOfPlace(_) => "place",
+            Self::Internal => "internal",
+        }
+    }
+
+    /// Every label there is, in the order of the variants.
+    pub const LABELS: [&'static str; 9] = [
+        "length", "utf8", "syntax", "flag", "field", "twice", "depth", "place", "internal",
+    ];
+}

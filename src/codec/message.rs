@@ -1,0 +1,194 @@
+//! The messages themselves, borrowed from the bytes they came in where they can be.
+//!
+//! A variant an ADH code. What a message *means* is the handlers' business; here it is only known
+//! to be well formed.
+
+use std::borrow::Cow;
+
+/// One message as it came, and what its sender wants back for it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Incoming<'a> {
+    /// The message.
+    pub message: Message<'a>,
+    /// Whether an answer is wanted, and under which number.
+    pub ask: Ask,
+}
+
+/// What the sender of a message wants back: old clients nothing, ever.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Ask {
+    /// `"reply":true` was there.
+    pub reply: bool,
+    /// The sender's own `"seq"`, sent back with the reply.
+    pub seq: Option<u64>,
+}
+
+/// A message from a host.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Message<'a> {
+    /// ADH18: the host is alive.
+    Heartbeat,
+    /// ADH27: how far the host has come with a task.
+    Progress(Progress<'a>),
+    /// ADH33: the host's answer to a dispatch.
+    Answer(Answer<'a>),
+    /// ADH56: what the host is.
+    Inventory(Inventory<'a>),
+    /// ADH40: who the host is and what it can do.
+    Hello(Hello<'a>),
+}
+
+impl Message<'_> {
+    /// The code it came under, which is also the code of its reply.
+    #[must_use]
+    pub const fn flag(&self) -> Flag {
+        match self {
+            Self::Heartbeat => Flag::Heartbeat,
+            Self::Progress(_) => Flag::Progress,
+            Self::Answer(_) => Flag::Answer,
+            Self::Inventory(_) => Flag::Inventory,
+            Self::Hello(_) => Flag::Hello,
+        }
+    }
+}
+
+/// The codes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Flag {
+    /// ADH18.
+    Heartbeat,
+    /// ADH27.
+    Progress,
+    /// ADH33.
+    Answer,
+    /// ADH56.
+    Inventory,
+    /// ADH40.
+    Hello,
+}
+
+impl Flag {
+    /// The code as it travels.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Heartbeat => "ADH18",
+            Self::Progress => "ADH27",
+            Self::Answer => "ADH33",
+            Self::Inventory => "ADH56",
+            Self::Hello => "ADH40",
+        }
+    }
+
+    /// Every code there is.
+    pub const ALL: [Self; 5] = [
+        Self::Heartbeat,
+        Self::Progress,
+        Self::Answer,
+        Self::Inventory,
+        Self::Hello,
+    ];
+}
+
+/// What an ADH27 says has happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub enum Phase {
+    /// 1: the book was received; `oncall` lists all of it.
+    Received,
+    /// 2: `working` has begun, and is still in `oncall`.
+    Began,
+    /// 3: a command ended; `complete` and `oncall` say what is done and what is left.
+    Ended,
+}
+
+/// ADH27.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Progress<'a> {
+    /// The task it is about, unchecked: it may be no key at all.
+    pub code: Cow<'a, str>,
+    /// What has happened.
+    pub phase: Phase,
+    /// The command under way.
+    pub working: Option<Cow<'a, str>>,
+    /// The commands done, in order.
+    pub complete: Vec<Cow<'a, str>>,
+    /// The commands left.
+    pub oncall: Vec<Cow<'a, str>>,
+}
+
+/// What an ADH33 says of the datagram it answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ResultCode {
+    /// 1: received.
+    Received,
+    /// 0: damaged (in the old fleet: the server's own "no answer in time").
+    Unanswered,
+    /// 3: damaged.
+    Damaged,
+    /// 2: there is no task book under that key.
+    NoBook,
+}
+
+/// ADH33.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Answer<'a> {
+    /// What became of the datagram.
+    pub code: ResultCode,
+    /// The text of the datagram, unchecked: a key, a console line, or nothing.
+    pub task: Option<Cow<'a, str>>,
+}
+
+/// ADH56: every value that is no list, and every element of those that are.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Inventory<'a> {
+    /// `hostname`, also among `values`.
+    pub hostname: Option<Cow<'a, str>>,
+    /// `MACAddress`, also among `values`.
+    pub mac: Option<Cow<'a, str>>,
+    /// Every value that is no list, as text, in the order given.
+    pub values: Vec<Cow<'a, str>>,
+    /// Every element of every list, as text, in the order given: the IPv4 addresses.
+    pub addresses: Vec<Cow<'a, str>>,
+}
+
+/// ADH40, without a key.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Hello<'a> {
+    /// The id the host wants to be known by, unchecked.
+    pub id: Cow<'a, str>,
+    /// The UDP port it listens on, where that is not the usual one.
+    pub udp: Option<u16>,
+    /// Whether it wants dispatches over this connection.
+    pub push: bool,
+    /// Names the host's process: another one than before has forgotten what it was at work on.
+    pub boot: Option<Cow<'a, str>>,
+}
+
+/// A reply, as it is sent: `{"flag":…,"ACK":…,"seq":…}`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Reply {
+    /// The code of what is answered.
+    pub flag: Flag,
+    /// The number its sender gave it.
+    pub seq: Option<u64>,
+    /// The word, and what goes with it.
+    pub word: Word,
+}
+
+/// The word of a reply.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Word {
+    /// `keepAlive`: the heartbeat was heard.
+    Alive,
+    /// `keepGotIt`: stored for good.
+    GotIt,
+    /// `keepRogerThat`: the host's information is stored.
+    RogerThat,
+    /// `keepGotIt` to a hello, with how often to beat, in seconds.
+    Welcome {
+        /// Seconds between two heartbeats.
+        interval_s: f64,
+    },
+    /// `keepRefused`, with the reason in a few words.
+    Refused(String),
+}

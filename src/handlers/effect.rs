@@ -1,0 +1,105 @@
+//! All a handler may ask for. Whoever reads this knows everything the server can do to the world.
+
+use crate::codec::message::Reply;
+use crate::ids::{ConnId, HostId};
+use crate::store::op::{Reason, Stamp};
+
+/// What the core wants done, in order. Filled by the handlers, drained by the reactor every turn;
+/// its memory is kept.
+#[derive(Debug, Default)]
+pub struct Effects {
+    /// The effects, oldest first.
+    pub list: Vec<Effect>,
+}
+
+impl Effects {
+    /// Asks for one more.
+    pub fn push(&mut self, effect: Effect) {
+        self.list.push(effect);
+    }
+}
+
+/// One thing the core wants done.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Effect {
+    /// Send this to the peer.
+    Reply {
+        /// Through this connection.
+        conn: ConnId,
+        /// What.
+        reply: Reply,
+    },
+    /// Send what is still to be sent, then close. The core has forgotten the connection already;
+    /// nothing of it is to be handed in any more.
+    Close {
+        /// Which.
+        conn: ConnId,
+    },
+    /// There is room again for what [`Flow::Wait`](super::Flow::Wait) turned away: read on.
+    Resume {
+        /// Which.
+        conn: ConnId,
+    },
+    /// Tell whoever follows the events.
+    Tell(Event),
+    /// Write a line to the log.
+    Log(Note),
+    /// End the server with this status, after saying why.
+    Stop {
+        /// Exit status.
+        status: u8,
+        /// One line.
+        why: String,
+    },
+}
+
+/// Something that happened to the fleet.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Event {
+    /// When, and its number among this node's.
+    pub stamp: Stamp,
+    /// What.
+    pub kind: EventKind,
+}
+
+/// What happened.
+#[derive(Clone, Debug, PartialEq)]
+pub enum EventKind {
+    /// A host is online.
+    Online {
+        /// Who.
+        host: HostId,
+    },
+    /// A host is offline.
+    Offline {
+        /// Who.
+        host: HostId,
+        /// Why.
+        reason: Reason,
+    },
+    /// More than half of the hosts went offline within one timeout.
+    MassOffline {
+        /// How many so far.
+        count: u64,
+    },
+    /// An id is claimed too often; the one who has it keeps it.
+    Quarantine {
+        /// The id.
+        host: HostId,
+        /// Both addresses, in words.
+        reason: String,
+    },
+}
+
+/// A line for the log, before it is formatted: repeated ones are limited by `what` and `who`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Note {
+    /// How grave.
+    pub level: log::Level,
+    /// What kind of line, a constant: `abnormal`, `online`, …
+    pub what: &'static str,
+    /// The host or the peer.
+    pub who: String,
+    /// The rest, from anyone: escaped when it is written.
+    pub text: String,
+}

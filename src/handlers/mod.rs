@@ -1,0 +1,80 @@
+//! What it all means: messages, ends and deadlines go in, effects and store operations come out.
+//!
+//! Nothing here owns a socket, a thread, a channel or a file, reads a clock, or uses chance that
+//! is not seeded.
+
+pub mod effect;
+
+use std::net::SocketAddr;
+
+use crate::codec::DecodeError;
+use crate::codec::message::Incoming;
+use crate::ids::ConnId;
+use crate::store::op::Outcome;
+use crate::time::{Instant, UnixMs};
+
+/// The time of a turn: one reading of each clock, for everything in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Moment {
+    /// The monotonic clock, which decides.
+    pub now: Instant,
+    /// The wall clock, which is written down.
+    pub wall: UnixMs,
+}
+
+/// Whatever can happen to the core.
+#[derive(Debug)]
+pub enum Input<'a> {
+    /// A peer has connected.
+    Opened {
+        /// The connection.
+        conn: ConnId,
+        /// From where.
+        peer: SocketAddr,
+    },
+    /// A whole message has come.
+    Message {
+        /// By which connection.
+        conn: ConnId,
+        /// The message.
+        incoming: Incoming<'a>,
+    },
+    /// Bytes have come that are no message. The core closes the connection.
+    Abnormal {
+        /// By which connection.
+        conn: ConnId,
+        /// What was wrong.
+        error: DecodeError,
+    },
+    /// The peer's end, or the network's. The reactor forgets the connection.
+    Ended {
+        /// Which connection.
+        conn: ConnId,
+        /// How.
+        end: End,
+    },
+    /// The store has something to say.
+    Outcome(Outcome),
+}
+
+/// How a connection ended by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// The peer closed it.
+    Closed,
+    /// It was reset, or failed otherwise.
+    Reset,
+    /// The peer's machine no longer answers, says the kernel.
+    Dead,
+}
+
+/// What became of an input.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Flow {
+    /// It was taken.
+    Taken,
+    /// There is no room for it now: nothing has changed. The same bytes are to be handed in again
+    /// after an [`Effect::Resume`](effect::Effect::Resume), and nothing behind them before.
+    Wait,
+}

@@ -1,0 +1,191 @@
+//! Names: [`HostId`], [`TaskKey`], [`ConnId`], [`HostRef`]. Whatever crosses a room's border under
+//! a name carries one of these, never a bare string or integer, so that what has been checked once
+//! need not be checked again and a stale name is recognised as one.
+
+use std::fmt;
+use std::net::IpAddr;
+
+use compact_str::{CompactString, ToCompactString};
+use serde::{Deserialize, Serialize};
+
+use crate::limits::{HOST_ID_BYTES_MAX, TASK_KEY_BYTES_MAX};
+
+/// Who a host is, everywhere: its IP address as text, or the id it gave itself.
+///
+/// Up to 24 bytes are held in place: every IPv4 address and most ids take no memory of their own.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct HostId(CompactString);
+
+/// Why a text is no [`HostId`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum HostIdError {
+    /// It is empty or longer than 64 bytes.
+    #[error("an id has 1 to 64 characters")]
+    Length,
+    /// It has a character outside the alphabet.
+    #[error("an id is made of A-Z a-z 0-9 . _ : - only")]
+    Alphabet,
+    /// It reads as an IP address, and is not the peer's own in canonical text.
+    #[error("an id that reads as an IP address must be the peer's own")]
+    ForeignAddress,
+}
+
+impl HostId {
+    /// The host that is known by its address alone. An IPv4 address that came mapped into IPv6 is
+    /// the IPv4 host.
+    #[must_use]
+    pub fn of_address(address: IpAddr) -> Self {
+        Self(address.to_canonical().to_compact_string())
+    }
+
+    /// The id a host at `peer` gave itself.
+    ///
+    /// # Errors
+    /// When it is not 1 to 64 of `A-Z a-z 0-9 . _ : -`, or reads as an address that is not `peer`'s.
+    pub fn given(id: &str, peer: IpAddr) -> Result<Self, HostIdError> {
+        let host = Self::checked(id)?;
+        let peer = peer.to_canonical();
+        match id.parse::<IpAddr>() {
+            Ok(_) if Self::of_address(peer) != host => Err(HostIdError::ForeignAddress),
+            _ => Ok(host),
+        }
+    }
+
+    /// A name as it stands in the store or in a request: of the alphabet, but nobody's yet.
+    ///
+    /// # Errors
+    /// When it is not 1 to 64 of the alphabet.
+    pub fn checked(id: &str) -> Result<Self, HostIdError> {
+        if id.is_empty() || id.len() > HOST_ID_BYTES_MAX {
+            return Err(HostIdError::Length);
+        }
+        let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b':' | b'-');
+        if !id.bytes().all(allowed) {
+            return Err(HostIdError::Alphabet);
+        }
+        Ok(Self(CompactString::new(id)))
+    }
+
+    /// The name as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for HostId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for HostId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.0, f)
+    }
+}
+
+/// The key of a task book: a prefix, then letters, digits, `.` and `-`, at most 64 in all. It has
+/// no `_`, `:` or brace, so that no two names of the store's keys can meet.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct TaskKey(CompactString);
+
+impl TaskKey {
+    /// `text` as a key, if it is one under `prefix`.
+    #[must_use]
+    pub fn parse(text: &str, prefix: &str) -> Option<Self> {
+        let rest = text.strip_prefix(prefix)?;
+        let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-');
+        let good =
+            text.len() <= TASK_KEY_BYTES_MAX && !rest.is_empty() && rest.bytes().all(allowed);
+        good.then(|| Self(CompactString::new(text)))
+    }
+
+    /// The key as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for TaskKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for TaskKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.0, f)
+    }
+}
+
+/// One connection: its slot, and which of the connections that have used the slot it is. An event
+/// or an answer for a connection that is gone finds another generation there, and falls flat.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ConnId {
+    /// Index into the table of connections.
+    pub slot: u32,
+    /// Counts the uses of the slot.
+    pub generation: u32,
+}
+
+/// One entry of the table of hosts, likewise with the generation of its slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct HostRef {
+    /// Index into the table of hosts.
+    pub slot: u32,
+    /// Counts the uses of the slot.
+    pub generation: u32,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mapped_address_is_the_ipv4_host() {
+        let mapped: IpAddr = "::ffff:10.0.0.7".parse().unwrap();
+        assert_eq!(HostId::of_address(mapped).as_str(), "10.0.0.7");
+    }
+
+    #[test]
+    fn an_id_that_reads_as_an_address_must_be_the_peers_own_in_canonical_text() {
+        let peer: IpAddr = "fe80::1".parse().unwrap();
+        assert!(HostId::given("fe80::1", peer).is_ok());
+        assert_eq!(
+            HostId::given("fe80:0::1", peer),
+            Err(HostIdError::ForeignAddress)
+        );
+        assert_eq!(
+            HostId::given("10.0.0.8", peer),
+            Err(HostIdError::ForeignAddress)
+        );
+        assert!(HostId::given("web-1.example:22", peer).is_ok());
+    }
+
+    #[test]
+    fn ids_keep_to_their_alphabet_and_length() {
+        let peer: IpAddr = "10.0.0.1".parse().unwrap();
+        assert_eq!(HostId::given("", peer), Err(HostIdError::Length));
+        assert_eq!(
+            HostId::given(&"a".repeat(65), peer),
+            Err(HostIdError::Length)
+        );
+        assert_eq!(HostId::given("a b", peer), Err(HostIdError::Alphabet));
+        assert_eq!(HostId::given("ä", peer), Err(HostIdError::Alphabet));
+    }
+
+    #[test]
+    fn keys_have_a_prefix_and_no_character_of_the_stores_own_names() {
+        assert!(TaskKey::parse("AC132", "AC").is_some());
+        assert!(TaskKey::parse("AC-1.b", "AC").is_some());
+        for bad in [
+            "AC", "ac132", "AC_1", "AC:1", "AC{1}", "AC 1", "echo AC1", "ACä",
+        ] {
+            assert!(TaskKey::parse(bad, "AC").is_none(), "{bad}");
+        }
+        assert!(TaskKey::parse(&format!("AC{}", "1".repeat(62)), "AC").is_some());
+        assert!(TaskKey::parse(&format!("AC{}", "1".repeat(63)), "AC").is_none());
+    }
+}

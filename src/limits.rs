@@ -1,0 +1,121 @@
+//! Every bound of the program, named with its unit, and what happens when it is reached. Checks
+//! between them run when the program is compiled.
+
+/// A frame's body, in bytes. More is refused from its header alone.
+pub const FRAME_BYTES_MAX: usize = 65_535;
+/// A frame's header, in bytes.
+pub const FRAME_HEADER_BYTES: usize = 4;
+/// How deep a body may nest. Deeper is abnormal data.
+pub const NESTING_DEPTH_MAX: usize = 32;
+/// A `seq` a client may give: the integers every JSON reader holds exactly.
+pub const SEQ_MAX: u64 = (1 << 53) - 1;
+/// A host's id, in bytes.
+pub const HOST_ID_BYTES_MAX: usize = 64;
+/// A task's key, in bytes.
+pub const TASK_KEY_BYTES_MAX: usize = 64;
+/// How many places of a slash body are tried as the beginning of its two lists.
+pub const SLASH_SPLITS_MAX: usize = 16;
+
+/// A task's commands as recorded for one host where there is no book to say how many there are.
+pub const COMPLETE_COMMANDS_MAX: usize = 4_096;
+/// Tasks one host may be at work on; the one heard of longest ago makes room.
+pub const TASKS_AT_WORK_MAX: usize = 16;
+/// What a host's report of itself may hold in text, in bytes; the rest of it is not kept.
+pub const INVENTORY_BYTES_MAX: usize = 8_192;
+
+/// Bytes read from one connection in a turn; the rest waits for the next, behind everyone else.
+pub const READ_BYTES_PER_TURN_MAX: usize = 256 * 1024;
+/// Bytes asked of a socket in one call: the size of the one buffer all connections read into.
+pub const READ_BUFFER_BYTES: usize = 64 * 1024 + 4096;
+/// Frames handled for one connection in a turn.
+pub const FRAMES_PER_TURN_MAX: usize = 256;
+/// Connections accepted in a turn.
+pub const ACCEPTS_PER_TURN_MAX: usize = 256;
+/// Readiness taken from the kernel in one wait.
+pub const EVENTS_PER_TURN_MAX: usize = 1_024;
+/// Datagrams received in a turn.
+pub const DATAGRAMS_PER_TURN_MAX: usize = 256;
+/// Descriptors kept from the connections: HTTP, the store, the log, the reserve of `accept`.
+pub const DESCRIPTORS_RESERVED: usize = 128;
+/// Replies waiting for a peer that does not read, in bytes. Above this nothing more is read from
+/// it until it has taken some, so its silence ends it in time.
+pub const UNREAD_REPLY_BYTES_MAX: usize = 64 * 1024;
+
+/// Reports accepted and not yet settled by the store. When full, connections that report are not
+/// read until there is room.
+pub const REPORTS_WAITING_MAX: usize = 8_192;
+/// The same in bytes of text.
+pub const REPORT_BYTES_WAITING_MAX: usize = 16 * 1024 * 1024;
+/// Operations handed to the store thread as one batch.
+pub const BATCH_OPS_MAX: usize = 2_048;
+/// Batches in the channel to the store thread. When full, presence stays in the table of hosts
+/// (the latest wins), reports stay counted above.
+pub const BATCHES_WAITING_MAX: usize = 8;
+/// Batches of outcomes in the channel back. The store thread waits when it is full; the loop never.
+pub const OUTCOMES_WAITING_MAX: usize = 64;
+/// Hosts in one batch of last-seen times, or of one look at who is in the set.
+pub const HOSTS_PER_OP_MAX: usize = 1_024;
+/// Presence changes of one host kept in order while one of its own is being written; beyond, an
+/// online and the offline that follows it cancel out.
+pub const TRANSITIONS_WAITING_MAX: usize = 16;
+/// Hosts kept in the table, offline ones included. When full, the host offline for longest is
+/// forgotten (the store keeps it); when all are online, a new one is refused.
+pub const HOSTS_MAX: usize = 1 << 21;
+/// Events of the fleet itself (mass offline, quarantine) waiting for the store. When full the
+/// oldest goes, counted.
+pub const NOTICES_WAITING_MAX: usize = 1_024;
+
+/// Replacements of one id within [`QUARANTINE_WINDOW_S`] beyond which the one who has it keeps it.
+pub const REPLACEMENTS_MAX: u32 = 15;
+/// The window in which replacements are counted, and how long others are then refused, in seconds.
+pub const QUARANTINE_WINDOW_S: u64 = 60;
+/// Hosts below which going offline together is nothing to report.
+pub const MASS_OFFLINE_HOSTS_MIN: usize = 20;
+
+/// A request's head over HTTP, in bytes: 431 beyond.
+pub const HTTP_HEAD_BYTES_MAX: usize = 16 * 1024;
+/// A request's body over HTTP, in bytes: 413 beyond.
+pub const HTTP_BODY_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// A whole request over HTTP, in seconds, and how long a kept connection may idle.
+pub const HTTP_REQUEST_S_MAX: u64 = 10;
+/// HTTP connections at once; one more takes the place of the one idle for longest, or is closed.
+pub const HTTP_CONNECTIONS_MAX: usize = 64;
+/// Hosts on one page.
+pub const PAGE_HOSTS_MAX: usize = 1_000;
+/// Entries of the table looked at for one page: a page may so come short, with a cursor to go on.
+pub const PAGE_SCAN_MAX: usize = 20_000;
+
+/// Requests from handles waiting for the loop; a handle waits when it is full.
+pub const REQUESTS_WAITING_MAX: usize = 1_024;
+/// Events waiting for one subscriber; the rest is dropped for it, and it is told how many.
+pub const EVENTS_WAITING_MAX: usize = 4_096;
+/// Log lines waiting for the log thread; the rest is dropped, counted and said so.
+pub const LOG_LINES_WAITING_MAX: usize = 8_192;
+
+/// The event stream is trimmed to about so many entries.
+pub const STREAM_ENTRIES_MAX: usize = 100_000;
+/// The node's lease, in seconds, and how often it is renewed.
+pub const LEASE_S: u64 = 15;
+/// Seconds between two renewals of the lease.
+pub const LEASE_RENEW_S: u64 = 5;
+/// Seconds for which a lease found at the start must not be renewed before it counts as dead.
+pub const LEASE_WATCH_S: u64 = 6;
+/// Seconds between two looks at whether our hosts are all in the set of those online.
+pub const AUDIT_S: u64 = 10;
+
+const _: () = {
+    assert!(
+        READ_BUFFER_BYTES > FRAME_BYTES_MAX + FRAME_HEADER_BYTES,
+        "a whole frame fits a read"
+    );
+    assert!(
+        REPORT_BYTES_WAITING_MAX > 16 * FRAME_BYTES_MAX,
+        "reports of several hosts fit"
+    );
+    assert!(LEASE_S > 2 * LEASE_RENEW_S, "one renewal may be missed");
+    assert!(
+        LEASE_WATCH_S > LEASE_RENEW_S,
+        "a living owner is seen to renew"
+    );
+    assert!(PAGE_SCAN_MAX >= PAGE_HOSTS_MAX, "a page can be full");
+};

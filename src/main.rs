@@ -1,0 +1,2 @@
+//! Picks the subcommand and hands over.
+fn main() {}

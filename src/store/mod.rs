@@ -1,0 +1,152 @@
+//! What persists, what may be lost, how it starts.
+//!
+//! ```text
+//!  core ──Batch──▶ bounded channel ──▶ worker ──ops──▶ backend: Redis or embedded
+//!    ▲                                   │  │
+//!    └──Outcome──◀ bounded channel ◀─────┘  └──▶ spool, while the backend is away
+//! ```
+//!
+//! The reactor sees [`op`] and the two channels. Everything else here lives on the store thread.
+
+pub mod op;
+
+use crate::time::{Span, UnixMs};
+use op::{HeldHost, Op, Outcome};
+
+/// What the store has to know of the configuration.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The node's name.
+    pub node: String,
+    /// `<host>_<field>` is deleted for each of these when a host goes offline.
+    pub delete_fields: Vec<String>,
+    /// Whether a finished host's `complete` list and field go as well.
+    pub clear_on_done: bool,
+    /// How long what is over is kept.
+    pub keep: Span,
+    /// How long the store may take to answer before it counts as away.
+    pub timeout: Span,
+}
+
+/// Why the store did not do what it was asked.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum StoreError {
+    /// It cannot be reached, or says it cannot serve now (LOADING, READONLY, OOM, MISCONF, CLUSTERDOWN,
+    /// TRYAGAIN, NOREPLICAS, no permission, a full disk). Waited out.
+    #[error("{0}")]
+    Away(String),
+    /// It refuses the user or the password. No use to wait.
+    #[error("{0}")]
+    Refused(String),
+}
+
+/// What became of a batch handed to a backend.
+#[derive(Debug, Default)]
+pub struct Ran {
+    /// How many operations, from the first, are settled: their outcomes have been pushed.
+    pub done: usize,
+    /// Why it stopped there, if it did. Of the rest nothing is known, and all of it can be repeated.
+    pub error: Option<StoreError>,
+}
+
+/// What is known of the node's lease.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lease {
+    /// It is ours.
+    Ours,
+    /// It was gone, and is ours now: the store came back empty, or we were away for too long.
+    Taken,
+    /// Another process holds it, and it lapses after so long unless renewed.
+    Foreign {
+        /// Time to live.
+        left: Span,
+    },
+}
+
+/// Where a reading of all hosts goes on. Opaque to the worker.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum HeldCursor {
+    /// From the beginning.
+    #[default]
+    Start,
+    /// Stage and position within it, as the backend likes.
+    At(u8, Vec<u8>),
+    /// There is no more.
+    End,
+}
+
+/// One kind of store. All calls block, for about `timeout` at most.
+pub trait Backend: Send {
+    /// Connects if not connected, and asks for a sign of life.
+    ///
+    /// # Errors
+    /// When it cannot be reached or refuses us.
+    fn open(&mut self) -> Result<(), StoreError>;
+
+    /// Looks at the node's lease; takes it when it is free, renews it when it is ours, and takes it
+    /// from its holder with `force`. Also enters the node among the nodes.
+    ///
+    /// # Errors
+    /// When the store is away.
+    fn lease(&mut self, force: bool) -> Result<Lease, StoreError>;
+
+    /// Gives up the lease, if it is ours.
+    ///
+    /// # Errors
+    /// When the store is away.
+    fn release_lease(&mut self) -> Result<(), StoreError>;
+
+    /// Appends the next of the hosts the store knows (about `HOSTS_PER_OP_MAX`) and moves `cursor` on. With
+    /// `everyone` all of them; else those in the node's own set only. A host of ours whose
+    /// going-offline was cut short by a crash is finished here: see `store/schema.rs`.
+    ///
+    /// # Errors
+    /// When the store is away.
+    fn held(
+        &mut self,
+        everyone: bool,
+        cursor: &mut HeldCursor,
+        hosts: &mut Vec<HeldHost>,
+    ) -> Result<(), StoreError>;
+
+    /// Runs operations in order, as one batch, and pushes one outcome for each (a `Notice` has none).
+    fn run(&mut self, ops: &[Op], outcomes: &mut Vec<Outcome>) -> Ran;
+
+    /// Throws away what is older than it is kept. Called about once a minute.
+    ///
+    /// # Errors
+    /// When the store is away.
+    fn sweep(&mut self, now: UnixMs) -> Result<(), StoreError>;
+
+    /// Drops the connection, if there is one: its state is not to be trusted.
+    fn disconnect(&mut self);
+
+    /// The store as it may be shown: no password.
+    fn describe(&self) -> String;
+
+    /// The node these hosts belong to, for tests of the layout.
+    fn node(&self) -> &str;
+
+    /// Reads a whole key back in a neutral form, for tests that hold one store against another.
+    ///
+    /// # Errors
+    /// When the store is away.
+    fn dump(&mut self, key: &str) -> Result<Option<Dump>, StoreError>;
+}
+
+/// A key's value, whatever store it is in.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Dump {
+    /// A string.
+    Text(String),
+    /// A set, sorted.
+    Set(Vec<String>),
+    /// A list, first to last.
+    List(Vec<String>),
+    /// A hash, sorted by field.
+    Hash(Vec<(String, String)>),
+    /// A sorted set, by score and then member.
+    Sorted(Vec<(String, f64)>),
+    /// A stream: the fields of each entry, oldest first.
+    Stream(Vec<Vec<(String, String)>>),
+}

@@ -1,0 +1,322 @@
+//! What the store is asked, and what it answers: plain data, all that other rooms may name of it.
+//!
+//! Two kinds of operation, because two things can be true of what is written:
+//!
+//! * **State** (`Online`, `Offline`, `Inventory`, `Seen`, `Audit`, `Notice`): the latest wins. While the store is
+//!   away it is not kept as history; the core writes it again from its present view.
+//! * **Reports** (`Progress`, `Answer`): events. They are kept in order until the store or the
+//!   spool has them, and only then acknowledged.
+//!
+//! Every operation can be repeated: running one twice leaves what running it once leaves.
+
+use std::net::SocketAddr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::codec::message::{Ask, Flag, Phase};
+use crate::ids::{ConnId, HostId, HostRef, TaskKey};
+use crate::time::UnixMs;
+
+/// What the core hands over in one turn.
+#[derive(Debug)]
+pub struct Batch {
+    /// Which coming-up of the store these were made for ([`Outcome::Up`]). State from before the
+    /// last one is thrown away: the core has written, or will write, it again.
+    pub session: u32,
+    /// The operations, in order.
+    pub ops: Vec<Op>,
+}
+
+/// One thing to be written.
+#[derive(Clone, Debug)]
+pub enum Op {
+    /// A host is online, through us: node's set, claim, `exists`, event.
+    Online(Box<Online>),
+    /// A host is offline: claim given up if it is still ours, `exists`, its fields, event.
+    Offline(Box<Offline>),
+    /// What a host is.
+    Inventory(Box<Inventory>),
+    /// When hosts were last heard of.
+    Seen(Vec<(HostId, UnixMs)>),
+    /// Hosts of ours that must all be in `exists`: what is missing is added.
+    Audit(Vec<HostId>),
+    /// An event of the fleet itself.
+    Notice(Box<Notice>),
+    /// An ADH27.
+    Progress(Box<Progress>),
+    /// An ADH33 about a task key.
+    Answer(Box<Answer>),
+}
+
+impl Op {
+    /// Whether this is a report: kept until it is stored for good.
+    #[must_use]
+    pub const fn is_report(&self) -> bool {
+        matches!(self, Self::Progress(_) | Self::Answer(_))
+    }
+}
+
+/// When an event happened, and its number among this node's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stamp {
+    /// Wall clock.
+    pub at: UnixMs,
+    /// Counts the node's events. Starts anew above all earlier ones at each start.
+    pub seq: u64,
+}
+
+/// Why a host is offline.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Reason {
+    /// It closed its last connection, or the server stopped and was told to take its hosts offline.
+    Closed,
+    /// Its last connection broke.
+    Reset,
+    /// It was silent for too long.
+    Timeout,
+    /// It sent abnormal data.
+    Abnormal,
+    /// It did not come back after a restart.
+    Lost,
+}
+
+impl Reason {
+    /// The word as it is stored and shown.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Closed => "closed",
+            Self::Reset => "reset",
+            Self::Timeout => "timeout",
+            Self::Abnormal => "abnormal",
+            Self::Lost => "lost",
+        }
+    }
+
+    /// Every reason.
+    pub const ALL: [Self; 5] = [
+        Self::Closed,
+        Self::Reset,
+        Self::Timeout,
+        Self::Abnormal,
+        Self::Lost,
+    ];
+
+    /// The reason a stored word stands for.
+    #[must_use]
+    pub fn parse(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|reason| reason.as_str() == word)
+    }
+}
+
+/// A host is online.
+#[derive(Clone, Debug)]
+pub struct Online {
+    /// The host's entry, sent back with the outcome.
+    pub ticket: HostRef,
+    /// Its name.
+    pub host: HostId,
+    /// Where it connects from.
+    pub peer: SocketAddr,
+    /// Since when it is online.
+    pub since: UnixMs,
+    /// The event to tell; none when it was online before and is only written again.
+    pub event: Option<Stamp>,
+}
+
+/// A host is offline.
+#[derive(Clone, Debug)]
+pub struct Offline {
+    /// The host's entry, sent back with the outcome.
+    pub ticket: HostRef,
+    /// Its name.
+    pub host: HostId,
+    /// The epoch of our claim. Where another node, or a later claim of our own, holds the host,
+    /// nothing is written and nothing told.
+    pub epoch: u64,
+    /// Why.
+    pub reason: Reason,
+    /// Since when.
+    pub since: UnixMs,
+    /// The event to tell.
+    pub event: Option<Stamp>,
+}
+
+/// What a host is.
+#[derive(Clone, Debug)]
+pub struct Inventory {
+    /// Who asked for an acknowledgement, if anyone.
+    pub origin: Option<Origin>,
+    /// The host's entry.
+    pub ticket: HostRef,
+    /// Its name.
+    pub host: HostId,
+    /// Its host name.
+    pub hostname: Option<String>,
+    /// Its MAC address.
+    pub mac: Option<String>,
+    /// Every value that is no list: the members of `<host>_systemInfo`.
+    pub values: Vec<String>,
+    /// Its IPv4 addresses in the order the host gave them; `<host>_systemInfoIPV4` holds them last first.
+    pub addresses: Vec<String>,
+}
+
+/// An event of the fleet itself.
+#[derive(Clone, Debug)]
+pub struct Notice {
+    /// Its name: `mass-offline` or `quarantine`.
+    pub event: &'static str,
+    /// The host it is about, if about one.
+    pub host: Option<HostId>,
+    /// In words.
+    pub reason: Option<String>,
+    /// How many, where that is the point.
+    pub count: Option<u64>,
+    /// When.
+    pub stamp: Stamp,
+}
+
+/// Where a report came from, sent back with its outcome.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Origin {
+    /// The connection.
+    pub conn: ConnId,
+    /// Its code.
+    pub flag: Flag,
+    /// What its sender wants back.
+    pub ask: Ask,
+    /// How much of the room for reports it takes, in bytes.
+    pub bytes: u32,
+}
+
+/// An ADH27.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Progress {
+    /// Where it came from; nowhere any more once it comes out of the spool.
+    #[serde(skip)]
+    pub origin: Option<Origin>,
+    /// Who.
+    pub host: HostId,
+    /// Which task.
+    pub key: TaskKey,
+    /// What happened.
+    pub phase: Phase,
+    /// The command under way.
+    pub working: Option<String>,
+    /// What is done, in order.
+    pub complete: Vec<String>,
+    /// What is left.
+    pub oncall: Vec<String>,
+    /// For the event.
+    pub stamp: Stamp,
+}
+
+/// An ADH33 about a task key.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Answer {
+    /// Where it came from; nowhere any more once it comes out of the spool.
+    #[serde(skip)]
+    pub origin: Option<Origin>,
+    /// Who.
+    pub host: HostId,
+    /// Which task.
+    pub key: TaskKey,
+    /// 0 to 3, as it came.
+    pub rcc: u8,
+    /// For the event.
+    pub stamp: Stamp,
+}
+
+/// What the store thread tells the core.
+#[derive(Debug)]
+pub enum Outcome {
+    /// Some of the hosts the store knows. All of them come, in pieces, before each `Up`: at the
+    /// first coming-up every host it has heard of, later only those this node is said to hold.
+    Held(Vec<HeldHost>),
+    /// The store can be read and written.
+    Up {
+        /// Counts the comings-up, from 1.
+        session: u32,
+        /// False while a lease of our own name, not ours, is being watched: inherited hosts are
+        /// not judged until [`Outcome::LeaseClear`].
+        lease_clear: bool,
+    },
+    /// The lease found at the start was not renewed, and is ours now.
+    LeaseClear,
+    /// Another living server has our name: this one has to end.
+    NameTaken,
+    /// The store refused the user or the password, or is none: the server has to end if this is
+    /// the first time it was reached.
+    Refused(String),
+    /// The store does not answer. State handed over and not yet answered for is not written.
+    Away(String),
+    /// An `Online` or `Offline` was settled.
+    Presence {
+        /// The host's entry.
+        ticket: HostRef,
+        /// How.
+        settled: Settled,
+    },
+    /// An `Inventory` was settled.
+    Inventory {
+        /// Who wants to know.
+        origin: Option<Origin>,
+        /// The host's entry.
+        ticket: HostRef,
+        /// Whether it is written; else why it never will be.
+        result: Result<(), String>,
+    },
+    /// A `Seen` is done with.
+    Seen,
+    /// An `Audit` is done with.
+    Audited,
+    /// A report is stored or spooled for good, or refused for good, with the reason.
+    Report {
+        /// Who wants to know.
+        origin: Option<Origin>,
+        /// Whether it is kept; else why it never will be.
+        result: Result<(), String>,
+    },
+}
+
+/// How an `Online` or `Offline` ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Settled {
+    /// The host is claimed for this node, under this epoch.
+    Claimed {
+        /// The new epoch.
+        epoch: u64,
+    },
+    /// The claim is given up; the host is offline for all to see.
+    Released,
+    /// The claim was not ours any more; nothing was written.
+    NotOurs,
+    /// The store will not have it (a key of the wrong type, say); written as far as it went.
+    Refused(String),
+}
+
+/// A host as the store knows it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct HeldHost {
+    /// Its name.
+    pub host: HostId,
+    /// Whether this node holds it: it was online through us when we last wrote.
+    pub ours: bool,
+    /// The epoch of the last claim.
+    pub epoch: u64,
+    /// Where it connected from.
+    pub peer: Option<SocketAddr>,
+    /// Since when it is online or offline.
+    pub since: UnixMs,
+    /// When it was last heard of.
+    pub seen: UnixMs,
+    /// Why it is offline.
+    pub reason: Option<Reason>,
+    /// Its host name.
+    pub hostname: Option<String>,
+    /// Its MAC address.
+    pub mac: Option<String>,
+    /// Its IPv4 addresses, in the order it gave them.
+    pub addresses: Vec<String>,
+}
