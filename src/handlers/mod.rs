@@ -3,7 +3,12 @@
 //! Nothing here owns a socket, a thread, a channel or a file, reads a clock, or uses chance that
 //! is not seeded.
 
+pub mod core;
 pub mod effect;
+pub mod stats;
+pub mod view;
+
+pub use self::core::{Core, Rules};
 
 use std::net::SocketAddr;
 

@@ -8,6 +8,7 @@
 //!
 //! The reactor sees [`op`] and the two channels. Everything else here lives on the store thread.
 
+pub mod address;
 pub mod op;
 
 use crate::time::{Span, UnixMs};

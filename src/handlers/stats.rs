@@ -1,0 +1,48 @@
+//! Counters and gauges of the core. Plain numbers, so that tests see every drop.
+
+use crate::codec::Abnormal;
+use crate::codec::message::Flag;
+use crate::store::op::Reason;
+
+/// What has happened so far, and how things stand.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Hosts online now.
+    pub hosts_online: u64,
+    /// Hosts in the table, offline ones included.
+    pub hosts_known: u64,
+    /// Hosts held from before a restart that have not come back yet.
+    pub hosts_inherited: u64,
+    /// Connections open now, as far as the core knows.
+    pub sessions: u64,
+    /// Valid messages, by code, in the order of [`Flag::ALL`].
+    pub messages: [u64; Flag::ALL.len()],
+    /// Abnormal data, by kind, in the order of [`Abnormal::LABELS`].
+    pub abnormal: [u64; Abnormal::LABELS.len()],
+    /// Hosts that came online.
+    pub onlines: u64,
+    /// Hosts that went offline, in the order of [`Reason::ALL`].
+    pub offlines: [u64; Reason::ALL.len()],
+    /// Sessions replaced by a newer one of the same id.
+    pub replacements: u64,
+    /// Hellos refused (id, quarantine, table full).
+    pub refused_hellos: u64,
+    /// Connections closed because no valid message came in time.
+    pub speechless: u64,
+    /// Reports accepted and not yet settled by the store.
+    pub reports_waiting: u64,
+    /// The same in bytes.
+    pub report_bytes_waiting: u64,
+    /// Reports settled for good.
+    pub reports_stored: u64,
+    /// Reports refused for good.
+    pub reports_refused: u64,
+    /// Times a connection had to wait for room.
+    pub waits: u64,
+    /// Presence changes not yet handed to the store.
+    pub presence_behind: u64,
+    /// Events of the fleet dropped for want of room.
+    pub notices_dropped: u64,
+    /// Comings-up of the store.
+    pub store_sessions: u64,
+}
