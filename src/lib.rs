@@ -17,3 +17,4 @@ pub mod ids;
 pub mod limits;
 pub mod store;
 pub mod time;
+pub mod wheel;
