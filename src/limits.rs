@@ -9,6 +9,8 @@ pub const FRAME_HEADER_BYTES: usize = 4;
 pub const NESTING_DEPTH_MAX: usize = 32;
 /// A `seq` a client may give: the integers every JSON reader holds exactly.
 pub const SEQ_MAX: u64 = (1 << 53) - 1;
+/// Acknowledgements owed to one host for reports of itself; the oldest is refused for one more.
+pub const INVENTORY_ASKS_MAX: usize = 4;
 /// A host's id, in bytes.
 pub const HOST_ID_BYTES_MAX: usize = 64;
 /// A task's key, in bytes.
@@ -20,7 +22,7 @@ pub const SLASH_SPLITS_MAX: usize = 16;
 pub const COMPLETE_COMMANDS_MAX: usize = 4_096;
 /// Tasks one host may be at work on; the one heard of longest ago makes room.
 pub const TASKS_AT_WORK_MAX: usize = 16;
-/// What a host's report of itself may hold in text, in bytes; the rest of it is not kept.
+/// What a host's report of itself may hold in text, in bytes; more is refused.
 pub const INVENTORY_BYTES_MAX: usize = 8_192;
 
 /// Bytes read from one connection in a turn; the rest waits for the next, behind everyone else.

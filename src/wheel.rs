@@ -61,7 +61,10 @@ impl Wheel {
     /// An empty wheel at the beginning of time.
     #[must_use]
     pub fn new() -> Self {
-        let level = Level { occupied: 0, heads: [NONE; SLOTS] };
+        let level = Level {
+            occupied: 0,
+            heads: [NONE; SLOTS],
+        };
         Self {
             elapsed: 0,
             levels: std::array::from_fn(|_| level.clone()),
@@ -87,7 +90,11 @@ impl Wheel {
     pub fn insert(&mut self, at: Instant, key: u32) {
         let tick = at.as_nanos().div_ceil(1 << TICK_SHIFT);
         let tick = tick.clamp(self.elapsed + 1, self.elapsed + REACH);
-        let entry = Entry { at: tick, key, next: NONE };
+        let entry = Entry {
+            at: tick,
+            key,
+            next: NONE,
+        };
         let index = if self.free == NONE {
             self.entries.push(entry);
             (self.entries.len() - 1) as u32
@@ -119,7 +126,9 @@ impl Wheel {
     #[must_use]
     pub fn next(&self) -> Option<Instant> {
         let (_, _, tick) = self.first()?;
-        Some(Instant::from_nanos(tick.max(self.elapsed + 1) << TICK_SHIFT))
+        Some(Instant::from_nanos(
+            tick.max(self.elapsed + 1) << TICK_SHIFT,
+        ))
     }
 
     /// The occupied slot whose time comes first: its level, its number, the tick it begins at.
@@ -223,7 +232,10 @@ mod tests {
         // From the middle of a slot, where it would otherwise land in the slot it set out from.
         wheel.insert(Instant::from_nanos(u64::MAX), 2);
         assert!(wheel.next().unwrap() > Instant::from_nanos(u64::MAX / 2));
-        wheel.expire(Instant::from_nanos(u64::MAX / 2) + Span::from_secs(1), &mut due);
+        wheel.expire(
+            Instant::from_nanos(u64::MAX / 2) + Span::from_secs(1),
+            &mut due,
+        );
         assert_eq!(due, [1]);
     }
 

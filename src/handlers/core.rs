@@ -1,13 +1,36 @@
-//! The core: one place where everything that happens comes in.
+//! The core: one place where everything that happens comes in, and the one match over it.
+//!
+//! ```text
+//! handle(input) ─▶ session ─▶ presence, heartbeat, progress, answer, inventory, hello ─▶ effects
+//! tick(horizon) ─▶ silence, inherited hosts, the rounds of every second and every ten
+//! pull()        ─▶ operations for the store
+//! ```
 
-use crate::ids::HostId;
-use crate::store::op::{Batch, Op};
+use std::net::SocketAddr;
+
+use crate::codec::message::{Flag, Incoming, Message, Reply, Word};
+use crate::codec::{Abnormal, DecodeError};
+use crate::ids::{ConnId, HostId};
+use crate::limits::{AUDIT_S, PAGE_SCAN_MAX};
+use crate::store::op::{Outcome, Reason, Stamp};
 use crate::time::{Instant, Span};
+use crate::wheel::Wheel;
 
-use super::effect::Effects;
+use super::effect::{Effect, Effects, Event, EventKind, Note};
+use super::hosts::{Host, Hosts, Peer, Presence};
+use super::mass::Mass;
+use super::quarantine::Quarantine;
+use super::session::Sessions;
 use super::stats::Stats;
 use super::view::{Filter, HostView, Page, StoreView};
-use super::{Flow, Input, Moment};
+use super::work::Work;
+use super::writes::Writes;
+use super::{End, Flow, Input, Moment};
+
+/// How often last-seen times are written down.
+pub(super) const SEEN_ROUND: Span = Span::from_secs(1);
+/// How often it is looked whether all our hosts are among those online.
+pub(super) const AUDIT_ROUND: Span = Span::from_secs(AUDIT_S);
 
 /// What the core has to know of the configuration. May change while it runs.
 #[derive(Clone, Debug)]
@@ -22,85 +45,467 @@ pub struct Rules {
     pub key_prefix: String,
     /// How long a host that is offline is remembered.
     pub keep: Span,
-    /// Hosts in the table at most.
+    /// Hosts in the table at most. Fixed when the core is made.
     pub hosts_max: usize,
 }
 
 /// The core. See the [room](super).
 #[derive(Debug)]
 pub struct Core {
-    rules: Rules,
-    stats: Stats,
+    pub(super) rules: Rules,
+    pub(super) stats: Stats,
+    pub(super) hosts: Hosts,
+    pub(super) sessions: Sessions,
+    pub(super) wheel: Wheel,
+    pub(super) due: Vec<u32>,
+    pub(super) work: Work,
+    pub(super) writes: Writes,
+    pub(super) mass: Mass,
+    pub(super) quarantine: Quarantine,
+    pub(super) store: StoreState,
+    pub(super) inherited: Inherited,
+    pub(super) seen_due: Option<Instant>,
+    pub(super) audit_due: Option<Instant>,
+    seq: u64,
+    stopping: bool,
+}
+
+/// What the store is to us.
+#[derive(Debug)]
+pub(super) enum StoreState {
+    Starting,
+    Up,
+    Away(String),
+}
+
+/// The hosts held from before a restart.
+#[derive(Debug, Default)]
+pub(super) struct Inherited {
+    /// When they are judged; none before the store could be read.
+    pub deadline: Option<Instant>,
+    /// Whether nobody else can be holding them.
+    pub lease_clear: bool,
 }
 
 impl Core {
     /// A core that knows nobody yet. `seq` is the number of its first event: above all that this
     /// node has told before.
     #[must_use]
-    pub fn new(rules: Rules, _seq: u64) -> Self {
+    pub fn new(rules: Rules, seq: u64) -> Self {
         Self {
+            hosts: Hosts::new(rules.hosts_max),
+            mass: Mass::new(rules.timeout),
             rules,
             stats: Stats::default(),
+            sessions: Sessions::default(),
+            wheel: Wheel::new(),
+            due: Vec::new(),
+            work: Work::default(),
+            writes: Writes::default(),
+            quarantine: Quarantine::default(),
+            store: StoreState::Starting,
+            inherited: Inherited::default(),
+            seen_due: None,
+            audit_due: None,
+            seq,
+            stopping: false,
         }
     }
 
-    /// Takes new rules. Deadlines already set fall due as they were set, and are then judged anew.
-    pub fn set_rules(&mut self, rules: Rules) {
+    /// Takes new rules. A connection whose deadline was set under the old ones is judged by the new
+    /// ones at the latest when that deadline comes.
+    pub fn set_rules(&mut self, rules: Rules, now: Instant) {
+        let shorter =
+            rules.timeout < self.rules.timeout || rules.first_message < self.rules.first_message;
+        self.mass = Mass::new(rules.timeout);
         self.rules = rules;
+        if shorter {
+            let all: Vec<ConnId> = self.sessions.iter().map(|(conn, _)| conn).collect();
+            for conn in all {
+                self.arm(conn, now);
+            }
+        }
     }
 
     /// Something has happened.
-    pub fn handle(&mut self, _at: Moment, _input: Input<'_>, _fx: &mut Effects) -> Flow {
+    pub fn handle(&mut self, at: Moment, input: Input<'_>, fx: &mut Effects) -> Flow {
+        match input {
+            Input::Opened { conn, peer } => self.opened(at, conn, peer),
+            Input::Message { conn, incoming } => return self.message(at, conn, incoming, fx),
+            Input::Abnormal { conn, error } => self.abnormal(at, conn, &error, fx),
+            Input::Ended { conn, end } => self.ended(at, conn, end, fx),
+            Input::Outcome(outcome) => self.outcome(at, outcome, fx),
+        }
         Flow::Taken
     }
 
-    /// Does what is due at `judge`, the horizon (never later than `at.now`), and returns the next deadline, which is later than `judge`.
-    pub fn tick(&mut self, _judge: Instant, _at: Moment, _fx: &mut Effects) -> Option<Instant> {
-        None
+    /// Does what is due at `judge`, the horizon (never later than `at.now`), and returns the next
+    /// deadline, which is later than `judge`.
+    pub fn tick(&mut self, judge: Instant, at: Moment, fx: &mut Effects) -> Option<Instant> {
+        if self.stopping {
+            return None;
+        }
+        let mut due = std::mem::take(&mut self.due);
+        self.wheel.expire(judge, &mut due);
+        for slot in due.drain(..) {
+            self.look_at(slot, judge, at, fx);
+        }
+        self.due = due;
+        self.judge_inherited(judge, at, fx);
+        self.rounds(judge, at);
+        self.next_deadline(judge)
     }
 
-    /// Takes what is to be written: at most `max` operations, none if there is nothing.
-    pub fn pull(&mut self, _at: Moment, _max: usize, _fx: &mut Effects) -> Option<Batch> {
-        None::<Vec<Op>>.map(|ops| Batch { session: 0, ops })
+    /// The server is about to stop. With `offline` every host goes offline, else the presence stays
+    /// as it is. Nothing that comes in afterwards changes anything, but what the store answers.
+    pub fn shutdown(&mut self, at: Moment, offline: bool, fx: &mut Effects) {
+        if offline {
+            let slots: Vec<u32> = (0..self.hosts.slots() as u32).collect();
+            for slot in slots {
+                if self
+                    .hosts
+                    .get(slot)
+                    .is_some_and(|host| host.presence.is_online())
+                {
+                    self.go_offline(slot, Reason::Closed, at, fx);
+                }
+            }
+        }
+        self.stopping = true;
     }
 
-    /// Whether [`pull`](Self::pull) would return something.
-    #[must_use]
-    pub fn has_work(&self) -> bool {
-        false
-    }
-
-    /// The server is about to stop. With `offline` every host goes offline, else the presence stays as it is.
-    pub fn shutdown(&mut self, _at: Moment, _offline: bool, _fx: &mut Effects) {}
-
-    /// Whether everything handed over has been settled by the store (and nothing is left to pull).
+    /// Whether everything has been handed over and settled by the store; while it is away, all reports.
     #[must_use]
     pub fn settled(&self) -> bool {
-        true
+        let state = !matches!(self.store, StoreState::Up)
+            || (!self.writes.has_state() && self.writes.presence_in_flight == 0);
+        state && self.writes.reports_waiting == 0
     }
 
     /// One host.
     #[must_use]
-    pub fn host(&self, _at: Moment, _host: &HostId) -> Option<HostView<'_>> {
-        None
+    pub fn host(&self, _at: Moment, host: &HostId) -> Option<HostView<'_>> {
+        self.hosts.get(self.hosts.find(host)?).map(view)
     }
 
     /// Some hosts, from `cursor` on (0 is the beginning): at most `limit`, and no more than
-    /// `PAGE_SCAN_MAX` entries looked at.
+    /// `PAGE_SCAN_MAX` entries looked at. Whoever follows the cursors to the end sees every host that was
+    /// there all the while just once.
     #[must_use]
-    pub fn page(&self, _at: Moment, _filter: Filter, _limit: usize, _cursor: u64) -> Page<'_> {
-        Page::default()
+    pub fn page(&self, _at: Moment, filter: Filter, limit: usize, cursor: u64) -> Page<'_> {
+        let reach = self.hosts.slots() as u64;
+        let end = reach.min(cursor.saturating_add(PAGE_SCAN_MAX as u64));
+        let mut page = Page::default();
+        let mut slot = cursor;
+        while slot < end && page.hosts.len() < limit {
+            let wanted = |host: &&Host| match filter {
+                Filter::All => true,
+                Filter::Online => host.presence.is_online(),
+                Filter::Offline => !host.presence.is_online(),
+            };
+            page.hosts
+                .extend(self.hosts.get(slot as u32).filter(wanted).map(view));
+            slot += 1;
+        }
+        page.next = (slot < reach).then_some(slot);
+        page
     }
 
     /// What the store is to us now.
     #[must_use]
     pub fn store(&self) -> StoreView<'_> {
-        StoreView::Starting
+        match &self.store {
+            StoreState::Starting => StoreView::Starting,
+            StoreState::Up => StoreView::Up,
+            StoreState::Away(why) => StoreView::Away(why),
+        }
     }
 
     /// Counters and gauges.
     #[must_use]
-    pub fn stats(&self) -> &Stats {
-        &self.stats
+    pub fn stats(&self) -> Stats {
+        Stats {
+            hosts_known: self.hosts.len() as u64,
+            sessions: self.sessions.len() as u64,
+            hosts_at_work: self.work.len() as u64,
+            ids_contested: self.quarantine.len() as u64,
+            reports_waiting: self.writes.reports_waiting as u64,
+            report_bytes_waiting: self.writes.report_bytes_waiting as u64,
+            presence_behind: self.writes.hosts_behind() as u64,
+            ..self.stats.clone()
+        }
+    }
+
+    fn opened(&mut self, at: Moment, conn: ConnId, peer: SocketAddr) {
+        self.sessions.open(conn, Peer::new(peer), at.now);
+        // Whichever comes first; who is looked at too early is given another deadline.
+        let first = self.rules.first_message.min(self.rules.timeout);
+        self.arm(conn, at.now + first);
+    }
+
+    /// Sets the deadline at which a connection is looked at.
+    fn arm(&mut self, conn: ConnId, deadline: Instant) {
+        let Some(session) = self.sessions.get_mut(conn) else {
+            return;
+        };
+        session.armed = deadline;
+        self.wheel.insert(deadline, conn.slot);
+    }
+
+    fn message(
+        &mut self,
+        at: Moment,
+        conn: ConnId,
+        incoming: Incoming<'_>,
+        fx: &mut Effects,
+    ) -> Flow {
+        if self.stopping || self.sessions.get(conn).is_none() {
+            return Flow::Taken;
+        }
+        let Incoming { message, ask } = incoming;
+        let flag = message.flag();
+        if let Message::Hello(hello) = message {
+            self.hello(at, conn, &hello, ask, fx);
+            self.count(flag);
+            return Flow::Taken;
+        }
+        let Some(slot) = self.known(at, conn, fx) else {
+            return Flow::Taken;
+        };
+        let flow = match message {
+            Message::Heartbeat => self.heartbeat(conn, ask, fx),
+            Message::Progress(progress) => self.progress(at, conn, slot, &progress, ask, fx),
+            Message::Answer(answer) => self.answer(at, conn, slot, &answer, ask, fx),
+            Message::Inventory(inventory) => self.inventory(conn, slot, &inventory, ask, fx),
+            Message::Hello(_) => Flow::Taken,
+        };
+        if flow == Flow::Taken {
+            self.heard(at, conn);
+            self.count(flag);
+        }
+        flow
+    }
+
+    /// A complete valid message came by this connection.
+    pub(super) fn heard(&mut self, at: Moment, conn: ConnId) {
+        let Some(session) = self.sessions.get_mut(conn) else {
+            return;
+        };
+        session.last = at.now;
+        if !session.beaten {
+            session.beaten = true;
+            self.writes.beaten.push(conn.slot);
+            if self.seen_due.is_none() {
+                self.seen_due = Some(at.now + SEEN_ROUND);
+            }
+        }
+    }
+
+    fn count(&mut self, flag: Flag) {
+        if let Some(place) = Flag::ALL.iter().position(|known| *known == flag) {
+            self.stats.messages[place] += 1;
+        }
+    }
+
+    /// Ends a connection for bad data, ours or the peer's.
+    pub(super) fn abnormal(
+        &mut self,
+        at: Moment,
+        conn: ConnId,
+        error: &DecodeError,
+        fx: &mut Effects,
+    ) {
+        let label = error.kind.label();
+        if let Some(place) = Abnormal::LABELS.iter().position(|known| *known == label) {
+            self.stats.abnormal[place] += 1;
+        }
+        let Some(session) = self.sessions.get(conn) else {
+            return;
+        };
+        let peer = session.peer.address();
+        let who = match session.host.and_then(|slot| self.hosts.get(slot)) {
+            Some(host) => host.id.to_string(),
+            None => peer.ip().to_string(),
+        };
+        fx.push(Effect::Log(Note {
+            level: log::Level::Warn,
+            what: "abnormal",
+            who,
+            text: format!("{error} ({label}), from {peer}"),
+        }));
+        fx.push(Effect::Close { conn });
+        self.end_session(conn, Reason::Abnormal, at, fx);
+    }
+
+    fn ended(&mut self, at: Moment, conn: ConnId, end: End, fx: &mut Effects) {
+        if self.stopping {
+            return;
+        }
+        let reason = match end {
+            End::Closed => Reason::Closed,
+            End::Reset => Reason::Reset,
+            End::Dead => Reason::Timeout,
+        };
+        self.end_session(conn, reason, at, fx);
+    }
+
+    fn outcome(&mut self, at: Moment, outcome: Outcome, fx: &mut Effects) {
+        match outcome {
+            Outcome::Held(held) => self.held(at, held),
+            Outcome::Up { lease_clear, .. } => self.store_up(at, lease_clear, fx),
+            Outcome::LeaseClear => self.inherited.lease_clear = true,
+            Outcome::NameTaken => fx.push(Effect::Stop {
+                status: 1,
+                why: "another living server has this server.name and holds its hosts".to_owned(),
+            }),
+            Outcome::Refused(why) => self.store_refused(why, fx),
+            Outcome::Away(why) => self.store_away(why, fx),
+            Outcome::Presence { ticket, settled } => self.presence_settled(ticket, settled, fx),
+            Outcome::Inventory {
+                origins,
+                ticket,
+                result,
+            } => {
+                self.inventory_settled(ticket, origins, result, fx);
+            }
+            Outcome::Seen => {
+                self.writes.seen_in_flight = self.writes.seen_in_flight.saturating_sub(1);
+            }
+            Outcome::Audited => {
+                self.writes.audits_in_flight = self.writes.audits_in_flight.saturating_sub(1);
+            }
+            Outcome::Report { origin, result } => {
+                self.report_settled(at, origin, result, fx);
+            }
+        }
+    }
+
+    /// A deadline of the connection in `slot` has come: is it silent, or was it heard of since?
+    fn look_at(&mut self, slot: u32, judge: Instant, at: Moment, fx: &mut Effects) {
+        let Some((conn, session)) = self.sessions.at(slot) else {
+            return;
+        };
+        if session.armed > judge {
+            return;
+        }
+        let deadline = match session.host {
+            None => session.last + self.rules.first_message,
+            Some(_) if session.waiting => at.now + self.rules.timeout,
+            Some(host) => {
+                let silent = session.last + self.rules.timeout;
+                let may_be_silent = if session.identified {
+                    None
+                } else {
+                    self.at_work(host)
+                };
+                match may_be_silent {
+                    // Looked at again within a timeout: work may end long before it must.
+                    Some(until) if until > silent && judge >= silent => {
+                        until.min(judge + self.rules.timeout)
+                    }
+                    _ => silent,
+                }
+            }
+        };
+        if deadline > judge {
+            self.arm(conn, deadline);
+            return;
+        }
+        if session.host.is_none() {
+            self.stats.speechless += 1;
+            fx.push(Effect::Log(Note {
+                level: log::Level::Info,
+                what: "speechless",
+                who: session.peer.ip().to_string(),
+                text: format!("no valid message in time, from {}", session.peer.address()),
+            }));
+        }
+        fx.push(Effect::Close { conn });
+        self.end_session(conn, Reason::Timeout, at, fx);
+    }
+
+    fn at_work(&self, host: u32) -> Option<Instant> {
+        self.work
+            .until(self.hosts.reference(host)?, self.rules.working_timeout)
+    }
+
+    fn rounds(&mut self, judge: Instant, at: Moment) {
+        if self.seen_due.is_some_and(|due| due <= judge) {
+            self.seen_due = None;
+            self.note_seen(at);
+        }
+        if self.audit_due.is_some_and(|due| due <= judge) {
+            self.audit_due = Some(judge + AUDIT_ROUND);
+            self.quarantine.forget(judge);
+            self.work.expire(judge, self.rules.working_timeout);
+            if self.writes.audit.is_none() {
+                self.writes.audit = Some(0);
+            }
+        }
+        if self.writes.sweep.again.is_some_and(|due| due <= judge) {
+            self.writes.sweep.again = None;
+            self.writes.sweep.cursor = Some(0);
+        }
+    }
+
+    fn next_deadline(&self, judge: Instant) -> Option<Instant> {
+        let inherited = self
+            .inherited
+            .deadline
+            .filter(|_| self.inherited.lease_clear);
+        let soonest = [
+            self.wheel.next(),
+            self.seen_due,
+            self.audit_due,
+            self.writes.sweep.again,
+            inherited,
+        ];
+        let next = soonest.into_iter().flatten().min()?;
+        // Rounds may lag behind the horizon by nothing, but never ahead of it.
+        Some(next.max(judge + Span::from_nanos(1)))
+    }
+
+    /// The stamp of an event that happens now.
+    pub(super) fn stamp(&mut self, at: Moment) -> Stamp {
+        let seq = self.seq;
+        self.seq += 1;
+        Stamp { at: at.wall, seq }
+    }
+
+    pub(super) fn tell(&self, stamp: Stamp, kind: EventKind, fx: &mut Effects) {
+        fx.push(Effect::Tell(Event { stamp, kind }));
+    }
+
+    pub(super) fn reply(
+        &self,
+        conn: ConnId,
+        flag: Flag,
+        seq: Option<u64>,
+        word: Word,
+        fx: &mut Effects,
+    ) {
+        fx.push(Effect::Reply {
+            conn,
+            reply: Reply { flag, seq, word },
+        });
+    }
+}
+
+fn view(host: &Host) -> HostView<'_> {
+    let rest = host.rest.as_deref();
+    let known = host.peer != Peer::UNKNOWN;
+    HostView {
+        id: &host.id,
+        ip: known.then(|| host.peer.ip()),
+        online: host.presence.is_online(),
+        reason: match host.presence {
+            Presence::Offline(reason) => reason,
+            Presence::Online | Presence::Inherited => None,
+        },
+        since: host.since,
+        last_seen: host.seen,
+        hostname: rest.and_then(|rest| rest.hostname.as_deref()),
+        mac: rest.and_then(|rest| rest.mac.as_deref()),
+        ipv4: rest.map_or(&[], |rest| &rest.addresses),
     }
 }

@@ -3,10 +3,25 @@
 //! Nothing here owns a socket, a thread, a channel or a file, reads a clock, or uses chance that
 //! is not seeded.
 
+mod answer;
 pub mod core;
 pub mod effect;
+mod heartbeat;
+mod hello;
+mod hosts;
+mod inventory;
+mod mass;
+mod presence;
+mod progress;
+mod pull;
+mod quarantine;
+mod session;
 pub mod stats;
+#[cfg(test)]
+mod tests;
 pub mod view;
+mod work;
+mod writes;
 
 pub use self::core::{Core, Rules};
 

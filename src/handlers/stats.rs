@@ -13,6 +13,10 @@ pub struct Stats {
     pub hosts_known: u64,
     /// Hosts held from before a restart that have not come back yet.
     pub hosts_inherited: u64,
+    /// Hosts at work on something.
+    pub hosts_at_work: u64,
+    /// Ids replaced within the last minute or so.
+    pub ids_contested: u64,
     /// Connections open now, as far as the core knows.
     pub sessions: u64,
     /// Valid messages, by code, in the order of [`Flag::ALL`].

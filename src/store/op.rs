@@ -146,8 +146,8 @@ pub struct Offline {
 /// What a host is.
 #[derive(Clone, Debug)]
 pub struct Inventory {
-    /// Who asked for an acknowledgement, if anyone.
-    pub origin: Option<Origin>,
+    /// Who asked for an acknowledgement; sent back with the outcome.
+    pub origins: Vec<Origin>,
     /// The host's entry.
     pub ticket: HostRef,
     /// Its name.
@@ -261,7 +261,7 @@ pub enum Outcome {
     /// An `Inventory` was settled.
     Inventory {
         /// Who wants to know.
-        origin: Option<Origin>,
+        origins: Vec<Origin>,
         /// The host's entry.
         ticket: HostRef,
         /// Whether it is written; else why it never will be.

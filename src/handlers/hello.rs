@@ -1,0 +1,133 @@
+//! ADH40: a host names itself. The newest connection of an id replaces the older one.
+
+use crate::codec::message::{Ask, Flag, Hello, Word};
+use crate::codec::{Abnormal, DecodeError};
+use crate::ids::{ConnId, HostId};
+use crate::store::op::{Notice, Reason};
+
+use super::Moment;
+use super::core::Core;
+use super::effect::{Effect, Effects, EventKind, Note};
+use super::hosts::Peer;
+use super::quarantine::Verdict;
+
+impl Core {
+    /// A hello: the first message of a connection, and the only one of its kind.
+    pub(super) fn hello(
+        &mut self,
+        at: Moment,
+        conn: ConnId,
+        hello: &Hello<'_>,
+        ask: Ask,
+        fx: &mut Effects,
+    ) {
+        let Some(session) = self.sessions.get(conn) else {
+            return;
+        };
+        if session.host.is_some() {
+            let error = DecodeError::new(Abnormal::OutOfPlace("a hello"), 0);
+            return self.abnormal(at, conn, &error, fx);
+        }
+        let peer = session.peer;
+        match self.admit(at, conn, hello, peer, fx) {
+            Ok(slot) => self.welcome(at, conn, slot, hello, ask, fx),
+            Err(why) => {
+                self.stats.refused_hellos += 1;
+                self.reply(conn, Flag::Hello, ask.seq, Word::Refused(why), fx);
+                fx.push(Effect::Close { conn });
+                self.end_session(conn, Reason::Closed, at, fx);
+            }
+        }
+    }
+
+    /// The slot of the host that `hello` names, if it may be that host.
+    fn admit(
+        &mut self,
+        at: Moment,
+        conn: ConnId,
+        hello: &Hello<'_>,
+        peer: Peer,
+        fx: &mut Effects,
+    ) -> Result<u32, String> {
+        let id = HostId::given(&hello.id, peer.ip()).map_err(|error| error.to_string())?;
+        let slot = self
+            .find_or_enter(id.clone())
+            .ok_or_else(|| "the server knows as many hosts as it can".to_owned())?;
+        let holder = self.hosts.get(slot).and_then(|host| host.identified);
+        let Some(holder) = holder.filter(|holder| *holder != conn) else {
+            return Ok(slot);
+        };
+        let Some(reference) = self.hosts.reference(slot) else {
+            return Ok(slot);
+        };
+        match self.quarantine.claimed(reference, at.now) {
+            Verdict::Replace => return Ok(slot),
+            Verdict::Report => self.quarantined(at, id, holder, peer, fx),
+            Verdict::Refuse => {}
+        }
+        Err("this id is in use and has been replaced too often; try again in a minute".to_owned())
+    }
+
+    fn welcome(
+        &mut self,
+        at: Moment,
+        conn: ConnId,
+        slot: u32,
+        hello: &Hello<'_>,
+        ask: Ask,
+        fx: &mut Effects,
+    ) {
+        self.attach(at, conn, slot, true, fx);
+        self.heard(at, conn);
+        let reference = self.hosts.reference(slot);
+        if let Some(host) = self.hosts.get_mut(slot) {
+            host.udp = hello.udp.unwrap_or(0);
+            host.push = hello.push;
+            let before = host.rest.as_deref().and_then(|rest| rest.boot.as_deref());
+            if let Some(boot) = hello.boot.as_deref().filter(|boot| before != Some(boot)) {
+                let restarted = before.is_some();
+                host.rest.get_or_insert_default().boot = Some(boot.to_owned());
+                if let Some(reference) = reference.filter(|_| restarted) {
+                    // Another process than before has forgotten what it was at work on.
+                    self.work.forget(reference);
+                }
+            }
+        }
+        let interval_s = self.rules.timeout.part(3).as_secs_f64();
+        self.reply(conn, Flag::Hello, ask.seq, Word::Welcome { interval_s }, fx);
+    }
+
+    fn quarantined(
+        &mut self,
+        at: Moment,
+        id: HostId,
+        holder: ConnId,
+        newcomer: Peer,
+        fx: &mut Effects,
+    ) {
+        let holder = match self.sessions.get(holder) {
+            Some(session) => session.peer.address().to_string(),
+            None => "nobody".to_owned(),
+        };
+        let reason = format!("held by {holder}, claimed by {}", newcomer.address());
+        let stamp = self.stamp(at);
+        fx.push(Effect::Log(Note {
+            level: log::Level::Error,
+            what: "quarantine",
+            who: id.to_string(),
+            text: format!("replaced too often, kept as it is for a minute: {reason}"),
+        }));
+        let kind = EventKind::Quarantine {
+            host: id.clone(),
+            reason: reason.clone(),
+        };
+        self.tell(stamp, kind, fx);
+        self.notice(Notice {
+            event: "quarantine",
+            host: Some(id),
+            reason: Some(reason),
+            count: None,
+            stamp,
+        });
+    }
+}

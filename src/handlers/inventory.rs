@@ -1,0 +1,108 @@
+//! ADH56: what a host is. A new report replaces the older one; it is state, written for as long as the
+//! connection it came by is still the host's.
+
+use std::borrow::Cow;
+
+use crate::codec::message::{Ask, Flag, Inventory, Word};
+use crate::ids::{ConnId, HostRef};
+use crate::limits::{INVENTORY_ASKS_MAX, INVENTORY_BYTES_MAX};
+use crate::store::op::Origin;
+
+use super::Flow;
+use super::core::Core;
+use super::effect::{Effect, Effects, Note};
+
+impl Core {
+    /// A host's report of itself.
+    pub(super) fn inventory(
+        &mut self,
+        conn: ConnId,
+        slot: u32,
+        inventory: &Inventory<'_>,
+        ask: Ask,
+        fx: &mut Effects,
+    ) -> Flow {
+        let values = inventory.values.iter().chain(&inventory.addresses);
+        if values.map(|value| value.len()).sum::<usize>() > INVENTORY_BYTES_MAX {
+            if ask.reply {
+                let why = Word::Refused(format!("more than {INVENTORY_BYTES_MAX} bytes of text"));
+                self.reply(conn, Flag::Inventory, ask.seq, why, fx);
+            }
+            return Flow::Taken;
+        }
+        let Some(host) = self.hosts.get_mut(slot) else {
+            return Flow::Taken;
+        };
+        let rest = host.rest.get_or_insert_default();
+        let own = |list: &[Cow<'_, str>]| list.iter().map(|text| text.to_string()).collect();
+        rest.hostname = inventory.hostname.as_deref().map(str::to_owned);
+        rest.mac = inventory.mac.as_deref().map(str::to_owned);
+        rest.values = own(&inventory.values);
+        rest.addresses = own(&inventory.addresses);
+        rest.inventory_from = Some(conn);
+        let mut superseded = None;
+        if ask.reply {
+            if rest.inventory_asks.len() == INVENTORY_ASKS_MAX {
+                superseded = Some(rest.inventory_asks.remove(0));
+            }
+            rest.inventory_asks.push(Origin {
+                conn,
+                flag: Flag::Inventory,
+                ask,
+                bytes: 0,
+            });
+        }
+        if !std::mem::replace(&mut rest.inventory_behind, true) && !self.writes.is_behind(slot) {
+            self.writes.inventories.push_back(slot);
+        }
+        if let Some(origin) = superseded {
+            let why = Word::Refused("a later report has taken its place".to_owned());
+            self.reply(origin.conn, Flag::Inventory, origin.ask.seq, why, fx);
+        }
+        Flow::Taken
+    }
+
+    /// An inventory is written, or never will be.
+    pub(super) fn inventory_settled(
+        &mut self,
+        ticket: HostRef,
+        origins: Vec<Origin>,
+        result: Result<(), String>,
+        fx: &mut Effects,
+    ) {
+        let word = match result {
+            Ok(()) => Word::RogerThat,
+            Err(why) => {
+                let host = self
+                    .hosts
+                    .resolve(ticket)
+                    .and_then(|slot| self.hosts.get(slot));
+                let who = host.map_or_else(|| "a host".to_owned(), |host| host.id.to_string());
+                let text = format!("what it says of itself is not written: {why}");
+                fx.push(Effect::Log(Note {
+                    level: log::Level::Error,
+                    what: "store",
+                    who,
+                    text,
+                }));
+                Word::Refused(why)
+            }
+        };
+        let slot = self.hosts.resolve(ticket);
+        let rest = slot.and_then(|slot| self.hosts.get_mut(slot)?.rest.as_deref_mut());
+        if let Some(rest) = rest {
+            rest.inventory_asks.retain(|ask| !origins.contains(ask));
+        }
+        for origin in origins {
+            if self.sessions.get(origin.conn).is_some() {
+                self.reply(
+                    origin.conn,
+                    Flag::Inventory,
+                    origin.ask.seq,
+                    word.clone(),
+                    fx,
+                );
+            }
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! When hosts go offline together: more than half of at least twenty within one timeout is a
+//! switch that failed, or we did, and is said once beside the single events.
+//!
+//! Goings are counted in a ring of buckets that together span one timeout; who comes back within
+//! it is taken out again, so a host that comes and goes counts once.
+
+use crate::limits::MASS_OFFLINE_HOSTS_MIN;
+use crate::time::{Instant, Span};
+
+const BUCKETS: u64 = 32;
+
+/// The count, and when it was last told.
+#[derive(Clone, Debug)]
+pub struct Mass {
+    window: Span,
+    buckets: [u64; BUCKETS as usize],
+    /// The number of the newest bucket since the beginning of time.
+    newest: u64,
+    told: Option<Instant>,
+}
+
+impl Mass {
+    /// Nobody has gone yet; `window` is the timeout.
+    #[must_use]
+    pub fn new(window: Span) -> Self {
+        Self {
+            window,
+            buckets: [0; BUCKETS as usize],
+            newest: 0,
+            told: None,
+        }
+    }
+
+    /// A host has gone, leaving `online` behind. The count so far, if this is the moment to tell.
+    pub fn gone(&mut self, now: Instant, online: u64) -> Option<u64> {
+        self.turn(now);
+        self.buckets[(self.newest % BUCKETS) as usize] += 1;
+        let gone: u64 = self.buckets.iter().sum();
+        let before = online + gone;
+        let quiet = self.told.is_none_or(|told| now.since(told) >= self.window);
+        let mass = before >= MASS_OFFLINE_HOSTS_MIN as u64 && gone * 2 > before;
+        (mass && quiet).then(|| {
+            self.told = Some(now);
+            gone
+        })
+    }
+
+    /// A host that had gone at `gone` is back.
+    pub fn back(&mut self, now: Instant, gone: Instant) {
+        self.turn(now);
+        let bucket = self.number(gone);
+        if bucket + BUCKETS > self.newest && bucket <= self.newest {
+            let count = &mut self.buckets[(bucket % BUCKETS) as usize];
+            *count = count.saturating_sub(1);
+        }
+    }
+
+    fn number(&self, at: Instant) -> u64 {
+        at.as_nanos() / self.window.part(BUCKETS).as_nanos().max(1)
+    }
+
+    fn turn(&mut self, now: Instant) {
+        let number = self.number(now).max(self.newest);
+        let stale = (number - self.newest).min(BUCKETS);
+        for step in 0..stale {
+            self.buckets[((number - step) % BUCKETS) as usize] = 0;
+        }
+        self.newest = number;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WINDOW: Span = Span::from_secs(60);
+
+    fn at(seconds: u64) -> Instant {
+        Instant::ZERO + Span::from_secs(seconds)
+    }
+
+    #[test]
+    fn it_is_told_once_when_the_half_is_passed() {
+        let mut mass = Mass::new(WINDOW);
+        let told: Vec<u64> = (0..40)
+            .filter_map(|i| mass.gone(at(100 + i / 10), 39 - i))
+            .collect();
+        assert_eq!(told, [21], "of 40, the 21st is more than half");
+    }
+
+    #[test]
+    fn nineteen_hosts_are_no_mass_and_slow_losses_are_none_either() {
+        let mut mass = Mass::new(WINDOW);
+        assert!((0..19).all(|i| mass.gone(at(100), 18 - i).is_none()));
+        let mut mass = Mass::new(WINDOW);
+        assert!((0..40).all(|i| mass.gone(at(100 + 10 * i), 39 - i).is_none()));
+    }
+
+    #[test]
+    fn one_host_that_comes_and_goes_is_one_host() {
+        let mut mass = Mass::new(WINDOW);
+        for i in 0..40 {
+            assert!(mass.gone(at(100 + i), 19).is_none());
+            mass.back(at(100 + i), at(100 + i));
+        }
+    }
+
+    #[test]
+    fn another_timeout_may_tell_again() {
+        let mut mass = Mass::new(WINDOW);
+        assert!((0..30).any(|i| mass.gone(at(100), 29 - i).is_some()));
+        assert!((0..30).any(|i| mass.gone(at(200), 29 - i).is_some()));
+    }
+}

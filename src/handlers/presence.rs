@@ -1,0 +1,425 @@
+//! Who is online, since when, through which connections.
+//!
+//! A connection that ends can only ever end its own session: a host is offline when the last of
+//! its connections has ended, and for the reason that one ended.
+
+use crate::codec::Abnormal;
+use crate::codec::DecodeError;
+use crate::ids::{ConnId, HostId};
+use crate::store::op::{HeldHost, Notice, Reason, Settled};
+use crate::time::{Instant, Span};
+
+use super::Moment;
+use super::core::{AUDIT_ROUND, Core, StoreState};
+use super::effect::{Effect, Effects, EventKind, Note};
+use super::hosts::{Peer, Presence, Rest};
+use super::writes::{Became, Change};
+
+/// A Redis that only hung still executes what lay in a dropped connection; so long after a
+/// coming-up all state is written once more.
+const SWEEP_AGAIN: Span = Span::from_secs(5);
+
+impl Core {
+    /// The host of a connection that has sent a valid message; a plain connection's first makes
+    /// the peer's address its host. `None` when the connection had to be closed instead.
+    pub(super) fn known(&mut self, at: Moment, conn: ConnId, fx: &mut Effects) -> Option<u32> {
+        let session = self.sessions.get(conn)?;
+        if session.host.is_some() {
+            return session.host;
+        }
+        let id = HostId::of_address(session.peer.ip());
+        let Some(slot) = self.find_or_enter(id) else {
+            let error =
+                DecodeError::new(Abnormal::OutOfPlace("one more host: the table is full"), 0);
+            self.abnormal(at, conn, &error, fx);
+            return None;
+        };
+        self.attach(at, conn, slot, false, fx);
+        Some(slot)
+    }
+
+    /// The host of this name, entered if it is new. `None` when the table is full.
+    pub(super) fn find_or_enter(&mut self, id: HostId) -> Option<u32> {
+        match self.hosts.find(&id) {
+            Some(slot) => Some(slot),
+            None => self.hosts.insert(id),
+        }
+    }
+
+    /// Makes `conn` a connection of the host in `slot`.
+    pub(super) fn attach(
+        &mut self,
+        at: Moment,
+        conn: ConnId,
+        slot: u32,
+        identified: bool,
+        fx: &mut Effects,
+    ) {
+        let Some(session) = self.sessions.get_mut(conn) else {
+            return;
+        };
+        session.host = Some(slot);
+        session.identified = identified;
+        let peer = session.peer;
+        let Some(host) = self.hosts.get_mut(slot) else {
+            return;
+        };
+        host.sessions += 1;
+        let older = if identified {
+            host.identified.replace(conn)
+        } else {
+            None
+        };
+        let moved = identified && host.peer != peer;
+        host.peer = peer;
+        let was = host.presence;
+        match was {
+            Presence::Offline(_) => self.come_online(at, slot, fx),
+            Presence::Inherited => {
+                host.presence = Presence::Online;
+                self.stats.hosts_inherited -= 1;
+                self.write_again(slot);
+            }
+            Presence::Online if moved => self.write_again(slot),
+            Presence::Online => {}
+        }
+        if let Some(older) = older {
+            self.stats.replacements += 1;
+            fx.push(Effect::Close { conn: older });
+            self.end_session(older, Reason::Closed, at, fx);
+        }
+    }
+
+    /// Takes a connection out, and its host offline if it was the last.
+    pub(super) fn end_session(
+        &mut self,
+        conn: ConnId,
+        reason: Reason,
+        at: Moment,
+        fx: &mut Effects,
+    ) {
+        let Some(session) = self.sessions.remove(conn) else {
+            return;
+        };
+        let Some(slot) = session.host else { return };
+        let Some(host) = self.hosts.get_mut(slot) else {
+            return;
+        };
+        if session.beaten {
+            host.seen = host.seen.max(wall_of(session.last, at));
+        }
+        host.sessions -= 1;
+        if host.identified == Some(conn) {
+            host.identified = None;
+        }
+        if host.sessions == 0 && host.presence.is_online() {
+            self.go_offline(slot, reason, at, fx);
+        }
+    }
+
+    fn come_online(&mut self, at: Moment, slot: u32, fx: &mut Effects) {
+        self.sweep_early(slot, at);
+        let stamp = self.stamp(at);
+        let Some(host) = self.hosts.get_mut(slot) else {
+            return;
+        };
+        self.mass.back(at.now, host.changed);
+        host.presence = Presence::Online;
+        host.since = at.wall;
+        host.seen = at.wall;
+        host.changed = at.now;
+        let id = host.id.clone();
+        let text = format!("online, from {}", host.peer.address());
+        self.stats.onlines += 1;
+        self.stats.hosts_online += 1;
+        self.write(
+            slot,
+            Change {
+                to: Became::Online,
+                since: at.wall,
+                stamp: Some(stamp),
+            },
+        );
+        let note = Note {
+            level: log::Level::Info,
+            what: "presence",
+            who: id.to_string(),
+            text,
+        };
+        fx.push(Effect::Log(note));
+        self.tell(stamp, EventKind::Online { host: id }, fx);
+    }
+
+    /// Takes a host offline. Its connections, if any are left, are the caller's business.
+    pub(super) fn go_offline(&mut self, slot: u32, reason: Reason, at: Moment, fx: &mut Effects) {
+        self.sweep_early(slot, at);
+        let stamp = self.stamp(at);
+        let reference = self.hosts.reference(slot);
+        let Some(host) = self.hosts.get_mut(slot) else {
+            return;
+        };
+        if host.presence == Presence::Inherited {
+            self.stats.hosts_inherited -= 1;
+        }
+        host.presence = Presence::Offline(Some(reason));
+        host.since = at.wall;
+        host.changed = at.now;
+        let id = host.id.clone();
+        if let Some(rest) = host.rest.as_deref_mut() {
+            forget_inventory(rest);
+        }
+        if let Some(reference) = reference {
+            self.work.forget(reference);
+        }
+        self.stats.offlines[reason as usize] += 1;
+        self.stats.hosts_online -= 1;
+        self.write(
+            slot,
+            Change {
+                to: Became::Offline(reason),
+                since: at.wall,
+                stamp: Some(stamp),
+            },
+        );
+        let text = format!("offline: {}", reason.as_str());
+        let note = Note {
+            level: log::Level::Info,
+            what: "presence",
+            who: id.to_string(),
+            text,
+        };
+        fx.push(Effect::Log(note));
+        self.tell(stamp, EventKind::Offline { host: id, reason }, fx);
+        if let Some(count) = self.mass.gone(at.now, self.stats.hosts_online) {
+            self.mass_offline(at, count, fx);
+        }
+    }
+
+    fn mass_offline(&mut self, at: Moment, count: u64, fx: &mut Effects) {
+        let stamp = self.stamp(at);
+        fx.push(Effect::Log(Note {
+            level: log::Level::Error,
+            what: "mass-offline",
+            who: "fleet".to_owned(),
+            text: format!("{count} hosts, more than half, went offline within one timeout"),
+        }));
+        self.tell(stamp, EventKind::MassOffline { count }, fx);
+        self.notice(Notice {
+            event: "mass-offline",
+            host: None,
+            reason: None,
+            count: Some(count),
+            stamp,
+        });
+    }
+
+    /// An event of the fleet itself, for the store.
+    pub(super) fn notice(&mut self, notice: Notice) {
+        if self.writes.notice(notice) {
+            self.stats.notices_dropped += 1;
+        }
+    }
+
+    /// Hosts that did not come back in time after a restart.
+    pub(super) fn judge_inherited(&mut self, judge: Instant, at: Moment, fx: &mut Effects) {
+        let due = self
+            .inherited
+            .deadline
+            .is_some_and(|deadline| deadline <= judge);
+        if !due || !self.inherited.lease_clear {
+            return;
+        }
+        self.inherited.deadline = None;
+        for slot in 0..self.hosts.slots() as u32 {
+            if self
+                .hosts
+                .get(slot)
+                .is_some_and(|host| host.presence == Presence::Inherited)
+            {
+                self.go_offline(slot, Reason::Lost, at, fx);
+            }
+        }
+    }
+
+    /// Some of the hosts the store knows, before it is up.
+    pub(super) fn held(&mut self, at: Moment, held: Vec<HeldHost>) {
+        let first = self.stats.store_sessions == 0;
+        for found in held {
+            let Some(slot) = self.find_or_enter(found.host.clone()) else {
+                continue;
+            };
+            let Some(host) = self.hosts.get_mut(slot) else {
+                continue;
+            };
+            let unheard_of = host.since.0 == 0;
+            host.told_online |= found.ours;
+            host.epoch = host.epoch.max(found.epoch);
+            host.seen = host.seen.max(found.seen);
+            if host.peer == Peer::UNKNOWN {
+                host.peer = found.peer.map_or(Peer::UNKNOWN, Peer::new);
+            }
+            if found.hostname.is_some() || found.mac.is_some() || !found.addresses.is_empty() {
+                let rest = host.rest.get_or_insert_default();
+                if rest.inventory_from.is_none() {
+                    rest.hostname = found.hostname;
+                    rest.mac = found.mac;
+                    rest.addresses = found.addresses;
+                }
+            }
+            if found.ours && host.presence.is_online() {
+                // It came back before the store could be read: it was never offline.
+                host.since = found.since;
+            } else if found.ours && first && unheard_of {
+                host.presence = Presence::Inherited;
+                host.since = found.since;
+                self.stats.hosts_online += 1;
+                self.stats.hosts_inherited += 1;
+            } else if unheard_of {
+                let reason = if found.ours {
+                    Some(Reason::Lost)
+                } else {
+                    found.reason
+                };
+                host.presence = Presence::Offline(reason);
+                host.since = if found.ours { at.wall } else { found.since };
+            }
+        }
+    }
+
+    /// The store can be read and written; all that it knew of our hosts has been said.
+    pub(super) fn store_up(&mut self, at: Moment, lease_clear: bool, fx: &mut Effects) {
+        self.writes.forget_state();
+        self.forget_flights();
+        if self.stats.store_sessions == 0 {
+            self.inherited.deadline = Some(at.now + self.rules.timeout);
+            self.audit_due = Some(at.now + AUDIT_ROUND);
+        }
+        self.inherited.lease_clear |= lease_clear;
+        self.stats.store_sessions += 1;
+        self.writes.sweep.cursor = Some(0);
+        self.writes.sweep.again = Some(at.now + SWEEP_AGAIN);
+        if !matches!(self.store, StoreState::Up) {
+            fx.push(Effect::Log(Note {
+                level: log::Level::Info,
+                what: "store",
+                who: "store".to_owned(),
+                text: format!("up; {} hosts held from before", self.stats.hosts_inherited),
+            }));
+        }
+        self.store = StoreState::Up;
+    }
+
+    /// The store does not answer.
+    pub(super) fn store_away(&mut self, why: String, fx: &mut Effects) {
+        self.writes.forget_state();
+        self.forget_flights();
+        fx.push(Effect::Log(Note {
+            level: log::Level::Warn,
+            what: "store",
+            who: "store".to_owned(),
+            text: format!("away: {why}"),
+        }));
+        self.store = StoreState::Away(why);
+    }
+
+    /// The store refuses the user or the password.
+    pub(super) fn store_refused(&mut self, why: String, fx: &mut Effects) {
+        if self.stats.store_sessions == 0 {
+            fx.push(Effect::Stop {
+                status: 2,
+                why: format!("store.url: {why}"),
+            });
+        } else {
+            self.store_away(why, fx);
+        }
+    }
+
+    fn forget_flights(&mut self) {
+        for slot in 0..self.hosts.slots() as u32 {
+            if let Some(host) = self.hosts.get_mut(slot) {
+                host.in_flight = false;
+            }
+        }
+    }
+
+    /// An `Online` or `Offline` was settled.
+    pub(super) fn presence_settled(
+        &mut self,
+        ticket: crate::ids::HostRef,
+        settled: Settled,
+        fx: &mut Effects,
+    ) {
+        self.writes.presence_in_flight = self.writes.presence_in_flight.saturating_sub(1);
+        let Some(slot) = self.hosts.resolve(ticket) else {
+            return;
+        };
+        let Some(host) = self.hosts.get_mut(slot) else {
+            return;
+        };
+        host.in_flight = false;
+        match settled {
+            Settled::Claimed { epoch } => {
+                host.epoch = epoch;
+                host.told_online = true;
+                if host
+                    .rest
+                    .as_deref()
+                    .is_some_and(|rest| rest.inventory_behind)
+                {
+                    self.writes.inventories.push_back(slot);
+                }
+            }
+            Settled::Released | Settled::NotOurs => host.told_online = false,
+            Settled::Refused(why) => {
+                let who = host.id.to_string();
+                let text = format!("its presence is not written: {why}");
+                fx.push(Effect::Log(Note {
+                    level: log::Level::Error,
+                    what: "store",
+                    who,
+                    text,
+                }));
+            }
+        }
+        self.writes.settled(slot);
+    }
+
+    /// Writes a host that is online again, without an event.
+    pub(super) fn write_again(&mut self, slot: u32) {
+        let Some(host) = self.hosts.get(slot) else {
+            return;
+        };
+        let since = host.since;
+        self.write(
+            slot,
+            Change {
+                to: Became::Online,
+                since,
+                stamp: None,
+            },
+        );
+    }
+
+    /// A change to be written, unless the store is not there: then all is written when it is.
+    pub(super) fn write(&mut self, slot: u32, change: Change) {
+        if !matches!(self.store, StoreState::Up) {
+            return;
+        }
+        let in_flight = self.hosts.get(slot).is_some_and(|host| host.in_flight);
+        self.writes.change(slot, change, in_flight);
+    }
+}
+
+/// The wall clock at an earlier moment of the monotonic one.
+pub(super) fn wall_of(moment: Instant, at: Moment) -> crate::time::UnixMs {
+    crate::time::UnixMs(at.wall.0.saturating_sub(at.now.since(moment).as_millis()))
+}
+
+/// What a host said of itself is no longer stored once it is offline; its name and MAC address are.
+fn forget_inventory(rest: &mut Rest) {
+    rest.addresses = Vec::new();
+    rest.values = Vec::new();
+    rest.inventory_from = None;
+    rest.inventory_behind = false;
+    rest.inventory_asks = Vec::new();
+}

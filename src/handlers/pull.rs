@@ -1,0 +1,263 @@
+//! The core's queue turned into operations, a batch a turn.
+
+use crate::ids::HostId;
+use crate::limits::HOSTS_PER_OP_MAX;
+use crate::store::op::{Batch, Inventory, Offline, Online, Op};
+use crate::time::UnixMs;
+
+use super::Moment;
+use super::core::{Core, StoreState};
+use super::hosts::{Host, Presence};
+use super::presence::wall_of;
+use super::writes::{Became, Change};
+
+/// Slots a sweep or an audit looks at for one batch, however few of them lead to an operation.
+const SLOTS_PER_PULL_MAX: u32 = 20_000;
+
+impl Core {
+    /// Whether [`pull`](Self::pull) may return something.
+    #[must_use]
+    pub fn has_work(&self) -> bool {
+        self.writes.has_reports() || (self.is_store_up() && self.writes.has_state())
+    }
+
+    /// Takes what is to be written: at most `max` operations, none if there is nothing.
+    pub fn pull(&mut self, at: Moment, max: usize) -> Option<Batch> {
+        let mut ops = Vec::new();
+        if self.is_store_up() {
+            self.writes.take_notices(max, &mut ops);
+            // Half is left for reports, so that neither starves the other.
+            let room = if self.writes.has_reports() {
+                max / 2
+            } else {
+                max
+            };
+            self.take_presence(at, room, &mut ops);
+            self.take_inventories(room, &mut ops);
+            self.take_seen(at, room, &mut ops);
+            self.take_audit(at, room, &mut ops);
+        }
+        let room = max.saturating_sub(ops.len());
+        self.writes.take_reports(room, &mut ops);
+        let session = self.stats.store_sessions as u32;
+        (!ops.is_empty()).then_some(Batch { session, ops })
+    }
+
+    fn is_store_up(&self) -> bool {
+        matches!(self.store, StoreState::Up)
+    }
+
+    fn take_presence(&mut self, at: Moment, max: usize, ops: &mut Vec<Op>) {
+        let mut looks = 0;
+        while ops.len() < max {
+            if let Some((slot, change)) = self.writes.next_change() {
+                ops.extend(self.presence_op(slot, change));
+            } else if looks < SLOTS_PER_PULL_MAX && self.sweep_step(at) {
+                looks += 1;
+            } else {
+                break;
+            }
+        }
+    }
+
+    fn presence_op(&mut self, slot: u32, change: Change) -> Option<Op> {
+        let ticket = self.hosts.reference(slot)?;
+        let host = self.hosts.get_mut(slot)?;
+        host.in_flight = true;
+        self.writes.presence_in_flight += 1;
+        let Change {
+            to,
+            since,
+            stamp: event,
+        } = change;
+        let name = host.id.clone();
+        Some(match to {
+            Became::Online => {
+                let peer = host.peer.address();
+                Op::Online(Box::new(Online {
+                    ticket,
+                    host: name,
+                    peer,
+                    since,
+                    event,
+                }))
+            }
+            Became::Offline(reason) => {
+                let epoch = host.epoch;
+                Op::Offline(Box::new(Offline {
+                    ticket,
+                    host: name,
+                    epoch,
+                    reason,
+                    since,
+                    event,
+                }))
+            }
+        })
+    }
+
+    /// One step of the walk that writes everybody anew; false when it is not under way.
+    fn sweep_step(&mut self, at: Moment) -> bool {
+        let Some(slot) = self.writes.sweep.cursor else {
+            return false;
+        };
+        if slot as usize >= self.hosts.slots() {
+            self.writes.sweep.cursor = None;
+            return false;
+        }
+        self.writes.sweep.cursor = Some(slot + 1);
+        if !self.writes.is_behind(slot) {
+            self.sweep_one(slot, at);
+        }
+        true
+    }
+
+    /// Before a host changes: if the walk has not come to it yet, it is written as it was first, so that
+    /// what becomes of it now is told of against what the store has.
+    pub(super) fn sweep_early(&mut self, slot: u32, at: Moment) {
+        let ahead = self
+            .writes
+            .sweep
+            .cursor
+            .is_some_and(|cursor| slot >= cursor);
+        if ahead && self.is_store_up() && !self.writes.is_behind(slot) {
+            self.sweep_one(slot, at);
+        }
+    }
+
+    fn sweep_one(&mut self, slot: u32, at: Moment) {
+        let Some(host) = self.hosts.get_mut(slot) else {
+            return;
+        };
+        let (since, told) = (host.since, host.told_online);
+        let to = match host.presence {
+            Presence::Online | Presence::Inherited => Became::Online,
+            Presence::Offline(Some(reason)) if told => Became::Offline(reason),
+            Presence::Offline(_) => return,
+        };
+        if let Some(rest) = host.rest.as_deref_mut() {
+            rest.inventory_behind = to == Became::Online && rest.inventory_from.is_some();
+        }
+        let news = told != (to == Became::Online);
+        let happened = Moment { wall: since, ..at };
+        let stamp = news.then(|| self.stamp(happened));
+        self.write(slot, Change { to, since, stamp });
+    }
+
+    fn take_inventories(&mut self, max: usize, ops: &mut Vec<Op>) {
+        while ops.len() < max {
+            let Some(slot) = self.writes.inventories.pop_front() else {
+                return;
+            };
+            ops.extend(self.inventory_op(slot));
+        }
+    }
+
+    /// A host's inventory, if it is still to be written and the connection it came by is still its own.
+    fn inventory_op(&mut self, slot: u32) -> Option<Op> {
+        let ticket = self.hosts.reference(slot)?;
+        if self.writes.is_behind(slot) {
+            // Its presence goes first, and brings the inventory back here when it is settled.
+            return None;
+        }
+        let host = self.hosts.get_mut(slot)?;
+        let name = host.id.clone();
+        let rest = host.rest.as_deref_mut()?;
+        let from = rest.inventory_from?;
+        let own = self
+            .sessions
+            .get(from)
+            .is_some_and(|session| session.host == Some(slot));
+        if !std::mem::take(&mut rest.inventory_behind) || !own {
+            return None;
+        }
+        Some(Op::Inventory(Box::new(Inventory {
+            origins: rest.inventory_asks.clone(),
+            ticket,
+            host: name,
+            hostname: rest.hostname.clone(),
+            mac: rest.mac.clone(),
+            values: rest.values.clone(),
+            addresses: rest.addresses.clone(),
+        })))
+    }
+
+    /// Notes when the hosts heard of since the last round were last heard of, and has it written if the
+    /// last round has been. What falls out here is written a round later, or with the next beat.
+    pub(super) fn note_seen(&mut self, at: Moment) {
+        let mut beaten = std::mem::take(&mut self.writes.beaten);
+        for slot in &beaten {
+            let Some((conn, _)) = self.sessions.at(*slot) else {
+                continue;
+            };
+            let Some(session) = self.sessions.get_mut(conn) else {
+                continue;
+            };
+            session.beaten = false;
+            let (host, last) = (session.host, session.last);
+            if let Some(host) = host.and_then(|host| self.hosts.get_mut(host)) {
+                host.seen = host.seen.max(wall_of(last, at));
+            }
+        }
+        if self.is_store_up() && self.writes.seen.is_empty() && self.writes.seen_in_flight == 0 {
+            std::mem::swap(&mut self.writes.seen, &mut beaten);
+        }
+        beaten.clear();
+        self.writes.beaten = beaten;
+    }
+
+    fn take_seen(&mut self, at: Moment, max: usize, ops: &mut Vec<Op>) {
+        while ops.len() < max && !self.writes.seen.is_empty() {
+            let rest = self.writes.seen.len().saturating_sub(HOSTS_PER_OP_MAX);
+            let slots = self.writes.seen.drain(rest..);
+            let of = |slot: u32| {
+                let (_, session) = self.sessions.at(slot)?;
+                let host = self.hosts.get(session.host?)?;
+                Some((host.id.clone(), wall_of(session.last, at)))
+            };
+            let seen: Vec<(HostId, UnixMs)> = slots.filter_map(of).collect();
+            if !seen.is_empty() {
+                self.writes.seen_in_flight += 1;
+                ops.push(Op::Seen(seen));
+            }
+        }
+    }
+
+    /// The next hosts to be looked for among those online; on the way, who has been offline for as long
+    /// as anyone is remembered is forgotten.
+    fn take_audit(&mut self, at: Moment, max: usize, ops: &mut Vec<Op>) {
+        if self.writes.audits_in_flight > 0 {
+            return;
+        }
+        let Some(mut slot) = self.writes.audit else {
+            return;
+        };
+        let end = self.hosts.slots() as u32;
+        let stop = end.min(slot.saturating_add(SLOTS_PER_PULL_MAX));
+        let mut hosts = Vec::new();
+        while slot < stop && hosts.len() < HOSTS_PER_OP_MAX {
+            let Some(host) = self.hosts.get(slot) else {
+                slot += 1;
+                continue;
+            };
+            if host.presence.is_online() && host.told_online {
+                hosts.push(host.id.clone());
+            } else if self.is_over(host, at) {
+                self.hosts.remove(slot);
+            }
+            slot += 1;
+        }
+        self.writes.audit = (slot < end).then_some(slot);
+        if !hosts.is_empty() && ops.len() < max.max(1) {
+            self.writes.audits_in_flight += 1;
+            ops.push(Op::Audit(hosts));
+        }
+    }
+
+    fn is_over(&self, host: &Host, at: Moment) -> bool {
+        let last = host.since.max(host.seen);
+        let settled = !host.told_online && !host.in_flight;
+        let old = at.wall.0.saturating_sub(last.0) > self.rules.keep.as_millis();
+        !host.presence.is_online() && settled && old
+    }
+}

@@ -1,0 +1,909 @@
+//! The core as conversations with times, against a model of the store.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+
+use super::effect::{Effect, Effects, EventKind};
+use super::view::{Filter, StoreView};
+use super::{Core, End, Flow, Input, Moment, Rules};
+use crate::codec::message::{
+    Answer, Ask, Hello, Incoming, Inventory, Message, Phase, Progress, ResultCode, Word,
+};
+use crate::codec::{Abnormal, DecodeError};
+use crate::ids::{ConnId, HostId};
+use crate::limits::{REPORTS_WAITING_MAX, TRANSITIONS_WAITING_MAX};
+use crate::store::op::{HeldHost, Op, Outcome, Reason, Settled};
+use crate::time::{Instant, Span, UnixMs};
+
+const TIMEOUT: u64 = 60_000;
+const WALL: u64 = 1_800_000_000_000;
+
+/// What a store would hold: enough of it to see whether presence is told rightly.
+#[derive(Debug, Default)]
+struct Model {
+    exists: BTreeSet<String>,
+    claims: BTreeMap<String, (u64, bool)>,
+    events: Vec<String>,
+    reports: usize,
+    inventories: Vec<String>,
+    seen: BTreeMap<String, u64>,
+}
+
+impl Model {
+    fn run(&mut self, op: Op) -> Option<Outcome> {
+        match op {
+            Op::Online(op) => {
+                let claim = self.claims.entry(op.host.to_string()).or_default();
+                *claim = (claim.0 + 1, true);
+                self.exists.insert(op.host.to_string());
+                if op.event.is_some() {
+                    self.events.push(format!("online {}", op.host));
+                }
+                let settled = Settled::Claimed { epoch: claim.0 };
+                Some(Outcome::Presence {
+                    ticket: op.ticket,
+                    settled,
+                })
+            }
+            Op::Offline(op) => {
+                let name = op.host.to_string();
+                let held = self
+                    .claims
+                    .get(&name)
+                    .is_some_and(|claim| *claim == (op.epoch, true));
+                if !held {
+                    return Some(Outcome::Presence {
+                        ticket: op.ticket,
+                        settled: Settled::NotOurs,
+                    });
+                }
+                self.claims.insert(name.clone(), (op.epoch, false));
+                self.exists.remove(&name);
+                if op.event.is_some() {
+                    self.events
+                        .push(format!("offline {name} {}", op.reason.as_str()));
+                }
+                Some(Outcome::Presence {
+                    ticket: op.ticket,
+                    settled: Settled::Released,
+                })
+            }
+            Op::Inventory(op) => {
+                self.inventories.push(op.host.to_string());
+                let (origins, ticket) = (op.origins, op.ticket);
+                Some(Outcome::Inventory {
+                    origins,
+                    ticket,
+                    result: Ok(()),
+                })
+            }
+            Op::Seen(seen) => {
+                self.seen
+                    .extend(seen.into_iter().map(|(host, at)| (host.to_string(), at.0)));
+                Some(Outcome::Seen)
+            }
+            Op::Audit(hosts) => {
+                self.exists.extend(hosts.iter().map(HostId::to_string));
+                Some(Outcome::Audited)
+            }
+            Op::Notice(op) => {
+                self.events.push(format!("{} {:?}", op.event, op.count));
+                None
+            }
+            Op::Progress(op) => {
+                self.reports += 1;
+                Some(Outcome::Report {
+                    origin: op.origin,
+                    result: Ok(()),
+                })
+            }
+            Op::Answer(op) => {
+                self.reports += 1;
+                Some(Outcome::Report {
+                    origin: op.origin,
+                    result: Ok(()),
+                })
+            }
+        }
+    }
+
+    fn held(&self) -> Vec<HeldHost> {
+        let ours = |(name, (epoch, ours)): (&String, &(u64, bool))| HeldHost {
+            host: HostId::checked(name).unwrap(),
+            ours: *ours,
+            epoch: *epoch,
+            peer: None,
+            since: UnixMs(WALL - 5_000),
+            seen: UnixMs(WALL - 1_000),
+            reason: (!ours).then_some(Reason::Closed),
+            hostname: None,
+            mac: None,
+            addresses: Vec::new(),
+        };
+        self.claims.iter().map(ours).collect()
+    }
+}
+
+/// A server without sockets: the core, the model store, and the time.
+struct World {
+    core: Core,
+    store: Model,
+    ms: u64,
+    told: Vec<String>,
+    effects: Vec<Effect>,
+    up: bool,
+    next: u32,
+}
+
+impl World {
+    /// A server whose store has not been reached yet.
+    fn starting(store: Model) -> Self {
+        let rules = Rules {
+            timeout: Span::from_millis(TIMEOUT),
+            first_message: Span::from_secs(10),
+            working_timeout: Span::from_secs(3_600),
+            key_prefix: "AC".to_owned(),
+            keep: Span::from_secs(7 * 86_400),
+            hosts_max: 1_000,
+        };
+        Self {
+            core: Core::new(rules, 1),
+            store,
+            ms: 1_000,
+            told: Vec::new(),
+            effects: Vec::new(),
+            up: false,
+            next: 0,
+        }
+    }
+
+    /// A server with an empty store that answers at once.
+    fn new() -> Self {
+        let mut world = Self::starting(Model::default());
+        world.come_up(true);
+        world
+    }
+
+    fn come_up(&mut self, lease_clear: bool) {
+        self.up = true;
+        let held = self.store.held();
+        let _ = self.input(Input::Outcome(Outcome::Held(held)));
+        let _ = self.input(Input::Outcome(Outcome::Up {
+            session: 1,
+            lease_clear,
+        }));
+        self.settle();
+    }
+
+    fn go_away(&mut self) {
+        self.up = false;
+        let _ = self.input(Input::Outcome(Outcome::Away("gone".to_owned())));
+    }
+
+    fn at(&self) -> Moment {
+        let now = Instant::ZERO + Span::from_millis(self.ms);
+        Moment {
+            now,
+            wall: UnixMs(WALL + self.ms),
+        }
+    }
+
+    fn input(&mut self, input: Input<'_>) -> Flow {
+        let mut fx = Effects::default();
+        let flow = self.core.handle(self.at(), input, &mut fx);
+        self.take(fx);
+        flow
+    }
+
+    fn take(&mut self, fx: Effects) {
+        for effect in &fx.list {
+            if let Effect::Tell(event) = effect {
+                self.told.push(match &event.kind {
+                    EventKind::Online { host } => format!("online {host}"),
+                    EventKind::Offline { host, reason } => {
+                        format!("offline {host} {}", reason.as_str())
+                    }
+                    EventKind::MassOffline { count } => format!("mass-offline {count}"),
+                    EventKind::Quarantine { host, .. } => format!("quarantine {host}"),
+                });
+            }
+        }
+        self.effects.extend(fx.list);
+    }
+
+    /// Runs all that waits for the store, and what that leads to.
+    fn settle(&mut self) {
+        while self.up && self.core.has_work() {
+            let Some(batch) = self.core.pull(self.at(), 64) else {
+                break;
+            };
+            for op in batch.ops {
+                if let Some(outcome) = self.store.run(op) {
+                    let _ = self.input(Input::Outcome(outcome));
+                }
+            }
+        }
+    }
+
+    /// Lets time pass, deadline by deadline.
+    fn pass(&mut self, ms: u64) {
+        let end = self.ms + ms;
+        loop {
+            let mut fx = Effects::default();
+            let at = self.at();
+            let next = self.core.tick(at.now, at, &mut fx);
+            self.take(fx);
+            self.settle();
+            assert!(
+                next.is_none_or(|next| next > at.now),
+                "a deadline later than now"
+            );
+            let next = next.map_or(end, |next| next.as_nanos().div_ceil(1_000_000));
+            if next > end {
+                self.ms = end;
+                return;
+            }
+            self.ms = next.max(self.ms + 1).min(end);
+        }
+    }
+
+    fn open(&mut self, peer: &str) -> ConnId {
+        self.next += 1;
+        let conn = ConnId {
+            slot: self.next,
+            generation: self.next,
+        };
+        let peer: SocketAddr = peer.parse().unwrap();
+        let _ = self.input(Input::Opened { conn, peer });
+        conn
+    }
+
+    fn send(&mut self, conn: ConnId, message: Message<'_>, seq: Option<u64>) -> Flow {
+        let ask = Ask {
+            reply: seq.is_some(),
+            seq,
+        };
+        let flow = self.input(Input::Message {
+            conn,
+            incoming: Incoming { message, ask },
+        });
+        self.settle();
+        flow
+    }
+
+    fn beat(&mut self, conn: ConnId) {
+        assert_eq!(self.send(conn, Message::Heartbeat, None), Flow::Taken);
+    }
+
+    fn end(&mut self, conn: ConnId, end: End) {
+        let _ = self.input(Input::Ended { conn, end });
+        self.settle();
+    }
+
+    fn hello(&mut self, conn: ConnId, id: &str, boot: Option<&str>) {
+        let hello = Hello {
+            id: id.into(),
+            udp: None,
+            push: false,
+            boot: boot.map(std::borrow::Cow::from),
+        };
+        assert_eq!(self.send(conn, Message::Hello(hello), Some(1)), Flow::Taken);
+    }
+
+    fn progress(&mut self, conn: ConnId, phase: Phase, left: &[&'static str], seq: u64) -> Flow {
+        let progress = Progress {
+            code: "AC1".into(),
+            phase,
+            working: None,
+            complete: Vec::new(),
+            oncall: left.iter().map(|text| (*text).into()).collect(),
+        };
+        self.send(conn, Message::Progress(progress), Some(seq))
+    }
+
+    /// The events the store was told, which must be those that followers were told.
+    fn events(&self) -> &[String] {
+        &self.store.events
+    }
+
+    fn closed(&self, conn: ConnId) -> bool {
+        self.effects.contains(&Effect::Close { conn })
+    }
+
+    fn words(&self, conn: ConnId) -> Vec<Word> {
+        let word = |effect: &Effect| match effect {
+            Effect::Reply { conn: to, reply } if *to == conn => Some(reply.word.clone()),
+            _ => None,
+        };
+        self.effects.iter().filter_map(word).collect()
+    }
+
+    fn online(&self) -> Vec<String> {
+        let page = self.core.page(self.at(), Filter::Online, 1_000, 0);
+        assert!(page.next.is_none());
+        let mut names: Vec<String> = page.hosts.iter().map(|host| host.id.to_string()).collect();
+        names.sort();
+        names
+    }
+}
+
+#[test]
+fn a_beat_brings_a_host_online_and_silence_takes_it_offline() {
+    let mut world = World::new();
+    let conn = world.open("10.0.0.7:4000");
+    assert!(world.online().is_empty(), "a connection alone is nobody");
+    world.beat(conn);
+    assert_eq!(world.online(), ["10.0.0.7"]);
+    world.pass(TIMEOUT - 10);
+    assert!(world.store.exists.contains("10.0.0.7"));
+    world.pass(30);
+    assert_eq!(
+        world.events(),
+        ["online 10.0.0.7", "offline 10.0.0.7 timeout"]
+    );
+    assert_eq!(world.told, world.store.events);
+    assert!(world.closed(conn) && world.store.exists.is_empty());
+}
+
+#[test]
+fn every_beat_puts_the_deadline_off() {
+    let mut world = World::new();
+    let conn = world.open("10.0.0.7:4000");
+    for _ in 0..10 {
+        world.beat(conn);
+        world.pass(TIMEOUT - 1);
+    }
+    assert_eq!(world.events(), ["online 10.0.0.7"]);
+    assert!(world.store.seen.contains_key("10.0.0.7"));
+}
+
+#[test]
+fn each_end_has_its_reason() {
+    for (end, reason) in [
+        (End::Closed, "closed"),
+        (End::Reset, "reset"),
+        (End::Dead, "timeout"),
+    ] {
+        let mut world = World::new();
+        let conn = world.open("10.0.0.7:4000");
+        world.beat(conn);
+        world.end(conn, end);
+        assert_eq!(world.events()[1], format!("offline 10.0.0.7 {reason}"));
+    }
+}
+
+#[test]
+fn abnormal_data_closes_the_connection_and_takes_the_host_offline() {
+    let mut world = World::new();
+    let conn = world.open("10.0.0.7:4000");
+    world.beat(conn);
+    let error = DecodeError::new(Abnormal::Utf8, 9);
+    let _ = world.input(Input::Abnormal { conn, error });
+    world.settle();
+    assert_eq!(world.events()[1], "offline 10.0.0.7 abnormal");
+    assert!(world.closed(conn));
+    assert_eq!(world.core.stats().abnormal.iter().sum::<u64>(), 1);
+    world.end(conn, End::Closed);
+    assert_eq!(world.events().len(), 2, "its end comes too late to matter");
+}
+
+#[test]
+fn a_connection_that_says_nothing_valid_is_closed_and_nobody_goes_offline() {
+    let mut world = World::new();
+    let conn = world.open("10.0.0.7:4000");
+    world.pass(9_990);
+    assert!(!world.closed(conn));
+    world.pass(20);
+    assert!(world.closed(conn) && world.events().is_empty());
+    assert_eq!(world.core.stats().speechless, 1);
+}
+
+#[test]
+fn a_slot_used_again_is_not_judged_by_its_last_users_deadline() {
+    let mut world = World::new();
+    let peer: SocketAddr = "10.0.0.7:1".parse().unwrap();
+    for generation in 0..1_000 {
+        let conn = ConnId {
+            slot: 5,
+            generation,
+        };
+        let _ = world.input(Input::Opened { conn, peer });
+        world.beat(conn);
+        world.pass(50);
+        if generation < 999 {
+            world.end(conn, End::Closed);
+        }
+    }
+    let last = ConnId {
+        slot: 5,
+        generation: 999,
+    };
+    world.pass(TIMEOUT - 100);
+    assert!(!world.closed(last));
+    world.beat(last);
+    world.pass(TIMEOUT - 1);
+    assert!(!world.closed(last));
+    assert!(
+        world.core.wheel.len() < 10,
+        "{} deadlines for one slot",
+        world.core.wheel.len()
+    );
+}
+
+#[test]
+fn several_connections_of_one_address_are_one_host_until_the_last_ends() {
+    let mut world = World::new();
+    let first = world.open("10.0.0.7:4000");
+    let second = world.open("10.0.0.7:4001");
+    world.beat(first);
+    world.beat(second);
+    world.end(first, End::Reset);
+    assert_eq!(world.online(), ["10.0.0.7"]);
+    world.end(second, End::Closed);
+    assert_eq!(
+        world.events(),
+        ["online 10.0.0.7", "offline 10.0.0.7 closed"]
+    );
+}
+
+#[test]
+fn the_newest_connection_of_an_id_replaces_the_older_without_an_offline() {
+    let mut world = World::new();
+    let older = world.open("10.0.0.7:4000");
+    world.hello(older, "web-1", None);
+    let newer = world.open("10.0.0.8:4000");
+    world.hello(newer, "web-1", None);
+    assert!(world.closed(older) && !world.closed(newer));
+    world.end(older, End::Closed);
+    world.pass(TIMEOUT / 2);
+    assert_eq!(world.events(), ["online web-1"]);
+    let host = HostId::checked("web-1").unwrap();
+    let ip = world.core.host(world.at(), &host).unwrap().ip.unwrap();
+    assert_eq!(ip.to_string(), "10.0.0.8");
+    world.end(newer, End::Reset);
+    assert_eq!(world.events()[1..], ["offline web-1 reset"]);
+}
+
+#[test]
+fn a_hello_is_the_first_message_or_abnormal_and_a_foreign_address_is_refused() {
+    let mut world = World::new();
+    let conn = world.open("10.0.0.7:4000");
+    world.hello(conn, "web-1", None);
+    assert_eq!(world.words(conn), [Word::Welcome { interval_s: 20.0 }]);
+    world.hello(conn, "web-1", None);
+    assert!(world.closed(conn));
+    let thief = world.open("10.0.0.8:4000");
+    world.hello(thief, "10.0.0.7", None);
+    assert!(matches!(world.words(thief)[..], [Word::Refused(_)]) && world.closed(thief));
+    assert_eq!(world.events(), ["online web-1", "offline web-1 abnormal"]);
+}
+
+#[test]
+fn an_id_fought_over_stays_with_the_one_who_has_it() {
+    let mut world = World::new();
+    let mut conns = Vec::new();
+    for port in 0..40 {
+        let conn = world.open(&format!("10.0.0.7:{}", 4000 + port));
+        world.hello(conn, "web-1", None);
+        conns.push(conn);
+    }
+    let holder = conns[15];
+    assert!(!world.closed(holder) && conns[16..].iter().all(|conn| world.closed(*conn)));
+    assert_eq!(world.told, ["online web-1", "quarantine web-1"]);
+    assert_eq!(world.core.stats().replacements, 15);
+    world.pass(30_000);
+    world.beat(holder);
+    world.pass(31_000);
+    let newcomer = world.open("10.0.0.9:4000");
+    world.hello(newcomer, "web-1", None);
+    assert!(
+        world.closed(holder),
+        "a minute later an id may be taken over again"
+    );
+}
+
+#[test]
+fn a_plain_host_at_work_may_be_silent_and_an_identified_one_may_not() {
+    let mut world = World::new();
+    let plain = world.open("10.0.0.7:4000");
+    world.beat(plain);
+    let _ = world.progress(plain, Phase::Received, &["sleep 600"], 1);
+    let named = world.open("10.0.0.8:4000");
+    world.hello(named, "web-1", None);
+    let _ = world.progress(named, Phase::Received, &["sleep 600"], 1);
+    world.pass(10 * TIMEOUT);
+    assert_eq!(world.online(), ["10.0.0.7"]);
+    let _ = world.progress(plain, Phase::Ended, &[], 2);
+    world.pass(TIMEOUT - 10);
+    assert_eq!(world.online(), ["10.0.0.7"]);
+    world.pass(20);
+    assert!(world.online().is_empty(), "silent after its work is silent");
+}
+
+#[test]
+fn work_ends_for_want_of_messages_and_for_want_of_a_book() {
+    let mut world = World::new();
+    let conn = world.open("10.0.0.7:4000");
+    let answer = |code| {
+        Message::Answer(Answer {
+            code,
+            task: Some("AC9".into()),
+        })
+    };
+    let _ = world.send(conn, answer(ResultCode::Received), None);
+    world.pass(3_600_000 - 100);
+    assert_eq!(world.online(), ["10.0.0.7"]);
+    world.pass(200);
+    assert!(world.online().is_empty());
+    let conn = world.open("10.0.0.8:4000");
+    let _ = world.send(conn, answer(ResultCode::Received), None);
+    let none = Message::Answer(Answer {
+        code: ResultCode::NoBook,
+        task: None,
+    });
+    let _ = world.send(conn, none, None);
+    world.pass(TIMEOUT + 10);
+    assert!(world.online().is_empty());
+}
+
+#[test]
+fn another_boot_has_forgotten_its_work() {
+    let mut world = World::new();
+    let conn = world.open("10.0.0.7:4000");
+    world.hello(conn, "web-1", Some("aa"));
+    let _ = world.progress(conn, Phase::Received, &["x"], 1);
+    assert_eq!(world.core.stats().hosts_at_work, 1);
+    let again = world.open("10.0.0.7:4001");
+    world.hello(again, "web-1", Some("bb"));
+    assert_eq!(world.core.stats().hosts_at_work, 0);
+}
+
+#[test]
+fn a_restart_is_no_outage_and_who_does_not_come_back_is_lost() {
+    let mut before = World::new();
+    for ip in ["10.0.0.7", "10.0.0.8"] {
+        let conn = before.open(&format!("{ip}:4000"));
+        before.beat(conn);
+    }
+    before.store.events.clear();
+    let mut world = World::starting(before.store);
+    let early = world.open("10.0.0.9:1");
+    world.beat(early);
+    world.pass(500);
+    world.come_up(true);
+    assert_eq!(world.online(), ["10.0.0.7", "10.0.0.8", "10.0.0.9"]);
+    world.pass(TIMEOUT / 2);
+    let back = world.open("10.0.0.7:5000");
+    world.beat(back);
+    world.beat(early);
+    world.pass(TIMEOUT / 2 + 20);
+    assert_eq!(world.events(), ["online 10.0.0.9", "offline 10.0.0.8 lost"]);
+    assert_eq!(world.core.stats().hosts_inherited, 0);
+}
+
+#[test]
+fn one_that_comes_back_before_the_store_can_be_read_was_never_offline() {
+    let mut before = World::new();
+    let conn = before.open("10.0.0.7:4000");
+    before.beat(conn);
+    before.store.events.clear();
+    let mut world = World::starting(before.store);
+    let conn = world.open("10.0.0.7:4001");
+    world.beat(conn);
+    world.come_up(true);
+    assert!(world.events().is_empty());
+    assert_eq!(world.store.claims["10.0.0.7"], (2, true), "claimed anew");
+    world.end(conn, End::Closed);
+    assert_eq!(world.events(), ["offline 10.0.0.7 closed"]);
+}
+
+#[test]
+fn inherited_hosts_are_not_judged_while_another_may_hold_the_lease() {
+    let mut before = World::new();
+    let conn = before.open("10.0.0.7:4000");
+    before.beat(conn);
+    let mut world = World::starting(before.store);
+    world.come_up(false);
+    world.pass(2 * TIMEOUT);
+    assert_eq!(world.online(), ["10.0.0.7"]);
+    let _ = world.input(Input::Outcome(Outcome::LeaseClear));
+    world.pass(2);
+    assert!(world.online().is_empty());
+    assert_eq!(world.events().last().unwrap(), "offline 10.0.0.7 lost");
+}
+
+#[test]
+fn presence_during_an_outage_is_written_from_the_present_view() {
+    let mut world = World::new();
+    let stays = world.open("10.0.0.1:1");
+    let goes = world.open("10.0.0.2:1");
+    world.beat(stays);
+    world.beat(goes);
+    world.store.events.clear();
+    world.go_away();
+    assert!(matches!(world.core.store(), StoreView::Away("gone")));
+    world.end(goes, End::Reset);
+    let comes = world.open("10.0.0.3:1");
+    world.beat(comes);
+    let flickers = world.open("10.0.0.4:1");
+    world.beat(flickers);
+    world.end(flickers, End::Closed);
+    assert!(
+        !world.core.has_work(),
+        "state is not queued for a store that is away"
+    );
+    world.come_up(true);
+    let mut events = world.events().to_vec();
+    events.sort();
+    assert_eq!(events, ["offline 10.0.0.2 reset", "online 10.0.0.3"]);
+    assert_eq!(
+        world.store.exists.iter().collect::<Vec<_>>(),
+        ["10.0.0.1", "10.0.0.3"]
+    );
+}
+
+#[test]
+fn a_store_that_came_back_empty_is_filled_again_without_events() {
+    let mut world = World::new();
+    for i in 0..50 {
+        let conn = world.open(&format!("10.0.0.{i}:1"));
+        world.beat(conn);
+    }
+    world.go_away();
+    world.store = Model::default();
+    world.come_up(true);
+    assert_eq!(world.store.exists.len(), 50);
+    assert!(world.events().is_empty());
+    world.pass(SWEEPS_MS);
+    assert!(
+        world.store.claims.values().all(|claim| *claim == (2, true)),
+        "and once more"
+    );
+}
+
+const SWEEPS_MS: u64 = 5_100;
+
+#[test]
+fn a_store_that_forgot_an_offline_is_told_of_it_again() {
+    let mut world = World::new();
+    let conn = world.open("10.0.0.1:1");
+    world.beat(conn);
+    let old = world.store.claims.clone();
+    world.end(conn, End::Closed);
+    world.go_away();
+    world.store.claims = old;
+    world.store.exists.insert("10.0.0.1".to_owned());
+    world.come_up(true);
+    assert!(world.store.exists.is_empty());
+}
+
+#[test]
+fn a_host_that_goes_before_the_walk_has_come_to_it_is_still_told_of() {
+    let mut world = World::new();
+    let conns: Vec<ConnId> = (0..200)
+        .map(|i| {
+            let conn = world.open(&format!("10.0.1.{i}:1"));
+            world.beat(conn);
+            conn
+        })
+        .collect();
+    world.go_away();
+    world.store = Model::default();
+    // Up, but nothing pulled yet: the walk stands at the beginning.
+    world.up = true;
+    let _ = world.input(Input::Outcome(Outcome::Up {
+        session: 2,
+        lease_clear: true,
+    }));
+    for conn in &conns {
+        let _ = world.input(Input::Ended {
+            conn: *conn,
+            end: End::Closed,
+        });
+    }
+    world.settle();
+    assert!(world.store.exists.is_empty());
+    let offline = world
+        .events()
+        .iter()
+        .filter(|event| event.starts_with("offline"))
+        .count();
+    assert_eq!(offline, 200);
+}
+
+#[test]
+fn a_host_that_flickers_faster_than_the_store_answers_is_told_of_in_order() {
+    let mut world = World::new();
+    world.up = false;
+    for port in 0..5 {
+        let conn = world.open(&format!("10.0.0.1:{}", 4000 + port));
+        world.beat(conn);
+        world.end(conn, End::Closed);
+    }
+    world.up = true;
+    world.settle();
+    let told = std::mem::take(&mut world.told);
+    assert_eq!(told.len(), 10);
+    assert_eq!(world.events(), told);
+    world.up = false;
+    for port in 0..1_000 {
+        let conn = world.open(&format!("10.0.0.2:{port}"));
+        world.beat(conn);
+        world.end(conn, End::Closed);
+    }
+    world.up = true;
+    world.settle();
+    assert!(world.events().len() <= 10 + TRANSITIONS_WAITING_MAX);
+    assert!(!world.store.exists.contains("10.0.0.2"));
+}
+
+#[test]
+fn reports_are_acknowledged_when_they_are_stored_and_not_before() {
+    let mut world = World::new();
+    let conn = world.open("10.0.0.7:4000");
+    world.up = false;
+    let _ = world.progress(conn, Phase::Received, &["x"], 7);
+    assert!(world.words(conn).is_empty());
+    let _ = world.send(conn, Message::Heartbeat, Some(8));
+    assert_eq!(
+        world.words(conn),
+        [Word::Alive],
+        "beats do not wait for reports"
+    );
+    world.up = true;
+    world.settle();
+    assert_eq!(world.words(conn), [Word::Alive, Word::GotIt]);
+}
+
+#[test]
+fn without_room_a_report_waits_and_its_connection_is_not_silent_meanwhile() {
+    let mut world = World::new();
+    let conn = world.open("10.0.0.7:4000");
+    world.beat(conn);
+    world.up = false;
+    let mut taken = 0;
+    while world.progress(conn, Phase::Received, &["x"], taken) == Flow::Taken {
+        taken += 1;
+    }
+    assert_eq!(taken as usize, REPORTS_WAITING_MAX);
+    let other = world.open("10.0.0.8:4000");
+    world.beat(other);
+    world.pass(TIMEOUT - 100);
+    world.beat(other);
+    world.pass(TIMEOUT);
+    assert!(!world.closed(conn), "it is we who do not read");
+    world.up = true;
+    world.settle();
+    assert!(world.effects.contains(&Effect::Resume { conn }));
+    assert_eq!(
+        world.progress(conn, Phase::Received, &["x"], 0),
+        Flow::Taken
+    );
+    assert_eq!(world.store.reports, REPORTS_WAITING_MAX + 1);
+    assert!(world.core.settled());
+}
+
+#[test]
+fn a_report_under_no_key_is_refused_where_a_reply_was_asked_for() {
+    let mut world = World::new();
+    let conn = world.open("10.0.0.7:4000");
+    let progress = |code: &'static str| {
+        let (complete, oncall) = (Vec::new(), Vec::new());
+        let phase = Phase::Ended;
+        Message::Progress(Progress {
+            code: code.into(),
+            phase,
+            working: None,
+            complete,
+            oncall,
+        })
+    };
+    let _ = world.send(conn, progress("no_key"), Some(1));
+    assert!(matches!(world.words(conn)[..], [Word::Refused(_)]));
+    let console = Answer {
+        code: ResultCode::Received,
+        task: Some("echo hello".into()),
+    };
+    let _ = world.send(conn, Message::Answer(console), Some(2));
+    assert_eq!(world.words(conn)[1], Word::GotIt);
+    assert!(!world.closed(conn) && world.store.reports == 0);
+}
+
+#[test]
+fn an_inventory_is_acknowledged_when_written_and_written_again_after_an_outage() {
+    let mut world = World::new();
+    let conn = world.open("10.0.0.7:4000");
+    let inventory = || {
+        let hostname = Some("ant-2".into());
+        let values = vec!["ant-2".into()];
+        Message::Inventory(Inventory {
+            hostname,
+            values,
+            ..Inventory::default()
+        })
+    };
+    let _ = world.send(conn, inventory(), Some(1));
+    assert_eq!(world.words(conn), [Word::RogerThat]);
+    world.go_away();
+    let _ = world.send(conn, inventory(), Some(2));
+    let gone = world.open("10.0.0.8:4000");
+    let _ = world.send(gone, inventory(), Some(3));
+    world.end(gone, End::Closed);
+    assert_eq!(world.words(conn).len(), 1);
+    world.store = Model::default();
+    world.come_up(true);
+    assert_eq!(world.words(conn), [Word::RogerThat, Word::RogerThat]);
+    assert_eq!(world.store.inventories, ["10.0.0.7"]);
+}
+
+#[test]
+fn hosts_that_go_together_are_one_more_event() {
+    let mut world = World::new();
+    let conns: Vec<ConnId> = (0..30)
+        .map(|i| {
+            let conn = world.open(&format!("10.0.0.{i}:1"));
+            world.beat(conn);
+            conn
+        })
+        .collect();
+    for conn in conns {
+        world.end(conn, End::Reset);
+    }
+    let mass: Vec<&String> = world
+        .told
+        .iter()
+        .filter(|told| told.starts_with("mass"))
+        .collect();
+    assert_eq!(mass, ["mass-offline 16"]);
+    assert!(world.events().contains(&"mass-offline Some(16)".to_owned()));
+}
+
+#[test]
+fn a_planned_stop_keeps_presence_or_ends_it_as_told() {
+    for offline in [false, true] {
+        let mut world = World::new();
+        let conn = world.open("10.0.0.7:4000");
+        world.beat(conn);
+        let mut fx = Effects::default();
+        world.core.shutdown(world.at(), offline, &mut fx);
+        world.end(conn, End::Closed);
+        world.settle();
+        assert!(world.core.settled());
+        assert_eq!(world.store.exists.is_empty(), offline);
+    }
+}
+
+#[test]
+fn every_page_together_is_every_host_once() {
+    let mut world = World::new();
+    for i in 0..250 {
+        let conn = world.open(&format!("10.0.0.{i}:1"));
+        world.beat(conn);
+    }
+    let (mut cursor, mut names) = (0, BTreeSet::new());
+    loop {
+        let page = world.core.page(world.at(), Filter::All, 100, cursor);
+        for host in &page.hosts {
+            assert!(names.insert(host.id.to_string()));
+        }
+        let Some(next) = page.next else { break };
+        cursor = next;
+    }
+    assert_eq!(names.len(), 250);
+}
+
+#[test]
+fn shorter_rules_hold_for_those_who_are_here_already() {
+    let mut world = World::new();
+    let conn = world.open("10.0.0.7:4000");
+    world.beat(conn);
+    let rules = Rules {
+        timeout: Span::from_secs(2),
+        ..world.core.rules.clone()
+    };
+    world.core.set_rules(rules, world.at().now);
+    world.pass(1_900);
+    assert_eq!(world.online(), ["10.0.0.7"]);
+    world.pass(200);
+    assert!(world.online().is_empty());
+}

@@ -1,0 +1,309 @@
+//! What is to be written: the core's half of the way to the store.
+//!
+//! ```text
+//!  changes of hosts ─▶ per host, in order, one with the store at a time ─┐
+//!  everybody, anew, at each coming-up of the store (the sweep) ──────────┤
+//!  reports, in order, counted until settled ─────────────────────────────┼─▶ pull ─▶ one batch a turn
+//!  inventories, last-seen times, audits, notices ────────────────────────┘
+//! ```
+//!
+//! Presence is never queued as operations: a host is in the queue, and what is written is made when it is
+//! its turn. So a store that is slow costs one entry a host, however often hosts come and go.
+
+use std::collections::{HashMap, VecDeque};
+
+use crate::ids::ConnId;
+use crate::limits::{
+    NOTICES_WAITING_MAX, REPORT_BYTES_WAITING_MAX, REPORTS_WAITING_MAX, TRANSITIONS_WAITING_MAX,
+};
+use crate::store::op::{Notice, Op, Reason, Stamp};
+use crate::time::{Instant, UnixMs};
+
+/// One change of a host's presence, still to be written.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Change {
+    /// What it became: online, or offline for a reason.
+    pub to: Became,
+    /// When.
+    pub since: UnixMs,
+    /// The event to tell; none for a host that is only written again.
+    pub stamp: Option<Stamp>,
+}
+
+/// What a host became.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Became {
+    /// Online.
+    Online,
+    /// Offline.
+    Offline(Reason),
+}
+
+impl Change {
+    fn is_online(&self) -> bool {
+        self.to == Became::Online
+    }
+}
+
+/// A walk over all hosts that writes each of them anew.
+#[derive(Debug, Default)]
+pub struct Sweep {
+    /// The next slot, while it is under way.
+    pub cursor: Option<u32>,
+    /// When it is to be made once more.
+    pub again: Option<Instant>,
+}
+
+/// All that waits to be written.
+#[derive(Debug, Default)]
+pub struct Writes {
+    /// Changes by slot of the host, oldest first. The first may be with the store.
+    changes: HashMap<u32, VecDeque<Change>>,
+    /// Hosts whose first change can be handed over, each once.
+    turn: VecDeque<u32>,
+    /// Hosts whose inventory is to be handed over.
+    pub inventories: VecDeque<u32>,
+    /// The walk over all hosts.
+    pub sweep: Sweep,
+    /// Reports, in order.
+    reports: VecDeque<Op>,
+    /// Reports accepted and not settled, those handed over included.
+    pub reports_waiting: usize,
+    /// The same in bytes.
+    pub report_bytes_waiting: usize,
+    /// Connections turned away for want of room, first come first served.
+    pub waiting: VecDeque<ConnId>,
+    /// Events of the fleet.
+    notices: VecDeque<Notice>,
+    /// Connections by slot that were heard of since the last round.
+    pub beaten: Vec<u32>,
+    /// Those of the last round, still to be handed over.
+    pub seen: Vec<u32>,
+    /// `Seen` operations with the store.
+    pub seen_in_flight: usize,
+    /// The next slot to be audited.
+    pub audit: Option<u32>,
+    /// `Audit` operations with the store.
+    pub audits_in_flight: usize,
+    /// `Online` and `Offline` operations with the store.
+    pub presence_in_flight: usize,
+}
+
+impl Writes {
+    /// One more change of a host. `in_flight` says whether an earlier one of it is with the store.
+    pub fn change(&mut self, slot: u32, change: Change, in_flight: bool) {
+        let changes = self.changes.entry(slot).or_default();
+        let untouched = usize::from(in_flight);
+        if changes.len() > untouched {
+            let last = changes.len() - 1;
+            if changes[last].is_online() && change.is_online() {
+                // Written again before it was written: once is enough, and the event stays.
+                return;
+            }
+            if changes.len() >= TRANSITIONS_WAITING_MAX {
+                // Full: what it became last and what it becomes now cancel out.
+                changes.pop_back();
+                return;
+            }
+        }
+        changes.push_back(change);
+        if changes.len() == 1 {
+            self.turn.push_back(slot);
+        }
+    }
+
+    /// The next host whose change can be handed over, with the change.
+    pub fn next_change(&mut self) -> Option<(u32, Change)> {
+        while let Some(slot) = self.turn.pop_front() {
+            if let Some(change) = self.changes.get(&slot).and_then(VecDeque::front) {
+                return Some((slot, change.clone()));
+            }
+        }
+        None
+    }
+
+    /// The change of this host that was with the store is settled.
+    pub fn settled(&mut self, slot: u32) {
+        let Some(changes) = self.changes.get_mut(&slot) else {
+            return;
+        };
+        changes.pop_front();
+        if changes.is_empty() {
+            self.changes.remove(&slot);
+        } else {
+            self.turn.push_back(slot);
+        }
+    }
+
+    /// Whether something of this host is still to be written.
+    #[must_use]
+    pub fn is_behind(&self, slot: u32) -> bool {
+        self.changes.contains_key(&slot)
+    }
+
+    /// How many hosts are behind.
+    #[must_use]
+    pub fn hosts_behind(&self) -> usize {
+        self.changes.len()
+    }
+
+    /// The store is away: of all that is state nothing is kept, since all of it is written anew.
+    pub fn forget_state(&mut self) {
+        self.changes = HashMap::new();
+        self.turn = VecDeque::new();
+        self.inventories = VecDeque::new();
+        self.sweep = Sweep::default();
+        self.seen_in_flight = 0;
+        self.audits_in_flight = 0;
+        self.presence_in_flight = 0;
+        self.audit = None;
+    }
+
+    /// Whether a report of `bytes` has room. One always has when there is no other.
+    #[must_use]
+    pub fn has_room(&self, bytes: usize) -> bool {
+        self.reports_waiting == 0
+            || (self.reports_waiting < REPORTS_WAITING_MAX
+                && self.report_bytes_waiting + bytes <= REPORT_BYTES_WAITING_MAX)
+    }
+
+    /// Takes a report.
+    pub fn report(&mut self, op: Op, bytes: usize) {
+        self.reports_waiting += 1;
+        self.report_bytes_waiting += bytes;
+        self.reports.push_back(op);
+    }
+
+    /// A report is settled.
+    pub fn report_settled(&mut self, bytes: usize) {
+        self.reports_waiting = self.reports_waiting.saturating_sub(1);
+        self.report_bytes_waiting = self.report_bytes_waiting.saturating_sub(bytes);
+    }
+
+    /// Moves up to `max` reports into a batch.
+    pub fn take_reports(&mut self, max: usize, ops: &mut Vec<Op>) {
+        let count = self.reports.len().min(max);
+        ops.extend(self.reports.drain(..count));
+    }
+
+    /// Takes an event of the fleet; true if an older one had to go for it.
+    pub fn notice(&mut self, notice: Notice) -> bool {
+        let full = self.notices.len() == NOTICES_WAITING_MAX;
+        if full {
+            self.notices.pop_front();
+        }
+        self.notices.push_back(notice);
+        full
+    }
+
+    /// Moves up to `max` events of the fleet into a batch.
+    pub fn take_notices(&mut self, max: usize, ops: &mut Vec<Op>) {
+        let count = self.notices.len().min(max);
+        ops.extend(
+            self.notices
+                .drain(..count)
+                .map(|notice| Op::Notice(Box::new(notice))),
+        );
+    }
+
+    /// Whether reports wait to be handed over.
+    #[must_use]
+    pub fn has_reports(&self) -> bool {
+        !self.reports.is_empty()
+    }
+
+    /// Whether state waits to be handed over.
+    #[must_use]
+    pub fn has_state(&self) -> bool {
+        !self.turn.is_empty()
+            || self.sweep.cursor.is_some()
+            || !self.inventories.is_empty()
+            || !self.notices.is_empty()
+            || (!self.seen.is_empty() && self.seen_in_flight == 0)
+            || (self.audit.is_some() && self.audits_in_flight == 0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn change(to: Became, seq: u64) -> Change {
+        let stamp = Stamp {
+            at: UnixMs(seq),
+            seq,
+        };
+        Change {
+            to,
+            since: UnixMs(seq),
+            stamp: Some(stamp),
+        }
+    }
+
+    const OFF: Became = Became::Offline(Reason::Closed);
+
+    #[test]
+    fn changes_of_one_host_go_one_at_a_time_and_in_order() {
+        let mut writes = Writes::default();
+        writes.change(1, change(Became::Online, 1), false);
+        let (slot, first) = writes.next_change().unwrap();
+        assert_eq!((slot, first.to), (1, Became::Online));
+        writes.change(1, change(OFF, 2), true);
+        assert!(writes.next_change().is_none(), "the first is not settled");
+        writes.settled(1);
+        assert_eq!(writes.next_change().unwrap().1.to, OFF);
+        writes.settled(1);
+        assert!(!writes.is_behind(1));
+    }
+
+    #[test]
+    fn beyond_the_bound_an_online_and_its_offline_cancel_out() {
+        let mut writes = Writes::default();
+        for seq in 0..1_000 {
+            writes.change(1, change(Became::Online, 2 * seq), false);
+            writes.change(1, change(OFF, 2 * seq + 1), false);
+        }
+        let mut seen = Vec::new();
+        while let Some((slot, change)) = writes.next_change() {
+            seen.push(change.to);
+            writes.settled(slot);
+        }
+        assert!(seen.len() <= TRANSITIONS_WAITING_MAX);
+        assert!(
+            seen.chunks(2).all(|pair| pair == [Became::Online, OFF]),
+            "{seen:?}"
+        );
+    }
+
+    #[test]
+    fn a_host_written_again_before_it_was_written_is_written_once() {
+        let mut writes = Writes::default();
+        writes.change(1, change(Became::Online, 1), false);
+        writes.change(
+            1,
+            Change {
+                stamp: None,
+                ..change(Became::Online, 2)
+            },
+            false,
+        );
+        let (_, first) = writes.next_change().unwrap();
+        assert!(first.stamp.is_some(), "with its event");
+        writes.change(1, change(Became::Online, 3), true);
+        writes.settled(1);
+        assert!(
+            writes.next_change().is_some(),
+            "what is with the store already is no match"
+        );
+    }
+
+    #[test]
+    fn one_report_always_has_room() {
+        let mut writes = Writes::default();
+        assert!(writes.has_room(usize::MAX));
+        writes.reports_waiting = 1;
+        assert!(writes.has_room(REPORT_BYTES_WAITING_MAX));
+        writes.report_bytes_waiting = 1;
+        assert!(!writes.has_room(REPORT_BYTES_WAITING_MAX));
+    }
+}
