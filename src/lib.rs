@@ -9,12 +9,15 @@
 //! ```
 //!
 //! Rooms, in reading order: [`time`], [`ids`], [`limits`]; [`codec`] (what travels); [`store::op`]
-//! (what is written); [`handlers`] (what it means).
+//! (what is written); [`handlers`] (what it means); [`control`]
+//! (the same over HTTP, to read); [`reactor`] (the sockets).
 
 pub mod codec;
+pub mod control;
 pub mod handlers;
 pub mod ids;
 pub mod limits;
+pub mod reactor;
 pub mod store;
 pub mod time;
 pub mod wheel;

@@ -82,6 +82,25 @@ pub const HTTP_BODY_BYTES_MAX: usize = 4 * 1024 * 1024;
 pub const HTTP_REQUEST_S_MAX: u64 = 10;
 /// HTTP connections at once; one more takes the place of the one idle for longest, or is closed.
 pub const HTTP_CONNECTIONS_MAX: usize = 64;
+/// Header lines in one request over HTTP: 431 beyond.
+pub const HTTP_HEADERS_MAX: usize = 64;
+/// How long a peer may take to read an answer over HTTP, in seconds; then it is dropped.
+pub const HTTP_ANSWER_S_MAX: u64 = 10;
+/// How long a connection over HTTP that we have ended is still read, in seconds, so that what the
+/// peer was sending does not destroy the answer on its way.
+pub const HTTP_LINGER_S_MAX: u64 = 2;
+/// HTTP connections beyond [`HTTP_CONNECTIONS_MAX`] that are just being told 503; beyond these a
+/// new one is closed without a word.
+pub const HTTP_REFUSALS_MAX: usize = 16;
+/// Bytes asked of an HTTP socket in one call.
+pub const HTTP_READ_BYTES: usize = 16 * 1024;
+/// Requests over HTTP answered in a turn, one for each connection at most; the rest waits for the
+/// next turn.
+pub const HTTP_ANSWERS_PER_TURN_MAX: usize = 8;
+/// HTTP connections accepted in a turn.
+pub const HTTP_ACCEPTS_PER_TURN_MAX: usize = 16;
+/// Milliseconds until `accept` is tried again after it failed for want of descriptors or memory.
+pub const HTTP_ACCEPT_RETRY_MS: u64 = 100;
 /// Hosts on one page.
 pub const PAGE_HOSTS_MAX: usize = 1_000;
 /// Entries of the table looked at for one page: a page may so come short, with a cursor to go on.
@@ -120,4 +139,8 @@ const _: () = {
         "a living owner is seen to renew"
     );
     assert!(PAGE_SCAN_MAX >= PAGE_HOSTS_MAX, "a page can be full");
+    assert!(
+        HTTP_CONNECTIONS_MAX + HTTP_REFUSALS_MAX < DESCRIPTORS_RESERVED,
+        "HTTP has the descriptors it may use"
+    );
 };

@@ -184,7 +184,7 @@ impl Core {
 
     /// One host.
     #[must_use]
-    pub fn host(&self, _at: Moment, host: &HostId) -> Option<HostView<'_>> {
+    pub fn host(&self, host: &HostId) -> Option<HostView<'_>> {
         self.hosts.get(self.hosts.find(host)?).map(view)
     }
 
@@ -192,7 +192,7 @@ impl Core {
     /// `PAGE_SCAN_MAX` entries looked at. Whoever follows the cursors to the end sees every host that was
     /// there all the while just once.
     #[must_use]
-    pub fn page(&self, _at: Moment, filter: Filter, limit: usize, cursor: u64) -> Page<'_> {
+    pub fn page(&self, filter: Filter, limit: usize, cursor: u64) -> Page<'_> {
         let reach = self.hosts.slots() as u64;
         let end = reach.min(cursor.saturating_add(PAGE_SCAN_MAX as u64));
         let mut page = Page::default();

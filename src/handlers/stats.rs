@@ -50,3 +50,22 @@ pub struct Stats {
     /// Comings-up of the store.
     pub store_sessions: u64,
 }
+
+impl Stats {
+    /// Valid messages, each count with its code.
+    pub fn messages_by_code(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        let codes = Flag::ALL.iter().map(|flag| flag.as_str());
+        codes.zip(self.messages)
+    }
+
+    /// Abnormal data, each count with its kind.
+    pub fn abnormal_by_kind(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        Abnormal::LABELS.into_iter().zip(self.abnormal)
+    }
+
+    /// Hosts that went offline, each count with its reason.
+    pub fn offlines_by_reason(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        let reasons = Reason::ALL.iter().map(|reason| reason.as_str());
+        reasons.zip(self.offlines)
+    }
+}

@@ -319,7 +319,7 @@ impl World {
     }
 
     fn online(&self) -> Vec<String> {
-        let page = self.core.page(self.at(), Filter::Online, 1_000, 0);
+        let page = self.core.page(Filter::Online, 1_000, 0);
         assert!(page.next.is_none());
         let mut names: Vec<String> = page.hosts.iter().map(|host| host.id.to_string()).collect();
         names.sort();
@@ -458,7 +458,7 @@ fn the_newest_connection_of_an_id_replaces_the_older_without_an_offline() {
     world.pass(TIMEOUT / 2);
     assert_eq!(world.events(), ["online web-1"]);
     let host = HostId::checked("web-1").unwrap();
-    let ip = world.core.host(world.at(), &host).unwrap().ip.unwrap();
+    let ip = world.core.host(&host).unwrap().ip.unwrap();
     assert_eq!(ip.to_string(), "10.0.0.8");
     world.end(newer, End::Reset);
     assert_eq!(world.events()[1..], ["offline web-1 reset"]);
@@ -882,7 +882,7 @@ fn every_page_together_is_every_host_once() {
     }
     let (mut cursor, mut names) = (0, BTreeSet::new());
     loop {
-        let page = world.core.page(world.at(), Filter::All, 100, cursor);
+        let page = world.core.page(Filter::All, 100, cursor);
         for host in &page.hosts {
             assert!(names.insert(host.id.to_string()));
         }

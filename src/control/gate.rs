@@ -1,0 +1,285 @@
+//! Who is let in: a browser that was lured here by another site is not, nor is anyone without the
+//! token where one is set.
+//!
+//! `Host` is checked because a name of somebody else's may be made to point at this machine (DNS
+//! rebinding); `Origin` and `Sec-Fetch-Site` because any page may have a browser send requests here.
+
+use std::fmt;
+use std::hint::black_box;
+use std::net::{IpAddr, SocketAddr};
+
+use super::http::Head;
+use super::response::{Note, Response};
+
+/// The path that may be asked without a token, so that a supervisor needs none.
+const OPEN_PATH: &str = "/healthz";
+/// HTTP's own port, which a URL leaves out.
+const HTTP_PORT: u16 = 80;
+
+/// What has to be known of the configuration.
+#[derive(Clone, Default)]
+pub struct HttpRules {
+    /// Names besides the bound address and `localhost` under which we may be asked, with or
+    /// without a port.
+    pub names: Vec<String>,
+    /// The token everybody has to show.
+    pub token: Option<String>,
+}
+
+/// Shows whether there is a token, never which.
+impl fmt::Debug for HttpRules {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let token = self.token.as_ref().map(|_| "…");
+        f.debug_struct("HttpRules")
+            .field("names", &self.names)
+            .field("token", &token)
+            .finish()
+    }
+}
+
+/// The door one connection came in by.
+#[derive(Clone, Copy, Debug)]
+pub struct Door<'a> {
+    /// The rules.
+    pub rules: &'a HttpRules,
+    /// The address we listen on.
+    pub bound: SocketAddr,
+    /// The address this connection was made to: another where we listen on all of them.
+    pub local: SocketAddr,
+}
+
+impl Door<'_> {
+    /// Judges a request by its head.
+    ///
+    /// # Errors
+    /// The answer to a request that is not let in: 421, 403 or 401.
+    pub fn judge(&self, head: &Head<'_>) -> Result<(), Response> {
+        if head.host.is_some_and(|host| !self.is_ours(host)) {
+            return Err(Response::error(
+                421,
+                "Host is not the bound address, localhost or one of server.http_names",
+            ));
+        }
+        if head
+            .origin
+            .is_some_and(|origin| !self.is_our_origin(origin))
+        {
+            return Err(Response::error(403, "Origin is another site"));
+        }
+        if head.cross_site {
+            return Err(Response::error(403, "another site makes this request"));
+        }
+        if head.path != OPEN_PATH && !self.has_token(head.authorization) {
+            let answer = Response::error(401, "a token is needed: Authorization: Bearer TOKEN");
+            return Err(answer.noting(Note::Authenticate));
+        }
+        Ok(())
+    }
+
+    fn is_ours(&self, authority: &str) -> bool {
+        self.is_address(authority) || self.is_name(authority)
+    }
+
+    /// An origin is a scheme and an authority. Under a name, TLS may have been taken off before us.
+    fn is_our_origin(&self, origin: &str) -> bool {
+        if let Some(authority) = origin.strip_prefix("http://") {
+            return self.is_ours(authority);
+        }
+        let secure = origin.strip_prefix("https://");
+        secure.is_some_and(|authority| self.is_name(authority))
+    }
+
+    fn is_address(&self, authority: &str) -> bool {
+        let (ip, port) = match authority.parse::<SocketAddr>() {
+            Ok(address) => (address.ip(), address.port()),
+            Err(_) => match parse_ip(authority) {
+                Some(ip) => (ip, HTTP_PORT),
+                None => return false,
+            },
+        };
+        let ip = ip.to_canonical();
+        let ours = [self.bound.ip(), self.local.ip()];
+        port == self.bound.port() && ours.iter().any(|our| our.to_canonical() == ip)
+    }
+
+    fn is_name(&self, authority: &str) -> bool {
+        let bare = match authority.rsplit_once(':') {
+            Some((name, port)) if port.parse() == Ok(self.bound.port()) => name,
+            _ => authority,
+        };
+        let names = self.rules.names.iter().map(String::as_str);
+        names
+            .chain(["localhost"])
+            .any(|name| name.eq_ignore_ascii_case(authority) || name.eq_ignore_ascii_case(bare))
+    }
+
+    fn has_token(&self, authorization: Option<&str>) -> bool {
+        let Some(token) = &self.rules.token else {
+            return true;
+        };
+        let Some((scheme, given)) = authorization.and_then(|text| text.split_once(' ')) else {
+            return false;
+        };
+        scheme.eq_ignore_ascii_case("Bearer") && equal(given.trim().as_bytes(), token.as_bytes())
+    }
+}
+
+/// An address without a port, as an authority holds it.
+fn parse_ip(text: &str) -> Option<IpAddr> {
+    match text
+        .strip_prefix('[')
+        .and_then(|rest| rest.strip_suffix(']'))
+    {
+        Some(inner) => inner.parse().ok().map(IpAddr::V6),
+        None => text.parse().ok().map(IpAddr::V4),
+    }
+}
+
+/// Whether two secrets are the same, in a time that depends on their lengths alone.
+fn equal(given: &[u8], secret: &[u8]) -> bool {
+    let mut difference = u8::from(given.len() != secret.len());
+    for (a, b) in given.iter().zip(secret) {
+        difference |= black_box(a ^ b);
+    }
+    black_box(difference) == 0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control::http::parse;
+
+    fn judge(door: &Door<'_>, lines: &str) -> u16 {
+        let request = format!("GET /v1/hosts HTTP/1.1\r\n{lines}\r\n\r\n");
+        let (head, _) = parse(request.as_bytes()).unwrap().unwrap();
+        door.judge(&head).map_or_else(|r| r.status, |()| 200)
+    }
+
+    fn rules(token: Option<&str>) -> HttpRules {
+        HttpRules {
+            names: vec!["ants.example".into(), "proxy:8443".into()],
+            token: token.map(String::from),
+        }
+    }
+
+    fn table(bound: &str, local: &str, cases: &[(&str, u16)]) {
+        let rules = rules(None);
+        let door = Door {
+            rules: &rules,
+            bound: bound.parse().unwrap(),
+            local: local.parse().unwrap(),
+        };
+        for (lines, expected) in cases {
+            assert_eq!(judge(&door, lines), *expected, "{lines}");
+        }
+    }
+
+    #[test]
+    fn host_is_the_bound_address_localhost_or_a_name() {
+        table(
+            "127.0.0.1:11480",
+            "127.0.0.1:11480",
+            &[
+                ("Host: 127.0.0.1:11480", 200),
+                ("Host: localhost", 200),
+                ("Host: LocalHost:11480", 200),
+                ("Host: ants.example", 200),
+                ("Host: Ants.Example:11480", 200),
+                ("Host: proxy:8443", 200),
+                ("Host: 127.0.0.1", 421),
+                ("Host: 127.0.0.1:80", 421),
+                ("Host: 127.0.0.2:11480", 421),
+                ("Host: localhost:80", 421),
+                ("Host: localhost:", 421),
+                ("Host: ants.example:80", 421),
+                ("Host: proxy", 421),
+                ("Host: evil.example", 421),
+                ("Host: ants.example.evil.example", 421),
+                ("Host: user@localhost", 421),
+                ("Host:", 421),
+            ],
+        );
+    }
+
+    #[test]
+    fn on_the_port_of_http_the_port_may_be_left_out() {
+        table(
+            "[::1]:80",
+            "[::1]:80",
+            &[
+                ("Host: [::1]", 200),
+                ("Host: [::1]:80", 200),
+                ("Host: ::1", 421),
+                ("Host: [::2]", 421),
+            ],
+        );
+    }
+
+    #[test]
+    fn where_all_addresses_are_bound_the_one_asked_counts() {
+        table(
+            "[::]:11480",
+            "[::ffff:10.0.0.5]:11480",
+            &[
+                ("Host: 10.0.0.5:11480", 200),
+                ("Host: [::]:11480", 200),
+                ("Host: 10.0.0.6:11480", 421),
+            ],
+        );
+    }
+
+    #[test]
+    fn other_sites_are_kept_out() {
+        table(
+            "127.0.0.1:11480",
+            "127.0.0.1:11480",
+            &[
+                ("Host: localhost\r\nOrigin: http://localhost:11480", 200),
+                ("Host: localhost\r\nOrigin: http://127.0.0.1:11480", 200),
+                ("Host: localhost\r\nOrigin: https://ants.example", 200),
+                ("Host: localhost\r\nOrigin: https://127.0.0.1:11480", 403),
+                ("Host: localhost\r\nOrigin: http://evil.example", 403),
+                ("Host: localhost\r\nOrigin: null", 403),
+                ("Host: localhost\r\nOrigin:", 403),
+                ("Host: localhost\r\nSec-Fetch-Site: cross-site", 403),
+                ("Host: localhost\r\nSec-Fetch-Site: Cross-Site", 403),
+                ("Host: localhost\r\nSec-Fetch-Site: same-origin", 200),
+                ("Host: localhost\r\nSec-Fetch-Site: none", 200),
+            ],
+        );
+    }
+
+    #[test]
+    fn a_token_is_asked_for_everywhere_but_on_healthz() {
+        let rules = rules(Some("sesame"));
+        let bound = "127.0.0.1:1".parse().unwrap();
+        let door = Door {
+            rules: &rules,
+            bound,
+            local: bound,
+        };
+        let cases = [
+            ("Authorization: Bearer sesame", 200),
+            ("Authorization: bearer  sesame", 200),
+            ("Authorization: Bearer sesam", 401),
+            ("Authorization: Bearer sesamee", 401),
+            ("Authorization: Bearer Sesame", 401),
+            ("Authorization: Bearer", 401),
+            ("Authorization: Basic sesame", 401),
+            ("Authorization: sesame", 401),
+            ("X: y", 401),
+        ];
+        for (line, expected) in cases {
+            let lines = format!("Host: localhost\r\n{line}");
+            assert_eq!(judge(&door, &lines), expected, "{line}");
+        }
+        let open = b"GET /healthz?x HTTP/1.1\r\nHost: localhost\r\n\r\n";
+        let (head, _) = parse(open).unwrap().unwrap();
+        assert_eq!(door.judge(&head), Ok(()));
+    }
+
+    #[test]
+    fn the_token_is_never_shown() {
+        assert!(!format!("{:?}", rules(Some("sesame"))).contains("sesame"));
+    }
+}

@@ -1,0 +1,364 @@
+//! Bytes → a request's head. Its framing is settled here, so that nobody can disagree with us on
+//! where one request ends and the next begins: two lengths that differ, a length beside a transfer
+//! coding, or a coding we do not speak are refused.
+
+use crate::limits::{HTTP_BODY_BYTES_MAX, HTTP_HEAD_BYTES_MAX, HTTP_HEADERS_MAX};
+
+use super::response::Response;
+use super::target::Target;
+
+/// What we need to know of a request's head. Texts are as they came, trimmed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Head<'a> {
+    /// The method, as it came.
+    pub method: &'a str,
+    /// The target's path, with its escapes.
+    pub path: &'a str,
+    /// What stands behind the `?`.
+    pub query: Option<&'a str>,
+    /// Whom the request is meant for: from the target if it is a whole URL, else `Host`. Absent in
+    /// some requests of HTTP/1.0 only.
+    pub host: Option<&'a str>,
+    /// `Origin`.
+    pub origin: Option<&'a str>,
+    /// Whether a browser says that another site makes this request.
+    pub cross_site: bool,
+    /// `Authorization`.
+    pub authorization: Option<&'a str>,
+    /// `Content-Type`.
+    pub content_type: Option<&'a str>,
+    /// Bytes of the body that follows the head.
+    pub body_len: usize,
+    /// Whether the connection is to end after this request.
+    pub close: bool,
+    /// Whether the peer waits for a word from us before it sends the body.
+    pub expects_continue: bool,
+}
+
+impl Head<'_> {
+    /// Whether the answer is to come without its body.
+    #[must_use]
+    pub fn is_head(&self) -> bool {
+        self.method == "HEAD"
+    }
+}
+
+/// The head at the beginning of `bytes` and its length in bytes, or `None` if it is not whole yet.
+///
+/// # Errors
+/// The answer to what is no request, or one too large. The connection cannot be used after it:
+/// where the next request would begin is not known.
+pub fn parse(bytes: &[u8]) -> Result<Option<(Head<'_>, usize)>, Response> {
+    // Nothing behind the bound is looked at, so that the answer does not depend on how much has
+    // already come.
+    let window = &bytes[..bytes.len().min(HTTP_HEAD_BYTES_MAX)];
+    let mut lines = [httparse::EMPTY_HEADER; HTTP_HEADERS_MAX];
+    let mut request = httparse::Request::new(&mut lines);
+    match request.parse(window) {
+        Ok(httparse::Status::Complete(len)) => Ok(Some((read(&request)?, len))),
+        Ok(httparse::Status::Partial) if window.len() < HTTP_HEAD_BYTES_MAX => Ok(None),
+        Ok(httparse::Status::Partial) => Err(Response::error(
+            431,
+            &format!("the head of a request has at most {HTTP_HEAD_BYTES_MAX} bytes"),
+        )),
+        Err(httparse::Error::TooManyHeaders) => Err(Response::error(
+            431,
+            &format!("a request has at most {HTTP_HEADERS_MAX} header lines"),
+        )),
+        Err(httparse::Error::Version) => Err(Response::error(
+            505,
+            "only HTTP/1.0 and HTTP/1.1 are spoken here",
+        )),
+        Err(error) => Err(bad(&format!("not an HTTP request: {error}"))),
+    }
+}
+
+/// The lines that say where the body ends, and how.
+#[derive(Default)]
+struct Framing<'a> {
+    length: Option<u64>,
+    coding: Option<&'a str>,
+}
+
+fn read<'a>(request: &httparse::Request<'_, 'a>) -> Result<Head<'a>, Response> {
+    let minor = request.version.unwrap_or(1);
+    let target = request.path.and_then(Target::parse);
+    let target = target.ok_or_else(|| bad("the target of a request is a path"))?;
+    let mut head = Head {
+        method: request.method.unwrap_or_default(),
+        path: target.path,
+        query: target.query,
+        host: None,
+        origin: None,
+        cross_site: false,
+        authorization: None,
+        content_type: None,
+        body_len: 0,
+        close: minor == 0,
+        expects_continue: false,
+    };
+    let mut framing = Framing::default();
+    for line in request.headers.iter() {
+        read_line(&mut head, &mut framing, minor, line)?;
+    }
+    if head.host.is_none() && minor == 1 {
+        return Err(bad("a request of HTTP/1.1 needs a Host"));
+    }
+    head.host = target.authority.or(head.host);
+    head.body_len = framing.body_len()?;
+    Ok(head)
+}
+
+fn read_line<'a>(
+    head: &mut Head<'a>,
+    framing: &mut Framing<'a>,
+    minor: u8,
+    line: &httparse::Header<'a>,
+) -> Result<(), Response> {
+    let is = |name: &str| line.name.eq_ignore_ascii_case(name);
+    let text = || text_of(line);
+    if is("Host") {
+        once(&mut head.host, line)
+    } else if is("Origin") {
+        once(&mut head.origin, line)
+    } else if is("Authorization") {
+        once(&mut head.authorization, line)
+    } else if is("Content-Type") {
+        once(&mut head.content_type, line)
+    } else if is("Transfer-Encoding") {
+        framing.coding = Some(text()?);
+        Ok(())
+    } else if is("Content-Length") {
+        framing.take_length(text()?)
+    } else if is("Sec-Fetch-Site") {
+        head.cross_site |= text()?.eq_ignore_ascii_case("cross-site");
+        Ok(())
+    } else if is("Connection") {
+        for word in text()?.split(',').map(str::trim) {
+            if word.eq_ignore_ascii_case("close") {
+                head.close = true;
+            } else if word.eq_ignore_ascii_case("keep-alive") && minor == 0 {
+                head.close = false;
+            }
+        }
+        Ok(())
+    } else if is("Expect") && minor == 1 {
+        head.expects_continue = text()?.eq_ignore_ascii_case("100-continue");
+        match head.expects_continue {
+            true => Ok(()),
+            false => Err(Response::error(417, "only 100-continue can be expected")),
+        }
+    } else {
+        Ok(())
+    }
+}
+
+impl<'a> Framing<'a> {
+    /// Takes a `Content-Length`, which may be a list if all of it says the same.
+    fn take_length(&mut self, text: &'a str) -> Result<(), Response> {
+        for item in text.split(',').map(str::trim) {
+            if item.is_empty() || !item.bytes().all(|byte| byte.is_ascii_digit()) {
+                return Err(bad("Content-Length is not a number"));
+            }
+            // Only digits, so what does not fit is too large, and is refused as that below.
+            let length = item.parse().unwrap_or(u64::MAX);
+            if self.length.is_some_and(|other| other != length) {
+                return Err(bad("two values of Content-Length differ"));
+            }
+            self.length = Some(length);
+        }
+        Ok(())
+    }
+
+    fn body_len(&self) -> Result<usize, Response> {
+        if let Some(coding) = self.coding {
+            return Err(
+                match (self.length, coding.eq_ignore_ascii_case("chunked")) {
+                    (Some(_), _) => bad("Content-Length and Transfer-Encoding exclude each other"),
+                    (None, true) => Response::error(411, "a body needs a Content-Length here"),
+                    (None, false) => Response::error(501, "no transfer coding is understood here"),
+                },
+            );
+        }
+        match usize::try_from(self.length.unwrap_or(0)) {
+            Ok(length) if length <= HTTP_BODY_BYTES_MAX => Ok(length),
+            _ => Err(Response::error(
+                413,
+                &format!("a body has at most {HTTP_BODY_BYTES_MAX} bytes"),
+            )),
+        }
+    }
+}
+
+fn once<'a>(place: &mut Option<&'a str>, line: &httparse::Header<'a>) -> Result<(), Response> {
+    if place.replace(text_of(line)?).is_some() {
+        return Err(bad(&format!("{} is given twice", line.name)));
+    }
+    Ok(())
+}
+
+fn text_of<'a>(line: &httparse::Header<'a>) -> Result<&'a str, Response> {
+    std::str::from_utf8(line.value.trim_ascii())
+        .map_err(|_| bad(&format!("{} is not UTF-8", line.name)))
+}
+
+fn bad(text: &str) -> Response {
+    Response::error(400, text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn status(request: &[u8]) -> Option<u16> {
+        match parse(request) {
+            Ok(Some(_)) => Some(200),
+            Ok(None) => None,
+            Err(response) => Some(response.status),
+        }
+    }
+
+    fn head(text: &str) -> Head<'_> {
+        let (head, len) = parse(text.as_bytes()).unwrap().unwrap();
+        assert_eq!(len, text.len());
+        head
+    }
+
+    #[test]
+    fn a_head_is_read_whole() {
+        let head = head(
+            "POST /v1/x?a=b HTTP/1.1\r\nHOST: h:1 \r\nOrigin:http://h\r\nauthorization: Bearer t\r\n\
+             Content-Type: application/json\r\nContent-Length: 7\r\nExpect: 100-Continue\r\n\
+             Connection: x, close\r\nSec-Fetch-Site: same-origin\r\n\r\n",
+        );
+        let expected = Head {
+            method: "POST",
+            path: "/v1/x",
+            query: Some("a=b"),
+            host: Some("h:1"),
+            origin: Some("http://h"),
+            cross_site: false,
+            authorization: Some("Bearer t"),
+            content_type: Some("application/json"),
+            body_len: 7,
+            close: true,
+            expects_continue: true,
+        };
+        assert_eq!(head, expected);
+    }
+
+    #[test]
+    fn connections_are_kept_by_default_only_in_the_newer_version() {
+        assert!(!head("GET / HTTP/1.1\r\nHost: h\r\n\r\n").close);
+        assert!(head("GET / HTTP/1.0\r\n\r\n").close);
+        assert!(!head("GET / HTTP/1.0\r\nConnection: Keep-Alive\r\n\r\n").close);
+        assert!(head("GET / HTTP/1.1\r\nHost: h\r\nConnection: close, keep-alive\r\n\r\n").close);
+    }
+
+    #[test]
+    fn a_whole_url_says_whom_it_is_meant_for() {
+        let head = head("GET http://other/p HTTP/1.1\r\nHost: h\r\n\r\n");
+        assert_eq!((head.host, head.path), (Some("other"), "/p"));
+    }
+
+    #[test]
+    fn framing_that_could_be_read_in_two_ways_is_refused() {
+        let cases = [
+            ("Content-Length: 5\r\n", 200),
+            ("Content-Length: 5\r\nContent-Length: 5\r\n", 200),
+            ("Content-Length: 5, 5\r\n", 200),
+            ("Content-Length: 5\r\nContent-Length: 6\r\n", 400),
+            ("Content-Length: 5, 6\r\n", 400),
+            ("Content-Length: +5\r\n", 400),
+            ("Content-Length: -5\r\n", 400),
+            ("Content-Length: 0x5\r\n", 400),
+            ("Content-Length: \r\n", 400),
+            ("Content-Length: 4194304\r\n", 200),
+            ("Content-Length: 4194305\r\n", 413),
+            ("Content-Length: 99999999999999999999999999\r\n", 413),
+            ("Content-Length: 5\r\nTransfer-Encoding: chunked\r\n", 400),
+            ("Transfer-Encoding: chunked\r\nContent-Length: 5\r\n", 400),
+            ("Transfer-Encoding: chunked\r\n", 411),
+            ("Transfer-Encoding: gzip, chunked\r\n", 501),
+            ("Transfer-Encoding: identity\r\n", 501),
+            ("Host: again\r\n", 400),
+            ("Origin: a\r\nOrigin: b\r\n", 400),
+            ("Authorization: a\r\nAuthorization: b\r\n", 400),
+            ("Expect: wonders\r\n", 417),
+            ("Folded: a\r\n b\r\n", 400),
+            ("Space : a\r\n", 400),
+            ("Nul: a\0b\r\n", 400),
+            ("no colon\r\n", 400),
+        ];
+        for (lines, expected) in cases {
+            let request = format!("POST / HTTP/1.1\r\nHost: h\r\n{lines}\r\n");
+            assert_eq!(status(request.as_bytes()), Some(expected), "{lines:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_request_is_refused_at_once() {
+        let cases: [(&[u8], u16); 8] = [
+            (b"\x16\x03\x01\x02\x00\x01\x00", 400),
+            (b"GET / HTTP/2.0\r\n\r\n", 505),
+            (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 505),
+            (b"GET / HTTP/1.1\r\n\r\n", 400),
+            (b"GET * HTTP/1.1\r\nHost: h\r\n\r\n", 400),
+            (b"CONNECT h:1 HTTP/1.1\r\nHost: h\r\n\r\n", 400),
+            (b"GET /\0 HTTP/1.1\r\n\r\n", 400),
+            (b"\0\0\0\x20{\"flag\"", 400),
+        ];
+        for (request, expected) in cases {
+            assert_eq!(status(request), Some(expected), "{request:?}");
+        }
+    }
+
+    #[test]
+    fn a_bare_line_feed_ends_a_line() {
+        assert_eq!(status(b"GET / HTTP/1.1\nHost: h\n\n"), Some(200));
+    }
+
+    #[test]
+    fn heads_have_a_bound_in_bytes_and_in_lines() {
+        let padded = |len: usize| {
+            let start = "GET / HTTP/1.1\r\nHost: h\r\nX: ";
+            format!("{start}{}\r\n\r\n", "x".repeat(len - start.len() - 4))
+        };
+        assert_eq!(status(padded(HTTP_HEAD_BYTES_MAX).as_bytes()), Some(200));
+        let above = padded(HTTP_HEAD_BYTES_MAX + 1);
+        assert_eq!(status(above.as_bytes()), Some(431));
+        assert_eq!(status(&above.as_bytes()[..HTTP_HEAD_BYTES_MAX]), Some(431));
+        assert_eq!(status(&above.as_bytes()[..HTTP_HEAD_BYTES_MAX - 1]), None);
+
+        let lines = |count: usize| {
+            format!(
+                "GET / HTTP/1.1\r\nHost: h\r\n{}\r\n",
+                "a: b\r\n".repeat(count - 1)
+            )
+        };
+        assert_eq!(status(lines(HTTP_HEADERS_MAX).as_bytes()), Some(200));
+        assert_eq!(status(lines(HTTP_HEADERS_MAX + 1).as_bytes()), Some(431));
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_survived(bytes in proptest::collection::vec(any::<u8>(), 0..600)) {
+            if let Ok(Some((_, len))) = parse(&bytes) {
+                prop_assert!(len <= bytes.len());
+            }
+        }
+
+        #[test]
+        fn a_damaged_request_is_survived(at in 0usize..200, byte: u8, cut in 0usize..200) {
+            let mut bytes = b"POST /v1/hosts?x=%41 HTTP/1.1\r\nHost: localhost\r\nOrigin: http://a\r\n\
+                Content-Length: 12\r\nConnection: close\r\nExpect: 100-continue\r\n\r\n".to_vec();
+            let at = at % bytes.len();
+            bytes[at] = byte;
+            bytes.truncate(bytes.len() - cut % bytes.len());
+            if let Ok(Some((head, len))) = parse(&bytes) {
+                prop_assert!(len <= bytes.len() && head.body_len <= HTTP_BODY_BYTES_MAX);
+            }
+        }
+    }
+}

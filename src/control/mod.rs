@@ -1,0 +1,79 @@
+//! What may be asked over HTTP: bytes in, an answer out. Pure: no socket, no clock, and nothing
+//! here can change the fleet it speaks of.
+//!
+//! ```text
+//!  bytes ──▶ http::parse ──▶ gate: Host, Origin, token ──▶ routes ──▶ Response ──▶ bytes
+//!            framing, sizes  Door                          a Fleet, read
+//!            └────────────────────── Conversation ──────────────────────────┘
+//! ```
+//!
+//! A [`Conversation`] is one connection's side of it. Everything that can be refused from a
+//! request's head alone is refused there, before its body is waited for.
+
+pub mod conversation;
+pub mod gate;
+pub mod http;
+pub mod json;
+pub mod metrics;
+pub mod response;
+pub mod routes;
+pub mod target;
+
+pub use conversation::{Conversation, Step};
+pub use gate::{Door, HttpRules};
+pub use response::Response;
+
+use crate::handlers::stats::Stats;
+use crate::handlers::view::{Filter, HostView, Page, StoreView};
+use crate::handlers::{Core, Moment};
+use crate::ids::HostId;
+use crate::time::Instant;
+
+/// What may be read of the fleet.
+pub trait Fleet {
+    /// One host.
+    fn host(&self, host: &HostId) -> Option<HostView<'_>>;
+
+    /// Some hosts, from `cursor` on (0 is the beginning): at most `limit`.
+    fn page(&self, filter: Filter, limit: usize, cursor: u64) -> Page<'_>;
+
+    /// What the store is to us now.
+    fn store(&self) -> StoreView<'_>;
+
+    /// Counters and gauges.
+    fn stats(&self) -> Stats;
+}
+
+impl Fleet for Core {
+    fn host(&self, host: &HostId) -> Option<HostView<'_>> {
+        Core::host(self, host)
+    }
+
+    fn page(&self, filter: Filter, limit: usize, cursor: u64) -> Page<'_> {
+        Core::page(self, filter, limit, cursor)
+    }
+
+    fn store(&self) -> StoreView<'_> {
+        Core::store(self)
+    }
+
+    fn stats(&self) -> Stats {
+        Core::stats(self)
+    }
+}
+
+/// All that an answer can be made of, for the length of a turn.
+#[derive(Clone, Copy)]
+pub struct Site<'a> {
+    /// The fleet.
+    pub fleet: &'a dyn Fleet,
+    /// The time of this turn.
+    pub at: Moment,
+    /// When the server started.
+    pub started: Instant,
+    /// What `/metrics` shows besides the fleet's own numbers.
+    pub metrics: &'a dyn metrics::Source,
+}
+
+#[cfg(test)]
+pub(crate) mod testing;

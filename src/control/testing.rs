@@ -1,0 +1,169 @@
+//! A made-up fleet to ask about, and a reader of the metrics page: for tests only.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
+
+use crate::handlers::Moment;
+use crate::handlers::stats::Stats;
+use crate::handlers::view::{Filter, HostView, Page, StoreView};
+use crate::ids::HostId;
+use crate::time::{Instant, UnixMs};
+
+use super::{Fleet, Site};
+
+/// A host of the made-up fleet.
+pub(crate) struct Ant {
+    pub(crate) id: HostId,
+    pub(crate) ip: IpAddr,
+    pub(crate) online: bool,
+    pub(crate) hostname: String,
+}
+
+/// A made-up fleet.
+pub(crate) struct Ants {
+    pub(crate) hosts: Vec<Ant>,
+    pub(crate) store: StoreView<'static>,
+    pub(crate) stats: Stats,
+    /// Whether asking for one host panics.
+    pub(crate) broken: bool,
+}
+
+impl Ants {
+    /// `count` hosts, all online, named h-0 and so on, and a store that is up.
+    pub(crate) fn with_hosts(count: usize) -> Self {
+        let ant = |number: usize| Ant {
+            id: HostId::checked(&format!("h-{number}")).expect("of the alphabet"),
+            ip: Ipv4Addr::from(0x0a00_0000 + number as u32).into(),
+            online: true,
+            hostname: "ant".into(),
+        };
+        Self {
+            hosts: (0..count).map(ant).collect(),
+            store: StoreView::Up,
+            stats: Stats {
+                hosts_online: count as u64,
+                ..Stats::default()
+            },
+            broken: false,
+        }
+    }
+}
+
+fn view(ant: &Ant) -> HostView<'_> {
+    HostView {
+        id: &ant.id,
+        ip: Some(ant.ip),
+        online: ant.online,
+        reason: None,
+        since: UnixMs(2_000),
+        last_seen: UnixMs(3_500),
+        hostname: Some(&ant.hostname),
+        mac: None,
+        ipv4: &[],
+    }
+}
+
+impl Fleet for Ants {
+    fn host(&self, host: &HostId) -> Option<HostView<'_>> {
+        assert!(!self.broken, "the fleet is broken, as this test wants it");
+        self.hosts.iter().find(|ant| ant.id == *host).map(view)
+    }
+
+    fn page(&self, filter: Filter, limit: usize, cursor: u64) -> Page<'_> {
+        let wanted = |ant: &&Ant| match filter {
+            Filter::All => true,
+            Filter::Online => ant.online,
+            Filter::Offline => !ant.online,
+        };
+        let from = usize::try_from(cursor).unwrap_or(usize::MAX);
+        let rest = self.hosts.get(from..).unwrap_or_default();
+        let hosts: Vec<_> = rest.iter().take(limit).filter(wanted).map(view).collect();
+        let next = (rest.len() > limit).then(|| (from + limit) as u64);
+        Page { hosts, next }
+    }
+
+    fn store(&self) -> StoreView<'_> {
+        self.store
+    }
+
+    fn stats(&self) -> Stats {
+        self.stats.clone()
+    }
+}
+
+/// `ants` asked 90.5 s after the start, with nothing else to show among the metrics.
+pub(crate) fn site(ants: &Ants) -> Site<'_> {
+    Site {
+        fleet: ants,
+        at: Moment {
+            now: Instant::from_nanos(100_500_000_000),
+            wall: UnixMs(1_000_000),
+        },
+        started: Instant::from_nanos(10_000_000_000),
+        metrics: &(),
+    }
+}
+
+/// A family of samples.
+pub(crate) struct Family {
+    pub(crate) kind: String,
+    /// Labels as they stand between the braces → value.
+    pub(crate) samples: BTreeMap<String, String>,
+}
+
+/// Reads a page of metrics as strictly as the format is written: each family once, with its HELP
+/// and its TYPE in front and its samples together, no sample twice, every value a number.
+pub(crate) fn metrics_of(page: &str) -> BTreeMap<String, Family> {
+    assert!(page.ends_with('\n'), "the last line has its end");
+    let mut families: BTreeMap<String, Family> = BTreeMap::new();
+    let mut current = String::new();
+    let mut helped = String::new();
+    for line in page.lines() {
+        if let Some(rest) = line.strip_prefix("# HELP ") {
+            let (name, help) = rest.split_once(' ').expect("a name and a text");
+            assert!(!help.is_empty() && !families.contains_key(name), "{line}");
+            helped = name.into();
+        } else if let Some(rest) = line.strip_prefix("# TYPE ") {
+            let (name, kind) = rest.split_once(' ').expect("a name and a kind");
+            assert_eq!(name, helped, "HELP stands before TYPE");
+            assert!(["counter", "gauge"].contains(&kind), "{line}");
+            let family = Family {
+                kind: kind.into(),
+                samples: BTreeMap::new(),
+            };
+            assert!(families.insert(name.into(), family).is_none(), "{line}");
+            current = name.into();
+        } else {
+            let (name, labels, value) = sample_of(line);
+            assert_eq!(name, current, "samples stand behind their TYPE");
+            assert!(value.parse::<f64>().is_ok(), "{line}");
+            let samples = &mut families.get_mut(&current).expect("just inserted").samples;
+            assert!(samples.insert(labels, value).is_none(), "{line}");
+        }
+    }
+    families
+}
+
+/// Name, labels and value of a line.
+fn sample_of(line: &str) -> (String, String, String) {
+    let word = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+    let end = line.find(|c| !word(c)).expect("something behind the name");
+    let (name, rest) = line.split_at(end);
+    assert!(name.starts_with(|c: char| c.is_ascii_lowercase()), "{line}");
+    if let Some(value) = rest.strip_prefix(' ') {
+        return (name.into(), String::new(), value.into());
+    }
+    let rest = rest.strip_prefix('{').expect("labels");
+    let (label, text) = rest.split_once("=\"").expect("one label");
+    assert!(label.chars().all(word), "{line}");
+    let mut escaped = false;
+    let end = text.find(|c| {
+        let ends = c == '"' && !escaped;
+        assert!(!escaped || matches!(c, '\\' | '"' | 'n'), "{line}");
+        escaped = c == '\\' && !escaped;
+        ends
+    });
+    let (text, tail) = text.split_at(end.expect("the label ends"));
+    let value = tail.strip_prefix("\"} ").expect("a value");
+    (name.into(), format!("{label}=\"{text}\""), value.into())
+}

@@ -1,0 +1,3 @@
+//! The sockets and the turn.
+
+pub mod web;

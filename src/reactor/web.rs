@@ -1,0 +1,425 @@
+//! The HTTP sockets, beside those of the hosts on the same loop.
+//!
+//! ```text
+//!  event ──▶ ready ──▶ queue of those ready ──▶ run_ready ──▶ Connection::drive ──▶ control
+//!                        ▲  within a budget ▲        │
+//!                        └── not finished ──┴────────┘            tick: deadlines
+//! ```
+//!
+//! An event only puts its connection on the queue. [`Web::run_ready`] works the queue off within a
+//! budget, so that whoever asks for many pages takes turns with everybody else, the hosts
+//! included. Requests are few; what matters here is that nobody can keep the loop or its memory.
+
+mod connection;
+
+use std::collections::VecDeque;
+use std::io;
+use std::net::SocketAddr;
+use std::panic::{self, AssertUnwindSafe};
+
+use mio::event::Event;
+use mio::net::{TcpListener, TcpStream};
+use mio::{Interest, Registry, Token};
+use slab::Slab;
+
+use crate::control::metrics::{Exposition, Source};
+use crate::control::{HttpRules, Site};
+use crate::limits::{
+    HTTP_ACCEPT_RETRY_MS, HTTP_ACCEPTS_PER_TURN_MAX, HTTP_ANSWERS_PER_TURN_MAX,
+    HTTP_CONNECTIONS_MAX, HTTP_READ_BYTES, HTTP_REFUSALS_MAX,
+};
+use crate::time::{Instant, Span};
+
+use connection::{Connection, Driven, Progress};
+
+/// The token of the HTTP listener.
+pub const LISTENER: Token = Token(3);
+/// The bit that makes a token one of an HTTP connection: no other has bits 62 and 63 so.
+const CONNECTION: usize = 1 << 62;
+/// Below this many bits of such a token stands the slot, above it the generation.
+const SLOT_BITS: u32 = 16;
+
+/// Everything HTTP on the loop.
+#[derive(Debug)]
+pub struct Web {
+    /// None once we have stopped.
+    listener: Option<TcpListener>,
+    bound: SocketAddr,
+    rules: HttpRules,
+    connections: Slab<Connection>,
+    /// Counts the connections: an event for one that is gone finds another number in its slot.
+    generation: u32,
+    queue: VecDeque<Token>,
+    /// Whether the listener is on the queue.
+    accepting: bool,
+    /// When to accept again after it failed.
+    retry_at: Option<Instant>,
+    scratch: Box<[u8]>,
+    stats: WebStats,
+}
+
+/// What has happened over HTTP.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct WebStats {
+    /// Connections open now.
+    pub connections: u64,
+    /// Connections accepted.
+    pub accepted: u64,
+    /// Requests answered, by the first digit of the status: 2xx, 3xx, 4xx, 5xx.
+    pub answers: [u64; 4],
+    /// Connections closed because a request, its answer or the next request took too long.
+    pub timeouts: u64,
+    /// Idle connections closed to make room for new ones.
+    pub evicted: u64,
+    /// Connections refused for want of room.
+    pub refused: u64,
+    /// Times that `accept` failed for want of descriptors or memory.
+    pub accept_failures: u64,
+    /// Connections closed because answering them panicked.
+    pub panics: u64,
+}
+
+impl WebStats {
+    fn answered(&mut self, status: u16) {
+        let class = usize::from(status / 100).saturating_sub(2);
+        if let Some(count) = self.answers.get_mut(class) {
+            *count += 1;
+        }
+    }
+}
+
+impl Source for WebStats {
+    fn collect(&self, page: &mut Exposition) {
+        page.gauge(
+            "anthill_http_connections",
+            "HTTP connections open now.",
+            self.connections,
+        );
+        page.counters(
+            "anthill_http_answers_total",
+            "Requests over HTTP answered, by class of status.",
+            "class",
+            ["2xx", "3xx", "4xx", "5xx"].into_iter().zip(self.answers),
+        );
+        let counters = [
+            (
+                "anthill_http_accepted_total",
+                "HTTP connections accepted.",
+                self.accepted,
+            ),
+            (
+                "anthill_http_timeouts_total",
+                "HTTP connections closed for being slow or idle.",
+                self.timeouts,
+            ),
+            (
+                "anthill_http_evicted_total",
+                "Idle HTTP connections closed to make room.",
+                self.evicted,
+            ),
+            (
+                "anthill_http_refused_total",
+                "HTTP connections refused for want of room.",
+                self.refused,
+            ),
+            (
+                "anthill_http_accept_failures_total",
+                "Failures to accept an HTTP connection.",
+                self.accept_failures,
+            ),
+            (
+                "anthill_http_panics_total",
+                "HTTP connections closed because answering them panicked.",
+                self.panics,
+            ),
+        ];
+        for (name, help, value) in counters {
+            page.counter(name, help, value);
+        }
+    }
+}
+
+impl Web {
+    /// Listens on `addr`; port 0 means any free port.
+    ///
+    /// # Errors
+    /// When the address cannot be bound.
+    pub fn bind(addr: SocketAddr, rules: HttpRules) -> io::Result<Self> {
+        let listener = TcpListener::bind(addr)?;
+        Ok(Self {
+            bound: listener.local_addr()?,
+            listener: Some(listener),
+            rules,
+            connections: Slab::new(),
+            generation: 0,
+            queue: VecDeque::new(),
+            accepting: false,
+            retry_at: None,
+            scratch: vec![0; HTTP_READ_BYTES].into_boxed_slice(),
+            stats: WebStats::default(),
+        })
+    }
+
+    /// The address as bound.
+    #[must_use]
+    pub fn local_addr(&self) -> SocketAddr {
+        self.bound
+    }
+
+    /// Connections open now.
+    #[must_use]
+    pub fn connections(&self) -> usize {
+        self.connections.len()
+    }
+
+    /// What has happened so far.
+    #[must_use]
+    pub fn stats(&self) -> &WebStats {
+        &self.stats
+    }
+
+    /// Takes new rules. They hold from the next request on.
+    pub fn set_rules(&mut self, rules: HttpRules) {
+        self.rules = rules;
+    }
+
+    /// Enters the listener with the loop's poll.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn register(&mut self, registry: &Registry) -> io::Result<()> {
+        match &mut self.listener {
+            Some(listener) => registry.register(listener, LISTENER, Interest::READABLE),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether events with this token are ours.
+    #[must_use]
+    pub fn owns(&self, token: Token) -> bool {
+        token == LISTENER || token.0 >> 62 == 1
+    }
+
+    /// Takes note of an event that is [ours](Self::owns). The work is done by
+    /// [`run_ready`](Self::run_ready), which is to follow in the same turn.
+    pub fn ready(&mut self, event: &Event) {
+        if event.token() == LISTENER {
+            self.accept_soon();
+        } else {
+            self.enqueue(event.token());
+        }
+    }
+
+    /// Whether there is work for [`run_ready`](Self::run_ready): then the next wait is zero.
+    #[must_use]
+    pub fn has_ready(&self) -> bool {
+        self.accepting || !self.queue.is_empty()
+    }
+
+    /// Does what can be done without waiting, within the budget of a turn.
+    pub fn run_ready(&mut self, registry: &Registry, site: &Site<'_>) {
+        if self.accepting {
+            self.accept(registry, site.at.now);
+        }
+        let mut answers = HTTP_ANSWERS_PER_TURN_MAX;
+        // Each of those that are ready now, once: what goes back on the queue waits for its turn.
+        for _ in 0..self.queue.len() {
+            if answers == 0 {
+                break;
+            }
+            if let Some(token) = self.queue.pop_front() {
+                answers -= usize::from(self.run(token, site));
+            }
+        }
+    }
+
+    /// Closes what is past its deadline and returns the next one, which is later than `now`. What
+    /// is still on the queue is not judged: its bytes may have come in time.
+    pub fn tick(&mut self, now: Instant) -> Option<Instant> {
+        let due: Vec<usize> = self
+            .connections
+            .iter()
+            .filter(|(_, connection)| !connection.queued && connection.deadline <= now)
+            .map(|(slot, _)| slot)
+            .collect();
+        for slot in due {
+            self.stats.timeouts += u64::from(!self.connections[slot].is_lingering());
+            if self.connections[slot].time_out(now) {
+                self.stats.answered(408);
+                self.enqueue(self.connections[slot].token);
+            } else {
+                self.close(slot);
+            }
+        }
+        if self.retry_at.is_some_and(|at| at <= now) {
+            self.accept_soon();
+        }
+        let waiting = self.connections.iter().filter(|(_, c)| !c.queued);
+        let deadlines = waiting.map(|(_, connection)| connection.deadline);
+        deadlines.chain(self.retry_at).min()
+    }
+
+    /// Accepts nobody any more and closes whoever is not being answered. The rest go when they
+    /// have their answer, which takes further turns: until [`connections`](Self::connections) is zero.
+    pub fn stop(&mut self, registry: &Registry) {
+        if let Some(mut listener) = self.listener.take() {
+            // It is closed in the next moment, which ends its registration as well.
+            let _ = registry.deregister(&mut listener);
+        }
+        (self.accepting, self.retry_at) = (false, None);
+        self.connections.retain(|_, connection| connection.stop());
+        self.count_connections();
+    }
+
+    fn accept_soon(&mut self) {
+        self.retry_at = None;
+        self.accepting = self.listener.is_some();
+    }
+
+    /// Accepts until nobody waits any more, or the budget is used up.
+    fn accept(&mut self, registry: &Registry, now: Instant) {
+        for _ in 0..HTTP_ACCEPTS_PER_TURN_MAX {
+            let Some(listener) = &self.listener else {
+                return;
+            };
+            match listener.accept() {
+                Ok((stream, _)) => self.admit(stream, registry, now),
+                Err(error) => match error.kind() {
+                    io::ErrorKind::WouldBlock => {
+                        self.accepting = false;
+                        return;
+                    }
+                    io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted => {}
+                    _ => return self.accept_failed(now),
+                },
+            }
+        }
+    }
+
+    /// No descriptor, or no memory. Those who wait already raise no further event, so they are
+    /// looked for again in a while.
+    fn accept_failed(&mut self, now: Instant) {
+        self.stats.accept_failures += 1;
+        self.accepting = false;
+        self.retry_at = Some(now + Span::from_millis(HTTP_ACCEPT_RETRY_MS));
+    }
+
+    /// Finds room for a new connection: in the place of an idle one if need be; where there is
+    /// none, it is told so and closed.
+    fn admit(&mut self, mut stream: TcpStream, registry: &Registry, now: Instant) {
+        self.stats.accepted += 1;
+        let lingering = self.connections.iter().filter(|(_, c)| c.is_lingering());
+        let held = self.connections.len() - lingering.count();
+        let full = held >= HTTP_CONNECTIONS_MAX && !self.evict(Connection::is_idle);
+        self.stats.refused += u64::from(full);
+        let slots = HTTP_CONNECTIONS_MAX + HTTP_REFUSALS_MAX;
+        if self.connections.len() >= slots && !self.evict(Connection::is_lingering) {
+            return;
+        }
+        // A peer that is gone already has no address any more.
+        let Ok(local) = stream.local_addr() else {
+            return;
+        };
+        self.generation = self.generation.wrapping_add(1);
+        let entry = self.connections.vacant_entry();
+        let token = token_of(self.generation, entry.key());
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        let nodelay = stream.set_nodelay(true);
+        if nodelay
+            .and_then(|()| registry.register(&mut stream, token, interest))
+            .is_err()
+        {
+            return;
+        }
+        let mut connection = Connection::new(stream, local, token, now);
+        if full {
+            connection.turn_away(now);
+            self.stats.answered(503);
+        }
+        entry.insert(connection);
+        self.count_connections();
+        self.enqueue(token);
+    }
+
+    /// Closes, of the connections that `may` go, the one that has waited for longest. Whether there
+    /// was one.
+    fn evict(&mut self, may: impl Fn(&Connection) -> bool) -> bool {
+        let candidates = self.connections.iter().filter(|(_, c)| may(c));
+        let oldest = candidates.min_by_key(|(_, connection)| connection.deadline);
+        let Some(slot) = oldest.map(|(slot, _)| slot) else {
+            return false;
+        };
+        self.stats.evicted += u64::from(!self.connections[slot].is_lingering());
+        self.close(slot);
+        true
+    }
+
+    /// Works on one connection. Whether a request was answered.
+    fn run(&mut self, token: Token, site: &Site<'_>) -> bool {
+        let Some(slot) = self.slot_of(token) else {
+            return false;
+        };
+        let connection = &mut self.connections[slot];
+        connection.queued = false;
+        let sources: [&dyn Source; 2] = [site.metrics, &self.stats];
+        let site = Site {
+            metrics: &sources,
+            ..*site
+        };
+        // What is read of the fleet cannot be left half changed, and the connection goes: a panic is
+        // the end of one request and of nothing else.
+        let driven = panic::catch_unwind(AssertUnwindSafe(|| {
+            connection.drive(&self.rules, self.bound, &site, &mut self.scratch)
+        }));
+        let driven = driven.unwrap_or_else(|_| {
+            self.stats.panics += 1;
+            Driven {
+                progress: Progress::Gone,
+                answered: None,
+            }
+        });
+        match driven.progress {
+            Progress::Blocked => {}
+            Progress::Again => self.enqueue(token),
+            Progress::Gone => self.close(slot),
+        }
+        if let Some(status) = driven.answered {
+            self.stats.answered(status);
+        }
+        driven.answered.is_some()
+    }
+
+    fn enqueue(&mut self, token: Token) {
+        if let Some(slot) = self.slot_of(token) {
+            let connection = &mut self.connections[slot];
+            if !connection.queued {
+                connection.queued = true;
+                self.queue.push_back(token);
+            }
+        }
+    }
+
+    /// The slot of a connection that is still there.
+    fn slot_of(&self, token: Token) -> Option<usize> {
+        let slot = token.0 & ((1 << SLOT_BITS) - 1);
+        let connection = self.connections.get(slot)?;
+        (connection.token == token).then_some(slot)
+    }
+
+    /// Closing a descriptor ends its registration; nobody holds a second one for the same socket.
+    fn close(&mut self, slot: usize) {
+        self.connections.remove(slot);
+        self.count_connections();
+    }
+
+    fn count_connections(&mut self) {
+        self.stats.connections = self.connections.len() as u64;
+    }
+}
+
+const fn token_of(generation: u32, slot: usize) -> Token {
+    Token(CONNECTION | (generation as usize) << SLOT_BITS | slot)
+}
+
+#[cfg(test)]
+mod tests;

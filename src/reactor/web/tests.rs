@@ -1,0 +1,493 @@
+//! Real sockets on loopback, a real poll, and a clock that the test moves.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::time::{Duration, Instant as WallInstant};
+
+use mio::{Events, Poll};
+
+use super::*;
+use crate::control::testing::{Ants, site};
+use crate::handlers::Moment;
+use crate::limits::{HTTP_ANSWER_S_MAX, HTTP_LINGER_S_MAX, HTTP_REQUEST_S_MAX};
+use crate::time::UnixMs;
+
+/// How long a condition may take on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+struct Loop {
+    poll: Poll,
+    events: Events,
+    web: Web,
+    ants: Ants,
+    now: Instant,
+}
+
+impl Loop {
+    fn new() -> Self {
+        let addr = "127.0.0.1:0".parse().unwrap();
+        let poll = Poll::new().unwrap();
+        let mut web = Web::bind(addr, HttpRules::default()).unwrap();
+        web.register(poll.registry()).unwrap();
+        Self {
+            poll,
+            events: Events::with_capacity(64),
+            web,
+            ants: Ants::with_hosts(2),
+            now: Instant::from_nanos(50_000_000_000),
+        }
+    }
+
+    /// One turn: wait, note, work, tick.
+    fn turn(&mut self) {
+        let wait = match self.web.has_ready() {
+            true => Duration::ZERO,
+            false => Duration::from_millis(2),
+        };
+        self.poll.poll(&mut self.events, Some(wait)).unwrap();
+        for event in &self.events {
+            assert!(self.web.owns(event.token()));
+            self.web.ready(event);
+        }
+        let site = Site {
+            at: Moment {
+                now: self.now,
+                wall: UnixMs(1),
+            },
+            ..site(&self.ants)
+        };
+        self.web.run_ready(self.poll.registry(), &site);
+        if let Some(next) = self.web.tick(self.now) {
+            assert!(next > self.now, "the next deadline is still to come");
+        }
+    }
+
+    fn until(&mut self, what: &str, mut done: impl FnMut(&mut Self) -> bool) {
+        let end = WallInstant::now() + PATIENCE;
+        while !done(self) {
+            assert!(WallInstant::now() < end, "waited in vain: {what}");
+            self.turn();
+        }
+    }
+
+    fn pass(&mut self, seconds: u64) {
+        self.now = self.now + Span::from_secs(seconds);
+    }
+
+    fn client(&mut self) -> Client {
+        let accepted = self.web.stats.accepted;
+        let stream = TcpStream::connect(self.web.local_addr()).unwrap();
+        stream.set_nonblocking(true).unwrap();
+        self.until("accepted", |lp| {
+            lp.web.stats.accepted > accepted && !lp.web.has_ready()
+        });
+        Client {
+            stream,
+            heard: Vec::new(),
+            ended: false,
+        }
+    }
+
+    /// Whatever the client is told, until it has heard `count` whole answers.
+    fn answers(&mut self, client: &mut Client, count: usize) -> Vec<(u16, String)> {
+        let mut answers = Vec::new();
+        self.until("answered", |_| {
+            client.listen();
+            answers.extend(client.next_answer());
+            answers.len() == count
+        });
+        answers
+    }
+
+    fn answer(&mut self, client: &mut Client) -> (u16, String) {
+        self.answers(client, 1).remove(0)
+    }
+
+    fn ended(&mut self, client: &mut Client) {
+        self.until("ended", |_| {
+            client.listen();
+            client.ended
+        });
+        assert!(client.heard.is_empty(), "nothing unexpected was said");
+    }
+}
+
+struct Client {
+    stream: TcpStream,
+    heard: Vec<u8>,
+    ended: bool,
+}
+
+impl Client {
+    /// Small enough for the kernel to take at once.
+    fn say(&mut self, text: &str) {
+        self.stream.write_all(text.as_bytes()).unwrap();
+    }
+
+    fn ask(&mut self, target: &str) {
+        self.say(&format!("GET {target} HTTP/1.1\r\nHost: localhost\r\n\r\n"));
+    }
+
+    fn listen(&mut self) {
+        let mut buffer = [0; 64 * 1024];
+        loop {
+            match self.stream.read(&mut buffer) {
+                Ok(0) => self.ended = true,
+                Ok(count) => {
+                    self.heard.extend_from_slice(&buffer[..count]);
+                    continue;
+                }
+                Err(error) => {
+                    assert_eq!(error.kind(), io::ErrorKind::WouldBlock, "no reset");
+                }
+            }
+            return;
+        }
+    }
+
+    /// Takes the first whole answer off what was heard.
+    fn next_answer(&mut self) -> Option<(u16, String)> {
+        let end = self.heard.windows(4).position(|four| four == b"\r\n\r\n")? + 4;
+        let head = String::from_utf8(self.heard[..end].to_vec()).unwrap();
+        let status = head[9..12].parse().unwrap();
+        let length = head.split("Content-Length: ").nth(1);
+        let length = length.map_or(0, |rest| {
+            rest.split("\r\n").next().unwrap().parse().unwrap()
+        });
+        if self.heard.len() < end + length {
+            return None;
+        }
+        let answer: Vec<u8> = self.heard.drain(..end + length).collect();
+        Some((status, String::from_utf8(answer[end..].to_vec()).unwrap()))
+    }
+}
+
+#[test]
+fn a_connection_is_kept_for_further_requests() {
+    let mut lp = Loop::new();
+    let mut client = lp.client();
+    for _ in 0..3 {
+        client.ask("/v1/hosts/h-1");
+        let (status, body) = lp.answer(&mut client);
+        assert_eq!(status, 200);
+        assert!(body.contains("\"id\":\"h-1\""), "{body}");
+        lp.pass(HTTP_REQUEST_S_MAX - 1);
+    }
+    assert_eq!(lp.web.stats.answers, [3, 0, 0, 0]);
+    assert_eq!((lp.web.stats.accepted, lp.web.connections()), (1, 1));
+}
+
+#[test]
+fn pipelined_requests_are_answered_in_order() {
+    let mut lp = Loop::new();
+    let mut client = lp.client();
+    for number in 0..40 {
+        client.ask(&format!("/v1/hosts/h-{}", number % 3));
+    }
+    let statuses: Vec<u16> = lp.answers(&mut client, 40).iter().map(|a| a.0).collect();
+    let expected: Vec<u16> = (0..40)
+        .map(|n| if n % 3 == 2 { 404 } else { 200 })
+        .collect();
+    assert_eq!(statuses, expected);
+}
+
+#[test]
+fn a_turn_answers_so_many_and_each_connection_once() {
+    let mut lp = Loop::new();
+    let mut clients: Vec<_> = (0..12).map(|_| lp.client()).collect();
+    for client in &mut clients {
+        client.ask("/healthz");
+        client.ask("/healthz");
+    }
+    lp.until("all of it answered", |lp| {
+        let before = lp.web.stats.answers[0];
+        lp.turn();
+        let answered = lp.web.stats.answers[0] - before;
+        assert!(answered <= HTTP_ANSWERS_PER_TURN_MAX as u64);
+        lp.web.stats.answers[0] == 24
+    });
+    for client in &mut clients {
+        assert_eq!(lp.answers(client, 2).len(), 2);
+    }
+}
+
+#[test]
+fn metrics_count_their_own_connection() {
+    let mut lp = Loop::new();
+    let mut client = lp.client();
+    client.ask("/metrics");
+    let (_, page) = lp.answer(&mut client);
+    let families = crate::control::testing::metrics_of(&page);
+    assert_eq!(families["anthill_http_connections"].samples[""], "1");
+    assert_eq!(families["anthill_http_answers_total"].samples.len(), 4);
+}
+
+#[test]
+fn close_is_close_and_what_follows_is_not_answered() {
+    let mut lp = Loop::new();
+    let mut client = lp.client();
+    client.say("GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+    client.ask("/healthz");
+    assert_eq!(lp.answer(&mut client).0, 200);
+    lp.ended(&mut client);
+    drop(client);
+    lp.until("forgotten", |lp| lp.web.connections() == 0);
+    assert_eq!(lp.web.stats.answers, [1, 0, 0, 0]);
+}
+
+#[test]
+fn an_end_that_only_says_no_more_still_gets_its_answer() {
+    let mut lp = Loop::new();
+    let mut client = lp.client();
+    client.ask("/readyz");
+    client.ask("/readyz");
+    client.stream.shutdown(std::net::Shutdown::Write).unwrap();
+    assert_eq!(lp.answers(&mut client, 2).len(), 2);
+    lp.ended(&mut client);
+    lp.until("forgotten", |lp| lp.web.connections() == 0);
+}
+
+#[test]
+fn a_request_that_drips_is_ended_when_its_time_is_over() {
+    let mut lp = Loop::new();
+    let mut client = lp.client();
+    // The first byte starts the time of the request, not those after it.
+    lp.pass(HTTP_REQUEST_S_MAX - 1);
+    for (second, byte) in "GET /healt".chars().enumerate() {
+        client.say(&byte.to_string());
+        let mut turns = 0;
+        lp.until("read", |_| {
+            turns += 1;
+            turns > 3
+        });
+        assert_eq!(lp.web.connections(), 1, "second {second}");
+        lp.pass(1);
+    }
+    let (status, body) = lp.answer(&mut client);
+    assert_eq!((status, body.contains("too long")), (408, true));
+    lp.ended(&mut client);
+    assert_eq!(lp.web.stats.timeouts, 1);
+    // Its own end never comes: we do not wait for it for ever.
+    lp.pass(HTTP_LINGER_S_MAX);
+    lp.until("forgotten", |lp| lp.web.connections() == 0);
+    assert_eq!(lp.web.stats.timeouts, 1);
+}
+
+#[test]
+fn an_idle_connection_is_closed_without_a_word() {
+    let mut lp = Loop::new();
+    let mut silent = lp.client();
+    let mut kept = lp.client();
+    kept.ask("/readyz");
+    assert_eq!(lp.answer(&mut kept).0, 200);
+    lp.pass(HTTP_REQUEST_S_MAX - 1);
+    lp.turn();
+    assert_eq!(lp.web.connections(), 2);
+    lp.pass(1);
+    lp.ended(&mut silent);
+    lp.ended(&mut kept);
+    assert_eq!((lp.web.connections(), lp.web.stats.timeouts), (0, 2));
+}
+
+#[test]
+fn who_does_not_read_is_not_listened_to_and_then_dropped() {
+    let mut lp = Loop::new();
+    lp.ants = Ants::with_hosts(1_000);
+    for ant in &mut lp.ants.hosts {
+        ant.hostname = "x".repeat(16 * 1024);
+    }
+    let mut client = lp.client();
+    client.ask("/v1/hosts");
+    client.ask("/healthz");
+    lp.until("the kernel is full", |lp| {
+        lp.web.stats.answers[0] == 1 && !lp.web.has_ready()
+    });
+    assert_eq!(lp.web.connections.iter().count(), 1);
+    let waiting = lp.web.tick(lp.now);
+    assert_eq!(waiting, Some(lp.now + Span::from_secs(HTTP_ANSWER_S_MAX)));
+    lp.pass(HTTP_ANSWER_S_MAX);
+    lp.until("dropped", |lp| lp.web.connections() == 0);
+    assert_eq!((lp.web.stats.answers[0], lp.web.stats.timeouts), (1, 1));
+}
+
+#[test]
+fn a_large_page_reaches_who_reads_it() {
+    let mut lp = Loop::new();
+    lp.ants = Ants::with_hosts(1_000);
+    for ant in &mut lp.ants.hosts {
+        ant.hostname = "x".repeat(16 * 1024);
+    }
+    let mut client = lp.client();
+    client.ask("/v1/hosts");
+    client.ask("/readyz");
+    let answers = lp.answers(&mut client, 2);
+    assert!(answers[0].1.len() > 16 * 1024 * 1_000);
+    assert_eq!(answers[1].1, "{\"status\":\"ready\"}");
+}
+
+#[test]
+fn one_too_many_takes_the_place_of_the_one_idle_for_longest() {
+    let mut lp = Loop::new();
+    let mut clients = Vec::new();
+    for number in 0..HTTP_CONNECTIONS_MAX {
+        clients.push(lp.client());
+        if number == 0 {
+            lp.pass(1);
+        }
+    }
+    // The first has waited for longest, but it has spoken.
+    let mut first = clients.remove(0);
+    first.say("GET /healthz HT");
+    lp.until("heard", |lp| {
+        !lp.web.connections[0].is_idle() && !lp.web.has_ready()
+    });
+    lp.pass(1);
+    let mut one_more = lp.client();
+    one_more.ask("/healthz");
+    assert_eq!(lp.answer(&mut one_more).0, 200);
+    assert_eq!(lp.web.connections(), HTTP_CONNECTIONS_MAX);
+    assert_eq!((lp.web.stats.evicted, lp.web.stats.refused), (1, 0));
+    let ended = clients.iter_mut().filter_map(|client| {
+        client.listen();
+        client.ended.then_some(())
+    });
+    assert_eq!(ended.count(), 1);
+    first.say("TP/1.1\r\nHost: localhost\r\n\r\n");
+    assert_eq!(lp.answer(&mut first).0, 200);
+}
+
+#[test]
+fn where_nobody_is_idle_one_too_many_is_told_so() {
+    let mut lp = Loop::new();
+    let mut busy: Vec<_> = (0..HTTP_CONNECTIONS_MAX).map(|_| lp.client()).collect();
+    for client in &mut busy {
+        client.say("GET /healthz HTTP/1.1\r\n");
+    }
+    lp.until("all heard", |lp| {
+        lp.web.connections.iter().all(|(_, c)| !c.is_idle()) && !lp.web.has_ready()
+    });
+    // More than there is room for refusing: those refused first make room.
+    let mut refused = Vec::new();
+    for _ in 0..HTTP_REFUSALS_MAX + 4 {
+        let mut client = lp.client();
+        client.ask("/healthz");
+        assert_eq!(lp.answer(&mut client).0, 503);
+        lp.ended(&mut client);
+        refused.push(client);
+    }
+    assert_eq!(
+        lp.web.connections(),
+        HTTP_CONNECTIONS_MAX + HTTP_REFUSALS_MAX
+    );
+    assert_eq!(lp.web.stats.refused, HTTP_REFUSALS_MAX as u64 + 4);
+    drop(refused);
+    for client in &mut busy {
+        client.say("Host: localhost\r\n\r\n");
+    }
+    for client in &mut busy {
+        assert_eq!(lp.answer(client).0, 200);
+    }
+    assert_eq!(lp.web.stats.evicted, 0);
+}
+
+#[test]
+fn an_answer_survives_the_body_that_nobody_wants() {
+    let mut lp = Loop::new();
+    let mut client = lp.client();
+    client.say("POST /v1/hosts HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5000000\r\n\r\n");
+    let mut left = 5_000_000;
+    let chunk = [b'x'; 16 * 1024];
+    lp.until("all of it sent", |_| {
+        if left > 0 {
+            let piece = &chunk[..chunk.len().min(left)];
+            left -= client.stream.write(piece).unwrap_or(0);
+        }
+        left == 0
+    });
+    assert_eq!(lp.answer(&mut client).0, 413);
+    lp.ended(&mut client);
+}
+
+#[test]
+fn a_failed_accept_is_tried_again_in_a_while() {
+    let mut lp = Loop::new();
+    lp.web.accept_failed(lp.now);
+    let retry = lp.web.tick(lp.now).unwrap();
+    assert_eq!(retry, lp.now + Span::from_millis(HTTP_ACCEPT_RETRY_MS));
+    assert!(!lp.web.has_ready());
+    assert_eq!(lp.web.tick(retry), None);
+    assert!(lp.web.has_ready());
+}
+
+#[test]
+fn stopping_ends_the_idle_at_once_and_the_others_with_their_answer() {
+    let mut lp = Loop::new();
+    lp.ants = Ants::with_hosts(1_000);
+    for ant in &mut lp.ants.hosts {
+        ant.hostname = "x".repeat(16 * 1024);
+    }
+    let mut idle = lp.client();
+    let mut reading = lp.client();
+    reading.ask("/v1/hosts");
+    lp.until("the kernel is full", |lp| {
+        lp.web.stats.answers[0] == 1 && !lp.web.has_ready()
+    });
+    let addr = lp.web.local_addr();
+    lp.web.stop(lp.poll.registry());
+    lp.ended(&mut idle);
+    assert_eq!(lp.web.connections(), 1);
+    assert!(TcpStream::connect(addr).is_err());
+    assert_eq!(lp.answer(&mut reading).0, 200);
+    lp.until("gone", |lp| lp.web.connections() == 0);
+}
+
+#[test]
+fn a_token_of_a_connection_that_is_gone_names_nobody() {
+    let mut lp = Loop::new();
+    drop(lp.client());
+    lp.until("gone", |lp| lp.web.connections() == 0);
+    let stale = token_of(lp.web.generation, 0);
+    let mut client = lp.client();
+    lp.web.enqueue(stale);
+    assert!(!lp.web.has_ready());
+    client.ask("/readyz");
+    assert_eq!(lp.answer(&mut client).0, 200);
+}
+
+#[test]
+fn a_panic_ends_one_connection_and_no_other() {
+    let mut lp = Loop::new();
+    let (mut unlucky, mut other) = (lp.client(), lp.client());
+    lp.ants.broken = true;
+    unlucky.ask("/v1/hosts/h-1");
+    lp.ended(&mut unlucky);
+    assert_eq!((lp.web.stats.panics, lp.web.connections()), (1, 1));
+    lp.ants.broken = false;
+    other.ask("/v1/hosts/h-1");
+    assert_eq!(lp.answer(&mut other).0, 200);
+}
+
+#[test]
+fn new_rules_hold_from_the_next_request_on() {
+    let mut lp = Loop::new();
+    let mut client = lp.client();
+    client.ask("/readyz");
+    assert_eq!(lp.answer(&mut client).0, 200);
+    lp.web.set_rules(HttpRules {
+        token: Some("sesame".into()),
+        ..HttpRules::default()
+    });
+    client.ask("/readyz");
+    assert_eq!(lp.answer(&mut client).0, 401);
+    client.ask("/healthz");
+    assert_eq!(lp.answer(&mut client).0, 200);
+}
+
+#[test]
+fn tokens_of_others_are_not_ours() {
+    let web = Web::bind("127.0.0.1:0".parse().unwrap(), HttpRules::default()).unwrap();
+    assert!(web.owns(LISTENER) && web.owns(token_of(u32::MAX, 79)) && web.owns(token_of(0, 0)));
+    for other in [0, 1, 2, 4, 1 << 32, 1 << 61, 1 << 63, usize::MAX] {
+        assert!(!web.owns(Token(other)), "{other}");
+    }
+}
