@@ -124,6 +124,14 @@ pub const LEASE_WATCH_S: u64 = 6;
 /// Seconds between two looks at whether our hosts are all in the set of those online.
 pub const AUDIT_S: u64 = 10;
 
+/// Memory the embedded store may use to keep parts of its file, in bytes.
+pub const EMBEDDED_CACHE_BYTES: usize = 16 * 1024 * 1024;
+/// An embedded store's file without its mark that is not larger was being made when its process
+/// ended, and is made anew, in bytes; a larger one is left alone and refused.
+pub const EMBEDDED_NEW_FILE_BYTES_MAX: u64 = 4 * 1024 * 1024;
+/// Keys, and last-seen times, looked at by one sweep of the embedded store; the next goes on there.
+pub const SWEEP_ROWS_MAX: usize = 65_536;
+
 const _: () = {
     assert!(
         READ_BUFFER_BYTES > FRAME_BYTES_MAX + FRAME_HEADER_BYTES,

@@ -9,7 +9,12 @@
 //! The reactor sees [`op`] and the two channels. Everything else here lives on the store thread.
 
 pub mod address;
+#[cfg(test)]
+pub(crate) mod conformance;
+#[cfg(feature = "embedded")]
+pub mod embedded;
 pub mod op;
+pub mod progress;
 
 use crate::time::{Span, UnixMs};
 use op::{HeldHost, Op, Outcome};

@@ -1,0 +1,294 @@
+//! What every store must do, whatever it is made of: one suite, run over each of them.
+//!
+//! A store's tests implement [`Seed`] for it, write a function that runs a [`Case`] over an empty
+//! database, and name it to [`conformance_tests!`], which makes a test of each case. A case opens
+//! the store as often as it likes, over the same data, one at a time.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use crate::codec::message::Phase;
+use crate::ids::{HostId, HostRef, TaskKey};
+use crate::time::{Span, UnixMs};
+
+use super::op::{
+    Answer, HeldHost, Inventory, Offline, Online, Op, Outcome, Progress, Reason, Settled, Stamp,
+};
+use super::{Backend, Dump, HeldCursor, Settings};
+
+/// Writes a key as it is, past all operations: what a crash, a script or the old server left.
+pub trait Seed {
+    /// Replaces whatever `key` held. An empty set, list, hash or sorted set is no key.
+    fn seed(&mut self, key: &str, value: Dump);
+}
+
+/// A store under test.
+pub trait Subject: Backend + Seed {}
+impl<T: Backend + Seed> Subject for T {}
+
+/// Opens the store over the case's data. Only one may be open at a time.
+pub type Factory<'a> = dyn FnMut(Settings) -> Box<dyn Subject> + 'a;
+
+/// One case. Its data are empty when it begins.
+pub type Case = fn(&mut Factory<'_>);
+
+/// Makes a test of every case. `$fresh` is a `fn(Case)` that runs one over an empty database.
+macro_rules! conformance_tests {
+    ($fresh:path) => {
+        $crate::store::conformance::conformance_tests!($fresh:
+            coming_online_claims_the_host
+            going_offline_gives_the_claim_up
+            a_late_offline_does_nothing
+            a_host_of_another_node_is_left_alone
+            a_host_the_old_server_left_can_go_offline
+            an_inventory_replaces_the_one_before
+            an_inventory_of_another_nodes_host_leaves_its_claim_alone
+            last_seen_never_goes_back
+            an_audit_adds_what_is_missing
+            a_notice_is_an_event
+            a_task_ends_with_only_its_book_when_cleared
+            a_task_of_two_hosts_keeps_them_apart
+            a_task_that_is_kept_keeps_what_is_done
+            progress_told_twice_or_late_changes_nothing
+            progress_without_a_list_sets_it
+            an_end_with_nothing_drops_what_is_listed
+            no_more_is_done_than_the_book_has
+            an_answer_takes_the_host_off_the_awaited
+            a_spoilt_key_refuses_its_own_record_only
+            a_restart_finds_what_was_there
+            everyone_is_found_in_pages
+            a_cut_short_offline_is_finished
+            names_that_are_no_hosts_are_skipped
+            what_is_over_expires
+            old_last_seen_times_are_swept
+            the_lease_is_taken_renewed_and_given_up
+        );
+    };
+    ($fresh:path: $($case:ident)*) => {
+        $(#[test]
+        fn $case() {
+            $fresh($crate::store::conformance::$case);
+        })*
+    };
+}
+pub(crate) use conformance_tests;
+
+mod presence;
+mod reports;
+mod whole;
+
+pub use presence::*;
+pub use reports::*;
+pub use whole::*;
+
+// --- what the cases are written in ---------------------------------------------------------------
+
+const NODE: &str = "n1";
+const TICKET: HostRef = HostRef {
+    slot: 3,
+    generation: 7,
+};
+
+fn settings() -> Settings {
+    Settings {
+        node: NODE.into(),
+        delete_fields: vec!["systemInfo".into(), "systemInfoIPV4".into()],
+        clear_on_done: false,
+        keep: Span::from_secs(7 * 24 * 3600),
+        timeout: Span::from_secs(5),
+    }
+}
+
+fn clearing() -> Settings {
+    Settings {
+        clear_on_done: true,
+        ..settings()
+    }
+}
+
+fn host(name: &str) -> HostId {
+    HostId::checked(name).unwrap()
+}
+
+fn stamp(seq: u64) -> Stamp {
+    Stamp {
+        at: UnixMs(1_700_000_000_000 + seq),
+        seq,
+    }
+}
+
+fn online(name: &str, event: Option<u64>) -> Op {
+    Op::Online(Box::new(Online {
+        ticket: TICKET,
+        host: host(name),
+        peer: "10.0.0.1:4711".parse().unwrap(),
+        since: UnixMs(1_700_000_000_000),
+        event: event.map(stamp),
+    }))
+}
+
+fn offline(name: &str, epoch: u64, event: Option<u64>) -> Op {
+    Op::Offline(Box::new(Offline {
+        ticket: TICKET,
+        host: host(name),
+        epoch,
+        reason: Reason::Timeout,
+        since: UnixMs(1_700_000_000_500),
+        event: event.map(stamp),
+    }))
+}
+
+fn inventory(name: &str, values: &[&str], addresses: &[&str]) -> Op {
+    Op::Inventory(Box::new(Inventory {
+        origins: Vec::new(),
+        ticket: TICKET,
+        host: host(name),
+        hostname: values.first().map(|v| (*v).to_owned()),
+        mac: values.get(1).map(|v| (*v).to_owned()),
+        values: owned(values),
+        addresses: owned(addresses),
+    }))
+}
+
+fn progress(name: &str, phase: u8, working: Option<&str>, complete: &[&str], left: &[&str]) -> Op {
+    let phases = [Phase::Received, Phase::Began, Phase::Ended];
+    Op::Progress(Box::new(Progress {
+        origin: None,
+        host: host(name),
+        key: TaskKey::parse("AC1", "AC").unwrap(),
+        phase: phases[usize::from(phase) - 1],
+        working: working.map(str::to_owned),
+        complete: owned(complete),
+        oncall: owned(left),
+        stamp: stamp(u64::from(phase)),
+    }))
+}
+
+fn answer(name: &str, rcc: u8) -> Op {
+    Op::Answer(Box::new(Answer {
+        origin: None,
+        host: host(name),
+        key: TaskKey::parse("AC1", "AC").unwrap(),
+        rcc,
+        stamp: stamp(u64::from(rcc)),
+    }))
+}
+
+fn owned(texts: &[&str]) -> Vec<String> {
+    texts.iter().map(|t| (*t).to_owned()).collect()
+}
+
+fn set(members: &[&str]) -> Option<Dump> {
+    Some(Dump::Set(owned(members)))
+}
+
+fn list(entries: &[&str]) -> Option<Dump> {
+    Some(Dump::List(owned(entries)))
+}
+
+fn hash(fields: &[(&str, &str)]) -> Option<Dump> {
+    let own = |(f, v): &(&str, &str)| ((*f).to_owned(), (*v).to_owned());
+    Some(Dump::Hash(fields.iter().map(own).collect()))
+}
+
+fn sorted(entries: &[(&str, f64)]) -> Option<Dump> {
+    let own = |(m, s): &(&str, f64)| ((*m).to_owned(), *s);
+    Some(Dump::Sorted(entries.iter().map(own).collect()))
+}
+
+/// Runs `ops` as one batch, all of which must be settled.
+fn run(store: &mut Box<dyn Subject>, ops: &[Op]) -> Vec<Outcome> {
+    let mut outcomes = Vec::new();
+    let ran = store.run(ops, &mut outcomes);
+    assert_eq!((ran.done, ran.error), (ops.len(), None));
+    outcomes
+}
+
+/// Runs one `Online` or `Offline`.
+fn settle(store: &mut Box<dyn Subject>, op: Op) -> Settled {
+    match run(store, &[op]).pop() {
+        Some(Outcome::Presence { ticket, settled }) if ticket == TICKET => settled,
+        other => panic!("not settled: {other:?}"),
+    }
+}
+
+/// Runs operations none of which may be refused.
+fn store_all(store: &mut Box<dyn Subject>, ops: &[Op]) {
+    for outcome in run(store, ops) {
+        assert_eq!(refusal(&outcome), None);
+    }
+}
+
+fn refusal(outcome: &Outcome) -> Option<&str> {
+    match outcome {
+        Outcome::Presence {
+            settled: Settled::Refused(why),
+            ..
+        }
+        | Outcome::Inventory {
+            result: Err(why), ..
+        }
+        | Outcome::Report {
+            result: Err(why), ..
+        } => Some(why),
+        _ => None,
+    }
+}
+
+fn key(store: &mut Box<dyn Subject>, name: &str) -> Option<Dump> {
+    store.dump(name).unwrap()
+}
+
+/// The hash `name` by field; empty where there is none.
+fn fields(store: &mut Box<dyn Subject>, name: &str) -> BTreeMap<String, String> {
+    match key(store, name) {
+        Some(Dump::Hash(fields)) => fields.into_iter().collect(),
+        None => BTreeMap::new(),
+        other => panic!("{name} is no hash: {other:?}"),
+    }
+}
+
+/// The events told so far, each by field.
+fn events(store: &mut Box<dyn Subject>) -> Vec<BTreeMap<String, String>> {
+    match key(store, "anthill:events") {
+        Some(Dump::Stream(entries)) => entries
+            .into_iter()
+            .map(|entry| entry.into_iter().collect())
+            .collect(),
+        None => Vec::new(),
+        other => panic!("no stream: {other:?}"),
+    }
+}
+
+/// What the last event said in the fields named, `-` where it has none.
+fn last_event(store: &mut Box<dyn Subject>, names: &[&str]) -> Vec<String> {
+    let events = events(store);
+    let last = events.last().expect("an event was told");
+    let field = |name: &&str| last.get(*name).cloned().unwrap_or_else(|| "-".into());
+    names.iter().map(field).collect()
+}
+
+/// All hosts the store names, by name.
+fn held(store: &mut Box<dyn Subject>, everyone: bool) -> BTreeMap<String, HeldHost> {
+    let (mut cursor, mut hosts) = (HeldCursor::Start, Vec::new());
+    for _ in 0..100 {
+        if cursor == HeldCursor::End {
+            break;
+        }
+        store.held(everyone, &mut cursor, &mut hosts).unwrap();
+    }
+    assert_eq!(cursor, HeldCursor::End, "the reading does not end");
+    hosts
+        .into_iter()
+        .map(|held| (held.host.to_string(), held))
+        .collect()
+}
+
+/// Waits until `key` is gone.
+fn until_gone(store: &mut Box<dyn Subject>, name: &str) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while key(store, name).is_some() {
+        assert!(Instant::now() < deadline, "{name} does not expire");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}

@@ -1,0 +1,271 @@
+//! Cases of presence: claims, inventories, last-seen times, notices.
+
+use std::net::SocketAddr;
+
+use super::*;
+use crate::store::op::Notice;
+
+pub fn coming_online_claims_the_host(open: &mut Factory<'_>) {
+    let mut s = open(settings());
+    assert_eq!(
+        settle(&mut s, online("a", Some(5))),
+        Settled::Claimed { epoch: 1 }
+    );
+    let claim = fields(&mut s, "anthill:host:a");
+    for (field, value) in [
+        ("epoch", "1"),
+        ("node", NODE),
+        ("id", "a"),
+        ("ip", "10.0.0.1"),
+        ("port", "4711"),
+        ("since", "1700000000000"),
+    ] {
+        assert_eq!(claim.get(field).map(String::as_str), Some(value), "{field}");
+    }
+    assert_eq!(key(&mut s, "exists"), set(&["a"]));
+    assert_eq!(key(&mut s, "anthill:node:n1:hosts"), set(&["a"]));
+    assert!(matches!(key(&mut s, "anthill:seen"), Some(Dump::Sorted(e)) if e[0].0 == "a"));
+    assert_eq!(
+        last_event(
+            &mut s,
+            &["event", "host", "at", "node", "seq", "reason", "key"]
+        ),
+        ["online", "a", "1700000000005", NODE, "5", "-", "-"]
+    );
+
+    // Written again: a higher epoch, and nothing to tell.
+    assert_eq!(
+        settle(&mut s, online("a", None)),
+        Settled::Claimed { epoch: 2 }
+    );
+    assert_eq!(key(&mut s, "exists"), set(&["a"]));
+    assert_eq!(events(&mut s).len(), 1);
+}
+
+pub fn going_offline_gives_the_claim_up(open: &mut Factory<'_>) {
+    let mut s = open(settings());
+    let mapped: SocketAddr = "[::ffff:10.0.0.9]:1".parse().unwrap();
+    let Op::Online(mut op) = online("a", Some(1)) else {
+        unreachable!()
+    };
+    op.peer = mapped;
+    run(&mut s, &[Op::Online(op), online("b", Some(2))]);
+    assert_eq!(fields(&mut s, "anthill:host:a")["ip"], "10.0.0.9");
+    store_all(&mut s, &[inventory("a", &["name", "mac"], &["10.0.0.9"])]);
+
+    assert_eq!(settle(&mut s, offline("a", 1, Some(3))), Settled::Released);
+    let left = fields(&mut s, "anthill:host:a");
+    for (field, value) in [
+        ("node", ""),
+        ("reason", "timeout"),
+        ("since", "1700000000500"),
+        ("epoch", "1"),
+    ] {
+        assert_eq!(left.get(field).map(String::as_str), Some(value), "{field}");
+    }
+    assert_eq!(key(&mut s, "exists"), set(&["b"]));
+    assert_eq!(key(&mut s, "anthill:node:n1:hosts"), set(&["b"]));
+    assert_eq!(key(&mut s, "a_systemInfo"), None);
+    assert_eq!(key(&mut s, "a_systemInfoIPV4"), None);
+    assert_eq!(
+        last_event(&mut s, &["event", "host", "reason", "node", "seq"]),
+        ["offline", "a", "timeout", NODE, "3"]
+    );
+
+    // Again: it is not ours any more, and nobody is told twice.
+    assert_eq!(settle(&mut s, offline("a", 1, Some(4))), Settled::NotOurs);
+    assert_eq!(events(&mut s).len(), 3);
+
+    // It comes back under a new epoch and no reason.
+    assert_eq!(
+        settle(&mut s, online("a", Some(5))),
+        Settled::Claimed { epoch: 2 }
+    );
+    let back = fields(&mut s, "anthill:host:a");
+    assert_eq!(back.get("reason").map_or("", String::as_str), "");
+    assert_eq!(key(&mut s, "exists"), set(&["a", "b"]));
+}
+
+pub fn a_late_offline_does_nothing(open: &mut Factory<'_>) {
+    let mut s = open(settings());
+    run(&mut s, &[online("a", Some(1)), online("a", None)]);
+    assert_eq!(settle(&mut s, offline("a", 1, Some(2))), Settled::NotOurs);
+    assert_eq!(key(&mut s, "exists"), set(&["a"]));
+    assert_eq!(
+        key(&mut s, "anthill:node:n1:hosts"),
+        set(&["a"]),
+        "still ours"
+    );
+    assert_eq!(fields(&mut s, "anthill:host:a")["node"], NODE);
+    assert_eq!(events(&mut s).len(), 1);
+    // Epoch 0 ends any claim of ours.
+    assert_eq!(settle(&mut s, offline("a", 0, Some(3))), Settled::Released);
+    assert_eq!(key(&mut s, "exists"), None);
+}
+
+pub fn a_host_of_another_node_is_left_alone(open: &mut Factory<'_>) {
+    let mut s = open(settings());
+    settle(&mut s, online("a", Some(1)));
+    drop(s);
+    let mut s = open(Settings {
+        node: "n2".into(),
+        ..settings()
+    });
+    assert_eq!(
+        settle(&mut s, online("a", Some(1))),
+        Settled::Claimed { epoch: 2 }
+    );
+    drop(s);
+
+    let mut s = open(settings());
+    for epoch in [1, 2, 0] {
+        assert_eq!(
+            settle(&mut s, offline("a", epoch, Some(2))),
+            Settled::NotOurs
+        );
+    }
+    assert_eq!(key(&mut s, "exists"), set(&["a"]));
+    assert_eq!(fields(&mut s, "anthill:host:a")["node"], "n2");
+    assert_eq!(key(&mut s, "anthill:node:n1:hosts"), None);
+    assert_eq!(key(&mut s, "anthill:node:n2:hosts"), set(&["a"]));
+    let hosts = held(&mut s, true);
+    assert!(
+        !hosts["a"].ours && hosts.len() == 1,
+        "known, but another's: {hosts:?}"
+    );
+}
+
+pub fn a_host_the_old_server_left_can_go_offline(open: &mut Factory<'_>) {
+    let mut s = open(settings());
+    s.seed("exists", Dump::Set(owned(&["a", "b"])));
+    s.seed("a_systemInfo", Dump::Set(owned(&["name"])));
+    let hosts = held(&mut s, true);
+    assert!(hosts["a"].ours && hosts["a"].epoch == 0);
+    assert_eq!(settle(&mut s, offline("a", 0, Some(1))), Settled::Released);
+    assert_eq!(key(&mut s, "exists"), set(&["b"]));
+    assert_eq!(key(&mut s, "a_systemInfo"), None);
+    assert_eq!(settle(&mut s, offline("a", 0, Some(2))), Settled::NotOurs);
+    assert_eq!(events(&mut s).len(), 1);
+}
+
+pub fn an_inventory_replaces_the_one_before(open: &mut Factory<'_>) {
+    let mut s = open(settings());
+    settle(&mut s, online("a", None));
+    let first = inventory(
+        "a",
+        &["ant-1", "00:11", "more"],
+        &["10.0.0.1", "10.0.0.2", "10.0.0.1"],
+    );
+    for _ in 0..2 {
+        store_all(&mut s, std::slice::from_ref(&first));
+        assert_eq!(
+            key(&mut s, "a_systemInfo"),
+            set(&["00:11", "ant-1", "more"])
+        );
+        assert_eq!(
+            key(&mut s, "a_systemInfoIPV4"),
+            list(&["10.0.0.1", "10.0.0.2", "10.0.0.1"])
+        );
+    }
+    store_all(
+        &mut s,
+        &[inventory(
+            "a",
+            &["ant-2", "00:22"],
+            &["10.0.0.3", "10.0.0.4"],
+        )],
+    );
+    assert_eq!(key(&mut s, "a_systemInfo"), set(&["00:22", "ant-2"]));
+    assert_eq!(
+        key(&mut s, "a_systemInfoIPV4"),
+        list(&["10.0.0.4", "10.0.0.3"]),
+        "last first, as pushed to the left"
+    );
+    let claim = fields(&mut s, "anthill:host:a");
+    assert_eq!(
+        (&*claim["hostname"], &*claim["mac"], &*claim["node"]),
+        ("ant-2", "00:22", NODE)
+    );
+    let found = held(&mut s, false).remove("a").unwrap();
+    assert_eq!(found.addresses, owned(&["10.0.0.3", "10.0.0.4"]));
+    assert_eq!(found.hostname.as_deref(), Some("ant-2"));
+    assert_eq!(found.mac.as_deref(), Some("00:22"));
+
+    store_all(&mut s, &[inventory("a", &[], &[])]);
+    assert_eq!(key(&mut s, "a_systemInfo"), None);
+    assert_eq!(key(&mut s, "a_systemInfoIPV4"), None);
+}
+
+pub fn an_inventory_of_another_nodes_host_leaves_its_claim_alone(open: &mut Factory<'_>) {
+    let mut s = open(settings());
+    s.seed(
+        "anthill:host:a",
+        hash(&[("epoch", "4"), ("node", "n2")]).unwrap(),
+    );
+    store_all(&mut s, &[inventory("a", &["ant-1", "00:11"], &[])]);
+    assert_eq!(
+        key(&mut s, "anthill:host:a"),
+        hash(&[("epoch", "4"), ("node", "n2")])
+    );
+    store_all(&mut s, &[inventory("b", &["ant-1", "00:11"], &[])]);
+    assert_eq!(
+        key(&mut s, "anthill:host:b"),
+        None,
+        "and makes none where there is none"
+    );
+}
+
+pub fn last_seen_never_goes_back(open: &mut Factory<'_>) {
+    let mut s = open(settings());
+    let seen = |list: &[(&str, u64)]| {
+        Op::Seen(list.iter().map(|(h, at)| (host(h), UnixMs(*at))).collect())
+    };
+    run(
+        &mut s,
+        &[seen(&[("a", 5), ("b", 7)]), seen(&[("a", 4), ("b", 9)])],
+    );
+    run(&mut s, &[seen(&[("b", 9)]), seen(&[])]);
+    assert_eq!(
+        key(&mut s, "anthill:seen"),
+        sorted(&[("a", 5.0), ("b", 9.0)])
+    );
+}
+
+pub fn an_audit_adds_what_is_missing(open: &mut Factory<'_>) {
+    let mut s = open(settings());
+    run(&mut s, &[online("a", None), online("b", None)]);
+    s.seed("exists", Dump::Set(owned(&["b", "z"])));
+    let audit = [Op::Audit(vec![host("a"), host("b")])];
+    for _ in 0..2 {
+        assert!(matches!(run(&mut s, &audit)[..], [Outcome::Audited]));
+        assert_eq!(key(&mut s, "exists"), set(&["a", "b", "z"]));
+    }
+}
+
+pub fn a_notice_is_an_event(open: &mut Factory<'_>) {
+    let mut s = open(settings());
+    let notice = |event, host: Option<&str>, reason: Option<&str>, count| {
+        Op::Notice(Box::new(Notice {
+            event,
+            host: host.map(|h| HostId::checked(h).unwrap()),
+            reason: reason.map(str::to_owned),
+            count,
+            stamp: stamp(8),
+        }))
+    };
+    let ops = [
+        notice("quarantine", Some("a"), Some("x and y"), None),
+        notice("mass-offline", None, None, Some(21)),
+    ];
+    assert!(run(&mut s, &ops).is_empty(), "a notice has no outcome");
+    let told = events(&mut s);
+    assert_eq!(
+        (&*told[0]["event"], &*told[0]["host"], &*told[0]["reason"]),
+        ("quarantine", "a", "x and y")
+    );
+    assert_eq!(
+        (&*told[1]["event"], &*told[1]["count"], &*told[1]["node"]),
+        ("mass-offline", "21", NODE)
+    );
+    assert_eq!(told[1].get("reason"), None);
+}

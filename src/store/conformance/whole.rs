@@ -1,0 +1,233 @@
+//! Cases of the store as a whole: spoilt keys, restarts, reading everyone, expiry, the lease.
+
+use super::*;
+use crate::limits::HOSTS_PER_OP_MAX;
+use crate::store::Lease;
+
+pub fn a_spoilt_key_refuses_its_own_record_only(open: &mut Factory<'_>) {
+    let mut s = open(settings());
+    let spoilt = || Dump::Text("spoilt".into());
+    s.seed("anthill:host:bad", spoilt());
+    s.seed("AC1_bad_oncall", spoilt());
+    let batch = [
+        online("a", Some(1)),
+        online("bad", Some(2)),
+        progress("h", 1, None, &[], &["x"]),
+        progress("bad", 1, None, &[], &["x"]),
+        offline("bad", 0, Some(3)),
+        online("b", Some(4)),
+    ];
+    let outcomes = run(&mut s, &batch);
+    let refused: Vec<bool> = outcomes.iter().map(|o| refusal(o).is_some()).collect();
+    assert_eq!(refused, [false, true, false, true, true, false]);
+    assert_eq!(key(&mut s, "anthill:host:bad"), Some(spoilt()));
+    assert_eq!(key(&mut s, "AC1_bad_oncall"), Some(spoilt()));
+    assert_eq!(key(&mut s, "AC1_h_oncall"), list(&["x"]));
+    assert_eq!(fields(&mut s, "anthill:host:b")["node"], NODE);
+
+    s.seed("AC1_response", spoilt());
+    let outcomes = run(&mut s, &[answer("h", 1), answer("h", 1), online("c", None)]);
+    let refused: Vec<bool> = outcomes.iter().map(|o| refusal(o).is_some()).collect();
+    assert_eq!(refused, [true, true, false]);
+    assert_eq!(fields(&mut s, "anthill:host:c")["epoch"], "1");
+}
+
+pub fn a_restart_finds_what_was_there(open: &mut Factory<'_>) {
+    let mut s = open(settings());
+    let seen = Op::Seen(vec![(host("a"), UnixMs(1_800_000_000_000))]);
+    run(
+        &mut s,
+        &[
+            online("a", Some(1)),
+            online("b", Some(2)),
+            online("gone", Some(3)),
+            offline("gone", 1, Some(4)),
+            inventory("a", &["ant-1", "00:11"], &["10.0.0.1"]),
+            seen,
+        ],
+    );
+    drop(s);
+
+    let mut s = open(settings());
+    let hosts = held(&mut s, true);
+    assert_eq!(hosts.len(), 3);
+    let a = HeldHost {
+        host: host("a"),
+        ours: true,
+        epoch: 1,
+        peer: Some("10.0.0.1:4711".parse().unwrap()),
+        since: UnixMs(1_700_000_000_000),
+        seen: UnixMs(1_800_000_000_000),
+        reason: None,
+        hostname: Some("ant-1".into()),
+        mac: Some("00:11".into()),
+        addresses: owned(&["10.0.0.1"]),
+    };
+    assert_eq!(hosts["a"], a);
+    assert!(hosts["b"].ours && !hosts["gone"].ours);
+    assert_eq!(hosts["gone"].reason, Some(Reason::Timeout));
+    assert_eq!(hosts["gone"].since, UnixMs(1_700_000_000_500));
+
+    let ours: Vec<String> = held(&mut s, false).into_keys().collect();
+    assert_eq!(ours, ["a", "b"], "only the node's own set");
+    // The claims of before the restart can be ended, and taken anew.
+    assert_eq!(settle(&mut s, offline("a", 1, Some(5))), Settled::Released);
+    assert_eq!(
+        settle(&mut s, online("b", None)),
+        Settled::Claimed { epoch: 2 }
+    );
+    assert_eq!(events(&mut s).len(), 5);
+}
+
+pub fn everyone_is_found_in_pages(open: &mut Factory<'_>) {
+    let mut s = open(settings());
+    let many = HOSTS_PER_OP_MAX + 7;
+    let name = |prefix: &str, n: usize| format!("{prefix}{n:05}");
+    let ours: Vec<Op> = (0..many).map(|n| online(&name("o", n), None)).collect();
+    run(&mut s, &ours);
+    let seen = (0..many).map(|n| (host(&name("s", n)), UnixMs(5 + n as u64)));
+    run(&mut s, &[Op::Seen(seen.collect())]);
+    run(
+        &mut s,
+        &[Op::Audit((0..many).map(|n| host(&name("x", n))).collect())],
+    );
+
+    let hosts = held(&mut s, true);
+    assert_eq!(hosts.len(), 3 * many);
+    let last = many - 1;
+    assert!(hosts[&name("o", last)].ours && hosts[&name("o", last)].epoch == 1);
+    assert!(!hosts[&name("s", last)].ours);
+    assert_eq!(hosts[&name("s", last)].seen, UnixMs(5 + last as u64));
+    assert!(hosts[&name("x", last)].ours && hosts[&name("x", last)].epoch == 0);
+    assert_eq!(held(&mut s, false).len(), many);
+}
+
+pub fn a_cut_short_offline_is_finished(open: &mut Factory<'_>) {
+    let mut s = open(settings());
+    settle(&mut s, online("whole", Some(1)));
+    // The claim is given up, and everything after that did not happen any more.
+    s.seed(
+        "anthill:host:cut",
+        hash(&[
+            ("epoch", "3"),
+            ("node", ""),
+            ("reason", "reset"),
+            ("since", "1700000000900"),
+        ])
+        .unwrap(),
+    );
+    s.seed("anthill:node:n1:hosts", Dump::Set(owned(&["cut", "whole"])));
+    s.seed("exists", Dump::Set(owned(&["cut", "whole"])));
+    s.seed("cut_systemInfo", Dump::Set(owned(&["name"])));
+    let told = events(&mut s).len();
+
+    let hosts = held(&mut s, true);
+    assert!(hosts["whole"].ours);
+    assert!(hosts.get("cut").is_none_or(|cut| !cut.ours));
+    assert_eq!(key(&mut s, "exists"), set(&["whole"]));
+    assert_eq!(key(&mut s, "anthill:node:n1:hosts"), set(&["whole"]));
+    assert_eq!(key(&mut s, "cut_systemInfo"), None);
+    assert_eq!(events(&mut s).len(), told + 1);
+    assert_eq!(
+        last_event(&mut s, &["event", "host", "reason", "node"]),
+        ["offline", "cut", "reset", NODE]
+    );
+    // Once and for all.
+    held(&mut s, true);
+    assert_eq!(events(&mut s).len(), told + 1);
+}
+
+pub fn names_that_are_no_hosts_are_skipped(open: &mut Factory<'_>) {
+    let mut s = open(settings());
+    let long = "x".repeat(65);
+    s.seed("exists", Dump::Set(owned(&["", "a b", "a", "ä", &long])));
+    s.seed("anthill:seen", sorted(&[("b", 1.0), ("{b}", 2.0)]).unwrap());
+    s.seed("anthill:node:n1:hosts", Dump::Set(owned(&["c/d"])));
+    let names: Vec<String> = held(&mut s, true).into_keys().collect();
+    assert_eq!(names, ["a", "b"]);
+}
+
+pub fn what_is_over_expires(open: &mut Factory<'_>) {
+    let mut s = open(Settings {
+        keep: Span::from_millis(50),
+        ..settings()
+    });
+    s.seed("AC1", sorted(&[("a", 1.0)]).unwrap());
+    s.seed("AC1_response", Dump::Set(owned(&["h"])));
+    s.seed("anthill:task:AC1", Dump::Text("{}".into()));
+    s.seed("anthill:task:AC1:hosts", hash(&[("h", "sent")]).unwrap());
+    s.seed("AC1_working", hash(&[("other", "a")]).unwrap());
+    run(&mut s, &[online("a", None), online("b", None)]);
+    settle(&mut s, offline("a", 1, None));
+    store_all(&mut s, &[progress("h", 3, None, &["a"], &[])]);
+    for name in [
+        "anthill:host:a",
+        "AC1",
+        "AC1_response",
+        "AC1_working",
+        "AC1_complete",
+        "AC1_h_complete",
+        "anthill:task:AC1",
+        "anthill:task:AC1:hosts",
+    ] {
+        until_gone(&mut s, name);
+    }
+    assert_eq!(fields(&mut s, "anthill:host:b")["node"], NODE);
+    // What is over counts for nothing: the list begins anew, the host at its first epoch.
+    store_all(&mut s, &[progress("h", 3, None, &["z"], &["y"])]);
+    assert_eq!(key(&mut s, "AC1_h_complete"), list(&["z"]));
+    assert_eq!(
+        settle(&mut s, online("a", None)),
+        Settled::Claimed { epoch: 1 }
+    );
+    drop(s);
+
+    // A claim takes the end off the key it had been given while offline.
+    let mut s = open(Settings {
+        keep: Span::from_secs(3600),
+        ..settings()
+    });
+    settle(&mut s, offline("a", 1, None));
+    settle(&mut s, online("a", None));
+    s.sweep(UnixMs(u64::MAX / 4)).unwrap();
+    assert_eq!(fields(&mut s, "anthill:host:a")["epoch"], "2");
+}
+
+pub fn old_last_seen_times_are_swept(open: &mut Factory<'_>) {
+    let mut s = open(Settings {
+        keep: Span::from_secs(10),
+        ..settings()
+    });
+    let now = 1_700_000_000_000;
+    let seen = [("old", now - 10_001), ("kept", now - 9_999), ("new", now)];
+    run(
+        &mut s,
+        &[Op::Seen(seen.map(|(h, at)| (host(h), UnixMs(at))).to_vec())],
+    );
+    s.sweep(UnixMs(now)).unwrap();
+    assert_eq!(
+        key(&mut s, "anthill:seen"),
+        sorted(&[("kept", (now - 9_999) as f64), ("new", now as f64)])
+    );
+}
+
+pub fn the_lease_is_taken_renewed_and_given_up(open: &mut Factory<'_>) {
+    let mut s = open(settings());
+    let name = "anthill:node:n1";
+    assert_eq!(s.lease(false), Ok(Lease::Taken));
+    assert_eq!(s.lease(false), Ok(Lease::Ours));
+    assert_eq!(key(&mut s, "anthill:nodes"), set(&[NODE]));
+    let ours = key(&mut s, name);
+    assert!(matches!(&ours, Some(Dump::Text(number)) if !number.is_empty()));
+
+    s.release_lease().unwrap();
+    assert_eq!(key(&mut s, name), None);
+    s.release_lease().unwrap();
+    assert_eq!(s.lease(false), Ok(Lease::Taken));
+    // Another's is not given up by us, but taken from it by force.
+    s.seed(name, Dump::Text("another".into()));
+    s.release_lease().unwrap();
+    assert_eq!(key(&mut s, name), Some(Dump::Text("another".into())));
+    assert_eq!(s.lease(true), Ok(Lease::Taken));
+    assert_eq!(key(&mut s, name), ours);
+}

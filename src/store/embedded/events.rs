@@ -1,0 +1,73 @@
+//! What the event stream is told: all fields as text, those that do not apply left out.
+
+use crate::store::op::{Notice, Stamp};
+
+use super::keyspace::{Fault, Kind, Space};
+use super::{Context, names};
+
+/// What an event says beside its time and number.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Told<'a> {
+    /// Its name.
+    pub(super) event: &'a str,
+    /// The host it is about; empty for one of the whole fleet.
+    pub(super) host: &'a str,
+    pub(super) reason: Option<&'a str>,
+    pub(super) key: Option<&'a str>,
+    pub(super) command: Option<&'a str>,
+    pub(super) state: Option<&'a str>,
+    pub(super) count: Option<&'a str>,
+}
+
+/// Refuses an operation that has an event to tell where no stream can be.
+pub(super) fn check(space: &Space<'_>) -> Result<(), Fault> {
+    space.check(names::events(), Kind::Stream).map(drop)
+}
+
+/// Appends an event.
+pub(super) fn tell(
+    space: &mut Space<'_>,
+    context: &Context<'_>,
+    stamp: Stamp,
+    told: Told<'_>,
+) -> Result<(), Fault> {
+    let (at, seq) = (stamp.at.0.to_string(), stamp.seq.to_string());
+    let mut fields = vec![
+        ("event", told.event),
+        ("host", told.host),
+        ("at", &at),
+        ("node", context.node),
+        ("seq", &seq),
+    ];
+    let optional = [
+        ("reason", told.reason),
+        ("key", told.key),
+        ("command", told.command),
+        ("state", told.state),
+        ("count", told.count),
+    ];
+    fields.extend(
+        optional
+            .into_iter()
+            .filter_map(|(name, value)| Some((name, value?))),
+    );
+    space.stream_add(names::events(), &fields)
+}
+
+/// An event of the fleet itself.
+pub(super) fn notice(
+    space: &mut Space<'_>,
+    context: &Context<'_>,
+    op: &Notice,
+) -> Result<(), Fault> {
+    check(space)?;
+    let count = op.count.map(|count| count.to_string());
+    let told = Told {
+        event: op.event,
+        host: op.host.as_ref().map_or("", |host| host.as_str()),
+        reason: op.reason.as_deref(),
+        count: count.as_deref(),
+        ..Told::default()
+    };
+    tell(space, context, op.stamp, told)
+}

@@ -1,0 +1,143 @@
+//! The file: made, locked, opened, and changed by one durable transaction at a time.
+
+use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
+use std::io::{self, Read};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use redb::{CommitError, Database, DatabaseError, StorageError, TransactionError};
+
+use super::keyspace::{Fault, Space};
+use crate::limits::{EMBEDDED_CACHE_BYTES, EMBEDDED_NEW_FILE_BYTES_MAX};
+use crate::time::UnixMs;
+
+/// The file's name within its directory.
+pub(super) const FILE_NAME: &str = "anthill.redb";
+
+/// Why the store cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The directory cannot be made.
+    #[error("cannot make the directory {}: {error}", dir.display())]
+    Directory {
+        /// Which.
+        dir: PathBuf,
+        /// Why.
+        error: io::Error,
+    },
+    /// The file cannot be made, opened or read.
+    #[error("cannot open {}: {error}", file.display())]
+    File {
+        /// Which.
+        file: PathBuf,
+        /// Why.
+        error: io::Error,
+    },
+    /// Another process has it open: one at a time.
+    #[error("{} is in use by another process", file.display())]
+    InUse {
+        /// The file.
+        file: PathBuf,
+    },
+    /// The file is none of ours, damaged, or of another version.
+    #[error("cannot use {}: {why}", file.display())]
+    Unusable {
+        /// The file.
+        file: PathBuf,
+        /// In words.
+        why: String,
+    },
+    /// The system has no random numbers.
+    #[error("no random numbers: {0}")]
+    Random(getrandom::Error),
+}
+
+/// Makes the directory if need be, and opens the file in it.
+pub(super) fn open(dir: &Path) -> Result<Database, OpenError> {
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(dir);
+    made.map_err(|error| OpenError::Directory {
+        dir: dir.to_owned(),
+        error,
+    })?;
+    let path = dir.join(FILE_NAME);
+    let locked = locked_file(&path)?;
+    let opened = Database::builder()
+        .set_cache_size(EMBEDDED_CACHE_BYTES)
+        .create_file(locked);
+    let database = opened.map_err(|error| match error {
+        DatabaseError::DatabaseAlreadyOpen => OpenError::InUse { file: path.clone() },
+        DatabaseError::Storage(StorageError::Io(error)) => OpenError::File {
+            file: path.clone(),
+            error,
+        },
+        other => OpenError::Unusable {
+            file: path.clone(),
+            why: other.to_string(),
+        },
+    })?;
+    Ok(database)
+}
+
+/// The file, locked for this process and fit to be opened: the lock stays with it.
+///
+/// One that was being made when its process was killed, or its disk full, has its size but not
+/// the mark that it is a database, and would be refused for ever: it is made anew.
+fn locked_file(path: &Path) -> Result<File, OpenError> {
+    let failed = |error| OpenError::File {
+        file: path.to_owned(),
+        error,
+    };
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false);
+    let mut file = options.mode(0o600).open(path).map_err(failed)?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            return Err(OpenError::InUse {
+                file: path.to_owned(),
+            });
+        }
+        Err(TryLockError::Error(error)) => return Err(failed(error)),
+    }
+    if is_half_made(&mut file).map_err(failed)? {
+        file.set_len(0).map_err(failed)?;
+    }
+    Ok(file)
+}
+
+/// Whether the file was never finished: small, and zeros where its mark belongs.
+fn is_half_made(file: &mut File) -> io::Result<bool> {
+    let length = file.metadata()?.len();
+    if length == 0 || length > EMBEDDED_NEW_FILE_BYTES_MAX {
+        return Ok(false);
+    }
+    let mut mark = Vec::new();
+    file.take(8).read_to_end(&mut mark)?;
+    Ok(mark.iter().all(|byte| *byte == 0))
+}
+
+/// Does `work` in one transaction at `now`, durable when this returns, if it has written anything.
+pub(super) fn transaction<T>(
+    database: &Database,
+    now: UnixMs,
+    work: impl FnOnce(&mut Space<'_>) -> Result<T, Fault>,
+) -> Result<T, Fault> {
+    let mut transaction = database.begin_write().map_err(|error| match error {
+        TransactionError::Storage(error) => Fault::Storage(error),
+        other => Fault::Storage(StorageError::Corrupted(other.to_string())),
+    })?;
+    transaction.set_quick_repair(true);
+    let mut space = Space::open(&transaction, now)?;
+    let value = work(&mut space)?;
+    let written = space.written();
+    drop(space);
+    if written {
+        transaction.commit().map_err(|error| match error {
+            CommitError::Storage(error) => Fault::Storage(error),
+            other => Fault::Storage(StorageError::Corrupted(other.to_string())),
+        })?;
+    } else {
+        transaction.abort()?;
+    }
+    Ok(value)
+}

@@ -1,0 +1,323 @@
+//! The store for someone who has nothing installed: one file, with the keys and contents that
+//! Redis would have, so that both pass the same tests.
+//!
+//! ```text
+//!  run(ops) ─▶ one write transaction: op, op, op … ─▶ one durable commit ─▶ outcomes
+//!                       │                                    │
+//!                       └─ its own fault: refused,           └─ the disk's: all of it is lost,
+//!                          nothing of it written                nothing is said, file reopened
+//! ```
+//!
+//! Rooms, in reading order: `file` (opening it, one transaction), `names` (the keys), `keyspace`
+//! (keys over tables of bytes), `kinds` (Redis' types), `events`, `presence`, `reports` (the
+//! operations), `load` (reading it all back).
+//!
+//! A commit is on the disk when it returns, and a file left by `kill -9` opens at once: every
+//! commit carries what a repair would have to search for.
+
+mod events;
+mod file;
+mod keyspace;
+mod kinds;
+mod load;
+mod names;
+mod presence;
+mod reports;
+
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use redb::{Database, StorageError};
+
+pub use self::file::OpenError;
+use self::keyspace::{Fault, Kind, Space};
+use self::kinds::score_of;
+use super::op::{HeldHost, Op, Outcome, Settled};
+use super::{Backend, Dump, HeldCursor, Lease, Ran, Settings, StoreError};
+use crate::limits::{LEASE_S, STREAM_ENTRIES_MAX, SWEEP_ROWS_MAX};
+use crate::time::{Span, UnixMs};
+
+/// What the operations have to know, borrowed for one transaction.
+struct Context<'a> {
+    node: &'a str,
+    delete_fields: &'a [String],
+    clear_on_done: bool,
+    keep: Span,
+}
+
+impl Context<'_> {
+    /// Until when something is kept that is over at `now`.
+    fn kept_until(&self, now: UnixMs) -> UnixMs {
+        UnixMs(now.0.saturating_add(self.keep.as_millis()))
+    }
+}
+
+/// The embedded store.
+pub struct EmbeddedStore {
+    dir: PathBuf,
+    settings: Settings,
+    /// This process's value of the node's lease.
+    process: String,
+    /// The open file; none after an error of the disk, until [`Backend::open`].
+    database: Option<Database>,
+    /// Behind which host the next sweep of last-seen times goes on.
+    swept: Option<Vec<u8>>,
+}
+
+impl EmbeddedStore {
+    /// Opens the store in `dir`, making both if need be. The process that has it open keeps all
+    /// others out.
+    ///
+    /// # Errors
+    /// When the directory or file cannot be made or read, is in use, or is no store of ours.
+    pub fn open(dir: &Path, settings: Settings) -> Result<Self, OpenError> {
+        let random = getrandom::u64().map_err(OpenError::Random)?;
+        Ok(Self {
+            database: Some(file::open(dir)?),
+            dir: dir.to_owned(),
+            settings,
+            process: format!("{random:016x}"),
+            swept: None,
+        })
+    }
+
+    /// Does `work` in one transaction at `now`, and commits it if it has written anything.
+    ///
+    /// An error of the file closes it: what was done is lost as a whole, and nothing can be
+    /// trusted before it is opened anew.
+    fn transact<T>(
+        &mut self,
+        now: UnixMs,
+        work: impl FnOnce(&mut Space<'_>, &Context<'_>) -> Result<T, Fault>,
+    ) -> Result<T, StoreError> {
+        let context = Context {
+            node: &self.settings.node,
+            delete_fields: &self.settings.delete_fields,
+            clear_on_done: self.settings.clear_on_done,
+            keep: self.settings.keep,
+        };
+        let Some(database) = &self.database else {
+            return Err(StoreError::Away("the store's file is closed".into()));
+        };
+        let result = file::transaction(database, now, |space| work(space, &context));
+        match result {
+            Ok(value) => Ok(value),
+            // An operation's own fault is an outcome; here it is the store's own key that is spoilt.
+            Err(fault @ Fault::Kind(_)) => Err(StoreError::Away(fault.to_string())),
+            Err(Fault::Storage(error)) => {
+                self.database = None;
+                Err(StoreError::Away(error.to_string()))
+            }
+        }
+    }
+}
+
+fn wall_clock() -> UnixMs {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    // A clock before 1970 is as good as none: nothing is over by it.
+    let ms = since.map_or(0, |since| since.as_millis());
+    UnixMs(u64::try_from(ms).unwrap_or(u64::MAX))
+}
+
+/// Runs one operation. An error of the record's own is its outcome; one of the file ends the batch.
+fn apply(
+    space: &mut Space<'_>,
+    context: &Context<'_>,
+    op: &Op,
+) -> Result<Option<Outcome>, StorageError> {
+    Ok(match op {
+        Op::Online(op) => Some(Outcome::Presence {
+            ticket: op.ticket,
+            settled: settled(presence::online(space, context, op))?,
+        }),
+        Op::Offline(op) => Some(Outcome::Presence {
+            ticket: op.ticket,
+            settled: settled(presence::offline(space, context, op))?,
+        }),
+        Op::Inventory(op) => Some(Outcome::Inventory {
+            origins: op.origins.clone(),
+            ticket: op.ticket,
+            result: own_fault(presence::inventory(space, context, op))?,
+        }),
+        Op::Progress(op) => Some(Outcome::Report {
+            origin: op.origin,
+            result: own_fault(reports::progress(space, context, op))?,
+        }),
+        Op::Answer(op) => Some(Outcome::Report {
+            origin: op.origin,
+            result: own_fault(reports::answer(space, context, op))?,
+        }),
+        Op::Seen(hosts) => {
+            logged("last-seen times", presence::seen(space, hosts))?;
+            Some(Outcome::Seen)
+        }
+        Op::Audit(hosts) => {
+            logged("hosts online", presence::audit(space, hosts))?;
+            Some(Outcome::Audited)
+        }
+        Op::Notice(op) => {
+            logged("an event", events::notice(space, context, op))?;
+            None
+        }
+    })
+}
+
+/// The record's own fault as text, the file's as an error.
+fn own_fault<T>(result: Result<T, Fault>) -> Result<Result<T, String>, StorageError> {
+    match result {
+        Ok(value) => Ok(Ok(value)),
+        Err(fault @ Fault::Kind(_)) => Ok(Err(fault.to_string())),
+        Err(Fault::Storage(error)) => Err(error),
+    }
+}
+
+fn settled(result: Result<Settled, Fault>) -> Result<Settled, StorageError> {
+    Ok(own_fault(result)?.unwrap_or_else(Settled::Refused))
+}
+
+/// For operations whose outcome has no room for a refusal.
+fn logged(what: &str, result: Result<(), Fault>) -> Result<(), StorageError> {
+    if let Err(why) = own_fault(result)? {
+        log::warn!("{what} cannot be stored: {why}");
+    }
+    Ok(())
+}
+
+impl Backend for EmbeddedStore {
+    fn open(&mut self) -> Result<(), StoreError> {
+        if self.database.is_none() {
+            let opened = file::open(&self.dir);
+            self.database = Some(opened.map_err(|error| StoreError::Away(error.to_string()))?);
+        }
+        self.transact(wall_clock(), |_, _| Ok(()))
+    }
+
+    /// The file is held by one process alone, so another's lease in it is a dead one's: it is
+    /// taken at once, with `force` or without, and never [`Lease::Foreign`].
+    fn lease(&mut self, _force: bool) -> Result<Lease, StoreError> {
+        let process = self.process.clone();
+        self.transact(wall_clock(), |space, context| {
+            let key = names::lease(context.node);
+            space.check(names::nodes(), Kind::Set)?;
+            let ours = space.text_get(&key)?.is_some_and(|held| held == process);
+            space.text_set(&key, &process)?;
+            let until = space.now().0.saturating_add(LEASE_S * 1000);
+            space.expire(&key, UnixMs(until))?;
+            space.set_add(names::nodes(), context.node)?;
+            Ok(if ours { Lease::Ours } else { Lease::Taken })
+        })
+    }
+
+    fn release_lease(&mut self) -> Result<(), StoreError> {
+        let process = self.process.clone();
+        self.transact(wall_clock(), |space, context| {
+            let key = names::lease(context.node);
+            if space.text_get(&key)?.is_some_and(|held| held == process) {
+                space.delete(&key)?;
+            }
+            Ok(())
+        })
+    }
+
+    fn held(
+        &mut self,
+        everyone: bool,
+        cursor: &mut HeldCursor,
+        hosts: &mut Vec<HeldHost>,
+    ) -> Result<(), StoreError> {
+        let had = hosts.len();
+        let next = self.transact(wall_clock(), |space, context| {
+            load::held(space, context, everyone, cursor, hosts)
+        });
+        match next {
+            Ok(next) => *cursor = next,
+            Err(error) => {
+                hosts.truncate(had);
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    fn run(&mut self, ops: &[Op], outcomes: &mut Vec<Outcome>) -> Ran {
+        let result = self.transact(wall_clock(), |space, context| {
+            let mut settled = Vec::with_capacity(ops.len());
+            for op in ops {
+                settled.extend(apply(space, context, op)?);
+            }
+            if let Err(Fault::Storage(error)) =
+                space.stream_trim(names::events(), STREAM_ENTRIES_MAX as u64)
+            {
+                return Err(error.into());
+            }
+            Ok(settled)
+        });
+        match result {
+            Ok(settled) => {
+                outcomes.extend(settled);
+                Ran {
+                    done: ops.len(),
+                    error: None,
+                }
+            }
+            Err(error) => Ran {
+                done: 0,
+                error: Some(error),
+            },
+        }
+    }
+
+    fn sweep(&mut self, now: UnixMs) -> Result<(), StoreError> {
+        let from = self.swept.take();
+        self.swept = self.transact(now, |space, context| {
+            space.sweep(SWEEP_ROWS_MAX)?;
+            forget_unseen(space, context, from.as_deref())
+        })?;
+        Ok(())
+    }
+
+    fn disconnect(&mut self) {
+        self.database = None;
+    }
+
+    fn describe(&self) -> String {
+        format!("embedded:{}", self.dir.display())
+    }
+
+    fn node(&self) -> &str {
+        &self.settings.node
+    }
+
+    fn dump(&mut self, key: &str) -> Result<Option<Dump>, StoreError> {
+        self.transact(wall_clock(), |space, _| load::dump(space, key))
+    }
+}
+
+/// Drops last-seen times older than hosts are kept, in one stretch of the table, and returns where
+/// the next stretch begins.
+fn forget_unseen(
+    space: &mut Space<'_>,
+    context: &Context<'_>,
+    from: Option<&[u8]>,
+) -> Result<Option<Vec<u8>>, Fault> {
+    let key = names::seen();
+    if space.kind(key)? != Some(Kind::Sorted) {
+        return Ok(None);
+    }
+    let oldest = space.now().0.saturating_sub(context.keep.as_millis());
+    let page = space.page(key, Kind::Sorted, from, SWEEP_ROWS_MAX)?;
+    for (host, seen) in &page {
+        if score_of(seen, key)? < oldest as f64 {
+            space.take(key, Kind::Sorted, host)?;
+        }
+    }
+    let more = page.len() == SWEEP_ROWS_MAX;
+    Ok(page
+        .into_iter()
+        .next_back()
+        .map(|(host, _)| host)
+        .filter(|_| more))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,160 @@
+//! Who is online, and what a host is: the operations of state.
+//!
+//! Each looks at the kind of every key it is about to touch before it writes the first, so that
+//! one that is refused leaves nothing half done in the transaction it shares with others.
+
+use crate::ids::HostId;
+use crate::store::op::{Inventory, Offline, Online, Settled};
+use crate::time::UnixMs;
+
+use super::events::{self, Told};
+use super::keyspace::{Fault, Kind, Space};
+use super::{Context, names};
+
+/// A host is online: node's set, claim, `exists`, last seen, event.
+pub(super) fn online(
+    space: &mut Space<'_>,
+    context: &Context<'_>,
+    op: &Online,
+) -> Result<Settled, Fault> {
+    let host = op.host.as_str();
+    let (own, hash) = (names::node_hosts(context.node), names::host(&op.host));
+    space.check(&own, Kind::Set)?;
+    space.check(&hash, Kind::Hash)?;
+    space.check(names::exists(), Kind::Set)?;
+    space.check(names::seen(), Kind::Sorted)?;
+    if op.event.is_some() {
+        events::check(space)?;
+    }
+
+    space.set_add(&own, host)?;
+    let epoch = epoch(space, &hash)?.saturating_add(1);
+    let fields = [
+        ("epoch", epoch.to_string()),
+        ("node", context.node.to_owned()),
+        ("id", host.to_owned()),
+        ("ip", op.peer.ip().to_canonical().to_string()),
+        ("port", op.peer.port().to_string()),
+        ("since", op.since.0.to_string()),
+    ];
+    for (field, value) in &fields {
+        space.hash_set(&hash, field, value)?;
+    }
+    space.hash_put(&hash, "reason", None)?;
+    space.persist(&hash)?;
+    space.set_add(names::exists(), host)?;
+    let heard = op.event.map_or(op.since, |stamp| stamp.at);
+    space.raise_scores(names::seen(), std::iter::once((host, heard.0 as f64)))?;
+    if let Some(stamp) = op.event {
+        let told = Told {
+            event: "online",
+            host,
+            ..Told::default()
+        };
+        events::tell(space, context, stamp, told)?;
+    }
+    Ok(Settled::Claimed { epoch })
+}
+
+/// A host is offline, if it is still ours to say so.
+pub(super) fn offline(
+    space: &mut Space<'_>,
+    context: &Context<'_>,
+    op: &Offline,
+) -> Result<Settled, Fault> {
+    let (own, hash) = (names::node_hosts(context.node), names::host(&op.host));
+    space.check(&own, Kind::Set)?;
+    space.check(&hash, Kind::Hash)?;
+    space.check(names::exists(), Kind::Set)?;
+    if op.event.is_some() {
+        events::check(space)?;
+    }
+
+    let node = space.hash_get(&hash, "node")?.unwrap_or_default();
+    let claimed = node == context.node && (op.epoch == 0 || op.epoch == epoch(space, &hash)?);
+    // One that the old server left in `exists` was adopted under epoch 0, and never claimed.
+    let adopted =
+        node.is_empty() && op.epoch == 0 && space.set_has(names::exists(), op.host.as_str())?;
+    if !claimed && !adopted {
+        if node != context.node {
+            space.set_remove(&own, op.host.as_str())?;
+        }
+        return Ok(Settled::NotOurs);
+    }
+
+    space.hash_set(&hash, "node", "")?;
+    space.hash_set(&hash, "reason", op.reason.as_str())?;
+    space.hash_set(&hash, "since", &op.since.0.to_string())?;
+    space.expire(&hash, context.kept_until(space.now()))?;
+    if let Some(stamp) = op.event {
+        let told = Told {
+            event: "offline",
+            host: op.host.as_str(),
+            reason: Some(op.reason.as_str()),
+            ..Told::default()
+        };
+        events::tell(space, context, stamp, told)?;
+    }
+    remove(space, context, &op.host)?;
+    Ok(Settled::Released)
+}
+
+/// Takes a host out of all that says it is online.
+pub(super) fn remove(
+    space: &mut Space<'_>,
+    context: &Context<'_>,
+    host: &HostId,
+) -> Result<(), Fault> {
+    space.set_remove(names::exists(), host.as_str())?;
+    for field in context.delete_fields {
+        space.delete(&names::host_field(host, field))?;
+    }
+    space.set_remove(&names::node_hosts(context.node), host.as_str())
+}
+
+/// When hosts were last heard of. An older time than the stored one changes nothing.
+pub(super) fn seen(space: &mut Space<'_>, hosts: &[(HostId, UnixMs)]) -> Result<(), Fault> {
+    // A time in ms is exact as a double for the next 285,000 years.
+    let scores = hosts.iter().map(|(host, at)| (host.as_str(), at.0 as f64));
+    space.raise_scores(names::seen(), scores)
+}
+
+/// Adds what is missing in `exists`.
+pub(super) fn audit(space: &mut Space<'_>, hosts: &[HostId]) -> Result<(), Fault> {
+    space.check(names::exists(), Kind::Set)?;
+    for host in hosts {
+        space.set_add(names::exists(), host.as_str())?;
+    }
+    Ok(())
+}
+
+/// What a host is; replaces what it said before.
+pub(super) fn inventory(
+    space: &mut Space<'_>,
+    context: &Context<'_>,
+    op: &Inventory,
+) -> Result<(), Fault> {
+    let (hash, values) = (names::host(&op.host), names::system_info(&op.host));
+    let addresses = names::system_info_ipv4(&op.host);
+    space.check(&hash, Kind::Hash)?;
+
+    // Both are replaced whole, so what they held does not matter.
+    space.delete(&values)?;
+    for value in &op.values {
+        space.set_add(&values, value)?;
+    }
+    space.delete(&addresses)?;
+    let last_first: Vec<String> = op.addresses.iter().rev().cloned().collect();
+    space.list_set(&addresses, &last_first)?;
+    if space.hash_get(&hash, "node")?.as_deref() == Some(context.node) {
+        space.hash_put(&hash, "hostname", op.hostname.as_deref())?;
+        space.hash_put(&hash, "mac", op.mac.as_deref())?;
+    }
+    Ok(())
+}
+
+/// The epoch of the last claim; 0 where there was none, or none that is a number.
+pub(super) fn epoch(space: &Space<'_>, hash: &str) -> Result<u64, Fault> {
+    let text = space.hash_get(hash, "epoch")?;
+    Ok(text.and_then(|text| text.parse().ok()).unwrap_or(0))
+}

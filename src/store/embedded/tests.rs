@@ -1,0 +1,334 @@
+//! The shared suite over the embedded store, and what is its own: its file, its lock, its disk.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+use super::file::FILE_NAME;
+use super::*;
+use crate::ids::{HostId, HostRef};
+use crate::store::conformance::{Case, Seed, Subject, conformance_tests};
+use crate::store::op::{Online, Stamp};
+
+conformance_tests!(fresh);
+
+/// Runs a case over an empty directory.
+fn fresh(case: Case) {
+    let dir = tempfile::tempdir().unwrap();
+    case(&mut |settings| -> Box<dyn Subject> {
+        Box::new(EmbeddedStore::open(dir.path(), settings).unwrap())
+    });
+}
+
+impl Seed for EmbeddedStore {
+    fn seed(&mut self, key: &str, value: Dump) {
+        let put = self.transact(wall_clock(), |space, _| {
+            space.delete(key)?;
+            match value {
+                Dump::Text(text) => space.text_set(key, &text)?,
+                Dump::List(list) => space.list_set(key, &list)?,
+                Dump::Set(members) => {
+                    for member in members {
+                        space.set_add(key, &member)?;
+                    }
+                }
+                Dump::Hash(fields) => {
+                    for (field, value) in fields {
+                        space.hash_set(key, &field, &value)?;
+                    }
+                }
+                Dump::Sorted(entries) => {
+                    space.raise_scores(key, entries.iter().map(|(m, s)| (&**m, *s)))?;
+                }
+                Dump::Stream(entries) => {
+                    for entry in entries {
+                        let fields: Vec<_> = entry.iter().map(|(n, v)| (&**n, &**v)).collect();
+                        space.stream_add(key, &fields)?;
+                    }
+                }
+            }
+            Ok(())
+        });
+        put.unwrap();
+    }
+}
+
+fn settings() -> Settings {
+    Settings {
+        node: "n1".into(),
+        delete_fields: Vec::new(),
+        clear_on_done: false,
+        keep: Span::from_secs(3600),
+        timeout: Span::from_secs(1),
+    }
+}
+
+fn online(name: &str, seq: u64) -> Op {
+    Op::Online(Box::new(Online {
+        ticket: HostRef {
+            slot: 0,
+            generation: 0,
+        },
+        host: HostId::checked(name).unwrap(),
+        peer: "10.0.0.1:1".parse().unwrap(),
+        since: UnixMs(1),
+        event: Some(Stamp { at: UnixMs(1), seq }),
+    }))
+}
+
+fn onlines(from: usize, count: usize) -> Vec<Op> {
+    let one = |n: usize| online(&format!("host-{n}"), n as u64);
+    (from..from + count).map(one).collect()
+}
+
+fn members(store: &mut EmbeddedStore, key: &str) -> usize {
+    match store.dump(key).unwrap() {
+        Some(Dump::Set(members)) => members.len(),
+        None => 0,
+        other => panic!("{key} is no set: {other:?}"),
+    }
+}
+
+#[test]
+fn the_directory_is_made_for_its_owner_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let inner = dir.path().join("a/b");
+    let store = EmbeddedStore::open(&inner, settings()).unwrap();
+    assert_eq!(store.describe(), format!("embedded:{}", inner.display()));
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(&inner), 0o700);
+    assert_eq!(mode(&inner.join(FILE_NAME)), 0o600);
+}
+
+#[test]
+fn a_second_open_is_refused_and_says_why() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut first = EmbeddedStore::open(dir.path(), settings()).unwrap();
+    let second = EmbeddedStore::open(dir.path(), settings()).err().unwrap();
+    assert!(matches!(second, OpenError::InUse { .. }));
+    assert!(second.to_string().contains("in use by another process"));
+    // The first is none the worse for it.
+    let ran = first.run(&onlines(0, 1), &mut Vec::new());
+    assert_eq!(ran.error, None);
+    drop(first);
+    assert!(EmbeddedStore::open(dir.path(), settings()).is_ok());
+}
+
+#[test]
+fn what_is_no_directory_or_no_store_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("file");
+    fs::write(&file, "x").unwrap();
+    let error = EmbeddedStore::open(&file, settings()).err().unwrap();
+    assert!(matches!(error, OpenError::Directory { .. }), "{error}");
+
+    let text = b"somebody's own text, no store at all".repeat(100);
+    fs::write(dir.path().join(FILE_NAME), &text).unwrap();
+    let error = EmbeddedStore::open(dir.path(), settings()).err().unwrap();
+    assert!(error.to_string().contains(FILE_NAME), "{error}");
+    assert_eq!(
+        fs::read(dir.path().join(FILE_NAME)).unwrap(),
+        text,
+        "left alone"
+    );
+}
+
+#[test]
+fn a_file_whose_making_was_cut_short_is_made_anew() {
+    for length in [1, 8, 1 << 20] {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join(FILE_NAME), vec![0; length]).unwrap();
+        let mut store = EmbeddedStore::open(dir.path(), settings()).unwrap();
+        assert_eq!(store.run(&onlines(0, 1), &mut Vec::new()).error, None);
+    }
+}
+
+#[test]
+fn the_copy_of_a_live_store_opens_with_all_that_was_committed() {
+    let (dir, copy) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let mut store = EmbeddedStore::open(dir.path(), settings()).unwrap();
+    for batch in 0..5 {
+        let ran = store.run(&onlines(batch * 100, 100), &mut Vec::new());
+        assert_eq!((ran.done, ran.error), (100, None));
+    }
+    // As a killed process leaves it: open, never closed.
+    fs::copy(dir.path().join(FILE_NAME), copy.path().join(FILE_NAME)).unwrap();
+    let mut found = EmbeddedStore::open(copy.path(), settings()).unwrap();
+    assert_eq!(members(&mut found, "exists"), 500);
+    assert_eq!(members(&mut found, "anthill:node:n1:hosts"), 500);
+    assert_eq!(found.run(&onlines(500, 1), &mut Vec::new()).error, None);
+    assert_eq!(members(&mut found, "exists"), 501);
+    assert_eq!(members(&mut store, "exists"), 500);
+}
+
+#[test]
+fn a_disconnected_store_is_away_until_it_is_opened() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = EmbeddedStore::open(dir.path(), settings()).unwrap();
+    store.disconnect();
+    let mut outcomes = Vec::new();
+    let ran = store.run(&onlines(0, 2), &mut outcomes);
+    assert!(matches!(ran.error, Some(StoreError::Away(_))));
+    assert_eq!((ran.done, outcomes.len()), (0, 0));
+    assert!(matches!(store.lease(false), Err(StoreError::Away(_))));
+    Backend::open(&mut store).unwrap();
+    assert_eq!(store.run(&onlines(0, 2), &mut outcomes).error, None);
+    assert_eq!(outcomes.len(), 2);
+}
+
+/// Runs itself in a process of its own, whose files are not allowed to grow: what a full disk
+/// is to the store, for one process only.
+#[test]
+fn a_full_disk_is_waited_out_and_nothing_acknowledged_is_lost() {
+    const DIR: &str = "ANTHILL_TEST_FULL_DISK";
+    if let Some(dir) = std::env::var_os(DIR) {
+        return fill_the_disk(Path::new(&dir));
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let name = "store::embedded::tests::a_full_disk_is_waited_out_and_nothing_acknowledged_is_lost";
+    // The signal that a file grows too large is ignored, so that the write fails instead.
+    let output = std::process::Command::new("sh")
+        .args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\""])
+        .arg(std::env::current_exe().unwrap())
+        .args(["--exact", name])
+        .env(DIR, dir.path())
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(said.contains("1 passed"), "{said}");
+}
+
+fn fill_the_disk(dir: &Path) {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let mut store = EmbeddedStore::open(dir, settings()).unwrap();
+    let unlimited = getrlimit(Resource::Fsize);
+    let now = fs::metadata(dir.join(FILE_NAME)).unwrap().len();
+    let full = Rlimit {
+        current: Some(now + (1 << 16)),
+        maximum: unlimited.maximum,
+    };
+    setrlimit(Resource::Fsize, full).unwrap();
+
+    let mut outcomes = Vec::new();
+    let mut acknowledged = 0;
+    let error = loop {
+        assert!(acknowledged < 1_000_000, "the limit is never reached");
+        let ran = store.run(&onlines(acknowledged, 1_000), &mut outcomes);
+        acknowledged += ran.done;
+        assert_eq!(outcomes.len(), acknowledged);
+        if let Some(error) = ran.error {
+            break error;
+        }
+    };
+    assert!(matches!(error, StoreError::Away(_)), "{error}");
+    // As long as there is no room it stays away, or takes what still fits: it never lies.
+    for _ in 0..3 {
+        if Backend::open(&mut store).is_ok() {
+            acknowledged += store.run(&onlines(acknowledged, 1_000), &mut outcomes).done;
+            assert_eq!(outcomes.len(), acknowledged);
+        }
+    }
+
+    setrlimit(Resource::Fsize, unlimited).unwrap();
+    Backend::open(&mut store).unwrap();
+    assert_eq!(members(&mut store, "exists"), acknowledged);
+    let ran = store.run(&onlines(acknowledged, 1_000), &mut outcomes);
+    assert_eq!((ran.done, ran.error), (1_000, None));
+    drop(store);
+    let mut store = EmbeddedStore::open(dir, settings()).unwrap();
+    assert_eq!(members(&mut store, "exists"), acknowledged + 1_000);
+}
+
+#[test]
+fn a_lease_found_is_a_dead_ones() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = EmbeddedStore::open(dir.path(), settings()).unwrap();
+    assert_eq!(store.lease(false), Ok(Lease::Taken));
+    drop(store);
+    let mut store = EmbeddedStore::open(dir.path(), settings()).unwrap();
+    assert_eq!(
+        store.lease(false),
+        Ok(Lease::Taken),
+        "at once, and never waited for"
+    );
+    assert_eq!(store.lease(false), Ok(Lease::Ours));
+}
+
+#[test]
+fn the_stream_keeps_its_newest_entries() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = EmbeddedStore::open(dir.path(), settings()).unwrap();
+    for batch in 0..3 {
+        store.run(&onlines(batch * 10, 10), &mut Vec::new());
+        store
+            .transact(wall_clock(), |space, _| {
+                space.stream_trim(names::events(), 15)
+            })
+            .unwrap();
+    }
+    let Some(Dump::Stream(entries)) = store.dump(names::events()).unwrap() else {
+        panic!("there is a stream")
+    };
+    let seq = |entry: &Vec<(String, String)>| {
+        let found = entry.iter().find(|(name, _)| name == "seq").unwrap();
+        found.1.parse::<u64>().unwrap()
+    };
+    let seqs: Vec<u64> = entries.iter().map(seq).collect();
+    assert_eq!(seqs, (15..30).collect::<Vec<_>>());
+}
+
+#[test]
+fn keys_of_which_one_begins_the_other_are_kept_apart() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = EmbeddedStore::open(dir.path(), settings()).unwrap();
+    for (key, member) in [("a", "bc"), ("ab", "c"), ("", "abc"), ("ab", "")] {
+        let add = |space: &mut Space<'_>, _: &Context<'_>| space.set_add(key, member);
+        store.transact(wall_clock(), add).unwrap();
+    }
+    let set = |members: &[&str]| {
+        let own = members.iter().map(|m| (*m).to_owned()).collect();
+        Some(Dump::Set(own))
+    };
+    assert_eq!(store.dump("a").unwrap(), set(&["bc"]));
+    assert_eq!(store.dump("ab").unwrap(), set(&["", "c"]));
+    store
+        .transact(wall_clock(), |space, _| space.delete("a"))
+        .unwrap();
+    assert_eq!(store.dump("a").unwrap(), None);
+    assert_eq!(store.dump("ab").unwrap(), set(&["", "c"]));
+    assert_eq!(store.dump("").unwrap(), set(&["abc"]));
+}
+
+#[test]
+fn a_sweep_leaves_no_row_of_what_is_over() {
+    use redb::{ReadableDatabase, ReadableTableMetadata, TableDefinition};
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = EmbeddedStore::open(dir.path(), settings()).unwrap();
+    let write = |space: &mut Space<'_>, _: &Context<'_>| {
+        for member in ["a", "b", "c"] {
+            space.set_add("over", member)?;
+            space.set_add("stays", member)?;
+        }
+        space.expire("over", UnixMs(1_000))?;
+        space.expire("over", UnixMs(2_000))?;
+        space.expire("stays", UnixMs(1_000))?;
+        space.persist("stays")
+    };
+    store.transact(UnixMs(1), write).unwrap();
+    let rows = |store: &EmbeddedStore| {
+        let read = store.database.as_ref().unwrap().begin_read().unwrap();
+        let bytes = |name| TableDefinition::<&[u8], &[u8]>::new(name);
+        let keys = TableDefinition::<&str, &[u8]>::new("keys");
+        (
+            read.open_table(keys).unwrap().len().unwrap(),
+            read.open_table(bytes("rows")).unwrap().len().unwrap(),
+            read.open_table(bytes("due")).unwrap().len().unwrap(),
+        )
+    };
+    store.sweep(UnixMs(1_999)).unwrap();
+    assert_eq!(rows(&store), (2, 6, 1));
+    store.sweep(UnixMs(2_000)).unwrap();
+    assert_eq!(rows(&store), (1, 3, 0));
+    let set = Dump::Set(["a", "b", "c"].map(str::to_owned).to_vec());
+    assert_eq!(store.dump("stays").unwrap(), Some(set));
+}

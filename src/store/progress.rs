@@ -1,0 +1,366 @@
+//! How far a host has come with a task: the arithmetic of the lists, and nothing else.
+//!
+//! A task's messages arrive once or many times, late, and in any order. Whatever the order, the
+//! lists end the same and never go back: what is done stays done, and is never again left or
+//! under way.
+//!
+//! ```text
+//!  what the keys hold          what the message says       what the keys hold then
+//!  complete [a]     oncall [c, b]    + 3: complete [a, b], oncall [c]  =  complete [a, b]  oncall [c]
+//! ```
+//!
+//! The `oncall` list is kept last command first, as the old server's LPUSH left it.
+
+use std::collections::HashSet;
+
+use crate::codec::message::Phase;
+use crate::store::op::Progress;
+
+/// What the keys of one task say of one host.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Before {
+    /// Its list of commands done, in order; empty where there is none.
+    pub complete: Vec<String>,
+    /// Its list of commands left, last first; `None` where there is none, which is not the same:
+    /// a missing list is set from the message.
+    pub oncall: Option<Vec<String>>,
+    /// The command it is said to run.
+    pub working: Option<String>,
+    /// Whether the task's hash names its `complete` list.
+    pub complete_named: bool,
+    /// Whether the task's hash names its `oncall` list.
+    pub oncall_named: bool,
+}
+
+/// What they are to say.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct After {
+    /// Commands done, in order. An empty list is no key.
+    pub complete: Vec<String>,
+    /// Commands left, last first. An empty list is no key.
+    pub oncall: Vec<String>,
+    /// The command it runs.
+    pub working: Option<String>,
+    /// Whether the task's hash names its `complete` list.
+    pub complete_named: bool,
+    /// Whether the task's hash names its `oncall` list.
+    pub oncall_named: bool,
+    /// Whether the message ended the host's part in the task: from now on all of it expires.
+    pub done: bool,
+}
+
+impl After {
+    /// The same with nothing left of a host that is done, as the old server's last version left
+    /// it. Changes nothing while the host is not done.
+    #[must_use]
+    pub fn cleared(mut self) -> Self {
+        if self.done {
+            self.complete.clear();
+            self.complete_named = false;
+        }
+        self
+    }
+
+    /// Whether anything is another than it was.
+    #[must_use]
+    pub fn changes(&self, before: &Before) -> bool {
+        self.complete != before.complete
+            || self.oncall != before.oncall.as_deref().unwrap_or_default()
+            || self.working != before.working
+            || self.complete_named != before.complete_named
+            || self.oncall_named != before.oncall_named
+    }
+}
+
+/// What `op` makes of `before`. `bound` is how many commands the book has: `complete` takes no
+/// more of a message once it holds so many.
+#[must_use]
+pub fn merge(before: &Before, op: &Progress, bound: usize) -> After {
+    let complete = completed(&before.complete, &op.complete, bound);
+    // What the message itself calls done is done, also where the list had no room for it.
+    let done: HashSet<&str> = complete.iter().chain(&op.complete).map(|c| &**c).collect();
+    let oncall = left(before.oncall.as_deref(), op, &done);
+    let working = match (op.phase, &op.working) {
+        (Phase::Began, Some(command)) if !done.contains(&**command) => Some(command),
+        _ => before.working.as_ref(),
+    };
+    let working = working.filter(|command| !done.contains(&***command));
+    let ended = op.phase == Phase::Ended;
+    let over = ended && op.oncall.is_empty() && oncall.is_empty();
+    After {
+        working: working.filter(|_| !over).cloned(),
+        complete_named: before.complete_named || (ended && !complete.is_empty()),
+        oncall_named: !over && (before.oncall_named || (ended && !oncall.is_empty())),
+        done: over,
+        complete,
+        oncall,
+    }
+}
+
+/// `list`, and behind it what `message` has and it has not, each once, up to `bound`.
+fn completed(list: &[String], message: &[String], bound: usize) -> Vec<String> {
+    let mut all = list.to_vec();
+    let mut had: HashSet<&str> = list.iter().map(|c| &**c).collect();
+    for command in message {
+        if all.len() >= bound {
+            break;
+        }
+        if had.insert(command) {
+            all.push(command.clone());
+        }
+    }
+    all
+}
+
+/// What is left, last first.
+fn left(list: Option<&[String]>, op: &Progress, done: &HashSet<&str>) -> Vec<String> {
+    match list {
+        Some(list) if op.phase != Phase::Received => {
+            let said: HashSet<&str> = op.oncall.iter().map(|c| &**c).collect();
+            let stays = |c: &&String| said.contains(&***c) && !done.contains(&***c);
+            list.iter().filter(stays).cloned().collect()
+        }
+        _ => {
+            let open = op.oncall.iter().rev();
+            open.filter(|c| !done.contains(&***c)).cloned().collect()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::ids::{HostId, TaskKey};
+    use crate::store::op::Stamp;
+    use crate::time::UnixMs;
+
+    fn words(text: &str) -> Vec<String> {
+        text.split_whitespace().map(str::to_owned).collect()
+    }
+
+    fn message(phase: Phase, working: Option<&str>, complete: &str, oncall: &str) -> Progress {
+        Progress {
+            origin: None,
+            host: HostId::checked("h").unwrap(),
+            key: TaskKey::parse("AC1", "AC").unwrap(),
+            phase,
+            working: working.map(str::to_owned),
+            complete: words(complete),
+            oncall: words(oncall),
+            stamp: Stamp {
+                at: UnixMs(1),
+                seq: 1,
+            },
+        }
+    }
+
+    fn as_before(after: &After) -> Before {
+        Before {
+            complete: after.complete.clone(),
+            oncall: (!after.oncall.is_empty()).then(|| after.oncall.clone()),
+            working: after.working.clone(),
+            complete_named: after.complete_named,
+            oncall_named: after.oncall_named,
+        }
+    }
+
+    /// Every message of a book of `commands` commands, in the order a host sends them.
+    fn whole_task(commands: usize) -> Vec<Progress> {
+        let names: Vec<String> = (0..commands).map(|i| format!("c{i}")).collect();
+        let mut all = vec![message(Phase::Received, None, "", &names.join(" "))];
+        for at in 0..commands {
+            let (done, open) = names.split_at(at);
+            let working = Some(open[0].as_str());
+            all.push(message(
+                Phase::Began,
+                working,
+                &done.join(" "),
+                &open.join(" "),
+            ));
+            let (done, open) = names.split_at(at + 1);
+            all.push(message(
+                Phase::Ended,
+                None,
+                &done.join(" "),
+                &open.join(" "),
+            ));
+        }
+        all
+    }
+
+    #[test]
+    fn a_task_told_in_order_goes_through_its_lists() {
+        let told: Vec<After> = whole_task(2)
+            .iter()
+            .scan(Before::default(), |before, message| {
+                let after = merge(before, message, 2);
+                *before = as_before(&after);
+                Some(after)
+            })
+            .collect();
+        let lists: Vec<_> = told
+            .iter()
+            .map(|a| (a.complete.join(" "), a.oncall.join(" "), a.working.clone()))
+            .collect();
+        let row = |c: &str, o: &str, w: Option<&str>| (c.into(), o.into(), w.map(str::to_owned));
+        assert_eq!(
+            lists,
+            [
+                row("", "c1 c0", None),
+                row("", "c1 c0", Some("c0")),
+                row("c0", "c1", None),
+                row("c0", "c1", Some("c1")),
+                row("c0 c1", "", None),
+            ]
+        );
+        let named: Vec<_> = told
+            .iter()
+            .map(|a| (a.complete_named, a.oncall_named, a.done))
+            .collect();
+        let (no, yes) = (false, true);
+        assert_eq!(
+            named,
+            [
+                (no, no, no),
+                (no, no, no),
+                (yes, yes, no),
+                (yes, yes, no),
+                (yes, no, yes)
+            ]
+        );
+        assert!(told[4].clone().cleared().complete.is_empty());
+        assert!(!told[4].clone().cleared().complete_named);
+        assert_eq!(
+            told[3].clone().cleared(),
+            told[3],
+            "not done: nothing is cleared"
+        );
+    }
+
+    #[test]
+    fn a_missing_list_is_set_from_the_message() {
+        let began = message(Phase::Began, Some("b"), "a", "b c");
+        let after = merge(&Before::default(), &began, 4);
+        assert_eq!(after.oncall, words("c b"));
+        assert_eq!(after.complete, words("a"));
+        assert_eq!(after.working.as_deref(), Some("b"));
+        assert!(!after.complete_named, "only the end of a command names it");
+    }
+
+    #[test]
+    fn an_end_with_nothing_done_and_nothing_left_drops_what_is_listed() {
+        let before = Before {
+            oncall: Some(words("a")),
+            working: Some("a".into()),
+            oncall_named: true,
+            ..Before::default()
+        };
+        let after = merge(&before, &message(Phase::Ended, None, "", ""), 1);
+        assert!(after.done && after.changes(&before));
+        assert_eq!(
+            after,
+            After {
+                done: true,
+                ..After::default()
+            }
+        );
+    }
+
+    #[test]
+    fn a_working_command_stays_until_it_is_done() {
+        let before = Before {
+            oncall: Some(words("b a")),
+            working: Some("b".into()),
+            ..Before::default()
+        };
+        let other = merge(&before, &message(Phase::Ended, None, "a", "b"), 2);
+        assert_eq!(other.working.as_deref(), Some("b"));
+        let late = merge(
+            &as_before(&other),
+            &message(Phase::Began, Some("a"), "", "a b"),
+            2,
+        );
+        assert_eq!(
+            late.working.as_deref(),
+            Some("b"),
+            "a is done and never under way again"
+        );
+        assert_eq!(late.oncall, words("b"));
+    }
+
+    #[test]
+    fn no_more_is_done_than_the_book_has() {
+        let many = message(Phase::Ended, None, "a b c d", "e");
+        let after = merge(&Before::default(), &many, 2);
+        assert_eq!(after.complete, words("a b"));
+        let again = merge(&as_before(&after), &many, 2);
+        assert!(!again.changes(&as_before(&after)));
+    }
+
+    #[test]
+    fn a_command_done_twice_is_listed_once() {
+        let after = merge(
+            &Before::default(),
+            &message(Phase::Ended, None, "a a", "b"),
+            9,
+        );
+        assert_eq!(after.complete, words("a"));
+    }
+
+    proptest! {
+        #[test]
+        fn any_order_and_repetition_ends_the_same_and_never_goes_back(
+            commands in 1usize..5,
+            order in proptest::collection::vec(any::<prop::sample::Index>(), 0..24),
+            at in any::<prop::sample::Index>(),
+        ) {
+            let task = whole_task(commands);
+            let mut told: Vec<&Progress> = order.iter().map(|i| &task[i.index(task.len())]).collect();
+            // The last message comes at some point, or the task has not ended.
+            told.insert(at.index(told.len() + 1), &task[task.len() - 1]);
+            let mut before = Before::default();
+            for message in told {
+                let after = merge(&before, message, commands);
+                prop_assert!(after.complete.starts_with(&before.complete), "nothing done is undone");
+                prop_assert!(after.oncall.iter().all(|c| !after.complete.contains(c)));
+                prop_assert!(after.working.iter().all(|c| !after.complete.contains(c)));
+                prop_assert!(after.complete.len() <= commands);
+                let settled = as_before(&after);
+                prop_assert!(!merge(&settled, message, commands).changes(&settled), "twice is once");
+                before = settled;
+            }
+            let all: Vec<String> = (0..commands).map(|i| format!("c{i}")).collect();
+            let end = Before { complete: all, complete_named: true, ..Before::default() };
+            prop_assert_eq!(before, end);
+        }
+
+        #[test]
+        fn nonsense_keeps_the_bounds(
+            messages in proptest::collection::vec(
+                (0u8..3, proptest::option::of("[a-d]"), proptest::collection::vec("[a-d]", 0..5),
+                 proptest::collection::vec("[a-d]", 0..5)), 1..12),
+            bound in 0usize..4,
+        ) {
+            let mut before = Before::default();
+            for (phase, working, complete, oncall) in messages {
+                let phase = [Phase::Received, Phase::Began, Phase::Ended][usize::from(phase)];
+                let message = message(phase, working.as_deref(), &complete.join(" "), &oncall.join(" "));
+                let after = merge(&before, &message, bound);
+                prop_assert!(after.complete.starts_with(&before.complete));
+                prop_assert!(after.complete.len() <= bound);
+                prop_assert!(after.oncall.iter().all(|c| !after.complete.contains(c)));
+                prop_assert!(after.working.iter().all(|c| !after.complete.contains(c)));
+                let settled = as_before(&after);
+                // A host that calls commands left which it never listed empties the list by that,
+                // and a missing list is set anew. Any other message is settled the first time.
+                let emptied = before.oncall.is_some() && after.oncall.is_empty();
+                if !emptied {
+                    prop_assert!(!merge(&settled, &message, bound).changes(&settled));
+                }
+                before = settled;
+            }
+        }
+    }
+}
