@@ -17,6 +17,12 @@ pub const HOST_ID_BYTES_MAX: usize = 64;
 pub const TASK_KEY_BYTES_MAX: usize = 64;
 /// How many places of a slash body are tried as the beginning of its two lists.
 pub const SLASH_SPLITS_MAX: usize = 16;
+/// What those of them may read, in bytes, that turn out wrong; after that no other is tried.
+pub const SLASH_TRIED_BYTES_MAX: usize = FRAME_BYTES_MAX;
+/// How much of a text that somebody sent is quoted in an error, in characters; the rest is cut off.
+pub const EXCERPT_CHARS_MAX: usize = 32;
+/// The reason in a `keepRefused`, in characters; the rest is cut off.
+pub const REFUSAL_CHARS_MAX: usize = 512;
 
 /// A task's commands as recorded for one host where there is no book to say how many there are.
 pub const COMPLETE_COMMANDS_MAX: usize = 4_096;

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::limits::EXCERPT_CHARS_MAX;
+
 /// Abnormal data: the connection it came by is closed, its host told of under this kind.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DecodeError {
@@ -26,6 +28,11 @@ impl fmt::Display for DecodeError {
 }
 
 impl std::error::Error for DecodeError {}
+
+/// The beginning of a text that somebody sent: an error is told of in a line, and holds no body.
+pub(super) fn excerpt(text: &str) -> String {
+    text.chars().take(EXCERPT_CHARS_MAX).collect()
+}
 
 /// The kinds of abnormal data.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

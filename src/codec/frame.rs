@@ -1,7 +1,14 @@
-//! Bytes → complete, partial or abnormal.
+//! Bytes → complete, partial or abnormal; and messages → bytes.
+//!
+//! What is said of a frame depends on its own bytes alone, never on how many of them or of the next
+//! frame's happened to come at once. Where more than the length must be looked at to know how many
+//! bytes there are (slash text beyond ASCII), it is done in steps, each over exactly the bytes that
+//! the step before asked for.
 
-use super::error::DecodeError;
-use super::message::{Incoming, Reply};
+use super::error::{Abnormal, DecodeError};
+use super::message::{Ask, Incoming, Message, Reply};
+use super::{json, slash, write};
+use crate::limits::{FRAME_BYTES_MAX, FRAME_HEADER_BYTES};
 
 /// The byte order the configuration asks for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -52,15 +59,216 @@ pub enum Step<'a> {
 
 /// Takes the first frame off `input`.
 ///
+/// `order` is the connection's own and is found by its first length.
+///
 /// # Errors
-/// When the bytes are abnormal data, whatever may follow them.
+/// When the bytes are abnormal data, whatever may follow them. A length is judged as soon as it is
+/// there.
 pub fn decode<'a>(
-    _framing: Framing,
-    _order: &mut Order,
-    _input: &'a [u8],
+    framing: Framing,
+    order: &mut Order,
+    input: &'a [u8],
 ) -> Result<Step<'a>, DecodeError> {
-    Ok(Step::Need(4))
+    let Some((header, rest)) = input.split_first_chunk::<FRAME_HEADER_BYTES>() else {
+        return Ok(Step::Need(FRAME_HEADER_BYTES));
+    };
+    let length = length(framing, order, *header)?;
+    let Some(body) = rest.get(..length) else {
+        return Ok(Step::Need(FRAME_HEADER_BYTES + length));
+    };
+    let step = if body.first() == Some(&b'{') {
+        json::decode_body(body).map(|incoming| Step::Got {
+            incoming,
+            used: length,
+        })
+    } else if body.is_ascii() {
+        slash_text(body).map(|message| got(message, length))
+    } else {
+        slash_beyond_ascii(rest, length)
+    };
+    let step =
+        step.map_err(|error| DecodeError::new(error.kind, error.offset + FRAME_HEADER_BYTES))?;
+    Ok(match step {
+        Step::Need(bytes) => Step::Need(bytes + FRAME_HEADER_BYTES),
+        Step::Got { incoming, used } => Step::Got {
+            incoming,
+            used: used + FRAME_HEADER_BYTES,
+        },
+    })
 }
 
+/// The length of the body that a header announces.
+fn length(
+    framing: Framing,
+    order: &mut Order,
+    header: [u8; FRAME_HEADER_BYTES],
+) -> Result<usize, DecodeError> {
+    let (little, big) = (i32::from_le_bytes(header), i32::from_be_bytes(header));
+    let within = |length: i32, limit: usize| {
+        usize::try_from(length)
+            .ok()
+            .filter(|length| (1..=limit).contains(length))
+    };
+    if *order == Order::Unknown {
+        // Both readings cannot be within a body's bytes: that takes a zero in all four of the header.
+        *order = match framing.order {
+            ByteOrder::Little => Order::Little,
+            ByteOrder::Big => Order::Big,
+            ByteOrder::Auto if within(big, FRAME_BYTES_MAX).is_some() => Order::Big,
+            ByteOrder::Auto => Order::Little,
+        };
+    }
+    let read = if *order == Order::Big { big } else { little };
+    let limit = framing.limit.min(FRAME_BYTES_MAX);
+    within(read, limit).ok_or_else(|| DecodeError::new(Abnormal::Length(read, limit), 0))
+}
+
+fn got(message: Message<'_>, used: usize) -> Step<'_> {
+    let ask = Ask::default();
+    Step::Got {
+        incoming: Incoming { message, ask },
+        used,
+    }
+}
+
+fn slash_text(body: &[u8]) -> Result<Message<'_>, DecodeError> {
+    slash::parse(str::from_utf8(body).map_err(|error| not_utf8(error.valid_up_to()))?)
+}
+
+fn not_utf8(offset: usize) -> DecodeError {
+    DecodeError::new(Abnormal::Utf8, offset)
+}
+
+/// Reads slash text with characters beyond ASCII. The old client counted characters where it
+/// should have counted bytes: if the first `length` bytes are a whole message they are the frame;
+/// otherwise `length` counts characters.
+fn slash_beyond_ascii(bytes: &[u8], length: usize) -> Result<Step<'_>, DecodeError> {
+    let body = &bytes[..length];
+    let whole = Characters::of(body, 0)?;
+    // A wrong code or word is told at once: more bytes would not mend it.
+    slash::check_head(str::from_utf8(&body[..whole.bytes]).unwrap_or_default())?;
+    if whole.bytes == length
+        && let Ok(message) = slash_text(body)
+    {
+        return Ok(got(message, length));
+    }
+    let end = end_of_characters(bytes, length)?;
+    let Some(body) = bytes.get(..end) else {
+        return Ok(Step::Need(end));
+    };
+    slash_text(body).map(|message| got(message, end))
+}
+
+/// Where the first `length` characters of `bytes` end; or, if they are not all there, how far they
+/// reach at least.
+fn end_of_characters(bytes: &[u8], length: usize) -> Result<usize, DecodeError> {
+    let mut done = 0;
+    let mut missing = length;
+    let mut reach = length;
+    while let Some(piece) = bytes.get(done..reach) {
+        let seen = Characters::of(piece, done)?;
+        done += seen.bytes;
+        missing -= seen.count;
+        if missing == 0 {
+            return Ok(done);
+        }
+        // A character that is cut has the width its first byte says, each other at least one byte:
+        // the next piece never holds more characters than are missing.
+        reach = done + seen.cut_width.max(1) + missing - 1;
+        if reach > FRAME_BYTES_MAX {
+            let reach = i32::try_from(reach).unwrap_or(i32::MAX);
+            return Err(DecodeError::new(
+                Abnormal::Length(reach, FRAME_BYTES_MAX),
+                0,
+            ));
+        }
+    }
+    Ok(reach)
+}
+
+/// The characters that bytes begin with.
+struct Characters {
+    /// How many are whole.
+    count: usize,
+    /// How many bytes these have.
+    bytes: usize,
+    /// How many bytes the one behind them has that is cut off; 0 if none is.
+    cut_width: usize,
+}
+
+impl Characters {
+    /// Those of `piece`, which begins at `offset` of the body.
+    fn of(piece: &[u8], offset: usize) -> Result<Self, DecodeError> {
+        let (bytes, is_cut) = match str::from_utf8(piece) {
+            Ok(text) => (text.len(), false),
+            Err(error) if error.error_len().is_none() => (error.valid_up_to(), true),
+            Err(error) => return Err(not_utf8(offset + error.valid_up_to())),
+        };
+        let (whole, cut) = piece.split_at(bytes);
+        let cut_width = match cut.first() {
+            Some(0xF0..) if is_cut => 4,
+            Some(0xE0..) if is_cut => 3,
+            Some(_) if is_cut => 2,
+            _ => 0,
+        };
+        let is_first_byte = |byte: &&u8| !(0x80..0xC0).contains(*byte);
+        let count = whole.iter().filter(is_first_byte).count();
+        Ok(Self {
+            count,
+            bytes,
+            cut_width,
+        })
+    }
+}
+
+/// A message that does not fit a frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a body of {0} bytes does not fit a frame of {FRAME_BYTES_MAX}")]
+pub struct FrameTooLong(pub usize);
+
 /// Appends `reply` as one frame in a connection's byte order (little-endian where none is known).
-pub fn emit(_reply: &Reply, _order: Order, _out: &mut Vec<u8>) {}
+/// A reason too long to be told is cut; no reply is ever longer than a frame.
+pub fn emit(reply: &Reply, order: Order, out: &mut Vec<u8>) {
+    let start = begin(out);
+    write::reply(reply, out);
+    end(start, order, out);
+}
+
+/// Appends a message as one frame with a JSON body, as a host sends it.
+///
+/// # Errors
+/// When it is longer than a frame may be; `out` is then as it was.
+pub fn encode(
+    incoming: &Incoming<'_>,
+    order: Order,
+    out: &mut Vec<u8>,
+) -> Result<(), FrameTooLong> {
+    let start = begin(out);
+    write::incoming(incoming, out);
+    let length = out.len() - start - FRAME_HEADER_BYTES;
+    if length > FRAME_BYTES_MAX {
+        out.truncate(start);
+        return Err(FrameTooLong(length));
+    }
+    end(start, order, out);
+    Ok(())
+}
+
+/// Leaves room for a header: where it begins.
+fn begin(out: &mut Vec<u8>) -> usize {
+    let start = out.len();
+    out.extend_from_slice(&[0; FRAME_HEADER_BYTES]);
+    start
+}
+
+/// Writes the header at `start`, now that the body behind it is there.
+fn end(start: usize, order: Order, out: &mut [u8]) {
+    let length = out.len() - start - FRAME_HEADER_BYTES;
+    // At most a frame's 65,535 bytes: it fits.
+    let length = length as i32;
+    let header = match order {
+        Order::Little | Order::Unknown => length.to_le_bytes(),
+        Order::Big => length.to_be_bytes(),
+    };
+    out[start..start + FRAME_HEADER_BYTES].copy_from_slice(&header);
+}

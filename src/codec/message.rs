@@ -151,6 +151,18 @@ pub struct Inventory<'a> {
     pub addresses: Vec<Cow<'a, str>>,
 }
 
+impl<'a> Inventory<'a> {
+    /// Adds a value that is no list, and picks it out if its name is one of the two known.
+    pub(super) fn push(&mut self, name: &str, value: Cow<'a, str>) {
+        match name {
+            "hostname" => self.hostname = Some(value.clone()),
+            "MACAddress" => self.mac = Some(value.clone()),
+            _ => {}
+        }
+        self.values.push(value);
+    }
+}
+
 /// ADH40, without a key.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Hello<'a> {

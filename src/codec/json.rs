@@ -1,0 +1,315 @@
+//! The JSON body, borrowed.
+//!
+//! ```text
+//! body ─▶ members: one slot a known name, every value still raw ─▶ flag ─▶ Message
+//!           └ each value checked: nesting, members given twice
+//! ```
+//!
+//! A body is first taken apart into its members, whatever their order, and only then read as what
+//! its flag says. Values stay raw until then, so that each is judged by its own message's rules,
+//! and an error can point at it. Members that nobody knows are checked like the others and dropped.
+
+use std::borrow::Cow;
+use std::collections::HashSet;
+
+use serde_json::value::RawValue;
+
+use super::error::{Abnormal, DecodeError, excerpt};
+use super::message::{Answer, Ask, Hello, Incoming, Inventory, Message, Phase, Progress};
+use super::message::{Flag, ResultCode};
+use super::value::{addresses, check, each_member, is_number, list, offset_in, text, twice};
+use crate::limits::SEQ_MAX;
+
+/// Hexadecimal digits of the longest `boot`.
+const BOOT_DIGITS_MAX: usize = 64;
+
+/// Reads a bare JSON body, as a datagram holds it: no length in front.
+///
+/// # Errors
+/// When it is abnormal data; offsets count from the body's first byte.
+pub fn decode_body(body: &[u8]) -> Result<Incoming<'_>, DecodeError> {
+    match str::from_utf8(body) {
+        Ok(text) => parse(text),
+        Err(error) => Err(DecodeError::new(Abnormal::Utf8, error.valid_up_to())),
+    }
+}
+
+/// Reads a JSON body.
+///
+/// # Errors
+/// When it is abnormal data; offsets count from the body's first byte.
+pub(super) fn parse(body: &str) -> Result<Incoming<'_>, DecodeError> {
+    let members = Members::read(body)?;
+    let message = match members.flag()? {
+        Flag::Heartbeat => members.heartbeat()?,
+        Flag::Progress => Message::Progress(members.progress()?),
+        Flag::Answer => Message::Answer(members.answer()?),
+        Flag::Inventory => Message::Inventory(members.inventory()?),
+        Flag::Hello => Message::Hello(members.hello()?),
+    };
+    let ask = members.ask()?;
+    Ok(Incoming { message, ask })
+}
+
+/// Every member that some message knows.
+#[derive(Clone, Copy)]
+enum Name {
+    Flag,
+    Identifier,
+    Ack,
+    Kp,
+    Reply,
+    Seq,
+    Code,
+    Phase,
+    Working,
+    Complete,
+    Oncall,
+    Rcc,
+    TaskId,
+    AnswerTime,
+    SystemInfoTask,
+    Id,
+    Udp,
+    Push,
+    Boot,
+}
+
+impl Name {
+    /// The names as they travel, in the order of the variants.
+    const ALL: [&'static str; 19] = [
+        "flag",
+        "identifier",
+        "ACK",
+        "kp",
+        "reply",
+        "seq",
+        "code",
+        "phase",
+        "working",
+        "complete",
+        "oncall",
+        "RCC",
+        "taskId",
+        "answerTime",
+        "systemInfoTask",
+        "id",
+        "udp",
+        "push",
+        "boot",
+    ];
+
+    const fn as_str(self) -> &'static str {
+        Self::ALL[self as usize]
+    }
+}
+
+/// A body taken apart: what stands at each known name.
+struct Members<'a> {
+    body: &'a str,
+    values: [Option<&'a RawValue>; Name::ALL.len()],
+}
+
+impl<'a> Members<'a> {
+    fn read(body: &'a str) -> Result<Self, DecodeError> {
+        let mut values = [None; Name::ALL.len()];
+        let mut others = HashSet::new();
+        each_member(body, body, |name, value| {
+            let known = Name::ALL.iter().position(|known| *known == name);
+            let is_new = match known {
+                Some(index) => values[index].replace(value).is_none(),
+                None => others.insert(name.clone()),
+            };
+            if is_new {
+                return check(body, value);
+            }
+            Err(twice(body, name, offset_in(body, value.get())))
+        })?;
+        Ok(Self { body, values })
+    }
+
+    fn get(&self, name: Name) -> Option<&'a RawValue> {
+        self.values[name as usize]
+    }
+
+    /// The same, where `null` is as good as nothing.
+    fn get_some(&self, name: Name) -> Option<&'a RawValue> {
+        self.get(name).filter(|value| value.get() != "null")
+    }
+
+    /// A member that is not what it must be: an error that points at it, or at the body where it
+    /// is missing.
+    fn wrong(&self, name: Name, must: &str) -> DecodeError {
+        let offset = self
+            .get(name)
+            .map_or(0, |value| offset_in(self.body, value.get()));
+        DecodeError::new(
+            Abnormal::Field(format!("`{}` must be {must}", name.as_str())),
+            offset,
+        )
+    }
+
+    /// One thing that goes by two names.
+    fn either(&self, name: Name, alias: Name) -> Result<Option<&'a RawValue>, DecodeError> {
+        let (Some(one), Some(other)) = (self.get(name), self.get(alias)) else {
+            return Ok(self.get(name).or(self.get(alias)));
+        };
+        let equal = match (text(one), text(other)) {
+            (Some(one), Some(other)) => one == other,
+            _ => one.get() == other.get(),
+        };
+        if equal {
+            return Ok(Some(one));
+        }
+        Err(self.wrong(alias, &format!("what `{}` is", name.as_str())))
+    }
+
+    fn flag(&self) -> Result<Flag, DecodeError> {
+        let Some(value) = self.either(Name::Flag, Name::Identifier)? else {
+            return Err(DecodeError::new(Abnormal::Flag(String::new()), 0));
+        };
+        let code = text(value).unwrap_or(Cow::Borrowed(value.get()));
+        let known = Flag::ALL.into_iter().find(|flag| flag.as_str() == code);
+        known.ok_or_else(|| {
+            let offset = offset_in(self.body, value.get());
+            DecodeError::new(Abnormal::Flag(excerpt(&code)), offset)
+        })
+    }
+
+    fn ask(&self) -> Result<Ask, DecodeError> {
+        let reply = self.bool(Name::Reply)?;
+        let seq = match self.get(Name::Seq).map(|value| value.get().parse()) {
+            None => None,
+            Some(Ok(seq @ 0..=SEQ_MAX)) => Some(seq),
+            Some(_) => return Err(self.wrong(Name::Seq, "an integer from 0 to 2^53 - 1")),
+        };
+        Ok(Ask { reply, seq })
+    }
+
+    fn heartbeat(&self) -> Result<Message<'a>, DecodeError> {
+        let word = self.either(Name::Ack, Name::Kp)?.and_then(text);
+        if word.as_deref() == Some("keepAlive") {
+            return Ok(Message::Heartbeat);
+        }
+        Err(self.wrong(Name::Ack, "`keepAlive`"))
+    }
+
+    fn progress(&self) -> Result<Progress<'a>, DecodeError> {
+        self.either(Name::Ack, Name::Kp)?;
+        let phase = match self.get(Name::Phase).map(RawValue::get) {
+            Some("1") => Phase::Received,
+            Some("2") => Phase::Began,
+            Some("3") => Phase::Ended,
+            _ => return Err(self.wrong(Name::Phase, "1, 2 or 3")),
+        };
+        Ok(Progress {
+            code: self.text(Name::Code)?,
+            phase,
+            working: self.optional_text(Name::Working)?,
+            complete: self.texts(Name::Complete)?,
+            oncall: self.texts(Name::Oncall)?,
+        })
+    }
+
+    fn answer(&self) -> Result<Answer<'a>, DecodeError> {
+        self.either(Name::Ack, Name::Kp)?;
+        let code = match self.get(Name::Rcc).map(RawValue::get) {
+            Some("0") => ResultCode::Unanswered,
+            Some("1") => ResultCode::Received,
+            Some("2") => ResultCode::NoBook,
+            Some("3") => ResultCode::Damaged,
+            _ => return Err(self.wrong(Name::Rcc, "0, 1, 2 or 3")),
+        };
+        if self
+            .get_some(Name::AnswerTime)
+            .is_some_and(|time| !is_number(time))
+        {
+            return Err(self.wrong(Name::AnswerTime, "a number"));
+        }
+        let task = self.optional_text(Name::TaskId)?;
+        Ok(Answer { code, task })
+    }
+
+    fn inventory(&self) -> Result<Inventory<'a>, DecodeError> {
+        if let Some(word) = self.either(Name::Ack, Name::Kp)? {
+            let good = text(word).is_some_and(|word| word.eq_ignore_ascii_case("keepRogerThat"));
+            if !good {
+                return Err(self.wrong(Name::Ack, "`keepRogerThat`"));
+            }
+        }
+        let info = self.get(Name::SystemInfoTask).map(RawValue::get);
+        let Some(info) = info.filter(|info| info.starts_with('{')) else {
+            return Err(self.wrong(Name::SystemInfoTask, "an object"));
+        };
+        let mut inventory = Inventory::default();
+        each_member(self.body, info, |name, value| {
+            let raw = value.get();
+            match raw.as_bytes().first() {
+                Some(b'n') => {}
+                Some(b'[' | b'{') => {
+                    let addresses = addresses(value).ok_or_else(|| {
+                        let what =
+                            "a value of `systemInfoTask` must be a scalar or a list of texts";
+                        DecodeError::new(Abnormal::Field(what.into()), offset_in(self.body, raw))
+                    })?;
+                    inventory.addresses.extend(addresses);
+                }
+                _ => inventory.push(&name, text(value).unwrap_or(Cow::Borrowed(raw))),
+            }
+            Ok(())
+        })?;
+        Ok(inventory)
+    }
+
+    fn hello(&self) -> Result<Hello<'a>, DecodeError> {
+        self.either(Name::Ack, Name::Kp)?;
+        let udp = match self
+            .get_some(Name::Udp)
+            .map(|port| port.get().parse::<u16>())
+        {
+            None | Some(Ok(0)) => None,
+            Some(Ok(port)) => Some(port),
+            Some(Err(_)) => return Err(self.wrong(Name::Udp, "a port from 1 to 65535")),
+        };
+        let boot = self.optional_text(Name::Boot)?;
+        let is_boot = |boot: &str| {
+            (1..=BOOT_DIGITS_MAX).contains(&boot.len())
+                && boot.bytes().all(|b| b.is_ascii_hexdigit())
+        };
+        if boot.as_deref().is_some_and(|boot| !is_boot(boot)) {
+            return Err(self.wrong(Name::Boot, "1 to 64 hexadecimal digits"));
+        }
+        Ok(Hello {
+            id: self.text(Name::Id)?,
+            udp,
+            push: self.bool(Name::Push)?,
+            boot,
+        })
+    }
+
+    fn text(&self, name: Name) -> Result<Cow<'a, str>, DecodeError> {
+        let value = self.get(name).and_then(text);
+        value.ok_or_else(|| self.wrong(name, "a string"))
+    }
+
+    fn optional_text(&self, name: Name) -> Result<Option<Cow<'a, str>>, DecodeError> {
+        match self.get_some(name) {
+            None => Ok(None),
+            Some(_) => self.text(name).map(Some),
+        }
+    }
+
+    fn texts(&self, name: Name) -> Result<Vec<Cow<'a, str>>, DecodeError> {
+        let list = self.get(name).and_then(list);
+        let texts = list.and_then(|list| list.into_iter().map(text).collect());
+        texts.ok_or_else(|| self.wrong(name, "a list of strings"))
+    }
+
+    fn bool(&self, name: Name) -> Result<bool, DecodeError> {
+        match self.get(name).map(RawValue::get) {
+            None | Some("false") => Ok(false),
+            Some("true") => Ok(true),
+            Some(_) => Err(self.wrong(name, "true or false")),
+        }
+    }
+}
