@@ -137,6 +137,15 @@ pub const EMBEDDED_CACHE_BYTES: usize = 16 * 1024 * 1024;
 pub const EMBEDDED_NEW_FILE_BYTES_MAX: u64 = 4 * 1024 * 1024;
 /// Keys, and last-seen times, looked at by one sweep of the embedded store; the next goes on there.
 pub const SWEEP_ROWS_MAX: usize = 65_536;
+/// Commands sent to Redis before their replies are read.
+pub const REDIS_WINDOW_COMMANDS_MAX: usize = 1_000;
+/// The same in bytes; a single command that is longer goes alone.
+pub const REDIS_WINDOW_BYTES_MAX: usize = 256 * 1024;
+/// Members of a set named in one command to Redis.
+pub const REDIS_MEMBERS_MAX: usize = 1_000;
+/// Reports whose writing broke off and whose event is still to be told when they are repeated. More
+/// than so many may lose theirs (the state is written all the same).
+pub const EVENTS_OWED_MAX: usize = 4 * BATCH_OPS_MAX;
 
 const _: () = {
     assert!(

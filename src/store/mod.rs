@@ -15,6 +15,8 @@ pub(crate) mod conformance;
 pub mod embedded;
 pub mod op;
 pub mod progress;
+pub mod redis;
+pub mod schema;
 
 use crate::time::{Span, UnixMs};
 use op::{HeldHost, Op, Outcome};

@@ -1,0 +1,184 @@
+//! What an error means: whether the store is away and everything waits, or one operation is at
+//! fault and the next one goes on.
+
+use redis::{RedisError, ServerError, Value};
+
+use crate::store::StoreError;
+
+/// The longest text of an error that is passed on, in bytes.
+const TEXT_BYTES_MAX: usize = 300;
+
+/// Codes of a server that cannot serve now, or not us. MOVED and ASK come from one that is part of a
+/// cluster: nothing that is written can be its own fault there.
+const AWAY_CODES: [&str; 14] = [
+    "LOADING",
+    "READONLY",
+    "OOM",
+    "MISCONF",
+    "CLUSTERDOWN",
+    "TRYAGAIN",
+    "NOREPLICAS",
+    "NOPERM",
+    "NOAUTH",
+    "MASTERDOWN",
+    "BUSY",
+    "UNKILLABLE",
+    "MOVED",
+    "ASK",
+];
+
+/// Why a reply is not what was wanted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Fault {
+    /// The store cannot serve: the operation waits, and all behind it.
+    Away(String),
+    /// The operation's own fault: it will never be written.
+    Own(String),
+}
+
+impl Fault {
+    /// For calls that have nothing of their own that could be at fault.
+    pub(super) fn into_store_error(self) -> StoreError {
+        match self {
+            Self::Away(text) | Self::Own(text) => StoreError::Away(text),
+        }
+    }
+}
+
+/// A reply that no command of ours has: whoever answers there is no Redis, or not in step with us.
+pub(super) fn unexpected(value: &Value) -> Fault {
+    let kind = match value {
+        Value::Nil => "nothing",
+        Value::Int(_) => "a number",
+        Value::BulkString(_) | Value::SimpleString(_) | Value::Okay => "a text",
+        Value::Array(_) => "a list",
+        _ => "something else",
+    };
+    Fault::Away(format!("unexpected reply: {kind}"))
+}
+
+/// The error as one short line.
+pub(super) fn text(error: &ServerError) -> String {
+    let mut line = match error.details() {
+        Some(details) => format!("{} {details}", error.code()),
+        None => error.code().to_owned(),
+    };
+    shorten(&mut line);
+    line
+}
+
+/// What an error the server gave for a command means for the operation.
+pub(super) fn judge(error: &ServerError) -> Fault {
+    let line = text(error);
+    let details = error.details().unwrap_or_default();
+    // Before version 7 an error inside a script came wrapped: its code stands in the middle.
+    let wrapped = error.code() == "ERR"
+        && details.starts_with("Error running script")
+        && AWAY_CODES.iter().any(|code| {
+            details.contains(&format!(": -{code} ")) || details.contains(&format!(": {code} "))
+        });
+    // A script that lacks a permission is told so without the code, in version 7.
+    let forbidden = details.contains("The user executing the script can't")
+        || details.contains("max number of clients");
+    if AWAY_CODES.contains(&error.code()) || wrapped || (error.code() == "ERR" && forbidden) {
+        Fault::Away(line)
+    } else {
+        Fault::Own(line)
+    }
+}
+
+/// Whether the server does not let us in.
+pub(super) fn refuses_us(error: &ServerError) -> bool {
+    let details = error.details().unwrap_or_default();
+    matches!(error.code(), "WRONGPASS" | "NOAUTH")
+        || (error.code() == "ERR"
+            && [
+                "invalid password",
+                "AUTH",
+                "DB index is out of range",
+                "invalid DB index",
+            ]
+            .iter()
+            .any(|sign| details.contains(sign)))
+}
+
+/// What a failure of the connection itself means: always that the store is away.
+pub(super) fn broken(error: &RedisError) -> StoreError {
+    let mut line = if error.is_timeout() {
+        "no answer in time".to_owned()
+    } else if error.is_connection_dropped() {
+        "the connection was closed".to_owned()
+    } else {
+        error.to_string()
+    };
+    shorten(&mut line);
+    StoreError::Away(line)
+}
+
+/// Cuts a line where a character begins.
+fn shorten(line: &mut String) {
+    if line.len() > TEXT_BYTES_MAX {
+        line.truncate(line.floor_char_boundary(TEXT_BYTES_MAX));
+        line.push('…');
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error(line: &str) -> ServerError {
+        match redis::parse_redis_value(format!("-{line}\r\n").as_bytes()) {
+            Ok(Value::ServerError(error)) => error,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn what_is_waited_out_and_what_is_the_operations_own() {
+        for away in [
+            "LOADING Redis is loading the dataset in memory",
+            "READONLY You can't write against a read only replica.",
+            "OOM command not allowed when used memory > 'maxmemory'.",
+            "NOREPLICAS Not enough good replicas to write.",
+            "NOPERM this user has no permissions to run the 'sadd' command",
+            "MOVED 3999 127.0.0.1:6381",
+            "ERR max number of clients reached",
+            "ERR The user executing the script can't run this command or subcommand script: 1",
+            "ERR Error running script (call to f_1): @user_script:1: -OOM command not allowed",
+            "ERR Error running script (call to f_1): @user_script:1: READONLY You can't",
+        ] {
+            assert!(matches!(judge(&error(away)), Fault::Away(_)), "{away}");
+        }
+        for own in [
+            "WRONGTYPE Operation against a key holding the wrong kind of value",
+            "ERR hash value is not an integer",
+            "ERR Error running script (call to f_1): @user_script:1: WRONGTYPE Operation",
+        ] {
+            assert!(matches!(judge(&error(own)), Fault::Own(_)), "{own}");
+        }
+    }
+
+    #[test]
+    fn a_refused_password_is_told_from_a_server_that_is_away() {
+        for refused in [
+            "WRONGPASS invalid username-password pair or user is disabled.",
+            "NOAUTH Authentication required.",
+            "ERR invalid password",
+            "ERR AUTH <password> called without any password configured for the default user.",
+            "ERR DB index is out of range",
+        ] {
+            assert!(refuses_us(&error(refused)), "{refused}");
+        }
+        assert!(!refuses_us(&error("ERR max number of clients reached")));
+        assert!(!refuses_us(&error("LOADING Redis is loading")));
+    }
+
+    #[test]
+    fn long_errors_are_cut_at_a_character() {
+        let mut line = "ä".repeat(400);
+        shorten(&mut line);
+        assert!(line.len() <= TEXT_BYTES_MAX + '…'.len_utf8());
+        assert!(line.ends_with('…'));
+    }
+}

@@ -1,0 +1,69 @@
+//! An entry of the stream of events.
+
+use redis::Cmd;
+
+use crate::ids::{HostId, TaskKey};
+use crate::limits::STREAM_ENTRIES_MAX;
+use crate::store::op::Stamp;
+use crate::store::schema::{self, event};
+
+/// What an entry says. All of it is written as text, and only what is there.
+#[derive(Debug)]
+pub(super) struct Entry<'a> {
+    pub(super) event: &'a str,
+    pub(super) host: Option<&'a HostId>,
+    pub(super) stamp: Stamp,
+    pub(super) reason: Option<&'a str>,
+    pub(super) key: Option<&'a TaskKey>,
+    pub(super) command: Option<&'a str>,
+    pub(super) state: Option<&'a str>,
+    pub(super) count: Option<u64>,
+}
+
+impl<'a> Entry<'a> {
+    /// An entry that says only what happened, and when.
+    pub(super) fn new(event: &'a str, stamp: Stamp) -> Self {
+        Self {
+            event,
+            host: None,
+            stamp,
+            reason: None,
+            key: None,
+            command: None,
+            state: None,
+            count: None,
+        }
+    }
+
+    /// The command that appends it, told by `node`.
+    pub(super) fn append(&self, node: &str) -> Cmd {
+        let mut xadd = redis::cmd("XADD");
+        xadd.arg(schema::EVENTS)
+            .arg("MAXLEN")
+            .arg("~")
+            .arg(STREAM_ENTRIES_MAX)
+            .arg("*");
+        xadd.arg(event::EVENT).arg(self.event);
+        if let Some(host) = self.host {
+            xadd.arg(event::HOST).arg(host.as_str());
+        }
+        xadd.arg(event::AT).arg(self.stamp.at.0);
+        xadd.arg(event::NODE).arg(node);
+        xadd.arg(event::SEQ).arg(self.stamp.seq);
+        let optional = [
+            (event::REASON, self.reason),
+            (event::KEY, self.key.map(TaskKey::as_str)),
+            (event::COMMAND, self.command),
+            (event::STATE, self.state),
+        ];
+        for (field, value) in optional {
+            if let Some(value) = value {
+                xadd.arg(field).arg(value);
+            }
+        }
+        if let Some(count) = self.count {
+            xadd.arg(event::COUNT).arg(count);
+        }
+        xadd
+    }
+}

@@ -1,0 +1,271 @@
+//! The store over Redis: operations become commands, many at a time, on one connection.
+//!
+//! ```text
+//!  ops ──▶ run: waves, steps ──▶ connection: windows, timeouts ──▶ Redis
+//!           │  presence, facts, progress: what each operation needs, step by step
+//!           └─ errors: away (wait), or this operation's own (go on)
+//! ```
+//!
+//! No command names two keys and a script has one, so a batch may be cut short between any two
+//! commands; every operation can be repeated. The keys are in [`schema`](super::schema). Types of the client
+//! library stay in this room.
+
+mod connection;
+mod dump;
+mod errors;
+mod events;
+mod facts;
+mod load;
+mod presence;
+mod progress;
+mod run;
+mod scripts;
+mod step;
+
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashSet;
+
+use self::connection::Link;
+use self::load::ask;
+use self::scripts::Script;
+use self::step::int;
+use super::address::RedisAddress;
+use super::op::{HeldHost, Op, Outcome};
+use super::{Backend, Dump, HeldCursor, Lease, Ran, Settings, StoreError, schema};
+use crate::ids::HostId;
+use crate::limits::{EVENTS_OWED_MAX, LEASE_S};
+use crate::time::{Span, UnixMs};
+
+/// What every operation has to know.
+#[derive(Debug)]
+struct Context {
+    node: String,
+    /// The key of the hosts this node holds.
+    own_set: String,
+    delete_fields: Vec<String>,
+    clear_on_done: bool,
+    /// How long what is over is kept, in milliseconds; at least one, since zero would delete.
+    keep_ms: u64,
+}
+
+/// A Redis as a store. Needs Redis 6.2 or later.
+pub struct RedisStore {
+    address: RedisAddress,
+    context: Context,
+    timeout: std::time::Duration,
+    link: Option<Link>,
+    /// The random number by which this process knows its own lease.
+    lease: String,
+    /// Reports whose writing broke off: their lists may be written and their event not. By host and the
+    /// number of the event.
+    owed: HashSet<(HostId, u64)>,
+    /// Names no host can have, met since the reading of all hosts began.
+    strange_names: usize,
+}
+
+impl std::fmt::Debug for RedisStore {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RedisStore")
+            .field("address", &self.address)
+            .field("connected", &self.link.is_some())
+            .finish_non_exhaustive()
+    }
+}
+
+impl RedisStore {
+    /// A store that is not connected yet.
+    ///
+    /// # Panics
+    /// When the system has no randomness to give.
+    #[must_use]
+    pub fn new(address: RedisAddress, settings: Settings) -> Self {
+        let mut number = [0_u8; 16];
+        getrandom::fill(&mut number).expect("the system gives random numbers");
+        Self {
+            address,
+            context: Context {
+                own_set: schema::node_hosts(&settings.node),
+                node: settings.node,
+                delete_fields: settings.delete_fields,
+                clear_on_done: settings.clear_on_done,
+                keep_ms: settings.keep.as_millis().max(1),
+            },
+            timeout: settings.timeout.into(),
+            link: None,
+            lease: number.iter().map(|byte| format!("{byte:02x}")).collect(),
+            owed: HashSet::new(),
+            strange_names: 0,
+        }
+    }
+
+    /// Does something on the connection, which is gone if that fails: its next reply might be an older
+    /// command's, and a server that cannot serve may be another one when it is asked for next.
+    fn with_link<T>(
+        &mut self,
+        work: impl FnOnce(&mut Link, &Context) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let Some(mut link) = self.link.take() else {
+            return Err(not_connected());
+        };
+        let value = work(&mut link, &self.context)?;
+        self.link = Some(link);
+        Ok(value)
+    }
+
+    fn note_owed(&mut self, ops: &[Op], course: &run::Course) {
+        for (op, settled) in ops.iter().zip(&course.settled) {
+            if let (Op::Progress(op), Some(_)) = (op, settled)
+                && !self.owed.is_empty()
+            {
+                self.owed.remove(&(op.host.clone(), op.stamp.seq));
+            }
+        }
+        for &at in &course.broken_off {
+            if let Op::Progress(op) = &ops[at]
+                && self.owed.len() < EVENTS_OWED_MAX
+            {
+                self.owed.insert((op.host.clone(), op.stamp.seq));
+            }
+        }
+    }
+}
+
+fn not_connected() -> StoreError {
+    StoreError::Away("not connected".to_owned())
+}
+
+fn begin<'a>(
+    context: &'a Context,
+    owed: &HashSet<(HostId, u64)>,
+    op: &'a Op,
+) -> Box<dyn run::Job + 'a> {
+    match op {
+        Op::Online(op) => Box::new(presence::Online { context, op }),
+        Op::Offline(op) => Box::new(presence::Offline::new(context, op)),
+        Op::Inventory(op) => Box::new(facts::Inventory { context, op }),
+        Op::Seen(seen) => Box::new(facts::Seen(seen)),
+        Op::Audit(hosts) => Box::new(facts::Audit(hosts)),
+        Op::Notice(op) => Box::new(facts::Notice { context, op }),
+        Op::Progress(op) => {
+            let owed = !owed.is_empty() && owed.contains(&(op.host.clone(), op.stamp.seq));
+            Box::new(progress::Progress::new(context, op, owed))
+        }
+        Op::Answer(op) => Box::new(progress::Answer { context, op }),
+    }
+}
+
+impl Backend for RedisStore {
+    fn open(&mut self) -> Result<(), StoreError> {
+        if self.link.is_some() {
+            return self.with_link(|link, _| link.ping());
+        }
+        self.link = Some(Link::open(&self.address, self.timeout)?);
+        Ok(())
+    }
+
+    fn lease(&mut self, force: bool) -> Result<Lease, StoreError> {
+        let lease_ms = LEASE_S * 1_000;
+        let number = self.lease.clone();
+        self.with_link(|link, context| {
+            let mut look = Script::Lease.on(&schema::node_lease(&context.node));
+            look.arg(number).arg(lease_ms).arg(u8::from(force));
+            let mut enter = redis::cmd("SADD");
+            enter.arg(schema::NODES).arg(&context.node);
+            ask(link, [look, enter], |replies| {
+                let (state, left) = replies.pair()?;
+                let left = int(left)?;
+                Ok(match int(state)? {
+                    0 => Lease::Ours,
+                    1 => Lease::Taken,
+                    // One that never lapses was set by hand; it counts as just renewed.
+                    _ => Lease::Foreign {
+                        left: Span::from_millis(u64::try_from(left).unwrap_or(lease_ms)),
+                    },
+                })
+            })
+        })
+    }
+
+    fn release_lease(&mut self) -> Result<(), StoreError> {
+        let number = self.lease.clone();
+        self.with_link(|link, context| {
+            let mut release = Script::ReleaseLease.on(&schema::node_lease(&context.node));
+            release.arg(number);
+            ask(link, [release], |_| Ok(()))
+        })
+    }
+
+    fn held(
+        &mut self,
+        everyone: bool,
+        cursor: &mut HeldCursor,
+        hosts: &mut Vec<HeldHost>,
+    ) -> Result<(), StoreError> {
+        if *cursor == HeldCursor::Start {
+            self.strange_names = 0;
+        }
+        self.strange_names +=
+            self.with_link(|link, context| load::page(link, context, everyone, cursor, hosts))?;
+        if *cursor == HeldCursor::End && self.strange_names > 0 {
+            let count = std::mem::take(&mut self.strange_names);
+            log::warn!("{count} names in the store are none that a host can have: left alone");
+        }
+        Ok(())
+    }
+
+    fn run(&mut self, ops: &[Op], outcomes: &mut Vec<Outcome>) -> Ran {
+        let Some(mut link) = self.link.take() else {
+            return Ran {
+                done: 0,
+                error: Some(not_connected()),
+            };
+        };
+        let (context, owed) = (&self.context, &self.owed);
+        let course = run::run(&mut link, &context.own_set, ops, |op| {
+            begin(context, owed, op)
+        });
+        self.note_owed(ops, &course);
+        if course.error.is_none() {
+            self.link = Some(link);
+        }
+        let first_open = course.settled.iter().position(Option::is_none);
+        let done = first_open.unwrap_or(ops.len());
+        outcomes.extend(course.settled.into_iter().take(done).flatten().flatten());
+        Ran {
+            done,
+            error: course.error,
+        }
+    }
+
+    fn sweep(&mut self, now: UnixMs) -> Result<(), StoreError> {
+        self.with_link(|link, context| {
+            let oldest = now.0.saturating_sub(context.keep_ms);
+            let mut sweep = redis::cmd("ZREMRANGEBYSCORE");
+            sweep
+                .arg(schema::SEEN)
+                .arg("-inf")
+                .arg(format!("({oldest}"));
+            ask(link, [sweep], |_| Ok(()))
+        })
+    }
+
+    fn disconnect(&mut self) {
+        self.link = None;
+    }
+
+    fn describe(&self) -> String {
+        self.address.to_string()
+    }
+
+    fn node(&self) -> &str {
+        &self.context.node
+    }
+
+    fn dump(&mut self, key: &str) -> Result<Option<Dump>, StoreError> {
+        self.with_link(|link, _| dump::read(link, key))
+    }
+}

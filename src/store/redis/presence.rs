@@ -1,0 +1,214 @@
+//! Who is online: claims, releases, and what goes with them.
+
+use redis::Cmd;
+
+use super::Context;
+use super::errors::Fault;
+use super::events::Entry;
+use super::run::{Heard, Job};
+use super::scripts::Script;
+use super::step::{Replies, Shared, Step, int, text};
+use crate::ids::{HostId, HostRef};
+use crate::store::op::{self, Outcome, Reason, Settled, Stamp};
+use crate::store::schema::{self, event, field};
+
+/// Node's set, claim, `exists`, last seen and event, in one step.
+pub(super) struct Online<'a> {
+    pub(super) context: &'a Context,
+    pub(super) op: &'a op::Online,
+}
+
+impl Job for Online<'_> {
+    fn ask(&mut self, step: &mut Step) {
+        let op = self.op;
+        step.shared(0, Shared::OwnAdd, &op.host);
+        let mut claim = Script::Claim.on(&schema::host(&op.host));
+        claim
+            .arg(&self.context.node)
+            .arg(op.host.as_str())
+            .arg(op.peer.ip().to_canonical().to_string())
+            .arg(op.peer.port())
+            .arg(op.since.0);
+        step.one(1, claim);
+        step.shared(2, Shared::ExistsAdd, &op.host);
+        let heard_of = op.event.map_or(op.since, |stamp| stamp.at);
+        step.seen(2, &op.host, heard_of.0);
+        if let Some(stamp) = op.event {
+            let mut entry = Entry::new(event::ONLINE, stamp);
+            entry.host = Some(&op.host);
+            step.one(2, entry.append(&self.context.node));
+        }
+    }
+
+    fn hear(&mut self, mut replies: Replies) -> Result<Heard, Fault> {
+        let epoch = replies.int()?.unsigned_abs();
+        replies.rest_good()?;
+        Ok(Heard::Done(presence(
+            self.op.ticket,
+            Settled::Claimed { epoch },
+        )))
+    }
+
+    fn refused(&self, why: String) -> Option<Outcome> {
+        presence(self.op.ticket, Settled::Refused(why))
+    }
+}
+
+fn presence(ticket: HostRef, settled: Settled) -> Option<Outcome> {
+    Some(Outcome::Presence { ticket, settled })
+}
+
+/// Gives the claim up, then takes the host out of sight, then looks whether someone claimed it
+/// meanwhile.
+pub(super) struct Offline<'a> {
+    context: &'a Context,
+    op: &'a op::Offline,
+    stage: Leaving,
+}
+
+/// How far a going-offline is.
+#[derive(Clone, Copy)]
+enum Leaving {
+    /// The claim is to be given up.
+    Release,
+    /// It was given up before, or is another node's: is the host in the node's set all the same?
+    Look {
+        /// Nobody holds it.
+        offline: bool,
+    },
+    /// It is given up; the host is to leave `exists`.
+    Withdraw,
+    /// It has; the event is to be told, and the node's set to be left unless the node has claimed
+    /// the host again.
+    Tell(Claimant),
+    /// The claim was not ours; only the node's set is left.
+    Leave,
+}
+
+/// Who holds a host after it went offline.
+#[derive(Clone, Copy)]
+enum Claimant {
+    Nobody,
+    ThisNode,
+    Another,
+}
+
+impl<'a> Offline<'a> {
+    pub(super) fn new(context: &'a Context, op: &'a op::Offline) -> Self {
+        Self {
+            context,
+            op,
+            stage: Leaving::Release,
+        }
+    }
+
+    /// What follows the attempt to give the claim up; nothing when another claim of ours holds the host.
+    fn released(&self, mut replies: Replies) -> Result<Option<Leaving>, Fault> {
+        let (given_up, found) = replies.pair()?;
+        if int(given_up)? == 1 {
+            return Ok(Some(Leaving::Withdraw));
+        }
+        // What the script found is `-` and the node's name, or nothing at all.
+        let found = text(found)?.unwrap_or_default();
+        Ok(match found.strip_prefix('-') {
+            Some(node) if node == self.context.node => None,
+            Some("") => Some(Leaving::Look { offline: true }),
+            _ => Some(Leaving::Look { offline: false }),
+        })
+    }
+}
+
+impl Job for Offline<'_> {
+    fn ask(&mut self, step: &mut Step) {
+        let (context, op) = (self.context, self.op);
+        match self.stage {
+            Leaving::Release => {
+                let mut release = Script::Release.on(&schema::host(&op.host));
+                release
+                    .arg(&context.node)
+                    .arg(op.epoch)
+                    .arg(op.reason.as_str())
+                    .arg(op.since.0)
+                    .arg(context.keep_ms);
+                step.one(0, release);
+            }
+            Leaving::Look { .. } => step.one(0, is_member(&context.own_set, &op.host)),
+            Leaving::Withdraw => withdraw(context, &op.host, step),
+            Leaving::Tell(claimant) => {
+                if !matches!(claimant, Claimant::Nobody) {
+                    step.shared(0, Shared::ExistsAdd, &op.host);
+                }
+                if let Some(stamp) = op.event {
+                    let told = offline_entry(&op.host, Some(op.reason), stamp);
+                    step.one(0, told.append(&context.node));
+                }
+                if !matches!(claimant, Claimant::ThisNode) {
+                    step.shared(1, Shared::OwnRemove, &op.host);
+                }
+            }
+            Leaving::Leave => step.shared(1, Shared::OwnRemove, &op.host),
+        }
+    }
+
+    fn hear(&mut self, mut replies: Replies) -> Result<Heard, Fault> {
+        self.stage = match self.stage {
+            Leaving::Release => match self.released(replies)? {
+                Some(next) => next,
+                None => return Ok(Heard::Done(presence(self.op.ticket, Settled::NotOurs))),
+            },
+            Leaving::Look { offline } => match (replies.int()? == 1, offline) {
+                (false, _) => return Ok(Heard::Done(presence(self.op.ticket, Settled::NotOurs))),
+                // A going-offline that broke off behind its first write: it is finished.
+                (true, true) => Leaving::Withdraw,
+                (true, false) => Leaving::Leave,
+            },
+            Leaving::Withdraw => {
+                let node = replies.text()?.unwrap_or_default();
+                replies.rest_good()?;
+                Leaving::Tell(match node.as_str() {
+                    "" => Claimant::Nobody,
+                    node if node == self.context.node => Claimant::ThisNode,
+                    _ => Claimant::Another,
+                })
+            }
+            Leaving::Tell(_) => {
+                replies.rest_good()?;
+                return Ok(Heard::Done(presence(self.op.ticket, Settled::Released)));
+            }
+            Leaving::Leave => return Ok(Heard::Done(presence(self.op.ticket, Settled::NotOurs))),
+        };
+        Ok(Heard::More)
+    }
+
+    fn refused(&self, why: String) -> Option<Outcome> {
+        presence(self.op.ticket, Settled::Refused(why))
+    }
+}
+
+/// Takes a host whose claim is given up out of sight. The first reply is the node that has claimed it
+/// meanwhile, if one has.
+pub(super) fn withdraw(context: &Context, host: &HostId, step: &mut Step) {
+    step.shared(0, Shared::ExistsRemove, host);
+    let mut node = redis::cmd("HGET");
+    node.arg(schema::host(host)).arg(field::NODE);
+    step.one(0, node);
+    for gone in &context.delete_fields {
+        let mut del = redis::cmd("DEL");
+        del.arg(schema::of_host(host, gone));
+        step.one(0, del);
+    }
+}
+
+/// The event of a host that went offline.
+pub(super) fn offline_entry(host: &HostId, reason: Option<Reason>, stamp: Stamp) -> Entry<'_> {
+    let mut entry = Entry::new(event::OFFLINE, stamp);
+    entry.host = Some(host);
+    entry.reason = reason.map(Reason::as_str);
+    entry
+}
+
+fn is_member(set: &str, host: &HostId) -> Cmd {
+    let mut command = redis::cmd("SISMEMBER");
+    command.arg(set).arg(host.as_str());
+    command
+}

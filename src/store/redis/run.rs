@@ -1,0 +1,250 @@
+//! Many operations at once, each of which may take several steps.
+//!
+//! ```text
+//!            wave 0              wave 1
+//!  host a    Online ─────────▶   Offline          one host's operations keep their order,
+//!  host b    Progress ───────▶   Progress         those of different hosts go side by side
+//!  host c    Answer
+//! ```
+//!
+//! All operations of a wave take their steps together, so that a batch of two thousand takes a few
+//! round trips and not thousands. What is settled is counted from the first: an operation behind one that is not
+//! settled counts as not done, though it may be; all of them can be repeated.
+
+use std::collections::HashMap;
+
+use redis::Value;
+
+use super::connection::Link;
+use super::errors::{Fault, judge};
+use super::step::{Recipient, Replies, Step};
+use crate::store::StoreError;
+use crate::store::op::{Op, Outcome};
+
+/// How an operation goes on after a step.
+#[derive(Debug)]
+pub(super) enum Heard {
+    /// There is another step.
+    More,
+    /// It is settled; a notice has no outcome.
+    Done(Option<Outcome>),
+}
+
+/// One operation on its way.
+pub(super) trait Job {
+    /// Adds the commands of the next step. There is at least one.
+    fn ask(&mut self, step: &mut Step);
+
+    /// Takes the replies to them.
+    ///
+    /// # Errors
+    /// When one is an error that ends the operation, or all of them.
+    fn hear(&mut self, replies: Replies) -> Result<Heard, Fault>;
+
+    /// The outcome when the store will never have it.
+    fn refused(&self, why: String) -> Option<Outcome>;
+}
+
+/// What became of operations that were run together.
+#[derive(Debug)]
+pub(super) struct Course {
+    /// For each operation its outcome, if it is settled.
+    pub(super) settled: Vec<Option<Option<Outcome>>>,
+    /// Those that were begun and are not settled.
+    pub(super) broken_off: Vec<usize>,
+    /// Why it stopped, if it did.
+    pub(super) error: Option<StoreError>,
+}
+
+/// Runs operations as far as the store lets them. `begin` makes the job of an operation; `own_set` is the
+/// key of the hosts this node holds.
+pub(super) fn run<'a>(
+    link: &mut Link,
+    own_set: &str,
+    ops: &'a [Op],
+    begin: impl Fn(&'a Op) -> Box<dyn Job + 'a>,
+) -> Course {
+    let mut course = Course {
+        settled: ops.iter().map(|_| None).collect(),
+        broken_off: Vec::new(),
+        error: None,
+    };
+    for wave in waves(ops) {
+        let mut active: Vec<_> = wave.into_iter().map(|at| (at, begin(&ops[at]))).collect();
+        while !active.is_empty() && course.error.is_none() {
+            active = take_step(link, own_set, active, &mut course);
+        }
+        if course.error.is_some() {
+            course
+                .broken_off
+                .extend(active.into_iter().map(|(at, _)| at));
+            break;
+        }
+    }
+    course
+}
+
+/// Lets all take one step, and returns those that are not settled by it.
+fn take_step<'a>(
+    link: &mut Link,
+    own_set: &str,
+    active: Vec<(usize, Box<dyn Job + 'a>)>,
+    course: &mut Course,
+) -> Vec<(usize, Box<dyn Job + 'a>)> {
+    let mut active = active;
+    let mut step = Step::new();
+    for (owner, (_, job)) in active.iter_mut().enumerate() {
+        step.for_owner(owner);
+        job.ask(&mut step);
+    }
+    let (commands, recipients) = step.finish(own_set);
+    let replies = match link.ask(&commands) {
+        Ok(replies) => replies,
+        Err(error) => {
+            course.error = Some(error);
+            return active;
+        }
+    };
+    let heard = deal_out(active.len(), replies, recipients);
+    let mut left = Vec::new();
+    for ((at, mut job), (fault, own)) in active.into_iter().zip(heard) {
+        let result = match fault {
+            Some(fault) => Err(fault),
+            None => job.hear(Replies::new(own)),
+        };
+        match result {
+            Ok(Heard::Done(outcome)) => course.settled[at] = Some(outcome),
+            Ok(Heard::More) => left.push((at, job)),
+            Err(Fault::Own(why)) => course.settled[at] = Some(job.refused(why)),
+            Err(Fault::Away(why)) => {
+                course.error.get_or_insert(StoreError::Away(why));
+                left.push((at, job));
+            }
+        }
+    }
+    left
+}
+
+/// Gives each operation the replies to its own commands, and what went wrong with those it shares.
+fn deal_out(
+    jobs: usize,
+    replies: Vec<Value>,
+    recipients: Vec<Recipient>,
+) -> Vec<(Option<Fault>, Vec<Value>)> {
+    let mut dealt: Vec<(Option<Fault>, Vec<Value>)> = Vec::new();
+    dealt.resize_with(jobs, Default::default);
+    for (reply, recipient) in replies.into_iter().zip(recipients) {
+        match (recipient, reply) {
+            (Recipient::One(job), reply) => dealt[job].1.push(reply),
+            (Recipient::Each(owners), Value::ServerError(error)) => {
+                for job in owners {
+                    dealt[job].0.get_or_insert_with(|| judge(&error));
+                }
+            }
+            (Recipient::Each(_), _) => {}
+        }
+    }
+    dealt
+}
+
+/// The operations in waves, as their places.
+///
+/// Those of one host follow each other. A notice comes behind all that was before it, which it may tell
+/// of; so does an audit, which may name a host that has just come online, and what follows an audit comes with it or later.
+fn waves(ops: &[Op]) -> Vec<Vec<usize>> {
+    let mut waves: Vec<Vec<usize>> = Vec::new();
+    let mut last: HashMap<&str, usize> = HashMap::with_capacity(ops.len());
+    let mut floor = 0;
+    for (at, op) in ops.iter().enumerate() {
+        let wave = match op {
+            Op::Seen(_) => floor,
+            Op::Notice(_) | Op::Audit(_) => {
+                floor = waves.len();
+                floor
+            }
+            Op::Online(op) => behind(&mut last, op.host.as_str(), floor),
+            Op::Offline(op) => behind(&mut last, op.host.as_str(), floor),
+            Op::Inventory(op) => behind(&mut last, op.host.as_str(), floor),
+            Op::Progress(op) => behind(&mut last, op.host.as_str(), floor),
+            Op::Answer(op) => behind(&mut last, op.host.as_str(), floor),
+        };
+        while waves.len() <= wave {
+            waves.push(Vec::new());
+        }
+        waves[wave].push(at);
+    }
+    waves
+}
+
+/// The wave behind the host's last one, which it becomes.
+fn behind<'a>(last: &mut HashMap<&'a str, usize>, host: &'a str, floor: usize) -> usize {
+    let wave = last
+        .get(host)
+        .map_or(floor, |&before| floor.max(before + 1));
+    last.insert(host, wave);
+    wave
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::{HostId, TaskKey};
+    use crate::store::op::{Answer, Notice, Stamp};
+    use crate::time::UnixMs;
+
+    const STAMP: Stamp = Stamp {
+        at: UnixMs(1),
+        seq: 1,
+    };
+
+    fn answer(host: &str) -> Op {
+        Op::Answer(Box::new(Answer {
+            origin: None,
+            host: HostId::checked(host).unwrap(),
+            key: TaskKey::parse("AC1", "AC").unwrap(),
+            rcc: 1,
+            stamp: STAMP,
+        }))
+    }
+
+    fn notice() -> Op {
+        Op::Notice(Box::new(Notice {
+            event: "mass-offline",
+            host: None,
+            reason: None,
+            count: Some(1),
+            stamp: STAMP,
+        }))
+    }
+
+    #[test]
+    fn one_hosts_operations_follow_each_other_and_others_go_beside_them() {
+        let ops = [
+            answer("a"),
+            answer("a"),
+            answer("b"),
+            answer("a"),
+            answer("b"),
+        ];
+        assert_eq!(waves(&ops), [vec![0, 2], vec![1, 4], vec![3]]);
+    }
+
+    #[test]
+    fn a_notice_comes_behind_what_was_before_it_and_holds_back_what_follows() {
+        let ops = [answer("a"), answer("a"), notice(), answer("b"), answer("a")];
+        assert_eq!(waves(&ops), [vec![0], vec![1], vec![2, 3, 4]]);
+    }
+
+    #[test]
+    fn an_error_of_a_shared_command_reaches_all_who_shared_it() {
+        let error = redis::parse_redis_value(b"-WRONGTYPE no\r\n").unwrap();
+        let dealt = deal_out(
+            3,
+            vec![error, Value::Int(1)],
+            vec![Recipient::Each(vec![0, 2]), Recipient::One(1)],
+        );
+        assert!(matches!(dealt[0].0, Some(Fault::Own(_))));
+        assert!(dealt[1].0.is_none() && dealt[1].1 == [Value::Int(1)]);
+        assert!(matches!(dealt[2].0, Some(Fault::Own(_))));
+    }
+}

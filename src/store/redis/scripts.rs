@@ -1,0 +1,87 @@
+//! The scripts. Each has one key and looks before it writes, so that it can be repeated and that no
+//! two servers mix their changes of one key.
+
+use std::sync::LazyLock;
+
+/// What is done by script.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Script {
+    /// Takes a host for a node.
+    Claim,
+    /// Gives up a claim.
+    Release,
+    /// Writes what a host said of itself.
+    Describe,
+    /// Sets a set.
+    ReplaceSet,
+    /// Sets a list.
+    ReplaceList,
+    /// Adds to the commands done.
+    Complete,
+    /// Brings the commands not yet done up to date.
+    Oncall,
+    /// Takes a field out of a hash if it holds a value.
+    Ended,
+    /// Looks at the node's lease.
+    Lease,
+    /// Gives up the node's lease.
+    ReleaseLease,
+}
+
+/// Their texts, in the order of the variants.
+const SOURCES: [&str; 10] = [
+    include_str!("lua/claim.lua"),
+    include_str!("lua/release.lua"),
+    include_str!("lua/describe.lua"),
+    include_str!("lua/replace_set.lua"),
+    include_str!("lua/replace_list.lua"),
+    include_str!("lua/complete.lua"),
+    include_str!("lua/oncall.lua"),
+    include_str!("lua/ended.lua"),
+    include_str!("lua/lease.lua"),
+    include_str!("lua/release_lease.lua"),
+];
+
+static HASHES: LazyLock<[String; SOURCES.len()]> =
+    LazyLock::new(|| SOURCES.map(|source| redis::Script::new(source).get_hash().to_owned()));
+
+impl Script {
+    /// The call of this script on one key; its arguments are added by the caller.
+    pub(super) fn on(self, key: &str) -> redis::Cmd {
+        let mut call = redis::cmd("EVALSHA");
+        call.arg(&HASHES[self as usize]).arg(1).arg(key);
+        call
+    }
+}
+
+/// The commands that make all of them known to a server.
+pub(super) fn load() -> impl Iterator<Item = redis::Cmd> {
+    SOURCES.into_iter().map(|source| {
+        let mut load = redis::cmd("SCRIPT");
+        load.arg("LOAD").arg(source);
+        load
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_variants_stand_in_the_order_of_their_texts() {
+        for (script, sign) in [
+            (Script::Claim, "Takes a host for a node"),
+            (Script::Release, "Gives up a claim"),
+            (Script::Describe, "what a host said of itself"),
+            (Script::ReplaceSet, "Sets a set"),
+            (Script::ReplaceList, "Sets a list"),
+            (Script::Complete, "Adds to the commands done"),
+            (Script::Oncall, "the commands not yet done up to date"),
+            (Script::Ended, "Takes a field out of a hash"),
+            (Script::Lease, "Looks at a node's lease"),
+            (Script::ReleaseLease, "Gives up a node's lease"),
+        ] {
+            assert!(SOURCES[script as usize].contains(sign), "{script:?}");
+        }
+    }
+}

@@ -1,0 +1,277 @@
+//! One step of many operations, as one set of commands.
+//!
+//! ```text
+//!  operation 0 ─┐                     ┌─ SREM exists a b c …     (what can be said of many at once)
+//!  operation 1 ─┼─▶ stage 0, 1, 2 ──▶ ┼─ EVALSHA … a             (what is an operation's own)
+//!  operation 2 ─┘                     └─ EVALSHA … b
+//! ```
+//!
+//! Commands of an earlier stage are executed before those of a later one; within a stage, members for the
+//! sets that all hosts share come first. Each operation gets the replies to its own commands, in the
+//! order of their stages.
+
+use redis::{Cmd, Value};
+
+use super::connection::Commands;
+use super::errors::{Fault, judge, unexpected};
+use crate::ids::HostId;
+use crate::limits::REDIS_MEMBERS_MAX;
+use crate::store::schema;
+
+/// How many stages a step has.
+const STAGES: usize = 3;
+
+/// A set that all hosts share, and what is done to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Shared {
+    /// Into the hosts online.
+    ExistsAdd,
+    /// Out of the hosts online.
+    ExistsRemove,
+    /// Into the hosts this node holds.
+    OwnAdd,
+    /// Out of the hosts this node holds.
+    OwnRemove,
+}
+
+impl Shared {
+    const ALL: [Self; 4] = [
+        Self::ExistsAdd,
+        Self::ExistsRemove,
+        Self::OwnAdd,
+        Self::OwnRemove,
+    ];
+}
+
+/// Members for one shared set, and who wants them there.
+#[derive(Default)]
+struct Group {
+    owners: Vec<usize>,
+    members: Vec<HostId>,
+}
+
+#[derive(Default)]
+struct Stage {
+    groups: [Group; Shared::ALL.len()],
+    seen: Vec<(usize, HostId, u64)>,
+    singles: Vec<(usize, Cmd)>,
+}
+
+/// A step as it is being put together.
+pub(super) struct Step {
+    owner: usize,
+    stages: [Stage; STAGES],
+}
+
+/// Whom a reply is for.
+pub(super) enum Recipient {
+    /// One operation, to read.
+    One(usize),
+    /// Several, which only want to know that it went well.
+    Each(Vec<usize>),
+}
+
+impl Step {
+    pub(super) fn new() -> Self {
+        Self {
+            owner: 0,
+            stages: Default::default(),
+        }
+    }
+
+    /// What is added from now on is this operation's.
+    pub(super) fn for_owner(&mut self, owner: usize) {
+        self.owner = owner;
+    }
+
+    /// Adds a command of the operation's own.
+    pub(super) fn one(&mut self, stage: usize, command: Cmd) {
+        self.stages[stage].singles.push((self.owner, command));
+    }
+
+    /// Adds or removes a host in a shared set.
+    pub(super) fn shared(&mut self, stage: usize, what: Shared, host: &HostId) {
+        let group = &mut self.stages[stage].groups[what as usize];
+        group.owners.push(self.owner);
+        group.members.push(host.clone());
+    }
+
+    /// Notes when a host was last heard of, unless something later is noted.
+    pub(super) fn seen(&mut self, stage: usize, host: &HostId, at_ms: u64) {
+        let owner = self.owner;
+        self.stages[stage].seen.push((owner, host.clone(), at_ms));
+    }
+
+    /// The commands, and whom each reply is for. `own_set` is the key of the hosts this node holds.
+    pub(super) fn finish(self, own_set: &str) -> (Commands, Vec<Recipient>) {
+        let mut commands = Commands::default();
+        let mut recipients = Vec::new();
+        for stage in self.stages {
+            for (what, group) in Shared::ALL.into_iter().zip(stage.groups) {
+                let chunks = group.members.chunks(REDIS_MEMBERS_MAX);
+                for (members, owners) in chunks.zip(group.owners.chunks(REDIS_MEMBERS_MAX)) {
+                    commands.push(&shared_command(what, own_set, members));
+                    recipients.push(Recipient::Each(owners.to_vec()));
+                }
+            }
+            for chunk in stage.seen.chunks(REDIS_MEMBERS_MAX) {
+                let mut zadd = redis::cmd("ZADD");
+                zadd.arg(schema::SEEN).arg("GT");
+                for (_, host, at_ms) in chunk {
+                    zadd.arg(*at_ms).arg(host.as_str());
+                }
+                commands.push(&zadd);
+                let owners = chunk.iter().map(|(owner, ..)| *owner).collect();
+                recipients.push(Recipient::Each(owners));
+            }
+            for (owner, command) in stage.singles {
+                commands.push(&command);
+                recipients.push(Recipient::One(owner));
+            }
+        }
+        (commands, recipients)
+    }
+}
+
+fn shared_command(what: Shared, own_set: &str, members: &[HostId]) -> Cmd {
+    let (verb, key) = match what {
+        Shared::ExistsAdd => ("SADD", schema::EXISTS),
+        Shared::ExistsRemove => ("SREM", schema::EXISTS),
+        Shared::OwnAdd => ("SADD", own_set),
+        Shared::OwnRemove => ("SREM", own_set),
+    };
+    let mut command = redis::cmd(verb);
+    command.arg(key);
+    for host in members {
+        command.arg(host.as_str());
+    }
+    command
+}
+
+/// The replies to one operation's own commands of a step, to be read in order.
+pub(super) struct Replies(std::vec::IntoIter<Value>);
+
+impl Replies {
+    pub(super) fn new(values: Vec<Value>) -> Self {
+        Self(values.into_iter())
+    }
+
+    /// The next, whatever it is, if it is no error.
+    pub(super) fn value(&mut self) -> Result<Value, Fault> {
+        match self.0.next() {
+            Some(Value::ServerError(error)) => Err(judge(&error)),
+            Some(value) => Ok(value),
+            None => Err(Fault::Away("a reply is missing".to_owned())),
+        }
+    }
+
+    /// The next, a number.
+    pub(super) fn int(&mut self) -> Result<i64, Fault> {
+        int(self.value()?)
+    }
+
+    /// The next, a text or nothing.
+    pub(super) fn text(&mut self) -> Result<Option<String>, Fault> {
+        text(self.value()?)
+    }
+
+    /// The next, a list of texts. What is missing in it reads as empty.
+    pub(super) fn texts(&mut self) -> Result<Vec<String>, Fault> {
+        texts(self.value()?)
+    }
+
+    /// The next, two things.
+    pub(super) fn pair(&mut self) -> Result<(Value, Value), Fault> {
+        let mut values = list(self.value()?)?.into_iter();
+        match (values.next(), values.next()) {
+            (Some(first), Some(second)) => Ok((first, second)),
+            _ => Err(Fault::Away("unexpected reply: too short a list".to_owned())),
+        }
+    }
+
+    /// All that are left, none of which may be an error.
+    pub(super) fn rest_good(&mut self) -> Result<(), Fault> {
+        self.0.by_ref().try_for_each(|value| match value {
+            Value::ServerError(error) => Err(judge(&error)),
+            _ => Ok(()),
+        })
+    }
+}
+
+/// `value` as a number.
+pub(super) fn int(value: Value) -> Result<i64, Fault> {
+    match value {
+        Value::Int(number) => Ok(number),
+        other => Err(unexpected(&other)),
+    }
+}
+
+/// `value` as a text. Bytes that are no UTF-8 are shown as such: nothing of ours holds them.
+pub(super) fn text(value: Value) -> Result<Option<String>, Fault> {
+    match value {
+        Value::Nil => Ok(None),
+        Value::BulkString(bytes) => Ok(Some(match String::from_utf8(bytes) {
+            Ok(text) => text,
+            Err(error) => String::from_utf8_lossy(error.as_bytes()).into_owned(),
+        })),
+        Value::SimpleString(text) => Ok(Some(text)),
+        Value::Int(number) => Ok(Some(number.to_string())),
+        Value::Okay => Ok(Some("OK".to_owned())),
+        other => Err(unexpected(&other)),
+    }
+}
+
+/// `value` as a list.
+pub(super) fn list(value: Value) -> Result<Vec<Value>, Fault> {
+    match value {
+        Value::Array(values) => Ok(values),
+        other => Err(unexpected(&other)),
+    }
+}
+
+/// `value` as a list of texts.
+pub(super) fn texts(value: Value) -> Result<Vec<String>, Fault> {
+    list(value)?
+        .into_iter()
+        .map(|value| text(value).map(Option::unwrap_or_default))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn members_are_gathered_and_stages_kept_in_order() {
+        let mut step = Step::new();
+        let hosts: Vec<_> = (0..REDIS_MEMBERS_MAX + 1)
+            .map(|n| HostId::checked(&format!("h{n}")).unwrap())
+            .collect();
+        for (owner, host) in hosts.iter().enumerate() {
+            step.for_owner(owner);
+            step.shared(2, Shared::ExistsRemove, host);
+        }
+        step.for_owner(7);
+        step.one(1, redis::cmd("PING"));
+        let (commands, recipients) = step.finish("own");
+        assert_eq!(commands.len(), 3);
+        assert!(matches!(recipients[0], Recipient::One(7)));
+        let sizes: Vec<_> = recipients[1..]
+            .iter()
+            .map(|recipient| match recipient {
+                Recipient::Each(owners) => owners.len(),
+                Recipient::One(_) => 0,
+            })
+            .collect();
+        assert_eq!(sizes, [REDIS_MEMBERS_MAX, 1]);
+    }
+
+    #[test]
+    fn replies_are_read_as_what_they_should_be() {
+        let mut replies = Replies::new(vec![Value::Int(3), Value::Nil, Value::Okay]);
+        assert_eq!(replies.int(), Ok(3));
+        assert_eq!(replies.text(), Ok(None));
+        assert!(matches!(replies.texts(), Err(Fault::Away(_))));
+        assert!(matches!(replies.int(), Err(Fault::Away(_))));
+    }
+}

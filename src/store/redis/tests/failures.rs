@@ -1,0 +1,380 @@
+//! A server that hangs, dies, refuses or forgets, and operations that are themselves at fault.
+
+use std::time::Instant;
+
+use super::*;
+use crate::store::redis::testing::PATIENCE;
+use crate::store::{Ran, Settings, StoreError};
+use crate::time::Span;
+
+/// Settings of a node that waits for so many milliseconds only.
+fn impatient(timeout_ms: u64) -> Settings {
+    Settings {
+        timeout: Span::from_millis(timeout_ms),
+        ..settings("n1")
+    }
+}
+
+fn assert_away(ran: &Ran) {
+    assert!(matches!(ran.error, Some(StoreError::Away(_))), "{ran:?}");
+}
+
+fn reopen(store: &mut RedisStore) {
+    let deadline = Instant::now() + PATIENCE;
+    while let Err(error) = store.open() {
+        assert!(Instant::now() < deadline, "{error}");
+    }
+}
+
+#[test]
+fn a_server_that_hangs_is_away_in_bounded_time_and_comes_back() {
+    let server = RedisServer::start(&[]);
+    let mut store = server.store(impatient(300));
+    claim(&mut store, "a", 1);
+    server.stop();
+    let ops: Vec<_> = (0..2_000).map(|n| online(&format!("h{n}"), n)).collect();
+    let mut outcomes = Vec::new();
+    let begun = Instant::now();
+    let ran = store.run(&ops, &mut outcomes);
+    assert_away(&ran);
+    assert_eq!((ran.done, outcomes.len()), (0, 0));
+    // One timeout, and not one for each of thousands of replies.
+    assert!(begun.elapsed() < PATIENCE, "{:?}", begun.elapsed());
+    assert!(matches!(store.open(), Err(StoreError::Away(_))));
+    server.go_on();
+    reopen(&mut store);
+    run(&mut store, &ops);
+    assert_eq!(set(&mut store, schema::EXISTS).len(), 2_001);
+}
+
+#[test]
+fn a_hung_servers_socket_does_not_hold_us_for_ever() {
+    let server = RedisServer::start(&["--tcp-backlog", "1"]);
+    server.stop();
+    let mut store = RedisStore::new(server.unix_address(), impatient(50));
+    let begun = Instant::now();
+    for _ in 0..8 {
+        assert!(matches!(store.open(), Err(StoreError::Away(_))));
+    }
+    assert!(begun.elapsed() < PATIENCE);
+    server.go_on();
+    let mut store = RedisStore::new(server.unix_address(), settings("n1"));
+    reopen(&mut store);
+    claim(&mut store, "a", 1);
+}
+
+#[test]
+fn a_late_offline_from_a_hung_connection_cannot_undo_a_newer_claim() {
+    let server = RedisServer::start(&[]);
+    let mut store = server.store(impatient(300));
+    let old = claim(&mut store, "a", 1);
+    server.stop();
+    let mut outcomes = Vec::new();
+    assert_away(&store.run(&[offline("a", old, 2)], &mut outcomes));
+    server.go_on();
+    reopen(&mut store);
+    let new = claim(&mut store, "a", 3);
+    // The same once more, as a connection that was dropped would still deliver it.
+    assert_eq!(settle(&mut store, offline("a", old, 2)), Settled::NotOurs);
+    assert_eq!(set(&mut store, schema::EXISTS), ["a"]);
+    assert_eq!(settle(&mut store, offline("a", new, 4)), Settled::Released);
+}
+
+#[test]
+fn a_server_that_dies_is_away_and_is_found_again() {
+    let mut server = RedisServer::start(&[]);
+    let mut store = server.store(settings("n1"));
+    claim(&mut store, "a", 1);
+    server.kill();
+    let mut outcomes = Vec::new();
+    assert_away(&store.run(&[online("b", 2)], &mut outcomes));
+    assert_eq!(store.run(&[online("b", 2)], &mut outcomes).done, 0);
+    assert!(matches!(store.open(), Err(StoreError::Away(_))));
+    server.restart();
+    reopen(&mut store);
+    assert_eq!(claim(&mut store, "b", 2), 1);
+    assert_eq!(set(&mut store, schema::EXISTS), ["b"]);
+}
+
+#[test]
+fn passwords_and_users_are_refused_or_let_in() {
+    let server = RedisServer::start(&["--requirepass", "secret"]);
+    let open = |user: Option<&str>, password: Option<&str>| {
+        let mut address = server.address();
+        address.user = user.map(str::to_owned);
+        address.password = password.map(str::to_owned);
+        RedisStore::new(address, settings("n1")).open()
+    };
+    for (user, password) in [
+        (None, None),
+        (None, Some("wrong")),
+        (Some("nobody"), Some("x")),
+    ] {
+        match open(user, password) {
+            Err(StoreError::Refused(why)) => assert!(!why.contains("secret"), "{why}"),
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(open(None, Some("secret")), Ok(()));
+    assert_eq!(open(Some("default"), Some("secret")), Ok(()));
+}
+
+#[test]
+fn a_user_that_may_not_write_makes_the_store_away() {
+    let server = RedisServer::start(&[]);
+    server.say(&[
+        "ACL", "SETUSER", "reader", "on", ">pw", "~*", "+@all", "-@write",
+    ]);
+    server.say(&[
+        "ACL",
+        "SETUSER",
+        "keyless",
+        "on",
+        ">pw",
+        "~anthill:*",
+        "+@all",
+    ]);
+    for user in ["reader", "keyless"] {
+        let mut address = server.address();
+        address.user = Some(user.to_owned());
+        address.password = Some("pw".to_owned());
+        let mut store = RedisStore::new(address, settings("n1"));
+        store.open().unwrap();
+        let mut outcomes = Vec::new();
+        let ran = store.run(&[online("a", 1)], &mut outcomes);
+        assert_away(&ran);
+        assert_eq!(ran.done, 0);
+    }
+    // A script is refused in words of its own.
+    server.say(&[
+        "ACL", "SETUSER", "scripted", "on", ">pw", "~*", "+@all", "-hincrby",
+    ]);
+    let mut address = server.address();
+    address.user = Some("scripted".to_owned());
+    address.password = Some("pw".to_owned());
+    let mut store = RedisStore::new(address, settings("n1"));
+    store.open().unwrap();
+    assert_away(&store.run(&[online("a", 1)], &mut Vec::new()));
+}
+
+#[test]
+fn a_database_that_is_not_there_is_refused() {
+    let server = RedisServer::start(&[]);
+    let mut address = server.address();
+    address.db = 99;
+    let mut store = RedisStore::new(address.clone(), settings("n1"));
+    assert!(matches!(store.open(), Err(StoreError::Refused(_))));
+    address.db = 3;
+    let mut store = RedisStore::new(address, settings("n1"));
+    store.open().unwrap();
+    claim(&mut store, "a", 1);
+    assert_eq!(server.say(&["DBSIZE"]), redis::Value::Int(0));
+}
+
+#[test]
+fn a_key_of_the_wrong_type_is_the_operations_own_fault() {
+    let server = RedisServer::start(&[]);
+    let mut store = server.store(settings("n1"));
+    server.say(&["SET", "anthill:host:bad", "what"]);
+    server.say(&["SET", "AC9_h_complete", "what"]);
+    server.say(&["SADD", "AC8", "what"]);
+    let ops = [
+        online("good", 1),
+        online("bad", 2),
+        offline("bad", 1, 3),
+        Part("h", "AC9", 4).ended(&["x"], &["y"]),
+        Part("i", "AC8", 5).ended(&["x"], &["y"]),
+        Part("j", "AC7", 6).ended(&["x"], &["y"]),
+    ];
+    let outcomes = run(&mut store, &ops);
+    let refused: Vec<_> = outcomes
+        .iter()
+        .map(|outcome| match outcome {
+            Outcome::Presence {
+                settled: Settled::Refused(why),
+                ..
+            } => why.contains("WRONGTYPE"),
+            Outcome::Report {
+                result: Err(why), ..
+            } => why.contains("WRONGTYPE"),
+            _ => false,
+        })
+        .collect();
+    assert_eq!(
+        refused,
+        [false, true, true, true, true, false],
+        "{outcomes:?}"
+    );
+    assert_eq!(list(&mut store, "AC7_j_complete"), ["x"]);
+
+    // A set that all share is everybody's fault, and still nobody waits.
+    server.say(&["SET", "exists", "what"]);
+    let outcomes = run(&mut store, &[online("c", 7), Op::Audit(vec![host("c")])]);
+    assert!(matches!(
+        outcomes[..],
+        [
+            Outcome::Presence {
+                settled: Settled::Refused(_),
+                ..
+            },
+            Outcome::Audited
+        ]
+    ));
+}
+
+#[test]
+fn a_server_that_cannot_serve_now_is_waited_for() {
+    let server = RedisServer::start(&[]);
+    let mut store = server.store(settings("n1"));
+    let work = || [online("a", 1), Part("h", "AC1", 1).received(&["x"])];
+    let ways: [(&[&str], &[&str]); 3] = [
+        (
+            &["CONFIG", "SET", "min-replicas-to-write", "1"],
+            &["CONFIG", "SET", "min-replicas-to-write", "0"],
+        ),
+        (
+            &["CONFIG", "SET", "maxmemory", "1"],
+            &["CONFIG", "SET", "maxmemory", "0"],
+        ),
+        (
+            &["REPLICAOF", "127.0.0.1", "1"],
+            &["REPLICAOF", "NO", "ONE"],
+        ),
+    ];
+    for (ill, well) in ways {
+        server.say(ill);
+        let mut outcomes = Vec::new();
+        let ran = store.run(&work(), &mut outcomes);
+        assert_away(&ran);
+        assert_eq!((ran.done, outcomes.len()), (0, 0), "{ill:?}");
+        server.say(well);
+        reopen(&mut store);
+        assert_eq!(run(&mut store, &work()).len(), 2);
+    }
+}
+
+#[test]
+fn a_server_busy_with_a_script_is_waited_for() {
+    let server = RedisServer::start(&["--lua-time-limit", "1"]);
+    let mut store = server.store(settings("n1"));
+    std::thread::scope(|scope| {
+        // It ends with an error, when it is killed.
+        scope.spawn(|| {
+            let loops = ["EVAL", "while true do end", "0"];
+            assert!(server.try_say(&loops).is_err());
+        });
+        let deadline = Instant::now() + PATIENCE;
+        let why = loop {
+            let ran = store.run(&[online("a", 1)], &mut Vec::new());
+            match ran.error {
+                Some(StoreError::Away(why)) => break why,
+                other => assert!(Instant::now() < deadline, "{other:?}"),
+            }
+        };
+        server.say(&["SCRIPT", "KILL"]);
+        assert!(why.starts_with("BUSY"), "{why}");
+    });
+    reopen(&mut store);
+    claim(&mut store, "a", 1);
+}
+
+#[test]
+fn a_password_that_comes_back_in_an_error_is_not_passed_on() {
+    let server = RedisServer::start(&["--rename-command", "AUTH", "KNOCK"]);
+    let mut address = server.address();
+    address.password = Some("s3cret".to_owned());
+    match RedisStore::new(address, settings("n1")).open() {
+        Err(StoreError::Refused(why)) => assert!(!why.contains("s3cret"), "{why}"),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn what_is_settled_is_counted_from_the_first() {
+    let server = RedisServer::start(&[]);
+    let mut store = server.store(settings("n1"));
+    claim(&mut store, "b", 1);
+    server.say(&["ACL", "SETUSER", "default", "-hget"]);
+    let mut outcomes = Vec::new();
+    // The offline of `b` cannot be run; what is beside it can, but only what is before it counts.
+    let ops = [online("a", 2), offline("b", 1, 3), online("c", 4)];
+    let ran = store.run(&ops, &mut outcomes);
+    assert_away(&ran);
+    assert_eq!(ran.done, 1);
+    assert!(matches!(
+        outcomes[..],
+        [Outcome::Presence {
+            settled: Settled::Claimed { epoch: 1 },
+            ..
+        }]
+    ));
+}
+
+#[test]
+fn scripts_that_were_forgotten_are_loaded_again() {
+    let server = RedisServer::start(&[]);
+    let mut store = server.store(settings("n1"));
+    for seq in 1..4 {
+        server.say(&["SCRIPT", "FLUSH"]);
+        assert_eq!(claim(&mut store, "a", seq), seq);
+        server.say(&["SCRIPT", "FLUSH"]);
+        let mut part = Part("h", "AC1", 10 * seq);
+        run(
+            &mut store,
+            &[part.received(&["x", "y"]), part.ended(&["x"], &["y"])],
+        );
+    }
+    assert_eq!(list(&mut store, "AC1_h_complete"), ["x"]);
+    let onlines = events(&mut store)
+        .iter()
+        .filter(|told| *told == "online a")
+        .count();
+    assert_eq!(onlines, 3);
+}
+
+#[test]
+fn a_report_that_broke_off_is_told_of_when_it_is_repeated() {
+    let server = RedisServer::start(&[]);
+    let mut store = server.store(settings("n1"));
+    let report = Part("h", "AC1", 0).ended(&["x"], &["y"]);
+    // Its lists can be written, its event cannot.
+    server.say(&["ACL", "SETUSER", "default", "-xadd"]);
+    assert_away(&store.run(std::slice::from_ref(&report), &mut Vec::new()));
+    assert_eq!(
+        server.say(&["LLEN", "AC1_h_complete"]),
+        redis::Value::Int(1)
+    );
+    server.say(&["ACL", "SETUSER", "default", "+xadd"]);
+    reopen(&mut store);
+    for _ in 0..2 {
+        run(&mut store, std::slice::from_ref(&report));
+    }
+    assert_eq!(events(&mut store), ["progress h working"]);
+}
+
+#[test]
+fn a_batch_of_great_values_passes() {
+    let server = RedisServer::start(&[]);
+    let mut store = server.store(settings("n1"));
+    let long = "x".repeat(60_000);
+    let ops: Vec<_> = (0..60)
+        .map(|n| Part("h", "AC1", n).report(Phase::Received, None, &[], &[&long, &n.to_string()]))
+        .collect();
+    run(&mut store, &ops);
+    assert_eq!(list(&mut store, "AC1_h_oncall"), ["59", &long]);
+}
+
+#[test]
+fn a_store_that_was_never_opened_is_away_and_shows_no_password() {
+    let mut address = RedisServer::start(&[]).address();
+    address.password = Some("secret".to_owned());
+    let mut store = RedisStore::new(address, settings("n1"));
+    assert_away(&store.run(&[online("a", 1)], &mut Vec::new()));
+    assert!(store.lease(false).is_err());
+    match store.open() {
+        Err(StoreError::Away(why)) => assert!(!why.contains("secret"), "{why}"),
+        other => panic!("{other:?}"),
+    }
+    assert!(!store.describe().contains("secret"));
+    assert!(!format!("{store:?}").contains("secret"));
+}

@@ -1,0 +1,158 @@
+//! What a start finds, and what it finishes.
+
+use super::*;
+use crate::store::HeldCursor;
+use crate::store::op::HeldHost;
+
+fn held(store: &mut RedisStore, everyone: bool) -> Vec<HeldHost> {
+    let (mut cursor, mut hosts) = (HeldCursor::Start, Vec::new());
+    let mut pages = 0;
+    while cursor != HeldCursor::End {
+        store.held(everyone, &mut cursor, &mut hosts).unwrap();
+        pages += 1;
+        assert!(pages < 1_000, "the cursor does not come to an end");
+    }
+    hosts.sort_by(|a, b| a.host.cmp(&b.host));
+    hosts
+}
+
+fn names(hosts: &[HeldHost], ours: bool) -> Vec<&str> {
+    hosts
+        .iter()
+        .filter(|one| one.ours == ours)
+        .map(|one| one.host.as_str())
+        .collect()
+}
+
+#[test]
+fn everyone_comes_once_with_all_that_is_known() {
+    let server = RedisServer::start(&[]);
+    let mut store = server.store(settings("n1"));
+    let mut other = server.store(settings("n2"));
+    claim(&mut store, "ours", 1);
+    run(
+        &mut store,
+        &[Op::Inventory(Box::new(op::Inventory {
+            origins: Vec::new(),
+            ticket: TICKET,
+            host: host("ours"),
+            hostname: Some("ant".to_owned()),
+            mac: Some("02-42".to_owned()),
+            values: vec!["ant".to_owned()],
+            addresses: vec!["1.1.1.1".to_owned(), "2.2.2.2".to_owned()],
+        }))],
+    );
+    claim(&mut other, "theirs", 2);
+    let epoch = claim(&mut store, "gone", 3);
+    assert_eq!(
+        settle(&mut store, offline("gone", epoch, 4)),
+        Settled::Released
+    );
+    server.say(&["SADD", "exists", "left-by-an-old-server", "no host at all"]);
+
+    let hosts = held(&mut store, true);
+    assert_eq!(names(&hosts, true), ["left-by-an-old-server", "ours"]);
+    assert_eq!(names(&hosts, false), ["gone", "theirs"]);
+    let ours = hosts.iter().find(|one| one.host == host("ours")).unwrap();
+    assert_eq!(
+        *ours,
+        HeldHost {
+            host: host("ours"),
+            ours: true,
+            epoch: 1,
+            peer: Some("10.0.0.7:40000".parse().unwrap()),
+            since: UnixMs(1_000),
+            seen: UnixMs(1_000_001),
+            reason: None,
+            hostname: Some("ant".to_owned()),
+            mac: Some("02-42".to_owned()),
+            addresses: vec!["1.1.1.1".to_owned(), "2.2.2.2".to_owned()],
+        }
+    );
+    let gone = hosts.iter().find(|one| one.host == host("gone")).unwrap();
+    assert_eq!(
+        (gone.reason, gone.since),
+        (Some(Reason::Timeout), UnixMs(2_000))
+    );
+    assert_eq!(names(&held(&mut store, false), true), ["ours"]);
+    assert!(names(&held(&mut store, false), false).is_empty());
+}
+
+#[test]
+fn a_going_offline_that_was_cut_short_is_finished() {
+    let server = RedisServer::start(&[]);
+    let mut store = server.store(settings("n1"));
+    claim(&mut store, "a", 1);
+    server.say(&["SADD", "a_systemInfo", "v"]);
+    server.say(&[
+        "HSET",
+        "anthill:host:a",
+        "node",
+        "",
+        "reason",
+        "reset",
+        "since",
+        "77",
+    ]);
+    let hosts = held(&mut store, false);
+    assert_eq!(names(&hosts, false), ["a"]);
+    for gone in ["exists", "anthill:node:n1:hosts", "a_systemInfo"] {
+        assert_eq!(store.dump(gone).unwrap(), None, "{gone}");
+    }
+    assert_eq!(events(&mut store), ["online a", "offline a reset"]);
+    assert!(held(&mut store, false).is_empty());
+}
+
+#[test]
+fn a_host_another_node_took_leaves_our_set_and_stays_online() {
+    let server = RedisServer::start(&[]);
+    let mut store = server.store(settings("n1"));
+    let mut other = server.store(settings("n2"));
+    claim(&mut store, "a", 1);
+    claim(&mut other, "a", 2);
+    // A coming-online that was cut short before its claim.
+    server.say(&["SADD", "anthill:node:n1:hosts", "b"]);
+    assert!(held(&mut store, false).is_empty());
+    assert_eq!(store.dump(&schema::node_hosts("n1")).unwrap(), None);
+    assert_eq!(set(&mut store, schema::EXISTS), ["a"]);
+}
+
+#[test]
+fn an_orphan_of_an_old_server_can_be_claimed_and_ended() {
+    let server = RedisServer::start(&[]);
+    let mut store = server.store(settings("n1"));
+    server.say(&["SADD", "exists", "10.0.0.9"]);
+    let hosts = held(&mut store, true);
+    assert_eq!((hosts.len(), hosts[0].ours, hosts[0].epoch), (1, true, 0));
+    claim(&mut store, "10.0.0.9", 1);
+    assert_eq!(
+        settle(&mut store, offline("10.0.0.9", 0, 2)),
+        Settled::Released
+    );
+    assert_eq!(store.dump(schema::EXISTS).unwrap(), None);
+}
+
+#[test]
+fn thousands_come_page_by_page() {
+    let server = RedisServer::start(&[]);
+    let mut store = server.store(settings("n1"));
+    let ops: Vec<_> = (0..5_000).map(|n| online(&format!("h{n}"), n)).collect();
+    run(&mut store, &ops);
+    let (mut cursor, mut first) = (HeldCursor::Start, Vec::new());
+    store.held(true, &mut cursor, &mut first).unwrap();
+    assert!(!first.is_empty() && first.len() < 3_000, "{}", first.len());
+    let mut hosts = held(&mut store, true);
+    hosts.dedup_by(|a, b| a.host == b.host);
+    assert_eq!(hosts.len(), 5_000);
+    assert!(hosts.iter().all(|one| one.ours));
+}
+
+#[test]
+fn a_hash_that_is_none_is_left_out() {
+    let server = RedisServer::start(&[]);
+    let mut store = server.store(settings("n1"));
+    claim(&mut store, "a", 1);
+    claim(&mut store, "b", 2);
+    server.say(&["SET", "anthill:host:b", "what"]);
+    assert_eq!(names(&held(&mut store, true), true), ["a"]);
+}

@@ -1,0 +1,255 @@
+//! Every key, its shape and its lifetime, spelled here and nowhere else. Shared by all backends:
+//! only names and words, nothing of how they are written.
+//!
+//! Keys that the fleet's older programs read (they expect exactly these):
+//!
+//! | key | type | what | gone |
+//! |---|---|---|---|
+//! | [`EXISTS`] | set | hosts online | a host leaves when it goes offline |
+//! | [`system_info`] | set | values of the host's report of itself | when it goes offline |
+//! | [`system_info_ipv4`] | list | its IPv4 addresses, last first | when it goes offline |
+//! | [`book`] | sorted set | the task book: command by priority | `keep` after a host last ended |
+//! | [`response`] | set | hosts whose answer is awaited | likewise |
+//! | [`working`] | hash | host → the command it runs | likewise; the field at its end |
+//! | [`oncall_names`] | hash | host → name of its list below | likewise; the field at its end |
+//! | [`oncall`] | list | commands not yet done, last first | at its end |
+//! | [`complete_names`] | hash | host → name of its list below | likewise (*) |
+//! | [`complete`] | list | commands done, in order | likewise (*) |
+//!
+//! (*) At the host's end already, where what is done is cleared.
+//!
+//! Keys of our own:
+//!
+//! | key | type | what | gone |
+//! |---|---|---|---|
+//! | [`SEEN`] | sorted set | host → last heard of, unix ms | members swept `keep` after that |
+//! | [`host`] | hash | fields in [`field`] | `keep` after it went offline |
+//! | [`task`], [`task_hosts`] | string, hash | a task's claim and its hosts' states | with the book |
+//! | [`EVENTS`] | stream | fields in [`event`], all text | trimmed at about `STREAM_ENTRIES_MAX` |
+//! | [`NODES`] | set | names of the nodes | never |
+//! | [`node_lease`] | string | a random number of the process | `LEASE_S` after it was last renewed |
+//! | [`node_hosts`] | set | hosts a node holds | a host leaves last of all when it goes offline |
+//!
+//! A crash may cut any change short between two keys, never within one. The order of the writes
+//! says what was meant:
+//!
+//! ```text
+//!  online    node_hosts + ──▶ host: epoch + 1, node = us ──▶ EXISTS + ──▶ EVENTS
+//!  offline   host: node = "" ──▶ EXISTS - ──▶ <host>_<field> gone ──▶ EVENTS ──▶ node_hosts -
+//! ```
+//!
+//! So a host in the node's set whose `node` is empty was going offline, and is helped to the end; one in the node's
+//! set with another node, or none at all, is only taken out of the set; one in [`EXISTS`] whose `node` is
+//! missing or empty has no owner (an older server left it) and is adopted.
+
+use crate::ids::{HostId, TaskKey};
+
+/// Hosts online.
+pub const EXISTS: &str = "exists";
+/// When each host was last heard of.
+pub const SEEN: &str = "anthill:seen";
+/// What happened.
+pub const EVENTS: &str = "anthill:events";
+/// Names of the nodes.
+pub const NODES: &str = "anthill:nodes";
+
+/// What goes when a host goes offline: `<host>_<field>`.
+#[must_use]
+pub fn of_host(host: &HostId, field: &str) -> String {
+    format!("{host}_{field}")
+}
+
+/// Values of the host's report of itself.
+#[must_use]
+pub fn system_info(host: &HostId) -> String {
+    of_host(host, "systemInfo")
+}
+
+/// The host's IPv4 addresses, the last one given first.
+#[must_use]
+pub fn system_info_ipv4(host: &HostId) -> String {
+    of_host(host, "systemInfoIPV4")
+}
+
+/// The task book.
+#[must_use]
+pub fn book(key: &TaskKey) -> String {
+    key.to_string()
+}
+
+/// Hosts whose answer is awaited.
+#[must_use]
+pub fn response(key: &TaskKey) -> String {
+    format!("{key}_response")
+}
+
+/// The command each host runs.
+#[must_use]
+pub fn working(key: &TaskKey) -> String {
+    format!("{key}_working")
+}
+
+/// The name of each host's list of commands not yet done.
+#[must_use]
+pub fn oncall_names(key: &TaskKey) -> String {
+    format!("{key}_oncall")
+}
+
+/// A host's commands not yet done, the last one first.
+#[must_use]
+pub fn oncall(key: &TaskKey, host: &HostId) -> String {
+    format!("{key}_{host}_oncall")
+}
+
+/// The name of each host's list of commands done.
+#[must_use]
+pub fn complete_names(key: &TaskKey) -> String {
+    format!("{key}_complete")
+}
+
+/// A host's commands done, in order.
+#[must_use]
+pub fn complete(key: &TaskKey, host: &HostId) -> String {
+    format!("{key}_{host}_complete")
+}
+
+/// What is known of a host; its fields are in [`field`].
+#[must_use]
+pub fn host(host: &HostId) -> String {
+    format!("anthill:host:{host}")
+}
+
+/// The claim of a task.
+#[must_use]
+pub fn task(key: &TaskKey) -> String {
+    format!("anthill:task:{key}")
+}
+
+/// The state of each host in a task.
+#[must_use]
+pub fn task_hosts(key: &TaskKey) -> String {
+    format!("anthill:task:{key}:hosts")
+}
+
+/// The lease of a node.
+#[must_use]
+pub fn node_lease(node: &str) -> String {
+    format!("anthill:node:{node}")
+}
+
+/// The hosts a node holds.
+#[must_use]
+pub fn node_hosts(node: &str) -> String {
+    format!("anthill:node:{node}:hosts")
+}
+
+/// Everything of a task that expires together when one of its hosts ends.
+#[must_use]
+pub fn of_task(key: &TaskKey, host: &HostId) -> [String; 9] {
+    [
+        book(key),
+        response(key),
+        working(key),
+        oncall_names(key),
+        complete_names(key),
+        oncall(key, host),
+        complete(key, host),
+        task(key),
+        task_hosts(key),
+    ]
+}
+
+/// Fields of the hash [`host`](super::schema::host).
+pub mod field {
+    /// The host's name once more.
+    pub const ID: &str = "id";
+    /// The address it connects from.
+    pub const IP: &str = "ip";
+    /// The port it connects from.
+    pub const PORT: &str = "port";
+    /// Its host name, where it has told.
+    pub const HOSTNAME: &str = "hostname";
+    /// Its MAC address, where it has told.
+    pub const MAC: &str = "mac";
+    /// Since when it is online or offline, unix ms.
+    pub const SINCE: &str = "since";
+    /// Why it is offline; not there while it is online.
+    pub const REASON: &str = "reason";
+    /// The node that holds it; empty when it is offline.
+    pub const NODE: &str = "node";
+    /// Counts its claims.
+    pub const EPOCH: &str = "epoch";
+}
+
+/// Fields of an entry of [`EVENTS`], in the order they are written, and the words in them.
+pub mod event {
+    /// What happened: one of the names below.
+    pub const EVENT: &str = "event";
+    /// To which host.
+    pub const HOST: &str = "host";
+    /// When, unix ms.
+    pub const AT: &str = "at";
+    /// Told by which node.
+    pub const NODE: &str = "node";
+    /// Its number among that node's; 0 for one that a start told again for a crash.
+    pub const SEQ: &str = "seq";
+    /// Why.
+    pub const REASON: &str = "reason";
+    /// In which task.
+    pub const KEY: &str = "key";
+    /// At which command.
+    pub const COMMAND: &str = "command";
+    /// What it came to.
+    pub const STATE: &str = "state";
+    /// How many.
+    pub const COUNT: &str = "count";
+
+    /// A host is online.
+    pub const ONLINE: &str = "online";
+    /// A host is offline.
+    pub const OFFLINE: &str = "offline";
+    /// A host has answered a dispatch.
+    pub const ANSWER: &str = "answer";
+    /// A host has come further with a task.
+    pub const PROGRESS: &str = "progress";
+
+    /// The book has arrived.
+    pub const ANSWERED: &str = "answered";
+    /// What arrived was damaged.
+    pub const DAMAGED: &str = "damaged";
+    /// There is no book under the key.
+    pub const NO_BOOK: &str = "no-book";
+    /// A command has begun, or has ended and others are left.
+    pub const WORKING: &str = "working";
+    /// Nothing is left.
+    pub const DONE: &str = "done";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_names_older_programs_read_are_spelled_as_they_expect() {
+        let host_id = HostId::checked("10.0.0.7").unwrap();
+        let key = TaskKey::parse("AC132", "AC").unwrap();
+        assert_eq!(system_info(&host_id), "10.0.0.7_systemInfo");
+        assert_eq!(system_info_ipv4(&host_id), "10.0.0.7_systemInfoIPV4");
+        assert_eq!(book(&key), "AC132");
+        assert_eq!(response(&key), "AC132_response");
+        assert_eq!(working(&key), "AC132_working");
+        assert_eq!(oncall_names(&key), "AC132_oncall");
+        assert_eq!(oncall(&key, &host_id), "AC132_10.0.0.7_oncall");
+        assert_eq!(complete_names(&key), "AC132_complete");
+        assert_eq!(complete(&key, &host_id), "AC132_10.0.0.7_complete");
+    }
+
+    #[test]
+    fn no_two_keys_of_a_task_are_the_same() {
+        let host_id = HostId::checked("oncall").unwrap();
+        let key = TaskKey::parse("AC1", "AC").unwrap();
+        let names = of_task(&key, &host_id);
+        let distinct: std::collections::HashSet<_> = names.iter().collect();
+        assert_eq!(distinct.len(), names.len());
+    }
+}
