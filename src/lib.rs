@@ -13,11 +13,14 @@
 //! (the same over HTTP, to read); [`reactor`] (the sockets).
 
 pub mod codec;
+pub mod config;
 pub mod control;
 pub mod handlers;
 pub mod ids;
 pub mod limits;
+pub mod logging;
 pub mod reactor;
 pub mod store;
+pub mod text;
 pub mod time;
 pub mod wheel;

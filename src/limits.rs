@@ -146,6 +146,24 @@ pub const REDIS_MEMBERS_MAX: usize = 1_000;
 /// Reports whose writing broke off and whose event is still to be told when they are repeated. More
 /// than so many may lose theirs (the state is written all the same).
 pub const EVENTS_OWED_MAX: usize = 4 * BATCH_OPS_MAX;
+/// The configuration file, in bytes: refused beyond.
+pub const CONFIG_FILE_BYTES_MAX: u64 = 16 * 1024 * 1024;
+/// The token's file, in bytes: refused beyond.
+pub const TOKEN_FILE_BYTES_MAX: u64 = 4_096;
+/// Entries of one list or map of the configuration: refused beyond.
+pub const CONFIG_ENTRIES_MAX: usize = 64;
+/// A log line's message, in bytes; the rest of it is cut off.
+pub const LOG_MESSAGE_BYTES_MAX: usize = 4_096;
+/// Lines alike (one target, one host) written within [`LOG_WINDOW_S`]; the rest is counted.
+pub const LOG_LINES_ALIKE_MAX: u32 = 20;
+/// The window in which lines alike are counted, in seconds.
+pub const LOG_WINDOW_S: u64 = 10;
+/// Pairs of target and host counted within a window; all further ones of a target count as one.
+pub const LOG_PAIRS_MAX: usize = 8_192;
+/// Bytes of log lines gathered before they are written, about.
+pub const LOG_BATCH_BYTES: usize = 256 * 1024;
+/// Seconds the program waits at its end, or for a flush, for a log that cannot be written.
+pub const LOG_FLUSH_S_MAX: u64 = 5;
 
 const _: () = {
     assert!(

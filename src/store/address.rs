@@ -1,6 +1,29 @@
-//! Where the store is.
+//! Where the store is: its URL, read and shown. A password goes in and never comes out: no error
+//! repeats anything of a URL but its scheme, and what is printed has `***` in its place.
+//!
+//! ```text
+//!  embedded:DIR
+//!  redis://[[user]:password@]host[:port][/db]
+//!  redis+unix://[[user]:password@]/path/to.sock[?db=N]
+//! ```
+//!
+//! User, password and the socket's path may have any character written as `%XX`; `@ / ? # %` and `:` in a
+//! user have to be.
 
-use std::path::PathBuf;
+use std::fmt;
+use std::net::Ipv6Addr;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+/// Redis's port where none is given.
+pub const REDIS_PORT: u16 = 6_379;
+/// What a URL may be, for the errors.
+const FORMS: &str = "embedded:DIR, redis://[user:password@]host:port/db or \
+     redis+unix://[user:password@]/path?db=N";
+/// Kinds of URL that mean something, but not yet.
+const NOT_BUILT: [&str; 3] = ["rediss", "redis+sentinel", "redis+cluster"];
+/// The length up to which what stands before `://` is taken for a scheme, and shown.
+const SCHEME_BYTES_MAX: usize = 16;
 
 /// `store.url`, read.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,34 +61,280 @@ pub enum RedisPlace {
     Unix(PathBuf),
 }
 
-impl std::fmt::Display for RedisAddress {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let user = self.user.as_deref().unwrap_or_default();
-        let at = match (&self.user, &self.password) {
-            (None, None) => String::new(),
-            (_, Some(_)) => format!("{user}:***@"),
-            (Some(_), None) => format!("{user}@"),
-        };
-        match &self.place {
-            RedisPlace::Tcp { host, port } => write!(f, "redis://{at}{host}:{port}/{}", self.db),
-            RedisPlace::Unix(path) => {
-                write!(f, "redis+unix://{at}{}?db={}", path.display(), self.db)
-            }
+/// Why a text is no [`StoreUrl`]. Shows nothing of it but the scheme.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum StoreUrlError {
+    /// It has no scheme.
+    #[error("is not a store's URL: it may be {FORMS}")]
+    NoScheme,
+    /// It has one that means nothing here.
+    #[error("\"{0}://…\" is not a kind of store: it may be {FORMS}")]
+    Scheme(String),
+    /// It has one that is to come.
+    #[error("\"{0}://…\" is not built yet: it may be {FORMS}")]
+    NotBuilt(&'static str),
+    /// One of its parts is wrong.
+    #[error("\"{scheme}…\" {why}")]
+    Part {
+        /// The scheme, with what follows it.
+        scheme: &'static str,
+        /// Which part, and what it may be.
+        why: &'static str,
+    },
+}
+
+const EMBEDDED: &str = "embedded:";
+const REDIS: &str = "redis://";
+const REDIS_UNIX: &str = "redis+unix://";
+
+impl FromStr for StoreUrl {
+    type Err = StoreUrlError;
+
+    fn from_str(url: &str) -> Result<Self, StoreUrlError> {
+        let part = |scheme| move |why| StoreUrlError::Part { scheme, why };
+        if let Some(dir) = url.strip_prefix(EMBEDDED) {
+            embedded(dir).map_err(part(EMBEDDED))
+        } else if let Some(rest) = url.strip_prefix(REDIS) {
+            tcp(rest).map(Self::Redis).map_err(part(REDIS))
+        } else if let Some(rest) = url.strip_prefix(REDIS_UNIX) {
+            unix(rest).map(Self::Redis).map_err(part(REDIS_UNIX))
+        } else {
+            Err(unknown(url))
         }
     }
 }
 
-impl std::fmt::Debug for RedisAddress {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+fn unknown(url: &str) -> StoreUrlError {
+    let allowed = |c: char| c.is_ascii_lowercase() || matches!(c, '+' | '-');
+    match url.split_once("://") {
+        Some((scheme, _)) if scheme.len() <= SCHEME_BYTES_MAX && scheme.chars().all(allowed) => {
+            NOT_BUILT
+                .into_iter()
+                .find(|kind| *kind == scheme)
+                .map_or_else(
+                    || StoreUrlError::Scheme(scheme.to_owned()),
+                    StoreUrlError::NotBuilt,
+                )
+        }
+        _ => StoreUrlError::NoScheme,
+    }
+}
+
+fn embedded(dir: &str) -> Result<StoreUrl, &'static str> {
+    if dir.is_empty() || dir.contains('\0') {
+        return Err("has no directory: it must be embedded:DIR");
+    }
+    Ok(StoreUrl::Embedded(PathBuf::from(dir)))
+}
+
+/// What stands behind `redis://`.
+fn tcp(rest: &str) -> Result<RedisAddress, &'static str> {
+    let (authority, path) = split_before(rest, &['/', '?', '#']);
+    let (login, place) = split_login(authority, path)?;
+    let (user, password) = credentials(login)?;
+    let (host, port) = host_and_port(place)?;
+    let db = match path.strip_prefix('/') {
+        None if path.is_empty() => 0,
+        Some("") => 0,
+        Some(number) => database(number)?,
+        None => return Err("has options, and may have none"),
+    };
+    Ok(RedisAddress {
+        place: RedisPlace::Tcp { host, port },
+        user,
+        password,
+        db,
+    })
+}
+
+/// What stands behind `redis+unix://`.
+fn unix(rest: &str) -> Result<RedisAddress, &'static str> {
+    let (authority, path) = split_before(rest, &['/', '?', '#']);
+    let (login, place) = split_login(authority, path)?;
+    if !place.is_empty() {
+        return Err("has a host: the socket's path begins with / behind redis+unix:// or the @");
+    }
+    let (user, password) = credentials(login)?;
+    let (path, options) = split_before(path, &['?', '#']);
+    let path = decode(path).filter(|path| path.len() > 1 && !path.contains('\0'));
+    let db = match options {
+        "" | "?" => 0,
+        _ => match options.strip_prefix("?db=") {
+            Some(number) => database(number)?,
+            None => return Err("has an option other than db=N"),
+        },
+    };
+    Ok(RedisAddress {
+        place: RedisPlace::Unix(PathBuf::from(path.ok_or("has no good path to a socket")?)),
+        user,
+        password,
+        db,
+    })
+}
+
+/// Splits the text before the first of `marks`.
+fn split_before<'a>(text: &'a str, marks: &[char]) -> (&'a str, &'a str) {
+    text.split_at(text.find(marks).unwrap_or(text.len()))
+}
+
+/// Splits who from where. An `@` further on means that the password broke the URL apart.
+fn split_login<'a>(
+    authority: &'a str,
+    path: &str,
+) -> Result<(Option<&'a str>, &'a str), &'static str> {
+    if path.contains('@') {
+        return Err(
+            "has an @ behind its address: in a password / ? # and @ are written %2F %3F %23 %40",
+        );
+    }
+    Ok(match authority.rsplit_once('@') {
+        Some((login, place)) => (Some(login), place),
+        None => (None, authority),
+    })
+}
+
+type Credentials = (Option<String>, Option<String>);
+
+fn credentials(login: Option<&str>) -> Result<Credentials, &'static str> {
+    let Some(login) = login else {
+        return Ok((None, None));
+    };
+    let Some((user, password)) = login.split_once(':') else {
+        return Err("has a user without a password: a password alone is written :password@");
+    };
+    let text =
+        |part| decode(part).ok_or("has a % in its user or password that is not %XX of UTF-8");
+    let (user, password) = (text(user)?, text(password)?);
+    if password.is_empty() && !user.is_empty() {
+        return Err("has a user without a password");
+    }
+    let given = |text: String| Some(text).filter(|text| !text.is_empty());
+    Ok((given(user), given(password)))
+}
+
+fn host_and_port(place: &str) -> Result<(String, u16), &'static str> {
+    let (host, port) = match place.strip_prefix('[') {
+        Some(rest) => {
+            let (host, port) = rest.split_once(']').ok_or("has a [ without its ]")?;
+            let address: Ipv6Addr = host.parse().map_err(|_| "has no IPv6 address in its [ ]")?;
+            (address.to_string(), port)
+        }
+        None => {
+            let (host, port) = split_before(place, &[':']);
+            let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+            if host.is_empty() || !host.chars().all(allowed) {
+                return Err("has no good host: a name, an IPv4 address, or an IPv6 address in [ ]");
+            }
+            (host.to_owned(), port)
+        }
+    };
+    let port = match port.strip_prefix(':') {
+        None if port.is_empty() => REDIS_PORT,
+        digits => digits
+            .and_then(number)
+            .filter(|&port| port > 0)
+            .ok_or("has a port that is not a number from 1 to 65535")?,
+    };
+    Ok((host, port))
+}
+
+fn database(digits: &str) -> Result<i64, &'static str> {
+    number::<u16>(digits)
+        .map(i64::from)
+        .ok_or("has a database that is not a number from 0 to 65535")
+}
+
+/// Digits and nothing else: `parse` alone would take a plus sign as well.
+fn number<T: FromStr>(digits: &str) -> Option<T> {
+    let all = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
+    digits.parse().ok().filter(|_| all)
+}
+
+/// Undoes `%XX`. None where a `%` is not that, or the bytes are not UTF-8.
+fn decode(text: &str) -> Option<String> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.bytes();
+    while let Some(byte) = rest.next() {
+        if byte == b'%' {
+            let (high, low) = (hex(rest.next()?)?, hex(rest.next()?)?);
+            bytes.push(high << 4 | low);
+        } else {
+            bytes.push(byte);
+        }
+    }
+    String::from_utf8(bytes).ok()
+}
+
+fn hex(digit: u8) -> Option<u8> {
+    // A hexadecimal digit is below 16.
+    char::from(digit).to_digit(16).map(|value| value as u8)
+}
+
+/// A part of a URL as it is written: what could be taken for something else as `%XX`.
+struct Encoded<'a>(&'a [u8]);
+
+impl fmt::Display for Encoded<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for &byte in self.0 {
+            if byte.is_ascii_alphanumeric() || b"/._-~".contains(&byte) {
+                write!(f, "{}", char::from(byte))?;
+            } else {
+                write!(f, "%{byte:02X}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn encoded(path: &Path) -> Encoded<'_> {
+    Encoded(path.as_os_str().as_encoded_bytes())
+}
+
+impl fmt::Display for RedisAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.place {
+            RedisPlace::Tcp { .. } => REDIS,
+            RedisPlace::Unix(_) => REDIS_UNIX,
+        })?;
+        if let Some(user) = &self.user {
+            write!(f, "{}", Encoded(user.as_bytes()))?;
+        }
+        if self.password.is_some() {
+            f.write_str(":***")?;
+        }
+        if self.user.is_some() || self.password.is_some() {
+            f.write_str("@")?;
+        }
+        match &self.place {
+            RedisPlace::Tcp { host, port } if host.contains(':') => {
+                write!(f, "[{host}]:{port}/{}", self.db)
+            }
+            RedisPlace::Tcp { host, port } => write!(f, "{host}:{port}/{}", self.db),
+            RedisPlace::Unix(path) => write!(f, "{}?db={}", encoded(path), self.db),
+        }
+    }
+}
+
+impl fmt::Debug for RedisAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "RedisAddress({self})")
     }
 }
 
-impl std::fmt::Display for StoreUrl {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Display for StoreUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Embedded(dir) => write!(f, "embedded:{}", dir.display()),
+            Self::Embedded(dir) => {
+                write!(
+                    f,
+                    "{EMBEDDED}{}",
+                    crate::text::escape(&dir.to_string_lossy())
+                )
+            }
             Self::Redis(address) => address.fmt(f),
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,71 @@
+//! What must hold between the values: who may listen where. A server that anybody can reach and
+//! that asks nobody who he is has to be wanted in so many words.
+
+use std::net::SocketAddr;
+
+use super::error::{ConfigError, Place};
+use super::{Auth, Config, Overrides};
+
+/// Who gave the values that are checked here, so that an error can name it.
+pub(super) struct Origin<'a> {
+    /// The file that was read, if one was.
+    pub(super) file: Option<&'a str>,
+    /// The flags.
+    pub(super) flags: &'a Overrides,
+}
+
+impl Origin<'_> {
+    /// Where the value at `path` came from, which `flag` replaces if it is given.
+    fn place(&self, path: &'static str, flag: Option<(&'static str, &Option<String>)>) -> Place {
+        match (flag, self.file) {
+            (Some((flag, Some(_))), _) => Place::Flag(flag),
+            (_, Some(file)) => Place::Key {
+                file: file.to_owned(),
+                path: path.to_owned(),
+            },
+            (_, None) => Place::Default(path),
+        }
+    }
+
+    pub(super) fn token_file(&self) -> Place {
+        self.place("server.http_token_file", None)
+    }
+}
+
+/// Checks where the server would listen.
+pub(super) fn check(config: &Config, origin: &Origin<'_>) -> Result<(), ConfigError> {
+    let server = &config.server;
+    let flags = origin.flags;
+    let listeners = [
+        ("server.tcp", "--tcp", &flags.tcp, server.tcp),
+        ("server.udp", "--udp", &flags.udp, server.udp),
+        ("server.http", "--http", &flags.http, server.http),
+    ];
+    for (path, flag, given, address) in listeners {
+        if config.auth == Auth::Unset && is_open(address) {
+            return Err(ConfigError::Value {
+                place: origin.place(path, Some((flag, given))),
+                why: format!(
+                    "{address} is not a loopback address while auth is null; \
+                     it may be one only with auth \"none\" (--auth none), which lets everybody in"
+                ),
+            });
+        }
+    }
+    if is_open(server.http) && server.http_token.is_none() {
+        return Err(ConfigError::Value {
+            place: origin.place("server.http", Some(("--http", &flags.http))),
+            why: format!(
+                "{} is not a loopback address while server.http_token_file is null; \
+                 it may be one only with a token",
+                server.http
+            ),
+        });
+    }
+    Ok(())
+}
+
+/// Whether others than this machine may reach the address.
+fn is_open(address: SocketAddr) -> bool {
+    !address.ip().to_canonical().is_loopback()
+}

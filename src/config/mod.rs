@@ -1,0 +1,515 @@
+//! The configuration: `config.json`, ours or the old server's, and the command line's flags → a
+//! checked [`Config`], or an error of one line that names the key.
+//!
+//! ```text
+//!  config.json ──▶ tree ──▶ read (or old) ──▶ flags ──▶ check ──▶ Config
+//!                  JSON     each key alone              what must hold between them
+//! ```
+//!
+//! Every section and every key may be left out; the value it then has is the one in the
+//! `config.json` that is shipped. What a key means, its unit and its range stand beside its member
+//! here. A flag beats the file, the file beats the default. Relative paths are relative to the
+//! working directory.
+
+mod check;
+mod error;
+mod old;
+mod read;
+mod show;
+#[cfg(test)]
+mod tests;
+mod token;
+mod tree;
+mod value;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::fs::File;
+use std::io::{self, Read};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+pub use error::{ConfigError, Place};
+use tree::Node;
+
+use crate::codec::frame::ByteOrder;
+use crate::limits::{CONFIG_FILE_BYTES_MAX, FRAME_BYTES_MAX};
+use crate::store::address::{StoreUrl, StoreUrlError};
+use crate::text;
+use crate::time::Span;
+
+/// The file that is read when none is named, if it is there.
+pub const DEFAULT_FILE: &str = "config.json";
+/// The TCP port hosts connect to, where nothing else is said.
+pub const TCP_PORT: u16 = 11_451;
+/// The UDP port, where nothing else is said: it goes with the TCP address.
+pub const UDP_PORT: u16 = 11_452;
+/// The HTTP port, where nothing else is said.
+pub const HTTP_PORT: u16 = 11_480;
+
+/// The whole configuration, checked.
+#[derive(Clone, Debug, PartialEq, Default)]
+pub struct Config {
+    /// `server`: who the server is and where it listens.
+    pub server: Server,
+    /// `heartbeat`: what counts as alive.
+    pub heartbeat: Heartbeat,
+    /// `limits`: how much of anything.
+    pub limits: Limits,
+    /// `dispatch`: how tasks are brought to hosts.
+    pub dispatch: Dispatch,
+    /// `offline`: what is tidied up when a host goes offline.
+    pub offline: Offline,
+    /// `store`: where it is all kept.
+    pub store: Store,
+    /// `auth`: who may connect.
+    pub auth: Auth,
+    /// `instructions`: name → command, what the console and `POST /v1/commands` know by name.
+    pub instructions: BTreeMap<String, String>,
+    /// `reach`: addresses tried from here.
+    pub reach: Reach,
+    /// `log`: what is written down, and where.
+    pub log: Log,
+    /// What is not wrong but should be known: to be logged at each start. Not part of the file.
+    pub warnings: Vec<String>,
+}
+
+/// `server`: who the server is and where it listens.
+#[derive(Clone, PartialEq)]
+pub struct Server {
+    /// `name`: the node's name in the store, 1 to 64 of `A-Z a-z 0-9 . _ -`. `null`: the machine's host name.
+    pub name: String,
+    /// `tcp`: where hosts connect, `ip:port`; port 0 is any free one.
+    pub tcp: SocketAddr,
+    /// `udp`: where datagrams are sent from and received, `ip:port`. `null`: `tcp`'s address, port 11452.
+    pub udp: SocketAddr,
+    /// `http`: where the API is served, `ip:port`.
+    pub http: SocketAddr,
+    /// `http_names`: names that a request's `Host` may have beside the bound address and `localhost`.
+    pub http_names: Vec<String>,
+    /// `http_token_file`: the file that holds the API's token, of 16 to 1024 visible ASCII
+    /// characters. `null`: none is asked for.
+    pub http_token_file: Option<PathBuf>,
+    /// The token read from that file. Never shown.
+    pub http_token: Option<String>,
+    /// `coalesce_us`: how long the loop may wait for more to read together, in microseconds, 0 to 10000.
+    pub coalesce_us: u64,
+}
+
+impl Default for Server {
+    fn default() -> Self {
+        let local = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        Self {
+            name: machine_name(),
+            tcp: local(TCP_PORT),
+            udp: local(UDP_PORT),
+            http: local(HTTP_PORT),
+            http_names: Vec::new(),
+            http_token_file: None,
+            http_token: None,
+            coalesce_us: 1_000,
+        }
+    }
+}
+
+impl fmt::Debug for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Server")
+            .field("name", &self.name)
+            .field("tcp", &self.tcp)
+            .field("udp", &self.udp)
+            .field("http", &self.http)
+            .field("http_names", &self.http_names)
+            .field("http_token_file", &self.http_token_file)
+            .field("http_token", &self.http_token.as_ref().map(|_| "***"))
+            .field("coalesce_us", &self.coalesce_us)
+            .finish()
+    }
+}
+
+/// `heartbeat`: what counts as alive. Durations in seconds may be fractions.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Heartbeat {
+    /// `timeout_s`: silence after which a host is offline, 0.1 s to a day.
+    pub timeout: Span,
+    /// `first_message_s`: how long a connection may take to its first valid message, 0.1 s to an hour.
+    pub first_message: Span,
+    /// `working_timeout_s`: how long a plain host at work may be silent, 1 s to 30 days.
+    pub working_timeout: Span,
+    /// `tcp_keepalive_s`: idle time after which TCP itself asks, 1 to 32767 s (the kernel's limit;
+    /// it counts whole seconds).
+    pub tcp_keepalive: Span,
+    /// `byte_order` of frame lengths: `auto`, `little` or `big`.
+    pub byte_order: ByteOrder,
+    /// `on_shutdown`: what a planned stop does to those online.
+    pub on_shutdown: OnShutdown,
+}
+
+impl Default for Heartbeat {
+    fn default() -> Self {
+        Self {
+            timeout: Span::from_secs(60),
+            first_message: Span::from_secs(10),
+            working_timeout: Span::from_secs(3_600),
+            tcp_keepalive: Span::from_secs(30),
+            byte_order: ByteOrder::Auto,
+            on_shutdown: OnShutdown::Keep,
+        }
+    }
+}
+
+/// `heartbeat.on_shutdown`: what a planned stop does to those online.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnShutdown {
+    /// `keep`: they stay online, and are judged after the next start.
+    #[default]
+    Keep,
+    /// `offline`: they all go offline.
+    Offline,
+}
+
+/// `limits`: how much of anything.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Limits {
+    /// `connections` at once, 1 to 16777216. `null`: as many as descriptors allow.
+    pub connections: Option<usize>,
+    /// `connections_per_ip` at once, 1 to 16777216. `null`: as many as `connections`.
+    pub connections_per_ip: Option<usize>,
+    /// `frame_bytes`: the longest body of a frame, 64 to 65535 bytes.
+    pub frame_bytes: usize,
+    /// `result_bytes`: the longest output of a command that is taken, 1 byte to 16 MiB.
+    pub result_bytes: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: None,
+            connections_per_ip: None,
+            frame_bytes: FRAME_BYTES_MAX,
+            result_bytes: 1024 * 1024,
+        }
+    }
+}
+
+/// `dispatch`: how tasks are brought to hosts.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Dispatch {
+    /// `agent_port`: the UDP port of a host that gave none, 1 to 65535.
+    pub agent_port: u16,
+    /// `key_prefix`: what task keys begin with, 1 to 16 letters and digits.
+    pub key_prefix: String,
+    /// `rto_ms`: how long to wait for an answer before the key is sent again the first time,
+    /// 10 ms to an hour; doubles from try to try.
+    pub rto: Span,
+    /// `tries`: how often a key is sent in all, 1 to 100.
+    pub tries: u32,
+    /// `on_done`: what becomes of a host's record of a task when it has done it all.
+    pub on_done: OnDone,
+    /// `keep_s`: how long what is over is kept, 60 s to ten years.
+    pub keep: Span,
+}
+
+impl Default for Dispatch {
+    fn default() -> Self {
+        Self {
+            agent_port: 6_655,
+            key_prefix: "AC".to_owned(),
+            rto: Span::from_secs(3),
+            tries: 5,
+            on_done: OnDone::Keep,
+            keep: Span::from_secs(7 * 24 * 3_600),
+        }
+    }
+}
+
+/// `dispatch.on_done`: what becomes of a host's record of a task when it has done it all.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnDone {
+    /// `keep`: the list of what it did stays for `keep_s`.
+    #[default]
+    Keep,
+    /// `clear`: it goes at once, as with the old server.
+    Clear,
+}
+
+/// `offline`: what is tidied up when a host goes offline.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Offline {
+    /// `delete_fields`: the key `<host>_<field>` is deleted for each; at most 64 of
+    /// `A-Z a-z 0-9 _`, and never one that belongs to a task.
+    pub delete_fields: Vec<String>,
+}
+
+impl Default for Offline {
+    fn default() -> Self {
+        Self {
+            delete_fields: vec!["systemInfo".to_owned(), "systemInfoIPV4".to_owned()],
+        }
+    }
+}
+
+/// `store`: where it is all kept.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Store {
+    /// `url`: `embedded:DIR`, `redis://…` or `redis+unix://…`.
+    pub url: StoreUrl,
+    /// `spool`: the directory for reports that wait while the store is away.
+    pub spool: PathBuf,
+    /// `spool_mb`: how much it may hold, 1 MiB to 1 TiB; here in bytes.
+    pub spool_bytes: u64,
+    /// `flush_ms`: how long writes are gathered before they are made durable together, 0 to 10000 ms.
+    pub flush: Span,
+    /// `timeout_ms`: how long the store may take to answer before it counts as away, 10 to 60000 ms.
+    pub timeout: Span,
+}
+
+impl Default for Store {
+    fn default() -> Self {
+        Self {
+            url: StoreUrl::Embedded(PathBuf::from("anthill-data")),
+            spool: PathBuf::from("anthill-spool"),
+            spool_bytes: 1_024 * MIB,
+            flush: Span::from_millis(50),
+            timeout: Span::from_secs(1),
+        }
+    }
+}
+
+/// `auth`: who may connect.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Auth {
+    /// `null`: nobody has said. Then the server listens on loopback only.
+    #[default]
+    Unset,
+    /// `"none"`: everybody, in so many words.
+    None,
+}
+
+/// `reach`: addresses tried from here.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Reach {
+    /// `period_s`: how often each is tried, 0.1 s to a day.
+    pub period: Span,
+}
+
+impl Default for Reach {
+    fn default() -> Self {
+        Self {
+            period: Span::from_secs(10),
+        }
+    }
+}
+
+/// `log`: what is written down, and where. Lines always go to standard error.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Log {
+    /// `level`: the least grave line that is written: `off`, `error`, `warn`, `info`, `debug` or `trace`.
+    pub level: log::LevelFilter,
+    /// `file` that lines go to as well. `null`: none.
+    pub file: Option<PathBuf>,
+    /// `format` of a line: `text` or `json`.
+    pub format: Format,
+    /// `rotate_mb`: the size in MiB above which a new file is begun, up to 1048576; 0 is never.
+    pub rotate_mb: u64,
+    /// `keep`: how many older files are kept, 0 to 1000.
+    pub keep: u32,
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self {
+            level: log::LevelFilter::Info,
+            file: None,
+            format: Format::Text,
+            rotate_mb: 16,
+            keep: 8,
+        }
+    }
+}
+
+/// `log.format`: how a line looks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Format {
+    /// `text`: for people.
+    #[default]
+    Text,
+    /// `json`: an object a line.
+    Json,
+}
+
+/// What the command line says instead of the file.
+#[derive(Clone, Default)]
+pub struct Overrides {
+    /// `--store URL`.
+    pub store: Option<String>,
+    /// `--tcp ADDR`.
+    pub tcp: Option<String>,
+    /// `--udp ADDR`.
+    pub udp: Option<String>,
+    /// `--http ADDR`.
+    pub http: Option<String>,
+    /// `--auth none`.
+    pub auth: Option<String>,
+    /// `--log-level LEVEL`.
+    pub log_level: Option<String>,
+}
+
+impl fmt::Debug for Overrides {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Overrides")
+            .field("store", &self.store.as_ref().map(|_| "***"))
+            .field("tcp", &self.tcp)
+            .field("udp", &self.udp)
+            .field("http", &self.http)
+            .field("auth", &self.auth)
+            .field("log_level", &self.log_level)
+            .finish()
+    }
+}
+
+const MIB: u64 = 1024 * 1024;
+
+impl Config {
+    /// Reads the configuration: `path`, or without one `./config.json` if it is there, or else the
+    /// defaults; then the flags over it.
+    ///
+    /// # Errors
+    /// When a file cannot be read or is not JSON, a key is unknown or given twice, a value is not
+    /// one it may have, or the server would be open to everybody without anybody having said so.
+    pub fn load(path: Option<&Path>, overrides: &Overrides) -> Result<Self, ConfigError> {
+        let file = path.unwrap_or(Path::new(DEFAULT_FILE));
+        // Not following a link: one that leads nowhere is there, and wrong.
+        match std::fs::symlink_metadata(file) {
+            Err(e) if path.is_none() && e.kind() == io::ErrorKind::NotFound => {
+                Self::default().finish(None, false, overrides)
+            }
+            _ => {
+                let name = error::shown_path(file);
+                let text = read_file(file).map_err(|why| ConfigError::Unreadable {
+                    file: name.clone(),
+                    why,
+                })?;
+                Self::parse(&name, &text, overrides)
+            }
+        }
+    }
+
+    /// The same from the text of a file called `name`.
+    fn parse(name: &str, text: &str, overrides: &Overrides) -> Result<Self, ConfigError> {
+        let root: Node = serde_json::from_str(text).map_err(|e| syntax(name, &e))?;
+        let config = if old::is_old(&root) {
+            old::read(name, &root)?
+        } else {
+            read::read(name, &root)?
+        };
+        let udp = root.member("server").and_then(|of| of.member("udp"));
+        let udp_given = udp.is_some_and(|udp| *udp != Node::Null);
+        config.finish(Some(name), udp_given, overrides)
+    }
+
+    /// Lays the flags over what the file says, and checks it all together.
+    fn finish(
+        mut self,
+        file: Option<&str>,
+        udp_given: bool,
+        flags: &Overrides,
+    ) -> Result<Self, ConfigError> {
+        if let Some(url) = &flags.store {
+            self.store.url = url
+                .parse()
+                .map_err(|e: StoreUrlError| flag_error("--store", e.to_string()))?;
+        }
+        if let Some(tcp) = &flags.tcp {
+            self.server.tcp = flag_address("--tcp", tcp)?;
+            if !udp_given {
+                self.server.udp = read::udp_beside(self.server.tcp);
+            }
+        }
+        if let Some(udp) = &flags.udp {
+            self.server.udp = flag_address("--udp", udp)?;
+        }
+        if let Some(http) = &flags.http {
+            self.server.http = flag_address("--http", http)?;
+        }
+        match flags.auth.as_deref() {
+            None => {}
+            Some("none") => self.auth = Auth::None,
+            Some(other) => {
+                let why = format!("{} is not \"none\"", value::shown_text(other));
+                return Err(flag_error("--auth", why));
+            }
+        }
+        if let Some(level) = &flags.log_level {
+            self.log.level = value::choose(level, &read::LEVELS).ok_or_else(|| {
+                let (was, may_be) = (value::shown_text(level), value::list_of(&read::LEVELS));
+                flag_error("--log-level", format!("{was} is not one of {may_be}"))
+            })?;
+        }
+        let origin = check::Origin { file, flags };
+        if let Some(path) = &self.server.http_token_file {
+            let (token, warning) = token::read(path, origin.token_file())?;
+            self.server.http_token = Some(token);
+            self.warnings.extend(warning);
+        }
+        check::check(&self, &origin)?;
+        Ok(self)
+    }
+}
+
+/// The file's text; the error says why there is none. A byte order mark in front is left out.
+fn read_file(path: &Path) -> Result<String, String> {
+    let file = File::open(path).map_err(|e| e.to_string())?;
+    let mut bytes = Vec::new();
+    let read = file.take(CONFIG_FILE_BYTES_MAX + 1).read_to_end(&mut bytes);
+    read.map_err(|e| e.to_string())?;
+    if bytes.len() as u64 > CONFIG_FILE_BYTES_MAX {
+        return Err(format!("it has more than {CONFIG_FILE_BYTES_MAX} bytes"));
+    }
+    let text = String::from_utf8(bytes).map_err(|e| {
+        let at = e.utf8_error().valid_up_to();
+        format!("it is not UTF-8 (at byte {at})")
+    })?;
+    Ok(text.strip_prefix('\u{feff}').unwrap_or(&text).to_owned())
+}
+
+fn syntax(file: &str, error: &serde_json::Error) -> ConfigError {
+    let (line, column) = (error.line(), error.column());
+    let why = error.to_string();
+    let suffix = format!(" at line {line} column {column}");
+    ConfigError::Syntax {
+        file: file.to_owned(),
+        line,
+        column,
+        why: text::escape(why.strip_suffix(&suffix).unwrap_or(&why)).into_owned(),
+    }
+}
+
+fn flag_error(flag: &'static str, why: String) -> ConfigError {
+    ConfigError::Value {
+        place: Place::Flag(flag),
+        why,
+    }
+}
+
+fn flag_address(flag: &'static str, text: &str) -> Result<SocketAddr, ConfigError> {
+    value::address(text)
+        .map_err(|may_be| flag_error(flag, format!("{} {may_be}", value::shown_text(text))))
+}
+
+/// The machine's host name, made of characters a node's name may have.
+fn machine_name() -> String {
+    let uname = rustix::system::uname();
+    let name: String = uname
+        .nodename()
+        .to_string_lossy()
+        .chars()
+        .take(value::NAME_CHARS_MAX)
+        .map(|c| if value::is_name_char(c) { c } else { '-' })
+        .collect();
+    if name.is_empty() {
+        "anthill".to_owned()
+    } else {
+        name
+    }
+}

@@ -1,0 +1,160 @@
+//! The old server's configuration file, taken as it is: where its Redis is, where it listens, and
+//! which fields it deletes.
+//!
+//! ```text
+//!  redisConfig.host, .password ──▶ store.url               redis://…@host:6379/0
+//!  localConfig.ip              ──▶ server.tcp, server.udp  ip:11451, ip:11452
+//!  offlineDelFields.system     ──▶ offline.delete_fields
+//! ```
+//!
+//! The old server knew no keys and served everybody, so this counts as `auth: "none"`, with a warning at
+//! each start. Everything else has its default; HTTP, which the old server did not have, stays on loopback.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use super::error::ConfigError;
+use super::read::{TASK_FIELDS, delete_field, udp_beside};
+use super::tree::Node;
+use super::value::Value;
+use super::{Auth, Config, TCP_PORT};
+use crate::limits::CONFIG_ENTRIES_MAX;
+use crate::store::address::{REDIS_PORT, RedisAddress, RedisPlace, StoreUrl};
+
+const REDIS: &str = "redisConfig";
+const LOCAL: &str = "localConfig";
+const FIELDS: &str = "offlineDelFields";
+
+/// Whether this is a file of the old server.
+pub(super) fn is_old(root: &Node) -> bool {
+    root.member(REDIS).is_some() || root.member(LOCAL).is_some()
+}
+
+/// Reads it over the defaults.
+pub(super) fn read(file: &str, root: &Node) -> Result<Config, ConfigError> {
+    let mut config = Config {
+        auth: Auth::None,
+        ..Config::default()
+    };
+    config.warnings.push(format!(
+        "{file}: a configuration of the old server, which served everybody: auth counts as \"none\""
+    ));
+    let root = Value {
+        file,
+        path: String::new(),
+        node: root,
+    };
+    for (name, node) in root.members()? {
+        let value = root.member(name, node);
+        match &**name {
+            REDIS => config.store.url = redis(&value, &mut config.warnings)?,
+            LOCAL => local(&value, &mut config)?,
+            FIELDS => fields(&value, &mut config)?,
+            _ => ignored(&value, &mut config.warnings),
+        }
+    }
+    if root.node.member(REDIS).is_none() {
+        config.warnings.push(format!(
+            "{file}: redisConfig is missing: the store is {}",
+            config.store.url
+        ));
+    }
+    Ok(config)
+}
+
+fn ignored(value: &Value<'_>, warnings: &mut Vec<String>) {
+    let (file, path) = (value.file, &value.path);
+    warnings.push(format!("{file}: {path} is not known, and ignored"));
+}
+
+fn redis(of: &Value<'_>, warnings: &mut Vec<String>) -> Result<StoreUrl, ConfigError> {
+    let (mut host, mut password) = (None, None);
+    for (name, node) in of.members()? {
+        let value = of.member(name, node);
+        match &**name {
+            "host" => host = Some(redis_host(&value)?),
+            "password" => password = redis_password(&value)?,
+            _ => ignored(&value, warnings),
+        }
+    }
+    let Some(host) = host else {
+        return Err(of.error("has no host: it must be where Redis is".to_owned()));
+    };
+    Ok(StoreUrl::Redis(RedisAddress {
+        place: RedisPlace::Tcp {
+            host,
+            port: REDIS_PORT,
+        },
+        user: None,
+        password,
+        db: 0,
+    }))
+}
+
+fn redis_host(value: &Value<'_>) -> Result<String, ConfigError> {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-' | ':');
+    match value.node {
+        Node::Text(host) if !host.is_empty() && host.chars().all(allowed) => Ok(host.clone()),
+        _ => Err(value.wrong("is not a host name or an IP address")),
+    }
+}
+
+/// The password. An error does not show what stands there: it may be one, only not in quotes.
+fn redis_password(value: &Value<'_>) -> Result<Option<String>, ConfigError> {
+    match value.node {
+        Node::Null => Ok(None),
+        Node::Text(password) => Ok(Some(password.clone()).filter(|p| !p.is_empty())),
+        _ => Err(value.error("is not null or a text in quotes".to_owned())),
+    }
+}
+
+fn local(of: &Value<'_>, config: &mut Config) -> Result<(), ConfigError> {
+    for (name, node) in of.members()? {
+        let value = of.member(name, node);
+        if name == "ip" {
+            config.server.tcp = SocketAddr::new(ip(&value)?, TCP_PORT);
+            config.server.udp = udp_beside(config.server.tcp);
+        } else {
+            ignored(&value, &mut config.warnings);
+        }
+    }
+    Ok(())
+}
+
+/// Its address. An empty one was every address of the machine, and `localhost` the usual one.
+fn ip(value: &Value<'_>) -> Result<IpAddr, ConfigError> {
+    let text = match value.node {
+        Node::Text(text) => text.trim(),
+        _ => "?",
+    };
+    match text {
+        "" => Ok(IpAddr::V4(Ipv4Addr::UNSPECIFIED)),
+        "localhost" => Ok(IpAddr::V4(Ipv4Addr::LOCALHOST)),
+        _ => text
+            .parse()
+            .map_err(|_| value.wrong("is not an IP address such as 10.0.0.1")),
+    }
+}
+
+fn fields(of: &Value<'_>, config: &mut Config) -> Result<(), ConfigError> {
+    for (name, node) in of.members()? {
+        let value = of.member(name, node);
+        if name != "system" {
+            ignored(&value, &mut config.warnings);
+            continue;
+        }
+        config.offline.delete_fields.clear();
+        for entry in value.list(CONFIG_ENTRIES_MAX)? {
+            match entry.node {
+                // The old server did no harm with these: it looked for them under a host's name.
+                Node::Text(field) if TASK_FIELDS.contains(&&**field) => {
+                    config.warnings.push(format!(
+                        "{}: {}: {field:?} belongs to tasks, and is left out",
+                        entry.file, entry.path
+                    ));
+                }
+                _ => config.offline.delete_fields.push(delete_field(&entry)?),
+            }
+        }
+    }
+    Ok(())
+}

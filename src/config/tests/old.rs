@@ -1,0 +1,106 @@
+//! The old server's file: what is taken from it, what is told of it, what is refused.
+
+use super::super::*;
+use super::{address, error, good};
+use crate::store::address::{RedisAddress, RedisPlace};
+
+#[test]
+fn a_file_of_the_old_server_is_taken_as_it_is() {
+    let config = good(
+        r#"{"redisConfig": {"host": "10.0.0.2", "password": "secret", "port": 6379},
+            "localConfig": {"ip": "10.0.0.1"},
+            "offlineDelFields": {"system": ["systemInfo", "response", "cpu"], "other": []},
+            "mail": {"to": "me"}}"#,
+    );
+    let StoreUrl::Redis(redis) = &config.store.url else {
+        panic!("{:?}", config.store.url);
+    };
+    let wanted = RedisAddress {
+        place: RedisPlace::Tcp {
+            host: "10.0.0.2".to_owned(),
+            port: 6_379,
+        },
+        user: None,
+        password: Some("secret".to_owned()),
+        db: 0,
+    };
+    assert_eq!(*redis, wanted);
+    assert_eq!(config.server.tcp, address("10.0.0.1:11451"));
+    assert_eq!(config.server.udp, address("10.0.0.1:11452"));
+    assert_eq!(config.server.http, address("127.0.0.1:11480"));
+    assert_eq!(config.offline.delete_fields, ["systemInfo", "cpu"]);
+    assert_eq!(config.auth, Auth::None);
+    assert_eq!(
+        config.warnings,
+        [
+            "config.json: a configuration of the old server, which served everybody: \
+             auth counts as \"none\"",
+            "config.json: redisConfig.port is not known, and ignored",
+            "config.json: offlineDelFields.system[1]: \"response\" belongs to tasks, and is left out",
+            "config.json: offlineDelFields.other is not known, and ignored",
+            "config.json: mail is not known, and ignored",
+        ]
+    );
+    assert!(!format!("{config:?}").contains("secret"));
+
+    for password in ["null", "\"\""] {
+        let text = format!(r#"{{"redisConfig": {{"host": "::1", "password": {password}}}}}"#);
+        let config = good(&text);
+        assert_eq!(config.store.url.to_string(), "redis://[::1]:6379/0");
+        assert_eq!(config.server.tcp, Server::default().tcp);
+    }
+    let config = good(r#"{"localConfig": {"ip": ""}}"#);
+    assert_eq!(config.server.tcp, address("0.0.0.0:11451"));
+    assert_eq!(
+        config.warnings[1],
+        "config.json: redisConfig is missing: the store is embedded:anthill-data"
+    );
+    let flags = Overrides {
+        store: Some("embedded:x".to_owned()),
+        ..Overrides::default()
+    };
+    let text = r#"{"redisConfig": {"host": "h"}}"#;
+    let config = Config::parse("config.json", text, &flags).unwrap();
+    assert_eq!(config.store.url.to_string(), "embedded:x");
+}
+
+#[test]
+fn an_old_file_that_is_wrong_is_named_without_its_password() {
+    let cases = [
+        (
+            r#"{"redisConfig": {}}"#,
+            "redisConfig: has no host: it must be where Redis is",
+        ),
+        (
+            r#"{"redisConfig": {"host": "a b"}}"#,
+            "redisConfig.host: \"a b\" is not a host name or an IP address",
+        ),
+        (
+            r#"{"redisConfig": {"host": "h", "password": 12345}}"#,
+            "redisConfig.password: is not null or a text in quotes",
+        ),
+        (
+            r#"{"redisConfig": "secret"}"#,
+            "redisConfig: is a text, and must be an object",
+        ),
+        (
+            r#"{"localConfig": {"ip": "ants.example"}}"#,
+            "localConfig.ip: \"ants.example\" is not an IP address such as 10.0.0.1",
+        ),
+        (
+            r#"{"localConfig": {}, "offlineDelFields": {"system": "x"}}"#,
+            "offlineDelFields.system: is a text, and must be a list",
+        ),
+        (
+            r#"{"localConfig": {}, "offlineDelFields": {"system": ["a b"]}}"#,
+            "offlineDelFields.system[0]: \"a b\" is not 1 to 64 of A-Z a-z 0-9 _",
+        ),
+        (
+            r#"{"localConfig": {}, "localConfig": {}}"#,
+            "localConfig: is given twice",
+        ),
+    ];
+    for (text, wanted) in cases {
+        assert_eq!(error(text), format!("config.json: {wanted}"), "{text}");
+    }
+}

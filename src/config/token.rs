@@ -1,0 +1,49 @@
+//! The API's token: read from its file at the start, never shown.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use super::error::{ConfigError, Place, shown_path};
+use crate::limits::TOKEN_FILE_BYTES_MAX;
+
+/// Fewer characters could be guessed.
+const TOKEN_CHARS_MIN: usize = 16;
+const TOKEN_CHARS_MAX: usize = 1_024;
+
+/// Reads the token in `path`, with a warning if anybody on the machine can read it too.
+pub(super) fn read(path: &Path, place: Place) -> Result<(String, Option<String>), ConfigError> {
+    let (text, mode) = match contents(path) {
+        Ok(read) => read,
+        Err(error) => {
+            let why = format!("{} cannot be read: {error}", shown_path(path));
+            return Err(ConfigError::Value { place, why });
+        }
+    };
+    let token = text.trim();
+    let fits = (TOKEN_CHARS_MIN..=TOKEN_CHARS_MAX).contains(&token.len());
+    if !fits || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
+        let why = format!(
+            "{} holds no token of {TOKEN_CHARS_MIN} to {TOKEN_CHARS_MAX} visible ASCII characters",
+            shown_path(path)
+        );
+        return Err(ConfigError::Value { place, why });
+    }
+    let warning = (mode & 0o007 != 0).then(|| {
+        format!(
+            "{place}: everybody on this machine may read {}: chmod o= would end that",
+            shown_path(path)
+        )
+    });
+    Ok((token.to_owned(), warning))
+}
+
+/// The file's text and its mode.
+fn contents(path: &Path) -> io::Result<(String, u32)> {
+    let file = File::open(path)?;
+    let mode = file.metadata()?.mode();
+    let mut text = String::new();
+    file.take(TOKEN_FILE_BYTES_MAX).read_to_string(&mut text)?;
+    Ok((text, mode))
+}

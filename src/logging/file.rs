@@ -1,0 +1,381 @@
+//! The log's file: rotated by size, opened again when told so, and never given up.
+//!
+//! ```text
+//!  anthill.log ──▶ anthill.log.1 ──▶ anthill.log.2 ──▶ … ──▶ anthill.log.KEEP ──▶ gone
+//! ```
+//!
+//! Lines are gathered and written together. What cannot be written is lost here (standard error has
+//! it), counted, and said when the file can be written again; it is tried once a second.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// How long a file that could not be written is left alone.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// The file. What it has to say of itself is returned, for standard error.
+#[derive(Debug)]
+pub(super) struct LogFile {
+    path: PathBuf,
+    /// Above so many bytes a new file is begun; none is never.
+    rotate_bytes: Option<u64>,
+    keep: u32,
+    state: State,
+    /// Whole lines not yet written, and how many.
+    pending: Vec<u8>,
+    pending_lines: u64,
+    /// Lines lost since it could last be written.
+    lost: u64,
+}
+
+#[derive(Debug)]
+enum State {
+    /// Not open; to be opened at the next line.
+    Closed,
+    Open {
+        file: File,
+        bytes: u64,
+        /// Where the next rotation is due. Moves on when one fails, so that not every line tries.
+        rotate_at: u64,
+    },
+    Broken {
+        since: Instant,
+    },
+}
+
+impl LogFile {
+    pub(super) fn new(path: PathBuf, rotate_bytes: u64, keep: u32) -> Self {
+        Self {
+            path,
+            rotate_bytes: Some(rotate_bytes).filter(|&bytes| bytes > 0),
+            keep,
+            state: State::Closed,
+            pending: Vec::new(),
+            pending_lines: 0,
+            lost: 0,
+        }
+    }
+
+    /// Takes a line, its end included. Written at the next [`flush`](Self::flush), or before it
+    /// where a new file has to be begun.
+    pub(super) fn line(&mut self, line: &[u8], now: Instant, say: &mut Vec<String>) {
+        self.open(now, say);
+        let full = match &self.state {
+            State::Open {
+                bytes, rotate_at, ..
+            } => {
+                let held = bytes + self.pending.len() as u64;
+                held > 0 && held + line.len() as u64 > *rotate_at
+            }
+            _ => false,
+        };
+        if full {
+            self.flush(now, say);
+            self.rotate(say);
+            self.open(now, say);
+        }
+        self.pending.extend_from_slice(line);
+        self.pending_lines += 1;
+    }
+
+    /// Writes what is pending.
+    pub(super) fn flush(&mut self, now: Instant, say: &mut Vec<String>) {
+        if self.pending.is_empty() {
+            return;
+        }
+        self.open(now, say);
+        match &mut self.state {
+            State::Open { file, bytes, .. } => match file.write_all(&self.pending) {
+                Ok(()) => *bytes += self.pending.len() as u64,
+                Err(error) => {
+                    self.lost += self.pending_lines;
+                    self.broken(&error, now, say);
+                }
+            },
+            State::Closed | State::Broken { .. } => self.lost += self.pending_lines,
+        }
+        self.pending.clear();
+        self.pending_lines = 0;
+    }
+
+    /// Closes the file, so that the next line opens what is then under its name.
+    pub(super) fn reopen(&mut self, now: Instant, say: &mut Vec<String>) {
+        self.flush(now, say);
+        self.state = State::Closed;
+        self.open(now, say);
+    }
+
+    /// Opens it if it is not open and may be tried.
+    fn open(&mut self, now: Instant, say: &mut Vec<String>) {
+        let again = match &self.state {
+            State::Open { .. } => return,
+            State::Closed => false,
+            State::Broken { since } if now.saturating_duration_since(*since) < RETRY => return,
+            State::Broken { .. } => true,
+        };
+        match open(&self.path) {
+            Ok((file, bytes)) => {
+                self.state = State::Open {
+                    file,
+                    bytes,
+                    rotate_at: self.rotate_bytes.unwrap_or(u64::MAX),
+                };
+                if self.lost > 0 {
+                    let (path, lost) = (self.path.display(), std::mem::take(&mut self.lost));
+                    say.push(format!(
+                        "{path} can be written again; it misses {lost} lines"
+                    ));
+                }
+            }
+            // Said once, not at each try.
+            Err(_) if again => self.state = State::Broken { since: now },
+            Err(error) => self.broken(&error, now, say),
+        }
+    }
+
+    fn broken(&mut self, error: &io::Error, now: Instant, say: &mut Vec<String>) {
+        say.push(format!(
+            "{} cannot be written: {error}; trying again",
+            self.path.display()
+        ));
+        self.state = State::Broken { since: now };
+    }
+
+    /// Moves every file one number up, this one to number 1, and begins a new one.
+    fn rotate(&mut self, say: &mut Vec<String>) {
+        let State::Open {
+            bytes, rotate_at, ..
+        } = &mut self.state
+        else {
+            return;
+        };
+        match shift(&self.path, self.keep) {
+            Ok(()) => self.state = State::Closed,
+            Err(error) => {
+                // Better one large file than lines lost: it is tried again after as much again.
+                *rotate_at = bytes.saturating_add(self.rotate_bytes.unwrap_or(u64::MAX));
+                say.push(format!(
+                    "{} cannot be rotated: {error}; it grows on",
+                    self.path.display()
+                ));
+            }
+        }
+    }
+}
+
+/// Opens for appending; the size it has.
+fn open(path: &Path) -> io::Result<(File, u64)> {
+    let file = OpenOptions::new()
+        .append(true)
+        .create(true)
+        .mode(0o640)
+        .open(path)?;
+    let bytes = file.metadata()?.len();
+    Ok((file, bytes))
+}
+
+fn shift(path: &Path, keep: u32) -> io::Result<()> {
+    if keep == 0 {
+        return missing_is_fine(fs::remove_file(path));
+    }
+    for number in (1..keep).rev() {
+        missing_is_fine(fs::rename(
+            numbered(path, number),
+            numbered(path, number + 1),
+        ))?;
+    }
+    // Whoever renamed the file meanwhile has rotated it already.
+    missing_is_fine(fs::rename(path, numbered(path, 1)))
+}
+
+fn missing_is_fine(result: io::Result<()>) -> io::Result<()> {
+    match result {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
+}
+
+fn numbered(path: &Path, number: u32) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(format!(".{number}"));
+    PathBuf::from(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Case {
+        dir: tempfile::TempDir,
+        file: LogFile,
+        now: Instant,
+        said: Vec<String>,
+    }
+
+    fn case(rotate_bytes: u64, keep: u32) -> Case {
+        let dir = tempfile::tempdir().unwrap();
+        let file = LogFile::new(dir.path().join("a.log"), rotate_bytes, keep);
+        Case {
+            dir,
+            file,
+            now: Instant::now(),
+            said: Vec::new(),
+        }
+    }
+
+    impl Case {
+        fn line(&mut self, line: &str) {
+            self.file.line(line.as_bytes(), self.now, &mut self.said);
+        }
+
+        fn flush(&mut self) {
+            self.file.flush(self.now, &mut self.said);
+        }
+
+        fn path(&self, name: &str) -> PathBuf {
+            self.dir.path().join(name)
+        }
+
+        fn read(&self, name: &str) -> String {
+            fs::read_to_string(self.path(name)).unwrap_or_else(|e| format!("({:?})", e.kind()))
+        }
+    }
+
+    #[test]
+    fn files_move_up_and_the_last_one_goes() {
+        let mut case = case(10, 2);
+        for line in [
+            "one\n",
+            "two\n",
+            "three\n",
+            "four\n",
+            "a long line of its own\n",
+            "six\n",
+        ] {
+            case.line(line);
+        }
+        case.flush();
+        assert_eq!(case.read("a.log"), "six\n");
+        assert_eq!(case.read("a.log.1"), "a long line of its own\n");
+        assert_eq!(case.read("a.log.2"), "four\n");
+        assert_eq!(case.read("a.log.3"), "(NotFound)");
+        assert_eq!(case.said, Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_file_found_at_the_start_counts_and_is_kept() {
+        let mut case = case(10, 1);
+        fs::write(case.path("a.log"), "12345678\n").unwrap();
+        case.line("9\n");
+        case.flush();
+        assert_eq!(
+            (case.read("a.log"), case.read("a.log.1")),
+            ("9\n".into(), "12345678\n".into())
+        );
+    }
+
+    #[test]
+    fn nothing_is_kept_or_never_rotated_where_that_is_wanted() {
+        let mut none = case(6, 0);
+        none.line("one\n");
+        none.line("two\n");
+        none.flush();
+        assert_eq!(
+            (none.read("a.log"), none.read("a.log.1")),
+            ("two\n".into(), "(NotFound)".into())
+        );
+
+        let mut never = case(0, 3);
+        for _ in 0..100 {
+            never.line("line\n");
+        }
+        never.flush();
+        assert_eq!(never.read("a.log").len(), 500);
+    }
+
+    #[test]
+    fn after_a_rename_the_old_file_is_written_until_it_is_opened_again() {
+        let mut case = case(1_000, 1);
+        case.line("one\n");
+        case.flush();
+        fs::rename(case.path("a.log"), case.path("moved")).unwrap();
+        case.line("two\n");
+        case.file.reopen(case.now, &mut case.said);
+        case.line("three\n");
+        case.flush();
+        assert_eq!(
+            (case.read("moved"), case.read("a.log")),
+            ("one\ntwo\n".into(), "three\n".into())
+        );
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_written_is_said_once_and_tried_again() {
+        let mut case = case(1_000, 1);
+        case.file.path = case.path("missing").join("a.log");
+        for line in ["one\n", "two\n"] {
+            case.line(line);
+            case.flush();
+        }
+        assert_eq!(case.said.len(), 1, "{:?}", case.said);
+        assert!(
+            case.said[0].contains("cannot be written: No such file"),
+            "{:?}",
+            case.said
+        );
+
+        fs::create_dir(case.path("missing")).unwrap();
+        case.line("too soon\n");
+        case.flush();
+        case.now += RETRY;
+        case.line("four\n");
+        case.flush();
+        assert_eq!(case.read("missing/a.log"), "four\n");
+        assert!(
+            case.said[1].ends_with("can be written again; it misses 3 lines"),
+            "{:?}",
+            case.said
+        );
+    }
+
+    #[test]
+    fn a_full_disk_loses_the_file_s_lines_and_nothing_else() {
+        let mut case = case(1_000, 1);
+        case.file.path = PathBuf::from("/dev/full");
+        case.line("one\n");
+        case.flush();
+        assert!(case.said[0].contains("No space left"), "{:?}", case.said);
+        case.file.path = case.path("a.log");
+        case.now += RETRY;
+        case.line("two\n");
+        case.flush();
+        assert_eq!(case.read("a.log"), "two\n");
+        assert!(
+            case.said[1].ends_with("it misses 1 lines"),
+            "{:?}",
+            case.said
+        );
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_rotated_grows_on() {
+        let mut case = case(6, 1);
+        fs::create_dir(case.path("a.log.1")).unwrap();
+        for line in ["one\n", "two\n", "3\n"] {
+            case.line(line);
+        }
+        case.flush();
+        assert_eq!(case.read("a.log"), "one\ntwo\n3\n");
+        assert_eq!(case.said.len(), 1, "{:?}", case.said);
+        fs::remove_dir(case.path("a.log.1")).unwrap();
+        case.line("four\n");
+        case.flush();
+        assert_eq!(
+            (case.read("a.log"), case.read("a.log.1")),
+            ("four\n".into(), "one\ntwo\n3\n".into())
+        );
+    }
+}

@@ -1,0 +1,261 @@
+//! The log as a whole, without being the log of the process: real files, a real thread, and a
+//! standard error that can be held up.
+
+use std::fs;
+use std::path::Path;
+
+use log::Level;
+
+use super::*;
+use crate::limits::LOG_LINES_ALIKE_MAX;
+
+/// A standard error to be read back.
+#[derive(Clone, Default)]
+struct Shown(Arc<Mutex<Vec<u8>>>);
+
+impl Shown {
+    fn text(&self) -> String {
+        String::from_utf8(lock(&self.0).clone()).unwrap()
+    }
+}
+
+impl Write for Shown {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        lock(&self.0).extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// One that says when it is written to, and then waits to be let through.
+struct Gate {
+    shown: Shown,
+    entered: Sender<()>,
+    open: Receiver<()>,
+}
+
+impl Write for Gate {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        // Once the test lets go of its ends, the gate stays open.
+        let _ = self.entered.send(());
+        let _ = self.open.recv();
+        self.shown.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// A log that is not the process's, and what it takes lines by.
+fn started(config: &Log, shown: &Shown) -> (Logging, Box<dyn log::Log>) {
+    let (logging, sink) = spawn(config, 1_000, Box::new(shown.clone())).unwrap();
+    (logging, dispatch(sink).into_log().1)
+}
+
+fn say(logger: &dyn log::Log, level: Level, target: &str, message: &str) {
+    logger.log(
+        &log::Record::builder()
+            .level(level)
+            .target(target)
+            .args(format_args!("{message}"))
+            .build(),
+    );
+}
+
+fn to_file(path: &Path) -> Log {
+    Log {
+        file: Some(path.to_path_buf()),
+        ..Log::default()
+    }
+}
+
+/// The lines of a text without the time in front.
+fn untimed(text: &str) -> Vec<&str> {
+    text.lines()
+        .map(|line| line.split_once(' ').map_or(line, |(_, rest)| rest))
+        .collect()
+}
+
+#[test]
+fn a_line_goes_to_standard_error_and_to_the_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a.log");
+    let shown = Shown::default();
+    let (logging, logger) = started(&to_file(&path), &shown);
+    say(&*logger, Level::Info, "online", "10.0.0.7: from port 51234");
+    say(
+        &*logger,
+        Level::Warn,
+        "abnormal",
+        "10.0.0.7: forged\n2026 ERROR",
+    );
+    logging.flush();
+    let wanted = [
+        "INFO  online 10.0.0.7: from port 51234",
+        "WARN  abnormal 10.0.0.7: forged\\u{a}2026 ERROR",
+    ];
+    assert_eq!(untimed(&shown.text()), wanted);
+    assert_eq!(fs::read_to_string(&path).unwrap(), shown.text());
+}
+
+#[test]
+fn what_waits_is_written_when_the_log_ends() {
+    let shown = Shown::default();
+    let (logging, logger) = started(&Log::default(), &shown);
+    for i in 0..500 {
+        say(
+            &*logger,
+            Level::Info,
+            "anthill::store",
+            &format!("line {i}"),
+        );
+    }
+    drop(logging);
+    assert_eq!(shown.text().lines().count(), 500);
+    assert!(shown.text().ends_with("line 499\n"));
+}
+
+#[test]
+fn a_renamed_file_is_left_when_it_is_opened_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let (path, moved) = (dir.path().join("a.log"), dir.path().join("moved"));
+    let (logging, logger) = started(&to_file(&path), &Shown::default());
+    say(&*logger, Level::Info, "t", "one");
+    logging.flush();
+    fs::rename(&path, &moved).unwrap();
+    logging.reopen();
+    logging.flush();
+    say(&*logger, Level::Info, "t", "two");
+    logging.flush();
+    assert_eq!(
+        untimed(&fs::read_to_string(&moved).unwrap()),
+        ["INFO  t one"]
+    );
+    assert_eq!(
+        untimed(&fs::read_to_string(&path).unwrap()),
+        ["INFO  t two"]
+    );
+}
+
+#[test]
+fn another_configuration_takes_the_place_of_the_first() {
+    let dir = tempfile::tempdir().unwrap();
+    let (first, second) = (dir.path().join("a.log"), dir.path().join("b.log"));
+    let (logging, logger) = started(&to_file(&first), &Shown::default());
+    say(&*logger, Level::Info, "t", "one");
+    logging.flush();
+    *lock(&logging.shared.reload) = Some(Log {
+        format: Format::Json,
+        ..to_file(&second)
+    });
+    logging.wake();
+    logging.flush();
+    say(&*logger, Level::Info, "t", "two");
+    logging.flush();
+    assert_eq!(
+        untimed(&fs::read_to_string(&first).unwrap()),
+        ["INFO  t one"]
+    );
+    let json: serde_json::Value =
+        serde_json::from_str(&fs::read_to_string(&second).unwrap()).unwrap();
+    assert_eq!(
+        (&json["level"], &json["message"]),
+        (&"info".into(), &"two".into())
+    );
+}
+
+#[test]
+fn a_file_that_cannot_be_written_is_said_on_standard_error() {
+    let dir = tempfile::tempdir().unwrap();
+    let shown = Shown::default();
+    let (logging, logger) = started(&to_file(&dir.path().join("missing/a.log")), &shown);
+    say(&*logger, Level::Info, "t", "one");
+    logging.flush();
+    let text = shown.text();
+    assert!(text.contains("INFO  t one\n"), "{text}");
+    assert!(
+        text.contains("missing/a.log cannot be written: No such file"),
+        "{text}"
+    );
+}
+
+#[test]
+fn lines_alike_are_counted_and_told_of_at_the_end() {
+    let shown = Shown::default();
+    let (logging, logger) = started(&Log::default(), &shown);
+    for i in 0..1_000 {
+        say(
+            &*logger,
+            Level::Warn,
+            "abnormal",
+            &format!("10.0.0.7: length {i}"),
+        );
+        logging.flush();
+    }
+    drop(logging);
+    let text = shown.text();
+    let summary = "WARN  abnormal 10.0.0.7: … ";
+    // A busy machine may have seen more than one window.
+    let windows = untimed(&text)
+        .iter()
+        .filter(|line| line.starts_with(summary))
+        .count();
+    assert!(windows >= 1, "{text}");
+    let written = text.lines().filter(|line| line.contains("length")).count();
+    assert!(
+        written <= (windows + 1) * LOG_LINES_ALIKE_MAX as usize,
+        "{text}"
+    );
+    let counted: usize = untimed(&text)
+        .iter()
+        .filter_map(|line| {
+            line.strip_prefix(summary)?
+                .split(' ')
+                .next()?
+                .parse::<usize>()
+                .ok()
+        })
+        .sum();
+    assert_eq!(written + counted, 1_000);
+}
+
+#[test]
+fn a_log_that_is_held_up_drops_lines_counts_them_and_stops_nobody() {
+    let shown = Shown::default();
+    let (entered, arrived) = bounded(0);
+    let (let_through, open) = bounded(0);
+    let gate = Gate {
+        shown: shown.clone(),
+        entered,
+        open,
+    };
+    let (logging, sink) = spawn(&Log::default(), 4, Box::new(gate)).unwrap();
+    let logger = dispatch(sink).into_log().1;
+    say(&*logger, Level::Info, "anthill::a", "first");
+    arrived.recv().unwrap();
+    // The thread stands in the gate with the first line; four fit the channel.
+    for i in 0..10 {
+        say(&*logger, Level::Info, "anthill::a", &format!("line {i}"));
+    }
+    assert_eq!(logging.shared.dropped.load(Ordering::Relaxed), 6);
+    // With no room for the order, this must not wait either.
+    logging.reopen();
+    drop((arrived, let_through));
+    drop(logging);
+    let text = shown.text();
+    assert_eq!(
+        untimed(&text),
+        [
+            "INFO  anthill::a first",
+            "INFO  anthill::a line 0",
+            "INFO  anthill::a line 1",
+            "INFO  anthill::a line 2",
+            "INFO  anthill::a line 3",
+            "WARN  log 6 lines were dropped: they came faster than written",
+        ]
+    );
+}

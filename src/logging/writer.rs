@@ -1,0 +1,196 @@
+//! The log thread: takes lines off the channel, renders them, writes them to standard error and to
+//! the file, and says what it could not. It alone waits for a slow disk or a terminal that is not read.
+
+use std::io::Write;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
+use log::Level;
+
+use super::file::LogFile;
+use super::line::Line;
+use super::{Job, Shared};
+use crate::config::{Format, Log};
+use crate::limits::{LOG_BATCH_BYTES, LOG_WINDOW_S};
+
+/// How often lines that were dropped are told of, and deadlines are looked at.
+const TICK: Duration = Duration::from_secs(1);
+const MIB: u64 = 1024 * 1024;
+
+/// What the thread owns.
+pub(super) struct Writer {
+    jobs: Receiver<Job>,
+    shared: Arc<Shared>,
+    stderr: Box<dyn Write + Send>,
+    format: Format,
+    file: Option<LogFile>,
+    /// Lines for standard error, rendered.
+    pending: Vec<u8>,
+    /// What the file has to say of itself.
+    said: Vec<String>,
+    /// When the window of the limiter ends; none while it has counted nothing.
+    window_ends: Option<Instant>,
+    /// When it was last said that lines were dropped.
+    dropped_said: Option<Instant>,
+}
+
+impl Writer {
+    pub(super) fn new(
+        log: &Log,
+        jobs: Receiver<Job>,
+        shared: Arc<Shared>,
+        stderr: Box<dyn Write + Send>,
+    ) -> Self {
+        Self {
+            jobs,
+            shared,
+            stderr,
+            format: log.format,
+            file: log_file(log),
+            pending: Vec::new(),
+            said: Vec::new(),
+            window_ends: None,
+            dropped_said: None,
+        }
+    }
+
+    /// Writes until it is told to stop.
+    pub(super) fn run(mut self) {
+        loop {
+            let (mut waiting, mut stop) = (Vec::new(), false);
+            let first = self.wait();
+            for job in first.into_iter().chain(self.jobs.clone().try_iter()) {
+                match job {
+                    Job::Line(line) => self.line(&line),
+                    Job::Wake => {}
+                    Job::Flush(done) => waiting.push(done),
+                    Job::Stop => stop = true,
+                }
+                if self.pending.len() >= LOG_BATCH_BYTES {
+                    break;
+                }
+            }
+            self.settings();
+            self.tick(Instant::now(), stop);
+            self.write_out();
+            waiting.into_iter().for_each(tell);
+            if stop {
+                self.finish();
+                return;
+            }
+        }
+    }
+
+    /// Waits for the next job; not for longer than a tick while there may be something to say.
+    fn wait(&self) -> Option<Job> {
+        let counting = !self.shared.limiter().is_empty();
+        if !counting && self.shared.dropped.load(Ordering::Relaxed) == 0 {
+            return Some(self.jobs.recv().unwrap_or(Job::Stop));
+        }
+        match self.jobs.recv_timeout(TICK) {
+            Ok(job) => Some(job),
+            Err(RecvTimeoutError::Timeout) => None,
+            Err(RecvTimeoutError::Disconnected) => Some(Job::Stop),
+        }
+    }
+
+    /// Writes what came behind the order to stop.
+    fn finish(&mut self) {
+        for job in self.jobs.clone().try_iter() {
+            match job {
+                Job::Line(line) => self.line(&line),
+                Job::Flush(done) => tell(done),
+                Job::Wake | Job::Stop => {}
+            }
+        }
+        self.write_out();
+    }
+
+    /// Renders a line for standard error and for the file.
+    fn line(&mut self, line: &Line) {
+        let from = self.pending.len();
+        line.render(self.format, &mut self.pending);
+        if let Some(file) = &mut self.file {
+            file.line(&self.pending[from..], Instant::now(), &mut self.said);
+        }
+    }
+
+    /// Takes over what has been asked for since: another configuration, the file opened again.
+    fn settings(&mut self) {
+        let now = Instant::now();
+        if let Some(log) = self.shared.take_reload() {
+            self.flush_file(now);
+            self.format = log.format;
+            self.file = log_file(&log);
+        }
+        if self.shared.reopen.swap(false, Ordering::Relaxed)
+            && let Some(file) = &mut self.file
+        {
+            file.reopen(now, &mut self.said);
+        }
+    }
+
+    /// Says what was held back or dropped, when it is time, or at the end (`now_or_never`).
+    fn tick(&mut self, now: Instant, now_or_never: bool) {
+        let window = Duration::from_secs(LOG_WINDOW_S);
+        match self.window_ends {
+            None if now_or_never => self.close_window(),
+            None if !self.shared.limiter().is_empty() => self.window_ends = Some(now + window),
+            Some(end) if end <= now || now_or_never => self.close_window(),
+            _ => {}
+        }
+        let due = self
+            .dropped_said
+            .is_none_or(|said| now.saturating_duration_since(said) >= TICK);
+        if (due || now_or_never) && self.shared.dropped.load(Ordering::Relaxed) > 0 {
+            let dropped = self.shared.dropped.swap(0, Ordering::Relaxed);
+            self.dropped_said = Some(now);
+            let message = format!("{dropped} lines were dropped: they came faster than written");
+            self.line(&Line::own(Level::Warn, message));
+        }
+    }
+
+    fn close_window(&mut self) {
+        self.window_ends = None;
+        let held_back = self.shared.limiter().close_window();
+        for more in held_back {
+            let mut line = Line::own(more.level, more.to_string());
+            line.target = more.target;
+            self.line(&line);
+        }
+    }
+
+    /// Writes what is pending. An error of standard error is left alone: there is nowhere to say so.
+    fn write_out(&mut self) {
+        self.flush_file(Instant::now());
+        for message in std::mem::take(&mut self.said) {
+            Line::own(Level::Error, message).render(self.format, &mut self.pending);
+        }
+        let _ = self.stderr.write_all(&self.pending);
+        let _ = self.stderr.flush();
+        self.pending.clear();
+        self.pending.shrink_to(LOG_BATCH_BYTES);
+    }
+
+    fn flush_file(&mut self, now: Instant) {
+        if let Some(file) = &mut self.file {
+            file.flush(now, &mut self.said);
+        }
+    }
+}
+
+/// Tells who waits that all is written. Whoever has given up waiting need not know.
+fn tell(done: Sender<()>) {
+    let _ = done.try_send(());
+}
+
+fn log_file(log: &Log) -> Option<LogFile> {
+    let path = log.file.clone()?;
+    Some(LogFile::new(
+        path,
+        log.rotate_mb.saturating_mul(MIB),
+        log.keep,
+    ))
+}

@@ -1,0 +1,209 @@
+//! Tests of `address`: what is read, what is refused and how, and that no password is ever shown.
+
+use proptest::prelude::*;
+
+use super::*;
+
+fn read(url: &str) -> StoreUrl {
+    url.parse().unwrap_or_else(|e| panic!("{url}: {e}"))
+}
+
+fn redis(url: &str) -> RedisAddress {
+    match read(url) {
+        StoreUrl::Redis(address) => address,
+        StoreUrl::Embedded(dir) => panic!("{url} was read as the directory {dir:?}"),
+    }
+}
+
+fn at(host: &str, port: u16) -> RedisPlace {
+    RedisPlace::Tcp {
+        host: host.to_owned(),
+        port,
+    }
+}
+
+#[test]
+fn an_embedded_store_is_a_directory() {
+    assert_eq!(read("embedded:data"), StoreUrl::Embedded("data".into()));
+    assert_eq!(
+        read("embedded:/a b/%41"),
+        StoreUrl::Embedded("/a b/%41".into())
+    );
+}
+
+#[test]
+fn a_redis_has_a_port_and_a_database_even_if_none_is_said() {
+    for url in [
+        "redis://db",
+        "redis://db/",
+        "redis://db:6379",
+        "redis://db:6379/0",
+    ] {
+        let address = redis(url);
+        assert_eq!((address.place, address.db), (at("db", 6379), 0), "{url}");
+        assert_eq!((address.user, address.password), (None, None), "{url}");
+    }
+    let address = redis("redis://10.0.0.7:7000/15");
+    assert_eq!((address.place, address.db), (at("10.0.0.7", 7000), 15));
+    let address = redis("redis://[2001:DB8::1]:7000/2");
+    assert_eq!((address.place, address.db), (at("2001:db8::1", 7000), 2));
+    assert_eq!(redis("redis://[::1]").place, at("::1", 6379));
+}
+
+#[test]
+fn user_and_password_are_decoded() {
+    let address = redis("redis://an%3At:p%40ss%2Fw:%C3%B6rd@db");
+    assert_eq!(address.user.as_deref(), Some("an:t"));
+    assert_eq!(address.password.as_deref(), Some("p@ss/w:örd"));
+    assert_eq!(address.to_string(), "redis://an%3At:***@db:6379/0");
+
+    let address = redis("redis://:secret@db");
+    assert_eq!(
+        (address.user, address.password.as_deref()),
+        (None, Some("secret"))
+    );
+    let address = redis("redis://:@db");
+    assert_eq!((address.user, address.password), (None, None));
+    // An @ that is not written %40 still belongs to the password: the last one ends it.
+    assert_eq!(redis("redis://u:a@b@db").password.as_deref(), Some("a@b"));
+}
+
+#[test]
+fn a_unix_socket_has_its_database_behind_a_question_mark() {
+    let address = redis("redis+unix:///run/redis.sock?db=3");
+    assert_eq!(address.place, RedisPlace::Unix("/run/redis.sock".into()));
+    assert_eq!(address.db, 3);
+    let address = redis("redis+unix://ant:secret@/run/my%20redis.sock");
+    assert_eq!(address.place, RedisPlace::Unix("/run/my redis.sock".into()));
+    assert_eq!((address.user.as_deref(), address.db), (Some("ant"), 0));
+    assert_eq!(
+        address.to_string(),
+        "redis+unix://ant:***@/run/my%20redis.sock?db=0"
+    );
+}
+
+#[test]
+fn what_is_wrong_is_said_with_what_it_may_be() {
+    let forms = "embedded:DIR, redis://[user:password@]host:port/db or \
+                 redis+unix://[user:password@]/path?db=N";
+    let host = "has no good host: a name, an IPv4 address, or an IPv6 address in [ ]";
+    let port = "has a port that is not a number from 1 to 65535";
+    let db = "has a database that is not a number from 0 to 65535";
+    let percent = "has a % in its user or password that is not %XX of UTF-8";
+    let cases = [
+        ("", format!("is not a store's URL: it may be {forms}")),
+        ("redis", format!("is not a store's URL: it may be {forms}")),
+        ("u:secret@h", format!("is not a store's URL: it may be {forms}")),
+        ("http://h", format!("\"http://…\" is not a kind of store: it may be {forms}")),
+        ("rediss://h", format!("\"rediss://…\" is not built yet: it may be {forms}")),
+        (
+            "redis+sentinel://u:p@h:1/m",
+            format!("\"redis+sentinel://…\" is not built yet: it may be {forms}"),
+        ),
+        ("redis+cluster://h:1", format!("\"redis+cluster://…\" is not built yet: it may be {forms}")),
+        ("embedded:", "\"embedded:…\" has no directory: it must be embedded:DIR".to_owned()),
+        ("redis://", format!("\"redis://…\" {host}")),
+        ("redis://a b", format!("\"redis://…\" {host}")),
+        ("redis://::1", format!("\"redis://…\" {host}")),
+        ("redis://[::1", "\"redis://…\" has a [ without its ]".to_owned()),
+        ("redis://[x]", "\"redis://…\" has no IPv6 address in its [ ]".to_owned()),
+        ("redis://[::1]7", format!("\"redis://…\" {port}")),
+        ("redis://h:", format!("\"redis://…\" {port}")),
+        ("redis://h:0", format!("\"redis://…\" {port}")),
+        ("redis://h:+1", format!("\"redis://…\" {port}")),
+        ("redis://h:65536", format!("\"redis://…\" {port}")),
+        ("redis://h/x", format!("\"redis://…\" {db}")),
+        ("redis://h/-1", format!("\"redis://…\" {db}")),
+        ("redis://h?db=1", "\"redis://…\" has options, and may have none".to_owned()),
+        ("redis://:%zz@h", format!("\"redis://…\" {percent}")),
+        ("redis://:%ff@h", format!("\"redis://…\" {percent}")),
+        ("redis://:a%4@h", format!("\"redis://…\" {percent}")),
+        (
+            "redis://secret@h",
+            "\"redis://…\" has a user without a password: a password alone is written :password@"
+                .to_owned(),
+        ),
+        ("redis://user:@h", "\"redis://…\" has a user without a password".to_owned()),
+        (
+            "redis://:a/b@h",
+            "\"redis://…\" has an @ behind its address: in a password / ? # and @ are written %2F %3F %23 %40"
+                .to_owned(),
+        ),
+        (
+            "redis+unix://h/s",
+            "\"redis+unix://…\" has a host: the socket's path begins with / behind redis+unix:// or the @"
+                .to_owned(),
+        ),
+        ("redis+unix://", "\"redis+unix://…\" has no good path to a socket".to_owned()),
+        ("redis+unix:///", "\"redis+unix://…\" has no good path to a socket".to_owned()),
+        ("redis+unix:///s%00", "\"redis+unix://…\" has no good path to a socket".to_owned()),
+        ("redis+unix:///s?x=1", "\"redis+unix://…\" has an option other than db=N".to_owned()),
+        ("redis+unix:///s?db=", format!("\"redis+unix://…\" {db}")),
+    ];
+    for (url, wanted) in cases {
+        let error = url.parse::<StoreUrl>().expect_err(url);
+        assert_eq!(error.to_string(), wanted, "{url}");
+    }
+}
+
+/// A part of a URL with every byte written `%XX`.
+fn all_encoded(text: &str) -> String {
+    text.bytes().map(|byte| format!("%{byte:02x}")).collect()
+}
+
+proptest! {
+    #[test]
+    fn what_is_shown_is_read_back_as_the_same(
+        host in "[a-z][a-z0-9.-]{0,20}", port in 1u16.., db in 0i64..65_536,
+        path in "/[a-z /?#%@:ö]{1,20}", v6 in any::<u128>(),
+    ) {
+        let v6 = Ipv6Addr::from(v6).to_string();
+        for place in [at(&host, port), at(&v6, port), RedisPlace::Unix(path.into())] {
+            let address = RedisAddress { place, user: None, password: None, db };
+            prop_assert_eq!(redis(&address.to_string()), address);
+        }
+    }
+
+    #[test]
+    fn a_password_goes_in_and_never_comes_out(
+        // Nothing of what is around it in the text has these characters.
+        password in "[Q-Z!$&ö/@:%]{6,24}", user in "[a-z]{0,8}",
+    ) {
+        let encoded = all_encoded(&password);
+        for url in [
+            format!("redis://{user}:{encoded}@db:6379/0"),
+            format!("redis+unix://{user}:{encoded}@/run/redis.sock"),
+        ] {
+            let address = redis(&url);
+            prop_assert_eq!(address.password.as_deref(), Some(&*password));
+            let shown = format!("{address} {address:?} {:?} {}", read(&url), read(&url));
+            prop_assert!(!shown.contains(&password), "{}", shown);
+            prop_assert!(!shown.contains(&encoded), "{}", shown);
+        }
+    }
+
+    #[test]
+    fn an_error_repeats_nothing_of_the_url(secret in "[Q-Z]{6,24}", place in 0usize..9) {
+        let url = [
+            format!("rediss://u:{secret}@h"),
+            format!("u:{secret}@h"),
+            format!("{secret}://h"),
+            format!("redis://u:{secret}%@h"),
+            format!("redis://:a/{secret}@h"),
+            format!("redis://h:{secret}"),
+            format!("redis://h/{secret}"),
+            format!("redis+unix:///s?pass={secret}"),
+            format!("redis://{secret}@h"),
+        ][place].clone();
+        let error = url.parse::<StoreUrl>().expect_err(&url);
+        let shown = format!("{error} {error:?}");
+        prop_assert!(!shown.contains(&secret), "{}", shown);
+    }
+
+    #[test]
+    fn no_text_makes_it_panic(url in "(redis://|redis\\+unix://|embedded:|)\\PC{0,40}") {
+        if let Ok(url) = url.parse::<StoreUrl>() {
+            prop_assert!(!url.to_string().is_empty());
+        }
+    }
+}
