@@ -164,6 +164,45 @@ pub const LOG_PAIRS_MAX: usize = 8_192;
 pub const LOG_BATCH_BYTES: usize = 256 * 1024;
 /// Seconds the program waits at its end, or for a flush, for a log that cannot be written.
 pub const LOG_FLUSH_S_MAX: u64 = 5;
+/// Operations gathered for one batch of the store thread. When so many are in its hands it takes
+/// no further batch before they are settled.
+pub const STORE_RUN_OPS_MAX: usize = 4_096;
+/// Records of the spool, or recent reports, written again in one batch.
+pub const REPLAY_OPS_MAX: usize = 1_024;
+/// The same in bytes on disk; a record that is larger goes alone.
+pub const REPLAY_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Records left in the spool below which it is emptied before anything new is taken, so that
+/// a steady flow of new ones cannot keep it from ever becoming empty.
+pub const SPOOL_TAIL_RECORDS: u64 = 4 * REPLAY_OPS_MAX as u64;
+/// One segment file of the spool, in bytes; one that holds a larger batch may exceed it.
+pub const SPOOL_SEGMENT_BYTES: u64 = 8 * 1024 * 1024;
+/// One record of the spool, in bytes. A report that comes to more is refused for good.
+pub const SPOOL_RECORD_BYTES_MAX: usize = 1024 * 1024;
+/// Bytes replayed between two notes of how far the replay has come.
+pub const SPOOL_MARK_BYTES: usize = 1024 * 1024;
+/// The file of rejected records, in bytes; then it becomes `rejected.1`, and an older one goes.
+pub const REJECTED_BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// How long a stored report is kept to be written again after a reconnect, in seconds.
+pub const RECENT_S: u64 = 10;
+/// Reports so kept. When full the oldest is given up.
+pub const RECENT_OPS_MAX: usize = 32_768;
+/// The same in bytes of text.
+pub const RECENT_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Milliseconds between two attempts to reach a store that is away, at most.
+pub const STORE_RETRY_MS_MAX: u64 = 1_000;
+/// Milliseconds of idleness after which the store is asked for a sign of life.
+pub const STORE_IDLE_MS: u64 = 1_000;
+/// Seconds between two sweeps of what is over in the store.
+pub const STORE_SWEEP_S: u64 = 60;
+/// Panics of the store thread, each within [`STORE_CARE_S`] of the one before, after which operations are
+/// run one by one, and the one that panics again is rejected.
+pub const STORE_PANICS_MAX: u32 = 3;
+/// Seconds without a panic after which operations are run in batches again.
+pub const STORE_CARE_S: u64 = 60;
+/// Milliseconds between two looks at a lease that is not ours.
+pub const LEASE_LOOK_MS: u64 = 500;
+/// Milliseconds by which a lease may seem to have grown without having been renewed.
+pub const LEASE_GROWTH_MS: u64 = 500;
 
 const _: () = {
     assert!(
@@ -178,6 +217,14 @@ const _: () = {
     assert!(
         LEASE_WATCH_S > LEASE_RENEW_S,
         "a living owner is seen to renew"
+    );
+    assert!(
+        SPOOL_RECORD_BYTES_MAX > 8 * FRAME_BYTES_MAX,
+        "a report fits a record, even with every character escaped"
+    );
+    assert!(
+        STORE_RUN_OPS_MAX >= BATCH_OPS_MAX,
+        "a whole batch is taken into the hands"
     );
     assert!(PAGE_SCAN_MAX >= PAGE_HOSTS_MAX, "a page can be full");
     assert!(

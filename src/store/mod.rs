@@ -17,6 +17,8 @@ pub mod op;
 pub mod progress;
 pub mod redis;
 pub mod schema;
+pub mod spool;
+pub mod worker;
 
 use crate::time::{Span, UnixMs};
 use op::{HeldHost, Op, Outcome};

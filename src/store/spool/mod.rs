@@ -1,0 +1,490 @@
+//! What waits on disk while the store is away: reports, in order, until they are replayed.
+//!
+//! ```text
+//!  append, sync ──▶ 00000009.seg (written)
+//!                   00000008.seg
+//!                   00000007.seg ──▶ next, settled ──▶ the store; deleted once all of it is
+//! ```
+//!
+//! Plain files of records (`record.rs`). A segment is read only when it is no longer written, and
+//! whole. Nothing but the deletion of segments says what has been replayed: records may come twice, and
+//! may be repeated by their nature.
+
+mod position;
+mod record;
+mod rejected;
+mod segment;
+
+pub use record::RecordError;
+pub use rejected::Rejected;
+
+use std::collections::VecDeque;
+use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use crate::limits::{SPOOL_MARK_BYTES, SPOOL_SEGMENT_BYTES};
+use crate::store::op::Op;
+use position::Position;
+use record::{HEADER_BYTES, Piece};
+use segment::Segment;
+
+/// Why something was not spooled. Nothing of the batch is then in the spool.
+#[derive(Debug, thiserror::Error)]
+pub enum SpoolError {
+    /// The bound is reached.
+    #[error("the spool is full: {bytes} of at most {max} bytes")]
+    Full {
+        /// Bytes in the spool.
+        bytes: u64,
+        /// Its bound.
+        max: u64,
+    },
+    /// The directory belongs to another process.
+    #[error("the spool directory {0} is used by another server")]
+    Locked(PathBuf),
+    /// The disk is full, or fails.
+    #[error("the spool in {dir}: {error}")]
+    Disk {
+        /// Its directory.
+        dir: PathBuf,
+        /// What the system said.
+        error: io::Error,
+    },
+    /// One of the operations can never be a record.
+    #[error("{0}")]
+    Record(#[from] RecordError),
+}
+
+/// The spool. One process, one thread.
+#[derive(Debug)]
+pub struct Spool {
+    dir: PathBuf,
+    /// Held open to sync the directory itself.
+    dir_file: File,
+    _lock: DirLock,
+    max_bytes: u64,
+    segment_bytes: u64,
+    next_number: u64,
+    /// Segments no longer written, oldest first.
+    closed: VecDeque<Segment>,
+    writer: Option<Writer>,
+    /// The first of `closed`, if it is being replayed.
+    reader: Option<Reader>,
+    /// How far the first of `closed` had been replayed when it was found.
+    start: usize,
+    damaged: u64,
+}
+
+/// The segment that is written.
+#[derive(Debug)]
+struct Writer {
+    file: File,
+    segment: Segment,
+    /// As much of it as is synced.
+    synced: Segment,
+}
+
+/// The segment that is replayed.
+#[derive(Debug, Default)]
+struct Reader {
+    bytes: Vec<u8>,
+    /// Up to where it is decoded.
+    at: usize,
+    /// Decoded and not settled.
+    ops: Vec<Op>,
+    /// Where the record of each of `ops` ends.
+    ends: Vec<usize>,
+    /// Up to where the replay is noted.
+    marked: usize,
+}
+
+impl Spool {
+    /// Opens the spool in `dir`, which is made if it is not there, and finds what an earlier process left.
+    /// All of it is read once: about a second for each gigabyte.
+    ///
+    /// # Errors
+    /// When another process has it, or the directory cannot be read and written.
+    pub fn open(dir: &Path, max_bytes: u64) -> Result<Self, SpoolError> {
+        let disk = |error| SpoolError::Disk {
+            dir: dir.to_path_buf(),
+            error,
+        };
+        let lock = lock(dir).map_err(|error| match error {
+            TryLockError::WouldBlock => SpoolError::Locked(dir.to_path_buf()),
+            TryLockError::Error(error) => disk(error),
+        })?;
+        let mut spool = Self {
+            dir: dir.to_path_buf(),
+            dir_file: File::open(dir).map_err(disk)?,
+            _lock: lock,
+            max_bytes,
+            segment_bytes: SPOOL_SEGMENT_BYTES.min(max_bytes / 4).max(1),
+            next_number: 1,
+            closed: VecDeque::new(),
+            writer: None,
+            reader: None,
+            start: 0,
+            damaged: 0,
+        };
+        spool.find().map_err(disk)?;
+        Ok(spool)
+    }
+
+    /// Takes up the segments in the directory.
+    fn find(&mut self) -> io::Result<()> {
+        let numbers = segment::numbers(&self.dir, ".seg")?;
+        let kept = segment::numbers(&self.dir, ".damaged")?;
+        let last = numbers.last().max(kept.last()).copied().unwrap_or(0);
+        self.next_number = last + 1;
+        let noted = position::load(&self.dir);
+        for number in numbers {
+            let from = noted
+                .filter(|note| self.closed.is_empty() && self.fits(note, number))
+                .map_or(0, |note| note.offset);
+            match segment::adopt(&self.dir, number, from) {
+                Ok((segment, _)) if segment.records == 0 => {
+                    self.damaged += u64::from(segment.told);
+                    self.remove(number);
+                }
+                Ok((segment, start)) => {
+                    self.damaged += u64::from(segment.told);
+                    if self.closed.is_empty() {
+                        self.start = start;
+                    }
+                    self.closed.push_back(segment);
+                }
+                Err(error) => {
+                    self.damaged += 1;
+                    segment::set_aside(&self.dir, number, &error);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether `note` was made for the segment that now has this number.
+    fn fits(&self, note: &Position, number: u64) -> bool {
+        let mut first = [0; HEADER_BYTES];
+        let read = File::open(segment::path(&self.dir, number))
+            .and_then(|file| file.read_exact_at(&mut first, 0));
+        note.number == number && read.is_ok() && first == note.first
+    }
+
+    /// Whether nothing waits.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.closed.is_empty() && self.writer.is_none()
+    }
+
+    /// Records that wait.
+    #[must_use]
+    pub fn records(&self) -> u64 {
+        self.segments().map(|segment| segment.records).sum()
+    }
+
+    /// Bytes on disk, replayed parts of segments included.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.segments().map(|segment| segment.bytes).sum()
+    }
+
+    /// Damaged stretches found since it was opened.
+    #[must_use]
+    pub fn damaged(&self) -> u64 {
+        self.damaged
+    }
+
+    fn segments(&self) -> impl Iterator<Item = &Segment> {
+        let written = self.writer.as_ref().map(|writer| &writer.segment);
+        self.closed.iter().chain(written)
+    }
+
+    /// Writes reports behind all others: all of them or, with an error, none. They are safe only after
+    /// a [`sync`](Self::sync).
+    ///
+    /// # Errors
+    /// When there is no room, the disk fails, or one of them is no report.
+    pub fn append(&mut self, ops: &[&Op]) -> Result<(), SpoolError> {
+        let mut records = Vec::new();
+        for op in ops {
+            record::encode(op, &mut records)?;
+        }
+        if records.is_empty() {
+            return Ok(());
+        }
+        let more = records.len() as u64;
+        if self.bytes().saturating_add(more) > self.max_bytes {
+            return Err(SpoolError::Full {
+                bytes: self.bytes(),
+                max: self.max_bytes,
+            });
+        }
+        let written = match &self.writer {
+            Some(writer) => writer.segment.bytes,
+            None => 0,
+        };
+        if written > 0 && written + more > self.segment_bytes {
+            self.close()?;
+        }
+        let begun = self.write(&records, ops.len() as u64);
+        begun.map_err(|error| self.roll_back(error))
+    }
+
+    fn write(&mut self, records: &[u8], count: u64) -> io::Result<()> {
+        let writer = match &mut self.writer {
+            Some(writer) => writer,
+            None => {
+                let segment = Segment {
+                    number: self.next_number,
+                    bytes: 0,
+                    records: 0,
+                    told: false,
+                };
+                // Taken whatever happens: a file left by a failure must not be in the way for ever.
+                self.next_number += 1;
+                self.writer.insert(Writer {
+                    file: segment::create(&self.dir, segment.number)?,
+                    segment,
+                    synced: segment,
+                })
+            }
+        };
+        let end = writer.segment.bytes;
+        writer.file.write_all_at(records, end)?;
+        writer.segment.bytes += records.len() as u64;
+        writer.segment.records += count;
+        Ok(())
+    }
+
+    /// Makes what was appended safe. With an error it is taken back.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    pub fn sync(&mut self) -> Result<(), SpoolError> {
+        let Some(writer) = &mut self.writer else {
+            return Ok(());
+        };
+        if writer.synced == writer.segment {
+            return Ok(());
+        }
+        let new = writer.synced.bytes == 0;
+        let mut synced = writer.file.sync_data();
+        if new && synced.is_ok() {
+            synced = self.dir_file.sync_all();
+        }
+        if synced.is_ok() {
+            writer.synced = writer.segment;
+        }
+        synced.map_err(|error| self.roll_back(error))
+    }
+
+    /// Takes back what is not synced, and leaves the segment: after a failed sync nobody knows what the
+    /// system makes of further ones on the same file.
+    fn roll_back(&mut self, error: io::Error) -> SpoolError {
+        if let Some(writer) = self.writer.take() {
+            let synced = writer.synced;
+            if synced.bytes == 0 {
+                self.remove(synced.number);
+            } else {
+                // What cannot be cut off was not acknowledged, and if it is ever replayed, it may be.
+                let cut = writer.file.set_len(synced.bytes);
+                if let Err(error) = cut {
+                    log::warn!("spool: segment {} cannot be cut: {error}", synced.number);
+                }
+                self.closed.push_back(synced);
+            }
+        }
+        SpoolError::Disk {
+            dir: self.dir.clone(),
+            error,
+        }
+    }
+
+    /// Writes no more to the present segment.
+    fn close(&mut self) -> Result<(), SpoolError> {
+        self.sync()?;
+        if let Some(writer) = self.writer.take() {
+            self.closed.push_back(writer.segment);
+        }
+        Ok(())
+    }
+
+    /// The oldest reports that are not settled: at most `ops_max` and about `bytes_max`, none if there are none.
+    ///
+    /// # Errors
+    /// When the disk fails where it must not. Segments that cannot be read are put aside.
+    pub fn next(&mut self, ops_max: usize, bytes_max: usize) -> Result<&[Op], SpoolError> {
+        while !self.is_empty() {
+            if self.closed.is_empty() {
+                self.close()?;
+            }
+            if self.reader.is_none() && !self.load() {
+                continue;
+            }
+            self.decode(ops_max, bytes_max);
+            if self.reader.as_ref().is_some_and(|r| !r.ops.is_empty()) {
+                break;
+            }
+            self.finish();
+        }
+        let ops = self.reader.as_ref().map_or(&[][..], |reader| &reader.ops);
+        Ok(&ops[..ops.len().min(ops_max)])
+    }
+
+    /// Reads the first closed segment. If that cannot be, it is put aside.
+    fn load(&mut self) -> bool {
+        let start = std::mem::take(&mut self.start);
+        let Some(front) = self.closed.front() else {
+            return false;
+        };
+        match fs::read(segment::path(&self.dir, front.number)) {
+            Ok(mut bytes) => {
+                bytes.truncate(usize::try_from(front.bytes).unwrap_or(usize::MAX));
+                self.reader = Some(Reader {
+                    bytes,
+                    at: start,
+                    marked: start,
+                    ..Reader::default()
+                });
+                true
+            }
+            Err(error) => {
+                self.damaged += 1;
+                segment::set_aside(&self.dir, front.number, &error);
+                self.closed.pop_front();
+                false
+            }
+        }
+    }
+
+    /// Decodes records until there are as many as asked for, or the segment ends.
+    fn decode(&mut self, ops_max: usize, bytes_max: usize) {
+        let (Some(reader), Some(front)) = (&mut self.reader, self.closed.front_mut()) else {
+            return;
+        };
+        let begin = reader.at;
+        while reader.ops.len() < ops_max && reader.at - begin < bytes_max {
+            let at = reader.at;
+            let damage = match record::piece(&reader.bytes, at) {
+                None => return,
+                Some(Piece::Record { payload }) => {
+                    reader.at = payload.end;
+                    match record::decode(&reader.bytes[payload]) {
+                        Ok(op) => {
+                            reader.ops.push(op);
+                            reader.ends.push(reader.at);
+                            false
+                        }
+                        Err(error) => {
+                            log::error!("spool: segment {}, byte {at}: {error}", front.number);
+                            true
+                        }
+                    }
+                }
+                Some(Piece::Damaged { resume }) => {
+                    reader.at = resume;
+                    true
+                }
+                Some(Piece::Torn) => {
+                    reader.at = reader.bytes.len();
+                    true
+                }
+            };
+            if damage && !front.told {
+                front.told = true;
+                self.damaged += 1;
+                segment::keep_damage(&self.dir, front.number, &reader.bytes, at);
+            }
+        }
+    }
+
+    /// The first `count` of what [`next`](Self::next) gave are settled: they are not given again, and come back here.
+    pub fn settled(&mut self, count: usize) -> Vec<Op> {
+        let (Some(reader), Some(front)) = (&mut self.reader, self.closed.front_mut()) else {
+            return Vec::new();
+        };
+        let count = count.min(reader.ops.len());
+        let Some(end) = reader.ends.drain(..count).next_back() else {
+            return Vec::new();
+        };
+        let ops = reader.ops.drain(..count).collect();
+        front.records = front.records.saturating_sub(count as u64);
+        if reader.ops.is_empty() && reader.at == reader.bytes.len() {
+            self.finish();
+        } else if end - reader.marked >= SPOOL_MARK_BYTES {
+            reader.marked = end;
+            let mut first = [0; HEADER_BYTES];
+            first.copy_from_slice(&reader.bytes[..HEADER_BYTES]);
+            let number = front.number;
+            position::save(
+                &self.dir,
+                Position {
+                    number,
+                    first,
+                    offset: end,
+                },
+            );
+        }
+        ops
+    }
+
+    /// The first closed segment is replayed: it goes.
+    fn finish(&mut self) {
+        self.reader = None;
+        if let Some(front) = self.closed.pop_front() {
+            self.remove(front.number);
+        }
+    }
+
+    /// Deletes a segment's file. If it stays, its records come again after a restart.
+    fn remove(&self, number: u64) {
+        let path = segment::path(&self.dir, number);
+        let removed = fs::remove_file(&path).and_then(|()| self.dir_file.sync_all());
+        if let Err(error) = removed {
+            log::warn!("spool: {} cannot be removed: {error}", path.display());
+        }
+    }
+}
+
+/// Whether an operation can be a record at all.
+///
+/// # Errors
+/// When it never will be one.
+pub fn check(op: &Op) -> Result<(), RecordError> {
+    record::encode(op, &mut Vec::new())
+}
+
+/// Says that the directory is ours.
+#[derive(Debug)]
+struct DirLock(File);
+
+impl Drop for DirLock {
+    fn drop(&mut self) {
+        // Closing the file would do, were it not for a child process that has just been forked and still
+        // has it open. If this fails, closing is what is left.
+        let _ = self.0.unlock();
+    }
+}
+
+/// Makes the directory and takes its lock.
+fn lock(dir: &Path) -> Result<DirLock, TryLockError> {
+    let mut builder = DirBuilder::new();
+    builder.recursive(true).mode(0o700);
+    builder.create(dir).map_err(TryLockError::Error)?;
+    let file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(dir.join("lock"))
+        .map_err(TryLockError::Error)?;
+    file.try_lock()?;
+    Ok(DirLock(file))
+}
+
+#[cfg(test)]
+pub(super) mod testing;
+#[cfg(test)]
+mod tests;

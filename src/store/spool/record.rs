@@ -1,0 +1,195 @@
+//! One record of a segment, and how intact ones are told from damage.
+//!
+//! ```text
+//! +-------------+--------------+---------+------+----------------------+
+//! | length: u32 | CRC-32: u32  | version | kind | the report as JSON   |
+//! +-------------+--------------+---------+------+----------------------+
+//!                               \____________ length bytes ___________/
+//! ```
+//!
+//! Both numbers are little-endian. The checksum covers the length as well, so that a record cannot
+//! be read from a length that has rotted.
+
+use std::ops::Range;
+
+use crate::limits::SPOOL_RECORD_BYTES_MAX;
+use crate::store::op::Op;
+
+/// Bytes in front of the payload.
+pub(super) const HEADER_BYTES: usize = 8;
+/// Version and kind, at the beginning of the payload.
+const TAG_BYTES: usize = 2;
+const VERSION: u8 = 1;
+const PROGRESS: u8 = b'P';
+const ANSWER: u8 = b'A';
+
+/// Why an operation cannot be a record: it never will be one.
+#[derive(Debug, thiserror::Error)]
+pub enum RecordError {
+    /// Only reports are spooled.
+    #[error("only reports are spooled")]
+    NotAReport,
+    /// It comes to more than a record may hold.
+    #[error("a record of {0} bytes is longer than {SPOOL_RECORD_BYTES_MAX}")]
+    TooLong(usize),
+    /// It cannot be written down.
+    #[error("not to be written as JSON: {0}")]
+    Json(#[from] serde_json::Error),
+}
+
+/// Appends `op` to `out` as one record. After an error `out` is as it was.
+pub(super) fn encode(op: &Op, out: &mut Vec<u8>) -> Result<(), RecordError> {
+    let begin = out.len();
+    let written = write_record(op, begin, out);
+    if written.is_err() {
+        out.truncate(begin);
+    }
+    written
+}
+
+fn write_record(op: &Op, begin: usize, out: &mut Vec<u8>) -> Result<(), RecordError> {
+    out.extend_from_slice(&[0; HEADER_BYTES]);
+    match op {
+        Op::Progress(report) => {
+            out.extend_from_slice(&[VERSION, PROGRESS]);
+            serde_json::to_writer(&mut *out, report)?;
+        }
+        Op::Answer(report) => {
+            out.extend_from_slice(&[VERSION, ANSWER]);
+            serde_json::to_writer(&mut *out, report)?;
+        }
+        _ => return Err(RecordError::NotAReport),
+    }
+    let payload = begin + HEADER_BYTES;
+    let bytes = out.len() - payload;
+    let length = match u32::try_from(bytes) {
+        Ok(length) if bytes <= SPOOL_RECORD_BYTES_MAX => length.to_le_bytes(),
+        _ => return Err(RecordError::TooLong(bytes)),
+    };
+    let crc = checksum(length, &out[payload..]).to_le_bytes();
+    out[begin..begin + 4].copy_from_slice(&length);
+    out[begin + 4..payload].copy_from_slice(&crc);
+    Ok(())
+}
+
+/// The report in the payload of an intact record.
+pub(super) fn decode(payload: &[u8]) -> Result<Op, RecordError> {
+    match payload {
+        [VERSION, PROGRESS, json @ ..] => Ok(Op::Progress(serde_json::from_slice(json)?)),
+        [VERSION, ANSWER, json @ ..] => Ok(Op::Answer(serde_json::from_slice(json)?)),
+        _ => Err(RecordError::NotAReport),
+    }
+}
+
+/// What stands at some place of a segment.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Piece {
+    /// An intact record.
+    Record {
+        /// Where its payload is; the record ends where that ends.
+        payload: Range<usize>,
+    },
+    /// Bytes that are no record, and an intact one behind them.
+    Damaged {
+        /// Where the intact one begins.
+        resume: usize,
+    },
+    /// Bytes that are no record, and nothing intact behind them.
+    Torn,
+}
+
+/// What stands at `at`; nothing if that is the end.
+pub(super) fn piece(bytes: &[u8], at: usize) -> Option<Piece> {
+    if at >= bytes.len() {
+        return None;
+    }
+    if let Some(payload) = intact(bytes, at) {
+        return Some(Piece::Record { payload });
+    }
+    let resume = (at + 1..bytes.len()).find(|&later| intact(bytes, later).is_some());
+    Some(resume.map_or(Piece::Torn, |resume| Piece::Damaged { resume }))
+}
+
+/// Where the payload is of the intact record at `at`, if there is one. What cannot be the beginning of
+/// one is told without a checksum, so that a search through a whole segment stays cheap.
+fn intact(bytes: &[u8], at: usize) -> Option<Range<usize>> {
+    let (length, rest) = bytes.get(at..)?.split_first_chunk::<4>()?;
+    let (crc, rest) = rest.split_first_chunk::<4>()?;
+    let long = usize::try_from(u32::from_le_bytes(*length)).ok()?;
+    if !(TAG_BYTES..=SPOOL_RECORD_BYTES_MAX).contains(&long) {
+        return None;
+    }
+    let payload = rest.get(..long)?;
+    let tagged = payload[0] == VERSION && matches!(payload[1], PROGRESS | ANSWER);
+    let begin = at + HEADER_BYTES;
+    (tagged && checksum(*length, payload) == u32::from_le_bytes(*crc)).then(|| begin..begin + long)
+}
+
+fn checksum(length: [u8; 4], payload: &[u8]) -> u32 {
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(&length);
+    hasher.update(payload);
+    hasher.finalize()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::spool::testing::{name, report};
+    use proptest::prelude::*;
+
+    fn two() -> (Vec<u8>, usize) {
+        let mut bytes = Vec::new();
+        encode(&report(1), &mut bytes).unwrap();
+        let first = bytes.len();
+        encode(&report(2), &mut bytes).unwrap();
+        (bytes, first)
+    }
+
+    fn record_at(bytes: &[u8], at: usize) -> Op {
+        match piece(bytes, at) {
+            Some(Piece::Record { payload }) => decode(&bytes[payload]).unwrap(),
+            other => panic!("{other:?} at {at}"),
+        }
+    }
+
+    #[test]
+    fn what_is_written_is_read_back() {
+        let (bytes, first) = two();
+        assert_eq!(name(&record_at(&bytes, 0)), name(&report(1)));
+        assert_eq!(name(&record_at(&bytes, first)), name(&report(2)));
+        assert_eq!(piece(&bytes, bytes.len()), None);
+    }
+
+    #[test]
+    fn state_is_not_spooled_and_leaves_no_trace() {
+        let mut bytes = vec![7];
+        let state = Op::Audit(Vec::new());
+        assert!(matches!(
+            encode(&state, &mut bytes),
+            Err(RecordError::NotAReport)
+        ));
+        assert_eq!(bytes, [7]);
+    }
+
+    #[test]
+    fn zeros_are_no_records() {
+        assert_eq!(piece(&[0; 4096], 0), Some(Piece::Torn));
+    }
+
+    proptest! {
+        #[test]
+        fn any_flipped_bit_is_seen_and_the_next_record_is_found(bit in 0usize..4096) {
+            let (mut bytes, first) = two();
+            let bit = bit % (first * 8);
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            prop_assert_eq!(piece(&bytes, 0), Some(Piece::Damaged { resume: first }));
+        }
+
+        #[test]
+        fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..256), at in 0usize..300) {
+            let found = piece(&bytes, at);
+            prop_assert_eq!(found.is_none(), at >= bytes.len());
+        }
+    }
+}

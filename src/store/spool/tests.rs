@@ -1,0 +1,288 @@
+//! The spool over real files.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::testing::{name, report};
+use super::*;
+
+const ROOM: u64 = 1 << 30;
+
+fn fill(spool: &mut Spool, numbers: impl IntoIterator<Item = u64>) {
+    for n in numbers {
+        spool.append(&[&report(n)]).unwrap();
+    }
+    spool.sync().unwrap();
+}
+
+/// Replays all of it, `at_once` records at a time.
+fn drain(spool: &mut Spool, at_once: usize) -> Vec<u64> {
+    let mut seen = Vec::new();
+    loop {
+        let count = spool.next(at_once, usize::MAX).unwrap().len();
+        if count == 0 {
+            assert!(spool.is_empty());
+            assert_eq!((spool.records(), spool.bytes()), (0, 0));
+            return seen;
+        }
+        seen.extend(spool.settled(count).iter().map(name));
+    }
+}
+
+fn files(dir: &Path, suffix: &str) -> Vec<PathBuf> {
+    let mut found: Vec<PathBuf> = fs::read_dir(dir)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.to_string_lossy().ends_with(suffix))
+        .collect();
+    found.sort();
+    found
+}
+
+#[test]
+fn what_goes_in_comes_out_in_order_over_many_segments_and_leaves_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut spool = Spool::open(dir.path(), ROOM).unwrap();
+    spool.segment_bytes = 1_000;
+    fill(&mut spool, 0..100);
+    assert!(files(dir.path(), ".seg").len() > 10);
+    assert_eq!(spool.records(), 100);
+    assert_eq!(drain(&mut spool, 7), (0..100).collect::<Vec<_>>());
+    assert_eq!(files(dir.path(), ".seg"), Vec::<PathBuf>::new());
+}
+
+#[test]
+fn appending_goes_on_behind_what_is_replayed() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut spool = Spool::open(dir.path(), ROOM).unwrap();
+    fill(&mut spool, 0..10);
+    assert_eq!(spool.next(4, usize::MAX).unwrap().len(), 4);
+    fill(&mut spool, 10..20);
+    assert_eq!(spool.settled(3).len(), 3);
+    assert_eq!(spool.records(), 17);
+    assert_eq!(drain(&mut spool, 4), (3..20).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_batch_is_bounded_in_bytes_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut spool = Spool::open(dir.path(), ROOM).unwrap();
+    fill(&mut spool, 0..10);
+    assert_eq!(spool.next(100, 1).unwrap().len(), 1);
+    assert_eq!(drain(&mut spool, 100).len(), 10);
+}
+
+#[test]
+fn a_second_process_is_kept_out_by_name() {
+    let dir = tempfile::tempdir().unwrap();
+    let spool = Spool::open(dir.path(), ROOM).unwrap();
+    let error = Spool::open(dir.path(), ROOM).unwrap_err();
+    assert!(matches!(error, SpoolError::Locked(_)));
+    assert!(error.to_string().contains(dir.path().to_str().unwrap()));
+    drop(spool);
+    assert!(Spool::open(dir.path(), ROOM).is_ok());
+}
+
+#[test]
+fn reopening_finds_everything_and_writes_behind_it() {
+    let dir = tempfile::tempdir().unwrap();
+    for n in 0..5 {
+        let mut spool = Spool::open(dir.path(), ROOM).unwrap();
+        assert_eq!(spool.records(), n * 10);
+        fill(&mut spool, n * 10..n * 10 + 10);
+    }
+    let mut spool = Spool::open(dir.path(), ROOM).unwrap();
+    assert_eq!(drain(&mut spool, 1_000), (0..50).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_tail_torn_at_any_byte_is_cut_off_and_the_rest_is_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut spool = Spool::open(dir.path(), ROOM).unwrap();
+    fill(&mut spool, 0..2);
+    let whole_two = spool.bytes() as usize;
+    fill(&mut spool, 2..3);
+    drop(spool);
+    let path = files(dir.path(), ".seg").remove(0);
+    let bytes = fs::read(&path).unwrap();
+    for cut in whole_two..bytes.len() {
+        fs::write(&path, &bytes[..cut]).unwrap();
+        let mut spool = Spool::open(dir.path(), ROOM).unwrap();
+        assert_eq!(spool.records(), 2, "cut at {cut}");
+        assert_eq!(spool.bytes() as usize, whole_two);
+        assert_eq!(fs::metadata(&path).unwrap().len() as usize, whole_two);
+        assert_eq!(spool.damaged(), 0);
+        assert_eq!(drain(&mut spool, 10), [0, 1]);
+    }
+    // A tail of zeros, as a file system may leave it after the power failed.
+    let mut zeros = bytes[..whole_two].to_vec();
+    zeros.resize(bytes.len() + 4096, 0);
+    fs::write(&path, &zeros).unwrap();
+    let mut spool = Spool::open(dir.path(), ROOM).unwrap();
+    assert_eq!(drain(&mut spool, 10), [0, 1]);
+}
+
+#[test]
+fn a_flipped_bit_anywhere_costs_its_own_record_only_and_is_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut spool = Spool::open(dir.path(), ROOM).unwrap();
+    fill(&mut spool, 0..3);
+    drop(spool);
+    let path = files(dir.path(), ".seg").remove(0);
+    let bytes = fs::read(&path).unwrap();
+    for at in 0..bytes.len() {
+        let mut bad = bytes.clone();
+        bad[at] ^= 1 << (at % 8);
+        fs::write(&path, &bad).unwrap();
+        let mut spool = Spool::open(dir.path(), ROOM).unwrap();
+        let hit = (at * 3 / bytes.len()) as u64;
+        let left: Vec<u64> = (0..3).filter(|&n| n != hit).collect();
+        assert_eq!(spool.records(), 2, "byte {at}");
+        assert_eq!(drain(&mut spool, 10), left, "byte {at}");
+        let kept = files(dir.path(), ".damaged");
+        // The last record, damaged, is a torn tail; any other is kept with what follows.
+        assert_eq!(spool.damaged(), u64::from(hit < 2));
+        for path in kept {
+            assert!(hit < 2);
+            let begin = hit as usize * bytes.len() / 3;
+            assert_eq!(fs::read(&path).unwrap(), bad[begin..]);
+            fs::remove_file(path).unwrap();
+        }
+    }
+}
+
+#[test]
+fn damage_that_happens_while_it_is_open_is_found_at_the_replay() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut spool = Spool::open(dir.path(), ROOM).unwrap();
+    fill(&mut spool, 0..3);
+    let path = files(dir.path(), ".seg").remove(0);
+    let mut bytes = fs::read(&path).unwrap();
+    bytes[20] ^= 1;
+    fs::write(&path, bytes).unwrap();
+    assert_eq!(drain(&mut spool, 10), [1, 2]);
+    assert_eq!(spool.damaged(), 1);
+    assert_eq!(files(dir.path(), ".damaged").len(), 1);
+}
+
+#[test]
+fn a_segment_that_is_gone_does_not_stop_the_others() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut spool = Spool::open(dir.path(), ROOM).unwrap();
+    spool.segment_bytes = 1;
+    fill(&mut spool, 0..3);
+    fs::remove_file(&files(dir.path(), ".seg")[1]).unwrap();
+    assert_eq!(drain(&mut spool, 10), [0, 2]);
+    assert_eq!(spool.damaged(), 1);
+}
+
+#[test]
+fn its_bound_holds_and_room_comes_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut spool = Spool::open(dir.path(), 4_000).unwrap();
+    let mut stored = 0;
+    let refused = loop {
+        match spool.append(&[&report(stored)]) {
+            Ok(()) => stored += 1,
+            Err(error) => break error,
+        }
+        spool.sync().unwrap();
+    };
+    assert!(matches!(refused, SpoolError::Full { .. }));
+    assert!(spool.bytes() <= 4_000 && stored > 5);
+    let count = spool.next(100, usize::MAX).unwrap().len();
+    spool.settled(count);
+    fill(&mut spool, [stored]);
+    let left: Vec<u64> = (count as u64..=stored).collect();
+    assert_eq!(drain(&mut spool, 100), left);
+}
+
+#[test]
+fn a_batch_with_something_that_is_no_report_leaves_nothing_of_itself() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut spool = Spool::open(dir.path(), ROOM).unwrap();
+    let state = Op::Audit(Vec::new());
+    let error = spool.append(&[&report(1), &state]).unwrap_err();
+    assert!(matches!(error, SpoolError::Record(_)));
+    assert!(spool.is_empty());
+}
+
+#[test]
+fn an_interrupted_replay_goes_on_near_where_it_was() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut spool = Spool::open(dir.path(), ROOM).unwrap();
+    let many: Vec<Op> = (0..20_000).map(report).collect();
+    spool.append(&many.iter().collect::<Vec<_>>()).unwrap();
+    spool.sync().unwrap();
+    for _ in 0..15 {
+        let count = spool.next(1_000, usize::MAX).unwrap().len();
+        spool.settled(count);
+    }
+    drop(spool);
+    let mut spool = Spool::open(dir.path(), ROOM).unwrap();
+    let left = drain(&mut spool, 1_000);
+    assert!(left[0] > 0 && left[0] <= 15_000, "from {}", left[0]);
+    assert_eq!(left, (left[0]..20_000).collect::<Vec<_>>());
+    // The note is of no use to the next segment, even under the same number.
+    drop(spool);
+    let mut spool = Spool::open(dir.path(), ROOM).unwrap();
+    let many: Vec<Op> = (20_000..40_000).map(report).collect();
+    spool.append(&many.iter().collect::<Vec<_>>()).unwrap();
+    spool.sync().unwrap();
+    drop(spool);
+    let mut spool = Spool::open(dir.path(), ROOM).unwrap();
+    assert_eq!(spool.records(), 20_000);
+    assert_eq!(drain(&mut spool, 1_000)[0], 20_000);
+}
+
+/// A file system of its own that holds next to nothing. Where mounting is not allowed there is none.
+struct Tiny(tempfile::TempDir);
+
+impl Tiny {
+    fn mount() -> Option<Self> {
+        let dir = tempfile::tempdir().unwrap();
+        let done = std::process::Command::new("mount")
+            .args(["-t", "tmpfs", "-o", "size=64k", "tmpfs"])
+            .arg(dir.path())
+            .output();
+        done.is_ok_and(|output| output.status.success())
+            .then_some(Self(dir))
+    }
+}
+
+impl Drop for Tiny {
+    fn drop(&mut self) {
+        let done = std::process::Command::new("umount")
+            .arg(self.0.path())
+            .status();
+        assert!(done.is_ok_and(|status| status.success()));
+    }
+}
+
+#[test]
+fn a_full_disk_refuses_a_batch_whole_and_loses_nothing() {
+    let Some(disk) = Tiny::mount() else {
+        eprintln!("no mount allowed here: a full disk is not tried");
+        return;
+    };
+    let mut spool = Spool::open(disk.0.path(), ROOM).unwrap();
+    let mut stored = 0;
+    loop {
+        let batch: Vec<Op> = (stored..stored + 50).map(report).collect();
+        let refs: Vec<&Op> = batch.iter().collect();
+        match spool.append(&refs).and_then(|()| spool.sync()) {
+            Ok(()) => stored += 50,
+            Err(SpoolError::Disk { .. }) => break,
+            Err(other) => panic!("{other}"),
+        }
+    }
+    assert!(stored > 0);
+    assert_eq!(spool.records(), stored);
+    // Again, while it is still full.
+    let more: Vec<Op> = (stored..stored + 200).map(report).collect();
+    assert!(spool.append(&more.iter().collect::<Vec<_>>()).is_err());
+    let all: Vec<u64> = (0..stored).collect();
+    assert_eq!(drain(&mut spool, 1_000), all);
+    fill(&mut spool, [7]);
+    assert_eq!(drain(&mut spool, 1_000), [7]);
+}

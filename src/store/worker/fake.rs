@@ -1,0 +1,239 @@
+//! A backend in memory that does as it is told: be away, hang, refuse, panic, forget. And a clock that
+//! stands still until it is moved.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::store::op::{HeldHost, Op, Outcome, Settled};
+use crate::store::spool::testing::name;
+use crate::store::{Backend, Dump, HeldCursor, Lease, Ran, StoreError};
+use crate::time::{Instant, Span, UnixMs};
+
+use super::Clock;
+
+/// What the test and the backends made in its course share.
+#[derive(Debug, Default)]
+pub struct World {
+    pub now: Instant,
+    /// What every call answers.
+    pub error: Option<StoreError>,
+    /// How long a call takes that fails.
+    pub hang: Span,
+    /// Calls of `run` settle so many operations and then find the store away, once for each entry.
+    pub cut: Vec<usize>,
+    /// Reports that are refused for good.
+    pub poison: BTreeSet<u64>,
+    /// Reports that make `run` panic, and how often still.
+    pub mines: BTreeMap<u64, u32>,
+    /// Calls of `run` that panic whatever they hold.
+    pub panics: u32,
+    /// Calls of `held` that panic.
+    pub held_panics: u32,
+    /// Somebody else's lease: when it ends.
+    pub foreign: Option<Instant>,
+    /// Whether we hold the lease.
+    pub ours: bool,
+    /// Reports as they were stored, in order, repetitions included.
+    pub log: Vec<u64>,
+    /// What is stored now: forgetting empties it.
+    pub stored: BTreeSet<u64>,
+    /// State operations run.
+    pub state: usize,
+    /// Sizes of the batches run.
+    pub runs: Vec<usize>,
+    pub opens: usize,
+    pub sweeps: usize,
+    pub made: usize,
+    /// Whom `held` was asked for, each time from its start.
+    pub held: Vec<bool>,
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct Shared(Arc<Mutex<World>>);
+
+impl Shared {
+    /// The world. A panic that was ordered may have happened while it was held.
+    pub fn get(&self) -> MutexGuard<'_, World> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A backend of this world.
+    pub fn backend(&self) -> Box<dyn Backend> {
+        self.get().made += 1;
+        Box::new(Fake(self.clone()))
+    }
+}
+
+impl Clock for Shared {
+    fn now(&self) -> Instant {
+        self.get().now
+    }
+    fn wall(&self) -> UnixMs {
+        UnixMs(self.get().now.as_nanos() / 1_000_000)
+    }
+}
+
+struct Fake(Shared);
+
+impl Fake {
+    /// The world, unless it is away.
+    fn world(&self) -> Result<MutexGuard<'_, World>, StoreError> {
+        let mut world = self.0.get();
+        match world.error.clone() {
+            Some(error) => {
+                let hang = world.hang;
+                world.now = world.now + hang;
+                Err(error)
+            }
+            None => Ok(world),
+        }
+    }
+}
+
+impl Backend for Fake {
+    fn open(&mut self) -> Result<(), StoreError> {
+        self.world()?.opens += 1;
+        Ok(())
+    }
+
+    fn lease(&mut self, force: bool) -> Result<Lease, StoreError> {
+        let mut world = self.world()?;
+        let now = world.now;
+        match world.foreign {
+            Some(end) if end > now && !force => Ok(Lease::Foreign {
+                left: end.since(now),
+            }),
+            _ => {
+                world.foreign = None;
+                let had = std::mem::replace(&mut world.ours, true);
+                Ok(if had { Lease::Ours } else { Lease::Taken })
+            }
+        }
+    }
+
+    fn release_lease(&mut self) -> Result<(), StoreError> {
+        self.world()?.ours = false;
+        Ok(())
+    }
+
+    fn held(
+        &mut self,
+        everyone: bool,
+        cursor: &mut HeldCursor,
+        hosts: &mut Vec<HeldHost>,
+    ) -> Result<(), StoreError> {
+        let mut world = self.world()?;
+        if let Some(left) = world.held_panics.checked_sub(1) {
+            world.held_panics = left;
+            ordered("in held");
+        }
+        if *cursor == HeldCursor::Start {
+            world.held.push(everyone);
+            *cursor = HeldCursor::At(0, Vec::new());
+        } else {
+            *cursor = HeldCursor::End;
+        }
+        hosts.push(HeldHost {
+            host: crate::ids::HostId::checked("10.0.0.7").unwrap(),
+            ours: true,
+            epoch: 1,
+            peer: None,
+            since: UnixMs(0),
+            seen: UnixMs(0),
+            reason: None,
+            hostname: None,
+            mac: None,
+            addresses: Vec::new(),
+        });
+        Ok(())
+    }
+
+    fn run(&mut self, ops: &[Op], outcomes: &mut Vec<Outcome>) -> Ran {
+        let mut world = match self.world() {
+            Ok(world) => world,
+            Err(error) => {
+                return Ran {
+                    done: 0,
+                    error: Some(error),
+                };
+            }
+        };
+        if let Some(left) = world.panics.checked_sub(1) {
+            world.panics = left;
+            ordered("in run");
+        }
+        world.runs.push(ops.len());
+        let cut = world.cut.pop().unwrap_or(usize::MAX);
+        for (done, op) in ops.iter().enumerate() {
+            if done >= cut {
+                return Ran {
+                    done,
+                    error: Some(StoreError::Away("cut".to_owned())),
+                };
+            }
+            outcomes.extend(world.run(op));
+        }
+        Ran {
+            done: ops.len(),
+            error: None,
+        }
+    }
+
+    fn sweep(&mut self, _now: UnixMs) -> Result<(), StoreError> {
+        self.world()?.sweeps += 1;
+        Ok(())
+    }
+
+    fn disconnect(&mut self) {}
+
+    fn describe(&self) -> String {
+        "fake".to_owned()
+    }
+
+    fn node(&self) -> &str {
+        "fake"
+    }
+
+    fn dump(&mut self, _key: &str) -> Result<Option<Dump>, StoreError> {
+        Ok(None)
+    }
+}
+
+impl World {
+    fn run(&mut self, op: &Op) -> Option<Outcome> {
+        let (origin, number) = match op {
+            Op::Progress(report) => (report.origin, name(op)),
+            Op::Online(online) => {
+                self.state += 1;
+                return Some(Outcome::Presence {
+                    ticket: online.ticket,
+                    settled: Settled::Claimed { epoch: 1 },
+                });
+            }
+            Op::Notice(_) => return None,
+            _ => {
+                self.state += 1;
+                return Some(Outcome::Audited);
+            }
+        };
+        if let Some(left) = self.mines.get_mut(&number)
+            && *left > 0
+        {
+            *left -= 1;
+            ordered("by a report");
+        }
+        let result = if self.poison.contains(&number) {
+            Err("WRONGTYPE".to_owned())
+        } else {
+            self.log.push(number);
+            self.stored.insert(number);
+            Ok(())
+        };
+        Some(Outcome::Report { origin, result })
+    }
+}
+
+/// Panics, without a word on the standard error.
+fn ordered(place: &str) -> ! {
+    std::panic::resume_unwind(Box::new(format!("ordered, {place}")))
+}

@@ -1,0 +1,535 @@
+//! What the store thread does, one step at a time.
+//!
+//! ```text
+//!            open                     spool empty                     all told
+//!   Down ───────────▶ Again ─▶ Replay ───────────▶ Lease ─▶ Held ───────────────▶ Up
+//!    ▲                  ▲                                                         │
+//!    │ away, from       └──────────── the store has lost its contents ────────────┤
+//!    └─ anywhere ─────────────────────────────────────────────────────────────────┘
+//! ```
+//!
+//! *Again* writes what the store confirmed lately, *Replay* what waits in the spool, and only then
+//! is the store up and state written to it. A step does one bounded thing; between two of them new batches are taken.
+//!
+//! A panic is caught around one step. All that must not be lost is outside of the call that
+//! panicked: it is taken out of the hands, the spool and the recent only after the backend has answered.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use super::faults::{Faults, Running, Source, words};
+use super::lease::{Keeper, News};
+use super::recent::Recent;
+use super::{Clock, Make, Plan, StoreStats};
+use crate::limits::{
+    BATCH_OPS_MAX, SPOOL_TAIL_RECORDS, STORE_IDLE_MS, STORE_RUN_OPS_MAX, STORE_SWEEP_S,
+};
+use crate::store::op::{Batch, Op, Outcome};
+use crate::store::spool::{Rejected, Spool};
+use crate::store::{Backend, HeldCursor, StoreError};
+use crate::time::{Instant, Span};
+
+/// Where things stand with the store.
+#[derive(Debug)]
+pub(super) enum Phase {
+    /// It is away; when to try again.
+    Down(Instant),
+    /// What was confirmed lately is written again, from this one on.
+    Again(usize),
+    /// The spool is replayed.
+    Replay,
+    /// The lease is looked at.
+    Lease,
+    /// The core is told who is held.
+    Held(HeldCursor),
+    /// State and reports are written.
+    Up,
+    /// Another server has our name: nothing is written any more.
+    NameTaken,
+    /// Ended.
+    Over,
+}
+
+/// What is to follow a step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Next {
+    /// Another one, without waiting.
+    Now,
+    /// Another one at this moment, or when a batch comes.
+    At(Instant),
+    /// None: it has ended.
+    Over,
+}
+
+/// What the core has been told of the store being away.
+#[derive(Debug, Default)]
+struct Outage {
+    why: String,
+    told: bool,
+    told_stuck: bool,
+    told_refused: bool,
+}
+
+/// The end that was asked for.
+#[derive(Clone, Copy, Debug)]
+struct Ending {
+    deadline: Instant,
+    drained: bool,
+}
+
+/// The store thread's mind: everything but the waiting.
+pub(super) struct Life {
+    make: Make,
+    plan: Plan,
+    pub(super) clock: Box<dyn Clock>,
+    pub(super) backend: Option<Box<dyn Backend>>,
+    pub(super) spool: Spool,
+    pub(super) rejected: Rejected,
+    pub(super) recent: Recent,
+    pub(super) stats: Arc<StoreStats>,
+    pub(super) faults: Faults,
+    pub(super) running: Option<Running>,
+    pub(super) phase: Phase,
+    lease: Keeper,
+    session: u32,
+    /// Operations taken and not settled; state only while up.
+    pub(super) hands: Vec<Op>,
+    /// Since when there are any, if there are.
+    gathering: Instant,
+    /// The hands are kept for another try after a panic, instead of being spooled.
+    hold: bool,
+    /// Why reports can be put nowhere at all, if so.
+    pub(super) stuck: Option<String>,
+    outage: Outage,
+    contact: Instant,
+    sweep_due: Instant,
+    contest_due: Instant,
+    /// What the backend answered to the run under way.
+    pub(super) answers: Vec<Outcome>,
+    pub(super) out: Vec<Outcome>,
+    ending: Option<Ending>,
+    rng: fastrand::Rng,
+}
+
+impl Life {
+    pub fn new(
+        make: Make,
+        plan: Plan,
+        spool: Spool,
+        clock: Box<dyn Clock>,
+        stats: Arc<StoreStats>,
+    ) -> Self {
+        let now = clock.now();
+        Self {
+            make,
+            rejected: Rejected::in_dir(&plan.spool_dir),
+            plan,
+            clock,
+            backend: None,
+            spool,
+            recent: Recent::default(),
+            stats,
+            faults: Faults::default(),
+            running: None,
+            phase: Phase::Down(now),
+            lease: Keeper::default(),
+            session: 0,
+            hands: Vec::new(),
+            gathering: now,
+            hold: false,
+            stuck: None,
+            outage: Outage::default(),
+            contact: now,
+            sweep_due: now + Span::from_secs(STORE_SWEEP_S),
+            contest_due: now,
+            answers: Vec::new(),
+            out: Vec::new(),
+            ending: None,
+            rng: fastrand::Rng::new(),
+        }
+    }
+
+    pub fn now(&self) -> Instant {
+        self.clock.now()
+    }
+
+    /// What is to be told since the last time it was asked for.
+    pub fn outcomes(&mut self) -> Vec<Outcome> {
+        std::mem::take(&mut self.out)
+    }
+
+    /// Whether another batch may be taken: never while reports can be put nowhere, nor when the hands are
+    /// full, nor while the last of the spool is being replayed (a steady flow would keep that from ending).
+    pub fn has_room(&self) -> bool {
+        let emptying =
+            matches!(self.phase, Phase::Replay) && self.spool.records() <= SPOOL_TAIL_RECORDS;
+        self.stuck.is_none() && !self.full() && !emptying
+    }
+
+    /// Whether the hands have no room for another batch.
+    fn full(&self) -> bool {
+        self.hands.len() + BATCH_OPS_MAX > STORE_RUN_OPS_MAX
+    }
+
+    /// Takes a batch. State that was made for another coming-up of the store is thrown away.
+    pub fn take(&mut self, batch: Batch) {
+        let current = matches!(self.phase, Phase::Up) && batch.session == self.session;
+        if self.hands.is_empty() {
+            self.gathering = self.now();
+        }
+        let kept = batch.ops.into_iter().filter(|op| current || op.is_report());
+        self.hands.extend(kept);
+    }
+
+    /// The end is asked for, and may take so long.
+    pub fn end(&mut self, left: Span) {
+        self.ending = Some(Ending {
+            deadline: self.now() + left,
+            drained: false,
+        });
+    }
+
+    /// After [`end`](Self::end): nothing more will come.
+    pub fn channel_is_empty(&mut self) {
+        if let Some(ending) = &mut self.ending {
+            ending.drained = true;
+        }
+    }
+
+    /// Whether that was said.
+    pub fn drained(&self) -> bool {
+        self.ending.is_some_and(|ending| ending.drained)
+    }
+
+    /// One step, whatever happens in it.
+    pub fn turn(&mut self) -> Next {
+        let next = match catch_unwind(AssertUnwindSafe(|| self.step())) {
+            Ok(next) => next,
+            Err(payload) => self.after_panic(&words(&*payload)),
+        };
+        self.gauge();
+        next
+    }
+
+    fn step(&mut self) -> Next {
+        let now = self.now();
+        self.running = None;
+        if let Some(ending) = self.ending
+            && (now >= ending.deadline || (ending.drained && self.hands.is_empty()))
+        {
+            self.finish();
+        }
+        match self.phase {
+            Phase::Over => Next::Over,
+            Phase::NameTaken => {
+                self.put_away();
+                Next::At(now + self.plan.retry)
+            }
+            Phase::Down(retry) => self.down(retry),
+            _ => match self.connected() {
+                Ok(next) => next,
+                Err(error) => self.lose(&error),
+            },
+        }
+    }
+
+    fn down(&mut self, retry: Instant) -> Next {
+        if !self.hold || self.ending.is_some() {
+            self.put_away();
+            self.tell();
+        }
+        if self.now() < retry {
+            return Next::At(retry);
+        }
+        match self.open() {
+            Ok(()) => {
+                self.phase = Phase::Again(0);
+                Next::Now
+            }
+            Err(error) => self.lose(&error),
+        }
+    }
+
+    /// A sign of life, over a new connection if there is none.
+    fn open(&mut self) -> Result<(), StoreError> {
+        self.backend
+            .get_or_insert_with(&mut self.make)
+            .open()
+            .map(|()| self.contact())
+    }
+
+    /// The store has just answered.
+    pub(super) fn contact(&mut self) {
+        self.contact = self.now();
+        // While it comes up, what it confirmed before it went away is still to be written again.
+        if matches!(self.phase, Phase::Up) {
+            self.recent.prune(self.contact);
+        }
+    }
+
+    fn connected(&mut self) -> Result<Next, StoreError> {
+        if self.backend.is_none() {
+            self.open()?;
+        }
+        let up = matches!(self.phase, Phase::Up);
+        if (up || self.lease.ours()) && self.now() >= self.lease.due() {
+            self.look_at_lease(false)?;
+        }
+        // A look at the lease may have changed the phase; what follows is one of those below all the same.
+        match &self.phase {
+            Phase::Again(next) => self.run_again(*next),
+            Phase::Replay => self.replay(),
+            Phase::Lease => {
+                self.look_at_lease(false)?;
+                if matches!(self.phase, Phase::Lease) {
+                    self.phase = Phase::Held(HeldCursor::Start);
+                }
+                Ok(Next::Now)
+            }
+            Phase::Held(cursor) => {
+                let cursor = cursor.clone();
+                self.tell_held(cursor)
+            }
+            Phase::Up => self.up(),
+            Phase::Down(_) | Phase::NameTaken | Phase::Over => Ok(Next::Now),
+        }
+    }
+
+    fn replay(&mut self) -> Result<Next, StoreError> {
+        if self.spool.is_empty() {
+            self.phase = Phase::Lease;
+            return Ok(Next::Now);
+        }
+        // New ones go behind those that wait.
+        self.put_away();
+        self.run_spooled()
+    }
+
+    fn tell_held(&mut self, mut cursor: HeldCursor) -> Result<Next, StoreError> {
+        let everyone = self.session == 0;
+        let mut hosts = Vec::new();
+        if let Some(backend) = &mut self.backend {
+            backend.held(everyone, &mut cursor, &mut hosts)?;
+        }
+        self.contact();
+        if !hosts.is_empty() {
+            self.out.push(Outcome::Held(hosts));
+        }
+        if cursor == HeldCursor::End {
+            self.come_up();
+        } else {
+            self.phase = Phase::Held(cursor);
+        }
+        Ok(Next::Now)
+    }
+
+    fn come_up(&mut self) {
+        if !self.spool.is_empty() {
+            self.phase = Phase::Replay;
+            return;
+        }
+        self.stats.reconnects.add(usize::from(self.session > 0));
+        self.session = self.session.saturating_add(1);
+        self.phase = Phase::Up;
+        self.hold = false;
+        self.stuck = None;
+        self.outage = Outage::default();
+        log::info!("store: up, session {}", self.session);
+        self.out.push(Outcome::Up {
+            session: self.session,
+            lease_clear: self.lease.cleared(),
+        });
+    }
+
+    fn up(&mut self) -> Result<Next, StoreError> {
+        let now = self.now();
+        if self.ripe(now) {
+            self.run_hands()?;
+            return Ok(Next::Now);
+        }
+        if let Some(backend) = &mut self.backend
+            && now >= self.sweep_due
+        {
+            self.sweep_due = now + Span::from_secs(STORE_SWEEP_S);
+            backend.sweep(self.clock.wall())?;
+            self.contact();
+        }
+        let idle = Span::from_millis(STORE_IDLE_MS);
+        if self.now().since(self.contact) >= idle {
+            self.open()?;
+        }
+        let due = (self.contact + idle)
+            .min(self.lease.due())
+            .min(self.sweep_due);
+        let flush = self.gathering + self.plan.flush;
+        Ok(Next::At(match self.hands.is_empty() {
+            true => due,
+            false => due.min(flush),
+        }))
+    }
+
+    /// Whether what is in the hands is to be run now.
+    fn ripe(&self, now: Instant) -> bool {
+        let waited = now >= self.gathering + self.plan.flush;
+        let hurry = self.full() || self.ending.is_some() || self.faults.careful(now);
+        !self.hands.is_empty() && (waited || hurry)
+    }
+
+    fn look_at_lease(&mut self, forced: bool) -> Result<(), StoreError> {
+        let Some(backend) = &mut self.backend else {
+            return Ok(());
+        };
+        let before = self.clock.now();
+        let lease = backend.lease(forced)?;
+        let after = self.clock.now();
+        self.contact();
+        let up = matches!(self.phase, Phase::Up);
+        match self.lease.saw(lease, forced, before, after) {
+            News::Nothing => {}
+            News::Clear if up => self.out.push(Outcome::LeaseClear),
+            News::Clear => {}
+            News::Lost if up || matches!(self.phase, Phase::Held(_)) => {
+                log::warn!("store: it has lost the lease, and so all the rest: written anew");
+                self.hands.retain(Op::is_report);
+                self.phase = Phase::Again(0);
+            }
+            News::Lost => {}
+            News::Dead if forced => {}
+            News::Dead => return self.look_at_lease(true),
+            News::NameTaken => {
+                log::error!("store: another server renews the lease of our name");
+                self.hands.retain(Op::is_report);
+                self.out.push(Outcome::NameTaken);
+                self.phase = Phase::NameTaken;
+            }
+            News::Contested => {
+                if after >= self.contest_due {
+                    self.contest_due = after + Span::from_secs(60);
+                    log::error!(
+                        "store: another server renews the lease of our name, which we serve"
+                    );
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The store is away.
+    fn lose(&mut self, error: &StoreError) -> Next {
+        self.hold = false;
+        if let Some(backend) = &mut self.backend {
+            backend.disconnect();
+        }
+        self.outage.why = error.to_string();
+        let retry = self.soon();
+        let next = self.go_down(retry);
+        self.put_away();
+        self.tell();
+        if matches!(error, StoreError::Refused(_)) && !self.outage.told_refused {
+            self.outage.told_refused = true;
+            self.out.push(Outcome::Refused(self.outage.why.clone()));
+        }
+        next
+    }
+
+    /// Nothing is known of the store any more: what was state is forgotten.
+    fn go_down(&mut self, retry: Instant) -> Next {
+        self.lease.interrupted();
+        self.hands.retain(Op::is_report);
+        self.phase = Phase::Down(retry);
+        Next::At(retry)
+    }
+
+    /// When to try again: servers that lost the same store do not all come at once.
+    fn soon(&mut self) -> Instant {
+        let part = 0.5 + self.rng.f64() / 2.0;
+        self.now() + Span::from_secs_f64(self.plan.retry.as_secs_f64() * part)
+    }
+
+    /// Tells the core that the store is away: once, and again when reports can be put nowhere, or somewhere again.
+    fn tell(&mut self) {
+        let stuck = self.stuck.is_some();
+        if self.outage.why.is_empty() || (self.outage.told && self.outage.told_stuck == stuck) {
+            return;
+        }
+        self.outage.told = true;
+        self.outage.told_stuck = stuck;
+        let text = match &self.stuck {
+            Some(stuck) => format!("{}; reports wait unacknowledged: {stuck}", self.outage.why),
+            None => self.outage.why.clone(),
+        };
+        log::warn!("store: away: {text}");
+        self.out.push(Outcome::Away(text));
+    }
+
+    /// A step has panicked. Where it was one operation alone, that is put aside and nothing else is disturbed; else
+    /// the store is opened anew and the same is run again.
+    fn after_panic(&mut self, text: &str) -> Next {
+        let now = self.now();
+        self.faults.note(now);
+        self.stats.restarts.add(1);
+        log::error!("store: the thread panicked and goes on: {text}");
+        if let Some(backend) = self.backend.take() {
+            // What has just panicked may do so again when it is dropped.
+            let _ = catch_unwind(AssertUnwindSafe(|| drop(backend)));
+        }
+        self.answers.clear();
+        let running = self.running.take();
+        match self.phase {
+            Phase::Over => return Next::Over,
+            Phase::NameTaken => return Next::At(self.soon()),
+            _ => {}
+        }
+        if let Some(Running {
+            source,
+            alone: true,
+        }) = running
+        {
+            self.put_aside(source, text);
+            return Next::Now;
+        }
+        let careful = self.faults.careful(now);
+        let in_hands = running.is_some_and(|running| running.source == Source::Hands);
+        self.hold = in_hands || !careful;
+        self.outage.why = format!("the store thread failed: {text}");
+        self.tell();
+        let retry = if careful { self.soon() } else { now };
+        self.go_down(retry)
+    }
+
+    /// The end: everything is where it belongs, or there is no more time.
+    fn finish(&mut self) {
+        let connected = !matches!(self.phase, Phase::Down(_) | Phase::NameTaken | Phase::Over);
+        self.phase = Phase::Over;
+        self.hands.retain(Op::is_report);
+        self.put_away();
+        if !self.hands.is_empty() {
+            let left = self.hands.len();
+            log::error!("store: ended with {left} reports neither stored nor spooled");
+        }
+        if let Some(backend) = &mut self.backend
+            && connected
+        {
+            if self.lease.ours()
+                && let Err(error) = backend.release_lease()
+            {
+                log::warn!("store: the lease is not given up: {error}");
+            }
+            backend.disconnect();
+        }
+    }
+
+    fn gauge(&self) {
+        let stats = &self.stats;
+        stats.state.set(match self.phase {
+            Phase::Again(_) | Phase::Replay | Phase::Lease | Phase::Held(_) => 0,
+            Phase::Up => 1,
+            Phase::Down(_) => 2,
+            Phase::NameTaken | Phase::Over => 3,
+        });
+        stats.in_hand.set(self.hands.len() as u64);
+        stats.spool_records_waiting.set(self.spool.records());
+        stats.spool_bytes.set(self.spool.bytes());
+        stats.spool_damaged.set(self.spool.damaged());
+    }
+}

@@ -1,0 +1,260 @@
+//! The store thread: take a batch, run it, answer, wake.
+//!
+//! ```text
+//!  core ──Batch──▶ [ channel ] ──▶ hands ──▶ backend ──▶ outcomes ──▶ [ channel ] ──▶ core, one wake
+//!                                    │          ▲
+//!                     while it is away ▼          │ replay, before anything new
+//!                                  spool ────────┘
+//! ```
+//!
+//! This page is the thread and its channels; what it does is in `life.rs`, one step at a time, so
+//! that tests can turn it by hand under a clock of their own.
+
+mod faults;
+mod lease;
+mod life;
+mod recent;
+mod runs;
+mod stats;
+
+pub use stats::{Gauge, StoreStats};
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use crossbeam_channel::{Receiver, Sender, bounded, select};
+
+use super::Backend;
+use super::op::{Batch, Outcome};
+use super::spool::Spool;
+use crate::limits::{BATCHES_WAITING_MAX, OUTCOMES_WAITING_MAX, STORE_RETRY_MS_MAX};
+use crate::time::{Instant, Span, UnixMs};
+use life::{Life, Next};
+
+/// Makes a backend: at the start, and again after a panic. All it makes must hold the node's lease under
+/// the same random number.
+pub type Make = Box<dyn FnMut() -> Box<dyn Backend> + Send>;
+
+/// How the store thread is to work.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// Where reports wait while the store is away.
+    pub spool_dir: PathBuf,
+    /// How much may wait there, in bytes.
+    pub spool_bytes: u64,
+    /// How long operations may gather before they are run as one batch.
+    pub flush: Span,
+    /// Between two attempts to reach a store that is away, a second at most.
+    pub retry: Span,
+}
+
+/// The store thread, and the two channels to it. Dropped without [`stop`](Self::stop) it ends by itself, as if stopped
+/// with no time left.
+#[derive(Debug)]
+pub struct StoreThread {
+    /// What is to be written. Only ever `try_send`; when full, the batch stays with its maker.
+    pub batches: Sender<Batch>,
+    /// What became of it. Whoever is woken takes all there is, until it is empty.
+    pub outcomes: Receiver<Vec<Outcome>>,
+    /// Counters and gauges.
+    pub stats: Arc<StoreStats>,
+    stop: Sender<Duration>,
+    thread: JoinHandle<()>,
+}
+
+/// How the store thread ended.
+#[derive(Debug)]
+pub struct Stopped {
+    /// What was still to be told.
+    pub outcomes: Vec<Outcome>,
+    /// Whether it ended in time. If not it is left to itself.
+    pub ended: bool,
+}
+
+/// The clocks, as the thread reads them.
+pub(in crate::store) trait Clock: Send {
+    /// The monotonic clock.
+    fn now(&self) -> Instant;
+    /// The wall clock.
+    fn wall(&self) -> UnixMs;
+}
+
+/// The system's clocks, counted from when it was made.
+struct SystemClock(std::time::Instant);
+
+impl Clock for SystemClock {
+    fn now(&self) -> Instant {
+        Instant::ZERO + Span::from(self.0.elapsed())
+    }
+
+    fn wall(&self) -> UnixMs {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH);
+        UnixMs(since.map_or(0, |since| Span::from(since).as_millis()))
+    }
+}
+
+/// Opens the spool and starts the thread. `wake` is called after outcomes were queued where none were waiting.
+///
+/// # Errors
+/// When the spool cannot be opened (another server has it, say; the error names the directory), or no
+/// thread can be had.
+pub fn start(
+    make: Make,
+    plan: Plan,
+    wake: impl Fn() + Send + Sync + 'static,
+) -> io::Result<StoreThread> {
+    let spool = Spool::open(&plan.spool_dir, plan.spool_bytes).map_err(io::Error::other)?;
+    let stats = Arc::new(StoreStats::default());
+    let (batches, from_core) = bounded(BATCHES_WAITING_MAX);
+    let (to_core, outcomes) = bounded(OUTCOMES_WAITING_MAX);
+    let (stop, stopping) = bounded(1);
+    let life_stats = Arc::clone(&stats);
+    let run = move || {
+        let clock = Box::new(SystemClock(std::time::Instant::now()));
+        let plan = Plan {
+            retry: plan.retry.min(Span::from_millis(STORE_RETRY_MS_MAX)),
+            ..plan
+        };
+        Loop {
+            life: Life::new(make, plan, spool, clock, life_stats),
+            batches: from_core,
+            outcomes: to_core,
+            stopping,
+            wake,
+        }
+        .run();
+    };
+    let thread = std::thread::Builder::new().name("store".to_owned());
+    Ok(StoreThread {
+        batches,
+        outcomes,
+        stats,
+        stop,
+        thread: thread.spawn(run)?,
+    })
+}
+
+impl StoreThread {
+    /// Ends the thread: what is in the channel is run or, while the store is away, spooled; then the
+    /// lease is given up. Waits for `deadline` at most.
+    pub fn stop(self, deadline: Duration) -> Stopped {
+        let until = std::time::Instant::now() + deadline;
+        // The channel has room for the one message that is ever sent. If nobody reads it the thread is gone.
+        // It is told of less time than there is, so that giving up the lease still fits in.
+        let _ = self.stop.try_send(deadline / 4 * 3);
+        drop(self.batches);
+        let mut outcomes = Vec::new();
+        // The channel ends with the thread. It is emptied so that the thread never waits for room.
+        let ended = loop {
+            match self.outcomes.recv_deadline(until) {
+                Ok(more) => outcomes.extend(more),
+                Err(error) => break error.is_disconnected(),
+            }
+        };
+        if ended && self.thread.join().is_err() {
+            log::error!("the store thread ended by a panic");
+        }
+        Stopped { outcomes, ended }
+    }
+}
+
+/// The thread's own loop: turns the life, and waits where it says so.
+struct Loop<W> {
+    life: Life,
+    batches: Receiver<Batch>,
+    outcomes: Sender<Vec<Outcome>>,
+    stopping: Receiver<Duration>,
+    wake: W,
+}
+
+/// What ended a wait.
+enum Came {
+    Batch(Batch),
+    Stop(Duration),
+    Nothing,
+}
+
+impl<W: Fn()> Loop<W> {
+    fn run(mut self) {
+        let mut ending = false;
+        loop {
+            let next = self.life.turn();
+            self.publish();
+            let wait = match next {
+                Next::Over => return,
+                Next::Now => Duration::ZERO,
+                Next::At(moment) => moment.since(self.life.now()).into(),
+            };
+            let came = match (ending, self.life.has_room()) {
+                (true, true) => self.rest(wait),
+                (true, false) => {
+                    std::thread::park_timeout(wait);
+                    Came::Nothing
+                }
+                (false, room) => self.wait(wait, room),
+            };
+            match came {
+                Came::Batch(batch) => self.life.take(batch),
+                Came::Stop(left) => {
+                    ending = true;
+                    self.life.end(left.into());
+                }
+                Came::Nothing => {}
+            }
+        }
+    }
+
+    /// Waits for a batch, if there is room for one, or the end.
+    fn wait(&self, wait: Duration, room: bool) -> Came {
+        let stop = |told: Result<Duration, _>| Came::Stop(told.unwrap_or_default());
+        if !room {
+            return match self.stopping.recv_timeout(wait) {
+                Err(error) if error.is_timeout() => Came::Nothing,
+                told => Came::Stop(told.unwrap_or_default()),
+            };
+        }
+        select! {
+            recv(self.batches) -> batch => match batch {
+                Ok(batch) => Came::Batch(batch),
+                Err(_) => stop(self.stopping.recv_timeout(Duration::ZERO)),
+            },
+            recv(self.stopping) -> told => Came::Stop(told.unwrap_or_default()),
+            default(wait) => Came::Nothing,
+        }
+    }
+
+    /// Takes what is left in the channel after the end was told.
+    fn rest(&mut self, wait: Duration) -> Came {
+        match self.batches.try_recv() {
+            Ok(batch) => Came::Batch(batch),
+            Err(_) if self.life.drained() => {
+                std::thread::park_timeout(wait);
+                Came::Nothing
+            }
+            Err(_) => {
+                self.life.channel_is_empty();
+                Came::Nothing
+            }
+        }
+    }
+
+    /// Hands the outcomes over. Nobody has to be woken who still has some to take: he takes them all.
+    fn publish(&mut self) {
+        let outcomes = self.life.outcomes();
+        if outcomes.is_empty() {
+            return;
+        }
+        // Without a receiver there is nobody left to tell.
+        if self.outcomes.send(outcomes).is_ok() && self.outcomes.len() <= 1 {
+            (self.wake)();
+        }
+    }
+}
+
+#[cfg(test)]
+mod fake;
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,91 @@
+//! Whose lease it is.
+
+use super::*;
+
+#[test]
+fn a_dead_servers_lease_is_watched_and_then_taken() {
+    let mut bench = Bench::new(ROOM);
+    let end = bench.life.now() + ms(14_000);
+    bench.world.get().foreign = Some(end);
+    bench.pass(1);
+    let unclear = |o: &Outcome| {
+        matches!(
+            o,
+            Outcome::Up {
+                session: 1,
+                lease_clear: false
+            }
+        )
+    };
+    assert_eq!(bench.count(unclear), 1, "it serves at once");
+    bench.pass(5_500);
+    let clear = |o: &Outcome| matches!(o, Outcome::LeaseClear);
+    assert_eq!(bench.count(clear), 0);
+    bench.pass(1_500);
+    assert_eq!(bench.count(clear), 1);
+    assert!(bench.world.get().ours);
+    bench.pass(20_000);
+    assert_eq!((bench.count(clear), bench.session), (1, 1));
+}
+
+#[test]
+fn a_lease_that_lapses_is_taken_without_more_ado() {
+    let mut bench = Bench::new(ROOM);
+    let end = bench.life.now() + ms(700);
+    bench.world.get().foreign = Some(end);
+    bench.pass(1_100);
+    assert_eq!(bench.count(|o| matches!(o, Outcome::LeaseClear)), 1);
+    assert_eq!(bench.session, 1);
+}
+
+#[test]
+fn a_living_servers_lease_ends_the_work_but_keeps_the_reports() {
+    let mut bench = Bench::new(ROOM);
+    let now = bench.life.now();
+    bench.world.get().foreign = Some(now + ms(12_000));
+    bench.pass(3_000);
+    bench.world.get().foreign = Some(now + ms(18_000));
+    bench.pass(501);
+    let taken = |o: &Outcome| matches!(o, Outcome::NameTaken);
+    assert_eq!(bench.count(taken), 1);
+    bench.give([report(1), audit()]);
+    bench.pass(30_000);
+    assert_eq!(bench.count(taken), 1);
+    assert_eq!(bench.acknowledged().0, [1]);
+    assert!(bench.world.get().log.is_empty());
+    assert!(!bench.world.get().ours);
+}
+
+#[test]
+fn whoever_serves_goes_on_when_a_foreign_lease_appears() {
+    let mut bench = Bench::up(ROOM);
+    for _ in 0..4 {
+        let end = bench.life.now() + ms(15_000);
+        bench.world.get().foreign = Some(end);
+        bench.world.get().ours = false;
+        bench.pass(5_000);
+    }
+    assert_eq!(bench.count(|o| matches!(o, Outcome::NameTaken)), 0);
+    bench.give([report(1), audit()]);
+    bench.pass(50);
+    assert_eq!(bench.world.get().state, 1);
+    bench.pass(7_000);
+    assert!(bench.world.get().ours, "not renewed any more, so taken");
+    assert_eq!(bench.session, 1);
+}
+
+#[test]
+fn a_store_that_lost_everything_is_a_new_coming_up() {
+    let mut bench = Bench::up(ROOM);
+    bench.give([report(1)]);
+    bench.pass(50);
+    let mut world = bench.world.get();
+    world.ours = false;
+    world.stored.clear();
+    drop(world);
+    bench.pass(5_001);
+    assert_eq!(bench.session, 2);
+    let world = bench.world.get();
+    assert_eq!(world.held, [true, false]);
+    assert!(world.stored.contains(&1));
+}

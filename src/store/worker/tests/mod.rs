@@ -1,0 +1,184 @@
+//! The store thread under a clock that is moved by hand, over a backend that does as it is told.
+
+use std::collections::BTreeMap;
+use std::fs;
+
+use super::fake::Shared;
+use super::*;
+use crate::codec::message::{Ask, Flag};
+use crate::ids::{ConnId, HostId};
+use crate::store::StoreError;
+use crate::store::op::{Notice, Op, Origin, Stamp};
+use crate::store::spool::testing;
+
+/// One report, told apart by its number here and in its outcome.
+fn report(n: u64) -> Op {
+    let mut op = testing::report(n);
+    if let Op::Progress(report) = &mut op {
+        report.origin = Some(Origin {
+            conn: ConnId {
+                slot: n as u32,
+                generation: 0,
+            },
+            flag: Flag::Progress,
+            ask: Ask::default(),
+            bytes: 100,
+        });
+    }
+    op
+}
+
+fn audit() -> Op {
+    Op::Audit(vec![HostId::checked("10.0.0.7").unwrap()])
+}
+
+fn away() -> Option<StoreError> {
+    Some(StoreError::Away("gone".to_owned()))
+}
+
+fn ms(ms: u64) -> Span {
+    Span::from_millis(ms)
+}
+
+struct Bench {
+    world: Shared,
+    life: Life,
+    dir: tempfile::TempDir,
+    seen: Vec<Outcome>,
+    session: u32,
+}
+
+impl Bench {
+    fn new(spool_bytes: u64) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let world = Shared::default();
+        world.get().now = Instant::ZERO + ms(1_000_000);
+        let life = Self::life(&world, dir.path(), spool_bytes);
+        Self {
+            world,
+            life,
+            dir,
+            seen: Vec::new(),
+            session: 0,
+        }
+    }
+
+    fn life(world: &Shared, dir: &std::path::Path, spool_bytes: u64) -> Life {
+        let plan = Plan {
+            spool_dir: dir.to_path_buf(),
+            spool_bytes,
+            flush: ms(50),
+            retry: ms(1_000),
+        };
+        let spool = Spool::open(dir, spool_bytes).unwrap();
+        let maker = world.clone();
+        Life::new(
+            Box::new(move || maker.backend()),
+            plan,
+            spool,
+            Box::new(world.clone()),
+            Arc::default(),
+        )
+    }
+
+    fn up(spool_bytes: u64) -> Self {
+        let mut bench = Self::new(spool_bytes);
+        bench.pass(1);
+        assert_eq!(bench.session, 1);
+        bench
+    }
+
+    /// One step, and how long until the next.
+    fn turn(&mut self) -> Next {
+        let next = self.life.turn();
+        let told = self.life.outcomes();
+        for outcome in &told {
+            if let Outcome::Up { session, .. } = outcome {
+                self.session = *session;
+            }
+        }
+        self.seen.extend(told);
+        next
+    }
+
+    /// Lets so many milliseconds pass, with a step whenever one is due.
+    fn pass(&mut self, millis: u64) {
+        let end = self.life.now() + ms(millis);
+        let mut steps = 0;
+        loop {
+            steps += 1;
+            assert!(steps < 10_000, "it never rests: {:?}", self.life.phase);
+            match self.turn() {
+                Next::Over => return,
+                Next::Now => {}
+                Next::At(moment) if moment > end => break,
+                Next::At(moment) => {
+                    let mut world = self.world.get();
+                    world.now = world.now.max(moment);
+                }
+            }
+            if self.life.now() > end {
+                return;
+            }
+        }
+        let mut world = self.world.get();
+        world.now = world.now.max(end);
+    }
+
+    fn give(&mut self, ops: impl IntoIterator<Item = Op>) {
+        assert!(self.life.has_room());
+        self.life.take(Batch {
+            session: self.session,
+            ops: ops.into_iter().collect(),
+        });
+    }
+
+    /// The reports acknowledged so far, in order, and those refused.
+    fn acknowledged(&self) -> (Vec<u64>, Vec<u64>) {
+        let (mut good, mut bad) = (Vec::new(), Vec::new());
+        for outcome in &self.seen {
+            if let Outcome::Report {
+                origin: Some(origin),
+                result,
+            } = outcome
+            {
+                let list = if result.is_ok() { &mut good } else { &mut bad };
+                list.push(u64::from(origin.conn.slot));
+            }
+        }
+        (good, bad)
+    }
+
+    fn count(&self, what: impl Fn(&Outcome) -> bool) -> usize {
+        self.seen.iter().filter(|outcome| what(outcome)).count()
+    }
+
+    fn aways(&self) -> Vec<&str> {
+        let text = |outcome: &'_ Outcome| matches!(outcome, Outcome::Away(_));
+        let found = self.seen.iter().filter(|outcome| text(outcome));
+        found
+            .filter_map(|outcome| match outcome {
+                Outcome::Away(text) => Some(text.as_str()),
+                _ => None,
+            })
+            .collect()
+    }
+
+    /// The reports written to `rejected`.
+    fn rejected(&self) -> Vec<u64> {
+        let text = fs::read_to_string(self.dir.path().join("rejected")).unwrap_or_default();
+        let number = |line| -> Option<u64> {
+            let line: serde_json::Value = serde_json::from_str(line).unwrap();
+            line["record"]["stamp"]["seq"].as_u64()
+        };
+        text.lines().filter_map(number).collect()
+    }
+}
+
+const ROOM: u64 = 1 << 30;
+
+mod faults;
+mod lease;
+mod ordinary;
+mod storm;
+mod threads;

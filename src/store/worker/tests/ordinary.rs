@@ -1,0 +1,281 @@
+//! A store that comes, goes, comes back and has no room.
+
+use super::*;
+
+#[test]
+fn coming_up_tells_everyone_held_and_then_the_session() {
+    let mut bench = Bench::new(ROOM);
+    bench.pass(1);
+    assert!(matches!(
+        bench.seen[..],
+        [
+            Outcome::Held(_),
+            Outcome::Held(_),
+            Outcome::Up {
+                session: 1,
+                lease_clear: true
+            }
+        ]
+    ));
+    assert_eq!(bench.world.get().held, [true]);
+}
+
+#[test]
+fn operations_gather_for_no_longer_than_the_flush() {
+    let mut bench = Bench::up(ROOM);
+    bench.give([report(1), audit()]);
+    bench.pass(30);
+    bench.give([report(2), report(3)]);
+    assert!(bench.world.get().runs.is_empty());
+    bench.pass(20);
+    assert_eq!(bench.world.get().runs, [4]);
+    assert_eq!(bench.acknowledged().0, [1, 2, 3]);
+    assert_eq!(bench.count(|o| matches!(o, Outcome::Audited)), 1);
+}
+
+#[test]
+fn full_hands_are_not_kept_waiting() {
+    let mut bench = Bench::up(ROOM);
+    bench.give((0..2_500).map(report));
+    assert!(!bench.life.has_room());
+    bench.turn();
+    assert_eq!(bench.world.get().runs, [2_500]);
+    assert!(bench.life.has_room());
+}
+
+#[test]
+fn idle_it_asks_for_a_sign_of_life_renews_the_lease_and_sweeps() {
+    let mut bench = Bench::up(ROOM);
+    let opens = bench.world.get().opens;
+    bench.pass(10_000);
+    assert!(bench.world.get().opens >= opens + 8);
+    bench.world.get().error = away();
+    bench.pass(1_001);
+    assert_eq!(bench.aways(), ["gone"]);
+    bench.world.get().error = None;
+    bench.pass(60_000);
+    assert_eq!(bench.world.get().sweeps, 1);
+    assert_eq!(bench.session, 2);
+}
+
+#[test]
+fn while_it_is_away_reports_are_spooled_and_state_is_forgotten() {
+    let mut bench = Bench::up(ROOM);
+    bench.give([report(1), audit(), report(2)]);
+    bench.world.get().error = away();
+    bench.pass(60);
+    assert_eq!(bench.acknowledged().0, [1, 2]);
+    bench.give([report(3), audit()]);
+    bench.pass(5_000);
+    assert_eq!(bench.acknowledged().0, [1, 2, 3]);
+    assert_eq!(bench.aways(), ["gone"]);
+    assert_eq!(bench.life.stats.spool_records_waiting.get(), 3);
+    assert_eq!(bench.world.get().stored.len(), 0);
+    bench.world.get().error = None;
+    bench.pass(1_001);
+    let world = bench.world.get();
+    assert_eq!(world.log, [1, 2, 3]);
+    assert_eq!(
+        (world.state, world.held.as_slice()),
+        (0, &[true, false][..])
+    );
+    drop(world);
+    assert_eq!(bench.session, 2);
+    assert_eq!(bench.acknowledged().0, [1, 2, 3], "told once");
+    assert_eq!(bench.life.stats.replayed.get(), 3);
+}
+
+#[test]
+fn it_is_tried_again_at_least_every_second() {
+    let mut bench = Bench::new(ROOM);
+    bench.world.get().error = away();
+    bench.world.get().hang = ms(200);
+    bench.pass(1);
+    for _ in 0..20 {
+        let Next::At(moment) = bench.turn() else {
+            panic!("it does not wait");
+        };
+        let now = bench.life.now();
+        assert!(moment > now && moment.since(now) <= ms(1_000));
+        bench.world.get().now = moment;
+    }
+}
+
+#[test]
+fn state_of_an_old_session_is_thrown_away_and_its_reports_are_not() {
+    let mut bench = Bench::up(ROOM);
+    bench.life.take(Batch {
+        session: 0,
+        ops: vec![audit(), report(1), audit()],
+    });
+    bench.pass(50);
+    assert_eq!(bench.world.get().state, 0);
+    assert_eq!(bench.acknowledged().0, [1]);
+}
+
+#[test]
+fn a_batch_cut_in_its_middle_is_settled_up_to_there_and_the_rest_goes_behind() {
+    let mut bench = Bench::up(ROOM);
+    let notice = Op::Notice(Box::new(Notice {
+        event: "mass-offline",
+        host: None,
+        reason: None,
+        count: None,
+        stamp: Stamp {
+            at: UnixMs(0),
+            seq: 0,
+        },
+    }));
+    bench.give([report(1), notice, report(2), audit(), report(3), report(4)]);
+    bench.world.get().cut = vec![3];
+    bench.pass(50);
+    assert_eq!(bench.acknowledged().0, [1, 2, 3, 4]);
+    bench.pass(2_000);
+    // What was confirmed just before the cut is written again first.
+    assert_eq!(bench.world.get().log, [1, 2, 1, 2, 3, 4]);
+}
+
+#[test]
+fn what_it_confirmed_lately_is_written_again_before_anything_new() {
+    let mut bench = Bench::up(ROOM);
+    bench.give([report(1)]);
+    bench.pass(11_000);
+    bench.give([report(2)]);
+    bench.pass(3_000);
+    bench.give([report(3)]);
+    bench.pass(1_000);
+    bench.world.get().error = away();
+    bench.pass(60_000);
+    bench.give([report(4)]);
+    bench.pass(10);
+    bench.world.get().stored.clear();
+    bench.world.get().log.clear();
+    bench.world.get().error = None;
+    bench.pass(1_001);
+    assert_eq!(bench.world.get().log, [2, 3, 4]);
+}
+
+#[test]
+fn a_refused_report_is_answered_so_and_written_down() {
+    let mut bench = Bench::up(ROOM);
+    bench.world.get().poison = [2, 4].into();
+    bench.give([report(1), report(2), report(3)]);
+    bench.pass(50);
+    assert_eq!(bench.acknowledged(), (vec![1, 3], vec![2]));
+    bench.world.get().error = away();
+    bench.pass(1_001);
+    bench.give([report(4), report(5)]);
+    bench.pass(10);
+    bench.world.get().error = None;
+    bench.pass(1_001);
+    assert_eq!(bench.world.get().log.last(), Some(&5));
+    assert_eq!(bench.rejected(), [2, 4]);
+    assert_eq!(bench.life.stats.rejected.get(), 2);
+    assert_eq!(bench.session, 2);
+}
+
+#[test]
+fn a_refused_password_is_told_once_and_tried_again() {
+    let mut bench = Bench::new(ROOM);
+    bench.world.get().error = Some(StoreError::Refused("WRONGPASS".to_owned()));
+    bench.pass(10_000);
+    let refused = |o: &Outcome| matches!(o, Outcome::Refused(text) if text == "WRONGPASS");
+    assert_eq!(bench.count(refused), 1);
+    bench.world.get().error = None;
+    bench.pass(1_001);
+    assert_eq!(bench.session, 1);
+}
+
+#[test]
+fn a_full_spool_keeps_the_reports_in_hand_and_takes_no_more() {
+    let mut bench = Bench::up(2_000);
+    bench.world.get().error = away();
+    bench.pass(1_001);
+    let mut given = 0;
+    while bench.life.has_room() {
+        given += 1;
+        assert!(given < 100, "its bound does not hold");
+        bench.give([report(given)]);
+        bench.pass(1);
+    }
+    let acknowledged = bench.acknowledged().0;
+    assert_eq!(acknowledged, (1..given).collect::<Vec<_>>());
+    bench.pass(5_000);
+    assert_eq!(bench.acknowledged().0, acknowledged);
+    let aways = bench.aways();
+    assert_eq!(aways.len(), 2);
+    assert!(aways[1].contains("the spool is full"), "{}", aways[1]);
+    bench.world.get().error = None;
+    bench.pass(1_001);
+    assert_eq!(bench.acknowledged().0, (1..=given).collect::<Vec<_>>());
+    assert_eq!(bench.world.get().log, (1..=given).collect::<Vec<_>>());
+    assert!(bench.life.has_room());
+}
+
+#[test]
+fn a_long_replay_takes_new_reports_behind_it_and_ends() {
+    let mut bench = Bench::new(ROOM);
+    bench.world.get().error = away();
+    bench.pass(1);
+    for batch in 0..5 {
+        bench.give((batch * 2_000..(batch + 1) * 2_000).map(report));
+        bench.pass(1);
+    }
+    bench.world.get().error = None;
+    bench.world.get().now = bench.life.now() + ms(1_000);
+    // One new report after every step for which there is room.
+    let mut next = 10_000;
+    for _ in 0..100 {
+        bench.turn();
+        if bench.life.has_room() && bench.session == 0 {
+            bench.give([report(next)]);
+            next += 1;
+        }
+    }
+    assert_eq!(bench.session, 1);
+    bench.pass(100);
+    assert!(next > 10_002, "some came meanwhile");
+    assert_eq!(bench.world.get().log, (0..next).collect::<Vec<_>>());
+    assert_eq!(bench.acknowledged().0, (0..next).collect::<Vec<_>>());
+}
+
+#[test]
+fn the_end_settles_what_is_there_and_gives_up_the_lease() {
+    let mut bench = Bench::up(ROOM);
+    bench.give([report(1), audit()]);
+    bench.life.end(ms(1_000));
+    bench.life.channel_is_empty();
+    bench.pass(1);
+    assert_eq!(bench.acknowledged().0, [1]);
+    let world = bench.world.get();
+    assert_eq!((world.state, world.ours), (1, false));
+    drop(world);
+    assert_eq!(bench.turn(), Next::Over);
+}
+
+#[test]
+fn the_end_of_a_server_whose_store_is_away_leaves_reports_in_the_spool() {
+    let mut bench = Bench::new(ROOM);
+    bench.world.get().error = away();
+    bench.pass(1);
+    bench.give([report(1)]);
+    bench.life.end(ms(1_000));
+    bench.life.channel_is_empty();
+    bench.pass(2_000);
+    assert_eq!(bench.acknowledged().0, [1]);
+    assert_eq!(bench.turn(), Next::Over);
+    let Bench {
+        world, life, dir, ..
+    } = bench;
+    drop(life);
+    world.get().error = None;
+    let mut bench = Bench {
+        life: Bench::life(&world, dir.path(), ROOM),
+        world,
+        dir,
+        seen: Vec::new(),
+        session: 0,
+    };
+    bench.pass(1);
+    assert_eq!(bench.world.get().log, [1]);
+}
