@@ -91,8 +91,8 @@ impl Serialize for Time {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::handlers::view::Reason;
     use crate::ids::HostId;
-    use crate::store::op::Reason;
 
     #[test]
     fn times_are_rfc_3339_or_null() {

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use crate::ids::HostId;
-use crate::store::op::Reason;
+pub use crate::store::op::Reason;
 use crate::time::UnixMs;
 
 /// A host, as it is shown.
