@@ -9,8 +9,8 @@
 //! ```
 //!
 //! Rooms, in reading order: [`time`], [`ids`], [`limits`]; [`codec`] (what travels); [`store::op`]
-//! (what is written); [`handlers`] (what it means); [`control`]
-//! (the same over HTTP, to read); [`reactor`] (the sockets).
+//! (what is written); [`handlers`] (what it means); [`control`] (the same over HTTP, to read);
+//! [`reactor`] (the turn and the sockets); [`server`] (all of it together).
 
 pub mod codec;
 pub mod config;
@@ -20,7 +20,10 @@ pub mod ids;
 pub mod limits;
 pub mod logging;
 pub mod reactor;
+pub mod server;
 pub mod store;
 pub mod text;
 pub mod time;
 pub mod wheel;
+
+pub use server::{BindError, Events, Handle, HandleError, Host, Ready, ServeError, Server};

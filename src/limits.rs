@@ -49,6 +49,40 @@ pub const DESCRIPTORS_RESERVED: usize = 128;
 /// it until it has taken some, so its silence ends it in time.
 pub const UNREAD_REPLY_BYTES_MAX: usize = 64 * 1024;
 
+/// Connections at once where the system names no limit of descriptors.
+pub const CONNECTIONS_MAX: usize = 1 << 20;
+/// Connections the kernel may hold for us before they are accepted; it caps this itself.
+pub const BACKLOG_MAX: i32 = 4_096;
+/// How long accepting rests after the system had no descriptor or memory for it, in milliseconds.
+pub const ACCEPT_RETRY_MS: u64 = 100;
+/// Closed connections kept for a moment, so that their peers can read the last reply. One more
+/// takes the place of the oldest.
+pub const LINGERING_MAX: usize = 32;
+/// How long one of those is kept, in milliseconds.
+pub const LINGER_MS: u64 = 1_000;
+/// Buffers kept for the next connection that needs one; more are given back to the system.
+pub const BUFFERS_KEPT_MAX: usize = 1_024;
+/// A buffer above this size is never kept, in bytes.
+pub const BUFFER_KEPT_BYTES_MAX: usize = 4 * 1024;
+/// How long a busy loop may hold the horizon back, in milliseconds of turning.
+pub const HORIZON_LAG_MS_MAX: u64 = 5_000;
+/// What one turn counts for in that at most, in milliseconds: a stopped process was not turning.
+pub const TURN_COUNTED_MS_MAX: u64 = 100;
+/// Requests of handles served in a turn: each may look at [`PAGE_SCAN_MAX`] hosts.
+pub const REQUESTS_PER_TURN_MAX: usize = 16;
+/// Seconds a handle waits for the loop's answer.
+pub const HANDLE_WAIT_S_MAX: u64 = 10;
+/// Subscribers to the events at once; one more is told nothing.
+pub const SUBSCRIBERS_MAX: usize = 64;
+/// Seconds the loop goes on at the end, so that the store can settle what was handed over.
+pub const SHUTDOWN_S_MAX: u64 = 5;
+/// Seconds the store thread is then given to put down the rest.
+pub const STORE_STOP_S_MAX: u64 = 5;
+const _: () = assert!(
+    HTTP_CONNECTIONS_MAX + HTTP_REFUSALS_MAX + LINGERING_MAX + 16 <= DESCRIPTORS_RESERVED,
+    "what is not a host's connection fits into the reserve"
+);
+
 /// Reports accepted and not yet settled by the store. When full, connections that report are not
 /// read until there is room.
 pub const REPORTS_WAITING_MAX: usize = 8_192;

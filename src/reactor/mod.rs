@@ -1,3 +1,529 @@
-//! The sockets and the turn.
+//! The turn: the one place that waits, and the only room with sockets and clocks.
+//!
+//! ```text
+//!    ┌─▶ wait ─▶ read ─▶ mailbox ─▶ tick ─▶ hand over ─▶ write ─┐
+//!    │           each within its budget; effects as they come   │
+//!    └──────────────────────────────────────────────────────────┘
+//! ```
+//!
+//! What a message means is not known here: bytes go to the codec, messages to the core, and what
+//! the core wants done is done.
 
+pub mod buffer;
+pub mod clock;
+pub mod coalesce;
+pub mod connection;
+pub mod connections;
+pub mod descriptors;
+pub mod error;
+pub mod fault;
+pub mod horizon;
+mod input;
+pub mod lingering;
+pub mod listener;
+pub mod mailbox;
+pub mod per_ip;
+pub mod request;
+pub mod stats;
+pub mod still_ready;
+pub mod subscribers;
+pub mod table;
+pub mod token;
+pub mod udp;
+pub mod wake;
 pub mod web;
+
+use std::io::ErrorKind;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crossbeam_channel::Receiver;
+use mio::{Events, Poll};
+
+use self::clock::Clock;
+use self::coalesce::Coalesce;
+use self::connections::Connections;
+use self::error::{BindError, ServeError};
+use self::horizon::Horizon;
+use self::listener::Listener;
+use self::mailbox::{Handed, Mailbox, StoreEnds};
+use self::request::Request;
+use self::stats::ReactorStats;
+use self::subscribers::Subscribers;
+use self::token::About;
+use self::udp::Udp;
+use self::wake::Wake;
+use self::web::Web;
+use crate::codec::Framing;
+use crate::control::metrics::Source;
+use crate::control::{HttpRules, Site};
+use crate::handlers::effect::{Effect, Effects};
+use crate::handlers::{Core, Input, Moment, Rules};
+use crate::ids::ConnId;
+use crate::limits::{
+    BATCH_OPS_MAX, EVENTS_PER_TURN_MAX, OUTCOMES_WAITING_MAX, READ_BUFFER_BYTES,
+    REQUESTS_PER_TURN_MAX, SHUTDOWN_S_MAX,
+};
+use crate::store::op::Outcome;
+use crate::time::{Instant, Span};
+
+/// What the reactor has to know of the configuration and cannot change while it runs.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Where hosts connect.
+    pub tcp: SocketAddr,
+    /// The UDP socket.
+    pub udp: SocketAddr,
+    /// Idle time after which a connection is probed.
+    pub keepalive: Span,
+    /// Connections at most; `None`: as many as descriptors allow.
+    pub connections: Option<usize>,
+    /// Connections of one address at most.
+    pub connections_per_ip: Option<usize>,
+    /// The rest.
+    pub tuning: Tuning,
+}
+
+/// What may change while it runs.
+#[derive(Clone, Copy, Debug)]
+pub struct Tuning {
+    /// How frames are read.
+    pub framing: Framing,
+    /// How long the loop may nap under dense traffic, to let more of it gather.
+    pub coalesce: Span,
+    /// Whether all hosts go offline at a planned stop.
+    pub offline_on_shutdown: bool,
+}
+
+/// A new configuration, as far as it can be had without a restart.
+#[derive(Clone, Debug)]
+pub struct News {
+    /// For the core.
+    pub rules: Rules,
+    /// For the web.
+    pub http: HttpRules,
+    /// For the reactor itself.
+    pub tuning: Tuning,
+}
+
+/// See the [room](self).
+pub struct Reactor {
+    poll: Poll,
+    events: Events,
+    clock: Clock,
+    horizon: Horizon,
+    coalesce: Coalesce,
+    /// Gone once the end has begun.
+    listener: Option<Listener>,
+    udp: Udp,
+    web: Web,
+    connections: Connections,
+    core: Core,
+    fx: Effects,
+    mailbox: Mailbox,
+    subscribers: Subscribers,
+    /// What all connections read into.
+    scratch: Box<[u8]>,
+    tuning: Tuning,
+    stats: ReactorStats,
+    /// What the store thread counts, once it runs.
+    store_metrics: Box<dyn Source + Send>,
+    started: Instant,
+    /// When the core next has something to do.
+    deadline: Option<Instant>,
+    /// When the web or the lingering connections do.
+    chores: Option<Instant>,
+    /// Until when the store has to settle what is left, once the end has begun.
+    stopping: Option<Instant>,
+    /// Why the loop has to end, if it has to.
+    failed: Option<ServeError>,
+}
+
+/// Where the sockets are, and how many connections there is room for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bound {
+    /// Where hosts connect.
+    pub tcp: SocketAddr,
+    /// The UDP socket.
+    pub udp: SocketAddr,
+    /// Connections there is room for.
+    pub connections: usize,
+}
+
+impl Reactor {
+    /// Binds the sockets of the hosts, raises the limit of descriptors, and sets up the loop around
+    /// `core` and `web`. Nothing runs yet.
+    ///
+    /// # Errors
+    /// When a socket cannot be bound, or the system allows too few descriptors.
+    pub fn bind(
+        settings: &Settings,
+        core: Core,
+        mut web: Web,
+        requests: Receiver<Request>,
+    ) -> Result<(Self, Bound), BindError> {
+        let room = descriptors::raise(settings.connections)?;
+        let poll = Poll::new()?;
+        let (key, addr) = ("server.tcp", settings.tcp);
+        let mut listener = Listener::bind(addr, settings.keepalive)
+            .map_err(|source| BindError::Socket { key, addr, source })?;
+        let (key, addr) = ("server.udp", settings.udp);
+        let mut udp = Udp::bind(addr).map_err(|source| BindError::Socket { key, addr, source })?;
+        listener.register(poll.registry())?;
+        udp.register(poll.registry())?;
+        web.register(poll.registry())?;
+        let wake = Arc::new(Wake::new(poll.registry())?);
+        let bound = Bound {
+            tcp: listener.local_addr()?,
+            udp: udp.local_addr()?,
+            connections: room,
+        };
+        let clock = Clock::start();
+        let reactor = Self {
+            started: clock.now(),
+            store_metrics: Box::new(()),
+            poll,
+            events: Events::with_capacity(EVENTS_PER_TURN_MAX),
+            clock,
+            horizon: Horizon::default(),
+            coalesce: Coalesce::new(settings.tuning.coalesce),
+            listener: Some(listener),
+            udp,
+            web,
+            connections: Connections::new(room, settings.connections_per_ip),
+            core,
+            fx: Effects::default(),
+            mailbox: Mailbox::new(wake, requests),
+            subscribers: Subscribers::default(),
+            scratch: vec![0; READ_BUFFER_BYTES].into_boxed_slice(),
+            tuning: settings.tuning,
+            stats: ReactorStats::default(),
+            deadline: None,
+            chores: None,
+            stopping: None,
+            failed: None,
+        };
+        Ok((reactor, bound))
+    }
+
+    /// The waker: rings after whatever is put into a channel to this loop.
+    #[must_use]
+    pub fn wake(&self) -> Arc<Wake> {
+        Arc::clone(self.mailbox.wake())
+    }
+
+    /// The store thread runs: the loop's ends of its channels, and what it counts.
+    pub fn attach_store(&mut self, store: StoreEnds, metrics: Box<dyn Source + Send>) {
+        self.mailbox.attach(store);
+        self.store_metrics = metrics;
+    }
+
+    /// Lets go of the store thread's channels, before it is stopped.
+    pub fn detach_store(&mut self) {
+        self.mailbox.detach();
+    }
+
+    /// What the store thread still had to tell when it was stopped: the last acknowledgements are
+    /// sent, as far as they can be sent at once.
+    pub fn last_outcomes(&mut self, outcomes: Vec<Outcome>) {
+        let at = self.clock.moment();
+        self.take_outcomes(outcomes, at);
+        self.connections
+            .flush_dirty(self.poll.registry(), &mut self.stats);
+    }
+
+    /// What it has seen so far.
+    #[must_use]
+    pub fn stats(&self) -> &ReactorStats {
+        &self.stats
+    }
+
+    /// One turn, waiting for at most `max`. False when it was asked to end and everything is
+    /// settled, or has had its time.
+    ///
+    /// # Errors
+    /// When it cannot go on.
+    pub fn turn(&mut self, max: Option<Duration>) -> Result<bool, ServeError> {
+        let (before_wait, all_told) = self.wait(max)?;
+        let at = self.clock.moment();
+        let all_told = self.read(at) && all_told;
+        self.mail(at);
+        self.tick(before_wait, all_told, at);
+        self.hand_over(at);
+        self.connections
+            .flush_dirty(self.poll.registry(), &mut self.stats);
+        self.count();
+        match self.failed.take() {
+            Some(error) => Err(error),
+            None => Ok(!self.is_over(at.now)),
+        }
+    }
+
+    /// Waits for something to happen. When the wait began, and whether the kernel has told all
+    /// that it knew.
+    fn wait(&mut self, max: Option<Duration>) -> Result<(Instant, bool), ServeError> {
+        let mut now = self.clock.now();
+        let mut wait = self.patience(now, max);
+        if wait == Some(Span::ZERO) {
+            self.stats.busy_turns += 1;
+        }
+        if let Some(nap) = self.coalesce.nap(wait) {
+            // The one place that sleeps without listening, and only under dense traffic: one wait that
+            // brings a hundred events costs far less than a hundred that bring one each.
+            std::thread::sleep(nap.into());
+            self.stats.naps += 1;
+            let before = std::mem::replace(&mut now, self.clock.now());
+            wait = wait.map(|wait| (before + wait).since(now));
+        }
+        match self.poll.poll(&mut self.events, wait.map(Duration::from)) {
+            Ok(()) => Ok((now, true)),
+            Err(error) if error.kind() == ErrorKind::Interrupted => {
+                self.events.clear();
+                Ok((now, false))
+            }
+            Err(error) => Err(ServeError::fatal(format!("waiting for events: {error}"))),
+        }
+    }
+
+    /// How long there is nothing to do: not at all while somebody is still ready, or a deadline has passed
+    /// (one that is behind the clock but ahead of the horizon needs more turns, not more time).
+    fn patience(&self, now: Instant, max: Option<Duration>) -> Option<Span> {
+        let reading = self.stopping.is_none() && !self.connections.still_ready.is_empty();
+        let knocking = self.listener.as_ref().is_some_and(|l| !l.accepted_all());
+        if reading
+            || knocking
+            || self.udp.has_ready()
+            || self.web.has_ready()
+            || self.mailbox.has_ready()
+        {
+            return Some(Span::ZERO);
+        }
+        let retry = self.listener.as_ref().and_then(Listener::retry_at);
+        let next = [self.deadline, self.chores, retry, self.stopping];
+        let next = next.into_iter().flatten().min().map(|at| at.since(now));
+        [next, max.map(Span::from)].into_iter().flatten().min()
+    }
+
+    /// Reads everyone whom the kernel named and everyone who was still ready, accepts, and serves
+    /// the other sockets. Whether the kernel had no more to name.
+    fn read(&mut self, at: Moment) -> bool {
+        let mut told = 0;
+        let events = std::mem::replace(&mut self.events, Events::with_capacity(0));
+        self.connections.still_ready.begin();
+        for event in &events {
+            told += 1;
+            match About::of(event.token()) {
+                About::Listener => self.listener.iter_mut().for_each(Listener::ready),
+                About::Udp => self.udp.ready(),
+                // The mailbox is looked at in every turn.
+                About::Waker => {}
+                About::Web => self.web.ready(event),
+                About::Host(conn) => self.host_event(conn, event, at),
+                About::Lingering(place) => {
+                    self.connections.lingering.ready(place, &mut self.scratch)
+                }
+            }
+        }
+        self.events = events;
+        self.coalesce.turn(told);
+        if self.stopping.is_none() {
+            while let Some(conn) = self.connections.next_ready() {
+                self.serve(conn, at);
+            }
+            self.accept(at);
+        }
+        self.stats.datagrams += self.udp.drain(&mut self.scratch);
+        self.serve_web(at);
+        told < EVENTS_PER_TURN_MAX
+    }
+
+    fn host_event(&mut self, conn: ConnId, event: &mio::event::Event, at: Moment) {
+        let registry = self.poll.registry();
+        let read = self
+            .connections
+            .event(conn, event, registry, &mut self.stats);
+        if read && self.stopping.is_none() {
+            self.serve(conn, at);
+        }
+    }
+
+    /// Lets in who knocks, within the budget of a turn. What they have said already is told by
+    /// the next wait.
+    fn accept(&mut self, at: Moment) {
+        let Some(mut listener) = self.listener.take() else {
+            return;
+        };
+        listener.begin(at.now);
+        while let Some((stream, peer)) = listener.accept(at.now, &mut self.stats) {
+            let registry = self.poll.registry();
+            let admitted = self
+                .connections
+                .admit(stream, peer, registry, &mut self.stats);
+            if let Some(conn) = admitted {
+                self.opened(conn, peer, at);
+            }
+        }
+        self.listener = Some(listener);
+    }
+
+    /// What the store says, what handles ask, and whether the end is near.
+    fn mail(&mut self, at: Moment) {
+        self.mailbox.wake().answer();
+        for _ in 0..OUTCOMES_WAITING_MAX {
+            match self.mailbox.outcomes() {
+                Ok(Some(outcomes)) => self.take_outcomes(outcomes, at),
+                Ok(None) => break,
+                Err(gone) => {
+                    self.fail(ServeError::fatal(gone.to_string()));
+                    break;
+                }
+            }
+        }
+        for _ in 0..REQUESTS_PER_TURN_MAX {
+            match self.mailbox.request() {
+                Some(request) => self.answer(request, at),
+                None => break,
+            }
+        }
+        if self.stopping.is_none() && self.mailbox.wake().stop_asked() {
+            self.begin_stop(at);
+        }
+    }
+
+    fn take_outcomes(&mut self, outcomes: Vec<Outcome>, at: Moment) {
+        for outcome in outcomes {
+            // The store is never turned away.
+            let _ = self.core.handle(at, Input::Outcome(outcome), &mut self.fx);
+        }
+        self.apply(at);
+    }
+
+    fn answer(&mut self, request: Request, at: Moment) {
+        match request {
+            Request::Alive { hosts, reply } => {
+                // Whoever stopped waiting for the answer does not want it.
+                let _ = reply.try_send(request::alive(&self.core, &hosts));
+            }
+            Request::Hosts {
+                filter,
+                cursor,
+                reply,
+            } => {
+                let _ = reply.try_send(request::page(&self.core, filter, cursor));
+            }
+            Request::Subscribe { events, missed } => self.subscribers.add(events, missed),
+            Request::Reload(news) => {
+                let News {
+                    rules,
+                    http,
+                    tuning,
+                } = *news;
+                self.core.set_rules(rules, at.now);
+                self.web.set_rules(http);
+                self.coalesce = Coalesce::new(tuning.coalesce);
+                self.tuning = tuning;
+            }
+        }
+    }
+
+    /// Deadlines, up to the horizon.
+    fn tick(&mut self, before_wait: Instant, all_told: bool, at: Moment) {
+        let complete = all_told && self.connections.still_ready.is_empty();
+        let accepted_all = self.listener.as_ref().is_none_or(Listener::accepted_all);
+        let horizon = self.horizon.turn(before_wait, complete, accepted_all);
+        self.stats.horizon_lag_ns = at.now.since(horizon).as_nanos();
+        self.deadline = self.core.tick(horizon, at, &mut self.fx);
+        self.apply(at);
+        let web = self.web.tick(at.now);
+        let lingering = self.connections.lingering.tick(at.now);
+        self.chores = [web, lingering].into_iter().flatten().min();
+    }
+
+    /// Hands what is to be written to the store thread, as long as it has room.
+    fn hand_over(&mut self, at: Moment) {
+        while self.mailbox.has_room() && self.core.has_work() {
+            let Some(batch) = self.core.pull(at, BATCH_OPS_MAX) else {
+                break;
+            };
+            match self.mailbox.hand(batch) {
+                Handed::Over => self.stats.batches += 1,
+                Handed::Held => self.stats.batches_held += 1,
+                Handed::Gone => {
+                    self.fail(ServeError::fatal(mailbox::StoreGone.to_string()));
+                    break;
+                }
+            }
+        }
+    }
+
+    /// Does what the core wants done, in order. Its list keeps its memory.
+    fn apply(&mut self, at: Moment) {
+        let mut list = std::mem::take(&mut self.fx.list);
+        for effect in list.drain(..) {
+            match effect {
+                Effect::Reply { conn, reply } => self.connections.reply(conn, &reply),
+                Effect::Close { conn } => self.close(conn, at),
+                Effect::Resume { conn } => self.connections.resume(conn),
+                Effect::Tell(event) => self.stats.events_missed += self.subscribers.tell(&event),
+                Effect::Log(note) => {
+                    log::log!(target: note.what, note.level, "{}: {}", note.who, note.text);
+                }
+                Effect::Stop { status, why } => self.fail(ServeError { status, why }),
+            }
+        }
+        self.fx.list = list;
+    }
+
+    fn close(&mut self, conn: ConnId, at: Moment) {
+        let registry = self.poll.registry();
+        self.connections
+            .close(conn, at.now, registry, &mut self.stats);
+    }
+
+    /// The first reason to end is the one that is told.
+    fn fail(&mut self, error: ServeError) {
+        self.failed.get_or_insert(error);
+    }
+
+    /// The end begins: nobody is let in or read any more, and the store settles what is left.
+    fn begin_stop(&mut self, at: Moment) {
+        self.listener = None;
+        self.web.stop(self.poll.registry());
+        self.connections.still_ready.clear();
+        let offline = self.tuning.offline_on_shutdown;
+        self.core.shutdown(at, offline, &mut self.fx);
+        self.apply(at);
+        self.stopping = Some(at.now + Span::from_secs(SHUTDOWN_S_MAX));
+    }
+
+    fn is_over(&self, now: Instant) -> bool {
+        let done = || self.core.settled() && self.web.connections() == 0;
+        self.stopping.is_some_and(|until| until <= now || done())
+    }
+
+    fn count(&mut self) {
+        self.stats.turns += 1;
+        self.stats.connections = self.connections.table.len() as u64;
+        self.stats.connections_max = self.connections.max() as u64;
+        self.stats.still_ready = self.connections.still_ready.len() as u64;
+        self.stats.subscribers = self.subscribers.len() as u64;
+    }
+
+    /// Answers what has been asked over HTTP, within a budget of its own.
+    fn serve_web(&mut self, at: Moment) {
+        if self.web.has_ready() {
+            let sources: [&dyn Source; 2] = [&self.stats, &*self.store_metrics];
+            let site = Site {
+                fleet: &self.core,
+                at,
+                started: self.started,
+                metrics: &sources,
+            };
+            self.web.run_ready(self.poll.registry(), &site);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

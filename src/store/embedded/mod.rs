@@ -81,6 +81,19 @@ impl EmbeddedStore {
         })
     }
 
+    /// The same store again, closed until [`Backend::open`]: for a process whose store thread has to
+    /// begin anew.
+    #[must_use]
+    pub fn again(&self) -> Self {
+        Self {
+            dir: self.dir.clone(),
+            settings: self.settings.clone(),
+            process: self.process.clone(),
+            database: None,
+            swept: None,
+        }
+    }
+
     /// Does `work` in one transaction at `now`, and commits it if it has written anything.
     ///
     /// An error of the file closes it: what was done is lost as a whole, and nothing can be

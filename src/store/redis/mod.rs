@@ -41,7 +41,7 @@ use crate::limits::{EVENTS_OWED_MAX, LEASE_S};
 use crate::time::{Span, UnixMs};
 
 /// What every operation has to know.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Context {
     node: String,
     /// The key of the hosts this node holds.
@@ -97,6 +97,21 @@ impl RedisStore {
             timeout: settings.timeout.into(),
             link: None,
             lease: number.iter().map(|byte| format!("{byte:02x}")).collect(),
+            owed: HashSet::new(),
+            strange_names: 0,
+        }
+    }
+
+    /// The same address and settings again, not connected, under the same lease: for a process whose
+    /// store thread has to begin anew and must not take its own lease for another's.
+    #[must_use]
+    pub fn again(&self) -> Self {
+        Self {
+            address: self.address.clone(),
+            context: self.context.clone(),
+            timeout: self.timeout,
+            link: None,
+            lease: self.lease.clone(),
             owed: HashSet::new(),
             strange_names: 0,
         }

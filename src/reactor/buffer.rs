@@ -1,0 +1,149 @@
+//! The bytes a connection keeps: the beginning of a frame whose rest has not come, and replies
+//! its peer has not taken. Most connections have neither, and then no buffer at all.
+//!
+//! ```text
+//!   input   [ half a frame …           ]      out   [ sent | still to be sent      ]
+//!           needs `need` bytes in all                     ▲ sent
+//! ```
+
+use crate::limits::{BUFFER_KEPT_BYTES_MAX, BUFFERS_KEPT_MAX};
+
+/// The buffers of one connection. Knows no socket.
+#[derive(Debug, Default)]
+pub struct Buffer {
+    /// What has come and is not handled.
+    pub input: Vec<u8>,
+    /// Nothing can be said of `input` before it has so many bytes.
+    pub need: usize,
+    out: Vec<u8>,
+    sent: usize,
+}
+
+impl Buffer {
+    /// Where replies are appended.
+    pub fn out(&mut self) -> &mut Vec<u8> {
+        &mut self.out
+    }
+
+    /// What is still to be sent.
+    #[must_use]
+    pub fn unsent(&self) -> &[u8] {
+        &self.out[self.sent..]
+    }
+
+    /// The first `bytes` of what was to be sent have been sent.
+    ///
+    /// # Panics
+    /// When there were not so many: then the socket has lied.
+    pub fn advance(&mut self, bytes: usize) {
+        assert!(bytes <= self.out.len() - self.sent, "sent what was there");
+        self.sent += bytes;
+        if self.sent == self.out.len() {
+            self.out.clear();
+            self.sent = 0;
+        } else if self.sent >= self.out.len() / 2 {
+            // A peer that is always a little behind must not make this grow for ever.
+            self.out.drain(..self.sent);
+            self.sent = 0;
+        }
+    }
+
+    /// Gives up what could not be sent.
+    pub fn drop_unsent(&mut self) {
+        self.out.clear();
+        self.sent = 0;
+    }
+
+    /// Whether there is nothing in it.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.input.is_empty() && self.out.is_empty()
+    }
+
+    /// Makes it as good as new. Large memory goes back to the system.
+    fn reset(&mut self) {
+        self.need = 0;
+        for bytes in [&mut self.input, &mut self.out] {
+            if bytes.capacity() > BUFFER_KEPT_BYTES_MAX {
+                *bytes = Vec::new();
+            }
+        }
+    }
+}
+
+/// Lends buffers, and keeps some that come back, so that a host whose heartbeats come in two
+/// pieces, or want a reply, costs no allocation each.
+#[derive(Debug, Default)]
+pub struct Pool {
+    // Boxed in the pool as in the connections, so that lending moves one pointer and allocates
+    // nothing.
+    #[allow(clippy::vec_box)]
+    free: Vec<Box<Buffer>>,
+}
+
+impl Pool {
+    /// An empty buffer.
+    pub fn lend(&mut self) -> Box<Buffer> {
+        self.free.pop().unwrap_or_default()
+    }
+
+    /// Takes back a buffer that is empty.
+    pub fn give(&mut self, mut buffer: Box<Buffer>) {
+        debug_assert!(buffer.is_empty(), "only an empty buffer comes back");
+        if self.free.len() < BUFFERS_KEPT_MAX {
+            buffer.reset();
+            self.free.push(buffer);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_sent_in_pieces_is_sent_once_and_in_order() {
+        let mut buffer = Buffer::default();
+        buffer.out().extend_from_slice(b"abcdefghij");
+        buffer.advance(3);
+        assert_eq!(buffer.unsent(), b"defghij");
+        buffer.out().extend_from_slice(b"kl");
+        buffer.advance(6);
+        assert_eq!(buffer.unsent(), b"jkl");
+        buffer.advance(3);
+        assert!(buffer.is_empty());
+    }
+
+    #[test]
+    fn a_peer_that_stays_a_little_behind_does_not_make_it_grow() {
+        let mut buffer = Buffer::default();
+        buffer.out().extend_from_slice(&[0; 64]);
+        for _ in 0..10_000 {
+            buffer.out().extend_from_slice(&[0; 64]);
+            buffer.advance(64);
+        }
+        assert_eq!(buffer.unsent().len(), 64);
+        assert!(buffer.out.capacity() < 1_024);
+    }
+
+    #[test]
+    fn the_pool_keeps_small_buffers_and_not_large_memory() {
+        let mut pool = Pool::default();
+        let mut buffer = pool.lend();
+        buffer.input.reserve(BUFFER_KEPT_BYTES_MAX + 1);
+        buffer.out().reserve(100);
+        pool.give(buffer);
+        let buffer = pool.lend();
+        assert_eq!(buffer.input.capacity(), 0);
+        assert!(buffer.out.capacity() >= 100);
+    }
+
+    #[test]
+    fn the_pool_is_bounded() {
+        let mut pool = Pool::default();
+        for _ in 0..=BUFFERS_KEPT_MAX {
+            pool.give(Box::default());
+        }
+        assert_eq!(pool.free.len(), BUFFERS_KEPT_MAX);
+    }
+}

@@ -1,0 +1,290 @@
+//! One host's socket, and the little that is remembered about it: sixteen bytes in a release
+//! build, since there may be a hundred thousand that say nothing.
+
+use std::io::{self, ErrorKind, Read, Write};
+
+use mio::net::TcpStream;
+use mio::{Interest, Registry};
+
+use super::buffer::{Buffer, Pool};
+use super::token;
+use crate::codec::Order;
+use crate::handlers::End;
+use crate::ids::ConnId;
+use crate::limits::UNREAD_REPLY_BYTES_MAX;
+
+/// What is true of a connection: bits of one byte.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Flags(u8);
+
+impl Flags {
+    /// It waits for room for a report, and is not read meanwhile.
+    pub const WAITING: Self = Self(1);
+    /// Its peer does not read its replies, and it is not read meanwhile.
+    pub const UNREAD: Self = Self(1 << 1);
+    /// The kernel has told of its end: a short read does not mean that all has been read.
+    pub const ENDING: Self = Self(1 << 2);
+    /// Writing to it has failed: its end is a reset, however reading ends.
+    pub const BROKEN: Self = Self(1 << 3);
+    /// Something has been sent to it.
+    pub const SPOKEN_TO: Self = Self(1 << 4);
+    /// The kernel tells when it can be written to.
+    pub const WRITABLE_ASKED: Self = Self(1 << 5);
+    /// It is on the still-ready list.
+    pub const LISTED: Self = Self(1 << 6);
+    /// It is on the list of those with something to send.
+    pub const DIRTY: Self = Self(1 << 7);
+
+    /// Whether any of `other` is set.
+    #[must_use]
+    pub const fn has(self, other: Self) -> bool {
+        self.0 & other.0 != 0
+    }
+
+    /// Sets `other`; whether it was set before.
+    pub const fn set(&mut self, other: Self) -> bool {
+        let before = self.has(other);
+        self.0 |= other.0;
+        before
+    }
+
+    /// Clears `other`; whether it was set before.
+    pub const fn clear(&mut self, other: Self) -> bool {
+        let before = self.has(other);
+        self.0 &= !other.0;
+        before
+    }
+}
+
+/// What a read came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Got {
+    /// So many bytes.
+    Bytes(usize),
+    /// Nothing now.
+    Nothing,
+    /// The end.
+    End(End),
+}
+
+/// What a flush came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flushed {
+    /// All is sent.
+    All,
+    /// The peer takes no more now.
+    Blocked,
+    /// The connection is broken; nothing more is to be sent.
+    Broken,
+}
+
+/// One host's connection.
+#[derive(Debug)]
+pub struct Connection {
+    stream: TcpStream,
+    /// The byte order of its frames, once known.
+    pub order: Order,
+    /// What is true of it.
+    pub flags: Flags,
+    buffer: Option<Box<Buffer>>,
+}
+
+impl Connection {
+    /// A connection that has said nothing yet.
+    #[must_use]
+    pub fn new(stream: TcpStream) -> Self {
+        Self {
+            stream,
+            order: Order::default(),
+            flags: Flags::default(),
+            buffer: None,
+        }
+    }
+
+    /// Asks to be told of what comes.
+    ///
+    /// # Errors
+    /// When the system has no memory for it.
+    pub fn register(&mut self, conn: ConnId, registry: &Registry) -> io::Result<()> {
+        registry.register(&mut self.stream, token::host(conn), Interest::READABLE)
+    }
+
+    /// Whether nothing of it is to be read now.
+    #[must_use]
+    pub fn is_paused(&self) -> bool {
+        self.flags.has(Flags::WAITING) || self.flags.has(Flags::UNREAD)
+    }
+
+    /// Reads once into `into`.
+    pub fn read(&mut self, into: &mut [u8]) -> Got {
+        loop {
+            return match self.stream.read(into) {
+                Ok(0) if self.flags.has(Flags::BROKEN) => Got::End(End::Reset),
+                Ok(0) => Got::End(End::Closed),
+                Ok(bytes) => Got::Bytes(bytes),
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => Got::Nothing,
+                Err(error) => Got::End(end_of(&error)),
+            };
+        }
+    }
+
+    /// The bytes kept from earlier reads, and how many it needs in all. To be given back with
+    /// [`keep_input`](Self::keep_input).
+    pub fn take_input(&mut self) -> (Vec<u8>, usize) {
+        match &mut self.buffer {
+            Some(buffer) => (std::mem::take(&mut buffer.input), buffer.need),
+            None => (Vec::new(), 0),
+        }
+    }
+
+    /// Memory for bytes to keep, empty.
+    pub fn lend_input(&mut self, pool: &mut Pool) -> Vec<u8> {
+        let buffer = self.buffer.get_or_insert_with(|| pool.lend());
+        std::mem::take(&mut buffer.input)
+    }
+
+    /// Keeps `input`, of which nothing can be said before it has `need` bytes. If it is empty the
+    /// memory goes back.
+    pub fn keep_input(&mut self, input: Vec<u8>, need: usize, pool: &mut Pool) {
+        if input.capacity() > 0 || self.buffer.is_some() {
+            let buffer = self.buffer.get_or_insert_with(|| pool.lend());
+            buffer.input = input;
+            buffer.need = need;
+            self.tidy(pool);
+        }
+    }
+
+    /// Where replies to it are appended.
+    pub fn out(&mut self, pool: &mut Pool) -> &mut Vec<u8> {
+        self.buffer.get_or_insert_with(|| pool.lend()).out()
+    }
+
+    /// Bytes still to be sent.
+    #[must_use]
+    pub fn unsent(&self) -> usize {
+        self.buffer.as_ref().map_or(0, |b| b.unsent().len())
+    }
+
+    /// Whether so much is unsent that nothing more is to be read.
+    #[must_use]
+    pub fn is_unread(&self) -> bool {
+        self.unsent() > UNREAD_REPLY_BYTES_MAX
+    }
+
+    /// Whether so much has been taken that reading may go on.
+    #[must_use]
+    pub fn is_drained(&self) -> bool {
+        self.unsent() < UNREAD_REPLY_BYTES_MAX / 2
+    }
+
+    /// Sends what can be sent; `sent` counts the bytes.
+    pub fn flush(&mut self, pool: &mut Pool, sent: &mut u64) -> Flushed {
+        let Some(buffer) = &mut self.buffer else {
+            return Flushed::All;
+        };
+        let flushed = loop {
+            if buffer.unsent().is_empty() {
+                break Flushed::All;
+            }
+            match self.stream.write(buffer.unsent()) {
+                Ok(0) => break Flushed::Broken,
+                Ok(bytes) => {
+                    buffer.advance(bytes);
+                    self.flags.set(Flags::SPOKEN_TO);
+                    *sent += bytes as u64;
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break Flushed::Blocked,
+                Err(_) => break Flushed::Broken,
+            }
+        };
+        if flushed == Flushed::Broken {
+            buffer.drop_unsent();
+            self.flags.set(Flags::BROKEN);
+        }
+        self.tidy(pool);
+        flushed
+    }
+
+    /// Asks to be told when it can be written to, from now on for good.
+    ///
+    /// Hardly any host ever makes a write block, so nobody pays for this at the beginning: both
+    /// interests from the start would mean one event for nothing at every accept. One that did block
+    /// keeps both, since writability that nobody waits for raises no event of its own.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub fn ask_writable(&mut self, conn: ConnId, registry: &Registry) -> io::Result<()> {
+        if self.flags.set(Flags::WRITABLE_ASKED) {
+            return Ok(());
+        }
+        let both = Interest::READABLE | Interest::WRITABLE;
+        registry.reregister(&mut self.stream, token::host(conn), both)
+    }
+
+    /// Whether it keeps any bytes.
+    #[cfg(test)]
+    #[must_use]
+    pub fn has_buffer(&self) -> bool {
+        self.buffer.is_some()
+    }
+
+    /// Its socket and its buffer, as it is taken apart at its end.
+    #[must_use]
+    pub fn into_parts(self) -> (TcpStream, Option<Box<Buffer>>) {
+        (self.stream, self.buffer)
+    }
+
+    /// Gives the buffer back if there is nothing in it.
+    fn tidy(&mut self, pool: &mut Pool) {
+        if let Some(buffer) = self.buffer.take_if(|buffer| buffer.is_empty()) {
+            pool.give(buffer);
+        }
+    }
+}
+
+/// What an error on a socket says about its peer.
+fn end_of(error: &io::Error) -> End {
+    match error.kind() {
+        ErrorKind::TimedOut | ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable => {
+            End::Dead
+        }
+        _ => End::Reset,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_kernels_verdicts_are_told_apart() {
+        for (errno, end) in [
+            (libc::ETIMEDOUT, End::Dead),
+            (libc::EHOSTUNREACH, End::Dead),
+            (libc::ENETUNREACH, End::Dead),
+            (libc::ECONNRESET, End::Reset),
+            (libc::EPIPE, End::Reset),
+            (libc::EIO, End::Reset),
+        ] {
+            assert_eq!(end_of(&io::Error::from_raw_os_error(errno)), end);
+        }
+    }
+
+    #[test]
+    fn flags_do_not_touch_each_other() {
+        let mut flags = Flags::default();
+        assert!(!flags.set(Flags::WAITING));
+        assert!(!flags.set(Flags::DIRTY));
+        assert!(flags.set(Flags::DIRTY));
+        assert!(flags.clear(Flags::WAITING));
+        assert!(flags.has(Flags::DIRTY) && !flags.has(Flags::WAITING));
+    }
+
+    #[cfg(not(debug_assertions))]
+    #[test]
+    fn a_connection_is_small() {
+        assert_eq!(std::mem::size_of::<Connection>(), 16);
+    }
+}

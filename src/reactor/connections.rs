@@ -1,0 +1,236 @@
+//! All connections of hosts, and the lists they are on. Sockets only: what is said on them is
+//! handled in [`input`](super::input).
+
+use std::net::SocketAddr;
+
+use mio::Registry;
+use mio::event::Event;
+use mio::net::TcpStream;
+
+use super::buffer::Pool;
+use super::connection::{Connection, Flags, Flushed};
+use super::lingering::Lingering;
+use super::per_ip::PerIp;
+use super::stats::ReactorStats;
+use super::still_ready::StillReady;
+use super::table::Table;
+use crate::codec::emit;
+use crate::codec::message::Reply;
+use crate::ids::ConnId;
+use crate::time::Instant;
+
+/// See the [room](self).
+#[derive(Debug)]
+pub struct Connections {
+    /// The connections.
+    pub table: Table<Connection>,
+    /// Who still has something to be read.
+    pub still_ready: StillReady,
+    /// Buffers for those who need one.
+    pub pool: Pool,
+    /// Closed for us, not yet for their peers.
+    pub lingering: Lingering,
+    per_ip: Option<PerIp>,
+    /// Who has something to send. Each once, which its own flag sees to.
+    dirty: Vec<ConnId>,
+    max: usize,
+}
+
+impl Connections {
+    /// Room for `max` connections, and for `per_ip` of each address.
+    #[must_use]
+    pub fn new(max: usize, per_ip: Option<usize>) -> Self {
+        Self {
+            table: Table::default(),
+            still_ready: StillReady::default(),
+            pool: Pool::default(),
+            lingering: Lingering::default(),
+            per_ip: PerIp::new(per_ip),
+            dirty: Vec::new(),
+            max,
+        }
+    }
+
+    /// Room for so many.
+    #[must_use]
+    pub fn max(&self) -> usize {
+        self.max
+    }
+
+    /// Takes in a new connection, unless there is no room for it: then it is closed at once, so
+    /// that its peer knows, and counted.
+    pub fn admit(
+        &mut self,
+        stream: TcpStream,
+        peer: SocketAddr,
+        registry: &Registry,
+        stats: &mut ReactorStats,
+    ) -> Option<ConnId> {
+        if self.table.len() >= self.max {
+            stats.shed_full += 1;
+            return None;
+        }
+        if let Some(per_ip) = &self.per_ip
+            && !per_ip.has_room(peer.ip())
+        {
+            stats.shed_per_ip += 1;
+            return None;
+        }
+        let conn = self.table.insert(Connection::new(stream));
+        let registered = self
+            .table
+            .get_mut(conn)
+            .is_some_and(|entry| entry.register(conn, registry).is_ok());
+        if !registered {
+            stats.accept_errors += 1;
+            self.table.remove(conn);
+            return None;
+        }
+        if let Some(per_ip) = &mut self.per_ip {
+            per_ip.add(conn, peer.ip());
+        }
+        stats.accepted += 1;
+        Some(conn)
+    }
+
+    /// Puts `conn` on the still-ready list, once.
+    pub fn list(&mut self, conn: ConnId) {
+        if let Some(entry) = self.table.get_mut(conn)
+            && !entry.flags.set(Flags::LISTED)
+        {
+            self.still_ready.push(conn);
+        }
+    }
+
+    /// The next on the still-ready list in this turn.
+    pub fn next_ready(&mut self) -> Option<ConnId> {
+        loop {
+            let conn = self.still_ready.pop()?;
+            // Who has gone meanwhile is passed over.
+            if let Some(entry) = self.table.get_mut(conn) {
+                entry.flags.clear(Flags::LISTED);
+                return Some(conn);
+            }
+        }
+    }
+
+    /// The kernel has something to say about `conn`. Whether it is to be read now.
+    pub fn event(
+        &mut self,
+        conn: ConnId,
+        event: &Event,
+        registry: &Registry,
+        stats: &mut ReactorStats,
+    ) -> bool {
+        let Some(entry) = self.table.get_mut(conn) else {
+            return false;
+        };
+        if event.is_read_closed() || event.is_error() {
+            entry.flags.set(Flags::ENDING);
+        }
+        if entry.unsent() > 0 {
+            self.flush(conn, registry, stats);
+        }
+        let Some(entry) = self.table.get_mut(conn) else {
+            return false;
+        };
+        // Who is on the list is read from there, in this very turn, within one budget.
+        !entry.is_paused() && !entry.flags.has(Flags::LISTED)
+    }
+
+    /// Appends a reply to what `conn` is to be sent at the end of the turn.
+    pub fn reply(&mut self, conn: ConnId, reply: &Reply) {
+        if let Some(entry) = self.table.get_mut(conn) {
+            let order = entry.order;
+            emit(reply, order, entry.out(&mut self.pool));
+            if !entry.flags.set(Flags::DIRTY) {
+                self.dirty.push(conn);
+            }
+        }
+    }
+
+    /// There is room for what `conn` had to wait with: read on.
+    pub fn resume(&mut self, conn: ConnId) {
+        if let Some(entry) = self.table.get_mut(conn)
+            && entry.flags.clear(Flags::WAITING)
+        {
+            self.list(conn);
+        }
+    }
+
+    /// One write for everyone who has something to send.
+    pub fn flush_dirty(&mut self, registry: &Registry, stats: &mut ReactorStats) {
+        let mut dirty = std::mem::take(&mut self.dirty);
+        for conn in dirty.drain(..) {
+            if let Some(entry) = self.table.get_mut(conn) {
+                entry.flags.clear(Flags::DIRTY);
+                self.flush(conn, registry, stats);
+            }
+        }
+        self.dirty = dirty;
+    }
+
+    /// Sends what can be sent to `conn`, and stops or resumes reading it by what is left.
+    fn flush(&mut self, conn: ConnId, registry: &Registry, stats: &mut ReactorStats) {
+        let Some(entry) = self.table.get_mut(conn) else {
+            return;
+        };
+        let mut flushed = entry.flush(&mut self.pool, &mut stats.bytes_out);
+        if flushed == Flushed::Blocked && entry.ask_writable(conn, registry).is_err() {
+            // Nobody would ever tell when to go on.
+            entry.flags.set(Flags::BROKEN);
+            flushed = Flushed::Broken;
+        }
+        if entry.is_unread() && flushed == Flushed::Blocked {
+            if !entry.flags.set(Flags::UNREAD) {
+                stats.read_paused += 1;
+            }
+        } else if entry.is_drained() && entry.flags.clear(Flags::UNREAD) {
+            self.list(conn);
+        }
+        if flushed == Flushed::Broken {
+            // Reading goes on to its end: what came before the break is still worth hearing.
+            if let Some(entry) = self.table.get_mut(conn) {
+                entry.flags.set(Flags::ENDING);
+                entry.flags.clear(Flags::UNREAD);
+            }
+            self.list(conn);
+        }
+    }
+
+    /// Sends what can be sent to `conn`, and closes it: at once if its peer expects nothing from us, else
+    /// so that it can still read the last reply.
+    pub fn close(
+        &mut self,
+        conn: ConnId,
+        now: Instant,
+        registry: &Registry,
+        stats: &mut ReactorStats,
+    ) {
+        if let Some(entry) = self.table.get_mut(conn) {
+            entry.flush(&mut self.pool, &mut stats.bytes_out);
+        }
+        if let Some((stream, flags)) = self.forget(conn)
+            && flags.has(Flags::SPOKEN_TO)
+            && !flags.has(Flags::BROKEN)
+        {
+            self.lingering.keep(stream, now, registry);
+        }
+    }
+
+    /// Takes `conn` out of everything. Dropping the stream closes it.
+    pub fn forget(&mut self, conn: ConnId) -> Option<(TcpStream, Flags)> {
+        let entry = self.table.remove(conn)?;
+        if let Some(per_ip) = &mut self.per_ip {
+            per_ip.remove(conn);
+        }
+        let flags = entry.flags;
+        let (stream, buffer) = entry.into_parts();
+        if let Some(mut buffer) = buffer {
+            buffer.input.clear();
+            buffer.drop_unsent();
+            self.pool.give(buffer);
+        }
+        Some((stream, flags))
+    }
+}

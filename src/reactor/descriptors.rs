@@ -1,0 +1,91 @@
+//! How many files the system lets us have open, and so how many connections there is room for.
+
+use std::fs::File;
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+use super::error::BindError;
+use crate::limits::{CONNECTIONS_MAX, DESCRIPTORS_RESERVED};
+
+/// Raises the soft limit to the hard one, and says how many connections there is then room for:
+/// `wanted`, or less where the system does not allow that many.
+///
+/// # Errors
+/// When there is not room for even one.
+pub fn raise(wanted: Option<usize>) -> Result<usize, BindError> {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: limit.maximum,
+        maximum: limit.maximum,
+    };
+    // Refused in some sandboxes: then what we have has to do.
+    let limit = match setrlimit(Resource::Nofile, raised) {
+        Ok(()) => limit.maximum,
+        Err(_) => limit.current,
+    };
+    room(limit, wanted)
+}
+
+/// The room within a limit of `limit` descriptors (`None`: unlimited).
+fn room(limit: Option<u64>, wanted: Option<usize>) -> Result<usize, BindError> {
+    let reserved = DESCRIPTORS_RESERVED as u64;
+    let room = match limit {
+        Some(limit) => limit.saturating_sub(reserved),
+        None => u64::MAX,
+    };
+    let room = usize::try_from(room).unwrap_or(usize::MAX);
+    match room.min(wanted.unwrap_or(usize::MAX)).min(CONNECTIONS_MAX) {
+        0 => Err(BindError::Descriptors {
+            limit: limit.unwrap_or(u64::MAX),
+            needed: reserved + 1,
+        }),
+        room => Ok(room),
+    }
+}
+
+/// A descriptor kept for the moment when there is none left: with it the oldest in the accept
+/// queue can be accepted and told, instead of left hanging.
+#[derive(Debug, Default)]
+pub struct Reserve(Option<File>);
+
+impl Reserve {
+    /// Takes the descriptor, if the system has one.
+    pub fn refill(&mut self) {
+        if self.0.is_none() {
+            self.0 = File::open("/dev/null").ok();
+        }
+    }
+
+    /// Gives it up; whether there was one.
+    pub fn spend(&mut self) -> bool {
+        self.0.take().is_some()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_room_is_what_is_wanted_or_what_the_system_leaves() {
+        assert_eq!(room(Some(20_000), None).unwrap(), 19_872);
+        assert_eq!(room(Some(20_000), Some(500)).unwrap(), 500);
+        assert_eq!(room(Some(1_024), Some(5_000)).unwrap(), 896);
+        assert_eq!(room(None, None).unwrap(), CONNECTIONS_MAX);
+    }
+
+    #[test]
+    fn no_room_at_all_is_an_error_that_says_how_much_it_takes() {
+        let error = room(Some(128), None).unwrap_err().to_string();
+        assert!(error.contains("128") && error.contains("129"), "{error}");
+    }
+
+    #[test]
+    fn the_reserve_is_spent_once_and_refilled() {
+        let mut reserve = Reserve::default();
+        assert!(!reserve.spend());
+        reserve.refill();
+        assert!(reserve.spend());
+        assert!(!reserve.spend());
+    }
+}

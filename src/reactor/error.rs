@@ -1,0 +1,56 @@
+//! Why the server could not begin, and why it had to end.
+
+use std::io;
+use std::net::SocketAddr;
+
+/// Why [`Server::bind`](crate::Server::bind) failed.
+#[derive(Debug, thiserror::Error)]
+pub enum BindError {
+    /// A socket could not be bound.
+    #[error("{key} {addr}: {source}")]
+    Socket {
+        /// The key of the configuration that names it.
+        key: &'static str,
+        /// Where.
+        addr: SocketAddr,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The system allows too few open files for even one connection.
+    #[error(
+        "the limit of open files ({limit}) leaves no room for a connection; at least {needed} are needed"
+    )]
+    Descriptors {
+        /// What the system allows.
+        limit: u64,
+        /// What it takes.
+        needed: u64,
+    },
+    /// The store is one that can never be used as it is, or is in use by another process.
+    #[error("store.url: {0}")]
+    Store(String),
+    /// The event loop could not be set up.
+    #[error("the event loop: {0}")]
+    Loop(#[from] io::Error),
+}
+
+/// Why the server ended other than by being asked to.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{why}")]
+pub struct ServeError {
+    /// The exit status that says so.
+    pub status: u8,
+    /// One line.
+    pub why: String,
+}
+
+impl ServeError {
+    /// An end with status 1.
+    #[must_use]
+    pub fn fatal(why: impl Into<String>) -> Self {
+        Self {
+            status: 1,
+            why: why.into(),
+        }
+    }
+}

@@ -1,0 +1,169 @@
+//! The horizon: the latest moment up to which everything that had arrived has also been read.
+//! Silence is judged against it and never against the clock, so that a slow server accuses nobody.
+//!
+//! ```text
+//!   wait₁ ── read all ──── wait₂ ── read all ──── wait₃ ── budget ran out ──── wait₄ ── read all
+//!                                   horizon = 1             stays                       horizon = 2
+//! ```
+//!
+//! A turn that reads everything the kernel reported is *complete*. It moves the horizon only to
+//! the moment before the wait of the complete turn before it: what then stood in the accept queue
+//! has been accepted by that one, and read by this one.
+//!
+//! A flood can keep turns from ever being complete. It holds the horizon back for
+//! [`HORIZON_LAG_MS_MAX`] of turning at most; a turn counts for [`TURN_COUNTED_MS_MAX`] at most,
+//! since a process that was stopped, or a machine that was suspended, was not turning.
+
+use std::collections::VecDeque;
+
+use crate::limits::{HORIZON_LAG_MS_MAX, TURN_COUNTED_MS_MAX};
+use crate::time::{Instant, Span};
+
+const LAG_MAX: Span = Span::from_millis(HORIZON_LAG_MS_MAX);
+const TURN_COUNTED_MAX: Span = Span::from_millis(TURN_COUNTED_MS_MAX);
+/// How far two marks lie apart: the grain of the bound on the lag.
+const MARK_EVERY: Span = Span::from_millis(HORIZON_LAG_MS_MAX / 10);
+
+/// A moment, and how much turning there had been by then.
+#[derive(Debug, Clone, Copy)]
+struct Mark {
+    at: Instant,
+    turned: Span,
+}
+
+/// See the [room](self).
+#[derive(Debug, Default)]
+pub struct Horizon {
+    reached: Instant,
+    /// Before the wait of the last complete turn.
+    complete: Option<Instant>,
+    /// Before the last wait.
+    last: Option<Instant>,
+    /// All turning so far, each turn counted up to its bound.
+    turned: Span,
+    /// Oldest first, [`MARK_EVERY`] of turning apart: eleven at most.
+    marks: VecDeque<Mark>,
+}
+
+impl Horizon {
+    /// The moment up to which silence may be judged.
+    #[must_use]
+    pub fn reached(&self) -> Instant {
+        self.reached
+    }
+
+    /// A turn whose wait began at `before_wait` has read what it could: `complete` if nothing
+    /// that the kernel knew of is left unread, `accepted_all` if nobody is left in the accept queue.
+    /// Returns the new horizon.
+    pub fn turn(&mut self, before_wait: Instant, complete: bool, accepted_all: bool) -> Instant {
+        self.count(before_wait);
+        if complete
+            && accepted_all
+            && let Some(previous) = self.complete.replace(before_wait)
+        {
+            self.reached = self.reached.max(previous);
+        }
+        self.reached
+    }
+
+    /// Counts the turning up to `before_wait`, and lets go of what was held back long enough.
+    fn count(&mut self, before_wait: Instant) {
+        let length = before_wait.since(self.last.unwrap_or(before_wait));
+        self.last = Some(before_wait);
+        self.turned = self.turned + length.min(TURN_COUNTED_MAX);
+        if self
+            .marks
+            .back()
+            .is_none_or(|mark| mark.turned + MARK_EVERY <= self.turned)
+        {
+            self.marks.push_back(Mark {
+                at: before_wait,
+                turned: self.turned,
+            });
+        }
+        // One grain early, so that the lag stays within the bound until the next mark is due.
+        while let Some(mark) = self.marks.front()
+            && mark.turned + LAG_MAX <= self.turned + MARK_EVERY
+        {
+            self.reached = self.reached.max(mark.at);
+            self.marks.pop_front();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn ms(millis: u64) -> Instant {
+        Instant::ZERO + Span::from_millis(millis)
+    }
+
+    #[test]
+    fn a_complete_turn_moves_it_to_before_the_wait_of_the_one_before() {
+        let mut horizon = Horizon::default();
+        assert_eq!(horizon.turn(ms(10), true, true), Instant::ZERO);
+        assert_eq!(horizon.turn(ms(20), true, true), ms(10));
+        assert_eq!(horizon.turn(ms(30), true, true), ms(20));
+    }
+
+    #[test]
+    fn a_turn_that_left_something_unread_or_somebody_waiting_does_not_move_it() {
+        let mut horizon = Horizon::default();
+        horizon.turn(ms(10), true, true);
+        horizon.turn(ms(20), true, true);
+        assert_eq!(horizon.turn(ms(30), false, true), ms(10));
+        assert_eq!(horizon.turn(ms(40), true, false), ms(10));
+        assert_eq!(horizon.turn(ms(50), true, true), ms(20));
+        assert_eq!(horizon.turn(ms(60), true, true), ms(50));
+    }
+
+    #[test]
+    fn a_stopped_process_judges_nobody_by_the_time_it_was_stopped() {
+        let mut horizon = Horizon::default();
+        horizon.turn(ms(10), true, true);
+        horizon.turn(ms(20), true, true);
+        // Stopped for an hour in this turn; then a flood of what had gathered.
+        let hour = 3_600_000;
+        for turn in 0..20 {
+            assert!(horizon.turn(ms(hour + turn), false, true) <= ms(20));
+        }
+        assert_eq!(horizon.turn(ms(hour + 20), true, true), ms(20));
+        assert_eq!(horizon.turn(ms(hour + 21), true, true), ms(hour + 20));
+    }
+
+    #[test]
+    fn a_flood_holds_it_back_for_five_seconds_of_turning_and_no_longer() {
+        let mut horizon = Horizon::default();
+        horizon.turn(ms(0), true, true);
+        horizon.turn(ms(1), true, true);
+        for at in (11..60_000).step_by(10) {
+            let reached = horizon.turn(ms(at), false, false);
+            let lag = ms(at).since(reached);
+            assert!(lag <= LAG_MAX, "{lag:?} at {at} ms");
+            if at > 10_000 {
+                assert!(lag >= Span::from_millis(4_000), "{lag:?} at {at} ms");
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn it_never_goes_back_and_never_passes_the_wait(
+            turns in proptest::collection::vec((0u64..400, any::<bool>(), any::<bool>()), 1..400)
+        ) {
+            let mut horizon = Horizon::default();
+            let mut at = 0;
+            let mut before = Instant::ZERO;
+            for (length, complete, accepted) in turns {
+                at += length;
+                let reached = horizon.turn(ms(at), complete, accepted);
+                prop_assert!(reached >= before);
+                prop_assert!(reached <= ms(at));
+                prop_assert!(horizon.marks.len() <= 11);
+                before = reached;
+            }
+        }
+    }
+}

@@ -1,0 +1,335 @@
+//! One connection's turn: its bytes, frame by frame, to the core, within its budget.
+//!
+//! ```text
+//!   kept bytes ──┐                    ┌──▶ whole: core ──▶ effects
+//!                ├──▶ frame by frame ─┼──▶ half a frame: kept
+//!   socket ──────┘                    ├──▶ no room: kept, and not read until resumed
+//!                                     └──▶ budget used up: kept, and on the still-ready list
+//! ```
+//!
+//! A panic in here ends this connection and no other.
+
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use super::connection::{Flags, Got};
+use super::{Reactor, fault};
+use crate::codec::{Abnormal, DecodeError, Step, decode};
+use crate::handlers::{End, Flow, Input, Moment};
+use crate::ids::ConnId;
+use crate::limits::{FRAME_HEADER_BYTES, FRAMES_PER_TURN_MAX, READ_BYTES_PER_TURN_MAX};
+
+/// What one connection may still take of this turn.
+struct Budget {
+    bytes: usize,
+    frames: usize,
+}
+
+/// Where handling a run of bytes stopped.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stop {
+    /// No whole frame is left; the next needs so many bytes.
+    Hungry(usize),
+    /// The budget of frames is used up.
+    Budget,
+    /// The core has no room for the next frame.
+    Waiting,
+    /// The connection is closed.
+    Gone,
+}
+
+/// What came of the first frame of some bytes.
+enum One {
+    /// It was taken, and had so many bytes.
+    Taken(usize),
+    /// It is not whole: so many bytes are needed.
+    Need(usize),
+    /// There is no room for it now.
+    Wait,
+    /// It was no good; the core has been told.
+    Refused,
+}
+
+impl Reactor {
+    /// Reads `conn` and handles what has come, until there is nothing left or its budget is used up.
+    pub(super) fn serve(&mut self, conn: ConnId, at: Moment) {
+        let Some(entry) = self.connections.table.get_mut(conn) else {
+            return;
+        };
+        if entry.is_paused() {
+            return;
+        }
+        let (mut kept, mut need) = entry.take_input();
+        let mut scratch = std::mem::take(&mut self.scratch);
+        let mut budget = Budget {
+            bytes: READ_BYTES_PER_TURN_MAX,
+            frames: FRAMES_PER_TURN_MAX,
+        };
+        let stop = self.serve_within(conn, &mut budget, &mut kept, &mut need, &mut scratch, at);
+        self.scratch = scratch;
+        let Some(entry) = self.connections.table.get_mut(conn) else {
+            return;
+        };
+        entry.keep_input(kept, need, &mut self.connections.pool);
+        match stop {
+            Stop::Waiting => self.stats.read_waited += 1,
+            Stop::Budget => self.connections.list(conn),
+            Stop::Hungry(_) | Stop::Gone => {}
+        }
+    }
+
+    /// The kept bytes first, then the socket. Leaves in `kept` what is not handled, and in `need`
+    /// how many bytes that needs.
+    fn serve_within(
+        &mut self,
+        conn: ConnId,
+        budget: &mut Budget,
+        kept: &mut Vec<u8>,
+        need: &mut usize,
+        scratch: &mut [u8],
+        at: Moment,
+    ) -> Stop {
+        if !kept.is_empty() && kept.len() >= *need {
+            let stop = self.digest_kept(conn, budget, kept, need, at);
+            if !matches!(stop, Stop::Hungry(_)) {
+                return stop;
+            }
+        }
+        loop {
+            let Some(entry) = self.connections.table.get_mut(conn) else {
+                return Stop::Gone;
+            };
+            if budget.bytes == 0 {
+                return Stop::Budget;
+            }
+            let asked = scratch.len().min(budget.bytes);
+            let bytes = match entry.read(&mut scratch[..asked]) {
+                Got::Bytes(bytes) => bytes,
+                Got::Nothing => return Stop::Hungry(*need),
+                Got::End(end) => {
+                    self.end(conn, end, at);
+                    return Stop::Gone;
+                }
+            };
+            // A read that was cut short has emptied the socket, and the kernel will tell of more;
+            // but of an end that it has told of already it will not tell again.
+            let emptied = bytes < asked && !entry.flags.has(Flags::ENDING);
+            budget.bytes -= bytes;
+            self.stats.bytes_in += bytes as u64;
+
+            let stop = if kept.is_empty() {
+                self.digest_read(conn, budget, &scratch[..bytes], kept, need, at)
+            } else {
+                kept.extend_from_slice(&scratch[..bytes]);
+                if kept.len() < *need {
+                    Stop::Hungry(*need)
+                } else {
+                    self.digest_kept(conn, budget, kept, need, at)
+                }
+            };
+            if !matches!(stop, Stop::Hungry(_)) || emptied {
+                return stop;
+            }
+        }
+    }
+
+    /// Handles the bytes a connection kept.
+    fn digest_kept(
+        &mut self,
+        conn: ConnId,
+        budget: &mut Budget,
+        kept: &mut Vec<u8>,
+        need: &mut usize,
+        at: Moment,
+    ) -> Stop {
+        let (used, stop) = self.digest(conn, budget, kept, at);
+        kept.drain(..used);
+        *need = needed(stop);
+        stop
+    }
+
+    /// Handles bytes just read, straight from the buffer that all connections share; only what
+    /// is left of them is copied.
+    fn digest_read(
+        &mut self,
+        conn: ConnId,
+        budget: &mut Budget,
+        read: &[u8],
+        kept: &mut Vec<u8>,
+        need: &mut usize,
+        at: Moment,
+    ) -> Stop {
+        let (used, stop) = self.digest(conn, budget, read, at);
+        *need = needed(stop);
+        if used < read.len()
+            && let Some(entry) = self.connections.table.get_mut(conn)
+        {
+            if kept.capacity() == 0 {
+                *kept = entry.lend_input(&mut self.connections.pool);
+            }
+            kept.extend_from_slice(&read[used..]);
+        }
+        stop
+    }
+
+    /// Handles the whole frames at the beginning of `input`: how many bytes they had, and why it
+    /// stopped.
+    fn digest(
+        &mut self,
+        conn: ConnId,
+        budget: &mut Budget,
+        input: &[u8],
+        at: Moment,
+    ) -> (usize, Stop) {
+        let mut used = 0;
+        loop {
+            let rest = &input[used..];
+            if rest.is_empty() {
+                return (used, Stop::Hungry(FRAME_HEADER_BYTES));
+            }
+            if budget.frames == 0 {
+                return (used, Stop::Budget);
+            }
+            let one = self.first_frame(conn, rest, at);
+            self.apply(at);
+            match one {
+                One::Taken(bytes) => {
+                    used += bytes;
+                    budget.frames -= 1;
+                    self.stats.frames += 1;
+                }
+                One::Need(bytes) => return (used, Stop::Hungry(bytes)),
+                One::Wait => return (used, Stop::Waiting),
+                One::Refused => self.close(conn, at),
+            }
+            if self.connections.table.get(conn).is_none() {
+                return (used, Stop::Gone);
+            }
+        }
+    }
+
+    /// Takes the first frame off `bytes` and hands it to the core.
+    fn first_frame(&mut self, conn: ConnId, bytes: &[u8], at: Moment) -> One {
+        let Some(entry) = self.connections.table.get_mut(conn) else {
+            return One::Refused;
+        };
+        let (order, framing) = (&mut entry.order, self.tuning.framing);
+        let (core, fx) = (&mut self.core, &mut self.fx);
+        let handled = catch_unwind(AssertUnwindSafe(|| {
+            match decode(framing, order, bytes) {
+                Ok(Step::Need(bytes)) => One::Need(bytes),
+                Ok(Step::Got { incoming, used }) => {
+                    fault::trip(&bytes[..used]);
+                    match core.handle(at, Input::Message { conn, incoming }, fx) {
+                        Flow::Taken => One::Taken(used),
+                        Flow::Wait => One::Wait,
+                    }
+                }
+                Err(error) => {
+                    // There is no room to wait for: this is never turned away.
+                    let _ = core.handle(at, Input::Abnormal { conn, error }, fx);
+                    One::Refused
+                }
+            }
+        }));
+        match handled {
+            Ok(One::Wait) => {
+                // Set before any effect is looked at, so that no resume can come too early.
+                entry.flags.set(Flags::WAITING);
+                One::Wait
+            }
+            Ok(one) => one,
+            Err(panic) => {
+                self.panicked(conn, "message", &*panic);
+                self.give_up(conn, at);
+                One::Refused
+            }
+        }
+    }
+
+    /// A peer has connected.
+    pub(super) fn opened(&mut self, conn: ConnId, peer: std::net::SocketAddr, at: Moment) {
+        if !self.guarded(conn, "opening", at, Input::Opened { conn, peer }) {
+            self.give_up(conn, at);
+            self.apply(at);
+            self.close(conn, at);
+        }
+        self.apply(at);
+    }
+
+    /// `conn` has ended by itself: the core is told, and it is forgotten. Half a frame that it left is
+    /// nobody's.
+    fn end(&mut self, conn: ConnId, end: End, at: Moment) {
+        self.connections.forget(conn);
+        self.guarded(conn, "end", at, Input::Ended { conn, end });
+        self.apply(at);
+    }
+
+    /// Tells the core that handling `conn` failed, so that it ends like one with bad data; if
+    /// that fails too, that it has ended. The caller closes the socket in any case.
+    fn give_up(&mut self, conn: ConnId, at: Moment) {
+        let error = DecodeError::new(Abnormal::Internal, 0);
+        if !self.guarded(conn, "abnormal", at, Input::Abnormal { conn, error }) {
+            let end = End::Reset;
+            self.guarded(conn, "end", at, Input::Ended { conn, end });
+        }
+    }
+
+    /// Hands `input` to the core; whether it came back.
+    fn guarded(&mut self, conn: ConnId, what: &str, at: Moment, input: Input<'_>) -> bool {
+        let (core, fx) = (&mut self.core, &mut self.fx);
+        let handled = catch_unwind(AssertUnwindSafe(|| {
+            // These are never turned away for want of room.
+            let _ = core.handle(at, input, fx);
+        }));
+        match handled {
+            Ok(()) => true,
+            Err(panic) => {
+                self.panicked(conn, what, &*panic);
+                false
+            }
+        }
+    }
+
+    fn panicked(&mut self, conn: ConnId, what: &str, panic: &(dyn Any + Send)) {
+        self.stats.panics += 1;
+        let said = panic_message(panic);
+        log::error!(
+            target: "panic",
+            "connection {}: handling its {what} failed and ends it: {said}", conn.slot,
+        );
+    }
+}
+
+/// How many bytes the next frame needs; a frame that is whole, or was turned away, needs no more.
+fn needed(stop: Stop) -> usize {
+    match stop {
+        Stop::Hungry(bytes) => bytes,
+        Stop::Budget | Stop::Waiting | Stop::Gone => 0,
+    }
+}
+
+fn panic_message(panic: &(dyn Any + Send)) -> &str {
+    match (panic.downcast_ref::<&str>(), panic.downcast_ref::<String>()) {
+        (Some(text), _) => text,
+        (_, Some(text)) => text,
+        _ => "it did not say why",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_of_either_kind_says_why() {
+        for (panic, said) in [
+            (catch_unwind(|| panic!("plain")), "plain"),
+            (catch_unwind(|| panic!("number {}", 7)), "number 7"),
+        ] {
+            assert_eq!(panic_message(&*panic.unwrap_err()), said);
+        }
+        let odd = catch_unwind(|| std::panic::panic_any(7)).unwrap_err();
+        assert_eq!(panic_message(&*odd), "it did not say why");
+    }
+}

@@ -1,0 +1,79 @@
+//! Connections that are closed for us but not for their peers yet.
+//!
+//! A socket closed with bytes in it that nobody has read makes the kernel send a reset, and a
+//! reset destroys the reply that was just sent, a refusal most often. So the socket's own sending
+//! side is shut, what comes is read and thrown away until the peer closes too, for a second at
+//! most.
+
+use std::io::{ErrorKind, Read};
+use std::net::Shutdown;
+
+use mio::net::TcpStream;
+use mio::{Interest, Registry};
+
+use super::token;
+use crate::limits::{LINGER_MS, LINGERING_MAX, READ_BYTES_PER_TURN_MAX};
+use crate::time::{Instant, Span};
+
+#[derive(Debug)]
+struct Lingerer {
+    stream: TcpStream,
+    until: Instant,
+}
+
+/// A ring of fixed size: a new one takes the place of the oldest.
+#[derive(Debug)]
+pub struct Lingering {
+    ring: [Option<Lingerer>; LINGERING_MAX],
+    next: usize,
+}
+
+impl Default for Lingering {
+    fn default() -> Self {
+        Self {
+            ring: std::array::from_fn(|_| None),
+            next: 0,
+        }
+    }
+}
+
+impl Lingering {
+    /// Shuts our side of `stream` and keeps it for its peer's sake. If the kernel will not, it is closed.
+    pub fn keep(&mut self, mut stream: TcpStream, now: Instant, registry: &Registry) {
+        let token = token::lingering(self.next);
+        let kept = stream.shutdown(Shutdown::Write).is_ok()
+            && registry
+                .reregister(&mut stream, token, Interest::READABLE)
+                .is_ok();
+        if kept {
+            let until = now + Span::from_millis(LINGER_MS);
+            self.ring[self.next] = Some(Lingerer { stream, until });
+            self.next = (self.next + 1) % LINGERING_MAX;
+        }
+    }
+
+    /// Something has come on the one at `place`: throws it away, and the connection with it at
+    /// its end, at an error, or when it goes on for too long.
+    pub fn ready(&mut self, place: usize, scratch: &mut [u8]) {
+        let Some(slot) = self.ring.get_mut(place) else {
+            return;
+        };
+        let mut budget = READ_BYTES_PER_TURN_MAX;
+        while let Some(lingerer) = slot {
+            match lingerer.stream.read(scratch) {
+                Ok(bytes) if bytes > 0 && bytes < budget => budget -= bytes,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Ok(_) | Err(_) => *slot = None,
+            }
+        }
+    }
+
+    /// Closes those whose second is over; when the next one's is.
+    pub fn tick(&mut self, now: Instant) -> Option<Instant> {
+        for slot in &mut self.ring {
+            slot.take_if(|lingerer| lingerer.until <= now);
+        }
+        self.ring.iter().flatten().map(|l| l.until).min()
+    }
+}

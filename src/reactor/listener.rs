@@ -1,0 +1,260 @@
+//! Where hosts knock: accepting within a budget, and what happens when there is no descriptor left.
+//!
+//! ```text
+//!   readiness ──▶ pending ──▶ accept … ──▶ WouldBlock: everyone is in
+//!                    ▲           ├──▶ budget used up: still pending, the next wait is zero
+//!                    │           └──▶ no descriptor: the oldest is told, then rest ──┐
+//!                    └─────────────── 100 ms ────────────────────────────────────────┘
+//! ```
+
+use std::io::{self, ErrorKind};
+use std::net::SocketAddr;
+
+use mio::net::{TcpListener, TcpStream};
+use mio::{Interest, Registry};
+use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
+
+use super::descriptors::Reserve;
+use super::stats::ReactorStats;
+use super::token;
+use crate::limits::{ACCEPT_RETRY_MS, ACCEPTS_PER_TURN_MAX, BACKLOG_MAX};
+use crate::time::{Instant, Span};
+
+/// Unanswered keep-alive probes after which the kernel gives a connection up.
+const KEEPALIVE_PROBES: u32 = 3;
+
+/// See the [room](self).
+#[derive(Debug)]
+pub struct Listener {
+    socket: TcpListener,
+    reserve: Reserve,
+    /// Somebody may be in the queue.
+    pending: bool,
+    /// Accepting rests until then.
+    retry: Option<Instant>,
+    /// How many more may be accepted in this turn.
+    left: usize,
+}
+
+impl Listener {
+    /// Listens on `addr`; connections idle for `keepalive` are probed.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn bind(addr: SocketAddr, keepalive: Span) -> io::Result<Self> {
+        let mut reserve = Reserve::default();
+        reserve.refill();
+        Ok(Self {
+            socket: TcpListener::from_std(open(addr, keepalive)?.into()),
+            reserve,
+            pending: true,
+            retry: None,
+            left: 0,
+        })
+    }
+
+    /// Asks to be told when somebody knocks.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn register(&mut self, registry: &Registry) -> io::Result<()> {
+        registry.register(&mut self.socket, token::LISTENER, Interest::READABLE)
+    }
+
+    /// Where it listens, with the port it was given.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.socket.local_addr()
+    }
+
+    /// The kernel says that somebody knocks.
+    pub fn ready(&mut self) {
+        self.pending = true;
+    }
+
+    /// Begins a turn, with a new budget.
+    pub fn begin(&mut self, now: Instant) {
+        self.left = ACCEPTS_PER_TURN_MAX;
+        if self.retry.take_if(|retry| *retry <= now).is_some() {
+            self.pending = true;
+        }
+        self.reserve.refill();
+    }
+
+    /// The next who knocks, if there is one now and the budget allows.
+    pub fn accept(
+        &mut self,
+        now: Instant,
+        stats: &mut ReactorStats,
+    ) -> Option<(TcpStream, SocketAddr)> {
+        while self.pending && self.retry.is_none() {
+            self.left = self.left.checked_sub(1)?;
+            match self.socket.accept() {
+                Ok(accepted) => return Some(accepted),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => self.pending = false,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => {
+                    stats.accept_errors += 1;
+                    if is_exhaustion(&error) {
+                        self.shed_oldest(stats);
+                        // No new edge comes for those who wait already: look again by ourselves.
+                        self.retry = Some(now + Span::from_millis(ACCEPT_RETRY_MS));
+                    }
+                    // Anything else (ECONNABORTED, say) is that one peer's affair: go on.
+                }
+            }
+        }
+        None
+    }
+
+    /// Whether everyone who can be let in is in. While accepting rests nobody can be, and waiting
+    /// for it would only keep the loop from judging anything.
+    #[must_use]
+    pub fn accepted_all(&self) -> bool {
+        !self.pending || self.retry.is_some()
+    }
+
+    /// When to look again by ourselves.
+    #[must_use]
+    pub fn retry_at(&self) -> Option<Instant> {
+        self.retry
+    }
+
+    /// Accepts the oldest in the queue with the descriptor kept for that, and closes it, so that
+    /// it knows.
+    fn shed_oldest(&mut self, stats: &mut ReactorStats) {
+        if self.reserve.spend() && self.socket.accept().is_ok() {
+            stats.shed_descriptors += 1;
+        }
+        self.reserve.refill();
+    }
+}
+
+/// A listening socket. What is set on it here is inherited by every connection it accepts, so
+/// nothing has to be set on those.
+fn open(addr: SocketAddr, keepalive: Span) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_nonblocking(true)?;
+    socket.set_reuse_address(true)?;
+    if addr.is_ipv6() {
+        socket.set_only_v6(false)?;
+    }
+    let interval = keepalive.part(3).max(Span::from_secs(1));
+    let probes = TcpKeepalive::new()
+        .with_time(keepalive.into())
+        .with_interval(interval.into())
+        .with_retries(KEEPALIVE_PROBES);
+    socket.set_tcp_keepalive(&probes)?;
+    // This also decides when keep-alive gives up, so it is not below what its probes take.
+    let patience = keepalive + interval.times(u64::from(KEEPALIVE_PROBES));
+    socket.set_tcp_user_timeout(Some(patience.into()))?;
+    socket.set_tcp_nodelay(true)?;
+    socket.bind(&addr.into())?;
+    socket.listen(BACKLOG_MAX)?;
+    Ok(socket)
+}
+
+/// Whether the system is out of something that may come back.
+fn is_exhaustion(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM)
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::TcpStream as StdStream;
+    use std::time::{Duration, Instant as SystemInstant};
+
+    fn listener() -> Listener {
+        let addr = "127.0.0.1:0".parse().unwrap();
+        Listener::bind(addr, Span::from_secs(30)).unwrap()
+    }
+
+    #[test]
+    fn connections_inherit_what_is_set_on_the_listener() {
+        let mut listener = listener();
+        let _peer = StdStream::connect(listener.local_addr().unwrap()).unwrap();
+        listener.begin(Instant::ZERO);
+        let mut stats = ReactorStats::default();
+        let (stream, _) = listener.accept(Instant::ZERO, &mut stats).unwrap();
+        let socket = socket2::SockRef::from(&stream);
+        assert!(socket.keepalive().unwrap());
+        assert!(socket.tcp_nodelay().unwrap());
+        assert_eq!(
+            socket.tcp_keepalive_time().unwrap(),
+            Duration::from_secs(30)
+        );
+        assert_eq!(
+            socket.tcp_keepalive_interval().unwrap(),
+            Duration::from_secs(10)
+        );
+        assert_eq!(socket.tcp_keepalive_retries().unwrap(), 3);
+        assert_eq!(
+            socket.tcp_user_timeout().unwrap(),
+            Some(Duration::from_secs(60))
+        );
+    }
+
+    #[test]
+    fn the_budget_ends_a_turn_and_the_rest_is_remembered() {
+        let mut listener = listener();
+        let addr = listener.local_addr().unwrap();
+        let mut stats = ReactorStats::default();
+        let peers: Vec<_> = (0..3).map(|_| StdStream::connect(addr).unwrap()).collect();
+        listener.begin(Instant::ZERO);
+        listener.left = 2;
+        assert!(listener.accept(Instant::ZERO, &mut stats).is_some());
+        assert!(listener.accept(Instant::ZERO, &mut stats).is_some());
+        assert!(listener.accept(Instant::ZERO, &mut stats).is_none());
+        assert!(!listener.accepted_all());
+        listener.begin(Instant::ZERO);
+        assert!(listener.accept(Instant::ZERO, &mut stats).is_some());
+        assert!(listener.accept(Instant::ZERO, &mut stats).is_none());
+        assert!(listener.accepted_all());
+        drop(peers);
+    }
+
+    #[test]
+    fn while_it_rests_nobody_is_accepted_and_at_its_deadline_they_are() {
+        let mut listener = listener();
+        let _peer = StdStream::connect(listener.local_addr().unwrap()).unwrap();
+        let mut stats = ReactorStats::default();
+        let due = Instant::ZERO + Span::from_millis(ACCEPT_RETRY_MS);
+        listener.begin(Instant::ZERO);
+        listener.retry = Some(due);
+        assert!(listener.accept(Instant::ZERO, &mut stats).is_none());
+        assert!(listener.accepted_all(), "the horizon does not wait for it");
+        listener.begin(due);
+        assert!(listener.accept(due, &mut stats).is_some());
+    }
+
+    #[test]
+    fn the_oldest_is_closed_so_that_it_knows() {
+        use std::io::Read;
+        let mut listener = listener();
+        let mut peer = StdStream::connect(listener.local_addr().unwrap()).unwrap();
+        peer.set_read_timeout(Some(Duration::from_secs(20)))
+            .unwrap();
+        let mut stats = ReactorStats::default();
+        let start = SystemInstant::now();
+        while stats.shed_descriptors == 0 && start.elapsed() < Duration::from_secs(20) {
+            listener.shed_oldest(&mut stats);
+        }
+        assert_eq!(peer.read(&mut [0; 1]).unwrap(), 0);
+    }
+
+    #[test]
+    fn what_the_system_is_out_of_is_told_from_what_one_peer_did() {
+        for errno in [libc::EMFILE, libc::ENFILE, libc::ENOBUFS, libc::ENOMEM] {
+            assert!(is_exhaustion(&io::Error::from_raw_os_error(errno)));
+        }
+        assert!(!is_exhaustion(&io::Error::from_raw_os_error(
+            libc::ECONNABORTED
+        )));
+    }
+}

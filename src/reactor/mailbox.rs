@@ -1,0 +1,185 @@
+//! The queues between the loop and everyone else. All are bounded, and the loop only ever tries:
+//! it waits for nobody.
+//!
+//! ```text
+//!   handles ──requests──▶ ┌──────┐ ──batches──▶ store thread
+//!                         │ loop │
+//!        store ─outcomes─▶ └──────┘    one batch may be held here, until there is room for it
+//! ```
+
+use std::sync::Arc;
+
+use crossbeam_channel::{Receiver, Sender, TryRecvError, TrySendError};
+
+use super::request::Request;
+use super::wake::Wake;
+use crate::store::op::{Batch, Outcome};
+
+/// The loop's ends of the two channels of the store thread.
+#[derive(Debug)]
+pub struct StoreEnds {
+    /// What is to be written.
+    pub batches: Sender<Batch>,
+    /// What became of it.
+    pub outcomes: Receiver<Vec<Outcome>>,
+}
+
+/// What became of an attempt to hand a batch over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Handed {
+    /// The store thread has it.
+    Over,
+    /// It is held here until there is room.
+    Held,
+    /// There is no store thread any more.
+    Gone,
+}
+
+/// See the [room](self).
+#[derive(Debug)]
+pub struct Mailbox {
+    wake: Arc<Wake>,
+    requests: Receiver<Request>,
+    store: Option<StoreEnds>,
+    held: Option<Batch>,
+}
+
+impl Mailbox {
+    /// A mailbox without a store yet.
+    #[must_use]
+    pub fn new(wake: Arc<Wake>, requests: Receiver<Request>) -> Self {
+        Self {
+            wake,
+            requests,
+            store: None,
+            held: None,
+        }
+    }
+
+    /// The store thread runs.
+    pub fn attach(&mut self, store: StoreEnds) {
+        self.store = Some(store);
+    }
+
+    /// Lets go of the channels to the store thread.
+    pub fn detach(&mut self) {
+        self.store = None;
+    }
+
+    /// The waker that goes with it.
+    #[must_use]
+    pub fn wake(&self) -> &Arc<Wake> {
+        &self.wake
+    }
+
+    /// The next outcomes, if there are any.
+    ///
+    /// # Errors
+    /// When the store thread is gone.
+    pub fn outcomes(&self) -> Result<Option<Vec<Outcome>>, StoreGone> {
+        let Some(store) = &self.store else {
+            return Ok(None);
+        };
+        match store.outcomes.try_recv() {
+            Ok(outcomes) => Ok(Some(outcomes)),
+            Err(TryRecvError::Empty) => Ok(None),
+            Err(TryRecvError::Disconnected) => Err(StoreGone),
+        }
+    }
+
+    /// The next request, if there is one.
+    #[must_use]
+    pub fn request(&self) -> Option<Request> {
+        self.requests.try_recv().ok()
+    }
+
+    /// Whether something has been left in it by a budget.
+    #[must_use]
+    pub fn has_ready(&self) -> bool {
+        let outcomes = self.store.as_ref().is_some_and(|s| !s.outcomes.is_empty());
+        outcomes || !self.requests.is_empty()
+    }
+
+    /// Whether a batch would be taken now: no other is held, and the channel has room. Tries to
+    /// hand over a held one first.
+    pub fn has_room(&mut self) -> bool {
+        if let Some(batch) = self.held.take() {
+            self.hand(batch);
+        }
+        let room = self.store.as_ref().is_some_and(|s| !s.batches.is_full());
+        room && self.held.is_none()
+    }
+
+    /// Hands `batch` over, or holds it. To be called only when [`has_room`](Self::has_room).
+    pub fn hand(&mut self, batch: Batch) -> Handed {
+        let Some(store) = &self.store else {
+            self.held = Some(batch);
+            return Handed::Held;
+        };
+        match store.batches.try_send(batch) {
+            Ok(()) => Handed::Over,
+            Err(TrySendError::Full(batch)) => {
+                self.held = Some(batch);
+                Handed::Held
+            }
+            Err(TrySendError::Disconnected(_)) => Handed::Gone,
+        }
+    }
+}
+
+/// The store thread has ended although nobody asked it to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the store thread has ended")]
+pub struct StoreGone;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crossbeam_channel::bounded;
+    use mio::Poll;
+
+    fn batch(session: u32) -> Batch {
+        Batch {
+            session,
+            ops: Vec::new(),
+        }
+    }
+
+    fn mailbox() -> (Mailbox, Receiver<Batch>, Sender<Vec<Outcome>>, Poll) {
+        let poll = Poll::new().unwrap();
+        let wake = Arc::new(Wake::new(poll.registry()).unwrap());
+        let (_requests, ends) = bounded(1);
+        let mut mailbox = Mailbox::new(wake, ends);
+        assert!(!mailbox.has_room(), "there is no store yet");
+        let (batches, taken) = bounded(1);
+        let (answer, outcomes) = bounded(1);
+        mailbox.attach(StoreEnds { batches, outcomes });
+        (mailbox, taken, answer, poll)
+    }
+
+    #[test]
+    fn a_batch_that_does_not_fit_is_held_and_goes_first_once_there_is_room() {
+        let (mut mailbox, taken, _answer, _poll) = mailbox();
+        assert!(mailbox.has_room());
+        assert_eq!(mailbox.hand(batch(1)), Handed::Over);
+        assert!(!mailbox.has_room());
+        assert_eq!(mailbox.hand(batch(2)), Handed::Held);
+        assert!(!mailbox.has_room());
+        assert_eq!(taken.try_recv().unwrap().session, 1);
+        assert!(!mailbox.has_room(), "the held one has taken the room");
+        assert_eq!(taken.try_recv().unwrap().session, 2);
+        assert!(mailbox.has_room());
+    }
+
+    #[test]
+    fn a_store_thread_that_ended_is_noticed_from_both_sides() {
+        let (mut mailbox, taken, answer, _poll) = mailbox();
+        answer.send(vec![Outcome::Seen]).unwrap();
+        assert!(mailbox.has_ready());
+        assert!(matches!(mailbox.outcomes(), Ok(Some(_))));
+        assert!(matches!(mailbox.outcomes(), Ok(None)));
+        drop((taken, answer));
+        assert!(mailbox.outcomes().is_err());
+        assert_eq!(mailbox.hand(batch(1)), Handed::Gone);
+    }
+}

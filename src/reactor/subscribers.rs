@@ -1,0 +1,106 @@
+//! Who follows the events from inside this process. The loop never waits for one: what does not
+//! fit into a subscriber's channel is lost for it, and counted where it can see it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crossbeam_channel::{Sender, TrySendError};
+
+use crate::handlers::effect::Event;
+use crate::limits::SUBSCRIBERS_MAX;
+
+#[derive(Debug)]
+struct Subscriber {
+    events: Sender<Event>,
+    missed: Arc<AtomicU64>,
+}
+
+/// See the [room](self).
+#[derive(Debug, Default)]
+pub struct Subscribers {
+    list: Vec<Subscriber>,
+}
+
+impl Subscribers {
+    /// One more. When there are too many it is let go at once: its channel ends.
+    pub fn add(&mut self, events: Sender<Event>, missed: Arc<AtomicU64>) {
+        if self.list.len() < SUBSCRIBERS_MAX {
+            self.list.push(Subscriber { events, missed });
+        } else {
+            log::warn!(target: "subscribers", "more than {SUBSCRIBERS_MAX}; one is refused");
+        }
+    }
+
+    /// Tells everyone; how many could not be told. Who has gone is forgotten.
+    pub fn tell(&mut self, event: &Event) -> u64 {
+        let mut missed = 0;
+        self.list
+            .retain(|to| match to.events.try_send(event.clone()) {
+                Ok(()) => true,
+                Err(TrySendError::Full(_)) => {
+                    to.missed.fetch_add(1, Ordering::Relaxed);
+                    missed += 1;
+                    true
+                }
+                Err(TrySendError::Disconnected(_)) => false,
+            });
+        missed
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.list.len()
+    }
+
+    /// Whether there is nobody.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.list.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::handlers::effect::EventKind;
+    use crate::store::op::Stamp;
+    use crate::time::UnixMs;
+    use crossbeam_channel::bounded;
+
+    fn event(seq: u64) -> Event {
+        let stamp = Stamp { at: UnixMs(0), seq };
+        let kind = EventKind::MassOffline { count: 1 };
+        Event { stamp, kind }
+    }
+
+    #[test]
+    fn a_slow_one_loses_events_and_knows_how_many_and_the_others_lose_none() {
+        let mut subscribers = Subscribers::default();
+        let (slow, slow_end) = bounded(1);
+        let (quick, quick_end) = bounded(10);
+        let missed = Arc::new(AtomicU64::new(0));
+        subscribers.add(slow, Arc::clone(&missed));
+        subscribers.add(quick, Arc::default());
+        let lost: u64 = (0..5).map(|seq| subscribers.tell(&event(seq))).sum();
+        assert_eq!((lost, missed.load(Ordering::Relaxed)), (4, 4));
+        assert_eq!(slow_end.try_iter().count(), 1);
+        assert_eq!(quick_end.try_iter().count(), 5);
+    }
+
+    #[test]
+    fn who_has_gone_is_forgotten_and_there_are_never_too_many() {
+        let mut subscribers = Subscribers::default();
+        let ends: Vec<_> = (0..=SUBSCRIBERS_MAX)
+            .map(|_| {
+                let (events, end) = bounded(1);
+                subscribers.add(events, Arc::default());
+                end
+            })
+            .collect();
+        assert_eq!(subscribers.len(), SUBSCRIBERS_MAX);
+        drop(ends);
+        subscribers.tell(&event(1));
+        assert!(subscribers.is_empty());
+    }
+}

@@ -1,0 +1,128 @@
+//! The table of connections: a slot each, and how often each slot has been used, so that a name
+//! given out once never means another connection.
+
+use slab::Slab;
+
+use crate::ids::ConnId;
+
+/// Things in slots, named by [`ConnId`].
+#[derive(Debug)]
+pub struct Table<T> {
+    slots: Slab<T>,
+    /// The generation of each slot ever used: outlives what is in it.
+    generations: Vec<u32>,
+}
+
+impl<T> Default for Table<T> {
+    fn default() -> Self {
+        Self {
+            slots: Slab::new(),
+            generations: Vec::new(),
+        }
+    }
+}
+
+impl<T> Table<T> {
+    /// Puts `entry` into a free slot and names it.
+    ///
+    /// # Panics
+    /// With more than four thousand million entries, which the bound on connections excludes.
+    pub fn insert(&mut self, entry: T) -> ConnId {
+        let slot = self.slots.insert(entry);
+        if self.generations.len() <= slot {
+            self.generations.resize(slot + 1, 0);
+        }
+        ConnId {
+            slot: u32::try_from(slot).expect("there are far fewer connections"),
+            generation: self.generations[slot],
+        }
+    }
+
+    /// The entry of that name, if it is still there.
+    #[must_use]
+    pub fn get(&self, conn: ConnId) -> Option<&T> {
+        match self.is_current(conn) {
+            true => self.slots.get(conn.slot as usize),
+            false => None,
+        }
+    }
+
+    /// The entry of that name, if it is still there.
+    pub fn get_mut(&mut self, conn: ConnId) -> Option<&mut T> {
+        match self.is_current(conn) {
+            true => self.slots.get_mut(conn.slot as usize),
+            false => None,
+        }
+    }
+
+    /// Takes the entry of that name out. Its name means nothing from then on.
+    pub fn remove(&mut self, conn: ConnId) -> Option<T> {
+        if !self.is_current(conn) {
+            return None;
+        }
+        let entry = self.slots.try_remove(conn.slot as usize)?;
+        let generation = &mut self.generations[conn.slot as usize];
+        *generation = generation.wrapping_add(1);
+        Some(entry)
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.slots.is_empty()
+    }
+
+    fn is_current(&self, conn: ConnId) -> bool {
+        self.generations.get(conn.slot as usize) == Some(&conn.generation)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn a_stale_name_finds_nobody_although_the_slot_is_taken_again() {
+        let mut table = Table::default();
+        let old = table.insert("old");
+        assert_eq!(table.remove(old), Some("old"));
+        assert_eq!(table.remove(old), None);
+        let new = table.insert("new");
+        assert_eq!(new.slot, old.slot);
+        assert_eq!(table.get(old), None);
+        assert_eq!(table.remove(old), None);
+        assert_eq!(table.get(new), Some(&"new"));
+    }
+
+    proptest! {
+        #[test]
+        fn every_name_means_one_entry_for_ever(steps in proptest::collection::vec(any::<(bool, usize)>(), 0..200)) {
+            let mut table = Table::default();
+            let mut live = Vec::new();
+            let mut gone = Vec::new();
+            for (number, (add, which)) in steps.into_iter().enumerate() {
+                if add || live.is_empty() {
+                    live.push((table.insert(number), number));
+                } else {
+                    let (conn, number) = live.swap_remove(which % live.len());
+                    prop_assert_eq!(table.remove(conn), Some(number));
+                    gone.push(conn);
+                }
+                prop_assert_eq!(table.len(), live.len());
+                for &(conn, number) in &live {
+                    prop_assert_eq!(table.get(conn), Some(&number));
+                }
+                for &conn in &gone {
+                    prop_assert_eq!(table.get(conn), None);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,525 @@
+//! The loop over real sockets, turned by hand, with a store that answers when the test says so.
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::time::{Duration, Instant as SystemInstant};
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+
+use super::*;
+use crate::codec::{Abnormal, ByteOrder};
+use crate::limits::{FRAME_BYTES_MAX, FRAMES_PER_TURN_MAX, REPORTS_WAITING_MAX};
+use crate::store::op::{Batch, Op, Outcome, Reason, Settled};
+
+/// How long a test waits for what must come.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+const BEAT: &str = r#"{"flag":"ADH18","phase":1,"ACK":"keepAlive"}"#;
+const BEAT_ASKING: &str = r#"{"flag":"ADH18","phase":1,"ACK":"keepAlive","reply":true}"#;
+
+/// A loop without a thread, and the far ends of its channels.
+struct Rig {
+    reactor: Reactor,
+    bound: Bound,
+    requests: Sender<Request>,
+    batches: Receiver<Batch>,
+    outcomes: Sender<Vec<Outcome>>,
+}
+
+impl Rig {
+    fn new() -> Self {
+        Self::with(|_, _| {})
+    }
+
+    fn with(change: impl FnOnce(&mut Settings, &mut Rules)) -> Self {
+        let any = "127.0.0.1:0".parse().unwrap();
+        let mut settings = Settings {
+            tcp: any,
+            udp: any,
+            keepalive: Span::from_secs(30),
+            connections: Some(100),
+            connections_per_ip: None,
+            tuning: Tuning {
+                framing: Framing {
+                    order: ByteOrder::Auto,
+                    limit: FRAME_BYTES_MAX,
+                },
+                coalesce: Span::ZERO,
+                offline_on_shutdown: false,
+            },
+        };
+        let mut rules = Rules {
+            timeout: Span::from_secs(600),
+            first_message: Span::from_secs(600),
+            working_timeout: Span::from_secs(3_600),
+            key_prefix: "AC".to_owned(),
+            keep: Span::from_secs(3_600),
+            hosts_max: 1_000,
+        };
+        change(&mut settings, &mut rules);
+        let web = Web::bind(any, HttpRules::default()).unwrap();
+        let (requests, waiting) = bounded(8);
+        let core = Core::new(rules, 1);
+        let (mut reactor, bound) = Reactor::bind(&settings, core, web, waiting).unwrap();
+        let (to_store, batches) = bounded(1_000);
+        let (outcomes, from_store) = bounded(1_000);
+        let ends = StoreEnds {
+            batches: to_store,
+            outcomes: from_store,
+        };
+        reactor.attach_store(ends, Box::new(()));
+        let rig = Self {
+            reactor,
+            bound,
+            requests,
+            batches,
+            outcomes,
+        };
+        rig.tell(vec![Outcome::Up {
+            session: 1,
+            lease_clear: true,
+        }]);
+        rig
+    }
+
+    fn tell(&self, outcomes: Vec<Outcome>) {
+        self.outcomes.send(outcomes).unwrap();
+        self.reactor.wake().ring();
+    }
+
+    /// What a store that is well says to all that it was handed.
+    fn settle(&self) {
+        for batch in self.batches.try_iter() {
+            let outcomes = batch.ops.into_iter().filter_map(settled).collect();
+            self.tell(outcomes);
+        }
+    }
+
+    fn turn(&mut self) -> bool {
+        self.reactor.turn(Some(Duration::from_millis(5))).unwrap()
+    }
+
+    /// Turns until `done`, or fails the test.
+    #[track_caller]
+    fn until(&mut self, mut done: impl FnMut(&mut Self) -> bool) {
+        let start = SystemInstant::now();
+        while !done(self) {
+            assert!(start.elapsed() < PATIENCE, "{:?}", self.reactor.stats);
+            self.turn();
+        }
+    }
+
+    fn connect(&self) -> Peer {
+        Peer::new(self.bound.tcp)
+    }
+
+    fn offlines(&self, reason: Reason) -> u64 {
+        let of = Reason::ALL.iter().position(|r| *r == reason).unwrap();
+        self.reactor.core.stats().offlines[of]
+    }
+
+    fn abnormal(&self, kind: &Abnormal) -> u64 {
+        let of = Abnormal::LABELS.iter().position(|l| *l == kind.label());
+        self.reactor.core.stats().abnormal[of.unwrap()]
+    }
+
+    fn online(&self) -> u64 {
+        self.reactor.core.stats().hosts_online
+    }
+}
+
+fn settled(op: Op) -> Option<Outcome> {
+    Some(match op {
+        Op::Online(op) => Outcome::Presence {
+            ticket: op.ticket,
+            settled: Settled::Claimed { epoch: 1 },
+        },
+        Op::Offline(op) => Outcome::Presence {
+            ticket: op.ticket,
+            settled: Settled::Released,
+        },
+        Op::Inventory(op) => Outcome::Inventory {
+            origins: op.origins,
+            ticket: op.ticket,
+            result: Ok(()),
+        },
+        Op::Progress(op) => Outcome::Report {
+            origin: op.origin,
+            result: Ok(()),
+        },
+        Op::Answer(op) => Outcome::Report {
+            origin: op.origin,
+            result: Ok(()),
+        },
+        Op::Seen(_) => Outcome::Seen,
+        Op::Audit(_) => Outcome::Audited,
+        Op::Notice(_) => return None,
+    })
+}
+
+/// The far end of a connection. It never blocks: the loop turns on the same thread.
+struct Peer {
+    stream: TcpStream,
+    got: Vec<u8>,
+}
+
+impl Peer {
+    fn new(addr: SocketAddr) -> Self {
+        let stream = TcpStream::connect(addr).unwrap();
+        stream.set_nodelay(true).unwrap();
+        stream.set_nonblocking(true).unwrap();
+        Self {
+            stream,
+            got: Vec::new(),
+        }
+    }
+
+    fn send(&mut self, bytes: &[u8]) {
+        self.stream.write_all(bytes).unwrap();
+    }
+
+    /// Takes what has come. The end, if it has come too.
+    fn take(&mut self) -> Option<std::io::Result<()>> {
+        let mut chunk = [0; 4_096];
+        loop {
+            match self.stream.read(&mut chunk) {
+                Ok(0) => return Some(Ok(())),
+                Ok(bytes) => self.got.extend_from_slice(&chunk[..bytes]),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return None,
+                Err(error) => return Some(Err(error)),
+            }
+        }
+    }
+
+    /// Turns until the server has closed this connection in good order.
+    #[track_caller]
+    fn wait_for_close(&mut self, rig: &mut Rig) {
+        rig.until(|_| self.take().is_some_and(|end| end.is_ok()));
+    }
+
+    fn replies(&self) -> usize {
+        self.got.windows(9).filter(|w| w == b"keepAlive").count()
+    }
+}
+
+fn frame(body: &str) -> Vec<u8> {
+    let mut frame = i32::try_from(body.len()).unwrap().to_le_bytes().to_vec();
+    frame.extend_from_slice(body.as_bytes());
+    frame
+}
+
+fn answer(number: usize) -> Vec<u8> {
+    frame(&format!(
+        r#"{{"flag":"ADH33","RCC":1,"taskId":"AC{number}","answerTime":1.5}}"#
+    ))
+}
+
+#[test]
+fn a_heartbeat_brings_its_host_online_however_it_is_cut() {
+    let mut rig = Rig::new();
+    let mut peer = rig.connect();
+    let bytes = frame(BEAT_ASKING);
+    for cut in 1..bytes.len() {
+        let before = rig.reactor.stats.bytes_in;
+        peer.send(&bytes[..cut]);
+        rig.until(|rig| rig.reactor.stats.bytes_in == before + cut as u64);
+        peer.send(&bytes[cut..]);
+        rig.until(|rig| rig.reactor.stats.bytes_in == before + bytes.len() as u64);
+    }
+    rig.until(|_| {
+        assert!(peer.take().is_none(), "nobody closes");
+        peer.replies() == bytes.len() - 1
+    });
+    assert_eq!(rig.online(), 1);
+    assert_eq!(rig.reactor.stats.frames, bytes.len() as u64 - 1);
+}
+
+#[test]
+fn an_idle_connection_keeps_no_buffer_and_half_a_frame_keeps_just_that() {
+    let mut rig = Rig::new();
+    let mut peer = rig.connect();
+    let bytes = frame(BEAT);
+    peer.send(&bytes[..10]);
+    rig.until(|rig| rig.reactor.stats.bytes_in == 10);
+    let conn = ConnId {
+        slot: 0,
+        generation: 0,
+    };
+    let (kept, need) = rig
+        .reactor
+        .connections
+        .table
+        .get_mut(conn)
+        .unwrap()
+        .take_input();
+    assert_eq!((kept.as_slice(), need), (&bytes[..10], bytes.len()));
+    let pool = &mut rig.reactor.connections.pool;
+    let entry = rig.reactor.connections.table.get_mut(conn).unwrap();
+    entry.keep_input(kept, need, pool);
+    peer.send(&bytes[10..]);
+    rig.until(|rig| rig.reactor.stats.frames == 1);
+    let entry = rig.reactor.connections.table.get_mut(conn).unwrap();
+    assert!(!entry.has_buffer());
+}
+
+#[test]
+fn a_burst_is_handled_within_its_budget_a_turn_and_all_of_it_in_the_end() {
+    let mut rig = Rig::new();
+    let mut peer = rig.connect();
+    let burst = 3 * FRAMES_PER_TURN_MAX + 7;
+    let bytes: Vec<u8> = (0..burst).flat_map(|_| frame(BEAT)).collect();
+    peer.send(&bytes);
+    let mut before = 0;
+    rig.until(|rig| {
+        let frames = rig.reactor.stats.frames;
+        assert!(frames - before <= FRAMES_PER_TURN_MAX as u64);
+        before = frames;
+        frames == burst as u64
+    });
+    assert!(rig.reactor.stats.busy_turns >= 2, "the rest did not wait");
+}
+
+#[test]
+fn what_came_before_a_close_is_heard_and_then_the_close() {
+    let mut rig = Rig::new();
+    let mut peer = rig.connect();
+    // All of it is there, end included, before the loop first looks: one event and no second.
+    peer.send(&frame(BEAT));
+    peer.send(&frame(BEAT)[..7]);
+    peer.stream.shutdown(Shutdown::Write).unwrap();
+    rig.until(|rig| rig.offlines(Reason::Closed) == 1);
+    assert_eq!(rig.reactor.stats.frames, 1);
+    assert!(rig.reactor.connections.table.is_empty());
+}
+
+#[test]
+fn a_reset_is_told_from_a_close() {
+    let mut rig = Rig::new();
+    let mut peer = rig.connect();
+    peer.send(&frame(BEAT));
+    rig.until(|rig| rig.online() == 1);
+    socket2::SockRef::from(&peer.stream)
+        .set_linger(Some(Duration::ZERO))
+        .unwrap();
+    drop(peer);
+    rig.until(|rig| rig.offlines(Reason::Reset) == 1);
+}
+
+#[test]
+fn abnormal_data_ends_its_own_connection_only() {
+    let mut rig = Rig::new();
+    let (mut good, mut bad) = (rig.connect(), rig.connect());
+    good.send(&frame(BEAT));
+    bad.send(&frame(r#"{"flag":"ADH99"}"#));
+    // Behind bad data nothing is read.
+    bad.send(&frame(BEAT_ASKING));
+    rig.until(|_| bad.take().is_some());
+    assert_eq!(rig.abnormal(&Abnormal::Flag(String::new())), 1);
+    assert_eq!(rig.reactor.connections.table.len(), 1);
+    good.send(&frame(BEAT_ASKING));
+    rig.until(|_| good.take().is_none() && good.replies() == 1);
+    assert!(bad.got.is_empty());
+}
+
+#[test]
+fn a_panic_ends_its_own_connection_only_and_is_counted() {
+    let mut rig = Rig::new();
+    let (mut good, mut bad) = (rig.connect(), rig.connect());
+    good.send(&frame(BEAT));
+    bad.send(&frame(
+        r#"{"flag":"ADH18","ACK":"keepAlive","note":"fail-here"}"#,
+    ));
+    rig.until(|_| bad.take().is_some());
+    assert_eq!(rig.reactor.stats.panics, 1);
+    assert_eq!(rig.abnormal(&Abnormal::Internal), 1);
+    good.send(&frame(BEAT_ASKING));
+    rig.until(|_| good.take().is_none() && good.replies() == 1);
+    let mut again = rig.connect();
+    again.send(&frame(BEAT_ASKING));
+    rig.until(|_| again.take().is_none() && again.replies() == 1);
+}
+
+#[test]
+fn a_peer_that_reads_no_replies_is_not_read_and_gets_them_all_when_it_does() {
+    let mut rig = Rig::new();
+    let mut peer = rig.connect();
+    let bytes: Vec<u8> = (0..500).flat_map(|_| frame(BEAT_ASKING)).collect();
+    let (mut sent, mut asked) = (0, 0);
+    rig.until(|rig| {
+        match peer.stream.write(&bytes[sent..]) {
+            Ok(wrote) => {
+                sent += wrote;
+                if sent == bytes.len() {
+                    (sent, asked) = (0, asked + 500);
+                }
+            }
+            Err(error) => assert_eq!(error.kind(), ErrorKind::WouldBlock),
+        }
+        rig.reactor.stats.read_paused > 0
+    });
+    let rest = bytes[sent..].to_vec();
+    let mut rest = rest.as_slice();
+    rig.until(|_| {
+        if let Ok(wrote) = peer.stream.write(rest) {
+            rest = &rest[wrote..];
+        }
+        peer.take().is_none() && rest.is_empty()
+    });
+    rig.until(|_| peer.take().is_none() && peer.replies() >= asked + 500);
+    assert_eq!(peer.replies(), asked + 500);
+}
+
+#[test]
+fn a_refusal_can_be_read_although_the_peer_goes_on_talking() {
+    let mut rig = Rig::new();
+    let mut peer = rig.connect();
+    let mut bytes = frame(r#"{"flag":"ADH40","id":"no good","reply":true}"#);
+    bytes.extend((0..1_000).flat_map(|_| frame(BEAT)));
+    peer.send(&bytes);
+    rig.until(|rig| rig.reactor.connections.table.is_empty() && rig.reactor.stats.accepted == 1);
+    // More comes after the close: it must not turn into a reset that destroys the refusal.
+    peer.send(&frame(BEAT));
+    peer.wait_for_close(&mut rig);
+    assert!(String::from_utf8_lossy(&peer.got).contains("keepRefused"));
+}
+
+#[test]
+fn a_report_without_room_waits_and_is_taken_later_and_nothing_is_lost() {
+    let mut rig = Rig::new();
+    let mut peer = rig.connect();
+    let reports = REPORTS_WAITING_MAX + 500;
+    let bytes: Vec<u8> = (0..reports).flat_map(answer).collect();
+    let mut rest = bytes.as_slice();
+    rig.until(|rig| {
+        if let Ok(wrote) = peer.stream.write(rest) {
+            rest = &rest[wrote..];
+        }
+        rig.reactor.stats.read_waited > 0
+    });
+    assert_eq!(
+        rig.reactor.core.stats().reports_waiting,
+        REPORTS_WAITING_MAX as u64
+    );
+    let frames = rig.reactor.stats.frames;
+    for _ in 0..3 {
+        rig.turn();
+    }
+    assert_eq!(
+        rig.reactor.stats.frames, frames,
+        "nothing is taken meanwhile"
+    );
+    rig.until(|rig| {
+        if let Ok(wrote) = peer.stream.write(rest) {
+            rest = &rest[wrote..];
+        }
+        rig.settle();
+        rig.reactor.core.stats().reports_stored == reports as u64
+    });
+}
+
+#[test]
+fn what_there_is_no_room_for_is_closed_at_once_and_counted() {
+    let mut rig = Rig::with(|settings, _| {
+        settings.connections = Some(3);
+        settings.connections_per_ip = Some(2);
+    });
+    let mut peers: Vec<_> = (0..3).map(|_| rig.connect()).collect();
+    rig.until(|rig| rig.reactor.stats.shed_per_ip == 1);
+    let mut last = peers.pop().unwrap();
+    last.wait_for_close(&mut rig);
+    // A place that is free again is given again.
+    drop(peers.pop());
+    rig.until(|rig| rig.reactor.connections.table.len() == 1);
+    let mut next = rig.connect();
+    next.send(&frame(BEAT_ASKING));
+    rig.until(|_| next.take().is_none() && next.replies() == 1);
+
+    let mut full = Rig::with(|settings, _| settings.connections = Some(1));
+    let _first = full.connect();
+    let mut second = full.connect();
+    second.wait_for_close(&mut full);
+    assert_eq!(full.reactor.stats.shed_full, 1);
+}
+
+#[test]
+fn a_loop_that_was_stopped_reads_before_it_judges() {
+    let timeout = Duration::from_secs(2);
+    let mut rig = Rig::with(|_, rules| rules.timeout = timeout.into());
+    let mut peers: Vec<_> = (0..20).map(|_| rig.connect()).collect();
+    peers.iter_mut().for_each(|peer| peer.send(&frame(BEAT)));
+    rig.until(|rig| rig.reactor.stats.frames == 20);
+    // Nobody turns the loop; the hosts beat, and one comes anew.
+    peers.push(rig.connect());
+    peers.iter_mut().for_each(|peer| peer.send(&frame(BEAT)));
+    std::thread::sleep(timeout + timeout / 4);
+    rig.until(|rig| rig.reactor.stats.frames == 41);
+    assert_eq!(rig.offlines(Reason::Timeout), 0);
+    // Silent from here on, and judged for that.
+    rig.until(|rig| rig.offlines(Reason::Timeout) == 1);
+}
+
+#[test]
+fn a_loop_with_nothing_to_do_waits() {
+    let mut rig = Rig::new();
+    let mut peer = rig.connect();
+    peer.send(&frame(BEAT));
+    rig.until(|rig| {
+        rig.settle();
+        rig.online() == 1
+    });
+    // Two seconds of the core's own rounds: each takes a few turns, and the rest is waiting.
+    let (start, before) = (SystemInstant::now(), rig.reactor.stats.turns);
+    while start.elapsed() < Duration::from_secs(2) {
+        rig.settle();
+        rig.reactor.turn(Some(Duration::from_secs(1))).unwrap();
+    }
+    let turns = rig.reactor.stats.turns - before;
+    assert!(turns < 50, "{turns} turns: {:?}", rig.reactor.stats);
+}
+
+#[test]
+fn handles_are_answered_between_turns() {
+    let mut rig = Rig::new();
+    let mut peer = rig.connect();
+    peer.send(&frame(BEAT));
+    rig.until(|rig| rig.online() == 1);
+    let (reply, alive) = bounded(1);
+    let hosts = ["127.0.0.1", "10.0.0.1"];
+    let hosts = hosts
+        .map(|host| crate::ids::HostId::checked(host).ok())
+        .to_vec();
+    rig.requests.send(Request::Alive { hosts, reply }).unwrap();
+    rig.until(|_| alive.try_recv() == Ok(vec![true, false]));
+}
+
+#[test]
+fn an_end_that_is_asked_for_comes_when_the_store_has_settled_what_it_was_given() {
+    let mut rig = Rig::new();
+    let mut peer = rig.connect();
+    peer.send(&frame(BEAT));
+    rig.until(|rig| rig.online() == 1);
+    rig.reactor.wake().ask_stop();
+    assert!(rig.turn(), "the store has not settled yet");
+    assert!(
+        TcpStream::connect(rig.bound.tcp).is_err(),
+        "nobody is let in"
+    );
+    let start = SystemInstant::now();
+    loop {
+        rig.settle();
+        if !rig.turn() {
+            break;
+        }
+        assert!(start.elapsed() < PATIENCE);
+    }
+    assert!(start.elapsed() < Duration::from_secs(SHUTDOWN_S_MAX));
+}
+
+#[test]
+fn a_store_that_refuses_us_or_is_gone_ends_the_loop() {
+    let mut rig = Rig::new();
+    rig.turn();
+    drop(rig.outcomes);
+    let ended = (0..100).find_map(|_| rig.reactor.turn(Some(Duration::ZERO)).err());
+    assert_eq!(ended.unwrap().status, 1);
+}

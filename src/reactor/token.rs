@@ -1,0 +1,111 @@
+//! What an event is about, to and from mio's bare number.
+//!
+//! ```text
+//!  bit 63        62      61     60 … 29          28 … 0
+//!  lingering | HTTP | host | generation (32) | slot (29)      or, with none of the three: 0 to 3
+//! ```
+//!
+//! A host's connection carries its generation, so that an event for one that was closed earlier
+//! in the same batch falls flat even when its slot is taken again.
+
+use mio::Token;
+
+use crate::ids::ConnId;
+
+/// The TCP listener of the hosts.
+pub const LISTENER: Token = Token(0);
+/// The UDP socket.
+pub const UDP: Token = Token(1);
+/// The one waker.
+pub const WAKER: Token = Token(2);
+/// The HTTP listener.
+pub const HTTP_LISTENER: Token = Token(3);
+/// Set in the token of every HTTP connection; the bits below are the web room's own.
+pub const HTTP_BIT: usize = 1 << 62;
+
+const LINGERING_BIT: usize = 1 << 63;
+const HOST_BIT: usize = 1 << 61;
+const SLOT_BITS: u32 = 29;
+const SLOT_MASK: usize = (1 << SLOT_BITS) - 1;
+
+const _: () = assert!(usize::BITS == 64, "a token holds a slot and its generation");
+const _: () = assert!(
+    crate::limits::CONNECTIONS_MAX <= SLOT_MASK,
+    "every slot fits a token"
+);
+
+/// What an event is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum About {
+    /// Somebody wants to connect.
+    Listener,
+    /// Datagrams have come.
+    Udp,
+    /// Somebody has put something into the mailbox.
+    Waker,
+    /// The HTTP listener, or one of its connections.
+    Web,
+    /// A host's connection.
+    Host(ConnId),
+    /// A connection that is closed, at this place among those lingering.
+    Lingering(usize),
+}
+
+impl About {
+    /// What `token` was given to.
+    #[must_use]
+    pub fn of(token: Token) -> Self {
+        match token {
+            LISTENER => Self::Listener,
+            UDP => Self::Udp,
+            WAKER => Self::Waker,
+            HTTP_LISTENER => Self::Web,
+            Token(bits) if bits & LINGERING_BIT != 0 => Self::Lingering(bits & !LINGERING_BIT),
+            Token(bits) if bits & HTTP_BIT != 0 => Self::Web,
+            // Both casts keep what the masks let through: 29 and 32 bits.
+            Token(bits) => Self::Host(ConnId {
+                slot: (bits & SLOT_MASK) as u32,
+                generation: ((bits & !HOST_BIT) >> SLOT_BITS) as u32,
+            }),
+        }
+    }
+}
+
+/// The token of a host's connection.
+#[must_use]
+pub fn host(conn: ConnId) -> Token {
+    Token(HOST_BIT | ((conn.generation as usize) << SLOT_BITS) | (conn.slot as usize & SLOT_MASK))
+}
+
+/// The token of the lingering connection at `place`.
+#[must_use]
+pub fn lingering(place: usize) -> Token {
+    Token(LINGERING_BIT | place)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn a_connection_survives_the_way_through_its_token(
+            slot in 0..=(SLOT_MASK as u32),
+            generation: u32,
+        ) {
+            let conn = ConnId { slot, generation };
+            prop_assert_eq!(About::of(host(conn)), About::Host(conn));
+        }
+    }
+
+    #[test]
+    fn the_fixed_tokens_are_told_apart() {
+        assert_eq!(About::of(LISTENER), About::Listener);
+        assert_eq!(About::of(UDP), About::Udp);
+        assert_eq!(About::of(WAKER), About::Waker);
+        assert_eq!(About::of(HTTP_LISTENER), About::Web);
+        assert_eq!(About::of(Token(HTTP_BIT | 7)), About::Web);
+        assert_eq!(About::of(lingering(7)), About::Lingering(7));
+    }
+}

@@ -1,0 +1,81 @@
+//! The one waker, and the two bits that go with it.
+
+use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use mio::{Registry, Waker};
+
+use super::token;
+
+/// Ends the loop's wait from another thread. Whoever puts something into the mailbox rings after
+/// it, and only the first ring since the loop last looked is a system call.
+#[derive(Debug)]
+pub struct Wake {
+    waker: Waker,
+    rung: AtomicBool,
+    stop: AtomicBool,
+}
+
+impl Wake {
+    /// The waker of the loop behind `registry`. There may be one only.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn new(registry: &Registry) -> io::Result<Self> {
+        Ok(Self {
+            waker: Waker::new(registry, token::WAKER)?,
+            rung: AtomicBool::new(false),
+            stop: AtomicBool::new(false),
+        })
+    }
+
+    /// Ends the wait, or the next one.
+    pub fn ring(&self) {
+        if !self.rung.swap(true, Ordering::AcqRel) {
+            // Fails only when the loop's own descriptor is gone, and then nobody waits.
+            let _ = self.waker.wake();
+        }
+    }
+
+    /// Asks the loop to end. Never waits, so it can be called from anywhere.
+    pub fn ask_stop(&self) {
+        self.stop.store(true, Ordering::Release);
+        self.ring();
+    }
+
+    /// Whether it has been asked to end.
+    #[must_use]
+    pub fn stop_asked(&self) -> bool {
+        self.stop.load(Ordering::Acquire)
+    }
+
+    /// The loop is about to look into the mailbox: what is put there from now on rings again.
+    pub fn answer(&self) {
+        self.rung.swap(false, Ordering::AcqRel);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use mio::{Events, Poll};
+    use std::time::Duration;
+
+    #[test]
+    fn many_rings_are_one_event_and_one_after_the_answer_is_another() {
+        let mut poll = Poll::new().unwrap();
+        let mut events = Events::with_capacity(8);
+        let wake = Wake::new(poll.registry()).unwrap();
+        for _ in 0..2 {
+            for _ in 0..100 {
+                wake.ring();
+            }
+            poll.poll(&mut events, Some(Duration::from_secs(20)))
+                .unwrap();
+            assert_eq!(events.iter().count(), 1);
+            wake.answer();
+        }
+        poll.poll(&mut events, Some(Duration::ZERO)).unwrap();
+        assert!(events.is_empty());
+    }
+}

@@ -1,0 +1,149 @@
+//! The configuration → what each room has to know of it. Rooms receive values, never the `Config`.
+
+use crate::codec::Framing;
+use crate::config::{Config, OnDone, OnShutdown};
+use crate::control::HttpRules;
+use crate::handlers::Rules;
+use crate::limits::{HOSTS_MAX, STORE_RETRY_MS_MAX};
+use crate::reactor::error::BindError;
+use crate::reactor::{self, News, Tuning};
+use crate::store::Settings;
+use crate::store::address::StoreUrl;
+#[cfg(feature = "embedded")]
+use crate::store::embedded::EmbeddedStore;
+use crate::store::redis::RedisStore;
+use crate::store::worker::{Make, Plan};
+use crate::time::{Span, UnixMs};
+
+/// For the core.
+pub fn rules(config: &Config) -> Rules {
+    Rules {
+        timeout: config.heartbeat.timeout,
+        first_message: config.heartbeat.first_message,
+        working_timeout: config.heartbeat.working_timeout,
+        key_prefix: config.dispatch.key_prefix.clone(),
+        keep: config.dispatch.keep,
+        hosts_max: HOSTS_MAX,
+    }
+}
+
+/// The number of the first event: above all that an earlier life of this node can have told, as long
+/// as it told fewer than a thousand a millisecond.
+pub fn first_seq(now: UnixMs) -> u64 {
+    now.0.saturating_mul(1_000)
+}
+
+/// For the web.
+pub fn http_rules(config: &Config) -> HttpRules {
+    HttpRules {
+        names: config.server.http_names.clone(),
+        token: config.server.http_token.clone(),
+    }
+}
+
+/// For the reactor.
+pub fn settings(config: &Config) -> reactor::Settings {
+    reactor::Settings {
+        tcp: config.server.tcp,
+        udp: config.server.udp,
+        keepalive: config.heartbeat.tcp_keepalive,
+        connections: config.limits.connections,
+        connections_per_ip: config.limits.connections_per_ip,
+        tuning: tuning(config),
+    }
+}
+
+/// What of a new configuration can be had without a restart.
+pub fn news(config: &Config) -> News {
+    News {
+        rules: rules(config),
+        http: http_rules(config),
+        tuning: tuning(config),
+    }
+}
+
+fn tuning(config: &Config) -> Tuning {
+    Tuning {
+        framing: Framing {
+            order: config.heartbeat.byte_order,
+            limit: config.limits.frame_bytes,
+        },
+        coalesce: Span::from_micros(config.server.coalesce_us),
+        offline_on_shutdown: config.heartbeat.on_shutdown == OnShutdown::Offline,
+    }
+}
+
+/// For the store.
+fn store_settings(config: &Config) -> Settings {
+    Settings {
+        node: config.server.name.clone(),
+        delete_fields: config.offline.delete_fields.clone(),
+        clear_on_done: config.dispatch.on_done == OnDone::Clear,
+        keep: config.dispatch.keep,
+        timeout: config.store.timeout,
+    }
+}
+
+/// For the store thread.
+pub fn plan(config: &Config) -> Plan {
+    Plan {
+        spool_dir: config.store.spool.clone(),
+        spool_bytes: config.store.spool_bytes,
+        flush: config.store.flush,
+        retry: Span::from_millis(STORE_RETRY_MS_MAX),
+    }
+}
+
+/// How the store thread gets its store: the first time, and anew each time it has failed. An embedded
+/// store is opened here, so that one that is in use is known before anything is served.
+pub fn maker(config: &Config) -> Result<Make, BindError> {
+    let settings = store_settings(config);
+    match &config.store.url {
+        StoreUrl::Redis(address) => {
+            let model = RedisStore::new(address.clone(), settings);
+            Ok(Box::new(move || Box::new(model.again())))
+        }
+        #[cfg(feature = "embedded")]
+        StoreUrl::Embedded(dir) => {
+            let opened = EmbeddedStore::open(dir, settings);
+            let opened = opened.map_err(|error| BindError::Store(error.to_string()))?;
+            let model = opened.again();
+            let mut opened = Some(opened);
+            Ok(Box::new(move || {
+                Box::new(opened.take().unwrap_or_else(|| model.again()))
+            }))
+        }
+        #[cfg(not(feature = "embedded"))]
+        StoreUrl::Embedded(_) => Err(BindError::Store(
+            "this build has no embedded store".to_owned(),
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_configuration_says_reaches_the_rooms() {
+        let mut config = Config::default();
+        config.heartbeat.timeout = Span::from_secs(7);
+        config.heartbeat.on_shutdown = OnShutdown::Offline;
+        config.limits.frame_bytes = 100;
+        config.limits.connections_per_ip = Some(3);
+        config.dispatch.on_done = OnDone::Clear;
+        config.server.http_token = Some("a token of sixteen".to_owned());
+        assert_eq!(rules(&config).timeout, Span::from_secs(7));
+        assert_eq!(settings(&config).connections_per_ip, Some(3));
+        assert_eq!(news(&config).tuning.framing.limit, 100);
+        assert!(news(&config).tuning.offline_on_shutdown);
+        assert_eq!(news(&config).http.token, config.server.http_token);
+        assert!(store_settings(&config).clear_on_done);
+    }
+
+    #[test]
+    fn events_are_numbered_above_those_of_an_earlier_life() {
+        let (then, now) = (UnixMs(1_700_000_000_000), UnixMs(1_700_000_000_001));
+        assert_eq!(first_seq(now) - first_seq(then), 1_000);
+    }
+}
