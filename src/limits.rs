@@ -146,6 +146,14 @@ pub const PAGE_HOSTS_MAX: usize = 1_000;
 /// Entries of the table looked at for one page: a page may so come short, with a cursor to go on.
 pub const PAGE_SCAN_MAX: usize = 20_000;
 
+/// One answer the command line takes from a server, in bytes; a longer one is an error.
+pub const API_ANSWER_BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// A token in a file, in bytes; a longer one is refused.
+pub const API_TOKEN_BYTES_MAX: u64 = 4_096;
+/// Pages the command line asks for in a row. A server that has more to say than every host of a
+/// full table is none of ours: an error.
+pub const API_PAGES_MAX: usize = 3 * HOSTS_MAX / PAGE_HOSTS_MAX;
+
 /// Requests from handles waiting for the loop; a handle waits when it is full.
 pub const REQUESTS_WAITING_MAX: usize = 1_024;
 /// Events waiting for one subscriber; the rest is dropped for it, and it is told how many.

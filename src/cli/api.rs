@@ -1,0 +1,302 @@
+//! Asking a running server, over its HTTP interface.
+//!
+//! Every answer is bounded in time and size, since at the other end may be anything that listens
+//! on that port. No proxy is used and no redirect followed: the token is for this server alone.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anthill::limits::{API_ANSWER_BYTES_MAX, API_TOKEN_BYTES_MAX};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use ureq::http::{StatusCode, Uri};
+
+use super::Failure;
+use super::args::ApiArgs;
+
+const DEFAULT_BASE: &str = "http://127.0.0.1:11480";
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// A running server, or where one should be.
+pub struct Api {
+    base: String,
+    token: Option<String>,
+    agent: ureq::Agent,
+}
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum ApiError {
+    /// Nobody answers there.
+    #[error("no server at {base}: {why} (is it running? see --api)")]
+    Unreachable {
+        /// Where.
+        base: String,
+        /// What the network said.
+        why: String,
+    },
+    /// It wants a token and was given none.
+    #[error(
+        "{base} wants a token: give the file that holds it by --token-file or ANTHILL_TOKEN_FILE"
+    )]
+    TokenWanted {
+        /// Where.
+        base: String,
+    },
+    /// It was given a token, and wants another.
+    #[error("{base} refuses the token: see --token-file and ANTHILL_TOKEN_FILE")]
+    TokenRefused {
+        /// Where.
+        base: String,
+    },
+    /// It answers with an error.
+    #[error("{base} answers {status}: {text}")]
+    Status {
+        /// Where.
+        base: String,
+        /// The status.
+        status: StatusCode,
+        /// What it says.
+        text: String,
+    },
+    /// What answers is no Anthill.
+    #[error("{base} gives no answer of an Anthill server: {why} (see --api)")]
+    Foreign {
+        /// Where.
+        base: String,
+        /// What is wrong with it.
+        why: String,
+    },
+}
+
+impl ApiError {
+    /// Whether it may be over by itself: the server is away, or says it cannot now.
+    pub fn may_pass(&self) -> bool {
+        match self {
+            Self::Unreachable { .. } => true,
+            Self::Status { status, .. } => status.is_server_error(),
+            Self::TokenWanted { .. } | Self::TokenRefused { .. } | Self::Foreign { .. } => false,
+        }
+    }
+}
+
+impl From<ApiError> for Failure {
+    fn from(error: ApiError) -> Self {
+        Failure::failed(error)
+    }
+}
+
+impl Api {
+    /// The server that the flags, else the environment, else the default name. Nothing is sent.
+    ///
+    /// # Errors
+    /// An address or a token file that cannot be used, status 2.
+    pub fn new(args: &ApiArgs) -> Result<Self, Failure> {
+        let base = match (&args.api, variable("ANTHILL_API")?) {
+            (Some(url), _) => checked_base("--api", url)?,
+            (None, Some(url)) => checked_base("ANTHILL_API", &url)?,
+            (None, None) => DEFAULT_BASE.to_owned(),
+        };
+        let token_file = std::env::var_os("ANTHILL_TOKEN_FILE").filter(|file| !file.is_empty());
+        let token = match (&args.token_file, token_file) {
+            (Some(file), _) => Some(read_token("--token-file", file.clone())?),
+            (None, Some(file)) => Some(read_token("ANTHILL_TOKEN_FILE", file.into())?),
+            (None, None) => None,
+        };
+        let agent = ureq::Agent::config_builder()
+            .timeout_connect(Some(CONNECT_TIMEOUT))
+            .timeout_global(Some(REQUEST_TIMEOUT))
+            .http_status_as_error(false)
+            .max_redirects(0)
+            .max_redirects_will_error(false)
+            .proxy(None)
+            .user_agent(concat!("anthill/", env!("CARGO_PKG_VERSION")))
+            .build()
+            .new_agent();
+        Ok(Self { base, token, agent })
+    }
+
+    /// Gets what is at `path`, which begins with a slash.
+    ///
+    /// # Errors
+    /// See [`ApiError`].
+    pub fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ApiError> {
+        let mut request = self.agent.get(format!("{}{path}", self.base));
+        if let Some(token) = &self.token {
+            request = request.header("Authorization", format!("Bearer {token}"));
+        }
+        let mut response = request.call().map_err(|error| self.broken(error))?;
+        let status = response.status();
+        if status == StatusCode::UNAUTHORIZED {
+            return Err(self.unauthorized());
+        }
+        let body = response
+            .body_mut()
+            .with_config()
+            .limit(API_ANSWER_BYTES_MAX)
+            .read_to_vec()
+            .map_err(|error| self.broken(error))?;
+        if status != StatusCode::OK {
+            let text = error_text(&body);
+            let base = self.base.clone();
+            return Err(ApiError::Status { base, status, text });
+        }
+        serde_json::from_slice(&body).map_err(|error| self.foreign(error))
+    }
+
+    /// What is there does not behave as a server of ours.
+    pub fn foreign(&self, why: impl ToString) -> ApiError {
+        ApiError::Foreign {
+            base: self.base.clone(),
+            why: why.to_string(),
+        }
+    }
+
+    fn unauthorized(&self) -> ApiError {
+        let base = self.base.clone();
+        match self.token {
+            Some(_) => ApiError::TokenRefused { base },
+            None => ApiError::TokenWanted { base },
+        }
+    }
+
+    fn broken(&self, error: ureq::Error) -> ApiError {
+        let why = match error {
+            ureq::Error::Io(error) => io_words(&error),
+            ureq::Error::Timeout(_) => "no answer in time".to_owned(),
+            ureq::Error::HostNotFound => "there is no host of that name".to_owned(),
+            ureq::Error::ConnectionFailed => "the connection failed".to_owned(),
+            other => return self.foreign(other),
+        };
+        let base = self.base.clone();
+        ApiError::Unreachable { base, why }
+    }
+}
+
+/// An error of the network in the kind's own words where it has some: without a number.
+fn io_words(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::Other => error.to_string(),
+        kind => kind.to_string(),
+    }
+}
+
+/// What an error's body says, or how it begins where it is not one of ours.
+fn error_text(body: &[u8]) -> String {
+    #[derive(Deserialize)]
+    struct Said {
+        error: String,
+    }
+    match serde_json::from_slice::<Said>(body) {
+        Ok(said) => said.error,
+        Err(_) if body.is_empty() => "no more than that".to_owned(),
+        Err(_) => String::from_utf8_lossy(body).chars().take(100).collect(),
+    }
+}
+
+/// An environment variable; an empty one counts as none.
+fn variable(name: &str) -> Result<Option<String>, Failure> {
+    match std::env::var_os(name).map(std::ffi::OsString::into_string) {
+        None => Ok(None),
+        Some(Ok(text)) => Ok(Some(text).filter(|text| !text.is_empty())),
+        Some(Err(_)) => Err(Failure::usage(format!("{name} is not UTF-8"))),
+    }
+}
+
+fn checked_base(source: &str, url: &str) -> Result<String, Failure> {
+    let refused = || {
+        Failure::usage(format!(
+            "{source} is '{url}': it may be http://HOST:PORT, such as {DEFAULT_BASE}"
+        ))
+    };
+    let uri: Uri = url.parse().map_err(|_| refused())?;
+    let host = uri.host().unwrap_or_default();
+    let plain = uri.scheme_str() == Some("http") && !host.is_empty() && uri.query().is_none();
+    if !plain || url.contains('#') {
+        return Err(refused());
+    }
+    Ok(url.trim_end_matches('/').to_owned())
+}
+
+fn read_token(source: &str, file: PathBuf) -> Result<String, Failure> {
+    let refused = |why: String| Failure::usage(format!("{source} is '{}': {why}", file.display()));
+    let mut text = String::new();
+    File::open(&file)
+        .and_then(|file| file.take(API_TOKEN_BYTES_MAX + 1).read_to_string(&mut text))
+        .map_err(|error| refused(io_words(&error)))?;
+    let token = text.trim();
+    if text.len() as u64 > API_TOKEN_BYTES_MAX {
+        return Err(refused(format!(
+            "it may hold {API_TOKEN_BYTES_MAX} bytes at most"
+        )));
+    }
+    if token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err(refused(
+            "it must hold one token of visible ASCII characters".to_owned(),
+        ));
+    }
+    Ok(token.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_plain_http_and_loses_its_last_slash() {
+        for (url, base) in [
+            ("http://127.0.0.1:11480", "http://127.0.0.1:11480"),
+            ("http://127.0.0.1:11480/", "http://127.0.0.1:11480"),
+            ("http://[::1]:80/fleet/", "http://[::1]:80/fleet"),
+            ("http://ants.example", "http://ants.example"),
+        ] {
+            assert_eq!(checked_base("--api", url).unwrap(), base);
+        }
+        for url in [
+            "",
+            "localhost",
+            "127.0.0.1:11480",
+            "https://ants.example",
+            "http://",
+            "http:///v1",
+            "http://a/?b",
+            "http://a/#b",
+            "http://a b",
+        ] {
+            let failure = checked_base("--api", url).unwrap_err();
+            assert_eq!(failure.status, 2, "{url}");
+            assert!(failure.why.unwrap().contains("--api"), "{url}");
+        }
+    }
+
+    #[test]
+    fn a_token_is_one_visible_word_of_bounded_length() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("token");
+        for (text, good) in [
+            ("s3cret\n", true),
+            ("", false),
+            ("two words", false),
+            ("one\ntwo", false),
+            (&"x".repeat(5_000), false),
+        ] {
+            std::fs::write(&file, text).unwrap();
+            assert_eq!(
+                read_token("--token-file", file.clone()).is_ok(),
+                good,
+                "{text:.20}"
+            );
+        }
+        assert!(read_token("--token-file", directory.path().join("none")).is_err());
+    }
+
+    #[test]
+    fn an_error_says_what_the_server_says_or_how_its_answer_begins() {
+        assert_eq!(error_text(br#"{"error":"no such page"}"#), "no such page");
+        assert_eq!(error_text(b""), "no more than that");
+        assert_eq!(error_text(&[b'x'; 5_000]).len(), 100);
+    }
+}

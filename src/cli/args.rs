@@ -1,0 +1,161 @@
+//! What may be typed. The doc comments are what `--help` prints.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::error::ErrorKind;
+use clap::{ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+
+use super::{Failure, usage};
+use anthill::config::Overrides;
+
+/// Knows which machines of a fleet are alive, and gets work done on them.
+#[derive(Parser)]
+#[command(
+    name = "anthill",
+    version,
+    propagate_version = true,
+    args_conflicts_with_subcommands = true,
+    after_help = "Without a subcommand it serves. Exit status: 0 done, 1 it did not succeed, \
+                  2 wrong usage or configuration."
+)]
+struct Line {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    serve: ServeArgs,
+}
+
+/// A job to do.
+#[derive(Subcommand)]
+pub enum Command {
+    /// Run the server, until SIGTERM or SIGINT; SIGHUP reads the configuration again
+    Serve(ServeArgs),
+    /// Show the hosts that a running server knows
+    Hosts(HostsArgs),
+    /// Read the configuration as the server would, and print what is in force
+    CheckConfig(ConfigArgs),
+    /// Print the completions for a shell
+    Completions(CompletionsArgs),
+}
+
+/// Where the configuration is.
+#[derive(Args)]
+pub struct ConfigArgs {
+    /// Configuration file [default: ./config.json, or the built-in defaults where there is none]
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+}
+
+/// What `serve` takes. A flag beats the file.
+#[derive(Args)]
+pub struct ServeArgs {
+    #[command(flatten)]
+    pub file: ConfigArgs,
+    /// Where presence is kept: embedded:DIR, redis://…, redis+unix://… (store.url)
+    #[arg(long, value_name = "URL")]
+    store: Option<String>,
+    /// Address the hosts connect to (server.tcp)
+    #[arg(long, value_name = "ADDR")]
+    tcp: Option<String>,
+    /// Address datagrams are sent from and taken at (server.udp)
+    #[arg(long, value_name = "ADDR")]
+    udp: Option<String>,
+    /// Address of the HTTP interface (server.http)
+    #[arg(long, value_name = "ADDR")]
+    http: Option<String>,
+    /// Listen beyond this machine although hosts need no key (auth)
+    #[arg(long, value_name = "WORD", value_parser = ["none"])]
+    auth: Option<String>,
+    /// What is logged: this and all that is graver (log.level)
+    #[arg(long, value_name = "LEVEL", value_parser = ["off", "error", "warn", "info", "debug", "trace"])]
+    log_level: Option<String>,
+}
+
+impl ServeArgs {
+    /// What the flags say, to be put over what the file says.
+    pub fn overrides(&self) -> Overrides {
+        Overrides {
+            store: self.store.clone(),
+            tcp: self.tcp.clone(),
+            udp: self.udp.clone(),
+            http: self.http.clone(),
+            auth: self.auth.clone(),
+            log_level: self.log_level.clone(),
+        }
+    }
+}
+
+/// How a running server is found and convinced.
+#[derive(Args)]
+pub struct ApiArgs {
+    /// The server's HTTP address [default: ANTHILL_API, else http://127.0.0.1:11480]
+    #[arg(long, value_name = "URL")]
+    pub api: Option<String>,
+    /// File with the token the server wants [default: the file that ANTHILL_TOKEN_FILE names]
+    #[arg(long, value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
+}
+
+/// What `hosts` takes.
+#[derive(Args)]
+pub struct HostsArgs {
+    /// Only those online
+    #[arg(long, action = ArgAction::SetTrue, conflicts_with = "offline")]
+    pub online: bool,
+    /// Only those offline
+    #[arg(long, action = ArgAction::SetTrue)]
+    pub offline: bool,
+    /// Print JSON as the server gives it, all pages as one; with --watch one line a change
+    #[arg(long)]
+    pub json: bool,
+    /// Look again every second, until interrupted
+    #[arg(long)]
+    pub watch: bool,
+    #[command(flatten)]
+    pub api: ApiArgs,
+}
+
+/// What `completions` takes.
+#[derive(Args)]
+pub struct CompletionsArgs {
+    /// The shell
+    #[arg(value_name = "SHELL")]
+    pub shell: clap_complete::Shell,
+}
+
+/// What came of the arguments.
+pub enum Asked {
+    /// A job.
+    Run(Command),
+    /// Only this text: help, or the version.
+    Show(String),
+}
+
+/// The command line as clap sees it.
+pub fn command() -> clap::Command {
+    Line::command()
+}
+
+/// Reads the arguments, the program's name in front.
+///
+/// # Errors
+/// Wrong usage, as one line.
+pub fn parse(args: &[OsString]) -> Result<Asked, Failure> {
+    let line = command()
+        .try_get_matches_from(args)
+        .and_then(|matches| Line::from_arg_matches(&matches));
+    match line {
+        Ok(line) => Ok(Asked::Run(
+            line.command.unwrap_or(Command::Serve(line.serve)),
+        )),
+        Err(error) => match error.kind() {
+            ErrorKind::DisplayVersion => Ok(Asked::Show(format!(
+                "anthill {}\n",
+                env!("CARGO_PKG_VERSION")
+            ))),
+            ErrorKind::DisplayHelp => Ok(Asked::Show(error.render().to_string())),
+            _ => Err(Failure::usage(usage::one_line(&error, args))),
+        },
+    }
+}

@@ -1,0 +1,15 @@
+//! `anthill completions SHELL`: what a shell needs to complete our arguments.
+
+use super::args::{self, CompletionsArgs};
+use super::{Failure, print};
+
+/// Prints the completions.
+///
+/// # Errors
+/// When they cannot be written.
+pub fn run(args: &CompletionsArgs) -> Result<(), Failure> {
+    // Into memory first: the generator panics where its writer fails.
+    let mut script = Vec::new();
+    clap_complete::generate(args.shell, &mut args::command(), "anthill", &mut script);
+    print(&String::from_utf8_lossy(&script))
+}

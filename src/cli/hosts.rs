@@ -1,0 +1,384 @@
+//! `anthill hosts`: who is alive, as a running server knows it.
+//!
+//! All pages are fetched before anything is shown, so that the list is in one order: addresses by
+//! their number, then names with their digits read as numbers, `web-2` before `web-10`.
+
+use std::net::IpAddr;
+use std::time::SystemTime;
+
+use anthill::limits::{API_PAGES_MAX, PAGE_HOSTS_MAX};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::api::{Api, ApiError};
+use super::args::HostsArgs;
+use super::{Failure, print, table, terminal, watch};
+
+/// Shows the hosts, once or until interrupted.
+///
+/// # Errors
+/// Wrong usage, or no good answer from a server.
+pub fn run(args: &HostsArgs) -> Result<(), Failure> {
+    let api = Api::new(&args.api)?;
+    let filter = Filter::of(args);
+    if args.watch {
+        return watch::run(&api, filter, args.json);
+    }
+    let fleet = Fleet::fetch(&api, filter)?;
+    if args.json {
+        return print(&fleet.json());
+    }
+    let width = terminal::size().map(|size| size.columns);
+    let mut text = table::lines(&fleet.hosts, SystemTime::now(), width).join("\n");
+    text.push('\n');
+    print(&text)?;
+    eprint_counts(&fleet.counts(filter));
+    Ok(())
+}
+
+/// Says how many there are, beside the table and not in it.
+pub fn eprint_counts(counts: &str) {
+    use std::io::Write;
+    // A count that nobody can read is no reason to fail.
+    let _ = writeln!(std::io::stderr(), "{counts}");
+}
+
+/// Which hosts are asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Filter {
+    /// All.
+    All,
+    /// Those online.
+    Online,
+    /// Those offline.
+    Offline,
+}
+
+impl Filter {
+    fn of(args: &HostsArgs) -> Self {
+        match (args.online, args.offline) {
+            (true, _) => Self::Online,
+            (_, true) => Self::Offline,
+            _ => Self::All,
+        }
+    }
+
+    const fn query(self) -> &'static str {
+        match self {
+            Self::All => "",
+            Self::Online => "&state=online",
+            Self::Offline => "&state=offline",
+        }
+    }
+}
+
+/// A host as the server shows it. What it leaves out is not known.
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+pub struct Host {
+    /// Its name.
+    pub id: String,
+    /// `online` or `offline`.
+    pub state: String,
+    /// Why it is offline.
+    #[serde(default)]
+    pub reason: Option<String>,
+    /// Since when it is so, RFC 3339.
+    #[serde(default)]
+    pub since: Option<String>,
+    /// When it was last heard of, RFC 3339.
+    #[serde(default)]
+    pub last_seen: Option<String>,
+    /// Where it connects from.
+    #[serde(default)]
+    pub ip: Option<String>,
+    /// Its host name.
+    #[serde(default)]
+    pub hostname: Option<String>,
+    /// Its MAC address.
+    #[serde(default)]
+    pub mac: Option<String>,
+}
+
+impl Host {
+    /// Everything but when it was last heard of: a heartbeat alone is no change.
+    fn stands_as(&self, other: &Self) -> bool {
+        self.id == other.id
+            && self.state == other.state
+            && self.reason == other.reason
+            && self.since == other.since
+            && self.ip == other.ip
+            && self.hostname == other.hostname
+            && self.mac == other.mac
+    }
+}
+
+/// All hosts at one time, in order, with the JSON they came as.
+#[derive(Debug)]
+pub struct Fleet {
+    /// The hosts.
+    pub hosts: Vec<Host>,
+    raw: Vec<Box<RawValue>>,
+}
+
+/// One page as it comes.
+#[derive(Deserialize)]
+struct Page {
+    hosts: Vec<Box<RawValue>>,
+    next: Option<Cursor>,
+}
+
+/// Where the next page begins: the server's own matter, and sent back as it came.
+#[derive(Deserialize, PartialEq)]
+#[serde(untagged)]
+enum Cursor {
+    Number(u64),
+    Text(String),
+}
+
+impl Cursor {
+    fn query(&self) -> String {
+        let text = match self {
+            Self::Number(number) => number.to_string(),
+            Self::Text(text) => percent_encoded(text),
+        };
+        format!("&cursor={text}")
+    }
+}
+
+impl Fleet {
+    /// Asks for all pages.
+    ///
+    /// # Errors
+    /// The first page that does not come, or pages without an end.
+    pub fn fetch(api: &Api, filter: Filter) -> Result<Self, ApiError> {
+        let first = format!("/v1/hosts?limit={PAGE_HOSTS_MAX}{}", filter.query());
+        let mut raw = Vec::new();
+        let mut cursor: Option<Cursor> = None;
+        for _ in 0..API_PAGES_MAX {
+            let from = cursor.as_ref().map(Cursor::query).unwrap_or_default();
+            let page: Page = api.get(&format!("{first}{from}"))?;
+            raw.extend(page.hosts);
+            if page.next.is_none() {
+                return Self::sorted(raw).map_err(|error| api.foreign(error));
+            }
+            if page.next == cursor {
+                break;
+            }
+            cursor = page.next;
+        }
+        Err(api.foreign("its pages have no end"))
+    }
+
+    fn sorted(raw: Vec<Box<RawValue>>) -> Result<Self, serde_json::Error> {
+        let mut entries = Vec::with_capacity(raw.len());
+        for raw in raw {
+            let host: Host = serde_json::from_str(raw.get())?;
+            entries.push((host, raw));
+        }
+        entries.sort_by_cached_key(|(host, _)| Rank::of(&host.id));
+        // A host that came back while the pages were read may be on two of them.
+        entries.dedup_by(|later, earlier| later.0.id == earlier.0.id);
+        let (hosts, raw) = entries.into_iter().unzip();
+        Ok(Self { hosts, raw })
+    }
+
+    /// All of it as one page of the server's, on one line.
+    pub fn json(&self) -> String {
+        let hosts: Vec<&str> = self.raw.iter().map(|raw| raw.get()).collect();
+        format!(
+            "{{\"hosts\":[{}],\"next\":null}}\n",
+            harmless(&hosts.join(","))
+        )
+    }
+
+    /// How many of what was asked for.
+    pub fn counts(&self, filter: Filter) -> String {
+        let online = self.hosts.iter().filter(|host| host.state == "online");
+        let online = online.count();
+        let offline = self.hosts.len() - online;
+        match filter {
+            Filter::All => format!("{online} online, {offline} offline"),
+            Filter::Online => format!("{online} online"),
+            Filter::Offline => format!("{offline} offline"),
+        }
+    }
+
+    /// Whether nothing but heartbeats lies between the two.
+    pub fn stands_as(&self, other: &Self) -> bool {
+        self.hosts.len() == other.hosts.len()
+            && self
+                .hosts
+                .iter()
+                .zip(&other.hosts)
+                .all(|(one, two)| one.stands_as(two))
+    }
+}
+
+/// JSON in which what could steer a terminal (controls beyond ASCII, marks of writing direction)
+/// is spelled as an escape. Such characters stand only in strings, so it means the same.
+fn harmless(json: &str) -> String {
+    let mut out = String::with_capacity(json.len());
+    for c in json.chars() {
+        match c {
+            '\u{7f}'..='\u{9f}'
+            | '\u{61c}'
+            | '\u{200e}'
+            | '\u{200f}'
+            | '\u{2028}'..='\u{202e}'
+            | '\u{2066}'..='\u{2069}' => out.push_str(&format!("\\u{:04x}", u32::from(c))),
+            // Between values only, where a blank does as well, and the document stays one line.
+            '\n' | '\r' => out.push(' '),
+            c => out.push(c),
+        }
+    }
+    out
+}
+
+fn percent_encoded(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
+                out.push(char::from(byte));
+            }
+            byte => out.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    out
+}
+
+/// Where a host stands in the list: addresses first, by number, then names.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+enum Rank {
+    Address(IpAddr),
+    Name(Vec<Part>, String),
+}
+
+/// A piece of a name. Digits compare as the number they are: fewer digits first, leading zeros
+/// left out.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+enum Part {
+    Number(usize, String),
+    Text(String),
+}
+
+impl Rank {
+    fn of(id: &str) -> Self {
+        match id.parse() {
+            Ok(address) => Self::Address(address),
+            Err(_) => Self::Name(parts(id), id.to_owned()),
+        }
+    }
+}
+
+fn parts(mut name: &str) -> Vec<Part> {
+    let mut parts = Vec::new();
+    while let Some(first) = name.chars().next() {
+        let digits = first.is_ascii_digit();
+        let end = name
+            .find(|c: char| c.is_ascii_digit() != digits)
+            .unwrap_or(name.len());
+        let (part, rest) = name.split_at(end);
+        parts.push(if digits {
+            let number = part.trim_start_matches('0');
+            Part::Number(number.len(), number.to_owned())
+        } else {
+            Part::Text(part.to_owned())
+        });
+        name = rest;
+    }
+    parts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fleet(json: &[&str]) -> Fleet {
+        let raw = json
+            .iter()
+            .map(|json| RawValue::from_string((*json).to_owned()).unwrap())
+            .collect();
+        Fleet::sorted(raw).unwrap()
+    }
+
+    #[test]
+    fn hosts_stand_by_number_where_there_is_one() {
+        let ids = [
+            "web-10",
+            "10.0.0.10",
+            "web-2",
+            "::1",
+            "10.0.0.9",
+            "web",
+            "a7",
+            "web-02",
+            "9.9.9.9",
+        ];
+        let json: Vec<String> = ids
+            .iter()
+            .map(|id| format!(r#"{{"id":"{id}","state":"online"}}"#))
+            .collect();
+        let json: Vec<&str> = json.iter().map(String::as_str).collect();
+        let sorted: Vec<String> = fleet(&json).hosts.into_iter().map(|host| host.id).collect();
+        assert_eq!(
+            sorted,
+            [
+                "9.9.9.9",
+                "10.0.0.9",
+                "10.0.0.10",
+                "::1",
+                "a7",
+                "web",
+                "web-02",
+                "web-2",
+                "web-10"
+            ]
+        );
+    }
+
+    #[test]
+    fn a_host_on_two_pages_is_one_host() {
+        let twice = fleet(&[
+            r#"{"id":"a","state":"online"}"#,
+            r#"{"id":"b","state":"online"}"#,
+            r#"{"id":"a","state":"online"}"#,
+        ]);
+        assert_eq!(twice.counts(Filter::All), "2 online, 0 offline");
+        assert_eq!(twice.raw.len(), 2);
+    }
+
+    #[test]
+    fn json_keeps_what_it_does_not_know_and_cannot_steer_a_terminal() {
+        let fleet = fleet(&[
+            "{\"id\":\"a\",\"state\":\"online\",\n\"new\":[1],\"hostname\":\"\u{9b}2J\u{202e}\"}",
+        ]);
+        let json = fleet.json();
+        assert_eq!(
+            json,
+            "{\"hosts\":[{\"id\":\"a\",\"state\":\"online\", \"new\":[1],\
+             \"hostname\":\"\\u009b2J\\u202e\"}],\"next\":null}\n"
+        );
+        let value: serde_json::Value = serde_json::from_str(&json).unwrap();
+        assert_eq!(value["hosts"][0]["hostname"], "\u{9b}2J\u{202e}");
+    }
+
+    #[test]
+    fn a_heartbeat_is_no_change_and_anything_else_is() {
+        let before = fleet(&[r#"{"id":"a","state":"online","last_seen":"1"}"#]);
+        let beat = fleet(&[r#"{"id":"a","state":"online","last_seen":"2"}"#]);
+        let gone = fleet(&[r#"{"id":"a","state":"offline","reason":"reset"}"#]);
+        assert!(before.stands_as(&beat));
+        assert!(!before.stands_as(&gone));
+        assert!(!before.stands_as(&fleet(&[])));
+    }
+
+    #[test]
+    fn a_cursor_goes_back_as_it_came() {
+        assert_eq!(Cursor::Number(17).query(), "&cursor=17");
+        assert_eq!(
+            Cursor::Text("a b/ä".into()).query(),
+            "&cursor=a%20b%2F%C3%A4"
+        );
+    }
+}

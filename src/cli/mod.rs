@@ -1,0 +1,108 @@
+//! The command line: one room a subcommand, and the rules all of them keep.
+//!
+//! ```text
+//!  argv ──▶ args ──▶ serve · check · complete        (here, in this process)
+//!            │       hosts ──▶ api ──▶ a running server's HTTP ──▶ table or JSON
+//!            ▼
+//!          usage: what was wrong, in one line
+//! ```
+//!
+//! Results go to stdout, everything else to stderr. Exit status 0: done; 1: it did not succeed;
+//! 2: wrong usage or configuration, said in one line.
+
+mod api;
+mod args;
+mod check;
+mod complete;
+mod hosts;
+mod reload;
+mod serve;
+mod table;
+mod terminal;
+mod usage;
+mod watch;
+
+use std::ffi::OsString;
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use anthill::text;
+use args::{Asked, Command};
+
+/// Runs the program with the arguments it was given.
+pub fn main() -> ExitCode {
+    let args: Vec<OsString> = std::env::args_os().collect();
+    match run(&args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(),
+    }
+}
+
+fn run(args: &[OsString]) -> Result<(), Failure> {
+    match args::parse(args)? {
+        Asked::Show(text) => print(&text),
+        Asked::Run(Command::Serve(args)) => serve::run(&args),
+        Asked::Run(Command::Hosts(args)) => hosts::run(&args),
+        Asked::Run(Command::CheckConfig(args)) => check::run(&args),
+        Asked::Run(Command::Completions(args)) => complete::run(&args),
+    }
+}
+
+/// Why the program ends early: its exit status, and the line that says why.
+#[derive(Debug)]
+pub struct Failure {
+    status: u8,
+    why: Option<String>,
+}
+
+impl Failure {
+    /// It did not succeed: status 1.
+    fn failed(why: impl ToString) -> Self {
+        Self::ended(1, why)
+    }
+
+    /// Wrong usage or configuration: status 2.
+    fn usage(why: impl ToString) -> Self {
+        Self::ended(2, why)
+    }
+
+    /// An end with a status of its own.
+    fn ended(status: u8, why: impl ToString) -> Self {
+        Self {
+            status,
+            why: Some(why.to_string()),
+        }
+    }
+
+    /// Whoever read our output has seen enough of it, as `head` does: nothing went wrong.
+    fn reader_gone() -> Self {
+        Self {
+            status: 0,
+            why: None,
+        }
+    }
+
+    fn report(self) -> ExitCode {
+        if let Some(why) = &self.why {
+            complain(why);
+        }
+        ExitCode::from(self.status)
+    }
+}
+
+/// Writes a result to stdout, all of it, now.
+fn print(text: &str) -> Result<(), Failure> {
+    let mut out = io::stdout().lock();
+    let written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    match written {
+        Ok(()) => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Err(Failure::reader_gone()),
+        Err(error) => Err(Failure::failed(format!("cannot write to stdout: {error}"))),
+    }
+}
+
+/// Says something on stderr, as one line whatever is in it.
+fn complain(line: &str) {
+    // There is no place left to complain to when stderr is gone as well.
+    let _ = writeln!(io::stderr(), "anthill: {}", text::escape(line));
+}

@@ -1,0 +1,151 @@
+//! `anthill serve`: the server as a process.
+//!
+//! ```text
+//!  main thread     configuration ──▶ log ──▶ bind ──▶ ready line ──▶ run ──────────▶ exit status
+//!                                                                     ▲
+//!  signals thread  SIGTERM, SIGINT ──▶ shutdown ──────────────────────┤
+//!                  SIGHUP ──▶ configuration again, log reopened ──────┘
+//! ```
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::thread;
+
+use anthill::config::{Config, ConfigError};
+use anthill::logging::{self, Logging};
+use anthill::server::{Handle, Server};
+use serde_json::Value;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::{self, Signals};
+
+use super::args::ServeArgs;
+use super::{Failure, print, reload};
+
+/// Serves, until a signal or a fault ends it.
+///
+/// # Errors
+/// Wrong configuration, status 2; a fault, status 1 or what the server says.
+pub fn run(args: &ServeArgs) -> Result<(), Failure> {
+    let config = load(args).map_err(Failure::usage)?;
+    let signals = catch_signals()
+        .map_err(|error| Failure::failed(format!("cannot catch signals: {error}")))?;
+    let logging = logging::start(&config.log).map_err(Failure::usage)?;
+    for warning in &config.warnings {
+        log::warn!("{warning}");
+    }
+    let started = config.to_json();
+    let server = Server::bind(config).map_err(Failure::failed)?;
+    announce(&server);
+    let mut caretaker = Caretaker {
+        args,
+        handle: server.handle(),
+        logging: &logging,
+        before: started.clone(),
+        started,
+    };
+    let ended = thread::scope(|scope| {
+        let _closes = CloseOnDrop(signals.handle());
+        thread::Builder::new()
+            .name("signals".to_owned())
+            .spawn_scoped(scope, move || caretaker.heed(signals))
+            .map_err(|error| Failure::failed(format!("cannot start a thread: {error}")))?;
+        server
+            .run()
+            .map_err(|error| Failure::ended(error.status, error.why))
+    });
+    if ended.is_ok() {
+        log::info!("stopped");
+    }
+    ended
+}
+
+fn load(args: &ServeArgs) -> Result<Config, ConfigError> {
+    Config::load(args.file.config.as_deref(), &args.overrides())
+}
+
+/// Catches the signals from here on. A second one that asks for the end gets it at once, from the
+/// handler itself: whatever the first set going may hang.
+fn catch_signals() -> io::Result<Signals> {
+    let ending = Arc::new(AtomicBool::new(false));
+    for signal in [SIGTERM, SIGINT] {
+        signal_hook::flag::register_conditional_shutdown(signal, 1, Arc::clone(&ending))?;
+        signal_hook::flag::register(signal, Arc::clone(&ending))?;
+    }
+    Signals::new([SIGTERM, SIGINT, SIGHUP])
+}
+
+/// Says once, on stdout, where the server is to be found.
+fn announce(server: &Server) {
+    let ready = server.ready().to_string();
+    log::info!("{ready}");
+    if print(&format!("{ready}\n")).is_err() {
+        log::warn!("nobody reads the ready line");
+    }
+}
+
+/// Ends the signals thread when the server has ended, however it did.
+struct CloseOnDrop(iterator::Handle);
+
+impl Drop for CloseOnDrop {
+    fn drop(&mut self) {
+        self.0.close();
+    }
+}
+
+/// The signals thread.
+struct Caretaker<'a> {
+    args: &'a ServeArgs,
+    handle: Handle,
+    logging: &'a Logging,
+    started: Value,
+    before: Value,
+}
+
+impl Caretaker<'_> {
+    fn heed(&mut self, mut signals: Signals) {
+        for signal in signals.forever() {
+            match signal {
+                SIGHUP => self.reload(),
+                _ => {
+                    log::info!("stopping");
+                    self.handle.shutdown();
+                }
+            }
+        }
+    }
+
+    /// Reads the configuration again. One that is wrong changes nothing; the log is reopened all
+    /// the same, since that is what a rotation asks for.
+    fn reload(&mut self) {
+        self.logging.reopen();
+        let config = match load(self.args) {
+            Ok(config) => config,
+            Err(error) => {
+                log::error!("configuration not read again, nothing changed: {error}");
+                return;
+            }
+        };
+        for warning in &config.warnings {
+            log::warn!("{warning}");
+        }
+        let now = config.to_json();
+        let changes = reload::changes(&self.started, &self.before, &now);
+        self.before = now;
+        self.logging.set_level(config.log.level);
+        self.handle.reload(config);
+        log::info!("configuration read again: {}", in_words(&changes));
+    }
+}
+
+fn in_words(changes: &reload::Changes) -> String {
+    let list = |keys: &[String]| match keys {
+        [] => "nothing".to_owned(),
+        keys => keys.join(", "),
+    };
+    format!(
+        "applied: {}; waiting for a restart: {}",
+        list(&changes.applied),
+        list(&changes.waiting)
+    )
+}

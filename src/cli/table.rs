@@ -1,0 +1,168 @@
+//! Hosts as a table: plain columns, as wide as the terminal at most, no colours, so that it reads
+//! the same on a screen, in a pipe and in a mail.
+
+use std::borrow::Cow;
+use std::time::SystemTime;
+
+use anthill::text;
+use comfy_table::{ContentArrangement, Table, presets};
+
+use super::hosts::Host;
+
+const HEADER: [&str; 8] = [
+    "ID",
+    "STATE",
+    "REASON",
+    "SINCE",
+    "LAST SEEN",
+    "IP",
+    "HOSTNAME",
+    "MAC",
+];
+
+/// The table's lines, the header first. `now` is what the ages are counted from; `width` is how
+/// many characters a line may have, where that matters.
+pub fn lines(hosts: &[Host], now: SystemTime, width: Option<u16>) -> Vec<String> {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING).set_header(HEADER);
+    if let Some(width) = width {
+        table
+            .set_content_arrangement(ContentArrangement::Dynamic)
+            .set_width(width);
+    }
+    for host in hosts {
+        table.add_row(row(host, now));
+    }
+    for column in table.column_iter_mut() {
+        column.set_padding((0, 2));
+    }
+    table
+        .lines()
+        .map(|line| line.trim_end().to_owned())
+        .collect()
+}
+
+fn row(host: &Host, now: SystemTime) -> [Cow<'_, str>; 8] {
+    [
+        text::escape(&host.id),
+        text::escape(&host.state),
+        known(&host.reason),
+        age(&host.since, now),
+        age(&host.last_seen, now),
+        known(&host.ip),
+        known(&host.hostname),
+        known(&host.mac),
+    ]
+}
+
+fn known(text: &Option<String>) -> Cow<'_, str> {
+    match text.as_deref() {
+        None | Some("") => Cow::Borrowed("-"),
+        Some(text) => text::escape(text),
+    }
+}
+
+/// How long ago a time was, in its largest unit; a time that does not parse, as it stands.
+fn age(time: &Option<String>, now: SystemTime) -> Cow<'_, str> {
+    let Some(then) = time
+        .as_deref()
+        .and_then(|time| humantime::parse_rfc3339(time).ok())
+    else {
+        return known(time);
+    };
+    // The server's clock may be ahead of ours: what is not past is now.
+    let seconds = now
+        .duration_since(then)
+        .map_or(0, |passed| passed.as_secs());
+    Cow::Owned(match seconds {
+        0 => "now".to_owned(),
+        1..=59 => format!("{seconds}s ago"),
+        60..=3_599 => format!("{}m ago", seconds / 60),
+        3_600..=172_799 => format!("{}h ago", seconds / 3_600),
+        _ => format!("{}d ago", seconds / 86_400),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    fn host(id: &str) -> Host {
+        Host {
+            id: id.to_owned(),
+            state: "offline".to_owned(),
+            reason: Some("timeout".to_owned()),
+            since: Some("2026-11-21T10:00:00Z".to_owned()),
+            last_seen: Some("2026-11-21T09:59:00.250Z".to_owned()),
+            ip: Some("10.0.0.7".to_owned()),
+            hostname: None,
+            mac: Some(String::new()),
+        }
+    }
+
+    fn at(time: &str) -> SystemTime {
+        humantime::parse_rfc3339(time).unwrap()
+    }
+
+    #[test]
+    fn a_table_is_plain_columns() {
+        let lines = lines(&[host("10.0.0.7")], at("2026-11-21T10:03:10Z"), None);
+        assert_eq!(
+            lines,
+            [
+                "ID        STATE    REASON   SINCE   LAST SEEN  IP        HOSTNAME  MAC",
+                "10.0.0.7  offline  timeout  3m ago  4m ago     10.0.0.7  -         -",
+            ]
+        );
+    }
+
+    #[test]
+    fn text_of_hosts_cannot_steer_the_terminal() {
+        let mut host = host("a");
+        host.hostname = Some("x\u{1b}[2J\n\u{202e}".to_owned());
+        let lines = lines(&[host], at("2026-11-21T10:03:10Z"), None);
+        assert_eq!(lines.len(), 2);
+        assert!(
+            lines[1].contains(r"x\u{1b}[2J\u{a}\u{202e}"),
+            "{}",
+            lines[1]
+        );
+    }
+
+    #[test]
+    fn no_line_is_wider_than_the_terminal() {
+        let long = host(&"a".repeat(64));
+        for width in [40, 60, 80] {
+            for line in lines(
+                std::slice::from_ref(&long),
+                SystemTime::UNIX_EPOCH,
+                Some(width),
+            ) {
+                assert!(line.chars().count() <= usize::from(width), "{line}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_age_is_told_in_its_largest_unit() {
+        let now = at("2026-11-21T10:00:00Z");
+        for (seconds, text) in [
+            (0, "now"),
+            (1, "1s ago"),
+            (59, "59s ago"),
+            (60, "1m ago"),
+            (3_600, "1h ago"),
+            (172_799, "47h ago"),
+            (172_800, "2d ago"),
+        ] {
+            let then = now - Duration::from_secs(seconds);
+            let time = Some(humantime::format_rfc3339_seconds(then).to_string());
+            assert_eq!(age(&time, now), text);
+        }
+        let ahead = Some("2026-11-21T10:00:05Z".to_owned());
+        assert_eq!(age(&ahead, now), "now");
+        assert_eq!(age(&Some("soon\n".to_owned()), now), r"soon\u{a}");
+        assert_eq!(age(&None, now), "-");
+    }
+}

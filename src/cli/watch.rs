@@ -1,0 +1,171 @@
+//! `anthill hosts --watch`: looks again every second, until interrupted.
+//!
+//! On a terminal the screen is drawn anew each time. Elsewhere, and as JSON, something is written
+//! only when a host has come, gone or changed: a heartbeat alone is no change. A server that is
+//! away is waited for.
+
+use std::fmt::Write as _;
+use std::io::{self, IsTerminal};
+use std::time::{Duration, SystemTime};
+
+use anthill::text;
+
+use super::api::{Api, ApiError};
+use super::hosts::{Filter, Fleet, eprint_counts};
+use super::terminal::{self, Size};
+use super::{Failure, complain, print, table};
+
+const PAUSE: Duration = Duration::from_secs(1);
+
+const CURSOR_HOME: &str = "\x1b[H";
+const CLEAR_LINE_END: &str = "\x1b[K";
+const CLEAR_BELOW: &str = "\x1b[J";
+
+/// Watches, until the reader of stdout is gone or the server turns out to be of no use.
+///
+/// # Errors
+/// See [`ApiError`]; a server that is away is none.
+pub fn run(api: &Api, filter: Filter, json: bool) -> Result<(), Failure> {
+    let mut view = View {
+        filter,
+        json,
+        screen: !json && io::stdout().is_terminal(),
+        last: None,
+        away: false,
+    };
+    loop {
+        match Fleet::fetch(api, filter) {
+            Ok(fleet) => view.show(fleet)?,
+            Err(error) if error.may_pass() => view.miss(&error)?,
+            Err(error) => return Err(error.into()),
+        }
+        if !terminal::wait(PAUSE) {
+            return Err(Failure::reader_gone());
+        }
+    }
+}
+
+/// What is shown, and what was shown last.
+struct View {
+    filter: Filter,
+    json: bool,
+    screen: bool,
+    last: Option<Fleet>,
+    away: bool,
+}
+
+impl View {
+    fn show(&mut self, fleet: Fleet) -> Result<(), Failure> {
+        let back = std::mem::take(&mut self.away);
+        if self.screen {
+            self.last = Some(fleet);
+            return self.draw(None);
+        }
+        if back {
+            complain("the server answers again");
+        }
+        let changed = self.last.as_ref().is_none_or(|last| !fleet.stands_as(last));
+        if changed {
+            self.append(&fleet)?;
+        }
+        self.last = Some(fleet);
+        Ok(())
+    }
+
+    fn miss(&mut self, error: &ApiError) -> Result<(), Failure> {
+        let first = !std::mem::replace(&mut self.away, true);
+        if self.screen {
+            return self.draw(Some(error));
+        }
+        if first {
+            complain(&format!("{error}; trying again"));
+        }
+        Ok(())
+    }
+
+    /// Behind what is there already.
+    fn append(&self, fleet: &Fleet) -> Result<(), Failure> {
+        if self.json {
+            return print(&fleet.json());
+        }
+        let between = if self.last.is_some() { "\n" } else { "" };
+        let table = table::lines(&fleet.hosts, SystemTime::now(), None).join("\n");
+        print(&format!("{between}{table}\n"))?;
+        eprint_counts(&fleet.counts(self.filter));
+        Ok(())
+    }
+
+    /// In place of what is there: what was last heard, under a line that says how things stand.
+    fn draw(&self, error: Option<&ApiError>) -> Result<(), Failure> {
+        let size = terminal::size();
+        let head = match (error, &self.last) {
+            (Some(error), _) => format!("{error}; trying again"),
+            (None, Some(fleet)) => fleet.counts(self.filter),
+            (None, None) => String::new(),
+        };
+        let body = match &self.last {
+            Some(fleet) => {
+                let width = size.map(|size| size.columns);
+                table::lines(&fleet.hosts, SystemTime::now(), width)
+            }
+            None => Vec::new(),
+        };
+        print(&screen(&text::escape(&head), body, size))
+    }
+}
+
+/// One screen: the head cut to a line, as much of the body as fits below it.
+fn screen(head: &str, mut body: Vec<String>, size: Option<Size>) -> String {
+    let mut head = head.to_owned();
+    if let Some(size) = size {
+        head = head.chars().take(usize::from(size.columns)).collect();
+        // The head, the line that says what is missing, and the one the cursor rests on.
+        let room = usize::from(size.rows).saturating_sub(3);
+        if body.len() > room + 1 {
+            let missing = body.len() - room;
+            body.truncate(room);
+            body.push(format!("… {missing} more lines"));
+        }
+    }
+    let mut text = CURSOR_HOME.to_owned();
+    for line in std::iter::once(head).chain(body) {
+        // Writing into a string cannot fail.
+        let _ = write!(text, "{line}{CLEAR_LINE_END}\r\n");
+    }
+    text.push_str(CLEAR_BELOW);
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rows(text: &str) -> Vec<&str> {
+        text.split("\r\n").collect()
+    }
+
+    #[test]
+    fn a_screen_begins_at_home_and_leaves_nothing_of_the_last_one() {
+        let text = screen("2 online", vec!["ID".into(), "a".into()], None);
+        assert_eq!(
+            rows(&text),
+            ["\x1b[H2 online\x1b[K", "ID\x1b[K", "a\x1b[K", "\x1b[J"]
+        );
+    }
+
+    #[test]
+    fn a_screen_never_scrolls() {
+        let size = Size {
+            columns: 8,
+            rows: 6,
+        };
+        for lines in 0..20 {
+            let body = (0..lines).map(|line| line.to_string()).collect();
+            let text = screen("longer than the terminal", body, Some(size));
+            assert!(rows(&text).len() <= 6, "{lines}: {text:?}");
+        }
+        let body = (0..5).map(|line| line.to_string()).collect();
+        let text = screen("head", body, Some(size));
+        assert_eq!(rows(&text)[4], "… 2 more lines\x1b[K");
+    }
+}

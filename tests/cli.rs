@@ -1,0 +1,458 @@
+//! The command line from outside: the built program, its exit status, and what it says where.
+//!
+//! For `hosts` the server is a thread of the test that answers each request by a function, so that
+//! it can also answer what no server of ours would.
+
+#![cfg(feature = "cli")]
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::process::{Command, Output, Stdio};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread;
+use std::time::Duration;
+
+/// How long anything may take before the test fails: far longer than it does.
+const DEADLINE: Duration = Duration::from_secs(60);
+
+/// The program with these arguments and nothing of ours in its environment.
+fn anthill(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_anthill"));
+    command
+        .args(args)
+        .env_remove("ANTHILL_API")
+        .env_remove("ANTHILL_TOKEN_FILE")
+        .stdin(Stdio::null());
+    command
+}
+
+fn run(args: &[&str]) -> Output {
+    anthill(args).output().expect("the program starts")
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).expect("stdout is text")
+}
+
+/// The one line on stderr; fails if there is not exactly one.
+fn the_line(output: &Output) -> String {
+    let text = String::from_utf8(output.stderr.clone()).expect("stderr is text");
+    let lines: Vec<&str> = text.lines().collect();
+    assert_eq!(lines.len(), 1, "one line: {text:?}");
+    assert!(text.ends_with('\n'), "a whole line: {text:?}");
+    lines[0].to_owned()
+}
+
+/// Checks that it ended with `status`, nothing on stdout, and a line with all of `words`.
+fn fails(output: &Output, status: i32, words: &[&str]) {
+    let line = the_line(output);
+    assert_eq!(output.status.code(), Some(status), "{line}");
+    assert_eq!(stdout(output), "", "{line}");
+    for word in words {
+        assert!(line.contains(word), "{word:?} in {line:?}");
+    }
+}
+
+#[test]
+fn wrong_usage_is_status_2_and_one_line_that_names_it() {
+    for (args, words) in [
+        (&["--bogus"][..], &["'--bogus'", "--store", "--tcp"][..]),
+        (
+            &["serve", "--stroe", "x"],
+            &["'--stroe'", "did you mean '--store'"],
+        ),
+        (
+            &["hots"],
+            &["'hots'", "did you mean 'hosts'", "check-config"],
+        ),
+        (&["dispatch"], &["'dispatch'", "serve, hosts"]),
+        (&["--auth", "some"], &["--auth", "'some'", "it may be none"]),
+        (
+            &["--log-level", "loud"],
+            &["--log-level", "'loud'", "error, warn, info"],
+        ),
+        (
+            &["--config"],
+            &["--config <FILE> is given no value, and takes one"],
+        ),
+        (
+            &["--config", "a", "--config", "b"],
+            &["--config", "more than once"],
+        ),
+        (&["--tcp", "1", "hosts"], &["'hosts'", "flags go behind it"]),
+        (
+            &["hosts", "--online", "--offline"],
+            &["--online", "--offline"],
+        ),
+        (&["hosts", "--json=yes"], &["--json", "'yes'"]),
+        (&["hosts", "web-1"], &["'web-1'", "--online"]),
+        (
+            &["hosts", "--api", "ftp://x"],
+            &["--api", "'ftp://x'", "http://HOST:PORT"],
+        ),
+        (
+            &["hosts", "--token-file", "/nowhere/token"],
+            &["--token-file", "'/nowhere/token'"],
+        ),
+        (
+            &["check-config", "--tcp", "1"],
+            &["'--tcp'", "anthill check-config", "--config"],
+        ),
+        (&["completions"], &["<SHELL>", "missing", "it may be bash"]),
+        (
+            &["completions", "basch"],
+            &["'basch'", "did you mean 'bash'", "fish"],
+        ),
+        (&["--two\nlines"], &[r"--two\u{a}lines"]),
+        (
+            &["check-config", "--config", "/nowhere/config.json"],
+            &["/nowhere/config.json"],
+        ),
+        (
+            &["serve", "--config", "/nowhere/config.json"],
+            &["/nowhere/config.json"],
+        ),
+        (
+            &["--config", "/nowhere/config.json"],
+            &["/nowhere/config.json"],
+        ),
+    ] {
+        fails(&run(args), 2, words);
+    }
+}
+
+#[test]
+fn the_environment_is_named_where_it_is_wrong_and_an_empty_one_is_none() {
+    let output = anthill(&["hosts"]).env("ANTHILL_API", "nonsense").output();
+    fails(&output.unwrap(), 2, &["ANTHILL_API", "'nonsense'"]);
+    let output = anthill(&["hosts"])
+        .env("ANTHILL_TOKEN_FILE", "/nowhere/t")
+        .output();
+    fails(&output.unwrap(), 2, &["ANTHILL_TOKEN_FILE", "'/nowhere/t'"]);
+    let output = anthill(&["hosts", "--api", "http://127.0.0.1:1"])
+        .env("ANTHILL_API", "")
+        .env("ANTHILL_TOKEN_FILE", "")
+        .output();
+    fails(&output.unwrap(), 1, &["no server at http://127.0.0.1:1:"]);
+}
+
+#[test]
+fn help_and_version_are_results() {
+    for args in [&["--help"][..], &["-h"], &["help"]] {
+        let output = run(args);
+        assert_eq!(output.status.code(), Some(0));
+        assert!(output.stderr.is_empty());
+        let text = stdout(&output);
+        for word in [
+            "serve",
+            "hosts",
+            "check-config",
+            "completions",
+            "--config",
+            "--version",
+        ] {
+            assert!(text.contains(word), "{word} in {text}");
+        }
+    }
+    let text = stdout(&run(&["hosts", "--help"]));
+    assert!(
+        text.contains("--watch") && text.contains("--token-file"),
+        "{text}"
+    );
+    let version = format!("anthill {}\n", env!("CARGO_PKG_VERSION"));
+    for args in [&["--version"][..], &["-V"], &["hosts", "--version"]] {
+        let output = run(args);
+        assert_eq!(
+            (output.status.code(), stdout(&output)),
+            (Some(0), version.clone())
+        );
+    }
+}
+
+#[test]
+fn completions_know_the_flags_in_every_shell() {
+    for shell in ["bash", "elvish", "fish", "powershell", "zsh"] {
+        let output = run(&["completions", shell]);
+        assert_eq!(output.status.code(), Some(0), "{shell}");
+        let text = stdout(&output);
+        for word in ["check-config", "log-level", "watch"] {
+            assert!(text.contains(word), "{word} for {shell}");
+        }
+    }
+}
+
+/// A request as the fake server sees it: its path with the query, and its token.
+struct Request {
+    target: String,
+    authorization: Option<String>,
+}
+
+/// Answers every request, one a connection, until the test ends.
+fn server(mut answer: impl FnMut(Request) -> String + Send + 'static) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = listener.local_addr().expect("it is bound");
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.expect("a connection");
+            let request = read_request(&stream);
+            // A client that has gone already has nothing to learn.
+            let _ = stream.write_all(answer(request).as_bytes());
+        }
+    });
+    address
+}
+
+fn read_request(stream: &TcpStream) -> Request {
+    stream.set_read_timeout(Some(DEADLINE)).expect("a timeout");
+    let mut lines = BufReader::new(stream).lines().map_while(Result::ok);
+    let first = lines.next().expect("a request line");
+    let target = first.split(' ').nth(1).expect("a target").to_owned();
+    let mut authorization = None;
+    for line in lines.take_while(|line| !line.is_empty()) {
+        let (name, value) = line.split_once(':').expect("a header");
+        if name.eq_ignore_ascii_case("authorization") {
+            authorization = Some(value.trim().to_owned());
+        }
+    }
+    Request {
+        target,
+        authorization,
+    }
+}
+
+fn http(status: &str, body: &str) -> String {
+    format!(
+        "HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\
+         Connection: close\r\n\r\n{body}",
+        body.len()
+    )
+}
+
+fn host(id: &str, state: &str) -> String {
+    format!(
+        r#"{{"id":"{id}","ip":"10.0.0.1","state":"{state}","reason":null,"since":"2026-11-20T10:00:00Z","last_seen":"2026-11-20T10:00:00Z","hostname":"h\u001b[2J","mac":null,"ipv4":[]}}"#
+    )
+}
+
+fn page(hosts: &[String], next: &str) -> String {
+    http(
+        "200 OK",
+        &format!(r#"{{"hosts":[{}],"next":{next}}}"#, hosts.join(",")),
+    )
+}
+
+fn hosts(address: SocketAddr, more: &[&str]) -> Command {
+    let api = format!("http://{address}");
+    let mut command = anthill(&["hosts", "--api", &api]);
+    command.args(more);
+    command
+}
+
+/// A server with three hosts on two pages.
+fn small_fleet() -> SocketAddr {
+    server(|request| {
+        if request.target.contains("cursor=a%20b") {
+            page(&[host("web-2", "offline")], "null")
+        } else {
+            page(
+                &[host("web-10", "online"), host("10.0.0.7", "online")],
+                r#""a b""#,
+            )
+        }
+    })
+}
+
+#[test]
+fn hosts_are_shown_from_all_pages_in_order() {
+    let output = hosts(small_fleet(), &[]).output().unwrap();
+    assert_eq!(the_line(&output), "2 online, 1 offline");
+    assert_eq!(output.status.code(), Some(0));
+    let text = stdout(&output);
+    let first: Vec<&str> = text
+        .lines()
+        .map(|line| line.split(' ').next().unwrap())
+        .collect();
+    assert_eq!(first, ["ID", "10.0.0.7", "web-2", "web-10"]);
+    assert!(text.contains(r"h\u{1b}[2J"), "{text}");
+    assert!(
+        !text.contains('\u{1b}'),
+        "nothing steers the terminal: {text:?}"
+    );
+}
+
+#[test]
+fn json_is_one_document_of_all_pages() {
+    let output = hosts(small_fleet(), &["--json"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(0));
+    assert!(output.stderr.is_empty());
+    let value: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(value["hosts"].as_array().unwrap().len(), 3);
+    assert_eq!(value["hosts"][1]["id"], "web-2");
+    assert_eq!(value["next"], serde_json::Value::Null);
+}
+
+#[test]
+fn states_and_the_token_go_to_the_server() {
+    let (asked, requests) = channel();
+    let address = server(move |request| {
+        asked.send(request).expect("the test listens");
+        page(&[], "null")
+    });
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("token");
+    std::fs::write(&file, "s3cret\n").unwrap();
+    let output = hosts(address, &["--online"])
+        .env("ANTHILL_TOKEN_FILE", &file)
+        .output()
+        .unwrap();
+    assert_eq!(the_line(&output), "0 online");
+    let request = requests.recv_timeout(DEADLINE).unwrap();
+    assert!(
+        request.target.contains("state=online"),
+        "{}",
+        request.target
+    );
+    assert_eq!(request.authorization.as_deref(), Some("Bearer s3cret"));
+    let output = hosts(address, &["--offline"]).output().unwrap();
+    assert_eq!(the_line(&output), "0 offline");
+    let request = requests.recv_timeout(DEADLINE).unwrap();
+    assert!(
+        request.target.contains("state=offline"),
+        "{}",
+        request.target
+    );
+    assert_eq!(request.authorization, None);
+}
+
+#[test]
+fn what_is_no_good_answer_is_status_1_and_one_line() {
+    let cases = [
+        (
+            http("401 Unauthorized", r#"{"error":"x"}"#),
+            &["token", "--token-file"][..],
+        ),
+        (
+            http("421 Misdirected Request", r#"{"error":"not me"}"#),
+            &["421", "not me"],
+        ),
+        (http("500 Internal Server Error", ""), &["500"]),
+        (http("302 Found", "<html>"), &["302"]),
+        (
+            http("200 OK", "<html>\n</html>"),
+            &["no answer of an Anthill server"],
+        ),
+        (
+            http("200 OK", r#"{"hosts":[{"state":1}],"next":null}"#),
+            &["no answer of an Anthill"],
+        ),
+        (
+            http("200 OK", "{}"),
+            &["no answer of an Anthill server", "hosts"],
+        ),
+        (page(&[], "7"), &["no end"]),
+        (
+            "SSH-2.0-OpenSSH\r\n\r\n".to_owned(),
+            &["no answer of an Anthill server"],
+        ),
+        (String::new(), &["no server at"]),
+        (
+            "HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n{".to_owned(),
+            &["http://127.0.0.1"],
+        ),
+    ];
+    for (answer, words) in cases {
+        let address = server(move |_| answer.clone());
+        fails(&hosts(address, &[]).output().unwrap(), 1, words);
+        fails(&hosts(address, &["--json"]).output().unwrap(), 1, words);
+    }
+}
+
+/// An address where nobody listens.
+fn nobody() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    listener.local_addr().expect("it is bound")
+}
+
+#[test]
+fn a_server_that_is_not_there_is_status_1_and_one_line() {
+    let address = nobody();
+    let line = format!(
+        "anthill: no server at http://{address}: connection refused (is it running? see --api)"
+    );
+    fails(&hosts(address, &[]).output().unwrap(), 1, &[&line]);
+}
+
+#[test]
+fn a_reader_that_has_seen_enough_is_no_error() {
+    let address = small_fleet();
+    for args in [&[][..], &["--json"], &["--watch"]] {
+        let mut child = hosts(address, args)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        drop(child.stdout.take());
+        let mut said = String::new();
+        child
+            .stderr
+            .take()
+            .unwrap()
+            .read_to_string(&mut said)
+            .unwrap();
+        assert!(child.wait().unwrap().success());
+        assert_eq!(said, "", "{args:?}");
+    }
+}
+
+/// The lines of a child's output, as they come.
+fn lines_of(output: impl Read + Send + 'static) -> Receiver<String> {
+    let (sender, receiver): (Sender<String>, _) = channel();
+    thread::spawn(move || {
+        for line in BufReader::new(output).lines().map_while(Result::ok) {
+            if sender.send(line).is_err() {
+                break;
+            }
+        }
+    });
+    receiver
+}
+
+#[test]
+fn watching_tells_of_changes_only_and_outlives_an_absence() {
+    // The server's answers in turn: the same twice, away, then a change that stays.
+    let mut asked = 0;
+    let address = server(move |_| {
+        asked += 1;
+        match asked {
+            1 | 2 => page(&[host("a", "online")], "null"),
+            3 => http("503 Service Unavailable", r#"{"error":"starting"}"#),
+            _ => page(&[host("a", "offline")], "null"),
+        }
+    });
+    let mut child = hosts(address, &["--watch", "--json"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let results = lines_of(child.stdout.take().unwrap());
+    let remarks = lines_of(child.stderr.take().unwrap());
+    let state = || {
+        let line = results.recv_timeout(DEADLINE).expect("a line in time");
+        let value: serde_json::Value = serde_json::from_str(&line).expect("a document a line");
+        value["hosts"][0]["state"]
+            .as_str()
+            .expect("a state")
+            .to_owned()
+    };
+    assert_eq!(state(), "online");
+    assert_eq!(state(), "offline");
+    let remark = remarks.recv_timeout(DEADLINE).unwrap();
+    assert!(
+        remark.contains("503") && remark.contains("trying again"),
+        "{remark}"
+    );
+    let remark = remarks.recv_timeout(DEADLINE).unwrap();
+    assert!(remark.contains("answers again"), "{remark}");
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
