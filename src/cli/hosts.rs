@@ -7,12 +7,13 @@ use std::net::IpAddr;
 use std::time::SystemTime;
 
 use anthill::limits::{API_PAGES_MAX, PAGE_HOSTS_MAX};
+use anthill::text;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::api::{Api, ApiError};
 use super::args::HostsArgs;
-use super::{Failure, print, table, terminal, watch};
+use super::{Failure, print, remark, table, terminal, watch};
 
 /// Shows the hosts, once or until interrupted.
 ///
@@ -29,18 +30,18 @@ pub fn run(args: &HostsArgs) -> Result<(), Failure> {
         return print(&fleet.json());
     }
     let width = terminal::size().map(|size| size.columns);
-    let mut text = table::lines(&fleet.hosts, SystemTime::now(), width).join("\n");
-    text.push('\n');
-    print(&text)?;
-    eprint_counts(&fleet.counts(filter));
-    Ok(())
+    print_table(&fleet, filter, width)
 }
 
-/// Says how many there are, beside the table and not in it.
-pub fn eprint_counts(counts: &str) {
-    use std::io::Write;
-    // A count that nobody can read is no reason to fail.
-    let _ = writeln!(std::io::stderr(), "{counts}");
+/// Prints the table, and says beside it how many there are.
+///
+/// # Errors
+/// When stdout does not take it.
+pub fn print_table(fleet: &Fleet, filter: Filter, width: Option<u16>) -> Result<(), Failure> {
+    let lines = table::lines(&fleet.hosts, SystemTime::now(), width);
+    print(&format!("{}\n", lines.join("\n")))?;
+    remark(&fleet.counts(filter));
+    Ok(())
 }
 
 /// Which hosts are asked for.
@@ -220,14 +221,9 @@ fn harmless(json: &str) -> String {
     let mut out = String::with_capacity(json.len());
     for c in json.chars() {
         match c {
-            '\u{7f}'..='\u{9f}'
-            | '\u{61c}'
-            | '\u{200e}'
-            | '\u{200f}'
-            | '\u{2028}'..='\u{202e}'
-            | '\u{2066}'..='\u{2069}' => out.push_str(&format!("\\u{:04x}", u32::from(c))),
             // Between values only, where a blank does as well, and the document stays one line.
-            '\n' | '\r' => out.push(' '),
+            '\n' | '\r' | '\t' => out.push(' '),
+            c if text::is_unsafe(c) => out.push_str(&format!("\\u{:04x}", u32::from(c))),
             c => out.push(c),
         }
     }

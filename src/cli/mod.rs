@@ -15,7 +15,6 @@ mod args;
 mod check;
 mod complete;
 mod hosts;
-mod reload;
 mod serve;
 mod table;
 mod terminal;
@@ -101,8 +100,13 @@ fn print(text: &str) -> Result<(), Failure> {
     }
 }
 
-/// Says something on stderr, as one line whatever is in it.
+/// Says on stderr what went wrong.
 fn complain(line: &str) {
+    remark(&format!("anthill: {line}"));
+}
+
+/// Says something on stderr, as one line whatever is in it.
+fn remark(line: &str) {
     // There is no place left to complain to when stderr is gone as well.
-    let _ = writeln!(io::stderr(), "anthill: {}", text::escape(line));
+    let _ = writeln!(io::stderr(), "{}", text::escape(line));
 }

@@ -15,12 +15,11 @@ use std::thread;
 use anthill::config::{Config, ConfigError};
 use anthill::logging::{self, Logging};
 use anthill::server::{Handle, Server};
-use serde_json::Value;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::{self, Signals};
 
 use super::args::ServeArgs;
-use super::{Failure, print, reload};
+use super::{Failure, print};
 
 /// Serves, until a signal or a fault ends it.
 ///
@@ -34,7 +33,7 @@ pub fn run(args: &ServeArgs) -> Result<(), Failure> {
     for warning in &config.warnings {
         log::warn!("{warning}");
     }
-    let started = config.to_json();
+    let started = config.clone();
     let server = Server::bind(config).map_err(Failure::failed)?;
     announce(&server);
     let mut caretaker = Caretaker {
@@ -98,8 +97,10 @@ struct Caretaker<'a> {
     args: &'a ServeArgs,
     handle: Handle,
     logging: &'a Logging,
-    started: Value,
-    before: Value,
+    /// As the server was started: what waited for a restart still does.
+    started: Config,
+    /// As last read.
+    before: Config,
 }
 
 impl Caretaker<'_> {
@@ -129,23 +130,22 @@ impl Caretaker<'_> {
         for warning in &config.warnings {
             log::warn!("{warning}");
         }
-        let now = config.to_json();
-        let changes = reload::changes(&self.started, &self.before, &now);
-        self.before = now;
+        let (applied, _) = self.before.describe_changes(&config);
+        let (_, waiting) = self.started.describe_changes(&config);
+        self.before = config.clone();
         self.logging.set_level(config.log.level);
         self.handle.reload(config);
-        log::info!("configuration read again: {}", in_words(&changes));
+        log::info!(
+            "configuration read again; in force now: {}; after a restart: {}",
+            in_words(&applied),
+            in_words(&waiting)
+        );
     }
 }
 
-fn in_words(changes: &reload::Changes) -> String {
-    let list = |keys: &[String]| match keys {
-        [] => "nothing".to_owned(),
-        keys => keys.join(", "),
-    };
-    format!(
-        "applied: {}; waiting for a restart: {}",
-        list(&changes.applied),
-        list(&changes.waiting)
-    )
+fn in_words(changes: &[String]) -> String {
+    match changes {
+        [] => "nothing new".to_owned(),
+        changes => changes.join(", "),
+    }
 }

@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime};
 use anthill::text;
 
 use super::api::{Api, ApiError};
-use super::hosts::{Filter, Fleet, eprint_counts};
+use super::hosts::{Filter, Fleet, print_table};
 use super::terminal::{self, Size};
 use super::{Failure, complain, print, table};
 
@@ -88,11 +88,10 @@ impl View {
         if self.json {
             return print(&fleet.json());
         }
-        let between = if self.last.is_some() { "\n" } else { "" };
-        let table = table::lines(&fleet.hosts, SystemTime::now(), None).join("\n");
-        print(&format!("{between}{table}\n"))?;
-        eprint_counts(&fleet.counts(self.filter));
-        Ok(())
+        if self.last.is_some() {
+            print("\n")?;
+        }
+        print_table(fleet, self.filter, None)
     }
 
     /// In place of what is there: what was last heard, under a line that says how things stand.
