@@ -106,7 +106,7 @@ pub struct HostsArgs {
     /// Only those offline
     #[arg(long, action = ArgAction::SetTrue)]
     pub offline: bool,
-    /// Print JSON as the server gives it, all pages as one; with --watch one line a change
+    /// Print all there is as JSON, as the server gives it; with --watch one line a change
     #[arg(long)]
     pub json: bool,
     /// Look again every second, until interrupted

@@ -1,11 +1,11 @@
-//! Hosts as a table: plain columns, as wide as the terminal at most, no colours, so that it reads
-//! the same on a screen, in a pipe and in a mail.
+//! Hosts as a table: plain columns without colours, so that it reads the same on a screen, in a
+//! pipe and in a mail. On a terminal it has as many columns as fit; elsewhere all of them.
 
 use std::borrow::Cow;
 use std::time::SystemTime;
 
 use anthill::text;
-use comfy_table::{ContentArrangement, Table, presets};
+use comfy_table::{ColumnConstraint, ContentArrangement, Table, presets};
 
 use super::hosts::Host;
 
@@ -20,26 +20,50 @@ const HEADER: [&str; 8] = [
     "MAC",
 ];
 
+/// Columns that are shown on any terminal, if need be over several lines.
+const COLUMNS_MIN: usize = 4;
+/// Blanks between two columns.
+const GAP: u16 = 2;
+
 /// The table's lines, the header first. `now` is what the ages are counted from; `width` is how
 /// many characters a line may have, where that matters.
 pub fn lines(hosts: &[Host], now: SystemTime, width: Option<u16>) -> Vec<String> {
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_header(HEADER);
-    if let Some(width) = width {
-        table
-            .set_content_arrangement(ContentArrangement::Dynamic)
-            .set_width(width);
-    }
     for host in hosts {
         table.add_row(row(host, now));
     }
     for column in table.column_iter_mut() {
-        column.set_padding((0, 2));
+        column.set_padding((0, GAP));
+    }
+    if let Some(width) = width {
+        fit(&mut table, width);
     }
     table
         .lines()
         .map(|line| line.trim_end().to_owned())
         .collect()
+}
+
+/// Leaves out columns from the right until the rest fits; what then still does not is wrapped.
+fn fit(table: &mut Table, width: u16) {
+    table
+        .set_content_arrangement(ContentArrangement::Dynamic)
+        .set_width(width);
+    let widths = table.column_max_content_widths();
+    let mut shown = widths.len();
+    let wide = |shown: usize| -> u64 {
+        widths[..shown]
+            .iter()
+            .map(|width| u64::from(*width) + u64::from(GAP))
+            .sum()
+    };
+    while shown > COLUMNS_MIN && wide(shown) > u64::from(width) {
+        shown -= 1;
+    }
+    for column in table.column_iter_mut().skip(shown) {
+        column.set_constraint(ColumnConstraint::Hidden);
+    }
 }
 
 fn row(host: &Host, now: SystemTime) -> [Cow<'_, str>; 8] {
@@ -142,6 +166,21 @@ mod tests {
                 assert!(line.chars().count() <= usize::from(width), "{line}");
             }
         }
+    }
+
+    #[test]
+    fn a_narrow_terminal_shows_the_columns_that_fit_whole() {
+        let hosts = [host("10.0.0.7")];
+        let now = at("2026-11-21T10:03:10Z");
+        let narrow = lines(&hosts, now, Some(60));
+        assert_eq!(
+            narrow,
+            [
+                "ID        STATE    REASON   SINCE   LAST SEEN  IP",
+                "10.0.0.7  offline  timeout  3m ago  4m ago     10.0.0.7",
+            ]
+        );
+        assert_eq!(lines(&hosts, now, Some(200)), lines(&hosts, now, None));
     }
 
     #[test]
