@@ -185,7 +185,7 @@ pub mod field {
 pub mod event {
     /// What happened: one of the names below.
     pub const EVENT: &str = "event";
-    /// To which host.
+    /// To which host; empty where it is about the whole fleet.
     pub const HOST: &str = "host";
     /// When, unix ms.
     pub const AT: &str = "at";

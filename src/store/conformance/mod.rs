@@ -41,6 +41,7 @@ macro_rules! conformance_tests {
             a_late_offline_does_nothing
             a_host_of_another_node_is_left_alone
             a_host_the_old_server_left_can_go_offline
+            an_offline_that_broke_off_is_finished_when_repeated
             an_inventory_replaces_the_one_before
             an_inventory_of_another_nodes_host_leaves_its_claim_alone
             last_seen_never_goes_back
@@ -53,11 +54,18 @@ macro_rules! conformance_tests {
             progress_without_a_list_sets_it
             an_end_with_nothing_drops_what_is_listed
             no_more_is_done_than_the_book_has
+            commands_that_were_never_listed_are_taken_once
             an_answer_takes_the_host_off_the_awaited
+            a_stale_message_after_a_newer_changes_nothing
+            whatever_is_said_twice_is_said_once
             a_spoilt_key_refuses_its_own_record_only
             a_restart_finds_what_was_there
             everyone_is_found_in_pages
             a_cut_short_offline_is_finished
+            a_cut_short_online_is_taken_back_or_adopted
+            a_host_another_node_took_leaves_our_set
+            an_orphan_that_was_heard_of_comes_once_and_adopted
+            a_spoilt_key_hides_nobody_else
             names_that_are_no_hosts_are_skipped
             what_is_over_expires
             old_last_seen_times_are_swept
@@ -74,10 +82,12 @@ macro_rules! conformance_tests {
 pub(crate) use conformance_tests;
 
 mod presence;
+mod properties;
 mod reports;
 mod whole;
 
 pub use presence::*;
+pub use properties::*;
 pub use reports::*;
 pub use whole::*;
 
@@ -270,6 +280,12 @@ fn last_event(store: &mut Box<dyn Subject>, names: &[&str]) -> Vec<String> {
 
 /// All hosts the store names, by name.
 fn held(store: &mut Box<dyn Subject>, everyone: bool) -> BTreeMap<String, HeldHost> {
+    let hosts = held_in_order(store, everyone).into_iter();
+    hosts.map(|held| (held.host.to_string(), held)).collect()
+}
+
+/// All hosts the store names, as it names them.
+fn held_in_order(store: &mut Box<dyn Subject>, everyone: bool) -> Vec<HeldHost> {
     let (mut cursor, mut hosts) = (HeldCursor::Start, Vec::new());
     for _ in 0..100 {
         if cursor == HeldCursor::End {
@@ -279,9 +295,6 @@ fn held(store: &mut Box<dyn Subject>, everyone: bool) -> BTreeMap<String, HeldHo
     }
     assert_eq!(cursor, HeldCursor::End, "the reading does not end");
     hosts
-        .into_iter()
-        .map(|held| (held.host.to_string(), held))
-        .collect()
 }
 
 /// Waits until `key` is gone.

@@ -144,8 +144,37 @@ pub fn a_host_the_old_server_left_can_go_offline(open: &mut Factory<'_>) {
     assert_eq!(settle(&mut s, offline("a", 0, Some(1))), Settled::Released);
     assert_eq!(key(&mut s, "exists"), set(&["b"]));
     assert_eq!(key(&mut s, "a_systemInfo"), None);
+    assert_eq!(key(&mut s, "anthill:node:n1:hosts"), None);
+    let left = fields(&mut s, "anthill:host:a");
+    assert_eq!((&*left["node"], &*left["reason"]), ("", "timeout"));
     assert_eq!(settle(&mut s, offline("a", 0, Some(2))), Settled::NotOurs);
     assert_eq!(events(&mut s).len(), 1);
+    // Only a host that is online can be ended without a claim, and only as one without.
+    assert_eq!(settle(&mut s, offline("c", 0, Some(3))), Settled::NotOurs);
+    assert_eq!(settle(&mut s, offline("b", 1, Some(3))), Settled::NotOurs);
+    assert_eq!(key(&mut s, "exists"), set(&["b"]));
+    assert_eq!(key(&mut s, "anthill:host:c"), None);
+    // Online with its claim given up long ago, as an older server leaves it that runs beside us.
+    s.seed("exists", Dump::Set(owned(&["a"])));
+    assert_eq!(settle(&mut s, offline("a", 0, Some(4))), Settled::Released);
+    assert_eq!(key(&mut s, "exists"), None);
+}
+
+pub fn an_offline_that_broke_off_is_finished_when_repeated(open: &mut Factory<'_>) {
+    let mut s = open(settings());
+    run(&mut s, &[online("a", Some(1)), online("b", Some(2))]);
+    // The claim is given up, and nothing behind it is written.
+    let claim = [("epoch", "1"), ("node", ""), ("reason", "reset")];
+    s.seed("anthill:host:a", hash(&claim).unwrap());
+    assert_eq!(settle(&mut s, offline("a", 1, Some(3))), Settled::Released);
+    assert_eq!(key(&mut s, "exists"), set(&["b"]));
+    assert_eq!(key(&mut s, "anthill:node:n1:hosts"), set(&["b"]));
+    assert_eq!(
+        last_event(&mut s, &["event", "host", "seq"]),
+        ["offline", "a", "3"]
+    );
+    assert_eq!(settle(&mut s, offline("a", 1, Some(4))), Settled::NotOurs);
+    assert_eq!(events(&mut s).len(), 3);
 }
 
 pub fn an_inventory_replaces_the_one_before(open: &mut Factory<'_>) {
@@ -268,4 +297,5 @@ pub fn a_notice_is_an_event(open: &mut Factory<'_>) {
         ("mass-offline", "21", NODE)
     );
     assert_eq!(told[1].get("reason"), None);
+    assert_eq!(told[1]["host"], "", "it is about no host");
 }

@@ -249,6 +249,22 @@ pub fn no_more_is_done_than_the_book_has(open: &mut Factory<'_>) {
     assert_eq!(key(&mut s, "AC1_i_complete"), list(bounded));
 }
 
+pub fn commands_that_were_never_listed_are_taken_once(open: &mut Factory<'_>) {
+    let mut s = open(settings());
+    store_all(&mut s, &[progress("h", 1, None, &[], &["x", "y", "z"])]);
+    // What is listed and left stays; what was never listed is not added to it.
+    for _ in 0..2 {
+        store_all(&mut s, &[progress("h", 3, None, &["x"], &["z", "w"])]);
+        assert_eq!(key(&mut s, "AC1_h_oncall"), list(&["z"]));
+    }
+    // A list that has nothing in common with the message counts as none.
+    for _ in 0..2 {
+        store_all(&mut s, &[progress("h", 3, None, &["x"], &["v", "w", "w"])]);
+        assert_eq!(key(&mut s, "AC1_h_oncall"), list(&["w", "v"]));
+    }
+    assert_eq!(events(&mut s).len(), 3);
+}
+
 pub fn an_answer_takes_the_host_off_the_awaited(open: &mut Factory<'_>) {
     let mut s = open(settings());
     s.seed("AC1_response", Dump::Set(owned(&["h", "i"])));

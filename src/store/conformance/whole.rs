@@ -137,6 +137,84 @@ pub fn a_cut_short_offline_is_finished(open: &mut Factory<'_>) {
     assert_eq!(events(&mut s).len(), told + 1);
 }
 
+pub fn a_cut_short_online_is_taken_back_or_adopted(open: &mut Factory<'_>) {
+    let mut s = open(settings());
+    s.seed("anthill:node:n1:hosts", Dump::Set(owned(&["cut", "old"])));
+    s.seed("exists", Dump::Set(owned(&["old"])));
+    let hosts = held_in_order(&mut s, true);
+    let names: Vec<_> = hosts
+        .iter()
+        .map(|h| (h.host.as_str(), h.ours, h.epoch))
+        .collect();
+    assert_eq!(names, [("old", true, 0)]);
+    assert_eq!(key(&mut s, "anthill:node:n1:hosts"), set(&["old"]));
+    assert_eq!(
+        settle(&mut s, offline("old", 0, Some(1))),
+        Settled::Released
+    );
+    assert_eq!(key(&mut s, "exists"), None);
+    assert_eq!(key(&mut s, "anthill:node:n1:hosts"), None);
+}
+
+pub fn a_host_another_node_took_leaves_our_set(open: &mut Factory<'_>) {
+    let mut s = open(settings());
+    settle(&mut s, online("a", Some(1)));
+    drop(s);
+    let mut s = open(Settings {
+        node: "n2".into(),
+        ..settings()
+    });
+    settle(&mut s, online("a", Some(1)));
+    drop(s);
+    let mut s = open(settings());
+    assert!(held(&mut s, false).is_empty(), "it is none of ours");
+    assert_eq!(key(&mut s, "anthill:node:n1:hosts"), None);
+    assert_eq!(key(&mut s, "exists"), set(&["a"]));
+    let hosts = held_in_order(&mut s, true);
+    assert_eq!((hosts.len(), hosts[0].ours, hosts[0].epoch), (1, false, 2));
+}
+
+pub fn an_orphan_that_was_heard_of_comes_once_and_adopted(open: &mut Factory<'_>) {
+    let mut s = open(settings());
+    // One that was offline for us, and that an older server has seen since.
+    run(&mut s, &[online("a", Some(1)), offline("a", 1, Some(2))]);
+    s.seed("exists", Dump::Set(owned(&["a", "b"])));
+    // One that we hold, while all else that says so is lost.
+    s.seed(
+        "anthill:host:b",
+        hash(&[("epoch", "4"), ("node", NODE), ("ip", "10.0.0.2")]).unwrap(),
+    );
+    let mut hosts = held_in_order(&mut s, true);
+    hosts.sort_by(|x, y| x.host.cmp(&y.host));
+    let told: Vec<_> = hosts
+        .iter()
+        .map(|h| (h.host.as_str(), h.ours, h.epoch, h.reason))
+        .collect();
+    assert_eq!(told, [("a", true, 0, None), ("b", true, 4, None)]);
+    assert_eq!(hosts[1].peer, "10.0.0.2:0".parse().ok());
+}
+
+pub fn a_spoilt_key_hides_nobody_else(open: &mut Factory<'_>) {
+    let mut s = open(settings());
+    let spoilt = || Dump::Text("spoilt".into());
+    run(&mut s, &[online("a", None), online("b", None)]);
+    s.seed("anthill:host:b", spoilt());
+    s.seed("a_systemInfoIPV4", spoilt());
+    let hosts = held(&mut s, true);
+    assert!(hosts["a"].ours && hosts["a"].epoch == 1);
+    assert!(
+        hosts["b"].ours && hosts["b"].epoch == 0,
+        "online for all to see, and nobody's"
+    );
+    for shared in ["anthill:seen", "exists"] {
+        s.seed(shared, spoilt());
+        assert!(held(&mut s, true)["a"].ours, "{shared}");
+        s.sweep(UnixMs(1)).unwrap();
+    }
+    s.seed("anthill:node:n1:hosts", spoilt());
+    assert!(held(&mut s, true).is_empty(), "nothing names anybody");
+}
+
 pub fn names_that_are_no_hosts_are_skipped(open: &mut Factory<'_>) {
     let mut s = open(settings());
     let long = "x".repeat(65);

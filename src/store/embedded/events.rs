@@ -1,9 +1,10 @@
 //! What the event stream is told: all fields as text, those that do not apply left out.
 
 use crate::store::op::{Notice, Stamp};
+use crate::store::schema::{self, event};
 
+use super::Context;
 use super::keyspace::{Fault, Kind, Space};
-use super::{Context, names};
 
 /// What an event says beside its time and number.
 #[derive(Clone, Copy, Default)]
@@ -21,7 +22,7 @@ pub(super) struct Told<'a> {
 
 /// Refuses an operation that has an event to tell where no stream can be.
 pub(super) fn check(space: &Space<'_>) -> Result<(), Fault> {
-    space.check(names::events(), Kind::Stream).map(drop)
+    space.check(schema::EVENTS, Kind::Stream).map(drop)
 }
 
 /// Appends an event.
@@ -33,25 +34,25 @@ pub(super) fn tell(
 ) -> Result<(), Fault> {
     let (at, seq) = (stamp.at.0.to_string(), stamp.seq.to_string());
     let mut fields = vec![
-        ("event", told.event),
-        ("host", told.host),
-        ("at", &at),
-        ("node", context.node),
-        ("seq", &seq),
+        (event::EVENT, told.event),
+        (event::HOST, told.host),
+        (event::AT, &at),
+        (event::NODE, context.node),
+        (event::SEQ, &seq),
     ];
     let optional = [
-        ("reason", told.reason),
-        ("key", told.key),
-        ("command", told.command),
-        ("state", told.state),
-        ("count", told.count),
+        (event::REASON, told.reason),
+        (event::KEY, told.key),
+        (event::COMMAND, told.command),
+        (event::STATE, told.state),
+        (event::COUNT, told.count),
     ];
     fields.extend(
         optional
             .into_iter()
             .filter_map(|(name, value)| Some((name, value?))),
     );
-    space.stream_add(names::events(), &fields)
+    space.stream_add(schema::EVENTS, &fields)
 }
 
 /// An event of the fleet itself.

@@ -8,14 +8,15 @@ use std::net::{IpAddr, SocketAddr};
 use crate::ids::HostId;
 use crate::limits::HOSTS_PER_OP_MAX;
 use crate::store::op::{HeldHost, Reason, Stamp};
+use crate::store::schema::{self, event, field};
 use crate::store::{Dump, HeldCursor};
 use crate::time::UnixMs;
 
+use super::Context;
 use super::events::{self, Told};
 use super::keyspace::{Fault, Kind, Space};
 use super::kinds::{score_of, text, unpack};
 use super::presence;
-use super::{Context, names};
 
 const OWN: u8 = 0;
 const SEEN: u8 = 1;
@@ -35,11 +36,11 @@ pub(super) fn held(
         HeldCursor::At(stage, after) => (*stage, Some(&after[..]).filter(|a| !a.is_empty())),
         HeldCursor::End => return Ok(HeldCursor::End),
     };
-    let own = names::node_hosts(context.node);
+    let own = schema::node_hosts(context.node);
     let (key, kind) = match stage {
         OWN => (&*own, Kind::Set),
-        SEEN => (names::seen(), Kind::Sorted),
-        _ => (names::exists(), Kind::Set),
+        SEEN => (schema::SEEN, Kind::Sorted),
+        _ => (schema::EXISTS, Kind::Set),
     };
     let page = match space.page(key, kind, after, HOSTS_PER_OP_MAX) {
         // A key of another kind names nobody; the other places still do.
@@ -52,8 +53,7 @@ pub(super) fn held(
         };
         let found = match stage {
             OWN => own_host(space, context, host)?,
-            SEEN if has(space, &own, &host)? => None,
-            SEEN => Some(describe(space, context, host)?),
+            SEEN => known(space, context, host)?,
             _ => orphan(space, context, host)?,
         };
         hosts.extend(found);
@@ -76,19 +76,19 @@ fn own_host(
     if held.ours {
         return Ok(Some(held));
     }
-    match node_of(space, &held.host)?.as_deref() {
+    let leaving = match node_of(space, &held.host)?.as_deref() {
         // Claimed by nobody: its coming-online was cut short. In `exists` all the same, it is one
         // the old server left, and adopted.
-        None if has(space, names::exists(), &held.host)? => return Ok(Some(adopt(held))),
-        None => {
-            space.set_remove(&names::node_hosts(context.node), held.host.as_str())?;
-            return Ok(None);
+        None if has(space, schema::EXISTS, &held.host)? => return Ok(Some(adopt(held))),
+        Some("") => {
+            lenient(finish(space, context, &held), ())?;
+            Some(held.clone())
         }
-        Some("") => lenient(finish(space, context, &held), ())?,
-        Some(_) => {}
-    }
-    space.set_remove(&names::node_hosts(context.node), held.host.as_str())?;
-    Ok(Some(held))
+        // Another's, who tells of it.
+        None | Some(_) => None,
+    };
+    space.set_remove(&schema::node_hosts(context.node), held.host.as_str())?;
+    Ok(leaving)
 }
 
 /// Does what is left to do for a host whose claim is given up.
@@ -96,7 +96,7 @@ fn finish(space: &mut Space<'_>, context: &Context<'_>, held: &HeldHost) -> Resu
     presence::remove(space, context, &held.host)?;
     if events::check(space).is_ok() {
         let told = Told {
-            event: "offline",
+            event: event::OFFLINE,
             host: held.host.as_str(),
             reason: held.reason.map(Reason::as_str),
             ..Told::default()
@@ -111,17 +111,40 @@ fn finish(space: &mut Space<'_>, context: &Context<'_>, held: &HeldHost) -> Resu
     Ok(())
 }
 
-/// A host in `exists` that nobody has claimed.
+/// Everyone else that was ever heard of. Those in the node's own set have come already, those that
+/// only `exists` knows come after.
+fn known(
+    space: &Space<'_>,
+    context: &Context<'_>,
+    host: HostId,
+) -> Result<Option<HeldHost>, Fault> {
+    let free = node_of(space, &host)?.is_none_or(|node| node.is_empty());
+    if has(space, &schema::node_hosts(context.node), &host)?
+        || (free && has(space, schema::EXISTS, &host)?)
+    {
+        return Ok(None);
+    }
+    describe(space, context, host).map(Some)
+}
+
+/// A host in `exists` that nobody holds; or that this node holds, while nothing else says so.
 fn orphan(
     space: &Space<'_>,
     context: &Context<'_>,
     host: HostId,
 ) -> Result<Option<HeldHost>, Fault> {
-    let claimed = node_of(space, &host)?.is_some_and(|node| !node.is_empty());
-    if claimed || has(space, &names::node_hosts(context.node), &host)? {
+    if has(space, &schema::node_hosts(context.node), &host)? {
         return Ok(None);
     }
-    Ok(Some(adopt(describe(space, context, host)?)))
+    let node = node_of(space, &host)?.unwrap_or_default();
+    if node.is_empty() {
+        return Ok(Some(adopt(describe(space, context, host)?)));
+    }
+    let heard_of = lenient(space.score(schema::SEEN, host.as_str()), None)?.is_some();
+    if node != context.node || heard_of {
+        return Ok(None);
+    }
+    describe(space, context, host).map(Some)
 }
 
 fn adopt(held: HeldHost) -> HeldHost {
@@ -138,7 +161,7 @@ fn has(space: &Space<'_>, set: &str, host: &HostId) -> Result<bool, Fault> {
 }
 
 fn node_of(space: &Space<'_>, host: &HostId) -> Result<Option<String>, Fault> {
-    lenient(space.hash_get(&names::host(host), "node"), None)
+    lenient(space.hash_get(&schema::host(host), field::NODE), None)
 }
 
 /// What was read, or `otherwise` where the key is of another kind: a reading of everyone does not
@@ -151,25 +174,27 @@ fn lenient<T>(read: Result<T, Fault>, otherwise: T) -> Result<T, Fault> {
 }
 
 fn describe(space: &Space<'_>, context: &Context<'_>, host: HostId) -> Result<HeldHost, Fault> {
-    let fields = lenient(space.hash_all(&names::host(&host)), Vec::new())?;
-    let field = |name: &str| {
+    let fields = lenient(space.hash_all(&schema::host(&host)), Vec::new())?;
+    let value = |name: &str| {
         let found = fields.iter().find(|(field, _)| field == name);
         found.map(|(_, value)| &**value)
     };
-    let score = lenient(space.score(names::seen(), host.as_str()), None)?;
-    let addresses = lenient(space.list_get(&names::system_info_ipv4(&host)), None)?;
-    let since = field("since").and_then(|ms| ms.parse().ok());
+    let score = lenient(space.score(schema::SEEN, host.as_str()), None)?;
+    let addresses = lenient(space.list_get(&schema::system_info_ipv4(&host)), None)?;
+    let since = value(field::SINCE).and_then(|ms| ms.parse().ok());
     // A score is a time in ms; `as` takes what is none to 0.
     let seen = score.map(|score| score as u64);
     Ok(HeldHost {
-        ours: field("node") == Some(context.node),
-        epoch: field("epoch").and_then(|e| e.parse().ok()).unwrap_or(0),
-        peer: peer(field("ip"), field("port")),
+        ours: value(field::NODE) == Some(context.node),
+        epoch: value(field::EPOCH)
+            .and_then(|e| e.parse().ok())
+            .unwrap_or(0),
+        peer: peer(value(field::IP), value(field::PORT)),
         since: UnixMs(since.or(seen).unwrap_or(0)),
         seen: UnixMs(seen.or(since).unwrap_or(0)),
-        reason: field("reason").and_then(Reason::parse),
-        hostname: field("hostname").map(str::to_owned),
-        mac: field("mac").map(str::to_owned),
+        reason: value(field::REASON).and_then(Reason::parse),
+        hostname: value(field::HOSTNAME).map(str::to_owned),
+        mac: value(field::MAC).map(str::to_owned),
         // Stored last first; given back in the order the host gave them.
         addresses: addresses.unwrap_or_default().into_iter().rev().collect(),
         host,
@@ -178,7 +203,9 @@ fn describe(space: &Space<'_>, context: &Context<'_>, host: HostId) -> Result<He
 
 fn peer(ip: Option<&str>, port: Option<&str>) -> Option<SocketAddr> {
     let ip: IpAddr = ip?.parse().ok()?;
-    Some(SocketAddr::new(ip, port?.parse().ok()?))
+    // A host without a port has none that could be sent to.
+    let port = port.and_then(|port| port.parse().ok());
+    Some(SocketAddr::new(ip, port.unwrap_or_default()))
 }
 
 /// A whole key in the form all stores share.

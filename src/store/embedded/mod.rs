@@ -8,9 +8,9 @@
 //!                          nothing of it written                nothing is said, file reopened
 //! ```
 //!
-//! Rooms, in reading order: `file` (opening it, one transaction), `names` (the keys), `keyspace`
-//! (keys over tables of bytes), `kinds` (Redis' types), `events`, `presence`, `reports` (the
-//! operations), `load` (reading it all back).
+//! Rooms, in reading order: `file` (opening it, one transaction), `keyspace` (keys over
+//! tables of bytes), `kinds` (Redis' types), `events`, `presence`, `reports` (the operations),
+//! `load` (reading it all back). The keys are in [`schema`].
 //!
 //! A commit is on the disk when it returns, and a file left by `kill -9` opens at once: every
 //! commit carries what a repair would have to search for.
@@ -20,7 +20,6 @@ mod file;
 mod keyspace;
 mod kinds;
 mod load;
-mod names;
 mod presence;
 mod reports;
 
@@ -33,7 +32,7 @@ pub use self::file::OpenError;
 use self::keyspace::{Fault, Kind, Space};
 use self::kinds::score_of;
 use super::op::{HeldHost, Op, Outcome, Settled};
-use super::{Backend, Dump, HeldCursor, Lease, Ran, Settings, StoreError};
+use super::{Backend, Dump, HeldCursor, Lease, Ran, Settings, StoreError, schema};
 use crate::limits::{LEASE_S, STREAM_ENTRIES_MAX, SWEEP_ROWS_MAX};
 use crate::time::{Span, UnixMs};
 
@@ -210,13 +209,13 @@ impl Backend for EmbeddedStore {
     fn lease(&mut self, _force: bool) -> Result<Lease, StoreError> {
         let process = self.process.clone();
         self.transact(wall_clock(), |space, context| {
-            let key = names::lease(context.node);
-            space.check(names::nodes(), Kind::Set)?;
+            let key = schema::node_lease(context.node);
+            space.check(schema::NODES, Kind::Set)?;
             let ours = space.text_get(&key)?.is_some_and(|held| held == process);
             space.text_set(&key, &process)?;
             let until = space.now().0.saturating_add(LEASE_S * 1000);
             space.expire(&key, UnixMs(until))?;
-            space.set_add(names::nodes(), context.node)?;
+            space.set_add(schema::NODES, context.node)?;
             Ok(if ours { Lease::Ours } else { Lease::Taken })
         })
     }
@@ -224,7 +223,7 @@ impl Backend for EmbeddedStore {
     fn release_lease(&mut self) -> Result<(), StoreError> {
         let process = self.process.clone();
         self.transact(wall_clock(), |space, context| {
-            let key = names::lease(context.node);
+            let key = schema::node_lease(context.node);
             if space.text_get(&key)?.is_some_and(|held| held == process) {
                 space.delete(&key)?;
             }
@@ -259,7 +258,7 @@ impl Backend for EmbeddedStore {
                 settled.extend(apply(space, context, op)?);
             }
             if let Err(Fault::Storage(error)) =
-                space.stream_trim(names::events(), STREAM_ENTRIES_MAX as u64)
+                space.stream_trim(schema::EVENTS, STREAM_ENTRIES_MAX as u64)
             {
                 return Err(error.into());
             }
@@ -313,7 +312,7 @@ fn forget_unseen(
     context: &Context<'_>,
     from: Option<&[u8]>,
 ) -> Result<Option<Vec<u8>>, Fault> {
-    let key = names::seen();
+    let key = schema::SEEN;
     if space.kind(key)? != Some(Kind::Sorted) {
         return Ok(None);
     }

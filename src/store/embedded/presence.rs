@@ -5,11 +5,12 @@
 
 use crate::ids::HostId;
 use crate::store::op::{Inventory, Offline, Online, Settled};
+use crate::store::schema::{self, event, field};
 use crate::time::UnixMs;
 
+use super::Context;
 use super::events::{self, Told};
 use super::keyspace::{Fault, Kind, Space};
-use super::{Context, names};
 
 /// A host is online: node's set, claim, `exists`, last seen, event.
 pub(super) fn online(
@@ -18,11 +19,11 @@ pub(super) fn online(
     op: &Online,
 ) -> Result<Settled, Fault> {
     let host = op.host.as_str();
-    let (own, hash) = (names::node_hosts(context.node), names::host(&op.host));
+    let (own, hash) = (schema::node_hosts(context.node), schema::host(&op.host));
     space.check(&own, Kind::Set)?;
     space.check(&hash, Kind::Hash)?;
-    space.check(names::exists(), Kind::Set)?;
-    space.check(names::seen(), Kind::Sorted)?;
+    space.check(schema::EXISTS, Kind::Set)?;
+    space.check(schema::SEEN, Kind::Sorted)?;
     if op.event.is_some() {
         events::check(space)?;
     }
@@ -30,24 +31,24 @@ pub(super) fn online(
     space.set_add(&own, host)?;
     let epoch = epoch(space, &hash)?.saturating_add(1);
     let fields = [
-        ("epoch", epoch.to_string()),
-        ("node", context.node.to_owned()),
-        ("id", host.to_owned()),
-        ("ip", op.peer.ip().to_canonical().to_string()),
-        ("port", op.peer.port().to_string()),
-        ("since", op.since.0.to_string()),
+        (field::EPOCH, epoch.to_string()),
+        (field::NODE, context.node.to_owned()),
+        (field::ID, host.to_owned()),
+        (field::IP, op.peer.ip().to_canonical().to_string()),
+        (field::PORT, op.peer.port().to_string()),
+        (field::SINCE, op.since.0.to_string()),
     ];
-    for (field, value) in &fields {
-        space.hash_set(&hash, field, value)?;
+    for (name, value) in &fields {
+        space.hash_set(&hash, name, value)?;
     }
-    space.hash_put(&hash, "reason", None)?;
+    space.hash_put(&hash, field::REASON, None)?;
     space.persist(&hash)?;
-    space.set_add(names::exists(), host)?;
+    space.set_add(schema::EXISTS, host)?;
     let heard = op.event.map_or(op.since, |stamp| stamp.at);
-    space.raise_scores(names::seen(), std::iter::once((host, heard.0 as f64)))?;
+    space.raise_scores(schema::SEEN, std::iter::once((host, heard.0 as f64)))?;
     if let Some(stamp) = op.event {
         let told = Told {
-            event: "online",
+            event: event::ONLINE,
             host,
             ..Told::default()
         };
@@ -62,34 +63,41 @@ pub(super) fn offline(
     context: &Context<'_>,
     op: &Offline,
 ) -> Result<Settled, Fault> {
-    let (own, hash) = (names::node_hosts(context.node), names::host(&op.host));
+    let (own, hash) = (schema::node_hosts(context.node), schema::host(&op.host));
     space.check(&own, Kind::Set)?;
     space.check(&hash, Kind::Hash)?;
-    space.check(names::exists(), Kind::Set)?;
+    space.check(schema::EXISTS, Kind::Set)?;
     if op.event.is_some() {
         events::check(space)?;
     }
 
-    let node = space.hash_get(&hash, "node")?.unwrap_or_default();
-    let claimed = node == context.node && (op.epoch == 0 || op.epoch == epoch(space, &hash)?);
-    // One that the old server left in `exists` was adopted under epoch 0, and never claimed.
-    let adopted =
-        node.is_empty() && op.epoch == 0 && space.set_has(names::exists(), op.host.as_str())?;
-    if !claimed && !adopted {
-        if node != context.node {
-            space.set_remove(&own, op.host.as_str())?;
+    let host = op.host.as_str();
+    let to_end = match space.hash_get(&hash, field::NODE)? {
+        Some(node) if node == context.node => {
+            if op.epoch != 0 && op.epoch != epoch(space, &hash)? {
+                return Ok(Settled::NotOurs);
+            }
+            true
         }
+        Some(node) if !node.is_empty() => false,
+        // Nobody's, and in the node's set all the same: a going-offline that was cut short.
+        Some(_) if space.set_has(&own, host)? => true,
+        // One that the old server left in `exists` was adopted under epoch 0, and never claimed.
+        _ => op.epoch == 0 && space.set_has(schema::EXISTS, host)?,
+    };
+    if !to_end {
+        space.set_remove(&own, host)?;
         return Ok(Settled::NotOurs);
     }
 
-    space.hash_set(&hash, "node", "")?;
-    space.hash_set(&hash, "reason", op.reason.as_str())?;
-    space.hash_set(&hash, "since", &op.since.0.to_string())?;
+    space.hash_set(&hash, field::NODE, "")?;
+    space.hash_set(&hash, field::REASON, op.reason.as_str())?;
+    space.hash_set(&hash, field::SINCE, &op.since.0.to_string())?;
     space.expire(&hash, context.kept_until(space.now()))?;
     if let Some(stamp) = op.event {
         let told = Told {
-            event: "offline",
-            host: op.host.as_str(),
+            event: event::OFFLINE,
+            host,
             reason: Some(op.reason.as_str()),
             ..Told::default()
         };
@@ -105,25 +113,25 @@ pub(super) fn remove(
     context: &Context<'_>,
     host: &HostId,
 ) -> Result<(), Fault> {
-    space.set_remove(names::exists(), host.as_str())?;
-    for field in context.delete_fields {
-        space.delete(&names::host_field(host, field))?;
+    space.set_remove(schema::EXISTS, host.as_str())?;
+    for gone in context.delete_fields {
+        space.delete(&schema::of_host(host, gone))?;
     }
-    space.set_remove(&names::node_hosts(context.node), host.as_str())
+    space.set_remove(&schema::node_hosts(context.node), host.as_str())
 }
 
 /// When hosts were last heard of. An older time than the stored one changes nothing.
 pub(super) fn seen(space: &mut Space<'_>, hosts: &[(HostId, UnixMs)]) -> Result<(), Fault> {
     // A time in ms is exact as a double for the next 285,000 years.
     let scores = hosts.iter().map(|(host, at)| (host.as_str(), at.0 as f64));
-    space.raise_scores(names::seen(), scores)
+    space.raise_scores(schema::SEEN, scores)
 }
 
 /// Adds what is missing in `exists`.
 pub(super) fn audit(space: &mut Space<'_>, hosts: &[HostId]) -> Result<(), Fault> {
-    space.check(names::exists(), Kind::Set)?;
+    space.check(schema::EXISTS, Kind::Set)?;
     for host in hosts {
-        space.set_add(names::exists(), host.as_str())?;
+        space.set_add(schema::EXISTS, host.as_str())?;
     }
     Ok(())
 }
@@ -134,8 +142,8 @@ pub(super) fn inventory(
     context: &Context<'_>,
     op: &Inventory,
 ) -> Result<(), Fault> {
-    let (hash, values) = (names::host(&op.host), names::system_info(&op.host));
-    let addresses = names::system_info_ipv4(&op.host);
+    let (hash, values) = (schema::host(&op.host), schema::system_info(&op.host));
+    let addresses = schema::system_info_ipv4(&op.host);
     space.check(&hash, Kind::Hash)?;
 
     // Both are replaced whole, so what they held does not matter.
@@ -146,15 +154,15 @@ pub(super) fn inventory(
     space.delete(&addresses)?;
     let last_first: Vec<String> = op.addresses.iter().rev().cloned().collect();
     space.list_set(&addresses, &last_first)?;
-    if space.hash_get(&hash, "node")?.as_deref() == Some(context.node) {
-        space.hash_put(&hash, "hostname", op.hostname.as_deref())?;
-        space.hash_put(&hash, "mac", op.mac.as_deref())?;
+    if space.hash_get(&hash, field::NODE)?.as_deref() == Some(context.node) {
+        space.hash_put(&hash, field::HOSTNAME, op.hostname.as_deref())?;
+        space.hash_put(&hash, field::MAC, op.mac.as_deref())?;
     }
     Ok(())
 }
 
 /// The epoch of the last claim; 0 where there was none, or none that is a number.
 pub(super) fn epoch(space: &Space<'_>, hash: &str) -> Result<u64, Fault> {
-    let text = space.hash_get(hash, "epoch")?;
+    let text = space.hash_get(hash, field::EPOCH)?;
     Ok(text.and_then(|text| text.parse().ok()).unwrap_or(0))
 }

@@ -4,63 +4,40 @@ use crate::codec::message::Phase;
 use crate::limits::COMPLETE_COMMANDS_MAX;
 use crate::store::op::{Answer, Progress};
 use crate::store::progress::{After, Before, merge};
+use crate::store::schema::{self, event};
 
+use super::Context;
 use super::events::{self, Told};
 use super::keyspace::{Fault, Kind, Space};
-use super::{Context, names};
 
-/// The keys an ADH27 may touch.
+/// The keys that say how far a host has come.
 struct Keys {
-    book: String,
-    response: String,
     working: String,
+    oncall_names: String,
+    complete_names: String,
     oncall: String,
     complete: String,
-    host_oncall: String,
-    host_complete: String,
-    task: String,
-    task_hosts: String,
 }
 
 impl Keys {
     fn of(op: &Progress) -> Self {
         Self {
-            book: op.key.as_str().to_owned(),
-            response: names::response(&op.key),
-            working: names::working(&op.key),
-            oncall: names::oncall(&op.key),
-            complete: names::complete(&op.key),
-            host_oncall: names::host_oncall(&op.key, &op.host),
-            host_complete: names::host_complete(&op.key, &op.host),
-            task: names::task(&op.key),
-            task_hosts: names::task_hosts(&op.key),
+            working: schema::working(&op.key),
+            oncall_names: schema::oncall_names(&op.key),
+            complete_names: schema::complete_names(&op.key),
+            oncall: schema::oncall(&op.key, &op.host),
+            complete: schema::complete(&op.key, &op.host),
         }
     }
 
     fn check(&self, space: &Space<'_>) -> Result<(), Fault> {
-        space.check(&self.book, Kind::Sorted)?;
-        for hash in [&self.working, &self.oncall, &self.complete] {
+        for hash in [&self.working, &self.oncall_names, &self.complete_names] {
             space.check(hash, Kind::Hash)?;
         }
-        for list in [&self.host_oncall, &self.host_complete] {
+        for list in [&self.oncall, &self.complete] {
             space.check(list, Kind::List)?;
         }
-        events::check(space)
-    }
-
-    /// Everything of the task, as far as this host has a part in it.
-    fn all(&self) -> [&str; 9] {
-        [
-            &self.book,
-            &self.response,
-            &self.working,
-            &self.oncall,
-            &self.complete,
-            &self.host_oncall,
-            &self.host_complete,
-            &self.task,
-            &self.task_hosts,
-        ]
+        Ok(())
     }
 }
 
@@ -71,10 +48,13 @@ pub(super) fn progress(
     op: &Progress,
 ) -> Result<(), Fault> {
     let keys = Keys::of(op);
+    let book = schema::book(&op.key);
+    space.check(&book, Kind::Sorted)?;
     keys.check(space)?;
+    events::check(space)?;
 
     let before = read(space, &keys, op.host.as_str())?;
-    let mut after = merge(&before, op, bound(space, &keys.book)?);
+    let mut after = merge(&before, op, bound(space, &book)?);
     if context.clear_on_done {
         after = after.cleared();
     }
@@ -85,8 +65,8 @@ pub(super) fn progress(
     }
     if after.done {
         let until = context.kept_until(space.now());
-        for key in keys.all() {
-            space.expire(key, until)?;
+        for key in schema::of_task(&op.key, &op.host) {
+            space.expire(&key, until)?;
         }
     }
     Ok(())
@@ -102,22 +82,22 @@ fn bound(space: &Space<'_>, book: &str) -> Result<usize, Fault> {
 
 fn read(space: &Space<'_>, keys: &Keys, host: &str) -> Result<Before, Fault> {
     Ok(Before {
-        complete: space.list_get(&keys.host_complete)?.unwrap_or_default(),
-        oncall: space.list_get(&keys.host_oncall)?,
+        complete: space.list_get(&keys.complete)?.unwrap_or_default(),
+        oncall: space.list_get(&keys.oncall)?.unwrap_or_default(),
         working: space.hash_get(&keys.working, host)?,
-        complete_named: space.hash_get(&keys.complete, host)?.is_some(),
-        oncall_named: space.hash_get(&keys.oncall, host)?.is_some(),
+        complete_named: space.hash_get(&keys.complete_names, host)?.is_some(),
+        oncall_named: space.hash_get(&keys.oncall_names, host)?.is_some(),
     })
 }
 
 fn write(space: &mut Space<'_>, keys: &Keys, host: &str, after: &After) -> Result<(), Fault> {
-    space.list_set(&keys.host_complete, &after.complete)?;
-    space.list_set(&keys.host_oncall, &after.oncall)?;
+    space.list_set(&keys.complete, &after.complete)?;
+    space.list_set(&keys.oncall, &after.oncall)?;
     space.hash_put(&keys.working, host, after.working.as_deref())?;
-    let complete = after.complete_named.then_some(&*keys.host_complete);
-    space.hash_put(&keys.complete, host, complete)?;
-    let oncall = after.oncall_named.then_some(&*keys.host_oncall);
-    space.hash_put(&keys.oncall, host, oncall)
+    let complete = after.complete_named.then_some(&*keys.complete);
+    space.hash_put(&keys.complete_names, host, complete)?;
+    let oncall = after.oncall_named.then_some(&*keys.oncall);
+    space.hash_put(&keys.oncall_names, host, oncall)
 }
 
 fn tell(
@@ -127,13 +107,13 @@ fn tell(
     done: bool,
 ) -> Result<(), Fault> {
     let (state, command) = match op.phase {
-        Phase::Received => ("answered", None),
-        Phase::Began => ("working", op.working.as_deref()),
-        Phase::Ended if done => ("done", op.complete.last().map(|c| &**c)),
-        Phase::Ended => ("working", op.complete.last().map(|c| &**c)),
+        Phase::Received => (event::ANSWERED, None),
+        Phase::Began => (event::WORKING, op.working.as_deref()),
+        Phase::Ended if done => (event::DONE, op.complete.last().map(|c| &**c)),
+        Phase::Ended => (event::WORKING, op.complete.last().map(|c| &**c)),
     };
     let told = Told {
-        event: "progress",
+        event: event::PROGRESS,
         host: op.host.as_str(),
         key: Some(op.key.as_str()),
         command,
@@ -149,11 +129,11 @@ pub(super) fn answer(
     context: &Context<'_>,
     op: &Answer,
 ) -> Result<(), Fault> {
-    let response = names::response(&op.key);
+    let response = schema::response(&op.key);
     let state = match op.rcc {
-        1 => "answered",
-        2 => "no-book",
-        _ => "damaged",
+        1 => event::ANSWERED,
+        2 => event::NO_BOOK,
+        _ => event::DAMAGED,
     };
     space.check(&response, Kind::Set)?;
     events::check(space)?;
@@ -161,7 +141,7 @@ pub(super) fn answer(
         space.set_remove(&response, op.host.as_str())?;
     }
     let told = Told {
-        event: "answer",
+        event: event::ANSWER,
         host: op.host.as_str(),
         key: Some(op.key.as_str()),
         state: Some(state),

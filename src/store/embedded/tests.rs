@@ -262,11 +262,11 @@ fn the_stream_keeps_its_newest_entries() {
         store.run(&onlines(batch * 10, 10), &mut Vec::new());
         store
             .transact(wall_clock(), |space, _| {
-                space.stream_trim(names::events(), 15)
+                space.stream_trim(schema::EVENTS, 15)
             })
             .unwrap();
     }
-    let Some(Dump::Stream(entries)) = store.dump(names::events()).unwrap() else {
+    let Some(Dump::Stream(entries)) = store.dump(schema::EVENTS).unwrap() else {
         panic!("there is a stream")
     };
     let seq = |entry: &Vec<(String, String)>| {

@@ -44,9 +44,9 @@ impl<'a> Entry<'a> {
             .arg(STREAM_ENTRIES_MAX)
             .arg("*");
         xadd.arg(event::EVENT).arg(self.event);
-        if let Some(host) = self.host {
-            xadd.arg(event::HOST).arg(host.as_str());
-        }
+        // One of the whole fleet is about no host.
+        let host = self.host.map_or("", HostId::as_str);
+        xadd.arg(event::HOST).arg(host);
         xadd.arg(event::AT).arg(self.stamp.at.0);
         xadd.arg(event::NODE).arg(node);
         xadd.arg(event::SEQ).arg(self.stamp.seq);

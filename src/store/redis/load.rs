@@ -48,14 +48,7 @@ pub(super) fn page(
     match stage {
         STAGE_OWN => own(link, context, found, hosts)?,
         STAGE_SEEN => hosts.extend(found.into_iter().filter_map(|found| known(context, found))),
-        _ => {
-            let mut adopted: Vec<_> = found
-                .into_iter()
-                .filter_map(|found| orphan(context, found))
-                .collect();
-            with_addresses(link, &mut adopted)?;
-            hosts.append(&mut adopted);
-        }
+        _ => hosts.extend(found.into_iter().filter_map(|found| orphan(context, found))),
     }
     *cursor = match (next == b"0", stage) {
         (false, stage) => HeldCursor::At(stage, next),
@@ -83,14 +76,17 @@ fn scan(
         .arg(position)
         .arg("COUNT")
         .arg(HOSTS_PER_OP_MAX);
-    let (next, members) = ask(link, [scan], |replies| replies.pair())?;
-    let read = || -> Result<_, Fault> {
-        let next = text(next)?.unwrap_or_default().into_bytes();
-        // A sorted set gives the score behind each member.
-        let each = if stage == STAGE_SEEN { 2 } else { 1 };
-        Ok((next, list(members)?.into_iter().step_by(each)))
-    };
-    let (next, members) = read().map_err(Fault::into_store_error)?;
+    let found = ask(link, [scan], |replies| {
+        // A key of another kind names nobody; the other places still do.
+        let Some((next, members)) = lenient(key, replies.pair())? else {
+            return Ok((b"0".to_vec(), Vec::new()));
+        };
+        Ok((text(next)?.unwrap_or_default().into_bytes(), list(members)?))
+    });
+    let (next, members) = found?;
+    // A sorted set gives the score behind each member.
+    let each = if stage == STAGE_SEEN { 2 } else { 1 };
+    let members = members.into_iter().step_by(each);
     let mut names = Vec::new();
     let mut strange = 0_usize;
     for member in members {
@@ -105,7 +101,7 @@ fn scan(
 /// What is stored of one host.
 struct Found {
     host: HostId,
-    /// The node that holds it: none where there is no hash, empty where it is offline.
+    /// The node that holds it: none where there is no claim, empty where it was given up.
     node: Option<String>,
     in_own_set: bool,
     exists: bool,
@@ -137,34 +133,50 @@ fn look_up(link: &mut Link, context: &Context, names: &[HostId]) -> Result<Vec<F
             let mut of_host = redis::cmd(verb);
             commands.push(of_host.arg(key).arg(host.as_str()));
         }
+        let mut addresses = redis::cmd("LRANGE");
+        addresses.arg(schema::system_info_ipv4(host)).arg(0).arg(-1);
+        commands.push(&addresses);
     }
     let mut replies = link.ask(&commands)?.into_iter();
-    let mut found = Vec::with_capacity(names.len());
-    for host in names {
-        match Found::read(host, Replies::new(replies.by_ref().take(4).collect())) {
-            Ok(one) => found.push(one),
-            Err(Fault::Away(why)) => return Err(StoreError::Away(why)),
-            Err(Fault::Own(why)) => log::warn!("what is stored of {host} cannot be read: {why}"),
+    names
+        .iter()
+        .map(|host| Found::read(host, Replies::new(replies.by_ref().take(5).collect())))
+        .collect::<Result<_, _>>()
+        .map_err(Fault::into_store_error)
+}
+
+/// What was read, or nothing where the key is of another kind: a reading of everyone does not end at one
+/// spoilt key.
+pub(super) fn lenient<T>(key: &str, read: Result<T, Fault>) -> Result<Option<T>, Fault> {
+    match read {
+        Ok(value) => Ok(Some(value)),
+        Err(Fault::Own(why)) => {
+            log::warn!("{key} cannot be read, and counts as missing: {why}");
+            Ok(None)
         }
+        Err(away) => Err(away),
     }
-    Ok(found)
 }
 
 impl Found {
     fn read(host: &HostId, mut replies: Replies) -> Result<Self, Fault> {
-        let mut fields = list(replies.value()?)?.into_iter().map(text);
+        let hash = lenient(&schema::host(host), replies.value())?;
+        let fields = hash.map_or(Ok(Vec::new()), list)?;
+        let mut fields = fields.into_iter().map(text);
         let mut next = || fields.next().unwrap_or(Ok(None));
         let node = next()?;
         let (ip, port) = (next()?, next()?);
         let (hostname, mac) = (next()?, next()?);
-        let since = UnixMs(number(next()?).unwrap_or_default());
+        let since = number(next()?).map(UnixMs);
         let reason = next()?.as_deref().and_then(Reason::parse);
         let epoch = number(next()?).unwrap_or_default();
-        let in_own_set = replies.int()? == 1;
-        let exists = replies.int()? == 1;
+        let in_own_set = lenient("the node's set", replies.int())? == Some(1);
+        let exists = lenient(schema::EXISTS, replies.int())? == Some(1);
         // A score is a floating point number; ours are whole and far below where those lose digits.
-        let score: Option<f64> = replies.text()?.and_then(|score| score.parse().ok());
+        let score = lenient(schema::SEEN, replies.text())?.flatten();
+        let score: Option<f64> = score.and_then(|score| score.parse().ok());
         let seen = score.map(|score| UnixMs(score as u64));
+        let addresses = lenient(&schema::system_info_ipv4(host), replies.texts())?;
         let peer = ip.and_then(|ip| ip.parse::<IpAddr>().ok()).map(|ip| {
             let port = number(port).and_then(|port| u16::try_from(port).ok());
             SocketAddr::new(ip, port.unwrap_or_default())
@@ -179,12 +191,13 @@ impl Found {
                 ours: false,
                 epoch,
                 peer,
-                since,
-                seen: seen.unwrap_or(since),
+                since: since.or(seen).unwrap_or_default(),
+                seen: seen.or(since).unwrap_or_default(),
                 reason,
                 hostname,
                 mac,
-                addresses: Vec::new(),
+                // Stored last first; given back in the order the host gave them.
+                addresses: addresses.into_iter().flatten().rev().collect(),
             },
             host: host.clone(),
         })
@@ -203,6 +216,14 @@ impl Found {
         self.facts.ours = true;
         self.facts
     }
+
+    fn adopted(self) -> HeldHost {
+        HeldHost {
+            epoch: 0,
+            reason: None,
+            ..self.ours()
+        }
+    }
 }
 
 fn number(text: Option<String>) -> Option<u64> {
@@ -216,20 +237,23 @@ fn own(
     found: Vec<Found>,
     hosts: &mut Vec<HeldHost>,
 ) -> Result<(), StoreError> {
-    let (held, others): (Vec<_>, Vec<_>) = found.into_iter().partition(|one| one.is_of(context));
-    let mut held: Vec<_> = held.into_iter().map(Found::ours).collect();
-    with_addresses(link, &mut held)?;
-    hosts.append(&mut held);
-    let (leaving, strangers): (Vec<_>, Vec<_>) = others
-        .into_iter()
-        .partition(|one| one.node.as_deref() == Some(""));
-    finish_leaving(link, context, &leaving)?;
-    hosts.extend(leaving.into_iter().map(|one| one.facts));
-    let mut step = Step::new();
-    for one in &strangers {
-        step.shared(0, Shared::OwnRemove, &one.host);
+    let (mut held, mut leaving, mut step) = (Vec::new(), Vec::new(), Step::new());
+    for one in found {
+        match one.node.as_deref() {
+            Some(node) if node == context.node => held.push(one.ours()),
+            Some("") => leaving.push(one),
+            // Claimed by nobody: its coming-online was cut short. In `exists` all the same, it is one
+            // an older server left, and adopted.
+            None if one.exists => held.push(one.adopted()),
+            // Another's, who tells of it.
+            None | Some(_) => step.shared(0, Shared::OwnRemove, &one.host),
+        }
     }
-    take(link, context, step).map(drop)
+    take(link, context, step)?;
+    finish_leaving(link, context, &leaving)?;
+    hosts.append(&mut held);
+    hosts.extend(leaving.into_iter().map(|one| one.facts));
+    Ok(())
 }
 
 /// Ends for good what was going offline when the server or the store fell.
@@ -278,52 +302,30 @@ fn known(context: &Context, found: Found) -> Option<HeldHost> {
     }
 }
 
-/// A host that is online for all to see and that nobody holds.
+/// A host that is online for all to see and that nobody holds; or that this node holds, while nothing
+/// else says so.
 fn orphan(context: &Context, found: Found) -> Option<HeldHost> {
-    let forgotten = found.is_of(context) && !found.in_own_set && found.seen.is_none();
-    if found.is_free() {
-        let mut adopted = found.ours();
-        adopted.epoch = 0;
-        adopted.reason = None;
-        return Some(adopted);
+    if found.in_own_set {
+        // It has come already.
+        return None;
     }
+    if found.is_free() {
+        return Some(found.adopted());
+    }
+    let forgotten = found.is_of(context) && found.seen.is_none();
     forgotten.then(|| found.ours())
 }
 
-/// Adds the addresses the hosts gave, in the order they gave them.
-fn with_addresses(link: &mut Link, hosts: &mut [HeldHost]) -> Result<(), StoreError> {
-    let mut commands = Commands::default();
-    for one in hosts.iter() {
-        let mut range = redis::cmd("LRANGE");
-        range
-            .arg(schema::system_info_ipv4(&one.host))
-            .arg(0)
-            .arg(-1);
-        commands.push(&range);
-    }
-    let replies = link.ask(&commands)?;
-    for (one, reply) in hosts.iter_mut().zip(replies) {
-        match Replies::new(vec![reply]).texts() {
-            Ok(addresses) => one.addresses = addresses.into_iter().rev().collect(),
-            Err(Fault::Away(why)) => return Err(StoreError::Away(why)),
-            Err(Fault::Own(why)) => {
-                log::warn!("the addresses of {} cannot be read: {why}", one.host)
-            }
-        }
-    }
-    Ok(())
-}
-
-/// Runs a step in which nothing may fail, and returns the replies with their owners.
+/// Runs a step, and returns the replies with their owners. What a spoilt key does not take is left: it must
+/// not keep everyone else from being found.
 fn take(link: &mut Link, context: &Context, step: Step) -> Result<Vec<(usize, Value)>, StoreError> {
     let (commands, recipients) = step.finish(&context.own_set);
     let replies = link.ask(&commands)?;
     let mut heard = Vec::new();
     for (reply, recipient) in replies.into_iter().zip(recipients) {
-        let value = Replies::new(vec![reply])
-            .value()
-            .map_err(Fault::into_store_error)?;
-        if let Recipient::One(owner) = recipient {
+        let value = lenient("a key of a host's", Replies::new(vec![reply]).value());
+        let value = value.map_err(Fault::into_store_error)?;
+        if let (Recipient::One(owner), Some(value)) = (recipient, value) {
             heard.push((owner, value));
         }
     }

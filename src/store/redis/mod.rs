@@ -264,7 +264,10 @@ impl Backend for RedisStore {
                 .arg(schema::SEEN)
                 .arg("-inf")
                 .arg(format!("({oldest}"));
-            ask(link, [sweep], |_| Ok(()))
+            ask(link, [sweep], |replies| {
+                load::lenient(schema::SEEN, replies.int())
+            })?;
+            Ok(())
         })
     }
 

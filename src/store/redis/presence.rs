@@ -71,11 +71,11 @@ pub(super) struct Offline<'a> {
 enum Leaving {
     /// The claim is to be given up.
     Release,
-    /// It was given up before, or is another node's: is the host in the node's set all the same?
-    Look {
-        /// Nobody holds it.
-        offline: bool,
-    },
+    /// It was given up before, or is another node's, or there is none: where is the host all the same?
+    Look(Holder),
+    /// Nobody ever claimed it, and it is online for all to see: what an older server left is ended as if
+    /// it were ours.
+    Adopt,
     /// It is given up; the host is to leave `exists`.
     Withdraw,
     /// It has; the event is to be told, and the node's set to be left unless the node has claimed
@@ -83,6 +83,16 @@ enum Leaving {
     Tell(Claimant),
     /// The claim was not ours; only the node's set is left.
     Leave,
+}
+
+/// Who holds a host whose claim was not ours to give up.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Holder {
+    /// Its claim was given up.
+    Nobody,
+    /// It was never claimed.
+    Unclaimed,
+    Another,
 }
 
 /// Who holds a host after it went offline.
@@ -112,9 +122,35 @@ impl<'a> Offline<'a> {
         let found = text(found)?.unwrap_or_default();
         Ok(match found.strip_prefix('-') {
             Some(node) if node == self.context.node => None,
-            Some("") => Some(Leaving::Look { offline: true }),
-            _ => Some(Leaving::Look { offline: false }),
+            Some("") => Some(Leaving::Look(Holder::Nobody)),
+            Some(_) => Some(Leaving::Look(Holder::Another)),
+            None => Some(Leaving::Look(Holder::Unclaimed)),
         })
+    }
+
+    /// What is to be done about a host that is in the node's set, or in `exists`, without a claim of ours.
+    fn looked(&self, holder: Holder, own: bool, exists: bool) -> Option<Leaving> {
+        match holder {
+            // A going-offline that broke off behind its first write: it is finished.
+            Holder::Nobody if own => Some(Leaving::Withdraw),
+            Holder::Nobody | Holder::Unclaimed if self.op.epoch == 0 && exists => {
+                Some(Leaving::Adopt)
+            }
+            _ => own.then_some(Leaving::Leave),
+        }
+    }
+
+    fn release(&self, unclaimed_too: bool) -> Cmd {
+        let (context, op) = (self.context, self.op);
+        let mut release = Script::Release.on(&schema::host(&op.host));
+        release
+            .arg(&context.node)
+            .arg(op.epoch)
+            .arg(op.reason.as_str())
+            .arg(op.since.0)
+            .arg(context.keep_ms)
+            .arg(u8::from(unclaimed_too));
+        release
     }
 }
 
@@ -122,17 +158,16 @@ impl Job for Offline<'_> {
     fn ask(&mut self, step: &mut Step) {
         let (context, op) = (self.context, self.op);
         match self.stage {
-            Leaving::Release => {
-                let mut release = Script::Release.on(&schema::host(&op.host));
-                release
-                    .arg(&context.node)
-                    .arg(op.epoch)
-                    .arg(op.reason.as_str())
-                    .arg(op.since.0)
-                    .arg(context.keep_ms);
-                step.one(0, release);
+            Leaving::Release => step.one(0, self.release(false)),
+            Leaving::Look(_) => {
+                step.one(0, is_member(&context.own_set, &op.host));
+                step.one(0, is_member(schema::EXISTS, &op.host));
             }
-            Leaving::Look { .. } => step.one(0, is_member(&context.own_set, &op.host)),
+            Leaving::Adopt => {
+                // In the node's set first, so that it is finished should it break off here.
+                step.shared(0, Shared::OwnAdd, &op.host);
+                step.one(1, self.release(true));
+            }
             Leaving::Withdraw => withdraw(context, &op.host, step),
             Leaving::Tell(claimant) => {
                 if !matches!(claimant, Claimant::Nobody) {
@@ -152,16 +187,17 @@ impl Job for Offline<'_> {
 
     fn hear(&mut self, mut replies: Replies) -> Result<Heard, Fault> {
         self.stage = match self.stage {
-            Leaving::Release => match self.released(replies)? {
+            Leaving::Release | Leaving::Adopt => match self.released(replies)? {
                 Some(next) => next,
                 None => return Ok(Heard::Done(presence(self.op.ticket, Settled::NotOurs))),
             },
-            Leaving::Look { offline } => match (replies.int()? == 1, offline) {
-                (false, _) => return Ok(Heard::Done(presence(self.op.ticket, Settled::NotOurs))),
-                // A going-offline that broke off behind its first write: it is finished.
-                (true, true) => Leaving::Withdraw,
-                (true, false) => Leaving::Leave,
-            },
+            Leaving::Look(holder) => {
+                let (own, exists) = (replies.int()? == 1, replies.int()? == 1);
+                match self.looked(holder, own, exists) {
+                    Some(next) => next,
+                    None => return Ok(Heard::Done(presence(self.op.ticket, Settled::NotOurs))),
+                }
+            }
             Leaving::Withdraw => {
                 let node = replies.text()?.unwrap_or_default();
                 replies.rest_good()?;

@@ -2,11 +2,13 @@
 //!
 //! ```text
 //!  look ──▶ complete ──▶ oncall ──▶ working, names of the lists, clean-up, event
-//!           (script)     (script)
+//!   │       (script)     (script)
+//!   └─ nothing would change: done
 //! ```
 //!
 //! Each list is merged by a script on that one key, so that saying a thing twice, or saying an older thing
 //! after a newer one, changes nothing: what is done is only added to, and is never left to do again.
+//! What the scripts do and what follows from it is [`merge`]'s arithmetic.
 
 use redis::Cmd;
 
@@ -15,10 +17,12 @@ use super::errors::Fault;
 use super::events::Entry;
 use super::run::{Heard, Job};
 use super::scripts::Script;
-use super::step::{Replies, Step, int, texts};
+use super::step::{Replies, Step};
 use crate::codec::message::Phase;
+use crate::ids::HostId;
 use crate::limits::COMPLETE_COMMANDS_MAX;
 use crate::store::op::{self, Outcome};
+use crate::store::progress::{After, Before, merge};
 use crate::store::schema::{self, event};
 
 /// An ADH27.
@@ -26,34 +30,26 @@ pub(super) struct Progress<'a> {
     context: &'a Context,
     op: &'a op::Progress,
     stage: Coming,
-    /// Whether a list has changed, or may have when this was written before and broke off.
-    changed: bool,
-    /// The fields the host has in the task's hashes.
-    fields: Fields,
-    /// What is done by now.
-    complete: Vec<String>,
-    /// Whether anything is left by now.
-    left: bool,
+    /// It was begun before and broke off: its event may be missing though nothing is left to write.
+    owed: bool,
+    /// How many commands may be done.
+    room: usize,
+    /// What the keys say, as far as it is known by now.
+    known: Before,
 }
 
 /// How far the writing is.
 enum Coming {
-    /// The book's size and the host's fields are to be read.
+    /// All of it is to be read.
     Look,
-    /// What is done is to be merged; so many there may be.
-    Complete(usize),
+    /// What is done is to be merged.
+    Complete,
     /// What is left is to be merged.
     Oncall,
     /// The host's fields are to be written, and the event.
     Fields,
-}
-
-/// What the task's hashes hold for a host before the message.
-#[derive(Default)]
-struct Fields {
-    working: Option<String>,
-    complete: Option<String>,
-    oncall: Option<String>,
+    /// Nothing is new, but what is over is to be kept for longer.
+    Renew,
 }
 
 impl<'a> Progress<'a> {
@@ -63,33 +59,60 @@ impl<'a> Progress<'a> {
             context,
             op,
             stage: Coming::Look,
-            changed: owed,
-            fields: Fields::default(),
-            complete: Vec::new(),
-            left: false,
+            owed,
+            room: COMPLETE_COMMANDS_MAX,
+            known: Before::default(),
         }
     }
 
-    /// Whether the message says that nothing is left. A phase 3 only ever takes from what is left, so
-    /// then there is nothing.
-    fn ended(&self) -> bool {
-        self.op.phase == Phase::Ended && self.op.oncall.is_empty()
-    }
-
     fn look(&self, step: &mut Step) {
-        let (key, host) = (&self.op.key, self.op.host.as_str());
+        let (key, host) = (&self.op.key, &self.op.host);
         let mut size = redis::cmd("ZCARD");
         size.arg(schema::book(key));
         step.one(0, size);
+        step.one(0, lrange(&schema::complete(key, host)));
+        step.one(0, lrange(&schema::oncall(key, host)));
         step.one(0, hget(&schema::working(key), host));
         step.one(0, hget(&schema::complete_names(key), host));
         step.one(0, hget(&schema::oncall_names(key), host));
     }
 
-    fn merge_complete(&self, room: usize) -> Cmd {
+    /// Takes what was read, and decides what is to be done about it, if anything.
+    fn looked(&mut self, mut replies: Replies) -> Result<Option<Coming>, Fault> {
+        let size = usize::try_from(replies.int()?).unwrap_or_default();
+        if size > 0 {
+            self.room = size;
+        }
+        self.known = Before {
+            complete: replies.texts()?,
+            oncall: replies.texts()?,
+            working: replies.text()?,
+            complete_named: replies.text()?.is_some(),
+            oncall_named: replies.text()?.is_some(),
+        };
+        let after = self.merged();
+        Ok(if self.owed || after.changes(&self.known) {
+            Some(Coming::Complete)
+        } else {
+            // Said again, an end still says how long the task is to be kept.
+            after.done.then_some(Coming::Renew)
+        })
+    }
+
+    /// What the message makes of what is known.
+    fn merged(&self) -> After {
+        let after = merge(&self.known, self.op, self.room);
+        if self.context.clear_on_done {
+            after.cleared()
+        } else {
+            after
+        }
+    }
+
+    fn merge_complete(&self) -> Cmd {
         let op = self.op;
         let mut merge = Script::Complete.on(&schema::complete(&op.key, &op.host));
-        merge.arg(room).arg(&op.complete);
+        merge.arg(self.room).arg(&op.complete);
         merge
     }
 
@@ -100,101 +123,62 @@ impl<'a> Progress<'a> {
             .arg(u8::from(op.phase == Phase::Received))
             .arg(op.oncall.len())
             .arg(&op.oncall)
-            .arg(&self.complete);
+            .arg(&self.known.complete)
+            // What the list had no room for is done all the same.
+            .arg(&op.complete);
         merge
     }
 
-    /// Brings the host's fields in line with its lists, and tells of it if anything is new.
+    /// Brings the host's fields in line with its lists, and tells of it.
     fn write_fields(&self, step: &mut Step) {
-        let writes = match self.op.phase {
-            Phase::Received => Vec::new(),
-            Phase::Began => self.begin_working().into_iter().collect(),
-            Phase::Ended if self.ended() => self.end_task(),
-            Phase::Ended => self.end_command(),
-        };
-        let changed = self.changed || !writes.is_empty();
-        for write in writes {
+        let after = self.merged();
+        let (key, host) = (&self.op.key, &self.op.host);
+        let (complete, oncall) = (schema::complete(key, host), schema::oncall(key, host));
+        if let Some(write) = self.write_working(after.working.as_deref()) {
             step.one(0, write);
         }
-        if self.ended() {
+        for (names, list, was, is) in [
+            (
+                schema::complete_names(key),
+                &complete,
+                self.known.complete_named,
+                after.complete_named,
+            ),
+            (
+                schema::oncall_names(key),
+                &oncall,
+                self.known.oncall_named,
+                after.oncall_named,
+            ),
+        ] {
+            match (was, is) {
+                (false, true) => step.one(0, hset(&names, host, list)),
+                (true, false) => step.one(0, hdel(&names, host)),
+                _ => {}
+            }
+        }
+        if after.complete.is_empty() && !self.known.complete.is_empty() {
+            let mut del = redis::cmd("DEL");
+            del.arg(&complete);
+            step.one(0, del);
+        }
+        if after.done {
             self.expire(step);
         }
-        if changed {
-            step.one(1, self.entry().append(&self.context.node));
-        }
+        step.one(1, self.entry(after.done).append(&self.context.node));
     }
 
-    fn begin_working(&self) -> Option<Cmd> {
-        let command = self.op.working.as_deref()?;
-        let news = self.fields.working.as_deref() != Some(command)
-            && !self.complete.iter().any(|done| done == command);
-        news.then(|| {
-            hset(
-                &schema::working(&self.op.key),
-                self.op.host.as_str(),
-                command,
-            )
-        })
-    }
-
-    /// A command ended and others are left.
-    fn end_command(&self) -> Vec<Cmd> {
-        let (key, host) = (&self.op.key, &self.op.host);
-        let mut writes = Vec::new();
-        if let Some(command) = &self.fields.working
-            && self.complete.contains(command)
-        {
-            writes.push(self.leave_working(command));
+    fn write_working(&self, command: Option<&str>) -> Option<Cmd> {
+        let (working, host) = (schema::working(&self.op.key), &self.op.host);
+        match (self.known.working.as_deref(), command) {
+            (was, Some(command)) if was != Some(command) => Some(hset(&working, host, command)),
+            (Some(was), None) => {
+                let mut ended = Script::Ended.on(&working);
+                ended.arg(host.as_str()).arg(was);
+                Some(ended)
+            }
+            _ => None,
         }
-        writes.extend(self.name_complete());
-        let list = schema::oncall(key, host);
-        if self.left && self.fields.oncall.as_ref() != Some(&list) {
-            writes.push(hset(&schema::oncall_names(key), host.as_str(), &list));
-        }
-        writes
-    }
-
-    /// The last command ended: what said what was left goes; what is done goes too where that is asked for.
-    fn end_task(&self) -> Vec<Cmd> {
-        let (key, host) = (&self.op.key, &self.op.host);
-        let mut writes = Vec::new();
-        if let Some(command) = &self.fields.working {
-            writes.push(self.leave_working(command));
-        }
-        if self.fields.oncall.is_some() {
-            writes.push(hdel(&schema::oncall_names(key), host.as_str()));
-        }
-        if !self.context.clear_on_done {
-            writes.extend(self.name_complete());
-            return writes;
-        }
-        if self.fields.complete.is_some() {
-            writes.push(hdel(&schema::complete_names(key), host.as_str()));
-        }
-        if !self.complete.is_empty() {
-            let mut del = redis::cmd("DEL");
-            del.arg(schema::complete(key, host));
-            writes.push(del);
-        }
-        writes
-    }
-
-    fn leave_working(&self, command: &str) -> Cmd {
-        let mut ended = Script::Ended.on(&schema::working(&self.op.key));
-        ended.arg(self.op.host.as_str()).arg(command);
-        ended
-    }
-
-    fn name_complete(&self) -> Option<Cmd> {
-        let list = schema::complete(&self.op.key, &self.op.host);
-        let news = !self.complete.is_empty() && self.fields.complete.as_ref() != Some(&list);
-        news.then(|| {
-            hset(
-                &schema::complete_names(&self.op.key),
-                self.op.host.as_str(),
-                &list,
-            )
-        })
     }
 
     fn expire(&self, step: &mut Step) {
@@ -205,22 +189,17 @@ impl<'a> Progress<'a> {
         }
     }
 
-    fn entry(&self) -> Entry<'a> {
+    fn entry(&self, done: bool) -> Entry<'a> {
         let op = self.op;
         let mut entry = Entry::new(event::PROGRESS, op.stamp);
         entry.host = Some(&op.host);
         entry.key = Some(&op.key);
+        let last = op.complete.last().map(String::as_str);
         (entry.state, entry.command) = match op.phase {
             Phase::Received => (Some(event::ANSWERED), None),
             Phase::Began => (Some(event::WORKING), op.working.as_deref()),
-            Phase::Ended => {
-                let state = if self.ended() {
-                    event::DONE
-                } else {
-                    event::WORKING
-                };
-                (Some(state), op.complete.last().map(String::as_str))
-            }
+            Phase::Ended if done => (Some(event::DONE), last),
+            Phase::Ended => (Some(event::WORKING), last),
         };
         entry
     }
@@ -237,45 +216,36 @@ impl Job for Progress<'_> {
     fn ask(&mut self, step: &mut Step) {
         match self.stage {
             Coming::Look => self.look(step),
-            Coming::Complete(room) => step.one(0, self.merge_complete(room)),
+            Coming::Complete => step.one(0, self.merge_complete()),
             Coming::Oncall => step.one(0, self.merge_oncall()),
             Coming::Fields => self.write_fields(step),
+            Coming::Renew => self.expire(step),
         }
     }
 
     fn hear(&mut self, mut replies: Replies) -> Result<Heard, Fault> {
-        self.stage = match self.stage {
-            Coming::Look => {
-                let size = usize::try_from(replies.int()?).unwrap_or_default();
-                self.fields = Fields {
-                    working: replies.text()?,
-                    complete: replies.text()?,
-                    oncall: replies.text()?,
-                };
-                Coming::Complete(if size == 0 {
-                    COMPLETE_COMMANDS_MAX
-                } else {
-                    size
-                })
-            }
-            Coming::Complete(_) => {
-                let (changed, list) = replies.pair()?;
-                self.changed |= int(changed)? == 1;
-                self.complete = texts(list)?;
-                Coming::Oncall
+        let next = match self.stage {
+            Coming::Look => self.looked(replies)?,
+            Coming::Complete => {
+                self.known.complete = replies.texts()?;
+                Some(Coming::Oncall)
             }
             Coming::Oncall => {
-                let (changed, list) = replies.pair()?;
-                self.changed |= int(changed)? == 1;
-                self.left = !texts(list)?.is_empty();
-                Coming::Fields
+                self.known.oncall = replies.texts()?;
+                Some(Coming::Fields)
             }
-            Coming::Fields => {
+            Coming::Fields | Coming::Renew => {
                 replies.rest_good()?;
-                return Ok(Heard::Done(self.outcome(Ok(()))));
+                None
             }
         };
-        Ok(Heard::More)
+        Ok(match next {
+            Some(next) => {
+                self.stage = next;
+                Heard::More
+            }
+            None => Heard::Done(self.outcome(Ok(()))),
+        })
     }
 
     fn refused(&self, why: String) -> Option<Outcome> {
@@ -283,21 +253,27 @@ impl Job for Progress<'_> {
     }
 }
 
-fn hget(key: &str, field: &str) -> Cmd {
+fn lrange(key: &str) -> Cmd {
+    let mut command = redis::cmd("LRANGE");
+    command.arg(key).arg(0).arg(-1);
+    command
+}
+
+fn hget(key: &str, host: &HostId) -> Cmd {
     let mut command = redis::cmd("HGET");
-    command.arg(key).arg(field);
+    command.arg(key).arg(host.as_str());
     command
 }
 
-fn hset(key: &str, field: &str, value: &str) -> Cmd {
+fn hset(key: &str, host: &HostId, value: &str) -> Cmd {
     let mut command = redis::cmd("HSET");
-    command.arg(key).arg(field).arg(value);
+    command.arg(key).arg(host.as_str()).arg(value);
     command
 }
 
-fn hdel(key: &str, field: &str) -> Cmd {
+fn hdel(key: &str, host: &HostId) -> Cmd {
     let mut command = redis::cmd("HDEL");
-    command.arg(key).arg(field);
+    command.arg(key).arg(host.as_str());
     command
 }
 

@@ -1,18 +1,16 @@
 -- Adds to the commands done what is not among them, in order. KEYS[1] the list.
--- ARGV: how many there may be, then the commands. Returns whether it changed, and all of the list.
+-- ARGV: how many there may be, then the commands. Returns all of the list.
 local list = redis.call('LRANGE', KEYS[1], 0, -1)
 local known = {}
 for _, command in ipairs(list) do
   known[command] = true
 end
 local room = tonumber(ARGV[1])
-local changed = 0
 for i = 2, #ARGV do
   if not known[ARGV[i]] and #list < room then
     redis.call('RPUSH', KEYS[1], ARGV[i])
     known[ARGV[i]] = true
     list[#list + 1] = ARGV[i]
-    changed = 1
   end
 end
-return {changed, list}
+return list

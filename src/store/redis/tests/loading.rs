@@ -146,13 +146,3 @@ fn thousands_come_page_by_page() {
     assert_eq!(hosts.len(), 5_000);
     assert!(hosts.iter().all(|one| one.ours));
 }
-
-#[test]
-fn a_hash_that_is_none_is_left_out() {
-    let server = RedisServer::start(&[]);
-    let mut store = server.store(settings("n1"));
-    claim(&mut store, "a", 1);
-    claim(&mut store, "b", 2);
-    server.say(&["SET", "anthill:host:b", "what"]);
-    assert_eq!(names(&held(&mut store, true), true), ["a"]);
-}

@@ -10,9 +10,55 @@ use super::RedisStore;
 use super::testing::{RedisServer, settings};
 use crate::codec::message::Phase;
 use crate::ids::{HostId, HostRef, TaskKey};
+use crate::store::conformance::{Case, Seed, Subject, conformance_tests};
 use crate::store::op::{self, Op, Outcome, Reason, Settled, Stamp};
 use crate::store::{Backend, Dump, schema};
 use crate::time::UnixMs;
+
+conformance_tests!(fresh);
+
+/// Runs a case over an empty server.
+fn fresh(case: Case) {
+    let server = RedisServer::start(&[]);
+    case(&mut |settings| -> Box<dyn Subject> { Box::new(server.store(settings)) });
+}
+
+impl Seed for RedisStore {
+    fn seed(&mut self, key: &str, value: Dump) {
+        let mut commands = vec![command("DEL", key)];
+        match value {
+            Dump::Text(text) => commands.push(command("SET", key).arg(text).take()),
+            Dump::List(list) => {
+                commands.extend(list.iter().map(|one| command("RPUSH", key).arg(one).take()));
+            }
+            Dump::Set(set) => {
+                commands.extend(set.iter().map(|one| command("SADD", key).arg(one).take()));
+            }
+            Dump::Hash(hash) => {
+                commands.extend(hash.iter().map(|one| command("HSET", key).arg(one).take()));
+            }
+            Dump::Sorted(sorted) => {
+                let add = |(member, score): &(String, f64)| {
+                    command("ZADD", key).arg(score).arg(member).take()
+                };
+                commands.extend(sorted.iter().map(add));
+            }
+            Dump::Stream(stream) => {
+                commands.extend(
+                    stream
+                        .iter()
+                        .map(|one| command("XADD", key).arg("*").arg(one).take()),
+                );
+            }
+        }
+        self.with_link(|link, _| super::load::ask(link, commands, |_| Ok(())))
+            .unwrap();
+    }
+}
+
+fn command(verb: &str, key: &str) -> redis::Cmd {
+    redis::cmd(verb).arg(key).take()
+}
 
 const TICKET: HostRef = HostRef {
     slot: 3,
