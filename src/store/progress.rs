@@ -114,10 +114,10 @@ fn completed(list: &[String], message: &[String], bound: usize) -> Vec<String> {
 /// What is left, last first, each once.
 ///
 /// A list that has nothing open in common with the message counts as none, and is set from the
-/// message. A book's messages each leave an end of the same book, so that of two that both leave something one is part of
-/// the other: this only meets a list that is missing, or a host that calls left what it
-/// never listed. The latter would otherwise empty the list when it is said once, and set it when it is said
-/// twice.
+/// message. What the messages of one task leave is always an end of its book, so of any two that
+/// leave something one is part of the other: the rule meets a list that is missing, and a host that
+/// calls left what it never listed. The latter would otherwise empty the list when it is said once,
+/// and set it when it is said twice.
 fn left(list: &[String], op: &Progress, done: &HashSet<&str>) -> Vec<String> {
     let mut said = HashSet::new();
     let open = op.oncall.iter().rev();

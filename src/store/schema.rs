@@ -38,9 +38,10 @@
 //!  offline   host: node = "" ──▶ EXISTS - ──▶ <host>_<field> gone ──▶ EVENTS ──▶ node_hosts -
 //! ```
 //!
-//! So a host in the node's set whose `node` is empty was going offline, and is helped to the end; one in the node's
-//! set with another node, or none at all, is only taken out of the set; one in [`EXISTS`] whose `node` is
-//! missing or empty has no owner (an older server left it) and is adopted.
+//! So a host in the node's set whose `node` is empty was going offline, and is helped to the end. One in
+//! [`EXISTS`] that no node holds, and that was not going offline, was left by an older server and is adopted: reported as
+//! ours under epoch 0. Any other in the node's set, with another node or none, is only taken out of it.
+//! Going offline under epoch 0 ends whatever claim the node has, and an adopted host, which has none.
 
 use crate::ids::{HostId, TaskKey};
 

@@ -1,4 +1,4 @@
-//! What a start finds, and what it finishes.
+//! What a start finds, with two nodes at once, and by the thousand.
 
 use super::*;
 use crate::store::HeldCursor;
@@ -76,60 +76,6 @@ fn everyone_comes_once_with_all_that_is_known() {
     );
     assert_eq!(names(&held(&mut store, false), true), ["ours"]);
     assert!(names(&held(&mut store, false), false).is_empty());
-}
-
-#[test]
-fn a_going_offline_that_was_cut_short_is_finished() {
-    let server = RedisServer::start(&[]);
-    let mut store = server.store(settings("n1"));
-    claim(&mut store, "a", 1);
-    server.say(&["SADD", "a_systemInfo", "v"]);
-    server.say(&[
-        "HSET",
-        "anthill:host:a",
-        "node",
-        "",
-        "reason",
-        "reset",
-        "since",
-        "77",
-    ]);
-    let hosts = held(&mut store, false);
-    assert_eq!(names(&hosts, false), ["a"]);
-    for gone in ["exists", "anthill:node:n1:hosts", "a_systemInfo"] {
-        assert_eq!(store.dump(gone).unwrap(), None, "{gone}");
-    }
-    assert_eq!(events(&mut store), ["online a", "offline a reset"]);
-    assert!(held(&mut store, false).is_empty());
-}
-
-#[test]
-fn a_host_another_node_took_leaves_our_set_and_stays_online() {
-    let server = RedisServer::start(&[]);
-    let mut store = server.store(settings("n1"));
-    let mut other = server.store(settings("n2"));
-    claim(&mut store, "a", 1);
-    claim(&mut other, "a", 2);
-    // A coming-online that was cut short before its claim.
-    server.say(&["SADD", "anthill:node:n1:hosts", "b"]);
-    assert!(held(&mut store, false).is_empty());
-    assert_eq!(store.dump(&schema::node_hosts("n1")).unwrap(), None);
-    assert_eq!(set(&mut store, schema::EXISTS), ["a"]);
-}
-
-#[test]
-fn an_orphan_of_an_old_server_can_be_claimed_and_ended() {
-    let server = RedisServer::start(&[]);
-    let mut store = server.store(settings("n1"));
-    server.say(&["SADD", "exists", "10.0.0.9"]);
-    let hosts = held(&mut store, true);
-    assert_eq!((hosts.len(), hosts[0].ours, hosts[0].epoch), (1, true, 0));
-    claim(&mut store, "10.0.0.9", 1);
-    assert_eq!(
-        settle(&mut store, offline("10.0.0.9", 0, 2)),
-        Settled::Released
-    );
-    assert_eq!(store.dump(schema::EXISTS).unwrap(), None);
 }
 
 #[test]

@@ -1,8 +1,8 @@
-//! Claims and releases, what a host is, and who was heard of.
+//! Claims and releases as the server sees them: fields, lifetimes, two nodes at once, how many commands.
 
 use super::*;
 use crate::store::Lease;
-use crate::store::op::{Inventory, Notice};
+use crate::store::op::Inventory;
 use crate::store::schema::field as f;
 use crate::time::Span;
 
@@ -111,22 +111,6 @@ fn a_late_offline_of_an_older_claim_or_another_nodes_host_changes_nothing() {
 }
 
 #[test]
-fn a_going_offline_that_broke_off_is_finished_when_it_is_repeated() {
-    let server = RedisServer::start(&[]);
-    let mut store = server.store(settings("n1"));
-    let epoch = claim(&mut store, "a", 1);
-    // What the first write of an offline leaves, and nothing behind it.
-    server.say(&["HSET", "anthill:host:a", "node", "", "reason", "reset"]);
-    assert_eq!(
-        settle(&mut store, offline("a", epoch, 2)),
-        Settled::Released
-    );
-    assert_eq!(store.dump(schema::EXISTS).unwrap(), None);
-    assert_eq!(store.dump(&schema::node_hosts("n1")).unwrap(), None);
-    assert_eq!(events(&mut store), ["online a", "offline a timeout"]);
-}
-
-#[test]
 fn a_batch_keeps_each_hosts_order() {
     let server = RedisServer::start(&[]);
     let mut store = server.store(settings("n1"));
@@ -190,95 +174,6 @@ fn inventory(name: &str, values: &[&str], addresses: &[&str]) -> Op {
         values: owned(values),
         addresses: owned(addresses),
     }))
-}
-
-#[test]
-fn a_newer_inventory_replaces_the_older_one() {
-    let server = RedisServer::start(&[]);
-    let mut store = server.store(settings("n1"));
-    claim(&mut store, "a", 1);
-    for _ in 0..2 {
-        let first = inventory("a", &["ant", "02-42"], &["1.1.1.1", "2.2.2.2"]);
-        assert!(matches!(
-            run(&mut store, &[first])[..],
-            [Outcome::Inventory {
-                result: Ok(()),
-                ticket: TICKET,
-                ..
-            }]
-        ));
-        assert_eq!(set(&mut store, "a_systemInfo"), ["02-42", "ant"]);
-        assert_eq!(list(&mut store, "a_systemInfoIPV4"), ["2.2.2.2", "1.1.1.1"]);
-        assert_eq!(
-            field(&mut store, "anthill:host:a", f::MAC).as_deref(),
-            Some("02-42")
-        );
-    }
-    run(&mut store, &[inventory("a", &["bee"], &[])]);
-    assert_eq!(set(&mut store, "a_systemInfo"), ["bee"]);
-    assert_eq!(store.dump("a_systemInfoIPV4").unwrap(), None);
-    assert_eq!(
-        field(&mut store, "anthill:host:a", f::HOSTNAME).as_deref(),
-        Some("bee")
-    );
-    assert_eq!(field(&mut store, "anthill:host:a", f::MAC), None);
-}
-
-#[test]
-fn the_hash_of_a_host_that_is_not_ours_is_not_described() {
-    let server = RedisServer::start(&[]);
-    let mut store = server.store(settings("n1"));
-    run(&mut store, &[inventory("a", &["ant"], &[])]);
-    assert_eq!(store.dump("anthill:host:a").unwrap(), None);
-}
-
-#[test]
-fn last_seen_never_goes_back_and_is_swept() {
-    let server = RedisServer::start(&[]);
-    let mut store = server.store(settings("n1"));
-    let seen = |name: &str, at| (host(name), UnixMs(at));
-    run(
-        &mut store,
-        &[Op::Seen(vec![seen("a", 5_000), seen("b", 6_000)])],
-    );
-    run(
-        &mut store,
-        &[Op::Seen(vec![seen("a", 4_000), seen("b", 7_000)])],
-    );
-    let both = vec![("a".to_owned(), 5_000.0), ("b".to_owned(), 7_000.0)];
-    assert_eq!(store.dump(schema::SEEN).unwrap(), Some(Dump::Sorted(both)));
-    store.sweep(UnixMs(604_800_000 + 6_000)).unwrap();
-    let late = vec![("b".to_owned(), 7_000.0)];
-    assert_eq!(store.dump(schema::SEEN).unwrap(), Some(Dump::Sorted(late)));
-}
-
-#[test]
-fn an_audit_only_adds_what_is_missing() {
-    let server = RedisServer::start(&[]);
-    let mut store = server.store(settings("n1"));
-    server.say(&["SADD", "exists", "a", "x"]);
-    let outcomes = run(&mut store, &[Op::Audit(vec![host("a"), host("b")])]);
-    assert!(matches!(outcomes[..], [Outcome::Audited]));
-    assert_eq!(set(&mut store, schema::EXISTS), ["a", "b", "x"]);
-}
-
-#[test]
-fn a_notice_is_only_an_event() {
-    let server = RedisServer::start(&[]);
-    let mut store = server.store(settings("n1"));
-    let notice = Op::Notice(Box::new(Notice {
-        event: "mass-offline",
-        host: None,
-        reason: None,
-        count: Some(12),
-        stamp: stamp(9),
-    }));
-    assert!(run(&mut store, &[notice]).is_empty());
-    let Some(Dump::Stream(entries)) = store.dump(schema::EVENTS).unwrap() else {
-        panic!("no events");
-    };
-    assert!(entries[0].contains(&("count".to_owned(), "12".to_owned())));
-    assert!(entries[0].contains(&("host".to_owned(), String::new())));
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Reports: a whole task, out of order, twice, and with what is not expected.
+//! Reports, as far as the suite for every store does not say it: step by step, lifetimes, one batch.
 
 use super::*;
 use crate::store::Settings;
@@ -93,17 +93,6 @@ fn a_whole_life_in_one_batch_ends_the_same() {
 }
 
 #[test]
-fn where_what_is_done_is_cleared_only_the_book_is_left() {
-    let server = RedisServer::start(&[]);
-    let mut store = server.store(clearing());
-    server.say(&["ZADD", "AC1", "2", "x", "1", "y"]);
-    run(&mut store, &life());
-    for (name, value) in keys(&mut store) {
-        assert_eq!(value.is_some(), name == "AC1", "{name}: {value:?}");
-    }
-}
-
-#[test]
 fn saying_it_twice_or_an_older_one_after_a_newer_changes_nothing() {
     let server = RedisServer::start(&[]);
     let mut store = server.store(settings("n1"));
@@ -134,102 +123,4 @@ fn a_report_without_a_list_sets_it_and_an_empty_end_drops_what_is_listed() {
         events(&mut store),
         ["progress h working", "progress h done"]
     );
-}
-
-#[test]
-fn commands_that_are_not_listed_do_not_come_back() {
-    let server = RedisServer::start(&[]);
-    let mut store = server.store(settings("n1"));
-    let mut part = Part("h", "AC1", 0);
-    run(
-        &mut store,
-        &[
-            part.received(&["x", "y", "z"]),
-            part.ended(&["x"], &["z", "w"]),
-        ],
-    );
-    assert_eq!(list(&mut store, "AC1_h_oncall"), ["z"]);
-    // Said once more, a book sets the list anew, without what is done.
-    run(&mut store, &[part.received(&["x", "y", "z"])]);
-    assert_eq!(list(&mut store, "AC1_h_oncall"), ["z", "y"]);
-}
-
-#[test]
-fn what_is_done_never_holds_more_than_the_book() {
-    let server = RedisServer::start(&[]);
-    let mut store = server.store(settings("n1"));
-    server.say(&["ZADD", "AC1", "2", "x", "1", "y"]);
-    let mut part = Part("h", "AC1", 0);
-    run(&mut store, &[part.ended(&["x", "x", "a", "b"], &["y"])]);
-    assert_eq!(list(&mut store, "AC1_h_complete"), ["x", "a"]);
-    let many: Vec<_> = (0..5_000).map(|n| format!("c{n}")).collect();
-    let many: Vec<_> = many.iter().map(String::as_str).collect();
-    let mut bookless = Part("h", "AC2", 10);
-    run(
-        &mut store,
-        &[bookless.report(Phase::Ended, None, &many, &["left"])],
-    );
-    assert_eq!(list(&mut store, "AC2_h_complete"), many[..4_096]);
-}
-
-#[test]
-fn hosts_of_one_task_do_not_disturb_each_other() {
-    let server = RedisServer::start(&[]);
-    let mut store = server.store(clearing());
-    let (mut a, mut b) = (Part("a", "AC1", 0), Part("b", "AC1", 10));
-    let ops = [
-        a.received(&["x", "y"]),
-        b.received(&["x", "y"]),
-        a.began("x", &[], &["x", "y"]),
-        b.began("x", &[], &["x", "y"]),
-        b.ended(&["x"], &["y"]),
-        a.ended(&["x"], &["y"]),
-        a.ended(&["x", "y"], &[]),
-    ];
-    run(&mut store, &ops);
-    assert_eq!(store.dump("AC1_a_complete").unwrap(), None);
-    assert_eq!(list(&mut store, "AC1_b_complete"), ["x"]);
-    assert_eq!(
-        store.dump("AC1_complete").unwrap(),
-        Some(Dump::Hash(vec![(
-            "b".to_owned(),
-            "AC1_b_complete".to_owned()
-        )]))
-    );
-    assert_eq!(
-        store.dump("AC1_oncall").unwrap(),
-        Some(Dump::Hash(vec![(
-            "b".to_owned(),
-            "AC1_b_oncall".to_owned()
-        )]))
-    );
-    assert_eq!(store.dump("AC1_working").unwrap(), None);
-}
-
-#[test]
-fn an_answer_takes_the_host_off_the_list_only_when_the_book_arrived() {
-    let server = RedisServer::start(&[]);
-    let mut store = server.store(settings("n1"));
-    server.say(&["SADD", "AC1_response", "h", "other"]);
-    for (seq, rcc) in [(1, 0), (2, 2), (3, 3)] {
-        run(&mut store, &[answer(rcc, seq)]);
-        assert_eq!(set(&mut store, "AC1_response"), ["h", "other"]);
-    }
-    for seq in 4..6 {
-        run(&mut store, &[answer(1, seq)]);
-        assert_eq!(set(&mut store, "AC1_response"), ["other"]);
-    }
-    let told = ["damaged", "no-book", "damaged", "answered", "answered"];
-    let told = told.map(|state| format!("answer h {state}"));
-    assert_eq!(events(&mut store), told);
-}
-
-fn answer(rcc: u8, seq: u64) -> Op {
-    Op::Answer(Box::new(op::Answer {
-        origin: None,
-        host: host("h"),
-        key: key("AC1"),
-        rcc,
-        stamp: stamp(seq),
-    }))
 }
