@@ -252,6 +252,8 @@ impl Core {
                 continue;
             };
             let unheard_of = host.since.0 == 0;
+            // One that an older server left behind has no time of its own.
+            let since = if found.since.0 == 0 { at.wall } else { found.since };
             host.told_online |= found.ours;
             host.epoch = host.epoch.max(found.epoch);
             host.seen = host.seen.max(found.seen);
@@ -268,10 +270,10 @@ impl Core {
             }
             if found.ours && host.presence.is_online() {
                 // It came back before the store could be read: it was never offline.
-                host.since = found.since;
+                host.since = since;
             } else if found.ours && first && unheard_of {
                 host.presence = Presence::Inherited;
-                host.since = found.since;
+                host.since = since;
                 self.stats.hosts_online += 1;
                 self.stats.hosts_inherited += 1;
             } else if unheard_of {
@@ -281,7 +283,7 @@ impl Core {
                     found.reason
                 };
                 host.presence = Presence::Offline(reason);
-                host.since = if found.ours { at.wall } else { found.since };
+                host.since = if found.ours { at.wall } else { since };
             }
         }
     }
