@@ -92,7 +92,7 @@ fn wrong_usage_is_status_2_and_one_line_that_names_it() {
         ),
         (
             &["hosts", "--token-file", "/nowhere/token"],
-            &["--token-file", "'/nowhere/token'"],
+            &["--token-file", "'/nowhere/token'", "No such file"],
         ),
         (
             &["check-config", "--tcp", "1"],
@@ -114,7 +114,11 @@ fn wrong_usage_is_status_2_and_one_line_that_names_it() {
         ),
         (
             &["--config", "/nowhere/config.json"],
-            &["/nowhere/config.json"],
+            &["--config", "/nowhere/config.json"],
+        ),
+        (
+            &["--store", "/nowhere"],
+            &["--store", "\"/nowhere\"", "embedded:DIR"],
         ),
     ] {
         fails(&run(args), 2, words);

@@ -226,7 +226,7 @@ fn read_token(source: &str, file: PathBuf) -> Result<String, Failure> {
     let mut text = String::new();
     File::open(&file)
         .and_then(|file| file.take(API_TOKEN_BYTES_MAX + 1).read_to_string(&mut text))
-        .map_err(|error| refused(io_words(&error)))?;
+        .map_err(|error| refused(format!("it cannot be read: {error}")))?;
     let token = text.trim();
     if text.len() as u64 > API_TOKEN_BYTES_MAX {
         return Err(refused(format!(

@@ -9,7 +9,7 @@ use crate::text::escape;
 /// What is wrong with the configuration.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ConfigError {
-    /// The file cannot be read.
+    /// The file that is read where none is named cannot be.
     #[error("{file}: cannot be read: {why}")]
     Unreadable {
         /// Its path.

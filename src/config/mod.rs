@@ -386,9 +386,12 @@ impl Config {
             }
             _ => {
                 let name = error::shown_path(file);
-                let text = read_file(file).map_err(|why| ConfigError::Unreadable {
-                    file: name.clone(),
-                    why,
+                let text = read_file(file).map_err(|why| match path {
+                    Some(_) => flag_error("--config", format!("{name} cannot be read: {why}")),
+                    None => ConfigError::Unreadable {
+                        file: name.clone(),
+                        why,
+                    },
                 })?;
                 Self::parse(&name, &text, overrides)
             }

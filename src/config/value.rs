@@ -151,13 +151,11 @@ impl<'a> Value<'a> {
 
     /// A number of seconds within `range`; fractions are kept to the microsecond.
     pub(super) fn seconds(&self, range: RangeInclusive<f64>) -> Result<Span, ConfigError> {
-        let Some(seconds) = self.number() else {
-            return Err(self.wrong("is not a number of seconds above 0"));
-        };
-        if !range.contains(&seconds) {
+        let seconds = self.number().filter(|seconds| range.contains(seconds));
+        let Some(seconds) = seconds else {
             let (low, high) = range.into_inner();
             return Err(self.wrong(&format!("is not a number of seconds from {low} to {high}")));
-        }
+        };
         // Bounded above, so the cast is exact; a microsecond survives the way there and back.
         Ok(Span::from_micros((seconds * 1e6).round() as u64))
     }

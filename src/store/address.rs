@@ -1,5 +1,5 @@
 //! Where the store is: its URL, read and shown. A password goes in and never comes out: no error
-//! repeats anything of a URL but its scheme, and what is printed has `***` in its place.
+//! repeats anything of a URL but its scheme (and what is no URL at all only where it has neither `:` nor `@`), and what is printed has `***` in its place.
 //!
 //! ```text
 //!  embedded:DIR
@@ -24,6 +24,8 @@ const FORMS: &str = "embedded:DIR, redis://[user:password@]host:port/db or \
 const NOT_BUILT: [&str; 3] = ["rediss", "redis+sentinel", "redis+cluster"];
 /// The length up to which what stands before `://` is taken for a scheme, and shown.
 const SCHEME_BYTES_MAX: usize = 16;
+/// The length up to which a word that is no URL is shown.
+const WORD_BYTES_MAX: usize = 64;
 
 /// `store.url`, read.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,12 +63,15 @@ pub enum RedisPlace {
     Unix(PathBuf),
 }
 
-/// Why a text is no [`StoreUrl`]. Shows nothing of it but the scheme.
+/// Why a text is no [`StoreUrl`]. Shows nothing of it but the scheme, or a word that can hold no password.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum StoreUrlError {
-    /// It has no scheme.
+    /// It has no scheme, and may have a password.
     #[error("is not a store's URL: it may be {FORMS}")]
     NoScheme,
+    /// It is a word or a path, in which nothing is hidden.
+    #[error("\"{0}\" is not a store's URL: it may be {FORMS}")]
+    Word(String),
     /// It has one that means nothing here.
     #[error("\"{0}://…\" is not a kind of store: it may be {FORMS}")]
     Scheme(String),
@@ -116,8 +121,15 @@ fn unknown(url: &str) -> StoreUrlError {
                     StoreUrlError::NotBuilt,
                 )
         }
+        _ if is_word(url) => StoreUrlError::Word(url.to_owned()),
         _ => StoreUrlError::NoScheme,
     }
+}
+
+/// Whether this is short and has neither `:` nor `@`, without which no password can be given.
+fn is_word(url: &str) -> bool {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-' | '/');
+    (1..=WORD_BYTES_MAX).contains(&url.len()) && url.chars().all(allowed)
 }
 
 fn embedded(dir: &str) -> Result<StoreUrl, &'static str> {

@@ -44,7 +44,7 @@ fn a_wrong_value_is_named_with_what_it_may_be() {
         ),
         (
             r#"{"heartbeat": {"timeout_s": "sixty"}}"#,
-            "heartbeat.timeout_s: \"sixty\" is not a number of seconds above 0".to_owned(),
+            "heartbeat.timeout_s: \"sixty\" is not a number of seconds from 0.1 to 86400".to_owned(),
         ),
         (
             r#"{"heartbeat": {"timeout_s": 0}}"#,
@@ -56,7 +56,7 @@ fn a_wrong_value_is_named_with_what_it_may_be() {
         ),
         (
             r#"{"heartbeat": {"timeout_s": null}}"#,
-            "heartbeat.timeout_s: null is not a number of seconds above 0".to_owned(),
+            "heartbeat.timeout_s: null is not a number of seconds from 0.1 to 86400".to_owned(),
         ),
         (
             r#"{"heartbeat": {"first_message_s": 3601}}"#,

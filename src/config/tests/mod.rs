@@ -159,12 +159,12 @@ fn a_file_is_read_or_it_is_said_why_not() {
     let missing = load().unwrap_err().to_string();
     assert_eq!(
         missing,
-        format!("{shown}: cannot be read: No such file or directory (os error 2)")
+        format!("--config: {shown} cannot be read: No such file or directory (os error 2)")
     );
     fs::write(&path, b"{\"log\": \"\xff\"}").unwrap();
     assert_eq!(
         load().unwrap_err().to_string(),
-        format!("{shown}: cannot be read: it is not UTF-8 (at byte 9)")
+        format!("--config: {shown} cannot be read: it is not UTF-8 (at byte 9)")
     );
     fs::write(&path, "\u{feff}{\"log\": {\"keep\": 3}}").unwrap();
     assert_eq!(load().unwrap().log.keep, 3);

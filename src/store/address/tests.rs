@@ -92,7 +92,9 @@ fn what_is_wrong_is_said_with_what_it_may_be() {
     let percent = "has a % in its user or password that is not %XX of UTF-8";
     let cases = [
         ("", format!("is not a store's URL: it may be {forms}")),
-        ("redis", format!("is not a store's URL: it may be {forms}")),
+        ("redis", format!("\"redis\" is not a store's URL: it may be {forms}")),
+        ("/var/lib/ants", format!("\"/var/lib/ants\" is not a store's URL: it may be {forms}")),
+        ("a secret", format!("is not a store's URL: it may be {forms}")),
         ("u:secret@h", format!("is not a store's URL: it may be {forms}")),
         ("http://h", format!("\"http://…\" is not a kind of store: it may be {forms}")),
         ("rediss://h", format!("\"rediss://…\" is not built yet: it may be {forms}")),
