@@ -460,3 +460,49 @@ fn watching_tells_of_changes_only_and_outlives_an_absence() {
     child.kill().unwrap();
     child.wait().unwrap();
 }
+
+#[test]
+fn a_hangup_moves_the_log_to_where_the_file_now_says() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name);
+    let configure = |log: serde_json::Value| {
+        let any = "127.0.0.1:0";
+        let config = serde_json::json!({
+            "server": {"tcp": any, "udp": any, "http": any},
+            "store": {"url": format!("embedded:{}", path("data").display()), "spool": path("spool")},
+            "log": log,
+        });
+        std::fs::write(path("config.json"), config.to_string()).unwrap();
+    };
+    configure(serde_json::json!({"file": path("one.log")}));
+    let mut child = anthill(&["--config", path("config.json").to_str().unwrap()])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let said = lines_of(child.stderr.take().unwrap());
+    let ready = lines_of(child.stdout.take().unwrap());
+    assert!(ready.recv_timeout(DEADLINE).unwrap().contains(" ready "));
+    configure(serde_json::json!({"file": path("two.log"), "format": "json"}));
+    rustix::process::kill_process(
+        rustix::process::Pid::from_child(&child),
+        rustix::process::Signal::HUP,
+    )
+    .unwrap();
+    let line = loop {
+        let line = said.recv_timeout(DEADLINE).expect("the log goes on");
+        if line.contains("read again") {
+            break line;
+        }
+    };
+    let line: serde_json::Value = serde_json::from_str(&line).expect("lines are JSON now");
+    assert!(line.to_string().contains("log.file: "), "{line}");
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let one = std::fs::read_to_string(path("one.log")).unwrap();
+    assert!(
+        one.contains(" ready ") && !one.contains("read again"),
+        "{one}"
+    );
+    assert!(path("two.log").exists());
+}

@@ -21,6 +21,9 @@ use signal_hook::iterator::{self, Signals};
 use super::args::ServeArgs;
 use super::{Failure, print};
 
+/// What lines of the log are filed under.
+const LOG: &str = "server";
+
 /// Serves, until a signal or a fault ends it.
 ///
 /// # Errors
@@ -31,7 +34,7 @@ pub fn run(args: &ServeArgs) -> Result<(), Failure> {
         .map_err(|error| Failure::failed(format!("cannot catch signals: {error}")))?;
     let logging = logging::start(&config.log).map_err(Failure::usage)?;
     for warning in &config.warnings {
-        log::warn!("{warning}");
+        log::warn!(target: LOG, "{warning}");
     }
     let started = config.clone();
     let server = Server::bind(config).map_err(Failure::failed)?;
@@ -54,7 +57,7 @@ pub fn run(args: &ServeArgs) -> Result<(), Failure> {
             .map_err(|error| Failure::ended(error.status, error.why))
     });
     if ended.is_ok() {
-        log::info!("stopped");
+        log::info!(target: LOG, "stopped");
     }
     ended
 }
@@ -77,9 +80,9 @@ fn catch_signals() -> io::Result<Signals> {
 /// Says once, on stdout, where the server is to be found.
 fn announce(server: &Server) {
     let ready = server.ready().to_string();
-    log::info!("{ready}");
+    log::info!(target: LOG, "{ready}");
     if print(&format!("{ready}\n")).is_err() {
-        log::warn!("nobody reads the ready line");
+        log::warn!(target: LOG, "nobody reads the ready line");
     }
 }
 
@@ -109,7 +112,7 @@ impl Caretaker<'_> {
             match signal {
                 SIGHUP => self.reload(),
                 _ => {
-                    log::info!("stopping");
+                    log::info!(target: LOG, "stopping");
                     self.handle.shutdown();
                 }
             }
@@ -123,20 +126,20 @@ impl Caretaker<'_> {
         let config = match load(self.args) {
             Ok(config) => config,
             Err(error) => {
-                log::error!("configuration not read again, nothing changed: {error}");
+                log::error!(target: LOG, "configuration not read again, nothing changed: {error}");
                 return;
             }
         };
         for warning in &config.warnings {
-            log::warn!("{warning}");
+            log::warn!(target: LOG, "{warning}");
         }
         let (applied, _) = self.before.describe_changes(&config);
         let (_, waiting) = self.started.describe_changes(&config);
         self.before = config.clone();
-        self.logging.set_level(config.log.level);
+        self.logging.reload(&config.log);
         self.handle.reload(config);
         log::info!(
-            "configuration read again; in force now: {}; after a restart: {}",
+            target: LOG, "configuration read again; in force now: {}; after a restart: {}",
             in_words(&applied),
             in_words(&waiting)
         );

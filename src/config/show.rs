@@ -9,11 +9,17 @@ use crate::time::Span;
 
 /// The keys that a running server takes over when it reads its configuration again. A key that
 /// ends in a dot stands for its whole section.
-const APPLIED: [&str; 6] = [
+const APPLIED: [&str; 12] = [
+    "server.http_names",
+    "server.http_token_file",
+    "server.coalesce_us",
     "heartbeat.timeout_s",
     "heartbeat.first_message_s",
     "heartbeat.working_timeout_s",
+    "heartbeat.byte_order",
     "heartbeat.on_shutdown",
+    "limits.frame_bytes",
+    "dispatch.key_prefix",
     "instructions",
     "log.",
 ];
@@ -93,6 +99,7 @@ impl Config {
     /// What is different in `new`, a line for each key: what a running server takes over, and
     /// what waits for its next start.
     #[must_use]
+    /// A token that is to go stays until then.
     pub fn describe_changes(&self, new: &Self) -> (Vec<String>, Vec<String>) {
         let (mut applied, mut restart) = (Vec::new(), Vec::new());
         let (before, after) = (flat(&self.to_json()), flat(&new.to_json()));
@@ -101,7 +108,8 @@ impl Config {
                 continue;
             }
             let line = format!("{key}: {old} → {new}");
-            if is_applied(key) {
+            let no_token = key == "server.http_token_file" && *new == Value::Null.to_string();
+            if is_applied(key) && !no_token {
                 applied.push(line);
             } else {
                 restart.push(line);
@@ -115,7 +123,7 @@ impl Config {
         }
         let file = &self.server.http_token_file;
         if *file == new.server.http_token_file && self.server.http_token != new.server.http_token {
-            restart.push("server.http_token_file: another token".to_owned());
+            applied.push("server.http_token_file: another token".to_owned());
         }
         (applied, restart)
     }

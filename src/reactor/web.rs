@@ -178,9 +178,11 @@ impl Web {
         &self.stats
     }
 
-    /// Takes new rules. They hold from the next request on.
+    /// Takes new rules. They hold from the next request on. A token is exchanged, never given up: that
+    /// there need be none is said of another address, which counts after a restart.
     pub fn set_rules(&mut self, rules: HttpRules) {
-        self.rules = rules;
+        let token = rules.token.or_else(|| self.rules.token.take());
+        self.rules = HttpRules { token, ..rules };
     }
 
     /// Enters the listener with the loop's poll.

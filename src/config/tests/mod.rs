@@ -382,6 +382,29 @@ fn changes_are_told_by_key_and_by_when_they_count() {
     );
 }
 
+#[test]
+fn a_token_is_exchanged_at_once_and_given_up_after_a_restart() {
+    let with = |file: &str, token: &str| {
+        let mut config = Config::default();
+        config.server.http_token_file = Some(file.into());
+        config.server.http_token = Some(token.to_owned());
+        config
+    };
+    let (none, old) = (Config::default(), with("a", "one"));
+    let told = |before: &Config, after: &Config| before.describe_changes(after);
+    let line = |text: &str| vec![format!("server.http_token_file: {text}")];
+    assert_eq!(told(&none, &old), (line("null → \"a\""), vec![]));
+    assert_eq!(
+        told(&old, &with("b", "two")),
+        (line("\"a\" → \"b\""), vec![])
+    );
+    assert_eq!(
+        told(&old, &with("a", "two")),
+        (line("another token"), vec![])
+    );
+    assert_eq!(told(&old, &none), (vec![], line("\"a\" → null")));
+}
+
 proptest! {
     #[test]
     fn what_is_shown_reads_back_as_the_same(

@@ -481,6 +481,9 @@ fn new_rules_hold_from_the_next_request_on() {
     assert_eq!(lp.answer(&mut client).0, 401);
     client.ask("/healthz");
     assert_eq!(lp.answer(&mut client).0, 200);
+    lp.web.set_rules(HttpRules::default());
+    client.ask("/readyz");
+    assert_eq!(lp.answer(&mut client).0, 401, "a token is never given up");
 }
 
 #[test]
