@@ -253,7 +253,11 @@ impl Core {
             };
             let unheard_of = host.since.0 == 0;
             // One that an older server left behind has no time of its own.
-            let since = if found.since.0 == 0 { at.wall } else { found.since };
+            let since = if found.since.0 == 0 {
+                at.wall
+            } else {
+                found.since
+            };
             host.told_online |= found.ours;
             host.epoch = host.epoch.max(found.epoch);
             host.seen = host.seen.max(found.seen);
@@ -329,7 +333,7 @@ impl Core {
         if self.stats.store_sessions == 0 {
             fx.push(Effect::Stop {
                 status: 2,
-                why: format!("store.url: {why}"),
+                why: format!("store.url: its user or password is refused: {why}"),
             });
         } else {
             self.store_away(why, fx);

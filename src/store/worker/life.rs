@@ -334,7 +334,7 @@ impl Life {
         self.hold = false;
         self.stuck = None;
         self.outage = Outage::default();
-        log::info!("store: up, session {}", self.session);
+        log::debug!(target: "store", "thread: up, session {}", self.session);
         self.out.push(Outcome::Up {
             session: self.session,
             lease_clear: self.lease.cleared(),
@@ -458,7 +458,7 @@ impl Life {
             Some(stuck) => format!("{}; reports wait unacknowledged: {stuck}", self.outage.why),
             None => self.outage.why.clone(),
         };
-        log::warn!("store: away: {text}");
+        log::debug!(target: "store", "thread: away: {text}");
         self.out.push(Outcome::Away(text));
     }
 
