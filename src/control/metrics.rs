@@ -177,6 +177,16 @@ impl Stats {
                 self.hosts_inherited,
             ),
             (
+                "anthill_hosts_at_work",
+                "Hosts at work on something.",
+                self.hosts_at_work,
+            ),
+            (
+                "anthill_ids_contested",
+                "Ids replaced within the last minute or so.",
+                self.ids_contested,
+            ),
+            (
                 "anthill_sessions",
                 "Connections of hosts open now.",
                 self.sessions,
@@ -199,16 +209,6 @@ impl Stats {
         ];
         for (name, help, value) in gauges {
             page.gauge(name, help, value);
-            page.gauge(
-                "anthill_hosts_at_work",
-                "Hosts at work on something.",
-                self.hosts_at_work,
-            );
-            page.gauge(
-                "anthill_ids_contested",
-                "Ids replaced within the last minute or so.",
-                self.ids_contested,
-            );
         }
     }
 
