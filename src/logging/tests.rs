@@ -168,6 +168,33 @@ fn another_configuration_takes_the_place_of_the_first() {
     );
 }
 
+/// Even where the thread finds the order and the lines around it together.
+#[test]
+fn a_line_is_written_by_the_configuration_it_was_logged_under() {
+    let dir = tempfile::tempdir().unwrap();
+    let (first, second) = (dir.path().join("a.log"), dir.path().join("b.log"));
+    let (entered, arrived) = bounded(100);
+    let (let_through, open) = bounded(100);
+    let gate = Gate {
+        shown: Shown::default(),
+        entered,
+        open,
+    };
+    let (logging, sink) = spawn(&to_file(&first), 1_000, Box::new(gate)).unwrap();
+    let (_, logger) = dispatch(sink).into_log();
+    say(&*logger, Level::Info, "t", "one");
+    arrived.recv().unwrap();
+    say(&*logger, Level::Info, "t", "two");
+    *lock(&logging.shared.reload) = Some(to_file(&second));
+    logging.wake();
+    say(&*logger, Level::Info, "t", "three");
+    drop((arrived, let_through));
+    drop(logging);
+    let text = |path| fs::read_to_string(path).unwrap();
+    assert_eq!(untimed(&text(first)), ["INFO  t one", "INFO  t two"]);
+    assert_eq!(untimed(&text(second)), ["INFO  t three"]);
+}
+
 #[test]
 fn a_file_that_cannot_be_written_is_said_on_standard_error() {
     let dir = tempfile::tempdir().unwrap();

@@ -64,7 +64,8 @@ impl Writer {
             for job in first.into_iter().chain(self.jobs.clone().try_iter()) {
                 match job {
                     Job::Line(line) => self.line(&line),
-                    Job::Wake => {}
+                    // Here, so that what is logged behind it is written the new way.
+                    Job::Wake => self.settings(),
                     Job::Flush(done) => waiting.push(done),
                     Job::Stop => stop = true,
                 }
@@ -72,6 +73,7 @@ impl Writer {
                     break;
                 }
             }
+            // What found no room for its own job.
             self.settings();
             self.tick(Instant::now(), stop);
             self.write_out();
