@@ -108,7 +108,7 @@ impl Config {
                 continue;
             }
             let line = format!("{key}: {old} → {new}");
-            let no_token = key == "server.http_token_file" && *new == Value::Null.to_string();
+            let no_token = key == "server.http_token_file" && new == "null";
             if is_applied(key) && !no_token {
                 applied.push(line);
             } else {
@@ -169,4 +169,27 @@ fn word<T: PartialEq>(words: &[(&'static str, T)], value: T) -> Option<&'static 
         .iter()
         .find(|(_, one)| *one == value)
         .map(|&(word, _)| word)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every key has a row in the documentation, and those taken over by a reload are marked there.
+    #[test]
+    fn every_key_is_documented() {
+        let page = include_str!("../../docs/configuration.md");
+        for (key, _) in flat(&Config::default().to_json()) {
+            let unbuilt = ["tls", "ak.devices", "reach.targets"].contains(&&*key);
+            let cell = match (unbuilt, is_applied(&key)) {
+                (true, _) => format!("`{key}`"),
+                (_, true) => format!("\n| `{key}` ↻ |"),
+                (_, false) => format!("\n| `{key}` |"),
+            };
+            assert!(
+                page.contains(&cell),
+                "{cell:?} is not in docs/configuration.md"
+            );
+        }
+    }
 }
