@@ -130,6 +130,8 @@ pub struct Reactor {
     /// What the store thread counts, once it runs.
     store_metrics: Box<dyn Source + Send>,
     started: Instant,
+    /// The core has not come to the end of what it looks through for the store.
+    walking: bool,
     /// When the core next has something to do.
     deadline: Option<Instant>,
     /// When the web or the lingering connections do.
@@ -199,6 +201,7 @@ impl Reactor {
             scratch: vec![0; READ_BUFFER_BYTES].into_boxed_slice(),
             tuning: settings.tuning,
             stats: ReactorStats::default(),
+            walking: false,
             deadline: None,
             chores: None,
             stopping: None,
@@ -296,6 +299,7 @@ impl Reactor {
             || self.udp.has_ready()
             || self.web.has_ready()
             || self.mailbox.has_ready()
+            || self.walking
         {
             return Some(Span::ZERO);
         }
@@ -442,8 +446,11 @@ impl Reactor {
 
     /// Hands what is to be written to the store thread, as long as it has room.
     fn hand_over(&mut self, at: Moment) {
+        self.walking = false;
         while self.mailbox.has_room() && self.core.has_work() {
             let Some(batch) = self.core.pull(at, BATCH_OPS_MAX) else {
+                // A walk over many hosts of whom nothing is to be written: it goes on in the next turn.
+                self.walking = self.core.has_work();
                 break;
             };
             match self.mailbox.hand(batch) {

@@ -8,8 +8,10 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::*;
 use crate::codec::{Abnormal, ByteOrder};
+use crate::ids::HostId;
 use crate::limits::{FRAME_BYTES_MAX, FRAMES_PER_TURN_MAX, REPORTS_WAITING_MAX};
-use crate::store::op::{Batch, Op, Outcome, Reason, Settled};
+use crate::store::op::{Batch, HeldHost, Op, Outcome, Reason, Settled};
+use crate::time::UnixMs;
 
 /// How long a test waits for what must come.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -200,7 +202,16 @@ impl Peer {
     }
 
     fn replies(&self) -> usize {
-        self.got.windows(9).filter(|w| w == b"keepAlive").count()
+        let (mut rest, mut count) = (self.got.as_slice(), 0);
+        while let Some((header, behind)) = rest.split_first_chunk() {
+            let length = usize::try_from(i32::from_le_bytes(*header)).unwrap();
+            let Some((body, next)) = behind.split_at_checked(length) else {
+                break;
+            };
+            count += usize::from(body == br#"{"flag":"ADH18","ACK":"keepAlive"}"#);
+            rest = next;
+        }
+        count
     }
 }
 
@@ -526,4 +537,42 @@ fn a_store_that_refuses_us_or_is_gone_ends_the_loop() {
     drop(rig.outcomes);
     let ended = (0..100).find_map(|_| rig.reactor.turn(Some(Duration::ZERO)).err());
     assert_eq!(ended.unwrap().status, 1);
+}
+
+#[test]
+fn a_walk_over_many_of_whom_nothing_is_written_does_not_wait_for_the_next_event() {
+    let mut rig = Rig::with(|_, rules| rules.hosts_max = 100_000);
+    let held = |number: u32, ours| HeldHost {
+        host: HostId::checked(&format!("h-{number}")).unwrap(),
+        ours,
+        epoch: 1,
+        peer: None,
+        since: UnixMs(1),
+        seen: UnixMs(1),
+        reason: None,
+        hostname: None,
+        mac: None,
+        addresses: Vec::new(),
+    };
+    let mut hosts: Vec<HeldHost> = (0..50_000).map(|number| held(number, false)).collect();
+    hosts.push(held(50_000, true));
+    // The rig has come up already, so this one is ended, once the walk has come to it.
+    rig.until(|rig| rig.reactor.core.stats().store_sessions == 1);
+    let outcomes = vec![
+        Outcome::Held(hosts),
+        Outcome::Up {
+            session: 2,
+            lease_clear: true,
+        },
+    ];
+    rig.tell(outcomes);
+    rig.until(|rig| rig.reactor.core.stats().store_sessions == 2);
+    let mut busy = 0;
+    while rig.batches.is_empty() {
+        let now = rig.reactor.clock.now();
+        assert_eq!(rig.reactor.patience(now, None), Some(Span::ZERO));
+        rig.turn();
+        busy += 1;
+    }
+    assert!(busy > 0, "it takes more than one turn");
 }
