@@ -153,6 +153,7 @@ impl Core {
         self.due = due;
         self.judge_inherited(judge, at, fx);
         self.rounds(judge, at);
+        self.resume_if_idle(at, fx);
         self.next_deadline(judge)
     }
 
@@ -219,6 +220,11 @@ impl Core {
             StoreState::Up => StoreView::Up,
             StoreState::Away(why) => StoreView::Away(why),
         }
+    }
+
+    #[cfg(test)]
+    pub(super) fn is_stopping(&self) -> bool {
+        self.stopping
     }
 
     /// Counters and gauges.

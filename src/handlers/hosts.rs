@@ -35,6 +35,9 @@ pub struct Host {
     pub told_online: bool,
     /// An `Online` or `Offline` of it is with the store.
     pub in_flight: bool,
+    /// A store that went away may have run, or may still run, something of it that says it is online. It is
+    /// written offline, if that is what it is, until the walk after the store's return has been made twice.
+    pub in_doubt: bool,
     /// Its UDP port, where it gave one.
     pub udp: u16,
     /// Whether it wants dispatches over its connection.
@@ -43,8 +46,8 @@ pub struct Host {
     pub since: UnixMs,
     /// When it was last heard of, as of the last round of writing that down.
     pub seen: UnixMs,
-    /// When it last came or went, by the monotonic clock.
-    pub changed: Instant,
+    /// When it went offline, if it has done so since the server started and is not back.
+    pub gone: Option<Instant>,
     /// The epoch of our claim.
     pub epoch: u64,
     /// What few hosts have.
@@ -208,9 +211,9 @@ impl Hosts {
     }
 
     /// Enters a host that is not there yet, as offline and never told of. `None` when the table is
-    /// full and nobody in it can go.
-    pub fn insert(&mut self, id: HostId) -> Option<u32> {
-        if self.slots.len() >= self.max && !self.make_room() {
+    /// full and nobody in it can go: nobody offline of whom nothing `is_behind`.
+    pub fn insert(&mut self, id: HostId, is_behind: impl Fn(u32) -> bool) -> Option<u32> {
+        if self.slots.len() >= self.max && !self.make_room(is_behind) {
             return None;
         }
         self.generations = self.generations.wrapping_add(1);
@@ -224,11 +227,12 @@ impl Hosts {
             presence: Presence::Offline(None),
             told_online: false,
             in_flight: false,
+            in_doubt: false,
             udp: 0,
             push: false,
             since: UnixMs(0),
             seen: UnixMs(0),
-            changed: Instant::ZERO,
+            gone: None,
             epoch: 0,
             rest: None,
         }) as u32;
@@ -251,7 +255,7 @@ impl Hosts {
 
     /// Forgets the host offline for longest among the next few, if nothing of it is still to be
     /// written. The store keeps it for as long as it keeps anyone.
-    fn make_room(&mut self) -> bool {
+    fn make_room(&mut self, is_behind: impl Fn(u32) -> bool) -> bool {
         let reach = self.slots();
         let mut oldest: Option<(UnixMs, u32)> = None;
         for _ in 0..EVICTION_LOOKS.min(reach) {
@@ -259,8 +263,8 @@ impl Hosts {
             let Some(host) = self.slots.get(self.hand) else {
                 continue;
             };
-            let settled = !host.told_online && !host.in_flight;
-            if !host.presence.is_online() && settled {
+            let settled = !host.told_online && !host.in_flight && !host.in_doubt;
+            if !host.presence.is_online() && settled && !is_behind(self.hand as u32) {
                 let candidate = (host.since, self.hand as u32);
                 oldest = Some(oldest.map_or(candidate, |best| best.min(candidate)));
             }
@@ -284,12 +288,12 @@ mod tests {
     #[test]
     fn a_host_is_found_by_name_until_it_is_removed() {
         let mut hosts = Hosts::new(10);
-        let slot = hosts.insert(id("web-1")).unwrap();
+        let slot = hosts.insert(id("web-1"), |_| false).unwrap();
         let reference = hosts.reference(slot).unwrap();
         assert_eq!(hosts.find(&id("web-1")), Some(slot));
         hosts.remove(slot);
         assert_eq!(hosts.find(&id("web-1")), None);
-        let again = hosts.insert(id("web-2")).unwrap();
+        let again = hosts.insert(id("web-2"), |_| false).unwrap();
         assert_eq!(again, slot, "the slot is used again");
         assert_eq!(
             hosts.resolve(reference),
@@ -301,15 +305,26 @@ mod tests {
     #[test]
     fn a_full_table_forgets_the_host_offline_for_longest_and_never_one_online() {
         let mut hosts = Hosts::new(2);
-        let first = hosts.insert(id("a")).unwrap();
-        let second = hosts.insert(id("b")).unwrap();
+        let first = hosts.insert(id("a"), |_| false).unwrap();
+        let second = hosts.insert(id("b"), |_| false).unwrap();
         hosts.get_mut(first).unwrap().since = UnixMs(5);
         hosts.get_mut(second).unwrap().since = UnixMs(4);
-        let third = hosts.insert(id("c")).unwrap();
+        let third = hosts.insert(id("c"), |_| false).unwrap();
         assert!(hosts.find(&id("b")).is_none() && hosts.find(&id("a")).is_some());
         hosts.get_mut(first).unwrap().presence = Presence::Online;
         hosts.get_mut(third).unwrap().presence = Presence::Inherited;
-        assert_eq!(hosts.insert(id("d")), None);
+        assert_eq!(hosts.insert(id("d"), |_| false), None);
+    }
+
+    #[test]
+    fn a_host_of_whom_something_is_still_to_be_written_makes_no_room() {
+        let mut hosts = Hosts::new(1);
+        let slot = hosts.insert(id("a"), |_| false).unwrap();
+        assert_eq!(hosts.insert(id("b"), |behind| behind == slot), None);
+        hosts.get_mut(slot).unwrap().in_doubt = true;
+        assert_eq!(hosts.insert(id("b"), |_| false), None);
+        hosts.get_mut(slot).unwrap().in_doubt = false;
+        assert!(hosts.insert(id("b"), |_| false).is_some());
     }
 
     #[test]

@@ -11,6 +11,7 @@ use crate::store::op::Origin;
 use super::Flow;
 use super::core::Core;
 use super::effect::{Effect, Effects, Note};
+use super::hosts::Rest;
 
 impl Core {
     /// A host's report of itself.
@@ -90,18 +91,37 @@ impl Core {
         };
         let slot = self.hosts.resolve(ticket);
         let rest = slot.and_then(|slot| self.hosts.get_mut(slot)?.rest.as_deref_mut());
-        if let Some(rest) = rest {
-            rest.inventory_asks.retain(|ask| !origins.contains(ask));
-        }
+        let Some(owed) = rest.map(|rest| &mut rest.inventory_asks) else {
+            return;
+        };
+        // An earlier operation of the host may have answered some of them already.
+        let mut answered = Vec::new();
         for origin in origins {
+            if let Some(place) = owed.iter().position(|ask| *ask == origin) {
+                answered.push(owed.remove(place));
+            }
+        }
+        self.answer_inventories(answered, &word, fx);
+    }
+
+    /// The connection that a host's report came by has ended before it was handed over: it is not written, and who
+    /// else waits for it is told so.
+    pub(super) fn inventory_orphaned(&mut self, conn: ConnId, slot: u32, fx: &mut Effects) {
+        let host = self.hosts.get_mut(slot);
+        let rest = host.and_then(|host| host.rest.as_deref_mut());
+        let its = |rest: &&mut Rest| rest.inventory_behind && rest.inventory_from == Some(conn);
+        let Some(rest) = rest.filter(its) else { return };
+        rest.inventory_behind = false;
+        let owed = std::mem::take(&mut rest.inventory_asks);
+        let why = "a later report took its place and was given up by its connection".to_owned();
+        self.answer_inventories(owed, &Word::Refused(why), fx);
+    }
+
+    fn answer_inventories(&self, owed: Vec<Origin>, word: &Word, fx: &mut Effects) {
+        for origin in owed {
             if self.sessions.get(origin.conn).is_some() {
-                self.reply(
-                    origin.conn,
-                    Flag::Inventory,
-                    origin.ask.seq,
-                    word.clone(),
-                    fx,
-                );
+                let (conn, seq) = (origin.conn, origin.ask.seq);
+                self.reply(conn, Flag::Inventory, seq, word.clone(), fx);
             }
         }
     }

@@ -9,6 +9,8 @@ pub mod effect;
 mod heartbeat;
 mod hello;
 mod hosts;
+#[cfg(test)]
+mod invariants;
 mod inventory;
 mod mass;
 mod presence;

@@ -42,7 +42,10 @@ impl Core {
     pub(super) fn find_or_enter(&mut self, id: HostId) -> Option<u32> {
         match self.hosts.find(&id) {
             Some(slot) => Some(slot),
-            None => self.hosts.insert(id),
+            None => {
+                let writes = &self.writes;
+                self.hosts.insert(id, |slot| writes.is_behind(slot))
+            }
         }
     }
 
@@ -114,6 +117,8 @@ impl Core {
         }
         if host.sessions == 0 && host.presence.is_online() {
             self.go_offline(slot, reason, at, fx);
+        } else {
+            self.inventory_orphaned(conn, slot, fx);
         }
     }
 
@@ -123,11 +128,12 @@ impl Core {
         let Some(host) = self.hosts.get_mut(slot) else {
             return;
         };
-        self.mass.back(at.now, host.changed);
+        if let Some(gone) = host.gone.take() {
+            self.mass.back(at.now, gone);
+        }
         host.presence = Presence::Online;
         host.since = at.wall;
         host.seen = at.wall;
-        host.changed = at.now;
         let id = host.id.clone();
         let text = format!("online, from {}", host.peer.address());
         self.stats.onlines += 1;
@@ -153,6 +159,7 @@ impl Core {
     /// Takes a host offline. Its connections, if any are left, are the caller's business.
     pub(super) fn go_offline(&mut self, slot: u32, reason: Reason, at: Moment, fx: &mut Effects) {
         self.sweep_early(slot, at);
+        let up = matches!(self.store, StoreState::Up);
         let stamp = self.stamp(at);
         let reference = self.hosts.reference(slot);
         let Some(host) = self.hosts.get_mut(slot) else {
@@ -163,7 +170,8 @@ impl Core {
         }
         host.presence = Presence::Offline(Some(reason));
         host.since = at.wall;
-        host.changed = at.now;
+        host.gone = Some(at.now);
+        host.in_doubt |= self.writes.sweep.again.is_some() || !up;
         let id = host.id.clone();
         if let Some(rest) = host.rest.as_deref_mut() {
             forget_inventory(rest);
@@ -259,7 +267,10 @@ impl Core {
                 found.since
             };
             host.told_online |= found.ours;
-            host.epoch = host.epoch.max(found.epoch);
+            if found.ours {
+                // Whatever we knew: the store may have lost its contents since.
+                host.epoch = found.epoch;
+            }
             host.seen = host.seen.max(found.seen);
             if host.peer == Peer::UNKNOWN {
                 host.peer = found.peer.map_or(Peer::UNKNOWN, Peer::new);
@@ -294,8 +305,8 @@ impl Core {
 
     /// The store can be read and written; all that it knew of our hosts has been said.
     pub(super) fn store_up(&mut self, at: Moment, lease_clear: bool, fx: &mut Effects) {
-        self.writes.forget_state();
         self.forget_flights();
+        self.writes.forget_state();
         if self.stats.store_sessions == 0 {
             self.inherited.deadline = Some(at.now + self.rules.timeout);
             self.audit_due = Some(at.now + AUDIT_ROUND);
@@ -317,8 +328,8 @@ impl Core {
 
     /// The store does not answer.
     pub(super) fn store_away(&mut self, why: String, fx: &mut Effects) {
-        self.writes.forget_state();
         self.forget_flights();
+        self.writes.forget_state();
         fx.push(Effect::Log(Note {
             level: log::Level::Warn,
             what: "store",
@@ -342,8 +353,13 @@ impl Core {
 
     fn forget_flights(&mut self) {
         for slot in 0..self.hosts.slots() as u32 {
-            if let Some(host) = self.hosts.get_mut(slot) {
-                host.in_flight = false;
+            if let Some(host) = self.hosts.get_mut(slot)
+                && std::mem::take(&mut host.in_flight)
+            {
+                host.in_doubt = true;
+                // If it was an `Offline` and was run, the stream has told it. If not, the store
+                // still has the host as ours, and says so.
+                host.told_online &= !self.writes.is_leaving(slot);
             }
         }
     }
@@ -363,6 +379,8 @@ impl Core {
             return;
         };
         host.in_flight = false;
+        // What a store that went away still runs it runs before all is written once more.
+        host.in_doubt &= self.writes.sweep.again.is_some();
         match settled {
             Settled::Claimed { epoch } => {
                 host.epoch = epoch;

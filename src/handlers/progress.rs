@@ -121,6 +121,14 @@ impl Core {
         self.resume_waiting(at, fx);
     }
 
+    /// Each report settled lets one connection go on. Should that one never send what it had, nothing is left to be
+    /// settled for those behind it: then the next is let go on here.
+    pub(super) fn resume_if_idle(&mut self, at: Moment, fx: &mut Effects) {
+        if self.writes.reports_waiting == 0 {
+            self.resume_waiting(at, fx);
+        }
+    }
+
     /// Lets a connection that waited for room go on; it stands behind others if there is none.
     fn resume_waiting(&mut self, at: Moment, fx: &mut Effects) {
         while self.writes.has_room(REPORT_BYTES) {

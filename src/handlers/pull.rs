@@ -2,7 +2,7 @@
 
 use crate::ids::HostId;
 use crate::limits::HOSTS_PER_OP_MAX;
-use crate::store::op::{Batch, Inventory, Offline, Online, Op};
+use crate::store::op::{Batch, Inventory, Offline, Online, Op, Reason};
 use crate::time::UnixMs;
 
 use super::Moment;
@@ -83,7 +83,8 @@ impl Core {
                 }))
             }
             Became::Offline(reason) => {
-                let epoch = host.epoch;
+                // The claim of one in doubt may have an epoch that we were never told: 0 is any of ours.
+                let epoch = if host.in_doubt { 0 } else { host.epoch };
                 Op::Offline(Box::new(Offline {
                     ticket,
                     host: name,
@@ -129,16 +130,18 @@ impl Core {
         let Some(host) = self.hosts.get_mut(slot) else {
             return;
         };
-        let (since, told) = (host.since, host.told_online);
+        let (since, told, doubt) = (host.since, host.told_online, host.in_doubt);
         let to = match host.presence {
             Presence::Online | Presence::Inherited => Became::Online,
-            Presence::Offline(Some(reason)) if told => Became::Offline(reason),
+            Presence::Offline(reason) if told || doubt => {
+                Became::Offline(reason.unwrap_or(Reason::Lost))
+            }
             Presence::Offline(_) => return,
         };
         if let Some(rest) = host.rest.as_deref_mut() {
             rest.inventory_behind = to == Became::Online && rest.inventory_from.is_some();
         }
-        let news = told != (to == Became::Online);
+        let news = to != Became::Online || !told;
         let happened = Moment { wall: since, ..at };
         let stamp = news.then(|| self.stamp(happened));
         self.write(slot, Change { to, since, stamp });
@@ -226,7 +229,7 @@ impl Core {
     /// The next hosts to be looked for among those online; on the way, who has been offline for as long
     /// as anyone is remembered is forgotten.
     fn take_audit(&mut self, at: Moment, max: usize, ops: &mut Vec<Op>) {
-        if self.writes.audits_in_flight > 0 {
+        if self.writes.audits_in_flight > 0 || ops.len() >= max {
             return;
         }
         let Some(mut slot) = self.writes.audit else {
@@ -240,15 +243,17 @@ impl Core {
                 slot += 1;
                 continue;
             };
-            if host.presence.is_online() && host.told_online {
+            // One with a change to be written may not be claimed, and would be left behind in there.
+            let behind = self.writes.is_behind(slot);
+            if host.presence.is_online() && host.told_online && !behind {
                 hosts.push(host.id.clone());
-            } else if self.is_over(host, at) {
+            } else if !behind && self.is_over(host, at) {
                 self.hosts.remove(slot);
             }
             slot += 1;
         }
         self.writes.audit = (slot < end).then_some(slot);
-        if !hosts.is_empty() && ops.len() < max.max(1) {
+        if !hosts.is_empty() {
             self.writes.audits_in_flight += 1;
             ops.push(Op::Audit(hosts));
         }
@@ -256,7 +261,7 @@ impl Core {
 
     fn is_over(&self, host: &Host, at: Moment) -> bool {
         let last = host.since.max(host.seen);
-        let settled = !host.told_online && !host.in_flight;
+        let settled = !host.told_online && !host.in_flight && !host.in_doubt;
         let old = at.wall.0.saturating_sub(last.0) > self.rules.keep.as_millis();
         !host.presence.is_online() && settled && old
     }

@@ -141,6 +141,13 @@ impl Writes {
         self.changes.contains_key(&slot)
     }
 
+    /// Whether the next change of this host, or the one with the store, takes it offline.
+    #[must_use]
+    pub fn is_leaving(&self, slot: u32) -> bool {
+        let next = self.changes.get(&slot).and_then(VecDeque::front);
+        next.is_some_and(|change| !change.is_online())
+    }
+
     /// How many hosts are behind.
     #[must_use]
     pub fn hosts_behind(&self) -> usize {
@@ -221,6 +228,28 @@ impl Writes {
             || !self.notices.is_empty()
             || (!self.seen.is_empty() && self.seen_in_flight == 0)
             || (self.audit.is_some() && self.audits_in_flight == 0)
+    }
+
+    /// What must hold of all this; `in_flight` says whether a change of a host is with the store.
+    #[cfg(test)]
+    pub fn assert_invariants(&self, in_flight: impl Fn(u32) -> bool) {
+        let turn: std::collections::HashSet<u32> = self.turn.iter().copied().collect();
+        assert_eq!(turn.len(), self.turn.len(), "a host has its turn twice");
+        for (slot, changes) in &self.changes {
+            assert!((1..=TRANSITIONS_WAITING_MAX).contains(&changes.len()));
+            assert_ne!(in_flight(*slot), turn.contains(slot), "slot {slot}'s turn");
+            for (earlier, later) in changes.iter().zip(changes.iter().skip(1)) {
+                let again = earlier.is_online() && later.is_online() && later.stamp.is_none();
+                assert!(
+                    again || earlier.is_online() != later.is_online(),
+                    "slot {slot}: {changes:?}"
+                );
+            }
+        }
+        assert!(turn.iter().all(|slot| self.changes.contains_key(slot)));
+        assert!(self.reports.len() <= self.reports_waiting);
+        assert!(self.reports_waiting <= REPORTS_WAITING_MAX);
+        assert!(self.reports_waiting > 0 || self.report_bytes_waiting == 0);
     }
 }
 

@@ -1,0 +1,73 @@
+//! What must hold of the core between any two inputs, whatever they were. Swept by the tests.
+
+use std::collections::{HashMap, HashSet};
+
+use super::core::Core;
+use super::hosts::Presence;
+
+impl Core {
+    /// Looks at all of it.
+    ///
+    /// # Panics
+    /// When something does not hold.
+    pub(super) fn assert_invariants(&self) {
+        self.assert_hosts();
+        self.assert_sessions();
+        self.assert_writes();
+    }
+
+    fn assert_hosts(&self) {
+        let mut sessions: HashMap<u32, u32> = HashMap::new();
+        for slot in self.sessions.iter().filter_map(|(_, s)| s.host) {
+            *sessions.entry(slot).or_default() += 1;
+        }
+        let (mut known, mut online, mut inherited, mut flying) = (0, 0, 0, 0);
+        for slot in 0..self.hosts.slots() as u32 {
+            let Some(host) = self.hosts.get(slot) else {
+                assert!(!self.writes.is_behind(slot), "a vacant slot is behind");
+                continue;
+            };
+            let id = &host.id;
+            assert_eq!(self.hosts.find(id), Some(slot), "{id} is not found");
+            let own = sessions.get(&slot).copied().unwrap_or_default();
+            assert_eq!(host.sessions, own, "sessions of {id}");
+            let live = host.presence == Presence::Online;
+            assert!(live == (own > 0) || self.is_stopping(), "{id}: {host:?}");
+            if let Some(conn) = host.identified {
+                let session = self.sessions.get(conn);
+                let its = session.is_some_and(|s| s.identified && s.host == Some(slot));
+                assert!(its, "{id} is named by a connection that is gone");
+            }
+            if host.in_flight {
+                assert!(self.writes.is_behind(slot), "{id} is written for nothing");
+            }
+            known += 1;
+            online += u64::from(host.presence.is_online());
+            inherited += u64::from(host.presence == Presence::Inherited);
+            flying += usize::from(host.in_flight);
+        }
+        assert_eq!(self.hosts.len(), known);
+        assert_eq!(self.stats.hosts_online, online);
+        assert_eq!(self.stats.hosts_inherited, inherited);
+        assert_eq!(self.writes.presence_in_flight, flying);
+    }
+
+    fn assert_sessions(&self) {
+        let waiting: HashSet<_> = self.writes.waiting.iter().copied().collect();
+        let mut count = 0;
+        for (conn, session) in self.sessions.iter() {
+            count += 1;
+            if let Some(slot) = session.host {
+                assert!(self.hosts.get(slot).is_some(), "{conn:?} is nobody's");
+            }
+            assert_eq!(session.waiting, waiting.contains(&conn), "{conn:?} waits");
+        }
+        assert_eq!(self.sessions.len(), count);
+        assert!(self.wheel.len() >= count, "a session without a deadline");
+    }
+
+    fn assert_writes(&self) {
+        let in_flight = |slot| self.hosts.get(slot).is_some_and(|host| host.in_flight);
+        self.writes.assert_invariants(in_flight);
+    }
+}
