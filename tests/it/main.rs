@@ -1,0 +1,17 @@
+//! The built program from outside: real sockets, a real Redis, real signals.
+//!
+//! ```text
+//!  test ── Home: a directory, config.json, a store ──▶ Server: the program, its ready line, its log
+//!   │                                                     ▲            ▲
+//!   ├── Host: a hand-made client from 127.0.0.x ──────────┘            │
+//!   ├── http: requests, written out ───────────────────────────────────┘
+//!   └── Redis: what any other program would read there
+//! ```
+//!
+//! Everything waits for a condition with a deadline, and ends only what it started.
+
+#![cfg(feature = "cli")]
+
+mod support;
+
+mod frames;

@@ -1,0 +1,95 @@
+//! Where a server lives: a directory of its own, with its configuration and its store. Servers may
+//! come and go in it, as they do over restarts.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+
+use super::{Redis, Server};
+
+/// A directory, a configuration and a store.
+pub struct Home {
+    dir: tempfile::TempDir,
+    config: Value,
+    environment: Vec<(String, String)>,
+    redis: Option<Redis>,
+}
+
+impl Home {
+    /// With the embedded store.
+    pub fn embedded() -> Self {
+        Self::with_store("embedded:data", None)
+    }
+
+    /// With a Redis of its own.
+    pub fn redis() -> Self {
+        let redis = Redis::start(&[]);
+        let url = redis.url();
+        Self::with_store(&url, Some(redis))
+    }
+
+    /// With the store at `url`, which is somebody else's to look after.
+    pub fn at(url: &str) -> Self {
+        Self::with_store(url, None)
+    }
+
+    fn with_store(url: &str, redis: Option<Redis>) -> Self {
+        let config = json!({
+            "server": {"name": "n1", "tcp": "127.0.0.1:0", "udp": "127.0.0.1:0", "http": "127.0.0.1:0"},
+            "store": {"url": url, "spool": "spool", "flush_ms": 5},
+        });
+        Self {
+            dir: tempfile::tempdir().unwrap(),
+            config,
+            environment: Vec::new(),
+            redis,
+        }
+    }
+
+    /// Sets a key, as `heartbeat.timeout_s`, for the servers started from now on.
+    pub fn set(&mut self, key: &str, value: impl Into<Value>) -> &mut Self {
+        let (section, name) = key.split_once('.').expect("section.name");
+        self.config[section][name] = value.into();
+        self
+    }
+
+    /// Sets a variable of the environment of the servers started from now on.
+    pub fn environment(&mut self, name: &str, value: &str) -> &mut Self {
+        self.environment.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// The directory.
+    pub fn path(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// Its Redis.
+    pub fn store(&self) -> &Redis {
+        self.redis.as_ref().expect("a home with Redis")
+    }
+
+    /// The same, to kill it, say.
+    pub fn store_mut(&mut self) -> &mut Redis {
+        self.redis.as_mut().expect("a home with Redis")
+    }
+
+    /// Whether it has one.
+    pub fn has_redis(&self) -> bool {
+        self.redis.is_some()
+    }
+
+    /// Writes the configuration as it is now and returns its path.
+    pub fn write_config(&self) -> PathBuf {
+        let path = self.path().join("config.json");
+        std::fs::write(&path, self.config.to_string()).unwrap();
+        path
+    }
+
+    /// Starts a server and waits for its ready line. It is in the directory and finds its
+    /// configuration there.
+    pub fn start(&self) -> Server {
+        self.write_config();
+        Server::start(self.path(), &[], &self.environment)
+    }
+}

@@ -1,0 +1,52 @@
+//! What the tests share: a server, its store, its hosts, and patience.
+
+pub mod home;
+pub mod host;
+pub mod http;
+pub mod redis;
+pub mod server;
+
+use std::time::{Duration, Instant};
+
+pub use home::Home;
+pub use host::{BEAT, BEAT_ASKING, Host, big, little};
+pub use redis::Redis;
+pub use server::Server;
+
+/// How long anything may take before its test fails: far longer than it does.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+/// Between two looks at something.
+pub const PAUSE: Duration = Duration::from_millis(5);
+
+/// Looks again and again until there is something to see.
+#[track_caller]
+pub fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let start = Instant::now();
+    loop {
+        if let Some(seen) = look() {
+            return seen;
+        }
+        assert!(start.elapsed() < PATIENCE, "waited in vain for: {what}");
+        std::thread::sleep(PAUSE);
+    }
+}
+
+/// Looks again and again until it is so.
+#[track_caller]
+pub fn until_so(what: &str, mut so: impl FnMut() -> bool) {
+    until(what, || so().then_some(()));
+}
+
+/// Runs each of these functions of a [`Home`] as a test on the embedded store and as one on Redis.
+macro_rules! on_both_stores {
+    ($($name:ident),+ $(,)?) => {
+        #[cfg(feature = "embedded")]
+        mod on_embedded {
+            $(#[test] fn $name() { super::$name($crate::support::Home::embedded()); })+
+        }
+        mod on_redis {
+            $(#[test] fn $name() { super::$name($crate::support::Home::redis()); })+
+        }
+    };
+}
+pub(crate) use on_both_stores;
