@@ -70,6 +70,8 @@ pub const HORIZON_LAG_MS_MAX: u64 = 5_000;
 pub const TURN_COUNTED_MS_MAX: u64 = 100;
 /// Requests of handles served in a turn: each may look at [`PAGE_SCAN_MAX`] hosts.
 pub const REQUESTS_PER_TURN_MAX: usize = 16;
+/// How long the ready line waits for the store to answer or to be away, in milliseconds.
+pub const READY_WAIT_MS_MAX: u64 = 1_500;
 /// Seconds a handle waits for the loop's answer.
 pub const HANDLE_WAIT_S_MAX: u64 = 10;
 /// Subscribers to the events at once; one more is told nothing.

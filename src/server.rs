@@ -141,6 +141,12 @@ impl Server {
         &self.ready
     }
 
+    /// Whether the store has answered by now, or is known to be away.
+    #[must_use]
+    pub fn has_tried_store(&self) -> bool {
+        self.reactor.has_tried_store()
+    }
+
     /// A handle for other threads.
     #[must_use]
     pub fn handle(&self) -> Handle {

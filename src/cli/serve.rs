@@ -1,20 +1,23 @@
 //! `anthill serve`: the server as a process.
 //!
 //! ```text
-//!  main thread     configuration ──▶ log ──▶ bind ──▶ ready line ──▶ run ──────────▶ exit status
-//!                                                                     ▲
-//!  signals thread  SIGTERM, SIGINT ──▶ shutdown ──────────────────────┤
-//!                  SIGHUP ──▶ configuration again, log reopened ──────┘
+//!  main thread     configuration ──▶ log ──▶ bind ──▶ run until the store has answered, or is away
+//!                                                       ──▶ ready line ──▶ run ──▶ exit status
+//!                                                                           ▲
+//!  signals thread  SIGTERM, SIGINT ──▶ shutdown ────────────────────────────┤
+//!                  SIGHUP ──▶ configuration again, log reopened ────────────┘
 //! ```
 
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::thread;
+use std::time::{Duration, Instant};
 
 use anthill::config::{Config, ConfigError};
+use anthill::limits::READY_WAIT_MS_MAX;
 use anthill::logging::{self, Logging};
-use anthill::server::{Handle, Server};
+use anthill::server::{Handle, ServeError, Server};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::{self, Signals};
 
@@ -37,8 +40,7 @@ pub fn run(args: &ServeArgs) -> Result<(), Failure> {
         log::warn!(target: LOG, "{warning}");
     }
     let started = config.clone();
-    let server = Server::bind(config).map_err(Failure::failed)?;
-    announce(&server);
+    let mut server = Server::bind(config).map_err(Failure::failed)?;
     let mut caretaker = Caretaker {
         args,
         handle: server.handle(),
@@ -52,9 +54,14 @@ pub fn run(args: &ServeArgs) -> Result<(), Failure> {
             .name("signals".to_owned())
             .spawn_scoped(scope, move || caretaker.heed(signals))
             .map_err(|error| Failure::failed(format!("cannot start a thread: {error}")))?;
-        server
-            .run()
-            .map_err(|error| Failure::ended(error.status, error.why))
+        let served = match until_ready(&mut server) {
+            Ok(true) => {
+                announce(&server);
+                server.run()
+            }
+            ended => ended.map(|_| ()),
+        };
+        served.map_err(|error| Failure::ended(error.status, error.why))
     });
     if ended.is_ok() {
         log::info!(target: LOG, "stopped");
@@ -75,6 +82,22 @@ fn catch_signals() -> io::Result<Signals> {
         signal_hook::flag::register(signal, Arc::clone(&ending))?;
     }
     Signals::new([SIGTERM, SIGINT, SIGHUP])
+}
+
+/// Serves until it is known whether the store can be reached, so that whoever waits for the ready line
+/// finds what he then does in the store; but never for long. False if the end was asked for.
+fn until_ready(server: &mut Server) -> Result<bool, ServeError> {
+    let deadline = Instant::now() + Duration::from_millis(READY_WAIT_MS_MAX);
+    while !server.has_tried_store() {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            break;
+        }
+        if !server.turn(Some(left))? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// Says once, on stdout, where the server is to be found.

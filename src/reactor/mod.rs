@@ -59,6 +59,7 @@ use crate::codec::Framing;
 use crate::control::metrics::Source;
 use crate::control::{HttpRules, Site};
 use crate::handlers::effect::{Effect, Effects};
+use crate::handlers::view::StoreView;
 use crate::handlers::{Core, Input, Moment, Rules};
 use crate::ids::ConnId;
 use crate::limits::{
@@ -234,6 +235,12 @@ impl Reactor {
         self.take_outcomes(outcomes, at);
         self.connections
             .flush_dirty(self.poll.registry(), &mut self.stats);
+    }
+
+    /// Whether the store has answered by now, or is known to be away.
+    #[must_use]
+    pub fn has_tried_store(&self) -> bool {
+        self.core.store() != StoreView::Starting
     }
 
     /// What it has seen so far.
