@@ -14,4 +14,10 @@
 
 mod support;
 
+mod abnormal;
 mod frames;
+mod presence;
+mod restart;
+mod stalls;
+mod store_away;
+mod timeouts;

@@ -1,0 +1,143 @@
+//! Hosts and their connections: several of one address, the newest of one name.
+
+use super::support::{BEAT_ASKING, Home, Host, on_both_stores, until, until_so};
+
+on_both_stores! {
+    several_connections_of_one_address,
+    the_newest_connection_of_a_name,
+    one_name_fought_over,
+    names_that_are_addresses,
+    what_a_host_says_of_itself,
+}
+
+fn several_connections_of_one_address(home: Home) {
+    let server = home.start();
+    let first = Host::online(server.tcp, "127.0.4.1");
+    let mut second = Host::online(server.tcp, "127.0.4.1");
+    let third = Host::online(server.tcp, "127.0.4.1");
+    drop(first);
+    third.reset();
+    until_so("one connection left", || {
+        server.metric("anthill_sessions") == 1
+    });
+    assert!(server.is_online("127.0.4.1"));
+    assert_eq!(second.ask(BEAT_ASKING)["ACK"], "keepAlive");
+    second.reset();
+    assert_eq!(server.until_offline("127.0.4.1")["reason"], "reset");
+    drop(Host::online(server.tcp, "127.0.4.1"));
+    assert_eq!(server.until_offline("127.0.4.1")["reason"], "closed");
+    assert_eq!(server.metric("anthill_onlines_total"), 2);
+    if home.has_redis() {
+        let redis = home.store();
+        until_so("the events", || redis.events().len() == 4);
+        let story = ["online", "offline reset", "online", "offline closed"];
+        assert_eq!(redis.story("127.0.4.1"), story);
+    }
+}
+
+fn the_newest_connection_of_a_name(home: Home) {
+    let server = home.start();
+    let mut older = Host::named(server.tcp, "127.0.4.1", "web-1");
+    let mut newer = Host::named(server.tcp, "127.0.4.2", "web-1");
+    assert_eq!(older.until_closed(), b"");
+    // Its late end is its own.
+    drop(older);
+    assert_eq!(newer.ask(BEAT_ASKING)["ACK"], "keepAlive");
+    let host = server.host("web-1").expect("known");
+    assert_eq!(
+        (&host["state"], &host["ip"]),
+        (&"online".into(), &"127.0.4.2".into())
+    );
+    assert_eq!(server.metric("anthill_replacements_total"), 1);
+    drop(newer);
+    server.until_offline("web-1");
+    if home.has_redis() {
+        let redis = home.store();
+        until_so("the end", || {
+            redis.story("web-1").contains(&"offline closed".to_owned())
+        });
+        assert_eq!(redis.story("web-1"), ["online", "offline closed"]);
+        let ip: String = redis.say(&["HGET", "anthill:host:web-1", "ip"]);
+        assert_eq!(ip, "127.0.4.2");
+    }
+}
+
+fn one_name_fought_over(home: Home) {
+    let server = home.start();
+    let mut holder = Host::named(server.tcp, "127.0.4.1", "web-1");
+    for _ in 0..15 {
+        let newer = Host::named(server.tcp, "127.0.4.1", "web-1");
+        assert_eq!(holder.until_closed(), b"");
+        holder = newer;
+    }
+    for _ in 0..2 {
+        let mut other = Host::connect(server.tcp, "127.0.4.9");
+        assert_eq!(other.hello("web-1")["ACK"], "keepRefused");
+        assert_eq!(other.until_closed(), b"");
+    }
+    assert_eq!(holder.ask(BEAT_ASKING)["ACK"], "keepAlive");
+    assert_eq!(server.host("web-1").expect("known")["ip"], "127.0.4.1");
+    server.logged(&["quarantine", "web-1", "127.0.4.1", "127.0.4.9"]);
+    // Another name is nobody's quarrel.
+    Host::named(server.tcp, "127.0.4.9", "web-2");
+    if home.has_redis() {
+        let redis = home.store();
+        let event = until("the event", || {
+            let mut events = redis.events().into_iter();
+            events.find(|event| event.field("event") == "quarantine")
+        });
+        assert_eq!(event.field("host"), "web-1");
+        for address in ["127.0.4.1", "127.0.4.9"] {
+            assert!(event.field("reason").contains(address), "{event:?}");
+        }
+        assert_eq!(redis.story("web-1"), ["online"]);
+    }
+}
+
+fn names_that_are_addresses(home: Home) {
+    let server = home.start();
+    for refused in ["127.0.4.2", "::ffff:127.0.4.1", "::1", "a/b", "", "a b"] {
+        let mut host = Host::connect(server.tcp, "127.0.4.1");
+        host.say(format!(r#"{{"flag":"ADH40","id":"{refused}","seq":5}}"#).as_bytes());
+        let sent = host.until_closed();
+        // A name of another alphabet is bad data; one of somebody else's address is refused in words.
+        let text = String::from_utf8_lossy(&sent);
+        assert!(
+            sent.is_empty() || text.contains("keepRefused"),
+            "{refused}: {text}"
+        );
+        assert!(!text.contains("keepGotIt"), "{refused}: {text}");
+    }
+    assert_eq!(server.metric("anthill_onlines_total"), 0);
+    Host::named(server.tcp, "127.0.4.1", "127.0.4.1");
+}
+
+fn what_a_host_says_of_itself(home: Home) {
+    let server = home.start();
+    let mut host = Host::connect(server.tcp, "127.0.4.1");
+    for name in ["old", "new"] {
+        let body = format!(
+            r#"{{"flag":"ADH56","ACK":"keepRogerThat","reply":true,"systemInfoTask":
+               {{"hostname":"{name}","MACAddress":"00:16","localAddrsIPV4":["10.0.0.1","10.0.0.2"]}}}}"#
+        );
+        assert_eq!(host.ask(body.as_bytes())["ACK"], "keepRogerThat");
+    }
+    let seen = server.host("127.0.4.1").expect("known");
+    assert_eq!(
+        (&seen["hostname"], &seen["mac"]),
+        (&"new".into(), &"00:16".into())
+    );
+    if home.has_redis() {
+        let redis = home.store();
+        let mut info: Vec<String> = redis.say(&["SMEMBERS", "127.0.4.1_systemInfo"]);
+        info.sort();
+        assert_eq!(info, ["00:16", "new"]);
+        let length: u64 = redis.say(&["LLEN", "127.0.4.1_systemInfoIPV4"]);
+        assert_eq!(length, 2);
+        drop(host);
+        until_so("both gone with it", || {
+            let keys = ["EXISTS", "127.0.4.1_systemInfo", "127.0.4.1_systemInfoIPV4"];
+            redis.say::<u64>(&keys) == 0
+        });
+    }
+}
