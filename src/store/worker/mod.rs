@@ -16,6 +16,7 @@ mod life;
 mod recent;
 mod runs;
 mod stats;
+mod trip;
 
 pub use stats::{Gauge, StoreStats};
 

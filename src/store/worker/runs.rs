@@ -3,6 +3,7 @@
 
 use super::faults::{Running, Source};
 use super::life::{Life, Next, Phase};
+use super::trip::trip;
 use super::{Clock, StoreStats};
 use crate::limits::{REPLAY_BYTES_MAX, REPLAY_OPS_MAX, STORE_RUN_OPS_MAX};
 use crate::store::op::{Op, Outcome, Settled};
@@ -214,6 +215,7 @@ fn execute(
     stats: &StoreStats,
 ) -> Ran {
     answers.clear();
+    trip(ops);
     let begun = clock.now();
     let ran = backend.run(ops, answers);
     let took: Span = clock.now().since(begun);
