@@ -15,9 +15,13 @@
 mod support;
 
 mod abnormal;
+mod faults;
 mod frames;
+mod http;
 mod presence;
 mod restart;
+mod signals;
 mod stalls;
 mod store_away;
 mod timeouts;
+mod usage;

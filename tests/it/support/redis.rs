@@ -29,11 +29,6 @@ impl Event {
     pub fn field(&self, name: &str) -> &str {
         self.0.get(name).map_or("", String::as_str)
     }
-
-    /// When it happened, in Unix milliseconds.
-    pub fn at(&self) -> u64 {
-        self.field("at").parse().expect("a time")
-    }
 }
 
 impl Redis {

@@ -144,14 +144,6 @@ impl Server {
             .is_some_and(|host| host["state"] == "online")
     }
 
-    /// Waits until a host is online.
-    #[track_caller]
-    pub fn until_online(&self, host: &str) {
-        until(&format!("{host} online"), || {
-            self.is_online(host).then_some(())
-        });
-    }
-
     /// Waits until a host is offline, and returns it.
     #[track_caller]
     pub fn until_offline(&self, host: &str) -> Value {
