@@ -1,5 +1,7 @@
 //! Hosts and their connections: several of one address, the newest of one name.
 
+use std::net::{IpAddr, SocketAddr};
+
 use super::support::{BEAT_ASKING, Home, Host, on_both_stores, until, until_so};
 
 on_both_stores! {
@@ -8,6 +10,8 @@ on_both_stores! {
     one_name_fought_over,
     names_that_are_addresses,
     what_a_host_says_of_itself,
+    both_families_on_one_listener,
+    more_than_half_go_offline,
 }
 
 fn several_connections_of_one_address(home: Home) {
@@ -139,5 +143,59 @@ fn what_a_host_says_of_itself(home: Home) {
             let keys = ["EXISTS", "127.0.4.1_systemInfo", "127.0.4.1_systemInfoIPV4"];
             redis.say::<u64>(&keys) == 0
         });
+    }
+}
+
+fn both_families_on_one_listener(mut home: Home) {
+    home.set("server.tcp", "[::]:0").auth_none();
+    let server = home.start();
+    let port = server.tcp.port();
+    let by_name: [(IpAddr, &str); 2] = [
+        ([127, 0, 0, 1].into(), "127.0.4.1"),
+        (std::net::Ipv6Addr::LOCALHOST.into(), "::1"),
+    ];
+    for (address, name) in by_name {
+        let mut host = Host::online(SocketAddr::new(address, port), name);
+        let seen = server.host(name).expect("known by its address as text");
+        assert_eq!((&seen["id"], &seen["ip"]), (&name.into(), &name.into()));
+        if home.has_redis() {
+            until_so("in the set", || home.store().exists().contains(name));
+        }
+        // Its own address is a name it may have.
+        let mut named = Host::connect(SocketAddr::new(address, port), name);
+        assert_eq!(named.hello(name)["ACK"], "keepGotIt");
+        assert_eq!(host.ask(BEAT_ASKING)["ACK"], "keepAlive");
+    }
+}
+
+fn more_than_half_go_offline(home: Home) {
+    let server = home.start();
+    let mut hosts: Vec<Host> = (1..=24)
+        .map(|number| Host::online(server.tcp, &format!("127.0.4.{number}")))
+        .collect();
+    hosts.truncate(12);
+    until_so("half are left", || {
+        server.metric("anthill_hosts_online") == 12
+    });
+    assert!(
+        server
+            .log()
+            .iter()
+            .all(|line| !line.contains("mass-offline"))
+    );
+    hosts.truncate(2);
+    until_so("two are left", || {
+        server.metric("anthill_hosts_online") == 2
+    });
+    server.logged(&["ERROR", "mass-offline", "13 hosts"]);
+    if home.has_redis() {
+        let redis = home.store();
+        until_so("all are told", || redis.events().len() == 24 + 22 + 1);
+        let events = redis.events();
+        let mass = events
+            .iter()
+            .filter(|event| event.field("event") == "mass-offline");
+        let counts: Vec<&str> = mass.map(|event| event.field("count")).collect();
+        assert_eq!(counts, ["13"], "once, when the half is passed");
     }
 }

@@ -178,6 +178,28 @@ fn killed_while_redis_hangs() {
 }
 
 #[test]
+fn hosts_that_the_old_server_left_behind() {
+    let mut home = Home::redis();
+    home.set("heartbeat.timeout_s", 1);
+    let redis = home.store();
+    let _: u64 = redis.say(&["SADD", "exists", &name(1), &name(2)]);
+    let _: u64 = redis.say(&["SADD", &format!("{}_systemInfo", name(2)), "h", "m"]);
+    let server = home.start();
+    assert!(server.is_online(&name(1)) && server.is_online(&name(2)));
+    let mut back = Host::online(server.tcp, &name(1));
+    until_so("one is lost", || {
+        back.ask(BEAT_ASKING);
+        redis.exists() == [name(1)].into()
+    });
+    assert_eq!(server.host(&name(2)).expect("known")["reason"], "lost");
+    assert_eq!(
+        redis.say::<u64>(&["EXISTS", &format!("{}_systemInfo", name(2))]),
+        0
+    );
+    assert!(!redis.story(&name(1)).contains(&"offline lost".to_owned()));
+}
+
+#[test]
 fn started_while_redis_is_away() {
     let mut redis = Redis::start(&[]);
     let home = Home::at(&redis.url());

@@ -55,6 +55,16 @@ fn silence_ends_a_host_on_time(mut home: Home) {
         let redis = home.store();
         until_so("the events", || redis.events().len() == 16);
         assert_eq!(redis.story(&name(1)), ["online", "offline timeout"]);
+        // Other programs find the same times in the store.
+        for event in redis
+            .events()
+            .iter()
+            .filter(|event| event.field("event") == "offline")
+        {
+            let at: f64 = event.field("at").parse().expect("a time");
+            let seen: f64 = redis.say(&["ZSCORE", "anthill:seen", event.field("host")]);
+            assert!(at - seen >= 1_999.0, "{event:?}, last seen {seen}");
+        }
         assert!(redis.exists().is_empty());
     }
 }

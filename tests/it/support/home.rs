@@ -53,6 +53,12 @@ impl Home {
         self
     }
 
+    /// Lets it listen where others than this machine may reach it.
+    pub fn auth_none(&mut self) -> &mut Self {
+        self.config["auth"] = "none".into();
+        self
+    }
+
     /// Sets a variable of the environment of the servers started from now on.
     pub fn environment(&mut self, name: &str, value: &str) -> &mut Self {
         self.environment.push((name.to_owned(), value.to_owned()));
