@@ -192,6 +192,16 @@ impl Stats {
                 self.sessions,
             ),
             (
+                "anthill_hosts_at_work",
+                "Hosts at work on something.",
+                self.hosts_at_work,
+            ),
+            (
+                "anthill_ids_contested",
+                "Ids replaced within the last minute or so.",
+                self.ids_contested,
+            ),
+            (
                 "anthill_reports_waiting",
                 "Reports accepted and not yet settled by the store.",
                 self.reports_waiting,
