@@ -268,7 +268,7 @@ impl Core {
             };
             host.told_online |= found.ours;
             if found.ours {
-                // Whatever we knew: the store may have lost its contents since.
+                // What the store says now counts, also where it has gone back to an older copy of itself.
                 host.epoch = found.epoch;
             }
             host.seen = host.seen.max(found.seen);
@@ -284,8 +284,10 @@ impl Core {
                 }
             }
             if found.ours && host.presence.is_online() {
-                // It came back before the store could be read: it was never offline.
-                host.since = since;
+                // It came back before the store could be read for the first time: it was never offline.
+                if first {
+                    host.since = since;
+                }
             } else if found.ours && first && unheard_of {
                 host.presence = Presence::Inherited;
                 host.since = since;
@@ -395,6 +397,9 @@ impl Core {
             }
             Settled::Released | Settled::NotOurs => host.told_online = false,
             Settled::Refused(why) => {
+                // Written as far as it went, so whichever claim we have is meant when it is ended. The
+                // next audit tries again.
+                host.epoch = 0;
                 let who = host.id.to_string();
                 let text = format!("its presence is not written: {why}");
                 fx.push(Effect::Log(Note {

@@ -226,8 +226,8 @@ impl Core {
         }
     }
 
-    /// The next hosts to be looked for among those online; on the way, who has been offline for as long
-    /// as anyone is remembered is forgotten.
+    /// The next hosts to be looked for among those online; on the way, what the store refused is tried
+    /// again, and who has been offline for as long as anyone is remembered is forgotten.
     fn take_audit(&mut self, at: Moment, max: usize, ops: &mut Vec<Op>) {
         if self.writes.audits_in_flight > 0 || ops.len() >= max {
             return;
@@ -247,6 +247,8 @@ impl Core {
             let behind = self.writes.is_behind(slot);
             if host.presence.is_online() && host.told_online && !behind {
                 hosts.push(host.id.clone());
+            } else if self.was_refused(slot, host) {
+                self.write_refused(slot, at);
             } else if !behind && self.is_over(host, at) {
                 self.hosts.remove(slot);
             }
@@ -256,6 +258,25 @@ impl Core {
         if !hosts.is_empty() {
             self.writes.audits_in_flight += 1;
             ops.push(Op::Audit(hosts));
+        }
+    }
+
+    /// Whether what the host became last is neither written nor on its way: the store refused it.
+    fn was_refused(&self, slot: u32, host: &Host) -> bool {
+        let walked = self.writes.sweep.cursor.is_none_or(|cursor| slot < cursor);
+        walked
+            && host.presence.is_online() != host.told_online
+            && !host.in_flight
+            && !self.writes.is_behind(slot)
+    }
+
+    /// Writes once more what was refused. An online has its event already, which is written beside the rest;
+    /// that of an offline comes last of all.
+    fn write_refused(&mut self, slot: u32, at: Moment) {
+        let online = |host: &Host| host.presence.is_online();
+        match self.hosts.get(slot).is_some_and(online) {
+            true => self.write_again(slot),
+            false => self.sweep_one(slot, at),
         }
     }
 

@@ -29,6 +29,8 @@ struct Model {
     reports: usize,
     inventories: Vec<String>,
     seen: BTreeMap<String, u64>,
+    /// A key is of the wrong type: presence is written as far as that goes, and refused.
+    spoilt: bool,
 }
 
 impl Model {
@@ -41,7 +43,10 @@ impl Model {
                 if op.event.is_some() {
                     self.events.push(format!("online {}", op.host));
                 }
-                let settled = Settled::Claimed { epoch: claim.0 };
+                let settled = match self.spoilt {
+                    true => Settled::Refused("WRONGTYPE".to_owned()),
+                    false => Settled::Claimed { epoch: claim.0 },
+                };
                 Some(Outcome::Presence {
                     ticket: op.ticket,
                     settled,
@@ -49,6 +54,12 @@ impl Model {
             }
             Op::Offline(op) => {
                 let name = op.host.to_string();
+                if self.spoilt {
+                    return Some(Outcome::Presence {
+                        ticket: op.ticket,
+                        settled: Settled::Refused("WRONGTYPE".to_owned()),
+                    });
+                }
                 let claim = self.claims.get(&name).copied().unwrap_or_default();
                 let ours = claim.1 && (op.epoch == 0 || op.epoch == claim.0);
                 // In `exists` and nobody's: the old server left it, or an audit that came too late.
@@ -679,6 +690,69 @@ fn a_store_that_forgot_an_offline_is_told_of_it_again() {
     world.come_up(true);
     assert!(world.store.exists.is_empty());
 }
+
+#[test]
+fn a_store_that_went_back_to_older_claims_is_still_told_who_is_gone() {
+    let mut world = World::new();
+    let conn = world.open("10.0.0.1:1");
+    world.beat(conn);
+    let old = world.store.claims.clone();
+    world.end(conn, End::Closed);
+    let conn = world.open("10.0.0.1:2");
+    world.beat(conn);
+    world.go_away();
+    world.end(conn, End::Closed);
+    world.store.claims = old;
+    world.come_up(true);
+    assert!(world.store.exists.is_empty());
+    assert_eq!(world.store.claims["10.0.0.1"], (1, false));
+}
+
+#[test]
+fn one_that_came_back_in_an_outage_is_online_since_then() {
+    let mut world = World::new();
+    let conn = world.open("10.0.0.1:1");
+    world.beat(conn);
+    world.go_away();
+    world.end(conn, End::Closed);
+    world.ms += 3_000;
+    let conn = world.open("10.0.0.1:2");
+    world.beat(conn);
+    let back = UnixMs(WALL + world.ms);
+    world.come_up(true);
+    let host = HostId::checked("10.0.0.1").unwrap();
+    assert_eq!(world.core.host(&host).unwrap().since, back);
+}
+
+#[test]
+fn what_the_store_refused_is_written_when_it_can_be() {
+    let mut world = World::new();
+    let [gone, stays] = ["10.0.0.1:1", "10.0.0.2:1"].map(|peer| {
+        let conn = world.open(peer);
+        world.beat(conn);
+        conn
+    });
+    world.pass(SWEEPS_MS);
+    world.store.spoilt = true;
+    world.end(gone, End::Closed);
+    world.end(stays, End::Closed);
+    let stays = world.open("10.0.0.2:2");
+    world.beat(stays);
+    let late = world.open("10.0.0.3:1");
+    world.beat(late);
+    world.pass(AUDITS_MS);
+    world.store.spoilt = false;
+    world.store.exists = BTreeSet::from(["10.0.0.1".to_owned()]);
+    world.pass(AUDITS_MS);
+    assert!(world.store.exists.iter().eq(["10.0.0.2", "10.0.0.3"]));
+    let events = world.events().iter();
+    let told: Vec<&String> = events.filter(|event| event.contains("10.0.0.3")).collect();
+    assert_eq!(told, ["online 10.0.0.3"], "once");
+    world.end(late, End::Closed);
+    assert!(world.store.exists.iter().eq(["10.0.0.2"]));
+}
+
+const AUDITS_MS: u64 = 10_100;
 
 #[test]
 fn a_host_that_goes_before_the_walk_has_come_to_it_is_still_told_of() {
