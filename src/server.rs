@@ -25,6 +25,7 @@ use crate::reactor::Reactor;
 use crate::reactor::clock::Clock;
 use crate::reactor::mailbox::StoreEnds;
 use crate::reactor::web::Web;
+use crate::store::spool::Spool;
 use crate::store::worker::{self, Make, Plan, StoreThread};
 
 pub use crate::handlers::effect::{Event, EventKind};
@@ -56,7 +57,7 @@ pub struct Server {
 /// The store thread's life.
 enum Store {
     /// It is started by the first turn.
-    NotYet(Make, Plan),
+    NotYet(Make, Plan, Box<Spool>),
     Running(StoreThread),
     Stopped,
 }
@@ -111,9 +112,12 @@ impl Server {
     ///
     /// # Errors
     /// When an address cannot be bound, the system allows too few descriptors, or an embedded store
-    /// cannot be opened.
+    /// or the spool cannot be opened (another server has it, say).
     pub fn bind(config: Config) -> Result<Self, BindError> {
-        let store = Store::NotYet(assemble::maker(&config)?, assemble::plan(&config));
+        let (make, plan) = (assemble::maker(&config)?, assemble::plan(&config));
+        let spool = Spool::open(&plan.spool_dir, plan.spool_bytes);
+        let spool = spool.map_err(|error| BindError::Store(format!("store.spool: {error}")))?;
+        let store = Store::NotYet(make, plan, Box::new(spool));
         let (key, addr) = ("server.http", config.server.http);
         let web = Web::bind(addr, assemble::http_rules(&config))
             .map_err(|source| BindError::Socket { key, addr, source })?;
@@ -162,7 +166,9 @@ impl Server {
     /// The store is stopped then, too.
     pub fn turn(&mut self, max: Option<Duration>) -> Result<bool, ServeError> {
         match std::mem::replace(&mut self.store, Store::Stopped) {
-            Store::NotYet(make, plan) => self.store = self.start_store(make, plan)?,
+            Store::NotYet(make, plan, spool) => {
+                self.store = self.start_store(make, plan, *spool)?
+            }
             Store::Running(thread) => self.store = Store::Running(thread),
             Store::Stopped => return Ok(false),
         }
@@ -182,9 +188,9 @@ impl Server {
         Ok(())
     }
 
-    fn start_store(&mut self, make: Make, plan: Plan) -> Result<Store, ServeError> {
+    fn start_store(&mut self, make: Make, plan: Plan, spool: Spool) -> Result<Store, ServeError> {
         let wake = self.reactor.wake();
-        let thread = worker::start(make, plan, move || wake.ring())
+        let thread = worker::start(make, plan, spool, move || wake.ring())
             .map_err(|error| ServeError::fatal(format!("the store thread: {error}")))?;
         let ends = StoreEnds {
             batches: thread.batches.clone(),

@@ -198,3 +198,16 @@ fn what_cannot_be_bound_or_opened_names_its_key() {
     let taken = Server::bind(taken).unwrap_err().to_string();
     assert!(taken.contains("server.tcp"), "{taken}");
 }
+
+#[test]
+fn a_spool_in_use_is_known_before_anything_is_served() {
+    let dir = tempfile::tempdir().unwrap();
+    let held = Server::bind(config(dir.path())).unwrap();
+    let mut second = config(dir.path());
+    second.store.url = StoreUrl::Embedded(dir.path().join("other"));
+    let error = Server::bind(second).unwrap_err().to_string();
+    let spool = dir.path().join("spool");
+    assert!(error.contains("store.spool"), "{error}");
+    assert!(error.contains(spool.to_str().unwrap()), "{error}");
+    drop(held);
+}

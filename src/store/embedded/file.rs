@@ -1,8 +1,8 @@
 //! The file: made, locked, opened, and changed by one durable transaction at a time.
 
-use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
+use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Read};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use redb::{CommitError, Database, DatabaseError, StorageError, TransactionError};
@@ -52,8 +52,24 @@ pub enum OpenError {
     Random(getrandom::Error),
 }
 
+/// The file, open.
+pub(super) struct Opened {
+    pub(super) database: Database,
+    /// Device and inode.
+    id: (u64, u64),
+}
+
+impl Opened {
+    /// Whether it is still the one that `dir` has: what is written to one that somebody has deleted
+    /// is gone when it is closed.
+    pub(super) fn is_in(&self, dir: &Path) -> bool {
+        let found = fs::metadata(dir.join(FILE_NAME));
+        found.is_ok_and(|found| (found.dev(), found.ino()) == self.id)
+    }
+}
+
 /// Makes the directory if need be, and opens the file in it.
-pub(super) fn open(dir: &Path) -> Result<Database, OpenError> {
+pub(super) fn open(dir: &Path) -> Result<Opened, OpenError> {
     let made = DirBuilder::new().recursive(true).mode(0o700).create(dir);
     made.map_err(|error| OpenError::Directory {
         dir: dir.to_owned(),
@@ -61,6 +77,11 @@ pub(super) fn open(dir: &Path) -> Result<Database, OpenError> {
     })?;
     let path = dir.join(FILE_NAME);
     let locked = locked_file(&path)?;
+    let found = locked.metadata().map_err(|error| OpenError::File {
+        file: path.clone(),
+        error,
+    })?;
+    let id = (found.dev(), found.ino());
     let opened = Database::builder()
         .set_cache_size(EMBEDDED_CACHE_BYTES)
         .create_file(locked);
@@ -75,7 +96,7 @@ pub(super) fn open(dir: &Path) -> Result<Database, OpenError> {
             why: other.to_string(),
         },
     })?;
-    Ok(database)
+    Ok(Opened { database, id })
 }
 
 /// The file, locked for this process and fit to be opened: the lock stays with it.

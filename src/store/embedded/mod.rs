@@ -26,9 +26,10 @@ mod reports;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use redb::{Database, StorageError};
+use redb::StorageError;
 
 pub use self::file::OpenError;
+use self::file::Opened;
 use self::keyspace::{Fault, Kind, Space};
 use self::kinds::score_of;
 use super::op::{HeldHost, Op, Outcome, Settled};
@@ -58,7 +59,7 @@ pub struct EmbeddedStore {
     /// This process's value of the node's lease.
     process: String,
     /// The open file; none after an error of the disk, until [`Backend::open`].
-    database: Option<Database>,
+    opened: Option<Opened>,
     /// Behind which host the next sweep of last-seen times goes on.
     swept: Option<Vec<u8>>,
 }
@@ -72,7 +73,7 @@ impl EmbeddedStore {
     pub fn open(dir: &Path, settings: Settings) -> Result<Self, OpenError> {
         let random = getrandom::u64().map_err(OpenError::Random)?;
         Ok(Self {
-            database: Some(file::open(dir)?),
+            opened: Some(file::open(dir)?),
             dir: dir.to_owned(),
             settings,
             process: format!("{random:016x}"),
@@ -88,7 +89,7 @@ impl EmbeddedStore {
             dir: self.dir.clone(),
             settings: self.settings.clone(),
             process: self.process.clone(),
-            database: None,
+            opened: None,
             swept: None,
         }
     }
@@ -108,16 +109,16 @@ impl EmbeddedStore {
             clear_on_done: self.settings.clear_on_done,
             keep: self.settings.keep,
         };
-        let Some(database) = &self.database else {
+        let Some(opened) = &self.opened else {
             return Err(StoreError::Away("the store's file is closed".into()));
         };
-        let result = file::transaction(database, now, |space| work(space, &context));
+        let result = file::transaction(&opened.database, now, |space| work(space, &context));
         match result {
             Ok(value) => Ok(value),
             // An operation's own fault is an outcome; here it is the store's own key that is spoilt.
             Err(fault @ Fault::Kind(_)) => Err(StoreError::Away(fault.to_string())),
             Err(Fault::Storage(error)) => {
-                self.database = None;
+                self.opened = None;
                 Err(StoreError::Away(error.to_string()))
             }
         }
@@ -197,16 +198,22 @@ fn logged(what: &str, result: Result<(), Fault>) -> Result<(), StorageError> {
 
 impl Backend for EmbeddedStore {
     fn open(&mut self) -> Result<(), StoreError> {
-        if self.database.is_none() {
+        if self.opened.is_none() {
             let opened = file::open(&self.dir);
-            self.database = Some(opened.map_err(|error| StoreError::Away(error.to_string()))?);
+            self.opened = Some(opened.map_err(|error| StoreError::Away(error.to_string()))?);
         }
         self.transact(wall_clock(), |_, _| Ok(()))
     }
 
     /// The file is held by one process alone, so another's lease in it is a dead one's: it is
-    /// taken at once, with `force` or without, and never [`Lease::Foreign`].
+    /// taken at once, with `force` or without, and never [`Lease::Foreign`]. A file that has been
+    /// deleted under us is found out here, and made anew.
     fn lease(&mut self, _force: bool) -> Result<Lease, StoreError> {
+        let dir = &self.dir;
+        if self.opened.take_if(|opened| !opened.is_in(dir)).is_some() {
+            let why = format!("somebody has deleted the file in {}", dir.display());
+            return Err(StoreError::Away(why));
+        }
         let process = self.process.clone();
         self.transact(wall_clock(), |space, context| {
             let key = schema::node_lease(context.node);
@@ -289,7 +296,7 @@ impl Backend for EmbeddedStore {
     }
 
     fn disconnect(&mut self) {
-        self.database = None;
+        self.opened = None;
     }
 
     fn describe(&self) -> String {

@@ -316,7 +316,13 @@ fn a_sweep_leaves_no_row_of_what_is_over() {
     };
     store.transact(UnixMs(1), write).unwrap();
     let rows = |store: &EmbeddedStore| {
-        let read = store.database.as_ref().unwrap().begin_read().unwrap();
+        let read = store
+            .opened
+            .as_ref()
+            .unwrap()
+            .database
+            .begin_read()
+            .unwrap();
         let bytes = |name| TableDefinition::<&[u8], &[u8]>::new(name);
         let keys = TableDefinition::<&str, &[u8]>::new("keys");
         (
@@ -331,4 +337,18 @@ fn a_sweep_leaves_no_row_of_what_is_over() {
     assert_eq!(rows(&store), (1, 3, 0));
     let set = Dump::Set(["a", "b", "c"].map(str::to_owned).to_vec());
     assert_eq!(store.dump("stays").unwrap(), Some(set));
+}
+
+#[test]
+fn a_file_that_is_deleted_under_us_is_made_anew() {
+    let parent = tempfile::tempdir().unwrap();
+    let dir = parent.path().join("data");
+    let mut store = EmbeddedStore::open(&dir, settings()).unwrap();
+    assert_eq!(store.lease(false), Ok(Lease::Taken));
+    assert_eq!(store.lease(false), Ok(Lease::Ours));
+    fs::remove_dir_all(&dir).unwrap();
+    assert!(matches!(store.lease(false), Err(StoreError::Away(_))));
+    store.open().unwrap();
+    assert_eq!(store.lease(false), Ok(Lease::Taken), "it came back empty");
+    assert!(dir.join(FILE_NAME).exists());
 }

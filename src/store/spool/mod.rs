@@ -21,7 +21,7 @@ pub use rejected::Rejected;
 use std::collections::VecDeque;
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use crate::limits::{SPOOL_MARK_BYTES, SPOOL_SEGMENT_BYTES};
@@ -63,7 +63,7 @@ pub struct Spool {
     dir: PathBuf,
     /// Held open to sync the directory itself.
     dir_file: File,
-    _lock: DirLock,
+    lock: DirLock,
     max_bytes: u64,
     segment_bytes: u64,
     next_number: u64,
@@ -118,7 +118,7 @@ impl Spool {
         let mut spool = Self {
             dir: dir.to_path_buf(),
             dir_file: File::open(dir).map_err(disk)?,
-            _lock: lock,
+            lock,
             max_bytes,
             segment_bytes: SPOOL_SEGMENT_BYTES.min(max_bytes / 4).max(1),
             next_number: 1,
@@ -233,6 +233,9 @@ impl Spool {
     }
 
     fn write(&mut self, records: &[u8], count: u64) -> io::Result<()> {
+        if self.writer.is_none() {
+            self.stay_in_place()?;
+        }
         let writer = match &mut self.writer {
             Some(writer) => writer,
             None => {
@@ -258,6 +261,15 @@ impl Spool {
         Ok(())
     }
 
+    /// Makes the directory anew if somebody has deleted it, or its lock.
+    fn stay_in_place(&mut self) -> io::Result<()> {
+        if is_deleted(&self.lock.0)? {
+            self.lock = lock(&self.dir)?;
+            self.dir_file = File::open(&self.dir)?;
+        }
+        Ok(())
+    }
+
     /// Makes what was appended safe. With an error it is taken back.
     ///
     /// # Errors
@@ -270,7 +282,11 @@ impl Spool {
             return Ok(());
         }
         let new = writer.synced.bytes == 0;
-        let mut synced = writer.file.sync_data();
+        let mut synced = match is_deleted(&writer.file) {
+            Ok(false) => writer.file.sync_data(),
+            Ok(true) => Err(io::Error::other("somebody has deleted its segment")),
+            Err(error) => Err(error),
+        };
         if new && synced.is_ok() {
             synced = self.dir_file.sync_all();
         }
@@ -466,6 +482,11 @@ impl Drop for DirLock {
         // has it open. If this fails, closing is what is left.
         let _ = self.0.unlock();
     }
+}
+
+/// Whether an open file has no name any more: what is written to it is gone when it is closed.
+fn is_deleted(file: &File) -> io::Result<bool> {
+    Ok(file.metadata()?.nlink() == 0)
 }
 
 /// Makes the directory and takes its lock.

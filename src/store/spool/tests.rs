@@ -286,3 +286,22 @@ fn a_full_disk_refuses_a_batch_whole_and_loses_nothing() {
     fill(&mut spool, [7]);
     assert_eq!(drain(&mut spool, 1_000), [7]);
 }
+
+#[test]
+fn a_deleted_directory_takes_nothing_and_is_made_anew() {
+    let parent = tempfile::tempdir().unwrap();
+    let dir = parent.path().join("spool");
+    let mut spool = Spool::open(&dir, ROOM).unwrap();
+    fill(&mut spool, 0..3);
+    fs::remove_dir_all(&dir).unwrap();
+    spool.append(&[&report(3)]).unwrap();
+    assert!(matches!(spool.sync(), Err(SpoolError::Disk { .. })));
+    fill(&mut spool, 4..6);
+    assert!(matches!(
+        Spool::open(&dir, ROOM),
+        Err(SpoolError::Locked(_))
+    ));
+    drop(spool);
+    let mut spool = Spool::open(&dir, ROOM).unwrap();
+    assert_eq!(drain(&mut spool, 10), [4, 5]);
+}

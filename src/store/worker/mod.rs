@@ -97,17 +97,17 @@ impl Clock for SystemClock {
     }
 }
 
-/// Opens the spool and starts the thread. `wake` is called after outcomes were queued where none were waiting.
+/// Starts the thread over the spool the plan names. `wake` is called after outcomes were queued where none were
+/// waiting.
 ///
 /// # Errors
-/// When the spool cannot be opened (another server has it, say; the error names the directory), or no
-/// thread can be had.
+/// When no thread can be had.
 pub fn start(
     make: Make,
     plan: Plan,
+    spool: Spool,
     wake: impl Fn() + Send + Sync + 'static,
 ) -> io::Result<StoreThread> {
-    let spool = Spool::open(&plan.spool_dir, plan.spool_bytes).map_err(io::Error::other)?;
     let stats = Arc::new(StoreStats::default());
     let (batches, from_core) = bounded(BATCHES_WAITING_MAX);
     let (to_core, outcomes) = bounded(OUTCOMES_WAITING_MAX);
