@@ -116,7 +116,7 @@ impl Server {
     pub fn bind(config: Config) -> Result<Self, BindError> {
         let (make, plan) = (assemble::maker(&config)?, assemble::plan(&config));
         let spool = Spool::open(&plan.spool_dir, plan.spool_bytes);
-        let spool = spool.map_err(|error| BindError::Store(format!("store.spool: {error}")))?;
+        let spool = spool.map_err(|error| BindError::Spool(error.to_string()))?;
         let store = Store::NotYet(make, plan, Box::new(spool));
         let (key, addr) = ("server.http", config.server.http);
         let web = Web::bind(addr, assemble::http_rules(&config))

@@ -397,9 +397,10 @@ impl Core {
             }
             Settled::Released | Settled::NotOurs => host.told_online = false,
             Settled::Refused(why) => {
-                // Written as far as it went, so whichever claim we have is meant when it is ended. The
-                // next audit tries again.
+                // Written as far as it went, so whichever claim we have is meant when it is ended, and what
+                // is told counts as the opposite of what it became: the next audit tries again.
                 host.epoch = 0;
+                host.told_online = !host.presence.is_online();
                 let who = host.id.to_string();
                 let text = format!("its presence is not written: {why}");
                 fx.push(Effect::Log(Note {

@@ -32,10 +32,11 @@ impl Core {
             } else {
                 max
             };
+            // First, since it may find changes to be written.
+            self.take_audit(at, room, &mut ops);
             self.take_presence(at, room, &mut ops);
             self.take_inventories(room, &mut ops);
             self.take_seen(at, room, &mut ops);
-            self.take_audit(at, room, &mut ops);
         }
         let room = max.saturating_sub(ops.len());
         self.writes.take_reports(room, &mut ops);

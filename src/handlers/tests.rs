@@ -740,9 +740,12 @@ fn what_the_store_refused_is_written_when_it_can_be() {
     world.beat(stays);
     let late = world.open("10.0.0.3:1");
     world.beat(late);
+    let short = world.open("10.0.0.4:1");
+    world.beat(short);
+    world.end(short, End::Closed);
     world.pass(AUDITS_MS);
     world.store.spoilt = false;
-    world.store.exists = BTreeSet::from(["10.0.0.1".to_owned()]);
+    world.store.exists = ["10.0.0.1", "10.0.0.4"].map(str::to_owned).into();
     world.pass(AUDITS_MS);
     assert!(world.store.exists.iter().eq(["10.0.0.2", "10.0.0.3"]));
     let events = world.events().iter();

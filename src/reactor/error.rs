@@ -29,6 +29,9 @@ pub enum BindError {
     /// The store is one that can never be used as it is, or is in use by another process.
     #[error("store.url: {0}")]
     Store(String),
+    /// The spool cannot be had: another server has it, or its directory cannot be made.
+    #[error("store.spool: {0}")]
+    Spool(String),
     /// The event loop could not be set up.
     #[error("the event loop: {0}")]
     Loop(#[from] io::Error),
