@@ -258,7 +258,8 @@ pub struct Store {
     pub spool: PathBuf,
     /// `spool_mb`: how much it may hold, 1 MiB to 1 TiB; here in bytes.
     pub spool_bytes: u64,
-    /// `flush_ms`: how long writes are gathered before they are made durable together, 0 to 10000 ms.
+    /// `flush_ms`: how long the embedded store gathers writes that one fsync makes durable together,
+    /// 0 to 10000 ms. Redis is written to at once.
     pub flush: Span,
     /// `timeout_ms`: how long the store may take to answer before it counts as away, 10 to 60000 ms.
     pub timeout: Span,

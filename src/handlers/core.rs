@@ -117,7 +117,9 @@ impl Core {
     pub fn set_rules(&mut self, rules: Rules, now: Instant) {
         let shorter =
             rules.timeout < self.rules.timeout || rules.first_message < self.rules.first_message;
-        self.mass = Mass::new(rules.timeout);
+        if rules.timeout != self.rules.timeout {
+            self.mass = Mass::new(rules.timeout);
+        }
         self.rules = rules;
         if shorter {
             let all: Vec<ConnId> = self.sessions.iter().map(|(conn, _)| conn).collect();

@@ -89,7 +89,11 @@ pub fn plan(config: &Config) -> Plan {
     Plan {
         spool_dir: config.store.spool.clone(),
         spool_bytes: config.store.spool_bytes,
-        flush: config.store.flush,
+        flush: match &config.store.url {
+            StoreUrl::Embedded(_) => config.store.flush,
+            // No fsync is to be shared: what comes while one batch is under way is the next.
+            StoreUrl::Redis(_) => Span::ZERO,
+        },
         retry: Span::from_millis(STORE_RETRY_MS_MAX),
     }
 }

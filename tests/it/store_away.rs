@@ -93,7 +93,7 @@ fn redis_comes_back_empty() {
 fn redis_hangs_for_three_seconds() {
     let mut home = Home::redis();
     home.set("store.timeout_ms", 300)
-        .set("heartbeat.timeout_s", 2);
+        .set("heartbeat.timeout_s", 10);
     let server = home.start();
     let mut hosts: Vec<Host> = (1..=5)
         .map(|n| Host::online(server.tcp, &name(n)))
