@@ -59,6 +59,11 @@ fn fleet(hosts: u32) -> Core {
         key_prefix: "AC".to_owned(),
         keep: Span::from_secs(604_800),
         hosts_max: hosts as usize,
+        agent_port: 6655,
+        rto: Span::from_secs(3),
+        tries: 5,
+        result_bytes: 1 << 20,
+        seed: 1,
     };
     let mut core = Core::new(rules, 1);
     let mut fx = Effects::default();

@@ -26,4 +26,7 @@ pub mod text;
 pub mod time;
 pub mod wheel;
 
-pub use server::{BindError, Events, Handle, HandleError, Host, Ready, ServeError, Server};
+pub use server::{
+    BindError, DispatchError, DispatchSource, Events, Handle, HandleError, Host, Ready, ServeError,
+    Server, TaskState,
+};

@@ -43,6 +43,8 @@ pub const ACCEPTS_PER_TURN_MAX: usize = 256;
 pub const EVENTS_PER_TURN_MAX: usize = 1_024;
 /// Datagrams received in a turn.
 pub const DATAGRAMS_PER_TURN_MAX: usize = 256;
+/// A datagram from a host, in bytes; a longer one is dropped.
+pub const DATAGRAM_IN_BYTES_MAX: usize = 2_048;
 /// Descriptors kept from the connections: HTTP, the store, the log, the reserve of `accept`.
 pub const DESCRIPTORS_RESERVED: usize = 128;
 /// Replies waiting for a peer that does not read, in bytes. Above this nothing more is read from
@@ -74,6 +76,10 @@ pub const REQUESTS_PER_TURN_MAX: usize = 16;
 pub const READY_WAIT_MS_MAX: u64 = 1_500;
 /// Seconds a handle waits for the loop's answer.
 pub const HANDLE_WAIT_S_MAX: u64 = 10;
+/// Handles that wait for the core's answer; one more is refused for now.
+pub const ASKERS_MAX: usize = 1_024;
+/// Seconds a handle waits for that answer: as long as a dispatch may take, and the loop besides.
+pub const ASKER_S_MAX: u64 = DISPATCH_WAIT_S_MAX + HANDLE_WAIT_S_MAX;
 /// Subscribers to the events at once; one more is told nothing.
 pub const SUBSCRIBERS_MAX: usize = 64;
 /// Seconds the loop goes on at the end, so that the store can settle what was handed over.
@@ -156,6 +162,46 @@ pub const API_TOKEN_BYTES_MAX: u64 = 4_096;
 /// full table is none of ours: an error.
 pub const API_PAGES_MAX: usize = 3 * HOSTS_MAX / PAGE_HOSTS_MAX;
 
+/// Tasks the core holds. When full, the oldest whose hosts have all ended is let go; if there is none
+/// a dispatch is refused for now.
+pub const TASKS_MAX: usize = 4_096;
+/// Hosts of all those tasks together. When full likewise.
+pub const DELIVERIES_MAX: usize = 1 << 21;
+/// A task book: its commands as ASCII-escaped JSON and the longest of them once more, in bytes.
+pub const BOOK_BYTES_MAX: usize = 60_000;
+/// Text of all books the core holds, in bytes. When full likewise.
+pub const BOOKS_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// A datagram to a host, in bytes: old clients read no more.
+pub const DATAGRAM_BYTES_MAX: usize = 1_024;
+/// Datagrams and pushes sent in a turn.
+pub const SENDS_PER_TURN_MAX: usize = 512;
+/// Dispatches under way with the store; more are refused for now.
+pub const DISPATCHES_WAITING_MAX: usize = 64;
+/// Seconds an asker waits for the store to say what became of a dispatch.
+pub const DISPATCH_WAIT_S_MAX: u64 = 10;
+/// Questions to the store under way; more are refused for now.
+pub const READS_WAITING_MAX: usize = 256;
+/// Bytes of results held while they arrive, for all connections together. Beyond, those connections wait.
+pub const RESULT_BYTES_HELD_MAX: usize = 64 * 1024 * 1024;
+/// So many bytes of a result count as a message.
+pub const RESULT_BYTES_A_MESSAGE: u64 = 16 * 1024;
+/// Seconds a result may wait for room before its connection is closed.
+pub const RESULT_WAIT_S_MAX: u64 = 60;
+/// Of each output so much is shown with the task, in bytes; all of it can be asked for by itself.
+pub const OUTPUT_SHOWN_BYTES_MAX: usize = 4_096;
+/// Hosts on one page of a task.
+pub const PAGE_TASK_HOSTS_MAX: usize = 1_000;
+/// Tasks on one page.
+pub const PAGE_TASKS_MAX: usize = 1_000;
+/// Console commands remembered. The oldest goes for one more.
+pub const COMMANDS_MAX: usize = 1_024;
+
+/// Hosts of all remembered console commands together. The oldest go; one to more hosts than this is refused.
+pub const COMMAND_HOSTS_MAX: usize = 1 << 20;
+/// Hosts that report on tasks before the store has been reached for the first time, and so before it has
+/// told which there are, one entry a task. What more come with is in the store, but their states here lag.
+pub const EARLY_REPORTS_MAX: usize = 65_536;
+
 /// Requests from handles waiting for the loop; a handle waits when it is full.
 pub const REQUESTS_WAITING_MAX: usize = 1_024;
 /// Events waiting for one subscriber; the rest is dropped for it, and it is told how many.
@@ -221,7 +267,7 @@ pub const SPOOL_TAIL_RECORDS: u64 = 4 * REPLAY_OPS_MAX as u64;
 /// One segment file of the spool, in bytes; one that holds a larger batch may exceed it.
 pub const SPOOL_SEGMENT_BYTES: u64 = 8 * 1024 * 1024;
 /// One record of the spool, in bytes. A report that comes to more is refused for good.
-pub const SPOOL_RECORD_BYTES_MAX: usize = 1024 * 1024;
+pub const SPOOL_RECORD_BYTES_MAX: usize = 24 * 1024 * 1024;
 /// Bytes replayed between two notes of how far the replay has come.
 pub const SPOOL_MARK_BYTES: usize = 1024 * 1024;
 /// The file of rejected records, in bytes; then it becomes `rejected.1`, and an older one goes.
@@ -232,6 +278,15 @@ pub const RECENT_S: u64 = 10;
 pub const RECENT_OPS_MAX: usize = 32_768;
 /// The same in bytes of text.
 pub const RECENT_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Tasks looked at in one go when they are read at the start.
+pub const TASKS_PER_LOOK_MAX: usize = 16;
+/// Tasks looked at by one sweep; the next goes on there.
+pub const SWEEP_TASKS_MAX: usize = 1_024;
+/// Hosts whose progress is read from Redis in one go for a question.
+pub const READ_HOSTS_PER_STEP_MAX: usize = 16;
+/// Outputs in the answer to one question, in bytes of base64. They share it as they come; what has no
+/// room is left out, and can be asked for by itself.
+pub const READ_OUTPUT_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// Milliseconds between two attempts to reach a store that is away, at most.
 pub const STORE_RETRY_MS_MAX: u64 = 1_000;
 /// Milliseconds of idleness after which the store is asked for a sign of life.
@@ -267,10 +322,15 @@ const _: () = {
         "a report fits a record, even with every character escaped"
     );
     assert!(
+        SPOOL_RECORD_BYTES_MAX > 16 * 1024 * 1024 / 3 * 4 + 8 * FRAME_BYTES_MAX,
+        "the longest result that can be configured fits a record, in base64"
+    );
+    assert!(
         STORE_RUN_OPS_MAX >= BATCH_OPS_MAX,
         "a whole batch is taken into the hands"
     );
     assert!(PAGE_SCAN_MAX >= PAGE_HOSTS_MAX, "a page can be full");
+    assert!(BOOK_BYTES_MAX < FRAME_BYTES_MAX, "a book fits a frame");
     assert!(
         HTTP_CONNECTIONS_MAX + HTTP_REFUSALS_MAX < DESCRIPTORS_RESERVED,
         "HTTP has the descriptors it may use"

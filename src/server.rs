@@ -8,6 +8,7 @@
 //! ```
 
 mod assemble;
+mod dispatch;
 mod handle;
 mod metrics;
 
@@ -28,10 +29,13 @@ use crate::reactor::web::Web;
 use crate::store::spool::Spool;
 use crate::store::worker::{self, Make, Plan, StoreThread};
 
+pub use crate::handlers::ask::{Answer, Ask, ErrorKind, NewTask};
 pub use crate::handlers::effect::{Event, EventKind};
 pub use crate::handlers::view::Filter;
 pub use crate::reactor::error::{BindError, ServeError};
 pub use crate::reactor::request::Host;
+pub use crate::store::op::TaskState;
+pub use dispatch::{DispatchError, DispatchSource};
 pub use handle::{Events, Handle, HandleError};
 
 use metrics::StoreMetrics;

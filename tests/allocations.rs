@@ -1,12 +1,14 @@
-//! A heartbeat allocates nothing: neither when it is read nor when it is answered.
+//! A heartbeat allocates nothing: neither when it is read, nor when it is answered, nor when the
+//! answer is read.
 //!
 //! The allocator counts what the thread of the test asks of it.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
-use anthill::codec::message::{Flag, Message, Reply, Word};
-use anthill::codec::{ByteOrder, Framing, Order, Step, decode, emit};
+use anthill::codec::message::{Flag, FromServer, Message, Reply, Word};
+use anthill::codec::{ByteOrder, Framing, Order, ServerStep, Step};
+use anthill::codec::{decode, decode_from_server, emit};
 
 thread_local! {
     static ALLOCATIONS: Cell<usize> = const { Cell::new(0) };
@@ -89,6 +91,12 @@ fn a_heartbeat_is_read_and_answered_without_an_allocation() {
                 word: Word::Alive,
             };
             emit(&reply, order, &mut out);
+            let Ok(ServerStep::Got { said, used }) =
+                decode_from_server(framing, &mut Order::Unknown, &out)
+            else {
+                panic!("a whole answer to {body}");
+            };
+            assert_eq!((said, used), (FromServer::Reply(reply), out.len()));
         });
         assert_eq!(allocations, 0, "{body}");
         assert_eq!(

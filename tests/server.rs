@@ -8,9 +8,11 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anthill::config::Config;
-use anthill::server::{Event, EventKind, Filter};
+use anthill::ids::HostId;
+use anthill::server::{Answer, Ask, ErrorKind, Event, EventKind, Filter, TaskState};
 use anthill::store::address::StoreUrl;
-use anthill::{Events, Handle, HandleError, Ready, ServeError, Server};
+use anthill::{DispatchError, DispatchSource, Events, Handle, HandleError};
+use anthill::{Ready, ServeError, Server};
 
 /// How long a test waits for what must come.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -24,6 +26,23 @@ fn config(dir: &Path) -> Config {
     config.store.url = StoreUrl::Embedded(dir.join("data"));
     config.store.spool = dir.join("spool");
     config
+}
+
+/// Work for all that are online.
+struct Uptime;
+
+impl DispatchSource for Uptime {
+    fn ip_list(&self) -> Option<Vec<String>> {
+        None
+    }
+
+    fn dis_commands(&self) -> Vec<(String, f64)> {
+        vec![("uptime".to_owned(), 1.0)]
+    }
+
+    fn key(&self) -> String {
+        "AC1".to_owned()
+    }
 }
 
 /// A server on a thread of its own.
@@ -47,6 +66,8 @@ impl Running {
         self.handle.shutdown();
         assert_eq!(self.thread.join().unwrap(), Ok(()));
         assert_eq!(self.handle.alive(&["a"]), Err(HandleError::Ended));
+        let ended = Err(DispatchError::NoAnswer(HandleError::Ended));
+        assert_eq!(self.handle.dispatch(&Uptime), ended);
     }
 
     fn connect(&self) -> TcpStream {
@@ -210,4 +231,64 @@ fn a_spool_in_use_is_known_before_anything_is_served() {
     assert!(error.contains("store.spool"), "{error}");
     assert!(error.contains(spool.to_str().unwrap()), "{error}");
     drop(held);
+}
+
+#[test]
+fn a_task_is_sent_and_its_result_comes_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let udp = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    udp.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut config = config(dir.path());
+    config.dispatch.agent_port = udp.local_addr().unwrap().port();
+    let server = run(config);
+    let mut host = server.connect();
+    ask(&mut host, BEAT);
+    let name = HostId::checked("127.0.0.1").unwrap();
+    until(|| {
+        server
+            .handle
+            .dispatch(&Uptime)
+            .is_ok_and(|hosts| hosts[&name] == TaskState::Sent)
+    });
+    let mut bytes = [0; 64];
+    let (length, from) = udp.recv_from(&mut bytes).unwrap();
+    assert_eq!(&bytes[..length], b"AC1");
+    udp.send_to(br#"{"flag":"ADH33","RCC":1,"taskId":"AC1"}"#, from)
+        .unwrap();
+    let book = br#"{"flag":"ADH41","taskId":"AC1","reply":true}"#;
+    let book = ask(&mut host, book);
+    assert!(book.contains(r#""tasks":[["uptime",1]]"#), "{book}");
+    // The bytes of the result are glued between two frames.
+    let header = concat!(
+        r#"{"flag":"ADH43","code":"AC1","task":"uptime","exit":0,"seconds":1,"total_size":5,"#,
+        r#""sha256":"2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824"}"#
+    );
+    let end = concat!(
+        r#"{"flag":"ADH27","code":"AC1","phase":3,"working":null,"complete":["uptime"],"#,
+        r#""oncall":[],"reply":true}"#
+    );
+    host.write_all(&[&frame(header.as_bytes())[..], b"hello"].concat())
+        .unwrap();
+    let end = ask(&mut host, end.as_bytes());
+    assert!(end.contains("ADH27") && end.contains("keepGotIt"), "{end}");
+    until(|| {
+        let asked = server.handle.ask(Ask::Output {
+            key: "AC1".into(),
+            host: name.clone(),
+            command: "uptime".into(),
+        });
+        asked == Ok(Answer::Output(b"hello".to_vec()))
+    });
+    let again = server.handle.dispatch(&Uptime).unwrap_err();
+    assert!(
+        matches!(
+            again,
+            DispatchError::Refused {
+                kind: ErrorKind::Taken,
+                ..
+            }
+        ),
+        "{again}"
+    );
+    server.stop();
 }

@@ -6,8 +6,8 @@
 //! the step before asked for.
 
 use super::error::{Abnormal, DecodeError};
-use super::message::{Ask, Incoming, Message, Reply};
-use super::{json, slash, write};
+use super::message::{Ask, FromServer, Incoming, Message, Push, Reply, Word};
+use super::{from_server, json, slash, write};
 use crate::limits::{FRAME_BYTES_MAX, FRAME_HEADER_BYTES};
 
 /// The byte order the configuration asks for.
@@ -57,6 +57,20 @@ pub enum Step<'a> {
     },
 }
 
+/// What the bytes from a server come to, read from where the last frame ended.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ServerStep<'a> {
+    /// Not a whole frame yet: nothing can be said before there are at least so many bytes in all.
+    Need(usize),
+    /// A frame of `used` bytes, header included.
+    Got {
+        /// What it says.
+        said: FromServer<'a>,
+        /// How many bytes it took.
+        used: usize,
+    },
+}
+
 /// Takes the first frame off `input`.
 ///
 /// `order` is the connection's own and is found by its first length.
@@ -95,6 +109,28 @@ pub fn decode<'a>(
             used: used + FRAME_HEADER_BYTES,
         },
     })
+}
+
+/// Takes the first frame off `input`, which came from a server: the other end of [`decode`], as
+/// strict. All frames of a server have JSON bodies.
+///
+/// # Errors
+/// When the bytes are abnormal data, whatever may follow them.
+pub fn decode_from_server<'a>(
+    framing: Framing,
+    order: &mut Order,
+    input: &'a [u8],
+) -> Result<ServerStep<'a>, DecodeError> {
+    let Some((header, rest)) = input.split_first_chunk::<FRAME_HEADER_BYTES>() else {
+        return Ok(ServerStep::Need(FRAME_HEADER_BYTES));
+    };
+    let used = FRAME_HEADER_BYTES + length(framing, order, *header)?;
+    let Some(body) = rest.get(..used - FRAME_HEADER_BYTES) else {
+        return Ok(ServerStep::Need(used));
+    };
+    let said = from_server::decode_body(body);
+    said.map(|said| ServerStep::Got { said, used })
+        .map_err(|error| DecodeError::new(error.kind, error.offset + FRAME_HEADER_BYTES))
 }
 
 /// The length of the body that a header announces.
@@ -227,11 +263,28 @@ impl Characters {
 pub struct FrameTooLong(pub usize);
 
 /// Appends `reply` as one frame in a connection's byte order (little-endian where none is known).
-/// A reason too long to be told is cut; no reply is ever longer than a frame.
+/// A reason too long to be told is cut, and a book that does not fit is refused in its place: no
+/// reply is ever longer than a frame.
 pub fn emit(reply: &Reply, order: Order, out: &mut Vec<u8>) {
     let start = begin(out);
     write::reply(reply, out);
-    end(start, order, out);
+    if let Err(error) = end_if_it_fits(start, order, out) {
+        let (flag, seq) = (reply.flag, reply.seq);
+        let word = Word::Refused(error.to_string());
+        let start = begin(out);
+        write::reply(&Reply { flag, seq, word }, out);
+        end(start, order, out);
+    }
+}
+
+/// Appends `push` as one frame in a connection's byte order (little-endian where none is known).
+///
+/// # Errors
+/// When it is longer than a frame may be; `out` is then as it was.
+pub fn emit_push(push: &Push<'_>, order: Order, out: &mut Vec<u8>) -> Result<(), FrameTooLong> {
+    let start = begin(out);
+    write::push(push, out);
+    end_if_it_fits(start, order, out)
 }
 
 /// Appends a message as one frame with a JSON body, as a host sends it.
@@ -245,13 +298,7 @@ pub fn encode(
 ) -> Result<(), FrameTooLong> {
     let start = begin(out);
     write::incoming(incoming, out);
-    let length = out.len() - start - FRAME_HEADER_BYTES;
-    if length > FRAME_BYTES_MAX {
-        out.truncate(start);
-        return Err(FrameTooLong(length));
-    }
-    end(start, order, out);
-    Ok(())
+    end_if_it_fits(start, order, out)
 }
 
 /// Leaves room for a header: where it begins.
@@ -259,6 +306,17 @@ fn begin(out: &mut Vec<u8>) -> usize {
     let start = out.len();
     out.extend_from_slice(&[0; FRAME_HEADER_BYTES]);
     start
+}
+
+/// Writes the header at `start`, unless the body behind it is too long: then both are taken back.
+fn end_if_it_fits(start: usize, order: Order, out: &mut Vec<u8>) -> Result<(), FrameTooLong> {
+    let length = out.len() - start - FRAME_HEADER_BYTES;
+    if length > FRAME_BYTES_MAX {
+        out.truncate(start);
+        return Err(FrameTooLong(length));
+    }
+    end(start, order, out);
+    Ok(())
 }
 
 /// Writes the header at `start`, now that the body behind it is there.

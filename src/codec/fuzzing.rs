@@ -3,9 +3,10 @@
 //! They are library functions, so that ordinary tests run them over their corpus as well as a fuzzer
 //! does over what it makes up. A broken rule is a panic.
 
-use super::message::Incoming;
-use super::{ByteOrder, DecodeError, Framing, Order, Step, decode, encode};
-use crate::limits::{FRAME_BYTES_MAX, FRAME_HEADER_BYTES};
+use super::message::{FromServer, Incoming, Word};
+use super::{ByteOrder, DecodeError, Framing, Order, ServerStep, Step, decode, decode_from_server};
+use super::{emit, emit_push, encode};
+use crate::limits::{FRAME_BYTES_MAX, FRAME_HEADER_BYTES, REFUSAL_CHARS_MAX};
 
 /// What a stream came to.
 #[derive(Debug, Default, PartialEq)]
@@ -132,6 +133,92 @@ pub fn body(data: &[u8]) {
         }
         (framed, alone) => panic!("{framed:?} in a frame, {alone:?} alone"),
     }
+}
+
+/// Fuzz target `from_server`: any beginning of a frame says the same as all of it or asks for more, and
+/// what a frame says is emitted to bytes that say it again.
+///
+/// # Panics
+/// When that is not so.
+pub fn from_server(data: &[u8]) {
+    let framing = Framing {
+        order: ByteOrder::Auto,
+        limit: FRAME_BYTES_MAX,
+    };
+    let (mut order, mut rest) = (Order::Unknown, data);
+    loop {
+        let before = order;
+        let step = decode_from_server(framing, &mut order, rest);
+        for end in [0, 3, 4, 5, rest.len() / 2, rest.len().saturating_sub(1)] {
+            let Some(cut) = rest.get(..end) else { continue };
+            match decode_from_server(framing, &mut before.clone(), cut) {
+                Ok(ServerStep::Need(bytes)) => assert!(bytes > end, "needs {bytes}, has {end}"),
+                short => assert_eq!(short, step, "{end} of {} bytes", rest.len()),
+            }
+        }
+        match step {
+            Ok(ServerStep::Got { said, used }) => {
+                say_and_read(&said, order);
+                rest = &rest[used..];
+            }
+            Ok(ServerStep::Need(bytes)) => {
+                assert!(bytes > rest.len(), "needs {bytes}, has {}", rest.len());
+                return;
+            }
+            Err(error) => {
+                assert!(error.offset <= rest.len(), "{error} of {}", rest.len());
+                return;
+            }
+        }
+    }
+}
+
+/// Emits what a server says and reads it back: it is the same, and nothing is left. (But for a book that
+/// does not fit a frame, which is refused, and a reason that is too long, which is cut.)
+///
+/// # Panics
+/// When that is not so.
+pub fn say_and_read(said: &FromServer<'_>, order: Order) {
+    let mut frame = Vec::new();
+    match said {
+        FromServer::Reply(reply) => emit(reply, order, &mut frame),
+        FromServer::Push(push) => {
+            if emit_push(push, order, &mut frame).is_err() {
+                assert!(frame.is_empty(), "what did not fit was taken back");
+                return;
+            }
+        }
+    }
+    let framing = Framing {
+        order: ByteOrder::Auto,
+        limit: FRAME_BYTES_MAX,
+    };
+    match decode_from_server(framing, &mut Order::Unknown, &frame) {
+        Ok(ServerStep::Got { said: read, used }) => {
+            assert_eq!(used, frame.len());
+            assert!(is_same(&read, said), "{said:?} was read back as {read:?}");
+        }
+        other => panic!("{said:?} was read back as {other:?}"),
+    }
+}
+
+/// Whether what was read is what was said, or what stands for it where that is too long to be said.
+fn is_same(read: &FromServer<'_>, said: &FromServer<'_>) -> bool {
+    let (FromServer::Reply(one), FromServer::Reply(other)) = (read, said) else {
+        return read == said;
+    };
+    let words = match (&one.word, &other.word) {
+        (Word::Refused(read), Word::Refused(said)) => {
+            read.chars().eq(said.chars().take(REFUSAL_CHARS_MAX))
+        }
+        (Word::Refused(_), Word::Book { task, commands }) => {
+            // An escape has six bytes at most, a number and its brackets fewer than forty.
+            let texts = commands.iter().map(|(command, _)| 6 * command.len() + 40);
+            6 * task.len() + texts.sum::<usize>() > FRAME_BYTES_MAX / 2
+        }
+        (read, said) => read == said,
+    };
+    words && (one.flag, one.seq) == (other.flag, other.seq)
 }
 
 /// Emits every message of a stream and reads it back.

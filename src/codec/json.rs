@@ -15,9 +15,11 @@ use std::collections::HashSet;
 use serde_json::value::RawValue;
 
 use super::error::{Abnormal, DecodeError, excerpt};
-use super::message::{Answer, Ask, Hello, Incoming, Inventory, Message, Phase, Progress};
-use super::message::{Flag, ResultCode};
-use super::value::{addresses, check, each_member, is_number, list, offset_in, text, twice};
+use super::message::{Answer, Ask, Book, Hello, Incoming, Inventory, Message, Phase, Progress};
+use super::message::{Flag, ResultCode, ResultHeader};
+use super::value::{
+    addresses, check, each_member, is_number, list, number, offset_in, text, twice,
+};
 use crate::limits::SEQ_MAX;
 
 /// Hexadecimal digits of the longest `boot`.
@@ -46,6 +48,10 @@ pub(super) fn parse(body: &str) -> Result<Incoming<'_>, DecodeError> {
         Flag::Answer => Message::Answer(members.answer()?),
         Flag::Inventory => Message::Inventory(members.inventory()?),
         Flag::Hello => Message::Hello(members.hello()?),
+        Flag::Book => Message::Book(members.book()?),
+        Flag::Result => Message::Result(members.result()?),
+        // The server sends this one and never gets it.
+        flag @ Flag::Dispatch => return Err(members.wrong_flag(flag.as_str())),
     };
     let ask = members.ask()?;
     Ok(Incoming { message, ask })
@@ -53,7 +59,7 @@ pub(super) fn parse(body: &str) -> Result<Incoming<'_>, DecodeError> {
 
 /// Every member that some message knows.
 #[derive(Clone, Copy)]
-enum Name {
+pub(super) enum Name {
     Flag,
     Identifier,
     Ack,
@@ -73,11 +79,24 @@ enum Name {
     Udp,
     Push,
     Boot,
+    Lost,
+    Task,
+    Exit,
+    Seconds,
+    TotalSize,
+    Sha256,
+    Truncated,
+    // What only the server says.
+    Error,
+    IntervalS,
+    Tasks,
+    Command,
+    Cid,
 }
 
 impl Name {
     /// The names as they travel, in the order of the variants.
-    const ALL: [&'static str; 19] = [
+    const ALL: [&'static str; 31] = [
         "flag",
         "identifier",
         "ACK",
@@ -97,6 +116,18 @@ impl Name {
         "udp",
         "push",
         "boot",
+        "lost",
+        "task",
+        "exit",
+        "seconds",
+        "total_size",
+        "sha256",
+        "truncated",
+        "error",
+        "interval_s",
+        "tasks",
+        "command",
+        "cid",
     ];
 
     const fn as_str(self) -> &'static str {
@@ -105,13 +136,13 @@ impl Name {
 }
 
 /// A body taken apart: what stands at each known name.
-struct Members<'a> {
+pub(super) struct Members<'a> {
     body: &'a str,
     values: [Option<&'a RawValue>; Name::ALL.len()],
 }
 
 impl<'a> Members<'a> {
-    fn read(body: &'a str) -> Result<Self, DecodeError> {
+    pub(super) fn read(body: &'a str) -> Result<Self, DecodeError> {
         let mut values = [None; Name::ALL.len()];
         let mut others = HashSet::new();
         each_member(body, body, |name, value| {
@@ -128,7 +159,7 @@ impl<'a> Members<'a> {
         Ok(Self { body, values })
     }
 
-    fn get(&self, name: Name) -> Option<&'a RawValue> {
+    pub(super) fn get(&self, name: Name) -> Option<&'a RawValue> {
         self.values[name as usize]
     }
 
@@ -139,7 +170,7 @@ impl<'a> Members<'a> {
 
     /// A member that is not what it must be: an error that points at it, or at the body where it
     /// is missing.
-    fn wrong(&self, name: Name, must: &str) -> DecodeError {
+    pub(super) fn wrong(&self, name: Name, must: &str) -> DecodeError {
         let offset = self
             .get(name)
             .map_or(0, |value| offset_in(self.body, value.get()));
@@ -164,26 +195,33 @@ impl<'a> Members<'a> {
         Err(self.wrong(alias, &format!("what `{}` is", name.as_str())))
     }
 
-    fn flag(&self) -> Result<Flag, DecodeError> {
+    pub(super) fn flag(&self) -> Result<Flag, DecodeError> {
         let Some(value) = self.either(Name::Flag, Name::Identifier)? else {
             return Err(DecodeError::new(Abnormal::Flag(String::new()), 0));
         };
         let code = text(value).unwrap_or(Cow::Borrowed(value.get()));
         let known = Flag::ALL.into_iter().find(|flag| flag.as_str() == code);
-        known.ok_or_else(|| {
-            let offset = offset_in(self.body, value.get());
-            DecodeError::new(Abnormal::Flag(excerpt(&code)), offset)
-        })
+        known.ok_or_else(|| self.wrong_flag(&code))
+    }
+
+    /// A code that may not stand here: an error that points at it.
+    fn wrong_flag(&self, code: &str) -> DecodeError {
+        let value = self.get(Name::Flag).or(self.get(Name::Identifier));
+        let offset = value.map_or(0, |value| offset_in(self.body, value.get()));
+        DecodeError::new(Abnormal::Flag(excerpt(code)), offset)
     }
 
     fn ask(&self) -> Result<Ask, DecodeError> {
         let reply = self.bool(Name::Reply)?;
-        let seq = match self.get(Name::Seq).map(|value| value.get().parse()) {
-            None => None,
-            Some(Ok(seq @ 0..=SEQ_MAX)) => Some(seq),
-            Some(_) => return Err(self.wrong(Name::Seq, "an integer from 0 to 2^53 - 1")),
-        };
+        let seq = self.seq()?;
         Ok(Ask { reply, seq })
+    }
+
+    pub(super) fn seq(&self) -> Result<Option<u64>, DecodeError> {
+        match self.get(Name::Seq) {
+            None => Ok(None),
+            Some(_) => self.count(Name::Seq).map(Some),
+        }
     }
 
     fn heartbeat(&self) -> Result<Message<'a>, DecodeError> {
@@ -208,6 +246,7 @@ impl<'a> Members<'a> {
             working: self.optional_text(Name::Working)?,
             complete: self.texts(Name::Complete)?,
             oncall: self.texts(Name::Oncall)?,
+            lost: self.bool(Name::Lost)?,
         })
     }
 
@@ -287,7 +326,47 @@ impl<'a> Members<'a> {
         })
     }
 
-    fn text(&self, name: Name) -> Result<Cow<'a, str>, DecodeError> {
+    fn book(&self) -> Result<Book<'a>, DecodeError> {
+        self.either(Name::Ack, Name::Kp)?;
+        let task = self.text(Name::TaskId)?;
+        Ok(Book { task })
+    }
+
+    fn result(&self) -> Result<ResultHeader<'a>, DecodeError> {
+        self.either(Name::Ack, Name::Kp)?;
+        let exit = self
+            .get(Name::Exit)
+            .and_then(|exit| exit.get().parse().ok());
+        let sha256 = self
+            .get(Name::Sha256)
+            .and_then(text)
+            .and_then(|hex| digest(&hex));
+        Ok(ResultHeader {
+            code: self.text(Name::Code)?,
+            command: self.text(Name::Task)?,
+            exit: exit.ok_or_else(|| self.wrong(Name::Exit, "an integer of 32 bits"))?,
+            seconds: self.seconds(Name::Seconds)?,
+            size: self.count(Name::TotalSize)?,
+            sha256: sha256.ok_or_else(|| self.wrong(Name::Sha256, "64 hexadecimal digits"))?,
+            truncated: self.bool(Name::Truncated)?,
+        })
+    }
+
+    /// A duration.
+    pub(super) fn seconds(&self, name: Name) -> Result<f64, DecodeError> {
+        let seconds = self.get(name).and_then(number);
+        let seconds = seconds.filter(|seconds| *seconds >= 0.0);
+        seconds.ok_or_else(|| self.wrong(name, "a number of seconds, not below 0"))
+    }
+
+    /// An integer that every JSON reader holds exactly.
+    fn count(&self, name: Name) -> Result<u64, DecodeError> {
+        let count = self.get(name).and_then(|value| value.get().parse().ok());
+        let count = count.filter(|count| *count <= SEQ_MAX);
+        count.ok_or_else(|| self.wrong(name, "an integer from 0 to 2^53 - 1"))
+    }
+
+    pub(super) fn text(&self, name: Name) -> Result<Cow<'a, str>, DecodeError> {
         let value = self.get(name).and_then(text);
         value.ok_or_else(|| self.wrong(name, "a string"))
     }
@@ -312,4 +391,15 @@ impl<'a> Members<'a> {
             Some(_) => Err(self.wrong(name, "true or false")),
         }
     }
+}
+
+/// A digest as it travels.
+fn digest(hex: &str) -> Option<[u8; 32]> {
+    let digits: Vec<u32> = hex.chars().map(|c| c.to_digit(16)).collect::<Option<_>>()?;
+    let bytes: Vec<u8> = digits
+        .chunks_exact(2)
+        // Two digits of four bits each fill a byte.
+        .map(|pair| (pair[0] << 4 | pair[1]) as u8)
+        .collect();
+    bytes.try_into().ok().filter(|_| digits.len() == 64)
 }

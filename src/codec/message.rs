@@ -36,6 +36,10 @@ pub enum Message<'a> {
     Inventory(Inventory<'a>),
     /// ADH40: who the host is and what it can do.
     Hello(Hello<'a>),
+    /// ADH41: the host wants the book of a task.
+    Book(Book<'a>),
+    /// ADH43: what a command put out; the bytes follow behind the frame.
+    Result(ResultHeader<'a>),
 }
 
 impl Message<'_> {
@@ -48,6 +52,8 @@ impl Message<'_> {
             Self::Answer(_) => Flag::Answer,
             Self::Inventory(_) => Flag::Inventory,
             Self::Hello(_) => Flag::Hello,
+            Self::Book(_) => Flag::Book,
+            Self::Result(_) => Flag::Result,
         }
     }
 }
@@ -65,6 +71,12 @@ pub enum Flag {
     Inventory,
     /// ADH40.
     Hello,
+    /// ADH41.
+    Book,
+    /// ADH43.
+    Result,
+    /// ADH44, from the server only.
+    Dispatch,
 }
 
 impl Flag {
@@ -77,16 +89,22 @@ impl Flag {
             Self::Answer => "ADH33",
             Self::Inventory => "ADH56",
             Self::Hello => "ADH40",
+            Self::Book => "ADH41",
+            Self::Result => "ADH43",
+            Self::Dispatch => "ADH44",
         }
     }
 
     /// Every code there is.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 8] = [
         Self::Heartbeat,
         Self::Progress,
         Self::Answer,
         Self::Inventory,
         Self::Hello,
+        Self::Book,
+        Self::Result,
+        Self::Dispatch,
     ];
 }
 
@@ -114,6 +132,8 @@ pub struct Progress<'a> {
     pub complete: Vec<Cow<'a, str>>,
     /// The commands left.
     pub oncall: Vec<Cow<'a, str>>,
+    /// The host's process ended under the task: what is left will not be run.
+    pub lost: bool,
 }
 
 /// What an ADH33 says of the datagram it answers.
@@ -176,6 +196,55 @@ pub struct Hello<'a> {
     pub boot: Option<Cow<'a, str>>,
 }
 
+/// ADH41.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Book<'a> {
+    /// The task, unchecked.
+    pub task: Cow<'a, str>,
+}
+
+/// ADH43: the header; exactly `size` raw bytes follow its frame.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ResultHeader<'a> {
+    /// The task's key, or the id of a console command; unchecked.
+    pub code: Cow<'a, str>,
+    /// The command.
+    pub command: Cow<'a, str>,
+    /// Its exit status.
+    pub exit: i32,
+    /// How long it ran, in seconds.
+    pub seconds: f64,
+    /// The raw bytes behind the frame, after any truncation.
+    pub size: u64,
+    /// Their SHA-256.
+    pub sha256: [u8; 32],
+    /// Whether the command put out more than that.
+    pub truncated: bool,
+}
+
+/// What the server says: the other end of the same protocol.
+#[derive(Clone, Debug, PartialEq)]
+pub enum FromServer<'a> {
+    /// The answer to a message.
+    Reply(Reply),
+    /// ADH44.
+    Push(Push<'a>),
+}
+
+/// ADH44: what the server sends a host over its connection.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Push<'a> {
+    /// There is a task.
+    Task(Cow<'a, str>),
+    /// Run this console command, once.
+    Command {
+        /// The command.
+        text: Cow<'a, str>,
+        /// Its id, 32 hex digits.
+        cid: Cow<'a, str>,
+    },
+}
+
 /// A reply, as it is sent: `{"flag":…,"ACK":…,"seq":…}`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Reply {
@@ -200,6 +269,13 @@ pub enum Word {
     Welcome {
         /// Seconds between two heartbeats.
         interval_s: f64,
+    },
+    /// `keepGotIt` to an ADH41: the book, highest priority first.
+    Book {
+        /// The task.
+        task: String,
+        /// Command and priority.
+        commands: Vec<(String, f64)>,
     },
     /// `keepRefused`, with the reason in a few words.
     Refused(String),

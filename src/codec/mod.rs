@@ -9,8 +9,12 @@
 //!  bytes ─▶ frame ─ body ─┤                 ├─▶ Incoming { message, ask }
 //!                         └─ else ▶ slash ──┘
 //!                                    └ literal
-//!  Reply, Incoming ─▶ write ─▶ frame ─▶ bytes
+//!  Reply, Push, Incoming ─▶ write ─▶ frame ─▶ bytes
+//!
+//!  bytes from a server ─▶ frame ─▶ from_server ─▶ FromServer { Reply | Push }
 //! ```
+//!
+//! Both ends are here: agents, and whatever plays many of them, read with the same strictness.
 //!
 //! Nothing here knows who is reading, keeps anything between two calls but a connection's byte
 //! order, or allocates for a heartbeat.
@@ -20,6 +24,7 @@ pub mod frame;
 pub mod fuzzing;
 pub mod message;
 
+mod from_server;
 mod json;
 mod literal;
 mod reader;
@@ -30,5 +35,8 @@ mod value;
 mod write;
 
 pub use error::{Abnormal, DecodeError};
-pub use frame::{ByteOrder, FrameTooLong, Framing, Order, Step, decode, emit, encode};
+pub use frame::{
+    ByteOrder, FrameTooLong, Framing, Order, ServerStep, Step, decode, decode_from_server, emit,
+    emit_push, encode,
+};
 pub use json::decode_body;

@@ -102,6 +102,7 @@ fn progress<'a>(reader: &mut Reader<'a>, phase: Phase) -> Result<Progress<'a>, D
                     working: (working != "None").then_some(Cow::Borrowed(working)),
                     complete,
                     oncall,
+                    lost: false,
                 });
             }
             // The reading that came furthest is the one that was meant, and says what is wrong.

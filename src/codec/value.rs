@@ -30,6 +30,12 @@ pub(super) fn is_number(value: &RawValue) -> bool {
         .starts_with(|c: char| c == '-' || c.is_ascii_digit())
 }
 
+/// A value as a number, if it is one; it is finite then, since no other is valid JSON here.
+pub(super) fn number(value: &RawValue) -> Option<f64> {
+    let number: f64 = value.get().parse().ok()?;
+    (is_number(value) && number.is_finite()).then_some(number)
+}
+
 /// A value as a list, if it is one.
 pub(super) fn list(value: &RawValue) -> Option<Vec<&RawValue>> {
     serde_json::from_str(value.get()).ok()

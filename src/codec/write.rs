@@ -4,7 +4,7 @@
 use std::io::Write;
 
 use super::message::{Answer, Ask, Hello, Incoming, Inventory, Message, Phase, Progress};
-use super::message::{Flag, Reply, ResultCode, Word};
+use super::message::{Flag, Push, Reply, ResultCode, ResultHeader, Word};
 use crate::limits::REFUSAL_CHARS_MAX;
 
 /// Appends the body of a reply.
@@ -21,6 +21,11 @@ pub(super) fn reply(reply: &Reply, out: &mut Vec<u8>) {
                 object.plain("interval_s", interval_s);
             }
         }
+        Word::Book { task, commands } => {
+            object.text("ACK", "keepGotIt");
+            object.text("taskId", task);
+            object.pairs("tasks", commands);
+        }
         Word::Refused(reason) => {
             let end = reason.char_indices().nth(REFUSAL_CHARS_MAX);
             object.text("ACK", "keepRefused");
@@ -28,6 +33,19 @@ pub(super) fn reply(reply: &Reply, out: &mut Vec<u8>) {
         }
     }
     object.seq(reply.seq);
+    object.end();
+}
+
+/// Appends the body of an ADH44.
+pub(super) fn push(push: &Push<'_>, out: &mut Vec<u8>) {
+    let mut object = Object::begin(Flag::Dispatch, out);
+    match push {
+        Push::Task(task) => object.text("taskId", task),
+        Push::Command { text, cid } => {
+            object.text("command", text);
+            object.text("cid", cid);
+        }
+    }
     object.end();
 }
 
@@ -43,6 +61,8 @@ pub(super) fn incoming(incoming: &Incoming<'_>, out: &mut Vec<u8>) {
         Message::Answer(message) => answer(message, &mut object),
         Message::Inventory(message) => inventory(message, &mut object),
         Message::Hello(message) => hello(message, &mut object),
+        Message::Book(message) => object.text("taskId", &message.task),
+        Message::Result(message) => result(message, &mut object),
     }
     let Ask { reply, seq } = incoming.ask;
     if reply {
@@ -65,6 +85,31 @@ fn progress(message: &Progress<'_>, object: &mut Object<'_>) {
     object.optional_text("working", message.working.as_deref());
     object.texts("complete", &message.complete);
     object.texts("oncall", &message.oncall);
+    if message.lost {
+        object.plain("lost", true);
+    }
+}
+
+fn result(message: &ResultHeader<'_>, object: &mut Object<'_>) {
+    object.text("code", &message.code);
+    object.text("task", &message.command);
+    object.plain("exit", message.exit);
+    object.name("seconds");
+    number(message.seconds, object.out);
+    object.plain("total_size", message.size);
+    object.plain("sha256", Hex(&message.sha256));
+    object.plain("truncated", message.truncated);
+}
+
+/// A digest in hex, in quotes.
+struct Hex<'a>(&'a [u8]);
+
+impl std::fmt::Display for Hex<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("\"")?;
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))?;
+        f.write_str("\"")
+    }
 }
 
 fn answer(message: &Answer<'_>, object: &mut Object<'_>) {
@@ -163,6 +208,21 @@ impl<'o> Object<'o> {
         self.out.push(b']');
     }
 
+    /// Texts, each with its number.
+    fn pairs(&mut self, name: &str, pairs: &[(String, f64)]) {
+        self.name(name);
+        self.out.push(b'[');
+        for (index, (text, value)) in pairs.iter().enumerate() {
+            self.out
+                .extend_from_slice(if index > 0 { b",[" } else { b"[" });
+            quoted(text, self.out);
+            self.out.push(b',');
+            number(*value, self.out);
+            self.out.push(b']');
+        }
+        self.out.push(b']');
+    }
+
     /// A value that is written in JSON as it is for people: a number, `true`, `null`.
     fn plain(&mut self, name: &str, value: impl std::fmt::Display) {
         self.name(name);
@@ -182,6 +242,21 @@ impl<'o> Object<'o> {
 
 fn quoted(text: &str, out: &mut Vec<u8>) {
     serde_json::to_writer(out, text).expect("a Vec takes all text that is written to it");
+}
+
+/// A number in few characters: the digits that tell it from its neighbours, without a point where
+/// there is no fraction, and with an exponent where there would be many zeros. JSON has no number
+/// that is not finite; none gets here, and one that did would be a 0.
+fn number(value: f64, out: &mut Vec<u8>) {
+    let size = value.abs();
+    let written = if !value.is_finite() {
+        write!(out, "0")
+    } else if size == 0.0 || (1e-5..1e16).contains(&size) {
+        write!(out, "{value}")
+    } else {
+        write!(out, "{value:e}")
+    };
+    written.expect("a Vec takes all that is written to it");
 }
 
 #[cfg(test)]
@@ -226,6 +301,35 @@ mod tests {
                 None,
                 Word::Welcome { interval_s: 0.5 },
                 r#"{"flag":"ADH40","ACK":"keepGotIt","interval_s":0.5}"#,
+            ),
+            (
+                Flag::Book,
+                Some(3),
+                Word::Book {
+                    task: "AC1".into(),
+                    commands: vec![
+                        ("df \"-h\"".into(), 2.0),
+                        ("echo 蚂蚁".into(), -0.5),
+                        ("a\u{7f}\n".into(), 1e300),
+                        ("b".into(), 1.5e-7),
+                        ("c".into(), 1e15),
+                    ],
+                },
+                concat!(
+                    r#"{"flag":"ADH41","ACK":"keepGotIt","taskId":"AC1","tasks":[["df \"-h\"",2],"#,
+                    r#"["echo 蚂蚁",-0.5],["a"#,
+                    "\u{7f}",
+                    r#"\n",1e300],["b",1.5e-7],["c",1000000000000000]],"seq":3}"#
+                ),
+            ),
+            (
+                Flag::Book,
+                None,
+                Word::Book {
+                    task: "AC1".into(),
+                    commands: Vec::new(),
+                },
+                r#"{"flag":"ADH41","ACK":"keepGotIt","taskId":"AC1","tasks":[]}"#,
             ),
             (
                 Flag::Progress,

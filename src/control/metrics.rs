@@ -216,6 +216,26 @@ impl Stats {
                 "Presence changes not yet handed to the store.",
                 self.presence_behind,
             ),
+            (
+                "anthill_tasks_open",
+                "Tasks of which something is still awaited.",
+                self.tasks_open,
+            ),
+            (
+                "anthill_deliveries_open",
+                "Hosts in tasks of which something is still awaited.",
+                self.deliveries_open,
+            ),
+            (
+                "anthill_dispatches_waiting",
+                "Dispatches under way with the store.",
+                self.dispatches_waiting,
+            ),
+            (
+                "anthill_result_held_bytes",
+                "Bytes of results held while they arrive.",
+                self.result_bytes_held,
+            ),
         ];
         for (name, help, value) in gauges {
             page.gauge(name, help, value);
@@ -287,6 +307,36 @@ impl Stats {
                 "Comings-up of the store.",
                 self.store_sessions,
             ),
+            (
+                "anthill_tasks_let_go_total",
+                "Tasks that made room for newer ones.",
+                self.tasks_let_go,
+            ),
+            (
+                "anthill_sends_total",
+                "Datagrams and pushes sent.",
+                self.sends,
+            ),
+            (
+                "anthill_resends_total",
+                "Datagrams and pushes that had been sent before.",
+                self.resends,
+            ),
+            (
+                "anthill_late_answers_total",
+                "Reports of hosts taken for lost, or to be without an answer.",
+                self.late_answers,
+            ),
+            (
+                "anthill_datagrams_refused_total",
+                "Datagrams not taken.",
+                self.datagrams_refused,
+            ),
+            (
+                "anthill_results_refused_total",
+                "Results that nobody had asked for, or with a wrong digest.",
+                self.results_refused,
+            ),
         ];
         for (name, help, value) in counters {
             page.counter(name, help, value);
@@ -302,7 +352,7 @@ mod tests {
     #[test]
     fn the_page_is_what_a_scraper_reads() {
         let mut ants = Ants::with_hosts(3);
-        ants.stats.messages = [1, 2, 3, 4, 5];
+        ants.stats.messages = [1, 2, 3, 4, 5, 6, 7, 8];
         ants.stats.offlines[2] = 7;
         let families = metrics_of(&page(&site(&ants)));
         let value = |name: &str, sample: &str| families[name].samples[sample].clone();
@@ -329,7 +379,7 @@ mod tests {
             sessions: 1004,
             hosts_at_work: 1036,
             ids_contested: 1037,
-            messages: [1005, 1006, 1007, 1008, 1009],
+            messages: [1005, 1006, 1007, 1008, 1009, 1038, 1039, 1040],
             abnormal: [1010, 1011, 1012, 1013, 1014, 1015, 1016, 1017, 1018],
             onlines: 1019,
             offlines: [1020, 1021, 1022, 1023, 1024],
@@ -344,9 +394,19 @@ mod tests {
             presence_behind: 1033,
             notices_dropped: 1034,
             store_sessions: 1035,
+            tasks_open: 1041,
+            deliveries_open: 1042,
+            tasks_let_go: 1043,
+            dispatches_waiting: 1044,
+            sends: 1045,
+            resends: 1046,
+            late_answers: 1047,
+            datagrams_refused: 1048,
+            result_bytes_held: 1049,
+            results_refused: 1050,
         };
         let text = page(&site(&ants));
-        for number in 1001..=1037 {
+        for number in 1001..=1050 {
             let needle = format!(" {number}\n");
             assert_eq!(text.matches(&needle).count(), 1, "{number}");
         }

@@ -1,17 +1,17 @@
 //! ADH33: the key arrived, was damaged, or has no book.
 
 use crate::codec::message::{Answer, Ask, Flag, ResultCode, Word};
-use crate::ids::{ConnId, TaskKey};
-use crate::store::op::{self, Op, Origin};
+use crate::ids::{ConnId, HostId, TaskKey};
+use crate::store::op::{self, Op, Origin, TaskState};
 
 use super::core::Core;
-use super::effect::{Effect, Effects, Note};
+use super::effect::{Effect, Effects, EventKind, Note};
 use super::progress::REPORT_BYTES;
 use super::{Flow, Moment};
 
 impl Core {
-    /// An answer to a dispatch. One that names no key is valid and changes nothing: old clients answer a
-    /// console line with its text.
+    /// An answer to a dispatch. One that names no key is valid: old clients answer a console line with
+    /// its text.
     pub(super) fn answer(
         &mut self,
         at: Moment,
@@ -21,7 +21,14 @@ impl Core {
         ask: Ask,
         fx: &mut Effects,
     ) -> Flow {
-        let Some(key) = self.answered_key(slot, answer) else {
+        let Some(host) = self.hosts.get(slot).map(|host| host.id.clone()) else {
+            return Flow::Taken;
+        };
+        let Some(key) = self.answered_key(slot, &host, answer) else {
+            let received = answer.code == ResultCode::Received;
+            if let Some(text) = answer.task.as_deref().filter(|_| received) {
+                self.commands.answered(text, &host);
+            }
             if ask.reply {
                 self.reply(conn, Flag::Answer, ask.seq, Word::GotIt, fx);
             }
@@ -30,28 +37,36 @@ impl Core {
         if !self.make_room_for_report(conn, REPORT_BYTES) {
             return Flow::Wait;
         }
-        let reference = self.hosts.reference(slot);
-        let Some(host) = self.hosts.get_mut(slot) else {
-            return Flow::Taken;
-        };
-        let name = host.id.clone();
-        match (answer.code, reference) {
-            (ResultCode::Received, Some(reference)) => {
-                host.rest.get_or_insert_default().answered = Some(key.clone());
-                self.work.heard(reference, &key, at.now);
+        let (state, said) = match answer.code {
+            ResultCode::Received => {
+                if let Some(host) = self.hosts.get_mut(slot) {
+                    host.rest.get_or_insert_default().answered = Some(key.clone());
+                }
+                let state = self.reported(slot, &host, &key, TaskState::Answered, at);
+                (state, "answered")
             }
-            (ResultCode::NoBook, Some(reference)) => {
-                self.work.ended(reference, &key);
+            ResultCode::NoBook => {
                 fx.push(Effect::Log(Note {
                     level: log::Level::Warn,
                     what: "no-book",
-                    who: name.to_string(),
+                    who: host.to_string(),
                     text: format!("finds no task book under {key}"),
                 }));
+                let state = self.reported(slot, &host, &key, TaskState::NoBook, at);
+                (state, "no-book")
             }
-            _ => {}
-        }
+            ResultCode::Unanswered | ResultCode::Damaged => {
+                self.send_newest_again(&host);
+                (None, "damaged")
+            }
+        };
         let stamp = self.stamp(at);
+        let kind = EventKind::Answer {
+            host: host.clone(),
+            key: key.clone(),
+            state: said,
+        };
+        self.tell(stamp, kind, fx);
         let report = op::Answer {
             origin: Some(Origin {
                 conn,
@@ -59,7 +74,7 @@ impl Core {
                 ask,
                 bytes: REPORT_BYTES as u32,
             }),
-            host: name,
+            host,
             key,
             rcc: match answer.code {
                 ResultCode::Unanswered => 0,
@@ -67,6 +82,7 @@ impl Core {
                 ResultCode::NoBook => 2,
                 ResultCode::Damaged => 3,
             },
+            state,
             stamp,
         };
         self.writes
@@ -74,12 +90,21 @@ impl Core {
         Flow::Taken
     }
 
-    /// The key an answer is about. "No book" without a key means the one last answered with "received".
-    fn answered_key(&self, slot: u32, answer: &Answer<'_>) -> Option<TaskKey> {
-        match (&answer.task, answer.code) {
-            (Some(text), _) => TaskKey::parse(text, &self.rules.key_prefix),
-            (None, ResultCode::NoBook) => self.hosts.get(slot)?.rest.as_deref()?.answered.clone(),
-            (None, _) => None,
+    /// The key an answer is about. "No book" without a key means the one last answered with "received";
+    /// "damaged" whatever is to go out again, since an old client names the one before.
+    fn answered_key(&self, slot: u32, host: &HostId, answer: &Answer<'_>) -> Option<TaskKey> {
+        let named = answer.task.as_deref();
+        let named = named.and_then(|text| TaskKey::parse(text, &self.rules.key_prefix));
+        match answer.code {
+            ResultCode::Unanswered | ResultCode::Damaged => {
+                let newest = self.newest_unanswered(host);
+                let newest = newest.and_then(|slot| self.tasks.names_of(slot));
+                newest.map(|names| names.1.clone()).or(named)
+            }
+            ResultCode::NoBook if answer.task.is_none() => {
+                self.hosts.get(slot)?.rest.as_deref()?.answered.clone()
+            }
+            ResultCode::NoBook | ResultCode::Received => named,
         }
     }
 }

@@ -6,6 +6,7 @@
 //! pull()        ─▶ operations for the store
 //! ```
 
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 
 use crate::codec::message::{Flag, Incoming, Message, Reply, Word};
@@ -16,12 +17,21 @@ use crate::store::op::{Outcome, Reason, Stamp};
 use crate::time::{Instant, Span};
 use crate::wheel::Wheel;
 
+use super::addresses::Addresses;
+use super::asks::Reads;
+use super::chance::Chance;
+use super::commands::Commands;
+use super::dispatch::Dispatches;
 use super::effect::{Effect, Effects, Event, EventKind, Note};
 use super::hosts::{Host, Hosts, Peer, Presence};
+use super::lifetime::{Early, StateSweep};
 use super::mass::Mass;
+use super::payloads::Payloads;
 use super::quarantine::Quarantine;
+use super::sends::Outgoing;
 use super::session::Sessions;
 use super::stats::Stats;
+use super::tasks::Tasks;
 use super::view::{Filter, HostView, Page, StoreView};
 use super::work::Work;
 use super::writes::Writes;
@@ -47,6 +57,16 @@ pub struct Rules {
     pub keep: Span,
     /// Hosts in the table at most. Fixed when the core is made.
     pub hosts_max: usize,
+    /// Where hosts listen for datagrams that name no port of their own.
+    pub agent_port: u16,
+    /// How long the first answer to a dispatch is waited for; each try doubles it.
+    pub rto: Span,
+    /// How often a task is sent to a host, in all.
+    pub tries: u32,
+    /// The longest result taken, in bytes.
+    pub result_bytes: u64,
+    /// Where the chance in the intervals between tries begins. Fixed when the core is made.
+    pub seed: u64,
 }
 
 /// The core. See the [room](super).
@@ -66,8 +86,19 @@ pub struct Core {
     pub(super) inherited: Inherited,
     pub(super) seen_due: Option<Instant>,
     pub(super) audit_due: Option<Instant>,
+    pub(super) addresses: Addresses,
+    pub(super) tasks: Tasks,
+    pub(super) tries: Wheel,
+    pub(super) chance: Chance,
+    pub(super) sends: VecDeque<Outgoing>,
+    pub(super) dispatches: Dispatches,
+    pub(super) state_sweep: Option<StateSweep>,
+    pub(super) early: Early,
+    pub(super) payloads: Payloads,
+    pub(super) commands: Commands,
+    pub(super) reads: Reads,
     seq: u64,
-    stopping: bool,
+    pub(super) stopping: bool,
 }
 
 /// What the store is to us.
@@ -95,6 +126,7 @@ impl Core {
         Self {
             hosts: Hosts::new(rules.hosts_max),
             mass: Mass::new(rules.timeout),
+            chance: Chance::new(rules.seed),
             rules,
             stats: Stats::default(),
             sessions: Sessions::default(),
@@ -107,6 +139,16 @@ impl Core {
             inherited: Inherited::default(),
             seen_due: None,
             audit_due: None,
+            addresses: Addresses::default(),
+            tasks: Tasks::default(),
+            tries: Wheel::new(),
+            sends: VecDeque::new(),
+            dispatches: Dispatches::default(),
+            state_sweep: None,
+            early: Early::default(),
+            payloads: Payloads::default(),
+            commands: Commands::default(),
+            reads: Reads::default(),
             seq,
             stopping: false,
         }
@@ -137,6 +179,9 @@ impl Core {
             Input::Abnormal { conn, error } => self.abnormal(at, conn, &error, fx),
             Input::Ended { conn, end } => self.ended(at, conn, end, fx),
             Input::Outcome(outcome) => self.outcome(at, outcome, fx),
+            Input::Raw { conn, bytes } => return self.raw(at, conn, bytes, fx),
+            Input::Datagram { from, incoming } => self.datagram(at, from, &incoming, fx),
+            Input::Ask { asker, ask } => self.ask(at, asker, ask, fx),
         }
         Flow::Taken
     }
@@ -154,6 +199,12 @@ impl Core {
         }
         self.due = due;
         self.judge_inherited(judge, at, fx);
+        self.look_at_deliveries(judge, at);
+        self.look_at_tasks(judge, at);
+        self.look_at_commands(judge);
+        self.hurry_dispatches(judge, fx);
+        self.hurry_reads(judge, fx);
+        self.hurry_results(judge, at, fx);
         self.rounds(judge, at);
         self.resume_if_idle(at, fx);
         self.next_deadline(judge)
@@ -180,8 +231,11 @@ impl Core {
     /// Whether everything has been handed over and settled by the store; while it is away, all reports.
     #[must_use]
     pub fn settled(&self) -> bool {
-        let state = !matches!(self.store, StoreState::Up)
-            || (!self.writes.has_state() && self.writes.presence_in_flight == 0);
+        let written = !self.writes.has_state()
+            && self.writes.presence_in_flight == 0
+            && !self.has_states()
+            && self.dispatches.len() == 0;
+        let state = !matches!(self.store, StoreState::Up) || written;
         state && self.writes.reports_waiting == 0
     }
 
@@ -235,11 +289,15 @@ impl Core {
         Stats {
             hosts_known: self.hosts.len() as u64,
             sessions: self.sessions.len() as u64,
-            hosts_at_work: self.work.len() as u64,
+            hosts_at_work: (self.work.len() + self.tasks.recipients_working()) as u64,
             ids_contested: self.quarantine.len() as u64,
             reports_waiting: self.writes.reports_waiting as u64,
             report_bytes_waiting: self.writes.report_bytes_waiting as u64,
             presence_behind: self.writes.hosts_behind() as u64,
+            tasks_open: self.tasks.tasks_open() as u64,
+            deliveries_open: self.tasks.deliveries_open() as u64,
+            dispatches_waiting: self.dispatches.len() as u64,
+            result_bytes_held: self.payloads.held() as u64,
             ..self.stats.clone()
         }
     }
@@ -286,8 +344,10 @@ impl Core {
             Message::Answer(answer) => self.answer(at, conn, slot, &answer, ask, fx),
             Message::Inventory(inventory) => self.inventory(conn, slot, &inventory, ask, fx),
             Message::Hello(_) => Flow::Taken,
+            Message::Book(book) => self.book(at, conn, slot, &book, ask, fx),
+            Message::Result(header) => self.result(at, conn, slot, &header, ask, fx),
         };
-        if flow == Flow::Taken {
+        if flow != Flow::Wait && self.sessions.get(conn).is_some() {
             self.heard(at, conn);
             self.count(flag);
         }
@@ -309,7 +369,7 @@ impl Core {
         }
     }
 
-    fn count(&mut self, flag: Flag) {
+    pub(super) fn count(&mut self, flag: Flag) {
         if let Some(place) = Flag::ALL.iter().position(|known| *known == flag) {
             self.stats.messages[place] += 1;
         }
@@ -382,6 +442,9 @@ impl Core {
             Outcome::Audited => {
                 self.writes.audits_in_flight = self.writes.audits_in_flight.saturating_sub(1);
             }
+            Outcome::Tasks(held) => self.held_tasks(at, held, fx),
+            Outcome::Dispatched { request, stored } => self.dispatched(at, request, stored, fx),
+            Outcome::Read { ticket, found } => self.read_settled(ticket, found, fx),
             Outcome::Report { origin, result } => {
                 self.report_settled(at, origin, result, fx);
             }
@@ -400,7 +463,11 @@ impl Core {
             None => session.last + self.rules.first_message,
             Some(_) if session.waiting => at.now + self.rules.timeout,
             Some(host) => {
-                let silent = session.last + self.rules.timeout;
+                let datagram = self
+                    .hosts
+                    .get(host)
+                    .map_or(session.last, |host| host.datagram);
+                let silent = session.last.max(datagram) + self.rules.timeout;
                 let may_be_silent = if session.identified {
                     None
                 } else {
@@ -433,8 +500,10 @@ impl Core {
     }
 
     fn at_work(&self, host: u32) -> Option<Instant> {
-        self.work
-            .until(self.hosts.reference(host)?, self.rules.working_timeout)
+        let unknown = self
+            .work
+            .until(self.hosts.reference(host)?, self.rules.working_timeout);
+        unknown.max(self.delivering_until(&self.hosts.get(host)?.id))
     }
 
     fn rounds(&mut self, judge: Instant, at: Moment) {
@@ -453,6 +522,7 @@ impl Core {
         if self.writes.sweep.again.is_some_and(|due| due <= judge) {
             self.writes.sweep.again = None;
             self.writes.sweep.cursor = Some(0);
+            self.state_sweep = Some(StateSweep::BEGINNING);
         }
     }
 
@@ -467,6 +537,12 @@ impl Core {
             self.audit_due,
             self.writes.sweep.again,
             inherited,
+            self.tries.next(),
+            self.tasks.next_look(),
+            self.commands.deadline(),
+            self.dispatches.deadline(),
+            self.reads.deadline(),
+            self.payloads.deadline(),
         ];
         let next = soonest.into_iter().flatten().min()?;
         // Rounds may lag behind the horizon by nothing, but never ahead of it.

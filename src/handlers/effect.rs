@@ -1,8 +1,10 @@
 //! All a handler may ask for. Whoever reads this knows everything the server can do to the world.
 
-use crate::codec::message::Reply;
-use crate::ids::{ConnId, HostId};
-use crate::store::op::{Reason, Stamp};
+use crate::codec::message::{Push, Reply};
+use crate::ids::{ConnId, HostId, TaskKey};
+use crate::store::op::{Reason, Stamp, TaskState};
+
+use super::ask::Answer;
 
 /// What the core wants done, in order. Filled by the handlers, drained by the reactor every turn;
 /// its memory is kept.
@@ -42,6 +44,20 @@ pub enum Effect {
     },
     /// Tell whoever follows the events.
     Tell(Event),
+    /// Send this frame to the peer, who has asked for such.
+    Push {
+        /// Through this connection.
+        conn: ConnId,
+        /// What.
+        push: Push<'static>,
+    },
+    /// Answer an asker.
+    Respond {
+        /// Which.
+        asker: u64,
+        /// With what.
+        answer: Answer,
+    },
     /// Write a line to the log.
     Log(Note),
     /// End the server with this status, after saying why.
@@ -81,6 +97,44 @@ pub enum EventKind {
     MassOffline {
         /// How many so far.
         count: u64,
+    },
+    /// A task went out.
+    Dispatch {
+        /// Its key.
+        key: TaskKey,
+        /// To how many hosts.
+        count: u64,
+    },
+    /// A host has answered a dispatch.
+    Answer {
+        /// Who.
+        host: HostId,
+        /// Which task.
+        key: TaskKey,
+        /// What it said.
+        state: &'static str,
+    },
+    /// A host has come further with a task, or has ended.
+    Progress {
+        /// Who.
+        host: HostId,
+        /// Which task.
+        key: TaskKey,
+        /// The command under way or done last.
+        command: Option<String>,
+        /// What it is in the task now.
+        state: TaskState,
+    },
+    /// What a command put out has come.
+    Result {
+        /// Who.
+        host: HostId,
+        /// The task's key, or the id of a console command.
+        code: String,
+        /// The command.
+        command: String,
+        /// Its exit status.
+        exit: i32,
     },
     /// An id is claimed too often; the one who has it keeps it.
     Quarantine {

@@ -90,6 +90,8 @@ impl Core {
                 if let Some(reference) = reference.filter(|_| restarted) {
                     // Another process than before has forgotten what it was at work on.
                     self.work.forget(reference);
+                    let id = host.id.clone();
+                    self.lose_work(&id, at);
                 }
             }
         }

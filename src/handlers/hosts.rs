@@ -48,6 +48,8 @@ pub struct Host {
     pub seen: UnixMs,
     /// When it went offline, if it has done so since the server started and is not back.
     pub gone: Option<Instant>,
+    /// When the last datagram of it came.
+    pub datagram: Instant,
     /// The epoch of our claim.
     pub epoch: u64,
     /// What few hosts have.
@@ -233,6 +235,7 @@ impl Hosts {
             since: UnixMs(0),
             seen: UnixMs(0),
             gone: None,
+            datagram: Instant::ZERO,
             epoch: 0,
             rest: None,
         }) as u32;

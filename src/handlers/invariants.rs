@@ -53,7 +53,8 @@ impl Core {
     }
 
     fn assert_sessions(&self) {
-        let waiting: HashSet<_> = self.writes.waiting.iter().copied().collect();
+        let for_reports = self.writes.waiting.iter().copied();
+        let waiting: HashSet<_> = for_reports.chain(self.payloads.waiting()).collect();
         let mut count = 0;
         for (conn, session) in self.sessions.iter() {
             count += 1;

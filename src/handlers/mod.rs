@@ -3,8 +3,18 @@
 //! Nothing here owns a socket, a thread, a channel or a file, reads a clock, or uses chance that
 //! is not seeded.
 
+mod addresses;
 mod answer;
+pub mod ask;
+mod asks;
+mod book;
+mod chance;
+mod commands;
+mod console;
 pub mod core;
+mod datagram;
+mod delivery;
+mod dispatch;
 pub mod effect;
 mod heartbeat;
 mod hello;
@@ -12,13 +22,18 @@ mod hosts;
 #[cfg(test)]
 mod invariants;
 mod inventory;
+mod lifetime;
 mod mass;
+mod payloads;
 mod presence;
 mod progress;
 mod pull;
 mod quarantine;
+mod result;
+mod sends;
 mod session;
 pub mod stats;
+mod tasks;
 #[cfg(test)]
 mod tests;
 pub mod view;
@@ -77,6 +92,27 @@ pub enum Input<'a> {
     },
     /// The store has something to say.
     Outcome(Outcome),
+    /// Bytes behind an ADH43, of those that [`Flow::Raw`] asked for.
+    Raw {
+        /// By which connection.
+        conn: ConnId,
+        /// The next of them: never more than are still to come.
+        bytes: &'a [u8],
+    },
+    /// A datagram has come.
+    Datagram {
+        /// From where.
+        from: SocketAddr,
+        /// What it says.
+        incoming: Incoming<'a>,
+    },
+    /// Somebody asks for something.
+    Ask {
+        /// Who: a number that comes back with the answer.
+        asker: u64,
+        /// What.
+        ask: ask::Ask,
+    },
 }
 
 /// How a connection ended by itself.
@@ -99,4 +135,6 @@ pub enum Flow {
     /// There is no room for it now: nothing has changed. The same bytes are to be handed in again
     /// after an [`Effect::Resume`](effect::Effect::Resume), and nothing behind them before.
     Wait,
+    /// It was taken, and so many bytes behind its frame are no frames: they are to come as [`Input::Raw`].
+    Raw(u64),
 }

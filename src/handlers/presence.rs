@@ -13,6 +13,7 @@ use super::Moment;
 use super::core::{AUDIT_ROUND, Core, StoreState};
 use super::effect::{Effect, Effects, EventKind, Note};
 use super::hosts::{Peer, Presence, Rest};
+use super::lifetime::StateSweep;
 use super::writes::{Became, Change};
 
 /// A Redis that only hung still executes what lay in a dropped connection; so long after a
@@ -74,7 +75,11 @@ impl Core {
             None
         };
         let moved = identified && host.peer != peer;
-        host.peer = peer;
+        let before = std::mem::replace(&mut host.peer, peer);
+        self.addresses.remove(before.ip(), slot);
+        if host.id != HostId::of_address(peer.ip()) {
+            self.addresses.insert(peer.ip(), slot);
+        }
         let was = host.presence;
         match was {
             Presence::Offline(_) => self.come_online(at, slot, fx),
@@ -82,6 +87,7 @@ impl Core {
                 host.presence = Presence::Online;
                 self.stats.hosts_inherited -= 1;
                 self.write_again(slot);
+                self.send_queued_to(slot, at);
             }
             Presence::Online if moved => self.write_again(slot),
             Presence::Online => {}
@@ -104,6 +110,9 @@ impl Core {
         let Some(session) = self.sessions.remove(conn) else {
             return;
         };
+        if self.payloads.forget(conn) {
+            self.resume_results(at, fx);
+        }
         let Some(slot) = session.host else { return };
         let Some(host) = self.hosts.get_mut(slot) else {
             return;
@@ -154,6 +163,13 @@ impl Core {
         };
         fx.push(Effect::Log(note));
         self.tell(stamp, EventKind::Online { host: id }, fx);
+        self.send_queued_to(slot, at);
+    }
+
+    fn send_queued_to(&mut self, slot: u32, at: Moment) {
+        if let Some(host) = self.hosts.get(slot).map(|host| host.id.clone()) {
+            self.send_queued(&host, at);
+        }
     }
 
     /// Takes a host offline. Its connections, if any are left, are the caller's business.
@@ -173,6 +189,7 @@ impl Core {
         host.gone = Some(at.now);
         host.in_doubt |= self.writes.sweep.again.is_some() || !up;
         let id = host.id.clone();
+        self.addresses.remove(host.peer.ip(), slot);
         if let Some(rest) = host.rest.as_deref_mut() {
             forget_inventory(rest);
         }
@@ -290,6 +307,9 @@ impl Core {
                 }
             } else if found.ours && first && unheard_of {
                 host.presence = Presence::Inherited;
+                if host.id != HostId::of_address(host.peer.ip()) && host.peer != Peer::UNKNOWN {
+                    self.addresses.insert(host.peer.ip(), slot);
+                }
                 host.since = since;
                 self.stats.hosts_online += 1;
                 self.stats.hosts_inherited += 1;
@@ -313,10 +333,12 @@ impl Core {
             self.inherited.deadline = Some(at.now + self.rules.timeout);
             self.audit_due = Some(at.now + AUDIT_ROUND);
         }
+        let is_first = self.stats.store_sessions == 0;
         self.inherited.lease_clear |= lease_clear;
         self.stats.store_sessions += 1;
         self.writes.sweep.cursor = Some(0);
         self.writes.sweep.again = Some(at.now + SWEEP_AGAIN);
+        self.state_sweep = Some(StateSweep::BEGINNING);
         if !matches!(self.store, StoreState::Up) {
             fx.push(Effect::Log(Note {
                 level: log::Level::Info,
@@ -326,6 +348,10 @@ impl Core {
             }));
         }
         self.store = StoreState::Up;
+        if is_first {
+            self.resume_tasks(at);
+            self.resume_results(at, fx);
+        }
     }
 
     /// The store does not answer.
@@ -338,6 +364,9 @@ impl Core {
             who: "store".to_owned(),
             text: format!("away: {why}"),
         }));
+        self.state_sweep = None;
+        self.undo_dispatches(fx);
+        self.forget_reads(fx);
         self.store = StoreState::Away(why);
     }
 

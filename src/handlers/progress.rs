@@ -1,11 +1,11 @@
 //! ADH27: how far a host has come with a task. Saying it twice changes nothing.
 
-use crate::codec::message::{Ask, Flag, Progress, Word};
-use crate::ids::{ConnId, TaskKey};
-use crate::store::op::{self, Op, Origin};
+use crate::codec::message::{Ask, Flag, Phase, Progress, Word};
+use crate::ids::{ConnId, HostId, TaskKey};
+use crate::store::op::{self, Op, Origin, TaskState};
 
 use super::core::Core;
-use super::effect::{Effect, Effects, Note};
+use super::effect::{Effect, Effects, EventKind, Note};
 use super::{Flow, Moment};
 
 /// What a report takes in memory beside its texts, in bytes: about.
@@ -29,32 +29,47 @@ impl Core {
             }
             return Flow::Taken;
         };
+        let Some(host) = self.hosts.get(slot).map(|host| host.id.clone()) else {
+            return Flow::Taken;
+        };
+        let delivery = self.tasks.delivery_of(&key, &host);
+        let delivery = delivery.and_then(|slot| self.tasks.delivery(slot));
+        let (state, failed) = match delivery {
+            Some(delivery) => (Some(delivery.state), delivery.failed),
+            None => (None, false),
+        };
+        if let Some(TaskState::Done | TaskState::Failed) = state {
+            return self.said_again(conn, ask, fx);
+        }
         let texts = progress
             .complete
             .iter()
             .chain(&progress.oncall)
             .chain(&progress.working);
         let bytes = REPORT_BYTES + texts.map(|text| text.len() + 24).sum::<usize>();
-        let Some(host) = self.hosts.get(slot) else {
-            return Flow::Taken;
-        };
-        let host = host.id.clone();
         if !self.make_room_for_report(conn, bytes) {
             return Flow::Wait;
         }
-        if let Some(reference) = self.hosts.reference(slot) {
-            // Not only phase 1 begins it: after a restart of ours the next that comes may be any.
-            match progress.oncall.is_empty() {
-                true => self.work.ended(reference, &key),
-                false => self.work.heard(reference, &key, at.now),
-            }
-        }
+        let next = becomes(progress, failed);
+        let begins = progress.phase == Phase::Received;
+        let became = if state == Some(TaskState::NoBook) && !begins {
+            None
+        } else {
+            self.reported(slot, &host, &key, next, at)
+        };
+        let stamp = self.tell_progress(
+            at,
+            &host,
+            &key,
+            progress,
+            became.or(state).unwrap_or(next),
+            fx,
+        );
         let own = |list: &[std::borrow::Cow<'_, str>]| {
             list.iter()
                 .map(|text| text.to_string())
                 .collect::<Vec<String>>()
         };
-        let stamp = self.stamp(at);
         let report = op::Progress {
             origin: Some(Origin {
                 conn,
@@ -68,10 +83,53 @@ impl Core {
             working: progress.working.as_deref().map(str::to_owned),
             complete: own(&progress.complete),
             oncall: own(&progress.oncall),
+            state: became,
             stamp,
         };
         self.writes.report(Op::Progress(Box::new(report)), bytes);
         Flow::Taken
+    }
+
+    /// A report that changes nothing, since the host has ended with its task. Acknowledged as soon as
+    /// what it repeats is kept for good.
+    fn said_again(&mut self, conn: ConnId, ask: Ask, fx: &mut Effects) -> Flow {
+        if !ask.reply {
+            return Flow::Taken;
+        }
+        if self.writes.reports_waiting == 0 {
+            self.reply(conn, Flag::Progress, ask.seq, Word::GotIt, fx);
+        } else if self.make_room_for_report(conn, 0) {
+            self.writes.owe(Origin {
+                conn,
+                flag: Flag::Progress,
+                ask,
+                bytes: 0,
+            });
+        } else {
+            return Flow::Wait;
+        }
+        Flow::Taken
+    }
+
+    fn tell_progress(
+        &mut self,
+        at: Moment,
+        host: &HostId,
+        key: &TaskKey,
+        progress: &Progress<'_>,
+        state: TaskState,
+        fx: &mut Effects,
+    ) -> op::Stamp {
+        let stamp = self.stamp(at);
+        let command = progress.working.as_ref().or(progress.complete.last());
+        let kind = EventKind::Progress {
+            host: host.clone(),
+            key: key.clone(),
+            command: command.map(|command| command.to_string()),
+            state,
+        };
+        self.tell(stamp, kind, fx);
+        stamp
     }
 
     /// Whether a report of `bytes` has room; else its connection is to wait.
@@ -118,6 +176,11 @@ impl Core {
         if origin.ask.reply && self.sessions.get(origin.conn).is_some() {
             self.reply(origin.conn, origin.flag, origin.ask.seq, word, fx);
         }
+        while let Some(owed) = self.writes.take_owed() {
+            if self.sessions.get(owed.conn).is_some() {
+                self.reply(owed.conn, owed.flag, owed.ask.seq, Word::GotIt, fx);
+            }
+        }
         self.resume_waiting(at, fx);
     }
 
@@ -144,5 +207,17 @@ impl Core {
             fx.push(Effect::Resume { conn });
             return;
         }
+    }
+}
+
+/// What a host is in a task that says this of itself. Not only phase 1 begins it: after a restart of
+/// ours the next that comes may be any.
+fn becomes(progress: &Progress<'_>, failed: bool) -> TaskState {
+    let is_left = !progress.oncall.is_empty();
+    match (progress.phase, is_left) {
+        (Phase::Ended, true) if progress.lost => TaskState::Lost,
+        (Phase::Ended, false) if failed => TaskState::Failed,
+        (Phase::Ended, false) => TaskState::Done,
+        _ => TaskState::Working,
     }
 }

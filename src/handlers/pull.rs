@@ -18,7 +18,14 @@ impl Core {
     /// Whether [`pull`](Self::pull) may return something.
     #[must_use]
     pub fn has_work(&self) -> bool {
-        self.writes.has_reports() || (self.is_store_up() && self.writes.has_state())
+        self.writes.has_reports() || (self.is_store_up() && self.has_more_than_reports())
+    }
+
+    fn has_more_than_reports(&self) -> bool {
+        self.writes.has_state()
+            || self.dispatches.has_ops()
+            || self.has_states()
+            || self.reads.has_ops()
     }
 
     /// Takes what is to be written: at most `max` operations, none if there is nothing.
@@ -26,6 +33,7 @@ impl Core {
         let mut ops = Vec::new();
         if self.is_store_up() {
             self.writes.take_notices(max, &mut ops);
+            self.dispatches.take_ops(max, &mut ops);
             // Half is left for reports, so that neither starves the other.
             let room = if self.writes.has_reports() {
                 max / 2
@@ -40,6 +48,13 @@ impl Core {
         }
         let room = max.saturating_sub(ops.len());
         self.writes.take_reports(room, &mut ops);
+        if self.is_store_up() {
+            // A state never overtakes the reports that led to it.
+            if !self.writes.has_reports() {
+                self.take_states(max, &mut ops);
+            }
+            self.reads.take_ops(max, &mut ops);
+        }
         let session = self.stats.store_sessions as u32;
         (!ops.is_empty()).then_some(Batch { session, ops })
     }

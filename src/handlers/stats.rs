@@ -49,6 +49,26 @@ pub struct Stats {
     pub notices_dropped: u64,
     /// Comings-up of the store.
     pub store_sessions: u64,
+    /// Tasks in the tables of which something is still awaited.
+    pub tasks_open: u64,
+    /// Hosts in those tasks of which something is still awaited.
+    pub deliveries_open: u64,
+    /// Tasks that had to go from the tables to make room for newer ones.
+    pub tasks_let_go: u64,
+    /// Dispatches under way with the store.
+    pub dispatches_waiting: u64,
+    /// Datagrams and pushes sent.
+    pub sends: u64,
+    /// Those of them that were sent before.
+    pub resends: u64,
+    /// Reports of hosts that were taken for lost, or to be without an answer.
+    pub late_answers: u64,
+    /// Datagrams not taken.
+    pub datagrams_refused: u64,
+    /// Bytes of results held while they arrive.
+    pub result_bytes_held: u64,
+    /// Results not kept: nobody had asked for them, or their digest was wrong.
+    pub results_refused: u64,
 }
 
 impl Stats {

@@ -16,7 +16,7 @@ use crate::ids::ConnId;
 use crate::limits::{
     NOTICES_WAITING_MAX, REPORT_BYTES_WAITING_MAX, REPORTS_WAITING_MAX, TRANSITIONS_WAITING_MAX,
 };
-use crate::store::op::{Notice, Op, Reason, Stamp};
+use crate::store::op::{Notice, Op, Origin, Reason, Stamp};
 use crate::time::{Instant, UnixMs};
 
 /// One change of a host's presence, still to be written.
@@ -71,6 +71,11 @@ pub struct Writes {
     pub reports_waiting: usize,
     /// The same in bytes.
     pub report_bytes_waiting: usize,
+    /// Reports accepted, and settled, so far.
+    accepted: u64,
+    settled: u64,
+    /// Who is told "got it" once so many reports are settled: what they repeated may not be kept yet.
+    owed: VecDeque<(u64, Origin)>,
     /// Connections turned away for want of room, first come first served.
     pub waiting: VecDeque<ConnId>,
     /// Events of the fleet.
@@ -170,13 +175,14 @@ impl Writes {
     #[must_use]
     pub fn has_room(&self, bytes: usize) -> bool {
         self.reports_waiting == 0
-            || (self.reports_waiting < REPORTS_WAITING_MAX
+            || (self.reports_waiting + self.owed.len() < REPORTS_WAITING_MAX
                 && self.report_bytes_waiting + bytes <= REPORT_BYTES_WAITING_MAX)
     }
 
     /// Takes a report.
     pub fn report(&mut self, op: Op, bytes: usize) {
         self.reports_waiting += 1;
+        self.accepted += 1;
         self.report_bytes_waiting += bytes;
         self.reports.push_back(op);
     }
@@ -184,7 +190,22 @@ impl Writes {
     /// A report is settled.
     pub fn report_settled(&mut self, bytes: usize) {
         self.reports_waiting = self.reports_waiting.saturating_sub(1);
+        self.settled += 1;
         self.report_bytes_waiting = self.report_bytes_waiting.saturating_sub(bytes);
+    }
+
+    /// Owes an acknowledgement, until all reports accepted so far are settled.
+    pub fn owe(&mut self, origin: Origin) {
+        self.owed.push_back((self.accepted, origin));
+    }
+
+    /// The next acknowledgement that is owed no longer.
+    pub fn take_owed(&mut self) -> Option<Origin> {
+        let (accepted, origin) = *self.owed.front()?;
+        (accepted <= self.settled).then(|| {
+            self.owed.pop_front();
+            origin
+        })
     }
 
     /// Moves up to `max` reports into a batch.

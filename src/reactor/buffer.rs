@@ -1,5 +1,6 @@
 //! The bytes a connection keeps: the beginning of a frame whose rest has not come, and replies
-//! its peer has not taken. Most connections have neither, and then no buffer at all.
+//! its peer has not taken; and how many raw bytes it still owes. Most connections have none of
+//! these, and then no buffer at all.
 //!
 //! ```text
 //!   input   [ half a frame …           ]      out   [ sent | still to be sent      ]
@@ -15,6 +16,8 @@ pub struct Buffer {
     pub input: Vec<u8>,
     /// Nothing can be said of `input` before it has so many bytes.
     pub need: usize,
+    /// The next so many bytes are raw: they belong to the frame before them.
+    pub raw: u64,
     out: Vec<u8>,
     sent: usize,
 }
@@ -57,12 +60,13 @@ impl Buffer {
     /// Whether there is nothing in it.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.input.is_empty() && self.out.is_empty()
+        self.input.is_empty() && self.out.is_empty() && self.raw == 0
     }
 
     /// Makes it as good as new. Large memory goes back to the system.
     fn reset(&mut self) {
         self.need = 0;
+        self.raw = 0;
         for bytes in [&mut self.input, &mut self.out] {
             if bytes.capacity() > BUFFER_KEPT_BYTES_MAX {
                 *bytes = Vec::new();

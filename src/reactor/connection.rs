@@ -11,7 +11,7 @@ use super::token;
 use crate::codec::Order;
 use crate::handlers::End;
 use crate::ids::ConnId;
-use crate::limits::UNREAD_REPLY_BYTES_MAX;
+use crate::limits::{BUFFER_KEPT_BYTES_MAX, UNREAD_REPLY_BYTES_MAX};
 
 /// What is true of a connection: bits of one byte.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -146,11 +146,28 @@ impl Connection {
 
     /// Keeps `input`, of which nothing can be said before it has `need` bytes. If it is empty the
     /// memory goes back.
-    pub fn keep_input(&mut self, input: Vec<u8>, need: usize, pool: &mut Pool) {
+    pub fn keep_input(&mut self, mut input: Vec<u8>, need: usize, pool: &mut Pool) {
+        if input.is_empty() && input.capacity() > BUFFER_KEPT_BYTES_MAX {
+            input = Vec::new();
+        }
         if input.capacity() > 0 || self.buffer.is_some() {
             let buffer = self.buffer.get_or_insert_with(|| pool.lend());
             buffer.input = input;
             buffer.need = need;
+            self.tidy(pool);
+        }
+    }
+
+    /// How many of the next bytes are raw.
+    #[must_use]
+    pub fn raw(&self) -> u64 {
+        self.buffer.as_ref().map_or(0, |buffer| buffer.raw)
+    }
+
+    /// The next `bytes` bytes are raw.
+    pub fn set_raw(&mut self, bytes: u64, pool: &mut Pool) {
+        if bytes > 0 || self.buffer.is_some() {
+            self.buffer.get_or_insert_with(|| pool.lend()).raw = bytes;
             self.tidy(pool);
         }
     }

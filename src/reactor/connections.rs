@@ -14,8 +14,8 @@ use super::per_ip::PerIp;
 use super::stats::ReactorStats;
 use super::still_ready::StillReady;
 use super::table::Table;
-use crate::codec::emit;
-use crate::codec::message::Reply;
+use crate::codec::message::{Push, Reply};
+use crate::codec::{emit, emit_push};
 use crate::ids::ConnId;
 use crate::time::Instant;
 
@@ -143,9 +143,37 @@ impl Connections {
         if let Some(entry) = self.table.get_mut(conn) {
             let order = entry.order;
             emit(reply, order, entry.out(&mut self.pool));
-            if !entry.flags.set(Flags::DIRTY) {
-                self.dirty.push(conn);
+            self.has_something(conn);
+        }
+    }
+
+    /// The same for a dispatch. A peer that does not read what it is sent is sent no more of these: one
+    /// that is not answered is sent again.
+    pub fn push(&mut self, conn: ConnId, push: &Push<'_>, stats: &mut ReactorStats) {
+        let Some(entry) = self.table.get_mut(conn) else {
+            return;
+        };
+        let order = entry.order;
+        if entry.is_unread() {
+            stats.pushes_dropped += 1;
+            return;
+        }
+        match emit_push(push, order, entry.out(&mut self.pool)) {
+            Ok(()) => stats.pushes += 1,
+            Err(error) => {
+                stats.pushes_dropped += 1;
+                log::error!(target: "push", "a dispatch is not sent: {error}");
             }
+        }
+        self.has_something(conn);
+    }
+
+    /// `conn` has something to send.
+    fn has_something(&mut self, conn: ConnId) {
+        if let Some(entry) = self.table.get_mut(conn)
+            && !entry.flags.set(Flags::DIRTY)
+        {
+            self.dirty.push(conn);
         }
     }
 
@@ -228,6 +256,7 @@ impl Connections {
         let (stream, buffer) = entry.into_parts();
         if let Some(mut buffer) = buffer {
             buffer.input.clear();
+            buffer.raw = 0;
             buffer.drop_unsent();
             self.pool.give(buffer);
         }

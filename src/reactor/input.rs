@@ -4,18 +4,24 @@
 //!   kept bytes ──┐                    ┌──▶ whole: core ──▶ effects
 //!                ├──▶ frame by frame ─┼──▶ half a frame: kept
 //!   socket ──────┘                    ├──▶ no room: kept, and not read until resumed
-//!                                     └──▶ budget used up: kept, and on the still-ready list
+//!                                     └──▶ budget used up, or much to send: kept, and on the
+//!                                          still-ready list
 //! ```
+//!
+//! Behind some frames come raw bytes. They go to the core in pieces as large as they were read,
+//! straight from the buffer all connections share, and count in bytes, not in frames.
 //!
 //! A panic in here ends this connection and no other.
 
 use std::any::Any;
+use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::connection::{Flags, Got};
 use super::{Reactor, fault};
 use crate::codec::{Abnormal, DecodeError, Step, decode};
-use crate::handlers::{End, Flow, Input, Moment};
+use crate::handlers::effect::Effects;
+use crate::handlers::{Core, End, Flow, Input, Moment};
 use crate::ids::ConnId;
 use crate::limits::{FRAME_HEADER_BYTES, FRAMES_PER_TURN_MAX, READ_BYTES_PER_TURN_MAX};
 
@@ -30,7 +36,7 @@ struct Budget {
 enum Stop {
     /// No whole frame is left; the next needs so many bytes.
     Hungry(usize),
-    /// The budget of frames is used up.
+    /// The budget of frames is used up, or there is much to send first.
     Budget,
     /// The core has no room for the next frame.
     Waiting,
@@ -38,10 +44,12 @@ enum Stop {
     Gone,
 }
 
-/// What came of the first frame of some bytes.
+/// What came of the first frame, or the first piece of raw ones, of some bytes.
 enum One {
-    /// It was taken, and had so many bytes.
+    /// A frame of so many bytes was taken.
     Taken(usize),
+    /// So many raw bytes were taken.
+    Raw(usize),
     /// It is not whole: so many bytes are needed.
     Need(usize),
     /// There is no room for it now.
@@ -187,10 +195,14 @@ impl Reactor {
             if rest.is_empty() {
                 return (used, Stop::Hungry(FRAME_HEADER_BYTES));
             }
-            if budget.frames == 0 {
+            let raw = self.connections.table.get(conn).map_or(0, |c| c.raw());
+            if raw == 0 && budget.frames == 0 {
                 return (used, Stop::Budget);
             }
-            let one = self.first_frame(conn, rest, at);
+            let one = match raw {
+                0 => self.first_frame(conn, rest, at),
+                _ => self.first_raw(conn, rest, raw, at),
+            };
             self.apply(at);
             match one {
                 One::Taken(bytes) => {
@@ -198,12 +210,19 @@ impl Reactor {
                     budget.frames -= 1;
                     self.stats.frames += 1;
                 }
+                One::Raw(bytes) => {
+                    used += bytes;
+                    self.stats.raw_bytes += bytes as u64;
+                }
                 One::Need(bytes) => return (used, Stop::Hungry(bytes)),
                 One::Wait => return (used, Stop::Waiting),
                 One::Refused => self.close(conn, at),
             }
-            if self.connections.table.get(conn).is_none() {
-                return (used, Stop::Gone);
+            match self.connections.table.get(conn) {
+                None => return (used, Stop::Gone),
+                // One question can have a long answer: the next turn sees whether its peer reads.
+                Some(entry) if entry.is_unread() => return (used, Stop::Budget),
+                Some(_) => {}
             }
         }
     }
@@ -215,13 +234,18 @@ impl Reactor {
         };
         let (order, framing) = (&mut entry.order, self.tuning.framing);
         let (core, fx) = (&mut self.core, &mut self.fx);
+        let mut raw = 0;
         let handled = catch_unwind(AssertUnwindSafe(|| {
             match decode(framing, order, bytes) {
                 Ok(Step::Need(bytes)) => One::Need(bytes),
                 Ok(Step::Got { incoming, used }) => {
                     fault::trip(&bytes[..used]);
-                    match core.handle(at, Input::Message { conn, incoming }, fx) {
+                    match hand_in(core, at, Input::Message { conn, incoming }, fx) {
                         Flow::Taken => One::Taken(used),
+                        Flow::Raw(bytes) => {
+                            raw = bytes;
+                            One::Taken(used)
+                        }
                         Flow::Wait => One::Wait,
                     }
                 }
@@ -232,15 +256,58 @@ impl Reactor {
                 }
             }
         }));
+        if raw > 0 {
+            entry.set_raw(raw, &mut self.connections.pool);
+        }
+        self.came_of(conn, "message", handled, at)
+    }
+
+    /// Hands the core what `bytes` has of the `raw` bytes that come next.
+    fn first_raw(&mut self, conn: ConnId, bytes: &[u8], raw: u64, at: Moment) -> One {
+        let piece = &bytes[..bytes.len().min(usize::try_from(raw).unwrap_or(usize::MAX))];
+        let Some(entry) = self.connections.table.get_mut(conn) else {
+            return One::Refused;
+        };
+        let (core, fx) = (&mut self.core, &mut self.fx);
+        let mut left = raw - piece.len() as u64;
+        let handled = catch_unwind(AssertUnwindSafe(|| {
+            fault::trip(piece);
+            let bytes = piece;
+            match hand_in(core, at, Input::Raw { conn, bytes }, fx) {
+                Flow::Taken => One::Raw(piece.len()),
+                // Whatever was to come, this many come now.
+                Flow::Raw(more) => {
+                    left = more;
+                    One::Raw(piece.len())
+                }
+                Flow::Wait => One::Wait,
+            }
+        }));
+        if let Ok(One::Raw(_)) = handled {
+            entry.set_raw(left, &mut self.connections.pool);
+        }
+        self.came_of(conn, "raw bytes", handled, at)
+    }
+
+    /// What came of handing something in that may be turned away, or panic.
+    fn came_of(
+        &mut self,
+        conn: ConnId,
+        what: &str,
+        handled: Result<One, Box<dyn Any + Send>>,
+        at: Moment,
+    ) -> One {
         match handled {
             Ok(One::Wait) => {
                 // Set before any effect is looked at, so that no resume can come too early.
-                entry.flags.set(Flags::WAITING);
+                if let Some(entry) = self.connections.table.get_mut(conn) {
+                    entry.flags.set(Flags::WAITING);
+                }
                 One::Wait
             }
             Ok(one) => one,
             Err(panic) => {
-                self.panicked(conn, "message", &*panic);
+                self.panicked(format_args!("{}", Of(conn, what)), &*panic);
                 self.give_up(conn, at);
                 One::Refused
             }
@@ -275,30 +342,59 @@ impl Reactor {
         }
     }
 
-    /// Hands `input` to the core; whether it came back.
+    /// Hands `input` of a connection to the core; whether it came back.
     fn guarded(&mut self, conn: ConnId, what: &str, at: Moment, input: Input<'_>) -> bool {
+        self.handed_in(format_args!("{}", Of(conn, what)), at, input)
+    }
+
+    /// Hands `input` to the core, which never turns such away; whether it came back. `what` names it if
+    /// it did not.
+    pub(super) fn handed_in(
+        &mut self,
+        what: fmt::Arguments<'_>,
+        at: Moment,
+        input: Input<'_>,
+    ) -> bool {
         let (core, fx) = (&mut self.core, &mut self.fx);
         let handled = catch_unwind(AssertUnwindSafe(|| {
-            // These are never turned away for want of room.
-            let _ = core.handle(at, input, fx);
+            let _ = hand_in(core, at, input, fx);
         }));
         match handled {
             Ok(()) => true,
             Err(panic) => {
-                self.panicked(conn, what, &*panic);
+                self.panicked(what, &*panic);
                 false
             }
         }
     }
 
-    fn panicked(&mut self, conn: ConnId, what: &str, panic: &(dyn Any + Send)) {
+    fn panicked(&mut self, what: fmt::Arguments<'_>, panic: &(dyn Any + Send)) {
         self.stats.panics += 1;
         let said = panic_message(panic);
-        log::error!(
-            target: "panic",
-            "connection {}: handling its {what} failed and ends it: {said}", conn.slot,
-        );
+        log::error!(target: "panic", "{what} failed: {said}");
     }
+}
+
+/// Something of a connection, the handling of which ends it when it fails.
+struct Of<'a>(ConnId, &'a str);
+
+impl fmt::Display for Of<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "connection {}, to be ended: handling its {}",
+            self.0.slot, self.1
+        )
+    }
+}
+
+/// The one door to the core for what comes from outside.
+fn hand_in(core: &mut Core, at: Moment, input: Input<'_>, fx: &mut Effects) -> Flow {
+    #[cfg(test)]
+    if let Some(flow) = super::double::answers(&input, fx) {
+        return flow;
+    }
+    core.handle(at, input, fx)
 }
 
 /// How many bytes the next frame needs; a frame that is whole, or was turned away, needs no more.

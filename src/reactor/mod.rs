@@ -1,20 +1,23 @@
 //! The turn: the one place that waits, and the only room with sockets and clocks.
 //!
 //! ```text
-//!    ┌─▶ wait ─▶ read ─▶ mailbox ─▶ tick ─▶ hand over ─▶ write ─┐
-//!    │           each within its budget; effects as they come   │
-//!    └──────────────────────────────────────────────────────────┘
+//!    ┌─▶ wait ─▶ read ─▶ mailbox ─▶ tick ─▶ send ─▶ hand over ─▶ write ─┐
+//!    │           each within its budget; effects as they come           │
+//!    └──────────────────────────────────────────────────────────────────┘
 //! ```
 //!
 //! What a message means is not known here: bytes go to the codec, messages to the core, and what
 //! the core wants done is done.
 
+pub mod askers;
 pub mod buffer;
 pub mod clock;
 pub mod coalesce;
 pub mod connection;
 pub mod connections;
 pub mod descriptors;
+#[cfg(test)]
+mod double;
 pub mod error;
 pub mod fault;
 pub mod horizon;
@@ -22,13 +25,16 @@ mod input;
 pub mod lingering;
 pub mod listener;
 pub mod mailbox;
+mod outbox;
 pub mod per_ip;
 pub mod request;
+mod send_many;
 pub mod stats;
 pub mod still_ready;
 pub mod subscribers;
 pub mod table;
 pub mod token;
+mod traffic;
 pub mod udp;
 pub mod wake;
 pub mod web;
@@ -41,6 +47,7 @@ use std::time::Duration;
 use crossbeam_channel::Receiver;
 use mio::{Events, Poll};
 
+use self::askers::Askers;
 use self::clock::Clock;
 use self::coalesce::Coalesce;
 use self::connections::Connections;
@@ -58,6 +65,7 @@ use self::web::Web;
 use crate::codec::Framing;
 use crate::control::metrics::Source;
 use crate::control::{HttpRules, Site};
+use crate::handlers::ask::Datagram;
 use crate::handlers::effect::{Effect, Effects};
 use crate::handlers::view::StoreView;
 use crate::handlers::{Core, Input, Moment, Rules};
@@ -124,6 +132,12 @@ pub struct Reactor {
     fx: Effects,
     mailbox: Mailbox,
     subscribers: Subscribers,
+    /// Handles that wait for the core's answer.
+    askers: Askers,
+    /// Datagrams on their way from the core to the socket's queue; empty between turns.
+    datagrams: Vec<Datagram>,
+    /// The core had more to send than a turn sends.
+    more_to_send: bool,
     /// What all connections read into.
     scratch: Box<[u8]>,
     tuning: Tuning,
@@ -199,6 +213,9 @@ impl Reactor {
             fx: Effects::default(),
             mailbox: Mailbox::new(wake, requests),
             subscribers: Subscribers::default(),
+            askers: Askers::default(),
+            datagrams: Vec::new(),
+            more_to_send: false,
             scratch: vec![0; READ_BUFFER_BYTES].into_boxed_slice(),
             tuning: settings.tuning,
             stats: ReactorStats::default(),
@@ -260,6 +277,7 @@ impl Reactor {
         let all_told = self.read(at) && all_told;
         self.mail(at);
         self.tick(before_wait, all_told, at);
+        self.send(at);
         self.hand_over(at);
         self.connections
             .flush_dirty(self.poll.registry(), &mut self.stats);
@@ -304,6 +322,7 @@ impl Reactor {
         if reading
             || knocking
             || self.udp.has_ready()
+            || (self.more_to_send && self.udp.room() > 0)
             || self.web.has_ready()
             || self.mailbox.has_ready()
             || self.walking
@@ -326,7 +345,7 @@ impl Reactor {
             told += 1;
             match About::of(event.token()) {
                 About::Listener => self.listener.iter_mut().for_each(Listener::ready),
-                About::Udp => self.udp.ready(),
+                About::Udp => self.udp.ready(event),
                 // The mailbox is looked at in every turn.
                 About::Waker => {}
                 About::Web => self.web.ready(event),
@@ -344,7 +363,7 @@ impl Reactor {
             }
             self.accept(at);
         }
-        self.stats.datagrams += self.udp.drain(&mut self.scratch);
+        self.receive(at);
         self.serve_web(at);
         told < EVENTS_PER_TURN_MAX
     }
@@ -423,6 +442,7 @@ impl Reactor {
             } => {
                 let _ = reply.try_send(request::page(&self.core, filter, cursor));
             }
+            Request::Ask { ask, reply } => self.handle_asks(*ask, reply, at),
             Request::Subscribe { events, missed } => self.subscribers.add(events, missed),
             Request::Reload(news) => {
                 let News {
@@ -478,8 +498,13 @@ impl Reactor {
             match effect {
                 Effect::Reply { conn, reply } => self.connections.reply(conn, &reply),
                 Effect::Close { conn } => self.close(conn, at),
+                Effect::Push { conn, push } => self.connections.push(conn, &push, &mut self.stats),
+                Effect::Respond { asker, answer } => self.respond(asker, answer),
                 Effect::Resume { conn } => self.connections.resume(conn),
-                Effect::Tell(event) => self.stats.events_missed += self.subscribers.tell(&event),
+                Effect::Tell(event) => {
+                    self.stats.events_missed += self.subscribers.tell(&event);
+                    self.web.tell(&event);
+                }
                 Effect::Log(note) => {
                     log::log!(target: note.what, note.level, "{}: {}", note.who, note.text);
                 }
@@ -522,6 +547,7 @@ impl Reactor {
         self.stats.connections_max = self.connections.max() as u64;
         self.stats.still_ready = self.connections.still_ready.len() as u64;
         self.stats.subscribers = self.subscribers.len() as u64;
+        self.stats.askers = self.askers.len() as u64;
     }
 
     /// Answers what has been asked over HTTP, within a budget of its own.
@@ -535,6 +561,9 @@ impl Reactor {
                 metrics: &sources,
             };
             self.web.run_ready(self.poll.registry(), &site);
+        }
+        for (asker, ask) in self.web.take_asks() {
+            self.ask(asker, ask, at);
         }
     }
 }

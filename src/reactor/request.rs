@@ -8,6 +8,7 @@ use crossbeam_channel::Sender;
 
 use super::News;
 use crate::handlers::Core;
+use crate::handlers::ask::{Answer, Ask};
 use crate::handlers::effect::Event;
 use crate::handlers::view::{Filter, HostView};
 use crate::ids::HostId;
@@ -82,6 +83,13 @@ pub enum Request {
         cursor: u64,
         /// The page.
         reply: Sender<HostsPage>,
+    },
+    /// An order or a question for the core, answered when it is settled.
+    Ask {
+        /// What.
+        ask: Box<Ask>,
+        /// The answer.
+        reply: Sender<Answer>,
     },
     /// Events from now on.
     Subscribe {

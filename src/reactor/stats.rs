@@ -1,5 +1,6 @@
 //! What the reactor has seen so far. Plain numbers, one turn old at most.
 
+use crate::codec::Abnormal;
 use crate::control::metrics::{Exposition, Source};
 
 /// Counters, and a few gauges, of the sockets and the turn.
@@ -25,6 +26,8 @@ pub struct ReactorStats {
     pub bytes_out: u64,
     /// Whole frames taken by the core.
     pub frames: u64,
+    /// Raw bytes taken by the core.
+    pub raw_bytes: u64,
     /// Turns of the loop.
     pub turns: u64,
     /// Turns that did not wait, because somebody was still ready or a deadline had passed.
@@ -35,6 +38,22 @@ pub struct ReactorStats {
     pub panics: u64,
     /// Datagrams received.
     pub datagrams: u64,
+    /// Datagrams received that were dropped for being too long.
+    pub datagrams_too_long: u64,
+    /// Datagrams received that were no messages, by what was wrong with them.
+    pub datagrams_abnormal: [u64; Abnormal::LABELS.len()],
+    /// Datagrams sent.
+    pub datagrams_sent: u64,
+    /// Datagrams the system would not send.
+    pub datagrams_failed: u64,
+    /// Times the UDP socket took no more datagrams for the moment.
+    pub datagrams_blocked: u64,
+    /// Dispatches sent over a connection.
+    pub pushes: u64,
+    /// Dispatches not sent over a connection, because its peer does not read.
+    pub pushes_dropped: u64,
+    /// Askers waiting for the core's answer.
+    pub askers: u64,
     /// Times a connection was not read on because it did not read its replies.
     pub read_paused: u64,
     /// Times a connection was not read on because there was no room for its report.
@@ -76,6 +95,11 @@ impl Source for ReactorStats {
                 "Subscribers to the events.",
                 self.subscribers,
             ),
+            (
+                "anthill_askers",
+                "Handles waiting for an answer.",
+                self.askers,
+            ),
         ];
         for (name, help, value) in gauges {
             page.gauge(name, help, value);
@@ -95,6 +119,12 @@ impl Source for ReactorStats {
                 ("descriptors", self.shed_descriptors),
             ],
         );
+        page.counters(
+            "anthill_datagrams_abnormal_total",
+            "Datagrams received that were no messages, by what was wrong with them.",
+            "kind",
+            Abnormal::LABELS.into_iter().zip(self.datagrams_abnormal),
+        );
         for (name, help, value) in self.counters() {
             page.counter(name, help, value);
         }
@@ -103,18 +133,25 @@ impl Source for ReactorStats {
 
 impl ReactorStats {
     #[rustfmt::skip] // A table: name, meaning, value.
-    fn counters(&self) -> [(&'static str, &'static str, u64); 15] {
+    fn counters(&self) -> [(&'static str, &'static str, u64); 22] {
         [
             ("anthill_accepted_total", "Connections accepted and kept.", self.accepted),
             ("anthill_accept_errors_total", "Times accepting failed.", self.accept_errors),
             ("anthill_bytes_in_total", "Bytes read from hosts.", self.bytes_in),
             ("anthill_bytes_out_total", "Bytes written to hosts.", self.bytes_out),
             ("anthill_frames_total", "Whole frames taken.", self.frames),
+            ("anthill_raw_bytes_total", "Raw bytes of results taken.", self.raw_bytes),
             ("anthill_turns_total", "Turns of the loop.", self.turns),
             ("anthill_busy_turns_total", "Turns that did not wait.", self.busy_turns),
             ("anthill_naps_total", "Naps under dense traffic.", self.naps),
             ("anthill_panics_total", "Panics that ended one connection.", self.panics),
             ("anthill_datagrams_total", "Datagrams received.", self.datagrams),
+            ("anthill_datagrams_too_long_total", "Datagrams received that were dropped for being too long.", self.datagrams_too_long),
+            ("anthill_datagrams_sent_total", "Datagrams sent.", self.datagrams_sent),
+            ("anthill_datagrams_failed_total", "Datagrams the system would not send.", self.datagrams_failed),
+            ("anthill_datagrams_blocked_total", "Times the UDP socket took no more for the moment.", self.datagrams_blocked),
+            ("anthill_pushes_total", "Dispatches sent over a connection.", self.pushes),
+            ("anthill_pushes_dropped_total", "Dispatches not sent over a connection, because its peer does not read.", self.pushes_dropped),
             ("anthill_read_paused_total", "Times a connection was not read because it did not read its replies.", self.read_paused),
             ("anthill_read_waited_total", "Times a connection was not read because there was no room for its report.", self.read_waited),
             ("anthill_batches_total", "Batches handed to the store thread.", self.batches),

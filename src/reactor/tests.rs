@@ -1,5 +1,7 @@
 //! The loop over real sockets, turned by hand, with a store that answers when the test says so.
 
+mod traffic;
+
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::time::{Duration, Instant as SystemInstant};
@@ -59,6 +61,11 @@ impl Rig {
             key_prefix: "AC".to_owned(),
             keep: Span::from_secs(3_600),
             hosts_max: 1_000,
+            agent_port: 6655,
+            rto: Span::from_secs(3),
+            tries: 5,
+            result_bytes: 1 << 20,
+            seed: 7,
         };
         change(&mut settings, &mut rules);
         let web = Web::bind(any, HttpRules::default()).unwrap();
@@ -157,6 +164,7 @@ fn settled(op: Op) -> Option<Outcome> {
         },
         Op::Seen(_) => Outcome::Seen,
         Op::Audit(_) => Outcome::Audited,
+        Op::Result(_) | Op::TaskStates(_) | Op::Dispatch(_) | Op::Read(_) => return None,
         Op::Notice(_) => return None,
     })
 }

@@ -1,20 +1,34 @@
-//! The UDP socket. What comes is counted and never answered.
+//! The UDP socket: what comes is taken within a budget, what goes out waits in a bounded queue.
+//!
+//! ```text
+//!   socket ──▶ receive ──▶ one datagram, and from where
+//!   queue ──▶ outbox ──▶ sendmmsg ──▶ socket        the socket is full: wait until it is writable
+//! ```
 
 use std::io::{self, ErrorKind};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
+use mio::event::Event;
 use mio::net::UdpSocket;
 use mio::{Interest, Registry};
+use socket2::{Domain, Protocol, Socket, Type};
 
-use super::token;
-use crate::limits::DATAGRAMS_PER_TURN_MAX;
+use super::outbox::Outbox;
+use super::stats::ReactorStats;
+use super::{send_many, token};
+use crate::handlers::ask::Datagram;
 
 /// See the [room](self).
 #[derive(Debug)]
 pub struct Udp {
     socket: UdpSocket,
+    /// It takes addresses of both families, those of IPv4 mapped.
+    is_v6: bool,
     /// Something may be in its queue.
     pending: bool,
+    outbox: Outbox,
+    /// It took no more; the kernel tells when it does again.
+    blocked: bool,
 }
 
 impl Udp {
@@ -23,9 +37,18 @@ impl Udp {
     /// # Errors
     /// What the system says.
     pub fn bind(addr: SocketAddr) -> io::Result<Self> {
+        let socket = Socket::new(Domain::for_address(addr), Type::DGRAM, Some(Protocol::UDP))?;
+        if addr.is_ipv6() {
+            socket.set_only_v6(false)?;
+        }
+        socket.set_nonblocking(true)?;
+        socket.bind(&addr.into())?;
         Ok(Self {
-            socket: UdpSocket::bind(addr)?,
+            socket: UdpSocket::from_std(socket.into()),
+            is_v6: addr.is_ipv6(),
             pending: true,
+            outbox: Outbox::default(),
+            blocked: false,
         })
     }
 
@@ -45,54 +68,189 @@ impl Udp {
         self.socket.local_addr()
     }
 
-    /// The kernel says that something has come.
-    pub fn ready(&mut self) {
-        self.pending = true;
+    /// The kernel says that something has come, or that there is room again.
+    pub fn ready(&mut self, event: &Event) {
+        self.pending |= event.is_readable() || event.is_error();
+        self.blocked &= !(event.is_writable() || event.is_error());
     }
 
     /// Whether something may be left that the kernel will not tell of again.
     #[must_use]
     pub fn has_ready(&self) -> bool {
+        self.pending || (!self.blocked && !self.outbox.is_empty())
+    }
+
+    /// Whether there may be a datagram to receive.
+    #[must_use]
+    pub fn is_pending(&self) -> bool {
         self.pending
     }
 
-    /// Takes what there is, within the budget of a turn; how many datagrams that were. A short read
-    /// means nothing here: only `WouldBlock` ends it.
-    pub fn drain(&mut self, scratch: &mut [u8]) -> u64 {
-        let mut datagrams = 0;
-        for _ in 0..DATAGRAMS_PER_TURN_MAX {
-            if !self.pending {
-                break;
+    /// Takes one datagram into `scratch`: how many bytes it had, and from where. None when there is none
+    /// left, or this call met an error instead: an ICMP message about something sent earlier, say.
+    pub fn receive(&mut self, scratch: &mut [u8]) -> Option<(usize, SocketAddr)> {
+        if !self.pending {
+            return None;
+        }
+        match self.socket.recv_from(scratch) {
+            Ok((bytes, from)) => {
+                let from = SocketAddr::new(from.ip().to_canonical(), from.port());
+                Some((bytes, from))
             }
-            match self.socket.recv_from(scratch) {
-                Ok(_) => datagrams += 1,
-                Err(error) if error.kind() == ErrorKind::WouldBlock => self.pending = false,
-                // Interrupted, or an ICMP message about something sent earlier: go on.
-                Err(_) => {}
+            Err(error) => {
+                // A short read means nothing here: only this ends it.
+                self.pending = error.kind() != ErrorKind::WouldBlock;
+                None
             }
         }
-        datagrams
+    }
+
+    /// For how many more datagrams there is room.
+    #[must_use]
+    pub fn room(&self) -> usize {
+        self.outbox.room()
+    }
+
+    /// Puts a datagram behind those that wait. Not to be called without [`room`](Self::room): then it is
+    /// dropped.
+    pub fn push(&mut self, mut datagram: Datagram) {
+        if let IpAddr::V4(ip) = datagram.to.ip()
+            && self.is_v6
+        {
+            datagram.to.set_ip(ip.to_ipv6_mapped().into());
+        }
+        self.outbox.push(datagram);
+    }
+
+    /// Sends what waits, as far as the socket takes it.
+    pub fn flush(&mut self, registry: &Registry, stats: &mut ReactorStats) {
+        if self.blocked || self.outbox.is_empty() {
+            return;
+        }
+        let socket = &self.socket;
+        let flushed = self.outbox.flush(|datagrams| match datagrams {
+            [one] => socket.send_to(one.text.as_bytes(), one.to).map(|_| 1),
+            many => send_many::send(socket, many),
+        });
+        stats.datagrams_sent += flushed.sent;
+        stats.datagrams_failed += flushed.failed;
+        if flushed.blocked {
+            // Asked for each time anew: a socket that is watched all the while tells of room after
+            // every datagram. If it is refused, the next turn tries by itself.
+            let both = Interest::READABLE | Interest::WRITABLE;
+            let asked = registry.reregister(&mut self.socket, token::UDP, both);
+            self.blocked = asked.is_ok();
+            stats.datagrams_blocked += 1;
+        } else if flushed.was_blocked {
+            // Told of too often at worst.
+            let _ = registry.reregister(&mut self.socket, token::UDP, Interest::READABLE);
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use mio::Poll;
+    use std::time::Duration;
 
-    #[test]
-    fn what_is_above_the_budget_is_left_for_the_next_turn() {
+    fn local() -> (Udp, std::net::UdpSocket, Poll) {
         let mut udp = Udp::bind("127.0.0.1:0".parse().unwrap()).unwrap();
         let peer = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        peer.set_read_timeout(Some(Duration::from_secs(60)))
+            .unwrap();
+        let poll = Poll::new().unwrap();
+        udp.register(poll.registry()).unwrap();
+        (udp, peer, poll)
+    }
+
+    fn text(peer: &std::net::UdpSocket) -> String {
+        let mut bytes = [0; 2_048];
+        let (length, _) = peer.recv_from(&mut bytes).unwrap();
+        String::from_utf8(bytes[..length].to_vec()).unwrap()
+    }
+
+    #[test]
+    fn what_came_is_taken_until_there_is_no_more() {
+        let (mut udp, peer, _poll) = local();
         let addr = udp.local_addr().unwrap();
         let mut scratch = [0; 64];
-        for _ in 0..DATAGRAMS_PER_TURN_MAX {
-            peer.send_to(b"x", addr).unwrap();
+        for text in ["one", "two"] {
+            peer.send_to(text.as_bytes(), addr).unwrap();
         }
-        assert_eq!(udp.drain(&mut scratch), DATAGRAMS_PER_TURN_MAX as u64);
-        assert!(udp.has_ready(), "the budget ended it, not the socket");
-        // No event tells of this one: the socket was not seen empty.
-        peer.send_to(b"x", addr).unwrap();
-        assert_eq!(udp.drain(&mut scratch), 1);
+        for text in ["one", "two"] {
+            let from = peer.local_addr().unwrap();
+            assert_eq!(udp.receive(&mut scratch), Some((3, from)));
+            assert_eq!(&scratch[..3], text.as_bytes());
+        }
+        assert!(udp.has_ready(), "the socket was not seen empty");
+        assert_eq!(udp.receive(&mut scratch), None);
         assert!(!udp.has_ready());
+    }
+
+    #[test]
+    fn what_waits_is_sent_in_its_order_and_what_cannot_be_is_counted() {
+        let (mut udp, peer, poll) = local();
+        let to = peer.local_addr().unwrap();
+        let mut stats = ReactorStats::default();
+        for number in 0..100 {
+            let text = format!("AC{number}");
+            udp.push(Datagram { to, text });
+            if number == 50 {
+                // Nothing can be sent to port 0.
+                let to = "127.0.0.1:0".parse().unwrap();
+                let text = "nowhere".to_owned();
+                udp.push(Datagram { to, text });
+            }
+        }
+        udp.flush(poll.registry(), &mut stats);
+        assert_eq!((stats.datagrams_sent, stats.datagrams_failed), (100, 1));
+        for number in 0..100 {
+            assert_eq!(text(&peer), format!("AC{number}"));
+        }
+        udp.push(Datagram {
+            to,
+            text: "alone".to_owned(),
+        });
+        udp.flush(poll.registry(), &mut stats);
+        assert_eq!(text(&peer), "alone");
+    }
+
+    #[test]
+    fn a_peer_that_is_gone_swallows_nothing_of_the_others() {
+        let (mut udp, peer, poll) = local();
+        let gone = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        let nobody = gone.local_addr().unwrap();
+        drop(gone);
+        let mut stats = ReactorStats::default();
+        for number in 0..10 {
+            for to in [nobody, peer.local_addr().unwrap()] {
+                let text = number.to_string();
+                udp.push(Datagram { to, text });
+            }
+            udp.flush(poll.registry(), &mut stats);
+            assert_eq!(text(&peer), number.to_string());
+        }
+    }
+
+    #[test]
+    fn a_socket_of_ipv6_sends_to_hosts_of_ipv4() {
+        // A machine may have no IPv6 at all.
+        let Ok(mut udp) = Udp::bind("[::]:0".parse().unwrap()) else {
+            return;
+        };
+        let (_, peer, poll) = local();
+        udp.register(Poll::new().unwrap().registry()).unwrap();
+        let mut stats = ReactorStats::default();
+        for text in ["AC1", "AC2"] {
+            let (to, text) = (peer.local_addr().unwrap(), text.to_owned());
+            udp.push(Datagram { to, text });
+        }
+        udp.flush(poll.registry(), &mut stats);
+        assert_eq!([text(&peer), text(&peer)], ["AC1", "AC2"]);
+        let port = udp.local_addr().unwrap().port();
+        peer.send_to(b"x", ("127.0.0.1", port)).unwrap();
+        let from = peer.local_addr().unwrap();
+        assert_eq!(udp.receive(&mut [0; 8]), Some((1, from)));
     }
 }

@@ -24,6 +24,7 @@ use slab::Slab;
 
 use crate::control::metrics::{Exposition, Source};
 use crate::control::{HttpRules, Site};
+use crate::handlers::ask::{Answer, Ask};
 use crate::limits::{
     HTTP_ACCEPT_RETRY_MS, HTTP_ACCEPTS_PER_TURN_MAX, HTTP_ANSWERS_PER_TURN_MAX,
     HTTP_CONNECTIONS_MAX, HTTP_READ_BYTES, HTTP_REFUSALS_MAX,
@@ -260,6 +261,17 @@ impl Web {
         let deadlines = waiting.map(|(_, connection)| connection.deadline);
         deadlines.chain(self.retry_at).min()
     }
+
+    /// What has been asked over HTTP since the last time, each by an asker with the highest bit set.
+    pub fn take_asks(&mut self) -> Vec<(u64, Ask)> {
+        Vec::new()
+    }
+
+    /// Answers one of those.
+    pub fn respond(&mut self, _asker: u64, _answer: Answer) {}
+
+    /// Tells whoever follows the events.
+    pub fn tell(&mut self, _event: &crate::handlers::effect::Event) {}
 
     /// Accepts nobody any more and closes whoever is not being answered. The rest go when they
     /// have their answer, which takes further turns: until [`connections`](Self::connections) is zero.

@@ -24,6 +24,11 @@ pub fn rules(config: &Config) -> Rules {
         key_prefix: config.dispatch.key_prefix.clone(),
         keep: config.dispatch.keep,
         hosts_max: HOSTS_MAX,
+        agent_port: config.dispatch.agent_port,
+        rto: config.dispatch.rto,
+        tries: config.dispatch.tries,
+        result_bytes: config.limits.result_bytes as u64,
+        seed: fastrand::u64(..),
     }
 }
 

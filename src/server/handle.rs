@@ -1,5 +1,6 @@
 //! What other threads hold of a server.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -9,15 +10,20 @@ use crossbeam_channel::{
 };
 
 use super::assemble;
+use super::dispatch::{DispatchError, DispatchSource, new_task};
 use crate::config::Config;
+use crate::handlers::ask::{Answer, Ask, ErrorKind};
 use crate::handlers::effect::Event;
 use crate::handlers::view::Filter;
 use crate::ids::HostId;
-use crate::limits::{EVENTS_WAITING_MAX, HANDLE_WAIT_S_MAX, PAGE_HOSTS_MAX};
+use crate::limits::{ASKER_S_MAX, EVENTS_WAITING_MAX, HANDLE_WAIT_S_MAX, PAGE_HOSTS_MAX};
 use crate::reactor::request::{Host, Request};
 use crate::reactor::wake::Wake;
+use crate::store::op::TaskState;
 
 const WAIT: Duration = Duration::from_secs(HANDLE_WAIT_S_MAX);
+/// How long an answer may take that the store has a part in.
+const ASK_WAIT: Duration = Duration::from_secs(ASKER_S_MAX);
 
 /// A handle of a server: cheap to clone, for any thread.
 ///
@@ -37,9 +43,10 @@ pub enum HandleError {
     /// It has ended.
     #[error("the server has ended")]
     Ended,
-    /// It has not answered for ten seconds: nobody turns it, or this is its own thread.
+    /// It has not answered in time, in ten seconds or, where its store has a part in the answer, in
+    /// twenty: nobody turns it, or this is its own thread.
     #[error(
-        "the server has not answered for {HANDLE_WAIT_S_MAX} s: does anyone run it, on another thread than this?"
+        "the server has not answered in time: does anyone run it, on another thread than this?"
     )]
     NoAnswer,
 }
@@ -60,7 +67,7 @@ impl Handle {
         for hosts in hosts.chunks(PAGE_HOSTS_MAX) {
             let hosts = hosts.iter().map(|host| HostId::checked(host).ok());
             let hosts = hosts.collect();
-            alive.extend(self.ask(|reply| Request::Alive { hosts, reply })?);
+            alive.extend(self.request(|reply| Request::Alive { hosts, reply })?);
         }
         Ok(alive)
     }
@@ -74,7 +81,7 @@ impl Handle {
         let mut all = Vec::new();
         let mut cursor = 0;
         loop {
-            let page = self.ask(|reply| Request::Hosts {
+            let page = self.request(|reply| Request::Hosts {
                 filter,
                 cursor,
                 reply,
@@ -85,6 +92,37 @@ impl Handle {
                 None => return Ok(all),
             }
         }
+    }
+
+    /// Hands in a task: it is checked, stored and sent. What each host is in it then; what becomes of them
+    /// is told by the [`events`](Self::events), and by [`ask`](Self::ask) at any time.
+    ///
+    /// It may be called any number of times, from any thread, at once or one after the other.
+    ///
+    /// # Errors
+    /// When it is wrong, its key was used before, the server cannot take it now, or has ended. If
+    /// the server does not answer in time, the task may yet be stored and sent.
+    pub fn dispatch(
+        &self,
+        source: &dyn DispatchSource,
+    ) -> Result<BTreeMap<HostId, TaskState>, DispatchError> {
+        match self.ask(Ask::Dispatch(new_task(source)))? {
+            Answer::Dispatched { hosts, .. } => Ok(hosts.into_iter().collect()),
+            Answer::Error { kind, text } => Err(DispatchError::Refused { kind, text }),
+            _ => Err(DispatchError::Refused {
+                kind: ErrorKind::NotNow,
+                text: "the server gave an answer to another question".to_owned(),
+            }),
+        }
+    }
+
+    /// Asks for tasks and what became of them, or orders something. What cannot be done is an answer too.
+    ///
+    /// # Errors
+    /// When the server has ended or does not answer.
+    pub fn ask(&self, ask: Ask) -> Result<Answer, HandleError> {
+        let ask = Box::new(ask);
+        self.request_within(ASK_WAIT, |reply| Request::Ask { ask, reply })
     }
 
     /// What happens to the fleet from now on: everything that connects after this returns is told of.
@@ -115,10 +153,18 @@ impl Handle {
         self.wake.ask_stop();
     }
 
-    fn ask<T>(&self, request: impl FnOnce(Sender<T>) -> Request) -> Result<T, HandleError> {
+    fn request<T>(&self, request: impl FnOnce(Sender<T>) -> Request) -> Result<T, HandleError> {
+        self.request_within(WAIT, request)
+    }
+
+    fn request_within<T>(
+        &self,
+        wait: Duration,
+        request: impl FnOnce(Sender<T>) -> Request,
+    ) -> Result<T, HandleError> {
         let (reply, answer) = bounded(1);
         self.send(request(reply))?;
-        answer.recv_timeout(WAIT).map_err(|error| match error {
+        answer.recv_timeout(wait).map_err(|error| match error {
             RecvTimeoutError::Timeout => HandleError::NoAnswer,
             RecvTimeoutError::Disconnected => HandleError::Ended,
         })
@@ -184,5 +230,110 @@ impl Iterator for Events {
 
     fn next(&mut self) -> Option<Event> {
         self.waiting.recv().ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::handlers::ask::NewTask;
+    use crate::ids::TaskKey;
+    use mio::Poll;
+    use std::thread::JoinHandle;
+
+    struct Work(Option<Vec<String>>);
+
+    impl DispatchSource for Work {
+        fn ip_list(&self) -> Option<Vec<String>> {
+            self.0.clone()
+        }
+
+        fn dis_commands(&self) -> Vec<(String, f64)> {
+            vec![("uptime".to_owned(), 2.0), ("df -h".to_owned(), 0.5)]
+        }
+
+        fn key(&self) -> String {
+            "AC131".to_owned()
+        }
+    }
+
+    /// A handle, and a thread in the place of the loop that answers `asks` dispatches and returns them.
+    fn answered(
+        asks: usize,
+        answer: impl Fn(&NewTask) -> Option<Answer> + Send + 'static,
+    ) -> (Handle, Poll, JoinHandle<Vec<NewTask>>) {
+        let poll = Poll::new().unwrap();
+        let wake = Arc::new(Wake::new(poll.registry()).unwrap());
+        let (requests, waiting) = bounded(8);
+        let thread = std::thread::spawn(move || {
+            let tasks = waiting.iter().take(asks).map(|request| {
+                let Request::Ask { ask, reply } = request else {
+                    panic!("{request:?}");
+                };
+                let Ask::Dispatch(task) = *ask else {
+                    panic!("{ask:?}");
+                };
+                if let Some(answer) = answer(&task) {
+                    reply.send(answer).unwrap();
+                }
+                task
+            });
+            tasks.collect()
+        });
+        (Handle::new(requests, wake), poll, thread)
+    }
+
+    #[test]
+    fn a_dispatch_hands_in_what_its_source_says_each_time_as_a_request_of_its_own() {
+        let (handle, _poll, thread) = answered(3, |task| {
+            let hosts = task.hosts.as_deref().unwrap_or_default();
+            let state = TaskState::Sent;
+            let named = hosts
+                .iter()
+                .map(|host| (HostId::checked(host).unwrap(), state));
+            Some(Answer::Dispatched {
+                key: TaskKey::parse(&task.key, "AC").unwrap(),
+                hosts: named.collect(),
+            })
+        });
+        let named = Work(Some(vec!["b".to_owned(), "a".to_owned()]));
+        let sent = |host: &str| (HostId::checked(host).unwrap(), TaskState::Sent);
+        let other = handle.clone();
+        let far = std::thread::spawn(move || other.dispatch(&Work(None)));
+        for _ in 0..2 {
+            let states = handle.dispatch(&named).unwrap();
+            assert_eq!(states, BTreeMap::from([sent("a"), sent("b")]));
+        }
+        assert_eq!(far.join().unwrap(), Ok(BTreeMap::new()));
+        let tasks = thread.join().unwrap();
+        for task in &tasks {
+            assert_eq!(task.commands, Work(None).dis_commands());
+            assert!(!task.queue && task.key == "AC131");
+            let same = tasks.iter().filter(|other| other.request == task.request);
+            assert_eq!(same.count(), 1, "no request is like another");
+        }
+        assert_eq!(tasks.iter().filter(|task| task.hosts.is_none()).count(), 1);
+    }
+
+    #[test]
+    fn a_dispatch_that_cannot_be_says_why() {
+        for kind in [ErrorKind::Wrong, ErrorKind::Taken, ErrorKind::NotNow] {
+            let (handle, _poll, _thread) = answered(1, move |_| {
+                let text = "why".to_owned();
+                Some(Answer::Error { kind, text })
+            });
+            let error = handle.dispatch(&Work(None)).unwrap_err();
+            assert_eq!(error.to_string(), "why");
+            assert!(matches!(error, DispatchError::Refused { kind: k, .. } if k == kind));
+        }
+    }
+
+    #[test]
+    fn a_loop_that_ends_with_a_dispatch_in_hand_is_told_of() {
+        let (handle, _poll, thread) = answered(1, |_| None);
+        let ended = Err(DispatchError::NoAnswer(HandleError::Ended));
+        assert_eq!(handle.dispatch(&Work(None)), ended);
+        thread.join().unwrap();
+        assert_eq!(handle.dispatch(&Work(None)), ended);
     }
 }

@@ -15,13 +15,14 @@ pub(crate) mod conformance;
 pub mod embedded;
 pub mod op;
 pub mod progress;
+pub mod records;
 pub mod redis;
 pub mod schema;
 pub mod spool;
 pub mod worker;
 
 use crate::time::{Span, UnixMs};
-use op::{HeldHost, Op, Outcome};
+use op::{Dispatch, HeldHost, HeldTask, Op, Outcome, Stored};
 
 /// What the store has to know of the configuration.
 #[derive(Clone, Debug)]
@@ -119,7 +120,26 @@ pub trait Backend: Send {
         hosts: &mut Vec<HeldHost>,
     ) -> Result<(), StoreError>;
 
-    /// Runs operations in order, as one batch, and pushes one outcome for each (a `Notice` has none).
+    /// Appends the next of the tasks that this node has dispatched and moves `cursor` on. What a crash left half stored is
+    /// undone here: see `store/schema.rs`. A task may come twice, with the same facts.
+    ///
+    /// # Errors
+    /// When the store is away.
+    fn tasks(
+        &mut self,
+        cursor: &mut HeldCursor,
+        tasks: &mut Vec<HeldTask>,
+    ) -> Result<(), StoreError>;
+
+    /// Ends a dispatch that the store went away under: with `finish` it is stored, if it is not yet and the key
+    /// is free; without, it is undone unless it is stored already.
+    ///
+    /// # Errors
+    /// When the store is away.
+    fn settle(&mut self, dispatch: &Dispatch, finish: bool) -> Result<Stored, StoreError>;
+
+    /// Runs operations in order, as one batch, and pushes one outcome for each (a `Notice` and a
+    /// `TaskStates` have none).
     fn run(&mut self, ops: &[Op], outcomes: &mut Vec<Outcome>) -> Ran;
 
     /// Throws away what is older than it is kept. Called about once a minute.

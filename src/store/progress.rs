@@ -157,6 +157,7 @@ mod tests {
             working: working.map(str::to_owned),
             complete: words(complete),
             oncall: words(oncall),
+            state: None,
             stamp: Stamp {
                 at: UnixMs(1),
                 seq: 1,

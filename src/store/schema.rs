@@ -24,7 +24,10 @@
 //! |---|---|---|---|
 //! | [`SEEN`] | sorted set | host → last heard of, unix ms | members swept `keep` after that |
 //! | [`host`] | hash | fields in [`field`] | `keep` after it went offline |
-//! | [`task`], [`task_hosts`] | string, hash | a task's claim and its hosts' states | with the book |
+//! | [`TASKS`] | sorted set | task key → when it was stored, unix ms | members swept when the task is gone |
+//! | [`task`] | string | a task's claim, as JSON ([`Claim`](super::records::Claim)) | with the book |
+//! | [`task_hosts`] | hash | host → its state in the task | with the book |
+//! | [`task_result`] | hash | command → its result, as JSON ([`records`](super::records)) | `keep` after the newest, or with the book |
 //! | [`EVENTS`] | stream | fields in [`event`], all text | trimmed at about `STREAM_ENTRIES_MAX` |
 //! | [`NODES`] | set | names of the nodes | never |
 //! | [`node_lease`] | string | a random number of the process | `LEASE_S` after it was last renewed |
@@ -36,12 +39,17 @@
 //! ```text
 //!  online    node_hosts + ──▶ host: epoch + 1, node = us ──▶ EXISTS + ──▶ EVENTS
 //!  offline   host: node = "" ──▶ EXISTS - ──▶ <host>_<field> gone ──▶ EVENTS ──▶ node_hosts -
+//!  dispatch  TASKS + ──▶ task: the claim ──▶ task_hosts, response ──▶ book ──▶ EVENTS
 //! ```
 //!
 //! So a host in the node's set whose `node` is empty was going offline, and is helped to the end. One in
 //! [`EXISTS`] that no node holds, and that was not going offline, was left by an older server and is adopted: reported as
 //! ours under epoch 0. Any other in the node's set, with another node or none, is only taken out of it.
 //! Going offline under epoch 0 ends whatever claim the node has, and an adopted host, which has none.
+//!
+//! A task is stored when its book is there: the book comes last and at once. An entry of [`TASKS`] without one whose claim
+//! is this node's, or that has none, was cut short and is undone: hosts and response, claim, entry.
+//! A book beside a claim without `task_hosts` is another program's, which the claim came too late for.
 
 use crate::ids::{HostId, TaskKey};
 
@@ -51,6 +59,8 @@ pub const EXISTS: &str = "exists";
 pub const SEEN: &str = "anthill:seen";
 /// What happened.
 pub const EVENTS: &str = "anthill:events";
+/// The tasks, by when they were stored.
+pub const TASKS: &str = "anthill:tasks";
 /// Names of the nodes.
 pub const NODES: &str = "anthill:nodes";
 
@@ -132,6 +142,12 @@ pub fn task_hosts(key: &TaskKey) -> String {
     format!("anthill:task:{key}:hosts")
 }
 
+/// What the commands of a task put out on a host. `code` is the task's key, or the id of a console command.
+#[must_use]
+pub fn task_result(code: &str, host: &HostId) -> String {
+    format!("anthill:task:{code}:result:{host}")
+}
+
 /// The lease of a node.
 #[must_use]
 pub fn node_lease(node: &str) -> String {
@@ -144,20 +160,34 @@ pub fn node_hosts(node: &str) -> String {
     format!("anthill:node:{node}:hosts")
 }
 
-/// Everything of a task that expires together when one of its hosts ends.
+/// Everything of a task that is no single host's. It expires together when one of its hosts ends.
 #[must_use]
-pub fn of_task(key: &TaskKey, host: &HostId) -> [String; 9] {
+pub fn of_whole_task(key: &TaskKey) -> [String; 7] {
     [
         book(key),
         response(key),
         working(key),
         oncall_names(key),
         complete_names(key),
-        oncall(key, host),
-        complete(key, host),
         task(key),
         task_hosts(key),
     ]
+}
+
+/// Everything of a task that is one host's. It expires when that host ends.
+#[must_use]
+pub fn of_host_in_task(key: &TaskKey, host: &HostId) -> [String; 3] {
+    [
+        oncall(key, host),
+        complete(key, host),
+        task_result(key.as_str(), host),
+    ]
+}
+
+/// Everything of a task that expires together when this one of its hosts ends.
+pub fn of_task(key: &TaskKey, host: &HostId) -> impl Iterator<Item = String> {
+    let whole = of_whole_task(key).into_iter();
+    whole.chain(of_host_in_task(key, host))
 }
 
 /// Fields of the hash [`host`](super::schema::host).
@@ -213,6 +243,10 @@ pub mod event {
     pub const ANSWER: &str = "answer";
     /// A host has come further with a task.
     pub const PROGRESS: &str = "progress";
+    /// A task is stored.
+    pub const DISPATCH: &str = "dispatch";
+    /// The result of a command has come.
+    pub const RESULT: &str = "result";
 
     /// The book has arrived.
     pub const ANSWERED: &str = "answered";
@@ -249,7 +283,7 @@ mod tests {
     fn no_two_keys_of_a_task_are_the_same() {
         let host_id = HostId::checked("oncall").unwrap();
         let key = TaskKey::parse("AC1", "AC").unwrap();
-        let names = of_task(&key, &host_id);
+        let names: Vec<_> = of_task(&key, &host_id).collect();
         let distinct: std::collections::HashSet<_> = names.iter().collect();
         assert_eq!(distinct.len(), names.len());
     }

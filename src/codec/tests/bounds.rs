@@ -153,6 +153,12 @@ fn a_datagrams_body_has_its_offsets_from_its_own_first_byte() {
 #[test]
 fn a_wrong_member_is_pointed_at() {
     let progress = |rest: &str| format!(r#"{{"flag":"ADH27","code":"A",{rest}}}"#);
+    let digits = "0123456789abcdef".repeat(4);
+    let result = |exit: &str, seconds: &str, size: &str, sha256: &str, rest: &str| {
+        format!(
+            r#"{{"flag":"ADH43","code":"A","task":"a","exit":{exit},"seconds":{seconds},"total_size":{size},"sha256":"{sha256}"{rest}}}"#
+        )
+    };
     for (body, label, at) in [
         (
             r#"{"flag":"ADH18","ACK":"keepalive"}"#.into(),
@@ -280,6 +286,38 @@ fn a_wrong_member_is_pointed_at() {
             "twice",
             "{\"a",
         ),
+        (
+            progress(r#""phase":3,"complete":[],"oncall":[],"lost":1"#),
+            "field",
+            "1}",
+        ),
+        (r#"{"flag":"ADH41"}"#.into(), "field", "{"),
+        (r#"{"flag":"ADH41","taskId":null}"#.into(), "field", "null"),
+        (result("0.0", "0", "0", &digits, ""), "field", "0.0"),
+        (result("2147483648", "0", "0", &digits, ""), "field", "2147"),
+        (result("null", "0", "0", &digits, ""), "field", "null"),
+        (result("0", "-0.1", "0", &digits, ""), "field", "-0.1"),
+        (result("0", "\"1\"", "0", &digits, ""), "field", "\"1\""),
+        (result("0", "1e999", "0", &digits, ""), "syntax", "9,"),
+        (result("0", "0", "-1", &digits, ""), "field", "-1"),
+        (result("0", "0", "1.0", &digits, ""), "field", "1.0"),
+        (result("0", "0", "0", &digits[1..], ""), "field", "\"1234"),
+        (
+            result("0", "0", "0", &format!("{digits}00"), ""),
+            "field",
+            "\"0123",
+        ),
+        (
+            result("0", "0", "0", &digits.replace('a', "é"), ""),
+            "field",
+            "\"0123",
+        ),
+        (
+            result("0", "0", "0", &digits, r#","truncated":0"#),
+            "field",
+            "0}",
+        ),
+        (r#"{"flag":"ADH44","taskId":"A"}"#.into(), "flag", "\"ADH44"),
         (r#"{"flag":"ADH40"}"#.into(), "field", "{"),
         (r#"{"flag":"ADH40","proof":"00"}"#.into(), "field", "{"),
         (r#"{"flag":"ADH40","id":1}"#.into(), "field", "1"),

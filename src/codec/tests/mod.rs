@@ -3,6 +3,7 @@
 mod bounds;
 mod golden;
 mod properties;
+mod server;
 
 use super::*;
 use crate::limits::FRAME_BYTES_MAX;

@@ -19,14 +19,16 @@ fn text() -> impl Strategy<Value = String> {
 fn incoming() -> impl Strategy<Value = Incoming<'static>> {
     let list = || prop::collection::vec(text(), 0..4);
     let owned = |list: Vec<String>| list.into_iter().map(Into::into).collect::<Vec<_>>();
-    let progress = (text(), 0..3_usize, prop::option::of(text()), list(), list());
-    let progress = progress.prop_map(move |(code, phase, working, complete, oncall)| {
+    let working = prop::option::of(text());
+    let progress = (text(), 0..3_usize, working, list(), list(), any::<bool>());
+    let progress = progress.prop_map(move |(code, phase, working, complete, oncall, lost)| {
         Message::Progress(Progress {
             code: code.into(),
             phase: [Phase::Received, Phase::Began, Phase::Ended][phase],
             working: working.map(Into::into),
             complete: owned(complete),
             oncall: owned(oncall),
+            lost,
         })
     });
     let codes = [
@@ -69,12 +71,66 @@ fn incoming() -> impl Strategy<Value = Incoming<'static>> {
             boot,
         })
     });
-    let message = prop_oneof![Just(Message::Heartbeat), progress, answer, inventory, hello];
+    let book = text().prop_map(|task| Message::Book(Book { task: task.into() }));
+    let digest = any::<[u8; 32]>();
+    let result = (text(), text(), any::<i32>(), amount(), 0..=SEQ_MAX, digest);
+    let result = (result, any::<bool>());
+    let result = result.prop_map(
+        |((code, command, exit, seconds, size, sha256), truncated)| {
+            Message::Result(ResultHeader {
+                code: code.into(),
+                command: command.into(),
+                exit,
+                seconds: seconds.abs(),
+                size,
+                sha256,
+                truncated,
+            })
+        },
+    );
+    let beat = Just(Message::Heartbeat);
+    let message = prop_oneof![beat, progress, answer, inventory, hello, book, result];
     let ask = (any::<bool>(), prop::option::of(0..=SEQ_MAX));
     (message, ask).prop_map(|(message, (reply, seq))| Incoming {
         message,
         ask: Ask { reply, seq },
     })
+}
+
+/// A finite number, round or not.
+fn amount() -> impl Strategy<Value = f64> {
+    let any = prop::num::f64::NORMAL | prop::num::f64::SUBNORMAL | prop::num::f64::ZERO;
+    prop_oneof![(-20..20_i32).prop_map(f64::from), any]
+}
+
+/// What a server may say.
+fn said() -> impl Strategy<Value = FromServer<'static>> {
+    let book = (text(), prop::collection::vec((text(), amount()), 0..5));
+    let book = book.prop_map(|(task, commands)| (Flag::Book, Word::Book { task, commands }));
+    let welcome = amount().prop_map(|interval| {
+        let interval_s = interval.abs();
+        (Flag::Hello, Word::Welcome { interval_s })
+    });
+    let refused = (0..Flag::ALL.len() - 1, text());
+    let refused = refused.prop_map(|(flag, why)| (Flag::ALL[flag], Word::Refused(why)));
+    let plain = prop::sample::select(vec![
+        (Flag::Heartbeat, Word::Alive),
+        (Flag::Inventory, Word::RogerThat),
+        (Flag::Progress, Word::GotIt),
+        (Flag::Answer, Word::GotIt),
+        (Flag::Result, Word::GotIt),
+    ]);
+    let reply = (
+        prop_oneof![plain, welcome, book, refused],
+        prop::option::of(0..=SEQ_MAX),
+    );
+    let reply = reply.prop_map(|((flag, word), seq)| FromServer::Reply(Reply { flag, seq, word }));
+    let task = text().prop_map(|task| FromServer::Push(Push::Task(task.into())));
+    let command = (text(), "[0-9a-fA-F]{32}").prop_map(|(text, cid)| {
+        let (text, cid) = (text.into(), cid.into());
+        FromServer::Push(Push::Command { text, cid })
+    });
+    prop_oneof![reply, task, command]
 }
 
 /// A string as Python's `repr` writes it.
@@ -110,6 +166,7 @@ fn slash_progress() -> impl Strategy<Value = (Progress<'static>, String)> {
                 working: Some(working.into()),
                 complete: complete.into_iter().map(Into::into).collect(),
                 oncall: oncall.into_iter().map(Into::into).collect(),
+                lost: false,
             };
             (progress, text)
         })
@@ -158,6 +215,30 @@ proptest! {
     }
 
     #[test]
+    fn what_a_server_says_is_read_as_it_was_meant(said in said(), is_big in any::<bool>()) {
+        fuzzing::say_and_read(&said, if is_big { Order::Big } else { Order::Little });
+    }
+
+    #[test]
+    fn a_damaged_frame_of_a_server_is_read_or_refused(
+        said in prop::collection::vec(said(), 1..4),
+        damage in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..4),
+    ) {
+        let mut stream = Vec::new();
+        for said in &said {
+            match said {
+                FromServer::Reply(reply) => emit(reply, Order::Little, &mut stream),
+                FromServer::Push(push) => emit_push(push, Order::Little, &mut stream).unwrap(),
+            }
+        }
+        for (index, byte) in damage {
+            let at = index.index(stream.len());
+            stream[at] = byte;
+        }
+        fuzzing::from_server(&stream);
+    }
+
+    #[test]
     fn a_stream_cut_anywhere_yields_its_messages(
         (stream, messages) in stream(),
         sizes in prop::collection::vec(1..40_usize, 0..8),
@@ -184,9 +265,11 @@ proptest! {
     #[test]
     fn any_bytes_are_read_or_refused(data in prop::collection::vec(any::<u8>(), 0..300)) {
         fuzzing::frames(&data);
+        fuzzing::from_server(&data);
         let mut framed = vec![2, 5];
         framed.extend(frame(data.len(), &data));
         fuzzing::frames(&framed);
+        fuzzing::from_server(&framed[2..]);
         fuzzing::body(&data);
     }
 

@@ -207,6 +207,8 @@ impl Storm {
                     assert_eq!(*count, 1, "answered twice: {conn:?} {reply:?}");
                 }
                 Effect::Stop { why, .. } => panic!("stopped: {why}"),
+                // Nobody asks here, and no task goes out.
+                Effect::Push { .. } | Effect::Respond { .. } => unreachable!("{effect:?}"),
                 Effect::Tell(_) | Effect::Log(_) => {}
             }
         }
@@ -283,6 +285,7 @@ impl Storm {
                 working: Some(if much { large } else { "w" }.into()),
                 complete: Vec::new(),
                 oncall: if done { vec![] } else { vec!["w".into()] },
+                lost: false,
             }),
             Said::Answer(code) => Message::Answer(Answer {
                 code,

@@ -13,6 +13,7 @@ use crate::time::{Span, UnixMs};
 
 use super::op::{
     Answer, HeldHost, Inventory, Offline, Online, Op, Outcome, Progress, Reason, Settled, Stamp,
+    TaskState,
 };
 use super::{Backend, Dump, HeldCursor, Settings};
 
@@ -70,6 +71,24 @@ macro_rules! conformance_tests {
             what_is_over_expires
             old_last_seen_times_are_swept
             the_lease_is_taken_renewed_and_given_up
+            a_task_is_stored_whole_and_told_of
+            a_task_of_many_hosts_and_commands_is_stored
+            a_key_somebody_uses_is_left_as_it_is
+            a_book_written_meanwhile_is_left_to_its_owner
+            a_dispatch_cut_anywhere_is_finished_when_repeated
+            a_dispatch_cut_anywhere_is_given_up_whole
+            a_dispatch_cut_anywhere_is_undone_at_the_start
+            two_nodes_cannot_both_take_a_key
+            dispatches_of_one_batch_settle_each_for_itself
+            a_dispatch_the_store_will_not_have_leaves_nothing
+            tasks_are_found_again_after_a_restart
+            states_change_for_named_hosts_until_they_have_ended
+            a_task_expires_after_a_host_has_ended
+            a_result_is_stored_and_replaces_itself
+            a_question_is_answered_from_lists_and_results
+            a_console_command_has_only_results
+            a_question_about_a_spoilt_key_finds_nothing
+            a_question_about_many_hosts_keeps_their_order
         );
     };
     ($fresh:path: $($case:ident)*) => {
@@ -81,14 +100,18 @@ macro_rules! conformance_tests {
 }
 pub(crate) use conformance_tests;
 
+mod dispatch;
 mod presence;
 mod properties;
 mod reports;
+mod results;
 mod whole;
 
+pub use dispatch::*;
 pub use presence::*;
 pub use properties::*;
 pub use reports::*;
+pub use results::*;
 pub use whole::*;
 
 // --- what the cases are written in ---------------------------------------------------------------
@@ -170,6 +193,7 @@ fn progress(name: &str, phase: u8, working: Option<&str>, complete: &[&str], lef
         working: working.map(str::to_owned),
         complete: owned(complete),
         oncall: owned(left),
+        state: None,
         stamp: stamp(u64::from(phase)),
     }))
 }
@@ -180,6 +204,7 @@ fn answer(name: &str, rcc: u8) -> Op {
         host: host(name),
         key: TaskKey::parse("AC1", "AC").unwrap(),
         rcc,
+        state: None,
         stamp: stamp(u64::from(rcc)),
     }))
 }

@@ -9,8 +9,8 @@
 //! ```
 //!
 //! Rooms, in reading order: `file` (opening it, one transaction), `keyspace` (keys over
-//! tables of bytes), `kinds` (Redis' types), `events`, `presence`, `reports` (the operations),
-//! `load` (reading it all back). The keys are in [`schema`].
+//! tables of bytes), `kinds` (Redis' types), `events`, `presence`, `reports`, `tasks`
+//! (the operations), //! `load` (reading it all back). The keys are in [`schema`].
 //!
 //! A commit is on the disk when it returns, and a file left by `kill -9` opens at once: every
 //! commit carries what a repair would have to search for.
@@ -22,6 +22,7 @@ mod kinds;
 mod load;
 mod presence;
 mod reports;
+mod tasks;
 
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -32,7 +33,7 @@ pub use self::file::OpenError;
 use self::file::Opened;
 use self::keyspace::{Fault, Kind, Space};
 use self::kinds::score_of;
-use super::op::{HeldHost, Op, Outcome, Settled};
+use super::op::{Dispatch, Found, HeldHost, HeldTask, Op, Outcome, Settled, Stored};
 use super::{Backend, Dump, HeldCursor, Lease, Ran, Settings, StoreError, schema};
 use crate::limits::{LEASE_S, STREAM_ENTRIES_MAX, SWEEP_ROWS_MAX};
 use crate::time::{Span, UnixMs};
@@ -62,6 +63,8 @@ pub struct EmbeddedStore {
     opened: Option<Opened>,
     /// Behind which host the next sweep of last-seen times goes on.
     swept: Option<Vec<u8>>,
+    /// Behind which task the next sweep of tasks goes on.
+    swept_tasks: Option<Vec<u8>>,
 }
 
 impl EmbeddedStore {
@@ -78,6 +81,7 @@ impl EmbeddedStore {
             settings,
             process: format!("{random:016x}"),
             swept: None,
+            swept_tasks: None,
         })
     }
 
@@ -91,6 +95,7 @@ impl EmbeddedStore {
             process: self.process.clone(),
             opened: None,
             swept: None,
+            swept_tasks: None,
         }
     }
 
@@ -160,6 +165,22 @@ fn apply(
             origin: op.origin,
             result: own_fault(reports::answer(space, context, op))?,
         }),
+        Op::Result(op) => Some(Outcome::Report {
+            origin: op.origin,
+            result: own_fault(reports::result(space, context, op))?.flatten(),
+        }),
+        Op::TaskStates(op) => {
+            logged("states in a task", tasks::states(space, context, op))?;
+            None
+        }
+        Op::Dispatch(op) => Some(Outcome::Dispatched {
+            request: op.request,
+            stored: stored(tasks::dispatch(space, context, op))?,
+        }),
+        Op::Read(op) => Some(Outcome::Read {
+            ticket: op.ticket,
+            found: own_fault(tasks::read(space, &op.question))?.unwrap_or_else(Found::Nothing),
+        }),
         Op::Seen(hosts) => {
             logged("last-seen times", presence::seen(space, hosts))?;
             Some(Outcome::Seen)
@@ -186,6 +207,10 @@ fn own_fault<T>(result: Result<T, Fault>) -> Result<Result<T, String>, StorageEr
 
 fn settled(result: Result<Settled, Fault>) -> Result<Settled, StorageError> {
     Ok(own_fault(result)?.unwrap_or_else(Settled::Refused))
+}
+
+fn stored(result: Result<Stored, Fault>) -> Result<Stored, StorageError> {
+    Ok(own_fault(result)?.unwrap_or_else(Stored::Refused))
 }
 
 /// For operations whose outcome has no room for a refusal.
@@ -258,6 +283,35 @@ impl Backend for EmbeddedStore {
         Ok(())
     }
 
+    fn tasks(
+        &mut self,
+        cursor: &mut HeldCursor,
+        found: &mut Vec<HeldTask>,
+    ) -> Result<(), StoreError> {
+        let had = found.len();
+        let next = self.transact(wall_clock(), |space, context| {
+            tasks::held(space, context, cursor, found)
+        });
+        match next {
+            Ok(next) => *cursor = next,
+            Err(error) => {
+                found.truncate(had);
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    fn settle(&mut self, dispatch: &Dispatch, finish: bool) -> Result<Stored, StoreError> {
+        self.transact(wall_clock(), |space, context| {
+            let ended = match finish {
+                true => tasks::dispatch(space, context, dispatch),
+                false => tasks::give_up(space, dispatch),
+            };
+            Ok(stored(ended)?)
+        })
+    }
+
     fn run(&mut self, ops: &[Op], outcomes: &mut Vec<Outcome>) -> Ran {
         let result = self.transact(wall_clock(), |space, context| {
             let mut settled = Vec::with_capacity(ops.len());
@@ -291,6 +345,10 @@ impl Backend for EmbeddedStore {
         self.swept = self.transact(now, |space, context| {
             space.sweep(SWEEP_ROWS_MAX)?;
             forget_unseen(space, context, from.as_deref())
+        })?;
+        let from = self.swept_tasks.take();
+        self.swept_tasks = self.transact(now, |space, context| {
+            tasks::sweep(space, context, from.as_deref())
         })?;
         Ok(())
     }

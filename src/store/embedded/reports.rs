@@ -2,13 +2,15 @@
 
 use crate::codec::message::Phase;
 use crate::limits::COMPLETE_COMMANDS_MAX;
-use crate::store::op::{Answer, Progress};
+use crate::store::op::{Answer, Progress, TaskResult, TaskState};
 use crate::store::progress::{After, Before, merge};
+use crate::store::records::{is_final, result_text};
 use crate::store::schema::{self, event};
 
 use super::Context;
 use super::events::{self, Told};
 use super::keyspace::{Fault, Kind, Space};
+use super::tasks;
 
 /// The keys that say how far a host has come.
 struct Keys {
@@ -53,6 +55,9 @@ pub(super) fn progress(
     keys.check(space)?;
     events::check(space)?;
 
+    if tasks::state(space, &op.key, &op.host)?.is_some_and(is_final) {
+        return Ok(());
+    }
     let before = read(space, &keys, op.host.as_str())?;
     let mut after = merge(&before, op, bound(space, &book)?);
     if context.clear_on_done {
@@ -63,13 +68,39 @@ pub(super) fn progress(
         write(space, &keys, op.host.as_str(), &after)?;
         tell(space, context, op, after.done)?;
     }
-    if after.done {
-        let until = context.kept_until(space.now());
-        for key in schema::of_task(&op.key, &op.host) {
-            space.expire(&key, until)?;
-        }
+    if let Some(state) = op.state {
+        tasks::set_state(space, &op.key, &op.host, state)?;
+    }
+    if after.done || op.state.is_some_and(TaskState::has_ended) {
+        tasks::expire(space, context, schema::of_task(&op.key, &op.host))?;
     }
     Ok(())
+}
+
+/// An ADH43. The same task, host and command replaces itself.
+pub(super) fn result(
+    space: &mut Space<'_>,
+    context: &Context<'_>,
+    op: &TaskResult,
+) -> Result<Result<(), String>, Fault> {
+    let key = schema::task_result(&op.code, &op.host);
+    space.check(&key, Kind::Hash)?;
+    events::check(space)?;
+    let text = match result_text(op) {
+        Ok(text) => text,
+        Err(error) => return Ok(Err(error.to_string())),
+    };
+    space.hash_set(&key, &op.command, &text)?;
+    tasks::expire(space, context, [key])?;
+    let told = Told {
+        event: event::RESULT,
+        host: op.host.as_str(),
+        key: Some(&op.code),
+        command: Some(&op.command),
+        ..Told::default()
+    };
+    events::tell(space, context, op.stamp, told)?;
+    Ok(Ok(()))
 }
 
 /// How many commands may be done: as many as the book has.
@@ -136,7 +167,14 @@ pub(super) fn answer(
         _ => event::DAMAGED,
     };
     space.check(&response, Kind::Set)?;
+    space.check(&schema::task_hosts(&op.key), Kind::Hash)?;
     events::check(space)?;
+    if let Some(state) = op.state {
+        tasks::set_state(space, &op.key, &op.host, state)?;
+        if state.has_ended() {
+            tasks::expire(space, context, schema::of_task(&op.key, &op.host))?;
+        }
+    }
     if op.rcc == 1 {
         space.set_remove(&response, op.host.as_str())?;
     }

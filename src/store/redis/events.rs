@@ -2,7 +2,7 @@
 
 use redis::Cmd;
 
-use crate::ids::{HostId, TaskKey};
+use crate::ids::HostId;
 use crate::limits::STREAM_ENTRIES_MAX;
 use crate::store::op::Stamp;
 use crate::store::schema::{self, event};
@@ -14,7 +14,7 @@ pub(super) struct Entry<'a> {
     pub(super) host: Option<&'a HostId>,
     pub(super) stamp: Stamp,
     pub(super) reason: Option<&'a str>,
-    pub(super) key: Option<&'a TaskKey>,
+    pub(super) key: Option<&'a str>,
     pub(super) command: Option<&'a str>,
     pub(super) state: Option<&'a str>,
     pub(super) count: Option<u64>,
@@ -52,7 +52,7 @@ impl<'a> Entry<'a> {
         xadd.arg(event::SEQ).arg(self.stamp.seq);
         let optional = [
             (event::REASON, self.reason),
-            (event::KEY, self.key.map(TaskKey::as_str)),
+            (event::KEY, self.key),
             (event::COMMAND, self.command),
             (event::STATE, self.state),
         ];

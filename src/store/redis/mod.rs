@@ -11,6 +11,7 @@
 //! library stay in this room.
 
 mod connection;
+mod dispatch;
 mod dump;
 mod errors;
 mod events;
@@ -18,9 +19,12 @@ mod facts;
 mod load;
 mod presence;
 mod progress;
+mod results;
 mod run;
 mod scripts;
+mod states;
 mod step;
+mod tasks;
 
 #[cfg(test)]
 mod testing;
@@ -34,7 +38,7 @@ use self::load::ask;
 use self::scripts::Script;
 use self::step::int;
 use super::address::RedisAddress;
-use super::op::{HeldHost, Op, Outcome};
+use super::op::{self, HeldHost, HeldTask, Op, Outcome, Question, Stored};
 use super::{Backend, Dump, HeldCursor, Lease, Ran, Settings, StoreError, schema};
 use crate::ids::HostId;
 use crate::limits::{EVENTS_OWED_MAX, LEASE_S};
@@ -65,6 +69,8 @@ pub struct RedisStore {
     owed: HashSet<(HostId, u64)>,
     /// Names no host can have, met since the reading of all hosts began.
     strange_names: usize,
+    /// How many of the oldest tasks the sweeps have looked at.
+    swept: usize,
 }
 
 impl std::fmt::Debug for RedisStore {
@@ -99,6 +105,7 @@ impl RedisStore {
             lease: number.iter().map(|byte| format!("{byte:02x}")).collect(),
             owed: HashSet::new(),
             strange_names: 0,
+            swept: 0,
         }
     }
 
@@ -114,6 +121,7 @@ impl RedisStore {
             lease: self.lease.clone(),
             owed: HashSet::new(),
             strange_names: 0,
+            swept: 0,
         }
     }
 
@@ -170,6 +178,22 @@ fn begin<'a>(
             Box::new(progress::Progress::new(context, op, owed))
         }
         Op::Answer(op) => Box::new(progress::Answer { context, op }),
+        Op::Result(op) => Box::new(results::Arrived::new(context, op)),
+        Op::TaskStates(op) => Box::new(states::States { context, op }),
+        Op::Dispatch(op) => Box::new(dispatch::Dispatch::new(context, op)),
+        Op::Read(op) => match &op.question {
+            Question::Task { code, hosts } => Box::new(results::Task::new(op.ticket, code, hosts)),
+            Question::Output {
+                code,
+                host,
+                command,
+            } => Box::new(results::Output {
+                ticket: op.ticket,
+                code,
+                host,
+                command,
+            }),
+        },
     }
 }
 
@@ -232,6 +256,33 @@ impl Backend for RedisStore {
         Ok(())
     }
 
+    fn tasks(
+        &mut self,
+        cursor: &mut HeldCursor,
+        found: &mut Vec<HeldTask>,
+    ) -> Result<(), StoreError> {
+        self.with_link(|link, context| tasks::page(link, context, cursor, found))
+    }
+
+    fn settle(&mut self, dispatch: &op::Dispatch, finish: bool) -> Result<Stored, StoreError> {
+        self.with_link(|link, context| {
+            let op = [Op::Dispatch(Box::new(dispatch.clone()))];
+            let mut course = run::run(link, &context.own_set, &op, |_| {
+                Box::new(match finish {
+                    true => dispatch::Dispatch::new(context, dispatch),
+                    false => dispatch::Dispatch::given_up(context, dispatch),
+                })
+            });
+            if let Some(error) = course.error {
+                return Err(error);
+            }
+            match course.settled.pop().flatten().flatten() {
+                Some(Outcome::Dispatched { stored, .. }) => Ok(stored),
+                _ => Err(StoreError::Away("a dispatch was not settled".to_owned())),
+            }
+        })
+    }
+
     fn run(&mut self, ops: &[Op], outcomes: &mut Vec<Outcome>) -> Ran {
         let Some(mut link) = self.link.take() else {
             return Ran {
@@ -268,7 +319,10 @@ impl Backend for RedisStore {
                 load::lenient(schema::SEEN, replies.int())
             })?;
             Ok(())
-        })
+        })?;
+        let from = std::mem::take(&mut self.swept);
+        self.swept = self.with_link(|link, context| tasks::sweep(link, context, now, from))?;
+        Ok(())
     }
 
     fn disconnect(&mut self) {

@@ -9,20 +9,26 @@
 //! Each list is merged by a script on that one key, so that saying a thing twice, or saying an older thing
 //! after a newer one, changes nothing: what is done is only added to, and is never left to do again.
 //! What the scripts do and what follows from it is [`merge`]'s arithmetic.
+//!
+//! The host's state in the task comes last of all: one that says the host is done for good says as well that
+//! nothing is left to be written, and whatever comes then is only taken note of.
 
 use redis::Cmd;
 
 use super::Context;
+use super::dispatch::expire;
 use super::errors::Fault;
 use super::events::Entry;
 use super::run::{Heard, Job};
 use super::scripts::Script;
+use super::states::set_states;
 use super::step::{Replies, Step};
 use crate::codec::message::Phase;
-use crate::ids::HostId;
+use crate::ids::{HostId, TaskKey};
 use crate::limits::COMPLETE_COMMANDS_MAX;
-use crate::store::op::{self, Outcome};
+use crate::store::op::{self, Outcome, TaskState};
 use crate::store::progress::{After, Before, merge};
+use crate::store::records::is_final;
 use crate::store::schema::{self, event};
 
 /// An ADH27.
@@ -48,7 +54,7 @@ enum Coming {
     Oncall,
     /// The host's fields are to be written, and the event.
     Fields,
-    /// Nothing is new, but what is over is to be kept for longer.
+    /// Nothing is new but the host's state, or how long what is over is to be kept.
     Renew,
 }
 
@@ -75,6 +81,7 @@ impl<'a> Progress<'a> {
         step.one(0, hget(&schema::working(key), host));
         step.one(0, hget(&schema::complete_names(key), host));
         step.one(0, hget(&schema::oncall_names(key), host));
+        step.one(0, hget(&schema::task_hosts(key), host));
     }
 
     /// Takes what was read, and decides what is to be done about it, if anything.
@@ -90,12 +97,18 @@ impl<'a> Progress<'a> {
             complete_named: replies.text()?.is_some(),
             oncall_named: replies.text()?.is_some(),
         };
+        let state = replies.text()?.as_deref().and_then(TaskState::parse);
         let after = self.merged();
-        Ok(if self.owed || after.changes(&self.known) {
+        Ok(if self.owed {
+            Some(Coming::Complete)
+        } else if state.is_some_and(is_final) {
+            None
+        } else if after.changes(&self.known) {
             Some(Coming::Complete)
         } else {
             // Said again, an end still says how long the task is to be kept.
-            after.done.then_some(Coming::Renew)
+            let news = self.op.state.is_some() && self.op.state != state;
+            (news || after.done).then_some(Coming::Renew)
         })
     }
 
@@ -162,10 +175,19 @@ impl<'a> Progress<'a> {
             del.arg(&complete);
             step.one(0, del);
         }
-        if after.done {
-            self.expire(step);
-        }
         step.one(1, self.entry(after.done).append(&self.context.node));
+        self.conclude(after.done, step);
+    }
+
+    /// Gives what is over its last days, and the host its state.
+    fn conclude(&self, done: bool, step: &mut Step) {
+        let op = self.op;
+        if done || op.state.is_some_and(TaskState::has_ended) {
+            expire_task(self.context, &op.key, &op.host, step);
+        }
+        if let Some(state) = op.state {
+            step.one(2, set_states(&op.key, &[(op.host.clone(), state)]));
+        }
     }
 
     fn write_working(&self, command: Option<&str>) -> Option<Cmd> {
@@ -181,19 +203,11 @@ impl<'a> Progress<'a> {
         }
     }
 
-    fn expire(&self, step: &mut Step) {
-        for name in schema::of_task(&self.op.key, &self.op.host) {
-            let mut expire = redis::cmd("PEXPIRE");
-            expire.arg(name).arg(self.context.keep_ms);
-            step.one(1, expire);
-        }
-    }
-
     fn entry(&self, done: bool) -> Entry<'a> {
         let op = self.op;
         let mut entry = Entry::new(event::PROGRESS, op.stamp);
         entry.host = Some(&op.host);
-        entry.key = Some(&op.key);
+        entry.key = Some(op.key.as_str());
         let last = op.complete.last().map(String::as_str);
         (entry.state, entry.command) = match op.phase {
             Phase::Received => (Some(event::ANSWERED), None),
@@ -219,7 +233,7 @@ impl Job for Progress<'_> {
             Coming::Complete => step.one(0, self.merge_complete()),
             Coming::Oncall => step.one(0, self.merge_oncall()),
             Coming::Fields => self.write_fields(step),
-            Coming::Renew => self.expire(step),
+            Coming::Renew => self.conclude(self.merged().done, step),
         }
     }
 
@@ -253,13 +267,20 @@ impl Job for Progress<'_> {
     }
 }
 
-fn lrange(key: &str) -> Cmd {
+/// Gives everything of a task its last days, now that one of its hosts has ended.
+fn expire_task(context: &Context, key: &TaskKey, host: &HostId, step: &mut Step) {
+    for name in schema::of_task(key, host) {
+        step.one(1, expire(context, &name));
+    }
+}
+
+pub(super) fn lrange(key: &str) -> Cmd {
     let mut command = redis::cmd("LRANGE");
     command.arg(key).arg(0).arg(-1);
     command
 }
 
-fn hget(key: &str, host: &HostId) -> Cmd {
+pub(super) fn hget(key: &str, host: &HostId) -> Cmd {
     let mut command = redis::cmd("HGET");
     command.arg(key).arg(host.as_str());
     command
@@ -300,9 +321,15 @@ impl Job for Answer<'_> {
         }
         let mut entry = Entry::new(event::ANSWER, op.stamp);
         entry.host = Some(&op.host);
-        entry.key = Some(&op.key);
+        entry.key = Some(op.key.as_str());
         entry.state = Some(state);
         step.one(1, entry.append(&self.context.node));
+        if let Some(state) = op.state {
+            if state.has_ended() {
+                expire_task(self.context, &op.key, &op.host, step);
+            }
+            step.one(2, set_states(&op.key, &[(op.host.clone(), state)]));
+        }
     }
 
     fn hear(&mut self, mut replies: Replies) -> Result<Heard, Fault> {

@@ -19,7 +19,7 @@ use super::connection::Link;
 use super::errors::{Fault, judge};
 use super::step::{Recipient, Replies, Step};
 use crate::store::StoreError;
-use crate::store::op::{Op, Outcome};
+use crate::store::op::{Op, Outcome, Question};
 
 /// How an operation goes on after a step.
 #[derive(Debug)]
@@ -151,6 +151,8 @@ fn deal_out(
 ///
 /// Those of one host follow each other. A notice comes behind all that was before it, which it may tell
 /// of; so does an audit, which may name a host that has just come online, and what follows an audit comes with it or later.
+/// Dispatches of one key follow each other. States come behind what their hosts did before, and what those do next comes
+/// behind them; a question sees what its hosts did before.
 fn waves(ops: &[Op]) -> Vec<Vec<usize>> {
     let mut waves: Vec<Vec<usize>> = Vec::new();
     let mut last: HashMap<&str, usize> = HashMap::with_capacity(ops.len());
@@ -167,6 +169,21 @@ fn waves(ops: &[Op]) -> Vec<Vec<usize>> {
             Op::Inventory(op) => behind(&mut last, op.host.as_str(), floor),
             Op::Progress(op) => behind(&mut last, op.host.as_str(), floor),
             Op::Answer(op) => behind(&mut last, op.host.as_str(), floor),
+            Op::Result(op) => behind(&mut last, op.host.as_str(), floor),
+            Op::Dispatch(op) => behind(&mut last, op.key.as_str(), floor),
+            Op::TaskStates(op) => {
+                let hosts = op.states.iter().map(|(host, _)| host.as_str());
+                let names = hosts.chain([op.key.as_str()]);
+                let wave = behind_all(&last, names.clone(), floor);
+                last.extend(names.map(|name| (name, wave)));
+                wave
+            }
+            Op::Read(op) => match &op.question {
+                Question::Task { hosts, .. } => {
+                    behind_all(&last, hosts.iter().map(|host| host.as_str()), floor)
+                }
+                Question::Output { host, .. } => behind_all(&last, [host.as_str()], floor),
+            },
         };
         while waves.len() <= wave {
             waves.push(Vec::new());
@@ -185,11 +202,21 @@ fn behind<'a>(last: &mut HashMap<&'a str, usize>, host: &'a str, floor: usize) -
     wave
 }
 
+/// The wave behind the last one of any of these.
+fn behind_all<'a>(
+    last: &HashMap<&'a str, usize>,
+    names: impl IntoIterator<Item = &'a str>,
+    floor: usize,
+) -> usize {
+    let before = names.into_iter().filter_map(|name| last.get(name)).max();
+    before.map_or(floor, |&before| floor.max(before + 1))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::ids::{HostId, TaskKey};
-    use crate::store::op::{Answer, Notice, Stamp};
+    use crate::store::op::{Answer, Dispatch, Notice, Read, Stamp, TaskState, TaskStates};
     use crate::time::UnixMs;
 
     const STAMP: Stamp = Stamp {
@@ -203,6 +230,7 @@ mod tests {
             host: HostId::checked(host).unwrap(),
             key: TaskKey::parse("AC1", "AC").unwrap(),
             rcc: 1,
+            state: None,
             stamp: STAMP,
         }))
     }
@@ -233,6 +261,47 @@ mod tests {
     fn a_notice_comes_behind_what_was_before_it_and_holds_back_what_follows() {
         let ops = [answer("a"), answer("a"), notice(), answer("b"), answer("a")];
         assert_eq!(waves(&ops), [vec![0], vec![1], vec![2, 3, 4]]);
+    }
+
+    #[test]
+    fn states_come_behind_their_hosts_and_dispatches_of_one_key_behind_each_other() {
+        let key = || TaskKey::parse("AC1", "AC").unwrap();
+        let host = |name: &str| HostId::checked(name).unwrap();
+        let states = |name| {
+            Op::TaskStates(Box::new(TaskStates {
+                key: key(),
+                states: vec![(host(name), TaskState::Lost)],
+                ended: false,
+            }))
+        };
+        let dispatch = || {
+            Op::Dispatch(Box::new(Dispatch {
+                request: 1,
+                key: key(),
+                created: UnixMs(1),
+                queue: false,
+                commands: Vec::new(),
+                hosts: Vec::new(),
+                stamp: STAMP,
+            }))
+        };
+        let read = Op::Read(Box::new(Read {
+            ticket: 1,
+            question: Question::Task {
+                code: "AC1".to_owned(),
+                hosts: vec![host("a"), host("b")],
+            },
+        }));
+        let ops = [
+            dispatch(),
+            dispatch(),
+            answer("a"),
+            states("a"),
+            read,
+            answer("a"),
+            answer("b"),
+        ];
+        assert_eq!(waves(&ops), [vec![0, 2, 6], vec![1], vec![3], vec![4, 5]]);
     }
 
     #[test]

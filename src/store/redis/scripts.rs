@@ -26,10 +26,24 @@ pub(super) enum Script {
     Lease,
     /// Gives up the node's lease.
     ReleaseLease,
+    /// Sets states of hosts in a task.
+    State,
+    /// Sets their first states.
+    Begin,
+    /// Sets a task book.
+    Book,
+    /// Gives up the claim of a task.
+    Unclaim,
+    /// Deletes a key of one type.
+    Drop,
+    /// Reads a host's results.
+    Results,
+    /// Whether one of them says that a command failed.
+    Failed,
 }
 
 /// Their texts, in the order of the variants.
-const SOURCES: [&str; 10] = [
+const SOURCES: [&str; 17] = [
     include_str!("lua/claim.lua"),
     include_str!("lua/release.lua"),
     include_str!("lua/describe.lua"),
@@ -40,6 +54,13 @@ const SOURCES: [&str; 10] = [
     include_str!("lua/ended.lua"),
     include_str!("lua/lease.lua"),
     include_str!("lua/release_lease.lua"),
+    include_str!("lua/state.lua"),
+    include_str!("lua/begin.lua"),
+    include_str!("lua/book.lua"),
+    include_str!("lua/unclaim.lua"),
+    include_str!("lua/drop.lua"),
+    include_str!("lua/results.lua"),
+    include_str!("lua/failed.lua"),
 ];
 
 static HASHES: LazyLock<[String; SOURCES.len()]> =
@@ -80,6 +101,13 @@ mod tests {
             (Script::Ended, "Takes a field out of a hash"),
             (Script::Lease, "Looks at a node's lease"),
             (Script::ReleaseLease, "Gives up a node's lease"),
+            (Script::State, "Sets states of hosts"),
+            (Script::Begin, "Sets the first states"),
+            (Script::Book, "Sets a task book"),
+            (Script::Unclaim, "Gives up the claim of a task"),
+            (Script::Drop, "Deletes a key"),
+            (Script::Results, "Reads the results of a host"),
+            (Script::Failed, "Whether a command of a host has failed"),
         ] {
             assert!(SOURCES[script as usize].contains(sign), "{script:?}");
         }

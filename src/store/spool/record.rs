@@ -22,6 +22,7 @@ const TAG_BYTES: usize = 2;
 const VERSION: u8 = 1;
 const PROGRESS: u8 = b'P';
 const ANSWER: u8 = b'A';
+const RESULT: u8 = b'R';
 
 /// Why an operation cannot be a record: it never will be one.
 #[derive(Debug, thiserror::Error)]
@@ -58,6 +59,10 @@ fn write_record(op: &Op, begin: usize, out: &mut Vec<u8>) -> Result<(), RecordEr
             out.extend_from_slice(&[VERSION, ANSWER]);
             serde_json::to_writer(&mut *out, report)?;
         }
+        Op::Result(report) => {
+            out.extend_from_slice(&[VERSION, RESULT]);
+            serde_json::to_writer(&mut *out, report)?;
+        }
         _ => return Err(RecordError::NotAReport),
     }
     let payload = begin + HEADER_BYTES;
@@ -77,6 +82,7 @@ pub(super) fn decode(payload: &[u8]) -> Result<Op, RecordError> {
     match payload {
         [VERSION, PROGRESS, json @ ..] => Ok(Op::Progress(serde_json::from_slice(json)?)),
         [VERSION, ANSWER, json @ ..] => Ok(Op::Answer(serde_json::from_slice(json)?)),
+        [VERSION, RESULT, json @ ..] => Ok(Op::Result(serde_json::from_slice(json)?)),
         _ => Err(RecordError::NotAReport),
     }
 }
@@ -120,7 +126,7 @@ fn intact(bytes: &[u8], at: usize) -> Option<Range<usize>> {
         return None;
     }
     let payload = rest.get(..long)?;
-    let tagged = payload[0] == VERSION && matches!(payload[1], PROGRESS | ANSWER);
+    let tagged = payload[0] == VERSION && matches!(payload[1], PROGRESS | ANSWER | RESULT);
     let begin = at + HEADER_BYTES;
     (tagged && checksum(*length, payload) == u32::from_le_bytes(*crc)).then(|| begin..begin + long)
 }
@@ -135,7 +141,10 @@ fn checksum(length: [u8; 4], payload: &[u8]) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ids::HostId;
+    use crate::store::op::{Stamp, TaskResult};
     use crate::store::spool::testing::{name, report};
+    use crate::time::UnixMs;
     use proptest::prelude::*;
 
     fn two() -> (Vec<u8>, usize) {
@@ -159,6 +168,39 @@ mod tests {
         assert_eq!(name(&record_at(&bytes, 0)), name(&report(1)));
         assert_eq!(name(&record_at(&bytes, first)), name(&report(2)));
         assert_eq!(piece(&bytes, bytes.len()), None);
+    }
+
+    #[test]
+    fn the_longest_result_is_a_record() {
+        let mut result = TaskResult {
+            origin: None,
+            host: HostId::checked("h").unwrap(),
+            code: "AC1".to_owned(),
+            command: "\u{1}".repeat(60_000),
+            exit: -1,
+            seconds: 0.5,
+            sha256: "ab".repeat(32),
+            truncated: true,
+            output: "QUJD".repeat(16 * 1024 * 1024 / 3 + 1),
+            size: 16 * 1024 * 1024,
+            stamp: Stamp {
+                at: UnixMs(1),
+                seq: 8,
+            },
+        };
+        let mut bytes = Vec::new();
+        encode(&Op::Result(Box::new(result.clone())), &mut bytes).unwrap();
+        let Op::Result(found) = record_at(&bytes, 0) else {
+            panic!("another kind of report");
+        };
+        assert_eq!(found.output, result.output);
+        assert_eq!(
+            (found.command, found.exit, found.stamp),
+            (result.command.clone(), -1, result.stamp)
+        );
+        result.output.push_str(&"A".repeat(SPOOL_RECORD_BYTES_MAX));
+        let long = encode(&Op::Result(Box::new(result)), &mut Vec::new());
+        assert!(matches!(long, Err(RecordError::TooLong(_))));
     }
 
     #[test]

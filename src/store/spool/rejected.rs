@@ -65,6 +65,8 @@ fn show(op: &Op) -> (&'static str, Value) {
     let written = match op {
         Op::Progress(report) => ("progress", serde_json::to_value(report)),
         Op::Answer(report) => ("answer", serde_json::to_value(report)),
+        Op::Result(report) => ("result", serde_json::to_value(report)),
+        Op::Dispatch(dispatch) => ("dispatch", Ok(Value::String(format!("{dispatch:?}")))),
         state => ("state", Ok(Value::String(format!("{state:?}")))),
     };
     let (kind, record) = written;

@@ -15,6 +15,7 @@ pub(in crate::store) fn report(n: u64) -> Op {
         working: None,
         complete: Vec::new(),
         oncall: vec!["uptime \"now\"\n".to_owned()],
+        state: None,
         stamp: Stamp {
             at: UnixMs(n),
             seq: n,
@@ -27,6 +28,7 @@ pub(in crate::store) fn name(op: &Op) -> u64 {
     match op {
         Op::Progress(report) => report.stamp.seq,
         Op::Answer(report) => report.stamp.seq,
+        Op::Result(report) => report.stamp.seq,
         other => panic!("{other:?} is no report"),
     }
 }

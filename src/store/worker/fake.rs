@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::store::op::{HeldHost, Op, Outcome, Settled};
+use crate::store::op::{Dispatch, Found, HeldHost, HeldTask, Op, Outcome, Settled, Stored};
 use crate::store::spool::testing::name;
 use crate::store::{Backend, Dump, HeldCursor, Lease, Ran, StoreError};
 use crate::time::{Instant, Span, UnixMs};
@@ -46,6 +46,12 @@ pub struct World {
     pub made: usize,
     /// Whom `held` was asked for, each time from its start.
     pub held: Vec<bool>,
+    /// The tasks there are, each told on a page of its own.
+    pub tasks: Vec<HeldTask>,
+    /// Dispatches run, by request.
+    pub dispatched: Vec<u64>,
+    /// Dispatches settled, and whether they were to be finished.
+    pub settled: Vec<(u64, bool)>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -148,6 +154,34 @@ impl Backend for Fake {
         Ok(())
     }
 
+    fn tasks(
+        &mut self,
+        cursor: &mut HeldCursor,
+        tasks: &mut Vec<HeldTask>,
+    ) -> Result<(), StoreError> {
+        let world = self.world()?;
+        let at = match cursor {
+            HeldCursor::At(at, _) => *at,
+            _ => 0,
+        };
+        tasks.extend(world.tasks.get(usize::from(at)).cloned());
+        *cursor = match usize::from(at) + 1 < world.tasks.len() {
+            true => HeldCursor::At(at + 1, Vec::new()),
+            false => HeldCursor::End,
+        };
+        Ok(())
+    }
+
+    fn settle(&mut self, dispatch: &Dispatch, finish: bool) -> Result<Stored, StoreError> {
+        let mut world = self.world()?;
+        world.mine(dispatch.request);
+        world.settled.push((dispatch.request, finish));
+        Ok(match finish {
+            true => Stored::Whole,
+            false => Stored::Undone("too late".to_owned()),
+        })
+    }
+
     fn run(&mut self, ops: &[Op], outcomes: &mut Vec<Outcome>) -> Ran {
         let mut world = match self.world() {
             Ok(world) => world,
@@ -200,9 +234,20 @@ impl Backend for Fake {
 }
 
 impl World {
+    /// Panics, if that was ordered for this number.
+    fn mine(&mut self, number: u64) {
+        if let Some(left) = self.mines.get_mut(&number)
+            && *left > 0
+        {
+            *left -= 1;
+            ordered("by an operation");
+        }
+    }
+
     fn run(&mut self, op: &Op) -> Option<Outcome> {
         let (origin, number) = match op {
             Op::Progress(report) => (report.origin, name(op)),
+            Op::Result(report) => (report.origin, name(op)),
             Op::Online(online) => {
                 self.state += 1;
                 return Some(Outcome::Presence {
@@ -211,17 +256,30 @@ impl World {
                 });
             }
             Op::Notice(_) => return None,
+            Op::TaskStates(_) => {
+                self.state += 1;
+                return None;
+            }
+            Op::Dispatch(dispatch) => {
+                self.mine(dispatch.request);
+                self.dispatched.push(dispatch.request);
+                return Some(Outcome::Dispatched {
+                    request: dispatch.request,
+                    stored: Stored::Whole,
+                });
+            }
+            Op::Read(read) => {
+                return Some(Outcome::Read {
+                    ticket: read.ticket,
+                    found: Found::Output(None),
+                });
+            }
             _ => {
                 self.state += 1;
                 return Some(Outcome::Audited);
             }
         };
-        if let Some(left) = self.mines.get_mut(&number)
-            && *left > 0
-        {
-            *left -= 1;
-            ordered("by a report");
-        }
+        self.mine(number);
         let result = if self.poison.contains(&number) {
             Err("WRONGTYPE".to_owned())
         } else {

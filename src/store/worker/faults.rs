@@ -13,6 +13,8 @@ pub(super) enum Source {
     Recent(usize),
     /// The oldest of the spool.
     Spool,
+    /// The first dispatch that the store went away under.
+    Dispatch,
 }
 
 /// A run under way.

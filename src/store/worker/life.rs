@@ -1,15 +1,15 @@
 //! What the store thread does, one step at a time.
 //!
 //! ```text
-//!            open                     spool empty                     all told
-//!   Down ───────────▶ Again ─▶ Replay ───────────▶ Lease ─▶ Held ───────────────▶ Up
-//!    ▲                  ▲                                                         │
-//!    │ away, from       └──────────── the store has lost its contents ────────────┤
-//!    └─ anywhere ─────────────────────────────────────────────────────────────────┘
+//!            open                     spool empty                                 all told
+//!   Down ───────────▶ Again ─▶ Replay ───────────▶ Settle ─▶ Lease ─▶ Held, Tasks ─────────▶ Up
+//!    ▲                  ▲                                                                    │
+//!    │ away, from       └──────────────── the store has lost its contents ───────────────────┤
+//!    └─ anywhere ────────────────────────────────────────────────────────────────────────────┘
 //! ```
 //!
-//! *Again* writes what the store confirmed lately, *Replay* what waits in the spool, and only then
-//! is the store up and state written to it. A step does one bounded thing; between two of them new batches are taken.
+//! *Again* writes what the store confirmed lately, *Replay* what waits in the spool, *Settle* ends the dispatches that
+//! it went away under, and only then is the store up and state written to it. A step does one bounded thing; between two of them new batches are taken.
 //!
 //! A panic is caught around one step. All that must not be lost is outside of the call that
 //! panicked: it is taken out of the hands, the spool and the recent only after the backend has answered.
@@ -17,6 +17,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
+use super::dispatches::Dispatches;
 use super::faults::{Faults, Running, Source, words};
 use super::lease::{Keeper, News};
 use super::recent::Recent;
@@ -24,7 +25,7 @@ use super::{Clock, Make, Plan, StoreStats};
 use crate::limits::{
     BATCH_OPS_MAX, SPOOL_TAIL_RECORDS, STORE_IDLE_MS, STORE_RUN_OPS_MAX, STORE_SWEEP_S,
 };
-use crate::store::op::{Batch, Op, Outcome};
+use crate::store::op::{Batch, Found, Op, Outcome, Stored};
 use crate::store::spool::{Rejected, Spool};
 use crate::store::{Backend, HeldCursor, StoreError};
 use crate::time::{Instant, Span};
@@ -38,10 +39,14 @@ pub(super) enum Phase {
     Again(usize),
     /// The spool is replayed.
     Replay,
+    /// Dispatches that the store went away under are settled.
+    Settle,
     /// The lease is looked at.
     Lease,
     /// The core is told who is held.
     Held(HeldCursor),
+    /// The core is told which tasks there are, once.
+    Tasks(HeldCursor),
     /// State and reports are written.
     Up,
     /// Another server has our name: nothing is written any more.
@@ -92,9 +97,10 @@ pub(super) struct Life {
     pub(super) phase: Phase,
     lease: Keeper,
     session: u32,
-    /// Operations taken and not settled; state only while up.
+    /// Operations taken and not settled; only reports unless it is up.
     pub(super) hands: Vec<Op>,
-    /// Since when there are any, if there are.
+    pub(super) dispatches: Dispatches,
+    /// Since when there are any in the hands, if there are.
     gathering: Instant,
     /// The hands are kept for another try after a panic, instead of being spooled.
     hold: bool,
@@ -135,6 +141,7 @@ impl Life {
             lease: Keeper::default(),
             session: 0,
             hands: Vec::new(),
+            dispatches: Dispatches::default(),
             gathering: now,
             hold: false,
             stuck: None,
@@ -171,14 +178,43 @@ impl Life {
         self.hands.len() + BATCH_OPS_MAX > STORE_RUN_OPS_MAX
     }
 
-    /// Takes a batch. State that was made for another coming-up of the store is thrown away.
+    /// Takes a batch. State that was made for another coming-up of the store is thrown away; dispatches and questions
+    /// are answered at once while it is away.
     pub fn take(&mut self, batch: Batch) {
-        let current = matches!(self.phase, Phase::Up) && batch.session == self.session;
+        let up = matches!(self.phase, Phase::Up);
+        let current = up && batch.session == self.session;
         if self.hands.is_empty() {
             self.gathering = self.now();
         }
-        let kept = batch.ops.into_iter().filter(|op| current || op.is_report());
-        self.hands.extend(kept);
+        for op in batch.ops {
+            let kept = match &op {
+                Op::Dispatch(dispatch) => up && self.begin_dispatch(dispatch.request),
+                Op::Read(_) => up,
+                op => current || op.is_report(),
+            };
+            if kept {
+                self.hands.push(op);
+            } else {
+                self.out.extend(not_begun(&op));
+            }
+        }
+    }
+
+    fn begin_dispatch(&mut self, request: u64) -> bool {
+        let now = self.now();
+        self.dispatches.begin(request, now)
+    }
+
+    /// Leaves only reports in the hands: state is forgotten, questions are answered so, and dispatches, which may have been
+    /// begun, wait to be settled.
+    fn empty_hands(&mut self) {
+        for op in std::mem::take(&mut self.hands) {
+            match op {
+                op if op.is_report() => self.hands.push(op),
+                Op::Dispatch(dispatch) => self.dispatches.keep(dispatch),
+                op => self.out.extend(not_begun(&op)),
+            }
+        }
     }
 
     /// The end is asked for, and may take so long.
@@ -279,6 +315,7 @@ impl Life {
         match &self.phase {
             Phase::Again(next) => self.run_again(*next),
             Phase::Replay => self.replay(),
+            Phase::Settle => self.settle_dispatch(),
             Phase::Lease => {
                 self.look_at_lease(false)?;
                 if matches!(self.phase, Phase::Lease) {
@@ -290,6 +327,10 @@ impl Life {
                 let cursor = cursor.clone();
                 self.tell_held(cursor)
             }
+            Phase::Tasks(cursor) => {
+                let cursor = cursor.clone();
+                self.tell_tasks(cursor)
+            }
             Phase::Up => self.up(),
             Phase::Down(_) | Phase::NameTaken | Phase::Over => Ok(Next::Now),
         }
@@ -297,7 +338,7 @@ impl Life {
 
     fn replay(&mut self) -> Result<Next, StoreError> {
         if self.spool.is_empty() {
-            self.phase = Phase::Lease;
+            self.phase = Phase::Settle;
             return Ok(Next::Now);
         }
         // New ones go behind those that wait.
@@ -315,10 +356,26 @@ impl Life {
         if !hosts.is_empty() {
             self.out.push(Outcome::Held(hosts));
         }
-        if cursor == HeldCursor::End {
-            self.come_up();
-        } else {
-            self.phase = Phase::Held(cursor);
+        match cursor {
+            HeldCursor::End if everyone => self.phase = Phase::Tasks(HeldCursor::Start),
+            HeldCursor::End => self.come_up(),
+            cursor => self.phase = Phase::Held(cursor),
+        }
+        Ok(Next::Now)
+    }
+
+    fn tell_tasks(&mut self, mut cursor: HeldCursor) -> Result<Next, StoreError> {
+        let mut tasks = Vec::new();
+        if let Some(backend) = &mut self.backend {
+            backend.tasks(&mut cursor, &mut tasks)?;
+        }
+        self.contact();
+        if !tasks.is_empty() {
+            self.out.push(Outcome::Tasks(tasks));
+        }
+        match cursor {
+            HeldCursor::End => self.come_up(),
+            cursor => self.phase = Phase::Tasks(cursor),
         }
         Ok(Next::Now)
     }
@@ -388,9 +445,9 @@ impl Life {
             News::Nothing => {}
             News::Clear if up => self.out.push(Outcome::LeaseClear),
             News::Clear => {}
-            News::Lost if up || matches!(self.phase, Phase::Held(_)) => {
+            News::Lost if up || matches!(self.phase, Phase::Held(_) | Phase::Tasks(_)) => {
                 log::warn!("store: it has lost the lease, and so all the rest: written anew");
-                self.hands.retain(Op::is_report);
+                self.empty_hands();
                 self.phase = Phase::Again(0);
             }
             News::Lost => {}
@@ -398,7 +455,7 @@ impl Life {
             News::Dead => return self.look_at_lease(true),
             News::NameTaken => {
                 log::error!("store: another server renews the lease of our name");
-                self.hands.retain(Op::is_report);
+                self.empty_hands();
                 self.out.push(Outcome::NameTaken);
                 self.phase = Phase::NameTaken;
             }
@@ -435,7 +492,7 @@ impl Life {
     /// Nothing is known of the store any more: what was state is forgotten.
     fn go_down(&mut self, retry: Instant) -> Next {
         self.lease.interrupted();
-        self.hands.retain(Op::is_report);
+        self.empty_hands();
         self.phase = Phase::Down(retry);
         Next::At(retry)
     }
@@ -501,7 +558,7 @@ impl Life {
     fn finish(&mut self) {
         let connected = !matches!(self.phase, Phase::Down(_) | Phase::NameTaken | Phase::Over);
         self.phase = Phase::Over;
-        self.hands.retain(Op::is_report);
+        self.empty_hands();
         self.put_away();
         if !self.hands.is_empty() {
             let left = self.hands.len();
@@ -522,7 +579,8 @@ impl Life {
     fn gauge(&self) {
         let stats = &self.stats;
         stats.state.set(match self.phase {
-            Phase::Again(_) | Phase::Replay | Phase::Lease | Phase::Held(_) => 0,
+            Phase::Again(_) | Phase::Replay | Phase::Settle => 0,
+            Phase::Lease | Phase::Held(_) | Phase::Tasks(_) => 0,
             Phase::Up => 1,
             Phase::Down(_) => 2,
             Phase::NameTaken | Phase::Over => 3,
@@ -531,5 +589,21 @@ impl Life {
         stats.spool_records_waiting.set(self.spool.records());
         stats.spool_bytes.set(self.spool.bytes());
         stats.spool_damaged.set(self.spool.damaged());
+    }
+}
+
+/// What is told of an operation that the store is not there for. Of state there is nothing to tell.
+fn not_begun(op: &Op) -> Option<Outcome> {
+    let why = "the store is away".to_owned();
+    match op {
+        Op::Dispatch(dispatch) => Some(Outcome::Dispatched {
+            request: dispatch.request,
+            stored: Stored::Undone(why),
+        }),
+        Op::Read(read) => Some(Outcome::Read {
+            ticket: read.ticket,
+            found: Found::Nothing(why),
+        }),
+        _ => None,
     }
 }

@@ -10,6 +10,7 @@
 //! This page is the thread and its channels; what it does is in `life.rs`, one step at a time, so
 //! that tests can turn it by hand under a clock of their own.
 
+mod dispatches;
 mod faults;
 mod lease;
 mod life;

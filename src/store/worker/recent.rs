@@ -23,6 +23,7 @@ impl Recent {
         match &mut op {
             Op::Progress(report) => report.origin = None,
             Op::Answer(report) => report.origin = None,
+            Op::Result(report) => report.origin = None,
             _ => return,
         }
         let size = weight(&op);
@@ -81,6 +82,7 @@ fn weight(op: &Op) -> usize {
                 .map(|text| text.len() + size_of::<String>())
                 .sum()
         }
+        Op::Result(report) => report.output.len() + report.command.len(),
         _ => 0,
     };
     256 + texts

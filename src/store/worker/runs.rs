@@ -6,7 +6,7 @@ use super::life::{Life, Next, Phase};
 use super::trip::trip;
 use super::{Clock, StoreStats};
 use crate::limits::{REPLAY_BYTES_MAX, REPLAY_OPS_MAX, STORE_RUN_OPS_MAX};
-use crate::store::op::{Op, Outcome, Settled};
+use crate::store::op::{Found, Op, Outcome, Settled, Stored};
 use crate::store::spool::{self, SpoolError};
 use crate::store::{Backend, Ran, StoreError};
 use crate::time::Span;
@@ -47,7 +47,7 @@ impl Life {
         let settled: Vec<Op> = self.hands.drain(..ran.done).collect();
         let mut answers = std::mem::take(&mut self.answers).into_iter();
         for op in settled {
-            if matches!(op, Op::Notice(_)) {
+            if !is_told(&op) {
                 continue;
             }
             let Some(answer) = answers.next() else {
@@ -58,6 +58,7 @@ impl Life {
                 Outcome::Report {
                     result: Err(error), ..
                 } => refused.push((op, error.clone())),
+                Outcome::Dispatched { request, .. } => self.dispatches.settled(*request),
                 _ => {}
             }
             self.out.push(answer);
@@ -131,6 +132,27 @@ impl Life {
         ran.error.map_or(Ok(Next::Now), Err)
     }
 
+    /// Settles the first of the dispatches that the store went away under.
+    pub(super) fn settle_dispatch(&mut self) -> Result<Next, StoreError> {
+        self.begin(Source::Dispatch, 1);
+        let now = self.now();
+        let Some(backend) = &mut self.backend else {
+            return Ok(Next::Now);
+        };
+        let Some((dispatch, finish)) = self.dispatches.next(now) else {
+            self.phase = Phase::Lease;
+            return Ok(Next::Now);
+        };
+        let (request, key) = (dispatch.request, dispatch.key.clone());
+        let stored = backend.settle(dispatch, finish)?;
+        self.running = None;
+        self.dispatches.pop();
+        self.contact();
+        log::info!("store: the dispatch of {key}, which it went away under: {stored:?}");
+        self.out.push(Outcome::Dispatched { request, stored });
+        Ok(Next::Now)
+    }
+
     /// Puts the reports in the hands into the spool, all of them, and acknowledges them. If that cannot be they
     /// stay, and [`stuck`](Life::stuck) says why.
     pub(super) fn put_away(&mut self) {
@@ -182,6 +204,15 @@ impl Life {
                 let op = (!self.hands.is_empty()).then(|| self.hands.remove(0));
                 let told = op.as_ref().and_then(|op| refusal(op, &error));
                 self.out.extend(told);
+                if let Some(Op::Dispatch(dispatch)) = &op {
+                    self.dispatches.settled(dispatch.request);
+                }
+                op
+            }
+            Source::Dispatch => {
+                let op = self.dispatches.pop().map(Op::Dispatch);
+                let told = op.as_ref().and_then(|op| refusal(op, &error));
+                self.out.extend(told);
                 op
             }
             Source::Recent(index) => self.recent.remove(index),
@@ -224,10 +255,9 @@ fn execute(
         ran.error.is_some() || ran.done == ops.len(),
         "operations left without a reason"
     );
-    let told = |op: &&Op| !matches!(op, Op::Notice(_));
     assert_eq!(
         answers.len(),
-        ops[..ran.done].iter().filter(told).count(),
+        ops[..ran.done].iter().filter(|op| is_told(op)).count(),
         "one outcome for each operation"
     );
     stats.batches.add(1);
@@ -236,11 +266,17 @@ fn execute(
     ran
 }
 
+/// Whether an operation has an outcome when it is run.
+fn is_told(op: &Op) -> bool {
+    !matches!(op, Op::Notice(_) | Op::TaskStates(_))
+}
+
 /// The outcome of a report the spool has taken.
 fn spooled(op: &Op) -> Option<Outcome> {
     let origin = match op {
         Op::Progress(report) => report.origin,
         Op::Answer(report) => report.origin,
+        Op::Result(report) => report.origin,
         _ => return None,
     };
     let result = Ok(());
@@ -259,6 +295,18 @@ fn refusal(op: &Op, error: &str) -> Option<Outcome> {
             origin: report.origin,
             result: Err(error),
         },
+        Op::Result(report) => Outcome::Report {
+            origin: report.origin,
+            result: Err(error),
+        },
+        Op::Dispatch(dispatch) => Outcome::Dispatched {
+            request: dispatch.request,
+            stored: Stored::Refused(error),
+        },
+        Op::Read(read) => Outcome::Read {
+            ticket: read.ticket,
+            found: Found::Nothing(error),
+        },
         Op::Online(online) => Outcome::Presence {
             ticket: online.ticket,
             settled: Settled::Refused(error),
@@ -274,7 +322,7 @@ fn refusal(op: &Op, error: &str) -> Option<Outcome> {
         },
         Op::Seen(_) => Outcome::Seen,
         Op::Audit(_) => Outcome::Audited,
-        Op::Notice(_) => return None,
+        Op::Notice(_) | Op::TaskStates(_) => return None,
     })
 }
 

@@ -8,7 +8,7 @@ use crate::store::{Ran, Settings, StoreError};
 use crate::time::Span;
 
 /// Settings of a node that waits for so many milliseconds only.
-fn impatient(timeout_ms: u64) -> Settings {
+pub(super) fn impatient(timeout_ms: u64) -> Settings {
     Settings {
         timeout: Span::from_millis(timeout_ms),
         ..settings("n1")
@@ -19,7 +19,7 @@ fn assert_away(ran: &Ran) {
     assert!(matches!(ran.error, Some(StoreError::Away(_))), "{ran:?}");
 }
 
-fn reopen(store: &mut RedisStore) {
+pub(super) fn reopen(store: &mut RedisStore) {
     let deadline = Instant::now() + PATIENCE;
     while let Err(error) = store.open() {
         assert!(Instant::now() < deadline, "{error}");

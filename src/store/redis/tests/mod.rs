@@ -1,6 +1,7 @@
 //! The store against a real server: the suite for every store, and what is its own, most of all what
 //! happens when the server misbehaves.
 
+mod dispatch;
 mod failures;
 mod loading;
 mod presence;
@@ -122,6 +123,7 @@ impl Part {
             working: working.map(str::to_owned),
             complete: owned(complete),
             oncall: owned(oncall),
+            state: None,
             stamp: stamp(self.2),
         }))
     }

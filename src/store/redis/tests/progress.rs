@@ -25,7 +25,6 @@ fn life() -> Vec<Op> {
 /// All keys of the task, for comparison.
 fn keys(store: &mut RedisStore) -> Vec<(String, Option<Dump>)> {
     schema::of_task(&key("AC1"), &host("h"))
-        .into_iter()
         .map(|name| {
             let value = store.dump(&name).unwrap();
             (name, value)

@@ -177,6 +177,7 @@ impl Bench {
 
 const ROOM: u64 = 1 << 30;
 
+mod dispatch;
 mod faults;
 mod lease;
 mod ordinary;

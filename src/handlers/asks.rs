@@ -1,0 +1,264 @@
+//! What is asked by those who are no hosts: answered from the tables at once, or when the store has
+//! said what it knows.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use crate::ids::{HostId, TaskKey};
+use crate::limits::{PAGE_TASK_HOSTS_MAX, PAGE_TASKS_MAX, READS_WAITING_MAX};
+use crate::store::op::{Found, FoundHost, Op, Question, Read, TaskState};
+use crate::time::Instant;
+
+use super::Moment;
+use super::ask::{Answer, Ask, ErrorKind, TaskSummary, TaskView};
+use super::core::{Core, StoreState};
+use super::dispatch::{WAIT, not_now, respond};
+use super::effect::Effects;
+
+/// What is made of the store's answer.
+#[derive(Clone, Debug)]
+pub(super) enum Reading {
+    /// A page of a task.
+    Task {
+        /// Its key.
+        key: TaskKey,
+        /// The hosts of the page.
+        hosts: Vec<HostId>,
+        /// Where to go on.
+        next: Option<u64>,
+    },
+    /// An output.
+    Output,
+    /// A console command.
+    Command {
+        /// Its id.
+        cid: String,
+        /// The hosts asked for.
+        hosts: Vec<HostId>,
+    },
+}
+
+/// A question to the store.
+#[derive(Debug)]
+struct Pending {
+    asker: u64,
+    deadline: Instant,
+    reading: Reading,
+}
+
+/// Questions to the store.
+#[derive(Debug, Default)]
+pub(super) struct Reads {
+    pending: BTreeMap<u64, Pending>,
+    turn: VecDeque<Read>,
+    next: u64,
+}
+
+impl Reads {
+    /// Whether some are still to be handed over.
+    pub(super) fn has_ops(&self) -> bool {
+        !self.turn.is_empty()
+    }
+
+    /// Moves up to `max` of them into a batch.
+    pub(super) fn take_ops(&mut self, max: usize, ops: &mut Vec<Op>) {
+        let count = self.turn.len().min(max.saturating_sub(ops.len()));
+        let reads = self.turn.drain(..count);
+        ops.extend(reads.map(|read| Op::Read(Box::new(read))));
+    }
+
+    /// When the next asker has waited long enough: tickets are given in the order of their deadlines.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        let (_, first) = self.pending.first_key_value()?;
+        Some(first.deadline)
+    }
+}
+
+impl Core {
+    /// Somebody asks for something.
+    pub(super) fn ask(&mut self, at: Moment, asker: u64, ask: Ask, fx: &mut Effects) {
+        if self.stopping {
+            let (kind, text) = not_now("the server is stopping");
+            return respond(asker, Answer::Error { kind, text }, fx);
+        }
+        match ask {
+            Ask::Dispatch(task) => self.dispatch(at, asker, task, fx),
+            Ask::Tasks { cursor, limit } => respond(asker, self.list_tasks(cursor, limit), fx),
+            Ask::Task { key, cursor, limit } => self.ask_task(at, asker, &key, cursor, limit, fx),
+            Ask::Output { key, host, command } => {
+                let question = Question::Output {
+                    code: key,
+                    host,
+                    command,
+                };
+                self.read(at, asker, Reading::Output, question, fx);
+            }
+            Ask::Command { text, hosts, cid } => self.command(at, asker, (text, hosts, cid), fx),
+            Ask::CommandStatus { cid } => self.command_status(at, asker, &cid, fx),
+        }
+    }
+
+    fn list_tasks(&self, cursor: u64, limit: usize) -> Answer {
+        let limit = limit.clamp(1, PAGE_TASKS_MAX);
+        let slots = self.tasks.newest_first(cursor).take(limit);
+        let found: Vec<_> = slots.filter_map(|slot| self.tasks.task(slot)).collect();
+        let last = found.last().map(|task| task.number);
+        let more = |number: &u64| self.tasks.newest_first(*number).next().is_some();
+        Answer::Tasks {
+            next: last.filter(more),
+            tasks: found
+                .into_iter()
+                .map(|task| TaskSummary {
+                    key: task.key.clone(),
+                    created: task.created,
+                    hosts: task.counts().collect(),
+                })
+                .collect(),
+        }
+    }
+
+    fn ask_task(
+        &mut self,
+        at: Moment,
+        asker: u64,
+        key: &str,
+        cursor: u64,
+        limit: usize,
+        fx: &mut Effects,
+    ) {
+        let key = TaskKey::parse(key, &self.rules.key_prefix);
+        let found = key.and_then(|key| self.tasks.task(self.tasks.find(&key)?));
+        let Some(task) = found else {
+            return respond(asker, unknown("no such task"), fx);
+        };
+        let all = &task.deliveries;
+        let start = usize::try_from(cursor).unwrap_or(usize::MAX).min(all.len());
+        let limit = limit.clamp(1, PAGE_TASK_HOSTS_MAX);
+        let end = all.len().min(start + limit);
+        let name = |slot: &u32| self.tasks.names_of(*slot).map(|names| names.0.clone());
+        let hosts: Vec<HostId> = all[start..end].iter().filter_map(name).collect();
+        let question = Question::Task {
+            code: task.key.to_string(),
+            hosts: hosts.clone(),
+        };
+        let reading = Reading::Task {
+            key: task.key.clone(),
+            hosts,
+            next: (end < all.len()).then_some(end as u64),
+        };
+        self.read(at, asker, reading, question, fx);
+    }
+
+    /// Asks the store, for an asker.
+    pub(super) fn read(
+        &mut self,
+        at: Moment,
+        asker: u64,
+        reading: Reading,
+        question: Question,
+        fx: &mut Effects,
+    ) {
+        let refusal = if !matches!(self.store, StoreState::Up) {
+            Some("the store is away")
+        } else if self.reads.pending.len() >= READS_WAITING_MAX {
+            Some("too many questions are under way")
+        } else {
+            None
+        };
+        if let Some(why) = refusal {
+            let (kind, text) = not_now(why);
+            return respond(asker, Answer::Error { kind, text }, fx);
+        }
+        let ticket = self.reads.next;
+        self.reads.next += 1;
+        let deadline = at.now + WAIT;
+        let pending = Pending {
+            asker,
+            deadline,
+            reading,
+        };
+        self.reads.pending.insert(ticket, pending);
+        self.reads.turn.push_back(Read { ticket, question });
+    }
+
+    /// The store has answered a question.
+    pub(super) fn read_settled(&mut self, ticket: u64, found: Found, fx: &mut Effects) {
+        let Some(Pending { asker, reading, .. }) = self.reads.pending.remove(&ticket) else {
+            return;
+        };
+        let answer = match (reading, found) {
+            (Reading::Task { key, hosts, next }, Found::Task(found)) => {
+                self.task_view(&key, hosts, found, next)
+            }
+            (Reading::Command { cid, hosts }, Found::Task(found)) => {
+                return self.show_command(asker, &cid, &hosts, found, fx);
+            }
+            (Reading::Output, Found::Output(Some(bytes))) => Answer::Output(bytes),
+            (Reading::Output, Found::Output(None)) => unknown("no such output"),
+            (_, Found::Nothing(text)) => {
+                let kind = ErrorKind::NotNow;
+                Answer::Error { kind, text }
+            }
+            (_, Found::Task(_) | Found::Output(_)) => unknown("the store answered something else"),
+        };
+        respond(asker, answer, fx);
+    }
+
+    fn task_view(
+        &self,
+        key: &TaskKey,
+        hosts: Vec<HostId>,
+        found: Vec<FoundHost>,
+        next: Option<u64>,
+    ) -> Answer {
+        let Some(task) = self.tasks.find(key).and_then(|slot| self.tasks.task(slot)) else {
+            return unknown("no such task");
+        };
+        let state = |host: &HostId| {
+            let delivery = self.tasks.delivery_of(key, host);
+            let delivery = delivery.and_then(|slot| self.tasks.delivery(slot));
+            delivery.map_or(TaskState::Expired, |delivery| delivery.state)
+        };
+        let found = found
+            .into_iter()
+            .chain(std::iter::repeat_with(FoundHost::default));
+        let hosts = hosts.into_iter().zip(found);
+        let hosts = hosts.map(|(host, found)| {
+            let state = state(&host);
+            (host, state, found)
+        });
+        Answer::Task(Box::new(TaskView {
+            key: key.clone(),
+            created: task.created,
+            commands: task.commands.clone(),
+            hosts: hosts.collect(),
+            next,
+        }))
+    }
+
+    /// The store is away: nobody will answer.
+    pub(super) fn forget_reads(&mut self, fx: &mut Effects) {
+        self.reads.turn = VecDeque::new();
+        for (_, pending) in std::mem::take(&mut self.reads.pending) {
+            let (kind, text) = not_now("the store is away");
+            respond(pending.asker, Answer::Error { kind, text }, fx);
+        }
+    }
+
+    /// Askers that have waited long enough.
+    pub(super) fn hurry_reads(&mut self, judge: Instant, fx: &mut Effects) {
+        while self.reads.deadline().is_some_and(|due| due <= judge) {
+            let Some((_, pending)) = self.reads.pending.pop_first() else {
+                return;
+            };
+            let (kind, text) = not_now("the store has not answered");
+            respond(pending.asker, Answer::Error { kind, text }, fx);
+        }
+    }
+}
+
+/// There is no such thing.
+pub(super) fn unknown(text: &str) -> Answer {
+    let kind = ErrorKind::Unknown;
+    let text = text.to_owned();
+    Answer::Error { kind, text }
+}

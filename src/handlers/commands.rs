@@ -1,0 +1,205 @@
+//! The table of console commands: what was sent to whom, who has answered, and what is sent again.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use crate::ids::HostId;
+use crate::limits::{COMMAND_HOSTS_MAX, COMMANDS_MAX};
+use crate::time::{Instant, UnixMs};
+
+/// One command.
+#[derive(Debug)]
+pub struct Command {
+    /// Its id.
+    pub cid: String,
+    /// Its text.
+    pub text: String,
+    /// When it was sent.
+    pub created: UnixMs,
+    /// The hosts, by name.
+    pub hosts: Vec<CommandHost>,
+}
+
+/// A host of a command.
+#[derive(Clone, Debug)]
+pub struct CommandHost {
+    /// Its name.
+    pub id: HostId,
+    /// Whether it was online, so that the command was sent.
+    pub sent: bool,
+    /// Whether it has answered.
+    pub answered: bool,
+    /// Whether a result of it has come.
+    pub has_result: bool,
+    /// How often it was sent.
+    pub tries: u32,
+}
+
+/// The table.
+#[derive(Debug, Default)]
+pub struct Commands {
+    commands: BTreeMap<u64, Command>,
+    ids: HashMap<String, u64>,
+    hosts: usize,
+    next: u64,
+    /// What is to be sent again, and when.
+    due: BTreeSet<(Instant, u64, usize)>,
+}
+
+impl Commands {
+    /// Whether there is a command of this id.
+    #[must_use]
+    pub fn has(&self, cid: &str) -> bool {
+        self.ids.contains_key(cid)
+    }
+
+    /// The command of this id.
+    #[must_use]
+    pub fn of(&self, cid: &str) -> Option<&Command> {
+        self.commands.get(self.ids.get(cid)?)
+    }
+
+    /// The command of this number.
+    #[must_use]
+    pub fn get(&self, number: u64) -> Option<&Command> {
+        self.commands.get(&number)
+    }
+
+    /// Enters a command; the oldest go for it. `None` if it has more hosts than there is room for
+    /// at all. Whoever calls has sorted the hosts by name.
+    pub fn insert(&mut self, command: Command) -> Option<u64> {
+        if command.hosts.len() > COMMAND_HOSTS_MAX {
+            return None;
+        }
+        while self.commands.len() >= COMMANDS_MAX
+            || self.hosts + command.hosts.len() > COMMAND_HOSTS_MAX
+        {
+            let (_, oldest) = self.commands.pop_first()?;
+            self.ids.remove(&oldest.cid);
+            self.hosts -= oldest.hosts.len();
+        }
+        let number = self.next;
+        self.next += 1;
+        self.hosts += command.hosts.len();
+        self.ids.insert(command.cid.clone(), number);
+        self.commands.insert(number, command);
+        Some(number)
+    }
+
+    /// One host of a command.
+    pub fn host_mut(&mut self, number: u64, index: usize) -> Option<&mut CommandHost> {
+        self.commands.get_mut(&number)?.hosts.get_mut(index)
+    }
+
+    /// Whether the command of this id was sent to this host.
+    #[must_use]
+    pub fn was_sent(&self, cid: &str, host: &HostId) -> bool {
+        let command = self.of(cid);
+        command.is_some_and(|command| command.place(host).is_some())
+    }
+
+    /// A host has answered: the command of this id, or the newest of this text that it has not
+    /// answered. Whether there is such a command.
+    pub fn answered(&mut self, text: &str, host: &HostId) -> bool {
+        let number = self.ids.get(text).copied();
+        let number = number.or_else(|| {
+            let open = |command: &Command| {
+                let place = command.place(host);
+                place.is_some_and(|place| !command.hosts[place].answered)
+            };
+            let newest_first = self.commands.iter().rev();
+            let found = newest_first.filter(|(_, command)| command.text == text && open(command));
+            found.map(|(number, _)| *number).next()
+        });
+        let host = number.and_then(|number| self.find_mut(number, host));
+        host.map(|host| host.answered = true).is_some()
+    }
+
+    /// A result of the command of this id has come, which is an answer, too.
+    pub fn has_result(&mut self, cid: &str, host: &HostId) {
+        let number = self.ids.get(cid).copied();
+        if let Some(host) = number.and_then(|number| self.find_mut(number, host)) {
+            host.answered = true;
+            host.has_result = true;
+        }
+    }
+
+    fn find_mut(&mut self, number: u64, host: &HostId) -> Option<&mut CommandHost> {
+        let command = self.commands.get_mut(&number)?;
+        let place = command.place(host)?;
+        command.hosts.get_mut(place)
+    }
+
+    /// Has it sent to one of its hosts again.
+    pub fn arm(&mut self, number: u64, index: usize, due: Instant) {
+        self.due.insert((due, number, index));
+    }
+
+    /// When something is to be sent again.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Instant> {
+        self.due.first().map(|(due, ..)| *due)
+    }
+
+    /// What is to be sent again by `now`.
+    pub fn take_due(&mut self, now: Instant) -> Option<(u64, usize)> {
+        if self.deadline()? > now {
+            return None;
+        }
+        let (_, number, index) = self.due.pop_first()?;
+        Some((number, index))
+    }
+}
+
+impl Command {
+    /// Where a host that it was sent to stands among its hosts.
+    fn place(&self, host: &HostId) -> Option<usize> {
+        let place = self.hosts.binary_search_by(|held| held.id.cmp(host)).ok()?;
+        self.hosts[place].sent.then_some(place)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn command(cid: &str, text: &str) -> Command {
+        let host = |name: &str, sent| CommandHost {
+            id: HostId::checked(name).unwrap(),
+            sent,
+            answered: false,
+            has_result: false,
+            tries: 0,
+        };
+        Command {
+            cid: cid.to_owned(),
+            text: text.to_owned(),
+            created: UnixMs(1),
+            hosts: vec![host("a", true), host("b", false)],
+        }
+    }
+
+    #[test]
+    fn a_text_answers_the_newest_command_that_is_not_answered_yet() {
+        let mut commands = Commands::default();
+        commands.insert(command("1", "uptime"));
+        commands.insert(command("2", "uptime"));
+        let host = HostId::checked("a").unwrap();
+        assert!(commands.answered("uptime", &host));
+        assert!(commands.of("2").unwrap().hosts[0].answered);
+        assert!(!commands.of("1").unwrap().hosts[0].answered);
+        assert!(commands.answered("1", &host));
+        assert!(!commands.answered("uptime", &host));
+        let offline = HostId::checked("b").unwrap();
+        assert!(!commands.answered("1", &offline) && !commands.was_sent("1", &offline));
+    }
+
+    #[test]
+    fn the_oldest_makes_room() {
+        let mut commands = Commands::default();
+        for number in 0..=COMMANDS_MAX {
+            commands.insert(command(&number.to_string(), "x"));
+        }
+        assert!(!commands.has("0") && commands.has("1"));
+        assert_eq!(commands.hosts, 2 * COMMANDS_MAX);
+    }
+}

@@ -1,0 +1,209 @@
+//! Console commands: one line to many hosts, not stored anywhere. A host that takes pushes is sent it
+//! until it answers, and runs it once; all others are sent it once and never again.
+
+use std::borrow::Cow;
+use std::collections::HashSet;
+use std::net::SocketAddr;
+
+use crate::codec::message::Push;
+use crate::ids::HostId;
+use crate::limits::{DATAGRAM_BYTES_MAX, PAGE_TASK_HOSTS_MAX};
+use crate::store::op::{FoundHost, Question};
+use crate::time::Instant;
+
+use super::Moment;
+use super::ask::{Answer, CommandView, Datagram, ErrorKind};
+use super::asks::{Reading, unknown};
+use super::commands::{Command, CommandHost};
+use super::core::Core;
+use super::dispatch::{Refusal, not_now, respond, wrong};
+use super::effect::{Effect, Effects};
+use super::sends::{Outgoing, Way};
+
+/// Hexadecimal digits of a command's id.
+const CID_DIGITS: usize = 32;
+
+impl Core {
+    /// Somebody sends a console command.
+    pub(super) fn command(
+        &mut self,
+        at: Moment,
+        asker: u64,
+        (text, hosts, cid): (String, Option<Vec<String>>, String),
+        fx: &mut Effects,
+    ) {
+        let answer = match self.begin_command(at, text, hosts.as_deref(), cid) {
+            Ok(answer) => answer,
+            Err((kind, text)) => Answer::Error { kind, text },
+        };
+        respond(asker, answer, fx);
+    }
+
+    fn begin_command(
+        &mut self,
+        at: Moment,
+        text: String,
+        hosts: Option<&[String]>,
+        cid: String,
+    ) -> Result<Answer, Refusal> {
+        self.check_command(&text)?;
+        let is_cid = cid.len() == CID_DIGITS && cid.bytes().all(|b| b.is_ascii_hexdigit());
+        if !is_cid || self.commands.has(&cid) {
+            return Err(wrong(
+                "the command's id must be new, 32 hex digits".to_owned(),
+            ));
+        }
+        let mut names = self.named_hosts(hosts)?;
+        names.sort();
+        let mut addresses: HashSet<SocketAddr> = HashSet::new();
+        let mut sends = Vec::new();
+        let mut entries = Vec::with_capacity(names.len());
+        for (index, id) in names.into_iter().enumerate() {
+            let sent = self.is_online(&id);
+            match self.way_to(&id) {
+                // Another host at this address gets the same datagram.
+                Some(Way::Datagram(to)) if !addresses.insert(to) => {}
+                Some(_) => sends.push(index),
+                None => {}
+            }
+            entries.push(CommandHost {
+                id,
+                sent,
+                answered: false,
+                has_result: false,
+                tries: 0,
+            });
+        }
+        let told = entries.iter().map(|host| (host.id.clone(), host.sent));
+        let told: Vec<(HostId, bool)> = told.collect();
+        let number = self.commands.insert(Command {
+            cid: cid.clone(),
+            text,
+            created: at.wall,
+            hosts: entries,
+        });
+        let number = number.ok_or_else(|| not_now("a command cannot go to so many hosts"))?;
+        let sends = sends.into_iter();
+        self.sends
+            .extend(sends.map(|index| Outgoing::Command { number, index }));
+        Ok(Answer::Commanded { cid, hosts: told })
+    }
+
+    fn check_command(&self, text: &str) -> Result<(), Refusal> {
+        let why = if text.trim().is_empty() {
+            "the command is empty".to_owned()
+        } else if text.chars().any(char::is_control) {
+            "the command has a control character".to_owned()
+        } else if text.starts_with(&self.rules.key_prefix) {
+            let prefix = &self.rules.key_prefix;
+            format!("the command begins with {prefix}, as task keys do")
+        } else if text.len() > DATAGRAM_BYTES_MAX {
+            format!("the command is longer than {DATAGRAM_BYTES_MAX} bytes")
+        } else {
+            return Ok(());
+        };
+        Err(wrong(why))
+    }
+
+    /// Sends a command to one of its hosts.
+    pub(super) fn send_command(
+        &mut self,
+        number: u64,
+        index: usize,
+        at: Moment,
+        datagrams: &mut Vec<Datagram>,
+        fx: &mut Effects,
+    ) {
+        let Some(command) = self.commands.get(number) else {
+            return;
+        };
+        let Some(host) = command.hosts.get(index).filter(|host| !host.answered) else {
+            return;
+        };
+        let (text, cid) = (command.text.clone(), command.cid.clone());
+        let way = self.way_to(&host.id);
+        let tries = host.tries + 1;
+        if tries > 1 && matches!(way, Some(Way::Datagram(_))) {
+            // It took pushes, and no longer does: by datagram it might run the command twice.
+            return;
+        }
+        match way {
+            Some(Way::Datagram(to)) => datagrams.push(Datagram { to, text }),
+            Some(Way::Push(conn)) => {
+                let (text, cid) = (Cow::Owned(text), Cow::Owned(cid));
+                let push = Push::Command { text, cid };
+                fx.push(Effect::Push { conn, push });
+            }
+            None => {}
+        }
+        self.stats.sends += u64::from(way.is_some());
+        self.stats.resends += u64::from(way.is_some() && tries > 1);
+        if let Some(host) = self.commands.host_mut(number, index) {
+            host.tries = tries;
+        }
+        if tries < self.rules.tries && !matches!(way, Some(Way::Datagram(_))) {
+            let due = at.now + self.interval(tries);
+            self.commands.arm(number, index, due);
+        }
+    }
+
+    /// Sends again what has not been answered.
+    pub(super) fn look_at_commands(&mut self, judge: Instant) {
+        while let Some((number, index)) = self.commands.take_due(judge) {
+            let host = self.commands.host_mut(number, index);
+            if host.is_some_and(|host| !host.answered) {
+                self.sends.push_back(Outgoing::Command { number, index });
+            }
+        }
+    }
+
+    /// Somebody asks what became of a command.
+    pub(super) fn command_status(&mut self, at: Moment, asker: u64, cid: &str, fx: &mut Effects) {
+        let Some(command) = self.commands.of(cid) else {
+            return respond(asker, unknown("no such command"), fx);
+        };
+        let with_results = command.hosts.iter().filter(|host| host.has_result);
+        let hosts: Vec<HostId> = with_results
+            .take(PAGE_TASK_HOSTS_MAX)
+            .map(|host| host.id.clone())
+            .collect();
+        if hosts.is_empty() {
+            return self.show_command(asker, cid, &[], Vec::new(), fx);
+        }
+        let question = Question::Task {
+            code: cid.to_owned(),
+            hosts: hosts.clone(),
+        };
+        let cid = cid.to_owned();
+        self.read(at, asker, Reading::Command { cid, hosts }, question, fx);
+    }
+
+    /// A command, with what its hosts put out as far as that was found.
+    pub(super) fn show_command(
+        &self,
+        asker: u64,
+        cid: &str,
+        hosts: &[HostId],
+        found: Vec<FoundHost>,
+        fx: &mut Effects,
+    ) {
+        let Some(command) = self.commands.of(cid) else {
+            let text = "the command has made room for newer ones".to_owned();
+            let kind = ErrorKind::Unknown;
+            return respond(asker, Answer::Error { kind, text }, fx);
+        };
+        let mut found = hosts.iter().zip(found).peekable();
+        let view = |host: &CommandHost| {
+            let own = found.next_if(|(id, _)| **id == host.id);
+            let found = own.map(|(_, found)| found).unwrap_or_default();
+            (host.id.clone(), host.sent, host.answered, found)
+        };
+        let view = CommandView {
+            cid: command.cid.clone(),
+            text: command.text.clone(),
+            created: command.created,
+            hosts: command.hosts.iter().map(view).collect(),
+        };
+        respond(asker, Answer::Command(Box::new(view)), fx);
+    }
+}

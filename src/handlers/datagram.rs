@@ -1,0 +1,83 @@
+//! Datagrams from hosts: a heartbeat or an answer, believed only from the address of a host that is
+//! online already. They bring nobody online and are never answered.
+
+use std::net::SocketAddr;
+
+use crate::codec::message::{Incoming, Message};
+use crate::ids::{ConnId, HostId};
+
+use super::core::Core;
+use super::effect::Effects;
+use super::hosts::Host;
+use super::{Flow, Moment};
+
+/// The connection of what came by none.
+pub(super) const NO_CONNECTION: ConnId = ConnId {
+    slot: u32::MAX,
+    generation: u32::MAX,
+};
+
+impl Core {
+    /// A datagram has come.
+    pub(super) fn datagram(
+        &mut self,
+        at: Moment,
+        from: SocketAddr,
+        incoming: &Incoming<'_>,
+        fx: &mut Effects,
+    ) {
+        if self.stopping {
+            return;
+        }
+        let flag = incoming.message.flag();
+        let nothing_back = crate::codec::message::Ask::default();
+        let flow = match (&incoming.message, self.sender(from)) {
+            (Message::Heartbeat, Some(_)) => Flow::Taken,
+            (Message::Answer(answer), Some(slot)) => {
+                self.answer(at, NO_CONNECTION, slot, answer, nothing_back, fx)
+            }
+            // Without room for its report an answer is lost, as datagrams are: it comes again.
+            _ => Flow::Wait,
+        };
+        let sender = self.sender(from).filter(|_| flow == Flow::Taken);
+        let Some(slot) = sender else {
+            self.stats.datagrams_refused += 1;
+            return;
+        };
+        if let Some(host) = self.hosts.get_mut(slot) {
+            host.datagram = at.now;
+            host.seen = host.seen.max(at.wall);
+        }
+        self.count(flag);
+    }
+
+    /// The host that sends from this address: the only one there, or the only one there with that port.
+    fn sender(&self, from: SocketAddr) -> Option<u32> {
+        let ip = from.ip().to_canonical();
+        let plain = self.hosts.find(&HostId::of_address(ip));
+        let all = plain
+            .into_iter()
+            .chain(self.addresses.behind(ip).iter().copied());
+        let online = |slot: &u32| {
+            let host = self.hosts.get(*slot);
+            host.is_some_and(|host| host.presence.is_online())
+        };
+        let all: Vec<u32> = all.filter(online).collect();
+        match all[..] {
+            [one] => Some(one),
+            _ => {
+                let port = |host: &Host| match host.udp {
+                    0 => self.rules.agent_port,
+                    port => port,
+                };
+                let same = |slot: &&u32| {
+                    let host = self.hosts.get(**slot);
+                    host.is_some_and(|host| port(host) == from.port())
+                };
+                let mut same = all.iter().filter(same);
+                let first = same.next().copied()?;
+                same.next().is_none().then_some(first)
+            }
+        }
+    }
+}

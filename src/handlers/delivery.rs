@@ -1,0 +1,331 @@
+//! What becomes of one host in one task: every change of state goes through here, and so do the tries.
+//!
+//! ```text
+//!   sent ── interval over ──▶ sent again … tries over ──▶ unanswered
+//!    │ ▲ at work on something else: its tries wait
+//!    ▼ answer, report
+//!   answered, working ── no message for working_timeout, another boot ──▶ lost
+//! ```
+//!
+//! A delivery has one deadline. Putting it off only writes it down; the one that is set looks again
+//! when it comes.
+
+use crate::ids::{HostId, TaskKey};
+use crate::store::op::TaskState;
+use crate::time::{Instant, Span};
+
+use super::Moment;
+use super::core::Core;
+use super::hosts::Presence;
+use super::sends::Outgoing;
+use super::tasks::{NEVER, is_at_work};
+
+/// Why a delivery changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Cause {
+    /// A report says so, and takes the state to the store itself.
+    Report,
+    /// We say so: the state is to be written.
+    Ourselves,
+}
+
+impl Core {
+    /// Makes a delivery `next`, if it may become that. Whether it did.
+    pub(super) fn turn_delivery(
+        &mut self,
+        slot: u32,
+        next: TaskState,
+        cause: Cause,
+        at: Moment,
+    ) -> bool {
+        let Some(before) = self.tasks.become_(slot, next, at.now) else {
+            return false;
+        };
+        if cause == Cause::Ourselves {
+            self.tasks.write(slot, self.stats.store_sessions);
+        } else if matches!(before, TaskState::Unanswered | TaskState::Lost) {
+            self.stats.late_answers += 1;
+        }
+        let Some(delivery) = self.tasks.delivery_mut(slot) else {
+            return true;
+        };
+        delivery.held = false;
+        delivery.to_send = false;
+        delivery.due = NEVER;
+        let recipient = delivery.recipient;
+        if is_at_work(next) {
+            self.arm_delivery(slot, at.now + self.rules.working_timeout);
+        } else if is_at_work(before) {
+            self.release_held(recipient, at);
+        }
+        true
+    }
+
+    /// A message about this delivery has come: what is at work may be so for longer.
+    pub(super) fn touch_delivery(&mut self, slot: u32, at: Moment) {
+        let working = |state| is_at_work(state);
+        if self.tasks.delivery(slot).is_some_and(|d| working(d.state)) {
+            self.arm_delivery(slot, at.now + self.rules.working_timeout);
+        }
+    }
+
+    /// Sets when a delivery is looked at.
+    pub(super) fn arm_delivery(&mut self, slot: u32, due: Instant) {
+        let Some(delivery) = self.tasks.delivery_mut(slot) else {
+            return;
+        };
+        delivery.due = due;
+        if due < delivery.armed {
+            delivery.armed = due;
+            self.tries.insert(due, slot);
+        }
+    }
+
+    /// Looks at the deliveries whose deadlines have come.
+    pub(super) fn look_at_deliveries(&mut self, judge: Instant, at: Moment) {
+        let mut due = std::mem::take(&mut self.due);
+        self.tries.expire(judge, &mut due);
+        for slot in due.drain(..) {
+            self.look_at_delivery(slot, judge, at);
+        }
+        self.due = due;
+    }
+
+    fn look_at_delivery(&mut self, slot: u32, judge: Instant, at: Moment) {
+        let Some(delivery) = self.tasks.delivery_mut(slot) else {
+            return;
+        };
+        if delivery.armed > judge {
+            // Set for another that had the slot, or before an earlier deadline was.
+            return;
+        }
+        delivery.armed = NEVER;
+        let (due, state) = (delivery.due, delivery.state);
+        if due > judge {
+            if due < NEVER {
+                self.arm_delivery(slot, due);
+            }
+            return;
+        }
+        delivery.due = NEVER;
+        match state {
+            TaskState::Sent => self.interval_over(slot, at),
+            TaskState::Answered | TaskState::Working => {
+                self.turn_delivery(slot, TaskState::Lost, Cause::Ourselves, at);
+            }
+            _ => {}
+        }
+    }
+
+    /// No answer came within the interval after a try.
+    fn interval_over(&mut self, slot: u32, at: Moment) {
+        let Some(delivery) = self.tasks.delivery(slot) else {
+            return;
+        };
+        let (tries, held, recipient) = (delivery.tries, delivery.held, delivery.recipient);
+        if self.is_busy(recipient, at) {
+            // Looked at again now and then: what it is at work on may end without a word.
+            if let Some(delivery) = self.tasks.delivery_mut(slot) {
+                delivery.held = true;
+            }
+            let next = at.now + self.interval(tries);
+            self.arm_delivery(slot, next);
+        } else if held {
+            self.release_held(recipient, at);
+        } else if tries >= self.rules.tries {
+            self.turn_delivery(slot, TaskState::Unanswered, Cause::Ourselves, at);
+        } else {
+            self.queue_delivery(slot);
+        }
+    }
+
+    /// Whether a recipient is at work on any task.
+    fn is_busy(&self, recipient: u32, at: Moment) -> bool {
+        let Some(recipient) = self.tasks.recipient(recipient) else {
+            return false;
+        };
+        let unknown = self.hosts.find(&recipient.id);
+        let unknown = unknown.and_then(|slot| self.hosts.reference(slot));
+        let until = unknown.and_then(|host| self.work.until(host, self.rules.working_timeout));
+        recipient.working > 0 || until.is_some_and(|until| until > at.now)
+    }
+
+    /// The recipient is no longer at work: tries that waited for that go on, each after its interval,
+    /// since an old client comes to what was sent meanwhile only now.
+    fn release_held(&mut self, recipient: u32, at: Moment) {
+        if self.is_busy(recipient, at) {
+            return;
+        }
+        let Some(recipient) = self.tasks.recipient(recipient) else {
+            return;
+        };
+        let all: Vec<u32> = recipient.deliveries.iter().map(|pair| pair.1).collect();
+        for slot in all {
+            let Some(delivery) = self.tasks.delivery_mut(slot) else {
+                continue;
+            };
+            if std::mem::take(&mut delivery.held) {
+                let tries = delivery.tries;
+                let next = at.now + self.interval(tries);
+                self.arm_delivery(slot, next);
+            }
+        }
+    }
+
+    /// A host's work on a task that is not in the tables has ended.
+    pub(super) fn release_held_of(&mut self, host: &HostId, at: Moment) {
+        let recipient = self.tasks.recipient_of(host);
+        let Some((_, delivery)) = recipient.and_then(|r| r.deliveries.first()).copied() else {
+            return;
+        };
+        if let Some(recipient) = self.tasks.delivery(delivery).map(|d| d.recipient) {
+            self.release_held(recipient, at);
+        }
+    }
+
+    /// How long the answer to try number `tries` is waited for: each twice as long as the one before,
+    /// give or take a quarter.
+    pub(super) fn interval(&mut self, tries: u32) -> Span {
+        let times = 1_u64.checked_shl(tries.saturating_sub(1));
+        let span = self.rules.rto.times(times.unwrap_or(u64::MAX));
+        self.chance.about(span)
+    }
+
+    /// Has a delivery sent, as soon as it is its turn.
+    pub(super) fn queue_delivery(&mut self, slot: u32) {
+        let Some(delivery) = self.tasks.delivery_mut(slot) else {
+            return;
+        };
+        delivery.held = false;
+        if !std::mem::replace(&mut delivery.to_send, true) {
+            self.sends.push_back(Outgoing::Delivery(slot));
+        }
+    }
+
+    /// A datagram came to a host damaged, and the host's receiver stands ready again: the newest key
+    /// that it has not answered goes out again at once, also to a host that is at work.
+    pub(super) fn send_newest_again(&mut self, host: &HostId) {
+        let Some(slot) = self.newest_unanswered(host) else {
+            return;
+        };
+        let tries = self.tasks.delivery(slot).map_or(0, |d| d.tries);
+        if tries > 0 && tries < self.rules.tries {
+            self.queue_delivery(slot);
+        }
+    }
+
+    /// The delivery of the newest task that was sent to a host and that it has not answered.
+    pub(super) fn newest_unanswered(&self, host: &HostId) -> Option<u32> {
+        let deliveries = &self.tasks.recipient_of(host)?.deliveries;
+        let waiting = deliveries.iter().filter(|pair| {
+            let delivery = self.tasks.delivery(pair.1);
+            delivery.is_some_and(|delivery| delivery.state == TaskState::Sent)
+        });
+        let number = |pair: &&(u32, u32)| self.tasks.task(pair.0).map(|task| task.number);
+        waiting.max_by_key(number).map(|pair| pair.1)
+    }
+
+    /// A report says that a host is `next` in a task: what it becomes there, if it becomes something.
+    pub(super) fn reported(
+        &mut self,
+        slot: u32,
+        host: &HostId,
+        key: &TaskKey,
+        next: TaskState,
+        at: Moment,
+    ) -> Option<TaskState> {
+        let goes_on = is_at_work(next);
+        let Some(delivery) = self.tasks.delivery_of(key, host) else {
+            self.note_early(host, key, next);
+            self.work_elsewhere(slot, key, goes_on, at);
+            return None;
+        };
+        if self.turn_delivery(delivery, next, Cause::Report, at) {
+            if !goes_on {
+                self.work_elsewhere(slot, key, false, at);
+            }
+            return Some(next);
+        }
+        let state = self.tasks.delivery(delivery).map(|delivery| delivery.state);
+        match state {
+            Some(TaskState::Answered | TaskState::Working) => self.touch_delivery(delivery, at),
+            Some(TaskState::Done | TaskState::Failed) | None => {}
+            // It stays what it is in the task, and is at work all the same.
+            Some(_) => self.work_elsewhere(slot, key, goes_on, at),
+        }
+        None
+    }
+
+    /// A host is online: what was queued for it goes out.
+    pub(super) fn send_queued(&mut self, host: &HostId, at: Moment) {
+        let Some(recipient) = self.tasks.recipient_of(host) else {
+            return;
+        };
+        let all: Vec<u32> = recipient.deliveries.iter().map(|pair| pair.1).collect();
+        for slot in all {
+            let delivery = self.tasks.delivery(slot);
+            if delivery.is_some_and(|d| d.state == TaskState::Queued)
+                && self.turn_delivery(slot, TaskState::Sent, Cause::Ourselves, at)
+            {
+                self.queue_delivery(slot);
+            }
+        }
+    }
+
+    /// The host's process has ended, whatever it was at work on.
+    pub(super) fn lose_work(&mut self, host: &HostId, at: Moment) {
+        let Some(recipient) = self.tasks.recipient_of(host) else {
+            return;
+        };
+        let all: Vec<u32> = recipient.deliveries.iter().map(|pair| pair.1).collect();
+        for slot in all {
+            if self
+                .tasks
+                .delivery(slot)
+                .is_some_and(|d| is_at_work(d.state))
+            {
+                self.turn_delivery(slot, TaskState::Lost, Cause::Ourselves, at);
+            }
+        }
+    }
+
+    /// Until when a host counts as at work on tasks that name it.
+    pub(super) fn delivering_until(&self, host: &HostId) -> Option<Instant> {
+        let recipient = self.tasks.recipient_of(host)?;
+        if recipient.working == 0 {
+            return None;
+        }
+        let of = |pair: &(u32, u32)| self.tasks.delivery(pair.1);
+        let working = recipient.deliveries.iter().filter_map(of);
+        working
+            .filter(|delivery| is_at_work(delivery.state))
+            .map(|delivery| delivery.due)
+            .max()
+    }
+
+    /// A message says that a host is at work on `key`, though no delivery says so, or has ended there.
+    pub(super) fn work_elsewhere(&mut self, slot: u32, key: &TaskKey, goes_on: bool, at: Moment) {
+        let Some(reference) = self.hosts.reference(slot) else {
+            return;
+        };
+        if goes_on {
+            // A task that does not name the host is no reason for it to be silent.
+            let host = self.hosts.get(slot).map(|host| &host.id);
+            let named = host.is_some_and(|host| self.tasks.delivery_of(key, host).is_some());
+            if named || self.tasks.find(key).is_none() {
+                self.work.heard(reference, key, at.now);
+            }
+            return;
+        }
+        self.work.ended(reference, key);
+        if let Some(host) = self.hosts.get(slot).map(|host| host.id.clone()) {
+            self.release_held_of(&host, at);
+        }
+    }
+
+    /// Whether the host of this name is online, a host held from before a restart included.
+    pub(super) fn is_online(&self, host: &HostId) -> bool {
+        let found = self.hosts.find(host).and_then(|slot| self.hosts.get(slot));
+        found.is_some_and(|host| !matches!(host.presence, Presence::Offline(_)))
+    }
+}

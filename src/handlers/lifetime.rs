@@ -1,0 +1,233 @@
+//! How tasks live: found again after a restart, ended when their time is over, let go when the store
+//! lets them go; and how their states are kept in step with the store.
+
+use std::collections::HashMap;
+
+use crate::ids::{HostId, TaskKey};
+use crate::limits::{EARLY_REPORTS_MAX, HOSTS_PER_OP_MAX};
+use crate::store::op::{HeldTask, Op, TaskState, TaskStates};
+use crate::time::{Instant, Span};
+
+use super::Moment;
+use super::core::Core;
+use super::delivery::Cause;
+use super::effect::{Effect, Effects, Note};
+use super::tasks::{Draft, Room};
+
+/// A task that is open when its time is over is looked at again so much later, at least.
+const LOOK_AGAIN: Span = Span::from_secs(60);
+/// A task is never looked at twice at one moment.
+const TICK: Span = Span::from_millis(1);
+
+/// Reports about tasks that came before the store had told of any.
+#[derive(Debug, Default)]
+pub(super) struct Early {
+    states: HashMap<(HostId, TaskKey), TaskState>,
+}
+
+impl Early {
+    fn note(&mut self, host: HostId, key: TaskKey, next: TaskState) {
+        let pair = (host, key);
+        if let Some(state) = self.states.get_mut(&pair) {
+            if state.may_become(next) {
+                *state = next;
+            }
+        } else if self.states.len() < EARLY_REPORTS_MAX {
+            self.states.insert(pair, next);
+        }
+    }
+}
+
+/// A walk over all tasks that writes the states of their hosts anew.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct StateSweep {
+    /// The least number of the next task.
+    number: u64,
+    /// The first of its deliveries that is left.
+    place: usize,
+}
+
+impl StateSweep {
+    pub(super) const BEGINNING: Self = Self {
+        number: 0,
+        place: 0,
+    };
+}
+
+impl Core {
+    /// A report about a task that is not in the tables: if the store has not told of any yet, it may
+    /// turn out to be one of them.
+    pub(super) fn note_early(&mut self, host: &HostId, key: &TaskKey, next: TaskState) {
+        if self.is_starting() {
+            self.early.note(host.clone(), key.clone(), next);
+        }
+    }
+
+    /// Some of the tasks this node has dispatched, before the store is up for the first time.
+    pub(super) fn held_tasks(&mut self, at: Moment, held: Vec<HeldTask>, fx: &mut Effects) {
+        for found in held {
+            let HeldTask {
+                key,
+                created,
+                commands,
+                hosts,
+                ..
+            } = found;
+            if self.tasks.find(&key).is_some() {
+                continue;
+            }
+            let room = Room::of(&commands, hosts.len());
+            if self.tasks.make_room(room).is_none() {
+                fx.push(Effect::Log(Note {
+                    level: log::Level::Error,
+                    what: "dispatch",
+                    who: key.to_string(),
+                    text: "is in the store, and there is no room for it here".to_owned(),
+                }));
+                continue;
+            }
+            let draft = Draft {
+                key,
+                created,
+                commands,
+                hosts,
+            };
+            self.tasks.insert(draft, at.now);
+        }
+    }
+
+    /// The store is up for the first time: what it told of goes on. What is `sent` has its tries begin
+    /// anew, what is at work may be so for as long as ever.
+    pub(super) fn resume_tasks(&mut self, at: Moment) {
+        let all: Vec<u32> = self.tasks.newest_first(0).collect();
+        for slot in all {
+            let Some(task) = self.tasks.task(slot) else {
+                continue;
+            };
+            let age = Span::from_millis(at.wall.0.saturating_sub(task.created.0));
+            let left = Span::from_nanos(self.rules.keep.as_nanos().saturating_sub(age.as_nanos()));
+            self.begin_task(slot, at.now + left, at);
+        }
+        for ((host, key), next) in std::mem::take(&mut self.early).states {
+            let Some(slot) = self.tasks.delivery_of(&key, &host) else {
+                continue;
+            };
+            let failed = self.tasks.delivery(slot).is_some_and(|d| d.failed);
+            let next = match next {
+                TaskState::Done if failed => TaskState::Failed,
+                next => next,
+            };
+            self.turn_delivery(slot, next, Cause::Ourselves, at);
+            if let Some(host) = self.hosts.find(&host) {
+                // What it was taken to be at work on elsewhere is this.
+                let reference = self.hosts.reference(host);
+                reference.inspect(|reference| self.work.ended(*reference, &key));
+            }
+        }
+    }
+
+    /// Looks at the tasks whose time has come: what has not ended in its time is over, and what has
+    /// ended for as long as anything is kept is let go.
+    pub(super) fn look_at_tasks(&mut self, judge: Instant, at: Moment) {
+        while let Some(slot) = self.tasks.take_look(judge) {
+            let Some(task) = self.tasks.task(slot) else {
+                continue;
+            };
+            for delivery in task.deliveries.clone() {
+                self.expire_delivery(delivery, at);
+            }
+            let Some(task) = self.tasks.task(slot) else {
+                continue;
+            };
+            let over = task.ended + self.rules.keep;
+            if task.is_open() {
+                self.tasks.set_look(slot, at.now + LOOK_AGAIN);
+            } else if over <= judge {
+                self.tasks.remove(slot);
+            } else {
+                self.tasks.set_look(slot, over.max(at.now + TICK));
+            }
+        }
+    }
+
+    fn expire_delivery(&mut self, slot: u32, at: Moment) {
+        let state = self.tasks.delivery(slot).map(|delivery| delivery.state);
+        if let Some(TaskState::Queued | TaskState::Lost | TaskState::Unanswered) = state {
+            self.turn_delivery(slot, TaskState::Expired, Cause::Ourselves, at);
+        }
+    }
+
+    /// Whether states of tasks are to be written.
+    pub(super) fn has_states(&self) -> bool {
+        self.state_sweep.is_some() || !self.tasks.dirty.is_empty()
+    }
+
+    /// Moves states into a batch: those that changed, then those of the walk.
+    pub(super) fn take_states(&mut self, max: usize, ops: &mut Vec<Op>) {
+        while ops.len() < max {
+            let Some(slot) = self.tasks.dirty.front().copied() else {
+                break;
+            };
+            let Some(task) = self.tasks.task_mut(slot) else {
+                self.tasks.dirty.pop_front();
+                continue;
+            };
+            let rest = task.dirty.len().saturating_sub(HOSTS_PER_OP_MAX);
+            let some = task.dirty.split_off(rest);
+            if task.dirty.is_empty() {
+                self.tasks.dirty.pop_front();
+            }
+            for delivery in &some {
+                if let Some(delivery) = self.tasks.delivery_mut(*delivery) {
+                    delivery.dirty = false;
+                }
+            }
+            ops.extend(self.states_op(slot, &some));
+        }
+        while ops.len() < max {
+            let Some(sweep) = self.state_sweep else {
+                return;
+            };
+            ops.extend(self.sweep_states(sweep));
+        }
+    }
+
+    /// One step of the walk.
+    fn sweep_states(&mut self, sweep: StateSweep) -> Option<Op> {
+        let Some((number, slot)) = self.tasks.first_at_or_above(sweep.number) else {
+            self.state_sweep = None;
+            return None;
+        };
+        let task = self.tasks.task(slot)?;
+        // What was written just before the store went away may not have come there, nor what the
+        // last walk wrote if it went away again at once.
+        let unsure = task.changed > 0 && task.changed + 2 >= self.stats.store_sessions;
+        let place = if number == sweep.number {
+            sweep.place
+        } else {
+            0
+        };
+        let end = task.deliveries.len().min(place + HOSTS_PER_OP_MAX);
+        if !(unsure || task.is_open()) || place >= end {
+            self.state_sweep = Some(StateSweep {
+                number: number + 1,
+                place: 0,
+            });
+            return None;
+        }
+        let some = task.deliveries[place..end].to_vec();
+        self.state_sweep = Some(StateSweep { number, place: end });
+        self.states_op(slot, &some)
+    }
+
+    fn states_op(&self, task: u32, deliveries: &[u32]) -> Option<Op> {
+        let key = self.tasks.task(task)?.key.clone();
+        let state = |slot: &u32| {
+            let (host, _) = self.tasks.names_of(*slot)?;
+            Some((host.clone(), self.tasks.delivery(*slot)?.state))
+        };
+        let states: Vec<(HostId, TaskState)> = deliveries.iter().filter_map(state).collect();
+        let ended = states.iter().any(|(_, state)| state.has_ended());
+        Some(Op::TaskStates(Box::new(TaskStates { key, states, ended })))
+    }
+}

@@ -1,0 +1,242 @@
+//! ADH43: what a command put out. A header, and behind its frame the bytes themselves.
+//!
+//! ```text
+//!   header ─▶ too large: closed     nobody asked for it: bytes dropped, then refused
+//!      │       no room: waits, up to a minute
+//!      ▼
+//!   bytes, as they come ─▶ all there ─▶ digest ─▶ Op::Result, a report like others
+//! ```
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use sha2::{Digest as _, Sha256};
+
+use crate::codec::message::{Ask, Flag, ResultHeader, Word};
+use crate::codec::{Abnormal, DecodeError};
+use crate::ids::{ConnId, HostId, TaskKey};
+use crate::limits::{RESULT_BYTES_A_MESSAGE, RESULT_WAIT_S_MAX};
+use crate::store::op::{Op, Origin, Reason, TaskResult};
+use crate::time::{Instant, Span};
+
+use super::book::NO_SUCH_TASK;
+use super::core::Core;
+use super::effect::{Effect, Effects, EventKind, Note};
+use super::payloads::Payload;
+use super::progress::REPORT_BYTES;
+use super::{Flow, Moment};
+
+const WAIT: Span = Span::from_secs(RESULT_WAIT_S_MAX);
+
+impl Core {
+    /// The header of a result.
+    pub(super) fn result(
+        &mut self,
+        at: Moment,
+        conn: ConnId,
+        slot: u32,
+        header: &ResultHeader<'_>,
+        ask: Ask,
+        fx: &mut Effects,
+    ) -> Flow {
+        if header.size > self.rules.result_bytes {
+            let what = format!("a result is larger than {} bytes", self.rules.result_bytes);
+            let error = DecodeError::new(Abnormal::Field(what), 0);
+            self.abnormal(at, conn, &error, fx);
+            return Flow::Taken;
+        }
+        let Some(host) = self.hosts.get(slot).map(|host| host.id.clone()) else {
+            return Flow::Taken;
+        };
+        if self.is_starting() {
+            return self.hold(conn, slot, 0, at);
+        }
+        let payload = Payload {
+            slot,
+            code: header.code.to_string(),
+            command: header.command.to_string(),
+            exit: header.exit,
+            seconds: header.seconds,
+            size: header.size,
+            sha256: header.sha256,
+            truncated: header.truncated,
+            ask,
+            wanted: self.is_result_wanted(&host, &header.code),
+            bytes: Vec::new(),
+            digest: Sha256::new(),
+            came: 0,
+        };
+        if payload.wanted {
+            let bytes = header.size as usize;
+            if !self.payloads.has_room(conn, slot, bytes) {
+                return self.hold(conn, slot, bytes, at);
+            }
+            if header.size == 0 && !self.make_room_for_report(conn, report_bytes(&payload)) {
+                return Flow::Wait;
+            }
+        }
+        self.payloads.begin(conn, payload);
+        if header.size > 0 {
+            return Flow::Raw(header.size);
+        }
+        self.result_is_whole(at, conn, fx);
+        Flow::Taken
+    }
+
+    /// Bytes of a result. The last of them are taken only when there is room for the report that they
+    /// make whole.
+    pub(super) fn raw(&mut self, at: Moment, conn: ConnId, bytes: &[u8], fx: &mut Effects) -> Flow {
+        let Some(payload) = self.payloads.get(conn) else {
+            return Flow::Taken;
+        };
+        let left = payload.size - payload.came;
+        let bytes = &bytes[..bytes.len().min(left as usize)];
+        let is_last = bytes.len() as u64 == left;
+        if payload.wanted {
+            let (slot, report) = (payload.slot, report_bytes(payload));
+            if !self.payloads.has_room(conn, slot, bytes.len()) {
+                return self.hold(conn, slot, bytes.len(), at);
+            }
+            if is_last && !self.make_room_for_report(conn, report) {
+                return Flow::Wait;
+            }
+        }
+        let came = self.payloads.take(conn, bytes);
+        let before = came - bytes.len() as u64;
+        if is_last || came / RESULT_BYTES_A_MESSAGE > before / RESULT_BYTES_A_MESSAGE {
+            self.heard(at, conn);
+        }
+        if is_last {
+            self.result_is_whole(at, conn, fx);
+        }
+        Flow::Taken
+    }
+
+    /// All bytes are there.
+    fn result_is_whole(&mut self, at: Moment, conn: ConnId, fx: &mut Effects) {
+        let Some(payload) = self.payloads.remove(conn) else {
+            return;
+        };
+        let ask = payload.ask;
+        let good = payload.digest.clone().finalize().as_slice() == payload.sha256.as_slice();
+        let refusal = match (payload.wanted, good) {
+            (false, _) => Some(NO_SUCH_TASK),
+            (true, false) => Some("wrong digest"),
+            (true, true) => None,
+        };
+        if let Some(why) = refusal {
+            self.stats.results_refused += 1;
+            if ask.reply {
+                let word = Word::Refused(why.to_owned());
+                self.reply(conn, Flag::Result, ask.seq, word, fx);
+            }
+        } else {
+            self.keep_result(at, conn, payload, fx);
+        }
+        self.resume_results(at, fx);
+    }
+
+    fn keep_result(&mut self, at: Moment, conn: ConnId, payload: Payload, fx: &mut Effects) {
+        let Some(host) = self.hosts.get(payload.slot).map(|host| host.id.clone()) else {
+            return;
+        };
+        let key = TaskKey::parse(&payload.code, &self.rules.key_prefix);
+        if let Some(slot) = key.and_then(|key| self.tasks.delivery_of(&key, &host)) {
+            self.touch_delivery(slot, at);
+            if let Some(delivery) = self.tasks.delivery_mut(slot) {
+                delivery.failed |= payload.exit != 0;
+            }
+        } else {
+            self.commands.has_result(&payload.code, &host);
+        }
+        let stamp = self.stamp(at);
+        let kind = EventKind::Result {
+            host: host.clone(),
+            code: payload.code.clone(),
+            command: payload.command.clone(),
+            exit: payload.exit,
+        };
+        self.tell(stamp, kind, fx);
+        let bytes = report_bytes(&payload);
+        let report = TaskResult {
+            origin: Some(Origin {
+                conn,
+                flag: Flag::Result,
+                ask: payload.ask,
+                bytes: bytes as u32,
+            }),
+            host,
+            code: payload.code,
+            command: payload.command,
+            exit: payload.exit,
+            seconds: payload.seconds,
+            sha256: payload.sha256.map(|byte| format!("{byte:02x}")).concat(),
+            truncated: payload.truncated,
+            output: BASE64.encode(&payload.bytes),
+            size: payload.size,
+            stamp,
+        };
+        self.writes.report(Op::Result(Box::new(report)), bytes);
+    }
+
+    /// Whether a result under this code is for us: of a task that names the host, or of a console
+    /// command that was sent to it.
+    fn is_result_wanted(&self, host: &HostId, code: &str) -> bool {
+        let key = TaskKey::parse(code, &self.rules.key_prefix);
+        key.is_some_and(|key| self.tasks.delivery_of(&key, host).is_some())
+            || self.commands.was_sent(code, host)
+    }
+
+    /// Has a connection wait: nothing of what it sent is taken, and it is not read meanwhile.
+    pub(super) fn hold(&mut self, conn: ConnId, slot: u32, bytes: usize, at: Moment) -> Flow {
+        if let Some(session) = self.sessions.get_mut(conn) {
+            session.waiting = true;
+            self.payloads.wait(conn, slot, bytes, at.now + WAIT);
+            self.stats.waits += 1;
+        }
+        Flow::Wait
+    }
+
+    /// Lets those go on for whom there is room now.
+    pub(super) fn resume_results(&mut self, at: Moment, fx: &mut Effects) {
+        if self.is_starting() {
+            return;
+        }
+        for conn in self.payloads.take_resumable() {
+            let Some(session) = self.sessions.get_mut(conn) else {
+                continue;
+            };
+            session.waiting = false;
+            // It was not read, so it was not silent.
+            session.last = at.now;
+            fx.push(Effect::Resume { conn });
+        }
+    }
+
+    /// Closes those that have waited for longer than anyone may.
+    pub(super) fn hurry_results(&mut self, judge: Instant, at: Moment, fx: &mut Effects) {
+        while let Some(conn) = self.payloads.take_overdue(judge) {
+            let Some(session) = self.sessions.get(conn) else {
+                continue;
+            };
+            fx.push(Effect::Log(Note {
+                level: log::Level::Warn,
+                what: "result",
+                who: session.peer.ip().to_string(),
+                text: "closed: there was no room for what it sends".to_owned(),
+            }));
+            fx.push(Effect::Close { conn });
+            self.end_session(conn, Reason::Closed, at, fx);
+        }
+    }
+
+    /// Whether the store was never up yet, so that nobody knows which tasks there are.
+    pub(super) fn is_starting(&self) -> bool {
+        self.stats.store_sessions == 0
+    }
+}
+
+/// What the report of a result takes in memory, in bytes: about.
+fn report_bytes(payload: &Payload) -> usize {
+    let output = payload.size.div_ceil(3) as usize * 4;
+    REPORT_BYTES + payload.code.len() + payload.command.len() + output
+}

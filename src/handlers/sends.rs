@@ -1,0 +1,175 @@
+//! What goes out to hosts: pulled by the reactor, a budget a turn, so that ten thousand hosts do not
+//! stop the loop.
+//!
+//! ```text
+//!   queue ─▶ host online? ─▶ wants pushes, and is connected ─▶ Effect::Push
+//!                  │ no              └─▶ Datagram to (address, its port)
+//!                  └─▶ the try is counted all the same
+//! ```
+
+use std::borrow::Cow;
+use std::net::{IpAddr, SocketAddr};
+
+use crate::codec::message::Push;
+use crate::ids::{ConnId, HostId};
+use crate::store::op::TaskState;
+
+use super::Moment;
+use super::ask::Datagram;
+use super::core::Core;
+use super::effect::{Effect, Effects};
+use super::hosts::{Host, Peer};
+
+/// Something to be sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Outgoing {
+    /// A task to a host.
+    Delivery(u32),
+    /// A console command to a host of it.
+    Command {
+        /// The number of the command.
+        number: u64,
+        /// Which of its hosts.
+        index: usize,
+    },
+}
+
+/// How a host is reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Way {
+    /// Over its connection.
+    Push(ConnId),
+    /// By datagram.
+    Datagram(SocketAddr),
+}
+
+impl Core {
+    /// Takes what is to be sent to hosts: pushes go into `fx`, datagrams into `datagrams`; at most `max` in
+    /// all. Whether there is more.
+    pub fn take_sends(
+        &mut self,
+        at: Moment,
+        max: usize,
+        datagrams: &mut Vec<Datagram>,
+        fx: &mut Effects,
+    ) -> bool {
+        if self.stopping {
+            self.sends.clear();
+        }
+        for _ in 0..max {
+            match self.sends.pop_front() {
+                None => break,
+                Some(Outgoing::Delivery(slot)) => self.send_delivery(slot, at, datagrams, fx),
+                Some(Outgoing::Command { number, index }) => {
+                    self.send_command(number, index, at, datagrams, fx);
+                }
+            }
+        }
+        self.has_sends()
+    }
+
+    /// Whether something is to be sent.
+    #[must_use]
+    pub fn has_sends(&self) -> bool {
+        !self.sends.is_empty()
+    }
+
+    /// One try of a delivery. It counts whether or not the host can be reached now.
+    fn send_delivery(
+        &mut self,
+        slot: u32,
+        at: Moment,
+        datagrams: &mut Vec<Datagram>,
+        fx: &mut Effects,
+    ) {
+        let Some(delivery) = self.tasks.delivery_mut(slot) else {
+            return;
+        };
+        if !std::mem::take(&mut delivery.to_send) || delivery.state != TaskState::Sent {
+            return;
+        }
+        delivery.tries += 1;
+        let tries = delivery.tries;
+        let due = at.now + self.interval(tries);
+        self.arm_delivery(slot, due);
+        let Some((host, key)) = self.tasks.names_of(slot) else {
+            return;
+        };
+        let Some(way) = self.way_to(host) else {
+            return;
+        };
+        self.stats.sends += 1;
+        self.stats.resends += u64::from(tries > 1);
+        let text = key.to_string();
+        match way {
+            Way::Push(conn) => {
+                let push = Push::Task(Cow::Owned(text));
+                fx.push(Effect::Push { conn, push });
+            }
+            Way::Datagram(to) => {
+                self.share_try(slot, to, tries, due);
+                datagrams.push(Datagram { to, text });
+            }
+        }
+    }
+
+    /// The same task is on its way to this address: its other hosts there have had this try too.
+    fn share_try(&mut self, slot: u32, to: SocketAddr, tries: u32, due: crate::time::Instant) {
+        let mates = self.mates(slot, to);
+        for mate in mates {
+            let Some(delivery) = self.tasks.delivery_mut(mate) else {
+                continue;
+            };
+            if delivery.state == TaskState::Sent && delivery.tries < tries {
+                delivery.tries = tries;
+                delivery.to_send = false;
+                self.arm_delivery(mate, due);
+            }
+        }
+    }
+
+    /// Other deliveries of the same task whose hosts are reached by datagram at the same address.
+    fn mates(&self, slot: u32, to: SocketAddr) -> Vec<u32> {
+        let named = self.addresses.behind(to.ip());
+        if named.is_empty() {
+            return Vec::new();
+        }
+        let Some((_, key)) = self.tasks.names_of(slot) else {
+            return Vec::new();
+        };
+        let plain = self.hosts.find(&HostId::of_address(to.ip()));
+        let hosts = named.iter().copied().chain(plain);
+        let there = hosts.filter_map(|host| {
+            let host = self.hosts.get(host)?;
+            let same = self.way_of(host) == Some(Way::Datagram(to));
+            let mate = same.then(|| self.tasks.delivery_of(key, &host.id))??;
+            (mate != slot).then_some(mate)
+        });
+        there.collect()
+    }
+
+    /// How a host is reached now; not at all if it is offline.
+    pub(super) fn way_to(&self, host: &HostId) -> Option<Way> {
+        self.way_of(self.hosts.get(self.hosts.find(host)?)?)
+    }
+
+    fn way_of(&self, host: &Host) -> Option<Way> {
+        if !host.presence.is_online() {
+            return None;
+        }
+        if let Some(conn) = host.identified.filter(|_| host.push) {
+            return Some(Way::Push(conn));
+        }
+        let ip: IpAddr = if host.peer == Peer::UNKNOWN {
+            // Left behind by an older server, which knew hosts by their addresses only.
+            host.id.as_str().parse().ok()?
+        } else {
+            host.peer.ip()
+        };
+        let port = match host.udp {
+            0 => self.rules.agent_port,
+            port => port,
+        };
+        Some(Way::Datagram(SocketAddr::new(ip, port)))
+    }
+}

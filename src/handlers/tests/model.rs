@@ -1,0 +1,249 @@
+//! A store as the core sees it: it answers at once, and looks at every arrow between states.
+
+use super::*;
+
+/// What a store would hold: enough of it to see whether presence is told rightly.
+#[derive(Debug, Default)]
+pub(super) struct Model {
+    pub(super) exists: BTreeSet<String>,
+    pub(super) claims: BTreeMap<String, (u64, bool)>,
+    pub(super) events: Vec<String>,
+    pub(super) reports: usize,
+    pub(super) inventories: Vec<String>,
+    pub(super) seen: BTreeMap<String, u64>,
+    pub(super) tasks: BTreeMap<String, ModelTask>,
+    pub(super) results: Vec<TaskResult>,
+    /// A key is of the wrong type: presence is written as far as that goes, and refused.
+    pub(super) spoilt: bool,
+    /// Hosts whose end began the lifetime of a task anew, by `TaskStates`.
+    pub(super) renewed: usize,
+}
+
+/// A task in the store.
+#[derive(Clone, Debug)]
+pub(super) struct ModelTask {
+    pub(super) created: UnixMs,
+    pub(super) commands: Vec<(String, f64)>,
+    pub(super) states: BTreeMap<HostId, TaskState>,
+}
+
+impl Model {
+    pub(super) fn run(&mut self, op: Op) -> Option<Outcome> {
+        match op {
+            Op::Online(op) => {
+                let claim = self.claims.entry(op.host.to_string()).or_default();
+                *claim = (claim.0 + 1, true);
+                self.exists.insert(op.host.to_string());
+                if op.event.is_some() {
+                    self.events.push(format!("online {}", op.host));
+                }
+                let settled = match self.spoilt {
+                    true => Settled::Refused("WRONGTYPE".to_owned()),
+                    false => Settled::Claimed { epoch: claim.0 },
+                };
+                Some(Outcome::Presence {
+                    ticket: op.ticket,
+                    settled,
+                })
+            }
+            Op::Offline(op) => {
+                let name = op.host.to_string();
+                if self.spoilt {
+                    return Some(Outcome::Presence {
+                        ticket: op.ticket,
+                        settled: Settled::Refused("WRONGTYPE".to_owned()),
+                    });
+                }
+                let claim = self.claims.get(&name).copied().unwrap_or_default();
+                let ours = claim.1 && (op.epoch == 0 || op.epoch == claim.0);
+                // In `exists` and nobody's: the old server left it, or an audit that came too late.
+                let adopted = !claim.1 && op.epoch == 0 && self.exists.contains(&name);
+                if !ours && !adopted {
+                    return Some(Outcome::Presence {
+                        ticket: op.ticket,
+                        settled: Settled::NotOurs,
+                    });
+                }
+                self.claims.insert(name.clone(), (claim.0, false));
+                self.exists.remove(&name);
+                if op.event.is_some() {
+                    self.events
+                        .push(format!("offline {name} {}", op.reason.as_str()));
+                }
+                Some(Outcome::Presence {
+                    ticket: op.ticket,
+                    settled: Settled::Released,
+                })
+            }
+            Op::Inventory(op) => {
+                self.inventories.push(op.host.to_string());
+                let (origins, ticket) = (op.origins, op.ticket);
+                Some(Outcome::Inventory {
+                    origins,
+                    ticket,
+                    result: Ok(()),
+                })
+            }
+            Op::Seen(seen) => {
+                self.seen
+                    .extend(seen.into_iter().map(|(host, at)| (host.to_string(), at.0)));
+                Some(Outcome::Seen)
+            }
+            Op::Audit(hosts) => {
+                self.exists.extend(hosts.iter().map(HostId::to_string));
+                Some(Outcome::Audited)
+            }
+            Op::Notice(op) => {
+                self.events.push(format!("{} {:?}", op.event, op.count));
+                None
+            }
+            Op::Progress(op) => {
+                self.reports += 1;
+                self.become_(&op.key, &op.host, op.state);
+                Some(Outcome::Report {
+                    origin: op.origin,
+                    result: Ok(()),
+                })
+            }
+            Op::Result(op) => {
+                self.reports += 1;
+                let origin = op.origin;
+                self.results.push(*op);
+                Some(Outcome::Report {
+                    origin,
+                    result: Ok(()),
+                })
+            }
+            Op::TaskStates(op) => {
+                self.renewed += usize::from(op.ended);
+                for (host, state) in &op.states {
+                    self.become_(&op.key, host, Some(*state));
+                }
+                None
+            }
+            Op::Dispatch(op) => {
+                let op = *op;
+                let request = op.request;
+                let is_new = !self.tasks.contains_key(op.key.as_str());
+                let stored = if is_new { Stored::Whole } else { Stored::Taken };
+                self.tasks
+                    .entry(op.key.to_string())
+                    .or_insert_with(|| ModelTask {
+                        created: op.created,
+                        commands: op.commands,
+                        states: op.hosts.into_iter().collect(),
+                    });
+                Some(Outcome::Dispatched { request, stored })
+            }
+            Op::Read(op) => Some(Outcome::Read {
+                ticket: op.ticket,
+                found: self.read(op.question),
+            }),
+            Op::Answer(op) => {
+                self.reports += 1;
+                self.become_(&op.key, &op.host, op.state);
+                Some(Outcome::Report {
+                    origin: op.origin,
+                    result: Ok(()),
+                })
+            }
+        }
+    }
+
+    /// A state comes by a report or by itself: always along the arrows, though states that were passed
+    /// while the store was away may be left out.
+    fn become_(&mut self, key: &TaskKey, host: &HostId, next: Option<TaskState>) {
+        let (Some(task), Some(next)) = (self.tasks.get_mut(key.as_str()), next) else {
+            return;
+        };
+        let state = task.states.get_mut(host).expect("a host that is named");
+        assert!(
+            is_within_reach(*state, next),
+            "{key} {host}: {state:?} to {next:?}"
+        );
+        *state = next;
+    }
+
+    fn read(&self, question: Question) -> Found {
+        let of = |code: &str, host: &HostId| {
+            let own = |result: &&TaskResult| result.code == code && result.host == *host;
+            let results = self.results.iter().filter(own);
+            let results = results.map(|result| FoundResult {
+                command: result.command.clone(),
+                exit: result.exit,
+                seconds: result.seconds,
+                size: result.size,
+                sha256: result.sha256.clone(),
+                truncated: result.truncated,
+                output: result.output.clone().into_bytes(),
+            });
+            results.collect::<Vec<_>>()
+        };
+        match question {
+            Question::Task { code, hosts } => {
+                let found = hosts.iter().map(|host| FoundHost {
+                    results: of(&code, host),
+                    ..FoundHost::default()
+                });
+                Found::Task(found.collect())
+            }
+            Question::Output {
+                code,
+                host,
+                command,
+            } => {
+                let mut found = of(&code, &host).into_iter();
+                let found = found.find(|result| result.command == command);
+                Found::Output(found.map(|result| result.output))
+            }
+        }
+    }
+
+    pub(super) fn held_tasks(&self) -> Vec<HeldTask> {
+        let failed = |key: &str, host: &HostId| {
+            let mut results = self.results.iter();
+            results.any(|r| r.code == key && r.host == *host && r.exit != 0)
+        };
+        let held = |(key, task): (&String, &ModelTask)| HeldTask {
+            key: TaskKey::parse(key, "AC").unwrap(),
+            created: task.created,
+            queue: false,
+            commands: task.commands.clone(),
+            hosts: task
+                .states
+                .iter()
+                .map(|(host, state)| (host.clone(), *state, failed(key, host)))
+                .collect(),
+        };
+        self.tasks.iter().map(held).collect()
+    }
+
+    pub(super) fn held(&self) -> Vec<HeldHost> {
+        let ours = |(name, (epoch, ours)): (&String, &(u64, bool))| HeldHost {
+            host: HostId::checked(name).unwrap(),
+            ours: *ours,
+            epoch: *epoch,
+            peer: format!("{name}:4000").parse().ok(),
+            since: UnixMs(WALL - 5_000),
+            seen: UnixMs(WALL - 1_000),
+            reason: (!ours).then_some(Reason::Closed),
+            hostname: None,
+            mac: None,
+            addresses: Vec::new(),
+        };
+        self.claims.iter().map(ours).collect()
+    }
+}
+
+/// Whether `state` can become `next` in any number of steps.
+fn is_within_reach(state: TaskState, next: TaskState) -> bool {
+    let mut reached = vec![state];
+    let mut looked_at = 0;
+    while let Some(state) = reached.get(looked_at).copied() {
+        looked_at += 1;
+        let new = |other: &TaskState| state.may_become(*other) && !reached.contains(other);
+        let new: Vec<TaskState> = TaskState::ALL.into_iter().filter(new).collect();
+        reached.extend(new);
+    }
+    reached.contains(&next)
+}

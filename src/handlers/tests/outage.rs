@@ -1,0 +1,209 @@
+//! A store that hangs, forgets, refuses, or goes back to an older copy of itself; and reports that wait.
+
+use super::*;
+
+#[test]
+fn a_store_that_went_back_to_older_claims_is_still_told_who_is_gone() {
+    let mut world = World::new();
+    let conn = world.open("10.0.0.1:1");
+    world.beat(conn);
+    let old = world.store.claims.clone();
+    world.end(conn, End::Closed);
+    let conn = world.open("10.0.0.1:2");
+    world.beat(conn);
+    world.go_away();
+    world.end(conn, End::Closed);
+    world.store.claims = old;
+    world.come_up(true);
+    assert!(world.store.exists.is_empty());
+    assert_eq!(world.store.claims["10.0.0.1"], (1, false));
+}
+
+#[test]
+fn one_that_came_back_in_an_outage_is_online_since_then() {
+    let mut world = World::new();
+    let conn = world.open("10.0.0.1:1");
+    world.beat(conn);
+    world.go_away();
+    world.end(conn, End::Closed);
+    world.ms += 3_000;
+    let conn = world.open("10.0.0.1:2");
+    world.beat(conn);
+    let back = UnixMs(WALL + world.ms);
+    world.come_up(true);
+    let host = HostId::checked("10.0.0.1").unwrap();
+    assert_eq!(world.core.host(&host).unwrap().since, back);
+}
+
+#[test]
+fn what_the_store_refused_is_written_when_it_can_be() {
+    let mut world = World::new();
+    let [gone, stays] = ["10.0.0.1:1", "10.0.0.2:1"].map(|peer| {
+        let conn = world.open(peer);
+        world.beat(conn);
+        conn
+    });
+    world.pass(SWEEPS_MS);
+    world.store.spoilt = true;
+    world.end(gone, End::Closed);
+    world.end(stays, End::Closed);
+    let stays = world.open("10.0.0.2:2");
+    world.beat(stays);
+    let late = world.open("10.0.0.3:1");
+    world.beat(late);
+    let short = world.open("10.0.0.4:1");
+    world.beat(short);
+    world.end(short, End::Closed);
+    world.pass(AUDITS_MS);
+    world.store.spoilt = false;
+    world.store.exists = ["10.0.0.1", "10.0.0.4"].map(str::to_owned).into();
+    world.pass(AUDITS_MS);
+    assert!(world.store.exists.iter().eq(["10.0.0.2", "10.0.0.3"]));
+    let events = world.events().iter();
+    let told: Vec<&String> = events.filter(|event| event.contains("10.0.0.3")).collect();
+    assert_eq!(told, ["online 10.0.0.3"], "once");
+    world.end(late, End::Closed);
+    assert!(world.store.exists.iter().eq(["10.0.0.2"]));
+}
+
+#[test]
+fn whoever_waits_goes_on_even_if_the_one_before_it_leaves_with_its_report() {
+    let mut world = World::new();
+    let conns = [7, 8, 9].map(|host| world.open(&format!("10.0.0.{host}:4000")));
+    let [first, second, third] = conns;
+    world.up = false;
+    // So large that it is taken only when there is no other.
+    let large: &'static str = "x".repeat(REPORT_BYTES_WAITING_MAX).leak();
+    let flows = conns.map(|conn| world.progress(conn, Phase::Received, &[large], 1));
+    assert_eq!(flows, [Flow::Taken, Flow::Wait, Flow::Wait]);
+    world.up = true;
+    world.settle();
+    assert_eq!(world.words(first), [Word::GotIt]);
+    assert!(world.effects.contains(&Effect::Resume { conn: second }));
+    assert!(!world.effects.contains(&Effect::Resume { conn: third }));
+    world.end(second, End::Reset);
+    world.pass(1);
+    assert!(world.effects.contains(&Effect::Resume { conn: third }));
+}
+
+#[test]
+fn an_inventory_is_answered_once_however_many_follow_it() {
+    let mut world = World::new();
+    let conn = world.open("10.0.0.7:4000");
+    world.beat(conn);
+    world.up = false;
+    let inventory = || {
+        Message::Inventory(Inventory {
+            hostname: Some("ant".into()),
+            mac: None,
+            values: vec!["ant".into()],
+            addresses: Vec::new(),
+        })
+    };
+    let mut ops = Vec::new();
+    for seq in 1..=2 {
+        let _ = world.send(conn, inventory(), Some(seq));
+        ops.extend(world.core.pull(world.at(), 64).unwrap().ops);
+    }
+    for op in ops {
+        let outcome = world.store.run(op).unwrap();
+        let _ = world.input(Input::Outcome(outcome));
+    }
+    assert_eq!(world.words(conn), [Word::RogerThat, Word::RogerThat]);
+}
+
+#[test]
+fn an_inventory_that_goes_with_its_connection_leaves_nobody_waiting() {
+    let mut world = World::new();
+    let [first, second] = [4_000, 4_001].map(|port| world.open(&format!("10.0.0.7:{port}")));
+    world.beat(first);
+    world.up = false;
+    let inventory = || {
+        Message::Inventory(Inventory {
+            hostname: None,
+            mac: None,
+            values: Vec::new(),
+            addresses: Vec::new(),
+        })
+    };
+    let _ = world.send(first, inventory(), Some(1));
+    let _ = world.send(second, inventory(), Some(2));
+    world.end(second, End::Closed);
+    assert!(matches!(world.words(first)[..], [Word::Refused(_)]));
+}
+
+#[test]
+fn an_audit_names_nobody_whose_claim_is_not_settled() {
+    let mut world = World::new();
+    let conn = world.open("10.0.0.7:4000");
+    world.beat(conn);
+    world.up = false;
+    world.end(conn, End::Closed);
+    let leaving = world.core.pull(world.at(), 64).unwrap().ops;
+    assert!(matches!(leaving[..], [Op::Offline(_)]));
+    let again = world.open("10.0.0.7:4001");
+    let _ = world.send(again, Message::Heartbeat, None);
+    world.core.writes.audit = Some(0);
+    assert!(world.core.pull(world.at(), 64).is_none());
+}
+
+#[test]
+fn a_claim_that_a_hung_store_makes_late_is_given_up_again() {
+    let mut world = World::new();
+    let conn = world.open("10.0.0.7:4000");
+    world.up = false;
+    let _ = world.send(conn, Message::Heartbeat, None);
+    let late = world.core.pull(world.at(), 64).unwrap().ops;
+    world.go_away();
+    world.end(conn, End::Closed);
+    world.come_up(true);
+    for op in late {
+        assert!(world.store.run(op).is_some(), "and nobody hears of it");
+    }
+    assert!(world.store.exists.contains("10.0.0.7"));
+    world.pass(6_000);
+    assert!(world.store.exists.is_empty());
+    let told = ["online 10.0.0.7", "offline 10.0.0.7 closed"];
+    assert_eq!(world.events(), told);
+}
+
+#[test]
+fn a_claim_older_than_the_one_we_knew_can_be_given_up() {
+    let mut world = World::new();
+    for _ in 0..3 {
+        let conn = world.open("10.0.0.7:4000");
+        world.beat(conn);
+        world.end(conn, End::Closed);
+    }
+    let conn = world.open("10.0.0.7:4000");
+    world.beat(conn);
+    world.go_away();
+    // It lost its contents, and then ran what was under way.
+    world.store.claims.insert("10.0.0.7".to_owned(), (1, true));
+    world.end(conn, End::Closed);
+    world.come_up(true);
+    assert!(world.store.exists.is_empty());
+}
+
+#[test]
+fn who_was_never_here_is_not_back() {
+    let mut world = World::new();
+    world.ms = 0;
+    let conns: Vec<ConnId> = (0..40)
+        .map(|host| world.open(&format!("10.0.1.{host}:4000")))
+        .collect();
+    for conn in &conns {
+        world.beat(*conn);
+    }
+    for conn in &conns[..15] {
+        world.end(*conn, End::Closed);
+    }
+    for host in 0..15 {
+        let conn = world.open(&format!("10.0.2.{host}:4000"));
+        world.beat(conn);
+    }
+    for conn in &conns[15..] {
+        world.end(*conn, End::Closed);
+    }
+    assert!(world.told.iter().any(|told| told == "mass-offline 28"));
+}

@@ -1,0 +1,143 @@
+//! The server in the middle of a task: killed, started again, or with its store gone.
+
+use super::*;
+
+/// What a server that is killed leaves behind.
+fn killed(world: World) -> World {
+    let mut store = world.store;
+    store.events.clear();
+    let mut again = World::starting(store);
+    again.ms = world.ms + 500;
+    again
+}
+
+#[test]
+fn what_was_sent_has_its_tries_begin_anew_and_work_goes_on() {
+    let mut world = World::new();
+    let mut conns = Vec::new();
+    for ip in ["10.0.0.1", "10.0.0.2", "10.0.0.3", "10.0.0.4"] {
+        conns.push(world.plain(ip));
+    }
+    world.dispatch("AC1", &[]).unwrap();
+    world.report(conns[1], "AC1", Phase::Received, &["x"]);
+    world.report(conns[2], "AC1", Phase::Ended, &[]);
+    world.end(conns[3], End::Closed);
+    let mut world = killed(world);
+    world.come_up(true);
+    assert_eq!(
+        world.sent_to(),
+        ["10.0.0.1:6655 AC1"],
+        "inherited, and still sent"
+    );
+    let states = ["sent", "working", "done", "sent"];
+    for (i, state) in states.into_iter().enumerate() {
+        assert_eq!(world.state("AC1", &format!("10.0.0.{}", i + 1)), state);
+    }
+    let busy = world.plain("10.0.0.2");
+    world.pass(10 * TIMEOUT);
+    assert_eq!(
+        world.online(),
+        ["10.0.0.2"],
+        "at work it may still be silent"
+    );
+    let again = world.sent();
+    assert_eq!(again.len(), 4, "all tries, while it is held to be online");
+    world.report(busy, "AC1", Phase::Ended, &[]);
+    assert_eq!(world.state("AC1", "10.0.0.2"), "done");
+    assert_eq!(world.state("AC1", "10.0.0.1"), "unanswered");
+}
+
+#[test]
+fn what_is_reported_before_the_store_has_told_of_the_tasks_counts() {
+    let mut world = World::new();
+    for ip in ["10.0.0.1", "10.0.0.2"] {
+        world.plain(ip);
+    }
+    world.dispatch("AC1", &[]).unwrap();
+    let mut world = killed(world);
+    let first = world.plain("10.0.0.1");
+    let second = world.plain("10.0.0.2");
+    world.report(first, "AC1", Phase::Ended, &[]);
+    world.rcc(second, ResultCode::Received, Some("AC1"));
+    let book = Message::Book(crate::codec::message::Book { task: "AC1".into() });
+    let asking = world.open("10.0.0.2:2");
+    assert_eq!(world.send(asking, book.clone(), None), Flow::Wait);
+    world.come_up(true);
+    assert_eq!(world.state("AC1", "10.0.0.1"), "done");
+    assert_eq!(world.state("AC1", "10.0.0.2"), "answered");
+    assert!(world.sent().is_empty());
+    assert!(world.effects.contains(&Effect::Resume { conn: asking }));
+    let _ = world.send(asking, book, None);
+    assert!(matches!(world.words(asking)[..], [Word::Book { .. }]));
+}
+
+#[test]
+fn a_failed_result_from_before_a_restart_is_remembered() {
+    let mut world = World::new();
+    let conn = world.plain("10.0.0.1");
+    world.dispatch("AC1", &[]).unwrap();
+    results::send(&mut world, conn, "AC1", "uptime", b"no", 1);
+    let mut world = killed(world);
+    let conn = world.plain("10.0.0.1");
+    world.come_up(true);
+    world.report(conn, "AC1", Phase::Ended, &[]);
+    assert_eq!(world.state("AC1", "10.0.0.1"), "failed");
+}
+
+#[test]
+fn a_queued_host_that_is_here_at_the_start_gets_its_task() {
+    let mut world = World::new();
+    let mut task = world.task("AC1", &["10.0.0.1"]);
+    task.queue = true;
+    let _ = world.ask(ask::Ask::Dispatch(task));
+    let mut world = killed(world);
+    world.plain("10.0.0.1");
+    world.come_up(true);
+    assert_eq!(world.sent_to(), ["10.0.0.1:6655 AC1"]);
+    assert_eq!(world.state("AC1", "10.0.0.1"), "sent");
+}
+
+#[test]
+fn states_that_changed_while_the_store_was_away_are_written_when_it_is_back() {
+    let mut world = World::new();
+    let conn = world.plain("10.0.0.1");
+    world.dispatch("AC1", &[]).unwrap();
+    world.go_away();
+    world.pass_beating(200_000, &[conn]);
+    world.come_up(true);
+    assert_eq!(world.state("AC1", "10.0.0.1"), "unanswered");
+    // A store that only hung loses what lay in the connection: all is written once more.
+    let id = HostId::checked("10.0.0.1").unwrap();
+    let task = world.store.tasks.get_mut("AC1").unwrap();
+    task.states.insert(id, TaskState::Sent);
+    world.pass_beating(5_100, &[conn]);
+    assert_eq!(world.state("AC1", "10.0.0.1"), "unanswered");
+}
+
+#[test]
+fn states_of_thousands_are_written_some_at_a_time() {
+    let mut world = World::new();
+    let hosts: Vec<String> = (0..3_000).map(|i| format!("h{i}")).collect();
+    let names: Vec<&str> = hosts.iter().map(String::as_str).collect();
+    let mut task = world.task("AC1", &names);
+    task.queue = true;
+    let _ = world.ask(ask::Ask::Dispatch(task));
+    world.go_away();
+    world.up = true;
+    let _ = world.input(Input::Outcome(Outcome::Up {
+        session: 2,
+        lease_clear: true,
+    }));
+    let (mut ops, mut states) = (0, BTreeSet::new());
+    while let Some(batch) = world.core.pull(world.at(), 2) {
+        assert!(batch.ops.len() <= 2);
+        for op in batch.ops {
+            if let Op::TaskStates(op) = op {
+                ops += 1;
+                assert!(!op.ended && op.states.len() <= crate::limits::HOSTS_PER_OP_MAX);
+                states.extend(op.states.into_iter().map(|(host, _)| host));
+            }
+        }
+    }
+    assert_eq!((ops, states.len()), (3, 3_000));
+}

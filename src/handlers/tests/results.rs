@@ -1,0 +1,256 @@
+//! What commands put out.
+
+use sha2::{Digest as _, Sha256};
+
+use super::*;
+use crate::codec::message::ResultHeader;
+use crate::limits::{RESULT_BYTES_HELD_MAX, RESULT_WAIT_S_MAX};
+
+pub(super) fn header<'a>(
+    code: &'a str,
+    command: &'a str,
+    output: &[u8],
+    exit: i32,
+) -> ResultHeader<'a> {
+    ResultHeader {
+        code: code.into(),
+        command: command.into(),
+        exit,
+        seconds: 0.5,
+        size: output.len() as u64,
+        sha256: Sha256::digest(output).into(),
+        truncated: false,
+    }
+}
+
+/// Sends a result whole.
+pub(super) fn send(
+    world: &mut World,
+    conn: ConnId,
+    code: &str,
+    command: &str,
+    output: &[u8],
+    exit: i32,
+) {
+    let header = header(code, command, output, exit);
+    let flow = world.send(conn, Message::Result(header), Some(7));
+    assert_eq!(flow, Flow::Raw(output.len() as u64));
+    for bytes in output.chunks(5_000) {
+        assert_eq!(world.input(Input::Raw { conn, bytes }), Flow::Taken);
+    }
+    world.settle();
+}
+
+#[test]
+fn a_result_is_collected_checked_stored_and_acknowledged() {
+    let mut world = World::new();
+    let conn = world.plain("10.0.0.1");
+    world.dispatch("AC1", &[]).unwrap();
+    let output: Vec<u8> = (0..100_000_u32).map(|i| (i % 251) as u8).collect();
+    send(&mut world, conn, "AC1", "uptime", &output, 0);
+    assert_eq!(world.words(conn), [Word::GotIt]);
+    let stored = &world.store.results[0];
+    assert_eq!((stored.size, stored.output.len()), (100_000, 133_336));
+    assert_eq!(stored.sha256.len(), 64);
+    assert!(
+        world
+            .told
+            .contains(&"result 10.0.0.1 AC1 uptime 0".to_owned())
+    );
+    let ask = ask::Ask::Output {
+        key: "AC1".to_owned(),
+        host: HostId::checked("10.0.0.1").unwrap(),
+        command: "uptime".to_owned(),
+    };
+    assert!(matches!(world.asked(ask), ask::Answer::Output(bytes) if bytes.len() == 133_336));
+    assert_eq!(world.core.stats().result_bytes_held, 0);
+    world.report(conn, "AC1", Phase::Ended, &[]);
+    assert_eq!(world.state("AC1", "10.0.0.1"), "done");
+}
+
+#[test]
+fn an_empty_output_needs_no_bytes() {
+    let mut world = World::new();
+    let conn = world.plain("10.0.0.1");
+    world.dispatch("AC1", &[]).unwrap();
+    let header = header("AC1", "true", b"", 126);
+    assert_eq!(
+        world.send(conn, Message::Result(header), Some(7)),
+        Flow::Taken
+    );
+    assert_eq!(world.words(conn), [Word::GotIt]);
+    world.report(conn, "AC1", Phase::Ended, &[]);
+    assert_eq!(world.state("AC1", "10.0.0.1"), "failed", "126 counts, too");
+}
+
+#[test]
+fn what_nobody_asked_for_is_dropped_and_refused_and_so_is_a_wrong_digest() {
+    let mut world = World::new();
+    let conn = world.plain("10.0.0.1");
+    let other = world.plain("10.0.0.2");
+    world.dispatch("AC1", &["10.0.0.1"]).unwrap();
+    let cid = "0123456789abcdef0123456789abcdef";
+    for code in ["AC1", "AC9", "no key", cid] {
+        send(&mut world, other, code, "uptime", b"something", 0);
+    }
+    let no_such = Word::Refused("no such task for this host".to_owned());
+    assert_eq!(world.words(other), vec![no_such; 4]);
+    let wrong = ResultHeader {
+        sha256: [0; 32],
+        ..header("AC1", "uptime", b"something", 1)
+    };
+    let _ = world.send(conn, Message::Result(wrong), Some(1));
+    let bytes = b"something";
+    let _ = world.input(Input::Raw { conn, bytes });
+    assert_eq!(
+        world.words(conn),
+        [Word::Refused("wrong digest".to_owned())]
+    );
+    world.report(conn, "AC1", Phase::Ended, &[]);
+    assert_eq!(world.state("AC1", "10.0.0.1"), "done", "it marks nothing");
+    assert!(world.store.results.is_empty());
+    assert_eq!(world.core.stats().results_refused, 5);
+}
+
+#[test]
+fn one_that_is_too_large_closes_its_connection() {
+    let mut world = World::new();
+    let conn = world.plain("10.0.0.1");
+    world.dispatch("AC1", &[]).unwrap();
+    let header = ResultHeader {
+        size: (1 << 20) + 1,
+        ..header("AC1", "uptime", b"", 0)
+    };
+    let _ = world.send(conn, Message::Result(header), Some(1));
+    assert!(world.closed(conn));
+    assert_eq!(world.events()[1], "offline 10.0.0.1 abnormal");
+}
+
+#[test]
+fn bytes_that_arrive_are_a_sign_of_life_and_a_trickle_is_none() {
+    let mut world = World::new();
+    let conn = world.plain("10.0.0.1");
+    world.dispatch("AC1", &["10.0.0.1"]).unwrap();
+    let output = vec![b'x'; 1 << 20];
+    let _ = world.send(conn, Message::Result(header("AC1", "x", &output, 0)), None);
+    for _ in 0..4 {
+        world.pass(TIMEOUT - 100);
+        let bytes = &output[..20_000];
+        assert_eq!(world.input(Input::Raw { conn, bytes }), Flow::Taken);
+    }
+    assert!(!world.closed(conn));
+    for _ in 0..4 {
+        world.pass(TIMEOUT / 3);
+        let bytes = &output[..100];
+        let _ = world.input(Input::Raw { conn, bytes });
+    }
+    assert!(world.closed(conn));
+    assert_eq!(
+        world.core.stats().result_bytes_held,
+        0,
+        "and what came is dropped"
+    );
+}
+
+#[test]
+fn one_payload_at_a_time_for_a_host() {
+    let mut world = World::new();
+    let first = world.plain("10.0.0.1");
+    let second = world.open("10.0.0.1:4001");
+    world.beat(second);
+    world.dispatch("AC1", &[]).unwrap();
+    let output = b"0123456789";
+    let message = || Message::Result(header("AC1", "x", output, 0));
+    assert_eq!(world.send(first, message(), None), Flow::Raw(10));
+    assert_eq!(world.send(second, message(), None), Flow::Wait);
+    let bytes = output;
+    let _ = world.input(Input::Raw { conn: first, bytes });
+    assert!(world.effects.contains(&Effect::Resume { conn: second }));
+    assert_eq!(world.send(second, message(), None), Flow::Raw(10));
+    world.end(second, End::Reset);
+    assert_eq!(
+        world.send(first, message(), None),
+        Flow::Raw(10),
+        "its end makes room"
+    );
+}
+
+#[test]
+fn memory_is_bounded_and_who_waits_too_long_for_it_is_closed() {
+    let mut world = World::new();
+    let output = vec![b'x'; 1 << 20];
+    let hosts = RESULT_BYTES_HELD_MAX >> 20;
+    let conns: Vec<ConnId> = (0..=hosts)
+        .map(|i| world.plain(&format!("10.0.0.{i}")))
+        .collect();
+    world.dispatch("AC1", &[]).unwrap();
+    let message = || Message::Result(header("AC1", "x", &output, 0));
+    for conn in &conns {
+        // Announced is not held: all of them may begin.
+        assert_eq!(world.send(*conn, message(), None), Flow::Raw(1 << 20));
+    }
+    for conn in &conns[..hosts] {
+        let bytes = &output[..output.len() - 1];
+        assert_eq!(world.input(Input::Raw { conn: *conn, bytes }), Flow::Taken);
+    }
+    let last = conns[hosts];
+    let bytes = &output[..100_000];
+    assert_eq!(world.input(Input::Raw { conn: last, bytes }), Flow::Wait);
+    assert!(world.core.stats().result_bytes_held <= RESULT_BYTES_HELD_MAX as u64);
+    let bytes = &output[..1];
+    assert_eq!(
+        world.input(Input::Raw {
+            conn: conns[0],
+            bytes
+        }),
+        Flow::Taken
+    );
+    assert!(world.effects.contains(&Effect::Resume { conn: last }));
+    let bytes = &output[..1_000_000];
+    assert_eq!(world.input(Input::Raw { conn: last, bytes }), Flow::Taken);
+    let more = world.plain("10.0.1.1");
+    world.dispatch("AC2", &["10.0.1.1"]).unwrap();
+    let message = Message::Result(header("AC2", "x", &output, 0));
+    assert_eq!(world.send(more, message, None), Flow::Wait);
+    let waited = world.ms;
+    while !world.closed(more) {
+        world.pass(1_000);
+        for conn in &conns {
+            world.beat(*conn);
+        }
+    }
+    let waited = world.ms - waited;
+    assert!(
+        (59_000..=61_000).contains(&waited),
+        "{waited} of {RESULT_WAIT_S_MAX} s"
+    );
+}
+
+#[test]
+fn the_last_bytes_wait_for_room_among_the_reports() {
+    let mut world = World::new();
+    let conn = world.plain("10.0.0.1");
+    world.dispatch("AC1", &[]).unwrap();
+    let _ = world.send(
+        conn,
+        Message::Result(header("AC1", "x", b"0123456789", 0)),
+        Some(1),
+    );
+    let other = world.plain("10.0.0.2");
+    world.up = false;
+    let mut seq = 0;
+    while world.progress(other, Phase::Received, &["x"], seq) == Flow::Taken {
+        seq += 1;
+    }
+    let bytes = b"01234";
+    assert_eq!(world.input(Input::Raw { conn, bytes }), Flow::Taken);
+    let bytes = b"56789";
+    assert_eq!(world.input(Input::Raw { conn, bytes }), Flow::Wait);
+    world.up = true;
+    world.settle();
+    assert!(world.effects.contains(&Effect::Resume { conn }));
+    assert_eq!(world.input(Input::Raw { conn, bytes }), Flow::Taken);
+    world.settle();
+    assert_eq!(world.words(conn), [Word::GotIt]);
+    assert_eq!(world.store.results[0].size, 10);
+}

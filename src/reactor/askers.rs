@@ -1,0 +1,109 @@
+//! Who waits for the core's answer: handles, under numbers of ours. (The web has its own, which have the
+//! highest bit set.)
+
+use std::collections::HashMap;
+
+use crossbeam_channel::Sender;
+
+use crate::handlers::ask::Answer;
+use crate::limits::{ASKER_S_MAX, ASKERS_MAX};
+use crate::time::{Instant, Span};
+
+/// The bit in the number of every asker that is the web's.
+pub const WEB: u64 = 1 << 63;
+
+/// One that waits.
+#[derive(Debug)]
+struct Asker {
+    reply: Sender<Answer>,
+    since: Instant,
+}
+
+/// See the [room](self).
+#[derive(Debug, Default)]
+pub struct Askers {
+    waiting: HashMap<u64, Asker>,
+    last: u64,
+}
+
+impl Askers {
+    /// One more, and its number; none when there are too many.
+    pub fn add(&mut self, reply: Sender<Answer>, now: Instant) -> Option<u64> {
+        if self.waiting.len() >= ASKERS_MAX {
+            // Nobody has waited for so long any more.
+            let oldest = Span::from_secs(ASKER_S_MAX);
+            self.waiting.retain(|_, asker| asker.since + oldest > now);
+        }
+        if self.waiting.len() >= ASKERS_MAX {
+            return None;
+        }
+        self.last += 1;
+        let since = now;
+        self.waiting.insert(self.last, Asker { reply, since });
+        Some(self.last)
+    }
+
+    /// Answers one. One that has stopped waiting is nobody.
+    pub fn respond(&mut self, asker: u64, answer: Answer) {
+        if let Some(asker) = self.waiting.remove(&asker) {
+            // The channel has room for its one answer; only who has gone does not take it.
+            let _ = asker.reply.try_send(answer);
+        }
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// Whether there is nobody.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crossbeam_channel::bounded;
+
+    fn output(byte: u8) -> Answer {
+        Answer::Output(vec![byte])
+    }
+
+    #[test]
+    fn each_gets_its_own_answer_once() {
+        let mut askers = Askers::default();
+        let ends: Vec<_> = (0..3)
+            .map(|_| {
+                let (reply, end) = bounded(1);
+                (askers.add(reply, Instant::ZERO).unwrap(), end)
+            })
+            .collect();
+        for (asker, _) in ends.iter().rev() {
+            askers.respond(*asker, output(*asker as u8));
+            askers.respond(*asker, output(0));
+        }
+        for (asker, end) in &ends {
+            assert_eq!(asker & WEB, 0);
+            assert_eq!(end.try_recv(), Ok(output(*asker as u8)));
+            assert!(end.try_recv().is_err());
+        }
+        assert!(askers.is_empty());
+    }
+
+    #[test]
+    fn there_are_never_too_many_and_who_gave_up_long_ago_makes_room() {
+        let mut askers = Askers::default();
+        let (reply, _end) = bounded(1);
+        for _ in 0..ASKERS_MAX {
+            assert!(askers.add(reply.clone(), Instant::ZERO).is_some());
+        }
+        assert_eq!(askers.add(reply.clone(), Instant::ZERO), None);
+        let later = Instant::ZERO + Span::from_secs(ASKER_S_MAX);
+        assert!(askers.add(reply, later).is_some());
+        assert_eq!(askers.len(), 1);
+    }
+}

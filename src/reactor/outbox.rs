@@ -1,0 +1,164 @@
+//! Datagrams that wait to be sent, and what is done about each way in which sending can go. Knows no
+//! socket: sending is a function that takes some of them and says how many it sent.
+
+use std::collections::VecDeque;
+use std::io::{self, ErrorKind};
+
+use crate::handlers::ask::Datagram;
+use crate::limits::SENDS_PER_TURN_MAX;
+
+/// First in, first out; as many as are sent in one turn.
+#[derive(Debug, Default)]
+pub struct Outbox {
+    queue: VecDeque<Datagram>,
+    /// The socket took no more the last time.
+    blocked: bool,
+}
+
+/// What a flush came to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Flushed {
+    /// Datagrams sent.
+    pub sent: u64,
+    /// Datagrams that cannot be sent, and are dropped.
+    pub failed: u64,
+    /// The socket takes no more now.
+    pub blocked: bool,
+    /// It took no more at the flush before.
+    pub was_blocked: bool,
+}
+
+impl Outbox {
+    /// Whether nothing waits.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.queue.is_empty()
+    }
+
+    /// For how many more there is room.
+    #[must_use]
+    pub fn room(&self) -> usize {
+        SENDS_PER_TURN_MAX.saturating_sub(self.queue.len())
+    }
+
+    /// Puts one behind the others, if there is room.
+    pub fn push(&mut self, datagram: Datagram) {
+        debug_assert!(self.room() > 0, "there was room");
+        if self.room() > 0 {
+            self.queue.push_back(datagram);
+        }
+    }
+
+    /// Has `send` send them, as far as it does. An error is about the first of those it was given, or
+    /// about something sent earlier (an ICMP message waits on the socket for whoever comes next): so
+    /// that one is tried again, and a second error in a row is its own.
+    pub fn flush(&mut self, mut send: impl FnMut(&[Datagram]) -> io::Result<usize>) -> Flushed {
+        let mut flushed = Flushed {
+            was_blocked: std::mem::take(&mut self.blocked),
+            ..Flushed::default()
+        };
+        let mut suspected = false;
+        while !self.queue.is_empty() && !flushed.blocked {
+            match send(self.queue.as_slices().0) {
+                Ok(sent) => {
+                    self.queue.drain(..sent);
+                    flushed.sent += sent as u64;
+                    suspected = false;
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => flushed.blocked = true,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(_) if !suspected => suspected = true,
+                Err(error) => {
+                    suspected = false;
+                    flushed.failed += 1;
+                    if let Some(datagram) = self.queue.pop_front() {
+                        let to = datagram.to;
+                        log::warn!(target: "send", "{}: not sent to {to}: {error}", to.ip());
+                    }
+                }
+            }
+        }
+        self.blocked = flushed.blocked;
+        flushed
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn outbox(datagrams: usize) -> Outbox {
+        let mut outbox = Outbox::default();
+        for number in 0..datagrams {
+            outbox.push(Datagram {
+                to: "127.0.0.1:6655".parse().unwrap(),
+                text: number.to_string(),
+            });
+        }
+        outbox
+    }
+
+    fn error(errno: i32) -> io::Result<usize> {
+        Err(io::Error::from_raw_os_error(errno))
+    }
+
+    /// Sends one at a time unless `trouble` says otherwise; what went out, and what the flush came to.
+    fn flush(
+        outbox: &mut Outbox,
+        mut trouble: impl FnMut(&str) -> Option<io::Result<usize>>,
+    ) -> (Vec<String>, Flushed) {
+        let mut out = Vec::new();
+        let flushed = outbox.flush(|datagrams| {
+            let first = &datagrams[0].text;
+            trouble(first).unwrap_or_else(|| {
+                out.push(first.clone());
+                Ok(1)
+            })
+        });
+        (out, flushed)
+    }
+
+    #[test]
+    fn a_socket_that_is_full_keeps_the_rest_in_its_order() {
+        let mut outbox = outbox(5);
+        let (out, flushed) = flush(&mut outbox, |text| {
+            (text == "2").then(|| error(libc::EAGAIN))
+        });
+        assert_eq!((out.len(), flushed.blocked, flushed.failed), (2, true, 0));
+        let (out, flushed) = flush(&mut outbox, |_| None);
+        assert_eq!(out, ["2", "3", "4"]);
+        assert!(flushed.was_blocked && !flushed.blocked && outbox.is_empty());
+        assert!(!flush(&mut outbox, |_| None).1.was_blocked);
+    }
+
+    #[test]
+    fn an_error_left_by_something_earlier_costs_nobody_a_datagram() {
+        let mut outbox = outbox(4);
+        let mut errors = 3;
+        let (out, flushed) = flush(&mut outbox, |_| {
+            errors -= 1;
+            (errors % 2 == 0 && errors >= 0).then(|| error(libc::ECONNREFUSED))
+        });
+        assert_eq!(out, ["0", "1", "2", "3"]);
+        assert_eq!((flushed.sent, flushed.failed), (4, 0));
+    }
+
+    #[test]
+    fn one_that_cannot_be_sent_is_dropped_and_the_others_go() {
+        let mut outbox = outbox(4);
+        let mut interrupted = false;
+        let (out, flushed) = flush(&mut outbox, |text| match text {
+            "1" => Some(error(libc::ENETUNREACH)),
+            "3" if !std::mem::replace(&mut interrupted, true) => Some(error(libc::EINTR)),
+            _ => None,
+        });
+        assert_eq!(out, ["0", "2", "3"]);
+        assert_eq!((flushed.sent, flushed.failed), (3, 1));
+    }
+
+    #[test]
+    fn there_are_never_more_than_a_turn_sends() {
+        let outbox = outbox(SENDS_PER_TURN_MAX);
+        assert_eq!(outbox.room(), 0);
+    }
+}

@@ -1,0 +1,97 @@
+//! Many datagrams in one call to the system. The one place of this room that speaks to it in its own
+//! structures.
+
+use std::io;
+use std::os::fd::AsRawFd;
+
+use socket2::SockAddr;
+
+use crate::handlers::ask::Datagram;
+
+/// Sends `datagrams` in order: how many of them were sent, at least one.
+///
+/// # Errors
+/// When the first was not sent. What was wrong with a later one is told when that is the first.
+pub fn send(socket: &impl AsRawFd, datagrams: &[Datagram]) -> io::Result<usize> {
+    let addresses: Vec<SockAddr> = datagrams.iter().map(|d| d.to.into()).collect();
+    let mut texts: Vec<libc::iovec> = datagrams.iter().map(text_of).collect();
+    let mut headers: Vec<libc::mmsghdr> = addresses
+        .iter()
+        .zip(&mut texts)
+        .map(|(address, text)| header(address, text))
+        .collect();
+    let count = libc::c_uint::try_from(headers.len()).unwrap_or(libc::c_uint::MAX);
+    // SAFETY: `headers` has `count` entries or more. Each points to an address and a text, and these to
+    // their bytes; `addresses`, `texts` and `datagrams` hold all of it until after the call, and nothing moves
+    // them meanwhile. The system writes to nothing but the lengths in `headers`.
+    let sent = unsafe { libc::sendmmsg(socket.as_raw_fd(), headers.as_mut_ptr(), count, 0) };
+    usize::try_from(sent).map_err(|_| io::Error::last_os_error())
+}
+
+/// Where the bytes of a datagram are. They are only read: the structure is the one for receiving, too.
+fn text_of(datagram: &Datagram) -> libc::iovec {
+    libc::iovec {
+        iov_base: datagram.text.as_ptr().cast_mut().cast(),
+        iov_len: datagram.text.len(),
+    }
+}
+
+/// One message of one piece, to `address`.
+fn header(address: &SockAddr, text: &mut libc::iovec) -> libc::mmsghdr {
+    // SAFETY: both structures are plain numbers and pointers, for which all zeros means "none".
+    let mut header: libc::mmsghdr = unsafe { std::mem::zeroed() };
+    header.msg_hdr.msg_name = address.as_ptr().cast_mut().cast();
+    header.msg_hdr.msg_namelen = address.len();
+    header.msg_hdr.msg_iov = text;
+    header.msg_hdr.msg_iovlen = 1;
+    header
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::UdpSocket;
+    use std::time::Duration;
+
+    #[test]
+    fn each_goes_to_its_own_address_with_its_own_text() {
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let peers: Vec<_> = (0..20)
+            .map(|_| UdpSocket::bind("127.0.0.1:0").unwrap())
+            .collect();
+        let datagrams: Vec<_> = (0..)
+            .zip(&peers)
+            .map(|(number, peer)| Datagram {
+                to: peer.local_addr().unwrap(),
+                text: "x".repeat(number),
+            })
+            .collect();
+        assert_eq!(send(&socket, &datagrams).unwrap(), 20);
+        for (number, peer) in (0..).zip(&peers) {
+            peer.set_read_timeout(Some(Duration::from_secs(60)))
+                .unwrap();
+            assert_eq!(peer.recv(&mut [0; 64]).unwrap(), number);
+        }
+    }
+
+    #[test]
+    fn it_stops_before_one_that_cannot_be_sent_and_fails_on_it() {
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let peer = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let to = |to, text: &str| Datagram {
+            to,
+            text: text.to_owned(),
+        };
+        let nowhere = "127.0.0.1:0".parse().unwrap();
+        let datagrams = [
+            to(peer.local_addr().unwrap(), "good"),
+            to(nowhere, "bad"),
+            to(peer.local_addr().unwrap(), "good"),
+        ];
+        assert_eq!(send(&socket, &datagrams).unwrap(), 1);
+        assert_eq!(
+            send(&socket, &datagrams[1..]).unwrap_err().raw_os_error(),
+            Some(libc::EINVAL)
+        );
+    }
+}

@@ -1,0 +1,114 @@
+//! What comes and goes beside the connections: datagrams, asks, and what the core has to send.
+
+use std::net::SocketAddr;
+
+use crossbeam_channel::Sender;
+
+use super::Reactor;
+use super::askers::WEB;
+use crate::codec::{Abnormal, decode_body};
+use crate::handlers::ask::{Answer, Ask, ErrorKind};
+use crate::handlers::{Input, Moment};
+use crate::limits::{DATAGRAM_IN_BYTES_MAX, DATAGRAMS_PER_TURN_MAX};
+
+impl Reactor {
+    /// Takes the datagrams that have come, within the budget of a turn.
+    pub(super) fn receive(&mut self, at: Moment) {
+        let mut scratch = std::mem::take(&mut self.scratch);
+        for _ in 0..DATAGRAMS_PER_TURN_MAX {
+            if !self.udp.is_pending() {
+                break;
+            }
+            if let Some((bytes, from)) = self.udp.receive(&mut scratch) {
+                self.stats.datagrams += 1;
+                self.datagram(from, &scratch[..bytes], at);
+            }
+        }
+        self.scratch = scratch;
+    }
+
+    /// Hands a datagram to the core, if it is a message. What is none is counted, and nobody's.
+    fn datagram(&mut self, from: SocketAddr, body: &[u8], at: Moment) {
+        if body.len() > DATAGRAM_IN_BYTES_MAX {
+            self.stats.datagrams_too_long += 1;
+            return;
+        }
+        match decode_body(body) {
+            Ok(incoming) => {
+                let input = Input::Datagram { from, incoming };
+                self.handed_in(
+                    format_args!("a datagram from {from}: handling it"),
+                    at,
+                    input,
+                );
+                self.apply(at);
+            }
+            Err(error) => {
+                let label = error.kind.label();
+                if let Some(kind) = Abnormal::LABELS.iter().position(|l| *l == label) {
+                    self.stats.datagrams_abnormal[kind] += 1;
+                }
+                log::debug!(target: "datagram", "{}: {error} ({label}), from {from}", from.ip());
+            }
+        }
+    }
+
+    /// A handle asks.
+    pub(super) fn handle_asks(&mut self, ask: Ask, reply: Sender<Answer>, at: Moment) {
+        match self.askers.add(reply.clone(), at.now) {
+            Some(asker) => self.ask(asker, ask, at),
+            None => {
+                let _ = reply.try_send(not_now("too many are waiting for an answer"));
+            }
+        }
+    }
+
+    /// Somebody asks. At the end nobody is promised anything any more.
+    pub(super) fn ask(&mut self, asker: u64, ask: Ask, at: Moment) {
+        if self.stopping.is_some() {
+            self.respond(asker, not_now("the server is ending"));
+            return;
+        }
+        let handled = self.handed_in(
+            format_args!("an order or a question: handling it"),
+            at,
+            Input::Ask { asker, ask },
+        );
+        if !handled {
+            self.respond(asker, not_now("it failed inside the server"));
+        }
+        self.apply(at);
+    }
+
+    /// Answers whoever asked.
+    pub(super) fn respond(&mut self, asker: u64, answer: Answer) {
+        match asker & WEB {
+            0 => self.askers.respond(asker, answer),
+            _ => self.web.respond(asker, answer),
+        }
+    }
+
+    /// Sends what the core has to send, within the budget of a turn. Whether there is more is kept for the
+    /// next wait.
+    pub(super) fn send(&mut self, at: Moment) {
+        let room = self.udp.room();
+        self.more_to_send = self.core.has_sends();
+        if self.more_to_send && room > 0 {
+            let mut datagrams = std::mem::take(&mut self.datagrams);
+            self.more_to_send = self.core.take_sends(at, room, &mut datagrams, &mut self.fx);
+            for datagram in datagrams.drain(..) {
+                self.udp.push(datagram);
+            }
+            self.datagrams = datagrams;
+            self.apply(at);
+        }
+        self.udp.flush(self.poll.registry(), &mut self.stats);
+    }
+}
+
+fn not_now(text: &str) -> Answer {
+    Answer::Error {
+        kind: ErrorKind::NotNow,
+        text: text.to_owned(),
+    }
+}

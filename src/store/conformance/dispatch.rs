@@ -1,0 +1,550 @@
+//! Cases of tasks: stored whole or not at all, whatever cut it short and whoever else wanted the key.
+
+use super::results::result;
+use super::*;
+use crate::store::op::{Dispatch, HeldTask, Stored, TaskStates};
+
+/// The task `name` of two commands for two hosts.
+fn task(name: &str, request: u64) -> Dispatch {
+    Dispatch {
+        request,
+        key: TaskKey::parse(name, "AC").unwrap(),
+        created: UnixMs(1_700_000_000_000),
+        queue: true,
+        commands: vec![("df -h".into(), 1.0), ("uptime".into(), 2.5)],
+        hosts: vec![
+            (host("h"), TaskState::Sent),
+            (host("i"), TaskState::Offline),
+        ],
+        stamp: stamp(request),
+    }
+}
+
+fn dispatch(s: &mut Box<dyn Subject>, task: &Dispatch) -> Stored {
+    match run(s, &[Op::Dispatch(Box::new(task.clone()))]).pop() {
+        Some(Outcome::Dispatched { request, stored }) if request == task.request => stored,
+        other => panic!("not settled: {other:?}"),
+    }
+}
+
+/// All tasks the store names as this node's.
+fn tasks(s: &mut Box<dyn Subject>) -> BTreeMap<String, HeldTask> {
+    let (mut cursor, mut found) = (HeldCursor::Start, Vec::new());
+    for _ in 0..1_000 {
+        if cursor == HeldCursor::End {
+            break;
+        }
+        s.tasks(&mut cursor, &mut found).unwrap();
+    }
+    assert_eq!(cursor, HeldCursor::End, "the reading does not end");
+    found.into_iter().map(|t| (t.key.to_string(), t)).collect()
+}
+
+/// The keys of a task, as `name` has them: entry, claim, states, response, book.
+fn keys_of(s: &mut Box<dyn Subject>, name: &str) -> [bool; 5] {
+    let entry = match key(s, "anthill:tasks") {
+        Some(Dump::Sorted(entries)) => entries.iter().any(|(member, _)| member == name),
+        _ => false,
+    };
+    let mut there = |name: String| key(s, &name).is_some();
+    [
+        entry,
+        there(format!("anthill:task:{name}")),
+        there(format!("anthill:task:{name}:hosts")),
+        there(format!("{name}_response")),
+        there(name.to_owned()),
+    ]
+}
+
+const NOTHING: [bool; 5] = [false; 5];
+const ALL: [bool; 5] = [true; 5];
+
+fn claim_of(task: &Dispatch, node: &str) -> Option<Dump> {
+    let (request, created, queue) = (task.request, task.created.0, task.queue);
+    Some(Dump::Text(format!(
+        r#"{{"request":"{request}","created":{created},"node":"{node}","queue":{queue}}}"#
+    )))
+}
+
+fn assert_whole(s: &mut Box<dyn Subject>, task: &Dispatch) {
+    let name = task.key.as_str();
+    assert_eq!(keys_of(s, name), ALL, "{name}");
+    let claim = claim_of(task, NODE);
+    assert_eq!(key(s, &format!("anthill:task:{name}")), claim);
+    let states = hash(&[("h", "sent"), ("i", "offline")]);
+    assert_eq!(key(s, &format!("anthill:task:{name}:hosts")), states);
+    assert_eq!(key(s, &format!("{name}_response")), set(&["h", "i"]));
+    assert_eq!(key(s, name), sorted(&[("df -h", 1.0), ("uptime", 2.5)]));
+}
+
+/// Leaves what a dispatch that broke off behind so many of its commands leaves.
+fn cut_short(s: &mut Box<dyn Subject>, task: &Dispatch, commands: usize) {
+    let name = task.key.as_str();
+    let steps = [
+        (
+            "anthill:tasks".to_owned(),
+            sorted(&[(name, task.created.0 as f64)]),
+        ),
+        (format!("anthill:task:{name}"), claim_of(task, NODE)),
+        (format!("anthill:task:{name}:hosts"), hash(&[("h", "sent")])),
+        (
+            format!("anthill:task:{name}:hosts"),
+            hash(&[("h", "sent"), ("i", "offline")]),
+        ),
+        (format!("{name}_response"), set(&["h"])),
+        (format!("{name}_response"), set(&["h", "i"])),
+        (name.to_owned(), sorted(&[("df -h", 1.0), ("uptime", 2.5)])),
+    ];
+    for (name, value) in steps.into_iter().take(commands) {
+        s.seed(&name, value.unwrap());
+    }
+}
+
+const COMMANDS: usize = 7;
+
+pub fn a_task_is_stored_whole_and_told_of(open: &mut Factory<'_>) {
+    let mut s = open(settings());
+    let one = task("AC1", 1);
+    assert_eq!(dispatch(&mut s, &one), Stored::Whole);
+    assert_whole(&mut s, &one);
+    let created = sorted(&[("AC1", 1_700_000_000_000.0)]);
+    assert_eq!(key(&mut s, "anthill:tasks"), created);
+    assert_eq!(
+        last_event(&mut s, &["event", "host", "key", "count", "seq", "node"]),
+        ["dispatch", "", "AC1", "2", "1", NODE]
+    );
+    // The same request again has won already; another has not.
+    assert_eq!(dispatch(&mut s, &one), Stored::Whole);
+    assert_whole(&mut s, &one);
+    let told = events(&mut s).len();
+    let other = Dispatch {
+        hosts: vec![(host("j"), TaskState::Sent)],
+        ..task("AC1", 2)
+    };
+    assert_eq!(dispatch(&mut s, &other), Stored::Taken);
+    assert_whole(&mut s, &one);
+    assert_eq!(events(&mut s).len(), told);
+}
+
+pub fn a_task_of_many_hosts_and_commands_is_stored(open: &mut Factory<'_>) {
+    let mut s = open(settings());
+    let many = 2_345;
+    let great = Dispatch {
+        commands: (0..many)
+            .map(|n| (format!("c{n}"), n as f64 / 3.0))
+            .collect(),
+        hosts: (0..many)
+            .map(|n| (host(&format!("h{n:05}")), TaskState::Sent))
+            .collect(),
+        ..task("AC1", 1)
+    };
+    assert_eq!(dispatch(&mut s, &great), Stored::Whole);
+    let states = fields(&mut s, "anthill:task:AC1:hosts");
+    assert_eq!((states.len(), &*states["h02344"]), (many, "sent"));
+    let found = &tasks(&mut s)["AC1"];
+    assert_eq!((found.hosts.len(), found.commands.len()), (many, many));
+    assert_eq!(found.commands[0], ("c2344".to_owned(), 2_344.0 / 3.0));
+    assert_eq!(found.commands[many - 1].0, "c0");
+}
+
+pub fn a_key_somebody_uses_is_left_as_it_is(open: &mut Factory<'_>) {
+    let mut s = open(settings());
+    let books = [
+        sorted(&[("theirs", 1.0)]).unwrap(),
+        Dump::Text("theirs".into()),
+        Dump::Set(owned(&["theirs"])),
+    ];
+    for (n, book) in books.into_iter().enumerate() {
+        let name = format!("AC{n}");
+        s.seed(&name, book.clone());
+        s.seed(&format!("{name}_response"), Dump::Set(owned(&["z"])));
+        let kept = [false, false, false, true, true];
+        // Not begun, cut short before it was seen, and given up.
+        assert_eq!(dispatch(&mut s, &task(&name, 1)), Stored::Taken);
+        assert_eq!(keys_of(&mut s, &name), kept);
+        for finish in [true, false] {
+            cut_short(&mut s, &task(&name, 1), 2);
+            let stored = s.settle(&task(&name, 1), finish).unwrap();
+            match finish {
+                true => assert_eq!(stored, Stored::Taken),
+                false => assert!(matches!(stored, Stored::Undone(_)), "{stored:?}"),
+            }
+            assert_eq!(keys_of(&mut s, &name), kept);
+        }
+        cut_short(&mut s, &task(&name, 1), 2);
+        assert!(tasks(&mut s).is_empty());
+        assert_eq!(keys_of(&mut s, &name), kept);
+        assert_eq!(key(&mut s, &name), Some(book));
+        assert_eq!(key(&mut s, &format!("{name}_response")), set(&["z"]));
+    }
+    assert!(events(&mut s).is_empty());
+}
+
+pub fn a_book_written_meanwhile_is_left_to_its_owner(open: &mut Factory<'_>) {
+    let mut s = open(settings());
+    for commands in 3..COMMANDS {
+        for (n, finish) in [(0, true), (10, false)] {
+            let one = task(&format!("AC{}", n + commands), 7);
+            let name = one.key.as_str();
+            cut_short(&mut s, &one, commands);
+            s.seed(name, sorted(&[("theirs", 1.0), ("uptime", 3.0)]).unwrap());
+            assert_eq!(s.settle(&one, finish), Ok(Stored::Taken), "{name}");
+            let left = [false, false, false, false, true];
+            assert_eq!(keys_of(&mut s, name), left, "{name}");
+        }
+    }
+    // What somebody adds to ours later makes it no other's.
+    let one = task("AC1", 7);
+    assert_eq!(dispatch(&mut s, &one), Stored::Whole);
+    let more = [("df -h", 1.0), ("theirs", 9.0), ("uptime", 2.5)];
+    s.seed("AC1", sorted(&more).unwrap());
+    for finish in [true, false] {
+        assert_eq!(s.settle(&one, finish), Ok(Stored::Whole));
+    }
+    assert_eq!(keys_of(&mut s, "AC1"), ALL);
+}
+
+pub fn a_dispatch_cut_anywhere_is_finished_when_repeated(open: &mut Factory<'_>) {
+    let mut s = open(settings());
+    for commands in 0..=COMMANDS {
+        for (offset, settle) in [(0, false), (10, true)] {
+            let one = task(&format!("AC{}", offset + commands), 7);
+            cut_short(&mut s, &one, commands);
+            let stored = match settle {
+                true => s.settle(&one, true).unwrap(),
+                false => dispatch(&mut s, &one),
+            };
+            assert_eq!(stored, Stored::Whole, "cut behind {commands}");
+            assert_whole(&mut s, &one);
+        }
+    }
+}
+
+pub fn a_dispatch_cut_anywhere_is_given_up_whole(open: &mut Factory<'_>) {
+    let mut s = open(settings());
+    for commands in 0..=COMMANDS {
+        let one = task(&format!("AC{commands}"), 7);
+        cut_short(&mut s, &one, commands);
+        let stored = s.settle(&one, false).unwrap();
+        if commands == COMMANDS {
+            assert_eq!(stored, Stored::Whole);
+            assert_whole(&mut s, &one);
+        } else {
+            assert!(matches!(stored, Stored::Undone(_)), "{stored:?}");
+            assert_eq!(
+                keys_of(&mut s, one.key.as_str()),
+                NOTHING,
+                "behind {commands}"
+            );
+            // The key is as good as new.
+            assert_eq!(dispatch(&mut s, &task(one.key.as_str(), 8)), Stored::Whole);
+        }
+    }
+}
+
+pub fn a_dispatch_cut_anywhere_is_undone_at_the_start(open: &mut Factory<'_>) {
+    for commands in 0..=COMMANDS {
+        let mut s = open(settings());
+        let one = task(&format!("AC{commands}"), 7);
+        cut_short(&mut s, &one, commands);
+        drop(s);
+        let mut s = open(settings());
+        let found = tasks(&mut s);
+        if commands == COMMANDS {
+            assert_eq!(found.keys().collect::<Vec<_>>(), ["AC7"]);
+            assert_whole(&mut s, &one);
+        } else {
+            assert!(found.is_empty(), "cut behind {commands}");
+            assert_eq!(
+                keys_of(&mut s, one.key.as_str()),
+                NOTHING,
+                "behind {commands}"
+            );
+        }
+    }
+    // What has no claim is cleared whole, whatever is left of it.
+    let mut s = open(settings());
+    cut_short(&mut s, &task("AC8", 7), 6);
+    s.seed("anthill:task:AC8", Dump::List(Vec::new()));
+    assert_eq!(keys_of(&mut s, "AC8"), [true, false, true, true, false]);
+    tasks(&mut s);
+    assert_eq!(keys_of(&mut s, "AC8"), NOTHING);
+}
+
+pub fn two_nodes_cannot_both_take_a_key(open: &mut Factory<'_>) {
+    let other_node = || Settings {
+        node: "n2".into(),
+        ..settings()
+    };
+    // However far the other has come, its claim holds, and what is ours leaves no trace.
+    for commands in 2..=COMMANDS {
+        let (ours, theirs) = (
+            task(&format!("AC{commands}"), 1),
+            task(&format!("AC{commands}"), 2),
+        );
+        let name = theirs.key.as_str();
+        let mut s = open(settings());
+        cut_short(&mut s, &theirs, commands);
+        s.seed(
+            &format!("anthill:task:{name}"),
+            claim_of(&theirs, "n2").unwrap(),
+        );
+        let before = keys_of(&mut s, name);
+        assert_eq!(dispatch(&mut s, &ours), Stored::Taken);
+        assert!(matches!(s.settle(&ours, false), Ok(Stored::Undone(_))));
+        assert!(tasks(&mut s).is_empty(), "none of ours");
+        assert_eq!(keys_of(&mut s, name), before);
+        drop(s);
+        let mut s = open(other_node());
+        assert_eq!(dispatch(&mut s, &theirs), Stored::Whole);
+        assert_eq!(keys_of(&mut s, name), ALL);
+        assert_eq!(tasks(&mut s)[name].hosts.len(), 2);
+    }
+    let mut s = open(settings());
+    assert_eq!(dispatch(&mut s, &task("AC9", 1)), Stored::Whole);
+    drop(s);
+    let mut s = open(other_node());
+    assert_eq!(dispatch(&mut s, &task("AC9", 2)), Stored::Taken);
+    assert!(!tasks(&mut s).contains_key("AC9"));
+    drop(s);
+    assert_whole(&mut open(settings()), &task("AC9", 1));
+}
+
+pub fn dispatches_of_one_batch_settle_each_for_itself(open: &mut Factory<'_>) {
+    let mut s = open(settings());
+    let ops = [
+        task("AC1", 1),
+        task("AC1", 2),
+        task("AC2", 3),
+        task("AC1", 1),
+    ];
+    let ops = ops.map(|task| Op::Dispatch(Box::new(task)));
+    let told: Vec<_> = run(&mut s, &ops)
+        .into_iter()
+        .map(|outcome| match outcome {
+            Outcome::Dispatched { request, stored } => (request, stored),
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    let whole = |request| (request, Stored::Whole);
+    assert_eq!(told, [whole(1), (2, Stored::Taken), whole(3), whole(1)]);
+    assert_eq!(
+        tasks(&mut s).into_keys().collect::<Vec<_>>(),
+        ["AC1", "AC2"]
+    );
+}
+
+pub fn a_dispatch_the_store_will_not_have_leaves_nothing(open: &mut Factory<'_>) {
+    let mut s = open(settings());
+    let spoilt = || Dump::List(owned(&["spoilt"]));
+    for name in ["anthill:task:AC1", "AC1_response", "anthill:task:AC1:hosts"] {
+        s.seed(name, spoilt());
+        let stored = dispatch(&mut s, &task("AC1", 1));
+        assert!(matches!(stored, Stored::Refused(_)), "{name}: {stored:?}");
+        assert_eq!(key(&mut s, name), Some(spoilt()));
+        s.seed(name, Dump::List(Vec::new()));
+        assert_eq!(keys_of(&mut s, "AC1"), NOTHING, "{name}");
+    }
+    s.seed("anthill:tasks", spoilt());
+    let stored = dispatch(&mut s, &task("AC1", 1));
+    assert!(matches!(stored, Stored::Refused(_)), "{stored:?}");
+    assert!(tasks(&mut s).is_empty());
+    s.sweep(UnixMs(1)).unwrap();
+    s.seed("anthill:tasks", Dump::List(Vec::new()));
+    assert_eq!(keys_of(&mut s, "AC1"), NOTHING);
+    let empty = Dispatch {
+        hosts: Vec::new(),
+        ..task("AC1", 1)
+    };
+    assert!(matches!(dispatch(&mut s, &empty), Stored::Refused(_)));
+    assert_eq!(keys_of(&mut s, "AC1"), NOTHING);
+    assert_eq!(dispatch(&mut s, &task("AC1", 1)), Stored::Whole);
+}
+
+pub fn tasks_are_found_again_after_a_restart(open: &mut Factory<'_>) {
+    let mut s = open(settings());
+    let many = 150;
+    for n in 0..many {
+        assert_eq!(dispatch(&mut s, &task(&format!("AC{n}"), n)), Stored::Whole);
+    }
+    let states = TaskStates {
+        key: TaskKey::parse("AC7", "AC").unwrap(),
+        states: vec![
+            (host("h"), TaskState::Working),
+            (host("i"), TaskState::Failed),
+        ],
+        ended: false,
+    };
+    run(&mut s, &[Op::TaskStates(Box::new(states))]);
+    store_all(
+        &mut s,
+        &[
+            result("AC7", "h", "uptime", 0),
+            result("AC8", "h", "uptime", 3),
+        ],
+    );
+    drop(s);
+    let mut s = open(settings());
+    let found = tasks(&mut s);
+    assert_eq!(found.len() as u64, many);
+    let one = HeldTask {
+        key: TaskKey::parse("AC7", "AC").unwrap(),
+        created: UnixMs(1_700_000_000_000),
+        queue: true,
+        commands: vec![("uptime".into(), 2.5), ("df -h".into(), 1.0)],
+        hosts: vec![
+            (host("h"), TaskState::Working, false),
+            (host("i"), TaskState::Failed, true),
+        ],
+    };
+    assert_eq!(found["AC7"], one);
+    assert!(found["AC8"].hosts[0].2, "a command has failed");
+    // A claim that is none is nobody's, and hides no other task.
+    s.seed("anthill:task:AC7", Dump::Text("spoilt".into()));
+    s.seed("anthill:task:AC8", Dump::List(owned(&["spoilt"])));
+    assert_eq!(tasks(&mut s).len() as u64, many - 2);
+}
+
+pub fn states_change_for_named_hosts_until_they_have_ended(open: &mut Factory<'_>) {
+    let mut s = open(settings());
+    dispatch(&mut s, &task("AC1", 1));
+    let states = |states: &[(&str, TaskState)], ended| {
+        Op::TaskStates(Box::new(TaskStates {
+            key: TaskKey::parse("AC1", "AC").unwrap(),
+            states: states.iter().map(|(h, state)| (host(h), *state)).collect(),
+            ended,
+        }))
+    };
+    use TaskState as T;
+    let unknown = states(&[("h", T::Unanswered), ("stranger", T::Lost)], false);
+    assert!(
+        run(&mut s, &[unknown]).is_empty(),
+        "states are not answered for"
+    );
+    let name = "anthill:task:AC1:hosts";
+    assert_eq!(
+        key(&mut s, name),
+        hash(&[("h", "unanswered"), ("i", "offline")])
+    );
+    let say = |op: Op, state| match op {
+        Op::Answer(mut report) => {
+            report.state = Some(state);
+            Op::Answer(report)
+        }
+        Op::Progress(mut report) => {
+            report.state = Some(state);
+            Op::Progress(report)
+        }
+        other => other,
+    };
+    let begins = progress("h", 1, None, &[], &["uptime", "df -h"]);
+    store_all(
+        &mut s,
+        &[
+            say(answer("h", 1), T::Answered),
+            say(begins.clone(), T::Working),
+        ],
+    );
+    assert_eq!(fields(&mut s, name)["h"], "working");
+    // Said again with a state that its first writing did not come to.
+    run(&mut s, &[states(&[("h", T::Answered)], false)]);
+    store_all(&mut s, &[say(begins.clone(), T::Working)]);
+    assert_eq!(fields(&mut s, name)["h"], "working");
+    store_all(
+        &mut s,
+        &[say(
+            progress("h", 3, None, &["uptime", "df -h"], &[]),
+            T::Done,
+        )],
+    );
+    assert_eq!(fields(&mut s, name)["h"], "done");
+    // Done for good: reports are taken note of, and nothing else.
+    let told = events(&mut s).len();
+    let lists = |s: &mut Box<dyn Subject>| (key(s, "AC1_h_oncall"), key(s, "AC1_h_complete"));
+    let before = lists(&mut s);
+    store_all(
+        &mut s,
+        &[
+            say(
+                progress("h", 3, None, &["uptime", "df -h", "x"], &["y"]),
+                T::Working,
+            ),
+            progress("h", 1, None, &[], &["again"]),
+        ],
+    );
+    run(
+        &mut s,
+        &[states(&[("h", T::Lost), ("i", T::Queued)], false)],
+    );
+    store_all(&mut s, &[say(answer("h", 1), T::Answered)]);
+    assert_eq!(lists(&mut s), before);
+    assert_eq!(key(&mut s, name), hash(&[("h", "done"), ("i", "queued")]));
+    assert_eq!(events(&mut s).len(), told + 1, "only the answer is told");
+    // A host that the task does not name is written to its lists, and is nothing in the task.
+    store_all(
+        &mut s,
+        &[say(progress("z", 1, None, &[], &["a"]), T::Working)],
+    );
+    assert_eq!(key(&mut s, "AC1_z_oncall"), list(&["a"]));
+    assert_eq!(fields(&mut s, name).len(), 2);
+    run(&mut s, &[states(&[("i", T::Lost)], true)]);
+    assert_eq!(fields(&mut s, name)["i"], "lost");
+}
+
+pub fn a_task_expires_after_a_host_has_ended(open: &mut Factory<'_>) {
+    let brief = || Settings {
+        keep: Span::from_millis(50),
+        ..settings()
+    };
+    let mut s = open(brief());
+    dispatch(&mut s, &task("AC1", 1));
+    let unfinished = progress("h", 3, None, &["uptime"], &["df -h"]);
+    store_all(&mut s, &[result("AC1", "h", "uptime", 0), unfinished]);
+    until_gone(&mut s, "anthill:task:AC1:result:h");
+    assert_eq!(keys_of(&mut s, "AC1"), ALL, "nobody has ended");
+    let states = TaskStates {
+        key: TaskKey::parse("AC1", "AC").unwrap(),
+        states: vec![(host("h"), TaskState::Lost)],
+        ended: true,
+    };
+    run(&mut s, &[Op::TaskStates(Box::new(states))]);
+    for name in [
+        "AC1",
+        "AC1_response",
+        "AC1_oncall",
+        "AC1_complete",
+        "AC1_h_oncall",
+        "AC1_h_complete",
+        "anthill:task:AC1",
+        "anthill:task:AC1:hosts",
+    ] {
+        until_gone(&mut s, name);
+    }
+    // The entry is all that is left, until it is swept.
+    dispatch(&mut s, &task("AC2", 2));
+    s.sweep(UnixMs(1_700_000_000_049)).unwrap();
+    assert!(keys_of(&mut s, "AC1")[0], "not old enough");
+    s.sweep(UnixMs(u64::MAX / 4)).unwrap();
+    assert_eq!(keys_of(&mut s, "AC1"), NOTHING);
+    assert_eq!(keys_of(&mut s, "AC2"), ALL, "old, and there");
+    // The key is free again, and one that reaches nobody is over from the beginning.
+    let nobody = Dispatch {
+        hosts: vec![(host("i"), TaskState::Offline)],
+        ..task("AC1", 3)
+    };
+    assert_eq!(dispatch(&mut s, &nobody), Stored::Whole);
+    until_gone(&mut s, "AC1");
+    until_gone(&mut s, "anthill:task:AC1");
+
+    // A host that is done takes its results with it.
+    dispatch(&mut s, &task("AC3", 4));
+    s.seed("anthill:task:AC3:result:h", hash(&[("a", "{}")]).unwrap());
+    let Op::Progress(mut last) = progress("h", 3, None, &["uptime", "df -h"], &[]) else {
+        panic!("a report of progress");
+    };
+    last.key = TaskKey::parse("AC3", "AC").unwrap();
+    last.state = Some(TaskState::Done);
+    store_all(&mut s, &[Op::Progress(last)]);
+    until_gone(&mut s, "anthill:task:AC3:result:h");
+    until_gone(&mut s, "anthill:task:AC3:hosts");
+}

@@ -1,0 +1,448 @@
+//! Tasks: stored whole or not at all, what their hosts are in them, and what is read of them.
+//!
+//! One transaction does what takes Redis several steps, so nothing is ever cut short here. What a
+//! seeded or restored file holds half of is cleared away all the same, by the same rules.
+
+use crate::ids::{HostId, TaskKey};
+use crate::limits::{READ_OUTPUT_BYTES_MAX, SWEEP_TASKS_MAX, TASKS_PER_LOOK_MAX};
+use crate::store::HeldCursor;
+use crate::store::op::{
+    Dispatch, Found, FoundHost, HeldTask, Question, Stored, TaskState, TaskStates,
+};
+use crate::store::records::{
+    Claim, GIVEN_UP, SHOWN_CHARS, found_result, has_failed, is_awaited, is_final, unfit,
+    whole_output,
+};
+use crate::store::schema::{self, event};
+use crate::time::UnixMs;
+
+use super::Context;
+use super::events::{self, Told};
+use super::keyspace::{Fault, Kind, Space};
+use super::kinds::{score_of, text};
+
+/// Whose the claim of a key is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Holder {
+    Nobody,
+    Us,
+    Another,
+}
+
+fn holder(space: &Space<'_>, op: &Dispatch) -> Result<Holder, Fault> {
+    let Some(text) = space.text_get(&schema::task(&op.key))? else {
+        return Ok(Holder::Nobody);
+    };
+    let claim = Claim::parse(&text);
+    Ok(match claim.is_some_and(|claim| claim.is_for(op)) {
+        true => Holder::Us,
+        false => Holder::Another,
+    })
+}
+
+fn has_book(space: &Space<'_>, key: &TaskKey) -> Result<bool, Fault> {
+    Ok(space.kind(&schema::book(key))?.is_some())
+}
+
+fn has_hosts(space: &Space<'_>, key: &TaskKey) -> Result<bool, Fault> {
+    Ok(space.kind(&schema::task_hosts(key))?.is_some())
+}
+
+/// A dispatch: entry, claim, states, awaited answers, book, event.
+pub(super) fn dispatch(
+    space: &mut Space<'_>,
+    context: &Context<'_>,
+    op: &Dispatch,
+) -> Result<Stored, Fault> {
+    if let Some(why) = unfit(op) {
+        undo(space, op)?;
+        return Ok(Stored::Refused(why.to_owned()));
+    }
+    let holder = holder(space, op)?;
+    if holder == Holder::Another {
+        return Ok(Stored::Taken);
+    }
+    if has_book(space, &op.key)? {
+        return found(space, op, Stored::Taken);
+    }
+    match write(space, context, op) {
+        Ok(()) => Ok(Stored::Whole),
+        Err(fault @ Fault::Kind(_)) => {
+            undo(space, op)?;
+            Err(fault)
+        }
+        Err(storage) => Err(storage),
+    }
+}
+
+/// What becomes of a dispatch where there is a book: whole if that and all else is ours; else it is taken back.
+fn found(space: &mut Space<'_>, op: &Dispatch, otherwise: Stored) -> Result<Stored, Fault> {
+    let key = &op.key;
+    let ours = holder(space, op)? == Holder::Us && has_hosts(space, key)?;
+    if ours && is_our_book(space, op)? {
+        return Ok(Stored::Whole);
+    }
+    if !ours {
+        undo(space, op)?;
+        return Ok(otherwise);
+    }
+    // Another program wrote a book of this name since the key was claimed.
+    space.delete(&schema::task_hosts(key))?;
+    for (host, _) in &op.hosts {
+        lenient(space.set_remove(&schema::response(key), host.as_str()), ())?;
+    }
+    release(space, key)?;
+    Ok(Stored::Taken)
+}
+
+/// Whether the book that is there is this one, whatever was added to it since.
+fn is_our_book(space: &Space<'_>, op: &Dispatch) -> Result<bool, Fault> {
+    let book = schema::book(&op.key);
+    for (command, priority) in &op.commands {
+        if lenient(space.score(&book, command), None)? != Some(*priority) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+fn write(space: &mut Space<'_>, context: &Context<'_>, op: &Dispatch) -> Result<(), Fault> {
+    let key = &op.key;
+    let (hosts, response) = (schema::task_hosts(key), schema::response(key));
+    space.check(schema::TASKS, Kind::Sorted)?;
+    space.check(&hosts, Kind::Hash)?;
+    space.check(&response, Kind::Set)?;
+    events::check(space)?;
+
+    if space.score(schema::TASKS, key.as_str())?.is_none() {
+        let entry = (key.as_str(), op.created.0 as f64);
+        space.raise_scores(schema::TASKS, std::iter::once(entry))?;
+    }
+    space.text_set(&schema::task(key), &Claim::of(op, context.node).text())?;
+    for (host, state) in &op.hosts {
+        if space.hash_get(&hosts, host.as_str())?.is_none() {
+            space.hash_set(&hosts, host.as_str(), state.as_str())?;
+        }
+        if is_awaited(*state) {
+            space.set_add(&response, host.as_str())?;
+        }
+    }
+    space.persist(&hosts)?;
+    space.persist(&response)?;
+    let commands = op
+        .commands
+        .iter()
+        .map(|(command, priority)| (&**command, *priority));
+    space.raise_scores(&schema::book(key), commands)?;
+
+    let count = op.hosts.len().to_string();
+    let told = Told {
+        event: event::DISPATCH,
+        key: Some(key.as_str()),
+        count: Some(&count),
+        ..Told::default()
+    };
+    events::tell(space, context, op.stamp, told)?;
+    // Nobody will end who could begin its last days.
+    if op.hosts.iter().all(|(_, state)| state.has_ended()) {
+        expire(space, context, schema::of_whole_task(key))?;
+    }
+    Ok(())
+}
+
+/// A dispatch that is not to be stored any more: taken back, unless all of it is there.
+pub(super) fn give_up(space: &mut Space<'_>, op: &Dispatch) -> Result<Stored, Fault> {
+    let undone = Stored::Undone(GIVEN_UP.to_owned());
+    if has_book(space, &op.key)? {
+        return found(space, op, undone);
+    }
+    undo(space, op)?;
+    Ok(undone)
+}
+
+/// Takes back what there is of a dispatch that is not stored.
+fn undo(space: &mut Space<'_>, op: &Dispatch) -> Result<(), Fault> {
+    let key = &op.key;
+    match holder(space, op) {
+        Ok(Holder::Us) => {
+            // A book without states is another program's, and so are the answers it awaits.
+            if !has_book(space, key)? {
+                clear_hosts(space, key)?;
+            }
+            release(space, key)
+        }
+        Ok(Holder::Another) => Ok(()),
+        // A claim that is none is not ours, but the entry may be: it was made at the moment of ours.
+        Ok(Holder::Nobody) | Err(Fault::Kind(_)) => {
+            let entry = lenient(space.score(schema::TASKS, key.as_str()), None)?;
+            match entry == Some(op.created.0 as f64) {
+                true => space.take(schema::TASKS, Kind::Sorted, key.as_str().as_bytes()),
+                false => Ok(()),
+            }
+        }
+        Err(storage) => Err(storage),
+    }
+}
+
+fn clear_hosts(space: &mut Space<'_>, key: &TaskKey) -> Result<(), Fault> {
+    for (name, kind) in [
+        (schema::task_hosts(key), Kind::Hash),
+        (schema::response(key), Kind::Set),
+    ] {
+        // What is of another kind is not ours.
+        if space.kind(&name)? == Some(kind) {
+            space.delete(&name)?;
+        }
+    }
+    Ok(())
+}
+
+/// Gives up the claim of a key, and its entry.
+fn release(space: &mut Space<'_>, key: &TaskKey) -> Result<(), Fault> {
+    space.delete(&schema::task(key))?;
+    let entry = space.take(schema::TASKS, Kind::Sorted, key.as_str().as_bytes());
+    lenient(entry, ())
+}
+
+/// What was read, or `otherwise` where the key is of another kind.
+fn lenient<T>(read: Result<T, Fault>, otherwise: T) -> Result<T, Fault> {
+    match read {
+        Err(Fault::Kind(_)) => Ok(otherwise),
+        read => read,
+    }
+}
+
+/// What a host is in a task, if the task names it.
+pub(super) fn state(
+    space: &Space<'_>,
+    key: &TaskKey,
+    host: &HostId,
+) -> Result<Option<TaskState>, Fault> {
+    let word = space.hash_get(&schema::task_hosts(key), host.as_str())?;
+    Ok(word.as_deref().and_then(TaskState::parse))
+}
+
+/// Sets what a host is in a task, if the task names it and it has not ended for good.
+pub(super) fn set_state(
+    space: &mut Space<'_>,
+    key: &TaskKey,
+    host: &HostId,
+    next: TaskState,
+) -> Result<(), Fault> {
+    let hosts = schema::task_hosts(key);
+    let Some(word) = space.hash_get(&hosts, host.as_str())? else {
+        return Ok(());
+    };
+    if TaskState::parse(&word).is_some_and(is_final) {
+        return Ok(());
+    }
+    space.hash_set(&hosts, host.as_str(), next.as_str())
+}
+
+/// Gives keys of what is over their last days.
+pub(super) fn expire(
+    space: &mut Space<'_>,
+    context: &Context<'_>,
+    keys: impl IntoIterator<Item = String>,
+) -> Result<(), Fault> {
+    let until = context.kept_until(space.now());
+    keys.into_iter()
+        .try_for_each(|key| space.expire(&key, until))
+}
+
+/// States of hosts in a task.
+pub(super) fn states(
+    space: &mut Space<'_>,
+    context: &Context<'_>,
+    op: &TaskStates,
+) -> Result<(), Fault> {
+    for (host, state) in &op.states {
+        set_state(space, &op.key, host, *state)?;
+    }
+    if op.ended {
+        expire(space, context, schema::of_whole_task(&op.key))?;
+        for (host, _) in &op.states {
+            expire(space, context, schema::of_host_in_task(&op.key, host))?;
+        }
+    }
+    Ok(())
+}
+
+/// The answer to a question.
+pub(super) fn read(space: &Space<'_>, question: &Question) -> Result<Found, Fault> {
+    match question {
+        Question::Task { code, hosts } => {
+            let mut room = READ_OUTPUT_BYTES_MAX;
+            let told = hosts
+                .iter()
+                .map(|host| found_host(space, code, host, &mut room));
+            Ok(Found::Task(told.collect::<Result<_, _>>()?))
+        }
+        Question::Output {
+            code,
+            host,
+            command,
+        } => {
+            let text = space.hash_get(&schema::task_result(code, host), command)?;
+            Ok(match text.as_deref().map(whole_output) {
+                None => Found::Output(None),
+                Some(Some(output)) => Found::Output(Some(output)),
+                Some(None) => Found::Nothing("what is stored is no result".to_owned()),
+            })
+        }
+    }
+}
+
+/// How far a host has come. `room` is how much of outputs may still be read, in bytes.
+fn found_host(
+    space: &Space<'_>,
+    code: &str,
+    host: &HostId,
+    room: &mut usize,
+) -> Result<FoundHost, Fault> {
+    let mut found = FoundHost::default();
+    // Nobody has lists of what is no key.
+    if let Some(key) = TaskKey::parse(code, "") {
+        let list = |name: String| Ok::<_, Fault>(space.list_get(&name)?.unwrap_or_default());
+        found.working = space.hash_get(&schema::working(&key), host.as_str())?;
+        found.complete = list(schema::complete(&key, host))?;
+        found.oncall = list(schema::oncall(&key, host))?;
+        // Stored last first.
+        found.oncall.reverse();
+    }
+    for (command, text) in space.hash_all(&schema::task_result(code, host))? {
+        match found_result(&command, &text, SHOWN_CHARS.min(*room)) {
+            Some(result) => {
+                *room = room.saturating_sub(result.output.len());
+                found.results.push(result);
+            }
+            None => log::warn!("a result of task {code} is none and left out"),
+        }
+    }
+    Ok(found)
+}
+
+/// Appends the next page of tasks that this node has dispatched, and returns where to go on.
+pub(super) fn held(
+    space: &mut Space<'_>,
+    context: &Context<'_>,
+    cursor: &HeldCursor,
+    tasks: &mut Vec<HeldTask>,
+) -> Result<HeldCursor, Fault> {
+    let after = match cursor {
+        HeldCursor::Start => None,
+        HeldCursor::At(_, after) => Some(&after[..]),
+        HeldCursor::End => return Ok(HeldCursor::End),
+    };
+    let page = space.page(schema::TASKS, Kind::Sorted, after, TASKS_PER_LOOK_MAX);
+    // A key of another kind names no task.
+    let page = lenient(page, Vec::new())?;
+    for (name, _) in &page {
+        if let Some(key) = TaskKey::parse(&text(name), "") {
+            tasks.extend(held_task(space, context, key)?);
+        }
+    }
+    Ok(match page.into_iter().next_back() {
+        Some((name, _)) => HeldCursor::At(0, name),
+        None => HeldCursor::End,
+    })
+}
+
+/// A task of ours. One that was cut short is undone, and then none.
+fn held_task(
+    space: &mut Space<'_>,
+    context: &Context<'_>,
+    key: TaskKey,
+) -> Result<Option<HeldTask>, Fault> {
+    let claim = match space.text_get(&schema::task(&key)) {
+        Err(Fault::Kind(_)) => return Ok(None),
+        text => text?.map(|text| Claim::parse(&text)),
+    };
+    let ours = |claim: &Claim| claim.node == context.node;
+    let claim = match claim {
+        None => None,
+        Some(Some(claim)) if ours(&claim) => Some(claim),
+        Some(_) => return Ok(None),
+    };
+    match claim {
+        Some(claim) if has_book(space, &key)? && has_hosts(space, &key)? => {
+            described(space, key, claim).map(Some)
+        }
+        // Another program's book: it was there before our claim, or there is no claim.
+        Some(_) if has_book(space, &key)? => release(space, &key).map(|()| None),
+        None if has_book(space, &key)? => Ok(None),
+        _ => {
+            log::info!("store: task {key} was never stored whole, and is undone");
+            clear_hosts(space, &key)?;
+            release(space, &key).map(|()| None)
+        }
+    }
+}
+
+fn described(space: &Space<'_>, key: TaskKey, claim: Claim) -> Result<HeldTask, Fault> {
+    let book = space.page(&schema::book(&key), Kind::Sorted, None, usize::MAX);
+    let mut commands = Vec::new();
+    for (command, score) in lenient(book, Vec::new())? {
+        commands.push((text(&command), score_of(&score, key.as_str())?));
+    }
+    // Among equals the last by name first, as Redis has it.
+    commands.reverse();
+    commands.sort_by(|a, b| b.1.total_cmp(&a.1));
+    let mut hosts = Vec::new();
+    for (name, word) in lenient(space.hash_all(&schema::task_hosts(&key)), Vec::new())? {
+        if let (Ok(host), Some(state)) = (HostId::checked(&name), TaskState::parse(&word)) {
+            let failed = failed(space, &key, &host, state)?;
+            hosts.push((host, state, failed));
+        }
+    }
+    Ok(HeldTask {
+        created: UnixMs(claim.created),
+        queue: claim.queue,
+        commands,
+        hosts,
+        key,
+    })
+}
+
+/// Whether a result of a host says that a command failed. Of those that have ended it is known.
+fn failed(
+    space: &Space<'_>,
+    key: &TaskKey,
+    host: &HostId,
+    state: TaskState,
+) -> Result<bool, Fault> {
+    use TaskState as T;
+    if matches!(state, T::Offline | T::Done | T::Failed | T::Expired) {
+        return Ok(state == T::Failed);
+    }
+    let results = space.hash_all(&schema::task_result(key.as_str(), host));
+    let results = lenient(results, Vec::new())?;
+    Ok(results.iter().any(|(_, text)| has_failed(text)))
+}
+
+/// Takes entries of tasks out whose keys are gone, in one stretch of the table, and returns where the next
+/// stretch begins.
+pub(super) fn sweep(
+    space: &mut Space<'_>,
+    context: &Context<'_>,
+    from: Option<&[u8]>,
+) -> Result<Option<Vec<u8>>, Fault> {
+    let oldest = space.now().0.saturating_sub(context.keep.as_millis());
+    let page = space.page(schema::TASKS, Kind::Sorted, from, SWEEP_TASKS_MAX);
+    let page = lenient(page, Vec::new())?;
+    for (name, created) in &page {
+        let Some(key) = TaskKey::parse(&text(name), "") else {
+            continue;
+        };
+        let old = score_of(created, schema::TASKS)? < oldest as f64;
+        if old && !has_book(space, &key)? && space.kind(&schema::task(&key))?.is_none() {
+            space.take(schema::TASKS, Kind::Sorted, name)?;
+        }
+    }
+    let more = page.len() == SWEEP_TASKS_MAX;
+    Ok(page
+        .into_iter()
+        .next_back()
+        .map(|(name, _)| name)
+        .filter(|_| more))
+}

@@ -1,0 +1,260 @@
+//! What is stored as JSON: the claim of a task, and the result of a command. And what a result is when it is
+//! read back.
+//!
+//! The members of a result stand in a fixed order with `output` last, so that a reader that wants only the
+//! beginning of the output can cut the text there.
+
+use std::borrow::Cow;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use serde::{Deserialize, Serialize};
+
+use super::op::{Dispatch, FoundResult, TaskResult, TaskState};
+use crate::limits::OUTPUT_SHOWN_BYTES_MAX;
+
+/// Why a dispatch was undone that could not be finished in time.
+pub const GIVEN_UP: &str = "the store was away for too long";
+/// So much of an output in base64 holds what is shown of it.
+pub const SHOWN_CHARS: usize = OUTPUT_SHOWN_BYTES_MAX.div_ceil(3) * 4;
+
+/// Who stores a task. Whoever has set it holds the key.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Claim {
+    /// The request's random number, as text: JSON readers lose digits of numbers so large.
+    pub request: String,
+    /// When, unix ms.
+    pub created: u64,
+    /// Through which node.
+    pub node: String,
+    /// Whether hosts that are offline get the task when they come.
+    pub queue: bool,
+}
+
+impl Claim {
+    /// The claim for a dispatch through `node`.
+    #[must_use]
+    pub fn of(dispatch: &Dispatch, node: &str) -> Self {
+        Self {
+            request: dispatch.request.to_string(),
+            created: dispatch.created.0,
+            node: node.to_owned(),
+            queue: dispatch.queue,
+        }
+    }
+
+    /// The claim by which a node holds a key while it clears away what is left of it. Nobody's request has this number.
+    #[must_use]
+    pub fn for_clearing(node: &str) -> Self {
+        Self {
+            request: "clearing".to_owned(),
+            created: 0,
+            node: node.to_owned(),
+            queue: false,
+        }
+    }
+
+    /// As it is stored.
+    #[must_use]
+    pub fn text(&self) -> String {
+        let (node, request) = (quoted(&self.node), quoted(&self.request));
+        let (created, queue) = (self.created, self.queue);
+        format!(r#"{{"request":{request},"created":{created},"node":{node},"queue":{queue}}}"#)
+    }
+
+    /// The claim in a stored text; none where it is none of ours.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        serde_json::from_str(text).ok()
+    }
+
+    /// Whether it was set for this dispatch.
+    #[must_use]
+    pub fn is_for(&self, dispatch: &Dispatch) -> bool {
+        self.request == dispatch.request.to_string()
+    }
+}
+
+fn quoted(text: &str) -> serde_json::Value {
+    serde_json::Value::from(text)
+}
+
+/// Why a dispatch cannot be stored at all, if it cannot.
+#[must_use]
+pub fn unfit(dispatch: &Dispatch) -> Option<&'static str> {
+    if dispatch.commands.is_empty() {
+        Some("a task without commands")
+    } else if dispatch.hosts.is_empty() {
+        Some("a task without hosts")
+    } else if dispatch.commands.iter().any(|(_, p)| !p.is_finite()) {
+        Some("a priority that is no finite number")
+    } else {
+        None
+    }
+}
+
+/// Whether a host in this state has still to answer.
+#[must_use]
+pub const fn is_awaited(state: TaskState) -> bool {
+    use TaskState as T;
+    matches!(
+        state,
+        T::Offline | T::Queued | T::Sent | T::Unanswered | T::Expired
+    )
+}
+
+/// Whether a stored state never changes again, whatever comes.
+#[must_use]
+pub const fn is_final(state: TaskState) -> bool {
+    matches!(state, TaskState::Done | TaskState::Failed)
+}
+
+/// A result as it is stored.
+#[derive(Serialize, Deserialize)]
+struct Kept<'a> {
+    exit: i32,
+    seconds: f64,
+    size: u64,
+    #[serde(borrow)]
+    sha256: Cow<'a, str>,
+    truncated: bool,
+    #[serde(borrow)]
+    output: Cow<'a, str>,
+}
+
+/// A result as it is stored.
+///
+/// # Errors
+/// When it cannot be written as JSON.
+pub fn result_text(result: &TaskResult) -> Result<String, serde_json::Error> {
+    serde_json::to_string(&Kept {
+        exit: result.exit,
+        seconds: result.seconds,
+        size: result.size,
+        sha256: Cow::Borrowed(&result.sha256),
+        truncated: result.truncated,
+        output: Cow::Borrowed(&result.output),
+    })
+}
+
+/// A stored result, with at most `chars` of its output in base64 and `OUTPUT_SHOWN_BYTES_MAX` of it as bytes; none where
+/// the text is none.
+#[must_use]
+pub fn found_result(command: &str, text: &str, chars: usize) -> Option<FoundResult> {
+    let kept: Kept<'_> = serde_json::from_str(text).ok()?;
+    let shown = kept.output.len().min(chars / 4 * 4);
+    let mut output = BASE64.decode(kept.output.get(..shown)?).ok()?;
+    output.truncate(OUTPUT_SHOWN_BYTES_MAX);
+    Some(FoundResult {
+        command: command.to_owned(),
+        exit: kept.exit,
+        seconds: kept.seconds,
+        size: kept.size,
+        sha256: kept.sha256.into_owned(),
+        truncated: kept.truncated,
+        output,
+    })
+}
+
+/// All bytes of a stored result's output; none where the text is none.
+#[must_use]
+pub fn whole_output(text: &str) -> Option<Vec<u8>> {
+    let kept: Kept<'_> = serde_json::from_str(text).ok()?;
+    BASE64.decode(&*kept.output).ok()
+}
+
+/// Whether a stored result says that its command failed.
+#[must_use]
+pub fn has_failed(text: &str) -> bool {
+    serde_json::from_str::<Kept<'_>>(text).is_ok_and(|kept| kept.exit != 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::{HostId, TaskKey};
+    use crate::store::op::Stamp;
+    use crate::time::UnixMs;
+
+    const STAMP: Stamp = Stamp {
+        at: UnixMs(1),
+        seq: 1,
+    };
+
+    fn result(output: &[u8]) -> TaskResult {
+        TaskResult {
+            origin: None,
+            host: HostId::checked("h").unwrap(),
+            code: "AC1".to_owned(),
+            command: "df -h".to_owned(),
+            exit: -3,
+            seconds: 0.25,
+            sha256: "ab".repeat(32),
+            truncated: true,
+            output: BASE64.encode(output),
+            size: output.len() as u64,
+            stamp: STAMP,
+        }
+    }
+
+    #[test]
+    fn a_claim_is_read_back_and_known_by_its_request() {
+        let dispatch = Dispatch {
+            request: u64::MAX,
+            key: TaskKey::parse("AC1", "AC").unwrap(),
+            created: UnixMs(17),
+            queue: true,
+            commands: vec![("a".to_owned(), 1.0)],
+            hosts: vec![(HostId::checked("h").unwrap(), TaskState::Sent)],
+            stamp: STAMP,
+        };
+        let claim = Claim::of(&dispatch, "n\"1");
+        assert_eq!(
+            claim.text(),
+            r#"{"request":"18446744073709551615","created":17,"node":"n\"1","queue":true}"#
+        );
+        assert_eq!(Claim::parse(&claim.text()), Some(claim.clone()));
+        assert!(claim.is_for(&dispatch) && unfit(&dispatch).is_none());
+        assert!(!Claim::for_clearing("n1").is_for(&dispatch));
+        for spoilt in ["", "{}", "17", r#"{"request":1}"#] {
+            assert_eq!(Claim::parse(spoilt), None);
+        }
+        let nothing = Dispatch {
+            commands: Vec::new(),
+            ..dispatch.clone()
+        };
+        let nan = Dispatch {
+            commands: vec![("a".to_owned(), f64::NAN)],
+            ..dispatch
+        };
+        assert!(unfit(&nothing).is_some() && unfit(&nan).is_some());
+    }
+
+    #[test]
+    fn a_result_is_read_back_in_part_or_whole() {
+        let bytes: Vec<u8> = (0..10_000_u32).map(|n| n as u8).collect();
+        let text = result_text(&result(&bytes)).unwrap();
+        assert_eq!(whole_output(&text).as_deref(), Some(&bytes[..]));
+        let found = found_result("df -h", &text, usize::MAX).unwrap();
+        assert_eq!(found.output, bytes[..OUTPUT_SHOWN_BYTES_MAX]);
+        assert_eq!(
+            (found.exit, found.size, found.truncated),
+            (-3, 10_000, true)
+        );
+        assert!(has_failed(&text));
+        let little = found_result("df -h", &text, 9).unwrap();
+        assert_eq!(little.output, bytes[..6]);
+        assert!(text.ends_with("\"}") && text.contains(r#""truncated":true,"output":""#));
+    }
+
+    #[test]
+    fn what_is_no_result_is_none() {
+        for text in ["", "{}", r#"{"exit":0}"#] {
+            assert!(found_result("a", text, 100).is_none() && !has_failed(text));
+        }
+        let mut bad = result(b"x");
+        bad.output = "%%%%".to_owned();
+        let text = result_text(&bad).unwrap();
+        assert!(found_result("a", &text, 100).is_none() && whole_output(&text).is_none());
+    }
+}

@@ -1,0 +1,385 @@
+//! A task is stored, whole or not at all.
+//!
+//! ```text
+//!  entry, claim, look ──▶ states, response ──▶ book ──▶ event
+//!   │ another's: taken        │ refused          │ another program was faster
+//!   └─ a book is there ───────┴──────────────────┴──▶ look ──▶ undo, the entry last
+//! ```
+//!
+//! A step begins when the one before it has been answered, so that a later key is never there without the
+//! earlier ones. Whatever is undone, the claim tells whether it was ours: nothing of another's is touched.
+
+use redis::Cmd;
+
+use super::Context;
+use super::errors::Fault;
+use super::events::Entry;
+use super::run::{Heard, Job};
+use super::scripts::Script;
+use super::step::{Replies, Step};
+use crate::limits::REDIS_MEMBERS_MAX;
+use crate::store::op::{self, Outcome, Stored};
+use crate::store::records::{Claim, GIVEN_UP, is_awaited, unfit};
+use crate::store::schema::{self, event};
+
+/// A dispatch on its way.
+pub(super) struct Dispatch<'a> {
+    context: &'a Context,
+    op: &'a op::Dispatch,
+    /// Our claim, as it is stored.
+    claim: String,
+    stage: Stage,
+    /// It has been found out how far it came: what is refused from then on ends it.
+    looked: bool,
+}
+
+/// How far it is.
+enum Stage {
+    /// The key is to be claimed.
+    Claim,
+    /// It is ours; the hosts are to be written.
+    Hosts,
+    /// They are; the book is to be written, or it is to be seen whether the one that is there is ours.
+    Book,
+    /// It is stored; that is to be told.
+    Tell,
+    /// It is not to be stored, for this reason; how far it came is to be found out.
+    Look(Stored),
+    /// All that is ours of it is to be taken back, in this reach.
+    Undo(Reach, Stored),
+}
+
+/// How much is taken back.
+struct Reach {
+    /// The hosts' states and the awaited answers.
+    hosts: bool,
+    /// The claim.
+    claim: bool,
+    /// The entry among the tasks.
+    entry: bool,
+}
+
+/// What stands under a key.
+struct Standing {
+    claim: Holder,
+    book: bool,
+    hosts: bool,
+    /// The entry among the tasks may be ours: it was made at the moment of ours.
+    entry: bool,
+    /// Why not all of it could be read, if so. What could not counts as missing.
+    spoilt: Option<String>,
+}
+
+/// Whose the claim is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Holder {
+    Nobody,
+    Us,
+    Another,
+}
+
+impl Standing {
+    /// All is there, if the book is ours.
+    fn may_be_stored(&self) -> bool {
+        self.claim == Holder::Us && self.book && self.hosts
+    }
+
+    /// What is to be taken back of a dispatch that is not stored.
+    fn reach(&self) -> Reach {
+        Reach {
+            // A book without states is another program's, and so are the answers it awaits.
+            hosts: self.claim == Holder::Us && !self.book,
+            claim: self.claim == Holder::Us,
+            entry: match self.claim {
+                Holder::Us => true,
+                Holder::Nobody => self.entry,
+                Holder::Another => false,
+            },
+        }
+    }
+}
+
+impl<'a> Dispatch<'a> {
+    /// Stores a task, or goes on storing it where an earlier attempt broke off.
+    pub(super) fn new(context: &'a Context, op: &'a op::Dispatch) -> Self {
+        Self {
+            context,
+            op,
+            claim: Claim::of(op, &context.node).text(),
+            stage: match unfit(op) {
+                None => Stage::Claim,
+                Some(why) => Stage::Look(Stored::Refused(why.to_owned())),
+            },
+            looked: false,
+        }
+    }
+
+    /// Takes back what an earlier attempt left, unless all of it is there.
+    pub(super) fn given_up(context: &'a Context, op: &'a op::Dispatch) -> Self {
+        Self {
+            stage: Stage::Look(Stored::Undone(GIVEN_UP.to_owned())),
+            ..Self::new(context, op)
+        }
+    }
+
+    fn enter(&self) -> Cmd {
+        let mut enter = redis::cmd("ZADD");
+        enter.arg(schema::TASKS).arg("NX");
+        enter.arg(self.op.created.0).arg(self.op.key.as_str());
+        enter
+    }
+
+    fn look(&self, step: &mut Step) {
+        let key = &self.op.key;
+        for (verb, name) in [
+            ("GET", schema::task(key)),
+            ("EXISTS", schema::book(key)),
+            ("EXISTS", schema::task_hosts(key)),
+        ] {
+            step.one(0, redis::cmd(verb).arg(name).take());
+        }
+        let mut entry = redis::cmd("ZSCORE");
+        entry.arg(schema::TASKS).arg(key.as_str());
+        step.one(0, entry);
+    }
+
+    fn looked(&self, replies: &mut Replies) -> Result<Standing, Fault> {
+        let mut spoilt = None;
+        let claim = match readable(replies.text(), &mut spoilt)?.flatten() {
+            None => Holder::Nobody,
+            Some(text) => match Claim::parse(&text) {
+                Some(claim) if claim.is_for(self.op) => Holder::Us,
+                _ => Holder::Another,
+            },
+        };
+        let (book, hosts) = (replies.int()? == 1, replies.int()? == 1);
+        let score = readable(replies.text(), &mut spoilt)?.flatten();
+        let score: Option<f64> = score.and_then(|score| score.parse().ok());
+        Ok(Standing {
+            claim,
+            book,
+            hosts,
+            entry: score == Some(self.op.created.0 as f64),
+            spoilt,
+        })
+    }
+
+    /// What follows when the key was claimed, or was not.
+    fn claimed(&self, mut replies: Replies) -> Result<Next, Fault> {
+        replies.value()?;
+        let fresh = replies.text()?.is_some();
+        let standing = self.looked(&mut replies)?;
+        if let Some(why) = standing.spoilt {
+            return Err(Fault::Own(why));
+        }
+        Ok(match standing.claim {
+            Holder::Us if !standing.book => Next::Stage(Stage::Hosts),
+            // An earlier attempt of ours came to the end, if that is our book.
+            Holder::Us if !fresh && standing.hosts => Next::Stage(Stage::Book),
+            Holder::Us => {
+                let reach = Reach {
+                    hosts: false,
+                    ..standing.reach()
+                };
+                Next::Stage(Stage::Undo(reach, Stored::Taken))
+            }
+            Holder::Another => Next::Done(Stored::Taken),
+            // It was there a moment ago: somebody deletes keys under us.
+            Holder::Nobody => {
+                return Err(Fault::Own("the claim of the task vanished".to_owned()));
+            }
+        })
+    }
+
+    fn write_hosts(&self, step: &mut Step) {
+        let op = self.op;
+        // Once more: whoever gave the key up a moment ago may have taken the entry with him.
+        step.one(0, self.enter());
+        for hosts in op.hosts.chunks(REDIS_MEMBERS_MAX) {
+            let mut states = Script::Begin.on(&schema::task_hosts(&op.key));
+            for (host, state) in hosts {
+                states.arg(host.as_str()).arg(state.as_str());
+            }
+            step.one(0, states);
+        }
+        self.response("SADD", step);
+        let mut stay = redis::cmd("PERSIST");
+        stay.arg(schema::response(&op.key));
+        step.one(0, stay);
+    }
+
+    /// Says something about all hosts to the set of those whose answer is awaited.
+    fn response(&self, verb: &str, step: &mut Step) {
+        let awaited = self.op.hosts.iter().filter(|(_, state)| is_awaited(*state));
+        let awaited: Vec<&str> = awaited.map(|(host, _)| host.as_str()).collect();
+        for hosts in awaited.chunks(REDIS_MEMBERS_MAX) {
+            let mut command = redis::cmd(verb);
+            command.arg(schema::response(&self.op.key)).arg(hosts);
+            step.one(0, command);
+        }
+    }
+
+    fn write_book(&self) -> Cmd {
+        let mut book = Script::Book.on(&schema::book(&self.op.key));
+        for (command, priority) in &self.op.commands {
+            book.arg(*priority).arg(command);
+        }
+        book
+    }
+
+    fn tell(&self, step: &mut Step) {
+        let op = self.op;
+        let mut entry = Entry::new(event::DISPATCH, op.stamp);
+        entry.key = Some(op.key.as_str());
+        entry.count = Some(op.hosts.len() as u64);
+        step.one(0, entry.append(&self.context.node));
+        // Nobody will end who could begin its last days.
+        if op.hosts.iter().all(|(_, state)| state.has_ended()) {
+            for name in schema::of_whole_task(&op.key) {
+                step.one(0, expire(self.context, &name));
+            }
+        }
+    }
+
+    fn undo(&self, reach: &Reach, step: &mut Step) {
+        let key = &self.op.key;
+        if reach.hosts {
+            let mut drop = Script::Drop.on(&schema::task_hosts(key));
+            step.one(0, drop.arg("hash").take());
+            self.response("SREM", step);
+        }
+        if reach.claim {
+            let mut unclaim = Script::Unclaim.on(&schema::task(key));
+            step.one(1, unclaim.arg(&self.claim).take());
+        }
+        // At least one command, and the entry last: while it is there a start finds the rest.
+        let mut last = redis::cmd(if reach.entry { "ZREM" } else { "ZSCORE" });
+        last.arg(schema::TASKS).arg(key.as_str());
+        step.one(2, last);
+    }
+
+    fn next(&self, mut replies: Replies) -> Result<Next, Fault> {
+        Ok(match &self.stage {
+            Stage::Claim => self.claimed(replies)?,
+            Stage::Hosts => {
+                replies.rest_good()?;
+                Next::Stage(Stage::Book)
+            }
+            Stage::Book if replies.int()? == 1 => Next::Stage(Stage::Tell),
+            // Another program wrote a book of this name since we claimed the key.
+            Stage::Book => {
+                let reach = Reach {
+                    hosts: true,
+                    claim: true,
+                    entry: true,
+                };
+                Next::Stage(Stage::Undo(reach, Stored::Taken))
+            }
+            Stage::Tell => {
+                replies.rest_good()?;
+                Next::Done(Stored::Whole)
+            }
+            Stage::Look(why) => {
+                let standing = self.looked(&mut replies)?;
+                if standing.may_be_stored() {
+                    Next::Stage(Stage::Book)
+                } else {
+                    Next::Stage(Stage::Undo(standing.reach(), why.clone()))
+                }
+            }
+            Stage::Undo(_, why) => {
+                replies.rest_good()?;
+                Next::Done(why.clone())
+            }
+        })
+    }
+
+    /// What follows when the store will not have something of it.
+    fn spoilt(&self, why: String) -> Next {
+        match &self.stage {
+            Stage::Claim | Stage::Hosts | Stage::Book if self.looked => {
+                Next::Done(Stored::Refused(why))
+            }
+            Stage::Claim | Stage::Hosts | Stage::Book => {
+                Next::Stage(Stage::Look(Stored::Refused(why)))
+            }
+            // Stored is stored.
+            Stage::Tell => {
+                log::warn!("the event of task {} cannot be written: {why}", self.op.key);
+                Next::Done(Stored::Whole)
+            }
+            // What it cannot take back it never had: a key that is spoilt is not ours.
+            Stage::Look(told) | Stage::Undo(_, told) => Next::Done(told.clone()),
+        }
+    }
+
+    fn outcome(&self, stored: Stored) -> Option<Outcome> {
+        Some(Outcome::Dispatched {
+            request: self.op.request,
+            stored,
+        })
+    }
+}
+
+/// What was read, or nothing where the key is of another kind, and then why.
+fn readable<T>(read: Result<T, Fault>, spoilt: &mut Option<String>) -> Result<Option<T>, Fault> {
+    match read {
+        Ok(value) => Ok(Some(value)),
+        Err(Fault::Own(why)) => {
+            spoilt.get_or_insert(why);
+            Ok(None)
+        }
+        Err(away) => Err(away),
+    }
+}
+
+/// What follows a step.
+enum Next {
+    Stage(Stage),
+    Done(Stored),
+}
+
+impl Job for Dispatch<'_> {
+    fn ask(&mut self, step: &mut Step) {
+        match &self.stage {
+            Stage::Claim => {
+                step.one(0, self.enter());
+                let mut claim = redis::cmd("SET");
+                claim.arg(schema::task(&self.op.key)).arg(&self.claim);
+                step.one(0, claim.arg("NX").take());
+                self.look(step);
+            }
+            Stage::Hosts => self.write_hosts(step),
+            Stage::Book => step.one(0, self.write_book()),
+            Stage::Tell => self.tell(step),
+            Stage::Look(_) => self.look(step),
+            Stage::Undo(reach, _) => self.undo(reach, step),
+        }
+    }
+
+    fn hear(&mut self, replies: Replies) -> Result<Heard, Fault> {
+        let next = match self.next(replies) {
+            Err(Fault::Own(why)) => self.spoilt(why),
+            next => next?,
+        };
+        Ok(match next {
+            Next::Stage(stage) => {
+                self.looked |= matches!(self.stage, Stage::Look(_));
+                self.stage = stage;
+                Heard::More
+            }
+            Next::Done(stored) => Heard::Done(self.outcome(stored)),
+        })
+    }
+
+    fn refused(&self, why: String) -> Option<Outcome> {
+        self.outcome(Stored::Refused(why))
+    }
+}
+
+/// Gives a key of what is over its last days.
+pub(super) fn expire(context: &Context, name: &str) -> Cmd {
+    let mut expire = redis::cmd("PEXPIRE");
+    expire.arg(name).arg(context.keep_ms);
+    expire
+}

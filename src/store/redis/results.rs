@@ -1,0 +1,196 @@
+//! What commands put out: written as it comes, and read back with how far the hosts have come.
+
+use redis::Value;
+
+use super::Context;
+use super::dispatch::expire;
+use super::errors::Fault;
+use super::events::Entry;
+use super::progress::{hget, lrange};
+use super::run::{Heard, Job};
+use super::scripts::Script;
+use super::step::{Replies, Step, texts};
+use crate::ids::{HostId, TaskKey};
+use crate::limits::{READ_HOSTS_PER_STEP_MAX, READ_OUTPUT_BYTES_MAX};
+use crate::store::op::{self, Found, FoundHost, Outcome};
+use crate::store::records::{SHOWN_CHARS, found_result, result_text, whole_output};
+use crate::store::schema::{self, event};
+
+/// An ADH43. The same task, host and command replaces itself.
+pub(super) struct Arrived<'a> {
+    context: &'a Context,
+    op: &'a op::TaskResult,
+    /// As it is to be stored, or why it cannot be.
+    text: Result<String, String>,
+}
+
+impl<'a> Arrived<'a> {
+    pub(super) fn new(context: &'a Context, op: &'a op::TaskResult) -> Self {
+        Self {
+            context,
+            op,
+            text: result_text(op).map_err(|error| error.to_string()),
+        }
+    }
+
+    fn outcome(&self, result: Result<(), String>) -> Option<Outcome> {
+        Some(Outcome::Report {
+            origin: self.op.origin,
+            result,
+        })
+    }
+}
+
+impl Job for Arrived<'_> {
+    fn ask(&mut self, step: &mut Step) {
+        let op = self.op;
+        let Ok(text) = &self.text else {
+            return step.one(0, redis::cmd("PING"));
+        };
+        let name = schema::task_result(&op.code, &op.host);
+        let mut write = redis::cmd("HSET");
+        write.arg(&name).arg(&op.command).arg(text);
+        step.one(0, write);
+        step.one(0, expire(self.context, &name));
+        let mut entry = Entry::new(event::RESULT, op.stamp);
+        entry.host = Some(&op.host);
+        entry.key = Some(&op.code);
+        entry.command = Some(&op.command);
+        step.one(1, entry.append(&self.context.node));
+    }
+
+    fn hear(&mut self, mut replies: Replies) -> Result<Heard, Fault> {
+        replies.rest_good()?;
+        let result = self.text.as_ref().map(drop).map_err(Clone::clone);
+        Ok(Heard::Done(self.outcome(result)))
+    }
+
+    fn refused(&self, why: String) -> Option<Outcome> {
+        self.outcome(Err(why))
+    }
+}
+
+fn found(ticket: u64, found: Found) -> Option<Outcome> {
+    Some(Outcome::Read { ticket, found })
+}
+
+/// How far hosts have come with a task, some of them at a time.
+pub(super) struct Task<'a> {
+    ticket: u64,
+    code: &'a str,
+    /// Nobody has lists of what is no key.
+    key: Option<TaskKey>,
+    hosts: &'a [HostId],
+    told: Vec<FoundHost>,
+    /// How much of outputs may still be read, in characters.
+    room: usize,
+}
+
+impl<'a> Task<'a> {
+    pub(super) fn new(ticket: u64, code: &'a str, hosts: &'a [HostId]) -> Self {
+        Self {
+            ticket,
+            code,
+            key: TaskKey::parse(code, ""),
+            hosts,
+            told: Vec::with_capacity(hosts.len()),
+            room: READ_OUTPUT_BYTES_MAX,
+        }
+    }
+
+    /// The hosts of the next step.
+    fn next(&self) -> &'a [HostId] {
+        let left = &self.hosts[self.told.len()..];
+        &left[..left.len().min(READ_HOSTS_PER_STEP_MAX)]
+    }
+
+    fn read(&mut self, replies: &mut Replies) -> Result<FoundHost, Fault> {
+        let mut host = FoundHost::default();
+        if self.key.is_some() {
+            host.working = replies.text()?;
+            host.complete = replies.texts()?;
+            host.oncall = replies.texts()?;
+            // Stored last first.
+            host.oncall.reverse();
+        }
+        let fields = texts(replies.value()?)?;
+        for field in fields.chunks_exact(2) {
+            let (command, text) = (&field[0], &field[1]);
+            // Not all of it is output; it is an upper bound all the same.
+            self.room = self.room.saturating_sub(text.len());
+            match found_result(command, text, SHOWN_CHARS) {
+                Some(result) => host.results.push(result),
+                None => log::warn!("a result of task {} is none and left out", self.code),
+            }
+        }
+        host.results.sort_by(|a, b| a.command.cmp(&b.command));
+        Ok(host)
+    }
+}
+
+impl Job for Task<'_> {
+    fn ask(&mut self, step: &mut Step) {
+        let hosts = self.next();
+        if hosts.is_empty() {
+            return step.one(0, redis::cmd("PING"));
+        }
+        let each = self.room / hosts.len();
+        for host in hosts {
+            if let Some(key) = &self.key {
+                step.one(0, hget(&schema::working(key), host));
+                step.one(0, lrange(&schema::complete(key, host)));
+                step.one(0, lrange(&schema::oncall(key, host)));
+            }
+            let mut results = Script::Results.on(&schema::task_result(self.code, host));
+            results.arg(SHOWN_CHARS).arg(each);
+            step.one(0, results);
+        }
+    }
+
+    fn hear(&mut self, mut replies: Replies) -> Result<Heard, Fault> {
+        for _ in self.next() {
+            let host = self.read(&mut replies)?;
+            self.told.push(host);
+        }
+        Ok(if self.told.len() == self.hosts.len() {
+            let told = std::mem::take(&mut self.told);
+            Heard::Done(found(self.ticket, Found::Task(told)))
+        } else {
+            Heard::More
+        })
+    }
+
+    fn refused(&self, why: String) -> Option<Outcome> {
+        found(self.ticket, Found::Nothing(why))
+    }
+}
+
+/// All that a command put out on a host.
+pub(super) struct Output<'a> {
+    pub(super) ticket: u64,
+    pub(super) code: &'a str,
+    pub(super) host: &'a HostId,
+    pub(super) command: &'a str,
+}
+
+impl Job for Output<'_> {
+    fn ask(&mut self, step: &mut Step) {
+        let mut read = redis::cmd("HGET");
+        read.arg(schema::task_result(self.code, self.host));
+        step.one(0, read.arg(self.command).take());
+    }
+
+    fn hear(&mut self, mut replies: Replies) -> Result<Heard, Fault> {
+        let text = match replies.value()? {
+            Value::Nil => return Ok(Heard::Done(found(self.ticket, Found::Output(None)))),
+            value => super::step::text(value)?.unwrap_or_default(),
+        };
+        let output = whole_output(&text);
+        let output = output.ok_or_else(|| Fault::Own("what is stored is no result".to_owned()))?;
+        Ok(Heard::Done(found(self.ticket, Found::Output(Some(output)))))
+    }
+
+    fn refused(&self, why: String) -> Option<Outcome> {
+        found(self.ticket, Found::Nothing(why))
+    }
+}

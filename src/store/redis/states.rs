@@ -1,0 +1,58 @@
+//! What hosts are in a task, where no report has brought it.
+
+use redis::Cmd;
+
+use super::Context;
+use super::dispatch::expire;
+use super::errors::Fault;
+use super::run::{Heard, Job};
+use super::scripts::Script;
+use super::step::{Replies, Step};
+use crate::ids::{HostId, TaskKey};
+use crate::limits::REDIS_MEMBERS_MAX;
+use crate::store::op::{self, Outcome, TaskState};
+use crate::store::schema;
+
+/// The command that sets these states, of hosts that the task names and that have not ended for good.
+pub(super) fn set_states(key: &TaskKey, states: &[(HostId, TaskState)]) -> Cmd {
+    let mut set = Script::State.on(&schema::task_hosts(key));
+    for (host, state) in states {
+        set.arg(host.as_str()).arg(state.as_str());
+    }
+    set
+}
+
+/// States of hosts in a task.
+pub(super) struct States<'a> {
+    pub(super) context: &'a Context,
+    pub(super) op: &'a op::TaskStates,
+}
+
+impl Job for States<'_> {
+    fn ask(&mut self, step: &mut Step) {
+        let op = self.op;
+        for states in op.states.chunks(REDIS_MEMBERS_MAX) {
+            step.one(0, set_states(&op.key, states));
+        }
+        if op.ended {
+            for name in schema::of_whole_task(&op.key) {
+                step.one(1, expire(self.context, &name));
+            }
+            for (host, _) in &op.states {
+                for name in schema::of_host_in_task(&op.key, host) {
+                    step.one(1, expire(self.context, &name));
+                }
+            }
+        }
+    }
+
+    fn hear(&mut self, mut replies: Replies) -> Result<Heard, Fault> {
+        replies.rest_good()?;
+        Ok(Heard::Done(None))
+    }
+
+    fn refused(&self, why: String) -> Option<Outcome> {
+        log::warn!("states in task {} cannot be written: {why}", self.op.key);
+        None
+    }
+}

@@ -1,0 +1,260 @@
+//! What the store knows of the tasks this node has dispatched, page by page; and what is done about those
+//! that a crash left half stored, or that are over.
+
+use redis::{Cmd, Value};
+
+use super::Context;
+use super::connection::{Commands, Link};
+use super::errors::Fault;
+use super::load::{ask, lenient};
+use super::scripts::Script;
+use super::step::{Replies, list, text, texts};
+use crate::ids::{HostId, TaskKey};
+use crate::limits::{SWEEP_TASKS_MAX, TASKS_PER_LOOK_MAX};
+use crate::store::op::{HeldTask, TaskState};
+use crate::store::records::Claim;
+use crate::store::{HeldCursor, StoreError, schema};
+use crate::time::UnixMs;
+
+/// Appends the next page of tasks and moves the cursor on.
+pub(super) fn page(
+    link: &mut Link,
+    context: &Context,
+    cursor: &mut HeldCursor,
+    tasks: &mut Vec<HeldTask>,
+) -> Result<(), StoreError> {
+    let position = match cursor {
+        HeldCursor::Start => b"0".to_vec(),
+        HeldCursor::At(_, position) => position.clone(),
+        HeldCursor::End => return Ok(()),
+    };
+    let mut scan = redis::cmd("ZSCAN");
+    scan.arg(schema::TASKS).arg(position);
+    scan.arg("COUNT").arg(TASKS_PER_LOOK_MAX);
+    let (next, members) = ask(link, [scan], |replies| {
+        // A key of another kind names no task.
+        let Some((next, members)) = lenient(schema::TASKS, replies.pair())? else {
+            return Ok((b"0".to_vec(), Vec::new()));
+        };
+        Ok((
+            text(next)?.unwrap_or_default().into_bytes(),
+            texts(members)?,
+        ))
+    })?;
+    // A sorted set gives the score behind each member.
+    let names = members.iter().step_by(2);
+    let keys: Vec<TaskKey> = names.filter_map(|name| TaskKey::parse(name, "")).collect();
+    // A small set comes in one piece, however little was asked for.
+    for keys in keys.chunks(TASKS_PER_LOOK_MAX) {
+        look_at(link, context, keys, tasks)?;
+    }
+    *cursor = match next == b"0" {
+        true => HeldCursor::End,
+        false => HeldCursor::At(0, next),
+    };
+    Ok(())
+}
+
+/// Sorts tasks into those that are stored, those that were cut short, and those of others.
+fn look_at(
+    link: &mut Link,
+    context: &Context,
+    keys: &[TaskKey],
+    tasks: &mut Vec<HeldTask>,
+) -> Result<(), StoreError> {
+    let look = keys.iter().flat_map(|key| {
+        [
+            command("GET", schema::task(key)),
+            command("EXISTS", schema::book(key)),
+        ]
+    });
+    let mut replies = Replies::new(link.ask(&look.collect())?);
+    let (mut whole, mut cut, mut unclaimed) = (Vec::new(), Vec::new(), Vec::new());
+    for key in keys {
+        let claim = lenient(&schema::task(key), replies.text()).map_err(away)?;
+        let book = replies.int().map_err(away)? == 1;
+        match claim {
+            Some(Some(text)) => match Claim::parse(&text) {
+                Some(claim) if claim.node == context.node && book => whole.push((key, text, claim)),
+                Some(claim) if claim.node == context.node => cut.push((key, text)),
+                _ => {}
+            },
+            Some(None) if !book => unclaimed.push(key),
+            _ => {}
+        }
+    }
+    cut.extend(claim_to_clear(link, context, &unclaimed)?);
+    undo(link, &cut)?;
+    load(link, &whole, tasks)
+}
+
+/// Claims keys that nobody holds, so that nobody else begins with them while they are cleared.
+fn claim_to_clear<'a>(
+    link: &mut Link,
+    context: &Context,
+    keys: &[&'a TaskKey],
+) -> Result<Vec<(&'a TaskKey, String)>, StoreError> {
+    let claim = Claim::for_clearing(&context.node).text();
+    let set = keys.iter().map(|key| {
+        let mut set = command("SET", schema::task(key));
+        set.arg(&claim).arg("NX").take()
+    });
+    let mut replies = Replies::new(link.ask(&set.collect())?);
+    let mut ours = Vec::new();
+    for key in keys {
+        if replies.text().map_err(away)?.is_some() {
+            ours.push((*key, claim.clone()));
+        }
+    }
+    Ok(ours)
+}
+
+/// Takes back what a crash left of tasks whose claims these are: the entry last, so that it is found again if
+/// it breaks off here as well.
+fn undo(link: &mut Link, cut: &[(&TaskKey, String)]) -> Result<(), StoreError> {
+    let mut commands = Commands::default();
+    for (key, claim) in cut {
+        log::info!("store: task {key} was never stored whole, and is undone");
+        for (name, kind) in [
+            (schema::task_hosts(key), "hash"),
+            (schema::response(key), "set"),
+        ] {
+            commands.push(Script::Drop.on(&name).arg(kind));
+        }
+        release(key, claim, &mut commands);
+    }
+    all_good(link, &commands)
+}
+
+fn release(key: &TaskKey, claim: &str, commands: &mut Commands) {
+    commands.push(Script::Unclaim.on(&schema::task(key)).arg(claim));
+    commands.push(redis::cmd("ZREM").arg(schema::TASKS).arg(key.as_str()));
+}
+
+/// Reads tasks that are stored.
+fn load(
+    link: &mut Link,
+    whole: &[(&TaskKey, String, Claim)],
+    tasks: &mut Vec<HeldTask>,
+) -> Result<(), StoreError> {
+    let read = whole.iter().flat_map(|(key, ..)| {
+        let mut book = command("ZREVRANGE", schema::book(key));
+        book.arg(0).arg(-1).arg("WITHSCORES");
+        [book, command("HGETALL", schema::task_hosts(key))]
+    });
+    let mut replies = Replies::new(link.ask(&read.collect())?);
+    let (mut found, mut foreign) = (Vec::new(), Commands::default());
+    for (key, text, claim) in whole {
+        let book = lenient(&schema::book(key), replies.value()).map_err(away)?;
+        let hosts = lenient(&schema::task_hosts(key), replies.value()).map_err(away)?;
+        let hosts = hosts.map_or(Ok(Vec::new()), hosts_of).map_err(away)?;
+        if hosts.is_empty() {
+            // Another program's book: it was there before our claim.
+            release(key, text, &mut foreign);
+            continue;
+        }
+        found.push(HeldTask {
+            key: (*key).clone(),
+            created: UnixMs(claim.created),
+            queue: claim.queue,
+            commands: book.map_or(Ok(Vec::new()), commands_of).map_err(away)?,
+            hosts,
+        });
+    }
+    all_good(link, &foreign)?;
+    mark_failures(link, &mut found)?;
+    tasks.append(&mut found);
+    Ok(())
+}
+
+/// Finds out which hosts that have not ended have a result that says a command failed.
+fn mark_failures(link: &mut Link, tasks: &mut [HeldTask]) -> Result<(), StoreError> {
+    use TaskState as T;
+    for task in tasks {
+        let key = &task.key;
+        let open = |state| !matches!(state, T::Offline | T::Done | T::Failed | T::Expired);
+        let mut open: Vec<_> = task.hosts.iter_mut().filter(|h| open(h.1)).collect();
+        let ask = open
+            .iter()
+            .map(|(host, ..)| Script::Failed.on(&schema::task_result(key.as_str(), host)));
+        let mut replies = Replies::new(link.ask(&ask.collect())?);
+        for (_, _, failed) in &mut open {
+            let said = lenient("the results of a host", replies.int()).map_err(away)?;
+            *failed = said == Some(1);
+        }
+    }
+    Ok(())
+}
+
+fn hosts_of(value: Value) -> Result<Vec<(HostId, TaskState, bool)>, Fault> {
+    let fields = texts(value)?;
+    let host = |field: &[String]| {
+        let state = TaskState::parse(&field[1])?;
+        let failed = state == TaskState::Failed;
+        Some((HostId::checked(&field[0]).ok()?, state, failed))
+    };
+    let mut hosts: Vec<_> = fields.chunks_exact(2).filter_map(host).collect();
+    hosts.sort_by(|a, b| a.0.cmp(&b.0));
+    Ok(hosts)
+}
+
+fn commands_of(value: Value) -> Result<Vec<(String, f64)>, Fault> {
+    let fields = list(value)?.into_iter().map(text);
+    let fields: Vec<_> = fields.collect::<Result<_, _>>()?;
+    let command = |field: &[Option<String>]| {
+        let priority = field[1].as_ref()?.parse().ok()?;
+        Some((field[0].clone()?, priority))
+    };
+    Ok(fields.chunks_exact(2).filter_map(command).collect())
+}
+
+/// Takes entries of tasks out whose keys are gone, among the oldest from the `from`-th on, and returns from
+/// which one to go on.
+pub(super) fn sweep(
+    link: &mut Link,
+    context: &Context,
+    now: UnixMs,
+    from: usize,
+) -> Result<usize, StoreError> {
+    let oldest = now.0.saturating_sub(context.keep_ms);
+    let mut old = redis::cmd("ZRANGEBYSCORE");
+    old.arg(schema::TASKS).arg("-inf").arg(format!("({oldest}"));
+    old.arg("LIMIT").arg(from).arg(SWEEP_TASKS_MAX);
+    let names = ask(link, [old], |replies| {
+        Ok(lenient(schema::TASKS, replies.texts())?.unwrap_or_default())
+    })?;
+    let keys = names.iter().filter_map(|name| TaskKey::parse(name, ""));
+    let keys: Vec<TaskKey> = keys.collect();
+    let look = keys
+        .iter()
+        .flat_map(|key| [schema::task(key), schema::book(key)].map(|name| command("EXISTS", name)));
+    let mut replies = Replies::new(link.ask(&look.collect())?);
+    let mut gone = Commands::default();
+    for key in &keys {
+        let left = replies.int().map_err(away)? + replies.int().map_err(away)?;
+        if left == 0 {
+            gone.push(redis::cmd("ZREM").arg(schema::TASKS).arg(key.as_str()));
+        }
+    }
+    all_good(link, &gone)?;
+    Ok(match names.len() == SWEEP_TASKS_MAX {
+        true => from + names.len() - gone.len(),
+        false => 0,
+    })
+}
+
+fn command(verb: &str, key: String) -> Cmd {
+    redis::cmd(verb).arg(key).take()
+}
+
+fn away(fault: Fault) -> StoreError {
+    fault.into_store_error()
+}
+
+/// Runs commands whose replies say nothing. What a spoilt key does not take is left.
+fn all_good(link: &mut Link, commands: &Commands) -> Result<(), StoreError> {
+    for reply in link.ask(commands)? {
+        lenient("a key of a task's", Replies::new(vec![reply]).value()).map_err(away)?;
+    }
+    Ok(())
+}

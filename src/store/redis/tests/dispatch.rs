@@ -1,0 +1,330 @@
+//! Dispatches on a server that refuses in the middle, hangs, or dies; and the thread that settles them.
+
+use std::time::Duration;
+
+use super::failures::{impatient, reopen};
+use super::*;
+use crate::store::op::{Batch, Dispatch, Found, Question, Read, Stored, TaskResult, TaskState};
+use crate::store::redis::testing::PATIENCE;
+use crate::store::spool::Spool;
+use crate::store::worker::{Plan, StoreThread, start};
+use crate::store::{HeldCursor, StoreError};
+use crate::time::Span;
+
+fn task(name: &str, request: u64) -> Dispatch {
+    Dispatch {
+        request,
+        key: key(name),
+        created: UnixMs(1_000),
+        queue: false,
+        commands: vec![("uptime".to_owned(), 1.0)],
+        hosts: vec![(host("h"), TaskState::Sent), (host("i"), TaskState::Sent)],
+        stamp: stamp(request),
+    }
+}
+
+fn op(task: &Dispatch) -> Op {
+    Op::Dispatch(Box::new(task.clone()))
+}
+
+/// Whether entry, claim, states, response and book are there.
+fn keys_of(server: &RedisServer, name: &str) -> [bool; 5] {
+    let exists = |key: String| server.say(&["EXISTS", &key]) == redis::Value::Int(1);
+    [
+        server.say(&["ZSCORE", schema::TASKS, name]) != redis::Value::Nil,
+        exists(format!("anthill:task:{name}")),
+        exists(format!("anthill:task:{name}:hosts")),
+        exists(format!("{name}_response")),
+        exists(name.to_owned()),
+    ]
+}
+
+/// Takes every command in turn away from the user, which cuts a dispatch short at that command.
+const CUTS: [(&str, [bool; 5]); 6] = [
+    ("zadd", [false, true, false, false, false]),
+    ("set", [true, false, false, false, false]),
+    ("get", [true, true, false, false, false]),
+    ("sadd", [true, true, true, false, false]),
+    ("persist", [true, true, true, true, false]),
+    ("xadd", [true, true, true, true, true]),
+];
+
+#[test]
+fn a_dispatch_cut_at_any_command_is_finished_or_given_up_when_the_server_serves_again() {
+    let server = RedisServer::start(&[]);
+    let mut store = server.store(settings("n1"));
+    for (n, (verb, left)) in CUTS.into_iter().enumerate() {
+        for finish in [true, false] {
+            let name = format!("AC{n}{finish}");
+            let one = task(&name, 7);
+            server.say(&["ACL", "SETUSER", "default", &format!("-{verb}")]);
+            let mut outcomes = Vec::new();
+            let ran = store.run(&[op(&one)], &mut outcomes);
+            server.say(&["ACL", "SETUSER", "default", &format!("+{verb}")]);
+            assert!(matches!(ran.error, Some(StoreError::Away(_))), "{verb}");
+            assert_eq!((ran.done, outcomes.len()), (0, 0), "{verb}");
+            assert_eq!(keys_of(&server, &name), left, "{verb}");
+            reopen(&mut store);
+            let stored = store.settle(&one, finish).unwrap();
+            if finish || left == [true; 5] {
+                assert_eq!(stored, Stored::Whole, "{verb}");
+                assert_eq!(keys_of(&server, &name), [true; 5], "{verb}");
+            } else {
+                assert!(matches!(stored, Stored::Undone(_)), "{verb}: {stored:?}");
+                assert_eq!(keys_of(&server, &name), [false; 5], "{verb}");
+            }
+        }
+    }
+}
+
+#[test]
+fn what_a_cut_left_is_undone_at_the_next_start() {
+    let server = RedisServer::start(&[]);
+    for (n, (verb, left)) in CUTS.into_iter().enumerate() {
+        let name = format!("AC{n}");
+        let mut store = server.store(settings("n1"));
+        server.say(&["ACL", "SETUSER", "default", &format!("-{verb}")]);
+        store.run(&[op(&task(&name, 7))], &mut Vec::new());
+        server.say(&["ACL", "SETUSER", "default", &format!("+{verb}")]);
+        drop(store);
+        let mut store = server.store(settings("n1"));
+        let (mut cursor, mut found) = (HeldCursor::Start, Vec::new());
+        while cursor != HeldCursor::End {
+            store.tasks(&mut cursor, &mut found).unwrap();
+        }
+        let whole = left == [true; 5];
+        assert_eq!(found.len(), usize::from(whole), "{verb}");
+        match left {
+            // The entry, by which a start finds the rest, comes first: without it there is nothing to go by.
+            [false, ..] => assert_eq!(keys_of(&server, &name), left, "{verb}"),
+            _ => assert_eq!(keys_of(&server, &name), [whole; 5], "{verb}"),
+        }
+    }
+}
+
+#[test]
+fn a_book_that_another_program_writes_meanwhile_is_never_mixed_up_with_ours() {
+    let server = RedisServer::start(&[]);
+    let mut store = server.store(settings("n1"));
+    let rounds = 200;
+    std::thread::scope(|scope| {
+        let racing = scope.spawn(|| {
+            for n in 0..rounds {
+                // As a program that looks first.
+                let name = format!("AC{n}");
+                server.say(&["EVAL", THEIRS, "1", &name]);
+            }
+        });
+        for n in 0..rounds {
+            let name = format!("AC{n}");
+            let outcomes = run(&mut store, &[op(&task(&name, 7))]);
+            let Some(Dump::Sorted(book)) = store.dump(&name).unwrap() else {
+                panic!("{name} is no book");
+            };
+            let (ours, left) = match &outcomes[..] {
+                [Outcome::Dispatched { stored, .. }] if *stored == Stored::Whole => {
+                    ("uptime", [true; 5])
+                }
+                [Outcome::Dispatched { stored, .. }] if *stored == Stored::Taken => {
+                    ("theirs", [false, false, false, false, true])
+                }
+                other => panic!("{other:?}"),
+            };
+            assert_eq!(book, [(ours.to_owned(), 1.0)]);
+            assert_eq!(keys_of(&server, &name), left);
+        }
+        racing.join().unwrap();
+    });
+}
+
+const THEIRS: &str =
+    "if redis.call('EXISTS', KEYS[1]) == 0 then redis.call('ZADD', KEYS[1], 1, 'theirs') end";
+
+#[test]
+fn two_nodes_that_race_for_a_key_never_both_take_it() {
+    let server = RedisServer::start(&[]);
+    let rounds = 150;
+    let race = |node: &str, request: u64| {
+        let mut store = server.store(settings(node));
+        let mut won = Vec::new();
+        for n in 0..rounds {
+            let one = Dispatch {
+                hosts: vec![(host(node), TaskState::Sent)],
+                ..task(&format!("AC{n}"), request)
+            };
+            match &run(&mut store, &[op(&one)])[..] {
+                [Outcome::Dispatched { stored, .. }] => won.push(*stored == Stored::Whole),
+                other => panic!("{other:?}"),
+            }
+        }
+        won
+    };
+    let (one, two) = std::thread::scope(|scope| {
+        let one = scope.spawn(|| race("n1", 1));
+        let two = scope.spawn(|| race("n2", 2));
+        (one.join().unwrap(), two.join().unwrap())
+    });
+    for n in 0..rounds {
+        let name = format!("AC{n}");
+        assert!(one[n] != two[n], "{name}: {} and {}", one[n], two[n]);
+        let winner = if one[n] { "n1" } else { "n2" };
+        assert_eq!(keys_of(&server, &name), [true; 5]);
+        let states = server.say(&["HKEYS", &format!("anthill:task:{name}:hosts")]);
+        assert_eq!(
+            states,
+            redis::Value::Array(vec![redis::Value::BulkString(winner.into())])
+        );
+    }
+}
+
+/// The store thread over this server.
+fn thread(server: &RedisServer, dir: &std::path::Path) -> StoreThread {
+    let store = RedisStore::new(server.address(), impatient(300));
+    let plan = Plan {
+        spool_dir: dir.to_path_buf(),
+        spool_bytes: 1 << 30,
+        flush: Span::from_millis(1),
+        retry: Span::from_millis(20),
+    };
+    let spool = Spool::open(&plan.spool_dir, plan.spool_bytes).unwrap();
+    let make = Box::new(move || Box::new(store.again()) as Box<dyn Backend>);
+    start(make, plan, spool, || {}).unwrap()
+}
+
+/// Waits until the thread has told what is looked for.
+fn until<T>(thread: &StoreThread, mut what: impl FnMut(&Outcome) -> Option<T>) -> T {
+    loop {
+        let told = thread.outcomes.recv_timeout(PATIENCE).unwrap();
+        if let Some(found) = told.iter().find_map(&mut what) {
+            return found;
+        }
+    }
+}
+
+fn up(outcome: &Outcome) -> Option<u32> {
+    match outcome {
+        Outcome::Up { session, .. } => Some(*session),
+        _ => None,
+    }
+}
+
+fn stored(outcome: &Outcome) -> Option<Stored> {
+    match outcome {
+        Outcome::Dispatched { stored, .. } => Some(stored.clone()),
+        _ => None,
+    }
+}
+
+fn give(thread: &StoreThread, session: u32, ops: Vec<Op>) {
+    let batch = Batch { session, ops };
+    thread
+        .batches
+        .send_timeout(batch, Duration::from_secs(20))
+        .unwrap();
+}
+
+#[test]
+fn a_server_that_dies_under_a_dispatch_has_it_when_it_is_back_or_nothing_of_it() {
+    let mut server = RedisServer::start(&[]);
+    let dir = tempfile::tempdir().unwrap();
+    let thread = thread(&server, dir.path());
+    let session = until(&thread, up);
+    // It hangs with the dispatch under way, and dies without an answer.
+    server.stop();
+    give(&thread, session, vec![op(&task("AC1", 7))]);
+    until(&thread, |o| matches!(o, Outcome::Away(_)).then_some(()));
+    // One that comes while it is away is refused at once.
+    give(&thread, session, vec![op(&task("AC2", 8))]);
+    assert!(matches!(until(&thread, stored), Stored::Undone(_)));
+    server.restart();
+    let settled = until(&thread, stored);
+    let there = match settled {
+        Stored::Whole => [true; 5],
+        // A busy machine may take longer than anybody waits.
+        Stored::Undone(_) => [false; 5],
+        other => panic!("{other:?}"),
+    };
+    until(&thread, up);
+    assert_eq!(keys_of(&server, "AC1"), there);
+    assert_eq!(keys_of(&server, "AC2"), [false; 5]);
+    thread.stop(PATIENCE);
+}
+
+#[test]
+fn a_server_that_hung_has_a_dispatch_once() {
+    let server = RedisServer::start(&[]);
+    let dir = tempfile::tempdir().unwrap();
+    let thread = thread(&server, dir.path());
+    let session = until(&thread, up);
+    server.stop();
+    give(&thread, session, vec![op(&task("AC1", 7))]);
+    until(&thread, |o| matches!(o, Outcome::Away(_)).then_some(()));
+    // What lay in the dropped connection is executed as well.
+    server.go_on();
+    let settled = until(&thread, stored);
+    until(&thread, up);
+    let there = matches!(settled, Stored::Whole);
+    assert_eq!(keys_of(&server, "AC1"), [there; 5], "{settled:?}");
+    thread.stop(PATIENCE);
+}
+
+#[test]
+fn a_question_with_great_results_keeps_its_bound() {
+    let server = RedisServer::start(&[]);
+    let mut store = server.store(settings("n1"));
+    let output = "QUJD".repeat(400_000);
+    let result = |command: String| {
+        Op::Result(Box::new(TaskResult {
+            origin: None,
+            host: host("h"),
+            code: "AC1".to_owned(),
+            command,
+            exit: 0,
+            seconds: 0.0,
+            sha256: String::new(),
+            truncated: false,
+            output: output.clone(),
+            size: 1_200_000,
+            stamp: stamp(1),
+        }))
+    };
+    let ops: Vec<Op> = (0..20).map(|n| result(format!("c{n:02}"))).collect();
+    run(&mut store, &ops);
+    let ask = |question| {
+        Op::Read(Box::new(Read {
+            ticket: 1,
+            question,
+        }))
+    };
+    let code = || "AC1".to_owned();
+    let outcomes = run(
+        &mut store,
+        &[
+            ask(Question::Task {
+                code: code(),
+                hosts: vec![host("h")],
+            }),
+            ask(Question::Output {
+                code: code(),
+                host: host("h"),
+                command: "c19".to_owned(),
+            }),
+        ],
+    );
+    let [
+        Outcome::Read {
+            found: Found::Task(hosts),
+            ..
+        },
+        Outcome::Read {
+            found: Found::Output(Some(whole)),
+            ..
+        },
+    ] = &outcomes[..]
+    else {
+        panic!("{outcomes:?}");
+    };
+    assert_eq!((hosts[0].results.len(), whole.len()), (20, 1_200_000));
+    let shown = |r: &crate::store::op::FoundResult| r.output == b"ABC".repeat(1_366)[..4_096];
+    assert!(hosts[0].results.iter().all(shown));
+}
