@@ -10,8 +10,10 @@
 //!
 //! Rooms, in reading order: [`time`], [`ids`], [`limits`]; [`codec`] (what travels); [`store::op`]
 //! (what is written); [`handlers`] (what it means); [`control`] (the same over HTTP, to read);
-//! [`reactor`] (the turn and the sockets); [`server`] (all of it together).
+//! [`reactor`] (the turn and the sockets); [`server`] (all of it together). The other end, a host's,
+//! is in [`agent`].
 
+pub mod agent;
 pub mod codec;
 pub mod config;
 pub mod control;

@@ -149,6 +149,17 @@ pub const HTTP_ANSWERS_PER_TURN_MAX: usize = 8;
 pub const HTTP_ACCEPTS_PER_TURN_MAX: usize = 16;
 /// Milliseconds until `accept` is tried again after it failed for want of descriptors or memory.
 pub const HTTP_ACCEPT_RETRY_MS: u64 = 100;
+/// Seconds an asker over HTTP waits for the core's answer: as long as a dispatch may take, and the
+/// loop besides; then 503.
+pub const HTTP_ASK_S_MAX: u64 = DISPATCH_WAIT_S_MAX + 5;
+/// HTTP connections that follow the events: 503 beyond.
+pub const HTTP_FOLLOWERS_MAX: usize = 16;
+/// Text of events waiting for one of them to read, in bytes; who is further behind is dropped.
+pub const HTTP_FOLLOWER_BYTES_MAX: usize = 1024 * 1024;
+/// So much of it is handed to the kernel at once, in the middle of a turn, in bytes.
+pub const HTTP_FOLLOWER_FLUSH_BYTES: usize = 64 * 1024;
+/// Seconds between two comments that keep such a connection alive.
+pub const HTTP_FOLLOWER_COMMENT_S: u64 = 15;
 /// Hosts on one page.
 pub const PAGE_HOSTS_MAX: usize = 1_000;
 /// Entries of the table looked at for one page: a page may so come short, with a cursor to go on.
@@ -161,6 +172,19 @@ pub const API_TOKEN_BYTES_MAX: u64 = 4_096;
 /// Pages the command line asks for in a row. A server that has more to say than every host of a
 /// full table is none of ours: an error.
 pub const API_PAGES_MAX: usize = 3 * HOSTS_MAX / PAGE_HOSTS_MAX;
+/// Hosts of a task the command line asks for at a time: each may bring the beginning of an output for
+/// every command, and all of them must fit one answer.
+pub const API_TASK_HOSTS: usize = 100;
+/// Pages of those asked for in a row: likewise an error beyond.
+pub const API_TASK_PAGES_MAX: usize = DELIVERIES_MAX / API_TASK_HOSTS + 1;
+/// A file of commands for a dispatch, in bytes; a longer one is refused. Far more than a book may hold.
+pub const TASKS_FILE_BYTES_MAX: u64 = 1024 * 1024;
+/// A line given to the console by a script, in bytes; a longer one is refused.
+pub const CONSOLE_LINE_BYTES_MAX: usize = 64 * 1024;
+/// Lines the console remembers from one time to the next.
+pub const CONSOLE_HISTORY_LINES_MAX: usize = 1_000;
+/// Pages of hosts the console looks through to complete a name.
+pub const CONSOLE_COMPLETION_PAGES_MAX: usize = 10;
 
 /// Tasks the core holds. When full, the oldest whose hosts have all ended is let go; if there is none
 /// a dispatch is refused for now.
@@ -303,6 +327,55 @@ pub const LEASE_LOOK_MS: u64 = 500;
 /// Milliseconds by which a lease may seem to have grown without having been renewed.
 pub const LEASE_GROWTH_MS: u64 = 500;
 
+/// Tasks and commands an agent has taken and not yet begun or ended. A further one is not answered: it
+/// comes again.
+pub const AGENT_TASKS_WAITING_MAX: usize = 64;
+/// Reports an agent keeps for the server. When full it takes no further task.
+pub const AGENT_REPORTS_WAITING_MAX: usize = 16_384;
+/// Output an agent keeps for the server, in bytes. Beyond, what a command put out is let go, and its
+/// result says `truncated`.
+pub const AGENT_OUTPUTS_BYTES_MAX: u64 = 256 * 1024 * 1024;
+/// Of what a command puts out so much is kept, in bytes; the rest is read and dropped.
+pub const AGENT_OUTPUT_BYTES_MAX: usize = 1024 * 1024;
+/// Reports sent and not yet acknowledged; further ones wait for their turn.
+pub const AGENT_REPORTS_IN_FLIGHT_MAX: usize = 32;
+/// The same for their output, in bytes; a single one may exceed it.
+pub const AGENT_OUTPUT_BYTES_IN_FLIGHT_MAX: u64 = 1024 * 1024;
+/// Connections that may be lost over one result before it is sent without its output.
+pub const AGENT_RESULT_LOSSES_MAX: u32 = 3;
+/// Answers kept while there is no connection; the oldest makes room, since its key comes again.
+pub const AGENT_ANSWERS_WAITING_MAX: usize = 256;
+/// Keys an agent remembers having taken; the oldest that has ended is forgotten first.
+pub const AGENT_KEYS_MAX: usize = 100_000;
+/// For how long, in days.
+pub const AGENT_KEYS_DAYS: u64 = 30;
+/// The agent's journal is written anew when it is larger than so many bytes, and twice what is in it.
+pub const AGENT_JOURNAL_BYTES_MIN: u64 = 1024 * 1024;
+/// The allow file, in bytes: refused beyond.
+pub const AGENT_ALLOW_BYTES_MAX: u64 = 1024 * 1024;
+/// Entries of the allow file: refused beyond.
+pub const AGENT_ALLOW_ENTRIES_MAX: usize = 4_096;
+/// How long a command may run where its entry does not say, in seconds.
+pub const AGENT_RUN_S: u64 = 600;
+/// How long an entry may let it run, in seconds.
+pub const AGENT_RUN_S_MAX: u64 = 30 * 86_400;
+/// Milliseconds between the two signals that end a command, the second of which it cannot catch.
+pub const AGENT_KILL_MS: u64 = 2_000;
+/// Seconds in which a connection, and then the server's welcome, must come about.
+pub const AGENT_CONNECT_S_MAX: u64 = 10;
+/// Milliseconds before the first attempt to reconnect; doubled each time.
+pub const AGENT_RETRY_MS_MIN: u64 = 1_000;
+/// Milliseconds between two attempts to reconnect, at most.
+pub const AGENT_RETRY_MS_MAX: u64 = 15_000;
+/// Intervals without anything from the server after which it is taken for dead.
+pub const AGENT_SILENT_INTERVALS: u64 = 3;
+/// Seconds between two looks at what the host is: its name and addresses.
+pub const AGENT_LOOK_S: u64 = 60;
+/// What an agent has to send and its server does not take, in bytes; beyond, the connection is given up.
+pub const AGENT_UNREAD_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Bytes an agent reads from its server in a turn, and datagrams; the rest waits for the next.
+pub const AGENT_READ_BYTES_PER_TURN_MAX: usize = 1024 * 1024;
+
 const _: () = {
     assert!(
         READ_BUFFER_BYTES > FRAME_BYTES_MAX + FRAME_HEADER_BYTES,
@@ -331,6 +404,13 @@ const _: () = {
     );
     assert!(PAGE_SCAN_MAX >= PAGE_HOSTS_MAX, "a page can be full");
     assert!(BOOK_BYTES_MAX < FRAME_BYTES_MAX, "a book fits a frame");
+    assert!(
+        AGENT_UNREAD_BYTES_MAX
+            > AGENT_REPORTS_IN_FLIGHT_MAX * FRAME_BYTES_MAX
+                + AGENT_OUTPUT_BYTES_IN_FLIGHT_MAX as usize
+                + AGENT_OUTPUT_BYTES_MAX,
+        "what an agent sends of itself fits what may wait to be taken"
+    );
     assert!(
         HTTP_CONNECTIONS_MAX + HTTP_REFUSALS_MAX < DESCRIPTORS_RESERVED,
         "HTTP has the descriptors it may use"

@@ -56,8 +56,18 @@ const ROOMS: &[Room] = &[
     },
     Room {
         paths: &["control"],
-        may_name: &["control", "handlers"],
+        may_name: &["control", "handlers", "store::op"],
         pure: true,
+    },
+    Room {
+        paths: &["agent/core", "agent/allow", "agent/memory", "agent/chance"],
+        may_name: &["agent", "codec"],
+        pure: true,
+    },
+    Room {
+        paths: &["agent"],
+        may_name: &["agent", "codec::message"],
+        pure: false,
     },
     Room {
         paths: &["store"],

@@ -11,7 +11,9 @@ use std::time::Duration;
 use anthill::limits::{API_ANSWER_BYTES_MAX, API_TOKEN_BYTES_MAX};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use ureq::http::{StatusCode, Uri};
+use serde_json::Value;
+use ureq::http::{Response, StatusCode, Uri};
+use ureq::{Body, RequestBuilder};
 
 use super::Failure;
 use super::args::ApiArgs;
@@ -124,11 +126,34 @@ impl Api {
     /// # Errors
     /// See [`ApiError`].
     pub fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ApiError> {
-        let mut request = self.agent.get(format!("{}{path}", self.base));
-        if let Some(token) = &self.token {
-            request = request.header("Authorization", format!("Bearer {token}"));
+        let request = self.agent.get(format!("{}{path}", self.base));
+        let answer = self.with_token(request).call();
+        self.answer(answer)
+    }
+
+    /// Posts `body` to `path`, and takes what comes back where it was done.
+    ///
+    /// # Errors
+    /// See [`ApiError`].
+    pub fn post<T: DeserializeOwned>(&self, path: &str, body: &Value) -> Result<T, ApiError> {
+        let request = self.agent.post(format!("{}{path}", self.base));
+        let request = request.header("Content-Type", "application/json");
+        let answer = self.with_token(request).send(body.to_string().as_bytes());
+        self.answer(answer)
+    }
+
+    fn with_token<B>(&self, request: RequestBuilder<B>) -> RequestBuilder<B> {
+        match &self.token {
+            Some(token) => request.header("Authorization", format!("Bearer {token}")),
+            None => request,
         }
-        let mut response = request.call().map_err(|error| self.broken(error))?;
+    }
+
+    fn answer<T: DeserializeOwned>(
+        &self,
+        answer: Result<Response<Body>, ureq::Error>,
+    ) -> Result<T, ApiError> {
+        let mut response = answer.map_err(|error| self.broken(error))?;
         let status = response.status();
         if status == StatusCode::UNAUTHORIZED {
             return Err(self.unauthorized());
@@ -139,7 +164,7 @@ impl Api {
             .limit(API_ANSWER_BYTES_MAX)
             .read_to_vec()
             .map_err(|error| self.broken(error))?;
-        if status != StatusCode::OK {
+        if !status.is_success() {
             let text = error_text(&body);
             let base = self.base.clone();
             return Err(ApiError::Status { base, status, text });

@@ -1,10 +1,13 @@
 //! What may be typed. The doc comments are what `--help` prints.
 
 use std::ffi::OsString;
+use std::net::IpAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
+use clap::builder::NonEmptyStringValueParser;
 use clap::error::ErrorKind;
-use clap::{ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::{ArgAction, ArgGroup, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use super::{Failure, usage};
 use anthill::config::Overrides;
@@ -33,6 +36,16 @@ pub enum Command {
     Serve(ServeArgs),
     /// Show the hosts that a running server knows
     Hosts(HostsArgs),
+    /// Send a task to hosts, and with --wait see it done
+    Dispatch(DispatchArgs),
+    /// Show the tasks that a running server knows
+    Tasks(TasksArgs),
+    /// Show one task: its commands, its hosts, and what came back
+    Task(TaskArgs),
+    /// Send commands to hosts from a prompt, and see what comes back
+    Console(ApiArgs),
+    /// Be a host of a server: beat, and run what the allow file names
+    Agent(AgentArgs),
     /// Read the configuration as the server would, and print what is in force
     CheckConfig(ConfigArgs),
     /// Print the completions for a shell
@@ -86,6 +99,35 @@ impl ServeArgs {
     }
 }
 
+/// What `agent` takes.
+#[derive(Args)]
+pub struct AgentArgs {
+    /// The server: HOST:PORT, or HOST for port 11451
+    #[arg(long, value_name = "ADDR")]
+    pub server: String,
+    /// What the server is to know this host by [default: the address it connects from]
+    #[arg(long, value_name = "ID")]
+    pub id: Option<String>,
+    /// Address to connect from, and to take datagrams at
+    #[arg(long, value_name = "IP")]
+    pub source: Option<IpAddr>,
+    /// Port to take datagrams at [default: 6655; with --push none]
+    #[arg(long, value_name = "PORT")]
+    pub udp: Option<u16>,
+    /// Take dispatches over the connection to the server, for a host behind NAT
+    #[arg(long)]
+    pub push: bool,
+    /// Seconds between two heartbeats [default: what the server says]
+    #[arg(long, value_name = "SECONDS", allow_negative_numbers = true)]
+    pub interval: Option<f64>,
+    /// File that names the commands it may run [default: it runs none]
+    #[arg(long, value_name = "FILE")]
+    pub allow: Option<PathBuf>,
+    /// Directory where it remembers what it has done
+    #[arg(long, value_name = "DIR", default_value = "./anthill-agent")]
+    pub state: PathBuf,
+}
+
 /// How a running server is found and convinced.
 #[derive(Args)]
 pub struct ApiArgs {
@@ -112,6 +154,65 @@ pub struct HostsArgs {
     /// Look again every second, until interrupted
     #[arg(long)]
     pub watch: bool,
+    #[command(flatten)]
+    pub api: ApiArgs,
+}
+
+/// What `dispatch` takes.
+#[derive(Args)]
+#[command(group(ArgGroup::new("book").required(true).args(["task", "tasks"])))]
+pub struct DispatchArgs {
+    /// The task's key, such as AC131; each may be used once
+    #[arg(value_name = "KEY", value_parser = NonEmptyStringValueParser::new())]
+    pub key: String,
+    /// A command, several times if need be, split at the last '=' if a number follows. The highest
+    /// priority runs first; commands without one run in the order given, before those that have one
+    #[arg(long, value_name = "COMMAND[=PRIORITY]")]
+    pub task: Vec<String>,
+    /// File with the commands: a JSON object COMMAND -> PRIORITY, a JSON list, or one command a line
+    #[arg(long, value_name = "FILE")]
+    pub tasks: Option<PathBuf>,
+    /// A host to send it to, several times if need be [default: all that are online]
+    #[arg(long, value_name = "HOST", value_parser = NonEmptyStringValueParser::new())]
+    pub host: Vec<String>,
+    /// Send it to hosts that are offline when they come
+    #[arg(long)]
+    pub queue: bool,
+    /// Wait until every host has ended, or for so long; 0 only if every host ended 'done'
+    #[arg(long, value_name = "SECONDS", require_equals = true, num_args = 0..=1, value_parser = seconds)]
+    pub wait: Option<Option<Duration>>,
+    /// Print the answer as JSON, as the server gives it; with --wait the task as it ended
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    pub api: ApiArgs,
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    let wrong = || "it may be a number of seconds, 0 or more".to_owned();
+    let seconds: f64 = text.parse().map_err(|_| wrong())?;
+    Duration::try_from_secs_f64(seconds).map_err(|_| wrong())
+}
+
+/// What `tasks` takes.
+#[derive(Args)]
+pub struct TasksArgs {
+    /// Print all there is as JSON, as the server gives it
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    pub api: ApiArgs,
+}
+
+/// What `task` takes.
+#[derive(Args)]
+pub struct TaskArgs {
+    /// The task's key
+    #[arg(value_name = "KEY", value_parser = NonEmptyStringValueParser::new())]
+    pub key: String,
+    /// Print all there is as JSON, as the server gives it
+    #[arg(long)]
+    pub json: bool,
     #[command(flatten)]
     pub api: ApiArgs,
 }

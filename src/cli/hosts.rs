@@ -3,16 +3,16 @@
 //! All pages are fetched before anything is shown, so that the list is in one order: addresses by
 //! their number, then names with their digits read as numbers, `web-2` before `web-10`.
 
-use std::net::IpAddr;
 use std::time::SystemTime;
 
-use anthill::limits::{API_PAGES_MAX, PAGE_HOSTS_MAX};
-use anthill::text;
+use anthill::limits::{API_PAGES_MAX, CONSOLE_COMPLETION_PAGES_MAX, PAGE_HOSTS_MAX};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::api::{Api, ApiError};
 use super::args::HostsArgs;
+use super::order::Rank;
+use super::pages::{Cursor, harmless};
 use super::{Failure, print, remark, table, terminal, watch};
 
 /// Shows the hosts, once or until interrupted.
@@ -128,24 +128,6 @@ struct Page {
     next: Option<Cursor>,
 }
 
-/// Where the next page begins: the server's own matter, and sent back as it came.
-#[derive(Deserialize, PartialEq)]
-#[serde(untagged)]
-enum Cursor {
-    Number(u64),
-    Text(String),
-}
-
-impl Cursor {
-    fn query(&self) -> String {
-        let text = match self {
-            Self::Number(number) => number.to_string(),
-            Self::Text(text) => percent_encoded(text),
-        };
-        format!("&cursor={text}")
-    }
-}
-
 impl Fleet {
     /// Asks for all pages.
     ///
@@ -168,6 +150,26 @@ impl Fleet {
             cursor = page.next;
         }
         Err(api.foreign("its pages have no end"))
+    }
+
+    /// The names of those online, in order; of a large fleet only as many as a prompt has use for.
+    ///
+    /// # Errors
+    /// The first page that does not come.
+    pub fn online_names(api: &Api) -> Result<Vec<String>, ApiError> {
+        let first = format!("/v1/hosts?limit={PAGE_HOSTS_MAX}{}", Filter::Online.query());
+        let mut raw = Vec::new();
+        let mut from = String::new();
+        for _ in 0..CONSOLE_COMPLETION_PAGES_MAX {
+            let page: Page = api.get(&format!("{first}{from}"))?;
+            raw.extend(page.hosts);
+            match page.next {
+                Some(next) => from = next.query(),
+                None => break,
+            }
+        }
+        let fleet = Self::sorted(raw).map_err(|error| api.foreign(error))?;
+        Ok(fleet.hosts.into_iter().map(|host| host.id).collect())
     }
 
     fn sorted(raw: Vec<Box<RawValue>>) -> Result<Self, serde_json::Error> {
@@ -213,77 +215,6 @@ impl Fleet {
                 .zip(&other.hosts)
                 .all(|(one, two)| one.stands_as(two))
     }
-}
-
-/// JSON in which what could steer a terminal (controls beyond ASCII, marks of writing direction)
-/// is spelled as an escape. Such characters stand only in strings, so it means the same.
-fn harmless(json: &str) -> String {
-    let mut out = String::with_capacity(json.len());
-    for c in json.chars() {
-        match c {
-            // Between values only, where a blank does as well, and the document stays one line.
-            '\n' | '\r' | '\t' => out.push(' '),
-            c if text::is_unsafe(c) => out.push_str(&format!("\\u{:04x}", u32::from(c))),
-            c => out.push(c),
-        }
-    }
-    out
-}
-
-fn percent_encoded(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        match byte {
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
-                out.push(char::from(byte));
-            }
-            byte => out.push_str(&format!("%{byte:02X}")),
-        }
-    }
-    out
-}
-
-/// Where a host stands in the list: addresses first, by number, then names.
-#[derive(PartialEq, Eq, PartialOrd, Ord)]
-enum Rank {
-    Address(IpAddr),
-    Name(Vec<Part>, String),
-}
-
-/// A piece of a name. Digits compare as the number they are: fewer digits first, leading zeros
-/// left out.
-#[derive(PartialEq, Eq, PartialOrd, Ord)]
-enum Part {
-    Number(usize, String),
-    Text(String),
-}
-
-impl Rank {
-    fn of(id: &str) -> Self {
-        match id.parse() {
-            Ok(address) => Self::Address(address),
-            Err(_) => Self::Name(parts(id), id.to_owned()),
-        }
-    }
-}
-
-fn parts(mut name: &str) -> Vec<Part> {
-    let mut parts = Vec::new();
-    while let Some(first) = name.chars().next() {
-        let digits = first.is_ascii_digit();
-        let end = name
-            .find(|c: char| c.is_ascii_digit() != digits)
-            .unwrap_or(name.len());
-        let (part, rest) = name.split_at(end);
-        parts.push(if digits {
-            let number = part.trim_start_matches('0');
-            Part::Number(number.len(), number.to_owned())
-        } else {
-            Part::Text(part.to_owned())
-        });
-        name = rest;
-    }
-    parts
 }
 
 #[cfg(test)]
@@ -367,14 +298,5 @@ mod tests {
         assert!(before.stands_as(&beat));
         assert!(!before.stands_as(&gone));
         assert!(!before.stands_as(&fleet(&[])));
-    }
-
-    #[test]
-    fn a_cursor_goes_back_as_it_came() {
-        assert_eq!(Cursor::Number(17).query(), "&cursor=17");
-        assert_eq!(
-            Cursor::Text("a b/ä".into()).query(),
-            "&cursor=a%20b%2F%C3%A4"
-        );
     }
 }

@@ -1,8 +1,8 @@
 //! The command line: one room a subcommand, and the rules all of them keep.
 //!
 //! ```text
-//!  argv ──▶ args ──▶ serve · check · complete        (here, in this process)
-//!            │       hosts ──▶ api ──▶ a running server's HTTP ──▶ table or JSON
+//!  argv ──▶ args ──▶ serve · agent · check · complete   (here, in this process)
+//!            │       hosts · dispatch · tasks · task · console ──▶ api ──▶ a running server's HTTP ──▶ table or JSON
 //!            ▼
 //!          usage: what was wrong, in one line
 //! ```
@@ -10,13 +10,23 @@
 //! Results go to stdout, everything else to stderr. Exit status 0: done; 1: it did not succeed;
 //! 2: wrong usage or configuration, said in one line.
 
+mod agent;
 mod api;
 mod args;
+mod book;
 mod check;
 mod complete;
+mod console;
+mod dispatch;
 mod hosts;
+mod order;
+mod pages;
+mod progress;
+mod prompt;
 mod serve;
 mod table;
+mod task;
+mod tasks;
 mod terminal;
 mod usage;
 mod watch;
@@ -41,7 +51,12 @@ fn run(args: &[OsString]) -> Result<(), Failure> {
     match args::parse(args)? {
         Asked::Show(text) => print(&text),
         Asked::Run(Command::Serve(args)) => serve::run(&args),
+        Asked::Run(Command::Agent(args)) => agent::run(&args),
         Asked::Run(Command::Hosts(args)) => hosts::run(&args),
+        Asked::Run(Command::Dispatch(args)) => dispatch::run(&args),
+        Asked::Run(Command::Tasks(args)) => tasks::run(&args),
+        Asked::Run(Command::Task(args)) => task::run(&args),
+        Asked::Run(Command::Console(args)) => console::run(&args),
         Asked::Run(Command::CheckConfig(args)) => check::run(&args),
         Asked::Run(Command::Completions(args)) => complete::run(&args),
     }

@@ -1,4 +1,4 @@
-//! Hosts as a table: plain columns without colours, so that it reads the same on a screen, in a
+//! Tables, that of hosts above all: plain columns without colours, so that it reads the same on a screen, in a
 //! pipe and in a mail. On a terminal it has as many columns as fit; elsewhere all of them.
 
 use std::borrow::Cow;
@@ -28,10 +28,21 @@ const GAP: u16 = 2;
 /// The table's lines, the header first. `now` is what the ages are counted from; `width` is how
 /// many characters a line may have, where that matters.
 pub fn lines(hosts: &[Host], now: SystemTime, width: Option<u16>) -> Vec<String> {
+    let rows = hosts.iter().map(|host| row(host, now));
+    columns(&HEADER, rows, width)
+}
+
+/// Plain columns under a header. The cells are shown as they are: what comes from outside is
+/// escaped before.
+pub fn columns<'a, const N: usize>(
+    header: &[&str; N],
+    rows: impl Iterator<Item = [Cow<'a, str>; N]>,
+    width: Option<u16>,
+) -> Vec<String> {
     let mut table = Table::new();
-    table.load_style(presets::NOTHING).set_header(HEADER);
-    for host in hosts {
-        table.add_row(row(host, now));
+    table.load_style(presets::NOTHING).set_header(header);
+    for row in rows {
+        table.add_row(row);
     }
     for column in table.column_iter_mut() {
         column.set_padding((0, GAP));
@@ -87,7 +98,7 @@ fn known(text: &Option<String>) -> Cow<'_, str> {
 }
 
 /// How long ago a time was, in its largest unit; a time that does not parse, as it stands.
-fn age(time: &Option<String>, now: SystemTime) -> Cow<'_, str> {
+pub fn age(time: &Option<String>, now: SystemTime) -> Cow<'_, str> {
     let Some(then) = time
         .as_deref()
         .and_then(|time| humantime::parse_rfc3339(time).ok())

@@ -1,7 +1,8 @@
-//! What is known of the other end of stdout: whether it is a terminal, how large, and whether
+//! What is known of the other end of stdout or stderr: whether it is a terminal, how large, and whether
 //! anyone still reads.
 
 use std::io::{self, IsTerminal};
+use std::os::fd::AsFd;
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -17,7 +18,11 @@ pub struct Size {
 
 /// The size of the terminal that stdout is, if it is one and says so.
 pub fn size() -> Option<Size> {
-    let out = io::stdout();
+    size_of(io::stdout())
+}
+
+/// The size of the terminal that `out` is, if it is one and says so.
+pub fn size_of(out: impl IsTerminal + AsFd) -> Option<Size> {
     if !out.is_terminal() {
         return None;
     }

@@ -4,7 +4,9 @@
 //! ```text
 //!  take(bytes) ──▶ input ──▶ step ──▶ More        read on
 //!                                 ├─▶ Continue    a word for who waits before sending its body
-//!                                 └─▶ Answered    write this out first, then step again
+//!                                 ├─▶ Answered    write this out first, then step again
+//!                                 ├─▶ Asked       the core's answer goes to `answer`
+//!                                 └─▶ Follow      events, and nothing else any more
 //! ```
 //!
 //! What is held is bounded by a head, a body and what one read brings: the caller reads only when
@@ -14,7 +16,8 @@ use super::Site;
 use super::gate::Door;
 use super::http::{self, Head};
 use super::response::{Response, Sending};
-use super::routes::{self, Route};
+use super::routes::{self, Outcome, Route};
+use crate::handlers::ask::Ask;
 
 /// The bytes of one connection that have not been answered yet.
 #[derive(Debug, Default)]
@@ -22,10 +25,12 @@ pub struct Conversation {
     input: Vec<u8>,
     /// Bytes of the request under way, head and body, once its head has been let in.
     total: Option<usize>,
+    /// How the answer is to be sent that the core has been asked for.
+    asked: Option<Sending>,
 }
 
 /// What a step came to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Step {
     /// Nothing was written. More of the request has to come.
     More,
@@ -38,6 +43,11 @@ pub enum Step {
         /// Whether the connection ends with it.
         close: bool,
     },
+    /// This is to be asked of the core; [`Conversation::answer`] takes the answer. Nothing is to be
+    /// stepped before.
+    Asked(Ask),
+    /// The peer wants the events. It says nothing more that counts.
+    Follow,
 }
 
 impl Conversation {
@@ -58,15 +68,28 @@ impl Conversation {
         self.input.extend_from_slice(bytes);
     }
 
-    /// Answers the next request if it is whole, appending the answer to `out`.
-    pub fn step(&mut self, door: &Door<'_>, site: &Site<'_>, out: &mut Vec<u8>) -> Step {
+    /// Answers the next request if it is whole, appending the answer to `out`. `number` is random, in
+    /// every step another.
+    pub fn step(
+        &mut self,
+        door: &Door<'_>,
+        site: &Site<'_>,
+        number: u128,
+        out: &mut Vec<u8>,
+    ) -> Step {
         if self.total.is_some_and(|total| self.input.len() < total) {
             return Step::More;
         }
         let (head, head_len) = match http::parse(&self.input) {
             Ok(Some(parsed)) => parsed,
             Ok(None) => return Step::More,
-            Err(refusal) => return self.refuse(&refusal, out),
+            Err(refusal) => {
+                self.refuse(&refusal, out);
+                return Step::Answered {
+                    status: refusal.status,
+                    close: true,
+                };
+            }
         };
         let total = head_len + head.body_len;
         let mut sending = Sending {
@@ -78,7 +101,21 @@ impl Conversation {
                 let waits = head.expects_continue && self.input.len() == head_len;
                 return self.wait_for(total, waits, out);
             }
-            Ok(route) => routes::answer(&route, site),
+            Ok(route) => {
+                let body = &self.input[head_len..total];
+                match routes::act(route, body, site, door.rules, number) {
+                    Outcome::Answer(response) => response,
+                    Outcome::Ask(ask) => {
+                        self.asked = Some(sending);
+                        self.forget(total);
+                        return Step::Asked(ask);
+                    }
+                    Outcome::Follow => {
+                        self.forget(usize::MAX);
+                        return Step::Follow;
+                    }
+                }
+            }
             Err(refusal) => {
                 // Its body is not waited for, so where the next request begins is never reached.
                 sending.close |= head.body_len > 0;
@@ -93,23 +130,25 @@ impl Conversation {
         }
     }
 
-    /// The answer to a request that took too long.
-    pub fn time_out(&mut self, out: &mut Vec<u8>) -> Step {
-        self.refuse(&Response::error(408, "the request took too long"), out)
+    /// The answer to what was [`Asked`](Step::Asked). Whether the connection ends with it.
+    pub fn answer(&mut self, response: &Response, out: &mut Vec<u8>) -> bool {
+        let sending = self.asked.take().unwrap_or(Sending {
+            head_only: false,
+            close: true,
+        });
+        response.write(sending, out);
+        sending.close
     }
 
     /// An answer after which nothing the peer says is read any more.
-    pub fn refuse(&mut self, refusal: &Response, out: &mut Vec<u8>) -> Step {
+    pub fn refuse(&mut self, refusal: &Response, out: &mut Vec<u8>) {
+        let asked = self.asked.take();
         let sending = Sending {
-            head_only: false,
+            head_only: asked.is_some_and(|asked| asked.head_only),
             close: true,
         };
         refusal.write(sending, out);
         self.forget(usize::MAX);
-        Step::Answered {
-            status: refusal.status,
-            close: true,
-        }
     }
 
     fn wait_for(&mut self, total: usize, waits: bool, out: &mut Vec<u8>) -> Step {
@@ -161,8 +200,13 @@ mod tests {
         for piece in pieces {
             conversation.take(piece);
             loop {
-                match conversation.step(&door, &site(&ants), &mut out) {
+                match conversation.step(&door, &site(&ants), 1, &mut out) {
                     Step::More => break,
+                    Step::Asked(_) => {
+                        let answer = Response::error(409, "taken");
+                        let close = conversation.answer(&answer, &mut out);
+                        steps.push(answered(409, close));
+                    }
                     step => steps.push(step),
                 }
                 if matches!(steps.last(), Some(Step::Answered { close: true, .. })) {
@@ -194,7 +238,7 @@ mod tests {
         assert_eq!(steps[1], [answered(200, false), answered(200, true)]);
         assert_eq!(steps[2], [answered(200, false), answered(404, true)]);
         assert_eq!(steps[3], [answered(421, false), answered(200, false)]);
-        assert_eq!(steps[4], [answered(404, true)]);
+        assert_eq!(steps[4], [answered(400, false)]);
         assert_eq!(steps[5], [answered(411, true)]);
         assert_eq!(steps[6], [answered(400, true)]);
     }

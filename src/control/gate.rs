@@ -4,6 +4,7 @@
 //! `Host` is checked because a name of somebody else's may be made to point at this machine (DNS
 //! rebinding); `Origin` and `Sec-Fetch-Site` because any page may have a browser send requests here.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::hint::black_box;
 use std::net::{IpAddr, SocketAddr};
@@ -16,7 +17,7 @@ const OPEN_PATH: &str = "/healthz";
 /// HTTP's own port, which a URL leaves out.
 const HTTP_PORT: u16 = 80;
 
-/// What has to be known of the configuration.
+/// What HTTP has to know of the configuration.
 #[derive(Clone, Default)]
 pub struct HttpRules {
     /// Names besides the bound address and `localhost` under which we may be asked, with or
@@ -24,6 +25,10 @@ pub struct HttpRules {
     pub names: Vec<String>,
     /// The token everybody has to show.
     pub token: Option<String>,
+    /// Console commands that have a name: name → text.
+    pub instructions: BTreeMap<String, String>,
+    /// The name of this node, as its events tell it.
+    pub node: String,
 }
 
 /// Shows whether there is a token, never which.
@@ -33,6 +38,8 @@ impl fmt::Debug for HttpRules {
         f.debug_struct("HttpRules")
             .field("names", &self.names)
             .field("token", &token)
+            .field("instructions", &self.instructions)
+            .field("node", &self.node)
             .finish()
     }
 }
@@ -159,6 +166,7 @@ mod tests {
         HttpRules {
             names: vec!["ants.example".into(), "proxy:8443".into()],
             token: token.map(String::from),
+            ..HttpRules::default()
         }
     }
 

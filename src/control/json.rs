@@ -1,5 +1,8 @@
 //! The shapes of what is shown: the same over HTTP as with `--json` on the command line.
 
+mod event;
+mod tasks;
+
 use std::net::IpAddr;
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -7,6 +10,11 @@ use serde::{Serialize, Serializer};
 
 use crate::handlers::view::{HostView, Page};
 use crate::time::UnixMs;
+
+pub use event::Event;
+pub use tasks::{
+    Command, CommandHost, Commanded, Dispatched, Map, Result, Task, TaskHost, TaskSummary, Tasks,
+};
 
 /// The last millisecond of the year 9999: RFC 3339 has no year beyond.
 const TIME_MAX: u64 = 253_402_300_799_999;
@@ -78,7 +86,7 @@ impl<'a> Hosts<'a> {
 pub struct Time(pub UnixMs);
 
 impl Serialize for Time {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
         let UnixMs(millis) = self.0;
         if millis == 0 || millis > TIME_MAX {
             return serializer.serialize_none();

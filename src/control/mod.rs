@@ -10,11 +10,16 @@
 //! A [`Conversation`] is one connection's side of it. Everything that can be refused from a
 //! request's head alone is refused there, before its body is waited for.
 
+pub mod body;
 pub mod conversation;
+pub mod events;
 pub mod gate;
 pub mod http;
 pub mod json;
 pub mod metrics;
+pub mod place;
+pub mod query;
+pub mod reply;
 pub mod response;
 pub mod routes;
 pub mod target;

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-/// The type of everything but the metrics.
+/// The type of everything but the metrics, outputs and events.
 const JSON: &str = "application/json";
 
 /// An answer over HTTP.
@@ -47,10 +47,22 @@ impl Response {
     /// 200 with `value` as JSON.
     #[must_use]
     pub fn json(value: &impl Serialize) -> Self {
+        Self::json_with(200, value)
+    }
+
+    /// `status` with `value` as JSON.
+    #[must_use]
+    pub fn json_with(status: u16, value: &impl Serialize) -> Self {
         match serde_json::to_vec(value) {
-            Ok(body) => Self::with_body(200, JSON, body),
+            Ok(body) => Self::with_body(status, JSON, body),
             Err(error) => Self::error(500, &error.to_string()),
         }
+    }
+
+    /// 200 with `body` as it is.
+    #[must_use]
+    pub fn bytes(body: Vec<u8>) -> Self {
+        Self::with_body(200, "application/octet-stream", body)
     }
 
     /// 200 with `body`, of `content_type`.
@@ -115,12 +127,15 @@ impl Response {
 fn reason_phrase(status: u16) -> &'static str {
     match status {
         200 => "OK",
+        201 => "Created",
+        202 => "Accepted",
         400 => "Bad Request",
         401 => "Unauthorized",
         403 => "Forbidden",
         404 => "Not Found",
         405 => "Method Not Allowed",
         408 => "Request Timeout",
+        409 => "Conflict",
         411 => "Length Required",
         413 => "Content Too Large",
         415 => "Unsupported Media Type",

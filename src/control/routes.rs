@@ -1,24 +1,23 @@
-//! Paths → answers.
+//! Requests → answers, or what has to be asked first.
 //!
 //! In two steps, because a request may be refused before its body has come: [`find`] looks at the
-//! head alone, [`answer`] makes the answer.
+//! head alone, [`act`] makes the answer or the question to the core.
 
 use serde::Serialize;
 
+use crate::handlers::ask::Ask;
 use crate::handlers::view::{Filter, StoreView};
 use crate::ids::HostId;
-use crate::limits::PAGE_HOSTS_MAX;
+use crate::limits::{PAGE_HOSTS_MAX, PAGE_TASK_HOSTS_MAX, PAGE_TASKS_MAX};
 
+use super::gate::HttpRules;
 use super::http::Head;
 use super::json::{Host, Hosts};
+use super::place::Place;
+use super::query::{self, Part};
 use super::response::{Note, Response};
-use super::target::{decode, parameters};
-use super::{Site, metrics};
-
-/// What every path so far may be asked with.
-const READ: &str = "GET, HEAD";
-/// What the path of one host begins with.
-const HOST_PREFIX: &str = "/v1/hosts/";
+use super::target::decode;
+use super::{Site, body, metrics};
 
 /// What can be asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,30 +29,46 @@ pub enum Route {
     /// Counters and gauges.
     Metrics,
     /// Some hosts.
-    Hosts(Selection),
+    Hosts(Filter, Part),
     /// The host of this name, if it is one.
     Host(Option<HostId>),
+    /// Some tasks.
+    Tasks(Part),
+    /// One task, with some of its hosts.
+    Task {
+        /// Which.
+        key: String,
+        /// Which of its hosts.
+        hosts: Part,
+    },
+    /// All that a command put out.
+    Output {
+        /// In which task.
+        key: String,
+        /// On which host.
+        host: HostId,
+        /// The command.
+        command: String,
+    },
+    /// The task in the body is to be sent.
+    NewTask,
+    /// The console command in the body is to be sent.
+    NewCommand,
+    /// What became of a console command.
+    Command(String),
+    /// What happens from now on.
+    Events,
 }
 
-/// Which hosts, and how many of them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Selection {
-    /// In which state.
-    pub filter: Filter,
-    /// How many at most.
-    pub limit: usize,
-    /// Where to go on.
-    pub cursor: u64,
-}
-
-impl Default for Selection {
-    fn default() -> Self {
-        Self {
-            filter: Filter::All,
-            limit: PAGE_HOSTS_MAX,
-            cursor: 0,
-        }
-    }
+/// What a request comes to.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Outcome {
+    /// It is answered.
+    Answer(Response),
+    /// The core is asked; its answer is the answer.
+    Ask(Ask),
+    /// It is answered with the events, for as long as the peer listens.
+    Follow,
 }
 
 /// The route that a request's head asks for.
@@ -61,50 +76,78 @@ impl Default for Selection {
 /// # Errors
 /// The answer where there is none: 404, 405, 415, or 400 for its parameters.
 pub fn find(head: &Head<'_>) -> Result<Route, Response> {
-    let known = matches!(head.path, "/healthz" | "/readyz" | "/metrics" | "/v1/hosts")
-        || head.path.starts_with(HOST_PREFIX);
-    if known && !matches!(head.method, "GET" | "HEAD") {
+    let place = Place::of(head.path);
+    if let Some(place) = place.filter(|place| !place.takes(head.method)) {
         let answer = Response::error(405, &format!("{} cannot be asked so", head.path));
-        return Err(answer.noting(Note::Allow(READ)));
+        return Err(answer.noting(Note::Allow(place.methods())));
     }
     if head.method == "POST" && !is_json(head.content_type) {
         return Err(Response::error(415, "a POST is application/json"));
     }
-    match head.path {
-        "/healthz" => Ok(Route::Health),
-        "/readyz" => Ok(Route::Ready),
-        "/metrics" => Ok(Route::Metrics),
-        "/v1/hosts" => selection(head.query.unwrap_or("")).map(Route::Hosts),
-        path => match path.strip_prefix(HOST_PREFIX) {
-            Some(name) => host(name, head.query.unwrap_or("")).map(Route::Host),
-            None => Err(Response::error(404, &format!("there is no {path}"))),
-        },
+    let place = place.ok_or_else(|| Response::error(404, &format!("there is no {}", head.path)))?;
+    let query = head.query;
+    let plain = |route| query::take(query, []).map(|[]| route);
+    match place {
+        // Supervisors and scrapers may append what they like.
+        Place::Health => Ok(Route::Health),
+        Place::Ready => Ok(Route::Ready),
+        Place::Metrics => Ok(Route::Metrics),
+        Place::Hosts => {
+            let [state, limit, cursor] = query::take(query, ["state", "limit", "cursor"])?;
+            let filter = query::filter(state.as_deref())?;
+            let part = Part::of(limit.as_deref(), cursor.as_deref(), PAGE_HOSTS_MAX)?;
+            Ok(Route::Hosts(filter, part))
+        }
+        Place::Host(name) => plain(Route::Host(HostId::checked(&text(name)?).ok())),
+        Place::Tasks if head.method == "POST" => plain(Route::NewTask),
+        Place::Tasks => part(query, PAGE_TASKS_MAX).map(Route::Tasks),
+        Place::Task(key) => {
+            let hosts = part(query, PAGE_TASK_HOSTS_MAX)?;
+            Ok(Route::Task {
+                key: text(key)?,
+                hosts,
+            })
+        }
+        Place::Output { key, host } => output(key, host, query),
+        Place::Commands => plain(Route::NewCommand),
+        Place::Command(cid) => plain(Route::Command(text(cid)?)),
+        Place::Events => plain(Route::Events),
     }
 }
 
-/// The answer to a request for `route`.
+/// What a request for `route` with this `body` comes to. `number` is random, to tell what it
+/// orders from everything else.
 #[must_use]
-pub fn answer(route: &Route, site: &Site<'_>) -> Response {
-    match route {
-        Route::Health => health(site),
-        Route::Ready => ready(site),
-        Route::Metrics => Response::text(metrics::CONTENT_TYPE, metrics::page(site)),
-        Route::Hosts(selection) => {
-            let Selection {
-                filter,
-                limit,
-                cursor,
-            } = *selection;
+pub fn act(route: Route, body: &[u8], site: &Site<'_>, rules: &HttpRules, number: u128) -> Outcome {
+    let asked = match route {
+        Route::NewTask => body::task(body, number as u64),
+        Route::NewCommand => body::command(body, &rules.instructions, format!("{number:032x}")),
+        Route::Tasks(Part { limit, cursor }) => Ok(Ask::Tasks { cursor, limit }),
+        Route::Task { key, hosts } => Ok(Ask::Task {
+            key,
+            cursor: hosts.cursor,
+            limit: hosts.limit,
+        }),
+        Route::Output { key, host, command } => Ok(Ask::Output { key, host, command }),
+        Route::Command(cid) => Ok(Ask::CommandStatus { cid }),
+        Route::Events => return Outcome::Follow,
+        Route::Health => Err(health(site)),
+        Route::Ready => Err(ready(site)),
+        Route::Metrics => Err(Response::text(metrics::CONTENT_TYPE, metrics::page(site))),
+        Route::Hosts(filter, Part { limit, cursor }) => {
             let page = site.fleet.page(filter, limit, cursor);
-            Response::json(&Hosts::of(&page))
+            Err(Response::json(&Hosts::of(&page)))
         }
-        Route::Host(name) => {
-            let host = name.as_ref().and_then(|id| site.fleet.host(id));
-            match host {
-                Some(view) => Response::json(&Host::of(&view)),
-                None => Response::error(404, "no host of this name is known"),
-            }
-        }
+        Route::Host(name) => Err(host(name.as_ref(), site)),
+    };
+    // What needs not be asked is answered here.
+    asked.map_or_else(Outcome::Answer, Outcome::Ask)
+}
+
+fn host(name: Option<&HostId>, site: &Site<'_>) -> Response {
+    match name.and_then(|id| site.fleet.host(id)) {
+        Some(view) => Response::json(&Host::of(&view)),
+        None => Response::error(404, "no host of this name is known"),
     }
 }
 
@@ -145,79 +188,30 @@ fn ready(site: &Site<'_>) -> Response {
     }
 }
 
-/// A host's name as it stands in a path. One outside the alphabet of names is nobody's.
-fn host(name: &str, query: &str) -> Result<Option<HostId>, Response> {
-    if let Some(parameter) = parameters(query).next() {
-        let name = parameter.map_or_else(|| query.into(), |(name, _)| name);
-        return Err(unknown(&name));
-    }
-    match decode(name) {
-        Some(name) => Ok(HostId::checked(&name).ok()),
+/// Some of a list.
+fn part(query: Option<&str>, most: usize) -> Result<Part, Response> {
+    let [limit, cursor] = query::take(query, ["limit", "cursor"])?;
+    Part::of(limit.as_deref(), cursor.as_deref(), most)
+}
+
+fn output(key: &str, host: &str, query: Option<&str>) -> Result<Route, Response> {
+    let [command] = query::take(query, ["command"])?;
+    let command =
+        command.ok_or_else(|| Response::error(400, "the parameter command is missing"))?;
+    let host = HostId::checked(&text(host)?);
+    Ok(Route::Output {
+        key: text(key)?,
+        host: host.map_err(|_| Response::error(404, "no host can have this name"))?,
+        command,
+    })
+}
+
+/// A part of a path without its escapes.
+fn text(part: &str) -> Result<String, Response> {
+    match decode(part) {
+        Some(text) => Ok(text.into_owned()),
         None => Err(Response::error(400, "the path has a broken % escape")),
     }
-}
-
-fn selection(query: &str) -> Result<Selection, Response> {
-    let (mut state, mut limit, mut cursor) = (None, None, None);
-    for parameter in parameters(query) {
-        let Some((name, value)) = parameter else {
-            return Err(Response::error(400, "the query has a broken % escape"));
-        };
-        let place = match name.as_ref() {
-            "state" => &mut state,
-            "limit" => &mut limit,
-            "cursor" => &mut cursor,
-            other => return Err(unknown(other)),
-        };
-        if place.replace(value).is_some() {
-            return Err(Response::error(400, &format!("{name} is given twice")));
-        }
-    }
-    let mut selection = Selection::default();
-    if let Some(text) = state {
-        selection.filter = filter(&text)?;
-    }
-    if let Some(text) = limit {
-        selection.limit = page_length(&text)?;
-    }
-    if let Some(text) = cursor {
-        selection.cursor = number(&text).ok_or_else(|| {
-            let error = format!("cursor is {text:?}, which no page has given");
-            Response::error(400, &error)
-        })?;
-    }
-    Ok(selection)
-}
-
-fn filter(text: &str) -> Result<Filter, Response> {
-    match text {
-        "online" => Ok(Filter::Online),
-        "offline" => Ok(Filter::Offline),
-        _ => Err(Response::error(
-            400,
-            &format!("state is {text:?}, and may be online or offline"),
-        )),
-    }
-}
-
-/// What is above the bound is taken for the bound: the cursor leads on.
-fn page_length(text: &str) -> Result<usize, Response> {
-    let limit = number(text).filter(|limit| *limit > 0);
-    let limit = limit.ok_or_else(|| {
-        let error = format!("limit is {text:?}, and may be 1 to {PAGE_HOSTS_MAX}");
-        Response::error(400, &error)
-    })?;
-    Ok(usize::try_from(limit).map_or(PAGE_HOSTS_MAX, |limit| limit.min(PAGE_HOSTS_MAX)))
-}
-
-/// Digits only: no sign, no blank.
-fn number(text: &str) -> Option<u64> {
-    let digits = text.bytes().all(|byte| byte.is_ascii_digit());
-    digits.then(|| text.parse().ok()).flatten()
-}
-
-fn unknown(parameter: &str) -> Response {
-    Response::error(400, &format!("unknown parameter {parameter:?}"))
 }
 
 fn is_json(content_type: Option<&str>) -> bool {
@@ -236,7 +230,10 @@ mod tests {
         let request = format!("{line} HTTP/1.1\r\nHost: localhost\r\n{headers}\r\n");
         let (head, _) = parse(request.as_bytes()).unwrap().unwrap();
         match find(&head) {
-            Ok(route) => answer(&route, &site(ants)),
+            Ok(route) => match act(route, b"", &site(ants), &HttpRules::default(), 1) {
+                Outcome::Answer(response) => response,
+                other => panic!("{line} is not answered at once: {other:?}"),
+            },
             Err(response) => response,
         }
     }
@@ -401,6 +398,114 @@ mod tests {
             assert_eq!(response.status, expected, "{line} {headers}");
             let allow = Note::Allow("GET, HEAD");
             assert_eq!(response.note == allow, expected == 405, "{line}");
+        }
+    }
+
+    /// What `line` comes to, with `body`.
+    fn outcome(line: &str, body: &str) -> Outcome {
+        let request =
+            format!("{line} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\r\n");
+        let (head, _) = parse(request.as_bytes()).unwrap().unwrap();
+        let rules = HttpRules {
+            instructions: [("up".to_owned(), "uptime".to_owned())].into(),
+            ..HttpRules::default()
+        };
+        let ants = Ants::with_hosts(1);
+        match find(&head) {
+            Ok(route) => act(route, body.as_bytes(), &site(&ants), &rules, 0xab << 64 | 7),
+            Err(response) => Outcome::Answer(response),
+        }
+    }
+
+    #[test]
+    fn tasks_are_asked_for_in_the_core() {
+        let key = "AC 1".to_owned();
+        let command = "df -h".to_owned();
+        let cases = [
+            (
+                "GET /v1/tasks?limit=5&cursor=9",
+                Ask::Tasks {
+                    cursor: 9,
+                    limit: 5,
+                },
+            ),
+            (
+                "HEAD /v1/tasks",
+                Ask::Tasks {
+                    cursor: 0,
+                    limit: PAGE_TASKS_MAX,
+                },
+            ),
+            (
+                "GET /v1/tasks/AC%201?cursor=3",
+                Ask::Task {
+                    key: key.clone(),
+                    cursor: 3,
+                    limit: PAGE_TASK_HOSTS_MAX,
+                },
+            ),
+            (
+                "GET /v1/tasks/AC%201/hosts/h%2D1/output?command=df+-h",
+                Ask::Output {
+                    key,
+                    host: HostId::checked("h-1").unwrap(),
+                    command,
+                },
+            ),
+            (
+                "GET /v1/commands/0f",
+                Ask::CommandStatus { cid: "0f".into() },
+            ),
+        ];
+        for (line, ask) in cases {
+            assert_eq!(outcome(line, ""), Outcome::Ask(ask), "{line}");
+        }
+        assert_eq!(outcome("GET /v1/events", ""), Outcome::Follow);
+    }
+
+    #[test]
+    fn what_is_ordered_has_a_number_of_its_own() {
+        let task = outcome("POST /v1/tasks", r#"{"key":"AC1","commands":{"a":1}}"#);
+        assert!(matches!(task, Outcome::Ask(Ask::Dispatch(task)) if task.request == 7));
+        let command = Ask::Command {
+            text: "uptime".into(),
+            hosts: None,
+            cid: "00000000000000ab0000000000000007".into(),
+        };
+        let asked = outcome("POST /v1/commands", r#"{"command":"up"}"#);
+        assert_eq!(asked, Outcome::Ask(command));
+    }
+
+    #[test]
+    fn what_is_wrong_never_reaches_the_core() {
+        let cases = [
+            ("POST /v1/tasks", "[]", 400),
+            ("POST /v1/tasks?queue=1", "{}", 400),
+            ("POST /v1/commands", "{}", 400),
+            ("GET /v1/tasks?state=done", "", 400),
+            ("GET /v1/tasks?limit=0", "", 400),
+            ("GET /v1/tasks/AC1?limit=x", "", 400),
+            ("GET /v1/tasks/AC%zz", "", 400),
+            ("GET /v1/tasks/AC1/hosts/h/output", "", 400),
+            (
+                "GET /v1/tasks/AC1/hosts/h/output?command=a&command=b",
+                "",
+                400,
+            ),
+            ("GET /v1/tasks/AC1/hosts/a%20b/output?command=a", "", 404),
+            ("GET /v1/tasks/AC1/hosts/h", "", 404),
+            ("GET /v1/events?since=1", "", 400),
+            ("HEAD /v1/events", "", 405),
+            ("GET /v1/commands", "", 405),
+            ("DELETE /v1/tasks", "", 405),
+            ("POST /v1/tasks/AC1", "{}", 405),
+            ("POST /v1/commands/0f", "{}", 405),
+        ];
+        for (line, body, status) in cases {
+            let Outcome::Answer(response) = outcome(line, body) else {
+                panic!("{line} {body} is let through");
+            };
+            assert_eq!(response.status, status, "{line} {body}");
         }
     }
 }

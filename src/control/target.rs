@@ -49,8 +49,16 @@ pub fn parameters(query: &str) -> impl Iterator<Item = Option<(Cow<'_, str>, Cow
     let pairs = query.split('&').filter(|pair| !pair.is_empty());
     pairs.map(|pair| {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-        Some((decode(name)?, decode(value)?))
+        Some((decode_form(name)?, decode_form(value)?))
     })
+}
+
+/// The same as [`decode`], where `+` stands for a blank, as forms write it.
+fn decode_form(text: &str) -> Option<Cow<'_, str>> {
+    if !text.contains('+') {
+        return decode(text);
+    }
+    decode(&text.replace('+', " ")).map(|plain| Cow::Owned(plain.into_owned()))
 }
 
 /// `text` with each `%XX` as the byte it stands for. `None` if an escape is broken or the bytes
@@ -107,14 +115,15 @@ mod tests {
 
     #[test]
     fn parameters_come_in_order() {
-        let all: Vec<_> = parameters("a=1&&b&c=%3d=&d=%").collect();
+        let all: Vec<_> = parameters("a=1&&b&c=%3d=&d=%&e=df+-h%2B").collect();
         assert_eq!(
             all,
             [
                 Some(("a".into(), "1".into())),
                 Some(("b".into(), "".into())),
                 Some(("c".into(), "==".into())),
-                None
+                None,
+                Some(("e".into(), "df -h+".into()))
             ]
         );
     }

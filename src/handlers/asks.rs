@@ -21,8 +21,9 @@ pub(super) enum Reading {
     Task {
         /// Its key.
         key: TaskKey,
-        /// The hosts of the page.
-        hosts: Vec<HostId>,
+        /// The hosts of the page, and what each was when it was asked: how far it had come by then is in the
+        /// store when that is read.
+        hosts: Vec<(HostId, TaskState)>,
         /// Where to go on.
         next: Option<u64>,
     },
@@ -134,11 +135,14 @@ impl Core {
         let start = usize::try_from(cursor).unwrap_or(usize::MAX).min(all.len());
         let limit = limit.clamp(1, PAGE_TASK_HOSTS_MAX);
         let end = all.len().min(start + limit);
-        let name = |slot: &u32| self.tasks.names_of(*slot).map(|names| names.0.clone());
-        let hosts: Vec<HostId> = all[start..end].iter().filter_map(name).collect();
+        let host = |slot: &u32| {
+            let name = self.tasks.names_of(*slot)?.0.clone();
+            Some((name, self.tasks.delivery(*slot)?.state))
+        };
+        let hosts: Vec<(HostId, TaskState)> = all[start..end].iter().filter_map(host).collect();
         let question = Question::Task {
             code: task.key.to_string(),
-            hosts: hosts.clone(),
+            hosts: hosts.iter().map(|(name, _)| name.clone()).collect(),
         };
         let reading = Reading::Task {
             key: task.key.clone(),
@@ -206,26 +210,18 @@ impl Core {
     fn task_view(
         &self,
         key: &TaskKey,
-        hosts: Vec<HostId>,
+        hosts: Vec<(HostId, TaskState)>,
         found: Vec<FoundHost>,
         next: Option<u64>,
     ) -> Answer {
         let Some(task) = self.tasks.find(key).and_then(|slot| self.tasks.task(slot)) else {
             return unknown("no such task");
         };
-        let state = |host: &HostId| {
-            let delivery = self.tasks.delivery_of(key, host);
-            let delivery = delivery.and_then(|slot| self.tasks.delivery(slot));
-            delivery.map_or(TaskState::Expired, |delivery| delivery.state)
-        };
         let found = found
             .into_iter()
             .chain(std::iter::repeat_with(FoundHost::default));
         let hosts = hosts.into_iter().zip(found);
-        let hosts = hosts.map(|(host, found)| {
-            let state = state(&host);
-            (host, state, found)
-        });
+        let hosts = hosts.map(|((host, state), found)| (host, state, found));
         Answer::Task(Box::new(TaskView {
             key: key.clone(),
             created: task.created,

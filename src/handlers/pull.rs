@@ -49,11 +49,11 @@ impl Core {
         let room = max.saturating_sub(ops.len());
         self.writes.take_reports(room, &mut ops);
         if self.is_store_up() {
-            // A state never overtakes the reports that led to it.
+            // A state never overtakes the reports that led to it, and a question none that came before it.
             if !self.writes.has_reports() {
                 self.take_states(max, &mut ops);
+                self.reads.take_ops(max, &mut ops);
             }
-            self.reads.take_ops(max, &mut ops);
         }
         let session = self.stats.store_sessions as u32;
         (!ops.is_empty()).then_some(Batch { session, ops })

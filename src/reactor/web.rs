@@ -8,7 +8,8 @@
 //!
 //! An event only puts its connection on the queue. [`Web::run_ready`] works the queue off within a
 //! budget, so that whoever asks for many pages takes turns with everybody else, the hosts
-//! included. Requests are few; what matters here is that nobody can keep the loop or its memory.
+//! included. What the core has to be asked is taken by the reactor ([`Web::take_asks`]) and answered
+//! through [`Web::respond`], in this turn or a later one. Requests are few; what matters here is that nobody can keep the loop or its memory.
 
 mod connection;
 
@@ -17,21 +18,22 @@ use std::io;
 use std::net::SocketAddr;
 use std::panic::{self, AssertUnwindSafe};
 
-use mio::event::Event;
+use mio::event;
 use mio::net::{TcpListener, TcpStream};
 use mio::{Interest, Registry, Token};
 use slab::Slab;
 
 use crate::control::metrics::{Exposition, Source};
-use crate::control::{HttpRules, Site};
+use crate::control::{HttpRules, Response, Site, events};
 use crate::handlers::ask::{Answer, Ask};
+use crate::handlers::effect::Event;
 use crate::limits::{
     HTTP_ACCEPT_RETRY_MS, HTTP_ACCEPTS_PER_TURN_MAX, HTTP_ANSWERS_PER_TURN_MAX,
-    HTTP_CONNECTIONS_MAX, HTTP_READ_BYTES, HTTP_REFUSALS_MAX,
+    HTTP_CONNECTIONS_MAX, HTTP_FOLLOWERS_MAX, HTTP_READ_BYTES, HTTP_REFUSALS_MAX,
 };
 use crate::time::{Instant, Span};
 
-use connection::{Connection, Driven, Progress};
+use connection::{Connection, Driven, Late, Progress, Wants};
 
 /// The token of the HTTP listener.
 pub const LISTENER: Token = Token(3);
@@ -39,6 +41,8 @@ pub const LISTENER: Token = Token(3);
 const CONNECTION: usize = 1 << 62;
 /// Below this many bits of such a token stands the slot, above it the generation.
 const SLOT_BITS: u32 = 16;
+/// The bit that makes the token of a connection the number of an asker: those of others do not have it.
+const ASKER: u64 = 1 << 63;
 
 /// Everything HTTP on the loop.
 #[derive(Debug)]
@@ -56,6 +60,10 @@ pub struct Web {
     /// When to accept again after it failed.
     retry_at: Option<Instant>,
     scratch: Box<[u8]>,
+    /// What the core is to be asked: one question for a connection at most.
+    asks: Vec<(u64, Ask)>,
+    /// Who is told what happens.
+    followers: Vec<Token>,
     stats: WebStats,
 }
 
@@ -78,6 +86,10 @@ pub struct WebStats {
     pub accept_failures: u64,
     /// Connections closed because answering them panicked.
     pub panics: u64,
+    /// Connections that follow the events now.
+    pub followers: u64,
+    /// Connections closed because they did not read the events as fast as they happened.
+    pub followers_dropped: u64,
 }
 
 impl WebStats {
@@ -95,6 +107,11 @@ impl Source for WebStats {
             "anthill_http_connections",
             "HTTP connections open now.",
             self.connections,
+        );
+        page.gauge(
+            "anthill_http_followers",
+            "HTTP connections that follow the events now.",
+            self.followers,
         );
         page.counters(
             "anthill_http_answers_total",
@@ -133,6 +150,11 @@ impl Source for WebStats {
                 "HTTP connections closed because answering them panicked.",
                 self.panics,
             ),
+            (
+                "anthill_http_followers_dropped_total",
+                "HTTP connections closed for not reading the events fast enough.",
+                self.followers_dropped,
+            ),
         ];
         for (name, help, value) in counters {
             page.counter(name, help, value);
@@ -157,6 +179,8 @@ impl Web {
             accepting: false,
             retry_at: None,
             scratch: vec![0; HTTP_READ_BYTES].into_boxed_slice(),
+            asks: Vec::new(),
+            followers: Vec::new(),
             stats: WebStats::default(),
         })
     }
@@ -205,7 +229,7 @@ impl Web {
 
     /// Takes note of an event that is [ours](Self::owns). The work is done by
     /// [`run_ready`](Self::run_ready), which is to follow in the same turn.
-    pub fn ready(&mut self, event: &Event) {
+    pub fn ready(&mut self, event: &event::Event) {
         if event.token() == LISTENER {
             self.accept_soon();
         } else {
@@ -246,12 +270,19 @@ impl Web {
             .map(|(slot, _)| slot)
             .collect();
         for slot in due {
-            self.stats.timeouts += u64::from(!self.connections[slot].is_lingering());
-            if self.connections[slot].time_out(now) {
-                self.stats.answered(408);
-                self.enqueue(self.connections[slot].token);
-            } else {
-                self.close(slot);
+            let connection = &mut self.connections[slot];
+            let (token, lingering) = (connection.token, connection.is_lingering());
+            match connection.time_out(now) {
+                Late::Alive => self.enqueue(token),
+                Late::Refused(status) => {
+                    self.stats.timeouts += 1;
+                    self.stats.answered(status);
+                    self.enqueue(token);
+                }
+                Late::Over => {
+                    self.stats.timeouts += u64::from(!lingering);
+                    self.close(slot);
+                }
             }
         }
         if self.retry_at.is_some_and(|at| at <= now) {
@@ -262,16 +293,46 @@ impl Web {
         deadlines.chain(self.retry_at).min()
     }
 
-    /// What has been asked over HTTP since the last time, each by an asker with the highest bit set.
+    /// What the core is to be asked, each with its asker, since this was called last. To be called after
+    /// every [`run_ready`](Self::run_ready).
     pub fn take_asks(&mut self) -> Vec<(u64, Ask)> {
-        Vec::new()
+        std::mem::take(&mut self.asks)
     }
 
-    /// Answers one of those.
-    pub fn respond(&mut self, _asker: u64, _answer: Answer) {}
+    /// The core's answer for one of those. Whoever is gone, or was told that it took too long, is nobody.
+    pub fn respond(&mut self, asker: u64, answer: Answer) {
+        let Some(token) = token_of_asker(asker) else {
+            return;
+        };
+        if let Some(slot) = self.slot_of(token)
+            && self.connections[slot].reply(answer)
+        {
+            self.enqueue(token);
+        }
+    }
 
-    /// Tells whoever follows the events.
-    pub fn tell(&mut self, _event: &crate::handlers::effect::Event) {}
+    /// Tells the followers of an event. Who is too far behind is dropped: what it missed
+    /// cannot be told any more, and it sees the end where it would not see the gap.
+    pub fn tell(&mut self, event: &Event) {
+        if self.followers.is_empty() {
+            return;
+        }
+        let message = match events::message(event, &self.rules.node) {
+            Ok(message) => message,
+            Err(error) => return log::error!(target: "http", "an event without a form: {error}"),
+        };
+        for token in self.followers.clone() {
+            let Some(slot) = self.slot_of(token) else {
+                continue;
+            };
+            if self.connections[slot].tell(&message) {
+                self.enqueue(token);
+            } else {
+                self.stats.followers_dropped += 1;
+                self.close(slot);
+            }
+        }
+    }
 
     /// Accepts nobody any more and closes whoever is not being answered. The rest go when they
     /// have their answer, which takes further turns: until [`connections`](Self::connections) is zero.
@@ -281,6 +342,7 @@ impl Web {
             let _ = registry.deregister(&mut listener);
         }
         (self.accepting, self.retry_at) = (false, None);
+        self.followers.clear();
         self.connections.retain(|_, connection| connection.stop());
         self.count_connections();
     }
@@ -347,7 +409,7 @@ impl Web {
         }
         let mut connection = Connection::new(stream, local, token, now);
         if full {
-            connection.turn_away(now);
+            connection.refuse(&Response::error(503, "too many connections"), now);
             self.stats.answered(503);
         }
         entry.insert(connection);
@@ -376,6 +438,7 @@ impl Web {
         let connection = &mut self.connections[slot];
         connection.queued = false;
         let sources: [&dyn Source; 2] = [site.metrics, &self.stats];
+        let now = site.at.now;
         let site = Site {
             metrics: &sources,
             ..*site
@@ -383,15 +446,17 @@ impl Web {
         // What is read of the fleet cannot be left half changed, and the connection goes: a panic is
         // the end of one request and of nothing else.
         let driven = panic::catch_unwind(AssertUnwindSafe(|| {
-            connection.drive(&self.rules, self.bound, &site, &mut self.scratch)
+            connection.drive(&self.rules, self.bound, &site, random(), &mut self.scratch)
         }));
         let driven = driven.unwrap_or_else(|_| {
             self.stats.panics += 1;
             Driven {
                 progress: Progress::Gone,
                 answered: None,
+                wants: None,
             }
         });
+        let worked = driven.answered.is_some() || driven.wants.is_some();
         match driven.progress {
             Progress::Blocked => {}
             Progress::Again => self.enqueue(token),
@@ -400,7 +465,28 @@ impl Web {
         if let Some(status) = driven.answered {
             self.stats.answered(status);
         }
-        driven.answered.is_some()
+        match driven.wants {
+            Some(Wants::Ask(ask)) => self.asks.push((ASKER | token.0 as u64, ask)),
+            Some(Wants::Events) => self.follow(slot, now),
+            None => {}
+        }
+        worked
+    }
+
+    /// Makes a connection one that is told what happens, if there is room for it.
+    fn follow(&mut self, slot: usize, now: Instant) {
+        let connection = &mut self.connections[slot];
+        let token = connection.token;
+        if self.followers.len() < HTTP_FOLLOWERS_MAX {
+            connection.follow(now);
+            self.followers.push(token);
+            self.stats.answered(200);
+            self.count_connections();
+        } else {
+            connection.refuse(&Response::error(503, "too many follow the events"), now);
+            self.stats.answered(503);
+        }
+        self.enqueue(token);
     }
 
     fn enqueue(&mut self, token: Token) {
@@ -422,12 +508,30 @@ impl Web {
 
     /// Closing a descriptor ends its registration; nobody holds a second one for the same socket.
     fn close(&mut self, slot: usize) {
-        self.connections.remove(slot);
+        let token = self.connections.remove(slot).token;
+        self.followers.retain(|follower| *follower != token);
         self.count_connections();
     }
 
     fn count_connections(&mut self) {
         self.stats.connections = self.connections.len() as u64;
+        self.stats.followers = self.followers.len() as u64;
+    }
+}
+
+/// The connection behind an asker, if it is one of ours.
+fn token_of_asker(asker: u64) -> Option<Token> {
+    let token = usize::try_from(asker & !ASKER).ok()?;
+    (asker & ASKER != 0).then_some(Token(token))
+}
+
+/// A number like no other. It only has to differ from those of other servers and other times, so
+/// where the system has none to give, one of our own will do.
+fn random() -> u128 {
+    let mut bytes = [0; 16];
+    match getrandom::fill(&mut bytes) {
+        Ok(()) => u128::from_ne_bytes(bytes),
+        Err(_) => fastrand::u128(..),
     }
 }
 

@@ -43,6 +43,8 @@ pub fn http_rules(config: &Config) -> HttpRules {
     HttpRules {
         names: config.server.http_names.clone(),
         token: config.server.http_token.clone(),
+        instructions: config.instructions.clone(),
+        node: config.server.name.clone(),
     }
 }
 

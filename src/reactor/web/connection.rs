@@ -3,10 +3,14 @@
 //! ```text
 //!            first byte          whole request          flushed
 //!  Receiving(idle) ──▶ Receiving ──▶ Sending ─────────▶ Receiving(idle)
-//!                        │ 10 s: 408 ──▲ │ last answer
-//!                                        ▼
-//!                                     Lingering ──▶ closed
+//!                        │   │ 10 s: 408 ──▲ │ last answer
+//!                        │   ▼             │ ▼
+//!                        │  Asking ─ reply ┘ Lingering ──▶ closed
+//!                        ▼
+//!                     Following: events, until either side ends it
 //! ```
+//!
+//! *Asking* waits for the core; *Following* is told what happens for as long as it keeps up.
 //!
 //! Nothing is read while an answer is on its way: a peer that does not read is not listened to, so
 //! one answer and one request are all that is ever held. *Lingering* reads and drops what the peer
@@ -18,9 +22,11 @@ use std::net::{Shutdown, SocketAddr};
 use mio::Token;
 use mio::net::TcpStream;
 
-use crate::control::{Conversation, Door, HttpRules, Response, Site, Step};
+use crate::control::{Conversation, Door, HttpRules, Response, Site, Step, events, reply};
+use crate::handlers::ask::{Answer, Ask};
 use crate::limits::{
-    HTTP_ANSWER_S_MAX, HTTP_LINGER_S_MAX, HTTP_REQUEST_S_MAX, READ_BYTES_PER_TURN_MAX,
+    HTTP_ANSWER_S_MAX, HTTP_ASK_S_MAX, HTTP_FOLLOWER_BYTES_MAX, HTTP_FOLLOWER_COMMENT_S,
+    HTTP_FOLLOWER_FLUSH_BYTES, HTTP_LINGER_S_MAX, HTTP_REQUEST_S_MAX, READ_BYTES_PER_TURN_MAX,
 };
 use crate::time::{Instant, Span};
 
@@ -34,6 +40,8 @@ pub(super) struct Connection {
     /// Bytes of `output` the kernel has taken.
     sent: usize,
     phase: Phase,
+    /// What the core has answered, until it is written out.
+    reply: Option<Answer>,
     /// Set when the server stops: there is no time for lingering.
     hurried: bool,
     /// The name of this connection.
@@ -48,8 +56,12 @@ pub(super) struct Connection {
 enum Phase {
     /// A request is awaited, or part of it has come.
     Receiving,
+    /// The core has been asked.
+    Asking,
     /// Bytes are on their way to the peer.
     Sending(Then),
+    /// The peer is told what happens.
+    Following,
     /// Everything is said; the peer's end is awaited.
     Lingering,
 }
@@ -76,13 +88,35 @@ pub(super) enum Progress {
     Gone,
 }
 
+/// What a connection wants that it cannot do itself.
+#[derive(Debug)]
+pub(super) enum Wants {
+    /// This asked of the core.
+    Ask(Ask),
+    /// To be told what happens.
+    Events,
+}
+
+/// What became of a connection whose deadline was past.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Late {
+    /// Nothing more is to be said: it is to be closed.
+    Over,
+    /// It is told so, with this status.
+    Refused(u16),
+    /// That is no harm.
+    Alive,
+}
+
 /// What was done for a connection.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub(super) struct Driven {
     /// Where it stands.
     pub(super) progress: Progress,
     /// The status of the request that was answered, if one was.
     pub(super) answered: Option<u16>,
+    /// What has to be done for it.
+    pub(super) wants: Option<Wants>,
 }
 
 /// What reading came to.
@@ -101,6 +135,7 @@ impl Connection {
             output: Vec::new(),
             sent: 0,
             phase: Phase::Receiving,
+            reply: None,
             hurried: false,
             token,
             deadline: now + Span::from_secs(HTTP_REQUEST_S_MAX),
@@ -119,21 +154,69 @@ impl Connection {
         self.phase == Phase::Lingering
     }
 
-    /// Its deadline is past. Whether there is something to be said first.
-    pub(super) fn time_out(&mut self, now: Instant) -> bool {
-        let late = self.phase == Phase::Receiving && !self.conversation.is_silent();
-        if late {
-            self.conversation.time_out(&mut self.output);
-            self.send(Then::Close, now);
-        }
-        late
+    /// Its deadline is past.
+    pub(super) fn time_out(&mut self, now: Instant) -> Late {
+        let response = match self.phase {
+            Phase::Receiving if !self.conversation.is_silent() => {
+                Response::error(408, "the request took too long")
+            }
+            Phase::Asking => Response::error(503, "no answer in time: the outcome is unknown"),
+            // Nothing is left to be written unless the peer has not read for long.
+            Phase::Following if self.output.is_empty() => {
+                self.output.extend_from_slice(events::COMMENT.as_bytes());
+                self.deadline = now + Span::from_secs(HTTP_FOLLOWER_COMMENT_S);
+                return Late::Alive;
+            }
+            _ => return Late::Over,
+        };
+        self.refuse(&response, now);
+        Late::Refused(response.status)
     }
 
-    /// There is no room: says so, and then closes.
-    pub(super) fn turn_away(&mut self, now: Instant) {
-        let answer = Response::error(503, "too many connections");
-        self.conversation.refuse(&answer, &mut self.output);
+    /// Says why there is no more for this peer, and then closes.
+    pub(super) fn refuse(&mut self, response: &Response, now: Instant) {
+        self.conversation.refuse(response, &mut self.output);
         self.send(Then::Close, now);
+    }
+
+    /// The core's answer to what was asked. Whether it was waited for.
+    pub(super) fn reply(&mut self, answer: Answer) -> bool {
+        let waits = self.phase == Phase::Asking && self.reply.is_none();
+        if waits {
+            self.reply = Some(answer);
+        }
+        waits
+    }
+
+    /// From now on the peer is told what happens.
+    pub(super) fn follow(&mut self, now: Instant) {
+        self.output.extend_from_slice(events::HEAD.as_bytes());
+        self.phase = Phase::Following;
+        self.deadline = now + Span::from_secs(HTTP_FOLLOWER_COMMENT_S);
+    }
+
+    /// Tells a follower something. Whether it keeps up.
+    pub(super) fn tell(&mut self, message: &str) -> bool {
+        // What is sent goes in pieces that are worth the copying.
+        if self.sent > self.output.len() / 2 {
+            self.output.drain(..self.sent);
+            self.sent = 0;
+        }
+        self.output.extend_from_slice(message.as_bytes());
+        if self.unsent() >= HTTP_FOLLOWER_FLUSH_BYTES && self.flush().is_err() {
+            return false;
+        }
+        self.unsent() <= HTTP_FOLLOWER_BYTES_MAX
+    }
+
+    /// Bytes of memory its output takes.
+    #[cfg(test)]
+    pub(super) fn held(&self) -> usize {
+        self.output.capacity()
+    }
+
+    fn unsent(&self) -> usize {
+        self.output.len() - self.sent
     }
 
     /// The server stops. Whether there is an answer to be sent first.
@@ -144,16 +227,19 @@ impl Connection {
                 *then = Then::Close;
                 true
             }
+            // What was ordered is settled before the end, and whoever ordered it is told.
+            Phase::Asking => true,
             _ => false,
         }
     }
 
-    /// Does what can be done without waiting: at most one request is answered.
+    /// Does what can be done without waiting: at most one request is answered. `number` is random.
     pub(super) fn drive(
         &mut self,
         rules: &HttpRules,
         bound: SocketAddr,
         site: &Site<'_>,
+        number: u128,
         scratch: &mut [u8],
     ) -> Driven {
         let door = Door {
@@ -161,21 +247,24 @@ impl Connection {
             bound,
             local: self.local,
         };
-        let mut answered = None;
-        let progress = self.advance(&door, site, scratch, &mut answered);
-        Driven {
-            // An error of the socket is its end, whatever it was.
-            progress: progress.unwrap_or(Progress::Gone),
-            answered,
-        }
+        let mut driven = Driven {
+            progress: Progress::Blocked,
+            answered: None,
+            wants: None,
+        };
+        let progress = self.advance(&door, site, number, scratch, &mut driven);
+        // An error of the socket is its end, whatever it was.
+        driven.progress = progress.unwrap_or(Progress::Gone);
+        driven
     }
 
     fn advance(
         &mut self,
         door: &Door<'_>,
         site: &Site<'_>,
+        number: u128,
         scratch: &mut [u8],
-        answered: &mut Option<u16>,
+        driven: &mut Driven,
     ) -> io::Result<Progress> {
         let now = site.at.now;
         let mut budget = READ_BYTES_PER_TURN_MAX;
@@ -194,17 +283,40 @@ impl Connection {
                     Then::Close => self.linger(now)?,
                 }
             }
+            if self.phase == Phase::Asking {
+                let Some(answer) = self.reply.take() else {
+                    return Ok(Progress::Blocked);
+                };
+                let response = reply::of(answer);
+                let close = self.conversation.answer(&response, &mut self.output);
+                driven.answered = Some(response.status);
+                self.send_answer(close, now);
+                continue;
+            }
+            if self.phase == Phase::Following {
+                self.flush()?;
+            }
             if self.phase == Phase::Receiving {
-                match self.conversation.step(door, site, &mut self.output) {
+                match self.conversation.step(door, site, number, &mut self.output) {
                     Step::More => {}
+                    Step::Asked(ask) => {
+                        self.phase = Phase::Asking;
+                        self.deadline = now + Span::from_secs(HTTP_ASK_S_MAX);
+                        driven.wants = Some(Wants::Ask(ask));
+                        return Ok(Progress::Blocked);
+                    }
+                    Step::Follow => {
+                        driven.wants = Some(Wants::Events);
+                        return Ok(Progress::Blocked);
+                    }
                     // The time of a request goes on running while its body is asked for.
                     Step::Continue => {
                         self.phase = Phase::Sending(Then::Body);
                         continue;
                     }
                     Step::Answered { status, close } => {
-                        *answered = Some(status);
-                        self.send(if close { Then::Close } else { Then::Next }, now);
+                        driven.answered = Some(status);
+                        self.send_answer(close, now);
                         continue;
                     }
                 }
@@ -224,7 +336,7 @@ impl Connection {
     }
 
     fn took(&mut self, bytes: &[u8], now: Instant) {
-        if self.phase == Phase::Lingering {
+        if self.phase != Phase::Receiving {
             return;
         }
         if self.conversation.is_silent() {
@@ -237,6 +349,11 @@ impl Connection {
     fn receive(&mut self, now: Instant) {
         self.phase = Phase::Receiving;
         self.deadline = now + Span::from_secs(HTTP_REQUEST_S_MAX);
+    }
+
+    fn send_answer(&mut self, close: bool, now: Instant) {
+        let last = close || self.hurried;
+        self.send(if last { Then::Close } else { Then::Next }, now);
     }
 
     fn send(&mut self, then: Then, now: Instant) {

@@ -1,5 +1,7 @@
 //! Real sockets on loopback, a real poll, and a clock that the test moves.
 
+mod asks;
+
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant as WallInstant};

@@ -1,0 +1,307 @@
+//! What an agent may run: the allow file.
+//!
+//! ```text
+//!  ["uptime", "systemctl restart *", {"run": "backup --full", "timeout_s": 3600},
+//!   {"shell": "df -h | tail -1"}]
+//!
+//!  command ─▶ words ─▶ first entry that matches ─▶ run directly, within its time
+//!    └──── as it is ─▶ a shell entry            ─▶ /bin/sh -c
+//!                      none                     ─▶ refused
+//! ```
+//!
+//! The owner of a host writes this file; whoever dispatches cannot go beyond it. Words are compared
+//! after the command line has been taken apart as a shell would, and are handed to the program as
+//! they are: nothing in them is expanded.
+
+use serde_json::Value;
+
+use crate::limits::{AGENT_ALLOW_ENTRIES_MAX, AGENT_RUN_S, AGENT_RUN_S_MAX};
+use crate::time::Span;
+
+/// Stands for any one word.
+const ANY: &str = "*";
+
+/// What may be run. The default allows nothing.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Allow {
+    entries: Vec<Entry>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+struct Entry {
+    what: What,
+    time: Span,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+enum What {
+    /// Words, some of which may stand for any.
+    Words(Vec<String>),
+    /// A line for the shell.
+    Shell(String),
+}
+
+/// What an allowed command comes to.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Job {
+    /// The program and its arguments: at least one word. A program without a slash is looked up in
+    /// a fixed path.
+    pub words: Vec<String>,
+    /// How long it may run.
+    pub time: Span,
+}
+
+/// Why an allow file is none.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AllowError {
+    /// It is not JSON.
+    #[error("it is not JSON: {0}")]
+    Syntax(String),
+    /// It is no list.
+    #[error("it must be a list of entries")]
+    NoList,
+    /// It has too many entries.
+    #[error("it has more than {AGENT_ALLOW_ENTRIES_MAX} entries")]
+    TooMany,
+    /// One of its entries is wrong.
+    #[error("entry {number} {why}")]
+    Entry {
+        /// Which, counted from 1.
+        number: usize,
+        /// What it must be.
+        why: String,
+    },
+}
+
+impl Allow {
+    /// Reads the text of an allow file.
+    ///
+    /// # Errors
+    /// When it is not what an allow file must be; says which entry is wrong.
+    pub fn parse(text: &str) -> Result<Self, AllowError> {
+        let value: Value =
+            serde_json::from_str(text).map_err(|error| AllowError::Syntax(error.to_string()))?;
+        let Value::Array(values) = value else {
+            return Err(AllowError::NoList);
+        };
+        if values.len() > AGENT_ALLOW_ENTRIES_MAX {
+            return Err(AllowError::TooMany);
+        }
+        let entries = (1..)
+            .zip(&values)
+            .map(|(number, value)| entry(value).map_err(|why| AllowError::Entry { number, why }));
+        let entries = entries.collect::<Result<_, _>>()?;
+        Ok(Self { entries })
+    }
+
+    /// What `command` comes to by the first entry that matches it; nothing if none does.
+    #[must_use]
+    pub fn job(&self, command: &str) -> Option<Job> {
+        let words = shlex::split(command).unwrap_or_default();
+        let entry = self.entries.iter().find(|entry| match &entry.what {
+            What::Words(pattern) => matches(pattern, &words),
+            What::Shell(line) => line == command,
+        })?;
+        let words = match &entry.what {
+            What::Words(_) => words,
+            What::Shell(line) => vec!["/bin/sh".to_owned(), "-c".to_owned(), line.clone()],
+        };
+        let time = entry.time;
+        Some(Job { words, time })
+    }
+
+    /// Whether some entry leaves a word to whoever dispatches.
+    #[must_use]
+    pub fn has_wildcard(&self) -> bool {
+        self.entries.iter().any(|entry| match &entry.what {
+            What::Words(words) => words.iter().any(|word| word == ANY),
+            What::Shell(_) => false,
+        })
+    }
+}
+
+fn matches(pattern: &[String], words: &[String]) -> bool {
+    let Some(program) = words.first() else {
+        return false;
+    };
+    // A wildcard in the program's place stands for programs of the fixed path only: a file by its
+    // path is run where the owner has named it so.
+    if pattern.first().is_some_and(|word| word == ANY) && program.contains('/') {
+        return false;
+    }
+    let same = |(pattern, word): (&String, &String)| pattern == ANY || pattern == word;
+    pattern.len() == words.len() && pattern.iter().zip(words).all(same)
+}
+
+/// One entry of the file.
+fn entry(value: &Value) -> Result<Entry, String> {
+    let members = match value {
+        Value::String(line) => {
+            let what = What::Words(pattern(line)?);
+            let time = Span::from_secs(AGENT_RUN_S);
+            return Ok(Entry { what, time });
+        }
+        Value::Object(members) => members,
+        _ => return Err("must be a text or an object".to_owned()),
+    };
+    let mut what = None;
+    let mut time = Span::from_secs(AGENT_RUN_S);
+    for (name, value) in members {
+        let is_command = matches!(name.as_str(), "run" | "shell");
+        match (name.as_str(), value) {
+            ("run" | "shell", _) if what.is_some() => {
+                return Err("must have either `run` or `shell`".to_owned());
+            }
+            ("run", Value::String(line)) => what = Some(What::Words(pattern(line)?)),
+            ("shell", Value::String(line)) if !line.trim().is_empty() => {
+                what = Some(What::Shell(line.clone()));
+            }
+            ("timeout_s", value) => time = seconds(value)?,
+            _ if is_command => return Err(format!("must have a command for `{name}`")),
+            _ => {
+                return Err(format!(
+                    "has {name:?}: it may have run, shell and timeout_s"
+                ));
+            }
+        }
+    }
+    let what = what.ok_or("must have `run` or `shell`")?;
+    Ok(Entry { what, time })
+}
+
+/// The words of a pattern, of which the first names a program.
+fn pattern(line: &str) -> Result<Vec<String>, String> {
+    let words = shlex::split(line).ok_or("has a quote that is not closed")?;
+    match words.first() {
+        None => Err("must have a command".to_owned()),
+        Some(program) if program.is_empty() => Err("must have a command".to_owned()),
+        Some(program) if program.contains('/') && !program.starts_with('/') => Err(format!(
+            "has {program:?}: a program is a bare name or an absolute path"
+        )),
+        Some(_) => Ok(words),
+    }
+}
+
+fn seconds(value: &Value) -> Result<Span, String> {
+    let within = |seconds: &f64| *seconds > 0.0 && *seconds <= AGENT_RUN_S_MAX as f64;
+    let seconds = value.as_f64().filter(within);
+    seconds.map(Span::from_secs_f64).ok_or_else(|| {
+        format!("has `timeout_s` {value}: it may be above 0, up to {AGENT_RUN_S_MAX}")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FILE: &str = r#"[
+        "uptime", "systemctl restart *", "cp * /srv/*",
+        {"run": "backup --full", "timeout_s": 3600}, {"run": "backup *", "timeout_s": 0.5},
+        {"shell": "df -h | tail -1"}, "/opt/bin/tool 'two words'", "echo *"
+    ]"#;
+
+    fn words(allow: &Allow, command: &str) -> Option<Vec<String>> {
+        allow.job(command).map(|job| job.words)
+    }
+
+    #[test]
+    fn commands_are_matched_word_by_word() {
+        let allow = Allow::parse(FILE).unwrap();
+        for (command, wanted) in [
+            ("uptime", &["uptime"][..]),
+            ("  uptime\t", &["uptime"]),
+            ("'uptime'", &["uptime"]),
+            ("systemctl restart web", &["systemctl", "restart", "web"]),
+            (
+                "systemctl  restart 'a b; rm -rf /'",
+                &["systemctl", "restart", "a b; rm -rf /"],
+            ),
+            ("cp x /srv/*", &["cp", "x", "/srv/*"]),
+            (
+                "/opt/bin/tool \"two words\"",
+                &["/opt/bin/tool", "two words"],
+            ),
+            ("echo $(id)", &["echo", "$(id)"]),
+            ("df -h | tail -1", &["/bin/sh", "-c", "df -h | tail -1"]),
+        ] {
+            let got = words(&allow, command);
+            assert_eq!(got.as_deref(), Some(owned(wanted)).as_deref(), "{command}");
+        }
+    }
+
+    fn owned(words: &[&str]) -> Vec<String> {
+        words.iter().map(|word| (*word).to_owned()).collect()
+    }
+
+    #[test]
+    fn what_no_entry_names_is_refused() {
+        let allow = Allow::parse(FILE).unwrap();
+        for command in [
+            "",
+            "uptime -p",
+            "uptime; id",
+            "/usr/bin/uptime",
+            "systemctl restart",
+            "systemctl restart a b",
+            "systemctl stop a",
+            "cp x /srv/y",
+            "df -h | tail -1 ",
+            "df  -h | tail -1",
+            "df -h",
+            "/opt/bin/tool two words",
+            "echo 'open",
+            "# uptime",
+        ] {
+            assert_eq!(allow.job(command), None, "{command}");
+        }
+        assert_eq!(Allow::default().job("uptime"), None);
+    }
+
+    #[test]
+    fn the_first_entry_that_matches_gives_the_time() {
+        let allow = Allow::parse(FILE).unwrap();
+        let time = |command| allow.job(command).unwrap().time;
+        assert_eq!(time("backup --full"), Span::from_secs(3600));
+        assert_eq!(time("backup --some"), Span::from_millis(500));
+        assert_eq!(time("uptime"), Span::from_secs(AGENT_RUN_S));
+    }
+
+    #[test]
+    fn a_wildcard_for_the_program_reaches_bare_names_only() {
+        let allow = Allow::parse(r#"["* --version"]"#).unwrap();
+        assert!(allow.job("ls --version").is_some());
+        assert!(allow.job("/tmp/ls --version").is_none());
+        assert!(allow.job("../ls --version").is_none());
+        assert!(allow.has_wildcard());
+        assert!(
+            !Allow::parse(r#"["ls", {"shell":"ls *"}]"#)
+                .unwrap()
+                .has_wildcard()
+        );
+    }
+
+    #[test]
+    fn a_wrong_file_says_which_entry_is_wrong() {
+        for (text, wanted) in [
+            ("[", "not JSON"),
+            (r#"{"run":"ls"}"#, "must be a list"),
+            (r#"["ls", 5]"#, "entry 2 must be a text or an object"),
+            (r#"[" "]"#, "entry 1 must have a command"),
+            (r#"["''"]"#, "entry 1 must have a command"),
+            (r#"["ls 'x"]"#, "entry 1 has a quote"),
+            (r#"["bin/ls"]"#, "bare name or an absolute path"),
+            (r#"[{}]"#, "must have `run` or `shell`"),
+            (r#"[{"timeout_s":5}]"#, "must have `run` or `shell`"),
+            (r#"[{"run":"a","shell":"b"}]"#, "either `run` or `shell`"),
+            (r#"[{"run":5}]"#, "a command for `run`"),
+            (r#"[{"shell":" "}]"#, "a command for `shell`"),
+            (r#"[{"run":"a","timeout":5}]"#, "has \"timeout\""),
+            (r#"[{"run":"a","timeout_s":0}]"#, "`timeout_s` 0"),
+            (r#"[{"run":"a","timeout_s":"5"}]"#, "`timeout_s` \"5\""),
+            (r#"[{"run":"a","timeout_s":1e300}]"#, "`timeout_s` 1e+300"),
+        ] {
+            let error = Allow::parse(text).unwrap_err().to_string();
+            assert!(error.contains(wanted), "{text}: {error}");
+        }
+    }
+}

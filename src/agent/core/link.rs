@@ -1,0 +1,325 @@
+//! The connection: come about, greeted, kept alive, lost, and tried again for ever.
+
+use std::net::IpAddr;
+
+use log::Level;
+
+use super::reports::Sent;
+use super::{Core, Effect, Facts, Moment, note};
+use crate::codec::message::{
+    Answer, Ask, Flag, FromServer, Hello, Incoming, Inventory, Message, Push, Reply, ResultCode,
+    Word,
+};
+use crate::codec::{ByteOrder, Framing, Order, ServerStep, decode_from_server, encode};
+use crate::limits::{
+    AGENT_ANSWERS_WAITING_MAX, AGENT_CONNECT_S_MAX, AGENT_LOOK_S, AGENT_RETRY_MS_MAX,
+    AGENT_RETRY_MS_MIN, AGENT_SILENT_INTERVALS, FRAME_BYTES_MAX,
+};
+use crate::time::{Instant, Span};
+
+const FRAMING: Framing = Framing {
+    order: ByteOrder::Auto,
+    limit: FRAME_BYTES_MAX,
+};
+/// Beats are at least so far apart and at most so far, whatever a server says.
+const INTERVAL_MS_MIN: u64 = 50;
+const INTERVAL_S_MAX: u64 = 3_600;
+
+/// What the connection is.
+#[derive(Debug)]
+pub(super) enum Link {
+    /// There is none, until then.
+    Resting { until: Instant },
+    /// It is to come about, until then.
+    Connecting { until: Instant },
+    /// We have said who we are; the welcome is to come, until then.
+    Greeting { until: Instant, inbox: Inbox },
+    /// It is there.
+    Live(Box<Live>),
+}
+
+/// Bytes of the server that are not yet a whole frame, and their order.
+#[derive(Debug, Default)]
+pub(super) struct Inbox {
+    bytes: Vec<u8>,
+    order: Order,
+}
+
+/// A connection on which we are welcome.
+#[derive(Debug)]
+pub(super) struct Live {
+    inbox: Inbox,
+    interval: Span,
+    next_beat: Instant,
+    /// The number of the next beat, or of another message that is not a report.
+    next_seq: u64,
+    /// When something last came from the server.
+    heard: Instant,
+    next_look: Instant,
+    /// What the server was last told that the host is.
+    told: Option<Facts>,
+    /// Books asked for, by the number of the question.
+    pub(super) asked: Vec<(u64, String)>,
+    /// Reports under way.
+    pub(super) sent: Sent,
+}
+
+impl Live {
+    pub(super) const fn number(&mut self) -> u64 {
+        let seq = self.next_seq;
+        self.next_seq += 1;
+        seq
+    }
+
+    fn deadline(&self) -> Instant {
+        let silent = self.heard + self.interval.times(AGENT_SILENT_INTERVALS);
+        self.next_beat.min(self.next_look).min(silent)
+    }
+}
+
+impl Core {
+    /// When [`tick`](Self::tick) is to be called at the latest.
+    #[must_use]
+    pub fn deadline(&self) -> Instant {
+        match &self.link {
+            Link::Resting { until } | Link::Connecting { until } | Link::Greeting { until, .. } => {
+                *until
+            }
+            Link::Live(live) => live.deadline(),
+        }
+    }
+
+    /// Does what is due. What has come in must have been handed in before, so that a slow agent does not
+    /// take its server for dead.
+    pub fn tick(&mut self, at: Moment, fx: &mut Vec<Effect>) {
+        if at.now < self.deadline() {
+            return;
+        }
+        match &mut self.link {
+            Link::Resting { .. } => {
+                let until = at.now + Span::from_secs(AGENT_CONNECT_S_MAX);
+                self.link = Link::Connecting { until };
+                fx.push(Effect::Connect);
+            }
+            Link::Connecting { .. } => self.hang_up(at, "it cannot be reached in time", fx),
+            Link::Greeting { .. } => self.hang_up(at, "it does not answer a hello", fx),
+            Link::Live(live) => {
+                let silent = at.now.since(live.heard);
+                if silent >= live.interval.times(AGENT_SILENT_INTERVALS) {
+                    return self.hang_up(at, "it has fallen silent", fx);
+                }
+                if at.now >= live.next_look {
+                    live.next_look = at.now + Span::from_secs(AGENT_LOOK_S);
+                    fx.push(Effect::Look);
+                }
+                if at.now >= live.next_beat {
+                    let wait = self.chance.at_least(2, live.interval.part(4));
+                    live.next_beat = at.now + live.interval.part(4).times(3) + wait;
+                    let seq = live.number();
+                    self.say(Message::Heartbeat, Some(seq), fx);
+                }
+            }
+        }
+    }
+
+    /// The connection has come about: from `local` to `server`.
+    pub fn connected(&mut self, at: Moment, local: IpAddr, server: IpAddr, fx: &mut Vec<Effect>) {
+        if !matches!(self.link, Link::Connecting { .. }) {
+            return;
+        }
+        self.server = Some(server.to_canonical());
+        let until = at.now + Span::from_secs(AGENT_CONNECT_S_MAX);
+        let inbox = Inbox::default();
+        self.link = Link::Greeting { until, inbox };
+        let own = local.to_canonical().to_string();
+        let hello = Hello {
+            id: self.settings.id.clone().unwrap_or(own).into(),
+            udp: self.settings.udp,
+            push: self.settings.push,
+            boot: Some(self.settings.boot.clone().into()),
+        };
+        self.say(Message::Hello(hello), Some(0), fx);
+    }
+
+    /// The connection is gone, or has not come about.
+    pub fn disconnected(&mut self, at: Moment, why: &str, fx: &mut Vec<Effect>) {
+        match &self.link {
+            Link::Resting { .. } => {}
+            _ => self.lose(at, why, fx),
+        }
+    }
+
+    fn hang_up(&mut self, at: Moment, why: &str, fx: &mut Vec<Effect>) {
+        fx.push(Effect::Disconnect);
+        self.lose(at, why, fx);
+    }
+
+    fn lose(&mut self, at: Moment, why: &str, fx: &mut Vec<Effect>) {
+        if let Link::Live(live) = &self.link {
+            self.losses.lost(&live.sent);
+        }
+        let doubled = AGENT_RETRY_MS_MIN << self.failures.min(16);
+        let most = Span::from_millis(doubled.min(AGENT_RETRY_MS_MAX));
+        let wait = self.chance.at_least(2, most);
+        self.failures = self.failures.saturating_add(1);
+        self.link = Link::Resting {
+            until: at.now + wait,
+        };
+        let seconds = wait.as_secs_f64();
+        let text = format!("no connection to the server: {why}; tried again in {seconds:.1} s");
+        note(Level::Warn, text, fx);
+    }
+
+    /// Bytes have come from the server.
+    pub fn bytes(&mut self, at: Moment, bytes: &[u8], fx: &mut Vec<Effect>) {
+        let mut inbox = match &mut self.link {
+            Link::Greeting { inbox, .. } => std::mem::take(inbox),
+            Link::Live(live) => {
+                live.heard = at.now;
+                std::mem::take(&mut live.inbox)
+            }
+            Link::Resting { .. } | Link::Connecting { .. } => return,
+        };
+        inbox.bytes.extend_from_slice(bytes);
+        let mut done = 0;
+        loop {
+            match decode_from_server(FRAMING, &mut inbox.order, &inbox.bytes[done..]) {
+                Ok(ServerStep::Got { said, used }) => {
+                    self.said(at, said, fx);
+                    done += used;
+                }
+                Ok(ServerStep::Need(_)) => break,
+                Err(error) => {
+                    return self.hang_up(at, &format!("it says what it may not: {error}"), fx);
+                }
+            }
+            if matches!(self.link, Link::Resting { .. }) {
+                return;
+            }
+        }
+        inbox.bytes.drain(..done);
+        match &mut self.link {
+            Link::Greeting { inbox: place, .. } => *place = inbox,
+            Link::Live(live) => live.inbox = inbox,
+            Link::Resting { .. } | Link::Connecting { .. } => {}
+        }
+    }
+
+    /// A long message is going out: the server takes it in, so it is not dead, though its replies
+    /// are behind.
+    pub fn went_out(&mut self, at: Moment) {
+        if let Link::Live(live) = &mut self.link {
+            live.heard = at.now;
+        }
+    }
+
+    fn said(&mut self, at: Moment, said: FromServer<'_>, fx: &mut Vec<Effect>) {
+        match said {
+            FromServer::Push(Push::Task(key)) => self.take_key(at, &key, fx),
+            FromServer::Push(Push::Command { text, cid }) => {
+                self.take_command(at, &text, &cid, fx);
+            }
+            FromServer::Reply(reply) => self.replied(at, reply, fx),
+        }
+    }
+
+    fn replied(&mut self, at: Moment, reply: Reply, fx: &mut Vec<Effect>) {
+        match (reply.flag, reply.word) {
+            (Flag::Hello, Word::Welcome { interval_s }) => self.welcome(at, interval_s, fx),
+            (Flag::Hello, Word::Refused(why)) => {
+                self.hang_up(at, &format!("it refuses us: {why}"), fx);
+            }
+            (Flag::Heartbeat, _) => self.failures = 0,
+            (Flag::Book, word) => self.book_came(reply.seq, word, fx),
+            (Flag::Progress | Flag::Result, word) => self.settled(reply.seq, &word, fx),
+            (Flag::Inventory, Word::Refused(why)) => {
+                let text = format!("the server refuses what this host says of itself: {why}");
+                note(Level::Warn, text, fx);
+            }
+            _ => {}
+        }
+    }
+
+    fn welcome(&mut self, at: Moment, interval_s: f64, fx: &mut Vec<Effect>) {
+        let Link::Greeting { .. } = &self.link else {
+            return;
+        };
+        let told = Span::from_secs_f64(interval_s);
+        let interval = self.settings.interval.unwrap_or(told);
+        let interval = interval
+            .max(Span::from_millis(INTERVAL_MS_MIN))
+            .min(Span::from_secs(INTERVAL_S_MAX));
+        self.link = Link::Live(Box::new(Live {
+            inbox: Inbox::default(),
+            interval,
+            // A fleet that was welcomed at once does not beat at once.
+            next_beat: at.now + self.chance.part_of(interval),
+            next_seq: 1,
+            heard: at.now,
+            next_look: at.now + Span::from_secs(AGENT_LOOK_S),
+            told: None,
+            asked: Vec::new(),
+            sent: Sent::default(),
+        }));
+        let seconds = interval.as_secs_f64();
+        let text = format!("connected to the server; a beat every {seconds} s");
+        note(Level::Info, text, fx);
+        fx.push(Effect::Look);
+        for (code, task) in std::mem::take(&mut self.answers) {
+            self.answer(code, task, fx);
+        }
+        self.send_reports(fx);
+        self.ask_for_books(fx);
+    }
+
+    /// What the host is. The server is told if it has not been told so.
+    pub fn facts(&mut self, facts: Facts, fx: &mut Vec<Effect>) {
+        self.facts = facts;
+        let Link::Live(live) = &mut self.link else {
+            return;
+        };
+        if live.told.as_ref() == Some(&self.facts) {
+            return;
+        }
+        live.told = Some(self.facts.clone());
+        let seq = live.number();
+        let facts = &self.facts;
+        let values = facts.hostname.iter().chain(&facts.mac);
+        let inventory = Inventory {
+            hostname: facts.hostname.as_deref().map(Into::into),
+            mac: facts.mac.as_deref().map(Into::into),
+            values: values.map(Into::into).collect(),
+            addresses: facts.ipv4.iter().map(Into::into).collect(),
+        };
+        self.say(Message::Inventory(inventory), Some(seq), fx);
+    }
+
+    /// Answers a dispatch, now or when there is a connection.
+    pub(super) fn answer(&mut self, code: ResultCode, task: Option<String>, fx: &mut Vec<Effect>) {
+        if !self.is_live() {
+            if self.answers.len() >= AGENT_ANSWERS_WAITING_MAX {
+                self.answers.pop_front();
+            }
+            return self.answers.push_back((code, task));
+        }
+        let task = task.map(Into::into);
+        self.say(Message::Answer(Answer { code, task }), None, fx);
+    }
+
+    /// Sends a message; with a number, so that it is replied to. Whether it could be sent.
+    pub(super) fn say(&self, message: Message<'_>, seq: Option<u64>, fx: &mut Vec<Effect>) -> bool {
+        let ask = Ask {
+            reply: seq.is_some(),
+            seq,
+        };
+        let mut out = Vec::new();
+        match encode(&Incoming { message, ask }, Order::Little, &mut out) {
+            Ok(()) => fx.push(Effect::Send(out)),
+            Err(error) => {
+                note(Level::Error, format!("a message is not sent: {error}"), fx);
+                return false;
+            }
+        }
+        true
+    }
+}

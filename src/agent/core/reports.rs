@@ -1,0 +1,176 @@
+//! Reports on their way: in order, so many at once, until each is acknowledged.
+
+use std::collections::BTreeMap;
+
+use log::Level;
+use sha2::{Digest, Sha256};
+
+use super::link::Link;
+use super::{Core, Effect, Finished, note};
+use crate::agent::memory::{Outcome, Record, Report};
+use crate::codec::message::{Message, Word};
+use crate::limits::{
+    AGENT_OUTPUT_BYTES_IN_FLIGHT_MAX, AGENT_OUTPUTS_BYTES_MAX, AGENT_REPORTS_IN_FLIGHT_MAX,
+    AGENT_RESULT_LOSSES_MAX,
+};
+
+/// What has been sent on this connection.
+#[derive(Debug, Default)]
+pub(super) struct Sent {
+    /// The number from which on nothing has been sent.
+    next: u64,
+    /// Sent and not acknowledged, with the bytes of their output.
+    waiting: BTreeMap<u64, u64>,
+    bytes: u64,
+}
+
+impl Sent {
+    fn has_room(&self) -> bool {
+        self.waiting.len() < AGENT_REPORTS_IN_FLIGHT_MAX
+            && self.bytes < AGENT_OUTPUT_BYTES_IN_FLIGHT_MAX
+    }
+
+    fn acknowledged(&mut self, seq: u64) {
+        if let Some(bytes) = self.waiting.remove(&seq) {
+            self.bytes -= bytes;
+        }
+    }
+}
+
+/// Connections lost over one and the same result: the server takes no output of that size.
+#[derive(Debug, Default)]
+pub(super) struct Losses {
+    seq: u64,
+    times: u32,
+}
+
+impl Losses {
+    /// A connection is lost with these under way.
+    pub(super) fn lost(&mut self, sent: &Sent) {
+        match sent.waiting.first_key_value() {
+            Some((seq, 1..)) if *seq == self.seq => self.times += 1,
+            Some((seq, 1..)) => (self.seq, self.times) = (*seq, 1),
+            _ => {}
+        }
+    }
+
+    fn are_enough(&self, seq: u64) -> bool {
+        self.seq == seq && self.times >= AGENT_RESULT_LOSSES_MAX
+    }
+}
+
+impl Core {
+    /// Writes a report down and sends it when its turn comes.
+    pub(super) fn report(&mut self, report: Report, fx: &mut Vec<Effect>) {
+        let seq = self.memory.next_seq();
+        self.write(Record::Report { seq, report }, fx);
+        self.send_reports(fx);
+    }
+
+    /// Reports how a command went, and keeps what it put out where there is room.
+    pub(super) fn report_outcome(
+        &mut self,
+        code: String,
+        index: usize,
+        finished: Finished,
+        fx: &mut Vec<Effect>,
+    ) {
+        let Finished {
+            exit,
+            seconds,
+            mut output,
+            mut truncated,
+        } = finished;
+        if self.memory.output_bytes() + output.len() as u64 > AGENT_OUTPUTS_BYTES_MAX {
+            note(Level::Warn, "no room for what a command put out", fx);
+            output.clear();
+            truncated = true;
+        }
+        let outcome = Outcome {
+            exit,
+            seconds,
+            size: output.len() as u64,
+            sha256: Sha256::digest(&output).into(),
+            truncated,
+        };
+        if !output.is_empty() {
+            let seq = self.memory.next_seq();
+            fx.push(Effect::Keep { seq, output });
+        }
+        self.report(
+            Report::Output {
+                code,
+                index,
+                outcome,
+            },
+            fx,
+        );
+    }
+
+    /// Sends the reports whose turn it is.
+    pub(super) fn send_reports(&mut self, fx: &mut Vec<Effect>) {
+        while let Link::Live(live) = &mut self.link {
+            if !live.sent.has_room() {
+                return;
+            }
+            let Some((seq, report)) = self.memory.report_from(live.sent.next) else {
+                return;
+            };
+            live.sent.next = seq + 1;
+            let has_output = report.output_bytes() > 0;
+            if has_output && self.losses.are_enough(seq) {
+                note(
+                    Level::Error,
+                    "the server takes no result of that size: sent without output",
+                    fx,
+                );
+                self.memory.without_output(seq, Sha256::digest([]).into());
+            }
+            let size = self
+                .memory
+                .report_from(seq)
+                .map_or(0, |(_, report)| report.output_bytes());
+            live.sent.waiting.insert(seq, size);
+            live.sent.bytes += size;
+            self.send_report(seq, size, fx);
+        }
+    }
+
+    fn send_report(&mut self, seq: u64, size: u64, fx: &mut Vec<Effect>) {
+        let message: Option<Message<'_>> = self.memory.message(seq);
+        let is_sent = message.is_some_and(|message| self.say(message, Some(seq), fx));
+        if !is_sent {
+            // It never will be: it is told of once, and does not stand in the way of the others.
+            self.settle(seq, fx);
+        } else if size > 0 {
+            fx.push(Effect::SendOutput { seq, size });
+        }
+    }
+
+    /// The server has answered a report.
+    pub(super) fn settled(&mut self, seq: Option<u64>, word: &Word, fx: &mut Vec<Effect>) {
+        let Link::Live(live) = &self.link else {
+            return;
+        };
+        let Some(seq) = seq.filter(|seq| live.sent.waiting.contains_key(seq)) else {
+            return;
+        };
+        if let Word::Refused(why) = word {
+            note(
+                Level::Warn,
+                format!("the server refuses a report: {why}"),
+                fx,
+            );
+        }
+        self.settle(seq, fx);
+        self.send_reports(fx);
+    }
+
+    fn settle(&mut self, seq: u64, fx: &mut Vec<Effect>) {
+        if let Link::Live(live) = &mut self.link {
+            live.sent.acknowledged(seq);
+        }
+        self.write(Record::Settled { seq }, fx);
+        fx.push(Effect::Drop { seq });
+    }
+}

@@ -1,0 +1,101 @@
+//! The connection: greeted, kept alive, lost, tried again.
+
+use super::*;
+
+#[test]
+fn it_says_who_it_is_and_beats_as_often_as_it_is_told() {
+    let mut talk = agent();
+    talk.is_welcome();
+    assert_eq!(talk.said(), ["hello web-1", "inventory"]);
+    let mut beats = 0;
+    for _ in 0..200 {
+        talk.wait(Span::from_secs(1));
+        for (said, seq) in talk.sent() {
+            assert_eq!(said, "beat");
+            beats += 1;
+            talk.replies(Flag::Heartbeat, seq.unwrap(), Word::Alive);
+        }
+    }
+    assert!((10..=13).contains(&beats), "{beats}");
+    assert!(talk.core.is_live());
+}
+
+#[test]
+fn without_an_id_it_is_known_by_its_address() {
+    let mut talk = start(
+        Settings {
+            id: None,
+            ..settings()
+        },
+        Vec::new(),
+    );
+    talk.connects();
+    assert_eq!(talk.said(), ["hello 127.0.0.1"]);
+}
+
+#[test]
+fn a_silent_server_is_left_and_tried_again_for_ever() {
+    let mut talk = agent().live();
+    let mut silent = 0;
+    while talk.core.is_live() {
+        talk.wait(Span::from_secs(1));
+        silent += 1;
+    }
+    assert_eq!(silent, 60, "three intervals");
+    assert!(talk.did().contains(&"disconnect".to_owned()));
+    let mut waits = Vec::new();
+    for _ in 0..20 {
+        let before = talk.at.now;
+        talk.fx.clear();
+        while !talk.did().contains(&"connect".to_owned()) {
+            let due = talk.core.deadline().since(talk.at.now);
+            talk.wait(due);
+        }
+        waits.push(talk.at.now.since(before).as_millis());
+        talk.with(|core, at, fx| core.disconnected(at, "refused", fx));
+    }
+    assert!((500..=1_000).contains(&waits[0]), "{waits:?}");
+    assert!(
+        waits[10..].iter().all(|ms| (7_500..=15_000).contains(ms)),
+        "{waits:?}"
+    );
+    assert!(
+        waits[10..].windows(2).any(|two| two[0] != two[1]),
+        "jittered: {waits:?}"
+    );
+    talk.is_welcome();
+    assert!(talk.core.is_live());
+}
+
+#[test]
+fn a_hello_that_is_refused_or_not_answered_is_said_again_later() {
+    let mut talk = agent();
+    talk.connects();
+    talk.replies(Flag::Hello, 0, Word::Refused("in use".into()));
+    assert!(talk.did().contains(&"disconnect".to_owned()));
+    talk.connects();
+    talk.wait(Span::from_secs(10));
+    assert!(talk.did().contains(&"disconnect".to_owned()));
+    talk.is_welcome();
+    assert!(talk.core.is_live());
+}
+
+#[test]
+fn what_no_server_says_ends_the_connection() {
+    let mut talk = agent().live();
+    talk.with(|core, at, fx| core.bytes(at, b"\x05\0\0\0hello", fx));
+    assert!(talk.did().contains(&"disconnect".to_owned()));
+}
+
+#[test]
+fn facts_are_told_again_when_they_change() {
+    let mut talk = agent().live();
+    let facts = Facts {
+        hostname: Some("web".into()),
+        ..Facts::default()
+    };
+    for wanted in [1, 0] {
+        talk.with(|core, _, fx| core.facts(facts.clone(), fx));
+        assert_eq!(talk.said().len(), wanted);
+    }
+}

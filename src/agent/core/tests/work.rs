@@ -1,0 +1,331 @@
+//! Tasks and commands: taken, run, reported, and never begun twice.
+
+use super::*;
+
+#[test]
+fn each_step_of_a_task_is_written_down_before_it_is_said_or_done() {
+    let mut talk = agent().live();
+    talk.datagram("10.9.9.9", b"AC1");
+    assert_eq!(talk.did(), ["write taken", "send", "send"]);
+    let mut talk = agent().live();
+    talk.datagram(SERVER, b"AC1");
+    talk.book("AC1", &["a", "x", "b"]);
+    assert_eq!(
+        talk.did(),
+        [
+            "write taken",
+            "write book",
+            "write phase 0",
+            "send",
+            "write starting 0",
+            "write phase 1",
+            "send",
+            "run a"
+        ]
+    );
+    talk.finishes(3, "out\n");
+    let did = talk.did();
+    assert_eq!(
+        did[..9],
+        [
+            "keep 2 4",
+            "write result 2",
+            "send",
+            "output 2 4",
+            "write phase 3",
+            "send",
+            "write starting 1",
+            "write phase 4",
+            "send"
+        ],
+        "and on with the next, which is refused"
+    );
+    assert_eq!(did.last().unwrap(), "run b");
+}
+
+#[test]
+fn a_book_is_run_to_its_end_and_told_of_step_by_step() {
+    let mut talk = agent().live();
+    talk.pushes(&Push::Task("AC1".into()));
+    talk.book("AC1", &["a", "x"]);
+    talk.finishes(3, "");
+    let refused = "anthill: refused: this host's allow file does not name it\n".len();
+    assert_eq!(
+        talk.said(),
+        [
+            "AC1 Received -||a,x",
+            "AC1 Began a||a,x",
+            "result AC1 a 3 0",
+            "AC1 Ended -|a|x",
+            "AC1 Began x|a|x",
+            &format!("result AC1 x 126 {refused}"),
+            "AC1 Ended -|a,x|"
+        ]
+    );
+    talk.wait(Span::from_secs(20));
+    assert_eq!(talk.said(), ["beat"]);
+}
+
+#[test]
+fn a_key_is_run_once_however_often_it_comes() {
+    let mut talk = agent().live();
+    talk.pushes(&Push::Task("AC1".into()));
+    talk.book("AC1", &["a"]);
+    talk.datagram(SERVER, b"AC1");
+    talk.finishes(0, "");
+    talk.said();
+    talk.did();
+    for _ in 0..10 {
+        talk.datagram(SERVER, b"AC1");
+    }
+    assert_eq!(talk.said(), vec!["Received AC1"; 10]);
+    assert!(talk.did().is_empty(), "nothing is run or asked for");
+    let mut talk = talk.crashes().live();
+    talk.datagram(SERVER, b"AC1");
+    assert_eq!(talk.said(), ["Received AC1"]);
+    assert!(talk.did().is_empty());
+}
+
+#[test]
+fn reports_are_sent_again_in_order_until_they_are_acknowledged() {
+    let mut talk = agent().live();
+    talk.pushes(&Push::Task("AC1".into()));
+    talk.book("AC1", &["a"]);
+    talk.replies(Flag::Progress, 0, Word::GotIt);
+    talk.with(|core, at, fx| core.disconnected(at, "reset", fx));
+    talk.finishes(0, "out");
+    assert!(talk.did().contains(&"drop 0".to_owned()));
+    talk.is_welcome();
+    let told = ["AC1 Began a||a", "result AC1 a 0 3", "AC1 Ended -|a|"];
+    assert_eq!(talk.said()[1..4], told);
+    let mut talk = talk.crashes();
+    talk.is_welcome();
+    assert_eq!(talk.said()[1..4], told, "another process goes on with them");
+    for (flag, seq) in [(Flag::Progress, 1), (Flag::Progress, 3)] {
+        talk.replies(flag, seq, Word::GotIt);
+    }
+    talk.replies(Flag::Result, 2, Word::Refused("nobody asked".into()));
+    assert_eq!(talk.core.memory().reports(), 0);
+    let mut talk = talk.crashes();
+    talk.is_welcome();
+    assert_eq!(talk.said(), ["hello web-1", "inventory"]);
+}
+
+#[test]
+fn no_more_reports_are_under_way_than_may_be() {
+    let mut talk = agent().live();
+    talk.pushes(&Push::Task("AC1".into()));
+    let names: Vec<String> = (0..100).map(|n| format!("x{n}")).collect();
+    talk.book("AC1", &names.iter().map(String::as_str).collect::<Vec<_>>());
+    let mut seen = 0;
+    loop {
+        let sent = talk.sent();
+        assert!(sent.len() <= crate::limits::AGENT_REPORTS_IN_FLIGHT_MAX);
+        if sent.is_empty() {
+            break;
+        }
+        for (said, seq) in sent {
+            assert_eq!(seq, Some(seen), "in order");
+            seen += 1;
+            let is_result = said.starts_with("result");
+            let flag = if is_result {
+                Flag::Result
+            } else {
+                Flag::Progress
+            };
+            talk.replies(flag, seq.unwrap(), Word::GotIt);
+        }
+    }
+    assert_eq!(seen, 301, "one for the book, three for each command");
+}
+
+#[test]
+fn what_was_under_way_in_a_crash_is_told_lost_and_never_begun_again() {
+    let mut talk = agent().live();
+    talk.pushes(&Push::Task("AC1".into()));
+    talk.book("AC1", &["a", "b", "c"]);
+    talk.finishes(0, "");
+    let mut talk = talk.crashes();
+    assert!(!talk.did().iter().any(|did| did.starts_with("run")));
+    talk.is_welcome();
+    let said = talk.said();
+    assert_eq!(
+        said.iter().find(|said| said.contains("lost")).unwrap(),
+        "AC1 Ended -|a|b,c lost"
+    );
+    talk.datagram(SERVER, b"AC1");
+    assert_eq!(talk.said(), ["Received AC1"]);
+    assert!(!talk.did().iter().any(|did| did.starts_with("run")));
+}
+
+#[test]
+fn a_task_that_crashed_before_its_book_came_is_told_lost_with_all_of_it() {
+    let mut talk = agent().live();
+    talk.datagram(SERVER, b"AC1");
+    let mut talk = talk.crashes();
+    talk.is_welcome();
+    talk.book("AC1", &["a", "b"]);
+    assert_eq!(talk.said(), ["AC1 Ended -||a,b lost"]);
+    assert!(!talk.did().iter().any(|did| did.starts_with("run")));
+}
+
+#[test]
+fn a_crash_at_any_moment_runs_no_command_twice_and_ends_the_task() {
+    let whole = {
+        let mut talk = agent().live();
+        talk.pushes(&Push::Task("AC1".into()));
+        talk.book("AC1", &["a", "b"]);
+        talk.finishes(0, "1");
+        talk.finishes(0, "2");
+        talk.journal
+    };
+    for cut in 1..=whole.len() {
+        let mut talk = start(settings(), whole[..cut].to_vec());
+        talk.is_welcome();
+        talk.pushes(&Push::Task("AC1".into()));
+        let has_book = talk
+            .core
+            .memory()
+            .task("AC1")
+            .is_none_or(|task| !task.wants_book());
+        if !has_book {
+            talk.book("AC1", &["a", "b"]);
+        }
+        let did = talk.did();
+        assert!(
+            !did.iter().any(|did| did.starts_with("run")),
+            "cut at {cut}: {did:?}"
+        );
+        assert_eq!(talk.core.memory().open().count(), 0, "cut at {cut}");
+    }
+}
+
+#[test]
+fn a_task_without_a_book_is_told_so_and_may_come_again() {
+    let mut talk = agent().live();
+    for _ in 0..2 {
+        talk.datagram(SERVER, b"AC1");
+        let sent = talk.sent();
+        assert_eq!(sent[0].0, "Received AC1");
+        let seq = sent[1].1.expect("it asks for the book");
+        talk.replies(Flag::Book, seq, Word::Refused("no such task".into()));
+        assert_eq!(talk.said(), ["NoBook AC1"]);
+    }
+}
+
+#[test]
+fn a_book_is_asked_for_again_after_a_reconnect_and_answers_wait_for_it() {
+    let mut talk = agent().live();
+    talk.datagram(SERVER, b"AC1");
+    talk.with(|core, at, fx| core.disconnected(at, "reset", fx));
+    talk.datagram(SERVER, b"AC2");
+    talk.said();
+    talk.is_welcome();
+    let said = talk.said();
+    assert_eq!(said[1..4], ["Received AC2", "book? AC1", "book? AC2"]);
+}
+
+#[test]
+fn a_command_with_an_id_is_run_once_and_its_result_comes_back_under_it() {
+    let mut talk = agent().live();
+    let push = Push::Command {
+        text: "a".into(),
+        cid: CID.into(),
+    };
+    talk.pushes(&push);
+    talk.pushes(&push);
+    let did = talk.did();
+    assert_eq!(
+        did,
+        ["write taken", "send", "write starting 0", "run a", "send"]
+    );
+    talk.finishes(0, "out");
+    talk.pushes(&push);
+    let answer = format!("Received {CID}");
+    assert_eq!(talk.said(), [format!("result {CID} a 0 3"), answer]);
+    // One that is under way when the process ends is not run again, and is told of.
+    let cid = CID.replace("00", "ff");
+    let cid = cid.as_str();
+    talk.pushes(&Push::Command {
+        text: "b".into(),
+        cid: cid.into(),
+    });
+    let mut talk = talk.crashes();
+    talk.is_welcome();
+    let lost = format!("result {cid} b 137");
+    assert!(talk.said().iter().any(|said| said.starts_with(&lost)));
+    assert!(!talk.did().iter().any(|did| did.starts_with("run")));
+}
+
+#[test]
+fn a_console_line_is_the_servers_to_give_and_the_allow_files_to_let() {
+    let mut talk = agent().live();
+    talk.datagram("10.9.9.9", b"a");
+    assert!(talk.did().is_empty(), "a stranger");
+    talk.datagram(SERVER, b"a");
+    assert_eq!(talk.said(), ["Received a"]);
+    assert_eq!(talk.did(), ["run a"]);
+    talk.finishes(0, "out");
+    talk.datagram(SERVER, b"rm -rf /");
+    assert_eq!(talk.said(), ["Received rm -rf /"]);
+    assert!(talk.did().is_empty(), "refused");
+}
+
+#[test]
+fn what_cannot_be_read_is_answered_as_damaged() {
+    let mut talk = agent().live();
+    talk.datagram(SERVER, b"\xff\xfe");
+    talk.datagram(SERVER, b"AC_1");
+    talk.datagram(SERVER, &[b'a'; 1025]);
+    assert_eq!(talk.said(), vec!["Damaged -"; 3]);
+    talk.datagram(SERVER, b"");
+    assert!(talk.said().is_empty());
+    assert!(talk.did().is_empty());
+}
+
+#[test]
+fn what_waits_is_bounded_and_the_rest_is_not_answered() {
+    let mut talk = agent().live();
+    for number in 0..100 {
+        talk.datagram(SERVER, format!("AC{number}").as_bytes());
+    }
+    let said = talk.said();
+    let answered = said
+        .iter()
+        .filter(|said| said.starts_with("Received"))
+        .count();
+    assert_eq!(answered, crate::limits::AGENT_TASKS_WAITING_MAX);
+    let mut idle = start(
+        Settings {
+            takes_work: false,
+            ..settings()
+        },
+        Vec::new(),
+    )
+    .live();
+    idle.datagram(SERVER, b"AC1");
+    assert!(idle.said().is_empty());
+}
+
+#[test]
+fn a_result_that_costs_connection_after_connection_goes_without_its_output() {
+    let mut talk = agent().live();
+    let push = Push::Command {
+        text: "a".into(),
+        cid: CID.into(),
+    };
+    talk.pushes(&push);
+    talk.finishes(7, "much");
+    let mut sizes = Vec::new();
+    for _ in 0..4 {
+        talk.with(|core, at, fx| core.disconnected(at, "closed", fx));
+        talk.is_welcome();
+        let said = talk.said();
+        let result = said
+            .iter()
+            .rfind(|said| said.starts_with("result"))
+            .unwrap();
+        sizes.push(result.rsplit(' ').next().unwrap().to_owned());
+    }
+    assert_eq!(sizes, ["4", "4", "0", "0"]);
+}

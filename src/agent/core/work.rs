@@ -1,0 +1,359 @@
+//! Work: keys and commands taken, books fetched, one command run at a time, in the order in which
+//! each step is written down.
+
+use log::Level;
+
+use super::link::Link;
+use super::{Core, Effect, Finished, KILLED, Moment, REFUSED, note};
+use crate::agent::memory::{Record, Report, Task, command_code, is_command};
+use crate::codec::message::{Book, Message, Phase, ResultCode, Word};
+use crate::ids::TaskKey;
+use crate::limits::{AGENT_REPORTS_WAITING_MAX, AGENT_TASKS_WAITING_MAX, DATAGRAM_BYTES_MAX};
+
+/// What a datagram with a key begins with.
+const KEY_PREFIX: &str = "AC";
+
+/// Something to be done.
+#[derive(Debug)]
+pub(super) enum Item {
+    /// A task, or a command with an id: remembered under this name.
+    Known(String),
+    /// A console line without an id: its result is nobody's.
+    Line(String),
+}
+
+/// The command under way.
+#[derive(Debug)]
+pub(super) enum Running {
+    /// One of a task's, or a command with an id.
+    Known { code: String, index: usize },
+    /// A console line.
+    Line,
+}
+
+impl Core {
+    /// A datagram has come. Keys are taken from anyone: where there is a book, the server has it.
+    /// Commands are the server's to give.
+    pub fn datagram(
+        &mut self,
+        at: Moment,
+        from: std::net::IpAddr,
+        bytes: &[u8],
+        fx: &mut Vec<Effect>,
+    ) {
+        let is_server = self.server == Some(from.to_canonical());
+        let text = str::from_utf8(bytes).ok();
+        let text = text.filter(|text| text.len() <= DATAGRAM_BYTES_MAX);
+        match text {
+            Some("") => {}
+            Some(key) if key.starts_with(KEY_PREFIX) => self.take_key(at, key, fx),
+            _ if !is_server => {
+                let text = format!("{from} is not the server: a datagram of it is let go");
+                note(Level::Warn, text, fx);
+            }
+            Some(line) => self.take_line(line, fx),
+            None => {
+                note(Level::Warn, "a datagram cannot be read", fx);
+                self.answer(ResultCode::Damaged, None, fx);
+            }
+        }
+    }
+
+    /// There is a task. Taken once; answered as often as it comes.
+    pub(super) fn take_key(&mut self, at: Moment, text: &str, fx: &mut Vec<Effect>) {
+        let Some(key) = TaskKey::parse(text, "") else {
+            note(Level::Warn, format!("{text:?} is no task key"), fx);
+            return self.answer(ResultCode::Damaged, None, fx);
+        };
+        let code = key.as_str().to_owned();
+        if self.memory.task(&code).is_some() {
+            return self.answer(ResultCode::Received, Some(code), fx);
+        }
+        if !self.has_room(&code, fx) {
+            return;
+        }
+        let task = Task {
+            at: at.wall,
+            ..Task::default()
+        };
+        note(Level::Info, format!("task {code} is taken"), fx);
+        self.take(code.clone(), task, fx);
+        self.answer(ResultCode::Received, Some(code.clone()), fx);
+        self.ask_for_book(code, fx);
+    }
+
+    /// The server wants a command run. Taken once; answered, with its id, as often as it comes.
+    pub(super) fn take_command(&mut self, at: Moment, text: &str, cid: &str, fx: &mut Vec<Effect>) {
+        let code = command_code(cid);
+        if self.memory.task(&code).is_some() {
+            return self.answer(ResultCode::Received, Some(cid.to_owned()), fx);
+        }
+        if !self.has_room(&code, fx) {
+            return;
+        }
+        let task = Task {
+            at: at.wall,
+            commands: Some(vec![text.to_owned()]),
+            ..Task::default()
+        };
+        self.take(code, task, fx);
+        self.answer(ResultCode::Received, Some(cid.to_owned()), fx);
+        self.work(fx);
+    }
+
+    fn take_line(&mut self, line: &str, fx: &mut Vec<Effect>) {
+        if self.has_room(line, fx) {
+            self.answer(ResultCode::Received, Some(line.to_owned()), fx);
+            self.queue.push_back(Item::Line(line.to_owned()));
+            self.work(fx);
+        }
+    }
+
+    fn take(&mut self, code: String, task: Task, fx: &mut Vec<Effect>) {
+        let record = Record::Task {
+            code: code.clone(),
+            task,
+        };
+        self.write(record, fx);
+        self.queue.push_back(Item::Known(code));
+    }
+
+    /// Whether one more can be taken. Else nobody is answered, and it comes again.
+    fn has_room(&self, what: &str, fx: &mut Vec<Effect>) -> bool {
+        let why = if !self.settings.takes_work {
+            "this agent cannot write down what it does"
+        } else if self.queue.len() >= AGENT_TASKS_WAITING_MAX {
+            "too much waits to be done"
+        } else if self.memory.reports() >= AGENT_REPORTS_WAITING_MAX {
+            "too many reports wait for the server"
+        } else {
+            return true;
+        };
+        note(Level::Warn, format!("{what:?} is not taken: {why}"), fx);
+        false
+    }
+
+    /// Asks for all books that are wanted: a question is lost with its connection.
+    pub(super) fn ask_for_books(&mut self, fx: &mut Vec<Effect>) {
+        let queued = self.queue.iter().filter_map(|item| match item {
+            Item::Known(code) => Some(code),
+            Item::Line(_) => None,
+        });
+        let is_wanted = |code: &&String| self.memory.task(code).is_some_and(Task::wants_book);
+        let wanted: Vec<String> = self
+            .lost
+            .iter()
+            .chain(queued)
+            .filter(is_wanted)
+            .cloned()
+            .collect();
+        for code in wanted {
+            self.ask_for_book(code, fx);
+        }
+    }
+
+    fn ask_for_book(&mut self, code: String, fx: &mut Vec<Effect>) {
+        if let Link::Live(live) = &mut self.link {
+            let seq = live.number();
+            live.asked.push((seq, code.clone()));
+            let task = code.into();
+            self.say(Message::Book(Book { task }), Some(seq), fx);
+        }
+    }
+
+    /// The server has answered a question for a book.
+    pub(super) fn book_came(&mut self, seq: Option<u64>, word: Word, fx: &mut Vec<Effect>) {
+        let Link::Live(live) = &mut self.link else {
+            return;
+        };
+        let Some(place) = live.asked.iter().position(|(asked, _)| Some(*asked) == seq) else {
+            return;
+        };
+        let (_, code) = live.asked.swap_remove(place);
+        match word {
+            Word::Book { task, commands } if task == code => {
+                let commands = commands.into_iter().map(|(command, _)| command).collect();
+                self.begin(code, commands, fx);
+            }
+            Word::Refused(why) => {
+                note(
+                    Level::Warn,
+                    format!("there is no book for {code}: {why}"),
+                    fx,
+                );
+                self.forget(&code, fx);
+                self.answer(ResultCode::NoBook, Some(code), fx);
+            }
+            _ => note(
+                Level::Error,
+                format!("the server answers another question than {code}"),
+                fx,
+            ),
+        }
+    }
+
+    /// There is no book: the key may come again as a new one, since nothing of it was done.
+    fn forget(&mut self, code: &str, fx: &mut Vec<Effect>) {
+        self.lost.retain(|lost| lost != code);
+        self.queue
+            .retain(|item| !matches!(item, Item::Known(known) if known == code));
+        let code = code.to_owned();
+        self.write(Record::Forgotten { code }, fx);
+    }
+
+    fn begin(&mut self, code: String, commands: Vec<String>, fx: &mut Vec<Effect>) {
+        let book = Record::Book {
+            code: code.clone(),
+            commands,
+        };
+        self.write(book, fx);
+        if let Some(place) = self.lost.iter().position(|lost| *lost == code) {
+            self.lost.swap_remove(place);
+            return self.report_phase(code, Phase::Ended, 0, true, fx);
+        }
+        self.report_phase(code, Phase::Received, 0, false, fx);
+        self.work(fx);
+    }
+
+    fn report_phase(
+        &mut self,
+        code: String,
+        phase: Phase,
+        done: usize,
+        lost: bool,
+        fx: &mut Vec<Effect>,
+    ) {
+        let report = Report::Phase {
+            code,
+            phase,
+            done,
+            lost,
+        };
+        self.report(report, fx);
+    }
+
+    /// Starts what is to be done next, if nothing is under way.
+    fn work(&mut self, fx: &mut Vec<Effect>) {
+        while self.running.is_none() {
+            // A task whose book has not come lets those behind it pass.
+            let is_ready = |item: &Item| match item {
+                Item::Known(code) => self
+                    .memory
+                    .task(code)
+                    .is_some_and(|task| task.ended || task.commands.is_some()),
+                Item::Line(_) => true,
+            };
+            let Some(place) = self.queue.iter().position(is_ready) else {
+                return;
+            };
+            match &self.queue[place] {
+                Item::Line(_) => {
+                    if let Some(Item::Line(line)) = self.queue.remove(place) {
+                        self.running = Some(Running::Line);
+                        self.run(&line, fx);
+                    }
+                }
+                Item::Known(code) => {
+                    let code = code.clone();
+                    match self.next_of(&code) {
+                        Some((index, command)) => self.start(code, index, &command, fx),
+                        None => drop(self.queue.remove(place)),
+                    }
+                }
+            }
+        }
+    }
+
+    /// The next command of a task.
+    fn next_of(&self, code: &str) -> Option<(usize, String)> {
+        let task = self.memory.task(code).filter(|task| !task.ended)?;
+        let command = task.commands.as_ref()?.get(task.done)?;
+        Some((task.done, command.clone()))
+    }
+
+    fn start(&mut self, code: String, index: usize, command: &str, fx: &mut Vec<Effect>) {
+        let starting = Record::Starting {
+            code: code.clone(),
+            index,
+        };
+        self.write(starting, fx);
+        if !is_command(&code) {
+            self.report_phase(code.clone(), Phase::Began, index, false, fx);
+        }
+        self.running = Some(Running::Known { code, index });
+        self.run(command, fx);
+    }
+
+    fn run(&mut self, command: &str, fx: &mut Vec<Effect>) {
+        match self.allow.job(command) {
+            Some(job) => {
+                note(Level::Info, format!("runs {command:?}"), fx);
+                fx.push(Effect::Run(job));
+            }
+            None => {
+                let why = "refused: this host's allow file does not name it";
+                note(Level::Warn, format!("{command:?} is {why}"), fx);
+                self.ended(because(REFUSED, why), fx);
+            }
+        }
+    }
+
+    /// The command under way has ended.
+    pub fn finished(&mut self, finished: Finished, fx: &mut Vec<Effect>) {
+        self.ended(finished, fx);
+        self.work(fx);
+    }
+
+    fn ended(&mut self, finished: Finished, fx: &mut Vec<Effect>) {
+        match self.running.take() {
+            Some(Running::Known { code, index }) => {
+                self.report_outcome(code.clone(), index, finished, fx);
+                if !is_command(&code) {
+                    self.report_phase(code, Phase::Ended, index + 1, false, fx);
+                }
+            }
+            Some(Running::Line) => {
+                note(Level::Info, format!("ended with {}", finished.exit), fx);
+            }
+            None => {}
+        }
+    }
+
+    /// What an earlier process had under way is not gone on with: the server is told so.
+    pub(super) fn give_up_what_was_under_way(&mut self, fx: &mut Vec<Effect>) {
+        let open: Vec<String> = self.memory.open().map(str::to_owned).collect();
+        for code in open {
+            let Some(task) = self.memory.task(&code).cloned() else {
+                continue;
+            };
+            let all = task.commands.as_ref().map(Vec::len);
+            match all {
+                None => self.lost.push(code),
+                Some(_) if is_command(&code) && task.started == 0 => {
+                    let why = "not run: the agent ended before its turn came";
+                    self.report_outcome(code, 0, because(REFUSED, why), fx);
+                }
+                Some(_) if is_command(&code) => {
+                    let why = "lost: the agent ended while it ran";
+                    self.report_outcome(code, 0, because(KILLED, why), fx);
+                }
+                Some(all) => {
+                    let text =
+                        format!("task {code} was under way when the agent ended: reported lost");
+                    note(Level::Warn, text, fx);
+                    self.report_phase(code, Phase::Ended, task.done, task.done < all, fx);
+                }
+            }
+        }
+    }
+}
+
+/// How a command went that did not run.
+fn because(exit: i32, why: &str) -> Finished {
+    Finished {
+        exit,
+        seconds: 0.0,
+        output: format!("anthill: {why}\n").into_bytes(),
+        truncated: false,
+    }
+}

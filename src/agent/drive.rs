@@ -1,0 +1,578 @@
+//! One agent on a loop: sockets, clocks, journal and runner around the core.
+//!
+//! ```text
+//!  wait ─▶ read TCP, UDP, ended commands ─▶ core ─▶ tick ─▶ effects, in order ─▶ write
+//!                                                            │ before anything is sent or
+//!                                                            │ started: journal to the disk
+//! ```
+//!
+//! A journal that cannot be written ends the work and not the beating: the agent forgets what it was
+//! doing, takes no more, and goes on as a host that is merely alive.
+
+use std::io::{self, Read, Write};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant as SystemInstant, SystemTime, UNIX_EPOCH};
+
+use mio::net::{TcpStream, UdpSocket};
+use mio::{Events, Interest, Poll, Token, Waker};
+use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
+
+use super::allow::Allow;
+use super::core::{Core, Effect, Moment, Settings};
+use super::facts;
+use super::journal::{Journal, JournalError};
+use super::memory::Memory;
+use super::runner::Runner;
+use crate::limits::{
+    AGENT_READ_BYTES_PER_TURN_MAX, AGENT_UNREAD_BYTES_MAX, DATAGRAM_BYTES_MAX,
+    DATAGRAMS_PER_TURN_MAX, READ_BUFFER_BYTES,
+};
+use crate::time::{Instant, Span, UnixMs};
+
+const TCP: Token = Token(0);
+const UDP: Token = Token(1);
+const WAKER: Token = Token(2);
+/// Seconds of an idle connection before the kernel asks whether the server's machine is there.
+const KEEPALIVE_S: u64 = 30;
+
+/// What an agent is to be.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    /// The server, `host:port`. A name is looked up at each attempt to connect.
+    pub server: String,
+    /// The id it gives itself; without one it is known by the address it connects from.
+    pub id: Option<String>,
+    /// The address it connects from and takes datagrams at.
+    pub source: Option<IpAddr>,
+    /// The port it takes datagrams at; 0 is any free one. None: it takes none.
+    pub udp: Option<u16>,
+    /// Whether it wants dispatches over its connection.
+    pub push: bool,
+    /// How often to beat; without it as often as the server says.
+    pub interval: Option<Span>,
+    /// What it may run.
+    pub allow: Allow,
+    /// Where it remembers what it has done.
+    pub state: PathBuf,
+}
+
+/// Why an agent cannot be.
+#[derive(Debug, thiserror::Error)]
+pub enum AgentError {
+    /// Its journal cannot be used.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// It cannot take datagrams where it is to.
+    #[error("cannot take datagrams at {0}: {1}")]
+    Bind(SocketAddr, io::Error),
+    /// The system refuses something else.
+    #[error("cannot start: {0}")]
+    System(#[from] io::Error),
+}
+
+/// Ends an agent from another thread.
+#[derive(Clone, Debug)]
+pub struct Stopper {
+    asked: Arc<AtomicBool>,
+    waker: Arc<Waker>,
+}
+
+impl Stopper {
+    /// Asks it to end: the command under way is ended with it.
+    pub fn stop(&self) {
+        self.asked.store(true, Ordering::Release);
+        // Fails only when the loop is gone.
+        let _ = self.waker.wake();
+    }
+}
+
+/// An agent.
+#[derive(Debug)]
+pub struct Agent {
+    setup: Setup,
+    settings: Settings,
+    allow: Arc<Allow>,
+    core: Core,
+    poll: Poll,
+    stopper: Stopper,
+    begun: SystemInstant,
+    tcp: Option<Connection>,
+    udp: Option<UdpSocket>,
+    /// A socket was left before it was empty: the next wait is none.
+    is_ready: bool,
+    /// None when it cannot be written any more.
+    journal: Option<Journal>,
+    runner: Runner,
+}
+
+impl Agent {
+    /// Sockets bound, journal read, nothing running.
+    ///
+    /// # Errors
+    /// When another agent uses the journal, or the system refuses.
+    pub fn start(mut setup: Setup) -> Result<Self, AgentError> {
+        let (journal, memory, torn) = Journal::open(&setup.state)?;
+        if torn > 0 {
+            log::warn!(target: "agent", "{torn} lines of the journal cannot be read and are let go");
+        }
+        let poll = Poll::new()?;
+        let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
+        let udp = match setup.udp {
+            Some(port) => Some(bind_udp(&setup, port, &poll)?),
+            None => None,
+        };
+        let settings = Settings {
+            id: setup.id.clone(),
+            udp: match &udp {
+                Some(udp) => Some(udp.local_addr()?.port()),
+                None => None,
+            },
+            push: setup.push,
+            boot: boot()?,
+            interval: setup.interval,
+            takes_work: true,
+            seed: getrandom::u64().map_err(io::Error::other)?,
+        };
+        let allow = Arc::new(std::mem::take(&mut setup.allow));
+        let runner = Runner::start(Arc::clone(&waker))?;
+        let begun = SystemInstant::now();
+        let mut fx = Vec::new();
+        let core = Core::new(
+            settings.clone(),
+            Arc::clone(&allow),
+            memory,
+            Instant::ZERO,
+            &mut fx,
+        );
+        let asked = Arc::new(AtomicBool::new(false));
+        let mut agent = Self {
+            setup,
+            settings,
+            allow,
+            core,
+            poll,
+            stopper: Stopper { asked, waker },
+            begun,
+            tcp: None,
+            udp,
+            is_ready: false,
+            journal: Some(journal),
+            runner,
+        };
+        agent.carry_out(fx);
+        Ok(agent)
+    }
+
+    /// What ends it from another thread.
+    #[must_use]
+    pub fn stopper(&self) -> Stopper {
+        self.stopper.clone()
+    }
+
+    /// Runs, on this thread, until it is asked to end.
+    ///
+    /// # Errors
+    /// When the system refuses what no loop can do without.
+    pub fn run(mut self) -> Result<(), AgentError> {
+        let mut events = Events::with_capacity(16);
+        let mut buffer = vec![0; READ_BUFFER_BYTES];
+        loop {
+            match self.poll.poll(&mut events, Some(self.patience())) {
+                Ok(()) => {}
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(error.into()),
+            }
+            if self.stopper.asked.load(Ordering::Acquire) {
+                return Ok(());
+            }
+            self.turn(&mut buffer);
+        }
+    }
+
+    /// How long to wait.
+    fn patience(&self) -> Duration {
+        if self.is_ready {
+            return Duration::ZERO;
+        }
+        self.core.deadline().since(self.now()).into()
+    }
+
+    fn now(&self) -> Instant {
+        Instant::ZERO + Span::from(self.begun.elapsed())
+    }
+
+    fn moment(&self) -> Moment {
+        let wall = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
+        Moment {
+            now: self.now(),
+            wall: UnixMs(u64::try_from(wall.as_millis()).unwrap_or(u64::MAX)),
+        }
+    }
+
+    /// Everything is looked at in each turn: there are two sockets, and asking one that has nothing
+    /// costs less than to remember which has.
+    fn turn(&mut self, buffer: &mut [u8]) {
+        self.is_ready = false;
+        let mut fx = Vec::new();
+        self.look_at_tcp(buffer, &mut fx);
+        self.carry_out(fx);
+        let mut fx = Vec::new();
+        self.look_at_udp(buffer, &mut fx);
+        if let Some(finished) = self.runner.finished() {
+            self.core.finished(finished, &mut fx);
+        }
+        self.carry_out(fx);
+        let mut fx = Vec::new();
+        self.core.tick(self.moment(), &mut fx);
+        self.carry_out(fx);
+        self.write_out();
+        if let Some(journal) = &mut self.journal
+            && let Err(error) = journal
+                .sync()
+                .and_then(|()| journal.tidy(self.core.memory()))
+        {
+            self.go_on_without_journal(&error);
+        }
+    }
+
+    fn look_at_tcp(&mut self, buffer: &mut [u8], fx: &mut Vec<Effect>) {
+        let at = self.moment();
+        let Some(tcp) = &mut self.tcp else {
+            return;
+        };
+        if !tcp.is_connected {
+            match tcp.come_about() {
+                Ok(None) => return,
+                Ok(Some((local, server))) => self.core.connected(at, local, server, fx),
+                Err(error) => return self.lost(at, &error.to_string(), fx),
+            }
+        }
+        let mut taken = 0;
+        while let Some(tcp) = &mut self.tcp {
+            if taken > AGENT_READ_BYTES_PER_TURN_MAX {
+                self.is_ready = true;
+                return;
+            }
+            match tcp.stream.read(buffer) {
+                Ok(0) => return self.lost(at, "it has closed the connection", fx),
+                Ok(read) => {
+                    taken += read;
+                    self.core.bytes(at, &buffer[..read], fx);
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return self.lost(at, &error.to_string(), fx),
+            }
+        }
+    }
+
+    fn lost(&mut self, at: Moment, why: &str, fx: &mut Vec<Effect>) {
+        self.tcp = None;
+        self.core.disconnected(at, why, fx);
+    }
+
+    fn look_at_udp(&mut self, buffer: &mut [u8], fx: &mut Vec<Effect>) {
+        let at = self.moment();
+        let Some(udp) = &self.udp else {
+            return;
+        };
+        // One byte more than may come, so that what is too long is seen to be.
+        let buffer = &mut buffer[..DATAGRAM_BYTES_MAX + 1];
+        for _ in 0..DATAGRAMS_PER_TURN_MAX {
+            match udp.recv_from(buffer) {
+                Ok((read, from)) => self.core.datagram(at, from.ip(), &buffer[..read], fx),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                // Looked at again in the next turn.
+                Err(_) => return,
+            }
+        }
+        self.is_ready = true;
+    }
+
+    /// Carries effects out, in order, and those that come of them.
+    fn carry_out(&mut self, fx: Vec<Effect>) {
+        let mut more = Vec::new();
+        for effect in fx {
+            if let Err(error) = self.effect(effect, &mut more) {
+                // The rest of these is of work that is given up.
+                return self.go_on_without_journal(&error);
+            }
+        }
+        if !more.is_empty() {
+            self.carry_out(more);
+        }
+    }
+
+    /// Carries one effect out.
+    ///
+    /// # Errors
+    /// When the journal cannot be written.
+    fn effect(&mut self, effect: Effect, more: &mut Vec<Effect>) -> io::Result<()> {
+        match effect {
+            Effect::Connect => self.connect(more),
+            Effect::Disconnect => self.tcp = None,
+            Effect::Send(bytes) => {
+                self.sync()?;
+                self.send(&bytes);
+            }
+            Effect::SendOutput { seq, size } => self.send_output(seq, size, more),
+            Effect::Keep { seq, output } => {
+                if let Some(journal) = &mut self.journal {
+                    journal.keep(seq, &output)?;
+                }
+            }
+            Effect::Drop { seq } => {
+                if let Some(journal) = &mut self.journal {
+                    journal.drop_output(seq);
+                }
+            }
+            Effect::Write(record) => {
+                if let Some(journal) = &mut self.journal {
+                    journal.write(&record);
+                }
+            }
+            Effect::Run(job) => {
+                self.sync()?;
+                self.runner.run(job);
+            }
+            Effect::Look => {
+                let local = self
+                    .tcp
+                    .as_ref()
+                    .and_then(|tcp| tcp.stream.local_addr().ok());
+                let facts = facts::look(local.map(|local| local.ip()));
+                self.core.facts(facts, more);
+            }
+            Effect::Note(level, text) => log::log!(target: "agent", level, "{text}"),
+        }
+        Ok(())
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        self.journal.as_mut().map_or(Ok(()), Journal::sync)
+    }
+
+    /// Gives up all work, since what cannot be written down must not be done, and goes on beating.
+    fn go_on_without_journal(&mut self, error: &io::Error) {
+        log::error!(
+            target: "agent",
+            "cannot write the journal in {}: {error}; this host beats and takes no work until the agent is started again",
+            self.setup.state.display()
+        );
+        self.journal = None;
+        self.tcp = None;
+        self.settings.takes_work = false;
+        // Another process, as far as the server is concerned: what was under way is lost.
+        match (boot(), Runner::start(Arc::clone(&self.stopper.waker))) {
+            (Ok(boot), Ok(runner)) => {
+                self.settings.boot = boot;
+                self.runner = runner;
+            }
+            (Err(error), _) | (_, Err(error)) => {
+                log::error!(target: "agent", "cannot go on: {error}");
+                self.stopper.stop();
+            }
+        }
+        let mut fx = Vec::new();
+        let (settings, allow) = (self.settings.clone(), Arc::clone(&self.allow));
+        self.core = Core::new(settings, allow, Memory::default(), self.now(), &mut fx);
+        debug_assert!(
+            fx.is_empty(),
+            "nothing is remembered, so nothing is to be done"
+        );
+    }
+
+    fn connect(&mut self, more: &mut Vec<Effect>) {
+        match Connection::begin(&self.setup, &self.poll) {
+            Ok(connection) => {
+                self.tcp = Some(connection);
+                // It may have come about already, and then no more is told of it.
+                self.is_ready = true;
+            }
+            Err(error) => {
+                let at = self.moment();
+                self.core.disconnected(at, &error.to_string(), more);
+            }
+        }
+    }
+
+    fn send(&mut self, bytes: &[u8]) {
+        if let Some(tcp) = &mut self.tcp {
+            tcp.out.extend_from_slice(bytes);
+        }
+    }
+
+    fn send_output(&mut self, seq: u64, size: u64, more: &mut Vec<Effect>) {
+        let output = self.journal.as_ref().map(|journal| journal.output(seq));
+        match output {
+            Some(Ok(output)) if output.len() as u64 == size => self.send(&output),
+            Some(_) => {
+                // Its header is out already: only another connection can do without it, and at the next
+                // start the journal will.
+                log::error!(target: "agent", "the output kept for report {seq} cannot be read");
+                let at = self.moment();
+                self.lost(at, "what it is to be sent cannot be read", more);
+            }
+            None => {}
+        }
+    }
+
+    /// Writes as much as the server takes.
+    fn write_out(&mut self) {
+        let at = self.moment();
+        let Some(tcp) = self.tcp.as_mut().filter(|tcp| tcp.is_connected) else {
+            return;
+        };
+        let is_long = tcp.out.len() > READ_BUFFER_BYTES;
+        let wrote = tcp.write().and_then(|any| match tcp.out.len() {
+            0..=AGENT_UNREAD_BYTES_MAX => Ok(any),
+            _ => Err(io::Error::other("it does not take what it is sent")),
+        });
+        match wrote {
+            Ok(true) if is_long => self.core.went_out(at),
+            Ok(_) => {}
+            Err(error) => {
+                let mut fx = Vec::new();
+                self.lost(at, &error.to_string(), &mut fx);
+                self.carry_out(fx);
+            }
+        }
+    }
+}
+
+/// The connection to the server.
+#[derive(Debug)]
+struct Connection {
+    stream: TcpStream,
+    is_connected: bool,
+    /// What has still to be written. Bounded by the core, which sends so much at once and waits.
+    out: Vec<u8>,
+}
+
+impl Connection {
+    /// Begins to connect.
+    fn begin(setup: &Setup, poll: &Poll) -> io::Result<Self> {
+        let server = resolve(&setup.server, setup.source)?;
+        let socket = Socket::new(
+            Domain::for_address(server),
+            Type::STREAM,
+            Some(Protocol::TCP),
+        )?;
+        socket.set_nonblocking(true)?;
+        socket.set_tcp_nodelay(true)?;
+        let often = Duration::from_secs(KEEPALIVE_S);
+        let keepalive = TcpKeepalive::new().with_time(often).with_interval(often);
+        socket.set_tcp_keepalive(&keepalive)?;
+        if let Some(source) = setup.source {
+            socket.bind(&SocketAddr::new(source, 0).into())?;
+        }
+        match socket.connect(&server.into()) {
+            Ok(()) => {}
+            Err(error) if error.raw_os_error() == Some(libc::EINPROGRESS) => {}
+            Err(error) => return Err(error),
+        }
+        let mut stream = TcpStream::from_std(socket.into());
+        let both = Interest::READABLE | Interest::WRITABLE;
+        poll.registry().register(&mut stream, TCP, both)?;
+        Ok(Self {
+            stream,
+            is_connected: false,
+            out: Vec::new(),
+        })
+    }
+
+    /// Whether it has come about; between which addresses.
+    fn come_about(&mut self) -> io::Result<Option<(IpAddr, IpAddr)>> {
+        if let Some(error) = self.stream.take_error()? {
+            return Err(error);
+        }
+        match self.stream.peer_addr() {
+            Ok(server) => {
+                self.is_connected = true;
+                Ok(Some((self.stream.local_addr()?.ip(), server.ip())))
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotConnected => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Writes as much as is taken. Whether it was anything.
+    fn write(&mut self) -> io::Result<bool> {
+        let mut done = 0;
+        let ended = loop {
+            if done == self.out.len() {
+                break Ok(());
+            }
+            match self.stream.write(&self.out[done..]) {
+                Ok(written) => done += written,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break Ok(()),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => break Err(error),
+            }
+        };
+        self.out.drain(..done);
+        ended.map(|()| done > 0)
+    }
+}
+
+/// The first address of the server of the family we connect from. Looking a name up may take a while;
+/// there is no connection to be kept alive meanwhile.
+fn resolve(server: &str, source: Option<IpAddr>) -> io::Result<SocketAddr> {
+    let fits = |address: &SocketAddr| source.is_none_or(|own| own.is_ipv4() == address.is_ipv4());
+    let none = || {
+        let why = format!("{server} has no address that can be reached from here");
+        io::Error::new(io::ErrorKind::NotFound, why)
+    };
+    server.to_socket_addrs()?.find(fits).ok_or_else(none)
+}
+
+fn bind_udp(setup: &Setup, port: u16, poll: &Poll) -> Result<UdpSocket, AgentError> {
+    // Without a source: of both families where the system has the newer one.
+    let anywhere = [
+        IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+        IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+    ];
+    let addresses = setup
+        .source
+        .as_ref()
+        .map_or(&anywhere[..], std::slice::from_ref);
+    let mut refused = None;
+    for address in addresses {
+        let address = SocketAddr::new(*address, port);
+        match open_udp(address) {
+            Ok(mut udp) => {
+                poll.registry()
+                    .register(&mut udp, UDP, Interest::READABLE)?;
+                return Ok(udp);
+            }
+            Err(error) => refused = Some(AgentError::Bind(address, error)),
+        }
+    }
+    Err(refused.unwrap_or_else(|| io::Error::from(io::ErrorKind::AddrNotAvailable).into()))
+}
+
+fn open_udp(address: SocketAddr) -> io::Result<UdpSocket> {
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::DGRAM,
+        Some(Protocol::UDP),
+    )?;
+    if address.is_ipv6() && address.ip().is_unspecified() {
+        socket.set_only_v6(false)?;
+    }
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    Ok(UdpSocket::from_std(socket.into()))
+}
+
+/// A name for this process that no other has: 32 random hex digits.
+fn boot() -> io::Result<String> {
+    let mut random = [0; 16];
+    getrandom::fill(&mut random).map_err(io::Error::other)?;
+    Ok(random.iter().map(|byte| format!("{byte:02x}")).collect())
+}

@@ -1,0 +1,413 @@
+//! The journal: an agent's [`Memory`] on disk, so that it runs a book at most once and loses no report.
+//!
+//! ```text
+//!  DIR/journal     one line a record:  crc32 in hex, blank, JSON
+//!  DIR/output-N    what a command put out, for report N, until that is settled
+//!  DIR/lock        held by the agent that lives here
+//! ```
+//!
+//! Records gather in memory until [`Journal::sync`], which brings them to the disk with one write and
+//! one fdatasync; nothing is answered, sent or started before that. A line that a crash has torn is
+//! skipped, and lines behind it count. When much of the file is of no more use it is written anew, to
+//! the side, and put in its place.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest, Sha256};
+
+use super::memory::{Memory, Record};
+use crate::limits::AGENT_JOURNAL_BYTES_MIN;
+
+const JOURNAL: &str = "journal";
+const OUTPUT: &str = "output-";
+
+/// Why there is no journal.
+#[derive(Debug, thiserror::Error)]
+pub enum JournalError {
+    /// Another agent lives there.
+    #[error("{0} is in use by another agent")]
+    InUse(PathBuf),
+    /// The system refuses.
+    #[error("cannot use {0}: {1}")]
+    Io(PathBuf, io::Error),
+}
+
+/// The journal of the one agent that lives in a directory.
+#[derive(Debug)]
+pub struct Journal {
+    dir: PathBuf,
+    file: File,
+    /// Bytes in the file.
+    size: u64,
+    /// Bytes it had when it was last written anew.
+    base: u64,
+    /// Records not yet written.
+    waiting: Vec<u8>,
+    /// Held for as long as we live.
+    _lock: File,
+}
+
+impl Journal {
+    /// Opens the journal in `dir`, which is made where it is not there, and what it comes to. How many
+    /// lines were no records is said, too.
+    ///
+    /// # Errors
+    /// When another agent uses it, or the system refuses.
+    pub fn open(dir: &Path) -> Result<(Self, Memory, usize), JournalError> {
+        let refused = |error| JournalError::Io(dir.to_owned(), error);
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(dir)
+            .map_err(refused)?;
+        let lock = private().create(true).append(true).open(dir.join("lock"));
+        let lock = lock.map_err(refused)?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(JournalError::InUse(dir.to_owned())),
+            Err(TryLockError::Error(error)) => return Err(refused(error)),
+        }
+        Self::read(dir, lock).map_err(refused)
+    }
+
+    fn read(dir: &Path, lock: File) -> io::Result<(Self, Memory, usize)> {
+        let path = dir.join(JOURNAL);
+        let file = private().create(true).append(true).open(&path)?;
+        let (mut memory, torn) = replay(&fs::read(&path)?);
+        mend_outputs(dir, &mut memory)?;
+        let mut journal = Self {
+            dir: dir.to_owned(),
+            file,
+            size: 0,
+            base: 0,
+            waiting: Vec::new(),
+            _lock: lock,
+        };
+        // So a torn line is never written behind, and no start finds more than the one before left.
+        journal.rewrite(&memory)?;
+        Ok((journal, memory, torn))
+    }
+
+    /// Takes a record in; it is on the disk after the next [`sync`](Self::sync).
+    pub fn write(&mut self, record: &Record) {
+        line(record, &mut self.waiting);
+    }
+
+    /// Brings all records to the disk.
+    ///
+    /// # Errors
+    /// When the system refuses: what is on the disk is then uncertain.
+    pub fn sync(&mut self) -> io::Result<()> {
+        if self.waiting.is_empty() {
+            return Ok(());
+        }
+        self.file.write_all(&self.waiting)?;
+        self.file.sync_data()?;
+        self.size += self.waiting.len() as u64;
+        self.waiting.clear();
+        Ok(())
+    }
+
+    /// Writes the journal anew if most of it is of no more use. `memory` is what it comes to.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub fn tidy(&mut self, memory: &Memory) -> io::Result<()> {
+        if self.size < AGENT_JOURNAL_BYTES_MIN.max(2 * self.base) {
+            return Ok(());
+        }
+        self.rewrite(memory)
+    }
+
+    fn rewrite(&mut self, memory: &Memory) -> io::Result<()> {
+        let mut bytes = Vec::new();
+        for record in memory.snapshot() {
+            line(&record, &mut bytes);
+        }
+        let aside = self.dir.join("journal.new");
+        let mut file = private()
+            .create(true)
+            .write(true)
+            .truncate(true)
+            .open(&aside)?;
+        file.write_all(&bytes)?;
+        file.sync_data()?;
+        fs::rename(&aside, self.dir.join(JOURNAL))?;
+        File::open(&self.dir)?.sync_all()?;
+        self.file = file;
+        self.size = bytes.len() as u64;
+        self.base = self.size;
+        self.waiting.clear();
+        Ok(())
+    }
+
+    /// Keeps what a command put out, for report `seq`. On the disk before this returns.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub fn keep(&mut self, seq: u64, output: &[u8]) -> io::Result<()> {
+        let mut file = private()
+            .create(true)
+            .write(true)
+            .truncate(true)
+            .open(self.output_path(seq))?;
+        file.write_all(output)?;
+        file.sync_data()?;
+        File::open(&self.dir)?.sync_all()
+    }
+
+    /// What was kept for report `seq`.
+    ///
+    /// # Errors
+    /// When it is not to be had.
+    pub fn output(&self, seq: u64) -> io::Result<Vec<u8>> {
+        fs::read(self.output_path(seq))
+    }
+
+    /// Lets go of what was kept for report `seq`.
+    pub fn drop_output(&mut self, seq: u64) {
+        // What stays here is found, and let go, at the next start.
+        let _ = fs::remove_file(self.output_path(seq));
+    }
+
+    fn output_path(&self, seq: u64) -> PathBuf {
+        self.dir.join(format!("{OUTPUT}{seq}"))
+    }
+}
+
+/// Files that nobody else may read.
+fn private() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.mode(0o600);
+    options
+}
+
+/// Appends a record as a line.
+fn line(record: &Record, out: &mut Vec<u8>) {
+    let json = serde_json::to_string(record).expect("records have text for names, and no maps");
+    let crc = crc32fast::hash(json.as_bytes());
+    writeln!(out, "{crc:08x} {json}").expect("a Vec takes all that is written to it");
+}
+
+/// What the lines of a journal come to, and how many of them are none.
+fn replay(bytes: &[u8]) -> (Memory, usize) {
+    let (mut memory, mut torn) = (Memory::default(), 0);
+    for line in bytes
+        .split(|byte| *byte == b'\n')
+        .filter(|line| !line.is_empty())
+    {
+        match record(line) {
+            Some(record) => memory.apply(record),
+            None => torn += 1,
+        }
+    }
+    (memory, torn)
+}
+
+fn record(line: &[u8]) -> Option<Record> {
+    let (crc, json) = line.split_at_checked(9)?;
+    let wanted = format!("{:08x} ", crc32fast::hash(json));
+    (wanted.as_bytes() == crc).then_some(())?;
+    serde_json::from_slice(json).ok()
+}
+
+/// Deletes outputs that no report goes with, and takes from reports those that are not as they were.
+fn mend_outputs(dir: &Path, memory: &mut Memory) -> io::Result<()> {
+    let wanted: Vec<(u64, u64)> = memory.outputs().collect();
+    for (seq, size) in &wanted {
+        let path = dir.join(format!("{OUTPUT}{seq}"));
+        if !fs::metadata(path).is_ok_and(|meta| meta.len() == *size) {
+            memory.without_output(*seq, Sha256::digest([]).into());
+        }
+    }
+    for entry in fs::read_dir(dir)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        let Some(seq) = name.to_str().and_then(|name| name.strip_prefix(OUTPUT)) else {
+            continue;
+        };
+        let is_wanted = |seq: u64| wanted.iter().any(|(wanted, _)| *wanted == seq);
+        if !seq.parse().is_ok_and(is_wanted) {
+            fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::agent::memory::{Outcome, Report, Task};
+    use crate::codec::message::{Message, Phase};
+    use proptest::prelude::*;
+
+    fn records() -> Vec<Record> {
+        let code = "AC1".to_owned();
+        let phase = |phase, done| Report::Phase {
+            code: code.clone(),
+            phase,
+            done,
+            lost: false,
+        };
+        let outcome = Outcome {
+            exit: 3,
+            seconds: 0.25,
+            size: 4,
+            sha256: [7; 32],
+            truncated: false,
+        };
+        let output = Report::Output {
+            code: code.clone(),
+            index: 0,
+            outcome,
+        };
+        let commands = vec!["a \"b\"\n".to_owned(), "c".to_owned()];
+        vec![
+            Record::Task {
+                code: code.clone(),
+                task: Task::default(),
+            },
+            Record::Book {
+                code: code.clone(),
+                commands,
+            },
+            Record::Report {
+                seq: 0,
+                report: phase(Phase::Received, 0),
+            },
+            Record::Starting {
+                code: code.clone(),
+                index: 0,
+            },
+            Record::Report {
+                seq: 1,
+                report: phase(Phase::Began, 0),
+            },
+            Record::Report {
+                seq: 2,
+                report: output,
+            },
+            Record::Report {
+                seq: 3,
+                report: phase(Phase::Ended, 1),
+            },
+            Record::Settled { seq: 0 },
+        ]
+    }
+
+    fn open(dir: &Path) -> (Journal, Memory) {
+        let (journal, memory, _) = Journal::open(dir).unwrap();
+        (journal, memory)
+    }
+
+    fn filled(dir: &Path) {
+        let (mut journal, _) = open(dir);
+        journal.keep(2, b"out\n").unwrap();
+        records().iter().for_each(|record| journal.write(record));
+        journal.sync().unwrap();
+    }
+
+    #[test]
+    fn what_was_written_is_there_again() {
+        let dir = tempfile::tempdir().unwrap();
+        filled(dir.path());
+        // Twice: the first start writes the journal anew.
+        for _ in 0..2 {
+            let (journal, memory) = open(dir.path());
+            let task = memory.task("AC1").unwrap();
+            assert_eq!((task.started, task.done, task.ended), (1, 1, false));
+            assert_eq!(memory.reports(), 3);
+            assert_eq!(journal.output(2).unwrap(), b"out\n");
+            let Some(Message::Result(header)) = memory.message(2) else {
+                panic!("a result");
+            };
+            assert_eq!((header.command.as_ref(), header.size), ("a \"b\"\n", 4));
+        }
+    }
+
+    #[test]
+    fn a_directory_has_one_agent() {
+        let dir = tempfile::tempdir().unwrap();
+        let (journal, _) = open(dir.path());
+        let second = Journal::open(dir.path()).map(|_| ());
+        assert!(matches!(second, Err(JournalError::InUse(_))), "{second:?}");
+        drop(journal);
+        open(dir.path());
+    }
+
+    #[test]
+    fn outputs_without_a_report_go_and_reports_without_output_say_so() {
+        let dir = tempfile::tempdir().unwrap();
+        filled(dir.path());
+        fs::write(dir.path().join("output-2"), b"ou").unwrap();
+        fs::write(dir.path().join("output-9"), b"nobody's").unwrap();
+        let (_, memory) = open(dir.path());
+        let Some(Message::Result(header)) = memory.message(2) else {
+            panic!("a result");
+        };
+        assert_eq!((header.size, header.truncated, header.exit), (0, true, 3));
+        assert_eq!(header.sha256, <[u8; 32]>::from(Sha256::digest([])));
+        assert!(!dir.path().join("output-9").exists());
+    }
+
+    #[test]
+    fn a_journal_does_not_grow_for_ever() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut journal, mut memory) = open(dir.path());
+        let mut written = 0;
+        while written < 3 * AGENT_JOURNAL_BYTES_MIN {
+            let code = "AC1".to_owned();
+            let commands = vec!["x".repeat(50_000)];
+            let task = Task {
+                commands: Some(commands),
+                ..Task::default()
+            };
+            for record in [
+                Record::Task {
+                    code: code.clone(),
+                    task,
+                },
+                Record::Forgotten { code },
+            ] {
+                journal.write(&record);
+                memory.apply(record);
+            }
+            journal.sync().unwrap();
+            journal.tidy(&memory).unwrap();
+            written += 50_000;
+        }
+        let size = fs::metadata(dir.path().join(JOURNAL)).unwrap().len();
+        assert!(size < 2 * AGENT_JOURNAL_BYTES_MIN, "{size}");
+        assert_eq!(size, journal.size);
+    }
+
+    proptest! {
+        /// A crash may leave any beginning of what was being written; a disk may spoil a byte.
+        #[test]
+        fn a_torn_or_spoilt_journal_loses_those_lines_only(
+            cut in 0usize..2_000, spoilt in 0usize..2_000, by in 1u8..
+        ) {
+            let mut bytes = Vec::new();
+            records().iter().for_each(|record| line(record, &mut bytes));
+            let whole: Vec<&[u8]> = bytes.split_inclusive(|byte| *byte == b'\n').collect();
+            let cut = cut % (bytes.len() + 1);
+            let (memory, torn) = replay(&bytes[..cut]);
+            prop_assert!(torn <= 1);
+            let lines = bytes[..cut].iter().filter(|byte| **byte == b'\n').count();
+            let mut wanted = Memory::default();
+            // A last line that lacks but its end is whole.
+            let lines = lines + usize::from(torn == 0 && cut > 0 && bytes[cut - 1] != b'\n');
+            records().into_iter().take(lines).for_each(|record| wanted.apply(record));
+            prop_assert_eq!(memory.snapshot(), wanted.snapshot());
+
+            let mut bytes = whole.concat();
+            let at = spoilt % bytes.len();
+            bytes[at] ^= by;
+            let (_, torn) = replay(&bytes);
+            prop_assert!((1..=2).contains(&torn), "{torn}");
+        }
+    }
+}

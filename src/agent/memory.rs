@@ -1,0 +1,584 @@
+//! What an agent must not forget: the keys it has taken, how far it has come, and the reports that
+//! the server has not yet acknowledged.
+//!
+//! ```text
+//!  Task ─▶ Book ─▶ Starting ─▶ Report(Output) ─▶ Report(Phase 3) ─▶ … ─▶ ended, its key remembered
+//!                               └──────┬───────┘
+//!                                   outbox, until Settled
+//! ```
+//!
+//! All of it follows from a row of [`Record`]s. A journal keeps them; this is what they come to. Where
+//! a record names what is not there, because a disk lost what came before it, it changes nothing.
+
+use std::collections::{BTreeMap, HashMap};
+
+use serde::{Deserialize, Serialize};
+
+use crate::codec::message::{Message, Phase, Progress, ResultHeader};
+use crate::limits::{AGENT_KEYS_DAYS, AGENT_KEYS_MAX};
+use crate::time::UnixMs;
+
+/// Stands before the id of a console command, where a task has its key. No key has a colon.
+const COMMAND: &str = "cid:";
+const DAY_MS: u64 = 86_400_000;
+
+/// One thing to remember.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Record {
+    /// A task or a command is taken; or, in a journal written anew, what it had come to.
+    Task {
+        /// Which.
+        code: String,
+        /// What is known of it.
+        task: Task,
+    },
+    /// The book of a task has come.
+    Book {
+        /// Which.
+        code: String,
+        /// Its commands, in the order in which they run.
+        commands: Vec<String>,
+    },
+    /// A command is about to be started.
+    Starting {
+        /// Of which task.
+        code: String,
+        /// Its place in the book.
+        index: usize,
+    },
+    /// Something to be told to the server.
+    Report {
+        /// Its number: rising, and the `seq` it is sent with.
+        seq: u64,
+        /// What.
+        report: Report,
+    },
+    /// The server has acknowledged a report, or refused it for good.
+    Settled {
+        /// Which.
+        seq: u64,
+    },
+    /// There is no book for a task: its key is as if it had never come.
+    Forgotten {
+        /// Which.
+        code: String,
+    },
+}
+
+/// A task, or a console command as a task of one.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Task {
+    /// When it was taken.
+    pub at: UnixMs,
+    /// Its commands, as long as they are needed.
+    pub commands: Option<Vec<String>>,
+    /// How many of them have been started.
+    pub started: usize,
+    /// How many of them have ended.
+    pub done: usize,
+    /// Nothing more is done for it.
+    pub ended: bool,
+}
+
+impl Task {
+    /// Whether its book has still to come.
+    #[must_use]
+    pub const fn wants_book(&self) -> bool {
+        self.commands.is_none() && !self.ended
+    }
+}
+
+/// Something to be told to the server. The commands' names are in their task's book.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Report {
+    /// ADH27.
+    Phase {
+        /// Of which task.
+        code: String,
+        /// What has happened.
+        phase: Phase,
+        /// How many commands have ended. In phase 2 the next one has begun.
+        done: usize,
+        /// The rest will not be done.
+        lost: bool,
+    },
+    /// ADH43.
+    Output {
+        /// Of which task.
+        code: String,
+        /// The command's place in the book.
+        index: usize,
+        /// How it went.
+        outcome: Outcome,
+    },
+}
+
+impl Report {
+    fn code(&self) -> &str {
+        match self {
+            Self::Phase { code, .. } | Self::Output { code, .. } => code,
+        }
+    }
+
+    /// Bytes of output that go with it.
+    #[must_use]
+    pub const fn output_bytes(&self) -> u64 {
+        match self {
+            Self::Phase { .. } => 0,
+            Self::Output { outcome, .. } => outcome.size,
+        }
+    }
+}
+
+/// How a command went; the output itself is kept beside the journal.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Outcome {
+    /// The exit status.
+    pub exit: i32,
+    /// How long it ran, in seconds.
+    pub seconds: f64,
+    /// Bytes of output kept.
+    pub size: u64,
+    /// Their SHA-256.
+    pub sha256: [u8; 32],
+    /// Whether there was more.
+    pub truncated: bool,
+}
+
+/// The name under which a console command is remembered.
+#[must_use]
+pub fn command_code(cid: &str) -> String {
+    format!("{COMMAND}{cid}")
+}
+
+/// Whether `code` names a console command.
+#[must_use]
+pub fn is_command(code: &str) -> bool {
+    code.starts_with(COMMAND)
+}
+
+#[derive(Clone, Debug)]
+struct Held {
+    task: Task,
+    /// Its place among the others, by when it was taken.
+    number: u64,
+    /// Reports of it in the outbox.
+    owed: usize,
+}
+
+/// All that is remembered.
+#[derive(Clone, Debug, Default)]
+pub struct Memory {
+    tasks: HashMap<String, Held>,
+    order: BTreeMap<u64, String>,
+    outbox: BTreeMap<u64, Report>,
+    /// The number of the next task.
+    next_number: u64,
+    /// That of the next report.
+    next_seq: u64,
+    output_bytes: u64,
+}
+
+impl Memory {
+    /// Takes in one record more.
+    pub fn apply(&mut self, record: Record) {
+        match record {
+            Record::Task { code, task } => self.enter(code, task),
+            Record::Book { code, commands } => {
+                let held = self.tasks.get_mut(&code);
+                if let Some(held) = held.filter(|held| held.task.wants_book()) {
+                    held.task.commands = Some(commands);
+                }
+            }
+            Record::Starting { code, index } => {
+                if let Some(held) = self.tasks.get_mut(&code) {
+                    held.task.started = index + 1;
+                }
+            }
+            Record::Report { seq, report } => self.post(seq, report),
+            Record::Settled { seq } => self.settle(seq),
+            Record::Forgotten { code } => {
+                if self.tasks.get(&code).is_some_and(|held| held.owed == 0) {
+                    self.remove(&code);
+                }
+            }
+        }
+    }
+
+    fn enter(&mut self, code: String, task: Task) {
+        if self.tasks.contains_key(&code) {
+            return;
+        }
+        self.make_room(task.at);
+        let number = self.next_number;
+        self.next_number += 1;
+        self.order.insert(number, code.clone());
+        let held = Held {
+            task,
+            number,
+            owed: 0,
+        };
+        self.tasks.insert(code, held);
+    }
+
+    fn remove(&mut self, code: &str) {
+        if let Some(held) = self.tasks.remove(code) {
+            self.order.remove(&held.number);
+        }
+    }
+
+    /// Forgets the oldest: those too old at `now`, and those too many. One that has not ended stays, and
+    /// all that came after it.
+    fn make_room(&mut self, now: UnixMs) {
+        while let Some((_, code)) = self.order.first_key_value() {
+            let Some(held) = self.tasks.get(code) else {
+                return;
+            };
+            let age = now.0.saturating_sub(held.task.at.0);
+            let is_old = age > AGENT_KEYS_DAYS * DAY_MS || self.tasks.len() >= AGENT_KEYS_MAX;
+            if !is_old || !held.task.ended || held.owed > 0 {
+                return;
+            }
+            let code = code.clone();
+            self.remove(&code);
+        }
+    }
+
+    fn post(&mut self, seq: u64, report: Report) {
+        self.next_seq = self.next_seq.max(seq + 1);
+        if self.outbox.contains_key(&seq) {
+            return;
+        }
+        let Some(held) = self.tasks.get_mut(report.code()) else {
+            return;
+        };
+        let Some(all) = held.task.commands.as_ref().map(Vec::len) else {
+            return;
+        };
+        match &report {
+            Report::Phase {
+                phase, done, lost, ..
+            } => {
+                // Phase 2 is of a command that is there, and the lists are cut at a place that is.
+                if *done + usize::from(*phase == Phase::Began) > all {
+                    return;
+                }
+                held.task.done = held.task.done.max(*done);
+                held.task.ended |= *lost || *done == all;
+            }
+            Report::Output { code, index, .. } => {
+                if *index >= all {
+                    return;
+                }
+                held.task.done = held.task.done.max(index + 1);
+                held.task.ended |= is_command(code);
+            }
+        }
+        held.owed += 1;
+        self.output_bytes += report.output_bytes();
+        self.outbox.insert(seq, report);
+    }
+
+    fn settle(&mut self, seq: u64) {
+        let Some(report) = self.outbox.remove(&seq) else {
+            return;
+        };
+        self.output_bytes = self.output_bytes.saturating_sub(report.output_bytes());
+        if let Some(held) = self.tasks.get_mut(report.code()) {
+            held.owed = held.owed.saturating_sub(1);
+            if held.task.ended && held.owed == 0 {
+                // Only the key is still needed.
+                held.task.commands = None;
+            }
+        }
+    }
+
+    /// What is known of a task.
+    #[must_use]
+    pub fn task(&self, code: &str) -> Option<&Task> {
+        self.tasks.get(code).map(|held| &held.task)
+    }
+
+    /// The tasks that have not ended, in the order in which they were taken.
+    pub fn open(&self) -> impl Iterator<Item = &str> {
+        let codes = self.order.values().map(String::as_str);
+        codes.filter(|code| self.task(code).is_some_and(|task| !task.ended))
+    }
+
+    /// The number of the next report.
+    #[must_use]
+    pub const fn next_seq(&self) -> u64 {
+        self.next_seq
+    }
+
+    /// How many reports wait to be acknowledged.
+    #[must_use]
+    pub fn reports(&self) -> usize {
+        self.outbox.len()
+    }
+
+    /// Bytes of output that wait to be acknowledged.
+    #[must_use]
+    pub const fn output_bytes(&self) -> u64 {
+        self.output_bytes
+    }
+
+    /// The first report numbered `seq` or above.
+    #[must_use]
+    pub fn report_from(&self, seq: u64) -> Option<(u64, &Report)> {
+        let (seq, report) = self.outbox.range(seq..).next()?;
+        Some((*seq, report))
+    }
+
+    /// The reports that go with output, each with how much.
+    pub fn outputs(&self) -> impl Iterator<Item = (u64, u64)> {
+        let outputs = self
+            .outbox
+            .iter()
+            .map(|(seq, report)| (*seq, report.output_bytes()));
+        outputs.filter(|(_, size)| *size > 0)
+    }
+
+    /// A report's output is not to be had: from now on it is sent without.
+    pub fn without_output(&mut self, seq: u64, nothing: [u8; 32]) {
+        if let Some(Report::Output { outcome, .. }) = self.outbox.get_mut(&seq) {
+            self.output_bytes = self.output_bytes.saturating_sub(outcome.size);
+            outcome.size = 0;
+            outcome.sha256 = nothing;
+            outcome.truncated = true;
+        }
+    }
+
+    /// A report as it is sent.
+    #[must_use]
+    pub fn message(&self, seq: u64) -> Option<Message<'_>> {
+        let report = self.outbox.get(&seq)?;
+        let commands = self.task(report.code())?.commands.as_deref()?;
+        let own = |list: &[String]| list.iter().map(|command| command.clone().into()).collect();
+        Some(match report {
+            Report::Phase {
+                code,
+                phase,
+                done,
+                lost,
+            } => {
+                let (complete, oncall) = commands.split_at_checked(*done)?;
+                let began = *phase == Phase::Began;
+                Message::Progress(Progress {
+                    code: code.into(),
+                    phase: *phase,
+                    working: oncall.first().filter(|_| began).map(Into::into),
+                    complete: own(complete),
+                    oncall: own(oncall),
+                    lost: *lost,
+                })
+            }
+            Report::Output {
+                code,
+                index,
+                outcome,
+            } => Message::Result(ResultHeader {
+                code: code.strip_prefix(COMMAND).unwrap_or(code).into(),
+                command: commands.get(*index)?.into(),
+                exit: outcome.exit,
+                seconds: outcome.seconds,
+                size: outcome.size,
+                sha256: outcome.sha256,
+                truncated: outcome.truncated,
+            }),
+        })
+    }
+
+    /// The fewest records that come to this memory. The reports of a task stand behind it, so that it is
+    /// not forgotten before they are known.
+    #[must_use]
+    pub fn snapshot(&self) -> Vec<Record> {
+        let mut reports: HashMap<&str, Vec<Record>> = HashMap::new();
+        for (seq, report) in &self.outbox {
+            let (seq, list) = (*seq, reports.entry(report.code()).or_default());
+            let report = report.clone();
+            list.push(Record::Report { seq, report });
+        }
+        let mut records = Vec::with_capacity(self.tasks.len() + self.outbox.len());
+        for code in self.order.values() {
+            if let Some(task) = self.task(code).cloned() {
+                let code = code.clone();
+                records.push(Record::Task { code, task });
+            }
+            records.extend(reports.remove(code.as_str()).unwrap_or_default());
+        }
+        records
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn taken(code: &str, at: u64, commands: &[&str]) -> [Record; 2] {
+        let task = Task {
+            at: UnixMs(at),
+            ..Task::default()
+        };
+        let commands = commands
+            .iter()
+            .map(|command| (*command).to_owned())
+            .collect();
+        let code = code.to_owned();
+        [
+            Record::Task {
+                code: code.clone(),
+                task,
+            },
+            Record::Book { code, commands },
+        ]
+    }
+
+    fn phase(seq: u64, code: &str, phase: Phase, done: usize, lost: bool) -> Record {
+        let code = code.to_owned();
+        let report = Report::Phase {
+            code,
+            phase,
+            done,
+            lost,
+        };
+        Record::Report { seq, report }
+    }
+
+    fn memory(records: impl IntoIterator<Item = Record>) -> Memory {
+        let mut memory = Memory::default();
+        records.into_iter().for_each(|record| memory.apply(record));
+        memory
+    }
+
+    #[test]
+    fn reports_say_how_far_the_book_has_come() {
+        let mut memory = memory(taken("AC1", 0, &["a", "b"]));
+        memory.apply(phase(0, "AC1", Phase::Received, 0, false));
+        memory.apply(phase(1, "AC1", Phase::Began, 1, false));
+        memory.apply(phase(2, "AC1", Phase::Ended, 2, false));
+        let said = |seq| match memory.message(seq) {
+            Some(Message::Progress(said)) => (
+                said.working.map(|text| text.into_owned()),
+                said.complete.join(","),
+                said.oncall.join(","),
+            ),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(said(0), (None, String::new(), "a,b".into()));
+        assert_eq!(said(1), (Some("b".into()), "a".into(), "b".into()));
+        assert_eq!(said(2), (None, "a,b".into(), String::new()));
+        assert_eq!(memory.open().count(), 0, "all is done");
+    }
+
+    #[test]
+    fn an_ended_task_keeps_its_book_until_its_reports_are_settled_and_its_key_beyond() {
+        let mut memory = memory(taken("AC1", 0, &["a"]));
+        memory.apply(phase(7, "AC1", Phase::Ended, 1, false));
+        assert_eq!(memory.next_seq(), 8);
+        assert!(memory.message(7).is_some());
+        memory.apply(Record::Settled { seq: 7 });
+        assert_eq!(memory.reports(), 0);
+        let task = memory.task("AC1").unwrap();
+        assert!(task.ended && task.commands.is_none());
+    }
+
+    #[test]
+    fn old_keys_are_forgotten_and_open_ones_are_not() {
+        let late = AGENT_KEYS_DAYS * DAY_MS + 1;
+        let mut memory = memory(taken("AC1", 0, &["a"]));
+        memory.apply(phase(0, "AC1", Phase::Ended, 1, false));
+        taken("AC2", late, &["a"])
+            .into_iter()
+            .for_each(|record| memory.apply(record));
+        assert!(memory.task("AC1").is_some(), "its report is still owed");
+        memory.apply(Record::Settled { seq: 0 });
+        taken("AC3", late, &["a"])
+            .into_iter()
+            .for_each(|record| memory.apply(record));
+        assert!(memory.task("AC1").is_none());
+        taken("AC4", 3 * late, &["a"])
+            .into_iter()
+            .for_each(|record| memory.apply(record));
+        assert!(memory.task("AC2").is_some(), "it has not ended");
+    }
+
+    #[test]
+    fn there_are_never_more_keys_than_may_be() {
+        let mut memory = Memory::default();
+        for number in 0..AGENT_KEYS_MAX + 10 {
+            let task = Task {
+                ended: true,
+                ..Task::default()
+            };
+            memory.apply(Record::Task {
+                code: format!("AC{number}"),
+                task,
+            });
+        }
+        assert_eq!(memory.tasks.len(), AGENT_KEYS_MAX);
+        assert!(memory.task("AC9").is_none() && memory.task("AC10").is_some());
+    }
+
+    fn any_record() -> impl Strategy<Value = Record> {
+        let code = "AC[0-3]|cid:[0-3]";
+        let outcome = (any::<u8>(), 0u64..5).prop_map(|(exit, size)| Outcome {
+            exit: i32::from(exit),
+            seconds: 0.5,
+            size,
+            sha256: [exit; 32],
+            truncated: size == 0,
+        });
+        prop_oneof![
+            (code, 0..3u64, any::<bool>()).prop_map(|(code, days, has_book)| {
+                let at = UnixMs(days * 20 * DAY_MS);
+                let commands = has_book.then(|| vec!["a".to_owned()]);
+                let task = Task {
+                    at,
+                    commands,
+                    ..Task::default()
+                };
+                Record::Task { code, task }
+            }),
+            (code, prop::collection::vec("[a-c]", 0..4))
+                .prop_map(|(code, commands)| Record::Book { code, commands }),
+            (code, 0usize..4).prop_map(|(code, index)| Record::Starting { code, index }),
+            (0u64..20, code, 0usize..5, any::<bool>()).prop_map(|(seq, code, done, lost)| {
+                let phase = if lost { Phase::Ended } else { Phase::Began };
+                let report = Report::Phase {
+                    code,
+                    phase,
+                    done,
+                    lost,
+                };
+                Record::Report { seq, report }
+            }),
+            (20u64..40, code, 0usize..5, outcome).prop_map(|(seq, code, index, outcome)| {
+                let report = Report::Output {
+                    code,
+                    index,
+                    outcome,
+                };
+                Record::Report { seq, report }
+            }),
+            (0u64..40).prop_map(|seq| Record::Settled { seq }),
+            code.prop_map(|code| Record::Forgotten { code }),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn any_row_of_records_is_survived_and_its_snapshot_comes_to_the_same(
+            records in prop::collection::vec(any_record(), 0..60)
+        ) {
+            let memory = memory(records);
+            let again = self::memory(memory.snapshot());
+            for seq in 0..40 {
+                prop_assert_eq!(memory.message(seq), again.message(seq));
+            }
+            prop_assert_eq!(memory.open().collect::<Vec<_>>(), again.open().collect::<Vec<_>>());
+            prop_assert_eq!(memory.output_bytes(), again.output_bytes());
+        }
+    }
+}

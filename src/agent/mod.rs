@@ -1,0 +1,24 @@
+//! The host's end of the protocol: `anthill agent`.
+//!
+//! ```text
+//!               bytes, now              effects
+//!  TCP, UDP ──▶ drive ──▶ core ──────▶ drive ──▶ frames
+//!                 ▲         │ allow       ├────▶ journal (fsync, before anything is said or done)
+//!                 └─────────┴── runner ◀──┘
+//! ```
+//!
+//! [`core`] is as pure as the server's handlers and decides everything; [`memory`] is what it must not
+//! forget, and [`journal`] keeps that on disk; [`allow`] says what may be run, [`runner`] runs it;
+//! [`facts`] is what the host is; [`drive`] puts them on a loop.
+
+pub mod allow;
+pub mod chance;
+pub mod core;
+pub mod drive;
+pub mod facts;
+pub mod journal;
+pub mod memory;
+pub mod runner;
+
+pub use allow::{Allow, AllowError};
+pub use drive::{Agent, AgentError, Setup, Stopper};

@@ -1,0 +1,185 @@
+//! `anthill agent`: a host's end, as a process.
+
+use std::fs;
+use std::io;
+use std::net::IpAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::thread;
+
+use anthill::agent::{Agent, Allow, Setup, Stopper};
+use anthill::config::Config;
+use anthill::ids::HostId;
+use anthill::limits::AGENT_ALLOW_BYTES_MAX;
+use anthill::logging;
+use anthill::time::Span;
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+use super::Failure;
+use super::args::AgentArgs;
+
+/// Where a server listens for hosts unless it is told otherwise.
+const SERVER_PORT: u16 = 11451;
+/// Where a host takes datagrams unless its server is told otherwise.
+const AGENT_PORT: u16 = 6655;
+
+/// Beats, and runs what it is allowed to, until a signal ends it.
+///
+/// # Errors
+/// Wrong usage or a wrong allow file, status 2; a state directory or a port that cannot be had, status 1.
+pub fn run(args: &AgentArgs) -> Result<(), Failure> {
+    let setup = setup(args)?;
+    let ending = Arc::new(AtomicBool::new(false));
+    let signals = catch_signals(&ending)
+        .map_err(|error| Failure::failed(format!("cannot catch signals: {error}")))?;
+    let _logging = logging::start(&Config::default().log).map_err(Failure::usage)?;
+    warn(&setup.allow);
+    let agent = Agent::start(setup).map_err(Failure::failed)?;
+    let signals_handle = signals.handle();
+    let stopper = agent.stopper();
+    let caretaker = thread::Builder::new()
+        .name("signals".to_owned())
+        .spawn(move || heed(signals, &stopper))
+        .map_err(|error| Failure::failed(format!("cannot start a thread: {error}")))?;
+    let ended = agent.run().map_err(Failure::failed);
+    signals_handle.close();
+    // A thread that panicked has said so itself.
+    let _ = caretaker.join();
+    log::info!(target: "agent", "stopped");
+    ended
+}
+
+/// A second signal ends the process at once, whatever the first set going.
+fn catch_signals(ending: &Arc<AtomicBool>) -> io::Result<Signals> {
+    for signal in [SIGTERM, SIGINT] {
+        signal_hook::flag::register_conditional_shutdown(signal, 1, Arc::clone(ending))?;
+        signal_hook::flag::register(signal, Arc::clone(ending))?;
+    }
+    Signals::new([SIGTERM, SIGINT])
+}
+
+fn heed(mut signals: Signals, stopper: &Stopper) {
+    if signals.forever().next().is_some() {
+        log::info!(target: "agent", "stopping");
+        stopper.stop();
+    }
+}
+
+fn setup(args: &AgentArgs) -> Result<Setup, Failure> {
+    Ok(Setup {
+        server: server(&args.server)?,
+        id: id(args.id.as_deref())?,
+        source: args.source,
+        udp: args.udp.or((!args.push).then_some(AGENT_PORT)),
+        push: args.push,
+        interval: interval(args.interval)?,
+        allow: allow(args.allow.as_deref())?,
+        state: args.state.clone(),
+    })
+}
+
+/// `host:port`; without a port the usual one.
+fn server(text: &str) -> Result<String, Failure> {
+    let wrong = || Failure::usage(format!("--server is '{text}': it may be HOST:PORT or HOST"));
+    if text
+        .parse::<IpAddr>()
+        .is_ok_and(|address| address.is_ipv6())
+    {
+        return Ok(format!("[{text}]:{SERVER_PORT}"));
+    }
+    let (host, port) = match text.rsplit_once(':') {
+        Some((host, port)) if !text.ends_with(']') => (host, port.parse().map_err(|_| wrong())?),
+        _ => (text, SERVER_PORT),
+    };
+    let bracketed = host
+        .strip_prefix('[')
+        .and_then(|host| host.strip_suffix(']'));
+    let is_host = match bracketed {
+        Some(address) => address.parse::<std::net::Ipv6Addr>().is_ok(),
+        None => !host.is_empty() && !host.contains([':', '/', ' ', '[', ']']),
+    };
+    if is_host && port != 0 {
+        return Ok(format!("{host}:{port}"));
+    }
+    Err(wrong())
+}
+
+fn id(id: Option<&str>) -> Result<Option<String>, Failure> {
+    let Some(id) = id else {
+        return Ok(None);
+    };
+    let checked =
+        HostId::checked(id).map_err(|why| Failure::usage(format!("--id is '{id}': {why}")))?;
+    Ok(Some(checked.to_string()))
+}
+
+fn interval(seconds: Option<f64>) -> Result<Option<Span>, Failure> {
+    let Some(seconds) = seconds else {
+        return Ok(None);
+    };
+    if (0.05..=3600.0).contains(&seconds) {
+        return Ok(Some(Span::from_secs_f64(seconds)));
+    }
+    let why = format!("--interval is '{seconds}': it may be from 0.05 to 3600 seconds");
+    Err(Failure::usage(why))
+}
+
+fn allow(file: Option<&Path>) -> Result<Allow, Failure> {
+    let Some(file) = file else {
+        return Ok(Allow::default());
+    };
+    let wrong = |why: &dyn std::fmt::Display| {
+        Failure::usage(format!("--allow is '{}': {why}", file.display()))
+    };
+    let size = fs::metadata(file).map_err(|error| wrong(&error))?.len();
+    if size > AGENT_ALLOW_BYTES_MAX {
+        return Err(wrong(&format!(
+            "it is longer than {AGENT_ALLOW_BYTES_MAX} bytes"
+        )));
+    }
+    let text = fs::read_to_string(file).map_err(|error| wrong(&error))?;
+    Allow::parse(&text).map_err(|error| wrong(&error))
+}
+
+fn warn(allow: &Allow) {
+    if allow.has_wildcard() && rustix::process::geteuid().is_root() {
+        log::warn!(
+            target: "agent",
+            "the allow file has a wildcard and the agent is root: whoever may dispatch chooses what stands there"
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_is_a_host_and_perhaps_a_port() {
+        for (text, wanted) in [
+            ("web", "web:11451"),
+            ("10.0.0.1", "10.0.0.1:11451"),
+            ("10.0.0.1:5", "10.0.0.1:5"),
+            ("::1", "[::1]:11451"),
+            ("[::1]", "[::1]:11451"),
+            ("[::1]:5", "[::1]:5"),
+        ] {
+            assert_eq!(server(text).unwrap(), wanted);
+        }
+        for wrong in [
+            "", ":5", "a:", "a:0", "a:70000", "a b", "http://a", "[a]:5", "a:b:5",
+        ] {
+            assert!(server(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn an_interval_is_some_time() {
+        assert_eq!(interval(Some(0.5)).unwrap(), Some(Span::from_millis(500)));
+        for wrong in [0.0, -1.0, f64::NAN, f64::INFINITY, 1e9] {
+            assert!(interval(Some(wrong)).is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,245 @@
+//! The commands of a dispatch, as they are given: by flags, or in a file.
+//!
+//! The highest priority runs first. Commands without one run in the order given, before those that
+//! have one: they get whole numbers above the highest given, or above 0 where none is given.
+
+use std::collections::HashSet;
+use std::fmt;
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+use anthill::limits::TASKS_FILE_BYTES_MAX;
+use serde::Deserialize;
+use serde::de::{Deserializer, MapAccess, Visitor};
+use serde_json::{Map, Value};
+
+use super::Failure;
+
+/// A command, and its priority if it has one.
+type Entry = (String, Option<f64>);
+
+/// The commands of these flags, as the server takes them.
+///
+/// # Errors
+/// What cannot be a command or its priority, status 2.
+pub fn of_flags(tasks: &[String]) -> Result<Value, Failure> {
+    let entries = tasks.iter().map(|task| split(task));
+    numbered(entries.collect::<Result<_, _>>()?).map_err(|why| wrong("--task", &why))
+}
+
+/// The commands in this file, as the server takes them.
+///
+/// # Errors
+/// A file that cannot be read, or what in it cannot be a command, status 2.
+pub fn of_file(file: &Path) -> Result<Value, Failure> {
+    let source = format!("--tasks is '{}'", file.display());
+    let mut text = String::new();
+    File::open(file)
+        .and_then(|file| {
+            file.take(TASKS_FILE_BYTES_MAX + 1)
+                .read_to_string(&mut text)
+        })
+        .map_err(|error| wrong(&source, &format!("it cannot be read: {error}")))?;
+    if text.len() as u64 > TASKS_FILE_BYTES_MAX {
+        let why = format!("it may hold {TASKS_FILE_BYTES_MAX} bytes at most");
+        return Err(wrong(&source, &why));
+    }
+    read(&text)
+        .and_then(numbered)
+        .map_err(|why| wrong(&source, &why))
+}
+
+fn wrong(source: &str, why: &str) -> Failure {
+    Failure::usage(format!("{source}: {why}"))
+}
+
+/// Splits at the last `=` if a number follows.
+fn split(task: &str) -> Result<Entry, Failure> {
+    let Some((command, priority)) = task.rsplit_once('=').filter(|(_, text)| is_number(text))
+    else {
+        return Ok((task.to_owned(), None));
+    };
+    match priority.parse::<f64>() {
+        Ok(number) if number.is_finite() => Ok((command.to_owned(), Some(number))),
+        _ => Err(Failure::usage(format!(
+            "--task is '{task}': its priority may be a finite number"
+        ))),
+    }
+}
+
+/// Whether it reads as a decimal number. `inf` and `nan` are words of a command, not numbers.
+fn is_number(text: &str) -> bool {
+    text.bytes()
+        .all(|byte| byte.is_ascii_digit() || matches!(byte, b'+' | b'-' | b'.' | b'e' | b'E'))
+        && text.parse::<f64>().is_ok()
+}
+
+/// What a file holds. One that begins as JSON does is JSON.
+fn read(text: &str) -> Result<Vec<Entry>, String> {
+    let json = |error: serde_json::Error| {
+        format!(
+            "it begins as JSON, and is no object COMMAND -> PRIORITY or list of commands: {error}"
+        )
+    };
+    match text.trim_start().bytes().next() {
+        Some(b'{') => serde_json::from_str::<Object>(text)
+            .map(|object| object.0)
+            .map_err(json),
+        Some(b'[') => serde_json::from_str::<Vec<String>>(text)
+            .map(|list| list.into_iter().map(|command| (command, None)).collect())
+            .map_err(json),
+        _ => Ok(text
+            .lines()
+            .filter(|line| !line.trim().is_empty())
+            .map(|line| (line.to_owned(), None))
+            .collect()),
+    }
+}
+
+/// A JSON object with its entries as they stand: one that stands twice is found out later.
+struct Object(Vec<Entry>);
+
+impl<'de> Deserialize<'de> for Object {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Entries;
+        impl<'de> Visitor<'de> for Entries {
+            type Value = Object;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Object, A::Error> {
+                let mut entries = Vec::new();
+                while let Some((command, priority)) = map.next_entry::<String, f64>()? {
+                    entries.push((command, Some(priority)));
+                }
+                Ok(Object(entries))
+            }
+        }
+        deserializer.deserialize_map(Entries)
+    }
+}
+
+/// Gives a priority to each, and finds out what stands there twice.
+fn numbered(entries: Vec<Entry>) -> Result<Value, String> {
+    let mut seen = HashSet::new();
+    for (command, _) in &entries {
+        if command.trim().is_empty() {
+            return Err("a command is empty".to_owned());
+        }
+        if !seen.insert(command.as_str()) {
+            return Err(format!("the command '{command}' is there twice"));
+        }
+    }
+    if entries.is_empty() {
+        return Err("there is no command".to_owned());
+    }
+    let floor = entries.iter().filter_map(|(_, priority)| *priority);
+    let floor = floor.reduce(f64::max).unwrap_or(0.0);
+    let mut left = entries
+        .iter()
+        .filter(|(_, priority)| priority.is_none())
+        .count();
+    let mut before = f64::INFINITY;
+    let mut book = Map::with_capacity(entries.len());
+    for (command, priority) in entries {
+        let priority = match priority {
+            Some(priority) => priority,
+            None => {
+                // A command line holds far fewer than 2^32 commands: the count is exact.
+                let next = floor + left as f64;
+                left -= 1;
+                // Beyond 2^53 the numbers are too far apart to count with.
+                if next >= before || next <= floor {
+                    return Err(format!("{floor} is too high for others to run before it"));
+                }
+                before = next;
+                next
+            }
+        };
+        book.insert(command, Value::from(priority));
+    }
+    Ok(Value::Object(book))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_task_is_split_at_the_last_sign_if_a_number_follows() {
+        for (task, command, priority) in [
+            ("uptime", "uptime", None),
+            ("uptime=2", "uptime", Some(2.0)),
+            ("uptime=-2.5", "uptime", Some(-2.5)),
+            ("uptime=1e3", "uptime", Some(1000.0)),
+            ("A=1=2", "A=1", Some(2.0)),
+            ("A=b", "A=b", None),
+            ("A=1 b", "A=1 b", None),
+            ("A=", "A=", None),
+            ("A= 2", "A= 2", None),
+            ("A=inf", "A=inf", None),
+            ("A=nan", "A=nan", None),
+            ("A=0x10", "A=0x10", None),
+            ("A=1.2.3", "A=1.2.3", None),
+            ("=2", "", Some(2.0)),
+        ] {
+            let found = split(task).unwrap();
+            assert_eq!(found, (command.to_owned(), priority), "{task}");
+        }
+        assert_eq!(split("A=1e999").unwrap_err().status, 2);
+    }
+
+    #[test]
+    fn without_priorities_the_order_given_counts() {
+        let flags = ["a", "b", "c"].map(str::to_owned);
+        assert_eq!(
+            of_flags(&flags).unwrap(),
+            json!({"a": 3.0, "b": 2.0, "c": 1.0})
+        );
+        let flags = ["b=7", "a", "c=9.5", "d"].map(str::to_owned);
+        assert_eq!(
+            of_flags(&flags).unwrap(),
+            json!({"a": 11.5, "b": 7.0, "c": 9.5, "d": 10.5})
+        );
+        let flags = ["a=-3", "b"].map(str::to_owned);
+        assert_eq!(of_flags(&flags).unwrap(), json!({"a": -3.0, "b": -2.0}));
+    }
+
+    #[test]
+    fn priorities_that_cannot_be_topped_are_refused() {
+        for task in ["a=1e16", "a=1e308"] {
+            let flags = [task, "b", "c"].map(str::to_owned);
+            let why = of_flags(&flags).unwrap_err().why.unwrap();
+            assert!(why.contains("too high"), "{why}");
+        }
+    }
+
+    #[test]
+    fn a_file_is_an_object_a_list_or_lines() {
+        let book = |text: &str| read(text).and_then(numbered);
+        assert_eq!(
+            book(r#" {"a":2,"b":0.5}"#).unwrap(),
+            json!({"a":2.0,"b":0.5})
+        );
+        assert_eq!(book(r#"["a","b=1"]"#).unwrap(), json!({"a":2.0,"b=1":1.0}));
+        assert_eq!(book("a\r\n\nb=1\n").unwrap(), json!({"a":2.0,"b=1":1.0}));
+        for (text, why) in [
+            ("", "no command"),
+            ("[]", "no command"),
+            ("{}", "no command"),
+            ("{\"a\":1,\"a\":2}", "'a' is there twice"),
+            ("a\nb\na\n", "'a' is there twice"),
+            ("[\"\"]", "empty"),
+            ("[1]", "begins as JSON"),
+            ("{\"a\":\"x\"}", "begins as JSON"),
+            ("[ -f x ] && y", "begins as JSON"),
+        ] {
+            let said = book(text).unwrap_err();
+            assert!(said.contains(why), "{text}: {said}");
+        }
+    }
+}

@@ -1,0 +1,68 @@
+//! What all lists of a server have in common: they come in pages, and go out again as JSON.
+
+use anthill::text;
+use serde::Deserialize;
+
+/// Where the next page begins: the server's own matter, and sent back as it came.
+#[derive(Deserialize, PartialEq)]
+#[serde(untagged)]
+pub enum Cursor {
+    /// A number.
+    Number(u64),
+    /// Anything else.
+    Text(String),
+}
+
+impl Cursor {
+    /// What is added to a query that has something in it already.
+    pub fn query(&self) -> String {
+        let text = match self {
+            Self::Number(number) => number.to_string(),
+            Self::Text(text) => percent_encoded(text),
+        };
+        format!("&cursor={text}")
+    }
+}
+
+/// JSON in which what could steer a terminal (controls beyond ASCII, marks of writing direction)
+/// is spelled as an escape. Such characters stand only in strings, so it means the same.
+pub fn harmless(json: &str) -> String {
+    let mut out = String::with_capacity(json.len());
+    for c in json.chars() {
+        match c {
+            // Between values only, where a blank does as well, and the document stays one line.
+            '\n' | '\r' | '\t' => out.push(' '),
+            c if text::is_unsafe(c) => out.push_str(&format!("\\u{:04x}", u32::from(c))),
+            c => out.push(c),
+        }
+    }
+    out
+}
+
+/// `text` as one part of a path, or a value of a query.
+pub fn percent_encoded(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
+                out.push(char::from(byte));
+            }
+            byte => out.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cursor_goes_back_as_it_came() {
+        assert_eq!(Cursor::Number(17).query(), "&cursor=17");
+        assert_eq!(
+            Cursor::Text("a b/ä".into()).query(),
+            "&cursor=a%20b%2F%C3%A4"
+        );
+    }
+}

@@ -1,0 +1,253 @@
+//! Where the console's lines come from: a prompt with history and completion on a terminal, plain
+//! lines elsewhere.
+
+use std::cell::RefCell;
+use std::fs::DirBuilder;
+use std::io::{self, BufRead, BufReader, IsTerminal, Read, Stdin};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use anthill::limits::{CONSOLE_HISTORY_LINES_MAX, CONSOLE_LINE_BYTES_MAX};
+use anthill::text;
+use rustyline::completion::Completer;
+use rustyline::error::ReadlineError;
+use rustyline::highlight::Highlighter;
+use rustyline::hint::Hinter;
+use rustyline::history::FileHistory;
+use rustyline::validate::Validator;
+use rustyline::{CompletionType, Config, Context, Editor, Helper};
+
+use super::api::Api;
+use super::hosts::Fleet;
+use super::{Failure, complain};
+
+const PROMPT: &str = "anthill> ";
+const WORDS: [&str; 5] = ["exit", "exit()", "help", "hosts", "tasks"];
+/// For how long the names of hosts are held before they are asked for again.
+const NAMES_HELD: Duration = Duration::from_secs(10);
+
+/// Lines, one after the other.
+pub enum Prompt<'a> {
+    /// From a terminal.
+    Terminal {
+        /// Edits the line.
+        editor: Box<Editor<Words<'a>, FileHistory>>,
+        /// Where lines are remembered, if anywhere.
+        history: Option<PathBuf>,
+    },
+    /// From a script.
+    Script(BufReader<Stdin>),
+}
+
+impl<'a> Prompt<'a> {
+    /// Of this program's stdin.
+    ///
+    /// # Errors
+    /// A terminal that cannot be used.
+    pub fn new(api: &'a Api) -> Result<Self, Failure> {
+        if !io::stdin().is_terminal() {
+            return Ok(Self::Script(BufReader::new(io::stdin())));
+        }
+        let config = Config::builder()
+            .max_history_size(CONSOLE_HISTORY_LINES_MAX)
+            .map_err(unusable)?
+            .completion_type(CompletionType::List)
+            .build();
+        let mut editor = Editor::with_config(config).map_err(unusable)?;
+        editor.set_helper(Some(Words {
+            api,
+            names: RefCell::new(None),
+        }));
+        let history = history_file();
+        if let Some(file) = &history {
+            // There is none the first time.
+            let _ = editor.load_history(file);
+        }
+        let editor = Box::new(editor);
+        Ok(Self::Terminal { editor, history })
+    }
+
+    /// Whether somebody sits there.
+    pub const fn is_interactive(&self) -> bool {
+        matches!(self, Self::Terminal { .. })
+    }
+
+    /// The next line; none at the end of input.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn next(&mut self) -> Result<Option<String>, Failure> {
+        match self {
+            Self::Script(input) => plain_line(input),
+            Self::Terminal { editor, history } => match editor.readline(PROMPT) {
+                Ok(line) => {
+                    remember(editor, history, &line);
+                    Ok(Some(line))
+                }
+                Err(ReadlineError::Interrupted) => Ok(Some(String::new())),
+                Err(ReadlineError::Eof) => Ok(None),
+                Err(error) => Err(unusable(error)),
+            },
+        }
+    }
+}
+
+fn unusable(error: ReadlineError) -> Failure {
+    Failure::failed(format!("cannot read from the terminal: {error}"))
+}
+
+/// A console works without a memory too, so one that cannot be written is said once.
+fn remember(
+    editor: &mut Editor<Words<'_>, FileHistory>,
+    history: &mut Option<PathBuf>,
+    line: &str,
+) {
+    let new = editor.add_history_entry(line).unwrap_or(false);
+    let Some(file) = history.as_deref().filter(|_| new) else {
+        return;
+    };
+    if let Err(error) = editor.append_history(file) {
+        complain(&format!("no history in '{}': {error}", file.display()));
+        *history = None;
+    }
+}
+
+/// The file with the lines typed before, in a directory that is there; none without a home.
+fn history_file() -> Option<PathBuf> {
+    let set = |name| std::env::var_os(name).filter(|value| !value.is_empty());
+    let home = PathBuf::from(set("HOME")?);
+    let state = set("XDG_STATE_HOME").map(PathBuf::from);
+    let state = state.filter(|path| path.is_absolute());
+    let directory = state.unwrap_or_else(|| home.join(".local/state"));
+    let directory = directory.join("anthill");
+    // Commands may hold what is nobody else's business.
+    let made = DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(&directory);
+    made.ok()?;
+    Some(directory.join("history"))
+}
+
+/// One line of a script.
+fn plain_line(input: &mut impl BufRead) -> Result<Option<String>, Failure> {
+    let unreadable = |why: String| Failure::failed(format!("cannot read from stdin: {why}"));
+    let mut line = Vec::new();
+    let limit = CONSOLE_LINE_BYTES_MAX as u64 + 1;
+    let read = input.take(limit).read_until(b'\n', &mut line);
+    read.map_err(|error| unreadable(error.to_string()))?;
+    if line.is_empty() {
+        return Ok(None);
+    }
+    if line.len() > CONSOLE_LINE_BYTES_MAX {
+        let why = format!("a line may hold {CONSOLE_LINE_BYTES_MAX} bytes at most");
+        return Err(unreadable(why));
+    }
+    let line = String::from_utf8(line).map_err(|_| unreadable("a line is not UTF-8".to_owned()))?;
+    Ok(Some(line))
+}
+
+/// Completes the words of the console, and names of hosts behind an `@`.
+pub struct Words<'a> {
+    api: &'a Api,
+    names: RefCell<Option<(Instant, Vec<String>)>>,
+}
+
+impl Helper for Words<'_> {}
+impl Highlighter for Words<'_> {}
+impl Validator for Words<'_> {}
+impl Hinter for Words<'_> {
+    type Hint = String;
+}
+
+impl Completer for Words<'_> {
+    type Candidate = String;
+
+    fn complete(
+        &self,
+        line: &str,
+        at: usize,
+        _: &Context<'_>,
+    ) -> rustyline::Result<(usize, Vec<String>)> {
+        let (start, word) = word_at(line, at);
+        let found = match word.strip_prefix('@') {
+            // A host may follow hosts only.
+            Some(begun) if only_hosts(&line[..start]) => self.hosts(begun),
+            None if line[..start].trim().is_empty() => WORDS
+                .iter()
+                .filter(|known| known.starts_with(word))
+                .map(|known| (*known).to_owned())
+                .collect(),
+            _ => Vec::new(),
+        };
+        Ok((start, found))
+    }
+}
+
+impl Words<'_> {
+    /// The hosts that begin so, with their sign and a blank behind. A server that does not answer
+    /// knows none.
+    fn hosts(&self, begun: &str) -> Vec<String> {
+        let mut held = self.names.borrow_mut();
+        let fresh = |(at, _): &&(Instant, Vec<String>)| at.elapsed() < NAMES_HELD;
+        if held.as_ref().filter(fresh).is_none() {
+            let names = Fleet::online_names(self.api).unwrap_or_default();
+            *held = Some((Instant::now(), names));
+        }
+        let names = held.iter().flat_map(|(_, names)| names);
+        names
+            .filter(|name| name.starts_with(begun) && !name.chars().any(text::is_unsafe))
+            .map(|name| format!("@{name} "))
+            .collect()
+    }
+}
+
+/// The word that ends at the cursor, and where it begins.
+fn word_at(line: &str, at: usize) -> (usize, &str) {
+    let before = line.get(..at).unwrap_or(line);
+    let start = before
+        .char_indices()
+        .rfind(|(_, c)| c.is_whitespace())
+        .map_or(0, |(at, c)| at + c.len_utf8());
+    (start, &before[start..])
+}
+
+fn only_hosts(words: &str) -> bool {
+    words.split_whitespace().all(|word| word.starts_with('@'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_word_at_the_cursor_is_completed() {
+        for (line, at, word) in [
+            ("", 0, (0, "")),
+            ("ho", 2, (0, "ho")),
+            ("@a @b", 5, (3, "@b")),
+            ("@a @b", 2, (0, "@a")),
+            ("ä\u{2003}@b", 7, (5, "@b")),
+            ("a ", 2, (2, "")),
+        ] {
+            assert_eq!(word_at(line, at), word, "{line:?} at {at}");
+        }
+        assert!(only_hosts("@a @b "));
+        assert!(!only_hosts("@a reboot "));
+    }
+
+    #[test]
+    fn lines_of_a_script_are_bounded() {
+        let mut input = &b"one\n\ntwo"[..];
+        let mut next = || plain_line(&mut input).unwrap();
+        assert_eq!(next().as_deref(), Some("one\n"));
+        assert_eq!(next().as_deref(), Some("\n"));
+        assert_eq!(next().as_deref(), Some("two"));
+        assert_eq!(next(), None);
+        let long = vec![b'x'; CONSOLE_LINE_BYTES_MAX + 1];
+        for wrong in [&long[..], b"\xff\n"] {
+            assert_eq!(plain_line(&mut &wrong[..]).unwrap_err().status, 1);
+        }
+    }
+}

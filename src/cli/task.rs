@@ -1,0 +1,389 @@
+//! `anthill task KEY`: one task, its hosts, and what came back from them.
+//!
+//! All pages are fetched before anything is shown. The document is kept as it came, so that JSON
+//! has what this program does not know.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::time::SystemTime;
+
+use anthill::limits::{API_TASK_HOSTS, API_TASK_PAGES_MAX};
+use anthill::text;
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+use super::api::{Api, ApiError};
+use super::args::TaskArgs;
+use super::order::Rank;
+use super::pages::{Cursor, harmless, percent_encoded};
+use super::{Failure, print, remark, table, terminal};
+
+/// Lines of one output that are shown; all of it can be asked for by itself.
+const OUTPUT_LINES_MAX: usize = 10;
+
+/// The states in the order a host goes through them.
+const STATES: [&str; 11] = [
+    "queued",
+    "sent",
+    "answered",
+    "working",
+    "done",
+    "failed",
+    "unanswered",
+    "no-book",
+    "lost",
+    "expired",
+    "offline",
+];
+/// Those in which something is still awaited of a host.
+const AWAITED: [&str; 4] = ["queued", "sent", "answered", "working"];
+
+/// Shows the task.
+///
+/// # Errors
+/// Wrong usage, no such task, or no good answer from a server.
+pub fn run(args: &TaskArgs) -> Result<(), Failure> {
+    let api = Api::new(&args.api)?;
+    let task = Task::fetch(&api, &args.key)?;
+    if args.json {
+        return print(&task.json());
+    }
+    let width = terminal::size().map(|size| size.columns);
+    print(&task.text(width))?;
+    remark(&task.tally().in_words());
+    Ok(())
+}
+
+/// A task as the server shows it.
+pub struct Task {
+    document: Map<String, Value>,
+    created: Option<String>,
+    commands: Vec<(String, f64)>,
+    /// Its hosts, in order.
+    pub hosts: Vec<(String, HostTask)>,
+}
+
+/// How far a host has come.
+#[derive(Debug, Deserialize)]
+pub struct HostTask {
+    /// What it is in the task.
+    pub state: String,
+    /// The command under way.
+    #[serde(default)]
+    pub working: Option<String>,
+    /// What is done.
+    #[serde(default)]
+    pub complete: Vec<String>,
+    #[serde(default)]
+    results: BTreeMap<String, Outcome>,
+}
+
+/// What came of a command.
+#[derive(Debug, Deserialize)]
+pub struct Outcome {
+    exit: i64,
+    #[serde(default)]
+    seconds: f64,
+    #[serde(default)]
+    size: u64,
+    #[serde(default)]
+    truncated: bool,
+    #[serde(default)]
+    output: String,
+}
+
+/// What all pages of a task say alike, as far as it is known here.
+#[derive(Deserialize)]
+struct Head {
+    #[serde(default)]
+    created: Option<String>,
+    commands: Vec<(String, f64)>,
+}
+
+/// How many hosts are what.
+#[derive(Debug, Default, PartialEq)]
+pub struct Tally(BTreeMap<String, u64>);
+
+impl Task {
+    /// Asks for all pages.
+    ///
+    /// # Errors
+    /// The first page that does not come, or pages without an end.
+    pub fn fetch(api: &Api, key: &str) -> Result<Self, ApiError> {
+        let first = format!("/v1/tasks/{}?limit={API_TASK_HOSTS}", percent_encoded(key));
+        let mut hosts = Map::new();
+        let mut cursor: Option<Cursor> = None;
+        for _ in 0..API_TASK_PAGES_MAX {
+            let from = cursor.as_ref().map(Cursor::query).unwrap_or_default();
+            let mut document: Map<String, Value> = api.get(&format!("{first}{from}"))?;
+            match document.remove("hosts") {
+                Some(Value::Object(more)) => hosts.extend(more),
+                _ => return Err(api.foreign("a task without its hosts")),
+            }
+            let next = document.insert("next".to_owned(), Value::Null);
+            let next: Option<Cursor> = next
+                .map_or(Ok(None), serde_json::from_value)
+                .map_err(|error| api.foreign(error))?;
+            if next.is_none() {
+                document.insert("hosts".to_owned(), Value::Object(hosts));
+                return Self::of(document).map_err(|error| api.foreign(error));
+            }
+            if next == cursor {
+                break;
+            }
+            cursor = next;
+        }
+        Err(api.foreign("its pages have no end"))
+    }
+
+    /// A task as this document has it, hosts and all.
+    ///
+    /// # Errors
+    /// A document that is no task.
+    pub fn of(document: Map<String, Value>) -> Result<Self, serde_json::Error> {
+        let head = Head::deserialize(&Value::Object(
+            document
+                .iter()
+                .filter(|(name, _)| *name != "hosts")
+                .map(|(name, value)| (name.clone(), value.clone()))
+                .collect(),
+        ))?;
+        let hosts = document.get("hosts").unwrap_or(&Value::Null);
+        let hosts = BTreeMap::<String, HostTask>::deserialize(hosts)?;
+        let mut hosts: Vec<_> = hosts.into_iter().collect();
+        hosts.sort_by_cached_key(|(id, _)| Rank::of(id));
+        Ok(Self {
+            document,
+            created: head.created,
+            commands: head.commands,
+            hosts,
+        })
+    }
+
+    /// All of it as one page of the server's, on one line.
+    pub fn json(&self) -> String {
+        let json = serde_json::to_string(&self.document).unwrap_or_default();
+        format!("{}\n", harmless(&json))
+    }
+
+    /// How many hosts are what.
+    pub fn tally(&self) -> Tally {
+        Tally::of(self.hosts.iter().map(|(_, host)| host.state.as_str()))
+    }
+
+    /// How many commands it has.
+    pub fn commands(&self) -> usize {
+        self.commands.len()
+    }
+
+    /// Its hosts as a table.
+    pub fn table(&self, width: Option<u16>) -> Vec<String> {
+        let rows = self.hosts.iter().map(|(id, host)| {
+            [
+                text::escape(id),
+                text::escape(&host.state),
+                text::escape(host.working.as_deref().unwrap_or("-")),
+                Cow::Owned(format!("{}/{}", host.complete.len(), self.commands())),
+            ]
+        });
+        table::columns(&["HOST", "STATE", "WORKING", "DONE"], rows, width)
+    }
+
+    fn text(&self, width: Option<u16>) -> String {
+        let rows = self
+            .commands
+            .iter()
+            .map(|(command, priority)| [Cow::Owned(priority.to_string()), text::escape(command)]);
+        let mut lines = vec![format!(
+            "CREATED  {}",
+            table::age(&self.created, SystemTime::now())
+        )];
+        lines.push(String::new());
+        lines.extend(table::columns(&["PRIORITY", "COMMAND"], rows, width));
+        lines.push(String::new());
+        lines.extend(self.table(width));
+        for (id, host) in &self.hosts {
+            for (command, outcome) in self.in_order(&host.results) {
+                lines.push(String::new());
+                lines.extend(outcome.lines(id, command));
+            }
+        }
+        lines.push(String::new());
+        lines.join("\n")
+    }
+
+    /// Results in the order of the commands; what is no command of the task comes last.
+    fn in_order<'a>(
+        &'a self,
+        results: &'a BTreeMap<String, Outcome>,
+    ) -> impl Iterator<Item = (&'a String, &'a Outcome)> {
+        let known = self
+            .commands
+            .iter()
+            .filter_map(|(command, _)| results.get_key_value(command));
+        let others = results
+            .iter()
+            .filter(|(command, _)| !self.commands.iter().any(|(known, _)| known == *command));
+        known.chain(others)
+    }
+}
+
+impl Outcome {
+    /// A head, and how the output begins, each of its lines set in.
+    pub fn lines(&self, host: &str, command: &str) -> Vec<String> {
+        let mut head = String::new();
+        // Writing into a string cannot fail.
+        let _ = write!(
+            head,
+            "{}: {}: exit {}, {:.1} s",
+            text::escape(host),
+            text::escape(command),
+            self.exit,
+            self.seconds
+        );
+        if self.truncated {
+            head.push_str(", output cut by the host");
+        }
+        let mut lines = vec![head];
+        let output = self.output.lines().take(OUTPUT_LINES_MAX);
+        lines.extend(output.map(|line| format!("    {}", text::escape(line))));
+        let more = self.output.lines().count() > OUTPUT_LINES_MAX;
+        // What is no UTF-8 is longer here than it was, so this may leave the line out, never lie.
+        if more || self.size > self.output.len() as u64 {
+            lines.push(format!("    … ({} bytes in all)", self.size));
+        }
+        lines
+    }
+}
+
+impl Tally {
+    /// Of these states.
+    pub fn of<'a>(states: impl Iterator<Item = &'a str>) -> Self {
+        let mut tally = Self::default();
+        for state in states {
+            *tally.0.entry(state.to_owned()).or_default() += 1;
+        }
+        tally
+    }
+
+    /// Of these counts.
+    pub fn counted(counts: BTreeMap<String, u64>) -> Self {
+        Self(counts)
+    }
+
+    /// How many there are.
+    pub fn all(&self) -> u64 {
+        self.0.values().sum()
+    }
+
+    /// How many are in this state.
+    pub fn count(&self, state: &str) -> u64 {
+        self.0.get(state).copied().unwrap_or(0)
+    }
+
+    /// How many nothing is awaited of any more.
+    pub fn ended(&self) -> u64 {
+        let awaited: u64 = AWAITED.iter().map(|state| self.count(state)).sum();
+        self.all() - awaited
+    }
+
+    /// `2 done, 1 failed`, in the order hosts go through the states.
+    pub fn in_words(&self) -> String {
+        let known = STATES.iter().copied();
+        let others = self.0.keys().map(String::as_str);
+        let others = others.filter(|state| !STATES.contains(state));
+        let words: Vec<String> = known
+            .chain(others)
+            .map(|state| (state, self.count(state)))
+            .filter(|(_, count)| *count > 0)
+            .map(|(state, count)| format!("{count} {state}"))
+            .collect();
+        match words.as_slice() {
+            [] => "no hosts".to_owned(),
+            words => words.join(", "),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn task(hosts: Value) -> Task {
+        let Value::Object(document) = json!({
+            "key": "AC1", "created": "2026-11-20T10:00:00Z",
+            "commands": [["uptime", 2.0], ["df -h", 1.5]], "hosts": hosts, "next": null, "new": 1
+        }) else {
+            unreachable!("an object is written above")
+        };
+        Task::of(document).unwrap()
+    }
+
+    #[test]
+    fn hosts_commands_and_results_are_shown_and_cannot_steer_the_terminal() {
+        let text = task(json!({
+            "web-10": {"state": "sent"},
+            "web-2": {"state": "failed", "working": null, "complete": ["uptime", "df -h"], "results": {
+                "df -h": {"exit": 1, "seconds": 0.04, "size": 9999, "truncated": true, "output": "a\u{1b}[2J\nb\u{202e}\n"},
+                "uptime": {"exit": 0, "seconds": 12.0, "size": 3, "output": "up\n"}}}
+        }))
+        .text(None);
+        let lines: Vec<&str> = text.lines().skip(2).collect();
+        assert_eq!(
+            lines,
+            [
+                "PRIORITY  COMMAND",
+                "2         uptime",
+                "1.5       df -h",
+                "",
+                "HOST    STATE   WORKING  DONE",
+                "web-2   failed  -        2/2",
+                "web-10  sent    -        0/2",
+                "",
+                "web-2: uptime: exit 0, 12.0 s",
+                "    up",
+                "",
+                "web-2: df -h: exit 1, 0.0 s, output cut by the host",
+                r"    a\u{1b}[2J",
+                r"    b\u{202e}",
+                "    … (9999 bytes in all)",
+            ]
+        );
+    }
+
+    #[test]
+    fn long_outputs_are_cut() {
+        let output: String = (0..50).map(|line| format!("{line}\n")).collect();
+        let outcome = Outcome {
+            exit: 0,
+            seconds: 0.0,
+            size: output.len() as u64,
+            truncated: false,
+            output,
+        };
+        let lines = outcome.lines("a", "seq");
+        assert_eq!(lines.len(), 1 + OUTPUT_LINES_MAX + 1);
+        assert_eq!(lines[11], "    … (140 bytes in all)");
+    }
+
+    #[test]
+    fn json_keeps_what_is_not_known_here() {
+        let task = task(json!({"a": {"state": "odd", "x": "\u{9b}"}}));
+        let json = task.json();
+        assert!(json.contains(r"\u009b") && json.ends_with("}\n"), "{json}");
+        let value: Value = serde_json::from_str(&json).unwrap();
+        assert_eq!(value["new"], 1);
+        assert_eq!(value["hosts"]["a"]["x"], "\u{9b}");
+        assert_eq!(task.tally().in_words(), "1 odd");
+    }
+
+    #[test]
+    fn a_tally_knows_who_has_ended() {
+        let tally = Tally::of(["done", "sent", "queued", "lost", "done"].into_iter());
+        assert_eq!(tally.in_words(), "1 queued, 1 sent, 2 done, 1 lost");
+        assert_eq!((tally.all(), tally.ended(), tally.count("done")), (5, 3, 2));
+        assert_eq!(Tally::default().in_words(), "no hosts");
+    }
+}

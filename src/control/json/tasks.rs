@@ -1,0 +1,359 @@
+//! Tasks and console commands as they are shown.
+//!
+//! What the core answers is a list of pairs, in an order that means something; here it becomes a
+//! JSON object in that order.
+
+use std::borrow::Cow;
+
+use serde::{Serialize, Serializer};
+
+use super::Time;
+use crate::handlers::ask;
+use crate::handlers::ask::{CommandView, TaskView};
+use crate::ids::{HostId, TaskKey};
+use crate::store::op::{FoundHost, FoundResult, TaskState};
+
+/// Pairs as an object whose members stand in this order.
+#[derive(Debug)]
+pub struct Map<K, V>(pub Vec<(K, V)>);
+
+impl<K: Serialize, V: Serialize> Serialize for Map<K, V> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter().map(|(key, value)| (key, value)))
+    }
+}
+
+/// A task that was just stored.
+#[derive(Debug, Serialize)]
+pub struct Dispatched<'a> {
+    /// Its key.
+    pub key: &'a str,
+    /// Host → state.
+    pub hosts: Map<&'a str, &'static str>,
+}
+
+impl<'a> Dispatched<'a> {
+    /// The task `key`, in which `hosts` are what they are.
+    #[must_use]
+    pub fn of(key: &'a TaskKey, hosts: &'a [(HostId, TaskState)]) -> Self {
+        let hosts = hosts.iter();
+        Self {
+            key: key.as_str(),
+            hosts: Map(hosts
+                .map(|(host, state)| (host.as_str(), state.as_str()))
+                .collect()),
+        }
+    }
+}
+
+/// Some tasks, and where to go on.
+#[derive(Debug, Serialize)]
+pub struct Tasks<'a> {
+    /// The newest first.
+    pub tasks: Vec<TaskSummary<'a>>,
+    /// The cursor of the next page: a word without meaning to others. None at the end.
+    pub next: Option<String>,
+}
+
+/// A task among others.
+#[derive(Debug, Serialize)]
+pub struct TaskSummary<'a> {
+    /// Its key.
+    pub key: &'a str,
+    /// When it was stored.
+    pub created: Time,
+    /// State → how many hosts are in it.
+    pub hosts: Map<&'static str, u64>,
+}
+
+impl<'a> Tasks<'a> {
+    /// `tasks` as they are shown, `next` being where to go on.
+    #[must_use]
+    pub fn of(tasks: &'a [ask::TaskSummary], next: Option<u64>) -> Self {
+        let shown = tasks.iter().map(|task| TaskSummary {
+            key: task.key.as_str(),
+            created: Time(task.created),
+            hosts: Map(task
+                .hosts
+                .iter()
+                .map(|(state, count)| (state.as_str(), *count))
+                .collect()),
+        });
+        Self {
+            tasks: shown.collect(),
+            next: next.map(|cursor| cursor.to_string()),
+        }
+    }
+}
+
+/// One task.
+#[derive(Debug, Serialize)]
+pub struct Task<'a> {
+    /// Its key.
+    pub key: &'a str,
+    /// When it was stored.
+    pub created: Time,
+    /// Command and priority, highest first.
+    pub commands: &'a [(String, f64)],
+    /// Its hosts, or some of them.
+    pub hosts: Map<&'a str, TaskHost<'a>>,
+    /// The cursor of the next hosts: a word without meaning to others. None at the end.
+    pub next: Option<String>,
+}
+
+/// One host in a task.
+#[derive(Debug, Serialize)]
+pub struct TaskHost<'a> {
+    /// What it is in the task.
+    pub state: &'static str,
+    /// The command it runs.
+    pub working: Option<&'a str>,
+    /// What is done, in order.
+    pub complete: &'a [String],
+    /// What is left, the next first.
+    pub oncall: &'a [String],
+    /// Command → what it came to.
+    pub results: Map<&'a str, Result<'a>>,
+}
+
+impl<'a> Task<'a> {
+    /// `view` as it is shown.
+    #[must_use]
+    pub fn of(view: &'a TaskView) -> Self {
+        let host = |(host, state, found): &'a (HostId, TaskState, FoundHost)| {
+            let shown = TaskHost {
+                state: state.as_str(),
+                working: found.working.as_deref(),
+                complete: &found.complete,
+                oncall: &found.oncall,
+                results: results(found),
+            };
+            (host.as_str(), shown)
+        };
+        Self {
+            key: view.key.as_str(),
+            created: Time(view.created),
+            commands: &view.commands,
+            hosts: Map(view.hosts.iter().map(host).collect()),
+            next: view.next.map(|cursor| cursor.to_string()),
+        }
+    }
+}
+
+/// What one command came to on one host.
+#[derive(Debug, Serialize)]
+pub struct Result<'a> {
+    /// Its exit status.
+    pub exit: i32,
+    /// How long it ran.
+    pub seconds: f64,
+    /// Bytes of its output.
+    pub size: u64,
+    /// Their SHA-256 in hex.
+    pub sha256: &'a str,
+    /// Whether the command put out more.
+    pub truncated: bool,
+    /// The beginning of the output, with U+FFFD for what is no UTF-8.
+    pub output: Cow<'a, str>,
+}
+
+impl<'a> Result<'a> {
+    /// `found` as it is shown.
+    #[must_use]
+    pub fn of(found: &'a FoundResult) -> Self {
+        Self {
+            exit: found.exit,
+            seconds: found.seconds,
+            size: found.size,
+            sha256: &found.sha256,
+            truncated: found.truncated,
+            output: String::from_utf8_lossy(&found.output),
+        }
+    }
+}
+
+fn results(found: &FoundHost) -> Map<&str, Result<'_>> {
+    let results = found.results.iter();
+    Map(results
+        .map(|result| (result.command.as_str(), Result::of(result)))
+        .collect())
+}
+
+/// A console command that just went out.
+#[derive(Debug, Serialize)]
+pub struct Commanded<'a> {
+    /// Its id.
+    pub id: &'a str,
+    /// Host → `sent` or `offline`.
+    pub hosts: Map<&'a str, &'static str>,
+}
+
+impl<'a> Commanded<'a> {
+    /// The command `cid`, and whether it was sent to each of `hosts`.
+    #[must_use]
+    pub fn of(cid: &'a str, hosts: &'a [(HostId, bool)]) -> Self {
+        let hosts = hosts.iter();
+        Self {
+            id: cid,
+            hosts: Map(hosts
+                .map(|(host, sent)| (host.as_str(), word(*sent, false)))
+                .collect()),
+        }
+    }
+}
+
+/// A console command.
+#[derive(Debug, Serialize)]
+pub struct Command<'a> {
+    /// Its id.
+    pub id: &'a str,
+    /// Its text.
+    pub command: &'a str,
+    /// When it was sent.
+    pub created: Time,
+    /// Its hosts.
+    pub hosts: Map<&'a str, CommandHost<'a>>,
+}
+
+/// One host that was to get a console command.
+#[derive(Debug, Serialize)]
+pub struct CommandHost<'a> {
+    /// `offline`, `sent` or `answered`.
+    pub state: &'static str,
+    /// Command → what it came to.
+    pub results: Map<&'a str, Result<'a>>,
+}
+
+impl<'a> Command<'a> {
+    /// `view` as it is shown.
+    #[must_use]
+    pub fn of(view: &'a CommandView) -> Self {
+        let hosts = view.hosts.iter().map(|(host, sent, answered, found)| {
+            let shown = CommandHost {
+                state: word(*sent, *answered),
+                results: results(found),
+            };
+            (host.as_str(), shown)
+        });
+        Self {
+            id: &view.cid,
+            command: &view.text,
+            created: Time(view.created),
+            hosts: Map(hosts.collect()),
+        }
+    }
+}
+
+/// An answer is one, however the command came to the host.
+const fn word(sent: bool, answered: bool) -> &'static str {
+    match (sent, answered) {
+        (_, true) => "answered",
+        (true, false) => "sent",
+        (false, false) => "offline",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::time::UnixMs;
+
+    fn host(name: &str) -> HostId {
+        HostId::checked(name).unwrap()
+    }
+
+    fn text(value: &impl Serialize) -> String {
+        serde_json::to_string(value).unwrap()
+    }
+
+    fn found() -> FoundHost {
+        FoundHost {
+            working: Some("df -h".into()),
+            complete: vec!["uptime".into()],
+            oncall: vec!["df -h".into()],
+            results: vec![FoundResult {
+                command: "uptime".into(),
+                exit: -1,
+                seconds: 0.5,
+                size: 3,
+                sha256: "ab".into(),
+                truncated: true,
+                output: b"a\xffb".to_vec(),
+            }],
+        }
+    }
+
+    const RESULTS: &str = "{\"uptime\":{\"exit\":-1,\"seconds\":0.5,\"size\":3,\"sha256\":\"ab\",\
+        \"truncated\":true,\"output\":\"a\u{fffd}b\"}}";
+
+    #[test]
+    fn a_task_has_all_its_members_and_keeps_the_order() {
+        let view = TaskView {
+            key: TaskKey::parse("AC1", "AC").unwrap(),
+            created: UnixMs(1_000),
+            commands: vec![("z".into(), 2.0), ("a\"".into(), -0.5)],
+            hosts: vec![
+                (host("h-2"), TaskState::Working, found()),
+                (host("h-1"), TaskState::NoBook, FoundHost::default()),
+            ],
+            next: Some(7),
+        };
+        let expected = format!(
+            "{{\"key\":\"AC1\",\"created\":\"1970-01-01T00:00:01.000Z\",\
+             \"commands\":[[\"z\",2.0],[\"a\\\"\",-0.5]],\"hosts\":{{\
+             \"h-2\":{{\"state\":\"working\",\"working\":\"df -h\",\"complete\":[\"uptime\"],\
+             \"oncall\":[\"df -h\"],\"results\":{RESULTS}}},\
+             \"h-1\":{{\"state\":\"no-book\",\"working\":null,\"complete\":[],\"oncall\":[],\
+             \"results\":{{}}}}}},\"next\":\"7\"}}"
+        );
+        assert_eq!(text(&Task::of(&view)), expected);
+    }
+
+    #[test]
+    fn tasks_count_their_hosts_by_state() {
+        let tasks = [ask::TaskSummary {
+            key: TaskKey::parse("AC1", "AC").unwrap(),
+            created: UnixMs(1_000),
+            hosts: vec![(TaskState::Sent, 2), (TaskState::Done, 1)],
+        }];
+        assert_eq!(
+            text(&Tasks::of(&tasks, None)),
+            "{\"tasks\":[{\"key\":\"AC1\",\"created\":\"1970-01-01T00:00:01.000Z\",\
+             \"hosts\":{\"sent\":2,\"done\":1}}],\"next\":null}"
+        );
+        let hosts = [
+            (host("b"), TaskState::Queued),
+            (host("a"), TaskState::Offline),
+        ];
+        assert_eq!(
+            text(&Dispatched::of(&tasks[0].key, &hosts)),
+            "{\"key\":\"AC1\",\"hosts\":{\"b\":\"queued\",\"a\":\"offline\"}}"
+        );
+    }
+
+    #[test]
+    fn a_command_tells_what_became_of_it_on_each_host() {
+        let hosts = [(host("b"), true), (host("a"), false)];
+        assert_eq!(
+            text(&Commanded::of("c1", &hosts)),
+            "{\"id\":\"c1\",\"hosts\":{\"b\":\"sent\",\"a\":\"offline\"}}"
+        );
+        let view = CommandView {
+            cid: "c1".into(),
+            text: "uptime".into(),
+            created: UnixMs(1_000),
+            hosts: vec![
+                (host("a"), true, false, FoundHost::default()),
+                (host("b"), false, false, FoundHost::default()),
+                (host("c"), true, true, found()),
+            ],
+        };
+        let expected = format!(
+            "{{\"id\":\"c1\",\"command\":\"uptime\",\"created\":\"1970-01-01T00:00:01.000Z\",\
+             \"hosts\":{{\"a\":{{\"state\":\"sent\",\"results\":{{}}}},\
+             \"b\":{{\"state\":\"offline\",\"results\":{{}}}},\
+             \"c\":{{\"state\":\"answered\",\"results\":{RESULTS}}}}}}}"
+        );
+        assert_eq!(text(&Command::of(&view)), expected);
+    }
+}

@@ -1,0 +1,495 @@
+//! The agent from outside: the built program against a server that the test plays, frame by frame.
+
+#![cfg(feature = "cli")]
+
+use std::fs;
+use std::io::{ErrorKind, Read, Write};
+use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+/// How long anything may take before the test fails: far longer than it does.
+const DEADLINE: Duration = Duration::from_secs(60);
+const CID: &str = "00112233445566778899aabbccddeeff";
+
+fn program() -> Command {
+    Command::new(env!("CARGO_BIN_EXE_anthill"))
+}
+
+/// A place for an agent, and the port where its server listens.
+struct Stage {
+    dir: TempDir,
+    listener: TcpListener,
+}
+
+/// A running agent; killed with the test.
+struct Agent(Child);
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+impl Agent {
+    fn signal(&self, signal: rustix::process::Signal) {
+        let pid = rustix::process::Pid::from_child(&self.0);
+        rustix::process::kill_process(pid, signal).unwrap();
+    }
+}
+
+impl Stage {
+    fn new() -> Self {
+        Self {
+            dir: TempDir::new().unwrap(),
+            listener: TcpListener::bind("127.0.0.1:0").unwrap(),
+        }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn start(&self, allow: &Value, more: &[&str]) -> Agent {
+        fs::write(self.path("allow.json"), allow.to_string()).unwrap();
+        let child = program()
+            .args(["agent", "--id", "web-1", "--source", "127.0.0.1"])
+            .args(["--server", &self.listener.local_addr().unwrap().to_string()])
+            .arg("--state")
+            .arg(self.path("state"))
+            .arg("--allow")
+            .arg(self.path("allow.json"))
+            .args(more)
+            .stdin(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        Agent(child)
+    }
+
+    /// The agent's next connection, welcomed.
+    fn welcome(&self) -> Server {
+        let mut server = self.accept();
+        let hello = server.next("ADH40");
+        assert_eq!(hello["id"], "web-1");
+        let seq = &hello["seq"];
+        server.send(&json!({"flag":"ADH40","ACK":"keepGotIt","interval_s":1.0,"seq":seq}));
+        server.hello = hello;
+        server
+    }
+
+    fn accept(&self) -> Server {
+        self.listener.set_nonblocking(true).unwrap();
+        let begun = Instant::now();
+        loop {
+            match self.listener.accept() {
+                Ok((stream, _)) => {
+                    stream.set_nonblocking(false).unwrap();
+                    stream.set_read_timeout(Some(DEADLINE)).unwrap();
+                    return Server {
+                        stream,
+                        hello: Value::Null,
+                    };
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                Err(error) => panic!("{error}"),
+            }
+            assert!(begun.elapsed() < DEADLINE, "nobody connects");
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+/// The server's end of a connection.
+struct Server {
+    stream: TcpStream,
+    hello: Value,
+}
+
+impl Server {
+    fn send(&mut self, body: &Value) {
+        let body = body.to_string();
+        let length = i32::try_from(body.len()).unwrap();
+        let mut frame = length.to_le_bytes().to_vec();
+        frame.extend_from_slice(body.as_bytes());
+        self.stream.write_all(&frame).unwrap();
+    }
+
+    fn bytes(&mut self, count: usize) -> Vec<u8> {
+        let mut bytes = vec![0; count];
+        self.stream.read_exact(&mut bytes).unwrap();
+        bytes
+    }
+
+    /// The next message of this code. Beats on the way are replied to; information about the host is
+    /// passed over; anything else fails.
+    fn next(&mut self, flag: &str) -> Value {
+        loop {
+            let length = i32::from_le_bytes(self.bytes(4).try_into().unwrap());
+            let body = self.bytes(usize::try_from(length).unwrap());
+            let body: Value = serde_json::from_slice(&body).unwrap();
+            if body["flag"] == "ADH18" {
+                self.send(&json!({"flag":"ADH18","ACK":"keepAlive","seq":body["seq"]}));
+            }
+            if body["flag"] == flag {
+                return body;
+            }
+            let may_pass = body["flag"] == "ADH18" || body["flag"] == "ADH56";
+            assert!(may_pass, "waiting for {flag}, {body} comes");
+        }
+    }
+
+    fn got_it(&mut self, message: &Value) {
+        let (flag, seq) = (&message["flag"], &message["seq"]);
+        self.send(&json!({"flag":flag,"ACK":"keepGotIt","seq":seq}));
+    }
+
+    fn pushes(&mut self, key: &str) {
+        self.send(&json!({"flag":"ADH44","taskId":key}));
+    }
+
+    fn gives_book(&mut self, key: &str, commands: &[&str]) {
+        let asked = self.next("ADH41");
+        assert_eq!(asked["taskId"], key);
+        let count = commands.len();
+        let tasks = commands
+            .iter()
+            .zip(0..)
+            .map(|(command, at)| json!([command, count - at]));
+        let tasks: Vec<Value> = tasks.collect();
+        self.send(
+            &json!({"flag":"ADH41","ACK":"keepGotIt","taskId":key,"tasks":tasks,"seq":asked["seq"]}),
+        );
+    }
+
+    fn answered(&mut self, key: &str, rcc: u8) {
+        let answer = self.next("ADH33");
+        assert_eq!(
+            (&answer["taskId"], &answer["RCC"]),
+            (&json!(key), &json!(rcc))
+        );
+    }
+
+    /// The next phase, acknowledged.
+    fn phase(&mut self, phase: u8) -> Value {
+        let said = self.next("ADH27");
+        assert_eq!(said["phase"], phase, "{said}");
+        self.got_it(&said);
+        said
+    }
+
+    /// The next result with its bytes, acknowledged.
+    fn result(&mut self) -> (Value, Vec<u8>) {
+        let header = self.next("ADH43");
+        let size = usize::try_from(header["total_size"].as_u64().unwrap()).unwrap();
+        let output = self.bytes(size);
+        self.got_it(&header);
+        (header, output)
+    }
+
+    fn runs(&mut self, command: &str) -> (Value, Vec<u8>) {
+        assert_eq!(self.phase(2)["working"], command);
+        let result = self.result();
+        assert_eq!(result.0["task"], command);
+        self.phase(3);
+        result
+    }
+}
+
+fn wait_for(what: &str, is_so: impl Fn() -> bool) {
+    let begun = Instant::now();
+    while !is_so() {
+        assert!(begun.elapsed() < DEADLINE, "{what}");
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+fn lines(path: &Path) -> usize {
+    fs::read_to_string(path).unwrap_or_default().lines().count()
+}
+
+#[test]
+fn it_beats_and_says_what_the_host_is_and_comes_back() {
+    let stage = Stage::new();
+    let _agent = stage.start(&json!([]), &["--push", "--interval", "0.1"]);
+    let mut server = stage.welcome();
+    assert_eq!(server.hello["push"], true);
+    assert!(server.hello.get("udp").is_none());
+    let boot = server.hello["boot"].clone();
+    assert!(boot.as_str().is_some_and(|boot| boot.len() >= 16));
+    let facts = server.next("ADH56");
+    assert!(
+        facts["systemInfoTask"]["localAddrsIPV4"]
+            .as_array()
+            .is_some_and(|list| !list.is_empty())
+    );
+    for _ in 0..3 {
+        let beat = server.next("ADH18");
+        assert_eq!((&beat["reply"], beat["seq"].is_u64()), (&json!(true), true));
+    }
+    drop(server);
+    let server = stage.welcome();
+    assert_eq!(server.hello["boot"], boot, "the same process");
+    // Nothing is replied from here on: it is taken for dead.
+    let again = stage.welcome();
+    drop((server, again));
+}
+
+#[test]
+fn a_task_by_datagram_and_one_by_push_are_run_once() {
+    let stage = Stage::new();
+    let marks = stage.path("marks");
+    let mark = format!("echo x >> {}", marks.display());
+    let allow = json!(["echo *", {"shell": mark}]);
+    let _agent = stage.start(&allow, &["--push", "--udp", "0"]);
+    let mut server = stage.welcome();
+    let port = u16::try_from(server.hello["udp"].as_u64().unwrap()).unwrap();
+    let udp = UdpSocket::bind("127.0.0.1:0").unwrap();
+    udp.send_to(b"AC1", ("127.0.0.1", port)).unwrap();
+    server.answered("AC1", 1);
+    server.gives_book("AC1", &["echo $HOME", "rm -rf /nowhere", &mark]);
+    assert_eq!(server.phase(1)["oncall"].as_array().unwrap().len(), 3);
+    let (header, output) = server.runs("echo $HOME");
+    assert_eq!((&header["exit"], output), (&json!(0), b"$HOME\n".to_vec()));
+    let (header, output) = server.runs("rm -rf /nowhere");
+    assert_eq!(header["exit"], 126);
+    assert!(String::from_utf8(output).unwrap().contains("allow file"));
+    server.runs(&mark);
+    for _ in 0..5 {
+        udp.send_to(b"AC1", ("127.0.0.1", port)).unwrap();
+        server.answered("AC1", 1);
+        server.pushes("AC1");
+        server.answered("AC1", 1);
+    }
+    udp.send_to(b"\xff\xfe", ("127.0.0.1", port)).unwrap();
+    assert_eq!(server.next("ADH33")["RCC"], 3);
+    udp.send_to(b"echo line", ("127.0.0.1", port)).unwrap();
+    server.answered("echo line", 1);
+    server.pushes("AC2");
+    server.answered("AC2", 1);
+    let asked = server.next("ADH41");
+    let refusal =
+        json!({"flag":"ADH41","ACK":"keepRefused","error":"no such task","seq":asked["seq"]});
+    server.send(&refusal);
+    server.answered("AC2", 2);
+    server.send(&json!({"flag":"ADH44","command":mark,"cid":CID}));
+    server.answered(CID, 1);
+    let (header, _) = server.result();
+    assert_eq!((&header["code"], &header["exit"]), (&json!(CID), &json!(0)));
+    server.send(&json!({"flag":"ADH44","command":mark,"cid":CID}));
+    server.answered(CID, 1);
+    assert_eq!(lines(&marks), 2, "once for the task, once for the command");
+}
+
+#[test]
+fn killed_at_work_it_tells_so_and_does_not_begin_again() {
+    let stage = Stage::new();
+    let marks = stage.path("marks");
+    let slow = format!("echo $$ >> {}; sleep 1000", marks.display());
+    let allow = json!(["echo *", {"shell": slow}]);
+    let mut agent = stage.start(&allow, &["--push"]);
+    let mut server = stage.welcome();
+    server.pushes("AC1");
+    server.answered("AC1", 1);
+    server.gives_book("AC1", &["echo one", &slow, "echo two"]);
+    server.phase(1);
+    server.runs("echo one");
+    // Not acknowledged: it comes again.
+    let began = server.next("ADH27");
+    wait_for("the command starts", || lines(&marks) == 1);
+    let beat = server.next("ADH18");
+    assert!(beat["seq"].is_u64(), "it beats while a command runs");
+    // Its answer says that all that came before is written down, what was acknowledged too.
+    server.pushes("AC_");
+    assert_eq!(server.next("ADH33")["RCC"], 3);
+    agent.0.kill().unwrap();
+    agent.0.wait().unwrap();
+    let pid = fs::read_to_string(&marks).unwrap();
+    let pid = rustix::process::Pid::from_raw(pid.trim().parse().unwrap()).unwrap();
+    rustix::process::kill_process_group(pid, rustix::process::Signal::KILL).unwrap();
+    drop(agent);
+
+    let agent = stage.start(&allow, &["--push"]);
+    let boot = server.hello["boot"].clone();
+    let mut server = stage.welcome();
+    assert_ne!(server.hello["boot"], boot);
+    let again = server.phase(2);
+    assert_eq!(again, began);
+    let lost = server.phase(3);
+    assert_eq!(lost["lost"], true);
+    assert_eq!(lost["complete"], json!(["echo one"]));
+    assert_eq!(lost["oncall"], json!([slow, "echo two"]));
+    for _ in 0..10 {
+        server.pushes("AC1");
+        server.answered("AC1", 1);
+    }
+    // It is idle, so the next task is run at once: nothing of the old one was begun before it.
+    server.pushes("AC2");
+    server.answered("AC2", 1);
+    server.gives_book("AC2", &["echo new"]);
+    server.phase(1);
+    server.runs("echo new");
+    assert_eq!(lines(&marks), 1);
+
+    // Stopped in good order, it takes its command with it.
+    server.pushes("AC3");
+    server.answered("AC3", 1);
+    server.gives_book("AC3", &[&slow]);
+    wait_for("the command starts", || lines(&marks) == 2);
+    let text = fs::read_to_string(&marks).unwrap();
+    let pid = text.lines().last().unwrap().to_owned();
+    let mut agent = agent;
+    agent.signal(rustix::process::Signal::TERM);
+    assert_eq!(agent.0.wait().unwrap().code(), Some(0));
+    let is_gone = || {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat"));
+        stat.map_or(true, |stat| stat.contains(") Z "))
+    };
+    wait_for("the command ends", is_gone);
+}
+
+#[test]
+fn a_command_out_of_time_and_one_that_says_too_much() {
+    let stage = Stage::new();
+    let allow = json!([
+        {"run": "sleep *", "timeout_s": 0.3},
+        "head -c 2000000 /dev/zero",
+        "no-such-program"
+    ]);
+    let _agent = stage.start(&allow, &["--push"]);
+    let mut server = stage.welcome();
+    server.pushes("AC1");
+    server.answered("AC1", 1);
+    let commands = ["sleep 1000", "head -c 2000000 /dev/zero", "no-such-program"];
+    server.gives_book("AC1", &commands);
+    server.phase(1);
+    let (header, output) = server.runs(commands[0]);
+    assert_eq!(header["exit"], 124);
+    assert!(String::from_utf8(output).unwrap().contains("0.3 s"));
+    let (header, output) = server.runs(commands[1]);
+    assert_eq!(
+        (&header["exit"], &header["truncated"]),
+        (&json!(0), &json!(true))
+    );
+    assert_eq!(output, vec![0; 1024 * 1024]);
+    let (header, _) = server.runs(commands[2]);
+    assert_eq!(header["exit"], 127);
+}
+
+#[test]
+fn reports_wait_for_a_server_that_is_away() {
+    let stage = Stage::new();
+    let allow = json!(["echo *"]);
+    let _agent = stage.start(&allow, &["--push"]);
+    let mut server = stage.welcome();
+    server.pushes("AC1");
+    server.answered("AC1", 1);
+    server.gives_book("AC1", &["echo 1"]);
+    let said = server.next("ADH27");
+    drop(server);
+    let mut server = stage.welcome();
+    assert_eq!(server.phase(1), said);
+    assert_eq!(server.runs("echo 1").1, b"1\n");
+}
+
+#[test]
+fn without_its_journal_it_beats_and_takes_no_work() {
+    let stage = Stage::new();
+    let _agent = stage.start(&json!(["echo *"]), &["--push", "--interval", "0.1"]);
+    let mut server = stage.welcome();
+    server.pushes("AC1");
+    server.answered("AC1", 1);
+    // There is no place left for what the command puts out.
+    fs::remove_dir_all(stage.path("state")).unwrap();
+    server.gives_book("AC1", &["echo 1"]);
+    let mut again = stage.welcome();
+    assert_ne!(
+        again.hello["boot"], server.hello["boot"],
+        "what was under way is lost"
+    );
+    again.pushes("AC1");
+    again.pushes("AC2");
+    for _ in 0..3 {
+        // Anything but beats would fail here.
+        again.next("ADH18");
+    }
+}
+
+fn fails(args: &[&str], status: i32, words: &[&str]) {
+    let output: Output = program().arg("agent").args(args).output().unwrap();
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(status), "{args:?}: {text}");
+    let last = text.lines().last().unwrap_or_default();
+    for word in words {
+        assert!(last.contains(word), "{word:?} in {text:?}");
+    }
+    assert!(status != 2 || text.lines().count() == 1, "one line: {text}");
+}
+
+#[test]
+fn wrong_usage_is_status_2_and_one_line() {
+    let dir = TempDir::new().unwrap();
+    let file = dir.path().join("allow.json");
+    fs::write(&file, r#"["ls", 5]"#).unwrap();
+    let file = file.to_str().unwrap();
+    for (args, words) in [
+        (&[][..], &["--server"][..]),
+        (&["--server", "x:y"], &["--server", "'x:y'", "HOST:PORT"]),
+        (&["--server", "x", "--id", "a b"], &["--id", "'a b'"]),
+        (&["--server", "x", "--udp", "70000"], &["--udp", "'70000'"]),
+        (&["--server", "x", "--source", "me"], &["--source", "'me'"]),
+        (
+            &["--server", "x", "--interval", "0"],
+            &["--interval", "'0'"],
+        ),
+        (&["--server", "x", "--allow", file], &["--allow", "entry 2"]),
+        (
+            &["--server", "x", "--allow", "/no/such"],
+            &["--allow", "/no/such"],
+        ),
+        (&["--server", "x", "--tls"], &["--tls"]),
+    ] {
+        fails(args, 2, words);
+    }
+}
+
+#[test]
+fn a_state_directory_has_one_agent_and_a_port_one_owner() {
+    let stage = Stage::new();
+    let _agent = stage.start(&json!([]), &["--push"]);
+    let _server = stage.welcome();
+    let (state, other) = (stage.path("state"), stage.path("other"));
+    let (state, other) = (state.to_str().unwrap(), other.to_str().unwrap());
+    fails(
+        &["--server", "x", "--push", "--state", state],
+        1,
+        &["in use"],
+    );
+    let taken = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port().to_string();
+    let args = [
+        "--server",
+        "x",
+        "--source",
+        "127.0.0.1",
+        "--udp",
+        &port,
+        "--state",
+        other,
+    ];
+    fails(&args, 1, &["datagrams", &port]);
+}
+
+#[test]
+fn the_example_of_an_allow_file_is_one() {
+    let text = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/examples/allow.json"));
+    let allow = anthill::agent::Allow::parse(&text.unwrap()).unwrap();
+    assert!(allow.job("uptime").is_some());
+    assert!(allow.job("rm -rf /").is_none());
+}
