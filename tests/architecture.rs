@@ -16,11 +16,11 @@ struct Room {
 }
 
 /// What every room may name.
-const BASE: &[&str] = &["ids", "limits", "time", "text"];
+const BASE: &[&str] = &["chance", "ids", "limits", "time", "text"];
 
 const ROOMS: &[Room] = &[
     Room {
-        paths: &["ids", "limits", "time", "text"],
+        paths: &["chance", "ids", "limits", "time", "text"],
         may_name: &[],
         pure: true,
     },
@@ -60,7 +60,7 @@ const ROOMS: &[Room] = &[
         pure: true,
     },
     Room {
-        paths: &["agent/core", "agent/allow", "agent/memory", "agent/chance"],
+        paths: &["agent/core", "agent/allow", "agent/memory"],
         may_name: &["agent", "codec"],
         pure: true,
     },

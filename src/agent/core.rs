@@ -27,8 +27,8 @@ use std::sync::Arc;
 use log::Level;
 
 use super::allow::{Allow, Job};
-use super::chance::Chance;
 use super::memory::{Memory, Record};
+use crate::chance::Chance;
 use crate::codec::message::ResultCode;
 use crate::time::{Instant, Span, UnixMs};
 use link::Link;

@@ -12,7 +12,6 @@
 //! [`facts`] is what the host is; [`drive`] puts them on a loop.
 
 pub mod allow;
-pub mod chance;
 pub mod core;
 pub mod drive;
 pub mod facts;

@@ -5,6 +5,8 @@
 //! bytes there are (slash text beyond ASCII), it is done in steps, each over exactly the bytes that
 //! the step before asked for.
 
+use byteorder::{BigEndian, ByteOrder as _, LittleEndian};
+
 use super::error::{Abnormal, DecodeError};
 use super::message::{Ask, FromServer, Incoming, Message, Push, Reply, Word};
 use super::{from_server, json, slash, write};
@@ -139,7 +141,10 @@ fn length(
     order: &mut Order,
     header: [u8; FRAME_HEADER_BYTES],
 ) -> Result<usize, DecodeError> {
-    let (little, big) = (i32::from_le_bytes(header), i32::from_be_bytes(header));
+    let (little, big) = (
+        LittleEndian::read_i32(&header),
+        BigEndian::read_i32(&header),
+    );
     let within = |length: i32, limit: usize| {
         usize::try_from(length)
             .ok()
@@ -324,9 +329,9 @@ fn end(start: usize, order: Order, out: &mut [u8]) {
     let length = out.len() - start - FRAME_HEADER_BYTES;
     // At most a frame's 65,535 bytes: it fits.
     let length = length as i32;
-    let header = match order {
-        Order::Little | Order::Unknown => length.to_le_bytes(),
-        Order::Big => length.to_be_bytes(),
-    };
-    out[start..start + FRAME_HEADER_BYTES].copy_from_slice(&header);
+    let header = &mut out[start..start + FRAME_HEADER_BYTES];
+    match order {
+        Order::Little | Order::Unknown => LittleEndian::write_i32(header, length),
+        Order::Big => BigEndian::write_i32(header, length),
+    }
 }

@@ -9,6 +9,7 @@
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 
+use crate::chance::Chance;
 use crate::codec::message::{Flag, Incoming, Message, Reply, Word};
 use crate::codec::{Abnormal, DecodeError};
 use crate::ids::{ConnId, HostId};
@@ -19,7 +20,6 @@ use crate::wheel::Wheel;
 
 use super::addresses::Addresses;
 use super::asks::Reads;
-use super::chance::Chance;
 use super::commands::Commands;
 use super::dispatch::Dispatches;
 use super::effect::{Effect, Effects, Event, EventKind, Note};

@@ -8,7 +8,6 @@ mod answer;
 pub mod ask;
 mod asks;
 mod book;
-mod chance;
 mod commands;
 mod console;
 pub mod core;

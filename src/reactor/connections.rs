@@ -1,5 +1,5 @@
 //! All connections of hosts, and the lists they are on. Sockets only: what is said on them is
-//! handled in [`input`](super::input).
+//! handled in `input`.
 
 use std::net::SocketAddr;
 

@@ -190,7 +190,7 @@ pub fn of_task(key: &TaskKey, host: &HostId) -> impl Iterator<Item = String> {
     whole.chain(of_host_in_task(key, host))
 }
 
-/// Fields of the hash [`host`](super::schema::host).
+/// Fields of the hash [`host`].
 pub mod field {
     /// The host's name once more.
     pub const ID: &str = "id";

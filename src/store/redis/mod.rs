@@ -7,7 +7,7 @@
 //! ```
 //!
 //! No command names two keys and a script has one, so a batch may be cut short between any two
-//! commands; every operation can be repeated. The keys are in [`schema`](super::schema). Types of the client
+//! commands; every operation can be repeated. The keys are in [`schema`]. Types of the client
 //! library stay in this room.
 
 mod connection;

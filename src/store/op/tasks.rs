@@ -1,0 +1,276 @@
+//! Tasks in the store: how one is stored, what each host is in it, what came back, and the
+//! questions about it. Part of [`op`](super): plain data.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Origin, Stamp};
+use crate::ids::{HostId, TaskKey};
+use crate::time::UnixMs;
+
+/// An ADH43.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct TaskResult {
+    /// Where it came from; nowhere any more once it comes out of the spool.
+    #[serde(skip)]
+    pub origin: Option<Origin>,
+    /// Who.
+    pub host: HostId,
+    /// The task's key, or the id of a console command (32 hex digits).
+    pub code: String,
+    /// The command.
+    pub command: String,
+    /// Its exit status.
+    pub exit: i32,
+    /// How long it ran, in seconds.
+    pub seconds: f64,
+    /// SHA-256 of `output`, in hex.
+    pub sha256: String,
+    /// Whether the command put out more.
+    pub truncated: bool,
+    /// What it put out, in base64, as it is stored.
+    pub output: String,
+    /// Bytes of it before that.
+    pub size: u64,
+    /// For the event.
+    pub stamp: Stamp,
+}
+
+/// States of hosts in a task.
+#[derive(Clone, Debug)]
+pub struct TaskStates {
+    /// The task.
+    pub key: TaskKey,
+    /// Who became what.
+    pub states: Vec<(HostId, TaskState)>,
+    /// The hosts that have ended with this: the task's lifetime begins anew.
+    pub ended: bool,
+}
+
+/// A task to be stored.
+#[derive(Clone, Debug)]
+pub struct Dispatch {
+    /// Random: tells our own claim from another's when this is run again.
+    pub request: u64,
+    /// Its key.
+    pub key: TaskKey,
+    /// When.
+    pub created: UnixMs,
+    /// Whether hosts that are offline get it when they come.
+    pub queue: bool,
+    /// Command and priority.
+    pub commands: Vec<(String, f64)>,
+    /// Every host named, and what it is at first: `sent`, `queued` or `offline`.
+    pub hosts: Vec<(HostId, TaskState)>,
+    /// For the event.
+    pub stamp: Stamp,
+}
+
+/// A question to the store.
+#[derive(Clone, Debug)]
+pub struct Read {
+    /// Sent back with the answer.
+    pub ticket: u64,
+    /// What is asked.
+    pub question: Question,
+}
+
+/// What may be asked.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Question {
+    /// How far these hosts have come with a task: working, complete, oncall, and results with at most
+    /// `OUTPUT_SHOWN_BYTES_MAX` of each output.
+    Task {
+        /// The task's key, or the id of a console command.
+        code: String,
+        /// The hosts.
+        hosts: Vec<HostId>,
+    },
+    /// All bytes that a command put out on a host.
+    Output {
+        /// The task's key, or the id of a console command.
+        code: String,
+        /// The host.
+        host: HostId,
+        /// The command.
+        command: String,
+    },
+}
+
+/// The answer to a question.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Found {
+    /// To `Question::Task`, in the order asked.
+    Task(Vec<FoundHost>),
+    /// To `Question::Output`: the bytes, if there are any.
+    Output(Option<Vec<u8>>),
+    /// The store went away, or has something else under that key.
+    Nothing(String),
+}
+
+/// How far one host has come with a task.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct FoundHost {
+    /// The command it runs.
+    pub working: Option<String>,
+    /// What is done, in order.
+    pub complete: Vec<String>,
+    /// What is left, the next first.
+    pub oncall: Vec<String>,
+    /// By command.
+    pub results: Vec<FoundResult>,
+}
+
+/// A result as stored.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FoundResult {
+    /// The command.
+    pub command: String,
+    /// Its exit status.
+    pub exit: i32,
+    /// How long it ran, in seconds.
+    pub seconds: f64,
+    /// Bytes of its output.
+    pub size: u64,
+    /// Their SHA-256 in hex.
+    pub sha256: String,
+    /// Whether the command put out more.
+    pub truncated: bool,
+    /// The beginning of the output.
+    pub output: Vec<u8>,
+}
+
+/// What a host is in a task.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TaskState {
+    /// It was not online when the task was sent.
+    Offline,
+    /// The task is sent to it when it comes online.
+    Queued,
+    /// Sent, no answer yet.
+    Sent,
+    /// It has the key.
+    Answered,
+    /// It has reported a phase.
+    Working,
+    /// All tries are over.
+    Unanswered,
+    /// It finds no book under the key.
+    NoBook,
+    /// It was at work when it ended, or for longer than allowed.
+    Lost,
+    /// Nothing is left.
+    Done,
+    /// Finished, and something failed or was refused.
+    Failed,
+    /// It was `Queued`, `Lost` or `Unanswered` when the task's time was over.
+    Expired,
+}
+
+impl TaskState {
+    /// Every state.
+    pub const ALL: [Self; 11] = [
+        Self::Offline,
+        Self::Queued,
+        Self::Sent,
+        Self::Answered,
+        Self::Working,
+        Self::Unanswered,
+        Self::NoBook,
+        Self::Lost,
+        Self::Done,
+        Self::Failed,
+        Self::Expired,
+    ];
+
+    /// The word as it is stored and shown.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Offline => "offline",
+            Self::Queued => "queued",
+            Self::Sent => "sent",
+            Self::Answered => "answered",
+            Self::Working => "working",
+            Self::Unanswered => "unanswered",
+            Self::NoBook => "no-book",
+            Self::Lost => "lost",
+            Self::Done => "done",
+            Self::Failed => "failed",
+            Self::Expired => "expired",
+        }
+    }
+
+    /// The state a stored word stands for.
+    #[must_use]
+    pub fn parse(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|state| state.as_str() == word)
+    }
+
+    /// Whether a host in this state can become `next`. A state may always stay what it is. That `no-book`
+    /// becomes `working` only by a phase 1 is for the caller to see to.
+    #[must_use]
+    pub const fn may_become(self, next: Self) -> bool {
+        use TaskState as T;
+        if self as u8 == next as u8 {
+            return true;
+        }
+        match self {
+            T::Offline | T::Done | T::Failed | T::Expired => false,
+            // Whether a host was online when the task was sent is settled once and for all.
+            T::Queued | T::Sent => !matches!(next, T::Offline | T::Queued),
+            T::Answered => matches!(next, T::Working | T::NoBook | T::Lost | T::Done | T::Failed),
+            T::Working => matches!(next, T::NoBook | T::Lost | T::Done | T::Failed),
+            T::Unanswered | T::Lost => {
+                matches!(
+                    next,
+                    T::Answered
+                        | T::Working
+                        | T::NoBook
+                        | T::Lost
+                        | T::Done
+                        | T::Failed
+                        | T::Expired
+                )
+            }
+            T::NoBook => matches!(next, T::Working),
+        }
+    }
+
+    /// Whether nothing is awaited of the host any more, as far as is known.
+    #[must_use]
+    pub const fn has_ended(self) -> bool {
+        !matches!(
+            self,
+            Self::Queued | Self::Sent | Self::Answered | Self::Working
+        )
+    }
+}
+
+/// A task as the store has it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct HeldTask {
+    /// Its key.
+    pub key: TaskKey,
+    /// When it was stored.
+    pub created: UnixMs,
+    /// Whether hosts that are offline get it when they come.
+    pub queue: bool,
+    /// Command and priority, highest first.
+    pub commands: Vec<(String, f64)>,
+    /// Every host named, its state, and whether a result of it has an exit other than 0.
+    pub hosts: Vec<(HostId, TaskState, bool)>,
+}
+
+/// How a dispatch ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Stored {
+    /// It is stored: to be sent.
+    Whole,
+    /// The key was used before; nothing has changed.
+    Taken,
+    /// The store is away or went away before anything was stored for good; nothing is.
+    Undone(String),
+    /// The store will not have it; nothing is stored.
+    Refused(String),
+}
