@@ -1,0 +1,399 @@
+//! The commands that send work and follow it: `dispatch`, `tasks`, `task`, `console`.
+
+use super::*;
+
+/// The program with this subcommand, asking the fake server.
+fn asking(address: SocketAddr, args: &[&str]) -> Command {
+    let mut command = anthill(args);
+    command.env("ANTHILL_API", format!("http://{address}"));
+    command
+}
+
+/// A server that takes any task, and tells of it by `states`, one answer a look, the last for ever.
+fn dispatcher(states: &'static [&'static str]) -> (SocketAddr, Receiver<Request>) {
+    let (posted, requests) = channel();
+    let mut looks = 0;
+    let address = server(move |request| {
+        if request.method == "POST" {
+            posted.send(request).expect("the test listens");
+            return http(
+                "201 Created",
+                r#"{"key":"AC1","hosts":{"web-10":"sent","w\u001b[2J":"offline"}}"#,
+            );
+        }
+        assert_eq!(request.target.split('?').next(), Some("/v1/tasks/AC1"));
+        let hosts = states[looks.min(states.len() - 1)];
+        looks += 1;
+        http(
+            "200 OK",
+            &format!(
+                r#"{{"key":"AC1","created":"2026-11-20T10:00:00Z","commands":[["df -h",2],["uptime",1]],"hosts":{{{hosts}}},"next":null}}"#
+            ),
+        )
+    });
+    (address, requests)
+}
+
+#[test]
+fn a_dispatch_says_what_it_is_told_and_shows_what_each_host_is() {
+    let (address, requests) = dispatcher(&[""]);
+    let args = [
+        "dispatch",
+        "AC1",
+        "--task",
+        "A=b",
+        "--task",
+        "df -h=2.5",
+        "--host",
+        "web-10",
+        "--host",
+        "w",
+        "--queue",
+    ];
+    let output = asking(address, &args).output().unwrap();
+    assert_eq!(the_line(&output), "1 sent, 1 offline");
+    assert_eq!(output.status.code(), Some(0));
+    let text = stdout(&output);
+    let lines: Vec<&str> = text.lines().collect();
+    assert_eq!(
+        lines,
+        [
+            "HOST        STATE",
+            r"w\u{1b}[2J  offline",
+            "web-10      sent"
+        ]
+    );
+    let request = requests.recv_timeout(DEADLINE).unwrap();
+    assert_eq!((&*request.method, &*request.target), ("POST", "/v1/tasks"));
+    let body: serde_json::Value = serde_json::from_str(&request.body).unwrap();
+    assert_eq!(
+        body,
+        serde_json::json!({
+            "key": "AC1", "commands": {"A=b": 3.5, "df -h": 2.5}, "hosts": ["web-10", "w"], "queue": true
+        })
+    );
+}
+
+#[test]
+fn commands_come_from_a_file_and_hosts_may_be_all() {
+    let (address, requests) = dispatcher(&[""]);
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("tasks");
+    std::fs::write(&file, r#"{"uptime":1,"df -h":2}"#).unwrap();
+    let file = file.to_str().unwrap();
+    let output = asking(address, &["dispatch", "AC1", "--tasks", file, "--json"])
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(0));
+    assert!(output.stderr.is_empty());
+    let value: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(value["hosts"]["web-10"], "sent");
+    let body = requests.recv_timeout(DEADLINE).unwrap().body;
+    let body: serde_json::Value = serde_json::from_str(&body).unwrap();
+    assert_eq!(
+        body,
+        serde_json::json!({"key": "AC1", "commands": {"uptime": 1.0, "df -h": 2.0}, "hosts": null, "queue": false})
+    );
+}
+
+#[test]
+fn a_task_that_is_not_taken_is_status_1_and_one_line() {
+    for (status, why) in [
+        ("400 Bad Request", "nobody is online"),
+        ("409 Conflict", "the key was used before"),
+        ("503 Service Unavailable", "the store is away"),
+    ] {
+        let answer = http(status, &format!(r#"{{"error":"{why}"}}"#));
+        let address = server(move |_| answer.clone());
+        for more in [&[][..], &["--json"], &["--wait"], &["--wait=5", "--json"]] {
+            let args = [&["dispatch", "AC1", "--task", "a"], more].concat();
+            fails(&asking(address, &args).output().unwrap(), 1, &[status, why]);
+        }
+    }
+    let args = ["dispatch", "AC1", "--task", "a"];
+    fails(
+        &asking(nobody(), &args).output().unwrap(),
+        1,
+        &["no server at"],
+    );
+}
+
+const AT_WORK: &str = r#""a":{"state":"working","working":"df -h"},"b":{"state":"sent"}"#;
+const ALL_DONE: &str = r#""a":{"state":"done","complete":["df -h","uptime"]},"b":{"state":"done"}"#;
+const ONE_LOST: &str = r#""a":{"state":"done"},"b":{"state":"lost"}"#;
+
+#[test]
+fn waiting_ends_with_0_when_all_are_done_and_with_1_else() {
+    let args = ["dispatch", "AC1", "--task", "a", "--wait"];
+    let (address, _requests) = dispatcher(&[AT_WORK, AT_WORK, ALL_DONE]);
+    let output = asking(address, &args).output().unwrap();
+    assert_eq!(the_line(&output), "AC1: 2 done");
+    assert_eq!(output.status.code(), Some(0));
+    let text = stdout(&output);
+    let lines: Vec<&str> = text.lines().collect();
+    assert_eq!(
+        lines,
+        [
+            "HOST  STATE  WORKING  DONE",
+            "a     done   -        2/2",
+            "b     done   -        0/2"
+        ]
+    );
+    for state in [
+        "offline",
+        "failed",
+        "unanswered",
+        "no-book",
+        "lost",
+        "expired",
+    ] {
+        let ended: &'static str =
+            format!(r#""a":{{"state":"done"}},"b":{{"state":"{state}"}}"#).leak();
+        let states: &'static [&'static str] = vec![AT_WORK, ended].leak();
+        let (address, _requests) = dispatcher(states);
+        let output = asking(address, &args).output().unwrap();
+        let line = the_line(&output);
+        assert!(
+            line.contains("AC1: 1 done") && line.contains(&format!("1 {state}")),
+            "{line}"
+        );
+        assert_eq!(output.status.code(), Some(1), "{state}");
+    }
+}
+
+#[test]
+fn waiting_for_json_prints_the_task_as_it_ended_and_nothing_else() {
+    for (states, status) in [(&[AT_WORK, ALL_DONE][..], 0), (&[AT_WORK, ONE_LOST], 1)] {
+        let states: &'static [&'static str] = states.to_vec().leak();
+        let (address, _requests) = dispatcher(states);
+        let args = ["dispatch", "AC1", "--task", "a", "--wait=60", "--json"];
+        let output = asking(address, &args).output().unwrap();
+        assert_eq!(output.status.code(), Some(status));
+        let value: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(value["hosts"]["a"]["state"], "done");
+        assert_eq!(value["commands"][0], serde_json::json!(["df -h", 2]));
+        assert_eq!(value["next"], serde_json::Value::Null);
+    }
+}
+
+#[test]
+fn waiting_for_so_long_ends_with_1_and_how_things_stand() {
+    let (address, _requests) = dispatcher(&[AT_WORK]);
+    let args = ["dispatch", "AC1", "--task", "a", "--wait=0.2", "--json"];
+    let output = asking(address, &args).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(the_line(&output).contains("1 sent, 1 working when time was up"));
+    let value: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(value["hosts"]["a"]["working"], "df -h");
+}
+
+#[test]
+fn waiting_outlives_a_restart_of_the_server() {
+    let mut asked = 0;
+    let address = server(move |_| {
+        asked += 1;
+        match asked {
+            1 => http("201 Created", r#"{"key":"AC1","hosts":{"a":"sent"}}"#),
+            2 => String::new(),
+            3 => http("503 Service Unavailable", r#"{"error":"starting"}"#),
+            _ => http(
+                "200 OK",
+                r#"{"commands":[],"hosts":{"a":{"state":"done"}},"next":null}"#,
+            ),
+        }
+    });
+    let args = ["dispatch", "AC1", "--task", "a", "--wait", "--json"];
+    let output = asking(address, &args).output().unwrap();
+    assert_eq!(output.status.code(), Some(0));
+    let said = String::from_utf8(output.stderr).unwrap();
+    let said: Vec<&str> = said.lines().collect();
+    assert_eq!(said.len(), 3, "{said:?}");
+    assert!(said[0].contains("trying again") && said[1].contains("answers again"));
+}
+
+#[test]
+fn tasks_are_shown_from_all_pages() {
+    let answer = |request: Request| {
+        let (key, next) = if request.target.contains("cursor=7") {
+            ("AC1", "null")
+        } else {
+            ("AC2\\u202e", "7")
+        };
+        http(
+            "200 OK",
+            &format!(
+                r#"{{"tasks":[{{"key":"{key}","created":"2026-11-20T10:00:00Z","hosts":{{"failed":1,"done":2}}}}],"next":{next}}}"#
+            ),
+        )
+    };
+    let address = server(answer);
+    let output = asking(address, &["tasks"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(0));
+    assert!(output.stderr.is_empty());
+    let text = stdout(&output);
+    let lines: Vec<&str> = text.lines().collect();
+    assert_eq!(lines.len(), 3, "{text}");
+    assert!(lines[0].starts_with("KEY") && lines[0].ends_with("HOSTS"));
+    assert!(lines[1].starts_with(r"AC2\u{202e}"), "{text}");
+    assert!(
+        lines[2].starts_with("AC1") && lines[2].ends_with("2 done, 1 failed"),
+        "{text}"
+    );
+    let output = asking(address, &["tasks", "--json"]).output().unwrap();
+    let value: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(value["tasks"][1]["key"], "AC1");
+    assert_eq!(value["next"], serde_json::Value::Null);
+}
+
+#[test]
+fn a_task_is_shown_with_its_results_from_all_pages() {
+    let address = server(|request| {
+        let (hosts, next) = if request.target.contains("cursor=") {
+            (r#""b":{"state":"sent"}"#, "null")
+        } else {
+            (
+                r#""a":{"state":"failed","complete":["df -h"],"oncall":[],"results":{"df -h":{"exit":3,"seconds":0.25,"size":14,"sha256":"","truncated":false,"output":"one\ntwo\u001b[2J\n"}}}"#,
+                "1000",
+            )
+        };
+        http(
+            "200 OK",
+            &format!(
+                r#"{{"key":"AC1","created":"2026-11-20T10:00:00Z","commands":[["df -h",1]],"hosts":{{{hosts}}},"next":{next}}}"#
+            ),
+        )
+    });
+    let output = asking(address, &["task", "AC1"]).output().unwrap();
+    assert_eq!(the_line(&output), "1 sent, 1 failed");
+    assert_eq!(output.status.code(), Some(0));
+    let text = stdout(&output);
+    for line in [
+        "a     failed  -        1/1",
+        "b     sent    -        0/1",
+        "a: df -h: exit 3, 0.2 s",
+        "    one",
+        r"    two\u{1b}[2J",
+    ] {
+        assert!(
+            text.lines().any(|shown| shown == line),
+            "{line:?} in {text}"
+        );
+    }
+    assert!(!text.contains('\u{1b}'), "{text:?}");
+    let output = asking(address, &["task", "AC1", "--json"])
+        .output()
+        .unwrap();
+    let value: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(value["hosts"].as_object().unwrap().len(), 2);
+}
+
+#[test]
+fn an_unknown_task_is_status_1_and_one_line() {
+    let (asked, requests) = channel();
+    let address = server(move |request| {
+        asked.send(request.target).expect("the test listens");
+        http("404 Not Found", r#"{"error":"no such task"}"#)
+    });
+    let output = asking(address, &["task", "../AC 1"]).output().unwrap();
+    fails(&output, 1, &["404", "no such task"]);
+    let target = requests.recv_timeout(DEADLINE).unwrap();
+    assert!(target.starts_with("/v1/tasks/..%2FAC%201?"), "{target}");
+}
+
+/// Runs the console over these lines.
+fn console(address: SocketAddr, lines: &str) -> Output {
+    let mut child = asking(address, &["console"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    // One that leaves early reads no more.
+    let _ = stdin.write_all(lines.as_bytes());
+    drop(stdin);
+    child.wait_with_output().unwrap()
+}
+
+#[test]
+fn the_console_sends_lines_and_shows_who_answers() {
+    let (posted, requests) = channel();
+    let mut looks = 0;
+    let address = server(move |request| {
+        if request.method == "POST" {
+            assert_eq!(request.target, "/v1/commands");
+            posted.send(request.body).expect("the test listens");
+            return http(
+                "202 Accepted",
+                r#"{"id":"00ff","hosts":{"a":"sent","b":"offline"}}"#,
+            );
+        }
+        assert_eq!(request.target, "/v1/commands/00ff");
+        looks += 1;
+        http(
+            "200 OK",
+            match looks {
+                1 => r#"{"id":"00ff","hosts":{"a":{"state":"sent"},"b":{"state":"offline"}}}"#,
+                2 => r#"{"id":"00ff","hosts":{"a":{"state":"answered","results":{}}}}"#,
+                _ => {
+                    r#"{"id":"00ff","hosts":{"a":{"state":"answered","results":{"df -h":{"exit":0,"seconds":1,"size":5,"output":"\u001b[2J\n"}}}}}"#
+                }
+            },
+        )
+    });
+    let output = console(address, "\n  \n@a @b df -h\n@a\nexit()\nreboot\n");
+    assert_eq!(output.status.code(), Some(0));
+    let text = stdout(&output);
+    let lines: Vec<&str> = text.lines().collect();
+    assert_eq!(
+        lines,
+        [
+            "sent to 1: a",
+            "offline: b",
+            "a: has it",
+            "a: df -h: exit 0, 1.0 s",
+            r"    \u{1b}[2J"
+        ]
+    );
+    assert!(the_line(&output).contains("there is no command"));
+    let body = requests.recv_timeout(DEADLINE).unwrap();
+    let body: serde_json::Value = serde_json::from_str(&body).unwrap();
+    assert_eq!(
+        body,
+        serde_json::json!({"command": "df -h", "hosts": ["a", "b"]})
+    );
+    assert!(requests.try_recv().is_err(), "nothing after exit()");
+}
+
+#[test]
+fn the_console_outlives_errors_and_leaves_with_0() {
+    let address = server(|request| match request.target.as_str() {
+        "/v1/commands" => {
+            assert!(request.body.contains(r#""hosts":null"#), "{}", request.body);
+            http("400 Bad Request", r#"{"error":"nobody is online"}"#)
+        }
+        target if target.starts_with("/v1/tasks") => {
+            http("200 OK", r#"{"tasks":[{"key":"AC7"}],"next":null}"#)
+        }
+        _ => page(&[host("web-1", "online")], "null"),
+    });
+    let output = console(address, "reboot\nhosts\ntasks\nhelp");
+    assert_eq!(output.status.code(), Some(0));
+    let said = String::from_utf8(output.stderr.clone()).unwrap();
+    assert!(
+        said.starts_with("anthill: ") && said.contains("nobody is online"),
+        "{said}"
+    );
+    let text = stdout(&output);
+    for word in ["web-1", "AC7", "@HOST"] {
+        assert!(text.contains(word), "{word} in {text}");
+    }
+    for leaving in ["exit", "exit()", ""] {
+        let output = console(nobody(), leaving);
+        assert_eq!(output.status.code(), Some(0));
+        assert!(output.stdout.is_empty() && output.stderr.is_empty());
+    }
+    let output = console(nobody(), "reboot\n");
+    assert_eq!(output.status.code(), Some(0));
+    assert!(the_line(&output).contains("no server at"));
+}
