@@ -273,13 +273,17 @@ fn is_told(op: &Op) -> bool {
 
 /// The outcome of a report the spool has taken.
 fn spooled(op: &Op) -> Option<Outcome> {
+    report_outcome(op, Ok(()))
+}
+
+/// The outcome of a report; none where the operation is no report.
+fn report_outcome(op: &Op, result: Result<(), String>) -> Option<Outcome> {
     let origin = match op {
         Op::Progress(report) => report.origin,
         Op::Answer(report) => report.origin,
         Op::Result(report) => report.origin,
         _ => return None,
     };
-    let result = Ok(());
     Some(Outcome::Report { origin, result })
 }
 
@@ -287,18 +291,7 @@ fn spooled(op: &Op) -> Option<Outcome> {
 fn refusal(op: &Op, error: &str) -> Option<Outcome> {
     let error = error.to_owned();
     Some(match op {
-        Op::Progress(report) => Outcome::Report {
-            origin: report.origin,
-            result: Err(error),
-        },
-        Op::Answer(report) => Outcome::Report {
-            origin: report.origin,
-            result: Err(error),
-        },
-        Op::Result(report) => Outcome::Report {
-            origin: report.origin,
-            result: Err(error),
-        },
+        Op::Progress(_) | Op::Answer(_) | Op::Result(_) => return report_outcome(op, Err(error)),
         Op::Dispatch(dispatch) => Outcome::Dispatched {
             request: dispatch.request,
             stored: Stored::Refused(error),
