@@ -18,6 +18,7 @@ pub mod chance;
 pub mod codec;
 pub mod config;
 pub mod control;
+pub mod fuzzing;
 pub mod handlers;
 pub mod ids;
 pub mod limits;

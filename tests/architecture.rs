@@ -90,6 +90,11 @@ const ROOMS: &[Room] = &[
         pure: false,
     },
     Room {
+        paths: &["fuzzing"],
+        may_name: &["fuzzing", "codec", "handlers", "control", "store", "config"],
+        pure: false,
+    },
+    Room {
         paths: &["server"],
         may_name: &[
             "server", "reactor", "codec", "handlers", "control", "store", "config",

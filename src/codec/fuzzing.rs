@@ -135,6 +135,47 @@ pub fn body(data: &[u8]) {
     }
 }
 
+/// Fuzz target `slash`: slash text, its length counted in bytes and in characters: any split of it says the
+/// same.
+///
+/// The first byte of `data` says where to cut.
+///
+/// # Panics
+/// When that is not so.
+pub fn slash(data: &[u8]) {
+    let [cut, body @ ..] = data else {
+        return;
+    };
+    let characters = String::from_utf8_lossy(body).chars().count();
+    for length in [body.len(), characters] {
+        let Ok(length) = u16::try_from(length) else {
+            return;
+        };
+        let mut stream = i32::from(length).to_le_bytes().to_vec();
+        stream.extend_from_slice(body);
+        let framing = Framing {
+            order: ByteOrder::Little,
+            limit: FRAME_BYTES_MAX,
+        };
+        let whole = read_in_pieces(framing, &stream, &[]);
+        let cuts = [1 + usize::from(*cut), 2];
+        assert_eq!(read_in_pieces(framing, &stream, &cuts), whole);
+        again(framing, &stream);
+    }
+}
+
+/// Fuzz target `datagram`: a body without a frame says something or is refused, and what it says is emitted
+/// to a frame that says it again.
+///
+/// # Panics
+/// When that is not so.
+pub fn datagram(data: &[u8]) {
+    match super::decode_body(data) {
+        Ok(incoming) => emit_and_parse(&incoming, Order::Little),
+        Err(error) => assert!(error.offset <= data.len(), "{error} of {}", data.len()),
+    }
+}
+
 /// Fuzz target `from_server`: any beginning of a frame says the same as all of it or asks for more, and
 /// what a frame says is emitted to bytes that say it again.
 ///

@@ -400,7 +400,11 @@ impl Config {
     }
 
     /// The same from the text of a file called `name`.
-    fn parse(name: &str, text: &str, overrides: &Overrides) -> Result<Self, ConfigError> {
+    pub(crate) fn parse(
+        name: &str,
+        text: &str,
+        overrides: &Overrides,
+    ) -> Result<Self, ConfigError> {
         let root: Node = serde_json::from_str(text).map_err(|e| syntax(name, &e))?;
         let config = if old::is_old(&root) {
             old::read(name, &root)?

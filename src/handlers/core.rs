@@ -278,7 +278,7 @@ impl Core {
         }
     }
 
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     pub(super) fn is_stopping(&self) -> bool {
         self.stopping
     }

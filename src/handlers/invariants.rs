@@ -1,4 +1,5 @@
-//! What must hold of the core between any two inputs, whatever they were. Swept by the tests.
+//! What must hold of the core between any two inputs, whatever they were. Swept by the tests and by
+//! the fuzzer.
 
 use std::collections::{HashMap, HashSet};
 
@@ -10,7 +11,7 @@ impl Core {
     ///
     /// # Panics
     /// When something does not hold.
-    pub(super) fn assert_invariants(&self) {
+    pub(crate) fn assert_invariants(&self) {
         self.assert_hosts();
         self.assert_sessions();
         self.assert_writes();

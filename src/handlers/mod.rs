@@ -18,7 +18,7 @@ pub mod effect;
 mod heartbeat;
 mod hello;
 mod hosts;
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
 mod invariants;
 mod inventory;
 mod lifetime;

@@ -63,7 +63,7 @@ pub struct Payloads {
 
 impl Payloads {
     /// Who waits for room.
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     pub fn waiting(&self) -> impl Iterator<Item = ConnId> {
         self.waiting.iter().map(|wait| wait.conn)
     }

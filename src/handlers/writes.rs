@@ -252,7 +252,7 @@ impl Writes {
     }
 
     /// What must hold of all this; `in_flight` says whether a change of a host is with the store.
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     pub fn assert_invariants(&self, in_flight: impl Fn(u32) -> bool) {
         let turn: std::collections::HashSet<u32> = self.turn.iter().copied().collect();
         assert_eq!(turn.len(), self.turn.len(), "a host has its turn twice");

@@ -10,6 +10,7 @@
 //! whole. Nothing but the deletion of segments says what has been replayed: records may come twice, and
 //! may be repeated by their nature.
 
+pub mod fuzzing;
 mod position;
 mod record;
 mod rejected;

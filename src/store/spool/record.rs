@@ -77,6 +77,16 @@ fn write_record(op: &Op, begin: usize, out: &mut Vec<u8>) -> Result<(), RecordEr
     Ok(())
 }
 
+/// Appends a record with this payload, whatever it is.
+pub(super) fn seal(payload: &[u8], out: &mut Vec<u8>) {
+    let length = u32::try_from(payload.len())
+        .unwrap_or(u32::MAX)
+        .to_le_bytes();
+    out.extend_from_slice(&length);
+    out.extend_from_slice(&checksum(length, payload).to_le_bytes());
+    out.extend_from_slice(payload);
+}
+
 /// The report in the payload of an intact record.
 pub(super) fn decode(payload: &[u8]) -> Result<Op, RecordError> {
     match payload {

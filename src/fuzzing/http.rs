@@ -1,0 +1,80 @@
+use crate::control::{Conversation, Door, HttpRules, Site, Step};
+use crate::handlers::{Core, Moment};
+use crate::time::{Instant, UnixMs};
+
+use super::session::rules;
+
+/// Requests answered of one connection at most.
+const STEPS_MAX: usize = 64;
+
+/// Fuzz target `http`: any cut of a connection's bytes gets the same answers, each a whole one.
+///
+/// The first byte of `data` says where to cut.
+///
+/// # Panics
+/// When that is not so.
+pub fn http(data: &[u8]) {
+    let [cut, stream @ ..] = data else {
+        return;
+    };
+    let whole = talk(stream, stream.len().max(1));
+    assert_eq!(talk(stream, 1 + usize::from(*cut)), whole);
+    for said in whole.iter().filter(|said| !said.is_empty()) {
+        assert!(said.starts_with("HTTP/1.1 "), "{said:?}");
+        assert!(said.contains("\r\n\r\n"), "{said:?}");
+    }
+}
+
+/// What is answered to `stream` as it comes in pieces of `size` bytes: questions to the core as they are
+/// put.
+fn talk(stream: &[u8], size: usize) -> Vec<String> {
+    let core = Core::new(rules(), 1);
+    let http = HttpRules::default();
+    let bound = std::net::SocketAddr::from(([127, 0, 0, 1], 11480));
+    let door = Door {
+        rules: &http,
+        bound,
+        local: bound,
+    };
+    let site = Site {
+        fleet: &core,
+        at: Moment {
+            now: Instant::ZERO,
+            wall: UnixMs(1),
+        },
+        started: Instant::ZERO,
+        metrics: &(),
+    };
+    let mut conversation = Conversation::new();
+    let mut said = Vec::new();
+    for piece in stream.chunks(size) {
+        conversation.take(piece);
+        loop {
+            let mut out = Vec::new();
+            let step = conversation.step(&door, &site, 7, &mut out);
+            let is_over = matches!(step, Step::Follow | Step::Answered { close: true, .. });
+            let goes_on = !matches!(step, Step::More | Step::Continue);
+            match step {
+                Step::More => {}
+                // Whether it is said depends on whether the body comes along.
+                Step::Continue => assert!(out.starts_with(b"HTTP/1.1 100 ")),
+                Step::Answered { .. } => said.push(String::from_utf8_lossy(&out).into_owned()),
+                Step::Asked(ask) => {
+                    said.push(String::new());
+                    let answer = crate::control::Response::error(404, &format!("{ask:?}"));
+                    if conversation.answer(&answer, &mut out) {
+                        return said;
+                    }
+                }
+                Step::Follow => said.push(String::new()),
+            }
+            if is_over || said.len() >= STEPS_MAX {
+                return said;
+            }
+            if !goes_on {
+                break;
+            }
+        }
+    }
+    said
+}
