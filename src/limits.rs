@@ -128,8 +128,13 @@ pub const HTTP_HEAD_BYTES_MAX: usize = 16 * 1024;
 pub const HTTP_BODY_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// A whole request over HTTP, in seconds, and how long a kept connection may idle.
 pub const HTTP_REQUEST_S_MAX: u64 = 10;
-/// HTTP connections at once; one more takes the place of the one idle for longest, or is closed.
+/// How long a request may be under way, in seconds, before its connection may be closed for another where
+/// there is no room: whoever is in good faith has long said it all.
+pub const HTTP_REQUEST_SPARED_S: u64 = 1;
+/// HTTP connections at once; one more takes the place of the one idle for longest, else of the one that has
+/// said half a request for longest, or is told so and closed.
 pub const HTTP_CONNECTIONS_MAX: usize = 64;
+const _: () = assert!(HTTP_REQUEST_SPARED_S < HTTP_REQUEST_S_MAX);
 /// Header lines in one request over HTTP: 431 beyond.
 pub const HTTP_HEADERS_MAX: usize = 64;
 /// How long a peer may take to read an answer over HTTP, in seconds; then it is dropped.

@@ -78,7 +78,7 @@ pub struct WebStats {
     pub answers: [u64; 4],
     /// Connections closed because a request, its answer or the next request took too long.
     pub timeouts: u64,
-    /// Idle connections closed to make room for new ones.
+    /// Idle and slow connections closed to make room for new ones.
     pub evicted: u64,
     /// Connections refused for want of room.
     pub refused: u64,
@@ -132,7 +132,7 @@ impl Source for WebStats {
             ),
             (
                 "anthill_http_evicted_total",
-                "Idle HTTP connections closed to make room.",
+                "Idle and slow HTTP connections closed to make room.",
                 self.evicted,
             ),
             (
@@ -380,13 +380,15 @@ impl Web {
         self.retry_at = Some(now + Span::from_millis(HTTP_ACCEPT_RETRY_MS));
     }
 
-    /// Finds room for a new connection: in the place of an idle one if need be; where there is
-    /// none, it is told so and closed.
+    /// Finds room for a new connection: if need be in the place of an idle one, or of one with a slow
+    /// request; where there is none, it is told so and closed.
     fn admit(&mut self, mut stream: TcpStream, registry: &Registry, now: Instant) {
         self.stats.accepted += 1;
         let lingering = self.connections.iter().filter(|(_, c)| c.is_lingering());
         let held = self.connections.len() - lingering.count();
-        let full = held >= HTTP_CONNECTIONS_MAX && !self.evict(Connection::is_idle);
+        let full = held >= HTTP_CONNECTIONS_MAX
+            && !self.evict(Connection::is_idle)
+            && !self.evict(|connection| connection.is_slow(now));
         self.stats.refused += u64::from(full);
         let slots = HTTP_CONNECTIONS_MAX + HTTP_REFUSALS_MAX;
         if self.connections.len() >= slots && !self.evict(Connection::is_lingering) {

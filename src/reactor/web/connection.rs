@@ -26,7 +26,8 @@ use crate::control::{Conversation, Door, HttpRules, Response, Site, Step, events
 use crate::handlers::ask::{Answer, Ask};
 use crate::limits::{
     HTTP_ANSWER_S_MAX, HTTP_ASK_S_MAX, HTTP_FOLLOWER_BYTES_MAX, HTTP_FOLLOWER_COMMENT_S,
-    HTTP_FOLLOWER_FLUSH_BYTES, HTTP_LINGER_S_MAX, HTTP_REQUEST_S_MAX, READ_BYTES_PER_TURN_MAX,
+    HTTP_FOLLOWER_FLUSH_BYTES, HTTP_LINGER_S_MAX, HTTP_REQUEST_S_MAX, HTTP_REQUEST_SPARED_S,
+    READ_BYTES_PER_TURN_MAX,
 };
 use crate::time::{Instant, Span};
 
@@ -147,6 +148,13 @@ impl Connection {
     /// read, and nobody waits for an answer.
     pub(super) fn is_idle(&self) -> bool {
         !self.queued && self.phase == Phase::Receiving && self.conversation.is_silent()
+    }
+
+    /// Whether it may be closed for another where nobody is idle: its request has been coming for longer than
+    /// anybody in good faith needs.
+    pub(super) fn is_slow(&self, now: Instant) -> bool {
+        let left = Span::from_secs(HTTP_REQUEST_S_MAX - HTTP_REQUEST_SPARED_S);
+        !self.queued && self.phase == Phase::Receiving && self.deadline <= now + left
     }
 
     /// Whether everything is said, so that nothing is lost if it is closed.

@@ -11,7 +11,9 @@ use mio::{Events, Poll};
 use super::*;
 use crate::control::testing::{Ants, site};
 use crate::handlers::Moment;
-use crate::limits::{HTTP_ANSWER_S_MAX, HTTP_LINGER_S_MAX, HTTP_REQUEST_S_MAX};
+use crate::limits::{
+    HTTP_ANSWER_S_MAX, HTTP_LINGER_S_MAX, HTTP_REQUEST_S_MAX, HTTP_REQUEST_SPARED_S,
+};
 use crate::time::UnixMs;
 
 /// How long a condition may take on a busy machine.
@@ -390,6 +392,24 @@ fn where_nobody_is_idle_one_too_many_is_told_so() {
         assert_eq!(lp.answer(client).0, 200);
     }
     assert_eq!(lp.web.stats.evicted, 0);
+}
+
+#[test]
+fn half_requests_keep_nobody_out_for_longer_than_a_request_needs() {
+    let mut lp = Loop::new();
+    let mut slow: Vec<_> = (0..HTTP_CONNECTIONS_MAX).map(|_| lp.client()).collect();
+    for client in &mut slow {
+        client.say("GET /healthz HTTP/1.1\r\n");
+    }
+    lp.until("all heard", |lp| {
+        lp.web.connections.iter().all(|(_, c)| !c.is_idle()) && !lp.web.has_ready()
+    });
+    lp.pass(HTTP_REQUEST_SPARED_S);
+    let mut good = lp.client();
+    good.ask("/healthz");
+    assert_eq!(lp.answer(&mut good).0, 200);
+    assert_eq!((lp.web.stats.evicted, lp.web.stats.refused), (1, 0));
+    assert_eq!(lp.web.connections(), HTTP_CONNECTIONS_MAX);
 }
 
 #[test]
