@@ -70,6 +70,7 @@ fn fleet(hosts: u32) -> Core {
     let up = Outcome::Up {
         session: 1,
         lease_clear: true,
+        emptied: false,
     };
     for outcome in [Outcome::Held(Vec::new()), up] {
         let _ = core.handle(AT, Input::Outcome(outcome), &mut fx);

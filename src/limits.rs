@@ -202,6 +202,8 @@ pub const BOOK_BYTES_MAX: usize = 60_000;
 pub const BOOKS_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// A datagram to a host, in bytes: old clients read no more.
 pub const DATAGRAM_BYTES_MAX: usize = 1_024;
+/// Tasks with the store that are written again because it has lost them; the next follows when one is settled.
+pub const RESTORES_IN_FLIGHT_MAX: usize = 8;
 /// Datagrams and pushes sent in a turn.
 pub const SENDS_PER_TURN_MAX: usize = 512;
 /// Dispatches under way with the store; more are refused for now.

@@ -69,6 +69,7 @@ pub fn session(data: &[u8]) {
     world.outcome(Outcome::Up {
         session,
         lease_clear: true,
+        emptied: false,
     });
     let mut script = Script(data);
     while let Some(what) = script.byte() {
@@ -87,6 +88,7 @@ pub fn session(data: &[u8]) {
                 world.outcome(Outcome::Up {
                     session,
                     lease_clear: true,
+                    emptied: session > 1,
                 });
             }
         }

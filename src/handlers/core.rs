@@ -28,6 +28,7 @@ use super::lifetime::{Early, StateSweep};
 use super::mass::Mass;
 use super::payloads::Payloads;
 use super::quarantine::Quarantine;
+use super::restore::Restores;
 use super::sends::Outgoing;
 use super::session::Sessions;
 use super::stats::Stats;
@@ -93,6 +94,7 @@ pub struct Core {
     pub(super) sends: VecDeque<Outgoing>,
     pub(super) dispatches: Dispatches,
     pub(super) state_sweep: Option<StateSweep>,
+    pub(super) restores: Restores,
     pub(super) early: Early,
     pub(super) payloads: Payloads,
     pub(super) commands: Commands,
@@ -145,6 +147,7 @@ impl Core {
             sends: VecDeque::new(),
             dispatches: Dispatches::default(),
             state_sweep: None,
+            restores: Restores::default(),
             early: Early::default(),
             payloads: Payloads::default(),
             commands: Commands::default(),
@@ -420,7 +423,11 @@ impl Core {
     fn outcome(&mut self, at: Moment, outcome: Outcome, fx: &mut Effects) {
         match outcome {
             Outcome::Held(held) => self.held(at, held),
-            Outcome::Up { lease_clear, .. } => self.store_up(at, lease_clear, fx),
+            Outcome::Up {
+                lease_clear,
+                emptied,
+                ..
+            } => self.store_up(at, lease_clear, emptied, fx),
             Outcome::LeaseClear => self.inherited.lease_clear = true,
             Outcome::NameTaken => fx.push(Effect::Stop {
                 status: 1,
@@ -444,6 +451,7 @@ impl Core {
             }
             Outcome::Tasks(held) => self.held_tasks(at, held, fx),
             Outcome::Dispatched { request, stored } => self.dispatched(at, request, stored, fx),
+            Outcome::Restored { key, stored } => self.restored(&key, &stored, fx),
             Outcome::Read { ticket, found } => self.read_settled(ticket, found, fx),
             Outcome::Report { origin, result } => {
                 self.report_settled(at, origin, result, fx);

@@ -201,7 +201,7 @@ impl Core {
         let (kind, text) = match stored {
             Stored::Whole => {
                 let (key, hosts) = (pending.key.clone(), pending.hosts.clone());
-                self.send_task(at, pending, fx);
+                self.send_task(at, request, pending, fx);
                 if let Some(asker) = asker {
                     respond(asker, Answer::Dispatched { key, hosts }, fx);
                 }
@@ -217,10 +217,11 @@ impl Core {
     }
 
     /// A task is stored: it goes into the tables, and out to its hosts.
-    fn send_task(&mut self, at: Moment, pending: Pending, fx: &mut Effects) {
+    fn send_task(&mut self, at: Moment, request: u64, pending: Pending, fx: &mut Effects) {
         let Pending {
             key,
             created,
+            queue,
             commands,
             hosts,
             stamp,
@@ -246,6 +247,8 @@ impl Core {
         let draft = Draft {
             key,
             created,
+            request,
+            queue,
             commands,
             hosts: hosts.collect(),
         };

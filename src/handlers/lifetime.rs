@@ -69,9 +69,10 @@ impl Core {
             let HeldTask {
                 key,
                 created,
+                queue,
+                request,
                 commands,
                 hosts,
-                ..
             } = found;
             if self.tasks.find(&key).is_some() {
                 continue;
@@ -89,6 +90,8 @@ impl Core {
             let draft = Draft {
                 key,
                 created,
+                request,
+                queue,
                 commands,
                 hosts,
             };

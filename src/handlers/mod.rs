@@ -28,6 +28,7 @@ mod presence;
 mod progress;
 mod pull;
 mod quarantine;
+mod restore;
 mod result;
 mod sends;
 mod session;

@@ -326,7 +326,13 @@ impl Core {
     }
 
     /// The store can be read and written; all that it knew of our hosts has been said.
-    pub(super) fn store_up(&mut self, at: Moment, lease_clear: bool, fx: &mut Effects) {
+    pub(super) fn store_up(
+        &mut self,
+        at: Moment,
+        lease_clear: bool,
+        emptied: bool,
+        fx: &mut Effects,
+    ) {
         self.forget_flights();
         self.writes.forget_state();
         if self.stats.store_sessions == 0 {
@@ -339,6 +345,8 @@ impl Core {
         self.writes.sweep.cursor = Some(0);
         self.writes.sweep.again = Some(at.now + SWEEP_AGAIN);
         self.state_sweep = Some(StateSweep::BEGINNING);
+        // At the first coming-up the tables are what the store has told.
+        self.restores.begin(emptied && !is_first);
         if !matches!(self.store, StoreState::Up) {
             fx.push(Effect::Log(Note {
                 level: log::Level::Info,
@@ -365,6 +373,7 @@ impl Core {
             text: format!("away: {why}"),
         }));
         self.state_sweep = None;
+        self.restores.interrupt();
         self.undo_dispatches(fx);
         self.forget_reads(fx);
         self.store = StoreState::Away(why);

@@ -25,6 +25,7 @@ impl Core {
         self.writes.has_state()
             || self.dispatches.has_ops()
             || self.has_states()
+            || self.restores.has_ops()
             || self.reads.has_ops()
     }
 
@@ -51,6 +52,7 @@ impl Core {
         if self.is_store_up() {
             // A state never overtakes the reports that led to it, and a question none that came before it.
             if !self.writes.has_reports() {
+                self.take_restores(max, &mut ops);
                 self.take_states(max, &mut ops);
                 self.reads.take_ops(max, &mut ops);
             }

@@ -31,6 +31,10 @@ pub struct Task {
     pub key: TaskKey,
     /// When it was stored.
     pub created: UnixMs,
+    /// The random number of the request that stored it.
+    pub request: u64,
+    /// Whether hosts that are offline get it when they come.
+    pub queue: bool,
     /// Greater than that of every older task.
     pub number: u64,
     /// Command and priority, in the order in which they are run.
@@ -108,6 +112,10 @@ pub struct Draft {
     pub key: TaskKey,
     /// When it was stored.
     pub created: UnixMs,
+    /// The random number of the request that stored it.
+    pub request: u64,
+    /// Whether hosts that are offline get it when they come.
+    pub queue: bool,
     /// Command and priority, in any order.
     pub commands: Vec<(String, f64)>,
     /// Host, state, and whether a result has an exit other than 0. No host comes twice.
@@ -301,6 +309,8 @@ impl Tasks {
         let Draft {
             key,
             created,
+            request,
+            queue,
             mut commands,
             mut hosts,
         } = draft;
@@ -315,6 +325,8 @@ impl Tasks {
         let slot = self.tasks.insert(Task {
             key: key.clone(),
             created,
+            request,
+            queue,
             number,
             commands,
             deliveries: Vec::with_capacity(hosts.len()),
@@ -510,6 +522,8 @@ mod tests {
 
     fn draft(number: usize, hosts: usize, state: TaskState) -> Draft {
         Draft {
+            request: 0,
+            queue: false,
             key: key(number),
             created: UnixMs(5),
             commands: vec![("x".to_owned(), 1.0)],

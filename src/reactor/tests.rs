@@ -89,6 +89,7 @@ impl Rig {
         rig.tell(vec![Outcome::Up {
             session: 1,
             lease_clear: true,
+            emptied: false,
         }]);
         rig
     }
@@ -164,7 +165,9 @@ fn settled(op: Op) -> Option<Outcome> {
         },
         Op::Seen(_) => Outcome::Seen,
         Op::Audit(_) => Outcome::Audited,
-        Op::Result(_) | Op::TaskStates(_) | Op::Dispatch(_) | Op::Read(_) => return None,
+        Op::Result(_) | Op::TaskStates(_) | Op::Dispatch(_) | Op::Restore(_) | Op::Read(_) => {
+            return None;
+        }
         Op::Notice(_) => return None,
     })
 }
@@ -571,6 +574,7 @@ fn a_walk_over_many_of_whom_nothing_is_written_does_not_wait_for_the_next_event(
         Outcome::Up {
             session: 2,
             lease_clear: true,
+            emptied: false,
         },
     ];
     rig.tell(outcomes);

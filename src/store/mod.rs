@@ -120,6 +120,13 @@ pub trait Backend: Send {
         hosts: &mut Vec<HeldHost>,
     ) -> Result<(), StoreError>;
 
+    /// Whether the node's own set is there. It is missing where the node held nobody, and where the store has
+    /// lost what it had.
+    ///
+    /// # Errors
+    /// When the store is away.
+    fn has_own_set(&mut self) -> Result<bool, StoreError>;
+
     /// Appends the next of the tasks that this node has dispatched and moves `cursor` on. What a crash left half stored is
     /// undone here: see `store/schema.rs`. A task may come twice, with the same facts.
     ///

@@ -2,7 +2,7 @@
 //!
 //! Two kinds of operation, because two things can be true of what is written:
 //!
-//! * **State** (`Online`, `Offline`, `Inventory`, `Seen`, `Audit`, `Notice`): the latest wins. While the store is
+//! * **State** (`Online`, `Offline`, `Inventory`, `Seen`, `Audit`, `Notice`, `TaskStates`, `Restore`): the latest wins. While the store is
 //!   away it is not kept as history; the core writes it again from its present view.
 //! * **Transactions** (`Dispatch`): stored whole or not at all. One under way when the store goes away is kept
 //!   and settled on its return.
@@ -59,6 +59,8 @@ pub enum Op {
     TaskStates(Box<TaskStates>),
     /// A task is to be stored, whole or not at all.
     Dispatch(Box<Dispatch>),
+    /// A task that was stored once and may be gone: what of it is missing is written again, and no event told.
+    Restore(Box<Dispatch>),
     /// A question.
     Read(Box<Read>),
 }
@@ -264,6 +266,13 @@ pub enum Outcome {
         /// How.
         stored: Stored,
     },
+    /// A `Restore` is settled.
+    Restored {
+        /// Which task.
+        key: TaskKey,
+        /// How.
+        stored: Stored,
+    },
     /// The answer to a question.
     Read {
         /// Which.
@@ -278,6 +287,8 @@ pub enum Outcome {
         /// False while a lease of our own name, not ours, is being watched: inherited hosts are
         /// not judged until [`Outcome::LeaseClear`].
         lease_clear: bool,
+        /// The store may have lost what it had: the node's own set, or its lease, was gone.
+        emptied: bool,
     },
     /// The lease found at the start was not renewed, and is ours now.
     LeaseClear,

@@ -15,6 +15,7 @@
 mod support;
 
 mod abnormal;
+mod dispatch_faults;
 mod faults;
 mod frames;
 mod http;

@@ -92,6 +92,11 @@ impl World {
     }
 
     fn come_up(&mut self, lease_clear: bool) {
+        self.come_up_as(lease_clear, false);
+    }
+
+    /// The same, where the store may have lost what it had.
+    fn come_up_as(&mut self, lease_clear: bool, emptied: bool) {
         self.up = true;
         let held = self.store.held();
         let _ = self.input(Input::Outcome(Outcome::Held(held)));
@@ -103,6 +108,7 @@ impl World {
         let _ = self.input(Input::Outcome(Outcome::Up {
             session: self.sessions,
             lease_clear,
+            emptied,
         }));
         self.settle();
     }

@@ -17,12 +17,15 @@ pub(super) struct Model {
     pub(super) spoilt: bool,
     /// Hosts whose end began the lifetime of a task anew, by `TaskStates`.
     pub(super) renewed: usize,
+    /// Tasks written again, those that were still there included.
+    pub(super) restored: usize,
 }
 
 /// A task in the store.
 #[derive(Clone, Debug)]
 pub(super) struct ModelTask {
     pub(super) created: UnixMs,
+    pub(super) request: u64,
     pub(super) commands: Vec<(String, f64)>,
     pub(super) states: BTreeMap<HostId, TaskState>,
 }
@@ -130,10 +133,26 @@ impl Model {
                     .entry(op.key.to_string())
                     .or_insert_with(|| ModelTask {
                         created: op.created,
+                        request: op.request,
                         commands: op.commands,
                         states: op.hosts.into_iter().collect(),
                     });
                 Some(Outcome::Dispatched { request, stored })
+            }
+            Op::Restore(op) => {
+                let op = *op;
+                let key = op.key.clone();
+                self.restored += 1;
+                self.tasks
+                    .entry(op.key.to_string())
+                    .or_insert_with(|| ModelTask {
+                        created: op.created,
+                        request: op.request,
+                        commands: op.commands,
+                        states: op.hosts.into_iter().collect(),
+                    });
+                let stored = Stored::Whole;
+                Some(Outcome::Restored { key, stored })
             }
             Op::Read(op) => Some(Outcome::Read {
                 ticket: op.ticket,
@@ -208,6 +227,7 @@ impl Model {
             key: TaskKey::parse(key, "AC").unwrap(),
             created: task.created,
             queue: false,
+            request: task.request,
             commands: task.commands.clone(),
             hosts: task
                 .states

@@ -367,6 +367,7 @@ fn a_host_that_goes_before_the_walk_has_come_to_it_is_still_told_of() {
     let _ = world.input(Input::Outcome(Outcome::Up {
         session: 2,
         lease_clear: true,
+        emptied: false,
     }));
     for conn in &conns {
         let _ = world.input(Input::Ended {

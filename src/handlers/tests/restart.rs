@@ -127,6 +127,7 @@ fn states_of_thousands_are_written_some_at_a_time() {
     let _ = world.input(Input::Outcome(Outcome::Up {
         session: 2,
         lease_clear: true,
+        emptied: false,
     }));
     let (mut ops, mut states) = (0, BTreeSet::new());
     while let Some(batch) = world.core.pull(world.at(), 2) {
@@ -140,4 +141,61 @@ fn states_of_thousands_are_written_some_at_a_time() {
         }
     }
     assert_eq!((ops, states.len()), (3, 3_000));
+}
+
+#[test]
+fn a_store_that_comes_back_empty_is_given_the_open_tasks_again() {
+    let mut world = World::new();
+    let conn = world.plain("10.0.0.1");
+    world.plain("10.0.0.2");
+    world.dispatch("AC1", &[]).unwrap();
+    world.dispatch("AC2", &["10.0.0.1"]).unwrap();
+    world.dispatch("AC3", &["10.0.0.9"]).unwrap();
+    world.rcc(conn, ResultCode::Received, Some("AC1"));
+    world.report(conn, "AC2", Phase::Ended, &[]);
+    let before = world.store.tasks["AC1"].request;
+    world.go_away();
+    world.store.tasks.clear();
+    world.come_up_as(true, true);
+    // One that nobody has anything to do with any more stays away.
+    assert_eq!(world.store.tasks.keys().collect::<Vec<_>>(), ["AC1"]);
+    let task = &world.store.tasks["AC1"];
+    assert_eq!(task.request, before, "the claim is the one it had");
+    let states: Vec<TaskState> = task.states.values().copied().collect();
+    assert_eq!(states, [TaskState::Answered, TaskState::Sent]);
+    // And that is that.
+    world.go_away();
+    world.come_up(true);
+    assert_eq!(world.store.restored, 1);
+}
+
+#[test]
+fn what_the_store_went_away_under_is_given_to_it_at_its_next_return() {
+    let mut world = World::new();
+    world.plain("10.0.0.1");
+    for key in 0..20 {
+        world.dispatch(&format!("AC{key}"), &[]).unwrap();
+    }
+    world.go_away();
+    world.store.tasks.clear();
+    world.up = true;
+    let _ = world.input(Input::Outcome(Outcome::Up {
+        session: 2,
+        lease_clear: true,
+        emptied: true,
+    }));
+    let mut handed = 0;
+    while let Some(batch) = world.core.pull(world.at(), 100) {
+        let restores = batch.ops.iter().filter(|op| matches!(op, Op::Restore(_)));
+        handed += restores.count();
+    }
+    assert_eq!(
+        handed,
+        crate::limits::RESTORES_IN_FLIGHT_MAX,
+        "a few at a time"
+    );
+    world.go_away();
+    world.come_up(true);
+    assert_eq!(world.store.tasks.len(), 20);
+    assert_eq!(world.store.restored, 20);
 }

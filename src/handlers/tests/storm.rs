@@ -101,6 +101,7 @@ impl Thread {
                 self.outcomes.push_back(Outcome::Up {
                     session,
                     lease_clear,
+                    emptied: false,
                 });
                 if !lease_clear {
                     self.outcomes.push_back(Outcome::LeaseClear);

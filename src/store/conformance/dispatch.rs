@@ -391,6 +391,7 @@ pub fn tasks_are_found_again_after_a_restart(open: &mut Factory<'_>) {
         key: TaskKey::parse("AC7", "AC").unwrap(),
         created: UnixMs(1_700_000_000_000),
         queue: true,
+        request: 7,
         commands: vec![("uptime".into(), 2.5), ("df -h".into(), 1.0)],
         hosts: vec![
             (host("h"), TaskState::Working, false),
@@ -403,6 +404,77 @@ pub fn tasks_are_found_again_after_a_restart(open: &mut Factory<'_>) {
     s.seed("anthill:task:AC7", Dump::Text("spoilt".into()));
     s.seed("anthill:task:AC8", Dump::List(owned(&["spoilt"])));
     assert_eq!(tasks(&mut s).len() as u64, many - 2);
+}
+
+pub fn a_task_that_is_gone_is_written_again(open: &mut Factory<'_>) {
+    let mut s = open(settings());
+    let restore = |s: &mut Box<dyn Subject>, task: &Dispatch| match run(
+        s,
+        &[Op::Restore(Box::new(task.clone()))],
+    )
+    .pop()
+    {
+        Some(Outcome::Restored { key, stored }) if key == task.key => stored,
+        other => panic!("not settled: {other:?}"),
+    };
+    // All of it is gone.
+    let now = Dispatch {
+        hosts: vec![
+            (host("h"), TaskState::Working),
+            (host("i"), TaskState::Offline),
+        ],
+        ..task("AC1", 1)
+    };
+    assert_eq!(restore(&mut s, &now), Stored::Whole);
+    assert_eq!(keys_of(&mut s, "AC1"), ALL);
+    let name = "anthill:task:AC1:hosts";
+    assert_eq!(
+        key(&mut s, name),
+        hash(&[("h", "working"), ("i", "offline")])
+    );
+    assert_eq!(
+        key(&mut s, "AC1_response"),
+        set(&["i"]),
+        "who has answered is not awaited"
+    );
+    assert!(events(&mut s).is_empty(), "it is not told again");
+    let found = tasks(&mut s).remove("AC1").unwrap();
+    assert_eq!((found.request, found.commands.len()), (1, 2));
+    // Nothing is gone, and some of it is further: it stays so.
+    let done = TaskStates {
+        key: now.key.clone(),
+        states: vec![(host("h"), TaskState::Done)],
+        ended: false,
+    };
+    run(&mut s, &[Op::TaskStates(Box::new(done))]);
+    assert_eq!(restore(&mut s, &now), Stored::Whole);
+    assert_eq!(key(&mut s, name), hash(&[("h", "done"), ("i", "offline")]));
+    // Only its hosts are gone.
+    dispatch(&mut s, &task("AC2", 2));
+    s.seed("anthill:task:AC2:hosts", Dump::Hash(Vec::new()));
+    assert_eq!(restore(&mut s, &task("AC2", 2)), Stored::Whole);
+    assert_eq!(keys_of(&mut s, "AC2"), ALL);
+    // Another has the key by now: nothing of that is touched.
+    dispatch(&mut s, &task("AC3", 3));
+    let before = fields(&mut s, "anthill:task:AC3:hosts");
+    assert_eq!(
+        restore(
+            &mut s,
+            &Dispatch {
+                hosts: now.hosts.clone(),
+                ..task("AC3", 4)
+            }
+        ),
+        Stored::Taken
+    );
+    s.seed("AC4", Dump::Sorted(vec![("theirs".into(), 1.0)]));
+    assert_eq!(restore(&mut s, &task("AC4", 5)), Stored::Taken);
+    assert_eq!(fields(&mut s, "anthill:task:AC3:hosts"), before);
+    assert_eq!(
+        key(&mut s, "AC4"),
+        Some(Dump::Sorted(vec![("theirs".into(), 1.0)]))
+    );
+    assert_eq!(keys_of(&mut s, "AC4"), [false, false, false, false, true]);
 }
 
 pub fn states_change_for_named_hosts_until_they_have_ended(open: &mut Factory<'_>) {

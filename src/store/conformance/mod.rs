@@ -82,6 +82,7 @@ macro_rules! conformance_tests {
             dispatches_of_one_batch_settle_each_for_itself
             a_dispatch_the_store_will_not_have_leaves_nothing
             tasks_are_found_again_after_a_restart
+            a_task_that_is_gone_is_written_again
             states_change_for_named_hosts_until_they_have_ended
             a_task_expires_after_a_host_has_ended
             a_result_is_stored_and_replaces_itself

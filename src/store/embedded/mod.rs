@@ -177,6 +177,10 @@ fn apply(
             request: op.request,
             stored: stored(tasks::dispatch(space, context, op))?,
         }),
+        Op::Restore(op) => Some(Outcome::Restored {
+            key: op.key.clone(),
+            stored: stored(tasks::restore(space, context, op))?,
+        }),
         Op::Read(op) => Some(Outcome::Read {
             ticket: op.ticket,
             found: own_fault(tasks::read(space, &op.question))?.unwrap_or_else(Found::Nothing),
@@ -281,6 +285,12 @@ impl Backend for EmbeddedStore {
             }
         }
         Ok(())
+    }
+
+    fn has_own_set(&mut self) -> Result<bool, StoreError> {
+        self.transact(wall_clock(), |space, context| {
+            Ok(space.kind(&schema::node_hosts(context.node))?.is_some())
+        })
     }
 
     fn tasks(

@@ -65,7 +65,7 @@ pub(super) fn dispatch(
     if has_book(space, &op.key)? {
         return found(space, op, Stored::Taken);
     }
-    match write(space, context, op) {
+    match write(space, context, op).and_then(|()| tell(space, context, op)) {
         Ok(()) => Ok(Stored::Whole),
         Err(fault @ Fault::Kind(_)) => {
             undo(space, op)?;
@@ -73,6 +73,19 @@ pub(super) fn dispatch(
         }
         Err(storage) => Err(storage),
     }
+}
+
+/// Writes again what is missing of a task that was stored.
+pub(super) fn restore(
+    space: &mut Space<'_>,
+    context: &Context<'_>,
+    op: &Dispatch,
+) -> Result<Stored, Fault> {
+    let another = holder(space, op)? == Holder::Another;
+    if another || (has_book(space, &op.key)? && !is_our_book(space, op)?) {
+        return Ok(Stored::Taken);
+    }
+    write(space, context, op).map(|()| Stored::Whole)
 }
 
 /// What becomes of a dispatch where there is a book: whole if that and all else is ours; else it is taken back.
@@ -134,20 +147,22 @@ fn write(space: &mut Space<'_>, context: &Context<'_>, op: &Dispatch) -> Result<
         .iter()
         .map(|(command, priority)| (&**command, *priority));
     space.raise_scores(&schema::book(key), commands)?;
-
-    let count = op.hosts.len().to_string();
-    let told = Told {
-        event: event::DISPATCH,
-        key: Some(key.as_str()),
-        count: Some(&count),
-        ..Told::default()
-    };
-    events::tell(space, context, op.stamp, told)?;
     // Nobody will end who could begin its last days.
     if op.hosts.iter().all(|(_, state)| state.has_ended()) {
         expire(space, context, schema::of_whole_task(key))?;
     }
     Ok(())
+}
+
+fn tell(space: &mut Space<'_>, context: &Context<'_>, op: &Dispatch) -> Result<(), Fault> {
+    let count = op.hosts.len().to_string();
+    let told = Told {
+        event: event::DISPATCH,
+        key: Some(op.key.as_str()),
+        count: Some(&count),
+        ..Told::default()
+    };
+    events::tell(space, context, op.stamp, told)
 }
 
 /// A dispatch that is not to be stored any more: taken back, unless all of it is there.
@@ -398,6 +413,7 @@ fn described(space: &Space<'_>, key: TaskKey, claim: Claim) -> Result<HeldTask, 
     Ok(HeldTask {
         created: UnixMs(claim.created),
         queue: claim.queue,
+        request: claim.request.parse().unwrap_or_default(),
         commands,
         hosts,
         key,

@@ -59,7 +59,7 @@ pub struct Dispatch {
     pub queue: bool,
     /// Command and priority.
     pub commands: Vec<(String, f64)>,
-    /// Every host named, and what it is at first: `sent`, `queued` or `offline`.
+    /// Every host named, and what it is: at first `sent`, `queued` or `offline`.
     pub hosts: Vec<(HostId, TaskState)>,
     /// For the event.
     pub stamp: Stamp,
@@ -256,6 +256,8 @@ pub struct HeldTask {
     pub created: UnixMs,
     /// Whether hosts that are offline get it when they come.
     pub queue: bool,
+    /// The random number of the request that stored it.
+    pub request: u64,
     /// Command and priority, highest first.
     pub commands: Vec<(String, f64)>,
     /// Every host named, its state, and whether a result of it has an exit other than 0.

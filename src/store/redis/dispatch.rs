@@ -29,6 +29,8 @@ pub(super) struct Dispatch<'a> {
     /// Our claim, as it is stored.
     claim: String,
     stage: Stage,
+    /// It was stored once, and may be gone.
+    again: bool,
     /// It has been found out how far it came: what is refused from then on ends it.
     looked: bool,
 }
@@ -110,7 +112,16 @@ impl<'a> Dispatch<'a> {
                 None => Stage::Claim,
                 Some(why) => Stage::Look(Stored::Refused(why.to_owned())),
             },
+            again: false,
             looked: false,
+        }
+    }
+
+    /// Writes again what is missing of a task that was stored.
+    pub(super) fn again(context: &'a Context, op: &'a op::Dispatch) -> Self {
+        Self {
+            again: true,
+            ..Self::new(context, op)
         }
     }
 
@@ -173,7 +184,7 @@ impl<'a> Dispatch<'a> {
             return Err(Fault::Own(why));
         }
         Ok(match standing.claim {
-            Holder::Us if !standing.book => Next::Stage(Stage::Hosts),
+            Holder::Us if !standing.book || self.again => Next::Stage(Stage::Hosts),
             // An earlier attempt of ours came to the end, if that is our book.
             Holder::Us if !fresh && standing.hosts => Next::Stage(Stage::Book),
             Holder::Us => {
@@ -232,7 +243,14 @@ impl<'a> Dispatch<'a> {
         let mut entry = Entry::new(event::DISPATCH, op.stamp);
         entry.key = Some(op.key.as_str());
         entry.count = Some(op.hosts.len() as u64);
-        step.one(0, entry.append(&self.context.node));
+        // What was told once is not told again; but there is at least one command.
+        step.one(
+            0,
+            match self.again {
+                true => self.enter(),
+                false => entry.append(&self.context.node),
+            },
+        );
         // Nobody will end who could begin its last days.
         if op.hosts.iter().all(|(_, state)| state.has_ended()) {
             for name in schema::of_whole_task(&op.key) {
@@ -314,9 +332,15 @@ impl<'a> Dispatch<'a> {
     }
 
     fn outcome(&self, stored: Stored) -> Option<Outcome> {
-        Some(Outcome::Dispatched {
-            request: self.op.request,
-            stored,
+        Some(match self.again {
+            true => Outcome::Restored {
+                key: self.op.key.clone(),
+                stored,
+            },
+            false => Outcome::Dispatched {
+                request: self.op.request,
+                stored,
+            },
         })
     }
 }

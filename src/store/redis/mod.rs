@@ -181,6 +181,7 @@ fn begin<'a>(
         Op::Result(op) => Box::new(results::Arrived::new(context, op)),
         Op::TaskStates(op) => Box::new(states::States { context, op }),
         Op::Dispatch(op) => Box::new(dispatch::Dispatch::new(context, op)),
+        Op::Restore(op) => Box::new(dispatch::Dispatch::again(context, op)),
         Op::Read(op) => match &op.question {
             Question::Task { code, hosts } => Box::new(results::Task::new(op.ticket, code, hosts)),
             Question::Output {
@@ -254,6 +255,14 @@ impl Backend for RedisStore {
             log::warn!("{count} names in the store are none that a host can have: left alone");
         }
         Ok(())
+    }
+
+    fn has_own_set(&mut self) -> Result<bool, StoreError> {
+        self.with_link(|link, context| {
+            let mut look = redis::cmd("EXISTS");
+            look.arg(&context.own_set);
+            ask(link, [look], |replies| Ok(replies.int()? == 1))
+        })
     }
 
     fn tasks(

@@ -18,8 +18,9 @@ use redis::Value;
 use super::connection::Link;
 use super::errors::{Fault, judge};
 use super::step::{Recipient, Replies, Step};
+use crate::ids::{HostId, TaskKey};
 use crate::store::StoreError;
-use crate::store::op::{Op, Outcome, Question};
+use crate::store::op::{Op, Outcome, Question, TaskState};
 
 /// How an operation goes on after a step.
 #[derive(Debug)]
@@ -171,13 +172,8 @@ fn waves(ops: &[Op]) -> Vec<Vec<usize>> {
             Op::Answer(op) => behind(&mut last, op.host.as_str(), floor),
             Op::Result(op) => behind(&mut last, op.host.as_str(), floor),
             Op::Dispatch(op) => behind(&mut last, op.key.as_str(), floor),
-            Op::TaskStates(op) => {
-                let hosts = op.states.iter().map(|(host, _)| host.as_str());
-                let names = hosts.chain([op.key.as_str()]);
-                let wave = behind_all(&last, names.clone(), floor);
-                last.extend(names.map(|name| (name, wave)));
-                wave
-            }
+            Op::TaskStates(op) => behind_task(&mut last, &op.key, &op.states, floor),
+            Op::Restore(op) => behind_task(&mut last, &op.key, &op.hosts, floor),
             Op::Read(op) => match &op.question {
                 Question::Task { hosts, .. } => {
                     behind_all(&last, hosts.iter().map(|host| host.as_str()), floor)
@@ -202,6 +198,20 @@ fn behind<'a>(last: &mut HashMap<&'a str, usize>, host: &'a str, floor: usize) -
     wave
 }
 
+/// The wave behind the last one of a task and of these hosts of it, which it becomes for all of them.
+fn behind_task<'a>(
+    last: &mut HashMap<&'a str, usize>,
+    key: &'a TaskKey,
+    states: &'a [(HostId, TaskState)],
+    floor: usize,
+) -> usize {
+    let hosts = states.iter().map(|(host, _)| host.as_str());
+    let names = hosts.chain([key.as_str()]);
+    let wave = behind_all(last, names.clone(), floor);
+    last.extend(names.map(|name| (name, wave)));
+    wave
+}
+
 /// The wave behind the last one of any of these.
 fn behind_all<'a>(
     last: &HashMap<&'a str, usize>,
@@ -215,8 +225,7 @@ fn behind_all<'a>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ids::{HostId, TaskKey};
-    use crate::store::op::{Answer, Dispatch, Notice, Read, Stamp, TaskState, TaskStates};
+    use crate::store::op::{Answer, Dispatch, Notice, Read, Stamp, TaskStates};
     use crate::time::UnixMs;
 
     const STAMP: Stamp = Stamp {

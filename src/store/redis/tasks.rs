@@ -157,6 +157,7 @@ fn load(
             key: (*key).clone(),
             created: UnixMs(claim.created),
             queue: claim.queue,
+            request: claim.request.parse().unwrap_or_default(),
             commands: book.map_or(Ok(Vec::new()), commands_of).map_err(away)?,
             hosts,
         });

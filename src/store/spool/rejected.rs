@@ -66,7 +66,9 @@ fn show(op: &Op) -> (&'static str, Value) {
         Op::Progress(report) => ("progress", serde_json::to_value(report)),
         Op::Answer(report) => ("answer", serde_json::to_value(report)),
         Op::Result(report) => ("result", serde_json::to_value(report)),
-        Op::Dispatch(dispatch) => ("dispatch", Ok(Value::String(format!("{dispatch:?}")))),
+        Op::Dispatch(dispatch) | Op::Restore(dispatch) => {
+            ("dispatch", Ok(Value::String(format!("{dispatch:?}"))))
+        }
         state => ("state", Ok(Value::String(format!("{state:?}")))),
     };
     let (kind, record) = written;

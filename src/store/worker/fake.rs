@@ -15,6 +15,8 @@ use super::Clock;
 #[derive(Debug, Default)]
 pub struct World {
     pub now: Instant,
+    /// The node's own set is missing.
+    pub is_empty: bool,
     /// What every call answers.
     pub error: Option<StoreError>,
     /// How long a call takes that fails.
@@ -152,6 +154,10 @@ impl Backend for Fake {
             addresses: Vec::new(),
         });
         Ok(())
+    }
+
+    fn has_own_set(&mut self) -> Result<bool, StoreError> {
+        Ok(!self.world()?.is_empty)
     }
 
     fn tasks(

@@ -97,6 +97,8 @@ pub(super) struct Life {
     pub(super) phase: Phase,
     lease: Keeper,
     session: u32,
+    /// Since the last coming-up something said that the store has lost what it had.
+    emptied: bool,
     /// Operations taken and not settled; only reports unless it is up.
     pub(super) hands: Vec<Op>,
     pub(super) dispatches: Dispatches,
@@ -140,6 +142,7 @@ impl Life {
             phase: Phase::Down(now),
             lease: Keeper::default(),
             session: 0,
+            emptied: false,
             hands: Vec::new(),
             dispatches: Dispatches::default(),
             gathering: now,
@@ -350,6 +353,9 @@ impl Life {
         let everyone = self.session == 0;
         let mut hosts = Vec::new();
         if let Some(backend) = &mut self.backend {
+            if cursor == HeldCursor::Start {
+                self.emptied |= !backend.has_own_set()?;
+            }
             backend.held(everyone, &mut cursor, &mut hosts)?;
         }
         self.contact();
@@ -395,6 +401,7 @@ impl Life {
         self.out.push(Outcome::Up {
             session: self.session,
             lease_clear: self.lease.cleared(),
+            emptied: std::mem::take(&mut self.emptied),
         });
     }
 
@@ -447,6 +454,7 @@ impl Life {
             News::Clear => {}
             News::Lost if up || matches!(self.phase, Phase::Held(_) | Phase::Tasks(_)) => {
                 log::warn!("store: it has lost the lease, and so all the rest: written anew");
+                self.emptied = true;
                 self.empty_hands();
                 self.phase = Phase::Again(0);
             }

@@ -315,6 +315,10 @@ fn refusal(op: &Op, error: &str) -> Option<Outcome> {
         },
         Op::Seen(_) => Outcome::Seen,
         Op::Audit(_) => Outcome::Audited,
+        Op::Restore(dispatch) => Outcome::Restored {
+            key: dispatch.key.clone(),
+            stored: Stored::Refused(error),
+        },
         Op::Notice(_) | Op::TaskStates(_) => return None,
     })
 }

@@ -33,12 +33,27 @@ pub fn get(server: SocketAddr, path: &str) -> Answer {
     )
 }
 
+/// Sends `body` as JSON to `path`.
+#[track_caller]
+pub fn post(server: SocketAddr, path: &str, body: &str) -> Answer {
+    let length = body.len();
+    let head = format!(
+        "POST {path} HTTP/1.1\r\nHost: {server}\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n"
+    );
+    exchange(server, &head, body)
+}
+
 /// Sends `head`, closes behind it, and reads the answer.
 #[track_caller]
 pub fn request(server: SocketAddr, head: &str) -> Answer {
+    exchange(server, head, "")
+}
+
+#[track_caller]
+fn exchange(server: SocketAddr, head: &str, body: &str) -> Answer {
     let mut stream = TcpStream::connect(server).expect("HTTP");
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    let head = format!("{head}Connection: close\r\n\r\n");
+    let head = format!("{head}Connection: close\r\n\r\n{body}");
     stream.write_all(head.as_bytes()).expect("HTTP");
     let mut bytes = Vec::new();
     stream.read_to_end(&mut bytes).expect("an answer over HTTP");

@@ -3,6 +3,7 @@
 pub mod home;
 pub mod host;
 pub mod http;
+pub mod inbox;
 pub mod redis;
 pub mod server;
 
@@ -10,6 +11,7 @@ use std::time::{Duration, Instant};
 
 pub use home::Home;
 pub use host::{BEAT, BEAT_ASKING, Host, big, little};
+pub use inbox::Inbox;
 pub use redis::Redis;
 pub use server::Server;
 
@@ -29,6 +31,18 @@ pub fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
         assert!(start.elapsed() < PATIENCE, "waited in vain for: {what}");
         std::thread::sleep(PAUSE);
     }
+}
+
+/// Looks again and again until there is something to see, or patience is at its end.
+pub fn until_or<T>(mut look: impl FnMut() -> Option<T>) -> Option<T> {
+    let start = Instant::now();
+    while start.elapsed() < PATIENCE {
+        if let Some(seen) = look() {
+            return Some(seen);
+        }
+        std::thread::sleep(PAUSE);
+    }
+    None
 }
 
 /// Looks again and again until it is so.

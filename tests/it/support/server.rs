@@ -124,6 +124,43 @@ impl Server {
         (answer.status, answer.body)
     }
 
+    /// What it answers to POST: the status and the JSON.
+    #[track_caller]
+    pub fn post(&self, path: &str, body: &Value) -> (u16, Value) {
+        let answer = http::post(self.http, path, &body.to_string());
+        let json = serde_json::from_str(&answer.body).expect("JSON");
+        (answer.status, json)
+    }
+
+    /// Sends a task; what its hosts are in it.
+    #[track_caller]
+    pub fn dispatch(&self, task: &Value) -> Value {
+        let (status, answer) = self.post("/v1/tasks", task);
+        assert_eq!(status, 201, "{answer}");
+        answer["hosts"].clone()
+    }
+
+    /// What a host is in a task.
+    #[track_caller]
+    pub fn task_state(&self, key: &str, host: &str) -> String {
+        let task = self.json(&format!("/v1/tasks/{key}"));
+        let state = task["hosts"][host]["state"].as_str();
+        state
+            .unwrap_or_else(|| panic!("no {host} in {task}"))
+            .to_owned()
+    }
+
+    /// Waits until a host is this in a task.
+    #[track_caller]
+    pub fn until_task(&self, key: &str, host: &str, state: &str) {
+        let mut last = String::new();
+        let so = super::until_or(|| {
+            last = self.task_state(key, host);
+            (last == state).then_some(())
+        });
+        assert!(so.is_some(), "{key} {host}: {last}, not {state}");
+    }
+
     /// The JSON it answers to GET.
     #[track_caller]
     pub fn json(&self, path: &str) -> Value {

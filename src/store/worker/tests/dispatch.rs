@@ -68,6 +68,7 @@ fn tasks_are_told_in_pages_before_the_first_up_and_never_again() {
         key: TaskKey::parse(&format!("AC{n}"), "AC").unwrap(),
         created: UnixMs(1),
         queue: false,
+        request: u64::from(n),
         commands: Vec::new(),
         hosts: Vec::new(),
     };
@@ -86,6 +87,37 @@ fn tasks_are_told_in_pages_before_the_first_up_and_never_again() {
     bench.world.get().error = None;
     bench.pass(1_001);
     assert_eq!(told(&bench), "hhtttu?hhu");
+}
+
+#[test]
+fn a_store_that_lost_its_contents_is_told_of_and_a_restore_is_state() {
+    let mut bench = Bench::up(ROOM);
+    let emptied = |bench: &Bench| {
+        let last = bench.seen.iter().rev().find_map(|outcome| match outcome {
+            Outcome::Up { emptied, .. } => Some(*emptied),
+            _ => None,
+        });
+        last.unwrap()
+    };
+    assert!(!emptied(&bench));
+    for is_empty in [true, false] {
+        bench.world.get().error = away();
+        bench.pass(1_001);
+        bench.world.get().is_empty = is_empty;
+        bench.world.get().error = None;
+        bench.pass(1_001);
+        assert_eq!(emptied(&bench), is_empty);
+    }
+    let Op::Dispatch(task) = dispatch(7) else {
+        panic!("a dispatch");
+    };
+    bench.give([Op::Restore(task)]);
+    bench.world.get().error = away();
+    bench.pass(1_001);
+    bench.world.get().error = None;
+    bench.pass(1_001);
+    let told = |o: &Outcome| matches!(o, Outcome::Restored { .. } | Outcome::Dispatched { .. });
+    assert_eq!(bench.count(told), 0, "it is forgotten, and not settled");
 }
 
 #[test]

@@ -13,7 +13,8 @@ fn a_dead_servers_lease_is_watched_and_then_taken() {
             o,
             Outcome::Up {
                 session: 1,
-                lease_clear: false
+                lease_clear: false,
+                emptied: false,
             }
         )
     };

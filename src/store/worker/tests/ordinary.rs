@@ -13,7 +13,8 @@ fn coming_up_tells_everyone_held_and_then_the_session() {
             Outcome::Held(_),
             Outcome::Up {
                 session: 1,
-                lease_clear: true
+                lease_clear: true,
+                emptied: false,
             }
         ]
     ));

@@ -1,0 +1,129 @@
+//! Tasks written again, when the store has come back without what it had.
+//!
+//! ```text
+//!   Up, emptied ─▶ walk over the tasks ─▶ Op::Restore, a few at a time ─▶ Restored … all ─▶ done
+//!                     ▲                                                     │ the store goes away
+//!                     └────────────── next Up, emptied or not ◀─────────────┘
+//! ```
+//!
+//! A restore is state: one that the store went away under is forgotten, and the walk begins anew at the next
+//! coming-up. What of a task is still there is left as it is.
+
+use crate::ids::{HostId, TaskKey};
+use crate::limits::RESTORES_IN_FLIGHT_MAX;
+use crate::store::op::{Dispatch, Op, Stamp, Stored, TaskState};
+
+use super::core::Core;
+use super::effect::{Effect, Effects, Note};
+use super::tasks::Task;
+
+/// How far the tasks are written again.
+#[derive(Debug, Default)]
+pub(super) struct Restores {
+    /// They may be missing in the store, until a whole walk has been settled.
+    due: bool,
+    /// The least number of the next task, while a walk is under way.
+    cursor: Option<u64>,
+    /// With the store.
+    in_flight: usize,
+}
+
+impl Restores {
+    /// The store is up, and may have lost what it had.
+    pub(super) fn begin(&mut self, emptied: bool) {
+        self.due |= emptied;
+        self.cursor = self.due.then_some(0);
+        self.in_flight = 0;
+    }
+
+    /// The store is away.
+    pub(super) fn interrupt(&mut self) {
+        self.cursor = None;
+        self.in_flight = 0;
+    }
+
+    /// Whether some may be handed over.
+    pub(super) fn has_ops(&self) -> bool {
+        self.cursor.is_some() && self.in_flight < RESTORES_IN_FLIGHT_MAX
+    }
+
+    fn settled(&mut self) {
+        self.in_flight = self.in_flight.saturating_sub(1);
+        self.end_if_over();
+    }
+
+    fn end_if_over(&mut self) {
+        if self.cursor.is_none() && self.in_flight == 0 {
+            self.due = false;
+        }
+    }
+}
+
+impl Core {
+    /// Moves tasks into a batch that may be missing in the store. To be called only while no report waits to
+    /// be handed over: a state here never overtakes the report that led to it.
+    pub(super) fn take_restores(&mut self, max: usize, ops: &mut Vec<Op>) {
+        while ops.len() < max && self.restores.has_ops() {
+            let number = self.restores.cursor.unwrap_or_default();
+            let Some((number, slot)) = self.tasks.first_at_or_above(number) else {
+                self.restores.cursor = None;
+                return self.restores.end_if_over();
+            };
+            self.restores.cursor = Some(number + 1);
+            if let Some(task) = self.tasks.task(slot).filter(|task| may_go_on(task)) {
+                ops.push(self.restore_op(task));
+                self.restores.in_flight += 1;
+            }
+        }
+    }
+
+    fn restore_op(&self, task: &Task) -> Op {
+        let host = |slot: &u32| {
+            let (host, _) = self.tasks.names_of(*slot)?;
+            Some((host.clone(), self.tasks.delivery(*slot)?.state))
+        };
+        let hosts: Vec<(HostId, TaskState)> = task.deliveries.iter().filter_map(host).collect();
+        Op::Restore(Box::new(Dispatch {
+            request: task.request,
+            key: task.key.clone(),
+            created: task.created,
+            queue: task.queue,
+            commands: task.commands.clone(),
+            hosts,
+            // Never told.
+            stamp: Stamp {
+                at: task.created,
+                seq: 0,
+            },
+        }))
+    }
+
+    /// The store has settled a restore.
+    pub(super) fn restored(&mut self, key: &TaskKey, stored: &Stored, fx: &mut Effects) {
+        self.restores.settled();
+        let (level, text) = match stored {
+            Stored::Whole => (log::Level::Info, "is in the store again".to_owned()),
+            Stored::Taken => (
+                log::Level::Error,
+                "was lost by the store, and another has its key now".to_owned(),
+            ),
+            Stored::Undone(why) | Stored::Refused(why) => (
+                log::Level::Error,
+                format!("was lost by the store, which does not take it again: {why}"),
+            ),
+        };
+        fx.push(Effect::Log(Note {
+            level,
+            what: "dispatch",
+            who: key.to_string(),
+            text,
+        }));
+    }
+}
+
+/// Whether a host of the task may still become something, so that its book is wanted.
+fn may_go_on(task: &Task) -> bool {
+    use TaskState as T;
+    let is_settled = |state| matches!(state, T::Offline | T::Done | T::Failed | T::Expired);
+    task.counts().any(|(state, _)| !is_settled(state))
+}

@@ -1,0 +1,39 @@
+//! Where a host takes its datagrams.
+
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::time::Duration;
+
+use super::PATIENCE;
+
+/// A host's UDP port.
+pub struct Inbox {
+    socket: UdpSocket,
+}
+
+impl Inbox {
+    /// Any free port of an address.
+    pub fn at(ip: &str) -> Self {
+        let ip: IpAddr = ip.parse().expect("an address");
+        let socket = UdpSocket::bind(SocketAddr::new(ip, 0)).expect("a UDP port");
+        Self { socket }
+    }
+
+    /// Its port.
+    pub fn port(&self) -> u16 {
+        self.socket.local_addr().expect("an address").port()
+    }
+
+    /// The next datagram, as text.
+    #[track_caller]
+    pub fn next(&self) -> String {
+        self.within(PATIENCE).expect("a datagram")
+    }
+
+    /// The next datagram, if one comes in time.
+    pub fn within(&self, time: Duration) -> Option<String> {
+        self.socket.set_read_timeout(Some(time)).unwrap();
+        let mut bytes = [0; 2_048];
+        let (length, _) = self.socket.recv_from(&mut bytes).ok()?;
+        Some(String::from_utf8(bytes[..length].to_vec()).expect("text"))
+    }
+}
