@@ -251,6 +251,42 @@ pub const LEASE_WATCH_S: u64 = 6;
 /// Seconds between two looks at whether our hosts are all in the set of those online.
 pub const AUDIT_S: u64 = 10;
 
+/// AK devices in the configuration: refused beyond.
+pub const AK_DEVICES_MAX: usize = 1_024;
+/// Commands of one device, and fields of one command: refused beyond.
+pub const AK_COMMANDS_MAX: usize = 32;
+/// A reply of a device, in bytes from behind STX to before ETX. A longer one is abnormal: the connection is closed.
+pub const AK_REPLY_BYTES_MAX: usize = 8_192;
+/// Bytes that belong to no reply, between two replies. More is abnormal likewise.
+pub const AK_NOISE_BYTES_MAX: usize = 16_384;
+/// Milliseconds before a device is connected to again; doubled with each time in vain.
+pub const AK_RETRY_MS_MIN: u64 = 1_000;
+/// Milliseconds between two attempts to connect to a device, at most.
+pub const AK_RETRY_MS_MAX: u64 = 5_000;
+/// Milliseconds a connection to a device may take at least to come about, however short its `timeout_ms`:
+/// the kernel asks a second time after one second.
+pub const AK_CONNECT_MS_MIN: u64 = 1_500;
+/// Devices being connected to at once; the others wait for their turn.
+pub const AK_CONNECTING_MAX: usize = 64;
+/// Targets of `reach` in the configuration: refused beyond.
+pub const REACH_TARGETS_MAX: usize = 1_024;
+/// A target as it is written, in bytes: refused beyond.
+pub const REACH_TARGET_BYTES_MAX: usize = 128;
+/// Targets being tried at once; the others wait for their turn.
+pub const REACH_PROBES_MAX: usize = 512;
+/// Milliseconds a target has to answer, or its period if that is shorter.
+pub const REACH_WAIT_MS_MAX: u64 = 3_000;
+/// Connections begun from here in a turn, to devices and to targets each; the rest waits for the next.
+pub const DIALS_PER_TURN_MAX: usize = 32;
+/// Bytes read from one of those in a turn; the rest waits for the next.
+pub const DIALED_BYTES_PER_TURN_MAX: usize = 16 * 1024;
+/// Milliseconds between two writings of what devices and targets are: what changes meanwhile is written once.
+pub const OUTSIDE_WRITE_MS: u64 = 200;
+/// Seconds after the store has come up at which all of it is written once more.
+pub const OUTSIDE_AGAIN_S: u64 = 5;
+/// Devices or targets written in one batch.
+pub const OUTSIDE_OPS_MAX: usize = 256;
+
 /// Memory the embedded store may use to keep parts of its file, in bytes.
 pub const EMBEDDED_CACHE_BYTES: usize = 16 * 1024 * 1024;
 /// An embedded store's file without its mark that is not larger was being made when its process

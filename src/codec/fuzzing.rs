@@ -4,7 +4,9 @@
 //! does over what it makes up. A broken rule is a panic.
 
 use super::message::{FromServer, Incoming, Word};
-use super::{ByteOrder, DecodeError, Framing, Order, ServerStep, Step, decode, decode_from_server};
+use super::{
+    ByteOrder, DecodeError, Framing, Order, ServerStep, Step, ak, decode, decode_from_server,
+};
 use super::{emit, emit_push, encode};
 use crate::limits::{FRAME_BYTES_MAX, FRAME_HEADER_BYTES, REFUSAL_CHARS_MAX};
 
@@ -296,5 +298,56 @@ pub fn emit_and_parse(incoming: &Incoming<'_>, order: Order) {
             assert_eq!(used, frame.len());
         }
         other => panic!("{incoming:?} was read back as {other:?}"),
+    }
+}
+
+/// Reads `stream` as a device's, in pieces of `sizes` bytes, over and over (zero counts as one; none at all as
+/// one piece). What was read, as `Debug` prints it.
+#[must_use]
+pub fn ak_in_pieces(stream: &[u8], sizes: &[usize]) -> Vec<String> {
+    let mut parser = ak::Parser::default();
+    let mut sizes = sizes.iter().cycle();
+    let (mut found, mut rest) = (Vec::new(), stream);
+    while !rest.is_empty() {
+        let size = sizes.next().map_or(rest.len(), |size| (*size).max(1));
+        let (mut piece, later) = rest.split_at(size.min(rest.len()));
+        rest = later;
+        loop {
+            match parser.next(&mut piece) {
+                Ok(None) => break,
+                Ok(Some(frame)) => found.push(format!("{frame:?} {:?}", frame.reply())),
+                Err(error) => {
+                    found.push(error.to_string());
+                    return found;
+                }
+            }
+        }
+    }
+    found
+}
+
+/// Any bytes as a device's stream: cut anywhere it is the same, and a reply that was read is read again when it is
+/// emitted. The first byte says where it is cut.
+///
+/// # Panics
+/// When that is not so.
+pub fn ak(data: &[u8]) {
+    let [cut, stream @ ..] = data else {
+        return;
+    };
+    let whole = ak_in_pieces(stream, &[]);
+    assert_eq!(ak_in_pieces(stream, &[usize::from(*cut)]), whole);
+    let (mut parser, mut rest) = (ak::Parser::default(), stream);
+    while let Ok(Some(frame)) = parser.next(&mut rest) {
+        let Ok(reply) = frame.reply() else {
+            continue;
+        };
+        let _ = (ak::Refusal::of(&reply), ak::Request::parse(frame.bytes));
+        let mut out = Vec::new();
+        ak::emit_reply(reply.filler, reply.code, reply.status, reply.data, &mut out);
+        let mut again = ak::Parser::default();
+        let read = again.next(&mut &out[..]);
+        let read = read.ok().flatten().and_then(|frame| frame.reply().ok());
+        assert_eq!(read, Some(reply));
     }
 }

@@ -14,11 +14,14 @@
 //!  bytes from a server ─▶ frame ─▶ from_server ─▶ FromServer { Reply | Push }
 //! ```
 //!
+//! Measuring devices speak a protocol of their own, AK, which is in [`ak`] from end to end.
+//!
 //! Both ends are here: agents, and whatever plays many of them, read with the same strictness.
 //!
 //! Nothing here knows who is reading, keeps anything between two calls but a connection's byte
 //! order, or allocates for a heartbeat.
 
+pub mod ak;
 pub mod error;
 pub mod frame;
 pub mod fuzzing;

@@ -29,6 +29,7 @@ pub const TARGETS: &[Target] = &[
     ("http", http),
     ("config", config),
     ("spool", spool),
+    ("ak", fuzzing::ak),
 ];
 
 /// Data taken apart piece by piece, as instructions for a target that does several things.

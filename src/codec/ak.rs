@@ -1,0 +1,336 @@
+//! AK, the protocol of measuring devices: a question out, an answer back, a byte before and behind.
+//!
+//! ```text
+//!  request  STX  X  C C C C  ' '  'K' channel  [' ' data]  ETX
+//!  reply    STX  X  C C C C  ' '  S            [' ' data]  ETX
+//! ```
+//!
+//! There is no length and no checksum, so a reply is found by its ends alone. Every STX begins anew; what stands
+//! before one is noise and dropped, and so is what stands behind an ETX (a CR, mostly). Within a reply all
+//! bytes count, CR and LF too. Replies carry no number: whether one belongs to a question is for the
+//! caller to know, who is told which of the beginnings it came from.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use crate::limits::{AK_NOISE_BYTES_MAX, AK_REPLY_BYTES_MAX};
+
+/// The byte a message begins with.
+pub const STX: u8 = 0x02;
+/// The byte it ends with.
+pub const ETX: u8 = 0x03;
+/// What a device says in the place of the code it did not know, or could not read.
+pub const UNKNOWN: [u8; 4] = *b"????";
+
+/// Filler, code, blank and status: what every reply has between its ends.
+const REPLY_BYTES_MIN: usize = 7;
+const FILLER: usize = 0;
+const CODE: usize = 1;
+const BLANK: usize = 5;
+const STATUS: usize = 6;
+
+/// A function code: a capital letter, then three capital letters or digits.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Code([u8; 4]);
+
+impl Code {
+    /// Asks what the errors are.
+    pub const ASTF: Self = Self(*b"ASTF");
+
+    /// `text` as a code, if it is one.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let code: [u8; 4] = text.as_bytes().try_into().ok()?;
+        let rest = |b: &u8| b.is_ascii_uppercase() || b.is_ascii_digit();
+        (code[0].is_ascii_uppercase() && code.iter().all(rest)).then_some(Self(code))
+    }
+
+    /// Whether it changes the device, rather than reading it.
+    #[must_use]
+    pub const fn is_control(self) -> bool {
+        matches!(self.0[0], b'S' | b'E')
+    }
+
+    /// Its four bytes.
+    #[must_use]
+    pub const fn bytes(self) -> [u8; 4] {
+        self.0
+    }
+
+    /// The code as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        // Made of ASCII only.
+        std::str::from_utf8(&self.0).unwrap_or_default()
+    }
+}
+
+impl fmt::Display for Code {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl fmt::Debug for Code {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Appends the request for `code` on `channel`, without data.
+pub fn emit_request(filler: u8, code: Code, channel: u32, out: &mut Vec<u8>) {
+    out.extend([STX, filler]);
+    out.extend(code.0);
+    out.extend_from_slice(format!(" K{channel}").as_bytes());
+    out.push(ETX);
+}
+
+/// Appends a reply, as a device sends it. An empty `data` is none.
+pub fn emit_reply(filler: u8, code: [u8; 4], status: u8, data: &[u8], out: &mut Vec<u8>) {
+    out.extend([STX, filler]);
+    out.extend(code);
+    out.extend([b' ', b'0' + status.min(9)]);
+    if !data.is_empty() {
+        out.push(b' ');
+        out.extend_from_slice(data);
+    }
+    out.push(ETX);
+}
+
+/// A request, as a device reads it between its ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Request<'a> {
+    /// The function code, whatever it is made of.
+    pub code: [u8; 4],
+    /// The channel: digits.
+    pub channel: &'a [u8],
+    /// The data, without the blank in front.
+    pub data: &'a [u8],
+}
+
+impl<'a> Request<'a> {
+    /// The request in `frame`, if it is one.
+    #[must_use]
+    pub fn parse(frame: &'a [u8]) -> Option<Self> {
+        let code = *frame.get(CODE..)?.first_chunk()?;
+        let rest = frame.get(BLANK..)?.strip_prefix(b" K")?;
+        let digits = rest.iter().take_while(|b| b.is_ascii_digit()).count();
+        let (channel, rest) = rest.split_at(digits);
+        let data = match rest {
+            [] => rest,
+            [b' ', data @ ..] => data,
+            _ => return None,
+        };
+        (digits > 0).then_some(Self {
+            code,
+            channel,
+            data,
+        })
+    }
+}
+
+/// A device's reply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reply<'a> {
+    /// The byte behind STX; it means nothing.
+    pub filler: u8,
+    /// The code it answers, as it came; [`UNKNOWN`] for one the device could not make out.
+    pub code: [u8; 4],
+    /// The error status, 0 to 9. Not a count: another digit at each change.
+    pub status: u8,
+    /// The data, without the blank in front.
+    pub data: &'a [u8],
+}
+
+impl<'a> Reply<'a> {
+    /// The reply between two ends.
+    fn parse(frame: &'a [u8]) -> Option<Self> {
+        if frame.len() < REPLY_BYTES_MIN || frame[BLANK] != b' ' {
+            return None;
+        }
+        let status = frame[STATUS]
+            .is_ascii_digit()
+            .then(|| frame[STATUS] - b'0')?;
+        let data = match &frame[REPLY_BYTES_MIN..] {
+            [] => &[],
+            [b' ', data @ ..] => data,
+            _ => return None,
+        };
+        Some(Self {
+            filler: frame[FILLER],
+            code: *frame[CODE..].first_chunk()?,
+            status,
+            data,
+        })
+    }
+
+    /// The data as text; what is not UTF-8 is U+FFFD.
+    #[must_use]
+    pub fn text(&self) -> Cow<'a, str> {
+        String::from_utf8_lossy(self.data)
+    }
+}
+
+/// Why a device refuses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// `BS`: it is busy.
+    Busy,
+    /// `SE`: the request's syntax is wrong.
+    Syntax,
+    /// `DF`: the request's data are wrong.
+    Data,
+    /// `OF`: it is not in remote mode.
+    Offline,
+    /// `NA`: it has no such thing.
+    Missing,
+    /// `????`: it does not know the code, or could not read it.
+    Unknown,
+}
+
+impl Refusal {
+    /// The word that refuses.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Busy => "BS",
+            Self::Syntax => "SE",
+            Self::Data => "DF",
+            Self::Offline => "OF",
+            Self::Missing => "NA",
+            Self::Unknown => "????",
+        }
+    }
+
+    /// What the reply refuses, if it does. The word stands first, or behind a channel. `NA` refuses
+    /// alone: among values it is the place of one that is missing.
+    #[must_use]
+    pub fn of(reply: &Reply<'_>) -> Option<Self> {
+        if reply.code == UNKNOWN {
+            return Some(Self::Unknown);
+        }
+        let mut words = words(reply.data).peekable();
+        words.next_if(|word| is_channel(word));
+        match words.next()? {
+            b"BS" => Some(Self::Busy),
+            b"SE" => Some(Self::Syntax),
+            b"DF" => Some(Self::Data),
+            b"OF" => Some(Self::Offline),
+            b"NA" => words.all(|word| word == b"NA").then_some(Self::Missing),
+            _ => None,
+        }
+    }
+}
+
+fn is_channel(word: &[u8]) -> bool {
+    let digits = word.strip_prefix(b"K").unwrap_or_default();
+    !digits.is_empty() && digits.iter().all(u8::is_ascii_digit)
+}
+
+/// The words of some data: what stands between blanks, CR and LF.
+pub fn words(data: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let words = data.split(|b| matches!(b, b' ' | b'\r' | b'\n' | b'\t'));
+    words.filter(|word| !word.is_empty())
+}
+
+/// What is no AK.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AkError {
+    /// A reply without an end.
+    #[error("a reply longer than {AK_REPLY_BYTES_MAX} bytes")]
+    TooLong,
+    /// Bytes and bytes, and no reply.
+    #[error("more than {AK_NOISE_BYTES_MAX} bytes that belong to no reply")]
+    Noise,
+    /// STX and ETX, and between them no reply.
+    #[error("what stands between STX and ETX is no reply")]
+    Malformed,
+}
+
+/// What stood between two ends, and at which of the beginnings so far it began.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Frame<'a> {
+    /// Its bytes.
+    pub bytes: &'a [u8],
+    /// The number of its STX, from 1.
+    pub begun: u64,
+}
+
+impl<'a> Frame<'a> {
+    /// The reply in it.
+    ///
+    /// # Errors
+    /// When it is none.
+    pub fn reply(&self) -> Result<Reply<'a>, AkError> {
+        Reply::parse(self.bytes).ok_or(AkError::Malformed)
+    }
+}
+
+/// Finds the frames in a stream of bytes, however it is cut. Keeps at most [`AK_REPLY_BYTES_MAX`] of it.
+#[derive(Clone, Debug, Default)]
+pub struct Parser {
+    frame: Vec<u8>,
+    is_inside: bool,
+    /// The frame has been given out: the next byte begins anew.
+    is_whole: bool,
+    begun: u64,
+    noise: usize,
+}
+
+impl Parser {
+    /// How many beginnings there were so far. A frame whose number is no higher began before now.
+    #[must_use]
+    pub fn begun(&self) -> u64 {
+        self.begun
+    }
+
+    /// Takes bytes off the front of `input` up to the end of the next frame, and gives that; none when
+    /// `input` is used up.
+    ///
+    /// # Errors
+    /// When a bound is passed. Nothing behind it can be trusted.
+    pub fn next<'p>(&'p mut self, input: &mut &[u8]) -> Result<Option<Frame<'p>>, AkError> {
+        if std::mem::take(&mut self.is_whole) {
+            self.frame.clear();
+        }
+        while let Some((&byte, rest)) = input.split_first() {
+            *input = rest;
+            match byte {
+                STX => self.begin()?,
+                // The first byte is the filler, and may be any.
+                ETX if self.is_inside && !self.frame.is_empty() => {
+                    self.is_inside = false;
+                    self.is_whole = true;
+                    self.noise = 0;
+                    let (bytes, begun) = (&self.frame[..], self.begun);
+                    return Ok(Some(Frame { bytes, begun }));
+                }
+                _ if !self.is_inside => self.drop_noise(1)?,
+                _ if self.frame.len() == AK_REPLY_BYTES_MAX => return Err(AkError::TooLong),
+                byte => self.frame.push(byte),
+            }
+        }
+        Ok(None)
+    }
+
+    fn begin(&mut self) -> Result<(), AkError> {
+        if self.is_inside {
+            self.drop_noise(self.frame.len() + 1)?;
+        }
+        self.frame.clear();
+        self.is_inside = true;
+        self.begun += 1;
+        Ok(())
+    }
+
+    fn drop_noise(&mut self, bytes: usize) -> Result<(), AkError> {
+        self.noise += bytes;
+        match self.noise > AK_NOISE_BYTES_MAX {
+            true => Err(AkError::Noise),
+            false => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,190 @@
+//! Golden bytes, and what must hold of all bytes.
+
+use super::*;
+use crate::codec::fuzzing::ak_in_pieces;
+use proptest::prelude::*;
+
+fn code(text: &str) -> Code {
+    Code::parse(text).unwrap()
+}
+
+/// The replies in `stream`, which comes as one piece.
+fn replies(stream: &[u8]) -> Vec<(String, u8, String)> {
+    let mut parser = Parser::default();
+    let mut found = Vec::new();
+    let mut input = stream;
+    while let Some(frame) = parser.next(&mut input).unwrap() {
+        let reply = frame.reply().unwrap();
+        let code = String::from_utf8_lossy(&reply.code).into_owned();
+        found.push((code, reply.status, reply.text().into_owned()));
+    }
+    found
+}
+
+fn reply(code: &str, status: u8, data: &str) -> (String, u8, String) {
+    (code.to_owned(), status, data.to_owned())
+}
+
+#[test]
+fn the_request_for_astz_on_channel_0_is_these_bytes() {
+    let mut out = Vec::new();
+    emit_request(b' ', code("ASTZ"), 0, &mut out);
+    let golden = [0x02, 0x20, 0x41, 0x53, 0x54, 0x5A, 0x20, 0x4B, 0x30, 0x03];
+    assert_eq!(out, golden);
+    out.clear();
+    emit_request(b'0', code("AVFI"), 12, &mut out);
+    assert_eq!(out, b"\x020AVFI K12\x03");
+}
+
+#[test]
+fn the_reply_to_it_is_read_from_these_bytes() {
+    let golden = [
+        0x02, 0x20, 0x41, 0x53, 0x54, 0x5A, 0x20, 0x30, 0x20, 0x53, 0x52, 0x45, 0x4D, 0x20, 0x53,
+        0x54, 0x42, 0x59, 0x03,
+    ];
+    assert_eq!(replies(&golden), [reply("ASTZ", 0, "SREM STBY")]);
+    let mut out = Vec::new();
+    emit_reply(b' ', *b"ASTZ", 0, b"SREM STBY", &mut out);
+    assert_eq!(out, golden);
+}
+
+#[test]
+fn noise_is_dropped_and_every_stx_begins_anew() {
+    let stream = b"\r\nxx\x03\x02 ASTZ 0 half\x02\x02 AKON 1 2.5\r\n3.5\x03\r\x020ASTF 9\x03\r\n";
+    assert_eq!(
+        replies(stream),
+        [reply("AKON", 1, "2.5\r\n3.5"), reply("ASTF", 9, "")]
+    );
+}
+
+#[test]
+fn the_filler_may_be_any_byte_but_stx() {
+    for filler in (0..=255_u8).filter(|filler| *filler != STX) {
+        let mut out = Vec::new();
+        emit_reply(filler, UNKNOWN, 3, b"", &mut out);
+        assert_eq!(replies(&out), [reply("????", 3, "")], "{filler:#x}");
+    }
+}
+
+#[test]
+fn what_is_no_reply_is_said_to_be_none() {
+    for frame in [
+        "", " ", " ASTZ", " ASTZ ", " ASTZ x", " ASTZ10", " ASTZ 0x", " AST 0 1", "ASTZ 0",
+    ] {
+        let frame = Frame {
+            bytes: frame.as_bytes(),
+            begun: 1,
+        };
+        assert_eq!(frame.reply(), Err(AkError::Malformed), "{frame:?}");
+    }
+}
+
+#[test]
+fn a_reply_without_an_end_and_noise_without_one_are_errors() {
+    let mut parser = Parser::default();
+    let long = [&[STX][..], &vec![b'a'; AK_REPLY_BYTES_MAX + 1]].concat();
+    assert_eq!(parser.next(&mut &long[..]), Err(AkError::TooLong));
+    let mut parser = Parser::default();
+    let noise = vec![b'a'; AK_NOISE_BYTES_MAX];
+    assert_eq!(parser.next(&mut &noise[..]), Ok(None));
+    assert_eq!(parser.next(&mut &b"a"[..]), Err(AkError::Noise));
+    let begun = vec![STX; AK_NOISE_BYTES_MAX + 2];
+    assert_eq!(Parser::default().next(&mut &begun[..]), Err(AkError::Noise));
+}
+
+#[test]
+fn a_frame_knows_whether_it_began_before_something() {
+    let mut parser = Parser::default();
+    assert_eq!(parser.next(&mut &b"\x02 AST"[..]), Ok(None));
+    let before = parser.begun();
+    let frame = parser.next(&mut &b"Z 0\x03"[..]).unwrap().unwrap();
+    assert!(frame.begun <= before);
+    assert_eq!(parser.next(&mut &b"\x02 AST"[..]), Ok(None));
+    let before = parser.begun();
+    let frame = parser.next(&mut &b"\x02 ASTZ 0\x03"[..]).unwrap().unwrap();
+    assert!(frame.begun > before, "a new STX is a new beginning");
+}
+
+#[test]
+fn a_word_in_front_refuses_and_na_among_values_does_not() {
+    let refusal = |code: [u8; 4], data: &str| {
+        Refusal::of(&Reply {
+            filler: b' ',
+            code,
+            status: 0,
+            data: data.as_bytes(),
+        })
+        .map(Refusal::as_str)
+    };
+    for word in ["BS", "SE", "DF", "OF", "NA"] {
+        assert_eq!(refusal(*b"ASTZ", word), Some(word));
+        assert_eq!(refusal(*b"ASTZ", &format!(" K1\r\n{word} ")), Some(word));
+    }
+    assert_eq!(refusal(*b"ASTZ", "NA NA"), Some("NA"));
+    assert_eq!(refusal(UNKNOWN, ""), Some("????"));
+    for data in [
+        "",
+        "1.5 NA",
+        "NA 1.5",
+        "BSE",
+        "na",
+        "K0",
+        "SREM STBY",
+        "# BS",
+    ] {
+        assert_eq!(refusal(*b"ASTZ", data), None, "{data}");
+    }
+}
+
+#[test]
+fn a_code_is_four_capitals_or_digits() {
+    for good in ["ASTZ", "AK01", "SREM", "EAKA"] {
+        assert_eq!(code(good).as_str(), good);
+    }
+    assert!(code("SREM").is_control() && code("EAKA").is_control());
+    assert!(!code("ASTZ").is_control());
+    for bad in ["", "AST", "ASTZZ", "astz", "1STZ", "AS Z", "ÄST", "????"] {
+        assert_eq!(Code::parse(bad), None, "{bad}");
+    }
+}
+
+proptest! {
+    #[test]
+    fn what_is_emitted_is_read(
+        filler in any::<u8>(), code in "[A-Z][A-Z0-9]{3}", status in 0_u8..10, data in "[ -~\r\n]{0,200}",
+        channel in any::<u32>(),
+    ) {
+        prop_assume!(filler != STX);
+        let code = Code::parse(&code).unwrap();
+        let mut out = Vec::new();
+        emit_reply(filler, code.bytes(), status, data.as_bytes(), &mut out);
+        prop_assert_eq!(replies(&out), [reply(code.as_str(), status, &data)]);
+        out.clear();
+        emit_request(filler, code, channel, &mut out);
+        let request = Request::parse(&out[1..out.len() - 1]).unwrap();
+        prop_assert_eq!(request.code, code.bytes());
+        let digits = channel.to_string();
+        prop_assert_eq!(request.channel, digits.as_bytes());
+        prop_assert!(request.data.is_empty() && out.len() >= 10);
+    }
+
+    #[test]
+    fn where_a_stream_is_cut_changes_nothing(
+        stream in prop::collection::vec(prop_oneof![Just(STX), Just(ETX), Just(b' '), Just(b'0'), Just(b'A'), any::<u8>()], 0..400),
+        sizes in prop::collection::vec(0_usize..20, 0..8),
+    ) {
+        prop_assert_eq!(ak_in_pieces(&stream, &sizes), ak_in_pieces(&stream, &[]));
+    }
+
+    #[test]
+    fn flipped_bits_do_no_harm(at in 0_usize..19, bit in 0_u8..8) {
+        let mut out = Vec::new();
+        emit_reply(b' ', *b"ASTZ", 0, b"SREM STBY", &mut out);
+        out[at] ^= 1 << bit;
+        let damaged = ak_in_pieces(&out, &[]);
+        prop_assert!(damaged.len() <= 1);
+        emit_reply(b' ', *b"AKON", 0, b"1", &mut out);
+        let again = ak_in_pieces(&out, &[3]);
+        prop_assert!(again.last().is_some_and(|reply| reply.contains("[65, 75, 79, 78]")));
+    }
+}
