@@ -370,6 +370,9 @@ pub const LEASE_LOOK_MS: u64 = 500;
 /// Milliseconds by which a lease may seem to have grown without having been renewed.
 pub const LEASE_GROWTH_MS: u64 = 500;
 
+/// Seconds after which an agent whose disk was full or read-only tries it again. Until then it beats and
+/// takes no work.
+pub const AGENT_DISK_RETRY_S: u64 = 30;
 /// Tasks and commands an agent has taken and not yet begun or ended. A further one is not answered: it
 /// comes again.
 pub const AGENT_TASKS_WAITING_MAX: usize = 64;
@@ -388,10 +391,9 @@ pub const AGENT_OUTPUT_BYTES_IN_FLIGHT_MAX: u64 = 1024 * 1024;
 pub const AGENT_RESULT_LOSSES_MAX: u32 = 3;
 /// Answers kept while there is no connection; the oldest makes room, since its key comes again.
 pub const AGENT_ANSWERS_WAITING_MAX: usize = 256;
-/// Keys an agent remembers having taken; the oldest that has ended is forgotten first.
+/// Keys an agent remembers having taken; the oldest that has ended is forgotten first. Only their number
+/// counts and not their age: a wall clock that steps must not let a book be run again.
 pub const AGENT_KEYS_MAX: usize = 100_000;
-/// For how long, in days.
-pub const AGENT_KEYS_DAYS: u64 = 30;
 /// The agent's journal is written anew when it is larger than so many bytes, and twice what is in it.
 pub const AGENT_JOURNAL_BYTES_MIN: u64 = 1024 * 1024;
 /// The allow file, in bytes: refused beyond.

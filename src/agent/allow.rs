@@ -110,6 +110,18 @@ impl Allow {
         Some(Job { words, time })
     }
 
+    /// How many entries it has.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether it allows nothing.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
     /// Whether some entry leaves a word to whoever dispatches.
     #[must_use]
     pub fn has_wildcard(&self) -> bool {

@@ -153,7 +153,7 @@ pub struct Core {
     lost: Vec<String>,
     running: Option<Running>,
     /// What has still to be answered, while there is no connection.
-    answers: VecDeque<(ResultCode, Option<String>)>,
+    answers: VecDeque<(Moment, ResultCode, Option<String>)>,
     losses: Losses,
 }
 
@@ -184,6 +184,11 @@ impl Core {
         };
         core.give_up_what_was_under_way(fx);
         core
+    }
+
+    /// From now on this is what may be run. The command under way goes on.
+    pub fn set_allow(&mut self, allow: Arc<Allow>) {
+        self.allow = allow;
     }
 
     /// What it remembers: the journal is written anew from this.

@@ -11,9 +11,9 @@
 
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
-use std::path::PathBuf;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant as SystemInstant, SystemTime, UNIX_EPOCH};
 
 use mio::net::{TcpStream, UdpSocket};
@@ -23,11 +23,11 @@ use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 use super::allow::Allow;
 use super::core::{Core, Effect, Moment, Settings};
 use super::facts;
-use super::journal::{Journal, JournalError};
+use super::journal::{Journal, JournalError, is_the_disk};
 use super::memory::Memory;
 use super::runner::Runner;
 use crate::limits::{
-    AGENT_READ_BYTES_PER_TURN_MAX, AGENT_UNREAD_BYTES_MAX, DATAGRAM_BYTES_MAX,
+    AGENT_DISK_RETRY_S, AGENT_READ_BYTES_PER_TURN_MAX, AGENT_UNREAD_BYTES_MAX, DATAGRAM_BYTES_MAX,
     DATAGRAMS_PER_TURN_MAX, READ_BUFFER_BYTES,
 };
 use crate::time::{Instant, Span, UnixMs};
@@ -37,6 +37,11 @@ const UDP: Token = Token(1);
 const WAKER: Token = Token(2);
 /// Seconds of an idle connection before the kernel asks whether the server's machine is there.
 const KEEPALIVE_S: u64 = 30;
+const DISK_RETRY: Span = Span::from_secs(AGENT_DISK_RETRY_S);
+/// What follows from a disk that may be well again.
+const NO_WORK: &str = "this host beats and takes no work until it can be written";
+/// What follows from any other journal that cannot be written.
+const NO_WORK_ANY_MORE: &str = "this host beats and takes no work until the agent is started again";
 
 /// What an agent is to be.
 #[derive(Clone, Debug)]
@@ -73,14 +78,27 @@ pub enum AgentError {
     System(#[from] io::Error),
 }
 
-/// Ends an agent from another thread.
+/// Steers an agent from another thread.
 #[derive(Clone, Debug)]
-pub struct Stopper {
+pub struct Handle {
     asked: Arc<AtomicBool>,
+    allow: Arc<Mutex<Option<Allow>>>,
     waker: Arc<Waker>,
 }
 
-impl Stopper {
+impl Handle {
+    /// Says what may be run from now on. The command under way goes on.
+    pub fn allow(&self, allow: Allow) {
+        *self.slot() = Some(allow);
+        // Fails only when the loop is gone.
+        let _ = self.waker.wake();
+    }
+
+    fn slot(&self) -> MutexGuard<'_, Option<Allow>> {
+        // What is in it is replaced as a whole.
+        self.allow.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Asks it to end: the command under way is ended with it.
     pub fn stop(&self) {
         self.asked.store(true, Ordering::Release);
@@ -97,7 +115,7 @@ pub struct Agent {
     allow: Arc<Allow>,
     core: Core,
     poll: Poll,
-    stopper: Stopper,
+    handle: Handle,
     begun: SystemInstant,
     tcp: Option<Connection>,
     udp: Option<UdpSocket>,
@@ -105,6 +123,11 @@ pub struct Agent {
     is_ready: bool,
     /// None when it cannot be written any more.
     journal: Option<Journal>,
+    /// When to try the disk again, where there is no journal because of it.
+    retry: Option<Instant>,
+    /// Which of the server's addresses is tried; the next one when it does not come to a welcome.
+    place: usize,
+    was_welcome: bool,
     runner: Runner,
 }
 
@@ -114,10 +137,16 @@ impl Agent {
     /// # Errors
     /// When another agent uses the journal, or the system refuses.
     pub fn start(mut setup: Setup) -> Result<Self, AgentError> {
-        let (journal, memory, torn) = Journal::open(&setup.state)?;
-        if torn > 0 {
-            log::warn!(target: "agent", "{torn} lines of the journal cannot be read and are let go");
-        }
+        let opened = match open_journal(&setup.state) {
+            Ok(opened) => Some(opened),
+            Err(error) if error.is_the_disk() => {
+                log::error!(target: "agent", "{error}; {NO_WORK}");
+                None
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let retry = opened.is_none().then_some(Instant::ZERO + DISK_RETRY);
+        let (journal, memory) = opened.unzip();
         let poll = Poll::new()?;
         let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
         let udp = match setup.udp {
@@ -133,7 +162,7 @@ impl Agent {
             push: setup.push,
             boot: boot()?,
             interval: setup.interval,
-            takes_work: true,
+            takes_work: journal.is_some(),
             seed: getrandom::u64().map_err(io::Error::other)?,
         };
         let allow = Arc::new(std::mem::take(&mut setup.allow));
@@ -143,33 +172,40 @@ impl Agent {
         let core = Core::new(
             settings.clone(),
             Arc::clone(&allow),
-            memory,
+            memory.unwrap_or_default(),
             Instant::ZERO,
             &mut fx,
         );
-        let asked = Arc::new(AtomicBool::new(false));
+        let handle = Handle {
+            asked: Arc::default(),
+            allow: Arc::default(),
+            waker,
+        };
         let mut agent = Self {
             setup,
             settings,
             allow,
             core,
             poll,
-            stopper: Stopper { asked, waker },
+            handle,
             begun,
             tcp: None,
             udp,
             is_ready: false,
-            journal: Some(journal),
+            journal,
+            retry,
+            place: 0,
+            was_welcome: true,
             runner,
         };
         agent.carry_out(fx);
         Ok(agent)
     }
 
-    /// What ends it from another thread.
+    /// What other threads steer it with.
     #[must_use]
-    pub fn stopper(&self) -> Stopper {
-        self.stopper.clone()
+    pub fn handle(&self) -> Handle {
+        self.handle.clone()
     }
 
     /// Runs, on this thread, until it is asked to end.
@@ -185,7 +221,7 @@ impl Agent {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) => return Err(error.into()),
             }
-            if self.stopper.asked.load(Ordering::Acquire) {
+            if self.handle.asked.load(Ordering::Acquire) {
                 return Ok(());
             }
             self.turn(&mut buffer);
@@ -197,7 +233,9 @@ impl Agent {
         if self.is_ready {
             return Duration::ZERO;
         }
-        self.core.deadline().since(self.now()).into()
+        let due = self.core.deadline();
+        let due = self.retry.map_or(due, |retry| due.min(retry));
+        due.since(self.now()).into()
     }
 
     fn now(&self) -> Instant {
@@ -218,6 +256,15 @@ impl Agent {
     /// costs less than to remember which has.
     fn turn(&mut self, buffer: &mut [u8]) {
         self.is_ready = false;
+        self.was_welcome |= self.core.is_live();
+        let allow = self.handle.slot().take();
+        if let Some(allow) = allow {
+            self.allow = Arc::new(allow);
+            self.core.set_allow(Arc::clone(&self.allow));
+        }
+        if self.retry.is_some_and(|retry| self.now() >= retry) {
+            self.try_the_disk();
+        }
         let mut fx = Vec::new();
         self.look_at_tcp(buffer, &mut fx);
         self.carry_out(fx);
@@ -361,34 +408,57 @@ impl Agent {
     fn go_on_without_journal(&mut self, error: &io::Error) {
         log::error!(
             target: "agent",
-            "cannot write the journal in {}: {error}; this host beats and takes no work until the agent is started again",
-            self.setup.state.display()
+            "cannot write the journal in {}: {error}; {}",
+            self.setup.state.display(),
+            if is_the_disk(error) { NO_WORK } else { NO_WORK_ANY_MORE }
         );
-        self.journal = None;
+        self.retry = is_the_disk(error).then(|| self.now() + DISK_RETRY);
+        self.begin_anew(None, Memory::default());
+    }
+
+    /// Opens the journal again after the disk was full: as the next process would find it.
+    fn try_the_disk(&mut self) {
+        match open_journal(&self.setup.state) {
+            Ok((journal, memory)) => {
+                log::info!(target: "agent", "the journal can be written again: this host takes work");
+                self.retry = None;
+                self.begin_anew(Some(journal), memory);
+            }
+            Err(error) => {
+                log::warn!(target: "agent", "{error}; {NO_WORK}");
+                self.retry = Some(self.now() + DISK_RETRY);
+            }
+        }
+    }
+
+    /// Goes on with this journal, or none, as another process would: as far as the server is concerned it
+    /// is one, and what was under way is lost.
+    fn begin_anew(&mut self, journal: Option<Journal>, memory: Memory) {
         self.tcp = None;
-        self.settings.takes_work = false;
-        // Another process, as far as the server is concerned: what was under way is lost.
-        match (boot(), Runner::start(Arc::clone(&self.stopper.waker))) {
+        self.settings.takes_work = journal.is_some();
+        self.journal = journal;
+        match (boot(), Runner::start(Arc::clone(&self.handle.waker))) {
             (Ok(boot), Ok(runner)) => {
                 self.settings.boot = boot;
                 self.runner = runner;
             }
             (Err(error), _) | (_, Err(error)) => {
                 log::error!(target: "agent", "cannot go on: {error}");
-                self.stopper.stop();
+                self.handle.stop();
             }
         }
         let mut fx = Vec::new();
         let (settings, allow) = (self.settings.clone(), Arc::clone(&self.allow));
-        self.core = Core::new(settings, allow, Memory::default(), self.now(), &mut fx);
-        debug_assert!(
-            fx.is_empty(),
-            "nothing is remembered, so nothing is to be done"
-        );
+        self.core = Core::new(settings, allow, memory, self.now(), &mut fx);
+        // Nothing is remembered without a journal, so this can fail only with one.
+        self.carry_out(fx);
     }
 
     fn connect(&mut self, more: &mut Vec<Effect>) {
-        match Connection::begin(&self.setup, &self.poll) {
+        if !std::mem::take(&mut self.was_welcome) {
+            self.place = self.place.wrapping_add(1);
+        }
+        match Connection::begin(&self.setup, self.place, &self.poll) {
             Ok(connection) => {
                 self.tcp = Some(connection);
                 // It may have come about already, and then no more is told of it.
@@ -456,8 +526,8 @@ struct Connection {
 
 impl Connection {
     /// Begins to connect.
-    fn begin(setup: &Setup, poll: &Poll) -> io::Result<Self> {
-        let server = resolve(&setup.server, setup.source)?;
+    fn begin(setup: &Setup, place: usize, poll: &Poll) -> io::Result<Self> {
+        let server = resolve(&setup.server, setup.source, place)?;
         let socket = Socket::new(
             Domain::for_address(server),
             Type::STREAM,
@@ -520,15 +590,26 @@ impl Connection {
     }
 }
 
-/// The first address of the server of the family we connect from. Looking a name up may take a while;
-/// there is no connection to be kept alive meanwhile.
-fn resolve(server: &str, source: Option<IpAddr>) -> io::Result<SocketAddr> {
+/// Opens the journal, and says what of it cannot be read.
+fn open_journal(dir: &Path) -> Result<(Journal, Memory), JournalError> {
+    let (journal, memory, torn) = Journal::open(dir)?;
+    if torn > 0 {
+        log::warn!(target: "agent", "{torn} lines of the journal cannot be read and are let go");
+    }
+    Ok((journal, memory))
+}
+
+/// One of the server's addresses of the family we connect from: a name may have several, of which it
+/// listens at one. Looking it up may take a while; there is no connection to be kept alive meanwhile.
+fn resolve(server: &str, source: Option<IpAddr>, place: usize) -> io::Result<SocketAddr> {
     let fits = |address: &SocketAddr| source.is_none_or(|own| own.is_ipv4() == address.is_ipv4());
     let none = || {
         let why = format!("{server} has no address that can be reached from here");
         io::Error::new(io::ErrorKind::NotFound, why)
     };
-    server.to_socket_addrs()?.find(fits).ok_or_else(none)
+    let addresses: Vec<SocketAddr> = server.to_socket_addrs()?.filter(fits).collect();
+    let place = place.checked_rem(addresses.len()).ok_or_else(none)?;
+    Ok(addresses[place])
 }
 
 fn bind_udp(setup: &Setup, port: u16, poll: &Poll) -> Result<UdpSocket, AgentError> {

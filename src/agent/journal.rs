@@ -13,7 +13,7 @@
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
@@ -33,6 +33,22 @@ pub enum JournalError {
     /// The system refuses.
     #[error("cannot use {0}: {1}")]
     Io(PathBuf, io::Error),
+}
+
+impl JournalError {
+    /// Whether it may be well again without anybody changing how this agent is set up.
+    #[must_use]
+    pub fn is_the_disk(&self) -> bool {
+        matches!(self, Self::Io(_, error) if is_the_disk(error))
+    }
+}
+
+/// Whether this is a disk that is full, read-only or broken, rather than a wrong path or permission.
+#[must_use]
+pub fn is_the_disk(error: &io::Error) -> bool {
+    use io::ErrorKind::{FileTooLarge, QuotaExceeded, ReadOnlyFilesystem, StorageFull};
+    let kinds = [FileTooLarge, QuotaExceeded, ReadOnlyFilesystem, StorageFull];
+    kinds.contains(&error.kind()) || error.raw_os_error() == Some(libc::EIO)
 }
 
 /// The journal of the one agent that lives in a directory.
@@ -99,13 +115,20 @@ impl Journal {
     /// Brings all records to the disk.
     ///
     /// # Errors
-    /// When the system refuses: what is on the disk is then uncertain.
+    /// When the system refuses: what is on the disk is then uncertain. When the file is no more in its
+    /// directory, too: nobody would find there what is written to it.
     pub fn sync(&mut self) -> io::Result<()> {
         if self.waiting.is_empty() {
             return Ok(());
         }
         self.file.write_all(&self.waiting)?;
         self.file.sync_data()?;
+        if self.file.metadata()?.nlink() == 0 {
+            return Err(io::Error::new(
+                io::ErrorKind::NotFound,
+                "it has been deleted",
+            ));
+        }
         self.size += self.waiting.len() as u64;
         self.waiting.clear();
         Ok(())

@@ -20,4 +20,4 @@ pub mod memory;
 pub mod runner;
 
 pub use allow::{Allow, AllowError};
-pub use drive::{Agent, AgentError, Setup, Stopper};
+pub use drive::{Agent, AgentError, Handle, Setup};

@@ -1,20 +1,20 @@
 //! `anthill agent`: a host's end, as a process.
 
-use std::fs;
-use std::io;
+use std::fs::File;
+use std::io::{self, Read};
 use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::thread;
 
-use anthill::agent::{Agent, Allow, Setup, Stopper};
+use anthill::agent::{Agent, Allow, Handle, Setup};
 use anthill::config::Config;
 use anthill::ids::HostId;
 use anthill::limits::AGENT_ALLOW_BYTES_MAX;
 use anthill::logging;
 use anthill::time::Span;
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use super::Failure;
@@ -36,12 +36,13 @@ pub fn run(args: &AgentArgs) -> Result<(), Failure> {
         .map_err(|error| Failure::failed(format!("cannot catch signals: {error}")))?;
     let _logging = logging::start(&Config::default().log).map_err(Failure::usage)?;
     warn(&setup.allow);
+    let allow_file = args.allow.clone();
     let agent = Agent::start(setup).map_err(Failure::failed)?;
     let signals_handle = signals.handle();
-    let stopper = agent.stopper();
+    let handle = agent.handle();
     let caretaker = thread::Builder::new()
         .name("signals".to_owned())
-        .spawn(move || heed(signals, &stopper))
+        .spawn(move || heed(signals, &handle, allow_file.as_deref()))
         .map_err(|error| Failure::failed(format!("cannot start a thread: {error}")))?;
     let ended = agent.run().map_err(Failure::failed);
     signals_handle.close();
@@ -57,13 +58,24 @@ fn catch_signals(ending: &Arc<AtomicBool>) -> io::Result<Signals> {
         signal_hook::flag::register_conditional_shutdown(signal, 1, Arc::clone(ending))?;
         signal_hook::flag::register(signal, Arc::clone(ending))?;
     }
-    Signals::new([SIGTERM, SIGINT])
+    Signals::new([SIGTERM, SIGINT, SIGHUP])
 }
 
-fn heed(mut signals: Signals, stopper: &Stopper) {
-    if signals.forever().next().is_some() {
-        log::info!(target: "agent", "stopping");
-        stopper.stop();
+fn heed(mut signals: Signals, handle: &Handle, allow_file: Option<&Path>) {
+    for signal in signals.forever() {
+        if signal != SIGHUP {
+            log::info!(target: "agent", "stopping");
+            return handle.stop();
+        }
+        match allow_file.map(read_allow) {
+            None => log::info!(target: "agent", "there is no allow file to read again"),
+            Some(Ok(allow)) => {
+                log::info!(target: "agent", "the allow file has been read again: {} entries", allow.len());
+                warn(&allow);
+                handle.allow(allow);
+            }
+            Some(Err(why)) => log::error!(target: "agent", "{why}; what was allowed stays so"),
+        }
     }
 }
 
@@ -110,6 +122,11 @@ fn id(id: Option<&str>) -> Result<Option<String>, Failure> {
     let Some(id) = id else {
         return Ok(None);
     };
+    if id.parse::<IpAddr>().is_ok() {
+        return Err(Failure::usage(format!(
+            "--id is '{id}', an IP address: it may be a name; without --id a host is known by its address"
+        )));
+    }
     let checked =
         HostId::checked(id).map_err(|why| Failure::usage(format!("--id is '{id}': {why}")))?;
     Ok(Some(checked.to_string()))
@@ -127,19 +144,29 @@ fn interval(seconds: Option<f64>) -> Result<Option<Span>, Failure> {
 }
 
 fn allow(file: Option<&Path>) -> Result<Allow, Failure> {
-    let Some(file) = file else {
-        return Ok(Allow::default());
-    };
-    let wrong = |why: &dyn std::fmt::Display| {
-        Failure::usage(format!("--allow is '{}': {why}", file.display()))
-    };
-    let size = fs::metadata(file).map_err(|error| wrong(&error))?.len();
-    if size > AGENT_ALLOW_BYTES_MAX {
+    file.map_or_else(
+        || Ok(Allow::default()),
+        |file| read_allow(file).map_err(Failure::usage),
+    )
+}
+
+/// Reads an allow file; else says which it is and what is wrong with it, in one line.
+fn read_allow(file: &Path) -> Result<Allow, String> {
+    let wrong = |why: &dyn std::fmt::Display| format!("--allow is '{}': {why}", file.display());
+    let mut text = String::new();
+    // One byte more than may be, and no more: what is no plain file may have no end.
+    File::open(file)
+        .and_then(|opened| {
+            opened
+                .take(AGENT_ALLOW_BYTES_MAX + 1)
+                .read_to_string(&mut text)
+        })
+        .map_err(|error| wrong(&error))?;
+    if text.len() as u64 > AGENT_ALLOW_BYTES_MAX {
         return Err(wrong(&format!(
             "it is longer than {AGENT_ALLOW_BYTES_MAX} bytes"
         )));
     }
-    let text = fs::read_to_string(file).map_err(|error| wrong(&error))?;
     Allow::parse(&text).map_err(|error| wrong(&error))
 }
 

@@ -8,9 +8,10 @@
 use byteorder::{BigEndian, ByteOrder as _, LittleEndian};
 
 use super::error::{Abnormal, DecodeError};
-use super::message::{Ask, FromServer, Incoming, Message, Push, Reply, Word};
+use super::message::{Answer, Ask, FromServer, Incoming, Message, Push, Reply, Word};
 use super::{from_server, json, slash, write};
 use crate::limits::{FRAME_BYTES_MAX, FRAME_HEADER_BYTES};
+use crate::time::UnixMs;
 
 /// The byte order the configuration asks for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -303,6 +304,22 @@ pub fn encode(
 ) -> Result<(), FrameTooLong> {
     let start = begin(out);
     write::incoming(incoming, out);
+    end_if_it_fits(start, order, out)
+}
+
+/// Appends an answer to a dispatch with the time it was given. Whoever reads it checks that time and
+/// keeps nothing of it, so it is no part of [`Answer`].
+///
+/// # Errors
+/// When it is longer than a frame may be; `out` is then as it was.
+pub fn emit_answer(
+    answer: &Answer<'_>,
+    at: UnixMs,
+    order: Order,
+    out: &mut Vec<u8>,
+) -> Result<(), FrameTooLong> {
+    let start = begin(out);
+    write::timed_answer(answer, at, out);
     end_if_it_fits(start, order, out)
 }
 

@@ -40,6 +40,6 @@ mod write;
 pub use error::{Abnormal, DecodeError};
 pub use frame::{
     ByteOrder, FrameTooLong, Framing, Order, ServerStep, Step, decode, decode_from_server, emit,
-    emit_push, encode,
+    emit_answer, emit_push, encode,
 };
 pub use json::decode_body;

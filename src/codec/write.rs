@@ -6,6 +6,7 @@ use std::io::Write;
 use super::message::{Answer, Ask, Hello, Incoming, Inventory, Message, Phase, Progress};
 use super::message::{Flag, Push, Reply, ResultCode, ResultHeader, Word};
 use crate::limits::REFUSAL_CHARS_MAX;
+use crate::time::UnixMs;
 
 /// Appends the body of a reply.
 pub(super) fn reply(reply: &Reply, out: &mut Vec<u8>) {
@@ -110,6 +111,14 @@ impl std::fmt::Display for Hex<'_> {
         self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))?;
         f.write_str("\"")
     }
+}
+
+/// Appends the body of an answer given at `at`.
+pub(super) fn timed_answer(message: &Answer<'_>, at: UnixMs, out: &mut Vec<u8>) {
+    let mut object = Object::begin(Flag::Answer, out);
+    answer(message, &mut object);
+    object.plain("answerTime", at.0 / 1000);
+    object.end();
 }
 
 fn answer(message: &Answer<'_>, object: &mut Object<'_>) {

@@ -10,7 +10,9 @@ use crate::codec::message::{
     Answer, Ask, Flag, FromServer, Hello, Incoming, Inventory, Message, Push, Reply, ResultCode,
     Word,
 };
-use crate::codec::{ByteOrder, Framing, Order, ServerStep, decode_from_server, encode};
+use crate::codec::{
+    ByteOrder, FrameTooLong, Framing, Order, ServerStep, decode_from_server, emit_answer, encode,
+};
 use crate::limits::{
     AGENT_ANSWERS_WAITING_MAX, AGENT_CONNECT_S_MAX, AGENT_LOOK_S, AGENT_RETRY_MS_MAX,
     AGENT_RETRY_MS_MIN, AGENT_SILENT_INTERVALS, FRAME_BYTES_MAX,
@@ -230,7 +232,7 @@ impl Core {
                 self.hang_up(at, &format!("it refuses us: {why}"), fx);
             }
             (Flag::Heartbeat, _) => self.failures = 0,
-            (Flag::Book, word) => self.book_came(reply.seq, word, fx),
+            (Flag::Book, word) => self.book_came(at, reply.seq, word, fx),
             (Flag::Progress | Flag::Result, word) => self.settled(reply.seq, &word, fx),
             (Flag::Inventory, Word::Refused(why)) => {
                 let text = format!("the server refuses what this host says of itself: {why}");
@@ -262,11 +264,18 @@ impl Core {
             sent: Sent::default(),
         }));
         let seconds = interval.as_secs_f64();
+        if interval > told.times(2) {
+            let told = told.as_secs_f64();
+            let text = format!(
+                "a beat every {seconds} s is too seldom: the server wants one every {told} s, and may take us for dead"
+            );
+            note(Level::Warn, text, fx);
+        }
         let text = format!("connected to the server; a beat every {seconds} s");
         note(Level::Info, text, fx);
         fx.push(Effect::Look);
-        for (code, task) in std::mem::take(&mut self.answers) {
-            self.answer(code, task, fx);
+        for (given, code, task) in std::mem::take(&mut self.answers) {
+            self.answer(given, code, task, fx);
         }
         self.send_reports(fx);
         self.ask_for_books(fx);
@@ -295,15 +304,24 @@ impl Core {
     }
 
     /// Answers a dispatch, now or when there is a connection.
-    pub(super) fn answer(&mut self, code: ResultCode, task: Option<String>, fx: &mut Vec<Effect>) {
+    pub(super) fn answer(
+        &mut self,
+        at: Moment,
+        code: ResultCode,
+        task: Option<String>,
+        fx: &mut Vec<Effect>,
+    ) {
         if !self.is_live() {
             if self.answers.len() >= AGENT_ANSWERS_WAITING_MAX {
                 self.answers.pop_front();
             }
-            return self.answers.push_back((code, task));
+            return self.answers.push_back((at, code, task));
         }
         let task = task.map(Into::into);
-        self.say(Message::Answer(Answer { code, task }), None, fx);
+        let mut out = Vec::new();
+        let answer = Answer { code, task };
+        let encoded = emit_answer(&answer, at.wall, Order::Little, &mut out);
+        send_if(encoded, out, fx);
     }
 
     /// Sends a message; with a number, so that it is replied to. Whether it could be sent.
@@ -313,13 +331,16 @@ impl Core {
             seq,
         };
         let mut out = Vec::new();
-        match encode(&Incoming { message, ask }, Order::Little, &mut out) {
-            Ok(()) => fx.push(Effect::Send(out)),
-            Err(error) => {
-                note(Level::Error, format!("a message is not sent: {error}"), fx);
-                return false;
-            }
-        }
-        true
+        let encoded = encode(&Incoming { message, ask }, Order::Little, &mut out);
+        send_if(encoded, out, fx)
     }
+}
+
+/// Sends a frame that could be made. Whether it could.
+fn send_if(encoded: Result<(), FrameTooLong>, frame: Vec<u8>, fx: &mut Vec<Effect>) -> bool {
+    match encoded {
+        Ok(()) => fx.push(Effect::Send(frame)),
+        Err(error) => note(Level::Error, format!("a message is not sent: {error}"), fx),
+    }
+    encoded.is_ok()
 }

@@ -25,8 +25,13 @@ pub(super) struct Sent {
 }
 
 impl Sent {
-    fn has_room(&self) -> bool {
-        self.waiting.len() < AGENT_REPORTS_IN_FLIGHT_MAX
+    /// Whether one more may go out. Those numbered below `suspects` go one at a time.
+    fn has_room(&self, suspects: u64) -> bool {
+        let Some((first, _)) = self.waiting.first_key_value() else {
+            return true;
+        };
+        *first >= suspects
+            && self.waiting.len() < AGENT_REPORTS_IN_FLIGHT_MAX
             && self.bytes < AGENT_OUTPUT_BYTES_IN_FLIGHT_MAX
     }
 
@@ -38,8 +43,13 @@ impl Sent {
 }
 
 /// Connections lost over one and the same result: the server takes no output of that size.
+///
+/// A server that ends a connection acknowledges nothing of what came just before, so what was under way
+/// together is sent one at a time on the next: then a result is blamed only when it was alone.
 #[derive(Debug, Default)]
 pub(super) struct Losses {
+    /// Reports below this number were under way with output when a connection was lost.
+    suspects: u64,
     seq: u64,
     times: u32,
 }
@@ -47,11 +57,18 @@ pub(super) struct Losses {
 impl Losses {
     /// A connection is lost with these under way.
     pub(super) fn lost(&mut self, sent: &Sent) {
-        match sent.waiting.first_key_value() {
-            Some((seq, 1..)) if *seq == self.seq => self.times += 1,
-            Some((seq, 1..)) => (self.seq, self.times) = (*seq, 1),
-            _ => {}
+        if sent.bytes == 0 {
+            return;
         }
+        self.suspects = self.suspects.max(sent.next);
+        let mut waiting = sent.waiting.keys();
+        let (Some(seq), None) = (waiting.next(), waiting.next()) else {
+            return;
+        };
+        if *seq != self.seq {
+            (self.seq, self.times) = (*seq, 0);
+        }
+        self.times += 1;
     }
 
     fn are_enough(&self, seq: u64) -> bool {
@@ -110,7 +127,7 @@ impl Core {
     /// Sends the reports whose turn it is.
     pub(super) fn send_reports(&mut self, fx: &mut Vec<Effect>) {
         while let Link::Live(live) = &mut self.link {
-            if !live.sent.has_room() {
+            if !live.sent.has_room(self.losses.suspects) {
                 return;
             }
             let Some((seq, report)) = self.memory.report_from(live.sent.next) else {

@@ -42,19 +42,22 @@ impl Core {
         fx: &mut Vec<Effect>,
     ) {
         let is_server = self.server == Some(from.to_canonical());
+        let is_key = |text| TaskKey::parse(text, KEY_PREFIX).is_some();
         let text = str::from_utf8(bytes).ok();
         let text = text.filter(|text| text.len() <= DATAGRAM_BYTES_MAX);
         match text {
             Some("") => {}
-            Some(key) if key.starts_with(KEY_PREFIX) => self.take_key(at, key, fx),
+            Some(key) if key.starts_with(KEY_PREFIX) && (is_server || is_key(key)) => {
+                self.take_key(at, key, fx);
+            }
             _ if !is_server => {
                 let text = format!("{from} is not the server: a datagram of it is let go");
                 note(Level::Warn, text, fx);
             }
-            Some(line) => self.take_line(line, fx),
+            Some(line) => self.take_line(at, line, fx),
             None => {
                 note(Level::Warn, "a datagram cannot be read", fx);
-                self.answer(ResultCode::Damaged, None, fx);
+                self.answer(at, ResultCode::Damaged, None, fx);
             }
         }
     }
@@ -63,11 +66,11 @@ impl Core {
     pub(super) fn take_key(&mut self, at: Moment, text: &str, fx: &mut Vec<Effect>) {
         let Some(key) = TaskKey::parse(text, "") else {
             note(Level::Warn, format!("{text:?} is no task key"), fx);
-            return self.answer(ResultCode::Damaged, None, fx);
+            return self.answer(at, ResultCode::Damaged, None, fx);
         };
         let code = key.as_str().to_owned();
         if self.memory.task(&code).is_some() {
-            return self.answer(ResultCode::Received, Some(code), fx);
+            return self.answer(at, ResultCode::Received, Some(code), fx);
         }
         if !self.has_room(&code, fx) {
             return;
@@ -78,7 +81,7 @@ impl Core {
         };
         note(Level::Info, format!("task {code} is taken"), fx);
         self.take(code.clone(), task, fx);
-        self.answer(ResultCode::Received, Some(code.clone()), fx);
+        self.answer(at, ResultCode::Received, Some(code.clone()), fx);
         self.ask_for_book(code, fx);
     }
 
@@ -86,7 +89,7 @@ impl Core {
     pub(super) fn take_command(&mut self, at: Moment, text: &str, cid: &str, fx: &mut Vec<Effect>) {
         let code = command_code(cid);
         if self.memory.task(&code).is_some() {
-            return self.answer(ResultCode::Received, Some(cid.to_owned()), fx);
+            return self.answer(at, ResultCode::Received, Some(cid.to_owned()), fx);
         }
         if !self.has_room(&code, fx) {
             return;
@@ -97,13 +100,13 @@ impl Core {
             ..Task::default()
         };
         self.take(code, task, fx);
-        self.answer(ResultCode::Received, Some(cid.to_owned()), fx);
+        self.answer(at, ResultCode::Received, Some(cid.to_owned()), fx);
         self.work(fx);
     }
 
-    fn take_line(&mut self, line: &str, fx: &mut Vec<Effect>) {
+    fn take_line(&mut self, at: Moment, line: &str, fx: &mut Vec<Effect>) {
         if self.has_room(line, fx) {
-            self.answer(ResultCode::Received, Some(line.to_owned()), fx);
+            self.answer(at, ResultCode::Received, Some(line.to_owned()), fx);
             self.queue.push_back(Item::Line(line.to_owned()));
             self.work(fx);
         }
@@ -162,7 +165,13 @@ impl Core {
     }
 
     /// The server has answered a question for a book.
-    pub(super) fn book_came(&mut self, seq: Option<u64>, word: Word, fx: &mut Vec<Effect>) {
+    pub(super) fn book_came(
+        &mut self,
+        at: Moment,
+        seq: Option<u64>,
+        word: Word,
+        fx: &mut Vec<Effect>,
+    ) {
         let Link::Live(live) = &mut self.link else {
             return;
         };
@@ -171,7 +180,9 @@ impl Core {
         };
         let (_, code) = live.asked.swap_remove(place);
         match word {
-            Word::Book { task, commands } if task == code => {
+            Word::Book { task, mut commands } if task == code => {
+                // As it should have come: the highest first, and as given among equals.
+                commands.sort_by(|(_, one), (_, other)| other.total_cmp(one));
                 let commands = commands.into_iter().map(|(command, _)| command).collect();
                 self.begin(code, commands, fx);
             }
@@ -182,7 +193,7 @@ impl Core {
                     fx,
                 );
                 self.forget(&code, fx);
-                self.answer(ResultCode::NoBook, Some(code), fx);
+                self.answer(at, ResultCode::NoBook, Some(code), fx);
             }
             _ => note(
                 Level::Error,

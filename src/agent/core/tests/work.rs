@@ -329,3 +329,113 @@ fn a_result_that_costs_connection_after_connection_goes_without_its_output() {
     }
     assert_eq!(sizes, ["4", "4", "0", "0"]);
 }
+
+/// Sends what waits until the connection is to be lost again, and says how many reports went out.
+fn under_way(talk: &mut Talk) -> Vec<String> {
+    talk.is_welcome();
+    let said = talk.said();
+    said.into_iter()
+        .filter(|said| said.starts_with("AC") || said.starts_with("result"))
+        .collect()
+}
+
+#[test]
+fn a_server_that_hangs_up_over_one_result_gets_it_without_output_and_the_others_whole() {
+    let mut talk = agent().live();
+    talk.pushes(&Push::Task("AC1".into()));
+    talk.book("AC1", &["a", "b"]);
+    talk.finishes(0, "fine");
+    talk.finishes(0, "far too long");
+    talk.with(|core, at, fx| core.disconnected(at, "closed", fx));
+    talk.fx.clear();
+    // Such a server acknowledges all but the long one, and only if it has the time to.
+    let mut hung_up = 0;
+    loop {
+        let said = under_way(&mut talk);
+        assert_eq!(
+            said.len(),
+            1,
+            "what was under way together comes alone: {said:?}"
+        );
+        let mut next = said[0].clone();
+        loop {
+            if next == "result AC1 b 0 12" {
+                hung_up += 1;
+                talk.with(|core, at, fx| core.disconnected(at, "closed", fx));
+                break;
+            }
+            assert_ne!(next, "result AC1 a 0 0", "the wrong one is blamed");
+            let (seq, _) = talk.core.memory().report_from(0).unwrap();
+            let flag = match next.starts_with("result") {
+                true => Flag::Result,
+                false => Flag::Progress,
+            };
+            talk.replies(flag, seq, Word::GotIt);
+            match talk.said().first() {
+                Some(said) => next = said.clone(),
+                None => {
+                    assert_eq!(talk.core.memory().reports(), 0);
+                    assert_eq!(hung_up, crate::limits::AGENT_RESULT_LOSSES_MAX);
+                    return;
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_book_that_comes_out_of_order_is_run_in_order() {
+    let mut talk = agent().live();
+    talk.pushes(&Push::Task("AC1".into()));
+    let asked = talk.sent();
+    let (_, seq) = asked.iter().find(|(said, _)| said == "book? AC1").unwrap();
+    let commands = [("a", 1.0), ("b", 7.0), ("x", 1.0), ("c", 7.0)];
+    let commands = commands.map(|(command, priority)| (command.to_owned(), priority));
+    let word = Word::Book {
+        task: "AC1".into(),
+        commands: commands.to_vec(),
+    };
+    talk.replies(Flag::Book, seq.unwrap(), word);
+    assert_eq!(talk.said()[0], "AC1 Received -||b,c,a,x");
+}
+
+#[test]
+fn strangers_cannot_make_it_complain_to_the_server() {
+    let mut talk = agent().live();
+    for bytes in [&b"AC_"[..], b"AC 1", b"\xff", b"uptime"] {
+        talk.datagram("10.9.9.9", bytes);
+        assert!(talk.did().is_empty(), "{bytes:?}");
+    }
+    talk.datagram(SERVER, b"AC_");
+    assert_eq!(talk.said(), ["Damaged -"]);
+}
+
+#[test]
+fn an_answer_says_when_it_was_given() {
+    let mut talk = agent();
+    talk.datagram(SERVER, b"AC1");
+    talk.at.wall = UnixMs(9_000_000);
+    talk.is_welcome();
+    let answers = talk.fx.iter().filter_map(|effect| match effect {
+        Effect::Send(bytes) => Some(String::from_utf8_lossy(&bytes[4..]).into_owned()),
+        _ => None,
+    });
+    let answer = answers.into_iter().find(|body| body.contains("ADH33"));
+    assert_eq!(
+        answer.unwrap(),
+        r#"{"flag":"ADH33","RCC":1,"taskId":"AC1","answerTime":1000}"#
+    );
+}
+
+#[test]
+fn another_allow_file_counts_from_the_next_command_on() {
+    let mut talk = agent().live();
+    talk.pushes(&Push::Task("AC1".into()));
+    talk.book("AC1", &["a", "b", "new"]);
+    let allow = Arc::new(Allow::parse(r#"["new"]"#).unwrap());
+    talk.with(|core, _, _| core.set_allow(allow));
+    talk.did();
+    talk.finishes(0, "");
+    let did = talk.did();
+    assert!(did.contains(&"run new".to_owned()) && !did.contains(&"run b".to_owned()));
+}
