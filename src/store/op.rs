@@ -384,7 +384,8 @@ mod tests {
                 T::Queued | T::Sent => [&reported[..], &sent].concat(),
                 T::Answered => [&beyond_work[..], &[T::Working]].concat(),
                 T::Working => beyond_work.to_vec(),
-                T::Unanswered | T::Lost => [&reported[..], &[T::Lost, T::Expired]].concat(),
+                T::Unanswered => [&reported[..], &[T::Lost, T::Expired]].concat(),
+                T::Lost => [&reported[1..], &[T::Expired]].concat(),
                 T::NoBook => vec![T::Working],
             };
             for other in T::ALL {

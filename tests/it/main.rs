@@ -15,6 +15,7 @@
 mod support;
 
 mod abnormal;
+mod agent;
 mod dispatch_faults;
 mod faults;
 mod frames;

@@ -221,18 +221,16 @@ impl TaskState {
             T::Queued | T::Sent => !matches!(next, T::Offline | T::Queued),
             T::Answered => matches!(next, T::Working | T::NoBook | T::Lost | T::Done | T::Failed),
             T::Working => matches!(next, T::NoBook | T::Lost | T::Done | T::Failed),
-            T::Unanswered | T::Lost => {
-                matches!(
-                    next,
-                    T::Answered
-                        | T::Working
-                        | T::NoBook
-                        | T::Lost
-                        | T::Done
-                        | T::Failed
-                        | T::Expired
-                )
-            }
+            // A key that comes again is answered again, also by a host that has given its task up: only
+            // what it reports of the work makes the task more than lost.
+            T::Lost => matches!(
+                next,
+                T::Working | T::NoBook | T::Done | T::Failed | T::Expired
+            ),
+            T::Unanswered => matches!(
+                next,
+                T::Answered | T::Working | T::NoBook | T::Lost | T::Done | T::Failed | T::Expired
+            ),
             T::NoBook => matches!(next, T::Working),
         }
     }
