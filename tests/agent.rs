@@ -493,3 +493,167 @@ fn the_example_of_an_allow_file_is_one() {
     assert!(allow.job("uptime").is_some());
     assert!(allow.job("rm -rf /").is_none());
 }
+
+/// Everything that no server should say, each on a connection of its own.
+#[test]
+fn nothing_that_a_server_says_ends_it() {
+    let stage = Stage::new();
+    let mut agent = stage.start(&json!(["echo *"]), &["--push", "--interval", "0.1"]);
+    let frame = |body: &[u8]| {
+        let length = i32::try_from(body.len()).unwrap();
+        [&length.to_le_bytes(), body].concat()
+    };
+    let nested = format!(r#"{{"flag":{}1"#, "[".repeat(5_000));
+    let command =
+        format!(r#"{{"flag":"ADH44","command":"echo \u0000\u001b[2J\u202e","cid":"{CID}"}}"#);
+    let hostile: [Vec<u8>; 11] = [
+        b"\xff\xff\xff\xff".to_vec(),
+        i32::MAX.to_le_bytes().to_vec(),
+        vec![0; 4],
+        b"HTTP/1.1 400 Bad Request\r\n\r\n".to_vec(),
+        frame(b"\xff\xfe"),
+        frame(b"[]"),
+        frame(nested.as_bytes()),
+        frame(br#"{"flag":"ADH44","taskId":5}"#),
+        frame(br#"{"flag":"ADH44","command":"echo","cid":"short"}"#),
+        frame(
+            br#"{"flag":"ADH41","ACK":"keepGotIt","taskId":"AC1","tasks":[["a",1e999]],"seq":1}"#,
+        ),
+        frame(br#"{"flag":"ADH27","ACK":"keepNothing","seq":1}"#),
+    ];
+    for bytes in hostile {
+        let mut server = stage.accept();
+        let hello = server.next("ADH40");
+        let welcome = json!({"flag":"ADH40","ACK":"keepGotIt","interval_s":1.0,"seq":hello["seq"]});
+        server.send(&welcome);
+        // It beats and is answered, so that it comes back soon.
+        server.next("ADH18");
+        server.stream.write_all(&bytes).unwrap();
+        assert!(
+            agent.0.try_wait().unwrap().is_none(),
+            "{}",
+            bytes.escape_ascii()
+        );
+        if bytes == i32::MAX.to_le_bytes() || bytes == [0xff; 4] || bytes == [0; 4] {
+            // A length alone is enough to know: nothing is waited for.
+            wait_for_end(&mut server);
+        }
+    }
+    let mut server = stage.welcome();
+    server.stream.write_all(&frame(command.as_bytes())).unwrap();
+    server.answered(CID, 1);
+    let (header, _) = server.result();
+    assert_eq!(header["exit"], 126, "no program can be given a NUL");
+    // Replies to what was never asked, and a book that was not.
+    server.send(&json!({"flag":"ADH43","ACK":"keepGotIt","seq":9_007_199_254_740_991_u64}));
+    server.send(&json!({"flag":"ADH41","ACK":"keepGotIt","taskId":"AC9","tasks":[],"seq":77}));
+    server.pushes("AC1");
+    server.answered("AC1", 1);
+    server.gives_book("AC1", &["echo fine"]);
+    server.phase(1);
+    assert_eq!(server.runs("echo fine").1, b"fine\n");
+}
+
+/// Reads until the agent has hung up.
+fn wait_for_end(server: &mut Server) {
+    let mut rest = Vec::new();
+    match server.stream.read_to_end(&mut rest) {
+        Ok(_) => {}
+        Err(error) => assert_eq!(error.kind(), ErrorKind::ConnectionReset),
+    }
+}
+
+#[test]
+fn its_allow_file_is_read_again_when_it_is_told_to() {
+    let stage = Stage::new();
+    let agent = stage.start(&json!(["echo one"]), &["--push", "--interval", "0.1"]);
+    let mut server = stage.welcome();
+    let mut number = 0;
+    let mut exit_of = |command: &str| {
+        number += 1;
+        let cid = format!("{number:032x}");
+        server.send(&json!({"flag":"ADH44","command":command,"cid":cid}));
+        server.answered(&cid, 1);
+        server.result().0["exit"].clone()
+    };
+    let hangup = |text: &str| {
+        fs::write(stage.path("allow.json"), text).unwrap();
+        agent.signal(rustix::process::Signal::HUP);
+    };
+    assert_eq!([exit_of("echo one"), exit_of("echo two")], [0, 126]);
+    hangup(r#"["echo two"]"#);
+    let begun = Instant::now();
+    while exit_of("echo two") != 0 {
+        assert!(begun.elapsed() < DEADLINE, "it is not read again");
+    }
+    assert_eq!(exit_of("echo one"), 126);
+    hangup("[5]");
+    assert_eq!(exit_of("echo two"), 0, "a wrong one changes nothing");
+}
+
+/// A shell that lets what it becomes write no file beyond so many blocks, as a full disk would not.
+fn with_little_disk(stage: &Stage, blocks: u32) -> Agent {
+    let script = format!(r#"trap "" XFSZ; ulimit -f {blocks}; exec "$@""#);
+    let server = stage.listener.local_addr().unwrap().to_string();
+    let child = Command::new("/bin/sh")
+        .args(["-c", &script, "sh", env!("CARGO_BIN_EXE_anthill"), "agent"])
+        .args([
+            "--id",
+            "web-1",
+            "--push",
+            "--interval",
+            "0.1",
+            "--server",
+            &server,
+        ])
+        .arg("--state")
+        .arg(stage.path("state"))
+        .arg("--allow")
+        .arg(stage.path("allow.json"))
+        .stdin(Stdio::null())
+        .stderr(fs::File::create(stage.path("log")).unwrap())
+        .spawn()
+        .unwrap();
+    Agent(child)
+}
+
+#[test]
+fn on_a_full_disk_it_beats_and_runs_nothing() {
+    let stage = Stage::new();
+    let log = || fs::read_to_string(stage.path("log")).unwrap();
+    let marks = stage.path("marks");
+    let mark = format!("echo x >> {}", marks.display());
+    let long = format!("echo {}", "x".repeat(8_000));
+    fs::write(
+        stage.path("allow.json"),
+        json!(["echo *", {"shell": mark}]).to_string(),
+    )
+    .unwrap();
+    let agent = with_little_disk(&stage, 8);
+    let mut server = stage.welcome();
+    server.pushes("AC1");
+    server.answered("AC1", 1);
+    // The key can still be written down, and its book cannot.
+    server.gives_book("AC1", &[&mark, &long]);
+    let mut again = stage.welcome();
+    assert_ne!(
+        again.hello["boot"], server.hello["boot"],
+        "what was under way is lost"
+    );
+    again.pushes("AC1");
+    for _ in 0..3 {
+        again.next("ADH18");
+    }
+    assert!(log().contains("cannot write the journal in"), "{}", log());
+    drop(agent);
+
+    // Not even what is there can be written anew.
+    let mut agent = with_little_disk(&stage, 0);
+    let mut server = stage.welcome();
+    server.pushes("AC1");
+    for _ in 0..3 {
+        server.next("ADH18");
+    }
+    assert!(agent.0.try_wait().unwrap().is_none());
+    assert_eq!(lines(&marks), 0, "what is not written down is not run");
+}

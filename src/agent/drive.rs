@@ -7,7 +7,8 @@
 //! ```
 //!
 //! A journal that cannot be written ends the work and not the beating: the agent forgets what it was
-//! doing, takes no more, and goes on as a host that is merely alive.
+//! doing, takes no more, and goes on as a host that is merely alive. A disk that was full or read-only is
+//! tried again, and once the journal opens the agent is as if started anew.
 
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};

@@ -377,6 +377,19 @@ mod tests {
     }
 
     #[test]
+    fn a_journal_that_is_deleted_is_not_written_to() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut journal, _) = open(dir.path());
+        journal.write(&records()[0]);
+        journal.sync().unwrap();
+        fs::remove_file(dir.path().join(JOURNAL)).unwrap();
+        journal.write(&records()[1]);
+        let error = journal.sync().unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::NotFound);
+        assert!(!is_the_disk(&error), "it does not get well by itself");
+    }
+
+    #[test]
     fn a_journal_does_not_grow_for_ever() {
         let dir = tempfile::tempdir().unwrap();
         let (mut journal, mut memory) = open(dir.path());

@@ -70,7 +70,7 @@ fn heed(mut signals: Signals, handle: &Handle, allow_file: Option<&Path>) {
         match allow_file.map(read_allow) {
             None => log::info!(target: "agent", "there is no allow file to read again"),
             Some(Ok(allow)) => {
-                log::info!(target: "agent", "the allow file has been read again: {} entries", allow.len());
+                log::info!(target: "agent", "the allow file has been read again; its entries: {}", allow.len());
                 warn(&allow);
                 handle.allow(allow);
             }
@@ -171,6 +171,9 @@ fn read_allow(file: &Path) -> Result<Allow, String> {
 }
 
 fn warn(allow: &Allow) {
+    if allow.is_empty() {
+        log::info!(target: "agent", "there is no allow file, or it is empty: every command will be refused");
+    }
     if allow.has_wildcard() && rustix::process::geteuid().is_root() {
         log::warn!(
             target: "agent",

@@ -120,7 +120,7 @@ pub struct AgentArgs {
     /// Seconds between two heartbeats [default: what the server says]
     #[arg(long, value_name = "SECONDS", allow_negative_numbers = true)]
     pub interval: Option<f64>,
-    /// File that names the commands it may run [default: it runs none]
+    /// File that names the commands it may run; read again on SIGHUP [default: it runs none]
     #[arg(long, value_name = "FILE")]
     pub allow: Option<PathBuf>,
     /// Directory where it remembers what it has done
