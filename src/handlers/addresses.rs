@@ -4,19 +4,24 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 
-/// Slots of hosts online, by the address they connect from.
+/// Slots of hosts online, by the address they connect from and the UDP port they gave (0 where they gave none).
+/// Thousands may be behind one address, so those of one port are found without looking at the others.
 #[derive(Debug, Default)]
 pub struct Addresses {
-    slots: HashMap<IpAddr, Vec<u32>>,
+    /// In order of ports.
+    slots: HashMap<IpAddr, Vec<(u16, u32)>>,
 }
 
 impl Addresses {
-    /// The host in `slot` is behind `ip`. Twice is once.
-    pub fn insert(&mut self, ip: IpAddr, slot: u32) {
+    /// The host in `slot` is behind `ip`, at this port and no other.
+    pub fn insert(&mut self, ip: IpAddr, port: u16, slot: u32) {
         let slots = self.slots.entry(ip).or_default();
-        if !slots.contains(&slot) {
-            slots.push(slot);
+        if slots.binary_search(&(port, slot)).is_ok() {
+            return;
         }
+        slots.retain(|held| held.1 != slot);
+        let place = slots.partition_point(|held| *held < (port, slot));
+        slots.insert(place, (port, slot));
     }
 
     /// It no longer is.
@@ -24,15 +29,26 @@ impl Addresses {
         let Some(slots) = self.slots.get_mut(&ip) else {
             return;
         };
-        slots.retain(|held| *held != slot);
+        slots.retain(|held| held.1 != slot);
         if slots.is_empty() {
             self.slots.remove(&ip);
         }
     }
 
     /// All behind `ip`.
-    #[must_use]
-    pub fn behind(&self, ip: IpAddr) -> &[u32] {
+    pub fn behind(&self, ip: IpAddr) -> impl ExactSizeIterator<Item = u32> {
+        self.all(ip).iter().map(|held| held.1)
+    }
+
+    /// Those behind `ip` at this port.
+    pub fn at(&self, ip: IpAddr, port: u16) -> impl Iterator<Item = u32> {
+        let all = self.all(ip);
+        let first = all.partition_point(|held| held.0 < port);
+        let here = all[first..].iter().take_while(move |held| held.0 == port);
+        here.map(|held| held.1)
+    }
+
+    fn all(&self, ip: IpAddr) -> &[(u16, u32)] {
         self.slots.get(&ip).map_or(&[], Vec::as_slice)
     }
 }
@@ -45,12 +61,15 @@ mod tests {
     fn an_address_without_hosts_takes_no_memory() {
         let mut addresses = Addresses::default();
         let ip: IpAddr = "10.0.0.1".parse().unwrap();
-        addresses.insert(ip, 3);
-        addresses.insert(ip, 3);
-        addresses.insert(ip, 4);
-        assert_eq!(addresses.behind(ip), [3, 4]);
+        addresses.insert(ip, 7, 3);
+        addresses.insert(ip, 7, 3);
+        addresses.insert(ip, 5, 4);
+        assert_eq!(addresses.behind(ip).collect::<Vec<_>>(), [4, 3]);
+        addresses.insert(ip, 7, 4);
+        assert_eq!(addresses.at(ip, 7).collect::<Vec<_>>(), [3, 4]);
+        assert_eq!(addresses.at(ip, 5).count() + addresses.at(ip, 6).count(), 0);
         addresses.remove(ip, 3);
         addresses.remove(ip, 4);
-        assert!(addresses.behind(ip).is_empty() && addresses.slots.is_empty());
+        assert!(addresses.behind(ip).len() == 0 && addresses.slots.is_empty());
     }
 }

@@ -90,6 +90,12 @@ impl Core {
         Flow::Taken
     }
 
+    /// The key of the newest task in which a host is this.
+    fn newest_key(&self, host: &HostId, state: TaskState) -> Option<TaskKey> {
+        let slot = self.newest_in(host, state)?;
+        Some(self.tasks.names_of(slot)?.1.clone())
+    }
+
     /// The key an answer is about. "No book" without a key means the one last answered with "received";
     /// "damaged" whatever is to go out again, since an old client names the one before.
     fn answered_key(&self, slot: u32, host: &HostId, answer: &Answer<'_>) -> Option<TaskKey> {
@@ -97,12 +103,13 @@ impl Core {
         let named = named.and_then(|text| TaskKey::parse(text, &self.rules.key_prefix));
         match answer.code {
             ResultCode::Unanswered | ResultCode::Damaged => {
-                let newest = self.newest_unanswered(host);
-                let newest = newest.and_then(|slot| self.tasks.names_of(slot));
-                newest.map(|names| names.1.clone()).or(named)
+                self.newest_key(host, TaskState::Sent).or(named)
             }
             ResultCode::NoBook if answer.task.is_none() => {
-                self.hosts.get(slot)?.rest.as_deref()?.answered.clone()
+                let rest = self.hosts.get(slot)?.rest.as_deref();
+                let answered = rest.and_then(|rest| rest.answered.clone());
+                // After a restart of ours only the tables know.
+                answered.or_else(|| self.newest_key(host, TaskState::Answered))
             }
             ResultCode::NoBook | ResultCode::Received => named,
         }

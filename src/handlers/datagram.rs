@@ -1,7 +1,7 @@
 //! Datagrams from hosts: a heartbeat or an answer, believed only from the address of a host that is
 //! online already. They bring nobody online and are never answered.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use crate::codec::message::{Incoming, Message};
 use crate::ids::{ConnId, HostId};
@@ -54,30 +54,37 @@ impl Core {
     /// The host that sends from this address: the only one there, or the only one there with that port.
     fn sender(&self, from: SocketAddr) -> Option<u32> {
         let ip = from.ip().to_canonical();
-        let plain = self.hosts.find(&HostId::of_address(ip));
-        let all = plain
-            .into_iter()
-            .chain(self.addresses.behind(ip).iter().copied());
-        let online = |slot: &u32| {
-            let host = self.hosts.get(*slot);
-            host.is_some_and(|host| host.presence.is_online())
-        };
-        let all: Vec<u32> = all.filter(online).collect();
-        match all[..] {
-            [one] => Some(one),
-            _ => {
-                let port = |host: &Host| match host.udp {
-                    0 => self.rules.agent_port,
-                    port => port,
-                };
-                let same = |slot: &&u32| {
-                    let host = self.hosts.get(**slot);
-                    host.is_some_and(|host| port(host) == from.port())
-                };
-                let mut same = all.iter().filter(same);
-                let first = same.next().copied()?;
-                same.next().is_none().then_some(first)
-            }
+        let plain = self.plain_at(ip);
+        let mut all = plain.into_iter().chain(self.addresses.behind(ip));
+        if self.addresses.behind(ip).len() + plain.iter().len() == 1 {
+            return all.next();
         }
+        let mut same = self.reached_at(ip, from.port());
+        let first = same.next()?;
+        same.next().is_none().then_some(first)
+    }
+
+    /// The host online that has this address for its name.
+    fn plain_at(&self, ip: IpAddr) -> Option<u32> {
+        let slot = self.hosts.find(&HostId::of_address(ip))?;
+        let host = self.hosts.get(slot)?;
+        host.presence.is_online().then_some(slot)
+    }
+
+    /// The hosts online that are reached by datagram at this address and port, or would be if they did not want
+    /// pushes.
+    pub(super) fn reached_at(&self, ip: IpAddr, port: u16) -> impl Iterator<Item = u32> {
+        let port_of = |host: &Host| match host.udp {
+            0 => self.rules.agent_port,
+            port => port,
+        };
+        let plain = self.plain_at(ip);
+        let plain = plain.filter(|slot| self.hosts.get(*slot).map(port_of) == Some(port));
+        let silent = (port == self.rules.agent_port).then(|| self.addresses.at(ip, 0));
+        let named = self.addresses.at(ip, port);
+        plain
+            .into_iter()
+            .chain(silent.into_iter().flatten())
+            .chain(named)
     }
 }

@@ -205,7 +205,7 @@ impl Core {
     /// A datagram came to a host damaged, and the host's receiver stands ready again: the newest key
     /// that it has not answered goes out again at once, also to a host that is at work.
     pub(super) fn send_newest_again(&mut self, host: &HostId) {
-        let Some(slot) = self.newest_unanswered(host) else {
+        let Some(slot) = self.newest_in(host, TaskState::Sent) else {
             return;
         };
         let tries = self.tasks.delivery(slot).map_or(0, |d| d.tries);
@@ -214,12 +214,12 @@ impl Core {
         }
     }
 
-    /// The delivery of the newest task that was sent to a host and that it has not answered.
-    pub(super) fn newest_unanswered(&self, host: &HostId) -> Option<u32> {
+    /// The delivery of the newest task in which a host is this; `sent` is what it has not answered.
+    pub(super) fn newest_in(&self, host: &HostId, state: TaskState) -> Option<u32> {
         let deliveries = &self.tasks.recipient_of(host)?.deliveries;
         let waiting = deliveries.iter().filter(|pair| {
             let delivery = self.tasks.delivery(pair.1);
-            delivery.is_some_and(|delivery| delivery.state == TaskState::Sent)
+            delivery.is_some_and(|delivery| delivery.state == state)
         });
         let number = |pair: &&(u32, u32)| self.tasks.task(pair.0).map(|task| task.number);
         waiting.max_by_key(number).map(|pair| pair.1)

@@ -209,7 +209,11 @@ impl Core {
             }
             Stored::Taken => (ErrorKind::Taken, taken(&pending.key)),
             Stored::Undone(why) => (ErrorKind::NotNow, why),
-            Stored::Refused(why) => (ErrorKind::Wrong, why),
+            Stored::Refused(why) => {
+                let key = &pending.key;
+                let text = format!("the store does not take the task {key}: {why}");
+                (ErrorKind::Wrong, text)
+            }
         };
         if let Some(asker) = asker {
             respond(asker, Answer::Error { kind, text }, fx);
@@ -238,9 +242,10 @@ impl Core {
             who: key.to_string(),
             text: format!("stored; to be sent to {count} of {} hosts", hosts.len()),
         }));
+        // As the store's stream has it: all that are named.
         let kind = EventKind::Dispatch {
             key: key.clone(),
-            count,
+            count: hosts.len() as u64,
         };
         self.tell(stamp, kind, fx);
         let hosts = hosts.into_iter().map(|(host, state)| (host, state, false));

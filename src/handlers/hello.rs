@@ -83,6 +83,9 @@ impl Core {
         if let Some(host) = self.hosts.get_mut(slot) {
             host.udp = hello.udp.unwrap_or(0);
             host.push = hello.push;
+            if host.id != HostId::of_address(host.peer.ip()) {
+                self.addresses.insert(host.peer.ip(), host.udp, slot);
+            }
             let before = host.rest.as_deref().and_then(|rest| rest.boot.as_deref());
             if let Some(boot) = hello.boot.as_deref().filter(|boot| before != Some(boot)) {
                 let restarted = before.is_some();

@@ -78,7 +78,7 @@ impl Core {
         let before = std::mem::replace(&mut host.peer, peer);
         self.addresses.remove(before.ip(), slot);
         if host.id != HostId::of_address(peer.ip()) {
-            self.addresses.insert(peer.ip(), slot);
+            self.addresses.insert(peer.ip(), host.udp, slot);
         }
         let was = host.presence;
         match was {
@@ -308,7 +308,7 @@ impl Core {
             } else if found.ours && first && unheard_of {
                 host.presence = Presence::Inherited;
                 if host.id != HostId::of_address(host.peer.ip()) && host.peer != Peer::UNKNOWN {
-                    self.addresses.insert(host.peer.ip(), slot);
+                    self.addresses.insert(host.peer.ip(), host.udp, slot);
                 }
                 host.since = since;
                 self.stats.hosts_online += 1;

@@ -1,7 +1,7 @@
 //! ADH27: how far a host has come with a task. Saying it twice changes nothing.
 
 use crate::codec::message::{Ask, Flag, Phase, Progress, Word};
-use crate::ids::{ConnId, HostId, TaskKey};
+use crate::ids::{ConnId, TaskKey};
 use crate::store::op::{self, Op, Origin, TaskState};
 
 use super::core::Core;
@@ -57,14 +57,8 @@ impl Core {
         } else {
             self.reported(slot, &host, &key, next, at)
         };
-        let stamp = self.tell_progress(
-            at,
-            &host,
-            &key,
-            progress,
-            became.or(state).unwrap_or(next),
-            fx,
-        );
+        let told = became.or(state).unwrap_or(next);
+        let stamp = self.stamp(at);
         let own = |list: &[std::borrow::Cow<'_, str>]| {
             list.iter()
                 .map(|text| text.to_string())
@@ -84,8 +78,17 @@ impl Core {
             complete: own(&progress.complete),
             oncall: own(&progress.oncall),
             state: became,
+            told: Some(told),
             stamp,
         };
+        let (state, command) = report.event(false);
+        let kind = EventKind::Progress {
+            host: report.host.clone(),
+            key: report.key.clone(),
+            command: command.map(str::to_owned),
+            state,
+        };
+        self.tell(stamp, kind, fx);
         self.writes.report(Op::Progress(Box::new(report)), bytes);
         Flow::Taken
     }
@@ -109,27 +112,6 @@ impl Core {
             return Flow::Wait;
         }
         Flow::Taken
-    }
-
-    fn tell_progress(
-        &mut self,
-        at: Moment,
-        host: &HostId,
-        key: &TaskKey,
-        progress: &Progress<'_>,
-        state: TaskState,
-        fx: &mut Effects,
-    ) -> op::Stamp {
-        let stamp = self.stamp(at);
-        let command = progress.working.as_ref().or(progress.complete.last());
-        let kind = EventKind::Progress {
-            host: host.clone(),
-            key: key.clone(),
-            command: command.map(|command| command.to_string()),
-            state,
-        };
-        self.tell(stamp, kind, fx);
-        stamp
     }
 
     /// Whether a report of `bytes` has room; else its connection is to wait.

@@ -26,11 +26,16 @@ pub(super) struct Restores {
     cursor: Option<u64>,
     /// With the store.
     in_flight: usize,
+    /// How many the store has taken again since this began.
+    stored: usize,
 }
 
 impl Restores {
     /// The store is up, and may have lost what it had.
     pub(super) fn begin(&mut self, emptied: bool) {
+        if emptied && !self.due {
+            self.stored = 0;
+        }
         self.due |= emptied;
         self.cursor = self.due.then_some(0);
         self.in_flight = 0;
@@ -47,15 +52,10 @@ impl Restores {
         self.cursor.is_some() && self.in_flight < RESTORES_IN_FLIGHT_MAX
     }
 
-    fn settled(&mut self) {
-        self.in_flight = self.in_flight.saturating_sub(1);
-        self.end_if_over();
-    }
-
-    fn end_if_over(&mut self) {
-        if self.cursor.is_none() && self.in_flight == 0 {
-            self.due = false;
-        }
+    /// Whether this was the last of all.
+    fn is_over(&mut self) -> bool {
+        let over = self.cursor.is_none() && self.in_flight == 0;
+        over && std::mem::take(&mut self.due)
     }
 }
 
@@ -67,7 +67,9 @@ impl Core {
             let number = self.restores.cursor.unwrap_or_default();
             let Some((number, slot)) = self.tasks.first_at_or_above(number) else {
                 self.restores.cursor = None;
-                return self.restores.end_if_over();
+                // Where some are with the store, the last of them ends it.
+                self.restores.is_over();
+                return;
             };
             self.restores.cursor = Some(number + 1);
             if let Some(task) = self.tasks.task(slot).filter(|task| may_go_on(task)) {
@@ -100,24 +102,31 @@ impl Core {
 
     /// The store has settled a restore.
     pub(super) fn restored(&mut self, key: &TaskKey, stored: &Stored, fx: &mut Effects) {
-        self.restores.settled();
-        let (level, text) = match stored {
-            Stored::Whole => (log::Level::Info, "is in the store again".to_owned()),
-            Stored::Taken => (
-                log::Level::Error,
-                "was lost by the store, and another has its key now".to_owned(),
-            ),
-            Stored::Undone(why) | Stored::Refused(why) => (
-                log::Level::Error,
-                format!("was lost by the store, which does not take it again: {why}"),
-            ),
+        let restores = &mut self.restores;
+        restores.in_flight = restores.in_flight.saturating_sub(1);
+        restores.stored += usize::from(*stored == Stored::Whole);
+        let lost = match stored {
+            Stored::Whole => None,
+            Stored::Taken => Some("another has its key now"),
+            Stored::Undone(why) | Stored::Refused(why) => Some(&**why),
         };
-        fx.push(Effect::Log(Note {
-            level,
-            what: "dispatch",
-            who: key.to_string(),
-            text,
-        }));
+        if let Some(why) = lost {
+            fx.push(Effect::Log(Note {
+                level: log::Level::Error,
+                what: "dispatch",
+                who: key.to_string(),
+                text: format!("the store has lost it, and does not take it again: {why}"),
+            }));
+        }
+        if restores.is_over() {
+            let count = restores.stored;
+            fx.push(Effect::Log(Note {
+                level: log::Level::Info,
+                what: "store",
+                who: "store".to_owned(),
+                text: format!("it may have lost what it had; {count} tasks written again"),
+            }));
+        }
     }
 }
 

@@ -130,16 +130,11 @@ impl Core {
 
     /// Other deliveries of the same task whose hosts are reached by datagram at the same address.
     fn mates(&self, slot: u32, to: SocketAddr) -> Vec<u32> {
-        let named = self.addresses.behind(to.ip());
-        if named.is_empty() {
-            return Vec::new();
-        }
         let Some((_, key)) = self.tasks.names_of(slot) else {
             return Vec::new();
         };
-        let plain = self.hosts.find(&HostId::of_address(to.ip()));
-        let hosts = named.iter().copied().chain(plain);
-        let there = hosts.filter_map(|host| {
+        let there = self.reached_at(to.ip(), to.port());
+        let there = there.filter_map(|host| {
             let host = self.hosts.get(host)?;
             let same = self.way_of(host) == Some(Way::Datagram(to));
             let mate = same.then(|| self.tasks.delivery_of(key, &host.id))??;

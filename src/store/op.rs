@@ -228,8 +228,31 @@ pub struct Progress {
     /// What the host becomes in the task, if that is one of ours and it becomes something.
     #[serde(default)]
     pub state: Option<TaskState>,
+    /// What the host is in the task by now, or would be if it were one of ours: for the event. A record of an
+    /// older spool does not say.
+    #[serde(default)]
+    pub told: Option<TaskState>,
     /// For the event.
     pub stamp: Stamp,
+}
+
+impl Progress {
+    /// The state and the command of its event. `done` says whether nothing is left, for records that do not
+    /// say what the host is.
+    #[must_use]
+    pub fn event(&self, done: bool) -> (TaskState, Option<&str>) {
+        let ended = done && self.phase == Phase::Ended;
+        let state = self.told.unwrap_or(match ended {
+            true => TaskState::Done,
+            false => TaskState::Working,
+        });
+        let command = match self.phase {
+            Phase::Received => None,
+            Phase::Began => self.working.as_deref(),
+            Phase::Ended => self.complete.last().map(String::as_str),
+        };
+        (state, command)
+    }
 }
 
 /// An ADH33 about a task key.

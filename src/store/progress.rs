@@ -158,6 +158,7 @@ mod tests {
             complete: words(complete),
             oncall: words(oncall),
             state: None,
+            told: None,
             stamp: Stamp {
                 at: UnixMs(1),
                 seq: 1,

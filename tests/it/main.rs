@@ -16,6 +16,7 @@ mod support;
 
 mod abnormal;
 mod agent;
+mod dispatch;
 mod dispatch_faults;
 mod faults;
 mod frames;

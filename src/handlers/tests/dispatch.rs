@@ -14,7 +14,10 @@ fn a_task_goes_to_all_that_are_online_at_once_and_offline_ones_are_reported() {
     let states = ["10.0.0.1 sent", "10.0.0.2 offline", "10.0.0.3 sent"];
     assert_eq!(told.unwrap(), states);
     assert_eq!(world.sent_to(), ["10.0.0.1:6655 AC1", "10.0.0.3:6655 AC1"]);
-    assert!(world.told.contains(&"dispatch AC1 2".to_owned()));
+    assert!(
+        world.told.contains(&"dispatch AC1 3".to_owned()),
+        "all that are named"
+    );
     assert_eq!(world.dispatch("AC2", &[]).unwrap().len(), 19);
     assert_eq!(world.sent().len(), 19);
     world.plain("10.0.0.2");

@@ -199,3 +199,19 @@ fn what_the_store_went_away_under_is_given_to_it_at_its_next_return() {
     assert_eq!(world.store.tasks.len(), 20);
     assert_eq!(world.store.restored, 20);
 }
+
+#[test]
+fn no_book_without_a_key_means_the_one_answered_before_a_restart() {
+    let mut world = World::new();
+    let conn = world.plain("10.0.0.1");
+    world.dispatch("AC1", &[]).unwrap();
+    world.pass(10);
+    world.dispatch("AC2", &[]).unwrap();
+    world.rcc(conn, ResultCode::Received, Some("AC1"));
+    let mut world = killed(world);
+    world.come_up(true);
+    let conn = world.plain("10.0.0.1");
+    world.rcc(conn, ResultCode::NoBook, None);
+    assert_eq!(world.state("AC1", "10.0.0.1"), "no-book");
+    assert_eq!(world.state("AC2", "10.0.0.1"), "sent");
+}

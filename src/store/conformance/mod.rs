@@ -194,6 +194,7 @@ fn progress(name: &str, phase: u8, working: Option<&str>, complete: &[&str], lef
         working: working.map(str::to_owned),
         complete: owned(complete),
         oncall: owned(left),
+        told: None,
         state: None,
         stamp: stamp(u64::from(phase)),
     }))

@@ -1,6 +1,5 @@
 //! What hosts report of their tasks: the operations that are never lost.
 
-use crate::codec::message::Phase;
 use crate::limits::COMPLETE_COMMANDS_MAX;
 use crate::store::op::{Answer, Progress, TaskResult, TaskState};
 use crate::store::progress::{After, Before, merge};
@@ -137,18 +136,13 @@ fn tell(
     op: &Progress,
     done: bool,
 ) -> Result<(), Fault> {
-    let (state, command) = match op.phase {
-        Phase::Received => (event::ANSWERED, None),
-        Phase::Began => (event::WORKING, op.working.as_deref()),
-        Phase::Ended if done => (event::DONE, op.complete.last().map(|c| &**c)),
-        Phase::Ended => (event::WORKING, op.complete.last().map(|c| &**c)),
-    };
+    let (state, command) = op.event(done);
     let told = Told {
         event: event::PROGRESS,
         host: op.host.as_str(),
         key: Some(op.key.as_str()),
         command,
-        state: Some(state),
+        state: Some(state.as_str()),
         ..Told::default()
     };
     events::tell(space, context, op.stamp, told)

@@ -208,13 +208,8 @@ impl<'a> Progress<'a> {
         let mut entry = Entry::new(event::PROGRESS, op.stamp);
         entry.host = Some(&op.host);
         entry.key = Some(op.key.as_str());
-        let last = op.complete.last().map(String::as_str);
-        (entry.state, entry.command) = match op.phase {
-            Phase::Received => (Some(event::ANSWERED), None),
-            Phase::Began => (Some(event::WORKING), op.working.as_deref()),
-            Phase::Ended if done => (Some(event::DONE), last),
-            Phase::Ended => (Some(event::WORKING), last),
-        };
+        let (state, command) = op.event(done);
+        (entry.state, entry.command) = (Some(state.as_str()), command);
         entry
     }
 

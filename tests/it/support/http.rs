@@ -1,6 +1,6 @@
 //! HTTP written out by hand, so that it can also be wrong.
 
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 
 use super::PATIENCE;
@@ -36,11 +36,14 @@ pub fn get(server: SocketAddr, path: &str) -> Answer {
 /// Sends `body` as JSON to `path`.
 #[track_caller]
 pub fn post(server: SocketAddr, path: &str, body: &str) -> Answer {
+    exchange(server, &post_head(server, path, body), body)
+}
+
+fn post_head(server: SocketAddr, path: &str, body: &str) -> String {
     let length = body.len();
-    let head = format!(
+    format!(
         "POST {path} HTTP/1.1\r\nHost: {server}\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n"
-    );
-    exchange(server, &head, body)
+    )
 }
 
 /// Sends `head`, closes behind it, and reads the answer.
@@ -49,14 +52,37 @@ pub fn request(server: SocketAddr, head: &str) -> Answer {
     exchange(server, head, "")
 }
 
+/// The same where the server may die under it: the status.
+pub fn try_post(server: SocketAddr, path: &str, body: &str) -> Option<u16> {
+    let bytes = try_exchange(server, &post_head(server, path, body), body).ok()?;
+    let line = bytes.split(|byte| *byte == b'\r').next()?;
+    let status = std::str::from_utf8(line).ok()?.split(' ').nth(1)?;
+    status.parse().ok()
+}
+
+/// The body at `path`, which may be any bytes.
+#[track_caller]
+pub fn get_bytes(server: SocketAddr, path: &str) -> Vec<u8> {
+    let head = format!("GET {path} HTTP/1.1\r\nHost: {server}\r\n");
+    let bytes = try_exchange(server, &head, "").expect("an answer over HTTP");
+    assert!(bytes.starts_with(b"HTTP/1.1 200 "), "no 200");
+    let end = bytes.windows(4).position(|four| four == b"\r\n\r\n");
+    bytes[end.expect("a head") + 4..].to_vec()
+}
+
+fn try_exchange(server: SocketAddr, head: &str, body: &str) -> io::Result<Vec<u8>> {
+    let mut stream = TcpStream::connect(server)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    let head = format!("{head}Connection: close\r\n\r\n{body}");
+    stream.write_all(head.as_bytes())?;
+    let mut bytes = Vec::new();
+    stream.read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
 #[track_caller]
 fn exchange(server: SocketAddr, head: &str, body: &str) -> Answer {
-    let mut stream = TcpStream::connect(server).expect("HTTP");
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    let head = format!("{head}Connection: close\r\n\r\n{body}");
-    stream.write_all(head.as_bytes()).expect("HTTP");
-    let mut bytes = Vec::new();
-    stream.read_to_end(&mut bytes).expect("an answer over HTTP");
+    let bytes = try_exchange(server, head, body).expect("an answer over HTTP");
     let text = String::from_utf8(bytes).expect("text");
     let (head, body) = text.split_once("\r\n\r\n").expect("a head");
     let mut lines = head.split("\r\n");

@@ -13,8 +13,13 @@ pub struct Inbox {
 impl Inbox {
     /// Any free port of an address.
     pub fn at(ip: &str) -> Self {
+        Self::on(ip, 0)
+    }
+
+    /// This port of an address.
+    pub fn on(ip: &str, port: u16) -> Self {
         let ip: IpAddr = ip.parse().expect("an address");
-        let socket = UdpSocket::bind(SocketAddr::new(ip, 0)).expect("a UDP port");
+        let socket = UdpSocket::bind(SocketAddr::new(ip, port)).expect("a UDP port");
         Self { socket }
     }
 
@@ -35,5 +40,10 @@ impl Inbox {
         let mut bytes = [0; 2_048];
         let (length, _) = self.socket.recv_from(&mut bytes).ok()?;
         Some(String::from_utf8(bytes[..length].to_vec()).expect("text"))
+    }
+
+    /// Sends bytes as they are.
+    pub fn send(&self, to: SocketAddr, bytes: &[u8]) {
+        self.socket.send_to(bytes, to).expect("sent");
     }
 }

@@ -6,6 +6,7 @@ pub mod http;
 pub mod inbox;
 pub mod redis;
 pub mod server;
+pub mod words;
 
 use std::time::{Duration, Instant};
 

@@ -19,6 +19,8 @@ pub struct Server {
     child: Child,
     /// Where hosts connect.
     pub tcp: SocketAddr,
+    /// Where datagrams are taken.
+    pub udp: SocketAddr,
     /// Where it is asked.
     pub http: SocketAddr,
     /// The ready line.
@@ -68,6 +70,7 @@ impl Server {
         };
         Self {
             tcp: address("tcp="),
+            udp: address("udp="),
             http: address("http="),
             child,
             ready,

@@ -123,6 +123,7 @@ impl Part {
             working: working.map(str::to_owned),
             complete: owned(complete),
             oncall: owned(oncall),
+            told: None,
             state: None,
             stamp: stamp(self.2),
         }))

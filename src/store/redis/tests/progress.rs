@@ -72,7 +72,7 @@ fn a_task_goes_from_received_to_done_step_by_step() {
     assert_eq!(
         events(&mut store),
         [
-            "progress h answered",
+            "progress h working",
             "progress h working",
             "progress h working",
             "progress h working",
