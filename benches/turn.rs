@@ -63,6 +63,7 @@ fn fleet(hosts: u32) -> Core {
         rto: Span::from_secs(3),
         tries: 5,
         result_bytes: 1 << 20,
+        certificates: false,
         seed: 1,
     };
     let mut core = Core::new(rules, 1);

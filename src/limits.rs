@@ -122,6 +122,14 @@ pub const QUARANTINE_WINDOW_S: u64 = 60;
 /// Hosts below which going offline together is nothing to report.
 pub const MASS_OFFLINE_HOSTS_MIN: usize = 20;
 
+/// A PEM file, in bytes: what is behind that is not read.
+pub const PEM_FILE_BYTES_MAX: u64 = 1 << 20;
+/// Steps of TLS handshakes in a turn: who is behind that waits for the next, so that a storm of them does not
+/// stop the heartbeats of the rest. One costs up to half a millisecond.
+pub const TLS_HANDSHAKES_PER_TURN_MAX: usize = 8;
+/// What TLS holds of one connection on its way out, in bytes: what is behind that stays where replies wait.
+pub const TLS_BUFFER_BYTES_MAX: usize = 4096;
+
 /// A request's head over HTTP, in bytes: 431 beyond.
 pub const HTTP_HEAD_BYTES_MAX: usize = 16 * 1024;
 /// A request's body over HTTP, in bytes: 413 beyond.

@@ -61,6 +61,9 @@ pub enum Abnormal {
     /// A good message that may not come here (a second hello, say).
     #[error("{0} may not come here")]
     OutOfPlace(&'static str),
+    /// TLS failed: a handshake, or what came after it.
+    #[error("TLS: {0}")]
+    Tls(String),
     /// Our own fault: handling it panicked. The connection is ended like one with bad data.
     #[error("handling it failed inside the server")]
     Internal,
@@ -79,12 +82,13 @@ impl Abnormal {
             Self::Twice(_) => "twice",
             Self::Depth => "depth",
             Self::OutOfPlace(_) => "place",
+            Self::Tls(_) => "tls",
             Self::Internal => "internal",
         }
     }
 
     /// Every label there is, in the order of the variants.
-    pub const LABELS: [&'static str; 9] = [
-        "length", "utf8", "syntax", "flag", "field", "twice", "depth", "place", "internal",
+    pub const LABELS: [&'static str; 10] = [
+        "length", "utf8", "syntax", "flag", "field", "twice", "depth", "place", "tls", "internal",
     ];
 }

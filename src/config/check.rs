@@ -42,12 +42,17 @@ pub(super) fn check(config: &Config, origin: &Origin<'_>) -> Result<(), ConfigEr
         ("server.http", "--http", &flags.http, server.http),
     ];
     for (path, flag, given, address) in listeners {
-        if config.auth == Auth::Unset && is_open(address) {
+        let certified = config
+            .tls
+            .as_ref()
+            .is_some_and(|tls| tls.client_ca.is_some());
+        if config.auth == Auth::Unset && !certified && is_open(address) {
             return Err(ConfigError::Value {
                 place: origin.place(path, Some((flag, given))),
                 why: format!(
                     "{address} is not a loopback address while auth is null; \
-                     it may be one only with auth \"none\" (--auth none), which lets everybody in"
+                     it may be one only with tls.client_ca, or with auth \"none\" (--auth none), \
+                     which lets everybody in"
                 ),
             });
         }

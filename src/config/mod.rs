@@ -18,6 +18,7 @@ mod read;
 mod show;
 #[cfg(test)]
 mod tests;
+mod tls;
 mod token;
 mod tree;
 mod value;
@@ -30,6 +31,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 pub use error::{ConfigError, Place};
+pub use tls::{Acceptor, Tls};
 use tree::Node;
 
 use crate::codec::frame::ByteOrder;
@@ -64,6 +66,8 @@ pub struct Config {
     pub store: Store,
     /// `auth`: who may connect.
     pub auth: Auth,
+    /// `tls`: TLS for the TCP port; none if `null`.
+    pub tls: Option<Tls>,
     /// `instructions`: name → command, what the console and `POST /v1/commands` know by name.
     pub instructions: BTreeMap<String, String>,
     /// `reach`: addresses tried from here.

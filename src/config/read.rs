@@ -142,11 +142,7 @@ pub(super) fn read(file: &str, root: &Node) -> Result<Config, ConfigError> {
         store(&of, &mut config.store)?;
     }
     root.set("auth", &mut config.auth, auth)?;
-    root.set("tls", &mut (), |v| match v.node {
-        Node::Null => Ok(()),
-        Node::Object(_) => Err(not_built(&v, "TLS", "null")),
-        _ => Err(v.wrong("is not null, and TLS is not built yet")),
-    })?;
+    root.set_or_null("tls", &mut config.tls, super::tls::read)?;
     root.set("instructions", &mut config.instructions, |v| {
         let members = v.members()?;
         if members.len() > CONFIG_ENTRIES_MAX {

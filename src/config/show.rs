@@ -82,7 +82,11 @@ impl Config {
                 Auth::Unset => Value::Null,
                 Auth::None => "none".into(),
             },
-            "tls": null,
+            "tls": self.tls.as_ref().map(|tls| json!({
+                "cert": tls.cert,
+                "key": tls.key,
+                "client_ca": tls.client_ca,
+            })),
             "instructions": self.instructions,
             "ak": {"devices": []},
             "reach": {"period_s": seconds(self.reach.period), "targets": []},
@@ -109,7 +113,9 @@ impl Config {
             }
             let line = format!("{key}: {old} → {new}");
             let no_token = key == "server.http_token_file" && new == "null";
-            if is_applied(key) && !no_token {
+            // Other files are taken over; whether it is spoken at all waits for the next start.
+            let tls = key == "tls" && old != "null" && new != "null";
+            if tls || is_applied(key) && !no_token {
                 applied.push(line);
             } else {
                 restart.push(line);
@@ -124,6 +130,12 @@ impl Config {
         let file = &self.server.http_token_file;
         if *file == new.server.http_token_file && self.server.http_token != new.server.http_token {
             applied.push("server.http_token_file: another token".to_owned());
+        }
+        if let (Some(old), Some(new)) = (&self.tls, &new.tls)
+            && (&old.cert, &old.key, &old.client_ca) == (&new.cert, &new.key, &new.client_ca)
+            && old.acceptor != new.acceptor
+        {
+            applied.push("tls: other certificates".to_owned());
         }
         (applied, restart)
     }
@@ -140,7 +152,7 @@ fn flat(json: &Value) -> Vec<(String, String)> {
     let mut keys = Vec::new();
     for (section, value) in json.as_object().into_iter().flatten() {
         match value.as_object() {
-            Some(members) if section != "instructions" => {
+            Some(members) if !["instructions", "tls"].contains(&&**section) => {
                 keys.extend(
                     members
                         .iter()

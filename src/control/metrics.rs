@@ -361,7 +361,8 @@ mod tests {
         assert_eq!(value("anthill_uptime_seconds", ""), "90.5");
         assert_eq!(value("anthill_messages_total", "code=\"ADH33\""), "3");
         assert_eq!(value("anthill_offlines_total", "reason=\"timeout\""), "7");
-        assert_eq!(families["anthill_abnormal_total"].samples.len(), 9);
+        let kinds = crate::codec::Abnormal::LABELS.len();
+        assert_eq!(families["anthill_abnormal_total"].samples.len(), kinds);
         for (name, family) in &families {
             assert_eq!(family.kind == "counter", name.ends_with("_total"), "{name}");
         }
@@ -380,7 +381,7 @@ mod tests {
             hosts_at_work: 1036,
             ids_contested: 1037,
             messages: [1005, 1006, 1007, 1008, 1009, 1038, 1039, 1040],
-            abnormal: [1010, 1011, 1012, 1013, 1014, 1015, 1016, 1017, 1018],
+            abnormal: [1010, 1011, 1012, 1013, 1014, 1015, 1016, 1017, 1018, 1099],
             onlines: 1019,
             offlines: [1020, 1021, 1022, 1023, 1024],
             replacements: 1025,

@@ -28,6 +28,7 @@ pub(super) fn rules() -> Rules {
         rto: Span::from_secs(3),
         tries: 5,
         result_bytes: 4_096,
+        certificates: false,
         seed: 7,
     }
 }

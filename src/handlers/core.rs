@@ -20,6 +20,7 @@ use crate::wheel::Wheel;
 
 use super::addresses::Addresses;
 use super::asks::Reads;
+use super::certified::Certified;
 use super::commands::Commands;
 use super::dispatch::Dispatches;
 use super::effect::{Effect, Effects, Event, EventKind, Note};
@@ -66,6 +67,8 @@ pub struct Rules {
     pub tries: u32,
     /// The longest result taken, in bytes.
     pub result_bytes: u64,
+    /// Whether every connection shows a certificate that names its host: then a bare datagram proves nothing.
+    pub certificates: bool,
     /// Where the chance in the intervals between tries begins. Fixed when the core is made.
     pub seed: u64,
 }
@@ -77,6 +80,7 @@ pub struct Core {
     pub(super) stats: Stats,
     pub(super) hosts: Hosts,
     pub(super) sessions: Sessions,
+    pub(super) certified: Certified,
     pub(super) wheel: Wheel,
     pub(super) due: Vec<u32>,
     pub(super) work: Work,
@@ -132,6 +136,7 @@ impl Core {
             rules,
             stats: Stats::default(),
             sessions: Sessions::default(),
+            certified: Certified::default(),
             wheel: Wheel::new(),
             due: Vec::new(),
             work: Work::default(),
@@ -178,6 +183,7 @@ impl Core {
     pub fn handle(&mut self, at: Moment, input: Input<'_>, fx: &mut Effects) -> Flow {
         match input {
             Input::Opened { conn, peer } => self.opened(at, conn, peer),
+            Input::Certified { conn, name } => self.certified(at, conn, name, fx),
             Input::Message { conn, incoming } => return self.message(at, conn, incoming, fx),
             Input::Abnormal { conn, error } => self.abnormal(at, conn, &error, fx),
             Input::Ended { conn, end } => self.ended(at, conn, end, fx),

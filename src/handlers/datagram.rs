@@ -32,6 +32,7 @@ impl Core {
         let flag = incoming.message.flag();
         let nothing_back = crate::codec::message::Ask::default();
         let flow = match (&incoming.message, self.sender(from)) {
+            _ if self.rules.certificates => Flow::Wait,
             (Message::Heartbeat, Some(_)) => Flow::Taken,
             (Message::Answer(answer), Some(slot)) => {
                 self.answer(at, NO_CONNECTION, slot, answer, nothing_back, fx)

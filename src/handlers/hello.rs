@@ -50,6 +50,21 @@ impl Core {
         fx: &mut Effects,
     ) -> Result<u32, String> {
         let id = HostId::given(&hello.id, peer.ip()).map_err(|error| error.to_string())?;
+        if let Some(why) = self.contradicts_certificate(conn, hello) {
+            return Err(why);
+        }
+        self.place_of(at, conn, id, peer, fx)
+    }
+
+    /// The slot of the host of this name, if `conn` may be its connection.
+    pub(super) fn place_of(
+        &mut self,
+        at: Moment,
+        conn: ConnId,
+        id: HostId,
+        peer: Peer,
+        fx: &mut Effects,
+    ) -> Result<u32, String> {
         let slot = self
             .find_or_enter(id.clone())
             .ok_or_else(|| "the server knows as many hosts as it can".to_owned())?;

@@ -8,6 +8,7 @@ mod answer;
 pub mod ask;
 mod asks;
 mod book;
+mod certified;
 mod commands;
 mod console;
 pub mod core;
@@ -68,6 +69,13 @@ pub enum Input<'a> {
         conn: ConnId,
         /// From where.
         peer: SocketAddr,
+    },
+    /// The peer has shown a certificate that names it. Comes before any message, and at most once.
+    Certified {
+        /// By which connection.
+        conn: ConnId,
+        /// The name: to be the host's id.
+        name: &'a str,
     },
     /// A whole message has come.
     Message {

@@ -28,7 +28,11 @@ impl Core {
         if session.host.is_some() {
             return session.host;
         }
-        let id = HostId::of_address(session.peer.ip());
+        let peer = session.peer;
+        if let Some(id) = self.certified.get(&conn).cloned() {
+            return self.known_by_certificate(at, conn, id, peer, fx);
+        }
+        let id = HostId::of_address(peer.ip());
         let Some(slot) = self.find_or_enter(id) else {
             let error =
                 DecodeError::new(Abnormal::OutOfPlace("one more host: the table is full"), 0);
@@ -110,6 +114,7 @@ impl Core {
         let Some(session) = self.sessions.remove(conn) else {
             return;
         };
+        self.certified.remove(&conn);
         if self.payloads.forget(conn) {
             self.resume_results(at, fx);
         }

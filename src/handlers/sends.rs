@@ -152,8 +152,12 @@ impl Core {
         if !host.presence.is_online() {
             return None;
         }
-        if let Some(conn) = host.identified.filter(|_| host.push) {
+        let certificates = self.rules.certificates;
+        if let Some(conn) = host.identified.filter(|_| host.push || certificates) {
             return Some(Way::Push(conn));
+        }
+        if certificates {
+            return None;
         }
         let ip: IpAddr = if host.peer == Peer::UNKNOWN {
             // Left behind by an older server, which knew hosts by their addresses only.

@@ -7,6 +7,7 @@ use mio::net::TcpStream;
 use mio::{Interest, Registry};
 
 use super::buffer::{Buffer, Pool};
+use super::tls::Tls;
 use super::token;
 use crate::codec::Order;
 use crate::handlers::End;
@@ -57,14 +58,18 @@ impl Flags {
 }
 
 /// What a read came to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Got {
     /// So many bytes.
     Bytes(usize),
     /// Nothing now.
     Nothing,
+    /// Nothing in this turn, whose budget is used up; there is something.
+    Later,
     /// The end.
     End(End),
+    /// What came is not what was agreed on, and why.
+    Failed(String),
 }
 
 /// What a flush came to.
@@ -107,6 +112,11 @@ impl Connection {
     /// When the system has no memory for it.
     pub fn register(&mut self, conn: ConnId, registry: &Registry) -> io::Result<()> {
         registry.register(&mut self.stream, token::host(conn), Interest::READABLE)
+    }
+
+    /// Its socket.
+    pub fn stream(&mut self) -> &mut TcpStream {
+        &mut self.stream
     }
 
     /// Whether nothing of it is to be read now.
@@ -224,6 +234,40 @@ impl Connection {
         flushed
     }
 
+    /// The same through TLS.
+    pub fn flush_through(
+        &mut self,
+        tls: &mut Tls,
+        conn: ConnId,
+        pool: &mut Pool,
+        sent: &mut u64,
+    ) -> Flushed {
+        let before = *sent;
+        let flushed = loop {
+            let taken = match &mut self.buffer {
+                Some(buffer) => {
+                    let taken = tls.take(conn, buffer.unsent());
+                    buffer.advance(taken);
+                    taken
+                }
+                None => 0,
+            };
+            match tls.send(conn, &mut self.stream, sent) {
+                Flushed::All if taken > 0 => {}
+                flushed => break flushed,
+            }
+        };
+        if *sent > before {
+            self.flags.set(Flags::SPOKEN_TO);
+        }
+        if flushed == Flushed::Broken {
+            self.buffer.iter_mut().for_each(|b| b.drop_unsent());
+            self.flags.set(Flags::BROKEN);
+        }
+        self.tidy(pool);
+        flushed
+    }
+
     /// Asks to be told when it can be written to, from now on for good.
     ///
     /// Hardly any host ever makes a write block, so nobody pays for this at the beginning: both
@@ -262,7 +306,7 @@ impl Connection {
 }
 
 /// What an error on a socket says about its peer.
-fn end_of(error: &io::Error) -> End {
+pub(super) fn end_of(error: &io::Error) -> End {
     match error.kind() {
         ErrorKind::TimedOut | ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable => {
             End::Dead

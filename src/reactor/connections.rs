@@ -8,14 +8,16 @@ use mio::event::Event;
 use mio::net::TcpStream;
 
 use super::buffer::Pool;
-use super::connection::{Connection, Flags, Flushed};
+use super::connection::{Connection, Flags, Flushed, Got};
 use super::lingering::Lingering;
 use super::per_ip::PerIp;
 use super::stats::ReactorStats;
 use super::still_ready::StillReady;
 use super::table::Table;
+use super::tls::{Tls, TlsSettings};
 use crate::codec::message::{Push, Reply};
 use crate::codec::{emit, emit_push};
+use crate::handlers::End;
 use crate::ids::ConnId;
 use crate::time::Instant;
 
@@ -31,21 +33,24 @@ pub struct Connections {
     /// Closed for us, not yet for their peers.
     pub lingering: Lingering,
     per_ip: Option<PerIp>,
+    /// TLS, where it is spoken.
+    tls: Option<Tls>,
     /// Who has something to send. Each once, which its own flag sees to.
     dirty: Vec<ConnId>,
     max: usize,
 }
 
 impl Connections {
-    /// Room for `max` connections, and for `per_ip` of each address.
+    /// Room for `max` connections, and for `per_ip` of each address; over TLS if there is such.
     #[must_use]
-    pub fn new(max: usize, per_ip: Option<usize>) -> Self {
+    pub fn new(max: usize, per_ip: Option<usize>, tls: Option<TlsSettings>) -> Self {
         Self {
             table: Table::default(),
             still_ready: StillReady::default(),
             pool: Pool::default(),
             lingering: Lingering::default(),
             per_ip: PerIp::new(per_ip),
+            tls: tls.map(Tls::new),
             dirty: Vec::new(),
             max,
         }
@@ -86,11 +91,55 @@ impl Connections {
             self.table.remove(conn);
             return None;
         }
+        if let Some(tls) = &mut self.tls
+            && !tls.open(conn)
+        {
+            stats.accept_errors += 1;
+            self.table.remove(conn);
+            return None;
+        }
         if let Some(per_ip) = &mut self.per_ip {
             per_ip.add(conn, peer.ip());
         }
         stats.accepted += 1;
         Some(conn)
+    }
+
+    /// A turn begins.
+    pub fn begin(&mut self) {
+        self.still_ready.begin();
+        self.tls.iter_mut().for_each(Tls::begin);
+    }
+
+    /// Whoever connects from now on does so by these. Whether TLS is spoken at all stays as it is.
+    pub fn set_tls(&mut self, settings: Option<TlsSettings>) {
+        if let (Some(tls), Some(settings)) = (&mut self.tls, settings) {
+            tls.set(settings);
+        }
+    }
+
+    /// Reads `conn` once into `into`. Whether a read that does not fill it has emptied the socket.
+    pub fn read(&mut self, conn: ConnId, into: &mut [u8]) -> (Got, bool) {
+        let Some(entry) = self.table.get_mut(conn) else {
+            return (Got::Nothing, false);
+        };
+        let Some(tls) = &mut self.tls else {
+            return (entry.read(into), !entry.flags.has(Flags::ENDING));
+        };
+        let got = match tls.read(conn, entry.stream(), into) {
+            Got::End(End::Closed) if entry.flags.has(Flags::BROKEN) => Got::End(End::Reset),
+            got => got,
+        };
+        // A handshake answers by itself.
+        if tls.has_unsent(conn) {
+            self.has_something(conn);
+        }
+        (got, false)
+    }
+
+    /// The name that the peer's certificate gives it, once, where it must show one; or why there is none.
+    pub fn certified(&mut self, conn: ConnId) -> Option<Result<String, String>> {
+        self.tls.as_mut()?.name(conn)
     }
 
     /// Puts `conn` on the still-ready list, once.
@@ -128,7 +177,8 @@ impl Connections {
         if event.is_read_closed() || event.is_error() {
             entry.flags.set(Flags::ENDING);
         }
-        if entry.unsent() > 0 {
+        let in_tls = self.tls.as_ref().is_some_and(|tls| tls.has_unsent(conn));
+        if in_tls || entry.unsent() > 0 {
             self.flush(conn, registry, stats);
         }
         let Some(entry) = self.table.get_mut(conn) else {
@@ -203,7 +253,10 @@ impl Connections {
         let Some(entry) = self.table.get_mut(conn) else {
             return;
         };
-        let mut flushed = entry.flush(&mut self.pool, &mut stats.bytes_out);
+        let mut flushed = match &mut self.tls {
+            None => entry.flush(&mut self.pool, &mut stats.bytes_out),
+            Some(tls) => entry.flush_through(tls, conn, &mut self.pool, &mut stats.bytes_out),
+        };
         if flushed == Flushed::Blocked && entry.ask_writable(conn, registry).is_err() {
             // Nobody would ever tell when to go on.
             entry.flags.set(Flags::BROKEN);
@@ -236,7 +289,15 @@ impl Connections {
         stats: &mut ReactorStats,
     ) {
         if let Some(entry) = self.table.get_mut(conn) {
-            entry.flush(&mut self.pool, &mut stats.bytes_out);
+            match &mut self.tls {
+                None => {
+                    entry.flush(&mut self.pool, &mut stats.bytes_out);
+                }
+                Some(tls) => {
+                    entry.flush_through(tls, conn, &mut self.pool, &mut stats.bytes_out);
+                    tls.end(conn, entry.stream());
+                }
+            }
         }
         if let Some((stream, flags)) = self.forget(conn)
             && flags.has(Flags::SPOKEN_TO)
@@ -249,6 +310,9 @@ impl Connections {
     /// Takes `conn` out of everything. Dropping the stream closes it.
     pub fn forget(&mut self, conn: ConnId) -> Option<(TcpStream, Flags)> {
         let entry = self.table.remove(conn)?;
+        if let Some(tls) = &mut self.tls {
+            tls.forget(conn);
+        }
         if let Some(per_ip) = &mut self.per_ip {
             per_ip.remove(conn);
         }

@@ -104,24 +104,33 @@ impl Reactor {
             }
         }
         loop {
-            let Some(entry) = self.connections.table.get_mut(conn) else {
+            if self.connections.table.get(conn).is_none() {
                 return Stop::Gone;
-            };
+            }
             if budget.bytes == 0 {
                 return Stop::Budget;
             }
             let asked = scratch.len().min(budget.bytes);
-            let bytes = match entry.read(&mut scratch[..asked]) {
+            let (got, may_empty) = self.connections.read(conn, &mut scratch[..asked]);
+            if !self.name_by_certificate(conn, at) {
+                return Stop::Gone;
+            }
+            let bytes = match got {
                 Got::Bytes(bytes) => bytes,
                 Got::Nothing => return Stop::Hungry(*need),
+                Got::Later => return Stop::Budget,
                 Got::End(end) => {
                     self.end(conn, end, at);
+                    return Stop::Gone;
+                }
+                Got::Failed(why) => {
+                    self.break_off(conn, Abnormal::Tls(why), at);
                     return Stop::Gone;
                 }
             };
             // A read that was cut short has emptied the socket, and the kernel will tell of more;
             // but of an end that it has told of already it will not tell again.
-            let emptied = bytes < asked && !entry.flags.has(Flags::ENDING);
+            let emptied = bytes < asked && may_empty;
             budget.bytes -= bytes;
             self.stats.bytes_in += bytes as u64;
 
@@ -139,6 +148,31 @@ impl Reactor {
                 return stop;
             }
         }
+    }
+
+    /// Tells the core, once, whose certificate the peer has shown. Whether the connection goes on.
+    fn name_by_certificate(&mut self, conn: ConnId, at: Moment) -> bool {
+        match self.connections.certified(conn) {
+            None => true,
+            Some(Ok(name)) => {
+                let name = &name;
+                self.guarded(conn, "certificate", at, Input::Certified { conn, name });
+                self.apply(at);
+                self.connections.table.get(conn).is_some()
+            }
+            Some(Err(why)) => {
+                self.break_off(conn, Abnormal::Tls(why), at);
+                false
+            }
+        }
+    }
+
+    /// What came by `conn` is no good: the core is told, and it is closed.
+    fn break_off(&mut self, conn: ConnId, kind: Abnormal, at: Moment) {
+        let error = DecodeError::new(kind, 0);
+        self.guarded(conn, "abnormal", at, Input::Abnormal { conn, error });
+        self.apply(at);
+        self.close(conn, at);
     }
 
     /// Handles the bytes a connection kept.

@@ -33,6 +33,11 @@ pub mod stats;
 pub mod still_ready;
 pub mod subscribers;
 pub mod table;
+#[cfg(feature = "tls")]
+pub mod tls;
+#[cfg(not(feature = "tls"))]
+#[path = "tls_none.rs"]
+pub mod tls;
 pub mod token;
 mod traffic;
 pub mod udp;
@@ -58,6 +63,7 @@ use self::mailbox::{Handed, Mailbox, StoreEnds};
 use self::request::Request;
 use self::stats::ReactorStats;
 use self::subscribers::Subscribers;
+use self::tls::TlsSettings;
 use self::token::About;
 use self::udp::Udp;
 use self::wake::Wake;
@@ -90,6 +96,8 @@ pub struct Settings {
     pub connections: Option<usize>,
     /// Connections of one address at most.
     pub connections_per_ip: Option<usize>,
+    /// TLS for the hosts' port.
+    pub tls: Option<TlsSettings>,
     /// The rest.
     pub tuning: Tuning,
 }
@@ -114,6 +122,8 @@ pub struct News {
     pub http: HttpRules,
     /// For the reactor itself.
     pub tuning: Tuning,
+    /// For the connections to come, where TLS is spoken.
+    pub tls: Option<TlsSettings>,
 }
 
 /// See the [room](self).
@@ -208,7 +218,7 @@ impl Reactor {
             listener: Some(listener),
             udp,
             web,
-            connections: Connections::new(room, settings.connections_per_ip),
+            connections: Connections::new(room, settings.connections_per_ip, settings.tls.clone()),
             core,
             fx: Effects::default(),
             mailbox: Mailbox::new(wake, requests),
@@ -340,7 +350,7 @@ impl Reactor {
     fn read(&mut self, at: Moment) -> bool {
         let mut told = 0;
         let events = std::mem::replace(&mut self.events, Events::with_capacity(0));
-        self.connections.still_ready.begin();
+        self.connections.begin();
         for event in &events {
             told += 1;
             match About::of(event.token()) {
@@ -449,7 +459,9 @@ impl Reactor {
                     rules,
                     http,
                     tuning,
+                    tls,
                 } = *news;
+                self.connections.set_tls(tls);
                 self.core.set_rules(rules, at.now);
                 self.web.set_rules(http);
                 self.coalesce = Coalesce::new(tuning.coalesce);

@@ -45,6 +45,7 @@ impl Rig {
             keepalive: Span::from_secs(30),
             connections: Some(100),
             connections_per_ip: None,
+            tls: None,
             tuning: Tuning {
                 framing: Framing {
                     order: ByteOrder::Auto,
@@ -65,6 +66,7 @@ impl Rig {
             rto: Span::from_secs(3),
             tries: 5,
             result_bytes: 1 << 20,
+            certificates: false,
             seed: 7,
         };
         change(&mut settings, &mut rules);

@@ -1,11 +1,15 @@
 //! The configuration → what each room has to know of it. Rooms receive values, never the `Config`.
 
+#[cfg(feature = "tls")]
+use std::sync::Arc;
+
 use crate::codec::Framing;
 use crate::config::{Config, OnDone, OnShutdown};
 use crate::control::HttpRules;
 use crate::handlers::Rules;
 use crate::limits::{HOSTS_MAX, STORE_RETRY_MS_MAX};
 use crate::reactor::error::BindError;
+use crate::reactor::tls::TlsSettings;
 use crate::reactor::{self, News, Tuning};
 use crate::store::Settings;
 use crate::store::address::StoreUrl;
@@ -28,6 +32,10 @@ pub fn rules(config: &Config) -> Rules {
         rto: config.dispatch.rto,
         tries: config.dispatch.tries,
         result_bytes: config.limits.result_bytes as u64,
+        certificates: config
+            .tls
+            .as_ref()
+            .is_some_and(|tls| tls.client_ca.is_some()),
         seed: fastrand::u64(..),
     }
 }
@@ -56,6 +64,7 @@ pub fn settings(config: &Config) -> reactor::Settings {
         keepalive: config.heartbeat.tcp_keepalive,
         connections: config.limits.connections,
         connections_per_ip: config.limits.connections_per_ip,
+        tls: tls(config),
         tuning: tuning(config),
     }
 }
@@ -66,7 +75,22 @@ pub fn news(config: &Config) -> News {
         rules: rules(config),
         http: http_rules(config),
         tuning: tuning(config),
+        tls: tls(config),
     }
+}
+
+#[cfg(feature = "tls")]
+fn tls(config: &Config) -> Option<TlsSettings> {
+    config.tls.as_ref().map(|tls| TlsSettings {
+        config: Arc::clone(&tls.acceptor.config),
+        names_hosts: tls.client_ca.is_some(),
+    })
+}
+
+/// A build without TLS takes no configuration that asks for it.
+#[cfg(not(feature = "tls"))]
+fn tls(_config: &Config) -> Option<TlsSettings> {
+    None
 }
 
 fn tuning(config: &Config) -> Tuning {

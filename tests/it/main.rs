@@ -27,4 +27,6 @@ mod signals;
 mod stalls;
 mod store_away;
 mod timeouts;
+#[cfg(feature = "tls")]
+mod tls;
 mod usage;

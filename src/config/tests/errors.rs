@@ -150,7 +150,7 @@ fn a_wrong_value_is_named_with_what_it_may_be() {
         ),
         (
             r#"{"tls": {"cert": "a", "key": "b"}}"#,
-            "tls: TLS is not built yet; it must be null".to_owned(),
+            "tls.cert: a cannot be read: No such file or directory (os error 2)".to_owned(),
         ),
         (
             r#"{"ak": {"devices": [{"name": "bench-1"}]}}"#,

@@ -270,7 +270,7 @@ fn a_wrong_flag_is_named() {
                 ..none.clone()
             },
             "--tcp: 0.0.0.0:1 is not a loopback address while auth is null; \
-             it may be one only with auth \"none\" (--auth none), which lets everybody in",
+             it may be one only with tls.client_ca, or with auth \"none\" (--auth none), which lets everybody in",
         ),
     ];
     for (overrides, wanted) in cases {
@@ -282,7 +282,7 @@ fn a_wrong_flag_is_named() {
 #[test]
 fn a_server_is_open_only_in_so_many_words() {
     let refused = "is not a loopback address while auth is null; \
-                   it may be one only with auth \"none\" (--auth none), which lets everybody in";
+                   it may be one only with tls.client_ca, or with auth \"none\" (--auth none), which lets everybody in";
     for (key, value) in [
         ("tcp", "0.0.0.0:11451"),
         ("tcp", "[::]:0"),

@@ -68,6 +68,7 @@ impl World {
             rto: Span::from_secs(3),
             tries: 5,
             result_bytes: 1 << 20,
+            certificates: false,
             seed: 7,
         };
         Self {

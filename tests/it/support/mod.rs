@@ -6,6 +6,8 @@ pub mod http;
 pub mod inbox;
 pub mod redis;
 pub mod server;
+#[cfg(feature = "tls")]
+pub mod tls;
 pub mod words;
 
 use std::time::{Duration, Instant};

@@ -1,0 +1,68 @@
+//! Hosts that a certificate names: the name is the host's id, whatever else it says, and a host without a
+//! session of its own is reached by its connection alone, since a datagram proves nothing.
+
+use std::collections::HashMap;
+
+use crate::codec::message::Hello;
+use crate::codec::{Abnormal, DecodeError};
+use crate::ids::{ConnId, HostId};
+
+use super::Moment;
+use super::core::Core;
+use super::effect::Effects;
+use super::hosts::Peer;
+
+/// Whose certificate each connection has shown. As many as there are such connections.
+pub(super) type Certified = HashMap<ConnId, HostId>;
+
+impl Core {
+    /// The peer of `conn` has shown a certificate with this name.
+    pub(super) fn certified(&mut self, at: Moment, conn: ConnId, name: &str, fx: &mut Effects) {
+        let Some(session) = self.sessions.get(conn) else {
+            return;
+        };
+        match HostId::given(name, session.peer.ip()) {
+            Ok(id) => {
+                self.certified.insert(conn, id);
+            }
+            Err(error) => {
+                let why = format!("the certificate names {name:?}: {error}");
+                let error = DecodeError::new(Abnormal::Tls(why), 0);
+                self.abnormal(at, conn, &error, fx);
+            }
+        }
+    }
+
+    /// The host of a connection whose first message is no hello: the one its certificate names.
+    pub(super) fn known_by_certificate(
+        &mut self,
+        at: Moment,
+        conn: ConnId,
+        id: HostId,
+        peer: Peer,
+        fx: &mut Effects,
+    ) -> Option<u32> {
+        match self.place_of(at, conn, id, peer, fx) {
+            Ok(slot) => {
+                self.attach(at, conn, slot, true, fx);
+                Some(slot)
+            }
+            Err(why) => {
+                self.stats.refused_hellos += 1;
+                let error = DecodeError::new(Abnormal::Tls(why), 0);
+                self.abnormal(at, conn, &error, fx);
+                None
+            }
+        }
+    }
+
+    /// Why a hello by `conn` is refused for what its certificate says, if it is.
+    pub(super) fn contradicts_certificate(
+        &self,
+        conn: ConnId,
+        hello: &Hello<'_>,
+    ) -> Option<String> {
+        let id = self.certified.get(&conn)?;
+        (id.as_str() != hello.id).then(|| format!("the certificate is that of {id}"))
+    }
+}

@@ -1,0 +1,355 @@
+//! TLS on the port of the hosts.
+
+use std::io::Write;
+use std::process::{Command, Stdio};
+
+use rustix::process::Signal;
+use serde_json::json;
+
+use super::support::tls::{Authority, Certified, TlsHost};
+use super::support::{BEAT_ASKING, Home, Host, Server, big, little, until, until_so};
+
+/// A server with a certificate, and whoever signed it.
+struct Secured {
+    home: Home,
+    server: Server,
+    authority: Authority,
+}
+
+fn secured(names_hosts: bool) -> Secured {
+    secured_with(names_hosts, |_| {})
+}
+
+fn secured_with(names_hosts: bool, change: impl FnOnce(&mut Home)) -> Secured {
+    let mut home = Home::embedded();
+    let authority = Authority::new();
+    let own = authority.signs(&["localhost"], None, false);
+    let (cert, key) = own.files(home.path(), "server");
+    let ca = authority.file(home.path(), "ca.pem");
+    home.set("tls.cert", cert.to_str());
+    home.set("tls.key", key.to_str());
+    if names_hosts {
+        home.set("tls.client_ca", ca.to_str());
+    }
+    change(&mut home);
+    let server = home.start();
+    Secured {
+        home,
+        server,
+        authority,
+    }
+}
+
+impl Secured {
+    fn host(&self, source: &str, certified: Option<&Certified>) -> TlsHost {
+        TlsHost::connect(self.server.tcp, source, &self.authority, certified)
+    }
+
+    fn abnormal(&self) -> String {
+        let page = self.server.get("/metrics").1;
+        let line = page
+            .lines()
+            .find(|line| line.contains("abnormal") && line.contains("\"tls\""));
+        line.expect("a counter").to_owned()
+    }
+}
+
+#[test]
+fn a_host_over_tls_is_a_host_like_any_other() {
+    let all = secured(false);
+    let mut host = all.host("127.0.9.1", None);
+    assert_eq!(host.ask(BEAT_ASKING)["ACK"], "keepAlive");
+    assert!(all.server.is_online("127.0.9.1"));
+    // Glued frames, and one cut in two records.
+    let two = [little(BEAT_ASKING), little(BEAT_ASKING)].concat();
+    host.stream.write_all(&two[..70]).unwrap();
+    host.stream.flush().unwrap();
+    host.stream.write_all(&two[70..]).unwrap();
+    for _ in 0..2 {
+        assert_eq!(host.reply()["ACK"], "keepAlive");
+    }
+    // A goodbye is an end.
+    host.stream.conn.send_close_notify();
+    host.stream.flush().unwrap();
+    assert_eq!(all.server.until_offline("127.0.9.1")["reason"], "closed");
+    all.server.stop();
+}
+
+#[test]
+fn an_end_without_a_goodbye_is_an_end() {
+    let all = secured(false);
+    let mut host = all.host("127.0.9.1", None);
+    host.ask(BEAT_ASKING);
+    drop(host);
+    assert_eq!(all.server.until_offline("127.0.9.1")["reason"], "closed");
+}
+
+#[test]
+fn a_result_of_many_records_arrives_byte_for_byte() {
+    let all = secured(false);
+    let mut host = all.host("127.0.9.1", None);
+    host.ask(BEAT_ASKING);
+    all.server
+        .dispatch(&json!({"key": "AC1", "commands": {"dump": 1}, "hosts": ["127.0.9.1"]}));
+    let output: Vec<u8> = (0..300_000_u32)
+        .map(|n| b'!' + (n * 7 % 89) as u8)
+        .collect();
+    let digest = {
+        use sha2::{Digest, Sha256};
+        let hash: [u8; 32] = Sha256::digest(&output).into();
+        hash.iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect::<String>()
+    };
+    let header = json!({
+        "flag": "ADH43", "code": "AC1", "task": "dump", "exit": 0, "seconds": 0.5,
+        "total_size": output.len(), "sha256": digest, "truncated": false, "reply": true,
+    });
+    host.say(header.to_string().as_bytes());
+    host.stream.write_all(&output).unwrap();
+    assert_eq!(host.reply()["ACK"], "keepGotIt");
+    let url = "/v1/tasks/AC1/hosts/127.0.9.1/output?command=dump";
+    let answer = all.server.get(url).1;
+    assert!(answer.as_bytes() == output, "{} bytes", answer.len());
+}
+
+#[test]
+fn the_certificate_names_the_host() {
+    let all = secured(true);
+    let by_dns = all
+        .authority
+        .signs(&["web-1", "web-9"], Some("web-8"), false);
+    let mut host = all.host("127.0.9.1", Some(&by_dns));
+    assert_eq!(host.ask(BEAT_ASKING)["ACK"], "keepAlive");
+    assert!(all.server.is_online("web-1"));
+    assert!(all.server.host("127.0.9.1").is_none());
+
+    let by_common_name = all.authority.signs(&[], Some("web-2"), false);
+    let mut other = all.host("127.0.9.1", Some(&by_common_name));
+    other.ask(br#"{"flag":"ADH40","id":"web-2"}"#);
+    assert!(all.server.is_online("web-2"));
+
+    // The name of another is refused, in words.
+    let mut liar = all.host("127.0.9.1", Some(&by_common_name));
+    let reply = liar.ask(br#"{"flag":"ADH40","id":"web-1"}"#);
+    assert_eq!(reply["ACK"], "keepRefused", "{reply}");
+    assert!(all.server.is_online("web-1") && all.server.is_online("web-2"));
+
+    // The newest connection replaces the older one, without an offline in between.
+    let mut newer = all.host("127.0.9.2", Some(&by_dns));
+    newer.ask(BEAT_ASKING);
+    let refused = host.until_refused(BEAT_ASKING);
+    assert!(!refused.is_empty());
+    assert!(all.server.is_online("web-1"));
+
+    // It is reached by its connection, though it never asked for that, and by no datagram.
+    all.server
+        .dispatch(&json!({"key": "AC1", "commands": {"uptime": 1}, "hosts": ["web-1"]}));
+    let push = newer.reply();
+    assert_eq!(
+        (push["flag"].as_str(), push["taskId"].as_str()),
+        (Some("ADH44"), Some("AC1"))
+    );
+    let udp = std::net::UdpSocket::bind("127.0.9.2:0").unwrap();
+    let udp_port = all
+        .server
+        .ready
+        .split(' ')
+        .find_map(|word| word.strip_prefix("udp="));
+    udp.send_to(
+        br#"{"flag":"ADH33","RCC":1,"taskId":"AC1"}"#,
+        udp_port.unwrap(),
+    )
+    .unwrap();
+    until_so("the datagram refused", || {
+        let page = all.server.get("/metrics").1;
+        page.lines()
+            .any(|line| line.starts_with("anthill_datagrams_refused_total") && line.ends_with(" 1"))
+    });
+    assert_eq!(all.server.task_state("AC1", "web-1"), "sent");
+    newer.say(br#"{"flag":"ADH33","RCC":1,"taskId":"AC1"}"#);
+    all.server.until_task("AC1", "web-1", "answered");
+    all.server.stop();
+}
+
+#[test]
+fn certificates_that_do_not_count_are_refused() {
+    let all = secured(true);
+    let stranger = Authority::new();
+    let cases = [
+        None,
+        Some(stranger.signs(&["web-1"], None, false)),
+        Some(all.authority.signs(&["web-1"], None, true)),
+        // A name that is no id.
+        Some(all.authority.signs(&["*.example"], None, false)),
+        // An address that is another's.
+        Some(all.authority.signs(&[], Some("127.0.9.77"), false)),
+        Some(all.authority.signs(&[], None, false)),
+    ];
+    for (number, certified) in cases.iter().enumerate() {
+        let mut host = all.host("127.0.9.1", certified.as_ref());
+        host.until_refused(BEAT_ASKING);
+        let counted = format!(" {}", number + 1);
+        until_so("counted", || all.abnormal().ends_with(&counted));
+    }
+    assert_eq!(all.server.json("/v1/hosts")["hosts"], json!([]));
+    all.server.logged(&["TLS: ", "127.0.9.1"]);
+    all.server.stop();
+}
+
+#[test]
+fn openssl_speaks_to_it() {
+    let all = secured(true);
+    let own = all.authority.signs(&["web-1"], None, false);
+    let (cert, key) = own.files(all.home.path(), "client");
+    let ca = all.home.path().join("ca.pem");
+    let mut client = Command::new("openssl")
+        .args([
+            "s_client",
+            "-quiet",
+            "-verify_return_error",
+            "-servername",
+            "localhost",
+        ])
+        .args(["-connect", &all.server.tcp.to_string()])
+        .args(["-CAfile", ca.to_str().unwrap()])
+        .args([
+            "-cert",
+            cert.to_str().unwrap(),
+            "-key",
+            key.to_str().unwrap(),
+        ])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("openssl is installed");
+    client
+        .stdin
+        .as_mut()
+        .unwrap()
+        .write_all(&big(BEAT_ASKING))
+        .unwrap();
+    until_so("web-1 online", || all.server.is_online("web-1"));
+    drop(client.stdin.take());
+    let _ = client.kill();
+    client.wait().unwrap();
+    all.server.until_offline("web-1");
+}
+
+#[test]
+fn who_speaks_no_tls_is_closed_and_harms_nobody() {
+    let all = secured(false);
+    let mut good = all.host("127.0.9.1", None);
+    good.ask(BEAT_ASKING);
+    let mut plain = Host::connect(all.server.tcp, "127.0.9.2");
+    plain.send(&little(BEAT_ASKING));
+    plain.until_closed();
+    until_so("counted", || all.abnormal().ends_with(" 1"));
+    assert!(all.server.host("127.0.9.2").is_none());
+    assert_eq!(good.ask(BEAT_ASKING)["ACK"], "keepAlive");
+}
+
+#[test]
+fn half_a_handshake_is_closed_in_time_and_a_storm_of_them_stops_nobody() {
+    let all = secured_with(false, |home| {
+        home.set("heartbeat.first_message_s", 1.0);
+    });
+    let mut good = all.host("127.0.9.1", None);
+    good.ask(BEAT_ASKING);
+    // The first flight of a client, over and over, and never a second; a byte of one; nothing at all.
+    let mut hello = Vec::new();
+    let mut client = all.host("127.0.9.3", None);
+    client.stream.conn.write_tls(&mut hello).unwrap();
+    let storm: Vec<Host> = (0..300)
+        .map(|number| {
+            let mut host = Host::connect(all.server.tcp, "127.0.9.2");
+            match number % 3 {
+                0 => host.send(&hello),
+                1 => host.send(&hello[..1]),
+                _ => {}
+            }
+            host
+        })
+        .collect();
+    for _ in 0..20 {
+        assert_eq!(good.ask(BEAT_ASKING)["ACK"], "keepAlive");
+    }
+    for mut host in storm {
+        host.until_closed();
+    }
+    assert_eq!(good.ask(BEAT_ASKING)["ACK"], "keepAlive");
+    assert!(all.server.host("127.0.9.2").is_none());
+}
+
+#[test]
+fn a_new_certificate_is_taken_and_a_bad_one_changes_nothing() {
+    let all = secured(false);
+    let mut before = all.host("127.0.9.1", None);
+    before.ask(BEAT_ASKING);
+    let other = Authority::new();
+    let cert = all.home.path().join("server.pem");
+    let good = std::fs::read(&cert).unwrap();
+    std::fs::write(&cert, "-----BEGIN CERTIFICATE-----\nno\n").unwrap();
+    all.server.signal(Signal::HUP);
+    all.server.logged(&["ERROR", "nothing changed", "tls.cert"]);
+    std::fs::write(&cert, good).unwrap();
+    let mut still = all.host("127.0.9.2", None);
+    assert_eq!(still.ask(BEAT_ASKING)["ACK"], "keepAlive");
+
+    other
+        .signs(&["localhost"], None, false)
+        .files(all.home.path(), "server");
+    all.server.signal(Signal::HUP);
+    all.server.logged(&["in force now", "tls"]);
+    // Who knows the new authority is let in; who is connected stays.
+    let mut newer = until("the new certificate", || {
+        let mut host = TlsHost::connect(all.server.tcp, "127.0.9.3", &other, None);
+        host.stream
+            .write_all(&little(BEAT_ASKING))
+            .ok()
+            .map(|()| host)
+    });
+    assert_eq!(newer.reply()["ACK"], "keepAlive");
+    assert_eq!(before.ask(BEAT_ASKING)["ACK"], "keepAlive");
+}
+
+#[test]
+fn a_wrong_configuration_is_named() {
+    let home = Home::embedded();
+    let authority = Authority::new();
+    let (cert, key) = authority
+        .signs(&["localhost"], None, false)
+        .files(home.path(), "one");
+    let (_, foreign) = authority
+        .signs(&["localhost"], None, false)
+        .files(home.path(), "two");
+    let open = home.path().join("open.key");
+    std::fs::copy(&key, &open).unwrap();
+    std::fs::set_permissions(&open, std::os::unix::fs::PermissionsExt::from_mode(0o644)).unwrap();
+    let cases = [
+        (json!({"cert": cert}), "tls: needs"),
+        (json!({"cert": "nowhere.pem", "key": key}), "tls.cert"),
+        (json!({"cert": key, "key": key}), "tls.cert"),
+        (json!({"cert": cert, "key": cert}), "tls.key"),
+        (json!({"cert": cert, "key": foreign}), "tls.key"),
+        (json!({"cert": cert, "key": open}), "others may read"),
+        (
+            json!({"cert": cert, "key": key, "client_ca": key}),
+            "tls.client_ca",
+        ),
+        (json!({"cert": cert, "key": key, "ca": 1}), "tls.ca"),
+        (json!(true), "tls"),
+    ];
+    for (tls, said) in cases {
+        let path = home.path().join("config.json");
+        std::fs::write(&path, json!({"tls": tls}).to_string()).unwrap();
+        let out = super::support::server::program(home.path(), &["check-config"])
+            .output()
+            .unwrap();
+        let error = String::from_utf8_lossy(&out.stderr).into_owned();
+        assert_eq!(out.status.code(), Some(2), "{tls}: {error}");
+        assert!(error.contains(said), "{tls}: {error}");
+        assert_eq!(error.lines().count(), 1, "{error}");
+    }
+}
