@@ -361,7 +361,7 @@ mod tests {
         assert_eq!(value("anthill_uptime_seconds", ""), "90.5");
         assert_eq!(value("anthill_messages_total", "code=\"ADH33\""), "3");
         assert_eq!(value("anthill_offlines_total", "reason=\"timeout\""), "7");
-        let kinds = crate::codec::Abnormal::LABELS.len();
+        let kinds = ants.stats.abnormal.len();
         assert_eq!(families["anthill_abnormal_total"].samples.len(), kinds);
         for (name, family) in &families {
             assert_eq!(family.kind == "counter", name.ends_with("_total"), "{name}");
