@@ -14,6 +14,7 @@
 //! is in [`agent`].
 
 pub mod agent;
+pub mod bench;
 pub mod chance;
 pub mod codec;
 pub mod config;

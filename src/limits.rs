@@ -429,6 +429,18 @@ pub const AGENT_UNREAD_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Bytes an agent reads from its server in a turn, and datagrams; the rest waits for the next.
 pub const AGENT_READ_BYTES_PER_TURN_MAX: usize = 1024 * 1024;
 
+/// Descriptors the bench client keeps from its hosts: its poll, pipes, `/proc`, HTTP.
+pub const BENCH_DESCRIPTORS_RESERVED: u64 = 64;
+/// What a host of the bench client has to send and its server does not take, in bytes; beyond, a heartbeat
+/// is not sent and counts as an error.
+pub const BENCH_UNSENT_BYTES_MAX: usize = 64 * 1024;
+/// Heartbeats it sends before it looks again what has come.
+pub const BENCH_SENDS_PER_TURN_MAX: usize = 64;
+/// Seconds it waits for a connection to come about, and at the end for replies that are missing.
+pub const BENCH_WAIT_S_MAX: u64 = 10;
+/// Bytes of a file in `/proc` it reads at most; the rest is not looked at.
+pub const BENCH_PROC_BYTES_MAX: u64 = 64 * 1024 * 1024;
+
 const _: () = {
     assert!(
         READ_BUFFER_BYTES > FRAME_BYTES_MAX + FRAME_HEADER_BYTES,

@@ -70,6 +70,23 @@ const ROOMS: &[Room] = &[
         pure: false,
     },
     Room {
+        paths: &[
+            "bench/plan",
+            "bench/schedule",
+            "bench/tally",
+            "bench/report",
+            "bench/proc/text",
+            "bench/watch",
+        ],
+        may_name: &["bench"],
+        pure: true,
+    },
+    Room {
+        paths: &["bench"],
+        may_name: &["bench", "codec"],
+        pure: false,
+    },
+    Room {
         paths: &["store"],
         may_name: &["store", "codec::message"],
         pure: false,

@@ -93,7 +93,7 @@ fn setup(args: &AgentArgs) -> Result<Setup, Failure> {
 }
 
 /// `host:port`; without a port the usual one.
-fn server(text: &str) -> Result<String, Failure> {
+pub fn server(text: &str) -> Result<String, Failure> {
     let wrong = || Failure::usage(format!("--server is '{text}': it may be HOST:PORT or HOST"));
     if text
         .parse::<IpAddr>()

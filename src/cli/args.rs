@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use clap::builder::NonEmptyStringValueParser;
 use clap::error::ErrorKind;
-use clap::{ArgAction, ArgGroup, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::{
+    ArgAction, ArgGroup, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum,
+};
 
 use super::{Failure, usage};
 use anthill::config::Overrides;
@@ -46,6 +48,8 @@ pub enum Command {
     Console(ApiArgs),
     /// Be a host of a server: beat, and run what the allow file names
     Agent(AgentArgs),
+    /// Be many hosts of a server, and show what it makes of them
+    Bench(BenchArgs),
     /// Read the configuration as the server would, and print what is in force
     CheckConfig(ConfigArgs),
     /// Print the completions for a shell
@@ -215,6 +219,80 @@ pub struct TaskArgs {
     pub json: bool,
     #[command(flatten)]
     pub api: ApiArgs,
+}
+
+/// The loads of `bench`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum BenchMode {
+    /// Heartbeats evenly spread over time
+    Steady,
+}
+
+/// What `bench` takes.
+#[derive(Args)]
+pub struct BenchArgs {
+    /// The load
+    #[arg(value_name = "LOAD", default_value = "steady")]
+    pub mode: BenchMode,
+    /// The server: HOST:PORT, or HOST for port 11451
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:11451")]
+    pub server: String,
+    /// Hosts, each with a connection of its own
+    #[arg(long, value_name = "N", default_value = "1000", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub hosts: u32,
+    /// Heartbeats a second, of all hosts together; 0: they only stay connected [default: one for each host]
+    #[arg(long, value_name = "R", value_parser = rate, allow_negative_numbers = true)]
+    pub rate: Option<f64>,
+    /// For how long, in seconds, once all are connected
+    #[arg(long, value_name = "S", default_value = "10", value_parser = bench_seconds, allow_negative_numbers = true)]
+    pub seconds: f64,
+    /// Connections begun a second [default: 5000]
+    #[arg(long, value_name = "R", value_parser = connect_rate, allow_negative_numbers = true)]
+    pub connect_rate: Option<f64>,
+    /// Connections under way at once, at most
+    #[arg(long, value_name = "N", default_value = "256", value_parser = clap::value_parser!(u32).range(1..=65_536))]
+    pub connecting: u32,
+    /// Ask for no replies, as hosts of the old fleet do: there is then no latency to tell
+    #[arg(long)]
+    pub no_replies: bool,
+    /// Heartbeats on their way at once on each connection of a flood with replies
+    #[arg(long, value_name = "N", default_value = "16", value_parser = clap::value_parser!(u32).range(1..=256))]
+    pub pipeline: u32,
+    /// Hosts give themselves no id and are told apart by their addresses, as those of the old fleet
+    #[arg(long)]
+    pub plain: bool,
+    /// IPv4 addresses of this machine to connect from, such as 127.0.0.0/8
+    #[arg(long, value_name = "NETWORK")]
+    pub source: Option<String>,
+    /// Where chance begins: the same seed gives the same order and moments
+    #[arg(long, value_name = "N", default_value = "1")]
+    pub seed: u64,
+    /// The CPU this program is to stay on, by its number
+    #[arg(long, value_name = "N")]
+    pub cpu: Option<usize>,
+    /// Print all there is as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+fn number_within(text: &str, least: f64, most: f64, what: &str) -> Result<f64, String> {
+    let number = text
+        .parse()
+        .ok()
+        .filter(|number| (least..=most).contains(number));
+    number.ok_or_else(|| format!("it may be a number of {what} from {least} to {most}"))
+}
+
+fn rate(text: &str) -> Result<f64, String> {
+    number_within(text, 0.0, 1e8, "heartbeats a second")
+}
+
+fn connect_rate(text: &str) -> Result<f64, String> {
+    number_within(text, 0.1, 1e7, "connections a second")
+}
+
+fn bench_seconds(text: &str) -> Result<f64, String> {
+    number_within(text, 0.0, 86_400.0, "seconds")
 }
 
 /// What `completions` takes.

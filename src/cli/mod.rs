@@ -1,7 +1,7 @@
 //! The command line: one room a subcommand, and the rules all of them keep.
 //!
 //! ```text
-//!  argv ──▶ args ──▶ serve · agent · check · complete   (here, in this process)
+//!  argv ──▶ args ──▶ serve · agent · bench · check · complete   (here, in this process)
 //!            │       hosts · dispatch · tasks · task · console ──▶ api ──▶ a running server's HTTP ──▶ table or JSON
 //!            ▼
 //!          usage: what was wrong, in one line
@@ -13,6 +13,7 @@
 mod agent;
 mod api;
 mod args;
+mod bench;
 mod book;
 mod check;
 mod complete;
@@ -57,6 +58,7 @@ fn run(args: &[OsString]) -> Result<(), Failure> {
         Asked::Run(Command::Tasks(args)) => tasks::run(&args),
         Asked::Run(Command::Task(args)) => task::run(&args),
         Asked::Run(Command::Console(args)) => console::run(&args),
+        Asked::Run(Command::Bench(args)) => bench::run(&args),
         Asked::Run(Command::CheckConfig(args)) => check::run(&args),
         Asked::Run(Command::Completions(args)) => complete::run(&args),
     }

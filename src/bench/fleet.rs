@@ -1,0 +1,619 @@
+//! The hosts' sockets and the loop over them. What is sent when is the [trial](super::trial)'s to say;
+//! what has come is counted here.
+
+use std::io::{self, ErrorKind, Read};
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::AsFd;
+use std::time::Instant as Origin;
+
+use mio::event::Event;
+use mio::net::TcpStream;
+use mio::{Events, Interest, Poll, Token};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use socket2::{Domain, Protocol, Socket, Type};
+
+use super::BenchError;
+use super::host::{Host, State};
+use super::plan::Sources;
+use super::tally::Tally;
+use crate::codec::message::{Ask, FromServer, Hello, Incoming, Message, Push, Word};
+use crate::codec::{ByteOrder, Framing, Order, ServerStep, decode_from_server, encode};
+use crate::limits::{
+    BENCH_WAIT_S_MAX, EVENTS_PER_TURN_MAX, FRAME_BYTES_MAX, FRAME_HEADER_BYTES, READ_BUFFER_BYTES,
+};
+use crate::time::{Instant, Span};
+
+/// How frames of a server are read.
+const FRAMING: Framing = Framing {
+    order: ByteOrder::Auto,
+    limit: FRAME_BYTES_MAX,
+};
+/// Between two looks for connections that take too long.
+const LOOK: Span = Span::from_millis(100);
+
+/// Who the hosts are.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    /// Where they connect.
+    pub server: SocketAddr,
+    /// How many places there are for them.
+    pub hosts: usize,
+    /// Whether they give themselves an id.
+    pub identified: bool,
+    /// Whether they want dispatches over their connections.
+    pub push: bool,
+    /// Whether they wait to be welcomed, and read what comes strictly. A floor welcomes nobody.
+    pub strict: bool,
+    /// Where they connect from.
+    pub sources: Option<Sources>,
+    /// How many connections there may be of one such address, where hosts have ids.
+    pub per_source: u64,
+}
+
+/// Something that has come about, for trials that react.
+#[derive(Clone, Debug, PartialEq)]
+pub enum News {
+    /// A host may beat.
+    Live(usize),
+    /// A heartbeat was answered.
+    Answered(usize),
+    /// A report was answered.
+    Acknowledged(usize),
+    /// A task was sent to it.
+    Task(usize, String),
+    /// It takes more bytes.
+    Writable(usize),
+}
+
+/// See the [room](self).
+pub struct Fleet {
+    setup: Setup,
+    poll: Poll,
+    events: Events,
+    origin: Origin,
+    hosts: Vec<Option<Host>>,
+    scratch: Box<[u8]>,
+    frame: Vec<u8>,
+    /// A heartbeat that asks for nothing, as a frame.
+    plain: Vec<u8>,
+    /// Connections under way.
+    in_progress: usize,
+    /// Hosts that may beat.
+    live: usize,
+    opened: u64,
+    looked: Instant,
+    /// What is counted.
+    pub tally: Tally,
+    /// Whether news is gathered.
+    pub gathers: bool,
+    news: Vec<News>,
+    first_failure: Option<String>,
+}
+
+impl Fleet {
+    /// Nobody connected yet. Time begins at zero here.
+    ///
+    /// # Errors
+    /// When the system has no poll.
+    pub fn new(setup: Setup) -> Result<Self, BenchError> {
+        let mut plain = Vec::new();
+        let fits = encode(&heartbeat(None), Order::Little, &mut plain);
+        debug_assert_eq!(fits, Ok(()));
+        Ok(Self {
+            poll: Poll::new().map_err(BenchError::system("cannot make a poll"))?,
+            events: Events::with_capacity(EVENTS_PER_TURN_MAX),
+            origin: Origin::now(),
+            hosts: (0..setup.hosts).map(|_| None).collect(),
+            scratch: vec![0; READ_BUFFER_BYTES].into_boxed_slice(),
+            frame: Vec::with_capacity(256),
+            plain,
+            in_progress: 0,
+            live: 0,
+            opened: 0,
+            looked: Instant::ZERO,
+            tally: Tally::default(),
+            gathers: false,
+            news: Vec::new(),
+            first_failure: None,
+            setup,
+        })
+    }
+
+    /// The clock.
+    #[must_use]
+    pub fn now(&self) -> Instant {
+        Instant::ZERO + Span::from(self.origin.elapsed())
+    }
+
+    /// Connections under way.
+    #[must_use]
+    pub const fn in_progress(&self) -> usize {
+        self.in_progress
+    }
+
+    /// Hosts that may beat.
+    #[must_use]
+    pub const fn live(&self) -> usize {
+        self.live
+    }
+
+    /// Whether this one may.
+    #[must_use]
+    pub fn is_live(&self, index: usize) -> bool {
+        self.host(index)
+            .is_some_and(|host| host.state == State::Live)
+    }
+
+    /// Whether there is a connection for it, under way or not.
+    #[must_use]
+    pub fn is_open(&self, index: usize) -> bool {
+        self.host(index).is_some()
+    }
+
+    /// Heartbeats of it that wait for a reply.
+    #[must_use]
+    pub fn in_flight(&self, index: usize) -> u64 {
+        self.host(index).map_or(0, |host| host.in_flight)
+    }
+
+    /// Heartbeats of all that wait for a reply.
+    #[must_use]
+    pub fn all_in_flight(&self) -> u64 {
+        self.hosts.iter().flatten().map(|host| host.in_flight).sum()
+    }
+
+    /// Whether bytes wait that no socket took.
+    #[must_use]
+    pub fn has_unsent(&self) -> bool {
+        self.hosts.iter().flatten().any(|host| !host.is_flushed())
+    }
+
+    /// How the first connection failed that did.
+    #[must_use]
+    pub fn first_failure(&self) -> Option<&str> {
+        self.first_failure.as_deref()
+    }
+
+    /// What has come about since it was last asked.
+    pub fn take_news(&mut self, into: &mut Vec<News>) {
+        into.clear();
+        std::mem::swap(&mut self.news, into);
+    }
+
+    fn host(&self, index: usize) -> Option<&Host> {
+        self.hosts.get(index)?.as_ref()
+    }
+
+    fn tell(&mut self, news: News) {
+        if self.gathers {
+            self.news.push(news);
+        }
+    }
+
+    /// Begins the connection of a host that has none; it should have begun at `due`.
+    ///
+    /// # Errors
+    /// When its source address cannot be used. What else goes wrong is counted.
+    pub fn open(&mut self, index: usize, due: Instant) -> Result<(), BenchError> {
+        debug_assert!(!self.is_open(index));
+        self.tally.begun += 1;
+        let number = match self.setup.identified {
+            true => self.opened / self.setup.per_source,
+            false => index as u64,
+        };
+        self.opened += 1;
+        let source = self.setup.sources.map(|sources| sources.at(number));
+        let begun = match connect(self.setup.server, source) {
+            Err(Refused::Source(address, error)) => {
+                return Err(BenchError::Source { address, error });
+            }
+            Err(Refused::Other(error)) => Err(error),
+            Ok(mut stream) => {
+                let both = Interest::READABLE | Interest::WRITABLE;
+                let registry = self.poll.registry();
+                registry
+                    .register(&mut stream, Token(index), both)
+                    .map(|()| stream)
+            }
+        };
+        match begun {
+            Ok(stream) => {
+                self.hosts[index] = Some(Host::new(stream, due));
+                self.in_progress += 1;
+            }
+            Err(error) => self.failed(&error),
+        }
+        Ok(())
+    }
+
+    fn failed(&mut self, error: &io::Error) {
+        self.tally.failed += 1;
+        let kind = match error.kind() {
+            ErrorKind::ConnectionRefused => "connect_refused",
+            ErrorKind::ConnectionReset => "connect_reset",
+            ErrorKind::TimedOut => "connect_timeout",
+            ErrorKind::AddrNotAvailable | ErrorKind::AddrInUse => "connect_no_free_port",
+            ErrorKind::UnexpectedEof => "connect_closed",
+            _ => "connect_other",
+        };
+        self.tally.error(kind);
+        if self.first_failure.is_none() {
+            self.first_failure = Some(match error.kind() {
+                ErrorKind::UnexpectedEof => "it closes the connection".to_owned(),
+                ErrorKind::TimedOut => "no answer in time".to_owned(),
+                _ => error.to_string(),
+            });
+        }
+    }
+
+    /// Ends a host's connection from this side. What was in flight is counted as unanswered.
+    pub fn close(&mut self, index: usize) {
+        if let Some(host) = self.hosts.get_mut(index).and_then(Option::take) {
+            self.forget(&host);
+        }
+    }
+
+    fn forget(&mut self, host: &Host) {
+        match host.state {
+            State::Live => self.live -= 1,
+            State::Connecting | State::Greeting => self.in_progress -= 1,
+        }
+        for _ in 0..host.in_flight {
+            self.tally.error("unanswered");
+        }
+    }
+
+    /// The connection broke, or the other side ended it.
+    fn broken(&mut self, index: usize, error: &io::Error) {
+        let Some(host) = self.hosts.get_mut(index).and_then(Option::take) else {
+            return;
+        };
+        self.forget(&host);
+        if host.state != State::Live {
+            return self.failed(error);
+        }
+        self.tally.lost += 1;
+        self.tally.error(match error.kind() {
+            ErrorKind::UnexpectedEof => "closed",
+            ErrorKind::ConnectionReset | ErrorKind::BrokenPipe => "reset",
+            ErrorKind::InvalidData => "bad_reply",
+            ErrorKind::PermissionDenied => "refused",
+            _ => "lost_other",
+        });
+    }
+
+    /// Lets a live host send a heartbeat that was due at `due`, and count it.
+    pub fn beat(&mut self, index: usize, due: Instant, reply: bool) {
+        self.beats(index, due, reply, 1);
+    }
+
+    /// The same for several at once.
+    pub fn beats(&mut self, index: usize, due: Instant, reply: bool, count: u64) {
+        if count == 0 || !self.is_live(index) {
+            return;
+        }
+        let late = self.now().since(due);
+        self.frame.clear();
+        for _ in 0..count {
+            if reply {
+                let message = heartbeat(Some(due.as_nanos()));
+                let fits = encode(&message, Order::Little, &mut self.frame);
+                debug_assert_eq!(fits, Ok(()));
+            } else {
+                self.frame.extend_from_slice(&self.plain);
+            }
+        }
+        let Some(host) = self.hosts[index].as_mut() else {
+            return;
+        };
+        match host.send(&self.frame) {
+            Ok(true) => {
+                self.tally.sent += count;
+                self.tally.late.record(late);
+                if reply {
+                    host.in_flight += count;
+                    self.tally.asked += count;
+                }
+            }
+            Ok(false) => (0..count).for_each(|_| self.tally.error("not_taken")),
+            Err(error) => self.broken(index, &error),
+        }
+    }
+
+    /// Whether its socket has taken all there was.
+    #[must_use]
+    pub fn is_flushed(&self, index: usize) -> bool {
+        self.host(index).is_some_and(Host::is_flushed)
+    }
+
+    /// Lets a live host send a message.
+    pub fn send(&mut self, index: usize, message: &Incoming<'_>) {
+        self.frame.clear();
+        if encode(message, Order::Little, &mut self.frame).is_err() {
+            return self.tally.error("not_taken");
+        }
+        let Some(host) = self.hosts.get_mut(index).and_then(Option::as_mut) else {
+            return;
+        };
+        match host.send(&self.frame) {
+            Ok(true) => {}
+            Ok(false) => self.tally.error("not_taken"),
+            Err(error) => self.broken(index, &error),
+        }
+    }
+
+    /// Waits for something to come, until `until` at the longest, and takes it.
+    ///
+    /// # Errors
+    /// When the poll fails.
+    pub fn turn(&mut self, until: Instant) -> Result<(), BenchError> {
+        self.wait(until)
+            .map_err(BenchError::system("cannot wait for the sockets"))?;
+        let events = std::mem::replace(&mut self.events, Events::with_capacity(1));
+        for event in &events {
+            self.ready(event);
+        }
+        self.events = events;
+        self.look_for_slow_ones();
+        Ok(())
+    }
+
+    /// The poll's own waits are whole milliseconds, which is a heartbeat's time fifty times over.
+    fn wait(&mut self, until: Instant) -> io::Result<()> {
+        let left = until.since(self.now()).as_nanos();
+        self.events.clear();
+        if left > 0 {
+            let mut ready = [PollFd::from_borrowed_fd(
+                self.poll.registry().as_fd(),
+                PollFlags::IN,
+            )];
+            let left = Timespec {
+                tv_sec: i64::try_from(left / 1_000_000_000).unwrap_or(i64::MAX),
+                tv_nsec: i64::try_from(left % 1_000_000_000).unwrap_or(0),
+            };
+            match poll(&mut ready, Some(&left)) {
+                Ok(0) | Err(rustix::io::Errno::INTR) => return Ok(()),
+                Ok(_) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        match self
+            .poll
+            .poll(&mut self.events, Some(std::time::Duration::ZERO))
+        {
+            Err(error) if error.kind() == ErrorKind::Interrupted => Ok(()),
+            other => other,
+        }
+    }
+
+    fn ready(&mut self, event: &Event) {
+        let Token(index) = event.token();
+        let Some(host) = self.hosts.get_mut(index).and_then(Option::as_mut) else {
+            return;
+        };
+        if event.is_writable() || event.is_error() {
+            let went = match host.state {
+                State::Connecting => connected(host),
+                State::Greeting | State::Live => host.flush().map(|()| false),
+            };
+            match went {
+                Ok(true) => self.greet(index),
+                Ok(false) if self.is_flushed(index) => self.tell(News::Writable(index)),
+                Ok(false) => {}
+                Err(error) => return self.broken(index, &error),
+            }
+        }
+        if event.is_readable() || event.is_read_closed() {
+            let to_the_end = event.is_read_closed() || event.is_error();
+            if let Err(error) = self.read(index, to_the_end) {
+                self.broken(index, &error);
+            }
+        }
+    }
+
+    /// Says who the host is.
+    fn greet(&mut self, index: usize) {
+        self.frame.clear();
+        if self.setup.identified {
+            let id = id(index);
+            let hello = Hello {
+                id: id.as_str().into(),
+                udp: None,
+                push: self.setup.push,
+                boot: None,
+            };
+            let hello = Incoming {
+                message: Message::Hello(hello),
+                ask: Ask::default(),
+            };
+            let fits = encode(&hello, Order::Little, &mut self.frame);
+            debug_assert_eq!(fits, Ok(()));
+        } else {
+            self.frame.extend_from_slice(&self.plain);
+        }
+        let Some(host) = self.hosts[index].as_mut() else {
+            return;
+        };
+        host.state = State::Greeting;
+        if let Err(error) = host.send(&self.frame) {
+            return self.broken(index, &error);
+        }
+        if !self.setup.identified || !self.setup.strict {
+            self.welcome(index);
+        }
+    }
+
+    fn welcome(&mut self, index: usize) {
+        let now = self.now();
+        let Some(host) = self.hosts[index].as_mut() else {
+            return;
+        };
+        if host.state == State::Greeting {
+            host.state = State::Live;
+            self.in_progress -= 1;
+            self.live += 1;
+            self.tally.made += 1;
+            self.tally.connecting.record(now.since(host.due));
+            self.tell(News::Live(index));
+        }
+    }
+
+    fn read(&mut self, index: usize, to_the_end: bool) -> io::Result<()> {
+        let mut scratch = std::mem::take(&mut self.scratch);
+        let read = self.read_into(&mut scratch, index, to_the_end);
+        self.scratch = scratch;
+        read
+    }
+
+    fn read_into(&mut self, scratch: &mut [u8], index: usize, to_the_end: bool) -> io::Result<()> {
+        loop {
+            let Some(host) = self.hosts[index].as_mut() else {
+                return Ok(());
+            };
+            let kept = host.partial.len();
+            scratch[..kept].copy_from_slice(&host.partial);
+            let end = match host.stream.read(&mut scratch[kept..]) {
+                Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
+                Ok(count) => kept + count,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                Err(error) => return Err(error),
+            };
+            let used = self.take_frames(index, &scratch[..end])?;
+            if let Some(host) = self.hosts[index].as_mut() {
+                host.partial.clear();
+                host.partial.extend_from_slice(&scratch[used..end]);
+            }
+            // Less than it was asked for is all there is, unless the end may stand behind it.
+            if end < scratch.len() && !to_the_end {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Takes whole frames off `bytes`: how many bytes they have.
+    fn take_frames(&mut self, index: usize, bytes: &[u8]) -> io::Result<usize> {
+        let now = self.now();
+        let mut used = 0;
+        while let Some(host) = self.hosts[index].as_mut() {
+            let rest = &bytes[used..];
+            match decode_from_server(FRAMING, &mut host.order, rest) {
+                Ok(ServerStep::Need(_)) => break,
+                Ok(ServerStep::Got { said, used: more }) => {
+                    self.said(now, index, said)?;
+                    used += more;
+                }
+                Err(_) if !self.setup.strict => used += echoed(rest),
+                Err(_) => return Err(ErrorKind::InvalidData.into()),
+            }
+        }
+        Ok(used)
+    }
+
+    fn said(&mut self, now: Instant, index: usize, said: FromServer<'_>) -> io::Result<()> {
+        let reply = match said {
+            FromServer::Push(Push::Task(key)) => {
+                self.tell(News::Task(index, key.into_owned()));
+                return Ok(());
+            }
+            FromServer::Push(Push::Command { .. }) => return Ok(()),
+            FromServer::Reply(reply) => reply,
+        };
+        match (reply.word, reply.seq) {
+            (Word::Alive, Some(seq)) if self.tally.reply(now, seq) => {
+                if let Some(host) = self.hosts[index].as_mut() {
+                    host.in_flight = host.in_flight.saturating_sub(1);
+                }
+                self.tell(News::Answered(index));
+            }
+            (Word::Welcome { .. }, _) => self.welcome(index),
+            (Word::GotIt, _) => self.tell(News::Acknowledged(index)),
+            (Word::Refused(why), _) => {
+                self.first_failure
+                    .get_or_insert(format!("it refuses: {why}"));
+                return Err(ErrorKind::PermissionDenied.into());
+            }
+            _ => return Err(ErrorKind::InvalidData.into()),
+        }
+        Ok(())
+    }
+
+    fn look_for_slow_ones(&mut self) {
+        let now = self.now();
+        if self.in_progress == 0 || now.since(self.looked) < LOOK {
+            return;
+        }
+        self.looked = now;
+        let patience = Span::from_secs(BENCH_WAIT_S_MAX);
+        for index in 0..self.hosts.len() {
+            let slow = self
+                .host(index)
+                .is_some_and(|host| host.state != State::Live && now.since(host.due) > patience);
+            if slow {
+                self.broken(index, &ErrorKind::TimedOut.into());
+            }
+        }
+    }
+}
+
+/// The id of a host.
+#[must_use]
+pub fn id(index: usize) -> String {
+    format!("bench-{:05}", index + 1)
+}
+
+fn heartbeat(seq: Option<u64>) -> Incoming<'static> {
+    let reply = seq.is_some();
+    Incoming {
+        message: Message::Heartbeat,
+        ask: Ask { reply, seq },
+    }
+}
+
+/// Why a connection cannot even begin.
+enum Refused {
+    Source(IpAddr, io::Error),
+    Other(io::Error),
+}
+
+fn connect(server: SocketAddr, source: Option<IpAddr>) -> Result<TcpStream, Refused> {
+    let other = Refused::Other;
+    let domain = Domain::for_address(server);
+    let kind = Type::STREAM.nonblocking();
+    let socket = Socket::new(domain, kind, Some(Protocol::TCP)).map_err(other)?;
+    socket.set_tcp_nodelay(true).map_err(other)?;
+    if let Some(address) = source {
+        let bound = socket.bind(&SocketAddr::new(address, 0).into());
+        bound.map_err(|error| match error.kind() {
+            ErrorKind::AddrNotAvailable | ErrorKind::InvalidInput => {
+                Refused::Source(address, error)
+            }
+            _ => Refused::Other(error),
+        })?;
+    }
+    match socket.connect(&server.into()) {
+        Ok(()) => {}
+        Err(error) if error.raw_os_error() == Some(libc::EINPROGRESS) => {}
+        Err(error) => return Err(Refused::Other(error)),
+    }
+    Ok(TcpStream::from_std(socket.into()))
+}
+
+/// Whether the connection has come about.
+fn connected(host: &Host) -> io::Result<bool> {
+    if let Some(error) = host.stream.take_error()? {
+        return Err(error);
+    }
+    match host.stream.peer_addr() {
+        Ok(_) => Ok(true),
+        Err(error) if error.kind() == ErrorKind::NotConnected => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// The length of a frame of our own that a floor sent back.
+fn echoed(bytes: &[u8]) -> usize {
+    let header = bytes.first_chunk::<FRAME_HEADER_BYTES>().copied();
+    let length = header.map_or(0, u32::from_le_bytes) as usize;
+    (FRAME_HEADER_BYTES + length).min(bytes.len())
+}

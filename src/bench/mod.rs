@@ -1,0 +1,44 @@
+//! A load generator: many hosts in one process, on one thread and one loop, and what a server makes of
+//! them.
+//!
+//! ```text
+//!  Plan ─▶ trial ─▶ schedule: when what should be sent ─▶ fleet: sockets ─▶ the server, or the floor
+//!            │                                               │ replies, each with the time it was due
+//!            ├─ proc: CPU and memory of what listens there   ▼
+//!            └───────────────────────────────▶ tally ─▶ Report: one document, and lines to read
+//! ```
+//!
+//! A heartbeat that asks for a reply carries the moment it *should* have been sent as its `seq`. What
+//! comes back tells by itself how long it took, the time included that it waited because the load
+//! generator or the server was late: nothing is remembered, and nothing is left out of the figures.
+//!
+//! [`schedule`], [`tally`], [`report`] and [`proc::text`] are pure; the rest owns sockets and reads
+//! clocks.
+
+pub mod descriptors;
+pub mod error;
+pub mod fleet;
+pub mod host;
+pub mod plan;
+pub mod proc;
+pub mod report;
+pub mod schedule;
+pub mod tally;
+pub mod trial;
+pub mod watch;
+
+pub use error::BenchError;
+pub use plan::{Mode, Plan};
+pub use report::Report;
+pub use watch::{Progress, Watch};
+
+/// Runs the plan, telling `watch` how far it is.
+///
+/// # Errors
+/// When what the plan wants cannot be had, or the server is not there or goes away.
+pub fn run(plan: &Plan, watch: &mut dyn Watch) -> Result<Report, BenchError> {
+    let descriptors = descriptors::check(plan)?;
+    let observed = proc::Observed::find(plan.server);
+    let trial = trial::run(plan, observed, trial::Other::Server, watch)?;
+    Ok(Report::new(plan, descriptors, &trial))
+}

@@ -1,0 +1,371 @@
+//! What a run has shown: one document with stable names, units in the names, pure.
+//!
+//! Times are in seconds (`_s`), milliseconds (`_ms`) or microseconds (`_us`), memory in bytes, rates in
+//! events a second (`_per_s`). What was not measured is `null`.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use super::plan::{Mode, Plan};
+use super::proc::Sample;
+use super::tally::Tally;
+use super::trial::Trial;
+use crate::time::Span;
+
+/// Times, in microseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Latency {
+    /// How many were measured.
+    pub count: u64,
+    /// Their mean.
+    pub mean_us: f64,
+    /// Half took no longer.
+    pub p50_us: f64,
+    /// 90 of 100 took no longer.
+    pub p90_us: f64,
+    /// 99 of 100 took no longer.
+    pub p99_us: f64,
+    /// 999 of 1,000 took no longer.
+    pub p999_us: f64,
+    /// The longest.
+    pub max_us: f64,
+}
+
+/// Descriptors of the load generator.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Descriptors {
+    /// What the plan needs.
+    pub needed: u64,
+    /// What may be had; `null`: any number.
+    pub limit: Option<u64>,
+}
+
+/// What was asked for.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Asked {
+    /// `--hosts`.
+    pub hosts: usize,
+    /// `--rate`, of all hosts together.
+    pub rate_per_s: f64,
+    /// `--seconds`.
+    pub seconds: f64,
+    /// `--connect-rate`.
+    pub connect_rate_per_s: f64,
+    /// Whether heartbeats asked for replies.
+    pub replies: bool,
+    /// `--pipeline`.
+    pub pipeline: usize,
+    /// Whether the hosts gave themselves ids.
+    pub identified: bool,
+    /// `--seed`.
+    pub seed: u64,
+}
+
+/// Connections of a trial.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Connections {
+    /// That came about, greeting included.
+    pub made: u64,
+    /// That did not.
+    pub failed: u64,
+    /// That the server ended.
+    pub lost: u64,
+    /// How long the first ones took, all hosts together, in seconds.
+    pub seconds: f64,
+    /// Made a second in that time.
+    pub made_per_s: f64,
+    /// From when a connection should have begun until it had come about.
+    pub latency: Option<Latency>,
+}
+
+/// Heartbeats of a trial.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Heartbeats {
+    /// Sent.
+    pub sent: u64,
+    /// For how long they were sent, in seconds.
+    pub seconds: f64,
+    /// Sent a second in that time.
+    pub sent_per_s: f64,
+    /// Answered.
+    pub answered: u64,
+    /// Answered a second in that time.
+    pub answered_per_s: f64,
+    /// That asked for a reply and had none at the end.
+    pub unanswered: u64,
+    /// From when a heartbeat should have been sent until its reply was read.
+    pub latency: Option<Latency>,
+}
+
+/// The load generator itself.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Client {
+    /// CPU it used while heartbeats were sent, in seconds.
+    pub cpu_s: f64,
+    /// By how much it sent heartbeats late. It is part of the replies' latency.
+    pub late: Option<Latency>,
+}
+
+/// One thread of the server.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct ThreadUse {
+    /// Its name.
+    pub name: String,
+    /// CPU while connecting, in seconds.
+    pub connecting_cpu_s: f64,
+    /// CPU while heartbeats were sent, in seconds.
+    pub beating_cpu_s: f64,
+}
+
+/// What the server used, read from `/proc`.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct ServerUse {
+    /// Its process.
+    pub pid: u32,
+    /// CPU of the loop thread a heartbeat, while they were sent.
+    pub loop_cpu_us_per_heartbeat: Option<f64>,
+    /// CPU of the store thread a heartbeat.
+    pub store_cpu_us_per_heartbeat: Option<f64>,
+    /// CPU of all threads a heartbeat.
+    pub cpu_us_per_heartbeat: Option<f64>,
+    /// CPU of the loop thread a connection, while they were made: accept, greeting and its answer.
+    pub loop_cpu_us_per_connection: Option<f64>,
+    /// CPU of the store thread a connection.
+    pub store_cpu_us_per_connection: Option<f64>,
+    /// CPU of all threads a connection.
+    pub cpu_us_per_connection: Option<f64>,
+    /// Resident memory before the first connection.
+    pub resident_bytes_before: u64,
+    /// Resident memory when all were connected, before heartbeats.
+    pub resident_bytes_connected: u64,
+    /// Resident memory at the end, still connected.
+    pub resident_bytes_after: u64,
+    /// What it grew by for each connection until all were connected.
+    pub memory_bytes_per_connection: Option<f64>,
+    /// The threads, the loop first.
+    pub threads: Vec<ThreadUse>,
+}
+
+impl ServerUse {
+    /// The uses between three samples: before connecting, connected, after the heartbeats.
+    #[must_use]
+    pub fn between(pid: u32, samples: &[Sample; 3], made: u64, sent: u64) -> Self {
+        let [before, connected, after] = samples;
+        let threads = threads(pid, samples);
+        let of = |name: &str, part: fn(&ThreadUse) -> f64| {
+            let named = threads.iter().skip(1).filter(|thread| thread.name == name);
+            named.map(part).sum::<f64>()
+        };
+        let connecting: fn(&ThreadUse) -> f64 = |thread| thread.connecting_cpu_s;
+        let beating: fn(&ThreadUse) -> f64 = |thread| thread.beating_cpu_s;
+        let first = |part: fn(&ThreadUse) -> f64| threads.first().map_or(0.0, part);
+        let all = |part: fn(&ThreadUse) -> f64| threads.iter().map(part).sum::<f64>();
+        let per = |seconds: f64, count: u64| (count > 0).then(|| seconds * 1e6 / count as f64);
+        let grown = connected.resident as f64 - before.resident as f64;
+        Self {
+            pid,
+            loop_cpu_us_per_heartbeat: per(first(beating), sent),
+            store_cpu_us_per_heartbeat: per(of(STORE, beating), sent),
+            cpu_us_per_heartbeat: per(all(beating), sent),
+            loop_cpu_us_per_connection: per(first(connecting), made),
+            store_cpu_us_per_connection: per(of(STORE, connecting), made),
+            cpu_us_per_connection: per(all(connecting), made),
+            resident_bytes_before: before.resident,
+            resident_bytes_connected: connected.resident,
+            resident_bytes_after: after.resident,
+            memory_bytes_per_connection: (made > 0).then(|| grown / made as f64),
+            threads,
+        }
+    }
+}
+
+/// What the store thread of a server is called.
+const STORE: &str = "store";
+
+/// The uses of each thread, the process's own first.
+fn threads(pid: u32, [before, connected, after]: &[Sample; 3]) -> Vec<ThreadUse> {
+    let used = |id: &u32, from: &Sample, to: &Sample| {
+        let at = |sample: &Sample| {
+            sample
+                .threads
+                .get(id)
+                .map_or(Span::ZERO, |thread| thread.cpu)
+        };
+        at(to).as_secs_f64() - at(from).as_secs_f64()
+    };
+    let mut ids: Vec<&u32> = after.threads.keys().collect();
+    ids.sort_by_key(|id| (**id != pid, **id));
+    let one = |id: &u32| ThreadUse {
+        name: after.threads[id].name.clone(),
+        connecting_cpu_s: used(id, before, connected),
+        beating_cpu_s: used(id, connected, after),
+    };
+    ids.into_iter().map(one).collect()
+}
+
+/// One trial, against the server or against the floor.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Shown {
+    /// Connections.
+    pub connections: Connections,
+    /// Heartbeats.
+    pub heartbeats: Heartbeats,
+    /// What went wrong, by kind.
+    pub errors: BTreeMap<String, u64>,
+    /// The load generator.
+    pub client: Client,
+    /// The process at the other end, where it is on this machine and may be looked into.
+    pub server_process: Option<ServerUse>,
+    /// Why nothing is known of it.
+    pub server_process_unknown: Option<String>,
+}
+
+impl Shown {
+    /// Of what was counted.
+    #[must_use]
+    pub fn of(trial: &Trial) -> Self {
+        let tally = &trial.tally;
+        let (server_process, server_process_unknown) = match &trial.server {
+            Ok(used) => (Some(used.clone()), None),
+            Err(why) => (None, Some(why.clone())),
+        };
+        Self {
+            connections: connections(tally, trial.connecting_s),
+            heartbeats: heartbeats(tally, trial.beating_s),
+            errors: tally.errors.clone(),
+            client: Client {
+                cpu_s: trial.client_cpu_s,
+                late: tally.late.summary(),
+            },
+            server_process,
+            server_process_unknown,
+        }
+    }
+}
+
+fn rate(count: u64, seconds: f64) -> f64 {
+    if seconds > 0.0 {
+        count as f64 / seconds
+    } else {
+        0.0
+    }
+}
+
+fn connections(tally: &Tally, seconds: f64) -> Connections {
+    Connections {
+        made: tally.made,
+        failed: tally.failed,
+        lost: tally.lost,
+        seconds,
+        made_per_s: rate(tally.made, seconds),
+        latency: tally.connecting.summary(),
+    }
+}
+
+fn heartbeats(tally: &Tally, seconds: f64) -> Heartbeats {
+    Heartbeats {
+        sent: tally.sent,
+        seconds,
+        sent_per_s: rate(tally.sent, seconds),
+        answered: tally.answered,
+        answered_per_s: rate(tally.answered, seconds),
+        unanswered: tally.asked.saturating_sub(tally.answered),
+        latency: tally.replies.summary(),
+    }
+}
+
+/// The whole document.
+#[derive(Clone, Debug, Serialize)]
+pub struct Report {
+    /// The version of this document.
+    pub bench: u32,
+    /// The kind of load.
+    pub mode: Mode,
+    /// Where the server is.
+    pub server: String,
+    /// What was asked for.
+    pub asked: Asked,
+    /// Descriptors of the load generator.
+    pub descriptors: Descriptors,
+    /// What came of it.
+    #[serde(flatten)]
+    pub shown: Shown,
+}
+
+impl Report {
+    /// The report of a run.
+    #[must_use]
+    pub fn new(plan: &Plan, descriptors: Descriptors, trial: &Trial) -> Self {
+        Self {
+            bench: 1,
+            mode: plan.mode,
+            server: plan.server.to_string(),
+            asked: Asked {
+                hosts: plan.hosts,
+                rate_per_s: plan.rate,
+                seconds: plan.seconds,
+                connect_rate_per_s: plan.connect_rate,
+                replies: plan.replies,
+                pipeline: plan.pipeline,
+                identified: plan.identified,
+                seed: plan.seed,
+            },
+            descriptors,
+            shown: Shown::of(trial),
+        }
+    }
+
+    /// Everything that went wrong, in words; `None` if nothing did.
+    #[must_use]
+    pub fn trouble(&self) -> Option<String> {
+        let errors = &self.shown.errors;
+        if errors.is_empty() {
+            return None;
+        }
+        let words = errors.iter().map(|(kind, count)| format!("{count} {kind}"));
+        Some(words.collect::<Vec<_>>().join(", "))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bench::proc::Thread;
+
+    fn sample(loop_ms: u64, store_ms: u64, resident: u64) -> Sample {
+        let thread = |name: &str, ms| Thread {
+            name: name.to_owned(),
+            cpu: Span::from_millis(ms),
+        };
+        Sample {
+            threads: [
+                (9, thread("store", store_ms)),
+                (7, thread("anthill", loop_ms)),
+            ]
+            .into(),
+            resident,
+        }
+    }
+
+    #[test]
+    fn what_the_server_used_is_told_by_thread_a_heartbeat_and_a_connection() {
+        let samples = [
+            sample(10, 5, 1_000),
+            sample(30, 15, 3_000),
+            sample(80, 16, 3_500),
+        ];
+        let used = ServerUse::between(7, &samples, 10, 1_000);
+        assert_eq!(used.threads[0].name, "anthill");
+        let near = |value: Option<f64>, wanted: f64| (value.unwrap() - wanted).abs() < 1e-6;
+        assert!(near(used.loop_cpu_us_per_heartbeat, 50.0), "{used:?}");
+        assert!(near(used.store_cpu_us_per_heartbeat, 1.0), "{used:?}");
+        assert!(near(used.cpu_us_per_heartbeat, 51.0), "{used:?}");
+        assert!(near(used.loop_cpu_us_per_connection, 2_000.0), "{used:?}");
+        assert!(near(used.store_cpu_us_per_connection, 1_000.0), "{used:?}");
+        assert!(near(used.memory_bytes_per_connection, 200.0), "{used:?}");
+        let nothing = ServerUse::between(7, &samples, 0, 0);
+        assert_eq!(nothing.cpu_us_per_heartbeat, None);
+        assert_eq!(nothing.memory_bytes_per_connection, None);
+    }
+}

@@ -1,0 +1,119 @@
+//! When what should be sent, pure: the same seed gives the same moments.
+//!
+//! ```text
+//!  turn      0        1        2        3        4 …      a turn every 1/rate
+//!         |  x     |     x  |x       |      x |   x       the moment within it by chance
+//!           host 3   host 0   host 2   host 1   host 3    in an order drawn once
+//! ```
+//!
+//! So each host's beats are a period apart, give or take a turn, all hosts are spread evenly over the
+//! period, and none follows another in the order in which they connected.
+
+use crate::chance::Chance;
+use crate::time::{Instant, Span};
+
+/// Moments at an even rate.
+#[derive(Clone, Copy, Debug)]
+pub struct Schedule {
+    start: Instant,
+    rate: f64,
+    seed: u64,
+    turns: u64,
+}
+
+impl Schedule {
+    /// `rate` moments a second from `start`, for `seconds`.
+    #[must_use]
+    pub fn new(start: Instant, rate: f64, seconds: f64, seed: u64) -> Self {
+        // `as` saturates, and makes nothing of what is not a number.
+        let turns = (rate * seconds).round() as u64;
+        Self {
+            start,
+            rate,
+            seed,
+            turns,
+        }
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub const fn turns(&self) -> u64 {
+        self.turns
+    }
+
+    /// When the turn number `turn` is due; `None` after the last.
+    #[must_use]
+    pub fn due(&self, turn: u64) -> Option<Instant> {
+        if turn >= self.turns {
+            return None;
+        }
+        let begins = Span::from_secs_f64(turn as f64 / self.rate);
+        let gap = Span::from_secs_f64(1.0 / self.rate);
+        let within = Chance::new(self.seed ^ turn).part_of(gap);
+        Some(self.start + begins + within)
+    }
+}
+
+/// The numbers below `count` in an order drawn by chance.
+#[must_use]
+pub fn shuffled(count: usize, seed: u64) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..count).collect();
+    let mut chance = Chance::new(seed);
+    for last in (1..count).rev() {
+        let among = Span::from_nanos(last as u64 + 1);
+        let at = chance.part_of(among).as_nanos();
+        order.swap(last, usize::try_from(at).unwrap_or(last));
+    }
+    order
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const START: Instant = Instant::from_nanos(5_000_000_000);
+
+    #[test]
+    fn moments_are_in_order_one_in_each_turn_and_the_seed_says_it_all() {
+        let schedule = Schedule::new(START, 1_000.0, 2.0, 7);
+        assert_eq!(schedule.turns(), 2_000);
+        assert_eq!(schedule.due(2_000), None);
+        let dues: Vec<u64> = (0..2_000)
+            .map(|turn| schedule.due(turn).unwrap().since(START).as_nanos())
+            .collect();
+        for (turn, due) in (0..).zip(&dues) {
+            assert!(
+                (turn * 1_000_000..(turn + 1) * 1_000_000).contains(due),
+                "{turn}: {due}"
+            );
+        }
+        let mean = dues.iter().map(|due| due % 1_000_000).sum::<u64>() / 2_000;
+        assert!(
+            (450_000..550_000).contains(&mean),
+            "spread within the turn: {mean}"
+        );
+        let again = Schedule::new(START, 1_000.0, 2.0, 7);
+        assert_eq!(again.due(77), schedule.due(77));
+        assert_ne!(
+            Schedule::new(START, 1_000.0, 2.0, 8).due(77),
+            schedule.due(77)
+        );
+    }
+
+    #[test]
+    fn no_rate_is_no_moment() {
+        for (rate, seconds) in [(0.0, 10.0), (10.0, 0.0), (f64::NAN, 1.0)] {
+            assert_eq!(Schedule::new(START, rate, seconds, 1).due(0), None);
+        }
+    }
+
+    #[test]
+    fn an_order_holds_everybody_once() {
+        let order = shuffled(1_000, 3);
+        let mut sorted = order.clone();
+        sorted.sort_unstable();
+        assert!(sorted.iter().copied().eq(0..1_000));
+        assert_ne!(order, sorted);
+        assert!(shuffled(0, 1).is_empty());
+    }
+}

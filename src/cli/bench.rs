@@ -1,0 +1,350 @@
+//! `anthill bench`: what a server makes of many hosts.
+
+use std::io::{self, IsTerminal, Write};
+use std::net::{SocketAddr, ToSocketAddrs};
+
+use anthill::bench::plan::Sources;
+use anthill::bench::report::{Latency, Report, ServerUse, Shown};
+use anthill::bench::{self, BenchError, Mode, Plan, Progress, Watch};
+use anthill::text;
+use rustix::thread::{CpuSet, sched_setaffinity};
+
+use super::args::{BenchArgs, BenchMode};
+use super::{Failure, agent, print, remark};
+
+/// Characters of a bar.
+const BAR: u64 = 30;
+/// Where stderr is no terminal, a line each so many tenths of a second.
+const PLAIN_EVERY: u32 = 50;
+
+/// Runs it, and shows what it has shown.
+///
+/// # Errors
+/// Wrong usage, status 2; no server, or one that loses connections or answers, status 1.
+pub fn run(args: &BenchArgs) -> Result<(), Failure> {
+    let plan = plan(args)?;
+    if let Some(cpu) = args.cpu {
+        stay_on(cpu)?;
+    }
+    let mut bar = Bar::new();
+    let ran = bench::run(&plan, &mut bar);
+    bar.clear();
+    let report = ran.map_err(failure)?;
+    if args.json {
+        let text = serde_json::to_string_pretty(&report).map_err(Failure::failed)?;
+        print(&format!("{text}\n"))?;
+    } else {
+        print(&in_words(&report))?;
+    }
+    match report.trouble() {
+        None => Ok(()),
+        Some(trouble) => Err(Failure::failed(format!("not all went well: {trouble}"))),
+    }
+}
+
+fn failure(error: BenchError) -> Failure {
+    if error.is_usage() {
+        Failure::usage(error)
+    } else {
+        Failure::failed(error)
+    }
+}
+
+fn plan(args: &BenchArgs) -> Result<Plan, Failure> {
+    let server = address(&args.server)?;
+    let mode = mode(args.mode);
+    let hosts = args.hosts as usize;
+    let replies = !args.no_replies;
+    Ok(Plan {
+        mode,
+        server,
+        hosts,
+        rate: args.rate.unwrap_or(hosts as f64),
+        seconds: args.seconds,
+        connect_rate: args.connect_rate.unwrap_or(5_000.0),
+        connecting: args.connecting as usize,
+        replies,
+        pipeline: args.pipeline as usize,
+        identified: !args.plain,
+        sources: sources(args, server)?,
+        seed: args.seed,
+    })
+}
+
+const fn mode(mode: BenchMode) -> Mode {
+    match mode {
+        BenchMode::Steady => Mode::Steady,
+    }
+}
+
+fn address(text: &str) -> Result<SocketAddr, Failure> {
+    let server = agent::server(text)?;
+    let mut found = server
+        .to_socket_addrs()
+        .map_err(|error| Failure::failed(format!("--server is '{text}': {error}")))?;
+    found
+        .next()
+        .ok_or_else(|| Failure::failed(format!("--server is '{text}': it has no address")))
+}
+
+/// Hosts of a loopback server come from loopback addresses: without ids from one each, else from as
+/// many as their ports take.
+fn sources(args: &BenchArgs, server: SocketAddr) -> Result<Option<Sources>, Failure> {
+    let given = args.source.as_deref().map(|text| {
+        Sources::parse(text).map_err(|why| Failure::usage(format!("--source is '{text}': {why}")))
+    });
+    let loopback = server.is_ipv4() && server.ip().is_loopback();
+    let sources = match given {
+        Some(sources) => Some(sources?),
+        None if loopback => Some(Sources::loopback()),
+        None => None,
+    };
+    let Some(sources) = sources else {
+        return match args.plain && args.hosts > 1 {
+            true => Err(Failure::usage(
+                "--plain: hosts without an id are told apart by their addresses: \
+                 give a network of addresses of this machine by --source",
+            )),
+            false => Ok(None),
+        };
+    };
+    if !server.is_ipv4() {
+        return Err(Failure::usage(format!(
+            "--source: {server} is no IPv4 address, and only those can be connected to from one"
+        )));
+    }
+    if args.plain && sources.count() < args.hosts {
+        return Err(Failure::usage(format!(
+            "--source holds {} addresses: --plain needs one for each of --hosts {}",
+            sources.count(),
+            args.hosts
+        )));
+    }
+    Ok(Some(sources))
+}
+
+fn stay_on(cpu: usize) -> Result<(), Failure> {
+    let refused = |why: &dyn std::fmt::Display| {
+        let allowed = rustix::thread::sched_getaffinity(None);
+        let allowed = allowed.map_or(String::new(), |set| {
+            let numbers = (0..CpuSet::MAX_CPU).filter(|cpu| set.is_set(*cpu));
+            numbers
+                .map(|cpu| cpu.to_string())
+                .collect::<Vec<_>>()
+                .join(", ")
+        });
+        Failure::usage(format!("--cpu is '{cpu}': {why}: it may be {allowed}"))
+    };
+    if cpu >= CpuSet::MAX_CPU {
+        return Err(refused(&"there is none of that number"));
+    }
+    let mut set = CpuSet::new();
+    set.set(cpu);
+    sched_setaffinity(None, &set).map_err(|error| refused(&error))
+}
+
+/// What a run is at, on stderr: a bar where that is a terminal, else a line now and then.
+struct Bar {
+    terminal: bool,
+    drawn: bool,
+    told: u32,
+}
+
+impl Bar {
+    fn new() -> Self {
+        Self {
+            terminal: io::stderr().is_terminal(),
+            drawn: false,
+            told: 0,
+        }
+    }
+
+    fn clear(&mut self) {
+        if self.drawn {
+            write("\r\x1b[K");
+            self.drawn = false;
+        }
+    }
+}
+
+fn write(text: &str) {
+    // Where stderr is gone nobody looks at the progress.
+    let _ = io::stderr().write_all(text.as_bytes());
+}
+
+impl Watch for Bar {
+    fn progress(&mut self, progress: &Progress) {
+        let line = progress_line(progress);
+        if self.terminal {
+            let full = match progress.of {
+                0 => 0,
+                of => (progress.done * BAR / of).min(BAR),
+            };
+            let bar: String = (0..BAR)
+                .map(|at| if at < full { '#' } else { '.' })
+                .collect();
+            write(&format!("\r[{bar}] {line}\x1b[K"));
+            self.drawn = true;
+            return;
+        }
+        self.told += 1;
+        if self.told.is_multiple_of(PLAIN_EVERY) {
+            remark(&line);
+        }
+    }
+
+    fn note(&mut self, line: &str) {
+        self.clear();
+        remark(line);
+    }
+}
+
+fn progress_line(progress: &Progress) -> String {
+    format!(
+        "{} {:.1} s: {} connected, {} sent, {} answered, {} errors",
+        progress.doing,
+        progress.elapsed.as_secs_f64(),
+        grouped(progress.connected),
+        grouped(progress.sent),
+        grouped(progress.answered),
+        grouped(progress.errors)
+    )
+}
+
+/// A number with commas between its thousands.
+fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// A time, in the unit that reads best.
+fn time(us: f64) -> String {
+    match us {
+        us if us < 1_000.0 => format!("{us:.0} µs"),
+        us if us < 1_000_000.0 => format!("{:.2} ms", us / 1e3),
+        us => format!("{:.2} s", us / 1e6),
+    }
+}
+
+fn in_words(report: &Report) -> String {
+    let asked = &report.asked;
+    let mut lines = vec![format!(
+        "{}: {} hosts at {}",
+        report.mode.as_str(),
+        grouped(asked.hosts as u64),
+        report.server
+    )];
+    lines.extend(shown_in_words(&report.shown));
+    let mut text = String::new();
+    for line in &lines {
+        text.push_str(&text::escape(line));
+        text.push('\n');
+    }
+    text
+}
+
+fn shown_in_words(shown: &Shown) -> Vec<String> {
+    let (connections, beats) = (&shown.connections, &shown.heartbeats);
+    let mut lines = vec![
+        format!(
+            "  connections  {} made in {:.2} s ({}/s), {} failed, {} lost",
+            grouped(connections.made),
+            connections.seconds,
+            grouped(connections.made_per_s as u64),
+            grouped(connections.failed),
+            grouped(connections.lost)
+        ),
+        format!(
+            "  heartbeats   {} sent ({}/s), {} answered ({}/s), {} unanswered",
+            grouped(beats.sent),
+            grouped(beats.sent_per_s as u64),
+            grouped(beats.answered),
+            grouped(beats.answered_per_s as u64),
+            grouped(beats.unanswered)
+        ),
+    ];
+    if let Some(latency) = &beats.latency {
+        let words = latency_in_words(latency);
+        lines.push(format!("  replies      {words} from when they were due"));
+    }
+    if let Some(late) = &shown.client.late {
+        lines.push(format!(
+            "  this client  {:.2} s of CPU, late by {} at p99 (part of the above)",
+            shown.client.cpu_s,
+            time(late.p99_us)
+        ));
+    }
+    match (&shown.server_process, &shown.server_process_unknown) {
+        (Some(used), _) => lines.extend(server_in_words(used)),
+        (None, Some(why)) => lines.push(format!("  server       CPU and memory not known: {why}")),
+        (None, None) => {}
+    }
+    lines
+}
+
+fn latency_in_words(latency: &Latency) -> String {
+    format!(
+        "p50 {}, p99 {}, p99.9 {}, max {}",
+        time(latency.p50_us),
+        time(latency.p99_us),
+        time(latency.p999_us),
+        time(latency.max_us)
+    )
+}
+
+fn server_in_words(used: &ServerUse) -> Vec<String> {
+    let us = |value: Option<f64>| value.map_or("-".to_owned(), |us| format!("{us:.2} µs"));
+    let per = |what: &str, all, of_loop, of_store| {
+        format!(
+            "{} of CPU a {what} (loop {}, store {})",
+            us(all),
+            us(of_loop),
+            us(of_store)
+        )
+    };
+    let heartbeat = per(
+        "heartbeat",
+        used.cpu_us_per_heartbeat,
+        used.loop_cpu_us_per_heartbeat,
+        used.store_cpu_us_per_heartbeat,
+    );
+    let connection = per(
+        "connection",
+        used.cpu_us_per_connection,
+        used.loop_cpu_us_per_connection,
+        used.store_cpu_us_per_connection,
+    );
+    let memory = used.memory_bytes_per_connection.unwrap_or_default();
+    let mb = |bytes: u64| format!("{:.1} MB", bytes as f64 / 1e6);
+    vec![
+        format!("  server       process {}: {heartbeat}", used.pid),
+        format!("               {connection}"),
+        format!(
+            "               {memory:.0} bytes a connection ({} before, {} connected, {} after)",
+            mb(used.resident_bytes_before),
+            mb(used.resident_bytes_connected),
+            mb(used.resident_bytes_after)
+        ),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_and_times_read_well() {
+        assert_eq!(grouped(7), "7");
+        assert_eq!(grouped(1_234_567), "1,234,567");
+        assert_eq!(time(12.4), "12 µs");
+        assert_eq!(time(1_500.0), "1.50 ms");
+        assert_eq!(time(2_500_000.0), "2.50 s");
+    }
+}
