@@ -47,6 +47,12 @@ pub enum BenchError {
         /// What the system says.
         error: io::Error,
     },
+    /// The task was not taken.
+    #[error("the task is not dispatched: {0}")]
+    Post(String),
+    /// The floor is compared with a server that can be looked into, and this one cannot.
+    #[error("--floor compares a server on this machine with the floor: {0}")]
+    Unseen(String),
     /// The system refuses what the load generator itself needs.
     #[error("{what}: {error}")]
     System {

@@ -14,6 +14,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use super::BenchError;
 use super::host::{Host, State};
+use super::late_port;
 use super::plan::Sources;
 use super::tally::Tally;
 use crate::codec::message::{Ask, FromServer, Hello, Incoming, Message, Push, Word};
@@ -80,6 +81,10 @@ pub struct Fleet {
     in_progress: usize,
     /// Hosts that may beat.
     live: usize,
+    /// Heartbeats that wait for a reply.
+    in_flight: u64,
+    /// Connections that failed since the last that came about.
+    failures_in_a_row: u64,
     opened: u64,
     looked: Instant,
     /// What is counted.
@@ -109,6 +114,8 @@ impl Fleet {
             plain,
             in_progress: 0,
             live: 0,
+            in_flight: 0,
+            failures_in_a_row: 0,
             opened: 0,
             looked: Instant::ZERO,
             tally: Tally::default(),
@@ -158,8 +165,14 @@ impl Fleet {
 
     /// Heartbeats of all that wait for a reply.
     #[must_use]
-    pub fn all_in_flight(&self) -> u64 {
-        self.hosts.iter().flatten().map(|host| host.in_flight).sum()
+    pub const fn all_in_flight(&self) -> u64 {
+        self.in_flight
+    }
+
+    /// Connections that failed since the last that came about.
+    #[must_use]
+    pub const fn failures_in_a_row(&self) -> u64 {
+        self.failures_in_a_row
     }
 
     /// Whether bytes wait that no socket took.
@@ -218,7 +231,7 @@ impl Fleet {
         };
         match begun {
             Ok(stream) => {
-                self.hosts[index] = Some(Host::new(stream, due));
+                self.hosts[index] = Some(Host::new(stream, due, self.now()));
                 self.in_progress += 1;
             }
             Err(error) => self.failed(&error),
@@ -228,6 +241,7 @@ impl Fleet {
 
     fn failed(&mut self, error: &io::Error) {
         self.tally.failed += 1;
+        self.failures_in_a_row += 1;
         let kind = match error.kind() {
             ErrorKind::ConnectionRefused => "connect_refused",
             ErrorKind::ConnectionReset => "connect_reset",
@@ -258,6 +272,7 @@ impl Fleet {
             State::Live => self.live -= 1,
             State::Connecting | State::Greeting => self.in_progress -= 1,
         }
+        self.in_flight -= host.in_flight;
         for _ in 0..host.in_flight {
             self.tally.error("unanswered");
         }
@@ -312,6 +327,7 @@ impl Fleet {
                 self.tally.late.record(late);
                 if reply {
                     host.in_flight += count;
+                    self.in_flight += count;
                     self.tally.asked += count;
                 }
             }
@@ -453,6 +469,7 @@ impl Fleet {
             self.in_progress -= 1;
             self.live += 1;
             self.tally.made += 1;
+            self.failures_in_a_row = 0;
             self.tally.connecting.record(now.since(host.due));
             self.tell(News::Live(index));
         }
@@ -521,8 +538,11 @@ impl Fleet {
         };
         match (reply.word, reply.seq) {
             (Word::Alive, Some(seq)) if self.tally.reply(now, seq) => {
-                if let Some(host) = self.hosts[index].as_mut() {
-                    host.in_flight = host.in_flight.saturating_sub(1);
+                if let Some(host) = self.hosts[index].as_mut()
+                    && host.in_flight > 0
+                {
+                    host.in_flight -= 1;
+                    self.in_flight -= 1;
                 }
                 self.tell(News::Answered(index));
             }
@@ -533,6 +553,8 @@ impl Fleet {
                     .get_or_insert(format!("it refuses: {why}"));
                 return Err(ErrorKind::PermissionDenied.into());
             }
+            // A floor sends back whatever it was sent.
+            _ if !self.setup.strict => {}
             _ => return Err(ErrorKind::InvalidData.into()),
         }
         Ok(())
@@ -548,7 +570,7 @@ impl Fleet {
         for index in 0..self.hosts.len() {
             let slow = self
                 .host(index)
-                .is_some_and(|host| host.state != State::Live && now.since(host.due) > patience);
+                .is_some_and(|host| host.state != State::Live && now.since(host.opened) > patience);
             if slow {
                 self.broken(index, &ErrorKind::TimedOut.into());
             }
@@ -583,6 +605,7 @@ fn connect(server: SocketAddr, source: Option<IpAddr>) -> Result<TcpStream, Refu
     let socket = Socket::new(domain, kind, Some(Protocol::TCP)).map_err(other)?;
     socket.set_tcp_nodelay(true).map_err(other)?;
     if let Some(address) = source {
+        late_port::choose(&socket).map_err(other)?;
         let bound = socket.bind(&SocketAddr::new(address, 0).into());
         bound.map_err(|error| match error.kind() {
             ErrorKind::AddrNotAvailable | ErrorKind::InvalidInput => {

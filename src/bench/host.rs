@@ -26,6 +26,8 @@ pub struct Host {
     pub(super) state: State,
     /// When its connection should have begun.
     pub(super) due: Instant,
+    /// When it began.
+    pub(super) opened: Instant,
     /// Its replies are read in this order.
     pub(super) order: Order,
     /// The beginning of a frame whose end has not come.
@@ -37,11 +39,12 @@ pub struct Host {
 }
 
 impl Host {
-    pub(super) const fn new(stream: TcpStream, due: Instant) -> Self {
+    pub(super) const fn new(stream: TcpStream, due: Instant, opened: Instant) -> Self {
         Self {
             stream,
             state: State::Connecting,
             due,
+            opened,
             order: Order::Unknown,
             partial: Vec::new(),
             in_flight: 0,

@@ -16,9 +16,15 @@
 //! clocks.
 
 pub mod descriptors;
+pub mod dispatch;
 pub mod error;
 pub mod fleet;
+pub mod floor;
 pub mod host;
+mod late_port;
+mod loads;
+mod pacer;
+pub mod pairs;
 pub mod plan;
 pub mod proc;
 pub mod report;
@@ -27,6 +33,7 @@ pub mod tally;
 pub mod trial;
 pub mod watch;
 
+pub use dispatch::Post;
 pub use error::BenchError;
 pub use plan::{Mode, Plan};
 pub use report::Report;
@@ -39,6 +46,12 @@ pub use watch::{Progress, Watch};
 pub fn run(plan: &Plan, watch: &mut dyn Watch) -> Result<Report, BenchError> {
     let descriptors = descriptors::check(plan)?;
     let observed = proc::Observed::find(plan.server);
+    if plan.pairs > 0 {
+        let (trial, floored) = pairs::run(plan, observed, watch)?;
+        let mut report = Report::new(plan, descriptors, &trial);
+        report.floor = Some(floored);
+        return Ok(report);
+    }
     let trial = trial::run(plan, observed, trial::Other::Server, watch)?;
     Ok(Report::new(plan, descriptors, &trial))
 }

@@ -21,6 +21,12 @@ pub enum Mode {
 }
 
 impl Mode {
+    /// Whether everybody is connected before the load is on; else connections are the load.
+    #[must_use]
+    pub const fn connects_first(self) -> bool {
+        matches!(self, Self::Steady | Self::Flood | Self::Dispatch)
+    }
+
     /// Its name, as it is typed.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
@@ -35,7 +41,7 @@ impl Mode {
 }
 
 /// A run, as it was asked for.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Plan {
     /// The kind of load.
     pub mode: Mode,
@@ -59,6 +65,14 @@ pub struct Plan {
     pub identified: bool,
     /// The addresses they connect from; none: whichever the system takes.
     pub sources: Option<Sources>,
+    /// The key of the task, in the mode of that name.
+    pub key: String,
+    /// Its commands.
+    pub commands: Vec<String>,
+    /// Posts it.
+    pub post: Option<super::dispatch::Post>,
+    /// How often to run it against the server and the floor, turn about; 0: against the server, once.
+    pub pairs: u32,
     /// Where chance begins.
     pub seed: u64,
 }

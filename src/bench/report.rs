@@ -148,9 +148,10 @@ pub struct ServerUse {
 }
 
 impl ServerUse {
-    /// The uses between three samples: before connecting, connected, after the heartbeats.
+    /// The uses between three samples: before connecting, connected, after the heartbeats. Meanwhile so many
+    /// connections were made, of which so many were held, and so many heartbeats sent.
     #[must_use]
-    pub fn between(pid: u32, samples: &[Sample; 3], made: u64, sent: u64) -> Self {
+    pub fn between(pid: u32, samples: &[Sample; 3], made: u64, held: u64, sent: u64) -> Self {
         let [before, connected, after] = samples;
         let threads = threads(pid, samples);
         let of = |name: &str, part: fn(&ThreadUse) -> f64| {
@@ -174,9 +175,16 @@ impl ServerUse {
             resident_bytes_before: before.resident,
             resident_bytes_connected: connected.resident,
             resident_bytes_after: after.resident,
-            memory_bytes_per_connection: (made > 0).then(|| grown / made as f64),
+            memory_bytes_per_connection: (held > 0).then(|| grown / held as f64),
             threads,
         }
+    }
+
+    /// Counts the memory of connections from another beginning.
+    pub fn measure_from(&mut self, resident_bytes_before: u64, made: u64) {
+        self.resident_bytes_before = resident_bytes_before;
+        let grown = self.resident_bytes_connected as f64 - resident_bytes_before as f64;
+        self.memory_bytes_per_connection = (made > 0).then(|| grown / made as f64);
     }
 }
 
@@ -204,6 +212,43 @@ fn threads(pid: u32, [before, connected, after]: &[Sample; 3]) -> Vec<ThreadUse>
     ids.into_iter().map(one).collect()
 }
 
+/// A round of a storm.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Round {
+    /// Until everybody was connected, in milliseconds.
+    pub connected_ms: f64,
+    /// Until everybody's first heartbeat was answered; without replies, sent.
+    pub answered_ms: f64,
+}
+
+/// How far a task has come with everybody, from when it was posted.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Stride {
+    /// Hosts that have come so far.
+    pub hosts: u64,
+    /// When, by host.
+    pub latency: Option<Latency>,
+}
+
+/// What became of a task.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Dispatched {
+    /// Its key.
+    pub key: String,
+    /// Its commands.
+    pub commands: usize,
+    /// Until the server had answered that it is stored, in milliseconds.
+    pub stored_ms: f64,
+    /// It was there.
+    pub received: Stride,
+    /// The host's answer was acknowledged.
+    pub answered: Stride,
+    /// The end of the last command was acknowledged.
+    pub done: Stride,
+    /// It came once more although it had been there.
+    pub received_again: u64,
+}
+
 /// One trial, against the server or against the floor.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Shown {
@@ -219,6 +264,10 @@ pub struct Shown {
     pub server_process: Option<ServerUse>,
     /// Why nothing is known of it.
     pub server_process_unknown: Option<String>,
+    /// The rounds of a storm; empty otherwise.
+    pub storm_rounds: Vec<Round>,
+    /// What became of the task of a dispatch.
+    pub dispatch: Option<Dispatched>,
 }
 
 impl Shown {
@@ -240,6 +289,8 @@ impl Shown {
             },
             server_process,
             server_process_unknown,
+            storm_rounds: trial.rounds.clone(),
+            dispatch: trial.dispatch.clone(),
         }
     }
 }
@@ -288,9 +339,102 @@ pub struct Report {
     pub asked: Asked,
     /// Descriptors of the load generator.
     pub descriptors: Descriptors,
-    /// What came of it.
+    /// What came of it; with `--floor`, of the first trial.
     #[serde(flatten)]
     pub shown: Shown,
+    /// The comparison with the floor, where it was asked for.
+    pub floor: Option<Floored>,
+}
+
+/// One trial against the server and one against the floor.
+#[derive(Clone, Debug, Serialize)]
+pub struct Pair {
+    /// The server's.
+    pub server: Shown,
+    /// The floor's.
+    pub floor: Shown,
+}
+
+/// The server's figure divided by the floor's, of each pair.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Ratio {
+    /// The middle one.
+    pub median: f64,
+    /// The smallest.
+    pub min: f64,
+    /// The largest.
+    pub max: f64,
+}
+
+impl Ratio {
+    /// Of those there are.
+    #[must_use]
+    pub fn of(mut ratios: Vec<f64>) -> Option<Self> {
+        ratios.retain(|ratio| ratio.is_finite());
+        ratios.sort_by(f64::total_cmp);
+        let (&min, &max) = (ratios.first()?, ratios.last()?);
+        let middle = ratios.len() / 2;
+        let median = match ratios.len() % 2 {
+            1 => ratios[middle],
+            _ => (ratios[middle - 1] + ratios[middle]) / 2.0,
+        };
+        Some(Self { median, min, max })
+    }
+}
+
+/// The comparison with the floor.
+#[derive(Clone, Debug, Serialize)]
+pub struct Floored {
+    /// CPU a heartbeat, the server's loop thread to the floor.
+    pub loop_cpu_per_heartbeat_ratio: Option<Ratio>,
+    /// CPU a heartbeat, all of the server's threads to the floor.
+    pub cpu_per_heartbeat_ratio: Option<Ratio>,
+    /// CPU a connection, the server's loop thread to the floor.
+    pub loop_cpu_per_connection_ratio: Option<Ratio>,
+    /// CPU a connection, all of the server's threads to the floor.
+    pub cpu_per_connection_ratio: Option<Ratio>,
+    /// Memory a connection beyond the floor's: a difference, since the floor has next to none.
+    pub memory_bytes_per_connection_beyond: Option<Ratio>,
+    /// The trials.
+    pub pairs: Vec<Pair>,
+}
+
+impl Floored {
+    /// The comparison of these pairs.
+    #[must_use]
+    pub fn of(pairs: Vec<Pair>) -> Self {
+        let each = |server: fn(&ServerUse) -> Option<f64>,
+                    floor: fn(&ServerUse) -> Option<f64>,
+                    compare: fn(f64, f64) -> f64| {
+            let one = |pair: &Pair| {
+                let ours = server(pair.server.server_process.as_ref()?)?;
+                let theirs = floor(pair.floor.server_process.as_ref()?)?;
+                Some(compare(ours, theirs))
+            };
+            Ratio::of(pairs.iter().filter_map(one).collect())
+        };
+        let divided: fn(f64, f64) -> f64 = |ours, theirs| ours / theirs;
+        let beyond: fn(f64, f64) -> f64 = |ours, theirs| ours - theirs;
+        let beat: fn(&ServerUse) -> Option<f64> = |used| used.cpu_us_per_heartbeat;
+        let connection: fn(&ServerUse) -> Option<f64> = |used| used.cpu_us_per_connection;
+        let memory: fn(&ServerUse) -> Option<f64> = |used| used.memory_bytes_per_connection;
+        Self {
+            loop_cpu_per_heartbeat_ratio: each(
+                |used| used.loop_cpu_us_per_heartbeat,
+                beat,
+                divided,
+            ),
+            cpu_per_heartbeat_ratio: each(beat, beat, divided),
+            loop_cpu_per_connection_ratio: each(
+                |used| used.loop_cpu_us_per_connection,
+                connection,
+                divided,
+            ),
+            cpu_per_connection_ratio: each(connection, connection, divided),
+            memory_bytes_per_connection_beyond: each(memory, memory, beyond),
+            pairs,
+        }
+    }
 }
 
 impl Report {
@@ -313,13 +457,24 @@ impl Report {
             },
             descriptors,
             shown: Shown::of(trial),
+            floor: None,
         }
     }
 
     /// Everything that went wrong, in words; `None` if nothing did.
     #[must_use]
     pub fn trouble(&self) -> Option<String> {
-        let errors = &self.shown.errors;
+        let mut errors = self.shown.errors.clone();
+        // The first trial is the first pair's.
+        for pair in self
+            .floor
+            .iter()
+            .flat_map(|floor| floor.pairs.iter().skip(1))
+        {
+            for (kind, count) in &pair.server.errors {
+                *errors.entry(kind.clone()).or_default() += count;
+            }
+        }
         if errors.is_empty() {
             return None;
         }
@@ -349,13 +504,21 @@ mod tests {
     }
 
     #[test]
+    fn a_ratio_is_the_middle_one_and_its_spread() {
+        let ratio = Ratio::of(vec![3.0, 1.0, f64::NAN, 2.0, 4.0]).unwrap();
+        assert_eq!((ratio.median, ratio.min, ratio.max), (2.5, 1.0, 4.0));
+        assert_eq!(Ratio::of(vec![7.0]).unwrap().median, 7.0);
+        assert_eq!(Ratio::of(Vec::new()), None);
+    }
+
+    #[test]
     fn what_the_server_used_is_told_by_thread_a_heartbeat_and_a_connection() {
         let samples = [
             sample(10, 5, 1_000),
             sample(30, 15, 3_000),
             sample(80, 16, 3_500),
         ];
-        let used = ServerUse::between(7, &samples, 10, 1_000);
+        let used = ServerUse::between(7, &samples, 10, 10, 1_000);
         assert_eq!(used.threads[0].name, "anthill");
         let near = |value: Option<f64>, wanted: f64| (value.unwrap() - wanted).abs() < 1e-6;
         assert!(near(used.loop_cpu_us_per_heartbeat, 50.0), "{used:?}");
@@ -364,7 +527,7 @@ mod tests {
         assert!(near(used.loop_cpu_us_per_connection, 2_000.0), "{used:?}");
         assert!(near(used.store_cpu_us_per_connection, 1_000.0), "{used:?}");
         assert!(near(used.memory_bytes_per_connection, 200.0), "{used:?}");
-        let nothing = ServerUse::between(7, &samples, 0, 0);
+        let nothing = ServerUse::between(7, &samples, 0, 0, 0);
         assert_eq!(nothing.cpu_us_per_heartbeat, None);
         assert_eq!(nothing.memory_bytes_per_connection, None);
     }

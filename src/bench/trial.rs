@@ -7,21 +7,23 @@ use super::BenchError;
 use super::fleet::{Fleet, Setup};
 use super::plan::{Mode, Plan};
 use super::proc::{Observed, Sample};
-use super::report::ServerUse;
-use super::schedule::{Schedule, shuffled};
+use super::report::{Dispatched, Round, ServerUse};
+use super::schedule::Schedule;
 use super::tally::Tally;
 use super::watch::{Progress, Watch};
-use crate::limits::{BENCH_SENDS_PER_TURN_MAX, BENCH_WAIT_S_MAX};
+use crate::limits::BENCH_WAIT_S_MAX;
 use crate::time::{Instant, Span};
 
-/// Connections of one loopback address: below what the usual range of ports allows.
-const PER_SOURCE: u64 = 20_000;
+/// Connections of one loopback address: far fewer than its ports, so that one is found at once.
+const PER_SOURCE: u64 = 1_000;
 /// Between two words to whoever looks on.
-const TELL: Span = Span::from_millis(100);
+pub(super) const TELL: Span = Span::from_millis(100);
 /// The CPU time of the other end is looked at in steps of this while it comes to rest.
 const REST_STEP: Span = Span::from_millis(40);
 /// It rests when it uses less than this part of a step.
 const REST_PART: u64 = 10;
+/// So many connections that fail in a row, with nobody connected: the server has gone away.
+const FAILURES_MAX: u64 = 50;
 /// It comes to rest within this, or is measured as it is.
 const REST_MAX: Span = Span::from_secs(3);
 
@@ -47,6 +49,10 @@ pub struct Trial {
     pub client_cpu_s: f64,
     /// What the other end used, or why that is not known.
     pub server: Result<ServerUse, String>,
+    /// The rounds of a storm.
+    pub rounds: Vec<Round>,
+    /// What became of a task.
+    pub dispatch: Option<Dispatched>,
 }
 
 /// Runs the load of the plan against what listens at its server's address.
@@ -75,49 +81,110 @@ pub fn run(
         told: Instant::ZERO,
         watch,
     };
-    let before = stage.sample();
-    let start = stage.fleet.now();
-    stage.connect()?;
-    let connecting_s = stage.fleet.now().since(start).as_secs_f64();
-    stage.rest()?;
-    let connected = stage.sample();
-    let client = Observed::of(std::process::id());
-    let client_before = client.sample();
-    let start = stage.fleet.now();
-    stage.steady(start)?;
-    let beating_s = stage.fleet.now().since(start).as_secs_f64();
-    let client_after = client.sample();
-    stage.drain()?;
-    stage.rest()?;
-    let after = stage.sample();
-    let server = stage.used(before, connected, after);
-    let mut tally = stage.fleet.tally;
-    Ok(Trial {
-        client_cpu_s: between(client_before, client_after),
-        tally: std::mem::take(&mut tally),
-        connecting_s,
-        beating_s,
-        server,
-    })
+    let mut trial = if plan.mode.connects_first() {
+        stage.connected_first()?
+    } else {
+        stage.connections_only()?
+    };
+    trial.tally = stage.fleet.tally;
+    Ok(trial)
 }
 
-fn between(before: io::Result<Sample>, after: io::Result<Sample>) -> f64 {
-    match (before, after) {
-        (Ok(before), Ok(after)) => after.cpu().as_secs_f64() - before.cpu().as_secs_f64(),
-        _ => 0.0,
+/// What this program has used up to a moment.
+struct Client(io::Result<Sample>);
+
+impl Client {
+    fn now() -> Self {
+        Self(Observed::of(std::process::id()).sample())
+    }
+
+    /// CPU since then, in seconds.
+    fn used(self) -> f64 {
+        match (self.0, Self::now().0) {
+            (Ok(before), Ok(after)) => after.cpu().as_secs_f64() - before.cpu().as_secs_f64(),
+            _ => 0.0,
+        }
     }
 }
 
 /// A trial under way.
-struct Stage<'a> {
-    plan: &'a Plan,
-    fleet: Fleet,
+pub(super) struct Stage<'a> {
+    pub(super) plan: &'a Plan,
+    pub(super) fleet: Fleet,
     observed: Result<Observed, String>,
     told: Instant,
     watch: &'a mut dyn Watch,
 }
 
 impl Stage<'_> {
+    /// Everybody connects, and then the load is on.
+    fn connected_first(&mut self) -> Result<Trial, BenchError> {
+        let before = self.sample();
+        let start = self.fleet.now();
+        self.connect()?;
+        let connecting_s = self.fleet.now().since(start).as_secs_f64();
+        self.rest()?;
+        let connected = self.sample();
+        let made = self.fleet.tally.made;
+        let (client, start) = (Client::now(), self.fleet.now());
+        let dispatch = match self.plan.mode {
+            Mode::Flood => self.flood(start).map(|()| None)?,
+            Mode::Dispatch => Some(self.dispatch(start)?),
+            _ => self.steady(start).map(|()| None)?,
+        };
+        let beating_s = self.fleet.now().since(start).as_secs_f64();
+        let client_cpu_s = client.used();
+        self.drain()?;
+        self.rest()?;
+        let samples = [before, connected, self.sample()];
+        // In a dispatch the heartbeats are the least of what is done.
+        let sent = match dispatch {
+            Some(_) => 0,
+            None => self.fleet.tally.sent,
+        };
+        let server = self.used(samples, made, made, sent);
+        Ok(Trial {
+            tally: Tally::default(),
+            connecting_s,
+            beating_s,
+            client_cpu_s,
+            server,
+            rounds: Vec::new(),
+            dispatch,
+        })
+    }
+
+    /// The load is connections: what is used is used for them.
+    fn connections_only(&mut self) -> Result<Trial, BenchError> {
+        let before = self.sample();
+        let (client, start) = (Client::now(), self.fleet.now());
+        let rounds = match self.plan.mode {
+            Mode::Storm => self.storm(start)?,
+            _ => self.churn(start).map(|()| Vec::new())?,
+        };
+        let seconds = self.fleet.now().since(start).as_secs_f64();
+        let client_cpu_s = client.used();
+        self.drain()?;
+        self.rest()?;
+        let after = self.sample();
+        let held = self.fleet.live() as u64;
+        let server = self.used(
+            [before, after.clone(), after],
+            self.fleet.tally.made,
+            held,
+            0,
+        );
+        Ok(Trial {
+            tally: Tally::default(),
+            connecting_s: seconds,
+            beating_s: seconds,
+            client_cpu_s,
+            server,
+            rounds,
+            dispatch: None,
+        })
+    }
+
     /// Everybody connects, at the rate of the plan.
     fn connect(&mut self) -> Result<(), BenchError> {
         let hosts = self.plan.hosts;
@@ -148,7 +215,7 @@ impl Stage<'_> {
     }
 
     /// The first failure while nothing has gone well is the end: nobody is there.
-    fn none_at_all(&self) -> Result<(), BenchError> {
+    pub(super) fn none_at_all(&self) -> Result<(), BenchError> {
         let tally = &self.fleet.tally;
         if tally.made > 0 || tally.failed == 0 {
             return Ok(());
@@ -161,43 +228,6 @@ impl Stage<'_> {
                 .unwrap_or("no connection")
                 .to_owned(),
         })
-    }
-
-    /// Heartbeats evenly spread.
-    fn steady(&mut self, start: Instant) -> Result<(), BenchError> {
-        let plan = self.plan;
-        let schedule = Schedule::new(start, plan.rate, plan.seconds, plan.seed);
-        let order = shuffled(plan.hosts, plan.seed);
-        let end = start + Span::from_secs_f64(plan.seconds);
-        let mut turn = 0;
-        loop {
-            let mut until = end.min(self.fleet.now() + TELL);
-            for _ in 0..BENCH_SENDS_PER_TURN_MAX {
-                let Some(due) = schedule.due(turn) else {
-                    break;
-                };
-                if due > self.fleet.now() {
-                    until = until.min(due);
-                    break;
-                }
-                let host = order[(turn % order.len() as u64) as usize];
-                self.fleet.beat(host, due, plan.replies);
-                turn += 1;
-                // More may be due: then nothing is waited for.
-                until = until.min(due);
-            }
-            let now = self.fleet.now();
-            if now >= end && turn >= schedule.turns() {
-                return Ok(());
-            }
-            self.turn(until)?;
-            self.tell(
-                "beating",
-                start,
-                now.since(start).as_millis(),
-                seconds_ms(plan),
-            );
-        }
     }
 
     /// Waits for the replies that are missing, and for what no socket took.
@@ -256,21 +286,26 @@ impl Stage<'_> {
 
     fn used(
         &self,
-        before: Result<Sample, String>,
-        connected: Result<Sample, String>,
-        after: Result<Sample, String>,
+        [before, connected, after]: [Result<Sample, String>; 3],
+        made: u64,
+        held: u64,
+        sent: u64,
     ) -> Result<ServerUse, String> {
         let pid = self.observed.as_ref().map_err(Clone::clone)?.pid();
-        let tally = &self.fleet.tally;
         let samples = [before?, connected?, after?];
-        Ok(ServerUse::between(pid, &samples, tally.made, tally.sent))
+        Ok(ServerUse::between(pid, &samples, made, held, sent))
     }
 
     /// A turn of the fleet; everybody lost is the end.
-    fn turn(&mut self, until: Instant) -> Result<(), BenchError> {
+    pub(super) fn turn(&mut self, until: Instant) -> Result<(), BenchError> {
         self.fleet.turn(until)?;
         let tally = &self.fleet.tally;
-        if tally.lost > 0 && self.fleet.live() == 0 && self.fleet.in_progress() == 0 {
+        let nobody = self.fleet.live() == 0 && self.fleet.in_progress() == 0;
+        let gone = match self.plan.mode.connects_first() {
+            true => tally.lost > 0 && nobody,
+            false => self.fleet.failures_in_a_row() >= FAILURES_MAX && self.fleet.live() == 0,
+        };
+        if gone && tally.made > 0 {
             return Err(BenchError::Gone {
                 server: self.plan.server,
                 lost: tally.lost,
@@ -280,7 +315,7 @@ impl Stage<'_> {
         Ok(())
     }
 
-    fn tell(&mut self, doing: &'static str, start: Instant, done: u64, of: u64) {
+    pub(super) fn tell(&mut self, doing: &'static str, start: Instant, done: u64, of: u64) {
         let now = self.fleet.now();
         if now.since(self.told) < TELL {
             return;
@@ -298,8 +333,4 @@ impl Stage<'_> {
             elapsed: now.since(start),
         });
     }
-}
-
-fn seconds_ms(plan: &Plan) -> u64 {
-    Span::from_secs_f64(plan.seconds).as_millis()
 }

@@ -50,6 +50,8 @@ pub enum Command {
     Agent(AgentArgs),
     /// Be many hosts of a server, and show what it makes of them
     Bench(BenchArgs),
+    #[command(name = "bench-floor", hide = true)]
+    BenchFloor(FloorArgs),
     /// Read the configuration as the server would, and print what is in force
     CheckConfig(ConfigArgs),
     /// Print the completions for a shell
@@ -226,6 +228,14 @@ pub struct TaskArgs {
 pub enum BenchMode {
     /// Heartbeats evenly spread over time
     Steady,
+    /// Heartbeats as fast as they are answered, or taken
+    Flood,
+    /// Connections that come and go, at --connect-rate
+    Churn,
+    /// Everybody connects and beats at once, again and again
+    Storm,
+    /// A task to everybody, who answers and works through it
+    Dispatch,
 }
 
 /// What `bench` takes.
@@ -249,6 +259,12 @@ pub struct BenchArgs {
     /// Connections begun a second [default: 5000]
     #[arg(long, value_name = "R", value_parser = connect_rate, allow_negative_numbers = true)]
     pub connect_rate: Option<f64>,
+    /// Commands in the task of a dispatch
+    #[arg(long, value_name = "N", default_value = "2", value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    pub commands: u32,
+    /// The key of that task [default: one of its own for each run]
+    #[arg(long, value_name = "KEY")]
+    pub key: Option<String>,
     /// Connections under way at once, at most
     #[arg(long, value_name = "N", default_value = "256", value_parser = clap::value_parser!(u32).range(1..=65_536))]
     pub connecting: u32,
@@ -270,9 +286,25 @@ pub struct BenchArgs {
     /// The CPU this program is to stay on, by its number
     #[arg(long, value_name = "N")]
     pub cpu: Option<usize>,
+    #[command(flatten)]
+    pub api: ApiArgs,
+    /// Run the same load against a bare epoll drain too, turn about, and show the ratios of the two
+    #[arg(long)]
+    pub floor: bool,
+    /// How often, with --floor
+    #[arg(long, value_name = "N", default_value = "3", requires = "floor", value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub pairs: u32,
     /// Print all there is as JSON
     #[arg(long)]
     pub json: bool,
+}
+
+/// What `bench-floor` takes, which `bench --floor` starts.
+#[derive(Args)]
+pub struct FloorArgs {
+    /// Send back what was read
+    #[arg(long)]
+    pub replies: bool,
 }
 
 fn number_within(text: &str, least: f64, most: f64, what: &str) -> Result<f64, String> {

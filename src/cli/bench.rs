@@ -2,14 +2,20 @@
 
 use std::io::{self, IsTerminal, Write};
 use std::net::{SocketAddr, ToSocketAddrs};
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use anthill::bench::plan::Sources;
-use anthill::bench::report::{Latency, Report, ServerUse, Shown};
-use anthill::bench::{self, BenchError, Mode, Plan, Progress, Watch};
+use anthill::bench::report::{
+    Dispatched, Floored, Latency, Ratio, Report, Round, ServerUse, Shown, Stride,
+};
+use anthill::bench::{self, BenchError, Mode, Plan, Post, Progress, Watch};
 use anthill::text;
 use rustix::thread::{CpuSet, sched_setaffinity};
+use serde_json::{Map, Value, json};
 
-use super::args::{BenchArgs, BenchMode};
+use super::api::Api;
+use super::args::{BenchArgs, BenchMode, FloorArgs};
 use super::{Failure, agent, print, remark};
 
 /// Characters of a bar.
@@ -42,6 +48,15 @@ pub fn run(args: &BenchArgs) -> Result<(), Failure> {
     }
 }
 
+/// Is the floor that a bench compares a server with, until stdin ends.
+///
+/// # Errors
+/// What the system refuses, status 1.
+pub fn floor(args: &FloorArgs) -> Result<(), Failure> {
+    let served = bench::floor::serve(args.replies);
+    served.map_err(|error| Failure::failed(format!("the floor: {error}")))
+}
+
 fn failure(error: BenchError) -> Failure {
     if error.is_usage() {
         Failure::usage(error)
@@ -55,25 +70,79 @@ fn plan(args: &BenchArgs) -> Result<Plan, Failure> {
     let mode = mode(args.mode);
     let hosts = args.hosts as usize;
     let replies = !args.no_replies;
+    if mode == Mode::Dispatch {
+        refuse(args.plain, "--plain", "hosts of a dispatch have ids")?;
+        refuse(args.floor, "--floor", "a floor dispatches nothing")?;
+    }
+    let key = args.key.clone().unwrap_or_else(own_key);
+    let commands: Vec<String> = (1..=args.commands).map(|n| format!("bench-{n}")).collect();
+    let post = match mode {
+        Mode::Dispatch => Some(post(Api::new(&args.api)?, &key, &commands, hosts)),
+        _ => None,
+    };
     Ok(Plan {
+        key,
+        commands,
+        post,
         mode,
         server,
         hosts,
         rate: args.rate.unwrap_or(hosts as f64),
         seconds: args.seconds,
-        connect_rate: args.connect_rate.unwrap_or(5_000.0),
+        connect_rate: args.connect_rate.unwrap_or(match mode {
+            Mode::Churn => 500.0,
+            _ => 5_000.0,
+        }),
         connecting: args.connecting as usize,
         replies,
         pipeline: args.pipeline as usize,
         identified: !args.plain,
         sources: sources(args, server)?,
+        pairs: if args.floor { args.pairs } else { 0 },
         seed: args.seed,
+    })
+}
+
+fn refuse(given: bool, flag: &str, why: &str) -> Result<(), Failure> {
+    match given {
+        true => Err(Failure::usage(format!(
+            "{flag} cannot be used with this load: {why}"
+        ))),
+        false => Ok(()),
+    }
+}
+
+/// A key no other run has.
+fn own_key() -> String {
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    format!("AC-bench-{:x}-{:x}", now.as_millis(), std::process::id())
+}
+
+/// Posts a task with these commands to all hosts of the run, and to nobody else.
+fn post(api: Api, key: &str, commands: &[String], hosts: usize) -> Post {
+    let priorities = (1..=commands.len()).rev();
+    let commands: Map<String, Value> = commands
+        .iter()
+        .cloned()
+        .zip(priorities.map(Value::from))
+        .collect();
+    let hosts: Vec<String> = (0..hosts).map(bench::fleet::id).collect();
+    let body = json!({"key": key, "commands": commands, "hosts": hosts, "queue": false});
+    Arc::new(move || {
+        let answer = api.post::<Value>("/v1/tasks", &body);
+        answer.map(|_| ()).map_err(|error| error.to_string())
     })
 }
 
 const fn mode(mode: BenchMode) -> Mode {
     match mode {
         BenchMode::Steady => Mode::Steady,
+        BenchMode::Flood => Mode::Flood,
+        BenchMode::Churn => Mode::Churn,
+        BenchMode::Storm => Mode::Storm,
+        BenchMode::Dispatch => Mode::Dispatch,
     }
 }
 
@@ -242,6 +311,9 @@ fn in_words(report: &Report) -> String {
         report.server
     )];
     lines.extend(shown_in_words(&report.shown));
+    if let Some(floored) = &report.floor {
+        lines.extend(floored_in_words(floored));
+    }
     let mut text = String::new();
     for line in &lines {
         text.push_str(&text::escape(line));
@@ -274,6 +346,8 @@ fn shown_in_words(shown: &Shown) -> Vec<String> {
         let words = latency_in_words(latency);
         lines.push(format!("  replies      {words} from when they were due"));
     }
+    lines.extend(rounds_in_words(&shown.storm_rounds));
+    lines.extend(shown.dispatch.iter().flat_map(dispatch_in_words));
     if let Some(late) = &shown.client.late {
         lines.push(format!(
             "  this client  {:.2} s of CPU, late by {} at p99 (part of the above)",
@@ -286,6 +360,80 @@ fn shown_in_words(shown: &Shown) -> Vec<String> {
         (None, Some(why)) => lines.push(format!("  server       CPU and memory not known: {why}")),
         (None, None) => {}
     }
+    lines
+}
+
+fn rounds_in_words(rounds: &[Round]) -> Option<String> {
+    let longest = |of: fn(&Round) -> f64| rounds.iter().map(of).fold(0.0, f64::max);
+    (!rounds.is_empty()).then(|| {
+        format!(
+            "  storms       {}: all connected within {}, all heard of within {}",
+            rounds.len(),
+            time(longest(|round| round.connected_ms) * 1e3),
+            time(longest(|round| round.answered_ms) * 1e3)
+        )
+    })
+}
+
+fn dispatch_in_words(task: &Dispatched) -> Vec<String> {
+    let stride = |what: &str, stride: &Stride| {
+        let times = stride.latency.as_ref();
+        format!(
+            "               {} {what}: half within {}, all within {}",
+            grouped(stride.hosts),
+            times.map_or("-".to_owned(), |times| time(times.p50_us)),
+            times.map_or("-".to_owned(), |times| time(times.max_us))
+        )
+    };
+    vec![
+        format!(
+            "  task         {} of {} commands, stored within {}",
+            task.key,
+            task.commands,
+            time(task.stored_ms * 1e3)
+        ),
+        stride("received it", &task.received),
+        stride("answered, acknowledged", &task.answered),
+        stride("done, acknowledged", &task.done),
+    ]
+}
+
+fn floored_in_words(floored: &Floored) -> Vec<String> {
+    let mut lines = vec![format!(
+        "  compared with a bare epoll drain, {} pairs: the median, and the spread",
+        floored.pairs.len()
+    )];
+    let mut line = |what: &str, ratio: Option<Ratio>, unit: &str| {
+        let Some(Ratio { median, min, max }) = ratio else {
+            return;
+        };
+        lines.push(format!(
+            "    {what:<32} {median:.2} {unit} ({min:.2} to {max:.2})"
+        ));
+    };
+    let times = "times the floor's";
+    line(
+        "CPU a heartbeat, loop thread",
+        floored.loop_cpu_per_heartbeat_ratio,
+        times,
+    );
+    line(
+        "CPU a heartbeat, all threads",
+        floored.cpu_per_heartbeat_ratio,
+        times,
+    );
+    line(
+        "CPU a connection, loop thread",
+        floored.loop_cpu_per_connection_ratio,
+        times,
+    );
+    line(
+        "CPU a connection, all threads",
+        floored.cpu_per_connection_ratio,
+        times,
+    );
+    let beyond = floored.memory_bytes_per_connection_beyond;
+    line("memory a connection", beyond, "bytes more than the floor's");
     lines
 }
 

@@ -59,6 +59,7 @@ fn run(args: &[OsString]) -> Result<(), Failure> {
         Asked::Run(Command::Task(args)) => task::run(&args),
         Asked::Run(Command::Console(args)) => console::run(&args),
         Asked::Run(Command::Bench(args)) => bench::run(&args),
+        Asked::Run(Command::BenchFloor(args)) => bench::floor(&args),
         Asked::Run(Command::CheckConfig(args)) => check::run(&args),
         Asked::Run(Command::Completions(args)) => complete::run(&args),
     }

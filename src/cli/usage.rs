@@ -143,7 +143,10 @@ fn positionals(command: &Command) -> String {
 }
 
 fn subcommands(command: &Command) -> String {
-    let names: Vec<&str> = command.get_subcommands().map(Command::get_name).collect();
+    let shown = command
+        .get_subcommands()
+        .filter(|known| !known.is_hide_set());
+    let names: Vec<&str> = shown.map(Command::get_name).collect();
     names.join(", ")
 }
 

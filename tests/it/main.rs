@@ -16,6 +16,7 @@ mod support;
 
 mod abnormal;
 mod agent;
+mod bench;
 mod dispatch;
 mod dispatch_faults;
 mod faults;

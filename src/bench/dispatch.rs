@@ -1,0 +1,278 @@
+//! A task to everybody: posted, received, answered, worked through, while all go on beating.
+//!
+//! ```text
+//!  posted ─▶ ADH44 ─▶ ADH33 RCC 1 ─▶ ADH27 phase 1 ─▶ ( phase 2 ─▶ phase 3 )… ─▶ done
+//!                          each when the one before it has been acknowledged
+//! ```
+
+use std::borrow::Cow;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, TryRecvError, channel};
+
+use super::BenchError;
+use super::fleet::News;
+use super::pacer::Pacer;
+use super::report::{Dispatched, Stride};
+use super::tally::Times;
+use super::trial::{Stage, TELL};
+use crate::codec::message::{Answer, Ask, Incoming, Message, Phase, Progress, ResultCode};
+use crate::limits::BENCH_WAIT_S_MAX;
+use crate::time::{Instant, Span};
+
+/// Posts the task of a plan to the server, and waits for its answer: the error in words. Called on a thread
+/// of its own, once a trial.
+pub type Post = Arc<dyn Fn() -> Result<(), String> + Send + Sync>;
+
+/// Between two looks whether the server has answered.
+const STEP: Span = Span::from_millis(5);
+
+/// Where a host is: how many of its messages have been acknowledged, once the task is there.
+type Step = Option<usize>;
+
+/// A task under way.
+struct Work<'a> {
+    key: &'a str,
+    commands: &'a [String],
+    posted: Instant,
+    steps: Vec<Step>,
+    received: Times,
+    answered: Times,
+    done: Times,
+    counts: [u64; 3],
+    received_again: u64,
+    /// When somebody last came further.
+    moved: Instant,
+}
+
+impl Stage<'_> {
+    /// Posts the task and plays all hosts until everybody is done, or nobody comes further.
+    pub(super) fn dispatch(&mut self, start: Instant) -> Result<Dispatched, BenchError> {
+        self.fleet.gathers = true;
+        let plan = self.plan;
+        let answer = post(plan.post.clone())?;
+        let mut work = Work::new(plan.hosts, &plan.key, &plan.commands, start);
+        let mut pacer = Pacer::new(plan, start, f64::from(u32::MAX));
+        let (mut stored, mut news) = (None, Vec::new());
+        let patience = Span::from_secs(BENCH_WAIT_S_MAX);
+        loop {
+            let now = self.fleet.now();
+            if stored.is_none() {
+                stored = stored_by(&answer, now)?;
+            }
+            let still = now.since(work.moved) > patience;
+            if (stored.is_some() && work.is_done(self.fleet.live())) || still {
+                break;
+            }
+            let wait = if stored.is_none() { STEP } else { TELL };
+            let until = pacer.send(&mut self.fleet, now + wait);
+            self.turn(until)?;
+            self.fleet.take_news(&mut news);
+            for item in news.drain(..) {
+                self.go_on(&mut work, item);
+            }
+            let done = work.counts[2];
+            self.tell("dispatching", start, done, plan.hosts as u64);
+        }
+        Ok(self.told(work, stored))
+    }
+
+    /// A host has the task, or its last message was acknowledged: the next follows.
+    fn go_on(&mut self, work: &mut Work<'_>, item: News) {
+        let now = self.fleet.now();
+        let (index, next) = match item {
+            News::Task(index, key) if key == work.key => (index, work.receive(index, now)),
+            News::Acknowledged(index) => (index, work.acknowledge(index, now)),
+            _ => return,
+        };
+        if let Some(message) = next.and_then(|step| work.message(step)) {
+            let reply = Ask {
+                reply: true,
+                seq: None,
+            };
+            let incoming = Incoming {
+                message,
+                ask: reply,
+            };
+            self.fleet.send(index, &incoming);
+        }
+    }
+
+    fn told(&mut self, work: Work<'_>, stored: Option<Instant>) -> Dispatched {
+        let hosts = self.plan.hosts as u64;
+        let kinds = ["task_not_received", "task_not_answered", "task_not_done"];
+        for (kind, count) in kinds.into_iter().zip(work.counts) {
+            (count..hosts).for_each(|_| self.fleet.tally.error(kind));
+        }
+        let stride = |hosts, times: &Times| Stride {
+            hosts,
+            latency: times.summary(),
+        };
+        let posted = work.posted;
+        let stored = stored.map_or(Span::ZERO, |stored| stored.since(posted));
+        Dispatched {
+            key: work.key.to_owned(),
+            commands: work.commands.len(),
+            stored_ms: stored.as_secs_f64() * 1e3,
+            received: stride(work.counts[0], &work.received),
+            answered: stride(work.counts[1], &work.answered),
+            done: stride(work.counts[2], &work.done),
+            received_again: work.received_again,
+        }
+    }
+}
+
+/// Lets it be posted on a thread of its own: where its answer will be.
+fn post(post: Option<Post>) -> Result<Receiver<Result<(), String>>, BenchError> {
+    let post = post.ok_or_else(|| BenchError::Post("there is no way to".to_owned()))?;
+    let (tell, answer) = channel();
+    let thread = std::thread::Builder::new().name("post".to_owned());
+    thread
+        .spawn(move || {
+            // Nobody waits for it any more where the run has ended meanwhile.
+            let _ = tell.send(post());
+        })
+        .map_err(BenchError::system("cannot start a thread"))?;
+    Ok(answer)
+}
+
+/// When the server has answered that the task is stored.
+fn stored_by(
+    answer: &Receiver<Result<(), String>>,
+    now: Instant,
+) -> Result<Option<Instant>, BenchError> {
+    match answer.try_recv() {
+        Ok(Ok(())) => Ok(Some(now)),
+        Ok(Err(why)) => Err(BenchError::Post(why)),
+        Err(TryRecvError::Empty) => Ok(None),
+        Err(TryRecvError::Disconnected) => Err(BenchError::Post("it gave no answer".to_owned())),
+    }
+}
+
+impl<'a> Work<'a> {
+    fn new(hosts: usize, key: &'a str, commands: &'a [String], posted: Instant) -> Self {
+        Self {
+            key,
+            commands,
+            posted,
+            steps: vec![None; hosts],
+            received: Times::default(),
+            answered: Times::default(),
+            done: Times::default(),
+            counts: [0; 3],
+            received_again: 0,
+            moved: posted,
+        }
+    }
+
+    /// Messages of a host in all: the answer, phase 1, and two for each command.
+    const fn messages(&self) -> usize {
+        2 + 2 * self.commands.len()
+    }
+
+    const fn is_done(&self, hosts: usize) -> bool {
+        self.counts[2] >= hosts as u64
+    }
+
+    /// It is there: which message follows, if it was not there before.
+    fn receive(&mut self, index: usize, now: Instant) -> Step {
+        if self.steps[index].is_some() {
+            self.received_again += 1;
+            return None;
+        }
+        self.steps[index] = Some(0);
+        self.moved = now;
+        self.counts[0] += 1;
+        self.received.record(now.since(self.posted));
+        Some(0)
+    }
+
+    /// A message was acknowledged: which one follows.
+    fn acknowledge(&mut self, index: usize, now: Instant) -> Step {
+        let step = self.steps[index]? + 1;
+        self.steps[index] = Some(step);
+        self.moved = now;
+        if step == 1 {
+            self.counts[1] += 1;
+            self.answered.record(now.since(self.posted));
+        }
+        if step == self.messages() {
+            self.counts[2] += 1;
+            self.done.record(now.since(self.posted));
+        }
+        Some(step)
+    }
+
+    /// The message at this place of the order.
+    fn message(&self, step: usize) -> Option<Message<'a>> {
+        let key = Cow::Borrowed(self.key);
+        if step == 0 {
+            return Some(Message::Answer(Answer {
+                code: ResultCode::Received,
+                task: Some(key),
+            }));
+        }
+        let commands = self.commands;
+        let names = |list: &'a [String]| list.iter().map(|name| name.as_str().into()).collect();
+        let (phase, working, complete) = match step - 1 {
+            0 => (Phase::Received, None, 0),
+            at if at > 2 * commands.len() => return None,
+            at if at % 2 == 1 => (Phase::Began, commands.get(at / 2), at / 2),
+            at => (Phase::Ended, None, at / 2),
+        };
+        Some(Message::Progress(Progress {
+            code: key,
+            phase,
+            working: working.map(|name| name.as_str().into()),
+            complete: names(&commands[..complete]),
+            oncall: names(&commands[complete..]),
+            lost: false,
+        }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_answers_and_works_through_each_command_in_its_phases() {
+        let commands = ["a".to_owned(), "b".to_owned()];
+        let mut work = Work::new(1, "AC1", &commands, Instant::ZERO);
+        let at = Instant::from_nanos(5);
+        let mut step = work.receive(0, at);
+        assert_eq!(work.receive(0, at), None);
+        assert_eq!(work.received_again, 1);
+        let mut seen = Vec::new();
+        while let Some(message) = step.and_then(|step| work.message(step)) {
+            seen.push(match message {
+                Message::Answer(answer) => format!("{:?}", answer.code),
+                Message::Progress(Progress {
+                    phase,
+                    working,
+                    complete,
+                    oncall,
+                    ..
+                }) => format!(
+                    "{phase:?} {working:?} {} {}",
+                    complete.join("+"),
+                    oncall.join("+")
+                ),
+                _ => unreachable!("a host sends nothing else"),
+            });
+            assert!(!work.is_done(1));
+            step = work.acknowledge(0, at);
+        }
+        assert!(work.is_done(1));
+        assert_eq!(
+            seen,
+            [
+                "Received",
+                "Received None  a+b",
+                "Began Some(\"a\")  a+b",
+                "Ended None a b",
+                "Began Some(\"b\") a b",
+                "Ended None a+b "
+            ]
+        );
+    }
+}

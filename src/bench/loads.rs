@@ -1,0 +1,197 @@
+//! The kinds of load, but for dispatch, which has a room of its own.
+
+use super::BenchError;
+use super::fleet::News;
+use super::pacer::Pacer;
+use super::report::Round;
+use super::schedule::Schedule;
+use super::trial::{Stage, TELL};
+use crate::limits::BENCH_WAIT_S_MAX;
+use crate::time::{Instant, Span};
+
+/// Heartbeats written in one go in a flood without replies.
+const POURED: u64 = 64;
+/// The longest wait where something may have to be done that no socket tells of.
+const STEP: Span = Span::from_millis(10);
+
+impl Stage<'_> {
+    /// When the load is over.
+    fn end(&self, start: Instant) -> Instant {
+        start + Span::from_secs_f64(self.plan.seconds)
+    }
+
+    fn tell_time(&mut self, doing: &'static str, start: Instant) {
+        let done = self.fleet.now().since(start).as_millis();
+        let of = Span::from_secs_f64(self.plan.seconds).as_millis();
+        self.tell(doing, start, done, of);
+    }
+
+    /// Heartbeats evenly spread.
+    pub(super) fn steady(&mut self, start: Instant) -> Result<(), BenchError> {
+        let end = self.end(start);
+        let mut pacer = Pacer::new(self.plan, start, self.plan.seconds);
+        loop {
+            let latest = end.min(self.fleet.now() + TELL);
+            let until = pacer.send(&mut self.fleet, latest);
+            if self.fleet.now() >= end && pacer.is_over() {
+                return Ok(());
+            }
+            self.turn(until)?;
+            self.tell_time("beating", start);
+        }
+    }
+
+    /// Heartbeats as fast as they are answered, or, without replies, as fast as they are taken.
+    pub(super) fn flood(&mut self, start: Instant) -> Result<(), BenchError> {
+        self.fleet.gathers = true;
+        if self.plan.replies {
+            self.flood_answered(start)
+        } else {
+            self.flood_poured(start)
+        }
+    }
+
+    /// On each connection so many are on their way; one that is answered makes room for the next.
+    fn flood_answered(&mut self, start: Instant) -> Result<(), BenchError> {
+        let end = self.end(start);
+        let pipeline = self.plan.pipeline as u64;
+        for index in 0..self.plan.hosts {
+            let now = self.fleet.now();
+            self.fleet.beats(index, now, true, pipeline);
+        }
+        let mut news = Vec::new();
+        while self.fleet.now() < end {
+            let until = end.min(self.fleet.now() + STEP);
+            self.turn(until)?;
+            self.fleet.take_news(&mut news);
+            let answered = |item: &News| match item {
+                News::Answered(index) => Some(*index),
+                _ => None,
+            };
+            for run in news.chunk_by(|one, next| answered(one) == answered(next)) {
+                if let Some(index) = answered(&run[0]) {
+                    let now = self.fleet.now();
+                    self.fleet.beats(index, now, true, run.len() as u64);
+                }
+            }
+            self.tell_time("flooding", start);
+        }
+        Ok(())
+    }
+
+    /// Each socket is filled until it takes no more, everybody in turn.
+    fn flood_poured(&mut self, start: Instant) -> Result<(), BenchError> {
+        let end = self.end(start);
+        let mut ready: Vec<usize> = (0..self.plan.hosts).collect();
+        let mut is_ready = vec![true; self.plan.hosts];
+        let mut news = Vec::new();
+        while self.fleet.now() < end {
+            ready.retain(|&index| {
+                let now = self.fleet.now();
+                self.fleet.beats(index, now, false, POURED);
+                is_ready[index] = self.fleet.is_flushed(index);
+                is_ready[index]
+            });
+            let until = match ready.is_empty() {
+                true => end.min(self.fleet.now() + STEP),
+                false => Instant::ZERO,
+            };
+            self.turn(until)?;
+            self.fleet.take_news(&mut news);
+            for item in &news {
+                if let News::Writable(index) = *item
+                    && !std::mem::replace(&mut is_ready[index], true)
+                {
+                    ready.push(index);
+                }
+            }
+            self.tell_time("flooding", start);
+        }
+        Ok(())
+    }
+
+    /// Connections come at a rate, say one heartbeat, and go when their place is wanted again.
+    pub(super) fn churn(&mut self, start: Instant) -> Result<(), BenchError> {
+        self.fleet.gathers = true;
+        let plan = self.plan;
+        let schedule = Schedule::new(start, plan.connect_rate, plan.seconds, plan.seed);
+        let end = self.end(start);
+        let mut dues = vec![start; plan.hosts];
+        let (mut next, mut news) = (0, Vec::new());
+        while next < schedule.turns() || self.fleet.in_progress() > 0 || self.fleet.now() < end {
+            let mut until = self.fleet.now() + STEP;
+            while let Some(due) = schedule.due(next) {
+                let place = (next % plan.hosts as u64) as usize;
+                if due > self.fleet.now() {
+                    until = until.min(due);
+                    break;
+                }
+                let settled = self.fleet.is_live(place) && self.fleet.in_flight(place) == 0;
+                let held_up = self.fleet.is_open(place) && !settled;
+                if held_up || self.fleet.in_progress() >= plan.connecting {
+                    break;
+                }
+                self.fleet.close(place);
+                self.fleet.open(place, due)?;
+                dues[place] = due;
+                next += 1;
+            }
+            self.turn(until)?;
+            self.none_at_all()?;
+            self.greet_by(&mut news, |index| dues[index]);
+            self.tell_time("coming and going", start);
+        }
+        Ok(())
+    }
+
+    /// Whoever may beat now does, once.
+    fn greet_by(&mut self, news: &mut Vec<News>, due: impl Fn(usize) -> Instant) {
+        self.fleet.take_news(news);
+        for item in news.iter() {
+            if let News::Live(index) = *item {
+                self.fleet.beat(index, due(index), self.plan.replies);
+            }
+        }
+    }
+
+    /// Everybody at once, again and again.
+    pub(super) fn storm(&mut self, start: Instant) -> Result<Vec<Round>, BenchError> {
+        self.fleet.gathers = true;
+        let end = self.end(start);
+        let mut rounds = Vec::new();
+        while rounds.is_empty() || self.fleet.now() < end {
+            rounds.push(self.storm_round(start)?);
+            for index in 0..self.plan.hosts {
+                self.fleet.close(index);
+            }
+        }
+        Ok(rounds)
+    }
+
+    fn storm_round(&mut self, start: Instant) -> Result<Round, BenchError> {
+        let (hosts, begun) = (self.plan.hosts, self.fleet.now());
+        let patience = Span::from_secs(BENCH_WAIT_S_MAX).times(3);
+        let (mut next, mut news, mut connected) = (0, Vec::new(), None);
+        loop {
+            while next < hosts && self.fleet.in_progress() < self.plan.connecting {
+                self.fleet.open(next, begun)?;
+                next += 1;
+            }
+            let until = self.fleet.now() + STEP;
+            self.turn(until)?;
+            self.none_at_all()?;
+            self.greet_by(&mut news, |_| begun);
+            let took = self.fleet.now().since(begun);
+            if next == hosts && self.fleet.in_progress() == 0 {
+                let connected = *connected.get_or_insert(took);
+                if self.fleet.all_in_flight() == 0 || took > patience {
+                    return Ok(Round {
+                        connected_ms: connected.as_secs_f64() * 1e3,
+                        answered_ms: took.as_secs_f64() * 1e3,
+                    });
+                }
+            }
+            self.tell_time("storming", start);
+        }
+    }
+}

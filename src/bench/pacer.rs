@@ -1,0 +1,50 @@
+//! Heartbeats of everybody, each when it is due.
+
+use super::fleet::Fleet;
+use super::plan::Plan;
+use super::schedule::{Schedule, shuffled};
+use crate::limits::BENCH_SENDS_PER_TURN_MAX;
+use crate::time::Instant;
+
+/// See the [room](self).
+#[derive(Debug)]
+pub struct Pacer {
+    schedule: Schedule,
+    order: Vec<usize>,
+    replies: bool,
+    turn: u64,
+}
+
+impl Pacer {
+    /// The plan's heartbeats from `start`, for `seconds`.
+    pub fn new(plan: &Plan, start: Instant, seconds: f64) -> Self {
+        Self {
+            schedule: Schedule::new(start, plan.rate, seconds, plan.seed),
+            order: shuffled(plan.hosts, plan.seed),
+            replies: plan.replies,
+            turn: 0,
+        }
+    }
+
+    /// Whether all have been sent.
+    pub const fn is_over(&self) -> bool {
+        self.turn >= self.schedule.turns()
+    }
+
+    /// Sends what is due, but not too much in one go: when to go on, which may be at once, and `latest` at
+    /// the latest.
+    pub fn send(&mut self, fleet: &mut Fleet, latest: Instant) -> Instant {
+        for _ in 0..BENCH_SENDS_PER_TURN_MAX {
+            let Some(due) = self.schedule.due(self.turn) else {
+                return latest;
+            };
+            if due > fleet.now() {
+                return due.min(latest);
+            }
+            let place = self.turn % self.order.len() as u64;
+            fleet.beat(self.order[place as usize], due, self.replies);
+            self.turn += 1;
+        }
+        Instant::ZERO
+    }
+}

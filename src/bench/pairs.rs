@@ -1,0 +1,51 @@
+//! Turn about: the server, the floor, the server, the floor …, so that what changes on the machine
+//! meanwhile changes for both.
+
+use super::BenchError;
+use super::floor::Floor;
+use super::plan::Plan;
+use super::proc::Observed;
+use super::report::{Floored, Pair, Shown};
+use super::trial::{self, Other, Trial};
+use super::watch::Watch;
+
+/// The trials, and the ratios of the two.
+///
+/// # Errors
+/// As of one trial; and when the server cannot be looked into, since then there is nothing to compare.
+pub fn run(
+    plan: &Plan,
+    observed: Result<Observed, String>,
+    watch: &mut dyn Watch,
+) -> Result<(Trial, Floored), BenchError> {
+    let server = observed.map_err(BenchError::Unseen)?;
+    let cpus = server.cpus().ok();
+    let mut first: Option<Trial> = None;
+    let mut pairs = Vec::new();
+    for number in 1..=plan.pairs {
+        watch.note(&format!(
+            "pair {number} of {}: server, then floor",
+            plan.pairs
+        ));
+        let mut ours = trial::run(plan, Ok(server.clone()), Other::Server, watch)?;
+        // What the first trial's connections left allocated is not to flatter the next.
+        if let (Some(first), Ok(used)) = (&first, &mut ours.server)
+            && let Ok(earliest) = &first.server
+        {
+            used.measure_from(earliest.resident_bytes_before, ours.tally.made);
+        }
+        let floor = Floor::start(plan.replies, cpus.as_ref())?;
+        let of_floor = Plan {
+            server: floor.address,
+            ..plan.clone()
+        };
+        let theirs = trial::run(&of_floor, Ok(floor.observed()), Other::Floor, watch)?;
+        pairs.push(Pair {
+            server: Shown::of(&ours),
+            floor: Shown::of(&theirs),
+        });
+        first.get_or_insert(ours);
+    }
+    let first = first.ok_or_else(|| BenchError::Unseen("there is no pair".to_owned()))?;
+    Ok((first, Floored::of(pairs)))
+}

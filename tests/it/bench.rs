@@ -1,0 +1,334 @@
+//! `anthill bench` as a user types it, against the built program.
+
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use rustix::process::Signal;
+use serde_json::Value;
+
+use crate::support::server::{Ended, program, run};
+use crate::support::{Home, Server, until_so};
+
+/// Runs it against the server with `--json` and these words.
+#[track_caller]
+fn bench(home: &Home, server: &Server, words: &[&str]) -> Value {
+    let ended = bench_ends(home, server, words);
+    assert_eq!(ended.status, Some(0), "{words:?}: {}", ended.stderr);
+    serde_json::from_str(&ended.stdout).expect("one document on stdout")
+}
+
+fn bench_ends(home: &Home, server: &Server, words: &[&str]) -> Ended {
+    let tcp = server.tcp.to_string();
+    let mut args = vec!["bench"];
+    args.extend_from_slice(words);
+    args.extend_from_slice(&["--server", &tcp, "--json"]);
+    run(home.path(), &args)
+}
+
+#[track_caller]
+fn number(document: &Value, path: &str) -> f64 {
+    let value = document.pointer(path);
+    let number = value.and_then(Value::as_f64);
+    number.unwrap_or_else(|| panic!("no number at {path}: {document:#}"))
+}
+
+#[test]
+fn a_steady_load_is_sent_and_answered_and_the_server_is_looked_into() {
+    let home = Home::redis();
+    let server = home.start();
+    let words = ["--hosts", "20", "--rate", "200", "--seconds", "1"];
+    let report = bench(&home, &server, &words);
+    assert_eq!(report["bench"], 1);
+    assert_eq!(report["mode"], "steady");
+    assert_eq!(report["asked"]["hosts"], 20);
+    assert_eq!(report["connections"]["made"], 20);
+    assert_eq!(report["heartbeats"]["sent"], 200);
+    assert_eq!(report["heartbeats"]["answered"], 200);
+    assert_eq!(report["heartbeats"]["unanswered"], 0);
+    assert_eq!(report["errors"], serde_json::json!({}));
+    for figure in ["p50_us", "p99_us", "p999_us", "max_us"] {
+        assert!(number(&report, &format!("/heartbeats/latency/{figure}")) > 0.0);
+    }
+    assert_eq!(number(&report, "/server_process/pid") as u32, server.pid());
+    for figure in [
+        "loop_cpu_us_per_heartbeat",
+        "store_cpu_us_per_heartbeat",
+        "cpu_us_per_heartbeat",
+        "cpu_us_per_connection",
+        "memory_bytes_per_connection",
+        "resident_bytes_before",
+    ] {
+        number(&report, &format!("/server_process/{figure}"));
+    }
+    assert!(number(&report, "/server_process/cpu_us_per_heartbeat") > 0.0);
+    assert!(server.host("bench-00020").is_some());
+}
+
+#[test]
+fn hosts_without_an_id_come_from_an_address_each_and_ask_for_nothing() {
+    let home = Home::redis();
+    let server = home.start();
+    let words = [
+        "--plain",
+        "--no-replies",
+        "--hosts",
+        "20",
+        "--rate",
+        "100",
+        "--seconds",
+        "0.5",
+    ];
+    let report = bench(&home, &server, &words);
+    assert_eq!(report["heartbeats"]["sent"], 50);
+    assert_eq!(report["heartbeats"]["latency"], Value::Null);
+    assert!(server.host("127.0.0.1").is_some() && server.host("127.0.0.20").is_some());
+}
+
+#[test]
+fn a_flood_keeps_its_pipeline_full_or_pours_where_nothing_is_answered() {
+    let home = Home::redis();
+    let server = home.start();
+    let words = ["flood", "--hosts", "10", "--seconds", "0.5"];
+    let report = bench(&home, &server, &words);
+    let sent = number(&report, "/heartbeats/sent");
+    assert!(sent > 10.0 * 16.0, "more than the first fill: {report:#}");
+    assert_eq!(number(&report, "/heartbeats/answered"), sent);
+    let words = ["flood", "--no-replies", "--hosts", "10", "--seconds", "0.5"];
+    let report = bench(&home, &server, &words);
+    assert!(number(&report, "/heartbeats/sent") >= 640.0, "{report:#}");
+    assert_eq!(report["heartbeats"]["answered"], 0);
+}
+
+#[test]
+fn connections_come_and_go_or_come_all_at_once() {
+    let home = Home::redis();
+    let server = home.start();
+    let words = [
+        "churn",
+        "--hosts",
+        "10",
+        "--connect-rate",
+        "100",
+        "--seconds",
+        "1",
+    ];
+    let report = bench(&home, &server, &words);
+    assert_eq!(report["connections"]["made"], 100);
+    assert_eq!(report["heartbeats"]["answered"], 100);
+    assert!(number(&report, "/server_process/cpu_us_per_connection") > 0.0);
+
+    let words = ["storm", "--hosts", "20", "--seconds", "0.3"];
+    let report = bench(&home, &server, &words);
+    let rounds = report["storm_rounds"].as_array().unwrap();
+    assert!(!rounds.is_empty());
+    assert_eq!(
+        number(&report, "/heartbeats/answered") as usize,
+        rounds.len() * 20
+    );
+    for round in rounds {
+        let (connected, answered) = (&round["connected_ms"], &round["answered_ms"]);
+        assert!(connected.as_f64() <= answered.as_f64(), "{round}");
+    }
+}
+
+#[test]
+fn a_task_goes_to_everybody_and_is_worked_through() {
+    let home = Home::redis();
+    let server = home.start();
+    let api = format!("http://{}", server.http);
+    let words = [
+        "dispatch",
+        "--hosts",
+        "10",
+        "--commands",
+        "3",
+        "--key",
+        "ACbench",
+        "--api",
+        &api,
+    ];
+    let report = bench(&home, &server, &words);
+    for stride in ["received", "answered", "done"] {
+        assert_eq!(number(&report, &format!("/dispatch/{stride}/hosts")), 10.0);
+    }
+    let task = server.json("/v1/tasks/ACbench");
+    let host = &task["hosts"]["bench-00010"];
+    assert_eq!(host["state"], "done", "{task:#}");
+    assert_eq!(host["complete"].as_array().unwrap().len(), 3, "{task:#}");
+
+    // Each key may be used once.
+    let ended = bench_ends(&home, &server, &words);
+    assert_eq!(ended.status, Some(1));
+    assert!(ended.stderr.contains("ACbench"), "{}", ended.stderr);
+}
+
+#[test]
+fn the_floor_is_run_turn_about_and_the_ratios_are_told() {
+    let home = Home::redis();
+    let server = home.start();
+    for words in [
+        &["steady"][..],
+        &["steady", "--no-replies", "--plain"],
+        &["churn"],
+    ] {
+        let mut all = words.to_vec();
+        all.extend([
+            "--floor",
+            "--pairs",
+            "2",
+            "--hosts",
+            "20",
+            "--seconds",
+            "0.3",
+        ]);
+        let report = bench(&home, &server, &all);
+        let pairs = report["floor"]["pairs"].as_array().unwrap();
+        assert_eq!(pairs.len(), 2);
+        for pair in pairs {
+            assert_eq!(pair["floor"]["errors"], serde_json::json!({}));
+            let sent = |side: &str| number(pair, &format!("/{side}/heartbeats/sent"));
+            assert_eq!(sent("server"), sent("floor"), "the same load: {words:?}");
+        }
+        let ratio = match words[0] {
+            "churn" => "cpu_per_connection_ratio",
+            _ => "cpu_per_heartbeat_ratio",
+        };
+        let figure = |name| number(&report, &format!("/floor/{ratio}/{name}"));
+        assert!(0.0 < figure("min") && figure("min") <= figure("median"));
+        assert!(figure("median") <= figure("max"));
+    }
+}
+
+#[test]
+fn time_the_server_hangs_counts_for_every_heartbeat_that_was_due_meanwhile() {
+    let home = Home::redis();
+    let server = home.start();
+    let tcp = server.tcp.to_string();
+    let words = [
+        "bench",
+        "--server",
+        &tcp,
+        "--json",
+        "--hosts",
+        "10",
+        "--rate",
+        "100",
+        "--seconds",
+        "3",
+    ];
+    let child = program(home.path(), &words).spawn().unwrap();
+    // Twice the first message: beating has begun.
+    until_so("heartbeats", || {
+        server.metric("anthill_messages_total{code=\"ADH18\"}") > 5
+    });
+    server.signal(Signal::STOP);
+    std::thread::sleep(Duration::from_secs(1));
+    server.signal(Signal::CONT);
+    let output = child.wait_with_output().unwrap();
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(report["heartbeats"]["answered"], 300);
+    // A third of them was due while nobody answered; only one of each host would tell of it if the next
+    // had waited for the answer to the one before.
+    assert!(
+        number(&report, "/heartbeats/latency/p90_us") > 300_000.0,
+        "{report:#}"
+    );
+    assert!(
+        number(&report, "/heartbeats/latency/max_us") > 900_000.0,
+        "{report:#}"
+    );
+}
+
+#[test]
+fn a_server_that_dies_in_the_middle_is_told_in_one_line() {
+    let home = Home::redis();
+    for load in ["steady", "flood", "churn", "storm"] {
+        let server = home.start();
+        let tcp = server.tcp.to_string();
+        let words = [
+            "bench",
+            load,
+            "--server",
+            &tcp,
+            "--hosts",
+            "10",
+            "--seconds",
+            "600",
+        ];
+        let child = program(home.path(), &words).spawn().unwrap();
+        until_so("a host", || server.host("bench-00001").is_some());
+        server.kill();
+        let output = child.wait_with_output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{load}: {said}");
+        let last = said.lines().last().unwrap_or_default();
+        assert!(
+            last.contains("no server at") || last.contains("went away"),
+            "{load}: {said}"
+        );
+        assert!(last.contains(&tcp), "{load}: {said}");
+    }
+}
+
+#[test]
+fn too_few_descriptors_are_found_out_before_anything_is_opened() {
+    let script = "ulimit -n 300 && exec \"$0\" bench --hosts 1000 --server 127.0.0.1:1";
+    let output = Command::new("sh")
+        .args(["-c", script, env!("CARGO_BIN_EXE_anthill")])
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    for word in ["--hosts 1000", "1064", "300", "at most --hosts 236"] {
+        assert!(said.contains(word), "{word}: {said}");
+    }
+}
+
+#[test]
+fn what_cannot_be_is_wrong_usage() {
+    let home = Home::redis();
+    for (words, named) in [
+        (&["trickle"][..], "'trickle'"),
+        (&["--hosts", "0"], "--hosts"),
+        (&["--rate", "-1"], "--rate"),
+        (&["--rate", "nan"], "--rate"),
+        (&["--seconds", "soon"], "--seconds"),
+        (&["--connect-rate", "0"], "--connect-rate"),
+        (&["--server", "a b"], "--server"),
+        (&["--source", "10.0.0.0/99"], "--source"),
+        (
+            &["--source", "192.0.2.1", "--server", "127.0.0.1:1"],
+            "--source",
+        ),
+        (
+            &["--plain", "--source", "127.0.0.0/30", "--hosts", "3"],
+            "--source",
+        ),
+        (&["--cpu", "4000"], "--cpu"),
+        (&["dispatch", "--plain"], "--plain"),
+        (&["dispatch", "--floor"], "--floor"),
+        (&["--pairs", "2"], "--floor"),
+    ] {
+        let mut args = vec!["bench"];
+        args.extend_from_slice(words);
+        let ended = run(home.path(), &args);
+        assert_eq!(ended.status, Some(2), "{words:?}: {}", ended.stderr);
+        assert_eq!(ended.stderr.lines().count(), 1, "{}", ended.stderr);
+        assert!(ended.stderr.contains(named), "{words:?}: {}", ended.stderr);
+    }
+}
+
+#[test]
+fn nobody_there_is_told_at_once() {
+    let home = Home::redis();
+    let ended = run(home.path(), &["bench", "--server", "127.0.0.1:1"]);
+    assert_eq!(ended.status, Some(1));
+    assert_eq!(ended.stderr.lines().count(), 1, "{}", ended.stderr);
+    assert!(
+        ended.stderr.contains("no server at 127.0.0.1:1"),
+        "{}",
+        ended.stderr
+    );
+    assert_eq!(ended.stdout, "");
+}
