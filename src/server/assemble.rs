@@ -126,6 +126,7 @@ pub fn plan(config: &Config) -> Plan {
             StoreUrl::Redis(_) => Span::ZERO,
         },
         retry: Span::from_millis(STORE_RETRY_MS_MAX),
+        seed: fastrand::u64(..),
     }
 }
 

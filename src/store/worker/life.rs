@@ -22,6 +22,7 @@ use super::faults::{Faults, Running, Source, words};
 use super::lease::{Keeper, News};
 use super::recent::Recent;
 use super::{Clock, Make, Plan, StoreStats};
+use crate::chance::Chance;
 use crate::limits::{
     BATCH_OPS_MAX, SPOOL_TAIL_RECORDS, STORE_IDLE_MS, STORE_RUN_OPS_MAX, STORE_SWEEP_S,
 };
@@ -57,7 +58,7 @@ pub(super) enum Phase {
 
 /// What is to follow a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Next {
+pub enum Next {
     /// Another one, without waiting.
     Now,
     /// Another one at this moment, or when a batch comes.
@@ -82,8 +83,8 @@ struct Ending {
     drained: bool,
 }
 
-/// The store thread's mind: everything but the waiting.
-pub(super) struct Life {
+/// The store thread's mind: everything but the waiting. Whoever turns it brings the time, as a [`Clock`].
+pub struct Life {
     make: Make,
     plan: Plan,
     pub(super) clock: Box<dyn Clock>,
@@ -116,10 +117,12 @@ pub(super) struct Life {
     pub(super) answers: Vec<Outcome>,
     pub(super) out: Vec<Outcome>,
     ending: Option<Ending>,
-    rng: fastrand::Rng,
+    chance: Chance,
 }
 
 impl Life {
+    /// One that has not reached its store yet.
+    #[must_use]
     pub fn new(
         make: Make,
         plan: Plan,
@@ -131,6 +134,7 @@ impl Life {
         Self {
             make,
             rejected: Rejected::in_dir(&plan.spool_dir),
+            chance: Chance::new(plan.seed),
             plan,
             clock,
             backend: None,
@@ -155,10 +159,11 @@ impl Life {
             answers: Vec::new(),
             out: Vec::new(),
             ending: None,
-            rng: fastrand::Rng::new(),
         }
     }
 
+    /// What its clock says.
+    #[must_use]
     pub fn now(&self) -> Instant {
         self.clock.now()
     }
@@ -170,6 +175,7 @@ impl Life {
 
     /// Whether another batch may be taken: never while reports can be put nowhere, nor when the hands are
     /// full, nor while the last of the spool is being replayed (a steady flow would keep that from ending).
+    #[must_use]
     pub fn has_room(&self) -> bool {
         let emptying =
             matches!(self.phase, Phase::Replay) && self.spool.records() <= SPOOL_TAIL_RECORDS;
@@ -236,6 +242,7 @@ impl Life {
     }
 
     /// Whether that was said.
+    #[must_use]
     pub fn drained(&self) -> bool {
         self.ending.is_some_and(|ending| ending.drained)
     }
@@ -507,8 +514,7 @@ impl Life {
 
     /// When to try again: servers that lost the same store do not all come at once.
     fn soon(&mut self) -> Instant {
-        let part = 0.5 + self.rng.f64() / 2.0;
-        self.now() + Span::from_secs_f64(self.plan.retry.as_secs_f64() * part)
+        self.now() + self.chance.at_least(2, self.plan.retry)
     }
 
     /// Tells the core that the store is away: once, and again when reports can be put nowhere, or somewhere again.

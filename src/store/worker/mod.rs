@@ -7,8 +7,8 @@
 //!                                  spool ────────┘
 //! ```
 //!
-//! This page is the thread and its channels; what it does is in `life.rs`, one step at a time, so
-//! that tests can turn it by hand under a clock of their own.
+//! This page is the thread and its channels; what it does is in [`Life`], one step at a time, so
+//! that tests and the simulation turn it by hand under a clock of their own.
 
 mod dispatches;
 mod faults;
@@ -19,6 +19,7 @@ mod runs;
 mod stats;
 mod trip;
 
+pub use life::{Life, Next};
 pub use stats::{Gauge, StoreStats};
 
 use std::io;
@@ -34,7 +35,6 @@ use super::op::{Batch, Outcome};
 use super::spool::Spool;
 use crate::limits::{BATCHES_WAITING_MAX, OUTCOMES_WAITING_MAX, STORE_RETRY_MS_MAX};
 use crate::time::{Instant, Span, UnixMs};
-use life::{Life, Next};
 
 /// Makes a backend: at the start, and again after a panic. All it makes must hold the node's lease under
 /// the same random number.
@@ -51,6 +51,8 @@ pub struct Plan {
     pub flush: Span,
     /// Between two attempts to reach a store that is away, a second at most.
     pub retry: Span,
+    /// Where the chance in that begins: servers that lost the same store do not all come back at once.
+    pub seed: u64,
 }
 
 /// The store thread, and the two channels to it. Dropped without [`stop`](Self::stop) it ends by itself, as if stopped
@@ -77,7 +79,7 @@ pub struct Stopped {
 }
 
 /// The clocks, as the thread reads them.
-pub(in crate::store) trait Clock: Send {
+pub trait Clock: Send {
     /// The monotonic clock.
     fn now(&self) -> Instant;
     /// The wall clock.

@@ -69,6 +69,7 @@ impl Bench {
             spool_bytes,
             flush: ms(50),
             retry: ms(1_000),
+            seed: 7,
         };
         let spool = Spool::open(dir, spool_bytes).unwrap();
         let maker = world.clone();
