@@ -55,16 +55,20 @@ pub enum OpenError {
 /// The file, open.
 pub(super) struct Opened {
     pub(super) database: Database,
-    /// Device and inode.
-    id: (u64, u64),
+    /// Device and inode, if it is a file.
+    id: Option<(u64, u64)>,
 }
 
 impl Opened {
+    pub(super) fn in_memory(database: Database) -> Self {
+        Self { database, id: None }
+    }
+
     /// Whether it is still the one that `dir` has: what is written to one that somebody has deleted
     /// is gone when it is closed.
     pub(super) fn is_in(&self, dir: &Path) -> bool {
         let found = fs::metadata(dir.join(FILE_NAME));
-        found.is_ok_and(|found| (found.dev(), found.ino()) == self.id)
+        found.is_ok_and(|found| Some((found.dev(), found.ino())) == self.id)
     }
 }
 
@@ -81,7 +85,7 @@ pub(super) fn open(dir: &Path) -> Result<Opened, OpenError> {
         file: path.clone(),
         error,
     })?;
-    let id = (found.dev(), found.ino());
+    let id = Some((found.dev(), found.ino()));
     let opened = Database::builder()
         .set_cache_size(EMBEDDED_CACHE_BYTES)
         .create_file(locked);

@@ -10,7 +10,7 @@
 //!
 //! Rooms, in reading order: `file` (opening it, one transaction), `keyspace` (keys over
 //! tables of bytes), `kinds` (Redis' types), `events`, `presence`, `reports`, `tasks`
-//! (the operations), //! `load` (reading it all back). The keys are in [`schema`].
+//! (the operations), //! `load` (reading it all back), `memory` (the same without a file). The keys are in [`schema`].
 //!
 //! A commit is on the disk when it returns, and a file left by `kill -9` opens at once: every
 //! commit carries what a repair would have to search for.
@@ -20,11 +20,13 @@ mod file;
 mod keyspace;
 mod kinds;
 mod load;
+mod memory;
 mod presence;
 mod reports;
 mod tasks;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use redb::StorageError;
@@ -33,6 +35,7 @@ pub use self::file::OpenError;
 use self::file::Opened;
 use self::keyspace::{Fault, Kind, Space};
 use self::kinds::score_of;
+pub use self::memory::Memory;
 use super::op::{Dispatch, Found, HeldHost, HeldTask, Op, Outcome, Settled, Stored};
 use super::{Backend, Dump, HeldCursor, Lease, Ran, Settings, StoreError, schema};
 use crate::limits::{LEASE_S, STREAM_ENTRIES_MAX, SWEEP_ROWS_MAX};
@@ -53,9 +56,37 @@ impl Context<'_> {
     }
 }
 
+/// Where the bytes are, and what time it is there.
+#[derive(Clone)]
+enum Place {
+    /// In a file in this directory, under the system's clock.
+    Dir(PathBuf),
+    /// In memory, under a clock of somebody's own.
+    Memory(Memory, Wall),
+}
+
+/// A wall clock.
+pub type Wall = Arc<dyn Fn() -> UnixMs + Send + Sync>;
+
+impl Place {
+    fn open(&self) -> Result<Opened, StoreError> {
+        match self {
+            Self::Dir(dir) => file::open(dir).map_err(|error| StoreError::Away(error.to_string())),
+            Self::Memory(memory, _) => memory.open(),
+        }
+    }
+
+    fn now(&self) -> UnixMs {
+        match self {
+            Self::Dir(_) => wall_clock(),
+            Self::Memory(_, wall) => wall(),
+        }
+    }
+}
+
 /// The embedded store.
 pub struct EmbeddedStore {
-    dir: PathBuf,
+    place: Place,
     settings: Settings,
     /// This process's value of the node's lease.
     process: String,
@@ -77,7 +108,7 @@ impl EmbeddedStore {
         let random = getrandom::u64().map_err(OpenError::Random)?;
         Ok(Self {
             opened: Some(file::open(dir)?),
-            dir: dir.to_owned(),
+            place: Place::Dir(dir.to_owned()),
             settings,
             process: format!("{random:016x}"),
             swept: None,
@@ -85,12 +116,26 @@ impl EmbeddedStore {
         })
     }
 
+    /// The store whose bytes are `memory`, under the clock `wall`; closed until [`Backend::open`]. `process` is
+    /// the value of the node's lease. One at a time may be open over the same memory.
+    #[must_use]
+    pub fn in_memory(memory: Memory, settings: Settings, wall: Wall, process: u64) -> Self {
+        Self {
+            place: Place::Memory(memory, wall),
+            settings,
+            process: format!("{process:016x}"),
+            opened: None,
+            swept: None,
+            swept_tasks: None,
+        }
+    }
+
     /// The same store again, closed until [`Backend::open`]: for a process whose store thread has to
     /// begin anew.
     #[must_use]
     pub fn again(&self) -> Self {
         Self {
-            dir: self.dir.clone(),
+            place: self.place.clone(),
             settings: self.settings.clone(),
             process: self.process.clone(),
             opened: None,
@@ -228,23 +273,23 @@ fn logged(what: &str, result: Result<(), Fault>) -> Result<(), StorageError> {
 impl Backend for EmbeddedStore {
     fn open(&mut self) -> Result<(), StoreError> {
         if self.opened.is_none() {
-            let opened = file::open(&self.dir);
-            self.opened = Some(opened.map_err(|error| StoreError::Away(error.to_string()))?);
+            self.opened = Some(self.place.open()?);
         }
-        self.transact(wall_clock(), |_, _| Ok(()))
+        self.transact(self.place.now(), |_, _| Ok(()))
     }
 
     /// The file is held by one process alone, so another's lease in it is a dead one's: it is
     /// taken at once, with `force` or without, and never [`Lease::Foreign`]. A file that has been
     /// deleted under us is found out here, and made anew.
     fn lease(&mut self, _force: bool) -> Result<Lease, StoreError> {
-        let dir = &self.dir;
-        if self.opened.take_if(|opened| !opened.is_in(dir)).is_some() {
+        if let Place::Dir(dir) = &self.place
+            && self.opened.take_if(|opened| !opened.is_in(dir)).is_some()
+        {
             let why = format!("somebody has deleted the file in {}", dir.display());
             return Err(StoreError::Away(why));
         }
         let process = self.process.clone();
-        self.transact(wall_clock(), |space, context| {
+        self.transact(self.place.now(), |space, context| {
             let key = schema::node_lease(context.node);
             space.check(schema::NODES, Kind::Set)?;
             let ours = space.text_get(&key)?.is_some_and(|held| held == process);
@@ -258,7 +303,7 @@ impl Backend for EmbeddedStore {
 
     fn release_lease(&mut self) -> Result<(), StoreError> {
         let process = self.process.clone();
-        self.transact(wall_clock(), |space, context| {
+        self.transact(self.place.now(), |space, context| {
             let key = schema::node_lease(context.node);
             if space.text_get(&key)?.is_some_and(|held| held == process) {
                 space.delete(&key)?;
@@ -274,7 +319,7 @@ impl Backend for EmbeddedStore {
         hosts: &mut Vec<HeldHost>,
     ) -> Result<(), StoreError> {
         let had = hosts.len();
-        let next = self.transact(wall_clock(), |space, context| {
+        let next = self.transact(self.place.now(), |space, context| {
             load::held(space, context, everyone, cursor, hosts)
         });
         match next {
@@ -288,7 +333,7 @@ impl Backend for EmbeddedStore {
     }
 
     fn has_own_set(&mut self) -> Result<bool, StoreError> {
-        self.transact(wall_clock(), |space, context| {
+        self.transact(self.place.now(), |space, context| {
             Ok(space.kind(&schema::node_hosts(context.node))?.is_some())
         })
     }
@@ -299,7 +344,7 @@ impl Backend for EmbeddedStore {
         found: &mut Vec<HeldTask>,
     ) -> Result<(), StoreError> {
         let had = found.len();
-        let next = self.transact(wall_clock(), |space, context| {
+        let next = self.transact(self.place.now(), |space, context| {
             tasks::held(space, context, cursor, found)
         });
         match next {
@@ -313,7 +358,7 @@ impl Backend for EmbeddedStore {
     }
 
     fn settle(&mut self, dispatch: &Dispatch, finish: bool) -> Result<Stored, StoreError> {
-        self.transact(wall_clock(), |space, context| {
+        self.transact(self.place.now(), |space, context| {
             let ended = match finish {
                 true => tasks::dispatch(space, context, dispatch),
                 false => tasks::give_up(space, dispatch),
@@ -323,7 +368,7 @@ impl Backend for EmbeddedStore {
     }
 
     fn run(&mut self, ops: &[Op], outcomes: &mut Vec<Outcome>) -> Ran {
-        let result = self.transact(wall_clock(), |space, context| {
+        let result = self.transact(self.place.now(), |space, context| {
             let mut settled = Vec::with_capacity(ops.len());
             for op in ops {
                 settled.extend(apply(space, context, op)?);
@@ -368,7 +413,10 @@ impl Backend for EmbeddedStore {
     }
 
     fn describe(&self) -> String {
-        format!("embedded:{}", self.dir.display())
+        match &self.place {
+            Place::Dir(dir) => format!("embedded:{}", dir.display()),
+            Place::Memory(..) => "embedded, in memory".to_owned(),
+        }
     }
 
     fn node(&self) -> &str {
@@ -376,7 +424,7 @@ impl Backend for EmbeddedStore {
     }
 
     fn dump(&mut self, key: &str) -> Result<Option<Dump>, StoreError> {
-        self.transact(wall_clock(), |space, _| load::dump(space, key))
+        self.transact(self.place.now(), |space, _| load::dump(space, key))
     }
 }
 

@@ -19,6 +19,24 @@ fn fresh(case: Case) {
     });
 }
 
+mod in_memory {
+    use super::*;
+
+    conformance_tests!(fresh);
+
+    /// Runs a case over no bytes.
+    fn fresh(case: Case) {
+        let memory = Memory::default();
+        case(&mut |settings| -> Box<dyn Subject> {
+            let random = fastrand::u64(..);
+            let mut store =
+                EmbeddedStore::in_memory(memory.clone(), settings, Arc::new(wall_clock), random);
+            store.open().unwrap();
+            Box::new(store)
+        });
+    }
+}
+
 impl Seed for EmbeddedStore {
     fn seed(&mut self, key: &str, value: Dump) {
         let put = self.transact(wall_clock(), |space, _| {
