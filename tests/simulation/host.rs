@@ -1,0 +1,597 @@
+//! The hosts: real agents over a disk that loses what was not synced, and plain ones as old clients are, which
+//! answer by a frame and are silent while they work.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use anthill::agent::Allow;
+use anthill::agent::core::{Core, Effect, Facts, Finished, Moment, Settings};
+use anthill::agent::memory::{Memory, Record};
+use anthill::codec::message::{
+    Answer, Ask, Incoming, Inventory, Message, Phase, Progress, ResultCode,
+};
+use anthill::codec::{Order, encode};
+use anthill::time::{Instant, Span, UnixMs};
+
+use crate::dice::Dice;
+use crate::ledger::Ledger;
+use crate::network::{Chunk, Network, soonest};
+use crate::server::{ADDRESS, TIMEOUT};
+use crate::store::Shared;
+
+/// What an agent wrote down. What is synced survives everything.
+#[derive(Debug, Default)]
+struct Disk {
+    records: Vec<Record>,
+    synced: usize,
+    outputs: BTreeMap<u64, Vec<u8>>,
+}
+
+impl Disk {
+    fn sync(&mut self) {
+        self.synced = self.records.len();
+    }
+
+    /// Power is gone: of what was not synced some may be there all the same, from the front.
+    fn crash(&mut self, dice: &mut Dice) {
+        let most = self.records.len() - self.synced;
+        self.records.truncate(self.synced + dice.place(most + 1));
+        self.sync();
+    }
+
+    fn memory(&self) -> Memory {
+        let mut memory = Memory::default();
+        for record in &self.records {
+            memory.apply(record.clone());
+        }
+        memory
+    }
+}
+
+/// One of ours.
+pub struct Agent {
+    core: Option<Core>,
+    disk: Disk,
+    id: Option<String>,
+    push: bool,
+    boots: u64,
+    /// The command under way, and when it ends.
+    job: Option<(Instant, String)>,
+}
+
+/// An old client.
+#[derive(Debug, Default)]
+pub struct Plain {
+    running: bool,
+    next_beat: Instant,
+    /// Datagrams that wait in its socket while it works.
+    waiting: VecDeque<String>,
+    /// The book under way: key, what is done, what is left, and when the next is done.
+    work: Option<(String, Vec<String>, Vec<String>, Instant)>,
+}
+
+/// What a host is.
+pub enum Kind {
+    Agent(Box<Agent>),
+    Plain(Plain),
+}
+
+/// A host.
+pub struct Host {
+    pub place: usize,
+    /// What the server knows it by.
+    pub name: String,
+    pub ip: IpAddr,
+    pub udp: Option<u16>,
+    kind: Kind,
+    link: Option<u64>,
+    /// When connecting succeeds or fails.
+    connecting: Option<(Instant, Option<u64>)>,
+    /// When it is started, or a plain one tries to connect again.
+    pub wakes: Option<Instant>,
+    next_port: u16,
+    /// Its own wall clock, against the true one.
+    pub wall_ms: i64,
+}
+
+/// What hosts need of the world.
+pub struct Around<'a> {
+    pub now: Instant,
+    pub network: &'a mut Network,
+    pub dice: &'a mut Dice,
+    pub ledger: &'a mut Ledger,
+    pub store: &'a Shared,
+    /// Whether the server's machine takes connections.
+    pub listening: bool,
+    /// Commands run so far: where, and what.
+    pub ran: &'a mut std::collections::BTreeSet<(usize, String)>,
+}
+
+impl Host {
+    pub fn agent(place: usize, ip: IpAddr, id: Option<String>, udp: Option<u16>) -> Self {
+        let name = id.clone().unwrap_or_else(|| ip.to_string());
+        let kind = Kind::Agent(Box::new(Agent {
+            core: None,
+            disk: Disk::default(),
+            push: udp.is_none(),
+            id,
+            boots: 0,
+            job: None,
+        }));
+        Self::new(place, name, ip, udp, kind)
+    }
+
+    pub fn plain(place: usize, ip: IpAddr, udp: Option<u16>) -> Self {
+        Self::new(
+            place,
+            ip.to_string(),
+            ip,
+            udp,
+            Kind::Plain(Plain::default()),
+        )
+    }
+
+    fn new(place: usize, name: String, ip: IpAddr, udp: Option<u16>, kind: Kind) -> Self {
+        Self {
+            place,
+            name,
+            ip,
+            udp,
+            kind,
+            link: None,
+            connecting: None,
+            wakes: Some(Instant::ZERO),
+            next_port: 20_000 + 500 * place as u16,
+            wall_ms: 0,
+        }
+    }
+
+    pub fn is_running(&self) -> bool {
+        match &self.kind {
+            Kind::Agent(agent) => agent.core.is_some(),
+            Kind::Plain(plain) => plain.running,
+        }
+    }
+
+    fn moment(&self, now: Instant) -> Moment {
+        let wall = 1_800_000_000_000 + (now.as_nanos() / 1_000_000) as i64 + self.wall_ms;
+        Moment {
+            now,
+            wall: UnixMs(u64::try_from(wall).unwrap_or(0)),
+        }
+    }
+
+    /// When it next has something to do.
+    pub fn next(&self, network: &Network) -> Option<Instant> {
+        let link = self.link.and_then(|link| network.links.get(&link));
+        let comes = link.and_then(|link| link.down.next());
+        let connecting = self.connecting.map(|(at, _)| at);
+        let own = match &self.kind {
+            Kind::Agent(agent) => soonest([
+                agent.core.as_ref().map(Core::deadline),
+                agent.job.as_ref().map(|(at, _)| *at),
+            ]),
+            Kind::Plain(plain) if plain.running => soonest([
+                plain.work.as_ref().map(|(.., at)| *at),
+                self.link
+                    .filter(|_| plain.work.is_none())
+                    .map(|_| plain.next_beat),
+            ]),
+            Kind::Plain(_) => None,
+        };
+        soonest([comes, connecting, own, self.wakes])
+    }
+
+    /// Does what is due.
+    pub fn step(&mut self, around: &mut Around<'_>) {
+        if self.wakes.is_some_and(|at| at <= around.now) {
+            self.wakes = None;
+            self.wake(around);
+        }
+        if let Some((_, link)) = self.connecting.take_if(|(at, _)| *at <= around.now) {
+            match link {
+                Some(link) => self.connected(link, around),
+                None => self.disconnected(around),
+            }
+        }
+        while let Some(link) = self.link {
+            let pipe = around
+                .network
+                .links
+                .get_mut(&link)
+                .map(|link| &mut link.down);
+            match pipe.and_then(|pipe| pipe.pop(around.now)) {
+                None => break,
+                Some((_, Chunk::Bytes(bytes))) => self.bytes(&bytes, around),
+                Some(_) => {
+                    self.leave(Some(Chunk::Fin), around);
+                    self.disconnected(around);
+                }
+            }
+        }
+        match &self.kind {
+            Kind::Agent(_) => self.step_agent(around),
+            Kind::Plain(_) => self.step_plain(around),
+        }
+    }
+
+    /// It starts; or, a plain one that runs, connects again.
+    fn wake(&mut self, around: &mut Around<'_>) {
+        let at = self.moment(around.now);
+        match &mut self.kind {
+            Kind::Agent(agent) => {
+                if agent.core.is_some() {
+                    return;
+                }
+                agent.boots += 1;
+                let settings = Settings {
+                    id: agent.id.clone(),
+                    udp: self.udp,
+                    push: agent.push,
+                    boot: format!("{:032x}", self.place as u64 * 1_000_000 + agent.boots),
+                    interval: None,
+                    takes_work: true,
+                    seed: around.dice.number(),
+                };
+                let allow = Allow::parse(r#"["work * *"]"#).expect("an allow file");
+                let mut fx = Vec::new();
+                let memory = agent.disk.memory();
+                agent.core = Some(Core::new(
+                    settings,
+                    Arc::new(allow),
+                    memory,
+                    at.now,
+                    &mut fx,
+                ));
+                around.ledger.log(format_args!("{} starts", self.name));
+                self.carry_out(fx, around);
+            }
+            Kind::Plain(plain) => {
+                plain.running = true;
+                self.connect(around);
+            }
+        }
+    }
+
+    fn connect(&mut self, around: &mut Around<'_>) {
+        self.next_port = self.next_port.wrapping_add(1);
+        let peer = SocketAddr::new(self.ip, self.next_port);
+        let cut_off = around.network.cut_off.get(&self.place);
+        let free = cut_off.copied().unwrap_or(around.now).max(around.now);
+        let at = free + around.dice.ms(0, around.network.slow_ms.max(1));
+        let link = around.listening.then(|| {
+            let (network, dice) = (&mut *around.network, &mut *around.dice);
+            network.connect(self.place, peer, around.now, dice)
+        });
+        self.connecting = Some((at, link));
+    }
+
+    fn connected(&mut self, link: u64, around: &mut Around<'_>) {
+        if !around.network.links.contains_key(&link) {
+            return self.disconnected(around);
+        }
+        self.link = Some(link);
+        let at = self.moment(around.now);
+        let server: SocketAddr = ADDRESS.parse().expect("an address");
+        match &mut self.kind {
+            Kind::Agent(agent) => {
+                let mut fx = Vec::new();
+                if let Some(core) = &mut agent.core {
+                    core.connected(at, self.ip, server.ip(), &mut fx);
+                }
+                self.carry_out(fx, around);
+            }
+            Kind::Plain(plain) => {
+                plain.next_beat = around.now + around.dice.ms(0, 2_000);
+                let hostname = self.name.clone();
+                let inventory = Inventory {
+                    hostname: Some(hostname.clone().into()),
+                    mac: None,
+                    values: vec![hostname.into()],
+                    addresses: vec![self.ip.to_string().into()],
+                };
+                self.say(Message::Inventory(inventory), around);
+            }
+        }
+    }
+
+    fn disconnected(&mut self, around: &mut Around<'_>) {
+        let at = self.moment(around.now);
+        match &mut self.kind {
+            Kind::Agent(agent) => {
+                let mut fx = Vec::new();
+                if let Some(core) = &mut agent.core {
+                    core.disconnected(at, "simulated", &mut fx);
+                }
+                self.carry_out(fx, around);
+            }
+            Kind::Plain(_) => self.wakes = Some(around.now + around.dice.ms(500, 4_000)),
+        }
+    }
+
+    /// Lets go of its connection, with that as its last word if there is one.
+    fn leave(&mut self, word: Option<Chunk>, around: &mut Around<'_>) {
+        let half = self.connecting.take().and_then(|(_, link)| link);
+        for id in self.link.take().into_iter().chain(half) {
+            if let Some(word) = &word {
+                let (network, dice) = (&mut *around.network, &mut *around.dice);
+                network.send_up(id, word.clone(), around.now, dice);
+            }
+            if let Some(link) = around.network.links.get_mut(&id) {
+                link.host_has_it = false;
+            }
+        }
+    }
+
+    /// It is killed; with `silent` its machine is, which says nothing to anybody.
+    pub fn crash(&mut self, silent: bool, around: &mut Around<'_>) {
+        let word = match around.dice.one_in(2) {
+            true => Chunk::Fin,
+            false => Chunk::Reset,
+        };
+        self.leave((!silent).then_some(word), around);
+        match &mut self.kind {
+            Kind::Agent(agent) => {
+                agent.core = None;
+                agent.job = None;
+                match silent {
+                    true => agent.disk.crash(around.dice),
+                    // What the process wrote is with the kernel; what it held itself is gone.
+                    false => agent.disk.crash(around.dice),
+                }
+            }
+            Kind::Plain(plain) => *plain = Plain::default(),
+        }
+    }
+
+    fn bytes(&mut self, bytes: &[u8], around: &mut Around<'_>) {
+        let at = self.moment(around.now);
+        match &mut self.kind {
+            Kind::Agent(agent) => {
+                let mut fx = Vec::new();
+                if let Some(core) = &mut agent.core {
+                    core.bytes(at, bytes, &mut fx);
+                }
+                self.carry_out(fx, around);
+            }
+            Kind::Plain(_) => panic!("{} never asked for anything: {bytes:?}", self.name),
+        }
+    }
+
+    /// A datagram has come.
+    pub fn datagram(&mut self, from: SocketAddr, bytes: &[u8], around: &mut Around<'_>) {
+        let at = self.moment(around.now);
+        match &mut self.kind {
+            Kind::Agent(agent) => {
+                let mut fx = Vec::new();
+                if let Some(core) = &mut agent.core {
+                    core.datagram(at, from.ip(), bytes, &mut fx);
+                }
+                self.carry_out(fx, around);
+            }
+            Kind::Plain(plain) => {
+                if plain.running && plain.waiting.len() < 20 {
+                    let text = String::from_utf8_lossy(bytes).into_owned();
+                    plain.waiting.push_back(text);
+                    self.step_plain(around);
+                }
+            }
+        }
+    }
+
+    fn step_agent(&mut self, around: &mut Around<'_>) {
+        let at = self.moment(around.now);
+        let Kind::Agent(agent) = &mut self.kind else {
+            return;
+        };
+        let Some(core) = &mut agent.core else { return };
+        let mut fx = Vec::new();
+        if let Some((_, command)) = agent.job.take_if(|(end, _)| *end <= around.now) {
+            let output = vec![b'x'; around.dice.place(3_000)];
+            let finished = Finished {
+                exit: i32::from(around.dice.one_in(10)),
+                seconds: 0.5,
+                output,
+                truncated: false,
+            };
+            around
+                .ledger
+                .log(format_args!("{} ends {command}", self.name));
+            core.finished(finished, &mut fx);
+        }
+        core.tick(at, &mut fx);
+        self.carry_out(fx, around);
+    }
+
+    /// Carries an agent's effects out, in order.
+    fn carry_out(&mut self, effects: Vec<Effect>, around: &mut Around<'_>) {
+        let mut more = Vec::new();
+        for effect in effects {
+            let Kind::Agent(agent) = &mut self.kind else {
+                return;
+            };
+            match effect {
+                Effect::Connect => self.connect(around),
+                Effect::Disconnect => self.leave(Some(Chunk::Fin), around),
+                Effect::Send(bytes) => {
+                    agent.disk.sync();
+                    self.send(bytes, around);
+                }
+                Effect::SendOutput { seq, .. } => {
+                    if let Some(output) = agent.disk.outputs.get(&seq).cloned() {
+                        self.send(output, around);
+                    }
+                }
+                Effect::Keep { seq, output } => {
+                    agent.disk.outputs.insert(seq, output);
+                }
+                Effect::Drop { seq } => {
+                    agent.disk.outputs.remove(&seq);
+                }
+                Effect::Write(record) => agent.disk.records.push(record),
+                Effect::Run(job) => {
+                    agent.disk.sync();
+                    let command = job.words.join(" ");
+                    assert!(agent.job.is_none(), "one command at a time");
+                    let end = around.now + around.dice.ms(1, 6_000);
+                    agent.job = Some((end, command.clone()));
+                    around.ledger.count("commands run");
+                    around
+                        .ledger
+                        .log(format_args!("{} runs {command}", self.name));
+                    let is_new = around.ran.insert((self.place, command.clone()));
+                    assert!(is_new, "{} runs {command} twice", self.name);
+                }
+                Effect::Look => {
+                    let facts = Facts {
+                        hostname: Some(self.name.clone()),
+                        mac: None,
+                        ipv4: vec![self.ip.to_string()],
+                    };
+                    if let Some(core) = &mut agent.core {
+                        core.facts(facts, &mut more);
+                    }
+                }
+                Effect::Note(_, text) => {
+                    around.ledger.log(format_args!("{}: {text}", self.name));
+                }
+            }
+        }
+        if !more.is_empty() {
+            self.carry_out(more, around);
+        }
+    }
+
+    fn send(&mut self, bytes: Vec<u8>, around: &mut Around<'_>) {
+        if let Some(link) = self.link {
+            let (network, dice) = (&mut *around.network, &mut *around.dice);
+            network.send_up(link, Chunk::Bytes(bytes), around.now, dice);
+        }
+    }
+
+    /// A plain host says something, and wants nothing back.
+    fn say(&mut self, message: Message<'_>, around: &mut Around<'_>) {
+        let mut bytes = Vec::new();
+        let ask = Ask::default();
+        let order = if self.place.is_multiple_of(2) {
+            Order::Little
+        } else {
+            Order::Big
+        };
+        encode(&Incoming { message, ask }, order, &mut bytes).expect("it fits");
+        self.send(bytes, around);
+    }
+
+    /// An old client: one thing after the other, and no beat while it works.
+    fn step_plain(&mut self, around: &mut Around<'_>) {
+        let Kind::Plain(plain) = &mut self.kind else {
+            return;
+        };
+        if !plain.running {
+            return;
+        }
+        if let Some((key, mut done, mut left, _)) = plain.work.take_if(|(.., at)| *at <= around.now)
+        {
+            let command = left.remove(0);
+            let whole: Vec<String> = std::iter::once(command.clone())
+                .chain(left.clone())
+                .collect();
+            let began = progress(&key, Phase::Began, Some(&command), &done, &whole);
+            done.push(command);
+            let ended = progress(&key, Phase::Ended, None, &done, &left);
+            if !left.is_empty() {
+                let at = around.now + around.dice.ms(1, 8_000);
+                plain.work = Some((key, done, left, at));
+            }
+            plain.next_beat = around.now + TIMEOUT.part(3);
+            self.say(Message::Progress(began), around);
+            self.say(Message::Heartbeat, around);
+            return self.say(Message::Progress(ended), around);
+        }
+        if plain.work.is_some() {
+            return;
+        }
+        if let Some(text) = plain.waiting.pop_front() {
+            let book = around.store.get().book(&text);
+            let code = match book.is_empty() {
+                true => ResultCode::NoBook,
+                false => ResultCode::Received,
+            };
+            let received = progress(&text, Phase::Received, None, &[], &book);
+            if !book.is_empty() {
+                let at = around.now + around.dice.ms(1, 8_000);
+                plain.work = Some((text.clone(), Vec::new(), book, at));
+            }
+            let task = Some(text.into());
+            self.say(Message::Answer(Answer { code, task }), around);
+            if code == ResultCode::Received {
+                self.say(Message::Progress(received), around);
+            }
+            return;
+        }
+        if self.link.is_some() && plain.next_beat <= around.now {
+            let wait = TIMEOUT.part(4) + around.dice.ms(0, 1_000);
+            plain.next_beat = around.now + wait;
+            if around.dice.one_in(40) {
+                // A script that reports on a key of which the store will have nothing.
+                let left = ["a".to_owned()];
+                let key = format!("{}1", crate::store::POISON);
+                let report = progress(&key, Phase::Ended, None, &left, &[]);
+                self.say(Message::Progress(report), around);
+            }
+            self.say(Message::Heartbeat, around);
+        }
+    }
+
+    /// Why it has not come to rest, if it has not.
+    pub fn unrest(&self) -> Option<String> {
+        match &self.kind {
+            Kind::Agent(agent) => match &agent.core {
+                None => Some("does not run".to_owned()),
+                Some(core) if !core.is_live() => Some("is not connected".to_owned()),
+                Some(core) if core.memory().reports() > 0 => {
+                    Some(format!("still has {} reports", core.memory().reports()))
+                }
+                Some(core) if core.memory().open().next().is_some() => {
+                    Some(format!("is at {:?}", core.memory().open().next()))
+                }
+                Some(_) => None,
+            },
+            Kind::Plain(plain) if !plain.running || self.link.is_none() => {
+                Some("is not connected".to_owned())
+            }
+            Kind::Plain(plain) if plain.work.is_some() || !plain.waiting.is_empty() => {
+                Some("is at work".to_owned())
+            }
+            Kind::Plain(_) => None,
+        }
+    }
+}
+
+fn progress(
+    key: &str,
+    phase: Phase,
+    working: Option<&str>,
+    done: &[String],
+    left: &[String],
+) -> Progress<'static> {
+    let own = |list: &[String]| list.iter().map(|text| text.clone().into()).collect();
+    Progress {
+        code: key.to_owned().into(),
+        phase,
+        working: working.map(|text| text.to_owned().into()),
+        complete: own(done),
+        oncall: own(left),
+        lost: false,
+    }
+}
+
+/// How long a host stays away.
+pub fn pause(dice: &mut Dice) -> Span {
+    match dice.below(3) {
+        0 => dice.ms(200, 2_000),
+        1 => dice.ms(2_000, 12_000),
+        _ => dice.ms(12_000, 40_000),
+    }
+}

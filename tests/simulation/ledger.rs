@@ -1,0 +1,484 @@
+//! What was seen from outside of the core, and what must follow from it: the checkers that watch all along.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fmt;
+use std::hash::{DefaultHasher, Hasher};
+use std::net::SocketAddr;
+
+use anthill::codec::message::{Flag, Incoming, Message, Word};
+use anthill::handlers::Core;
+use anthill::handlers::ask::{Answer, ErrorKind};
+use anthill::handlers::effect::{Effect, EventKind};
+use anthill::handlers::view::Filter;
+use anthill::ids::ConnId;
+use anthill::store::op::{Outcome, Reason, TaskState};
+use anthill::time::{Instant, Span};
+
+use crate::arrows::Arrows;
+use crate::server::{TIMEOUT, WORKING_TIMEOUT};
+use crate::store::Loss;
+
+/// A connection, as far as its messages tell.
+#[derive(Debug)]
+struct Session {
+    peer: SocketAddr,
+    /// The host it speaks for.
+    host: Option<String>,
+    /// It named itself.
+    identified: bool,
+    /// When its last message was handed in; before the first, when it was opened.
+    last: Instant,
+    /// The message that is being handed in.
+    said: Option<Said>,
+}
+
+/// What a message says that may be acknowledged.
+#[derive(Clone, Debug)]
+enum Said {
+    Hello {
+        id: String,
+    },
+    Report {
+        seq: Option<u64>,
+        flag: Flag,
+        what: What,
+    },
+    Other,
+}
+
+/// What the store must hold once it is acknowledged.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum What {
+    /// These commands are among those done.
+    Done { key: String, commands: Vec<String> },
+    /// There is a result of this command.
+    Output { code: String, command: String },
+}
+
+/// A report that was acknowledged.
+#[derive(Clone, Debug)]
+pub struct Acked {
+    pub at: Instant,
+    pub host: String,
+    pub what: What,
+}
+
+/// What became of a request to send a task.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Fate {
+    /// Nobody was told yet.
+    Asked,
+    /// Stored, and so told.
+    Stored { at: Instant, hosts: Vec<String> },
+    /// Not stored, and so told.
+    Refused,
+    /// Nobody can know.
+    Unknown,
+}
+
+/// Something the store lost, and that the server has not yet mended.
+#[derive(Clone, Copy, Debug)]
+struct Hole {
+    at: Instant,
+    /// From when on acknowledged things were lost by it, and are to be written again.
+    from: Instant,
+    /// The store has come up since.
+    is_up: bool,
+}
+
+/// All that is known of a run.
+#[derive(Debug, Default)]
+pub struct Ledger {
+    pub now: Instant,
+    pub horizon: Instant,
+    sessions: BTreeMap<ConnId, Session>,
+    told: BTreeMap<String, bool>,
+    /// Hosts that the store says are held, until the first coming-up.
+    held: BTreeSet<String>,
+    inherited: BTreeSet<String>,
+    /// When the store first came up for this server.
+    up_since: Option<Instant>,
+    waits: HashMap<(ConnId, Flag, u64), (String, What)>,
+    pub acked: Vec<Acked>,
+    pub fates: BTreeMap<String, Fate>,
+    askers: BTreeMap<u64, String>,
+    holes: Vec<Hole>,
+    arrows: Arrows,
+    /// What is to be sent by datagram.
+    pub datagrams: Vec<(SocketAddr, String)>,
+    pub counts: BTreeMap<&'static str, u64>,
+    /// The last things that happened, for whoever reads a failure.
+    pub lines: std::collections::VecDeque<String>,
+    digest: DefaultHasher,
+}
+
+impl Ledger {
+    /// Notes something: part of the run's digest, and of what is shown of a failure.
+    pub fn log(&mut self, text: fmt::Arguments<'_>) {
+        let line = format!("{:>10.3} {text}", self.now.as_nanos() as f64 / 1e9);
+        self.digest.write(line.as_bytes());
+        if self.lines.len() >= 400 {
+            self.lines.pop_front();
+        }
+        self.lines.push_back(line);
+    }
+
+    /// A number that two runs of one seed have in common.
+    pub fn digest(&self) -> u64 {
+        self.digest.finish()
+    }
+
+    pub fn count(&mut self, what: &'static str) {
+        *self.counts.entry(what).or_default() += 1;
+    }
+
+    /// The server is gone, and what it knew with it.
+    pub fn server_died(&mut self) {
+        for hole in std::mem::take(&mut self.holes) {
+            // Whoever was to write it again is dead.
+            let lost = |at: Instant| at >= hole.from && at <= hole.at + Span::from_millis(100);
+            self.acked.retain(|acked| !lost(acked.at));
+            for fate in self.fates.values_mut() {
+                if matches!(fate, Fate::Stored { at, .. } if *at <= hole.at) {
+                    *fate = Fate::Unknown;
+                }
+            }
+        }
+        for (_, key) in std::mem::take(&mut self.askers) {
+            self.fates.insert(key, Fate::Unknown);
+        }
+        self.sessions.clear();
+        self.told.clear();
+        self.held.clear();
+        self.inherited.clear();
+        self.waits.clear();
+        self.arrows.forget_stored();
+        self.datagrams.clear();
+        self.up_since = None;
+    }
+
+    /// The store has lost something; `kept` is how far back the server writes again what it acknowledged.
+    pub fn store_lost(&mut self, loss: Loss, kept: Span) {
+        let now = self.now;
+        let from = match loss {
+            Loss::Nothing => return,
+            Loss::LastSecond => now - Span::from_secs(2),
+            Loss::Everything => {
+                self.acked.retain(|acked| acked.at >= now - kept);
+                now - kept
+            }
+        };
+        let is_up = false;
+        self.holes.push(Hole {
+            at: now,
+            from,
+            is_up,
+        });
+    }
+
+    /// Somebody asks that a task be sent.
+    pub fn asked(&mut self, asker: u64, key: &str) {
+        self.askers.insert(asker, key.to_owned());
+        self.fates.insert(key.to_owned(), Fate::Asked);
+    }
+
+    pub fn opened(&mut self, now: Instant, conn: ConnId, peer: SocketAddr) {
+        let session = Session {
+            peer,
+            host: None,
+            identified: false,
+            last: now,
+            said: None,
+        };
+        self.sessions.insert(conn, session);
+    }
+
+    pub fn ended(&mut self, conn: ConnId) {
+        self.sessions.remove(&conn);
+    }
+
+    /// A message is about to be handed in.
+    pub fn comes(&mut self, _now: Instant, conn: ConnId, incoming: &Incoming<'_>) {
+        let (seq, flag) = (incoming.ask.seq, incoming.message.flag());
+        let said = match &incoming.message {
+            Message::Hello(hello) => Said::Hello {
+                id: hello.id.to_string(),
+            },
+            Message::Progress(progress) => Said::Report {
+                seq,
+                flag,
+                what: What::Done {
+                    key: progress.code.to_string(),
+                    commands: progress.complete.iter().map(ToString::to_string).collect(),
+                },
+            },
+            Message::Result(header) => Said::Report {
+                seq,
+                flag,
+                what: What::Output {
+                    code: header.code.to_string(),
+                    command: header.command.to_string(),
+                },
+            },
+            _ => Said::Other,
+        };
+        if let Some(session) = self.sessions.get_mut(&conn) {
+            session.said = Some(said);
+        }
+    }
+
+    /// It was taken; what came of it is not yet known.
+    pub fn taken(&mut self, now: Instant, conn: ConnId, flag: Flag) {
+        self.count(flag.as_str());
+        let Some(session) = self.sessions.get_mut(&conn) else {
+            return;
+        };
+        session.last = now;
+        match session.said.take() {
+            Some(Said::Hello { id }) => {
+                session.identified = true;
+                session.host = Some(id);
+            }
+            Some(said) => {
+                let ip = session.peer.ip().to_string();
+                let host = session.host.get_or_insert(ip).clone();
+                if let Said::Report {
+                    seq: Some(seq),
+                    flag,
+                    what,
+                } = said
+                {
+                    self.waits.insert((conn, flag, seq), (host, what));
+                }
+            }
+            None => {}
+        }
+    }
+
+    /// Raw bytes count as messages.
+    pub fn heard(&mut self, now: Instant, conn: ConnId) {
+        if let Some(session) = self.sessions.get_mut(&conn) {
+            session.last = now;
+        }
+    }
+
+    pub fn outcome(&mut self, now: Instant, outcome: &Outcome) {
+        match outcome {
+            Outcome::Held(hosts) if self.up_since.is_none() => {
+                let held = hosts.iter().filter(|host| host.ours);
+                self.held.extend(held.map(|host| host.host.to_string()));
+            }
+            Outcome::Up {
+                session, emptied, ..
+            } => {
+                self.count("store up");
+                self.log(format_args!(
+                    "store up, session {session}, emptied {emptied}"
+                ));
+                for hole in &mut self.holes {
+                    hole.is_up |= now > hole.at + Span::from_millis(2_500);
+                }
+                if self.up_since.is_none() {
+                    self.up_since = Some(now);
+                    let speaks = |host: &String| self.bound(host).next().is_some();
+                    let quiet = self.held.iter().filter(|host| !speaks(host));
+                    self.inherited = quiet.cloned().collect();
+                    for host in &self.held {
+                        self.told.insert(host.clone(), true);
+                    }
+                }
+            }
+            Outcome::Away(why) => {
+                self.count("store away");
+                self.log(format_args!("store away: {why}"));
+            }
+            _ => {}
+        }
+    }
+
+    /// The open connections that speak for a host.
+    fn bound<'a>(&'a self, host: &'a str) -> impl Iterator<Item = (&'a ConnId, &'a Session)> {
+        let sessions = self.sessions.iter();
+        sessions.filter(move |(_, session)| session.host.as_deref() == Some(host))
+    }
+
+    /// The core wants something done.
+    pub fn effect(&mut self, now: Instant, effect: &Effect) {
+        match effect {
+            Effect::Close { conn } => {
+                self.closed(now, *conn);
+            }
+            Effect::Reply { conn, reply } => {
+                let Some(seq) = reply.seq else { return };
+                let waited = self.waits.remove(&(*conn, reply.flag, seq));
+                match (&reply.word, waited) {
+                    (Word::GotIt, Some((host, what))) => {
+                        self.count("acknowledged");
+                        self.log(format_args!("acknowledged {host} {what:?}"));
+                        self.acked.push(Acked {
+                            at: now,
+                            host,
+                            what,
+                        });
+                    }
+                    (Word::Refused(why), _) => {
+                        let flag = reply.flag.as_str();
+                        self.count("refused");
+                        self.log(format_args!("refused {flag} of {conn:?}: {why}"));
+                    }
+                    _ => {}
+                }
+            }
+            Effect::Tell(event) => self.event(now, &event.kind),
+            Effect::Respond { asker, answer } => self.answered(now, *asker, answer),
+            _ => {}
+        }
+    }
+
+    fn answered(&mut self, now: Instant, asker: u64, answer: &Answer) {
+        let Some(key) = self.askers.remove(&asker) else {
+            return;
+        };
+        let fate = match answer {
+            Answer::Dispatched { hosts, .. } => {
+                self.count("dispatched");
+                for (host, state) in hosts {
+                    self.arrows.became(&key, host.as_str(), *state);
+                }
+                let hosts = hosts.iter().map(|(host, _)| host.to_string()).collect();
+                Fate::Stored { at: now, hosts }
+            }
+            Answer::Error { kind, text } => {
+                self.count("dispatch refused");
+                self.log(format_args!("{key} is refused: {text}"));
+                match kind {
+                    ErrorKind::NotNow if text.contains("unknown") => Fate::Unknown,
+                    _ => Fate::Refused,
+                }
+            }
+            other => panic!("a dispatch is answered {other:?}"),
+        };
+        self.fates.insert(key, fate);
+    }
+
+    /// A connection is closed by the server.
+    fn closed(&mut self, now: Instant, conn: ConnId) {
+        let Some(session) = self.sessions.remove(&conn) else {
+            panic!("{conn:?} is closed after its end");
+        };
+        let (host, last) = (session.host, session.last);
+        self.log(format_args!(
+            "server closes {conn:?} of {host:?}, heard of at {last:?}"
+        ));
+        let _ = now;
+    }
+
+    fn event(&mut self, now: Instant, kind: &EventKind) {
+        self.log(format_args!("event {kind:?}"));
+        match kind {
+            EventKind::Online { host } => {
+                self.count("online");
+                let before = self.told.insert(host.to_string(), true);
+                assert_ne!(before, Some(true), "{host} is told online and was");
+            }
+            EventKind::Offline { host, reason } => self.offline(now, host.as_str(), *reason),
+            EventKind::Answer { host, key, state } => {
+                if let Some(state) = TaskState::parse(state) {
+                    let _ = (host, key, state);
+                }
+            }
+            EventKind::Progress {
+                host, key, state, ..
+            } => {
+                let stored = self.fates.get(key.as_str());
+                if matches!(stored, Some(Fate::Stored { hosts, .. }) if hosts.iter().any(|named| named == host.as_str()))
+                {
+                    self.arrows.became(key.as_str(), host.as_str(), *state);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// A host may go offline only if it has no connection, and has been silent where that is the reason.
+    fn offline(&mut self, now: Instant, host: &str, reason: Reason) {
+        self.count(reason.as_str());
+        let before = self.told.insert(host.to_owned(), false);
+        assert_ne!(before, Some(false), "{host} is told offline and was");
+        let open: Vec<_> = self.bound(host).collect();
+        assert!(
+            open.is_empty(),
+            "{host} is told offline ({reason:?}) and has {open:?}"
+        );
+        if reason == Reason::Lost {
+            let up = self
+                .up_since
+                .expect("nobody is judged before the store is up");
+            assert!(
+                self.inherited.remove(host),
+                "{host} is told lost and was not inherited"
+            );
+            assert!(
+                self.horizon.since(up) >= TIMEOUT,
+                "{host} is told lost {:?} after the store was up",
+                self.horizon.since(up)
+            );
+        } else {
+            self.inherited.remove(host);
+        }
+        let _ = now;
+    }
+
+    /// Between two turns: who is online has a connection, or is inherited and not yet to be judged; and who has
+    /// a connection is online.
+    pub fn after_turn(&mut self, now: Instant, core: &Core) {
+        let mut online = BTreeSet::new();
+        let mut cursor = Some(0);
+        while let Some(from) = cursor {
+            let page = core.page(Filter::Online, 1_000, from);
+            online.extend(page.hosts.iter().map(|host| host.id.to_string()));
+            cursor = page.next;
+        }
+        let speaking: BTreeSet<String> = self
+            .sessions
+            .values()
+            .filter_map(|s| s.host.clone())
+            .collect();
+        for host in &speaking {
+            self.inherited.remove(host);
+            assert!(
+                online.contains(host),
+                "{host} has a connection and is not online"
+            );
+        }
+        for host in &online {
+            let inherited = self.inherited.contains(host) || self.up_since.is_none();
+            assert!(
+                inherited || speaking.contains(host),
+                "{host} is online and has no connection"
+            );
+        }
+        for host in &self.inherited {
+            assert!(online.contains(host), "{host} was held and is not online");
+        }
+        // Silence is found out: plain hosts at work may be silent for longer.
+        for (conn, session) in &self.sessions {
+            let most = match session.identified {
+                true => TIMEOUT,
+                false => TIMEOUT.max(WORKING_TIMEOUT) + TIMEOUT,
+            };
+            let silent = self.horizon.since(session.last);
+            let slack = most + Span::from_millis(10);
+            assert!(
+                silent <= slack,
+                "{conn:?} {session:?} is silent for {silent:?}"
+            );
+        }
+        let stats = core.stats();
+        assert_eq!(stats.sessions, self.sessions.len() as u64, "sessions");
+        if core.settled() {
+            self.holes.retain(|hole| !hole.is_up);
+        }
+        let _ = now;
+    }
+}

@@ -1,0 +1,773 @@
+//! The whole: a server, its store, many hosts and the network between them, all of whose chance is one seed. First
+//! everything fails at any time; then nothing does, and all must come to rest and agree.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use anthill::handlers::ask::{Ask, NewTask};
+use anthill::ids::{HostId, TaskKey};
+use anthill::store::op::TaskState;
+use anthill::store::{Dump, schema};
+use anthill::time::{Instant, Span, UnixMs};
+
+use crate::dice::Dice;
+use crate::host::{self, Host, pause};
+use crate::ledger::{Fate, Ledger, What};
+use crate::network::{Chunk, GIVES_UP, Network, Parcel, ServerEnd, soonest};
+use crate::server::{self, ADDRESS, Server};
+use crate::store::{Loss, Mood, NODE, Shared};
+
+const WALL: u64 = 1_800_000_000_000;
+const DAY_MS: u64 = 86_400_000;
+/// How long everything fails.
+const STORM: Span = Span::from_secs(90);
+/// By then all has come to rest: the longest that a plain host may be silent at work, all tries, all backoffs.
+const REST: Span = Span::from_secs(400);
+
+/// See the module.
+pub struct World {
+    now: Instant,
+    dice: Dice,
+    network: Network,
+    store: Shared,
+    server: Option<Server>,
+    /// When a dead server is started, a stopped store answers, and so on.
+    plans: Vec<(Instant, Plan)>,
+    hosts: Vec<Host>,
+    pub ledger: Ledger,
+    ran: BTreeSet<(usize, String)>,
+    wall: Arc<AtomicU64>,
+    spool: tempfile::TempDir,
+    processes: u64,
+    tasks: u64,
+    askers: u64,
+    requests: VecDeque<(u64, Ask)>,
+    calm: bool,
+    pub steps: u64,
+}
+
+/// What happens at a moment that is known beforehand.
+#[derive(Clone, Copy, Debug)]
+enum Plan {
+    StartServer,
+    Recover,
+    Fault,
+    Dispatch,
+}
+
+/// Lends a host all but itself.
+macro_rules! around_hosts {
+    ($world:ident) => {
+        host::Around {
+            now: $world.now,
+            network: &mut $world.network,
+            dice: &mut $world.dice,
+            ledger: &mut $world.ledger,
+            store: &$world.store,
+            listening: $world.server.is_some(),
+            ran: &mut $world.ran,
+        }
+    };
+}
+
+macro_rules! around_server {
+    ($world:ident) => {
+        server::Around {
+            now: $world.now,
+            network: &mut $world.network,
+            dice: &mut $world.dice,
+            ledger: &mut $world.ledger,
+            is_busy: !$world.calm,
+        }
+    };
+}
+
+impl World {
+    pub fn new(seed: u64) -> Self {
+        let mut dice = Dice::new(seed);
+        // Memory where there is such a disk: it is synced as often as the real one.
+        let shm = Path::new("/dev/shm");
+        let spool = match shm.is_dir() {
+            true => tempfile::tempdir_in(shm),
+            false => tempfile::tempdir(),
+        };
+        let start = Instant::ZERO + Span::from_secs(1_000);
+        let store = Shared::new(dice.number(), UnixMs(WALL));
+        store.get().now = start;
+        let mut world = Self {
+            now: start,
+            network: Network {
+                slow_ms: 20,
+                ..Network::default()
+            },
+            store,
+            server: None,
+            plans: vec![
+                (start, Plan::StartServer),
+                (start + Span::from_secs(2), Plan::Fault),
+                (start + Span::from_secs(1), Plan::Dispatch),
+            ],
+            hosts: Vec::new(),
+            ledger: Ledger::default(),
+            ran: BTreeSet::new(),
+            wall: Arc::new(AtomicU64::new(WALL)),
+            spool: spool.expect("a directory"),
+            processes: 0,
+            tasks: 0,
+            askers: 0,
+            requests: VecDeque::new(),
+            calm: false,
+            steps: 0,
+            dice: dice.clone(),
+        };
+        world.people();
+        world
+    }
+
+    /// Agents with ids and without, behind one address or their own, and plain hosts, some of which share one.
+    fn people(&mut self) {
+        let agents = 3 + self.dice.place(6);
+        let plain = 2 + self.dice.place(3);
+        for number in 0..agents + plain {
+            let own = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 10 + number as u8));
+            let nat = IpAddr::V4(Ipv4Addr::new(10, 0, 1, 1));
+            let place = self.hosts.len();
+            let host = if number < agents {
+                let id = Some(format!("ant-{number}"));
+                match self.dice.below(4) {
+                    0 => Host::agent(place, own, None, Some(7_000)),
+                    1 => Host::agent(place, own, id, Some(7_000)),
+                    2 => Host::agent(place, own, id, None),
+                    _ => Host::agent(place, nat, id, None),
+                }
+            } else {
+                Host::plain(place, own, Some(6_655))
+            };
+            self.hosts.push(host);
+            if number >= agents && self.dice.one_in(2) {
+                self.hosts.push(Host::plain(place + 1, own, None));
+            }
+        }
+        for host in &mut self.hosts {
+            host.wakes = Some(self.now + self.dice.ms(0, 5_000));
+        }
+    }
+
+    /// A whole run.
+    pub fn run(&mut self) {
+        self.pass_until(self.now + STORM);
+        self.heal();
+        let end = self.now + REST;
+        loop {
+            self.pass_until(self.now + Span::from_secs(10));
+            match self.unrest() {
+                None => break,
+                Some(why) => assert!(self.now < end, "it does not come to rest: {why}"),
+            }
+        }
+        self.assert_agreement();
+    }
+
+    /// Lets time pass, event by event.
+    fn pass_until(&mut self, end: Instant) {
+        loop {
+            self.steps += 1;
+            assert!(self.steps < 2_000_000, "it spins");
+            let next = self.next().map_or(end, |next| next.max(self.now));
+            let next = next.min(end);
+            let passed = next.as_nanos() / 1_000_000 - self.now.as_nanos() / 1_000_000;
+            self.wall.fetch_add(passed, Ordering::Relaxed);
+            self.now = next;
+            self.ledger.now = next;
+            self.store.advance(next);
+            if self.now >= end {
+                return;
+            }
+            self.step();
+        }
+    }
+
+    fn next(&self) -> Option<Instant> {
+        let plans = self.plans.iter().map(|(at, _)| Some(*at));
+        let hosts = self.hosts.iter().map(|host| host.next(&self.network));
+        let server = self.server.as_ref();
+        let turn = server.and_then(|server| server.next(&self.network));
+        let thread = server.and_then(Server::next_of_thread);
+        let parcels = self.network.parcels.iter().map(|parcel| {
+            // The server's wait in its socket for a turn of it.
+            let is_for_server = parcel.to.port() == 11_452;
+            let stopped = server.map_or(parcel.at, |server| server.stopped_until);
+            let at = parcel
+                .at
+                .max(if is_for_server { stopped } else { parcel.at });
+            (!is_for_server || server.is_some()).then_some(at)
+        });
+        let ends = self
+            .network
+            .links
+            .values()
+            .map(|link| self.next_of_orphan(link));
+        soonest(
+            plans
+                .chain(hosts)
+                .chain([turn, thread])
+                .chain(parcels)
+                .chain(ends),
+        )
+    }
+
+    /// When something comes to an end of a connection that nobody has any more.
+    fn next_of_orphan(&self, link: &crate::network::Link) -> Option<Instant> {
+        let up = (link.server == ServerEnd::Gone && self.server.is_some())
+            .then(|| link.up.next())
+            .flatten();
+        let runs = self.hosts[link.host].is_running();
+        let down = (!link.host_has_it && runs)
+            .then(|| link.down.next())
+            .flatten();
+        soonest([up, down])
+    }
+
+    fn step(&mut self) {
+        let mut due = Vec::new();
+        let now = self.now;
+        self.plans.retain(|(at, plan)| {
+            if *at <= now {
+                due.push(*plan);
+            }
+            *at > now
+        });
+        for plan in due {
+            self.carry_out(plan);
+        }
+        for place in 0..self.hosts.len() {
+            let is_due = self.hosts[place].next(&self.network);
+            if is_due.is_some_and(|at| at <= now) {
+                self.hosts[place].step(&mut around_hosts!(self));
+            }
+        }
+        self.step_server();
+        self.deliver();
+        self.answer_for_nobody();
+        self.network.tidy();
+    }
+
+    fn step_server(&mut self) {
+        let Some(server) = &mut self.server else {
+            return;
+        };
+        if server.next_of_thread().is_some_and(|at| at <= self.now) {
+            server.turn_thread(self.now, &self.store);
+        }
+        if server.stopped_until <= self.now {
+            while let Some((asker, ask)) = self.requests.pop_front() {
+                server.ask(asker, ask, &mut around_server!(self));
+            }
+        }
+        let for_it = |parcel: &Parcel| parcel.to.port() == 11_452 && parcel.at <= self.now;
+        let mail = self.network.parcels.iter().any(for_it) && server.stopped_until <= self.now;
+        if mail || server.next(&self.network).is_some_and(|at| at <= self.now) {
+            server.turn(&mut around_server!(self));
+            for (to, text) in std::mem::take(&mut self.ledger.datagrams) {
+                self.post(to, text);
+            }
+        }
+    }
+
+    /// A datagram of the server.
+    fn post(&mut self, to: SocketAddr, text: String) {
+        let found = |host: &&Host| host.ip == to.ip() && host.udp == Some(to.port());
+        let Some(place) = self.hosts.iter().find(found).map(|host| host.place) else {
+            return;
+        };
+        let parcel = Parcel {
+            at: self.now,
+            from: udp_of_server(),
+            to,
+            bytes: text.into_bytes(),
+        };
+        self.network.post(place, parcel, self.now, &mut self.dice);
+    }
+
+    /// Datagrams arrive at hosts.
+    fn deliver(&mut self) {
+        let now = self.now;
+        let is_for_host = |p: &mut Parcel| p.to.port() != 11_452 && p.at <= now;
+        let arrived: Vec<Parcel> = self.network.parcels.extract_if(.., is_for_host).collect();
+        for parcel in arrived {
+            let to = parcel.to;
+            let found = |host: &Host| host.ip == to.ip() && host.udp == Some(to.port());
+            if let Some(place) = self.hosts.iter().position(found) {
+                let mut around = around_hosts!(self);
+                self.hosts[place].datagram(parcel.from, &parcel.bytes, &mut around);
+            }
+        }
+    }
+
+    /// What comes to an end that nobody has is answered by a reset, if the machine is there to do it.
+    fn answer_for_nobody(&mut self) {
+        let now = self.now;
+        let ids: Vec<u64> = self.network.links.keys().copied().collect();
+        for id in ids {
+            let Some(link) = self.network.links.get_mut(&id) else {
+                continue;
+            };
+            let runs = self.hosts[link.host].is_running();
+            let mut up = false;
+            if link.server == ServerEnd::Gone && self.server.is_some() {
+                while let Some((_, chunk)) = link.up.pop(now) {
+                    up |= matches!(chunk, Chunk::Bytes(_));
+                }
+            }
+            let mut down = false;
+            if !link.host_has_it && runs {
+                while let Some((_, chunk)) = link.down.pop(now) {
+                    down |= matches!(chunk, Chunk::Bytes(_));
+                }
+            }
+            let dice = &mut self.dice;
+            if up {
+                self.network.send_down(id, Chunk::Reset, now, dice);
+            }
+            if down {
+                self.network.send_up(id, Chunk::Reset, now, dice);
+            }
+        }
+    }
+
+    fn carry_out(&mut self, plan: Plan) {
+        match plan {
+            Plan::StartServer => self.start_server(),
+            Plan::Recover => {
+                self.ledger.log(format_args!("the store answers again"));
+                self.store.get().recover();
+            }
+            Plan::Dispatch => {
+                self.dispatch();
+                if !self.calm {
+                    let at = self.now + self.dice.ms(200, 6_000);
+                    self.plans.push((at, Plan::Dispatch));
+                }
+            }
+            Plan::Fault if self.calm => {}
+            Plan::Fault => {
+                self.fault();
+                let at = self.now + self.dice.ms(50, 4_000);
+                self.plans.push((at, Plan::Fault));
+            }
+        }
+    }
+
+    fn start_server(&mut self) {
+        if self.server.is_some() {
+            return;
+        }
+        self.processes += 1;
+        self.ledger
+            .log(format_args!("server {} starts", self.processes));
+        self.server = Some(Server::start(
+            self.processes,
+            &self.store,
+            self.spool.path(),
+            &self.wall,
+            self.now,
+            &mut self.dice,
+        ));
+    }
+
+    /// Kill -9. Its kernel closes what it had; with `silent` its machine is gone, and says nothing.
+    fn kill_server(&mut self, silent: bool) {
+        let Some(server) = self.server.take() else {
+            return;
+        };
+        drop(server);
+        self.ledger
+            .log(format_args!("the server is killed, silent: {silent}"));
+        self.ledger.count("server killed");
+        self.ledger.server_died();
+        self.requests.clear();
+        let ids: Vec<u64> = self.network.links.keys().copied().collect();
+        for id in ids {
+            let Some(link) = self.network.links.get_mut(&id) else {
+                continue;
+            };
+            let had = link.server != ServerEnd::Gone;
+            link.server = ServerEnd::Gone;
+            if had && !silent {
+                let last = if self.dice.one_in(2) {
+                    Chunk::Fin
+                } else {
+                    Chunk::Reset
+                };
+                self.network.send_down(id, last, self.now, &mut self.dice);
+            }
+        }
+        self.network
+            .parcels
+            .retain(|parcel| parcel.to.port() != 11_452);
+        let at = self.now + pause(&mut self.dice);
+        self.plans.push((at, Plan::StartServer));
+    }
+
+    fn fault(&mut self) {
+        match self.dice.below(20) {
+            0..5 => self.break_link(),
+            5..7 => self.cut_off(),
+            7..9 => self.crash_host(),
+            9 => {
+                let silent = self.dice.one_in(2);
+                self.kill_server(silent);
+            }
+            10 => {
+                let span = pause(&mut self.dice);
+                if let Some(server) = &mut self.server {
+                    self.ledger
+                        .log(format_args!("the server stands still for {span:?}"));
+                    self.ledger.count("server stopped");
+                    server.stopped_until = self.now + span;
+                }
+            }
+            11..15 => self.spoil_store(),
+            15 => self.step_clocks(),
+            16..18 => {
+                let slow = [1, 20, 200, 1_500][self.dice.place(4)];
+                self.network.loss = self.dice.below(31);
+                self.network.repeats = self.dice.below(51);
+                self.network.slow_ms = slow;
+            }
+            _ => {
+                let cuts = [0, 0, 5, 20][self.dice.place(4)];
+                let slow = [1, 10, 200, 1_500][self.dice.place(4)];
+                let mut store = self.store.get();
+                (store.cuts, store.slow_ms) = (cuts, slow);
+            }
+        }
+    }
+
+    /// A connection breaks, and each end is told so, or not.
+    fn break_link(&mut self) {
+        let count = self.network.links.len();
+        if count == 0 {
+            return;
+        }
+        let place = self.dice.place(count);
+        let Some(id) = self.network.links.keys().nth(place).copied() else {
+            return;
+        };
+        let how = self.dice.below(5);
+        self.ledger.count("connections broken");
+        self.ledger
+            .log(format_args!("connection {id} breaks, {how}"));
+        let late = self.now + self.dice.ms(0, GIVES_UP.as_millis());
+        let Some(link) = self.network.links.get_mut(&id) else {
+            return;
+        };
+        match how {
+            // Both ends hear of it, sooner or later.
+            0 => {
+                link.up.push(self.now, Chunk::Reset);
+                link.down.push(late, Chunk::Reset);
+                (link.up.is_hole, link.down.is_hole) = (true, true);
+            }
+            1 => {
+                link.up.push(late, Chunk::Dead);
+                link.down.push(self.now, Chunk::Dead);
+                (link.up.is_hole, link.down.is_hole) = (true, true);
+            }
+            // One way works, and nobody is told.
+            2 => link.up.is_hole = true,
+            3 => link.down.is_hole = true,
+            _ => (link.up.is_hole, link.down.is_hole) = (true, true),
+        }
+    }
+
+    /// One host is cut off, or all of them.
+    fn cut_off(&mut self) {
+        let all = self.dice.one_in(4);
+        let until = self.now + pause(&mut self.dice);
+        self.ledger.count("partitions");
+        self.ledger
+            .log(format_args!("cut off until {until:?}, all: {all}"));
+        let one = self.dice.place(self.hosts.len());
+        for place in 0..self.hosts.len() {
+            if all || place == one {
+                self.network.cut_off(place, until);
+                self.give_up_on(place, until);
+            }
+        }
+    }
+
+    /// Kernels do not try for ever.
+    fn give_up_on(&mut self, place: usize, until: Instant) {
+        let tired = self.now + GIVES_UP;
+        if until <= tired {
+            return;
+        }
+        for link in self
+            .network
+            .links
+            .values_mut()
+            .filter(|link| link.host == place)
+        {
+            let (server, host) = (self.dice.one_in(2), self.dice.one_in(2));
+            if server {
+                link.up.chunks.clear();
+                link.up.chunks.push_back((tired, Chunk::Dead));
+                link.up.is_hole = true;
+            }
+            if host {
+                link.down.chunks.clear();
+                link.down.chunks.push_back((tired, Chunk::Dead));
+                link.down.is_hole = true;
+            }
+        }
+    }
+
+    fn crash_host(&mut self) {
+        let place = self.dice.place(self.hosts.len());
+        if !self.hosts[place].is_running() {
+            return;
+        }
+        let silent = self.dice.one_in(2);
+        self.ledger.count("hosts crashed");
+        self.ledger.log(format_args!(
+            "{} crashes, silent: {silent}",
+            self.hosts[place].name
+        ));
+        self.hosts[place].crash(silent, &mut around_hosts!(self));
+        self.hosts[place].wakes = Some(self.now + pause(&mut self.dice));
+    }
+
+    fn spoil_store(&mut self) {
+        let mood = self.store.get().mood;
+        if mood != Mood::Well {
+            return;
+        }
+        let at = self.now + pause(&mut self.dice);
+        let what = self.dice.below(8);
+        self.ledger
+            .log(format_args!("the store is spoilt, {what}, until {at:?}"));
+        let mut store = self.store.get();
+        match what {
+            0..3 => {
+                let loss = [Loss::Nothing, Loss::LastSecond, Loss::Everything][what as usize];
+                store.crash(loss);
+                drop(store);
+                self.ledger.count("store crashed");
+                self.ledger.store_lost(loss, Span::from_secs(8));
+            }
+            3 | 4 => {
+                store.mood = Mood::Hangs;
+                self.ledger.count("store hung");
+            }
+            5 => store.mood = Mood::ReadOnly,
+            6 => {
+                store.lose(Loss::Everything);
+                drop(store);
+                self.ledger.count("store emptied");
+                return self
+                    .ledger
+                    .store_lost(Loss::Everything, Span::from_millis(3_500));
+            }
+            _ => return store.hang_up(),
+        }
+        self.plans.push((at, Plan::Recover));
+    }
+
+    /// A day forward or back: the server's clock, or a host's.
+    fn step_clocks(&mut self) {
+        let by = self.dice.below(2 * DAY_MS) as i64 - DAY_MS as i64;
+        self.ledger.count("clock steps");
+        if self.dice.one_in(2) {
+            let wall = self.wall.load(Ordering::Relaxed) as i64 + by;
+            self.wall.store(wall as u64, Ordering::Relaxed);
+        } else {
+            let place = self.dice.place(self.hosts.len());
+            self.hosts[place].wall_ms += by;
+        }
+    }
+
+    /// Somebody sends a task to some or all.
+    fn dispatch(&mut self) {
+        self.tasks += 1;
+        self.askers += 1;
+        let key = format!("AC{}", self.tasks);
+        let count = 1 + self.dice.below(3);
+        let commands = (0..count).map(|n| (format!("work {key} {n}"), (count - n) as f64));
+        let mut named: BTreeSet<String> = BTreeSet::new();
+        for host in &self.hosts {
+            if self.dice.one_in(2) {
+                named.insert(host.name.clone());
+            }
+        }
+        let all = self.dice.one_in(3) || named.is_empty();
+        let task = NewTask {
+            commands: commands.collect(),
+            hosts: (!all).then(|| named.into_iter().collect()),
+            queue: self.dice.one_in(2),
+            request: self.dice.number(),
+            key: key.clone(),
+        };
+        if self.server.is_some() {
+            self.ledger.asked(self.askers, &key);
+            self.requests.push_back((self.askers, Ask::Dispatch(task)));
+        }
+    }
+
+    /// The faults stop.
+    fn heal(&mut self) {
+        self.calm = true;
+        self.ledger.log(format_args!("the faults stop"));
+        (
+            self.network.loss,
+            self.network.repeats,
+            self.network.slow_ms,
+        ) = (0, 0, 20);
+        self.network.cut_off.clear();
+        {
+            let mut store = self.store.get();
+            (store.cuts, store.slow_ms) = (0, 5);
+            store.recover();
+        }
+        self.start_server();
+        if let Some(server) = &mut self.server {
+            server.stopped_until = server.stopped_until.min(self.now);
+        }
+        for host in &mut self.hosts {
+            if !host.is_running() {
+                host.wakes = Some(self.now);
+            }
+        }
+    }
+
+    /// Why it is not at rest yet.
+    fn unrest(&mut self) -> Option<String> {
+        let server = self.server.as_ref()?;
+        if !server.is_drained() {
+            return Some(format!("not drained: {:?}", server.core.stats()));
+        }
+        for host in &self.hosts {
+            if let Some(why) = host.unrest() {
+                return Some(format!("{} {why}", host.name));
+            }
+        }
+        let left = self.spooled();
+        if left > 0 {
+            return Some(format!("{left} segments in the spool"));
+        }
+        let names: BTreeSet<String> = self.hosts.iter().map(|host| host.name.clone()).collect();
+        for name in names {
+            let id = HostId::checked(&name).expect("an id");
+            if !server.core.host(&id).is_some_and(|view| view.online) {
+                return Some(format!("{name} is not online"));
+            }
+        }
+        self.open_task()
+    }
+
+    fn spooled(&self) -> usize {
+        let files = std::fs::read_dir(self.spool.path()).expect("the spool is there");
+        let is_segment = |entry: std::io::Result<std::fs::DirEntry>| {
+            let name = entry.expect("it can be read").file_name();
+            name.to_string_lossy().ends_with(".seg")
+        };
+        files
+            .filter(|_| true)
+            .map(is_segment)
+            .filter(|is| *is)
+            .count()
+    }
+
+    /// A task that is stored and has not ended.
+    fn open_task(&mut self) -> Option<String> {
+        let mut store = self.store.get();
+        for key in self.stored_tasks(&mut store) {
+            for (host, word) in store.hash(&schema::task_hosts(&key)) {
+                let state = TaskState::parse(&word).expect("a state");
+                if !state.has_ended() {
+                    return Some(format!("{host} is {word} in {key}"));
+                }
+            }
+        }
+        None
+    }
+
+    /// The tasks that the store has.
+    fn stored_tasks(&self, store: &mut crate::store::Depot) -> Vec<TaskKey> {
+        let Some(Dump::Sorted(tasks)) = store.dump(schema::TASKS) else {
+            return Vec::new();
+        };
+        let keys = tasks
+            .iter()
+            .map(|(key, _)| TaskKey::parse(key, "AC").expect("a key"));
+        keys.collect()
+    }
+
+    /// At rest everyone knows the same.
+    fn assert_agreement(&mut self) {
+        let names: BTreeSet<String> = self.hosts.iter().map(|host| host.name.clone()).collect();
+        let names: Vec<String> = names.into_iter().collect();
+        let shared = self.store.clone();
+        let mut store = shared.get();
+        assert_eq!(store.set(schema::EXISTS), names, "`exists`");
+        assert_eq!(
+            store.set(&schema::node_hosts(NODE)),
+            names,
+            "the node's set"
+        );
+        for name in &names {
+            let id = HostId::checked(name).expect("an id");
+            let fields = store.hash(&schema::host(&id));
+            let node = fields.iter().find(|(field, _)| field == "node");
+            assert_eq!(node.map(|(_, value)| value.as_str()), Some(NODE), "{name}");
+            let info = store.set(&schema::system_info(&id));
+            assert_eq!(info, [name.as_str()], "what {name} is");
+        }
+        for acked in std::mem::take(&mut self.ledger.acked) {
+            let id = HostId::checked(&acked.host).expect("an id");
+            match &acked.what {
+                What::Done { key, commands } => {
+                    let key = TaskKey::parse(key, "AC").expect("a key");
+                    let list = store.list(&schema::complete(&key, &id));
+                    for command in commands {
+                        assert!(
+                            list.contains(command),
+                            "acknowledged and gone: {acked:?}, there is {list:?}"
+                        );
+                    }
+                }
+                What::Output { code, command } => {
+                    let results = store.hash(&schema::task_result(code, &id));
+                    let found = results.iter().any(|(field, _)| field == command);
+                    assert!(found, "acknowledged and gone: {acked:?}");
+                }
+            }
+        }
+        for (key, fate) in self.ledger.fates.clone() {
+            let book = store.book(&key);
+            match fate {
+                Fate::Stored { hosts, .. } => {
+                    assert!(!book.is_empty(), "{key} was stored and is gone");
+                    let key = TaskKey::parse(&key, "AC").expect("a key");
+                    let states = store.hash(&schema::task_hosts(&key));
+                    let named: Vec<String> = states.into_iter().map(|(host, _)| host).collect();
+                    let mut hosts = hosts;
+                    hosts.sort();
+                    assert_eq!(named, hosts, "the hosts of {key}");
+                }
+                Fate::Refused => assert!(book.is_empty(), "{key} was refused and is stored"),
+                Fate::Asked => panic!("whoever asked for {key} was never answered"),
+                Fate::Unknown => {}
+            }
+        }
+        self.ledger.count("states moved");
+    }
+}
+
+fn udp_of_server() -> SocketAddr {
+    let tcp: SocketAddr = ADDRESS.parse().expect("an address");
+    SocketAddr::new(tcp.ip(), 11_452)
+}
