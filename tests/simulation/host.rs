@@ -165,7 +165,7 @@ impl Host {
     /// When it next has something to do.
     pub fn next(&self, network: &Network) -> Option<Instant> {
         let link = self.link.and_then(|link| network.links.get(&link));
-        let comes = link.and_then(|link| link.down.next());
+        let comes = link.and_then(|link| soonest([link.down.next(), link.host_gives_up]));
         let connecting = self.connecting.map(|(at, _)| at);
         let own = match &self.kind {
             Kind::Agent(agent) => soonest([
@@ -196,6 +196,14 @@ impl Host {
             }
         }
         while let Some(link) = self.link {
+            let found = around.network.links.get_mut(&link);
+            if let Some(found) = found
+                && found.host_gives_up.is_some_and(|at| at <= around.now)
+            {
+                found.host_gives_up = None;
+                found.down.chunks.clear();
+                found.down.chunks.push_back((around.now, Chunk::Dead));
+            }
             let pipe = around
                 .network
                 .links

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 
 use anthill::codec::message::{Flag, Incoming, Message, Word};
 use anthill::handlers::Core;
-use anthill::handlers::ask::{Answer, ErrorKind};
+use anthill::handlers::ask::{Answer, ErrorKind, TaskSummary};
 use anthill::handlers::effect::{Effect, EventKind};
 use anthill::handlers::view::Filter;
 use anthill::ids::ConnId;
@@ -69,7 +69,12 @@ pub enum Fate {
     /// Nobody was told yet.
     Asked,
     /// Stored, and so told.
-    Stored { at: Instant, hosts: Vec<String> },
+    Stored {
+        at: Instant,
+        hosts: Vec<String>,
+        /// It had ended when the store came back empty: only what is open is written again.
+        may_be_gone: bool,
+    },
     /// Not stored, and so told.
     Refused,
     /// Nobody can know.
@@ -107,8 +112,8 @@ pub struct Ledger {
     /// What is to be sent by datagram.
     pub datagrams: Vec<(SocketAddr, String)>,
     pub counts: BTreeMap<&'static str, u64>,
-    /// The last things that happened, for whoever reads a failure.
-    pub lines: std::collections::VecDeque<String>,
+    /// What happened, for whoever reads a failure.
+    pub lines: Vec<String>,
     digest: DefaultHasher,
 }
 
@@ -117,10 +122,7 @@ impl Ledger {
     pub fn log(&mut self, text: fmt::Arguments<'_>) {
         let line = format!("{:>10.3} {text}", self.now.as_nanos() as f64 / 1e9);
         self.digest.write(line.as_bytes());
-        if self.lines.len() >= 400 {
-            self.lines.pop_front();
-        }
-        self.lines.push_back(line);
+        self.lines.push(line);
     }
 
     /// A number that two runs of one seed have in common.
@@ -281,10 +283,13 @@ impl Ledger {
                 if self.up_since.is_none() {
                     self.up_since = Some(now);
                     let speaks = |host: &String| self.bound(host).next().is_some();
-                    let quiet = self.held.iter().filter(|host| !speaks(host));
+                    // Whoever came and went before is offline, and was told so.
+                    let went = |host: &String| self.told.contains_key(host);
+                    let held = self.held.iter();
+                    let quiet = held.filter(|host| !speaks(host) && !went(host));
                     self.inherited = quiet.cloned().collect();
                     for host in &self.held {
-                        self.told.insert(host.clone(), true);
+                        self.told.entry(host.clone()).or_insert(true);
                     }
                 }
             }
@@ -336,6 +341,10 @@ impl Ledger {
     }
 
     fn answered(&mut self, now: Instant, asker: u64, answer: &Answer) {
+        if let Answer::Tasks { tasks, next } = answer {
+            assert!(next.is_none(), "all tasks fit on a page");
+            return self.written_again(tasks);
+        }
         let Some(key) = self.askers.remove(&asker) else {
             return;
         };
@@ -346,7 +355,12 @@ impl Ledger {
                     self.arrows.became(&key, host.as_str(), *state);
                 }
                 let hosts = hosts.iter().map(|(host, _)| host.to_string()).collect();
-                Fate::Stored { at: now, hosts }
+                let may_be_gone = false;
+                Fate::Stored {
+                    at: now,
+                    hosts,
+                    may_be_gone,
+                }
             }
             Answer::Error { kind, text } => {
                 self.count("dispatch refused");
@@ -359,6 +373,24 @@ impl Ledger {
             other => panic!("a dispatch is answered {other:?}"),
         };
         self.fates.insert(key, fate);
+    }
+
+    /// The store came back empty, and these are the tasks of the server: what is open is written again.
+    fn written_again(&mut self, tasks: &[TaskSummary]) {
+        let is_open = |task: &&TaskSummary| {
+            let settled = |state| {
+                use TaskState as T;
+                matches!(state, T::Offline | T::Done | T::Failed | T::Expired)
+            };
+            task.hosts.iter().any(|(state, _)| !settled(*state))
+        };
+        let open = tasks.iter().filter(is_open);
+        let open: BTreeSet<&str> = open.map(|task| task.key.as_str()).collect();
+        for (key, fate) in &mut self.fates {
+            if let Fate::Stored { may_be_gone, .. } = fate {
+                *may_be_gone |= !open.contains(key.as_str());
+            }
+        }
     }
 
     /// A connection is closed by the server.

@@ -68,6 +68,8 @@ pub struct Link {
     pub server: ServerEnd,
     /// Whether the host still has its end.
     pub host_has_it: bool,
+    /// When its kernel has tried for long enough.
+    pub host_gives_up: Option<Instant>,
 }
 
 /// The server's end of a connection.
@@ -121,6 +123,7 @@ impl Network {
             down: Pipe::default(),
             server: ServerEnd::Knocking(at),
             host_has_it: true,
+            host_gives_up: None,
         };
         self.links.insert(self.next, link);
         self.next

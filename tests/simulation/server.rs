@@ -438,7 +438,14 @@ impl Server {
         while let Some((_, outcomes)) = self.thread.told.pop_front_if(|(at, _)| *at <= around.now) {
             for outcome in outcomes {
                 around.ledger.outcome(around.now, &outcome);
+                let is_empty = matches!(outcome, Outcome::Up { emptied: true, .. });
                 self.input(Input::Outcome(outcome), around);
+                if is_empty {
+                    let (cursor, limit) = (0, 1_000);
+                    let ask = Ask::Tasks { cursor, limit };
+                    let asker = u64::MAX;
+                    self.input(Input::Ask { asker, ask }, around);
+                }
             }
         }
     }
