@@ -22,6 +22,7 @@ mod dispatch_faults;
 mod faults;
 mod frames;
 mod http;
+mod outage;
 mod presence;
 mod restart;
 mod signals;

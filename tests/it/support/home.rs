@@ -23,7 +23,12 @@ impl Home {
 
     /// With a Redis of its own.
     pub fn redis() -> Self {
-        let redis = Redis::start(&[]);
+        Self::redis_with(&[])
+    }
+
+    /// With a Redis of its own that has further `arguments`.
+    pub fn redis_with(arguments: &[&str]) -> Self {
+        let redis = Redis::start(arguments);
         let url = redis.url();
         Self::with_store(&url, Some(redis))
     }

@@ -4,7 +4,10 @@ pub mod home;
 pub mod host;
 pub mod http;
 pub mod inbox;
+pub mod process;
+pub mod proxy;
 pub mod redis;
+pub mod reports;
 pub mod server;
 #[cfg(feature = "tls")]
 pub mod tls;

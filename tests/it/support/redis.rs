@@ -148,7 +148,7 @@ impl Redis {
         let _ = self.child.wait();
     }
 
-    /// It comes back on the same port, empty.
+    /// It comes back on the same port, with what its files hold: nothing, unless the test had them written.
     pub fn restart(&mut self) {
         self.kill();
         let start = Instant::now();

@@ -1,0 +1,396 @@
+//! The store is away in every way a Redis can be: what was acknowledged is found in it afterwards, in order, and it
+//! says of the hosts what the server says.
+//!
+//! The reports are numbered; `support/reports.rs` knows where each must be found.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use super::support::process::memory;
+use super::support::proxy::{Mode, Proxy};
+use super::support::reports::{Report, acknowledged, dispatch_for_results, missing};
+use super::support::{BEAT_ASKING, Home, Host, PATIENCE, Redis, Server, until_so};
+
+fn name(number: usize) -> String {
+    format!("127.0.40.{number}")
+}
+
+/// A home in front of a Redis of its own that syncs its file once a second.
+fn durable() -> Home {
+    let mut home = Home::redis_with(&["--appendonly", "yes", "--appendfsync", "everysec"]);
+    home.set("store.timeout_ms", 500);
+    home
+}
+
+/// Sends the reports of these numbers and takes their acknowledgements.
+#[track_caller]
+fn report(host: &mut Host, numbers: impl IntoIterator<Item = u64>) -> Vec<Report> {
+    let reports: Vec<Report> = numbers.into_iter().map(Report).collect();
+    reports.iter().for_each(|report| host.send(&report.bytes()));
+    acknowledged(host, reports.len())
+}
+
+/// Waits until all of these are in Redis.
+#[track_caller]
+fn until_stored(redis: &Redis, host: &str, reports: &BTreeSet<Report>) {
+    let start = Instant::now();
+    loop {
+        let missing = missing(redis, host, reports);
+        if missing.is_empty() {
+            return;
+        }
+        assert!(
+            start.elapsed() < PATIENCE,
+            "acknowledged, not stored: {missing:?}"
+        );
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// Waits until Redis and the server agree on who is online, and that is `expected`.
+#[track_caller]
+fn until_agreed(server: &Server, redis: &Redis, expected: &BTreeSet<String>) {
+    until_so("Redis has who is online", || redis.exists() == *expected);
+    until_so("and under this node", || {
+        redis.say::<BTreeSet<String>>(&["SMEMBERS", "anthill:node:n1:hosts"]) == *expected
+    });
+    let page = server.json("/v1/hosts?state=online");
+    let online = page["hosts"].as_array().expect("hosts").iter();
+    let online: BTreeSet<String> = online
+        .map(|host| host["id"].as_str().expect("an id").to_owned())
+        .collect();
+    assert_eq!(online, *expected, "the server's own view");
+}
+
+/// How long heartbeats take to be answered: the median and the slowest but one in a hundred.
+fn beats(host: &mut Host, count: usize) -> (Duration, Duration) {
+    let mut took: Vec<Duration> = (0..count)
+        .map(|_| {
+            let asked = Instant::now();
+            assert_eq!(host.ask(BEAT_ASKING)["ACK"], "keepAlive");
+            asked.elapsed()
+        })
+        .collect();
+    took.sort();
+    (took[count / 2], took[count - 1 - count / 100])
+}
+
+#[test]
+fn redis_is_killed_under_600_reports_and_the_server_in_the_outage() {
+    const HOSTS: usize = 4;
+    const EACH: u64 = 150;
+    let mut home = durable();
+    let server = home.start();
+    let mut hosts: Vec<Host> = (1..=HOSTS)
+        .map(|n| Host::online(server.tcp, &name(n)))
+        .collect();
+    let names: Vec<String> = (1..=HOSTS).map(name).collect();
+    dispatch_for_results(&server, &names);
+    for host in &names {
+        (0..EACH).for_each(|number| Report(number).expect(home.store(), host));
+    }
+    let mut stored = vec![BTreeSet::new(); HOSTS];
+
+    // A third while it is up, a third while it dies, and of the last only half is heard of.
+    for (host, stored) in hosts.iter_mut().zip(&mut stored) {
+        stored.extend(report(host, 0..50));
+    }
+    for (index, host) in hosts.iter_mut().enumerate() {
+        (50..100).for_each(|number| host.send(&Report(number).bytes()));
+        if index == HOSTS / 2 {
+            home.store_mut().kill();
+        }
+    }
+    for (host, stored) in hosts.iter_mut().zip(&mut stored) {
+        stored.extend(acknowledged(host, 50));
+    }
+    server.until_ready(false);
+    for (host, stored) in hosts.iter_mut().zip(&mut stored) {
+        (100..150).for_each(|number| host.send(&Report(number).bytes()));
+        stored.extend(acknowledged(host, 25));
+    }
+    assert!(server.metric("anthill_spool_records_waiting") >= 25);
+    server.kill();
+    drop(hosts);
+
+    // Both come back; nobody reports again.
+    home.store_mut().restart();
+    let server = home.start();
+    server.until_ready(true);
+    for (host, stored) in names.iter().zip(&stored) {
+        assert_eq!(stored.len(), 125);
+        until_stored(home.store(), host, stored);
+    }
+    // Then the hosts are back, send what they have not heard of, and go on.
+    for (name, stored) in names.iter().zip(&mut stored) {
+        let mut host = Host::online(server.tcp, name);
+        stored.extend(report(&mut host, 125..EACH));
+        assert_eq!(stored.len() as u64, EACH);
+        until_stored(home.store(), name, stored);
+    }
+}
+
+#[test]
+fn a_redis_that_loses_its_last_seconds_is_given_them_again() {
+    let mut home = Home::redis();
+    home.set("store.timeout_ms", 500);
+    let server = home.start();
+    let mut host = Host::online(server.tcp, &name(1));
+    dispatch_for_results(&server, &[name(1)]);
+    (0..60).for_each(|number| Report(number).expect(home.store(), &name(1)));
+    let early: BTreeSet<Report> = report(&mut host, 0..30).into_iter().collect();
+    let _: String = home.store().say(&["SAVE"]);
+    // Confirmed by Redis and by us, and then Redis comes back with what it had saved before.
+    let late: BTreeSet<Report> = report(&mut host, 30..60).into_iter().collect();
+    assert_eq!(
+        missing(home.store(), &name(1), &late),
+        [],
+        "they were stored"
+    );
+    let _newcomer = Host::online(server.tcp, &name(2));
+    home.store_mut().restart();
+    server.until_ready(true);
+    until_stored(home.store(), &name(1), &early);
+    until_stored(home.store(), &name(1), &late);
+    until_agreed(&server, home.store(), &[name(1), name(2)].into());
+}
+
+/// Redis takes no writes, for one reason after the other.
+#[test]
+fn redis_refuses_to_write_for_now() {
+    let mut home = Home::redis();
+    home.set("store.timeout_ms", 500);
+    let redis = home.store();
+    let nobody = super::support::redis::free_port().to_string();
+    let ways: [(&[&str], &[&str]); 3] = [
+        (
+            &["REPLICAOF", "127.0.0.1", &nobody],
+            &["REPLICAOF", "NO", "ONE"],
+        ),
+        (
+            &["CONFIG", "SET", "min-replicas-to-write", "1"],
+            &["CONFIG", "SET", "min-replicas-to-write", "0"],
+        ),
+        (
+            &["CONFIG", "SET", "maxmemory", "1"],
+            &["CONFIG", "SET", "maxmemory", "0"],
+        ),
+    ];
+    let server = home.start();
+    let mut host = Host::online(server.tcp, &name(1));
+    dispatch_for_results(&server, &[name(1)]);
+    (0..60).for_each(|number| Report(number).expect(redis, &name(1)));
+    for (round, (refuse, allow)) in (0_u64..).zip(ways) {
+        let goes = Host::online(server.tcp, &name(2));
+        until_so("it is up to date", || redis.exists().len() == 2);
+        let _: String = redis.say(refuse);
+        let stored: BTreeSet<Report> = report(&mut host, round * 20..round * 20 + 20)
+            .into_iter()
+            .collect();
+        server.until_ready(false);
+        assert!(
+            server.metric("anthill_spool_records_waiting") >= 20,
+            "{refuse:?}"
+        );
+        let _comes = Host::online(server.tcp, &name(3));
+        drop(goes);
+        server.until_offline(&name(2));
+        assert!(missing(redis, &name(1), &stored).len() >= 6, "{refuse:?}");
+        let _: String = redis.say(allow);
+        server.until_ready(true);
+        until_stored(redis, &name(1), &stored);
+        until_agreed(&server, redis, &[name(1), name(3)].into());
+        drop(_comes);
+        until_so("the newcomer is gone", || redis.exists().len() == 1);
+    }
+    assert_eq!(server.metric("anthill_store_rejected_total"), 0);
+    assert_eq!(redis.story(&name(1)), ["online"]);
+}
+
+#[test]
+fn the_network_to_redis_hangs_delays_cuts_and_refuses() {
+    let redis = Redis::start(&[]);
+    let proxy = Proxy::before(redis.port());
+    let mut home = Home::at(&proxy.url());
+    home.set("store.timeout_ms", 400);
+    let server = home.start();
+    let mut host = Host::online(server.tcp, &name(1));
+    let mut beating = Host::online(server.tcp, &name(2));
+    dispatch_for_results(&server, &[name(1)]);
+    (0..160).for_each(|number| Report(number).expect(&redis, &name(1)));
+    let mut stored = BTreeSet::new();
+    let (median, slow) = beats(&mut beating, 400);
+
+    // It accepts and says nothing, for longer than its timeout several times over.
+    proxy.set(Mode::Hang);
+    let start = Instant::now();
+    stored.extend(report(&mut host, 0..40));
+    server.until_ready(false);
+    while start.elapsed() < Duration::from_millis(1_500) {
+        let (hung_median, hung_slow) = beats(&mut beating, 400);
+        let bound = |before: Duration| 20 * before + Duration::from_millis(100);
+        assert!(hung_median <= bound(median), "{median:?}, {hung_median:?}");
+        assert!(hung_slow <= bound(slow), "{slow:?}, {hung_slow:?}");
+    }
+    assert_eq!(server.get("/readyz").0, 503);
+    proxy.set(Mode::Pass);
+    server.until_ready(true);
+
+    // Replies are cut in the middle, again and again: written or not, it is written again.
+    for round in 1..4 {
+        let cuts = proxy.cuts();
+        proxy.cut_next_reply();
+        stored.extend(report(&mut host, round * 40 - 10..round * 40 + 30));
+        until_so("the cut", || proxy.cuts() > cuts);
+        server.until_ready(true);
+    }
+
+    // Slow is not away.
+    let sessions = server.metric("anthill_store_sessions_total");
+    proxy.set(Mode::Delay(Duration::from_millis(40)));
+    stored.extend(report(&mut host, 150..155));
+    assert_eq!(server.metric("anthill_store_sessions_total"), sessions);
+
+    proxy.set(Mode::Refuse);
+    server.until_ready(false);
+    stored.extend(report(&mut host, 155..160));
+    proxy.set(Mode::Pass);
+    server.until_ready(true);
+    assert_eq!(stored.len(), 160);
+    until_stored(&redis, &name(1), &stored);
+    until_agreed(&server, &redis, &[name(1), name(2)].into());
+    assert_eq!(redis.story(&name(1)), ["online"]);
+    assert_eq!(server.metric("anthill_store_rejected_total"), 0);
+}
+
+#[test]
+fn reports_are_written_in_their_order() {
+    let mut home = durable();
+    let server = home.start();
+    let mut host = Host::online(server.tcp, &name(1));
+    let progress = |number: u64| {
+        let done: Vec<String> = (0..number).map(|n| format!("c{n}")).collect();
+        let left: Vec<String> = (number..40).map(|n| format!("c{n}")).collect();
+        json!({"flag": "ADH27", "code": "ACorder", "phase": 3, "working": null, "complete": done,
+            "oncall": left, "reply": true, "seq": number})
+        .to_string()
+    };
+    for number in 1..=40 {
+        if number == 10 {
+            home.store_mut().kill();
+        }
+        assert_eq!(host.ask(progress(number).as_bytes())["ACK"], "keepGotIt");
+        if number == 25 {
+            home.store_mut().restart();
+        }
+    }
+    server.until_ready(true);
+    let redis = home.store();
+    let list = format!("ACorder_{}_complete", name(1));
+    let expected: Vec<String> = (0..40).map(|n| format!("c{n}")).collect();
+    until_so("all are done", || {
+        redis
+            .say::<Vec<String>>(&["LRANGE", &list, "0", "-1"])
+            .len()
+            == 40
+    });
+    assert_eq!(
+        redis.say::<Vec<String>>(&["LRANGE", &list, "0", "-1"]),
+        expected
+    );
+    let oncall = format!("ACorder_{}_oncall", name(1));
+    assert_eq!(redis.say::<u64>(&["EXISTS", &oncall]), 0, "none is left");
+    until_so("the spool is empty", || {
+        server.metric("anthill_spool_records_waiting") == 0
+    });
+}
+
+#[test]
+fn a_record_refused_for_good_stops_none_behind_it() {
+    let mut home = durable();
+    let _: String = home
+        .store()
+        .say(&["SET", &format!("AC15_{}_oncall", name(1)), "a text"]);
+    let server = home.start();
+    let mut host = Host::online(server.tcp, &name(1));
+    dispatch_for_results(&server, &[name(1)]);
+    (0..30).for_each(|number| Report(number).expect(home.store(), &name(1)));
+    home.store_mut().kill();
+    server.until_ready(false);
+    // It is the spool's then, and the store's refusal comes too late to be told.
+    let mut stored: BTreeSet<Report> = report(&mut host, 0..30).into_iter().collect();
+    assert!(stored.remove(&Report(15)));
+    home.store_mut().restart();
+    server.until_ready(true);
+    until_stored(home.store(), &name(1), &stored);
+    assert_eq!(server.metric("anthill_store_rejected_total"), 1);
+    assert_eq!(server.metric("anthill_spool_records_waiting"), 0);
+    let rejected = std::fs::read_to_string(home.path().join("spool/rejected")).expect("put aside");
+    let line: serde_json::Value = serde_json::from_str(rejected.trim()).expect("one line");
+    assert_eq!(line["record"]["key"], "AC15", "{line}");
+    assert!(line["error"].as_str().unwrap().contains("WRONGTYPE"));
+    // While the store is there, the host itself is told.
+    let key = format!("AC33_{}_oncall", name(1));
+    let _: String = home.store().say(&["SET", &key, "a text"]);
+    host.send(&Report(33).bytes());
+    let refused = host.reply();
+    assert_eq!(refused["ACK"], "keepRefused", "{refused}");
+    report(&mut host, [36]);
+}
+
+/// Hosts come and go all through a long outage: the memory for it does not grow, and afterwards the last of
+/// it is what the store has.
+#[test]
+fn presence_coalesces_while_hosts_come_and_go() {
+    const HOSTS: usize = 20;
+    let mut home = durable();
+    let server = home.start();
+    let mut hosts: Vec<Host> = (1..=HOSTS)
+        .map(|n| Host::online(server.tcp, &name(n)))
+        .collect();
+    until_so("all are online", || home.store().exists().len() == HOSTS);
+    home.store_mut().kill();
+    server.until_ready(false);
+    let mut churn = |rounds: u64| {
+        let before = server.metric("anthill_onlines_total");
+        for _ in 0..rounds {
+            for (index, host) in hosts.iter_mut().enumerate() {
+                let new = name(index + 1);
+                host.stream.shutdown(std::net::Shutdown::Both).unwrap();
+                server.until_offline(&new);
+                *host = Host::online(server.tcp, &new);
+            }
+        }
+        let came = server.metric("anthill_onlines_total") - before;
+        assert_eq!(came, rounds * HOSTS as u64);
+        memory(server.pid())
+    };
+    let early = churn(20);
+    let late = churn(60);
+    assert!(
+        late < early + 1024 * 1024,
+        "400 changes: {early} bytes, 1,600 more: {late}"
+    );
+    // One in two is gone for good.
+    let left: BTreeSet<String> = (1..=HOSTS / 2).map(name).collect();
+    hosts.truncate(HOSTS / 2);
+    server.until_offline(&name(HOSTS));
+    home.store_mut().restart();
+    server.until_ready(true);
+    until_agreed(&server, home.store(), &left);
+    for number in 1..=HOSTS {
+        let story = home.store().story(&name(number));
+        let last = if number <= HOSTS / 2 {
+            "online"
+        } else {
+            "offline closed"
+        };
+        assert_eq!(story.last().map(String::as_str), Some(last), "{story:?}");
+        assert!(story.len() <= 2 + 2 * 16, "{} events", story.len());
+        for pair in story.windows(2) {
+            assert_ne!(pair[0], pair[1], "each change once: {story:?}");
+        }
+    }
+}

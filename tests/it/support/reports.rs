@@ -1,0 +1,102 @@
+//! Reports of hosts, and where each of them must be found in Redis once it has been acknowledged.
+
+use std::collections::BTreeSet;
+
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+
+use super::{Host, Redis, Server, little};
+
+/// The task that results are reported for.
+pub const TASK: &str = "ACresults";
+
+/// One of the three kinds of report, told apart by its number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Report(pub u64);
+
+impl Report {
+    /// Its bytes: ADH27, ADH33 and ADH43 in turn.
+    pub fn bytes(self) -> Vec<u8> {
+        let number = self.0;
+        match number % 3 {
+            0 => little(
+                json!({"flag": "ADH27", "code": self.key(), "phase": 1, "working": null,
+                    "complete": [], "oncall": ["a", "b"], "reply": true, "seq": number})
+                .to_string()
+                .as_bytes(),
+            ),
+            1 => little(
+                json!({"flag": "ADH33", "RCC": 1, "taskId": self.key(), "answerTime": 1,
+                    "reply": true, "seq": number})
+                .to_string()
+                .as_bytes(),
+            ),
+            _ => {
+                let output = self.output();
+                let digest: String = Sha256::digest(output.as_bytes())
+                    .iter()
+                    .map(|byte| format!("{byte:02x}"))
+                    .collect();
+                let header = json!({"flag": "ADH43", "code": TASK, "task": self.key(), "exit": 0,
+                    "seconds": 1, "total_size": output.len(), "sha256": digest,
+                    "truncated": false, "reply": true, "seq": number});
+                [
+                    &little(header.to_string().as_bytes())[..],
+                    output.as_bytes(),
+                ]
+                .concat()
+            }
+        }
+    }
+
+    /// Its key, or the command of a result.
+    pub fn key(self) -> String {
+        format!("AC{}", self.0)
+    }
+
+    fn output(self) -> String {
+        format!("output of {}", self.0)
+    }
+
+    /// Before it is sent: what it will change.
+    pub fn expect(self, redis: &Redis, host: &str) {
+        if self.0 % 3 == 1 {
+            let _: u64 = redis.say(&["SADD", &format!("{}_response", self.key()), host]);
+        }
+    }
+
+    /// Whether it is in Redis.
+    pub fn is_stored(self, redis: &Redis, host: &str) -> bool {
+        let key = self.key();
+        match self.0 % 3 {
+            0 => redis.say::<u64>(&["LLEN", &format!("{key}_{host}_oncall")]) == 2,
+            1 => !redis.say::<bool>(&["SISMEMBER", &format!("{key}_response"), host]),
+            _ => {
+                let hash = format!("anthill:task:{TASK}:result:{host}");
+                redis.say::<bool>(&["HEXISTS", &hash, &key])
+            }
+        }
+    }
+}
+
+/// Dispatches the task that results are reported for, to hosts that are online.
+#[track_caller]
+pub fn dispatch_for_results(server: &Server, hosts: &[String]) {
+    server.dispatch(&json!({"key": TASK, "commands": {"a": 1}, "hosts": hosts}));
+}
+
+/// Takes the acknowledgements that have come to a host: the numbers, in their order.
+#[track_caller]
+pub fn acknowledged(host: &mut Host, count: usize) -> Vec<Report> {
+    let number = |reply: Value| {
+        assert_eq!(reply["ACK"], "keepGotIt", "{reply}");
+        Report(reply["seq"].as_u64().expect("a number"))
+    };
+    (0..count).map(|_| number(host.reply())).collect()
+}
+
+/// Those that were acknowledged to a host and are not in Redis.
+pub fn missing(redis: &Redis, host: &str, acknowledged: &BTreeSet<Report>) -> Vec<Report> {
+    let missing = |report: &&Report| !report.is_stored(redis, host);
+    acknowledged.iter().filter(missing).copied().collect()
+}
