@@ -26,6 +26,7 @@ mod outage;
 mod presence;
 mod restart;
 mod signals;
+mod spool;
 mod stalls;
 mod store_away;
 mod timeouts;
