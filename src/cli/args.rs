@@ -1,7 +1,7 @@
 //! What may be typed. The doc comments are what `--help` prints.
 
 use std::ffi::OsString;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -52,6 +52,12 @@ pub enum Command {
     Bench(BenchArgs),
     #[command(name = "bench-floor", hide = true)]
     BenchFloor(FloorArgs),
+    /// Show the AK devices that a running server asks, or one of them with its values
+    Ak(AkArgs),
+    /// Be an AK device, to try a configuration against
+    AkSim(AkSimArgs),
+    /// Show the targets that a running server tries to reach
+    Reach(ReachArgs),
     /// Read the configuration as the server would, and print what is in force
     CheckConfig(ConfigArgs),
     /// Print the completions for a shell
@@ -325,6 +331,40 @@ fn connect_rate(text: &str) -> Result<f64, String> {
 
 fn bench_seconds(text: &str) -> Result<f64, String> {
     number_within(text, 0.0, 86_400.0, "seconds")
+}
+
+/// What `ak` takes.
+#[derive(Args)]
+pub struct AkArgs {
+    /// A device's name [default: all devices, without their values]
+    #[arg(value_name = "DEVICE", value_parser = NonEmptyStringValueParser::new())]
+    pub device: Option<String>,
+    /// Print all there is as JSON, as the server gives it
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    pub api: ApiArgs,
+}
+
+/// What `ak-sim` takes.
+#[derive(Args)]
+pub struct AkSimArgs {
+    /// Address to listen on; port 0 is any free one
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9883")]
+    pub listen: SocketAddr,
+    /// Answer badly every other time, in a dozen ways one after the other
+    #[arg(long)]
+    pub bad_habits: bool,
+}
+
+/// What `reach` takes.
+#[derive(Args)]
+pub struct ReachArgs {
+    /// Print all there is as JSON, as the server gives it
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    pub api: ApiArgs,
 }
 
 /// What `completions` takes.

@@ -1,8 +1,8 @@
 //! The command line: one room a subcommand, and the rules all of them keep.
 //!
 //! ```text
-//!  argv ──▶ args ──▶ serve · agent · bench · check · complete   (here, in this process)
-//!            │       hosts · dispatch · tasks · task · console ──▶ api ──▶ a running server's HTTP ──▶ table or JSON
+//!  argv ──▶ args ──▶ serve · agent · bench · ak-sim · check · complete   (here, in this process)
+//!            │       hosts · dispatch · tasks · task · console · ak · reach ──▶ api ──▶ a running server's HTTP ──▶ table or JSON
 //!            ▼
 //!          usage: what was wrong, in one line
 //! ```
@@ -11,6 +11,8 @@
 //! 2: wrong usage or configuration, said in one line.
 
 mod agent;
+mod ak;
+mod ak_sim;
 mod api;
 mod args;
 mod bench;
@@ -24,6 +26,7 @@ mod order;
 mod pages;
 mod progress;
 mod prompt;
+mod reach;
 mod serve;
 mod table;
 mod task;
@@ -60,6 +63,9 @@ fn run(args: &[OsString]) -> Result<(), Failure> {
         Asked::Run(Command::Console(args)) => console::run(&args),
         Asked::Run(Command::Bench(args)) => bench::run(&args),
         Asked::Run(Command::BenchFloor(args)) => bench::floor(&args),
+        Asked::Run(Command::Ak(args)) => ak::run(&args),
+        Asked::Run(Command::AkSim(args)) => ak_sim::run(&args),
+        Asked::Run(Command::Reach(args)) => reach::run(&args),
         Asked::Run(Command::CheckConfig(args)) => check::run(&args),
         Asked::Run(Command::Completions(args)) => complete::run(&args),
     }

@@ -90,7 +90,8 @@ fn row(host: &Host, now: SystemTime) -> [Cow<'_, str>; 8] {
     ]
 }
 
-fn known(text: &Option<String>) -> Cow<'_, str> {
+/// A text that may be missing.
+pub fn known(text: &Option<String>) -> Cow<'_, str> {
     match text.as_deref() {
         None | Some("") => Cow::Borrowed("-"),
         Some(text) => text::escape(text),

@@ -14,6 +14,7 @@
 mod check;
 mod error;
 mod old;
+mod outside;
 mod read;
 mod show;
 #[cfg(test)]
@@ -31,6 +32,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 pub use error::{ConfigError, Place};
+pub use outside::{Device, Field, Target};
 pub use tls::{Acceptor, Tls};
 use tree::Node;
 
@@ -70,6 +72,8 @@ pub struct Config {
     pub tls: Option<Tls>,
     /// `instructions`: name → command, what the console and `POST /v1/commands` know by name.
     pub instructions: BTreeMap<String, String>,
+    /// `ak`: measuring devices asked from here.
+    pub ak: Ak,
     /// `reach`: addresses tried from here.
     pub reach: Reach,
     /// `log`: what is written down, and where.
@@ -291,17 +295,27 @@ pub enum Auth {
     None,
 }
 
+/// `ak`: measuring devices asked from here.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Ak {
+    /// `devices`: at most 1024.
+    pub devices: Vec<Device>,
+}
+
 /// `reach`: addresses tried from here.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Reach {
     /// `period_s`: how often each is tried, 0.1 s to a day.
     pub period: Span,
+    /// `targets`: at most 1024.
+    pub targets: Vec<Target>,
 }
 
 impl Default for Reach {
     fn default() -> Self {
         Self {
             period: Span::from_secs(10),
+            targets: Vec::new(),
         }
     }
 }

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use log::LevelFilter;
 
 use super::error::ConfigError;
+use super::outside;
 use super::tree::Node;
 use super::value::{NAME_CHARS_MAX, Section, Value, is_name_char};
 use super::{
@@ -158,13 +159,13 @@ pub(super) fn read(file: &str, root: &Node) -> Result<Config, ConfigError> {
         Ok(instructions)
     })?;
     if let Some(of) = section("ak")? {
-        of.set("devices", &mut (), |v| empty_list(&v, "polling AK devices"))?;
+        of.set("devices", &mut config.ak.devices, outside::devices)?;
     }
     if let Some(of) = section("reach")? {
         of.set("period_s", &mut config.reach.period, |v| {
             v.seconds(0.1..=DAY_S)
         })?;
-        of.set("targets", &mut (), |v| empty_list(&v, "trying targets"))?;
+        of.set("targets", &mut config.reach.targets, outside::targets)?;
     }
     if let Some(of) = section("log")? {
         log(&of, &mut config.log)?;
@@ -282,14 +283,6 @@ fn auth(v: Value<'_>) -> Result<Auth, ConfigError> {
 
 fn not_built(v: &Value<'_>, what: &str, may_be: &str) -> ConfigError {
     v.error(format!("{what} is not built yet; it must be {may_be}"))
-}
-
-/// A list of what is not built yet: so it must be empty.
-fn empty_list(v: &Value<'_>, what: &str) -> Result<(), ConfigError> {
-    match v.list(usize::MAX)?.len() {
-        0 => Ok(()),
-        _ => Err(not_built(v, what, "[]")),
-    }
 }
 
 fn node_name(v: &Value<'_>) -> Result<String, ConfigError> {

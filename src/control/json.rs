@@ -1,6 +1,7 @@
 //! The shapes of what is shown: the same over HTTP as with `--json` on the command line.
 
 mod event;
+mod outside;
 mod tasks;
 
 use std::net::IpAddr;
@@ -12,6 +13,7 @@ use crate::handlers::view::{HostView, Page};
 use crate::time::UnixMs;
 
 pub use event::Event;
+pub use outside::{Device, Devices, Target, Targets};
 pub use tasks::{
     Command, CommandHost, Commanded, Dispatched, Map, Result, Task, TaskHost, TaskSummary, Tasks,
 };

@@ -82,6 +82,21 @@ impl Exposition {
         }
     }
 
+    /// Numbers that go up and down, one for each value of `label`.
+    pub fn gauges<'v>(
+        &mut self,
+        name: &'static str,
+        help: &str,
+        label: &str,
+        values: impl IntoIterator<Item = (&'v str, u64)>,
+    ) {
+        if self.begin(name, help, "gauge") {
+            for (value, count) in values {
+                self.sample(name, Some((label, value)), count);
+            }
+        }
+    }
+
     /// A gauge that says something by its label: its value is 1.
     pub fn info(&mut self, name: &'static str, help: &str, label: &str, value: &str) {
         if self.begin(name, help, "gauge") {

@@ -28,6 +28,8 @@ pub use conversation::{Conversation, Step};
 pub use gate::{Door, HttpRules};
 pub use response::Response;
 
+use crate::handlers::ak::Devices;
+use crate::handlers::reach::Targets;
 use crate::handlers::stats::Stats;
 use crate::handlers::view::{Filter, HostView, Page, StoreView};
 use crate::handlers::{Core, Moment};
@@ -72,6 +74,10 @@ impl Fleet for Core {
 pub struct Site<'a> {
     /// The fleet.
     pub fleet: &'a dyn Fleet,
+    /// The AK devices.
+    pub devices: &'a Devices,
+    /// The targets of `reach`.
+    pub targets: &'a Targets,
     /// The time of this turn.
     pub at: Moment,
     /// When the server started.

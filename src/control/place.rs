@@ -28,6 +28,12 @@ pub enum Place<'a> {
     Commands,
     /// `/v1/commands/CID`
     Command(&'a str),
+    /// `/v1/ak`
+    Devices,
+    /// `/v1/ak/DEVICE`
+    Device(&'a str),
+    /// `/v1/reach`
+    Reach,
     /// `/v1/events`
     Events,
 }
@@ -44,6 +50,8 @@ impl<'a> Place<'a> {
             "/v1/tasks" => Self::Tasks,
             "/v1/commands" => Self::Commands,
             "/v1/events" => Self::Events,
+            "/v1/ak" => Self::Devices,
+            "/v1/reach" => Self::Reach,
             _ => {
                 let parts: Vec<&str> = path.strip_prefix("/v1/")?.splitn(6, '/').collect();
                 match parts[..] {
@@ -52,6 +60,7 @@ impl<'a> Place<'a> {
                     ["tasks", key] => Self::Task(key),
                     ["tasks", key, "hosts", host, "output"] => Self::Output { key, host },
                     ["commands", cid] => Self::Command(cid),
+                    ["ak", device] => Self::Device(device),
                     _ => return None,
                 }
             }
@@ -96,6 +105,12 @@ mod tests {
             ("/v1/commands/0f", Some(Place::Command("0f"))),
             ("/v1/events", Some(Place::Events)),
             ("/v1/hosts/h", Some(Place::Host("h"))),
+            ("/v1/ak", Some(Place::Devices)),
+            ("/v1/ak/d", Some(Place::Device("d"))),
+            ("/v1/reach", Some(Place::Reach)),
+            ("/v1/ak/", None),
+            ("/v1/ak/d/x", None),
+            ("/v1/reach/x", None),
             ("/v1/hosts/", None),
             ("/v1/tasks/", None),
             ("/v1/tasks/AC1/", None),

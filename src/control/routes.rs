@@ -12,7 +12,7 @@ use crate::limits::{PAGE_HOSTS_MAX, PAGE_TASK_HOSTS_MAX, PAGE_TASKS_MAX};
 
 use super::gate::HttpRules;
 use super::http::Head;
-use super::json::{Host, Hosts};
+use super::json::{Device, Devices, Host, Hosts, Target, Targets};
 use super::place::Place;
 use super::query::{self, Part};
 use super::response::{Note, Response};
@@ -56,6 +56,12 @@ pub enum Route {
     NewCommand,
     /// What became of a console command.
     Command(String),
+    /// All devices.
+    Devices,
+    /// The device of this name.
+    Device(String),
+    /// All targets.
+    Reach,
     /// What happens from now on.
     Events,
 }
@@ -111,6 +117,9 @@ pub fn find(head: &Head<'_>) -> Result<Route, Response> {
         Place::Output { key, host } => output(key, host, query),
         Place::Commands => plain(Route::NewCommand),
         Place::Command(cid) => plain(Route::Command(text(cid)?)),
+        Place::Devices => plain(Route::Devices),
+        Place::Device(name) => plain(Route::Device(text(name)?)),
+        Place::Reach => plain(Route::Reach),
         Place::Events => plain(Route::Events),
     }
 }
@@ -139,6 +148,16 @@ pub fn act(route: Route, body: &[u8], site: &Site<'_>, rules: &HttpRules, number
             Err(Response::json(&Hosts::of(&page)))
         }
         Route::Host(name) => Err(host(name.as_ref(), site)),
+        Route::Devices => Err(Response::json(&Devices {
+            devices: site.devices.iter().map(|view| Device::of(&view)).collect(),
+        })),
+        Route::Device(name) => Err(match site.devices.get(&name) {
+            Some(view) => Response::json(&Device::of(&view)),
+            None => Response::error(404, "no device has this name"),
+        }),
+        Route::Reach => Err(Response::json(&Targets {
+            targets: site.targets.iter().map(|view| Target::of(&view)).collect(),
+        })),
     };
     // What needs not be asked is answered here.
     asked.map_or_else(Outcome::Answer, Outcome::Ask)

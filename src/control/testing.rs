@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 
 use crate::handlers::Moment;
+use crate::handlers::ak::Devices;
+use crate::handlers::reach::Targets;
 use crate::handlers::stats::Stats;
 use crate::handlers::view::{Filter, HostView, Page, StoreView};
 use crate::ids::HostId;
@@ -26,6 +28,8 @@ pub(crate) struct Ants {
     pub(crate) stats: Stats,
     /// Whether asking for one host panics.
     pub(crate) broken: bool,
+    pub(crate) devices: Devices,
+    pub(crate) targets: Targets,
 }
 
 impl Ants {
@@ -45,6 +49,8 @@ impl Ants {
                 ..Stats::default()
             },
             broken: false,
+            devices: Devices::default(),
+            targets: Targets::default(),
         }
     }
 }
@@ -95,6 +101,8 @@ impl Fleet for Ants {
 pub(crate) fn site(ants: &Ants) -> Site<'_> {
     Site {
         fleet: ants,
+        devices: &ants.devices,
+        targets: &ants.targets,
         at: Moment {
             now: Instant::from_nanos(100_500_000_000),
             wall: UnixMs(1_000_000),

@@ -1,4 +1,6 @@
 use crate::control::{Conversation, Door, HttpRules, Site, Step};
+use crate::handlers::ak::Devices;
+use crate::handlers::reach::Targets;
 use crate::handlers::{Core, Moment};
 use crate::time::{Instant, UnixMs};
 
@@ -38,6 +40,8 @@ fn talk(stream: &[u8], size: usize) -> Vec<String> {
     };
     let site = Site {
         fleet: &core,
+        devices: &Devices::default(),
+        targets: &Targets::default(),
         at: Moment {
             now: Instant::ZERO,
             wall: UnixMs(1),

@@ -5,6 +5,7 @@ use crate::ids::{ConnId, HostId, TaskKey};
 use crate::store::op::{Reason, Stamp, TaskState};
 
 use super::ask::Answer;
+use super::outside::News;
 
 /// What the core wants done, in order. Filled by the handlers, drained by the reactor every turn;
 /// its memory is kept.
@@ -143,6 +144,8 @@ pub enum EventKind {
         /// Both addresses, in words.
         reason: String,
     },
+    /// A device or a target has changed.
+    Outside(News),
 }
 
 /// A line for the log, before it is formatted: repeated ones are limited by `what` and `who`.

@@ -144,7 +144,8 @@ impl Core {
         self.tell(stamp, kind, fx);
         self.notice(Notice {
             event: "quarantine",
-            host: Some(id),
+            about: Some(id.to_string()),
+            state: None,
             reason: Some(reason),
             count: None,
             stamp,

@@ -4,6 +4,8 @@
 //! is not seeded.
 
 mod addresses;
+pub mod ak;
+mod announce;
 mod answer;
 pub mod ask;
 mod asks;
@@ -24,11 +26,13 @@ mod invariants;
 mod inventory;
 mod lifetime;
 mod mass;
+pub mod outside;
 mod payloads;
 mod presence;
 mod progress;
 mod pull;
 mod quarantine;
+pub mod reach;
 mod restore;
 mod result;
 mod sends;

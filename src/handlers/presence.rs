@@ -236,7 +236,8 @@ impl Core {
         self.tell(stamp, EventKind::MassOffline { count }, fx);
         self.notice(Notice {
             event: "mass-offline",
-            host: None,
+            about: None,
+            state: None,
             reason: None,
             count: Some(count),
             stamp,

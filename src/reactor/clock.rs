@@ -6,7 +6,7 @@ use crate::handlers::Moment;
 use crate::time::{Instant, Span, UnixMs};
 
 /// Both clocks, read from one place.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct Clock {
     origin: SystemInstant,
 }

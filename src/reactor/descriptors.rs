@@ -8,11 +8,11 @@ use super::error::BindError;
 use crate::limits::{CONNECTIONS_MAX, DESCRIPTORS_RESERVED};
 
 /// Raises the soft limit to the hard one, and says how many connections there is then room for:
-/// `wanted`, or less where the system does not allow that many.
+/// `wanted`, or less where the system does not allow that many. `ours` are kept for connections that we open.
 ///
 /// # Errors
 /// When there is not room for even one.
-pub fn raise(wanted: Option<usize>) -> Result<usize, BindError> {
+pub fn raise(wanted: Option<usize>, ours: usize) -> Result<usize, BindError> {
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit {
         current: limit.maximum,
@@ -23,12 +23,12 @@ pub fn raise(wanted: Option<usize>) -> Result<usize, BindError> {
         Ok(()) => limit.maximum,
         Err(_) => limit.current,
     };
-    room(limit, wanted)
+    room(limit, wanted, ours)
 }
 
 /// The room within a limit of `limit` descriptors (`None`: unlimited).
-fn room(limit: Option<u64>, wanted: Option<usize>) -> Result<usize, BindError> {
-    let reserved = DESCRIPTORS_RESERVED as u64;
+fn room(limit: Option<u64>, wanted: Option<usize>, ours: usize) -> Result<usize, BindError> {
+    let reserved = (DESCRIPTORS_RESERVED + ours) as u64;
     let room = match limit {
         Some(limit) => limit.saturating_sub(reserved),
         None => u64::MAX,
@@ -68,15 +68,16 @@ mod tests {
 
     #[test]
     fn the_room_is_what_is_wanted_or_what_the_system_leaves() {
-        assert_eq!(room(Some(20_000), None).unwrap(), 19_872);
-        assert_eq!(room(Some(20_000), Some(500)).unwrap(), 500);
-        assert_eq!(room(Some(1_024), Some(5_000)).unwrap(), 896);
-        assert_eq!(room(None, None).unwrap(), CONNECTIONS_MAX);
+        assert_eq!(room(Some(20_000), None, 0).unwrap(), 19_872);
+        assert_eq!(room(Some(20_000), Some(500), 0).unwrap(), 500);
+        assert_eq!(room(Some(1_024), Some(5_000), 0).unwrap(), 896);
+        assert_eq!(room(Some(1_024), None, 500).unwrap(), 396);
+        assert_eq!(room(None, None, 0).unwrap(), CONNECTIONS_MAX);
     }
 
     #[test]
     fn no_room_at_all_is_an_error_that_says_how_much_it_takes() {
-        let error = room(Some(128), None).unwrap_err().to_string();
+        let error = room(Some(128), None, 0).unwrap_err().to_string();
         assert!(error.contains("128") && error.contains("129"), "{error}");
     }
 

@@ -25,6 +25,7 @@ mod input;
 pub mod lingering;
 pub mod listener;
 pub mod mailbox;
+pub mod out;
 mod outbox;
 pub mod per_ip;
 pub mod request;
@@ -60,6 +61,7 @@ use self::error::{BindError, ServeError};
 use self::horizon::Horizon;
 use self::listener::Listener;
 use self::mailbox::{Handed, Mailbox, StoreEnds};
+use self::out::{Out, Outside};
 use self::request::Request;
 use self::stats::ReactorStats;
 use self::subscribers::Subscribers;
@@ -80,7 +82,7 @@ use crate::limits::{
     BATCH_OPS_MAX, EVENTS_PER_TURN_MAX, OUTCOMES_WAITING_MAX, READ_BUFFER_BYTES,
     REQUESTS_PER_TURN_MAX, SHUTDOWN_S_MAX,
 };
-use crate::store::op::Outcome;
+use crate::store::op::{Batch, Outcome};
 use crate::time::{Instant, Span};
 
 /// What the reactor has to know of the configuration and cannot change while it runs.
@@ -98,6 +100,8 @@ pub struct Settings {
     pub connections_per_ip: Option<usize>,
     /// TLS for the hosts' port.
     pub tls: Option<TlsSettings>,
+    /// Who is connected to from here.
+    pub outside: Outside,
     /// The rest.
     pub tuning: Tuning,
 }
@@ -120,6 +124,8 @@ pub struct News {
     pub rules: Rules,
     /// For the web.
     pub http: HttpRules,
+    /// Devices and targets.
+    pub outside: Outside,
     /// For the reactor itself.
     pub tuning: Tuning,
     /// For the connections to come, where TLS is spoken.
@@ -138,6 +144,8 @@ pub struct Reactor {
     udp: Udp,
     web: Web,
     connections: Connections,
+    /// Connections that we open.
+    out: Out,
     core: Core,
     fx: Effects,
     mailbox: Mailbox,
@@ -190,7 +198,7 @@ impl Reactor {
         mut web: Web,
         requests: Receiver<Request>,
     ) -> Result<(Self, Bound), BindError> {
-        let room = descriptors::raise(settings.connections)?;
+        let room = descriptors::raise(settings.connections, settings.outside.descriptors())?;
         let poll = Poll::new()?;
         let (key, addr) = ("server.tcp", settings.tcp);
         let mut listener = Listener::bind(addr, settings.keepalive)
@@ -207,6 +215,8 @@ impl Reactor {
             connections: room,
         };
         let clock = Clock::start();
+        let mut out = Out::new(clock);
+        out.set(settings.outside.clone(), poll.registry(), clock.moment());
         let reactor = Self {
             started: clock.now(),
             store_metrics: Box::new(()),
@@ -219,6 +229,7 @@ impl Reactor {
             udp,
             web,
             connections: Connections::new(room, settings.connections_per_ip, settings.tls.clone()),
+            out,
             core,
             fx: Effects::default(),
             mailbox: Mailbox::new(wake, requests),
@@ -334,6 +345,7 @@ impl Reactor {
             || self.udp.has_ready()
             || (self.more_to_send && self.udp.room() > 0)
             || self.web.has_ready()
+            || self.out.has_ready()
             || self.mailbox.has_ready()
             || self.walking
         {
@@ -359,6 +371,7 @@ impl Reactor {
                 // The mailbox is looked at in every turn.
                 About::Waker => {}
                 About::Web => self.web.ready(event),
+                About::Out => self.out.ready(event),
                 About::Host(conn) => self.host_event(conn, event, at),
                 About::Lingering(place) => {
                     self.connections.lingering.ready(place, &mut self.scratch)
@@ -374,6 +387,7 @@ impl Reactor {
             self.accept(at);
         }
         self.receive(at);
+        self.out.serve(self.poll.registry(), at);
         self.serve_web(at);
         told < EVENTS_PER_TURN_MAX
     }
@@ -458,10 +472,14 @@ impl Reactor {
                 let News {
                     rules,
                     http,
+                    outside,
                     tuning,
                     tls,
                 } = *news;
                 self.connections.set_tls(tls);
+                if self.stopping.is_none() {
+                    self.out.set(outside, self.poll.registry(), at);
+                }
                 self.core.set_rules(rules, at.now);
                 self.web.set_rules(http);
                 self.coalesce = Coalesce::new(tuning.coalesce);
@@ -480,7 +498,22 @@ impl Reactor {
         self.apply(at);
         let web = self.web.tick(at.now);
         let lingering = self.connections.lingering.tick(at.now);
-        self.chores = [web, lingering].into_iter().flatten().min();
+        let registry = self.poll.registry();
+        let out = self.out.tick(before_wait, all_told, registry, at);
+        self.tell_news(at);
+        self.chores = [web, lingering, out].into_iter().flatten().min();
+    }
+
+    /// What devices and targets have to tell.
+    fn tell_news(&mut self, at: Moment) {
+        let (news, notes) = self.out.take_news();
+        for note in notes {
+            self.fx.push(Effect::Log(note));
+        }
+        for news in news {
+            self.core.announce(at, news, &mut self.fx);
+        }
+        self.apply(at);
     }
 
     /// Hands what is to be written to the store thread, as long as it has room.
@@ -496,8 +529,21 @@ impl Reactor {
                 Handed::Over => self.stats.batches += 1,
                 Handed::Held => self.stats.batches_held += 1,
                 Handed::Gone => {
-                    self.fail(ServeError::fatal(mailbox::StoreGone.to_string()));
-                    break;
+                    return self.fail(ServeError::fatal(mailbox::StoreGone.to_string()));
+                }
+            }
+        }
+        let session = self.core.store_session();
+        while self.mailbox.has_room() {
+            let ops = self.out.pull(at, session);
+            let Some(session) = session.filter(|_| !ops.is_empty()) else {
+                break;
+            };
+            match self.mailbox.hand(Batch { session, ops }) {
+                Handed::Over => self.stats.batches += 1,
+                Handed::Held => self.stats.batches_held += 1,
+                Handed::Gone => {
+                    return self.fail(ServeError::fatal(mailbox::StoreGone.to_string()));
                 }
             }
         }
@@ -541,6 +587,7 @@ impl Reactor {
     fn begin_stop(&mut self, at: Moment) {
         self.listener = None;
         self.web.stop(self.poll.registry());
+        self.out.stop();
         self.connections.still_ready.clear();
         let offline = self.tuning.offline_on_shutdown;
         self.core.shutdown(at, offline, &mut self.fx);
@@ -565,9 +612,11 @@ impl Reactor {
     /// Answers what has been asked over HTTP, within a budget of its own.
     fn serve_web(&mut self, at: Moment) {
         if self.web.has_ready() {
-            let sources: [&dyn Source; 2] = [&self.stats, &*self.store_metrics];
+            let sources: [&dyn Source; 3] = [&self.stats, &*self.store_metrics, &self.out];
             let site = Site {
                 fleet: &self.core,
+                devices: self.out.devices(),
+                targets: self.out.targets(),
                 at,
                 started: self.started,
                 metrics: &sources,

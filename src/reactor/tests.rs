@@ -46,6 +46,7 @@ impl Rig {
             connections: Some(100),
             connections_per_ip: None,
             tls: None,
+            outside: Outside::default(),
             tuning: Tuning {
                 framing: Framing {
                     order: ByteOrder::Auto,
@@ -170,7 +171,7 @@ fn settled(op: Op) -> Option<Outcome> {
         Op::Result(_) | Op::TaskStates(_) | Op::Dispatch(_) | Op::Restore(_) | Op::Read(_) => {
             return None;
         }
-        Op::Notice(_) => return None,
+        Op::Notice(_) | Op::Outside(_) => return None,
     })
 }
 

@@ -5,6 +5,9 @@
 //!  lingering | HTTP | host | generation (32) | slot (29)      or, with none of the three: 0 to 3
 //! ```
 //!
+//! Or, for a connection that we opened, with bit 60 alone of the upper four: its generation (32 bits) above its
+//! place (16).
+//!
 //! A host's connection carries its generation, so that an event for one that was closed earlier
 //! in the same batch falls flat even when its slot is taken again.
 
@@ -23,6 +26,8 @@ pub const HTTP_LISTENER: Token = Token(3);
 /// Set in the token of every HTTP connection; the bits below are the web room's own.
 pub const HTTP_BIT: usize = 1 << 62;
 
+const OUT_BIT: usize = 1 << 60;
+const OUT_PLACE_BITS: u32 = 16;
 const LINGERING_BIT: usize = 1 << 63;
 const HOST_BIT: usize = 1 << 61;
 const SLOT_BITS: u32 = 29;
@@ -47,6 +52,8 @@ pub enum About {
     Web,
     /// A host's connection.
     Host(ConnId),
+    /// A connection that we opened.
+    Out,
     /// A connection that is closed, at this place among those lingering.
     Lingering(usize),
 }
@@ -62,6 +69,7 @@ impl About {
             HTTP_LISTENER => Self::Web,
             Token(bits) if bits & LINGERING_BIT != 0 => Self::Lingering(bits & !LINGERING_BIT),
             Token(bits) if bits & HTTP_BIT != 0 => Self::Web,
+            Token(bits) if bits & HOST_BIT == 0 => Self::Out,
             // Both casts keep what the masks let through: 29 and 32 bits.
             Token(bits) => Self::Host(ConnId {
                 slot: (bits & SLOT_MASK) as u32,
@@ -69,6 +77,23 @@ impl About {
             }),
         }
     }
+}
+
+const _: () = assert!(
+    crate::limits::AK_DEVICES_MAX + crate::limits::REACH_PROBES_MAX < 1 << OUT_PLACE_BITS,
+    "every place fits a token"
+);
+
+/// The token of a connection that we opened.
+#[must_use]
+pub const fn of_out(generation: u32, place: usize) -> Token {
+    Token(OUT_BIT | (generation as usize) << OUT_PLACE_BITS | place)
+}
+
+/// The place in such a token.
+#[must_use]
+pub const fn out_place(token: Token) -> usize {
+    token.0 & ((1 << OUT_PLACE_BITS) - 1)
 }
 
 /// The token of a host's connection.

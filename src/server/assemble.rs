@@ -4,11 +4,16 @@
 use std::sync::Arc;
 
 use crate::codec::Framing;
-use crate::config::{Config, OnDone, OnShutdown};
+use crate::codec::ak::Code;
+use crate::config::{self, Config, Device, OnDone, OnShutdown};
 use crate::control::HttpRules;
 use crate::handlers::Rules;
+use crate::handlers::ak::{Command, DeviceRules, Field, FieldKind};
+use crate::handlers::outside::Way;
+use crate::handlers::reach::TargetRules;
 use crate::limits::{HOSTS_MAX, STORE_RETRY_MS_MAX};
 use crate::reactor::error::BindError;
+use crate::reactor::out::Outside;
 use crate::reactor::tls::TlsSettings;
 use crate::reactor::{self, News, Tuning};
 use crate::store::Settings;
@@ -65,6 +70,7 @@ pub fn settings(config: &Config) -> reactor::Settings {
         connections: config.limits.connections,
         connections_per_ip: config.limits.connections_per_ip,
         tls: tls(config),
+        outside: outside(config),
         tuning: tuning(config),
     }
 }
@@ -74,6 +80,7 @@ pub fn news(config: &Config) -> News {
     News {
         rules: rules(config),
         http: http_rules(config),
+        outside: outside(config),
         tuning: tuning(config),
         tls: tls(config),
     }
@@ -91,6 +98,53 @@ fn tls(config: &Config) -> Option<TlsSettings> {
 #[cfg(not(feature = "tls"))]
 fn tls(_config: &Config) -> Option<TlsSettings> {
     None
+}
+
+/// For the machines of devices and targets.
+fn outside(config: &Config) -> Outside {
+    let targets = config.reach.targets.iter().map(|target| TargetRules {
+        text: target.text.clone(),
+        way: if target.is_udp { Way::Udp } else { Way::Tcp },
+        addr: target.addr,
+        wants_answer: target.wants_answer,
+    });
+    Outside {
+        devices: config.ak.devices.iter().map(device).collect(),
+        period: config.reach.period,
+        targets: targets.collect(),
+    }
+}
+
+fn device(device: &Device) -> DeviceRules {
+    let command = |code: &Code| {
+        let named = device.fields.iter().find(|(named, _)| named == code);
+        let fields = named.map_or(&[][..], |(_, fields)| fields).iter();
+        Command {
+            code: *code,
+            fields: fields.map(field).collect(),
+        }
+    };
+    DeviceRules {
+        name: device.name.clone(),
+        addr: device.addr,
+        channel: device.channel,
+        commands: device.allowed.iter().map(command).collect(),
+        period: device.period,
+        timeout: device.timeout,
+        stale: device.stale,
+        filler: device.filler,
+    }
+}
+
+fn field(field: &config::Field) -> Field {
+    Field {
+        name: field.name.clone(),
+        unit: field.unit.clone(),
+        kind: match field.is_text {
+            true => FieldKind::Text,
+            false => FieldKind::Number,
+        },
+    }
 }
 
 fn tuning(config: &Config) -> Tuning {

@@ -2,7 +2,7 @@
 //!
 //! Two kinds of operation, because two things can be true of what is written:
 //!
-//! * **State** (`Online`, `Offline`, `Inventory`, `Seen`, `Audit`, `Notice`, `TaskStates`, `Restore`): the latest wins. While the store is
+//! * **State** (`Online`, `Offline`, `Inventory`, `Seen`, `Audit`, `Notice`, `Outside`, `TaskStates`, `Restore`): the latest wins. While the store is
 //!   away it is not kept as history; the core writes it again from its present view.
 //! * **Transactions** (`Dispatch`): stored whole or not at all. One under way when the store goes away is kept
 //!   and settled on its return.
@@ -12,8 +12,10 @@
 //!
 //! Every operation can be repeated: running one twice leaves what running it once leaves.
 
+mod outside;
 mod tasks;
 
+pub use outside::*;
 pub use tasks::*;
 
 use std::net::SocketAddr;
@@ -63,6 +65,8 @@ pub enum Op {
     Restore(Box<Dispatch>),
     /// A question.
     Read(Box<Read>),
+    /// What a device or a target is.
+    Outside(Box<Outside>),
 }
 
 impl Op {
@@ -182,10 +186,12 @@ pub struct Inventory {
 /// An event of the fleet itself.
 #[derive(Clone, Debug)]
 pub struct Notice {
-    /// Its name: `mass-offline` or `quarantine`.
+    /// Its name: `mass-offline`, `quarantine`, `device` or `reach`.
     pub event: &'static str,
-    /// The host it is about, if about one.
-    pub host: Option<HostId>,
+    /// The host it is about, or the device or target; none where it is about the whole fleet.
+    pub about: Option<String>,
+    /// What that is now, where that is the point.
+    pub state: Option<&'static str>,
     /// In words.
     pub reason: Option<String>,
     /// How many, where that is the point.

@@ -29,6 +29,8 @@
 //! | [`task_hosts`] | hash | host → its state in the task | with the book |
 //! | [`task_result`] | hash | command → its result, as JSON ([`records`](super::records)) | `keep` after the newest, or with the book |
 //! | [`EVENTS`] | stream | fields in [`event`], all text | trimmed at about `STREAM_ENTRIES_MAX` |
+//! | [`ak`] | hash | command → its last answer's data; fields in [`device`] | when a reload takes the device out |
+//! | [`REACH`] | hash | target → JSON `{state, rtt_ms, since, at}`, times in unix ms | a field when a reload takes the target out |
 //! | [`NODES`] | set | names of the nodes | never |
 //! | [`node_lease`] | string | a random number of the process | `LEASE_S` after it was last renewed |
 //! | [`node_hosts`] | set | hosts a node holds | a host leaves last of all when it goes offline |
@@ -51,6 +53,7 @@
 //! is this node's, or that has none, was cut short and is undone: hosts and response, claim, entry.
 //! A book beside a claim without `task_hosts` is another program's, which the claim came too late for.
 
+use super::op::Place;
 use crate::ids::{HostId, TaskKey};
 
 /// Hosts online.
@@ -63,6 +66,24 @@ pub const EVENTS: &str = "anthill:events";
 pub const TASKS: &str = "anthill:tasks";
 /// Names of the nodes.
 pub const NODES: &str = "anthill:nodes";
+
+/// What the targets of `reach` are.
+pub const REACH: &str = "anthill:reach";
+
+/// What is known of an AK device.
+#[must_use]
+pub fn ak(device: &HostId) -> String {
+    format!("anthill:ak:{device}")
+}
+
+/// The key of what devices and targets are.
+#[must_use]
+pub fn outside(place: &Place) -> String {
+    match place {
+        Place::Device(name) => ak(name),
+        Place::Reach => REACH.to_owned(),
+    }
+}
 
 /// What goes when a host goes offline: `<host>_<field>`.
 #[must_use]
@@ -211,6 +232,9 @@ pub mod field {
     /// Counts its claims.
     pub const EPOCH: &str = "epoch";
 }
+
+/// Fields of the hash [`ak`](fn@ak), spelled where the core can name them.
+pub use super::op::device;
 
 /// Fields of an entry of [`EVENTS`], in the order they are written, and the words in them.
 pub mod event {

@@ -101,6 +101,7 @@ fn rules(seed: u64) -> Rules {
         rto: Span::from_secs(1),
         tries: 5,
         result_bytes: 1 << 20,
+        certificates: false,
         seed,
     }
 }

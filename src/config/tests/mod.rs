@@ -3,6 +3,7 @@
 
 mod errors;
 mod old;
+mod outside;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;

@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use crate::handlers::effect::{self, EventKind};
+use crate::handlers::outside::News;
 use crate::ids::HostId;
 
 /// An event. What does not apply to one is left out.
@@ -10,7 +11,7 @@ use crate::ids::HostId;
 pub struct Event<'a> {
     /// What happened.
     pub event: &'static str,
-    /// To which host; empty where it is about the whole fleet.
+    /// To which host, device or target; empty where it is about the whole fleet.
     pub host: &'a str,
     /// When, unix ms.
     pub at: u64,
@@ -88,6 +89,20 @@ impl<'a> Event<'a> {
             EventKind::Quarantine { host, reason } => Self {
                 reason: Some(reason),
                 ..about("quarantine", Some(host))
+            },
+            EventKind::Outside(News::Device {
+                name,
+                state,
+                reason,
+            }) => Self {
+                state: Some(state),
+                reason: reason.as_deref(),
+                ..about("device", Some(name))
+            },
+            EventKind::Outside(News::Target { target, state }) => Self {
+                host: target,
+                state: Some(state),
+                ..about("reach", None)
             },
         };
         Self {
@@ -190,12 +205,31 @@ mod tests {
             ),
             (
                 EventKind::Quarantine {
-                    host,
+                    host: host.clone(),
                     reason: "two".into(),
                 },
                 "quarantine",
                 "h-1",
                 ",\"reason\":\"two\"",
+            ),
+            (
+                EventKind::Outside(News::Device {
+                    name: host,
+                    state: "down",
+                    reason: Some("refused".into()),
+                }),
+                "device",
+                "h-1",
+                ",\"reason\":\"refused\",\"state\":\"down\"",
+            ),
+            (
+                EventKind::Outside(News::Target {
+                    target: "udp://10.0.0.1:53?answer".into(),
+                    state: "up",
+                }),
+                "reach",
+                "udp://10.0.0.1:53?answer",
+                ",\"state\":\"up\"",
             ),
         ];
         for (kind, name, host, rest) in cases {

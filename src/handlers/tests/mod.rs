@@ -173,6 +173,7 @@ impl World {
                         command,
                         exit,
                     } => format!("result {host} {code} {command} {exit}"),
+                    EventKind::Outside(news) => format!("{news:?}"),
                 });
             }
         }

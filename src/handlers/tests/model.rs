@@ -117,6 +117,7 @@ impl Model {
                     result: Ok(()),
                 })
             }
+            Op::Outside(op) => panic!("the core knows no {op:?}"),
             Op::TaskStates(op) => {
                 self.renewed += usize::from(op.ended);
                 for (host, state) in &op.states {

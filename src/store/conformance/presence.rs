@@ -276,7 +276,8 @@ pub fn a_notice_is_an_event(open: &mut Factory<'_>) {
     let notice = |event, host: Option<&str>, reason: Option<&str>, count| {
         Op::Notice(Box::new(Notice {
             event,
-            host: host.map(|h| HostId::checked(h).unwrap()),
+            about: host.map(str::to_owned),
+            state: None,
             reason: reason.map(str::to_owned),
             count,
             stamp: stamp(8),

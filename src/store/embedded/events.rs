@@ -65,7 +65,8 @@ pub(super) fn notice(
     let count = op.count.map(|count| count.to_string());
     let told = Told {
         event: op.event,
-        host: op.host.as_ref().map_or("", |host| host.as_str()),
+        host: op.about.as_deref().unwrap_or_default(),
+        state: op.state,
         reason: op.reason.as_deref(),
         count: count.as_deref(),
         ..Told::default()

@@ -238,6 +238,10 @@ fn apply(
             logged("hosts online", presence::audit(space, hosts))?;
             Some(Outcome::Audited)
         }
+        Op::Outside(op) => {
+            logged("a device or target", presence::outside(space, op))?;
+            None
+        }
         Op::Notice(op) => {
             logged("an event", events::notice(space, context, op))?;
             None

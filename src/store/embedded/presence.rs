@@ -4,7 +4,7 @@
 //! one that is refused leaves nothing half done in the transaction it shares with others.
 
 use crate::ids::HostId;
-use crate::store::op::{Inventory, Offline, Online, Settled};
+use crate::store::op::{Inventory, Offline, Online, Outside, Settled};
 use crate::store::schema::{self, event, field};
 use crate::time::UnixMs;
 
@@ -165,4 +165,21 @@ pub(super) fn inventory(
 pub(super) fn epoch(space: &Space<'_>, hash: &str) -> Result<u64, Fault> {
     let text = space.hash_get(hash, field::EPOCH)?;
     Ok(text.and_then(|text| text.parse().ok()).unwrap_or(0))
+}
+
+/// What a device or the targets are.
+pub(super) fn outside(space: &mut Space<'_>, op: &Outside) -> Result<(), Fault> {
+    let key = schema::outside(&op.place);
+    if op.whole {
+        space.delete(&key)?;
+    } else {
+        space.check(&key, Kind::Hash)?;
+    }
+    for field in &op.removed {
+        space.hash_put(&key, field, None)?;
+    }
+    for (field, text) in &op.set {
+        space.hash_set(&key, field, text)?;
+    }
+    Ok(())
 }

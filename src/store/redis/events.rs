@@ -12,6 +12,8 @@ use crate::store::schema::{self, event};
 pub(super) struct Entry<'a> {
     pub(super) event: &'a str,
     pub(super) host: Option<&'a HostId>,
+    /// What it is about, where that is no host.
+    pub(super) about: Option<&'a str>,
     pub(super) stamp: Stamp,
     pub(super) reason: Option<&'a str>,
     pub(super) key: Option<&'a str>,
@@ -26,6 +28,7 @@ impl<'a> Entry<'a> {
         Self {
             event,
             host: None,
+            about: None,
             stamp,
             reason: None,
             key: None,
@@ -45,8 +48,8 @@ impl<'a> Entry<'a> {
             .arg("*");
         xadd.arg(event::EVENT).arg(self.event);
         // One of the whole fleet is about no host.
-        let host = self.host.map_or("", HostId::as_str);
-        xadd.arg(event::HOST).arg(host);
+        let about = self.host.map(HostId::as_str).or(self.about);
+        xadd.arg(event::HOST).arg(about.unwrap_or_default());
         xadd.arg(event::AT).arg(self.stamp.at.0);
         xadd.arg(event::NODE).arg(node);
         xadd.arg(event::SEQ).arg(self.stamp.seq);

@@ -105,7 +105,8 @@ pub(super) struct Notice<'a> {
 impl Job for Notice<'_> {
     fn ask(&mut self, step: &mut Step) {
         let mut entry = Entry::new(self.op.event, self.op.stamp);
-        entry.host = self.op.host.as_ref();
+        entry.about = self.op.about.as_deref();
+        entry.state = self.op.state;
         entry.reason = self.op.reason.as_deref();
         entry.count = self.op.count;
         step.one(0, entry.append(&self.context.node));

@@ -17,6 +17,7 @@ mod errors;
 mod events;
 mod facts;
 mod load;
+mod outside;
 mod presence;
 mod progress;
 mod results;
@@ -180,6 +181,7 @@ fn begin<'a>(
         Op::Answer(op) => Box::new(progress::Answer { context, op }),
         Op::Result(op) => Box::new(results::Arrived::new(context, op)),
         Op::TaskStates(op) => Box::new(states::States { context, op }),
+        Op::Outside(op) => Box::new(outside::Fields(op)),
         Op::Dispatch(op) => Box::new(dispatch::Dispatch::new(context, op)),
         Op::Restore(op) => Box::new(dispatch::Dispatch::again(context, op)),
         Op::Read(op) => match &op.question {

@@ -174,6 +174,8 @@ fn waves(ops: &[Op]) -> Vec<Vec<usize>> {
             Op::Dispatch(op) => behind(&mut last, op.key.as_str(), floor),
             Op::TaskStates(op) => behind_task(&mut last, &op.key, &op.states, floor),
             Op::Restore(op) => behind_task(&mut last, &op.key, &op.hosts, floor),
+            // A device of a host's name follows that host for nothing, and harms nobody.
+            Op::Outside(op) => behind(&mut last, op.place.as_str(), floor),
             Op::Read(op) => match &op.question {
                 Question::Task { hosts, .. } => {
                     behind_all(&last, hosts.iter().map(|host| host.as_str()), floor)
@@ -247,7 +249,8 @@ mod tests {
     fn notice() -> Op {
         Op::Notice(Box::new(Notice {
             event: "mass-offline",
-            host: None,
+            about: None,
+            state: None,
             reason: None,
             count: Some(1),
             stamp: STAMP,

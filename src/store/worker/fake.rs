@@ -262,7 +262,7 @@ impl World {
                 });
             }
             Op::Notice(_) => return None,
-            Op::TaskStates(_) => {
+            Op::TaskStates(_) | Op::Outside(_) => {
                 self.state += 1;
                 return None;
             }

@@ -268,7 +268,7 @@ fn execute(
 
 /// Whether an operation has an outcome when it is run.
 fn is_told(op: &Op) -> bool {
-    !matches!(op, Op::Notice(_) | Op::TaskStates(_))
+    !matches!(op, Op::Notice(_) | Op::TaskStates(_) | Op::Outside(_))
 }
 
 /// The outcome of a report the spool has taken.
@@ -319,7 +319,7 @@ fn refusal(op: &Op, error: &str) -> Option<Outcome> {
             key: dispatch.key.clone(),
             stored: Stored::Refused(error),
         },
-        Op::Notice(_) | Op::TaskStates(_) => return None,
+        Op::Notice(_) | Op::TaskStates(_) | Op::Outside(_) => return None,
     })
 }
 

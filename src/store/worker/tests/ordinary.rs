@@ -119,7 +119,8 @@ fn a_batch_cut_in_its_middle_is_settled_up_to_there_and_the_rest_goes_behind() {
     let mut bench = Bench::up(ROOM);
     let notice = Op::Notice(Box::new(Notice {
         event: "mass-offline",
-        host: None,
+        about: None,
+        state: None,
         reason: None,
         count: None,
         stamp: Stamp {

@@ -1,0 +1,113 @@
+//! `anthill ak`: the AK devices of a running server, or one of them with its values.
+
+use std::borrow::Cow;
+use std::time::SystemTime;
+
+use anthill::text;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::api::Api;
+use super::args::AkArgs;
+use super::pages::{harmless, percent_encoded};
+use super::{Failure, print, table, terminal};
+
+/// Shows the devices, or one of them.
+///
+/// # Errors
+/// Wrong usage, no such device, or no good answer from a server.
+pub fn run(args: &AkArgs) -> Result<(), Failure> {
+    let api = Api::new(&args.api)?;
+    let path = match &args.device {
+        Some(device) => format!("/v1/ak/{}", percent_encoded(device)),
+        None => "/v1/ak".to_owned(),
+    };
+    let raw: Box<RawValue> = api.get(&path)?;
+    if args.json {
+        return print(&format!("{}\n", harmless(raw.get())));
+    }
+    let lines = match &args.device {
+        Some(_) => one(&read(&api, &raw)?),
+        None => all(&read::<Devices>(&api, &raw)?.devices),
+    };
+    print(&format!("{}\n", lines.join("\n")))
+}
+
+fn read<'a, T: Deserialize<'a>>(api: &Api, raw: &'a RawValue) -> Result<T, Failure> {
+    let read = serde_json::from_str(raw.get());
+    read.map_err(|error| api.foreign(error).into())
+}
+
+#[derive(Deserialize)]
+struct Devices {
+    devices: Vec<Device>,
+}
+
+#[derive(Deserialize)]
+struct Device {
+    name: String,
+    state: String,
+    #[serde(default)]
+    addr: Option<String>,
+    #[serde(default)]
+    reason: Option<String>,
+    #[serde(default)]
+    since: Option<String>,
+    error_status: u8,
+    last_good: Option<String>,
+    values: serde_json::Map<String, serde_json::Value>,
+}
+
+const DEVICES: [&str; 7] = [
+    "NAME",
+    "STATE",
+    "STATUS",
+    "LAST GOOD",
+    "SINCE",
+    "REASON",
+    "ADDRESS",
+];
+
+fn all(devices: &[Device]) -> Vec<String> {
+    let now = SystemTime::now();
+    let rows = devices.iter().map(|device| {
+        [
+            text::escape(&device.name),
+            text::escape(&device.state),
+            Cow::Owned(device.error_status.to_string()),
+            table::age(&device.last_good, now),
+            table::age(&device.since, now),
+            table::known(&device.reason),
+            table::known(&device.addr),
+        ]
+    });
+    table::columns(&DEVICES, rows, width())
+}
+
+fn one(device: &Device) -> Vec<String> {
+    let now = SystemTime::now();
+    let mut lines = all(std::slice::from_ref(device));
+    let rows = device.values.iter().map(|(command, value)| {
+        let member = |name: &str| value[name].as_str().map(str::to_owned);
+        let fields = value.get("fields").map(serde_json::Value::to_string);
+        [
+            Cow::Owned(text::escape(command).into_owned()),
+            owned(table::age(&member("at"), now)),
+            owned(table::known(&member("refused"))),
+            owned(text::escape(value["data"].as_str().unwrap_or_default())),
+            owned(table::known(&fields)),
+        ]
+    });
+    lines.push(String::new());
+    let header = ["COMMAND", "WHEN", "REFUSED", "DATA", "FIELDS"];
+    lines.extend(table::columns(&header, rows, width()));
+    lines
+}
+
+fn owned(text: Cow<'_, str>) -> Cow<'static, str> {
+    Cow::Owned(text.into_owned())
+}
+
+fn width() -> Option<u16> {
+    terminal::size().map(|size| size.columns)
+}

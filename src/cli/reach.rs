@@ -1,0 +1,53 @@
+//! `anthill reach`: the targets of a running server.
+
+use std::borrow::Cow;
+use std::time::SystemTime;
+
+use anthill::text;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::api::Api;
+use super::args::ReachArgs;
+use super::pages::harmless;
+use super::{Failure, print, table, terminal};
+
+/// Shows the targets.
+///
+/// # Errors
+/// Wrong usage, or no good answer from a server.
+pub fn run(args: &ReachArgs) -> Result<(), Failure> {
+    let api = Api::new(&args.api)?;
+    let raw: Box<RawValue> = api.get("/v1/reach")?;
+    if args.json {
+        return print(&format!("{}\n", harmless(raw.get())));
+    }
+    let read: Result<Targets, _> = serde_json::from_str(raw.get());
+    let targets = read.map_err(|error| api.foreign(error))?.targets;
+    let now = SystemTime::now();
+    let rows = targets.iter().map(|target| {
+        let rtt = target.rtt_ms.map(|rtt| format!("{rtt:.3} ms"));
+        [
+            text::escape(&target.target),
+            text::escape(&target.state),
+            Cow::Owned(rtt.unwrap_or_else(|| "-".to_owned())),
+            table::age(&target.since, now),
+        ]
+    });
+    let width = terminal::size().map(|size| size.columns);
+    let lines = table::columns(&["TARGET", "STATE", "RTT", "SINCE"], rows, width);
+    print(&format!("{}\n", lines.join("\n")))
+}
+
+#[derive(Deserialize)]
+struct Targets {
+    targets: Vec<Target>,
+}
+
+#[derive(Deserialize)]
+struct Target {
+    target: String,
+    state: String,
+    rtt_ms: Option<f64>,
+    since: Option<String>,
+}

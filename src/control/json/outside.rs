@@ -1,0 +1,116 @@
+//! Devices and targets as they are shown.
+
+use serde::Serialize;
+
+use super::{Map, Time};
+use crate::handlers::ak::{self, DeviceView, FieldValues};
+use crate::handlers::reach::TargetView;
+
+/// A device.
+#[derive(Debug, Serialize)]
+pub struct Device<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// Where it listens.
+    pub addr: String,
+    /// `up`, `down` or `stale`.
+    pub state: &'static str,
+    /// Why it is not up.
+    pub reason: Option<&'a str>,
+    /// Since when it is what it is.
+    pub since: Time,
+    /// The error status of its last reply, 0 to 9.
+    pub error_status: u8,
+    /// When its last good reply came.
+    pub last_good: Time,
+    /// Command → last answer, in the order they are asked.
+    pub values: Map<String, Value<'a>>,
+}
+
+/// The last answer to a command.
+#[derive(Debug, Serialize)]
+pub struct Value<'a> {
+    /// Its data.
+    pub data: &'a str,
+    /// The word by which it refuses.
+    pub refused: Option<&'static str>,
+    /// When it came.
+    pub at: Time,
+    /// Its words by name, where they have names.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fields: Option<&'a FieldValues>,
+}
+
+impl<'a> Device<'a> {
+    /// `view` as it is shown.
+    #[must_use]
+    pub fn of(view: &DeviceView<'a>) -> Self {
+        let values = view.values();
+        Self {
+            name: view.name().as_str(),
+            addr: view.addr().to_string(),
+            state: view.state().as_str(),
+            reason: view.reason(),
+            since: Time(view.since()),
+            error_status: view.error_status(),
+            last_good: Time(view.last_good()),
+            values: Map(values
+                .map(|(code, value)| (code.to_string(), Value::of(value)))
+                .collect()),
+        }
+    }
+}
+
+impl<'a> Value<'a> {
+    fn of(value: &'a ak::Value) -> Self {
+        Self {
+            data: &value.data,
+            refused: value.refused.map(|refused| refused.as_str()),
+            at: Time(value.at),
+            fields: value.fields.as_ref(),
+        }
+    }
+}
+
+/// All devices.
+#[derive(Debug, Serialize)]
+pub struct Devices<'a> {
+    /// In the order of the configuration.
+    pub devices: Vec<Device<'a>>,
+}
+
+/// A target.
+#[derive(Debug, Serialize)]
+pub struct Target<'a> {
+    /// As it is written in the configuration.
+    pub target: &'a str,
+    /// `up`, `refused` or `down`.
+    pub state: &'static str,
+    /// How long it took to answer the last time, in milliseconds, if it answered.
+    pub rtt_ms: Option<f64>,
+    /// Since when it is what it is.
+    pub since: Time,
+    /// When it was last tried to the end.
+    pub at: Time,
+}
+
+impl<'a> Target<'a> {
+    /// `view` as it is shown.
+    #[must_use]
+    pub fn of(view: &TargetView<'a>) -> Self {
+        Self {
+            target: view.target,
+            state: view.state.as_str(),
+            rtt_ms: view.rtt.map(|rtt| rtt.as_nanos() as f64 / 1e6),
+            since: Time(view.since),
+            at: Time(view.at),
+        }
+    }
+}
+
+/// All targets.
+#[derive(Debug, Serialize)]
+pub struct Targets<'a> {
+    /// In the order of the configuration.
+    pub targets: Vec<Target<'a>>,
+}

@@ -1,0 +1,382 @@
+//! AK devices: a question at a time on one connection each, and whether they answer and their data are fresh.
+//!
+//! ```text
+//!  tick ─▶ who is due ─▶ dial, ask, time out, find stale      acts, news
+//!  fate ─▶ connected, bytes ─▶ reply ─▶ value, status ─▶ next question
+//!  pull ─▶ what changed, for the store
+//! ```
+//!
+//! A machine of its own beside the core: it knows no host, and the core no device. States and rules are in
+//! ARCHITECTURE.md.
+
+mod device;
+mod fields;
+mod stats;
+#[cfg(test)]
+mod tests;
+mod write;
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+
+use crate::codec::ak::{Code, Refusal};
+use crate::ids::HostId;
+use crate::limits::{AK_CONNECTING_MAX, DIALS_PER_TURN_MAX};
+use crate::time::{Instant, Span, UnixMs};
+use crate::wheel::Wheel;
+
+use super::Moment;
+use super::outside::{Act, Fate, Link, Owner, Way, Wishes};
+
+use device::{Device, Phase};
+pub use fields::{Field, FieldKind, FieldValue, FieldValues, Scalar};
+pub use stats::Stats;
+use write::Pen;
+
+/// A device, as it is configured.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DeviceRules {
+    /// What it is called.
+    pub name: HostId,
+    /// Where it listens.
+    pub addr: SocketAddr,
+    /// The channel it is asked on.
+    pub channel: u32,
+    /// What it is asked, in order: at most `AK_COMMANDS_MAX`. Nothing else is ever sent.
+    pub commands: Vec<Command>,
+    /// How often each is asked.
+    pub period: Span,
+    /// How long an answer may take.
+    pub timeout: Span,
+    /// How long there may be no good reply before its data are stale.
+    pub stale: Span,
+    /// The byte behind STX.
+    pub filler: u8,
+}
+
+/// A command a device is asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Command {
+    /// Its code.
+    pub code: Code,
+    /// What the words of its answer are called.
+    pub fields: Vec<Field>,
+}
+
+/// What a device is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// It answers, and its data are fresh.
+    Up,
+    /// It does not answer, or has never been reached.
+    Down,
+    /// It answers, but no good reply has come for too long.
+    Stale,
+}
+
+impl State {
+    /// The word as it is stored and shown.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Up => "up",
+            Self::Down => "down",
+            Self::Stale => "stale",
+        }
+    }
+}
+
+/// The last answer to a command.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Value {
+    /// Its data, as they came.
+    pub data: String,
+    /// Whether it refuses.
+    pub refused: Option<Refusal>,
+    /// When it came.
+    pub at: UnixMs,
+    /// Its words by name, where they have names and it does not refuse.
+    pub fields: Option<FieldValues>,
+}
+
+/// A device, as it is shown.
+#[derive(Clone, Copy, Debug)]
+pub struct DeviceView<'a> {
+    device: &'a Device,
+}
+
+impl<'a> DeviceView<'a> {
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &'a HostId {
+        &self.device.rules.name
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn addr(&self) -> SocketAddr {
+        self.device.rules.addr
+    }
+
+    /// What it is.
+    #[must_use]
+    pub fn state(&self) -> State {
+        self.device.state()
+    }
+
+    /// Why it is not up.
+    #[must_use]
+    pub fn reason(&self) -> Option<&'a str> {
+        self.device.reason.as_deref()
+    }
+
+    /// Since when it is what it is.
+    #[must_use]
+    pub fn since(&self) -> UnixMs {
+        self.device.since
+    }
+
+    /// The error status of its last reply.
+    #[must_use]
+    pub fn error_status(&self) -> u8 {
+        self.device.status
+    }
+
+    /// When its last good reply came; zero before the first.
+    #[must_use]
+    pub fn last_good(&self) -> UnixMs {
+        self.device.last_good
+    }
+
+    /// Its commands that were answered, in order, each with the last answer.
+    pub fn values(&self) -> impl Iterator<Item = (Code, &'a Value)> + use<'a> {
+        let commands = self.device.rules.commands.iter();
+        let both = commands.zip(&self.device.values);
+        both.filter_map(|(command, value)| Some((command.code, value.as_ref()?)))
+    }
+}
+
+/// All devices. See the [room](self).
+#[derive(Debug, Default)]
+pub struct Devices {
+    slots: Vec<Option<Device>>,
+    /// Slots in the order of the configuration.
+    order: Vec<u32>,
+    wheel: Wheel,
+    due: Vec<u32>,
+    /// Who waits to be dialled, each once or, after a reload, once too often.
+    waiting: VecDeque<u32>,
+    connecting: usize,
+    generation: u32,
+    pen: Pen,
+    stats: Stats,
+}
+
+impl Devices {
+    /// Takes the devices of a configuration. Those that are as before keep their connection and values;
+    /// the others begin anew, and who is gone is forgotten.
+    pub fn set(&mut self, at: Moment, rules: Vec<DeviceRules>, out: &mut Wishes) {
+        let before = std::mem::take(&mut self.order);
+        for rules in rules {
+            let same = before.iter().copied().find(|slot| {
+                let device = self.slots[*slot as usize].as_ref();
+                device.is_some_and(|device| device.rules == rules)
+            });
+            match same {
+                Some(slot) => self.order.push(slot),
+                None => self.begin(at, rules),
+            }
+        }
+        for slot in before {
+            if !self.order.contains(&slot) {
+                self.end(at, slot, out);
+            }
+        }
+    }
+
+    fn begin(&mut self, at: Moment, rules: DeviceRules) {
+        let slot = self.slots.iter().position(Option::is_none);
+        let slot = slot.unwrap_or_else(|| {
+            self.slots.push(None);
+            self.slots.len() - 1
+        });
+        self.slots[slot] = Some(Device::new(rules, at));
+        self.order.push(slot as u32);
+        self.arm(slot as u32, at.now);
+        self.pen.changed(slot as u32, at.now);
+    }
+
+    fn end(&mut self, at: Moment, slot: u32, out: &mut Wishes) {
+        let Some(device) = self.slots[slot as usize].take() else {
+            return;
+        };
+        self.connecting -= usize::from(matches!(device.phase, Phase::Connecting { .. }));
+        if device.phase.is_linked() {
+            let link = device.link(slot);
+            out.acts.push(Act::Hang { link });
+        }
+        let name = device.rules.name;
+        // One that was changed has the same name, and the same key.
+        let again = self.iter().any(|view| *view.name() == name);
+        self.pen.gone(name, again, at.now);
+    }
+
+    /// Does what is due: questions and connects are judged by `judge`, the horizon. Returns when it next has something
+    /// to do, which may be now.
+    pub fn tick(&mut self, judge: Instant, at: Moment, out: &mut Wishes) -> Option<Instant> {
+        let mut due = std::mem::take(&mut self.due);
+        self.wheel.expire(at.now, &mut due);
+        for slot in due.drain(..) {
+            self.look(slot, judge, at, out);
+        }
+        self.due = due;
+        let more = self.dial_some(at, out);
+        let next = [
+            self.wheel.next(),
+            self.pen.due(at.now),
+            more.then_some(at.now),
+        ];
+        next.into_iter().flatten().min()
+    }
+
+    /// Something has become of a link.
+    pub fn fate(&mut self, at: Moment, link: Link, fate: Fate<'_>, out: &mut Wishes) {
+        let Some(Some(device)) = self.slots.get_mut(link.slot as usize) else {
+            return;
+        };
+        if link.owner != Owner::Device
+            || device.generation != link.generation
+            || !device.phase.is_linked()
+        {
+            return;
+        }
+        let was_connecting = matches!(device.phase, Phase::Connecting { .. });
+        let mut turn = device::Turn {
+            at,
+            link,
+            out,
+            stats: &mut self.stats,
+        };
+        match fate {
+            Fate::Connected { .. } => device.connected(&mut turn),
+            Fate::Bytes { bytes, .. } => device.bytes(bytes, &mut turn),
+            Fate::Ended { failure, .. } => device.ended(failure.as_str(), &mut turn),
+        }
+        let connecting = matches!(device.phase, Phase::Connecting { .. });
+        self.connecting -= usize::from(was_connecting && !connecting);
+        self.settle(link.slot, at);
+    }
+
+    /// Something went wrong in here while this link was looked at: the device rests.
+    pub fn give_up(&mut self, at: Moment, link: Link) {
+        let slot = link.slot;
+        if let Some(Some(device)) = self.slots.get_mut(slot as usize) {
+            self.connecting -= usize::from(matches!(device.phase, Phase::Connecting { .. }));
+            device.rest(at.now);
+            self.settle(slot, at);
+        }
+    }
+
+    /// One device.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<DeviceView<'_>> {
+        self.iter().find(|view| view.name().as_str() == name)
+    }
+
+    /// All devices, in the order of the configuration.
+    pub fn iter(&self) -> impl Iterator<Item = DeviceView<'_>> {
+        let slots = self.order.iter();
+        slots.filter_map(|slot| {
+            let device = self.slots.get(*slot as usize)?.as_ref()?;
+            Some(DeviceView { device })
+        })
+    }
+
+    /// Counters and gauges.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        let mut stats = self.stats;
+        for view in self.iter() {
+            match view.state() {
+                State::Up => stats.up += 1,
+                State::Down => stats.down += 1,
+                State::Stale => stats.stale += 1,
+            }
+        }
+        stats
+    }
+
+    fn look(&mut self, slot: u32, judge: Instant, at: Moment, out: &mut Wishes) {
+        let Some(Some(device)) = self.slots.get_mut(slot as usize) else {
+            return;
+        };
+        if device.armed.is_some_and(|armed| armed > at.now) {
+            // An earlier deadline was set and has been looked at.
+            return;
+        }
+        device.armed = None;
+        let was_connecting = matches!(device.phase, Phase::Connecting { .. });
+        let link = device.link(slot);
+        let mut turn = device::Turn {
+            at,
+            link,
+            out,
+            stats: &mut self.stats,
+        };
+        device.look(judge, &mut turn);
+        if device.wants_dial(at.now) {
+            device.phase = Phase::Waiting;
+            self.waiting.push_back(slot);
+        }
+        let connecting = matches!(device.phase, Phase::Connecting { .. });
+        self.connecting -= usize::from(was_connecting && !connecting);
+        self.settle(slot, at);
+    }
+
+    /// Sees to it that the device is looked at again in time, and written if it has changed.
+    fn settle(&mut self, slot: u32, at: Moment) {
+        let Some(Some(device)) = self.slots.get_mut(slot as usize) else {
+            return;
+        };
+        let deadline = device.deadline();
+        if device.is_changed() {
+            self.pen.changed(slot, at.now);
+        }
+        self.arm(slot, deadline);
+    }
+
+    fn arm(&mut self, slot: u32, deadline: Instant) {
+        if let Some(Some(device)) = self.slots.get_mut(slot as usize)
+            && device.armed.is_none_or(|armed| deadline < armed)
+        {
+            device.armed = Some(deadline);
+            self.wheel.insert(deadline, slot);
+        }
+    }
+
+    /// Dials who waits, as far as there is room; whether there is room for more.
+    fn dial_some(&mut self, at: Moment, out: &mut Wishes) -> bool {
+        let mut dials = 0;
+        while dials < DIALS_PER_TURN_MAX && self.connecting < AK_CONNECTING_MAX {
+            let Some(slot) = self.waiting.pop_front() else {
+                return false;
+            };
+            let Some(Some(device)) = self.slots.get_mut(slot as usize) else {
+                continue;
+            };
+            if !matches!(device.phase, Phase::Waiting) {
+                continue;
+            }
+            self.generation = self.generation.wrapping_add(1);
+            device.dial(self.generation, at.now);
+            let (link, to) = (device.link(slot), device.rules.addr);
+            let way = Way::Tcp;
+            out.acts.push(Act::Dial { link, way, to });
+            self.stats.dials += 1;
+            self.connecting += 1;
+            dials += 1;
+            self.settle(slot, at);
+        }
+        !self.waiting.is_empty() && self.connecting < AK_CONNECTING_MAX
+    }
+}

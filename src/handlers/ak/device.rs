@@ -1,0 +1,401 @@
+//! One device: its connection, its question, its two heartbeats.
+
+use std::mem;
+
+use crate::codec::ak::{Code, Frame, Parser, Refusal, Reply, UNKNOWN, emit_request};
+use crate::handlers::Moment;
+use crate::handlers::effect::Note;
+use crate::handlers::outside::{Act, Link, News, Owner, Wishes};
+use crate::limits::{AK_CONNECT_MS_MIN, AK_RETRY_MS_MAX, AK_RETRY_MS_MIN};
+use crate::time::{Instant, Span, UnixMs};
+
+use super::fields::FieldValues;
+use super::{DeviceRules, State, Stats, Value};
+
+const REST_MIN: Span = Span::from_millis(AK_RETRY_MS_MIN);
+const REST_MAX: Span = Span::from_millis(AK_RETRY_MS_MAX);
+const CONNECT_MIN: Span = Span::from_millis(AK_CONNECT_MS_MIN);
+
+/// What is under way with a device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// Nothing, until then.
+    Resting { until: Instant },
+    /// It is to be dialled when it is its turn.
+    Waiting,
+    /// It is being dialled.
+    Connecting { deadline: Instant },
+    /// It is connected and has no question.
+    Idle,
+    /// It has a question.
+    Asking {
+        /// Which of its commands.
+        command: usize,
+        /// Until when it may take to answer.
+        deadline: Instant,
+        /// How many beginnings there were when it was asked: an answer has a later one.
+        begun: u64,
+    },
+}
+
+impl Phase {
+    pub(super) const fn is_linked(self) -> bool {
+        !matches!(self, Self::Resting { .. } | Self::Waiting)
+    }
+}
+
+/// What a device needs while something of it is handled.
+pub(super) struct Turn<'a> {
+    pub(super) at: Moment,
+    pub(super) link: Link,
+    pub(super) out: &'a mut Wishes,
+    pub(super) stats: &'a mut Stats,
+}
+
+/// See the [room](self).
+#[derive(Debug)]
+pub(super) struct Device {
+    pub(super) rules: DeviceRules,
+    pub(super) generation: u32,
+    pub(super) phase: Phase,
+    /// The earliest deadline that the wheel has of it.
+    pub(super) armed: Option<Instant>,
+    parser: Parser,
+    /// How long it rests the next time.
+    rest: Span,
+    /// The next command of the round; none is left where it is their number.
+    next: usize,
+    /// When the round began.
+    round: Instant,
+    /// `ASTF` is to be asked first.
+    wants_errors: bool,
+    /// Whether it answers; unknown before it was tried.
+    answers: Option<bool>,
+    /// When the last good reply came, or it was begun with.
+    fresh: Instant,
+    is_stale: bool,
+    pub(super) since: UnixMs,
+    pub(super) reason: Option<String>,
+    pub(super) status: u8,
+    pub(super) last_good: UnixMs,
+    pub(super) values: Vec<Option<Value>>,
+    /// Commands, a bit each, whose values are still to be written.
+    pub(super) values_changed: u32,
+    /// Whether the rest of it is.
+    pub(super) facts_changed: bool,
+}
+
+impl Device {
+    pub(super) fn new(rules: DeviceRules, at: Moment) -> Self {
+        Self {
+            values: vec![None; rules.commands.len()],
+            rules,
+            generation: 0,
+            phase: Phase::Resting { until: at.now },
+            armed: None,
+            parser: Parser::default(),
+            rest: REST_MIN,
+            next: 0,
+            round: at.now,
+            wants_errors: false,
+            answers: None,
+            fresh: at.now,
+            is_stale: false,
+            since: at.wall,
+            reason: None,
+            status: 0,
+            last_good: UnixMs(0),
+            values_changed: 0,
+            facts_changed: true,
+        }
+    }
+
+    pub(super) fn link(&self, slot: u32) -> Link {
+        Link {
+            owner: Owner::Device,
+            slot,
+            generation: self.generation,
+        }
+    }
+
+    pub(super) fn state(&self) -> State {
+        match (self.answers, self.is_stale) {
+            (Some(true), false) => State::Up,
+            (Some(true), true) => State::Stale,
+            _ => State::Down,
+        }
+    }
+
+    pub(super) fn is_changed(&self) -> bool {
+        self.facts_changed || self.values_changed != 0
+    }
+
+    /// When it is to be looked at again at the latest.
+    pub(super) fn deadline(&self) -> Instant {
+        let stale = self.fresh + self.rules.stale;
+        let phase = match self.phase {
+            Phase::Resting { until } => Some(until),
+            Phase::Waiting => None,
+            Phase::Connecting { deadline } | Phase::Asking { deadline, .. } => Some(deadline),
+            Phase::Idle => Some(self.round + self.rules.period),
+        };
+        let stale = (!self.is_stale).then_some(stale);
+        // Nothing to do but to wait for its turn to be dialled, which is not a matter of time.
+        let never = Instant::from_nanos(u64::MAX);
+        phase.into_iter().chain(stale).min().unwrap_or(never)
+    }
+
+    pub(super) fn wants_dial(&self, now: Instant) -> bool {
+        matches!(self.phase, Phase::Resting { until } if until <= now)
+    }
+
+    pub(super) fn dial(&mut self, generation: u32, now: Instant) {
+        self.generation = generation;
+        self.parser = Parser::default();
+        let deadline = now + self.rules.timeout.max(CONNECT_MIN);
+        self.phase = Phase::Connecting { deadline };
+    }
+
+    /// Looks whether something is over by `judge`, and goes on.
+    pub(super) fn look(&mut self, judge: Instant, turn: &mut Turn<'_>) {
+        match self.phase {
+            Phase::Connecting { deadline } if deadline <= judge => {
+                self.hang(turn);
+                self.ended("does not take connections", turn);
+            }
+            Phase::Asking { deadline, .. } if deadline <= judge => {
+                turn.stats.timeouts += 1;
+                self.hang(turn);
+                self.ended("no answer in time", turn);
+            }
+            Phase::Idle => self.go_on(turn),
+            _ => {}
+        }
+        if !self.is_stale && self.fresh + self.rules.stale <= judge {
+            let before = self.heartbeats();
+            self.is_stale = true;
+            let why = format!("no good answer for {} s", self.rules.stale.as_secs_f64());
+            self.tell(before, Some(why), turn);
+        }
+    }
+
+    pub(super) fn connected(&mut self, turn: &mut Turn<'_>) {
+        if !matches!(self.phase, Phase::Connecting { .. }) {
+            return;
+        }
+        self.phase = Phase::Idle;
+        self.next = 0;
+        self.round = turn.at.now;
+        self.wants_errors = false;
+        self.go_on(turn);
+    }
+
+    /// The link is gone. Where something was expected of it, the device is down.
+    pub(super) fn ended(&mut self, why: &str, turn: &mut Turn<'_>) {
+        let expected = matches!(self.phase, Phase::Connecting { .. } | Phase::Asking { .. });
+        self.rest(turn.at.now);
+        if expected {
+            turn.stats.failures += 1;
+            let before = self.heartbeats();
+            self.answers = Some(false);
+            self.tell(before, Some(why.to_owned()), turn);
+        }
+    }
+
+    /// Rests, longer each time until a good reply comes.
+    pub(super) fn rest(&mut self, now: Instant) {
+        self.parser = Parser::default();
+        let until = now + self.rest;
+        self.rest = self.rest.times(2).min(REST_MAX);
+        self.phase = Phase::Resting { until };
+    }
+
+    pub(super) fn bytes(&mut self, mut bytes: &[u8], turn: &mut Turn<'_>) {
+        let mut parser = mem::take(&mut self.parser);
+        loop {
+            let taken = match parser.next(&mut bytes) {
+                Ok(None) => break,
+                Ok(Some(frame)) => self.frame(&frame, turn),
+                Err(error) => Err(error.to_string()),
+            };
+            if let Err(why) = taken {
+                turn.stats.abnormal += 1;
+                self.note(log::Level::Warn, &format!("closed: {why}"), turn);
+                self.hang(turn);
+                self.ended(&why, turn);
+                return;
+            }
+        }
+        self.parser = parser;
+        if self.phase == Phase::Idle {
+            self.go_on(turn);
+        }
+    }
+
+    /// Takes what came between two ends: the answer to the question, or an error.
+    fn frame(&mut self, frame: &Frame<'_>, turn: &mut Turn<'_>) -> Result<(), String> {
+        let reply = frame.reply().map_err(|error| error.to_string())?;
+        let code = String::from_utf8_lossy(&reply.code);
+        let Phase::Asking { command, begun, .. } = self.phase else {
+            return Err(format!("an answer to {code}, which was not asked"));
+        };
+        let asked = self.rules.commands[command].code;
+        if frame.begun <= begun {
+            return Err(format!(
+                "an answer to {code} that began before {asked} was asked"
+            ));
+        }
+        if reply.code != asked.bytes() && reply.code != UNKNOWN {
+            return Err(format!("an answer to {code} where {asked} was asked"));
+        }
+        self.answered(command, &reply, turn);
+        Ok(())
+    }
+
+    fn answered(&mut self, command: usize, reply: &Reply<'_>, turn: &mut Turn<'_>) {
+        let before = self.heartbeats();
+        let refused = Refusal::of(reply);
+        self.phase = Phase::Idle;
+        self.answers = Some(true);
+        if refused.is_none() {
+            turn.stats.good += 1;
+            self.rest = REST_MIN;
+            self.fresh = turn.at.now;
+            self.is_stale = false;
+            self.last_good = turn.at.wall;
+        } else {
+            turn.stats.refused += 1;
+        }
+        let asked = &self.rules.commands[command];
+        let is_about_errors = asked.code == Code::ASTF;
+        let named = refused.is_none() && !asked.fields.is_empty();
+        self.values[command] = Some(Value {
+            data: reply.text().into_owned(),
+            refused,
+            at: turn.at.wall,
+            fields: named.then(|| FieldValues::of(&asked.fields, reply.data)),
+        });
+        self.values_changed |= 1 << command;
+        let why = self.is_stale.then(|| "answers, but refuses".to_owned());
+        self.tell(before, why, turn);
+        self.take_status(reply.status, is_about_errors, turn);
+    }
+
+    /// A change of the error status is told; the errors themselves are asked for next.
+    fn take_status(&mut self, status: u8, is_about_errors: bool, turn: &mut Turn<'_>) {
+        let before = mem::replace(&mut self.status, status);
+        if before == status {
+            return;
+        }
+        self.facts_changed = true;
+        turn.stats.status_changes += 1;
+        let allowed = self.errors_command().is_some();
+        self.wants_errors = status != 0 && allowed && !is_about_errors;
+        let what = format!("error status {status}, was {before}");
+        let level = if status == 0 {
+            log::Level::Info
+        } else {
+            log::Level::Warn
+        };
+        self.note(level, &what, turn);
+        turn.out.news.push(News::Device {
+            name: self.rules.name.clone(),
+            state: self.state().as_str(),
+            reason: Some(what),
+        });
+    }
+
+    fn errors_command(&self) -> Option<usize> {
+        let mut commands = self.rules.commands.iter();
+        commands.position(|command| command.code == Code::ASTF)
+    }
+
+    /// Asks what is to be asked now, if anything is.
+    fn go_on(&mut self, turn: &mut Turn<'_>) {
+        if mem::take(&mut self.wants_errors)
+            && let Some(command) = self.errors_command()
+        {
+            return self.ask(command, turn);
+        }
+        let due = self.round + self.rules.period;
+        if self.next >= self.rules.commands.len() && due <= turn.at.now {
+            // A round that was missed is not made up for.
+            let late = turn.at.now.since(due) >= self.rules.period;
+            self.round = if late { turn.at.now } else { due };
+            self.next = 0;
+        }
+        if self.next < self.rules.commands.len() {
+            let command = self.next;
+            self.next += 1;
+            self.ask(command, turn);
+        }
+    }
+
+    fn ask(&mut self, command: usize, turn: &mut Turn<'_>) {
+        let rules = &self.rules;
+        let mut bytes = Vec::with_capacity(16);
+        let code = rules.commands[command].code;
+        emit_request(rules.filler, code, rules.channel, &mut bytes);
+        let link = turn.link;
+        turn.out.acts.push(Act::Send { link, bytes });
+        turn.stats.asked += 1;
+        self.phase = Phase::Asking {
+            command,
+            deadline: turn.at.now + rules.timeout,
+            begun: self.parser.begun(),
+        };
+    }
+
+    fn hang(&self, turn: &mut Turn<'_>) {
+        let link = turn.link;
+        turn.out.acts.push(Act::Hang { link });
+    }
+
+    fn heartbeats(&self) -> (Option<bool>, bool) {
+        (self.answers, self.is_stale)
+    }
+
+    /// Tells what has changed of the two heartbeats since `before`.
+    fn tell(&mut self, before: (Option<bool>, bool), why: Option<String>, turn: &mut Turn<'_>) {
+        // When its last good reply came is written with the values.
+        self.facts_changed |= self.values_changed != 0;
+        if before == self.heartbeats() {
+            return;
+        }
+        let became_stale = self.is_stale && !before.1;
+        let state = if became_stale {
+            State::Stale
+        } else {
+            self.state()
+        };
+        self.facts_changed = true;
+        if !(became_stale && self.state() == State::Down) {
+            self.since = turn.at.wall;
+            self.reason.clone_from(&why);
+        }
+        let level = if state == State::Up {
+            log::Level::Info
+        } else {
+            log::Level::Warn
+        };
+        let text = match &why {
+            Some(why) => format!("{}: {why}", state.as_str()),
+            None => state.as_str().to_owned(),
+        };
+        self.note(level, &text, turn);
+        turn.out.news.push(News::Device {
+            name: self.rules.name.clone(),
+            state: state.as_str(),
+            reason: why,
+        });
+    }
+
+    fn note(&self, level: log::Level, text: &str, turn: &mut Turn<'_>) {
+        turn.out.notes.push(Note {
+            level,
+            what: "device",
+            who: self.rules.name.to_string(),
+            text: text.to_owned(),
+        });
+    }
+}

@@ -1,0 +1,520 @@
+//! Conversations with devices that are not there, with their times.
+
+use super::*;
+use crate::codec::ak::emit_reply;
+use crate::handlers::outside::{Failure, News};
+use crate::store::op::{Op, Outside, Place};
+use proptest::prelude::*;
+
+fn rules(name: &str, commands: &[&str]) -> DeviceRules {
+    let command = |code: &&str| Command {
+        code: Code::parse(code).unwrap(),
+        fields: Vec::new(),
+    };
+    DeviceRules {
+        name: HostId::checked(name).unwrap(),
+        addr: "127.0.0.1:9883".parse().unwrap(),
+        channel: 0,
+        commands: commands.iter().map(command).collect(),
+        period: Span::from_secs(1),
+        timeout: Span::from_millis(500),
+        stale: Span::from_secs(10),
+        filler: b' ',
+    }
+}
+
+/// Devices, and a clock that goes on when it is told to.
+struct Rig {
+    devices: Devices,
+    out: Wishes,
+    ms: u64,
+    /// How far the horizon lies behind the clock.
+    lag: u64,
+    link: Option<Link>,
+}
+
+impl Rig {
+    fn new(rules: Vec<DeviceRules>) -> Self {
+        let mut rig = Self {
+            devices: Devices::default(),
+            out: Wishes::default(),
+            ms: 1_000,
+            lag: 0,
+            link: None,
+        };
+        rig.set(rules);
+        rig
+    }
+
+    fn set(&mut self, rules: Vec<DeviceRules>) {
+        let at = self.at();
+        self.devices.set(at, rules, &mut self.out);
+    }
+
+    fn at(&self) -> Moment {
+        Moment {
+            now: Instant::ZERO + Span::from_millis(self.ms),
+            wall: UnixMs(1_000_000 + self.ms),
+        }
+    }
+
+    /// What was asked for since this was called last, in words.
+    fn acts(&mut self) -> Vec<String> {
+        let acts = std::mem::take(&mut self.out.acts);
+        let words = acts.into_iter().map(|act| match act {
+            Act::Dial { link, .. } => {
+                self.link = Some(link);
+                "dial".to_owned()
+            }
+            Act::Send { bytes, .. } => {
+                let text = String::from_utf8(bytes).unwrap();
+                text.trim_matches(['\x02', '\x03', ' ']).to_owned()
+            }
+            Act::Hang { .. } => "hang".to_owned(),
+        });
+        words.collect()
+    }
+
+    /// What was told since this was called last.
+    fn news(&mut self) -> Vec<String> {
+        let news = std::mem::take(&mut self.out.news).into_iter();
+        let words = news.map(|news| match news {
+            News::Device { state, reason, .. } => match reason {
+                Some(reason) => format!("{state}: {reason}"),
+                None => state.to_owned(),
+            },
+            News::Target { .. } => panic!("there is no target"),
+        });
+        words.collect()
+    }
+
+    /// Lets `ms` pass, a millisecond at a time, and says what was asked for.
+    fn pass(&mut self, ms: u64) -> Vec<String> {
+        let mut acts = Vec::new();
+        for _ in 0..ms {
+            self.ms += 1;
+            acts.extend(self.tick());
+        }
+        acts
+    }
+
+    fn tick(&mut self) -> Vec<String> {
+        let at = self.at();
+        let judge = at.now - Span::from_millis(self.lag);
+        self.devices.tick(judge, at, &mut self.out);
+        self.acts()
+    }
+
+    fn fate(&mut self, fate: Fate<'_>) -> Vec<String> {
+        let (at, link) = (self.at(), self.link.expect("it was dialled"));
+        self.devices.fate(at, link, fate, &mut self.out);
+        self.acts()
+    }
+
+    fn connect(&mut self) -> Vec<String> {
+        let took = Span::ZERO;
+        self.fate(Fate::Connected { took })
+    }
+
+    fn hear(&mut self, bytes: &[u8]) -> Vec<String> {
+        let took = Span::ZERO;
+        self.fate(Fate::Bytes { bytes, took })
+    }
+
+    fn reply(&mut self, code: &str, status: u8, data: &str) -> Vec<String> {
+        let code: [u8; 4] = code.as_bytes().try_into().unwrap();
+        let mut bytes = Vec::new();
+        emit_reply(b' ', code, status, data.as_bytes(), &mut bytes);
+        self.hear(&bytes)
+    }
+
+    fn end(&mut self, failure: Failure) -> Vec<String> {
+        let took = Span::ZERO;
+        self.fate(Fate::Ended { failure, took })
+    }
+
+    fn state(&self) -> State {
+        self.devices.iter().next().unwrap().state()
+    }
+
+    /// What is written now, while the store is up for the `session`th time.
+    fn written(&mut self, session: u32) -> Vec<Outside> {
+        let (at, mut ops) = (self.at(), Vec::new());
+        self.devices.pull(at, Some(session), &mut ops);
+        let ops = ops.into_iter().map(|op| match op {
+            Op::Outside(op) => *op,
+            other => panic!("{other:?}"),
+        });
+        ops.collect()
+    }
+}
+
+/// A rig whose only device is connected and has been asked its first question.
+fn asked(commands: &[&str]) -> Rig {
+    let mut rig = Rig::new(vec![rules("d", commands)]);
+    assert_eq!(rig.pass(2), ["dial"]);
+    assert_eq!(rig.connect(), [format!("{} K0", commands[0])]);
+    rig
+}
+
+#[test]
+fn a_round_asks_each_command_once_in_order_and_the_next_begins_a_period_later() {
+    let mut rig = asked(&["ASTZ", "AKON"]);
+    let none: [&str; 0] = [];
+    assert_eq!(rig.pass(100), none, "one question at a time");
+    assert_eq!(rig.reply("ASTZ", 0, "SREM STBY"), ["AKON K0"]);
+    assert_eq!(rig.pass(100), none);
+    assert_eq!(rig.reply("AKON", 0, "1.5"), none);
+    assert_eq!(rig.news(), ["up"]);
+    assert_eq!(rig.pass(797), none, "the period began with the round");
+    assert_eq!(rig.pass(5), ["ASTZ K0"]);
+    let view = rig.devices.get("d").unwrap();
+    let values: Vec<_> = view
+        .values()
+        .map(|(code, value)| (code.to_string(), value.data.clone()))
+        .collect();
+    assert_eq!(
+        values,
+        [
+            ("ASTZ".into(), "SREM STBY".into()),
+            ("AKON".into(), "1.5".into())
+        ]
+    );
+    assert_eq!(view.last_good(), UnixMs(1_001_202));
+}
+
+#[test]
+fn a_round_that_took_longer_than_the_period_is_followed_at_once_and_none_is_made_up_for() {
+    let mut rules = rules("d", &["ASTZ"]);
+    rules.timeout = Span::from_secs(30);
+    let mut rig = Rig::new(vec![rules]);
+    rig.pass(2);
+    rig.connect();
+    rig.pass(3_500);
+    assert_eq!(rig.reply("ASTZ", 0, ""), ["ASTZ K0"]);
+    assert!(rig.reply("ASTZ", 0, "").is_empty(), "it is not made up for");
+    assert!(rig.pass(990).is_empty());
+    assert_eq!(rig.pass(20), ["ASTZ K0"]);
+}
+
+#[test]
+fn a_question_not_answered_in_time_ends_the_connection_and_a_late_answer_falls_flat() {
+    let mut rig = asked(&["ASTZ"]);
+    let link = rig.link;
+    assert!(rig.pass(498).is_empty());
+    assert_eq!(rig.pass(5), ["hang"]);
+    assert_eq!(rig.news(), ["down: no answer in time"]);
+    assert!(rig.reply("ASTZ", 0, "late").is_empty());
+    assert!(rig.devices.get("d").unwrap().values().next().is_none());
+    assert!(rig.pass(980).is_empty(), "it rests for a second");
+    assert_eq!(rig.pass(40), ["dial"]);
+    assert_ne!(rig.link, link);
+    rig.connect();
+    rig.link = link;
+    assert!(rig.reply("ASTZ", 0, "of the first connection").is_empty());
+    assert_eq!(rig.state(), State::Down);
+}
+
+#[test]
+fn silence_is_judged_by_the_horizon() {
+    let mut rig = asked(&["ASTZ"]);
+    rig.lag = 2_000;
+    assert!(
+        rig.pass(2_400).is_empty(),
+        "what has arrived may not be read yet"
+    );
+    assert!(rig.news().is_empty());
+    assert_eq!(rig.pass(200), ["hang"]);
+}
+
+#[test]
+fn another_questions_answer_and_one_not_asked_for_close_the_connection() {
+    for (answer, why) in [
+        (
+            &b"\x02 AKON 0 1\x03"[..],
+            "down: an answer to AKON where ASTZ was asked",
+        ),
+        (
+            b"\x02 broken\x03",
+            "down: what stands between STX and ETX is no reply",
+        ),
+    ] {
+        let mut rig = asked(&["ASTZ", "AKON"]);
+        assert_eq!(rig.hear(answer), ["hang"]);
+        assert_eq!(rig.news(), [why]);
+        assert_eq!(rig.devices.stats().abnormal, 1);
+    }
+    let mut rig = asked(&["ASTZ", "AKON"]);
+    let glued = b"\x02 ASTZ 0 1\x03\x02 ASTZ 0 2\x03";
+    assert_eq!(rig.hear(glued), ["hang"]);
+    assert_eq!(rig.news(), ["up"], "its question was answered");
+    let view = rig.devices.get("d").unwrap();
+    assert_eq!(view.values().next().unwrap().1.data, "1");
+}
+
+#[test]
+fn an_answer_that_began_before_its_question_is_not_its_answer() {
+    let mut rig = asked(&["ASTZ"]);
+    assert!(rig.hear(b"\x02 ASTZ 0 1\x03\x02 AST").is_empty());
+    assert_eq!(rig.pass(1_005), ["ASTZ K0"]);
+    assert_eq!(rig.hear(b"Z 0 2\x03"), ["hang"]);
+    assert_eq!(
+        rig.news(),
+        [
+            "up",
+            "down: an answer to ASTZ that began before ASTZ was asked"
+        ]
+    );
+}
+
+#[test]
+fn noise_pieces_and_returns_are_taken_as_they_come() {
+    let mut rig = asked(&["ASTZ", "AKON"]);
+    for byte in b"\xffnoise\x03\x02 half\x02 ASTZ 0 a\r\nb" {
+        assert!(rig.hear(&[*byte]).is_empty());
+    }
+    assert_eq!(rig.hear(b"\x03\r"), ["AKON K0"]);
+    assert!(rig.hear(b"\r\n\x02 AKON 0 1\x03\r\n").is_empty());
+    let view = rig.devices.get("d").unwrap();
+    assert_eq!(view.values().next().unwrap().1.data, "a\r\nb");
+    assert_eq!(rig.news(), ["up"]);
+}
+
+#[test]
+fn refusals_are_answers_but_no_fresh_data() {
+    let mut rig = asked(&["ASTZ", "AKON"]);
+    assert_eq!(rig.reply("ASTZ", 0, "BS"), ["AKON K0"]);
+    assert!(rig.reply("????", 0, "").is_empty());
+    assert_eq!(
+        (rig.state(), rig.news()),
+        (State::Up, vec!["up".to_owned()])
+    );
+    for _ in 0..9 {
+        rig.pass(1_005);
+        rig.reply("ASTZ", 0, "NA");
+        rig.reply("AKON", 0, "OF");
+    }
+    assert!(rig.news().is_empty());
+    rig.pass(990);
+    assert_eq!(rig.news(), ["stale: no good answer for 10 s"]);
+    assert_eq!(rig.state(), State::Stale);
+    rig.pass(10);
+    assert_eq!(rig.reply("ASTZ", 0, "SREM"), ["AKON K0"]);
+    assert_eq!(
+        (rig.state(), rig.news()),
+        (State::Up, vec!["up".to_owned()])
+    );
+    let refused: Vec<_> = rig
+        .devices
+        .get("d")
+        .unwrap()
+        .values()
+        .map(|(_, value)| value.refused)
+        .collect();
+    assert_eq!(refused, [None, Some(Refusal::Offline)]);
+}
+
+#[test]
+fn a_changed_status_is_told_and_the_errors_are_asked_next_if_they_may_be() {
+    let mut rig = asked(&["ASTZ", "AKON", "ASTF"]);
+    assert_eq!(rig.reply("ASTZ", 3, ""), ["ASTF K0"]);
+    assert_eq!(rig.news(), ["up", "up: error status 3, was 0"]);
+    assert_eq!(
+        rig.reply("ASTF", 4, "102"),
+        ["AKON K0"],
+        "its own answer asks for no other"
+    );
+    assert_eq!(rig.news(), ["up: error status 4, was 3"]);
+    assert_eq!(rig.reply("AKON", 4, ""), ["ASTF K0"], "in its turn");
+    assert!(rig.reply("ASTF", 0, "").is_empty());
+    assert_eq!(rig.news(), ["up: error status 0, was 4"]);
+    let mut rig = asked(&["ASTZ", "AKON"]);
+    assert_eq!(rig.reply("ASTZ", 3, ""), ["AKON K0"], "ASTF is not allowed");
+    assert_eq!(rig.news().len(), 2);
+}
+
+#[test]
+fn it_rests_longer_each_time_and_a_good_reply_sets_that_back() {
+    let mut rig = Rig::new(vec![rules("d", &["ASTZ"])]);
+    let mut rests = Vec::new();
+    assert_eq!(rig.pass(2), ["dial"]);
+    for _ in 0..5 {
+        rig.end(Failure::Refused);
+        let begun = rig.ms;
+        while rig.pass(1).is_empty() {}
+        rests.push((rig.ms - begun) / 100);
+    }
+    assert_eq!(rests, [10, 20, 40, 50, 50]);
+    let news = rig.news();
+    assert_eq!(news.len(), 2, "each told once: {news:?}");
+    assert_eq!(news[0], "down: refused");
+    rig.connect();
+    rig.reply("ASTZ", 0, "");
+    assert!(rig.end(Failure::Closed).is_empty());
+    assert_eq!(rig.news(), ["up"], "nothing was expected of it");
+    assert!(rig.pass(990).is_empty());
+    assert_eq!(rig.pass(20), ["dial"]);
+}
+
+#[test]
+fn a_connect_that_takes_too_long_is_given_up() {
+    let mut rig = Rig::new(vec![rules("d", &["ASTZ"])]);
+    assert_eq!(rig.pass(2), ["dial"]);
+    assert!(rig.pass(1_490).is_empty());
+    assert_eq!(rig.pass(20), ["hang"]);
+    assert_eq!(rig.news(), ["down: does not take connections"]);
+}
+
+#[test]
+fn a_device_that_is_mute_is_down_and_then_stale_too() {
+    let mut rig = asked(&["ASTZ"]);
+    rig.pass(12_000);
+    assert_eq!(
+        rig.news(),
+        ["down: no answer in time", "stale: no good answer for 10 s"]
+    );
+    assert_eq!(rig.state(), State::Down);
+}
+
+#[test]
+fn dials_are_few_at_a_time() {
+    let many = (0..200)
+        .map(|n| rules(&format!("d{n}"), &["ASTZ"]))
+        .collect();
+    let mut rig = Rig::new(many);
+    rig.ms += 2;
+    assert_eq!(rig.tick().len(), DIALS_PER_TURN_MAX);
+    let next = rig.devices.tick(rig.at().now, rig.at(), &mut rig.out);
+    assert_eq!(rig.acts().len(), AK_CONNECTING_MAX - DIALS_PER_TURN_MAX);
+    assert!(next.is_some());
+    assert!(rig.pass(100).is_empty(), "no more than so many at once");
+    rig.end(Failure::Refused);
+    assert_eq!(rig.pass(1), ["dial"]);
+}
+
+#[test]
+fn values_are_gathered_and_written_and_again_at_each_coming_up() {
+    let mut rig = asked(&["ASTZ"]);
+    let at = rig.at();
+    rig.devices.pull(at, None, &mut Vec::new());
+    assert_eq!(rig.written(1).len(), 1);
+    assert!(rig.written(1).is_empty());
+    rig.reply("ASTZ", 2, "BS");
+    assert!(rig.written(1).is_empty(), "it is gathered for a moment");
+    rig.pass(250);
+    let [op] = &rig.written(1)[..] else {
+        panic!("one device")
+    };
+    let field = |name: &str| {
+        op.set
+            .iter()
+            .find(|(field, _)| field == name)
+            .map(|(_, text)| text.as_str())
+    };
+    assert_eq!(op.place, Place::Device(HostId::checked("d").unwrap()));
+    assert_eq!(
+        (field("ASTZ"), field("ASTZ.refused")),
+        (Some("BS"), Some("BS"))
+    );
+    assert_eq!(
+        (field("state"), field("error_status")),
+        (Some("up"), Some("2"))
+    );
+    assert!(
+        op.removed.contains(&"last_good".to_owned()) && op.removed.contains(&"reason".to_owned())
+    );
+    let [again] = &rig.written(2)[..] else {
+        panic!("all of it")
+    };
+    assert_eq!(again, op);
+    rig.pass(4_000);
+    rig.written(2);
+    rig.pass(1_001);
+    assert_eq!(rig.written(2).len(), 1, "and once more after five seconds");
+}
+
+#[test]
+fn a_reload_keeps_those_unchanged_and_forgets_those_gone() {
+    let mut rig = asked(&["ASTZ"]);
+    rig.reply("ASTZ", 0, "kept");
+    rig.written(1);
+    rig.set(vec![rules("e", &["ASTZ"]), rules("d", &["ASTZ"])]);
+    assert!(rig.acts().is_empty(), "its connection stays");
+    let names: Vec<_> = rig
+        .devices
+        .iter()
+        .map(|view| view.name().to_string())
+        .collect();
+    assert_eq!(names, ["e", "d"]);
+    assert_eq!(
+        rig.devices
+            .get("d")
+            .unwrap()
+            .values()
+            .next()
+            .unwrap()
+            .1
+            .data,
+        "kept"
+    );
+    rig.set(vec![rules("d", &["AKON"])]);
+    assert_eq!(rig.acts(), ["hang"]);
+    rig.pass(300);
+    let written = rig.written(1);
+    let gone: Vec<_> = written
+        .iter()
+        .filter(|op| op.whole)
+        .map(|op| op.place.as_str())
+        .collect();
+    assert_eq!(
+        gone,
+        ["e", "d"],
+        "the old values of one that changed go too"
+    );
+    assert_eq!(written.last().unwrap().place.as_str(), "d");
+    rig.set(Vec::new());
+    assert_eq!(rig.devices.iter().count(), 0);
+    rig.pass(3_000);
+    assert_eq!(rig.devices.connecting, 0);
+}
+
+proptest! {
+    /// Whatever devices do and however time passes: a question is one of those allowed, and none is asked while another is open.
+    #[test]
+    fn nothing_but_what_is_allowed_is_ever_asked(
+        steps in prop::collection::vec((0_u8..9, 1_u64..700), 1..200)
+    ) {
+        let allowed = ["ASTZ", "AKON", "ASTF"];
+        let mut rig = Rig::new(vec![rules("d", &allowed)]);
+        let mut open: Option<String> = None;
+        for (step, ms) in steps {
+            let said = rig.link.is_some();
+            let acts = match step {
+                0 if said => rig.connect(),
+                1..=3 if said => {
+                    let code = open.clone().unwrap_or_else(|| "ASTZ".into());
+                    open = None;
+                    rig.reply(&code, step, "1.5")
+                }
+                4 if said => { open = None; rig.reply("????", 0, "") }
+                5 if said => { open = None; rig.reply("AXXX", 0, "") }
+                6 if said => { open = None; rig.end(Failure::Reset) }
+                7 if said => rig.hear(b"\x02 AS\x02"),
+                _ => rig.pass(ms),
+            };
+            for act in acts {
+                match act.as_str() {
+                    "dial" | "hang" => open = None,
+                    question => {
+                        let code = &question[..4];
+                        prop_assert!(allowed.contains(&code) && question.ends_with(" K0"));
+                        prop_assert!(open.is_none(), "{question} while {open:?} is open");
+                        open = Some(code.to_owned());
+                    }
+                }
+            }
+            prop_assert!(rig.devices.wheel.len() < 20, "{}", rig.devices.wheel.len());
+            prop_assert!(rig.devices.connecting <= 1);
+        }
+    }
+}

@@ -1,0 +1,140 @@
+//! What the store is told about devices: what changed, gathered for a moment; everything at its coming-up.
+//!
+//! Fields of `anthill:ak:<device>`: each command by its code holds the data of its last answer. All other names
+//! cannot be codes, which are four capitals or digits: `ASTZ.refused` and `ASTZ.fields` belong to a command, and
+//! lower-case words to the device.
+
+use std::collections::{HashSet, VecDeque};
+
+use crate::handlers::Moment;
+use crate::ids::HostId;
+use crate::limits::{AK_DEVICES_MAX, OUTSIDE_AGAIN_S, OUTSIDE_OPS_MAX, OUTSIDE_WRITE_MS};
+use crate::store::op::{Op, Outside, Place, device as field};
+use crate::time::{Instant, Span};
+
+use super::device::Device;
+use super::{Devices, Value};
+
+const GATHER: Span = Span::from_millis(OUTSIDE_WRITE_MS);
+const AGAIN: Span = Span::from_secs(OUTSIDE_AGAIN_S);
+
+/// Who is to be written, and when.
+#[derive(Debug, Default)]
+pub(super) struct Pen {
+    queue: VecDeque<u32>,
+    queued: HashSet<u32>,
+    /// Names whose keys go first.
+    gone: Vec<HostId>,
+    due: Option<Instant>,
+    /// The store's coming-up that all of this was written in.
+    session: Option<u32>,
+    again: Option<Instant>,
+}
+
+impl Pen {
+    pub(super) fn changed(&mut self, slot: u32, now: Instant) {
+        if self.queued.insert(slot) {
+            self.queue.push_back(slot);
+        }
+        self.due.get_or_insert(now + GATHER);
+    }
+
+    pub(super) fn all(&mut self, slots: &[u32], now: Instant) {
+        slots.iter().for_each(|slot| self.changed(*slot, now));
+    }
+
+    /// The key of a device is to go. With `again` another one has its name, and writes its own.
+    pub(super) fn gone(&mut self, name: HostId, again: bool, now: Instant) {
+        // While the store is away reloads may come and go; a name is remembered once.
+        if !self.gone.contains(&name) && (again || self.gone.len() < AK_DEVICES_MAX) {
+            self.gone.push(name);
+        }
+        self.due.get_or_insert(now + GATHER);
+    }
+
+    /// When something is to be written, if the store is up. What is due already is taken when the store
+    /// has room for it, which it says itself.
+    pub(super) fn due(&self, now: Instant) -> Option<Instant> {
+        let due = self.due.filter(|_| self.session.is_some());
+        let both = [due, self.again].into_iter().flatten();
+        both.filter(|due| *due > now).min()
+    }
+}
+
+impl Devices {
+    /// Takes what is to be written now. `session` is the store's coming-up, while it is up.
+    pub fn pull(&mut self, at: Moment, session: Option<u32>, ops: &mut Vec<Op>) {
+        if session != self.pen.session {
+            self.pen.session = session;
+            self.pen.again = session.map(|_| at.now + AGAIN);
+            self.write_all(at.now);
+            self.pen.due = Some(at.now);
+        }
+        if self.pen.again.is_some_and(|again| again <= at.now) {
+            self.pen.again = None;
+            self.write_all(at.now);
+            self.pen.due = Some(at.now);
+        }
+        if session.is_none() || self.pen.due.is_none_or(|due| due > at.now) {
+            return;
+        }
+        for name in self.pen.gone.drain(..) {
+            ops.push(Op::Outside(Box::new(Outside::gone(Place::Device(name)))));
+        }
+        for _ in 0..OUTSIDE_OPS_MAX {
+            let Some(slot) = self.pen.queue.pop_front() else {
+                break;
+            };
+            self.pen.queued.remove(&slot);
+            if let Some(Some(device)) = self.slots.get_mut(slot as usize) {
+                ops.push(Op::Outside(Box::new(written(device))));
+            }
+        }
+        self.pen.due = (!self.pen.queue.is_empty()).then_some(at.now);
+    }
+
+    fn write_all(&mut self, now: Instant) {
+        for device in self.slots.iter_mut().flatten() {
+            device.facts_changed = true;
+            device.values_changed = u32::MAX;
+        }
+        self.pen.all(&self.order, now);
+    }
+}
+
+/// What changed of a device since it was last written.
+fn written(device: &mut Device) -> Outside {
+    let mut op = Outside::of(Place::Device(device.rules.name.clone()));
+    let changed = std::mem::take(&mut device.values_changed);
+    for (index, value) in device.values.iter().enumerate() {
+        if let Some(value) = value
+            && changed & (1 << index) != 0
+        {
+            value_into(&mut op, device.rules.commands[index].code.as_str(), value);
+        }
+    }
+    if std::mem::take(&mut device.facts_changed) {
+        op.set(field::STATE, device.state().as_str());
+        op.set(field::SINCE, device.since.0.to_string());
+        op.set(field::ERROR_STATUS, device.status.to_string());
+        op.set_or_remove(field::REASON, device.reason.clone());
+        let good = (device.last_good.0 > 0).then(|| device.last_good.0.to_string());
+        op.set_or_remove(field::LAST_GOOD, good);
+    }
+    op
+}
+
+fn value_into(op: &mut Outside, code: &str, value: &Value) {
+    // What the device could not make out has no data: the marks it sent instead stand for it.
+    let refused = value.refused.map(|refused| refused.as_str());
+    let data = match refused {
+        Some(word) if value.data.is_empty() => word.to_owned(),
+        _ => value.data.clone(),
+    };
+    op.set(code, data);
+    let name = |field: &str| format!("{code}{field}");
+    op.set_or_remove(&name(field::REFUSED), refused.map(str::to_owned));
+    let fields = value.fields.as_ref();
+    let fields = fields.and_then(|fields| serde_json::to_string(fields).ok());
+    op.set_or_remove(&name(field::FIELDS), fields);
+}

@@ -1,0 +1,39 @@
+//! What devices and targets have to tell, told as the core tells its own: with a number of this node's.
+
+use crate::store::op::Notice;
+
+use super::Moment;
+use super::core::{Core, StoreState};
+use super::effect::{Effects, EventKind};
+use super::outside::News;
+
+impl Core {
+    /// Tells of a change of a device or a target.
+    pub fn announce(&mut self, at: Moment, news: News, fx: &mut Effects) {
+        let stamp = self.stamp(at);
+        let (event, about, state, reason) = match &news {
+            News::Device {
+                name,
+                state,
+                reason,
+            } => ("device", name.to_string(), *state, reason.clone()),
+            News::Target { target, state } => ("reach", target.clone(), *state, None),
+        };
+        self.notice(Notice {
+            event,
+            about: Some(about),
+            state: Some(state),
+            reason,
+            count: None,
+            stamp,
+        });
+        self.tell(stamp, EventKind::Outside(news), fx);
+    }
+
+    /// The store's coming-up, while it is up: what a batch has to name.
+    #[must_use]
+    pub fn store_session(&self) -> Option<u32> {
+        let is_up = matches!(self.store, StoreState::Up);
+        is_up.then_some(self.stats.store_sessions as u32)
+    }
+}

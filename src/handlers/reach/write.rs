@@ -1,0 +1,98 @@
+//! What the store is told about targets: what changed, gathered for a moment; everything at its coming-up.
+
+use std::collections::BTreeSet;
+
+use crate::handlers::Moment;
+use crate::limits::{OUTSIDE_AGAIN_S, OUTSIDE_OPS_MAX, OUTSIDE_WRITE_MS, REACH_TARGETS_MAX};
+use crate::store::op::{Op, Outside, Place};
+use crate::time::{Instant, Span};
+
+use super::{TargetView, Targets};
+
+const GATHER: Span = Span::from_millis(OUTSIDE_WRITE_MS);
+const AGAIN: Span = Span::from_secs(OUTSIDE_AGAIN_S);
+
+/// Who is to be written, and when.
+#[derive(Debug, Default)]
+pub(super) struct Pen {
+    changed: BTreeSet<u32>,
+    /// Targets whose fields go first.
+    gone: Vec<String>,
+    due: Option<Instant>,
+    session: Option<u32>,
+    again: Option<Instant>,
+}
+
+impl Pen {
+    pub(super) fn changed(&mut self, slot: u32, now: Instant) {
+        self.changed.insert(slot);
+        self.due.get_or_insert(now + GATHER);
+    }
+
+    pub(super) fn gone(&mut self, target: String, now: Instant) {
+        // While the store is away reloads may come and go.
+        if !self.gone.contains(&target) && self.gone.len() < REACH_TARGETS_MAX {
+            self.gone.push(target);
+        }
+        self.due.get_or_insert(now + GATHER);
+    }
+
+    pub(super) fn due(&self, now: Instant) -> Option<Instant> {
+        let due = self.due.filter(|_| self.session.is_some());
+        let both = [due, self.again].into_iter().flatten();
+        both.filter(|due| *due > now).min()
+    }
+}
+
+impl Targets {
+    /// Takes what is to be written now. `session` is the store's coming-up, while it is up.
+    pub fn pull(&mut self, at: Moment, session: Option<u32>, ops: &mut Vec<Op>) {
+        let again = self.pen.again.is_some_and(|again| again <= at.now);
+        let anew = session != self.pen.session;
+        if anew {
+            self.pen.session = session;
+        }
+        if anew || again {
+            self.pen.again = session.filter(|_| anew).map(|_| at.now + AGAIN);
+            self.pen.changed.extend(self.order.iter().copied());
+            self.pen.due = Some(at.now);
+        }
+        if session.is_none() || self.pen.due.is_none_or(|due| due > at.now) {
+            return;
+        }
+        let mut op = Outside::of(Place::Reach);
+        for target in std::mem::take(&mut self.pen.gone) {
+            // It may be back by now.
+            if self.get(&target).is_none() {
+                op.removed.push(target);
+            }
+        }
+        for _ in 0..OUTSIDE_OPS_MAX {
+            let Some(slot) = self.pen.changed.pop_first() else {
+                break;
+            };
+            let target = self.slots.get(slot as usize);
+            if let Some(view) = target.and_then(|target| Some(target.as_ref()?.view()))
+                && view.at.0 > 0
+            {
+                op.set(view.target, json(&view));
+            }
+        }
+        self.pen.due = (!self.pen.changed.is_empty()).then_some(at.now);
+        if !op.set.is_empty() || !op.removed.is_empty() {
+            ops.push(Op::Outside(Box::new(op)));
+        }
+    }
+}
+
+/// A target as it is stored.
+fn json(view: &TargetView<'_>) -> String {
+    let rtt_ms = view.rtt.map(|rtt| rtt.as_nanos() as f64 / 1e6);
+    serde_json::json!({
+        "state": view.state.as_str(),
+        "rtt_ms": rtt_ms,
+        "since": view.since.0,
+        "at": view.at.0,
+    })
+    .to_string()
+}

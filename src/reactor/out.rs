@@ -1,0 +1,399 @@
+//! Connections that we open: to AK devices and to the targets of `reach`. What to dial, ask and close is said by
+//! the machines of these two; here it is done, without waiting for anybody.
+//!
+//! ```text
+//!  event ──▶ ready ──▶ queue ──▶ serve: connected? bytes? ──▶ machines ──▶ acts ──▶ sockets
+//!                       ▲   a budget each │                       └─ news, notes ─▶ the loop
+//!                       └── more to read ─┘
+//! ```
+
+mod wire;
+
+use std::collections::{HashMap, VecDeque};
+use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use mio::{Registry, Token, event};
+use slab::Slab;
+
+use super::clock::Clock;
+use super::horizon::Horizon;
+use super::token;
+use crate::control::metrics::{Exposition, Source};
+use crate::handlers::Moment;
+use crate::handlers::ak::{DeviceRules, Devices};
+use crate::handlers::effect::Note;
+use crate::handlers::outside::{Act, Failure, Fate, Link, News, Owner, Way, Wishes};
+use crate::handlers::reach::{TargetRules, Targets};
+use crate::limits::{DIALED_BYTES_PER_TURN_MAX, REACH_PROBES_MAX};
+use crate::store::op::Op;
+use crate::time::{Instant, Span};
+
+use wire::{Got, Wire};
+
+/// Which devices and targets there are.
+#[derive(Clone, Debug, Default)]
+pub struct Outside {
+    /// The devices, in order.
+    pub devices: Vec<DeviceRules>,
+    /// How often each target is tried.
+    pub period: Span,
+    /// The targets, in order.
+    pub targets: Vec<TargetRules>,
+}
+
+impl Outside {
+    /// How many descriptors all of it takes at once, at most.
+    #[must_use]
+    pub fn descriptors(&self) -> usize {
+        self.devices.len() + self.targets.len().min(REACH_PROBES_MAX)
+    }
+}
+
+/// See the [room](self).
+#[derive(Debug)]
+pub struct Out {
+    clock: Clock,
+    wires: Slab<Wire>,
+    places: HashMap<Link, usize>,
+    /// Counts the wires: an event for one that is gone finds another number in its place.
+    generation: u32,
+    queue: VecDeque<Token>,
+    devices: Devices,
+    targets: Targets,
+    wishes: Wishes,
+    horizon: Horizon,
+    scratch: Box<[u8]>,
+    panics: u64,
+    is_stopped: bool,
+}
+
+impl Out {
+    /// Nobody to reach yet.
+    #[must_use]
+    pub fn new(clock: Clock) -> Self {
+        Self {
+            clock,
+            wires: Slab::new(),
+            places: HashMap::new(),
+            generation: 0,
+            queue: VecDeque::new(),
+            devices: Devices::default(),
+            targets: Targets::default(),
+            wishes: Wishes::default(),
+            horizon: Horizon::default(),
+            scratch: vec![0; DIALED_BYTES_PER_TURN_MAX].into_boxed_slice(),
+            panics: 0,
+            is_stopped: false,
+        }
+    }
+
+    /// Takes the devices and targets of a configuration.
+    pub fn set(&mut self, outside: Outside, registry: &Registry, at: Moment) {
+        let Outside {
+            devices,
+            period,
+            targets,
+        } = outside;
+        self.devices.set(at, devices, &mut self.wishes);
+        self.targets.set(at, period, targets, &mut self.wishes);
+        self.act(registry, at);
+    }
+
+    /// The devices, to read.
+    #[must_use]
+    pub fn devices(&self) -> &Devices {
+        &self.devices
+    }
+
+    /// The targets, to read.
+    #[must_use]
+    pub fn targets(&self) -> &Targets {
+        &self.targets
+    }
+
+    /// Takes note of an event of one of its tokens; [`serve`](Self::serve) is to follow in the same turn.
+    pub fn ready(&mut self, event: &event::Event) {
+        let Some(place) = self.place_of(event.token()) else {
+            return;
+        };
+        let wire = &mut self.wires[place];
+        wire.note(event);
+        if !wire.queued {
+            wire.queued = true;
+            self.queue.push_back(event.token());
+        }
+    }
+
+    /// Whether somebody has more to be read than a turn reads.
+    #[must_use]
+    pub fn has_ready(&self) -> bool {
+        !self.queue.is_empty()
+    }
+
+    /// Reads those that are ready, each within its budget.
+    pub fn serve(&mut self, registry: &Registry, at: Moment) {
+        for _ in 0..self.queue.len() {
+            let Some(token) = self.queue.pop_front() else {
+                break;
+            };
+            if let Some(place) = self.place_of(token) {
+                self.wires[place].queued = false;
+                self.serve_one(place, token, registry, at);
+            }
+        }
+    }
+
+    fn serve_one(&mut self, place: usize, token: Token, registry: &Registry, at: Moment) {
+        let mut scratch = std::mem::take(&mut self.scratch);
+        let mut left = scratch.len();
+        while let Some(wire) = self.wires.get_mut(place).filter(|w| w.token == token) {
+            let took = self.clock.now().since(wire.dialed);
+            let link = wire.link;
+            let (fate, goes_on) = match wire.step(&mut scratch[..left]) {
+                Got::Nothing => break,
+                Got::Connected => (Fate::Connected { took }, true),
+                Got::Bytes { bytes, more } => {
+                    left -= bytes;
+                    let bytes = &scratch[..bytes];
+                    (Fate::Bytes { bytes, took }, more)
+                }
+                Got::Ended(failure) => {
+                    self.forget(place);
+                    (Fate::Ended { failure, took }, false)
+                }
+            };
+            self.tell(link, fate, at);
+            self.act(registry, at);
+            if !goes_on {
+                break;
+            }
+            if left == 0 {
+                self.again(place, token);
+                break;
+            }
+        }
+        self.scratch = scratch;
+    }
+
+    fn again(&mut self, place: usize, token: Token) {
+        if let Some(wire) = self.wires.get_mut(place).filter(|w| w.token == token) {
+            wire.queued = true;
+            self.queue.push_back(token);
+        }
+    }
+
+    /// Deadlines, against a horizon of its own: `before_wait` and `all_told` are the turn's. Returns the next one.
+    pub fn tick(
+        &mut self,
+        before_wait: Instant,
+        all_told: bool,
+        registry: &Registry,
+        at: Moment,
+    ) -> Option<Instant> {
+        if self.is_stopped {
+            return None;
+        }
+        let complete = all_told && self.queue.is_empty();
+        let judge = self.horizon.turn(before_wait, complete, true).min(at.now);
+        let devices = self.devices.tick(judge, at, &mut self.wishes);
+        let targets = self.targets.tick(judge, at, &mut self.wishes);
+        self.act(registry, at);
+        [devices, targets].into_iter().flatten().min()
+    }
+
+    /// What is to be written now. `session` is the store's coming-up, while it is up.
+    pub fn pull(&mut self, at: Moment, session: Option<u32>) -> Vec<Op> {
+        let mut ops = Vec::new();
+        if !self.is_stopped {
+            self.devices.pull(at, session, &mut ops);
+            self.targets.pull(at, session, &mut ops);
+        }
+        ops
+    }
+
+    /// What is to be told, and logged, since this was called last.
+    pub fn take_news(&mut self) -> (Vec<News>, Vec<Note>) {
+        let Wishes { news, notes, .. } = &mut self.wishes;
+        (std::mem::take(news), std::mem::take(notes))
+    }
+
+    /// The end has begun: everything is closed, and nothing dialled any more.
+    pub fn stop(&mut self) {
+        self.is_stopped = true;
+        self.wires.clear();
+        self.places.clear();
+        self.queue.clear();
+    }
+
+    /// Tells the machine of a link what became of it. A panic in there ends that link alone.
+    fn tell(&mut self, link: Link, fate: Fate<'_>, at: Moment) {
+        let (devices, targets) = (&mut self.devices, &mut self.targets);
+        let wishes = &mut self.wishes;
+        let told = catch_unwind(AssertUnwindSafe(|| match link.owner {
+            Owner::Device => devices.fate(at, link, fate, wishes),
+            Owner::Target => targets.fate(at, link, fate, wishes),
+        }));
+        if told.is_err() {
+            self.panics += 1;
+            log::error!(target: "panic", "a link to be closed: handling what came of it failed");
+            self.wishes.acts.push(Act::Hang { link });
+            match link.owner {
+                Owner::Device => self.devices.give_up(at, link),
+                Owner::Target => self.targets.give_up(at, link),
+            }
+        }
+    }
+
+    /// Does what the machines want done. What fails at once is told, and may lead to more.
+    fn act(&mut self, registry: &Registry, at: Moment) {
+        while !self.wishes.acts.is_empty() {
+            for act in std::mem::take(&mut self.wishes.acts) {
+                match act {
+                    Act::Dial { link, way, to } => self.dial(link, way, to, registry, at),
+                    Act::Send { link, bytes } => self.send(link, &bytes, at),
+                    Act::Hang { link } => {
+                        if let Some(place) = self.places.get(&link) {
+                            self.forget(*place);
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    fn dial(&mut self, link: Link, way: Way, to: SocketAddr, registry: &Registry, at: Moment) {
+        let entry = self.wires.vacant_entry();
+        let place = entry.key();
+        self.generation = self.generation.wrapping_add(1);
+        let token = token::of_out(self.generation, place);
+        let dialed = self.clock.now();
+        match Wire::dial(link, token, way, to, dialed, registry) {
+            Ok(wire) => {
+                entry.insert(wire);
+                self.places.insert(link, place);
+            }
+            Err(failure) => {
+                let took = self.clock.now().since(dialed);
+                self.tell(link, Fate::Ended { failure, took }, at);
+            }
+        }
+    }
+
+    fn send(&mut self, link: Link, bytes: &[u8], at: Moment) {
+        let Some(&place) = self.places.get(&link) else {
+            return;
+        };
+        if let Err(failure) = self.wires[place].send(bytes) {
+            let took = self.clock.now().since(self.wires[place].dialed);
+            self.forget(place);
+            self.tell(link, Fate::Ended { failure, took }, at);
+        }
+    }
+
+    /// Closing a descriptor ends its registration; nobody holds a second one for the same socket.
+    fn forget(&mut self, place: usize) {
+        if let Some(wire) = self.wires.try_remove(place) {
+            self.places.remove(&wire.link);
+        }
+    }
+
+    /// The place of a wire that is still there.
+    fn place_of(&self, token: Token) -> Option<usize> {
+        let place = token::out_place(token);
+        let wire = self.wires.get(place)?;
+        (wire.token == token).then_some(place)
+    }
+}
+
+impl From<&std::io::Error> for Failure {
+    fn from(error: &std::io::Error) -> Self {
+        use std::io::ErrorKind as E;
+        match (error.kind(), error.raw_os_error()) {
+            (_, Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM)) => Self::NoRoom,
+            (E::AddrNotAvailable | E::AddrInUse, _) => Self::NoRoom,
+            (E::ConnectionRefused, _) => Self::Refused,
+            (E::ConnectionReset | E::BrokenPipe | E::ConnectionAborted, _) => Self::Reset,
+            (E::HostUnreachable | E::NetworkUnreachable | E::TimedOut, _) => Self::Unreachable,
+            (E::WouldBlock, _) => Self::NotTaken,
+            _ => Self::Other,
+        }
+    }
+}
+
+impl Source for Out {
+    fn collect(&self, page: &mut Exposition) {
+        let (devices, targets) = (self.devices.stats(), self.targets.stats());
+        page.gauges(
+            "anthill_devices",
+            "AK devices, by what they are.",
+            "state",
+            [
+                ("up", devices.up),
+                ("stale", devices.stale),
+                ("down", devices.down),
+            ],
+        );
+        page.gauges(
+            "anthill_targets",
+            "Targets of reach, by what they are.",
+            "state",
+            [
+                ("up", targets.up),
+                ("refused", targets.refused),
+                ("down", targets.down),
+            ],
+        );
+        page.counters(
+            "anthill_device_replies_total",
+            "Replies of AK devices, by whether they refuse.",
+            "kind",
+            [("good", devices.good), ("refused", devices.refused)],
+        );
+        let counters = [
+            (
+                "anthill_device_dials_total",
+                "Connections to AK devices begun.",
+                devices.dials,
+            ),
+            (
+                "anthill_device_failures_total",
+                "Connections to AK devices that did not come about, or ended with a question open.",
+                devices.failures,
+            ),
+            (
+                "anthill_device_questions_total",
+                "Questions to AK devices.",
+                devices.asked,
+            ),
+            (
+                "anthill_device_timeouts_total",
+                "Questions that AK devices did not answer in time.",
+                devices.timeouts,
+            ),
+            (
+                "anthill_device_abnormal_total",
+                "Connections to AK devices closed for what was no answer to the question.",
+                devices.abnormal,
+            ),
+            (
+                "anthill_device_status_changes_total",
+                "Changes of the error status of AK devices.",
+                devices.status_changes,
+            ),
+            (
+                "anthill_target_tries_total",
+                "Attempts to reach a target.",
+                targets.tries,
+            ),
+            (
+                "anthill_out_panics_total",
+                "Panics that ended one connection of ours.",
+                self.panics,
+            ),
+        ];
+        for (name, help, value) in counters {
+            page.counter(name, help, value);
+        }
+    }
+}

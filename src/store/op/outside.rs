@@ -1,0 +1,89 @@
+//! What devices and targets are: fields of a hash each, of which what changed is written.
+
+use crate::ids::HostId;
+
+/// Which hash.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// An AK device's own.
+    Device(HostId),
+    /// The one of all targets.
+    Reach,
+}
+
+impl Place {
+    /// What tells it from others in a batch.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Device(name) => name.as_str(),
+            Self::Reach => "",
+        }
+    }
+}
+
+/// Fields to be set, and to be removed. State: the latest wins.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outside {
+    /// Where.
+    pub place: Place,
+    /// Whether all of it goes first.
+    pub whole: bool,
+    /// Fields that are there, each with its text.
+    pub set: Vec<(String, String)>,
+    /// Fields that are not.
+    pub removed: Vec<String>,
+}
+
+impl Outside {
+    /// Nothing yet.
+    #[must_use]
+    pub fn of(place: Place) -> Self {
+        Self {
+            place,
+            whole: false,
+            set: Vec::new(),
+            removed: Vec::new(),
+        }
+    }
+
+    /// All of it is to go.
+    #[must_use]
+    pub fn gone(place: Place) -> Self {
+        Self {
+            whole: true,
+            ..Self::of(place)
+        }
+    }
+
+    /// Sets a field.
+    pub fn set(&mut self, field: &str, text: impl Into<String>) {
+        self.set.push((field.to_owned(), text.into()));
+    }
+
+    /// Sets a field, or removes it where there is nothing to set.
+    pub fn set_or_remove(&mut self, field: &str, text: Option<String>) {
+        match text {
+            Some(text) => self.set.push((field.to_owned(), text)),
+            None => self.removed.push(field.to_owned()),
+        }
+    }
+}
+
+/// Fields of a device's hash. A command's own field is its code: four capitals or digits, and so none of these.
+pub mod device {
+    /// `up`, `down` or `stale`.
+    pub const STATE: &str = "state";
+    /// Since when, unix ms.
+    pub const SINCE: &str = "since";
+    /// Why it is not up.
+    pub const REASON: &str = "reason";
+    /// The error status of its last reply.
+    pub const ERROR_STATUS: &str = "error_status";
+    /// When its last good reply came, unix ms; not there before the first.
+    pub const LAST_GOOD: &str = "last_good";
+    /// Behind a command's code: the word by which its last answer refuses.
+    pub const REFUSED: &str = ".refused";
+    /// Behind a command's code: its named words, as JSON, name → `{value, unit, valid}`.
+    pub const FIELDS: &str = ".fields";
+}
