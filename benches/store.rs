@@ -153,6 +153,7 @@ fn report(store: &mut dyn Backend, hosts: u32) {
             complete: Vec::new(),
             oncall: vec!["uptime".to_owned()],
             state: None,
+            told: None,
             stamp: stamp(3),
         }))
     };

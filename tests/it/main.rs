@@ -16,6 +16,7 @@ mod support;
 
 mod abnormal;
 mod agent;
+mod ak;
 mod bench;
 mod dispatch;
 mod dispatch_faults;
@@ -24,6 +25,7 @@ mod frames;
 mod http;
 mod outage;
 mod presence;
+mod reach;
 mod restart;
 mod signals;
 mod spool;

@@ -48,6 +48,7 @@ macro_rules! conformance_tests {
             last_seen_never_goes_back
             an_audit_adds_what_is_missing
             a_notice_is_an_event
+            devices_and_targets_are_fields_of_hashes
             a_task_ends_with_only_its_book_when_cleared
             a_task_of_two_hosts_keeps_them_apart
             a_task_that_is_kept_keeps_what_is_done

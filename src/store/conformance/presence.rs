@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use super::*;
-use crate::store::op::Notice;
+use crate::store::op::{Notice, Outside, Place};
 
 pub fn coming_online_claims_the_host(open: &mut Factory<'_>) {
     let mut s = open(settings());
@@ -299,4 +299,55 @@ pub fn a_notice_is_an_event(open: &mut Factory<'_>) {
     );
     assert_eq!(told[1].get("reason"), None);
     assert_eq!(told[1]["host"], "", "it is about no host");
+}
+
+pub fn devices_and_targets_are_fields_of_hashes(open: &mut Factory<'_>) {
+    let mut s = open(settings());
+    let device = || Place::Device(host("bench-1"));
+    let write = |place: Place, set: &[(&str, &str)], removed: &[&str]| {
+        let mut op = Outside::of(place);
+        set.iter().for_each(|(field, text)| op.set(field, *text));
+        op.removed = owned(removed);
+        Op::Outside(Box::new(op))
+    };
+    let ops = [
+        write(
+            device(),
+            &[
+                ("ASTZ", "SREM \r\n#1"),
+                ("ASTZ.refused", "BS"),
+                ("state", "up"),
+            ],
+            &["reason"],
+        ),
+        write(device(), &[("ASTZ", "STBY")], &["ASTZ.refused"]),
+        write(Place::Reach, &[("10.0.0.1:22", "{}"), ("b", "{}")], &[]),
+        write(Place::Reach, &[], &["b"]),
+    ];
+    for _ in 0..2 {
+        assert!(run(&mut s, &ops).is_empty(), "they have no outcome");
+        let fields = fields(&mut s, "anthill:ak:bench-1");
+        let seen: Vec<_> = fields
+            .iter()
+            .map(|(f, v)| (f.as_str(), v.as_str()))
+            .collect();
+        assert_eq!(seen, [("ASTZ", "STBY"), ("state", "up")]);
+        let reach = Dump::Hash(vec![("10.0.0.1:22".into(), "{}".into())]);
+        assert_eq!(key(&mut s, "anthill:reach"), Some(reach));
+    }
+    let gone = Op::Outside(Box::new(Outside::gone(device())));
+    assert!(run(&mut s, &[gone, write(device(), &[("AKON", "1")], &[])]).is_empty());
+    assert_eq!(
+        fields(&mut s, "anthill:ak:bench-1").len(),
+        1,
+        "it begins anew"
+    );
+    // A key of another kind is this operation's own trouble.
+    s.seed("anthill:reach", Dump::Text("x".into()));
+    let odd = [
+        write(Place::Reach, &[("a", "{}")], &[]),
+        write(device(), &[("AKON", "2")], &[]),
+    ];
+    assert!(run(&mut s, &odd).is_empty());
+    assert_eq!(fields(&mut s, "anthill:ak:bench-1")["AKON"], "2");
 }
