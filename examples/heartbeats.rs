@@ -32,6 +32,7 @@ fn rules() -> Rules {
         rto: Span::from_secs(3),
         tries: 5,
         result_bytes: 1 << 20,
+        certificates: false,
         seed: 1,
     }
 }
