@@ -265,6 +265,8 @@ pub const AK_DEVICES_MAX: usize = 1_024;
 pub const AK_COMMANDS_MAX: usize = 32;
 /// A reply of a device, in bytes from behind STX to before ETX. A longer one is abnormal: the connection is closed.
 pub const AK_REPLY_BYTES_MAX: usize = 8_192;
+/// Of each value so much is shown where all devices are, in bytes; all of it is shown with its device.
+pub const AK_DATA_SHOWN_BYTES_MAX: usize = 256;
 /// Bytes that belong to no reply, between two replies. More is abnormal likewise.
 pub const AK_NOISE_BYTES_MAX: usize = 16_384;
 /// Milliseconds before a device is connected to again; doubled with each time in vain.

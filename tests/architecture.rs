@@ -55,6 +55,20 @@ const ROOMS: &[Room] = &[
         pure: true,
     },
     Room {
+        paths: &["handlers/ak", "handlers/reach", "handlers/outside"],
+        may_name: &[
+            "handlers::Moment",
+            "handlers::ak",
+            "handlers::effect::Note",
+            "handlers::outside",
+            "handlers::reach",
+            "codec::ak",
+            "store::op",
+            "wheel",
+        ],
+        pure: true,
+    },
+    Room {
         paths: &["control"],
         may_name: &["control", "handlers", "store::op"],
         pure: true,

@@ -8,7 +8,7 @@ use serde::Serialize;
 use crate::handlers::ask::Ask;
 use crate::handlers::view::{Filter, StoreView};
 use crate::ids::HostId;
-use crate::limits::{PAGE_HOSTS_MAX, PAGE_TASK_HOSTS_MAX, PAGE_TASKS_MAX};
+use crate::limits::{AK_DATA_SHOWN_BYTES_MAX, PAGE_HOSTS_MAX, PAGE_TASK_HOSTS_MAX, PAGE_TASKS_MAX};
 
 use super::gate::HttpRules;
 use super::http::Head;
@@ -149,10 +149,14 @@ pub fn act(route: Route, body: &[u8], site: &Site<'_>, rules: &HttpRules, number
         }
         Route::Host(name) => Err(host(name.as_ref(), site)),
         Route::Devices => Err(Response::json(&Devices {
-            devices: site.devices.iter().map(|view| Device::of(&view)).collect(),
+            devices: site
+                .devices
+                .iter()
+                .map(|view| Device::of(&view, AK_DATA_SHOWN_BYTES_MAX))
+                .collect(),
         })),
         Route::Device(name) => Err(match site.devices.get(&name) {
-            Some(view) => Response::json(&Device::of(&view)),
+            Some(view) => Response::json(&Device::of(&view, usize::MAX)),
             None => Response::error(404, "no device has this name"),
         }),
         Route::Reach => Err(Response::json(&Targets {

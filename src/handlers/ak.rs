@@ -271,10 +271,13 @@ impl Devices {
     pub fn give_up(&mut self, at: Moment, link: Link) {
         let slot = link.slot;
         if let Some(Some(device)) = self.slots.get_mut(slot as usize) {
-            self.connecting -= usize::from(matches!(device.phase, Phase::Connecting { .. }));
             device.rest(at.now);
             self.settle(slot, at);
         }
+        // How far it had come is not known.
+        let phases = self.slots.iter().flatten().map(|device| device.phase);
+        let connecting = |phase: &Phase| matches!(phase, Phase::Connecting { .. });
+        self.connecting = phases.filter(connecting).count();
     }
 
     /// One device.

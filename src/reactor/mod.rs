@@ -360,7 +360,7 @@ impl Reactor {
     /// Reads everyone whom the kernel named and everyone who was still ready, accepts, and serves
     /// the other sockets. Whether the kernel had no more to name.
     fn read(&mut self, at: Moment) -> bool {
-        let mut told = 0;
+        let (mut told, mut ours) = (0, 0);
         let events = std::mem::replace(&mut self.events, Events::with_capacity(0));
         self.connections.begin();
         for event in &events {
@@ -371,7 +371,10 @@ impl Reactor {
                 // The mailbox is looked at in every turn.
                 About::Waker => {}
                 About::Web => self.web.ready(event),
-                About::Out => self.out.ready(event),
+                About::Out => {
+                    ours += 1;
+                    self.out.ready(event);
+                }
                 About::Host(conn) => self.host_event(conn, event, at),
                 About::Lingering(place) => {
                     self.connections.lingering.ready(place, &mut self.scratch)
@@ -379,7 +382,8 @@ impl Reactor {
             }
         }
         self.events = events;
-        self.coalesce.turn(told);
+        // Hosts are not to wait for the sake of devices.
+        self.coalesce.turn(told - ours);
         if self.stopping.is_none() {
             while let Some(conn) = self.connections.next_ready() {
                 self.serve(conn, at);

@@ -194,7 +194,7 @@ fn bad_habits_are_seen_for_what_they_are(mut home: Home) {
     // Every kind of trouble comes by, and the device is asked again after each.
     for what in [
         "no answer in time",
-        "closed: an answer to AXXX",
+        "an answer to AXXX",
         "which was not asked",
         "error status 1",
         "error status 0",

@@ -30,21 +30,21 @@ pub struct Device<'a> {
 /// The last answer to a command.
 #[derive(Debug, Serialize)]
 pub struct Value<'a> {
-    /// Its data.
+    /// Its data, or their beginning.
     pub data: &'a str,
     /// The word by which it refuses.
     pub refused: Option<&'static str>,
     /// When it came.
     pub at: Time,
-    /// Its words by name, where they have names.
+    /// Its words by name, where they have names and all of the data is shown.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fields: Option<&'a FieldValues>,
 }
 
 impl<'a> Device<'a> {
-    /// `view` as it is shown.
+    /// `view` as it is shown, with at most `shown` bytes of each value's data.
     #[must_use]
-    pub fn of(view: &DeviceView<'a>) -> Self {
+    pub fn of(view: &DeviceView<'a>, shown: usize) -> Self {
         let values = view.values();
         Self {
             name: view.name().as_str(),
@@ -55,19 +55,21 @@ impl<'a> Device<'a> {
             error_status: view.error_status(),
             last_good: Time(view.last_good()),
             values: Map(values
-                .map(|(code, value)| (code.to_string(), Value::of(value)))
+                .map(|(code, value)| (code.to_string(), Value::of(value, shown)))
                 .collect()),
         }
     }
 }
 
 impl<'a> Value<'a> {
-    fn of(value: &'a ak::Value) -> Self {
+    fn of(value: &'a ak::Value, shown: usize) -> Self {
+        let data = &value.data[..value.data.floor_char_boundary(shown)];
+        let is_whole = data.len() == value.data.len();
         Self {
-            data: &value.data,
+            data,
             refused: value.refused.map(|refused| refused.as_str()),
             at: Time(value.at),
-            fields: value.fields.as_ref(),
+            fields: value.fields.as_ref().filter(|_| is_whole),
         }
     }
 }

@@ -220,7 +220,11 @@ impl Device {
             };
             if let Err(why) = taken {
                 turn.stats.abnormal += 1;
-                self.note(log::Level::Warn, &format!("closed: {why}"), turn);
+                let is_told =
+                    matches!(self.phase, Phase::Asking { .. }) && self.answers != Some(false);
+                if !is_told {
+                    self.note(log::Level::Warn, &format!("closed: {why}"), turn);
+                }
                 self.hang(turn);
                 self.ended(&why, turn);
                 return;
