@@ -306,7 +306,7 @@ fn a_late_answer_is_never_taken_for_another_questions() {
     let (addr, _) = device(move |request, stream| {
         let number = asked.fetch_add(1, Ordering::SeqCst);
         // The first answer to each connection's question comes when that question is long given up.
-        if number % 2 == 0 {
+        if number.is_multiple_of(2) {
             thread::sleep(Duration::from_millis(900));
             say(stream, &format!("\x02 {} 0 LATE\x03", code(request)));
         } else {
