@@ -8,7 +8,7 @@
 //!                                            bounded mailbox ◀──▶ store thread ◀──▶ Redis or files
 //! ```
 //!
-//! Rooms, in reading order: [`time`], [`ids`], [`limits`]; [`codec`] (what travels); [`store::op`]
+//! Rooms, in reading order: [`time`], [`ids`], [`limits`], [`keys`]; [`codec`] (what travels); [`store::op`]
 //! (what is written); [`handlers`] (what it means); [`control`] (the same over HTTP, to read);
 //! [`reactor`] (the turn and the sockets); [`server`] (all of it together). The other end, a host's,
 //! is in [`agent`].
@@ -22,6 +22,7 @@ pub mod control;
 pub mod fuzzing;
 pub mod handlers;
 pub mod ids;
+pub mod keys;
 pub mod limits;
 pub mod logging;
 pub mod reactor;

@@ -45,6 +45,17 @@ pub const EVENTS_PER_TURN_MAX: usize = 1_024;
 pub const DATAGRAMS_PER_TURN_MAX: usize = 256;
 /// A datagram from a host, in bytes; a longer one is dropped.
 pub const DATAGRAM_IN_BYTES_MAX: usize = 2_048;
+/// A signed datagram to a host, in bytes; what does not fit is refused.
+pub const DATAGRAM_SIGNED_BYTES_MAX: usize = 2_048;
+/// Numbers of signed datagrams that are taken: the highest, and so many less one below it.
+pub const DATAGRAM_WINDOW: u64 = 64;
+/// A frame of a connection that has still to prove itself, in bytes: abnormal beyond. With it such a
+/// connection holds one challenge, so that their memory is bounded by the number of connections.
+pub const UNPROVEN_FRAME_BYTES_MAX: usize = 512;
+/// Digits of a nonce.
+pub const NONCE_DIGITS: usize = 32;
+/// A file of keys, in bytes: refused beyond.
+pub const KEYS_FILE_BYTES_MAX: u64 = 4 * 1024 * 1024;
 /// Descriptors kept from the connections: HTTP, the store, the log, the reserve of `accept`.
 pub const DESCRIPTORS_RESERVED: usize = 128;
 /// Replies waiting for a peer that does not read, in bytes. Above this nothing more is read from

@@ -25,13 +25,18 @@ const ROOMS: &[Room] = &[
         pure: true,
     },
     Room {
+        paths: &["keys"],
+        may_name: &["keys"],
+        pure: true,
+    },
+    Room {
         paths: &["wheel"],
         may_name: &[],
         pure: true,
     },
     Room {
         paths: &["codec"],
-        may_name: &["codec"],
+        may_name: &["codec", "keys"],
         pure: true,
     },
     Room {
@@ -51,7 +56,7 @@ const ROOMS: &[Room] = &[
     },
     Room {
         paths: &["handlers"],
-        may_name: &["handlers", "codec", "store::op", "wheel"],
+        may_name: &["handlers", "codec", "keys", "store::op", "wheel"],
         pure: true,
     },
     Room {
@@ -75,12 +80,12 @@ const ROOMS: &[Room] = &[
     },
     Room {
         paths: &["agent/core", "agent/allow", "agent/memory"],
-        may_name: &["agent", "codec"],
+        may_name: &["agent", "codec", "keys"],
         pure: true,
     },
     Room {
         paths: &["agent"],
-        may_name: &["agent", "codec::message"],
+        may_name: &["agent", "codec::message", "keys"],
         pure: false,
     },
     Room {
@@ -107,7 +112,7 @@ const ROOMS: &[Room] = &[
     },
     Room {
         paths: &["config"],
-        may_name: &["config", "codec", "store::address"],
+        may_name: &["config", "codec", "keys", "store::address"],
         pure: false,
     },
     Room {
@@ -117,18 +122,27 @@ const ROOMS: &[Room] = &[
     },
     Room {
         paths: &["reactor"],
-        may_name: &["reactor", "codec", "handlers", "control", "store::op"],
+        may_name: &[
+            "reactor",
+            "codec",
+            "handlers",
+            "control",
+            "keys",
+            "store::op",
+        ],
         pure: false,
     },
     Room {
         paths: &["fuzzing"],
-        may_name: &["fuzzing", "codec", "handlers", "control", "store", "config"],
+        may_name: &[
+            "fuzzing", "codec", "handlers", "control", "keys", "store", "config",
+        ],
         pure: false,
     },
     Room {
         paths: &["server"],
         may_name: &[
-            "server", "reactor", "codec", "handlers", "control", "store", "config",
+            "server", "reactor", "codec", "handlers", "control", "keys", "store", "config",
         ],
         pure: false,
     },
