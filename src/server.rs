@@ -126,7 +126,8 @@ impl Server {
         let web = Web::bind(addr, assemble::http_rules(&config))
             .map_err(|source| BindError::Socket { key, addr, source })?;
         let http = web.local_addr();
-        let core = Core::new(assemble::rules(&config), assemble::first_seq(Clock::wall()));
+        let core = Core::new(assemble::rules(&config), assemble::first_seq(Clock::wall()))
+            .with_keys(assemble::access(&config), assemble::nonces());
         let (requests, waiting) = bounded(REQUESTS_WAITING_MAX);
         let (reactor, bound) = Reactor::bind(&assemble::settings(&config), core, web, waiting)?;
         Ok(Self {

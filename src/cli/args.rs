@@ -60,6 +60,8 @@ pub enum Command {
     Reach(ReachArgs),
     /// Read the configuration as the server would, and print what is in force
     CheckConfig(ConfigArgs),
+    /// Print a new key, or with --for the own key of a host
+    Keygen(KeygenArgs),
     /// Print the completions for a shell
     Completions(CompletionsArgs),
 }
@@ -138,6 +140,17 @@ pub struct AgentArgs {
     /// Directory where it remembers what it has done
     #[arg(long, value_name = "DIR", default_value = "./anthill-agent")]
     pub state: PathBuf,
+}
+
+/// What `keygen` takes.
+#[derive(Args)]
+pub struct KeygenArgs {
+    /// The host whose own key is derived
+    #[arg(long = "for", value_name = "ID", requires = "key_file")]
+    pub host: Option<String>,
+    /// File with the key it is derived from: KEY_ID HEX, or the server's keys file
+    #[arg(long, value_name = "FILE", requires = "host")]
+    pub key_file: Option<PathBuf>,
 }
 
 /// How a running server is found and convinced.

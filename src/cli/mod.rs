@@ -1,7 +1,7 @@
 //! The command line: one room a subcommand, and the rules all of them keep.
 //!
 //! ```text
-//!  argv ──▶ args ──▶ serve · agent · bench · ak-sim · check · complete   (here, in this process)
+//!  argv ──▶ args ──▶ serve · agent · bench · ak-sim · check · keygen · complete   (here, in this process)
 //!            │       hosts · dispatch · tasks · task · console · ak · reach ──▶ api ──▶ a running server's HTTP ──▶ table or JSON
 //!            ▼
 //!          usage: what was wrong, in one line
@@ -22,6 +22,7 @@ mod complete;
 mod console;
 mod dispatch;
 mod hosts;
+mod keygen;
 mod order;
 mod pages;
 mod progress;
@@ -67,6 +68,7 @@ fn run(args: &[OsString]) -> Result<(), Failure> {
         Asked::Run(Command::AkSim(args)) => ak_sim::run(&args),
         Asked::Run(Command::Reach(args)) => reach::run(&args),
         Asked::Run(Command::CheckConfig(args)) => check::run(&args),
+        Asked::Run(Command::Keygen(args)) => keygen::run(&args),
         Asked::Run(Command::Completions(args)) => complete::run(&args),
     }
 }

@@ -64,6 +64,9 @@ pub enum Abnormal {
     /// TLS failed: a handshake, or what came after it.
     #[error("TLS: {0}")]
     Tls(String),
+    /// A frame of a keyed session without the tag it must have.
+    #[error("the frame's tag is wrong")]
+    Tag,
     /// Our own fault: handling it panicked. The connection is ended like one with bad data.
     #[error("handling it failed inside the server")]
     Internal,
@@ -83,12 +86,14 @@ impl Abnormal {
             Self::Depth => "depth",
             Self::OutOfPlace(_) => "place",
             Self::Tls(_) => "tls",
+            Self::Tag => "tag",
             Self::Internal => "internal",
         }
     }
 
     /// Every label there is, in the order of the variants.
-    pub const LABELS: [&'static str; 10] = [
-        "length", "utf8", "syntax", "flag", "field", "twice", "depth", "place", "tls", "internal",
+    pub const LABELS: [&'static str; 11] = [
+        "length", "utf8", "syntax", "flag", "field", "twice", "depth", "place", "tls", "tag",
+        "internal",
     ];
 }

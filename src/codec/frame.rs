@@ -10,6 +10,7 @@ use byteorder::{BigEndian, ByteOrder as _, LittleEndian};
 use super::error::{Abnormal, DecodeError};
 use super::message::{Answer, Ask, FromServer, Incoming, Message, Push, Reply, Word};
 use super::{from_server, json, slash, write};
+use crate::keys::{Open, Seal, TAG_BYTES};
 use crate::limits::{FRAME_BYTES_MAX, FRAME_HEADER_BYTES};
 use crate::time::UnixMs;
 
@@ -134,6 +135,68 @@ pub fn decode_from_server<'a>(
     let said = from_server::decode_body(body);
     said.map(|said| ServerStep::Got { said, used })
         .map_err(|error| DecodeError::new(error.kind, error.offset + FRAME_HEADER_BYTES))
+}
+
+/// Takes the first frame off `input`, which must have its tag: nothing of it is looked at before. Its length
+/// counts bytes, and the tag's among them.
+///
+/// # Errors
+/// When the tag is wrong, or the bytes are abnormal data.
+pub fn decode_sealed<'a>(
+    framing: Framing,
+    order: &mut Order,
+    open: &Open,
+    input: &'a [u8],
+) -> Result<Step<'a>, DecodeError> {
+    let (body, used) = match opened(framing, order, open, input)? {
+        Ok(body) => (body, body.len() + TAG_BYTES + FRAME_HEADER_BYTES),
+        Err(need) => return Ok(Step::Need(need)),
+    };
+    let step = match body.first() {
+        Some(b'{') => json::decode_body(body).map(|incoming| Step::Got { incoming, used }),
+        _ => slash_text(body).map(|message| got(message, used)),
+    };
+    step.map_err(|error| DecodeError::new(error.kind, error.offset + FRAME_HEADER_BYTES))
+}
+
+/// The same for what comes from a server.
+///
+/// # Errors
+/// When the tag is wrong, or the bytes are abnormal data.
+pub fn decode_from_server_sealed<'a>(
+    framing: Framing,
+    order: &mut Order,
+    open: &Open,
+    input: &'a [u8],
+) -> Result<ServerStep<'a>, DecodeError> {
+    let body = match opened(framing, order, open, input)? {
+        Ok(body) => body,
+        Err(need) => return Ok(ServerStep::Need(need)),
+    };
+    let used = body.len() + TAG_BYTES + FRAME_HEADER_BYTES;
+    let said = from_server::decode_body(body);
+    said.map(|said| ServerStep::Got { said, used })
+        .map_err(|error| DecodeError::new(error.kind, error.offset + FRAME_HEADER_BYTES))
+}
+
+/// The body of the first frame; or how many bytes are needed in all.
+fn opened<'a>(
+    framing: Framing,
+    order: &mut Order,
+    open: &Open,
+    input: &'a [u8],
+) -> Result<Result<&'a [u8], usize>, DecodeError> {
+    let Some((header, rest)) = input.split_first_chunk::<FRAME_HEADER_BYTES>() else {
+        return Ok(Err(FRAME_HEADER_BYTES));
+    };
+    let length = length(framing, order, *header)?;
+    let Some(tagged) = rest.get(..length) else {
+        return Ok(Err(FRAME_HEADER_BYTES + length));
+    };
+    match open.body(tagged) {
+        Some(body) => Ok(Ok(body)),
+        None => Err(DecodeError::new(Abnormal::Tag, FRAME_HEADER_BYTES)),
+    }
 }
 
 /// The length of the body that a header announces.
@@ -272,14 +335,19 @@ pub struct FrameTooLong(pub usize);
 /// A reason too long to be told is cut, and a book that does not fit is refused in its place: no
 /// reply is ever longer than a frame.
 pub fn emit(reply: &Reply, order: Order, out: &mut Vec<u8>) {
+    emit_sealed(reply, order, None, out);
+}
+
+/// The same with a tag behind the body, where there is a seal.
+pub fn emit_sealed(reply: &Reply, order: Order, mut seal: Option<&mut Seal>, out: &mut Vec<u8>) {
     let start = begin(out);
     write::reply(reply, out);
-    if let Err(error) = end_if_it_fits(start, order, out) {
+    if let Err(error) = end_if_it_fits(start, order, seal.as_deref_mut(), out) {
         let (flag, seq) = (reply.flag, reply.seq);
         let word = Word::Refused(error.to_string());
         let start = begin(out);
         write::reply(&Reply { flag, seq, word }, out);
-        end(start, order, out);
+        end(start, order, seal, out);
     }
 }
 
@@ -288,9 +356,22 @@ pub fn emit(reply: &Reply, order: Order, out: &mut Vec<u8>) {
 /// # Errors
 /// When it is longer than a frame may be; `out` is then as it was.
 pub fn emit_push(push: &Push<'_>, order: Order, out: &mut Vec<u8>) -> Result<(), FrameTooLong> {
+    emit_push_sealed(push, order, None, out)
+}
+
+/// The same with a tag behind the body, where there is a seal.
+///
+/// # Errors
+/// When it is longer than a frame may be; `out` is then as it was.
+pub fn emit_push_sealed(
+    push: &Push<'_>,
+    order: Order,
+    seal: Option<&mut Seal>,
+    out: &mut Vec<u8>,
+) -> Result<(), FrameTooLong> {
     let start = begin(out);
     write::push(push, out);
-    end_if_it_fits(start, order, out)
+    end_if_it_fits(start, order, seal, out)
 }
 
 /// Appends a message as one frame with a JSON body, as a host sends it.
@@ -302,9 +383,22 @@ pub fn encode(
     order: Order,
     out: &mut Vec<u8>,
 ) -> Result<(), FrameTooLong> {
+    encode_sealed(incoming, order, None, out)
+}
+
+/// The same with a tag behind the body, where there is a seal.
+///
+/// # Errors
+/// When it is longer than a frame may be; `out` is then as it was.
+pub fn encode_sealed(
+    incoming: &Incoming<'_>,
+    order: Order,
+    seal: Option<&mut Seal>,
+    out: &mut Vec<u8>,
+) -> Result<(), FrameTooLong> {
     let start = begin(out);
     write::incoming(incoming, out);
-    end_if_it_fits(start, order, out)
+    end_if_it_fits(start, order, seal, out)
 }
 
 /// Appends an answer to a dispatch with the time it was given. Whoever reads it checks that time and
@@ -316,11 +410,12 @@ pub fn emit_answer(
     answer: &Answer<'_>,
     at: UnixMs,
     order: Order,
+    seal: Option<&mut Seal>,
     out: &mut Vec<u8>,
 ) -> Result<(), FrameTooLong> {
     let start = begin(out);
     write::timed_answer(answer, at, out);
-    end_if_it_fits(start, order, out)
+    end_if_it_fits(start, order, seal, out)
 }
 
 /// Leaves room for a header: where it begins.
@@ -331,18 +426,28 @@ fn begin(out: &mut Vec<u8>) -> usize {
 }
 
 /// Writes the header at `start`, unless the body behind it is too long: then both are taken back.
-fn end_if_it_fits(start: usize, order: Order, out: &mut Vec<u8>) -> Result<(), FrameTooLong> {
-    let length = out.len() - start - FRAME_HEADER_BYTES;
+fn end_if_it_fits(
+    start: usize,
+    order: Order,
+    seal: Option<&mut Seal>,
+    out: &mut Vec<u8>,
+) -> Result<(), FrameTooLong> {
+    let tag = if seal.is_some() { TAG_BYTES } else { 0 };
+    let length = out.len() - start - FRAME_HEADER_BYTES + tag;
     if length > FRAME_BYTES_MAX {
         out.truncate(start);
         return Err(FrameTooLong(length));
     }
-    end(start, order, out);
+    end(start, order, seal, out);
     Ok(())
 }
 
-/// Writes the header at `start`, now that the body behind it is there.
-fn end(start: usize, order: Order, out: &mut [u8]) {
+/// Writes the header at `start`, and the tag where there is a seal, now that the body is there.
+fn end(start: usize, order: Order, seal: Option<&mut Seal>, out: &mut Vec<u8>) {
+    if let Some(seal) = seal {
+        let tag = seal.tag(&out[start + FRAME_HEADER_BYTES..]);
+        out.extend_from_slice(&tag);
+    }
     let length = out.len() - start - FRAME_HEADER_BYTES;
     // At most a frame's 65,535 bytes: it fits.
     let length = length as i32;

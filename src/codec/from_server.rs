@@ -7,7 +7,7 @@
 
 use super::error::DecodeError;
 use super::json::{Members, Name};
-use super::message::{Flag, FromServer, Push, Reply, Word};
+use super::message::{Datagram, Flag, FromServer, Push, Reply, Word};
 use super::value::{list, number, text};
 use super::{Abnormal, json};
 
@@ -26,6 +26,23 @@ pub(super) fn decode_body(body: &[u8]) -> Result<FromServer<'_>, DecodeError> {
         Flag::Dispatch => push(&members).map(FromServer::Push),
         flag => reply(flag, &members).map(FromServer::Reply),
     }
+}
+
+/// Reads a datagram from a server that is JSON: an ADH44.
+///
+/// # Errors
+/// When it is abnormal data; offsets count from the body's first byte.
+pub fn decode_push(body: &[u8]) -> Result<Datagram<'_, Push<'_>>, DecodeError> {
+    let body = str::from_utf8(body)
+        .map_err(|error| DecodeError::new(Abnormal::Utf8, error.valid_up_to()))?;
+    let members = json::Members::read(body)?;
+    let flag = members.flag()?;
+    if flag != Flag::Dispatch {
+        return Err(DecodeError::new(Abnormal::OutOfPlace("this code"), 0));
+    }
+    let said = push(&members)?;
+    let signature = members.signature(flag)?;
+    Ok(Datagram { said, signature })
 }
 
 /// An ADH44: a task or a command, never both.
@@ -50,6 +67,11 @@ fn reply(flag: Flag, members: &Members<'_>) -> Result<Reply, DecodeError> {
         (Some("keepAlive"), Flag::Heartbeat) => Word::Alive,
         (Some("keepRogerThat"), Flag::Inventory) => Word::RogerThat,
         (Some("keepGotIt"), Flag::Progress | Flag::Answer | Flag::Result) => Word::GotIt,
+        (Some("keepChallenge"), Flag::Hello) => Word::Challenge(members.nonce()?),
+        (Some("keepGotIt"), Flag::Hello) if members.get(Name::Proof).is_some() => Word::Proven {
+            proof: members.proof()?,
+            interval_s: members.seconds(Name::IntervalS)?,
+        },
         (Some("keepGotIt"), Flag::Hello) => Word::Welcome {
             interval_s: members.seconds(Name::IntervalS)?,
         },

@@ -16,10 +16,12 @@ use serde_json::value::RawValue;
 
 use super::error::{Abnormal, DecodeError, excerpt};
 use super::message::{Answer, Ask, Book, Hello, Incoming, Inventory, Message, Phase, Progress};
-use super::message::{Flag, ResultCode, ResultHeader};
+use super::message::{Datagram, Flag, KeyedHello, Over, ResultCode, ResultHeader, Signature};
 use super::value::{
     addresses, check, each_member, is_number, list, number, offset_in, text, twice,
 };
+use crate::ids::HostId;
+use crate::keys::{Nonce, bytes_of};
 use crate::limits::SEQ_MAX;
 
 /// Hexadecimal digits of the longest `boot`.
@@ -36,25 +38,25 @@ pub fn decode_body(body: &[u8]) -> Result<Incoming<'_>, DecodeError> {
     }
 }
 
+/// Reads a datagram from a host: bare JSON, signed if it has a `mac`.
+///
+/// # Errors
+/// When it is abnormal data; offsets count from the body's first byte.
+pub fn decode_datagram(body: &[u8]) -> Result<Datagram<'_, Incoming<'_>>, DecodeError> {
+    let body = str::from_utf8(body)
+        .map_err(|error| DecodeError::new(Abnormal::Utf8, error.valid_up_to()))?;
+    let members = Members::read(body)?;
+    let said = members.incoming()?;
+    let signature = members.signature(said.message.flag())?;
+    Ok(Datagram { said, signature })
+}
+
 /// Reads a JSON body.
 ///
 /// # Errors
 /// When it is abnormal data; offsets count from the body's first byte.
 pub(super) fn parse(body: &str) -> Result<Incoming<'_>, DecodeError> {
-    let members = Members::read(body)?;
-    let message = match members.flag()? {
-        Flag::Heartbeat => members.heartbeat()?,
-        Flag::Progress => Message::Progress(members.progress()?),
-        Flag::Answer => Message::Answer(members.answer()?),
-        Flag::Inventory => Message::Inventory(members.inventory()?),
-        Flag::Hello => Message::Hello(members.hello()?),
-        Flag::Book => Message::Book(members.book()?),
-        Flag::Result => Message::Result(members.result()?),
-        // The server sends this one and never gets it.
-        flag @ Flag::Dispatch => return Err(members.wrong_flag(flag.as_str())),
-    };
-    let ask = members.ask()?;
-    Ok(Incoming { message, ask })
+    Members::read(body)?.incoming()
 }
 
 /// Every member that some message knows.
@@ -92,11 +94,17 @@ pub(super) enum Name {
     Tasks,
     Command,
     Cid,
+    // Of keyed sessions.
+    Key,
+    Nonce,
+    Proof,
+    N,
+    Mac,
 }
 
 impl Name {
     /// The names as they travel, in the order of the variants.
-    const ALL: [&'static str; 31] = [
+    const ALL: [&'static str; 36] = [
         "flag",
         "identifier",
         "ACK",
@@ -128,6 +136,11 @@ impl Name {
         "tasks",
         "command",
         "cid",
+        "key",
+        "nonce",
+        "proof",
+        "n",
+        "mac",
     ];
 
     const fn as_str(self) -> &'static str {
@@ -157,6 +170,74 @@ impl<'a> Members<'a> {
             Err(twice(body, name, offset_in(body, value.get())))
         })?;
         Ok(Self { body, values })
+    }
+
+    fn incoming(&self) -> Result<Incoming<'a>, DecodeError> {
+        let message = match self.flag()? {
+            Flag::Heartbeat => self.heartbeat()?,
+            Flag::Progress => Message::Progress(self.progress()?),
+            Flag::Answer => Message::Answer(self.answer()?),
+            Flag::Inventory => Message::Inventory(self.inventory()?),
+            Flag::Hello => self.greeting()?,
+            Flag::Book => Message::Book(self.book()?),
+            Flag::Result => Message::Result(self.result()?),
+            // The server sends this one and never gets it.
+            flag @ Flag::Dispatch => return Err(self.wrong_flag(flag.as_str())),
+        };
+        let ask = self.ask()?;
+        Ok(Incoming { message, ask })
+    }
+
+    /// What makes it a signed datagram, if it has a `mac`.
+    pub(super) fn signature(&self, flag: Flag) -> Result<Option<Signature<'a>>, DecodeError> {
+        let Some(mac) = self.get(Name::Mac) else {
+            return Ok(None);
+        };
+        let mac = text(mac).and_then(|mac| bytes_of(&mac));
+        let over = match flag {
+            Flag::Heartbeat => Over {
+                flag,
+                field: "",
+                value: Cow::Borrowed(""),
+                rcc: None,
+                cid: None,
+            },
+            _ => self.signed_field(flag)?,
+        };
+        let n = self.get(Name::N).and_then(|n| n.get().parse().ok());
+        Ok(Some(Signature {
+            id: self.optional_text(Name::Id)?,
+            n: n.ok_or_else(|| self.wrong(Name::N, "an integer of 64 bits"))?,
+            mac: mac.ok_or_else(|| self.wrong(Name::Mac, "64 hexadecimal digits"))?,
+            over,
+        }))
+    }
+
+    fn signed_field(&self, flag: Flag) -> Result<Over<'a>, DecodeError> {
+        let (name, other) = match self.get_some(Name::Command) {
+            Some(_) => (Name::Command, Name::TaskId),
+            None => (Name::TaskId, Name::Command),
+        };
+        if self.get_some(other).is_some() {
+            return Err(self.wrong(other, "absent where there is a `command`"));
+        }
+        let value = self.text(name)?;
+        if value.contains('\0') {
+            return Err(self.wrong(name, "without NUL"));
+        }
+        let rcc = match flag {
+            Flag::Answer => Some(self.result_code()?.number()),
+            _ => None,
+        };
+        let cid = self.optional_text(Name::Cid)?;
+        let field = name.as_str();
+        Ok(Over {
+            flag,
+            field,
+            value,
+            rcc,
+            cid,
+        })
     }
 
     pub(super) fn get(&self, name: Name) -> Option<&'a RawValue> {
@@ -252,21 +333,29 @@ impl<'a> Members<'a> {
 
     fn answer(&self) -> Result<Answer<'a>, DecodeError> {
         self.either(Name::Ack, Name::Kp)?;
-        let code = match self.get(Name::Rcc).map(RawValue::get) {
-            Some("0") => ResultCode::Unanswered,
-            Some("1") => ResultCode::Received,
-            Some("2") => ResultCode::NoBook,
-            Some("3") => ResultCode::Damaged,
-            _ => return Err(self.wrong(Name::Rcc, "0, 1, 2 or 3")),
-        };
+        let code = self.result_code()?;
         if self
             .get_some(Name::AnswerTime)
             .is_some_and(|time| !is_number(time))
         {
             return Err(self.wrong(Name::AnswerTime, "a number"));
         }
-        let task = self.optional_text(Name::TaskId)?;
+        // A signed answer to a console command names it as what it is.
+        let task = match self.optional_text(Name::TaskId)? {
+            Some(task) => Some(task),
+            None => self.optional_text(Name::Command)?,
+        };
         Ok(Answer { code, task })
+    }
+
+    fn result_code(&self) -> Result<ResultCode, DecodeError> {
+        match self.get(Name::Rcc).map(RawValue::get) {
+            Some("0") => Ok(ResultCode::Unanswered),
+            Some("1") => Ok(ResultCode::Received),
+            Some("2") => Ok(ResultCode::NoBook),
+            Some("3") => Ok(ResultCode::Damaged),
+            _ => Err(self.wrong(Name::Rcc, "0, 1, 2 or 3")),
+        }
     }
 
     fn inventory(&self) -> Result<Inventory<'a>, DecodeError> {
@@ -300,8 +389,41 @@ impl<'a> Members<'a> {
         Ok(inventory)
     }
 
-    fn hello(&self) -> Result<Hello<'a>, DecodeError> {
+    /// Any of the three that a host says of itself.
+    fn greeting(&self) -> Result<Message<'a>, DecodeError> {
         self.either(Name::Ack, Name::Kp)?;
+        if self.get(Name::Proof).is_some() {
+            if self.get(Name::Id).is_some() {
+                return Err(self.wrong(Name::Proof, "absent where there is an `id`"));
+            }
+            return self.text(Name::Proof).map(Message::Proof);
+        }
+        let hello = self.hello()?;
+        if self.get_some(Name::Key).is_none() {
+            return Ok(Message::Hello(hello));
+        }
+        let key = self.text(Name::Key)?;
+        if HostId::checked(&key).is_err() {
+            return Err(self.wrong(Name::Key, "1 to 64 of A-Z a-z 0-9 . _ : -"));
+        }
+        let nonce = self.nonce()?;
+        Ok(Message::KeyedHello(KeyedHello { hello, key, nonce }))
+    }
+
+    pub(super) fn nonce(&self) -> Result<Nonce, DecodeError> {
+        let nonce = self.get(Name::Nonce).and_then(text);
+        let nonce = nonce.and_then(|nonce| Nonce::parse(&nonce));
+        nonce.ok_or_else(|| self.wrong(Name::Nonce, "32 of 0-9 a-f"))
+    }
+
+    /// A proof of the server's.
+    pub(super) fn proof(&self) -> Result<[u8; 32], DecodeError> {
+        let proof = self.get(Name::Proof).and_then(text);
+        let proof = proof.and_then(|proof| bytes_of(&proof));
+        proof.ok_or_else(|| self.wrong(Name::Proof, "64 hexadecimal digits"))
+    }
+
+    fn hello(&self) -> Result<Hello<'a>, DecodeError> {
         let udp = match self
             .get_some(Name::Udp)
             .map(|port| port.get().parse::<u16>())
@@ -340,7 +462,7 @@ impl<'a> Members<'a> {
         let sha256 = self
             .get(Name::Sha256)
             .and_then(text)
-            .and_then(|hex| digest(&hex));
+            .and_then(|hex| bytes_of(&hex));
         Ok(ResultHeader {
             code: self.text(Name::Code)?,
             command: self.text(Name::Task)?,
@@ -391,15 +513,4 @@ impl<'a> Members<'a> {
             Some(_) => Err(self.wrong(name, "true or false")),
         }
     }
-}
-
-/// A digest as it travels.
-fn digest(hex: &str) -> Option<[u8; 32]> {
-    let digits: Vec<u32> = hex.chars().map(|c| c.to_digit(16)).collect::<Option<_>>()?;
-    let bytes: Vec<u8> = digits
-        .chunks_exact(2)
-        // Two digits of four bits each fill a byte.
-        .map(|pair| (pair[0] << 4 | pair[1]) as u8)
-        .collect();
-    bytes.try_into().ok().filter(|_| digits.len() == 64)
 }

@@ -5,6 +5,8 @@
 
 use std::borrow::Cow;
 
+use crate::keys::{Content, KEY_BYTES, Nonce};
+
 /// One message as it came, and what its sender wants back for it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Incoming<'a> {
@@ -36,6 +38,10 @@ pub enum Message<'a> {
     Inventory(Inventory<'a>),
     /// ADH40: who the host is and what it can do.
     Hello(Hello<'a>),
+    /// ADH40 with a key: who the host says it is, to be proved.
+    KeyedHello(KeyedHello<'a>),
+    /// ADH40 with a proof: the answer to a challenge.
+    Proof(Cow<'a, str>),
     /// ADH41: the host wants the book of a task.
     Book(Book<'a>),
     /// ADH43: what a command put out; the bytes follow behind the frame.
@@ -51,7 +57,7 @@ impl Message<'_> {
             Self::Progress(_) => Flag::Progress,
             Self::Answer(_) => Flag::Answer,
             Self::Inventory(_) => Flag::Inventory,
-            Self::Hello(_) => Flag::Hello,
+            Self::Hello(_) | Self::KeyedHello(_) | Self::Proof(_) => Flag::Hello,
             Self::Book(_) => Flag::Book,
             Self::Result(_) => Flag::Result,
         }
@@ -196,6 +202,77 @@ pub struct Hello<'a> {
     pub boot: Option<Cow<'a, str>>,
 }
 
+/// ADH40, with a key.
+#[derive(Clone, Debug, PartialEq)]
+pub struct KeyedHello<'a> {
+    /// What it says beside.
+    pub hello: Hello<'a>,
+    /// The name of the key, of an id's alphabet.
+    pub key: Cow<'a, str>,
+    /// The host's nonce.
+    pub nonce: Nonce,
+}
+
+/// What makes a datagram a signed one.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Signature<'a> {
+    /// Who says to have signed it: the id to the server, nothing to a host.
+    pub id: Option<Cow<'a, str>>,
+    /// Its number.
+    pub n: u64,
+    /// The mac.
+    pub mac: [u8; KEY_BYTES],
+    /// What it is over, beside the number.
+    pub over: Over<'a>,
+}
+
+/// What a signature is over.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Over<'a> {
+    /// The code.
+    pub flag: Flag,
+    /// `taskId` or `command`; empty for a heartbeat.
+    pub field: &'static str,
+    /// What stands there.
+    pub value: Cow<'a, str>,
+    /// The result code of an answer.
+    pub rcc: Option<u8>,
+    /// The id of a console command.
+    pub cid: Option<Cow<'a, str>>,
+}
+
+impl Signature<'_> {
+    /// Whether it was made with this key.
+    #[must_use]
+    pub fn is_of(&self, key: &[u8; KEY_BYTES]) -> bool {
+        self.over.content(self.n).has(key, &self.mac)
+    }
+}
+
+impl Over<'_> {
+    /// As it is signed under number `n`.
+    #[must_use]
+    pub fn content(&self, n: u64) -> Content<'_> {
+        Content {
+            flag: self.flag.as_str(),
+            n,
+            field: self.field,
+            value: &self.value,
+            rcc: self.rcc,
+            cid: self.cid.as_deref(),
+        }
+    }
+}
+
+/// A datagram, with its signature if it has one.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Datagram<'a, T> {
+    /// What it says.
+    pub said: T,
+    /// Who says so.
+    pub signature: Option<Signature<'a>>,
+}
+
 /// ADH41.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Book<'a> {
@@ -220,6 +297,19 @@ pub struct ResultHeader<'a> {
     pub sha256: [u8; 32],
     /// Whether the command put out more than that.
     pub truncated: bool,
+}
+
+impl ResultCode {
+    /// As it travels.
+    #[must_use]
+    pub const fn number(self) -> u8 {
+        match self {
+            Self::Unanswered => 0,
+            Self::Received => 1,
+            Self::NoBook => 2,
+            Self::Damaged => 3,
+        }
+    }
 }
 
 /// What the server says: the other end of the same protocol.
@@ -267,6 +357,15 @@ pub enum Word {
     RogerThat,
     /// `keepGotIt` to a hello, with how often to beat, in seconds.
     Welcome {
+        /// Seconds between two heartbeats.
+        interval_s: f64,
+    },
+    /// `keepChallenge`: prove that you have the key.
+    Challenge(Nonce),
+    /// `keepGotIt` to a proof, with the server's own. The last frame without a tag.
+    Proven {
+        /// The server's proof.
+        proof: [u8; KEY_BYTES],
         /// Seconds between two heartbeats.
         interval_s: f64,
     },

@@ -39,7 +39,10 @@ mod write;
 
 pub use error::{Abnormal, DecodeError};
 pub use frame::{
-    ByteOrder, FrameTooLong, Framing, Order, ServerStep, Step, decode, decode_from_server, emit,
-    emit_answer, emit_push, encode,
+    ByteOrder, FrameTooLong, Framing, Order, ServerStep, Step, decode, decode_from_server,
+    decode_from_server_sealed, decode_sealed, emit, emit_answer, emit_push, emit_push_sealed,
+    emit_sealed, encode, encode_sealed,
 };
-pub use json::decode_body;
+pub use from_server::decode_push;
+pub use json::{decode_body, decode_datagram};
+pub use write::signed;

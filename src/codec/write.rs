@@ -3,8 +3,9 @@
 
 use std::io::Write;
 
-use super::message::{Answer, Ask, Hello, Incoming, Inventory, Message, Phase, Progress};
-use super::message::{Flag, Push, Reply, ResultCode, ResultHeader, Word};
+use super::message::{Answer, Ask, Hello, Incoming, Inventory, Message, Over, Phase, Progress};
+use super::message::{Flag, Push, Reply, ResultHeader, Word};
+use crate::keys::{Hex, KEY_BYTES};
 use crate::limits::REFUSAL_CHARS_MAX;
 use crate::time::UnixMs;
 
@@ -21,6 +22,15 @@ pub(super) fn reply(reply: &Reply, out: &mut Vec<u8>) {
             if interval_s.is_finite() {
                 object.plain("interval_s", interval_s);
             }
+        }
+        Word::Challenge(nonce) => {
+            object.text("ACK", "keepChallenge");
+            object.text("nonce", nonce.as_str());
+        }
+        Word::Proven { proof, interval_s } => {
+            object.text("ACK", "keepGotIt");
+            object.text("proof", &Hex(proof).to_string());
+            object.plain("interval_s", interval_s);
         }
         Word::Book { task, commands } => {
             object.text("ACK", "keepGotIt");
@@ -50,6 +60,33 @@ pub(super) fn push(push: &Push<'_>, out: &mut Vec<u8>) {
     object.end();
 }
 
+/// A signed datagram: what it is over under number `n`, with the mac, and to a server the id.
+#[must_use]
+pub fn signed(over: &Over<'_>, id: Option<&str>, n: u64, mac: &[u8; KEY_BYTES]) -> String {
+    let mut out = Vec::new();
+    let mut object = Object::begin(over.flag, &mut out);
+    if over.flag == Flag::Heartbeat {
+        object.plain("phase", 1);
+        object.text("ACK", "keepAlive");
+    }
+    if let Some(rcc) = over.rcc {
+        object.plain("RCC", rcc);
+    }
+    if !over.field.is_empty() {
+        object.text(over.field, &over.value);
+    }
+    if let Some(cid) = &over.cid {
+        object.text("cid", cid);
+    }
+    if let Some(id) = id {
+        object.text("id", id);
+    }
+    object.plain("n", n);
+    object.text("mac", &Hex(mac).to_string());
+    object.end();
+    String::from_utf8(out).unwrap_or_default()
+}
+
 /// Appends the body of a message.
 pub(super) fn incoming(incoming: &Incoming<'_>, out: &mut Vec<u8>) {
     let mut object = Object::begin(incoming.message.flag(), out);
@@ -62,6 +99,12 @@ pub(super) fn incoming(incoming: &Incoming<'_>, out: &mut Vec<u8>) {
         Message::Answer(message) => answer(message, &mut object),
         Message::Inventory(message) => inventory(message, &mut object),
         Message::Hello(message) => hello(message, &mut object),
+        Message::KeyedHello(message) => {
+            hello(&message.hello, &mut object);
+            object.text("key", &message.key);
+            object.text("nonce", message.nonce.as_str());
+        }
+        Message::Proof(proof) => object.text("proof", proof),
         Message::Book(message) => object.text("taskId", &message.task),
         Message::Result(message) => result(message, &mut object),
     }
@@ -98,19 +141,8 @@ fn result(message: &ResultHeader<'_>, object: &mut Object<'_>) {
     object.name("seconds");
     number(message.seconds, object.out);
     object.plain("total_size", message.size);
-    object.plain("sha256", Hex(&message.sha256));
+    object.text("sha256", &Hex(&message.sha256).to_string());
     object.plain("truncated", message.truncated);
-}
-
-/// A digest in hex, in quotes.
-struct Hex<'a>(&'a [u8]);
-
-impl std::fmt::Display for Hex<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("\"")?;
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))?;
-        f.write_str("\"")
-    }
 }
 
 /// Appends the body of an answer given at `at`.
@@ -122,15 +154,7 @@ pub(super) fn timed_answer(message: &Answer<'_>, at: UnixMs, out: &mut Vec<u8>) 
 }
 
 fn answer(message: &Answer<'_>, object: &mut Object<'_>) {
-    object.plain(
-        "RCC",
-        match message.code {
-            ResultCode::Unanswered => 0,
-            ResultCode::Received => 1,
-            ResultCode::NoBook => 2,
-            ResultCode::Damaged => 3,
-        },
-    );
+    object.plain("RCC", message.code.number());
     object.optional_text("taskId", message.task.as_deref());
 }
 

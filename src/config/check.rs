@@ -30,6 +30,10 @@ impl Origin<'_> {
     pub(super) fn token_file(&self) -> Place {
         self.place("server.http_token_file", None)
     }
+
+    pub(super) fn keys_file(&self) -> Place {
+        self.place("auth.keys_file", None)
+    }
 }
 
 /// Checks where the server would listen.
@@ -51,7 +55,7 @@ pub(super) fn check(config: &Config, origin: &Origin<'_>) -> Result<(), ConfigEr
                 place: origin.place(path, Some((flag, given))),
                 why: format!(
                     "{address} is not a loopback address while auth is null; \
-                     it may be one only with tls.client_ca, or with auth \"none\" (--auth none), \
+                     it may be one only with tls.client_ca, a keys file in auth, or auth \"none\" (--auth none), \
                      which lets everybody in"
                 ),
             });

@@ -13,6 +13,7 @@
 
 mod check;
 mod error;
+mod keys;
 mod old;
 mod outside;
 mod read;
@@ -32,11 +33,13 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 pub use error::{ConfigError, Place};
+pub use keys::{read_key_file, read_keys};
 pub use outside::{Device, Field, Target};
 pub use tls::{Acceptor, Tls};
 use tree::Node;
 
 use crate::codec::frame::ByteOrder;
+use crate::keys::{Network, Ring};
 use crate::limits::{CONFIG_FILE_BYTES_MAX, FRAME_BYTES_MAX};
 use crate::store::address::{StoreUrl, StoreUrlError};
 use crate::text;
@@ -286,13 +289,26 @@ impl Default for Store {
 }
 
 /// `auth`: who may connect.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Auth {
     /// `null`: nobody has said. Then the server listens on loopback only.
     #[default]
     Unset,
     /// `"none"`: everybody, in so many words.
     None,
+    /// `{"keys_file": FILE, "plain_from": [NETWORK…]}`: whoever has a key.
+    Keys(KeysFile),
+}
+
+/// `auth` as an object: who has a key, and who needs none.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct KeysFile {
+    /// `keys_file`: the file with the keys, which others must not be able to read.
+    pub keys_file: PathBuf,
+    /// `plain_from`: networks whose hosts need no key, `10.0.0.0/8` or an address; at most 4096.
+    pub plain_from: Vec<Network>,
+    /// The keys read from that file. Never shown.
+    pub ring: Ring,
 }
 
 /// `ak`: measuring devices asked from here.
@@ -477,6 +493,16 @@ impl Config {
             let (token, warning) = token::read(path, origin.token_file())?;
             self.server.http_token = Some(token);
             self.warnings.extend(warning);
+        }
+        let place = origin.keys_file();
+        if let Auth::Keys(auth) = &mut self.auth {
+            auth.ring = keys::read(&auth.keys_file, place)?;
+            if auth.ring.is_empty() {
+                self.warnings.push(format!(
+                    "{} has no key: no host but those of auth.plain_from gets in",
+                    error::shown_path(&auth.keys_file)
+                ));
+            }
         }
         check::check(&self, &origin)?;
         Ok(self)

@@ -11,10 +11,11 @@ use super::outside;
 use super::tree::Node;
 use super::value::{NAME_CHARS_MAX, Section, Value, is_name_char};
 use super::{
-    Auth, Config, Dispatch, Format, Heartbeat, Limits, Log, MIB, OnDone, OnShutdown, Server, Store,
-    UDP_PORT,
+    Auth, Config, Dispatch, Format, Heartbeat, KeysFile, Limits, Log, MIB, OnDone, OnShutdown,
+    Server, Store, UDP_PORT,
 };
 use crate::codec::frame::ByteOrder;
+use crate::keys::Network;
 use crate::limits::{CONFIG_ENTRIES_MAX, FRAME_BYTES_MAX};
 use crate::store::address::StoreUrl;
 
@@ -70,6 +71,7 @@ pub(super) fn keys_of(section: &str) -> &'static [&'static str] {
         ],
         "offline" => &["delete_fields"],
         "store" => &["url", "spool", "spool_mb", "flush_ms", "timeout_ms"],
+        "auth" => &["keys_file", "plain_from"],
         "ak" => &["devices"],
         "reach" => &["period_s", "targets"],
         "log" => &["level", "file", "format", "rotate_mb", "keep"],
@@ -276,13 +278,31 @@ fn auth(v: Value<'_>) -> Result<Auth, ConfigError> {
     match v.node {
         Node::Null => Ok(Auth::Unset),
         Node::Text(word) if word == "none" => Ok(Auth::None),
-        Node::Object(_) => Err(not_built(&v, "a keys file", "null or \"none\"")),
-        _ => Err(v.wrong("is not null or \"none\"")),
+        Node::Object(_) => keys(v).map(Auth::Keys),
+        _ => Err(v.wrong("is not null, \"none\" or an object with a keys_file")),
     }
 }
 
-fn not_built(v: &Value<'_>, what: &str, may_be: &str) -> ConfigError {
-    v.error(format!("{what} is not built yet; it must be {may_be}"))
+fn keys(v: Value<'_>) -> Result<KeysFile, ConfigError> {
+    let place = v.clone();
+    let of = v.section(keys_of("auth"))?;
+    let mut keys = KeysFile::default();
+    match of.get("keys_file") {
+        Some(file) => keys.keys_file = path(file)?,
+        None => return Err(place.error("has no \"keys_file\"".to_owned())),
+    }
+    of.set("plain_from", &mut keys.plain_from, |v| {
+        v.list(CONFIG_ENTRIES_MAX)?.iter().map(network).collect()
+    })?;
+    Ok(keys)
+}
+
+fn network(v: &Value<'_>) -> Result<Network, ConfigError> {
+    let network = match v.node {
+        Node::Text(text) => text.parse().ok(),
+        _ => None,
+    };
+    network.ok_or_else(|| v.wrong("is not a network such as 10.0.0.0/8, or an address"))
 }
 
 fn node_name(v: &Value<'_>) -> Result<String, ConfigError> {

@@ -9,7 +9,7 @@ use crate::time::Span;
 
 /// The keys that a running server takes over when it reads its configuration again. A key that
 /// ends in a dot stands for its whole section.
-const APPLIED: [&str; 15] = [
+const APPLIED: [&str; 16] = [
     "server.http_names",
     "server.http_token_file",
     "server.coalesce_us",
@@ -20,6 +20,7 @@ const APPLIED: [&str; 15] = [
     "heartbeat.on_shutdown",
     "limits.frame_bytes",
     "dispatch.key_prefix",
+    "auth",
     "instructions",
     "ak.devices",
     "reach.period_s",
@@ -81,9 +82,13 @@ impl Config {
                 "flush_ms": store.flush.as_millis(),
                 "timeout_ms": store.timeout.as_millis(),
             },
-            "auth": match self.auth {
+            "auth": match &self.auth {
                 Auth::Unset => Value::Null,
                 Auth::None => "none".into(),
+                Auth::Keys(keys) => json!({
+                    "keys_file": keys.keys_file,
+                    "plain_from": keys.plain_from.iter().map(ToString::to_string).collect::<Vec<_>>(),
+                }),
             },
             "tls": self.tls.as_ref().map(|tls| json!({
                 "cert": tls.cert,
@@ -145,6 +150,18 @@ impl Config {
         {
             applied.push("tls: other certificates".to_owned());
         }
+        if let (Auth::Keys(before), Auth::Keys(after)) = (&self.auth, &new.auth) {
+            let (changed, more) = before.ring.changes(&after.ring);
+            if !changed.is_empty() {
+                applied.push(format!(
+                    "auth.keys_file: gone or changed: {}",
+                    changed.join(" ")
+                ));
+            }
+            if more > 0 {
+                applied.push(format!("auth.keys_file: {more} new"));
+            }
+        }
         (applied, restart)
     }
 }
@@ -160,7 +177,7 @@ fn flat(json: &Value) -> Vec<(String, String)> {
     let mut keys = Vec::new();
     for (section, value) in json.as_object().into_iter().flatten() {
         match value.as_object() {
-            Some(members) if !["instructions", "tls"].contains(&&**section) => {
+            Some(members) if !["instructions", "auth", "tls"].contains(&&**section) => {
                 keys.extend(
                     members
                         .iter()

@@ -217,6 +217,16 @@ impl Stats {
                 self.ids_contested,
             ),
             (
+                "anthill_challenges",
+                "Connections that have still to prove their key.",
+                self.challenges,
+            ),
+            (
+                "anthill_keyed_sessions",
+                "Sessions proved by a key.",
+                self.keyed_sessions,
+            ),
+            (
                 "anthill_reports_waiting",
                 "Reports accepted and not yet settled by the store.",
                 self.reports_waiting,
@@ -348,6 +358,26 @@ impl Stats {
                 self.datagrams_refused,
             ),
             (
+                "anthill_datagrams_forged_total",
+                "Signed datagrams with a wrong mac, or of nobody who has a session.",
+                self.datagrams_forged,
+            ),
+            (
+                "anthill_datagrams_replayed_total",
+                "Signed datagrams that had come before.",
+                self.datagrams_replayed,
+            ),
+            (
+                "anthill_datagrams_stale_total",
+                "Signed datagrams that came too late to know.",
+                self.datagrams_stale,
+            ),
+            (
+                "anthill_proofs_refused_total",
+                "Proofs of keys that were not accepted.",
+                self.proofs_refused,
+            ),
+            (
                 "anthill_results_refused_total",
                 "Results that nobody had asked for, or with a wrong digest.",
                 self.results_refused,
@@ -396,7 +426,9 @@ mod tests {
             hosts_at_work: 1036,
             ids_contested: 1037,
             messages: [1005, 1006, 1007, 1008, 1009, 1038, 1039, 1040],
-            abnormal: [1010, 1011, 1012, 1013, 1014, 1015, 1016, 1017, 1018, 1099],
+            abnormal: [
+                1010, 1011, 1012, 1013, 1014, 1015, 1016, 1017, 1018, 1099, 1051,
+            ],
             onlines: 1019,
             offlines: [1020, 1021, 1022, 1023, 1024],
             replacements: 1025,
@@ -420,9 +452,15 @@ mod tests {
             datagrams_refused: 1048,
             result_bytes_held: 1049,
             results_refused: 1050,
+            proofs_refused: 1052,
+            challenges: 1053,
+            keyed_sessions: 1054,
+            datagrams_forged: 1055,
+            datagrams_replayed: 1056,
+            datagrams_stale: 1057,
         };
         let text = page(&site(&ants));
-        for number in 1001..=1050 {
+        for number in 1001..=1057 {
             let needle = format!(" {number}\n");
             assert_eq!(text.matches(&needle).count(), 1, "{number}");
         }

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 
 use crate::codec::message::Push;
 use crate::ids::HostId;
-use crate::limits::{DATAGRAM_BYTES_MAX, PAGE_TASK_HOSTS_MAX};
+use crate::limits::{DATAGRAM_BYTES_MAX, DATAGRAM_SIGNED_BYTES_MAX, PAGE_TASK_HOSTS_MAX};
 use crate::store::op::{FoundHost, Question};
 use crate::time::Instant;
 
@@ -18,10 +18,19 @@ use super::commands::{Command, CommandHost};
 use super::core::Core;
 use super::dispatch::{Refusal, not_now, respond, wrong};
 use super::effect::{Effect, Effects};
+use super::keys::over;
 use super::sends::{Outgoing, Way};
 
 /// Hexadecimal digits of a command's id.
 const CID_DIGITS: usize = 32;
+
+/// Whether a command fits a signed datagram, however high the number of that gets.
+fn fits_signed(text: &str, cid: &str) -> bool {
+    let (text, cid) = (Cow::Borrowed(text), Cow::Borrowed(cid));
+    let push = Push::Command { text, cid };
+    let longest = crate::codec::signed(&over(&push), None, u64::MAX, &[0; 32]);
+    longest.len() <= DATAGRAM_SIGNED_BYTES_MAX
+}
 
 impl Core {
     /// Somebody sends a console command.
@@ -63,6 +72,11 @@ impl Core {
             match self.way_to(&id) {
                 // Another host at this address gets the same datagram.
                 Some(Way::Datagram(to)) if !addresses.insert(to) => {}
+                Some(Way::Signed(..)) if !fits_signed(&text, &cid) => {
+                    return Err(wrong(format!(
+                        "the command is longer than {DATAGRAM_SIGNED_BYTES_MAX} bytes when signed"
+                    )));
+                }
                 Some(_) => sends.push(index),
                 None => {}
             }
@@ -129,6 +143,11 @@ impl Core {
         }
         match way {
             Some(Way::Datagram(to)) => datagrams.push(Datagram { to, text }),
+            Some(Way::Signed(to, conn)) => {
+                let (text, cid) = (Cow::Owned(text), Cow::Owned(cid));
+                let text = self.sign(conn, &Push::Command { text, cid });
+                datagrams.extend(text.map(|text| Datagram { to, text }));
+            }
             Some(Way::Push(conn)) => {
                 let (text, cid) = (Cow::Owned(text), Cow::Owned(cid));
                 let push = Push::Command { text, cid };

@@ -25,6 +25,7 @@ use super::commands::Commands;
 use super::dispatch::Dispatches;
 use super::effect::{Effect, Effects, Event, EventKind, Note};
 use super::hosts::{Host, Hosts, Peer, Presence};
+use super::keys::Keys;
 use super::lifetime::{Early, StateSweep};
 use super::mass::Mass;
 use super::payloads::Payloads;
@@ -103,6 +104,7 @@ pub struct Core {
     pub(super) payloads: Payloads,
     pub(super) commands: Commands,
     pub(super) reads: Reads,
+    pub(super) keys: Keys,
     seq: u64,
     pub(super) stopping: bool,
 }
@@ -157,6 +159,7 @@ impl Core {
             payloads: Payloads::default(),
             commands: Commands::default(),
             reads: Reads::default(),
+            keys: Keys::default(),
             seq,
             stopping: false,
         }
@@ -182,7 +185,7 @@ impl Core {
     /// Something has happened.
     pub fn handle(&mut self, at: Moment, input: Input<'_>, fx: &mut Effects) -> Flow {
         match input {
-            Input::Opened { conn, peer } => self.opened(at, conn, peer),
+            Input::Opened { conn, peer } => self.opened(at, conn, peer, fx),
             Input::Certified { conn, name } => self.certified(at, conn, name, fx),
             Input::Message { conn, incoming } => return self.message(at, conn, incoming, fx),
             Input::Abnormal { conn, error } => self.abnormal(at, conn, &error, fx),
@@ -190,6 +193,11 @@ impl Core {
             Input::Outcome(outcome) => self.outcome(at, outcome, fx),
             Input::Raw { conn, bytes } => return self.raw(at, conn, bytes, fx),
             Input::Datagram { from, incoming } => self.datagram(at, from, &incoming, fx),
+            Input::Signed {
+                from,
+                incoming,
+                signature,
+            } => self.signed_datagram(at, from, &incoming, &signature, fx),
             Input::Ask { asker, ask } => self.ask(at, asker, ask, fx),
         }
         Flow::Taken
@@ -300,6 +308,8 @@ impl Core {
             sessions: self.sessions.len() as u64,
             hosts_at_work: (self.work.len() + self.tasks.recipients_working()) as u64,
             ids_contested: self.quarantine.len() as u64,
+            challenges: self.keys.len().0 as u64,
+            keyed_sessions: self.keys.len().1 as u64,
             reports_waiting: self.writes.reports_waiting as u64,
             report_bytes_waiting: self.writes.report_bytes_waiting as u64,
             presence_behind: self.writes.hosts_behind() as u64,
@@ -311,11 +321,12 @@ impl Core {
         }
     }
 
-    fn opened(&mut self, at: Moment, conn: ConnId, peer: SocketAddr) {
+    fn opened(&mut self, at: Moment, conn: ConnId, peer: SocketAddr, fx: &mut Effects) {
         self.sessions.open(conn, Peer::new(peer), at.now);
         // Whichever comes first; who is looked at too early is given another deadline.
         let first = self.rules.first_message.min(self.rules.timeout);
         self.arm(conn, at.now + first);
+        self.narrow_unproven(conn, fx);
     }
 
     /// Sets the deadline at which a connection is looked at.
@@ -338,6 +349,9 @@ impl Core {
             return Flow::Taken;
         }
         let Incoming { message, ask } = incoming;
+        let Some(message) = self.gate(at, conn, message, ask, fx) else {
+            return Flow::Taken;
+        };
         let flag = message.flag();
         if let Message::Hello(hello) = message {
             self.hello(at, conn, &hello, ask, fx);
@@ -347,12 +361,20 @@ impl Core {
         let Some(slot) = self.known(at, conn, fx) else {
             return Flow::Taken;
         };
-        let flow = match message {
+        let incoming = Incoming { message, ask };
+        let own = match incoming.message {
+            Message::Progress(_) | Message::Answer(_) if self.keys.has(conn) => {
+                self.keep_to_own(at, conn, slot, &incoming, fx)
+            }
+            _ => None,
+        };
+        let flow = match incoming.message {
+            _ if own.is_some() => own.unwrap_or(Flow::Taken),
             Message::Heartbeat => self.heartbeat(conn, ask, fx),
             Message::Progress(progress) => self.progress(at, conn, slot, &progress, ask, fx),
             Message::Answer(answer) => self.answer(at, conn, slot, &answer, ask, fx),
             Message::Inventory(inventory) => self.inventory(conn, slot, &inventory, ask, fx),
-            Message::Hello(_) => Flow::Taken,
+            Message::Hello(_) | Message::KeyedHello(_) | Message::Proof(_) => Flow::Taken,
             Message::Book(book) => self.book(at, conn, slot, &book, ask, fx),
             Message::Result(header) => self.result(at, conn, slot, &header, ask, fx),
         };

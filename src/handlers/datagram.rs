@@ -3,7 +3,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use crate::codec::message::{Incoming, Message};
+use crate::codec::message::{Incoming, Message, Signature};
 use crate::ids::{ConnId, HostId};
 
 use super::core::Core;
@@ -29,22 +29,48 @@ impl Core {
         if self.stopping {
             return;
         }
+        match self.sender(from) {
+            Some(slot) => self.take_datagram(at, slot, incoming, fx),
+            None => self.stats.datagrams_refused += 1,
+        }
+    }
+
+    /// A datagram has come that says whose it is.
+    pub(super) fn signed_datagram(
+        &mut self,
+        at: Moment,
+        from: SocketAddr,
+        incoming: &Incoming<'_>,
+        signature: &Signature<'_>,
+        fx: &mut Effects,
+    ) {
+        if self.stopping {
+            return;
+        }
+        let Some(slot) = self.signer(from.ip(), signature) else {
+            return;
+        };
+        match self.names(slot, &incoming.message) {
+            Some(false) => self.stats.datagrams_refused += 1,
+            Some(true) | None => self.take_datagram(at, slot, incoming, fx),
+        }
+    }
+
+    fn take_datagram(&mut self, at: Moment, slot: u32, incoming: &Incoming<'_>, fx: &mut Effects) {
         let flag = incoming.message.flag();
         let nothing_back = crate::codec::message::Ask::default();
-        let flow = match (&incoming.message, self.sender(from)) {
-            _ if self.rules.certificates => Flow::Wait,
-            (Message::Heartbeat, Some(_)) => Flow::Taken,
-            (Message::Answer(answer), Some(slot)) => {
+        let flow = match &incoming.message {
+            Message::Heartbeat => Flow::Taken,
+            Message::Answer(answer) => {
                 self.answer(at, NO_CONNECTION, slot, answer, nothing_back, fx)
             }
             // Without room for its report an answer is lost, as datagrams are: it comes again.
             _ => Flow::Wait,
         };
-        let sender = self.sender(from).filter(|_| flow == Flow::Taken);
-        let Some(slot) = sender else {
+        if flow != Flow::Taken {
             self.stats.datagrams_refused += 1;
             return;
-        };
+        }
         if let Some(host) = self.hosts.get_mut(slot) {
             host.datagram = at.now;
             host.seen = host.seen.max(at.wall);
@@ -52,8 +78,14 @@ impl Core {
         self.count(flag);
     }
 
-    /// The host that sends from this address: the only one there, or the only one there with that port.
+    /// The host that sends from this address without a signature: one that may.
     fn sender(&self, from: SocketAddr) -> Option<u32> {
+        let slot = self.only_one_at(from)?;
+        self.is_plain(self.hosts.get(slot)?).then_some(slot)
+    }
+
+    /// The host at this address: the only one there, or the only one there with that port.
+    fn only_one_at(&self, from: SocketAddr) -> Option<u32> {
         let ip = from.ip().to_canonical();
         let plain = self.plain_at(ip);
         let mut all = plain.into_iter().chain(self.addresses.behind(ip));

@@ -2,6 +2,7 @@
 
 use crate::codec::message::{Push, Reply};
 use crate::ids::{ConnId, HostId, TaskKey};
+use crate::keys::Directions;
 use crate::store::op::{Reason, Stamp, TaskState};
 
 use super::ask::Answer;
@@ -42,6 +43,20 @@ pub enum Effect {
     Resume {
         /// Which.
         conn: ConnId,
+    },
+    /// Take no frame from this peer above
+    /// [`UNPROVEN_FRAME_BYTES_MAX`](crate::limits::UNPROVEN_FRAME_BYTES_MAX) before it is guarded.
+    Narrow {
+        /// Which.
+        conn: ConnId,
+    },
+    /// From here on every frame of this connection has a tag, both ways; what was to be sent before has
+    /// none.
+    Guard {
+        /// Which.
+        conn: ConnId,
+        /// The keys of its directions.
+        keys: Directions,
     },
     /// Tell whoever follows the events.
     Tell(Event),

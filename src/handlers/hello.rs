@@ -30,18 +30,32 @@ impl Core {
         }
         let peer = session.peer;
         match self.admit(at, conn, hello, peer, fx) {
-            Ok(slot) => self.welcome(at, conn, slot, hello, ask, fx),
-            Err(why) => {
-                self.stats.refused_hellos += 1;
-                self.reply(conn, Flag::Hello, ask.seq, Word::Refused(why), fx);
-                fx.push(Effect::Close { conn });
-                self.end_session(conn, Reason::Closed, at, fx);
+            Ok(slot) => {
+                let interval_s = self.welcome(at, conn, slot, hello, fx);
+                self.reply(conn, Flag::Hello, ask.seq, Word::Welcome { interval_s }, fx);
             }
+            Err(why) => self.refuse_hello(at, conn, ask, &why, fx),
         }
     }
 
-    /// The slot of the host that `hello` names, if it may be that host.
-    fn admit(
+    pub(super) fn refuse_hello(
+        &mut self,
+        at: Moment,
+        conn: ConnId,
+        ask: Ask,
+        why: &str,
+        fx: &mut Effects,
+    ) {
+        self.stats.refused_hellos += 1;
+        let word = Word::Refused(why.to_owned());
+        self.reply(conn, Flag::Hello, ask.seq, word, fx);
+        fx.push(Effect::Close { conn });
+        self.end_session(conn, Reason::Closed, at, fx);
+    }
+
+    /// The slot of the host that `hello` names, if it may be that host. Whoever has proved a key is never
+    /// replaced by one who has not.
+    pub(super) fn admit(
         &mut self,
         at: Moment,
         conn: ConnId,
@@ -75,6 +89,9 @@ impl Core {
         let Some(reference) = self.hosts.reference(slot) else {
             return Ok(slot);
         };
+        if self.keys.has(holder) && !self.keys.has(conn) {
+            return Err("this id has proved its key".to_owned());
+        }
         match self.quarantine.claimed(reference, at.now) {
             Verdict::Replace => return Ok(slot),
             Verdict::Report => self.quarantined(at, id, holder, peer, fx),
@@ -83,15 +100,15 @@ impl Core {
         Err("this id is in use and has been replaced too often; try again in a minute".to_owned())
     }
 
-    fn welcome(
+    /// Makes it the host. How often it is to beat, in seconds.
+    pub(super) fn welcome(
         &mut self,
         at: Moment,
         conn: ConnId,
         slot: u32,
         hello: &Hello<'_>,
-        ask: Ask,
         fx: &mut Effects,
-    ) {
+    ) -> f64 {
         self.attach(at, conn, slot, true, fx);
         self.heard(at, conn);
         let reference = self.hosts.reference(slot);
@@ -113,8 +130,7 @@ impl Core {
                 }
             }
         }
-        let interval_s = self.rules.timeout.part(3).as_secs_f64();
-        self.reply(conn, Flag::Hello, ask.seq, Word::Welcome { interval_s }, fx);
+        self.rules.timeout.part(3).as_secs_f64()
     }
 
     fn quarantined(

@@ -24,6 +24,7 @@ mod hosts;
 #[cfg(any(test, fuzzing))]
 mod invariants;
 mod inventory;
+pub mod keys;
 mod lifetime;
 mod mass;
 pub mod outside;
@@ -50,7 +51,7 @@ pub use self::core::{Core, Rules};
 use std::net::SocketAddr;
 
 use crate::codec::DecodeError;
-use crate::codec::message::Incoming;
+use crate::codec::message::{Incoming, Signature};
 use crate::ids::ConnId;
 use crate::store::op::Outcome;
 use crate::time::{Instant, UnixMs};
@@ -117,6 +118,15 @@ pub enum Input<'a> {
         from: SocketAddr,
         /// What it says.
         incoming: Incoming<'a>,
+    },
+    /// A datagram has come that says whose it is.
+    Signed {
+        /// From where.
+        from: SocketAddr,
+        /// What it says.
+        incoming: Incoming<'a>,
+        /// Who says so.
+        signature: Signature<'a>,
     },
     /// Somebody asks for something.
     Ask {

@@ -39,6 +39,12 @@ impl Core {
             self.abnormal(at, conn, &error, fx);
             return None;
         };
+        if self.hosts.get(slot).is_some_and(|host| self.has_key(host)) {
+            let what = "a plain message for a host that has proved its key";
+            let error = DecodeError::new(Abnormal::OutOfPlace(what), 0);
+            self.abnormal(at, conn, &error, fx);
+            return None;
+        }
         self.attach(at, conn, slot, false, fx);
         Some(slot)
     }
@@ -115,6 +121,7 @@ impl Core {
             return;
         };
         self.certified.remove(&conn);
+        self.keys.forget(conn);
         if self.payloads.forget(conn) {
             self.resume_results(at, fx);
         }

@@ -18,7 +18,7 @@ use super::Moment;
 use super::ask::Datagram;
 use super::core::Core;
 use super::effect::{Effect, Effects};
-use super::hosts::{Host, Peer};
+use super::hosts::{Host, Peer, Presence};
 
 /// Something to be sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,6 +41,8 @@ pub(super) enum Way {
     Push(ConnId),
     /// By datagram.
     Datagram(SocketAddr),
+    /// By a datagram signed in the session of this connection.
+    Signed(SocketAddr, ConnId),
 }
 
 impl Core {
@@ -88,8 +90,15 @@ impl Core {
         if !std::mem::take(&mut delivery.to_send) || delivery.state != TaskState::Sent {
             return;
         }
-        delivery.tries += 1;
-        let tries = delivery.tries;
+        let tries = delivery.tries + 1;
+        if self.waits_for_its_session(slot) {
+            let due = at.now + self.interval(tries);
+            self.arm_delivery(slot, due);
+            return;
+        }
+        if let Some(delivery) = self.tasks.delivery_mut(slot) {
+            delivery.tries = tries;
+        }
         let due = at.now + self.interval(tries);
         self.arm_delivery(slot, due);
         let Some((host, key)) = self.tasks.names_of(slot) else {
@@ -110,7 +119,19 @@ impl Core {
                 self.share_try(slot, to, tries, due);
                 datagrams.push(Datagram { to, text });
             }
+            Way::Signed(to, conn) => {
+                let text = self.sign(conn, &Push::Task(Cow::Owned(text)));
+                datagrams.extend(text.map(|text| Datagram { to, text }));
+            }
         }
+    }
+
+    /// Whether the host of a delivery is held over a restart and can be sent to only in its session: then
+    /// its tries wait until it is back.
+    fn waits_for_its_session(&self, slot: u32) -> bool {
+        let host = self.tasks.names_of(slot).map(|names| names.0);
+        let host = host.and_then(|host| self.hosts.get(self.hosts.find(host)?));
+        host.is_some_and(|host| host.presence == Presence::Inherited && !self.is_plain(host))
     }
 
     /// The same task is on its way to this address: its other hosts there have had this try too.
@@ -152,11 +173,12 @@ impl Core {
         if !host.presence.is_online() {
             return None;
         }
-        let certificates = self.rules.certificates;
-        if let Some(conn) = host.identified.filter(|_| host.push || certificates) {
+        let keyed = host.identified.filter(|conn| self.keys.has(*conn));
+        let by_connection = host.push || (self.rules.certificates && keyed.is_none());
+        if let Some(conn) = host.identified.filter(|_| by_connection) {
             return Some(Way::Push(conn));
         }
-        if certificates {
+        if keyed.is_none() && !self.is_plain(host) {
             return None;
         }
         let ip: IpAddr = if host.peer == Peer::UNKNOWN {
@@ -169,6 +191,10 @@ impl Core {
             0 => self.rules.agent_port,
             port => port,
         };
-        Some(Way::Datagram(SocketAddr::new(ip, port)))
+        let to = SocketAddr::new(ip, port);
+        Some(match keyed {
+            Some(conn) => Way::Signed(to, conn),
+            None => Way::Datagram(to),
+        })
     }
 }

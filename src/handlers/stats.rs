@@ -31,6 +31,12 @@ pub struct Stats {
     pub replacements: u64,
     /// Hellos refused (id, quarantine, table full).
     pub refused_hellos: u64,
+    /// Proofs of keys that were not accepted.
+    pub proofs_refused: u64,
+    /// Connections that have been asked to prove their key and have not yet.
+    pub challenges: u64,
+    /// Sessions that are proved by a key.
+    pub keyed_sessions: u64,
     /// Connections closed because no valid message came in time.
     pub speechless: u64,
     /// Reports accepted and not yet settled by the store.
@@ -65,6 +71,12 @@ pub struct Stats {
     pub late_answers: u64,
     /// Datagrams not taken.
     pub datagrams_refused: u64,
+    /// Signed datagrams whose mac was wrong, or whose host has no session there.
+    pub datagrams_forged: u64,
+    /// Signed datagrams that had come before.
+    pub datagrams_replayed: u64,
+    /// Signed datagrams that came too late to know.
+    pub datagrams_stale: u64,
     /// Bytes of results held while they arrive.
     pub result_bytes_held: u64,
     /// Results not kept: nobody had asked for them, or their digest was wrong.

@@ -58,6 +58,12 @@ pub struct Window {
 }
 
 impl Window {
+    /// The highest that was taken; 0 if none was.
+    #[must_use]
+    pub const fn highest(&self) -> u64 {
+        self.highest
+    }
+
     /// Takes number `n`: whether it has not come before and is within the window. Only of what has a good
     /// mac: else a forged number would shut out the real ones.
     pub const fn take(&mut self, n: u64) -> bool {

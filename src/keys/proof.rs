@@ -64,7 +64,7 @@ pub struct Transcript<'a> {
 }
 
 /// The keys of the two directions of one session.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Directions {
     /// For what the host says.
     pub to_server: [u8; KEY_BYTES],

@@ -44,13 +44,21 @@ impl fmt::Debug for Key {
     }
 }
 
+impl PartialEq for Key {
+    fn eq(&self, other: &Self) -> bool {
+        self.is(other)
+    }
+}
+
+impl Eq for Key {}
+
 /// The keys a server knows.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Ring {
     entries: HashMap<String, Entry>,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 struct Entry {
     key: Key,
     /// The ids it is for; all where there are none.
@@ -86,6 +94,16 @@ impl Ring {
         Ok(())
     }
 
+    /// The own keys of the host `id`, of all that its own can be derived from, by their names.
+    #[must_use]
+    pub fn derived(&self, id: &str) -> Vec<(String, Key)> {
+        let entries = self.entries.iter();
+        let entries = entries.filter(|(_, entry)| entry.derive && entry.is_for(id));
+        entries
+            .map(|(name, entry)| (name.clone(), entry.key.derive(id)))
+            .collect()
+    }
+
     /// How many keys.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -101,12 +119,7 @@ impl Ring {
     /// The names of the keys that are different in `new`, or not there; and how many `new` has more.
     #[must_use]
     pub fn changes(&self, new: &Self) -> (Vec<&str>, usize) {
-        let same = |name: &String, entry: &Entry| {
-            let now = new.entries.get(name);
-            now.is_some_and(|now| {
-                now.key.is(&entry.key) && now.ids == entry.ids && now.derive == entry.derive
-            })
-        };
+        let same = |name: &String, entry: &Entry| new.entries.get(name) == Some(entry);
         let old: HashSet<&String> = self.entries.keys().collect();
         let changed = self.entries.iter().filter(|(n, e)| !same(n, e));
         let mut changed: Vec<&str> = changed.map(|(name, _)| name.as_str()).collect();

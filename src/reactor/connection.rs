@@ -14,9 +14,9 @@ use crate::handlers::End;
 use crate::ids::ConnId;
 use crate::limits::{BUFFER_KEPT_BYTES_MAX, UNREAD_REPLY_BYTES_MAX};
 
-/// What is true of a connection: bits of one byte.
+/// What is true of a connection: bits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Flags(u8);
+pub struct Flags(u16);
 
 impl Flags {
     /// It waits for room for a report, and is not read meanwhile.
@@ -35,6 +35,10 @@ impl Flags {
     pub const LISTED: Self = Self(1 << 6);
     /// It is on the list of those with something to send.
     pub const DIRTY: Self = Self(1 << 7);
+    /// It has still to prove itself: its frames are short.
+    pub const NARROW: Self = Self(1 << 8);
+    /// Its frames have tags: there is a guard for it.
+    pub const GUARDED: Self = Self(1 << 9);
 
     /// Whether any of `other` is set.
     #[must_use]

@@ -1,6 +1,7 @@
 //! All connections of hosts, and the lists they are on. Sockets only: what is said on them is
 //! handled in `input`.
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
 
 use mio::Registry;
@@ -16,9 +17,10 @@ use super::still_ready::StillReady;
 use super::table::Table;
 use super::tls::{Tls, TlsSettings};
 use crate::codec::message::{Push, Reply};
-use crate::codec::{emit, emit_push};
+use crate::codec::{emit_push_sealed, emit_sealed};
 use crate::handlers::End;
 use crate::ids::ConnId;
+use crate::keys::{Directions, Guard};
 use crate::time::Instant;
 
 /// See the [room](self).
@@ -32,6 +34,8 @@ pub struct Connections {
     pub pool: Pool,
     /// Closed for us, not yet for their peers.
     pub lingering: Lingering,
+    /// Of those whose frames have tags.
+    pub guards: HashMap<ConnId, Box<Guard>>,
     per_ip: Option<PerIp>,
     /// TLS, where it is spoken.
     tls: Option<Tls>,
@@ -49,6 +53,7 @@ impl Connections {
             still_ready: StillReady::default(),
             pool: Pool::default(),
             lingering: Lingering::default(),
+            guards: HashMap::new(),
             per_ip: PerIp::new(per_ip),
             tls: tls.map(Tls::new),
             dirty: Vec::new(),
@@ -192,7 +197,11 @@ impl Connections {
     pub fn reply(&mut self, conn: ConnId, reply: &Reply) {
         if let Some(entry) = self.table.get_mut(conn) {
             let order = entry.order;
-            emit(reply, order, entry.out(&mut self.pool));
+            let seal = match entry.flags.has(Flags::GUARDED) {
+                true => self.guards.get_mut(&conn).map(|guard| &mut guard.seal),
+                false => None,
+            };
+            emit_sealed(reply, order, seal, entry.out(&mut self.pool));
             self.has_something(conn);
         }
     }
@@ -208,7 +217,11 @@ impl Connections {
             stats.pushes_dropped += 1;
             return;
         }
-        match emit_push(push, order, entry.out(&mut self.pool)) {
+        let seal = match entry.flags.has(Flags::GUARDED) {
+            true => self.guards.get_mut(&conn).map(|guard| &mut guard.seal),
+            false => None,
+        };
+        match emit_push_sealed(push, order, seal, entry.out(&mut self.pool)) {
             Ok(()) => stats.pushes += 1,
             Err(error) => {
                 stats.pushes_dropped += 1;
@@ -224,6 +237,22 @@ impl Connections {
             && !entry.flags.set(Flags::DIRTY)
         {
             self.dirty.push(conn);
+        }
+    }
+
+    /// Takes only short frames from `conn` until it is guarded.
+    pub fn narrow(&mut self, conn: ConnId) {
+        if let Some(entry) = self.table.get_mut(conn) {
+            entry.flags.set(Flags::NARROW);
+        }
+    }
+
+    /// From here on every frame of `conn` has a tag, both ways.
+    pub fn guard(&mut self, conn: ConnId, keys: &Directions) {
+        if let Some(entry) = self.table.get_mut(conn) {
+            entry.flags.set(Flags::GUARDED);
+            entry.flags.clear(Flags::NARROW);
+            self.guards.insert(conn, Box::new(Guard::of_server(keys)));
         }
     }
 
@@ -317,6 +346,9 @@ impl Connections {
             per_ip.remove(conn);
         }
         let flags = entry.flags;
+        if flags.has(Flags::GUARDED) {
+            self.guards.remove(&conn);
+        }
         let (stream, buffer) = entry.into_parts();
         if let Some(mut buffer) = buffer {
             buffer.input.clear();

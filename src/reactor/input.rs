@@ -19,11 +19,13 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::connection::{Flags, Got};
 use super::{Reactor, fault};
-use crate::codec::{Abnormal, DecodeError, Step, decode};
+use crate::codec::{Abnormal, DecodeError, Step, decode, decode_sealed};
 use crate::handlers::effect::Effects;
 use crate::handlers::{Core, End, Flow, Input, Moment};
 use crate::ids::ConnId;
-use crate::limits::{FRAME_HEADER_BYTES, FRAMES_PER_TURN_MAX, READ_BYTES_PER_TURN_MAX};
+use crate::limits::{
+    FRAME_HEADER_BYTES, FRAMES_PER_TURN_MAX, READ_BYTES_PER_TURN_MAX, UNPROVEN_FRAME_BYTES_MAX,
+};
 
 /// What one connection may still take of this turn.
 struct Budget {
@@ -266,15 +268,33 @@ impl Reactor {
         let Some(entry) = self.connections.table.get_mut(conn) else {
             return One::Refused;
         };
-        let (order, framing) = (&mut entry.order, self.tuning.framing);
+        let (order, mut framing) = (&mut entry.order, self.tuning.framing);
+        if entry.flags.has(Flags::NARROW) {
+            framing.limit = framing.limit.min(UNPROVEN_FRAME_BYTES_MAX);
+        }
+        let guarded = entry.flags.has(Flags::GUARDED);
+        let mut guard = match guarded {
+            true => self.connections.guards.get_mut(&conn),
+            false => None,
+        };
         let (core, fx) = (&mut self.core, &mut self.fx);
         let mut raw = 0;
         let handled = catch_unwind(AssertUnwindSafe(|| {
-            match decode(framing, order, bytes) {
+            let step = match &guard {
+                Some(guard) => decode_sealed(framing, order, &guard.open, bytes),
+                // Nothing is taken unguarded that is to be guarded.
+                None if guarded => Err(DecodeError::new(Abnormal::Tag, 0)),
+                None => decode(framing, order, bytes),
+            };
+            match step {
                 Ok(Step::Need(bytes)) => One::Need(bytes),
                 Ok(Step::Got { incoming, used }) => {
                     fault::trip(&bytes[..used]);
-                    match hand_in(core, at, Input::Message { conn, incoming }, fx) {
+                    let flow = hand_in(core, at, Input::Message { conn, incoming }, fx);
+                    if let (Some(guard), true) = (&mut guard, flow != Flow::Wait) {
+                        guard.open.advance();
+                    }
+                    match flow {
                         Flow::Taken => One::Taken(used),
                         Flow::Raw(bytes) => {
                             raw = bytes;

@@ -78,6 +78,7 @@ use crate::handlers::effect::{Effect, Effects};
 use crate::handlers::view::StoreView;
 use crate::handlers::{Core, Input, Moment, Rules};
 use crate::ids::ConnId;
+use crate::keys::Access;
 use crate::limits::{
     BATCH_OPS_MAX, EVENTS_PER_TURN_MAX, OUTCOMES_WAITING_MAX, READ_BUFFER_BYTES,
     REQUESTS_PER_TURN_MAX, SHUTDOWN_S_MAX,
@@ -122,6 +123,8 @@ pub struct Tuning {
 pub struct News {
     /// For the core.
     pub rules: Rules,
+    /// Who gets in how.
+    pub access: Access,
     /// For the web.
     pub http: HttpRules,
     /// Devices and targets.
@@ -475,6 +478,7 @@ impl Reactor {
             Request::Reload(news) => {
                 let News {
                     rules,
+                    access,
                     http,
                     outside,
                     tuning,
@@ -485,6 +489,8 @@ impl Reactor {
                     self.out.set(outside, self.poll.registry(), at);
                 }
                 self.core.set_rules(rules, at.now);
+                self.core.set_access(access, at, &mut self.fx);
+                self.apply(at);
                 self.web.set_rules(http);
                 self.coalesce = Coalesce::new(tuning.coalesce);
                 self.tuning = tuning;
@@ -563,6 +569,8 @@ impl Reactor {
                 Effect::Push { conn, push } => self.connections.push(conn, &push, &mut self.stats),
                 Effect::Respond { asker, answer } => self.respond(asker, answer),
                 Effect::Resume { conn } => self.connections.resume(conn),
+                Effect::Narrow { conn } => self.connections.narrow(conn),
+                Effect::Guard { conn, keys } => self.connections.guard(conn, &keys),
                 Effect::Tell(event) => {
                     self.stats.events_missed += self.subscribers.tell(&event);
                     self.web.tell(&event);

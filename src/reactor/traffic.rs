@@ -6,7 +6,8 @@ use crossbeam_channel::Sender;
 
 use super::Reactor;
 use super::askers::WEB;
-use crate::codec::{Abnormal, decode_body};
+use crate::codec::message::Datagram;
+use crate::codec::{Abnormal, decode_datagram};
 use crate::handlers::ask::{Answer, Ask, ErrorKind};
 use crate::handlers::{Input, Moment};
 use crate::limits::{DATAGRAM_IN_BYTES_MAX, DATAGRAMS_PER_TURN_MAX};
@@ -33,9 +34,19 @@ impl Reactor {
             self.stats.datagrams_too_long += 1;
             return;
         }
-        match decode_body(body) {
-            Ok(incoming) => {
-                let input = Input::Datagram { from, incoming };
+        match decode_datagram(body) {
+            Ok(Datagram { said, signature }) => {
+                let input = match signature {
+                    None => Input::Datagram {
+                        from,
+                        incoming: said,
+                    },
+                    Some(signature) => Input::Signed {
+                        from,
+                        incoming: said,
+                        signature,
+                    },
+                };
                 self.handed_in(
                     format_args!("a datagram from {from}: handling it"),
                     at,

@@ -5,12 +5,14 @@ use std::sync::Arc;
 
 use crate::codec::Framing;
 use crate::codec::ak::Code;
-use crate::config::{self, Config, Device, OnDone, OnShutdown};
+use crate::config::{self, Auth, Config, Device, OnDone, OnShutdown};
 use crate::control::HttpRules;
 use crate::handlers::Rules;
 use crate::handlers::ak::{Command, DeviceRules, Field, FieldKind};
+use crate::handlers::keys::Nonces;
 use crate::handlers::outside::Way;
 use crate::handlers::reach::TargetRules;
+use crate::keys::Access;
 use crate::limits::{HOSTS_MAX, STORE_RETRY_MS_MAX};
 use crate::reactor::error::BindError;
 use crate::reactor::out::Outside;
@@ -43,6 +45,25 @@ pub fn rules(config: &Config) -> Rules {
             .is_some_and(|tls| tls.client_ca.is_some()),
         seed: fastrand::u64(..),
     }
+}
+
+/// Who gets in how.
+pub fn access(config: &Config) -> Access {
+    match &config.auth {
+        Auth::Unset | Auth::None => Access::Open,
+        Auth::Keys(keys) => Access::Keys {
+            ring: keys.ring.clone(),
+            plain_from: keys.plain_from.clone(),
+        },
+    }
+}
+
+/// Nonces fresh from the system.
+pub fn nonces() -> Nonces {
+    Box::new(|| {
+        let mut random = [0; 16];
+        getrandom::fill(&mut random).ok().map(|()| random)
+    })
 }
 
 /// The number of the first event: above all that an earlier life of this node can have told, as long
@@ -79,6 +100,7 @@ pub fn settings(config: &Config) -> reactor::Settings {
 pub fn news(config: &Config) -> News {
     News {
         rules: rules(config),
+        access: access(config),
         http: http_rules(config),
         outside: outside(config),
         tuning: tuning(config),

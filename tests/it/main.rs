@@ -23,6 +23,7 @@ mod dispatch_faults;
 mod faults;
 mod frames;
 mod http;
+mod keys;
 mod outage;
 mod presence;
 mod reach;

@@ -509,7 +509,11 @@ impl Server {
                 }
                 Effect::Close { conn } => self.forget(conn, around),
                 Effect::Resume { conn } => resumed.push(conn),
-                Effect::Tell(_) | Effect::Respond { .. } => {}
+                // Nobody here has a key.
+                Effect::Tell(_)
+                | Effect::Respond { .. }
+                | Effect::Narrow { .. }
+                | Effect::Guard { .. } => {}
                 Effect::Log(note) => around
                     .ledger
                     .log(format_args!("{} {} {}", note.what, note.who, note.text)),

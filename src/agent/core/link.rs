@@ -320,7 +320,7 @@ impl Core {
         let task = task.map(Into::into);
         let mut out = Vec::new();
         let answer = Answer { code, task };
-        let encoded = emit_answer(&answer, at.wall, Order::Little, &mut out);
+        let encoded = emit_answer(&answer, at.wall, Order::Little, None, &mut out);
         send_if(encoded, out, fx);
     }
 

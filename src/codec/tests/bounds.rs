@@ -319,7 +319,27 @@ fn a_wrong_member_is_pointed_at() {
         ),
         (r#"{"flag":"ADH44","taskId":"A"}"#.into(), "flag", "\"ADH44"),
         (r#"{"flag":"ADH40"}"#.into(), "field", "{"),
-        (r#"{"flag":"ADH40","proof":"00"}"#.into(), "field", "{"),
+        (r#"{"flag":"ADH40","proof":0}"#.into(), "field", "0}"),
+        (
+            r#"{"flag":"ADH40","id":"a","proof":"00"}"#.into(),
+            "field",
+            r#""00""#,
+        ),
+        (
+            r#"{"flag":"ADH40","id":"a","key":"b"}"#.into(),
+            "field",
+            "{",
+        ),
+        (
+            r#"{"flag":"ADH40","id":"a","key":"b","nonce":"0"}"#.into(),
+            "field",
+            r#""0""#,
+        ),
+        (
+            r#"{"flag":"ADH40","id":"a","key":"b c","nonce":"0"}"#.into(),
+            "field",
+            r#""b c""#,
+        ),
         (r#"{"flag":"ADH40","id":1}"#.into(), "field", "1"),
         (
             r#"{"flag":"ADH40","id":"a","udp":65536}"#.into(),

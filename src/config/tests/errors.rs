@@ -143,10 +143,17 @@ fn a_wrong_value_is_named_with_what_it_may_be() {
             r#"{"store": {"timeout_ms": 60001}}"#,
             "store.timeout_ms: 60001 is not a whole number of milliseconds from 10 to 60000".to_owned(),
         ),
-        (r#"{"auth": "open"}"#, "auth: \"open\" is not null or \"none\"".to_owned()),
+        (r#"{"auth": "open"}"#, "auth: \"open\" is not null, \"none\" or an object with a keys_file".to_owned()),
         (
-            r#"{"auth": {"keys_file": "keys.json"}}"#,
-            "auth: a keys file is not built yet; it must be null or \"none\"".to_owned(),
+            r#"{"auth": {"keys_file": "/nonexistent"}}"#,
+            "auth.keys_file: /nonexistent cannot be read: No such file or directory (os error 2)"
+                .to_owned(),
+        ),
+        (r#"{"auth": {}}"#, "auth: has no \"keys_file\"".to_owned()),
+        (
+            r#"{"auth": {"keys_file": "k", "plain_from": ["10.0.0.1/8"]}}"#,
+            "auth.plain_from[0]: \"10.0.0.1/8\" is not a network such as 10.0.0.0/8, or an address"
+                .to_owned(),
         ),
         (
             r#"{"tls": {"cert": "a", "key": "b"}}"#,

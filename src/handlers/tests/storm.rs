@@ -210,7 +210,8 @@ impl Storm {
                 Effect::Stop { why, .. } => panic!("stopped: {why}"),
                 // Nobody asks here, and no task goes out.
                 Effect::Push { .. } | Effect::Respond { .. } => unreachable!("{effect:?}"),
-                Effect::Tell(_) | Effect::Log(_) => {}
+                Effect::Tell(_) | Effect::Log(_) | Effect::Narrow { .. } | Effect::Guard { .. } => {
+                }
             }
         }
         self.world.core.assert_invariants();

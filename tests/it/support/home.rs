@@ -64,6 +64,12 @@ impl Home {
         self
     }
 
+    /// Who may connect.
+    pub fn auth(&mut self, auth: Value) -> &mut Self {
+        self.config["auth"] = auth;
+        self
+    }
+
     /// Sets a variable of the environment of the servers started from now on.
     pub fn environment(&mut self, name: &str, value: &str) -> &mut Self {
         self.environment.push((name.to_owned(), value.to_owned()));

@@ -113,15 +113,26 @@ impl Host {
         self.read(i32::from_be_bytes)
     }
 
+    /// Reads the body of a frame.
+    #[track_caller]
+    pub fn frame(&mut self) -> Vec<u8> {
+        self.body(i32::from_le_bytes)
+    }
+
     #[track_caller]
     fn read(&mut self, order: fn([u8; 4]) -> i32) -> Value {
+        serde_json::from_slice(&self.body(order)).expect("JSON")
+    }
+
+    #[track_caller]
+    fn body(&mut self, order: fn([u8; 4]) -> i32) -> Vec<u8> {
         let mut header = [0; 4];
         self.stream.read_exact(&mut header).expect("a reply");
         let length = usize::try_from(order(header)).expect("a length");
         assert!(length <= 65_535, "a length in the other byte order");
         let mut body = vec![0; length];
         self.stream.read_exact(&mut body).expect("a reply");
-        serde_json::from_slice(&body).expect("JSON")
+        body
     }
 
     /// Waits until the server has ended the connection; returns what it sent before.

@@ -63,6 +63,8 @@ fn words(message: &Message<'_>) -> String {
     match message {
         Message::Heartbeat => "beat".into(),
         Message::Hello(hello) => format!("hello {}", hello.id),
+        Message::KeyedHello(keyed) => format!("hello {} with {}", keyed.hello.id, keyed.key),
+        Message::Proof(proof) => format!("proof {proof}"),
         Message::Inventory(_) => "inventory".into(),
         Message::Book(book) => format!("book? {}", book.task),
         Message::Answer(Answer { code, task }) => {

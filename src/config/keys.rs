@@ -1,0 +1,232 @@
+//! The keys file: a JSON object KEY_ID → 64 hexadecimal digits, or → an object that says for whom the key
+//! is. Also the agent's, which holds one key. Never shown, and never read where others can read it too.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use super::error::{ConfigError, Place, shown_path};
+use super::syntax;
+use super::tree::Node;
+use super::value::Value;
+use crate::ids::HostId;
+use crate::keys::{Key, Ring, bytes_of, is_pattern};
+use crate::limits::{CONFIG_ENTRIES_MAX, KEYS_FILE_BYTES_MAX};
+
+/// Reads the keys in `path`, which the value at `place` names.
+///
+/// # Errors
+/// When it cannot be read, others can read it, or something in it is wrong.
+pub(super) fn read(path: &Path, place: Place) -> Result<Ring, ConfigError> {
+    let name = shown_path(path);
+    let text = contents(path).map_err(|why| ConfigError::Value {
+        place,
+        why: format!("{name} {why}"),
+    })?;
+    parse(&name, &text)
+}
+
+/// The keys in the text of a file called `name`.
+pub(super) fn parse(name: &str, text: &str) -> Result<Ring, ConfigError> {
+    let root: Node = serde_json::from_str(text).map_err(|error| syntax(name, &error))?;
+    let root = Value {
+        file: name,
+        path: String::new(),
+        node: &root,
+    };
+    let mut ring = Ring::default();
+    for (id, node) in root.members()? {
+        let entry = root.member(id, node);
+        if HostId::checked(id).is_err() {
+            return Err(entry.error(
+                "is no name of a key: it may be 1 to 64 of A-Z a-z 0-9 . _ : -".to_owned(),
+            ));
+        }
+        let (key, ids, derive) = entry_of(&entry)?;
+        ring.insert(id.clone(), key, ids, derive)
+            .map_err(|fault| entry.error(fault.to_string()))?;
+    }
+    Ok(ring)
+}
+
+/// One key, whose it is, and whether each host's own comes of it.
+type Entry = (Key, Option<Vec<String>>, bool);
+
+fn entry_of(entry: &Value<'_>) -> Result<Entry, ConfigError> {
+    if matches!(entry.node, Node::Text(_)) {
+        return Ok((key(entry)?, None, false));
+    }
+    if !matches!(entry.node, Node::Object(_)) {
+        return Err(entry.error("is neither a key nor an object".to_owned()));
+    }
+    let of = entry.clone().section(&["key", "ids", "derive"])?;
+    let Some(given) = of.get("key") else {
+        return Err(entry.error("has no \"key\"".to_owned()));
+    };
+    let key = key(&given)?;
+    let mut ids = None;
+    of.set_or_null("ids", &mut ids, |v| {
+        v.list(CONFIG_ENTRIES_MAX)?.iter().map(pattern).collect()
+    })?;
+    let derive = match of.get("derive") {
+        None => false,
+        Some(v) => match v.node {
+            Node::Bool(derive) => *derive,
+            _ => return Err(v.wrong("is not true or false")),
+        },
+    };
+    Ok((key, ids, derive))
+}
+
+/// The error of a key never shows what it was.
+fn key(v: &Value<'_>) -> Result<Key, ConfigError> {
+    let bytes = match v.node {
+        Node::Text(text) => bytes_of(text),
+        _ => None,
+    };
+    let bytes = bytes.ok_or_else(|| v.error("is not 64 hexadecimal digits".to_owned()))?;
+    Ok(Key::new(bytes))
+}
+
+fn pattern(v: &Value<'_>) -> Result<String, ConfigError> {
+    match v.node {
+        Node::Text(text) if is_pattern(text) => Ok(text.clone()),
+        _ => Err(v.wrong("is not a pattern of ids: 1 to 64 of A-Z a-z 0-9 . _ : - and *")),
+    }
+}
+
+/// Reads a keys file by itself.
+///
+/// # Errors
+/// As the server's configuration.
+pub fn read_keys(path: &Path) -> Result<Ring, ConfigError> {
+    read(path, Place::Flag("--key-file"))
+}
+
+/// Reads the agent's key file: `KEY_ID HEX`, one line.
+///
+/// # Errors
+/// Why not, in words that follow the file's name.
+pub fn read_key_file(path: &Path) -> Result<(String, Key), String> {
+    let text = contents(path)?;
+    let mut words = text.split_whitespace();
+    let (Some(id), Some(hex), None) = (words.next(), words.next(), words.next()) else {
+        return Err("is not one line KEY_ID HEX".to_owned());
+    };
+    if HostId::checked(id).is_err() {
+        return Err("has a KEY_ID that is not 1 to 64 of A-Z a-z 0-9 . _ : -".to_owned());
+    }
+    let key = bytes_of(hex).ok_or("has a key that is not 64 hexadecimal digits")?;
+    Ok((id.to_owned(), Key::new(key)))
+}
+
+/// The file's text, unless others than its owner and group can read or write it.
+fn contents(path: &Path) -> Result<String, String> {
+    let unreadable = |error: io::Error| format!("cannot be read: {error}");
+    let file = File::open(path).map_err(unreadable)?;
+    let mode = file.metadata().map_err(unreadable)?.mode();
+    if mode & 0o007 != 0 {
+        return Err(
+            "can be read or changed by everybody on this machine: chmod o= first".to_owned(),
+        );
+    }
+    let mut text = String::new();
+    let read = file.take(KEYS_FILE_BYTES_MAX + 1).read_to_string(&mut text);
+    read.map_err(unreadable)?;
+    if text.len() as u64 > KEYS_FILE_BYTES_MAX {
+        return Err(format!("has more than {KEYS_FILE_BYTES_MAX} bytes"));
+    }
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    const HEX: &str = "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f";
+
+    fn why(text: &str) -> String {
+        parse("keys.json", text).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_key_is_its_digits_or_says_for_whom_it_is() {
+        let other = HEX.to_uppercase().replace("00", "FF");
+        let text = format!(
+            r#"{{"a": "{HEX}", "b": {{"key": "{other}", "ids": ["web-*"], "derive": true}}}}"#
+        );
+        let ring = parse("keys.json", &text).unwrap();
+        assert_eq!(ring.len(), 2);
+        let dummy = Key::new([0; 32]);
+        assert!(ring.find("a", "x", &dummy).1 && ring.find("b", "web-1", &dummy).1);
+        assert!(!ring.find("b", "db", &dummy).1);
+        assert!(parse("keys.json", "{}").unwrap().is_empty());
+    }
+
+    #[test]
+    fn what_is_wrong_is_named_and_no_key_is_shown() {
+        for (text, said) in [
+            (
+                "[]".to_owned(),
+                "keys.json: is a list, and must be an object",
+            ),
+            (
+                format!(r#"{{"a": "{}"}}"#, &HEX[1..]),
+                "keys.json: a: is not 64 hexadecimal digits",
+            ),
+            (
+                format!(r#"{{"a": "{HEX}", "a": "{HEX}"}}"#),
+                "keys.json: a: is given twice",
+            ),
+            (
+                format!(r#"{{"a": "{HEX}", "b": "{HEX}"}}"#),
+                "keys.json: b: is the same key as a",
+            ),
+            (
+                format!(r#"{{"a/b": "{HEX}"}}"#),
+                "keys.json: a/b: is no name of a key: it may be 1 to 64 of A-Z a-z 0-9 . _ : -",
+            ),
+            (r#"{"a": {}}"#.to_owned(), "keys.json: a: has no \"key\""),
+            (
+                r#"{"a": 7}"#.to_owned(),
+                "keys.json: a: is neither a key nor an object",
+            ),
+            (
+                format!(r#"{{"a": {{"key": "{HEX}", "ids": ["w b"]}}}}"#),
+                "keys.json: a.ids[0]: \"w b\" is not a pattern of ids: 1 to 64 of A-Z a-z 0-9 . _ : - and *",
+            ),
+            (
+                format!(r#"{{"a": {{"key": "{HEX}", "derive": 1}}}}"#),
+                "keys.json: a.derive: 1 is not true or false",
+            ),
+        ] {
+            assert_eq!(why(&text), said);
+        }
+        let unknown = why(&format!(r#"{{"a": {{"key": "{HEX}", "id": []}}}}"#));
+        assert!(
+            unknown.starts_with("keys.json: unknown key a.id ("),
+            "{unknown}"
+        );
+        assert!(!unknown.contains(HEX));
+    }
+
+    #[test]
+    fn a_file_that_others_can_read_is_not_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("key");
+        std::fs::write(&file, format!("fleet {HEX}\n")).unwrap();
+        for (mode, good) in [(0o600, true), (0o640, true), (0o644, false), (0o602, false)] {
+            std::fs::set_permissions(&file, PermissionsExt::from_mode(mode)).unwrap();
+            assert_eq!(read_key_file(&file).is_ok(), good, "{mode:o}");
+        }
+        std::fs::set_permissions(&file, PermissionsExt::from_mode(0o600)).unwrap();
+        let (id, key) = read_key_file(&file).unwrap();
+        assert!(id == "fleet" && key.is(&Key::new(bytes_of(HEX).unwrap())));
+        for wrong in ["", "fleet", "a/b 00", &format!("fleet {HEX} x"), "fleet 00"] {
+            std::fs::write(&file, wrong).unwrap();
+            assert!(read_key_file(&file).is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,453 @@
+//! Keyed sessions: who has still to prove itself, and who has. A side table by connection, so that plain
+//! connections cost nothing.
+//!
+//! ```text
+//!   first message ─▶ gate ─┬─ may be plain ─▶ as ever
+//!                          ├─ hello with a key ─▶ Challenge ─ proof ─▶ Proven ─▶ welcome, guard
+//!                          └─ anything else ─▶ refused or abnormal
+//! ```
+//!
+//! Before the proof no host is entered, nothing is replaced, and nothing is counted as a message.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::fmt;
+
+use crate::codec::message::{
+    Ask, Flag, Hello, Incoming, KeyedHello, Message, Over, Push, Signature, Word,
+};
+use crate::codec::{Abnormal, DecodeError};
+use crate::ids::{ConnId, HostId, TaskKey};
+use crate::keys::{Access, Directions, KEY_BYTES, Key, Nonce, Transcript, Window, bytes_of};
+use crate::limits::{DATAGRAM_WINDOW, NONCE_DIGITS};
+use crate::store::op::{Reason, TaskState};
+
+use super::book::NO_SUCH_TASK;
+use super::core::Core;
+use super::effect::{Effect, Effects, Note};
+use super::hosts::{Host, Presence};
+use super::{Flow, Moment};
+
+/// Where nonces come from: the system, in the server. `None` when it has none to give.
+pub type Nonces = Box<dyn FnMut() -> Option<[u8; NONCE_DIGITS / 2]> + Send>;
+
+/// Worked on in the place of a key that there is not. What it proves is never believed.
+const DUMMY: Key = Key::new([0x5a; KEY_BYTES]);
+
+/// The same words whatever was wrong.
+const NOT_ACCEPTED: &str = "not accepted";
+
+/// See the [module](self).
+#[derive(Default)]
+pub(super) struct Keys {
+    access: Access,
+    nonces: Option<Nonces>,
+    challenges: HashMap<ConnId, Box<Challenge>>,
+    proven: HashMap<ConnId, Box<Proven>>,
+}
+
+/// What a connection has said of itself and has still to prove.
+struct Challenge {
+    server: Nonce,
+    client: Nonce,
+    id: HostId,
+    key: String,
+    udp: Option<u16>,
+    push: bool,
+    boot: Option<String>,
+}
+
+/// A session that is proved.
+struct Proven {
+    /// The name of its key.
+    name: String,
+    key: Key,
+    directions: Directions,
+    /// The number of the last datagram sent in it.
+    sent: u64,
+    /// Those that came.
+    came: Window,
+}
+
+impl fmt::Debug for Keys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Keys")
+            .field("challenges", &self.challenges.len())
+            .field("proven", &self.proven.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Keys {
+    /// How many have still to prove themselves, and how many have.
+    pub(super) fn len(&self) -> (usize, usize) {
+        (self.challenges.len(), self.proven.len())
+    }
+
+    /// Whether this connection has proved itself.
+    pub(super) fn has(&self, conn: ConnId) -> bool {
+        self.proven.contains_key(&conn)
+    }
+
+    /// The connection is gone.
+    pub(super) fn forget(&mut self, conn: ConnId) {
+        self.challenges.remove(&conn);
+        self.proven.remove(&conn);
+    }
+}
+
+impl Core {
+    /// Who gets in how, and where nonces come from. Before this everybody gets in, without a key.
+    #[must_use]
+    pub fn with_keys(mut self, access: Access, nonces: Nonces) -> Self {
+        self.keys.access = access;
+        self.keys.nonces = Some(nonces);
+        self
+    }
+
+    /// Takes new keys. Every session ends whose key is not the same any more, and every plain one that
+    /// would not be let in now.
+    pub fn set_access(&mut self, access: Access, at: Moment, fx: &mut Effects) {
+        self.keys.access = access;
+        let mut over = Vec::new();
+        for (conn, session) in self.sessions.iter() {
+            let good = match (self.keys.proven.get(&conn), session.host) {
+                (Some(proven), Some(host)) => self.is_current(proven, host),
+                _ => self.keys.access.may_be_plain(session.peer.ip()),
+            };
+            match (good, session.host) {
+                (true, _) => {}
+                (false, Some(host)) => over.push((conn, host)),
+                // It has said nothing yet, or has still to prove itself.
+                (false, None) => fx.push(Effect::Narrow { conn }),
+            }
+        }
+        for (conn, host) in over {
+            let who = self.hosts.get(host).map(|host| host.id.to_string());
+            fx.push(Effect::Log(Note {
+                level: log::Level::Warn,
+                what: "keys",
+                who: who.unwrap_or_default(),
+                text: "its session ends: its key is gone or another".to_owned(),
+            }));
+            fx.push(Effect::Close { conn });
+            self.end_session(conn, Reason::Closed, at, fx);
+        }
+    }
+
+    fn is_current(&self, proven: &Proven, host: u32) -> bool {
+        let Some(host) = self.hosts.get(host) else {
+            return false;
+        };
+        let (key, known) = self
+            .keys
+            .access
+            .find(&proven.name, host.id.as_str(), &DUMMY);
+        known && key.is(&proven.key)
+    }
+
+    /// A peer has connected: is it to be let say only little?
+    pub(super) fn narrow_unproven(&self, conn: ConnId, fx: &mut Effects) {
+        let peer = self.sessions.get(conn).map(|session| session.peer.ip());
+        if peer.is_some_and(|peer| !self.keys.access.may_be_plain(peer)) {
+            fx.push(Effect::Narrow { conn });
+        }
+    }
+
+    /// Lets a message on that may be handled; sees to the others.
+    pub(super) fn gate<'m>(
+        &mut self,
+        at: Moment,
+        conn: ConnId,
+        message: Message<'m>,
+        ask: Ask,
+        fx: &mut Effects,
+    ) -> Option<Message<'m>> {
+        let session = self.sessions.get(conn)?;
+        let (is_fresh, ip) = (session.host.is_none(), session.peer.ip());
+        let out_of_place = match message {
+            Message::KeyedHello(hello) if is_fresh && !self.keys.challenges.contains_key(&conn) => {
+                self.challenge(at, conn, &hello, ask, fx);
+                return None;
+            }
+            Message::KeyedHello(_) => "a hello",
+            Message::Proof(proof) => {
+                self.proof(at, conn, &proof, ask, fx);
+                return None;
+            }
+            message if !is_fresh => return Some(message),
+            _ if self.keys.challenges.contains_key(&conn) => "anything but the proof",
+            message if self.keys.access.may_be_plain(ip) => return Some(message),
+            Message::Hello(_) => {
+                self.refuse_hello(at, conn, ask, "a key is demanded", fx);
+                return None;
+            }
+            _ => "a message before the proof of a key",
+        };
+        let error = DecodeError::new(Abnormal::OutOfPlace(out_of_place), 0);
+        self.abnormal(at, conn, &error, fx);
+        None
+    }
+
+    /// A hello with a key: whoever it names and whichever key, it is asked for a proof.
+    fn challenge(
+        &mut self,
+        at: Moment,
+        conn: ConnId,
+        keyed: &KeyedHello<'_>,
+        ask: Ask,
+        fx: &mut Effects,
+    ) {
+        let Some(peer) = self.sessions.get(conn).map(|session| session.peer) else {
+            return;
+        };
+        if matches!(self.keys.access, Access::Open) {
+            return self.refuse_hello(at, conn, ask, "this server has no keys", fx);
+        }
+        let hello = &keyed.hello;
+        let id = match HostId::given(&hello.id, peer.ip()) {
+            Ok(id) => id,
+            Err(error) => return self.refuse_hello(at, conn, ask, &error.to_string(), fx),
+        };
+        let Some(random) = self.keys.nonces.as_mut().and_then(|nonces| nonces()) else {
+            return self.refuse_hello(at, conn, ask, "not now", fx);
+        };
+        let server = Nonce::of(random);
+        let challenge = Challenge {
+            server,
+            client: keyed.nonce,
+            id,
+            key: keyed.key.to_string(),
+            udp: hello.udp,
+            push: hello.push,
+            boot: hello.boot.as_deref().map(str::to_owned),
+        };
+        self.keys.challenges.insert(conn, Box::new(challenge));
+        self.reply(conn, Flag::Hello, ask.seq, Word::Challenge(server), fx);
+    }
+
+    fn proof(&mut self, at: Moment, conn: ConnId, proof: &str, ask: Ask, fx: &mut Effects) {
+        let Some(challenge) = self.keys.challenges.remove(&conn) else {
+            let error = DecodeError::new(Abnormal::OutOfPlace("a proof"), 0);
+            return self.abnormal(at, conn, &error, fx);
+        };
+        let said = challenge.transcript();
+        let id = challenge.id.as_str();
+        let (key, known) = self.keys.access.find(&challenge.key, id, &DUMMY);
+        let given = bytes_of(proof);
+        let has = said.client_has(&key, &given.unwrap_or_default());
+        if !(has && known && given.is_some()) {
+            self.stats.proofs_refused += 1;
+            self.note_refused(conn, &challenge, fx);
+            return self.refuse_hello(at, conn, ask, NOT_ACCEPTED, fx);
+        }
+        let proven = Proven {
+            name: challenge.key.clone(),
+            directions: said.directions(&key),
+            sent: 0,
+            came: Window::default(),
+            key,
+        };
+        self.proved(at, conn, &challenge, proven, ask, fx);
+    }
+
+    /// It has the key: it is the host it says it is.
+    fn proved(
+        &mut self,
+        at: Moment,
+        conn: ConnId,
+        challenge: &Challenge,
+        proven: Proven,
+        ask: Ask,
+        fx: &mut Effects,
+    ) {
+        let hello = Hello {
+            id: Cow::Borrowed(challenge.id.as_str()),
+            udp: challenge.udp,
+            push: challenge.push,
+            boot: challenge.boot.as_deref().map(Cow::Borrowed),
+        };
+        let Some(peer) = self.sessions.get(conn).map(|session| session.peer) else {
+            return;
+        };
+        let proof = challenge.transcript().server_proof(&proven.key);
+        let keys = proven.directions.clone();
+        // Forgotten again with the session, if it is refused after all.
+        self.keys.proven.insert(conn, Box::new(proven));
+        let slot = match self.admit(at, conn, &hello, peer, fx) {
+            Ok(slot) => slot,
+            Err(why) => return self.refuse_hello(at, conn, ask, &why, fx),
+        };
+        let was = self.hosts.get(slot).map(|host| host.presence);
+        let interval_s = self.welcome(at, conn, slot, &hello, fx);
+        let word = Word::Proven { proof, interval_s };
+        self.reply(conn, Flag::Hello, ask.seq, word, fx);
+        fx.push(Effect::Guard { conn, keys });
+        self.count(Flag::Hello);
+        self.end_plain_of(slot, conn, at, fx);
+        if was == Some(Presence::Inherited) {
+            self.send_again_to(&challenge.id);
+        }
+    }
+
+    /// Nobody speaks for a host beside the one that has proved itself.
+    fn end_plain_of(&mut self, slot: u32, proven: ConnId, at: Moment, fx: &mut Effects) {
+        if self.hosts.get(slot).is_none_or(|host| host.sessions < 2) {
+            return;
+        }
+        let others = self.sessions.iter();
+        let others = others.filter(|(conn, s)| s.host == Some(slot) && *conn != proven);
+        let others: Vec<ConnId> = others.map(|(conn, _)| conn).collect();
+        for conn in others {
+            fx.push(Effect::Close { conn });
+            self.end_session(conn, Reason::Closed, at, fx);
+        }
+    }
+
+    /// A host held over the restart is back: what could not be signed for it goes out.
+    fn send_again_to(&mut self, host: &HostId) {
+        let Some(recipient) = self.tasks.recipient_of(host) else {
+            return;
+        };
+        let all: Vec<u32> = recipient.deliveries.iter().map(|pair| pair.1).collect();
+        for slot in all {
+            let state = self.tasks.delivery(slot).map(|delivery| delivery.state);
+            if state == Some(TaskState::Sent) {
+                self.queue_delivery(slot);
+            }
+        }
+    }
+
+    fn note_refused(&self, conn: ConnId, challenge: &Challenge, fx: &mut Effects) {
+        let peer = self
+            .sessions
+            .get(conn)
+            .map(|session| session.peer.address());
+        let peer = peer.map(|peer| peer.to_string()).unwrap_or_default();
+        fx.push(Effect::Log(Note {
+            level: log::Level::Warn,
+            what: "keys",
+            who: challenge.id.to_string(),
+            text: format!(
+                "its proof is not accepted: key {}, from {peer}",
+                challenge.key
+            ),
+        }));
+    }
+
+    /// Whether the host has proved itself on the connection it has.
+    pub(super) fn has_key(&self, host: &Host) -> bool {
+        host.identified.is_some_and(|conn| self.keys.has(conn))
+    }
+
+    /// Whether the host may be sent to, and believed, without a signature.
+    pub(super) fn is_plain(&self, host: &Host) -> bool {
+        !self.rules.certificates
+            && !self.has_key(host)
+            && (host.presence == Presence::Online || self.keys.access.may_be_plain(host.peer.ip()))
+    }
+
+    /// A signed datagram for the host that has proved itself on `conn`.
+    pub(super) fn sign(&mut self, conn: ConnId, push: &Push<'_>) -> Option<String> {
+        let proven = self.keys.proven.get_mut(&conn)?;
+        proven.sent += 1;
+        let over = over(push);
+        let mac = over.content(proven.sent).mac(&proven.directions.to_client);
+        Some(crate::codec::signed(&over, None, proven.sent, &mac))
+    }
+
+    /// A signed datagram has come: whose it is, if it is good and new.
+    pub(super) fn signer(
+        &mut self,
+        from: std::net::IpAddr,
+        signature: &Signature<'_>,
+    ) -> Option<u32> {
+        let stats = &mut self.stats;
+        let id = HostId::checked(signature.id.as_deref()?).ok();
+        let slot = id.and_then(|id| self.hosts.find(&id));
+        let conn = slot.and_then(|slot| self.hosts.get(slot)?.identified);
+        let at_home = conn
+            .and_then(|conn| self.sessions.get(conn))
+            .is_some_and(|session| session.peer.ip() == from.to_canonical());
+        let proven = conn.filter(|_| at_home);
+        let proven = proven.and_then(|conn| self.keys.proven.get_mut(&conn));
+        let Some(proven) = proven.filter(|p| signature.is_of(&p.directions.to_server)) else {
+            stats.datagrams_forged += 1;
+            return None;
+        };
+        let is_old = proven.came.highest() >= signature.n.saturating_add(DATAGRAM_WINDOW);
+        if proven.came.take(signature.n) {
+            return slot;
+        }
+        match is_old {
+            true => stats.datagrams_stale += 1,
+            false => stats.datagrams_replayed += 1,
+        }
+        None
+    }
+
+    /// What a host with a session reports on a task that does not name it is not taken: what becomes of
+    /// the message then. `None` where it is to be taken.
+    pub(super) fn keep_to_own(
+        &mut self,
+        at: Moment,
+        conn: ConnId,
+        slot: u32,
+        incoming: &Incoming<'_>,
+        fx: &mut Effects,
+    ) -> Option<Flow> {
+        let Incoming { message, ask } = incoming;
+        if self.names(slot, message)? {
+            return None;
+        }
+        if self.is_starting() {
+            // Nobody knows yet which tasks there are.
+            return Some(self.hold(conn, slot, 0, at));
+        }
+        if ask.reply {
+            let why = Word::Refused(NO_SUCH_TASK.to_owned());
+            self.reply(conn, message.flag(), ask.seq, why, fx);
+        }
+        Some(Flow::Taken)
+    }
+
+    /// Whether the task that a report is on names the host; `None` where it is on none.
+    pub(super) fn names(&self, slot: u32, message: &Message<'_>) -> Option<bool> {
+        let text = match message {
+            Message::Progress(progress) => &*progress.code,
+            Message::Answer(answer) => answer.task.as_deref()?,
+            _ => return None,
+        };
+        let key = TaskKey::parse(text, &self.rules.key_prefix)?;
+        let host = self.hosts.get(slot)?;
+        Some(self.tasks.delivery_of(&key, &host.id).is_some())
+    }
+}
+
+impl Challenge {
+    fn transcript(&self) -> Transcript<'_> {
+        Transcript {
+            server: self.server,
+            client: self.client,
+            id: self.id.as_str(),
+            key_id: &self.key,
+            udp: self.udp,
+            push: self.push,
+        }
+    }
+}
+
+/// What a signature of an ADH44 is over.
+pub(super) fn over<'a>(push: &'a Push<'_>) -> Over<'a> {
+    let (field, value, cid) = match push {
+        Push::Task(key) => ("taskId", key, None),
+        Push::Command { text, cid } => ("command", text, Some(Cow::Borrowed(&**cid))),
+    };
+    Over {
+        flag: Flag::Dispatch,
+        field,
+        value: Cow::Borrowed(value),
+        rcc: None,
+        cid,
+    }
+}
