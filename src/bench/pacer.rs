@@ -18,8 +18,9 @@ pub struct Pacer {
 impl Pacer {
     /// The plan's heartbeats from `start`, for `seconds`.
     pub fn new(plan: &Plan, start: Instant, seconds: f64) -> Self {
+        let schedule = Schedule::new(start, plan.rate, seconds, plan.seed);
         Self {
-            schedule: Schedule::new(start, plan.rate, seconds, plan.seed),
+            schedule: schedule.together(if plan.together { plan.hosts as u64 } else { 1 }),
             order: shuffled(plan.hosts, plan.seed),
             replies: plan.replies,
             turn: 0,

@@ -51,6 +51,8 @@ pub struct Plan {
     pub hosts: usize,
     /// Heartbeats a second, of all hosts together. Zero: they connect and then only stay.
     pub rate: f64,
+    /// Whether all hosts beat at the same moment, once a period, instead of spread over it.
+    pub together: bool,
     /// For how long, in seconds, once all are connected.
     pub seconds: f64,
     /// Connections begun a second.

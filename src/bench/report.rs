@@ -48,6 +48,8 @@ pub struct Asked {
     pub hosts: usize,
     /// `--rate`, of all hosts together.
     pub rate_per_s: f64,
+    /// `--together`.
+    pub together: bool,
     /// `--seconds`.
     pub seconds: f64,
     /// `--connect-rate`.
@@ -448,6 +450,7 @@ impl Report {
             asked: Asked {
                 hosts: plan.hosts,
                 rate_per_s: plan.rate,
+                together: plan.together,
                 seconds: plan.seconds,
                 connect_rate_per_s: plan.connect_rate,
                 replies: plan.replies,

@@ -19,6 +19,7 @@ pub struct Schedule {
     rate: f64,
     seed: u64,
     turns: u64,
+    together: u64,
 }
 
 impl Schedule {
@@ -32,7 +33,15 @@ impl Schedule {
             rate,
             seed,
             turns,
+            together: 1,
         }
+    }
+
+    /// The same with `count` moments falling into one, and then nothing for as long as these would have taken.
+    #[must_use]
+    pub fn together(mut self, count: u64) -> Self {
+        self.together = count.max(1);
+        self
     }
 
     /// How many there are.
@@ -46,6 +55,10 @@ impl Schedule {
     pub fn due(&self, turn: u64) -> Option<Instant> {
         if turn >= self.turns {
             return None;
+        }
+        if self.together > 1 {
+            let first = turn - turn % self.together;
+            return Some(self.start + Span::from_secs_f64(first as f64 / self.rate));
         }
         let begins = Span::from_secs_f64(turn as f64 / self.rate);
         let gap = Span::from_secs_f64(1.0 / self.rate);
@@ -98,6 +111,14 @@ mod tests {
             Schedule::new(START, 1_000.0, 2.0, 8).due(77),
             schedule.due(77)
         );
+    }
+
+    #[test]
+    fn moments_that_fall_together_keep_the_rate() {
+        let schedule = Schedule::new(START, 1_000.0, 1.0, 7).together(100);
+        let at = |turn| schedule.due(turn).unwrap().since(START).as_millis();
+        assert_eq!((at(0), at(99), at(100), at(999)), (0, 0, 100, 900));
+        assert_eq!(schedule.due(1_000), None);
     }
 
     #[test]

@@ -272,6 +272,9 @@ pub struct BenchArgs {
     /// Heartbeats a second, of all hosts together; 0: they only stay connected [default: one for each host]
     #[arg(long, value_name = "R", value_parser = rate, allow_negative_numbers = true)]
     pub rate: Option<f64>,
+    /// All hosts beat at the same moment, instead of spread over time: the fullest batches there can be
+    #[arg(long)]
+    pub together: bool,
     /// For how long, in seconds, once all are connected
     #[arg(long, value_name = "S", default_value = "10", value_parser = bench_seconds, allow_negative_numbers = true)]
     pub seconds: f64,

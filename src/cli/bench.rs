@@ -88,6 +88,7 @@ fn plan(args: &BenchArgs) -> Result<Plan, Failure> {
         server,
         hosts,
         rate: args.rate.unwrap_or(hosts as f64),
+        together: args.together,
         seconds: args.seconds,
         connect_rate: args.connect_rate.unwrap_or(match mode {
             Mode::Churn => 500.0,

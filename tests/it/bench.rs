@@ -168,6 +168,7 @@ fn the_floor_is_run_turn_about_and_the_ratios_are_told() {
     let server = home.start();
     for words in [
         &["steady"][..],
+        &["steady", "--no-replies", "--together"],
         &["steady", "--no-replies", "--plain"],
         &["churn"],
     ] {
