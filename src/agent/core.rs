@@ -14,6 +14,7 @@
 //! Effects are in order, and the order is what makes a book run at most once: whoever drives brings
 //! every [`Effect::Write`] to the disk before the next effect that is seen outside.
 
+mod keyed;
 mod link;
 mod reports;
 #[cfg(test)]
@@ -31,6 +32,9 @@ use super::memory::{Memory, Record};
 use crate::chance::Chance;
 use crate::codec::message::ResultCode;
 use crate::time::{Instant, Span, UnixMs};
+pub use keyed::Nonces;
+
+use keyed::Keyed;
 use link::Link;
 use reports::Losses;
 use work::{Item, Running};
@@ -155,6 +159,8 @@ pub struct Core {
     /// What has still to be answered, while there is no connection.
     answers: VecDeque<(Moment, ResultCode, Option<String>)>,
     losses: Losses,
+    /// Its key, if it has one.
+    keyed: Option<Box<Keyed>>,
 }
 
 impl Core {
@@ -181,6 +187,7 @@ impl Core {
             running: None,
             answers: VecDeque::new(),
             losses: Losses::default(),
+            keyed: None,
         };
         core.give_up_what_was_under_way(fx);
         core
@@ -189,6 +196,14 @@ impl Core {
     /// From now on this is what may be run. The command under way goes on.
     pub fn set_allow(&mut self, allow: Arc<Allow>) {
         self.allow = allow;
+    }
+
+    /// Goes on as the core before it, with its key.
+    pub fn inherit_key(&mut self, before: &mut Self) {
+        self.keyed = before.keyed.take();
+        if let Some(keyed) = &mut self.keyed {
+            keyed.forget();
+        }
     }
 
     /// What it remembers: the journal is written anew from this.

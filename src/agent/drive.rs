@@ -27,9 +27,10 @@ use super::facts;
 use super::journal::{Journal, JournalError, is_the_disk};
 use super::memory::Memory;
 use super::runner::Runner;
+use crate::keys::Key;
 use crate::limits::{
-    AGENT_DISK_RETRY_S, AGENT_READ_BYTES_PER_TURN_MAX, AGENT_UNREAD_BYTES_MAX, DATAGRAM_BYTES_MAX,
-    DATAGRAMS_PER_TURN_MAX, READ_BUFFER_BYTES,
+    AGENT_DISK_RETRY_S, AGENT_READ_BYTES_PER_TURN_MAX, AGENT_UNREAD_BYTES_MAX,
+    DATAGRAM_SIGNED_BYTES_MAX, DATAGRAMS_PER_TURN_MAX, READ_BUFFER_BYTES,
 };
 use crate::time::{Instant, Span, UnixMs};
 
@@ -61,6 +62,8 @@ pub struct Setup {
     pub interval: Option<Span>,
     /// What it may run.
     pub allow: Allow,
+    /// Its key, with the key's name. None: it is a plain host.
+    pub key: Option<(String, Key)>,
     /// Where it remembers what it has done.
     pub state: PathBuf,
 }
@@ -170,13 +173,16 @@ impl Agent {
         let runner = Runner::start(Arc::clone(&waker))?;
         let begun = SystemInstant::now();
         let mut fx = Vec::new();
-        let core = Core::new(
+        let mut core = Core::new(
             settings.clone(),
             Arc::clone(&allow),
             memory.unwrap_or_default(),
             Instant::ZERO,
             &mut fx,
         );
+        if let Some((name, key)) = setup.key.take() {
+            core.set_key(name, key, Box::new(nonce));
+        }
         let handle = Handle {
             asked: Arc::default(),
             allow: Arc::default(),
@@ -330,7 +336,7 @@ impl Agent {
             return;
         };
         // One byte more than may come, so that what is too long is seen to be.
-        let buffer = &mut buffer[..DATAGRAM_BYTES_MAX + 1];
+        let buffer = &mut buffer[..DATAGRAM_SIGNED_BYTES_MAX + 1];
         for _ in 0..DATAGRAMS_PER_TURN_MAX {
             match udp.recv_from(buffer) {
                 Ok((read, from)) => self.core.datagram(at, from.ip(), &buffer[..read], fx),
@@ -450,7 +456,9 @@ impl Agent {
         }
         let mut fx = Vec::new();
         let (settings, allow) = (self.settings.clone(), Arc::clone(&self.allow));
-        self.core = Core::new(settings, allow, memory, self.now(), &mut fx);
+        let mut core = Core::new(settings, allow, memory, self.now(), &mut fx);
+        core.inherit_key(&mut self.core);
+        self.core = core;
         // Nothing is remembered without a journal, so this can fail only with one.
         self.carry_out(fx);
     }
@@ -657,4 +665,10 @@ fn boot() -> io::Result<String> {
     let mut random = [0; 16];
     getrandom::fill(&mut random).map_err(io::Error::other)?;
     Ok(random.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+/// Fresh from the system.
+fn nonce() -> Option<[u8; 16]> {
+    let mut random = [0; 16];
+    getrandom::fill(&mut random).ok().map(|()| random)
 }

@@ -9,8 +9,9 @@ use std::sync::atomic::AtomicBool;
 use std::thread;
 
 use anthill::agent::{Agent, Allow, Handle, Setup};
-use anthill::config::Config;
+use anthill::config::{Config, read_key_file};
 use anthill::ids::HostId;
+use anthill::keys::Key;
 use anthill::limits::AGENT_ALLOW_BYTES_MAX;
 use anthill::logging;
 use anthill::time::Span;
@@ -88,8 +89,17 @@ fn setup(args: &AgentArgs) -> Result<Setup, Failure> {
         push: args.push,
         interval: interval(args.interval)?,
         allow: allow(args.allow.as_deref())?,
+        key: key(args.key_file.as_deref())?,
         state: args.state.clone(),
     })
+}
+
+fn key(file: Option<&Path>) -> Result<Option<(String, Key)>, Failure> {
+    let Some(file) = file else {
+        return Ok(None);
+    };
+    let wrong = |why| Failure::usage(format!("--key-file is '{}': it {why}", file.display()));
+    read_key_file(file).map(Some).map_err(wrong)
 }
 
 /// `host:port`; without a port the usual one.

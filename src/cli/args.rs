@@ -137,6 +137,9 @@ pub struct AgentArgs {
     /// File that names the commands it may run; read again on SIGHUP [default: it runs none]
     #[arg(long, value_name = "FILE")]
     pub allow: Option<PathBuf>,
+    /// File with its key, KEY_ID HEX, which others must not be able to read
+    #[arg(long, value_name = "FILE")]
+    pub key_file: Option<PathBuf>,
     /// Directory where it remembers what it has done
     #[arg(long, value_name = "DIR", default_value = "./anthill-agent")]
     pub state: PathBuf,

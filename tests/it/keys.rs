@@ -778,3 +778,141 @@ fn keygen_prints_a_key_or_the_own_key_of_a_host() {
         Some(2)
     );
 }
+
+/// A real agent with a key; killed with the test.
+struct Agent(std::process::Child);
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        // Already dead is dead.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn agent(home: &Home, server: SocketAddr, key: &Bytes, more: &[&str]) -> Agent {
+    let dir = home.path();
+    let file = dir.join("agent.key");
+    std::fs::write(&file, format!("fleet {}\n", hex(key))).unwrap();
+    std::fs::set_permissions(&file, PermissionsExt::from_mode(0o600)).unwrap();
+    std::fs::write(dir.join("allow.json"), r#"["echo *"]"#).unwrap();
+    let server = server.to_string();
+    let args = [
+        "agent",
+        "--server",
+        &server,
+        "--id",
+        "web-1",
+        "--source",
+        "127.0.9.1",
+    ];
+    let files = [
+        "--key-file",
+        "agent.key",
+        "--allow",
+        "allow.json",
+        "--interval",
+        "0.2",
+    ];
+    let mut command = super::support::server::program(dir, &[&args[..], &files, more].concat());
+    command.stdout(std::process::Stdio::null());
+    command.stderr(std::fs::File::create(dir.join("agent.log")).unwrap());
+    Agent(command.spawn().unwrap())
+}
+
+#[test]
+fn an_agent_with_a_key_does_its_work_by_push_and_by_datagram() {
+    for (number, more) in [(1, &["--push"][..]), (2, &["--udp", "0"])] {
+        let home = home(&[]);
+        let server = home.start();
+        let _agent = agent(&home, server.tcp, &K, more);
+        until_so("the agent", || server.is_online("web-1"));
+        let key = format!("AC{number}");
+        server.dispatch(&json!({"key": key, "commands": {"echo hello": 1}, "hosts": ["web-1"]}));
+        server.until_task(&key, "web-1", "done");
+        let (_, told) = server.post(
+            "/v1/commands",
+            &json!({"command": "echo now", "hosts": null}),
+        );
+        let place = format!("/v1/commands/{}", told["id"].as_str().unwrap());
+        until_so("what it put out", || {
+            server.get(&place).1.contains("now\\n")
+        });
+        assert_eq!(server.metric("anthill_keyed_sessions"), 1);
+        assert_eq!(server.metric(r#"anthill_abnormal_total{kind="tag"}"#), 0);
+        server.stop();
+    }
+}
+
+#[test]
+fn an_agent_takes_nothing_from_a_server_that_has_not_its_key() {
+    let home = home(&[]);
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let _agent = agent(&home, listener.local_addr().unwrap(), &K, &["--push"]);
+    let accept = || {
+        let (stream, _) = listener.accept().unwrap();
+        stream
+            .set_read_timeout(Some(super::support::PATIENCE))
+            .unwrap();
+        let mut host = Host { stream };
+        let hello = host.reply();
+        assert_eq!(
+            (&hello["id"], &hello["key"]),
+            (&json!("web-1"), &json!("fleet"))
+        );
+        (host, hello)
+    };
+    // No challenge, an order before the proof, and a proof without the key.
+    let order = r#"{"flag":"ADH44","taskId":"AC1"}"#;
+    let welcome = r#"{"flag":"ADH40","ACK":"keepGotIt","interval_s":20}"#;
+    let challenge = format!(
+        r#"{{"flag":"ADH40","ACK":"keepChallenge","nonce":"{}"}}"#,
+        "0a".repeat(16)
+    );
+    let mirrored = format!(
+        r#"{{"flag":"ADH40","ACK":"keepGotIt","proof":"{}","interval_s":20}}"#,
+        "00".repeat(32)
+    );
+    let mut nonces = std::collections::HashSet::new();
+    for said in [
+        &[welcome][..],
+        &[order],
+        &[&challenge, order],
+        &[&challenge, &mirrored],
+        &[&mirrored],
+    ] {
+        let (mut server, hello) = accept();
+        nonces.insert(hello["nonce"].to_string());
+        for body in said {
+            server.say(body.as_bytes());
+        }
+        let sent = server.until_closed();
+        assert!(
+            !String::from_utf8_lossy(&sent).contains("ADH33"),
+            "nothing is taken"
+        );
+    }
+    assert_eq!(nonces.len(), 5);
+}
+
+#[test]
+fn a_key_file_that_others_can_read_is_refused() {
+    let home = home(&[]);
+    let file = home.path().join("agent.key");
+    std::fs::write(&file, format!("fleet {}", hex(&K))).unwrap();
+    std::fs::set_permissions(&file, PermissionsExt::from_mode(0o644)).unwrap();
+    let args = [
+        "agent",
+        "--server",
+        "127.0.0.1:1",
+        "--key-file",
+        "agent.key",
+    ];
+    let ended = run(home.path(), &args);
+    assert_eq!(ended.status, Some(2));
+    assert!(
+        ended.stderr.contains("--key-file") && ended.stderr.contains("everybody"),
+        "{}",
+        ended.stderr
+    );
+}

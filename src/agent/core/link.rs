@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use log::Level;
 
+use super::keyed::Keyed;
 use super::reports::Sent;
 use super::{Core, Effect, Facts, Moment, note};
 use crate::codec::message::{
@@ -11,8 +12,10 @@ use crate::codec::message::{
     Word,
 };
 use crate::codec::{
-    ByteOrder, FrameTooLong, Framing, Order, ServerStep, decode_from_server, emit_answer, encode,
+    ByteOrder, FrameTooLong, Framing, Order, ServerStep, decode_from_server,
+    decode_from_server_sealed, emit_answer, encode_sealed,
 };
+use crate::keys::Seal;
 use crate::limits::{
     AGENT_ANSWERS_WAITING_MAX, AGENT_CONNECT_S_MAX, AGENT_LOOK_S, AGENT_RETRY_MS_MAX,
     AGENT_RETRY_MS_MIN, AGENT_SILENT_INTERVALS, FRAME_BYTES_MAX,
@@ -140,7 +143,7 @@ impl Core {
             push: self.settings.push,
             boot: Some(self.settings.boot.clone().into()),
         };
-        self.say(Message::Hello(hello), Some(0), fx);
+        self.greet(at, hello, fx);
     }
 
     /// The connection is gone, or has not come about.
@@ -151,12 +154,15 @@ impl Core {
         }
     }
 
-    fn hang_up(&mut self, at: Moment, why: &str, fx: &mut Vec<Effect>) {
+    pub(super) fn hang_up(&mut self, at: Moment, why: &str, fx: &mut Vec<Effect>) {
         fx.push(Effect::Disconnect);
         self.lose(at, why, fx);
     }
 
     fn lose(&mut self, at: Moment, why: &str, fx: &mut Vec<Effect>) {
+        if let Some(keyed) = &mut self.keyed {
+            keyed.forget();
+        }
         if let Link::Live(live) = &self.link {
             self.losses.lost(&live.sent);
         }
@@ -185,7 +191,16 @@ impl Core {
         inbox.bytes.extend_from_slice(bytes);
         let mut done = 0;
         loop {
-            match decode_from_server(FRAMING, &mut inbox.order, &inbox.bytes[done..]) {
+            let (order, rest) = (&mut inbox.order, &inbox.bytes[done..]);
+            let step = match self.keyed.as_mut().and_then(|keyed| keyed.guard()) {
+                Some(guard) => decode_from_server_sealed(FRAMING, order, &guard.open, rest)
+                    .inspect(|step| match step {
+                        ServerStep::Got { .. } => guard.open.advance(),
+                        ServerStep::Need(_) => {}
+                    }),
+                None => decode_from_server(FRAMING, order, rest),
+            };
+            match step {
                 Ok(ServerStep::Got { said, used }) => {
                     self.said(at, said, fx);
                     done += used;
@@ -217,6 +232,9 @@ impl Core {
 
     fn said(&mut self, at: Moment, said: FromServer<'_>, fx: &mut Vec<Effect>) {
         match said {
+            FromServer::Push(_) if self.is_unproved() => {
+                self.hang_up(at, "it gives orders before its proof", fx);
+            }
             FromServer::Push(Push::Task(key)) => self.take_key(at, &key, fx),
             FromServer::Push(Push::Command { text, cid }) => {
                 self.take_command(at, &text, &cid, fx);
@@ -227,10 +245,16 @@ impl Core {
 
     fn replied(&mut self, at: Moment, reply: Reply, fx: &mut Vec<Effect>) {
         match (reply.flag, reply.word) {
-            (Flag::Hello, Word::Welcome { interval_s }) => self.welcome(at, interval_s, fx),
+            (Flag::Hello, Word::Challenge(nonce)) => self.challenged(at, nonce, fx),
+            (Flag::Hello, Word::Proven { proof, interval_s }) => match self.server_proves(&proof) {
+                true => self.welcome(at, interval_s, fx),
+                false => self.hang_up(at, "its proof is wrong: it has not our key", fx),
+            },
             (Flag::Hello, Word::Refused(why)) => {
                 self.hang_up(at, &format!("it refuses us: {why}"), fx);
             }
+            _ if self.is_unproved() => self.hang_up(at, "it does not prove its key", fx),
+            (Flag::Hello, Word::Welcome { interval_s }) => self.welcome(at, interval_s, fx),
             (Flag::Heartbeat, _) => self.failures = 0,
             (Flag::Book, word) => self.book_came(at, reply.seq, word, fx),
             (Flag::Progress | Flag::Result, word) => self.settled(reply.seq, &word, fx),
@@ -300,7 +324,12 @@ impl Core {
             values: values.map(Into::into).collect(),
             addresses: facts.ipv4.iter().map(Into::into).collect(),
         };
-        self.say(Message::Inventory(inventory), Some(seq), fx);
+        send(
+            &mut self.keyed,
+            Message::Inventory(inventory),
+            Some(seq),
+            fx,
+        );
     }
 
     /// Answers a dispatch, now or when there is a connection.
@@ -320,20 +349,49 @@ impl Core {
         let task = task.map(Into::into);
         let mut out = Vec::new();
         let answer = Answer { code, task };
-        let encoded = emit_answer(&answer, at.wall, Order::Little, None, &mut out);
+        let encoded = emit_answer(
+            &answer,
+            at.wall,
+            Order::Little,
+            seal_of(&mut self.keyed),
+            &mut out,
+        );
         send_if(encoded, out, fx);
     }
 
     /// Sends a message; with a number, so that it is replied to. Whether it could be sent.
-    pub(super) fn say(&self, message: Message<'_>, seq: Option<u64>, fx: &mut Vec<Effect>) -> bool {
-        let ask = Ask {
-            reply: seq.is_some(),
-            seq,
-        };
-        let mut out = Vec::new();
-        let encoded = encode(&Incoming { message, ask }, Order::Little, &mut out);
-        send_if(encoded, out, fx)
+    pub(super) fn say(
+        &mut self,
+        message: Message<'_>,
+        seq: Option<u64>,
+        fx: &mut Vec<Effect>,
+    ) -> bool {
+        send(&mut self.keyed, message, seq, fx)
     }
+}
+
+/// Sends a message, with a tag in a keyed session. Whether it could be sent.
+pub(super) fn send(
+    keyed: &mut Option<Box<Keyed>>,
+    message: Message<'_>,
+    seq: Option<u64>,
+    fx: &mut Vec<Effect>,
+) -> bool {
+    let ask = Ask {
+        reply: seq.is_some(),
+        seq,
+    };
+    let mut out = Vec::new();
+    let incoming = Incoming { message, ask };
+    let seal = seal_of(keyed);
+    let encoded = encode_sealed(&incoming, Order::Little, seal, &mut out);
+    send_if(encoded, out, fx)
+}
+
+/// What tags the frames, in a keyed session.
+fn seal_of(keyed: &mut Option<Box<Keyed>>) -> Option<&mut Seal> {
+    let guard = keyed.as_mut()?.guard()?;
+    Some(&mut guard.seal)
 }
 
 /// Sends a frame that could be made. Whether it could.

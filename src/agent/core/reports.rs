@@ -6,6 +6,7 @@ use log::Level;
 use sha2::{Digest, Sha256};
 
 use super::link::Link;
+use super::link::send;
 use super::{Core, Effect, Finished, note};
 use crate::agent::memory::{Outcome, Record, Report};
 use crate::codec::message::{Message, Word};
@@ -155,7 +156,7 @@ impl Core {
 
     fn send_report(&mut self, seq: u64, size: u64, fx: &mut Vec<Effect>) {
         let message: Option<Message<'_>> = self.memory.message(seq);
-        let is_sent = message.is_some_and(|message| self.say(message, Some(seq), fx));
+        let is_sent = message.is_some_and(|message| send(&mut self.keyed, message, Some(seq), fx));
         if !is_sent {
             // It never will be: it is told of once, and does not stand in the way of the others.
             self.settle(seq, fx);

@@ -41,6 +41,9 @@ impl Core {
         bytes: &[u8],
         fx: &mut Vec<Effect>,
     ) {
+        if self.keyed.is_some() {
+            return self.signed_datagram(at, bytes, fx);
+        }
         let is_server = self.server == Some(from.to_canonical());
         let is_key = |text| TaskKey::parse(text, KEY_PREFIX).is_some();
         let text = str::from_utf8(bytes).ok();

@@ -1,0 +1,186 @@
+//! The agent's half of a keyed session: it proves its key, has the server prove it, too, and takes nothing
+//! before that.
+//!
+//! ```text
+//!  connected ─▶ hello with a nonce ─▶ challenge ─▶ proof ─▶ the server's proof ─▶ every frame tagged
+//!                     anything else from the server, or a wrong proof: hang up
+//! ```
+
+use std::fmt;
+
+use log::Level;
+
+use super::{Core, Effect, Moment, note};
+use crate::codec::decode_push;
+use crate::codec::message::{Datagram, Hello, KeyedHello, Message, Push};
+use crate::keys::{Directions, Guard, Hex, KEY_BYTES, Key, Nonce, Transcript, Window};
+use crate::limits::{DATAGRAM_SIGNED_BYTES_MAX, NONCE_DIGITS};
+
+/// Where nonces come from: the system, in an agent. `None` when it has none to give.
+pub type Nonces = Box<dyn FnMut() -> Option<[u8; NONCE_DIGITS / 2]> + Send>;
+
+/// The key of an agent, and how far its session has come.
+pub(super) struct Keyed {
+    name: String,
+    key: Key,
+    nonces: Nonces,
+    stage: Stage,
+}
+
+/// How far it has come on this connection.
+enum Stage {
+    /// Nothing is said.
+    Silent,
+    /// We have said who we are.
+    Asked { id: String, client: Nonce },
+    /// We have proved it.
+    Proving {
+        id: String,
+        client: Nonce,
+        server: Nonce,
+    },
+    /// So has the server.
+    Proved(Box<Session>),
+}
+
+struct Session {
+    guard: Guard,
+    keys: Directions,
+    came: Window,
+}
+
+impl fmt::Debug for Keyed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Keyed({})", self.name)
+    }
+}
+
+impl Keyed {
+    /// The tags of the session, once there is one.
+    pub(super) fn guard(&mut self) -> Option<&mut Guard> {
+        match &mut self.stage {
+            Stage::Proved(session) => Some(&mut session.guard),
+            _ => None,
+        }
+    }
+
+    /// The connection is gone, and the session with it.
+    pub(super) fn forget(&mut self) {
+        self.stage = Stage::Silent;
+    }
+
+    fn transcript<'a>(
+        &'a self,
+        (id, client, server): (&'a str, Nonce, Nonce),
+        settings: &super::Settings,
+    ) -> Transcript<'a> {
+        Transcript {
+            server,
+            client,
+            id,
+            key_id: &self.name,
+            udp: settings.udp,
+            push: settings.push,
+        }
+    }
+}
+
+impl Core {
+    /// Has it prove this key, and take nothing from a server that does not prove it, too.
+    pub fn set_key(&mut self, name: String, key: Key, nonces: Nonces) {
+        self.keyed = Some(Box::new(Keyed {
+            name,
+            key,
+            nonces,
+            stage: Stage::Silent,
+        }));
+    }
+
+    /// The first message of a connection.
+    pub(super) fn greet(&mut self, at: Moment, hello: Hello<'_>, fx: &mut Vec<Effect>) {
+        let Some(keyed) = &mut self.keyed else {
+            self.say(Message::Hello(hello), Some(0), fx);
+            return;
+        };
+        let Some(random) = (keyed.nonces)() else {
+            return self.hang_up(at, "the system gives no chance", fx);
+        };
+        let (id, nonce) = (hello.id.to_string(), Nonce::of(random));
+        let key = keyed.name.clone().into();
+        keyed.stage = Stage::Asked { id, client: nonce };
+        self.say(
+            Message::KeyedHello(KeyedHello { hello, key, nonce }),
+            Some(0),
+            fx,
+        );
+    }
+
+    /// Whether something from the server is to be taken only after its proof.
+    pub(super) fn is_unproved(&self) -> bool {
+        let proved = |keyed: &Keyed| matches!(keyed.stage, Stage::Proved(_));
+        self.keyed.as_deref().is_some_and(|keyed| !proved(keyed))
+    }
+
+    /// The server asks for our proof.
+    pub(super) fn challenged(&mut self, at: Moment, server: Nonce, fx: &mut Vec<Effect>) {
+        let Some(keyed) = &mut self.keyed else {
+            return self.hang_up(at, "it demands a key, and there is none", fx);
+        };
+        let stage = std::mem::replace(&mut keyed.stage, Stage::Silent);
+        let Stage::Asked { id, client } = stage else {
+            return self.hang_up(at, "it asks for a proof out of turn", fx);
+        };
+        let said = keyed.transcript((&id, client, server), &self.settings);
+        let proof = Hex(&said.client_proof(&keyed.key)).to_string();
+        keyed.stage = Stage::Proving { id, client, server };
+        self.say(Message::Proof(proof.into()), Some(0), fx);
+    }
+
+    /// The server proves that it has the key. Whether it has.
+    pub(super) fn server_proves(&mut self, proof: &[u8; KEY_BYTES]) -> bool {
+        let Some(keyed) = &mut self.keyed else {
+            return false;
+        };
+        let stage = std::mem::replace(&mut keyed.stage, Stage::Silent);
+        let Stage::Proving { id, client, server } = stage else {
+            return false;
+        };
+        let said = keyed.transcript((&id, client, server), &self.settings);
+        if !said.server_has(&keyed.key, proof) {
+            return false;
+        }
+        let keys = said.directions(&keyed.key);
+        let guard = Guard::of_client(&keys);
+        let came = Window::default();
+        keyed.stage = Stage::Proved(Box::new(Session { guard, keys, came }));
+        true
+    }
+
+    /// A datagram has come to an agent with a key: only the server's own is taken, once.
+    pub(super) fn signed_datagram(&mut self, at: Moment, bytes: &[u8], fx: &mut Vec<Effect>) {
+        let Some(Stage::Proved(session)) = self.keyed.as_deref_mut().map(|k| &mut k.stage) else {
+            return;
+        };
+        let bytes = Some(bytes).filter(|bytes| bytes.len() <= DATAGRAM_SIGNED_BYTES_MAX);
+        let said = bytes.and_then(|bytes| decode_push(bytes).ok());
+        let Some((push, signature)) = said
+            .and_then(|Datagram { said, signature }| signature.map(|signature| (said, signature)))
+        else {
+            return note(Level::Warn, "a datagram without a signature is let go", fx);
+        };
+        if !signature.is_of(&session.keys.to_client) {
+            return note(
+                Level::Warn,
+                "a datagram with a wrong signature is let go",
+                fx,
+            );
+        }
+        if !session.came.take(signature.n) {
+            return note(Level::Warn, "a datagram that came before is let go", fx);
+        }
+        match push {
+            Push::Task(key) => self.take_key(at, &key, fx),
+            Push::Command { text, cid } => self.take_command(at, &text, &cid, fx),
+        }
+    }
+}
