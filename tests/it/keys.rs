@@ -604,7 +604,7 @@ fn datagrams_are_signed_both_ways() {
     };
     // Forged: a wrong key, another number, another task, another host, another address; and a bare one.
     let good = answer(&web.up, 70, "AC1");
-    let mut forged = vec![
+    let mut forged = [
         answer(&web.down, 70, "AC1"),
         good.clone(),
         good.clone(),
