@@ -15,7 +15,7 @@ use anthill::store::op::{Outcome, Reason, TaskState};
 use anthill::time::{Instant, Span};
 
 use crate::arrows::Arrows;
-use crate::server::{TIMEOUT, WORKING_TIMEOUT};
+use crate::server::TIMEOUT;
 use crate::store::Loss;
 
 /// A connection, as far as its messages tell.
@@ -107,6 +107,8 @@ pub struct Ledger {
     pub acked: Vec<Acked>,
     pub fates: BTreeMap<String, Fate>,
     askers: BTreeMap<u64, String>,
+    /// Hosts that were told to have ended a task: what they report on it later is acknowledged and does nothing.
+    ended: BTreeSet<(String, String)>,
     holes: Vec<Hole>,
     arrows: Arrows,
     /// What is to be sent by datagram.
@@ -250,7 +252,13 @@ impl Ledger {
                     what,
                 } = said
                 {
-                    self.waits.insert((conn, flag, seq), (host, what));
+                    let is_late = match &what {
+                        What::Done { key, .. } => self.ended.contains(&(key.clone(), host.clone())),
+                        What::Output { .. } => false,
+                    };
+                    if !is_late {
+                        self.waits.insert((conn, flag, seq), (host, what));
+                    }
                 }
             }
             None => {}
@@ -414,14 +422,12 @@ impl Ledger {
                 assert_ne!(before, Some(true), "{host} is told online and was");
             }
             EventKind::Offline { host, reason } => self.offline(now, host.as_str(), *reason),
-            EventKind::Answer { host, key, state } => {
-                if let Some(state) = TaskState::parse(state) {
-                    let _ = (host, key, state);
-                }
-            }
             EventKind::Progress {
                 host, key, state, ..
             } => {
+                if matches!(state, TaskState::Done | TaskState::Failed) {
+                    self.ended.insert((key.to_string(), host.to_string()));
+                }
                 let stored = self.fates.get(key.as_str());
                 if matches!(stored, Some(Fate::Stored { hosts, .. }) if hosts.iter().any(|named| named == host.as_str()))
                 {
@@ -493,12 +499,12 @@ impl Ledger {
         for host in &self.inherited {
             assert!(online.contains(host), "{host} was held and is not online");
         }
-        // Silence is found out: plain hosts at work may be silent for longer.
+        // Silence is found out, but a plain host's that is at work.
         for (conn, session) in &self.sessions {
-            let most = match session.identified {
-                true => TIMEOUT,
-                false => TIMEOUT.max(WORKING_TIMEOUT) + TIMEOUT,
-            };
+            if !session.identified {
+                continue;
+            }
+            let most = TIMEOUT;
             let silent = self.horizon.since(session.last);
             let slack = most + Span::from_millis(10);
             assert!(

@@ -459,13 +459,14 @@ impl Life {
             News::Nothing => {}
             News::Clear if up => self.out.push(Outcome::LeaseClear),
             News::Clear => {}
-            News::Lost if up || matches!(self.phase, Phase::Held(_) | Phase::Tasks(_)) => {
+            // It is written once more as it is: only what may be missing besides has to be known.
+            News::Lost if matches!(self.phase, Phase::Lease) => self.emptied = true,
+            News::Lost => {
                 log::warn!("store: it has lost the lease, and so all the rest: written anew");
                 self.emptied = true;
                 self.empty_hands();
                 self.phase = Phase::Again(0);
             }
-            News::Lost => {}
             News::Dead if forced => {}
             News::Dead => return self.look_at_lease(true),
             News::NameTaken => {
