@@ -501,7 +501,8 @@ impl Ledger {
         }
         // Silence is found out, but a plain host's that is at work.
         for (conn, session) in &self.sessions {
-            if !session.identified {
+            // One whose message has to wait for room is not read, and so not silent.
+            if !session.identified || session.said.is_some() {
                 continue;
             }
             let most = TIMEOUT;

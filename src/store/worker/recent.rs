@@ -1,14 +1,15 @@
-//! Reports the store has confirmed lately. A store that loses its last seconds when it dies (a Redis that
+//! Reports and dispatches the store has confirmed lately. A store that loses its last seconds when it dies (a Redis that
 //! syncs its file once a second) confirmed them all the same, so they are written again after
 //! every reconnect.
 
 use std::collections::VecDeque;
 
+use crate::ids::HostId;
 use crate::limits::{RECENT_BYTES_MAX, RECENT_OPS_MAX, RECENT_S};
 use crate::store::op::Op;
 use crate::time::{Instant, Span};
 
-/// The reports of the last [`RECENT_S`] seconds for which the store was up, bounded in number and bytes.
+/// The reports and dispatches of the last [`RECENT_S`] seconds for which the store was up, bounded in number and bytes.
 #[derive(Debug, Default)]
 pub(super) struct Recent {
     ops: VecDeque<Op>,
@@ -18,15 +19,20 @@ pub(super) struct Recent {
 }
 
 impl Recent {
-    /// A report was confirmed at `now`.
+    /// A report was confirmed at `now`; or a dispatch, of which what is missing is written again.
     pub fn push(&mut self, now: Instant, mut op: Op) {
+        if let Op::Dispatch(dispatch) = op {
+            op = Op::Restore(dispatch);
+        }
+        let size = weight(&op);
         match &mut op {
             Op::Progress(report) => report.origin = None,
             Op::Answer(report) => report.origin = None,
             Op::Result(report) => report.origin = None,
+            // One that would push out all the others is not kept.
+            Op::Restore(_) if size < RECENT_BYTES_MAX / 2 => {}
             _ => return,
         }
-        let size = weight(&op);
         self.bytes += size;
         self.notes.push_back((now, size));
         self.ops.push_back(op);
@@ -83,6 +89,13 @@ fn weight(op: &Op) -> usize {
                 .sum()
         }
         Op::Result(report) => report.output.len() + report.command.len(),
+        Op::Restore(dispatch) => {
+            let commands = dispatch
+                .commands
+                .iter()
+                .map(|(command, _)| command.len() + 32);
+            commands.sum::<usize>() + dispatch.hosts.len() * 2 * size_of::<HostId>()
+        }
         _ => 0,
     };
     256 + texts

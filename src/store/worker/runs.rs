@@ -58,7 +58,12 @@ impl Life {
                 Outcome::Report {
                     result: Err(error), ..
                 } => refused.push((op, error.clone())),
-                Outcome::Dispatched { request, .. } => self.dispatches.settled(*request),
+                Outcome::Dispatched { request, stored } => {
+                    self.dispatches.settled(*request);
+                    if *stored == Stored::Whole {
+                        self.recent.push(now, op);
+                    }
+                }
                 _ => {}
             }
             self.out.push(answer);
@@ -146,7 +151,10 @@ impl Life {
         let (request, key) = (dispatch.request, dispatch.key.clone());
         let stored = backend.settle(dispatch, finish)?;
         self.running = None;
-        self.dispatches.pop();
+        let settled = self.dispatches.pop();
+        if let (Stored::Whole, Some(dispatch)) = (&stored, settled) {
+            self.recent.push(now, Op::Dispatch(dispatch));
+        }
         self.contact();
         log::info!("store: the dispatch of {key}, which it went away under: {stored:?}");
         self.out.push(Outcome::Dispatched { request, stored });
