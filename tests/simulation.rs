@@ -36,6 +36,8 @@ mod network;
 mod server;
 #[path = "simulation/store.rs"]
 mod store;
+#[path = "simulation/takeover.rs"]
+mod takeover;
 #[path = "simulation/world.rs"]
 mod world;
 
@@ -44,8 +46,12 @@ use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::{Duration, Instant};
 
+use takeover::Takeovers;
 use world::World;
 
+/// Interleavings of takeovers, and how many of them one core goes through.
+const INTERLEAVINGS: u64 = 100_000;
+const INTERLEAVINGS_A_CORE: u64 = 500;
 /// Seeds of an ordinary run.
 const SEEDS: Range<u64> = 0..24;
 
@@ -140,4 +146,32 @@ fn storms_end_with_everyone_knowing_the_same() {
 #[test]
 fn the_seed_says_it_all() {
     assert_eq!(run(3).0, run(3).0, "two runs of one seed differ");
+}
+
+#[test]
+fn no_end_of_an_old_connection_touches_a_newer_one() {
+    let (mut done, mut replaced) = (0, 0);
+    let first = number("ANTHILL_SEED").unwrap_or(0);
+    for seed in first.. {
+        if done >= INTERLEAVINGS {
+            break;
+        }
+        let mut takeovers = Takeovers::new(seed);
+        let ran = catch_unwind(AssertUnwindSafe(|| {
+            for _ in 0..INTERLEAVINGS_A_CORE {
+                takeovers.interleave();
+            }
+        }));
+        if let Err(panic) = ran {
+            eprintln!("{}", takeovers.story());
+            eprintln!(
+                "\nseed {seed} failed; again: ANTHILL_SEED={seed} cargo test --test simulation touches"
+            );
+            resume_unwind(panic);
+        }
+        done += takeovers.interleavings;
+        replaced += takeovers.replaced;
+    }
+    println!("{done} interleavings, {replaced} connections closed by the server");
+    assert!(replaced > done, "hardly anybody is replaced: {replaced}");
 }
