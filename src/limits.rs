@@ -37,6 +37,15 @@ pub const READ_BYTES_PER_TURN_MAX: usize = 256 * 1024;
 pub const READ_BUFFER_BYTES: usize = 64 * 1024 + 4096;
 /// Frames handled for one connection in a turn.
 pub const FRAMES_PER_TURN_MAX: usize = 256;
+/// Bytes read from all connections in a turn, and frames handled for them: shared among those who have
+/// something to say, as long as each gets at least the two below.
+pub const READ_BYTES_PER_TURN_ALL: usize = 4 * 1024 * 1024;
+/// See [`READ_BYTES_PER_TURN_ALL`].
+pub const FRAMES_PER_TURN_ALL: usize = 4_096;
+/// Bytes each may have read in a turn, however many there are.
+pub const READ_BYTES_PER_TURN_MIN: usize = 16 * 1024;
+/// Frames each may have handled likewise.
+pub const FRAMES_PER_TURN_MIN: usize = 16;
 /// Connections accepted in a turn.
 pub const ACCEPTS_PER_TURN_MAX: usize = 256;
 /// Readiness taken from the kernel in one wait.
@@ -61,6 +70,13 @@ pub const DESCRIPTORS_RESERVED: usize = 128;
 /// Replies waiting for a peer that does not read, in bytes. Above this nothing more is read from
 /// it until it has taken some, so its silence ends it in time.
 pub const UNREAD_REPLY_BYTES_MAX: usize = 64 * 1024;
+
+/// What the kernel is asked to hold for one connection until its peer reads it, in bytes; it takes twice as much to
+/// account for itself. Left to itself it would take megabytes for a peer that never reads.
+pub const KERNEL_SEND_BYTES: usize = 64 * 1024;
+/// The same of what a peer has sent and we have not read, as when its reports wait: then the peer has to
+/// wait as well.
+pub const KERNEL_RECEIVE_BYTES: usize = 256 * 1024;
 
 /// Connections at once where the system names no limit of descriptors.
 pub const CONNECTIONS_MAX: usize = 1 << 20;

@@ -193,9 +193,12 @@ impl Connections {
         !entry.is_paused() && !entry.flags.has(Flags::LISTED)
     }
 
-    /// Appends a reply to what `conn` is to be sent at the end of the turn.
+    /// Appends a reply to what `conn` is to be sent at the end of the turn. To a peer that can be sent
+    /// nothing any more there is none: what it said before may be much, and the answers to it long.
     pub fn reply(&mut self, conn: ConnId, reply: &Reply) {
-        if let Some(entry) = self.table.get_mut(conn) {
+        if let Some(entry) = self.table.get_mut(conn)
+            && !entry.flags.has(Flags::BROKEN)
+        {
             let order = entry.order;
             let seal = match entry.flags.has(Flags::GUARDED) {
                 true => self.guards.get_mut(&conn).map(|guard| &mut guard.seal),
@@ -213,7 +216,7 @@ impl Connections {
             return;
         };
         let order = entry.order;
-        if entry.is_unread() {
+        if entry.is_unread() || entry.flags.has(Flags::BROKEN) {
             stats.pushes_dropped += 1;
             return;
         }
@@ -317,6 +320,17 @@ impl Connections {
         registry: &Registry,
         stats: &mut ReactorStats,
     ) {
+        if let Some((stream, flags)) = self.end(conn, stats)
+            && flags.has(Flags::SPOKEN_TO)
+            && !flags.has(Flags::BROKEN)
+        {
+            self.lingering.keep(stream, now, registry);
+        }
+    }
+
+    /// The peer of `conn` has said its last word: sends what can still be sent, since one that only says no more
+    /// may be waiting for its answer, and takes it out of everything.
+    pub fn end(&mut self, conn: ConnId, stats: &mut ReactorStats) -> Option<(TcpStream, Flags)> {
         if let Some(entry) = self.table.get_mut(conn) {
             match &mut self.tls {
                 None => {
@@ -328,12 +342,7 @@ impl Connections {
                 }
             }
         }
-        if let Some((stream, flags)) = self.forget(conn)
-            && flags.has(Flags::SPOKEN_TO)
-            && !flags.has(Flags::BROKEN)
-        {
-            self.lingering.keep(stream, now, registry);
-        }
+        self.forget(conn)
     }
 
     /// Takes `conn` out of everything. Dropping the stream closes it.

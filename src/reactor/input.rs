@@ -18,20 +18,13 @@ use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::connection::{Flags, Got};
+use super::share::Share;
 use super::{Reactor, fault};
 use crate::codec::{Abnormal, DecodeError, Step, decode, decode_sealed};
 use crate::handlers::effect::Effects;
 use crate::handlers::{Core, End, Flow, Input, Moment};
 use crate::ids::ConnId;
-use crate::limits::{
-    FRAME_HEADER_BYTES, FRAMES_PER_TURN_MAX, READ_BYTES_PER_TURN_MAX, UNPROVEN_FRAME_BYTES_MAX,
-};
-
-/// What one connection may still take of this turn.
-struct Budget {
-    bytes: usize,
-    frames: usize,
-}
+use crate::limits::{FRAME_HEADER_BYTES, UNPROVEN_FRAME_BYTES_MAX};
 
 /// Where handling a run of bytes stopped.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -71,10 +64,7 @@ impl Reactor {
         }
         let (mut kept, mut need) = entry.take_input();
         let mut scratch = std::mem::take(&mut self.scratch);
-        let mut budget = Budget {
-            bytes: READ_BYTES_PER_TURN_MAX,
-            frames: FRAMES_PER_TURN_MAX,
-        };
+        let mut budget = self.share;
         let stop = self.serve_within(conn, &mut budget, &mut kept, &mut need, &mut scratch, at);
         self.scratch = scratch;
         let Some(entry) = self.connections.table.get_mut(conn) else {
@@ -93,7 +83,7 @@ impl Reactor {
     fn serve_within(
         &mut self,
         conn: ConnId,
-        budget: &mut Budget,
+        budget: &mut Share,
         kept: &mut Vec<u8>,
         need: &mut usize,
         scratch: &mut [u8],
@@ -181,7 +171,7 @@ impl Reactor {
     fn digest_kept(
         &mut self,
         conn: ConnId,
-        budget: &mut Budget,
+        budget: &mut Share,
         kept: &mut Vec<u8>,
         need: &mut usize,
         at: Moment,
@@ -197,7 +187,7 @@ impl Reactor {
     fn digest_read(
         &mut self,
         conn: ConnId,
-        budget: &mut Budget,
+        budget: &mut Share,
         read: &[u8],
         kept: &mut Vec<u8>,
         need: &mut usize,
@@ -221,7 +211,7 @@ impl Reactor {
     fn digest(
         &mut self,
         conn: ConnId,
-        budget: &mut Budget,
+        budget: &mut Share,
         input: &[u8],
         at: Moment,
     ) -> (usize, Stop) {
@@ -381,7 +371,7 @@ impl Reactor {
     /// `conn` has ended by itself: the core is told, and it is forgotten. Half a frame that it left is
     /// nobody's.
     fn end(&mut self, conn: ConnId, end: End, at: Moment) {
-        self.connections.forget(conn);
+        self.connections.end(conn, &mut self.stats);
         self.guarded(conn, "end", at, Input::Ended { conn, end });
         self.apply(at);
     }

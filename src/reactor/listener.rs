@@ -17,7 +17,9 @@ use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 use super::descriptors::Reserve;
 use super::stats::ReactorStats;
 use super::token;
-use crate::limits::{ACCEPT_RETRY_MS, ACCEPTS_PER_TURN_MAX, BACKLOG_MAX};
+use crate::limits::{
+    ACCEPT_RETRY_MS, ACCEPTS_PER_TURN_MAX, BACKLOG_MAX, KERNEL_RECEIVE_BYTES, KERNEL_SEND_BYTES,
+};
 use crate::time::{Instant, Span};
 
 /// Unanswered keep-alive probes after which the kernel gives a connection up.
@@ -151,6 +153,9 @@ fn open(addr: SocketAddr, keepalive: Span) -> io::Result<Socket> {
     let patience = keepalive + interval.times(u64::from(KEEPALIVE_PROBES));
     socket.set_tcp_user_timeout(Some(patience.into()))?;
     socket.set_tcp_nodelay(true)?;
+    // The second has to be there before listening: it decides what peers are offered.
+    socket.set_send_buffer_size(KERNEL_SEND_BYTES)?;
+    socket.set_recv_buffer_size(KERNEL_RECEIVE_BYTES)?;
     socket.bind(&addr.into())?;
     socket.listen(BACKLOG_MAX)?;
     Ok(socket)
@@ -198,6 +203,11 @@ mod tests {
             socket.tcp_user_timeout().unwrap(),
             Some(Duration::from_secs(60))
         );
+        // The kernel doubles them; a system may allow less.
+        let sending = socket.send_buffer_size().unwrap();
+        assert!(sending <= 2 * KERNEL_SEND_BYTES, "{sending}");
+        let receiving = socket.recv_buffer_size().unwrap();
+        assert!(receiving <= 2 * KERNEL_RECEIVE_BYTES, "{receiving}");
     }
 
     #[test]

@@ -30,6 +30,7 @@ mod outbox;
 pub mod per_ip;
 pub mod request;
 mod send_many;
+pub mod share;
 pub mod stats;
 pub mod still_ready;
 pub mod subscribers;
@@ -63,6 +64,7 @@ use self::listener::Listener;
 use self::mailbox::{Handed, Mailbox, StoreEnds};
 use self::out::{Out, Outside};
 use self::request::Request;
+use self::share::Share;
 use self::stats::ReactorStats;
 use self::subscribers::Subscribers;
 use self::tls::TlsSettings;
@@ -161,6 +163,8 @@ pub struct Reactor {
     more_to_send: bool,
     /// What all connections read into.
     scratch: Box<[u8]>,
+    /// What each of them may take of this turn.
+    share: Share,
     tuning: Tuning,
     stats: ReactorStats,
     /// What the store thread counts, once it runs.
@@ -241,6 +245,7 @@ impl Reactor {
             datagrams: Vec::new(),
             more_to_send: false,
             scratch: vec![0; READ_BUFFER_BYTES].into_boxed_slice(),
+            share: Share::default(),
             tuning: settings.tuning,
             stats: ReactorStats::default(),
             walking: false,
@@ -366,6 +371,7 @@ impl Reactor {
         let (mut told, mut ours) = (0, 0);
         let events = std::mem::replace(&mut self.events, Events::with_capacity(0));
         self.connections.begin();
+        self.share = Share::among(events.iter().count() + self.connections.still_ready.len());
         for event in &events {
             told += 1;
             match About::of(event.token()) {

@@ -320,6 +320,17 @@ fn what_came_before_a_close_is_heard_and_then_the_close() {
 }
 
 #[test]
+fn the_answer_to_a_last_question_is_still_sent() {
+    let mut rig = Rig::new();
+    let mut peer = rig.connect();
+    // It says no more, and waits for what it has asked.
+    peer.send(&frame(BEAT_ASKING));
+    peer.stream.shutdown(Shutdown::Write).unwrap();
+    peer.wait_for_close(&mut rig);
+    assert_eq!(peer.got.len(), REPLY_BYTES);
+}
+
+#[test]
 fn a_reset_is_told_from_a_close() {
     let mut rig = Rig::new();
     let mut peer = rig.connect();

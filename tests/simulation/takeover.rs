@@ -60,6 +60,7 @@ impl Takeovers {
             rto: Span::from_secs(1),
             tries: 5,
             result_bytes: 1 << 20,
+            certificates: false,
             seed,
         };
         let mut takeovers = Self {
