@@ -8,10 +8,11 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
+use super::support::pace;
 use super::support::process::memory;
 use super::support::proxy::{Mode, Proxy};
 use super::support::reports::{Report, acknowledged, dispatch_for_results, missing};
-use super::support::{BEAT_ASKING, Home, Host, PATIENCE, Redis, Server, until_so};
+use super::support::{Home, Host, PATIENCE, Redis, Server, until_so};
 
 fn name(number: usize) -> String {
     format!("127.0.40.{number}")
@@ -62,19 +63,6 @@ fn until_agreed(server: &Server, redis: &Redis, expected: &BTreeSet<String>) {
         .map(|host| host["id"].as_str().expect("an id").to_owned())
         .collect();
     assert_eq!(online, *expected, "the server's own view");
-}
-
-/// How long heartbeats take to be answered: the median and the slowest but one in a hundred.
-fn beats(host: &mut Host, count: usize) -> (Duration, Duration) {
-    let mut took: Vec<Duration> = (0..count)
-        .map(|_| {
-            let asked = Instant::now();
-            assert_eq!(host.ask(BEAT_ASKING)["ACK"], "keepAlive");
-            asked.elapsed()
-        })
-        .collect();
-    took.sort();
-    (took[count / 2], took[count - 1 - count / 100])
 }
 
 #[test]
@@ -221,7 +209,7 @@ fn the_network_to_redis_hangs_delays_cuts_and_refuses() {
     dispatch_for_results(&server, &[name(1)]);
     (0..160).for_each(|number| Report(number).expect(&redis, &name(1)));
     let mut stored = BTreeSet::new();
-    let (median, slow) = beats(&mut beating, 400);
+    let before = pace::best(&mut beating);
 
     // It accepts and says nothing, for longer than its timeout several times over.
     proxy.set(Mode::Hang);
@@ -229,10 +217,7 @@ fn the_network_to_redis_hangs_delays_cuts_and_refuses() {
     stored.extend(report(&mut host, 0..40));
     server.until_ready(false);
     while start.elapsed() < Duration::from_millis(1_500) {
-        let (hung_median, hung_slow) = beats(&mut beating, 400);
-        let bound = |before: Duration| 20 * before + Duration::from_millis(100);
-        assert!(hung_median <= bound(median), "{median:?}, {hung_median:?}");
-        assert!(hung_slow <= bound(slow), "{slow:?}, {hung_slow:?}");
+        pace::keeps(&mut beating, before, Duration::from_millis(10));
     }
     assert_eq!(server.get("/readyz").0, 503);
     proxy.set(Mode::Pass);

@@ -42,8 +42,22 @@ impl Host {
 
     /// The same where it may fail.
     pub fn try_connect(server: SocketAddr, source: &str) -> io::Result<Self> {
-        let source: IpAddr = source.parse().expect("an address");
+        Self::over(
+            Socket::new(Domain::for_address(server), Type::STREAM, None)?,
+            server,
+            source,
+        )
+    }
+
+    /// The same for one whose kernel takes hardly anything that it does not read.
+    pub fn never_reading(server: SocketAddr, source: &str) -> io::Result<Self> {
         let socket = Socket::new(Domain::for_address(server), Type::STREAM, None)?;
+        socket.set_recv_buffer_size(2_048)?;
+        Self::over(socket, server, source)
+    }
+
+    fn over(socket: Socket, server: SocketAddr, source: &str) -> io::Result<Self> {
+        let source: IpAddr = source.parse().expect("an address");
         socket.bind(&SockAddr::from(SocketAddr::new(source, 0)))?;
         socket.connect(&SockAddr::from(server))?;
         let stream = TcpStream::from(socket);

@@ -4,6 +4,7 @@ pub mod home;
 pub mod host;
 pub mod http;
 pub mod inbox;
+pub mod pace;
 pub mod process;
 pub mod proxy;
 pub mod redis;
@@ -70,3 +71,17 @@ macro_rules! on_both_stores {
     };
 }
 pub(crate) use on_both_stores;
+
+/// Lets this process have as many descriptors as it may, and sees to it that there is room for so many.
+#[track_caller]
+pub fn need_descriptors(count: usize) {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile).maximum;
+    let raised = Rlimit {
+        current: limit,
+        maximum: limit,
+    };
+    setrlimit(Resource::Nofile, raised).expect("up to the hard limit");
+    let room = limit.is_none_or(|limit| limit >= count as u64 + 1_000);
+    assert!(room, "{count} connections need a higher `ulimit -Hn`");
+}

@@ -1,6 +1,7 @@
-//! What the kernel says of a process: its memory.
+//! What the kernel says of a process: its memory and the time it took.
 
 use std::fs;
+use std::time::Duration;
 
 /// The memory a process has in use, in bytes.
 pub fn memory(pid: u32) -> u64 {
@@ -8,4 +9,17 @@ pub fn memory(pid: u32) -> u64 {
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
     let kilobytes = line.and_then(|line| line.trim().strip_suffix(" kB"));
     kilobytes.expect("VmRSS").parse::<u64>().expect("a number") * 1024
+}
+
+/// The time a process has been running on a processor, of all its threads, in the kernel too.
+pub fn processor_time(pid: u32) -> Duration {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).expect("a running process");
+    // The name, in parentheses, may hold anything.
+    let (_, fields) = stat.rsplit_once(") ").expect("a name");
+    let ticks = |field: usize| -> u64 {
+        let word = fields.split(' ').nth(field).expect("a field");
+        word.parse().expect("a number")
+    };
+    // utime and stime, in hundredths of a second on every Linux that this runs on.
+    Duration::from_millis((ticks(11) + ticks(12)) * 10)
 }
