@@ -16,7 +16,9 @@ use serde_json::json;
 
 use super::support::pace::{self, Pace};
 use super::support::process::{memory, processor_time};
-use super::support::{BEAT_ASKING, Home, Host, Server, little, need_descriptors, until, until_so};
+use super::support::{
+    BEAT_ASKING, EndWhenDropped, Home, Host, Server, little, need_descriptors, until, until_so,
+};
 
 static ONE_BY_ONE: Mutex<()> = Mutex::new(());
 
@@ -275,14 +277,6 @@ fn bad_clients_of_every_kind_beside_a_good_one() {
     });
     assert!(calm.server.is_online("127.0.60.1"));
     assert_eq!(calm.server.metric("anthill_panics_total"), 0);
-}
-
-struct EndWhenDropped<'a>(&'a AtomicBool);
-
-impl Drop for EndWhenDropped<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::SeqCst);
-    }
 }
 
 #[test]

@@ -14,6 +14,7 @@ pub mod server;
 pub mod tls;
 pub mod words;
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 pub use home::Home;
@@ -84,4 +85,13 @@ pub fn need_descriptors(count: usize) {
     setrlimit(Resource::Nofile, raised).expect("up to the hard limit");
     let room = limit.is_none_or(|limit| limit >= count as u64 + 1_000);
     assert!(room, "{count} connections need a higher `ulimit -Hn`");
+}
+
+/// Sets a flag when it is dropped, so that threads that look at it end also when the test has failed.
+pub struct EndWhenDropped<'a>(pub &'a AtomicBool);
+
+impl Drop for EndWhenDropped<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
 }

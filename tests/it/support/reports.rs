@@ -31,31 +31,13 @@ impl Report {
                 .to_string()
                 .as_bytes(),
             ),
-            _ => {
-                let output = self.output();
-                let digest: String = Sha256::digest(output.as_bytes())
-                    .iter()
-                    .map(|byte| format!("{byte:02x}"))
-                    .collect();
-                let header = json!({"flag": "ADH43", "code": TASK, "task": self.key(), "exit": 0,
-                    "seconds": 1, "total_size": output.len(), "sha256": digest,
-                    "truncated": false, "reply": true, "seq": number});
-                [
-                    &little(header.to_string().as_bytes())[..],
-                    output.as_bytes(),
-                ]
-                .concat()
-            }
+            _ => result_with(TASK, &self.key(), number),
         }
     }
 
     /// Its key, or the command of a result.
     pub fn key(self) -> String {
         format!("AC{}", self.0)
-    }
-
-    fn output(self) -> String {
-        format!("output of {}", self.0)
     }
 
     /// Before it is sent: what it will change.
@@ -77,6 +59,22 @@ impl Report {
             }
         }
     }
+}
+
+/// The result of a command of a task, which asks to be acknowledged.
+pub fn result(key: &str, command: &str) -> Vec<u8> {
+    result_with(key, command, 0)
+}
+
+fn result_with(key: &str, command: &str, seq: u64) -> Vec<u8> {
+    let output = format!("output of {command}");
+    let digest = Sha256::digest(output.as_bytes());
+    let digest: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+    let header = json!({"flag": "ADH43", "code": key, "task": command, "exit": 0, "seconds": 1,
+        "total_size": output.len(), "sha256": digest, "truncated": false, "reply": true,
+        "seq": seq});
+    let header = little(header.to_string().as_bytes());
+    [&header[..], output.as_bytes()].concat()
 }
 
 /// Dispatches the task that results are reported for, to hosts that are online.
