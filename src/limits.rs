@@ -93,6 +93,11 @@ pub const LINGER_MS: u64 = 1_000;
 pub const BUFFERS_KEPT_MAX: usize = 1_024;
 /// A buffer above this size is never kept, in bytes.
 pub const BUFFER_KEPT_BYTES_MAX: usize = 4 * 1024;
+/// Connections accepted, buffers lent and operations handed over, all together, after which the memory they took
+/// is given back to the system, once it is calm.
+pub const STORM_WORK_MIN: u64 = 4_096;
+/// So many of them a second are calm.
+pub const CALM_WORK_PER_S_MAX: u64 = 256;
 /// How long a busy loop may hold the horizon back, in milliseconds of turning.
 pub const HORIZON_LAG_MS_MAX: u64 = 5_000;
 /// What one turn counts for in that at most, in milliseconds: a stopped process was not turning.
@@ -132,6 +137,9 @@ pub const BATCHES_WAITING_MAX: usize = 8;
 pub const OUTCOMES_WAITING_MAX: usize = 64;
 /// Hosts in one batch of last-seen times, or of one look at who is in the set.
 pub const HOSTS_PER_OP_MAX: usize = 1_024;
+/// Batches of last-seen times with the store; the next goes when one is settled, so that a large fleet's are never
+/// all in memory at once.
+pub const SEEN_IN_FLIGHT_MAX: usize = 4;
 /// Presence changes of one host kept in order while one of its own is being written; beyond, an
 /// online and the offline that follows it cancel out.
 pub const TRANSITIONS_WAITING_MAX: usize = 16;
@@ -356,6 +364,8 @@ pub const LOG_WINDOW_S: u64 = 10;
 pub const LOG_PAIRS_MAX: usize = 8_192;
 /// Bytes of log lines gathered before they are written, about.
 pub const LOG_BATCH_BYTES: usize = 256 * 1024;
+/// Of the memory for those so much is kept from one batch to the next, in bytes.
+pub const LOG_KEPT_BYTES: usize = 16 * 1024;
 /// Seconds the program waits at its end, or for a flush, for a log that cannot be written.
 pub const LOG_FLUSH_S_MAX: u64 = 5;
 /// Operations gathered for one batch of the store thread. When so many are in its hands it takes

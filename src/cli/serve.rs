@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 use anthill::config::{Config, ConfigError};
 use anthill::limits::READY_WAIT_MS_MAX;
 use anthill::logging::{self, Logging};
+use anthill::reactor::memory;
 use anthill::server::{Handle, ServeError, Server};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::{self, Signals};
@@ -32,6 +33,7 @@ const LOG: &str = "server";
 /// # Errors
 /// Wrong configuration, status 2; a fault, status 1 or what the server says.
 pub fn run(args: &ServeArgs) -> Result<(), Failure> {
+    memory::set_up();
     let config = load(args).map_err(Failure::usage)?;
     let signals = catch_signals()
         .map_err(|error| Failure::failed(format!("cannot catch signals: {error}")))?;

@@ -10,6 +10,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use serde::{Serialize, Serializer};
 
 use crate::handlers::view::{HostView, Page};
+use crate::ids::HostId;
 use crate::time::UnixMs;
 
 pub use event::Event;
@@ -25,7 +26,7 @@ const TIME_MAX: u64 = 253_402_300_799_999;
 #[derive(Debug, Serialize)]
 pub struct Host<'a> {
     /// Its name.
-    pub id: &'a str,
+    pub id: HostId,
     /// Where it connects, or connected, from.
     pub ip: Option<IpAddr>,
     /// `online` or `offline`.
@@ -49,7 +50,7 @@ impl<'a> Host<'a> {
     #[must_use]
     pub fn of(view: &HostView<'a>) -> Self {
         Self {
-            id: view.id.as_str(),
+            id: view.id.clone(),
             ip: view.ip,
             state: if view.online { "online" } else { "offline" },
             reason: view.reason.map(|reason| reason.as_str()),
@@ -119,7 +120,7 @@ mod tests {
     fn a_host_has_all_its_members_always() {
         let id = HostId::checked("web-1").unwrap();
         let view = HostView {
-            id: &id,
+            id,
             ip: None,
             online: false,
             reason: Some(Reason::Timeout),

@@ -57,7 +57,7 @@ impl Ants {
 
 fn view(ant: &Ant) -> HostView<'_> {
     HostView {
-        id: &ant.id,
+        id: ant.id.clone(),
         ip: Some(ant.ip),
         online: ant.online,
         reason: None,

@@ -21,7 +21,7 @@ impl Core {
         ask: Ask,
         fx: &mut Effects,
     ) -> Flow {
-        let Some(host) = self.hosts.get(slot).map(|host| host.id.clone()) else {
+        let Some(host) = self.hosts.get(slot).map(|host| host.id()) else {
             return Flow::Taken;
         };
         let Some(key) = self.answered_key(slot, &host, answer) else {
@@ -40,7 +40,7 @@ impl Core {
         let (state, said) = match answer.code {
             ResultCode::Received => {
                 if let Some(host) = self.hosts.get_mut(slot) {
-                    host.rest.get_or_insert_default().answered = Some(key.clone());
+                    host.rest_or_new().answered = Some(key.clone());
                 }
                 let state = self.reported(slot, &host, &key, TaskState::Answered, at);
                 (state, "answered")
@@ -106,7 +106,7 @@ impl Core {
                 self.newest_key(host, TaskState::Sent).or(named)
             }
             ResultCode::NoBook if answer.task.is_none() => {
-                let rest = self.hosts.get(slot)?.rest.as_deref();
+                let rest = self.hosts.get(slot)?.rest();
                 let answered = rest.and_then(|rest| rest.answered.clone());
                 // After a restart of ours only the tables know.
                 answered.or_else(|| self.newest_key(host, TaskState::Answered))

@@ -34,7 +34,7 @@ impl Core {
 
     fn book_of(&self, slot: u32, text: &str) -> Option<Word> {
         let key = TaskKey::parse(text, &self.rules.key_prefix)?;
-        let host = &self.hosts.get(slot)?.id;
+        let host = &self.hosts.get(slot)?.id();
         let delivery = self.tasks.delivery(self.tasks.delivery_of(&key, host)?)?;
         let commands = self.tasks.task(delivery.task)?.commands.clone();
         let task = key.to_string();

@@ -10,7 +10,7 @@ use crate::ids::{ConnId, HostId};
 use super::Moment;
 use super::core::Core;
 use super::effect::Effects;
-use super::hosts::Peer;
+use super::host::Peer;
 
 /// Whose certificate each connection has shown. As many as there are such connections.
 pub(super) type Certified = HashMap<ConnId, HostId>;
@@ -18,10 +18,10 @@ pub(super) type Certified = HashMap<ConnId, HostId>;
 impl Core {
     /// The peer of `conn` has shown a certificate with this name.
     pub(super) fn certified(&mut self, at: Moment, conn: ConnId, name: &str, fx: &mut Effects) {
-        let Some(session) = self.sessions.get(conn) else {
+        if self.sessions.get(conn).is_none() {
             return;
-        };
-        match HostId::given(name, session.peer.ip()) {
+        }
+        match HostId::given(name, self.sessions.peer(conn).ip()) {
             Ok(id) => {
                 self.certified.insert(conn, id);
             }

@@ -24,7 +24,8 @@ use super::certified::Certified;
 use super::commands::Commands;
 use super::dispatch::Dispatches;
 use super::effect::{Effect, Effects, Event, EventKind, Note};
-use super::hosts::{Host, Hosts, Peer, Presence};
+use super::host::{Host, Peer, Presence};
+use super::hosts::Hosts;
 use super::keys::Keys;
 use super::lifetime::{Early, StateSweep};
 use super::mass::Mass;
@@ -256,6 +257,12 @@ impl Core {
         state && self.writes.reports_waiting == 0
     }
 
+    /// Gives back the memory of what is not in use.
+    pub fn tidy(&mut self) {
+        self.due.shrink_to_fit();
+        self.writes.tidy();
+    }
+
     /// One host.
     #[must_use]
     pub fn host(&self, host: &HostId) -> Option<HostView<'_>> {
@@ -322,7 +329,7 @@ impl Core {
     }
 
     fn opened(&mut self, at: Moment, conn: ConnId, peer: SocketAddr, fx: &mut Effects) {
-        self.sessions.open(conn, Peer::new(peer), at.now);
+        self.sessions.open(conn, peer, at.now);
         // Whichever comes first; who is looked at too early is given another deadline.
         let first = self.rules.first_message.min(self.rules.timeout);
         self.arm(conn, at.now + first);
@@ -391,12 +398,8 @@ impl Core {
             return;
         };
         session.last = at.now;
-        if !session.beaten {
-            session.beaten = true;
-            self.writes.beaten.push(conn.slot);
-            if self.seen_due.is_none() {
-                self.seen_due = Some(at.now + SEEN_ROUND);
-            }
+        if self.writes.beaten.insert(conn.slot) && self.seen_due.is_none() {
+            self.seen_due = Some(at.now + SEEN_ROUND);
         }
     }
 
@@ -421,9 +424,9 @@ impl Core {
         let Some(session) = self.sessions.get(conn) else {
             return;
         };
-        let peer = session.peer.address();
-        let who = match session.host.and_then(|slot| self.hosts.get(slot)) {
-            Some(host) => host.id.to_string(),
+        let peer = self.sessions.peer(conn).address();
+        let who = match session.host().and_then(|slot| self.hosts.get(slot)) {
+            Some(host) => host.id().to_string(),
             None => peer.ip().to_string(),
         };
         fx.push(Effect::Log(Note {
@@ -495,14 +498,14 @@ impl Core {
         if session.armed > judge {
             return;
         }
-        let deadline = match session.host {
+        let deadline = match session.host() {
             None => session.last + self.rules.first_message,
             Some(_) if session.waiting => at.now + self.rules.timeout,
             Some(host) => {
                 let datagram = self
                     .hosts
                     .get(host)
-                    .map_or(session.last, |host| host.datagram);
+                    .map_or(session.last, |host| host.datagram());
                 let silent = session.last.max(datagram) + self.rules.timeout;
                 let may_be_silent = if session.identified {
                     None
@@ -522,13 +525,14 @@ impl Core {
             self.arm(conn, deadline);
             return;
         }
-        if session.host.is_none() {
+        if session.host().is_none() {
+            let peer = self.sessions.peer(conn).address();
             self.stats.speechless += 1;
             fx.push(Effect::Log(Note {
                 level: log::Level::Info,
                 what: "speechless",
-                who: session.peer.ip().to_string(),
-                text: format!("no valid message in time, from {}", session.peer.address()),
+                who: peer.ip().to_string(),
+                text: format!("no valid message in time, from {peer}"),
             }));
         }
         fx.push(Effect::Close { conn });
@@ -539,7 +543,7 @@ impl Core {
         let unknown = self
             .work
             .until(self.hosts.reference(host)?, self.rules.working_timeout);
-        unknown.max(self.delivering_until(&self.hosts.get(host)?.id))
+        unknown.max(self.delivering_until(&self.hosts.get(host)?.id()))
     }
 
     fn rounds(&mut self, judge: Instant, at: Moment) {
@@ -612,11 +616,11 @@ impl Core {
 }
 
 fn view(host: &Host) -> HostView<'_> {
-    let rest = host.rest.as_deref();
-    let known = host.peer != Peer::UNKNOWN;
+    let rest = host.rest();
+    let peer = host.peer();
     HostView {
-        id: &host.id,
-        ip: known.then(|| host.peer.ip()),
+        id: host.id(),
+        ip: (peer != Peer::UNKNOWN).then(|| peer.ip()),
         online: host.presence.is_online(),
         reason: match host.presence {
             Presence::Offline(reason) => reason,

@@ -8,7 +8,7 @@ use crate::ids::{ConnId, HostId};
 
 use super::core::Core;
 use super::effect::Effects;
-use super::hosts::Host;
+use super::host::Host;
 use super::{Flow, Moment};
 
 /// The connection of what came by none.
@@ -72,7 +72,7 @@ impl Core {
             return;
         }
         if let Some(host) = self.hosts.get_mut(slot) {
-            host.datagram = at.now;
+            host.set_datagram(at.now);
             host.seen = host.seen.max(at.wall);
         }
         self.count(flag);

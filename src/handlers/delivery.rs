@@ -16,7 +16,7 @@ use crate::time::{Instant, Span};
 
 use super::Moment;
 use super::core::Core;
-use super::hosts::Presence;
+use super::host::Presence;
 use super::sends::Outgoing;
 use super::tasks::{NEVER, is_at_work};
 
@@ -310,15 +310,15 @@ impl Core {
         };
         if goes_on {
             // A task that does not name the host is no reason for it to be silent.
-            let host = self.hosts.get(slot).map(|host| &host.id);
-            let named = host.is_some_and(|host| self.tasks.delivery_of(key, host).is_some());
+            let host = self.hosts.get(slot).map(|host| host.id());
+            let named = host.is_some_and(|host| self.tasks.delivery_of(key, &host).is_some());
             if named || self.tasks.find(key).is_none() {
                 self.work.heard(reference, key, at.now);
             }
             return;
         }
         self.work.ended(reference, key);
-        if let Some(host) = self.hosts.get(slot).map(|host| host.id.clone()) {
+        if let Some(host) = self.hosts.get(slot).map(|host| host.id()) {
             self.release_held_of(&host, at);
         }
     }

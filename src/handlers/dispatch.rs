@@ -160,7 +160,7 @@ impl Core {
             let slots = 0..self.hosts.slots() as u32;
             let online = slots.filter_map(|slot| self.hosts.get(slot));
             let online = online.filter(|host| host.presence.is_online());
-            let all: Vec<HostId> = online.map(|host| host.id.clone()).collect();
+            let all: Vec<HostId> = online.map(|host| host.id()).collect();
             return match all.is_empty() {
                 true => Err(wrong("no host is online".to_owned())),
                 false => Ok(all),

@@ -8,7 +8,7 @@ use crate::store::op::{Notice, Reason};
 use super::Moment;
 use super::core::Core;
 use super::effect::{Effect, Effects, EventKind, Note};
-use super::hosts::Peer;
+use super::host::Peer;
 use super::quarantine::Verdict;
 
 impl Core {
@@ -24,11 +24,11 @@ impl Core {
         let Some(session) = self.sessions.get(conn) else {
             return;
         };
-        if session.host.is_some() {
+        if session.host().is_some() {
             let error = DecodeError::new(Abnormal::OutOfPlace("a hello"), 0);
             return self.abnormal(at, conn, &error, fx);
         }
-        let peer = session.peer;
+        let peer = self.sessions.peer(conn);
         match self.admit(at, conn, hello, peer, fx) {
             Ok(slot) => {
                 let interval_s = self.welcome(at, conn, slot, hello, fx);
@@ -82,7 +82,7 @@ impl Core {
         let slot = self
             .find_or_enter(id.clone())
             .ok_or_else(|| "the server knows as many hosts as it can".to_owned())?;
-        let holder = self.hosts.get(slot).and_then(|host| host.identified);
+        let holder = self.hosts.get(slot).and_then(|host| host.identified());
         let Some(holder) = holder.filter(|holder| *holder != conn) else {
             return Ok(slot);
         };
@@ -115,17 +115,18 @@ impl Core {
         if let Some(host) = self.hosts.get_mut(slot) {
             host.udp = hello.udp.unwrap_or(0);
             host.push = hello.push;
-            if host.id != HostId::of_address(host.peer.ip()) {
-                self.addresses.insert(host.peer.ip(), host.udp, slot);
+            let ip = host.peer().ip();
+            if !host.is_named_by(ip) {
+                self.addresses.insert(ip, host.udp, slot);
             }
-            let before = host.rest.as_deref().and_then(|rest| rest.boot.as_deref());
+            let before = host.boot();
             if let Some(boot) = hello.boot.as_deref().filter(|boot| before != Some(boot)) {
                 let restarted = before.is_some();
-                host.rest.get_or_insert_default().boot = Some(boot.to_owned());
+                host.set_boot(boot);
                 if let Some(reference) = reference.filter(|_| restarted) {
                     // Another process than before has forgotten what it was at work on.
                     self.work.forget(reference);
-                    let id = host.id.clone();
+                    let id = host.id();
                     self.lose_work(&id, at);
                 }
             }
@@ -142,7 +143,7 @@ impl Core {
         fx: &mut Effects,
     ) {
         let holder = match self.sessions.get(holder) {
-            Some(session) => session.peer.address().to_string(),
+            Some(_) => self.sessions.peer(holder).address().to_string(),
             None => "nobody".to_owned(),
         };
         let reason = format!("held by {holder}, claimed by {}", newcomer.address());

@@ -4,139 +4,16 @@
 //! table is bounded; when it is full a host that is offline makes room.
 
 use std::hash::{BuildHasher, RandomState};
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use hashbrown::HashTable;
 use slab::Slab;
 
-use crate::ids::{ConnId, HostId, HostRef, TaskKey};
-use crate::store::op::{Origin, Reason};
-use crate::time::{Instant, UnixMs};
+use super::host::{Host, Key};
+use crate::ids::{HostId, HostRef};
+use crate::time::UnixMs;
 
 /// Entries looked at to find the host that is offline for longest when the table is full.
 const EVICTION_LOOKS: usize = 1_024;
-
-/// One host.
-#[derive(Debug)]
-pub struct Host {
-    /// Its name.
-    pub id: HostId,
-    /// Counts the uses of the slot.
-    pub generation: u32,
-    /// Its connections.
-    pub sessions: u32,
-    /// The connection it named itself on, if there is one.
-    pub identified: Option<ConnId>,
-    /// Where it connects, or connected, from.
-    pub peer: Peer,
-    /// Where it stands.
-    pub presence: Presence,
-    /// Whether the event stream, as far as it is written, says it is online.
-    pub told_online: bool,
-    /// An `Online` or `Offline` of it is with the store.
-    pub in_flight: bool,
-    /// A store that went away may have run, or may still run, something of it that says it is online. It is
-    /// written offline, if that is what it is, until the walk after the store's return has been made twice.
-    pub in_doubt: bool,
-    /// Its UDP port, where it gave one.
-    pub udp: u16,
-    /// Whether it wants dispatches over its connection.
-    pub push: bool,
-    /// Since when it is online or offline.
-    pub since: UnixMs,
-    /// When it was last heard of, as of the last round of writing that down.
-    pub seen: UnixMs,
-    /// When it went offline, if it has done so since the server started and is not back.
-    pub gone: Option<Instant>,
-    /// When the last datagram of it came.
-    pub datagram: Instant,
-    /// The epoch of our claim.
-    pub epoch: u64,
-    /// What few hosts have.
-    pub rest: Option<Box<Rest>>,
-}
-
-/// Where a host stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Presence {
-    /// It has a live connection.
-    Online,
-    /// It had one before a restart, and is not judged yet.
-    Inherited,
-    /// It is offline, and why, as far as that is known.
-    Offline(Option<Reason>),
-}
-
-impl Presence {
-    /// Whether it is shown as online.
-    #[must_use]
-    pub const fn is_online(self) -> bool {
-        matches!(self, Self::Online | Self::Inherited)
-    }
-}
-
-/// An address and a port, packed: an IPv4 address is held mapped into IPv6.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Peer {
-    ip: [u8; 16],
-    port: u16,
-}
-
-impl Peer {
-    /// Nobody's address.
-    pub const UNKNOWN: Self = Self {
-        ip: [0; 16],
-        port: 0,
-    };
-
-    /// `address`, packed.
-    #[must_use]
-    pub fn new(address: SocketAddr) -> Self {
-        let ip = match address.ip() {
-            IpAddr::V4(ip) => ip.to_ipv6_mapped(),
-            IpAddr::V6(ip) => ip,
-        };
-        Self {
-            ip: ip.octets(),
-            port: address.port(),
-        }
-    }
-
-    /// The IP address, a mapped one as IPv4.
-    #[must_use]
-    pub fn ip(self) -> IpAddr {
-        IpAddr::V6(Ipv6Addr::from(self.ip)).to_canonical()
-    }
-
-    /// Address and port.
-    #[must_use]
-    pub fn address(self) -> SocketAddr {
-        SocketAddr::new(self.ip(), self.port)
-    }
-}
-
-/// What only hosts have that have reported themselves, named a process, or answered.
-#[derive(Debug, Default)]
-pub struct Rest {
-    /// Names the host's process.
-    pub boot: Option<String>,
-    /// The key it last answered with "received".
-    pub answered: Option<TaskKey>,
-    /// What it says it is.
-    pub hostname: Option<String>,
-    /// Its MAC address.
-    pub mac: Option<String>,
-    /// Its IPv4 addresses.
-    pub addresses: Vec<String>,
-    /// The values that are stored for it.
-    pub values: Vec<String>,
-    /// The connection its inventory came by, while that is to be, or is, stored.
-    pub inventory_from: Option<ConnId>,
-    /// Whether the inventory still waits to be handed to the store.
-    pub inventory_behind: bool,
-    /// Who waits to hear that it is stored.
-    pub inventory_asks: Vec<Origin>,
-}
 
 /// The table.
 #[derive(Debug)]
@@ -179,9 +56,10 @@ impl Hosts {
     /// The slot of the host of this name.
     #[must_use]
     pub fn find(&self, id: &HostId) -> Option<u32> {
-        let hash = self.hasher.hash_one(id.as_str());
+        let key = Key::of(id);
+        let hash = self.hasher.hash_one(key);
         self.names
-            .find(hash, |slot| self.slots[*slot as usize].id == *id)
+            .find(hash, |slot| self.slots[*slot as usize].key() == key)
             .copied()
     }
 
@@ -219,28 +97,10 @@ impl Hosts {
             return None;
         }
         self.generations = self.generations.wrapping_add(1);
-        let hash = self.hasher.hash_one(id.as_str());
-        let slot = self.slots.insert(Host {
-            id,
-            generation: self.generations,
-            sessions: 0,
-            identified: None,
-            peer: Peer::UNKNOWN,
-            presence: Presence::Offline(None),
-            told_online: false,
-            in_flight: false,
-            in_doubt: false,
-            udp: 0,
-            push: false,
-            since: UnixMs(0),
-            seen: UnixMs(0),
-            gone: None,
-            datagram: Instant::ZERO,
-            epoch: 0,
-            rest: None,
-        }) as u32;
+        let hash = self.hasher.hash_one(Key::of(&id));
+        let slot = self.slots.insert(Host::new(id, self.generations)) as u32;
         let (slots, hasher) = (&self.slots, &self.hasher);
-        let rehash = |slot: &u32| hasher.hash_one(slots[*slot as usize].id.as_str());
+        let rehash = |slot: &u32| hasher.hash_one(slots[*slot as usize].key());
         self.names.insert_unique(hash, slot, rehash);
         Some(slot)
     }
@@ -250,7 +110,7 @@ impl Hosts {
         let Some(host) = self.slots.try_remove(slot as usize) else {
             return;
         };
-        let hash = self.hasher.hash_one(host.id.as_str());
+        let hash = self.hasher.hash_one(host.key());
         if let Ok(entry) = self.names.find_entry(hash, |held| *held == slot) {
             entry.remove();
         }
@@ -282,6 +142,7 @@ impl Hosts {
 
 #[cfg(test)]
 mod tests {
+    use super::super::host::Presence;
     use super::*;
 
     fn id(text: &str) -> HostId {
@@ -328,15 +189,5 @@ mod tests {
         assert_eq!(hosts.insert(id("b"), |_| false), None);
         hosts.get_mut(slot).unwrap().in_doubt = false;
         assert!(hosts.insert(id("b"), |_| false).is_some());
-    }
-
-    #[test]
-    fn a_packed_peer_unpacks_to_what_it_was() {
-        for text in ["10.0.0.7:51234", "[fe80::1]:7"] {
-            let address: SocketAddr = text.parse().unwrap();
-            assert_eq!(Peer::new(address).address(), address);
-        }
-        let mapped: SocketAddr = "[::ffff:10.0.0.7]:1".parse().unwrap();
-        assert_eq!(Peer::new(mapped).ip().to_string(), "10.0.0.7");
     }
 }

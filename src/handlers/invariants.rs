@@ -4,7 +4,7 @@
 use std::collections::{HashMap, HashSet};
 
 use super::core::Core;
-use super::hosts::Presence;
+use super::host::Presence;
 
 impl Core {
     /// Looks at all of it.
@@ -19,7 +19,7 @@ impl Core {
 
     fn assert_hosts(&self) {
         let mut sessions: HashMap<u32, u32> = HashMap::new();
-        for slot in self.sessions.iter().filter_map(|(_, s)| s.host) {
+        for slot in self.sessions.iter().filter_map(|(_, s)| s.host()) {
             *sessions.entry(slot).or_default() += 1;
         }
         let (mut known, mut online, mut inherited, mut flying) = (0, 0, 0, 0);
@@ -28,15 +28,15 @@ impl Core {
                 assert!(!self.writes.is_behind(slot), "a vacant slot is behind");
                 continue;
             };
-            let id = &host.id;
+            let id = &host.id();
             assert_eq!(self.hosts.find(id), Some(slot), "{id} is not found");
             let own = sessions.get(&slot).copied().unwrap_or_default();
             assert_eq!(host.sessions, own, "sessions of {id}");
             let live = host.presence == Presence::Online;
             assert!(live == (own > 0) || self.is_stopping(), "{id}: {host:?}");
-            if let Some(conn) = host.identified {
+            if let Some(conn) = host.identified() {
                 let session = self.sessions.get(conn);
-                let its = session.is_some_and(|s| s.identified && s.host == Some(slot));
+                let its = session.is_some_and(|s| s.identified && s.host() == Some(slot));
                 assert!(its, "{id} is named by a connection that is gone");
             }
             if host.in_flight {
@@ -59,7 +59,7 @@ impl Core {
         let mut count = 0;
         for (conn, session) in self.sessions.iter() {
             count += 1;
-            if let Some(slot) = session.host {
+            if let Some(slot) = session.host() {
                 assert!(self.hosts.get(slot).is_some(), "{conn:?} is nobody's");
             }
             assert_eq!(session.waiting, waiting.contains(&conn), "{conn:?} waits");
@@ -70,6 +70,7 @@ impl Core {
 
     fn assert_writes(&self) {
         let in_flight = |slot| self.hosts.get(slot).is_some_and(|host| host.in_flight);
-        self.writes.assert_invariants(in_flight);
+        self.writes
+            .assert_invariants(self.hosts.slots() as u32, in_flight);
     }
 }

@@ -11,7 +11,7 @@ use crate::store::op::Origin;
 use super::Flow;
 use super::core::Core;
 use super::effect::{Effect, Effects, Note};
-use super::hosts::Rest;
+use super::host::Rest;
 
 impl Core {
     /// A host's report of itself.
@@ -34,7 +34,7 @@ impl Core {
         let Some(host) = self.hosts.get_mut(slot) else {
             return Flow::Taken;
         };
-        let rest = host.rest.get_or_insert_default();
+        let rest = host.rest_or_new();
         let own = |list: &[Cow<'_, str>]| list.iter().map(|text| text.to_string()).collect();
         rest.hostname = inventory.hostname.as_deref().map(str::to_owned);
         rest.mac = inventory.mac.as_deref().map(str::to_owned);
@@ -78,7 +78,7 @@ impl Core {
                     .hosts
                     .resolve(ticket)
                     .and_then(|slot| self.hosts.get(slot));
-                let who = host.map_or_else(|| "a host".to_owned(), |host| host.id.to_string());
+                let who = host.map_or_else(|| "a host".to_owned(), |host| host.id().to_string());
                 let text = format!("what it says of itself is not written: {why}");
                 fx.push(Effect::Log(Note {
                     level: log::Level::Error,
@@ -90,7 +90,7 @@ impl Core {
             }
         };
         let slot = self.hosts.resolve(ticket);
-        let rest = slot.and_then(|slot| self.hosts.get_mut(slot)?.rest.as_deref_mut());
+        let rest = slot.and_then(|slot| self.hosts.get_mut(slot)?.rest_mut());
         let Some(owed) = rest.map(|rest| &mut rest.inventory_asks) else {
             return;
         };
@@ -108,7 +108,7 @@ impl Core {
     /// else waits for it is told so.
     pub(super) fn inventory_orphaned(&mut self, conn: ConnId, slot: u32, fx: &mut Effects) {
         let host = self.hosts.get_mut(slot);
-        let rest = host.and_then(|host| host.rest.as_deref_mut());
+        let rest = host.and_then(|host| host.rest_mut());
         let its = |rest: &&mut Rest| rest.inventory_behind && rest.inventory_from == Some(conn);
         let Some(rest) = rest.filter(its) else { return };
         rest.inventory_behind = false;

@@ -25,7 +25,7 @@ use crate::store::op::{Reason, TaskState};
 use super::book::NO_SUCH_TASK;
 use super::core::Core;
 use super::effect::{Effect, Effects, Note};
-use super::hosts::{Host, Presence};
+use super::host::{Host, Presence};
 use super::{Flow, Moment};
 
 /// Where nonces come from: the system, in the server. `None` when it has none to give.
@@ -111,11 +111,11 @@ impl Core {
         self.keys.access = access;
         let mut over = Vec::new();
         for (conn, session) in self.sessions.iter() {
-            let good = match (self.keys.proven.get(&conn), session.host) {
+            let good = match (self.keys.proven.get(&conn), session.host()) {
                 (Some(proven), Some(host)) => self.is_current(proven, host),
-                _ => self.keys.access.may_be_plain(session.peer.ip()),
+                _ => self.keys.access.may_be_plain(self.sessions.peer(conn).ip()),
             };
-            match (good, session.host) {
+            match (good, session.host()) {
                 (true, _) => {}
                 (false, Some(host)) => over.push((conn, host)),
                 // It has said nothing yet, or has still to prove itself.
@@ -123,7 +123,7 @@ impl Core {
             }
         }
         for (conn, host) in over {
-            let who = self.hosts.get(host).map(|host| host.id.to_string());
+            let who = self.hosts.get(host).map(|host| host.id().to_string());
             fx.push(Effect::Log(Note {
                 level: log::Level::Warn,
                 what: "keys",
@@ -142,14 +142,14 @@ impl Core {
         let (key, known) = self
             .keys
             .access
-            .find(&proven.name, host.id.as_str(), &DUMMY);
+            .find(&proven.name, host.id().as_str(), &DUMMY);
         known && key.is(&proven.key)
     }
 
     /// A peer has connected: is it to be let say only little?
     pub(super) fn narrow_unproven(&self, conn: ConnId, fx: &mut Effects) {
-        let peer = self.sessions.get(conn).map(|session| session.peer.ip());
-        if peer.is_some_and(|peer| !self.keys.access.may_be_plain(peer)) {
+        let is_there = self.sessions.get(conn).is_some();
+        if is_there && !self.keys.access.may_be_plain(self.sessions.peer(conn).ip()) {
             fx.push(Effect::Narrow { conn });
         }
     }
@@ -163,8 +163,7 @@ impl Core {
         ask: Ask,
         fx: &mut Effects,
     ) -> Option<Message<'m>> {
-        let session = self.sessions.get(conn)?;
-        let (is_fresh, ip) = (session.host.is_none(), session.peer.ip());
+        let is_fresh = self.sessions.get(conn)?.host().is_none();
         let out_of_place = match message {
             Message::KeyedHello(hello) if is_fresh && !self.keys.challenges.contains_key(&conn) => {
                 self.challenge(at, conn, &hello, ask, fx);
@@ -177,7 +176,9 @@ impl Core {
             }
             message if !is_fresh => return Some(message),
             _ if self.keys.challenges.contains_key(&conn) => "anything but the proof",
-            message if self.keys.access.may_be_plain(ip) => return Some(message),
+            message if self.keys.access.may_be_plain(self.sessions.peer(conn).ip()) => {
+                return Some(message);
+            }
             Message::Hello(_) => {
                 self.refuse_hello(at, conn, ask, "a key is demanded", fx);
                 return None;
@@ -198,9 +199,10 @@ impl Core {
         ask: Ask,
         fx: &mut Effects,
     ) {
-        let Some(peer) = self.sessions.get(conn).map(|session| session.peer) else {
+        if self.sessions.get(conn).is_none() {
             return;
-        };
+        }
+        let peer = self.sessions.peer(conn);
         if matches!(self.keys.access, Access::Open) {
             return self.refuse_hello(at, conn, ask, "this server has no keys", fx);
         }
@@ -267,9 +269,10 @@ impl Core {
             push: challenge.push,
             boot: challenge.boot.as_deref().map(Cow::Borrowed),
         };
-        let Some(peer) = self.sessions.get(conn).map(|session| session.peer) else {
+        if self.sessions.get(conn).is_none() {
             return;
-        };
+        }
+        let peer = self.sessions.peer(conn);
         let proof = challenge.transcript().server_proof(&proven.key);
         let keys = proven.directions.clone();
         // Forgotten again with the session, if it is refused after all.
@@ -296,7 +299,7 @@ impl Core {
             return;
         }
         let others = self.sessions.iter();
-        let others = others.filter(|(conn, s)| s.host == Some(slot) && *conn != proven);
+        let others = others.filter(|(conn, s)| s.host() == Some(slot) && *conn != proven);
         let others: Vec<ConnId> = others.map(|(conn, _)| conn).collect();
         for conn in others {
             fx.push(Effect::Close { conn });
@@ -319,11 +322,7 @@ impl Core {
     }
 
     fn note_refused(&self, conn: ConnId, challenge: &Challenge, fx: &mut Effects) {
-        let peer = self
-            .sessions
-            .get(conn)
-            .map(|session| session.peer.address());
-        let peer = peer.map(|peer| peer.to_string()).unwrap_or_default();
+        let peer = self.sessions.peer(conn).address().to_string();
         fx.push(Effect::Log(Note {
             level: log::Level::Warn,
             what: "keys",
@@ -337,14 +336,15 @@ impl Core {
 
     /// Whether the host has proved itself on the connection it has.
     pub(super) fn has_key(&self, host: &Host) -> bool {
-        host.identified.is_some_and(|conn| self.keys.has(conn))
+        host.identified().is_some_and(|conn| self.keys.has(conn))
     }
 
     /// Whether the host may be sent to, and believed, without a signature.
     pub(super) fn is_plain(&self, host: &Host) -> bool {
         !self.rules.certificates
             && !self.has_key(host)
-            && (host.presence == Presence::Online || self.keys.access.may_be_plain(host.peer.ip()))
+            && (host.presence == Presence::Online
+                || self.keys.access.may_be_plain(host.peer().ip()))
     }
 
     /// A signed datagram for the host that has proved itself on `conn`.
@@ -365,10 +365,8 @@ impl Core {
         let stats = &mut self.stats;
         let id = HostId::checked(signature.id.as_deref()?).ok();
         let slot = id.and_then(|id| self.hosts.find(&id));
-        let conn = slot.and_then(|slot| self.hosts.get(slot)?.identified);
-        let at_home = conn
-            .and_then(|conn| self.sessions.get(conn))
-            .is_some_and(|session| session.peer.ip() == from.to_canonical());
+        let conn = slot.and_then(|slot| self.hosts.get(slot)?.identified());
+        let at_home = conn.is_some_and(|conn| self.sessions.peer(conn).ip() == from.to_canonical());
         let proven = conn.filter(|_| at_home);
         let proven = proven.and_then(|conn| self.keys.proven.get_mut(&conn));
         let Some(proven) = proven.filter(|p| signature.is_of(&p.directions.to_server)) else {
@@ -420,7 +418,7 @@ impl Core {
         };
         let key = TaskKey::parse(text, &self.rules.key_prefix)?;
         let host = self.hosts.get(slot)?;
-        Some(self.tasks.delivery_of(&key, &host.id).is_some())
+        Some(self.tasks.delivery_of(&key, &host.id()).is_some())
     }
 }
 

@@ -11,6 +11,7 @@ pub mod ask;
 mod asks;
 mod book;
 mod certified;
+mod changes;
 mod commands;
 mod console;
 pub mod core;
@@ -20,6 +21,7 @@ mod dispatch;
 pub mod effect;
 mod heartbeat;
 mod hello;
+mod host;
 mod hosts;
 #[cfg(any(test, fuzzing))]
 mod invariants;
@@ -38,6 +40,7 @@ mod restore;
 mod result;
 mod sends;
 mod session;
+mod slot_set;
 pub mod stats;
 mod tasks;
 #[cfg(test)]

@@ -10,11 +10,11 @@ use crate::store::op::{HeldHost, Notice, Reason, Settled};
 use crate::time::{Instant, Span};
 
 use super::Moment;
+use super::changes::{Became, Change};
 use super::core::{AUDIT_ROUND, Core, StoreState};
 use super::effect::{Effect, Effects, EventKind, Note};
-use super::hosts::{Peer, Presence, Rest};
+use super::host::{Peer, Presence, Rest};
 use super::lifetime::StateSweep;
-use super::writes::{Became, Change};
 
 /// A Redis that only hung still executes what lay in a dropped connection; so long after a
 /// coming-up all state is written once more.
@@ -25,10 +25,10 @@ impl Core {
     /// the peer's address its host. `None` when the connection had to be closed instead.
     pub(super) fn known(&mut self, at: Moment, conn: ConnId, fx: &mut Effects) -> Option<u32> {
         let session = self.sessions.get(conn)?;
-        if session.host.is_some() {
-            return session.host;
+        if session.host().is_some() {
+            return session.host();
         }
-        let peer = session.peer;
+        let peer = self.sessions.peer(conn);
         if let Some(id) = self.certified.get(&conn).cloned() {
             return self.known_by_certificate(at, conn, id, peer, fx);
         }
@@ -72,34 +72,39 @@ impl Core {
         let Some(session) = self.sessions.get_mut(conn) else {
             return;
         };
-        session.host = Some(slot);
+        session.set_host(slot);
         session.identified = identified;
-        let peer = session.peer;
+        let peer = self.sessions.peer(conn);
         let Some(host) = self.hosts.get_mut(slot) else {
             return;
         };
         host.sessions += 1;
         let older = if identified {
-            host.identified.replace(conn)
+            host.set_identified(Some(conn))
         } else {
             None
         };
-        let moved = identified && host.peer != peer;
-        let before = std::mem::replace(&mut host.peer, peer);
+        let before = host.peer();
+        let moved = identified && before != peer;
+        host.set_peer(peer);
         self.addresses.remove(before.ip(), slot);
-        if host.id != HostId::of_address(peer.ip()) {
+        if !host.is_named_by(peer.ip()) {
             self.addresses.insert(peer.ip(), host.udp, slot);
         }
         let was = host.presence;
         match was {
             Presence::Offline(_) => self.come_online(at, slot, fx),
             Presence::Inherited => {
-                host.presence = Presence::Online;
+                host.set_presence(Presence::Online, None);
                 self.stats.hosts_inherited -= 1;
                 self.write_again(slot);
                 self.send_queued_to(slot, at);
             }
-            Presence::Online if moved => self.write_again(slot),
+            Presence::Online if moved => {
+                // Else what is written here would stand in for the walk, and the event would never be told.
+                self.sweep_early(slot, at);
+                self.write_again(slot);
+            }
             Presence::Online => {}
         }
         if let Some(older) = older {
@@ -125,16 +130,17 @@ impl Core {
         if self.payloads.forget(conn) {
             self.resume_results(at, fx);
         }
-        let Some(slot) = session.host else { return };
+        let beaten = self.writes.beaten.remove(conn.slot);
+        let Some(slot) = session.host() else { return };
         let Some(host) = self.hosts.get_mut(slot) else {
             return;
         };
-        if session.beaten {
+        if beaten {
             host.seen = host.seen.max(wall_of(session.last, at));
         }
         host.sessions -= 1;
-        if host.identified == Some(conn) {
-            host.identified = None;
+        if host.identified() == Some(conn) {
+            host.set_identified(None);
         }
         if host.sessions == 0 && host.presence.is_online() {
             self.go_offline(slot, reason, at, fx);
@@ -149,14 +155,14 @@ impl Core {
         let Some(host) = self.hosts.get_mut(slot) else {
             return;
         };
-        if let Some(gone) = host.gone.take() {
+        if let Some(gone) = host.gone() {
             self.mass.back(at.now, gone);
         }
-        host.presence = Presence::Online;
+        host.set_presence(Presence::Online, None);
         host.since = at.wall;
         host.seen = at.wall;
-        let id = host.id.clone();
-        let text = format!("online, from {}", host.peer.address());
+        let id = host.id();
+        let text = format!("online, from {}", host.peer().address());
         self.stats.onlines += 1;
         self.stats.hosts_online += 1;
         self.write(
@@ -164,7 +170,7 @@ impl Core {
             Change {
                 to: Became::Online,
                 since: at.wall,
-                stamp: Some(stamp),
+                event: Some(stamp.seq),
             },
         );
         let note = Note {
@@ -179,7 +185,7 @@ impl Core {
     }
 
     fn send_queued_to(&mut self, slot: u32, at: Moment) {
-        if let Some(host) = self.hosts.get(slot).map(|host| host.id.clone()) {
+        if let Some(host) = self.hosts.get(slot).map(|host| host.id()) {
             self.send_queued(&host, at);
         }
     }
@@ -196,13 +202,12 @@ impl Core {
         if host.presence == Presence::Inherited {
             self.stats.hosts_inherited -= 1;
         }
-        host.presence = Presence::Offline(Some(reason));
+        host.set_presence(Presence::Offline(Some(reason)), Some(at.now));
         host.since = at.wall;
-        host.gone = Some(at.now);
         host.in_doubt |= self.writes.sweep.again.is_some() || !up;
-        let id = host.id.clone();
-        self.addresses.remove(host.peer.ip(), slot);
-        if let Some(rest) = host.rest.as_deref_mut() {
+        let id = host.id();
+        self.addresses.remove(host.peer().ip(), slot);
+        if let Some(rest) = host.rest_mut() {
             forget_inventory(rest);
         }
         if let Some(reference) = reference {
@@ -215,7 +220,7 @@ impl Core {
             Change {
                 to: Became::Offline(reason),
                 since: at.wall,
-                stamp: Some(stamp),
+                event: Some(stamp.seq),
             },
         );
         let text = format!("offline: {}", reason.as_str());
@@ -302,11 +307,11 @@ impl Core {
                 host.epoch = found.epoch;
             }
             host.seen = host.seen.max(found.seen);
-            if host.peer == Peer::UNKNOWN {
-                host.peer = found.peer.map_or(Peer::UNKNOWN, Peer::new);
+            if host.peer() == Peer::UNKNOWN {
+                host.set_peer(found.peer.map_or(Peer::UNKNOWN, Peer::new));
             }
             if found.hostname.is_some() || found.mac.is_some() || !found.addresses.is_empty() {
-                let rest = host.rest.get_or_insert_default();
+                let rest = host.rest_or_new();
                 if rest.inventory_from.is_none() {
                     rest.hostname = found.hostname;
                     rest.mac = found.mac;
@@ -319,9 +324,10 @@ impl Core {
                     host.since = since;
                 }
             } else if found.ours && first && unheard_of {
-                host.presence = Presence::Inherited;
-                if host.id != HostId::of_address(host.peer.ip()) && host.peer != Peer::UNKNOWN {
-                    self.addresses.insert(host.peer.ip(), host.udp, slot);
+                host.set_presence(Presence::Inherited, None);
+                let peer = host.peer();
+                if peer != Peer::UNKNOWN && !host.is_named_by(peer.ip()) {
+                    self.addresses.insert(peer.ip(), host.udp, slot);
                 }
                 host.since = since;
                 self.stats.hosts_online += 1;
@@ -332,7 +338,7 @@ impl Core {
                 } else {
                     found.reason
                 };
-                host.presence = Presence::Offline(reason);
+                host.set_presence(Presence::Offline(reason), None);
                 host.since = if found.ours { at.wall } else { since };
             }
         }
@@ -438,11 +444,7 @@ impl Core {
             Settled::Claimed { epoch } => {
                 host.epoch = epoch;
                 host.told_online = true;
-                if host
-                    .rest
-                    .as_deref()
-                    .is_some_and(|rest| rest.inventory_behind)
-                {
+                if host.rest().is_some_and(|rest| rest.inventory_behind) {
                     self.writes.inventories.push_back(slot);
                 }
             }
@@ -452,7 +454,7 @@ impl Core {
                 // is told counts as the opposite of what it became: the next audit tries again.
                 host.epoch = 0;
                 host.told_online = !host.presence.is_online();
-                let who = host.id.to_string();
+                let who = host.id().to_string();
                 let text = format!("its presence is not written: {why}");
                 fx.push(Effect::Log(Note {
                     level: log::Level::Error,
@@ -476,7 +478,7 @@ impl Core {
             Change {
                 to: Became::Online,
                 since,
-                stamp: None,
+                event: None,
             },
         );
     }

@@ -29,7 +29,7 @@ impl Core {
             }
             return Flow::Taken;
         };
-        let Some(host) = self.hosts.get(slot).map(|host| host.id.clone()) else {
+        let Some(host) = self.hosts.get(slot).map(|host| host.id()) else {
             return Flow::Taken;
         };
         let delivery = self.tasks.delivery_of(&key, &host);

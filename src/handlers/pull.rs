@@ -1,15 +1,16 @@
 //! The core's queue turned into operations, a batch a turn.
 
-use crate::ids::HostId;
-use crate::limits::HOSTS_PER_OP_MAX;
+use crate::ids::ConnId;
+use crate::limits::{HOSTS_PER_OP_MAX, SEEN_IN_FLIGHT_MAX};
 use crate::store::op::{Batch, Inventory, Offline, Online, Op, Reason};
-use crate::time::UnixMs;
 
 use super::Moment;
+use super::changes::{Became, Change};
 use super::core::{Core, StoreState};
-use super::hosts::{Host, Presence};
+use super::host::{Host, Presence};
 use super::presence::wall_of;
-use super::writes::{Became, Change};
+use super::session::Session;
+use super::writes::Writes;
 
 /// Slots a sweep or an audit looks at for one batch, however few of them lead to an operation.
 const SLOTS_PER_PULL_MAX: u32 = 20_000;
@@ -83,15 +84,12 @@ impl Core {
         let host = self.hosts.get_mut(slot)?;
         host.in_flight = true;
         self.writes.presence_in_flight += 1;
-        let Change {
-            to,
-            since,
-            stamp: event,
-        } = change;
-        let name = host.id.clone();
+        let Change { to, since, .. } = change;
+        let event = change.stamp();
+        let name = host.id();
         Some(match to {
             Became::Online => {
-                let peer = host.peer.address();
+                let peer = host.peer().address();
                 Op::Online(Box::new(Online {
                     ticket,
                     host: name,
@@ -156,13 +154,12 @@ impl Core {
             }
             Presence::Offline(_) => return,
         };
-        if let Some(rest) = host.rest.as_deref_mut() {
+        if let Some(rest) = host.rest_mut() {
             rest.inventory_behind = to == Became::Online && rest.inventory_from.is_some();
         }
         let news = to != Became::Online || !told;
-        let happened = Moment { wall: since, ..at };
-        let stamp = news.then(|| self.stamp(happened));
-        self.write(slot, Change { to, since, stamp });
+        let event = news.then(|| self.stamp(at).seq);
+        self.write(slot, Change { to, since, event });
     }
 
     fn take_inventories(&mut self, max: usize, ops: &mut Vec<Op>) {
@@ -182,13 +179,13 @@ impl Core {
             return None;
         }
         let host = self.hosts.get_mut(slot)?;
-        let name = host.id.clone();
-        let rest = host.rest.as_deref_mut()?;
+        let name = host.id();
+        let rest = host.rest_mut()?;
         let from = rest.inventory_from?;
         let own = self
             .sessions
             .get(from)
-            .is_some_and(|session| session.host == Some(slot));
+            .is_some_and(|session| session.host() == Some(slot));
         if !std::mem::take(&mut rest.inventory_behind) || !own {
             return None;
         }
@@ -207,15 +204,11 @@ impl Core {
     /// last round has been. What falls out here is written a round later, or with the next beat.
     pub(super) fn note_seen(&mut self, at: Moment) {
         let mut beaten = std::mem::take(&mut self.writes.beaten);
-        for slot in &beaten {
-            let Some((conn, _)) = self.sessions.at(*slot) else {
+        for slot in beaten.iter() {
+            let Some((_, session)) = self.sessions.at(slot) else {
                 continue;
             };
-            let Some(session) = self.sessions.get_mut(conn) else {
-                continue;
-            };
-            session.beaten = false;
-            let (host, last) = (session.host, session.last);
+            let (host, last) = (session.host(), session.last);
             if let Some(host) = host.and_then(|host| self.hosts.get_mut(host)) {
                 host.seen = host.seen.max(wall_of(last, at));
             }
@@ -228,15 +221,18 @@ impl Core {
     }
 
     fn take_seen(&mut self, at: Moment, max: usize, ops: &mut Vec<Op>) {
-        while ops.len() < max && !self.writes.seen.is_empty() {
-            let rest = self.writes.seen.len().saturating_sub(HOSTS_PER_OP_MAX);
-            let slots = self.writes.seen.drain(rest..);
-            let of = |slot: u32| {
-                let (_, session) = self.sessions.at(slot)?;
-                let host = self.hosts.get(session.host?)?;
-                Some((host.id.clone(), wall_of(session.last, at)))
-            };
-            let seen: Vec<(HostId, UnixMs)> = slots.filter_map(of).collect();
+        let room = |writes: &Writes| writes.seen_in_flight < SEEN_IN_FLIGHT_MAX;
+        while ops.len() < max && room(&self.writes) && !self.writes.seen.is_empty() {
+            let mut seen = Vec::with_capacity(HOSTS_PER_OP_MAX.min(self.writes.seen.len()));
+            while seen.len() < HOSTS_PER_OP_MAX
+                && let Some(slot) = self.writes.seen.pop()
+            {
+                let last = |(_, session): (ConnId, &Session)| {
+                    let host = self.hosts.get(session.host()?)?;
+                    Some((host.id(), wall_of(session.last, at)))
+                };
+                seen.extend(self.sessions.at(slot).and_then(last));
+            }
             if !seen.is_empty() {
                 self.writes.seen_in_flight += 1;
                 ops.push(Op::Seen(seen));
@@ -264,7 +260,7 @@ impl Core {
             // One with a change to be written may not be claimed, and would be left behind in there.
             let behind = self.writes.is_behind(slot);
             if host.presence.is_online() && host.told_online && !behind {
-                hosts.push(host.id.clone());
+                hosts.push(host.id());
             } else if self.was_refused(slot, host) {
                 self.write_refused(slot, at);
             } else if !behind && self.is_over(host, at) {

@@ -44,7 +44,7 @@ impl Core {
             self.abnormal(at, conn, &error, fx);
             return Flow::Taken;
         }
-        let Some(host) = self.hosts.get(slot).map(|host| host.id.clone()) else {
+        let Some(host) = self.hosts.get(slot).map(|host| host.id()) else {
             return Flow::Taken;
         };
         if self.is_starting() {
@@ -136,7 +136,7 @@ impl Core {
     }
 
     fn keep_result(&mut self, at: Moment, conn: ConnId, payload: Payload, fx: &mut Effects) {
-        let Some(host) = self.hosts.get(payload.slot).map(|host| host.id.clone()) else {
+        let Some(host) = self.hosts.get(payload.slot).map(|host| host.id()) else {
             return;
         };
         let key = TaskKey::parse(&payload.code, &self.rules.key_prefix);
@@ -215,13 +215,13 @@ impl Core {
     /// Closes those that have waited for longer than anyone may.
     pub(super) fn hurry_results(&mut self, judge: Instant, at: Moment, fx: &mut Effects) {
         while let Some(conn) = self.payloads.take_overdue(judge) {
-            let Some(session) = self.sessions.get(conn) else {
+            if self.sessions.get(conn).is_none() {
                 continue;
-            };
+            }
             fx.push(Effect::Log(Note {
                 level: log::Level::Warn,
                 what: "result",
-                who: session.peer.ip().to_string(),
+                who: self.sessions.peer(conn).ip().to_string(),
                 text: "closed: there was no room for what it sends".to_owned(),
             }));
             fx.push(Effect::Close { conn });

@@ -18,7 +18,7 @@ use super::Moment;
 use super::ask::Datagram;
 use super::core::Core;
 use super::effect::{Effect, Effects};
-use super::hosts::{Host, Peer, Presence};
+use super::host::{Host, Peer, Presence};
 
 /// Something to be sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -158,7 +158,7 @@ impl Core {
         let there = there.filter_map(|host| {
             let host = self.hosts.get(host)?;
             let same = self.way_of(host) == Some(Way::Datagram(to));
-            let mate = same.then(|| self.tasks.delivery_of(key, &host.id))??;
+            let mate = same.then(|| self.tasks.delivery_of(key, &host.id()))??;
             (mate != slot).then_some(mate)
         });
         there.collect()
@@ -173,19 +173,19 @@ impl Core {
         if !host.presence.is_online() {
             return None;
         }
-        let keyed = host.identified.filter(|conn| self.keys.has(*conn));
+        let keyed = host.identified().filter(|conn| self.keys.has(*conn));
         let by_connection = host.push || (self.rules.certificates && keyed.is_none());
-        if let Some(conn) = host.identified.filter(|_| by_connection) {
+        if let Some(conn) = host.identified().filter(|_| by_connection) {
             return Some(Way::Push(conn));
         }
         if keyed.is_none() && !self.is_plain(host) {
             return None;
         }
-        let ip: IpAddr = if host.peer == Peer::UNKNOWN {
+        let ip: IpAddr = if host.peer() == Peer::UNKNOWN {
             // Left behind by an older server, which knew hosts by their addresses only.
-            host.id.as_str().parse().ok()?
+            host.id().as_str().parse().ok()?
         } else {
-            host.peer.ip()
+            host.peer().ip()
         };
         let port = match host.udp {
             0 => self.rules.agent_port,

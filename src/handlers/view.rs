@@ -10,7 +10,7 @@ use crate::time::UnixMs;
 #[derive(Clone, Debug, PartialEq)]
 pub struct HostView<'a> {
     /// Its name.
-    pub id: &'a HostId,
+    pub id: HostId,
     /// Where it connects, or connected, from.
     pub ip: Option<IpAddr>,
     /// Whether it is online.

@@ -10,40 +10,17 @@
 //! Presence is never queued as operations: a host is in the queue, and what is written is made when it is
 //! its turn. So a store that is slow costs one entry a host, however often hosts come and go.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 
+use super::changes::{Change, Changes};
+use super::slot_set::SlotSet;
 use crate::ids::ConnId;
 use crate::limits::{
-    NOTICES_WAITING_MAX, REPORT_BYTES_WAITING_MAX, REPORTS_WAITING_MAX, TRANSITIONS_WAITING_MAX,
+    NOTICES_WAITING_MAX, REPORT_BYTES_WAITING_MAX, REPORTS_WAITING_MAX, SEEN_IN_FLIGHT_MAX,
+    TRANSITIONS_WAITING_MAX,
 };
-use crate::store::op::{Notice, Op, Origin, Reason, Stamp};
-use crate::time::{Instant, UnixMs};
-
-/// One change of a host's presence, still to be written.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Change {
-    /// What it became: online, or offline for a reason.
-    pub to: Became,
-    /// When.
-    pub since: UnixMs,
-    /// The event to tell; none for a host that is only written again.
-    pub stamp: Option<Stamp>,
-}
-
-/// What a host became.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Became {
-    /// Online.
-    Online,
-    /// Offline.
-    Offline(Reason),
-}
-
-impl Change {
-    fn is_online(&self) -> bool {
-        self.to == Became::Online
-    }
-}
+use crate::store::op::{Notice, Op, Origin};
+use crate::time::Instant;
 
 /// A walk over all hosts that writes each of them anew.
 #[derive(Debug, Default)]
@@ -58,7 +35,7 @@ pub struct Sweep {
 #[derive(Debug, Default)]
 pub struct Writes {
     /// Changes by slot of the host, oldest first. The first may be with the store.
-    changes: HashMap<u32, VecDeque<Change>>,
+    changes: Changes,
     /// Hosts whose first change can be handed over, each once.
     turn: VecDeque<u32>,
     /// Hosts whose inventory is to be handed over.
@@ -81,9 +58,9 @@ pub struct Writes {
     /// Events of the fleet.
     notices: VecDeque<Notice>,
     /// Connections by slot that were heard of since the last round.
-    pub beaten: Vec<u32>,
+    pub beaten: SlotSet,
     /// Those of the last round, still to be handed over.
-    pub seen: Vec<u32>,
+    pub seen: SlotSet,
     /// `Seen` operations with the store.
     pub seen_in_flight: usize,
     /// The next slot to be audited.
@@ -97,22 +74,22 @@ pub struct Writes {
 impl Writes {
     /// One more change of a host. `in_flight` says whether an earlier one of it is with the store.
     pub fn change(&mut self, slot: u32, change: Change, in_flight: bool) {
-        let changes = self.changes.entry(slot).or_default();
         let untouched = usize::from(in_flight);
-        if changes.len() > untouched {
-            let last = changes.len() - 1;
-            if changes[last].is_online() && change.is_online() {
+        let waiting = self.changes.of(slot).count();
+        let last = self.changes.of(slot).last();
+        if let Some(last) = last.filter(|_| waiting > untouched) {
+            if last.is_online() && change.is_online() {
                 // Written again before it was written: once is enough, and the event stays.
                 return;
             }
-            if changes.len() >= TRANSITIONS_WAITING_MAX {
+            if waiting >= TRANSITIONS_WAITING_MAX {
                 // Full: what it became last and what it becomes now cancel out.
-                changes.pop_back();
+                self.changes.pop_back(slot);
                 return;
             }
         }
-        changes.push_back(change);
-        if changes.len() == 1 {
+        self.changes.push(slot, change);
+        if waiting == 0 {
             self.turn.push_back(slot);
         }
     }
@@ -120,8 +97,8 @@ impl Writes {
     /// The next host whose change can be handed over, with the change.
     pub fn next_change(&mut self) -> Option<(u32, Change)> {
         while let Some(slot) = self.turn.pop_front() {
-            if let Some(change) = self.changes.get(&slot).and_then(VecDeque::front) {
-                return Some((slot, change.clone()));
+            if let Some(change) = self.changes.of(slot).next() {
+                return Some((slot, change));
             }
         }
         None
@@ -129,13 +106,8 @@ impl Writes {
 
     /// The change of this host that was with the store is settled.
     pub fn settled(&mut self, slot: u32) {
-        let Some(changes) = self.changes.get_mut(&slot) else {
-            return;
-        };
-        changes.pop_front();
-        if changes.is_empty() {
-            self.changes.remove(&slot);
-        } else {
+        self.changes.pop_front(slot);
+        if self.changes.has(slot) {
             self.turn.push_back(slot);
         }
     }
@@ -143,25 +115,25 @@ impl Writes {
     /// Whether something of this host is still to be written.
     #[must_use]
     pub fn is_behind(&self, slot: u32) -> bool {
-        self.changes.contains_key(&slot)
+        self.changes.has(slot)
     }
 
     /// Whether the next change of this host, or the one with the store, takes it offline.
     #[must_use]
     pub fn is_leaving(&self, slot: u32) -> bool {
-        let next = self.changes.get(&slot).and_then(VecDeque::front);
+        let next = self.changes.of(slot).next();
         next.is_some_and(|change| !change.is_online())
     }
 
     /// How many hosts are behind.
     #[must_use]
     pub fn hosts_behind(&self) -> usize {
-        self.changes.len()
+        self.changes.hosts()
     }
 
     /// The store is away: of all that is state nothing is kept, since all of it is written anew.
     pub fn forget_state(&mut self) {
-        self.changes = HashMap::new();
+        self.changes = Changes::default();
         self.turn = VecDeque::new();
         self.inventories = VecDeque::new();
         self.sweep = Sweep::default();
@@ -234,6 +206,15 @@ impl Writes {
         );
     }
 
+    /// Gives back the memory of what is not in use.
+    pub fn tidy(&mut self) {
+        self.turn.shrink_to_fit();
+        self.inventories.shrink_to_fit();
+        self.reports.shrink_to_fit();
+        self.owed.shrink_to_fit();
+        self.waiting.shrink_to_fit();
+    }
+
     /// Whether reports wait to be handed over.
     #[must_use]
     pub fn has_reports(&self) -> bool {
@@ -247,27 +228,28 @@ impl Writes {
             || self.sweep.cursor.is_some()
             || !self.inventories.is_empty()
             || !self.notices.is_empty()
-            || (!self.seen.is_empty() && self.seen_in_flight == 0)
+            || (!self.seen.is_empty() && self.seen_in_flight < SEEN_IN_FLIGHT_MAX)
             || (self.audit.is_some() && self.audits_in_flight == 0)
     }
 
     /// What must hold of all this; `in_flight` says whether a change of a host is with the store.
     #[cfg(any(test, fuzzing))]
-    pub fn assert_invariants(&self, in_flight: impl Fn(u32) -> bool) {
+    pub fn assert_invariants(&self, slots: u32, in_flight: impl Fn(u32) -> bool) {
         let turn: std::collections::HashSet<u32> = self.turn.iter().copied().collect();
         assert_eq!(turn.len(), self.turn.len(), "a host has its turn twice");
-        for (slot, changes) in &self.changes {
+        for slot in (0..slots).filter(|slot| self.changes.has(*slot)) {
+            let changes: Vec<Change> = self.changes.of(slot).collect();
             assert!((1..=TRANSITIONS_WAITING_MAX).contains(&changes.len()));
-            assert_ne!(in_flight(*slot), turn.contains(slot), "slot {slot}'s turn");
+            assert_ne!(in_flight(slot), turn.contains(&slot), "slot {slot}'s turn");
             for (earlier, later) in changes.iter().zip(changes.iter().skip(1)) {
-                let again = earlier.is_online() && later.is_online() && later.stamp.is_none();
+                let again = earlier.is_online() && later.is_online() && later.event.is_none();
                 assert!(
                     again || earlier.is_online() != later.is_online(),
                     "slot {slot}: {changes:?}"
                 );
             }
         }
-        assert!(turn.iter().all(|slot| self.changes.contains_key(slot)));
+        assert!(turn.iter().all(|slot| self.changes.has(*slot)));
         assert!(self.reports.len() <= self.reports_waiting);
         assert!(self.reports_waiting <= REPORTS_WAITING_MAX);
         assert!(self.reports_waiting > 0 || self.report_bytes_waiting == 0);
@@ -276,17 +258,16 @@ impl Writes {
 
 #[cfg(test)]
 mod tests {
+    use super::super::changes::Became;
     use super::*;
+    use crate::store::op::Reason;
+    use crate::time::UnixMs;
 
     fn change(to: Became, seq: u64) -> Change {
-        let stamp = Stamp {
-            at: UnixMs(seq),
-            seq,
-        };
         Change {
             to,
             since: UnixMs(seq),
-            stamp: Some(stamp),
+            event: Some(seq),
         }
     }
 
@@ -332,13 +313,13 @@ mod tests {
         writes.change(
             1,
             Change {
-                stamp: None,
+                event: None,
                 ..change(Became::Online, 2)
             },
             false,
         );
         let (_, first) = writes.next_change().unwrap();
-        assert!(first.stamp.is_some(), "with its event");
+        assert!(first.event.is_some(), "with its event");
         writes.change(1, change(Became::Online, 3), true);
         writes.settled(1);
         assert!(

@@ -7,6 +7,7 @@
 //! Lines are gathered and written together. What cannot be written is lost here (standard error has
 //! it), counted, and said when the file can be written again; it is tried once a second.
 
+use crate::limits::LOG_KEPT_BYTES;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt;
@@ -98,6 +99,7 @@ impl LogFile {
             State::Closed | State::Broken { .. } => self.lost += self.pending_lines,
         }
         self.pending.clear();
+        self.pending.shrink_to(LOG_KEPT_BYTES);
         self.pending_lines = 0;
     }
 

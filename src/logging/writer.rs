@@ -13,7 +13,7 @@ use super::file::LogFile;
 use super::line::Line;
 use super::{Job, Shared};
 use crate::config::{Format, Log};
-use crate::limits::{LOG_BATCH_BYTES, LOG_WINDOW_S};
+use crate::limits::{LOG_BATCH_BYTES, LOG_KEPT_BYTES, LOG_WINDOW_S};
 
 /// How often lines that were dropped are told of, and deadlines are looked at.
 const TICK: Duration = Duration::from_secs(1);
@@ -173,7 +173,7 @@ impl Writer {
         let _ = self.stderr.write_all(&self.pending);
         let _ = self.stderr.flush();
         self.pending.clear();
-        self.pending.shrink_to(LOG_BATCH_BYTES);
+        self.pending.shrink_to(LOG_KEPT_BYTES);
     }
 
     fn flush_file(&mut self, now: Instant) {

@@ -83,12 +83,25 @@ pub struct Pool {
     // nothing.
     #[allow(clippy::vec_box)]
     free: Vec<Box<Buffer>>,
+    lent: u64,
 }
 
 impl Pool {
     /// An empty buffer.
     pub fn lend(&mut self) -> Box<Buffer> {
+        self.lent += 1;
         self.free.pop().unwrap_or_default()
+    }
+
+    /// How often one has been lent.
+    #[must_use]
+    pub fn lent(&self) -> u64 {
+        self.lent
+    }
+
+    /// Gives back the memory of all that are kept.
+    pub fn empty(&mut self) {
+        self.free = Vec::new();
     }
 
     /// Takes back a buffer that is empty.

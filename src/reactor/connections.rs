@@ -345,6 +345,13 @@ impl Connections {
         self.forget(conn)
     }
 
+    /// Gives back the memory of what is not in use.
+    pub fn tidy(&mut self) {
+        self.pool.empty();
+        self.still_ready.tidy();
+        self.dirty.shrink_to(0);
+    }
+
     /// Takes `conn` out of everything. Dropping the stream closes it.
     pub fn forget(&mut self, conn: ConnId) -> Option<(TcpStream, Flags)> {
         let entry = self.table.remove(conn)?;

@@ -25,6 +25,7 @@ mod input;
 pub mod lingering;
 pub mod listener;
 pub mod mailbox;
+pub mod memory;
 pub mod out;
 mod outbox;
 pub mod per_ip;
@@ -35,6 +36,7 @@ pub mod stats;
 pub mod still_ready;
 pub mod subscribers;
 pub mod table;
+pub mod tidy;
 #[cfg(feature = "tls")]
 pub mod tls;
 #[cfg(not(feature = "tls"))]
@@ -67,6 +69,7 @@ use self::request::Request;
 use self::share::Share;
 use self::stats::ReactorStats;
 use self::subscribers::Subscribers;
+use self::tidy::Tidy;
 use self::tls::TlsSettings;
 use self::token::About;
 use self::udp::Udp;
@@ -87,6 +90,9 @@ use crate::limits::{
 };
 use crate::store::op::{Batch, Outcome};
 use crate::time::{Instant, Span};
+
+/// Effects for which memory is kept when it is calm.
+const EFFECTS_KEPT: usize = 1_024;
 
 /// What the reactor has to know of the configuration and cannot change while it runs.
 #[derive(Clone, Debug)]
@@ -172,6 +178,7 @@ pub struct Reactor {
     started: Instant,
     /// The core has not come to the end of what it looks through for the store.
     walking: bool,
+    tidy: Tidy,
     /// When the core next has something to do.
     deadline: Option<Instant>,
     /// When the web or the lingering connections do.
@@ -249,6 +256,7 @@ impl Reactor {
             tuning: settings.tuning,
             stats: ReactorStats::default(),
             walking: false,
+            tidy: Tidy::default(),
             deadline: None,
             chores: None,
             stopping: None,
@@ -311,6 +319,7 @@ impl Reactor {
         self.connections
             .flush_dirty(self.poll.registry(), &mut self.stats);
         self.count();
+        self.tidy_up(at.now);
         match self.failed.take() {
             Some(error) => Err(error),
             None => Ok(!self.is_over(at.now)),
@@ -360,7 +369,8 @@ impl Reactor {
             return Some(Span::ZERO);
         }
         let retry = self.listener.as_ref().and_then(Listener::retry_at);
-        let next = [self.deadline, self.chores, retry, self.stopping];
+        let tidy = self.tidy.next();
+        let next = [self.deadline, self.chores, retry, self.stopping, tidy];
         let next = next.into_iter().flatten().min().map(|at| at.since(now));
         [next, max.map(Span::from)].into_iter().flatten().min()
     }
@@ -541,6 +551,7 @@ impl Reactor {
                 self.walking = self.core.has_work();
                 break;
             };
+            self.stats.ops += batch.ops.len() as u64;
             match self.mailbox.hand(batch) {
                 Handed::Over => self.stats.batches += 1,
                 Handed::Held => self.stats.batches_held += 1,
@@ -616,6 +627,17 @@ impl Reactor {
     fn is_over(&self, now: Instant) -> bool {
         let done = || self.core.settled() && self.web.connections() == 0;
         self.stopping.is_some_and(|until| until <= now || done())
+    }
+
+    /// After a storm, when it is calm again, what it took of memory goes back.
+    fn tidy_up(&mut self, now: Instant) {
+        let work = self.stats.accepted + self.stats.ops + self.connections.pool.lent();
+        if self.tidy.is_due(now, work) {
+            self.connections.tidy();
+            self.fx.list.shrink_to(EFFECTS_KEPT);
+            self.core.tidy();
+            memory::give_back();
+        }
     }
 
     fn count(&mut self) {

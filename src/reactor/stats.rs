@@ -64,6 +64,8 @@ pub struct ReactorStats {
     pub horizon_lag_ns: u64,
     /// Batches handed to the store thread.
     pub batches: u64,
+    /// The operations in them.
+    pub ops: u64,
     /// Times a batch had to wait because the store thread's channel was full.
     pub batches_held: u64,
     /// Subscribers to the events now.

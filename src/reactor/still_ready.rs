@@ -31,6 +31,11 @@ impl StillReady {
         self.queue.pop_front()
     }
 
+    /// Gives back the memory of what is not in use.
+    pub fn tidy(&mut self) {
+        self.queue.shrink_to_fit();
+    }
+
     /// Forgets everyone.
     pub fn clear(&mut self) {
         self.queue.clear();

@@ -1,0 +1,205 @@
+//! Changes of hosts' presence, still to be written: a short queue for each host that has any.
+//!
+//! A host has four bytes here, the head of its queue; a change has 24, and its memory goes back when
+//! the last is settled.
+
+use slab::Slab;
+
+use crate::store::op::{Reason, Stamp};
+use crate::time::UnixMs;
+
+const NONE: u32 = u32::MAX;
+
+/// One change of a host's presence, still to be written.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Change {
+    /// What it became: online, or offline for a reason.
+    pub to: Became,
+    /// When.
+    pub since: UnixMs,
+    /// The number of the event to tell; none for a host that is only written again.
+    pub event: Option<u64>,
+}
+
+/// What a host became.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Became {
+    /// Online.
+    Online,
+    /// Offline.
+    Offline(Reason),
+}
+
+impl Change {
+    /// Whether it became online.
+    #[must_use]
+    pub fn is_online(&self) -> bool {
+        self.to == Became::Online
+    }
+
+    /// The event to tell: it happened when the change did.
+    #[must_use]
+    pub fn stamp(&self) -> Option<Stamp> {
+        let at = self.since;
+        self.event.map(|seq| Stamp { at, seq })
+    }
+}
+
+/// A change in its queue.
+#[derive(Clone, Copy, Debug)]
+struct Node {
+    since: UnixMs,
+    /// The number of the event, if `told`.
+    seq: u64,
+    next: u32,
+    to: Became,
+    told: bool,
+}
+
+/// The queues of all hosts.
+#[derive(Debug, Default)]
+pub struct Changes {
+    /// By slot of the host, its oldest change.
+    heads: Vec<u32>,
+    nodes: Slab<Node>,
+    hosts: usize,
+}
+
+impl Changes {
+    /// Whether the host in `slot` has any.
+    #[must_use]
+    pub fn has(&self, slot: u32) -> bool {
+        self.head(slot) != NONE
+    }
+
+    /// How many hosts have any.
+    #[must_use]
+    pub fn hosts(&self) -> usize {
+        self.hosts
+    }
+
+    /// Those of one host, oldest first.
+    pub fn of(&self, slot: u32) -> impl Iterator<Item = Change> {
+        let mut next = self.head(slot);
+        std::iter::from_fn(move || {
+            let node = self.nodes.get(next as usize)?;
+            next = node.next;
+            Some(Change {
+                to: node.to,
+                since: node.since,
+                event: node.told.then_some(node.seq),
+            })
+        })
+    }
+
+    /// Puts one behind the others of its host.
+    pub fn push(&mut self, slot: u32, change: Change) {
+        let node = self.nodes.insert(Node {
+            since: change.since,
+            seq: change.event.unwrap_or(0),
+            next: NONE,
+            to: change.to,
+            told: change.event.is_some(),
+        }) as u32;
+        match self.last_two(slot) {
+            Some((_, last)) => self.nodes[last as usize].next = node,
+            None => {
+                let slot = slot as usize;
+                if slot >= self.heads.len() {
+                    self.heads.resize(slot + 1, NONE);
+                }
+                self.heads[slot] = node;
+                self.hosts += 1;
+            }
+        }
+    }
+
+    /// Takes the oldest of a host.
+    pub fn pop_front(&mut self, slot: u32) {
+        let head = self.head(slot);
+        if head != NONE {
+            let node = self.take(head);
+            self.heads[slot as usize] = node.next;
+            self.hosts -= usize::from(node.next == NONE);
+        }
+    }
+
+    /// Takes the newest of a host.
+    pub fn pop_back(&mut self, slot: u32) {
+        let Some((before, last)) = self.last_two(slot) else {
+            return;
+        };
+        self.take(last);
+        if before == NONE {
+            self.heads[slot as usize] = NONE;
+            self.hosts -= 1;
+        } else {
+            self.nodes[before as usize].next = NONE;
+        }
+    }
+
+    fn head(&self, slot: u32) -> u32 {
+        self.heads.get(slot as usize).copied().unwrap_or(NONE)
+    }
+
+    /// The newest of a host and the one before it, if it has any. A queue is a few long at most.
+    fn last_two(&self, slot: u32) -> Option<(u32, u32)> {
+        let (mut before, mut last) = (NONE, self.head(slot));
+        while let Some(node) = self.nodes.get(last as usize).filter(|n| n.next != NONE) {
+            (before, last) = (last, node.next);
+        }
+        (last != NONE).then_some((before, last))
+    }
+
+    fn take(&mut self, node: u32) -> Node {
+        let node = self.nodes.remove(node as usize);
+        if self.nodes.is_empty() {
+            // A storm's worth of memory need not be kept.
+            self.nodes = Slab::new();
+        }
+        node
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::{HashMap, VecDeque};
+
+    proptest! {
+        #[test]
+        fn each_host_has_a_queue_of_its_own(steps in prop::collection::vec((0_u8..4, 0_u32..5), 0..200)) {
+            let mut changes = Changes::default();
+            let mut model: HashMap<u32, VecDeque<Change>> = HashMap::new();
+            for (number, (step, slot)) in (0..).zip(steps) {
+                let queue = model.entry(slot).or_default();
+                match step {
+                    0 | 1 => {
+                        let change = Change {
+                            to: if number % 2 == 0 { Became::Online } else { Became::Offline(Reason::Reset) },
+                            since: UnixMs(number),
+                            event: (number % 3 == 0).then_some(number),
+                        };
+                        changes.push(slot, change);
+                        queue.push_back(change);
+                    }
+                    2 => {
+                        changes.pop_front(slot);
+                        queue.pop_front();
+                    }
+                    _ => {
+                        changes.pop_back(slot);
+                        queue.pop_back();
+                    }
+                }
+                for slot in 0..6 {
+                    let queue = model.get(&slot).cloned().unwrap_or_default();
+                    prop_assert_eq!(changes.has(slot), !queue.is_empty());
+                    prop_assert!(changes.of(slot).eq(queue));
+                }
+                prop_assert_eq!(changes.hosts(), model.values().filter(|q| !q.is_empty()).count());
+            }
+        }
+    }
+}

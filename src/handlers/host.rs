@@ -1,0 +1,391 @@
+//! One host's row: small, since there may be a million of them that say nothing but "alive".
+//!
+//! A plain IPv4 host *is* its address: four bytes name it and locate it. What only others have
+//! (a name of their own, an IPv6 address, a report of themselves) is behind one pointer.
+//!
+//! ```text
+//!   Host, 64 bytes ──▶ Extra: id, other address, own connection ──▶ Rest: what it says it is
+//!      every host              hosts that name themselves              hosts that report
+//! ```
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use crate::ids::{ConnId, HostId, TaskKey};
+use crate::store::op::{Origin, Reason};
+use crate::time::{Instant, UnixMs};
+
+/// One host.
+#[derive(Debug)]
+pub struct Host {
+    /// Since when it is online or offline.
+    pub since: UnixMs,
+    /// When it was last heard of, as of the last round of writing that down.
+    pub seen: UnixMs,
+    /// When it went offline, if it has done so since the server started and is not back; while it is
+    /// online, when the last datagram of it came. Zero is never.
+    moved: Instant,
+    /// The epoch of our claim.
+    pub epoch: u64,
+    extra: Option<Box<Extra>>,
+    /// The name of a plain IPv4 host.
+    address: Ipv4Addr,
+    /// Counts the uses of the slot.
+    pub(super) generation: u32,
+    /// Its connections.
+    pub sessions: u32,
+    /// The port of a plain IPv4 host whose peer is known.
+    port: u16,
+    /// Its UDP port, where it gave one.
+    pub udp: u16,
+    /// Where it stands.
+    pub presence: Presence,
+    /// Whether `port`, and so where it connects from, is known.
+    located: bool,
+    /// Whether the event stream, as far as it is written, says it is online.
+    pub told_online: bool,
+    /// An `Online` or `Offline` of it is with the store.
+    pub in_flight: bool,
+    /// A store that went away may have run, or may still run, something of it that says it is online. It is
+    /// written offline, if that is what it is, until the walk after the store's return has been made twice.
+    pub in_doubt: bool,
+    /// Whether it wants dispatches over its connection.
+    pub push: bool,
+}
+
+#[cfg(target_pointer_width = "64")]
+const _: () = assert!(size_of::<Host>() <= 64, "a host is a line of the cache");
+
+/// Where a host stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Presence {
+    /// It has a live connection.
+    Online,
+    /// It had one before a restart, and is not judged yet.
+    Inherited,
+    /// It is offline, and why, as far as that is known.
+    Offline(Option<Reason>),
+}
+
+impl Presence {
+    /// Whether it is shown as online.
+    #[must_use]
+    pub const fn is_online(self) -> bool {
+        matches!(self, Self::Online | Self::Inherited)
+    }
+}
+
+/// An address and a port, packed: an IPv4 address is held mapped into IPv6.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Peer {
+    ip: [u8; 16],
+    port: u16,
+}
+
+impl Peer {
+    /// Nobody's address.
+    pub const UNKNOWN: Self = Self {
+        ip: [0; 16],
+        port: 0,
+    };
+
+    /// `address`, packed.
+    #[must_use]
+    pub fn new(address: SocketAddr) -> Self {
+        let ip = match address.ip() {
+            IpAddr::V4(ip) => ip.to_ipv6_mapped(),
+            IpAddr::V6(ip) => ip,
+        };
+        Self {
+            ip: ip.octets(),
+            port: address.port(),
+        }
+    }
+
+    /// The IP address, a mapped one as IPv4.
+    #[must_use]
+    pub fn ip(self) -> IpAddr {
+        IpAddr::V6(Ipv6Addr::from(self.ip)).to_canonical()
+    }
+
+    /// Address and port.
+    #[must_use]
+    pub fn address(self) -> SocketAddr {
+        SocketAddr::new(self.ip(), self.port)
+    }
+}
+
+/// What only hosts have that have a name or an IPv6 address, or say more than that they live.
+#[derive(Debug)]
+struct Extra {
+    /// Its name; none for a plain IPv4 host.
+    id: Option<HostId>,
+    /// Where it connects, or connected, from, if that is not the address that is its name.
+    peer: Peer,
+    /// The connection it named itself on, if there is one.
+    identified: Option<ConnId>,
+    /// Names the host's process.
+    boot: Option<Box<str>>,
+    rest: Option<Box<Rest>>,
+}
+
+impl Default for Extra {
+    fn default() -> Self {
+        Self {
+            id: None,
+            peer: Peer::UNKNOWN,
+            identified: None,
+            boot: None,
+            rest: None,
+        }
+    }
+}
+
+/// What only hosts have that have reported themselves or answered.
+#[derive(Debug, Default)]
+pub struct Rest {
+    /// The key it last answered with "received".
+    pub answered: Option<TaskKey>,
+    /// What it says it is.
+    pub hostname: Option<String>,
+    /// Its MAC address.
+    pub mac: Option<String>,
+    /// Its IPv4 addresses.
+    pub addresses: Vec<String>,
+    /// The values that are stored for it.
+    pub values: Vec<String>,
+    /// The connection its inventory came by, while that is to be, or is, stored.
+    pub inventory_from: Option<ConnId>,
+    /// Whether the inventory still waits to be handed to the store.
+    pub inventory_behind: bool,
+    /// Who waits to hear that it is stored.
+    pub inventory_asks: Vec<Origin>,
+}
+
+/// A host's name as the table looks it up: four bytes, or a text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Key<'a> {
+    Address(Ipv4Addr),
+    Text(&'a str),
+}
+
+impl<'a> Key<'a> {
+    /// The key of `id`: what reads as an IPv4 address is that address, since only one text does.
+    pub(super) fn of(id: &'a HostId) -> Self {
+        let text = id.as_str();
+        match text.parse() {
+            Ok(address) => Self::Address(address),
+            Err(_) => Self::Text(text),
+        }
+    }
+}
+
+impl Host {
+    /// A host that is offline and was never told of.
+    #[must_use]
+    pub(super) fn new(id: HostId, generation: u32) -> Self {
+        let address = match Key::of(&id) {
+            Key::Address(address) => Some(address),
+            Key::Text(_) => None,
+        };
+        let named = || {
+            let id = Some(id);
+            Box::new(Extra {
+                id,
+                ..Extra::default()
+            })
+        };
+        Self {
+            extra: address.is_none().then(named),
+            address: address.unwrap_or(Ipv4Addr::UNSPECIFIED),
+            generation,
+            sessions: 0,
+            presence: Presence::Offline(None),
+            told_online: false,
+            in_flight: false,
+            in_doubt: false,
+            located: false,
+            port: 0,
+            udp: 0,
+            push: false,
+            since: UnixMs(0),
+            seen: UnixMs(0),
+            moved: Instant::ZERO,
+            epoch: 0,
+        }
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn id(&self) -> HostId {
+        let id = self.extra.as_deref().and_then(|extra| extra.id.clone());
+        id.unwrap_or_else(|| HostId::of_address(self.address.into()))
+    }
+
+    pub(super) fn key(&self) -> Key<'_> {
+        let id = self.extra.as_deref().and_then(|extra| extra.id.as_ref());
+        id.map_or(Key::Address(self.address), |id| Key::Text(id.as_str()))
+    }
+
+    /// Whether `ip` is its very name.
+    #[must_use]
+    pub fn is_named_by(&self, ip: IpAddr) -> bool {
+        match self.key() {
+            Key::Address(own) => ip.to_canonical() == own,
+            Key::Text(text) => HostId::of_address(ip).as_str() == text,
+        }
+    }
+
+    /// Where it connects, or connected, from.
+    #[must_use]
+    pub fn peer(&self) -> Peer {
+        if self.located {
+            return Peer::new(SocketAddr::new(self.address.into(), self.port));
+        }
+        self.extra.as_deref().map_or(Peer::UNKNOWN, |x| x.peer)
+    }
+
+    /// It connects from `peer`.
+    pub fn set_peer(&mut self, peer: Peer) {
+        let plain = matches!(self.key(), Key::Address(own) if peer.ip() == own);
+        self.located = plain && peer != Peer::UNKNOWN;
+        self.port = if self.located { peer.port } else { 0 };
+        if !self.located && (self.extra.is_some() || peer != Peer::UNKNOWN) {
+            self.extra_mut().peer = peer;
+        }
+    }
+
+    /// When it went offline, if it has done so since the server started and is not back.
+    #[must_use]
+    pub fn gone(&self) -> Option<Instant> {
+        (!self.presence.is_online() && self.moved > Instant::ZERO).then_some(self.moved)
+    }
+
+    /// It goes online, or offline at `gone`.
+    pub fn set_presence(&mut self, presence: Presence, gone: Option<Instant>) {
+        if !(self.presence.is_online() && presence.is_online()) {
+            self.moved = gone.unwrap_or(Instant::ZERO);
+        }
+        self.presence = presence;
+    }
+
+    /// When the last datagram came while it has been online.
+    #[must_use]
+    pub fn datagram(&self) -> Instant {
+        match self.presence.is_online() {
+            true => self.moved,
+            false => Instant::ZERO,
+        }
+    }
+
+    /// A datagram has come. Those of a host that is offline are nobody's.
+    pub fn set_datagram(&mut self, at: Instant) {
+        if self.presence.is_online() {
+            self.moved = at;
+        }
+    }
+
+    /// The connection it named itself on, if there is one.
+    #[must_use]
+    pub fn identified(&self) -> Option<ConnId> {
+        self.extra.as_deref()?.identified
+    }
+
+    /// It has named itself on `conn`, or on none any more; on which before.
+    pub fn set_identified(&mut self, conn: Option<ConnId>) -> Option<ConnId> {
+        if conn.is_none() && self.extra.is_none() {
+            return None;
+        }
+        std::mem::replace(&mut self.extra_mut().identified, conn)
+    }
+
+    /// What names its process.
+    #[must_use]
+    pub fn boot(&self) -> Option<&str> {
+        self.extra.as_deref()?.boot.as_deref()
+    }
+
+    /// What names its process.
+    pub fn set_boot(&mut self, boot: &str) {
+        self.extra_mut().boot = Some(boot.into());
+    }
+
+    /// What it has reported, if anything.
+    #[must_use]
+    pub fn rest(&self) -> Option<&Rest> {
+        self.extra.as_deref()?.rest.as_deref()
+    }
+
+    /// What it has reported, if anything.
+    pub fn rest_mut(&mut self) -> Option<&mut Rest> {
+        self.extra.as_deref_mut()?.rest.as_deref_mut()
+    }
+
+    /// Where what it reports is kept.
+    pub fn rest_or_new(&mut self) -> &mut Rest {
+        self.extra_mut().rest.get_or_insert_default()
+    }
+
+    fn extra_mut(&mut self) -> &mut Extra {
+        self.extra.get_or_insert_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn host(id: &str) -> Host {
+        Host::new(HostId::checked(id).unwrap(), 1)
+    }
+
+    fn peer(text: &str) -> Peer {
+        Peer::new(text.parse().unwrap())
+    }
+
+    #[test]
+    fn a_packed_peer_unpacks_to_what_it_was() {
+        for text in ["10.0.0.7:51234", "[fe80::1]:7"] {
+            let address: SocketAddr = text.parse().unwrap();
+            assert_eq!(Peer::new(address).address(), address);
+        }
+        assert_eq!(peer("[::ffff:10.0.0.7]:1").ip().to_string(), "10.0.0.7");
+    }
+
+    #[test]
+    fn a_plain_host_is_its_address_and_needs_nothing_beside_its_row() {
+        let mut host = host("10.0.0.7");
+        assert_eq!(host.peer(), Peer::UNKNOWN);
+        host.set_peer(peer("10.0.0.7:0"));
+        assert_eq!(host.peer(), peer("10.0.0.7:0"));
+        assert_eq!(host.id().as_str(), "10.0.0.7");
+        assert!(host.set_identified(None).is_none() && host.extra.is_none());
+    }
+
+    #[test]
+    fn whatever_its_name_a_host_is_found_where_it_was_last() {
+        for id in ["10.0.0.7", "web-1", "fe80::1", "10.0.0.07", "1.2.3"] {
+            let mut host = host(id);
+            assert_eq!(host.id().as_str(), id);
+            for text in ["10.0.0.7:1", "[fe80::1]:2", "10.0.0.8:3", "10.0.0.7:4"] {
+                host.set_peer(peer(text));
+                assert_eq!(host.peer(), peer(text), "{id}");
+            }
+            host.set_peer(Peer::UNKNOWN);
+            assert_eq!((host.peer(), host.id().as_str()), (Peer::UNKNOWN, id));
+        }
+    }
+
+    #[test]
+    fn a_datagram_is_of_a_host_online_and_a_going_of_one_offline() {
+        let (early, late) = (Instant::from_nanos(5), Instant::from_nanos(9));
+        let mut host = host("a");
+        host.set_datagram(early);
+        assert_eq!((host.gone(), host.datagram()), (None, Instant::ZERO));
+        host.set_presence(Presence::Inherited, None);
+        host.set_datagram(late);
+        host.set_presence(Presence::Online, None);
+        assert_eq!((host.gone(), host.datagram()), (None, late));
+        host.set_presence(Presence::Offline(None), Some(early));
+        assert_eq!((host.gone(), host.datagram()), (Some(early), Instant::ZERO));
+    }
+}

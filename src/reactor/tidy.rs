@@ -1,0 +1,78 @@
+//! After a storm: what it took of memory goes back to the system.
+//!
+//! Memory that was freed is kept by the allocator, and buffers that came back by their pool, so that a
+//! busy server asks the system for nothing. Once it is calm again that is only so much memory less for
+//! everyone else: a fleet that connects at once needs several times what it needs when it is idle.
+
+use crate::limits::{CALM_WORK_PER_S_MAX, STORM_WORK_MIN};
+use crate::time::{Instant, Span};
+
+/// How often it is looked whether it is calm, at most.
+const LOOK_EVERY: Span = Span::from_secs(1);
+
+/// Knows when a storm is over. *Work* is whatever takes memory for a while: connections accepted,
+/// buffers lent, operations handed over.
+#[derive(Debug, Default)]
+pub struct Tidy {
+    looked: Instant,
+    /// All work up to then.
+    work: u64,
+    /// Work since memory was last given back.
+    since: u64,
+}
+
+impl Tidy {
+    /// Whether a storm is over, and its memory may go back. `work` is all there has been so far.
+    pub fn is_due(&mut self, now: Instant, work: u64) -> bool {
+        let passed = now.since(self.looked);
+        if passed < LOOK_EVERY {
+            return false;
+        }
+        let done = work - self.work;
+        (self.looked, self.work) = (now, work);
+        self.since += done;
+        let calm = done as f64 <= CALM_WORK_PER_S_MAX as f64 * passed.as_secs_f64();
+        let due = calm && self.since >= STORM_WORK_MIN;
+        if due {
+            self.since = 0;
+        }
+        due
+    }
+
+    /// When to look next, if there has been a storm: nothing else may wake the loop.
+    #[must_use]
+    pub fn next(&self) -> Option<Instant> {
+        (self.since >= STORM_WORK_MIN).then(|| self.looked + LOOK_EVERY)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: u64) -> Instant {
+        Instant::ZERO + Span::from_secs(seconds)
+    }
+
+    #[test]
+    fn it_is_due_once_when_a_storm_is_over_and_not_while_it_lasts() {
+        let mut tidy = Tidy::default();
+        let mut work = 0;
+        for second in 1..10 {
+            work += STORM_WORK_MIN;
+            assert!(!tidy.is_due(at(second), work));
+        }
+        assert_eq!(tidy.next(), Some(at(10)));
+        assert!(tidy.is_due(at(10), work + 1));
+        assert_eq!(tidy.next(), None);
+        assert!(!tidy.is_due(at(11), work + 1));
+    }
+
+    #[test]
+    fn a_little_work_all_the_time_is_given_back_now_and_then() {
+        let mut tidy = Tidy::default();
+        let due = (1..=1_000).filter(|second| tidy.is_due(at(*second), 100 * second));
+        let expected = 100 * 1_000 / STORM_WORK_MIN;
+        assert!(due.count().abs_diff(expected as usize) <= 1);
+    }
+}
