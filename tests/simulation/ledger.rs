@@ -172,6 +172,18 @@ impl Ledger {
                 now - kept
             }
         };
+        if self.up_since.is_none() {
+            // No server is there that knows what to write again.
+            self.acked
+                .retain(|acked| acked.at < from && loss == Loss::LastSecond);
+            for fate in self.fates.values_mut() {
+                if matches!(fate, Fate::Stored { at, .. } if *at >= from || loss == Loss::Everything)
+                {
+                    *fate = Fate::Unknown;
+                }
+            }
+            return;
+        }
         let is_up = false;
         self.holes.push(Hole {
             at: now,

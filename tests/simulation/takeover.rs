@@ -2,7 +2,8 @@
 //! while the store answers when it likes. What the core holds must be what the connections that are left
 //! come to, after every step. Small and many, over the core alone.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::net::SocketAddr;
 
 use anthill::codec::message::{Ask, Flag, Hello, Incoming, Message, Word};
@@ -17,7 +18,7 @@ use anthill::time::{Instant, Span, UnixMs};
 use crate::dice::Dice;
 
 const TIMEOUT: Span = Span::from_secs(10);
-const STEPS: usize = 24;
+const STEPS: usize = 14;
 /// The id that is fought over; addresses are the other two hosts.
 const ID: &str = "ant";
 
@@ -29,12 +30,13 @@ pub struct Takeovers {
     generation: u32,
     free: Vec<u32>,
     open: BTreeMap<ConnId, Session>,
-    /// The connection that has each id, if one was named.
     told: BTreeSet<String>,
     /// What the store has not answered: it does so in any order.
     asked: Vec<(HostRef, bool)>,
     epoch: u64,
-    last: VecDeque<String>,
+    /// What happened in this interleaving, where that is wanted.
+    story: Vec<String>,
+    tells: bool,
     pub interleavings: u64,
     pub replaced: u64,
 }
@@ -48,7 +50,8 @@ struct Session {
 }
 
 impl Takeovers {
-    pub fn new(seed: u64) -> Self {
+    /// One that writes down what happens if it `tells`.
+    pub fn new(seed: u64, tells: bool) -> Self {
         let rules = Rules {
             timeout: TIMEOUT,
             first_message: Span::from_secs(5),
@@ -73,7 +76,8 @@ impl Takeovers {
             told: BTreeSet::new(),
             asked: Vec::new(),
             epoch: 0,
-            last: VecDeque::new(),
+            story: Vec::new(),
+            tells,
             interleavings: 0,
             replaced: 0,
         };
@@ -85,9 +89,16 @@ impl Takeovers {
         takeovers
     }
 
+    /// As many interleavings as one core goes through.
+    pub fn many(&mut self) {
+        for _ in 0..500 {
+            self.interleave();
+        }
+    }
+
     /// One interleaving: a few steps, and then everybody goes.
-    pub fn interleave(&mut self) {
-        self.last.clear();
+    fn interleave(&mut self) {
+        self.story.clear();
         for _ in 0..STEPS {
             match self.dice.below(10) {
                 0..3 => self.connect(),
@@ -125,14 +136,16 @@ impl Takeovers {
         }
     }
 
-    fn note(&mut self, text: String) {
-        self.last.push_back(text);
+    /// Writes a step down, where it is wanted: that takes longer than the step itself.
+    fn note(&mut self, text: fmt::Arguments<'_>) {
+        if self.tells {
+            self.story.push(text.to_string());
+        }
     }
 
     /// What led to a failure.
     pub fn story(&self) -> String {
-        let lines: Vec<&str> = self.last.iter().map(String::as_str).collect();
-        lines.join("\n")
+        self.story.join("\n")
     }
 
     fn connect(&mut self) {
@@ -144,7 +157,7 @@ impl Takeovers {
         };
         let port = 1_000 + (self.generation % 60_000) as u16;
         let peer = SocketAddr::from(([10, 0, 0, 1 + self.dice.below(2) as u8], port));
-        self.note(format!("{conn:?} opens from {peer}"));
+        self.note(format_args!("{conn:?} opens from {peer}"));
         let session = Session {
             peer,
             host: None,
@@ -180,7 +193,7 @@ impl Takeovers {
     }
 
     fn say(&mut self, conn: ConnId, message: Message<'_>) {
-        self.note(format!("{conn:?} says {message:?}"));
+        self.note(format_args!("{conn:?} says {message:?}"));
         let Some(session) = self.open.get_mut(&conn) else {
             return;
         };
@@ -214,7 +227,7 @@ impl Takeovers {
         match self.dice.below(8) {
             0 => self.hello(conn),
             1 => {
-                self.note(format!("{conn:?} is abnormal"));
+                self.note(format_args!("{conn:?} is abnormal"));
                 let error = DecodeError::new(Abnormal::Utf8, 0);
                 self.input(Input::Abnormal { conn, error });
             }
@@ -230,7 +243,7 @@ impl Takeovers {
 
     fn end_of(&mut self, conn: ConnId) {
         let end = [End::Closed, End::Reset, End::Dead][self.dice.place(3)];
-        self.note(format!("{conn:?} ends: {end:?}"));
+        self.note(format_args!("{conn:?} ends: {end:?}"));
         self.forget(conn);
         self.input(Input::Ended { conn, end });
     }
@@ -276,7 +289,7 @@ impl Takeovers {
     }
 
     fn pass(&mut self, span: Span) {
-        self.note(format!("{span:?} pass"));
+        self.note(format_args!("{span:?} pass"));
         self.now = self.now + span;
         let (at, mut fx) = (self.moment(), Effects::default());
         let next = self.core.tick(self.now, at, &mut fx);
@@ -301,7 +314,7 @@ impl Takeovers {
         for effect in fx.list {
             match effect {
                 Effect::Close { conn } => {
-                    self.note(format!("closed: {conn:?}"));
+                    self.note(format_args!("closed: {conn:?}"));
                     self.replaced += u64::from(self.open.contains_key(&conn));
                     self.forget(conn);
                 }
@@ -314,12 +327,12 @@ impl Takeovers {
                 }
                 Effect::Tell(event) => match event.kind {
                     EventKind::Online { host } => {
-                        self.note(format!("online: {host}"));
+                        self.note(format_args!("online: {host}"));
                         let is_new = self.told.insert(host.to_string());
                         assert!(is_new, "{host} is told online twice");
                     }
                     EventKind::Offline { host, reason } => {
-                        self.note(format!("offline: {host} {reason:?}"));
+                        self.note(format_args!("offline: {host} {reason:?}"));
                         let was = self.told.remove(host.as_str());
                         assert!(was, "{host} is told offline twice");
                         let own = |s: &&Session| s.host.as_deref() == Some(host.as_str());
@@ -336,16 +349,20 @@ impl Takeovers {
     /// Who is online is who has a connection, and of an id the newest alone.
     fn look(&self) {
         let page = self.core.page(Filter::Online, 100, 0);
-        let online: BTreeSet<String> = page.hosts.iter().map(|h| h.id.to_string()).collect();
-        let speaking = self
-            .open
-            .values()
-            .filter_map(|session| session.host.clone());
-        let speaking: BTreeSet<String> = speaking.collect();
+        let online: BTreeSet<&str> = page.hosts.iter().map(|host| host.id.as_str()).collect();
+        let speaking = self.open.values().filter_map(|s| s.host.as_deref());
+        let speaking: BTreeSet<&str> = speaking.collect();
         assert_eq!(online, speaking, "who is online, and who has a connection");
-        assert_eq!(online, self.told, "who is online, and who was told so");
+        assert!(
+            online
+                .iter()
+                .copied()
+                .eq(self.told.iter().map(String::as_str)),
+            "{online:?} are online, and told online are {:?}",
+            self.told
+        );
         for host in &speaking {
-            let named = |s: &&Session| s.identified && s.host.as_deref() == Some(host);
+            let named = |s: &&Session| s.identified && s.host.as_deref() == Some(*host);
             let count = self.open.values().filter(named).count();
             assert!(
                 count <= 1,
