@@ -75,6 +75,11 @@ impl Core {
             if let Some(task) = self.tasks.task(slot).filter(|task| may_go_on(task)) {
                 ops.push(self.restore_op(task));
                 self.restores.in_flight += 1;
+                // What was confirmed lately has been written again, and with it states from before the last.
+                let session = self.stats.store_sessions;
+                if let Some(task) = self.tasks.task_mut(slot) {
+                    task.changed = session;
+                }
             }
         }
     }

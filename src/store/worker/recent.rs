@@ -19,18 +19,15 @@ pub(super) struct Recent {
 }
 
 impl Recent {
-    /// A report was confirmed at `now`; or a dispatch, of which what is missing is written again.
+    /// A report was confirmed at `now`, or a dispatch, which finds itself when it is run again.
     pub fn push(&mut self, now: Instant, mut op: Op) {
-        if let Op::Dispatch(dispatch) = op {
-            op = Op::Restore(dispatch);
-        }
         let size = weight(&op);
         match &mut op {
             Op::Progress(report) => report.origin = None,
             Op::Answer(report) => report.origin = None,
             Op::Result(report) => report.origin = None,
             // One that would push out all the others is not kept.
-            Op::Restore(_) if size < RECENT_BYTES_MAX / 2 => {}
+            Op::Dispatch(_) if size < RECENT_BYTES_MAX / 2 => {}
             _ => return,
         }
         self.bytes += size;
@@ -89,7 +86,7 @@ fn weight(op: &Op) -> usize {
                 .sum()
         }
         Op::Result(report) => report.output.len() + report.command.len(),
-        Op::Restore(dispatch) => {
+        Op::Dispatch(dispatch) => {
             let commands = dispatch
                 .commands
                 .iter()
