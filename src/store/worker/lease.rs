@@ -16,6 +16,8 @@ pub(super) enum News {
     Nothing,
     /// It is ours for the first time.
     Clear,
+    /// The same, and another's vanished long before its time: given up, or the store has lost its contents.
+    ClearAndLost,
     /// It was ours, was gone, and is ours again: the store has lost its contents.
     Lost,
     /// Nobody has renewed it for long enough: take it by force.
@@ -68,6 +70,10 @@ impl Keeper {
     /// The store answered a look, or with `forced` a taking, that began at `before` and ended at `after`.
     pub fn saw(&mut self, lease: Lease, forced: bool, before: Instant, after: Instant) -> News {
         let watched = self.watch.is_some();
+        let slack = Span::from_millis(LEASE_GROWTH_MS);
+        let early = self
+            .watch
+            .is_some_and(|last| after.since(last.at) + slack < last.left);
         match lease {
             Lease::Foreign { left } => {
                 self.ours = false;
@@ -81,7 +87,10 @@ impl Keeper {
         }
         let had = std::mem::replace(&mut self.ours, true);
         if !std::mem::replace(&mut self.cleared, true) {
-            News::Clear
+            match early && !forced {
+                true => News::ClearAndLost,
+                false => News::Clear,
+            }
         } else if lease == Lease::Taken && !forced && (had || watched) {
             News::Lost
         } else {
@@ -153,6 +162,16 @@ mod tests {
         assert_eq!(
             keeper.saw(Lease::Taken, false, at(500), at(500)),
             News::Clear
+        );
+    }
+
+    #[test]
+    fn one_that_vanishes_before_its_time_may_have_gone_with_all_the_rest() {
+        let mut keeper = Keeper::default();
+        keeper.saw(foreign(9_000), false, at(0), at(0));
+        assert_eq!(
+            keeper.saw(Lease::Taken, false, at(500), at(500)),
+            News::ClearAndLost
         );
     }
 

@@ -457,16 +457,16 @@ impl Life {
         let up = matches!(self.phase, Phase::Up);
         match self.lease.saw(lease, forced, before, after) {
             News::Nothing => {}
+            News::ClearAndLost if up => {
+                self.out.push(Outcome::LeaseClear);
+                self.write_anew();
+            }
+            News::ClearAndLost => self.emptied = true,
             News::Clear if up => self.out.push(Outcome::LeaseClear),
             News::Clear => {}
             // It is written once more as it is: only what may be missing besides has to be known.
             News::Lost if matches!(self.phase, Phase::Lease) => self.emptied = true,
-            News::Lost => {
-                log::warn!("store: it has lost the lease, and so all the rest: written anew");
-                self.emptied = true;
-                self.empty_hands();
-                self.phase = Phase::Again(0);
-            }
+            News::Lost => self.write_anew(),
             News::Dead if forced => {}
             News::Dead => return self.look_at_lease(true),
             News::NameTaken => {
@@ -485,6 +485,14 @@ impl Life {
             }
         }
         Ok(())
+    }
+
+    /// The lease is gone that was there: the rest may be as well.
+    fn write_anew(&mut self) {
+        log::warn!("store: it has lost the lease, and so all the rest: written anew");
+        self.emptied = true;
+        self.empty_hands();
+        self.phase = Phase::Again(0);
     }
 
     /// The store is away.
