@@ -62,6 +62,8 @@ pub struct Journal {
     base: u64,
     /// Records not yet written.
     waiting: Vec<u8>,
+    /// Outputs to be let go once it is written that they are not needed.
+    dropped: Vec<u64>,
     /// Held for as long as we live.
     _lock: File,
 }
@@ -100,6 +102,7 @@ impl Journal {
             size: 0,
             base: 0,
             waiting: Vec::new(),
+            dropped: Vec::new(),
             _lock: lock,
         };
         // So a torn line is never written behind, and no start finds more than the one before left.
@@ -119,6 +122,7 @@ impl Journal {
     /// directory, too: nobody would find there what is written to it.
     pub fn sync(&mut self) -> io::Result<()> {
         if self.waiting.is_empty() {
+            self.let_go();
             return Ok(());
         }
         self.file.write_all(&self.waiting)?;
@@ -131,6 +135,7 @@ impl Journal {
         }
         self.size += self.waiting.len() as u64;
         self.waiting.clear();
+        self.let_go();
         Ok(())
     }
 
@@ -190,10 +195,17 @@ impl Journal {
         fs::read(self.output_path(seq))
     }
 
-    /// Lets go of what was kept for report `seq`.
+    /// Lets go of what was kept for report `seq`, with the next [`sync`](Self::sync) and not before: a process that
+    /// dies in between sends the report again, and must not send it without its output.
     pub fn drop_output(&mut self, seq: u64) {
-        // What stays here is found, and let go, at the next start.
-        let _ = fs::remove_file(self.output_path(seq));
+        self.dropped.push(seq);
+    }
+
+    fn let_go(&mut self) {
+        for seq in std::mem::take(&mut self.dropped) {
+            // What stays here is found, and let go, at the next start.
+            let _ = fs::remove_file(self.output_path(seq));
+        }
     }
 
     fn output_path(&self, seq: u64) -> PathBuf {

@@ -26,16 +26,22 @@ struct Disk {
     records: Vec<Record>,
     synced: usize,
     outputs: BTreeMap<u64, Vec<u8>>,
+    /// Outputs that go with the next sync.
+    dropped: Vec<u64>,
 }
 
 impl Disk {
     fn sync(&mut self) {
         self.synced = self.records.len();
+        for seq in std::mem::take(&mut self.dropped) {
+            self.outputs.remove(&seq);
+        }
     }
 
     /// Power is gone: of what was not synced some may be there all the same, from the front.
     fn crash(&mut self, dice: &mut Dice) {
         let most = self.records.len() - self.synced;
+        self.dropped.clear();
         self.records.truncate(self.synced + dice.place(most + 1));
         self.sync();
     }
@@ -44,6 +50,14 @@ impl Disk {
         let mut memory = Memory::default();
         for record in &self.records {
             memory.apply(record.clone());
+        }
+        for (seq, size) in memory.outputs() {
+            let kept = self.outputs.get(&seq).map(|output| output.len() as u64);
+            assert_eq!(
+                kept,
+                Some(size),
+                "the output of report {seq} is not on the disk"
+            );
         }
         memory
     }
@@ -434,9 +448,7 @@ impl Host {
                 Effect::Keep { seq, output } => {
                     agent.disk.outputs.insert(seq, output);
                 }
-                Effect::Drop { seq } => {
-                    agent.disk.outputs.remove(&seq);
-                }
+                Effect::Drop { seq } => agent.disk.dropped.push(seq),
                 Effect::Write(record) => agent.disk.records.push(record),
                 Effect::Run(job) => {
                     agent.disk.sync();
