@@ -12,6 +12,7 @@ use super::Moment;
 use super::core::Core;
 use super::delivery::Cause;
 use super::effect::{Effect, Effects, Note};
+use super::restore::may_go_on;
 use super::tasks::{Draft, Room};
 
 /// A task that is open when its time is over is looked at again so much later, at least.
@@ -202,6 +203,9 @@ impl Core {
             return None;
         };
         let task = self.tasks.task(slot)?;
+        // The reports confirmed lately have just been written again, and with them what was passed since: a
+        // state that another may follow is not safe from them.
+        let goes_on = may_go_on(task);
         // What was written just before the store went away may not have come there, nor what the
         // last walk wrote if it went away again at once.
         let unsure = task.changed > 0 && task.changed + 2 >= self.stats.store_sessions;
@@ -211,7 +215,7 @@ impl Core {
             0
         };
         let end = task.deliveries.len().min(place + HOSTS_PER_OP_MAX);
-        if !(unsure || task.is_open()) || place >= end {
+        if !(unsure || goes_on) || place >= end {
             self.state_sweep = Some(StateSweep {
                 number: number + 1,
                 place: 0,

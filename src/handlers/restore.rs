@@ -75,11 +75,6 @@ impl Core {
             if let Some(task) = self.tasks.task(slot).filter(|task| may_go_on(task)) {
                 ops.push(self.restore_op(task));
                 self.restores.in_flight += 1;
-                // What was confirmed lately has been written again, and with it states from before the last.
-                let session = self.stats.store_sessions;
-                if let Some(task) = self.tasks.task_mut(slot) {
-                    task.changed = session;
-                }
             }
         }
     }
@@ -136,7 +131,7 @@ impl Core {
 }
 
 /// Whether a host of the task may still become something, so that its book is wanted.
-fn may_go_on(task: &Task) -> bool {
+pub(super) fn may_go_on(task: &Task) -> bool {
     use TaskState as T;
     let is_settled = |state| matches!(state, T::Offline | T::Done | T::Failed | T::Expired);
     task.counts().any(|(state, _)| !is_settled(state))
