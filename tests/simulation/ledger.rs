@@ -61,6 +61,8 @@ pub struct Acked {
     pub at: Instant,
     pub host: String,
     pub what: What,
+    /// The spool has it, and the store not yet, as far as is known.
+    spooled: bool,
 }
 
 /// What became of a request to send a task.
@@ -101,6 +103,10 @@ pub struct Ledger {
     /// Hosts that the store says are held, until the first coming-up.
     held: BTreeSet<String>,
     inherited: BTreeSet<String>,
+    /// When this server was started: what was acknowledged before, it knows nothing of.
+    born: Instant,
+    /// The store is up, as far as the server knows.
+    is_up: bool,
     /// When the store first came up for this server.
     up_since: Option<Instant>,
     waits: HashMap<(ConnId, Flag, u64), (String, What)>,
@@ -141,7 +147,7 @@ impl Ledger {
         for hole in std::mem::take(&mut self.holes) {
             // Whoever was to write it again is dead.
             let lost = |at: Instant| at >= hole.from && at <= hole.at + Span::from_millis(100);
-            self.acked.retain(|acked| !lost(acked.at));
+            self.acked.retain(|acked| !lost(acked.at) && !acked.spooled);
             for fate in self.fates.values_mut() {
                 if matches!(fate, Fate::Stored { at, .. } if *at <= hole.at) {
                     *fate = Fate::Unknown;
@@ -159,6 +165,12 @@ impl Ledger {
         self.arrows.forget_stored();
         self.datagrams.clear();
         self.up_since = None;
+        self.is_up = false;
+    }
+
+    /// Another server is started.
+    pub fn server_born(&mut self) {
+        self.born = self.now;
     }
 
     /// The store has lost something; `kept` is how far back the server writes again what it acknowledged.
@@ -166,9 +178,15 @@ impl Ledger {
         let now = self.now;
         let from = match loss {
             Loss::Nothing => return,
-            Loss::LastSecond => now - Span::from_secs(2),
+            Loss::LastSecond => {
+                let (from, born) = (now - Span::from_secs(2), self.born);
+                self.acked
+                    .retain(|acked| acked.at < from || acked.at >= born);
+                from
+            }
             Loss::Everything => {
-                self.acked.retain(|acked| acked.at >= now - kept);
+                let known = (now - kept).max(self.born);
+                self.acked.retain(|acked| acked.at >= known);
                 now - kept
             }
         };
@@ -182,7 +200,9 @@ impl Ledger {
                     *fate = Fate::Unknown;
                 }
             }
-            return;
+            if loss == Loss::Everything {
+                return;
+            }
         }
         let is_up = false;
         self.holes.push(Hole {
@@ -297,6 +317,11 @@ impl Ledger {
                 self.log(format_args!(
                     "store up, session {session}, emptied {emptied}"
                 ));
+                self.is_up = true;
+                for acked in self.acked.iter_mut().filter(|acked| acked.spooled) {
+                    // Only now was it written.
+                    (acked.at, acked.spooled) = (now, false);
+                }
                 for hole in &mut self.holes {
                     hole.is_up |= now > hole.at + Span::from_millis(2_500);
                 }
@@ -314,6 +339,11 @@ impl Ledger {
                 }
             }
             Outcome::Away(why) => {
+                self.is_up = false;
+                // The spool took what was in hand before this was said, in the same breath.
+                for acked in self.acked.iter_mut().filter(|acked| acked.at >= now) {
+                    acked.spooled = true;
+                }
                 self.count("store away");
                 self.log(format_args!("store away: {why}"));
             }
@@ -340,10 +370,12 @@ impl Ledger {
                     (Word::GotIt, Some((host, what))) => {
                         self.count("acknowledged");
                         self.log(format_args!("acknowledged {host} {what:?}"));
+                        let spooled = !self.is_up;
                         self.acked.push(Acked {
                             at: now,
                             host,
                             what,
+                            spooled,
                         });
                     }
                     (Word::Refused(why), _) => {
@@ -439,6 +471,10 @@ impl Ledger {
             } => {
                 if matches!(state, TaskState::Done | TaskState::Failed) {
                     self.ended.insert((key.to_string(), host.to_string()));
+                }
+                if self.up_since.is_none() {
+                    // It does not know its tasks yet: this is what the host said.
+                    return;
                 }
                 let stored = self.fates.get(key.as_str());
                 if matches!(stored, Some(Fate::Stored { hosts, .. }) if hosts.iter().any(|named| named == host.as_str()))

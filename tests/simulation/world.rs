@@ -24,8 +24,8 @@ const WALL: u64 = 1_800_000_000_000;
 const DAY_MS: u64 = 86_400_000;
 /// How long everything fails.
 const STORM: Span = Span::from_secs(90);
-/// By then all has come to rest: the longest that a plain host may be silent at work, all tries, all backoffs.
-const REST: Span = Span::from_secs(400);
+/// By then all has come to rest: all backoffs, all tries, and a plain host that runs a book once for each copy.
+const REST: Span = Span::from_secs(1_200);
 
 /// See the module.
 pub struct World {
@@ -366,6 +366,7 @@ impl World {
             return;
         }
         self.processes += 1;
+        self.ledger.server_born();
         self.ledger
             .log(format_args!("server {} starts", self.processes));
         self.server = Some(Server::start(
@@ -514,6 +515,7 @@ impl World {
             .values_mut()
             .filter(|link| link.host == place)
         {
+            link.host_gives_up = Some(tired + GIVES_UP);
             let (server, host) = (self.dice.one_in(2), self.dice.one_in(2));
             if server {
                 link.up.chunks.clear();
