@@ -15,6 +15,8 @@
 
 pub mod agent;
 pub mod bench;
+#[cfg(feature = "tls")]
+pub mod certificates;
 pub mod chance;
 pub mod codec;
 pub mod config;

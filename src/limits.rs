@@ -157,7 +157,7 @@ pub const QUARANTINE_WINDOW_S: u64 = 60;
 /// Hosts below which going offline together is nothing to report.
 pub const MASS_OFFLINE_HOSTS_MIN: usize = 20;
 
-/// A PEM file, in bytes: what is behind that is not read.
+/// A PEM file, in bytes: a longer one is refused.
 pub const PEM_FILE_BYTES_MAX: u64 = 1 << 20;
 /// Steps of TLS handshakes in a turn: who is behind that waits for the next, so that a storm of them does not
 /// stop the heartbeats of the rest. One costs up to half a millisecond.

@@ -30,6 +30,11 @@ const ROOMS: &[Room] = &[
         pure: true,
     },
     Room {
+        paths: &["certificates"],
+        may_name: &[],
+        pure: false,
+    },
+    Room {
         paths: &["wheel"],
         may_name: &[],
         pure: true,
@@ -85,7 +90,7 @@ const ROOMS: &[Room] = &[
     },
     Room {
         paths: &["agent"],
-        may_name: &["agent", "codec::message", "keys"],
+        may_name: &["agent", "certificates", "codec::message", "keys"],
         pure: false,
     },
     Room {
@@ -107,12 +112,12 @@ const ROOMS: &[Room] = &[
     },
     Room {
         paths: &["store"],
-        may_name: &["store", "codec::message"],
+        may_name: &["store", "certificates", "codec::message"],
         pure: false,
     },
     Room {
         paths: &["config"],
-        may_name: &["config", "codec", "keys", "store::address"],
+        may_name: &["config", "certificates", "codec", "keys", "store::address"],
         pure: false,
     },
     Room {
@@ -124,6 +129,7 @@ const ROOMS: &[Room] = &[
         paths: &["reactor"],
         may_name: &[
             "reactor",
+            "certificates",
             "codec",
             "handlers",
             "control",

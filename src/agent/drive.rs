@@ -10,16 +10,16 @@
 //! doing, takes no more, and goes on as a host that is merely alive. A disk that was full or read-only is
 //! tried again, and once the journal opens the agent is as if started anew.
 
-use std::io::{self, Read, Write};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant as SystemInstant, SystemTime, UNIX_EPOCH};
 
-use mio::net::{TcpStream, UdpSocket};
+use mio::net::UdpSocket;
 use mio::{Events, Interest, Poll, Token, Waker};
-use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
+use socket2::{Domain, Protocol, Socket, Type};
 
 use super::allow::Allow;
 use super::core::{Core, Effect, Moment, Settings};
@@ -27,6 +27,8 @@ use super::facts;
 use super::journal::{Journal, JournalError, is_the_disk};
 use super::memory::Memory;
 use super::runner::Runner;
+use super::tls::TlsSettings;
+use super::wire::Wire;
 use crate::keys::Key;
 use crate::limits::{
     AGENT_DISK_RETRY_S, AGENT_READ_BYTES_PER_TURN_MAX, AGENT_UNREAD_BYTES_MAX,
@@ -37,8 +39,6 @@ use crate::time::{Instant, Span, UnixMs};
 const TCP: Token = Token(0);
 const UDP: Token = Token(1);
 const WAKER: Token = Token(2);
-/// Seconds of an idle connection before the kernel asks whether the server's machine is there.
-const KEEPALIVE_S: u64 = 30;
 const DISK_RETRY: Span = Span::from_secs(AGENT_DISK_RETRY_S);
 /// What follows from a disk that may be well again.
 const NO_WORK: &str = "this host beats and takes no work until it can be written";
@@ -66,6 +66,8 @@ pub struct Setup {
     pub key: Option<(String, Key)>,
     /// Where it remembers what it has done.
     pub state: PathBuf,
+    /// How TLS is spoken to the server; none: it is not.
+    pub tls: Option<TlsSettings>,
 }
 
 /// Why an agent cannot be.
@@ -82,25 +84,37 @@ pub enum AgentError {
     System(#[from] io::Error),
 }
 
+/// What another thread wants changed.
+#[derive(Debug, Default)]
+struct News {
+    allow: Option<Allow>,
+    tls: Option<TlsSettings>,
+}
+
 /// Steers an agent from another thread.
 #[derive(Clone, Debug)]
 pub struct Handle {
     asked: Arc<AtomicBool>,
-    allow: Arc<Mutex<Option<Allow>>>,
+    news: Arc<Mutex<News>>,
     waker: Arc<Waker>,
 }
 
 impl Handle {
     /// Says what may be run from now on. The command under way goes on.
     pub fn allow(&self, allow: Allow) {
-        *self.slot() = Some(allow);
+        self.news().allow = Some(allow);
         // Fails only when the loop is gone.
         let _ = self.waker.wake();
     }
 
-    fn slot(&self) -> MutexGuard<'_, Option<Allow>> {
+    /// Says how TLS is spoken from the next connection on.
+    pub fn tls(&self, tls: TlsSettings) {
+        self.news().tls = Some(tls);
+    }
+
+    fn news(&self) -> MutexGuard<'_, News> {
         // What is in it is replaced as a whole.
-        self.allow.lock().unwrap_or_else(PoisonError::into_inner)
+        self.news.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Asks it to end: the command under way is ended with it.
@@ -121,7 +135,7 @@ pub struct Agent {
     poll: Poll,
     handle: Handle,
     begun: SystemInstant,
-    tcp: Option<Connection>,
+    tcp: Option<Wire>,
     udp: Option<UdpSocket>,
     /// A socket was left before it was empty: the next wait is none.
     is_ready: bool,
@@ -185,7 +199,7 @@ impl Agent {
         }
         let handle = Handle {
             asked: Arc::default(),
-            allow: Arc::default(),
+            news: Arc::default(),
             waker,
         };
         let mut agent = Self {
@@ -264,7 +278,7 @@ impl Agent {
     fn turn(&mut self, buffer: &mut [u8]) {
         self.is_ready = false;
         self.was_welcome |= self.core.is_live();
-        let allow = self.handle.slot().take();
+        let allow = self.handle.news().allow.take();
         if let Some(allow) = allow {
             self.allow = Arc::new(allow);
             self.core.set_allow(Arc::clone(&self.allow));
@@ -299,7 +313,7 @@ impl Agent {
         let Some(tcp) = &mut self.tcp else {
             return;
         };
-        if !tcp.is_connected {
+        if !tcp.is_connected() {
             match tcp.come_about() {
                 Ok(None) => return,
                 Ok(Some((local, server))) => self.core.connected(at, local, server, fx),
@@ -312,7 +326,7 @@ impl Agent {
                 self.is_ready = true;
                 return;
             }
-            match tcp.stream.read(buffer) {
+            match tcp.read(buffer) {
                 Ok(0) => return self.lost(at, "it has closed the connection", fx),
                 Ok(read) => {
                     taken += read;
@@ -395,11 +409,7 @@ impl Agent {
                 self.runner.run(job);
             }
             Effect::Look => {
-                let local = self
-                    .tcp
-                    .as_ref()
-                    .and_then(|tcp| tcp.stream.local_addr().ok());
-                let facts = facts::look(local.map(|local| local.ip()));
+                let facts = facts::look(self.tcp.as_ref().and_then(Wire::local));
                 self.core.facts(facts, more);
             }
             Effect::Note(level, text) => log::log!(target: "agent", level, "{text}"),
@@ -467,7 +477,11 @@ impl Agent {
         if !std::mem::take(&mut self.was_welcome) {
             self.place = self.place.wrapping_add(1);
         }
-        match Connection::begin(&self.setup, self.place, &self.poll) {
+        let tls = self.handle.news().tls.take();
+        if tls.is_some() {
+            self.setup.tls = tls;
+        }
+        match Wire::begin(&self.setup, self.place, self.poll.registry(), TCP) {
             Ok(connection) => {
                 self.tcp = Some(connection);
                 // It may have come about already, and then no more is told of it.
@@ -482,7 +496,7 @@ impl Agent {
 
     fn send(&mut self, bytes: &[u8]) {
         if let Some(tcp) = &mut self.tcp {
-            tcp.out.extend_from_slice(bytes);
+            tcp.send(bytes);
         }
     }
 
@@ -504,11 +518,11 @@ impl Agent {
     /// Writes as much as the server takes.
     fn write_out(&mut self) {
         let at = self.moment();
-        let Some(tcp) = self.tcp.as_mut().filter(|tcp| tcp.is_connected) else {
+        let Some(tcp) = self.tcp.as_mut().filter(|tcp| tcp.is_connected()) else {
             return;
         };
-        let is_long = tcp.out.len() > READ_BUFFER_BYTES;
-        let wrote = tcp.write().and_then(|any| match tcp.out.len() {
+        let is_long = tcp.unsent() > READ_BUFFER_BYTES;
+        let wrote = tcp.write().and_then(|any| match tcp.unsent() {
             0..=AGENT_UNREAD_BYTES_MAX => Ok(any),
             _ => Err(io::Error::other("it does not take what it is sent")),
         });
@@ -524,81 +538,6 @@ impl Agent {
     }
 }
 
-/// The connection to the server.
-#[derive(Debug)]
-struct Connection {
-    stream: TcpStream,
-    is_connected: bool,
-    /// What has still to be written. Bounded by the core, which sends so much at once and waits.
-    out: Vec<u8>,
-}
-
-impl Connection {
-    /// Begins to connect.
-    fn begin(setup: &Setup, place: usize, poll: &Poll) -> io::Result<Self> {
-        let server = resolve(&setup.server, setup.source, place)?;
-        let socket = Socket::new(
-            Domain::for_address(server),
-            Type::STREAM,
-            Some(Protocol::TCP),
-        )?;
-        socket.set_nonblocking(true)?;
-        socket.set_tcp_nodelay(true)?;
-        let often = Duration::from_secs(KEEPALIVE_S);
-        let keepalive = TcpKeepalive::new().with_time(often).with_interval(often);
-        socket.set_tcp_keepalive(&keepalive)?;
-        if let Some(source) = setup.source {
-            socket.bind(&SocketAddr::new(source, 0).into())?;
-        }
-        match socket.connect(&server.into()) {
-            Ok(()) => {}
-            Err(error) if error.raw_os_error() == Some(libc::EINPROGRESS) => {}
-            Err(error) => return Err(error),
-        }
-        let mut stream = TcpStream::from_std(socket.into());
-        let both = Interest::READABLE | Interest::WRITABLE;
-        poll.registry().register(&mut stream, TCP, both)?;
-        Ok(Self {
-            stream,
-            is_connected: false,
-            out: Vec::new(),
-        })
-    }
-
-    /// Whether it has come about; between which addresses.
-    fn come_about(&mut self) -> io::Result<Option<(IpAddr, IpAddr)>> {
-        if let Some(error) = self.stream.take_error()? {
-            return Err(error);
-        }
-        match self.stream.peer_addr() {
-            Ok(server) => {
-                self.is_connected = true;
-                Ok(Some((self.stream.local_addr()?.ip(), server.ip())))
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotConnected => Ok(None),
-            Err(error) => Err(error),
-        }
-    }
-
-    /// Writes as much as is taken. Whether it was anything.
-    fn write(&mut self) -> io::Result<bool> {
-        let mut done = 0;
-        let ended = loop {
-            if done == self.out.len() {
-                break Ok(());
-            }
-            match self.stream.write(&self.out[done..]) {
-                Ok(written) => done += written,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break Ok(()),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => break Err(error),
-            }
-        };
-        self.out.drain(..done);
-        ended.map(|()| done > 0)
-    }
-}
-
 /// Opens the journal, and says what of it cannot be read.
 fn open_journal(dir: &Path) -> Result<(Journal, Memory), JournalError> {
     let (journal, memory, torn) = Journal::open(dir)?;
@@ -606,19 +545,6 @@ fn open_journal(dir: &Path) -> Result<(Journal, Memory), JournalError> {
         log::warn!(target: "agent", "{torn} lines of the journal cannot be read and are let go");
     }
     Ok((journal, memory))
-}
-
-/// One of the server's addresses of the family we connect from: a name may have several, of which it
-/// listens at one. Looking it up may take a while; there is no connection to be kept alive meanwhile.
-fn resolve(server: &str, source: Option<IpAddr>, place: usize) -> io::Result<SocketAddr> {
-    let fits = |address: &SocketAddr| source.is_none_or(|own| own.is_ipv4() == address.is_ipv4());
-    let none = || {
-        let why = format!("{server} has no address that can be reached from here");
-        io::Error::new(io::ErrorKind::NotFound, why)
-    };
-    let addresses: Vec<SocketAddr> = server.to_socket_addrs()?.filter(fits).collect();
-    let place = place.checked_rem(addresses.len()).ok_or_else(none)?;
-    Ok(addresses[place])
 }
 
 fn bind_udp(setup: &Setup, port: u16, poll: &Poll) -> Result<UdpSocket, AgentError> {

@@ -9,7 +9,8 @@
 //!
 //! [`core`] is as pure as the server's handlers and decides everything; [`memory`] is what it must not
 //! forget, and [`journal`] keeps that on disk; [`allow`] says what may be run, [`runner`] runs it;
-//! [`facts`] is what the host is; [`drive`] puts them on a loop.
+//! [`facts`] is what the host is; `wire` is the connection, plain or over [`tls`]; [`drive`] puts them on
+//! a loop.
 
 pub mod allow;
 pub mod core;
@@ -18,6 +19,13 @@ pub mod facts;
 pub mod journal;
 pub mod memory;
 pub mod runner;
+#[cfg(feature = "tls")]
+pub mod tls;
+#[cfg(not(feature = "tls"))]
+#[path = "tls_none.rs"]
+pub mod tls;
+mod wire;
 
 pub use allow::{Allow, AllowError};
 pub use drive::{Agent, AgentError, Handle, Setup};
+pub use tls::TlsSettings;

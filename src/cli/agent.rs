@@ -1,5 +1,7 @@
 //! `anthill agent`: a host's end, as a process.
 
+mod tls;
+
 use std::fs::File;
 use std::io::{self, Read};
 use std::net::IpAddr;
@@ -14,6 +16,7 @@ use anthill::ids::HostId;
 use anthill::keys::Key;
 use anthill::limits::AGENT_ALLOW_BYTES_MAX;
 use anthill::logging;
+use anthill::text::escape;
 use anthill::time::Span;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -37,13 +40,17 @@ pub fn run(args: &AgentArgs) -> Result<(), Failure> {
         .map_err(|error| Failure::failed(format!("cannot catch signals: {error}")))?;
     let _logging = logging::start(&Config::default().log).map_err(Failure::usage)?;
     warn(&setup.allow);
-    let allow_file = args.allow.clone();
+    let given = Given {
+        args: args.clone(),
+        server: setup.server.clone(),
+        id: setup.id.clone(),
+    };
     let agent = Agent::start(setup).map_err(Failure::failed)?;
     let signals_handle = signals.handle();
     let handle = agent.handle();
     let caretaker = thread::Builder::new()
         .name("signals".to_owned())
-        .spawn(move || heed(signals, &handle, allow_file.as_deref()))
+        .spawn(move || heed(signals, &handle, &given))
         .map_err(|error| Failure::failed(format!("cannot start a thread: {error}")))?;
     let ended = agent.run().map_err(Failure::failed);
     signals_handle.close();
@@ -62,35 +69,74 @@ fn catch_signals(ending: &Arc<AtomicBool>) -> io::Result<Signals> {
     Signals::new([SIGTERM, SIGINT, SIGHUP])
 }
 
-fn heed(mut signals: Signals, handle: &Handle, allow_file: Option<&Path>) {
+/// What the files that are read again must fit.
+struct Given {
+    args: AgentArgs,
+    server: String,
+    id: Option<String>,
+}
+
+fn heed(mut signals: Signals, handle: &Handle, given: &Given) {
     for signal in signals.forever() {
         if signal != SIGHUP {
             log::info!(target: "agent", "stopping");
             return handle.stop();
         }
-        match allow_file.map(read_allow) {
-            None => log::info!(target: "agent", "there is no allow file to read again"),
-            Some(Ok(allow)) => {
-                log::info!(target: "agent", "the allow file has been read again; its entries: {}", allow.len());
-                warn(&allow);
-                handle.allow(allow);
-            }
-            Some(Err(why)) => log::error!(target: "agent", "{why}; what was allowed stays so"),
+        read_allow_again(handle, given.args.allow.as_deref());
+        if given.args.tls {
+            read_tls_again(handle, given);
         }
     }
 }
 
+fn read_allow_again(handle: &Handle, file: Option<&Path>) {
+    match file.map(read_allow) {
+        None => log::info!(target: "agent", "there is no allow file to read again"),
+        Some(Ok(allow)) => {
+            log::info!(target: "agent", "the allow file has been read again; its entries: {}", allow.len());
+            warn(&allow);
+            handle.allow(allow);
+        }
+        Some(Err(why)) => log::error!(target: "agent", "{why}; what was allowed stays so"),
+    }
+}
+
+/// Certificates end and are renewed: the next connection has the new ones. The host stays who it is.
+fn read_tls_again(handle: &Handle, given: &Given) {
+    let read = tls::read(&given.args, &given.server).and_then(|tls| match (&tls.name, &given.id) {
+        (Some(name), Some(id)) if name != id => Err(format!(
+            "--cert names this host '{}' now, and it is '{id}'",
+            escape(name)
+        )),
+        _ => Ok(tls),
+    });
+    match read {
+        Ok(tls) => {
+            log::info!(target: "agent", "the files of TLS have been read again, for the next connection");
+            tls.settings
+                .into_iter()
+                .for_each(|settings| handle.tls(settings));
+        }
+        Err(why) => log::error!(target: "agent", "{why}; what was there stays in force"),
+    }
+}
+
 fn setup(args: &AgentArgs) -> Result<Setup, Failure> {
+    let server = server(&args.server)?;
+    let tls = tls::read(args, &server).map_err(Failure::usage)?;
+    // Whoever is known by a certificate and by no key is reached by its connection alone.
+    let push = args.push || args.cert.is_some() && args.key_file.is_none();
     Ok(Setup {
-        server: server(&args.server)?,
-        id: id(args.id.as_deref())?,
+        server,
+        id: id_beside(id(args.id.as_deref())?, tls.name)?,
         source: args.source,
-        udp: args.udp.or((!args.push).then_some(AGENT_PORT)),
-        push: args.push,
+        udp: args.udp.or((!push).then_some(AGENT_PORT)),
+        push,
         interval: interval(args.interval)?,
         allow: allow(args.allow.as_deref())?,
         key: key(args.key_file.as_deref())?,
         state: args.state.clone(),
+        tls: tls.settings,
     })
 }
 
@@ -100,6 +146,25 @@ fn key(file: Option<&Path>) -> Result<Option<(String, Key)>, Failure> {
     };
     let wrong = |why| Failure::usage(format!("--key-file is '{}': it {why}", file.display()));
     read_key_file(file).map(Some).map_err(wrong)
+}
+
+/// The id given beside that of the certificate: a server takes no other.
+fn id_beside(given: Option<String>, certified: Option<String>) -> Result<Option<String>, Failure> {
+    let wrong = |why: String| Err(Failure::usage(why));
+    match (given, certified) {
+        (Some(id), Some(name)) if id != name => wrong(format!(
+            "--id is '{id}': the certificate of --cert names this host '{}'; leave --id out",
+            escape(&name)
+        )),
+        (None, Some(name)) if name.parse::<IpAddr>().is_err() => match HostId::checked(&name) {
+            Ok(id) => Ok(Some(id.to_string())),
+            Err(why) => wrong(format!(
+                "--cert names this host '{}', which can be no id: {why}",
+                escape(&name)
+            )),
+        },
+        (given, _) => Ok(given),
+    }
 }
 
 /// `host:port`; without a port the usual one.

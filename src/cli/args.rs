@@ -114,7 +114,7 @@ impl ServeArgs {
 }
 
 /// What `agent` takes.
-#[derive(Args)]
+#[derive(Args, Clone)]
 pub struct AgentArgs {
     /// The server: HOST:PORT, or HOST for port 11451
     #[arg(long, value_name = "ADDR")]
@@ -143,6 +143,18 @@ pub struct AgentArgs {
     /// Directory where it remembers what it has done
     #[arg(long, value_name = "DIR", default_value = "./anthill-agent")]
     pub state: PathBuf,
+    /// Speak TLS to the server; the files are read again on SIGHUP
+    #[arg(long)]
+    pub tls: bool,
+    /// Certificate of who signed the server's, as PEM [default: those the system believes]
+    #[arg(long, value_name = "FILE", requires = "tls")]
+    pub ca: Option<PathBuf>,
+    /// Certificate to show, as PEM: its name is this host's id, and --push is understood
+    #[arg(long, value_name = "FILE", requires = "tls", requires = "key")]
+    pub cert: Option<PathBuf>,
+    /// Its private key, as PEM; others must not be able to read the file
+    #[arg(long, value_name = "FILE", requires = "cert")]
+    pub key: Option<PathBuf>,
 }
 
 /// What `keygen` takes.

@@ -58,67 +58,42 @@ pub(super) fn read(v: Value<'_>) -> Result<Tls, ConfigError> {
 
 #[cfg(feature = "tls")]
 mod files {
-    use std::fs::File;
-    use std::io::{self, Read};
-    use std::os::unix::fs::MetadataExt;
-    use std::path::{Path, PathBuf};
+    use std::fmt;
+    use std::path::Path;
     use std::sync::Arc;
 
-    use rustls::pki_types::pem::PemObject;
-    use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+    use rustls::ServerConfig;
     use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
-    use rustls::{RootCertStore, ServerConfig};
     use sha2::{Digest, Sha256};
 
-    use super::super::error::{ConfigError, shown_path};
+    use super::super::error::ConfigError;
     use super::super::value::Value;
     use super::{Acceptor, Tls};
-    use crate::limits::PEM_FILE_BYTES_MAX;
+    use crate::certificates::{self, PemFile};
 
     const KEYS: [&str; 3] = ["cert", "key", "client_ca"];
 
     /// A file that was named, and by which value.
     struct Named<'a> {
         value: Value<'a>,
-        path: PathBuf,
-        bytes: Vec<u8>,
-        mode: u32,
+        file: PemFile,
     }
 
     impl<'a> Named<'a> {
         fn open(value: Value<'a>) -> Result<Self, ConfigError> {
-            let path = PathBuf::from(value.path()?);
-            let (bytes, mode) = contents(&path).map_err(|error| {
-                value.error(format!("{} cannot be read: {error}", shown_path(&path)))
-            })?;
-            Ok(Self {
-                value,
-                path,
-                bytes,
-                mode,
-            })
+            let file = PemFile::open(Path::new(&value.path()?));
+            let file = file.map_err(|error| value.error(error.to_string()))?;
+            Ok(Self { value, file })
         }
 
-        fn error(&self, why: impl std::fmt::Display) -> ConfigError {
-            self.value
-                .error(format!("{}: {why}", shown_path(&self.path)))
+        /// The error of this value.
+        fn error(&self, why: impl fmt::Display) -> ConfigError {
+            self.value.error(why.to_string())
         }
 
-        fn certificates(&self) -> Result<Vec<CertificateDer<'static>>, ConfigError> {
-            let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&self.bytes).collect();
-            let found = found.map_err(|error| self.error(format!("is no PEM: {error}")))?;
-            match found.is_empty() {
-                true => Err(self.error("holds no certificate")),
-                false => Ok(found),
-            }
-        }
-
-        fn key(&self) -> Result<PrivateKeyDer<'static>, ConfigError> {
-            if self.mode & 0o007 != 0 {
-                return Err(self.error("others may read this private key: chmod o= ends that"));
-            }
-            PrivateKeyDer::from_pem_slice(&self.bytes)
-                .map_err(|error| self.error(format!("holds no private key: {error}")))
+        /// An error of the file's contents.
+        fn wrong(&self, why: impl fmt::Display) -> ConfigError {
+            self.error(self.file.wrong(why))
         }
     }
 
@@ -133,7 +108,7 @@ mod files {
         let client_ca = client_ca.map(Named::open).transpose()?;
         let mut hash = Sha256::new();
         for file in [Some(&cert), Some(&key), client_ca.as_ref()] {
-            let bytes = file.map_or(&[][..], |file| &file.bytes);
+            let bytes = file.map_or(&[][..], |named| named.file.bytes());
             hash.update((bytes.len() as u64).to_le_bytes());
             hash.update(bytes);
         }
@@ -142,9 +117,9 @@ mod files {
             digest: hash.finalize().into(),
         };
         Ok(Tls {
-            cert: cert.path,
-            key: key.path,
-            client_ca: client_ca.map(|file| file.path),
+            cert: cert.file.path().to_owned(),
+            key: key.file.path().to_owned(),
+            client_ca: client_ca.map(|named| named.file.path().to_owned()),
             acceptor,
         })
     }
@@ -154,40 +129,32 @@ mod files {
         key: &Named<'_>,
         client_ca: Option<&Named<'_>>,
     ) -> Result<ServerConfig, ConfigError> {
-        // Named here, so that no other crate's choice of a provider can be in the way.
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let provider = certificates::provider();
         let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
             .with_safe_default_protocol_versions()
-            .map_err(|error| cert.error(error))?;
+            .map_err(|error| cert.wrong(error))?;
         let builder = match client_ca {
             None => builder.with_no_client_auth(),
-            Some(file) => {
-                let mut roots = RootCertStore::empty();
-                for certificate in file.certificates()? {
-                    roots.add(certificate).map_err(|error| file.error(error))?;
-                }
+            Some(ca) => {
+                let roots = ca.file.authorities().map_err(|error| ca.error(error))?;
                 let verifier =
                     WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
                         .build()
-                        .map_err(|error| file.error(error))?;
+                        .map_err(|error| ca.wrong(error))?;
                 builder.with_client_cert_verifier(verifier)
             }
         };
+        let chain = cert
+            .file
+            .certificates()
+            .map_err(|error| cert.error(error))?;
+        let secret = key.file.key().map_err(|error| key.error(error))?;
         let mut config = builder
-            .with_single_cert(cert.certificates()?, key.key()?)
-            .map_err(|error| key.error(error))?;
+            .with_single_cert(chain, secret)
+            .map_err(|error| key.wrong(error))?;
         // A host connects once and stays: nothing is remembered of it for a second time.
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.send_tls13_tickets = 0;
         Ok(config)
-    }
-
-    /// The file's bytes and its mode.
-    fn contents(path: &Path) -> io::Result<(Vec<u8>, u32)> {
-        let file = File::open(path)?;
-        let mode = file.metadata()?.mode();
-        let mut bytes = Vec::new();
-        file.take(PEM_FILE_BYTES_MAX).read_to_end(&mut bytes)?;
-        Ok((bytes, mode))
     }
 }

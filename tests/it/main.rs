@@ -37,4 +37,6 @@ mod store_away;
 mod timeouts;
 #[cfg(feature = "tls")]
 mod tls;
+#[cfg(all(feature = "tls", feature = "embedded"))]
+mod tls_agent;
 mod usage;

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use rustls::ServerConnection;
 
 use super::super::connection::{Flushed, Got};
-use super::{TlsSettings, identity};
+use super::TlsSettings;
+use crate::certificates;
 use crate::limits::TLS_BUFFER_BYTES_MAX;
 
 /// See the [room](self).
@@ -109,7 +110,7 @@ impl Channel {
         }
         self.unnamed = false;
         Some(match self.tls.peer_certificates() {
-            Some([own, ..]) => identity::of(own),
+            Some([own, ..]) => certificates::name_of(own),
             _ => Err("no certificate was shown".to_owned()),
         })
     }

@@ -10,7 +10,6 @@
 //! handshakes have a budget per turn, since one costs as much as a thousand heartbeats.
 
 mod channel;
-mod identity;
 
 use std::sync::Arc;
 

@@ -268,7 +268,7 @@ pub fn run(dir: &Path, args: &[&str]) -> Ended {
 }
 
 /// The lines of a pipe as they come.
-fn lines(pipe: impl Read + Send + 'static) -> Receiver<String> {
+pub fn lines(pipe: impl Read + Send + 'static) -> Receiver<String> {
     let (send, lines) = channel();
     thread::spawn(move || {
         for line in BufReader::new(pipe).lines().map_while(Result::ok) {

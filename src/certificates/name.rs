@@ -3,8 +3,11 @@
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
-/// The name in a certificate that has been verified; why there is none.
-pub(super) fn of(certificate: &[u8]) -> Result<String, String> {
+/// The name in a certificate: its first DNS name, else its common name.
+///
+/// # Errors
+/// Why there is none.
+pub fn of(certificate: &[u8]) -> Result<String, String> {
     let (_, certificate) = X509Certificate::from_der(certificate)
         .map_err(|error| format!("the certificate cannot be read: {error}"))?;
     let names = certificate

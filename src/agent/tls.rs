@@ -1,0 +1,178 @@
+//! TLS to the server: whom it believes, what it shows, and one connection's channel.
+
+use std::fmt;
+use std::io::{self, Read, Write};
+use std::sync::Arc;
+
+use rustls::client::Resumption;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::{ClientConfig, ClientConnection, RootCertStore};
+
+use crate::certificates;
+use crate::limits::READ_BUFFER_BYTES;
+
+/// A certificate with those between it and an authority, and its private key.
+pub type Shown = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
+
+/// How TLS is spoken to the server.
+#[derive(Clone)]
+pub struct TlsSettings {
+    config: Arc<ClientConfig>,
+    server: ServerName<'static>,
+}
+
+impl fmt::Debug for TlsSettings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("TlsSettings").field(&self.server).finish()
+    }
+}
+
+impl TlsSettings {
+    /// To `server`, `host:port`, whose certificate one of `authorities` has signed for that host, showing
+    /// `own` if it is asked for.
+    ///
+    /// # Errors
+    /// When the host can be in no certificate, or the key is not that of the certificate.
+    pub fn new(
+        server: &str,
+        authorities: RootCertStore,
+        own: Option<Shown>,
+    ) -> Result<Self, String> {
+        let host = server.rsplit_once(':').map_or(server, |(host, _)| host);
+        let host = host.trim_start_matches('[').trim_end_matches(']');
+        let server = ServerName::try_from(host.to_owned())
+            .map_err(|_| format!("'{host}' is no name that a certificate can have"))?;
+        let builder = ClientConfig::builder_with_provider(certificates::provider())
+            .with_safe_default_protocol_versions()
+            .map_err(|error| error.to_string())?
+            .with_root_certificates(authorities);
+        let mut config = match own {
+            None => builder.with_no_client_auth(),
+            Some((chain, key)) => builder
+                .with_client_auth_cert(chain, key)
+                .map_err(|error| error.to_string())?,
+        };
+        // It connects once and stays.
+        config.resumption = Resumption::disabled();
+        Ok(Self {
+            config: Arc::new(config),
+            server,
+        })
+    }
+}
+
+/// One connection's TLS.
+pub(super) struct Channel(ClientConnection);
+
+impl fmt::Debug for Channel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Channel")
+            .field("handshaking", &self.0.is_handshaking())
+            .finish()
+    }
+}
+
+impl Channel {
+    /// A channel on which nothing has been said.
+    pub(super) fn new(settings: &TlsSettings) -> io::Result<Self> {
+        let mut tls = ClientConnection::new(Arc::clone(&settings.config), settings.server.clone())
+            .map_err(failed)?;
+        tls.set_buffer_limit(Some(READ_BUFFER_BYTES));
+        Ok(Self(tls))
+    }
+
+    /// Goes on with the handshake as far as the socket lets it. Whether it is done.
+    pub(super) fn shake_hands(&mut self, stream: &mut (impl Read + Write)) -> io::Result<bool> {
+        loop {
+            self.flush(stream)?;
+            if !self.0.is_handshaking() {
+                return Ok(true);
+            }
+            match self.take_in(stream) {
+                Ok(0) => return Err(failed("it ends in the middle of the handshake")),
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Reads plain bytes: what has been decrypted already before the socket, since nobody announces that.
+    pub(super) fn read(
+        &mut self,
+        stream: &mut (impl Read + Write),
+        into: &mut [u8],
+    ) -> io::Result<usize> {
+        loop {
+            match self.0.reader().read(into) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                // An end without a goodbye is an end: frames have lengths of their own, so nothing can
+                // have been cut off unseen.
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(0),
+                read => return read,
+            }
+            self.take_in(stream)?;
+        }
+    }
+
+    /// Writes as much as the socket takes, and takes that from `out`. Whether it was anything.
+    pub(super) fn write(&mut self, stream: &mut impl Write, out: &mut Vec<u8>) -> io::Result<bool> {
+        let (mut any, mut done) = (false, 0);
+        let ended = loop {
+            match self.flush(stream) {
+                Ok(sent) => any |= sent,
+                Err(error) => break Err(error),
+            }
+            if self.0.wants_write() || done == out.len() {
+                break Ok(());
+            }
+            match self.0.writer().write(&out[done..]) {
+                Ok(taken) => done += taken,
+                Err(error) => break Err(error),
+            }
+        };
+        out.drain(..done);
+        ended.map(|()| any)
+    }
+
+    /// Says goodbye, as far as that can be done at once.
+    pub(super) fn end(&mut self, stream: &mut impl Write) {
+        self.0.send_close_notify();
+        let _ = self.flush(stream);
+    }
+
+    /// Reads from the socket what there is at once. How many bytes; none at its end.
+    fn take_in(&mut self, stream: &mut (impl Read + Write)) -> io::Result<usize> {
+        let read = loop {
+            match self.0.read_tls(stream) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                read => break read?,
+            }
+        };
+        if let Err(error) = self.0.process_new_packets() {
+            // The alert that says why: as far as it can be said at once.
+            let _ = self.0.write_tls(stream);
+            return Err(failed(error));
+        }
+        Ok(read)
+    }
+
+    /// Writes what is on its way as far as the socket takes it. Whether it was anything.
+    fn flush(&mut self, stream: &mut impl Write) -> io::Result<bool> {
+        let mut any = false;
+        while self.0.wants_write() {
+            match self.0.write_tls(stream) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(_) => any = true,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(any)
+    }
+}
+
+fn failed(why: impl fmt::Display) -> io::Error {
+    io::Error::other(format!("TLS: {why}"))
+}

@@ -1,0 +1,172 @@
+//! The connection to the server: plain, or with TLS between the socket and the bytes.
+//!
+//! ```text
+//!  begin ─▶ TCP comes about ─▶ (handshake) ─▶ connected ─▶ read, write ─▶ dropped: (goodbye)
+//! ```
+//!
+//! What the core is told of is the same in both cases: it has come about when something can be said.
+
+use std::io::{self, Read, Write};
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::time::Duration;
+
+use mio::net::TcpStream;
+use mio::{Interest, Registry, Token};
+use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
+
+use super::drive::Setup;
+use super::tls::Channel;
+
+/// Seconds of an idle connection before the kernel asks whether the server's machine is there.
+const KEEPALIVE_S: u64 = 30;
+
+/// See the [room](self).
+#[derive(Debug)]
+pub(super) struct Wire {
+    stream: TcpStream,
+    channel: Option<Box<Channel>>,
+    is_connected: bool,
+    /// What has still to be written. Bounded by the core, which sends so much at once and waits.
+    out: Vec<u8>,
+}
+
+impl Wire {
+    /// Begins to connect, to one of the server's addresses.
+    ///
+    /// # Errors
+    /// When it has none that can be reached, or the system refuses.
+    pub(super) fn begin(
+        setup: &Setup,
+        place: usize,
+        registry: &Registry,
+        token: Token,
+    ) -> io::Result<Self> {
+        let server = resolve(&setup.server, setup.source, place)?;
+        let channel = setup.tls.as_ref().map(Channel::new).transpose()?;
+        let socket = Socket::new(
+            Domain::for_address(server),
+            Type::STREAM,
+            Some(Protocol::TCP),
+        )?;
+        socket.set_nonblocking(true)?;
+        socket.set_tcp_nodelay(true)?;
+        let often = Duration::from_secs(KEEPALIVE_S);
+        let keepalive = TcpKeepalive::new().with_time(often).with_interval(often);
+        socket.set_tcp_keepalive(&keepalive)?;
+        if let Some(source) = setup.source {
+            socket.bind(&SocketAddr::new(source, 0).into())?;
+        }
+        match socket.connect(&server.into()) {
+            Ok(()) => {}
+            Err(error) if error.raw_os_error() == Some(libc::EINPROGRESS) => {}
+            Err(error) => return Err(error),
+        }
+        let mut stream = TcpStream::from_std(socket.into());
+        let both = Interest::READABLE | Interest::WRITABLE;
+        registry.register(&mut stream, token, both)?;
+        Ok(Self {
+            stream,
+            channel: channel.map(Box::new),
+            is_connected: false,
+            out: Vec::new(),
+        })
+    }
+
+    /// Whether something can be said.
+    pub(super) fn is_connected(&self) -> bool {
+        self.is_connected
+    }
+
+    /// The address it goes out from.
+    pub(super) fn local(&self) -> Option<IpAddr> {
+        self.stream.local_addr().ok().map(|local| local.ip())
+    }
+
+    /// Goes on connecting. Between which addresses it is, once it has come about.
+    ///
+    /// # Errors
+    /// When it will not.
+    pub(super) fn come_about(&mut self) -> io::Result<Option<(IpAddr, IpAddr)>> {
+        if let Some(error) = self.stream.take_error()? {
+            return Err(error);
+        }
+        let server = match self.stream.peer_addr() {
+            Ok(server) => server,
+            Err(error) if error.kind() == io::ErrorKind::NotConnected => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        if let Some(channel) = &mut self.channel
+            && !channel.shake_hands(&mut self.stream)?
+        {
+            return Ok(None);
+        }
+        self.is_connected = true;
+        Ok(Some((self.stream.local_addr()?.ip(), server.ip())))
+    }
+
+    /// Reads as from a socket: to be called until it would block.
+    ///
+    /// # Errors
+    /// As a socket's, and what TLS finds wrong.
+    pub(super) fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        match &mut self.channel {
+            Some(channel) => channel.read(&mut self.stream, into),
+            None => self.stream.read(into),
+        }
+    }
+
+    /// Takes bytes that are to go out.
+    pub(super) fn send(&mut self, bytes: &[u8]) {
+        self.out.extend_from_slice(bytes);
+    }
+
+    /// How many bytes are to go out.
+    pub(super) fn unsent(&self) -> usize {
+        self.out.len()
+    }
+
+    /// Writes as much as is taken. Whether it was anything.
+    ///
+    /// # Errors
+    /// When the connection is broken.
+    pub(super) fn write(&mut self) -> io::Result<bool> {
+        if let Some(channel) = &mut self.channel {
+            return channel.write(&mut self.stream, &mut self.out);
+        }
+        let mut done = 0;
+        let ended = loop {
+            if done == self.out.len() {
+                break Ok(());
+            }
+            match self.stream.write(&self.out[done..]) {
+                Ok(written) => done += written,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break Ok(()),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => break Err(error),
+            }
+        };
+        self.out.drain(..done);
+        ended.map(|()| done > 0)
+    }
+}
+
+impl Drop for Wire {
+    fn drop(&mut self) {
+        if let Some(channel) = &mut self.channel {
+            channel.end(&mut self.stream);
+        }
+    }
+}
+
+/// One of the server's addresses of the family we connect from: a name may have several, of which it
+/// listens at one. Looking it up may take a while; there is no connection to be kept alive meanwhile.
+fn resolve(server: &str, source: Option<IpAddr>, place: usize) -> io::Result<SocketAddr> {
+    let fits = |address: &SocketAddr| source.is_none_or(|own| own.is_ipv4() == address.is_ipv4());
+    let none = || {
+        let why = format!("{server} has no address that can be reached from here");
+        io::Error::new(io::ErrorKind::NotFound, why)
+    };
+    let addresses: Vec<SocketAddr> = server.to_socket_addrs()?.filter(fits).collect();
+    let place = place.checked_rem(addresses.len()).ok_or_else(none)?;
+    Ok(addresses[place])
+}

@@ -1,0 +1,148 @@
+//! Certificates and keys in PEM files, and the names in certificates: for whoever speaks TLS.
+
+mod name;
+
+use std::fmt;
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustls::RootCertStore;
+use rustls::crypto::CryptoProvider;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+
+use crate::limits::PEM_FILE_BYTES_MAX;
+use crate::text::escape;
+
+pub use name::of as name_of;
+
+/// What is wrong with a file: which, and why, in one line.
+#[derive(Debug, thiserror::Error)]
+#[error("{file}: {why}")]
+pub struct PemError {
+    file: String,
+    why: String,
+}
+
+/// A PEM file that has been read.
+#[derive(Debug)]
+pub struct PemFile {
+    path: PathBuf,
+    bytes: Vec<u8>,
+    mode: u32,
+}
+
+impl PemFile {
+    /// Reads it.
+    ///
+    /// # Errors
+    /// When it cannot be read, or is longer than [`PEM_FILE_BYTES_MAX`].
+    pub fn open(path: &Path) -> Result<Self, PemError> {
+        let (bytes, mode) = contents(path).map_err(|error| wrong(path, error))?;
+        if bytes.len() as u64 > PEM_FILE_BYTES_MAX {
+            let why = format!("is longer than {PEM_FILE_BYTES_MAX} bytes");
+            return Err(wrong(path, why));
+        }
+        Ok(Self {
+            path: path.to_owned(),
+            bytes,
+            mode,
+        })
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// What it holds.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// An error that names the file.
+    pub fn wrong(&self, why: impl fmt::Display) -> PemError {
+        wrong(&self.path, why)
+    }
+
+    /// All certificates in it, at least one.
+    ///
+    /// # Errors
+    /// When it is no PEM or holds none.
+    pub fn certificates(&self) -> Result<Vec<CertificateDer<'static>>, PemError> {
+        let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&self.bytes).collect();
+        let found = found.map_err(|error| self.wrong(format_args!("is no PEM: {error}")))?;
+        match found.is_empty() {
+            true => Err(self.wrong("holds no certificate")),
+            false => Ok(found),
+        }
+    }
+
+    /// The private key in it.
+    ///
+    /// # Errors
+    /// When others may read it, or it holds none.
+    pub fn key(&self) -> Result<PrivateKeyDer<'static>, PemError> {
+        if self.mode & 0o007 != 0 {
+            return Err(self.wrong("others may read this private key: chmod o= ends that"));
+        }
+        PrivateKeyDer::from_pem_slice(&self.bytes)
+            .map_err(|error| self.wrong(format_args!("holds no private key: {error}")))
+    }
+
+    /// Its certificates as those who sign others.
+    ///
+    /// # Errors
+    /// When it is no PEM, holds none, or one that cannot be used.
+    pub fn authorities(&self) -> Result<RootCertStore, PemError> {
+        let mut roots = RootCertStore::empty();
+        for certificate in self.certificates()? {
+            roots.add(certificate).map_err(|error| self.wrong(error))?;
+        }
+        Ok(roots)
+    }
+}
+
+/// Those whom the system believes. `SSL_CERT_FILE` and `SSL_CERT_DIR` say where else they are.
+///
+/// # Errors
+/// When there are none; with the first error, if there was one.
+pub fn authorities_of_the_system() -> Result<RootCertStore, String> {
+    let found = rustls_native_certs::load_native_certs();
+    let mut roots = RootCertStore::empty();
+    // Some that cannot be used are usual.
+    let (used, _) = roots.add_parsable_certificates(found.certs);
+    match found.errors.first() {
+        _ if used > 0 => Ok(roots),
+        Some(error) => Err(format!("the system has no usable certificates: {error}")),
+        None => Err("the system has no certificates".to_owned()),
+    }
+}
+
+/// What encrypts. Named wherever it is needed, so that no other crate's choice can be in the way.
+#[must_use]
+pub fn provider() -> Arc<CryptoProvider> {
+    Arc::new(rustls::crypto::ring::default_provider())
+}
+
+fn wrong(path: &Path, why: impl fmt::Display) -> PemError {
+    let file = path.to_string_lossy();
+    PemError {
+        file: escape(file.strip_prefix("./").unwrap_or(&file)).into_owned(),
+        why: why.to_string(),
+    }
+}
+
+/// The file's bytes, one more than may be, and its mode.
+fn contents(path: &Path) -> io::Result<(Vec<u8>, u32)> {
+    let file = File::open(path)?;
+    let mode = file.metadata()?.mode();
+    let mut bytes = Vec::new();
+    file.take(PEM_FILE_BYTES_MAX + 1).read_to_end(&mut bytes)?;
+    Ok((bytes, mode))
+}

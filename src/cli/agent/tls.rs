@@ -1,0 +1,65 @@
+//! `--tls --ca --cert --key`: the files, read; and whom the certificate says this host is.
+
+use anthill::agent::TlsSettings;
+
+use super::super::args::AgentArgs;
+
+/// What the flags come to.
+#[derive(Debug, Default)]
+pub(super) struct Tls {
+    /// How TLS is spoken, if it is.
+    pub(super) settings: Option<TlsSettings>,
+    /// Whom the certificate that is shown names, if one is.
+    pub(super) name: Option<String>,
+}
+
+/// Reads the files; else says which flag's is wrong, and why, in one line.
+#[cfg(feature = "tls")]
+pub(super) fn read(args: &AgentArgs, server: &str) -> Result<Tls, String> {
+    use anthill::certificates::{PemFile, authorities_of_the_system, name_of};
+
+    if !args.tls {
+        return Ok(Tls::default());
+    }
+    let open = |flag: &'static str, path: &std::path::Path| {
+        let wrong = move |error: anthill::certificates::PemError| format!("{flag} is {error}");
+        PemFile::open(path).map(|file| (file, wrong)).map_err(wrong)
+    };
+    let authorities = match &args.ca {
+        Some(path) => {
+            let (file, wrong) = open("--ca", path)?;
+            file.authorities().map_err(wrong)?
+        }
+        None => authorities_of_the_system()
+            .map_err(|why| format!("--tls: {why}; --ca names who signed the server's"))?,
+    };
+    let (mut own, mut name) = (None, None);
+    if let (Some(cert), Some(key)) = (&args.cert, &args.key) {
+        let (cert, wrong_cert) = open("--cert", cert)?;
+        let (key, wrong_key) = open("--key", key)?;
+        let chain = cert.certificates().map_err(wrong_cert)?;
+        let first = chain.first().map_or(&[][..], |first| first);
+        name = Some(name_of(first).map_err(|why| wrong_cert(cert.wrong(why)))?);
+        own = Some((chain, key.key().map_err(wrong_key)?));
+    }
+    let settings = TlsSettings::new(server, authorities, own).map_err(|why| {
+        let shown = args
+            .key
+            .as_ref()
+            .map(|key| format!(" --key is {}:", key.display()));
+        format!("--tls:{} {why}", shown.unwrap_or_default())
+    })?;
+    Ok(Tls {
+        settings: Some(settings),
+        name,
+    })
+}
+
+/// Refuses what this build cannot do.
+#[cfg(not(feature = "tls"))]
+pub(super) fn read(args: &AgentArgs, _server: &str) -> Result<Tls, String> {
+    match args.tls {
+        true => Err("--tls: this build has no TLS (feature \"tls\")".to_owned()),
+        false => Ok(Tls::default()),
+    }
+}

@@ -1,0 +1,265 @@
+//! The agent over TLS, and what it says when that cannot be.
+
+use std::io::Write;
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::Child;
+use std::sync::{Arc, Mutex};
+
+use serde_json::json;
+
+use super::support::server::{program, run};
+use super::support::tls::Authority;
+use super::support::{Home, Server, until_so};
+
+/// A running agent and what it has logged, killed with the test.
+struct Agent {
+    child: Child,
+    log: Arc<Mutex<Vec<String>>>,
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        // Already dead is dead.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if std::thread::panicking() {
+            eprintln!("--- the log of the agent: {:#?}", self.log.lock().unwrap());
+        }
+    }
+}
+
+impl Agent {
+    fn start(home: &Home, server: &str, how: &[&str]) -> Self {
+        let mut args = vec!["agent", "--server", server, "--tls", "--state", "state"];
+        args.extend(["--allow", "allow.json", "--source", "127.0.0.1"]);
+        args.extend(how);
+        let mut child = program(home.path(), &args).spawn().unwrap();
+        let log = Arc::new(Mutex::new(Vec::new()));
+        let into = Arc::clone(&log);
+        let said = super::support::server::lines(child.stderr.take().expect("a pipe"));
+        std::thread::spawn(move || said.iter().for_each(|line| into.lock().unwrap().push(line)));
+        Self { child, log }
+    }
+
+    fn logged(&self, words: &[&str]) {
+        until_so(&format!("{words:?} in the agent's log"), || {
+            let log = self.log.lock().unwrap();
+            log.iter()
+                .any(|line| words.iter().all(|word| line.contains(word)))
+        });
+    }
+
+    fn hang_up(&self) {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, rustix::process::Signal::HUP).unwrap();
+    }
+}
+
+/// A directory with `ca.pem`, a server's and a host's certificate, and what the host may run.
+fn home(authority: &Authority, names_hosts: bool) -> Home {
+    let mut home = Home::embedded();
+    let path = home.path().to_owned();
+    authority.file(&path, "ca.pem");
+    authority
+        .signs(&["localhost"], None, false)
+        .files(&path, "server");
+    authority.signs(&["web-1"], None, false).files(&path, "web");
+    std::fs::write(
+        path.join("allow.json"),
+        json!(["echo *", "head *"]).to_string(),
+    )
+    .unwrap();
+    home.set("tls.cert", "server.pem");
+    home.set("tls.key", "server.key");
+    if names_hosts {
+        home.set("tls.client_ca", "ca.pem");
+    }
+    home
+}
+
+fn by_name(server: &Server) -> String {
+    format!("localhost:{}", server.tcp.port())
+}
+
+const BOTH: [&str; 6] = ["--ca", "ca.pem", "--cert", "web.pem", "--key", "web.key"];
+
+#[test]
+fn a_book_goes_to_the_host_of_a_certificate_and_its_output_comes_back() {
+    let authority = Authority::new();
+    let home = home(&authority, true);
+    let server = home.start();
+    let agent = Agent::start(&home, &by_name(&server), &BOTH);
+    until_so("web-1 online", || server.is_online("web-1"));
+    let long = "head -c 700000 /dev/zero";
+    server.dispatch(&json!({
+        "key": "AC1", "commands": {"echo one": 2, long: 1}, "hosts": ["web-1"],
+    }));
+    server.until_task("AC1", "web-1", "done");
+    let task = server.json("/v1/tasks/AC1");
+    let results = &task["hosts"]["web-1"]["results"];
+    assert_eq!(results["echo one"]["output"], "one\n");
+    assert_eq!(results[long]["size"], 700_000);
+
+    // A server that is gone and comes back is found again, and what is shown is read anew.
+    let address = server.tcp.to_string();
+    server.kill();
+    agent.logged(&["no connection to the server"]);
+    agent.hang_up();
+    agent.logged(&["the files of TLS have been read again"]);
+    let mut home = home;
+    home.set("server.tcp", address);
+    let server = home.start();
+    until_so("web-1 online again", || server.is_online("web-1"));
+    drop(agent);
+    assert_eq!(server.until_offline("web-1")["reason"], "closed");
+    server.stop();
+}
+
+#[test]
+fn a_host_that_shows_none_is_known_by_its_id() {
+    let authority = Authority::new();
+    let home = home(&authority, false);
+    let server = home.start();
+    let how = ["--ca", "ca.pem", "--id", "db-1", "--udp", "0"];
+    let _agent = Agent::start(&home, &by_name(&server), &how);
+    until_so("db-1 online", || server.is_online("db-1"));
+    server.dispatch(&json!({"key": "AC1", "commands": {"echo one": 1}, "hosts": ["db-1"]}));
+    server.until_task("AC1", "db-1", "done");
+}
+
+#[test]
+fn a_handshake_that_fails_is_said_and_tried_again() {
+    let authority = Authority::new();
+    let home = home(&authority, true);
+    let server = home.start();
+    Authority::new().file(home.path(), "other.pem");
+    let cases: [(&str, &[&str], &str); 3] = [
+        ("localhost", &["--ca", "other.pem"], "UnknownIssuer"),
+        // The certificate is that of another.
+        ("127.0.0.1", &["--ca", "ca.pem"], "not valid for name"),
+        // The server wants a certificate.
+        ("localhost", &["--ca", "ca.pem"], "CertificateRequired"),
+    ];
+    for (host, how, why) in cases {
+        let address = format!("{host}:{}", server.tcp.port());
+        let agent = Agent::start(&home, &address, how);
+        agent.logged(&["no connection to the server: TLS: ", why, "tried again"]);
+        until_so("tried again", || {
+            let log = agent.log.lock().unwrap();
+            log.iter().filter(|line| line.contains(why)).count() > 1
+        });
+    }
+    assert_eq!(server.json("/v1/hosts")["hosts"], json!([]));
+    // The right one comes as soon as the file is right.
+    let agent = Agent::start(
+        &home,
+        &by_name(&server),
+        &[&["--ca", "other.pem"], &BOTH[2..]].concat(),
+    );
+    agent.logged(&["UnknownIssuer"]);
+    authority.file(home.path(), "other.pem");
+    agent.hang_up();
+    until_so("web-1 online", || server.is_online("web-1"));
+}
+
+#[test]
+fn a_server_that_speaks_no_tls_or_nothing_is_left_and_tried_again() {
+    let authority = Authority::new();
+    let home = home(&authority, false);
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = format!("localhost:{}", listener.local_addr().unwrap().port());
+    let agent = Agent::start(&home, &address, &["--ca", "ca.pem"]);
+    let (mut plain, _) = listener.accept().unwrap();
+    plain
+        .write_all(b"HTTP/1.0 400 Bad Request\r\n\r\n")
+        .unwrap();
+    agent.logged(&["no connection to the server: TLS: ", "tried again"]);
+    let (closes, _) = listener.accept().unwrap();
+    drop(closes);
+    agent.logged(&["in the middle of the handshake"]);
+    let _silent = listener.accept().unwrap();
+    agent.logged(&["it cannot be reached in time"]);
+}
+
+#[track_caller]
+fn refused(dir: &Path, how: &[&str], said: &str) {
+    let args = [&["agent", "--server", "localhost", "--state", "state"], how].concat();
+    let ended = run(dir, &args);
+    assert_eq!(ended.status, Some(2), "{how:?}: {}", ended.stderr);
+    assert!(ended.stderr.contains(said), "{how:?}: {}", ended.stderr);
+    assert_eq!(ended.stderr.lines().count(), 1, "{how:?}: {}", ended.stderr);
+}
+
+#[test]
+fn wrong_files_and_flags_are_named() {
+    use std::os::unix::fs::PermissionsExt;
+    let authority = Authority::new();
+    let home = home(&authority, false);
+    let dir = home.path();
+    authority
+        .signs(&["*.example"], None, false)
+        .files(dir, "star");
+    std::fs::copy(dir.join("web.key"), dir.join("open.key")).unwrap();
+    let open = std::fs::Permissions::from_mode(0o644);
+    std::fs::set_permissions(dir.join("open.key"), open).unwrap();
+    std::fs::write(dir.join("empty.pem"), "").unwrap();
+    let with = |ca: &'static str, cert: &'static str, key: &'static str| {
+        ["--tls", "--ca", ca, "--cert", cert, "--key", key]
+    };
+    let cases = [
+        (
+            with("nowhere.pem", "web.pem", "web.key"),
+            "--ca is nowhere.pem",
+        ),
+        (
+            with("empty.pem", "web.pem", "web.key"),
+            "--ca is empty.pem: holds no certificate",
+        ),
+        (
+            with("web.key", "web.pem", "web.key"),
+            "--ca is web.key: holds no certificate",
+        ),
+        (
+            with("ca.pem", "nowhere.pem", "web.key"),
+            "--cert is nowhere.pem",
+        ),
+        (
+            with("ca.pem", "web.pem", "nowhere.key"),
+            "--key is nowhere.key",
+        ),
+        (with("ca.pem", "web.pem", "open.key"), "others may read"),
+        (
+            with("ca.pem", "web.pem", "web.pem"),
+            "--key is web.pem: holds no private key",
+        ),
+        (
+            with("ca.pem", "web.pem", "server.key"),
+            "--key is server.key",
+        ),
+        (
+            with("ca.pem", "star.pem", "star.key"),
+            "--cert names this host '*.example'",
+        ),
+    ];
+    for (how, said) in cases {
+        refused(dir, &how, said);
+    }
+    refused(
+        dir,
+        &["--tls", "--ca", "ca.pem", "--cert", "web.pem"],
+        "--key",
+    );
+    refused(
+        dir,
+        &["--tls", "--ca", "ca.pem", "--key", "web.key"],
+        "--cert",
+    );
+    refused(dir, &["--ca", "ca.pem"], "--tls");
+    let other = [
+        &with("ca.pem", "web.pem", "web.key")[..],
+        &["--id", "web-2"],
+    ]
+    .concat();
+    refused(dir, &other, "names this host 'web-1'");
+}
