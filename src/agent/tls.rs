@@ -82,14 +82,24 @@ impl Channel {
     }
 
     /// Goes on with the handshake as far as the socket lets it. Whether it is done.
+    ///
+    /// # Errors
+    /// With what TLS finds wrong, or that the socket broke on the way.
     pub(super) fn shake_hands(&mut self, stream: &mut (impl Read + Write)) -> io::Result<bool> {
+        self.advance(stream).map_err(|error| match error.kind() {
+            io::ErrorKind::Other => error,
+            _ => failed(format_args!("{error}, in the middle of the handshake")),
+        })
+    }
+
+    fn advance(&mut self, stream: &mut (impl Read + Write)) -> io::Result<bool> {
         loop {
             self.flush(stream)?;
             if !self.0.is_handshaking() {
                 return Ok(true);
             }
             match self.take_in(stream) {
-                Ok(0) => return Err(failed("it ends in the middle of the handshake")),
+                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
                 Ok(_) => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
                 Err(error) => return Err(error),

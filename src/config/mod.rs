@@ -41,7 +41,7 @@ use tree::Node;
 use crate::codec::frame::ByteOrder;
 use crate::keys::{Network, Ring};
 use crate::limits::{CONFIG_FILE_BYTES_MAX, FRAME_BYTES_MAX};
-use crate::store::address::{StoreUrl, StoreUrlError};
+use crate::store::address::StoreUrl;
 use crate::text;
 use crate::time::Span;
 
@@ -458,9 +458,7 @@ impl Config {
         flags: &Overrides,
     ) -> Result<Self, ConfigError> {
         if let Some(url) = &flags.store {
-            self.store.url = url
-                .parse()
-                .map_err(|e: StoreUrlError| flag_error("--store", e.to_string()))?;
+            self.store.url = tls::store_url(url).map_err(|why| flag_error("--store", why))?;
         }
         if let Some(tcp) = &flags.tcp {
             self.server.tcp = flag_address("--tcp", tcp)?;

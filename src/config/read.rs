@@ -17,7 +17,6 @@ use super::{
 use crate::codec::frame::ByteOrder;
 use crate::keys::Network;
 use crate::limits::{CONFIG_ENTRIES_MAX, FRAME_BYTES_MAX};
-use crate::store::address::StoreUrl;
 
 /// The members of the whole file.
 pub(super) const SECTIONS: [&str; 12] = [
@@ -253,7 +252,7 @@ fn dispatch(of: &Section<'_>, dispatch: &mut Dispatch) -> Result<(), ConfigError
 fn store(of: &Section<'_>, store: &mut Store) -> Result<(), ConfigError> {
     of.set("url", &mut store.url, |v| match v.node {
         // The error of a URL never shows what may be a password, so nor must this one.
-        Node::Text(text) => text.parse::<StoreUrl>().map_err(|e| v.error(e.to_string())),
+        Node::Text(text) => super::tls::store_url(text).map_err(|why| v.error(why)),
         _ => Err(v.wrong("is not a URL in quotes")),
     })?;
     of.set("spool", &mut store.spool, path)?;

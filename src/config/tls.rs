@@ -8,6 +8,9 @@ use std::sync::Arc;
 
 use super::error::ConfigError;
 use super::value::Value;
+#[cfg(feature = "tls")]
+use crate::store::address::RedisPlace;
+use crate::store::address::{StoreUrl, StoreUrlError};
 
 /// `tls`: TLS for the TCP port.
 #[derive(Clone, Debug, PartialEq)]
@@ -54,6 +57,20 @@ pub(super) fn read(v: Value<'_>) -> Result<Tls, ConfigError> {
 #[cfg(not(feature = "tls"))]
 pub(super) fn read(v: Value<'_>) -> Result<Tls, ConfigError> {
     Err(v.wrong("asks for TLS, which this build does not have (feature \"tls\"); it may be null"))
+}
+
+/// Reads a store's URL, and checks the file of authorities it names, if it names one.
+pub(super) fn store_url(text: &str) -> Result<StoreUrl, String> {
+    let url: StoreUrl = text.parse().map_err(|e: StoreUrlError| e.to_string())?;
+    #[cfg(feature = "tls")]
+    if let StoreUrl::Redis(redis) = &url
+        && let RedisPlace::Tls { ca: Some(ca), .. } = &redis.place
+    {
+        crate::certificates::PemFile::open(ca)
+            .and_then(|file| file.authorities())
+            .map_err(|error| format!("names in ca= {error}"))?;
+    }
+    Ok(url)
 }
 
 #[cfg(feature = "tls")]

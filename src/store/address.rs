@@ -4,10 +4,11 @@
 //! ```text
 //!  embedded:DIR
 //!  redis://[[user]:password@]host[:port][/db]
+//!  rediss://[[user]:password@]host[:port][/db][?ca=FILE]
 //!  redis+unix://[[user]:password@]/path/to.sock[?db=N]
 //! ```
 //!
-//! User, password and the socket's path may have any character written as `%XX`; `@ / ? # %` and `:` in a
+//! User, password, the socket's path and FILE may have any character written as `%XX`; `@ / ? # %` and `:` in a
 //! user have to be.
 
 use std::fmt;
@@ -18,10 +19,10 @@ use std::str::FromStr;
 /// Redis's port where none is given.
 pub const REDIS_PORT: u16 = 6_379;
 /// What a URL may be, for the errors.
-const FORMS: &str = "embedded:DIR, redis://[user:password@]host:port/db or \
-     redis+unix://[user:password@]/path?db=N";
+const FORMS: &str = "embedded:DIR, redis://[user:password@]host:port/db, \
+     rediss://[user:password@]host:port/db?ca=FILE or redis+unix://[user:password@]/path?db=N";
 /// Kinds of URL that mean something, but not yet.
-const NOT_BUILT: [&str; 3] = ["rediss", "redis+sentinel", "redis+cluster"];
+const NOT_BUILT: [&str; 2] = ["redis+sentinel", "redis+cluster"];
 /// The length up to which what stands before `://` is taken for a scheme, and shown.
 const SCHEME_BYTES_MAX: usize = 16;
 /// The length up to which a word that is no URL is shown.
@@ -32,7 +33,7 @@ const WORD_BYTES_MAX: usize = 64;
 pub enum StoreUrl {
     /// `embedded:DIR`.
     Embedded(PathBuf),
-    /// `redis://…` or `redis+unix://…`.
+    /// `redis://…`, `rediss://…` or `redis+unix://…`.
     Redis(RedisAddress),
 }
 
@@ -58,6 +59,15 @@ pub enum RedisPlace {
         host: String,
         /// Port.
         port: u16,
+    },
+    /// Over TLS.
+    Tls {
+        /// Name or address: what its certificate is for.
+        host: String,
+        /// Port.
+        port: u16,
+        /// Who signed its certificate, as PEM; none: whom the system believes.
+        ca: Option<PathBuf>,
     },
     /// Over a Unix socket.
     Unix(PathBuf),
@@ -90,6 +100,7 @@ pub enum StoreUrlError {
 
 const EMBEDDED: &str = "embedded:";
 const REDIS: &str = "redis://";
+const REDISS: &str = "rediss://";
 const REDIS_UNIX: &str = "redis+unix://";
 
 impl FromStr for StoreUrl {
@@ -101,6 +112,8 @@ impl FromStr for StoreUrl {
             embedded(dir).map_err(part(EMBEDDED))
         } else if let Some(rest) = url.strip_prefix(REDIS) {
             tcp(rest).map(Self::Redis).map_err(part(REDIS))
+        } else if let Some(rest) = url.strip_prefix(REDISS) {
+            tls(rest).map(Self::Redis).map_err(part(REDISS))
         } else if let Some(rest) = url.strip_prefix(REDIS_UNIX) {
             unix(rest).map(Self::Redis).map_err(part(REDIS_UNIX))
         } else {
@@ -157,6 +170,29 @@ fn tcp(rest: &str) -> Result<RedisAddress, &'static str> {
         password,
         db,
     })
+}
+
+/// What stands behind `rediss://`.
+fn tls(rest: &str) -> Result<RedisAddress, &'static str> {
+    if !cfg!(feature = "tls") {
+        return Err("asks for TLS, which this build does not have (feature \"tls\")");
+    }
+    let (rest, options) = split_before(rest, &['?', '#']);
+    let ca = match options {
+        "" | "?" => None,
+        _ => {
+            let file = options
+                .strip_prefix("?ca=")
+                .ok_or("has an option other than ca=FILE")?;
+            let file = decode(file).filter(|file| !file.is_empty() && !file.contains('\0'));
+            Some(PathBuf::from(file.ok_or("has no good path in ca=FILE")?))
+        }
+    };
+    let mut address = tcp(rest)?;
+    if let RedisPlace::Tcp { host, port } = address.place {
+        address.place = RedisPlace::Tls { host, port, ca };
+    }
+    Ok(address)
 }
 
 /// What stands behind `redis+unix://`.
@@ -306,6 +342,7 @@ impl fmt::Display for RedisAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self.place {
             RedisPlace::Tcp { .. } => REDIS,
+            RedisPlace::Tls { .. } => REDISS,
             RedisPlace::Unix(_) => REDIS_UNIX,
         })?;
         if let Some(user) = &self.user {
@@ -318,11 +355,17 @@ impl fmt::Display for RedisAddress {
             f.write_str("@")?;
         }
         match &self.place {
-            RedisPlace::Tcp { host, port } if host.contains(':') => {
-                write!(f, "[{host}]:{port}/{}", self.db)
+            RedisPlace::Tcp { host, port } | RedisPlace::Tls { host, port, .. } => {
+                match host.contains(':') {
+                    true => write!(f, "[{host}]:{port}/{}", self.db)?,
+                    false => write!(f, "{host}:{port}/{}", self.db)?,
+                }
             }
-            RedisPlace::Tcp { host, port } => write!(f, "{host}:{port}/{}", self.db),
-            RedisPlace::Unix(path) => write!(f, "{}?db={}", encoded(path), self.db),
+            RedisPlace::Unix(path) => write!(f, "{}?db={}", encoded(path), self.db)?,
+        }
+        match &self.place {
+            RedisPlace::Tls { ca: Some(ca), .. } => write!(f, "?ca={}", encoded(ca)),
+            _ => Ok(()),
         }
     }
 }

@@ -39,4 +39,6 @@ mod timeouts;
 mod tls;
 #[cfg(all(feature = "tls", feature = "embedded"))]
 mod tls_agent;
+#[cfg(feature = "tls")]
+mod tls_store;
 mod usage;

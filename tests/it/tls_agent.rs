@@ -135,11 +135,23 @@ fn a_handshake_that_fails_is_said_and_tried_again() {
     let server = home.start();
     Authority::new().file(home.path(), "other.pem");
     let cases: [(&str, &[&str], &str); 3] = [
-        ("localhost", &["--ca", "other.pem"], "UnknownIssuer"),
+        (
+            "localhost",
+            &["--push", "--ca", "other.pem"],
+            "UnknownIssuer",
+        ),
         // The certificate is that of another.
-        ("127.0.0.1", &["--ca", "ca.pem"], "not valid for name"),
+        (
+            "127.0.0.1",
+            &["--push", "--ca", "ca.pem"],
+            "not valid for name",
+        ),
         // The server wants a certificate.
-        ("localhost", &["--ca", "ca.pem"], "CertificateRequired"),
+        (
+            "localhost",
+            &["--push", "--ca", "ca.pem"],
+            "CertificateRequired",
+        ),
     ];
     for (host, how, why) in cases {
         let address = format!("{host}:{}", server.tcp.port());
@@ -169,7 +181,7 @@ fn a_server_that_speaks_no_tls_or_nothing_is_left_and_tried_again() {
     let home = home(&authority, false);
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = format!("localhost:{}", listener.local_addr().unwrap().port());
-    let agent = Agent::start(&home, &address, &["--ca", "ca.pem"]);
+    let agent = Agent::start(&home, &address, &["--push", "--ca", "ca.pem"]);
     let (mut plain, _) = listener.accept().unwrap();
     plain
         .write_all(b"HTTP/1.0 400 Bad Request\r\n\r\n")

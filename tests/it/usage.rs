@@ -47,8 +47,8 @@ fn wrong_configurations_are_refused_in_one_line() {
             &["store.url", "mysql", "redis://"],
         ),
         (
-            r#"{"store":{"url":"rediss://x"}}"#,
-            &["store.url", "rediss", "not built yet"],
+            r#"{"store":{"url":"redis+cluster://x"}}"#,
+            &["store.url", "redis+cluster", "not built yet"],
         ),
         (
             r#"{"store":{"url":"redis://:hush@h:port/0"}}"#,

@@ -82,9 +82,53 @@ fn a_unix_socket_has_its_database_behind_a_question_mark() {
     );
 }
 
+#[cfg(feature = "tls")]
+#[test]
+fn a_redis_over_tls_may_have_an_authority_of_its_own() {
+    let tls = |host: &str, port, ca: Option<&str>| RedisPlace::Tls {
+        host: host.to_owned(),
+        port,
+        ca: ca.map(PathBuf::from),
+    };
+    let address = redis("rediss://ant:secret@db:7000/3?ca=/etc/my%20ca.pem");
+    assert_eq!(address.place, tls("db", 7000, Some("/etc/my ca.pem")));
+    assert_eq!((address.user.as_deref(), address.db), (Some("ant"), 3));
+    let shown = "rediss://ant:***@db:7000/3?ca=/etc/my%20ca.pem";
+    assert_eq!(address.to_string(), shown);
+    assert_eq!(redis("rediss://[::1]").place, tls("::1", 6379, None));
+    assert_eq!(
+        redis("rediss://db?ca=a.pem").place,
+        tls("db", 6379, Some("a.pem"))
+    );
+    for (url, wanted) in [
+        ("rediss://db/0?db=1", "has an option other than ca=FILE"),
+        ("rediss://db/0?ca=", "has no good path in ca=FILE"),
+        ("rediss://db/0?ca=%zz", "has no good path in ca=FILE"),
+        (
+            "rediss://db/x",
+            "has a database that is not a number from 0 to 65535",
+        ),
+        (
+            "rediss://",
+            "has no good host: a name, an IPv4 address, or an IPv6 address in [ ]",
+        ),
+    ] {
+        let error = url.parse::<StoreUrl>().expect_err(url).to_string();
+        assert_eq!(error, format!("\"rediss://…\" {wanted}"), "{url}");
+    }
+}
+
+#[cfg(not(feature = "tls"))]
+#[test]
+fn a_build_without_tls_says_so() {
+    let error = "rediss://db".parse::<StoreUrl>().expect_err("refused");
+    assert!(error.to_string().contains("which this build does not have"));
+}
+
 #[test]
 fn what_is_wrong_is_said_with_what_it_may_be() {
-    let forms = "embedded:DIR, redis://[user:password@]host:port/db or \
+    let forms = "embedded:DIR, redis://[user:password@]host:port/db, \
+                 rediss://[user:password@]host:port/db?ca=FILE or \
                  redis+unix://[user:password@]/path?db=N";
     let host = "has no good host: a name, an IPv4 address, or an IPv6 address in [ ]";
     let port = "has a port that is not a number from 1 to 65535";
@@ -97,7 +141,6 @@ fn what_is_wrong_is_said_with_what_it_may_be() {
         ("a secret", format!("is not a store's URL: it may be {forms}")),
         ("u:secret@h", format!("is not a store's URL: it may be {forms}")),
         ("http://h", format!("\"http://…\" is not a kind of store: it may be {forms}")),
-        ("rediss://h", format!("\"rediss://…\" is not built yet: it may be {forms}")),
         (
             "redis+sentinel://u:p@h:1/m",
             format!("\"redis+sentinel://…\" is not built yet: it may be {forms}"),
@@ -187,7 +230,7 @@ proptest! {
     #[test]
     fn an_error_repeats_nothing_of_the_url(secret in "[Q-Z]{6,24}", place in 0usize..9) {
         let url = [
-            format!("rediss://u:{secret}@h"),
+            format!("rediss://u:{secret}@h/0?x"),
             format!("u:{secret}@h"),
             format!("{secret}://h"),
             format!("redis://u:{secret}%@h"),
@@ -203,7 +246,7 @@ proptest! {
     }
 
     #[test]
-    fn no_text_makes_it_panic(url in "(redis://|redis\\+unix://|embedded:|)\\PC{0,40}") {
+    fn no_text_makes_it_panic(url in "(redis://|rediss://|redis\\+unix://|embedded:|)\\PC{0,40}") {
         if let Ok(url) = url.parse::<StoreUrl>() {
             prop_assert!(!url.to_string().is_empty());
         }

@@ -11,12 +11,19 @@
 
 use std::time::Duration;
 
+#[cfg(feature = "tls")]
+use redis::TlsCertificates;
 use redis::io::tcp::TcpSettings;
-use redis::{Cmd, ConnectionAddr, IntoConnectionInfo, RedisConnectionInfo, Value};
+use redis::{
+    Client, Cmd, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, RedisConnectionInfo,
+    RedisResult, Value,
+};
 use socket2::{Domain, SockAddr, Socket, TcpKeepalive, Type};
 
 use super::errors::{broken, judge, refuses_us, text};
 use super::scripts;
+#[cfg(feature = "tls")]
+use crate::certificates::{self, PemError, PemFile};
 use crate::limits::{REDIS_WINDOW_BYTES_MAX, REDIS_WINDOW_COMMANDS_MAX};
 use crate::store::StoreError;
 use crate::store::address::{RedisAddress, RedisPlace};
@@ -237,11 +244,19 @@ fn is_noscript(reply: &Value) -> bool {
 fn connect(address: &RedisAddress, timeout: Duration) -> Result<redis::Connection, StoreError> {
     let place = match &address.place {
         RedisPlace::Tcp { host, port } => ConnectionAddr::Tcp(host.clone(), *port),
+        RedisPlace::Tls { host, port, .. } => ConnectionAddr::TcpTls {
+            host: host.clone(),
+            port: *port,
+            insecure: false,
+            tls_params: None,
+        },
         RedisPlace::Unix(path) => {
             knock(path).map_err(|error| StoreError::Away(format!("cannot connect: {error}")))?;
             ConnectionAddr::Unix(path.clone())
         }
     };
+    let authority = authority(&address.place)
+        .map_err(|error| StoreError::Away(format!("cannot connect: {error}")))?;
     let keepalive = TcpKeepalive::new().with_time(Duration::from_secs(KEEPALIVE_S));
     place
         .into_connection_info()
@@ -252,7 +267,7 @@ fn connect(address: &RedisAddress, timeout: Duration) -> Result<redis::Connectio
             info.set_tcp_settings(tcp)
                 .set_redis_settings(RedisConnectionInfo::default().set_skip_set_lib_name())
         })
-        .and_then(redis::Client::open)
+        .and_then(|info| client(info, authority))
         .and_then(|client| client.get_connection_with_timeout(timeout))
         .and_then(|connection| {
             connection.set_read_timeout(Some(timeout))?;
@@ -265,6 +280,47 @@ fn connect(address: &RedisAddress, timeout: Duration) -> Result<redis::Connectio
             }
             other => other,
         })
+}
+
+/// Who signed the server's certificate, where somebody is named: read at each attempt, so that a file that was
+/// wrong or is renewed needs no restart. Also sees to it that the library has what encrypts.
+#[cfg(feature = "tls")]
+fn authority(place: &RedisPlace) -> Result<Option<Vec<u8>>, PemError> {
+    let RedisPlace::Tls { ca, .. } = place else {
+        return Ok(None);
+    };
+    certificates::install_provider();
+    let file = ca.as_deref().map(PemFile::open).transpose()?;
+    file.map(|file| file.certificates().map(|_| file.bytes().to_vec()))
+        .transpose()
+}
+
+/// No address of such a build asks for TLS.
+#[cfg(not(feature = "tls"))]
+fn authority(_place: &RedisPlace) -> Result<Option<Vec<u8>>, std::convert::Infallible> {
+    Ok(None)
+}
+
+#[cfg(feature = "tls")]
+fn client(info: ConnectionInfo, authority: Option<Vec<u8>>) -> RedisResult<Client> {
+    match authority {
+        None => Client::open(info),
+        root_cert => {
+            let client_tls = None;
+            Client::build_with_tls(
+                info,
+                TlsCertificates {
+                    client_tls,
+                    root_cert,
+                },
+            )
+        }
+    }
+}
+
+#[cfg(not(feature = "tls"))]
+fn client(info: ConnectionInfo, _authority: Option<Vec<u8>>) -> RedisResult<Client> {
+    Client::open(info)
 }
 
 /// Whether a Unix socket takes connections now. The library's own connect has no timeout there and would wait for ever

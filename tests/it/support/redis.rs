@@ -74,6 +74,34 @@ impl Redis {
         format!("redis://127.0.0.1:{}/0", self.port)
     }
 
+    /// A port over which it also speaks TLS, if it was started with [`Self::start_with_tls`].
+    pub fn tls_port(&self) -> u16 {
+        let at = self.arguments.iter().position(|word| word == "--tls-port");
+        self.arguments[at.expect("with TLS") + 1].parse().unwrap()
+    }
+
+    /// Starts one that speaks TLS as well, with these files; it asks nobody for a certificate.
+    pub fn start_with_tls(cert: &Path, key: &Path) -> Self {
+        let start = Instant::now();
+        while start.elapsed() < PATIENCE {
+            let redis = Self::start(&[
+                "--tls-port",
+                &free_port().to_string(),
+                "--tls-cert-file",
+                cert.to_str().unwrap(),
+                "--tls-key-file",
+                key.to_str().unwrap(),
+                "--tls-auth-clients",
+                "no",
+            ]);
+            // Its second port may have been taken, too: then it would have ended at once.
+            if std::net::TcpStream::connect(("127.0.0.1", redis.tls_port())).is_ok() {
+                return redis;
+            }
+        }
+        panic!("no Redis with TLS came up");
+    }
+
     /// Where it is, as the store's URL with its Unix socket.
     pub fn unix_url(&self) -> String {
         format!("redis+unix://{}", self.dir.path().join("socket").display())
