@@ -353,3 +353,27 @@ fn a_wrong_configuration_is_named() {
         assert_eq!(error.lines().count(), 1, "{error}");
     }
 }
+
+#[test]
+fn an_idle_connection_holds_little_memory() {
+    const HOSTS: u64 = 300;
+    const BYTES_MAX: u64 = 20_000;
+    for names_hosts in [false, true] {
+        let all = secured(names_hosts);
+        let connect = |number: u64| {
+            let own = all
+                .authority
+                .signs(&[&format!("web-{number}")], None, false);
+            let mut host = all.host("127.0.9.1", names_hosts.then_some(&own));
+            host.ask(BEAT_ASKING);
+            host
+        };
+        // What is needed once, whoever comes.
+        let _first: Vec<TlsHost> = (0..50).map(connect).collect();
+        let before = all.server.resident();
+        let _idle: Vec<TlsHost> = (50..50 + HOSTS).map(connect).collect();
+        let each = all.server.resident().saturating_sub(before) / HOSTS;
+        println!("{each} bytes of resident memory per idle TLS connection, named: {names_hosts}");
+        assert!(each < BYTES_MAX, "{each} bytes per connection");
+    }
+}

@@ -53,7 +53,7 @@ fn another_authority_or_another_name_is_said_and_tried_again() {
     let home = Home::at(&url(&redis, other.to_str().unwrap()));
     let server = home.start();
     server.until_ready(false);
-    server.logged(&["UnknownIssuer"]);
+    server.logged(&["invalid peer certificate"]);
     let mut host = Host::connect(server.tcp, "127.0.9.1");
     host.ask(BEAT_ASKING);
     assert!(redis.exists().is_empty());
