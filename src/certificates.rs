@@ -21,7 +21,7 @@ pub use name::of as name_of;
 
 /// What is wrong with a file: which, and why, in one line.
 #[derive(Debug, thiserror::Error)]
-#[error("{file}: {why}")]
+#[error("{file} {why}")]
 pub struct PemError {
     file: String,
     why: String,
@@ -41,7 +41,8 @@ impl PemFile {
     /// # Errors
     /// When it cannot be read, or is longer than [`PEM_FILE_BYTES_MAX`].
     pub fn open(path: &Path) -> Result<Self, PemError> {
-        let (bytes, mode) = contents(path).map_err(|error| wrong(path, error))?;
+        let (bytes, mode) =
+            contents(path).map_err(|error| wrong(path, format_args!("cannot be read: {error}")))?;
         if bytes.len() as u64 > PEM_FILE_BYTES_MAX {
             let why = format!("is longer than {PEM_FILE_BYTES_MAX} bytes");
             return Err(wrong(path, why));
@@ -65,8 +66,12 @@ impl PemFile {
         &self.bytes
     }
 
-    /// An error that names the file.
-    pub fn wrong(&self, why: impl fmt::Display) -> PemError {
+    /// What is in it is refused by whoever was to use it.
+    pub fn unusable(&self, why: impl fmt::Display) -> PemError {
+        self.wrong(format_args!("cannot be used: {why}"))
+    }
+
+    fn wrong(&self, why: impl fmt::Display) -> PemError {
         wrong(&self.path, why)
     }
 
@@ -89,7 +94,7 @@ impl PemFile {
     /// When others may read it, or it holds none.
     pub fn key(&self) -> Result<PrivateKeyDer<'static>, PemError> {
         if self.mode & 0o007 != 0 {
-            return Err(self.wrong("others may read this private key: chmod o= ends that"));
+            return Err(self.wrong("is a private key that others may read: chmod o= ends that"));
         }
         PrivateKeyDer::from_pem_slice(&self.bytes)
             .map_err(|error| self.wrong(format_args!("holds no private key: {error}")))
@@ -102,7 +107,9 @@ impl PemFile {
     pub fn authorities(&self) -> Result<RootCertStore, PemError> {
         let mut roots = RootCertStore::empty();
         for certificate in self.certificates()? {
-            roots.add(certificate).map_err(|error| self.wrong(error))?;
+            roots
+                .add(certificate)
+                .map_err(|error| self.unusable(error))?;
         }
         Ok(roots)
     }

@@ -14,6 +14,17 @@ use crate::limits::READ_BUFFER_BYTES;
 /// A certificate with those between it and an authority, and its private key.
 pub type Shown = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
 
+/// Why TLS cannot be spoken so.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    /// The server's host can be in no certificate.
+    #[error("'{0}' is no name that a certificate can have")]
+    Server(String),
+    /// The certificate to show, or its key.
+    #[error(transparent)]
+    Own(rustls::Error),
+}
+
 /// How TLS is spoken to the server.
 #[derive(Clone)]
 pub struct TlsSettings {
@@ -37,20 +48,20 @@ impl TlsSettings {
         server: &str,
         authorities: RootCertStore,
         own: Option<Shown>,
-    ) -> Result<Self, String> {
+    ) -> Result<Self, TlsError> {
         let host = server.rsplit_once(':').map_or(server, |(host, _)| host);
         let host = host.trim_start_matches('[').trim_end_matches(']');
-        let server = ServerName::try_from(host.to_owned())
-            .map_err(|_| format!("'{host}' is no name that a certificate can have"))?;
+        let server =
+            ServerName::try_from(host.to_owned()).map_err(|_| TlsError::Server(host.to_owned()))?;
         let builder = ClientConfig::builder_with_provider(certificates::provider())
             .with_safe_default_protocol_versions()
-            .map_err(|error| error.to_string())?
+            .map_err(TlsError::Own)?
             .with_root_certificates(authorities);
         let mut config = match own {
             None => builder.with_no_client_auth(),
             Some((chain, key)) => builder
                 .with_client_auth_cert(chain, key)
-                .map_err(|error| error.to_string())?,
+                .map_err(TlsError::Own)?,
         };
         // It connects once and stays.
         config.resumption = Resumption::disabled();

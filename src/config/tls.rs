@@ -110,7 +110,7 @@ mod files {
 
         /// An error of the file's contents.
         fn wrong(&self, why: impl fmt::Display) -> ConfigError {
-            self.error(self.file.wrong(why))
+            self.error(self.file.unusable(why))
         }
     }
 

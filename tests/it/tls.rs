@@ -333,7 +333,7 @@ fn a_wrong_configuration_is_named() {
         (json!({"cert": key, "key": key}), "tls.cert"),
         (json!({"cert": cert, "key": cert}), "tls.key"),
         (json!({"cert": cert, "key": foreign}), "tls.key"),
-        (json!({"cert": cert, "key": open}), "others may read"),
+        (json!({"cert": cert, "key": open}), "that others may read"),
         (
             json!({"cert": cert, "key": key, "client_ca": key}),
             "tls.client_ca",

@@ -226,32 +226,32 @@ fn wrong_files_and_flags_are_named() {
     let cases = [
         (
             with("nowhere.pem", "web.pem", "web.key"),
-            "--ca is nowhere.pem",
+            "--ca: nowhere.pem cannot be read",
         ),
         (
             with("empty.pem", "web.pem", "web.key"),
-            "--ca is empty.pem: holds no certificate",
+            "--ca: empty.pem holds no certificate",
         ),
         (
             with("web.key", "web.pem", "web.key"),
-            "--ca is web.key: holds no certificate",
+            "--ca: web.key holds no certificate",
         ),
         (
             with("ca.pem", "nowhere.pem", "web.key"),
-            "--cert is nowhere.pem",
+            "--cert: nowhere.pem cannot",
         ),
         (
             with("ca.pem", "web.pem", "nowhere.key"),
-            "--key is nowhere.key",
+            "--key: nowhere.key cannot",
         ),
         (with("ca.pem", "web.pem", "open.key"), "others may read"),
         (
             with("ca.pem", "web.pem", "none.key"),
-            "--key is none.key: holds no private key",
+            "--key: none.key holds no private key",
         ),
         (
             with("ca.pem", "web.pem", "server.key"),
-            "--key is server.key",
+            "--key: server.key cannot be used",
         ),
         (
             with("ca.pem", "star.pem", "star.key"),

@@ -16,13 +16,14 @@ pub(super) struct Tls {
 /// Reads the files; else says which flag's is wrong, and why, in one line.
 #[cfg(feature = "tls")]
 pub(super) fn read(args: &AgentArgs, server: &str) -> Result<Tls, String> {
+    use anthill::agent::tls::TlsError;
     use anthill::certificates::{PemFile, authorities_of_the_system, name_of};
 
     if !args.tls {
         return Ok(Tls::default());
     }
     let open = |flag: &'static str, path: &std::path::Path| {
-        let wrong = move |error: anthill::certificates::PemError| format!("{flag} is {error}");
+        let wrong = move |error: anthill::certificates::PemError| format!("{flag}: {error}");
         PemFile::open(path).map(|file| (file, wrong)).map_err(wrong)
     };
     let authorities = match &args.ca {
@@ -33,21 +34,19 @@ pub(super) fn read(args: &AgentArgs, server: &str) -> Result<Tls, String> {
         None => authorities_of_the_system()
             .map_err(|why| format!("--tls: {why}; --ca names who signed the server's"))?,
     };
-    let (mut own, mut name) = (None, None);
+    let (mut own, mut shown, mut name) = (None, None, None);
     if let (Some(cert), Some(key)) = (&args.cert, &args.key) {
         let (cert, wrong_cert) = open("--cert", cert)?;
         let (key, wrong_key) = open("--key", key)?;
         let chain = cert.certificates().map_err(wrong_cert)?;
         let first = chain.first().map_or(&[][..], |first| first);
-        name = Some(name_of(first).map_err(|why| wrong_cert(cert.wrong(why)))?);
+        name = Some(name_of(first).map_err(|why| wrong_cert(cert.unusable(why)))?);
         own = Some((chain, key.key().map_err(wrong_key)?));
+        shown = Some((key, wrong_key));
     }
-    let settings = TlsSettings::new(server, authorities, own).map_err(|why| {
-        let shown = args
-            .key
-            .as_ref()
-            .map(|key| format!(" --key is {}:", key.display()));
-        format!("--tls:{} {why}", shown.unwrap_or_default())
+    let settings = TlsSettings::new(server, authorities, own).map_err(|error| match &shown {
+        Some((key, wrong)) if matches!(error, TlsError::Own(_)) => wrong(key.unusable(error)),
+        _ => format!("--server: {error}"),
     })?;
     Ok(Tls {
         settings: Some(settings),
