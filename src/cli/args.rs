@@ -47,7 +47,7 @@ pub enum Command {
     /// Send commands to hosts from a prompt, and see what comes back
     Console(ApiArgs),
     /// Be a host of a server: beat, and run what the allow file names
-    Agent(AgentArgs),
+    Agent(Box<AgentArgs>),
     /// Be many hosts of a server, and show what it makes of them
     Bench(BenchArgs),
     #[command(name = "bench-floor", hide = true)]
