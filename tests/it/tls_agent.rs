@@ -279,3 +279,29 @@ fn wrong_files_and_flags_are_named() {
     .concat();
     refused(dir, &other, "names this host 'web-1'");
 }
+
+#[test]
+fn where_keys_are_demanded_a_certificate_alone_is_not_enough() {
+    let authority = Authority::new();
+    let mut home = home(&authority, true);
+    let drawn = run(home.path(), &["keygen"]).stdout;
+    let (name, hex) = drawn.trim().split_once(' ').expect("a name and a key");
+    let keys = json!({ name: hex }).to_string();
+    for (file, text) in [("host.key", &drawn), ("keys.json", &keys)] {
+        use std::os::unix::fs::PermissionsExt;
+        let path = home.path().join(file);
+        std::fs::write(&path, text).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+    }
+    home.set("auth.keys_file", "keys.json");
+    let server = home.start();
+    let without = Agent::start(&home, &by_name(&server), &BOTH);
+    without.logged(&["it refuses us"]);
+    drop(without);
+    assert!(!server.is_online("web-1"));
+    let how = [&BOTH[..], &["--key-file", "host.key", "--push"]].concat();
+    let _agent = Agent::start(&home, &by_name(&server), &how);
+    until_so("web-1 online", || server.is_online("web-1"));
+    server.dispatch(&json!({"key": "AC1", "commands": {"echo one": 1}, "hosts": ["web-1"]}));
+    server.until_task("AC1", "web-1", "done");
+}
