@@ -34,6 +34,7 @@ mod signals;
 mod spool;
 mod stalls;
 mod store_away;
+mod storm;
 mod timeouts;
 #[cfg(feature = "tls")]
 mod tls;
