@@ -122,6 +122,28 @@ impl Allow {
         self.entries.is_empty()
     }
 
+    /// Entries that never count, each with the one before it that has all it could match, both
+    /// counted from 1: their times are not in force.
+    #[must_use]
+    pub fn covered(&self) -> Vec<(usize, usize)> {
+        let mut covered = Vec::new();
+        for (at, later) in self.entries.iter().enumerate() {
+            // A wildcard is itself such a word as only a wildcard matches.
+            let words = match &later.what {
+                What::Words(words) => words.clone(),
+                What::Shell(line) => shlex::split(line).unwrap_or_default(),
+            };
+            let covers = |earlier: &Entry| match &earlier.what {
+                What::Words(pattern) => matches(pattern, &words),
+                What::Shell(_) => earlier.what == later.what,
+            };
+            if let Some(by) = self.entries[..at].iter().position(covers) {
+                covered.push((at + 1, by + 1));
+            }
+        }
+        covered
+    }
+
     /// Whether some entry leaves a word to whoever dispatches.
     #[must_use]
     pub fn has_wildcard(&self) -> bool {
@@ -276,6 +298,17 @@ mod tests {
         assert_eq!(time("backup --full"), Span::from_secs(3600));
         assert_eq!(time("backup --some"), Span::from_millis(500));
         assert_eq!(time("uptime"), Span::from_secs(AGENT_RUN_S));
+    }
+
+    #[test]
+    fn an_entry_that_never_counts_is_found() {
+        let covered = |text| Allow::parse(text).unwrap().covered();
+        assert_eq!(covered(FILE), []);
+        let text = r#"["sleep *", "ls", {"run":"sleep 9","timeout_s":1}, {"shell":"sleep 5"},
+            {"shell":"sleep 5 | cat"}, {"shell":"sleep 5 | cat","timeout_s":2}, "ls", "ls *", "sleep '*'"]"#;
+        assert_eq!(covered(text), [(3, 1), (4, 1), (6, 5), (7, 2), (9, 1)]);
+        // A literal covers no wildcard, and a wildcard for the program no path.
+        assert_eq!(covered(r#"["sleep 9", "sleep *", "* a", "/bin/x a"]"#), []);
     }
 
     #[test]

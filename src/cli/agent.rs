@@ -28,6 +28,8 @@ use super::args::AgentArgs;
 const SERVER_PORT: u16 = 11451;
 /// Where a host takes datagrams unless its server is told otherwise.
 const AGENT_PORT: u16 = 6655;
+/// Entries of an allow file that never count, of which the log tells.
+const COVERED_TOLD_MAX: usize = 10;
 
 /// Beats, and runs what it is allowed to, until a signal ends it.
 ///
@@ -39,6 +41,12 @@ pub fn run(args: &AgentArgs) -> Result<(), Failure> {
     let signals = catch_signals(&ending)
         .map_err(|error| Failure::failed(format!("cannot catch signals: {error}")))?;
     let _logging = logging::start(&Config::default().log).map_err(Failure::usage)?;
+    log::info!(
+        target: "agent",
+        "for the server {}, with its state in {}",
+        setup.server,
+        setup.state.display()
+    );
     warn(&setup.allow);
     let given = Given {
         args: args.clone(),
@@ -248,6 +256,12 @@ fn read_allow(file: &Path) -> Result<Allow, String> {
 fn warn(allow: &Allow) {
     if allow.is_empty() {
         log::info!(target: "agent", "there is no allow file, or it is empty: every command will be refused");
+    }
+    for (entry, by) in allow.covered().into_iter().take(COVERED_TOLD_MAX) {
+        log::warn!(
+            target: "agent",
+            "entry {entry} of the allow file never counts: entry {by} has all that it could match"
+        );
     }
     if allow.has_wildcard() && rustix::process::geteuid().is_root() {
         log::warn!(
