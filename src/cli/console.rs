@@ -35,13 +35,14 @@ const WAIT: Duration = Duration::from_secs(5);
 const PAUSE: Duration = Duration::from_millis(200);
 
 const HELP: &str = "\
-COMMAND                an instruction's name, or a command as it is: goes to all hosts online
-@HOST [@HOST …] COMMAND   goes to these hosts only
-hosts                  the hosts
-tasks                  the tasks
-help                   this
-exit, exit()           leave; so does the end of input
-Ctrl-C stops waiting for answers.
+COMMAND                    an instruction's name, or a command as it is: goes to all hosts online
+@HOST [@HOST …] COMMAND    goes to these hosts only
+hosts                      the hosts
+tasks                      the tasks
+help                       this
+exit, exit()               leave; so does the end of input
+Ctrl-C stops waiting for answers. A host that takes datagrams says that it has a command, and no
+more: output comes from hosts that are pushed to.
 ";
 
 /// Reads lines and does what they say.

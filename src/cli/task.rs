@@ -21,6 +21,8 @@ use super::{Failure, print, remark, table, terminal};
 
 /// Lines of one output that are shown; all of it can be asked for by itself.
 const OUTPUT_LINES_MAX: usize = 10;
+/// Characters of one of these lines that are shown.
+const OUTPUT_LINE_CHARS_MAX: usize = 1000;
 
 /// The states in the order a host goes through them.
 const STATES: [&str; 11] = [
@@ -247,7 +249,7 @@ impl Outcome {
         }
         let mut lines = vec![head];
         let output = self.output.lines().take(OUTPUT_LINES_MAX);
-        lines.extend(output.map(|line| format!("    {}", text::escape(line))));
+        lines.extend(output.map(|line| format!("    {}", shown(line))));
         let more = self.output.lines().count() > OUTPUT_LINES_MAX;
         // What is no UTF-8 is longer here than it was, so this may leave the line out, never lie.
         if more || self.size > self.output.len() as u64 {
@@ -255,6 +257,19 @@ impl Outcome {
         }
         lines
     }
+}
+
+/// A line of output, so far as it is shown, and made harmless. A tab is what many programs part their
+/// columns with, and does nothing but move to the right.
+fn shown(line: &str) -> String {
+    let end = line
+        .char_indices()
+        .nth(OUTPUT_LINE_CHARS_MAX)
+        .map(|(at, _)| at);
+    let begin = end.map_or(line, |end| &line[..end]);
+    let cells: Vec<_> = begin.split('\t').map(text::escape).collect();
+    let rest = if end.is_some() { "…" } else { "" };
+    format!("{}{rest}", cells.join("\t"))
 }
 
 impl Tally {
@@ -310,6 +325,14 @@ impl Tally {
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn a_line_of_output_keeps_its_tabs_and_ends_somewhere() {
+        assert_eq!(shown("4\t./a\x1b[2J\t"), "4\t./a\\u{1b}[2J\t");
+        let most = "ä".repeat(OUTPUT_LINE_CHARS_MAX);
+        assert_eq!(shown(&most), most);
+        assert_eq!(shown(&format!("{most}b")), format!("{most}…"));
+    }
 
     fn task(hosts: Value) -> Task {
         let Value::Object(document) = json!({

@@ -84,11 +84,15 @@ pub enum Outcome {
 pub fn find(head: &Head<'_>) -> Result<Route, Response> {
     let place = Place::of(head.path);
     if let Some(place) = place.filter(|place| !place.takes(head.method)) {
-        let answer = Response::error(405, &format!("{} cannot be asked so", head.path));
-        return Err(answer.noting(Note::Allow(place.methods())));
+        let methods = place.methods();
+        let why = format!("{} takes {methods} only", head.path);
+        return Err(Response::error(405, &why).noting(Note::Allow(methods)));
     }
     if head.method == "POST" && !is_json(head.content_type) {
-        return Err(Response::error(415, "a POST is application/json"));
+        return Err(Response::error(
+            415,
+            "a POST must have the header Content-Type: application/json",
+        ));
     }
     let place = place.ok_or_else(|| Response::error(404, &format!("there is no {}", head.path)))?;
     let query = head.query;
