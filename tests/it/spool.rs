@@ -34,6 +34,9 @@ impl Reporter {
     fn start(server: &Server, name: String) -> Self {
         let mut writing = Host::online(server.tcp, &name);
         let stream = writing.stream.try_clone().unwrap();
+        // What it has sent is to be with the server, not in its own kernel.
+        let socket = socket2::SockRef::from(&stream);
+        socket.set_send_buffer_size(64 * 1024).unwrap();
         // It may have to wait for as long as the test does.
         stream.set_write_timeout(None).unwrap();
         let mut reading = Host { stream };
