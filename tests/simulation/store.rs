@@ -195,7 +195,10 @@ impl Depot {
         }
         while self.late.front().is_some_and(|(due, _)| *due <= self.now) {
             if let Some((_, op)) = self.late.pop_front() {
+                // It may be older than what is there: the server writes all of it once more five seconds later.
+                self.arrows.forget_stored();
                 self.execute(std::slice::from_ref(&op), &mut Vec::new());
+                self.arrows.forget_stored();
             }
         }
     }

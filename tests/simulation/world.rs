@@ -39,6 +39,8 @@ pub struct World {
     hosts: Vec<Host>,
     pub ledger: Ledger,
     ran: BTreeSet<(usize, String)>,
+    /// The host that goes and does not come back, if one does.
+    gone: Option<usize>,
     wall: Arc<AtomicU64>,
     spool: tempfile::TempDir,
     processes: u64,
@@ -56,6 +58,7 @@ enum Plan {
     Recover,
     Fault,
     Dispatch,
+    Vanish,
 }
 
 /// Lends a host all but itself.
@@ -113,6 +116,7 @@ impl World {
             hosts: Vec::new(),
             ledger: Ledger::default(),
             ran: BTreeSet::new(),
+            gone: None,
             wall: Arc::new(AtomicU64::new(WALL)),
             spool: spool.expect("a directory"),
             processes: 0,
@@ -124,6 +128,10 @@ impl World {
             dice: dice.clone(),
         };
         world.people();
+        if world.dice.one_in(2) {
+            let at = start + world.dice.ms(60_000, STORM.as_millis());
+            world.plans.push((at, Plan::Vanish));
+        }
         world
     }
 
@@ -352,6 +360,7 @@ impl World {
                     self.plans.push((at, Plan::Dispatch));
                 }
             }
+            Plan::Vanish => self.vanish(),
             Plan::Fault if self.calm => {}
             Plan::Fault => {
                 self.fault();
@@ -359,6 +368,29 @@ impl World {
                 self.plans.push((at, Plan::Fault));
             }
         }
+    }
+
+    /// A host goes for good. It is the only one behind its name.
+    fn vanish(&mut self) {
+        let place = self.dice.place(self.hosts.len());
+        let name = self.hosts[place].name.clone();
+        if self.hosts.iter().filter(|host| host.name == name).count() > 1 {
+            return;
+        }
+        self.ledger.log(format_args!("{name} goes for good"));
+        let silent = self.dice.one_in(2);
+        self.hosts[place].crash(silent, &mut around_hosts!(self));
+        self.hosts[place].wakes = None;
+        self.gone = Some(place);
+    }
+
+    /// Those that are to be there in the end.
+    fn names(&self) -> BTreeSet<String> {
+        let left = self
+            .hosts
+            .iter()
+            .filter(|host| self.gone != Some(host.place));
+        left.map(|host| host.name.clone()).collect()
     }
 
     fn start_server(&mut self) {
@@ -532,7 +564,7 @@ impl World {
 
     fn crash_host(&mut self) {
         let place = self.dice.place(self.hosts.len());
-        if !self.hosts[place].is_running() {
+        if !self.hosts[place].is_running() || self.gone == Some(place) {
             return;
         }
         let silent = self.dice.one_in(2);
@@ -641,7 +673,7 @@ impl World {
             server.stopped_until = server.stopped_until.min(self.now);
         }
         for host in &mut self.hosts {
-            if !host.is_running() {
+            if !host.is_running() && self.gone != Some(host.place) {
                 host.wakes = Some(self.now);
             }
         }
@@ -653,7 +685,12 @@ impl World {
         if !server.is_drained() {
             return Some(format!("not drained: {:?}", server.core.stats()));
         }
-        for host in &self.hosts {
+        let gone = self.gone.map(|place| self.hosts[place].name.clone());
+        for host in self
+            .hosts
+            .iter()
+            .filter(|host| gone.as_ref() != Some(&host.name))
+        {
             if let Some(why) = host.unrest() {
                 return Some(format!("{} {why}", host.name));
             }
@@ -662,12 +699,15 @@ impl World {
         if left > 0 {
             return Some(format!("{left} segments in the spool"));
         }
-        let names: BTreeSet<String> = self.hosts.iter().map(|host| host.name.clone()).collect();
-        for name in names {
+        for name in self.names() {
             let id = HostId::checked(&name).expect("an id");
             if !server.core.host(&id).is_some_and(|view| view.online) {
                 return Some(format!("{name} is not online"));
             }
+        }
+        let online = server.core.stats().hosts_online;
+        if online != self.names().len() as u64 {
+            return Some(format!("{online} hosts are online"));
         }
         self.open_task()
     }
@@ -691,7 +731,9 @@ impl World {
         for key in self.stored_tasks(&mut store) {
             for (host, word) in store.hash(&schema::task_hosts(&key)) {
                 let state = TaskState::parse(&word).expect("a state");
-                if !state.has_ended() {
+                // What is queued for one that does not come back waits for it.
+                let waits = state == TaskState::Queued && !self.names().contains(&host);
+                if !state.has_ended() && !waits {
                     return Some(format!("{host} is {word} in {key}"));
                 }
             }
@@ -712,8 +754,7 @@ impl World {
 
     /// At rest everyone knows the same.
     fn assert_agreement(&mut self) {
-        let names: BTreeSet<String> = self.hosts.iter().map(|host| host.name.clone()).collect();
-        let names: Vec<String> = names.into_iter().collect();
+        let names: Vec<String> = self.names().into_iter().collect();
         let shared = self.store.clone();
         let mut store = shared.get();
         assert_eq!(store.set(schema::EXISTS), names, "`exists`");
