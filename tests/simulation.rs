@@ -15,8 +15,8 @@
 //! ```text
 //!   cargo test --test simulation                                       a fixed set of seeds
 //!   ANTHILL_SEED=17 cargo test --test simulation storms                that one again
-//!   ANTHILL_SIM_SEEDS=1000..2000 cargo test --release --test simulation storms    or a count, from 0
-//!   ANTHILL_SIM_SECONDS=600 cargo test --release --test simulation storms -- --nocapture
+//!   ANTHILL_SIM_SEEDS=1000..2000 cargo test --test simulation storms    or a count, from 0
+//!   ANTHILL_SIM_SECONDS=600 cargo test --test simulation storms -- --nocapture
 //!                                                       fresh seeds for so long; from ANTHILL_SEED on, if given
 //! ```
 

@@ -357,11 +357,8 @@ impl Host {
             Kind::Agent(agent) => {
                 agent.core = None;
                 agent.job = None;
-                match silent {
-                    true => agent.disk.crash(around.dice),
-                    // What the process wrote is with the kernel; what it held itself is gone.
-                    false => agent.disk.crash(around.dice),
-                }
+                // Killed or without power: what was not synced may be gone.
+                agent.disk.crash(around.dice);
             }
             Kind::Plain(plain) => *plain = Plain::default(),
         }

@@ -234,7 +234,7 @@ impl Ledger {
     }
 
     /// A message is about to be handed in.
-    pub fn comes(&mut self, _now: Instant, conn: ConnId, incoming: &Incoming<'_>) {
+    pub fn comes(&mut self, conn: ConnId, incoming: &Incoming<'_>) {
         let (seq, flag) = (incoming.ask.seq, incoming.message.flag());
         let said = match &incoming.message {
             Message::Hello(hello) => Said::Hello {
@@ -361,7 +361,7 @@ impl Ledger {
     pub fn effect(&mut self, now: Instant, effect: &Effect) {
         match effect {
             Effect::Close { conn } => {
-                self.closed(now, *conn);
+                self.closed(*conn);
             }
             Effect::Reply { conn, reply } => {
                 let Some(seq) = reply.seq else { return };
@@ -386,7 +386,7 @@ impl Ledger {
                     _ => {}
                 }
             }
-            Effect::Tell(event) => self.event(now, &event.kind),
+            Effect::Tell(event) => self.event(&event.kind),
             Effect::Respond { asker, answer } => self.answered(now, *asker, answer),
             _ => {}
         }
@@ -446,7 +446,7 @@ impl Ledger {
     }
 
     /// A connection is closed by the server.
-    fn closed(&mut self, now: Instant, conn: ConnId) {
+    fn closed(&mut self, conn: ConnId) {
         let Some(session) = self.sessions.remove(&conn) else {
             panic!("{conn:?} is closed after its end");
         };
@@ -454,10 +454,9 @@ impl Ledger {
         self.log(format_args!(
             "server closes {conn:?} of {host:?}, heard of at {last:?}"
         ));
-        let _ = now;
     }
 
-    fn event(&mut self, now: Instant, kind: &EventKind) {
+    fn event(&mut self, kind: &EventKind) {
         self.log(format_args!("event {kind:?}"));
         match kind {
             EventKind::Online { host } => {
@@ -465,7 +464,7 @@ impl Ledger {
                 let before = self.told.insert(host.to_string(), true);
                 assert_ne!(before, Some(true), "{host} is told online and was");
             }
-            EventKind::Offline { host, reason } => self.offline(now, host.as_str(), *reason),
+            EventKind::Offline { host, reason } => self.offline(host.as_str(), *reason),
             EventKind::Progress {
                 host, key, state, ..
             } => {
@@ -487,7 +486,7 @@ impl Ledger {
     }
 
     /// A host may go offline only if it has no connection, and has been silent where that is the reason.
-    fn offline(&mut self, now: Instant, host: &str, reason: Reason) {
+    fn offline(&mut self, host: &str, reason: Reason) {
         self.count(reason.as_str());
         let before = self.told.insert(host.to_owned(), false);
         assert_ne!(before, Some(false), "{host} is told offline and was");
@@ -512,12 +511,11 @@ impl Ledger {
         } else {
             self.inherited.remove(host);
         }
-        let _ = now;
     }
 
     /// Between two turns: who is online has a connection, or is inherited and not yet to be judged; and who has
     /// a connection is online.
-    pub fn after_turn(&mut self, now: Instant, core: &Core) {
+    pub fn after_turn(&mut self, core: &Core) {
         let mut online = BTreeSet::new();
         let mut cursor = Some(0);
         while let Some(from) = cursor {
@@ -566,6 +564,5 @@ impl Ledger {
         if core.settled() {
             self.holes.retain(|hole| !hole.is_up);
         }
-        let _ = now;
     }
 }

@@ -239,7 +239,7 @@ impl Server {
         self.hand_over(around);
         self.flush(around);
         self.is_ready = !all_told || !accepted_all || more;
-        around.ledger.after_turn(now, &self.core);
+        around.ledger.after_turn(&self.core);
         self.waits_since = now + around.dice.ms(1, 3);
     }
 
@@ -319,7 +319,7 @@ impl Server {
         match decode(FRAMING, order, bytes) {
             Ok(Step::Need(_)) => None,
             Ok(Step::Got { incoming, used }) => {
-                around.ledger.comes(around.now, conn, &incoming);
+                around.ledger.comes(conn, &incoming);
                 match self.message(conn, incoming, around) {
                     Flow::Taken => Some(used),
                     Flow::Raw(raw) => {

@@ -718,11 +718,7 @@ impl World {
             let name = entry.expect("it can be read").file_name();
             name.to_string_lossy().ends_with(".seg")
         };
-        files
-            .filter(|_| true)
-            .map(is_segment)
-            .filter(|is| *is)
-            .count()
+        files.map(is_segment).filter(|is| *is).count()
     }
 
     /// A task that is stored and has not ended.
@@ -811,7 +807,6 @@ impl World {
                 Fate::Unknown => {}
             }
         }
-        self.ledger.count("states moved");
     }
 }
 
