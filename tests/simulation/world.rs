@@ -764,7 +764,12 @@ impl World {
             let fields = store.hash(&schema::host(&id));
             let node = fields.iter().find(|(field, _)| field == "node");
             assert_eq!(node.map(|(_, value)| value.as_str()), Some(NODE), "{name}");
+            // Written again only while the connection is there that it came by, and others may be.
+            let behind = self.hosts.iter().filter(|host| host.name == *name).count();
             let info = store.set(&schema::system_info(&id));
+            if info.is_empty() && behind > 1 {
+                continue;
+            }
             assert_eq!(info, [name.as_str()], "what {name} is");
         }
         for acked in std::mem::take(&mut self.ledger.acked) {
