@@ -161,6 +161,10 @@ impl Host {
         }
     }
 
+    pub fn is_agent(&self) -> bool {
+        matches!(self.kind, Kind::Agent(_))
+    }
+
     pub fn is_running(&self) -> bool {
         match &self.kind {
             Kind::Agent(agent) => agent.core.is_some(),

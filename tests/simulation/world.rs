@@ -709,7 +709,19 @@ impl World {
         if online != self.names().len() as u64 {
             return Some(format!("{online} hosts are online"));
         }
-        self.open_task()
+        self.unknown_host().or_else(|| self.open_task())
+    }
+
+    /// An agent of which the store does not say what it is. A plain host says it once, maybe by a connection that is
+    /// read late and then ends, and what came by one that is gone is not written again.
+    fn unknown_host(&self) -> Option<String> {
+        let mut store = self.store.get();
+        let lives = |host: &&Host| host.is_agent() && self.gone != Some(host.place);
+        self.hosts.iter().filter(lives).find_map(|host| {
+            let id = HostId::checked(&host.name).expect("an id");
+            let info = store.set(&schema::system_info(&id));
+            (info != [host.name.as_str()]).then(|| format!("{} is {info:?}", host.name))
+        })
     }
 
     fn spooled(&self) -> usize {
@@ -764,13 +776,6 @@ impl World {
             let fields = store.hash(&schema::host(&id));
             let node = fields.iter().find(|(field, _)| field == "node");
             assert_eq!(node.map(|(_, value)| value.as_str()), Some(NODE), "{name}");
-            // Written again only while the connection is there that it came by, and others may be.
-            let behind = self.hosts.iter().filter(|host| host.name == *name).count();
-            let info = store.set(&schema::system_info(&id));
-            if info.is_empty() && behind > 1 {
-                continue;
-            }
-            assert_eq!(info, [name.as_str()], "what {name} is");
         }
         for acked in std::mem::take(&mut self.ledger.acked) {
             let id = HostId::checked(&acked.host).expect("an id");
