@@ -92,6 +92,11 @@ impl Core {
         if self.keys.has(holder) && !self.keys.has(conn) {
             return Err("this id has proved its key".to_owned());
         }
+        if self.keys.has(conn) && !self.keys.has(holder) {
+            // It is whose the id is. However plain ones have fought over it, that keeps it out of nothing.
+            self.quarantine.settled(reference);
+            return Ok(slot);
+        }
         match self.quarantine.claimed(reference, at.now) {
             Verdict::Replace => return Ok(slot),
             Verdict::Report => self.quarantined(at, id, holder, peer, fx),

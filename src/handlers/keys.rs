@@ -363,7 +363,8 @@ impl Core {
         signature: &Signature<'_>,
     ) -> Option<u32> {
         let stats = &mut self.stats;
-        let id = HostId::checked(signature.id.as_deref()?).ok();
+        let id = signature.id.as_deref();
+        let id = id.and_then(|id| HostId::checked(id).ok());
         let slot = id.and_then(|id| self.hosts.find(&id));
         let conn = slot.and_then(|slot| self.hosts.get(slot)?.identified());
         let at_home = conn.is_some_and(|conn| self.sessions.peer(conn).ip() == from.to_canonical());

@@ -57,6 +57,11 @@ impl Quarantine {
         Verdict::Replace
     }
 
+    /// The one whose id it is has come: the fight is over.
+    pub fn settled(&mut self, host: HostRef) {
+        self.fights.remove(&host);
+    }
+
     /// Forgets what is over. Called now and then, so that the table holds no more ids than were
     /// replaced within the last minute or two.
     pub fn forget(&mut self, now: Instant) {

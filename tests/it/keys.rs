@@ -409,6 +409,26 @@ fn only_a_proof_replaces_a_session() {
 }
 
 #[test]
+fn plain_hosts_that_fight_over_an_id_keep_out_nobody_who_has_its_key() {
+    let server = home(&["127.0.9.0/24"]).start();
+    let mut holders = Vec::new();
+    loop {
+        let mut plain = Host::connect(server.tcp, "127.0.9.2");
+        if plain.hello("web-1")["ACK"] == "keepRefused" {
+            break;
+        }
+        // Kept: only one that is still there is replaced.
+        holders.push(plain);
+    }
+    let mut web = Session::open(server.tcp, "127.0.9.1", WEB_1);
+    assert_eq!(web.ask(BEAT_ASKING)["ACK"], "keepAlive");
+    let mut newer = Session::open(server.tcp, "127.0.9.1", WEB_1);
+    assert_eq!(newer.ask(BEAT_ASKING)["ACK"], "keepAlive");
+    assert_eq!(server.metric("anthill_keyed_sessions"), 1);
+    server.stop();
+}
+
+#[test]
 fn networks_may_stay_plain() {
     let server = home(&["127.0.9.0/25", "127.0.9.200"]).start();
     let mut old = Host::online(server.tcp, "127.0.9.1");
@@ -602,10 +622,11 @@ fn datagrams_are_signed_both_ways() {
         let sample = format!("anthill_datagrams_{name}_total");
         until_so(&sample, || server.metric(&sample) == wanted);
     };
-    // Forged: a wrong key, another number, another task, another host, another address; and a bare one.
+    // Forged: a wrong key, another number, another task, another host, nobody's, another address; and a bare one.
     let good = answer(&web.up, 70, "AC1");
     let mut forged = [
         answer(&web.down, 70, "AC1"),
+        good.clone(),
         good.clone(),
         good.clone(),
         good.clone(),
@@ -613,10 +634,11 @@ fn datagrams_are_signed_both_ways() {
     forged[1]["n"] = 71.into();
     forged[2]["taskId"] = "AC2".into();
     forged[3]["id"] = "web-2".into();
+    forged[4].as_object_mut().unwrap().remove("id");
     forged.iter().for_each(&send);
     let elsewhere = UdpSocket::bind("127.0.9.2:0").unwrap();
     elsewhere.send_to(good.to_string().as_bytes(), udp).unwrap();
-    count("forged", 5);
+    count("forged", 6);
     let bare = json!({"flag": "ADH33", "RCC": 1, "taskId": "AC1", "answerTime": 1});
     send(&bare);
     send(&json!({"flag": "ADH18", "phase": 1, "ACK": "keepAlive"}));
@@ -661,7 +683,7 @@ fn datagrams_are_signed_both_ways() {
     let old = web.up;
     web = Session::open(server.tcp, "127.0.9.1", who);
     send(&answer(&old, 100, "AC1"));
-    count("forged", 6);
+    count("forged", 7);
     assert_eq!(web.ask(BEAT_ASKING)["ACK"], "keepAlive");
     server.stop();
 }
