@@ -453,7 +453,6 @@ fn wrong_usage_is_status_2_and_one_line() {
             &["--server", "x", "--allow", "/no/such"],
             &["--allow", "/no/such"],
         ),
-        (&["--server", "x", "--tls"], &["--tls"]),
     ] {
         fails(args, 2, words);
     }

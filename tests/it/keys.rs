@@ -872,7 +872,7 @@ fn an_agent_takes_nothing_from_a_server_that_has_not_its_key() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let _agent = agent(&home, listener.local_addr().unwrap(), &K, &["--push"]);
     let accept = || {
-        let (stream, _) = listener.accept().unwrap();
+        let stream = super::support::accepted(&listener);
         stream
             .set_read_timeout(Some(super::support::PATIENCE))
             .unwrap();

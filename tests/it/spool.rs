@@ -29,7 +29,7 @@ struct Reporter {
 }
 
 impl Reporter {
-    const COUNT: u64 = 150;
+    const COUNT: u64 = 300;
 
     fn start(server: &Server, name: String) -> Self {
         let mut writing = Host::online(server.tcp, &name);

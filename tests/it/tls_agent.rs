@@ -10,7 +10,7 @@ use serde_json::json;
 
 use super::support::server::{program, run};
 use super::support::tls::Authority;
-use super::support::{Home, Server, until_so};
+use super::support::{Home, Server, accepted, until_so};
 
 /// A running agent and what it has logged, killed with the test.
 struct Agent {
@@ -183,15 +183,15 @@ fn a_server_that_speaks_no_tls_or_nothing_is_left_and_tried_again() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = format!("localhost:{}", listener.local_addr().unwrap().port());
     let agent = Agent::start(&home, &address, &["--push", "--ca", "ca.pem"]);
-    let (mut plain, _) = listener.accept().unwrap();
+    let mut plain = accepted(&listener);
     plain
         .write_all(b"HTTP/1.0 400 Bad Request\r\n\r\n")
         .unwrap();
     agent.logged(&["no connection to the server: TLS: ", "tried again"]);
-    let (closes, _) = listener.accept().unwrap();
+    let closes = accepted(&listener);
     closes.shutdown(Shutdown::Write).unwrap();
     agent.logged(&["in the middle of the handshake"]);
-    let _silent = listener.accept().unwrap();
+    let _silent = accepted(&listener);
     agent.logged(&["it cannot be reached in time"]);
 }
 

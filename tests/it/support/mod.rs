@@ -14,6 +14,7 @@ pub mod server;
 pub mod tls;
 pub mod words;
 
+use std::net::{TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -51,6 +52,15 @@ pub fn until_or<T>(mut look: impl FnMut() -> Option<T>) -> Option<T> {
         std::thread::sleep(PAUSE);
     }
     None
+}
+
+/// Waits until somebody connects.
+#[track_caller]
+pub fn accepted(listener: &TcpListener) -> TcpStream {
+    listener.set_nonblocking(true).unwrap();
+    let stream = until("a connection", || listener.accept().ok()).0;
+    stream.set_nonblocking(false).unwrap();
+    stream
 }
 
 /// Looks again and again until it is so.
