@@ -152,11 +152,14 @@ fn deal_out(
 ///
 /// Those of one host follow each other. A notice comes behind all that was before it, which it may tell
 /// of; so does an audit, which may name a host that has just come online, and what follows an audit comes with it or later.
-/// Dispatches of one key follow each other. States come behind what their hosts did before, and what those do next comes
+/// Dispatches of one key follow each other, and reports on a task the writing of it: what was confirmed lately is
+/// written again in one go. States come behind what their hosts did before, and what those do next comes
 /// behind them; a question sees what its hosts did before.
 fn waves(ops: &[Op]) -> Vec<Vec<usize>> {
     let mut waves: Vec<Vec<usize>> = Vec::new();
     let mut last: HashMap<&str, usize> = HashMap::with_capacity(ops.len());
+    // The waves in which tasks are written.
+    let mut written: HashMap<&str, usize> = HashMap::new();
     let mut floor = 0;
     for (at, op) in ops.iter().enumerate() {
         let wave = match op {
@@ -168,10 +171,26 @@ fn waves(ops: &[Op]) -> Vec<Vec<usize>> {
             Op::Online(op) => behind(&mut last, op.host.as_str(), floor),
             Op::Offline(op) => behind(&mut last, op.host.as_str(), floor),
             Op::Inventory(op) => behind(&mut last, op.host.as_str(), floor),
-            Op::Progress(op) => behind(&mut last, op.host.as_str(), floor),
-            Op::Answer(op) => behind(&mut last, op.host.as_str(), floor),
-            Op::Result(op) => behind(&mut last, op.host.as_str(), floor),
-            Op::Dispatch(op) => behind(&mut last, op.key.as_str(), floor),
+            Op::Progress(op) => behind(
+                &mut last,
+                op.host.as_str(),
+                after(&written, op.key.as_str(), floor),
+            ),
+            Op::Answer(op) => behind(
+                &mut last,
+                op.host.as_str(),
+                after(&written, op.key.as_str(), floor),
+            ),
+            Op::Result(op) => behind(
+                &mut last,
+                op.host.as_str(),
+                after(&written, &op.code, floor),
+            ),
+            Op::Dispatch(op) => {
+                let wave = behind(&mut last, op.key.as_str(), floor);
+                written.insert(op.key.as_str(), wave);
+                wave
+            }
             Op::TaskStates(op) => behind_task(&mut last, &op.key, &op.states, floor),
             Op::Restore(op) => behind_task(&mut last, &op.key, &op.hosts, floor),
             // A device of a host's name follows that host for nothing, and harms nobody.
@@ -189,6 +208,11 @@ fn waves(ops: &[Op]) -> Vec<Vec<usize>> {
         waves[wave].push(at);
     }
     waves
+}
+
+/// The first wave for a report on a task: behind the one in which that is written.
+fn after(written: &HashMap<&str, usize>, key: &str, floor: usize) -> usize {
+    written.get(key).map_or(floor, |wave| floor.max(wave + 1))
 }
 
 /// The wave behind the host's last one, which it becomes.
@@ -276,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn states_come_behind_their_hosts_and_dispatches_of_one_key_behind_each_other() {
+    fn states_come_behind_their_hosts_and_reports_behind_the_dispatches_of_their_key() {
         let key = || TaskKey::parse("AC1", "AC").unwrap();
         let host = |name: &str| HostId::checked(name).unwrap();
         let states = |name| {
@@ -313,7 +337,10 @@ mod tests {
             answer("a"),
             answer("b"),
         ];
-        assert_eq!(waves(&ops), [vec![0, 2, 6], vec![1], vec![3], vec![4, 5]]);
+        assert_eq!(
+            waves(&ops),
+            [vec![0], vec![1], vec![2, 6], vec![3], vec![4, 5]]
+        );
     }
 
     #[test]
