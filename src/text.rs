@@ -41,6 +41,30 @@ pub fn escape(text: &str) -> Cow<'_, str> {
     Cow::Owned(out)
 }
 
+/// JSON in which every character that [may not be shown](is_unsafe) is spelled as JSON's own escape. Such
+/// characters stand only in strings, so it means the same. Borrowed where there is none.
+#[must_use]
+pub fn escape_json(json: &str) -> Cow<'_, str> {
+    // ASCII but DEL, which most documents are, is looked at byte by byte.
+    let controls = |b: u8| b < b' ' || b >= 0x7f;
+    if !json.bytes().any(controls) || !json.chars().any(is_unsafe) {
+        return Cow::Borrowed(json);
+    }
+    let mut out = String::with_capacity(json.len() + 16);
+    for c in json.chars() {
+        match c {
+            // Between values only, where a blank does as well, and the document stays one line.
+            '\n' | '\r' | '\t' => out.push(' '),
+            c if is_unsafe(c) => {
+                // Writing to a string cannot fail. All of them have four digits at most.
+                let _ = write!(out, "\\u{:04x}", u32::from(c));
+            }
+            c => out.push(c),
+        }
+    }
+    Cow::Owned(out)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -71,6 +95,15 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn json_without_anything_unsafe_means_the_same(text in any::<String>()) {
+            let text = text + "\u{202e}\u{9b}\u{7f}";
+            let json = serde_json::to_string(&text).unwrap();
+            let shown = escape_json(&json);
+            prop_assert!(!shown.chars().any(is_unsafe));
+            prop_assert_eq!(serde_json::from_str::<String>(&shown).unwrap(), text);
+        }
+
         #[test]
         fn nothing_unsafe_is_left_and_the_rest_is_untouched(text in any::<String>()) {
             let escaped = escape(&text);

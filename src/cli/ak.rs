@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 
 use super::api::Api;
 use super::args::AkArgs;
-use super::pages::{harmless, percent_encoded};
+use super::pages::percent_encoded;
 use super::{Failure, print, table, terminal};
 
 /// Shows the devices, or one of them.
@@ -24,7 +24,7 @@ pub fn run(args: &AkArgs) -> Result<(), Failure> {
     };
     let raw: Box<RawValue> = api.get(&path)?;
     if args.json {
-        return print(&format!("{}\n", harmless(raw.get())));
+        return print(&format!("{}\n", text::escape_json(raw.get())));
     }
     let lines = match &args.device {
         Some(_) => one(&read(&api, &raw)?),

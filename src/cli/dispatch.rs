@@ -17,7 +17,6 @@ use serde_json::{Map, Value, json};
 use super::api::{Api, ApiError};
 use super::args::DispatchArgs;
 use super::order::Rank;
-use super::pages::harmless;
 use super::progress::Progress;
 use super::task::{Tally, Task};
 use super::{Failure, book, complain, print, remark, table, terminal};
@@ -63,7 +62,7 @@ fn show(api: &Api, answer: Map<String, Value>, json: bool) -> Result<(), Failure
     if json {
         return print(&format!(
             "{}\n",
-            harmless(&Value::Object(answer).to_string())
+            text::escape_json(&Value::Object(answer).to_string())
         ));
     }
     let hosts = answer.get("hosts").unwrap_or(&Value::Null);

@@ -6,13 +6,14 @@
 use std::time::SystemTime;
 
 use anthill::limits::{API_PAGES_MAX, CONSOLE_COMPLETION_PAGES_MAX, PAGE_HOSTS_MAX};
+use anthill::text;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::api::{Api, ApiError};
 use super::args::HostsArgs;
 use super::order::Rank;
-use super::pages::{Cursor, harmless};
+use super::pages::Cursor;
 use super::{Failure, print, remark, table, terminal, watch};
 
 /// Shows the hosts, once or until interrupted.
@@ -190,7 +191,7 @@ impl Fleet {
         let hosts: Vec<&str> = self.raw.iter().map(|raw| raw.get()).collect();
         format!(
             "{{\"hosts\":[{}],\"next\":null}}\n",
-            harmless(&hosts.join(","))
+            text::escape_json(&hosts.join(","))
         )
     }
 

@@ -1,6 +1,5 @@
 //! What all lists of a server have in common: they come in pages, and go out again as JSON.
 
-use anthill::text;
 use serde::Deserialize;
 
 /// Where the next page begins: the server's own matter, and sent back as it came.
@@ -22,21 +21,6 @@ impl Cursor {
         };
         format!("&cursor={text}")
     }
-}
-
-/// JSON in which what could steer a terminal (controls beyond ASCII, marks of writing direction)
-/// is spelled as an escape. Such characters stand only in strings, so it means the same.
-pub fn harmless(json: &str) -> String {
-    let mut out = String::with_capacity(json.len());
-    for c in json.chars() {
-        match c {
-            // Between values only, where a blank does as well, and the document stays one line.
-            '\n' | '\r' | '\t' => out.push(' '),
-            c if text::is_unsafe(c) => out.push_str(&format!("\\u{:04x}", u32::from(c))),
-            c => out.push(c),
-        }
-    }
-    out
 }
 
 /// `text` as one part of a path, or a value of a query.

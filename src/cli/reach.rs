@@ -9,7 +9,6 @@ use serde_json::value::RawValue;
 
 use super::api::Api;
 use super::args::ReachArgs;
-use super::pages::harmless;
 use super::{Failure, print, table, terminal};
 
 /// Shows the targets.
@@ -20,7 +19,7 @@ pub fn run(args: &ReachArgs) -> Result<(), Failure> {
     let api = Api::new(&args.api)?;
     let raw: Box<RawValue> = api.get("/v1/reach")?;
     if args.json {
-        return print(&format!("{}\n", harmless(raw.get())));
+        return print(&format!("{}\n", text::escape_json(raw.get())));
     }
     let read: Result<Targets, _> = serde_json::from_str(raw.get());
     let targets = read.map_err(|error| api.foreign(error))?.targets;

@@ -16,7 +16,7 @@ use serde_json::{Map, Value};
 use super::api::{Api, ApiError};
 use super::args::TaskArgs;
 use super::order::Rank;
-use super::pages::{Cursor, harmless, percent_encoded};
+use super::pages::{Cursor, percent_encoded};
 use super::{Failure, print, remark, table, terminal};
 
 /// Lines of one output that are shown; all of it can be asked for by itself.
@@ -166,7 +166,7 @@ impl Task {
     /// All of it as one page of the server's, on one line.
     pub fn json(&self) -> String {
         let json = serde_json::to_string(&self.document).unwrap_or_default();
-        format!("{}\n", harmless(&json))
+        format!("{}\n", text::escape_json(&json))
     }
 
     /// How many hosts are what.

@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 
 use super::api::{Api, ApiError};
 use super::args::TasksArgs;
-use super::pages::{Cursor, harmless};
+use super::pages::Cursor;
 use super::task::Tally;
 use super::{Failure, print, table, terminal};
 
@@ -24,7 +24,8 @@ pub fn run(args: &TasksArgs) -> Result<(), Failure> {
     let raw = fetch(&api)?;
     if args.json {
         let tasks: Vec<&str> = raw.iter().map(|raw| raw.get()).collect();
-        let tasks = harmless(&tasks.join(","));
+        let tasks = tasks.join(",");
+        let tasks = text::escape_json(&tasks);
         return print(&format!("{{\"tasks\":[{tasks}],\"next\":null}}\n"));
     }
     show(&api, &raw)

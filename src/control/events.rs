@@ -1,6 +1,7 @@
 //! The stream of events as Server-Sent Events: one answer without an end.
 
 use crate::handlers::effect;
+use crate::text;
 
 use super::json::Event;
 
@@ -20,6 +21,7 @@ pub const COMMENT: &str = ":\n\n";
 pub fn message(event: &effect::Event, node: &str) -> serde_json::Result<String> {
     let told = Event::of(event, node);
     let data = serde_json::to_string(&told)?;
+    let data = text::escape_json(&data);
     Ok(format!("id: {}\ndata: {data}\n\n", told.seq))
 }
 
@@ -35,7 +37,7 @@ mod tests {
     fn a_message_is_two_lines_whatever_it_says() {
         let kind = EventKind::Quarantine {
             host: HostId::checked("h").unwrap(),
-            reason: "a\n\ndata: b\r\n".into(),
+            reason: "a\n\ndata: b\r\n\u{202e}\u{9b}".into(),
         };
         let stamp = Stamp {
             at: UnixMs(1),
@@ -44,7 +46,7 @@ mod tests {
         assert_eq!(
             message(&effect::Event { stamp, kind }, "n").unwrap(),
             "id: 2\ndata: {\"event\":\"quarantine\",\"host\":\"h\",\"at\":1,\
-             \"node\":\"n\",\"seq\":2,\"reason\":\"a\\n\\ndata: b\\r\\n\"}\n\n"
+             \"node\":\"n\",\"seq\":2,\"reason\":\"a\\n\\ndata: b\\r\\n\\u202e\\u009b\"}\n\n"
         );
     }
 }

@@ -1,6 +1,10 @@
 //! An answer: its status, its body, and how it is put into bytes.
 
+use std::borrow::Cow;
+
 use serde::Serialize;
+
+use crate::text;
 
 /// The type of everything but the metrics, outputs and events.
 const JSON: &str = "application/json";
@@ -38,6 +42,14 @@ pub struct Sending {
     pub close: bool,
 }
 
+/// A document as it is sent: it may end up on a terminal as it is.
+fn shown(json: String) -> Vec<u8> {
+    match text::escape_json(&json) {
+        Cow::Borrowed(_) => json.into_bytes(),
+        Cow::Owned(json) => json.into_bytes(),
+    }
+}
+
 #[derive(Serialize)]
 struct ErrorBody<'a> {
     error: &'a str,
@@ -53,8 +65,8 @@ impl Response {
     /// `status` with `value` as JSON.
     #[must_use]
     pub fn json_with(status: u16, value: &impl Serialize) -> Self {
-        match serde_json::to_vec(value) {
-            Ok(body) => Self::with_body(status, JSON, body),
+        match serde_json::to_string(value) {
+            Ok(body) => Self::with_body(status, JSON, shown(body)),
             Err(error) => Self::error(500, &error.to_string()),
         }
     }
@@ -74,8 +86,8 @@ impl Response {
     /// `status` with `{"error": text}`.
     #[must_use]
     pub fn error(status: u16, text: &str) -> Self {
-        let body = serde_json::to_vec(&ErrorBody { error: text }).unwrap_or_default();
-        Self::with_body(status, JSON, body)
+        let body = serde_json::to_string(&ErrorBody { error: text }).unwrap_or_default();
+        Self::with_body(status, JSON, shown(body))
     }
 
     /// The same answer with another header line.
