@@ -46,8 +46,8 @@ pub fn escape(text: &str) -> Cow<'_, str> {
 #[must_use]
 pub fn escape_json(json: &str) -> Cow<'_, str> {
     // ASCII but DEL, which most documents are, is looked at byte by byte.
-    let controls = |b: u8| b < b' ' || b >= 0x7f;
-    if !json.bytes().any(controls) || !json.chars().any(is_unsafe) {
+    let is_plain = |b: u8| matches!(b, b' '..=b'~');
+    if json.bytes().all(is_plain) || !json.chars().any(is_unsafe) {
         return Cow::Borrowed(json);
     }
     let mut out = String::with_capacity(json.len() + 16);

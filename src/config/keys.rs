@@ -37,6 +37,11 @@ pub(super) fn parse(name: &str, text: &str) -> Result<Ring, ConfigError> {
     };
     let mut ring = Ring::default();
     for (id, node) in root.members()? {
+        if bytes_of(id).is_some() {
+            // Not shown: it is the key itself.
+            let why = "a name is 64 hexadecimal digits: name and key are the wrong way round";
+            return Err(root.error(why.to_owned()));
+        }
         let entry = root.member(id, node);
         if HostId::checked(id).is_err() {
             return Err(entry.error(
@@ -187,6 +192,10 @@ mod tests {
             (
                 format!(r#"{{"a/b": "{HEX}"}}"#),
                 "keys.json: a/b: is no name of a key: it may be 1 to 64 of A-Z a-z 0-9 . _ : -",
+            ),
+            (
+                format!(r#"{{"{HEX}": "a"}}"#),
+                "keys.json: a name is 64 hexadecimal digits: name and key are the wrong way round",
             ),
             (r#"{"a": {}}"#.to_owned(), "keys.json: a: has no \"key\""),
             (
