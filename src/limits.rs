@@ -311,6 +311,8 @@ pub const AK_RETRY_MS_MAX: u64 = 5_000;
 /// Milliseconds a connection to a device may take at least to come about, however short its `timeout_ms`:
 /// the kernel asks a second time after one second.
 pub const AK_CONNECT_MS_MIN: u64 = 1_500;
+/// Milliseconds that the loop may be late for devices; when it is later it stood still, and that time makes no data stale.
+pub const AK_STANDSTILL_MS: u64 = 500;
 /// Devices being connected to at once; the others wait for their turn.
 pub const AK_CONNECTING_MAX: usize = 64;
 /// Targets of `reach` in the configuration: refused beyond.
@@ -323,6 +325,9 @@ pub const REACH_PROBES_MAX: usize = 512;
 pub const REACH_WAIT_MS_MAX: u64 = 3_000;
 /// Connections begun from here in a turn, to devices and to targets each; the rest waits for the next.
 pub const DIALS_PER_TURN_MAX: usize = 32;
+/// Devices, and sockets of devices and targets, looked at in a turn; the others wait for the next: a host whose
+/// heartbeat comes meanwhile waits for so many at most.
+pub const DEVICES_PER_TURN_MAX: usize = 32;
 /// Bytes read from one of those in a turn; the rest waits for the next.
 pub const DIALED_BYTES_PER_TURN_MAX: usize = 16 * 1024;
 /// Milliseconds between two writings of what devices and targets are: what changes meanwhile is written once.

@@ -33,7 +33,8 @@ pub struct Device {
     pub period: Span,
     /// `timeout_ms`: how long an answer may take, 10 ms to 10 minutes. Default: 1000.
     pub timeout: Span,
-    /// `stale_s`: how long there may be no good answer, 0.1 s to a day. Default: 10.
+    /// `stale_s`: how long there may be no good answer, 0.1 s to a day. Default: 10, or three periods if
+    /// those are longer.
     pub stale: Span,
     /// `filler`: the byte behind STX, one ASCII character. Default: a blank.
     pub filler: u8,
@@ -120,6 +121,9 @@ fn device(entry: &Value<'_>) -> Result<Device, ConfigError> {
     of.set("timeout_ms", &mut device.timeout, |v| {
         v.millis(10..=600_000)
     })?;
+    // Who is asked once a minute has no stale data after ten seconds.
+    let (three, day) = (device.period.times(3), Span::from_secs_f64(DAY_S));
+    device.stale = device.stale.max(three.min(day));
     of.set("stale_s", &mut device.stale, |v| v.seconds(0.1..=DAY_S))?;
     of.set("filler", &mut device.filler, |v| filler(&v))?;
     let codes = &device.allowed;

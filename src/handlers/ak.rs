@@ -21,7 +21,9 @@ use std::net::SocketAddr;
 
 use crate::codec::ak::{Code, Refusal};
 use crate::ids::HostId;
-use crate::limits::{AK_CONNECTING_MAX, DIALS_PER_TURN_MAX};
+use crate::limits::{
+    AK_CONNECTING_MAX, AK_STANDSTILL_MS, DEVICES_PER_TURN_MAX, DIALS_PER_TURN_MAX,
+};
 use crate::time::{Instant, Span, UnixMs};
 use crate::wheel::Wheel;
 
@@ -32,6 +34,8 @@ use device::{Device, Phase};
 pub use fields::{Field, FieldKind, FieldValue, FieldValues, Scalar};
 pub use stats::Stats;
 use write::Pen;
+
+const STANDSTILL: Span = Span::from_millis(AK_STANDSTILL_MS);
 
 /// A device, as it is configured.
 #[derive(Clone, Debug, PartialEq)]
@@ -168,6 +172,8 @@ pub struct Devices {
     waiting: VecDeque<u32>,
     connecting: usize,
     generation: u32,
+    /// When the last look said that there would be something to do.
+    promised: Option<Instant>,
     pen: Pen,
     stats: Stats,
 }
@@ -224,19 +230,32 @@ impl Devices {
     /// Does what is due: questions and connects are judged by `judge`, the horizon. Returns when it next has something
     /// to do, which may be now.
     pub fn tick(&mut self, judge: Instant, at: Moment, out: &mut Wishes) -> Option<Instant> {
+        self.excuse_standstill(at.now);
         let mut due = std::mem::take(&mut self.due);
         self.wheel.expire(at.now, &mut due);
-        for slot in due.drain(..) {
+        let looked_at = due.len().min(DEVICES_PER_TURN_MAX);
+        for slot in due.drain(..looked_at) {
             self.look(slot, judge, at, out);
         }
         self.due = due;
-        let more = self.dial_some(at, out);
+        let more = self.dial_some(at, out) || !self.due.is_empty();
         let next = [
             self.wheel.next(),
             self.pen.due(at.now),
             more.then_some(at.now),
         ];
-        next.into_iter().flatten().min()
+        self.promised = next.into_iter().flatten().min();
+        self.promised
+    }
+
+    /// Who was not asked because this process stood still has no stale data for it.
+    fn excuse_standstill(&mut self, now: Instant) {
+        let late = self.promised.map(|promised| now.since(promised));
+        if let Some(late) = late.filter(|late| *late >= STANDSTILL) {
+            for device in self.slots.iter_mut().flatten() {
+                device.excuse(late);
+            }
+        }
     }
 
     /// Something has become of a link.
@@ -260,7 +279,7 @@ impl Devices {
         match fate {
             Fate::Connected { .. } => device.connected(&mut turn),
             Fate::Bytes { bytes, .. } => device.bytes(bytes, &mut turn),
-            Fate::Ended { failure, .. } => device.ended(failure.as_str(), &mut turn),
+            Fate::Ended { failure, .. } => device.closed(failure.as_str(), &mut turn),
         }
         let connecting = matches!(device.phase, Phase::Connecting { .. });
         self.connecting -= usize::from(was_connecting && !connecting);

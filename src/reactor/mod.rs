@@ -410,9 +410,18 @@ impl Reactor {
             self.accept(at);
         }
         self.receive(at);
-        self.out.serve(self.poll.registry(), at);
+        self.serve_out(at);
         self.serve_web(at);
         told < EVENTS_PER_TURN_MAX
+    }
+
+    /// Devices and targets, behind the hosts, whose replies are not to wait for them.
+    fn serve_out(&mut self, at: Moment) {
+        if self.out.has_ready() {
+            let registry = self.poll.registry();
+            self.connections.flush_dirty(registry, &mut self.stats);
+            self.out.serve(registry, at);
+        }
     }
 
     fn host_event(&mut self, conn: ConnId, event: &mio::event::Event, at: Moment) {

@@ -25,7 +25,7 @@ use crate::handlers::ak::{DeviceRules, Devices};
 use crate::handlers::effect::Note;
 use crate::handlers::outside::{Act, Failure, Fate, Link, News, Owner, Way, Wishes};
 use crate::handlers::reach::{TargetRules, Targets};
-use crate::limits::{DIALED_BYTES_PER_TURN_MAX, REACH_PROBES_MAX};
+use crate::limits::{DEVICES_PER_TURN_MAX, DIALED_BYTES_PER_TURN_MAX, REACH_PROBES_MAX};
 use crate::store::op::Op;
 use crate::time::{Instant, Span};
 
@@ -131,9 +131,9 @@ impl Out {
         !self.queue.is_empty()
     }
 
-    /// Reads those that are ready, each within its budget.
+    /// Reads those that are ready, as many as a turn has room for and each within its budget.
     pub fn serve(&mut self, registry: &Registry, at: Moment) {
-        for _ in 0..self.queue.len() {
+        for _ in 0..self.queue.len().min(DEVICES_PER_TURN_MAX) {
             let Some(token) = self.queue.pop_front() else {
                 break;
             };

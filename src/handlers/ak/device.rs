@@ -67,8 +67,11 @@ pub(super) struct Device {
     next: usize,
     /// When the round began.
     round: Instant,
-    /// `ASTF` is to be asked first.
-    wants_errors: bool,
+    /// A command that is asked before the round goes on: `ASTF` after a change, or one that a closed
+    /// connection took with it.
+    ahead: Option<usize>,
+    /// Whether anything was answered on this connection.
+    has_answered: bool,
     /// Whether it answers; unknown before it was tried.
     answers: Option<bool>,
     /// When the last good reply came, or it was begun with.
@@ -97,7 +100,8 @@ impl Device {
             rest: REST_MIN,
             next: 0,
             round: at.now,
-            wants_errors: false,
+            ahead: None,
+            has_answered: false,
             answers: None,
             fresh: at.now,
             is_stale: false,
@@ -145,6 +149,11 @@ impl Device {
         phase.into_iter().chain(stale).min().unwrap_or(never)
     }
 
+    /// So much time has passed in which nobody could have been asked: it makes no data stale.
+    pub(super) fn excuse(&mut self, span: Span) {
+        self.fresh = self.fresh + span;
+    }
+
     pub(super) fn wants_dial(&self, now: Instant) -> bool {
         matches!(self.phase, Phase::Resting { until } if until <= now)
     }
@@ -184,14 +193,30 @@ impl Device {
             return;
         }
         self.phase = Phase::Idle;
-        self.next = 0;
-        self.round = turn.at.now;
-        self.wants_errors = false;
+        self.has_answered = false;
+        // A round goes on where the last connection ended: else what stands behind a question that ends
+        // each of them would never be asked.
+        if self.next == 0 {
+            self.round = turn.at.now;
+        }
         self.go_on(turn);
     }
 
+    /// The device has closed the link, or it broke. Some close behind each answer, and take the next
+    /// question with them: that one is asked again, and the next connection tells whether the device is there.
+    pub(super) fn closed(&mut self, why: &str, turn: &mut Turn<'_>) {
+        match self.phase {
+            Phase::Asking { command, .. } if self.has_answered => {
+                self.ahead = Some(command);
+                turn.stats.failures += 1;
+                self.rest(turn.at.now);
+            }
+            _ => self.ended(why, turn),
+        }
+    }
+
     /// The link is gone. Where something was expected of it, the device is down.
-    pub(super) fn ended(&mut self, why: &str, turn: &mut Turn<'_>) {
+    fn ended(&mut self, why: &str, turn: &mut Turn<'_>) {
         let expected = matches!(self.phase, Phase::Connecting { .. } | Phase::Asking { .. });
         self.rest(turn.at.now);
         if expected {
@@ -261,6 +286,7 @@ impl Device {
         let refused = Refusal::of(reply);
         self.phase = Phase::Idle;
         self.answers = Some(true);
+        self.has_answered = true;
         if refused.is_none() {
             turn.stats.good += 1;
             self.rest = REST_MIN;
@@ -293,8 +319,8 @@ impl Device {
         }
         self.facts_changed = true;
         turn.stats.status_changes += 1;
-        let allowed = self.errors_command().is_some();
-        self.wants_errors = status != 0 && allowed && !is_about_errors;
+        let errors = self.errors_command();
+        self.ahead = errors.filter(|_| status != 0 && !is_about_errors);
         let what = format!("error status {status}, was {before}");
         let level = if status == 0 {
             log::Level::Info
@@ -316,9 +342,7 @@ impl Device {
 
     /// Asks what is to be asked now, if anything is.
     fn go_on(&mut self, turn: &mut Turn<'_>) {
-        if mem::take(&mut self.wants_errors)
-            && let Some(command) = self.errors_command()
-        {
+        if let Some(command) = self.ahead.take() {
             return self.ask(command, turn);
         }
         let due = self.round + self.rules.period;

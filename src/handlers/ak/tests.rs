@@ -357,6 +357,81 @@ fn it_rests_longer_each_time_and_a_good_reply_sets_that_back() {
 }
 
 #[test]
+fn a_device_that_closes_behind_each_answer_is_asked_all_and_stays_up() {
+    let mut rig = asked(&["ASTZ", "AKON", "ASTF"]);
+    rig.reply("ASTZ", 0, "");
+    for (open, data) in [("AKON", "1"), ("ASTF", "")] {
+        assert!(rig.end(Failure::Closed).is_empty());
+        assert!(rig.pass(990).is_empty(), "not hammered");
+        assert_eq!(rig.pass(20), ["dial"]);
+        assert_eq!(rig.connect(), [format!("{open} K0")], "asked again");
+        rig.reply(open, 0, data);
+    }
+    assert_eq!(rig.news(), ["up"]);
+    assert_eq!(rig.devices.get("d").unwrap().values().count(), 3);
+    // Gone for good: the next connection tells.
+    rig.end(Failure::Reset);
+    rig.pass(1_010);
+    rig.end(Failure::Refused);
+    assert_eq!(rig.news(), ["down: refused"]);
+}
+
+#[test]
+fn what_stands_behind_a_question_that_is_never_answered_is_asked_too() {
+    let mut rig = asked(&["ASTZ", "AKON", "AVFI"]);
+    assert_eq!(rig.reply("ASTZ", 0, ""), ["AKON K0"]);
+    assert_eq!(rig.pass(510), ["hang"]);
+    assert_eq!(rig.pass(1_010), ["dial"]);
+    assert_eq!(rig.connect(), ["AVFI K0"]);
+    assert_eq!(
+        rig.reply("AVFI", 0, ""),
+        ["ASTZ K0"],
+        "the next round is due"
+    );
+    // One that ends the connection without an answer, twice: it is not asked for ever.
+    assert_eq!(rig.reply("ASTZ", 0, ""), ["AKON K0"]);
+    rig.end(Failure::Closed);
+    rig.pass(1_010);
+    assert_eq!(rig.connect(), ["AKON K0"]);
+    rig.end(Failure::Closed);
+    rig.pass(2_010);
+    assert_eq!(rig.connect(), ["AVFI K0"]);
+}
+
+#[test]
+fn the_errors_are_asked_for_on_the_next_connection_if_this_one_ends() {
+    let mut rig = asked(&["ASTZ", "AKON", "ASTF"]);
+    assert_eq!(rig.reply("ASTZ", 3, ""), ["ASTF K0"]);
+    rig.end(Failure::Closed);
+    rig.pass(1_010);
+    assert_eq!(rig.connect(), ["ASTF K0"]);
+    assert_eq!(rig.reply("ASTF", 3, "103"), ["AKON K0"]);
+}
+
+#[test]
+fn a_standstill_of_ours_makes_no_data_stale() {
+    let mut rig = asked(&["ASTZ"]);
+    rig.reply("ASTZ", 0, "");
+    rig.pass(500);
+    rig.ms += 30_000;
+    assert_eq!(rig.tick(), ["ASTZ K0"]);
+    rig.pass(100);
+    rig.reply("ASTZ", 0, "");
+    assert_eq!(rig.news(), ["up"]);
+    rig.pass(2);
+    rig.ms += 30_000;
+    rig.tick();
+    rig.end(Failure::Closed);
+    rig.pass(1_010);
+    rig.connect();
+    rig.reply("ASTZ", 0, "BS");
+    assert!(rig.news().is_empty(), "it closed meanwhile");
+    rig.pass(9_000);
+    let is_stale = |news: &String| news.starts_with("stale");
+    assert!(rig.news().iter().any(is_stale), "but its time runs on");
+}
+
+#[test]
 fn a_connect_that_takes_too_long_is_given_up() {
     let mut rig = Rig::new(vec![rules("d", &["ASTZ"])]);
     assert_eq!(rig.pass(2), ["dial"]);
