@@ -1,10 +1,12 @@
 //! `anthill ak`: the AK devices of a running server, or one of them with its values.
 
 use std::borrow::Cow;
+use std::fmt;
 use std::time::SystemTime;
 
 use anthill::text;
 use serde::Deserialize;
+use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::api::Api;
@@ -55,7 +57,45 @@ struct Device {
     since: Option<String>,
     error_status: u8,
     last_good: Option<String>,
-    values: serde_json::Map<String, serde_json::Value>,
+    values: Values,
+}
+
+/// The values, in the order they came in: that of `allowed_cmd`.
+struct Values(Vec<(String, Value)>);
+
+#[derive(Deserialize)]
+struct Value {
+    data: String,
+    refused: Option<String>,
+    #[serde(default)]
+    at: Option<String>,
+    /// As they came: the names in the order of the configuration.
+    #[serde(default)]
+    fields: Option<Box<RawValue>>,
+}
+
+impl<'de> Deserialize<'de> for Values {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct InOrder;
+
+        impl<'de> Visitor<'de> for InOrder {
+            type Value = Values;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("values by command")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Values, A::Error> {
+                let mut values = Vec::new();
+                while let Some(entry) = map.next_entry()? {
+                    values.push(entry);
+                }
+                Ok(Values(values))
+            }
+        }
+
+        deserializer.deserialize_map(InOrder)
+    }
 }
 
 const DEVICES: [&str; 7] = [
@@ -87,14 +127,13 @@ fn all(devices: &[Device]) -> Vec<String> {
 fn one(device: &Device) -> Vec<String> {
     let now = SystemTime::now();
     let mut lines = all(std::slice::from_ref(device));
-    let rows = device.values.iter().map(|(command, value)| {
-        let member = |name: &str| value[name].as_str().map(str::to_owned);
-        let fields = value.get("fields").map(serde_json::Value::to_string);
+    let rows = device.values.0.iter().map(|(command, value)| {
+        let fields = value.fields.as_ref().map(|fields| fields.get().to_owned());
         [
-            Cow::Owned(text::escape(command).into_owned()),
-            owned(table::age(&member("at"), now)),
-            owned(table::known(&member("refused"))),
-            owned(text::escape(value["data"].as_str().unwrap_or_default())),
+            text::escape(command),
+            table::age(&value.at, now),
+            table::known(&value.refused),
+            text::escape(&value.data),
             owned(table::known(&fields)),
         ]
     });
