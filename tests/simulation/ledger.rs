@@ -516,6 +516,7 @@ impl Ledger {
     /// Between two turns: who is online has a connection, or is inherited and not yet to be judged; and who has
     /// a connection is online.
     pub fn after_turn(&mut self, core: &Core) {
+        assert_eq!(self.arrows.wrong, None, "as told");
         let mut online = BTreeSet::new();
         let mut cursor = Some(0);
         while let Some(from) = cursor {

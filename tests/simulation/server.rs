@@ -17,7 +17,7 @@ use anthill::limits::{BATCH_OPS_MAX, BATCHES_WAITING_MAX, FRAME_BYTES_MAX, SENDS
 use anthill::reactor::horizon::Horizon;
 use anthill::store::op::{Batch, Outcome};
 use anthill::store::spool::Spool;
-use anthill::store::worker::{Life, Next, Plan};
+use anthill::store::worker::{Life, Next, Plan, StoreStats};
 use anthill::time::{Instant, Span, UnixMs};
 
 use crate::dice::Dice;
@@ -54,6 +54,7 @@ struct Socket {
 /// The store thread, turned by hand.
 struct Thread {
     life: Life,
+    stats: Arc<StoreStats>,
     channel: VecDeque<Batch>,
     busy_until: Instant,
     next: Next,
@@ -130,12 +131,13 @@ impl Server {
         };
         let spool = Spool::open(spool, SPOOL_BYTES).expect("the server before it is dead");
         store.get().elapsed = Span::ZERO;
+        let stats = Arc::<StoreStats>::default();
         let life = Life::new(
             Box::new(move || maker.connection(process)),
             plan,
             spool,
             Box::new(clock),
-            Arc::default(),
+            Arc::clone(&stats),
         );
         Self {
             core: Core::new(rules(dice.number()), process << 32),
@@ -145,6 +147,7 @@ impl Server {
             generation: 0,
             thread: Thread {
                 life,
+                stats,
                 channel: VecDeque::new(),
                 busy_until: now,
                 next: Next::Now,
@@ -207,6 +210,10 @@ impl Server {
         }
         thread.next = thread.life.turn();
         let outcomes = thread.life.outcomes();
+        let wrong = store.get().arrows.wrong.take();
+        assert_eq!(wrong, None, "in the store");
+        let restarts = thread.stats.restarts.get();
+        assert_eq!(restarts, 0, "the store thread has panicked");
         let took = std::mem::take(&mut store.get().elapsed);
         thread.busy_until = now + took + Span::from_micros(50);
         if !outcomes.is_empty() {
