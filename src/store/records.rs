@@ -5,6 +5,7 @@
 //! beginning of the output can cut the text there.
 
 use std::borrow::Cow;
+use std::sync::LazyLock;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -101,6 +102,23 @@ pub const fn is_awaited(state: TaskState) -> bool {
         state,
         T::Offline | T::Queued | T::Sent | T::Unanswered | T::Expired
     )
+}
+
+/// The words of the states that `next` may follow in the store, each between blanks. Reports are
+/// written again after a reconnect, and what was reported first must not take back what was reported since. A host that was
+/// offline or whose time was over is what the server says.
+#[must_use]
+pub fn followed_by(next: TaskState) -> &'static str {
+    static WORDS: LazyLock<Vec<String>> = LazyLock::new(|| {
+        let is_open = |state: TaskState| matches!(state, TaskState::Offline | TaskState::Expired);
+        let before = |next: TaskState| {
+            let all = TaskState::ALL.into_iter();
+            let some = all.filter(|state| is_open(*state) || state.may_reach(next));
+            some.fold(" ".to_owned(), |text, state| text + state.as_str() + " ")
+        };
+        TaskState::ALL.into_iter().map(before).collect()
+    });
+    &WORDS[next as usize]
 }
 
 /// Whether a stored state never changes again, whatever comes.

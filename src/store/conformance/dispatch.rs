@@ -563,6 +563,36 @@ pub fn states_change_for_named_hosts_until_they_have_ended(open: &mut Factory<'_
     assert_eq!(fields(&mut s, name)["i"], "lost");
 }
 
+pub fn a_state_is_never_taken_back(open: &mut Factory<'_>) {
+    use TaskState as T;
+    let mut s = open(settings());
+    assert_eq!(dispatch(&mut s, &task("AC1", 1)), Stored::Whole);
+    let mut becomes = |next: T| {
+        let states = TaskStates {
+            key: TaskKey::parse("AC1", "AC").unwrap(),
+            states: vec![(host("h"), next)],
+            ended: false,
+        };
+        run(&mut s, &[Op::TaskStates(Box::new(states))]);
+        let fields = fields(&mut s, "anthill:task:AC1:hosts");
+        T::parse(&fields["h"]).unwrap()
+    };
+    for (next, is) in [
+        (T::Answered, T::Answered),
+        (T::Sent, T::Answered),
+        (T::Working, T::Working),
+        (T::Answered, T::Working),
+        (T::Unanswered, T::Working),
+        (T::Lost, T::Lost),
+        (T::Answered, T::Lost),
+        (T::Working, T::Working),
+        (T::Done, T::Done),
+        (T::Working, T::Done),
+    ] {
+        assert_eq!(becomes(next), is, "after {next:?}");
+    }
+}
+
 pub fn a_task_expires_after_a_host_has_ended(open: &mut Factory<'_>) {
     let brief = || Settings {
         keep: Span::from_millis(50),

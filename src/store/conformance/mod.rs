@@ -85,6 +85,7 @@ macro_rules! conformance_tests {
             tasks_are_found_again_after_a_restart
             a_task_that_is_gone_is_written_again
             states_change_for_named_hosts_until_they_have_ended
+            a_state_is_never_taken_back
             a_task_expires_after_a_host_has_ended
             a_result_is_stored_and_replaces_itself
             a_question_is_answered_from_lists_and_results

@@ -10,7 +10,7 @@ use crate::store::op::{
     Dispatch, Found, FoundHost, HeldTask, Question, Stored, TaskState, TaskStates,
 };
 use crate::store::records::{
-    Claim, GIVEN_UP, SHOWN_CHARS, found_result, has_failed, is_awaited, is_final, unfit,
+    Claim, GIVEN_UP, SHOWN_CHARS, followed_by, found_result, has_failed, is_awaited, unfit,
     whole_output,
 };
 use crate::store::schema::{self, event};
@@ -248,7 +248,7 @@ pub(super) fn set_state(
     let Some(word) = space.hash_get(&hosts, host.as_str())? else {
         return Ok(());
     };
-    if TaskState::parse(&word).is_some_and(is_final) {
+    if !followed_by(next).contains(&format!(" {word} ")) {
         return Ok(());
     }
     space.hash_set(&hosts, host.as_str(), next.as_str())

@@ -235,6 +235,22 @@ impl TaskState {
         }
     }
 
+    /// Whether a host in this state can come to be in `next`, in any number of steps.
+    #[must_use]
+    pub fn may_reach(self, next: Self) -> bool {
+        let mut reached = vec![self];
+        let mut looked_at = 0;
+        while let Some(state) = reached.get(looked_at).copied() {
+            looked_at += 1;
+            for other in Self::ALL {
+                if state.may_become(other) && !reached.contains(&other) {
+                    reached.push(other);
+                }
+            }
+        }
+        reached.contains(&next)
+    }
+
     /// Whether nothing is awaited of the host any more, as far as is known.
     #[must_use]
     pub const fn has_ended(self) -> bool {

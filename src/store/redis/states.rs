@@ -11,13 +11,15 @@ use super::step::{Replies, Step};
 use crate::ids::{HostId, TaskKey};
 use crate::limits::REDIS_MEMBERS_MAX;
 use crate::store::op::{self, Outcome, TaskState};
+use crate::store::records::followed_by;
 use crate::store::schema;
 
-/// The command that sets these states, of hosts that the task names and that have not ended for good.
+/// The command that sets these states, of hosts that the task names and that are not beyond them.
 pub(super) fn set_states(key: &TaskKey, states: &[(HostId, TaskState)]) -> Cmd {
     let mut set = Script::State.on(&schema::task_hosts(key));
     for (host, state) in states {
-        set.arg(host.as_str()).arg(state.as_str());
+        let before = followed_by(*state);
+        set.arg(host.as_str()).arg(state.as_str()).arg(before);
     }
     set
 }

@@ -1,8 +1,8 @@
--- Sets states of hosts in a task: of those that are named in it, and have not ended for good. KEYS[1] the
--- hash. ARGV: host and state, by turns.
-for i = 1, #ARGV, 2 do
+-- Sets states of hosts in a task: of those that are named in it, and can still come to be in them. KEYS[1] the
+-- hash. ARGV: host, state, and the states that it may follow, each between blanks; by turns.
+for i = 1, #ARGV, 3 do
   local was = redis.call('HGET', KEYS[1], ARGV[i])
-  if was and was ~= 'done' and was ~= 'failed' and was ~= ARGV[i + 1] then
+  if was and was ~= ARGV[i + 1] and string.find(ARGV[i + 2], ' ' .. was .. ' ', 1, true) then
     redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 1])
   end
 end
