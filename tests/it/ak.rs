@@ -123,6 +123,10 @@ fn a_device_is_asked_and_what_it_says_is_shown_and_stored(mut home: Home) {
     let commands = ["ASTZ", "AKON", "AZZZ"];
     let device = with(configured("bench-1", sim.addr, &commands), "fields", fields);
     home.set("ak.devices", json!([device]));
+    if home.has_redis() {
+        let of_an_earlier_server = ["HSET", "anthill:ak:bench-1", "AOLD", "1"];
+        home.store().say::<u32>(&of_an_earlier_server);
+    }
     let server = home.start();
     let seen = until("all answers", || {
         Some(shown(&server, "bench-1"))
@@ -150,6 +154,7 @@ fn a_device_is_asked_and_what_it_says_is_shown_and_stored(mut home: Home) {
         };
         until_so("what is stored", || field("AZZZ") == "????");
         assert_eq!(field("ASTZ"), "SREM STBY");
+        assert_eq!(field("AOLD"), "", "it is asked no more");
         assert_eq!(field("state"), "up");
         assert!(field("last_good").parse::<u64>().unwrap() > 1_700_000_000_000);
         let json: Value = serde_json::from_str(&field("AKON.fields")).unwrap();

@@ -146,6 +146,10 @@ fn targets_change_and_go_by_a_reload(mut home: Home) {
     let target = open.local_addr().unwrap().to_string();
     home.set("reach.targets", json!(["127.0.0.1:1", target]))
         .set("reach.period_s", 0.2);
+    if home.has_redis() {
+        let of_an_earlier_server = ["HSET", "anthill:reach", "127.0.0.1:2", "{}"];
+        home.store().say::<u32>(&of_an_earlier_server);
+    }
     let server = home.start();
     until_state(&server, &target, "up");
     until_state(&server, "127.0.0.1:1", "refused");

@@ -86,6 +86,8 @@ pub(super) struct Device {
     pub(super) values_changed: u32,
     /// Whether the rest of it is.
     pub(super) facts_changed: bool,
+    /// Whether its hash holds what was written since the store came up, and nothing else.
+    pub(super) written_whole: bool,
 }
 
 impl Device {
@@ -111,6 +113,7 @@ impl Device {
             last_good: UnixMs(0),
             values_changed: 0,
             facts_changed: true,
+            written_whole: false,
         }
     }
 

@@ -97,6 +97,7 @@ impl Devices {
         for device in self.slots.iter_mut().flatten() {
             device.facts_changed = true;
             device.values_changed = u32::MAX;
+            device.written_whole = false;
         }
         self.pen.all(&self.order, now);
     }
@@ -105,6 +106,8 @@ impl Devices {
 /// What changed of a device since it was last written.
 fn written(device: &mut Device) -> Outside {
     let mut op = Outside::of(Place::Device(device.rules.name.clone()));
+    // What an earlier process left there may be of commands that are asked no more.
+    op.whole = !std::mem::replace(&mut device.written_whole, true);
     let changed = std::mem::take(&mut device.values_changed);
     for (index, value) in device.values.iter().enumerate() {
         if let Some(value) = value

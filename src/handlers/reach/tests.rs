@@ -170,7 +170,11 @@ fn what_is_found_is_written_and_what_is_gone_removed() {
     let (mut targets, mut out) = targets(vec![tcp("a"), tcp("b")]);
     let mut ops = Vec::new();
     targets.pull(at(1), Some(1), &mut ops);
-    assert!(ops.is_empty(), "nothing is known");
+    let [Op::Outside(op)] = &ops[..] else {
+        panic!("{ops:?}")
+    };
+    assert!(op.whole && op.set.is_empty(), "nothing is known");
+    ops.clear();
     let dials = pass(&mut targets, &mut out, 1, 5);
     for (_, link) in dials {
         targets.fate(at(5), link, Fate::Connected { took: TOOK }, &mut out);
@@ -181,6 +185,7 @@ fn what_is_found_is_written_and_what_is_gone_removed() {
     let [Op::Outside(op)] = &ops[..] else {
         panic!("{ops:?}")
     };
+    assert!(!op.whole);
     let json = r#"{"at":1000005,"rtt_ms":1.5,"since":1000005,"state":"up"}"#;
     assert_eq!(
         op.set,

@@ -18,6 +18,8 @@ pub(super) struct Pen {
     changed: BTreeSet<u32>,
     /// Targets whose fields go first.
     gone: Vec<String>,
+    /// The hash is to be written anew: an earlier process may have left targets there.
+    whole: bool,
     due: Option<Instant>,
     session: Option<u32>,
     again: Option<Instant>,
@@ -51,6 +53,7 @@ impl Targets {
         let anew = session != self.pen.session;
         if anew {
             self.pen.session = session;
+            self.pen.whole = true;
         }
         if anew || again {
             self.pen.again = session.filter(|_| anew).map(|_| at.now + AGAIN);
@@ -61,6 +64,7 @@ impl Targets {
             return;
         }
         let mut op = Outside::of(Place::Reach);
+        op.whole = std::mem::take(&mut self.pen.whole);
         for target in std::mem::take(&mut self.pen.gone) {
             // It may be back by now.
             if self.get(&target).is_none() {
@@ -79,7 +83,7 @@ impl Targets {
             }
         }
         self.pen.due = (!self.pen.changed.is_empty()).then_some(at.now);
-        if !op.set.is_empty() || !op.removed.is_empty() {
+        if op.whole || !op.set.is_empty() || !op.removed.is_empty() {
             ops.push(Op::Outside(Box::new(op)));
         }
     }
