@@ -391,6 +391,11 @@ impl Device {
         // When its last good reply came is written with the values.
         self.facts_changed |= self.values_changed != 0;
         if before == self.heartbeats() {
+            // No event, but who looks is to see what is wrong now, not what was at first.
+            if self.answers == Some(false) && why != self.reason {
+                self.reason = why;
+                self.facts_changed = true;
+            }
             return;
         }
         let became_stale = self.is_stale && !before.1;

@@ -432,6 +432,19 @@ fn a_standstill_of_ours_makes_no_data_stale() {
 }
 
 #[test]
+fn why_it_is_down_is_what_is_wrong_now() {
+    let mut rig = Rig::new(vec![rules("d", &["ASTZ"])]);
+    rig.pass(2);
+    rig.end(Failure::Refused);
+    rig.pass(1_010);
+    rig.connect();
+    rig.pass(600);
+    let view = rig.devices.get("d").unwrap();
+    assert_eq!(view.reason(), Some("no answer in time"));
+    assert_eq!(rig.news(), ["down: refused"], "told once");
+}
+
+#[test]
 fn a_connect_that_takes_too_long_is_given_up() {
     let mut rig = Rig::new(vec![rules("d", &["ASTZ"])]);
     assert_eq!(rig.pass(2), ["dial"]);
