@@ -61,7 +61,9 @@ pub struct Acked {
     pub at: Instant,
     pub host: String,
     pub what: What,
-    /// The spool has it, and the store not yet, as far as is known.
+    /// When the store took it, for all that is known.
+    written: Instant,
+    /// The spool may have it, and the store not yet.
     spooled: bool,
 }
 
@@ -147,7 +149,8 @@ impl Ledger {
         for hole in std::mem::take(&mut self.holes) {
             // Whoever was to write it again is dead.
             let lost = |at: Instant| at >= hole.from && at <= hole.at + Span::from_millis(100);
-            self.acked.retain(|acked| !lost(acked.at) && !acked.spooled);
+            self.acked
+                .retain(|acked| !lost(acked.at) && !lost(acked.written) && !acked.spooled);
             for fate in self.fates.values_mut() {
                 if matches!(fate, Fate::Stored { at, .. } if *at <= hole.at) {
                     *fate = Fate::Unknown;
@@ -319,8 +322,8 @@ impl Ledger {
                 ));
                 self.is_up = true;
                 for acked in self.acked.iter_mut().filter(|acked| acked.spooled) {
-                    // Only now was it written.
-                    (acked.at, acked.spooled) = (now, false);
+                    // Only now was it written, if it was not before.
+                    (acked.written, acked.spooled) = (now, false);
                 }
                 for hole in &mut self.holes {
                     hole.is_up |= now > hole.at + Span::from_millis(2_500);
@@ -373,6 +376,7 @@ impl Ledger {
                         let spooled = !self.is_up;
                         self.acked.push(Acked {
                             at: now,
+                            written: now,
                             host,
                             what,
                             spooled,
