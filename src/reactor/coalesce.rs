@@ -1,42 +1,72 @@
 //! When many hosts talk at once it is cheaper to let a little gather than to wake for each: under
-//! dense traffic the loop naps for up to `server.coalesce_us` before it waits. Thin traffic never
-//! waits for it.
+//! dense traffic the loop naps before it waits, so that its waits begin `server.coalesce_us` apart.
+//! Thin traffic never waits for it.
+//!
+//! Dense is a matter of events a second, not of events a wait: evenly spread traffic brings one or two a wait
+//! until the loop is nearly used up, and it is then that naps save most.
 
-use crate::time::Span;
+use crate::time::{Instant, Span};
 
-/// A turn with so many events is dense.
-const DENSE_EVENTS_MIN: usize = 32;
-/// So many dense turns in a row make it worth a nap.
-const DENSE_TURNS_MIN: u32 = 8;
+/// How long events are counted before it is decided whether they were dense.
+const WINDOW: Span = Span::from_millis(4);
+/// So many events in a window are dense: 16,000 a second, a tenth of a core and more without naps.
+const DENSE_EVENTS_MIN: u64 = 64;
+/// So many dense windows in a row make it worth napping. One thin window ends it.
+const DENSE_WINDOWS_MIN: u32 = 2;
 
-/// Decides whether to nap. It looks at events only; the caller sleeps.
+/// Decides whether to nap. It looks at events and at the moments they came; the caller sleeps.
 #[derive(Debug)]
 pub struct Coalesce {
     nap: Span,
+    /// When the last wait ended.
+    woke: Instant,
+    /// Since when, and how many, in this window.
+    since: Instant,
+    events: u64,
+    /// Dense windows in a row.
     dense: u32,
 }
 
 impl Coalesce {
-    /// Naps of up to `nap`; zero switches them off.
+    /// Waits of dense traffic begin `nap` apart; zero switches naps off.
     #[must_use]
     pub fn new(nap: Span) -> Self {
-        Self { nap, dense: 0 }
+        Self {
+            nap,
+            woke: Instant::ZERO,
+            since: Instant::ZERO,
+            events: 0,
+            dense: 0,
+        }
     }
 
-    /// A wait has brought `events`.
-    pub fn turn(&mut self, events: usize) {
-        self.dense = match events {
-            DENSE_EVENTS_MIN.. => self.dense.saturating_add(1),
-            _ => 0,
+    /// A wait that ended `now` has brought `events`.
+    pub fn turn(&mut self, events: usize, now: Instant) {
+        self.woke = now;
+        self.events += events as u64;
+        let passed = now.since(self.since);
+        if passed < WINDOW {
+            return;
+        }
+        // A window that a long wait or a long turn stretched has to have as much more in it.
+        let dense =
+            self.events * WINDOW.as_nanos() >= DENSE_EVENTS_MIN.saturating_mul(passed.as_nanos());
+        self.dense = if dense {
+            self.dense.saturating_add(1)
+        } else {
+            0
         };
+        (self.since, self.events) = (now, 0);
     }
 
-    /// How long to nap before a wait of up to `wait` (`None`: for as long as it takes). Never
-    /// longer than that wait, and not at all where there is to be none.
+    /// How long to nap `now`, before a wait of up to `wait` (`None`: for as long as it takes). Never
+    /// longer than that wait, and not at all where there is to be none or the turn was long enough for more
+    /// to gather by itself.
     #[must_use]
-    pub fn nap(&self, wait: Option<Span>) -> Option<Span> {
-        let nap = self.nap.min(wait.unwrap_or(self.nap));
-        (self.dense >= DENSE_TURNS_MIN && nap > Span::ZERO).then_some(nap)
+    pub fn nap(&self, now: Instant, wait: Option<Span>) -> Option<Span> {
+        let nap = (self.woke + self.nap).since(now);
+        let nap = nap.min(wait.unwrap_or(nap));
+        (self.dense >= DENSE_WINDOWS_MIN && nap > Span::ZERO).then_some(nap)
     }
 }
 
@@ -44,33 +74,78 @@ impl Coalesce {
 mod tests {
     use super::*;
 
-    fn dense(nap: Span) -> Coalesce {
-        let mut coalesce = Coalesce::new(nap);
-        for _ in 0..DENSE_TURNS_MIN {
-            coalesce.turn(DENSE_EVENTS_MIN);
+    const NAP: Span = Span::from_millis(1);
+
+    /// Waits that bring `events` each, `apart`, for `long`, from `from` on. When the last ended.
+    fn waits(
+        coalesce: &mut Coalesce,
+        from: Instant,
+        long: Span,
+        apart: Span,
+        events: usize,
+    ) -> Instant {
+        let mut now = from;
+        while now < from + long {
+            now = now + apart;
+            coalesce.turn(events, now);
         }
-        coalesce
+        now
     }
 
     #[test]
-    fn only_sustained_density_is_worth_a_nap_and_one_thin_turn_ends_it() {
-        let nap = Span::from_millis(1);
-        let mut coalesce = Coalesce::new(nap);
-        for _ in 0..DENSE_TURNS_MIN {
-            assert_eq!(coalesce.nap(None), None);
-            coalesce.turn(DENSE_EVENTS_MIN);
-        }
-        assert_eq!(coalesce.nap(None), Some(nap));
-        coalesce.turn(DENSE_EVENTS_MIN - 1);
-        assert_eq!(coalesce.nap(None), None);
+    fn evenly_spread_traffic_is_dense_however_little_a_wait_brings() {
+        let mut coalesce = Coalesce::new(NAP);
+        // 50,000 a second, one at a time.
+        let each = Span::from_micros(20);
+        let long = WINDOW.times(u64::from(DENSE_WINDOWS_MIN) + 1);
+        let now = waits(&mut coalesce, Instant::ZERO, long, each, 1);
+        assert_eq!(coalesce.nap(now, None), Some(NAP));
     }
 
     #[test]
-    fn a_nap_never_outlasts_the_wait_and_zero_switches_it_off() {
-        let coalesce = dense(Span::from_millis(1));
+    fn thin_traffic_and_a_burst_are_not_and_a_thin_window_ends_it() {
+        let mut coalesce = Coalesce::new(NAP);
+        // 10,000 a second.
+        let (each, long) = (Span::from_micros(100), Span::from_secs(1));
+        let now = waits(&mut coalesce, Instant::ZERO, long, each, 1);
+        assert_eq!(coalesce.nap(now, None), None);
+        let now = waits(&mut coalesce, now, WINDOW, WINDOW, 1_000);
+        assert_eq!(coalesce.nap(now, None), None, "a burst");
+        let now = waits(&mut coalesce, now, WINDOW, WINDOW, 1_000);
+        assert_eq!(coalesce.nap(now, None), Some(NAP));
+        let now = waits(&mut coalesce, now, WINDOW, each, 1);
+        assert_eq!(coalesce.nap(now, None), None);
+    }
+
+    #[test]
+    fn after_a_long_wait_what_comes_first_is_not_dense() {
+        let mut coalesce = Coalesce::new(NAP);
+        let now = Instant::ZERO + Span::from_secs(3_600);
+        for _ in 0..DENSE_WINDOWS_MIN {
+            coalesce.turn(1_000, now);
+        }
+        assert_eq!(coalesce.nap(now, None), None);
+    }
+
+    #[test]
+    fn a_nap_never_outlasts_the_wait_nor_what_the_turn_has_left_of_it_and_zero_switches_it_off() {
+        let dense = |nap| {
+            let mut coalesce = Coalesce::new(nap);
+            let long = WINDOW.times(3);
+            let now = waits(&mut coalesce, Instant::ZERO, long, WINDOW, 1_000);
+            (coalesce, now)
+        };
+        let (coalesce, now) = dense(NAP);
         let near = Span::from_micros(300);
-        assert_eq!(coalesce.nap(Some(near)), Some(near));
-        assert_eq!(coalesce.nap(Some(Span::ZERO)), None);
-        assert_eq!(dense(Span::ZERO).nap(None), None);
+        assert_eq!(coalesce.nap(now, Some(near)), Some(near));
+        assert_eq!(coalesce.nap(now, Some(Span::ZERO)), None);
+        let turned = Span::from_micros(200);
+        assert_eq!(
+            coalesce.nap(now + turned, None),
+            Some(Span::from_micros(800))
+        );
+        assert_eq!(coalesce.nap(now + NAP, None), None);
+        let (coalesce, now) = dense(Span::ZERO);
+        assert_eq!(coalesce.nap(now, None), None);
     }
 }

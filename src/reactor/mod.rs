@@ -334,7 +334,7 @@ impl Reactor {
         if wait == Some(Span::ZERO) {
             self.stats.busy_turns += 1;
         }
-        if let Some(nap) = self.coalesce.nap(wait) {
+        if let Some(nap) = self.coalesce.nap(now, wait) {
             // The one place that sleeps without listening, and only under dense traffic: one wait that
             // brings a hundred events costs far less than a hundred that bring one each.
             std::thread::sleep(nap.into());
@@ -402,7 +402,7 @@ impl Reactor {
         }
         self.events = events;
         // Hosts are not to wait for the sake of devices.
-        self.coalesce.turn(told - ours);
+        self.coalesce.turn(told - ours, at.now);
         if self.stopping.is_none() {
             while let Some(conn) = self.connections.next_ready() {
                 self.serve(conn, at);
