@@ -7,11 +7,12 @@
 //! ```text
 //! level 0   |.|.|.|x|.|…|   64 slots of 1 tick (2^20 ns, about a millisecond)
 //! level 1   |.|x|.|.|.|…|   64 slots of 64 ticks
-//!   …                       up to 2^36 ticks, two years and more
+//!   …                       six of them; a deadline is at most 2^31 ticks ahead, 26 days
 //! ```
 //!
 //! There is no cancelling and no searching: whoever set a deadline looks again when it comes due,
-//! and sets another if it was too early. An entry is 16 bytes.
+//! and sets another if it was too early. An entry is 12 bytes: of its tick it has the lower half, which is
+//! enough beside the present.
 
 use crate::time::{Instant, Span};
 
@@ -19,9 +20,10 @@ const TICK_SHIFT: u32 = 20;
 const LEVELS: usize = 6;
 const SLOT_BITS: u32 = 6;
 const SLOTS: usize = 1 << SLOT_BITS;
-/// Ticks beyond which a deadline is set early, and found not due when it comes. One slot of the
-/// highest level short of all of it, so that none ever lands in the slot that the present is in.
-const REACH: u64 = (SLOTS as u64 - 1) << (SLOT_BITS * (LEVELS as u32 - 1));
+/// Ticks beyond which a deadline is set early, and found not due when it comes: half of what an entry can
+/// tell apart. Far less than the highest level spans, so that none ever lands in the slot that the present is in.
+const REACH: u64 = i32::MAX as u64;
+const _: () = assert!(REACH < (SLOTS as u64 - 1) << (SLOT_BITS * (LEVELS as u32 - 1)));
 const NONE: u32 = u32::MAX;
 
 /// The width of a tick: a deadline is found due at most so long after it has passed.
@@ -29,10 +31,13 @@ pub const TICK: Span = Span::from_nanos(1 << TICK_SHIFT);
 
 #[derive(Clone, Copy, Debug)]
 struct Entry {
-    at: u64,
+    /// The lower half of its tick.
+    at: u32,
     key: u32,
     next: u32,
 }
+
+const _: () = assert!(size_of::<Entry>() == 12, "one for each connection");
 
 #[derive(Clone, Debug)]
 struct Level {
@@ -91,7 +96,7 @@ impl Wheel {
         let tick = at.as_nanos().div_ceil(1 << TICK_SHIFT);
         let tick = tick.clamp(self.elapsed + 1, self.elapsed + REACH);
         let entry = Entry {
-            at: tick,
+            at: tick as u32,
             key,
             next: NONE,
         };
@@ -157,7 +162,7 @@ impl Wheel {
         self.levels[level].occupied &= !(1 << slot);
         while index != NONE {
             let entry = self.entries[index as usize];
-            if entry.at <= self.elapsed {
+            if self.tick_of(entry) <= self.elapsed {
                 due.push(entry.key);
                 self.entries[index as usize].next = self.free;
                 self.free = index;
@@ -175,8 +180,14 @@ impl Wheel {
         }
     }
 
+    /// The tick that `entry` is set for: the one of its kind that is nearest to the present.
+    fn tick_of(&self, entry: Entry) -> u64 {
+        let ahead = entry.at.wrapping_sub(self.elapsed as u32).cast_signed();
+        self.elapsed.saturating_add_signed(i64::from(ahead))
+    }
+
     fn link(&mut self, index: u32) {
-        let at = self.entries[index as usize].at;
+        let at = self.tick_of(self.entries[index as usize]);
         // The highest bit in which the deadline differs from the present names the level. The lowest
         // six bits all belong to level 0.
         let differs = (self.elapsed ^ at) | (SLOTS as u64 - 1);
@@ -236,6 +247,22 @@ mod tests {
             Instant::from_nanos(u64::MAX / 2) + Span::from_secs(1),
             &mut due,
         );
+        assert_eq!(due, [1]);
+    }
+
+    #[test]
+    fn the_lower_half_of_a_tick_may_wrap() {
+        let mut wheel = Wheel::new();
+        let mut due = Vec::new();
+        let wrap = (1_u64 << 32) << TICK_SHIFT;
+        wheel.expire(Instant::from_nanos(wrap - 5_000_000_000), &mut due);
+        let deadline = Instant::from_nanos(wrap + 5_000_000_000);
+        wheel.insert(deadline, 1);
+        for before in [4_000_000_000, 1_000_000, 0] {
+            wheel.expire(Instant::from_nanos(wrap - before), &mut due);
+            assert!(due.is_empty() && wheel.next().unwrap() <= deadline + TICK);
+        }
+        wheel.expire(deadline + TICK, &mut due);
         assert_eq!(due, [1]);
     }
 

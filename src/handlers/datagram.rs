@@ -107,7 +107,7 @@ impl Core {
     /// The hosts online that are reached by datagram at this address and port, or would be if they did not want
     /// pushes.
     pub(super) fn reached_at(&self, ip: IpAddr, port: u16) -> impl Iterator<Item = u32> {
-        let port_of = |host: &Host| match host.udp {
+        let port_of = |host: &Host| match host.udp() {
             0 => self.rules.agent_port,
             port => port,
         };

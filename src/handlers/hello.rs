@@ -8,7 +8,7 @@ use crate::store::op::{Notice, Reason};
 use super::Moment;
 use super::core::Core;
 use super::effect::{Effect, Effects, EventKind, Note};
-use super::host::Peer;
+use super::host::{Marks, Peer};
 use super::quarantine::Verdict;
 
 impl Core {
@@ -118,11 +118,11 @@ impl Core {
         self.heard(at, conn);
         let reference = self.hosts.reference(slot);
         if let Some(host) = self.hosts.get_mut(slot) {
-            host.udp = hello.udp.unwrap_or(0);
-            host.push = hello.push;
+            host.set_udp(hello.udp.unwrap_or(0));
+            host.set(Marks::PUSH, hello.push);
             let ip = host.peer().ip();
             if !host.is_named_by(ip) {
-                self.addresses.insert(ip, host.udp, slot);
+                self.addresses.insert(ip, host.udp(), slot);
             }
             let before = host.boot();
             if let Some(boot) = hello.boot.as_deref().filter(|boot| before != Some(boot)) {

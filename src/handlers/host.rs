@@ -4,7 +4,7 @@
 //! (a name of their own, an IPv6 address, a report of themselves) is behind one pointer.
 //!
 //! ```text
-//!   Host, 64 bytes ──▶ Extra: id, other address, own connection ──▶ Rest: what it says it is
+//!   Host, 56 bytes ──▶ Extra: id, other address, own connection ──▶ Rest: what it says it is
 //!      every host              hosts that name themselves              hosts that report
 //! ```
 
@@ -35,25 +35,31 @@ pub struct Host {
     pub sessions: u32,
     /// The port of a plain IPv4 host whose peer is known.
     port: u16,
-    /// Its UDP port, where it gave one.
-    pub udp: u16,
     /// Where it stands.
     pub presence: Presence,
-    /// Whether `port`, and so where it connects from, is known.
-    located: bool,
-    /// Whether the event stream, as far as it is written, says it is online.
-    pub told_online: bool,
-    /// An `Online` or `Offline` of it is with the store.
-    pub in_flight: bool,
-    /// A store that went away may have run, or may still run, something of it that says it is online. It is
-    /// written offline, if that is what it is, until the walk after the store's return has been made twice.
-    pub in_doubt: bool,
-    /// Whether it wants dispatches over its connection.
-    pub push: bool,
+    marks: Marks,
 }
 
 #[cfg(target_pointer_width = "64")]
-const _: () = assert!(size_of::<Host>() <= 64, "a host is a line of the cache");
+const _: () = assert!(size_of::<Option<Host>>() <= 56, "there may be a million");
+
+/// What is true of a host: bits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Marks(u8);
+
+impl Marks {
+    /// The event stream, as far as it is written, says it is online.
+    pub const TOLD_ONLINE: Self = Self(1);
+    /// An `Online` or `Offline` of it is with the store.
+    pub const IN_FLIGHT: Self = Self(1 << 1);
+    /// A store that went away may have run, or may still run, something of it that says it is online. It is
+    /// written offline, if that is what it is, until the walk after the store's return has been made twice.
+    pub const IN_DOUBT: Self = Self(1 << 2);
+    /// It wants dispatches over its connection.
+    pub const PUSH: Self = Self(1 << 3);
+    /// Its row has its port, and so says where it connects from.
+    const LOCATED: Self = Self(1 << 4);
+}
 
 /// Where a host stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -121,6 +127,8 @@ struct Extra {
     id: Option<HostId>,
     /// Where it connects, or connected, from, if that is not the address that is its name.
     peer: Peer,
+    /// Its UDP port, where it gave one.
+    udp: u16,
     /// The connection it named itself on, if there is one.
     identified: Option<ConnId>,
     /// Names the host's process.
@@ -133,6 +141,7 @@ impl Default for Extra {
         Self {
             id: None,
             peer: Peer::UNKNOWN,
+            udp: 0,
             identified: None,
             boot: None,
             rest: None,
@@ -200,13 +209,8 @@ impl Host {
             generation,
             sessions: 0,
             presence: Presence::Offline(None),
-            told_online: false,
-            in_flight: false,
-            in_doubt: false,
-            located: false,
+            marks: Marks::default(),
             port: 0,
-            udp: 0,
-            push: false,
             since: UnixMs(0),
             seen: UnixMs(0),
             moved: Instant::ZERO,
@@ -238,7 +242,7 @@ impl Host {
     /// Where it connects, or connected, from.
     #[must_use]
     pub fn peer(&self) -> Peer {
-        if self.located {
+        if self.has(Marks::LOCATED) {
             return Peer::new(SocketAddr::new(self.address.into(), self.port));
         }
         self.extra.as_deref().map_or(Peer::UNKNOWN, |x| x.peer)
@@ -247,9 +251,10 @@ impl Host {
     /// It connects from `peer`.
     pub fn set_peer(&mut self, peer: Peer) {
         let plain = matches!(self.key(), Key::Address(own) if peer.ip() == own);
-        self.located = plain && peer != Peer::UNKNOWN;
-        self.port = if self.located { peer.port } else { 0 };
-        if !self.located && (self.extra.is_some() || peer != Peer::UNKNOWN) {
+        let located = plain && peer != Peer::UNKNOWN;
+        self.set(Marks::LOCATED, located);
+        self.port = if located { peer.port } else { 0 };
+        if !located && (self.extra.is_some() || peer != Peer::UNKNOWN) {
             self.extra_mut().peer = peer;
         }
     }
@@ -296,6 +301,40 @@ impl Host {
             return None;
         }
         std::mem::replace(&mut self.extra_mut().identified, conn)
+    }
+
+    /// Its UDP port, where it gave one; else 0.
+    #[must_use]
+    pub fn udp(&self) -> u16 {
+        self.extra.as_deref().map_or(0, |extra| extra.udp)
+    }
+
+    /// It takes datagrams at this port; at none of its own if that is 0.
+    pub fn set_udp(&mut self, port: u16) {
+        if port != self.udp() {
+            self.extra_mut().udp = port;
+        }
+    }
+
+    /// Whether this is true of it.
+    #[must_use]
+    pub const fn has(&self, mark: Marks) -> bool {
+        self.marks.0 & mark.0 != 0
+    }
+
+    /// It is true of it, or not.
+    pub const fn set(&mut self, mark: Marks, to: bool) {
+        match to {
+            true => self.marks.0 |= mark.0,
+            false => self.marks.0 &= !mark.0,
+        }
+    }
+
+    /// It is not true of it any more; whether it was.
+    pub const fn take(&mut self, mark: Marks) -> bool {
+        let was = self.has(mark);
+        self.set(mark, false);
+        was
     }
 
     /// What names its process.

@@ -8,7 +8,7 @@ use std::hash::{BuildHasher, RandomState};
 use hashbrown::HashTable;
 use slab::Slab;
 
-use super::host::{Host, Key};
+use super::host::{Host, Key, Marks};
 use crate::ids::{HostId, HostRef};
 use crate::time::UnixMs;
 
@@ -126,7 +126,9 @@ impl Hosts {
             let Some(host) = self.slots.get(self.hand) else {
                 continue;
             };
-            let settled = !host.told_online && !host.in_flight && !host.in_doubt;
+            let settled = !host.has(Marks::TOLD_ONLINE)
+                && !host.has(Marks::IN_FLIGHT)
+                && !host.has(Marks::IN_DOUBT);
             if !host.presence.is_online() && settled && !is_behind(self.hand as u32) {
                 let candidate = (host.since, self.hand as u32);
                 oldest = Some(oldest.map_or(candidate, |best| best.min(candidate)));
@@ -185,9 +187,9 @@ mod tests {
         let mut hosts = Hosts::new(1);
         let slot = hosts.insert(id("a"), |_| false).unwrap();
         assert_eq!(hosts.insert(id("b"), |behind| behind == slot), None);
-        hosts.get_mut(slot).unwrap().in_doubt = true;
+        hosts.get_mut(slot).unwrap().set(Marks::IN_DOUBT, true);
         assert_eq!(hosts.insert(id("b"), |_| false), None);
-        hosts.get_mut(slot).unwrap().in_doubt = false;
+        hosts.get_mut(slot).unwrap().set(Marks::IN_DOUBT, false);
         assert!(hosts.insert(id("b"), |_| false).is_some());
     }
 }

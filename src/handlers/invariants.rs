@@ -4,7 +4,7 @@
 use std::collections::{HashMap, HashSet};
 
 use super::core::Core;
-use super::host::Presence;
+use super::host::{Marks, Presence};
 
 impl Core {
     /// Looks at all of it.
@@ -39,13 +39,13 @@ impl Core {
                 let its = session.is_some_and(|s| s.identified && s.host() == Some(slot));
                 assert!(its, "{id} is named by a connection that is gone");
             }
-            if host.in_flight {
+            if host.has(Marks::IN_FLIGHT) {
                 assert!(self.writes.is_behind(slot), "{id} is written for nothing");
             }
             known += 1;
             online += u64::from(host.presence.is_online());
             inherited += u64::from(host.presence == Presence::Inherited);
-            flying += usize::from(host.in_flight);
+            flying += usize::from(host.has(Marks::IN_FLIGHT));
         }
         assert_eq!(self.hosts.len(), known);
         assert_eq!(self.stats.hosts_online, online);
@@ -69,7 +69,11 @@ impl Core {
     }
 
     fn assert_writes(&self) {
-        let in_flight = |slot| self.hosts.get(slot).is_some_and(|host| host.in_flight);
+        let in_flight = |slot| {
+            self.hosts
+                .get(slot)
+                .is_some_and(|host| host.has(Marks::IN_FLIGHT))
+        };
         self.writes
             .assert_invariants(self.hosts.slots() as u32, in_flight);
     }

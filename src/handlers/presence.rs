@@ -13,7 +13,7 @@ use super::Moment;
 use super::changes::{Became, Change};
 use super::core::{AUDIT_ROUND, Core, StoreState};
 use super::effect::{Effect, Effects, EventKind, Note};
-use super::host::{Peer, Presence, Rest};
+use super::host::{Marks, Peer, Presence, Rest};
 use super::lifetime::StateSweep;
 
 /// A Redis that only hung still executes what lay in a dropped connection; so long after a
@@ -89,7 +89,7 @@ impl Core {
         host.set_peer(peer);
         self.addresses.remove(before.ip(), slot);
         if !host.is_named_by(peer.ip()) {
-            self.addresses.insert(peer.ip(), host.udp, slot);
+            self.addresses.insert(peer.ip(), host.udp(), slot);
         }
         let was = host.presence;
         match was {
@@ -204,7 +204,10 @@ impl Core {
         }
         host.set_presence(Presence::Offline(Some(reason)), Some(at.now));
         host.since = at.wall;
-        host.in_doubt |= self.writes.sweep.again.is_some() || !up;
+        host.set(
+            Marks::IN_DOUBT,
+            host.has(Marks::IN_DOUBT) || (self.writes.sweep.again.is_some() || !up),
+        );
         let id = host.id();
         self.addresses.remove(host.peer().ip(), slot);
         if let Some(rest) = host.rest_mut() {
@@ -301,7 +304,10 @@ impl Core {
             } else {
                 found.since
             };
-            host.told_online |= found.ours;
+            host.set(
+                Marks::TOLD_ONLINE,
+                host.has(Marks::TOLD_ONLINE) || found.ours,
+            );
             if found.ours {
                 // What the store says now counts, also where it has gone back to an older copy of itself.
                 host.epoch = found.epoch;
@@ -327,7 +333,7 @@ impl Core {
                 host.set_presence(Presence::Inherited, None);
                 let peer = host.peer();
                 if peer != Peer::UNKNOWN && !host.is_named_by(peer.ip()) {
-                    self.addresses.insert(peer.ip(), host.udp, slot);
+                    self.addresses.insert(peer.ip(), host.udp(), slot);
                 }
                 host.since = since;
                 self.stats.hosts_online += 1;
@@ -413,12 +419,15 @@ impl Core {
     fn forget_flights(&mut self) {
         for slot in 0..self.hosts.slots() as u32 {
             if let Some(host) = self.hosts.get_mut(slot)
-                && std::mem::take(&mut host.in_flight)
+                && host.take(Marks::IN_FLIGHT)
             {
-                host.in_doubt = true;
+                host.set(Marks::IN_DOUBT, true);
                 // If it was an `Offline` and was run, the stream has told it. If not, the store
                 // still has the host as ours, and says so.
-                host.told_online &= !self.writes.is_leaving(slot);
+                host.set(
+                    Marks::TOLD_ONLINE,
+                    host.has(Marks::TOLD_ONLINE) && !self.writes.is_leaving(slot),
+                );
             }
         }
     }
@@ -437,23 +446,26 @@ impl Core {
         let Some(host) = self.hosts.get_mut(slot) else {
             return;
         };
-        host.in_flight = false;
+        host.set(Marks::IN_FLIGHT, false);
         // What a store that went away still runs it runs before all is written once more.
-        host.in_doubt &= self.writes.sweep.again.is_some();
+        host.set(
+            Marks::IN_DOUBT,
+            host.has(Marks::IN_DOUBT) && self.writes.sweep.again.is_some(),
+        );
         match settled {
             Settled::Claimed { epoch } => {
                 host.epoch = epoch;
-                host.told_online = true;
+                host.set(Marks::TOLD_ONLINE, true);
                 if host.rest().is_some_and(|rest| rest.inventory_behind) {
                     self.writes.inventories.push_back(slot);
                 }
             }
-            Settled::Released | Settled::NotOurs => host.told_online = false,
+            Settled::Released | Settled::NotOurs => host.set(Marks::TOLD_ONLINE, false),
             Settled::Refused(why) => {
                 // Written as far as it went, so whichever claim we have is meant when it is ended, and what
                 // is told counts as the opposite of what it became: the next audit tries again.
                 host.epoch = 0;
-                host.told_online = !host.presence.is_online();
+                host.set(Marks::TOLD_ONLINE, !host.presence.is_online());
                 let who = host.id().to_string();
                 let text = format!("its presence is not written: {why}");
                 fx.push(Effect::Log(Note {
@@ -488,7 +500,10 @@ impl Core {
         if !matches!(self.store, StoreState::Up) {
             return;
         }
-        let in_flight = self.hosts.get(slot).is_some_and(|host| host.in_flight);
+        let in_flight = self
+            .hosts
+            .get(slot)
+            .is_some_and(|host| host.has(Marks::IN_FLIGHT));
         self.writes.change(slot, change, in_flight);
     }
 }

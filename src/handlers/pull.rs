@@ -7,7 +7,7 @@ use crate::store::op::{Batch, Inventory, Offline, Online, Op, Reason};
 use super::Moment;
 use super::changes::{Became, Change};
 use super::core::{Core, StoreState};
-use super::host::{Host, Presence};
+use super::host::{Host, Marks, Presence};
 use super::presence::wall_of;
 use super::session::Session;
 use super::writes::Writes;
@@ -82,7 +82,7 @@ impl Core {
     fn presence_op(&mut self, slot: u32, change: Change) -> Option<Op> {
         let ticket = self.hosts.reference(slot)?;
         let host = self.hosts.get_mut(slot)?;
-        host.in_flight = true;
+        host.set(Marks::IN_FLIGHT, true);
         self.writes.presence_in_flight += 1;
         let Change { to, since, .. } = change;
         let event = change.stamp();
@@ -100,7 +100,11 @@ impl Core {
             }
             Became::Offline(reason) => {
                 // The claim of one in doubt may have an epoch that we were never told: 0 is any of ours.
-                let epoch = if host.in_doubt { 0 } else { host.epoch };
+                let epoch = if host.has(Marks::IN_DOUBT) {
+                    0
+                } else {
+                    host.epoch
+                };
                 Op::Offline(Box::new(Offline {
                     ticket,
                     host: name,
@@ -146,7 +150,11 @@ impl Core {
         let Some(host) = self.hosts.get_mut(slot) else {
             return;
         };
-        let (since, told, doubt) = (host.since, host.told_online, host.in_doubt);
+        let (since, told, doubt) = (
+            host.since,
+            host.has(Marks::TOLD_ONLINE),
+            host.has(Marks::IN_DOUBT),
+        );
         let to = match host.presence {
             Presence::Online | Presence::Inherited => Became::Online,
             Presence::Offline(reason) if told || doubt => {
@@ -259,7 +267,7 @@ impl Core {
             };
             // One with a change to be written may not be claimed, and would be left behind in there.
             let behind = self.writes.is_behind(slot);
-            if host.presence.is_online() && host.told_online && !behind {
+            if host.presence.is_online() && host.has(Marks::TOLD_ONLINE) && !behind {
                 hosts.push(host.id());
             } else if self.was_refused(slot, host) {
                 self.write_refused(slot, at);
@@ -279,8 +287,8 @@ impl Core {
     fn was_refused(&self, slot: u32, host: &Host) -> bool {
         let walked = self.writes.sweep.cursor.is_none_or(|cursor| slot < cursor);
         walked
-            && host.presence.is_online() != host.told_online
-            && !host.in_flight
+            && host.presence.is_online() != host.has(Marks::TOLD_ONLINE)
+            && !host.has(Marks::IN_FLIGHT)
             && !self.writes.is_behind(slot)
     }
 
@@ -296,7 +304,9 @@ impl Core {
 
     fn is_over(&self, host: &Host, at: Moment) -> bool {
         let last = host.since.max(host.seen);
-        let settled = !host.told_online && !host.in_flight && !host.in_doubt;
+        let settled = !host.has(Marks::TOLD_ONLINE)
+            && !host.has(Marks::IN_FLIGHT)
+            && !host.has(Marks::IN_DOUBT);
         let old = at.wall.0.saturating_sub(last.0) > self.rules.keep.as_millis();
         !host.presence.is_online() && settled && old
     }

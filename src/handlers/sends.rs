@@ -18,7 +18,7 @@ use super::Moment;
 use super::ask::Datagram;
 use super::core::Core;
 use super::effect::{Effect, Effects};
-use super::host::{Host, Peer, Presence};
+use super::host::{Host, Marks, Peer, Presence};
 
 /// Something to be sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -174,7 +174,7 @@ impl Core {
             return None;
         }
         let keyed = host.identified().filter(|conn| self.keys.has(*conn));
-        let by_connection = host.push || (self.rules.certificates && keyed.is_none());
+        let by_connection = host.has(Marks::PUSH) || (self.rules.certificates && keyed.is_none());
         if let Some(conn) = host.identified().filter(|_| by_connection) {
             return Some(Way::Push(conn));
         }
@@ -187,7 +187,7 @@ impl Core {
         } else {
             host.peer().ip()
         };
-        let port = match host.udp {
+        let port = match host.udp() {
             0 => self.rules.agent_port,
             port => port,
         };
