@@ -14,6 +14,7 @@ use std::collections::HashSet;
 
 use serde_json::value::RawValue;
 
+use super::beat;
 use super::error::{Abnormal, DecodeError, excerpt};
 use super::message::{Answer, Ask, Book, Hello, Incoming, Inventory, Message, Phase, Progress};
 use super::message::{Datagram, Flag, KeyedHello, Over, ResultCode, ResultHeader, Signature};
@@ -32,6 +33,10 @@ const BOOT_DIGITS_MAX: usize = 64;
 /// # Errors
 /// When it is abnormal data; offsets count from the body's first byte.
 pub fn decode_body(body: &[u8]) -> Result<Incoming<'_>, DecodeError> {
+    if let Some(ask) = beat::read(body) {
+        let message = Message::Heartbeat;
+        return Ok(Incoming { message, ask });
+    }
     match str::from_utf8(body) {
         Ok(text) => parse(text),
         Err(error) => Err(DecodeError::new(Abnormal::Utf8, error.valid_up_to())),

@@ -27,6 +27,7 @@ pub mod frame;
 pub mod fuzzing;
 pub mod message;
 
+mod beat;
 mod from_server;
 mod json;
 mod literal;
