@@ -389,6 +389,9 @@ pub const SPOOL_SEGMENT_BYTES: u64 = 8 * 1024 * 1024;
 pub const SPOOL_RECORD_BYTES_MAX: usize = 24 * 1024 * 1024;
 /// Bytes replayed between two notes of how far the replay has come.
 pub const SPOOL_MARK_BYTES: usize = 1024 * 1024;
+/// Events that one life of a server may tell before their numbers meet those kept for its next life: two
+/// years of a thousand a second. Each start while the clock is behind uses up so many of the 2⁵³ there are.
+pub const EVENTS_OF_A_LIFE_MAX: u64 = 1 << 36;
 /// The file of rejected records, in bytes; then it becomes `rejected.1`, and an older one goes.
 pub const REJECTED_BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// How long a stored report is kept to be written again after a reconnect, in seconds.

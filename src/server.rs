@@ -121,12 +121,13 @@ impl Server {
         let (make, plan) = (assemble::maker(&config)?, assemble::plan(&config));
         let spool = Spool::open(&plan.spool_dir, plan.spool_bytes);
         let spool = spool.map_err(|error| BindError::Spool(error.to_string()))?;
+        let first_seq = spool.first_seq(assemble::first_seq(Clock::wall()));
         let store = Store::NotYet(make, plan, Box::new(spool));
         let (key, addr) = ("server.http", config.server.http);
         let web = Web::bind(addr, assemble::http_rules(&config))
             .map_err(|source| BindError::Socket { key, addr, source })?;
         let http = web.local_addr();
-        let core = Core::new(assemble::rules(&config), assemble::first_seq(Clock::wall()))
+        let core = Core::new(assemble::rules(&config), first_seq)
             .with_keys(assemble::access(&config), assemble::nonces());
         let (requests, waiting) = bounded(REQUESTS_WAITING_MAX);
         let (reactor, bound) = Reactor::bind(&assemble::settings(&config), core, web, waiting)?;

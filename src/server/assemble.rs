@@ -66,8 +66,8 @@ pub fn nonces() -> Nonces {
     })
 }
 
-/// The number of the first event: above all that an earlier life of this node can have told, as long
-/// as it told fewer than a thousand a millisecond.
+/// The number of the first event, by the clock: above all that an earlier life of this node can have told, as
+/// long as it told fewer than a thousand a millisecond. The spool knows better where the clock was set back.
 pub fn first_seq(now: UnixMs) -> u64 {
     now.0.saturating_mul(1_000)
 }

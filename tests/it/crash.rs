@@ -3,7 +3,7 @@
 //!
 //! `ANTHILL_KILLS=200` is how often the embedded store is killed in the long run; `ANTHILL_SEED` repeats the moments.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -229,13 +229,48 @@ fn faketime() -> Option<String> {
     Some(found.to_str()?.to_owned())
 }
 
-fn the_wall_clock_jumps(mut home: Home) {
-    let Some(library) = faketime() else {
-        use std::io::Write;
+/// The same, or a word that it is not there.
+fn need_faketime() -> Option<String> {
+    use std::io::Write;
+    let library = faketime();
+    if library.is_none() {
         let _ = writeln!(
             std::io::stderr(),
             "NOT TESTED: a wall clock that jumps (the package faketime is not installed)"
         );
+    }
+    library
+}
+
+/// Each life begins at the same moment of the wall clock: it has been set back by all of the life before.
+#[test]
+fn events_are_numbered_anew_by_no_clock_that_is_set_back() {
+    let Some(library) = need_faketime() else {
+        return;
+    };
+    let mut home = Home::redis();
+    home.environment("LD_PRELOAD", &library)
+        .environment("FAKETIME", "2026-01-02 03:04:05")
+        .environment("FAKETIME_DONT_FAKE_MONOTONIC", "1");
+    let mut numbers = BTreeSet::new();
+    for life in 1..=3 {
+        let server = home.start();
+        for number in 1..=5 {
+            drop(Host::online(server.tcp, &name(number)));
+            server.until_offline(&name(number));
+        }
+        let all_told = || home.store().events().len() == life * 10;
+        until_so("all is told", all_told);
+        drop(server);
+        let events = home.store().events();
+        let of_all = events.iter().map(|event| event.field("seq").to_owned());
+        numbers.extend(of_all);
+        assert_eq!(numbers.len(), events.len(), "a number is given twice");
+    }
+}
+
+fn the_wall_clock_jumps(mut home: Home) {
+    let Some(library) = need_faketime() else {
         return;
     };
     let clock = home.path().join("clock");

@@ -11,6 +11,7 @@
 //! may be repeated by their nature.
 
 pub mod fuzzing;
+mod numbers;
 mod position;
 mod record;
 mod rejected;

@@ -1,0 +1,86 @@
+//! What number the first event of a life has: above all that an earlier life of this node can have told.
+//!
+//! The wall clock alone would do, until it is set back between two lives. So each life notes where it
+//! began, beside what waits in the spool, and the next one begins [`EVENTS_OF_A_LIFE_MAX`] higher at least.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::Spool;
+use super::segment::write_file;
+use crate::limits::EVENTS_OF_A_LIFE_MAX;
+
+impl Spool {
+    /// The number of this life's first event: `by_clock`, or more where an earlier life may have got
+    /// there. What cannot be noted is logged, and the clock alone must do the next time.
+    #[must_use]
+    pub fn first_seq(&self, by_clock: u64) -> u64 {
+        let earlier = load(&self.dir).map(|first| first.saturating_add(EVENTS_OF_A_LIFE_MAX));
+        let first = earlier.map_or(by_clock, |earlier| earlier.max(by_clock));
+        if let Err(error) = save(&self.dir, &self.dir_file, first) {
+            log::warn!(
+                "spool: where the numbers of events begin cannot be noted: {error}; should the clock be set \
+                 back before the next start, some may be given twice"
+            );
+        }
+        first
+    }
+}
+
+fn file(dir: &Path) -> PathBuf {
+    dir.join("first-seq")
+}
+
+/// Where the last life began, or none where nothing that can be read says so.
+fn load(dir: &Path) -> Option<u64> {
+    let text = fs::read_to_string(file(dir)).ok()?;
+    text.strip_suffix('\n')?.parse().ok()
+}
+
+fn save(dir: &Path, dir_file: &File, first: u64) -> io::Result<()> {
+    let fresh = dir.join("first-seq.new");
+    write_file(&fresh, format!("{first}\n").as_bytes())?;
+    File::open(&fresh)?.sync_all()?;
+    fs::rename(&fresh, file(dir))?;
+    dir_file.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_set_back_gives_no_number_twice() {
+        let dir = tempfile::tempdir().unwrap();
+        let life = |by_clock| {
+            let spool = Spool::open(dir.path(), 1 << 20).unwrap();
+            spool.first_seq(by_clock)
+        };
+        assert_eq!(life(5_000), 5_000, "the first one goes by the clock");
+        let second = life(4_000);
+        assert_eq!(second, 5_000 + EVENTS_OF_A_LIFE_MAX);
+        assert_eq!(life(4_000), second + EVENTS_OF_A_LIFE_MAX);
+        let far = 1_000 * EVENTS_OF_A_LIFE_MAX;
+        assert_eq!(life(far), far, "a clock that is ahead is followed");
+    }
+
+    #[test]
+    fn a_torn_note_is_none() {
+        let dir = tempfile::tempdir().unwrap();
+        let spool = Spool::open(dir.path(), 1 << 20).unwrap();
+        for text in ["", "12", "12x\n", "-1\n", "99999999999999999999999\n"] {
+            fs::write(file(dir.path()), text).unwrap();
+            assert_eq!(spool.first_seq(7), 7, "{text:?}");
+        }
+        assert_eq!(load(dir.path()), Some(7));
+    }
+
+    #[test]
+    fn a_note_that_cannot_be_left_stops_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let spool = Spool::open(dir.path(), 1 << 20).unwrap();
+        fs::create_dir(dir.path().join("first-seq.new")).unwrap();
+        assert_eq!(spool.first_seq(7), 7);
+    }
+}
