@@ -8,11 +8,10 @@
 use crate::time::{Instant, Span};
 
 /// How long events are counted before it is decided whether they were dense.
-const WINDOW: Span = Span::from_millis(4);
-/// So many events in a window are dense: 16,000 a second, a tenth of a core and more without naps.
-const DENSE_EVENTS_MIN: u64 = 64;
-/// So many dense windows in a row make it worth napping. One thin window ends it.
-const DENSE_WINDOWS_MIN: u32 = 2;
+const WINDOW: Span = Span::from_millis(2);
+/// So many events in a window are dense: 16,000 a second, a tenth of a core and more without naps. Half as many
+/// are once it naps, so that it does not waver.
+const DENSE_EVENTS_MIN: u64 = 32;
 
 /// Decides whether to nap. It looks at events and at the moments they came; the caller sleeps.
 #[derive(Debug)]
@@ -23,8 +22,8 @@ pub struct Coalesce {
     /// Since when, and how many, in this window.
     since: Instant,
     events: u64,
-    /// Dense windows in a row.
-    dense: u32,
+    /// Whether the window before this one was dense.
+    dense: bool,
 }
 
 impl Coalesce {
@@ -36,7 +35,7 @@ impl Coalesce {
             woke: Instant::ZERO,
             since: Instant::ZERO,
             events: 0,
-            dense: 0,
+            dense: false,
         }
     }
 
@@ -49,13 +48,12 @@ impl Coalesce {
             return;
         }
         // A window that a long wait or a long turn stretched has to have as much more in it.
-        let dense =
-            self.events * WINDOW.as_nanos() >= DENSE_EVENTS_MIN.saturating_mul(passed.as_nanos());
-        self.dense = if dense {
-            self.dense.saturating_add(1)
+        let wanted = if self.dense {
+            DENSE_EVENTS_MIN / 2
         } else {
-            0
+            DENSE_EVENTS_MIN
         };
+        self.dense = self.events * WINDOW.as_nanos() >= wanted.saturating_mul(passed.as_nanos());
         (self.since, self.events) = (now, 0);
     }
 
@@ -66,7 +64,7 @@ impl Coalesce {
     pub fn nap(&self, now: Instant, wait: Option<Span>) -> Option<Span> {
         let nap = (self.woke + self.nap).since(now);
         let nap = nap.min(wait.unwrap_or(nap));
-        (self.dense >= DENSE_WINDOWS_MIN && nap > Span::ZERO).then_some(nap)
+        (self.dense && nap > Span::ZERO).then_some(nap)
     }
 }
 
@@ -97,23 +95,23 @@ mod tests {
         let mut coalesce = Coalesce::new(NAP);
         // 50,000 a second, one at a time.
         let each = Span::from_micros(20);
-        let long = WINDOW.times(u64::from(DENSE_WINDOWS_MIN) + 1);
+        let long = WINDOW.times(2);
         let now = waits(&mut coalesce, Instant::ZERO, long, each, 1);
         assert_eq!(coalesce.nap(now, None), Some(NAP));
     }
 
     #[test]
-    fn thin_traffic_and_a_burst_are_not_and_a_thin_window_ends_it() {
+    fn thin_traffic_is_not_and_ends_it_where_it_is_thin_indeed() {
         let mut coalesce = Coalesce::new(NAP);
         // 10,000 a second.
         let (each, long) = (Span::from_micros(100), Span::from_secs(1));
         let now = waits(&mut coalesce, Instant::ZERO, long, each, 1);
         assert_eq!(coalesce.nap(now, None), None);
         let now = waits(&mut coalesce, now, WINDOW, WINDOW, 1_000);
-        assert_eq!(coalesce.nap(now, None), None, "a burst");
-        let now = waits(&mut coalesce, now, WINDOW, WINDOW, 1_000);
         assert_eq!(coalesce.nap(now, None), Some(NAP));
-        let now = waits(&mut coalesce, now, WINDOW, each, 1);
+        let now = waits(&mut coalesce, now, long, each, 1);
+        assert_eq!(coalesce.nap(now, None), Some(NAP), "no wavering");
+        let now = waits(&mut coalesce, now, WINDOW, each.times(2), 1);
         assert_eq!(coalesce.nap(now, None), None);
     }
 
@@ -121,9 +119,7 @@ mod tests {
     fn after_a_long_wait_what_comes_first_is_not_dense() {
         let mut coalesce = Coalesce::new(NAP);
         let now = Instant::ZERO + Span::from_secs(3_600);
-        for _ in 0..DENSE_WINDOWS_MIN {
-            coalesce.turn(1_000, now);
-        }
+        coalesce.turn(1_000, now);
         assert_eq!(coalesce.nap(now, None), None);
     }
 
