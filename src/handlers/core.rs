@@ -252,6 +252,7 @@ impl Core {
         let written = !self.writes.has_state()
             && self.writes.presence_in_flight == 0
             && !self.has_states()
+            && !self.restores.is_due()
             && self.dispatches.len() == 0;
         let state = !matches!(self.store, StoreState::Up) || written;
         state && self.writes.reports_waiting == 0

@@ -52,6 +52,11 @@ impl Restores {
         self.cursor.is_some() && self.in_flight < RESTORES_IN_FLIGHT_MAX
     }
 
+    /// Whether some may still be missing in the store.
+    pub(super) fn is_due(&self) -> bool {
+        self.due
+    }
+
     /// Whether this was the last of all.
     fn is_over(&mut self) -> bool {
         let over = self.cursor.is_none() && self.in_flight == 0;
