@@ -9,7 +9,7 @@ use anthill::codec::message::{Flag, Incoming, Message, Word};
 use anthill::handlers::Core;
 use anthill::handlers::ask::{Answer, ErrorKind, TaskSummary};
 use anthill::handlers::effect::{Effect, EventKind};
-use anthill::handlers::view::Filter;
+use anthill::handlers::view::{Filter, StoreView};
 use anthill::ids::ConnId;
 use anthill::store::op::{Outcome, Reason, TaskState};
 use anthill::time::{Instant, Span};
@@ -566,7 +566,7 @@ impl Ledger {
         }
         let stats = core.stats();
         assert_eq!(stats.sessions, self.sessions.len() as u64, "sessions");
-        if core.settled() {
+        if core.store() == StoreView::Up && core.settled() {
             self.holes.retain(|hole| !hole.is_up);
         }
     }
