@@ -400,6 +400,8 @@ pub const RECENT_S: u64 = 10;
 pub const RECENT_OPS_MAX: usize = 32_768;
 /// The same in bytes of text.
 pub const RECENT_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// The file that keeps them while the store is away, in bytes; the oldest that would not fit are in memory only.
+pub const RECENT_FILE_BYTES_MAX: u64 = 2 * RECENT_BYTES_MAX as u64;
 /// Tasks looked at in one go when they are read at the start.
 pub const TASKS_PER_LOOK_MAX: usize = 16;
 /// Tasks looked at by one sweep; the next goes on there.
@@ -413,6 +415,9 @@ pub const READ_OUTPUT_BYTES_MAX: usize = 32 * 1024 * 1024;
 pub const STORE_RETRY_MS_MAX: u64 = 1_000;
 /// Milliseconds of idleness after which the store is asked for a sign of life.
 pub const STORE_IDLE_MS: u64 = 1_000;
+/// Milliseconds between two looks whether its connection has been closed, while reports that it confirmed lately are in
+/// memory only: so long they have nobody else who knows of them when it dies, and a little longer until they are on disk.
+pub const STORE_LOOK_MS: u64 = 20;
 /// Seconds between two sweeps of what is over in the store.
 pub const STORE_SWEEP_S: u64 = 60;
 /// Panics of the store thread, each within [`STORE_CARE_S`] of the one before, after which operations are

@@ -155,6 +155,20 @@ pub trait Backend: Send {
     /// When the store is away.
     fn sweep(&mut self, now: UnixMs) -> Result<(), StoreError>;
 
+    /// Whether the connection is still there, at a look: costs nothing, asks nothing, waits for nothing. Whether it
+    /// could be told at all.
+    ///
+    /// # Errors
+    /// When it has been closed.
+    fn look(&mut self) -> Result<bool, StoreError> {
+        Ok(false)
+    }
+
+    /// Whether what it confirmed survives its death: nothing of it has then to be written again.
+    fn keeps_what_it_confirms(&self) -> bool {
+        false
+    }
+
     /// Drops the connection, if there is one: its state is not to be trusted.
     fn disconnect(&mut self);
 

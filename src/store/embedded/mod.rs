@@ -412,6 +412,11 @@ impl Backend for EmbeddedStore {
         Ok(())
     }
 
+    /// Everything is synced before it is confirmed.
+    fn keeps_what_it_confirms(&self) -> bool {
+        true
+    }
+
     fn disconnect(&mut self) {
         self.opened = None;
     }

@@ -47,7 +47,7 @@ pub struct TaskStates {
 }
 
 /// A task to be stored.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Dispatch {
     /// Random: tells our own claim from another's when this is run again.
     pub request: u64,

@@ -8,11 +8,12 @@
 //!
 //! Plain files of records (`record.rs`). A segment is read only when it is no longer written, and
 //! whole. Nothing but the deletion of segments says what has been replayed: records may come twice, and
-//! may be repeated by their nature.
+//! may be repeated by their nature. Beside them, while the store is away, lies what it confirmed lately (`recent.rs`).
 
 pub mod fuzzing;
 mod numbers;
 mod position;
+mod recent;
 mod record;
 mod rejected;
 mod segment;
@@ -59,6 +60,21 @@ pub enum SpoolError {
     Record(#[from] RecordError),
 }
 
+impl SpoolError {
+    /// Whether there would have to be more room, no more.
+    #[must_use]
+    pub fn is_no_room(&self) -> bool {
+        match self {
+            Self::Full { .. } => true,
+            Self::Disk { error, .. } => matches!(
+                error.kind(),
+                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+            ),
+            Self::Locked(_) | Self::Record(_) => false,
+        }
+    }
+}
+
 /// The spool. One process, one thread.
 #[derive(Debug)]
 pub struct Spool {
@@ -76,6 +92,8 @@ pub struct Spool {
     reader: Option<Reader>,
     /// How far the first of `closed` had been replayed when it was found.
     start: usize,
+    /// Bytes of the copy of what the store confirmed lately, if there is one.
+    recent_bytes: u64,
     damaged: u64,
 }
 
@@ -128,6 +146,7 @@ impl Spool {
             writer: None,
             reader: None,
             start: 0,
+            recent_bytes: 0,
             damaged: 0,
         };
         spool.find().map_err(disk)?;
@@ -136,6 +155,7 @@ impl Spool {
 
     /// Takes up the segments in the directory.
     fn find(&mut self) -> io::Result<()> {
+        self.recent_bytes = recent::found(&self.dir);
         let numbers = segment::numbers(&self.dir, ".seg")?;
         let kept = segment::numbers(&self.dir, ".damaged")?;
         let last = numbers.last().max(kept.last()).copied().unwrap_or(0);
@@ -186,9 +206,13 @@ impl Spool {
         self.segments().map(|segment| segment.records).sum()
     }
 
-    /// Bytes on disk, replayed parts of segments included.
+    /// Bytes on disk, replayed parts of segments and the copy of what was confirmed lately included.
     #[must_use]
     pub fn bytes(&self) -> u64 {
+        self.queue_bytes() + self.recent_bytes
+    }
+
+    fn queue_bytes(&self) -> u64 {
         self.segments().map(|segment| segment.bytes).sum()
     }
 
@@ -211,7 +235,7 @@ impl Spool {
     pub fn append(&mut self, ops: &[&Op]) -> Result<(), SpoolError> {
         let mut records = Vec::new();
         for op in ops {
-            record::encode(op, &mut records)?;
+            encode_report(op, &mut records)?;
         }
         if records.is_empty() {
             return Ok(());
@@ -471,7 +495,15 @@ impl Spool {
 /// # Errors
 /// When it never will be one.
 pub fn check(op: &Op) -> Result<(), RecordError> {
-    record::encode(op, &mut Vec::new())
+    encode_report(op, &mut Vec::new())
+}
+
+/// Nothing but reports goes into the queue.
+fn encode_report(op: &Op, out: &mut Vec<u8>) -> Result<(), RecordError> {
+    match op.is_report() {
+        true => record::encode(op, out),
+        false => Err(RecordError::NotAReport),
+    }
 }
 
 /// Says that the directory is ours.

@@ -1,14 +1,15 @@
 //! One record of a segment, and how intact ones are told from damage.
 //!
 //! ```text
-//! +-------------+--------------+---------+------+----------------------+
-//! | length: u32 | CRC-32: u32  | version | kind | the report as JSON   |
-//! +-------------+--------------+---------+------+----------------------+
-//!                               \____________ length bytes ___________/
+//! +-------------+--------------+---------+------+-----------------------+
+//! | length: u32 | CRC-32: u32  | version | kind | the operation as JSON |
+//! +-------------+--------------+---------+------+-----------------------+
+//!                               \____________ length bytes ____________/
 //! ```
 //!
 //! Both numbers are little-endian. The checksum covers the length as well, so that a record cannot
-//! be read from a length that has rotted.
+//! be read from a length that has rotted. The queue of segments holds reports; dispatches are kept only among what
+//! the store confirmed lately (`recent.rs`).
 
 use std::ops::Range;
 
@@ -23,11 +24,12 @@ const VERSION: u8 = 1;
 const PROGRESS: u8 = b'P';
 const ANSWER: u8 = b'A';
 const RESULT: u8 = b'R';
+const DISPATCH: u8 = b'D';
 
 /// Why an operation cannot be a record: it never will be one.
 #[derive(Debug, thiserror::Error)]
 pub enum RecordError {
-    /// Only reports are spooled.
+    /// Only reports are spooled, and dispatches kept.
     #[error("only reports are spooled")]
     NotAReport,
     /// It comes to more than a record may hold.
@@ -63,6 +65,10 @@ fn write_record(op: &Op, begin: usize, out: &mut Vec<u8>) -> Result<(), RecordEr
             out.extend_from_slice(&[VERSION, RESULT]);
             serde_json::to_writer(&mut *out, report)?;
         }
+        Op::Dispatch(dispatch) => {
+            out.extend_from_slice(&[VERSION, DISPATCH]);
+            serde_json::to_writer(&mut *out, dispatch)?;
+        }
         _ => return Err(RecordError::NotAReport),
     }
     let payload = begin + HEADER_BYTES;
@@ -87,12 +93,13 @@ pub(super) fn seal(payload: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(payload);
 }
 
-/// The report in the payload of an intact record.
+/// What is in the payload of an intact record.
 pub(super) fn decode(payload: &[u8]) -> Result<Op, RecordError> {
     match payload {
         [VERSION, PROGRESS, json @ ..] => Ok(Op::Progress(serde_json::from_slice(json)?)),
         [VERSION, ANSWER, json @ ..] => Ok(Op::Answer(serde_json::from_slice(json)?)),
         [VERSION, RESULT, json @ ..] => Ok(Op::Result(serde_json::from_slice(json)?)),
+        [VERSION, DISPATCH, json @ ..] => Ok(Op::Dispatch(serde_json::from_slice(json)?)),
         _ => Err(RecordError::NotAReport),
     }
 }
@@ -136,7 +143,8 @@ fn intact(bytes: &[u8], at: usize) -> Option<Range<usize>> {
         return None;
     }
     let payload = rest.get(..long)?;
-    let tagged = payload[0] == VERSION && matches!(payload[1], PROGRESS | ANSWER | RESULT);
+    let tagged =
+        payload[0] == VERSION && matches!(payload[1], PROGRESS | ANSWER | RESULT | DISPATCH);
     let begin = at + HEADER_BYTES;
     (tagged && checksum(*length, payload) == u32::from_le_bytes(*crc)).then(|| begin..begin + long)
 }

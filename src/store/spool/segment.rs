@@ -155,11 +155,15 @@ pub(super) fn set_aside(dir: &Path, number: u64, error: &io::Error) {
 
 /// Writes a small file of ours, anew.
 pub(super) fn write_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut file = OpenOptions::new()
+    create_file(path)?.write_all(bytes)
+}
+
+/// Opens a file of ours to be written anew.
+pub(super) fn create_file(path: &Path) -> io::Result<File> {
+    OpenOptions::new()
         .write(true)
         .create(true)
         .truncate(true)
         .mode(0o600)
-        .open(path)?;
-    file.write_all(bytes)
+        .open(path)
 }

@@ -35,10 +35,16 @@ pub struct World {
     pub foreign: Option<Instant>,
     /// Whether we hold the lease.
     pub ours: bool,
+    /// A look shows whether it is away, and so many were taken.
+    pub looks: Option<usize>,
+    /// What it confirmed is safe with it.
+    pub is_durable: bool,
     /// Reports as they were stored, in order, repetitions included.
     pub log: Vec<u64>,
     /// What is stored now: forgetting empties it.
     pub stored: BTreeSet<u64>,
+    /// When each report was last stored.
+    pub written: BTreeMap<u64, Instant>,
     /// State operations run.
     pub state: usize,
     /// Sizes of the batches run.
@@ -224,6 +230,16 @@ impl Backend for Fake {
         Ok(())
     }
 
+    fn look(&mut self) -> Result<bool, StoreError> {
+        let mut world = self.world()?;
+        world.looks = world.looks.map(|looks| looks + 1);
+        Ok(world.looks.is_some())
+    }
+
+    fn keeps_what_it_confirms(&self) -> bool {
+        self.0.get().is_durable
+    }
+
     fn disconnect(&mut self) {}
 
     fn describe(&self) -> String {
@@ -240,6 +256,12 @@ impl Backend for Fake {
 }
 
 impl World {
+    /// It dies, and comes back with what was written before `then`.
+    pub fn forget_since(&mut self, then: Instant) {
+        let written = &self.written;
+        self.stored.retain(|n| written[n] < then);
+    }
+
     /// Panics, if that was ordered for this number.
     fn mine(&mut self, number: u64) {
         if let Some(left) = self.mines.get_mut(&number)
@@ -291,6 +313,7 @@ impl World {
         } else {
             self.log.push(number);
             self.stored.insert(number);
+            self.written.insert(number, self.now);
             Ok(())
         };
         Some(Outcome::Report { origin, result })

@@ -19,12 +19,14 @@ use std::sync::Arc;
 
 use super::dispatches::Dispatches;
 use super::faults::{Faults, Running, Source, words};
+use super::kept::Kept;
 use super::lease::{Keeper, News};
 use super::recent::Recent;
 use super::{Clock, Make, Plan, StoreStats};
 use crate::chance::Chance;
 use crate::limits::{
-    BATCH_OPS_MAX, SPOOL_TAIL_RECORDS, STORE_IDLE_MS, STORE_RUN_OPS_MAX, STORE_SWEEP_S,
+    BATCH_OPS_MAX, SPOOL_TAIL_RECORDS, STORE_IDLE_MS, STORE_LOOK_MS, STORE_RUN_OPS_MAX,
+    STORE_SWEEP_S,
 };
 use crate::store::op::{Batch, Found, Op, Outcome, Stored};
 use crate::store::spool::{Rejected, Spool};
@@ -92,6 +94,7 @@ pub struct Life {
     pub(super) spool: Spool,
     pub(super) rejected: Rejected,
     pub(super) recent: Recent,
+    pub(super) kept: Kept,
     pub(super) stats: Arc<StoreStats>,
     pub(super) faults: Faults,
     pub(super) running: Option<Running>,
@@ -112,6 +115,7 @@ pub struct Life {
     outage: Outage,
     contact: Instant,
     sweep_due: Instant,
+    look_due: Instant,
     contest_due: Instant,
     /// What the backend answered to the run under way.
     pub(super) answers: Vec<Outcome>,
@@ -131,7 +135,7 @@ impl Life {
         stats: Arc<StoreStats>,
     ) -> Self {
         let now = clock.now();
-        Self {
+        let mut life = Self {
             make,
             rejected: Rejected::in_dir(&plan.spool_dir),
             chance: Chance::new(plan.seed),
@@ -140,6 +144,7 @@ impl Life {
             backend: None,
             spool,
             recent: Recent::default(),
+            kept: Kept::default(),
             stats,
             faults: Faults::default(),
             running: None,
@@ -155,11 +160,14 @@ impl Life {
             outage: Outage::default(),
             contact: now,
             sweep_due: now + Span::from_secs(STORE_SWEEP_S),
+            look_due: now,
             contest_due: now,
             answers: Vec::new(),
             out: Vec::new(),
             ending: None,
-        }
+        };
+        life.take_over_recent();
+        life
     }
 
     /// What its clock says.
@@ -281,6 +289,7 @@ impl Life {
 
     fn down(&mut self, retry: Instant) -> Next {
         if !self.hold || self.ending.is_some() {
+            self.keep_recent();
             self.put_away();
             self.tell();
         }
@@ -429,14 +438,31 @@ impl Life {
         if self.now().since(self.contact) >= idle {
             self.open()?;
         }
-        let due = (self.contact + idle)
+        let mut due = (self.contact + idle)
             .min(self.lease.due())
             .min(self.sweep_due);
+        if self.watch()? {
+            due = due.min(self.look_due);
+        }
         let flush = self.gathering + self.plan.flush;
         Ok(Next::At(match self.hands.is_empty() {
             true => due,
             false => due.min(flush),
         }))
+    }
+
+    /// Looks whether the connection has been closed, while there is something in memory that is to be on disk as soon as
+    /// the store is gone. Whether that is to be done again.
+    fn watch(&mut self) -> Result<bool, StoreError> {
+        let now = self.now();
+        let Some(backend) = self.backend.as_mut().filter(|_| !self.recent.is_empty()) else {
+            return Ok(false);
+        };
+        if now < self.look_due {
+            return Ok(true);
+        }
+        self.look_due = now + Span::from_millis(STORE_LOOK_MS);
+        backend.look()
     }
 
     /// Whether what is in the hands is to be run now.
@@ -492,6 +518,7 @@ impl Life {
         log::warn!("store: it has lost the lease, and so all the rest: written anew");
         self.emptied = true;
         self.empty_hands();
+        self.keep_recent();
         self.phase = Phase::Again(0);
     }
 
@@ -504,6 +531,7 @@ impl Life {
         self.outage.why = error.to_string();
         let retry = self.soon();
         let next = self.go_down(retry);
+        self.keep_recent();
         self.put_away();
         self.tell();
         if matches!(error, StoreError::Refused(_)) && !self.outage.told_refused {
@@ -590,12 +618,15 @@ impl Life {
         if let Some(backend) = &mut self.backend
             && connected
         {
-            if self.lease.ours()
-                && let Err(error) = backend.release_lease()
-            {
-                log::warn!("store: the lease is not given up: {error}");
-            }
+            let released = match self.lease.ours() {
+                true => backend.release_lease(),
+                false => Ok(()),
+            };
             backend.disconnect();
+            if let Err(error) = released {
+                log::warn!("store: the lease is not given up: {error}");
+                self.keep_recent();
+            }
         }
     }
 

@@ -12,6 +12,7 @@
 
 mod dispatches;
 mod faults;
+mod kept;
 mod lease;
 mod life;
 mod recent;

@@ -16,6 +16,8 @@ pub(super) struct Recent {
     /// When each was confirmed, and its size.
     notes: VecDeque<(Instant, usize)>,
     bytes: usize,
+    /// Whether there is anything in it that is not kept on disk.
+    pub is_new: bool,
 }
 
 impl Recent {
@@ -30,6 +32,7 @@ impl Recent {
             Op::Dispatch(_) if size < RECENT_BYTES_MAX / 2 => {}
             _ => return,
         }
+        self.is_new = true;
         self.bytes += size;
         self.notes.push_back((now, size));
         self.ops.push_back(op);
@@ -58,6 +61,16 @@ impl Recent {
         if let Some((_, size)) = self.notes.pop_front() {
             self.bytes -= size;
         }
+    }
+
+    /// All of them, oldest first.
+    pub fn all(&mut self) -> &[Op] {
+        self.ops.make_contiguous()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.ops.is_empty()
     }
 
     /// At most `max` of them from the `from`-th on, oldest first.

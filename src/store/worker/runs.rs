@@ -112,6 +112,8 @@ impl Life {
         if ops.is_empty() {
             let now = self.now();
             self.recent.renew(now);
+            // Before anything newer is written: what is found at a start must not be older than what is in the store.
+            self.forget_kept();
             self.phase = Phase::Replay;
             return Ok(Next::Now);
         }
@@ -176,13 +178,22 @@ impl Life {
     }
 
     fn spool_hands(&mut self) -> Result<(), SpoolError> {
-        let reports: Vec<&Op> = self.hands.iter().collect();
-        self.spool.append(&reports)?;
-        self.spool.sync()?;
+        if let Err(error) = self.append_hands() {
+            if !self.kept_makes_room(&error) {
+                return Err(error);
+            }
+            self.append_hands()?;
+        }
         self.stats.spooled.add(self.hands.len());
         self.out.extend(self.hands.iter().filter_map(spooled));
         self.hands.clear();
         Ok(())
+    }
+
+    fn append_hands(&mut self) -> Result<(), SpoolError> {
+        let reports: Vec<&Op> = self.hands.iter().collect();
+        self.spool.append(&reports)?;
+        self.spool.sync()
     }
 
     /// Refuses what can never be a record, and spools the rest.

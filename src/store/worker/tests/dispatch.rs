@@ -5,7 +5,7 @@ use crate::ids::TaskKey;
 use crate::limits::DISPATCHES_WAITING_MAX;
 use crate::store::op::{Dispatch, Found, HeldTask, Question, Read, Stored, TaskState, TaskStates};
 
-fn dispatch(request: u64) -> Op {
+pub(super) fn dispatch(request: u64) -> Op {
     Op::Dispatch(Box::new(Dispatch {
         request,
         key: TaskKey::parse(&format!("AC{request}"), "AC").unwrap(),

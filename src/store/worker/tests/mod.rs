@@ -7,6 +7,7 @@ use super::fake::Shared;
 use super::*;
 use crate::codec::message::{Ask, Flag};
 use crate::ids::{ConnId, HostId};
+use crate::limits::STORE_LOOK_MS;
 use crate::store::StoreError;
 use crate::store::op::{Notice, Op, Origin, Stamp};
 use crate::store::spool::testing;
@@ -80,6 +81,23 @@ impl Bench {
             Box::new(world.clone()),
             Arc::default(),
         )
+    }
+
+    /// The process is killed, and another one started in its place.
+    fn killed(self, spool_bytes: u64) -> Self {
+        let Self {
+            world, life, dir, ..
+        } = self;
+        drop(life);
+        // The lease of the dead one has run out meanwhile.
+        world.get().ours = false;
+        Self {
+            life: Self::life(&world, dir.path(), spool_bytes),
+            world,
+            dir,
+            seen: Vec::new(),
+            session: 0,
+        }
     }
 
     fn up(spool_bytes: u64) -> Self {
@@ -180,6 +198,7 @@ const ROOM: u64 = 1 << 30;
 
 mod dispatch;
 mod faults;
+mod kept;
 mod lease;
 mod ordinary;
 mod storm;

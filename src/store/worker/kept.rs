@@ -1,0 +1,79 @@
+//! What the store confirmed lately, on disk for as long as the store is away: a server that is killed in the outage
+//! writes it again when it is back, as one that lives does.
+//!
+//! It is written when the store is found to be away, before any report that came later is spooled; it goes when all
+//! of it has been written again, before anything newer is. In between it is the same as what is in memory.
+
+use super::life::Life;
+use crate::store::Backend;
+use crate::store::spool::SpoolError;
+
+/// How what is on disk compares with what is in memory.
+#[derive(Debug, Default)]
+pub(super) struct Kept {
+    /// There was no room for it in this outage, or the disk failed: it is in memory only.
+    given_up: bool,
+}
+
+impl Life {
+    /// Takes over what a process kept that ended in an outage.
+    pub(super) fn take_over_recent(&mut self) {
+        let now = self.now();
+        let found = self.spool.recent();
+        if !found.is_empty() {
+            let count = found.len();
+            log::info!("store: {count} confirmed before the last end are written again");
+        }
+        for op in found {
+            self.recent.push(now, op);
+        }
+        self.recent.is_new = false;
+    }
+
+    /// The store is away: what it confirmed lately is put on disk, unless it is there.
+    pub(super) fn keep_recent(&mut self) {
+        let backend = self.backend.as_deref();
+        let needless = backend.is_some_and(Backend::keeps_what_it_confirms);
+        if needless || !self.recent.is_new || self.kept.given_up {
+            return;
+        }
+        let ops = self.recent.all();
+        let all = ops.len();
+        match self.spool.keep_recent(ops) {
+            Ok(count) => {
+                self.recent.is_new = false;
+                log::debug!(target: "store", "thread: {count} of {all} confirmed lately are kept on disk");
+                if count < all {
+                    in_memory_only(all - count, "the spool has no room for them");
+                }
+            }
+            Err(error) => {
+                self.kept.given_up = true;
+                in_memory_only(all, &error.to_string());
+            }
+        }
+    }
+
+    /// All of it has been written again.
+    pub(super) fn forget_kept(&mut self) {
+        self.spool.forget_recent();
+        self.recent.is_new = true;
+        self.kept.given_up = false;
+    }
+
+    /// Whether it has made room for reports that could not be spooled. What is in memory stays.
+    pub(super) fn kept_makes_room(&mut self, error: &SpoolError) -> bool {
+        let made = error.is_no_room() && self.spool.forget_recent();
+        if made {
+            self.kept.given_up = true;
+            in_memory_only(self.recent.all().len(), "reports need the room");
+        }
+        made
+    }
+}
+
+fn in_memory_only(count: usize, why: &str) {
+    log::warn!(
+        "store: {count} confirmed lately are not kept on disk, only in memory, until it is back: {why}"
+    );
+}

@@ -1,0 +1,284 @@
+//! The store goes away and loses what it had, and the process is killed before it is back.
+
+use super::*;
+
+/// Where what was confirmed lately is kept.
+fn kept(bench: &Bench) -> std::path::PathBuf {
+    bench.dir.path().join("recent")
+}
+
+fn is_back(bench: &mut Bench) {
+    bench.world.get().error = None;
+    bench.pass(1_001);
+}
+
+#[test]
+fn what_it_confirmed_lately_outlives_the_process_in_an_outage() {
+    let mut bench = Bench::up(ROOM);
+    bench.give([report(1)]);
+    bench.pass(11_000);
+    bench.give([report(2), report(3)]);
+    bench.pass(1_000);
+    assert_eq!(bench.acknowledged().0, [1, 2, 3]);
+    assert!(!kept(&bench).exists(), "in memory, while it is up");
+    bench.world.get().error = away();
+    bench.pass(1_001);
+    bench.give([report(4)]);
+    bench.pass(10);
+    assert_eq!(bench.acknowledged().0, [1, 2, 3, 4]);
+
+    // It has lost everything, and so have we.
+    bench.world.get().stored.clear();
+    bench.world.get().log.clear();
+    let mut bench = bench.killed(ROOM);
+    bench.pass(5_000);
+    assert_eq!(bench.world.get().log, [0; 0]);
+    // And once more.
+    let mut bench = bench.killed(ROOM);
+    is_back(&mut bench);
+    assert_eq!(bench.world.get().log, [2, 3, 4], "in order, and once");
+    assert!(!kept(&bench).exists());
+    assert!(bench.life.spool.is_empty());
+    let mut bench = bench.killed(ROOM);
+    bench.pass(1_001);
+    assert_eq!(bench.world.get().log, [2, 3, 4], "safe with the store");
+}
+
+#[test]
+fn a_dispatch_outlives_it_too() {
+    let mut bench = Bench::up(ROOM);
+    bench.give([dispatch::dispatch(7), report(1)]);
+    bench.pass(100);
+    bench.world.get().error = away();
+    bench.pass(1_001);
+    bench.world.get().dispatched.clear();
+    let mut bench = bench.killed(ROOM);
+    is_back(&mut bench);
+    assert_eq!(bench.world.get().dispatched, [7]);
+    assert_eq!(bench.world.get().log, [1, 1]);
+}
+
+#[test]
+fn a_store_that_comes_and_goes_makes_it_no_longer() {
+    let mut bench = Bench::up(ROOM);
+    bench.give((0..100).map(report));
+    bench.pass(100);
+    bench.world.get().error = away();
+    bench.pass(1_001);
+    let first = bench.life.spool.bytes();
+    for _ in 0..20 {
+        is_back(&mut bench);
+        bench.world.get().error = away();
+        bench.pass(1_001);
+        assert_eq!(bench.life.spool.bytes(), first);
+    }
+    assert!(fs::metadata(kept(&bench)).unwrap().len() == first);
+    assert_eq!(bench.life.spool.records(), 0, "no part of the queue");
+    // Away all the time, it is written once.
+    let written = fs::metadata(kept(&bench)).unwrap().modified().unwrap();
+    bench.pass(10_000);
+    let now = fs::metadata(kept(&bench)).unwrap().modified().unwrap();
+    assert_eq!(written, now);
+}
+
+#[test]
+fn it_goes_before_anything_newer_is_written() {
+    let mut bench = Bench::up(ROOM);
+    bench.give([report(1)]);
+    bench.pass(100);
+    bench.world.get().error = away();
+    bench.pass(1_001);
+    bench.give([report(2), report(3)]);
+    bench.pass(10);
+    assert!(kept(&bench).exists());
+    // Back, and gone again in the middle of what waited in the spool.
+    bench.world.get().error = None;
+    bench.world.get().cut = vec![1, usize::MAX];
+    while bench.world.get().log.last() != Some(&2) {
+        if let Next::At(moment) = bench.turn() {
+            bench.world.get().now = moment;
+        }
+        let log = bench.world.get().log.clone();
+        assert!(log != [1, 1, 2] || bench.world.get().cut.is_empty());
+    }
+    bench.world.get().error = away();
+    bench.pass(2_000);
+    bench.world.get().log.clear();
+    // What was written again and what came out of the spool since are both there, in their order.
+    let mut bench = bench.killed(ROOM);
+    is_back(&mut bench);
+    assert_eq!(bench.world.get().log, [1, 2, 2, 3]);
+}
+
+#[test]
+fn what_is_refused_for_good_is_written_down_once() {
+    let mut bench = Bench::up(ROOM);
+    bench.give([report(1), report(2), report(3)]);
+    bench.pass(100);
+    bench.world.get().error = away();
+    bench.pass(1_001);
+    bench.world.get().poison = [2].into();
+    bench.world.get().log.clear();
+    let mut bench = bench.killed(ROOM);
+    is_back(&mut bench);
+    assert_eq!(bench.world.get().log, [1, 3]);
+    assert_eq!(bench.rejected(), [2]);
+    bench.world.get().error = away();
+    bench.pass(1_001);
+    let mut bench = bench.killed(ROOM);
+    is_back(&mut bench);
+    assert_eq!(bench.rejected(), [2]);
+}
+
+#[test]
+fn it_makes_room_for_reports_and_stays_in_memory() {
+    let mut bench = Bench::up(4_000);
+    bench.give((0..5).map(report));
+    bench.pass(100);
+    bench.world.get().error = away();
+    bench.pass(1_001);
+    assert!(kept(&bench).exists());
+    // As many are acknowledged as if it were not there.
+    let mut given = 5;
+    while bench.life.has_room() {
+        bench.give([report(given)]);
+        bench.pass(1);
+        given += 1;
+    }
+    assert!(!kept(&bench).exists());
+    let bytes = bench.life.spool.bytes();
+    let each = bytes / bench.life.spool.records();
+    assert!(bytes + each > 4_000, "{bytes} bytes of reports");
+    bench.pass(5_000);
+    assert!(!kept(&bench).exists(), "it does not come back");
+    bench.world.get().stored.clear();
+    bench.world.get().log.clear();
+    is_back(&mut bench);
+    assert_eq!(bench.world.get().log, (0..given).collect::<Vec<_>>());
+    assert_eq!(bench.acknowledged().0, (0..given).collect::<Vec<_>>());
+    // The next outage is another one.
+    bench.world.get().error = away();
+    bench.pass(1_001);
+    assert!(kept(&bench).exists());
+}
+
+#[test]
+fn a_disk_that_fails_is_waited_for_by_nobody() {
+    let mut bench = Bench::up(ROOM);
+    bench.give([report(1)]);
+    bench.pass(100);
+    // Nothing can be written under this name.
+    fs::create_dir(bench.dir.path().join("recent.new")).unwrap();
+    bench.world.get().error = away();
+    bench.pass(1_001);
+    bench.give([report(2)]);
+    bench.pass(10);
+    assert_eq!(bench.acknowledged().0, [1, 2]);
+    bench.world.get().stored.clear();
+    is_back(&mut bench);
+    assert_eq!(bench.world.get().stored, [1, 2].into());
+}
+
+#[test]
+fn a_store_that_keeps_what_it_confirms_needs_none() {
+    let mut bench = Bench::up(ROOM);
+    bench.world.get().is_durable = true;
+    bench.give([report(1)]);
+    bench.pass(100);
+    bench.world.get().error = away();
+    bench.pass(1_001);
+    assert!(!kept(&bench).exists());
+}
+
+#[test]
+fn the_end_in_an_outage_keeps_it_noticed_or_not() {
+    for noticed in [true, false] {
+        let mut bench = Bench::up(ROOM);
+        bench.give([report(1)]);
+        bench.pass(100);
+        bench.world.get().error = away();
+        if noticed {
+            bench.pass(1_001);
+        }
+        bench.life.end(ms(1_000));
+        bench.life.channel_is_empty();
+        bench.pass(1);
+        assert_eq!(bench.turn(), Next::Over);
+        bench.world.get().log.clear();
+        let mut bench = bench.killed(ROOM);
+        is_back(&mut bench);
+        assert_eq!(bench.world.get().log, [1], "noticed: {noticed}");
+    }
+}
+
+#[test]
+fn it_looks_often_while_there_is_something_to_lose() {
+    let mut bench = Bench::up(ROOM);
+    bench.world.get().looks = Some(0);
+    bench.pass(5_000);
+    assert_eq!(bench.world.get().looks, Some(0));
+    bench.give([report(1)]);
+    bench.pass(100);
+    bench.world.get().error = away();
+    bench.pass(STORE_LOOK_MS);
+    assert!(kept(&bench).exists(), "noticed at a look");
+    is_back(&mut bench);
+    bench.pass(20_000);
+    let looks = bench.world.get().looks.unwrap();
+    assert!((100..1_000).contains(&looks), "{looks} looks");
+    bench.pass(20_000);
+    assert_eq!(bench.world.get().looks, Some(looks), "not for ever");
+}
+
+/// The store comes, goes, breaks off in the middle and forgets its last ten seconds, the process is killed: everything
+/// acknowledged is stored in the end.
+fn storm(seed: u64) {
+    let mut rng = fastrand::Rng::with_seed(seed);
+    let mut bench = Bench::up(ROOM);
+    let mut acknowledged: Vec<u64> = Vec::new();
+    let mut given = 0;
+    for _ in 0..300 {
+        match rng.u8(..12) {
+            0 | 1 => {
+                let died = bench.life.now();
+                bench.world.get().error = away();
+                bench.pass(1_100);
+                if rng.bool() {
+                    bench.world.get().forget_since(died - ms(9_900));
+                }
+            }
+            2..=4 => bench.world.get().error = None,
+            5 => bench.world.get().cut.push(rng.usize(..5)),
+            6 if rng.bool() && matches!(bench.life.phase, life::Phase::Down(_)) => {
+                acknowledged.extend(bench.acknowledged().0);
+                bench = bench.killed(ROOM);
+            }
+            _ if bench.life.has_room() => {
+                let more = rng.u64(1..20);
+                bench.give((given..given + more).map(report));
+                given += more;
+            }
+            _ => {}
+        }
+        bench.pass(rng.u64(1..700));
+    }
+    bench.world.get().error = None;
+    bench.world.get().cut.clear();
+    bench.pass(120_000);
+    acknowledged.extend(bench.acknowledged().0);
+    let world = bench.world.get();
+    let lost = |n: &&u64| !world.stored.contains(n);
+    let lost: Vec<&u64> = acknowledged.iter().filter(lost).collect();
+    assert!(lost.is_empty(), "seed {seed}: {lost:?}");
+    assert!(acknowledged.len() > 100, "seed {seed}");
+    drop(world);
+    assert!(bench.life.spool.is_empty() && bench.life.spool.bytes() == 0);
+}
+
+#[test]
+fn nothing_acknowledged_is_lost_by_the_store_and_the_process_together() {
+    let fresh = fastrand::u64(..);
+    for seed in (0..12).chain([fresh]) {
+        storm(seed);
+    }
+}

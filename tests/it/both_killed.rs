@@ -1,0 +1,169 @@
+//! Redis is killed, and then the server in the outage, before it could write again what Redis may have lost. What was
+//! acknowledged is found when both are back: all of it where Redis keeps a file, and where it keeps none, what was
+//! acknowledged in the ten seconds before its death and since.
+
+use std::collections::BTreeSet;
+use std::ops::Range;
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use super::support::reports::{self, Report, dispatch_for_results};
+use super::support::{BEAT_ASKING, Home, Host, Redis, Server, until_so};
+
+const EACH: u64 = 100;
+
+/// Six hosts, of which three have a name.
+fn names() -> Vec<String> {
+    let plain = (1..=3).map(|n| format!("127.0.44.{n}"));
+    plain.chain((1..=3).map(|n| format!("named-{n}"))).collect()
+}
+
+fn connect(server: &Server) -> Vec<Host> {
+    let host = |(index, name): (usize, String)| {
+        let from = format!("127.0.44.{}", index + 1);
+        match index < 3 {
+            true => Host::online(server.tcp, &from),
+            false => Host::named(server.tcp, &from, &name),
+        }
+    };
+    names().into_iter().enumerate().map(host).collect()
+}
+
+/// What one host has had acknowledged, and when.
+type Acknowledged = Vec<(Report, Instant)>;
+
+fn report(host: &mut Host, numbers: Range<u64>, done: &mut Acknowledged) {
+    let count = numbers.clone().count();
+    numbers.for_each(|number| host.send(&Report(number).bytes()));
+    acknowledged(host, count, done);
+}
+
+fn acknowledged(host: &mut Host, count: usize, done: &mut Acknowledged) {
+    for _ in 0..count {
+        let report = reports::acknowledged(host, 1)[0];
+        done.push((report, Instant::now()));
+    }
+}
+
+/// Those of them that Redis does not have. A host that answered is off the awaited answers, where there are any; that
+/// it answered is told.
+fn missing(redis: &Redis, host: &str, expected: &BTreeSet<Report>) -> Vec<Report> {
+    let events = redis.events();
+    let answers = events
+        .iter()
+        .filter(|event| event.field("event") == "answer");
+    let answered: BTreeSet<&str> = answers
+        .filter(|event| event.field("host") == host)
+        .map(|event| event.field("key"))
+        .collect();
+    let is_there = |report: &Report| match report.0 % 3 {
+        1 => answered.contains(report.key().as_str()) && report.is_stored(redis, host),
+        _ => report.is_stored(redis, host),
+    };
+    let missing = expected.iter().filter(|report| !is_there(report));
+    missing.copied().collect()
+}
+
+/// How the server finds out that Redis is gone.
+#[derive(Clone, Copy)]
+enum Found {
+    /// By the reports that come.
+    ByReports,
+    /// By itself.
+    Idle,
+}
+
+fn both_are_killed(arguments: &[&str], found: Found) {
+    let mut home = Home::redis_with(arguments);
+    home.set("store.timeout_ms", 500);
+    let keeps_a_file = arguments.contains(&"yes");
+    let server = home.start();
+    let mut hosts = connect(&server);
+    let names = names();
+    dispatch_for_results(&server, &names);
+    let mut done: Vec<Acknowledged> = vec![Vec::new(); names.len()];
+    for (host, done) in hosts.iter_mut().zip(&mut done) {
+        report(host, 0..60, done);
+    }
+    server.dispatch(&json!({"key": "AClate", "commands": {"b": 2, "a": 1}, "hosts": names}));
+    let died = match found {
+        Found::Idle => {
+            home.store_mut().kill();
+            let died = Instant::now();
+            until_so("it is noticed", || {
+                home.path().join("spool/recent").exists()
+            });
+            died
+        }
+        Found::ByReports => {
+            let mut died = None;
+            for (index, host) in hosts.iter_mut().enumerate() {
+                (60..80).for_each(|number| host.send(&Report(number).bytes()));
+                if index == 3 {
+                    died = Some(Instant::now());
+                    home.store_mut().kill();
+                }
+            }
+            for (host, done) in hosts.iter_mut().zip(&mut done) {
+                acknowledged(host, 20, done);
+            }
+            died.expect("killed")
+        }
+    };
+    // In the outage heartbeats and reports are answered as ever.
+    for (host, done) in hosts.iter_mut().zip(&mut done) {
+        assert_eq!(host.ask(BEAT_ASKING)["ACK"], "keepAlive");
+        report(host, 80..EACH, done);
+    }
+    server.kill();
+    drop(hosts);
+
+    home.store_mut().restart();
+    let server = home.start();
+    server.until_ready(true);
+    for (name, done) in names.iter().zip(&done) {
+        let kept = |at: &Instant| *at + Duration::from_secs(9) > died;
+        let expected: BTreeSet<Report> = done
+            .iter()
+            .filter(|(_, at)| keeps_a_file || kept(at))
+            .map(|(report, _)| *report)
+            .collect();
+        assert!(expected.len() >= 20, "the machine is too slow to tell");
+        let lost = missing(home.store(), name, &expected);
+        assert_eq!(lost, [], "{name}: acknowledged, and not stored");
+    }
+    let book: Vec<String> = home.store().say(&["ZREVRANGE", "AClate", "0", "-1"]);
+    assert_eq!(book, ["b", "a"], "the task that was sent is there");
+    assert_eq!(server.metric("anthill_store_rejected_total"), 0);
+    until_so("nothing waits", || {
+        server.metric("anthill_spool_bytes") == 0
+    });
+    assert!(!home.path().join("spool/recent").exists());
+}
+
+#[test]
+fn redis_without_a_file_found_dead_while_nobody_reports() {
+    both_are_killed(&[], Found::Idle);
+}
+
+#[test]
+fn redis_without_a_file_under_reports() {
+    both_are_killed(&[], Found::ByReports);
+}
+
+#[test]
+fn redis_that_syncs_once_a_second() {
+    both_are_killed(
+        &["--appendonly", "yes", "--appendfsync", "everysec"],
+        Found::ByReports,
+    );
+}
+
+#[test]
+fn redis_that_syncs_always() {
+    both_are_killed(
+        &["--appendonly", "yes", "--appendfsync", "always"],
+        Found::ByReports,
+    );
+}
