@@ -137,12 +137,6 @@ pub fn provider() -> Arc<CryptoProvider> {
     Arc::new(rustls::crypto::ring::default_provider())
 }
 
-/// For a crate that takes what the process has chosen: ours, unless the process has chosen already.
-pub fn install_provider() {
-    // Fails only when there is one.
-    let _ = rustls::crypto::ring::default_provider().install_default();
-}
-
 fn wrong(path: &Path, why: impl fmt::Display) -> PemError {
     let file = path.to_string_lossy();
     PemError {

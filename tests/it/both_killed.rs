@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use super::support::reports::{self, Report, dispatch_for_results};
-use super::support::{BEAT_ASKING, Home, Host, Redis, Server, until_so};
+use super::support::{BEAT_ASKING, Home, Host, PATIENCE, Redis, Server, until, until_so};
 
 const EACH: u64 = 100;
 
@@ -166,4 +166,23 @@ fn redis_that_syncs_always() {
         &["--appendonly", "yes", "--appendfsync", "always"],
         Found::ByReports,
     );
+}
+
+/// An idle server sees at once that Redis is gone, for as long as it has something to lose.
+#[test]
+fn a_dead_redis_is_noticed_between_two_signs_of_life() {
+    let mut quickest = PATIENCE;
+    for _ in 0..5 {
+        let mut home = Home::redis();
+        let server = home.start();
+        let mut host = Host::online(server.tcp, "127.0.44.9");
+        report(&mut host, 0..1, &mut Vec::new());
+        home.store_mut().kill();
+        let start = Instant::now();
+        let kept = home.path().join("spool/recent");
+        until("it is kept", || kept.exists().then_some(()));
+        quickest = quickest.min(start.elapsed());
+    }
+    // The next sign of life would be asked for a second after the report.
+    assert!(quickest < Duration::from_millis(500), "{quickest:?}");
 }

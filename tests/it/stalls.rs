@@ -1,10 +1,14 @@
-//! A server that did not turn for a while accuses nobody.
+//! A server that did not turn for a while accuses nobody, and does not take its store for away.
 
+use std::collections::BTreeSet;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use super::support::{BEAT_ASKING, Home, Host, PAUSE, on_both_stores};
+use super::support::proxy::{Mode, Proxy};
+use super::support::reports::{Report, dispatch_for_results, missing};
+use super::support::{BEAT_ASKING, Home, Host, PAUSE, Redis, on_both_stores};
 
 on_both_stores! { a_stopped_server_accuses_nobody }
 
@@ -47,4 +51,42 @@ fn a_stopped_server_accuses_nobody(mut home: Home) {
     }
     // It still sees who really is silent.
     assert_eq!(server.until_offline(&name(1))["reason"], "timeout");
+}
+
+/// Stops and goes on, again and again, mostly while it waits for an answer of Redis.
+#[test]
+fn one_that_stops_and_goes_on_again_and_again_keeps_its_store() {
+    const NAME: &str = "127.0.7.21";
+    const COUNT: u64 = 300;
+    let redis = Redis::start(&[]);
+    let proxy = Proxy::before(redis.port());
+    let mut home = Home::at(&proxy.url());
+    home.set("store.timeout_ms", 10_000);
+    let server = home.start();
+    let mut host = Host::online(server.tcp, NAME);
+    dispatch_for_results(&server, &[NAME.to_owned()]);
+    (0..COUNT).for_each(|number| Report(number).expect(&redis, NAME));
+    server.until_ready(true);
+    proxy.set(Mode::Delay(Duration::from_millis(5)));
+    let reporting = thread::spawn(move || {
+        let report = |number| {
+            host.send(&Report(number).bytes());
+            let reply = host.reply();
+            assert_eq!(reply["ACK"], "keepGotIt", "{reply}");
+            Report(number)
+        };
+        (0..COUNT).map(report).collect::<BTreeSet<Report>>()
+    });
+    let mut stops = 0;
+    while !reporting.is_finished() {
+        server.signal(Signal::STOP);
+        thread::sleep(2 * PAUSE);
+        server.signal(Signal::CONT);
+        thread::sleep(2 * PAUSE);
+        stops += 1;
+    }
+    let acknowledged = reporting.join().expect("all are acknowledged");
+    assert_eq!(server.metric("anthill_store_sessions_total"), 1);
+    assert!(stops > 50, "{stops} stops");
+    assert_eq!(missing(&redis, NAME, &acknowledged), []);
 }

@@ -9,29 +9,20 @@
 //! failure of the connection itself what is in flight has an unknown fate and the next reply might be an
 //! older command's, so the caller must drop it.
 
+use std::io::ErrorKind;
 use std::time::Duration;
 
-#[cfg(feature = "tls")]
-use redis::TlsCertificates;
-use redis::io::tcp::TcpSettings;
-use redis::{
-    Client, Cmd, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, RedisConnectionInfo,
-    RedisResult, Value,
-};
-use socket2::{Domain, SockAddr, Socket, TcpKeepalive, Type};
+use redis::{Cmd, Value};
 
 use super::errors::{broken, judge, refuses_us, text};
 use super::scripts;
-#[cfg(feature = "tls")]
-use crate::certificates::{self, PemError, PemFile};
+use super::wire::Wire;
 use crate::limits::{REDIS_WINDOW_BYTES_MAX, REDIS_WINDOW_COMMANDS_MAX};
 use crate::store::StoreError;
-use crate::store::address::{RedisAddress, RedisPlace};
+use crate::store::address::RedisAddress;
 
 /// How often scripts that the server does not know are loaded again for one set of commands.
 const RELOADS_MAX: usize = 3;
-/// Seconds of idleness before the kernel asks whether the server's machine is still there.
-const KEEPALIVE_S: u64 = 30;
 
 /// Commands, packed one behind the other.
 #[derive(Default)]
@@ -91,7 +82,7 @@ impl FromIterator<Cmd> for Commands {
 
 /// A connection that has been let in and knows our scripts.
 pub(super) struct Link {
-    connection: redis::Connection,
+    wire: Wire,
 }
 
 impl Link {
@@ -104,7 +95,7 @@ impl Link {
         // Zero would mean for ever.
         let timeout = timeout.max(Duration::from_millis(1));
         let mut link = Self {
-            connection: connect(address, timeout)?,
+            wire: connect(address, timeout)?,
         };
         link.introduce(address)?;
         Ok(link)
@@ -114,6 +105,11 @@ impl Link {
     pub(super) fn ping(&mut self) -> Result<(), StoreError> {
         let replies = self.exchange(&Commands::from_iter([redis::cmd("PING")]))?;
         replies.iter().try_for_each(admitted)
+    }
+
+    /// Looks whether the server has closed the connection, without a word to it.
+    pub(super) fn look(&self) -> Result<(), StoreError> {
+        self.wire.look().map_err(|error| broken(&error.into()))
     }
 
     /// Runs commands and returns a reply for each. A script the server has forgotten is loaded again, and only what
@@ -154,9 +150,9 @@ impl Link {
     fn exchange(&mut self, commands: &Commands) -> Result<Vec<Value>, StoreError> {
         let mut replies = Vec::with_capacity(commands.len());
         for (bytes, count) in commands.windows() {
-            self.connection
-                .send_packed_command(bytes)
-                .map_err(|error| broken(&error))?;
+            self.wire
+                .send(bytes)
+                .map_err(|error| broken(&error.into()))?;
             for _ in 0..count {
                 replies.push(self.reply()?);
             }
@@ -167,11 +163,7 @@ impl Link {
     fn reply(&mut self) -> Result<Value, StoreError> {
         loop {
             // The read timeout stays as it was set: it starts anew with each reply, which is the rule.
-            match self
-                .connection
-                .recv_response()
-                .map_err(|error| broken(&error))?
-            {
+            match self.wire.reply().map_err(|error| broken(&error))? {
                 Value::Push { .. } => {}
                 value => return Ok(value),
             }
@@ -239,96 +231,12 @@ fn is_noscript(reply: &Value) -> bool {
     matches!(reply, Value::ServerError(error) if error.code() == "NOSCRIPT")
 }
 
-/// A bare connection with its timeouts set. The library is told neither user nor database: it would greet
-/// with a timeout of its own and sort the errors differently.
-fn connect(address: &RedisAddress, timeout: Duration) -> Result<redis::Connection, StoreError> {
-    let place = match &address.place {
-        RedisPlace::Tcp { host, port } => ConnectionAddr::Tcp(host.clone(), *port),
-        RedisPlace::Tls { host, port, .. } => ConnectionAddr::TcpTls {
-            host: host.clone(),
-            port: *port,
-            insecure: false,
-            tls_params: None,
-        },
-        RedisPlace::Unix(path) => {
-            knock(path).map_err(|error| StoreError::Away(format!("cannot connect: {error}")))?;
-            ConnectionAddr::Unix(path.clone())
-        }
-    };
-    let authority = authority(&address.place)
-        .map_err(|error| StoreError::Away(format!("cannot connect: {error}")))?;
-    let keepalive = TcpKeepalive::new().with_time(Duration::from_secs(KEEPALIVE_S));
-    place
-        .into_connection_info()
-        .map(|info| {
-            let tcp = TcpSettings::default()
-                .set_nodelay(true)
-                .set_keepalive(keepalive);
-            info.set_tcp_settings(tcp)
-                .set_redis_settings(RedisConnectionInfo::default().set_skip_set_lib_name())
-        })
-        .and_then(|info| client(info, authority))
-        .and_then(|client| client.get_connection_with_timeout(timeout))
-        .and_then(|connection| {
-            connection.set_read_timeout(Some(timeout))?;
-            connection.set_write_timeout(Some(timeout))?;
-            Ok(connection)
-        })
-        .map_err(|error| match broken(&error) {
-            _ if error.is_connection_refusal() => {
-                StoreError::Away(format!("cannot connect: {error}"))
-            }
-            other => other,
-        })
-}
-
-/// Who signed the server's certificate, where somebody is named: read at each attempt, so that a file that was
-/// wrong or is renewed needs no restart. Also sees to it that the library has what encrypts.
-#[cfg(feature = "tls")]
-fn authority(place: &RedisPlace) -> Result<Option<Vec<u8>>, PemError> {
-    let RedisPlace::Tls { ca, .. } = place else {
-        return Ok(None);
-    };
-    certificates::install_provider();
-    let file = ca.as_deref().map(PemFile::open).transpose()?;
-    file.map(|file| file.certificates().map(|_| file.bytes().to_vec()))
-        .transpose()
-}
-
-/// No address of such a build asks for TLS.
-#[cfg(not(feature = "tls"))]
-fn authority(_place: &RedisPlace) -> Result<Option<Vec<u8>>, std::convert::Infallible> {
-    Ok(None)
-}
-
-#[cfg(feature = "tls")]
-fn client(info: ConnectionInfo, authority: Option<Vec<u8>>) -> RedisResult<Client> {
-    match authority {
-        None => Client::open(info),
-        root_cert => {
-            let client_tls = None;
-            Client::build_with_tls(
-                info,
-                TlsCertificates {
-                    client_tls,
-                    root_cert,
-                },
-            )
-        }
-    }
-}
-
-#[cfg(not(feature = "tls"))]
-fn client(info: ConnectionInfo, _authority: Option<Vec<u8>>) -> RedisResult<Client> {
-    Client::open(info)
-}
-
-/// Whether a Unix socket takes connections now. The library's own connect has no timeout there and would wait for ever
-/// in front of a hung server whose queue is full.
-fn knock(path: &std::path::Path) -> std::io::Result<()> {
-    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
-    socket.set_nonblocking(true)?;
-    socket.connect(&SockAddr::unix(path)?)
+/// A bare connection.
+fn connect(address: &RedisAddress, timeout: Duration) -> Result<Wire, StoreError> {
+    Wire::connect(&address.place, timeout).map_err(|error| match error.kind() {
+        ErrorKind::TimedOut => StoreError::Away("cannot connect: no answer in time".to_owned()),
+        _ => StoreError::Away(format!("cannot connect: {error}")),
+    })
 }
 
 #[cfg(test)]

@@ -26,6 +26,9 @@ mod scripts;
 mod states;
 mod step;
 mod tasks;
+#[cfg(feature = "tls")]
+mod tls;
+mod wire;
 
 #[cfg(test)]
 mod testing;
@@ -334,6 +337,10 @@ impl Backend for RedisStore {
         let from = std::mem::take(&mut self.swept);
         self.swept = self.with_link(|link, context| tasks::sweep(link, context, now, from))?;
         Ok(())
+    }
+
+    fn look(&mut self) -> Result<bool, StoreError> {
+        self.with_link(|link, _| link.look()).map(|()| true)
     }
 
     fn disconnect(&mut self) {

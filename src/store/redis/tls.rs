@@ -1,0 +1,42 @@
+//! TLS to a Redis: whom it must be signed by, and the stream.
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use rustls::client::Resumption;
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ClientConnection, StreamOwned};
+
+use super::wire::Steady;
+use crate::certificates::{self, PemFile};
+
+/// What is said is encrypted. The handshake is made in the first exchange, under its timeouts.
+pub(super) type Tls = StreamOwned<ClientConnection, Steady>;
+
+/// With the authorities in the file `ca`, or whom the system believes. Read at each attempt, so that a file that was
+/// wrong or is renewed needs no restart.
+pub(super) fn settings(ca: Option<&Path>) -> io::Result<Arc<ClientConfig>> {
+    let authorities = match ca {
+        Some(ca) => PemFile::open(ca)
+            .and_then(|file| file.authorities())
+            .map_err(|error| error.to_string()),
+        None => certificates::authorities_of_the_system(),
+    };
+    let mut config = ClientConfig::builder_with_provider(certificates::provider())
+        .with_safe_default_protocol_versions()
+        .map_err(io::Error::other)?
+        .with_root_certificates(authorities.map_err(io::Error::other)?)
+        .with_no_client_auth();
+    // It connects once and stays.
+    config.resumption = Resumption::disabled();
+    Ok(Arc::new(config))
+}
+
+/// A stream over `socket` to a server whose certificate is for `host`.
+pub(super) fn over(socket: Steady, settings: Arc<ClientConfig>, host: &str) -> io::Result<Tls> {
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    let name = ServerName::try_from(host.to_owned()).map_err(io::Error::other)?;
+    let connection = ClientConnection::new(settings, name).map_err(io::Error::other)?;
+    Ok(StreamOwned::new(connection, socket))
+}

@@ -1,0 +1,209 @@
+//! The bytes to and from one Redis: a socket, TLS over it where that is spoken, and the library's parser over both.
+//!
+//! The socket is ours because of what a stop does to it. A process that is stopped and goes on (SIGSTOP and SIGCONT, a
+//! debugger, a suspended machine) finds a wait with a timeout ended by an interruption, in the middle of a reply
+//! as well. Here the wait simply goes on, below the parser, which never learns of it and stays in step.
+
+use std::io::{self, Read, Write};
+use std::net::ToSocketAddrs;
+use std::time::Duration;
+
+use redis::{Parser, RedisResult, Value};
+use rustix::net::RecvFlags;
+use socket2::{Domain, Protocol, SockAddr, Socket, TcpKeepalive, Type};
+
+#[cfg(feature = "tls")]
+use super::tls::{self, Tls};
+use crate::store::address::RedisPlace;
+
+/// Seconds of idleness before the kernel asks whether the server's machine is still there.
+const KEEPALIVE_S: u64 = 30;
+/// Interruptions of one wait after which it counts as one that came to nothing.
+const INTERRUPTIONS_MAX: usize = 64;
+
+/// A connection, and the replies that come over it.
+pub(super) struct Wire {
+    stream: Stream,
+    parser: Parser,
+}
+
+enum Stream {
+    Plain(Steady),
+    #[cfg(feature = "tls")]
+    Tls(Box<Tls>),
+}
+
+impl Wire {
+    /// Connects. No wait, here or later, is longer than `timeout`.
+    ///
+    /// # Errors
+    /// When that fails.
+    pub(super) fn connect(place: &RedisPlace, timeout: Duration) -> io::Result<Self> {
+        let stream = match place {
+            RedisPlace::Tcp { host, port } => Stream::Plain(tcp(host, *port, timeout)?),
+            RedisPlace::Unix(path) => Stream::Plain(unix(path, timeout)?),
+            #[cfg(feature = "tls")]
+            RedisPlace::Tls { host, port, ca } => {
+                let settings = tls::settings(ca.as_deref())?;
+                let socket = tcp(host, *port, timeout)?;
+                Stream::Tls(Box::new(tls::over(socket, settings, host)?))
+            }
+            #[cfg(not(feature = "tls"))]
+            RedisPlace::Tls { .. } => return Err(io::ErrorKind::Unsupported.into()),
+        };
+        Ok(Self {
+            stream,
+            parser: Parser::new(),
+        })
+    }
+
+    /// Sends all of `bytes`.
+    ///
+    /// # Errors
+    /// When the connection failed: how much has been sent is not known.
+    pub(super) fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
+        match &mut self.stream {
+            Stream::Plain(stream) => stream.write_all(bytes),
+            #[cfg(feature = "tls")]
+            Stream::Tls(stream) => stream.write_all(bytes).and_then(|()| stream.flush()),
+        }
+    }
+
+    /// The next reply.
+    ///
+    /// # Errors
+    /// When the connection failed: what comes next may be anything.
+    pub(super) fn reply(&mut self) -> RedisResult<Value> {
+        match &mut self.stream {
+            Stream::Plain(stream) => self.parser.parse_value(stream),
+            #[cfg(feature = "tls")]
+            Stream::Tls(stream) => self.parser.parse_value(stream),
+        }
+    }
+
+    /// Looks whether the other side has closed it. Waits for nothing and takes nothing.
+    ///
+    /// # Errors
+    /// When it has.
+    pub(super) fn look(&self) -> io::Result<()> {
+        let socket = match &self.stream {
+            Stream::Plain(stream) => &stream.0,
+            #[cfg(feature = "tls")]
+            Stream::Tls(stream) => &stream.sock.0,
+        };
+        let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
+        match rustix::net::recv(socket, &mut [0_u8; 1], flags) {
+            Ok((0, _)) => Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(_) | Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+/// A socket whose waits go on after an interruption, each with its whole timeout.
+pub(super) struct Steady(Socket);
+
+impl Steady {
+    fn new(socket: Socket, timeout: Duration) -> io::Result<Self> {
+        socket.set_read_timeout(Some(timeout))?;
+        socket.set_write_timeout(Some(timeout))?;
+        Ok(Self(socket))
+    }
+}
+
+impl Read for Steady {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        through_interruptions(|| self.0.read(into))
+    }
+}
+
+impl Write for Steady {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        through_interruptions(|| self.0.write(bytes))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn through_interruptions(mut call: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
+    for _ in 0..INTERRUPTIONS_MAX {
+        match call() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            done => return done,
+        }
+    }
+    Err(io::ErrorKind::TimedOut.into())
+}
+
+/// Tries the addresses of a name one after the other.
+fn tcp(host: &str, port: u16, timeout: Duration) -> io::Result<Steady> {
+    let mut failed = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+    for address in (host, port).to_socket_addrs()? {
+        let domain = Domain::for_address(address);
+        let socket = Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
+        match socket.connect_timeout(&SockAddr::from(address), timeout) {
+            Ok(()) => {
+                let keepalive = TcpKeepalive::new().with_time(Duration::from_secs(KEEPALIVE_S));
+                socket.set_tcp_keepalive(&keepalive)?;
+                socket.set_tcp_nodelay(true)?;
+                return Steady::new(socket, timeout);
+            }
+            Err(error) => failed = error,
+        }
+    }
+    Err(failed)
+}
+
+/// Connects if that is possible now: to wait in front of a hung server whose queue is full has no bound there.
+fn unix(path: &std::path::Path, timeout: Duration) -> io::Result<Steady> {
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    socket.set_nonblocking(true)?;
+    socket.connect(&SockAddr::unix(path)?)?;
+    socket.set_nonblocking(false)?;
+    Steady::new(socket, timeout)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::net::UnixListener;
+
+    #[test]
+    fn a_wait_goes_on_after_interruptions_and_not_for_ever() {
+        let mut left = 3;
+        let done = through_interruptions(|| match left {
+            0 => Ok(7),
+            _ => {
+                left -= 1;
+                Err(io::ErrorKind::Interrupted.into())
+            }
+        });
+        assert_eq!((done.unwrap(), left), (7, 0));
+        let never = through_interruptions(|| Err(io::ErrorKind::Interrupted.into()));
+        assert_eq!(never.unwrap_err().kind(), io::ErrorKind::TimedOut);
+        let other = through_interruptions(|| Err(io::ErrorKind::WouldBlock.into()));
+        assert_eq!(other.unwrap_err().kind(), io::ErrorKind::WouldBlock);
+    }
+
+    #[test]
+    fn a_look_sees_the_end_and_takes_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("socket");
+        let listener = UnixListener::bind(&path).unwrap();
+        let place = RedisPlace::Unix(path);
+        let mut wire = Wire::connect(&place, Duration::from_secs(20)).unwrap();
+        let (mut server, _) = listener.accept().unwrap();
+        wire.look().unwrap();
+        server.write_all(b"+PO").unwrap();
+        wire.look().unwrap();
+        server.write_all(b"NG\r\n:7\r\n").unwrap();
+        assert_eq!(wire.reply().unwrap(), Value::SimpleString("PONG".into()));
+        assert_eq!(wire.reply().unwrap(), Value::Int(7));
+        wire.look().unwrap();
+        drop(server);
+        wire.look().unwrap_err();
+        assert!(wire.reply().unwrap_err().is_connection_dropped());
+    }
+}
