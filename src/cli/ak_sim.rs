@@ -1,92 +1,172 @@
-//! `anthill ak-sim`: a device that speaks AK, to try a configuration against. Every connection is one to the same
-//! kind of device, with a state of its own; a thread each.
+//! `anthill ak-sim`: devices that speak AK, to try a configuration against. Every connection is one to a device of its
+//! own, all of the same kind; one loop serves them all, so that hundreds cost little beside what they are tried on.
 
 mod device;
+mod line;
 
-use std::io::{self, Read, Write};
-use std::net::{TcpListener, TcpStream};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::thread;
-use std::time::Duration;
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, VecDeque};
+use std::io::{self, ErrorKind};
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
 
-use anthill::codec::ak::Parser;
+use mio::net::{TcpListener, TcpStream};
+use mio::{Events, Interest, Poll, Token};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use slab::Slab;
 
 use super::args::AkSimArgs;
 use super::{Failure, complain, print};
-use device::{Device, Step};
+use device::{Device, Habits};
+use line::{Left, Line};
 
 /// Connections at once; one more is closed.
 const CONNECTIONS_MAX: usize = 2_048;
-/// A connection's thread does little.
-const STACK_BYTES: usize = 128 * 1024;
+const EVENTS_MAX: usize = 1_024;
+/// How long none is accepted where the system has no room for one.
+const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
+
+const LISTENER: Token = Token(usize::MAX);
 
 /// Answers until it is ended by a signal.
 ///
 /// # Errors
-/// When it cannot listen where it is to.
+/// When it cannot listen where it is to, or cannot wait for anybody.
 pub fn run(args: &AkSimArgs) -> Result<(), Failure> {
-    let listener = TcpListener::bind(args.listen)
+    raise_descriptors();
+    let mut sim = Sim::bind(args.listen, args.bad_habits)
         .map_err(|error| Failure::failed(format!("--listen {}: {error}", args.listen)))?;
-    let bound = listener.local_addr().map_err(Failure::failed)?;
+    let bound = sim.listener.local_addr().map_err(Failure::failed)?;
     print(&format!("anthill ak-sim ready tcp={bound}\n"))?;
-    let open = Arc::new(AtomicUsize::new(0));
-    for stream in listener.incoming() {
-        match stream {
-            Ok(stream) => begin(stream, args.bad_habits, &open),
-            Err(error) => {
-                complain(&format!("accepting: {error}"));
-                thread::sleep(Duration::from_millis(100));
+    loop {
+        sim.turn().map_err(Failure::failed)?;
+    }
+}
+
+/// As many as may be had. Where that is refused, what there is has to do.
+fn raise_descriptors() {
+    let maximum = getrlimit(Resource::Nofile).maximum;
+    let current = maximum;
+    let _ = setrlimit(Resource::Nofile, Rlimit { current, maximum });
+}
+
+/// All of it.
+struct Sim {
+    poll: Poll,
+    events: Events,
+    listener: TcpListener,
+    /// When the listener is looked at next, if not when it says so.
+    accept_at: Option<Instant>,
+    lines: Slab<Line<TcpStream>>,
+    /// Lines that pause, by when. One that ended meanwhile is found gone, or looked at once too often.
+    pauses: BinaryHeap<Reverse<(Instant, usize)>>,
+    /// Lines that have had their share of the turn and could go on.
+    ready: VecDeque<usize>,
+    habits: Option<Habits>,
+    complained: bool,
+}
+
+impl Sim {
+    fn bind(listen: SocketAddr, bad_habits: bool) -> io::Result<Self> {
+        let poll = Poll::new()?;
+        let mut listener = TcpListener::bind(listen)?;
+        poll.registry()
+            .register(&mut listener, LISTENER, Interest::READABLE)?;
+        Ok(Self {
+            poll,
+            events: Events::with_capacity(EVENTS_MAX),
+            listener,
+            accept_at: None,
+            lines: Slab::new(),
+            pauses: BinaryHeap::new(),
+            ready: VecDeque::new(),
+            habits: bad_habits.then(Habits::default),
+            complained: false,
+        })
+    }
+
+    fn turn(&mut self) -> io::Result<()> {
+        let patience = self.patience(Instant::now());
+        match self.poll.poll(&mut self.events, patience) {
+            Err(error) if error.kind() == ErrorKind::Interrupted => return Ok(()),
+            told => told?,
+        }
+        let now = Instant::now();
+        let told: Vec<Token> = self.events.iter().map(|event| event.token()).collect();
+        for place in std::mem::take(&mut self.ready) {
+            self.serve(place, now);
+        }
+        for token in told {
+            match token {
+                LISTENER => self.accept_at = Some(now),
+                Token(place) => self.serve(place, now),
+            }
+        }
+        while let Some(Reverse((until, place))) = self.pauses.peek().copied()
+            && until <= now
+        {
+            self.pauses.pop();
+            self.serve(place, now);
+        }
+        if self.accept_at.is_some_and(|at| at <= now) {
+            self.accept_at = self.accept(now);
+        }
+        Ok(())
+    }
+
+    fn patience(&self, now: Instant) -> Option<Duration> {
+        if !self.ready.is_empty() {
+            return Some(Duration::ZERO);
+        }
+        let pause = self.pauses.peek().map(|Reverse((until, _))| *until);
+        let next = [pause, self.accept_at].into_iter().flatten().min();
+        next.map(|at| at.saturating_duration_since(now))
+    }
+
+    /// Lets in who knocks. When to look again, where the system has no room for more.
+    fn accept(&mut self, now: Instant) -> Option<Instant> {
+        loop {
+            match self.listener.accept() {
+                // One more is closed as it goes out of sight.
+                Ok((stream, _)) if self.lines.len() < CONNECTIONS_MAX => self.begin(stream),
+                Ok(_) => {}
+                Err(error) => match error.kind() {
+                    ErrorKind::WouldBlock => return None,
+                    ErrorKind::Interrupted | ErrorKind::ConnectionAborted => {}
+                    _ => {
+                        if !std::mem::replace(&mut self.complained, true) {
+                            complain(&format!("accepting: {error}"));
+                        }
+                        return Some(now + ACCEPT_AGAIN);
+                    }
+                },
             }
         }
     }
-    Ok(())
-}
 
-/// Counts a connection for as long as it is there.
-struct Open(Arc<AtomicUsize>);
-
-impl Drop for Open {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-fn begin(stream: TcpStream, bad_habits: bool, open: &Arc<AtomicUsize>) {
-    let before = open.fetch_add(1, Ordering::Relaxed);
-    let counted = Open(Arc::clone(open));
-    if before >= CONNECTIONS_MAX {
-        return;
-    }
-    let begun = thread::Builder::new()
-        .stack_size(STACK_BYTES)
-        .spawn(move || {
-            let _counted = counted;
-            // A peer that is gone is nothing to complain of.
-            let _ = serve(stream, Device::new(bad_habits));
+    fn begin(&mut self, mut stream: TcpStream) {
+        let entry = self.lines.vacant_entry();
+        let both = Interest::READABLE | Interest::WRITABLE;
+        let begun = stream.set_nodelay(true).and_then(|()| {
+            let token = Token(entry.key());
+            self.poll.registry().register(&mut stream, token, both)
         });
-    if let Err(error) = begun {
-        complain(&format!("a thread: {error}"));
-    }
-}
-
-fn serve(mut stream: TcpStream, mut device: Device) -> io::Result<()> {
-    stream.set_nodelay(true)?;
-    let mut parser = Parser::default();
-    let mut buffer = [0; 1_024];
-    loop {
-        let read = stream.read(&mut buffer)?;
-        if read == 0 {
-            return Ok(());
+        // A peer that is gone is nothing to complain of.
+        if begun.is_ok() {
+            entry.insert(Line::new(stream, Device::default()));
         }
-        let mut input = &buffer[..read];
-        while let Some(frame) = parser.next(&mut input).map_err(io::Error::other)? {
-            for step in device.answer(frame.bytes) {
-                match step {
-                    Step::Say(bytes) => stream.write_all(&bytes)?,
-                    Step::Wait(span) => thread::sleep(span),
-                    Step::Close => return Ok(()),
-                }
+    }
+
+    fn serve(&mut self, place: usize, now: Instant) {
+        let Some(line) = self.lines.get_mut(place) else {
+            return;
+        };
+        match line.serve(now, self.habits.as_mut()) {
+            Ok(Left::Nothing) => {}
+            Ok(Left::Pause(until)) => self.pauses.push(Reverse((until, place))),
+            Ok(Left::More) => self.ready.push_back(place),
+            Ok(Left::End) | Err(_) => {
+                self.lines.remove(place);
             }
         }
     }

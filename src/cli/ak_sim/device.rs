@@ -1,7 +1,6 @@
 //! What the simulated device answers, well or badly. Bad habits come one after the other, with a good answer
 //! between any two.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use anthill::codec::ak::{Request, UNKNOWN, emit_reply};
@@ -21,8 +20,9 @@ pub enum Step {
 const SLOW: Duration = Duration::from_millis(1_500);
 const A_MOMENT: Duration = Duration::from_millis(30);
 
+/// A way to answer badly.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Habit {
+pub enum Habit {
     Noise,
     BreakInside,
     ReturnBehind,
@@ -52,45 +52,44 @@ impl Habit {
         Self::Mute,
         Self::Close,
     ];
+}
 
-    /// The next one. They go on where another connection left off: some of them end it.
-    fn next() -> Option<Self> {
-        static ASKED: AtomicUsize = AtomicUsize::new(0);
-        let asked = ASKED.fetch_add(1, Ordering::Relaxed);
-        (asked % 2 == 1).then(|| Self::ALL[asked / 2 % Self::ALL.len()])
+/// Which habit is next. They go on where another connection left off: some of them end it.
+#[derive(Debug, Default)]
+pub struct Habits {
+    asked: usize,
+}
+
+impl Habits {
+    /// The next one; none every other time.
+    pub fn next(&mut self) -> Option<Habit> {
+        let asked = self.asked;
+        self.asked = asked.wrapping_add(1);
+        (asked % 2 == 1).then(|| Habit::ALL[asked / 2 % Habit::ALL.len()])
     }
 }
 
 /// One device.
 #[derive(Debug)]
 pub struct Device {
-    has_bad_habits: bool,
     is_remote: bool,
     status: u8,
     asked: u32,
 }
 
-impl Device {
-    pub fn new(has_bad_habits: bool) -> Self {
+impl Default for Device {
+    fn default() -> Self {
         Self {
-            has_bad_habits,
             is_remote: true,
             status: 0,
             asked: 0,
         }
     }
+}
 
+impl Device {
     /// What is done about what stood between STX and ETX.
-    pub fn answer(&mut self, frame: &[u8]) -> Vec<Step> {
-        let habit = if self.has_bad_habits {
-            Habit::next()
-        } else {
-            None
-        };
-        self.answer_so(frame, habit)
-    }
-
-    fn answer_so(&mut self, frame: &[u8], habit: Option<Habit>) -> Vec<Step> {
+    pub fn answer(&mut self, frame: &[u8], habit: Option<Habit>) -> Vec<Step> {
         self.asked = self.asked.wrapping_add(1);
         if habit == Some(Habit::StatusChange) {
             self.status = self.status % 9 + 1;
@@ -161,7 +160,7 @@ mod tests {
     use super::*;
 
     fn said(device: &mut Device, frame: &str, habit: Option<Habit>) -> Vec<u8> {
-        let steps = device.answer_so(frame.as_bytes(), habit);
+        let steps = device.answer(frame.as_bytes(), habit);
         let bytes = steps.into_iter().filter_map(|step| match step {
             Step::Say(bytes) => Some(bytes),
             _ => None,
@@ -171,7 +170,7 @@ mod tests {
 
     #[test]
     fn it_answers_what_it_knows_and_marks_what_it_does_not() {
-        let mut device = Device::new(false);
+        let mut device = Device::default();
         assert_eq!(
             said(&mut device, " ASTZ K0", None),
             b"\x02 ASTZ 0 SREM STBY\x03"
@@ -185,7 +184,7 @@ mod tests {
 
     #[test]
     fn every_habit_does_what_it_says() {
-        let mut device = Device::new(true);
+        let mut device = Device::default();
         let mut with = |habit| said(&mut device, " AVFI K0", Some(habit));
         assert!(with(Habit::Noise).ends_with(b"\x02 half\x02 AVFI 0 0.8\x03"));
         assert_eq!(with(Habit::ReturnBehind), b"\x02 AVFI 0 0.8\x03\r");
@@ -195,7 +194,7 @@ mod tests {
         assert_eq!(with(Habit::Glued).len(), 2 * b"\x02 AVFI 1 0.8\x03".len());
         assert_eq!(with(Habit::WrongEcho), b"\x02 AXXX 1 1.0\x03");
         assert_eq!(with(Habit::Mute), b"");
-        let closes = device.answer_so(b" AVFI K0", Some(Habit::Close));
+        let closes = device.answer(b" AVFI K0", Some(Habit::Close));
         assert_eq!(closes, [Step::Close]);
     }
 }
