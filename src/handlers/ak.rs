@@ -279,6 +279,7 @@ impl Devices {
         match fate {
             Fate::Connected { .. } => device.connected(&mut turn),
             Fate::Bytes { bytes, .. } => device.bytes(bytes, &mut turn),
+            Fate::Early { bytes } => device.early(bytes, &mut turn),
             Fate::Ended { failure, .. } => device.closed(failure.as_str(), &mut turn),
         }
         let connecting = matches!(device.phase, Phase::Connecting { .. });

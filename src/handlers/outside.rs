@@ -79,6 +79,11 @@ pub enum Fate<'a> {
         /// How long after the dial.
         took: Span,
     },
+    /// Bytes had come when something was to be sent, which is sent behind them.
+    Early {
+        /// They.
+        bytes: &'a [u8],
+    },
     /// It has ended, or never came about. It is closed already.
     Ended {
         /// How.

@@ -238,6 +238,8 @@ impl Targets {
         };
         let way = target.rules.way;
         let (state, took) = match fate {
+            // Nothing is sent but by the dial.
+            Fate::Early { .. } => return,
             // A datagram's socket is connected at once, which says nothing.
             Fate::Connected { .. } if way == Way::Udp => return,
             Fate::Connected { took } | Fate::Bytes { took, .. } => {

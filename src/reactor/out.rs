@@ -31,6 +31,9 @@ use crate::time::{Instant, Span};
 
 use wire::{Got, Wire};
 
+/// How much of what came before a question is read at once.
+const EARLY_BYTES: usize = 1_024;
+
 /// Which devices and targets there are.
 #[derive(Clone, Debug, Default)]
 pub struct Outside {
@@ -284,10 +287,39 @@ impl Out {
         let Some(&place) = self.places.get(&link) else {
             return;
         };
+        if !self.is_quiet(place, link, at) {
+            return;
+        }
         if let Err(failure) = self.wires[place].send(bytes) {
             let took = self.clock.now().since(self.wires[place].dialed);
             self.forget(place);
             self.tell(link, Fate::Ended { failure, took }, at);
+        }
+    }
+
+    /// Reads what has come before something is sent, lest it be taken for an answer to that. Whether it is to be sent still.
+    fn is_quiet(&mut self, place: usize, link: Link, at: Moment) -> bool {
+        let mut early = [0; EARLY_BYTES];
+        loop {
+            let wire = &mut self.wires[place];
+            match wire.step(&mut early) {
+                Got::Nothing | Got::Connected => return true,
+                Got::Bytes { bytes, more } => {
+                    let acts = self.wishes.acts.len();
+                    let bytes = &early[..bytes];
+                    self.tell(link, Fate::Early { bytes }, at);
+                    let is_over = self.wishes.acts.len() > acts;
+                    if is_over || !more {
+                        return !is_over;
+                    }
+                }
+                Got::Ended(failure) => {
+                    let took = self.clock.now().since(wire.dialed);
+                    self.forget(place);
+                    self.tell(link, Fate::Ended { failure, took }, at);
+                    return false;
+                }
+            }
         }
     }
 

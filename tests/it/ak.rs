@@ -342,6 +342,37 @@ fn a_late_answer_is_never_taken_for_another_questions() {
 }
 
 #[test]
+fn what_a_device_says_unasked_is_never_an_answer() {
+    let mut home = Home::embedded();
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let addr = listener.local_addr().expect("its address");
+    let greets = Arc::new(std::sync::atomic::AtomicBool::new(true));
+    let does_greet = Arc::clone(&greets);
+    thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            // As a converter does that still held the answer to the connection before.
+            if does_greet.load(Ordering::SeqCst) {
+                say(&mut stream, "\x02 ASTZ 0 UNASKED\x03");
+            }
+            converse(stream, &|request, stream| {
+                say(stream, &format!("\x02 {} 0 ASKED\x03", code(request)));
+            });
+        }
+    });
+    home.set("ak.devices", json!([configured("d", addr, &["ASTZ"])]));
+    let server = home.start();
+    let down = until("down", || {
+        Some(shown(&server, "d")).filter(|shown| shown["reason"].is_string())
+    });
+    assert_eq!(down["reason"], "an answer to ASTZ, which was not asked");
+    assert_eq!(down["values"], json!({}));
+    greets.store(false, Ordering::SeqCst);
+    let up = until_state(&server, "d", "up");
+    assert_eq!(up["values"]["ASTZ"]["data"], "ASKED");
+    server.stop();
+}
+
+#[test]
 fn a_device_that_only_refuses_is_stale_and_its_text_is_shown_harmlessly() {
     let mut home = Home::embedded();
     let (busy, _) =

@@ -6,7 +6,7 @@ use crate::codec::ak::{Code, Frame, Parser, Refusal, Reply, UNKNOWN, emit_reques
 use crate::handlers::Moment;
 use crate::handlers::effect::Note;
 use crate::handlers::outside::{Act, Link, News, Owner, Wishes};
-use crate::limits::{AK_CONNECT_MS_MIN, AK_RETRY_MS_MAX, AK_RETRY_MS_MIN};
+use crate::limits::{AK_CONNECT_MS_MIN, AK_LISTEN_MS, AK_RETRY_MS_MAX, AK_RETRY_MS_MIN};
 use crate::time::{Instant, Span, UnixMs};
 
 use super::fields::FieldValues;
@@ -15,6 +15,7 @@ use super::{DeviceRules, State, Stats, Value};
 const REST_MIN: Span = Span::from_millis(AK_RETRY_MS_MIN);
 const REST_MAX: Span = Span::from_millis(AK_RETRY_MS_MAX);
 const CONNECT_MIN: Span = Span::from_millis(AK_CONNECT_MS_MIN);
+const LISTEN: Span = Span::from_millis(AK_LISTEN_MS);
 
 /// What is under way with a device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,6 +26,8 @@ pub(super) enum Phase {
     Waiting,
     /// It is being dialled.
     Connecting { deadline: Instant },
+    /// It has just been connected. What it says before it is asked answers nobody.
+    Listening { until: Instant },
     /// It is connected and has no question.
     Idle,
     /// It has a question.
@@ -141,7 +144,7 @@ impl Device {
     pub(super) fn deadline(&self) -> Instant {
         let stale = self.fresh + self.rules.stale;
         let phase = match self.phase {
-            Phase::Resting { until } => Some(until),
+            Phase::Resting { until } | Phase::Listening { until } => Some(until),
             Phase::Waiting => None,
             Phase::Connecting { deadline } | Phase::Asking { deadline, .. } => Some(deadline),
             Phase::Idle => Some(self.round + self.rules.period),
@@ -180,6 +183,15 @@ impl Device {
                 self.hang(turn);
                 self.ended("no answer in time", turn);
             }
+            Phase::Listening { until } if until <= judge => {
+                self.phase = Phase::Idle;
+                // A round goes on where the last connection ended: else what stands behind a question that ends
+                // each of them would never be asked.
+                if self.next == 0 {
+                    self.round = turn.at.now;
+                }
+                self.go_on(turn);
+            }
             Phase::Idle => self.go_on(turn),
             _ => {}
         }
@@ -195,14 +207,9 @@ impl Device {
         if !matches!(self.phase, Phase::Connecting { .. }) {
             return;
         }
-        self.phase = Phase::Idle;
+        let until = turn.at.now + LISTEN;
+        self.phase = Phase::Listening { until };
         self.has_answered = false;
-        // A round goes on where the last connection ended: else what stands behind a question that ends
-        // each of them would never be asked.
-        if self.next == 0 {
-            self.round = turn.at.now;
-        }
-        self.go_on(turn);
     }
 
     /// The device has closed the link, or it broke. Some close behind each answer, and take the next
@@ -220,7 +227,7 @@ impl Device {
 
     /// The link is gone. Where something was expected of it, the device is down.
     fn ended(&mut self, why: &str, turn: &mut Turn<'_>) {
-        let expected = matches!(self.phase, Phase::Connecting { .. } | Phase::Asking { .. });
+        let expected = !matches!(self.phase, Phase::Idle);
         self.rest(turn.at.now);
         if expected {
             turn.stats.failures += 1;
@@ -238,7 +245,35 @@ impl Device {
         self.phase = Phase::Resting { until };
     }
 
-    pub(super) fn bytes(&mut self, mut bytes: &[u8], turn: &mut Turn<'_>) {
+    pub(super) fn bytes(&mut self, bytes: &[u8], turn: &mut Turn<'_>) {
+        if self.take(bytes, turn) && self.phase == Phase::Idle {
+            self.go_on(turn);
+        }
+    }
+
+    /// Bytes that came before the question was sent: it is as if they had come before there was one.
+    pub(super) fn early(&mut self, bytes: &[u8], turn: &mut Turn<'_>) {
+        let Phase::Asking {
+            command, deadline, ..
+        } = self.phase
+        else {
+            return;
+        };
+        self.phase = Phase::Idle;
+        if self.take(bytes, turn) {
+            self.phase = Phase::Asking {
+                command,
+                deadline,
+                begun: self.parser.begun(),
+            };
+        } else {
+            self.ahead = Some(command);
+            turn.stats.asked -= 1;
+        }
+    }
+
+    /// Takes what came; no if that has ended the connection.
+    fn take(&mut self, mut bytes: &[u8], turn: &mut Turn<'_>) -> bool {
         let mut parser = mem::take(&mut self.parser);
         loop {
             let taken = match parser.next(&mut bytes) {
@@ -248,20 +283,17 @@ impl Device {
             };
             if let Err(why) = taken {
                 turn.stats.abnormal += 1;
-                let is_told =
-                    matches!(self.phase, Phase::Asking { .. }) && self.answers != Some(false);
+                let is_told = self.phase != Phase::Idle && self.answers != Some(false);
                 if !is_told {
                     self.note(log::Level::Warn, &format!("closed: {why}"), turn);
                 }
                 self.hang(turn);
                 self.ended(&why, turn);
-                return;
+                return false;
             }
         }
         self.parser = parser;
-        if self.phase == Phase::Idle {
-            self.go_on(turn);
-        }
+        true
     }
 
     /// Takes what came between two ends: the answer to the question, or an error.

@@ -3,6 +3,7 @@
 use super::*;
 use crate::codec::ak::emit_reply;
 use crate::handlers::outside::{Failure, News};
+use crate::limits::AK_LISTEN_MS;
 use crate::store::op::{Op, Outside, Place};
 use proptest::prelude::*;
 
@@ -113,7 +114,14 @@ impl Rig {
 
     fn connect(&mut self) -> Vec<String> {
         let took = Span::ZERO;
-        self.fate(Fate::Connected { took })
+        let acts = self.fate(Fate::Connected { took });
+        assert!(acts.is_empty(), "it is listened to first: {acts:?}");
+        self.pass(AK_LISTEN_MS + 2)
+    }
+
+    /// Bytes are found when a question is about to be sent.
+    fn early(&mut self, bytes: &[u8]) -> Vec<String> {
+        self.fate(Fate::Early { bytes })
     }
 
     fn hear(&mut self, bytes: &[u8]) -> Vec<String> {
@@ -180,7 +188,7 @@ fn a_round_asks_each_command_once_in_order_and_the_next_begins_a_period_later() 
             ("AKON".into(), "1.5".into())
         ]
     );
-    assert_eq!(view.last_good(), UnixMs(1_001_202));
+    assert_eq!(view.last_good(), UnixMs(1_001_204 + AK_LISTEN_MS));
 }
 
 #[test]
@@ -265,6 +273,42 @@ fn an_answer_that_began_before_its_question_is_not_its_answer() {
             "down: an answer to ASTZ that began before ASTZ was asked"
         ]
     );
+}
+
+#[test]
+fn what_is_said_before_the_question_is_no_answer_to_it() {
+    // Behind the connect, as a converter does that still held the answer to the connection before.
+    let mut rig = Rig::new(vec![rules("d", &["ASTZ"])]);
+    rig.pass(2);
+    let took = Span::ZERO;
+    assert!(rig.fate(Fate::Connected { took }).is_empty());
+    assert!(rig.hear(b"\xffnoise\r\n").is_empty(), "noise is none");
+    rig.pass(10);
+    assert_eq!(rig.reply("ASTZ", 0, "late"), ["hang"]);
+    assert_eq!(rig.news(), ["down: an answer to ASTZ, which was not asked"]);
+    rig.pass(1_010);
+    assert_eq!(rig.connect(), ["ASTZ K0"]);
+    // And while it waits to be read.
+    assert!(rig.reply("ASTZ", 0, "1").is_empty());
+    assert_eq!(rig.pass(1_005), ["ASTZ K0"]);
+    assert!(rig.early(b"\r\n\x02 AST").is_empty());
+    assert_eq!(rig.hear(b"Z 0 half\x03"), ["hang"], "it began before");
+    rig.pass(2_010);
+    rig.connect();
+    rig.reply("ASTZ", 0, "1");
+    assert_eq!(rig.pass(1_005), ["ASTZ K0"]);
+    assert!(rig.early(b"\r").is_empty());
+    assert!(rig.reply("ASTZ", 0, "2").is_empty());
+    assert_eq!(rig.pass(1_005), ["ASTZ K0"]);
+    let asked = rig.devices.stats().asked;
+    rig.news();
+    assert_eq!(rig.early(b"\x02 ASTZ 0 unasked\x03"), ["hang"]);
+    assert!(rig.news().is_empty(), "it was not asked and answers");
+    assert_eq!(rig.devices.stats().asked, asked - 1);
+    let view = rig.devices.get("d").unwrap();
+    assert_eq!(view.values().next().unwrap().1.data, "2");
+    rig.pass(1_010);
+    assert_eq!(rig.connect(), ["ASTZ K0"], "it is asked now");
 }
 
 #[test]
