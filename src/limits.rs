@@ -46,6 +46,11 @@ pub const FRAMES_PER_TURN_ALL: usize = 4_096;
 pub const READ_BYTES_PER_TURN_MIN: usize = 16 * 1024;
 /// Frames each may have handled likewise.
 pub const FRAMES_PER_TURN_MIN: usize = 16;
+/// What a turn spends at most on those who have had their budget and want more, on newcomers, and on accepting, each, in
+/// microseconds: a heartbeat of anybody else waits for no more of them.
+pub const TURN_SLICE_US: u64 = 300;
+/// So many of each get their turn however long it takes.
+pub const TURN_SLICE_FEW: u32 = 4;
 /// Connections accepted in a turn.
 pub const ACCEPTS_PER_TURN_MAX: usize = 256;
 /// Readiness taken from the kernel in one wait.
@@ -397,6 +402,8 @@ pub const SPOOL_MARK_BYTES: usize = 1024 * 1024;
 pub const EVENTS_OF_A_LIFE_MAX: u64 = 1 << 36;
 /// The file of rejected records, in bytes; then it becomes `rejected.1`, and an older one goes.
 pub const REJECTED_BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// By how much the store thread steps back behind the loop: of a processor that both want, about a tenth is left to it.
+pub const STORE_NICENESS: i32 = 10;
 /// How long a stored report is kept to be written again after a reconnect, in seconds.
 pub const RECENT_S: u64 = 10;
 /// Reports so kept. When full the oldest is given up.

@@ -39,6 +39,12 @@ impl Flags {
     pub const NARROW: Self = Self(1 << 8);
     /// Its frames have tags: there is a guard for it.
     pub const GUARDED: Self = Self(1 << 9);
+    /// It is not to be read, or has a place on a list for that.
+    pub const UNREADABLE: Self = Self(Self::WAITING.0 | Self::UNREAD.0 | Self::LISTED.0);
+    /// It has not said one whole message yet.
+    pub const SILENT: Self = Self(1 << 10);
+    /// Nobody knows yet who it is: it has said nothing, or has still to prove itself.
+    pub const NEWCOMER: Self = Self(Self::SILENT.0 | Self::NARROW.0);
 
     /// Whether any of `other` is set.
     #[must_use]
@@ -105,7 +111,7 @@ impl Connection {
         Self {
             stream,
             order: Order::default(),
-            flags: Flags::default(),
+            flags: Flags::SILENT,
             buffer: None,
         }
     }

@@ -30,6 +30,8 @@ pub struct Connections {
     pub table: Table<Connection>,
     /// Who still has something to be read.
     pub still_ready: StillReady,
+    /// Newcomers who have.
+    pub newcomers: StillReady,
     /// Buffers for those who need one.
     pub pool: Pool,
     /// Closed for us, not yet for their peers.
@@ -44,6 +46,28 @@ pub struct Connections {
     max: usize,
 }
 
+/// When a connection of which the kernel has told is to be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Readable {
+    /// Not for this.
+    No,
+    /// At once.
+    Now,
+    /// Behind everybody who is known.
+    Behind,
+}
+
+/// Who has gone meanwhile is passed over.
+fn next_of(list: &mut StillReady, table: &mut Table<Connection>) -> Option<ConnId> {
+    loop {
+        let conn = list.pop()?;
+        if let Some(entry) = table.get_mut(conn) {
+            entry.flags.clear(Flags::LISTED);
+            return Some(conn);
+        }
+    }
+}
+
 impl Connections {
     /// Room for `max` connections, and for `per_ip` of each address; over TLS if there is such.
     #[must_use]
@@ -51,6 +75,7 @@ impl Connections {
         Self {
             table: Table::default(),
             still_ready: StillReady::default(),
+            newcomers: StillReady::default(),
             pool: Pool::default(),
             lingering: Lingering::default(),
             guards: HashMap::new(),
@@ -147,37 +172,50 @@ impl Connections {
         self.tls.as_mut()?.name(conn)
     }
 
-    /// Puts `conn` on the still-ready list, once.
+    /// Puts `conn` on the list of those who still have something to be read, once: newcomers have one of their own.
     pub fn list(&mut self, conn: ConnId) {
         if let Some(entry) = self.table.get_mut(conn)
             && !entry.flags.set(Flags::LISTED)
         {
-            self.still_ready.push(conn);
-        }
-    }
-
-    /// The next on the still-ready list in this turn.
-    pub fn next_ready(&mut self) -> Option<ConnId> {
-        loop {
-            let conn = self.still_ready.pop()?;
-            // Who has gone meanwhile is passed over.
-            if let Some(entry) = self.table.get_mut(conn) {
-                entry.flags.clear(Flags::LISTED);
-                return Some(conn);
+            match entry.flags.has(Flags::NEWCOMER) {
+                true => self.newcomers.push(conn),
+                false => self.still_ready.push(conn),
             }
         }
     }
 
-    /// The kernel has something to say about `conn`. Whether it is to be read now.
+    /// Whether anybody is on these lists.
+    #[must_use]
+    pub fn has_ready(&self) -> bool {
+        !self.still_ready.is_empty() || !self.newcomers.is_empty()
+    }
+
+    /// Nobody is on them any more.
+    pub fn clear_ready(&mut self) {
+        self.still_ready.clear();
+        self.newcomers.clear();
+    }
+
+    /// The next in this turn who still has something to be read.
+    pub fn next_ready(&mut self) -> Option<ConnId> {
+        next_of(&mut self.still_ready, &mut self.table)
+    }
+
+    /// The next newcomer in this turn.
+    pub fn next_newcomer(&mut self) -> Option<ConnId> {
+        next_of(&mut self.newcomers, &mut self.table)
+    }
+
+    /// The kernel has something to say about `conn`. When it is to be read.
     pub fn event(
         &mut self,
         conn: ConnId,
         event: &Event,
         registry: &Registry,
         stats: &mut ReactorStats,
-    ) -> bool {
+    ) -> Readable {
         let Some(entry) = self.table.get_mut(conn) else {
-            return false;
+            return Readable::No;
         };
         if event.is_read_closed() || event.is_error() {
             entry.flags.set(Flags::ENDING);
@@ -186,11 +224,13 @@ impl Connections {
         if in_tls || entry.unsent() > 0 {
             self.flush(conn, registry, stats);
         }
-        let Some(entry) = self.table.get_mut(conn) else {
-            return false;
-        };
-        // Who is on the list is read from there, in this very turn, within one budget.
-        !entry.is_paused() && !entry.flags.has(Flags::LISTED)
+        match self.table.get_mut(conn).map(|entry| entry.flags) {
+            // Who is on a list is read from there, within one budget.
+            None => Readable::No,
+            Some(flags) if flags.has(Flags::UNREADABLE) => Readable::No,
+            Some(flags) if flags.has(Flags::NEWCOMER) => Readable::Behind,
+            Some(_) => Readable::Now,
+        }
     }
 
     /// Appends a reply to what `conn` is to be sent at the end of the turn. To a peer that can be sent
@@ -349,6 +389,7 @@ impl Connections {
     pub fn tidy(&mut self) {
         self.pool.empty();
         self.still_ready.tidy();
+        self.newcomers.tidy();
         self.dirty.shrink_to(0);
     }
 

@@ -244,11 +244,15 @@ impl Reactor {
                 One::Wait => return (used, Stop::Waiting),
                 One::Refused => self.close(conn, at),
             }
-            match self.connections.table.get(conn) {
+            match self.connections.table.get_mut(conn) {
                 None => return (used, Stop::Gone),
-                // One question can have a long answer: the next turn sees whether its peer reads.
-                Some(entry) if entry.is_unread() => return (used, Stop::Budget),
-                Some(_) => {}
+                Some(entry) => {
+                    entry.flags.clear(Flags::SILENT);
+                    // One question can have a long answer: the next turn sees whether its peer reads.
+                    if entry.is_unread() {
+                        return (used, Stop::Budget);
+                    }
+                }
             }
         }
     }

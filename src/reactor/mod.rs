@@ -59,14 +59,14 @@ use mio::{Events, Poll};
 use self::askers::Askers;
 use self::clock::Clock;
 use self::coalesce::Coalesce;
-use self::connections::Connections;
+use self::connections::{Connections, Readable};
 use self::error::{BindError, ServeError};
 use self::horizon::Horizon;
 use self::listener::Listener;
 use self::mailbox::{Handed, Mailbox, StoreEnds};
 use self::out::{Out, Outside};
 use self::request::Request;
-use self::share::Share;
+use self::share::{Share, Slice};
 use self::stats::ReactorStats;
 use self::subscribers::Subscribers;
 use self::tidy::Tidy;
@@ -355,7 +355,7 @@ impl Reactor {
     /// How long there is nothing to do: not at all while somebody is still ready, or a deadline has passed
     /// (one that is behind the clock but ahead of the horizon needs more turns, not more time).
     fn patience(&self, now: Instant, max: Option<Duration>) -> Option<Span> {
-        let reading = self.stopping.is_none() && !self.connections.still_ready.is_empty();
+        let reading = self.stopping.is_none() && self.connections.has_ready();
         let knocking = self.listener.as_ref().is_some_and(|l| !l.accepted_all());
         if reading
             || knocking
@@ -404,9 +404,7 @@ impl Reactor {
         // Hosts are not to wait for the sake of devices.
         self.coalesce.turn(told - ours, at.now);
         if self.stopping.is_none() {
-            while let Some(conn) = self.connections.next_ready() {
-                self.serve(conn, at);
-            }
+            self.serve_listed(at);
             self.accept(at);
         }
         self.receive(at);
@@ -429,8 +427,35 @@ impl Reactor {
         let read = self
             .connections
             .event(conn, event, registry, &mut self.stats);
-        if read && self.stopping.is_none() {
+        match read {
+            Readable::Now if self.stopping.is_none() => self.serve(conn, at),
+            Readable::Behind => self.connections.list(conn),
+            Readable::Now | Readable::No => {}
+        }
+    }
+
+    /// Those who have had their budget and want more, then newcomers: each list for a slice of the turn. Behind
+    /// everybody else, who have their replies first.
+    fn serve_listed(&mut self, at: Moment) {
+        if !self.connections.has_ready() {
+            return;
+        }
+        let registry = self.poll.registry();
+        self.connections.flush_dirty(registry, &mut self.stats);
+        let mut slice = Slice::begin(self.clock.now());
+        while let Some(conn) = self.connections.next_ready() {
             self.serve(conn, at);
+            if slice.is_over(|| self.clock.now()) {
+                break;
+            }
+        }
+        self.connections.newcomers.begin();
+        let mut slice = Slice::begin(self.clock.now());
+        while let Some(conn) = self.connections.next_newcomer() {
+            self.serve(conn, at);
+            if slice.is_over(|| self.clock.now()) {
+                break;
+            }
         }
     }
 
@@ -441,6 +466,7 @@ impl Reactor {
             return;
         };
         listener.begin(at.now);
+        let mut slice = Slice::begin(self.clock.now());
         while let Some((stream, peer)) = listener.accept(at.now, &mut self.stats) {
             let registry = self.poll.registry();
             let admitted = self
@@ -448,6 +474,9 @@ impl Reactor {
                 .admit(stream, peer, registry, &mut self.stats);
             if let Some(conn) = admitted {
                 self.opened(conn, peer, at);
+            }
+            if slice.is_over(|| self.clock.now()) {
+                break;
             }
         }
         self.listener = Some(listener);
@@ -525,7 +554,7 @@ impl Reactor {
 
     /// Deadlines, up to the horizon.
     fn tick(&mut self, before_wait: Instant, all_told: bool, at: Moment) {
-        let complete = all_told && self.connections.still_ready.is_empty();
+        let complete = all_told && !self.connections.has_ready();
         let accepted_all = self.listener.as_ref().is_none_or(Listener::accepted_all);
         let horizon = self.horizon.turn(before_wait, complete, accepted_all);
         self.stats.horizon_lag_ns = at.now.since(horizon).as_nanos();
@@ -626,7 +655,7 @@ impl Reactor {
         self.listener = None;
         self.web.stop(self.poll.registry());
         self.out.stop();
-        self.connections.still_ready.clear();
+        self.connections.clear_ready();
         let offline = self.tuning.offline_on_shutdown;
         self.core.shutdown(at, offline, &mut self.fx);
         self.apply(at);
@@ -653,7 +682,8 @@ impl Reactor {
         self.stats.turns += 1;
         self.stats.connections = self.connections.table.len() as u64;
         self.stats.connections_max = self.connections.max() as u64;
-        self.stats.still_ready = self.connections.still_ready.len() as u64;
+        let listed = self.connections.still_ready.len() + self.connections.newcomers.len();
+        self.stats.still_ready = listed as u64;
         self.stats.subscribers = self.subscribers.len() as u64;
         self.stats.askers = self.askers.len() as u64;
     }

@@ -3,8 +3,9 @@
 
 use crate::limits::{
     FRAMES_PER_TURN_ALL, FRAMES_PER_TURN_MAX, FRAMES_PER_TURN_MIN, READ_BYTES_PER_TURN_ALL,
-    READ_BYTES_PER_TURN_MAX, READ_BYTES_PER_TURN_MIN,
+    READ_BYTES_PER_TURN_MAX, READ_BYTES_PER_TURN_MIN, TURN_SLICE_FEW, TURN_SLICE_US,
 };
+use crate::time::{Instant, Span};
 
 /// What is left of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,6 +30,31 @@ impl Share {
     }
 }
 
+/// A piece of a turn for those behind everybody else: over when its time is, but not before a few have been served, so
+/// that a slow machine gets on as well.
+#[derive(Debug)]
+pub struct Slice {
+    end: Instant,
+    few: u32,
+}
+
+impl Slice {
+    /// One that begins `now`.
+    #[must_use]
+    pub fn begin(now: Instant) -> Self {
+        Self {
+            end: now + Span::from_micros(TURN_SLICE_US),
+            few: TURN_SLICE_FEW,
+        }
+    }
+
+    /// One more has been served: whether that was enough.
+    pub fn is_over(&mut self, now: impl FnOnce() -> Instant) -> bool {
+        self.few = self.few.saturating_sub(1);
+        self.few == 0 && now() >= self.end
+    }
+}
+
 impl Default for Share {
     fn default() -> Self {
         Self::among(1)
@@ -48,6 +74,22 @@ mod tests {
         let crowd = Share::among(1_000_000);
         assert_eq!(crowd.frames, FRAMES_PER_TURN_MIN);
         assert_eq!(crowd.bytes, READ_BYTES_PER_TURN_MIN);
+    }
+
+    #[test]
+    fn a_slice_ends_with_its_time_but_not_before_a_few() {
+        let begin = Instant::ZERO + Span::from_secs(1);
+        let late = begin + Span::from_micros(TURN_SLICE_US);
+        let mut slice = Slice::begin(begin);
+        for _ in 1..TURN_SLICE_FEW {
+            assert!(!slice.is_over(|| late));
+        }
+        assert!(slice.is_over(|| late));
+        let mut slice = Slice::begin(begin);
+        for _ in 0..10 * TURN_SLICE_FEW {
+            assert!(!slice.is_over(|| begin));
+        }
+        assert!(slice.is_over(|| late));
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The loop over real sockets, turned by hand, with a store that answers when the test says so.
 
+mod crowd;
 mod traffic;
 
 use std::io::{Read, Write};
@@ -8,6 +9,7 @@ use std::time::{Duration, Instant as SystemInstant};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
+use super::connection::Flags;
 use super::*;
 use crate::codec::{Abnormal, ByteOrder};
 use crate::ids::HostId;
@@ -136,6 +138,14 @@ impl Rig {
     fn abnormal(&self, kind: &Abnormal) -> u64 {
         let of = Abnormal::LABELS.iter().position(|l| *l == kind.label());
         self.reactor.core.stats().abnormal[of.unwrap()]
+    }
+
+    /// Whether the connection in that slot, the first of it, has still to say something.
+    fn is_newcomer(&mut self, slot: u32) -> bool {
+        let generation = 0;
+        let conn = ConnId { slot, generation };
+        let entry = self.reactor.connections.table.get_mut(conn);
+        entry.unwrap().flags.has(Flags::NEWCOMER)
     }
 
     fn online(&self) -> u64 {

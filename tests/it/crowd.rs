@@ -3,7 +3,7 @@
 //!
 //! These tests measure, so they run one after the other.
 
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard};
@@ -17,7 +17,8 @@ use serde_json::json;
 use super::support::pace::{self, Pace};
 use super::support::process::{memory, processor_time};
 use super::support::{
-    BEAT_ASKING, EndWhenDropped, Home, Host, Server, little, need_descriptors, until, until_so,
+    BEAT, BEAT_ASKING, EndWhenDropped, Home, Host, Server, little, need_descriptors, until,
+    until_so,
 };
 
 static ONE_BY_ONE: Mutex<()> = Mutex::new(());
@@ -159,17 +160,23 @@ enum Bad {
     Trickle,
     NeverReads,
     Abnormal,
+    /// One heartbeat, and then no more sense.
+    AbnormalLater,
     HugeLength,
+    /// All of these say that they are the same.
+    SameId,
 }
 
 impl Bad {
-    const ALL: [Self; 6] = [
+    const ALL: [Self; 8] = [
         Self::Silent,
         Self::HalfFrame,
         Self::Trickle,
         Self::NeverReads,
         Self::Abnormal,
+        Self::AbnormalLater,
         Self::HugeLength,
+        Self::SameId,
     ];
 
     fn enter(self, server: SocketAddr, number: usize) -> io::Result<Host> {
@@ -194,12 +201,30 @@ impl Bad {
                 let abnormal = little(br#"{"flag":"ADH99","what":[1,2,3]}"#);
                 host.stream.write(&abnormal.repeat(20))
             }
+            Self::AbnormalLater if sent == 0 => host.stream.write(&little(BEAT)),
+            Self::AbnormalLater => host
+                .stream
+                .write(&little(br#"{"flag":"ADH99"}"#).repeat(20)),
+            Self::SameId if sent > 0 => return has_ended(host).map(|()| 0),
+            Self::SameId => {
+                let hello = br#"{"flag":"ADH40","id":"many","reply":true}"#;
+                host.stream.write(&little(hello))
+            }
             Self::HugeLength => host.stream.write(&i32::MAX.to_le_bytes()),
         };
         match written {
             Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(0),
             written => written,
         }
+    }
+}
+
+/// Reads what has come; an error where that was the end.
+fn has_ended(host: &mut Host) -> io::Result<()> {
+    match host.stream.read(&mut [0; 1_024]) {
+        Ok(0) => Err(ErrorKind::UnexpectedEof.into()),
+        Err(error) if error.kind() != ErrorKind::WouldBlock => Err(error),
+        _ => Ok(()),
     }
 }
 
@@ -239,7 +264,8 @@ fn bad_clients_of_every_kind_beside_a_good_one() {
                     None => (*sent, *host) = (0, kind.enter(tcp, *index).ok()),
                     Some(open) => match kind.act(open, *sent) {
                         Ok(more) => *sent += more,
-                        Err(_) => *host = None,
+                        // At once, again and again.
+                        Err(_) => (*sent, *host) = (0, kind.enter(tcp, *index).ok()),
                     },
                 }
             }
@@ -260,13 +286,13 @@ fn bad_clients_of_every_kind_beside_a_good_one() {
                 "anthill_connections",
             ]
             .map(|sample| calm.server.metric(sample));
-            let wanted = [1_200, 1_200, CROWD as u64 / 6, 1_200];
+            let wanted = [1_200, 1_200, CROWD as u64 / 8, 1_000];
             seen.iter()
                 .zip(wanted)
                 .all(|(seen, wanted)| *seen >= wanted)
         });
-        let kind = CROWD as u64 / 6;
-        let bytes = kind * (3 * SILENT_BYTES + 2 * HALF_BYTES + UNREAD_BYTES) + 2 * ONCE_BYTES;
+        let kind = CROWD as u64 / 8;
+        let bytes = kind * (3 * SILENT_BYTES + 4 * HALF_BYTES + UNREAD_BYTES) + 2 * ONCE_BYTES;
         calm.is_kept("2,400 bad ones", bytes);
         drop(end);
     });

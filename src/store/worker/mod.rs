@@ -30,11 +30,15 @@ use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crossbeam_channel::{Receiver, Sender, bounded, select};
+use rustix::process::setpriority_process;
+use rustix::thread::gettid;
 
 use super::Backend;
 use super::op::{Batch, Outcome};
 use super::spool::Spool;
-use crate::limits::{BATCHES_WAITING_MAX, OUTCOMES_WAITING_MAX, STORE_RETRY_MS_MAX};
+use crate::limits::{
+    BATCHES_WAITING_MAX, OUTCOMES_WAITING_MAX, STORE_NICENESS, STORE_RETRY_MS_MAX,
+};
 use crate::time::{Instant, Span, UnixMs};
 
 /// Makes a backend: at the start, and again after a panic. All it makes must hold the node's lease under
@@ -118,6 +122,9 @@ pub fn start(
     let (stop, stopping) = bounded(1);
     let life_stats = Arc::clone(&stats);
     let run = move || {
+        // Where both want the same processor the loop goes first: a heartbeat does not wait for a batch. That it cannot be
+        // so is no reason not to run.
+        let _ = setpriority_process(Some(gettid()), STORE_NICENESS);
         let clock = Box::new(SystemClock(std::time::Instant::now()));
         let plan = Plan {
             retry: plan.retry.min(Span::from_millis(STORE_RETRY_MS_MAX)),

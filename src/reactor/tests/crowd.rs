@@ -1,0 +1,94 @@
+//! Whom a turn reads first.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use super::super::double::stand_in;
+use super::*;
+use crate::limits::{TURN_SLICE_FEW, TURN_SLICE_US};
+
+/// Connections that have been let in and have said nothing.
+fn newcomers(rig: &mut Rig, count: usize) -> Vec<Peer> {
+    let before = rig.reactor.connections.table.len();
+    let peers = (0..count).map(|_| rig.connect()).collect();
+    rig.until(|rig| rig.reactor.connections.table.len() == before + count);
+    peers
+}
+
+#[test]
+fn who_is_known_is_read_and_answered_before_newcomers_that_spoke_first() {
+    let mut rig = Rig::new();
+    let mut known = newcomers(&mut rig, 1).remove(0);
+    known.send(&frame(BEAT));
+    rig.until(|rig| rig.reactor.stats.frames == 1);
+    let mut others = newcomers(&mut rig, 3);
+    let order = Rc::new(RefCell::new(Vec::new()));
+    let seen = Rc::clone(&order);
+    let _stand_in = stand_in(move |input, _| {
+        if let Input::Message { conn, .. } = input {
+            seen.borrow_mut().push(conn.slot);
+        }
+        None
+    });
+    for peer in &mut others {
+        peer.send(&frame(BEAT));
+    }
+    known.send(&frame(BEAT_ASKING));
+    rig.until(|rig| rig.reactor.stats.frames == 5);
+    assert_eq!(order.borrow()[0], 0, "{order:?}");
+    rig.until(|_| {
+        assert!(known.take().is_none());
+        known.replies() == 1
+    });
+    // They have said something, so they are newcomers no more.
+    for peer in others.iter_mut().chain([&mut known]).rev() {
+        peer.send(&frame(BEAT));
+    }
+    rig.until(|rig| rig.reactor.stats.frames == 9);
+    assert!(!rig.reactor.connections.has_ready());
+}
+
+#[test]
+fn newcomers_beyond_a_slice_wait_for_the_next_turn_and_the_horizon_for_them() {
+    const COUNT: usize = 60;
+    let mut rig = Rig::new();
+    let mut peers = newcomers(&mut rig, COUNT);
+    // Each of them alone takes longer than a slice.
+    let _stand_in = stand_in(|input, _| {
+        if let Input::Message { .. } = input {
+            std::thread::sleep(Duration::from_micros(TURN_SLICE_US));
+        }
+        None
+    });
+    for peer in &mut peers {
+        peer.send(&frame(BEAT));
+    }
+    let reached = rig.reactor.horizon.reached();
+    let mut before = 0;
+    rig.until(|rig| {
+        let frames = rig.reactor.stats.frames;
+        assert!(frames - before <= u64::from(TURN_SLICE_FEW));
+        before = frames;
+        let left = rig.reactor.connections.has_ready();
+        assert!(!left || rig.reactor.horizon.reached() == reached);
+        frames == COUNT as u64
+    });
+}
+
+#[test]
+fn bytes_that_are_no_whole_message_leave_a_newcomer_one() {
+    let mut rig = Rig::new();
+    let mut peers = newcomers(&mut rig, 2);
+    let bytes = frame(BEAT);
+    for byte in &bytes[..bytes.len() - 1] {
+        let before = rig.reactor.stats.bytes_in;
+        peers[0].send(&[*byte]);
+        rig.until(|rig| rig.reactor.stats.bytes_in == before + 1);
+    }
+    let slots: Vec<bool> = (0..2).map(|slot| rig.is_newcomer(slot)).collect();
+    assert_eq!(slots, [true, true]);
+    peers[0].send(&bytes[bytes.len() - 1..]);
+    rig.until(|rig| rig.reactor.stats.frames == 1);
+    let slots: Vec<bool> = (0..2).map(|slot| rig.is_newcomer(slot)).collect();
+    assert_eq!(slots, [false, true]);
+}
