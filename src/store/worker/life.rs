@@ -30,7 +30,7 @@ use crate::limits::{
 };
 use crate::store::op::{Batch, Found, Op, Outcome, Stored};
 use crate::store::spool::{Rejected, Spool};
-use crate::store::{Backend, HeldCursor, StoreError};
+use crate::store::{Backend, HeldCursor, Lease, StoreError};
 use crate::time::{Instant, Span};
 
 /// Where things stand with the store.
@@ -316,10 +316,6 @@ impl Life {
     /// The store has just answered.
     pub(super) fn contact(&mut self) {
         self.contact = self.now();
-        // While it comes up, what it confirmed before it went away is still to be written again.
-        if matches!(self.phase, Phase::Up) {
-            self.recent.prune(self.contact);
-        }
     }
 
     fn connected(&mut self) -> Result<Next, StoreError> {
@@ -481,6 +477,11 @@ impl Life {
         let after = self.clock.now();
         self.contact();
         let up = matches!(self.phase, Phase::Up);
+        // While it comes up, what it confirmed before it went away is still to be written again. And an answer alone does
+        // not say that it has kept anything: it may have been emptied while we stood still.
+        if up && matches!(lease, Lease::Ours) {
+            self.recent.prune(before);
+        }
         match self.lease.saw(lease, forced, before, after) {
             News::Nothing => {}
             News::ClearAndLost if up => {

@@ -90,3 +90,20 @@ fn a_store_that_lost_everything_is_a_new_coming_up() {
     assert_eq!(world.held, [true, false]);
     assert!(world.stored.contains(&1));
 }
+
+#[test]
+fn what_was_confirmed_before_a_long_standstill_in_which_the_store_was_emptied_is_written_again() {
+    let mut bench = Bench::up(ROOM);
+    bench.pass(4_000);
+    bench.give([report(1)]);
+    bench.pass(50);
+    let mut world = bench.world.get();
+    assert!(world.stored.contains(&1));
+    world.ours = false;
+    world.stored.clear();
+    world.now = world.now + ms(60_000);
+    drop(world);
+    bench.pass(5_001);
+    assert_eq!(bench.session, 2);
+    assert!(bench.world.get().stored.contains(&1));
+}
