@@ -159,7 +159,7 @@ fn a_full_spool_stops_the_reports_and_nothing_else() {
 struct SmallDisk(PathBuf);
 
 impl SmallDisk {
-    /// None where this process may not mount one.
+    /// None where this process may not mount one, which is said.
     fn mount(at: &Path) -> Option<Self> {
         fs::create_dir(at).unwrap();
         let mount = Command::new("mount")
@@ -167,6 +167,14 @@ impl SmallDisk {
             .arg(at)
             .output();
         let mounted = mount.is_ok_and(|mount| mount.status.success());
+        if !mounted {
+            // Said even where the output of tests that pass is kept back.
+            use std::io::Write;
+            let _ = writeln!(
+                std::io::stderr(),
+                "NOT TESTED: a full disk (mounting a small one needs root)"
+            );
+        }
         mounted.then(|| Self(at.to_owned()))
     }
 }
@@ -182,17 +190,67 @@ impl Drop for SmallDisk {
 fn a_full_disk_stops_the_reports_and_nothing_else() {
     let dir = tempfile::tempdir().unwrap();
     let Some(disk) = SmallDisk::mount(&dir.path().join("disk")) else {
-        // Said even where the output of tests that pass is kept back.
-        use std::io::Write;
-        let _ = writeln!(
-            std::io::stderr(),
-            "NOT TESTED: a full disk (mounting a small one needs root)"
-        );
         return;
     };
     let mut home = Home::redis();
     home.set("store.spool", disk.0.join("spool").to_str().unwrap());
     more_than_there_is_room_for(home, "No space left on device");
+}
+
+/// Redis dies with all it had, and the server is killed with a full disk: what Redis confirmed and what the spool took
+/// are both there afterwards.
+#[test]
+fn a_full_disk_and_a_killed_server_lose_nothing_that_redis_had_confirmed() {
+    const CONFIRMED: u64 = 6;
+    let dir = tempfile::tempdir().unwrap();
+    let Some(disk) = SmallDisk::mount(&dir.path().join("disk")) else {
+        return;
+    };
+    let mut home = Home::redis();
+    home.set("store.timeout_ms", 500)
+        .set("store.spool", disk.0.join("spool").to_str().unwrap());
+    let server = home.start();
+    let mut host = Host::online(server.tcp, &name(1));
+    for number in 0..CONFIRMED {
+        host.send(&Reporter::bytes(number));
+        assert_eq!(host.reply()["ACK"], "keepGotIt");
+    }
+    home.store_mut().kill();
+    server.until_ready(false);
+    // One after the other, until no more are acknowledged.
+    let mut acknowledged = CONFIRMED;
+    let full = |server: &Server| {
+        server
+            .log()
+            .iter()
+            .any(|line| line.contains("No space left"))
+    };
+    while !full(&server) {
+        host.send(&Reporter::bytes(acknowledged));
+        let stream = &host.stream;
+        stream.set_nonblocking(true).unwrap();
+        until_so("an answer, or a full disk", || {
+            stream.peek(&mut [0]).is_ok() || full(&server)
+        });
+        stream.set_nonblocking(false).unwrap();
+        if full(&server) {
+            break;
+        }
+        assert_eq!(host.reply()["ACK"], "keepGotIt");
+        acknowledged += 1;
+    }
+    assert!(acknowledged > CONFIRMED + 2, "{acknowledged}");
+    server.kill();
+    home.store_mut().restart();
+    let server = home.start();
+    server.until_ready(true);
+    for number in 0..acknowledged {
+        let list = format!("ACbig{number}_{}_oncall", name(1));
+        assert_eq!(home.store().say::<u64>(&["LLEN", &list]), 60, "{list}");
+    }
+    until_so("nothing is left", || {
+        server.metric("anthill_spool_bytes") == 0
+    });
 }
 
 /// Twenty reports of one host, acknowledged from the spool; then the server is killed, and `harm` done

@@ -60,21 +60,6 @@ pub enum SpoolError {
     Record(#[from] RecordError),
 }
 
-impl SpoolError {
-    /// Whether there would have to be more room, no more.
-    #[must_use]
-    pub fn is_no_room(&self) -> bool {
-        match self {
-            Self::Full { .. } => true,
-            Self::Disk { error, .. } => matches!(
-                error.kind(),
-                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
-            ),
-            Self::Locked(_) | Self::Record(_) => false,
-        }
-    }
-}
-
 /// The spool. One process, one thread.
 #[derive(Debug)]
 pub struct Spool {

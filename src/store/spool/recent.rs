@@ -9,7 +9,8 @@
 //!
 //! One file of records, oldest first: written anew as a whole, so a store that comes and goes makes it no longer. It is
 //! gone before anything newer is written to the store, so that what it says is never older than what stands there. It
-//! counts towards the spool's bound and takes only what the queue leaves; where the queue needs the room, it goes.
+//! counts towards the spool's bound, and takes half of the room there is at most: the rest is for reports that come. Once
+//! written it stays, also when the queue is full: what is in it has been acknowledged, what waits for room has not.
 
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
@@ -44,7 +45,8 @@ impl Spool {
     /// When the disk is full, or fails: nothing new is kept.
     pub fn keep_recent(&mut self, ops: &[Op]) -> Result<usize, SpoolError> {
         let room = self.max_bytes.saturating_sub(self.queue_bytes());
-        let kept = newest(ops, room.min(RECENT_FILE_BYTES_MAX));
+        let half = room.min(self.free_bytes()) / 2;
+        let kept = newest(ops, half.min(RECENT_FILE_BYTES_MAX));
         if kept.is_empty() {
             self.forget_recent();
             return Ok(0);
@@ -58,6 +60,12 @@ impl Spool {
             }
         })?;
         Ok(kept.len())
+    }
+
+    /// What the disk has room for; where it does not say, that is found out.
+    fn free_bytes(&self) -> u64 {
+        rustix::fs::fstatvfs(&self.dir_file)
+            .map_or(u64::MAX, |disk| disk.f_bavail.saturating_mul(disk.f_frsize))
     }
 
     fn replace(&mut self, ops: &[Op]) -> io::Result<u64> {
@@ -92,10 +100,10 @@ impl Spool {
         }
     }
 
-    /// What was kept is needed no more, or is to make room. Whether anything was.
-    pub fn forget_recent(&mut self) -> bool {
+    /// What was kept is needed no more.
+    pub fn forget_recent(&mut self) {
         if self.recent_bytes == 0 {
-            return false;
+            return;
         }
         self.recent_bytes = 0;
         let path = file(&self.dir);
@@ -105,7 +113,6 @@ impl Spool {
         {
             log::warn!("spool: {} cannot be removed: {error}", path.display());
         }
-        true
     }
 }
 
@@ -207,7 +214,7 @@ mod tests {
         assert_eq!(reopened(dir.path(), ROOM), [0, 1, 2, 3, 4]);
         let mut spool = Spool::open(dir.path(), ROOM).unwrap();
         assert_eq!(spool.bytes(), five);
-        assert!(spool.forget_recent() && !spool.forget_recent());
+        spool.forget_recent();
         assert_eq!(spool.bytes(), 0);
         drop(spool);
         assert!(reopened(dir.path(), ROOM).is_empty());
@@ -241,26 +248,30 @@ mod tests {
     }
 
     #[test]
-    fn the_newest_are_kept_where_there_is_no_room_for_all_and_none_crowds_out_the_queue() {
+    fn the_newest_are_kept_and_half_of_the_room_is_left() {
         let dir = tempfile::tempdir().unwrap();
-        let mut spool = Spool::open(dir.path(), 2_000).unwrap();
+        let mut spool = Spool::open(dir.path(), 4_000).unwrap();
         let kept = spool.keep_recent(&reports(0..100)).unwrap();
         assert!((2..20).contains(&kept), "{kept}");
-        assert!(spool.bytes() <= 2_000);
+        assert!((1_000..=2_000).contains(&spool.bytes()));
         drop(spool);
         let last = 100 - kept as u64..100;
-        assert_eq!(reopened(dir.path(), 2_000), last.collect::<Vec<_>>());
-        // The queue is refused what it needs only for as long as this is in the way.
-        let mut spool = Spool::open(dir.path(), 2_000).unwrap();
-        let more = reports(100..105);
-        let more: Vec<&Op> = more.iter().collect();
-        assert!(spool.append(&more).unwrap_err().is_no_room());
-        assert!(spool.forget_recent());
-        spool.append(&more).unwrap();
+        assert_eq!(reopened(dir.path(), 4_000), last.collect::<Vec<_>>());
+        // The queue takes the other half and no more.
+        let mut spool = Spool::open(dir.path(), 4_000).unwrap();
+        let mut taken = 0;
+        while spool.append(&[&report(taken)]).is_ok() {
+            taken += 1;
+        }
         spool.sync().unwrap();
-        // And this takes what the queue leaves.
-        let fewer = spool.keep_recent(&reports(0..100)).unwrap();
-        assert!(fewer < kept && spool.bytes() <= 2_000);
+        assert!(taken >= kept as u64 && spool.bytes() <= 4_000, "{taken}");
+        drop(spool);
+        assert_eq!(reopened(dir.path(), 4_000).len(), kept);
+        // And this takes half of what the queue leaves.
+        let mut spool = Spool::open(dir.path(), 6_000).unwrap();
+        spool.forget_recent();
+        spool.keep_recent(&reports(0..100)).unwrap();
+        assert!(spool.bytes() <= 6_000 - (6_000 - spool.queue_bytes()) / 2);
     }
 
     #[test]

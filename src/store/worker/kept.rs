@@ -6,12 +6,11 @@
 
 use super::life::Life;
 use crate::store::Backend;
-use crate::store::spool::SpoolError;
 
 /// How what is on disk compares with what is in memory.
 #[derive(Debug, Default)]
 pub(super) struct Kept {
-    /// There was no room for it in this outage, or the disk failed: it is in memory only.
+    /// The disk failed in this outage: it is in memory only.
     given_up: bool,
 }
 
@@ -44,7 +43,7 @@ impl Life {
                 self.recent.is_new = false;
                 log::debug!(target: "store", "thread: {count} of {all} confirmed lately are kept on disk");
                 if count < all {
-                    in_memory_only(all - count, "the spool has no room for them");
+                    in_memory_only(all - count, "they would take more than half of the room");
                 }
             }
             Err(error) => {
@@ -59,16 +58,6 @@ impl Life {
         self.spool.forget_recent();
         self.recent.is_new = true;
         self.kept.given_up = false;
-    }
-
-    /// Whether it has made room for reports that could not be spooled. What is in memory stays.
-    pub(super) fn kept_makes_room(&mut self, error: &SpoolError) -> bool {
-        let made = error.is_no_room() && self.spool.forget_recent();
-        if made {
-            self.kept.given_up = true;
-            in_memory_only(self.recent.all().len(), "reports need the room");
-        }
-        made
     }
 }
 

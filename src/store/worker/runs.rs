@@ -178,22 +178,13 @@ impl Life {
     }
 
     fn spool_hands(&mut self) -> Result<(), SpoolError> {
-        if let Err(error) = self.append_hands() {
-            if !self.kept_makes_room(&error) {
-                return Err(error);
-            }
-            self.append_hands()?;
-        }
+        let reports: Vec<&Op> = self.hands.iter().collect();
+        self.spool.append(&reports)?;
+        self.spool.sync()?;
         self.stats.spooled.add(self.hands.len());
         self.out.extend(self.hands.iter().filter_map(spooled));
         self.hands.clear();
         Ok(())
-    }
-
-    fn append_hands(&mut self) -> Result<(), SpoolError> {
-        let reports: Vec<&Op> = self.hands.iter().collect();
-        self.spool.append(&reports)?;
-        self.spool.sync()
     }
 
     /// Refuses what can never be a record, and spools the rest.
