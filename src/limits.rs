@@ -498,6 +498,8 @@ pub const BENCH_DESCRIPTORS_RESERVED: u64 = 64;
 pub const BENCH_UNSENT_BYTES_MAX: usize = 64 * 1024;
 /// Heartbeats it sends before it looks again what has come.
 pub const BENCH_SENDS_PER_TURN_MAX: usize = 64;
+/// Connections it ends before it looks again what has come, where many hosts go at once.
+pub const BENCH_CLOSES_PER_TURN_MAX: usize = 8;
 /// Seconds it waits for a connection to come about, and at the end for replies that are missing.
 pub const BENCH_WAIT_S_MAX: u64 = 10;
 /// Bytes of a file in `/proc` it reads at most; the rest is not looked at.

@@ -1,8 +1,8 @@
 //! A task to everybody: posted, received, answered, worked through, while all go on beating.
 //!
 //! ```text
-//!  posted ─▶ ADH44 ─▶ ADH33 RCC 1 ─▶ ADH27 phase 1 ─▶ ( phase 2 ─▶ phase 3 )… ─▶ done
-//!                          each when the one before it has been acknowledged
+//!  posted ─▶ ADH44, or a datagram ─▶ ADH33 RCC 1 ─▶ ADH27 phase 1 ─▶ ( phase 2 ─▶ phase 3 )… ─▶ done
+//!                                  each when the one before it has been acknowledged
 //! ```
 
 use std::borrow::Cow;
@@ -10,9 +10,10 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, TryRecvError, channel};
 
 use super::BenchError;
+use super::bare::{self, Sender};
 use super::fleet::News;
 use super::pacer::Pacer;
-use super::report::{Dispatched, Stride};
+use super::report::{Datagrams, Dispatched, Stride};
 use super::tally::Times;
 use super::trial::{Stage, TELL};
 use crate::codec::message::{Answer, Ask, Incoming, Message, Phase, Progress, ResultCode};
@@ -29,6 +30,34 @@ const STEP: Span = Span::from_millis(5);
 /// Where a host is: how many of its messages have been acknowledged, once the task is there.
 type Step = Option<usize>;
 
+/// From the first to the last of some arrivals, by the wall clock.
+#[derive(Clone, Copy, Debug, Default)]
+struct Stretch {
+    first: Span,
+    last: Span,
+    count: u64,
+}
+
+impl Stretch {
+    fn add(&mut self, at: Span) {
+        // They are read socket by socket, not in order.
+        let earlier = self.count == 0 || at.as_nanos() < self.first.as_nanos();
+        if earlier {
+            self.first = at;
+        }
+        if at.as_nanos() > self.last.as_nanos() {
+            self.last = at;
+        }
+        self.count += 1;
+    }
+
+    fn ms(self) -> f64 {
+        self.last
+            .as_secs_f64()
+            .mul_add(1e3, -self.first.as_secs_f64() * 1e3)
+    }
+}
+
 /// A task under way.
 struct Work<'a> {
     key: &'a str,
@@ -40,6 +69,8 @@ struct Work<'a> {
     done: Times,
     counts: [u64; 3],
     received_again: u64,
+    /// When the first datagram of a host came, and the last.
+    stretch: Stretch,
     /// When somebody last came further.
     moved: Instant,
 }
@@ -49,9 +80,11 @@ impl Stage<'_> {
     pub(super) fn dispatch(&mut self, start: Instant) -> Result<Dispatched, BenchError> {
         self.fleet.gathers = true;
         let plan = self.plan;
+        let before = self.bare()?;
+        let start = self.fleet.now().max(start);
         let answer = post(plan.post.clone())?;
         let mut work = Work::new(plan.hosts, &plan.key, &plan.commands, start);
-        let mut pacer = Pacer::new(plan, start, f64::from(u32::MAX));
+        let mut pacer = Pacer::new(plan, start, f64::from(u32::MAX), None);
         let (mut stored, mut news) = (None, Vec::new());
         let patience = Span::from_secs(BENCH_WAIT_S_MAX);
         loop {
@@ -73,7 +106,55 @@ impl Stage<'_> {
             let done = work.counts[2];
             self.tell("dispatching", start, done, plan.hosts as u64);
         }
-        Ok(self.told(work, stored))
+        let after = self.bare()?;
+        let datagrams = before.zip(after).map(|(before, after)| {
+            let (bare, ours) = ([before.ms(), after.ms()], work.stretch.ms());
+            Datagrams {
+                hosts: work.stretch.count,
+                first_to_last_ms: ours,
+                bare_first_to_last_ms: bare,
+                ratio: ours * 2.0 / (bare[0] + bare[1]),
+            }
+        });
+        Ok(self.told(work, stored, datagrams))
+    }
+
+    /// As many datagrams as there are hosts, bare, where the task goes out by datagram too.
+    fn bare(&mut self) -> Result<Option<Stretch>, BenchError> {
+        let plan = self.plan;
+        let (Some(port), Some(sources)) = (self.fleet.port(), plan.sources) else {
+            return Ok(None);
+        };
+        let observed = self.observed.as_ref().ok();
+        let cpus = observed.and_then(|observed| observed.cpus().ok());
+        let first = (sources.at(0), port).into();
+        let sender = Sender::start(first, plan.hosts, plan.key.len(), cpus.as_ref());
+        let _sender = sender.map_err(BenchError::system("cannot send datagrams"))?;
+        let (mut stretch, mut news) = (Stretch::default(), Vec::new());
+        let start = self.fleet.now();
+        while stretch.count < plan.hosts as u64 {
+            let now = self.fleet.now();
+            if now.since(start) > Span::from_secs(BENCH_WAIT_S_MAX) {
+                self.fleet.tally.error("bare_datagrams_lost");
+                break;
+            }
+            self.turn(now + TELL)?;
+            self.fleet.take_news(&mut news);
+            for item in &news {
+                if let News::Datagram(_, text, at) = item
+                    && text.as_bytes().first() == Some(&bare::TEXT)
+                {
+                    stretch.add(*at);
+                }
+            }
+            self.tell(
+                "sending bare datagrams",
+                start,
+                stretch.count,
+                plan.hosts as u64,
+            );
+        }
+        Ok(Some(stretch))
     }
 
     /// A host has the task, or its last message was acknowledged: the next follows.
@@ -81,6 +162,13 @@ impl Stage<'_> {
         let now = self.fleet.now();
         let (index, next) = match item {
             News::Task(index, key) if key == work.key => (index, work.receive(index, now)),
+            News::Datagram(index, key, at) if key == work.key => {
+                let next = work.receive(index, now);
+                if next.is_some() {
+                    work.stretch.add(at);
+                }
+                (index, next)
+            }
             News::Acknowledged(index) => (index, work.acknowledge(index, now)),
             _ => return,
         };
@@ -97,7 +185,12 @@ impl Stage<'_> {
         }
     }
 
-    fn told(&mut self, work: Work<'_>, stored: Option<Instant>) -> Dispatched {
+    fn told(
+        &mut self,
+        work: Work<'_>,
+        stored: Option<Instant>,
+        datagrams: Option<Datagrams>,
+    ) -> Dispatched {
         let hosts = self.plan.hosts as u64;
         let kinds = ["task_not_received", "task_not_answered", "task_not_done"];
         for (kind, count) in kinds.into_iter().zip(work.counts) {
@@ -117,6 +210,7 @@ impl Stage<'_> {
             answered: stride(work.counts[1], &work.answered),
             done: stride(work.counts[2], &work.done),
             received_again: work.received_again,
+            datagrams,
         }
     }
 }
@@ -160,6 +254,7 @@ impl<'a> Work<'a> {
             done: Times::default(),
             counts: [0; 3],
             received_again: 0,
+            stretch: Stretch::default(),
             moved: posted,
         }
     }

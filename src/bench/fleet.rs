@@ -14,6 +14,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use super::BenchError;
 use super::host::{Host, State};
+use super::inbox::Inbox;
 use super::late_port;
 use super::plan::Sources;
 use super::tally::Tally;
@@ -29,6 +30,8 @@ const FRAMING: Framing = Framing {
     order: ByteOrder::Auto,
     limit: FRAME_BYTES_MAX,
 };
+/// So much of a wait is not slept, where there is a processor to spare: about what being woken takes.
+const SPUN: Span = Span::from_micros(60);
 /// Between two looks for connections that take too long.
 const LOOK: Span = Span::from_millis(100);
 
@@ -47,8 +50,12 @@ pub struct Setup {
     pub strict: bool,
     /// Where they connect from.
     pub sources: Option<Sources>,
-    /// How many connections there may be of one such address, where hosts have ids.
-    pub per_source: u64,
+    /// How many connections there may be of one such address; else each host has an address of its own.
+    pub per_source: Option<u64>,
+    /// The port at which datagrams for the hosts arrive, 0 for a free one; none: they want none.
+    pub datagrams: Option<u16>,
+    /// Whether there is a processor to spare for looking at the clock instead of sleeping.
+    pub spins: bool,
 }
 
 /// Something that has come about, for trials that react.
@@ -62,6 +69,8 @@ pub enum News {
     Acknowledged(usize),
     /// A task was sent to it.
     Task(usize, String),
+    /// The same by datagram, which came at this moment of the wall clock.
+    Datagram(usize, String, Span),
     /// It takes more bytes.
     Writable(usize),
 }
@@ -73,6 +82,7 @@ pub struct Fleet {
     events: Events,
     origin: Origin,
     hosts: Vec<Option<Host>>,
+    inbox: Option<Inbox>,
     scratch: Box<[u8]>,
     frame: Vec<u8>,
     /// A heartbeat that asks for nothing, as a frame.
@@ -104,8 +114,15 @@ impl Fleet {
         let mut plain = Vec::new();
         let fits = encode(&heartbeat(None), Order::Little, &mut plain);
         debug_assert_eq!(fits, Ok(()));
+        let poll = Poll::new().map_err(BenchError::system("cannot make a poll"))?;
+        let inbox = setup
+            .datagrams
+            .map(|port| Inbox::open(port, poll.registry(), setup.hosts))
+            .transpose()
+            .map_err(BenchError::system("cannot take datagrams"))?;
         Ok(Self {
-            poll: Poll::new().map_err(BenchError::system("cannot make a poll"))?,
+            poll,
+            inbox,
             events: Events::with_capacity(EVENTS_PER_TURN_MAX),
             origin: Origin::now(),
             hosts: (0..setup.hosts).map(|_| None).collect(),
@@ -210,9 +227,9 @@ impl Fleet {
     pub fn open(&mut self, index: usize, due: Instant) -> Result<(), BenchError> {
         debug_assert!(!self.is_open(index));
         self.tally.begun += 1;
-        let number = match self.setup.identified {
-            true => self.opened / self.setup.per_source,
-            false => index as u64,
+        let number = match self.setup.per_source {
+            Some(per_source) => self.opened / per_source,
+            None => index as u64,
         };
         self.opened += 1;
         let source = self.setup.sources.map(|sources| sources.at(number));
@@ -264,6 +281,16 @@ impl Fleet {
     pub fn close(&mut self, index: usize) {
         if let Some(host) = self.hosts.get_mut(index).and_then(Option::take) {
             self.forget(&host);
+        }
+    }
+
+    /// The same where that is meant: nobody waits for what was in flight.
+    pub fn leave(&mut self, index: usize) {
+        if let Some(host) = self.hosts.get_mut(index).and_then(Option::as_mut) {
+            let in_flight = std::mem::take(&mut host.in_flight);
+            self.in_flight -= in_flight;
+            self.tally.asked -= in_flight;
+            self.close(index);
         }
     }
 
@@ -374,36 +401,82 @@ impl Fleet {
         Ok(())
     }
 
-    /// The poll's own waits are whole milliseconds, which is a heartbeat's time fifty times over.
+    /// Waits for events, until `until` at the longest. The poll's own waits are whole milliseconds, which is
+    /// a heartbeat's time fifty times over; and whoever sleeps is woken late. So the last of the wait is not slept.
     fn wait(&mut self, until: Instant) -> io::Result<()> {
-        let left = until.since(self.now()).as_nanos();
-        self.events.clear();
-        if left > 0 {
-            let mut ready = [PollFd::from_borrowed_fd(
-                self.poll.registry().as_fd(),
-                PollFlags::IN,
-            )];
-            let left = Timespec {
-                tv_sec: i64::try_from(left / 1_000_000_000).unwrap_or(i64::MAX),
-                tv_nsec: i64::try_from(left % 1_000_000_000).unwrap_or(0),
-            };
-            match poll(&mut ready, Some(&left)) {
-                Ok(0) | Err(rustix::io::Errno::INTR) => return Ok(()),
-                Ok(_) => {}
-                Err(error) => return Err(error.into()),
+        let wakes = match self.setup.spins {
+            true => until - SPUN,
+            false => until,
+        };
+        loop {
+            self.look()?;
+            let now = self.now();
+            if !self.events.is_empty() || now >= until {
+                return Ok(());
+            }
+            if now < wakes {
+                self.sleep(wakes.since(now))?;
+            } else if self.in_flight == 0 && self.in_progress == 0 {
+                while self.now() < until {
+                    std::hint::spin_loop();
+                }
             }
         }
-        match self
-            .poll
-            .poll(&mut self.events, Some(std::time::Duration::ZERO))
-        {
+    }
+
+    /// What has come, without waiting.
+    fn look(&mut self) -> io::Result<()> {
+        let none = Some(std::time::Duration::ZERO);
+        match self.poll.poll(&mut self.events, none) {
             Err(error) if error.kind() == ErrorKind::Interrupted => Ok(()),
             other => other,
         }
     }
 
+    /// Sleeps until something has come, for `span` at the longest.
+    fn sleep(&self, span: Span) -> io::Result<()> {
+        let nanos = span.as_nanos();
+        let timeout = Timespec {
+            tv_sec: i64::try_from(nanos / 1_000_000_000).unwrap_or(i64::MAX),
+            tv_nsec: i64::try_from(nanos % 1_000_000_000).unwrap_or(0),
+        };
+        let events = self.poll.registry().as_fd();
+        match poll(
+            &mut [PollFd::from_borrowed_fd(events, PollFlags::IN)],
+            Some(&timeout),
+        ) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// The port at which datagrams for the hosts arrive.
+    #[must_use]
+    pub fn port(&self) -> Option<u16> {
+        self.inbox.as_ref().map(|inbox| inbox.port)
+    }
+
+    /// Takes the datagrams that wait at one of the sockets for them.
+    fn datagrams(&mut self, socket: usize) {
+        let (Some(inbox), Some(sources)) = (&mut self.inbox, self.setup.sources) else {
+            return;
+        };
+        let (hosts, news) = (self.setup.hosts, &mut self.news);
+        let taken = inbox.take(socket, |arrival, text| {
+            let index = sources.number(arrival.to).filter(|index| *index < hosts);
+            let text = String::from_utf8_lossy(text).into_owned();
+            news.extend(index.map(|index| News::Datagram(index, text, arrival.at)));
+        });
+        if taken.is_err() {
+            self.tally.error("datagrams");
+        }
+    }
+
     fn ready(&mut self, event: &Event) {
         let Token(index) = event.token();
+        if let Some(socket) = index.checked_sub(self.setup.hosts) {
+            return self.datagrams(socket);
+        }
         let Some(host) = self.hosts.get_mut(index).and_then(Option::as_mut) else {
             return;
         };
@@ -434,7 +507,7 @@ impl Fleet {
             let id = id(index);
             let hello = Hello {
                 id: id.as_str().into(),
-                udp: None,
+                udp: self.port(),
                 push: self.setup.push,
                 boot: None,
             };

@@ -2,8 +2,10 @@
 
 use super::BenchError;
 use super::fleet::News;
+use super::hold::Hold;
+use super::leaving::Leaving;
 use super::pacer::Pacer;
-use super::report::Round;
+use super::report::{Left, Round};
 use super::schedule::Schedule;
 use super::trial::{Stage, TELL};
 use crate::limits::BENCH_WAIT_S_MAX;
@@ -26,15 +28,23 @@ impl Stage<'_> {
         self.tell(doing, start, done, of);
     }
 
-    /// Heartbeats evenly spread.
-    pub(super) fn steady(&mut self, start: Instant) -> Result<(), BenchError> {
+    /// Heartbeats evenly spread. In the middle of it some hosts may go.
+    pub(super) fn steady(&mut self, start: Instant) -> Result<Option<Left>, BenchError> {
         let end = self.end(start);
-        let mut pacer = Pacer::new(self.plan, start, self.plan.seconds);
+        let observed = self.observed.as_ref().ok().filter(|_| self.plan.hold);
+        let hold = observed.and_then(Hold::of);
+        let mut pacer = Pacer::new(self.plan, start, self.plan.seconds, hold);
+        let mut leaving = Leaving::new(self.plan, start);
         loop {
-            let latest = end.min(self.fleet.now() + TELL);
+            let now = self.fleet.now();
+            let next = leaving
+                .as_mut()
+                .and_then(|them| them.go(&mut self.fleet, now));
+            let latest = end.min(now + TELL).min(next.unwrap_or(end));
             let until = pacer.send(&mut self.fleet, latest);
-            if self.fleet.now() >= end && pacer.is_over() {
-                return Ok(());
+            let left = leaving.as_ref().is_none_or(Leaving::is_over);
+            if self.fleet.now() >= end && pacer.is_over() && left {
+                return Ok(leaving.and_then(Leaving::told));
             }
             self.turn(until)?;
             self.tell_time("beating", start);

@@ -15,13 +15,20 @@
 //! [`schedule`], [`tally`], [`report`] and [`proc::text`] are pure; the rest owns sockets and reads
 //! clocks.
 
+use std::num::NonZeroU64;
+
+pub mod arrival;
+pub mod bare;
 pub mod descriptors;
 pub mod dispatch;
 pub mod error;
 pub mod fleet;
 pub mod floor;
+mod hold;
 pub mod host;
+pub mod inbox;
 mod late_port;
+mod leaving;
 mod loads;
 mod pacer;
 pub mod pairs;
@@ -45,6 +52,8 @@ pub use watch::{Progress, Watch};
 /// When what the plan wants cannot be had, or the server is not there or goes away.
 pub fn run(plan: &Plan, watch: &mut dyn Watch) -> Result<Report, BenchError> {
     let descriptors = descriptors::check(plan)?;
+    // Where it is refused, waits end a little later than they should, which is told.
+    let _ = rustix::thread::set_current_timer_slack(NonZeroU64::new(1));
     let observed = proc::Observed::find(plan.server);
     if plan.pairs > 0 {
         let (trial, floored) = pairs::run(plan, observed, watch)?;

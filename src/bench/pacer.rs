@@ -1,6 +1,7 @@
 //! Heartbeats of everybody, each when it is due.
 
 use super::fleet::Fleet;
+use super::hold::Hold;
 use super::plan::Plan;
 use super::schedule::{Schedule, shuffled};
 use crate::limits::BENCH_SENDS_PER_TURN_MAX;
@@ -13,17 +14,20 @@ pub struct Pacer {
     order: Vec<usize>,
     replies: bool,
     turn: u64,
+    hold: Option<Hold>,
 }
 
 impl Pacer {
-    /// The plan's heartbeats from `start`, for `seconds`.
-    pub fn new(plan: &Plan, start: Instant, seconds: f64) -> Self {
+    /// The plan's heartbeats from `start`, for `seconds`. With `hold` the other end is stopped while those that
+    /// fall together are sent.
+    pub fn new(plan: &Plan, start: Instant, seconds: f64, hold: Option<Hold>) -> Self {
         let schedule = Schedule::new(start, plan.rate, seconds, plan.seed);
         Self {
             schedule: schedule.together(if plan.together { plan.hosts as u64 } else { 1 }),
             order: shuffled(plan.hosts, plan.seed),
             replies: plan.replies,
             turn: 0,
+            hold,
         }
     }
 
@@ -43,8 +47,14 @@ impl Pacer {
                 return due.min(latest);
             }
             let place = self.turn % self.order.len() as u64;
+            if place == 0 {
+                self.hold.iter_mut().for_each(Hold::stop);
+            }
             fleet.beat(self.order[place as usize], due, self.replies);
             self.turn += 1;
+            if self.turn.is_multiple_of(self.order.len() as u64) || self.is_over() {
+                self.hold.iter_mut().for_each(Hold::go_on);
+            }
         }
         Instant::ZERO
     }

@@ -53,8 +53,12 @@ pub struct Plan {
     pub rate: f64,
     /// Whether all hosts beat at the same moment, once a period, instead of spread over it.
     pub together: bool,
+    /// Whether the server is stopped while they do, so that it finds them all at once.
+    pub hold: bool,
     /// For how long, in seconds, once all are connected.
     pub seconds: f64,
+    /// For how long they say nothing before that, and after it, in seconds.
+    pub idle: f64,
     /// Connections begun a second.
     pub connect_rate: f64,
     /// Connections under way at once, at most.
@@ -65,6 +69,10 @@ pub struct Plan {
     pub pipeline: usize,
     /// Whether hosts give themselves an id; if not they are known by their addresses.
     pub identified: bool,
+    /// The port at which tasks come by datagram, 0 for any; none: they come over the connections.
+    pub datagrams: Option<u16>,
+    /// How many of them go at once, in the middle of a steady load.
+    pub leave: usize,
     /// The addresses they connect from; none: whichever the system takes.
     pub sources: Option<Sources>,
     /// The key of the task, in the mode of that name.
@@ -75,6 +83,8 @@ pub struct Plan {
     pub post: Option<super::dispatch::Post>,
     /// How often to run it against the server and the floor, turn about; 0: against the server, once.
     pub pairs: u32,
+    /// Whether there is a processor to spare for being punctual.
+    pub spins: bool,
     /// Where chance begins.
     pub seed: u64,
 }
@@ -141,6 +151,13 @@ impl Sources {
         }
     }
 
+    /// Which of them an address is, if it is one.
+    #[must_use]
+    pub fn number(self, address: Ipv4Addr) -> Option<usize> {
+        let offset = address.to_bits().checked_sub(self.first.to_bits())?;
+        (offset < self.count).then_some(offset as usize)
+    }
+
     /// The address number `number`, counted round.
     #[must_use]
     pub fn at(self, number: u64) -> IpAddr {
@@ -168,6 +185,17 @@ mod tests {
             "10.0.0.7"
         );
         assert_eq!(net.take(2).at(2).to_string(), "127.0.0.1");
+        for (address, number) in [
+            ("10.0.0.5", Some(0)),
+            ("10.0.0.6", Some(1)),
+            ("10.0.0.7", None),
+        ] {
+            assert_eq!(small.number(address.parse().unwrap()), number);
+        }
+        assert_eq!(
+            small.number(Ipv4Addr::LOCALHOST),
+            net.number(Ipv4Addr::UNSPECIFIED)
+        );
     }
 
     #[test]

@@ -50,8 +50,12 @@ pub struct Asked {
     pub rate_per_s: f64,
     /// `--together`.
     pub together: bool,
+    /// `--hold`.
+    pub hold: bool,
     /// `--seconds`.
     pub seconds: f64,
+    /// `--idle`.
+    pub idle_s: f64,
     /// `--connect-rate`.
     pub connect_rate_per_s: f64,
     /// Whether heartbeats asked for replies.
@@ -60,6 +64,10 @@ pub struct Asked {
     pub pipeline: usize,
     /// Whether the hosts gave themselves ids.
     pub identified: bool,
+    /// `--leave`.
+    pub leave: usize,
+    /// Whether tasks came by datagram.
+    pub datagrams: bool,
     /// `--seed`.
     pub seed: u64,
 }
@@ -139,12 +147,14 @@ pub struct ServerUse {
     pub cpu_us_per_connection: Option<f64>,
     /// Resident memory before the first connection.
     pub resident_bytes_before: u64,
-    /// Resident memory when all were connected, before heartbeats.
+    /// Resident memory when all were connected, before heartbeats; with `--idle` after the first silence.
     pub resident_bytes_connected: u64,
-    /// Resident memory at the end, still connected.
+    /// Resident memory at the end, still connected; with `--idle` after the second silence.
     pub resident_bytes_after: u64,
     /// What it grew by for each connection until all were connected.
     pub memory_bytes_per_connection: Option<f64>,
+    /// The same until the end.
+    pub memory_bytes_per_connection_after: Option<f64>,
     /// The threads, the loop first.
     pub threads: Vec<ThreadUse>,
 }
@@ -165,7 +175,8 @@ impl ServerUse {
         let first = |part: fn(&ThreadUse) -> f64| threads.first().map_or(0.0, part);
         let all = |part: fn(&ThreadUse) -> f64| threads.iter().map(part).sum::<f64>();
         let per = |seconds: f64, count: u64| (count > 0).then(|| seconds * 1e6 / count as f64);
-        let grown = connected.resident as f64 - before.resident as f64;
+        let grown = |to: &Sample| to.resident as f64 - before.resident as f64;
+        let each = |to: &Sample| (held > 0).then(|| grown(to) / held as f64);
         Self {
             pid,
             loop_cpu_us_per_heartbeat: per(first(beating), sent),
@@ -177,7 +188,8 @@ impl ServerUse {
             resident_bytes_before: before.resident,
             resident_bytes_connected: connected.resident,
             resident_bytes_after: after.resident,
-            memory_bytes_per_connection: (held > 0).then(|| grown / held as f64),
+            memory_bytes_per_connection: each(connected),
+            memory_bytes_per_connection_after: each(after),
             threads,
         }
     }
@@ -185,8 +197,10 @@ impl ServerUse {
     /// Counts the memory of connections from another beginning.
     pub fn measure_from(&mut self, resident_bytes_before: u64, made: u64) {
         self.resident_bytes_before = resident_bytes_before;
-        let grown = self.resident_bytes_connected as f64 - resident_bytes_before as f64;
-        self.memory_bytes_per_connection = (made > 0).then(|| grown / made as f64);
+        let grown = |to: u64| to as f64 - resident_bytes_before as f64;
+        let each = |to| (made > 0).then(|| grown(to) / made as f64);
+        self.memory_bytes_per_connection = each(self.resident_bytes_connected);
+        self.memory_bytes_per_connection_after = each(self.resident_bytes_after);
     }
 }
 
@@ -223,6 +237,33 @@ pub struct Round {
     pub answered_ms: f64,
 }
 
+/// Many hosts went at once.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Left {
+    /// How many.
+    pub hosts: usize,
+    /// When the first of them went, by the wall clock: milliseconds since 1970.
+    pub began_unix_ms: f64,
+    /// Until the last had gone, in milliseconds.
+    pub closing_ms: f64,
+    /// As that of all heartbeats, of those of the others that were due from when the first went until half a
+    /// second after the last.
+    pub replies: Option<Latency>,
+}
+
+/// Datagrams of a task, by when the system of the load generator took them.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Datagrams {
+    /// Hosts that got one.
+    pub hosts: u64,
+    /// From the first to the last, in milliseconds.
+    pub first_to_last_ms: f64,
+    /// The same for as many bare `sendto` to the same sockets, once before and once after it, in milliseconds.
+    pub bare_first_to_last_ms: [f64; 2],
+    /// The one divided by the mean of the other.
+    pub ratio: f64,
+}
+
 /// How far a task has come with everybody, from when it was posted.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Stride {
@@ -249,6 +290,8 @@ pub struct Dispatched {
     pub done: Stride,
     /// It came once more although it had been there.
     pub received_again: u64,
+    /// Where it came by datagram.
+    pub datagrams: Option<Datagrams>,
 }
 
 /// One trial, against the server or against the floor.
@@ -270,6 +313,8 @@ pub struct Shown {
     pub storm_rounds: Vec<Round>,
     /// What became of the task of a dispatch.
     pub dispatch: Option<Dispatched>,
+    /// Hosts that went at once, with `--leave`.
+    pub left: Option<Left>,
 }
 
 impl Shown {
@@ -293,6 +338,13 @@ impl Shown {
             server_process_unknown,
             storm_rounds: trial.rounds.clone(),
             dispatch: trial.dispatch.clone(),
+            left: trial.left.map(|left| Left {
+                replies: tally
+                    .meanwhile
+                    .as_ref()
+                    .and_then(|during| during.replies.summary()),
+                ..left
+            }),
         }
     }
 }
@@ -451,11 +503,15 @@ impl Report {
                 hosts: plan.hosts,
                 rate_per_s: plan.rate,
                 together: plan.together,
+                hold: plan.hold,
                 seconds: plan.seconds,
+                idle_s: plan.idle,
                 connect_rate_per_s: plan.connect_rate,
                 replies: plan.replies,
                 pipeline: plan.pipeline,
                 identified: plan.identified,
+                leave: plan.leave,
+                datagrams: plan.datagrams.is_some(),
                 seed: plan.seed,
             },
             descriptors,

@@ -48,6 +48,17 @@ impl Times {
     }
 }
 
+/// A stretch of time whose heartbeats are looked at by themselves.
+#[derive(Clone, Debug)]
+pub struct Meanwhile {
+    /// Its first moment.
+    pub from: Instant,
+    /// The first moment after it.
+    pub to: Instant,
+    /// Replies to heartbeats that were due in it.
+    pub replies: Times,
+}
+
 /// All that is counted in a trial.
 #[derive(Clone, Debug, Default)]
 pub struct Tally {
@@ -69,6 +80,8 @@ pub struct Tally {
     pub answered: u64,
     /// From when a heartbeat should have been sent until its reply was read.
     pub replies: Times,
+    /// The same of those that were due within a stretch of time, if there is one.
+    pub meanwhile: Option<Meanwhile>,
     /// By how much the load generator itself was late.
     pub late: Times,
     /// What went wrong, by kind.
@@ -111,6 +124,12 @@ impl Tally {
         }
         self.answered += 1;
         self.replies.record(now.since(due));
+        if let Some(meanwhile) = &mut self.meanwhile
+            && meanwhile.from <= due
+            && due < meanwhile.to
+        {
+            meanwhile.replies.record(now.since(due));
+        }
         true
     }
 }

@@ -7,7 +7,7 @@ use super::BenchError;
 use super::fleet::{Fleet, Setup};
 use super::plan::{Mode, Plan};
 use super::proc::{Observed, Sample};
-use super::report::{Dispatched, Round, ServerUse};
+use super::report::{Dispatched, Left, Round, ServerUse};
 use super::schedule::Schedule;
 use super::tally::Tally;
 use super::watch::{Progress, Watch};
@@ -53,6 +53,8 @@ pub struct Trial {
     pub rounds: Vec<Round>,
     /// What became of a task.
     pub dispatch: Option<Dispatched>,
+    /// Hosts that went at once.
+    pub left: Option<Left>,
 }
 
 /// Runs the load of the plan against what listens at its server's address.
@@ -69,10 +71,12 @@ pub fn run(
         server: plan.server,
         hosts: plan.hosts,
         identified: plan.identified,
-        push: plan.mode == Mode::Dispatch,
+        push: plan.mode == Mode::Dispatch && plan.datagrams.is_none(),
+        datagrams: plan.datagrams,
         strict: other == Other::Server,
         sources: plan.sources,
-        per_source: PER_SOURCE,
+        per_source: (plan.identified && plan.datagrams.is_none()).then_some(PER_SOURCE),
+        spins: plan.spins,
     };
     let mut stage = Stage {
         plan,
@@ -111,7 +115,7 @@ impl Client {
 pub(super) struct Stage<'a> {
     pub(super) plan: &'a Plan,
     pub(super) fleet: Fleet,
-    observed: Result<Observed, String>,
+    pub(super) observed: Result<Observed, String>,
     told: Instant,
     watch: &'a mut dyn Watch,
 }
@@ -123,18 +127,24 @@ impl Stage<'_> {
         let start = self.fleet.now();
         self.connect()?;
         let connecting_s = self.fleet.now().since(start).as_secs_f64();
+        self.idle()?;
         self.rest()?;
         let connected = self.sample();
         let made = self.fleet.tally.made;
         let (client, start) = (Client::now(), self.fleet.now());
+        let mut left = None;
         let dispatch = match self.plan.mode {
             Mode::Flood => self.flood(start).map(|()| None)?,
             Mode::Dispatch => Some(self.dispatch(start)?),
-            _ => self.steady(start).map(|()| None)?,
+            _ => {
+                left = self.steady(start)?;
+                None
+            }
         };
         let beating_s = self.fleet.now().since(start).as_secs_f64();
         let client_cpu_s = client.used();
         self.drain()?;
+        self.idle()?;
         self.rest()?;
         let samples = [before, connected, self.sample()];
         // In a dispatch the heartbeats are the least of what is done.
@@ -151,6 +161,7 @@ impl Stage<'_> {
             server,
             rounds: Vec::new(),
             dispatch,
+            left,
         })
     }
 
@@ -182,6 +193,7 @@ impl Stage<'_> {
             server,
             rounds,
             dispatch: None,
+            left: None,
         })
     }
 
@@ -246,6 +258,19 @@ impl Stage<'_> {
             for _ in 0..self.fleet.in_flight(index) {
                 self.fleet.tally.error("unanswered");
             }
+        }
+        Ok(())
+    }
+
+    /// Nobody says anything, for as long as the plan has it.
+    fn idle(&mut self) -> Result<(), BenchError> {
+        let start = self.fleet.now();
+        let span = Span::from_secs_f64(self.plan.idle);
+        while self.fleet.now() < start + span {
+            let until = (start + span).min(self.fleet.now() + TELL);
+            self.turn(until)?;
+            let done = self.fleet.now().since(start).as_millis();
+            self.tell("saying nothing", start, done, span.as_millis());
         }
         Ok(())
     }

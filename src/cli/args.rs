@@ -49,7 +49,7 @@ pub enum Command {
     /// Be a host of a server: beat, and run what the allow file names
     Agent(Box<AgentArgs>),
     /// Be many hosts of a server, and show what it makes of them
-    Bench(BenchArgs),
+    Bench(Box<BenchArgs>),
     #[command(name = "bench-floor", hide = true)]
     BenchFloor(FloorArgs),
     /// Show the AK devices that a running server asks, or one of them with its values
@@ -290,6 +290,12 @@ pub struct BenchArgs {
     /// All hosts beat at the same moment, instead of spread over time: the fullest batches there can be
     #[arg(long)]
     pub together: bool,
+    /// With --together: the server, on this machine, is stopped while they do, and finds them all at once
+    #[arg(long, requires = "together")]
+    pub hold: bool,
+    /// For how long they say nothing before the load and after it, in seconds: memory is looked at then
+    #[arg(long, value_name = "S", default_value = "0", value_parser = bench_seconds, allow_negative_numbers = true)]
+    pub idle: f64,
     /// For how long, in seconds, once all are connected
     #[arg(long, value_name = "S", default_value = "10", value_parser = bench_seconds, allow_negative_numbers = true)]
     pub seconds: f64,
@@ -314,6 +320,15 @@ pub struct BenchArgs {
     /// Hosts give themselves no id and are told apart by their addresses, as those of the old fleet
     #[arg(long)]
     pub plain: bool,
+    /// The task of a dispatch goes out by datagram, to an address for each host
+    #[arg(long)]
+    pub datagrams: bool,
+    /// The port where hosts of --plain take them (dispatch.agent_port)
+    #[arg(long, value_name = "PORT", default_value = "6655", value_parser = clap::value_parser!(u16).range(1..))]
+    pub agent_port: u16,
+    /// So many of the hosts go at once, in the middle of a steady load
+    #[arg(long, value_name = "N", default_value = "0")]
+    pub leave: u32,
     /// IPv4 addresses of this machine to connect from, such as 127.0.0.0/8
     #[arg(long, value_name = "NETWORK")]
     pub source: Option<String>,
@@ -342,6 +357,15 @@ pub struct FloorArgs {
     /// Send back what was read
     #[arg(long)]
     pub replies: bool,
+    /// Send datagrams instead, to this address and the ones behind it
+    #[arg(long, value_name = "ADDR", requires_all = ["count", "bytes"])]
+    pub sendto: Option<SocketAddr>,
+    /// So many
+    #[arg(long, value_name = "N")]
+    pub count: Option<u32>,
+    /// Each so long
+    #[arg(long, value_name = "N")]
+    pub bytes: Option<usize>,
 }
 
 fn number_within(text: &str, least: f64, most: f64, what: &str) -> Result<f64, String> {

@@ -3,11 +3,12 @@
 use std::io::{self, IsTerminal, Write};
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
+use std::thread::available_parallelism;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anthill::bench::plan::Sources;
 use anthill::bench::report::{
-    Dispatched, Floored, Latency, Ratio, Report, Round, ServerUse, Shown, Stride,
+    Dispatched, Floored, Latency, Left, Ratio, Report, Round, ServerUse, Shown, Stride,
 };
 use anthill::bench::{self, BenchError, Mode, Plan, Post, Progress, Watch};
 use anthill::text;
@@ -53,7 +54,10 @@ pub fn run(args: &BenchArgs) -> Result<(), Failure> {
 /// # Errors
 /// What the system refuses, status 1.
 pub fn floor(args: &FloorArgs) -> Result<(), Failure> {
-    let served = bench::floor::serve(args.replies);
+    let served = match (args.sendto, args.count, args.bytes) {
+        (Some(first), Some(count), Some(bytes)) => bench::bare::send(first, count, bytes),
+        _ => bench::floor::serve(args.replies),
+    };
     served.map_err(|error| Failure::failed(format!("the floor: {error}")))
 }
 
@@ -71,13 +75,33 @@ fn plan(args: &BenchArgs) -> Result<Plan, Failure> {
     let hosts = args.hosts as usize;
     let replies = !args.no_replies;
     if mode == Mode::Dispatch {
-        refuse(args.plain, "--plain", "hosts of a dispatch have ids")?;
+        let pushed = args.plain && !args.datagrams;
+        refuse(
+            pushed,
+            "--plain",
+            "such hosts take tasks by --datagrams only",
+        )?;
         refuse(args.floor, "--floor", "a floor dispatches nothing")?;
+    } else {
+        refuse(args.datagrams, "--datagrams", "it is for dispatch")?;
     }
+    if args.leave > 0 {
+        let steady = mode == Mode::Steady;
+        refuse(!steady, "--leave", "it is for steady")?;
+        refuse(args.leave >= args.hosts, "--leave", "somebody has to stay")?;
+    }
+    let sources = sources(args, server)?;
     let key = args.key.clone().unwrap_or_else(own_key);
     let commands: Vec<String> = (1..=args.commands).map(|n| format!("bench-{n}")).collect();
     let post = match mode {
-        Mode::Dispatch => Some(post(Api::new(&args.api)?, &key, &commands, hosts)),
+        Mode::Dispatch => {
+            let names = |index: usize| match sources {
+                Some(sources) if args.plain => sources.at(index as u64).to_string(),
+                _ => bench::fleet::id(index),
+            };
+            let names = (0..hosts).map(names).collect();
+            Some(post(Api::new(&args.api)?, &key, &commands, names))
+        }
         _ => None,
     };
     Ok(Plan {
@@ -89,7 +113,9 @@ fn plan(args: &BenchArgs) -> Result<Plan, Failure> {
         hosts,
         rate: args.rate.unwrap_or(hosts as f64),
         together: args.together,
+        hold: args.hold,
         seconds: args.seconds,
+        idle: args.idle,
         connect_rate: args.connect_rate.unwrap_or(match mode {
             Mode::Churn => 500.0,
             _ => 5_000.0,
@@ -98,8 +124,15 @@ fn plan(args: &BenchArgs) -> Result<Plan, Failure> {
         replies,
         pipeline: args.pipeline as usize,
         identified: !args.plain,
-        sources: sources(args, server)?,
+        datagrams: args.datagrams.then_some(match args.plain {
+            true => args.agent_port,
+            false => 0,
+        }),
+        leave: args.leave as usize,
+        sources,
         pairs: if args.floor { args.pairs } else { 0 },
+        // Asked before this program is bound to one of them.
+        spins: available_parallelism().is_ok_and(|count| count.get() > 1),
         seed: args.seed,
     })
 }
@@ -122,14 +155,13 @@ fn own_key() -> String {
 }
 
 /// Posts a task with these commands to all hosts of the run, and to nobody else.
-fn post(api: Api, key: &str, commands: &[String], hosts: usize) -> Post {
+fn post(api: Api, key: &str, commands: &[String], hosts: Vec<String>) -> Post {
     let priorities = (1..=commands.len()).rev();
     let commands: Map<String, Value> = commands
         .iter()
         .cloned()
         .zip(priorities.map(Value::from))
         .collect();
-    let hosts: Vec<String> = (0..hosts).map(bench::fleet::id).collect();
     let body = json!({"key": key, "commands": commands, "hosts": hosts, "queue": false});
     Arc::new(move || {
         let answer = api.post::<Value>("/v1/tasks", &body);
@@ -170,12 +202,12 @@ fn sources(args: &BenchArgs, server: SocketAddr) -> Result<Option<Sources>, Fail
         None => None,
     };
     let Some(sources) = sources else {
-        return match args.plain && args.hosts > 1 {
-            true => Err(Failure::usage(
-                "--plain: hosts without an id are told apart by their addresses: \
-                 give a network of addresses of this machine by --source",
-            )),
-            false => Ok(None),
+        return match each_an_address(args).filter(|_| args.hosts > 1) {
+            Some(flag) => Err(Failure::usage(format!(
+                "{flag}: such hosts are told apart by their addresses: \
+                 give a network of addresses of this machine by --source"
+            ))),
+            None => Ok(None),
         };
     };
     if !server.is_ipv4() {
@@ -183,14 +215,22 @@ fn sources(args: &BenchArgs, server: SocketAddr) -> Result<Option<Sources>, Fail
             "--source: {server} is no IPv4 address, and only those can be connected to from one"
         )));
     }
-    if args.plain && sources.count() < args.hosts {
-        return Err(Failure::usage(format!(
-            "--source holds {} addresses: --plain needs one for each of --hosts {}",
+    match each_an_address(args) {
+        Some(flag) if sources.count() < args.hosts => Err(Failure::usage(format!(
+            "--source holds {} addresses: {flag} needs one for each of --hosts {}",
             sources.count(),
             args.hosts
-        )));
+        ))),
+        _ => Ok(Some(sources)),
     }
-    Ok(Some(sources))
+}
+
+/// The flag for which each host has to have an address of its own, if one is given.
+fn each_an_address(args: &BenchArgs) -> Option<&'static str> {
+    let flags = [(args.plain, "--plain"), (args.datagrams, "--datagrams")];
+    flags
+        .into_iter()
+        .find_map(|(given, flag)| given.then_some(flag))
 }
 
 fn stay_on(cpu: usize) -> Result<(), Failure> {
@@ -349,6 +389,7 @@ fn shown_in_words(shown: &Shown) -> Vec<String> {
     }
     lines.extend(rounds_in_words(&shown.storm_rounds));
     lines.extend(shown.dispatch.iter().flat_map(dispatch_in_words));
+    lines.extend(shown.left.iter().map(left_in_words));
     if let Some(late) = &shown.client.late {
         lines.push(format!(
             "  this client  {:.2} s of CPU, late by {} at p99 (part of the above)",
@@ -386,7 +427,7 @@ fn dispatch_in_words(task: &Dispatched) -> Vec<String> {
             times.map_or("-".to_owned(), |times| time(times.max_us))
         )
     };
-    vec![
+    let mut lines = vec![
         format!(
             "  task         {} of {} commands, stored within {}",
             task.key,
@@ -396,7 +437,29 @@ fn dispatch_in_words(task: &Dispatched) -> Vec<String> {
         stride("received it", &task.received),
         stride("answered, acknowledged", &task.answered),
         stride("done, acknowledged", &task.done),
-    ]
+    ];
+    lines.extend(task.datagrams.as_ref().map(|sent| {
+        let [before, after] = sent.bare_first_to_last_ms;
+        format!(
+            "  datagrams    {}, first to last {}: {:.2} times that of bare sendto ({}, {})",
+            grouped(sent.hosts),
+            time(sent.first_to_last_ms * 1e3),
+            sent.ratio,
+            time(before * 1e3),
+            time(after * 1e3)
+        )
+    }));
+    lines
+}
+
+fn left_in_words(left: &Left) -> String {
+    let replies = left.replies.as_ref().map(latency_in_words);
+    format!(
+        "  left         {} hosts within {}; the others' replies meanwhile: {}",
+        grouped(left.hosts as u64),
+        time(left.closing_ms * 1e3),
+        replies.unwrap_or_else(|| "none".to_owned())
+    )
 }
 
 fn floored_in_words(floored: &Floored) -> Vec<String> {
@@ -471,12 +534,13 @@ fn server_in_words(used: &ServerUse) -> Vec<String> {
         used.store_cpu_us_per_connection,
     );
     let memory = used.memory_bytes_per_connection.unwrap_or_default();
+    let after = used.memory_bytes_per_connection_after.unwrap_or_default();
     let mb = |bytes: u64| format!("{:.1} MB", bytes as f64 / 1e6);
     vec![
         format!("  server       process {}: {heartbeat}", used.pid),
         format!("               {connection}"),
         format!(
-            "               {memory:.0} bytes a connection ({} before, {} connected, {} after)",
+            "               {memory:.0} bytes a connection, {after:.0} at the end ({} before, {} connected, {} after)",
             mb(used.resident_bytes_before),
             mb(used.resident_bytes_connected),
             mb(used.resident_bytes_after)

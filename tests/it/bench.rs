@@ -163,6 +163,86 @@ fn a_task_goes_to_everybody_and_is_worked_through() {
 }
 
 #[test]
+fn a_task_goes_out_by_datagram_and_is_compared_with_bare_ones() {
+    let mut home = Home::redis();
+    // Nobody else's while this test holds it.
+    let kept = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = kept.local_addr().unwrap().port();
+    home.set("dispatch.agent_port", port);
+    let server = home.start();
+    let (api, port) = (format!("http://{}", server.http), port.to_string());
+    for (words, key, host) in [
+        (&[][..], "ACnamed", "bench-00010"),
+        (&["--plain", "--agent-port", &port], "ACplain", "127.0.0.10"),
+    ] {
+        let mut all = vec!["dispatch", "--datagrams", "--hosts", "10", "--api", &api];
+        all.extend_from_slice(&["--key", key]);
+        all.extend_from_slice(words);
+        let report = bench(&home, &server, &all);
+        let sent = |name| number(&report, &format!("/dispatch/datagrams/{name}"));
+        assert_eq!(sent("hosts"), 10.0);
+        for figure in ["first_to_last_ms", "bare_first_to_last_ms/0", "ratio"] {
+            assert!(sent(figure) > 0.0, "{figure}: {report:#}");
+        }
+        assert_eq!(number(&report, "/dispatch/done/hosts"), 10.0);
+        let task = server.json(&format!("/v1/tasks/{key}"));
+        assert_eq!(task["hosts"][host]["state"], "done", "{task:#}");
+    }
+}
+
+#[test]
+fn some_leave_at_once_and_the_others_beat_on() {
+    let home = Home::redis();
+    let server = home.start();
+    let words = [
+        "--hosts",
+        "50",
+        "--leave",
+        "40",
+        "--rate",
+        "500",
+        "--seconds",
+        "1",
+    ];
+    let report = bench(&home, &server, &words);
+    assert_eq!(number(&report, "/left/hosts"), 40.0);
+    assert!(number(&report, "/left/closing_ms") > 0.0);
+    assert!(number(&report, "/left/replies/p99_us") > 0.0);
+    assert_eq!(report["heartbeats"]["unanswered"], 0);
+    let began = number(&report, "/left/began_unix_ms");
+    for event in home.store().events() {
+        if event.field("type") == "offline" {
+            let at: f64 = event.field("at").parse().unwrap();
+            assert!(at + 1.0 >= began, "nobody went before: {at} {began}");
+        }
+    }
+}
+
+#[test]
+fn the_server_goes_on_after_each_heap_and_memory_is_looked_at_in_silence() {
+    let home = Home::redis();
+    let server = home.start();
+    let words = [
+        "--no-replies",
+        "--hosts",
+        "20",
+        "--rate",
+        "100",
+        "--together",
+        "--hold",
+        "--seconds",
+        "0.5",
+        "--idle",
+        "0.2",
+    ];
+    let report = bench(&home, &server, &words);
+    assert_eq!(report["heartbeats"]["sent"], 50);
+    assert_eq!(report["errors"], serde_json::json!({}));
+    number(&report, "/server_process/memory_bytes_per_connection_after");
+    assert!(server.host("bench-00020").is_some(), "it goes on");
+}
+
+#[test]
 fn the_floor_is_run_turn_about_and_the_ratios_are_told() {
     let home = Home::redis();
     let server = home.start();
@@ -310,6 +390,22 @@ fn what_cannot_be_is_wrong_usage() {
         (&["dispatch", "--plain"], "--plain"),
         (&["dispatch", "--floor"], "--floor"),
         (&["--pairs", "2"], "--floor"),
+        (&["--datagrams"], "--datagrams"),
+        (
+            &[
+                "dispatch",
+                "--datagrams",
+                "--source",
+                "127.0.0.0/30",
+                "--hosts",
+                "3",
+            ],
+            "--source",
+        ),
+        (&["--leave", "1000"], "--leave"),
+        (&["storm", "--leave", "10"], "--leave"),
+        (&["--hold"], "--together"),
+        (&["--idle", "-1"], "--idle"),
     ] {
         let mut args = vec!["bench"];
         args.extend_from_slice(words);

@@ -1,0 +1,129 @@
+//! A datagram with what the system knows of it: which of our addresses it was sent to, and when it came.
+//! A place of this room that speaks to the system in its own structures.
+
+use std::io;
+use std::net::Ipv4Addr;
+use std::os::fd::AsRawFd;
+use std::ptr::null_mut;
+
+use crate::time::Span;
+
+/// Room for what the system tells beside a datagram: an address, a time, and their headers. As numbers of
+/// eight bytes, so that it begins where such a header may begin.
+const BESIDE: usize = 16;
+
+/// See the [room](self).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Arrival {
+    /// The address it was sent to.
+    pub to: Ipv4Addr,
+    /// When the system took it, by the wall clock: whoever reads it late does not change that.
+    pub at: Span,
+    /// How many bytes of it were read.
+    pub length: usize,
+}
+
+/// Lets the system tell with each datagram where it was sent to and when it came.
+///
+/// # Errors
+/// What the system refuses.
+pub fn tell(socket: &impl AsRawFd) -> io::Result<()> {
+    for (level, option) in [
+        (libc::IPPROTO_IP, libc::IP_PKTINFO),
+        (libc::SOL_SOCKET, libc::SO_TIMESTAMPNS),
+    ] {
+        let on: libc::c_int = 1;
+        // SAFETY: the option is a number of this size, which the system reads and does not keep.
+        let set = unsafe {
+            libc::setsockopt(
+                socket.as_raw_fd(),
+                level,
+                option,
+                (&raw const on).cast(),
+                size_of::<libc::c_int>() as libc::socklen_t,
+            )
+        };
+        if set != 0 {
+            return Err(io::Error::last_os_error());
+        }
+    }
+    Ok(())
+}
+
+/// Takes a datagram, if one waits, into `text`.
+///
+/// # Errors
+/// What the system says; `WouldBlock` where none waits.
+pub fn receive(socket: &impl AsRawFd, text: &mut [u8]) -> io::Result<Arrival> {
+    let mut beside = [0_u64; BESIDE];
+    let mut piece = libc::iovec {
+        iov_base: text.as_mut_ptr().cast(),
+        iov_len: text.len(),
+    };
+    // SAFETY: the structure is plain numbers and pointers, for which all zeros means "none".
+    let mut header: libc::msghdr = unsafe { std::mem::zeroed() };
+    header.msg_name = null_mut();
+    header.msg_iov = &raw mut piece;
+    header.msg_iovlen = 1;
+    header.msg_control = beside.as_mut_ptr().cast();
+    header.msg_controllen = size_of_val(&beside);
+    let taken =
+        // SAFETY: `header` names `piece` and with it `text`, and `beside`, each with its length; all of them
+        // outlive the call.
+        unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut header, libc::MSG_DONTWAIT) };
+    let length = usize::try_from(taken).map_err(|_| io::Error::last_os_error())?;
+    let (mut to, mut at) = (Ipv4Addr::UNSPECIFIED, Span::ZERO);
+    // SAFETY: the system has written `header` and, as far as it says, `beside`; this walk stays within.
+    let mut next = unsafe { libc::CMSG_FIRSTHDR(&raw const header) };
+    while !next.is_null() {
+        // SAFETY: `next` is a header within `beside`, which begins where such a header may.
+        let (level, kind, data) =
+            unsafe { ((*next).cmsg_level, (*next).cmsg_type, libc::CMSG_DATA(next)) };
+        match (level, kind) {
+            (libc::IPPROTO_IP, libc::IP_PKTINFO) => {
+                // SAFETY: this is what stands behind a header of this kind.
+                let info: libc::in_pktinfo =
+                    unsafe { data.cast::<libc::in_pktinfo>().read_unaligned() };
+                to = Ipv4Addr::from_bits(u32::from_be(info.ipi_addr.s_addr));
+            }
+            (libc::SOL_SOCKET, libc::SCM_TIMESTAMPNS) => {
+                // SAFETY: as above.
+                let time: libc::timespec =
+                    unsafe { data.cast::<libc::timespec>().read_unaligned() };
+                let seconds = Span::from_secs(u64::try_from(time.tv_sec).unwrap_or_default());
+                at = seconds + Span::from_nanos(u64::try_from(time.tv_nsec).unwrap_or_default());
+            }
+            _ => {}
+        }
+        // SAFETY: as for the first.
+        next = unsafe { libc::CMSG_NXTHDR(&raw const header, next) };
+    }
+    Ok(Arrival { to, at, length })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::UdpSocket;
+    use std::time::{SystemTime, UNIX_EPOCH};
+
+    use super::*;
+
+    #[test]
+    fn it_says_which_of_our_addresses_was_meant_and_when() {
+        let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
+        tell(&socket).unwrap();
+        let mut text = [0; 16];
+        let nothing = receive(&socket, &mut text).unwrap_err();
+        assert_eq!(nothing.kind(), io::ErrorKind::WouldBlock);
+        let port = socket.local_addr().unwrap().port();
+        let wall = || Span::from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap());
+        let before = wall();
+        let peer = UdpSocket::bind("127.0.0.1:0").unwrap();
+        peer.send_to(b"AC131", ("127.1.2.3", port)).unwrap();
+        // Over the loopback it is there when it has been sent.
+        let arrival = receive(&socket, &mut text).unwrap();
+        assert_eq!(arrival.to, Ipv4Addr::new(127, 1, 2, 3));
+        assert_eq!(&text[..arrival.length], b"AC131");
+        assert!(before <= arrival.at && arrival.at <= wall(), "{arrival:?}");
+    }
+}
