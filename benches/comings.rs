@@ -1,0 +1,303 @@
+//! How fast the store thread's Redis half writes that hosts come and go, beside what `redis-benchmark` reaches
+//! with the very same commands. Redis on one core, who talks to it on another.
+//!
+//!     cargo bench --bench comings
+//!
+//! The commands are those that Redis itself says it was sent for one host (`MONITOR`), with the host's name drawn anew
+//! for each. Where many hosts share a command, so do they here.
+
+use std::io::{BufRead, BufReader, Write};
+use std::net::{TcpListener, TcpStream};
+use std::process::{Child, Command, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use anthill::ids::{HostId, HostRef};
+use anthill::limits::{BATCH_OPS_MAX, REDIS_MEMBERS_MAX};
+use anthill::store::address::StoreUrl;
+use anthill::store::op::{Offline, Online, Op, Outcome, Reason, Settled, Stamp};
+use anthill::store::redis::RedisStore;
+use anthill::store::{Backend, Settings};
+use anthill::time::{Span, UnixMs};
+use rustix::process::Pid;
+use rustix::thread::{CpuSet, sched_setaffinity};
+
+const AT: UnixMs = UnixMs(1_800_000_000_000);
+const HOSTS: u32 = 100_000;
+const PIPELINE: &str = "1000";
+/// What `redis-benchmark` puts a number in the place of, twelve digits long.
+const NUMBER: &str = "__rand_int__";
+/// Turn about, so often.
+const ROUNDS: usize = 3;
+
+fn host(number: u32) -> HostId {
+    HostId::checked(&format!("{number:012}")).expect("digits may name a host")
+}
+
+fn stamp(seq: u64) -> Option<Stamp> {
+    Some(Stamp { at: AT, seq })
+}
+
+/// Keeps a process, or this one, on one core, where there are two.
+fn stay(process: Option<&Child>, cpu: usize) {
+    let mut set = CpuSet::new();
+    set.set(cpu);
+    // On a machine with one core both are on it.
+    let _ = sched_setaffinity(process.map(Pid::from_child), &set);
+}
+
+/// A Redis on a free port; it ends with this value.
+struct Redis {
+    child: Child,
+    port: String,
+}
+
+impl Redis {
+    fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let port = listener
+            .local_addr()
+            .expect("an address")
+            .port()
+            .to_string();
+        drop(listener);
+        let child = Command::new("redis-server")
+            .args(["--port", &port, "--bind", "127.0.0.1"])
+            .args(["--save", "", "--appendonly", "no"])
+            .stdout(Stdio::null())
+            .spawn()
+            .expect("redis-server is installed");
+        stay(Some(&child), 0);
+        Self { child, port }
+    }
+
+    fn store(&self) -> RedisStore {
+        let url = format!("redis://127.0.0.1:{}/0", self.port);
+        let StoreUrl::Redis(address) = url.parse().expect("a URL of a store") else {
+            unreachable!("a Redis it is");
+        };
+        let settings = Settings {
+            node: "bench".to_owned(),
+            delete_fields: vec!["systemInfo".to_owned(), "systemInfoIPV4".to_owned()],
+            clear_on_done: false,
+            keep: Span::from_secs(604_800),
+            timeout: Span::from_secs(10),
+        };
+        let mut store = RedisStore::new(address, settings);
+        let start = Instant::now();
+        while let Err(error) = store.open() {
+            assert!(start.elapsed() < Duration::from_secs(30), "{error}");
+            sleep(Duration::from_millis(10));
+        }
+        store
+    }
+
+    /// The commands it is sent meanwhile, as it tells them itself.
+    fn monitor(&self, work: impl FnOnce()) -> Vec<Vec<String>> {
+        let mut stream = TcpStream::connect(format!("127.0.0.1:{}", self.port)).expect("it is up");
+        stream.write_all(b"MONITOR\r\n").expect("it listens");
+        let mut lines = BufReader::new(stream.try_clone().expect("a copy")).lines();
+        assert_eq!(lines.next().expect("a line").expect("of text"), "+OK");
+        work();
+        // What scripts call is not sent.
+        let words = |line: String| {
+            let sent = !line.contains(" lua] ");
+            let words = line.split('"').skip(1).step_by(2).map(str::to_owned);
+            sent.then(|| words.collect::<Vec<_>>())
+        };
+        let mut end = TcpStream::connect(format!("127.0.0.1:{}", self.port)).expect("it is up");
+        end.write_all(b"ECHO end\r\n").expect("it listens");
+        lines
+            .map(|line| line.expect("of text"))
+            .take_while(|line| !line.contains("\"end\""))
+            .filter_map(words)
+            .collect()
+    }
+
+    fn flush(&self) {
+        let status = Command::new("redis-cli")
+            .args(["-p", &self.port, "flushdb"])
+            .stdout(Stdio::null())
+            .status();
+        assert!(status.expect("redis-cli is installed").success());
+    }
+
+    /// How long `redis-benchmark` takes for the same command, for all hosts.
+    fn benchmark(&self, command: &[String]) -> Duration {
+        let requests = match shared(command) {
+            true => HOSTS as usize / REDIS_MEMBERS_MAX,
+            false => HOSTS as usize,
+        };
+        let output = Command::new("redis-benchmark")
+            .args(["-p", &self.port, "-P", PIPELINE, "-q", "--csv"])
+            .args(["-n", &requests.to_string(), "-r", &HOSTS.to_string()])
+            .args(of_many(command))
+            .output()
+            .expect("redis-benchmark is installed");
+        let said = String::from_utf8_lossy(&output.stdout);
+        let last = said.lines().last().unwrap_or_default();
+        let rate = last
+            .split('"')
+            .nth(3)
+            .and_then(|rate| rate.parse::<f64>().ok());
+        let rate = rate.unwrap_or_else(|| panic!("no rate for {command:?}: {said}"));
+        Duration::from_secs_f64(requests as f64 / rate)
+    }
+}
+
+impl Drop for Redis {
+    fn drop(&mut self) {
+        // Already ended is ended.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Whether a command is one for many hosts.
+fn shared(command: &[String]) -> bool {
+    matches!(command[0].as_str(), "SADD" | "SREM" | "ZADD")
+}
+
+/// The command with a host's name drawn for each; one that is shared with as many hosts as it is in use.
+fn of_many(command: &[String]) -> Vec<String> {
+    let name = host(0).to_string();
+    let words = command.iter().map(|word| word.replace(&name, NUMBER));
+    match shared(command) {
+        false => words.collect(),
+        true => {
+            let words: Vec<String> = words.collect();
+            // The first member, with its score where there is one, stands for all.
+            let first = words.iter().position(|word| word == NUMBER);
+            let first = first.expect("a member") + 1;
+            let from = if command[0] == "ZADD" {
+                first - 2
+            } else {
+                first - 1
+            };
+            let mut all = words[..from].to_vec();
+            for _ in 0..REDIS_MEMBERS_MAX {
+                all.extend_from_slice(&words[from..first]);
+            }
+            all
+        }
+    }
+}
+
+fn run(store: &mut RedisStore, ops: &[Op]) -> Vec<Outcome> {
+    let mut outcomes = Vec::with_capacity(ops.len());
+    for batch in ops.chunks(BATCH_OPS_MAX) {
+        let ran = store.run(batch, &mut outcomes);
+        assert!(ran.done == batch.len() && ran.error.is_none(), "{ran:?}");
+    }
+    outcomes
+}
+
+fn ticket(number: u32) -> HostRef {
+    HostRef {
+        slot: number,
+        generation: 1,
+    }
+}
+
+fn comings(hosts: u32) -> Vec<Op> {
+    let online = |number| {
+        Op::Online(Box::new(Online {
+            ticket: ticket(number),
+            host: host(number),
+            peer: ([127, 0, 0, 1], 40_000).into(),
+            since: AT,
+            event: stamp(1),
+        }))
+    };
+    (0..hosts).map(online).collect()
+}
+
+fn goings(claimed: &[Outcome]) -> Vec<Op> {
+    let offline = |(number, outcome): (u32, &Outcome)| {
+        let Outcome::Presence {
+            settled: Settled::Claimed { epoch },
+            ..
+        } = outcome
+        else {
+            panic!("no claim: {outcome:?}");
+        };
+        Op::Offline(Box::new(Offline {
+            ticket: ticket(number),
+            host: host(number),
+            epoch: *epoch,
+            reason: Reason::Closed,
+            since: AT,
+            event: stamp(2),
+        }))
+    };
+    (0..).zip(claimed).map(offline).collect()
+}
+
+/// Everybody comes and goes: how long each took.
+fn store(redis: &Redis, hosts: u32) -> [Duration; 2] {
+    let mut store = redis.store();
+    let come = comings(hosts);
+    let start = Instant::now();
+    let claimed = run(&mut store, &come);
+    let came = start.elapsed();
+    let go = goings(&claimed);
+    let start = Instant::now();
+    run(&mut store, &go);
+    [came, start.elapsed()]
+}
+
+fn main() {
+    let measuring = std::env::args().any(|argument| argument == "--bench");
+    let installed = |program| {
+        let tried = Command::new(program).arg("--version").output();
+        tried.is_ok()
+    };
+    if !measuring || !installed("redis-server") || !installed("redis-benchmark") {
+        eprintln!("it takes --bench, a redis-server and a redis-benchmark: left out");
+        return;
+    }
+    stay(None, 1);
+    let mut ratios = Vec::new();
+    for round in 1..=ROUNDS {
+        let redis = Redis::start();
+        let (mut came, mut went) = (Vec::new(), Vec::new());
+        let mut one = redis.store();
+        came.extend(redis.monitor(|| drop(run(&mut one, &comings(1)))));
+        let again = run(&mut one, &comings(1));
+        went.extend(redis.monitor(|| drop(run(&mut one, &goings(&again)))));
+        drop(one);
+        let mut theirs = [Duration::ZERO; 2];
+        for (took, commands) in theirs.iter_mut().zip([&came, &went]) {
+            redis.flush();
+            // Those who go have come.
+            if std::ptr::eq(commands, &raw const went) {
+                run(&mut redis.store(), &comings(HOSTS));
+            }
+            for command in commands {
+                let one = redis.benchmark(command);
+                if round == 1 {
+                    println!(
+                        "  {:9.1} ms  {}",
+                        one.as_secs_f64() * 1e3,
+                        command[..2].join(" ")
+                    );
+                }
+                *took += one;
+            }
+        }
+        redis.flush();
+        let ours = store(&redis, HOSTS);
+        let seconds = |took: [Duration; 2]| (took[0] + took[1]).as_secs_f64();
+        let ratio = seconds(theirs) / seconds(ours);
+        println!(
+            "{HOSTS} hosts come in {:.2} s and go in {:.2} s; redis-benchmark -P {PIPELINE}: {:.2} s and {:.2} s: {ratio:.2} times its rate",
+            ours[0].as_secs_f64(),
+            ours[1].as_secs_f64(),
+            theirs[0].as_secs_f64(),
+            theirs[1].as_secs_f64(),
+        );
+        ratios.push(ratio);
+    }
+    ratios.sort_by(f64::total_cmp);
+    println!("median: {:.2} times its rate", ratios[ROUNDS / 2]);
+}
