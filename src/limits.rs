@@ -335,15 +335,17 @@ pub const REACH_WAIT_MS_MAX: u64 = 3_000;
 pub const DIALS_PER_TURN_MAX: usize = 32;
 /// Devices, and sockets of devices and targets, looked at in a turn; the others wait for the next: a host whose
 /// heartbeat comes meanwhile waits for so many at most.
-pub const DEVICES_PER_TURN_MAX: usize = 32;
+pub const DEVICES_PER_TURN_MAX: usize = 8;
 /// Bytes read from one of those in a turn; the rest waits for the next.
 pub const DIALED_BYTES_PER_TURN_MAX: usize = 16 * 1024;
 /// Milliseconds between two writings of what devices and targets are: what changes meanwhile is written once.
 pub const OUTSIDE_WRITE_MS: u64 = 200;
 /// Seconds after the store has come up at which all of it is written once more.
 pub const OUTSIDE_AGAIN_S: u64 = 5;
-/// Devices or targets written in one batch.
-pub const OUTSIDE_OPS_MAX: usize = 256;
+/// Seconds after which what has not changed of a device is written all the same, with what has.
+pub const OUTSIDE_ALL_S: u64 = 10;
+/// Devices or targets written in one batch, of which a turn makes one: hosts wait for it to be made.
+pub const OUTSIDE_OPS_MAX: usize = 32;
 
 /// Memory the embedded store may use to keep parts of its file, in bytes.
 pub const EMBEDDED_CACHE_BYTES: usize = 16 * 1024 * 1024;

@@ -103,6 +103,17 @@ pub struct Value {
     pub fields: Option<FieldValues>,
 }
 
+impl Value {
+    /// Whether the store has nothing new of `other`: fields follow from the data.
+    fn says_the_same(&self, other: &Self) -> bool {
+        self.data == other.data && self.refused == other.refused
+    }
+
+    fn is_marked_as(&self, other: &Self) -> bool {
+        self.refused == other.refused && self.fields.is_some() == other.fields.is_some()
+    }
+}
+
 /// A device, as it is shown.
 #[derive(Clone, Copy, Debug)]
 pub struct DeviceView<'a> {

@@ -598,12 +598,17 @@ impl Reactor {
                 }
             }
         }
+        self.hand_over_out(at);
+    }
+
+    /// The same of devices and targets: a little at a time, so that no host waits for long.
+    fn hand_over_out(&mut self, at: Moment) {
+        if !self.mailbox.has_room() {
+            return;
+        }
         let session = self.core.store_session();
-        while self.mailbox.has_room() {
-            let ops = self.out.pull(at, session);
-            let Some(session) = session.filter(|_| !ops.is_empty()) else {
-                break;
-            };
+        let ops = self.out.pull(at, session);
+        if let Some(session) = session.filter(|_| !ops.is_empty()) {
             match self.mailbox.hand(Batch { session, ops }) {
                 Handed::Over => self.stats.batches += 1,
                 Handed::Held => self.stats.batches_held += 1,
@@ -612,6 +617,7 @@ impl Reactor {
                 }
             }
         }
+        self.walking |= self.mailbox.has_room() && self.out.has_more(at.now);
     }
 
     /// Does what the core wants done, in order. Its list keeps its memory.

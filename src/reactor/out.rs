@@ -215,6 +215,12 @@ impl Out {
         ops
     }
 
+    /// Whether more is to be written at once.
+    #[must_use]
+    pub fn has_more(&self, now: Instant) -> bool {
+        !self.is_stopped && (self.devices.has_more(now) || self.targets.has_more(now))
+    }
+
     /// What is to be told, and logged, since this was called last.
     pub fn take_news(&mut self) -> (Vec<News>, Vec<Note>) {
         let Wishes { news, notes, .. } = &mut self.wishes;

@@ -87,8 +87,14 @@ pub(super) struct Device {
     pub(super) values: Vec<Option<Value>>,
     /// Commands, a bit each, whose values are still to be written.
     pub(super) values_changed: u32,
+    /// The same of their marks: whether they refuse, and whether they have fields.
+    pub(super) marks_changed: u32,
+    /// Whether the time of the last good reply is to be written.
+    pub(super) good_changed: bool,
     /// Whether the rest of it is.
     pub(super) facts_changed: bool,
+    /// When all of it was written last.
+    pub(super) all_written: Instant,
     /// Whether its hash holds what was written since the store came up, and nothing else.
     pub(super) written_whole: bool,
 }
@@ -115,7 +121,10 @@ impl Device {
             status: 0,
             last_good: UnixMs(0),
             values_changed: 0,
+            marks_changed: 0,
+            good_changed: false,
             facts_changed: true,
+            all_written: at.now,
             written_whole: false,
         }
     }
@@ -137,7 +146,7 @@ impl Device {
     }
 
     pub(super) fn is_changed(&self) -> bool {
-        self.facts_changed || self.values_changed != 0
+        self.facts_changed || self.good_changed || self.values_changed | self.marks_changed != 0
     }
 
     /// When it is to be looked at again at the latest.
@@ -328,22 +337,36 @@ impl Device {
             self.fresh = turn.at.now;
             self.is_stale = false;
             self.last_good = turn.at.wall;
+            self.good_changed = true;
         } else {
             turn.stats.refused += 1;
         }
         let asked = &self.rules.commands[command];
         let is_about_errors = asked.code == Code::ASTF;
         let named = refused.is_none() && !asked.fields.is_empty();
-        self.values[command] = Some(Value {
+        let value = Value {
             data: reply.text().into_owned(),
             refused,
             at: turn.at.wall,
             fields: named.then(|| FieldValues::of(&asked.fields, reply.data)),
-        });
-        self.values_changed |= 1 << command;
+        };
+        self.keep(command, value);
         let why = self.is_stale.then(|| "answers, but refuses".to_owned());
         self.tell(before, why, turn);
         self.take_status(reply.status, is_about_errors, turn);
+    }
+
+    /// Keeps the last answer, and what of it is new to the store.
+    fn keep(&mut self, command: usize, value: Value) {
+        let bit = 1 << command;
+        let before = self.values[command].as_ref();
+        if before.is_none_or(|before| !before.says_the_same(&value)) {
+            self.values_changed |= bit;
+        }
+        if before.is_none_or(|before| !before.is_marked_as(&value)) {
+            self.marks_changed |= bit;
+        }
+        self.values[command] = Some(value);
     }
 
     /// A change of the error status is told; the errors themselves are asked for next.
@@ -420,8 +443,6 @@ impl Device {
 
     /// Tells what has changed of the two heartbeats since `before`.
     fn tell(&mut self, before: (Option<bool>, bool), why: Option<String>, turn: &mut Turn<'_>) {
-        // When its last good reply came is written with the values.
-        self.facts_changed |= self.values_changed != 0;
         if before == self.heartbeats() {
             // No event, but who looks is to see what is wrong now, not what was at first.
             if self.answers == Some(false) && why != self.reason {

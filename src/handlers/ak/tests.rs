@@ -3,7 +3,7 @@
 use super::*;
 use crate::codec::ak::emit_reply;
 use crate::handlers::outside::{Failure, News};
-use crate::limits::AK_LISTEN_MS;
+use crate::limits::{AK_LISTEN_MS, OUTSIDE_AGAIN_S, OUTSIDE_ALL_S};
 use crate::store::op::{Op, Outside, Place};
 use proptest::prelude::*;
 
@@ -515,10 +515,14 @@ fn dials_are_few_at_a_time() {
         .collect();
     let mut rig = Rig::new(many);
     rig.ms += 2;
-    assert_eq!(rig.tick().len(), DIALS_PER_TURN_MAX);
-    let next = rig.devices.tick(rig.at().now, rig.at(), &mut rig.out);
-    assert_eq!(rig.acts().len(), AK_CONNECTING_MAX - DIALS_PER_TURN_MAX);
-    assert!(next.is_some());
+    let mut dialled = 0;
+    while dialled < AK_CONNECTING_MAX {
+        let next = rig.devices.tick(rig.at().now, rig.at(), &mut rig.out);
+        let dials = rig.acts().len();
+        assert!(dials > 0 && dials <= DEVICES_PER_TURN_MAX.min(DIALS_PER_TURN_MAX));
+        assert_eq!(next, Some(rig.at().now), "there are more");
+        dialled += dials;
+    }
     assert!(rig.pass(100).is_empty(), "no more than so many at once");
     rig.end(Failure::Refused);
     assert_eq!(rig.pass(1), ["dial"]);
@@ -555,18 +559,56 @@ fn values_are_gathered_and_written_and_again_at_each_coming_up() {
         (field("state"), field("error_status")),
         (Some("up"), Some("2"))
     );
-    assert!(
-        op.removed.contains(&"last_good".to_owned()) && op.removed.contains(&"reason".to_owned())
-    );
+    assert_eq!(op.removed, ["ASTZ.fields", "reason"]);
     let [again] = &rig.written(2)[..] else {
         panic!("all of it")
     };
     assert!(again.whole && !op.whole);
-    assert_eq!((&again.set, &again.removed), (&op.set, &op.removed));
+    assert_eq!(again.set, op.set);
+    assert_eq!(again.removed, ["ASTZ.fields", "last_good", "reason"]);
     rig.pass(4_000);
     rig.written(2);
     rig.pass(1_001);
     assert_eq!(rig.written(2).len(), 1, "and once more after five seconds");
+}
+
+#[test]
+fn only_what_is_new_is_written_and_all_of_it_now_and_then() {
+    let mut rig = asked(&["ASTZ", "AKON"]);
+    rig.written(1);
+    let mut round = |status, data: &str| {
+        rig.reply("ASTZ", status, "SREM");
+        rig.reply("AKON", status, data);
+        rig.pass(1_005);
+        let mut ops = rig.written(1);
+        assert!(ops.len() <= 1);
+        let op = ops.pop().expect("something");
+        let set: Vec<_> = op.set.into_iter().map(|(field, _)| field).collect();
+        (set.join(" "), op.removed.join(" "))
+    };
+    let (set, removed) = round(0, "1");
+    assert_eq!(set, "ASTZ AKON last_good state since error_status");
+    assert_eq!(
+        removed,
+        "ASTZ.refused ASTZ.fields AKON.refused AKON.fields reason"
+    );
+    let written = |set: &str, removed: &str| (set.to_owned(), removed.to_owned());
+    // Behind the second writing of everything.
+    for _ in 0..OUTSIDE_AGAIN_S {
+        round(0, "1");
+    }
+    assert_eq!(round(0, "1"), written("last_good", ""));
+    assert_eq!(round(0, "2"), written("AKON last_good", ""));
+    assert_eq!(
+        round(0, "BS"),
+        written("AKON AKON.refused last_good", "AKON.fields")
+    );
+    assert_eq!(
+        round(1, "BS"),
+        written("last_good state since error_status", "reason")
+    );
+    let all = (0..OUTSIDE_ALL_S).filter(|_| round(1, "BS").0.starts_with("ASTZ AKON "));
+    assert_eq!(all.count(), 1, "somebody may have taken it away");
 }
 
 #[test]

@@ -5,10 +5,13 @@
 //! lower-case words to the device.
 
 use std::collections::{HashSet, VecDeque};
+use std::mem;
 
 use crate::handlers::Moment;
 use crate::ids::HostId;
-use crate::limits::{AK_DEVICES_MAX, OUTSIDE_AGAIN_S, OUTSIDE_OPS_MAX, OUTSIDE_WRITE_MS};
+use crate::limits::{
+    AK_DEVICES_MAX, OUTSIDE_AGAIN_S, OUTSIDE_ALL_S, OUTSIDE_OPS_MAX, OUTSIDE_WRITE_MS,
+};
 use crate::store::op::{Op, Outside, Place, device as field};
 use crate::time::{Instant, Span};
 
@@ -16,6 +19,7 @@ use super::device::Device;
 use super::{Devices, Value};
 
 const GATHER: Span = Span::from_millis(OUTSIDE_WRITE_MS);
+const ALL: Span = Span::from_secs(OUTSIDE_ALL_S);
 const AGAIN: Span = Span::from_secs(OUTSIDE_AGAIN_S);
 
 /// Who is to be written, and when.
@@ -87,57 +91,90 @@ impl Devices {
             };
             self.pen.queued.remove(&slot);
             if let Some(Some(device)) = self.slots.get_mut(slot as usize) {
-                ops.push(Op::Outside(Box::new(written(device))));
+                ops.push(Op::Outside(Box::new(written(device, at.now))));
             }
         }
         self.pen.due = (!self.pen.queue.is_empty()).then_some(at.now);
     }
 
+    /// Whether more is to be written at once.
+    #[must_use]
+    pub fn has_more(&self, now: Instant) -> bool {
+        self.pen.session.is_some() && self.pen.due.is_some_and(|due| due <= now)
+    }
+
     fn write_all(&mut self, now: Instant) {
         for device in self.slots.iter_mut().flatten() {
-            device.facts_changed = true;
-            device.values_changed = u32::MAX;
+            all_of(device, now);
             device.written_whole = false;
         }
         self.pen.all(&self.order, now);
     }
 }
 
-/// What changed of a device since it was last written.
-fn written(device: &mut Device) -> Outside {
+fn all_of(device: &mut Device, now: Instant) {
+    device.facts_changed = true;
+    device.good_changed = true;
+    device.values_changed = u32::MAX;
+    device.marks_changed = u32::MAX;
+    device.all_written = now;
+}
+
+/// What changed of a device since it was last written; now and then all of it, since somebody may have taken it away.
+fn written(device: &mut Device, now: Instant) -> Outside {
+    if now.since(device.all_written) >= ALL {
+        all_of(device, now);
+    }
     let mut op = Outside::of(Place::Device(device.rules.name.clone()));
     // What an earlier process left there may be of commands that are asked no more.
-    op.whole = !std::mem::replace(&mut device.written_whole, true);
-    let changed = std::mem::take(&mut device.values_changed);
+    op.whole = !mem::replace(&mut device.written_whole, true);
+    let changed = mem::take(&mut device.values_changed);
+    let marked = mem::take(&mut device.marks_changed);
     for (index, value) in device.values.iter().enumerate() {
-        if let Some(value) = value
-            && changed & (1 << index) != 0
-        {
-            value_into(&mut op, device.rules.commands[index].code.as_str(), value);
+        let code = device.rules.commands[index].code.as_str();
+        if let Some(value) = value {
+            if changed & (1 << index) != 0 {
+                data_into(&mut op, code, value);
+            }
+            if marked & (1 << index) != 0 {
+                marks_into(&mut op, code, value);
+            }
         }
     }
-    if std::mem::take(&mut device.facts_changed) {
+    if mem::take(&mut device.good_changed) {
+        let good = (device.last_good.0 > 0).then(|| device.last_good.0.to_string());
+        op.set_or_remove(field::LAST_GOOD, good);
+    }
+    if mem::take(&mut device.facts_changed) {
         op.set(field::STATE, device.state().as_str());
         op.set(field::SINCE, device.since.0.to_string());
         op.set(field::ERROR_STATUS, device.status.to_string());
         op.set_or_remove(field::REASON, device.reason.clone());
-        let good = (device.last_good.0 > 0).then(|| device.last_good.0.to_string());
-        op.set_or_remove(field::LAST_GOOD, good);
     }
     op
 }
 
-fn value_into(op: &mut Outside, code: &str, value: &Value) {
+/// The data of an answer, and their words by name.
+fn data_into(op: &mut Outside, code: &str, value: &Value) {
     // What the device could not make out has no data: the marks it sent instead stand for it.
-    let refused = value.refused.map(|refused| refused.as_str());
-    let data = match refused {
-        Some(word) if value.data.is_empty() => word.to_owned(),
+    let data = match value.refused {
+        Some(word) if value.data.is_empty() => word.as_str().to_owned(),
         _ => value.data.clone(),
     };
     op.set(code, data);
+    if let Some(fields) = &value.fields
+        && let Ok(fields) = serde_json::to_string(fields)
+    {
+        op.set(&format!("{code}{}", field::FIELDS), fields);
+    }
+}
+
+/// Whether an answer refuses; and no words by name where it has none.
+fn marks_into(op: &mut Outside, code: &str, value: &Value) {
     let name = |field: &str| format!("{code}{field}");
-    op.set_or_remove(&name(field::REFUSED), refused.map(str::to_owned));
-    let fields = value.fields.as_ref();
-    let fields = fields.and_then(|fields| serde_json::to_string(fields).ok());
-    op.set_or_remove(&name(field::FIELDS), fields);
+    let refused = value.refused.map(|refused| refused.as_str().to_owned());
+    op.set_or_remove(&name(field::REFUSED), refused);
+    if value.fields.is_none() {
+        op.set_or_remove(&name(field::FIELDS), None);
+    }
 }

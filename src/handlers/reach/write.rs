@@ -87,6 +87,12 @@ impl Targets {
             ops.push(Op::Outside(Box::new(op)));
         }
     }
+
+    /// Whether more is to be written at once.
+    #[must_use]
+    pub fn has_more(&self, now: Instant) -> bool {
+        self.pen.session.is_some() && self.pen.due.is_some_and(|due| due <= now)
+    }
 }
 
 /// A target as it is stored.
