@@ -323,6 +323,9 @@ pub const AK_LISTEN_MS: u64 = 50;
 pub const AK_STANDSTILL_MS: u64 = 500;
 /// Devices being connected to at once; the others wait for their turn.
 pub const AK_CONNECTING_MAX: usize = 64;
+/// Milliseconds between two connects to devices: many are not to be asked in step, each of their rounds a heap of questions
+/// that hosts wait for.
+pub const AK_DIAL_EVERY_MS: u64 = 1;
 /// Targets of `reach` in the configuration: refused beyond.
 pub const REACH_TARGETS_MAX: usize = 1_024;
 /// A target as it is written, in bytes: refused beyond.
@@ -344,8 +347,11 @@ pub const OUTSIDE_WRITE_MS: u64 = 200;
 pub const OUTSIDE_AGAIN_S: u64 = 5;
 /// Seconds after which what has not changed of a device is written all the same, with what has.
 pub const OUTSIDE_ALL_S: u64 = 10;
-/// Devices or targets written in one batch, of which a turn makes one: hosts wait for it to be made.
+/// Devices, and targets, written in one batch: hosts wait for it to be made.
 pub const OUTSIDE_OPS_MAX: usize = 32;
+/// Milliseconds between two of these batches at least: many that change often are written less often, and the
+/// store thread leaves the rest of its core to the hosts.
+pub const OUTSIDE_PACE_MS: u64 = 50;
 
 /// Memory the embedded store may use to keep parts of its file, in bytes.
 pub const EMBEDDED_CACHE_BYTES: usize = 16 * 1024 * 1024;

@@ -21,9 +21,7 @@ use std::net::SocketAddr;
 
 use crate::codec::ak::{Code, Refusal};
 use crate::ids::HostId;
-use crate::limits::{
-    AK_CONNECTING_MAX, AK_STANDSTILL_MS, DEVICES_PER_TURN_MAX, DIALS_PER_TURN_MAX,
-};
+use crate::limits::{AK_CONNECTING_MAX, AK_DIAL_EVERY_MS, AK_STANDSTILL_MS, DEVICES_PER_TURN_MAX};
 use crate::time::{Instant, Span, UnixMs};
 use crate::wheel::Wheel;
 
@@ -35,6 +33,7 @@ pub use fields::{Field, FieldKind, FieldValue, FieldValues, Scalar};
 pub use stats::Stats;
 use write::Pen;
 
+const DIAL_EVERY: Span = Span::from_millis(AK_DIAL_EVERY_MS);
 const STANDSTILL: Span = Span::from_millis(AK_STANDSTILL_MS);
 
 /// A device, as it is configured.
@@ -182,6 +181,8 @@ pub struct Devices {
     /// Who waits to be dialled, each once or, after a reload, once too often.
     waiting: VecDeque<u32>,
     connecting: usize,
+    /// When the next may be dialled.
+    dial_at: Instant,
     generation: u32,
     /// When the last look said that there would be something to do.
     promised: Option<Instant>,
@@ -206,7 +207,7 @@ impl Devices {
         }
         for slot in before {
             if !self.order.contains(&slot) {
-                self.end(at, slot, out);
+                self.end(slot, out);
             }
         }
     }
@@ -223,7 +224,7 @@ impl Devices {
         self.pen.changed(slot as u32, at.now);
     }
 
-    fn end(&mut self, at: Moment, slot: u32, out: &mut Wishes) {
+    fn end(&mut self, slot: u32, out: &mut Wishes) {
         let Some(device) = self.slots[slot as usize].take() else {
             return;
         };
@@ -235,7 +236,7 @@ impl Devices {
         let name = device.rules.name;
         // One that was changed has the same name, and the same key.
         let again = self.iter().any(|view| *view.name() == name);
-        self.pen.gone(name, again, at.now);
+        self.pen.gone(name, again);
     }
 
     /// Does what is due: questions and connects are judged by `judge`, the horizon. Returns when it next has something
@@ -249,10 +250,12 @@ impl Devices {
             self.look(slot, judge, at, out);
         }
         self.due = due;
-        let more = self.dial_some(at, out) || !self.due.is_empty();
+        let dial = self.dial_some(at, out);
+        let more = !self.due.is_empty();
         let next = [
             self.wheel.next(),
-            self.pen.due(at.now),
+            self.write_due(at.now),
+            dial,
             more.then_some(at.now),
         ];
         self.promised = next.into_iter().flatten().min();
@@ -388,13 +391,14 @@ impl Devices {
         }
     }
 
-    /// Dials who waits, as far as there is room; whether there is room for more.
-    fn dial_some(&mut self, at: Moment, out: &mut Wishes) -> bool {
-        let mut dials = 0;
-        while dials < DIALS_PER_TURN_MAX && self.connecting < AK_CONNECTING_MAX {
-            let Some(slot) = self.waiting.pop_front() else {
-                return false;
-            };
+    /// Dials who waits, as far as there is room; when there will be more to dial.
+    fn dial_some(&mut self, at: Moment, out: &mut Wishes) -> Option<Instant> {
+        while self.connecting < AK_CONNECTING_MAX {
+            let slot = self.waiting.front().copied()?;
+            if self.dial_at > at.now {
+                return Some(self.dial_at);
+            }
+            self.waiting.pop_front();
             let Some(Some(device)) = self.slots.get_mut(slot as usize) else {
                 continue;
             };
@@ -408,9 +412,9 @@ impl Devices {
             out.acts.push(Act::Dial { link, way, to });
             self.stats.dials += 1;
             self.connecting += 1;
-            dials += 1;
+            self.dial_at = at.now + DIAL_EVERY;
             self.settle(slot, at);
         }
-        !self.waiting.is_empty() && self.connecting < AK_CONNECTING_MAX
+        None
     }
 }

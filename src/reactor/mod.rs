@@ -617,7 +617,8 @@ impl Reactor {
                 }
             }
         }
-        self.walking |= self.mailbox.has_room() && self.out.has_more(at.now);
+        let both = [self.chores, self.out.write_due(at.now)];
+        self.chores = both.into_iter().flatten().min();
     }
 
     /// Does what the core wants done, in order. Its list keeps its memory.

@@ -215,10 +215,14 @@ impl Out {
         ops
     }
 
-    /// Whether more is to be written at once.
+    /// When something is to be written next.
     #[must_use]
-    pub fn has_more(&self, now: Instant) -> bool {
-        !self.is_stopped && (self.devices.has_more(now) || self.targets.has_more(now))
+    pub fn write_due(&self, now: Instant) -> Option<Instant> {
+        if self.is_stopped {
+            return None;
+        }
+        let both = [self.devices.write_due(now), self.targets.write_due(now)];
+        both.into_iter().flatten().min()
     }
 
     /// What is to be told, and logged, since this was called last.

@@ -3,7 +3,10 @@
 use super::*;
 use crate::codec::ak::emit_reply;
 use crate::handlers::outside::{Failure, News};
-use crate::limits::{AK_LISTEN_MS, OUTSIDE_AGAIN_S, OUTSIDE_ALL_S};
+use crate::limits::{
+    AK_DIAL_EVERY_MS, AK_LISTEN_MS, OUTSIDE_AGAIN_S, OUTSIDE_ALL_S, OUTSIDE_OPS_MAX,
+    OUTSIDE_PACE_MS,
+};
 use crate::store::op::{Op, Outside, Place};
 use proptest::prelude::*;
 
@@ -514,15 +517,14 @@ fn dials_are_few_at_a_time() {
         .map(|n| rules(&format!("d{n}"), &["ASTZ"]))
         .collect();
     let mut rig = Rig::new(many);
-    rig.ms += 2;
-    let mut dialled = 0;
-    while dialled < AK_CONNECTING_MAX {
-        let next = rig.devices.tick(rig.at().now, rig.at(), &mut rig.out);
-        let dials = rig.acts().len();
-        assert!(dials > 0 && dials <= DEVICES_PER_TURN_MAX.min(DIALS_PER_TURN_MAX));
-        assert_eq!(next, Some(rig.at().now), "there are more");
-        dialled += dials;
-    }
+    rig.pass(2);
+    let dials = rig.pass(AK_CONNECTING_MAX as u64 / 2).len() as u64;
+    assert!(
+        dials * AK_DIAL_EVERY_MS <= AK_CONNECTING_MAX as u64 / 2 + 1,
+        "{dials}"
+    );
+    rig.pass(2 * AK_CONNECTING_MAX as u64 * AK_DIAL_EVERY_MS);
+    assert_eq!(rig.devices.connecting, AK_CONNECTING_MAX);
     assert!(rig.pass(100).is_empty(), "no more than so many at once");
     rig.end(Failure::Refused);
     assert_eq!(rig.pass(1), ["dial"]);
@@ -570,6 +572,25 @@ fn values_are_gathered_and_written_and_again_at_each_coming_up() {
     rig.written(2);
     rig.pass(1_001);
     assert_eq!(rig.written(2).len(), 1, "and once more after five seconds");
+}
+
+#[test]
+fn many_are_written_a_little_at_a_time() {
+    let many = 2 * OUTSIDE_OPS_MAX + 1;
+    let all = (0..many).map(|n| rules(&format!("d{n}"), &["ASTZ"]));
+    let mut rig = Rig::new(all.collect());
+    let mut batches = Vec::new();
+    for _ in 0..3 * OUTSIDE_PACE_MS {
+        let ops = rig.written(1);
+        assert!(ops.iter().all(|op| op.whole));
+        let next = rig.devices.write_due(rig.at().now);
+        if !ops.is_empty() {
+            batches.push(ops.len());
+            assert!(next.is_some(), "it wakes for the rest");
+        }
+        rig.pass(1);
+    }
+    assert_eq!(batches, [OUTSIDE_OPS_MAX, OUTSIDE_OPS_MAX, 1]);
 }
 
 #[test]

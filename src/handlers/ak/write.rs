@@ -10,7 +10,8 @@ use std::mem;
 use crate::handlers::Moment;
 use crate::ids::HostId;
 use crate::limits::{
-    AK_DEVICES_MAX, OUTSIDE_AGAIN_S, OUTSIDE_ALL_S, OUTSIDE_OPS_MAX, OUTSIDE_WRITE_MS,
+    AK_DEVICES_MAX, OUTSIDE_AGAIN_S, OUTSIDE_ALL_S, OUTSIDE_OPS_MAX, OUTSIDE_PACE_MS,
+    OUTSIDE_WRITE_MS,
 };
 use crate::store::op::{Op, Outside, Place, device as field};
 use crate::time::{Instant, Span};
@@ -19,17 +20,20 @@ use super::device::Device;
 use super::{Devices, Value};
 
 const GATHER: Span = Span::from_millis(OUTSIDE_WRITE_MS);
+const PACE: Span = Span::from_millis(OUTSIDE_PACE_MS);
 const ALL: Span = Span::from_secs(OUTSIDE_ALL_S);
 const AGAIN: Span = Span::from_secs(OUTSIDE_AGAIN_S);
 
 /// Who is to be written, and when.
 #[derive(Debug, Default)]
 pub(super) struct Pen {
-    queue: VecDeque<u32>,
+    /// In the order they changed, each with when it is to be written.
+    queue: VecDeque<(u32, Instant)>,
     queued: HashSet<u32>,
     /// Names whose keys go first.
     gone: Vec<HostId>,
-    due: Option<Instant>,
+    /// Nothing before then: what was written last is to be digested first.
+    paced: Instant,
     /// The store's coming-up that all of this was written in.
     session: Option<u32>,
     again: Option<Instant>,
@@ -38,29 +42,36 @@ pub(super) struct Pen {
 impl Pen {
     pub(super) fn changed(&mut self, slot: u32, now: Instant) {
         if self.queued.insert(slot) {
-            self.queue.push_back(slot);
+            self.queue.push_back((slot, now + GATHER));
         }
-        self.due.get_or_insert(now + GATHER);
     }
 
-    pub(super) fn all(&mut self, slots: &[u32], now: Instant) {
-        slots.iter().for_each(|slot| self.changed(*slot, now));
+    /// All of them, now.
+    fn all(&mut self, slots: &[u32], now: Instant) {
+        self.queue = slots.iter().map(|slot| (*slot, now)).collect();
+        self.queued = slots.iter().copied().collect();
+        self.paced = now;
     }
 
     /// The key of a device is to go. With `again` another one has its name, and writes its own.
-    pub(super) fn gone(&mut self, name: HostId, again: bool, now: Instant) {
+    pub(super) fn gone(&mut self, name: HostId, again: bool) {
         // While the store is away reloads may come and go; a name is remembered once.
         if !self.gone.contains(&name) && (again || self.gone.len() < AK_DEVICES_MAX) {
             self.gone.push(name);
         }
-        self.due.get_or_insert(now + GATHER);
+    }
+
+    fn next(&self) -> Option<Instant> {
+        let gone = self.gone.first().map(|_| self.paced);
+        let changed = self.queue.front().map(|(_, due)| *due);
+        let next = gone.or(changed).filter(|_| self.session.is_some())?;
+        Some(next.max(self.paced))
     }
 
     /// When something is to be written, if the store is up. What is due already is taken when the store
     /// has room for it, which it says itself.
-    pub(super) fn due(&self, now: Instant) -> Option<Instant> {
-        let due = self.due.filter(|_| self.session.is_some());
-        let both = [due, self.again].into_iter().flatten();
+    fn due(&self, now: Instant) -> Option<Instant> {
+        let both = [self.next(), self.again].into_iter().flatten();
         both.filter(|due| *due > now).min()
     }
 }
@@ -72,21 +83,20 @@ impl Devices {
             self.pen.session = session;
             self.pen.again = session.map(|_| at.now + AGAIN);
             self.write_all(at.now);
-            self.pen.due = Some(at.now);
         }
         if self.pen.again.is_some_and(|again| again <= at.now) {
             self.pen.again = None;
             self.write_all(at.now);
-            self.pen.due = Some(at.now);
         }
-        if session.is_none() || self.pen.due.is_none_or(|due| due > at.now) {
+        if self.pen.next().is_none_or(|next| next > at.now) {
             return;
         }
         for name in self.pen.gone.drain(..) {
             ops.push(Op::Outside(Box::new(Outside::gone(Place::Device(name)))));
         }
         for _ in 0..OUTSIDE_OPS_MAX {
-            let Some(slot) = self.pen.queue.pop_front() else {
+            let is_due = |next: &mut (u32, Instant)| next.1 <= at.now;
+            let Some((slot, _)) = self.pen.queue.pop_front_if(is_due) else {
                 break;
             };
             self.pen.queued.remove(&slot);
@@ -94,13 +104,13 @@ impl Devices {
                 ops.push(Op::Outside(Box::new(written(device, at.now))));
             }
         }
-        self.pen.due = (!self.pen.queue.is_empty()).then_some(at.now);
+        self.pen.paced = at.now + PACE;
     }
 
-    /// Whether more is to be written at once.
+    /// When something is to be written next; what is due already is left out.
     #[must_use]
-    pub fn has_more(&self, now: Instant) -> bool {
-        self.pen.session.is_some() && self.pen.due.is_some_and(|due| due <= now)
+    pub fn write_due(&self, now: Instant) -> Option<Instant> {
+        self.pen.due(now)
     }
 
     fn write_all(&mut self, now: Instant) {

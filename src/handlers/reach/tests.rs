@@ -1,6 +1,7 @@
 //! Targets that are not there, with their times.
 
 use super::*;
+use crate::limits::OUTSIDE_OPS_MAX;
 use crate::store::op::Op;
 
 fn rules(text: &str, way: Way, wants_answer: bool) -> TargetRules {
@@ -201,6 +202,32 @@ fn what_is_found_is_written_and_what_is_gone_removed() {
         panic!("{ops:?}")
     };
     assert_eq!((&op.removed[..], op.set.len()), (&["a".to_owned()][..], 0));
+}
+
+#[test]
+fn many_that_change_all_the_time_are_all_written_in_their_turn() {
+    const MANY: usize = 4 * OUTSIDE_OPS_MAX;
+    let all = (0..MANY).map(|n| tcp(&n.to_string())).collect();
+    let (mut targets, mut out) = targets(all);
+    let mut written = std::collections::BTreeSet::new();
+    targets.pull(at(0), Some(1), &mut Vec::new());
+    for ms in 1..1_000 {
+        for (_, link) in pass(&mut targets, &mut out, ms, ms) {
+            targets.fate(at(ms), link, Fate::Connected { took: TOOK }, &mut out);
+        }
+        let changed = 0..MANY as u32;
+        changed.for_each(|slot| targets.pen.changed(slot, at(ms).now));
+        let mut ops = Vec::new();
+        targets.pull(at(ms), Some(1), &mut ops);
+        for op in ops {
+            let Op::Outside(op) = op else {
+                panic!("{op:?}")
+            };
+            assert!(op.set.len() <= OUTSIDE_OPS_MAX);
+            written.extend(op.set.into_iter().map(|(target, _)| target));
+        }
+    }
+    assert_eq!(written.len(), MANY);
 }
 
 #[test]

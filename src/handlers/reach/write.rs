@@ -3,19 +3,24 @@
 use std::collections::BTreeSet;
 
 use crate::handlers::Moment;
-use crate::limits::{OUTSIDE_AGAIN_S, OUTSIDE_OPS_MAX, OUTSIDE_WRITE_MS, REACH_TARGETS_MAX};
+use crate::limits::{
+    OUTSIDE_AGAIN_S, OUTSIDE_OPS_MAX, OUTSIDE_PACE_MS, OUTSIDE_WRITE_MS, REACH_TARGETS_MAX,
+};
 use crate::store::op::{Op, Outside, Place};
 use crate::time::{Instant, Span};
 
 use super::{TargetView, Targets};
 
 const GATHER: Span = Span::from_millis(OUTSIDE_WRITE_MS);
+const PACE: Span = Span::from_millis(OUTSIDE_PACE_MS);
 const AGAIN: Span = Span::from_secs(OUTSIDE_AGAIN_S);
 
 /// Who is to be written, and when.
 #[derive(Debug, Default)]
 pub(super) struct Pen {
     changed: BTreeSet<u32>,
+    /// From which on they are written next: the first ones may change again before the last were written.
+    cursor: u32,
     /// Targets whose fields go first.
     gone: Vec<String>,
     /// The hash is to be written anew: an earlier process may have left targets there.
@@ -37,6 +42,14 @@ impl Pen {
             self.gone.push(target);
         }
         self.due.get_or_insert(now + GATHER);
+    }
+
+    fn pop(&mut self) -> Option<u32> {
+        let behind = self.changed.range(self.cursor..).next();
+        let slot = *behind.or(self.changed.first())?;
+        self.changed.remove(&slot);
+        self.cursor = slot + 1;
+        Some(slot)
     }
 
     pub(super) fn due(&self, now: Instant) -> Option<Instant> {
@@ -72,7 +85,7 @@ impl Targets {
             }
         }
         for _ in 0..OUTSIDE_OPS_MAX {
-            let Some(slot) = self.pen.changed.pop_first() else {
+            let Some(slot) = self.pen.pop() else {
                 break;
             };
             let target = self.slots.get(slot as usize);
@@ -82,16 +95,16 @@ impl Targets {
                 op.set(view.target, json(&view));
             }
         }
-        self.pen.due = (!self.pen.changed.is_empty()).then_some(at.now);
+        self.pen.due = (!self.pen.changed.is_empty()).then_some(at.now + PACE);
         if op.whole || !op.set.is_empty() || !op.removed.is_empty() {
             ops.push(Op::Outside(Box::new(op)));
         }
     }
 
-    /// Whether more is to be written at once.
+    /// When something is to be written next; what is due already is left out.
     #[must_use]
-    pub fn has_more(&self, now: Instant) -> bool {
-        self.pen.session.is_some() && self.pen.due.is_some_and(|due| due <= now)
+    pub fn write_due(&self, now: Instant) -> Option<Instant> {
+        self.pen.due(now)
     }
 }
 
