@@ -135,6 +135,12 @@ pub const REPORTS_WAITING_MAX: usize = 8_192;
 pub const REPORT_BYTES_WAITING_MAX: usize = 16 * 1024 * 1024;
 /// Operations handed to the store thread as one batch.
 pub const BATCH_OPS_MAX: usize = 2_048;
+/// Comings and goings with the store at most; the rest waits as a few bytes each. The store thread runs one half of
+/// them while the loop makes the other.
+pub const PRESENCE_IN_FLIGHT_MAX: usize = 2 * STORE_RUN_OPS_MAX;
+/// Between two batches of what hosts have become and when they were heard of, in milliseconds, where nobody waits
+/// for them. Many are then one batch and one wake.
+pub const GATHER_STATE_MS: u64 = 5;
 /// Batches in the channel to the store thread. When full, presence stays in the table of hosts
 /// (the latest wins), reports stay counted above.
 pub const BATCHES_WAITING_MAX: usize = 8;
@@ -389,9 +395,11 @@ pub const LOG_BATCH_BYTES: usize = 256 * 1024;
 pub const LOG_KEPT_BYTES: usize = 16 * 1024;
 /// Seconds the program waits at its end, or for a flush, for a log that cannot be written.
 pub const LOG_FLUSH_S_MAX: u64 = 5;
-/// Operations gathered for one batch of the store thread. When so many are in its hands it takes
-/// no further batch before they are settled.
-pub const STORE_RUN_OPS_MAX: usize = 4_096;
+/// Operations in the hands of the store thread at most. It takes no batch for which that leaves no room.
+pub const STORE_HANDS_OPS_MAX: usize = 4_096;
+/// Operations it runs at once. A few hundred are as cheap each as thousands, and what they take of memory meanwhile,
+/// as commands and as replies, is a hundred kilobytes instead of megabytes.
+pub const STORE_RUN_OPS_MAX: usize = 256;
 /// Records of the spool, or recent reports, written again in one batch.
 pub const REPLAY_OPS_MAX: usize = 1_024;
 /// The same in bytes on disk; a record that is larger goes alone.
@@ -536,7 +544,7 @@ const _: () = {
         "the longest result that can be configured fits a record, in base64"
     );
     assert!(
-        STORE_RUN_OPS_MAX >= BATCH_OPS_MAX,
+        STORE_HANDS_OPS_MAX >= BATCH_OPS_MAX,
         "a whole batch is taken into the hands"
     );
     assert!(PAGE_SCAN_MAX >= PAGE_HOSTS_MAX, "a page can be full");

@@ -1,7 +1,8 @@
 //! Changes of hosts' presence, still to be written: a short queue for each host that has any.
 //!
-//! A host has four bytes here, the head of its queue; a change has 24, and its memory goes back when
-//! the last is settled.
+//! A host without any takes no memory here, and all of it goes back when the last change is settled.
+
+use std::collections::HashMap;
 
 use slab::Slab;
 
@@ -60,9 +61,8 @@ struct Node {
 #[derive(Debug, Default)]
 pub struct Changes {
     /// By slot of the host, its oldest change.
-    heads: Vec<u32>,
+    heads: HashMap<u32, u32>,
     nodes: Slab<Node>,
-    hosts: usize,
 }
 
 impl Changes {
@@ -75,7 +75,7 @@ impl Changes {
     /// How many hosts have any.
     #[must_use]
     pub fn hosts(&self) -> usize {
-        self.hosts
+        self.heads.len()
     }
 
     /// Those of one host, oldest first.
@@ -104,12 +104,7 @@ impl Changes {
         match self.last_two(slot) {
             Some((_, last)) => self.nodes[last as usize].next = node,
             None => {
-                let slot = slot as usize;
-                if slot >= self.heads.len() {
-                    self.heads.resize(slot + 1, NONE);
-                }
-                self.heads[slot] = node;
-                self.hosts += 1;
+                self.heads.insert(slot, node);
             }
         }
     }
@@ -118,9 +113,12 @@ impl Changes {
     pub fn pop_front(&mut self, slot: u32) {
         let head = self.head(slot);
         if head != NONE {
-            let node = self.take(head);
-            self.heads[slot as usize] = node.next;
-            self.hosts -= usize::from(node.next == NONE);
+            let next = self.take(head).next;
+            if next == NONE {
+                self.forget(slot);
+            } else {
+                self.heads.insert(slot, next);
+            }
         }
     }
 
@@ -131,15 +129,18 @@ impl Changes {
         };
         self.take(last);
         if before == NONE {
-            self.heads[slot as usize] = NONE;
-            self.hosts -= 1;
+            self.forget(slot);
         } else {
             self.nodes[before as usize].next = NONE;
         }
     }
 
     fn head(&self, slot: u32) -> u32 {
-        self.heads.get(slot as usize).copied().unwrap_or(NONE)
+        if self.heads.is_empty() {
+            // As it is nearly always, and everybody is looked up in a walk.
+            return NONE;
+        }
+        self.heads.get(&slot).copied().unwrap_or(NONE)
     }
 
     /// The newest of a host and the one before it, if it has any. A queue is a few long at most.
@@ -152,12 +153,15 @@ impl Changes {
     }
 
     fn take(&mut self, node: u32) -> Node {
-        let node = self.nodes.remove(node as usize);
-        if self.nodes.is_empty() {
-            // A storm's worth of memory need not be kept.
-            self.nodes = Slab::new();
+        self.nodes.remove(node as usize)
+    }
+
+    /// A host's last change is gone. A storm's worth of memory need not be kept.
+    fn forget(&mut self, slot: u32) {
+        self.heads.remove(&slot);
+        if self.heads.is_empty() {
+            *self = Self::default();
         }
-        node
     }
 }
 
@@ -165,7 +169,7 @@ impl Changes {
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use std::collections::{HashMap, VecDeque};
+    use std::collections::VecDeque;
 
     proptest! {
         #[test]

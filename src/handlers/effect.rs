@@ -10,16 +10,34 @@ use super::outside::News;
 
 /// What the core wants done, in order. Filled by the handlers, drained by the reactor every turn;
 /// its memory is kept.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Effects {
     /// The effects, oldest first.
     pub list: Vec<Effect>,
+    /// Up to which level log lines are written: what comes by the thousand is not even made into one above it.
+    pub level: log::LevelFilter,
+}
+
+impl Default for Effects {
+    fn default() -> Self {
+        Self {
+            list: Vec::new(),
+            level: log::LevelFilter::Trace,
+        }
+    }
 }
 
 impl Effects {
     /// Asks for one more.
     pub fn push(&mut self, effect: Effect) {
         self.list.push(effect);
+    }
+
+    /// Asks for a log line, if lines of its level are written.
+    pub fn log(&mut self, level: log::Level, note: impl FnOnce() -> Note) {
+        if level <= self.level {
+            self.push(Effect::Log(note()));
+        }
     }
 }
 

@@ -161,8 +161,7 @@ impl Core {
         host.set_presence(Presence::Online, None);
         host.since = at.wall;
         host.seen = at.wall;
-        let id = host.id();
-        let text = format!("online, from {}", host.peer().address());
+        let (id, peer) = (host.id(), host.peer());
         self.stats.onlines += 1;
         self.stats.hosts_online += 1;
         self.write(
@@ -173,13 +172,12 @@ impl Core {
                 event: Some(stamp.seq),
             },
         );
-        let note = Note {
+        fx.log(log::Level::Info, || Note {
             level: log::Level::Info,
             what: "presence",
             who: id.to_string(),
-            text,
-        };
-        fx.push(Effect::Log(note));
+            text: format!("online, from {}", peer.address()),
+        });
         self.tell(stamp, EventKind::Online { host: id }, fx);
         self.send_queued_to(slot, at);
     }
@@ -226,14 +224,12 @@ impl Core {
                 event: Some(stamp.seq),
             },
         );
-        let text = format!("offline: {}", reason.as_str());
-        let note = Note {
+        fx.log(log::Level::Info, || Note {
             level: log::Level::Info,
             what: "presence",
             who: id.to_string(),
-            text,
-        };
-        fx.push(Effect::Log(note));
+            text: format!("offline: {}", reason.as_str()),
+        });
         self.tell(stamp, EventKind::Offline { host: id, reason }, fx);
         if let Some(count) = self.mass.gone(at.now, self.stats.hosts_online) {
             self.mass_offline(at, count, fx);

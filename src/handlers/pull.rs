@@ -22,9 +22,20 @@ impl Core {
         self.writes.has_reports() || (self.is_store_up() && self.has_more_than_reports())
     }
 
+    /// Whether somebody waits for some of that, or it is much: all but what hosts have become and when they
+    /// were heard of, a few of them.
+    #[must_use]
+    pub fn has_urgent_work(&self) -> bool {
+        let much = || self.writes.is_much();
+        self.writes.has_reports() || (self.is_store_up() && (self.is_asked() || much()))
+    }
+
     fn has_more_than_reports(&self) -> bool {
-        self.writes.has_state()
-            || self.dispatches.has_ops()
+        self.writes.has_state() || self.is_asked()
+    }
+
+    fn is_asked(&self) -> bool {
+        self.dispatches.has_ops()
             || self.has_states()
             || self.restores.has_ops()
             || self.reads.has_ops()
@@ -68,7 +79,7 @@ impl Core {
 
     fn take_presence(&mut self, at: Moment, max: usize, ops: &mut Vec<Op>) {
         let mut looks = 0;
-        while ops.len() < max {
+        while ops.len() < max && self.writes.has_presence_room() {
             if let Some((slot, change)) = self.writes.next_change() {
                 ops.extend(self.presence_op(slot, change));
             } else if looks < SLOTS_PER_PULL_MAX && self.sweep_step(at) {

@@ -16,8 +16,8 @@ use super::changes::{Change, Changes};
 use super::slot_set::SlotSet;
 use crate::ids::ConnId;
 use crate::limits::{
-    NOTICES_WAITING_MAX, REPORT_BYTES_WAITING_MAX, REPORTS_WAITING_MAX, SEEN_IN_FLIGHT_MAX,
-    TRANSITIONS_WAITING_MAX,
+    NOTICES_WAITING_MAX, PRESENCE_IN_FLIGHT_MAX, REPORT_BYTES_WAITING_MAX, REPORTS_WAITING_MAX,
+    SEEN_IN_FLIGHT_MAX, STORE_RUN_OPS_MAX, TRANSITIONS_WAITING_MAX,
 };
 use crate::store::op::{Notice, Op, Origin};
 use crate::time::Instant;
@@ -224,12 +224,24 @@ impl Writes {
     /// Whether state waits to be handed over.
     #[must_use]
     pub fn has_state(&self) -> bool {
-        !self.turn.is_empty()
-            || self.sweep.cursor.is_some()
+        (self.has_presence_room() && (!self.turn.is_empty() || self.sweep.cursor.is_some()))
             || !self.inventories.is_empty()
             || !self.notices.is_empty()
             || (!self.seen.is_empty() && self.seen_in_flight < SEEN_IN_FLIGHT_MAX)
             || (self.audit.is_some() && self.audits_in_flight == 0)
+    }
+
+    /// Whether what hosts have become is enough for a batch, or all of them are walked over.
+    #[must_use]
+    pub fn is_much(&self) -> bool {
+        let much = self.turn.len() >= STORE_RUN_OPS_MAX || self.sweep.cursor.is_some();
+        much && self.has_presence_room()
+    }
+
+    /// Whether one more `Online` or `Offline` may be handed over.
+    #[must_use]
+    pub fn has_presence_room(&self) -> bool {
+        self.presence_in_flight < PRESENCE_IN_FLIGHT_MAX
     }
 
     /// What must hold of all this; `in_flight` says whether a change of a host is with the store.

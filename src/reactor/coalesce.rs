@@ -12,6 +12,8 @@ const WINDOW: Span = Span::from_millis(2);
 /// So many events in a window are dense: 16,000 a second, a tenth of a core and more without naps. Half as many
 /// are once it naps, so that it does not waver.
 const DENSE_EVENTS_MIN: u64 = 32;
+/// A connection that is accepted counts as so many events, which is what it costs.
+const EVENTS_PER_ACCEPT: u64 = 4;
 
 /// Decides whether to nap. It looks at events and at the moments they came; the caller sleeps.
 #[derive(Debug)]
@@ -55,6 +57,11 @@ impl Coalesce {
         };
         self.dense = self.events * WINDOW.as_nanos() >= wanted.saturating_mul(passed.as_nanos());
         (self.since, self.events) = (now, 0);
+    }
+
+    /// The wait before has brought so many connections.
+    pub fn accepted(&mut self, connections: u64) {
+        self.events += EVENTS_PER_ACCEPT * connections;
     }
 
     /// How long to nap `now`, before a wait of up to `wait` (`None`: for as long as it takes). Never

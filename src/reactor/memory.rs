@@ -8,11 +8,14 @@ pub fn set_up() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     {
         const LARGE_BYTES: libc::c_int = 128 * 1024;
-        // SAFETY: `mallopt` takes plain numbers. Setting either of these also ends the allocator's own
+        // SAFETY: `mallopt` takes plain numbers. Setting either of the first two also ends the allocator's own
         // adjusting of them, which would keep ever larger memory.
         unsafe {
             libc::mallopt(libc::M_MMAP_THRESHOLD, LARGE_BYTES);
             libc::mallopt(libc::M_TRIM_THRESHOLD, LARGE_BYTES);
+            // One heap for all threads: what the loop makes and the store thread frees, and the other way round, is
+            // had again by either, and no thread keeps pages of its own half full when a storm is over.
+            libc::mallopt(libc::M_ARENA_MAX, 1);
         }
     }
 }

@@ -20,6 +20,7 @@ pub mod descriptors;
 mod double;
 pub mod error;
 pub mod fault;
+pub mod gather;
 pub mod horizon;
 mod input;
 pub mod lingering;
@@ -61,6 +62,7 @@ use self::clock::Clock;
 use self::coalesce::Coalesce;
 use self::connections::{Connections, Readable};
 use self::error::{BindError, ServeError};
+use self::gather::Gather;
 use self::horizon::Horizon;
 use self::listener::Listener;
 use self::mailbox::{Handed, Mailbox, StoreEnds};
@@ -150,6 +152,7 @@ pub struct Reactor {
     clock: Clock,
     horizon: Horizon,
     coalesce: Coalesce,
+    gather: Gather,
     /// Gone once the end has begun.
     listener: Option<Listener>,
     udp: Udp,
@@ -239,6 +242,7 @@ impl Reactor {
             clock,
             horizon: Horizon::default(),
             coalesce: Coalesce::new(settings.tuning.coalesce),
+            gather: Gather::default(),
             listener: Some(listener),
             udp,
             web,
@@ -311,6 +315,7 @@ impl Reactor {
     pub fn turn(&mut self, max: Option<Duration>) -> Result<bool, ServeError> {
         let (before_wait, all_told) = self.wait(max)?;
         let at = self.clock.moment();
+        self.fx.level = log::max_level();
         let all_told = self.read(at) && all_told;
         self.mail(at);
         self.tick(before_wait, all_told, at);
@@ -370,7 +375,8 @@ impl Reactor {
         }
         let retry = self.listener.as_ref().and_then(Listener::retry_at);
         let tidy = self.tidy.next();
-        let next = [self.deadline, self.chores, retry, self.stopping, tidy];
+        let heap = self.gather.due();
+        let next = [self.deadline, self.chores, retry, self.stopping, tidy, heap];
         let next = next.into_iter().flatten().min().map(|at| at.since(now));
         [next, max.map(Span::from)].into_iter().flatten().min()
     }
@@ -467,6 +473,7 @@ impl Reactor {
         };
         listener.begin(at.now);
         let mut slice = Slice::begin(self.clock.now());
+        let before = self.stats.accepted;
         while let Some((stream, peer)) = listener.accept(at.now, &mut self.stats) {
             let registry = self.poll.registry();
             let admitted = self
@@ -480,6 +487,7 @@ impl Reactor {
             }
         }
         self.listener = Some(listener);
+        self.coalesce.accepted(self.stats.accepted - before);
     }
 
     /// What the store says, what handles ask, and whether the end is near.
@@ -583,7 +591,12 @@ impl Reactor {
     /// Hands what is to be written to the store thread, as long as it has room.
     fn hand_over(&mut self, at: Moment) {
         self.walking = false;
-        while self.mailbox.has_room() && self.core.has_work() {
+        // What somebody waits for goes at once, and takes along what has gathered.
+        let at_once = self.core.has_urgent_work() || self.stopping.is_some();
+        while self.core.has_work()
+            && (at_once || self.gather.may_go(at.now))
+            && self.mailbox.has_room()
+        {
             let Some(batch) = self.core.pull(at, BATCH_OPS_MAX) else {
                 // A walk over many hosts of whom nothing is to be written: it goes on in the next turn.
                 self.walking = self.core.has_work();
@@ -596,6 +609,9 @@ impl Reactor {
                 Handed::Gone => {
                     return self.fail(ServeError::fatal(mailbox::StoreGone.to_string()));
                 }
+            }
+            if !self.core.has_work() {
+                self.gather.gone(at.now);
             }
         }
         self.hand_over_out(at);

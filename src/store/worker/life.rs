@@ -25,8 +25,8 @@ use super::recent::Recent;
 use super::{Clock, Make, Plan, StoreStats};
 use crate::chance::Chance;
 use crate::limits::{
-    BATCH_OPS_MAX, SPOOL_TAIL_RECORDS, STORE_IDLE_MS, STORE_LOOK_MS, STORE_RUN_OPS_MAX,
-    STORE_SWEEP_S,
+    BATCH_OPS_MAX, SPOOL_TAIL_RECORDS, STORE_HANDS_OPS_MAX, STORE_IDLE_MS, STORE_LOOK_MS,
+    STORE_RUN_OPS_MAX, STORE_SWEEP_S,
 };
 use crate::store::op::{Batch, Found, Op, Outcome, Stored};
 use crate::store::spool::{Rejected, Spool};
@@ -192,7 +192,7 @@ impl Life {
 
     /// Whether the hands have no room for another batch.
     fn full(&self) -> bool {
-        self.hands.len() + BATCH_OPS_MAX > STORE_RUN_OPS_MAX
+        self.hands.len() + BATCH_OPS_MAX > STORE_HANDS_OPS_MAX
     }
 
     /// Takes a batch. State that was made for another coming-up of the store is thrown away; dispatches and questions
@@ -464,7 +464,8 @@ impl Life {
     /// Whether what is in the hands is to be run now.
     fn ripe(&self, now: Instant) -> bool {
         let waited = now >= self.gathering + self.plan.flush;
-        let hurry = self.full() || self.ending.is_some() || self.faults.careful(now);
+        let enough = self.hands.len() >= STORE_RUN_OPS_MAX;
+        let hurry = enough || self.ending.is_some() || self.faults.careful(now);
         !self.hands.is_empty() && (waited || hurry)
     }
 

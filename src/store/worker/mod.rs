@@ -209,7 +209,15 @@ impl<W: Fn()> Loop<W> {
                 (false, room) => self.wait(wait, room),
             };
             match came {
-                Came::Batch(batch) => self.life.take(batch),
+                Came::Batch(batch) => {
+                    self.life.take(batch);
+                    // What came while the last was run is run as one.
+                    while self.life.has_room()
+                        && let Ok(more) = self.batches.try_recv()
+                    {
+                        self.life.take(more);
+                    }
+                }
                 Came::Stop(left) => {
                     ending = true;
                     self.life.end(left.into());

@@ -11,6 +11,9 @@ use crate::store::spool::{self, SpoolError};
 use crate::store::{Backend, Ran, StoreError};
 use crate::time::Span;
 
+/// Operations for which memory is kept between two runs.
+const HANDS_KEPT: usize = 64;
+
 impl Life {
     /// How many to run at once, `max` unless panics of late call for care; notes what is being run.
     fn begin(&mut self, source: Source, max: usize) -> usize {
@@ -69,6 +72,8 @@ impl Life {
             self.out.push(answer);
         }
         self.reject(&refused);
+        // What a crowd of hosts filled is not kept for the few that follow it.
+        self.hands.shrink_to(HANDS_KEPT);
         ran.error.map_or(Ok(()), Err)
     }
 
