@@ -26,6 +26,8 @@ struct Lingerer {
 pub struct Lingering {
     ring: [Option<Lingerer>; LINGERING_MAX],
     next: usize,
+    /// Whether there may be any.
+    any: bool,
 }
 
 impl Default for Lingering {
@@ -33,6 +35,7 @@ impl Default for Lingering {
         Self {
             ring: std::array::from_fn(|_| None),
             next: 0,
+            any: false,
         }
     }
 }
@@ -48,6 +51,7 @@ impl Lingering {
         if kept {
             let until = now + Span::from_millis(LINGER_MS);
             self.ring[self.next] = Some(Lingerer { stream, until });
+            self.any = true;
             self.next = (self.next + 1) % LINGERING_MAX;
         }
     }
@@ -71,9 +75,14 @@ impl Lingering {
 
     /// Closes those whose second is over; when the next one's is.
     pub fn tick(&mut self, now: Instant) -> Option<Instant> {
+        if !self.any {
+            return None;
+        }
         for slot in &mut self.ring {
             slot.take_if(|lingerer| lingerer.until <= now);
         }
-        self.ring.iter().flatten().map(|l| l.until).min()
+        let next = self.ring.iter().flatten().map(|l| l.until).min();
+        self.any = next.is_some();
+        next
     }
 }

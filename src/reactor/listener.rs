@@ -76,6 +76,12 @@ impl Listener {
         self.pending = true;
     }
 
+    /// Whether there may be somebody to let in `now`.
+    #[must_use]
+    pub fn is_due(&self, now: Instant) -> bool {
+        self.pending || self.retry.is_some_and(|retry| retry <= now)
+    }
+
     /// Begins a turn, with a new budget.
     pub fn begin(&mut self, now: Instant) {
         self.left = ACCEPTS_PER_TURN_MAX;

@@ -9,6 +9,7 @@
 //! What a message means is not known here: bytes go to the codec, messages to the core, and what
 //! the core wants done is done.
 
+pub mod alarm;
 pub mod askers;
 pub mod buffer;
 pub mod clock;
@@ -57,6 +58,7 @@ use std::time::Duration;
 use crossbeam_channel::Receiver;
 use mio::{Events, Poll};
 
+use self::alarm::Alarm;
 use self::askers::Askers;
 use self::clock::Clock;
 use self::coalesce::Coalesce;
@@ -153,6 +155,7 @@ pub struct Reactor {
     horizon: Horizon,
     coalesce: Coalesce,
     gather: Gather,
+    alarm: Alarm,
     /// Gone once the end has begun.
     listener: Option<Listener>,
     udp: Udp,
@@ -226,6 +229,7 @@ impl Reactor {
         udp.register(poll.registry())?;
         web.register(poll.registry())?;
         let wake = Arc::new(Wake::new(poll.registry())?);
+        let alarm = Alarm::new(poll.registry())?;
         let bound = Bound {
             tcp: listener.local_addr()?,
             udp: udp.local_addr()?,
@@ -243,6 +247,7 @@ impl Reactor {
             horizon: Horizon::default(),
             coalesce: Coalesce::new(settings.tuning.coalesce),
             gather: Gather::default(),
+            alarm,
             listener: Some(listener),
             udp,
             web,
@@ -347,7 +352,18 @@ impl Reactor {
             let before = std::mem::replace(&mut now, self.clock.now());
             wait = wait.map(|wait| (before + wait).since(now));
         }
-        match self.poll.poll(&mut self.events, wait.map(Duration::from)) {
+        let wait = match wait {
+            // What is ours to do has a timer; only a caller's own patience is a time-out.
+            Some(wait)
+                if wait > Span::ZERO
+                    && max.is_none_or(|max| wait < Span::from(max))
+                    && self.alarm.ends(now, wait) =>
+            {
+                max
+            }
+            wait => wait.map(Duration::from),
+        };
+        match self.poll.poll(&mut self.events, wait) {
             Ok(()) => Ok((now, true)),
             Err(error) if error.kind() == ErrorKind::Interrupted => {
                 self.events.clear();
@@ -393,8 +409,8 @@ impl Reactor {
             match About::of(event.token()) {
                 About::Listener => self.listener.iter_mut().for_each(Listener::ready),
                 About::Udp => self.udp.ready(event),
-                // The mailbox is looked at in every turn.
-                About::Waker => {}
+                // The mailbox is looked at in every turn, and so are deadlines.
+                About::Waker | About::Alarm => {}
                 About::Web => self.web.ready(event),
                 About::Out => {
                     ours += 1;
@@ -411,7 +427,9 @@ impl Reactor {
         self.coalesce.turn(told - ours, at.now);
         if self.stopping.is_none() {
             self.serve_listed(at);
-            self.accept(at);
+            if self.listener.as_ref().is_some_and(|l| l.is_due(at.now)) {
+                self.accept(at);
+            }
         }
         self.receive(at);
         self.serve_out(at);

@@ -69,6 +69,8 @@ pub struct Out {
     scratch: Box<[u8]>,
     panics: u64,
     is_stopped: bool,
+    /// There has been somebody to reach: most servers have none, and no turn is to pay for that.
+    is_used: bool,
 }
 
 impl Out {
@@ -88,6 +90,7 @@ impl Out {
             scratch: vec![0; DIALED_BYTES_PER_TURN_MAX].into_boxed_slice(),
             panics: 0,
             is_stopped: false,
+            is_used: false,
         }
     }
 
@@ -98,6 +101,7 @@ impl Out {
             period,
             targets,
         } = outside;
+        self.is_used |= !devices.is_empty() || !targets.is_empty();
         self.devices.set(at, devices, &mut self.wishes);
         self.targets.set(at, period, targets, &mut self.wishes);
         self.act(registry, at);
@@ -194,7 +198,7 @@ impl Out {
         registry: &Registry,
         at: Moment,
     ) -> Option<Instant> {
-        if self.is_stopped {
+        if self.is_stopped || !self.is_used {
             return None;
         }
         let complete = all_told && self.queue.is_empty();
@@ -208,7 +212,7 @@ impl Out {
     /// What is to be written now. `session` is the store's coming-up, while it is up.
     pub fn pull(&mut self, at: Moment, session: Option<u32>) -> Vec<Op> {
         let mut ops = Vec::new();
-        if !self.is_stopped {
+        if !self.is_stopped && self.is_used {
             self.devices.pull(at, session, &mut ops);
             self.targets.pull(at, session, &mut ops);
         }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  bit 63        62      61     60 … 29          28 … 0
-//!  lingering | HTTP | host | generation (32) | slot (29)      or, with none of the three: 0 to 3
+//!  lingering | HTTP | host | generation (32) | slot (29)      or, with none of the three: 0 to 4
 //! ```
 //!
 //! Or, for a connection that we opened, with bit 60 alone of the upper four: its generation (32 bits) above its
@@ -23,6 +23,8 @@ pub const UDP: Token = Token(1);
 pub const WAKER: Token = Token(2);
 /// The HTTP listener.
 pub const HTTP_LISTENER: Token = Token(3);
+/// The timer of the next deadline.
+pub const ALARM: Token = Token(4);
 /// Set in the token of every HTTP connection; the bits below are the web room's own.
 pub const HTTP_BIT: usize = 1 << 62;
 
@@ -48,6 +50,8 @@ pub enum About {
     Udp,
     /// Somebody has put something into the mailbox.
     Waker,
+    /// A deadline has come.
+    Alarm,
     /// The HTTP listener, or one of its connections.
     Web,
     /// A host's connection.
@@ -67,6 +71,7 @@ impl About {
             UDP => Self::Udp,
             WAKER => Self::Waker,
             HTTP_LISTENER => Self::Web,
+            ALARM => Self::Alarm,
             Token(bits) if bits & LINGERING_BIT != 0 => Self::Lingering(bits & !LINGERING_BIT),
             Token(bits) if bits & HTTP_BIT != 0 => Self::Web,
             Token(bits) if bits & HOST_BIT == 0 => Self::Out,
@@ -130,6 +135,7 @@ mod tests {
         assert_eq!(About::of(UDP), About::Udp);
         assert_eq!(About::of(WAKER), About::Waker);
         assert_eq!(About::of(HTTP_LISTENER), About::Web);
+        assert_eq!(About::of(ALARM), About::Alarm);
         assert_eq!(About::of(Token(HTTP_BIT | 7)), About::Web);
         assert_eq!(About::of(lingering(7)), About::Lingering(7));
     }

@@ -263,6 +263,9 @@ impl Web {
     /// Closes what is past its deadline and returns the next one, which is later than `now`. What
     /// is still on the queue is not judged: its bytes may have come in time.
     pub fn tick(&mut self, now: Instant) -> Option<Instant> {
+        if self.connections.is_empty() && self.retry_at.is_none() {
+            return None;
+        }
         let due: Vec<usize> = self
             .connections
             .iter()

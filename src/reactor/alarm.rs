@@ -1,0 +1,99 @@
+//! The loop's next deadline as a timer of the kernel's, so that a wait needs no time-out of its own: a time-out is set up and
+//! taken down again with every wait, and a paced heartbeat is one wait. The timer stays where it is until there is
+//! something to be done earlier, or it has gone off. Besides, it is not rounded up to a millisecond.
+//!
+//! ```text
+//!   waits   ├─┤├──┤├─┤├───┤├─┤                  most end by what comes
+//!   timer   └──────────────────────▶ goes off   set once
+//! ```
+
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+
+use mio::unix::SourceFd;
+use mio::{Interest, Registry};
+use rustix::time::{
+    Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create,
+    timerfd_settime,
+};
+
+use super::token;
+use crate::time::{Instant, Span};
+
+/// See the [room](self).
+#[derive(Debug)]
+pub struct Alarm {
+    timer: OwnedFd,
+    /// When it goes off, or went off.
+    set: Option<Instant>,
+}
+
+impl Alarm {
+    /// A timer that is not set, known to the loop behind `registry`.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn new(registry: &Registry) -> io::Result<Self> {
+        let flags = TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC;
+        let timer = timerfd_create(TimerfdClockId::Monotonic, flags)?;
+        registry.register(
+            &mut SourceFd(&timer.as_raw_fd()),
+            token::ALARM,
+            Interest::READABLE,
+        )?;
+        Ok(Self { timer, set: None })
+    }
+
+    /// Sees to it that a wait that begins `now` ends when `wait` is over at the latest; false if it cannot. It may
+    /// end earlier without cause, once.
+    pub fn ends(&mut self, now: Instant, wait: Span) -> bool {
+        let at = now + wait;
+        if self.set.is_some_and(|set| now < set && set <= at) {
+            return true;
+        }
+        // Zero would switch it off.
+        let nanos = wait.as_nanos().max(1);
+        let value = Itimerspec {
+            it_interval: Timespec {
+                tv_sec: 0,
+                tv_nsec: 0,
+            },
+            it_value: Timespec {
+                tv_sec: i64::try_from(nanos / 1_000_000_000).unwrap_or(i64::MAX),
+                tv_nsec: (nanos % 1_000_000_000) as _,
+            },
+        };
+        let set = timerfd_settime(&self.timer, TimerfdTimerFlags::empty(), &value).is_ok();
+        self.set = set.then_some(at);
+        set
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use mio::{Events, Poll};
+    use std::time::Duration;
+
+    #[test]
+    fn a_wait_ends_with_it_however_often_it_is_set_and_it_is_set_only_for_something_earlier() {
+        let mut poll = Poll::new().unwrap();
+        let mut events = Events::with_capacity(8);
+        let mut alarm = Alarm::new(poll.registry()).unwrap();
+        let (hour, soon) = (Span::from_secs(3_600), Span::from_millis(1));
+        let mut now = Instant::ZERO;
+        for _ in 0..3 {
+            assert!(alarm.ends(now, hour));
+            let set = alarm.set;
+            now = now + Span::from_secs(1);
+            assert!(alarm.ends(now, hour), "later than it is set to");
+            assert_eq!(alarm.set, set);
+            assert!(alarm.ends(now, soon));
+            assert_eq!(alarm.set, Some(now + soon));
+            let deadline = Some(Duration::from_secs(30));
+            poll.poll(&mut events, deadline).unwrap();
+            assert!(events.iter().any(|event| event.token() == token::ALARM));
+            now = now + soon;
+        }
+    }
+}
