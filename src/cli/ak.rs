@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::marker::PhantomData;
 use std::time::SystemTime;
 
 use anthill::text;
@@ -57,11 +58,11 @@ struct Device {
     since: Option<String>,
     error_status: u8,
     last_good: Option<String>,
-    values: Values,
+    values: InOrder<Value>,
 }
 
-/// The values, in the order they came in: that of `allowed_cmd`.
-struct Values(Vec<(String, Value)>);
+/// An object in the order it came in: values in that of `allowed_cmd`, fields in that of the configuration.
+struct InOrder<T>(Vec<(String, T)>);
 
 #[derive(Deserialize)]
 struct Value {
@@ -69,33 +70,57 @@ struct Value {
     refused: Option<String>,
     #[serde(default)]
     at: Option<String>,
-    /// As they came: the names in the order of the configuration.
     #[serde(default)]
-    fields: Option<Box<RawValue>>,
+    fields: Option<InOrder<Field>>,
 }
 
-impl<'de> Deserialize<'de> for Values {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct InOrder;
+#[derive(Deserialize)]
+struct Field {
+    value: serde_json::Value,
+    #[serde(default)]
+    unit: Option<String>,
+    valid: bool,
+}
 
-        impl<'de> Visitor<'de> for InOrder {
-            type Value = Values;
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for InOrder<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Entries<T>(PhantomData<T>);
+
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Entries<T> {
+            type Value = InOrder<T>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("values by command")
+                f.write_str("an object")
             }
 
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Values, A::Error> {
-                let mut values = Vec::new();
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<InOrder<T>, A::Error> {
+                let mut entries = Vec::new();
                 while let Some(entry) = map.next_entry()? {
-                    values.push(entry);
+                    entries.push(entry);
                 }
-                Ok(Values(values))
+                Ok(InOrder(entries))
             }
         }
 
-        deserializer.deserialize_map(InOrder)
+        deserializer.deserialize_map(Entries(PhantomData))
     }
+}
+
+/// `co 1.25 ppm, hc #9999`: what is not valid has its `#`, as the device said it.
+fn words(fields: &InOrder<Field>) -> String {
+    let words = fields.0.iter().map(|(name, field)| {
+        let value = match &field.value {
+            serde_json::Value::Null => return format!("{name} -"),
+            serde_json::Value::String(text) => text.clone(),
+            value => value.to_string(),
+        };
+        let mark = if field.valid { "" } else { "#" };
+        match &field.unit {
+            Some(unit) => format!("{name} {mark}{value} {unit}"),
+            None => format!("{name} {mark}{value}"),
+        }
+    });
+    words.collect::<Vec<_>>().join(", ")
 }
 
 const DEVICES: [&str; 7] = [
@@ -128,7 +153,7 @@ fn one(device: &Device) -> Vec<String> {
     let now = SystemTime::now();
     let mut lines = all(std::slice::from_ref(device));
     let rows = device.values.0.iter().map(|(command, value)| {
-        let fields = value.fields.as_ref().map(|fields| fields.get().to_owned());
+        let fields = value.fields.as_ref().map(words);
         [
             text::escape(command),
             table::age(&value.at, now),
