@@ -3,8 +3,8 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, ChildStdout, Stdio};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
@@ -374,6 +374,49 @@ fn what_a_device_says_unasked_is_never_an_answer() {
     greets.store(false, Ordering::SeqCst);
     let up = until_state(&server, "d", "up");
     assert_eq!(up["values"]["ASTZ"]["data"], "ASKED");
+    server.stop();
+}
+
+#[test]
+fn what_waits_to_be_read_when_a_question_is_due_is_no_answer_to_it() {
+    const MANY: usize = 64;
+    let mut home = Home::embedded();
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let addr = listener.local_addr().expect("its address");
+    let streams = Arc::new(Mutex::new(Vec::new()));
+    let kept = Arc::clone(&streams);
+    thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            kept.lock().unwrap().push(stream.try_clone().unwrap());
+            thread::spawn(|| {
+                converse(stream, &|request, stream| {
+                    say(stream, &format!("\x02 {} 0 ASKED\x03", code(request)));
+                });
+            });
+        }
+    });
+    let devices = (0..MANY).map(|n| {
+        let device = configured(&format!("d{n}"), addr, &["ASTZ"]);
+        with(device, "timeout_ms", json!(5_000))
+    });
+    home.set("ak.devices", json!(devices.collect::<Vec<_>>()));
+    let server = home.start();
+    let up = "anthill_devices{state=\"up\"}";
+    until_so("all up", || server.metric(up) == MANY as u64);
+    // Nobody is read while the server stands still, and everybody is to be asked when it goes on: more than a
+    // turn reads. A second is enough for the devices to answer what they were asked before.
+    server.signal(Signal::STOP);
+    thread::sleep(Duration::from_secs(1));
+    for mut stream in streams.lock().unwrap().drain(..) {
+        say(&mut stream, "\x02 ASTZ 0 UNASKED\x03");
+    }
+    server.signal(Signal::CONT);
+    until_so("all are seen for what they are", || {
+        for device in server.json("/v1/ak")["devices"].as_array().unwrap() {
+            assert_eq!(device["values"]["ASTZ"]["data"], "ASKED", "{device}");
+        }
+        server.metric("anthill_device_abnormal_total") >= MANY as u64
+    });
     server.stop();
 }
 
