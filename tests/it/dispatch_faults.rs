@@ -30,15 +30,14 @@ fn a_redis_that_comes_back_empty_is_given_the_open_tasks_with_their_books() {
             == [("a".to_owned(), 2.0), ("b".to_owned(), 1.0)]
     });
     assert_eq!(redis.say::<String>(&["GET", "anthill:task:AC1"]), claim);
-    assert_eq!(
-        redis.say::<Vec<String>>(&["SMEMBERS", "AC1_response"]),
-        ["127.0.31.2"]
-    );
+    // What it confirmed lately comes back in its order: the task first, then the answer to it.
+    until_so("the answer as well", || {
+        redis.say::<Vec<String>>(&["SMEMBERS", "AC1_response"]) == ["127.0.31.2"]
+    });
     let state = |host: &str| redis.say::<String>(&["HGET", "anthill:task:AC1:hosts", host]);
-    assert_eq!(
-        (state("127.0.31.1"), state("127.0.31.2")),
-        ("answered".into(), "sent".into())
-    );
+    until_so("the states as well", || {
+        (state("127.0.31.1").as_str(), state("127.0.31.2").as_str()) == ("answered", "sent")
+    });
     assert!(
         redis
             .say::<Option<f64>>(&["ZSCORE", "anthill:tasks", "AC1"])
