@@ -206,6 +206,7 @@ impl Core {
         // The reports confirmed lately have just been written again, and with them what was passed since: a
         // state that another may follow is not safe from them.
         let goes_on = may_go_on(task);
+        let lost = self.restores.lost_lately(self.stats.store_sessions);
         // What was written just before the store went away may not have come there, nor what the
         // last walk wrote if it went away again at once.
         let unsure = task.changed > 0 && task.changed + 2 >= self.stats.store_sessions;
@@ -215,7 +216,7 @@ impl Core {
             0
         };
         let end = task.deliveries.len().min(place + HOSTS_PER_OP_MAX);
-        if !(unsure || goes_on) || place >= end {
+        if !(unsure || goes_on || lost) || place >= end {
             self.state_sweep = Some(StateSweep {
                 number: number + 1,
                 place: 0,

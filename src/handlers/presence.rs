@@ -367,7 +367,8 @@ impl Core {
         self.writes.sweep.again = Some(at.now + SWEEP_AGAIN);
         self.state_sweep = Some(StateSweep::BEGINNING);
         // At the first coming-up the tables are what the store has told.
-        self.restores.begin(emptied && !is_first);
+        self.restores
+            .begin(emptied && !is_first, self.stats.store_sessions);
         if !matches!(self.store, StoreState::Up) {
             fx.push(Effect::Log(Note {
                 level: log::Level::Info,

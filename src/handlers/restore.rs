@@ -28,11 +28,16 @@ pub(super) struct Restores {
     in_flight: usize,
     /// How many the store has taken again since this began.
     stored: usize,
+    /// The coming-up at which the store had last lost what it had; 0 is none.
+    lost_at: u64,
 }
 
 impl Restores {
-    /// The store is up, and may have lost what it had.
-    pub(super) fn begin(&mut self, emptied: bool) {
+    /// The store is up, for the `session`-th time, and may have lost what it had.
+    pub(super) fn begin(&mut self, emptied: bool, session: u64) {
+        if emptied {
+            self.lost_at = session;
+        }
         if emptied && !self.due {
             self.stored = 0;
         }
@@ -55,6 +60,13 @@ impl Restores {
     /// Whether some may still be missing in the store.
     pub(super) fn is_due(&self) -> bool {
         self.due
+    }
+
+    /// Whether states may be missing in the store in its `session`-th coming-up that nothing else will bring back: of a task
+    /// that has ended, and that it was given again with the reports it had confirmed lately. What was written at the
+    /// coming-up before may not have come there.
+    pub(super) fn lost_lately(&self, session: u64) -> bool {
+        self.lost_at > 0 && self.lost_at + 2 >= session
     }
 
     /// Whether this was the last of all.

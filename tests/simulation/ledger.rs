@@ -6,11 +6,12 @@ use std::hash::{DefaultHasher, Hasher};
 use std::net::SocketAddr;
 
 use anthill::codec::message::{Flag, Incoming, Message, Word};
-use anthill::handlers::Core;
 use anthill::handlers::ask::{Answer, ErrorKind, TaskSummary};
 use anthill::handlers::effect::{Effect, EventKind};
 use anthill::handlers::view::{Filter, StoreView};
+use anthill::handlers::{Core, End};
 use anthill::ids::ConnId;
+use anthill::limits::RECENT_S;
 use anthill::store::op::{Outcome, Reason, TaskState};
 use anthill::time::{Instant, Span};
 
@@ -93,6 +94,22 @@ struct Hole {
     from: Instant,
     /// The store has come up since.
     is_up: bool,
+    /// The server found it away since, and so has on disk what it confirmed lately.
+    is_noticed: bool,
+    /// All of that has been written again, and is on disk no more.
+    is_written: bool,
+}
+
+impl Hole {
+    /// Whether a server that dies leaves on disk what mends it.
+    fn is_on_disk(&self) -> bool {
+        self.is_noticed && !self.is_written
+    }
+}
+
+/// How far back a server has on disk what it confirmed, when it dies while the store is away.
+fn kept_at_death() -> Span {
+    Span::from_secs(RECENT_S - 2)
 }
 
 /// All that is known of a run.
@@ -101,12 +118,16 @@ pub struct Ledger {
     pub now: Instant,
     pub horizon: Instant,
     sessions: BTreeMap<ConnId, Session>,
+    /// When those were last heard of whose connections the server has closed.
+    heard: BTreeMap<String, Instant>,
     told: BTreeMap<String, bool>,
     /// Hosts that the store says are held, until the first coming-up.
     held: BTreeSet<String>,
     inherited: BTreeSet<String>,
     /// When this server was started: what was acknowledged before, it knows nothing of.
     born: Instant,
+    /// There is a server.
+    lives: bool,
     /// The store is up, as far as the server knows.
     is_up: bool,
     /// When the store first came up for this server.
@@ -146,21 +167,32 @@ impl Ledger {
 
     /// The server is gone, and what it knew with it.
     pub fn server_died(&mut self) {
+        self.lives = false;
+        let on_disk = self.holes.iter().all(Hole::is_on_disk);
+        let kept = self.holes.clone();
         for hole in std::mem::take(&mut self.holes) {
-            // Whoever was to write it again is dead.
-            let lost = |at: Instant| at >= hole.from && at <= hole.at + Span::from_millis(100);
-            self.acked
-                .retain(|acked| !lost(acked.at) && !lost(acked.written) && !acked.spooled);
             for fate in self.fates.values_mut() {
                 if matches!(fate, Fate::Stored { at, .. } if *at <= hole.at) {
                     *fate = Fate::Unknown;
                 }
             }
+            if on_disk {
+                // The next one finds it there.
+                continue;
+            }
+            // Whoever was to write it again is dead.
+            let lost = |at: Instant| at >= hole.from && at <= hole.at + Span::from_millis(100);
+            self.acked
+                .retain(|acked| !lost(acked.at) && !lost(acked.written) && !acked.spooled);
+        }
+        if on_disk {
+            self.holes = kept;
         }
         for (_, key) in std::mem::take(&mut self.askers) {
             self.fates.insert(key, Fate::Unknown);
         }
         self.sessions.clear();
+        self.heard.clear();
         self.told.clear();
         self.held.clear();
         self.inherited.clear();
@@ -174,29 +206,36 @@ impl Ledger {
     /// Another server is started.
     pub fn server_born(&mut self) {
         self.born = self.now;
+        self.lives = true;
     }
 
     /// The store has lost something; `kept` is how far back the server writes again what it acknowledged.
     pub fn store_lost(&mut self, loss: Loss, kept: Span) {
         let now = self.now;
+        // What the last server had on disk when it died is not touched by what the store loses meanwhile.
+        let kept_holes = self.holes.iter().filter(|hole| hole.is_on_disk());
+        let first = kept_holes.map(|hole| hole.at).min();
+        let on_disk = first.filter(|_| !self.lives).map(|at| at - kept_at_death());
+        let is_on_disk = |acked: &Acked| on_disk.is_some_and(|from| acked.at >= from);
         let from = match loss {
             Loss::Nothing => return,
             Loss::LastSecond => {
                 let (from, born) = (now - Span::from_secs(2), self.born);
                 self.acked
-                    .retain(|acked| acked.at < from || acked.at >= born);
+                    .retain(|acked| is_on_disk(acked) || acked.at < from || acked.at >= born);
                 from
             }
             Loss::Everything => {
                 let known = (now - kept).max(self.born);
-                self.acked.retain(|acked| acked.at >= known);
+                self.acked
+                    .retain(|acked| is_on_disk(acked) || acked.at >= known);
                 now - kept
             }
         };
         if self.up_since.is_none() {
             // No server is there that knows what to write again.
             self.acked
-                .retain(|acked| acked.at < from && loss == Loss::LastSecond);
+                .retain(|acked| is_on_disk(acked) || acked.at < from && loss == Loss::LastSecond);
             for fate in self.fates.values_mut() {
                 if matches!(fate, Fate::Stored { at, .. } if *at >= from || loss == Loss::Everything)
                 {
@@ -207,11 +246,12 @@ impl Ledger {
                 return;
             }
         }
-        let is_up = false;
         self.holes.push(Hole {
             at: now,
             from,
-            is_up,
+            is_up: false,
+            is_noticed: false,
+            is_written: false,
         });
     }
 
@@ -232,8 +272,13 @@ impl Ledger {
         self.sessions.insert(conn, session);
     }
 
-    pub fn ended(&mut self, conn: ConnId) {
-        self.sessions.remove(&conn);
+    pub fn ended(&mut self, conn: ConnId, end: End) {
+        let session = self.sessions.remove(&conn);
+        let host = session.and_then(|session| session.host);
+        if let (End::Dead, Some(host)) = (end, host) {
+            // The kernel has tried for long enough.
+            self.heard.insert(host, Instant::ZERO);
+        }
     }
 
     /// A message is about to be handed in.
@@ -326,6 +371,7 @@ impl Ledger {
                     (acked.written, acked.spooled) = (now, false);
                 }
                 for hole in &mut self.holes {
+                    hole.is_written |= hole.is_noticed;
                     hole.is_up |= now > hole.at + Span::from_millis(2_500);
                 }
                 if self.up_since.is_none() {
@@ -343,6 +389,9 @@ impl Ledger {
             }
             Outcome::Away(why) => {
                 self.is_up = false;
+                for hole in &mut self.holes {
+                    hole.is_noticed = true;
+                }
                 // The spool took what was in hand before this was said, in the same breath.
                 for acked in self.acked.iter_mut().filter(|acked| acked.at >= now) {
                     acked.spooled = true;
@@ -455,6 +504,9 @@ impl Ledger {
             panic!("{conn:?} is closed after its end");
         };
         let (host, last) = (session.host, session.last);
+        if let Some(host) = &host {
+            self.heard.insert(host.clone(), last);
+        }
         self.log(format_args!(
             "server closes {conn:?} of {host:?}, heard of at {last:?}"
         ));
@@ -499,6 +551,13 @@ impl Ledger {
             open.is_empty(),
             "{host} is told offline ({reason:?}) and has {open:?}"
         );
+        if reason == Reason::Timeout {
+            let silent = self.heard.get(host).map(|last| self.horizon.since(*last));
+            assert!(
+                silent.is_some_and(|silent| silent >= TIMEOUT),
+                "{host} is told silent, and was for {silent:?}"
+            );
+        }
         if reason == Reason::Lost {
             let up = self
                 .up_since

@@ -13,7 +13,9 @@ use anthill::handlers::ask::{Ask, Datagram};
 use anthill::handlers::effect::{Effect, Effects};
 use anthill::handlers::{Core, End, Flow, Input, Moment, Rules};
 use anthill::ids::ConnId;
-use anthill::limits::{BATCH_OPS_MAX, BATCHES_WAITING_MAX, FRAME_BYTES_MAX, SENDS_PER_TURN_MAX};
+use anthill::limits::{
+    BATCH_OPS_MAX, BATCHES_WAITING_MAX, FRAME_BYTES_MAX, HORIZON_LAG_MS_MAX, SENDS_PER_TURN_MAX,
+};
 use anthill::reactor::horizon::Horizon;
 use anthill::store::op::{Batch, Outcome};
 use anthill::store::spool::Spool;
@@ -33,6 +35,8 @@ const FRAMING: Framing = Framing {
     order: ByteOrder::Auto,
     limit: FRAME_BYTES_MAX,
 };
+/// So much turning that never read all may let the horizon go on, and a little less by its grain.
+const FLOOD: Span = Span::from_millis(HORIZON_LAG_MS_MAX * 4 / 5);
 /// Where hosts find it.
 pub const ADDRESS: &str = "10.9.0.1:11451";
 const SPOOL_BYTES: u64 = 64 << 20;
@@ -47,6 +51,8 @@ struct Socket {
     raw: u64,
     /// Not read until it is resumed.
     waits: bool,
+    /// Since when it can be read: it was resumed then, or came then.
+    readable: Instant,
     /// Bytes to be sent at the end of the turn.
     out: Vec<u8>,
 }
@@ -74,6 +80,8 @@ pub struct Server {
     waits_since: Instant,
     /// Somebody is left unread, or has more to be sent.
     is_ready: bool,
+    /// Some may be read on, and have not been yet.
+    has_resumed: bool,
     wall: Arc<AtomicU64>,
     fx: Effects,
     /// It does not turn before that.
@@ -156,6 +164,7 @@ impl Server {
             deadline: None,
             waits_since: now,
             is_ready: true,
+            has_resumed: false,
             wall: Arc::clone(wall),
             fx: Effects::default(),
             stopped_until: now,
@@ -233,8 +242,10 @@ impl Server {
         let accepted_all = self.accept(around);
         self.receive(around);
         self.mail(around);
+        let all_told = all_told && !std::mem::take(&mut self.has_resumed);
         let horizon = self.horizon.turn(self.waits_since, all_told, accepted_all);
         around.ledger.horizon = horizon;
+        self.assert_honest(horizon, around);
         let mut fx = std::mem::take(&mut self.fx);
         self.deadline = self.core.tick(horizon, self.moment(now), &mut fx);
         if let Some(deadline) = self.deadline {
@@ -245,9 +256,31 @@ impl Server {
         let more = self.send(around);
         self.hand_over(around);
         self.flush(around);
-        self.is_ready = !all_told || !accepted_all || more;
+        self.is_ready = !all_told || !accepted_all || more || self.has_resumed;
         around.ledger.after_turn(&self.core);
         self.waits_since = now + around.dice.ms(1, 3);
+    }
+
+    /// Nothing that came before the horizon is unread, and nobody who knocked before it waits, unless turning has been
+    /// all that there was for long.
+    fn assert_honest(&self, horizon: Instant, around: &Around<'_>) {
+        for (id, link) in &around.network.links {
+            let came = match link.server {
+                ServerEnd::Knocking(at) => Some(at),
+                ServerEnd::Open(conn) => {
+                    // What had to wait is not judged by when it came: its deadline begins anew.
+                    let socket = self.sockets.get(&conn).filter(|socket| !socket.waits);
+                    let readable = socket.map(|socket| socket.readable);
+                    readable.and_then(|at| Some(link.up.next()?.max(at)))
+                }
+                ServerEnd::Gone => None,
+            };
+            let Some(came) = came else { continue };
+            assert!(
+                horizon <= came || around.now.since(came) >= FLOOD,
+                "what came by {id} at {came:?} waits, and {horizon:?} is the horizon"
+            );
+        }
     }
 
     /// Reads what has come. Whether all of it has been read.
@@ -294,7 +327,7 @@ impl Server {
                 Chunk::Dead => End::Dead,
             };
             self.forget(conn, around);
-            around.ledger.ended(conn);
+            around.ledger.ended(conn, end);
             self.input(Input::Ended { conn, end }, around);
         }
     }
@@ -375,7 +408,14 @@ impl Server {
                 }
             }
         }
-        around.ledger.heard(around.now, conn);
+        if self
+            .sockets
+            .get(&conn)
+            .is_some_and(|socket| socket.raw == 0)
+        {
+            // Pieces of less than a message's length count when all have come.
+            around.ledger.heard(around.now, conn);
+        }
         self.apply(around);
         Some(bytes.len())
     }
@@ -395,12 +435,14 @@ impl Server {
     fn accept(&mut self, around: &mut Around<'_>) -> bool {
         let mut knocking = Vec::new();
         for (id, link) in &around.network.links {
-            if matches!(link.server, ServerEnd::Knocking(at) if at <= around.now) {
-                knocking.push((*id, link.peer));
+            if let ServerEnd::Knocking(at) = link.server
+                && at <= around.now
+            {
+                knocking.push((*id, link.peer, at));
             }
         }
         let mut all = true;
-        for (id, peer) in knocking {
+        for (id, peer, knocked) in knocking {
             if around.is_busy && around.dice.one_in(6) {
                 all = false;
                 continue;
@@ -413,6 +455,7 @@ impl Server {
             };
             let link = Socket {
                 link: id,
+                readable: knocked,
                 ..Socket::default()
             };
             self.sockets.insert(conn, link);
@@ -529,7 +572,8 @@ impl Server {
         }
         for conn in resumed {
             if let Some(socket) = self.sockets.get_mut(&conn) {
-                socket.waits = false;
+                (socket.waits, socket.readable) = (false, around.now);
+                self.has_resumed = true;
                 self.digest(conn, around);
             }
         }

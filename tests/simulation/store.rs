@@ -19,6 +19,9 @@ use crate::dice::Dice;
 pub const NODE: &str = "sim";
 /// How long a call waits for an answer.
 const PATIENCE: Span = Span::from_secs(2);
+/// How long after its return the store may still execute what lay in dropped connections, in milliseconds: the server
+/// writes all of it once more five seconds after.
+const LATE_MS: u64 = 4_500;
 const LEASE: Span = Span::from_secs(15);
 /// Reports on keys that begin so are refused for good.
 pub const POISON: &str = "ACpoison";
@@ -54,6 +57,8 @@ pub struct Depot {
     dice: Dice,
     pub now: Instant,
     pub mood: Mood,
+    /// While it hangs, nothing of what is said to it gets lost.
+    pub hears_all: bool,
     /// In percent: runs that are cut in their middle.
     pub cuts: u64,
     /// The longest that an answer takes, in milliseconds.
@@ -101,6 +106,7 @@ impl Shared {
             dice: Dice::new(seed),
             now: Instant::ZERO,
             mood: Mood::Well,
+            hears_all: false,
             cuts: 0,
             slow_ms: 2,
             generation: 1,
@@ -180,11 +186,14 @@ impl Depot {
         self.generation += 1;
     }
 
-    /// It answers again; what lay in dropped connections is done within the next two seconds.
+    /// It answers again; what lay in dropped connections is done within [`LATE_MS`], maybe long after all has been
+    /// written anew.
     pub fn recover(&mut self) {
-        self.mood = Mood::Well;
-        let most = Span::from_millis(self.dice.below(2_000));
-        for (due, _) in &mut self.late {
+        (self.mood, self.hears_all) = (Mood::Well, false);
+        let most = Span::from_millis(self.dice.below(LATE_MS));
+        // Not what an earlier return has given its time already.
+        let latest = self.now + Span::from_millis(LATE_MS);
+        for (due, _) in self.late.iter_mut().filter(|(due, _)| *due > latest) {
             *due = self.now + most;
         }
     }
@@ -412,7 +421,10 @@ impl Backend for Connection {
                 if depot.mood == Mood::Hangs && heard {
                     // It will be done, whether anybody waits for it or not. What takes several questions and
                     // answers does not come beyond the first of them.
-                    let most = depot.dice.place(ops.len() + 1);
+                    let most = match depot.hears_all {
+                        true => ops.len(),
+                        false => depot.dice.place(ops.len() + 1),
+                    };
                     let due = depot.now + Span::from_secs(3_600);
                     let lie = ops[..most].iter().filter(|op| is_one_piece(op)).cloned();
                     let lie: Vec<Op> = lie.collect();

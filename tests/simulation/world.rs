@@ -41,6 +41,8 @@ pub struct World {
     ran: BTreeSet<(usize, String)>,
     /// The host that goes and does not come back, if one does.
     gone: Option<usize>,
+    /// The host that comes back and finds a store that hangs.
+    flickers: Option<usize>,
     wall: Arc<AtomicU64>,
     spool: tempfile::TempDir,
     processes: u64,
@@ -59,6 +61,9 @@ enum Plan {
     Fault,
     Dispatch,
     Vanish,
+    Flicker,
+    Return(usize),
+    Leave(usize),
 }
 
 /// Lends a host all but itself.
@@ -117,6 +122,7 @@ impl World {
             ledger: Ledger::default(),
             ran: BTreeSet::new(),
             gone: None,
+            flickers: None,
             wall: Arc::new(AtomicU64::new(WALL)),
             spool: spool.expect("a directory"),
             processes: 0,
@@ -130,7 +136,11 @@ impl World {
         world.people();
         if world.dice.one_in(2) {
             let at = start + world.dice.ms(60_000, STORM.as_millis());
-            world.plans.push((at, Plan::Vanish));
+            let plan = match world.dice.one_in(2) {
+                true => Plan::Vanish,
+                false => Plan::Flicker,
+            };
+            world.plans.push((at, plan));
         }
         world
     }
@@ -258,6 +268,9 @@ impl World {
             }
         }
         self.step_server();
+        if let Some(place) = self.flickers {
+            self.hang_for(place);
+        }
         self.deliver();
         self.answer_for_nobody();
         self.network.tidy();
@@ -360,7 +373,18 @@ impl World {
                     self.plans.push((at, Plan::Dispatch));
                 }
             }
-            Plan::Vanish => self.vanish(),
+            Plan::Vanish => {
+                if let Some(place) = self.lonely() {
+                    let silent = self.dice.one_in(2);
+                    self.leave(place, silent);
+                }
+            }
+            Plan::Flicker => self.flicker(),
+            Plan::Return(place) => {
+                self.hosts[place].wakes = Some(self.now);
+                self.flickers = Some(place);
+            }
+            Plan::Leave(place) => self.leave(place, false),
             Plan::Fault if self.calm => {}
             Plan::Fault => {
                 self.fault();
@@ -370,18 +394,57 @@ impl World {
         }
     }
 
-    /// A host goes for good. It is the only one behind its name.
-    fn vanish(&mut self) {
+    /// A host that is the only one behind its name, if chance finds one.
+    fn lonely(&mut self) -> Option<usize> {
         let place = self.dice.place(self.hosts.len());
+        let name = &self.hosts[place].name;
+        let namesakes = self.hosts.iter().filter(|host| host.name == *name);
+        (namesakes.count() == 1).then_some(place)
+    }
+
+    /// A host goes for good.
+    fn leave(&mut self, place: usize, silent: bool) {
         let name = self.hosts[place].name.clone();
-        if self.hosts.iter().filter(|host| host.name == name).count() > 1 {
-            return;
-        }
         self.ledger.log(format_args!("{name} goes for good"));
-        let silent = self.dice.one_in(2);
         self.hosts[place].crash(silent, &mut around_hosts!(self));
         self.hosts[place].wakes = None;
         self.gone = Some(place);
+    }
+
+    /// A host goes, comes back just as the store begins to hang, and goes for good: that it came lies in a dropped
+    /// connection, and is executed when it has long been offline.
+    fn flicker(&mut self) {
+        let Some(place) = self.lonely() else { return };
+        self.hosts[place].crash(false, &mut around_hosts!(self));
+        self.hosts[place].wakes = None;
+        let back = self.now + Span::from_secs(3);
+        self.plans.push((back, Plan::Return(place)));
+    }
+
+    /// The one that flickers has come: nobody is told so any more.
+    fn hang_for(&mut self, place: usize) {
+        let id = HostId::checked(&self.hosts[place].name).expect("an id");
+        let view = self
+            .server
+            .as_ref()
+            .and_then(|server| server.core.host(&id));
+        if !view.is_some_and(|view| view.online) {
+            return;
+        }
+        self.flickers = None;
+        let mut store = self.store.get();
+        if store.mood != Mood::Well || self.calm {
+            return;
+        }
+        (store.mood, store.hears_all) = (Mood::Hangs, true);
+        drop(store);
+        self.ledger.count("store hung");
+        self.ledger
+            .log(format_args!("{id} comes back, and the store hangs"));
+        let leaves = self.now + self.dice.ms(100, 2_400);
+        self.plans.push((leaves, Plan::Leave(place)));
+        let well = self.now + self.dice.ms(2_500, 9_000);
+        self.plans.push((well, Plan::Recover));
     }
 
     /// Those that are to be there in the end.

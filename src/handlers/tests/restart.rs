@@ -201,6 +201,27 @@ fn what_the_store_went_away_under_is_given_to_it_at_its_next_return() {
 }
 
 #[test]
+fn a_task_that_has_ended_has_ended_where_the_store_got_only_the_beginning_of_it_back() {
+    let mut world = World::new();
+    let conn = world.plain("10.0.0.1");
+    world.dispatch("AC1", &[]).unwrap();
+    world.report(conn, "AC1", Phase::Ended, &[]);
+    let mut world = killed(world);
+    world.come_up(true);
+    assert_eq!(world.state("AC1", "10.0.0.1"), "done");
+    world.go_away();
+    // It was emptied, and then given again what it had confirmed lately: not how it ended.
+    let states = &mut world.store.tasks.get_mut("AC1").unwrap().states;
+    states
+        .values_mut()
+        .for_each(|state| *state = TaskState::Working);
+    world.come_up_as(true, true);
+    world.settle();
+    let states: Vec<TaskState> = world.store.tasks["AC1"].states.values().copied().collect();
+    assert_eq!(states, [TaskState::Done]);
+}
+
+#[test]
 fn no_book_without_a_key_means_the_one_answered_before_a_restart() {
     let mut world = World::new();
     let conn = world.plain("10.0.0.1");
