@@ -103,6 +103,8 @@ pub struct Life {
     session: u32,
     /// Since the last coming-up something said that the store has lost what it had.
     emptied: bool,
+    /// Our own set was there when it came up.
+    had_set: bool,
     /// Operations taken and not settled; only reports unless it is up.
     pub(super) hands: Vec<Op>,
     pub(super) dispatches: Dispatches,
@@ -152,6 +154,7 @@ impl Life {
             lease: Keeper::default(),
             session: 0,
             emptied: false,
+            had_set: false,
             hands: Vec::new(),
             dispatches: Dispatches::default(),
             gathering: now,
@@ -366,7 +369,8 @@ impl Life {
         let mut hosts = Vec::new();
         if let Some(backend) = &mut self.backend {
             if cursor == HeldCursor::Start {
-                self.emptied |= !backend.has_own_set()?;
+                self.had_set = backend.has_own_set()?;
+                self.emptied |= !self.had_set;
             }
             backend.held(everyone, &mut cursor, &mut hosts)?;
         }
@@ -490,7 +494,17 @@ impl Life {
                 self.write_anew();
             }
             News::ClearAndLost => self.emptied = true,
-            News::Clear if up => self.out.push(Outcome::LeaseClear),
+            News::Clear if up => {
+                self.out.push(Outcome::LeaseClear);
+                // It was due to run out, so that it is gone says nothing of the rest.
+                let has_set = match &mut self.backend {
+                    Some(backend) if self.had_set => backend.has_own_set()?,
+                    _ => self.had_set,
+                };
+                if has_set != self.had_set {
+                    self.write_anew();
+                }
+            }
             News::Clear => {}
             // It is written once more as it is: only what may be missing besides has to be known.
             News::Lost if matches!(self.phase, Phase::Lease) => self.emptied = true,

@@ -107,3 +107,23 @@ fn what_was_confirmed_before_a_long_standstill_in_which_the_store_was_emptied_is
     assert_eq!(bench.session, 2);
     assert!(bench.world.get().stored.contains(&1));
 }
+
+#[test]
+fn a_store_that_was_emptied_when_a_foreign_lease_ran_out_is_a_new_coming_up() {
+    let mut bench = Bench::new(ROOM);
+    let end = bench.life.now() + ms(14_000);
+    bench.world.get().foreign = Some(end);
+    bench.pass(1);
+    bench.give([report(1)]);
+    bench.pass(50);
+    // We stand still, and when we go on nobody has the lease: as it would be if nothing had happened.
+    let mut world = bench.world.get();
+    (world.foreign, world.is_empty) = (None, true);
+    world.stored.clear();
+    world.now = world.now + ms(20_000);
+    drop(world);
+    bench.pass(2_000);
+    assert_eq!(bench.count(|o| matches!(o, Outcome::LeaseClear)), 1);
+    assert_eq!(bench.session, 2);
+    assert!(bench.world.get().stored.contains(&1));
+}
