@@ -68,6 +68,13 @@ pub struct Acked {
     spooled: bool,
 }
 
+impl Acked {
+    /// Whether it is on a disk that has what was confirmed from then on.
+    fn is_on_disk(&self, from: Option<Instant>) -> bool {
+        from.is_some_and(|from| self.written >= from)
+    }
+}
+
 /// What became of a request to send a task.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Fate {
@@ -94,17 +101,6 @@ struct Hole {
     from: Instant,
     /// The store has come up since.
     is_up: bool,
-    /// The server found it away since, and so has on disk what it confirmed lately.
-    is_noticed: bool,
-    /// All of that has been written again, and is on disk no more.
-    is_written: bool,
-}
-
-impl Hole {
-    /// Whether a server that dies leaves on disk what mends it.
-    fn is_on_disk(&self) -> bool {
-        self.is_noticed && !self.is_written
-    }
 }
 
 /// How far back a server has on disk what it confirmed, when it dies while the store is away.
@@ -128,6 +124,10 @@ pub struct Ledger {
     born: Instant,
     /// There is a server.
     lives: bool,
+    /// When it told that the store is away, until it is back.
+    away_since: Option<Instant>,
+    /// What was confirmed from then on is on the disk of the server that died last, until another has written it.
+    on_disk: Option<Instant>,
     /// The store is up, as far as the server knows.
     is_up: bool,
     /// When the store first came up for this server.
@@ -168,25 +168,20 @@ impl Ledger {
     /// The server is gone, and what it knew with it.
     pub fn server_died(&mut self) {
         self.lives = false;
-        let on_disk = self.holes.iter().all(Hole::is_on_disk);
-        let kept = self.holes.clone();
+        self.on_disk = self.left_on_disk();
         for hole in std::mem::take(&mut self.holes) {
+            // Whoever was to write it again is dead.
+            let lost = |at: Instant| at >= hole.from && at <= hole.at + Span::from_millis(100);
+            let from = self.on_disk;
+            self.acked.retain(|acked| {
+                let is_lost = lost(acked.at) || lost(acked.written) || acked.spooled;
+                !is_lost || acked.is_on_disk(from)
+            });
             for fate in self.fates.values_mut() {
                 if matches!(fate, Fate::Stored { at, .. } if *at <= hole.at) {
                     *fate = Fate::Unknown;
                 }
             }
-            if on_disk {
-                // The next one finds it there.
-                continue;
-            }
-            // Whoever was to write it again is dead.
-            let lost = |at: Instant| at >= hole.from && at <= hole.at + Span::from_millis(100);
-            self.acked
-                .retain(|acked| !lost(acked.at) && !lost(acked.written) && !acked.spooled);
-        }
-        if on_disk {
-            self.holes = kept;
         }
         for (_, key) in std::mem::take(&mut self.askers) {
             self.fates.insert(key, Fate::Unknown);
@@ -200,7 +195,24 @@ impl Ledger {
         self.arrows.forget_stored();
         self.datagrams.clear();
         self.up_since = None;
+        self.away_since = None;
         self.is_up = false;
+    }
+
+    /// From when on what was confirmed is on the disk of a server that dies now: if it found the store away, and nothing was
+    /// lost since that it cannot know of.
+    fn left_on_disk(&self) -> Option<Instant> {
+        let found = self.away_since;
+        let unknown = |hole: &Hole| hole.at >= self.born && found.is_none_or(|away| hole.at > away);
+        if self.holes.iter().any(unknown) {
+            return None;
+        }
+        let left = found.map(|away| away - kept_at_death());
+        // One that never had the store leaves there what it found.
+        match self.up_since {
+            None => self.on_disk.or(left),
+            Some(_) => left,
+        }
     }
 
     /// Another server is started.
@@ -213,10 +225,12 @@ impl Ledger {
     pub fn store_lost(&mut self, loss: Loss, kept: Span) {
         let now = self.now;
         // What the last server had on disk when it died is not touched by what the store loses meanwhile.
-        let kept_holes = self.holes.iter().filter(|hole| hole.is_on_disk());
-        let first = kept_holes.map(|hole| hole.at).min();
-        let on_disk = first.filter(|_| !self.lives).map(|at| at - kept_at_death());
-        let is_on_disk = |acked: &Acked| on_disk.is_some_and(|from| acked.at >= from);
+        let on_disk = self.on_disk.filter(|_| !self.lives);
+        let is_on_disk = |acked: &Acked| acked.is_on_disk(on_disk);
+        if loss == Loss::Everything && self.lives && !self.holes.is_empty() {
+            // Emptied again before it was mended: what was put back in between may stand in the way of the rest.
+            self.acked.clear();
+        }
         let from = match loss {
             Loss::Nothing => return,
             Loss::LastSecond => {
@@ -250,8 +264,6 @@ impl Ledger {
             at: now,
             from,
             is_up: false,
-            is_noticed: false,
-            is_written: false,
         });
     }
 
@@ -366,12 +378,14 @@ impl Ledger {
                     "store up, session {session}, emptied {emptied}"
                 ));
                 self.is_up = true;
-                for acked in self.acked.iter_mut().filter(|acked| acked.spooled) {
+                self.away_since = None;
+                let from = self.on_disk.take();
+                let again = |acked: &&mut Acked| acked.spooled || acked.is_on_disk(from);
+                for acked in self.acked.iter_mut().filter(again) {
                     // Only now was it written, if it was not before.
                     (acked.written, acked.spooled) = (now, false);
                 }
                 for hole in &mut self.holes {
-                    hole.is_written |= hole.is_noticed;
                     hole.is_up |= now > hole.at + Span::from_millis(2_500);
                 }
                 if self.up_since.is_none() {
@@ -389,9 +403,7 @@ impl Ledger {
             }
             Outcome::Away(why) => {
                 self.is_up = false;
-                for hole in &mut self.holes {
-                    hole.is_noticed = true;
-                }
+                self.away_since = Some(now);
                 // The spool took what was in hand before this was said, in the same breath.
                 for acked in self.acked.iter_mut().filter(|acked| acked.at >= now) {
                     acked.spooled = true;
@@ -478,6 +490,11 @@ impl Ledger {
             other => panic!("a dispatch is answered {other:?}"),
         };
         self.fates.insert(key, fate);
+    }
+
+    /// Something is lost in the store, and may be so still.
+    pub fn has_holes(&self) -> bool {
+        !self.holes.is_empty()
     }
 
     /// The store came back empty, and these are the tasks of the server: what is open is written again.

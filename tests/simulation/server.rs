@@ -489,7 +489,11 @@ impl Server {
         while let Some((_, outcomes)) = self.thread.told.pop_front_if(|(at, _)| *at <= around.now) {
             for outcome in outcomes {
                 around.ledger.outcome(around.now, &outcome);
-                let is_empty = matches!(outcome, Outcome::Up { emptied: true, .. });
+                // Also at the next one: what has ended by then is not written again.
+                let is_empty = match outcome {
+                    Outcome::Up { emptied, .. } => emptied || around.ledger.has_holes(),
+                    _ => false,
+                };
                 self.input(Input::Outcome(outcome), around);
                 if is_empty {
                     let (cursor, limit) = (0, 1_000);

@@ -68,6 +68,8 @@ pub struct Depot {
     lease: Option<(u64, Instant)>,
     /// What lay in dropped connections, and when it is executed.
     late: VecDeque<(Instant, Op)>,
+    /// The server process that says something.
+    heard: u64,
     /// What a crash that loses something goes back to, and of when each is: the oldest first.
     durable: VecDeque<(Instant, Vec<u8>)>,
     /// How long the call under way has taken.
@@ -112,6 +114,7 @@ impl Shared {
             generation: 1,
             lease: None,
             late: VecDeque::new(),
+            heard: 0,
             elapsed: Span::ZERO,
             arrows: Arrows::default(),
         };
@@ -195,6 +198,16 @@ impl Depot {
         let latest = self.now + Span::from_millis(LATE_MS);
         for (due, _) in self.late.iter_mut().filter(|(due, _)| *due > latest) {
             *due = self.now + most;
+        }
+    }
+
+    /// A server process says something. What a dead one has said before has all been read by then.
+    fn hear(&mut self, process: u64) {
+        if std::mem::replace(&mut self.heard, process) != process {
+            for (due, _) in &mut self.late {
+                *due = self.now;
+            }
+            self.run_late();
         }
     }
 
@@ -339,7 +352,10 @@ impl Connection {
                 Err(away("no answer"))
             }
             _ if self.generation != Some(depot.generation) => Err(away("the connection is gone")),
-            Mood::Well | Mood::ReadOnly => Ok(depot),
+            Mood::Well | Mood::ReadOnly => {
+                depot.hear(self.process);
+                Ok(depot)
+            }
         }
     }
 
