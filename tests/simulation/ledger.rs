@@ -207,7 +207,8 @@ impl Ledger {
         if self.holes.iter().any(unknown) {
             return None;
         }
-        let left = found.map(|away| away - kept_at_death());
+        // Of what its predecessors confirmed it has what it has written again itself.
+        let left = found.map(|away| (away - kept_at_death()).max(self.born));
         // One that never had the store leaves there what it found.
         match self.up_since {
             None => self.on_disk.or(left),
