@@ -17,11 +17,17 @@ use crate::time::{Instant, Span};
 pub struct Gather {
     /// When the last heap may be followed by the next.
     next: Instant,
-    /// Something waits for that.
+    /// Something waits for that, as of this turn.
     waiting: bool,
 }
 
 impl Gather {
+    /// A turn looks anew whether there is anything: what waited may have gone with something else, or be nothing any more
+    /// since the store went away.
+    pub fn begin(&mut self) {
+        self.waiting = false;
+    }
+
     /// Whether a heap may go `now`; if not, what there is waits until [`due`](Self::due).
     pub fn may_go(&mut self, now: Instant) -> bool {
         self.waiting = now < self.next;
@@ -56,6 +62,8 @@ mod tests {
         let soon = now + pause.part(2);
         assert!(!gather.may_go(soon));
         assert_eq!(gather.due(), Some(now + pause));
+        gather.begin();
+        assert_eq!(gather.due(), None, "nothing is left to wait");
         assert!(gather.may_go(now + pause));
         assert_eq!(gather.due(), None);
     }

@@ -609,6 +609,7 @@ impl Reactor {
     /// Hands what is to be written to the store thread, as long as it has room.
     fn hand_over(&mut self, at: Moment) {
         self.walking = false;
+        self.gather.begin();
         // What somebody waits for goes at once, and takes along what has gathered.
         let at_once = self.core.has_urgent_work() || self.stopping.is_some();
         while self.core.has_work()

@@ -1,6 +1,7 @@
 //! The loop over real sockets, turned by hand, with a store that answers when the test says so.
 
 mod crowd;
+mod heaps;
 mod traffic;
 
 use std::io::{Read, Write};

@@ -1,0 +1,57 @@
+//! When what hosts have become goes over to the store.
+
+use super::*;
+
+/// A rig whose last heap went so lately that the next has to wait for as long as the test takes.
+fn waiting() -> (Rig, Peer) {
+    let mut rig = Rig::new();
+    rig.until(|rig| rig.reactor.core.stats().store_sessions == 1);
+    rig.settle();
+    let later = rig.reactor.clock.now() + Span::from_secs(3_600);
+    rig.reactor.gather.gone(later);
+    let mut peer = rig.connect();
+    peer.send(&frame(BEAT));
+    rig.until(|rig| rig.reactor.stats.frames == 1);
+    (rig, peer)
+}
+
+fn onlines(rig: &Rig) -> usize {
+    let batches = rig.batches.try_iter();
+    let ops = batches.flat_map(|batch| batch.ops);
+    ops.filter(|op| matches!(op, Op::Online(_))).count()
+}
+
+#[test]
+fn a_host_that_comes_close_behind_another_waits_for_the_heap() {
+    let (mut rig, _peer) = waiting();
+    assert!(rig.reactor.gather.due().is_some());
+    assert_eq!(onlines(&rig), 0);
+    rig.reactor.gather = Gather::default();
+    rig.turn();
+    assert_eq!(onlines(&rig), 1);
+    assert_eq!(rig.reactor.gather.due(), None);
+}
+
+#[test]
+fn what_waited_and_is_nothing_any_more_keeps_nobody_busy() {
+    let (mut rig, _peer) = waiting();
+    assert!(rig.reactor.gather.due().is_some());
+    rig.tell(vec![Outcome::Away("gone".to_owned())]);
+    rig.until(|rig| !rig.reactor.core.has_work());
+    assert_eq!(
+        rig.reactor.gather.due(),
+        None,
+        "else it would never wait again"
+    );
+    assert_eq!(onlines(&rig), 0);
+}
+
+#[test]
+fn a_report_takes_along_what_has_gathered() {
+    let (mut rig, mut peer) = waiting();
+    let report =
+        r#"{"flag":"ADH27","code":"AC1","phase":1,"working":null,"complete":[],"oncall":["a"]}"#;
+    peer.send(&frame(report));
+    rig.until(|rig| rig.reactor.stats.frames == 2);
+    assert_eq!(onlines(&rig), 1);
+}
