@@ -13,7 +13,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anthill::ids::{HostId, HostRef};
-use anthill::limits::{BATCH_OPS_MAX, REDIS_MEMBERS_MAX};
+use anthill::limits::{REDIS_MEMBERS_MAX, STORE_RUN_OPS_MAX};
 use anthill::store::address::StoreUrl;
 use anthill::store::op::{Offline, Online, Op, Outcome, Reason, Settled, Stamp};
 use anthill::store::redis::RedisStore;
@@ -185,7 +185,8 @@ fn of_many(command: &[String]) -> Vec<String> {
 
 fn run(store: &mut RedisStore, ops: &[Op]) -> Vec<Outcome> {
     let mut outcomes = Vec::with_capacity(ops.len());
-    for batch in ops.chunks(BATCH_OPS_MAX) {
+    // As the store thread runs them.
+    for batch in ops.chunks(STORE_RUN_OPS_MAX) {
         let ran = store.run(batch, &mut outcomes);
         assert!(ran.done == batch.len() && ran.error.is_none(), "{ran:?}");
     }
