@@ -322,13 +322,16 @@ pub const AK_RETRY_MS_MAX: u64 = 5_000;
 /// Milliseconds a connection to a device may take at least to come about, however short its `timeout_ms`:
 /// the kernel asks a second time after one second.
 pub const AK_CONNECT_MS_MIN: u64 = 1_500;
+/// The same at most, however long its `timeout_ms`: one that is switched off says nothing, and others wait for its place.
+pub const AK_CONNECT_MS_MAX: u64 = 5_000;
 /// Milliseconds that a device just connected is listened to before it is asked: a converter in front of it may still hold the
 /// late answer to a question of the connection before, which is not to be taken for that to the first of this one.
 pub const AK_LISTEN_MS: u64 = 50;
 /// Milliseconds that the loop may be late for devices; when it is later it stood still, and that time makes no data stale.
 pub const AK_STANDSTILL_MS: u64 = 500;
-/// Devices being connected to at once; the others wait for their turn.
-pub const AK_CONNECTING_MAX: usize = 64;
+/// Devices being connected to at once; the others wait for their turn. Half of all there may be: were all of them switched
+/// off, each would be tried as long as it rests.
+pub const AK_CONNECTING_MAX: usize = 512;
 /// Milliseconds between two connects to devices: many are not to be asked in step, each of their rounds a heap of questions
 /// that hosts wait for.
 pub const AK_DIAL_EVERY_MS: u64 = 1;

@@ -6,7 +6,9 @@ use crate::codec::ak::{Code, Frame, Parser, Refusal, Reply, UNKNOWN, emit_reques
 use crate::handlers::Moment;
 use crate::handlers::effect::Note;
 use crate::handlers::outside::{Act, Link, News, Owner, Wishes};
-use crate::limits::{AK_CONNECT_MS_MIN, AK_LISTEN_MS, AK_RETRY_MS_MAX, AK_RETRY_MS_MIN};
+use crate::limits::{
+    AK_CONNECT_MS_MAX, AK_CONNECT_MS_MIN, AK_LISTEN_MS, AK_RETRY_MS_MAX, AK_RETRY_MS_MIN,
+};
 use crate::time::{Instant, Span, UnixMs};
 
 use super::fields::FieldValues;
@@ -15,6 +17,7 @@ use super::{DeviceRules, State, Stats, Value};
 const REST_MIN: Span = Span::from_millis(AK_RETRY_MS_MIN);
 const REST_MAX: Span = Span::from_millis(AK_RETRY_MS_MAX);
 const CONNECT_MIN: Span = Span::from_millis(AK_CONNECT_MS_MIN);
+const CONNECT_MAX: Span = Span::from_millis(AK_CONNECT_MS_MAX);
 const LISTEN: Span = Span::from_millis(AK_LISTEN_MS);
 
 /// What is under way with a device.
@@ -75,6 +78,8 @@ pub(super) struct Device {
     ahead: Option<usize>,
     /// Whether anything was answered on this connection.
     has_answered: bool,
+    /// Whether it could not be connected to when that was tried last.
+    was_unreachable: bool,
     /// Whether it answers; unknown before it was tried.
     answers: Option<bool>,
     /// When the last good reply came, or it was begun with.
@@ -113,6 +118,7 @@ impl Device {
             round: at.now,
             ahead: None,
             has_answered: false,
+            was_unreachable: false,
             answers: None,
             fresh: at.now,
             is_stale: false,
@@ -176,7 +182,7 @@ impl Device {
     pub(super) fn dial(&mut self, generation: u32, now: Instant) {
         self.generation = generation;
         self.parser = Parser::default();
-        let deadline = now + self.rules.timeout.max(CONNECT_MIN);
+        let deadline = now + self.rules.timeout.clamp(CONNECT_MIN, CONNECT_MAX);
         self.phase = Phase::Connecting { deadline };
     }
 
@@ -195,10 +201,14 @@ impl Device {
             Phase::Listening { until } if until <= judge => {
                 self.phase = Phase::Idle;
                 // A round goes on where the last connection ended: else what stands behind a question that ends
-                // each of them would never be asked.
-                if self.next == 0 {
+                // each of them would never be asked. One that was over begins anew where the device could not be
+                // reached meanwhile: it is down until it answers, and its next round may be a day away.
+                let is_over = self.next >= self.rules.commands.len() && self.ahead.is_none();
+                if self.next == 0 || (is_over && self.was_unreachable) {
                     self.round = turn.at.now;
+                    self.next = 0;
                 }
+                self.was_unreachable = false;
                 self.go_on(turn);
             }
             Phase::Idle => self.go_on(turn),
@@ -237,6 +247,7 @@ impl Device {
     /// The link is gone. Where something was expected of it, the device is down.
     fn ended(&mut self, why: &str, turn: &mut Turn<'_>) {
         let expected = !matches!(self.phase, Phase::Idle);
+        self.was_unreachable |= matches!(self.phase, Phase::Connecting { .. });
         self.rest(turn.at.now);
         if expected {
             turn.stats.failures += 1;

@@ -4,8 +4,8 @@ use super::*;
 use crate::codec::ak::emit_reply;
 use crate::handlers::outside::{Failure, News};
 use crate::limits::{
-    AK_DIAL_EVERY_MS, AK_LISTEN_MS, OUTSIDE_AGAIN_S, OUTSIDE_ALL_S, OUTSIDE_OPS_MAX,
-    OUTSIDE_PACE_MS,
+    AK_CONNECT_MS_MAX, AK_DEVICES_MAX, AK_DIAL_EVERY_MS, AK_LISTEN_MS, AK_RETRY_MS_MAX,
+    OUTSIDE_AGAIN_S, OUTSIDE_ALL_S, OUTSIDE_OPS_MAX, OUTSIDE_PACE_MS,
 };
 use crate::store::op::{Op, Outside, Place};
 use proptest::prelude::*;
@@ -513,7 +513,7 @@ fn a_device_that_is_mute_is_down_and_then_stale_too() {
 
 #[test]
 fn dials_are_few_at_a_time() {
-    let many = (0..200)
+    let many = (0..AK_CONNECTING_MAX + 100)
         .map(|n| rules(&format!("d{n}"), &["ASTZ"]))
         .collect();
     let mut rig = Rig::new(many);
@@ -523,11 +523,75 @@ fn dials_are_few_at_a_time() {
         dials * AK_DIAL_EVERY_MS <= AK_CONNECTING_MAX as u64 / 2 + 1,
         "{dials}"
     );
-    rig.pass(2 * AK_CONNECTING_MAX as u64 * AK_DIAL_EVERY_MS);
+    rig.pass(AK_CONNECTING_MAX as u64 * AK_DIAL_EVERY_MS);
     assert_eq!(rig.devices.connecting, AK_CONNECTING_MAX);
     assert!(rig.pass(100).is_empty(), "no more than so many at once");
     rig.end(Failure::Refused);
     assert_eq!(rig.pass(1), ["dial"]);
+}
+
+#[test]
+fn those_that_are_switched_off_keep_no_other_from_being_dialled() {
+    let patient = |n| DeviceRules {
+        timeout: Span::from_secs(60),
+        ..rules(&format!("d{n}"), &["ASTZ"])
+    };
+    let mut rig = Rig::new((0..AK_DEVICES_MAX).map(patient).collect());
+    let dialled = |acts: Vec<String>| acts.iter().filter(|act| *act == "dial").count();
+    let most = AK_DEVICES_MAX as u64 * AK_DIAL_EVERY_MS + AK_CONNECT_MS_MAX;
+    let dials = dialled(rig.pass(most + 10));
+    assert!(dials >= AK_DEVICES_MAX, "{dials} dials, none came about");
+    // However long a device may take to answer: no more of them wait than rest.
+    let cycle = AK_CONNECT_MS_MAX + AK_RETRY_MS_MAX;
+    rig.pass(3 * cycle);
+    let dials = dialled(rig.pass(cycle + 1_000));
+    assert!(dials >= AK_DEVICES_MAX, "{dials} dials in {cycle} ms");
+}
+
+#[test]
+fn a_device_that_is_reached_again_is_asked_at_once_however_long_its_period() {
+    let hourly = DeviceRules {
+        period: Span::from_secs(3_600),
+        ..rules("d", &["ASTZ", "AKON"])
+    };
+    let mut rig = Rig::new(vec![hourly]);
+    rig.pass(2);
+    rig.connect();
+    assert_eq!(rig.reply("ASTZ", 0, ""), ["AKON K0"]);
+    rig.reply("AKON", 0, "");
+    assert_eq!(rig.news(), ["up"]);
+    // It closes and is there again: nothing was expected of it, and the next round is an hour away.
+    rig.end(Failure::Closed);
+    assert_eq!(rig.pass(1_010), ["dial"]);
+    assert!(rig.connect().is_empty());
+    // It is switched off and on: down in between, and not for the rest of the hour.
+    rig.end(Failure::Reset);
+    assert_eq!(rig.pass(2_010), ["dial"]);
+    rig.end(Failure::Refused);
+    assert_eq!(rig.news(), ["down: refused"]);
+    assert_eq!(rig.pass(4_010), ["dial"]);
+    assert_eq!(rig.connect(), ["ASTZ K0"]);
+    assert_eq!(rig.reply("ASTZ", 0, ""), ["AKON K0"]);
+    rig.reply("AKON", 0, "");
+    assert_eq!(rig.news(), ["up"]);
+    // That was the round: the next comes a period behind it.
+    assert!(rig.pass(10_000).is_empty());
+}
+
+#[test]
+fn a_device_that_is_mute_has_its_next_question_in_the_next_round_only() {
+    let slow = DeviceRules {
+        period: Span::from_secs(30),
+        ..rules("d", &["ASTZ"])
+    };
+    let mut rig = Rig::new(vec![slow]);
+    rig.pass(2);
+    assert_eq!(rig.connect(), ["ASTZ K0"]);
+    assert_eq!(rig.pass(510), ["hang"]);
+    assert_eq!(rig.pass(1_010), ["dial"]);
+    assert!(rig.connect().is_empty());
+    assert!(rig.pass(28_000).is_empty());
+    assert_eq!(rig.pass(800), ["ASTZ K0"]);
 }
 
 #[test]
