@@ -112,7 +112,7 @@ fn words(fields: &InOrder<Field>) -> String {
         let value = match &field.value {
             serde_json::Value::Null => return format!("{name} -"),
             serde_json::Value::String(text) => text.clone(),
-            value => value.to_string(),
+            value => number(value),
         };
         let mark = if field.valid { "" } else { "#" };
         match &field.unit {
@@ -121,6 +121,12 @@ fn words(fields: &InOrder<Field>) -> String {
         }
     });
     words.collect::<Vec<_>>().join(", ")
+}
+
+/// A number as a device would write it: a whole one has no `.0`.
+fn number(value: &serde_json::Value) -> String {
+    let text = value.to_string();
+    text.strip_suffix(".0").map(str::to_owned).unwrap_or(text)
 }
 
 const DEVICES: [&str; 7] = [
@@ -174,4 +180,21 @@ fn owned(text: Cow<'_, str>) -> Cow<'static, str> {
 
 fn width() -> Option<u16> {
     terminal::size().map(|size| size.columns)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fields_are_shown_as_the_device_said_them() {
+        let fields = serde_json::from_str(
+            r#"{"co":{"value":1.25,"unit":"ppm","valid":true},"hc":{"value":9999.0,"valid":false},
+                "no":{"value":-3.0,"valid":true},"mode":{"value":"2.0","valid":true},"gone":{"value":null,"valid":false}}"#,
+        );
+        assert_eq!(
+            words(&fields.unwrap()),
+            "co 1.25 ppm, hc #9999, no -3, mode 2.0, gone -"
+        );
+    }
 }

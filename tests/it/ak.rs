@@ -183,7 +183,7 @@ fn a_device_is_asked_and_what_it_says_is_shown_and_stored(mut home: Home) {
     assert!(place("ASTZ") < place("AKON"), "as asked: {}", one.stdout);
     let is_named = |named: &str| one.stdout.contains(named);
     assert!(
-        is_named("co ") && is_named(" ppm, hc #9999.0, no 0.03"),
+        is_named("co ") && is_named(" ppm, hc #9999, no 0.03"),
         "{}",
         one.stdout
     );
