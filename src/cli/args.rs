@@ -123,10 +123,10 @@ pub struct AgentArgs {
     #[arg(long, value_name = "ID")]
     pub id: Option<String>,
     /// Address to connect from, and to take datagrams at
-    #[arg(long, value_name = "IP")]
+    #[arg(long, value_name = "IP", value_parser = ip)]
     pub source: Option<IpAddr>,
     /// Port to take datagrams at [default: 6655; with --push none]
-    #[arg(long, value_name = "PORT")]
+    #[arg(long, value_name = "PORT", value_parser = port)]
     pub udp: Option<u16>,
     /// Take dispatches over the connection to the server, for a host behind NAT
     #[arg(long)]
@@ -358,7 +358,7 @@ pub struct FloorArgs {
     #[arg(long)]
     pub replies: bool,
     /// Send datagrams instead, to this address and the ones behind it
-    #[arg(long, value_name = "ADDR", requires_all = ["count", "bytes"])]
+    #[arg(long, value_name = "ADDR", requires_all = ["count", "bytes"], value_parser = ip_and_port)]
     pub sendto: Option<SocketAddr>,
     /// So many
     #[arg(long, value_name = "N")]
@@ -366,6 +366,21 @@ pub struct FloorArgs {
     /// Each so long
     #[arg(long, value_name = "N")]
     pub bytes: Option<usize>,
+}
+
+fn ip(text: &str) -> Result<IpAddr, String> {
+    let wrong = || "it may be an IP address such as 10.0.0.7 or 2001:db8::7".to_owned();
+    text.parse().map_err(|_| wrong())
+}
+
+fn ip_and_port(text: &str) -> Result<SocketAddr, String> {
+    let wrong = || "it may be an IP address and a port, such as 127.0.0.1:9883 or [::1]:9883";
+    text.parse().map_err(|_| wrong().to_owned())
+}
+
+fn port(text: &str) -> Result<u16, String> {
+    text.parse()
+        .map_err(|_| "it may be a port, 0 to 65535".to_owned())
 }
 
 fn number_within(text: &str, least: f64, most: f64, what: &str) -> Result<f64, String> {
@@ -405,7 +420,7 @@ pub struct AkArgs {
 #[derive(Args)]
 pub struct AkSimArgs {
     /// Address to listen on; port 0 is any free one
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9883")]
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9883", value_parser = ip_and_port)]
     pub listen: SocketAddr,
     /// Answer badly every other time, in a dozen ways one after the other
     #[arg(long)]

@@ -97,7 +97,7 @@ fn wrong_configurations_are_refused_in_one_line() {
 fn wrong_flags_are_refused_in_one_line() {
     let home = Home::embedded();
     home.write_config();
-    let cases: [(&[&str], &[&str]); 6] = [
+    let cases: [(&[&str], &[&str]); 9] = [
         (
             &["--tcp", "0.0.0.0:0"],
             &["--tcp", "0.0.0.0:0", "--auth none"],
@@ -110,6 +110,18 @@ fn wrong_flags_are_refused_in_one_line() {
         (&["--store", "cassandra://x"], &["--store", "cassandra"]),
         (&["--log-level", "loud"], &["--log-level", "loud"]),
         (&["--config", "absent.json"], &["absent.json"]),
+        (
+            &["ak-sim", "--listen", "9883"],
+            &["--listen", "9883", "127.0.0.1:9883"],
+        ),
+        (
+            &["agent", "--server", "127.0.0.1:9", "--source", "here"],
+            &["--source", "here", "it may be an IP address"],
+        ),
+        (
+            &["agent", "--server", "127.0.0.1:9", "--udp", "66000"],
+            &["--udp", "66000", "0 to 65535"],
+        ),
     ];
     for (flags, words) in cases {
         refused(&run(home.path(), flags), words);
