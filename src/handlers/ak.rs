@@ -192,7 +192,7 @@ pub struct Devices {
 
 impl Devices {
     /// Takes the devices of a configuration. Those that are as before keep their connection and values;
-    /// the others begin anew, and who is gone is forgotten.
+    /// the others begin anew, and who is gone is forgotten. An address that was connected to has its rest all the same.
     pub fn set(&mut self, at: Moment, rules: Vec<DeviceRules>, out: &mut Wishes) {
         let before = std::mem::take(&mut self.order);
         for rules in rules {
@@ -207,7 +207,23 @@ impl Devices {
         }
         for slot in before {
             if !self.order.contains(&slot) {
+                self.rest_from(slot, at.now);
                 self.end(slot, out);
+            }
+        }
+    }
+
+    /// Whoever is new where this one was rests as this one would, were it closed now.
+    fn rest_from(&mut self, slot: u32, now: Instant) {
+        let Some(Some(old)) = self.slots.get(slot as usize) else {
+            return;
+        };
+        let (addr, until) = (old.rules.addr, old.rests_until(now));
+        for slot in &self.order {
+            if let Some(Some(device)) = self.slots.get_mut(*slot as usize)
+                && device.rules.addr == addr
+            {
+                device.begin_at(until);
             }
         }
     }

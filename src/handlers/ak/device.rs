@@ -175,6 +175,25 @@ impl Device {
         self.fresh = self.fresh + span;
     }
 
+    /// Until when it is not to be dialled again if it is closed now.
+    pub(super) fn rests_until(&self, now: Instant) -> Instant {
+        match self.phase {
+            Phase::Resting { until } => until,
+            Phase::Waiting => now,
+            _ => now + REST_MIN,
+        }
+    }
+
+    /// It is not dialled before then, if it never was.
+    pub(super) fn begin_at(&mut self, earliest: Instant) {
+        if let Phase::Resting { until } = self.phase
+            && self.generation == 0
+        {
+            let until = until.max(earliest);
+            self.phase = Phase::Resting { until };
+        }
+    }
+
     pub(super) fn wants_dial(&self, now: Instant) -> bool {
         matches!(self.phase, Phase::Resting { until } if until <= now)
     }

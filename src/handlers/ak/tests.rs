@@ -741,6 +741,27 @@ fn a_reload_keeps_those_unchanged_and_forgets_those_gone() {
     assert_eq!(rig.devices.connecting, 0);
 }
 
+#[test]
+fn a_reload_that_changes_a_device_does_not_dial_it_in_the_same_breath() {
+    let mut rig = asked(&["ASTZ"]);
+    rig.reply("ASTZ", 0, "");
+    // Another name at another address is none of its business.
+    let mut other = rules("e", &["ASTZ"]);
+    other.addr.set_port(9_884);
+    rig.set(vec![rules("d", &["AKON"]), other]);
+    assert_eq!(rig.acts(), ["hang"]);
+    assert_eq!(rig.pass(990), ["dial"], "the other one");
+    assert_eq!(rig.pass(20), ["dial"]);
+    // Again and again: it is the end of the last connection that counts.
+    for command in ["AVFI", "AKEN", "ASTZ"] {
+        rig.set(vec![rules("d", &[command])]);
+        assert!(rig.acts().iter().all(|act| act == "hang"));
+        assert!(rig.pass(300).is_empty());
+    }
+    assert!(rig.pass(90).is_empty());
+    assert_eq!(rig.pass(20), ["dial"]);
+}
+
 proptest! {
     /// Whatever devices do and however time passes: a question is one of those allowed, and none is asked while another is open.
     #[test]
