@@ -42,6 +42,7 @@ macro_rules! conformance_tests {
             a_late_offline_does_nothing
             a_host_of_another_node_is_left_alone
             a_host_the_old_server_left_can_go_offline
+            a_host_whose_claim_was_lost_can_go_offline
             an_offline_that_broke_off_is_finished_when_repeated
             an_inventory_replaces_the_one_before
             an_inventory_of_another_nodes_host_leaves_its_claim_alone

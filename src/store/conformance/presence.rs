@@ -149,15 +149,32 @@ pub fn a_host_the_old_server_left_can_go_offline(open: &mut Factory<'_>) {
     assert_eq!((&*left["node"], &*left["reason"]), ("", "timeout"));
     assert_eq!(settle(&mut s, offline("a", 0, Some(2))), Settled::NotOurs);
     assert_eq!(events(&mut s).len(), 1);
-    // Only a host that is online can be ended without a claim, and only as one without.
+    // Only a host that is online can be ended without a claim.
     assert_eq!(settle(&mut s, offline("c", 0, Some(3))), Settled::NotOurs);
-    assert_eq!(settle(&mut s, offline("b", 1, Some(3))), Settled::NotOurs);
+    assert_eq!(settle(&mut s, offline("c", 1, Some(3))), Settled::NotOurs);
     assert_eq!(key(&mut s, "exists"), set(&["b"]));
     assert_eq!(key(&mut s, "anthill:host:c"), None);
     // Online with its claim given up long ago, as an older server leaves it that runs beside us.
     s.seed("exists", Dump::Set(owned(&["a"])));
+    assert_eq!(settle(&mut s, offline("a", 1, Some(4))), Settled::NotOurs);
     assert_eq!(settle(&mut s, offline("a", 0, Some(4))), Settled::Released);
     assert_eq!(key(&mut s, "exists"), None);
+}
+
+/// The store is emptied, and before we have seen that an audit puts all in sight whom we hold. One that goes then
+/// must not be shown online for ever: no claim leads back to it.
+pub fn a_host_whose_claim_was_lost_can_go_offline(open: &mut Factory<'_>) {
+    let mut s = open(settings());
+    let hosts = [HostId::checked("a").unwrap(), HostId::checked("b").unwrap()];
+    run(&mut s, &[Op::Audit(hosts.to_vec())]);
+    assert_eq!(settle(&mut s, offline("a", 7, Some(1))), Settled::Released);
+    assert_eq!(key(&mut s, "exists"), set(&["b"]));
+    assert_eq!(key(&mut s, "anthill:node:n1:hosts"), None);
+    assert_eq!(
+        last_event(&mut s, &["event", "host", "seq"]),
+        ["offline", "a", "1"]
+    );
+    assert_eq!(settle(&mut s, offline("a", 7, Some(2))), Settled::NotOurs);
 }
 
 pub fn an_offline_that_broke_off_is_finished_when_repeated(open: &mut Factory<'_>) {

@@ -83,7 +83,9 @@ pub(super) fn offline(
         // Nobody's, and in the node's set all the same: a going-offline that was cut short.
         Some(_) if space.set_has(&own, host)? => true,
         // One that the old server left in `exists` was adopted under epoch 0, and never claimed.
-        _ => op.epoch == 0 && space.set_has(schema::EXISTS, host)?,
+        Some(_) => op.epoch == 0 && space.set_has(schema::EXISTS, host)?,
+        // Likewise; or the claim is lost, and an audit has put the host back in sight.
+        None => space.set_has(schema::EXISTS, host)?,
     };
     if !to_end {
         space.set_remove(&own, host)?;

@@ -73,8 +73,8 @@ enum Leaving {
     Release,
     /// It was given up before, or is another node's, or there is none: where is the host all the same?
     Look(Holder),
-    /// Nobody ever claimed it, and it is online for all to see: what an older server left is ended as if
-    /// it were ours.
+    /// There is no claim to it, and it is online for all to see: what an older server left, or the store has lost
+    /// all but that of, is ended as if it were ours.
     Adopt,
     /// It is given up; the host is to leave `exists`.
     Withdraw,
@@ -90,7 +90,7 @@ enum Leaving {
 enum Holder {
     /// Its claim was given up.
     Nobody,
-    /// It was never claimed.
+    /// It was never claimed, or the store has lost the claim.
     Unclaimed,
     Another,
 }
@@ -133,9 +133,9 @@ impl<'a> Offline<'a> {
         match holder {
             // A going-offline that broke off behind its first write: it is finished.
             Holder::Nobody if own => Some(Leaving::Withdraw),
-            Holder::Nobody | Holder::Unclaimed if self.op.epoch == 0 && exists => {
-                Some(Leaving::Adopt)
-            }
+            Holder::Nobody if self.op.epoch == 0 && exists => Some(Leaving::Adopt),
+            // Also under an epoch of ours: the store has lost the claim, and an audit has put the host back in sight.
+            Holder::Unclaimed if exists => Some(Leaving::Adopt),
             _ => own.then_some(Leaving::Leave),
         }
     }
