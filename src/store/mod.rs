@@ -127,6 +127,12 @@ pub trait Backend: Send {
     /// When the store is away.
     fn has_own_set(&mut self) -> Result<bool, StoreError>;
 
+    /// Whether the node is entered among the nodes, as each look at its lease leaves it.
+    ///
+    /// # Errors
+    /// When the store is away.
+    fn knows_node(&mut self) -> Result<bool, StoreError>;
+
     /// Appends the next of the tasks that this node has dispatched and moves `cursor` on. What a crash left half stored is
     /// undone here: see `store/schema.rs`. A task may come twice, with the same facts.
     ///

@@ -404,6 +404,10 @@ impl Backend for Connection {
         self.depot()?.inner.has_own_set()
     }
 
+    fn knows_node(&mut self) -> Result<bool, StoreError> {
+        self.depot()?.inner.knows_node()
+    }
+
     fn held(
         &mut self,
         everyone: bool,

@@ -342,6 +342,12 @@ impl Backend for EmbeddedStore {
         })
     }
 
+    fn knows_node(&mut self) -> Result<bool, StoreError> {
+        self.transact(self.place.now(), |space, context| {
+            space.set_has(schema::NODES, context.node)
+        })
+    }
+
     fn tasks(
         &mut self,
         cursor: &mut HeldCursor,

@@ -270,6 +270,14 @@ impl Backend for RedisStore {
         })
     }
 
+    fn knows_node(&mut self) -> Result<bool, StoreError> {
+        self.with_link(|link, context| {
+            let mut look = redis::cmd("SISMEMBER");
+            look.arg(schema::NODES).arg(&context.node);
+            ask(link, [look], |replies| Ok(replies.int()? == 1))
+        })
+    }
+
     fn tasks(
         &mut self,
         cursor: &mut HeldCursor,

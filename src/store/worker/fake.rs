@@ -17,6 +17,8 @@ pub struct World {
     pub now: Instant,
     /// The node's own set is missing.
     pub is_empty: bool,
+    /// The node is not among the nodes.
+    pub forgot_node: bool,
     /// What every call answers.
     pub error: Option<StoreError>,
     /// How long a call takes that fails.
@@ -113,6 +115,7 @@ impl Backend for Fake {
     fn lease(&mut self, force: bool) -> Result<Lease, StoreError> {
         let mut world = self.world()?;
         let now = world.now;
+        world.forgot_node = false;
         match world.foreign {
             Some(end) if end > now && !force => Ok(Lease::Foreign {
                 left: end.since(now),
@@ -164,6 +167,10 @@ impl Backend for Fake {
 
     fn has_own_set(&mut self) -> Result<bool, StoreError> {
         Ok(!self.world()?.is_empty)
+    }
+
+    fn knows_node(&mut self) -> Result<bool, StoreError> {
+        Ok(!self.world()?.forgot_node)
     }
 
     fn tasks(
@@ -293,6 +300,12 @@ impl World {
                 self.dispatched.push(dispatch.request);
                 return Some(Outcome::Dispatched {
                     request: dispatch.request,
+                    stored: Stored::Whole,
+                });
+            }
+            Op::Restore(dispatch) => {
+                return Some(Outcome::Restored {
+                    key: dispatch.key.clone(),
                     stored: Stored::Whole,
                 });
             }

@@ -25,7 +25,7 @@ use super::recent::Recent;
 use super::{Clock, Make, Plan, StoreStats};
 use crate::chance::Chance;
 use crate::limits::{
-    BATCH_OPS_MAX, SPOOL_TAIL_RECORDS, STORE_HANDS_OPS_MAX, STORE_IDLE_MS, STORE_LOOK_MS,
+    BATCH_OPS_MAX, RECENT_S, SPOOL_TAIL_RECORDS, STORE_HANDS_OPS_MAX, STORE_IDLE_MS, STORE_LOOK_MS,
     STORE_RUN_OPS_MAX, STORE_SWEEP_S,
 };
 use crate::store::op::{Batch, Found, Op, Outcome, Stored};
@@ -103,8 +103,8 @@ pub struct Life {
     session: u32,
     /// Since the last coming-up something said that the store has lost what it had.
     emptied: bool,
-    /// Our own set was there when it came up.
-    had_set: bool,
+    /// When a task was last put back into a store that had lost it.
+    pub(super) restored: Option<Instant>,
     /// Operations taken and not settled; only reports unless it is up.
     pub(super) hands: Vec<Op>,
     pub(super) dispatches: Dispatches,
@@ -154,7 +154,7 @@ impl Life {
             lease: Keeper::default(),
             session: 0,
             emptied: false,
-            had_set: false,
+            restored: None,
             hands: Vec::new(),
             dispatches: Dispatches::default(),
             gathering: now,
@@ -369,8 +369,7 @@ impl Life {
         let mut hosts = Vec::new();
         if let Some(backend) = &mut self.backend {
             if cursor == HeldCursor::Start {
-                self.had_set = backend.has_own_set()?;
-                self.emptied |= !self.had_set;
+                self.emptied |= !backend.has_own_set()?;
             }
             backend.held(everyone, &mut cursor, &mut hosts)?;
         }
@@ -477,11 +476,15 @@ impl Life {
         let Some(backend) = &mut self.backend else {
             return Ok(());
         };
+        let up = matches!(self.phase, Phase::Up);
+        // Each look enters us among the nodes. Who never had the lease may have no other sign that the store lost all: what he
+        // has written since is there, and the lease was due to run out.
+        let watching = self.session > 0 && !self.lease.cleared();
+        let forgot_us = watching && !backend.knows_node()?;
         let before = self.clock.now();
         let lease = backend.lease(forced)?;
         let after = self.clock.now();
         self.contact();
-        let up = matches!(self.phase, Phase::Up);
         // While it comes up, what it confirmed before it went away is still to be written again. And an answer alone does
         // not say that it has kept anything: it may have been emptied while we stood still.
         if up && matches!(lease, Lease::Ours) {
@@ -494,23 +497,14 @@ impl Life {
                 self.write_anew();
             }
             News::ClearAndLost => self.emptied = true,
-            News::Clear if up => {
-                self.out.push(Outcome::LeaseClear);
-                // It was due to run out, so that it is gone says nothing of the rest.
-                let has_set = match &mut self.backend {
-                    Some(backend) if self.had_set => backend.has_own_set()?,
-                    _ => self.had_set,
-                };
-                if has_set != self.had_set {
-                    self.write_anew();
-                }
-            }
+            // It was due to run out, so that it is gone says nothing of the rest.
+            News::Clear if up => self.out.push(Outcome::LeaseClear),
             News::Clear => {}
             // It is written once more as it is: only what may be missing besides has to be known.
             News::Lost if matches!(self.phase, Phase::Lease) => self.emptied = true,
             News::Lost => self.write_anew(),
             News::Dead if forced => {}
-            News::Dead => return self.look_at_lease(true),
+            News::Dead => self.look_at_lease(true)?,
             News::NameTaken => {
                 log::error!("store: another server renews the lease of our name");
                 self.empty_hands();
@@ -525,6 +519,10 @@ impl Life {
                     );
                 }
             }
+        }
+        match self.phase {
+            Phase::Up if forgot_us => self.write_anew(),
+            _ => self.emptied |= forgot_us,
         }
         Ok(())
     }
@@ -560,6 +558,11 @@ impl Life {
     /// Nothing is known of the store any more: what was state is forgotten.
     fn go_down(&mut self, retry: Instant) -> Next {
         self.lease.interrupted();
+        // What was put back just before it went may have gone with its last seconds, and our set be back without it.
+        let recent = Span::from_secs(RECENT_S);
+        self.emptied |= self
+            .restored
+            .is_some_and(|at| self.contact.since(at) <= recent);
         self.empty_hands();
         self.phase = Phase::Down(retry);
         Next::At(retry)

@@ -67,6 +67,7 @@ impl Life {
                         self.recent.push(now, op);
                     }
                 }
+                Outcome::Restored { .. } => self.restored = Some(now),
                 _ => {}
             }
             self.out.push(answer);

@@ -258,3 +258,35 @@ fn the_end_settles_what_is_in_the_hands() {
     assert_eq!(answered(&bench), [(2, true)]);
     assert_eq!(bench.turn(), Next::Over);
 }
+
+#[test]
+fn what_was_put_back_into_an_emptied_store_is_put_back_again_when_it_loses_its_last_seconds() {
+    let restore = || match dispatch(1) {
+        Op::Dispatch(dispatch) => Op::Restore(dispatch),
+        _ => unreachable!(),
+    };
+    let emptied = |bench: &Bench, in_session| {
+        let up = |outcome: &Outcome| matches!(outcome, Outcome::Up { session, emptied: true, .. } if *session == in_session);
+        bench.count(up) == 1
+    };
+    let away_and_back = |bench: &mut Bench| {
+        bench.world.get().error = away();
+        bench.pass(1_500);
+        bench.world.get().error = None;
+        bench.pass(1_500);
+    };
+    let mut bench = Bench::up(ROOM);
+    bench.world.get().ours = false;
+    bench.pass(5_001);
+    assert!(emptied(&bench, 2), "the lease was gone");
+    bench.give([restore()]);
+    bench.pass(1_000);
+    // Our own set is there again, which says nothing of the tasks.
+    away_and_back(&mut bench);
+    assert!(emptied(&bench, 3));
+    bench.give([restore()]);
+    bench.pass(12_000);
+    away_and_back(&mut bench);
+    assert_eq!(bench.session, 4);
+    assert!(!emptied(&bench, 4), "long safe with the store");
+}

@@ -116,9 +116,10 @@ fn a_store_that_was_emptied_when_a_foreign_lease_ran_out_is_a_new_coming_up() {
     bench.pass(1);
     bench.give([report(1)]);
     bench.pass(50);
-    // We stand still, and when we go on nobody has the lease: as it would be if nothing had happened.
+    // We stand still, and when we go on nobody has the lease: as it would be if nothing had happened. Our own set is there,
+    // since somebody has come meanwhile.
     let mut world = bench.world.get();
-    (world.foreign, world.is_empty) = (None, true);
+    (world.foreign, world.forgot_node) = (None, true);
     world.stored.clear();
     world.now = world.now + ms(20_000);
     drop(world);
@@ -126,4 +127,30 @@ fn a_store_that_was_emptied_when_a_foreign_lease_ran_out_is_a_new_coming_up() {
     assert_eq!(bench.count(|o| matches!(o, Outcome::LeaseClear)), 1);
     assert_eq!(bench.session, 2);
     assert!(bench.world.get().stored.contains(&1));
+}
+
+#[test]
+fn so_is_one_that_was_emptied_and_went_away_while_a_foreign_lease_ran_out() {
+    let mut bench = Bench::new(ROOM);
+    let end = bench.life.now() + ms(14_000);
+    bench.world.get().foreign = Some(end);
+    bench.pass(1);
+    bench.world.get().error = away();
+    bench.pass(2_000);
+    let mut world = bench.world.get();
+    (world.foreign, world.forgot_node) = (None, true);
+    (world.now, world.error) = (end, None);
+    drop(world);
+    bench.pass(2_000);
+    let emptied = |o: &Outcome| {
+        matches!(
+            o,
+            Outcome::Up {
+                session: 2,
+                emptied: true,
+                ..
+            }
+        )
+    };
+    assert_eq!(bench.count(emptied), 1);
 }
