@@ -237,7 +237,7 @@ impl Ledger {
             Loss::LastSecond => {
                 let (from, born) = (now - Span::from_secs(2), self.born);
                 self.acked
-                    .retain(|acked| is_on_disk(acked) || acked.at < from || acked.at >= born);
+                    .retain(|acked| is_on_disk(acked) || acked.written < from || acked.at >= born);
                 from
             }
             Loss::Everything => {
@@ -381,7 +381,11 @@ impl Ledger {
                 self.is_up = true;
                 self.away_since = None;
                 let from = self.on_disk.take();
-                let again = |acked: &&mut Acked| acked.spooled || acked.is_on_disk(from);
+                // What the store had lost as well: it may lose its last seconds again.
+                let lost = self.holes.iter().map(|hole| hole.from).min();
+                let again = |acked: &&mut Acked| {
+                    acked.spooled || acked.is_on_disk(from) || acked.is_on_disk(lost)
+                };
                 for acked in self.acked.iter_mut().filter(again) {
                     // Only now was it written, if it was not before.
                     (acked.written, acked.spooled) = (now, false);
