@@ -16,6 +16,7 @@ mod dump;
 mod errors;
 mod events;
 mod facts;
+mod lease;
 mod load;
 mod outside;
 mod presence;
@@ -39,14 +40,12 @@ use std::collections::HashSet;
 
 use self::connection::Link;
 use self::load::ask;
-use self::scripts::Script;
-use self::step::int;
 use super::address::RedisAddress;
 use super::op::{self, HeldHost, HeldTask, Op, Outcome, Question, Stored};
 use super::{Backend, Dump, HeldCursor, Lease, Ran, Settings, StoreError, schema};
 use crate::ids::HostId;
-use crate::limits::{EVENTS_OWED_MAX, LEASE_S};
-use crate::time::{Span, UnixMs};
+use crate::limits::EVENTS_OWED_MAX;
+use crate::time::UnixMs;
 
 /// What every operation has to know.
 #[derive(Clone, Debug)]
@@ -66,8 +65,7 @@ pub struct RedisStore {
     context: Context,
     timeout: std::time::Duration,
     link: Option<Link>,
-    /// The random number by which this process knows its own lease.
-    lease: String,
+    lease: lease::Holder,
     /// Reports whose writing broke off: their lists may be written and their event not. By host and the
     /// number of the event.
     owed: HashSet<(HostId, u64)>,
@@ -93,8 +91,6 @@ impl RedisStore {
     /// When the system has no randomness to give.
     #[must_use]
     pub fn new(address: RedisAddress, settings: Settings) -> Self {
-        let mut number = [0_u8; 16];
-        getrandom::fill(&mut number).expect("the system gives random numbers");
         Self {
             address,
             context: Context {
@@ -106,7 +102,7 @@ impl RedisStore {
             },
             timeout: settings.timeout.into(),
             link: None,
-            lease: number.iter().map(|byte| format!("{byte:02x}")).collect(),
+            lease: lease::Holder::new(),
             owed: HashSet::new(),
             strange_names: 0,
             swept: 0,
@@ -122,7 +118,7 @@ impl RedisStore {
             context: self.context.clone(),
             timeout: self.timeout,
             link: None,
-            lease: self.lease.clone(),
+            lease: self.lease.again(),
             owed: HashSet::new(),
             strange_names: 0,
             swept: 0,
@@ -135,10 +131,18 @@ impl RedisStore {
         &mut self,
         work: impl FnOnce(&mut Link, &Context) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
+        self.with_lease(|_, link, context| work(link, context))
+    }
+
+    /// The same with the lease at hand.
+    fn with_lease<T>(
+        &mut self,
+        work: impl FnOnce(&mut lease::Holder, &mut Link, &Context) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
         let Some(mut link) = self.link.take() else {
             return Err(not_connected());
         };
-        let value = work(&mut link, &self.context)?;
+        let value = work(&mut self.lease, &mut link, &self.context)?;
         self.link = Some(link);
         Ok(value)
     }
@@ -213,35 +217,11 @@ impl Backend for RedisStore {
     }
 
     fn lease(&mut self, force: bool) -> Result<Lease, StoreError> {
-        let lease_ms = LEASE_S * 1_000;
-        let number = self.lease.clone();
-        self.with_link(|link, context| {
-            let mut look = Script::Lease.on(&schema::node_lease(&context.node));
-            look.arg(number).arg(lease_ms).arg(u8::from(force));
-            let mut enter = redis::cmd("SADD");
-            enter.arg(schema::NODES).arg(&context.node);
-            ask(link, [look, enter], |replies| {
-                let (state, left) = replies.pair()?;
-                let left = int(left)?;
-                Ok(match int(state)? {
-                    0 => Lease::Ours,
-                    1 => Lease::Taken,
-                    // One that never lapses was set by hand; it counts as just renewed.
-                    _ => Lease::Foreign {
-                        left: Span::from_millis(u64::try_from(left).unwrap_or(lease_ms)),
-                    },
-                })
-            })
-        })
+        self.with_lease(|lease, link, context| lease.look(link, context, force))
     }
 
     fn release_lease(&mut self) -> Result<(), StoreError> {
-        let number = self.lease.clone();
-        self.with_link(|link, context| {
-            let mut release = Script::ReleaseLease.on(&schema::node_lease(&context.node));
-            release.arg(number);
-            ask(link, [release], |_| Ok(()))
-        })
+        self.with_lease(|lease, link, context| lease.release(link, context))
     }
 
     fn held(
@@ -287,14 +267,15 @@ impl Backend for RedisStore {
     }
 
     fn settle(&mut self, dispatch: &op::Dispatch, finish: bool) -> Result<Stored, StoreError> {
-        self.with_link(|link, context| {
+        self.with_lease(|lease, link, context| {
             let op = [Op::Dispatch(Box::new(dispatch.clone()))];
-            let mut course = run::run(link, &context.own_set, &op, |_| {
+            let begin = |_| -> Box<dyn run::Job> {
                 Box::new(match finish {
                     true => dispatch::Dispatch::new(context, dispatch),
                     false => dispatch::Dispatch::given_up(context, dispatch),
                 })
-            });
+            };
+            let mut course = run::run(link, context, lease, &op, begin);
             if let Some(error) = course.error {
                 return Err(error);
             }
@@ -313,7 +294,7 @@ impl Backend for RedisStore {
             };
         };
         let (context, owed) = (&self.context, &self.owed);
-        let course = run::run(&mut link, &context.own_set, ops, |op| {
+        let course = run::run(&mut link, context, &mut self.lease, ops, |op| {
             begin(context, owed, op)
         });
         self.note_owed(ops, &course);

@@ -15,8 +15,10 @@ use std::collections::HashMap;
 
 use redis::Value;
 
+use super::Context;
 use super::connection::Link;
 use super::errors::{Fault, judge};
+use super::lease::Holder;
 use super::step::{Recipient, Replies, Step};
 use crate::ids::{HostId, TaskKey};
 use crate::store::StoreError;
@@ -57,11 +59,12 @@ pub(super) struct Course {
     pub(super) error: Option<StoreError>,
 }
 
-/// Runs operations as far as the store lets them. `begin` makes the job of an operation; `own_set` is the
-/// key of the hosts this node holds.
+/// Runs operations as far as the store lets them, and keeps the lease meanwhile. `begin` makes the job of an
+/// operation.
 pub(super) fn run<'a>(
     link: &mut Link,
-    own_set: &str,
+    context: &Context,
+    lease: &mut Holder,
     ops: &'a [Op],
     begin: impl Fn(&'a Op) -> Box<dyn Job + 'a>,
 ) -> Course {
@@ -73,7 +76,10 @@ pub(super) fn run<'a>(
     for wave in waves(ops) {
         let mut active: Vec<_> = wave.into_iter().map(|at| (at, begin(&ops[at]))).collect();
         while !active.is_empty() && course.error.is_none() {
-            active = take_step(link, own_set, active, &mut course);
+            course.error = lease.keep(link, context).err();
+            if course.error.is_none() {
+                active = take_step(link, &context.own_set, active, &mut course);
+            }
         }
         if course.error.is_some() {
             course

@@ -26,6 +26,8 @@ pub(super) enum Script {
     Lease,
     /// Gives up the node's lease.
     ReleaseLease,
+    /// Renews it, if it is there.
+    RenewLease,
     /// Sets states of hosts in a task.
     State,
     /// Sets their first states.
@@ -43,7 +45,7 @@ pub(super) enum Script {
 }
 
 /// Their texts, in the order of the variants.
-const SOURCES: [&str; 17] = [
+const SOURCES: [&str; 18] = [
     include_str!("lua/claim.lua"),
     include_str!("lua/release.lua"),
     include_str!("lua/describe.lua"),
@@ -54,6 +56,7 @@ const SOURCES: [&str; 17] = [
     include_str!("lua/ended.lua"),
     include_str!("lua/lease.lua"),
     include_str!("lua/release_lease.lua"),
+    include_str!("lua/renew_lease.lua"),
     include_str!("lua/state.lua"),
     include_str!("lua/begin.lua"),
     include_str!("lua/book.lua"),
@@ -101,6 +104,7 @@ mod tests {
             (Script::Ended, "Takes a field out of a hash"),
             (Script::Lease, "Looks at a node's lease"),
             (Script::ReleaseLease, "Gives up a node's lease"),
+            (Script::RenewLease, "Renews a node's lease"),
             (Script::State, "Sets states of hosts"),
             (Script::Begin, "Sets the first states"),
             (Script::Book, "Sets a task book"),

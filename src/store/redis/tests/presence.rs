@@ -195,3 +195,31 @@ fn the_lease_is_taken_renewed_watched_and_given_up() {
     assert_eq!(first.lease(false), Ok(Lease::Taken));
     assert_eq!(set(&mut first, schema::NODES), ["n1"]);
 }
+
+#[test]
+fn the_lease_is_kept_while_a_run_takes_long_and_not_taken_again() {
+    let server = RedisServer::start(&[]);
+    let mut store = server.store(settings("n1"));
+    let ops: Vec<_> = (0..20).map(|n| online("a", n)).collect();
+    let key = schema::node_lease("n1");
+    let left = || match server.say(&["PTTL", &key]) {
+        redis::Value::Int(left) => left,
+        other => panic!("{other:?}"),
+    };
+    let long_ago = std::time::Instant::now().checked_sub(std::time::Duration::from_secs(6));
+    run(&mut store, &ops);
+    assert_eq!(left(), -2, "it was never ours");
+    assert_eq!(store.lease(false), Ok(Lease::Taken));
+    server.say(&["PEXPIRE", &key, "60000"]);
+    run(&mut store, &ops);
+    assert!(left() > 15_000, "not yet due");
+    store.lease.renewed = long_ago;
+    run(&mut store, &ops);
+    assert!((0..=15_000).contains(&left()), "renewed");
+    // Gone, it stays so: that it was gone is for the store thread to see.
+    server.say(&["DEL", &key]);
+    store.lease.renewed = long_ago;
+    run(&mut store, &ops);
+    assert_eq!(left(), -2);
+    assert_eq!(store.lease(false), Ok(Lease::Taken));
+}

@@ -1,0 +1,102 @@
+//! The node's lease: looked at when the store thread says so, and kept while a run takes longer than that.
+//!
+//! One host's operations follow each other, each with a few round trips. A thousand of them on a Redis that is some
+//! milliseconds away take longer than a lease lasts: it must not run out under a server that is at work.
+
+use std::time::{Duration, Instant};
+
+use super::Context;
+use super::connection::Link;
+use super::load::ask;
+use super::scripts::Script;
+use super::step::int;
+use crate::limits::{LEASE_RENEW_S, LEASE_S};
+use crate::store::{Lease, StoreError, schema};
+use crate::time::Span;
+
+/// The lease of this process.
+pub(super) struct Holder {
+    /// The random number by which the process knows it.
+    number: String,
+    /// When it was last ours for certain; none when it is not.
+    pub(super) renewed: Option<Instant>,
+}
+
+impl Holder {
+    /// # Panics
+    /// When the system has no randomness to give.
+    pub(super) fn new() -> Self {
+        let mut number = [0_u8; 16];
+        getrandom::fill(&mut number).expect("the system gives random numbers");
+        Self {
+            number: number.iter().map(|byte| format!("{byte:02x}")).collect(),
+            renewed: None,
+        }
+    }
+
+    /// The same process, which has not looked yet.
+    pub(super) fn again(&self) -> Self {
+        Self {
+            number: self.number.clone(),
+            renewed: None,
+        }
+    }
+
+    /// Takes or renews it, and enters the node among the nodes.
+    pub(super) fn look(
+        &mut self,
+        link: &mut Link,
+        context: &Context,
+        force: bool,
+    ) -> Result<Lease, StoreError> {
+        let asked = Instant::now();
+        let lease_ms = LEASE_S * 1_000;
+        let mut look = Script::Lease.on(&schema::node_lease(&context.node));
+        look.arg(&self.number).arg(lease_ms).arg(u8::from(force));
+        let mut enter = redis::cmd("SADD");
+        enter.arg(schema::NODES).arg(&context.node);
+        self.renewed = None;
+        let lease = ask(link, [look, enter], |replies| {
+            let (state, left) = replies.pair()?;
+            let left = int(left)?;
+            Ok(match int(state)? {
+                0 => Lease::Ours,
+                1 => Lease::Taken,
+                // One that never lapses was set by hand; it counts as just renewed.
+                _ => Lease::Foreign {
+                    left: Span::from_millis(u64::try_from(left).unwrap_or(lease_ms)),
+                },
+            })
+        })?;
+        if matches!(lease, Lease::Ours | Lease::Taken) {
+            self.renewed = Some(asked);
+        }
+        Ok(lease)
+    }
+
+    /// Renews it if that is due. One that is gone is not taken again: that it was gone says that the store has lost
+    /// what it had, and whoever looks next has to see it.
+    pub(super) fn keep(&mut self, link: &mut Link, context: &Context) -> Result<(), StoreError> {
+        let due = Duration::from_secs(LEASE_RENEW_S);
+        let asked = Instant::now();
+        if self
+            .renewed
+            .is_none_or(|at| asked.saturating_duration_since(at) < due)
+        {
+            return Ok(());
+        }
+        let mut renew = Script::RenewLease.on(&schema::node_lease(&context.node));
+        renew.arg(&self.number).arg(LEASE_S * 1_000);
+        let is_ours = ask(link, [renew], |replies| Ok(replies.int()? == 1))?;
+        self.renewed = is_ours.then_some(asked);
+        Ok(())
+    }
+
+    /// Gives it up.
+    pub(super) fn release(&mut self, link: &mut Link, context: &Context) -> Result<(), StoreError> {
+        self.renewed = None;
+        let mut release = Script::ReleaseLease.on(&schema::node_lease(&context.node));
+        release.arg(&self.number);
+        ask(link, [release], |_| Ok(()))
+    }
+}
