@@ -46,8 +46,8 @@ pub const FRAMES_PER_TURN_ALL: usize = 4_096;
 pub const READ_BYTES_PER_TURN_MIN: usize = 16 * 1024;
 /// Frames each may have handled likewise.
 pub const FRAMES_PER_TURN_MIN: usize = 16;
-/// What a turn spends at most on those who have had their budget and want more, on newcomers, and on accepting, each, in
-/// microseconds: a heartbeat of anybody else waits for no more of them.
+/// What a turn spends at most on those who have had their budget and want more, on newcomers, and on accepting, and on
+/// what the store has answered, each, in microseconds: a heartbeat of anybody else waits for no more of them.
 pub const TURN_SLICE_US: u64 = 300;
 /// So many of each get their turn however long it takes.
 pub const TURN_SLICE_FEW: u32 = 4;
@@ -259,7 +259,7 @@ pub const DATAGRAM_BYTES_MAX: usize = 1_024;
 /// Tasks with the store that are written again because it has lost them; the next follows when one is settled.
 pub const RESTORES_IN_FLIGHT_MAX: usize = 8;
 /// Datagrams and pushes sent in a turn.
-pub const SENDS_PER_TURN_MAX: usize = 512;
+pub const SENDS_PER_TURN_MAX: usize = 1_024;
 /// Dispatches under way with the store; more are refused for now.
 pub const DISPATCHES_WAITING_MAX: usize = 64;
 /// Seconds an asker waits for the store to say what became of a dispatch.
@@ -373,6 +373,8 @@ pub const SWEEP_ROWS_MAX: usize = 65_536;
 pub const REDIS_WINDOW_COMMANDS_MAX: usize = 1_000;
 /// The same in bytes; a single command that is longer goes alone.
 pub const REDIS_WINDOW_BYTES_MAX: usize = 256 * 1024;
+/// Hosts' keys in one command to Redis: while it is at them it serves nobody else.
+pub const REDIS_KEYS_MAX: usize = 64;
 /// Members of a set named in one command to Redis.
 pub const REDIS_MEMBERS_MAX: usize = 1_000;
 /// Reports whose writing broke off and whose event is still to be told when they are repeated. More
@@ -421,8 +423,10 @@ pub const SPOOL_MARK_BYTES: usize = 1024 * 1024;
 pub const EVENTS_OF_A_LIFE_MAX: u64 = 1 << 36;
 /// The file of rejected records, in bytes; then it becomes `rejected.1`, and an older one goes.
 pub const REJECTED_BYTES_MAX: u64 = 64 * 1024 * 1024;
-/// By how much the store thread steps back behind the loop: of a processor that both want, about a tenth is left to it.
-pub const STORE_NICENESS: i32 = 10;
+/// By how much the store thread steps back behind the loop: of a processor that both want, about a quarter is left to it.
+pub const STORE_NICENESS: i32 = 5;
+/// The same of the log thread.
+pub const LOG_NICENESS: i32 = 10;
 /// How long a stored report is kept to be written again after a reconnect, in seconds.
 pub const RECENT_S: u64 = 10;
 /// Reports so kept. When full the oldest is given up.
@@ -517,6 +521,8 @@ pub const BENCH_DESCRIPTORS_RESERVED: u64 = 64;
 pub const BENCH_UNSENT_BYTES_MAX: usize = 64 * 1024;
 /// Heartbeats it sends before it looks again what has come.
 pub const BENCH_SENDS_PER_TURN_MAX: usize = 64;
+/// Sockets it reads before it sends what is due meanwhile, and datagrams: so few that nothing waits for long.
+pub const BENCH_EVENTS_PER_TURN_MAX: usize = 32;
 /// Connections it ends before it looks again what has come, where many hosts go at once.
 pub const BENCH_CLOSES_PER_TURN_MAX: usize = 8;
 /// Seconds it waits for a connection to come about, and at the end for replies that are missing.

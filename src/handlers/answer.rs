@@ -6,6 +6,7 @@ use crate::store::op::{self, Op, Origin, TaskState};
 
 use super::core::Core;
 use super::effect::{Effect, Effects, EventKind, Note};
+use super::host::Marks;
 use super::progress::REPORT_BYTES;
 use super::{Flow, Moment};
 
@@ -21,9 +22,11 @@ impl Core {
         ask: Ask,
         fx: &mut Effects,
     ) -> Flow {
-        let Some(host) = self.hosts.get(slot).map(|host| host.id()) else {
+        let Some(host) = self.hosts.get_mut(slot) else {
             return Flow::Taken;
         };
+        host.set(Marks::ASKED, false);
+        let host = host.id();
         let Some(key) = self.answered_key(slot, &host, answer) else {
             let received = answer.code == ResultCode::Received;
             if let Some(text) = answer.task.as_deref().filter(|_| received) {

@@ -59,6 +59,8 @@ impl Marks {
     pub const PUSH: Self = Self(1 << 3);
     /// Its row has its port, and so says where it connects from.
     const LOCATED: Self = Self(1 << 4);
+    /// It was sent a task and has not answered yet.
+    pub const ASKED: Self = Self(1 << 5);
 }
 
 /// Where a host stands.

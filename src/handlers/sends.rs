@@ -19,6 +19,7 @@ use super::ask::Datagram;
 use super::core::Core;
 use super::effect::{Effect, Effects};
 use super::host::{Host, Marks, Peer, Presence};
+use super::session::Session;
 
 /// Something to be sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,6 +71,15 @@ impl Core {
         self.has_sends()
     }
 
+    /// Whether the host of this connection was sent a task and has not answered yet. Many answer at once: they can
+    /// wait, for others were not asked.
+    #[must_use]
+    pub fn owes_answer(&self, conn: ConnId) -> bool {
+        let host = self.sessions.get(conn).and_then(Session::host);
+        let host = host.and_then(|slot| self.hosts.get(slot));
+        host.is_some_and(|host| host.has(Marks::ASKED))
+    }
+
     /// Whether something is to be sent.
     #[must_use]
     pub fn has_sends(&self) -> bool {
@@ -104,9 +114,15 @@ impl Core {
         let Some((host, key)) = self.tasks.names_of(slot) else {
             return;
         };
-        let Some(way) = self.way_to(host) else {
+        let Some(place) = self.hosts.find(host) else {
             return;
         };
+        let Some(way) = self.hosts.get(place).and_then(|host| self.way_of(host)) else {
+            return;
+        };
+        if let Some(host) = self.hosts.get_mut(place) {
+            host.set(Marks::ASKED, true);
+        }
         self.stats.sends += 1;
         self.stats.resends += u64::from(tries > 1);
         let text = key.to_string();
@@ -116,7 +132,7 @@ impl Core {
                 fx.push(Effect::Push { conn, push });
             }
             Way::Datagram(to) => {
-                self.share_try(slot, to, tries, due);
+                self.share_try((slot, place), to, tries, due);
                 datagrams.push(Datagram { to, text });
             }
             Way::Signed(to, conn) => {
@@ -135,8 +151,14 @@ impl Core {
     }
 
     /// The same task is on its way to this address: its other hosts there have had this try too.
-    fn share_try(&mut self, slot: u32, to: SocketAddr, tries: u32, due: crate::time::Instant) {
-        let mates = self.mates(slot, to);
+    fn share_try(
+        &mut self,
+        sent: (u32, u32),
+        to: SocketAddr,
+        tries: u32,
+        due: crate::time::Instant,
+    ) {
+        let mates = self.mates(sent, to);
         for mate in mates {
             let Some(delivery) = self.tasks.delivery_mut(mate) else {
                 continue;
@@ -149,13 +171,14 @@ impl Core {
         }
     }
 
-    /// Other deliveries of the same task whose hosts are reached by datagram at the same address.
-    fn mates(&self, slot: u32, to: SocketAddr) -> Vec<u32> {
+    /// Other deliveries of the same task than this one to the host in this place, whose hosts are reached by datagram
+    /// at the same address.
+    fn mates(&self, (slot, place): (u32, u32), to: SocketAddr) -> Vec<u32> {
         let Some((_, key)) = self.tasks.names_of(slot) else {
             return Vec::new();
         };
         let there = self.reached_at(to.ip(), to.port());
-        let there = there.filter_map(|host| {
+        let there = there.filter(|host| *host != place).filter_map(|host| {
             let host = self.hosts.get(host)?;
             let same = self.way_of(host) == Some(Way::Datagram(to));
             let mate = same.then(|| self.tasks.delivery_of(key, &host.id()))??;

@@ -31,7 +31,7 @@ use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use log::LevelFilter;
 
 use crate::config::{Format, Log};
-use crate::limits::{LOG_FLUSH_S_MAX, LOG_LINES_WAITING_MAX};
+use crate::limits::{LOG_FLUSH_S_MAX, LOG_LINES_WAITING_MAX, LOG_NICENESS};
 use limit::{Beginning, Limiter};
 use line::Line;
 use writer::Writer;
@@ -214,6 +214,8 @@ fn spawn(
     thread::Builder::new()
         .name("log".to_owned())
         .spawn(move || {
+            // Where it shares a core with the loop, hosts come first. Refused: then they do not.
+            let _ = rustix::process::setpriority_process(None, LOG_NICENESS);
             writer.run();
             drop(ending);
         })?;

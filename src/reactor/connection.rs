@@ -45,6 +45,8 @@ impl Flags {
     pub const SILENT: Self = Self(1 << 10);
     /// Nobody knows yet who it is: it has said nothing, or has still to prove itself.
     pub const NEWCOMER: Self = Self(Self::SILENT.0 | Self::NARROW.0);
+    /// It is read behind everybody who is known and stays: newcomers, and those whose end has been told of.
+    pub const BEHIND: Self = Self(Self::NEWCOMER.0 | Self::ENDING.0);
 
     /// Whether any of `other` is set.
     #[must_use]

@@ -13,7 +13,7 @@ use super::connection::{Connection, Flags, Flushed, Got};
 use super::lingering::Lingering;
 use super::per_ip::PerIp;
 use super::stats::ReactorStats;
-use super::still_ready::StillReady;
+use super::still_ready::{Line, StillReady};
 use super::table::Table;
 use super::tls::{Tls, TlsSettings};
 use crate::codec::message::{Push, Reply};
@@ -28,10 +28,8 @@ use crate::time::Instant;
 pub struct Connections {
     /// The connections.
     pub table: Table<Connection>,
-    /// Who still has something to be read.
-    pub still_ready: StillReady,
-    /// Newcomers who have.
-    pub newcomers: StillReady,
+    /// Who still has something to be read, by [`Line`].
+    lines: [StillReady; Line::ALL.len()],
     /// Buffers for those who need one.
     pub pool: Pool,
     /// Closed for us, not yet for their peers.
@@ -53,19 +51,8 @@ pub enum Readable {
     No,
     /// At once.
     Now,
-    /// Behind everybody who is known.
+    /// Behind everybody who is known and stays.
     Behind,
-}
-
-/// Who has gone meanwhile is passed over.
-fn next_of(list: &mut StillReady, table: &mut Table<Connection>) -> Option<ConnId> {
-    loop {
-        let conn = list.pop()?;
-        if let Some(entry) = table.get_mut(conn) {
-            entry.flags.clear(Flags::LISTED);
-            return Some(conn);
-        }
-    }
 }
 
 impl Connections {
@@ -74,8 +61,7 @@ impl Connections {
     pub fn new(max: usize, per_ip: Option<usize>, tls: Option<TlsSettings>) -> Self {
         Self {
             table: Table::default(),
-            still_ready: StillReady::default(),
-            newcomers: StillReady::default(),
+            lines: Default::default(),
             pool: Pool::default(),
             lingering: Lingering::default(),
             guards: HashMap::new(),
@@ -137,7 +123,7 @@ impl Connections {
 
     /// A turn begins.
     pub fn begin(&mut self) {
-        self.still_ready.begin();
+        self.begin_line(Line::Ready);
         self.tls.iter_mut().for_each(Tls::begin);
     }
 
@@ -172,38 +158,53 @@ impl Connections {
         self.tls.as_mut()?.name(conn)
     }
 
-    /// Puts `conn` on the list of those who still have something to be read, once: newcomers have one of their own.
+    /// Puts `conn` in the line of those like it who still have something to be read, once.
     pub fn list(&mut self, conn: ConnId) {
+        let behind = self.table.get_mut(conn);
+        let behind = behind.is_some_and(|entry| entry.flags.has(Flags::BEHIND));
+        self.queue(conn, if behind { Line::Behind } else { Line::Ready });
+    }
+
+    /// Puts `conn` in this line, if it is in none.
+    pub fn queue(&mut self, conn: ConnId, line: Line) {
         if let Some(entry) = self.table.get_mut(conn)
             && !entry.flags.set(Flags::LISTED)
         {
-            match entry.flags.has(Flags::NEWCOMER) {
-                true => self.newcomers.push(conn),
-                false => self.still_ready.push(conn),
-            }
+            self.lines[line as usize].push(conn);
         }
     }
 
-    /// Whether anybody is on these lists.
+    /// How many are in a line.
+    #[must_use]
+    pub fn waiting(&self, line: Line) -> usize {
+        self.lines[line as usize].len()
+    }
+
+    /// Whether anybody is in these lines.
     #[must_use]
     pub fn has_ready(&self) -> bool {
-        !self.still_ready.is_empty() || !self.newcomers.is_empty()
+        self.lines.iter().any(|line| !line.is_empty())
     }
 
-    /// Nobody is on them any more.
+    /// Nobody is in them any more.
     pub fn clear_ready(&mut self) {
-        self.still_ready.clear();
-        self.newcomers.clear();
+        self.lines.iter_mut().for_each(StillReady::clear);
     }
 
-    /// The next in this turn who still has something to be read.
-    pub fn next_ready(&mut self) -> Option<ConnId> {
-        next_of(&mut self.still_ready, &mut self.table)
+    /// Whoever is in this line gets one go from now on.
+    pub fn begin_line(&mut self, line: Line) {
+        self.lines[line as usize].begin();
     }
 
-    /// The next newcomer in this turn.
-    pub fn next_newcomer(&mut self) -> Option<ConnId> {
-        next_of(&mut self.newcomers, &mut self.table)
+    /// The next of a line in this turn. Who has gone meanwhile is not in it.
+    pub fn next_of(&mut self, line: Line) -> Option<ConnId> {
+        loop {
+            let conn = self.lines[line as usize].pop()?;
+            if let Some(entry) = self.table.get_mut(conn) {
+                entry.flags.clear(Flags::LISTED);
+                return Some(conn);
+            }
+        }
     }
 
     /// The kernel has something to say about `conn`. When it is to be read.
@@ -228,7 +229,7 @@ impl Connections {
             // Who is on a list is read from there, within one budget.
             None => Readable::No,
             Some(flags) if flags.has(Flags::UNREADABLE) => Readable::No,
-            Some(flags) if flags.has(Flags::NEWCOMER) => Readable::Behind,
+            Some(flags) if flags.has(Flags::BEHIND) => Readable::Behind,
             Some(_) => Readable::Now,
         }
     }
@@ -388,8 +389,7 @@ impl Connections {
     /// Gives back the memory of what is not in use.
     pub fn tidy(&mut self) {
         self.pool.empty();
-        self.still_ready.tidy();
-        self.newcomers.tidy();
+        self.lines.iter_mut().for_each(StillReady::tidy);
         self.dirty.shrink_to(0);
     }
 

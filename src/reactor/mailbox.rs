@@ -42,6 +42,8 @@ pub struct Mailbox {
     requests: Receiver<Request>,
     store: Option<StoreEnds>,
     held: Option<Batch>,
+    /// Outcomes out of the channel that no turn has taken yet.
+    left: std::vec::IntoIter<Outcome>,
 }
 
 impl Mailbox {
@@ -53,6 +55,7 @@ impl Mailbox {
             requests,
             store: None,
             held: None,
+            left: Vec::new().into_iter(),
         }
     }
 
@@ -72,18 +75,23 @@ impl Mailbox {
         &self.wake
     }
 
-    /// The next outcomes, if there are any.
+    /// The next outcome, if there is one.
     ///
     /// # Errors
     /// When the store thread is gone.
-    pub fn outcomes(&self) -> Result<Option<Vec<Outcome>>, StoreGone> {
-        let Some(store) = &self.store else {
-            return Ok(None);
-        };
-        match store.outcomes.try_recv() {
-            Ok(outcomes) => Ok(Some(outcomes)),
-            Err(TryRecvError::Empty) => Ok(None),
-            Err(TryRecvError::Disconnected) => Err(StoreGone),
+    pub fn outcome(&mut self) -> Result<Option<Outcome>, StoreGone> {
+        loop {
+            if let Some(outcome) = self.left.next() {
+                return Ok(Some(outcome));
+            }
+            let Some(store) = &self.store else {
+                return Ok(None);
+            };
+            match store.outcomes.try_recv() {
+                Ok(outcomes) => self.left = outcomes.into_iter(),
+                Err(TryRecvError::Empty) => return Ok(None),
+                Err(TryRecvError::Disconnected) => return Err(StoreGone),
+            }
         }
     }
 
@@ -97,7 +105,7 @@ impl Mailbox {
     #[must_use]
     pub fn has_ready(&self) -> bool {
         let outcomes = self.store.as_ref().is_some_and(|s| !s.outcomes.is_empty());
-        outcomes || !self.requests.is_empty()
+        outcomes || self.left.len() > 0 || !self.requests.is_empty()
     }
 
     /// Whether a batch would be taken now: no other is held, and the channel has room. Tries to
@@ -172,14 +180,31 @@ mod tests {
     }
 
     #[test]
+    fn outcomes_come_one_by_one_and_what_is_left_outlives_the_channel() {
+        let (mut mailbox, _taken, answer, _poll) = mailbox();
+        let sent = vec![Outcome::Seen, Outcome::Audited, Outcome::Seen];
+        answer.send(sent).unwrap();
+        assert!(matches!(mailbox.outcome(), Ok(Some(Outcome::Seen))));
+        assert!(
+            mailbox.has_ready(),
+            "two are left, though the channel is empty"
+        );
+        mailbox.detach();
+        assert!(matches!(mailbox.outcome(), Ok(Some(Outcome::Audited))));
+        assert!(matches!(mailbox.outcome(), Ok(Some(Outcome::Seen))));
+        assert!(!mailbox.has_ready());
+        assert!(matches!(mailbox.outcome(), Ok(None)));
+    }
+
+    #[test]
     fn a_store_thread_that_ended_is_noticed_from_both_sides() {
         let (mut mailbox, taken, answer, _poll) = mailbox();
         answer.send(vec![Outcome::Seen]).unwrap();
         assert!(mailbox.has_ready());
-        assert!(matches!(mailbox.outcomes(), Ok(Some(_))));
-        assert!(matches!(mailbox.outcomes(), Ok(None)));
+        assert!(matches!(mailbox.outcome(), Ok(Some(_))));
+        assert!(matches!(mailbox.outcome(), Ok(None)));
         drop((taken, answer));
-        assert!(mailbox.outcomes().is_err());
+        assert!(mailbox.outcome().is_err());
         assert_eq!(mailbox.hand(batch(1)), Handed::Gone);
     }
 }

@@ -72,6 +72,7 @@ use self::out::{Out, Outside};
 use self::request::Request;
 use self::share::{Share, Slice};
 use self::stats::ReactorStats;
+use self::still_ready::Line;
 use self::subscribers::Subscribers;
 use self::tidy::Tidy;
 use self::tls::TlsSettings;
@@ -89,8 +90,7 @@ use crate::handlers::{Core, Input, Moment, Rules};
 use crate::ids::ConnId;
 use crate::keys::Access;
 use crate::limits::{
-    BATCH_OPS_MAX, EVENTS_PER_TURN_MAX, OUTCOMES_WAITING_MAX, READ_BUFFER_BYTES,
-    REQUESTS_PER_TURN_MAX, SHUTDOWN_S_MAX,
+    BATCH_OPS_MAX, EVENTS_PER_TURN_MAX, READ_BUFFER_BYTES, REQUESTS_PER_TURN_MAX, SHUTDOWN_S_MAX,
 };
 use crate::store::op::{Batch, Outcome};
 use crate::time::{Instant, Span};
@@ -295,7 +295,13 @@ impl Reactor {
     /// sent, as far as they can be sent at once.
     pub fn last_outcomes(&mut self, outcomes: Vec<Outcome>) {
         let at = self.clock.moment();
-        self.take_outcomes(outcomes, at);
+        // What no turn has come to yet is older.
+        while let Ok(Some(outcome)) = self.mailbox.outcome() {
+            self.take_outcome(outcome, at);
+        }
+        for outcome in outcomes {
+            self.take_outcome(outcome, at);
+        }
         self.connections
             .flush_dirty(self.poll.registry(), &mut self.stats);
     }
@@ -403,7 +409,7 @@ impl Reactor {
         let (mut told, mut ours) = (0, 0);
         let events = std::mem::replace(&mut self.events, Events::with_capacity(0));
         self.connections.begin();
-        self.share = Share::among(events.iter().count() + self.connections.still_ready.len());
+        self.share = Share::among(events.iter().count() + self.connections.waiting(Line::Ready));
         for event in &events {
             told += 1;
             match About::of(event.token()) {
@@ -426,7 +432,7 @@ impl Reactor {
         // Hosts are not to wait for the sake of devices.
         self.coalesce.turn(told - ours, at.now);
         if self.stopping.is_none() {
-            self.serve_listed(at);
+            self.serve_lines(at);
             if self.listener.as_ref().is_some_and(|l| l.is_due(at.now)) {
                 self.accept(at);
             }
@@ -452,33 +458,41 @@ impl Reactor {
             .connections
             .event(conn, event, registry, &mut self.stats);
         match read {
+            Readable::Now if self.answers_wait() && self.core.owes_answer(conn) => {
+                self.connections.queue(conn, Line::Asked);
+            }
             Readable::Now if self.stopping.is_none() => self.serve(conn, at),
             Readable::Behind => self.connections.list(conn),
             Readable::Now | Readable::No => {}
         }
     }
 
-    /// Those who have had their budget and want more, then newcomers: each list for a slice of the turn. Behind
-    /// everybody else, who have their replies first.
-    fn serve_listed(&mut self, at: Moment) {
+    /// Whether those who were sent a task have to wait: it is still being sent to others, or there are too many of them for
+    /// a turn.
+    fn answers_wait(&self) -> bool {
+        let waiting = self.more_to_send || self.connections.waiting(Line::Asked) > 0;
+        waiting && self.stopping.is_none()
+    }
+
+    /// Everybody in the lines, each line for a slice of the turn. Behind those who have just said something, who have
+    /// their replies first.
+    fn serve_lines(&mut self, at: Moment) {
         if !self.connections.has_ready() {
             return;
         }
         let registry = self.poll.registry();
         self.connections.flush_dirty(registry, &mut self.stats);
-        let mut slice = Slice::begin(self.clock.now());
-        while let Some(conn) = self.connections.next_ready() {
-            self.serve(conn, at);
-            if slice.is_over(|| self.clock.now()) {
-                break;
+        for line in Line::ALL {
+            // That of those who had their budget began with the turn: who has spent it just now waits for the next.
+            if line != Line::Ready {
+                self.connections.begin_line(line);
             }
-        }
-        self.connections.newcomers.begin();
-        let mut slice = Slice::begin(self.clock.now());
-        while let Some(conn) = self.connections.next_newcomer() {
-            self.serve(conn, at);
-            if slice.is_over(|| self.clock.now()) {
-                break;
+            let mut slice = Slice::begin(self.clock.now());
+            while let Some(conn) = self.connections.next_of(line) {
+                self.serve(conn, at);
+                if slice.is_over(|| self.clock.now()) {
+                    break;
+                }
             }
         }
     }
@@ -511,14 +525,19 @@ impl Reactor {
     /// What the store says, what handles ask, and whether the end is near.
     fn mail(&mut self, at: Moment) {
         self.mailbox.wake().answer();
-        for _ in 0..OUTCOMES_WAITING_MAX {
-            match self.mailbox.outcomes() {
-                Ok(Some(outcomes)) => self.take_outcomes(outcomes, at),
+        // Each may be a reply to send: a batch of two thousand at once would keep everybody waiting.
+        let mut slice = Slice::begin(self.clock.now());
+        loop {
+            match self.mailbox.outcome() {
+                Ok(Some(outcome)) => self.take_outcome(outcome, at),
                 Ok(None) => break,
                 Err(gone) => {
                     self.fail(ServeError::fatal(gone.to_string()));
                     break;
                 }
+            }
+            if slice.is_over(|| self.clock.now()) {
+                break;
             }
         }
         for _ in 0..REQUESTS_PER_TURN_MAX {
@@ -532,11 +551,9 @@ impl Reactor {
         }
     }
 
-    fn take_outcomes(&mut self, outcomes: Vec<Outcome>, at: Moment) {
-        for outcome in outcomes {
-            // The store is never turned away.
-            let _ = self.core.handle(at, Input::Outcome(outcome), &mut self.fx);
-        }
+    fn take_outcome(&mut self, outcome: Outcome, at: Moment) {
+        // The store is never turned away.
+        let _ = self.core.handle(at, Input::Outcome(outcome), &mut self.fx);
         self.apply(at);
     }
 
@@ -724,8 +741,8 @@ impl Reactor {
         self.stats.turns += 1;
         self.stats.connections = self.connections.table.len() as u64;
         self.stats.connections_max = self.connections.max() as u64;
-        let listed = self.connections.still_ready.len() + self.connections.newcomers.len();
-        self.stats.still_ready = listed as u64;
+        let waiting = Line::ALL.map(|line| self.connections.waiting(line) as u64);
+        self.stats.still_ready = waiting.iter().sum();
         self.stats.subscribers = self.subscribers.len() as u64;
         self.stats.askers = self.askers.len() as u64;
     }

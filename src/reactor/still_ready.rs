@@ -5,6 +5,22 @@ use std::collections::VecDeque;
 
 use crate::ids::ConnId;
 
+/// In which order they are served: each line for a slice of the turn, behind whoever has said something just now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Line {
+    /// Who has had a budget and wants more.
+    Ready,
+    /// Who was sent a task: all who were answer at once, and nobody else has to do with it.
+    Asked,
+    /// Who comes or goes.
+    Behind,
+}
+
+impl Line {
+    /// All of them, in their order.
+    pub const ALL: [Self; 3] = [Self::Ready, Self::Asked, Self::Behind];
+}
+
 /// First in, first out. Each connection is in it once at most, which its own flag sees to, so it
 /// is never longer than the table of connections.
 #[derive(Debug, Default)]

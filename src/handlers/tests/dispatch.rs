@@ -292,6 +292,23 @@ fn ten_thousand_hosts_are_sent_to_a_budget_a_turn() {
 }
 
 #[test]
+fn who_was_sent_a_task_owes_an_answer_until_it_answers() {
+    let mut world = World::new();
+    let asked = world.plain("10.0.0.1");
+    let other = world.plain("10.0.0.2");
+    assert!(!world.core.owes_answer(asked));
+    world.dispatch("AC1", &["10.0.0.1"]).unwrap();
+    assert_eq!(world.sent().len(), 1);
+    assert!(world.core.owes_answer(asked) && !world.core.owes_answer(other));
+    world.beat(asked);
+    assert!(world.core.owes_answer(asked), "a heartbeat is no answer");
+    world.rcc(asked, ResultCode::Received, None);
+    assert!(!world.core.owes_answer(asked));
+    world.end(asked, End::Closed);
+    assert!(!world.core.owes_answer(asked), "nobody is there");
+}
+
+#[test]
 fn tasks_are_listed_newest_first_and_shown_page_by_page() {
     let mut world = World::new();
     for i in 1..=5 {

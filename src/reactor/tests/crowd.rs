@@ -49,6 +49,34 @@ fn who_is_known_is_read_and_answered_before_newcomers_that_spoke_first() {
 }
 
 #[test]
+fn who_goes_is_read_behind_who_stays() {
+    const COUNT: u64 = 4;
+    let mut rig = Rig::new();
+    let mut peers = newcomers(&mut rig, COUNT as usize);
+    for peer in &mut peers {
+        peer.send(&frame(BEAT));
+    }
+    rig.until(|rig| rig.reactor.stats.frames == COUNT);
+    let order = Rc::new(RefCell::new(Vec::new()));
+    let seen = Rc::clone(&order);
+    let _stand_in = stand_in(move |input, _| {
+        match input {
+            Input::Message { conn, .. } => seen.borrow_mut().push(("beats", conn.slot)),
+            Input::Ended { conn, .. } => seen.borrow_mut().push(("goes", conn.slot)),
+            _ => {}
+        }
+        None
+    });
+    let mut stays = peers.pop().unwrap();
+    drop(peers);
+    stays.send(&frame(BEAT));
+    rig.until(|rig| rig.reactor.connections.table.len() == 1);
+    let order = order.borrow();
+    assert_eq!(order[0], ("beats", 3), "{order:?}");
+    assert_eq!(order.len() as u64, COUNT, "{order:?}");
+}
+
+#[test]
 fn newcomers_beyond_a_slice_wait_for_the_next_turn_and_the_horizon_for_them() {
     const COUNT: usize = 60;
     let mut rig = Rig::new();
