@@ -80,10 +80,11 @@ impl Stage<'_> {
     pub(super) fn dispatch(&mut self, start: Instant) -> Result<Dispatched, BenchError> {
         self.fleet.gathers = true;
         let plan = self.plan;
+        let named = plan.hosts - plan.apart;
         let before = self.bare()?;
         let start = self.fleet.now().max(start);
         let answer = post(plan.post.clone())?;
-        let mut work = Work::new(plan.hosts, &plan.key, &plan.commands, start);
+        let mut work = Work::new(named, &plan.key, &plan.commands, start);
         let mut pacer = Pacer::new(plan, start, f64::from(u32::MAX), None);
         let (mut stored, mut news) = (None, Vec::new());
         let patience = Span::from_secs(BENCH_WAIT_S_MAX);
@@ -93,7 +94,8 @@ impl Stage<'_> {
                 stored = stored_by(&answer, now)?;
             }
             let still = now.since(work.moved) > patience;
-            if (stored.is_some() && work.is_done(self.fleet.live())) || still {
+            let all = self.fleet.live().saturating_sub(plan.apart);
+            if (stored.is_some() && work.is_done(all)) || still {
                 break;
             }
             let wait = if stored.is_none() { STEP } else { TELL };
@@ -104,7 +106,7 @@ impl Stage<'_> {
                 self.go_on(&mut work, item);
             }
             let done = work.counts[2];
-            self.tell("dispatching", start, done, plan.hosts as u64);
+            self.tell("dispatching", start, done, named as u64);
         }
         let after = self.bare()?;
         let datagrams = before.zip(after).map(|(before, after)| {
@@ -127,12 +129,13 @@ impl Stage<'_> {
         };
         let observed = self.observed.as_ref().ok();
         let cpus = observed.and_then(|observed| observed.cpus().ok());
+        let hosts = plan.hosts - plan.apart;
         let first = (sources.at(0), port).into();
-        let sender = Sender::start(first, plan.hosts, plan.key.len(), cpus.as_ref());
+        let sender = Sender::start(first, hosts, plan.key.len(), cpus.as_ref());
         let _sender = sender.map_err(BenchError::system("cannot send datagrams"))?;
         let (mut stretch, mut news) = (Stretch::default(), Vec::new());
         let start = self.fleet.now();
-        while stretch.count < plan.hosts as u64 {
+        while stretch.count < hosts as u64 {
             let now = self.fleet.now();
             if now.since(start) > Span::from_secs(BENCH_WAIT_S_MAX) {
                 self.fleet.tally.error("bare_datagrams_lost");
@@ -147,12 +150,7 @@ impl Stage<'_> {
                     stretch.add(*at);
                 }
             }
-            self.tell(
-                "sending bare datagrams",
-                start,
-                stretch.count,
-                plan.hosts as u64,
-            );
+            self.tell("sending bare datagrams", start, stretch.count, hosts as u64);
         }
         Ok(Some(stretch))
     }
@@ -191,7 +189,7 @@ impl Stage<'_> {
         stored: Option<Instant>,
         datagrams: Option<Datagrams>,
     ) -> Dispatched {
-        let hosts = self.plan.hosts as u64;
+        let hosts = (self.plan.hosts - self.plan.apart) as u64;
         let kinds = ["task_not_received", "task_not_answered", "task_not_done"];
         for (kind, count) in kinds.into_iter().zip(work.counts) {
             (count..hosts).for_each(|_| self.fleet.tally.error(kind));
@@ -211,6 +209,7 @@ impl Stage<'_> {
             done: stride(work.counts[2], &work.done),
             received_again: work.received_again,
             datagrams,
+            apart: None,
         }
     }
 }

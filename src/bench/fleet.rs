@@ -21,7 +21,8 @@ use super::tally::Tally;
 use crate::codec::message::{Ask, FromServer, Hello, Incoming, Message, Push, Word};
 use crate::codec::{ByteOrder, Framing, Order, ServerStep, decode_from_server, encode};
 use crate::limits::{
-    BENCH_WAIT_S_MAX, EVENTS_PER_TURN_MAX, FRAME_BYTES_MAX, FRAME_HEADER_BYTES, READ_BUFFER_BYTES,
+    BENCH_EVENTS_PER_TURN_MAX, BENCH_WAIT_S_MAX, FRAME_BYTES_MAX, FRAME_HEADER_BYTES,
+    READ_BUFFER_BYTES,
 };
 use crate::time::{Instant, Span};
 
@@ -31,7 +32,7 @@ const FRAMING: Framing = Framing {
     limit: FRAME_BYTES_MAX,
 };
 /// So much of a wait is not slept, where there is a processor to spare: about what being woken takes.
-const SPUN: Span = Span::from_micros(60);
+const SPUN: Span = Span::from_micros(20);
 /// Between two looks for connections that take too long.
 const LOOK: Span = Span::from_millis(100);
 
@@ -54,6 +55,8 @@ pub struct Setup {
     pub per_source: Option<u64>,
     /// The port at which datagrams for the hosts arrive, 0 for a free one; none: they want none.
     pub datagrams: Option<u16>,
+    /// Whose replies are counted by themselves too: those from this place on.
+    pub apart: usize,
     /// Whether there is a processor to spare for looking at the clock instead of sleeping.
     pub spins: bool,
 }
@@ -123,7 +126,7 @@ impl Fleet {
         Ok(Self {
             poll,
             inbox,
-            events: Events::with_capacity(EVENTS_PER_TURN_MAX),
+            events: Events::with_capacity(BENCH_EVENTS_PER_TURN_MAX),
             origin: Origin::now(),
             hosts: (0..setup.hosts).map(|_| None).collect(),
             scratch: vec![0; READ_BUFFER_BYTES].into_boxed_slice(),
@@ -350,8 +353,7 @@ impl Fleet {
         };
         match host.send(&self.frame) {
             Ok(true) => {
-                self.tally.sent += count;
-                self.tally.late.record(late);
+                self.tally.sent(count, due, late);
                 if reply {
                     host.in_flight += count;
                     self.in_flight += count;
@@ -390,6 +392,10 @@ impl Fleet {
     /// # Errors
     /// When the poll fails.
     pub fn turn(&mut self, until: Instant) -> Result<(), BenchError> {
+        let until = match self.inbox.as_ref().is_some_and(Inbox::waits) {
+            true => Instant::ZERO,
+            false => until,
+        };
         self.wait(until)
             .map_err(BenchError::system("cannot wait for the sockets"))?;
         let events = std::mem::replace(&mut self.events, Events::with_capacity(1));
@@ -397,6 +403,7 @@ impl Fleet {
             self.ready(event);
         }
         self.events = events;
+        self.datagrams();
         self.look_for_slow_ones();
         Ok(())
     }
@@ -456,13 +463,13 @@ impl Fleet {
         self.inbox.as_ref().map(|inbox| inbox.port)
     }
 
-    /// Takes the datagrams that wait at one of the sockets for them.
-    fn datagrams(&mut self, socket: usize) {
+    /// Takes some of the datagrams that wait.
+    fn datagrams(&mut self) {
         let (Some(inbox), Some(sources)) = (&mut self.inbox, self.setup.sources) else {
             return;
         };
         let (hosts, news) = (self.setup.hosts, &mut self.news);
-        let taken = inbox.take(socket, |arrival, text| {
+        let taken = inbox.take(BENCH_EVENTS_PER_TURN_MAX, |arrival, text| {
             let index = sources.number(arrival.to).filter(|index| *index < hosts);
             let text = String::from_utf8_lossy(text).into_owned();
             news.extend(index.map(|index| News::Datagram(index, text, arrival.at)));
@@ -475,7 +482,7 @@ impl Fleet {
     fn ready(&mut self, event: &Event) {
         let Token(index) = event.token();
         if let Some(socket) = index.checked_sub(self.setup.hosts) {
-            return self.datagrams(socket);
+            return self.inbox.iter_mut().for_each(|inbox| inbox.ready(socket));
         }
         let Some(host) = self.hosts.get_mut(index).and_then(Option::as_mut) else {
             return;
@@ -616,6 +623,9 @@ impl Fleet {
                 {
                     host.in_flight -= 1;
                     self.in_flight -= 1;
+                }
+                if index >= self.setup.apart {
+                    self.tally.apart(now, seq);
                 }
                 self.tell(News::Answered(index));
             }

@@ -21,6 +21,8 @@ const TEXT_BYTES: usize = 1_025;
 #[derive(Debug)]
 pub struct Inbox {
     sockets: Vec<UdpSocket>,
+    /// Those of them at which something waits, or may.
+    ready: Vec<usize>,
     text: Vec<u8>,
     /// The port.
     pub port: u16,
@@ -47,26 +49,45 @@ impl Inbox {
         }
         Ok(Self {
             sockets,
+            ready: Vec::with_capacity(SOCKETS),
             text: vec![0; TEXT_BYTES],
             port,
         })
     }
 
-    /// Takes what waits at the socket number `number`, and hands each on with its text.
+    /// Something has come at the socket of this number.
+    pub fn ready(&mut self, number: usize) {
+        if !self.ready.contains(&number) {
+            self.ready.push(number);
+        }
+    }
+
+    /// Whether something waits, or may.
+    #[must_use]
+    pub const fn waits(&self) -> bool {
+        !self.ready.is_empty()
+    }
+
+    /// Takes `most` of what waits, and hands each on with its text.
     ///
     /// # Errors
     /// What the system says.
-    pub fn take(&mut self, number: usize, mut each: impl FnMut(Arrival, &[u8])) -> io::Result<()> {
-        let Some(socket) = self.sockets.get(number) else {
-            return Ok(());
-        };
-        loop {
-            match arrival::receive(socket, &mut self.text) {
+    pub fn take(&mut self, most: usize, mut each: impl FnMut(Arrival, &[u8])) -> io::Result<()> {
+        for _ in 0..most {
+            let Some(&number) = self.ready.last() else {
+                break;
+            };
+            match arrival::receive(&self.sockets[number], &mut self.text) {
                 Ok(arrival) => each(arrival, &self.text[..arrival.length]),
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
+                Err(error) => {
+                    self.ready.pop();
+                    if error.kind() != ErrorKind::WouldBlock {
+                        return Err(error);
+                    }
+                }
             }
         }
+        Ok(())
     }
 }

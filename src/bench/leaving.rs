@@ -58,6 +58,7 @@ impl Leaving {
                 from: now,
                 to: Instant::from_nanos(u64::MAX),
                 replies: Times::default(),
+                late: Times::default(),
             });
         }
         let next = self.rest.saturating_sub(BENCH_CLOSES_PER_TURN_MAX);
@@ -89,6 +90,7 @@ impl Leaving {
             began_unix_ms: wall,
             closing_ms: self.ended?.since(began).as_secs_f64() * 1e3,
             replies: None,
+            late: None,
         })
     }
 }

@@ -71,6 +71,8 @@ pub struct Plan {
     pub identified: bool,
     /// The port at which tasks come by datagram, 0 for any; none: they come over the connections.
     pub datagrams: Option<u16>,
+    /// How many of them a task does not name: they only beat.
+    pub apart: usize,
     /// How many of them go at once, in the middle of a steady load.
     pub leave: usize,
     /// The addresses they connect from; none: whichever the system takes.

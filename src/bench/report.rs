@@ -66,6 +66,8 @@ pub struct Asked {
     pub identified: bool,
     /// `--leave`.
     pub leave: usize,
+    /// `--apart`.
+    pub apart: usize,
     /// Whether tasks came by datagram.
     pub datagrams: bool,
     /// `--seed`.
@@ -249,6 +251,8 @@ pub struct Left {
     /// As that of all heartbeats, of those of the others that were due from when the first went until half a
     /// second after the last.
     pub replies: Option<Latency>,
+    /// By how much the load generator was late meanwhile.
+    pub late: Option<Latency>,
 }
 
 /// Datagrams of a task, by when the system of the load generator took them.
@@ -292,6 +296,8 @@ pub struct Dispatched {
     pub received_again: u64,
     /// Where it came by datagram.
     pub datagrams: Option<Datagrams>,
+    /// The replies' times of hosts that it did not name, with `--apart`.
+    pub apart: Option<Latency>,
 }
 
 /// One trial, against the server or against the floor.
@@ -337,8 +343,15 @@ impl Shown {
             server_process,
             server_process_unknown,
             storm_rounds: trial.rounds.clone(),
-            dispatch: trial.dispatch.clone(),
+            dispatch: trial.dispatch.clone().map(|task| Dispatched {
+                apart: tally.apart.summary(),
+                ..task
+            }),
             left: trial.left.map(|left| Left {
+                late: tally
+                    .meanwhile
+                    .as_ref()
+                    .and_then(|during| during.late.summary()),
                 replies: tally
                     .meanwhile
                     .as_ref()
@@ -511,6 +524,7 @@ impl Report {
                 pipeline: plan.pipeline,
                 identified: plan.identified,
                 leave: plan.leave,
+                apart: plan.apart,
                 datagrams: plan.datagrams.is_some(),
                 seed: plan.seed,
             },

@@ -57,6 +57,15 @@ pub struct Meanwhile {
     pub to: Instant,
     /// Replies to heartbeats that were due in it.
     pub replies: Times,
+    /// By how much they were sent late.
+    pub late: Times,
+}
+
+impl Meanwhile {
+    /// Whether a moment is in it.
+    fn holds(&self, due: Instant) -> bool {
+        self.from <= due && due < self.to
+    }
 }
 
 /// All that is counted in a trial.
@@ -82,6 +91,8 @@ pub struct Tally {
     pub replies: Times,
     /// The same of those that were due within a stretch of time, if there is one.
     pub meanwhile: Option<Meanwhile>,
+    /// The same of hosts that have nothing to do with a task.
+    pub apart: Times,
     /// By how much the load generator itself was late.
     pub late: Times,
     /// What went wrong, by kind.
@@ -105,6 +116,15 @@ impl Tally {
         self.errors.values().sum()
     }
 
+    /// Heartbeats that were due at `due` were sent so late.
+    pub fn sent(&mut self, count: u64, due: Instant, late: Span) {
+        self.sent += count;
+        self.late.record(late);
+        if let Some(meanwhile) = self.meanwhile.as_mut().filter(|during| during.holds(due)) {
+            meanwhile.late.record(late);
+        }
+    }
+
     /// Errors by kind, in words.
     #[must_use]
     pub fn errors_in_words(&self) -> String {
@@ -113,6 +133,11 @@ impl Tally {
             .iter()
             .map(|(kind, count)| format!("{count} {kind}"));
         words.collect::<Vec<_>>().join(", ")
+    }
+
+    /// A reply was read that counts by itself too.
+    pub fn apart(&mut self, now: Instant, seq: u64) {
+        self.apart.record(now.since(Instant::from_nanos(seq)));
     }
 
     /// A reply was read at `now` to a heartbeat that was due at the moment its `seq` says. False if that
@@ -124,10 +149,7 @@ impl Tally {
         }
         self.answered += 1;
         self.replies.record(now.since(due));
-        if let Some(meanwhile) = &mut self.meanwhile
-            && meanwhile.from <= due
-            && due < meanwhile.to
-        {
+        if let Some(meanwhile) = self.meanwhile.as_mut().filter(|during| during.holds(due)) {
             meanwhile.replies.record(now.since(due));
         }
         true

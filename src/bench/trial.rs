@@ -76,6 +76,10 @@ pub fn run(
         strict: other == Other::Server,
         sources: plan.sources,
         per_source: (plan.identified && plan.datagrams.is_none()).then_some(PER_SOURCE),
+        apart: match plan.apart {
+            0 => usize::MAX,
+            apart => plan.hosts - apart,
+        },
         spins: plan.spins,
     };
     let mut stage = Stage {

@@ -326,6 +326,9 @@ pub struct BenchArgs {
     /// The port where hosts of --plain take them (dispatch.agent_port)
     #[arg(long, value_name = "PORT", default_value = "6655", value_parser = clap::value_parser!(u16).range(1..))]
     pub agent_port: u16,
+    /// So many of the hosts are not named in the task of a dispatch: they only beat
+    #[arg(long, value_name = "N", default_value = "0")]
+    pub apart: u32,
     /// So many of the hosts go at once, in the middle of a steady load
     #[arg(long, value_name = "N", default_value = "0")]
     pub leave: u32,

@@ -85,6 +85,11 @@ fn plan(args: &BenchArgs) -> Result<Plan, Failure> {
     } else {
         refuse(args.datagrams, "--datagrams", "it is for dispatch")?;
     }
+    if args.apart > 0 {
+        let dispatch = mode == Mode::Dispatch;
+        refuse(!dispatch, "--apart", "it is for dispatch")?;
+        refuse(args.apart >= args.hosts, "--apart", "somebody has to work")?;
+    }
     if args.leave > 0 {
         let steady = mode == Mode::Steady;
         refuse(!steady, "--leave", "it is for steady")?;
@@ -99,7 +104,8 @@ fn plan(args: &BenchArgs) -> Result<Plan, Failure> {
                 Some(sources) if args.plain => sources.at(index as u64).to_string(),
                 _ => bench::fleet::id(index),
             };
-            let names = (0..hosts).map(names).collect();
+            let named = hosts - args.apart as usize;
+            let names = (0..named).map(names).collect();
             Some(post(Api::new(&args.api)?, &key, &commands, names))
         }
         _ => None,
@@ -129,6 +135,7 @@ fn plan(args: &BenchArgs) -> Result<Plan, Failure> {
             false => 0,
         }),
         leave: args.leave as usize,
+        apart: args.apart as usize,
         sources,
         pairs: if args.floor { args.pairs } else { 0 },
         // Asked before this program is bound to one of them.
@@ -438,6 +445,10 @@ fn dispatch_in_words(task: &Dispatched) -> Vec<String> {
         stride("answered, acknowledged", &task.answered),
         stride("done, acknowledged", &task.done),
     ];
+    lines.extend(task.apart.as_ref().map(|latency| {
+        let words = latency_in_words(latency);
+        format!("  others       replies {words}")
+    }));
     lines.extend(task.datagrams.as_ref().map(|sent| {
         let [before, after] = sent.bare_first_to_last_ms;
         format!(

@@ -175,7 +175,9 @@ fn a_task_goes_out_by_datagram_and_is_compared_with_bare_ones() {
         (&[][..], "ACnamed", "bench-00010"),
         (&["--plain", "--agent-port", &port], "ACplain", "127.0.0.10"),
     ] {
-        let mut all = vec!["dispatch", "--datagrams", "--hosts", "10", "--api", &api];
+        let mut all = vec!["dispatch", "--datagrams", "--hosts", "12", "--apart", "2"];
+        all.extend_from_slice(&["--rate", "5000"]);
+        all.extend_from_slice(&["--api", &api]);
         all.extend_from_slice(&["--key", key]);
         all.extend_from_slice(words);
         let report = bench(&home, &server, &all);
@@ -185,7 +187,9 @@ fn a_task_goes_out_by_datagram_and_is_compared_with_bare_ones() {
             assert!(sent(figure) > 0.0, "{figure}: {report:#}");
         }
         assert_eq!(number(&report, "/dispatch/done/hosts"), 10.0);
+        assert!(number(&report, "/dispatch/apart/p99_us") > 0.0);
         let task = server.json(&format!("/v1/tasks/{key}"));
+        assert_eq!(task["hosts"].as_object().unwrap().len(), 10);
         assert_eq!(task["hosts"][host]["state"], "done", "{task:#}");
     }
 }
@@ -404,6 +408,7 @@ fn what_cannot_be_is_wrong_usage() {
         ),
         (&["--leave", "1000"], "--leave"),
         (&["storm", "--leave", "10"], "--leave"),
+        (&["--apart", "1"], "--apart"),
         (&["--hold"], "--together"),
         (&["--idle", "-1"], "--idle"),
     ] {
