@@ -2,13 +2,14 @@
 //!
 //! ```text
 //!  commands ──▶ windows of at most 1,000 and 256 KiB ──▶ written whole ──▶ replies, one by one
-//!                                                             each must come within the timeout of the last
+//!                                    (two on their way)       each must come within the timeout of the last
 //! ```
 //!
 //! A server that keeps answering may take its time; one that falls silent is away. After any
 //! failure of the connection itself what is in flight has an unknown fate and the next reply might be an
 //! older command's, so the caller must drop it.
 
+use std::borrow::Borrow;
 use std::io::ErrorKind;
 use std::time::Duration;
 
@@ -103,7 +104,7 @@ impl Link {
 
     /// Asks for a sign of life.
     pub(super) fn ping(&mut self) -> Result<(), StoreError> {
-        let replies = self.exchange(&Commands::from_iter([redis::cmd("PING")]))?;
+        let replies = self.exchange_one(&Commands::from_iter([redis::cmd("PING")]))?;
         replies.iter().try_for_each(admitted)
     }
 
@@ -118,20 +119,49 @@ impl Link {
     /// # Errors
     /// When the connection failed: drop it.
     pub(super) fn ask(&mut self, commands: &Commands) -> Result<Vec<Value>, StoreError> {
-        let mut replies = self.exchange(commands)?;
+        let asked = self.ask_each([(commands, ())].into_iter())?;
+        Ok(asked
+            .into_iter()
+            .flat_map(|(replies, ())| replies)
+            .collect())
+    }
+
+    /// The same for sets of commands, one behind the other, each with whatever belongs to it. A set is put together
+    /// while the server is at the one before it.
+    ///
+    /// # Errors
+    /// As above.
+    pub(super) fn ask_each<C: Borrow<Commands>, T>(
+        &mut self,
+        sets: impl Iterator<Item = (C, T)>,
+    ) -> Result<Vec<(Vec<Value>, T)>, StoreError> {
+        let asked = self.exchange(sets)?;
+        let complete = |(commands, mut replies, whose): (C, Vec<Value>, T)| {
+            self.load_forgotten(commands.borrow(), &mut replies)?;
+            Ok((replies, whose))
+        };
+        asked.into_iter().map(complete).collect()
+    }
+
+    /// Sends once more what met a script that the server did not know.
+    fn load_forgotten(
+        &mut self,
+        commands: &Commands,
+        replies: &mut [Value],
+    ) -> Result<(), StoreError> {
         for _ in 0..RELOADS_MAX {
             let forgotten: Vec<usize> = (0..replies.len())
                 .filter(|&index| is_noscript(&replies[index]))
                 .collect();
             if forgotten.is_empty() {
-                return Ok(replies);
+                return Ok(());
             }
             let mut again: Commands = scripts::load().collect();
             let loads = again.len();
             for &index in &forgotten {
                 again.push_packed(commands.one(index));
             }
-            let mut answers = self.exchange(&again)?;
+            let mut answers = self.exchange_one(&again)?;
             let late = answers.split_off(loads);
             answers.iter().try_for_each(loaded)?;
             for (index, answer) in forgotten.into_iter().zip(late) {
@@ -143,21 +173,53 @@ impl Link {
                 "the scripts vanish as they are loaded".to_owned(),
             ));
         }
-        Ok(replies)
+        Ok(())
     }
 
-    /// Writes windows of commands and reads their replies.
-    fn exchange(&mut self, commands: &Commands) -> Result<Vec<Value>, StoreError> {
-        let mut replies = Vec::with_capacity(commands.len());
-        for (bytes, count) in commands.windows() {
-            self.wire
-                .send(bytes)
-                .map_err(|error| broken(&error.into()))?;
-            for _ in 0..count {
-                replies.push(self.reply()?);
+    fn exchange_one(&mut self, commands: &Commands) -> Result<Vec<Value>, StoreError> {
+        let heard = self.exchange([(commands, ())].into_iter())?;
+        Ok(heard
+            .into_iter()
+            .flat_map(|(_, replies, ())| replies)
+            .collect())
+    }
+
+    /// Writes windows of commands and reads their replies. A window is written before the replies to the one before
+    /// it are read, so that the server has work while we read.
+    fn exchange<C: Borrow<Commands>, T>(
+        &mut self,
+        sets: impl Iterator<Item = (C, T)>,
+    ) -> Result<Vec<(C, Vec<Value>, T)>, StoreError> {
+        let (mut asked, mut heard) = (Vec::new(), Vec::new());
+        // Whose replies come next, and how many.
+        let mut awaited: Option<(usize, usize)> = None;
+        for (at, (commands, whose)) in sets.enumerate() {
+            heard.push(Vec::with_capacity(commands.borrow().len()));
+            for (bytes, count) in commands.borrow().windows() {
+                self.wire
+                    .send(bytes)
+                    .map_err(|error| broken(&error.into()))?;
+                if let Some((before, count)) = awaited.replace((at, count)) {
+                    self.hear(count, &mut heard[before])?;
+                }
             }
+            asked.push((commands, whose));
         }
-        Ok(replies)
+        if let Some((before, count)) = awaited {
+            self.hear(count, &mut heard[before])?;
+        }
+        let each = asked.into_iter().zip(heard);
+        Ok(each
+            .map(|((commands, whose), replies)| (commands, replies, whose))
+            .collect())
+    }
+
+    /// Reads so many replies.
+    fn hear(&mut self, count: usize, replies: &mut Vec<Value>) -> Result<(), StoreError> {
+        for _ in 0..count {
+            replies.push(self.reply()?);
+        }
+        Ok(())
     }
 
     fn reply(&mut self) -> Result<Value, StoreError> {
@@ -189,7 +251,7 @@ impl Link {
         hello.push(&redis::cmd("PING"));
         let admission = hello.len();
         scripts::load().for_each(|load| hello.push(&load));
-        let replies = self.exchange(&hello)?;
+        let replies = self.exchange_one(&hello)?;
         replies[..admission]
             .iter()
             .try_for_each(admitted)

@@ -8,9 +8,12 @@ use crate::store::StoreError;
 /// The longest text of an error that is passed on, in bytes.
 const TEXT_BYTES_MAX: usize = 300;
 
-/// Codes of a server that cannot serve now, or not us. MOVED and ASK come from one that is part of a
+/// The code of a server that takes no command with many keys.
+pub(super) const CROSSSLOT: &str = "CROSSSLOT";
+
+/// Codes of a server that cannot serve now, or not us. MOVED, ASK and CROSSSLOT come from one that is part of a
 /// cluster: nothing that is written can be its own fault there.
-const AWAY_CODES: [&str; 14] = [
+const AWAY_CODES: [&str; 15] = [
     "LOADING",
     "READONLY",
     "OOM",
@@ -25,6 +28,7 @@ const AWAY_CODES: [&str; 14] = [
     "UNKILLABLE",
     "MOVED",
     "ASK",
+    CROSSSLOT,
 ];
 
 /// Why a reply is not what was wanted.

@@ -319,7 +319,7 @@ fn orphan(context: &Context, found: Found) -> Option<HeldHost> {
 /// Runs a step, and returns the replies with their owners. What a spoilt key does not take is left: it must
 /// not keep everyone else from being found.
 fn take(link: &mut Link, context: &Context, step: Step) -> Result<Vec<(usize, Value)>, StoreError> {
-    let (commands, recipients) = step.finish(&context.own_set);
+    let (commands, recipients) = step.finish(&context.own_set, context.keys_max);
     let replies = link.ask(&commands)?;
     let mut heard = Vec::new();
     for (reply, recipient) in replies.into_iter().zip(recipients) {

@@ -6,7 +6,7 @@
 //!           └─ errors: away (wait), or this operation's own (go on)
 //! ```
 //!
-//! No command names two keys and a script has one, so a batch may be cut short between any two
+//! No command does one thing to one key and another to the next, so a batch may be cut short between any two
 //! commands; every operation can be repeated. The keys are in [`schema`]. Types of the client
 //! library stay in this room.
 
@@ -39,12 +39,13 @@ mod tests;
 use std::collections::HashSet;
 
 use self::connection::Link;
+use self::errors::CROSSSLOT;
 use self::load::ask;
 use super::address::RedisAddress;
 use super::op::{self, HeldHost, HeldTask, Op, Outcome, Question, Stored};
 use super::{Backend, Dump, HeldCursor, Lease, Ran, Settings, StoreError, schema};
 use crate::ids::HostId;
-use crate::limits::EVENTS_OWED_MAX;
+use crate::limits::{EVENTS_OWED_MAX, REDIS_KEYS_MAX};
 use crate::time::UnixMs;
 
 /// What every operation has to know.
@@ -55,6 +56,8 @@ struct Context {
     own_set: String,
     delete_fields: Vec<String>,
     clear_on_done: bool,
+    /// How many keys a command may have: those of a cluster, even of one server, may have one.
+    keys_max: usize,
     /// How long what is over is kept, in milliseconds; at least one, since zero would delete.
     keep_ms: u64,
 }
@@ -96,6 +99,7 @@ impl RedisStore {
             context: Context {
                 own_set: schema::node_hosts(&settings.node),
                 node: settings.node,
+                keys_max: REDIS_KEYS_MAX,
                 delete_fields: settings.delete_fields,
                 clear_on_done: settings.clear_on_done,
                 keep_ms: settings.keep.as_millis().max(1),
@@ -142,9 +146,19 @@ impl RedisStore {
         let Some(mut link) = self.link.take() else {
             return Err(not_connected());
         };
-        let value = work(&mut self.lease, &mut link, &self.context)?;
-        self.link = Some(link);
-        Ok(value)
+        let done = work(&mut self.lease, &mut link, &self.context);
+        match &done {
+            Ok(_) => self.link = Some(link),
+            Err(error) => self.learn(error),
+        }
+        done
+    }
+
+    /// A server that takes one key a command says so by an error, and is asked so from then on.
+    fn learn(&mut self, error: &StoreError) {
+        if matches!(error, StoreError::Away(why) if why.starts_with(CROSSSLOT)) {
+            self.context.keys_max = 1;
+        }
     }
 
     fn note_owed(&mut self, ops: &[Op], course: &run::Course) {
@@ -298,8 +312,9 @@ impl Backend for RedisStore {
             begin(context, owed, op)
         });
         self.note_owed(ops, &course);
-        if course.error.is_none() {
-            self.link = Some(link);
+        match &course.error {
+            None => self.link = Some(link),
+            Some(error) => self.learn(error),
         }
         let first_open = course.settled.iter().position(Option::is_none);
         let done = first_open.unwrap_or(ops.len());

@@ -6,8 +6,7 @@ use super::Context;
 use super::errors::Fault;
 use super::events::Entry;
 use super::run::{Heard, Job};
-use super::scripts::Script;
-use super::step::{Replies, Shared, Step, int, text};
+use super::step::{Many, Replies, Shared, Step, int, text};
 use crate::ids::{HostId, HostRef};
 use crate::store::op::{self, Outcome, Reason, Settled, Stamp};
 use crate::store::schema::{self, event, field};
@@ -22,14 +21,14 @@ impl Job for Online<'_> {
     fn ask(&mut self, step: &mut Step) {
         let op = self.op;
         step.shared(0, Shared::OwnAdd, &op.host);
-        let mut claim = Script::Claim.on(&schema::host(&op.host));
-        claim
-            .arg(&self.context.node)
-            .arg(op.host.as_str())
-            .arg(op.peer.ip().to_canonical().to_string())
-            .arg(op.peer.port())
-            .arg(op.since.0);
-        step.one(1, claim);
+        step.many(1, Many::Claim, &schema::host(&op.host), |claim| {
+            claim
+                .arg(&self.context.node)
+                .arg(op.host.as_str())
+                .arg(op.peer.ip().to_canonical().to_string())
+                .arg(op.peer.port())
+                .arg(op.since.0);
+        });
         step.shared(2, Shared::ExistsAdd, &op.host);
         let heard_of = op.event.map_or(op.since, |stamp| stamp.at);
         step.seen(2, &op.host, heard_of.0);
@@ -140,17 +139,17 @@ impl<'a> Offline<'a> {
         }
     }
 
-    fn release(&self, unclaimed_too: bool) -> Cmd {
+    fn release(&self, step: &mut Step, stage: usize, unclaimed_too: bool) {
         let (context, op) = (self.context, self.op);
-        let mut release = Script::Release.on(&schema::host(&op.host));
-        release
-            .arg(&context.node)
-            .arg(op.epoch)
-            .arg(op.reason.as_str())
-            .arg(op.since.0)
-            .arg(context.keep_ms)
-            .arg(u8::from(unclaimed_too));
-        release
+        step.many(stage, Many::Release, &schema::host(&op.host), |release| {
+            release
+                .arg(&context.node)
+                .arg(op.epoch)
+                .arg(op.reason.as_str())
+                .arg(op.since.0)
+                .arg(context.keep_ms)
+                .arg(u8::from(unclaimed_too));
+        });
     }
 }
 
@@ -158,7 +157,7 @@ impl Job for Offline<'_> {
     fn ask(&mut self, step: &mut Step) {
         let (context, op) = (self.context, self.op);
         match self.stage {
-            Leaving::Release => step.one(0, self.release(false)),
+            Leaving::Release => self.release(step, 0, false),
             Leaving::Look(_) => {
                 step.one(0, is_member(&context.own_set, &op.host));
                 step.one(0, is_member(schema::EXISTS, &op.host));
@@ -166,7 +165,7 @@ impl Job for Offline<'_> {
             Leaving::Adopt => {
                 // In the node's set first, so that it is finished should it break off here.
                 step.shared(0, Shared::OwnAdd, &op.host);
-                step.one(1, self.release(true));
+                self.release(step, 1, true);
             }
             Leaving::Withdraw => withdraw(context, &op.host, step),
             Leaving::Tell(claimant) => {
@@ -229,9 +228,7 @@ pub(super) fn withdraw(context: &Context, host: &HostId, step: &mut Step) {
     node.arg(schema::host(host)).arg(field::NODE);
     step.one(0, node);
     for gone in &context.delete_fields {
-        let mut del = redis::cmd("DEL");
-        del.arg(schema::of_host(host, gone));
-        step.one(0, del);
+        step.many(0, Many::Delete, &schema::of_host(host, gone), |_| {});
     }
 }
 

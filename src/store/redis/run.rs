@@ -17,12 +17,17 @@ use redis::Value;
 
 use super::Context;
 use super::connection::Link;
-use super::errors::{Fault, judge};
+use super::errors::{Fault, judge, unexpected};
 use super::lease::Holder;
 use super::step::{Recipient, Replies, Step};
 use crate::ids::{HostId, TaskKey};
+use crate::limits::REDIS_KEYS_MAX;
 use crate::store::StoreError;
 use crate::store::op::{Op, Outcome, Question, TaskState};
+
+/// Operations whose commands are put together at once, while the server is at those before them: as many as share a
+/// command.
+const STEP_JOBS: usize = REDIS_KEYS_MAX;
 
 /// How an operation goes on after a step.
 #[derive(Debug)]
@@ -78,7 +83,7 @@ pub(super) fn run<'a>(
         while !active.is_empty() && course.error.is_none() {
             course.error = lease.keep(link, context).err();
             if course.error.is_none() {
-                active = take_step(link, &context.own_set, active, &mut course);
+                active = take_step(link, context, active, &mut course);
             }
         }
         if course.error.is_some() {
@@ -94,25 +99,31 @@ pub(super) fn run<'a>(
 /// Lets all take one step, and returns those that are not settled by it.
 fn take_step<'a>(
     link: &mut Link,
-    own_set: &str,
+    context: &Context,
     active: Vec<(usize, Box<dyn Job + 'a>)>,
     course: &mut Course,
 ) -> Vec<(usize, Box<dyn Job + 'a>)> {
     let mut active = active;
-    let mut step = Step::new();
-    for (owner, (_, job)) in active.iter_mut().enumerate() {
-        step.for_owner(owner);
-        job.ask(&mut step);
-    }
-    let (commands, recipients) = step.finish(own_set);
-    let replies = match link.ask(&commands) {
+    let jobs = active.len();
+    let sets = active
+        .chunks_mut(STEP_JOBS)
+        .enumerate()
+        .map(|(number, some)| {
+            let mut step = Step::new();
+            for (at, (_, job)) in some.iter_mut().enumerate() {
+                step.for_owner(number * STEP_JOBS + at);
+                job.ask(&mut step);
+            }
+            step.finish(&context.own_set, context.keys_max)
+        });
+    let replies = match link.ask_each(sets) {
         Ok(replies) => replies,
         Err(error) => {
             course.error = Some(error);
             return active;
         }
     };
-    let heard = deal_out(active.len(), replies, recipients);
+    let heard = deal_out(jobs, replies);
     let mut left = Vec::new();
     for ((at, mut job), (fault, own)) in active.into_iter().zip(heard) {
         let result = match fault {
@@ -135,20 +146,33 @@ fn take_step<'a>(
 /// Gives each operation the replies to its own commands, and what went wrong with those it shares.
 fn deal_out(
     jobs: usize,
-    replies: Vec<Value>,
-    recipients: Vec<Recipient>,
+    sets: Vec<(Vec<Value>, Vec<Recipient>)>,
 ) -> Vec<(Option<Fault>, Vec<Value>)> {
     let mut dealt: Vec<(Option<Fault>, Vec<Value>)> = Vec::new();
     dealt.resize_with(jobs, Default::default);
-    for (reply, recipient) in replies.into_iter().zip(recipients) {
+    let each = sets
+        .into_iter()
+        .flat_map(|(replies, recipients)| replies.into_iter().zip(recipients));
+    for (reply, recipient) in each {
         match (recipient, reply) {
             (Recipient::One(job), reply) => dealt[job].1.push(reply),
-            (Recipient::Each(owners), Value::ServerError(error)) => {
+            (Recipient::Dealt(owners), Value::Array(values)) => {
+                // Too short a list is noticed by whoever misses a reply.
+                for (job, value) in owners.into_iter().zip(values) {
+                    dealt[job].1.push(value);
+                }
+            }
+            (Recipient::Each(owners) | Recipient::Dealt(owners), Value::ServerError(error)) => {
                 for job in owners {
                     dealt[job].0.get_or_insert_with(|| judge(&error));
                 }
             }
             (Recipient::Each(_), _) => {}
+            (Recipient::Dealt(owners), other) => {
+                for job in owners {
+                    dealt[job].0.get_or_insert_with(|| unexpected(&other));
+                }
+            }
         }
     }
     dealt
@@ -354,11 +378,26 @@ mod tests {
         let error = redis::parse_redis_value(b"-WRONGTYPE no\r\n").unwrap();
         let dealt = deal_out(
             3,
-            vec![error, Value::Int(1)],
-            vec![Recipient::Each(vec![0, 2]), Recipient::One(1)],
+            vec![
+                (vec![error], vec![Recipient::Each(vec![0, 2])]),
+                (vec![Value::Int(1)], vec![Recipient::One(1)]),
+            ],
         );
         assert!(matches!(dealt[0].0, Some(Fault::Own(_))));
         assert!(dealt[1].0.is_none() && dealt[1].1 == [Value::Int(1)]);
         assert!(matches!(dealt[2].0, Some(Fault::Own(_))));
+    }
+    #[test]
+    fn a_list_is_dealt_out_and_an_error_in_it_is_one_operations_own() {
+        let list = redis::parse_redis_value(b"*2\r\n:7\r\n-WRONGTYPE no\r\n").unwrap();
+        let dealt = deal_out(3, vec![(vec![list], vec![Recipient::Dealt(vec![2, 0])])]);
+        assert_eq!(dealt[2], (None, vec![Value::Int(7)]));
+        assert!(matches!(dealt[0].1[..], [Value::ServerError(_)]));
+        assert_eq!(dealt[1], (None, vec![]));
+        let none = deal_out(
+            1,
+            vec![(vec![Value::Okay], vec![Recipient::Dealt(vec![0])])],
+        );
+        assert!(matches!(none[0].0, Some(Fault::Away(_))));
     }
 }

@@ -1,5 +1,6 @@
-//! The scripts. Each has one key and looks before it writes, so that it can be repeated and that no
-//! two servers mix their changes of one key.
+//! The scripts. Each looks before it writes, so that it can be repeated and that no two servers mix their changes of
+//! one key. It has one key, or does the same to each of many: a crowd of hosts that comes or goes costs a call for
+//! each only where it must.
 
 use std::sync::LazyLock;
 
@@ -72,8 +73,15 @@ static HASHES: LazyLock<[String; SOURCES.len()]> =
 impl Script {
     /// The call of this script on one key; its arguments are added by the caller.
     pub(super) fn on(self, key: &str) -> redis::Cmd {
+        let mut call = self.on_each(1);
+        call.arg(key);
+        call
+    }
+
+    /// The call on so many keys; they and then the arguments of each are added by the caller.
+    pub(super) fn on_each(self, keys: usize) -> redis::Cmd {
         let mut call = redis::cmd("EVALSHA");
-        call.arg(&HASHES[self as usize]).arg(1).arg(key);
+        call.arg(&HASHES[self as usize]).arg(keys);
         call
     }
 }

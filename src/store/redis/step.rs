@@ -2,18 +2,18 @@
 //!
 //! ```text
 //!  operation 0 ─┐                     ┌─ SREM exists a b c …     (what can be said of many at once)
-//!  operation 1 ─┼─▶ stage 0, 1, 2 ──▶ ┼─ EVALSHA … a             (what is an operation's own)
-//!  operation 2 ─┘                     └─ EVALSHA … b
+//!  operation 1 ─┼─▶ stage 0, 1, 2 ──▶ ┼─ EVALSHA … a b c …       (what can be done to many at once, with a reply for each)
+//!  operation 2 ─┘                     └─ XADD … a                (what is an operation's own)
 //! ```
 //!
-//! Commands of an earlier stage are executed before those of a later one; within a stage, members for the
-//! sets that all hosts share come first. Each operation gets the replies to its own commands, in the
-//! order of their stages.
+//! Commands of an earlier stage are executed before those of a later one; within a stage, in the order of the drawing.
+//! Each operation gets the replies to its own commands, in the order of their stages.
 
-use redis::{Cmd, Value};
+use redis::{Arg, Cmd, Value};
 
 use super::connection::Commands;
 use super::errors::{Fault, judge, unexpected};
+use super::scripts::Script;
 use crate::ids::HostId;
 use crate::limits::REDIS_MEMBERS_MAX;
 use crate::store::schema;
@@ -50,9 +50,65 @@ struct Group {
     members: Vec<HostId>,
 }
 
+/// What is done by one call to the keys of many operations.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Many {
+    /// [`Script::Claim`].
+    Claim,
+    /// [`Script::Release`].
+    Release,
+    /// Deleting, which has no reply for each.
+    Delete,
+}
+
+impl Many {
+    const ALL: [Self; 3] = [Self::Claim, Self::Release, Self::Delete];
+
+    /// The command on so many keys, which follow.
+    fn command(self, keys: usize) -> Cmd {
+        match self {
+            Self::Claim => Script::Claim.on_each(keys),
+            Self::Release => Script::Release.on_each(keys),
+            Self::Delete => redis::cmd("DEL"),
+        }
+    }
+}
+
+/// Keys of many operations, and each with its arguments: as many of them as the others have.
+#[derive(Default)]
+struct Keys {
+    owners: Vec<usize>,
+    keys: Cmd,
+    args: Cmd,
+}
+
+impl Keys {
+    /// The commands, on at most `most` keys each, and whom the replies are for.
+    fn finish(self, what: Many, most: usize, into: &mut (Commands, Vec<Recipient>)) {
+        let args_each = self.args.args_iter().count() / self.owners.len().max(1);
+        let (mut keys, mut args) = (self.keys.args_iter(), self.args.args_iter());
+        for owners in self.owners.chunks(most) {
+            let mut command = what.command(owners.len());
+            let keys = keys.by_ref().take(owners.len());
+            let args = args.by_ref().take(owners.len() * args_each);
+            for word in keys.chain(args) {
+                if let Arg::Simple(bytes) = word {
+                    command.arg(bytes);
+                }
+            }
+            into.0.push(&command);
+            into.1.push(match what {
+                Many::Delete => Recipient::Each(owners.to_vec()),
+                Many::Claim | Many::Release => Recipient::Dealt(owners.to_vec()),
+            });
+        }
+    }
+}
+
 #[derive(Default)]
 struct Stage {
     groups: [Group; Shared::ALL.len()],
+    many: [Keys; Many::ALL.len()],
     seen: Vec<(usize, HostId, u64)>,
     singles: Vec<(usize, Cmd)>,
 }
@@ -69,6 +125,8 @@ pub(super) enum Recipient {
     One(usize),
     /// Several, which only want to know that it went well.
     Each(Vec<usize>),
+    /// Several: it is a list, and each has an entry of it to read.
+    Dealt(Vec<usize>),
 }
 
 impl Step {
@@ -96,17 +154,32 @@ impl Step {
         group.members.push(host.clone());
     }
 
+    /// Does something to a key of the operation's own; `args` adds what belongs to it.
+    pub(super) fn many(
+        &mut self,
+        stage: usize,
+        what: Many,
+        key: &str,
+        args: impl FnOnce(&mut Cmd),
+    ) {
+        let many = &mut self.stages[stage].many[what as usize];
+        many.owners.push(self.owner);
+        many.keys.arg(key);
+        args(&mut many.args);
+    }
+
     /// Notes when a host was last heard of, unless something later is noted.
     pub(super) fn seen(&mut self, stage: usize, host: &HostId, at_ms: u64) {
         let owner = self.owner;
         self.stages[stage].seen.push((owner, host.clone(), at_ms));
     }
 
-    /// The commands, and whom each reply is for. `own_set` is the key of the hosts this node holds.
-    pub(super) fn finish(self, own_set: &str) -> (Commands, Vec<Recipient>) {
-        let mut commands = Commands::default();
-        let mut recipients = Vec::new();
+    /// The commands, and whom each reply is for. `own_set` is the key of the hosts this node holds; no command has more
+    /// than `keys_max` keys.
+    pub(super) fn finish(self, own_set: &str, keys_max: usize) -> (Commands, Vec<Recipient>) {
+        let mut finished = (Commands::default(), Vec::new());
         for stage in self.stages {
+            let (commands, recipients) = &mut finished;
             for (what, group) in Shared::ALL.into_iter().zip(stage.groups) {
                 let chunks = group.members.chunks(REDIS_MEMBERS_MAX);
                 for (members, owners) in chunks.zip(group.owners.chunks(REDIS_MEMBERS_MAX)) {
@@ -124,12 +197,16 @@ impl Step {
                 let owners = chunk.iter().map(|(owner, ..)| *owner).collect();
                 recipients.push(Recipient::Each(owners));
             }
+            for (what, keys) in Many::ALL.into_iter().zip(stage.many) {
+                keys.finish(what, keys_max, &mut finished);
+            }
+            let (commands, recipients) = &mut finished;
             for (owner, command) in stage.singles {
                 commands.push(&command);
                 recipients.push(Recipient::One(owner));
             }
         }
-        (commands, recipients)
+        finished
     }
 }
 
@@ -253,13 +330,13 @@ mod tests {
         }
         step.for_owner(7);
         step.one(1, redis::cmd("PING"));
-        let (commands, recipients) = step.finish("own");
+        let (commands, recipients) = step.finish("own", 64);
         assert_eq!(commands.len(), 3);
         assert!(matches!(recipients[0], Recipient::One(7)));
         let sizes: Vec<_> = recipients[1..]
             .iter()
             .map(|recipient| match recipient {
-                Recipient::Each(owners) => owners.len(),
+                Recipient::Each(owners) | Recipient::Dealt(owners) => owners.len(),
                 Recipient::One(_) => 0,
             })
             .collect();

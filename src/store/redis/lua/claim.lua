@@ -1,7 +1,19 @@
--- Takes a host for a node, whoever held it. KEYS[1] the host's hash.
--- ARGV: node, id, ip, port, since. Returns the new epoch.
-local epoch = redis.call('HINCRBY', KEYS[1], 'epoch', 1)
-redis.call('HSET', KEYS[1], 'node', ARGV[1], 'id', ARGV[2], 'ip', ARGV[3], 'port', ARGV[4], 'since', ARGV[5])
-redis.call('HDEL', KEYS[1], 'reason')
-redis.call('PERSIST', KEYS[1])
-return epoch
+-- Takes a host for a node, whoever held it. KEYS the hosts' hashes.
+-- ARGV for each of them: node, id, ip, port, since. Returns for each its new epoch, or what went wrong with it.
+local function claim(key, at)
+  local epoch = redis.call('HINCRBY', key, 'epoch', 1)
+  redis.call('HSET', key, 'node', ARGV[at + 1], 'id', ARGV[at + 2], 'ip', ARGV[at + 3], 'port', ARGV[at + 4],
+    'since', ARGV[at + 5])
+  redis.call('HDEL', key, 'reason')
+  redis.call('PERSIST', key)
+  return epoch
+end
+local done = {}
+for i, key in ipairs(KEYS) do
+  local good, found = pcall(claim, key, 5 * (i - 1))
+  if not good and type(found) ~= 'table' then
+    found = {err = 'ERR Error running script: ' .. tostring(found)}
+  end
+  done[i] = found
+end
+return done

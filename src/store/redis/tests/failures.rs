@@ -223,6 +223,37 @@ fn a_key_of_the_wrong_type_is_the_operations_own_fault() {
 }
 
 #[test]
+fn a_cluster_of_one_server_is_asked_about_one_key_at_a_time() {
+    let server = RedisServer::start(&["--cluster-enabled", "yes"]);
+    let mut store = server.store(settings("n1"));
+    let ops = [online("a", 1), online("b", 2), online("c", 3)];
+    // No slot is anybody's yet.
+    assert!(matches!(
+        store.run(&ops, &mut Vec::new()).error,
+        Some(StoreError::Away(why)) if why.starts_with("CLUSTERDOWN")
+    ));
+    server.say(&["CLUSTER", "ADDSLOTSRANGE", "0", "16383"]);
+    let deadline = Instant::now() + PATIENCE;
+    let error = loop {
+        assert!(Instant::now() < deadline, "it never says why");
+        store.open().unwrap();
+        match store.run(&ops, &mut Vec::new()).error {
+            Some(StoreError::Away(why)) if why.starts_with("CLUSTERDOWN") => {}
+            other => break other,
+        }
+    };
+    assert!(
+        matches!(&error, Some(StoreError::Away(why)) if why.starts_with("CROSSSLOT")),
+        "{error:?}"
+    );
+    store.open().unwrap();
+    run(&mut store, &ops);
+    assert_eq!(set(&mut store, "exists"), ["a", "b", "c"]);
+    run(&mut store, &[offline("a", 0, 4), offline("c", 0, 5)]);
+    assert_eq!(set(&mut store, "exists"), ["b"]);
+}
+
+#[test]
 fn a_server_that_cannot_serve_now_is_waited_for() {
     let server = RedisServer::start(&[]);
     let mut store = server.store(settings("n1"));
