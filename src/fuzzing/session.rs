@@ -304,6 +304,7 @@ impl World {
             },
             Op::Seen(_) => Outcome::Seen,
             Op::Audit(_) => Outcome::Audited,
+            Op::TaskStates(_) => Outcome::StatesWritten,
             Op::Progress(op) => Outcome::Report {
                 origin: op.origin,
                 result,

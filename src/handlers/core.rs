@@ -27,13 +27,14 @@ use super::effect::{Effect, Effects, Event, EventKind, Note};
 use super::host::{Host, Peer, Presence};
 use super::hosts::Hosts;
 use super::keys::Keys;
-use super::lifetime::{Early, StateSweep};
+use super::lifetime::Early;
 use super::mass::Mass;
 use super::payloads::Payloads;
 use super::quarantine::Quarantine;
 use super::restore::Restores;
 use super::sends::Outgoing;
 use super::session::Sessions;
+use super::states::States;
 use super::stats::Stats;
 use super::tasks::Tasks;
 use super::view::{Filter, HostView, Page, StoreView};
@@ -99,7 +100,7 @@ pub struct Core {
     pub(super) chance: Chance,
     pub(super) sends: VecDeque<Outgoing>,
     pub(super) dispatches: Dispatches,
-    pub(super) state_sweep: Option<StateSweep>,
+    pub(super) states: States,
     pub(super) restores: Restores,
     pub(super) early: Early,
     pub(super) payloads: Payloads,
@@ -154,7 +155,7 @@ impl Core {
             tries: Wheel::new(),
             sends: VecDeque::new(),
             dispatches: Dispatches::default(),
-            state_sweep: None,
+            states: States::default(),
             restores: Restores::default(),
             early: Early::default(),
             payloads: Payloads::default(),
@@ -465,8 +466,8 @@ impl Core {
                 status: 1,
                 why: "another living server has this server.name and holds its hosts".to_owned(),
             }),
-            Outcome::Refused(why) => self.store_refused(why, fx),
-            Outcome::Away(why) => self.store_away(why, fx),
+            Outcome::Refused(why) => self.store_refused(at, why, fx),
+            Outcome::Away(why) => self.store_away(at, why, fx),
             Outcome::Presence { ticket, settled } => self.presence_settled(ticket, settled, fx),
             Outcome::Inventory {
                 origins,
@@ -481,6 +482,7 @@ impl Core {
             Outcome::Audited => {
                 self.writes.audits_in_flight = self.writes.audits_in_flight.saturating_sub(1);
             }
+            Outcome::StatesWritten => self.states.settled(at.now),
             Outcome::Tasks(held) => self.held_tasks(at, held, fx),
             Outcome::Dispatched { request, stored } => self.dispatched(at, request, stored, fx),
             Outcome::Restored { key, stored } => self.restored(&key, &stored, fx),
@@ -563,7 +565,7 @@ impl Core {
         if self.writes.sweep.again.is_some_and(|due| due <= judge) {
             self.writes.sweep.again = None;
             self.writes.sweep.cursor = Some(0);
-            self.state_sweep = Some(StateSweep::BEGINNING);
+            self.states.walk();
         }
     }
 

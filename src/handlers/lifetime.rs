@@ -1,18 +1,17 @@
 //! How tasks live: found again after a restart, ended when their time is over, let go when the store
-//! lets them go; and how their states are kept in step with the store.
+//! lets them go.
 
 use std::collections::HashMap;
 
 use crate::ids::{HostId, TaskKey};
-use crate::limits::{EARLY_REPORTS_MAX, HOSTS_PER_OP_MAX};
-use crate::store::op::{HeldTask, Op, TaskState, TaskStates};
+use crate::limits::EARLY_REPORTS_MAX;
+use crate::store::op::{HeldTask, TaskState};
 use crate::time::{Instant, Span};
 
 use super::Moment;
 use super::core::Core;
 use super::delivery::Cause;
 use super::effect::{Effect, Effects, Note};
-use super::restore::may_go_on;
 use super::tasks::{Draft, Room};
 
 /// A task that is open when its time is over is looked at again so much later, at least.
@@ -37,22 +36,6 @@ impl Early {
             self.states.insert(pair, next);
         }
     }
-}
-
-/// A walk over all tasks that writes the states of their hosts anew.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct StateSweep {
-    /// The least number of the next task.
-    number: u64,
-    /// The first of its deliveries that is left.
-    place: usize,
-}
-
-impl StateSweep {
-    pub(super) const BEGINNING: Self = Self {
-        number: 0,
-        place: 0,
-    };
 }
 
 impl Core {
@@ -159,83 +142,5 @@ impl Core {
         if let Some(TaskState::Queued | TaskState::Lost | TaskState::Unanswered) = state {
             self.turn_delivery(slot, TaskState::Expired, Cause::Ourselves, at);
         }
-    }
-
-    /// Whether states of tasks are to be written.
-    pub(super) fn has_states(&self) -> bool {
-        self.state_sweep.is_some() || !self.tasks.dirty.is_empty()
-    }
-
-    /// Moves states into a batch: those that changed, then those of the walk.
-    pub(super) fn take_states(&mut self, max: usize, ops: &mut Vec<Op>) {
-        while ops.len() < max {
-            let Some(slot) = self.tasks.dirty.front().copied() else {
-                break;
-            };
-            let Some(task) = self.tasks.task_mut(slot) else {
-                self.tasks.dirty.pop_front();
-                continue;
-            };
-            let rest = task.dirty.len().saturating_sub(HOSTS_PER_OP_MAX);
-            let some = task.dirty.split_off(rest);
-            if task.dirty.is_empty() {
-                self.tasks.dirty.pop_front();
-            }
-            for delivery in &some {
-                if let Some(delivery) = self.tasks.delivery_mut(*delivery) {
-                    delivery.dirty = false;
-                }
-            }
-            ops.extend(self.states_op(slot, &some));
-        }
-        while ops.len() < max {
-            let Some(sweep) = self.state_sweep else {
-                return;
-            };
-            ops.extend(self.sweep_states(sweep));
-        }
-    }
-
-    /// One step of the walk.
-    fn sweep_states(&mut self, sweep: StateSweep) -> Option<Op> {
-        let Some((number, slot)) = self.tasks.first_at_or_above(sweep.number) else {
-            self.state_sweep = None;
-            return None;
-        };
-        let task = self.tasks.task(slot)?;
-        // The reports confirmed lately have just been written again, and with them what was passed since: a
-        // state that another may follow is not safe from them.
-        let goes_on = may_go_on(task);
-        let lost = self.restores.lost_lately(self.stats.store_sessions);
-        // What was written just before the store went away may not have come there, nor what the
-        // last walk wrote if it went away again at once.
-        let unsure = task.changed > 0 && task.changed + 2 >= self.stats.store_sessions;
-        let place = if number == sweep.number {
-            sweep.place
-        } else {
-            0
-        };
-        let end = task.deliveries.len().min(place + HOSTS_PER_OP_MAX);
-        if !(unsure || goes_on || lost) || place >= end {
-            self.state_sweep = Some(StateSweep {
-                number: number + 1,
-                place: 0,
-            });
-            return None;
-        }
-        let some = task.deliveries[place..end].to_vec();
-        self.state_sweep = Some(StateSweep { number, place: end });
-        self.states_op(slot, &some)
-    }
-
-    fn states_op(&self, task: u32, deliveries: &[u32]) -> Option<Op> {
-        let key = self.tasks.task(task)?.key.clone();
-        let state = |slot: &u32| {
-            let (host, _) = self.tasks.names_of(*slot)?;
-            Some((host.clone(), self.tasks.delivery(*slot)?.state))
-        };
-        let states: Vec<(HostId, TaskState)> = deliveries.iter().filter_map(state).collect();
-        let ended = states.iter().any(|(_, state)| state.has_ended());
-        Some(Op::TaskStates(Box::new(TaskStates { key, states, ended })))
     }
 }

@@ -41,6 +41,7 @@ mod result;
 mod sends;
 mod session;
 mod slot_set;
+mod states;
 pub mod stats;
 mod tasks;
 #[cfg(test)]

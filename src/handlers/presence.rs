@@ -14,7 +14,6 @@ use super::changes::{Became, Change};
 use super::core::{AUDIT_ROUND, Core, StoreState};
 use super::effect::{Effect, Effects, EventKind, Note};
 use super::host::{Marks, Peer, Presence, Rest};
-use super::lifetime::StateSweep;
 
 /// A Redis that only hung still executes what lay in a dropped connection; so long after a
 /// coming-up all state is written once more.
@@ -361,11 +360,12 @@ impl Core {
             self.audit_due = Some(at.now + AUDIT_ROUND);
         }
         let is_first = self.stats.store_sessions == 0;
+        self.states.interrupt(self.stats.store_sessions, at.now);
         self.inherited.lease_clear |= lease_clear;
         self.stats.store_sessions += 1;
         self.writes.sweep.cursor = Some(0);
         self.writes.sweep.again = Some(at.now + SWEEP_AGAIN);
-        self.state_sweep = Some(StateSweep::BEGINNING);
+        self.states.walk();
         // At the first coming-up the tables are what the store has told.
         self.restores
             .begin(emptied && !is_first, self.stats.store_sessions);
@@ -385,7 +385,7 @@ impl Core {
     }
 
     /// The store does not answer.
-    pub(super) fn store_away(&mut self, why: String, fx: &mut Effects) {
+    pub(super) fn store_away(&mut self, at: Moment, why: String, fx: &mut Effects) {
         self.forget_flights();
         self.writes.forget_state();
         fx.push(Effect::Log(Note {
@@ -394,7 +394,7 @@ impl Core {
             who: "store".to_owned(),
             text: format!("away: {why}"),
         }));
-        self.state_sweep = None;
+        self.states.interrupt(self.stats.store_sessions, at.now);
         self.restores.interrupt();
         self.undo_dispatches(fx);
         self.forget_reads(fx);
@@ -402,14 +402,14 @@ impl Core {
     }
 
     /// The store refuses the user or the password.
-    pub(super) fn store_refused(&mut self, why: String, fx: &mut Effects) {
+    pub(super) fn store_refused(&mut self, at: Moment, why: String, fx: &mut Effects) {
         if self.stats.store_sessions == 0 {
             fx.push(Effect::Stop {
                 status: 2,
                 why: format!("store.url: its user or password is refused: {why}"),
             });
         } else {
-            self.store_away(why, fx);
+            self.store_away(at, why, fx);
         }
     }
 

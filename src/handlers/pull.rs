@@ -65,7 +65,7 @@ impl Core {
             // A state never overtakes the reports that led to it, and a question none that came before it.
             if !self.writes.has_reports() {
                 self.take_restores(max, &mut ops);
-                self.take_states(max, &mut ops);
+                self.take_states(at.now, max, &mut ops);
                 self.reads.take_ops(max, &mut ops);
             }
         }

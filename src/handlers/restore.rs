@@ -62,11 +62,10 @@ impl Restores {
         self.due
     }
 
-    /// Whether states may be missing in the store in its `session`-th coming-up that nothing else will bring back: of a task
-    /// that has ended, and that it was given again with the reports it had confirmed lately. What was written at the
-    /// coming-up before may not have come there.
-    pub(super) fn lost_lately(&self, session: u64) -> bool {
-        self.lost_at > 0 && self.lost_at + 2 >= session
+    /// The coming-up at which the store had last lost what it had, 0 if none. Then states may be missing that nothing else will
+    /// bring back: of a task that has ended, and that it was given again with the reports it had confirmed lately.
+    pub(super) fn lost_at(&self) -> u64 {
+        self.lost_at
     }
 
     /// Whether this was the last of all.

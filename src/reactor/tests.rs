@@ -179,7 +179,8 @@ fn settled(op: Op) -> Option<Outcome> {
         },
         Op::Seen(_) => Outcome::Seen,
         Op::Audit(_) => Outcome::Audited,
-        Op::Result(_) | Op::TaskStates(_) | Op::Dispatch(_) | Op::Restore(_) | Op::Read(_) => {
+        Op::TaskStates(_) => Outcome::StatesWritten,
+        Op::Result(_) | Op::Dispatch(_) | Op::Restore(_) | Op::Read(_) => {
             return None;
         }
         Op::Notice(_) | Op::Outside(_) => return None,

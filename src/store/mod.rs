@@ -151,8 +151,8 @@ pub trait Backend: Send {
     /// When the store is away.
     fn settle(&mut self, dispatch: &Dispatch, finish: bool) -> Result<Stored, StoreError>;
 
-    /// Runs operations in order, as one batch, and pushes one outcome for each (a `Notice`, a
-    /// `TaskStates` and an `Outside` have none).
+    /// Runs operations in order, as one batch, and pushes one outcome for each (a `Notice` and
+    /// an `Outside` have none).
     fn run(&mut self, ops: &[Op], outcomes: &mut Vec<Outcome>) -> Ran;
 
     /// Throws away what is older than it is kept. Called about once a minute.

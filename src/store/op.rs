@@ -302,6 +302,8 @@ pub enum Outcome {
         /// How.
         stored: Stored,
     },
+    /// A `TaskStates` is done with.
+    StatesWritten,
     /// The answer to a question.
     Read {
         /// Which.

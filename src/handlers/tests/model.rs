@@ -123,7 +123,7 @@ impl Model {
                 for (host, state) in &op.states {
                     self.become_(&op.key, host, Some(*state));
                 }
-                None
+                Some(Outcome::StatesWritten)
             }
             Op::Dispatch(op) => {
                 let op = *op;

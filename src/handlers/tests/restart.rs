@@ -115,6 +115,60 @@ fn states_that_changed_while_the_store_was_away_are_written_when_it_is_back() {
 }
 
 #[test]
+fn a_state_is_written_again_until_a_coming_up_has_lasted() {
+    let mut world = World::new();
+    let conn = world.plain("10.0.0.1");
+    world.dispatch("AC1", &[]).unwrap();
+    world.rcc(conn, ResultCode::Received, Some("AC1"));
+    let mut world = killed(world);
+    let conn = world.plain("10.0.0.1");
+    world.report(conn, "AC1", Phase::Ended, &[]);
+    let host = HostId::checked("10.0.0.1").unwrap();
+    let forget = |world: &mut World| {
+        let task = world.store.tasks.get_mut("AC1").unwrap();
+        task.states.insert(host.clone(), TaskState::Working);
+    };
+    let stored = |world: &World| world.store.tasks["AC1"].states[&host];
+    world.come_up(true);
+    // It goes away again under what it was handed, over and over.
+    for _ in 0..5 {
+        world.go_away();
+        forget(&mut world);
+        world.sessions += 1;
+        world.up = true;
+        let _ = world.input(Input::Outcome(Outcome::Up {
+            session: world.sessions,
+            lease_clear: true,
+            emptied: false,
+        }));
+        while world.core.pull(world.at(), 64).is_some() {}
+        world.pass_beating(20_000, &[conn]);
+        forget(&mut world);
+    }
+    // What it has taken it may lose with its last seconds.
+    for _ in 0..5 {
+        world.go_away();
+        world.come_up(true);
+        world.pass_beating(9_000, &[conn]);
+        assert_eq!(stored(&world), TaskState::Done);
+        forget(&mut world);
+    }
+    world.go_away();
+    world.come_up(true);
+    assert_eq!(stored(&world), TaskState::Done);
+    world.pass_beating(20_000, &[conn]);
+    world.go_away();
+    forget(&mut world);
+    world.come_up(true);
+    world.pass_beating(20_000, &[conn]);
+    assert_eq!(
+        stored(&world),
+        TaskState::Working,
+        "it had come there for good"
+    );
+}
+
+#[test]
 fn states_of_thousands_are_written_some_at_a_time() {
     let mut world = World::new();
     let hosts: Vec<String> = (0..3_000).map(|i| format!("h{i}")).collect();

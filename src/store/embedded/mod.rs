@@ -216,7 +216,7 @@ fn apply(
         }),
         Op::TaskStates(op) => {
             logged("states in a task", tasks::states(space, context, op))?;
-            None
+            Some(Outcome::StatesWritten)
         }
         Op::Dispatch(op) => Some(Outcome::Dispatched {
             request: op.request,

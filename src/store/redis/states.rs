@@ -50,11 +50,11 @@ impl Job for States<'_> {
 
     fn hear(&mut self, mut replies: Replies) -> Result<Heard, Fault> {
         replies.rest_good()?;
-        Ok(Heard::Done(None))
+        Ok(Heard::Done(Some(Outcome::StatesWritten)))
     }
 
     fn refused(&self, why: String) -> Option<Outcome> {
         log::warn!("states in task {} cannot be written: {why}", self.op.key);
-        None
+        Some(Outcome::StatesWritten)
     }
 }

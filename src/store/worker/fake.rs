@@ -291,7 +291,11 @@ impl World {
                 });
             }
             Op::Notice(_) => return None,
-            Op::TaskStates(_) | Op::Outside(_) => {
+            Op::TaskStates(_) => {
+                self.state += 1;
+                return Some(Outcome::StatesWritten);
+            }
+            Op::Outside(_) => {
                 self.state += 1;
                 return None;
             }

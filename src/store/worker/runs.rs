@@ -284,7 +284,7 @@ fn execute(
 
 /// Whether an operation has an outcome when it is run.
 fn is_told(op: &Op) -> bool {
-    !matches!(op, Op::Notice(_) | Op::TaskStates(_) | Op::Outside(_))
+    !matches!(op, Op::Notice(_) | Op::Outside(_))
 }
 
 /// The outcome of a report the spool has taken.
@@ -335,7 +335,8 @@ fn refusal(op: &Op, error: &str) -> Option<Outcome> {
             key: dispatch.key.clone(),
             stored: Stored::Refused(error),
         },
-        Op::Notice(_) | Op::TaskStates(_) | Op::Outside(_) => return None,
+        Op::TaskStates(_) => Outcome::StatesWritten,
+        Op::Notice(_) | Op::Outside(_) => return None,
     })
 }
 

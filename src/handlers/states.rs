@@ -1,0 +1,156 @@
+//! The states of hosts in tasks, kept in step with the store.
+//!
+//! ```text
+//!   change ─▶ dirty ─┐
+//!                    ├─▶ Op::TaskStates ─▶ StatesWritten … all ─▶ up for another 10 s: sure
+//!   Up ─▶ walk ──────┘                        │
+//!    ▲                                        │ the store goes away before: the next walk writes them too
+//!    └────────────────────────────────────────┘
+//! ```
+//!
+//! A state is told once, and handed over is not written: the store may go away under it, or lose its last seconds. So each
+//! coming-up writes again what has changed since the last one whose walk is known to have come there and to have stayed.
+
+use crate::ids::HostId;
+use crate::limits::{HOSTS_PER_OP_MAX, RECENT_S};
+use crate::store::op::{Op, TaskState, TaskStates};
+use crate::time::{Instant, Span};
+
+use super::core::Core;
+use super::restore::may_go_on;
+
+/// How far the states are written.
+#[derive(Debug, Default)]
+pub(super) struct States {
+    /// The walk over all tasks, while it is under way.
+    walk: Option<Walk>,
+    /// `TaskStates` operations with the store.
+    in_flight: usize,
+    /// When the first walk of this coming-up had been written.
+    written: Option<Instant>,
+    /// What changed in a coming-up before this one is written for sure.
+    sure_before: u64,
+}
+
+/// Where a walk over all tasks stands.
+#[derive(Clone, Copy, Debug)]
+struct Walk {
+    /// The least number of the next task.
+    number: u64,
+    /// The first of its deliveries that is left.
+    place: usize,
+}
+
+impl States {
+    /// Has all that may be missing written again.
+    pub(super) fn walk(&mut self) {
+        self.walk = Some(Walk {
+            number: 0,
+            place: 0,
+        });
+    }
+
+    /// The store's `session`-th coming-up is over. What its walk wrote is there for good if it stayed up for longer after it than a
+    /// store may forget.
+    pub(super) fn interrupt(&mut self, session: u64, now: Instant) {
+        self.walk = None;
+        self.in_flight = 0;
+        let written = self.written.take();
+        if written.is_some_and(|at| now.since(at) >= Span::from_secs(RECENT_S)) {
+            self.sure_before = session;
+        }
+    }
+
+    /// An operation is done with.
+    pub(super) fn settled(&mut self, now: Instant) {
+        self.in_flight = self.in_flight.saturating_sub(1);
+        self.look(now);
+    }
+
+    fn look(&mut self, now: Instant) {
+        if self.walk.is_none() && self.in_flight == 0 {
+            self.written.get_or_insert(now);
+        }
+    }
+
+    /// Whether what changed in this coming-up, the first being 1, may be missing.
+    fn is_unsure(&self, changed: u64) -> bool {
+        changed > 0 && changed >= self.sure_before
+    }
+}
+
+impl Core {
+    /// Whether states of tasks are to be written.
+    pub(super) fn has_states(&self) -> bool {
+        self.states.walk.is_some() || !self.tasks.dirty.is_empty()
+    }
+
+    /// Moves states into a batch: those that changed, then those of the walk.
+    pub(super) fn take_states(&mut self, now: Instant, max: usize, ops: &mut Vec<Op>) {
+        while ops.len() < max {
+            let Some(slot) = self.tasks.dirty.front().copied() else {
+                break;
+            };
+            let Some(task) = self.tasks.task_mut(slot) else {
+                self.tasks.dirty.pop_front();
+                continue;
+            };
+            let rest = task.dirty.len().saturating_sub(HOSTS_PER_OP_MAX);
+            let some = task.dirty.split_off(rest);
+            if task.dirty.is_empty() {
+                self.tasks.dirty.pop_front();
+            }
+            for delivery in &some {
+                if let Some(delivery) = self.tasks.delivery_mut(*delivery) {
+                    delivery.dirty = false;
+                }
+            }
+            ops.extend(self.states_op(slot, &some));
+        }
+        while ops.len() < max {
+            let Some(walk) = self.states.walk else {
+                return;
+            };
+            ops.extend(self.walk_states(walk, now));
+        }
+    }
+
+    /// One step of the walk.
+    fn walk_states(&mut self, walk: Walk, now: Instant) -> Option<Op> {
+        let Some((number, slot)) = self.tasks.first_at_or_above(walk.number) else {
+            self.states.walk = None;
+            self.states.look(now);
+            return None;
+        };
+        let task = self.tasks.task(slot)?;
+        // The reports confirmed lately have just been written again, and with them what was passed since: a
+        // state that another may follow is not safe from them.
+        let goes_on = may_go_on(task);
+        let lost = self.states.is_unsure(self.restores.lost_at());
+        let unsure = self.states.is_unsure(task.changed);
+        let place = if number == walk.number { walk.place } else { 0 };
+        let end = task.deliveries.len().min(place + HOSTS_PER_OP_MAX);
+        if !(unsure || goes_on || lost) || place >= end {
+            self.states.walk = Some(Walk {
+                number: number + 1,
+                place: 0,
+            });
+            return None;
+        }
+        let some = task.deliveries[place..end].to_vec();
+        self.states.walk = Some(Walk { number, place: end });
+        self.states_op(slot, &some)
+    }
+
+    fn states_op(&mut self, task: u32, deliveries: &[u32]) -> Option<Op> {
+        let key = self.tasks.task(task)?.key.clone();
+        let state = |slot: &u32| {
+            let (host, _) = self.tasks.names_of(*slot)?;
+            Some((host.clone(), self.tasks.delivery(*slot)?.state))
+        };
+        let states: Vec<(HostId, TaskState)> = deliveries.iter().filter_map(state).collect();
+        self.states.in_flight += 1;
+        let ended = states.iter().any(|(_, state)| state.has_ended());
+        Some(Op::TaskStates(Box::new(TaskStates { key, states, ended })))
+    }
+}
