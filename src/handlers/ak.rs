@@ -283,7 +283,7 @@ impl Devices {
         let late = self.promised.map(|promised| now.since(promised));
         if let Some(late) = late.filter(|late| *late >= STANDSTILL) {
             for device in self.slots.iter_mut().flatten() {
-                device.excuse(late);
+                device.excuse(late, now);
             }
         }
     }

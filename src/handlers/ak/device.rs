@@ -170,9 +170,10 @@ impl Device {
         phase.into_iter().chain(stale).min().unwrap_or(never)
     }
 
-    /// So much time has passed in which nobody could have been asked: it makes no data stale.
-    pub(super) fn excuse(&mut self, span: Span) {
-        self.fresh = self.fresh + span;
+    /// So much time has passed until now in which nobody could have been asked: it makes no data stale. What has been
+    /// read since then is as fresh as it can be.
+    pub(super) fn excuse(&mut self, span: Span, now: Instant) {
+        self.fresh = (self.fresh + span).min(now);
     }
 
     /// Until when it is not to be dialled again if it is closed now.

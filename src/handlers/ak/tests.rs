@@ -479,6 +479,22 @@ fn a_standstill_of_ours_makes_no_data_stale() {
 }
 
 #[test]
+fn an_answer_read_behind_a_standstill_is_no_fresher_than_any_other() {
+    let mut rig = asked(&["ASTZ"]);
+    rig.reply("ASTZ", 0, "");
+    assert_eq!(rig.pass(1_000), ["ASTZ K0"]);
+    rig.ms += 3_600_000;
+    // Sockets are read before time is judged.
+    rig.reply("ASTZ", 0, "");
+    rig.tick();
+    rig.end(Failure::Closed);
+    rig.news();
+    rig.pass(10_100);
+    let is_stale = |news: &String| news.starts_with("stale");
+    assert!(rig.news().iter().any(is_stale));
+}
+
+#[test]
 fn why_it_is_down_is_what_is_wrong_now() {
     let mut rig = Rig::new(vec![rules("d", &["ASTZ"])]);
     rig.pass(2);
