@@ -21,7 +21,9 @@ use std::net::SocketAddr;
 
 use crate::codec::ak::{Code, Refusal};
 use crate::ids::HostId;
-use crate::limits::{AK_CONNECTING_MAX, AK_DIAL_EVERY_MS, AK_STANDSTILL_MS, DEVICES_PER_TURN_MAX};
+use crate::limits::{
+    AK_CONNECTING_MAX, AK_DEVICES_MAX, AK_DIAL_EVERY_MS, AK_STANDSTILL_MS, DEVICES_PER_TURN_MAX,
+};
 use crate::time::{Instant, Span, UnixMs};
 use crate::wheel::Wheel;
 
@@ -183,6 +185,8 @@ pub struct Devices {
     connecting: usize,
     /// When the next may be dialled.
     dial_at: Instant,
+    /// Addresses of devices that a reload has taken out, and until when they are to rest.
+    left: Vec<(SocketAddr, Instant)>,
     generation: u32,
     /// When the last look said that there would be something to do.
     promised: Option<Instant>,
@@ -205,25 +209,35 @@ impl Devices {
                 None => self.begin(at, rules),
             }
         }
+        self.left.retain(|(_, until)| *until > at.now);
         for slot in before {
             if !self.order.contains(&slot) {
-                self.rest_from(slot, at.now);
+                self.leave(slot, at.now);
                 self.end(slot, out);
             }
         }
+        self.rest_of_the_new();
     }
 
-    /// Whoever is new where this one was rests as this one would, were it closed now.
-    fn rest_from(&mut self, slot: u32, now: Instant) {
-        let Some(Some(old)) = self.slots.get(slot as usize) else {
-            return;
-        };
-        let (addr, until) = (old.rules.addr, old.rests_until(now));
+    /// Remembers how long the address of one that goes is to rest, were it closed now.
+    fn leave(&mut self, slot: u32, now: Instant) {
+        if let Some(Some(old)) = self.slots.get(slot as usize)
+            && old.generation != 0
+            && self.left.len() < AK_DEVICES_MAX
+        {
+            self.left.push((old.rules.addr, old.rests_until(now)));
+        }
+    }
+
+    /// Whoever is new where another one was rests as long as that one would, be it back by another reload.
+    fn rest_of_the_new(&mut self) {
         for slot in &self.order {
-            if let Some(Some(device)) = self.slots.get_mut(*slot as usize)
-                && device.rules.addr == addr
-            {
-                device.begin_at(until);
+            if let Some(Some(device)) = self.slots.get_mut(*slot as usize) {
+                let addr = device.rules.addr;
+                let there = self.left.iter().filter(|(left, _)| *left == addr);
+                if let Some(until) = there.map(|(_, until)| *until).max() {
+                    device.begin_at(until);
+                }
             }
         }
     }

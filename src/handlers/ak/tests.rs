@@ -778,6 +778,26 @@ fn a_reload_that_changes_a_device_does_not_dial_it_in_the_same_breath() {
     assert_eq!(rig.pass(20), ["dial"]);
 }
 
+#[test]
+fn a_device_taken_out_and_in_again_rests_too() {
+    let mut rig = asked(&["ASTZ"]);
+    rig.reply("ASTZ", 0, "");
+    rig.set(Vec::new());
+    assert_eq!(rig.acts(), ["hang"]);
+    rig.pass(300);
+    rig.set(vec![rules("d", &["ASTZ"])]);
+    rig.pass(100);
+    rig.set(Vec::new());
+    rig.set(vec![rules("d", &["ASTZ"])]);
+    assert!(rig.pass(590).is_empty());
+    assert_eq!(rig.pass(20), ["dial"]);
+    rig.set(Vec::new());
+    rig.pass(1_000);
+    rig.set(vec![rules("d", &["ASTZ"])]);
+    assert_eq!(rig.pass(2), ["dial"], "that was long enough");
+    assert!(rig.devices.left.is_empty(), "and is forgotten");
+}
+
 proptest! {
     /// Whatever devices do and however time passes: a question is one of those allowed, and none is asked while another is open.
     #[test]
