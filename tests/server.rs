@@ -125,7 +125,9 @@ fn a_host_is_alive_from_its_first_message_to_its_close() {
     let hosts = server.handle.hosts(Filter::Online).unwrap();
     assert_eq!(hosts.len(), 1);
     assert_eq!(hosts[0].ip, Some("127.0.0.1".parse().unwrap()));
-    assert!(matches!(next(&events).kind, EventKind::Online { host } if host.as_str() == names[0]));
+    assert!(
+        matches!(next(&events).kind, EventKind::Online { host, .. } if host.as_str() == names[0])
+    );
 
     drop(host);
     assert!(

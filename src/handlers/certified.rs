@@ -1,11 +1,9 @@
 //! Hosts that a certificate names: the name is the host's id, whatever else it says, and a host without a
 //! session of its own is reached by its connection alone, since a datagram proves nothing.
 
-use std::collections::HashMap;
-
 use crate::codec::message::Hello;
 use crate::codec::{Abnormal, DecodeError};
-use crate::ids::{ConnId, HostId};
+use crate::ids::{ConnId, HostId, Numbered};
 
 use super::Moment;
 use super::core::Core;
@@ -13,7 +11,7 @@ use super::effect::Effects;
 use super::host::Peer;
 
 /// Whose certificate each connection has shown. As many as there are such connections.
-pub(super) type Certified = HashMap<ConnId, HostId>;
+pub(super) type Certified = Numbered<ConnId, HostId>;
 
 impl Core {
     /// The peer of `conn` has shown a certificate with this name.

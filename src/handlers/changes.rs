@@ -2,10 +2,9 @@
 //!
 //! A host without any takes no memory here, and all of it goes back when the last change is settled.
 
-use std::collections::HashMap;
-
 use slab::Slab;
 
+use crate::ids::Numbered;
 use crate::store::op::{Reason, Stamp};
 use crate::time::UnixMs;
 
@@ -61,7 +60,7 @@ struct Node {
 #[derive(Debug, Default)]
 pub struct Changes {
     /// By slot of the host, its oldest change.
-    heads: HashMap<u32, u32>,
+    heads: Numbered<u32, u32>,
     nodes: Slab<Node>,
 }
 
@@ -169,7 +168,7 @@ impl Changes {
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use std::collections::VecDeque;
+    use std::collections::{HashMap, VecDeque};
 
     proptest! {
         #[test]

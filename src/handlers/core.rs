@@ -354,10 +354,17 @@ impl Core {
         incoming: Incoming<'_>,
         fx: &mut Effects,
     ) -> Flow {
-        if self.stopping || self.sessions.get(conn).is_none() {
+        if self.stopping || !self.sessions.is_open(conn) {
             return Flow::Taken;
         }
         let Incoming { message, ask } = incoming;
+        if matches!(message, Message::Heartbeat) && self.sessions.is_known(conn) {
+            // Nearly all messages are this, and nothing else of the session is looked at for it.
+            self.heartbeat(conn, ask, fx);
+            self.heard(at, conn);
+            self.count(Flag::Heartbeat);
+            return Flow::Taken;
+        }
         let Some(message) = self.gate(at, conn, message, ask, fx) else {
             return Flow::Taken;
         };
@@ -379,7 +386,10 @@ impl Core {
         };
         let flow = match incoming.message {
             _ if own.is_some() => own.unwrap_or(Flow::Taken),
-            Message::Heartbeat => self.heartbeat(conn, ask, fx),
+            Message::Heartbeat => {
+                self.heartbeat(conn, ask, fx);
+                Flow::Taken
+            }
             Message::Progress(progress) => self.progress(at, conn, slot, &progress, ask, fx),
             Message::Answer(answer) => self.answer(at, conn, slot, &answer, ask, fx),
             Message::Inventory(inventory) => self.inventory(conn, slot, &inventory, ask, fx),
@@ -387,22 +397,21 @@ impl Core {
             Message::Book(book) => self.book(at, conn, slot, &book, ask, fx),
             Message::Result(header) => self.result(at, conn, slot, &header, ask, fx),
         };
-        if flow != Flow::Wait && self.sessions.get(conn).is_some() {
-            self.heard(at, conn);
+        if flow != Flow::Wait && self.heard(at, conn) {
             self.count(flag);
         }
         flow
     }
 
-    /// A complete valid message came by this connection.
-    pub(super) fn heard(&mut self, at: Moment, conn: ConnId) {
-        let Some(session) = self.sessions.get_mut(conn) else {
-            return;
-        };
-        session.last = at.now;
+    /// A complete valid message came by this connection. Whether it is still there.
+    pub(super) fn heard(&mut self, at: Moment, conn: ConnId) -> bool {
+        if !self.sessions.heard(conn, at.now) {
+            return false;
+        }
         if self.writes.beaten.insert(conn.slot) && self.seen_due.is_none() {
             self.seen_due = Some(at.now + SEEN_ROUND);
         }
+        true
     }
 
     pub(super) fn count(&mut self, flag: Flag) {
@@ -501,15 +510,13 @@ impl Core {
         if session.armed > judge {
             return;
         }
+        let last = self.sessions.last(slot, at.now);
         let deadline = match session.host() {
-            None => session.last + self.rules.first_message,
+            None => last + self.rules.first_message,
             Some(_) if session.waiting => at.now + self.rules.timeout,
             Some(host) => {
-                let datagram = self
-                    .hosts
-                    .get(host)
-                    .map_or(session.last, |host| host.datagram());
-                let silent = session.last.max(datagram) + self.rules.timeout;
+                let datagram = self.hosts.get(host).map_or(last, |host| host.datagram());
+                let silent = last.max(datagram) + self.rules.timeout;
                 let may_be_silent = if session.identified {
                     None
                 } else {

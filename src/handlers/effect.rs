@@ -1,5 +1,7 @@
 //! All a handler may ask for. Whoever reads this knows everything the server can do to the world.
 
+use std::net::SocketAddr;
+
 use crate::codec::message::{Push, Reply};
 use crate::ids::{ConnId, HostId, TaskKey};
 use crate::keys::Directions;
@@ -10,34 +12,16 @@ use super::outside::News;
 
 /// What the core wants done, in order. Filled by the handlers, drained by the reactor every turn;
 /// its memory is kept.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Effects {
     /// The effects, oldest first.
     pub list: Vec<Effect>,
-    /// Up to which level log lines are written: what comes by the thousand is not even made into one above it.
-    pub level: log::LevelFilter,
-}
-
-impl Default for Effects {
-    fn default() -> Self {
-        Self {
-            list: Vec::new(),
-            level: log::LevelFilter::Trace,
-        }
-    }
 }
 
 impl Effects {
     /// Asks for one more.
     pub fn push(&mut self, effect: Effect) {
         self.list.push(effect);
-    }
-
-    /// Asks for a log line, if lines of its level are written.
-    pub fn log(&mut self, level: log::Level, note: impl FnOnce() -> Note) {
-        if level <= self.level {
-            self.push(Effect::Log(note()));
-        }
     }
 }
 
@@ -92,7 +76,7 @@ pub enum Effect {
         /// With what.
         answer: Answer,
     },
-    /// Write a line to the log.
+    /// Write a line to the log. That a host came or went has no line of its own: the event says it all.
     Log(Note),
     /// End the server with this status, after saying why.
     Stop {
@@ -119,6 +103,8 @@ pub enum EventKind {
     Online {
         /// Who.
         host: HostId,
+        /// By a connection from there.
+        from: SocketAddr,
     },
     /// A host is offline.
     Offline {

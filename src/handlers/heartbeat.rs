@@ -4,16 +4,14 @@
 use crate::codec::message::{Ask, Flag, Word};
 use crate::ids::ConnId;
 
-use super::Flow;
 use super::core::Core;
 use super::effect::Effects;
 
 impl Core {
     /// A heartbeat, answered at once where an answer is wanted.
-    pub(super) fn heartbeat(&mut self, conn: ConnId, ask: Ask, fx: &mut Effects) -> Flow {
+    pub(super) fn heartbeat(&mut self, conn: ConnId, ask: Ask, fx: &mut Effects) {
         if ask.reply {
             self.reply(conn, Flag::Heartbeat, ask.seq, Word::Alive, fx);
         }
-        Flow::Taken
     }
 }

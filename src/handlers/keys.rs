@@ -10,14 +10,13 @@
 //! Before the proof no host is entered, nothing is replaced, and nothing is counted as a message.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
 use std::fmt;
 
 use crate::codec::message::{
     Ask, Flag, Hello, Incoming, KeyedHello, Message, Over, Push, Signature, Word,
 };
 use crate::codec::{Abnormal, DecodeError};
-use crate::ids::{ConnId, HostId, TaskKey};
+use crate::ids::{ConnId, HostId, Numbered, TaskKey};
 use crate::keys::{Access, Directions, KEY_BYTES, Key, Nonce, Transcript, Window, bytes_of};
 use crate::limits::{DATAGRAM_WINDOW, NONCE_DIGITS};
 use crate::store::op::{Reason, TaskState};
@@ -42,8 +41,8 @@ const NOT_ACCEPTED: &str = "not accepted";
 pub(super) struct Keys {
     access: Access,
     nonces: Option<Nonces>,
-    challenges: HashMap<ConnId, Box<Challenge>>,
-    proven: HashMap<ConnId, Box<Proven>>,
+    challenges: Numbered<ConnId, Box<Challenge>>,
+    proven: Numbered<ConnId, Box<Proven>>,
 }
 
 /// What a connection has said of itself and has still to prove.
@@ -163,7 +162,7 @@ impl Core {
         ask: Ask,
         fx: &mut Effects,
     ) -> Option<Message<'m>> {
-        let is_fresh = self.sessions.get(conn)?.host().is_none();
+        let is_fresh = !self.sessions.is_known(conn);
         let out_of_place = match message {
             Message::KeyedHello(hello) if is_fresh && !self.keys.challenges.contains_key(&conn) => {
                 self.challenge(at, conn, &hello, ask, fx);

@@ -1,12 +1,12 @@
 //! Results on their way: the bytes of each connection so far, who waits for room, and how much is held
 //! in all. Memory is taken as bytes arrive, never for what is only announced.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 
 use sha2::{Digest as _, Sha256};
 
 use crate::codec::message::Ask;
-use crate::ids::ConnId;
+use crate::ids::{ConnId, Numbered};
 use crate::limits::RESULT_BYTES_HELD_MAX;
 use crate::time::Instant;
 
@@ -53,9 +53,9 @@ struct Waiting {
 /// All of them.
 #[derive(Debug, Default)]
 pub struct Payloads {
-    arriving: HashMap<ConnId, Payload>,
+    arriving: Numbered<ConnId, Payload>,
     /// Whose payload a host is sending: one at a time is kept.
-    sending: HashMap<u32, ConnId>,
+    sending: Numbered<u32, ConnId>,
     held: usize,
     /// First come, first served; so the first deadline is the earliest.
     waiting: VecDeque<Waiting>,

@@ -71,8 +71,8 @@ impl Core {
         let Some(session) = self.sessions.get_mut(conn) else {
             return;
         };
-        session.set_host(slot);
         session.identified = identified;
+        self.sessions.set_host(conn, slot);
         let peer = self.sessions.peer(conn);
         let Some(host) = self.hosts.get_mut(slot) else {
             return;
@@ -121,6 +121,7 @@ impl Core {
         at: Moment,
         fx: &mut Effects,
     ) {
+        let last = self.sessions.last(conn.slot, at.now);
         let Some(session) = self.sessions.remove(conn) else {
             return;
         };
@@ -135,7 +136,7 @@ impl Core {
             return;
         };
         if beaten {
-            host.seen = host.seen.max(wall_of(session.last, at));
+            host.seen = host.seen.max(wall_of(last, at));
         }
         host.sessions -= 1;
         if host.identified() == Some(conn) {
@@ -171,13 +172,8 @@ impl Core {
                 event: Some(stamp.seq),
             },
         );
-        fx.log(log::Level::Info, || Note {
-            level: log::Level::Info,
-            what: "presence",
-            who: id.to_string(),
-            text: format!("online, from {}", peer.address()),
-        });
-        self.tell(stamp, EventKind::Online { host: id }, fx);
+        let from = peer.address();
+        self.tell(stamp, EventKind::Online { host: id, from }, fx);
         self.send_queued_to(slot, at);
     }
 
@@ -223,12 +219,6 @@ impl Core {
                 event: Some(stamp.seq),
             },
         );
-        fx.log(log::Level::Info, || Note {
-            level: log::Level::Info,
-            what: "presence",
-            who: id.to_string(),
-            text: format!("offline: {}", reason.as_str()),
-        });
         self.tell(stamp, EventKind::Offline { host: id, reason }, fx);
         if let Some(count) = self.mass.gone(at.now, self.stats.hosts_online) {
             self.mass_offline(at, count, fx);

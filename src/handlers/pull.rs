@@ -227,8 +227,8 @@ impl Core {
             let Some((_, session)) = self.sessions.at(slot) else {
                 continue;
             };
-            let (host, last) = (session.host(), session.last);
-            if let Some(host) = host.and_then(|host| self.hosts.get_mut(host)) {
+            let last = self.sessions.last(slot, at.now);
+            if let Some(host) = session.host().and_then(|host| self.hosts.get_mut(host)) {
                 host.seen = host.seen.max(wall_of(last, at));
             }
         }
@@ -248,7 +248,7 @@ impl Core {
             {
                 let last = |(_, session): (ConnId, &Session)| {
                     let host = self.hosts.get(session.host()?)?;
-                    Some((host.id(), wall_of(session.last, at)))
+                    Some((host.id(), wall_of(self.sessions.last(slot, at.now), at)))
                 };
                 seen.extend(self.sessions.at(slot).and_then(last));
             }

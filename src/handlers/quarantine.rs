@@ -1,9 +1,9 @@
 //! Ids that are fought over: two machines with one id would replace each other for ever. Beyond
 //! fifteen replacements within a minute the one who has the id keeps it, and others are refused for a minute.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 
-use crate::ids::HostRef;
+use crate::ids::{HostRef, Numbered};
 use crate::limits::{QUARANTINE_WINDOW_S, REPLACEMENTS_MAX};
 use crate::time::{Instant, Span};
 
@@ -29,7 +29,7 @@ struct Fight {
 /// The ids replaced of late.
 #[derive(Debug, Default)]
 pub struct Quarantine {
-    fights: HashMap<HostRef, Fight>,
+    fights: Numbered<HostRef, Fight>,
 }
 
 impl Quarantine {

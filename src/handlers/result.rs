@@ -207,7 +207,7 @@ impl Core {
             };
             session.waiting = false;
             // It was not read, so it was not silent.
-            session.last = at.now;
+            self.sessions.heard(conn, at.now);
             fx.push(Effect::Resume { conn });
         }
     }

@@ -4,22 +4,71 @@
 //! Fresh ──first valid message──▶ Known(host) ──▶ gone
 //!   └────abnormal, silent, closed───────────────▶ gone
 //! ```
+//!
+//! What a heartbeat reads and writes of it lies apart, eight bytes for each connection: of a million, those stay in the
+//! cache, and all the rest of a session does not.
 
-use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use crate::ids::ConnId;
-use crate::time::Instant;
+use crate::ids::{ConnId, Numbered};
+use crate::time::{Instant, Span};
 
 use super::host::Peer;
 
 const NONE: u32 = u32::MAX;
 
+/// What is needed of a connection to take a heartbeat of it.
+#[derive(Clone, Copy, Debug, Default)]
+struct Pulse {
+    /// When its last complete valid message came; before the first, when it was opened. In milliseconds, rounded up so that nobody
+    /// is silent too early, and of those the lower half: whoever asks knows what time it is, and nobody is silent for 49 days.
+    last: u32,
+    /// Its generation, of which the highest bits are lost, with the marks below.
+    mark: u32,
+}
+
+/// There is a connection.
+const OPEN: u32 = 1;
+/// Its host is known.
+const KNOWN: u32 = 2;
+/// Bits of a generation that are lost in a [`Pulse`].
+const MARKS: u32 = 2;
+
+const _: () = assert!(size_of::<Pulse>() == 8, "a million are 8 MB");
+
+impl Pulse {
+    fn of(conn: ConnId, now: Instant) -> Self {
+        let mut pulse = Self {
+            last: 0,
+            mark: conn.generation << MARKS | OPEN,
+        };
+        pulse.beat(now);
+        pulse
+    }
+
+    /// Whether it is that of `conn`.
+    fn is_of(self, conn: ConnId) -> bool {
+        self.mark & !KNOWN == conn.generation << MARKS | OPEN
+    }
+
+    fn beat(&mut self, now: Instant) {
+        self.last = millis_up(now) as u32;
+    }
+
+    fn last(self, now: Instant) -> Instant {
+        let millis = millis_up(now);
+        let ago = (millis as u32).wrapping_sub(self.last);
+        Instant::ZERO + Span::from_millis(millis.saturating_sub(ago.into()))
+    }
+}
+
+fn millis_up(now: Instant) -> u64 {
+    now.as_nanos().div_ceil(1_000_000)
+}
+
 /// One connection.
 #[derive(Clone, Copy, Debug)]
 pub struct Session {
-    /// When its last complete valid message came; before the first, when it was opened.
-    pub last: Instant,
     /// The latest deadline set for it. An entry that comes due before it is of no account: it was
     /// set for an earlier connection of the slot, or under other rules.
     pub armed: Instant,
@@ -35,8 +84,8 @@ pub struct Session {
 }
 
 const _: () = assert!(
-    size_of::<Option<Session>>() == 32,
-    "two to a line of the cache"
+    size_of::<Option<Session>>() == 24,
+    "with its pulse, 32 bytes"
 );
 
 impl Session {
@@ -45,20 +94,17 @@ impl Session {
     pub fn host(&self) -> Option<u32> {
         (self.host != NONE).then_some(self.host)
     }
-
-    /// It is a connection of the host in `slot`.
-    pub fn set_host(&mut self, slot: u32) {
-        self.host = slot;
-    }
 }
 
 /// All connections, by the slots the reactor gave them.
 #[derive(Debug, Default)]
 pub struct Sessions {
     slots: Vec<Option<Session>>,
+    /// By the same slots.
+    pulses: Vec<Pulse>,
     len: usize,
     /// By slot, the peers whose address is an IPv6 one.
-    v6: HashMap<u32, Ipv6Addr>,
+    v6: Numbered<u32, Ipv6Addr>,
 }
 
 impl Sessions {
@@ -73,6 +119,7 @@ impl Sessions {
         let slot = conn.slot as usize;
         if slot >= self.slots.len() {
             self.slots.resize(slot + 1, None);
+            self.pulses.resize(slot + 1, Pulse::default());
         }
         debug_assert!(self.slots[slot].is_none(), "slot {slot} is opened twice");
         let ip = match peer.ip().to_canonical() {
@@ -82,8 +129,8 @@ impl Sessions {
                 Ipv4Addr::UNSPECIFIED
             }
         };
+        self.pulses[slot] = Pulse::of(conn, now);
         let session = Session {
-            last: now,
             armed: now,
             generation: conn.generation,
             host: NONE,
@@ -108,6 +155,50 @@ impl Sessions {
     pub fn get_mut(&mut self, conn: ConnId) -> Option<&mut Session> {
         let session = self.slots.get_mut(conn.slot as usize)?.as_mut()?;
         (session.generation == conn.generation).then_some(session)
+    }
+
+    /// Whether the connection is there; as cheap as can be.
+    #[must_use]
+    pub fn is_open(&self, conn: ConnId) -> bool {
+        self.pulse(conn).is_some()
+    }
+
+    /// Whether the connection is there, and has a host; as cheap as can be.
+    #[must_use]
+    pub fn is_known(&self, conn: ConnId) -> bool {
+        self.pulse(conn)
+            .is_some_and(|pulse| pulse.mark & KNOWN != 0)
+    }
+
+    fn pulse(&self, conn: ConnId) -> Option<&Pulse> {
+        let pulse = self.pulses.get(conn.slot as usize)?;
+        pulse.is_of(conn).then_some(pulse)
+    }
+
+    /// A complete valid message came by this connection, or it could not be read until now. Whether it is there.
+    pub fn heard(&mut self, conn: ConnId, now: Instant) -> bool {
+        match self.pulses.get_mut(conn.slot as usize) {
+            Some(pulse) if pulse.is_of(conn) => {
+                pulse.beat(now);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// When the connection in `slot` was last heard of, seen from now; rounded up to a millisecond.
+    #[must_use]
+    pub fn last(&self, slot: u32, now: Instant) -> Instant {
+        let pulse = self.pulses.get(slot as usize);
+        pulse.map_or(now, |pulse| pulse.last(now))
+    }
+
+    /// It is a connection of the host in `slot`.
+    pub fn set_host(&mut self, conn: ConnId, slot: u32) {
+        if let Some(session) = self.get_mut(conn) {
+            session.host = slot;
+            self.pulses[conn.slot as usize].mark |= KNOWN;
+        }
     }
 
     /// Where a connection comes from; nobody's address if it is gone.
@@ -141,7 +232,10 @@ impl Sessions {
     pub fn remove(&mut self, conn: ConnId) -> Option<Session> {
         self.get(conn)?;
         self.len -= 1;
-        self.v6.remove(&conn.slot);
+        if !self.v6.is_empty() {
+            self.v6.remove(&conn.slot);
+        }
+        self.pulses[conn.slot as usize] = Pulse::default();
         self.slots[conn.slot as usize].take()
     }
 
@@ -163,6 +257,55 @@ impl Sessions {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const CONN: ConnId = ConnId {
+        slot: 3,
+        generation: 7,
+    };
+
+    fn opened(now: Instant) -> Sessions {
+        let mut sessions = Sessions::default();
+        sessions.open(CONN, ([10, 0, 0, 7], 1).into(), now);
+        sessions
+    }
+
+    #[test]
+    fn a_pulse_is_that_of_its_own_connection_and_of_no_other_of_its_slot() {
+        let mut sessions = opened(Instant::ZERO);
+        let other = ConnId {
+            generation: 8,
+            ..CONN
+        };
+        assert!(sessions.is_open(CONN) && !sessions.is_open(other));
+        assert!(!sessions.is_known(CONN));
+        sessions.set_host(CONN, 5);
+        assert!(sessions.is_known(CONN) && !sessions.is_known(other));
+        assert!(!sessions.heard(other, Instant::from_nanos(9_000_000)));
+        assert_eq!(
+            sessions.last(3, Instant::from_nanos(9_000_000)),
+            Instant::ZERO
+        );
+        assert!(sessions.remove(CONN).is_some());
+        assert!(!sessions.is_open(CONN) && !sessions.heard(CONN, Instant::ZERO));
+        sessions.open(other, ([10, 0, 0, 7], 1).into(), Instant::ZERO);
+        assert!(sessions.is_open(other) && !sessions.is_open(CONN));
+        assert!(!sessions.is_known(other));
+    }
+
+    #[test]
+    fn when_it_was_heard_of_is_never_told_too_early_nor_a_millisecond_too_late() {
+        // Also where the milliseconds outgrow what a pulse holds of them.
+        for start in [0, 1, 999_999, (u64::from(u32::MAX) - 1) * 1_000_000 + 1] {
+            let mut sessions = opened(Instant::ZERO);
+            let heard = Instant::from_nanos(start);
+            assert!(sessions.heard(CONN, heard));
+            for later in [0, 1, 5_000_000, 86_400_000_000_000] {
+                let told = sessions.last(CONN.slot, heard + Span::from_nanos(later));
+                assert!(told >= heard, "{start} {later}");
+                assert!(told.since(heard) < Span::from_millis(1), "{start} {later}");
+            }
+        }
+    }
 
     #[test]
     fn a_peer_is_what_it_was_whatever_its_kind() {

@@ -1,16 +1,14 @@
 //! Who is at work on what. A plain host at work may be silent: old clients hold their send lock
 //! while a command runs.
 
-use std::collections::HashMap;
-
-use crate::ids::{HostRef, TaskKey};
+use crate::ids::{HostRef, Numbered, TaskKey};
 use crate::limits::TASKS_AT_WORK_MAX;
 use crate::time::{Instant, Span};
 
 /// The hosts at work. A host that is not takes no memory here.
 #[derive(Debug, Default)]
 pub struct Work {
-    hosts: HashMap<HostRef, Vec<(TaskKey, Instant)>>,
+    hosts: Numbered<HostRef, Vec<(TaskKey, Instant)>>,
 }
 
 impl Work {

@@ -1,7 +1,6 @@
 //! All connections of hosts, and the lists they are on. Sockets only: what is said on them is
 //! handled in `input`.
 
-use std::collections::HashMap;
 use std::net::SocketAddr;
 
 use mio::Registry;
@@ -19,7 +18,7 @@ use super::tls::{Tls, TlsSettings};
 use crate::codec::message::{Push, Reply};
 use crate::codec::{emit_push_sealed, emit_sealed};
 use crate::handlers::End;
-use crate::ids::ConnId;
+use crate::ids::{ConnId, Numbered};
 use crate::keys::{Directions, Guard};
 use crate::time::Instant;
 
@@ -35,7 +34,7 @@ pub struct Connections {
     /// Closed for us, not yet for their peers.
     pub lingering: Lingering,
     /// Of those whose frames have tags.
-    pub guards: HashMap<ConnId, Box<Guard>>,
+    pub guards: Numbered<ConnId, Box<Guard>>,
     per_ip: Option<PerIp>,
     /// TLS, where it is spoken.
     tls: Option<Tls>,
@@ -64,7 +63,7 @@ impl Connections {
             lines: Default::default(),
             pool: Pool::default(),
             lingering: Lingering::default(),
-            guards: HashMap::new(),
+            guards: Numbered::default(),
             per_ip: PerIp::new(per_ip),
             tls: tls.map(Tls::new),
             dirty: Vec::new(),

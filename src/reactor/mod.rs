@@ -24,6 +24,7 @@ pub mod fault;
 pub mod gather;
 pub mod horizon;
 mod input;
+mod journal;
 pub mod lingering;
 pub mod listener;
 pub mod mailbox;
@@ -326,7 +327,6 @@ impl Reactor {
     pub fn turn(&mut self, max: Option<Duration>) -> Result<bool, ServeError> {
         let (before_wait, all_told) = self.wait(max)?;
         let at = self.clock.moment();
-        self.fx.level = log::max_level();
         let all_told = self.read(at) && all_told;
         self.mail(at);
         self.tick(before_wait, all_told, at);
@@ -686,12 +686,11 @@ impl Reactor {
                 Effect::Narrow { conn } => self.connections.narrow(conn),
                 Effect::Guard { conn, keys } => self.connections.guard(conn, &keys),
                 Effect::Tell(event) => {
+                    journal::event(&event);
                     self.stats.events_missed += self.subscribers.tell(&event);
                     self.web.tell(&event);
                 }
-                Effect::Log(note) => {
-                    log::log!(target: note.what, note.level, "{}: {}", note.who, note.text);
-                }
+                Effect::Log(note) => journal::note(&note),
                 Effect::Stop { status, why } => self.fail(ServeError { status, why }),
             }
         }

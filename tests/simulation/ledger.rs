@@ -537,7 +537,7 @@ impl Ledger {
     fn event(&mut self, kind: &EventKind) {
         self.log(format_args!("event {kind:?}"));
         match kind {
-            EventKind::Online { host } => {
+            EventKind::Online { host, .. } => {
                 self.count("online");
                 let before = self.told.insert(host.to_string(), true);
                 assert_ne!(before, Some(true), "{host} is told online and was");

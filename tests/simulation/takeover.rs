@@ -326,7 +326,7 @@ impl Takeovers {
                     }
                 }
                 Effect::Tell(event) => match event.kind {
-                    EventKind::Online { host } => {
+                    EventKind::Online { host, .. } => {
                         self.note(format_args!("online: {host}"));
                         let is_new = self.told.insert(host.to_string());
                         assert!(is_new, "{host} is told online twice");

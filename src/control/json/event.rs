@@ -46,7 +46,7 @@ impl<'a> Event<'a> {
             ..Self::new(node)
         };
         let told = match &event.kind {
-            EventKind::Online { host } => about("online", Some(host)),
+            EventKind::Online { host, .. } => about("online", Some(host)),
             EventKind::Offline { host, reason } => Self {
                 reason: Some(reason.as_str()),
                 ..about("offline", Some(host))
@@ -142,7 +142,10 @@ mod tests {
         let key = TaskKey::parse("AC1", "AC").unwrap();
         let cases = [
             (
-                EventKind::Online { host: host.clone() },
+                EventKind::Online {
+                    host: host.clone(),
+                    from: ([10, 0, 0, 1], 1).into(),
+                },
                 "online",
                 "h-1",
                 "",

@@ -154,7 +154,7 @@ impl World {
             }
             if let Effect::Tell(event) = effect {
                 self.told.push(match &event.kind {
-                    EventKind::Online { host } => format!("online {host}"),
+                    EventKind::Online { host, .. } => format!("online {host}"),
                     EventKind::Offline { host, reason } => {
                         format!("offline {host} {}", reason.as_str())
                     }

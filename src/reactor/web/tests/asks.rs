@@ -70,7 +70,10 @@ fn online(seq: u64) -> Event {
     let host = HostId::checked("h-1").unwrap();
     Event {
         stamp: Stamp { at: UnixMs(1), seq },
-        kind: EventKind::Online { host },
+        kind: EventKind::Online {
+            host,
+            from: ([10, 0, 0, 1], 1).into(),
+        },
     }
 }
 
