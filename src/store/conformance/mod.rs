@@ -53,6 +53,7 @@ macro_rules! conformance_tests {
             a_task_ends_with_only_its_book_when_cleared
             a_task_of_two_hosts_keeps_them_apart
             a_task_that_is_kept_keeps_what_is_done
+            what_led_to_a_state_that_was_given_again_is_written_again
             progress_told_twice_or_late_changes_nothing
             progress_without_a_list_sets_it
             an_end_with_nothing_drops_what_is_listed

@@ -168,6 +168,46 @@ pub fn a_task_that_is_kept_keeps_what_is_done(open: &mut Factory<'_>) {
     assert_eq!(key(&mut s, "AC1"), sorted(&[("b", 1.0), ("a", 2.0)]));
 }
 
+pub fn what_led_to_a_state_that_was_given_again_is_written_again(open: &mut Factory<'_>) {
+    let mut s = open(settings());
+    book(&mut s, &[("b", 1.0), ("a", 2.0)]);
+    let name = "anthill:task:AC1:hosts";
+    let says = |op: Op, state| match op {
+        Op::Progress(mut report) => {
+            report.state = Some(state);
+            Op::Progress(report)
+        }
+        other => other,
+    };
+    let told = |name| {
+        [
+            says(
+                progress(name, 1, None, &[], &["a", "b"]),
+                TaskState::Working,
+            ),
+            says(progress(name, 3, None, &["a"], &["b"]), TaskState::Working),
+            says(progress(name, 3, None, &["a", "b"], &[]), TaskState::Done),
+        ]
+    };
+    // Emptied, the store was given the task and its states, and nothing else.
+    let states = hash(&[("h", "done"), ("i", "done")]);
+    s.seed(name, states.clone().unwrap());
+    let whole = keys(&[
+        ("AC1_h_complete", list(&["a", "b"])),
+        ("AC1_complete", hash(&[("h", "AC1_h_complete")])),
+    ]);
+    for _ in 0..2 {
+        store_all(&mut s, &told("h"));
+        assert_eq!(task(&mut s, &["h", "i"]), whole);
+        assert_eq!(key(&mut s, name), states);
+    }
+    // Where nothing is kept of who is done, nothing is missing.
+    drop(s);
+    let mut s = open(clearing());
+    store_all(&mut s, &told("i"));
+    assert_eq!(task(&mut s, &["h", "i"]), whole);
+}
+
 pub fn progress_told_twice_or_late_changes_nothing(open: &mut Factory<'_>) {
     let mut s = open(settings());
     let (first, all): (&[&str], &[&str]) = (&["a"], &["a", "b"]);

@@ -54,11 +54,15 @@ pub(super) fn progress(
     keys.check(space)?;
     events::check(space)?;
 
-    if tasks::state(space, &op.key, &op.host)?.is_some_and(is_final) {
-        return Ok(());
-    }
     let before = read(space, &keys, op.host.as_str())?;
     let mut after = merge(&before, op, bound(space, &book)?);
+    // Done for good, it is only taken note of. Unless what it has done is not there: a store that lost all was given
+    // the state again, and not yet what led to it.
+    if tasks::state(space, &op.key, &op.host)?.is_some_and(is_final)
+        && (context.clear_on_done || after.complete == before.complete)
+    {
+        return Ok(());
+    }
     if context.clear_on_done {
         after = after.cleared();
     }

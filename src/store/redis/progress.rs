@@ -11,7 +11,8 @@
 //! What the scripts do and what follows from it is [`merge`]'s arithmetic.
 //!
 //! The host's state in the task comes last of all: one that says the host is done for good says as well that
-//! nothing is left to be written, and whatever comes then is only taken note of.
+//! nothing is left to be written, and whatever comes then is only taken note of. Unless what it has done is not there:
+//! a store that lost all was given the state again, and not yet what led to it.
 
 use redis::Cmd;
 
@@ -101,7 +102,9 @@ impl<'a> Progress<'a> {
         let after = self.merged();
         Ok(if self.owed {
             Some(Coming::Complete)
-        } else if state.is_some_and(is_final) {
+        } else if state.is_some_and(is_final)
+            && (self.context.clear_on_done || after.complete == self.known.complete)
+        {
             None
         } else if after.changes(&self.known) {
             Some(Coming::Complete)
