@@ -387,14 +387,19 @@ impl Life {
 
     fn tell_tasks(&mut self, mut cursor: HeldCursor) -> Result<Next, StoreError> {
         let mut tasks = Vec::new();
+        let mut forgot_us = false;
         if let Some(backend) = &mut self.backend {
             backend.tasks(&mut cursor, &mut tasks)?;
+            // The look at the lease entered us. Nobody reads the tasks a second time: had it been emptied meanwhile, those
+            // that are written again from what it confirmed lately would be nobody's.
+            forgot_us = cursor == HeldCursor::End && !backend.knows_node()?;
         }
         self.contact();
         if !tasks.is_empty() {
             self.out.push(Outcome::Tasks(tasks));
         }
         match cursor {
+            HeldCursor::End if forgot_us => self.write_anew(),
             HeldCursor::End => self.come_up(),
             cursor => self.phase = Phase::Tasks(cursor),
         }
@@ -529,7 +534,7 @@ impl Life {
 
     /// The lease is gone that was there: the rest may be as well.
     fn write_anew(&mut self) {
-        log::warn!("store: it has lost the lease, and so all the rest: written anew");
+        log::warn!("store: it has lost what it had: written anew");
         self.emptied = true;
         self.empty_hands();
         self.keep_recent();

@@ -1,5 +1,6 @@
 //! Whose lease it is.
 
+use super::super::life::Phase;
 use super::*;
 
 #[test]
@@ -153,4 +154,26 @@ fn so_is_one_that_was_emptied_and_went_away_while_a_foreign_lease_ran_out() {
         )
     };
     assert_eq!(bench.count(emptied), 1);
+}
+
+#[test]
+fn one_that_is_emptied_while_it_is_read_for_the_first_time_is_read_again() {
+    let mut bench = Bench::new(ROOM);
+    while !matches!(bench.life.phase, Phase::Tasks(_)) {
+        bench.turn();
+    }
+    bench.world.get().forgot_node = true;
+    bench.pass(1);
+    let emptied = |o: &Outcome| {
+        matches!(
+            o,
+            Outcome::Up {
+                session: 1,
+                emptied: true,
+                ..
+            }
+        )
+    };
+    assert_eq!(bench.count(emptied), 1);
+    assert_eq!(bench.world.get().held, [true, true]);
 }
