@@ -15,7 +15,7 @@ use rustix::process::{Pid, Resource, Rlimit, Signal, prlimit};
 use serde_json::json;
 
 use super::support::pace::{self, Pace};
-use super::support::process::{memory, processor_time};
+use super::support::process::{memory, processor_share};
 use super::support::{
     BEAT, BEAT_ASKING, EndWhenDropped, Home, Host, Server, little, need_descriptors, until,
     until_so,
@@ -94,14 +94,7 @@ impl Calm {
     /// For a second it takes less than a fifth of one processor.
     #[track_caller]
     fn does_not_spin(&self, what: &str) {
-        let spent = || {
-            let before = processor_time(self.server.pid());
-            let start = Instant::now();
-            thread::sleep(Duration::from_secs(1));
-            (processor_time(self.server.pid()) - before).as_secs_f64()
-                / start.elapsed().as_secs_f64()
-        };
-        let share = spent();
+        let share = processor_share(self.server.pid(), Duration::from_secs(1));
         eprintln!("{what}: {share:.3} of a processor while idle");
         assert!(share < 0.2, "{what}: {share:.3} of a processor");
     }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use super::support::pace;
-use super::support::process::memory;
+use super::support::process::{memory, processor_share};
 use super::support::proxy::{Mode, Proxy};
 use super::support::reports::{Report, acknowledged, dispatch_for_results, missing};
 use super::support::{Home, Host, PATIENCE, Redis, Server, until_so};
@@ -117,6 +117,39 @@ fn redis_is_killed_under_600_reports_and_the_server_in_the_outage() {
         stored.extend(report(&mut host, 125..EACH));
         assert_eq!(stored.len() as u64, EACH);
         until_stored(home.store(), name, stored);
+    }
+}
+
+/// Reports wait in the spool, hosts are connected, and there is nothing to be done about either.
+#[test]
+fn nothing_spins_while_reports_wait_for_a_redis_that_is_dead_or_hangs() {
+    let mut home = durable();
+    let server = home.start();
+    let mut host = Host::online(server.tcp, &name(1));
+    let _others: Vec<Host> = (2..=40)
+        .map(|n| Host::online(server.tcp, &name(n)))
+        .collect();
+    dispatch_for_results(&server, &[name(1)]);
+    let mut stored = BTreeSet::new();
+    for dead in [true, false] {
+        let from = stored.len() as u64;
+        (from..from + 30).for_each(|number| Report(number).expect(home.store(), &name(1)));
+        match dead {
+            true => home.store_mut().kill(),
+            false => home.store().stop(),
+        }
+        stored.extend(report(&mut host, from..from + 30));
+        server.until_ready(false);
+        assert!(server.metric("anthill_spool_records_waiting") >= 30);
+        let share = processor_share(server.pid(), Duration::from_millis(2_500));
+        eprintln!("dead: {dead}, {share:.3} of a processor");
+        assert!(share < 0.3, "dead: {dead}, {share:.3} of a processor");
+        match dead {
+            true => home.store_mut().restart(),
+            false => home.store().go_on(),
+        }
+        server.until_ready(true);
+        until_stored(home.store(), &name(1), &stored);
     }
 }
 

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
+use super::support::process::processor_time;
 use super::support::reports::{Report, acknowledged, dispatch_for_results, missing};
 use super::support::server::run;
 use super::support::{BEAT_ASKING, Home, Host, Server, little, until, until_so};
@@ -120,11 +121,16 @@ fn more_than_there_is_room_for(mut home: Home, says: &str) {
     assert_eq!(server.get("/readyz").0, 503);
     server.logged(&["reports wait unacknowledged", says]);
     // To wait is not to be silent, and others come and go.
-    let start = Instant::now();
+    let (spent, start) = (processor_time(server.pid()), Instant::now());
     while start.elapsed() < Duration::from_millis(3_500) {
         assert_eq!(beating.ask(BEAT_ASKING)["ACK"], "keepAlive");
         thread::sleep(Duration::from_millis(20));
     }
+    let spent = processor_time(server.pid()) - spent;
+    assert!(
+        spent < start.elapsed() / 3,
+        "{spent:?} of a processor while nothing moves"
+    );
     drop(Host::online(server.tcp, &name(8)));
     server.until_offline(&name(8));
     let offlines = server.metric("anthill_offlines_total{reason=\"timeout\"}");

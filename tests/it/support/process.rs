@@ -1,7 +1,8 @@
 //! What the kernel says of a process: its memory and the time it took.
 
 use std::fs;
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 /// The memory a process has in use, in bytes.
 pub fn memory(pid: u32) -> u64 {
@@ -22,4 +23,11 @@ pub fn processor_time(pid: u32) -> Duration {
     };
     // utime and stime, in hundredths of a second on every Linux that this runs on.
     Duration::from_millis((ticks(11) + ticks(12)) * 10)
+}
+
+/// The share of one processor that a process takes for so long, of all its threads.
+pub fn processor_share(pid: u32, time: Duration) -> f64 {
+    let (before, start) = (processor_time(pid), Instant::now());
+    thread::sleep(time);
+    (processor_time(pid) - before).as_secs_f64() / start.elapsed().as_secs_f64()
 }
