@@ -3,13 +3,11 @@
 
 use std::io::{self, ErrorKind, Read};
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::AsFd;
 use std::time::Instant as Origin;
 
 use mio::event::Event;
 use mio::net::TcpStream;
-use mio::{Events, Interest, Poll, Token};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use mio::{Events, Interest, Token};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::BenchError;
@@ -17,6 +15,7 @@ use super::host::{Host, State};
 use super::inbox::Inbox;
 use super::late_port;
 use super::plan::Sources;
+use super::polls::{FIRST, Polls};
 use super::tally::Tally;
 use crate::codec::message::{Ask, FromServer, Hello, Incoming, Message, Push, Word};
 use crate::codec::{ByteOrder, Framing, Order, ServerStep, decode_from_server, encode};
@@ -81,7 +80,7 @@ pub enum News {
 /// See the [room](self).
 pub struct Fleet {
     setup: Setup,
-    poll: Poll,
+    polls: Polls,
     events: Events,
     origin: Origin,
     hosts: Vec<Option<Host>>,
@@ -117,14 +116,15 @@ impl Fleet {
         let mut plain = Vec::new();
         let fits = encode(&heartbeat(None), Order::Little, &mut plain);
         debug_assert_eq!(fits, Ok(()));
-        let poll = Poll::new().map_err(BenchError::system("cannot make a poll"))?;
+        let polls = Polls::new(setup.apart < setup.hosts)
+            .map_err(BenchError::system("cannot make a poll"))?;
         let inbox = setup
             .datagrams
-            .map(|port| Inbox::open(port, poll.registry(), setup.hosts))
+            .map(|port| Inbox::open(port, polls.registry(false), setup.hosts))
             .transpose()
             .map_err(BenchError::system("cannot take datagrams"))?;
         Ok(Self {
-            poll,
+            polls,
             inbox,
             events: Events::with_capacity(BENCH_EVENTS_PER_TURN_MAX),
             origin: Origin::now(),
@@ -243,7 +243,7 @@ impl Fleet {
             Err(Refused::Other(error)) => Err(error),
             Ok(mut stream) => {
                 let both = Interest::READABLE | Interest::WRITABLE;
-                let registry = self.poll.registry();
+                let registry = self.polls.registry(index >= self.setup.apart);
                 registry
                     .register(&mut stream, Token(index), both)
                     .map(|()| stream)
@@ -416,44 +416,18 @@ impl Fleet {
             false => until,
         };
         loop {
-            self.look()?;
+            self.polls.look(&mut self.events)?;
             let now = self.now();
             if !self.events.is_empty() || now >= until {
                 return Ok(());
             }
             if now < wakes {
-                self.sleep(wakes.since(now))?;
+                self.polls.sleep(wakes.since(now))?;
             } else if self.in_flight == 0 && self.in_progress == 0 {
                 while self.now() < until {
                     std::hint::spin_loop();
                 }
             }
-        }
-    }
-
-    /// What has come, without waiting.
-    fn look(&mut self) -> io::Result<()> {
-        let none = Some(std::time::Duration::ZERO);
-        match self.poll.poll(&mut self.events, none) {
-            Err(error) if error.kind() == ErrorKind::Interrupted => Ok(()),
-            other => other,
-        }
-    }
-
-    /// Sleeps until something has come, for `span` at the longest.
-    fn sleep(&self, span: Span) -> io::Result<()> {
-        let nanos = span.as_nanos();
-        let timeout = Timespec {
-            tv_sec: i64::try_from(nanos / 1_000_000_000).unwrap_or(i64::MAX),
-            tv_nsec: i64::try_from(nanos % 1_000_000_000).unwrap_or(0),
-        };
-        let events = self.poll.registry().as_fd();
-        match poll(
-            &mut [PollFd::from_borrowed_fd(events, PollFlags::IN)],
-            Some(&timeout),
-        ) {
-            Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
-            Err(error) => Err(error.into()),
         }
     }
 
@@ -480,6 +454,10 @@ impl Fleet {
     }
 
     fn ready(&mut self, event: &Event) {
+        if event.token() == FIRST {
+            // They have been looked at.
+            return;
+        }
         let Token(index) = event.token();
         if let Some(socket) = index.checked_sub(self.setup.hosts) {
             return self.inbox.iter_mut().for_each(|inbox| inbox.ready(socket));

@@ -33,6 +33,7 @@ mod loads;
 mod pacer;
 pub mod pairs;
 pub mod plan;
+mod polls;
 pub mod proc;
 pub mod report;
 pub mod schedule;
