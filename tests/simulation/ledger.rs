@@ -108,6 +108,17 @@ fn kept_at_death() -> Span {
     Span::from_secs(RECENT_S - 2)
 }
 
+/// What the server keeps on disk of what the store confirmed lately, while that is away. One that was never
+/// seen there was to be there all the same.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Kept {
+    #[default]
+    NotSeen,
+    There,
+    /// It was there: the store has all of it again.
+    WrittenAgain,
+}
+
 /// All that is known of a run.
 #[derive(Debug, Default)]
 pub struct Ledger {
@@ -128,6 +139,7 @@ pub struct Ledger {
     away_since: Option<Instant>,
     /// What was confirmed from then on is on the disk of the server that died last, until another has written it.
     on_disk: Option<Instant>,
+    copy: Kept,
     /// The store is up, as far as the server knows.
     is_up: bool,
     /// When the store first came up for this server.
@@ -169,6 +181,7 @@ impl Ledger {
     pub fn server_died(&mut self) {
         self.lives = false;
         self.on_disk = self.left_on_disk();
+        self.copy = Kept::NotSeen;
         for hole in std::mem::take(&mut self.holes) {
             // Whoever was to write it again is dead.
             let lost = |at: Instant| at >= hole.from && at <= hole.at + Span::from_millis(100);
@@ -202,6 +215,9 @@ impl Ledger {
     /// From when on what was confirmed is on the disk of a server that dies now: if it found the store away, and nothing was
     /// lost since that it cannot know of.
     fn left_on_disk(&self) -> Option<Instant> {
+        if self.copy == Kept::WrittenAgain {
+            return None;
+        }
         let found = self.away_since;
         let unknown = |hole: &Hole| hole.at >= self.born && found.is_none_or(|away| hole.at > away);
         if self.holes.iter().any(unknown) {
@@ -214,6 +230,15 @@ impl Ledger {
             None => self.on_disk.or(left),
             Some(_) => left,
         }
+    }
+
+    /// The store thread has done something; whether there is a copy on its disk now.
+    pub fn copy(&mut self, is_there: bool) {
+        self.copy = match (is_there, self.copy) {
+            (true, _) => Kept::There,
+            (false, Kept::There) => Kept::WrittenAgain,
+            (false, before) => before,
+        };
     }
 
     /// Another server is started.
@@ -380,6 +405,7 @@ impl Ledger {
                 ));
                 self.is_up = true;
                 self.away_since = None;
+                self.copy = Kept::NotSeen;
                 let from = self.on_disk.take();
                 // What the store had lost as well: it may lose its last seconds again.
                 let lost = self.holes.iter().map(|hole| hole.from).min();

@@ -282,6 +282,7 @@ impl World {
         };
         if server.next_of_thread().is_some_and(|at| at <= self.now) {
             server.turn_thread(self.now, &self.store);
+            self.ledger.copy(self.spool.path().join("recent").exists());
         }
         if server.stopped_until <= self.now {
             while let Some((asker, ask)) = self.requests.pop_front() {
