@@ -155,6 +155,11 @@ pub struct ConnId {
     pub generation: u32,
 }
 
+impl ConnId {
+    /// The highest generation; behind it they begin anew. Two bits are left for whoever packs one.
+    pub const GENERATION_MAX: u32 = u32::MAX >> 2;
+}
+
 /// One entry of the table of hosts, likewise with the generation of its slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct HostRef {

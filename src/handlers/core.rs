@@ -343,7 +343,7 @@ impl Core {
         let Some(session) = self.sessions.get_mut(conn) else {
             return;
         };
-        session.armed = deadline;
+        session.arm(deadline);
         self.wheel.insert(deadline, conn.slot);
     }
 
@@ -507,7 +507,7 @@ impl Core {
         let Some((conn, session)) = self.sessions.at(slot) else {
             return;
         };
-        if session.armed > judge {
+        if session.is_armed_after(judge) {
             return;
         }
         let last = self.sessions.last(slot, at.now);

@@ -23,7 +23,7 @@ struct Pulse {
     /// When its last complete valid message came; before the first, when it was opened. In milliseconds, rounded up so that nobody
     /// is silent too early, and of those the lower half: whoever asks knows what time it is, and nobody is silent for 49 days.
     last: u32,
-    /// Its generation, of which the highest bits are lost, with the marks below.
+    /// Its generation, and the marks below.
     mark: u32,
 }
 
@@ -31,8 +31,9 @@ struct Pulse {
 const OPEN: u32 = 1;
 /// Its host is known.
 const KNOWN: u32 = 2;
-/// Bits of a generation that are lost in a [`Pulse`].
+/// Bits of a mark beside the generation.
 const MARKS: u32 = 2;
+const _: () = assert!(ConnId::GENERATION_MAX << MARKS >> MARKS == ConnId::GENERATION_MAX);
 
 const _: () = assert!(size_of::<Pulse>() == 8, "a million are 8 MB");
 
@@ -51,6 +52,13 @@ impl Pulse {
         self.mark & !KNOWN == conn.generation << MARKS | OPEN
     }
 
+    fn conn(self, slot: u32) -> ConnId {
+        ConnId {
+            slot,
+            generation: self.mark >> MARKS,
+        }
+    }
+
     fn beat(&mut self, now: Instant) {
         self.last = millis_up(now) as u32;
     }
@@ -66,13 +74,15 @@ fn millis_up(now: Instant) -> u64 {
     now.as_nanos().div_ceil(1_000_000)
 }
 
+fn millis_down(at: Instant) -> u32 {
+    (at.as_nanos() / 1_000_000) as u32
+}
+
 /// One connection.
 #[derive(Clone, Copy, Debug)]
 pub struct Session {
-    /// The latest deadline set for it. An entry that comes due before it is of no account: it was
-    /// set for an earlier connection of the slot, or under other rules.
-    pub armed: Instant,
-    generation: u32,
+    /// The latest deadline set for it, in milliseconds, rounded down, and of those the lower half: it is a day ahead at most.
+    armed: u32,
     host: u32,
     /// Its peer's address; nobody's if that is an IPv6 one, which is kept aside.
     ip: Ipv4Addr,
@@ -84,11 +94,23 @@ pub struct Session {
 }
 
 const _: () = assert!(
-    size_of::<Option<Session>>() == 24,
-    "with its pulse, 32 bytes"
+    size_of::<Option<Session>>() == 16,
+    "with its pulse, 24 bytes"
 );
 
 impl Session {
+    /// Sets the latest deadline, which is less than 24 days ahead. An entry of the wheel that comes due before it is of no account: it
+    /// was set for an earlier connection of the slot, or under other rules.
+    pub fn arm(&mut self, deadline: Instant) {
+        self.armed = millis_down(deadline);
+    }
+
+    /// Whether the deadline is still to come.
+    #[must_use]
+    pub fn is_armed_after(&self, judge: Instant) -> bool {
+        self.armed.wrapping_sub(millis_down(judge)).cast_signed() > 0
+    }
+
     /// The slot of its host, once it has one.
     #[must_use]
     pub fn host(&self) -> Option<u32> {
@@ -131,8 +153,7 @@ impl Sessions {
         };
         self.pulses[slot] = Pulse::of(conn, now);
         let session = Session {
-            armed: now,
-            generation: conn.generation,
+            armed: millis_down(now),
             host: NONE,
             ip,
             port: peer.port(),
@@ -147,14 +168,14 @@ impl Sessions {
     /// The connection, unless it is gone.
     #[must_use]
     pub fn get(&self, conn: ConnId) -> Option<&Session> {
-        let session = self.slots.get(conn.slot as usize)?.as_ref()?;
-        (session.generation == conn.generation).then_some(session)
+        self.pulse(conn)?;
+        self.slots.get(conn.slot as usize)?.as_ref()
     }
 
     /// The connection, unless it is gone.
     pub fn get_mut(&mut self, conn: ConnId) -> Option<&mut Session> {
-        let session = self.slots.get_mut(conn.slot as usize)?.as_mut()?;
-        (session.generation == conn.generation).then_some(session)
+        self.pulse(conn)?;
+        self.slots.get_mut(conn.slot as usize)?.as_mut()
     }
 
     /// Whether the connection is there; as cheap as can be.
@@ -219,13 +240,8 @@ impl Sessions {
     #[must_use]
     pub fn at(&self, slot: u32) -> Option<(ConnId, &Session)> {
         let session = self.slots.get(slot as usize)?.as_ref()?;
-        Some((
-            ConnId {
-                slot,
-                generation: session.generation,
-            },
-            session,
-        ))
+        let pulse = self.pulses.get(slot as usize)?;
+        Some((pulse.conn(slot), session))
     }
 
     /// Takes it out.
@@ -241,16 +257,7 @@ impl Sessions {
 
     /// All of them.
     pub fn iter(&self) -> impl Iterator<Item = (ConnId, &Session)> {
-        (0_u32..).zip(&self.slots).filter_map(|(slot, session)| {
-            let session = session.as_ref()?;
-            Some((
-                ConnId {
-                    slot,
-                    generation: session.generation,
-                },
-                session,
-            ))
-        })
+        (0..self.slots.len() as u32).filter_map(|slot| self.at(slot))
     }
 }
 

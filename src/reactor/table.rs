@@ -62,7 +62,7 @@ impl<T> Table<T> {
         }
         let entry = self.slots.try_remove(conn.slot as usize)?;
         let generation = &mut self.generations[conn.slot as usize];
-        *generation = generation.wrapping_add(1);
+        *generation = (*generation + 1) & ConnId::GENERATION_MAX;
         Some(entry)
     }
 
