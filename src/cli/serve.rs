@@ -34,6 +34,7 @@ const LOG: &str = "server";
 /// Wrong configuration, status 2; a fault, status 1 or what the server says.
 pub fn run(args: &ServeArgs) -> Result<(), Failure> {
     memory::set_up();
+    memory::bring_in_code();
     let config = load(args).map_err(Failure::usage)?;
     let signals = catch_signals()
         .map_err(|error| Failure::failed(format!("cannot catch signals: {error}")))?;
