@@ -423,6 +423,8 @@ pub const SPOOL_MARK_BYTES: usize = 1024 * 1024;
 pub const EVENTS_OF_A_LIFE_MAX: u64 = 1 << 36;
 /// The file of rejected records, in bytes; then it becomes `rejected.1`, and an older one goes.
 pub const REJECTED_BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// How long the loop's thread wants the processor for at a time, in microseconds: the least that the kernel grants.
+pub const LOOP_SLICE_US: u64 = 100;
 /// By how much the store thread steps back behind the loop: of a processor that both want, about a quarter is left to it.
 pub const STORE_NICENESS: i32 = 5;
 /// The same of the log thread.

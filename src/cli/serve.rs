@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use anthill::config::{Config, ConfigError};
 use anthill::limits::READY_WAIT_MS_MAX;
 use anthill::logging::{self, Logging};
-use anthill::reactor::memory;
+use anthill::reactor::{memory, scheduling};
 use anthill::server::{Handle, ServeError, Server};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::{self, Signals};
@@ -57,6 +57,7 @@ pub fn run(args: &ServeArgs) -> Result<(), Failure> {
             .name("signals".to_owned())
             .spawn_scoped(scope, move || caretaker.heed(signals))
             .map_err(|error| Failure::failed(format!("cannot start a thread: {error}")))?;
+        scheduling::ask_for_short_slices();
         let served = match until_ready(&mut server) {
             Ok(true) => {
                 announce(&server);

@@ -33,6 +33,7 @@ pub mod out;
 mod outbox;
 pub mod per_ip;
 pub mod request;
+pub mod scheduling;
 mod send_many;
 pub mod share;
 pub mod stats;
