@@ -491,7 +491,10 @@ impl Core {
             Outcome::Audited => {
                 self.writes.audits_in_flight = self.writes.audits_in_flight.saturating_sub(1);
             }
-            Outcome::StatesWritten => self.states.settled(at.now),
+            Outcome::StatesWritten if matches!(self.store, StoreState::Up) => {
+                self.states.settled(at.now);
+            }
+            Outcome::StatesWritten => {}
             Outcome::Tasks(held) => self.held_tasks(at, held, fx),
             Outcome::Dispatched { request, stored } => self.dispatched(at, request, stored, fx),
             Outcome::Restored { key, stored } => self.restored(&key, &stored, fx),

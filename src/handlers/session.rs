@@ -21,7 +21,7 @@ const NONE: u32 = u32::MAX;
 #[derive(Clone, Copy, Debug, Default)]
 struct Pulse {
     /// When its last complete valid message came; before the first, when it was opened. In milliseconds, rounded up so that nobody
-    /// is silent too early, and of those the lower half: whoever asks knows what time it is, and nobody is silent for 49 days.
+    /// is silent too early, and of those the lower half: whoever asks knows what time it is, and nobody is silent for 24 days.
     last: u32,
     /// Its generation, and the marks below.
     mark: u32,
@@ -65,7 +65,8 @@ impl Pulse {
 
     fn last(self, now: Instant) -> Instant {
         let millis = millis_up(now);
-        let ago = (millis as u32).wrapping_sub(self.last);
+        // A beat that seems to come later than now is one of now.
+        let ago = (millis as u32).wrapping_sub(self.last).cast_signed().max(0) as u32;
         Instant::ZERO + Span::from_millis(millis.saturating_sub(ago.into()))
     }
 }

@@ -26,7 +26,7 @@ pub(super) struct States {
     walk: Option<Walk>,
     /// `TaskStates` operations with the store.
     in_flight: usize,
-    /// When the first walk of this coming-up had been written.
+    /// When the last walk of this coming-up had been written.
     written: Option<Instant>,
     /// What changed in a coming-up before this one is written for sure.
     sure_before: u64,
@@ -44,6 +44,7 @@ struct Walk {
 impl States {
     /// Has all that may be missing written again.
     pub(super) fn walk(&mut self) {
+        self.written = None;
         self.walk = Some(Walk {
             number: 0,
             place: 0,
