@@ -82,20 +82,36 @@ impl HostId {
     }
 }
 
+/// Each byte as text, with a point behind it; and how long that is.
+const DOTTED: [([u8; 4], usize); 256] = {
+    let mut all = [([b'.'; 4], 0); 256];
+    let mut byte = 0;
+    while byte < 256 {
+        let (text, length) = &mut all[byte];
+        let mut unit = 100;
+        while unit > 0 {
+            if byte >= unit || unit == 1 {
+                text[*length] = b'0' + (byte / unit % 10) as u8;
+                *length += 1;
+            }
+            unit /= 10;
+        }
+        *length += 1;
+        byte += 1;
+    }
+    all
+};
+
 /// An IPv4 address as text.
 fn dotted(ip: Ipv4Addr) -> CompactString {
-    let (mut text, mut length) = ([b'.'; 16], 0);
+    let (mut text, mut length) = ([0; 16], 0);
     for byte in ip.octets() {
-        for unit in [100, 10, 1] {
-            if byte >= unit || unit == 1 {
-                text[length] = b'0' + byte / unit % 10;
-                length += 1;
-            }
-        }
-        // And the point behind it.
-        length += 1;
+        let (digits, own) = DOTTED[usize::from(byte)];
+        text[length..length + 4].copy_from_slice(&digits);
+        length += own;
     }
-    CompactString::from_utf8_lossy(&text[..length - 1])
+    // Always text: there is nothing else in the table.
+    CompactString::from_utf8(&text[..length - 1]).unwrap_or_default()
 }
 
 impl fmt::Display for HostId {

@@ -121,7 +121,7 @@ impl Wheel {
                 break;
             }
             self.elapsed = self.elapsed.max(tick);
-            self.empty(level, slot, due);
+            self.empty(level, slot, now, due);
         }
         self.elapsed = self.elapsed.max(now);
     }
@@ -157,12 +157,13 @@ impl Wheel {
         None
     }
 
-    fn empty(&mut self, level: usize, slot: usize, due: &mut Vec<u32>) {
+    /// Takes all out of a slot: what is due by the tick `now`, at once, whatever its level; the rest moves down.
+    fn empty(&mut self, level: usize, slot: usize, now: u64, due: &mut Vec<u32>) {
         let mut index = std::mem::replace(&mut self.levels[level].heads[slot], NONE);
         self.levels[level].occupied &= !(1 << slot);
         while index != NONE {
             let entry = self.entries[index as usize];
-            if self.tick_of(entry) <= self.elapsed {
+            if self.tick_of(entry) <= now {
                 due.push(entry.key);
                 self.entries[index as usize].next = self.free;
                 self.free = index;

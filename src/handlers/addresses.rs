@@ -35,6 +35,12 @@ impl Addresses {
         }
     }
 
+    /// Whether nobody is behind any address.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.slots.is_empty()
+    }
+
     /// All behind `ip`.
     pub fn behind(&self, ip: IpAddr) -> impl ExactSizeIterator<Item = u32> {
         self.all(ip).iter().map(|held| held.1)

@@ -1,10 +1,10 @@
 //! Changes of hosts' presence, still to be written: a short queue for each host that has any.
 //!
-//! A host without any takes no memory here, and all of it goes back when the last change is settled.
+//! A host without any takes no memory here but beside those that have some, and all of it goes back when the last change
+//! is settled.
 
 use slab::Slab;
 
-use crate::ids::Numbered;
 use crate::store::op::{Reason, Stamp};
 use crate::time::UnixMs;
 
@@ -56,11 +56,47 @@ struct Node {
     told: bool,
 }
 
+/// Hosts that stand together on a page.
+const PAGE: usize = 1_024;
+
+/// By slot of the host, its oldest change: a page of them for each thousand hosts any of whom has one. Hosts go by the hundred
+/// thousand, and in the order of their slots, more or less: a page is at hand then, where every look into a table by hash
+/// is somewhere else in memory.
+#[derive(Debug, Default)]
+struct Heads {
+    pages: Vec<Option<Box<[u32; PAGE]>>>,
+    /// How many hosts have one.
+    len: usize,
+}
+
+impl Heads {
+    fn get(&self, slot: u32) -> u32 {
+        let (page, place) = Self::place(slot);
+        let page = self.pages.get(page).and_then(Option::as_ref);
+        page.map_or(NONE, |page| page[place])
+    }
+
+    /// The oldest change of a host is this one from now on; none, if it is `NONE`.
+    fn set(&mut self, slot: u32, head: u32) {
+        let (page, place) = Self::place(slot);
+        if page >= self.pages.len() {
+            self.pages.resize_with(page + 1, || None);
+        }
+        let page = self.pages[page].get_or_insert_with(|| Box::new([NONE; PAGE]));
+        let before = std::mem::replace(&mut page[place], head);
+        self.len += usize::from(head != NONE);
+        self.len -= usize::from(before != NONE);
+    }
+
+    const fn place(slot: u32) -> (usize, usize) {
+        (slot as usize / PAGE, slot as usize % PAGE)
+    }
+}
+
 /// The queues of all hosts.
 #[derive(Debug, Default)]
 pub struct Changes {
-    /// By slot of the host, its oldest change.
-    heads: Numbered<u32, u32>,
+    heads: Heads,
     nodes: Slab<Node>,
 }
 
@@ -74,7 +110,7 @@ impl Changes {
     /// How many hosts have any.
     #[must_use]
     pub fn hosts(&self) -> usize {
-        self.heads.len()
+        self.heads.len
     }
 
     /// Those of one host, oldest first.
@@ -93,19 +129,29 @@ impl Changes {
 
     /// Puts one behind the others of its host.
     pub fn push(&mut self, slot: u32, change: Change) {
-        let node = self.nodes.insert(Node {
+        match self.last_two(slot) {
+            Some((_, last)) => {
+                let node = self.enter(change);
+                self.nodes[last as usize].next = node;
+            }
+            None => self.push_first(slot, change),
+        }
+    }
+
+    /// The same for a host that is known to have none.
+    pub fn push_first(&mut self, slot: u32, change: Change) {
+        let node = self.enter(change);
+        self.heads.set(slot, node);
+    }
+
+    fn enter(&mut self, change: Change) -> u32 {
+        self.nodes.insert(Node {
             since: change.since,
             seq: change.event.unwrap_or(0),
             next: NONE,
             to: change.to,
             told: change.event.is_some(),
-        }) as u32;
-        match self.last_two(slot) {
-            Some((_, last)) => self.nodes[last as usize].next = node,
-            None => {
-                self.heads.insert(slot, node);
-            }
-        }
+        }) as u32
     }
 
     /// Takes the oldest of a host.
@@ -116,7 +162,7 @@ impl Changes {
             if next == NONE {
                 self.forget(slot);
             } else {
-                self.heads.insert(slot, next);
+                self.heads.set(slot, next);
             }
         }
     }
@@ -135,11 +181,7 @@ impl Changes {
     }
 
     fn head(&self, slot: u32) -> u32 {
-        if self.heads.is_empty() {
-            // As it is nearly always, and everybody is looked up in a walk.
-            return NONE;
-        }
-        self.heads.get(&slot).copied().unwrap_or(NONE)
+        self.heads.get(slot)
     }
 
     /// The newest of a host and the one before it, if it has any. A queue is a few long at most.
@@ -157,8 +199,8 @@ impl Changes {
 
     /// A host's last change is gone. A storm's worth of memory need not be kept.
     fn forget(&mut self, slot: u32) {
-        self.heads.remove(&slot);
-        if self.heads.is_empty() {
+        self.heads.set(slot, NONE);
+        if self.heads.len == 0 {
             *self = Self::default();
         }
     }
@@ -176,6 +218,8 @@ mod tests {
             let mut changes = Changes::default();
             let mut model: HashMap<u32, VecDeque<Change>> = HashMap::new();
             for (number, (step, slot)) in (0..).zip(steps) {
+                // Some of them on pages of their own.
+                let slot = slot * 500;
                 let queue = model.entry(slot).or_default();
                 match step {
                     0 | 1 => {
@@ -196,7 +240,7 @@ mod tests {
                         queue.pop_back();
                     }
                 }
-                for slot in 0..6 {
+                for slot in (0..6).map(|slot| slot * 500) {
                     let queue = model.get(&slot).cloned().unwrap_or_default();
                     prop_assert_eq!(changes.has(slot), !queue.is_empty());
                     prop_assert!(changes.of(slot).eq(queue));

@@ -13,7 +13,11 @@ const BUCKETS: u64 = 32;
 #[derive(Clone, Debug)]
 pub struct Mass {
     window: Span,
+    /// What a bucket spans, in nanoseconds.
+    width: u64,
     buckets: [u64; BUCKETS as usize],
+    /// In all of them.
+    sum: u64,
     /// The number of the newest bucket since the beginning of time.
     newest: u64,
     told: Option<Instant>,
@@ -25,7 +29,9 @@ impl Mass {
     pub fn new(window: Span) -> Self {
         Self {
             window,
+            width: window.part(BUCKETS).as_nanos().max(1),
             buckets: [0; BUCKETS as usize],
+            sum: 0,
             newest: 0,
             told: None,
         }
@@ -35,7 +41,8 @@ impl Mass {
     pub fn gone(&mut self, now: Instant, online: u64) -> Option<u64> {
         self.turn(now);
         self.buckets[(self.newest % BUCKETS) as usize] += 1;
-        let gone: u64 = self.buckets.iter().sum();
+        self.sum += 1;
+        let gone = self.sum;
         let before = online + gone;
         let quiet = self.told.is_none_or(|told| now.since(told) >= self.window);
         let mass = before >= MASS_OFFLINE_HOSTS_MIN as u64 && gone * 2 > before;
@@ -51,19 +58,28 @@ impl Mass {
         let bucket = self.number(gone);
         if bucket + BUCKETS > self.newest && bucket <= self.newest {
             let count = &mut self.buckets[(bucket % BUCKETS) as usize];
-            *count = count.saturating_sub(1);
+            if *count > 0 {
+                *count -= 1;
+                self.sum -= 1;
+            }
         }
     }
 
     fn number(&self, at: Instant) -> u64 {
-        at.as_nanos() / self.window.part(BUCKETS).as_nanos().max(1)
+        at.as_nanos() / self.width
     }
 
     fn turn(&mut self, now: Instant) {
+        let end = (self.newest + 1).saturating_mul(self.width);
+        if now.as_nanos() < end {
+            // As for nearly everybody in a crowd.
+            return;
+        }
         let number = self.number(now).max(self.newest);
         let stale = (number - self.newest).min(BUCKETS);
         for step in 0..stale {
-            self.buckets[((number - step) % BUCKETS) as usize] = 0;
+            let bucket = &mut self.buckets[((number - step) % BUCKETS) as usize];
+            self.sum -= std::mem::take(bucket);
         }
         self.newest = number;
     }

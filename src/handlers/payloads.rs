@@ -168,6 +168,6 @@ impl Payloads {
     /// A connection has ended: what it was sending is dropped, and it waits for nothing.
     pub fn forget(&mut self, conn: ConnId) -> bool {
         self.waiting.retain(|wait| wait.conn != conn);
-        self.remove(conn).is_some()
+        !self.arriving.is_empty() && self.remove(conn).is_some()
     }
 }

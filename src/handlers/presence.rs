@@ -202,7 +202,9 @@ impl Core {
             host.has(Marks::IN_DOUBT) || (self.writes.sweep.again.is_some() || !up),
         );
         let id = host.id();
-        self.addresses.remove(host.peer().ip(), slot);
+        if !self.addresses.is_empty() {
+            self.addresses.remove(host.peer().ip(), slot);
+        }
         if let Some(rest) = host.rest_mut() {
             forget_inventory(rest);
         }
@@ -211,6 +213,7 @@ impl Core {
         }
         self.stats.offlines[reason as usize] += 1;
         self.stats.hosts_online -= 1;
+        self.tell(stamp, EventKind::Offline { host: id, reason }, fx);
         self.write(
             slot,
             Change {
@@ -219,7 +222,6 @@ impl Core {
                 event: Some(stamp.seq),
             },
         );
-        self.tell(stamp, EventKind::Offline { host: id, reason }, fx);
         if let Some(count) = self.mass.gone(at.now, self.stats.hosts_online) {
             self.mass_offline(at, count, fx);
         }

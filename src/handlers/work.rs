@@ -35,7 +35,9 @@ impl Work {
 
     /// The host has forgotten all it was at work on, or is itself forgotten.
     pub fn forget(&mut self, host: HostRef) {
-        self.hosts.remove(&host);
+        if !self.hosts.is_empty() {
+            self.hosts.remove(&host);
+        }
     }
 
     /// Until when `host` counts as at work, each task ending `limit` after its last message.

@@ -74,6 +74,11 @@ pub struct Writes {
 impl Writes {
     /// One more change of a host. `in_flight` says whether an earlier one of it is with the store.
     pub fn change(&mut self, slot: u32, change: Change, in_flight: bool) {
+        if !self.changes.has(slot) {
+            self.changes.push_first(slot, change);
+            self.turn.push_back(slot);
+            return;
+        }
         let untouched = usize::from(in_flight);
         let waiting = self.changes.of(slot).count();
         let last = self.changes.of(slot).last();
@@ -89,9 +94,6 @@ impl Writes {
             }
         }
         self.changes.push(slot, change);
-        if waiting == 0 {
-            self.turn.push_back(slot);
-        }
     }
 
     /// The next host whose change can be handed over, with the change.
