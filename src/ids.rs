@@ -142,6 +142,12 @@ impl TaskKey {
         good.then(|| Self(CompactString::new(text)))
     }
 
+    /// The key as a text to be sent.
+    #[must_use]
+    pub fn to_text(&self) -> CompactString {
+        self.0.clone()
+    }
+
     /// The key as text.
     #[must_use]
     pub fn as_str(&self) -> &str {

@@ -49,6 +49,9 @@ pub const FRAMES_PER_TURN_MIN: usize = 16;
 /// What a turn spends at most on those who have had their budget and want more, on newcomers, and on accepting, and on
 /// what the store has answered, each, in microseconds: a heartbeat of anybody else waits for no more of them.
 pub const TURN_SLICE_US: u64 = 300;
+/// The same for those who answer a task while it is still being sent to others, who are told first: what an answer takes of
+/// the loop, of the store thread and of the acknowledgement would all be between them and their task.
+pub const TURN_SLICE_SENDING_US: u64 = TURN_SLICE_US / 3;
 /// So many of each get their turn however long it takes.
 pub const TURN_SLICE_FEW: u32 = 4;
 /// Connections accepted in a turn.

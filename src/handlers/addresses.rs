@@ -41,6 +41,12 @@ impl Addresses {
         self.slots.is_empty()
     }
 
+    /// Whether anybody is behind `ip`.
+    #[must_use]
+    pub fn has(&self, ip: IpAddr) -> bool {
+        self.slots.contains_key(&ip)
+    }
+
     /// All behind `ip`.
     pub fn behind(&self, ip: IpAddr) -> impl ExactSizeIterator<Item = u32> {
         self.all(ip).iter().map(|held| held.1)

@@ -3,6 +3,8 @@
 
 use std::net::SocketAddr;
 
+use compact_str::CompactString;
+
 use crate::ids::{HostId, TaskKey};
 use crate::store::op::{FoundHost, TaskState};
 use crate::time::UnixMs;
@@ -164,6 +166,6 @@ pub struct CommandView {
 pub struct Datagram {
     /// Where to.
     pub to: SocketAddr,
-    /// The text.
-    pub text: String,
+    /// The text. A task's key is short enough to take no memory of its own.
+    pub text: CompactString,
 }

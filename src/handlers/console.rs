@@ -142,11 +142,17 @@ impl Core {
             return;
         }
         match way {
-            Some(Way::Datagram(to)) => datagrams.push(Datagram { to, text }),
+            Some(Way::Datagram(to)) => datagrams.push(Datagram {
+                to,
+                text: text.into(),
+            }),
             Some(Way::Signed(to, conn)) => {
                 let (text, cid) = (Cow::Owned(text), Cow::Owned(cid));
                 let text = self.sign(conn, &Push::Command { text, cid });
-                datagrams.extend(text.map(|text| Datagram { to, text }));
+                datagrams.extend(text.map(|text| Datagram {
+                    to,
+                    text: text.into(),
+                }));
             }
             Some(Way::Push(conn)) => {
                 let (text, cid) = (Cow::Owned(text), Cow::Owned(cid));

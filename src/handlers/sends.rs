@@ -101,23 +101,20 @@ impl Core {
             return;
         }
         let tries = delivery.tries + 1;
-        if self.waits_for_its_session(slot) {
-            let due = at.now + self.interval(tries);
-            self.arm_delivery(slot, due);
+        let due = at.now + self.interval(tries);
+        self.arm_delivery(slot, due);
+        // A name is looked up once: of ten thousand hosts every look is somewhere else in memory.
+        let place = self.tasks.names_of(slot);
+        let place = place.and_then(|(host, _)| self.hosts.find(host));
+        if place.is_some_and(|place| self.waits_for_its_session(place)) {
             return;
         }
         if let Some(delivery) = self.tasks.delivery_mut(slot) {
             delivery.tries = tries;
         }
-        let due = at.now + self.interval(tries);
-        self.arm_delivery(slot, due);
-        let Some((host, key)) = self.tasks.names_of(slot) else {
-            return;
-        };
-        let Some(place) = self.hosts.find(host) else {
-            return;
-        };
-        let Some(way) = self.hosts.get(place).and_then(|host| self.way_of(host)) else {
+        let Some((place, way)) =
+            place.and_then(|place| Some((place, self.way_of(self.hosts.get(place)?)?)))
+        else {
             return;
         };
         if let Some(host) = self.hosts.get_mut(place) {
@@ -125,10 +122,12 @@ impl Core {
         }
         self.stats.sends += 1;
         self.stats.resends += u64::from(tries > 1);
-        let text = key.to_string();
+        let Some(text) = self.tasks.names_of(slot).map(|(_, key)| key.to_text()) else {
+            return;
+        };
         match way {
             Way::Push(conn) => {
-                let push = Push::Task(Cow::Owned(text));
+                let push = Push::Task(Cow::Owned(text.into()));
                 fx.push(Effect::Push { conn, push });
             }
             Way::Datagram(to) => {
@@ -136,17 +135,19 @@ impl Core {
                 datagrams.push(Datagram { to, text });
             }
             Way::Signed(to, conn) => {
-                let text = self.sign(conn, &Push::Task(Cow::Owned(text)));
-                datagrams.extend(text.map(|text| Datagram { to, text }));
+                let text = self.sign(conn, &Push::Task(Cow::Owned(text.into())));
+                datagrams.extend(text.map(|text| Datagram {
+                    to,
+                    text: text.into(),
+                }));
             }
         }
     }
 
-    /// Whether the host of a delivery is held over a restart and can be sent to only in its session: then
+    /// Whether the host in this place is held over a restart and can be sent to only in its session: then
     /// its tries wait until it is back.
-    fn waits_for_its_session(&self, slot: u32) -> bool {
-        let host = self.tasks.names_of(slot).map(|names| names.0);
-        let host = host.and_then(|host| self.hosts.get(self.hosts.find(host)?));
+    fn waits_for_its_session(&self, place: u32) -> bool {
+        let host = self.hosts.get(place);
         host.is_some_and(|host| host.presence == Presence::Inherited && !self.is_plain(host))
     }
 
@@ -177,6 +178,11 @@ impl Core {
         let Some((_, key)) = self.tasks.names_of(slot) else {
             return Vec::new();
         };
+        let own = self.hosts.get(place);
+        if own.is_some_and(|host| host.is_named_by(to.ip())) && !self.addresses.has(to.ip()) {
+            // The one that has the address for its name, and nobody else is there.
+            return Vec::new();
+        }
         let there = self.reached_at(to.ip(), to.port());
         let there = there.filter(|host| *host != place).filter_map(|host| {
             let host = self.hosts.get(host)?;

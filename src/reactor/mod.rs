@@ -93,6 +93,7 @@ use crate::ids::ConnId;
 use crate::keys::Access;
 use crate::limits::{
     BATCH_OPS_MAX, EVENTS_PER_TURN_MAX, READ_BUFFER_BYTES, REQUESTS_PER_TURN_MAX, SHUTDOWN_S_MAX,
+    TURN_SLICE_SENDING_US, TURN_SLICE_US,
 };
 use crate::store::op::{Batch, Outcome};
 use crate::time::{Instant, Span};
@@ -488,7 +489,11 @@ impl Reactor {
             if line != Line::Ready {
                 self.connections.begin_line(line);
             }
-            let mut slice = Slice::begin(self.clock.now());
+            let long = match line {
+                Line::Asked if self.more_to_send => TURN_SLICE_SENDING_US,
+                _ => TURN_SLICE_US,
+            };
+            let mut slice = Slice::of(long, self.clock.now());
             while let Some(conn) = self.connections.next_of(line) {
                 self.serve(conn, at);
                 if slice.is_over(|| self.clock.now()) {

@@ -92,7 +92,7 @@ mod tests {
         for number in 0..datagrams {
             outbox.push(Datagram {
                 to: "127.0.0.1:6655".parse().unwrap(),
-                text: number.to_string(),
+                text: number.to_string().into(),
             });
         }
         outbox
@@ -111,7 +111,7 @@ mod tests {
         let flushed = outbox.flush(|datagrams| {
             let first = &datagrams[0].text;
             trouble(first).unwrap_or_else(|| {
-                out.push(first.clone());
+                out.push(first.to_string());
                 Ok(1)
             })
         });

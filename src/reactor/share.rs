@@ -42,8 +42,14 @@ impl Slice {
     /// One that begins `now`.
     #[must_use]
     pub fn begin(now: Instant) -> Self {
+        Self::of(TURN_SLICE_US, now)
+    }
+
+    /// One of so many microseconds.
+    #[must_use]
+    pub fn of(us: u64, now: Instant) -> Self {
         Self {
-            end: now + Span::from_micros(TURN_SLICE_US),
+            end: now + Span::from_micros(us),
             few: TURN_SLICE_FEW,
         }
     }

@@ -43,6 +43,7 @@ impl Udp {
         }
         socket.set_nonblocking(true)?;
         socket.bind(&addr.into())?;
+        unfragmented(&socket, true);
         Ok(Self {
             socket: UdpSocket::from_std(socket.into()),
             is_v6: addr.is_ipv6(),
@@ -128,9 +129,17 @@ impl Udp {
             return;
         }
         let socket = &self.socket;
-        let flushed = self.outbox.flush(|datagrams| match datagrams {
+        let send = |datagrams: &[Datagram]| match datagrams {
             [one] => socket.send_to(one.text.as_bytes(), one.to).map(|_| 1),
             many => send_many::send(socket, many),
+        };
+        let flushed = self.outbox.flush(|datagrams| match send(datagrams) {
+            Err(error) if error.raw_os_error() == Some(libc::EMSGSIZE) => {
+                // On the way to this one packets have to be small. It is rare, and nobody is left out for it.
+                unfragmented(socket, false);
+                send(datagrams)
+            }
+            sent => sent,
         });
         stats.datagrams_sent += flushed.sent;
         stats.datagrams_failed += flushed.failed;
@@ -147,6 +156,23 @@ impl Udp {
         }
     }
 }
+
+/// Whether IPv4 packets of this socket are never to be taken apart on their way. They do not need a number then, by which
+/// their pieces would be told apart, and to draw it is a quarter of the price of a datagram that goes to somebody else than
+/// the one before. (No router may take apart the others either: the system does, where it has learned that the way is narrow.)
+#[cfg(target_os = "linux")]
+fn unfragmented(socket: &impl std::os::fd::AsFd, always: bool) {
+    use rustix::net::sockopt::{Ipv4PathMtuDiscovery, set_ip_mtu_discover};
+    let how = match always {
+        true => Ipv4PathMtuDiscovery::DO,
+        false => Ipv4PathMtuDiscovery::WANT,
+    };
+    // Else it stays as it is, and works as well.
+    let _ = set_ip_mtu_discover(socket, how);
+}
+
+#[cfg(not(target_os = "linux"))]
+fn unfragmented<S>(_: &S, _: bool) {}
 
 #[cfg(test)]
 mod tests {
@@ -194,12 +220,12 @@ mod tests {
         let to = peer.local_addr().unwrap();
         let mut stats = ReactorStats::default();
         for number in 0..100 {
-            let text = format!("AC{number}");
+            let text = format!("AC{number}").into();
             udp.push(Datagram { to, text });
             if number == 50 {
                 // Nothing can be sent to port 0.
                 let to = "127.0.0.1:0".parse().unwrap();
-                let text = "nowhere".to_owned();
+                let text = "nowhere".into();
                 udp.push(Datagram { to, text });
             }
         }
@@ -210,10 +236,30 @@ mod tests {
         }
         udp.push(Datagram {
             to,
-            text: "alone".to_owned(),
+            text: "alone".into(),
         });
         udp.flush(poll.registry(), &mut stats);
         assert_eq!(text(&peer), "alone");
+    }
+
+    #[test]
+    fn one_that_is_too_long_for_a_packet_is_sent_in_pieces_if_it_can_be_at_all() {
+        let (mut udp, peer, poll) = local();
+        let to = peer.local_addr().unwrap();
+        let mut stats = ReactorStats::default();
+        let tied = |udp: &Udp| {
+            let how = rustix::net::sockopt::ip_mtu_discover(&udp.socket).unwrap();
+            how == rustix::net::sockopt::Ipv4PathMtuDiscovery::DO
+        };
+        assert!(tied(&udp));
+        // Longer than any datagram can be, so that the system refuses it whatever its packets may be.
+        for text in ["before".into(), "x".repeat(70_000).into(), "behind".into()] {
+            udp.push(Datagram { to, text });
+        }
+        udp.flush(poll.registry(), &mut stats);
+        assert_eq!((stats.datagrams_sent, stats.datagrams_failed), (2, 1));
+        assert_eq!([text(&peer), text(&peer)], ["before", "behind"]);
+        assert!(!tied(&udp));
     }
 
     #[test]
@@ -225,7 +271,7 @@ mod tests {
         let mut stats = ReactorStats::default();
         for number in 0..10 {
             for to in [nobody, peer.local_addr().unwrap()] {
-                let text = number.to_string();
+                let text = number.to_string().into();
                 udp.push(Datagram { to, text });
             }
             udp.flush(poll.registry(), &mut stats);
@@ -243,7 +289,7 @@ mod tests {
         udp.register(Poll::new().unwrap().registry()).unwrap();
         let mut stats = ReactorStats::default();
         for text in ["AC1", "AC2"] {
-            let (to, text) = (peer.local_addr().unwrap(), text.to_owned());
+            let (to, text) = (peer.local_addr().unwrap(), text.into());
             udp.push(Datagram { to, text });
         }
         udp.flush(poll.registry(), &mut stats);

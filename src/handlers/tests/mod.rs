@@ -203,7 +203,7 @@ impl World {
             more = self.core.take_sends(self.at(), 7, &mut datagrams, &mut fx);
             self.take(fx);
             for Datagram { to, text } in datagrams {
-                self.sent.push((self.ms, to.to_string(), text));
+                self.sent.push((self.ms, to.to_string(), text.into()));
             }
         }
     }

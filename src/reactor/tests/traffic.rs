@@ -307,7 +307,7 @@ fn datagrams_that_wait_leave_with_the_turn() {
     let peer = UdpSocket::bind("127.0.0.1:0").unwrap();
     peer.set_read_timeout(Some(PATIENCE)).unwrap();
     for text in ["AC1", "AC2", "AC3"] {
-        let (to, text) = (peer.local_addr().unwrap(), text.to_owned());
+        let (to, text) = (peer.local_addr().unwrap(), text.into());
         rig.reactor.udp.push(Datagram { to, text });
     }
     assert_eq!(
