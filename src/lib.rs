@@ -14,6 +14,7 @@
 //! is in [`agent`].
 
 pub mod agent;
+mod ahead;
 pub mod bench;
 #[cfg(feature = "tls")]
 pub mod certificates;

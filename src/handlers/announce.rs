@@ -10,6 +10,7 @@ use super::outside::News;
 impl Core {
     /// Tells of a change of a device or a target.
     pub fn announce(&mut self, at: Moment, news: News, fx: &mut Effects) {
+        self.calm.stir();
         let stamp = self.stamp(at);
         let (event, about, state, reason) = match &news {
             News::Device {

@@ -20,6 +20,7 @@ use crate::wheel::Wheel;
 
 use super::addresses::Addresses;
 use super::asks::Reads;
+use super::calm::Calm;
 use super::certified::Certified;
 use super::commands::Commands;
 use super::dispatch::Dispatches;
@@ -110,6 +111,7 @@ pub struct Core {
     pub(super) commands: Commands,
     pub(super) reads: Reads,
     pub(super) keys: Keys,
+    pub(super) calm: Calm,
     seq: u64,
     pub(super) stopping: bool,
 }
@@ -165,6 +167,7 @@ impl Core {
             commands: Commands::default(),
             reads: Reads::default(),
             keys: Keys::default(),
+            calm: Calm::default(),
             seq,
             stopping: false,
         }
@@ -173,6 +176,7 @@ impl Core {
     /// Takes new rules. A connection whose deadline was set under the old ones is judged by the new
     /// ones at the latest when that deadline comes.
     pub fn set_rules(&mut self, rules: Rules, now: Instant) {
+        self.calm.stir();
         let shorter =
             rules.timeout < self.rules.timeout || rules.first_message < self.rules.first_message;
         if rules.timeout != self.rules.timeout {
@@ -189,10 +193,14 @@ impl Core {
 
     /// Something has happened.
     pub fn handle(&mut self, at: Moment, input: Input<'_>, fx: &mut Effects) -> Flow {
+        if let Input::Message { conn, incoming } = input {
+            return self.message(at, conn, incoming, fx);
+        }
+        self.calm.stir();
         match input {
             Input::Opened { conn, peer } => self.opened(at, conn, peer, fx),
             Input::Certified { conn, name } => self.certified(at, conn, name, fx),
-            Input::Message { conn, incoming } => return self.message(at, conn, incoming, fx),
+            Input::Message { .. } => {}
             Input::Abnormal { conn, error } => self.abnormal(at, conn, &error, fx),
             Input::Ended { conn, end } => self.ended(at, conn, end, fx),
             Input::Outcome(outcome) => self.outcome(at, outcome, fx),
@@ -208,11 +216,20 @@ impl Core {
         Flow::Taken
     }
 
+    /// A message may be about to come by this connection: what has to be looked at for it is brought meanwhile.
+    pub fn expect(&self, conn: ConnId) {
+        self.sessions.expect(conn);
+    }
+
     /// Does what is due at `judge`, the horizon (never later than `at.now`), and returns the next
     /// deadline, which is later than `judge`.
     pub fn tick(&mut self, judge: Instant, at: Moment, fx: &mut Effects) -> Option<Instant> {
         if self.stopping {
             return None;
+        }
+        if let Some(next) = self.calm.next_after(judge) {
+            debug_assert_eq!(next, self.next_deadline(judge), "stirred unnoticed");
+            return next;
         }
         let mut due = std::mem::take(&mut self.due);
         self.wheel.expire(judge, &mut due);
@@ -233,7 +250,9 @@ impl Core {
         self.hurry_results(judge, at, fx);
         self.rounds(judge, at);
         self.resume_if_idle(at, fx);
-        self.next_deadline(judge)
+        let next = self.next_deadline(judge);
+        self.calm.found(next, self.look_for_work());
+        next
     }
 
     /// The server is about to stop. With `offline` every host goes offline, else the presence stays
@@ -251,6 +270,7 @@ impl Core {
                 }
             }
         }
+        self.calm.stir();
         self.stopping = true;
     }
 
@@ -372,6 +392,7 @@ impl Core {
             self.count(Flag::Heartbeat);
             return Flow::Taken;
         }
+        self.calm.stir();
         let Some(message) = self.gate(at, conn, message, ask, fx) else {
             return Flow::Taken;
         };
@@ -417,6 +438,7 @@ impl Core {
         }
         if self.writes.beaten.insert(conn.slot) && self.seen_due.is_none() {
             self.seen_due = Some(at.now + SEEN_ROUND);
+            self.calm.stir();
         }
         true
     }

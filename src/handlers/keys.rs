@@ -107,6 +107,7 @@ impl Core {
     /// Takes new keys. Every session ends whose key is not the same any more, and every plain one that
     /// would not be let in now.
     pub fn set_access(&mut self, access: Access, at: Moment, fx: &mut Effects) {
+        self.calm.stir();
         self.keys.access = access;
         let mut over = Vec::new();
         for (conn, session) in self.sessions.iter() {

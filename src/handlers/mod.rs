@@ -10,6 +10,7 @@ mod answer;
 pub mod ask;
 mod asks;
 mod book;
+mod calm;
 mod certified;
 mod changes;
 mod commands;

@@ -19,6 +19,10 @@ impl Core {
     /// Whether [`pull`](Self::pull) may return something.
     #[must_use]
     pub fn has_work(&self) -> bool {
+        self.calm.work().unwrap_or_else(|| self.look_for_work())
+    }
+
+    pub(super) fn look_for_work(&self) -> bool {
         self.writes.has_reports() || (self.is_store_up() && self.has_more_than_reports())
     }
 
@@ -44,6 +48,7 @@ impl Core {
     /// Takes what is to be written: at most `max` operations, none if there is nothing.
     pub fn pull(&mut self, at: Moment, max: usize) -> Option<Batch> {
         let mut ops = Vec::new();
+        self.calm.stir();
         if self.is_store_up() {
             self.writes.take_notices(max, &mut ops);
             self.dispatches.take_ops(max, &mut ops);

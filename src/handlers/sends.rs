@@ -56,6 +56,7 @@ impl Core {
         datagrams: &mut Vec<Datagram>,
         fx: &mut Effects,
     ) -> bool {
+        self.calm.stir();
         if self.stopping {
             self.sends.clear();
         }

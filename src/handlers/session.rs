@@ -10,6 +10,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use crate::ahead;
 use crate::ids::{ConnId, Numbered};
 use crate::time::{Instant, Span};
 
@@ -190,6 +191,11 @@ impl Sessions {
     pub fn is_known(&self, conn: ConnId) -> bool {
         self.pulse(conn)
             .is_some_and(|pulse| pulse.mark & KNOWN != 0)
+    }
+
+    /// A message may be about to come by this connection.
+    pub fn expect(&self, conn: ConnId) {
+        ahead::fetch(&self.pulses, conn.slot as usize);
     }
 
     fn pulse(&self, conn: ConnId) -> Option<&Pulse> {
