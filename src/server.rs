@@ -171,11 +171,9 @@ impl Server {
     /// When it cannot go on: the store refuses us, another server has our name, or the system fails.
     /// The store is stopped then, too.
     pub fn turn(&mut self, max: Option<Duration>) -> Result<bool, ServeError> {
-        match std::mem::replace(&mut self.store, Store::Stopped) {
-            Store::NotYet(make, plan, spool) => {
-                self.store = self.start_store(make, plan, *spool)?
-            }
-            Store::Running(thread) => self.store = Store::Running(thread),
+        match &self.store {
+            Store::Running(_) => {}
+            Store::NotYet(..) => self.start_store()?,
             Store::Stopped => return Ok(false),
         }
         let turned = self.reactor.turn(max);
@@ -194,9 +192,13 @@ impl Server {
         Ok(())
     }
 
-    fn start_store(&mut self, make: Make, plan: Plan, spool: Spool) -> Result<Store, ServeError> {
+    fn start_store(&mut self) -> Result<(), ServeError> {
+        let Store::NotYet(make, plan, spool) = std::mem::replace(&mut self.store, Store::Stopped)
+        else {
+            return Ok(());
+        };
         let wake = self.reactor.wake();
-        let thread = worker::start(make, plan, spool, move || wake.ring())
+        let thread = worker::start(make, plan, *spool, move || wake.ring())
             .map_err(|error| ServeError::fatal(format!("the store thread: {error}")))?;
         let ends = StoreEnds {
             batches: thread.batches.clone(),
@@ -204,7 +206,8 @@ impl Server {
         };
         let metrics = StoreMetrics(Arc::clone(&thread.stats));
         self.reactor.attach_store(ends, Box::new(metrics));
-        Ok(Store::Running(thread))
+        self.store = Store::Running(thread);
+        Ok(())
     }
 
     /// Lets the store thread put down what it has: what is not stored goes to the spool. Whoever

@@ -45,6 +45,51 @@ impl Clock {
     }
 }
 
+/// The moments of turns. The wall is looked at only now and then, and told by the clock that does not jump in between:
+/// what is set by hand is noticed [`WALL_READ_EVERY`] later at most.
+#[derive(Clone, Copy, Debug)]
+pub struct Moments {
+    clock: Clock,
+    read: Instant,
+    /// What the wall said then, in nanoseconds since 1970.
+    wall_ns: u64,
+}
+
+/// As long as it can be a millisecond's hundredth off at most: a wall that is set right goes 500 millionths too fast or too slow.
+const WALL_READ_EVERY: Span = Span::from_millis(10);
+
+impl Moments {
+    /// Of this clock.
+    #[must_use]
+    pub fn of(clock: Clock) -> Self {
+        Self {
+            clock,
+            read: clock.now(),
+            wall_ns: wall_ns(),
+        }
+    }
+
+    /// What time it is.
+    pub fn moment(&mut self) -> Moment {
+        let now = self.clock.now();
+        if now.since(self.read) >= WALL_READ_EVERY {
+            (self.read, self.wall_ns) = (now, wall_ns());
+        }
+        let wall = self.wall_ns + now.since(self.read).as_nanos();
+        Moment {
+            now,
+            wall: UnixMs(wall / 1_000_000),
+        }
+    }
+}
+
+/// Nanoseconds since 1970, until the year 2554.
+fn wall_ns() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    let nanos = since.unwrap_or_default().as_nanos();
+    u64::try_from(nanos).unwrap_or(u64::MAX / 2)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -56,5 +101,23 @@ mod tests {
         let second = clock.moment().now;
         assert!(first <= second);
         assert!(first.since(Instant::ZERO) < Span::from_secs(3600));
+    }
+
+    #[test]
+    fn the_wall_of_a_turn_is_that_of_the_clock_on_it() {
+        let clock = Clock::start();
+        let mut moments = Moments::of(clock);
+        let (start, mut last) = (clock.now(), Clock::wall().0);
+        while clock.now() < start + WALL_READ_EVERY.times(3) {
+            // The grain of one reading, and what the two clocks drift apart until the next.
+            let before = Clock::wall().0 - 1;
+            let told = moments.moment().wall.0;
+            assert!(
+                before <= told && told <= Clock::wall().0 + 1,
+                "{before} {told}"
+            );
+            assert!(last <= told + 1, "{last} {told}");
+            last = told;
+        }
     }
 }

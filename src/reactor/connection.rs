@@ -1,10 +1,12 @@
 //! One host's socket, and the little that is remembered about it: sixteen bytes in a release
 //! build, since there may be a hundred thousand that say nothing.
 
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, ErrorKind};
 
 use mio::net::TcpStream;
 use mio::{Interest, Registry};
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, SendFlags, recv, send};
 
 use super::buffer::{Buffer, Pool};
 use super::tls::Tls;
@@ -140,13 +142,14 @@ impl Connection {
     /// Reads once into `into`.
     pub fn read(&mut self, into: &mut [u8]) -> Got {
         loop {
-            return match self.stream.read(into) {
-                Ok(0) if self.flags.has(Flags::BROKEN) => Got::End(End::Reset),
-                Ok(0) => Got::End(End::Closed),
-                Ok(bytes) => Got::Bytes(bytes),
-                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
-                Err(error) if error.kind() == ErrorKind::WouldBlock => Got::Nothing,
-                Err(error) => Got::End(end_of(&error)),
+            // Not through the C library, whose calls can be cancelled and pay for it each time.
+            return match recv(&self.stream, &mut *into, RecvFlags::empty()) {
+                Ok((_, 0)) if self.flags.has(Flags::BROKEN) => Got::End(End::Reset),
+                Ok((_, 0)) => Got::End(End::Closed),
+                Ok((_, bytes)) => Got::Bytes(bytes),
+                Err(Errno::INTR) => continue,
+                Err(Errno::AGAIN) => Got::Nothing,
+                Err(error) => Got::End(end_of(&error.into())),
             };
         }
     }
@@ -226,15 +229,15 @@ impl Connection {
             if buffer.unsent().is_empty() {
                 break Flushed::All;
             }
-            match self.stream.write(buffer.unsent()) {
+            match send(&self.stream, buffer.unsent(), SendFlags::NOSIGNAL) {
                 Ok(0) => break Flushed::Broken,
                 Ok(bytes) => {
                     buffer.advance(bytes);
                     self.flags.set(Flags::SPOKEN_TO);
                     *sent += bytes as u64;
                 }
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == ErrorKind::WouldBlock => break Flushed::Blocked,
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => break Flushed::Blocked,
                 Err(_) => break Flushed::Broken,
             }
         };

@@ -3,9 +3,9 @@
 
 use std::net::SocketAddr;
 
-use mio::Registry;
 use mio::event::Event;
 use mio::net::TcpStream;
+use mio::{Registry, Token};
 
 use super::buffer::Pool;
 use super::connection::{Connection, Flags, Flushed, Got};
@@ -15,6 +15,7 @@ use super::stats::ReactorStats;
 use super::still_ready::{Line, StillReady};
 use super::table::Table;
 use super::tls::{Tls, TlsSettings};
+use super::token::About;
 use crate::codec::message::{Push, Reply};
 use crate::codec::{emit_push_sealed, emit_sealed};
 use crate::handlers::End;
@@ -206,6 +207,13 @@ impl Connections {
         }
     }
 
+    /// The kernel has something to say about whoever this is, as soon as the one before it is done with.
+    pub fn expect(&self, token: Token) {
+        if let About::Host(conn) = About::of(token) {
+            self.table.expect(conn);
+        }
+    }
+
     /// The kernel has something to say about `conn`. When it is to be read.
     pub fn event(
         &mut self,
@@ -310,6 +318,9 @@ impl Connections {
 
     /// One write for everyone who has something to send.
     pub fn flush_dirty(&mut self, registry: &Registry, stats: &mut ReactorStats) {
+        if self.dirty.is_empty() {
+            return;
+        }
         let mut dirty = std::mem::take(&mut self.dirty);
         for conn in dirty.drain(..) {
             if let Some(entry) = self.table.get_mut(conn) {

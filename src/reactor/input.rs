@@ -62,6 +62,7 @@ impl Reactor {
         if entry.is_paused() {
             return;
         }
+        self.core.expect(conn);
         let (mut kept, mut need) = entry.take_input();
         let mut scratch = std::mem::take(&mut self.scratch);
         let mut budget = self.share;

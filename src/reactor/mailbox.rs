@@ -44,6 +44,8 @@ pub struct Mailbox {
     held: Option<Batch>,
     /// Outcomes out of the channel that no turn has taken yet.
     left: std::vec::IntoIter<Outcome>,
+    /// The last turn did not come to the end of what is there.
+    has_left: bool,
 }
 
 impl Mailbox {
@@ -56,12 +58,14 @@ impl Mailbox {
             store: None,
             held: None,
             left: Vec::new().into_iter(),
+            has_left: false,
         }
     }
 
     /// The store thread runs.
     pub fn attach(&mut self, store: StoreEnds) {
         self.store = Some(store);
+        self.has_left = true;
     }
 
     /// Lets go of the channels to the store thread.
@@ -101,21 +105,37 @@ impl Mailbox {
         self.requests.try_recv().ok()
     }
 
-    /// Whether something has been left in it by a budget.
+    /// Whether this turn has to look for outcomes and requests: whoever puts one in rings, so that nothing is missed by those that do
+    /// not, and most turns find that nobody has.
+    pub fn is_due(&mut self) -> bool {
+        let rung = self.wake.answer();
+        std::mem::take(&mut self.has_left) || rung
+    }
+
+    /// This turn leaves something for the next.
+    pub fn leave(&mut self) {
+        self.has_left = true;
+    }
+
+    /// Whether the last turn has left something.
     #[must_use]
-    pub fn has_ready(&self) -> bool {
-        let outcomes = self.store.as_ref().is_some_and(|s| !s.outcomes.is_empty());
-        outcomes || self.left.len() > 0 || !self.requests.is_empty()
+    pub fn has_left(&self) -> bool {
+        self.has_left
     }
 
     /// Whether a batch would be taken now: no other is held, and the channel has room. Tries to
     /// hand over a held one first.
     pub fn has_room(&mut self) -> bool {
+        self.hand_held();
+        let room = self.store.as_ref().is_some_and(|s| !s.batches.is_full());
+        room && self.held.is_none()
+    }
+
+    /// Tries once more to hand over the batch that is held, if one is.
+    pub fn hand_held(&mut self) {
         if let Some(batch) = self.held.take() {
             self.hand(batch);
         }
-        let room = self.store.as_ref().is_some_and(|s| !s.batches.is_full());
-        room && self.held.is_none()
     }
 
     /// Hands `batch` over, or holds it. To be called only when [`has_room`](Self::has_room).
@@ -185,22 +205,30 @@ mod tests {
         let sent = vec![Outcome::Seen, Outcome::Audited, Outcome::Seen];
         answer.send(sent).unwrap();
         assert!(matches!(mailbox.outcome(), Ok(Some(Outcome::Seen))));
-        assert!(
-            mailbox.has_ready(),
-            "two are left, though the channel is empty"
-        );
         mailbox.detach();
         assert!(matches!(mailbox.outcome(), Ok(Some(Outcome::Audited))));
         assert!(matches!(mailbox.outcome(), Ok(Some(Outcome::Seen))));
-        assert!(!mailbox.has_ready());
         assert!(matches!(mailbox.outcome(), Ok(None)));
+    }
+
+    #[test]
+    fn it_is_looked_into_when_somebody_has_rung_or_something_was_left() {
+        let (mut mailbox, _taken, answer, _poll) = mailbox();
+        assert!(mailbox.is_due(), "what was there before the loop was");
+        assert!(!mailbox.is_due());
+        answer.send(vec![Outcome::Seen]).unwrap();
+        mailbox.wake().ring();
+        assert!(mailbox.is_due());
+        mailbox.leave();
+        assert!(mailbox.has_left());
+        assert!(mailbox.is_due());
+        assert!(!mailbox.has_left() && !mailbox.is_due());
     }
 
     #[test]
     fn a_store_thread_that_ended_is_noticed_from_both_sides() {
         let (mut mailbox, taken, answer, _poll) = mailbox();
         answer.send(vec![Outcome::Seen]).unwrap();
-        assert!(mailbox.has_ready());
         assert!(matches!(mailbox.outcome(), Ok(Some(_))));
         assert!(matches!(mailbox.outcome(), Ok(None)));
         drop((taken, answer));

@@ -62,7 +62,7 @@ use mio::{Events, Poll};
 
 use self::alarm::Alarm;
 use self::askers::Askers;
-use self::clock::Clock;
+use self::clock::{Clock, Moments};
 use self::coalesce::Coalesce;
 use self::connections::{Connections, Readable};
 use self::error::{BindError, ServeError};
@@ -155,6 +155,7 @@ pub struct Reactor {
     poll: Poll,
     events: Events,
     clock: Clock,
+    moments: Moments,
     horizon: Horizon,
     coalesce: Coalesce,
     gather: Gather,
@@ -247,6 +248,7 @@ impl Reactor {
             poll,
             events: Events::with_capacity(EVENTS_PER_TURN_MAX),
             clock,
+            moments: Moments::of(clock),
             horizon: Horizon::default(),
             coalesce: Coalesce::new(settings.tuning.coalesce),
             gather: Gather::default(),
@@ -317,8 +319,16 @@ impl Reactor {
 
     /// What it has seen so far.
     #[must_use]
-    pub fn stats(&self) -> &ReactorStats {
-        &self.stats
+    pub fn stats(&self) -> ReactorStats {
+        let waiting = Line::ALL.map(|line| self.connections.waiting(line) as u64);
+        ReactorStats {
+            connections: self.connections.table.len() as u64,
+            connections_max: self.connections.max() as u64,
+            still_ready: waiting.iter().sum(),
+            subscribers: self.subscribers.len() as u64,
+            askers: self.askers.len() as u64,
+            ..self.stats
+        }
     }
 
     /// One turn, waiting for at most `max`. False when it was asked to end and everything is
@@ -328,7 +338,7 @@ impl Reactor {
     /// When it cannot go on.
     pub fn turn(&mut self, max: Option<Duration>) -> Result<bool, ServeError> {
         let (before_wait, all_told) = self.wait(max)?;
-        let at = self.clock.moment();
+        let at = self.moments.moment();
         let all_told = self.read(at) && all_told;
         self.mail(at);
         self.tick(before_wait, all_told, at);
@@ -336,7 +346,7 @@ impl Reactor {
         self.hand_over(at);
         self.connections
             .flush_dirty(self.poll.registry(), &mut self.stats);
-        self.count();
+        self.stats.turns += 1;
         self.tidy_up(at.now);
         match self.failed.take() {
             Some(error) => Err(error),
@@ -392,7 +402,7 @@ impl Reactor {
             || (self.more_to_send && self.udp.room() > 0)
             || self.web.has_ready()
             || self.out.has_ready()
-            || self.mailbox.has_ready()
+            || self.mailbox.has_left()
             || self.walking
         {
             return Some(Span::ZERO);
@@ -412,8 +422,12 @@ impl Reactor {
         let events = std::mem::replace(&mut self.events, Events::with_capacity(0));
         self.connections.begin();
         self.share = Share::among(events.iter().count() + self.connections.waiting(Line::Ready));
+        let mut behind = events.iter().skip(1);
         for event in &events {
             told += 1;
+            if let Some(next) = behind.next() {
+                self.connections.expect(next.token());
+            }
             match About::of(event.token()) {
                 About::Listener => self.listener.iter_mut().for_each(Listener::ready),
                 About::Udp => self.udp.ready(event),
@@ -530,7 +544,9 @@ impl Reactor {
 
     /// What the store says, what handles ask, and whether the end is near.
     fn mail(&mut self, at: Moment) {
-        self.mailbox.wake().answer();
+        if !self.mailbox.is_due() {
+            return;
+        }
         // Each may be a reply to send: a batch of two thousand at once would keep everybody waiting.
         let mut slice = Slice::begin(self.clock.now());
         loop {
@@ -543,13 +559,17 @@ impl Reactor {
                 }
             }
             if slice.is_over(|| self.clock.now()) {
+                self.mailbox.leave();
                 break;
             }
         }
-        for _ in 0..REQUESTS_PER_TURN_MAX {
+        for left in (0..REQUESTS_PER_TURN_MAX).rev() {
             match self.mailbox.request() {
                 Some(request) => self.answer(request, at),
                 None => break,
+            }
+            if left == 0 {
+                self.mailbox.leave();
             }
         }
         if self.stopping.is_none() && self.mailbox.wake().stop_asked() {
@@ -633,6 +653,17 @@ impl Reactor {
     fn hand_over(&mut self, at: Moment) {
         self.walking = false;
         self.gather.begin();
+        self.mailbox.hand_held();
+        if self.core.has_work() {
+            self.hand_over_ours(at);
+        }
+        if self.out.is_used() {
+            self.hand_over_out(at);
+        }
+    }
+
+    /// What the core has.
+    fn hand_over_ours(&mut self, at: Moment) {
         // What somebody waits for goes at once, and takes along what has gathered.
         let at_once = self.core.has_urgent_work() || self.stopping.is_some();
         while self.core.has_work()
@@ -656,7 +687,6 @@ impl Reactor {
                 self.gather.gone(at.now);
             }
         }
-        self.hand_over_out(at);
     }
 
     /// The same of devices and targets: a little at a time, so that no host waits for long.
@@ -681,6 +711,9 @@ impl Reactor {
 
     /// Does what the core wants done, in order. Its list keeps its memory.
     fn apply(&mut self, at: Moment) {
+        if self.fx.list.is_empty() {
+            return;
+        }
         let mut list = std::mem::take(&mut self.fx.list);
         for effect in list.drain(..) {
             match effect {
@@ -742,20 +775,11 @@ impl Reactor {
         }
     }
 
-    fn count(&mut self) {
-        self.stats.turns += 1;
-        self.stats.connections = self.connections.table.len() as u64;
-        self.stats.connections_max = self.connections.max() as u64;
-        let waiting = Line::ALL.map(|line| self.connections.waiting(line) as u64);
-        self.stats.still_ready = waiting.iter().sum();
-        self.stats.subscribers = self.subscribers.len() as u64;
-        self.stats.askers = self.askers.len() as u64;
-    }
-
     /// Answers what has been asked over HTTP, within a budget of its own.
     fn serve_web(&mut self, at: Moment) {
         if self.web.has_ready() {
-            let sources: [&dyn Source; 3] = [&self.stats, &*self.store_metrics, &self.out];
+            let stats = self.stats();
+            let sources: [&dyn Source; 3] = [&stats, &*self.store_metrics, &self.out];
             let site = Site {
                 fleet: &self.core,
                 devices: self.out.devices(),

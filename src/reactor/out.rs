@@ -209,6 +209,12 @@ impl Out {
         [devices, targets].into_iter().flatten().min()
     }
 
+    /// Whether there has ever been anybody to reach.
+    #[must_use]
+    pub fn is_used(&self) -> bool {
+        self.is_used
+    }
+
     /// What is to be written now. `session` is the store's coming-up, while it is up.
     pub fn pull(&mut self, at: Moment, session: Option<u32>) -> Vec<Op> {
         let mut ops = Vec::new();

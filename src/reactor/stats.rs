@@ -1,4 +1,4 @@
-//! What the reactor has seen so far. Plain numbers, one turn old at most.
+//! What the reactor has seen so far. Plain numbers.
 
 use crate::codec::Abnormal;
 use crate::control::metrics::{Exposition, Source};

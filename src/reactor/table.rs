@@ -1,8 +1,11 @@
 //! The table of connections: a slot each, and how often each slot has been used, so that a name
 //! given out once never means another connection.
 
+use std::hint::black_box;
+
 use slab::Slab;
 
+use crate::ahead;
 use crate::ids::ConnId;
 
 /// Things in slots, named by [`ConnId`].
@@ -64,6 +67,14 @@ impl<T> Table<T> {
         let generation = &mut self.generations[conn.slot as usize];
         *generation = (*generation + 1) & ConnId::GENERATION_MAX;
         Some(entry)
+    }
+
+    /// It is about to be asked for the entry of that name.
+    pub fn expect(&self, conn: ConnId) {
+        let slot = conn.slot as usize;
+        ahead::fetch(&self.generations, slot);
+        // Looked at is brought, too; nothing has to wait for what it says.
+        black_box(self.slots.contains(slot));
     }
 
     /// How many there are.

@@ -105,6 +105,11 @@ impl Rig {
         self.reactor.wake().ring();
     }
 
+    fn request(&self, request: Request) {
+        self.requests.send(request).unwrap();
+        self.reactor.wake().ring();
+    }
+
     /// What a store that is well says to all that it was handed.
     fn settle(&self) {
         for batch in self.batches.try_iter() {
@@ -540,7 +545,7 @@ fn handles_are_answered_between_turns() {
     let hosts = hosts
         .map(|host| crate::ids::HostId::checked(host).ok())
         .to_vec();
-    rig.requests.send(Request::Alive { hosts, reply }).unwrap();
+    rig.request(Request::Alive { hosts, reply });
     rig.until(|_| alive.try_recv() == Ok(vec![true, false]));
 }
 
@@ -572,6 +577,7 @@ fn a_store_that_refuses_us_or_is_gone_ends_the_loop() {
     let mut rig = Rig::new();
     rig.turn();
     drop(rig.outcomes);
+    rig.reactor.wake().ring();
     let ended = (0..100).find_map(|_| rig.reactor.turn(Some(Duration::ZERO)).err());
     assert_eq!(ended.unwrap().status, 1);
 }

@@ -49,12 +49,10 @@ impl Wake {
         self.stop.load(Ordering::Acquire)
     }
 
-    /// The loop is about to look into the mailbox: what is put there from now on rings again.
-    pub fn answer(&self) {
+    /// The loop is about to look into the mailbox: what is put there from now on rings again. Whether it has rung.
+    pub fn answer(&self) -> bool {
         // Looked at first, since nobody has rung before most turns, and a swap locks the line.
-        if self.rung.load(Ordering::Relaxed) {
-            self.rung.swap(false, Ordering::AcqRel);
-        }
+        self.rung.load(Ordering::Relaxed) && self.rung.swap(false, Ordering::AcqRel)
     }
 }
 
@@ -76,7 +74,7 @@ mod tests {
             poll.poll(&mut events, Some(Duration::from_secs(20)))
                 .unwrap();
             assert_eq!(events.iter().count(), 1);
-            wake.answer();
+            assert!(wake.answer() && !wake.answer());
         }
         poll.poll(&mut events, Some(Duration::ZERO)).unwrap();
         assert!(events.is_empty());

@@ -385,7 +385,7 @@ fn who_asks_is_answered_and_nobody_waits_for_an_answer_that_cannot_come() {
     let ask = |rig: &mut Rig, ask: Ask| {
         let (reply, answer) = bounded(1);
         let ask = Box::new(ask);
-        rig.requests.send(Request::Ask { ask, reply }).unwrap();
+        rig.request(Request::Ask { ask, reply });
         rig.turn();
         answer
     };
@@ -398,7 +398,7 @@ fn who_asks_is_answered_and_nobody_waits_for_an_answer_that_cannot_come() {
         ask(&mut rig, Ask::CommandStatus { cid })
     });
     assert_eq!(ask(&mut rig, tasks()).recv(), Ok(Answer::Output(vec![7])));
-    assert_eq!(rig.reactor.stats.askers, 2);
+    assert_eq!(rig.reactor.stats().askers, 2);
     for (asker, cid) in shown.borrow().iter().rev() {
         let answer = Answer::Output(cid.as_bytes().to_vec());
         let asker = *asker;

@@ -121,7 +121,10 @@ pub fn start(
     let (to_core, outcomes) = bounded(OUTCOMES_WAITING_MAX);
     let (stop, stopping) = bounded(1);
     let life_stats = Arc::clone(&stats);
+    let wake = Arc::new(wake);
     let run = move || {
+        // Let go of last, when the channels are: that there is no store thread any more is to be noticed, too.
+        let _last = LastRing(Arc::clone(&wake));
         // Where both want the same processor the loop goes first: a heartbeat does not wait for a batch. That it cannot be
         // so is no reason not to run.
         let _ = setpriority_process(Some(gettid()), STORE_NICENESS);
@@ -173,13 +176,22 @@ impl StoreThread {
     }
 }
 
+/// Rings when it is let go of.
+struct LastRing<W: Fn()>(Arc<W>);
+
+impl<W: Fn()> Drop for LastRing<W> {
+    fn drop(&mut self) {
+        (self.0)();
+    }
+}
+
 /// The thread's own loop: turns the life, and waits where it says so.
 struct Loop<W> {
     life: Life,
     batches: Receiver<Batch>,
     outcomes: Sender<Vec<Outcome>>,
     stopping: Receiver<Duration>,
-    wake: W,
+    wake: Arc<W>,
 }
 
 /// What ended a wait.
