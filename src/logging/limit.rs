@@ -9,12 +9,12 @@
 //! Time is cut into windows by whoever calls [`Limiter::close_window`]: at its end it is said how many
 //! more there were, and the counting begins anew.
 
-use std::collections::HashMap;
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 
 use log::Level;
 
+use crate::ids::Numbered;
 use crate::limits::{LOG_LINES_ALIKE_MAX, LOG_PAIRS_MAX};
 
 /// How much of a message is looked at, in bytes.
@@ -25,7 +25,8 @@ const BEGINNING_BYTES: usize = 128;
 pub(super) struct Limiter {
     /// Keyed, so that nobody can choose names whose numbers meet.
     hasher: RandomState,
-    counts: HashMap<u64, Count>,
+    /// By such a number, which needs no second one.
+    counts: Numbered<u64, Count>,
 }
 
 #[derive(Debug)]
@@ -51,14 +52,14 @@ impl Limiter {
     pub(super) fn new() -> Self {
         Self {
             hasher: RandomState::new(),
-            counts: HashMap::new(),
+            counts: Numbered::default(),
         }
     }
 
     /// Whether a line of this target, about `who`, may be written. If not, it is counted.
     pub(super) fn admit(&mut self, level: Level, target: &str, mut who: &str) -> bool {
         let mut key = self.hasher.hash_one((target, who));
-        if !self.counts.contains_key(&key) && self.counts.len() >= LOG_PAIRS_MAX {
+        if self.counts.len() >= LOG_PAIRS_MAX && !self.counts.contains_key(&key) {
             // No room for one more host: the rest of this target is taken together. There are few targets, all constants.
             who = "";
             key = self.hasher.hash_one((target, who));

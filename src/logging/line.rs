@@ -9,6 +9,7 @@ use std::fmt;
 use std::io::Write as _;
 use std::time::SystemTime;
 
+use compact_str::CompactString;
 use log::Level;
 
 use crate::config::Format;
@@ -20,7 +21,8 @@ use crate::text::escape;
 pub(super) struct Line {
     pub(super) at: SystemTime,
     pub(super) level: Level,
-    pub(super) target: String,
+    /// Short enough to be held in place, where it is one of ours.
+    pub(super) target: CompactString,
     /// As it was given, but not longer than it may be.
     pub(super) message: String,
 }
@@ -31,7 +33,7 @@ impl Line {
         Self {
             at: SystemTime::now(),
             level,
-            target: "log".to_owned(),
+            target: CompactString::const_new("log"),
             message,
         }
     }
@@ -41,7 +43,7 @@ impl Line {
         Self {
             at: SystemTime::now(),
             level: record.level(),
-            target: record.target().to_owned(),
+            target: record.target().into(),
             message: Bounded::format(*record.args()),
         }
     }
@@ -74,6 +76,9 @@ fn level_word(level: Level) -> &'static str {
     }
 }
 
+/// Room for what most lines say, so that it is asked for once.
+const MESSAGE_BYTES: usize = 80;
+
 /// Takes text up to a limit and stops there, so that a long message is never made in full.
 struct Bounded {
     text: String,
@@ -82,7 +87,7 @@ struct Bounded {
 impl Bounded {
     fn format(args: fmt::Arguments<'_>) -> String {
         let mut bounded = Self {
-            text: String::new(),
+            text: String::with_capacity(MESSAGE_BYTES),
         };
         if fmt::write(&mut bounded, args).is_err() {
             bounded.text.push('…');
@@ -121,7 +126,7 @@ mod tests {
         Line {
             at: SystemTime::UNIX_EPOCH + Duration::from_millis(1_795_226_584_567),
             level: Level::Info,
-            target: "online".to_owned(),
+            target: "online".into(),
             message: message.to_owned(),
         }
     }

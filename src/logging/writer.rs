@@ -163,7 +163,7 @@ impl Writer {
         let held_back = self.shared.limiter().close_window();
         for more in held_back {
             let mut line = Line::own(more.level, more.to_string());
-            line.target = more.target;
+            line.target = more.target.into();
             self.line(&line);
         }
     }
