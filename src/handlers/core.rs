@@ -251,7 +251,10 @@ impl Core {
         self.rounds(judge, at);
         self.resume_if_idle(at, fx);
         let next = self.next_deadline(judge);
-        self.calm.found(next, self.look_for_work());
+        // Whoever waits for room may be let go on by the next look.
+        if self.writes.waiting.is_empty() {
+            self.calm.found(next, self.look_for_work());
+        }
         next
     }
 
@@ -554,7 +557,7 @@ impl Core {
         let last = self.sessions.last(slot, at.now);
         let deadline = match session.host() {
             None => last + self.rules.first_message,
-            Some(_) if session.waiting => at.now + self.rules.timeout,
+            Some(_) if session.is_waiting() => at.now + self.rules.timeout,
             Some(host) => {
                 let datagram = self.hosts.get(host).map_or(last, |host| host.datagram());
                 let silent = last.max(datagram) + self.rules.timeout;

@@ -62,7 +62,11 @@ impl Core {
             if let Some(slot) = session.host() {
                 assert!(self.hosts.get(slot).is_some(), "{conn:?} is nobody's");
             }
-            assert_eq!(session.waiting, waiting.contains(&conn), "{conn:?} waits");
+            assert_eq!(
+                session.is_waiting(),
+                waiting.contains(&conn),
+                "{conn:?} waits"
+            );
         }
         assert_eq!(self.sessions.len(), count);
         assert!(self.wheel.len() >= count, "a session without a deadline");

@@ -6,6 +6,7 @@ use crate::store::op::{self, Op, Origin, TaskState};
 
 use super::core::Core;
 use super::effect::{Effect, Effects, EventKind, Note};
+use super::session::Turn;
 use super::{Flow, Moment};
 
 /// What a report takes in memory beside its texts, in bytes: about.
@@ -114,14 +115,22 @@ impl Core {
         Flow::Taken
     }
 
-    /// Whether a report of `bytes` has room; else its connection is to wait.
+    /// Whether a report of `bytes` has room; else its connection is to wait. While others wait nobody goes before them: what
+    /// becomes free is for whoever was let go on, and a host that had to wait once more would be sent its task again.
     pub(super) fn make_room_for_report(&mut self, conn: ConnId, bytes: usize) -> bool {
-        if self.writes.has_room(bytes) {
+        let is_crowded = !self.writes.waiting.is_empty();
+        let session = self.sessions.get_mut(conn);
+        let turn = session.map_or(Turn::None, |session| std::mem::take(&mut session.turn));
+        if self.writes.has_room(bytes) && (turn == Turn::Next || !is_crowded) {
             return true;
         }
         if let Some(session) = self.sessions.get_mut(conn) {
-            session.waiting = true;
-            self.writes.waiting.push_back(conn);
+            session.turn = Turn::Waiting;
+            if turn == Turn::Next {
+                self.writes.waiting.push_front(conn);
+            } else {
+                self.writes.waiting.push_back(conn);
+            }
             self.stats.waits += 1;
         }
         false
@@ -183,7 +192,7 @@ impl Core {
             let Some(session) = self.sessions.get_mut(conn) else {
                 continue;
             };
-            session.waiting = false;
+            session.turn = Turn::Next;
             // It was not read, so it was not silent.
             self.sessions.heard(conn, at.now);
             fx.push(Effect::Resume { conn });

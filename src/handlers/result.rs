@@ -23,6 +23,7 @@ use super::core::Core;
 use super::effect::{Effect, Effects, EventKind, Note};
 use super::payloads::Payload;
 use super::progress::REPORT_BYTES;
+use super::session::Turn;
 use super::{Flow, Moment};
 
 const WAIT: Span = Span::from_secs(RESULT_WAIT_S_MAX);
@@ -189,7 +190,7 @@ impl Core {
     /// Has a connection wait: nothing of what it sent is taken, and it is not read meanwhile.
     pub(super) fn hold(&mut self, conn: ConnId, slot: u32, bytes: usize, at: Moment) -> Flow {
         if let Some(session) = self.sessions.get_mut(conn) {
-            session.waiting = true;
+            session.turn = Turn::Waiting;
             self.payloads.wait(conn, slot, bytes, at.now + WAIT);
             self.stats.waits += 1;
         }
@@ -205,7 +206,7 @@ impl Core {
             let Some(session) = self.sessions.get_mut(conn) else {
                 continue;
             };
-            session.waiting = false;
+            session.turn = Turn::None;
             // It was not read, so it was not silent.
             self.sessions.heard(conn, at.now);
             fx.push(Effect::Resume { conn });

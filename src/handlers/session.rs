@@ -91,8 +91,20 @@ pub struct Session {
     port: u16,
     /// It named its host with a hello.
     pub identified: bool,
-    /// A report of it waits for room; it is not read meanwhile, so it is not silent.
-    pub waiting: bool,
+    /// Whether it waits for room.
+    pub turn: Turn,
+}
+
+/// Where a connection stands that had something for which there was no room.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Turn {
+    /// Nowhere: it had none, or there was room.
+    #[default]
+    None,
+    /// It waits, and is not read meanwhile; so it is not silent.
+    Waiting,
+    /// It has waited for a report, and goes before those who have not.
+    Next,
 }
 
 const _: () = assert!(
@@ -111,6 +123,12 @@ impl Session {
     #[must_use]
     pub fn is_armed_after(&self, judge: Instant) -> bool {
         self.armed.wrapping_sub(millis_down(judge)).cast_signed() > 0
+    }
+
+    /// Whether it waits for room.
+    #[must_use]
+    pub fn is_waiting(&self) -> bool {
+        self.turn == Turn::Waiting
     }
 
     /// The slot of its host, once it has one.
@@ -160,7 +178,7 @@ impl Sessions {
             ip,
             port: peer.port(),
             identified: false,
-            waiting: false,
+            turn: Turn::None,
         };
         if self.slots[slot].replace(session).is_none() {
             self.len += 1;

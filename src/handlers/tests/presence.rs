@@ -458,6 +458,39 @@ fn without_room_a_report_waits_and_its_connection_is_not_silent_meanwhile() {
 }
 
 #[test]
+fn what_becomes_free_is_for_who_has_waited_and_not_for_who_comes_just_then() {
+    let mut world = World::new();
+    let hosts = ["10.0.0.7", "10.0.0.8", "10.0.0.9"];
+    let [first, second, fresh] = hosts.map(|ip| world.plain(ip));
+    world.settle();
+    world.up = false;
+    let report = |world: &mut World, conn| world.progress(conn, Phase::Received, &["x"], 1);
+    let settle_one = |world: &mut World| {
+        let batch = world.core.pull(world.at(), 1).unwrap();
+        for op in batch.ops {
+            let outcome = world.store.run(op).unwrap();
+            let _ = world.input(Input::Outcome(outcome));
+        }
+    };
+    let taken = (0..=REPORTS_WAITING_MAX).take_while(|_| report(&mut world, first) == Flow::Taken);
+    assert_eq!(taken.count(), REPORTS_WAITING_MAX);
+    assert_eq!(report(&mut world, second), Flow::Wait);
+    settle_one(&mut world);
+    assert!(world.effects.contains(&Effect::Resume { conn: first }));
+    assert_eq!(report(&mut world, fresh), Flow::Wait);
+    assert_eq!(report(&mut world, first), Flow::Taken);
+    settle_one(&mut world);
+    assert!(world.effects.contains(&Effect::Resume { conn: second }));
+    assert_eq!(report(&mut world, second), Flow::Taken);
+    world.up = true;
+    world.settle();
+    assert!(world.effects.contains(&Effect::Resume { conn: fresh }));
+    assert_eq!(report(&mut world, fresh), Flow::Taken);
+    world.settle();
+    assert!(world.core.settled());
+}
+
+#[test]
 fn a_report_under_no_key_is_refused_where_a_reply_was_asked_for() {
     let mut world = World::new();
     let conn = world.open("10.0.0.7:4000");
