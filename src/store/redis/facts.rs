@@ -61,6 +61,7 @@ pub(super) struct Seen<'a>(pub(super) &'a [(HostId, UnixMs)]);
 
 impl Job for Seen<'_> {
     fn ask(&mut self, step: &mut Step) {
+        step.expect_seen(0, self.0.len());
         for (host, at) in self.0 {
             step.seen(0, host, at.0);
         }

@@ -18,6 +18,8 @@ use crate::ids::HostId;
 use crate::limits::REDIS_MEMBERS_MAX;
 use crate::store::schema;
 
+/// Room for a word that is a moment or the name of a host.
+const WORD_BYTES: usize = 16;
 /// How many stages a step has.
 const STAGES: usize = 3;
 
@@ -174,6 +176,11 @@ impl Step {
         self.stages[stage].seen.push((owner, host.clone(), at_ms));
     }
 
+    /// There will be so many more of these.
+    pub(super) fn expect_seen(&mut self, stage: usize, hosts: usize) {
+        self.stages[stage].seen.reserve(hosts);
+    }
+
     /// The commands, and whom each reply is for. `own_set` is the key of the hosts this node holds; no command has more
     /// than `keys_max` keys.
     pub(super) fn finish(self, own_set: &str, keys_max: usize) -> (Commands, Vec<Recipient>) {
@@ -188,8 +195,10 @@ impl Step {
                 }
             }
             for chunk in stage.seen.chunks(REDIS_MEMBERS_MAX) {
-                let mut zadd = redis::cmd("ZADD");
-                zadd.arg(schema::SEEN).arg("GT");
+                // Once a second there is one of these for everybody who talks: its room is asked for at once.
+                let words = 2 * chunk.len() + 3;
+                let mut zadd = Cmd::with_capacity(words, words * WORD_BYTES);
+                zadd.arg("ZADD").arg(schema::SEEN).arg("GT");
                 for (_, host, at_ms) in chunk {
                     zadd.arg(*at_ms).arg(host.as_str());
                 }

@@ -534,7 +534,9 @@ impl Life {
 
     /// The lease is gone that was there: the rest may be as well.
     fn write_anew(&mut self) {
-        log::warn!("store: it has lost what it had: written anew");
+        log::warn!(
+            "store: our entry in it has gone, since we stood still or it lost what it had: all is written anew"
+        );
         self.emptied = true;
         self.empty_hands();
         self.keep_recent();
