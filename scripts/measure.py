@@ -111,11 +111,15 @@ class Server:
 
     def bench(self, *words, lost=False):
         """One run of the load generator: its report, or none where all its hosts are to be `lost`."""
-        words = [self.program, "bench", *words, "--json", "--cpu", CLIENT_CPU]
-        words += ["--server", self.address, "--api", self.api]
+        load = words[0]
+        words = [self.program, "bench", *words, "--json", "--cpu", CLIENT_CPU, "--server", self.address]
+        if load == "dispatch":
+            words += ["--api", self.api]
         ran = subprocess.run([str(word) for word in words], capture_output=True, text=True)
-        if lost and "connections are lost" in ran.stderr:
+        report = json.loads(ran.stdout) if ran.stdout else {"error": ran.stderr.strip()}
+        early = report.get("error") or report["ended_early"]
+        if lost and early and "connections are lost" in early:
             return None
-        if not ran.stdout:
-            sys.exit(f"{ran.stderr.strip()}")
-        return json.loads(ran.stdout)
+        if early:
+            sys.exit(early)
+        return report

@@ -77,11 +77,14 @@ struct Work<'a> {
 
 impl Stage<'_> {
     /// Posts the task and plays all hosts until everybody is done, or nobody comes further.
-    pub(super) fn dispatch(&mut self, start: Instant) -> Result<Dispatched, BenchError> {
+    pub(super) fn dispatch(&mut self, start: Instant) -> Result<Option<Dispatched>, BenchError> {
         self.fleet.gathers = true;
         let plan = self.plan;
         let named = plan.hosts - plan.apart;
         let before = self.bare()?;
+        if self.is_over() {
+            return Ok(None);
+        }
         let start = self.fleet.now().max(start);
         let answer = post(plan.post.clone())?;
         let mut work = Work::new(named, &plan.key, &plan.commands, start);
@@ -91,11 +94,17 @@ impl Stage<'_> {
         loop {
             let now = self.fleet.now();
             if stored.is_none() {
-                stored = stored_by(&answer, now)?;
+                match stored_by(&answer, now) {
+                    Ok(when) => stored = when,
+                    Err(why) => {
+                        self.over = Some(format!("the task is not dispatched: {why}"));
+                        return Ok(None);
+                    }
+                }
             }
             let still = now.since(work.moved) > patience;
             let all = self.fleet.live().saturating_sub(plan.apart);
-            if (stored.is_some() && work.is_done(all)) || still {
+            if (stored.is_some() && work.is_done(all)) || still || self.is_over() {
                 break;
             }
             let wait = if stored.is_none() { STEP } else { TELL };
@@ -108,6 +117,8 @@ impl Stage<'_> {
             let done = work.counts[2];
             self.tell("dispatching", start, done, named as u64);
         }
+        let now = self.fleet.now();
+        self.fleet.tally.gave_up(pacer.given_up(now));
         let after = self.bare()?;
         let datagrams = before.zip(after).map(|(before, after)| {
             let (bare, ours) = ([before.ms(), after.ms()], work.stretch.ms());
@@ -118,7 +129,7 @@ impl Stage<'_> {
                 ratio: ours * 2.0 / (bare[0] + bare[1]),
             }
         });
-        Ok(self.told(work, stored, datagrams))
+        Ok(Some(self.told(work, stored, datagrams)))
     }
 
     /// As many datagrams as there are hosts, bare, where the task goes out by datagram too.
@@ -137,6 +148,9 @@ impl Stage<'_> {
         let start = self.fleet.now();
         while stretch.count < hosts as u64 {
             let now = self.fleet.now();
+            if self.is_over() {
+                return Ok(None);
+            }
             if now.since(start) > Span::from_secs(BENCH_WAIT_S_MAX) {
                 self.fleet.tally.error("bare_datagrams_lost");
                 break;
@@ -192,7 +206,10 @@ impl Stage<'_> {
         let hosts = (self.plan.hosts - self.plan.apart) as u64;
         let kinds = ["task_not_received", "task_not_answered", "task_not_done"];
         for (kind, count) in kinds.into_iter().zip(work.counts) {
-            (count..hosts).for_each(|_| self.fleet.tally.error(kind));
+            // Where the end came early nobody has waited for them.
+            if !self.is_over() {
+                self.fleet.tally.errors(kind, hosts.saturating_sub(count));
+            }
         }
         let stride = |hosts, times: &Times| Stride {
             hosts,
@@ -216,13 +233,13 @@ impl Stage<'_> {
 
 /// Lets it be posted on a thread of its own: where its answer will be.
 fn post(post: Option<Post>) -> Result<Receiver<Result<(), String>>, BenchError> {
-    let post = post.ok_or_else(|| BenchError::Post("there is no way to".to_owned()))?;
     let (tell, answer) = channel();
     let thread = std::thread::Builder::new().name("post".to_owned());
     thread
         .spawn(move || {
+            let posted = post.map_or_else(|| Err("there is no way to".to_owned()), |post| post());
             // Nobody waits for it any more where the run has ended meanwhile.
-            let _ = tell.send(post());
+            let _ = tell.send(posted);
         })
         .map_err(BenchError::system("cannot start a thread"))?;
     Ok(answer)
@@ -232,12 +249,12 @@ fn post(post: Option<Post>) -> Result<Receiver<Result<(), String>>, BenchError> 
 fn stored_by(
     answer: &Receiver<Result<(), String>>,
     now: Instant,
-) -> Result<Option<Instant>, BenchError> {
+) -> Result<Option<Instant>, String> {
     match answer.try_recv() {
         Ok(Ok(())) => Ok(Some(now)),
-        Ok(Err(why)) => Err(BenchError::Post(why)),
+        Ok(Err(why)) => Err(why),
         Err(TryRecvError::Empty) => Ok(None),
-        Err(TryRecvError::Disconnected) => Err(BenchError::Post("it gave no answer".to_owned())),
+        Err(TryRecvError::Disconnected) => Err("it gave no answer".to_owned()),
     }
 }
 

@@ -29,16 +29,6 @@ pub enum BenchError {
         /// What the first attempt met.
         why: String,
     },
-    /// All connections were lost.
-    #[error("the server at {server} went away: all {lost} connections are lost ({why})")]
-    Gone {
-        /// Where it was.
-        server: SocketAddr,
-        /// How many connections there were.
-        lost: u64,
-        /// How they ended, by kind.
-        why: String,
-    },
     /// A source address cannot be used.
     #[error("--source: cannot connect from {address}: {error}")]
     Source {
@@ -47,9 +37,6 @@ pub enum BenchError {
         /// What the system says.
         error: io::Error,
     },
-    /// The task was not taken.
-    #[error("the task is not dispatched: {0}")]
-    Post(String),
     /// The floor is compared with a server that can be looked into, and this one cannot.
     #[error("--floor compares a server on this machine with the floor: {0}")]
     Unseen(String),

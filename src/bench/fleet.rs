@@ -105,6 +105,7 @@ pub struct Fleet {
     pub gathers: bool,
     news: Vec<News>,
     first_failure: Option<String>,
+    last_failure: Option<String>,
 }
 
 impl Fleet {
@@ -142,6 +143,7 @@ impl Fleet {
             gathers: false,
             news: Vec::new(),
             first_failure: None,
+            last_failure: None,
             setup,
         })
     }
@@ -205,6 +207,12 @@ impl Fleet {
     #[must_use]
     pub fn first_failure(&self) -> Option<&str> {
         self.first_failure.as_deref()
+    }
+
+    /// How the last one failed.
+    #[must_use]
+    pub fn last_failure(&self) -> Option<&str> {
+        self.last_failure.as_deref()
     }
 
     /// What has come about since it was last asked.
@@ -271,13 +279,13 @@ impl Fleet {
             _ => "connect_other",
         };
         self.tally.error(kind);
-        if self.first_failure.is_none() {
-            self.first_failure = Some(match error.kind() {
-                ErrorKind::UnexpectedEof => "it closes the connection".to_owned(),
-                ErrorKind::TimedOut => "no answer in time".to_owned(),
-                _ => error.to_string(),
-            });
-        }
+        let why = match error.kind() {
+            ErrorKind::UnexpectedEof => "it closes the connection".to_owned(),
+            ErrorKind::TimedOut => "no answer in time".to_owned(),
+            _ => error.to_string(),
+        };
+        self.first_failure.get_or_insert_with(|| why.clone());
+        self.last_failure = Some(why);
     }
 
     /// Ends a host's connection from this side. What was in flight is counted as unanswered.
@@ -303,9 +311,7 @@ impl Fleet {
             State::Connecting | State::Greeting => self.in_progress -= 1,
         }
         self.in_flight -= host.in_flight;
-        for _ in 0..host.in_flight {
-            self.tally.error("unanswered");
-        }
+        self.tally.errors("unanswered", host.in_flight);
     }
 
     /// The connection broke, or the other side ended it.
@@ -360,7 +366,7 @@ impl Fleet {
                     self.tally.asked += count;
                 }
             }
-            Ok(false) => (0..count).for_each(|_| self.tally.error("not_taken")),
+            Ok(false) => self.tally.errors("not_taken", count),
             Err(error) => self.broken(index, &error),
         }
     }

@@ -12,6 +12,7 @@
 use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 
 use rustix::buffer::spare_capacity;
@@ -54,7 +55,9 @@ impl Floor {
         if replies {
             command.arg("--replies");
         }
+        // A Ctrl-C at the terminal is ours: it is to end when we say so.
         let child = command
+            .process_group(0)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()?;

@@ -4,7 +4,7 @@ use super::BenchError;
 use super::fleet::News;
 use super::hold::Hold;
 use super::leaving::Leaving;
-use super::pacer::Pacer;
+use super::pacer::{GRACE, Pacer};
 use super::report::{Left, Round};
 use super::schedule::Schedule;
 use super::trial::{Stage, TELL};
@@ -43,7 +43,10 @@ impl Stage<'_> {
             let latest = end.min(now + TELL).min(next.unwrap_or(end));
             let until = pacer.send(&mut self.fleet, latest);
             let left = leaving.as_ref().is_none_or(Leaving::is_over);
-            if self.fleet.now() >= end && pacer.is_over() && left {
+            let now = self.fleet.now();
+            let late = now >= end + GRACE;
+            if self.is_over() || (now >= end && left && (late || pacer.is_over())) {
+                self.fleet.tally.gave_up(pacer.given_up(now));
                 return Ok(leaving.and_then(Leaving::told));
             }
             self.turn(until)?;
@@ -70,7 +73,7 @@ impl Stage<'_> {
             self.fleet.beats(index, now, true, pipeline);
         }
         let mut news = Vec::new();
-        while self.fleet.now() < end {
+        while self.fleet.now() < end && !self.is_over() {
             let until = end.min(self.fleet.now() + STEP);
             self.turn(until)?;
             self.fleet.take_news(&mut news);
@@ -95,7 +98,7 @@ impl Stage<'_> {
         let mut ready: Vec<usize> = (0..self.plan.hosts).collect();
         let mut is_ready = vec![true; self.plan.hosts];
         let mut news = Vec::new();
-        while self.fleet.now() < end {
+        while self.fleet.now() < end && !self.is_over() {
             ready.retain(|&index| {
                 let now = self.fleet.now();
                 self.fleet.beats(index, now, false, POURED);
@@ -128,7 +131,9 @@ impl Stage<'_> {
         let end = self.end(start);
         let mut dues = vec![start; plan.hosts];
         let (mut next, mut news) = (0, Vec::new());
-        while next < schedule.turns() || self.fleet.in_progress() > 0 || self.fleet.now() < end {
+        while !self.is_over()
+            && (next < schedule.turns() || self.fleet.in_progress() > 0 || self.fleet.now() < end)
+        {
             let mut until = self.fleet.now() + STEP;
             while let Some(due) = schedule.due(next) {
                 let place = (next % plan.hosts as u64) as usize;
@@ -170,7 +175,10 @@ impl Stage<'_> {
         let end = self.end(start);
         let mut rounds = Vec::new();
         while rounds.is_empty() || self.fleet.now() < end {
-            rounds.push(self.storm_round(start)?);
+            let Some(round) = self.storm_round(start)? else {
+                break;
+            };
+            rounds.push(round);
             for index in 0..self.plan.hosts {
                 self.fleet.close(index);
             }
@@ -178,7 +186,8 @@ impl Stage<'_> {
         Ok(rounds)
     }
 
-    fn storm_round(&mut self, start: Instant) -> Result<Round, BenchError> {
+    /// One round; none where the end comes in its middle.
+    fn storm_round(&mut self, start: Instant) -> Result<Option<Round>, BenchError> {
         let (hosts, begun) = (self.plan.hosts, self.fleet.now());
         let patience = Span::from_secs(BENCH_WAIT_S_MAX).times(3);
         let (mut next, mut news, mut connected) = (0, Vec::new(), None);
@@ -190,15 +199,18 @@ impl Stage<'_> {
             let until = self.fleet.now() + STEP;
             self.turn(until)?;
             self.none_at_all()?;
+            if self.is_over() {
+                return Ok(None);
+            }
             self.greet_by(&mut news, |_| begun);
             let took = self.fleet.now().since(begun);
             if next == hosts && self.fleet.in_progress() == 0 {
                 let connected = *connected.get_or_insert(took);
                 if self.fleet.all_in_flight() == 0 || took > patience {
-                    return Ok(Round {
+                    return Ok(Some(Round {
                         connected_ms: connected.as_secs_f64() * 1e3,
                         answered_ms: took.as_secs_f64() * 1e3,
-                    });
+                    }));
                 }
             }
             self.tell_time("storming", start);

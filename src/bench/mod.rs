@@ -43,6 +43,7 @@ pub mod watch;
 
 pub use dispatch::Post;
 pub use error::BenchError;
+pub use hold::let_go;
 pub use plan::{Mode, Plan};
 pub use report::Report;
 pub use watch::{Progress, Watch};

@@ -5,7 +5,11 @@ use super::hold::Hold;
 use super::plan::Plan;
 use super::schedule::{Schedule, shuffled};
 use crate::limits::BENCH_SENDS_PER_TURN_MAX;
-use crate::time::Instant;
+use crate::time::{Instant, Span};
+
+/// A load that cannot be sent in its time is given so much more, and then given up: what little is late at its
+/// end is still sent.
+pub const GRACE: Span = Span::from_millis(500);
 
 /// See the [room](self).
 #[derive(Debug)]
@@ -29,6 +33,11 @@ impl Pacer {
             turn: 0,
             hold,
         }
+    }
+
+    /// How many were due so long ago that they will not be sent any more.
+    pub fn given_up(&self, now: Instant) -> u64 {
+        self.schedule.due_by(now - GRACE).saturating_sub(self.turn)
     }
 
     /// Whether all have been sent.

@@ -11,8 +11,10 @@ use super::watch::Watch;
 
 /// The trials, and the ratios of the two.
 ///
+/// Where the server goes away, or the end is wanted, the pairs that are finished are compared.
+///
 /// # Errors
-/// As of one trial; and when the server cannot be looked into, since then there is nothing to compare.
+/// As of the first trial; and when the server cannot be looked into, since then there is nothing to compare.
 pub fn run(
     plan: &Plan,
     observed: Result<Observed, String>,
@@ -21,13 +23,27 @@ pub fn run(
     let server = observed.map_err(BenchError::Unseen)?;
     let cpus = server.cpus().ok();
     let mut first: Option<Trial> = None;
+    let mut ended_early = None;
     let mut pairs = Vec::new();
     for number in 1..=plan.pairs {
         watch.note(&format!(
             "pair {number} of {}: server, then floor",
             plan.pairs
         ));
-        let mut ours = trial::run(plan, Ok(server.clone()), Other::Server, watch)?;
+        let ours = trial::run(plan, Ok(server.clone()), Other::Server, watch);
+        let mut ours = match (ours, &first) {
+            // It was there before.
+            (Err(BenchError::Unreachable { server, why }), Some(_)) => {
+                ended_early = Some(format!("the server at {server} went away: {why}"));
+                break;
+            }
+            (ours, _) => ours?,
+        };
+        if ours.ended_early.is_some() {
+            ended_early = ours.ended_early.take();
+            first.get_or_insert(ours);
+            break;
+        }
         // What the first trial's connections left allocated is not to flatter the next.
         if let (Some(first), Ok(used)) = (&first, &mut ours.server)
             && let Ok(earliest) = &first.server
@@ -40,12 +56,21 @@ pub fn run(
             ..plan.clone()
         };
         let theirs = trial::run(&of_floor, Ok(floor.observed()), Other::Floor, watch)?;
+        if theirs.ended_early.is_some() {
+            ended_early = theirs.ended_early;
+            first.get_or_insert(ours);
+            break;
+        }
         pairs.push(Pair {
             server: Shown::of(&ours),
             floor: Shown::of(&theirs),
         });
         first.get_or_insert(ours);
     }
-    let first = first.ok_or_else(|| BenchError::Unseen("there is no pair".to_owned()))?;
+    let mut first = first.ok_or_else(|| BenchError::Unseen("there is no pair".to_owned()))?;
+    first.ended_early = ended_early.map(|why| {
+        let (done, of) = (pairs.len(), plan.pairs);
+        format!("{why} (of {of} pairs {done} are finished)")
+    });
     Ok((first, Floored::of(pairs)))
 }

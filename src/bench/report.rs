@@ -100,6 +100,8 @@ pub struct Heartbeats {
     pub seconds: f64,
     /// Sent a second in that time.
     pub sent_per_s: f64,
+    /// Due, but not sent: the load generator could not hold the rate.
+    pub not_sent: u64,
     /// Answered.
     pub answered: u64,
     /// Answered a second in that time.
@@ -386,6 +388,7 @@ fn heartbeats(tally: &Tally, seconds: f64) -> Heartbeats {
         sent: tally.sent,
         seconds,
         sent_per_s: rate(tally.sent, seconds),
+        not_sent: tally.not_sent,
         answered: tally.answered,
         answered_per_s: rate(tally.answered, seconds),
         unanswered: tally.asked.saturating_sub(tally.answered),
@@ -406,6 +409,8 @@ pub struct Report {
     pub asked: Asked,
     /// Descriptors of the load generator.
     pub descriptors: Descriptors,
+    /// Why it ended before its time; `null` if it did not.
+    pub ended_early: Option<String>,
     /// What came of it; with `--floor`, of the first trial.
     #[serde(flatten)]
     pub shown: Shown,
@@ -529,6 +534,7 @@ impl Report {
                 seed: plan.seed,
             },
             descriptors,
+            ended_early: trial.ended_early.clone(),
             shown: Shown::of(trial),
             floor: None,
         }
@@ -548,11 +554,10 @@ impl Report {
                 *errors.entry(kind.clone()).or_default() += count;
             }
         }
-        if errors.is_empty() {
-            return None;
-        }
-        let words = errors.iter().map(|(kind, count)| format!("{count} {kind}"));
-        Some(words.collect::<Vec<_>>().join(", "))
+        let early = self.ended_early.iter();
+        let mut words: Vec<String> = early.map(|why| format!("ended early: {why}")).collect();
+        words.extend(errors.iter().map(|(kind, count)| format!("{count} {kind}")));
+        (!words.is_empty()).then(|| words.join(", "))
     }
 }
 

@@ -50,6 +50,20 @@ impl Schedule {
         self.turns
     }
 
+    /// How many are due at a moment, give or take the one whose turn it is.
+    #[must_use]
+    pub fn due_by(&self, moment: Instant) -> u64 {
+        if moment < self.start {
+            return 0;
+        }
+        let whole = (moment.since(self.start).as_secs_f64() * self.rate) as u64;
+        let due = match self.together {
+            1 => whole,
+            heap => (whole / heap + 1) * heap,
+        };
+        due.min(self.turns)
+    }
+
     /// When the turn number `turn` is due; `None` after the last.
     #[must_use]
     pub fn due(&self, turn: u64) -> Option<Instant> {
@@ -119,6 +133,18 @@ mod tests {
         let at = |turn| schedule.due(turn).unwrap().since(START).as_millis();
         assert_eq!((at(0), at(99), at(100), at(999)), (0, 0, 100, 900));
         assert_eq!(schedule.due(1_000), None);
+    }
+
+    #[test]
+    fn how_many_are_due_is_known_without_counting() {
+        let schedule = Schedule::new(START, 1_000.0, 2.0, 7);
+        let by = |schedule: &Schedule, ms| schedule.due_by(START + Span::from_millis(ms));
+        assert_eq!(schedule.due_by(Instant::ZERO), 0);
+        assert_eq!((by(&schedule, 0), by(&schedule, 500)), (0, 500));
+        assert_eq!((by(&schedule, 2_000), by(&schedule, 9_000)), (2_000, 2_000));
+        let heaps = schedule.together(100);
+        assert_eq!((by(&heaps, 0), by(&heaps, 150)), (100, 200));
+        assert_eq!(by(&heaps, 9_000), 2_000);
     }
 
     #[test]

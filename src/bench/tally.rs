@@ -9,6 +9,8 @@ use crate::time::{Instant, Span};
 
 /// The longest time told apart, in nanoseconds: an hour. What is longer counts as that.
 const LONGEST: u64 = 3_600_000_000_000;
+/// How a connection that had come about is lost.
+pub const LOSSES: [&str; 5] = ["closed", "reset", "bad_reply", "refused", "lost_other"];
 /// Significant digits of a time.
 const DIGITS: u8 = 3;
 
@@ -83,7 +85,9 @@ pub struct Tally {
     pub connecting: Times,
     /// Heartbeats sent.
     pub sent: u64,
-    /// Those of them that ask for a reply.
+    /// Heartbeats that were due and not sent in time.
+    pub not_sent: u64,
+    /// Those that were sent and ask for a reply.
     pub asked: u64,
     /// Replies to them.
     pub answered: u64,
@@ -102,12 +106,24 @@ pub struct Tally {
 impl Tally {
     /// Something went wrong.
     pub fn error(&mut self, kind: &str) {
+        self.errors(kind, 1);
+    }
+
+    /// It went wrong so often.
+    pub fn errors(&mut self, kind: &str, times: u64) {
         match self.errors.get_mut(kind) {
-            Some(count) => *count += 1,
+            Some(count) => *count += times,
+            None if times == 0 => {}
             None => {
-                self.errors.insert(kind.to_owned(), 1);
+                self.errors.insert(kind.to_owned(), times);
             }
         }
+    }
+
+    /// So many heartbeats were due and will not be sent.
+    pub fn gave_up(&mut self, count: u64) {
+        self.not_sent += count;
+        self.errors("not_sent", count);
     }
 
     /// All errors.
@@ -125,13 +141,13 @@ impl Tally {
         }
     }
 
-    /// Errors by kind, in words.
+    /// How connections were lost, by kind, in words.
     #[must_use]
-    pub fn errors_in_words(&self) -> String {
-        let words = self
-            .errors
-            .iter()
-            .map(|(kind, count)| format!("{count} {kind}"));
+    pub fn losses_in_words(&self) -> String {
+        let words = LOSSES.iter().filter_map(|kind| {
+            let count = self.errors.get(*kind)?;
+            Some(format!("{count} {kind}"))
+        });
         words.collect::<Vec<_>>().join(", ")
     }
 
@@ -197,10 +213,11 @@ mod tests {
     #[test]
     fn errors_are_counted_by_kind() {
         let mut tally = Tally::default();
-        for kind in ["reset", "closed", "reset"] {
+        for kind in ["reset", "closed", "reset", "connect_refused"] {
             tally.error(kind);
         }
-        assert_eq!(tally.errors_in_all(), 3);
-        assert_eq!(tally.errors_in_words(), "1 closed, 2 reset");
+        tally.errors("not_sent", 0);
+        assert_eq!(tally.errors_in_all(), 4);
+        assert_eq!(tally.losses_in_words(), "1 closed, 2 reset");
     }
 }

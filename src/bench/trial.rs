@@ -2,6 +2,8 @@
 //! meanwhile is looked at.
 
 use std::io;
+use std::net::TcpStream;
+use std::time::Duration;
 
 use super::BenchError;
 use super::fleet::{Fleet, Setup};
@@ -24,6 +26,12 @@ const REST_STEP: Span = Span::from_millis(40);
 const REST_PART: u64 = 10;
 /// So many connections that fail in a row, with nobody connected: the server has gone away.
 const FAILURES_MAX: u64 = 50;
+/// Missing replies are waited for no longer than this where the end has come early.
+const HURRY: Span = Span::from_secs(1);
+/// A server that has ended all connections is reached again within this, or has gone away.
+const REACHED_WITHIN: Duration = Duration::from_secs(1);
+/// A process that dies takes so long, at most, from its connections to its listener.
+const DYING: Duration = Duration::from_millis(300);
 /// It comes to rest within this, or is measured as it is.
 const REST_MAX: Span = Span::from_secs(3);
 
@@ -55,12 +63,14 @@ pub struct Trial {
     pub dispatch: Option<Dispatched>,
     /// Hosts that went at once.
     pub left: Option<Left>,
+    /// Why it ended before its time, if it did.
+    pub ended_early: Option<String>,
 }
 
 /// Runs the load of the plan against what listens at its server's address.
 ///
 /// # Errors
-/// When nobody is there or everybody is lost.
+/// When nobody is there. Where everybody is lost later, that is told in the trial.
 pub fn run(
     plan: &Plan,
     observed: Result<Observed, String>,
@@ -86,7 +96,9 @@ pub fn run(
         plan,
         fleet: Fleet::new(setup)?,
         observed,
+        other,
         told: Instant::ZERO,
+        over: None,
         watch,
     };
     let mut trial = if plan.mode.connects_first() {
@@ -95,6 +107,7 @@ pub fn run(
         stage.connections_only()?
     };
     trial.tally = stage.fleet.tally;
+    trial.ended_early = stage.over;
     Ok(trial)
 }
 
@@ -120,7 +133,10 @@ pub(super) struct Stage<'a> {
     pub(super) plan: &'a Plan,
     pub(super) fleet: Fleet,
     pub(super) observed: Result<Observed, String>,
+    other: Other,
     told: Instant,
+    /// Why it ends before its time: whatever is under way then comes to its end.
+    pub(super) over: Option<String>,
     watch: &'a mut dyn Watch,
 }
 
@@ -138,8 +154,9 @@ impl Stage<'_> {
         let (client, start) = (Client::now(), self.fleet.now());
         let mut left = None;
         let dispatch = match self.plan.mode {
+            _ if self.is_over() => None,
             Mode::Flood => self.flood(start).map(|()| None)?,
-            Mode::Dispatch => Some(self.dispatch(start)?),
+            Mode::Dispatch => self.dispatch(start)?,
             _ => {
                 left = self.steady(start)?;
                 None
@@ -152,9 +169,9 @@ impl Stage<'_> {
         self.rest()?;
         let samples = [before, connected, self.sample()];
         // In a dispatch the heartbeats are the least of what is done.
-        let sent = match dispatch {
-            Some(_) => 0,
-            None => self.fleet.tally.sent,
+        let sent = match self.plan.mode {
+            Mode::Dispatch => 0,
+            _ => self.fleet.tally.sent,
         };
         let server = self.used(samples, made, made, sent);
         Ok(Trial {
@@ -166,6 +183,7 @@ impl Stage<'_> {
             rounds: Vec::new(),
             dispatch,
             left,
+            ended_early: None,
         })
     }
 
@@ -198,6 +216,7 @@ impl Stage<'_> {
             rounds,
             dispatch: None,
             left: None,
+            ended_early: None,
         })
     }
 
@@ -225,6 +244,9 @@ impl Stage<'_> {
             }
             self.turn(until)?;
             self.none_at_all()?;
+            if self.is_over() {
+                return Ok(());
+            }
             self.tell("connecting", start, self.fleet.tally.made, hosts as u64);
         }
         self.none_at_all()
@@ -249,7 +271,10 @@ impl Stage<'_> {
     /// Waits for the replies that are missing, and for what no socket took.
     fn drain(&mut self) -> Result<(), BenchError> {
         let start = self.fleet.now();
-        let patience = Span::from_secs(BENCH_WAIT_S_MAX);
+        let patience = match self.is_over() {
+            true => HURRY,
+            false => Span::from_secs(BENCH_WAIT_S_MAX),
+        };
         while self.fleet.all_in_flight() > 0 || self.fleet.has_unsent() {
             let now = self.fleet.now();
             if now.since(start) > patience {
@@ -258,11 +283,8 @@ impl Stage<'_> {
             self.turn(now + Span::from_millis(10))?;
             self.tell("waiting for replies", start, 0, 0);
         }
-        for index in 0..self.plan.hosts {
-            for _ in 0..self.fleet.in_flight(index) {
-                self.fleet.tally.error("unanswered");
-            }
-        }
+        let missing = self.fleet.all_in_flight();
+        self.fleet.tally.errors("unanswered", missing);
         Ok(())
     }
 
@@ -270,7 +292,7 @@ impl Stage<'_> {
     fn idle(&mut self) -> Result<(), BenchError> {
         let start = self.fleet.now();
         let span = Span::from_secs_f64(self.plan.idle);
-        while self.fleet.now() < start + span {
+        while self.fleet.now() < start + span && !self.is_over() {
             let until = (start + span).min(self.fleet.now() + TELL);
             self.turn(until)?;
             let done = self.fleet.now().since(start).as_millis();
@@ -283,7 +305,7 @@ impl Stage<'_> {
     fn rest(&mut self) -> Result<(), BenchError> {
         let start = self.fleet.now();
         let mut used = self.cpu();
-        while self.fleet.now().since(start) < REST_MAX {
+        while self.fleet.now().since(start) < REST_MAX && !self.is_over() {
             let until = self.fleet.now() + REST_STEP;
             while self.fleet.now() < until {
                 self.turn(until)?;
@@ -328,20 +350,55 @@ impl Stage<'_> {
     /// A turn of the fleet; everybody lost is the end.
     pub(super) fn turn(&mut self, until: Instant) -> Result<(), BenchError> {
         self.fleet.turn(until)?;
-        let tally = &self.fleet.tally;
-        let nobody = self.fleet.live() == 0 && self.fleet.in_progress() == 0;
-        let gone = match self.plan.mode.connects_first() {
-            true => tally.lost > 0 && nobody,
-            false => self.fleet.failures_in_a_row() >= FAILURES_MAX && self.fleet.live() == 0,
-        };
-        if gone && tally.made > 0 {
-            return Err(BenchError::Gone {
-                server: self.plan.server,
-                lost: tally.lost,
-                why: tally.errors_in_words(),
-            });
+        if self.over.is_none() {
+            self.over = self.watch.wants_end();
+        }
+        if self.over.is_none() && self.is_gone() {
+            self.over = Some(self.gone_in_words());
         }
         Ok(())
+    }
+
+    /// Whether the end has come before its time.
+    pub(super) const fn is_over(&self) -> bool {
+        self.over.is_some()
+    }
+
+    /// Whether nobody is left of those who were connected.
+    fn is_gone(&self) -> bool {
+        let (tally, fleet) = (&self.fleet.tally, &self.fleet);
+        let nobody = fleet.live() == 0 && fleet.in_progress() == 0;
+        let gone = match self.plan.mode.connects_first() {
+            true => tally.lost > 0 && nobody,
+            false => fleet.failures_in_a_row() >= FAILURES_MAX && fleet.live() == 0,
+        };
+        gone && tally.made > 0
+    }
+
+    fn gone_in_words(&self) -> String {
+        let (tally, server) = (&self.fleet.tally, self.plan.server);
+        let who = match self.other {
+            Other::Server => "server",
+            Other::Floor => "floor",
+        };
+        let what = match self.plan.mode.connects_first() {
+            true => format!(
+                "all {} connections are lost ({})",
+                tally.lost,
+                tally.losses_in_words()
+            ),
+            false => format!(
+                "{} connections in a row have failed ({})",
+                self.fleet.failures_in_a_row(),
+                self.fleet.last_failure().unwrap_or("no connection")
+            ),
+        };
+        // Whoever ends all connections need not have ended; who does ends some of them before the listener.
+        std::thread::sleep(DYING);
+        match TcpStream::connect_timeout(&server, REACHED_WITHIN) {
+            Ok(_) => format!("the {who} at {server} is still there, but {what}"),
+            Err(_) => format!("the {who} at {server} went away: {what}"),
+        }
     }
 
     pub(super) fn tell(&mut self, doing: &'static str, start: Instant, done: u64, of: u64) {

@@ -29,6 +29,10 @@ pub trait Watch {
     fn progress(&mut self, progress: &Progress);
     /// Something worth a line.
     fn note(&mut self, line: &str);
+    /// Why it is to end now, if it is: what was measured so far is told.
+    fn wants_end(&self) -> Option<String> {
+        None
+    }
 }
 
 /// Nobody looks on.

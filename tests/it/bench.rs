@@ -325,34 +325,22 @@ fn time_the_server_hangs_counts_for_every_heartbeat_that_was_due_meanwhile() {
 }
 
 #[test]
-fn a_server_that_dies_in_the_middle_is_told_in_one_line() {
+fn a_rate_that_cannot_be_held_ends_in_time_and_is_told() {
     let home = Home::redis();
-    for load in ["steady", "flood", "churn", "storm"] {
-        let server = home.start();
-        let tcp = server.tcp.to_string();
-        let words = [
-            "bench",
-            load,
-            "--server",
-            &tcp,
-            "--hosts",
-            "10",
-            "--seconds",
-            "600",
-        ];
-        let child = program(home.path(), &words).spawn().unwrap();
-        until_so("a host", || server.host("bench-00001").is_some());
-        server.kill();
-        let output = child.wait_with_output().unwrap();
-        let said = String::from_utf8(output.stderr).unwrap();
-        assert_eq!(output.status.code(), Some(1), "{load}: {said}");
-        let last = said.lines().last().unwrap_or_default();
-        assert!(
-            last.contains("no server at") || last.contains("went away"),
-            "{load}: {said}"
-        );
-        assert!(last.contains(&tcp), "{load}: {said}");
-    }
+    let server = home.start();
+    let words = ["--no-replies", "--hosts", "10", "--rate", "100000000"];
+    let all = [&words[..], &["--seconds", "0.3"]].concat();
+    let ended = bench_ends(&home, &server, &all);
+    assert_eq!(ended.status, Some(1), "{}", ended.stderr);
+    assert!(ended.stderr.contains("not_sent"), "{}", ended.stderr);
+    let report: Value = serde_json::from_str(&ended.stdout).unwrap();
+    let figure = |name: &str| number(&report, &format!("/heartbeats/{name}"));
+    assert!(figure("seconds") < 3.0, "{report:#}");
+    let given_up = figure("not_sent");
+    assert_eq!(number(&report, "/errors/not_sent"), given_up);
+    // What no socket took was tried all the same.
+    let not_taken = report["errors"]["not_taken"].as_f64().unwrap_or_default();
+    assert_eq!(figure("sent") + not_taken + given_up, 3e7);
 }
 
 #[test]
@@ -433,4 +421,10 @@ fn nobody_there_is_told_at_once() {
         ended.stderr
     );
     assert_eq!(ended.stdout, "");
+    let words = ["bench", "--server", "127.0.0.1:1", "--json"];
+    let ended = run(home.path(), &words);
+    let document: Value = serde_json::from_str(&ended.stdout).expect("one document");
+    assert_eq!(document["bench"], 1);
+    let error = document["error"].as_str().unwrap();
+    assert!(error.contains("no server at 127.0.0.1:1"), "{error}");
 }

@@ -18,6 +18,7 @@ mod abnormal;
 mod agent;
 mod ak;
 mod bench;
+mod bench_ends;
 mod both_killed;
 mod crash;
 mod crowd;

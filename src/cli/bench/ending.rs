@@ -1,0 +1,95 @@
+//! Signals that ask for the end: the first ends the load, and what came of it so far is told; the second ends the
+//! program at once.
+//!
+//! A thread waits for them, since a server that is stopped while its heartbeats are sent has to go on first.
+
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI32, Ordering};
+use std::thread;
+
+use anthill::bench;
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+/// The signal that asked first, 0 while none has. See the [room](self).
+#[derive(Clone, Debug, Default)]
+pub struct Ending(Arc<AtomicI32>);
+
+/// A signal that asked for the end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Asked(i32);
+
+impl Asked {
+    /// The exit status, as shells have it.
+    pub fn status(self) -> u8 {
+        u8::try_from(128 + self.0).unwrap_or(1)
+    }
+}
+
+impl fmt::Display for Asked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.0 {
+            SIGINT => "SIGINT",
+            _ => "SIGTERM",
+        })
+    }
+}
+
+impl Ending {
+    /// Catches them from here on.
+    ///
+    /// # Errors
+    /// What the system refuses.
+    pub fn catch() -> io::Result<Self> {
+        let ending = Self::default();
+        let mut signals = Signals::new([SIGINT, SIGTERM])?;
+        let first = ending.clone();
+        thread::Builder::new()
+            .name("signals".to_owned())
+            .spawn(move || {
+                for signal in signals.forever() {
+                    if !first.is_first(signal) {
+                        bench::let_go();
+                        signal_hook::low_level::exit(128 + signal);
+                    }
+                }
+            })?;
+        Ok(ending)
+    }
+
+    /// Whether no other asked before.
+    fn is_first(&self, signal: i32) -> bool {
+        let (relaxed, none) = (Ordering::Relaxed, 0);
+        self.0
+            .compare_exchange(none, signal, relaxed, relaxed)
+            .is_ok()
+    }
+
+    /// Who has asked, if anyone has.
+    pub fn asked_by(&self) -> Option<Asked> {
+        match self.0.load(Ordering::Relaxed) {
+            0 => None,
+            signal => Some(Asked(signal)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_signal_is_the_one_that_is_told() {
+        let ending = Ending::default();
+        assert_eq!(ending.asked_by(), None);
+        assert!(ending.is_first(SIGTERM));
+        assert!(!ending.is_first(SIGINT));
+        let asked = ending.asked_by().unwrap();
+        assert_eq!(
+            (asked.to_string().as_str(), asked.status()),
+            ("SIGTERM", 143)
+        );
+    }
+}

@@ -1,0 +1,173 @@
+//! A load of `anthill bench` that ends before its time: what came of it so far is told all the same.
+
+use std::process::{Child, Output};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+
+use super::support::server::program;
+use super::support::{Home, Server, until, until_so};
+
+/// A load under way for ten minutes, unless something ends it.
+fn begin(home: &Home, server: &Server, words: &[&str]) -> Child {
+    let (tcp, api) = (server.tcp.to_string(), format!("http://{}", server.http));
+    let mut all = vec!["bench"];
+    all.extend_from_slice(words);
+    all.extend_from_slice(&["--server", &tcp]);
+    if words.contains(&"dispatch") {
+        all.extend_from_slice(&["--api", &api]);
+    } else {
+        all.extend_from_slice(&["--seconds", "600"]);
+    }
+    program(home.path(), &all).spawn().unwrap()
+}
+
+fn signal(child: &Child, signal: Signal) {
+    kill_process(Pid::from_child(child), signal).unwrap();
+}
+
+/// Its status, the document on stdout, and stderr.
+#[track_caller]
+fn told(output: &Output) -> (Option<i32>, Value, String) {
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    let document = serde_json::from_slice(&output.stdout);
+    let document = document.unwrap_or_else(|error| panic!("no document: {error}: {said}"));
+    (output.status.code(), document, said)
+}
+
+fn messages(server: &Server) -> u64 {
+    server.metric("anthill_messages_total{code=\"ADH18\"}")
+}
+
+#[test]
+fn a_server_that_dies_in_the_middle_takes_nothing_of_the_report_with_it() {
+    let home = Home::redis();
+    for load in ["steady", "flood", "churn", "storm"] {
+        let server = home.start();
+        let child = begin(&home, &server, &[load, "--hosts", "10", "--json"]);
+        until_so("heartbeats", || messages(&server) > 20);
+        let tcp = server.tcp.to_string();
+        server.kill();
+        let (status, report, said) = told(&child.wait_with_output().unwrap());
+        assert_eq!(status, Some(1), "{load}: {said}");
+        let why = report["ended_early"].as_str().unwrap_or_default();
+        assert!(
+            why.contains("went away") && why.contains(&tcp),
+            "{load}: {why}"
+        );
+        assert!(said.contains(why), "{load}: {said}");
+        assert!(
+            report["heartbeats"]["answered"].as_u64() > Some(0),
+            "{load}: {report:#}"
+        );
+        let wanted = match load {
+            "steady" | "flood" => "all 10 connections are lost",
+            _ => "connections in a row have failed",
+        };
+        assert!(why.contains(wanted), "{load}: {why}");
+    }
+}
+
+#[test]
+fn a_server_that_dies_while_a_task_is_worked_through_is_told() {
+    let home = Home::redis();
+    let server = home.start();
+    // So many commands that there is time.
+    let words = ["dispatch", "--hosts", "50", "--commands", "1000", "--json"];
+    let child = begin(&home, &server, &words);
+    until_so("somebody works", || {
+        server.metric("anthill_messages_total{code=\"ADH27\"}") > 100
+    });
+    server.kill();
+    let (status, report, said) = told(&child.wait_with_output().unwrap());
+    assert_eq!(status, Some(1), "{said}");
+    assert!(report["ended_early"].is_string(), "{report:#}");
+    assert!(report["dispatch"]["received"]["hosts"].as_u64() > Some(0));
+}
+
+#[test]
+fn pairs_that_are_finished_are_told_where_the_server_dies_in_a_later_one() {
+    let home = Home::redis();
+    let server = home.start();
+    let tcp = server.tcp.to_string();
+    let words = [
+        "bench",
+        "--server",
+        &tcp,
+        "--hosts",
+        "10",
+        "--rate",
+        "1000",
+        "--seconds",
+        "0.5",
+        "--floor",
+        "--pairs",
+        "100",
+        "--json",
+    ];
+    let child = program(home.path(), &words).spawn().unwrap();
+    until_so("a second pair", || messages(&server) > 700);
+    server.kill();
+    let (status, report, said) = told(&child.wait_with_output().unwrap());
+    assert_eq!(status, Some(1), "{said}");
+    let why = report["ended_early"].as_str().unwrap();
+    assert!(why.contains("went away"), "{why}");
+    let pairs = report["floor"]["pairs"].as_array().unwrap();
+    assert_eq!(pairs.len(), 1, "{why}");
+    assert!(report["floor"]["cpu_per_heartbeat_ratio"]["median"].is_f64());
+}
+
+#[test]
+fn a_signal_ends_the_load_and_what_came_of_it_is_told() {
+    let home = Home::redis();
+    let server = home.start();
+    let loads: [(&[&str], _, _, _); 3] = [
+        (&["steady"], Signal::INT, 130, "SIGINT"),
+        (&["flood"], Signal::TERM, 143, "SIGTERM"),
+        (
+            &["churn", "--connect-rate", "50"],
+            Signal::INT,
+            130,
+            "SIGINT",
+        ),
+    ];
+    for (load, which, wanted, name) in loads {
+        let before = messages(&server);
+        let words = [load, &["--hosts", "10", "--json"]].concat();
+        let child = begin(&home, &server, &words);
+        until_so("heartbeats", || messages(&server) > before + 20);
+        signal(&child, which);
+        let (status, report, said) = told(&child.wait_with_output().unwrap());
+        assert_eq!(status, Some(wanted), "{load:?}: {said}");
+        let why = report["ended_early"].as_str().unwrap();
+        assert!(why.contains(name), "{why}");
+        assert_eq!(report["errors"], serde_json::json!({}), "{load:?}");
+        assert!(report["server_process"].is_object(), "{load:?}");
+    }
+}
+
+#[test]
+fn a_second_signal_ends_it_at_once_and_a_server_that_is_held_goes_on() {
+    let home = Home::redis();
+    let server = home.start();
+    // One heap takes long: the server is stopped nearly all the time.
+    let words = [
+        "--no-replies",
+        "--hosts",
+        "50",
+        "--rate",
+        "1000",
+        "--together",
+        "--hold",
+    ];
+    let mut child = begin(&home, &server, &words);
+    until_so("heartbeats", || messages(&server) > 100);
+    // Stopped itself, it has both signals before it can heed the first.
+    signal(&child, Signal::STOP);
+    signal(&child, Signal::INT);
+    signal(&child, Signal::TERM);
+    signal(&child, Signal::CONT);
+    let status = until("its end", || child.try_wait().unwrap());
+    assert!(matches!(status.code(), Some(130 | 143)), "{status:?}");
+    until_so("the server goes on", || server.get("/healthz").0 == 200);
+}
