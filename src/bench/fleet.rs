@@ -1,6 +1,7 @@
 //! The hosts' sockets and the loop over them. What is sent when is the [trial](super::trial)'s to say;
 //! what has come is counted here.
 
+use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Read};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Instant as Origin;
@@ -56,6 +57,8 @@ pub struct Setup {
     pub datagrams: Option<u16>,
     /// Whose replies are counted by themselves too: those from this place on.
     pub apart: usize,
+    /// Whether heartbeats have moments of their own to be sent at, and so can be late.
+    pub paced: bool,
     /// Whether there is a processor to spare for looking at the clock instead of sleeping.
     pub spins: bool,
 }
@@ -182,7 +185,7 @@ impl Fleet {
     /// Heartbeats of it that wait for a reply.
     #[must_use]
     pub fn in_flight(&self, index: usize) -> u64 {
-        self.host(index).map_or(0, |host| host.in_flight)
+        self.host(index).map_or(0, |host| host.waiting.len() as u64)
     }
 
     /// Heartbeats of all that wait for a reply.
@@ -291,27 +294,47 @@ impl Fleet {
     /// Ends a host's connection from this side. What was in flight is counted as unanswered.
     pub fn close(&mut self, index: usize) {
         if let Some(host) = self.hosts.get_mut(index).and_then(Option::take) {
-            self.forget(&host);
+            self.forget(index, host);
+        }
+    }
+
+    /// Waits for no reply any more.
+    pub fn give_up(&mut self) {
+        for index in 0..self.hosts.len() {
+            if let Some(host) = self.hosts[index].as_mut() {
+                let waiting = std::mem::take(&mut host.waiting);
+                self.unanswered(index, waiting);
+            }
+        }
+    }
+
+    fn unanswered(&mut self, index: usize, waiting: VecDeque<Instant>) {
+        let now = self.now();
+        self.in_flight -= waiting.len() as u64;
+        for due in waiting {
+            self.tally.unanswered(now, due);
+            if index >= self.setup.apart {
+                self.tally.apart(now, due);
+            }
         }
     }
 
     /// The same where that is meant: nobody waits for what was in flight.
     pub fn leave(&mut self, index: usize) {
         if let Some(host) = self.hosts.get_mut(index).and_then(Option::as_mut) {
-            let in_flight = std::mem::take(&mut host.in_flight);
+            let in_flight = std::mem::take(&mut host.waiting).len() as u64;
             self.in_flight -= in_flight;
             self.tally.asked -= in_flight;
             self.close(index);
         }
     }
 
-    fn forget(&mut self, host: &Host) {
+    fn forget(&mut self, index: usize, host: Host) {
         match host.state {
             State::Live => self.live -= 1,
             State::Connecting | State::Greeting => self.in_progress -= 1,
         }
-        self.in_flight -= host.in_flight;
-        self.tally.errors("unanswered", host.in_flight);
+        self.unanswered(index, host.waiting);
     }
 
     /// The connection broke, or the other side ended it.
@@ -319,8 +342,9 @@ impl Fleet {
         let Some(host) = self.hosts.get_mut(index).and_then(Option::take) else {
             return;
         };
-        self.forget(&host);
-        if host.state != State::Live {
+        let state = host.state;
+        self.forget(index, host);
+        if state != State::Live {
             return self.failed(error);
         }
         self.tally.lost += 1;
@@ -359,9 +383,12 @@ impl Fleet {
         };
         match host.send(&self.frame) {
             Ok(true) => {
-                self.tally.sent(count, due, late);
+                self.tally.sent += count;
+                if self.setup.paced {
+                    self.tally.late(due, late);
+                }
                 if reply {
-                    host.in_flight += count;
+                    host.waiting.extend((0..count).map(|_| due));
                     self.in_flight += count;
                     self.tally.asked += count;
                 }
@@ -603,13 +630,12 @@ impl Fleet {
         match (reply.word, reply.seq) {
             (Word::Alive, Some(seq)) if self.tally.reply(now, seq) => {
                 if let Some(host) = self.hosts[index].as_mut()
-                    && host.in_flight > 0
+                    && host.waiting.pop_front().is_some()
                 {
-                    host.in_flight -= 1;
                     self.in_flight -= 1;
                 }
                 if index >= self.setup.apart {
-                    self.tally.apart(now, seq);
+                    self.tally.apart(now, Instant::from_nanos(seq));
                 }
                 self.tell(News::Answered(index));
             }

@@ -1,5 +1,6 @@
 //! One host: its connection, and what it is waiting for.
 
+use std::collections::VecDeque;
 use std::io::{self, Write};
 
 use mio::net::TcpStream;
@@ -32,8 +33,8 @@ pub struct Host {
     pub(super) order: Order,
     /// The beginning of a frame whose end has not come.
     pub(super) partial: Vec<u8>,
-    /// Heartbeats that wait for a reply.
-    pub(super) in_flight: u64,
+    /// When the heartbeats were due that wait for a reply, in the order of their replies.
+    pub(super) waiting: VecDeque<Instant>,
     /// What the socket would not take.
     unsent: Vec<u8>,
 }
@@ -47,7 +48,7 @@ impl Host {
             opened,
             order: Order::Unknown,
             partial: Vec::new(),
-            in_flight: 0,
+            waiting: VecDeque::new(),
             unsent: Vec::new(),
         }
     }

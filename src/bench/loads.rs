@@ -131,10 +131,15 @@ impl Stage<'_> {
         let end = self.end(start);
         let mut dues = vec![start; plan.hosts];
         let (mut next, mut news) = (0, Vec::new());
+        // When a connection last had to wait for another: nobody here is late for that.
+        let (mut held_up_at, mut held_up) = (start, false);
         while !self.is_over()
             && (next < schedule.turns() || self.fleet.in_progress() > 0 || self.fleet.now() < end)
         {
-            let mut until = self.fleet.now() + STEP;
+            let now = self.fleet.now();
+            let mut until = now + STEP;
+            held_up_at = if held_up { now } else { held_up_at };
+            held_up = false;
             while let Some(due) = schedule.due(next) {
                 let place = (next % plan.hosts as u64) as usize;
                 if due > self.fleet.now() {
@@ -142,12 +147,13 @@ impl Stage<'_> {
                     break;
                 }
                 let settled = self.fleet.is_live(place) && self.fleet.in_flight(place) == 0;
-                let held_up = self.fleet.is_open(place) && !settled;
-                if held_up || self.fleet.in_progress() >= plan.connecting {
+                held_up = (self.fleet.is_open(place) && !settled)
+                    || self.fleet.in_progress() >= plan.connecting;
+                if held_up {
                     break;
                 }
                 self.fleet.close(place);
-                self.fleet.open(place, due)?;
+                self.begin(place, due, held_up_at)?;
                 dues[place] = due;
                 next += 1;
             }
@@ -157,6 +163,13 @@ impl Stage<'_> {
             self.tell_time("coming and going", start);
         }
         Ok(())
+    }
+
+    /// Begins a connection where connections are the load: late is what begins after it was due and could.
+    fn begin(&mut self, index: usize, due: Instant, could: Instant) -> Result<(), BenchError> {
+        let late = self.fleet.now().since(due.max(could));
+        self.fleet.tally.late(due, late);
+        self.fleet.open(index, due)
     }
 
     /// Whoever may beat now does, once.
@@ -192,8 +205,10 @@ impl Stage<'_> {
         let patience = Span::from_secs(BENCH_WAIT_S_MAX).times(3);
         let (mut next, mut news, mut connected) = (0, Vec::new(), None);
         loop {
+            let now = self.fleet.now();
             while next < hosts && self.fleet.in_progress() < self.plan.connecting {
-                self.fleet.open(next, begun)?;
+                // All but the first ones wait until there is room.
+                self.begin(next, begun, now)?;
                 next += 1;
             }
             let until = self.fleet.now() + STEP;
@@ -206,10 +221,12 @@ impl Stage<'_> {
             let took = self.fleet.now().since(begun);
             if next == hosts && self.fleet.in_progress() == 0 {
                 let connected = *connected.get_or_insert(took);
-                if self.fleet.all_in_flight() == 0 || took > patience {
+                let answered = self.fleet.all_in_flight() == 0;
+                if answered || took > patience {
+                    let heard = self.plan.replies && answered;
                     return Ok(Some(Round {
                         connected_ms: connected.as_secs_f64() * 1e3,
-                        answered_ms: took.as_secs_f64() * 1e3,
+                        answered_ms: heard.then(|| took.as_secs_f64() * 1e3),
                     }));
                 }
             }

@@ -108,7 +108,7 @@ pub struct Heartbeats {
     pub answered_per_s: f64,
     /// That asked for a reply and had none at the end.
     pub unanswered: u64,
-    /// From when a heartbeat should have been sent until its reply was read.
+    /// From when a heartbeat should have been sent until its reply was read, or was no longer waited for.
     pub latency: Option<Latency>,
 }
 
@@ -117,7 +117,8 @@ pub struct Heartbeats {
 pub struct Client {
     /// CPU it used while heartbeats were sent, in seconds.
     pub cpu_s: f64,
-    /// By how much it sent heartbeats late. It is part of the replies' latency.
+    /// By how much it sent heartbeats late, which is part of the replies' latency; in churn and storm, by how much
+    /// it began connections late. In a flood nothing can be late.
     pub late: Option<Latency>,
 }
 
@@ -159,6 +160,9 @@ pub struct ServerUse {
     pub memory_bytes_per_connection: Option<f64>,
     /// The same until the end.
     pub memory_bytes_per_connection_after: Option<f64>,
+    /// Whether it was at rest before the first connection, before the heartbeats and at the end. Where it was
+    /// not, other work is in the figures.
+    pub rested: bool,
     /// The threads, the loop first.
     pub threads: Vec<ThreadUse>,
 }
@@ -194,6 +198,7 @@ impl ServerUse {
             resident_bytes_after: after.resident,
             memory_bytes_per_connection: each(connected),
             memory_bytes_per_connection_after: each(after),
+            rested: true,
             threads,
         }
     }
@@ -237,8 +242,8 @@ fn threads(pid: u32, [before, connected, after]: &[Sample; 3]) -> Vec<ThreadUse>
 pub struct Round {
     /// Until everybody was connected, in milliseconds.
     pub connected_ms: f64,
-    /// Until everybody's first heartbeat was answered; without replies, sent.
-    pub answered_ms: f64,
+    /// Until everybody's first heartbeat was answered; `null` without replies, or where not all were.
+    pub answered_ms: Option<f64>,
 }
 
 /// Many hosts went at once.

@@ -91,13 +91,13 @@ pub struct Tally {
     pub asked: u64,
     /// Replies to them.
     pub answered: u64,
-    /// From when a heartbeat should have been sent until its reply was read.
+    /// From when a heartbeat should have been sent until its reply was read, or no longer waited for.
     pub replies: Times,
     /// The same of those that were due within a stretch of time, if there is one.
     pub meanwhile: Option<Meanwhile>,
     /// The same of hosts that have nothing to do with a task.
     pub apart: Times,
-    /// By how much the load generator itself was late.
+    /// By how much the load generator itself was late, where there is a moment to be late for.
     pub late: Times,
     /// What went wrong, by kind.
     pub errors: BTreeMap<String, u64>,
@@ -132,9 +132,8 @@ impl Tally {
         self.errors.values().sum()
     }
 
-    /// Heartbeats that were due at `due` were sent so late.
-    pub fn sent(&mut self, count: u64, due: Instant, late: Span) {
-        self.sent += count;
+    /// A heartbeat that was due at `due` was sent so late.
+    pub fn late(&mut self, due: Instant, late: Span) {
         self.late.record(late);
         if let Some(meanwhile) = self.meanwhile.as_mut().filter(|during| during.holds(due)) {
             meanwhile.late.record(late);
@@ -152,8 +151,22 @@ impl Tally {
     }
 
     /// A reply was read that counts by itself too.
-    pub fn apart(&mut self, now: Instant, seq: u64) {
-        self.apart.record(now.since(Instant::from_nanos(seq)));
+    pub fn apart(&mut self, now: Instant, due: Instant) {
+        self.apart.record(now.since(due));
+    }
+
+    /// Nobody waits any more for the reply to a heartbeat that was due then. It took at least so long, and
+    /// would be missing among the longest.
+    pub fn unanswered(&mut self, now: Instant, due: Instant) {
+        self.error("unanswered");
+        self.took(now, due);
+    }
+
+    fn took(&mut self, now: Instant, due: Instant) {
+        self.replies.record(now.since(due));
+        if let Some(meanwhile) = self.meanwhile.as_mut().filter(|during| during.holds(due)) {
+            meanwhile.replies.record(now.since(due));
+        }
     }
 
     /// A reply was read at `now` to a heartbeat that was due at the moment its `seq` says. False if that
@@ -164,10 +177,7 @@ impl Tally {
             return false;
         }
         self.answered += 1;
-        self.replies.record(now.since(due));
-        if let Some(meanwhile) = self.meanwhile.as_mut().filter(|during| during.holds(due)) {
-            meanwhile.replies.record(now.since(due));
-        }
+        self.took(now, due);
         true
     }
 }
@@ -198,6 +208,22 @@ mod tests {
             (990_000.0..=1_010_000.0).contains(&latency.max_us),
             "{latency:?}"
         );
+    }
+
+    #[test]
+    fn what_is_never_answered_counts_with_the_time_it_was_waited_for() {
+        let mut tally = Tally::default();
+        for beat in 0..60 {
+            tally.reply(at(beat + 1), at(beat).as_nanos());
+        }
+        for beat in 60..100 {
+            tally.unanswered(at(1_060), at(beat));
+        }
+        let latency = tally.replies.summary().unwrap();
+        assert_eq!((latency.count, tally.answered), (100, 60));
+        assert!(latency.p50_us < 1_100.0, "{latency:?}");
+        assert!(latency.p90_us > 950_000.0, "{latency:?}");
+        assert_eq!(tally.errors["unanswered"], 40);
     }
 
     #[test]

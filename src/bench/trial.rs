@@ -22,6 +22,8 @@ const PER_SOURCE: u64 = 1_000;
 pub(super) const TELL: Span = Span::from_millis(100);
 /// The CPU time of the other end is looked at in steps of this while it comes to rest.
 const REST_STEP: Span = Span::from_millis(40);
+/// So many of them in a row have to be still: what is written to the store goes there in bursts.
+const REST_STEPS: u32 = 2;
 /// It rests when it uses less than this part of a step.
 const REST_PART: u64 = 10;
 /// So many connections that fail in a row, with nobody connected: the server has gone away.
@@ -90,6 +92,7 @@ pub fn run(
             0 => usize::MAX,
             apart => plan.hosts - apart,
         },
+        paced: matches!(plan.mode, Mode::Steady | Mode::Dispatch),
         spins: plan.spins,
     };
     let mut stage = Stage {
@@ -98,6 +101,7 @@ pub fn run(
         observed,
         other,
         told: Instant::ZERO,
+        rested: true,
         over: None,
         watch,
     };
@@ -135,6 +139,8 @@ pub(super) struct Stage<'a> {
     pub(super) observed: Result<Observed, String>,
     other: Other,
     told: Instant,
+    /// Whether the other end was at rest whenever it should have been.
+    rested: bool,
     /// Why it ends before its time: whatever is under way then comes to its end.
     pub(super) over: Option<String>,
     watch: &'a mut dyn Watch,
@@ -143,6 +149,7 @@ pub(super) struct Stage<'a> {
 impl Stage<'_> {
     /// Everybody connects, and then the load is on.
     fn connected_first(&mut self) -> Result<Trial, BenchError> {
+        self.rest()?;
         let before = self.sample();
         let start = self.fleet.now();
         self.connect()?;
@@ -189,6 +196,7 @@ impl Stage<'_> {
 
     /// The load is connections: what is used is used for them.
     fn connections_only(&mut self) -> Result<Trial, BenchError> {
+        self.rest()?;
         let before = self.sample();
         let (client, start) = (Client::now(), self.fleet.now());
         let rounds = match self.plan.mode {
@@ -271,20 +279,19 @@ impl Stage<'_> {
     /// Waits for the replies that are missing, and for what no socket took.
     fn drain(&mut self) -> Result<(), BenchError> {
         let start = self.fleet.now();
-        let patience = match self.is_over() {
-            true => HURRY,
-            false => Span::from_secs(BENCH_WAIT_S_MAX),
-        };
         while self.fleet.all_in_flight() > 0 || self.fleet.has_unsent() {
             let now = self.fleet.now();
+            let patience = match self.is_over() {
+                true => HURRY,
+                false => Span::from_secs(BENCH_WAIT_S_MAX),
+            };
             if now.since(start) > patience {
                 break;
             }
             self.turn(now + Span::from_millis(10))?;
             self.tell("waiting for replies", start, 0, 0);
         }
-        let missing = self.fleet.all_in_flight();
-        self.fleet.tally.errors("unanswered", missing);
+        self.fleet.give_up();
         Ok(())
     }
 
@@ -305,22 +312,24 @@ impl Stage<'_> {
     fn rest(&mut self) -> Result<(), BenchError> {
         let start = self.fleet.now();
         let mut used = self.cpu();
+        let mut still = 0;
         while self.fleet.now().since(start) < REST_MAX && !self.is_over() {
             let until = self.fleet.now() + REST_STEP;
             while self.fleet.now() < until {
                 self.turn(until)?;
             }
-            let now = self.cpu();
-            match (used, now) {
-                (Some(before), Some(after))
-                    if after.as_nanos() - before.as_nanos()
-                        > REST_STEP.part(REST_PART).as_nanos() =>
-                {
-                    used = now;
-                }
-                _ => break,
+            let (Some(before), now @ Some(after)) = (used, self.cpu()) else {
+                return Ok(());
+            };
+            let busy = after.as_nanos().saturating_sub(before.as_nanos())
+                > REST_STEP.part(REST_PART).as_nanos();
+            still = if busy { 0 } else { still + 1 };
+            if still == REST_STEPS {
+                return Ok(());
             }
+            used = now;
         }
+        self.rested = self.rested && self.is_over();
         Ok(())
     }
 
@@ -344,7 +353,11 @@ impl Stage<'_> {
     ) -> Result<ServerUse, String> {
         let pid = self.observed.as_ref().map_err(Clone::clone)?.pid();
         let samples = [before?, connected?, after?];
-        Ok(ServerUse::between(pid, &samples, made, held, sent))
+        let used = ServerUse::between(pid, &samples, made, held, sent);
+        Ok(ServerUse {
+            rested: self.rested,
+            ..used
+        })
     }
 
     /// A turn of the fleet; everybody lost is the end.

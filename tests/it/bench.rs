@@ -61,6 +61,7 @@ fn a_steady_load_is_sent_and_answered_and_the_server_is_looked_into() {
         number(&report, &format!("/server_process/{figure}"));
     }
     assert!(number(&report, "/server_process/cpu_us_per_heartbeat") > 0.0);
+    assert!(report["server_process"]["rested"].is_boolean());
     assert!(server.host("bench-00020").is_some());
 }
 
@@ -128,6 +129,13 @@ fn connections_come_and_go_or_come_all_at_once() {
     for round in rounds {
         let (connected, answered) = (&round["connected_ms"], &round["answered_ms"]);
         assert!(connected.as_f64() <= answered.as_f64(), "{round}");
+    }
+    let words = ["storm", "--hosts", "20", "--seconds", "0.1", "--no-replies"];
+    let report = bench(&home, &server, &words);
+    let rounds = report["storm_rounds"].as_array().unwrap();
+    assert!(!rounds.is_empty());
+    for round in rounds {
+        assert_eq!(round["answered_ms"], Value::Null, "nobody was to answer");
     }
 }
 

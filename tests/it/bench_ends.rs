@@ -1,6 +1,7 @@
 //! A load of `anthill bench` that ends before its time: what came of it so far is told all the same.
 
 use std::process::{Child, Output};
+use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
@@ -170,4 +171,49 @@ fn a_second_signal_ends_it_at_once_and_a_server_that_is_held_goes_on() {
     let status = until("its end", || child.try_wait().unwrap());
     assert!(matches!(status.code(), Some(130 | 143)), "{status:?}");
     until_so("the server goes on", || server.get("/healthz").0 == 200);
+}
+
+#[test]
+fn a_server_that_hangs_for_good_is_not_shown_as_fast() {
+    let home = Home::redis();
+    let server = home.start();
+    let words = ["--hosts", "10", "--rate", "200", "--json"];
+    let child = begin(&home, &server, &words);
+    until_so("heartbeats", || messages(&server) > 20);
+    server.signal(Signal::STOP);
+    // Far more are due meanwhile than were answered before.
+    std::thread::sleep(Duration::from_secs(1));
+    signal(&child, Signal::INT);
+    let (_, report, said) = told(&child.wait_with_output().unwrap());
+    server.signal(Signal::CONT);
+    let beats = &report["heartbeats"];
+    assert!(beats["unanswered"].as_f64() > Some(100.0), "{said}");
+    let sum = beats["answered"].as_u64().unwrap() + beats["unanswered"].as_u64().unwrap();
+    assert_eq!(beats["latency"]["count"].as_u64(), Some(sum));
+    // They are waited for for a second.
+    assert!(
+        beats["latency"]["p99_us"].as_f64() > Some(900_000.0),
+        "{beats:#}"
+    );
+}
+
+#[test]
+fn the_load_generator_is_not_blamed_for_a_server_that_takes_no_connection() {
+    let home = Home::redis();
+    let server = home.start();
+    let load = ["churn", "--hosts", "5", "--connect-rate", "200", "--json"];
+    let child = begin(&home, &server, &load);
+    until_so("heartbeats", || messages(&server) > 20);
+    server.signal(Signal::STOP);
+    std::thread::sleep(Duration::from_secs(1));
+    server.signal(Signal::CONT);
+    let before = messages(&server);
+    until_so("more of them", || messages(&server) > before + 50);
+    signal(&child, Signal::INT);
+    let (_, report, said) = told(&child.wait_with_output().unwrap());
+    let figure = |path: &str| report.pointer(path).and_then(Value::as_f64);
+    let waited = figure("/connections/latency/max_us").unwrap();
+    assert!(waited > 900_000.0, "{said} {report:#}");
+    let late = figure("/client/late/max_us").unwrap();
+    assert!(late < waited / 2.0, "{report:#}");
 }

@@ -90,7 +90,13 @@ fn shown_in_words(shown: &Shown, asked_per_s: f64) -> Vec<String> {
     }
     if let Some(latency) = &beats.latency {
         let words = latency_in_words(latency);
-        lines.push(format!("  replies      {words} from when they were due"));
+        let missing = match beats.unanswered {
+            0 => String::new(),
+            some => format!(", {} that never came among them", grouped(some)),
+        };
+        lines.push(format!(
+            "  replies      {words} from when they were due{missing}"
+        ));
     }
     lines.extend(rounds_in_words(&shown.storm_rounds));
     lines.extend(shown.dispatch.iter().flat_map(dispatch_in_words));
@@ -111,13 +117,19 @@ fn shown_in_words(shown: &Shown, asked_per_s: f64) -> Vec<String> {
 }
 
 fn rounds_in_words(rounds: &[Round]) -> Option<String> {
-    let longest = |of: fn(&Round) -> f64| rounds.iter().map(of).fold(0.0, f64::max);
+    let connected = rounds.iter().map(|round| round.connected_ms);
+    let connected = connected.fold(0.0, f64::max);
+    let heard: Option<Vec<f64>> = rounds.iter().map(|round| round.answered_ms).collect();
+    let heard = heard.map(|all| all.into_iter().fold(0.0, f64::max));
     (!rounds.is_empty()).then(|| {
         format!(
-            "  storms       {}: all connected within {}, all heard of within {}",
+            "  storms       {}: all connected within {}{}",
             rounds.len(),
-            time(longest(|round| round.connected_ms) * 1e3),
-            time(longest(|round| round.answered_ms) * 1e3)
+            time(connected * 1e3),
+            heard.map_or(String::new(), |ms| format!(
+                ", all heard of within {}",
+                time(ms * 1e3)
+            ))
         )
     })
 }
@@ -245,7 +257,7 @@ fn server_in_words(used: &ServerUse) -> Vec<String> {
     let memory = used.memory_bytes_per_connection.unwrap_or_default();
     let after = used.memory_bytes_per_connection_after.unwrap_or_default();
     let mb = |bytes: u64| format!("{:.1} MB", bytes as f64 / 1e6);
-    vec![
+    let mut lines = vec![
         format!("  server       process {}: {heartbeat}", used.pid),
         format!("               {connection}"),
         format!(
@@ -254,7 +266,13 @@ fn server_in_words(used: &ServerUse) -> Vec<String> {
             mb(used.resident_bytes_connected),
             mb(used.resident_bytes_after)
         ),
-    ]
+    ];
+    if !used.rested {
+        lines.push(
+            "               it did not come to rest: other work is in these figures".to_owned(),
+        );
+    }
+    lines
 }
 
 #[cfg(test)]
