@@ -21,6 +21,17 @@ pub enum BenchError {
         /// Hosts there is room for.
         room: u64,
     },
+    /// Somebody is there, but does not take our hosts.
+    #[error(
+        "the server at {server} takes no such hosts: {why} (its port for hosts is wanted; keys and TLS are \
+         not spoken here)"
+    )]
+    Unfit {
+        /// Where.
+        server: SocketAddr,
+        /// What the first attempt met.
+        why: String,
+    },
     /// No connection came about.
     #[error("no server at {server}: {why} (is it running? see --server)")]
     Unreachable {

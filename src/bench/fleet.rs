@@ -80,6 +80,15 @@ pub enum News {
     Writable(usize),
 }
 
+/// How a connection did not come about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// In words.
+    pub why: String,
+    /// Whether somebody had taken it: a server that refuses, or something else than a server.
+    pub reached: bool,
+}
+
 /// See the [room](self).
 pub struct Fleet {
     setup: Setup,
@@ -107,8 +116,8 @@ pub struct Fleet {
     /// Whether news is gathered.
     pub gathers: bool,
     news: Vec<News>,
-    first_failure: Option<String>,
-    last_failure: Option<String>,
+    first_failure: Option<Failure>,
+    last_failure: Option<Failure>,
 }
 
 impl Fleet {
@@ -208,14 +217,14 @@ impl Fleet {
 
     /// How the first connection failed that did.
     #[must_use]
-    pub fn first_failure(&self) -> Option<&str> {
-        self.first_failure.as_deref()
+    pub const fn first_failure(&self) -> Option<&Failure> {
+        self.first_failure.as_ref()
     }
 
     /// How the last one failed.
     #[must_use]
-    pub fn last_failure(&self) -> Option<&str> {
-        self.last_failure.as_deref()
+    pub const fn last_failure(&self) -> Option<&Failure> {
+        self.last_failure.as_ref()
     }
 
     /// What has come about since it was last asked.
@@ -265,12 +274,13 @@ impl Fleet {
                 self.hosts[index] = Some(Host::new(stream, due, self.now()));
                 self.in_progress += 1;
             }
-            Err(error) => self.failed(&error),
+            Err(error) => self.failed(&error, false),
         }
         Ok(())
     }
 
-    fn failed(&mut self, error: &io::Error) {
+    /// A connection did not come about, although the server took it if it was `reached`.
+    fn failed(&mut self, error: &io::Error, reached: bool) {
         self.tally.failed += 1;
         self.failures_in_a_row += 1;
         let kind = match error.kind() {
@@ -285,10 +295,15 @@ impl Fleet {
         let why = match error.kind() {
             ErrorKind::UnexpectedEof => "it closes the connection".to_owned(),
             ErrorKind::TimedOut => "no answer in time".to_owned(),
+            ErrorKind::InvalidData => "what it answers is no message to a host".to_owned(),
             _ => error.to_string(),
         };
-        self.first_failure.get_or_insert_with(|| why.clone());
-        self.last_failure = Some(why);
+        let failure = Failure {
+            why,
+            reached: reached && error.kind() != ErrorKind::TimedOut,
+        };
+        self.first_failure.get_or_insert_with(|| failure.clone());
+        self.last_failure = Some(failure);
     }
 
     /// Ends a host's connection from this side. What was in flight is counted as unanswered.
@@ -345,7 +360,7 @@ impl Fleet {
         let state = host.state;
         self.forget(index, host);
         if state != State::Live {
-            return self.failed(error);
+            return self.failed(error, state == State::Greeting);
         }
         self.tally.lost += 1;
         self.tally.error(match error.kind() {
@@ -642,8 +657,10 @@ impl Fleet {
             (Word::Welcome { .. }, _) => self.welcome(index),
             (Word::GotIt, _) => self.tell(News::Acknowledged(index)),
             (Word::Refused(why), _) => {
-                self.first_failure
-                    .get_or_insert(format!("it refuses: {why}"));
+                self.first_failure.get_or_insert(Failure {
+                    why: format!("it refuses: {why}"),
+                    reached: true,
+                });
                 return Err(ErrorKind::PermissionDenied.into());
             }
             // A floor sends back whatever it was sent.

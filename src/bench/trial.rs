@@ -260,20 +260,26 @@ impl Stage<'_> {
         self.none_at_all()
     }
 
-    /// The first failure while nothing has gone well is the end: nobody is there.
+    /// The first failure while nothing has gone well is the end: nobody is there. Where somebody is, others
+    /// that are under way may do better, as at a server that has room for some of them only.
     pub(super) fn none_at_all(&self) -> Result<(), BenchError> {
-        let tally = &self.fleet.tally;
-        if tally.made > 0 || tally.failed == 0 {
+        let (tally, server) = (&self.fleet.tally, self.plan.server);
+        let Some(failure) = self.fleet.first_failure().filter(|_| tally.failed > 0) else {
             return Ok(());
+        };
+        let why = failure.why.clone();
+        match failure.reached {
+            _ if tally.made > 0 => Ok(()),
+            true if !self.is_hopeless() => Ok(()),
+            true => Err(BenchError::Unfit { server, why }),
+            false => Err(BenchError::Unreachable { server, why }),
         }
-        Err(BenchError::Unreachable {
-            server: self.plan.server,
-            why: self
-                .fleet
-                .first_failure()
-                .unwrap_or("no connection")
-                .to_owned(),
-        })
+    }
+
+    /// Whether nobody is under way any more, or so many have failed that the others will too.
+    fn is_hopeless(&self) -> bool {
+        let most = FAILURES_MAX.max(self.plan.hosts as u64);
+        self.fleet.in_progress() == 0 || self.fleet.failures_in_a_row() >= most
     }
 
     /// Waits for the replies that are missing, and for what no socket took.
@@ -383,7 +389,12 @@ impl Stage<'_> {
         let nobody = fleet.live() == 0 && fleet.in_progress() == 0;
         let gone = match self.plan.mode.connects_first() {
             true => tally.lost > 0 && nobody,
-            false => fleet.failures_in_a_row() >= FAILURES_MAX && fleet.live() == 0,
+            // Who is there and refuses for a while, as one that is full, has not gone.
+            false => {
+                let away = fleet.last_failure().is_some_and(|last| !last.reached);
+                let many = fleet.failures_in_a_row() >= FAILURES_MAX;
+                away && many && fleet.live() == 0 && self.is_hopeless()
+            }
         };
         gone && tally.made > 0
     }
@@ -403,13 +414,20 @@ impl Stage<'_> {
             false => format!(
                 "{} connections in a row have failed ({})",
                 self.fleet.failures_in_a_row(),
-                self.fleet.last_failure().unwrap_or("no connection")
+                self.fleet
+                    .last_failure()
+                    .map_or("no connection", |last| &last.why)
             ),
+        };
+        let nothing_said = self.plan.replies && tally.answered == 0;
+        let hint = match nothing_said && self.plan.rate > 0.0 {
+            true => ": it may demand a key or TLS, which are not spoken here",
+            false => "",
         };
         // Whoever ends all connections need not have ended; who does ends some of them before the listener.
         std::thread::sleep(DYING);
         match TcpStream::connect_timeout(&server, REACHED_WITHIN) {
-            Ok(_) => format!("the {who} at {server} is still there, but {what}"),
+            Ok(_) => format!("the {who} at {server} is still there, but {what}{hint}"),
             Err(_) => format!("the {who} at {server} went away: {what}"),
         }
     }

@@ -7,9 +7,11 @@ use std::time::Duration;
 
 use clap::builder::NonEmptyStringValueParser;
 use clap::error::ErrorKind;
+use clap::parser::ValueSource;
 use clap::{
     ArgAction, ArgGroup, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum,
 };
+use clap::{ArgMatches, Id};
 
 use super::{Failure, usage};
 use anthill::config::Overrides;
@@ -291,7 +293,7 @@ pub struct BenchArgs {
     #[arg(long)]
     pub together: bool,
     /// With --together: the server, on this machine, is stopped while they do, and finds them all at once
-    #[arg(long, requires = "together")]
+    #[arg(long)]
     pub hold: bool,
     /// For how long they say nothing before the load and after it, in seconds: memory is looked at then
     #[arg(long, value_name = "S", default_value = "0", value_parser = bench_seconds, allow_negative_numbers = true)]
@@ -299,7 +301,7 @@ pub struct BenchArgs {
     /// For how long, in seconds, once all are connected
     #[arg(long, value_name = "S", default_value = "10", value_parser = bench_seconds, allow_negative_numbers = true)]
     pub seconds: f64,
-    /// Connections begun a second [default: 5000]
+    /// Connections begun a second [default: 5000; churn: 500]
     #[arg(long, value_name = "R", value_parser = connect_rate, allow_negative_numbers = true)]
     pub connect_rate: Option<f64>,
     /// Commands in the task of a dispatch
@@ -347,11 +349,14 @@ pub struct BenchArgs {
     #[arg(long)]
     pub floor: bool,
     /// How often, with --floor
-    #[arg(long, value_name = "N", default_value = "3", requires = "floor", value_parser = clap::value_parser!(u32).range(1..=100))]
+    #[arg(long, value_name = "N", default_value = "3", value_parser = clap::value_parser!(u32).range(1..=100))]
     pub pairs: u32,
     /// Print all there is as JSON
     #[arg(long)]
     pub json: bool,
+    /// The options that stand on the command line.
+    #[arg(skip)]
+    pub given: Vec<String>,
 }
 
 /// What `bench-floor` takes, which `bench --floor` starts.
@@ -466,9 +471,13 @@ pub fn command() -> clap::Command {
 /// # Errors
 /// Wrong usage, as one line.
 pub fn parse(args: &[OsString]) -> Result<Asked, Failure> {
-    let line = command()
-        .try_get_matches_from(args)
-        .and_then(|matches| Line::from_arg_matches(&matches));
+    let line = command().try_get_matches_from(args).and_then(|matches| {
+        let mut line = Line::from_arg_matches(&matches)?;
+        if let Some(Command::Bench(bench)) = &mut line.command {
+            bench.given = given(&matches);
+        }
+        Ok(line)
+    });
     match line {
         Ok(line) => Ok(Asked::Run(
             line.command.unwrap_or(Command::Serve(line.serve)),
@@ -482,4 +491,16 @@ pub fn parse(args: &[OsString]) -> Result<Asked, Failure> {
             _ => Err(Failure::usage(usage::one_line(&error, args))),
         },
     }
+}
+
+/// The options of a subcommand that somebody typed, as they are typed.
+fn given(matches: &ArgMatches) -> Vec<String> {
+    let Some((_, matches)) = matches.subcommand() else {
+        return Vec::new();
+    };
+    let typed = |id: &&Id| matches.value_source(id.as_str()) == Some(ValueSource::CommandLine);
+    let names = matches.ids().filter(typed);
+    names
+        .map(|id| format!("--{}", id.as_str().replace('_', "-")))
+        .collect()
 }

@@ -2,6 +2,7 @@
 
 mod bar;
 mod ending;
+mod meaning;
 mod words;
 
 use std::net::{SocketAddr, ToSocketAddrs};
@@ -91,27 +92,15 @@ fn plan(args: &BenchArgs) -> Result<Plan, Failure> {
     let mode = mode(args.mode);
     let hosts = args.hosts as usize;
     let replies = !args.no_replies;
-    if mode == Mode::Dispatch {
-        let pushed = args.plain && !args.datagrams;
-        refuse(
-            pushed,
-            "--plain",
-            "such hosts take tasks by --datagrams only",
-        )?;
-        refuse(args.floor, "--floor", "a floor dispatches nothing")?;
-    } else {
-        refuse(args.datagrams, "--datagrams", "it is for dispatch")?;
-    }
-    if args.apart > 0 {
-        let dispatch = mode == Mode::Dispatch;
-        refuse(!dispatch, "--apart", "it is for dispatch")?;
-        refuse(args.apart >= args.hosts, "--apart", "somebody has to work")?;
-    }
-    if args.leave > 0 {
-        let steady = mode == Mode::Steady;
-        refuse(!steady, "--leave", "it is for steady")?;
-        refuse(args.leave >= args.hosts, "--leave", "somebody has to stay")?;
-    }
+    meaning::check(args, mode)?;
+    let pushed = mode == Mode::Dispatch && args.plain && !args.datagrams;
+    refuse(
+        pushed,
+        "--plain",
+        "such hosts take tasks by --datagrams only",
+    )?;
+    refuse(args.apart >= args.hosts, "--apart", "somebody has to work")?;
+    refuse(args.leave >= args.hosts, "--leave", "somebody has to stay")?;
     let sources = sources(args, server)?;
     let key = args.key.clone().unwrap_or_else(own_key);
     let commands: Vec<String> = (1..=args.commands).map(|n| format!("bench-{n}")).collect();

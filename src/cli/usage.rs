@@ -61,7 +61,12 @@ impl Found<'_> {
                 format!("{} takes no value, and is given '{}'", flag?, value?)
             }
             ErrorKind::MissingRequiredArgument => {
-                format!("{} is missing{}", flag?, positionals(command))
+                let flag = flag?;
+                let values = match flag.starts_with('-') {
+                    true => String::new(),
+                    false => positionals(command),
+                };
+                format!("{flag} is missing{values}")
             }
             ErrorKind::ArgumentConflict => self.conflict()?,
             ErrorKind::InvalidUtf8 => "an argument is not UTF-8".to_owned(),

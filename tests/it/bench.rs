@@ -407,6 +407,21 @@ fn what_cannot_be_is_wrong_usage() {
         (&["--apart", "1"], "--apart"),
         (&["--hold"], "--together"),
         (&["--idle", "-1"], "--idle"),
+        (&["--pairs", "2"], "--pairs needs --floor"),
+        (&["--hold"], "--hold needs --together"),
+        (&["flood", "--rate", "5"], "--rate says nothing to flood"),
+        (&["storm", "--rate", "5"], "--rate"),
+        (&["churn", "--together"], "--together"),
+        (&["flood", "--together"], "--together"),
+        (&["--commands", "2"], "--commands"),
+        (&["--pipeline", "2"], "--pipeline"),
+        (&["flood", "--pipeline", "2", "--no-replies"], "--pipeline"),
+        (&["--agent-port", "6655"], "--agent-port"),
+        (&["--api", "http://127.0.0.1:1"], "--api"),
+        (&["--together", "--rate", "0"], "--together"),
+        (&["storm", "--connect-rate", "5"], "--connect-rate"),
+        (&["churn", "--idle", "1"], "--idle"),
+        (&["dispatch", "--seconds", "1"], "--seconds"),
     ] {
         let mut args = vec!["bench"];
         args.extend_from_slice(words);

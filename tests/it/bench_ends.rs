@@ -1,5 +1,6 @@
 //! A load of `anthill bench` that ends before its time: what came of it so far is told all the same.
 
+use std::os::unix::fs::PermissionsExt;
 use std::process::{Child, Output};
 use std::time::Duration;
 
@@ -216,4 +217,44 @@ fn the_load_generator_is_not_blamed_for_a_server_that_takes_no_connection() {
     assert!(waited > 900_000.0, "{said} {report:#}");
     let late = figure("/client/late/max_us").unwrap();
     assert!(late < waited / 2.0, "{report:#}");
+}
+
+#[test]
+fn a_server_with_room_for_some_is_measured_and_the_others_are_errors() {
+    let mut home = Home::redis();
+    home.set("limits.connections", 20);
+    let server = home.start();
+    let tcp = server.tcp.to_string();
+    let words = ["bench", "storm", "--hosts", "60", "--seconds", "0.1"];
+    let words = [&words[..], &["--server", &tcp, "--json"]].concat();
+    let (status, report, said) = told(&program(home.path(), &words).output().unwrap());
+    assert_eq!(status, Some(1), "{said}");
+    assert_eq!(report["ended_early"], Value::Null, "{said}");
+    assert!(report["connections"]["made"].as_u64() >= Some(20), "{said}");
+    assert!(report["connections"]["failed"].as_u64() > Some(0), "{said}");
+}
+
+#[test]
+fn who_is_there_and_takes_no_such_hosts_is_not_called_away() {
+    let mut home = Home::embedded();
+    let keys = home.path().join("keys.json");
+    std::fs::write(&keys, format!("{{\"fleet\": \"{}\"}}", "07".repeat(32))).unwrap();
+    std::fs::set_permissions(&keys, PermissionsExt::from_mode(0o600)).unwrap();
+    home.auth(serde_json::json!({"keys_file": "keys.json", "plain_from": []}));
+    let server = home.start();
+    let (tcp, http) = (server.tcp.to_string(), server.http.to_string());
+    for (address, words, wanted) in [
+        (&tcp, &[][..], "it refuses"),
+        (&tcp, &["--plain"], "it may demand a key"),
+        (&http, &[], "takes no such hosts"),
+    ] {
+        let all = ["bench", "--hosts", "20", "--server", address];
+        let mut program = program(home.path(), &[&all[..], words].concat());
+        let output = program.output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        assert!(said.contains(wanted), "{wanted}: {said}");
+        assert!(!said.contains("no server"), "{said}");
+        assert!(!said.contains("went away"), "{said}");
+    }
 }

@@ -1,0 +1,76 @@
+//! Options that would say nothing to the load are refused, rather than passed over in silence.
+
+use anthill::bench::Mode::{self, Churn, Dispatch, Flood, Steady, Storm};
+
+use crate::cli::Failure;
+use crate::cli::args::BenchArgs;
+
+/// The loads to which an option says something; those that are not here say something to all.
+const MEANT_FOR: [(&str, &[Mode]); 16] = [
+    ("--rate", &[Steady, Dispatch]),
+    ("--together", &[Steady, Dispatch]),
+    ("--hold", &[Steady]),
+    ("--leave", &[Steady]),
+    ("--pipeline", &[Flood]),
+    ("--idle", &[Steady, Flood, Dispatch]),
+    ("--seconds", &[Steady, Flood, Churn, Storm]),
+    ("--connect-rate", &[Steady, Flood, Churn, Dispatch]),
+    // A floor dispatches nothing.
+    ("--floor", &[Steady, Flood, Churn, Storm]),
+    ("--commands", &[Dispatch]),
+    ("--key", &[Dispatch]),
+    ("--datagrams", &[Dispatch]),
+    ("--agent-port", &[Dispatch]),
+    ("--apart", &[Dispatch]),
+    ("--api", &[Dispatch]),
+    ("--token-file", &[Dispatch]),
+];
+
+/// Looks whether each option that was typed says something.
+///
+/// # Errors
+/// One does not: wrong usage.
+pub fn check(args: &BenchArgs, mode: Mode) -> Result<(), Failure> {
+    let given = |flag: &str| args.given.iter().any(|typed| typed == flag);
+    for (flag, loads) in MEANT_FOR {
+        if given(flag) && !loads.contains(&mode) {
+            let loads: Vec<&str> = loads.iter().map(|load| load.as_str()).collect();
+            return Err(Failure::usage(format!(
+                "{flag} says nothing to {}: it is for {}",
+                mode.as_str(),
+                loads.join(", ")
+            )));
+        }
+    }
+    for (flag, needed, there) in [
+        ("--pairs", "--floor", args.floor),
+        ("--hold", "--together", args.together),
+        ("--agent-port", "--datagrams", args.datagrams),
+        ("--agent-port", "--plain", args.plain),
+    ] {
+        if given(flag) && !there {
+            return Err(Failure::usage(format!("{flag} needs {needed}")));
+        }
+    }
+    for (flag, other, there, why) in [
+        (
+            "--pipeline",
+            "--no-replies",
+            args.no_replies,
+            "nothing is waited for",
+        ),
+        (
+            "--together",
+            "--rate 0",
+            args.rate == Some(0.0),
+            "nobody beats",
+        ),
+    ] {
+        if given(flag) && there {
+            return Err(Failure::usage(format!(
+                "{flag} cannot be used with {other}: {why}"
+            )));
+        }
+    }
+    Ok(())
+}
