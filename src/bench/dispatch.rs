@@ -8,6 +8,7 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, TryRecvError, channel};
+use std::time::Instant as Clock;
 
 use super::BenchError;
 use super::bare::{self, Sender};
@@ -26,6 +27,9 @@ pub type Post = Arc<dyn Fn() -> Result<(), String> + Send + Sync>;
 
 /// Between two looks whether the server has answered.
 const STEP: Span = Span::from_millis(5);
+
+/// What the server answered to the post, and when: taken where it comes in, not where it is looked for.
+type Posted = (Clock, Result<(), String>);
 
 /// Where a host is: how many of its messages have been acknowledged, once the task is there.
 type Step = Option<usize>;
@@ -51,11 +55,17 @@ impl Stretch {
         self.count += 1;
     }
 
-    fn ms(self) -> f64 {
-        self.last
-            .as_secs_f64()
-            .mul_add(1e3, -self.first.as_secs_f64() * 1e3)
+    /// From the first to the last, if there are two.
+    fn ms(self) -> Option<f64> {
+        let ns = self.last.as_nanos().saturating_sub(self.first.as_nanos());
+        (self.count > 1).then(|| ns as f64 / 1e6)
     }
+}
+
+/// How often the mean of two goes into another.
+fn ratio(ours: Option<f64>, [before, after]: [Option<f64>; 2]) -> Option<f64> {
+    let ratio = ours? * 2.0 / (before? + after?);
+    ratio.is_finite().then_some(ratio)
 }
 
 /// A task under way.
@@ -94,8 +104,8 @@ impl Stage<'_> {
         loop {
             let now = self.fleet.now();
             if stored.is_none() {
-                match stored_by(&answer, now) {
-                    Ok(when) => stored = when,
+                match stored_by(&answer) {
+                    Ok(when) => stored = when.map(|when| self.fleet.at(when)),
                     Err(why) => {
                         self.over = Some(format!("the task is not dispatched: {why}"));
                         return Ok(None);
@@ -126,7 +136,7 @@ impl Stage<'_> {
                 hosts: work.stretch.count,
                 first_to_last_ms: ours,
                 bare_first_to_last_ms: bare,
-                ratio: ours * 2.0 / (bare[0] + bare[1]),
+                ratio: ratio(ours, bare),
             }
         });
         Ok(Some(self.told(work, stored, datagrams)))
@@ -216,11 +226,11 @@ impl Stage<'_> {
             latency: times.summary(),
         };
         let posted = work.posted;
-        let stored = stored.map_or(Span::ZERO, |stored| stored.since(posted));
+        let stored = stored.map(|stored| stored.since(posted).as_secs_f64() * 1e3);
         Dispatched {
             key: work.key.to_owned(),
             commands: work.commands.len(),
-            stored_ms: stored.as_secs_f64() * 1e3,
+            stored_ms: stored,
             received: stride(work.counts[0], &work.received),
             answered: stride(work.counts[1], &work.answered),
             done: stride(work.counts[2], &work.done),
@@ -232,27 +242,24 @@ impl Stage<'_> {
 }
 
 /// Lets it be posted on a thread of its own: where its answer will be.
-fn post(post: Option<Post>) -> Result<Receiver<Result<(), String>>, BenchError> {
+fn post(post: Option<Post>) -> Result<Receiver<Posted>, BenchError> {
     let (tell, answer) = channel();
     let thread = std::thread::Builder::new().name("post".to_owned());
     thread
         .spawn(move || {
             let posted = post.map_or_else(|| Err("there is no way to".to_owned()), |post| post());
             // Nobody waits for it any more where the run has ended meanwhile.
-            let _ = tell.send(posted);
+            let _ = tell.send((Clock::now(), posted));
         })
         .map_err(BenchError::system("cannot start a thread"))?;
     Ok(answer)
 }
 
 /// When the server has answered that the task is stored.
-fn stored_by(
-    answer: &Receiver<Result<(), String>>,
-    now: Instant,
-) -> Result<Option<Instant>, String> {
+fn stored_by(answer: &Receiver<Posted>) -> Result<Option<Clock>, String> {
     match answer.try_recv() {
-        Ok(Ok(())) => Ok(Some(now)),
-        Ok(Err(why)) => Err(why),
+        Ok((at, Ok(()))) => Ok(Some(at)),
+        Ok((_, Err(why))) => Err(why),
         Err(TryRecvError::Empty) => Ok(None),
         Err(TryRecvError::Disconnected) => Err("it gave no answer".to_owned()),
     }
@@ -344,6 +351,21 @@ impl<'a> Work<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_fewer_than_two_datagrams_show_is_not_known() {
+        let mut stretch = Stretch::default();
+        assert_eq!(stretch.ms(), None);
+        stretch.add(Span::from_millis(7));
+        assert_eq!(stretch.ms(), None);
+        stretch.add(Span::from_millis(4));
+        assert_eq!(stretch.ms(), Some(3.0));
+        let bare = [Some(1.0), Some(2.0)];
+        assert_eq!(ratio(Some(3.0), bare), Some(2.0));
+        assert_eq!(ratio(None, bare), None);
+        assert_eq!(ratio(Some(3.0), [None, Some(2.0)]), None);
+        assert_eq!(ratio(Some(0.0), [Some(0.0); 2]), None);
+    }
 
     #[test]
     fn a_host_answers_and_works_through_each_command_in_its_phases() {

@@ -166,6 +166,12 @@ impl Fleet {
         Instant::ZERO + Span::from(self.origin.elapsed())
     }
 
+    /// What the clock said then.
+    #[must_use]
+    pub fn at(&self, then: Origin) -> Instant {
+        Instant::ZERO + Span::from(then.saturating_duration_since(self.origin))
+    }
+
     /// Connections under way.
     #[must_use]
     pub const fn in_progress(&self) -> usize {

@@ -77,6 +77,10 @@ pub struct Plan {
     pub leave: usize,
     /// The addresses they connect from; none: whichever the system takes.
     pub sources: Option<Sources>,
+    /// These as they were given, to be told.
+    pub source: Option<String>,
+    /// The CPU this program stays on, to be told.
+    pub cpu: Option<usize>,
     /// The key of the task, in the mode of that name.
     pub key: String,
     /// Its commands.

@@ -62,6 +62,20 @@ pub struct Asked {
     pub replies: bool,
     /// `--pipeline`.
     pub pipeline: usize,
+    /// `--connecting`.
+    pub connecting: usize,
+    /// `--source`; `null`: loopback addresses for a loopback server, else whichever the system takes.
+    pub source: Option<String>,
+    /// `--cpu`.
+    pub cpu: Option<usize>,
+    /// `--commands`; `null` but in a dispatch.
+    pub commands: Option<usize>,
+    /// `--agent-port`; `null` where it says nothing.
+    pub agent_port: Option<u16>,
+    /// `--floor`.
+    pub floor: bool,
+    /// `--pairs`; `null` without `--floor`.
+    pub pairs: Option<u32>,
     /// Whether the hosts gave themselves ids.
     pub identified: bool,
     /// `--leave`.
@@ -102,12 +116,12 @@ pub struct Heartbeats {
     pub sent_per_s: f64,
     /// Due, but not sent: the load generator could not hold the rate.
     pub not_sent: u64,
-    /// Answered.
-    pub answered: u64,
+    /// Answered; `null`, as the next two, where none asked for a reply.
+    pub answered: Option<u64>,
     /// Answered a second in that time.
-    pub answered_per_s: f64,
+    pub answered_per_s: Option<f64>,
     /// That asked for a reply and had none at the end.
-    pub unanswered: u64,
+    pub unanswered: Option<u64>,
     /// From when a heartbeat should have been sent until its reply was read, or was no longer waited for.
     pub latency: Option<Latency>,
 }
@@ -116,7 +130,7 @@ pub struct Heartbeats {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Client {
     /// CPU it used while heartbeats were sent, in seconds.
-    pub cpu_s: f64,
+    pub cpu_s: Option<f64>,
     /// By how much it sent heartbeats late, which is part of the replies' latency; in churn and storm, by how much
     /// it began connections late. In a flood nothing can be late.
     pub late: Option<Latency>,
@@ -156,7 +170,8 @@ pub struct ServerUse {
     pub resident_bytes_connected: u64,
     /// Resident memory at the end, still connected; with `--idle` after the second silence.
     pub resident_bytes_after: u64,
-    /// What it grew by for each connection until all were connected.
+    /// What it grew by for each connection until all were connected; `null` where it shrank, and where
+    /// connections come and go.
     pub memory_bytes_per_connection: Option<f64>,
     /// The same until the end.
     pub memory_bytes_per_connection_after: Option<f64>,
@@ -183,8 +198,7 @@ impl ServerUse {
         let first = |part: fn(&ThreadUse) -> f64| threads.first().map_or(0.0, part);
         let all = |part: fn(&ThreadUse) -> f64| threads.iter().map(part).sum::<f64>();
         let per = |seconds: f64, count: u64| (count > 0).then(|| seconds * 1e6 / count as f64);
-        let grown = |to: &Sample| to.resident as f64 - before.resident as f64;
-        let each = |to: &Sample| (held > 0).then(|| grown(to) / held as f64);
+        let each = |to: &Sample| a_connection(before.resident, to.resident, held);
         Self {
             pid,
             loop_cpu_us_per_heartbeat: per(first(beating), sent),
@@ -206,11 +220,16 @@ impl ServerUse {
     /// Counts the memory of connections from another beginning.
     pub fn measure_from(&mut self, resident_bytes_before: u64, made: u64) {
         self.resident_bytes_before = resident_bytes_before;
-        let grown = |to: u64| to as f64 - resident_bytes_before as f64;
-        let each = |to| (made > 0).then(|| grown(to) / made as f64);
+        let each = |to| a_connection(resident_bytes_before, to, made);
         self.memory_bytes_per_connection = each(self.resident_bytes_connected);
         self.memory_bytes_per_connection_after = each(self.resident_bytes_after);
     }
+}
+
+/// What memory grew by for each connection. Where it shrank, what was there before had room for some of them.
+fn a_connection(before: u64, to: u64, held: u64) -> Option<f64> {
+    let grown = to.checked_sub(before)?;
+    (held > 0).then(|| grown as f64 / held as f64)
 }
 
 /// What the store thread of a server is called.
@@ -267,12 +286,12 @@ pub struct Left {
 pub struct Datagrams {
     /// Hosts that got one.
     pub hosts: u64,
-    /// From the first to the last, in milliseconds.
-    pub first_to_last_ms: f64,
+    /// From the first to the last, in milliseconds; `null`, as the others, where fewer than two came.
+    pub first_to_last_ms: Option<f64>,
     /// The same for as many bare `sendto` to the same sockets, once before and once after it, in milliseconds.
-    pub bare_first_to_last_ms: [f64; 2],
+    pub bare_first_to_last_ms: [Option<f64>; 2],
     /// The one divided by the mean of the other.
-    pub ratio: f64,
+    pub ratio: Option<f64>,
 }
 
 /// How far a task has come with everybody, from when it was posted.
@@ -291,8 +310,9 @@ pub struct Dispatched {
     pub key: String,
     /// Its commands.
     pub commands: usize,
-    /// Until the server had answered that it is stored, in milliseconds.
-    pub stored_ms: f64,
+    /// Until the server's answer to the post was there, which says that it is stored, in milliseconds. Hosts may
+    /// have it before.
+    pub stored_ms: Option<f64>,
     /// It was there.
     pub received: Stride,
     /// The host's answer was acknowledged.
@@ -341,7 +361,7 @@ impl Shown {
         };
         Self {
             connections: connections(tally, trial.connecting_s),
-            heartbeats: heartbeats(tally, trial.beating_s),
+            heartbeats: heartbeats(tally, trial.beating_s, trial.replies),
             errors: tally.errors.clone(),
             client: Client {
                 cpu_s: trial.client_cpu_s,
@@ -388,15 +408,16 @@ fn connections(tally: &Tally, seconds: f64) -> Connections {
     }
 }
 
-fn heartbeats(tally: &Tally, seconds: f64) -> Heartbeats {
+fn heartbeats(tally: &Tally, seconds: f64, replies: bool) -> Heartbeats {
+    let answered = replies.then_some(tally.answered);
     Heartbeats {
         sent: tally.sent,
         seconds,
         sent_per_s: rate(tally.sent, seconds),
         not_sent: tally.not_sent,
-        answered: tally.answered,
-        answered_per_s: rate(tally.answered, seconds),
-        unanswered: tally.asked.saturating_sub(tally.answered),
+        answered,
+        answered_per_s: answered.map(|answered| rate(answered, seconds)),
+        unanswered: answered.map(|answered| tally.asked.saturating_sub(answered)),
         latency: tally.replies.summary(),
     }
 }
@@ -532,6 +553,14 @@ impl Report {
                 connect_rate_per_s: plan.connect_rate,
                 replies: plan.replies,
                 pipeline: plan.pipeline,
+                connecting: plan.connecting,
+                source: plan.source.clone(),
+                cpu: plan.cpu,
+                commands: (plan.mode == Mode::Dispatch).then_some(plan.commands.len()),
+                // 0 is any.
+                agent_port: plan.datagrams.filter(|port| *port > 0),
+                floor: plan.pairs > 0,
+                pairs: (plan.pairs > 0).then_some(plan.pairs),
                 identified: plan.identified,
                 leave: plan.leave,
                 apart: plan.apart,
@@ -610,6 +639,10 @@ mod tests {
         assert!(near(used.loop_cpu_us_per_connection, 2_000.0), "{used:?}");
         assert!(near(used.store_cpu_us_per_connection, 1_000.0), "{used:?}");
         assert!(near(used.memory_bytes_per_connection, 200.0), "{used:?}");
+        let [before, _, after] = samples.clone();
+        let shrunk = ServerUse::between(7, &[after.clone(), before, after], 10, 10, 0);
+        assert_eq!(shrunk.memory_bytes_per_connection, None, "{shrunk:?}");
+        assert!(near(shrunk.memory_bytes_per_connection_after, 0.0));
         let nothing = ServerUse::between(7, &samples, 0, 0, 0);
         assert_eq!(nothing.cpu_us_per_heartbeat, None);
         assert_eq!(nothing.memory_bytes_per_connection, None);

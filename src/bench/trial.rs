@@ -55,8 +55,10 @@ pub struct Trial {
     pub connecting_s: f64,
     /// For how long heartbeats were sent, in seconds.
     pub beating_s: f64,
+    /// Whether they asked for replies.
+    pub replies: bool,
     /// CPU the load generator used meanwhile, in seconds.
-    pub client_cpu_s: f64,
+    pub client_cpu_s: Option<f64>,
     /// What the other end used, or why that is not known.
     pub server: Result<ServerUse, String>,
     /// The rounds of a storm.
@@ -124,11 +126,9 @@ impl Client {
     }
 
     /// CPU since then, in seconds.
-    fn used(self) -> f64 {
-        match (self.0, Self::now().0) {
-            (Ok(before), Ok(after)) => after.cpu().as_secs_f64() - before.cpu().as_secs_f64(),
-            _ => 0.0,
-        }
+    fn used(self) -> Option<f64> {
+        let (before, after) = (self.0.ok()?, Self::now().0.ok()?);
+        Some(after.cpu().as_secs_f64() - before.cpu().as_secs_f64())
     }
 }
 
@@ -187,6 +187,7 @@ impl Stage<'_> {
             beating_s,
             client_cpu_s,
             server,
+            replies: self.plan.replies,
             rounds: Vec::new(),
             dispatch,
             left,
@@ -208,19 +209,16 @@ impl Stage<'_> {
         self.drain()?;
         self.rest()?;
         let after = self.sample();
-        let held = self.fleet.live() as u64;
-        let server = self.used(
-            [before, after.clone(), after],
-            self.fleet.tally.made,
-            held,
-            0,
-        );
+        // Nobody is held: there is no memory a connection.
+        let samples = [before, after.clone(), after];
+        let server = self.used(samples, self.fleet.tally.made, 0, 0);
         Ok(Trial {
             tally: Tally::default(),
             connecting_s: seconds,
             beating_s: seconds,
             client_cpu_s,
             server,
+            replies: self.plan.replies,
             rounds,
             dispatch: None,
             left: None,

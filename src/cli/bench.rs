@@ -1,6 +1,7 @@
 //! `anthill bench`: what a server makes of many hosts.
 
 mod bar;
+mod document;
 mod ending;
 mod meaning;
 mod words;
@@ -41,8 +42,7 @@ pub fn run(args: &BenchArgs) -> Result<(), Failure> {
         }
     };
     if args.json {
-        let text = serde_json::to_string_pretty(&report).map_err(Failure::failed)?;
-        print(&format!("{text}\n"))?;
+        print(&document::of(&report).map_err(Failure::failed)?)?;
     } else {
         print(&words::in_words(&report))?;
     }
@@ -143,6 +143,8 @@ fn plan(args: &BenchArgs) -> Result<Plan, Failure> {
         leave: args.leave as usize,
         apart: args.apart as usize,
         sources,
+        source: args.source.clone(),
+        cpu: args.cpu,
         pairs: if args.floor { args.pairs } else { 0 },
         // Asked before this program is bound to one of them.
         spins: available_parallelism().is_ok_and(|count| count.get() > 1),

@@ -97,7 +97,10 @@ fn a_flood_keeps_its_pipeline_full_or_pours_where_nothing_is_answered() {
     let words = ["flood", "--no-replies", "--hosts", "10", "--seconds", "0.5"];
     let report = bench(&home, &server, &words);
     assert!(number(&report, "/heartbeats/sent") >= 640.0, "{report:#}");
-    assert_eq!(report["heartbeats"]["answered"], 0);
+    for unknown in ["answered", "answered_per_s", "unanswered"] {
+        assert_eq!(report["heartbeats"][unknown], Value::Null, "{unknown}");
+    }
+    assert_eq!(report["client"]["late"], Value::Null, "nothing was due");
 }
 
 #[test]
@@ -117,6 +120,10 @@ fn connections_come_and_go_or_come_all_at_once() {
     assert_eq!(report["connections"]["made"], 100);
     assert_eq!(report["heartbeats"]["answered"], 100);
     assert!(number(&report, "/server_process/cpu_us_per_connection") > 0.0);
+    assert_eq!(
+        report["server_process"]["memory_bytes_per_connection"],
+        Value::Null
+    );
 
     let words = ["storm", "--hosts", "20", "--seconds", "0.3"];
     let report = bench(&home, &server, &words);
@@ -277,6 +284,15 @@ fn the_floor_is_run_turn_about_and_the_ratios_are_told() {
         let report = bench(&home, &server, &all);
         let pairs = report["floor"]["pairs"].as_array().unwrap();
         assert_eq!(pairs.len(), 2);
+        let asked = &report["asked"];
+        assert_eq!(
+            (&asked["floor"], &asked["pairs"]),
+            (&true.into(), &2.into())
+        );
+        assert_eq!(
+            (&asked["connecting"], &asked["cpu"]),
+            (&256.into(), &Value::Null)
+        );
         for pair in pairs {
             assert_eq!(pair["floor"]["errors"], serde_json::json!({}));
             let sent = |side: &str| number(pair, &format!("/{side}/heartbeats/sent"));

@@ -1,7 +1,9 @@
 //! A report as lines to read.
 
+use anthill::bench::Mode;
 use anthill::bench::report::{
-    Dispatched, Floored, Latency, Left, Ratio, Report, Round, ServerUse, Shown, Stride,
+    Dispatched, Floored, Heartbeats, Latency, Left, Pair, Ratio, Report, Round, ServerUse, Shown,
+    Stride,
 };
 use anthill::text;
 
@@ -42,7 +44,10 @@ pub fn in_words(report: &Report) -> String {
         grouped(asked.hosts as u64),
         report.server
     )];
-    lines.extend(shown_in_words(&report.shown, asked.rate_per_s));
+    if report.floor.is_some() {
+        lines.push("  the server, in the first pair:".to_owned());
+    }
+    lines.extend(shown_in_words(report));
     if let Some(floored) = &report.floor {
         lines.extend(floored_in_words(floored));
     }
@@ -60,7 +65,8 @@ pub fn in_words(report: &Report) -> String {
     text
 }
 
-fn shown_in_words(shown: &Shown, asked_per_s: f64) -> Vec<String> {
+fn shown_in_words(report: &Report) -> Vec<String> {
+    let shown = &report.shown;
     let (connections, beats) = (&shown.connections, &shown.heartbeats);
     let mut lines = vec![
         format!(
@@ -71,28 +77,21 @@ fn shown_in_words(shown: &Shown, asked_per_s: f64) -> Vec<String> {
             grouped(connections.failed),
             grouped(connections.lost)
         ),
-        format!(
-            "  heartbeats   {} sent ({}/s), {} answered ({}/s), {} unanswered",
-            grouped(beats.sent),
-            whole(beats.sent_per_s),
-            grouped(beats.answered),
-            whole(beats.answered_per_s),
-            grouped(beats.unanswered)
-        ),
+        heartbeats_in_words(beats),
     ];
     if beats.not_sent > 0 {
         lines.push(format!(
             "  not sent     {}: asked for {}/s, managed {}/s",
             grouped(beats.not_sent),
-            whole(asked_per_s),
+            whole(report.asked.rate_per_s),
             whole(beats.sent_per_s)
         ));
     }
     if let Some(latency) = &beats.latency {
         let words = latency_in_words(latency);
         let missing = match beats.unanswered {
-            0 => String::new(),
-            some => format!(", {} that never came among them", grouped(some)),
+            None | Some(0) => String::new(),
+            Some(some) => format!(", {} that never came among them", grouped(some)),
         };
         lines.push(format!(
             "  replies      {words} from when they were due{missing}"
@@ -101,19 +100,50 @@ fn shown_in_words(shown: &Shown, asked_per_s: f64) -> Vec<String> {
     lines.extend(rounds_in_words(&shown.storm_rounds));
     lines.extend(shown.dispatch.iter().flat_map(dispatch_in_words));
     lines.extend(shown.left.iter().map(left_in_words));
-    if let Some(late) = &shown.client.late {
-        lines.push(format!(
-            "  this client  {:.2} s of CPU, late by {} at p99 (part of the above)",
-            shown.client.cpu_s,
-            time(late.p99_us)
-        ));
-    }
+    lines.extend(client_in_words(report));
     match (&shown.server_process, &shown.server_process_unknown) {
-        (Some(used), _) => lines.extend(server_in_words(used)),
+        (Some(used), _) => lines.extend(server_in_words(used, report.mode)),
         (None, Some(why)) => lines.push(format!("  server       CPU and memory not known: {why}")),
         (None, None) => {}
     }
     lines
+}
+
+fn heartbeats_in_words(beats: &Heartbeats) -> String {
+    let mut line = format!("  heartbeats   {} sent", grouped(beats.sent));
+    if beats.sent > 0 {
+        line.push_str(&format!(" ({}/s)", whole(beats.sent_per_s)));
+    }
+    if let (Some(answered), Some(a_second), Some(unanswered), 1..) = (
+        beats.answered,
+        beats.answered_per_s,
+        beats.unanswered,
+        beats.sent,
+    ) {
+        line.push_str(&format!(
+            ", {} answered ({}/s), {} unanswered",
+            grouped(answered),
+            whole(a_second),
+            grouped(unanswered)
+        ));
+    }
+    line
+}
+
+/// The load generator's own part in what stands above.
+fn client_in_words(report: &Report) -> Option<String> {
+    let client = &report.shown.client;
+    let cpu = client.cpu_s.map(|cpu| format!("{cpu:.2} s of CPU"));
+    let late = client.late.as_ref().map(|late| {
+        let part = match report.shown.heartbeats.latency {
+            _ if !report.mode.connects_first() => " in beginning connections",
+            Some(_) => " (part of the replies' times)",
+            None => "",
+        };
+        format!("late by {} at p99{part}", time(late.p99_us))
+    });
+    let parts: Vec<String> = [cpu, late].into_iter().flatten().collect();
+    (!parts.is_empty()).then(|| format!("  this client  {}", parts.join(", ")))
 }
 
 fn rounds_in_words(rounds: &[Round]) -> Option<String> {
@@ -146,10 +176,13 @@ fn dispatch_in_words(task: &Dispatched) -> Vec<String> {
     };
     let mut lines = vec![
         format!(
-            "  task         {} of {} commands, stored within {}",
+            "  task         {} of {} commands{}",
             task.key,
             task.commands,
-            time(task.stored_ms * 1e3)
+            task.stored_ms.map_or(String::new(), |ms| format!(
+                "; that it is stored was answered after {}",
+                time(ms * 1e3)
+            ))
         ),
         stride("received it", &task.received),
         stride("answered, acknowledged", &task.answered),
@@ -161,13 +194,15 @@ fn dispatch_in_words(task: &Dispatched) -> Vec<String> {
     }));
     lines.extend(task.datagrams.as_ref().map(|sent| {
         let [before, after] = sent.bare_first_to_last_ms;
+        let ms = |ms: Option<f64>| ms.map_or("not known".to_owned(), |ms| time(ms * 1e3));
+        let ratio = sent.ratio.map(|ratio| format!("{ratio:.2} times that of "));
         format!(
-            "  datagrams    {}, first to last {}: {:.2} times that of bare sendto ({}, {})",
+            "  datagrams    {}, first to last {}: {}bare sendto ({}, {})",
             grouped(sent.hosts),
-            time(sent.first_to_last_ms * 1e3),
-            sent.ratio,
-            time(before * 1e3),
-            time(after * 1e3)
+            ms(sent.first_to_last_ms),
+            ratio.as_deref().unwrap_or("beside "),
+            ms(before),
+            ms(after)
         )
     }));
     lines
@@ -183,64 +218,91 @@ fn left_in_words(left: &Left) -> String {
     )
 }
 
+/// A figure of one side of a pair.
+type Figure = fn(&ServerUse) -> Option<f64>;
+
 fn floored_in_words(floored: &Floored) -> Vec<String> {
+    let pairs = &floored.pairs;
     let mut lines = vec![format!(
         "  compared with a bare epoll drain, {} pairs: the median, and the spread",
-        floored.pairs.len()
+        pairs.len()
     )];
-    let mut line = |what: &str, ratio: Option<Ratio>, unit: &str| {
-        let Some(Ratio { median, min, max }) = ratio else {
-            return;
-        };
-        lines.push(format!(
-            "    {what:<32} {median:.2} {unit} ({min:.2} to {max:.2})"
-        ));
+    let middle = |side: fn(&Pair) -> &Shown, figure: Figure| {
+        let figures = pairs
+            .iter()
+            .filter_map(|pair| figure(side(pair).server_process.as_ref()?));
+        Some(Ratio::of(figures.collect())?.median)
     };
-    let times = "times the floor's";
-    line(
-        "CPU a heartbeat, loop thread",
-        floored.loop_cpu_per_heartbeat_ratio,
-        times,
-    );
-    line(
-        "CPU a heartbeat, all threads",
-        floored.cpu_per_heartbeat_ratio,
-        times,
-    );
-    line(
-        "CPU a connection, loop thread",
-        floored.loop_cpu_per_connection_ratio,
-        times,
-    );
-    line(
-        "CPU a connection, all threads",
-        floored.cpu_per_connection_ratio,
-        times,
-    );
-    let beyond = floored.memory_bytes_per_connection_beyond;
-    line("memory a connection", beyond, "bytes more than the floor's");
+    let beat: Figure = |used| used.cpu_us_per_heartbeat;
+    let connection: Figure = |used| used.cpu_us_per_connection;
+    let loop_beat: Figure = |used| used.loop_cpu_us_per_heartbeat;
+    let loop_connection: Figure = |used| used.loop_cpu_us_per_connection;
+    for (what, ratio, ours, theirs) in [
+        (
+            "CPU a heartbeat, loop thread",
+            floored.loop_cpu_per_heartbeat_ratio,
+            loop_beat,
+            beat,
+        ),
+        (
+            "CPU a heartbeat, all threads",
+            floored.cpu_per_heartbeat_ratio,
+            beat,
+            beat,
+        ),
+        (
+            "CPU a connection, loop thread",
+            floored.loop_cpu_per_connection_ratio,
+            loop_connection,
+            connection,
+        ),
+        (
+            "CPU a connection, all threads",
+            floored.cpu_per_connection_ratio,
+            connection,
+            connection,
+        ),
+    ] {
+        let ours = middle(|pair| &pair.server, ours);
+        let theirs = middle(|pair| &pair.floor, theirs);
+        if let (Some(Ratio { median, min, max }), Some(ours), Some(theirs)) = (ratio, ours, theirs)
+        {
+            lines.push(format!(
+                "    {what:<32} {median:.2} times the floor's ({min:.2} to {max:.2}): \
+                 {ours:.2} µs beside {theirs:.2} µs"
+            ));
+        }
+    }
+    if let Some(Ratio { median, min, max }) = floored.memory_bytes_per_connection_beyond {
+        let what = "memory a connection";
+        lines.push(format!(
+            "    {what:<32} {median:.0} bytes more than the floor's ({min:.0} to {max:.0})"
+        ));
+    }
     lines
 }
 
+/// Of few heartbeats there is none that only one in a hundred, or in a thousand, exceeds.
 fn latency_in_words(latency: &Latency) -> String {
-    format!(
-        "p50 {}, p99 {}, p99.9 {}, max {}",
-        time(latency.p50_us),
-        time(latency.p99_us),
-        time(latency.p999_us),
-        time(latency.max_us)
-    )
+    let mut parts = vec![format!("p50 {}", time(latency.p50_us))];
+    if latency.count >= 100 {
+        parts.push(format!("p99 {}", time(latency.p99_us)));
+    }
+    if latency.count >= 1_000 {
+        parts.push(format!("p99.9 {}", time(latency.p999_us)));
+    }
+    parts.push(format!("max {}", time(latency.max_us)));
+    if latency.count < 1_000 {
+        parts.push(format!("of {}", latency.count));
+    }
+    parts.join(", ")
 }
 
-fn server_in_words(used: &ServerUse) -> Vec<String> {
+fn server_in_words(used: &ServerUse, mode: Mode) -> Vec<String> {
     let us = |value: Option<f64>| value.map_or("-".to_owned(), |us| format!("{us:.2} µs"));
-    let per = |what: &str, all, of_loop, of_store| {
-        format!(
-            "{} of CPU a {what} (loop {}, store {})",
-            us(all),
-            us(of_loop),
-            us(of_store)
-        )
+    let per = |what: &str, all: Option<f64>, of_loop, of_store| {
+        let (of_loop, of_store) = (us(of_loop), us(of_store));
+        all.map(|all| format!("{all:.2} µs of CPU a {what} (loop {of_loop}, store {of_store})"))
     };
     let heartbeat = per(
         "heartbeat",
@@ -254,25 +316,42 @@ fn server_in_words(used: &ServerUse) -> Vec<String> {
         used.loop_cpu_us_per_connection,
         used.store_cpu_us_per_connection,
     );
-    let memory = used.memory_bytes_per_connection.unwrap_or_default();
-    let after = used.memory_bytes_per_connection_after.unwrap_or_default();
-    let mb = |bytes: u64| format!("{:.1} MB", bytes as f64 / 1e6);
-    let mut lines = vec![
-        format!("  server       process {}: {heartbeat}", used.pid),
-        format!("               {connection}"),
-        format!(
-            "               {memory:.0} bytes a connection, {after:.0} at the end ({} before, {} connected, {} after)",
-            mb(used.resident_bytes_before),
-            mb(used.resident_bytes_connected),
-            mb(used.resident_bytes_after)
-        ),
-    ];
-    if !used.rested {
-        lines.push(
-            "               it did not come to rest: other work is in these figures".to_owned(),
-        );
-    }
+    let memory = mode.connects_first().then(|| memory_in_words(used));
+    let rested = match used.rested {
+        true => None,
+        false => Some("it did not come to rest: other work is in these figures".to_owned()),
+    };
+    let mut parts = [heartbeat, connection, memory, rested]
+        .into_iter()
+        .flatten();
+    let first = parts.next().unwrap_or_else(|| "nothing to tell".to_owned());
+    let mut lines = vec![format!("  server       process {}: {first}", used.pid)];
+    lines.extend(parts.map(|part| format!("               {part}")));
     lines
+}
+
+fn memory_in_words(used: &ServerUse) -> String {
+    let mb = |bytes: u64| format!("{:.1} MB", bytes as f64 / 1e6);
+    let bytes = |bytes: f64| format!("{} bytes", whole(bytes));
+    let a_connection = match (
+        used.memory_bytes_per_connection,
+        used.memory_bytes_per_connection_after,
+    ) {
+        (Some(connected), Some(after)) => format!(
+            "{} a connection, {} at the end",
+            bytes(connected),
+            whole(after)
+        ),
+        (Some(connected), None) => format!("{} a connection", bytes(connected)),
+        // What it held before had room for them.
+        (None, _) => "memory a connection not known, start it anew".to_owned(),
+    };
+    format!(
+        "{a_connection} ({} before, {} connected, {} after)",
+        mb(used.resident_bytes_before),
+        mb(used.resident_bytes_connected),
+        mb(used.resident_bytes_after)
+    )
 }
 
 #[cfg(test)]
@@ -287,5 +366,72 @@ mod tests {
         assert_eq!(time(12.4), "12 µs");
         assert_eq!(time(1_500.0), "1.50 ms");
         assert_eq!(time(2_500_000.0), "2.50 s");
+    }
+
+    #[test]
+    fn quantiles_are_told_of_enough_only() {
+        let of = |count| {
+            latency_in_words(&Latency {
+                count,
+                mean_us: 1.0,
+                p50_us: 1.0,
+                p90_us: 2.0,
+                p99_us: 3.0,
+                p999_us: 4.0,
+                max_us: 5.0,
+            })
+        };
+        assert_eq!(of(5), "p50 1 µs, max 5 µs, of 5");
+        assert_eq!(of(100), "p50 1 µs, p99 3 µs, max 5 µs, of 100");
+        assert_eq!(of(1_000), "p50 1 µs, p99 3 µs, p99.9 4 µs, max 5 µs");
+    }
+
+    #[test]
+    fn what_is_not_known_is_left_out() {
+        let used = ServerUse {
+            pid: 7,
+            loop_cpu_us_per_heartbeat: None,
+            store_cpu_us_per_heartbeat: None,
+            cpu_us_per_heartbeat: None,
+            loop_cpu_us_per_connection: Some(1.0),
+            store_cpu_us_per_connection: Some(2.0),
+            cpu_us_per_connection: Some(3.0),
+            resident_bytes_before: 2_000_000,
+            resident_bytes_connected: 1_000_000,
+            resident_bytes_after: 3_000_000,
+            memory_bytes_per_connection: None,
+            memory_bytes_per_connection_after: Some(9.0),
+            rested: false,
+            threads: Vec::new(),
+        };
+        assert_eq!(
+            server_in_words(&used, Mode::Churn),
+            [
+                "  server       process 7: 3.00 µs of CPU a connection (loop 1.00 µs, store 2.00 µs)",
+                "               it did not come to rest: other work is in these figures",
+            ]
+        );
+        let lines = server_in_words(&used, Mode::Steady).join("\n");
+        assert!(lines.contains("not known, start it anew"), "{lines}");
+        let known = ServerUse {
+            memory_bytes_per_connection: Some(1_954.4),
+            ..used
+        };
+        let lines = server_in_words(&known, Mode::Steady).join("\n");
+        assert!(
+            lines.contains("1,954 bytes a connection, 9 at the end"),
+            "{lines}"
+        );
+        let beats = Heartbeats {
+            sent: 7,
+            seconds: 1.0,
+            sent_per_s: 6.9,
+            not_sent: 0,
+            answered: None,
+            answered_per_s: None,
+            unanswered: None,
+            latency: None,
+        };
+        assert_eq!(heartbeats_in_words(&beats), "  heartbeats   7 sent (7/s)");
     }
 }

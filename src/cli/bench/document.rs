@@ -1,0 +1,88 @@
+//! A report as JSON, in figures as long as what was measured: `0.1` and not `0.09999999999999999`.
+
+use std::io::{self, Write};
+
+use serde::Serialize;
+use serde_json::ser::{Formatter, PrettyFormatter, Serializer};
+
+/// The document, and the end of its last line.
+///
+/// # Errors
+/// What cannot be JSON.
+pub fn of(report: &impl Serialize) -> serde_json::Result<String> {
+    let mut text = Vec::new();
+    let format = Rounded(PrettyFormatter::new());
+    report.serialize(&mut Serializer::with_formatter(&mut text, format))?;
+    text.push(b'\n');
+    Ok(String::from_utf8_lossy(&text).into_owned())
+}
+
+/// Written over lines, with nine decimals at most: a second to the nanosecond.
+struct Rounded(PrettyFormatter<'static>);
+
+impl Formatter for Rounded {
+    fn write_f64<W: ?Sized + Write>(&mut self, writer: &mut W, value: f64) -> io::Result<()> {
+        let short = format!("{value:.9}").parse().unwrap_or(value);
+        self.0.write_f64(writer, short)
+    }
+
+    fn begin_array<W: ?Sized + Write>(&mut self, writer: &mut W) -> io::Result<()> {
+        self.0.begin_array(writer)
+    }
+
+    fn end_array<W: ?Sized + Write>(&mut self, writer: &mut W) -> io::Result<()> {
+        self.0.end_array(writer)
+    }
+
+    fn begin_array_value<W: ?Sized + Write>(
+        &mut self,
+        writer: &mut W,
+        first: bool,
+    ) -> io::Result<()> {
+        self.0.begin_array_value(writer, first)
+    }
+
+    fn end_array_value<W: ?Sized + Write>(&mut self, writer: &mut W) -> io::Result<()> {
+        self.0.end_array_value(writer)
+    }
+
+    fn begin_object<W: ?Sized + Write>(&mut self, writer: &mut W) -> io::Result<()> {
+        self.0.begin_object(writer)
+    }
+
+    fn end_object<W: ?Sized + Write>(&mut self, writer: &mut W) -> io::Result<()> {
+        self.0.end_object(writer)
+    }
+
+    fn begin_object_key<W: ?Sized + Write>(
+        &mut self,
+        writer: &mut W,
+        first: bool,
+    ) -> io::Result<()> {
+        self.0.begin_object_key(writer, first)
+    }
+
+    fn begin_object_value<W: ?Sized + Write>(&mut self, writer: &mut W) -> io::Result<()> {
+        self.0.begin_object_value(writer)
+    }
+
+    fn end_object_value<W: ?Sized + Write>(&mut self, writer: &mut W) -> io::Result<()> {
+        self.0.end_object_value(writer)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn figures_are_rounded_and_all_else_is_as_ever() {
+        let report = json!({"a": [0.031_773_901_999_999_99, 1_764_000_000_123.25, 1e-12], "b": {"c": null}, "d": 7});
+        let wanted =
+            json!({"a": [0.031_773_902, 1_764_000_000_123.25, 0.0], "b": {"c": null}, "d": 7});
+        let pretty = serde_json::to_string_pretty(&wanted).unwrap();
+        assert_eq!(of(&report).unwrap(), format!("{pretty}\n"));
+    }
+}
