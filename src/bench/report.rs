@@ -170,7 +170,7 @@ pub struct ServerUse {
     pub resident_bytes_connected: u64,
     /// Resident memory at the end, still connected; with `--idle` after the second silence.
     pub resident_bytes_after: u64,
-    /// What it grew by for each connection until all were connected; `null` where it shrank, and where
+    /// What it grew by for each connection until all were connected; `null` where it did not grow, and where
     /// connections come and go.
     pub memory_bytes_per_connection: Option<f64>,
     /// The same until the end.
@@ -226,9 +226,9 @@ impl ServerUse {
     }
 }
 
-/// What memory grew by for each connection. Where it shrank, what was there before had room for some of them.
+/// What memory grew by for each connection. Where it did not grow, what was there before had room for them.
 fn a_connection(before: u64, to: u64, held: u64) -> Option<f64> {
-    let grown = to.checked_sub(before)?;
+    let grown = to.checked_sub(before).filter(|grown| *grown > 0)?;
     (held > 0).then(|| grown as f64 / held as f64)
 }
 
@@ -642,7 +642,7 @@ mod tests {
         let [before, _, after] = samples.clone();
         let shrunk = ServerUse::between(7, &[after.clone(), before, after], 10, 10, 0);
         assert_eq!(shrunk.memory_bytes_per_connection, None, "{shrunk:?}");
-        assert!(near(shrunk.memory_bytes_per_connection_after, 0.0));
+        assert_eq!(shrunk.memory_bytes_per_connection_after, None);
         let nothing = ServerUse::between(7, &samples, 0, 0, 0);
         assert_eq!(nothing.cpu_us_per_heartbeat, None);
         assert_eq!(nothing.memory_bytes_per_connection, None);

@@ -10,6 +10,9 @@ use clap::{Command, Error};
 
 use super::args;
 
+/// So many flags fit a line that is read; of more `--help` tells.
+const FLAGS_MAX: usize = 16;
+
 /// What is wrong with `args`, as clap found it.
 pub fn one_line(error: &Error, args: &[OsString]) -> String {
     let known = args::command();
@@ -79,15 +82,28 @@ impl Found<'_> {
             "anthill" => "anthill".to_owned(),
             name => format!("anthill {name}"),
         };
+        let positional = command.get_positionals().last();
+        if let Some(positional) = positional.filter(|_| !word.starts_with('-')) {
+            let value = positional.get_id().as_str();
+            let value = positional
+                .get_value_names()
+                .and_then(|names| names.first())
+                .map_or(value, |name| name.as_str());
+            return format!("'{word}' is one {value} too many for '{name}'");
+        }
         let what = if word.starts_with('-') {
             "flag"
         } else {
             "argument"
         };
+        let nearest = self.nearest(ContextKind::SuggestedArg);
+        let flags = flags(command);
+        if flags.len() > FLAGS_MAX {
+            return format!("'{word}' is no {what} of '{name}'{nearest}: see '{name} --help'");
+        }
         format!(
-            "'{word}' is no {what} of '{name}'{}: it may be {}",
-            self.nearest(ContextKind::SuggestedArg),
-            flags(command)
+            "'{word}' is no {what} of '{name}'{nearest}: it may be {}",
+            flags.join(", ")
         )
     }
 
@@ -124,14 +140,14 @@ impl Found<'_> {
     }
 }
 
-fn flags(command: &Command) -> String {
+fn flags(command: &Command) -> Vec<String> {
     let mut names: Vec<String> = command
         .get_arguments()
         .filter_map(|argument| argument.get_long())
         .map(|long| format!("--{long}"))
         .collect();
     names.extend(["--help".to_owned(), "--version".to_owned()]);
-    names.join(", ")
+    names
 }
 
 /// What the arguments without a flag may be, where that is a closed set.

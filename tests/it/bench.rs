@@ -55,7 +55,6 @@ fn a_steady_load_is_sent_and_answered_and_the_server_is_looked_into() {
         "store_cpu_us_per_heartbeat",
         "cpu_us_per_heartbeat",
         "cpu_us_per_connection",
-        "memory_bytes_per_connection",
         "resident_bytes_before",
     ] {
         number(&report, &format!("/server_process/{figure}"));
@@ -257,7 +256,7 @@ fn the_server_goes_on_after_each_heap_and_memory_is_looked_at_in_silence() {
     let report = bench(&home, &server, &words);
     assert_eq!(report["heartbeats"]["sent"], 50);
     assert_eq!(report["errors"], serde_json::json!({}));
-    number(&report, "/server_process/memory_bytes_per_connection_after");
+    number(&report, "/server_process/resident_bytes_after");
     assert!(server.host("bench-00020").is_some(), "it goes on");
 }
 
@@ -387,6 +386,8 @@ fn what_cannot_be_is_wrong_usage() {
     let home = Home::redis();
     for (words, named) in [
         (&["trickle"][..], "'trickle'"),
+        (&["flood", "flood"], "'flood' is one LOAD too many"),
+        (&["--nonsense"], "see 'anthill bench --help'"),
         (&["--hosts", "0"], "--hosts"),
         (&["--rate", "-1"], "--rate"),
         (&["--rate", "nan"], "--rate"),

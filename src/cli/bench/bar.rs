@@ -6,7 +6,7 @@ use anthill::bench::{Progress, Watch};
 
 use super::ending::Ending;
 use super::words::grouped;
-use crate::cli::remark;
+use crate::cli::{remark, terminal};
 
 /// Characters of a bar.
 const BAR: u64 = 30;
@@ -25,7 +25,7 @@ impl Bar {
     /// Nothing drawn yet.
     pub fn new(ending: Ending) -> Self {
         Self {
-            terminal: io::stderr().is_terminal(),
+            terminal: is_drawn_on(),
             drawn: false,
             told: 0,
             ending,
@@ -41,6 +41,11 @@ impl Bar {
     }
 }
 
+/// Whether stderr is a terminal that can take a line back: a dumb one shows what it is sent.
+fn is_drawn_on() -> bool {
+    io::stderr().is_terminal() && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
+}
+
 fn write(text: &str) {
     // Where stderr is gone nobody looks at the progress.
     let _ = io::stderr().write_all(text.as_bytes());
@@ -50,14 +55,9 @@ impl Watch for Bar {
     fn progress(&mut self, progress: &Progress) {
         let line = progress_line(progress);
         if self.terminal {
-            let full = match progress.of {
-                0 => 0,
-                of => (progress.done * BAR / of).min(BAR),
-            };
-            let bar: String = (0..BAR)
-                .map(|at| if at < full { '#' } else { '.' })
-                .collect();
-            write(&format!("\r[{bar}] {line}\x1b[K"));
+            let size = terminal::size_of(io::stderr());
+            let columns = size.map_or(usize::MAX, |size| usize::from(size.columns));
+            write(&format!("\r{}\x1b[K", drawn(progress, &line, columns)));
             self.drawn = true;
             return;
         }
@@ -79,6 +79,23 @@ impl Watch for Bar {
     }
 }
 
+/// The bar and the line, as far as they fit. The last column stays free: what is written there makes some
+/// terminals go on with the next line.
+fn drawn(progress: &Progress, line: &str, columns: usize) -> String {
+    let full = match progress.of {
+        0 => 0,
+        of => (progress.done * BAR / of).min(BAR),
+    };
+    let bar = (0..BAR).map(|at| if at < full { '#' } else { '.' });
+    let bar: String = bar.collect();
+    // Where there is no room for both, the words say more.
+    let all = match columns < bar.len() + 3 + line.chars().count() {
+        true => line.to_owned(),
+        false => format!("[{bar}] {line}"),
+    };
+    all.chars().take(columns.saturating_sub(1)).collect()
+}
+
 fn progress_line(progress: &Progress) -> String {
     format!(
         "{} {:.1} s: {} connected, {} sent, {} answered, {} errors",
@@ -89,4 +106,30 @@ fn progress_line(progress: &Progress) -> String {
         grouped(progress.answered),
         grouped(progress.errors)
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use anthill::time::Span;
+
+    use super::*;
+
+    #[test]
+    fn it_stays_within_one_line() {
+        let progress = Progress {
+            doing: "beating",
+            done: 5,
+            of: 10,
+            connected: 1_000,
+            sent: 5_000,
+            answered: 4_999,
+            errors: 0,
+            elapsed: Span::from_millis(5_000),
+        };
+        let line = progress_line(&progress);
+        assert!(drawn(&progress, &line, 200).starts_with("[###############....."));
+        assert_eq!(drawn(&progress, &line, 30), line[..29]);
+        assert_eq!(drawn(&progress, &line, 80), line);
+        assert_eq!(drawn(&progress, &line, 0), "");
+    }
 }

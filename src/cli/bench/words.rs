@@ -273,10 +273,15 @@ fn floored_in_words(floored: &Floored) -> Vec<String> {
             ));
         }
     }
-    if let Some(Ratio { median, min, max }) = floored.memory_bytes_per_connection_beyond {
+    // Of a few hosts the rest of a process says more than they do.
+    let beyond = floored.memory_bytes_per_connection_beyond;
+    if let Some(Ratio { median, min, max }) = beyond.filter(|beyond| beyond.min >= 0.0) {
         let what = "memory a connection";
         lines.push(format!(
-            "    {what:<32} {median:.0} bytes more than the floor's ({min:.0} to {max:.0})"
+            "    {what:<32} {} bytes more than the floor's ({} to {})",
+            whole(median),
+            whole(min),
+            whole(max)
         ));
     }
     lines
