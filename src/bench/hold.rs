@@ -68,3 +68,50 @@ impl Drop for Hold {
         self.go_on();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::process::{Command, Stdio};
+    use std::time::{Duration, Instant};
+
+    use super::*;
+
+    /// Waits until the process is stopped, or is not.
+    fn until_stopped(pid: u32, stopped: bool) {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        loop {
+            let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+            if stat.contains(") T ") == stopped {
+                return;
+            }
+            assert!(Instant::now() < deadline, "{stat}");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    #[test]
+    fn what_is_stopped_goes_on_however_it_ends_and_then_nothing_is_stopped() {
+        let mut child = Command::new("cat").stdin(Stdio::piped()).spawn().unwrap();
+        let (pid, observed) = (child.id(), Observed::of(child.id()));
+        let mut hold = Hold::of(&observed).unwrap();
+        hold.stop();
+        until_stopped(pid, true);
+        hold.go_on();
+        until_stopped(pid, false);
+        hold.stop();
+        until_stopped(pid, true);
+        drop(hold);
+        until_stopped(pid, false);
+
+        let mut hold = Hold::of(&observed).unwrap();
+        hold.stop();
+        until_stopped(pid, true);
+        let_go();
+        until_stopped(pid, false);
+        hold.stop();
+        until_stopped(pid, false);
+        // It reads its end.
+        drop(child.stdin.take());
+        assert!(child.wait().unwrap().success());
+    }
+}

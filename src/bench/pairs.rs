@@ -1,6 +1,8 @@
 //! Turn about: the server, the floor, the server, the floor …, so that what changes on the machine
 //! meanwhile changes for both.
 
+use rustix::thread::CpuSet;
+
 use super::BenchError;
 use super::floor::Floor;
 use super::plan::Plan;
@@ -37,6 +39,10 @@ pub fn run(
                 ended_early = Some(format!("the server at {server} went away: {why}"));
                 break;
             }
+            (Err(error), Some(_)) => {
+                ended_early = Some(error.to_string());
+                break;
+            }
             (ours, _) => ours?,
         };
         if ours.ended_early.is_some() {
@@ -50,14 +56,16 @@ pub fn run(
         {
             used.measure_from(earliest.resident_bytes_before, ours.tally.made);
         }
-        let floor = Floor::start(plan.replies, cpus.as_ref())?;
-        let of_floor = Plan {
-            server: floor.address,
-            ..plan.clone()
+        let mut theirs = match of_floor(plan, cpus.as_ref(), watch) {
+            Ok(theirs) => theirs,
+            Err(error) => {
+                ended_early = Some(error.to_string());
+                first.get_or_insert(ours);
+                break;
+            }
         };
-        let theirs = trial::run(&of_floor, Ok(floor.observed()), Other::Floor, watch)?;
         if theirs.ended_early.is_some() {
-            ended_early = theirs.ended_early;
+            ended_early = theirs.ended_early.take();
             first.get_or_insert(ours);
             break;
         }
@@ -73,4 +81,18 @@ pub fn run(
         format!("{why} (of {of} pairs {done} are finished)")
     });
     Ok((first, Floored::of(pairs)))
+}
+
+/// The same load against a floor of its own.
+fn of_floor(
+    plan: &Plan,
+    cpus: Option<&CpuSet>,
+    watch: &mut dyn Watch,
+) -> Result<Trial, BenchError> {
+    let floor = Floor::start(plan.replies, cpus)?;
+    let plan = Plan {
+        server: floor.address,
+        ..plan.clone()
+    };
+    trial::run(&plan, Ok(floor.observed()), Other::Floor, watch)
 }

@@ -152,7 +152,6 @@ fn a_signal_ends_the_load_and_what_came_of_it_is_told() {
 fn a_second_signal_ends_it_at_once_and_a_server_that_is_held_goes_on() {
     let home = Home::redis();
     let server = home.start();
-    // One heap takes long: the server is stopped nearly all the time.
     let words = [
         "--no-replies",
         "--hosts",
