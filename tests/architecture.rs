@@ -16,11 +16,11 @@ struct Room {
 }
 
 /// What every room may name.
-const BASE: &[&str] = &["chance", "ids", "limits", "time", "text"];
+const BASE: &[&str] = &["ahead", "chance", "ids", "limits", "time", "text"];
 
 const ROOMS: &[Room] = &[
     Room {
-        paths: &["chance", "ids", "limits", "time", "text"],
+        paths: &["ahead", "chance", "ids", "limits", "time", "text"],
         may_name: &[],
         pure: true,
     },

@@ -431,7 +431,7 @@ impl Reactor {
             match About::of(event.token()) {
                 About::Listener => self.listener.iter_mut().for_each(Listener::ready),
                 About::Udp => self.udp.ready(event),
-                // The mailbox is looked at in every turn, and so are deadlines.
+                // That it is time for the mailbox, or a deadline, is seen without being told.
                 About::Waker | About::Alarm => {}
                 About::Web => self.web.ready(event),
                 About::Out => {
