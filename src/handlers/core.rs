@@ -249,7 +249,7 @@ impl Core {
         self.hurry_reads(judge, fx);
         self.hurry_results(judge, at, fx);
         self.rounds(judge, at);
-        self.resume_if_idle(at, fx);
+        self.resume_if_plenty(at, fx);
         let next = self.next_deadline(judge);
         // Whoever waits for room may be let go on by the next look.
         if self.writes.waiting.is_empty() {

@@ -12,6 +12,9 @@ use super::{Flow, Moment};
 /// What a report takes in memory beside its texts, in bytes: about.
 pub(super) const REPORT_BYTES: usize = 256;
 
+/// Connections that a tick lets go on while there is plenty of room for what they have to report.
+const RESUMED_PER_TICK_MAX: usize = 64;
+
 impl Core {
     /// A report of progress. Waits when there is no room for another.
     pub(super) fn progress(
@@ -121,7 +124,9 @@ impl Core {
         let is_crowded = !self.writes.waiting.is_empty();
         let session = self.sessions.get_mut(conn);
         let turn = session.map_or(Turn::None, |session| std::mem::take(&mut session.turn));
-        if self.writes.has_room(bytes) && (turn == Turn::Next || !is_crowded) {
+        // Who answered by a datagram cannot be had to wait.
+        let may_go = turn == Turn::Next || !is_crowded || self.sessions.get(conn).is_none();
+        if self.writes.has_room(bytes) && may_go {
             return true;
         }
         if let Some(session) = self.sessions.get_mut(conn) {
@@ -175,10 +180,14 @@ impl Core {
         self.resume_waiting(at, fx);
     }
 
-    /// Each report settled lets one connection go on. Should that one never send what it had, nothing is left to be
-    /// settled for those behind it: then the next is let go on here.
-    pub(super) fn resume_if_idle(&mut self, at: Moment, fx: &mut Effects) {
-        if self.writes.reports_waiting == 0 {
+    /// Each report settled lets one connection go on. Should that one never send what it had, or one large report have made
+    /// room for many small ones, those behind would go on by fewer and fewer, and at last by none: where there is plenty of room,
+    /// some are let go on here.
+    pub(super) fn resume_if_plenty(&mut self, at: Moment, fx: &mut Effects) {
+        for _ in 0..RESUMED_PER_TICK_MAX {
+            if self.writes.waiting.is_empty() || !self.writes.has_plenty_of_room() {
+                return;
+            }
             self.resume_waiting(at, fx);
         }
     }

@@ -153,6 +153,13 @@ impl Writes {
                 && self.report_bytes_waiting + bytes <= REPORT_BYTES_WAITING_MAX)
     }
 
+    /// Whether more than half of the room for reports is free.
+    #[must_use]
+    pub fn has_plenty_of_room(&self) -> bool {
+        self.reports_waiting + self.owed.len() < REPORTS_WAITING_MAX / 2
+            && self.report_bytes_waiting < REPORT_BYTES_WAITING_MAX / 2
+    }
+
     /// Takes a report.
     pub fn report(&mut self, op: Op, bytes: usize) {
         self.reports_waiting += 1;

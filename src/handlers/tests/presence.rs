@@ -491,6 +491,39 @@ fn what_becomes_free_is_for_who_has_waited_and_not_for_who_comes_just_then() {
 }
 
 #[test]
+fn where_there_is_plenty_of_room_those_who_waited_go_on_though_nothing_is_settled() {
+    let mut world = World::new();
+    let first = world.plain("10.0.0.7");
+    let others: Vec<ConnId> = (10..30)
+        .map(|number| world.plain(&format!("10.0.0.{number}")))
+        .collect();
+    world.settle();
+    world.up = false;
+    let report = |world: &mut World, conn| world.progress(conn, Phase::Received, &["x"], 1);
+    let taken = (0..=REPORTS_WAITING_MAX).take_while(|_| report(&mut world, first) == Flow::Taken);
+    assert_eq!(taken.count(), REPORTS_WAITING_MAX);
+    for &other in &others {
+        assert_eq!(report(&mut world, other), Flow::Wait);
+    }
+    // Each that is let go on has nothing to say any more.
+    while world.core.writes.reports_waiting > REPORTS_WAITING_MAX / 2 {
+        for op in world.core.pull(world.at(), 64).unwrap().ops {
+            let outcome = world.store.run(op).unwrap();
+            let _ = world.input(Input::Outcome(outcome));
+        }
+    }
+    for &other in &others {
+        assert!(world.effects.contains(&Effect::Resume { conn: other }));
+    }
+    for &other in &others {
+        assert_eq!(report(&mut world, other), Flow::Taken);
+    }
+    world.up = true;
+    world.settle();
+    assert!(world.core.settled());
+}
+
+#[test]
 fn a_report_under_no_key_is_refused_where_a_reply_was_asked_for() {
     let mut world = World::new();
     let conn = world.open("10.0.0.7:4000");
