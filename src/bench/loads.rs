@@ -133,14 +133,19 @@ impl Stage<'_> {
         let (mut next, mut news) = (0, Vec::new());
         // When a connection last had to wait for another: nobody here is late for that.
         let (mut held_up_at, mut held_up) = (start, false);
+        // What is held up for longer is given up, as heartbeats are.
+        let last = end + GRACE;
+        let to_begin = |next, now| next < schedule.turns() && now < last;
         while !self.is_over()
-            && (next < schedule.turns() || self.fleet.in_progress() > 0 || self.fleet.now() < end)
+            && (to_begin(next, self.fleet.now())
+                || self.fleet.in_progress() > 0
+                || self.fleet.now() < end)
         {
             let now = self.fleet.now();
             let mut until = now + STEP;
             held_up_at = if held_up { now } else { held_up_at };
             held_up = false;
-            while let Some(due) = schedule.due(next) {
+            while let Some(due) = schedule.due(next).filter(|_| to_begin(next, now)) {
                 let place = (next % plan.hosts as u64) as usize;
                 if due > self.fleet.now() {
                     until = until.min(due);
@@ -162,6 +167,8 @@ impl Stage<'_> {
             self.greet_by(&mut news, |index| dues[index]);
             self.tell_time("coming and going", start);
         }
+        let due = schedule.due_by(self.fleet.now() - GRACE);
+        self.fleet.tally.not_begun(due.saturating_sub(next));
         Ok(())
     }
 

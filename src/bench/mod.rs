@@ -10,7 +10,8 @@
 //!
 //! A heartbeat that asks for a reply carries the moment it *should* have been sent as its `seq`. What
 //! comes back tells by itself how long it took, the time included that it waited because the load
-//! generator or the server was late: nothing is remembered, and nothing is left out of the figures.
+//! generator or the server was late. Those that wait for their replies are remembered, so that what never
+//! comes is not left out of the figures.
 //!
 //! [`schedule`], [`tally`], [`report`] and [`proc::text`] are pure; the rest owns sockets and reads
 //! clocks.

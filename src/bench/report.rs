@@ -95,6 +95,8 @@ pub struct Connections {
     pub made: u64,
     /// That did not.
     pub failed: u64,
+    /// Due, but not begun: neither side could hold the rate of a churn.
+    pub not_begun: u64,
     /// That the server ended.
     pub lost: u64,
     /// How long the first ones took, all hosts together, in seconds.
@@ -401,6 +403,7 @@ fn connections(tally: &Tally, seconds: f64) -> Connections {
     Connections {
         made: tally.made,
         failed: tally.failed,
+        not_begun: tally.not_begun,
         lost: tally.lost,
         seconds,
         made_per_s: rate(tally.made, seconds),

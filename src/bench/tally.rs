@@ -75,6 +75,8 @@ impl Meanwhile {
 pub struct Tally {
     /// Connections begun.
     pub begun: u64,
+    /// Connections that were due and not begun in time.
+    pub not_begun: u64,
     /// Connections that came about, greeting included.
     pub made: u64,
     /// Connections that did not.
@@ -124,6 +126,12 @@ impl Tally {
     pub fn gave_up(&mut self, count: u64) {
         self.not_sent += count;
         self.errors("not_sent", count);
+    }
+
+    /// The same of connections.
+    pub fn not_begun(&mut self, count: u64) {
+        self.not_begun += count;
+        self.errors("not_begun", count);
     }
 
     /// All errors.

@@ -46,13 +46,10 @@ pub fn run(args: &BenchArgs) -> Result<(), Failure> {
     } else {
         print(&words::in_words(&report))?;
     }
-    let status = ending.asked_by().map_or(1, ending::Asked::status);
-    match report.trouble() {
-        None => Ok(()),
-        Some(trouble) => Err(Failure::ended(
-            status,
-            format!("not all went well: {trouble}"),
-        )),
+    match (report.trouble(), ending.asked_by()) {
+        (None, _) => Ok(()),
+        (Some(trouble), Some(signal)) => Err(Failure::ended(signal.status(), trouble)),
+        (Some(trouble), None) => Err(Failure::failed(format!("not all went well: {trouble}"))),
     }
 }
 

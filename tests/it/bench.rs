@@ -364,6 +364,16 @@ fn a_rate_that_cannot_be_held_ends_in_time_and_is_told() {
     // What no socket took was tried all the same.
     let not_taken = report["errors"]["not_taken"].as_f64().unwrap_or_default();
     assert_eq!(figure("sent") + not_taken + given_up, 3e7);
+
+    let words = ["churn", "--hosts", "10", "--connect-rate", "10000000"];
+    let all = [&words[..], &["--seconds", "0.1"]].concat();
+    let ended = bench_ends(&home, &server, &all);
+    assert_eq!(ended.status, Some(1), "{}", ended.stderr);
+    let report: Value = serde_json::from_str(&ended.stdout).unwrap();
+    let figure = |name: &str| number(&report, &format!("/connections/{name}"));
+    let not_begun = figure("not_begun");
+    assert_eq!(figure("made") + figure("failed") + not_begun, 1e6);
+    assert_eq!(number(&report, "/errors/not_begun"), not_begun);
 }
 
 #[test]

@@ -48,7 +48,11 @@ pub fn in_words(report: &Report) -> String {
         lines.push("  the server, in the first pair:".to_owned());
     }
     lines.extend(shown_in_words(report));
-    if let Some(floored) = &report.floor {
+    if let Some(floored) = report
+        .floor
+        .as_ref()
+        .filter(|floor| !floor.pairs.is_empty())
+    {
         lines.extend(floored_in_words(floored));
     }
     lines.extend(
@@ -79,6 +83,14 @@ fn shown_in_words(report: &Report) -> Vec<String> {
         ),
         heartbeats_in_words(beats),
     ];
+    if connections.not_begun > 0 {
+        lines.push(format!(
+            "  not begun    {}: asked for {}/s, managed {}/s",
+            grouped(connections.not_begun),
+            whole(report.asked.connect_rate_per_s),
+            whole(connections.made_per_s)
+        ));
+    }
     if beats.not_sent > 0 {
         lines.push(format!(
             "  not sent     {}: asked for {}/s, managed {}/s",
