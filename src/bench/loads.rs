@@ -7,6 +7,7 @@ use super::leaving::Leaving;
 use super::pacer::{GRACE, Pacer};
 use super::report::{Left, Round};
 use super::schedule::Schedule;
+use super::tally::Tally;
 use super::trial::{Stage, TELL};
 use crate::limits::BENCH_WAIT_S_MAX;
 use crate::time::{Instant, Span};
@@ -210,6 +211,9 @@ impl Stage<'_> {
     fn storm_round(&mut self, start: Instant) -> Result<Option<Round>, BenchError> {
         let (hosts, begun) = (self.plan.hosts, self.fleet.now());
         let patience = Span::from_secs(BENCH_WAIT_S_MAX).times(3);
+        // Whose connection fails or breaks waits for no answer any more, and has none.
+        let broken = |tally: &Tally| tally.failed + tally.lost;
+        let before = broken(&self.fleet.tally);
         let (mut next, mut news, mut connected) = (0, Vec::new(), None);
         loop {
             let now = self.fleet.now();
@@ -230,7 +234,8 @@ impl Stage<'_> {
                 let connected = *connected.get_or_insert(took);
                 let answered = self.fleet.all_in_flight() == 0;
                 if answered || took > patience {
-                    let heard = self.plan.replies && answered;
+                    let whole = broken(&self.fleet.tally) == before;
+                    let heard = self.plan.replies && answered && whole;
                     return Ok(Some(Round {
                         connected_ms: connected.as_secs_f64() * 1e3,
                         answered_ms: heard.then(|| took.as_secs_f64() * 1e3),

@@ -8,9 +8,10 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use anthill::bench;
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 /// The signal that asked first, 0 while none has. See the [room](self).
@@ -32,9 +33,22 @@ impl fmt::Display for Asked {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self.0 {
             SIGINT => "SIGINT",
+            SIGHUP => "SIGHUP",
+            SIGQUIT => "SIGQUIT",
             _ => "SIGTERM",
         })
     }
+}
+
+/// The same signal again within this is the first one's echo: `timeout` sends it to the program and then to its whole group.
+const ECHO: Duration = Duration::from_millis(300);
+
+/// Whether a signal was ignored when the program began; what cannot be told is not.
+fn is_ignored(signal: i32) -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    mask.is_some_and(|mask| mask & (1 << (signal - 1)) != 0)
 }
 
 impl Ending {
@@ -44,13 +58,21 @@ impl Ending {
     /// What the system refuses.
     pub fn catch() -> io::Result<Self> {
         let ending = Self::default();
-        let mut signals = Signals::new([SIGINT, SIGTERM])?;
+        let mut signals = Signals::new([SIGINT, SIGTERM, SIGQUIT])?;
+        // Under nohup the terminal may go.
+        if !is_ignored(SIGHUP) {
+            signals.add_signal(SIGHUP)?;
+        }
         let first = ending.clone();
         thread::Builder::new()
             .name("signals".to_owned())
             .spawn(move || {
+                let mut echo = None;
                 for signal in signals.forever() {
-                    if !first.is_first(signal) {
+                    if first.is_first(signal) {
+                        echo = Some((signal, Instant::now() + ECHO));
+                    } else if echo.is_none_or(|(of, until)| of != signal || until < Instant::now())
+                    {
                         bench::let_go();
                         signal_hook::low_level::exit(128 + signal);
                     }
