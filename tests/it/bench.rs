@@ -436,19 +436,14 @@ fn what_cannot_be_is_wrong_usage() {
         (&["--idle", "-1"], "--idle"),
         (&["--pairs", "2"], "--pairs needs --floor"),
         (&["--hold"], "--hold needs --together"),
-        (&["flood", "--rate", "5"], "--rate says nothing to flood"),
-        (&["storm", "--rate", "5"], "--rate"),
-        (&["churn", "--together"], "--together"),
+        (&["churn", "--together"], "--together says nothing to churn"),
         (&["flood", "--together"], "--together"),
         (&["--commands", "2"], "--commands"),
         (&["--pipeline", "2"], "--pipeline"),
         (&["flood", "--pipeline", "2", "--no-replies"], "--pipeline"),
         (&["--agent-port", "6655"], "--agent-port"),
-        (&["--api", "http://127.0.0.1:1"], "--api"),
         (&["--together", "--rate", "0"], "--together"),
-        (&["storm", "--connect-rate", "5"], "--connect-rate"),
         (&["churn", "--idle", "1"], "--idle"),
-        (&["dispatch", "--seconds", "1"], "--seconds"),
     ] {
         let mut args = vec!["bench"];
         args.extend_from_slice(words);
@@ -456,6 +451,19 @@ fn what_cannot_be_is_wrong_usage() {
         assert_eq!(ended.status, Some(2), "{words:?}: {}", ended.stderr);
         assert_eq!(ended.stderr.lines().count(), 1, "{}", ended.stderr);
         assert!(ended.stderr.contains(named), "{words:?}: {}", ended.stderr);
+    }
+    // What every load may be given is told of, and the load begins: here it finds nobody.
+    for words in [
+        ["flood", "--rate", "5"],
+        ["storm", "--connect-rate", "5"],
+        ["dispatch", "--seconds", "1"],
+        ["steady", "--api", "http://127.0.0.1:1"],
+    ] {
+        let args = [&["bench", "--server", "127.0.0.1:1"], &words[..]].concat();
+        let ended = run(home.path(), &args);
+        assert_eq!(ended.status, Some(1), "{words:?}: {}", ended.stderr);
+        let told = format!("{} says nothing to {}", words[1], words[0]);
+        assert!(ended.stderr.contains(&told), "{words:?}: {}", ended.stderr);
     }
 }
 

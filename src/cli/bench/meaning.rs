@@ -1,4 +1,5 @@
-//! Options that would say nothing to the load are refused, rather than passed over in silence.
+//! Options that would say nothing to the load are not passed over in silence: those that scripts give to every load are told
+//! of, the others refused.
 
 use anthill::bench::Mode::{self, Churn, Dispatch, Flood, Steady, Storm};
 
@@ -26,6 +27,15 @@ const MEANT_FOR: [(&str, &[Mode]); 16] = [
     ("--token-file", &[Dispatch]),
 ];
 
+/// What a script may give to whatever load it runs.
+const COMMON: [&str; 5] = [
+    "--rate",
+    "--seconds",
+    "--connect-rate",
+    "--api",
+    "--token-file",
+];
+
 /// Looks whether each option that was typed says something.
 ///
 /// # Errors
@@ -35,11 +45,15 @@ pub fn check(args: &BenchArgs, mode: Mode) -> Result<(), Failure> {
     for (flag, loads) in MEANT_FOR {
         if given(flag) && !loads.contains(&mode) {
             let loads: Vec<&str> = loads.iter().map(|load| load.as_str()).collect();
-            return Err(Failure::usage(format!(
+            let said = format!(
                 "{flag} says nothing to {}: it is for {}",
                 mode.as_str(),
                 loads.join(", ")
-            )));
+            );
+            if !COMMON.contains(&flag) {
+                return Err(Failure::usage(said));
+            }
+            eprintln!("anthill: {said}");
         }
     }
     for (flag, needed, there) in [
