@@ -46,7 +46,7 @@ impl Clock {
 }
 
 /// The moments of turns. The wall is looked at only now and then, and told by the clock that does not jump in between:
-/// what is set by hand is noticed [`WALL_READ_EVERY`] later at most.
+/// what is set by hand is noticed 10 ms later at most.
 #[derive(Clone, Copy, Debug)]
 pub struct Moments {
     clock: Clock,
