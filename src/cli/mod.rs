@@ -29,6 +29,7 @@ mod progress;
 mod prompt;
 mod reach;
 mod serve;
+mod signals;
 mod table;
 mod task;
 mod tasks;
@@ -42,20 +43,26 @@ use std::process::ExitCode;
 
 use anthill::text;
 use args::{Asked, Command};
+use signals::Caught;
 
 /// Runs the program with the arguments it was given.
 pub fn main() -> ExitCode {
     let args: Vec<OsString> = std::env::args_os().collect();
-    match run(&args) {
+    // Before anything else: until then a signal has its default action.
+    let ran = match Caught::early(&args) {
+        Ok(caught) => run(&args, caught),
+        Err(error) => Err(Failure::failed(format!("cannot catch signals: {error}"))),
+    };
+    match ran {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failure.report(),
     }
 }
 
-fn run(args: &[OsString]) -> Result<(), Failure> {
+fn run(args: &[OsString], caught: Option<Caught>) -> Result<(), Failure> {
     match args::parse(args)? {
         Asked::Show(text) => print(&text),
-        Asked::Run(Command::Serve(args)) => serve::run(&args),
+        Asked::Run(Command::Serve(args)) => serve::run(&args, caught),
         Asked::Run(Command::Agent(args)) => agent::run(&args),
         Asked::Run(Command::Hosts(args)) => hosts::run(&args),
         Asked::Run(Command::Dispatch(args)) => dispatch::run(&args),

@@ -4,88 +4,117 @@
 //!  main thread     configuration ──▶ log ──▶ bind ──▶ run until the store has answered, or is away
 //!                                                       ──▶ ready line ──▶ run ──▶ exit status
 //!                                                                           ▲
-//!  signals thread  SIGTERM, SIGINT ──▶ shutdown ────────────────────────────┤
-//!                  SIGHUP ──▶ configuration again, log reopened ────────────┘
+//!  signals thread  SIGTERM, SIGINT ──▶ shutdown, whatever the main thread does ┤
+//!                  SIGHUP ──▶ reload thread ──▶ configuration again, log reopened ┘
 //! ```
 
 use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anthill::config::{Config, ConfigError};
+use anthill::config::{Config, ConfigError, Overrides};
 use anthill::limits::READY_WAIT_MS_MAX;
 use anthill::logging::{self, Logging};
 use anthill::reactor::{memory, scheduling};
 use anthill::server::{Handle, ServeError, Server};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
-use signal_hook::iterator::{self, Signals};
+use crossbeam_channel::Receiver;
 
 use super::args::ServeArgs;
+use super::signals::{Caught, Watch};
 use super::{Failure, print};
 
 /// What lines of the log are filed under.
 const LOG: &str = "server";
 
-/// Serves, until a signal or a fault ends it.
+/// Serves, until a signal or a fault ends it. `caught` are the signals since the start of the process.
 ///
 /// # Errors
 /// Wrong configuration, status 2; a fault, status 1 or what the server says.
-pub fn run(args: &ServeArgs) -> Result<(), Failure> {
+pub fn run(args: &ServeArgs, caught: Option<Caught>) -> Result<(), Failure> {
     memory::set_up();
+    let watch = watch(caught)?;
     memory::bring_in_code();
-    let config = load(args).map_err(Failure::usage)?;
-    let signals = catch_signals()
-        .map_err(|error| Failure::failed(format!("cannot catch signals: {error}")))?;
-    let logging = logging::start(&config.log).map_err(Failure::usage)?;
-    for warning in &config.warnings {
-        log::warn!(target: LOG, "{warning}");
-    }
-    let started = config.clone();
-    let mut server = Server::bind(config).map_err(Failure::failed)?;
-    let mut caretaker = Caretaker {
-        args,
-        handle: server.handle(),
-        logging: &logging,
-        before: started.clone(),
-        started,
-    };
-    let ended = thread::scope(|scope| {
-        let _closes = CloseOnDrop(signals.handle());
-        thread::Builder::new()
-            .name("signals".to_owned())
-            .spawn_scoped(scope, move || caretaker.heed(signals))
-            .map_err(|error| Failure::failed(format!("cannot start a thread: {error}")))?;
-        scheduling::ask_for_short_slices();
-        let served = match until_ready(&mut server) {
-            Ok(true) => {
-                announce(&server);
-                server.run()
-            }
-            ended => ended.map(|_| ()),
-        };
-        served.map_err(|error| Failure::ended(error.status, error.why))
-    });
+    let source = Source::of(args);
+    let config = source.load().map_err(Failure::usage)?;
+    let logging = Arc::new(logging::start(&config.log).map_err(Failure::usage)?);
+    let ended = serve(source, config, &watch, &logging);
     if ended.is_ok() {
         log::info!(target: LOG, "stopped");
     }
+    // A reload that is blocked may still hold the log.
+    logging.finish();
     ended
 }
 
-fn load(args: &ServeArgs) -> Result<Config, ConfigError> {
-    Config::load(args.file.config.as_deref(), &args.overrides())
+fn watch(caught: Option<Caught>) -> Result<Watch, Failure> {
+    let refused = |error: io::Error| Failure::failed(format!("cannot catch signals: {error}"));
+    let Some(caught) = caught else {
+        return Err(refused(io::ErrorKind::Unsupported.into()));
+    };
+    caught.watch().map_err(refused)
 }
 
-/// Catches the signals from here on. A second one that asks for the end gets it at once, from the
-/// handler itself: whatever the first set going may hang.
-fn catch_signals() -> io::Result<Signals> {
-    let ending = Arc::new(AtomicBool::new(false));
-    for signal in [SIGTERM, SIGINT] {
-        signal_hook::flag::register_conditional_shutdown(signal, 1, Arc::clone(&ending))?;
-        signal_hook::flag::register(signal, Arc::clone(&ending))?;
+fn serve(
+    source: Source,
+    config: Config,
+    watch: &Watch,
+    logging: &Arc<Logging>,
+) -> Result<(), Failure> {
+    for warning in &config.warnings {
+        log::warn!(target: LOG, "{warning}");
     }
-    Signals::new([SIGTERM, SIGINT, SIGHUP])
+    if watch.stop_requested() {
+        return Ok(());
+    }
+    let started = config.clone();
+    let mut server = Server::bind(config).map_err(Failure::failed)?;
+    let handle = server.handle();
+    watch.on_stop(move || {
+        log::info!(target: LOG, "stopping");
+        handle.shutdown();
+    });
+    let mut reloader = Reloader {
+        source,
+        handle: server.handle(),
+        logging: Arc::clone(logging),
+        before: started.clone(),
+        started,
+    };
+    let reloads = watch.reloads();
+    thread::Builder::new()
+        .name("reload".to_owned())
+        .spawn(move || reloader.run(&reloads))
+        .map_err(|error| Failure::failed(format!("cannot start a thread: {error}")))?;
+    scheduling::ask_for_short_slices();
+    let served = match until_ready(&mut server) {
+        Ok(true) => {
+            announce(&server);
+            server.run()
+        }
+        ended => ended.map(|_| ()),
+    };
+    served.map_err(|error| Failure::ended(error.status, error.why))
+}
+
+/// Where the configuration comes from: the file and the flags, to be read again at each SIGHUP.
+struct Source {
+    file: Option<PathBuf>,
+    flags: Overrides,
+}
+
+impl Source {
+    fn of(args: &ServeArgs) -> Self {
+        Self {
+            file: args.file.config.clone(),
+            flags: args.overrides(),
+        }
+    }
+
+    fn load(&self) -> Result<Config, ConfigError> {
+        Config::load(self.file.as_deref(), &self.flags)
+    }
 }
 
 /// Serves until it is known whether the store can be reached, so that whoever waits for the ready line
@@ -113,36 +142,21 @@ fn announce(server: &Server) {
     }
 }
 
-/// Ends the signals thread when the server has ended, however it did.
-struct CloseOnDrop(iterator::Handle);
-
-impl Drop for CloseOnDrop {
-    fn drop(&mut self) {
-        self.0.close();
-    }
-}
-
-/// The signals thread.
-struct Caretaker<'a> {
-    args: &'a ServeArgs,
+/// The reload thread. It ends with the process.
+struct Reloader {
+    source: Source,
     handle: Handle,
-    logging: &'a Logging,
+    logging: Arc<Logging>,
     /// As the server was started: what waited for a restart still does.
     started: Config,
     /// As last read.
     before: Config,
 }
 
-impl Caretaker<'_> {
-    fn heed(&mut self, mut signals: Signals) {
-        for signal in signals.forever() {
-            match signal {
-                SIGHUP => self.reload(),
-                _ => {
-                    log::info!(target: LOG, "stopping");
-                    self.handle.shutdown();
-                }
-            }
+impl Reloader {
+    fn run(&mut self, reloads: &Receiver<()>) {
+        for () in reloads {
+            self.reload();
         }
     }
 
@@ -150,7 +164,7 @@ impl Caretaker<'_> {
     /// the same, since that is what a rotation asks for.
     fn reload(&mut self) {
         self.logging.reopen();
-        let config = match load(self.args) {
+        let config = match self.source.load() {
             Ok(config) => config,
             Err(error) => {
                 log::error!(target: LOG, "configuration not read again, nothing changed: {error}");

@@ -108,6 +108,14 @@ impl Logging {
 
 impl Drop for Logging {
     fn drop(&mut self) {
+        self.finish();
+    }
+}
+
+impl Logging {
+    /// Writes everything that waits, and ends the log thread; waits for [`LOG_FLUSH_S_MAX`] at most. For an owner
+    /// that cannot drop the log because another thread still holds it.
+    pub fn finish(&self) {
         let limit = Duration::from_secs(LOG_FLUSH_S_MAX);
         if self.jobs.send_timeout(Job::Stop, limit).is_ok() {
             // A log that cannot be written must not keep the program from ending.

@@ -8,7 +8,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use super::support::server::program;
-use super::support::{Home, Server, until, until_so};
+use super::support::{Home, Server, until_so};
 
 /// A load under way for ten minutes, unless something ends it.
 fn begin(home: &Home, server: &Server, words: &[&str]) -> Child {
@@ -149,7 +149,7 @@ fn a_signal_ends_the_load_and_what_came_of_it_is_told() {
 }
 
 #[test]
-fn a_second_signal_ends_it_at_once_and_a_server_that_is_held_goes_on() {
+fn two_signals_in_succession_are_one_and_a_server_that_is_held_goes_on() {
     let home = Home::redis();
     let server = home.start();
     let words = [
@@ -160,16 +160,19 @@ fn a_second_signal_ends_it_at_once_and_a_server_that_is_held_goes_on() {
         "1000",
         "--together",
         "--hold",
+        "--json",
     ];
-    let mut child = begin(&home, &server, &words);
+    let child = begin(&home, &server, &words);
     until_so("heartbeats", || messages(&server) > 100);
     // Stopped itself, it has both signals before it can heed the first.
     signal(&child, Signal::STOP);
     signal(&child, Signal::INT);
     signal(&child, Signal::TERM);
     signal(&child, Signal::CONT);
-    let status = until("its end", || child.try_wait().unwrap());
-    assert!(matches!(status.code(), Some(130 | 143)), "{status:?}");
+    let (status, report, said) = told(&child.wait_with_output().unwrap());
+    assert!(matches!(status, Some(130 | 143)), "{status:?}: {said}");
+    let why = report["ended_early"].as_str().unwrap();
+    assert!(why.contains("SIGINT") || why.contains("SIGTERM"), "{why}");
     until_so("the server goes on", || server.get("/healthz").0 == 200);
 }
 

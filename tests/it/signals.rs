@@ -1,8 +1,15 @@
 //! SIGHUP, SIGTERM and SIGINT.
 
-use rustix::process::Signal;
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::path::Path;
+use std::process::{Child, ExitStatus};
 
-use super::support::{BEAT_ASKING, Home, Host, on_both_stores, until_so};
+use rustix::fs::{CWD, FileType, Mode, mknodat};
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::support::server::{lines, program};
+use super::support::{BEAT_ASKING, Home, Host, on_both_stores, until, until_so};
 
 on_both_stores! { told_to_end }
 
@@ -31,6 +38,131 @@ fn told_to_end_while_redis_hangs() {
     assert_eq!(host.ask(report)["ACK"], "keepGotIt");
     server.stop();
     home.store().go_on();
+}
+
+/// A report that the store has not taken when the signals come is in the spool afterwards.
+#[test]
+fn two_signals_in_succession_are_one_clean_stop() {
+    for signals in [
+        [Signal::TERM, Signal::TERM],
+        [Signal::TERM, Signal::INT],
+        [Signal::INT, Signal::TERM],
+    ] {
+        let mut home = Home::redis();
+        home.set("store.timeout_ms", 700);
+        let mut server = home.start();
+        let mut host = Host::online(server.tcp, "127.0.8.1");
+        home.store().stop();
+        host.say(br#"{"flag":"ADH33","RCC":1,"taskId":"AC1","answerTime":1}"#);
+        host.ask(BEAT_ASKING);
+        for signal in signals {
+            server.signal(signal);
+        }
+        assert_eq!(server.ended().code(), Some(0), "{signals:?}");
+        server.logged(&["stopped"]);
+        home.store().go_on();
+        let server = home.start();
+        until_so("the report", || {
+            let events = home.store().events();
+            let is_it = |event: &str, key: &str| event == "answer" && key == "AC1";
+            let mut events = events.iter();
+            events.any(|event| is_it(event.field("event"), event.field("key")))
+        });
+        server.stop();
+    }
+}
+
+/// A stop that takes too long can be cut short.
+#[test]
+fn a_later_signal_ends_a_stop_that_hangs() {
+    let mut home = Home::redis();
+    home.set("store.timeout_ms", 60_000);
+    let mut server = home.start();
+    let mut host = Host::online(server.tcp, "127.0.8.1");
+    home.store().stop();
+    host.say(br#"{"flag":"ADH33","RCC":1,"taskId":"AC1","answerTime":1}"#);
+    host.ask(BEAT_ASKING);
+    let status = until("its end", || {
+        server.signal(Signal::TERM);
+        server.try_ended()
+    });
+    assert_eq!(status.code(), Some(1));
+    home.store().go_on();
+}
+
+/// A configuration that is a fifo holds the start where the configuration is read, until it is written.
+fn held_start(home: &Home) -> Child {
+    let fifo = home.path().join("held.json");
+    if !fifo.exists() {
+        mknodat(CWD, &fifo, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+    }
+    program(home.path(), &["serve", "--config", "held.json"])
+        .spawn()
+        .unwrap()
+}
+
+/// Waits until the program reads its configuration, does something, and lets it read `text`.
+fn at_its_configuration(fifo: &Path, text: &[u8], meanwhile: impl FnOnce()) {
+    // A fifo can be opened once there is a reader.
+    let mut writer = OpenOptions::new().write(true).open(fifo).unwrap();
+    meanwhile();
+    writer.write_all(text).unwrap();
+}
+
+fn ended(child: &mut Child) -> ExitStatus {
+    until("its end", || child.try_wait().unwrap())
+}
+
+#[test]
+fn a_stop_signal_during_the_start_is_a_clean_stop() {
+    let home = Home::embedded();
+    let text = std::fs::read(home.write_config()).unwrap();
+    let fifo = home.path().join("held.json");
+    for signal in [Signal::TERM, Signal::INT] {
+        let mut child = held_start(&home);
+        at_its_configuration(&fifo, &text, || {
+            kill_process(Pid::from_child(&child), signal).unwrap();
+        });
+        assert_eq!(ended(&mut child).code(), Some(0), "{signal:?}");
+        let said = lines(child.stdout.take().unwrap());
+        assert_eq!(said.iter().next(), None, "it was never ready");
+    }
+}
+
+#[test]
+fn a_hangup_during_the_start_reads_the_configuration_again() {
+    let home = Home::embedded();
+    let text = std::fs::read(home.write_config()).unwrap();
+    let fifo = home.path().join("held.json");
+    let mut child = held_start(&home);
+    at_its_configuration(&fifo, &text, || {
+        kill_process(Pid::from_child(&child), Signal::HUP).unwrap();
+    });
+    let ready = lines(child.stdout.take().unwrap());
+    let line = ready.recv_timeout(super::support::PATIENCE).unwrap();
+    assert!(line.starts_with("anthill ready "), "{line}");
+    at_its_configuration(&fifo, &text, || {});
+    let log = lines(child.stderr.take().unwrap());
+    let again = log.iter().find(|line| line.contains("read again"));
+    assert!(again.is_some(), "the hangup was lost");
+    kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
+    assert_eq!(ended(&mut child).code(), Some(0));
+}
+
+/// The signals of a service manager come when they come: each is a clean stop, or came before there was a program.
+#[test]
+fn no_moment_of_the_start_swallows_a_stop_signal() {
+    let home = Home::embedded();
+    home.write_config();
+    for start in 0..60 {
+        let mut child = program(home.path(), &["serve"]).spawn().unwrap();
+        std::thread::sleep(std::time::Duration::from_micros(start * 150));
+        let signal = [Signal::TERM, Signal::INT][start as usize % 2];
+        kill_process(Pid::from_child(&child), signal).unwrap();
+        let status = ended(&mut child);
+        let before_main = std::os::unix::process::ExitStatusExt::signal(&status).is_some();
+        assert!(before_main || status.code() == Some(0), "{status:?}");
+    }
 }
 
 #[test]

@@ -1,5 +1,5 @@
-//! Signals that ask for the end: the first ends the load, and what came of it so far is told; the second ends the
-//! program at once.
+//! Signals that ask for the end: the first ends the load, and what came of it so far is told; one that comes later
+//! than [`REPEAT`](crate::cli::signals::REPEAT) behind it ends the program at once.
 //!
 //! A thread waits for them, since a server that is stopped while its heartbeats are sent has to go on first.
 
@@ -8,11 +8,13 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anthill::bench;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 use signal_hook::iterator::Signals;
+
+use crate::cli::signals::{Arrival, StopSignals};
 
 /// The signal that asked first, 0 while none has. See the [room](self).
 #[derive(Clone, Debug, Default)]
@@ -40,9 +42,6 @@ impl fmt::Display for Asked {
     }
 }
 
-/// The same signal again within this is the first one's echo: `timeout` sends it to the program and then to its whole group.
-const ECHO: Duration = Duration::from_millis(300);
-
 /// Whether a signal was ignored when the program began; what cannot be told is not.
 fn is_ignored(signal: i32) -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
@@ -67,26 +66,23 @@ impl Ending {
         thread::Builder::new()
             .name("signals".to_owned())
             .spawn(move || {
-                let mut echo = None;
+                let mut stops = StopSignals::default();
                 for signal in signals.forever() {
-                    if first.is_first(signal) {
-                        echo = Some((signal, Instant::now() + ECHO));
-                    } else if echo.is_none_or(|(of, until)| of != signal || until < Instant::now())
-                    {
-                        bench::let_go();
-                        signal_hook::low_level::exit(128 + signal);
+                    match stops.arrived(Instant::now()) {
+                        Arrival::First => first.record(signal),
+                        Arrival::Repeat => {}
+                        Arrival::Later => {
+                            bench::let_go();
+                            signal_hook::low_level::exit(128 + signal);
+                        }
                     }
                 }
             })?;
         Ok(ending)
     }
 
-    /// Whether no other asked before.
-    fn is_first(&self, signal: i32) -> bool {
-        let (relaxed, none) = (Ordering::Relaxed, 0);
-        self.0
-            .compare_exchange(none, signal, relaxed, relaxed)
-            .is_ok()
+    fn record(&self, signal: i32) {
+        self.0.store(signal, Ordering::Relaxed);
     }
 
     /// Who has asked, if anyone has.
@@ -103,11 +99,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_signal_is_the_one_that_is_told() {
+    fn a_recorded_signal_gives_the_status() {
         let ending = Ending::default();
         assert_eq!(ending.asked_by(), None);
-        assert!(ending.is_first(SIGTERM));
-        assert!(!ending.is_first(SIGINT));
+        ending.record(SIGTERM);
         let asked = ending.asked_by().unwrap();
         assert_eq!(
             (asked.to_string().as_str(), asked.status()),

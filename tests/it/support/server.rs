@@ -105,6 +105,11 @@ impl Server {
         self.child.try_wait().unwrap().is_none()
     }
 
+    /// Its exit status, if it has ended.
+    pub fn try_ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().unwrap()
+    }
+
     /// Waits until it has ended by itself.
     #[track_caller]
     pub fn ended(&mut self) -> ExitStatus {
