@@ -1,5 +1,5 @@
-//! A datagram with what the system knows of it: which of our addresses it was sent to, and when it came.
-//! A place of this room that speaks to the system in its own structures.
+//! Datagrams with their destination address and arrival time, as the kernel reports them.
+//! One of the modules that use system structures directly.
 
 use std::io;
 use std::net::Ipv4Addr;
@@ -8,25 +8,24 @@ use std::ptr::null_mut;
 
 use crate::time::Span;
 
-/// Room for what the system tells beside a datagram: an address, a time, and their headers. As numbers of
-/// eight bytes, so that it begins where such a header may begin.
+/// Room for the control data of a datagram: an address, a time and their headers. In units of eight
+/// bytes, so that it is aligned like such a header.
 const BESIDE: usize = 16;
 
-/// See the [room](self).
+/// A received datagram.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Arrival {
     /// The address it was sent to.
     pub to: Ipv4Addr,
-    /// When the system took it, by the wall clock: whoever reads it late does not change that.
+    /// Time at which the kernel took it, by the wall clock. A late reader does not change it.
     pub at: Span,
-    /// How many bytes of it were read.
+    /// Number of bytes read.
     pub length: usize,
 }
 
-/// Lets the system tell with each datagram where it was sent to and when it came.
-///
-/// # Errors
-/// What the system refuses.
+/// Makes the kernel report the destination address and arrival time of each datagram.
+///  # Errors
+/// The kernel's refusal.
 pub fn tell(socket: &impl AsRawFd) -> io::Result<()> {
     for (level, option) in [
         (libc::IPPROTO_IP, libc::IP_PKTINFO),
@@ -50,10 +49,9 @@ pub fn tell(socket: &impl AsRawFd) -> io::Result<()> {
     Ok(())
 }
 
-/// Takes a datagram, if one waits, into `text`.
-///
-/// # Errors
-/// What the system says; `WouldBlock` where none waits.
+/// Reads one datagram into `text`.
+///  # Errors
+/// The kernel's error; `WouldBlock` if no datagram waits.
 pub fn receive(socket: &impl AsRawFd, text: &mut [u8]) -> io::Result<Arrival> {
     let mut beside = [0_u64; BESIDE];
     let mut piece = libc::iovec {
@@ -73,7 +71,8 @@ pub fn receive(socket: &impl AsRawFd, text: &mut [u8]) -> io::Result<Arrival> {
         unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut header, libc::MSG_DONTWAIT) };
     let length = usize::try_from(taken).map_err(|_| io::Error::last_os_error())?;
     let (mut to, mut at) = (Ipv4Addr::UNSPECIFIED, Span::ZERO);
-    // SAFETY: the system has written `header` and, as far as it says, `beside`; this walk stays within.
+    // SAFETY: the kernel has written `header` and the part of `beside` that it names; this walk
+    // stays within.
     let mut next = unsafe { libc::CMSG_FIRSTHDR(&raw const header) };
     while !next.is_null() {
         // SAFETY: `next` is a header within `beside`, which begins where such a header may.
@@ -81,7 +80,7 @@ pub fn receive(socket: &impl AsRawFd, text: &mut [u8]) -> io::Result<Arrival> {
             unsafe { ((*next).cmsg_level, (*next).cmsg_type, libc::CMSG_DATA(next)) };
         match (level, kind) {
             (libc::IPPROTO_IP, libc::IP_PKTINFO) => {
-                // SAFETY: this is what stands behind a header of this kind.
+                // SAFETY: a header of this kind is followed by this structure.
                 let info: libc::in_pktinfo =
                     unsafe { data.cast::<libc::in_pktinfo>().read_unaligned() };
                 to = Ipv4Addr::from_bits(u32::from_be(info.ipi_addr.s_addr));

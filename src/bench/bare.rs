@@ -1,5 +1,5 @@
-//! So many datagrams sent one after the other, and nothing else: what the kernel asks for telling every host
-//! something. In a process of its own, on the CPUs of the server it is compared with.
+//! A sender of bare datagrams, one after another: the kernel's own cost of addressing every host.
+//! It runs as a process of its own, on the CPUs of the server that it is compared with.
 
 use std::io::{self, BufRead, Write};
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
@@ -10,18 +10,17 @@ use rustix::thread::{CpuSet, sched_setaffinity};
 
 use super::floor;
 
-/// What stands in such a datagram: no task has a key like this.
+/// First byte of such a datagram; no task key begins with it.
 pub const TEXT: u8 = b'#';
 
-/// One that sends.
+/// A running sender.
 #[derive(Debug)]
 pub struct Sender(Child);
 
 impl Sender {
-    /// Sends a datagram of `bytes` to `count` addresses from `first` on, on the CPUs given.
-    ///
-    /// # Errors
-    /// When it cannot be started.
+    /// Starts a sender of `count` datagrams of `bytes` bytes to the addresses from `first` on, on the given CPUs.
+    ///  # Errors
+    /// When the process cannot be started.
     pub fn start(
         first: SocketAddr,
         count: usize,
@@ -35,12 +34,12 @@ impl Sender {
             .args(["--bytes", &bytes.to_string()])
             .stdin(Stdio::piped())
             .spawn()?;
-        // From here on it ends when we do.
+        // From here on the child ends when this value is dropped.
         let mut sender = Self(child);
         if let Some(cpus) = cpus {
             sched_setaffinity(Some(Pid::from_child(&sender.0)), cpus)?;
         }
-        // It waits for this line, so that it begins on the right CPU.
+        // The child waits for this line, so that it begins on the right CPU.
         if let Some(mut stdin) = sender.0.stdin.take() {
             stdin.write_all(b"\n")?;
         }
@@ -50,16 +49,15 @@ impl Sender {
 
 impl Drop for Sender {
     fn drop(&mut self) {
-        // Already ended is ended.
+        // An error means that it has already ended.
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
 }
 
-/// Is one: sends them all when a line comes on stdin.
-///
-/// # Errors
-/// What the system refuses.
+/// Runs as the child: sends all datagrams when a line arrives on stdin.
+///  # Errors
+/// The system's refusal.
 pub fn send(first: SocketAddr, count: u32, bytes: usize) -> io::Result<()> {
     let SocketAddr::V4(first) = first else {
         return Err(io::ErrorKind::InvalidInput.into());

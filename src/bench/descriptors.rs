@@ -1,4 +1,4 @@
-//! Whether there are descriptors enough: looked at before anything is opened.
+//! Check for enough file descriptors, before anything is opened.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
@@ -7,17 +7,16 @@ use super::plan::Plan;
 use super::report::Descriptors;
 use crate::limits::BENCH_DESCRIPTORS_RESERVED;
 
-/// Raises the soft limit to the hard one and compares it with what the plan needs.
-///
-/// # Errors
-/// When it needs more.
+/// Raises the soft limit to the hard one and compares it with the plan's need.
+///  # Errors
+/// When the plan needs more.
 pub fn check(plan: &Plan) -> Result<Descriptors, BenchError> {
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit {
         current: limit.maximum,
         maximum: limit.maximum,
     };
-    // Refused in some sandboxes: then what we have has to do.
+    // Some sandboxes refuse: then the present limit has to do.
     let limit = match setrlimit(Resource::Nofile, raised) {
         Ok(()) => limit.maximum,
         Err(_) => limit.current,

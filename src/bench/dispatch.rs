@@ -1,6 +1,5 @@
-//! A task to everybody: posted, received, answered, worked through, while all go on beating.
-//!
-//! ```text
+//! A task for every host: posted, received, answered and worked through, while heartbeats go on.
+//!  ```text
 //!  posted ─▶ ADH44, or a datagram ─▶ ADH33 RCC 1 ─▶ ADH27 phase 1 ─▶ ( phase 2 ─▶ phase 3 )… ─▶ done
 //!                                  each when the one before it has been acknowledged
 //! ```
@@ -21,20 +20,20 @@ use crate::codec::message::{Answer, Ask, Incoming, Message, Phase, Progress, Res
 use crate::limits::BENCH_WAIT_S_MAX;
 use crate::time::{Instant, Span};
 
-/// Posts the task of a plan to the server, and waits for its answer: the error in words. Called on a thread
-/// of its own, once a trial.
+/// Posts the plan's task to the server and waits for the answer; an error is text. Called on its
+/// own thread, once per trial.
 pub type Post = Arc<dyn Fn() -> Result<(), String> + Send + Sync>;
 
-/// Between two looks whether the server has answered.
+/// Interval at which the server's answer is polled.
 const STEP: Span = Span::from_millis(5);
 
-/// What the server answered to the post, and when: taken where it comes in, not where it is looked for.
+/// The server's answer to the post and its arrival time, taken on the posting thread.
 type Posted = (Clock, Result<(), String>);
 
-/// Where a host is: how many of its messages have been acknowledged, once the task is there.
+/// Progress of a host: the number of its acknowledged messages, once it has the task.
 type Step = Option<usize>;
 
-/// From the first to the last of some arrivals, by the wall clock.
+/// Interval from the first to the last of some arrivals, by the wall clock.
 #[derive(Clone, Copy, Debug, Default)]
 struct Stretch {
     first: Span,
@@ -55,20 +54,20 @@ impl Stretch {
         self.count += 1;
     }
 
-    /// From the first to the last, if there are two.
+    /// Length of the interval in milliseconds, if there are two arrivals.
     fn ms(self) -> Option<f64> {
         let ns = self.last.as_nanos().saturating_sub(self.first.as_nanos());
         (self.count > 1).then(|| ns as f64 / 1e6)
     }
 }
 
-/// How often the mean of two goes into another.
+/// `ours` divided by the mean of the other two.
 fn ratio(ours: Option<f64>, [before, after]: [Option<f64>; 2]) -> Option<f64> {
     let ratio = ours? * 2.0 / (before? + after?);
     ratio.is_finite().then_some(ratio)
 }
 
-/// A task under way.
+/// A task in progress.
 struct Work<'a> {
     key: &'a str,
     commands: &'a [String],
@@ -79,14 +78,14 @@ struct Work<'a> {
     done: Times,
     counts: [u64; 3],
     received_again: u64,
-    /// When the first datagram of a host came, and the last.
+    /// Interval from the first datagram of a host to the last.
     stretch: Stretch,
-    /// When somebody last came further.
+    /// Time of the last progress of any host.
     moved: Instant,
 }
 
 impl Stage<'_> {
-    /// Posts the task and plays all hosts until everybody is done, or nobody comes further.
+    /// Posts the task and plays all hosts until every one is done, or none makes progress.
     pub(super) fn dispatch(&mut self, start: Instant) -> Result<Option<Dispatched>, BenchError> {
         self.fleet.gathers = true;
         let plan = self.plan;
@@ -142,7 +141,7 @@ impl Stage<'_> {
         Ok(Some(self.told(work, stored, datagrams)))
     }
 
-    /// As many datagrams as there are hosts, bare, where the task goes out by datagram too.
+    /// Sends as many bare datagrams as there are hosts, if the task goes out by datagram too.
     fn bare(&mut self) -> Result<Option<Stretch>, BenchError> {
         let plan = self.plan;
         let (Some(port), Some(sources)) = (self.fleet.port(), plan.sources) else {
@@ -179,7 +178,7 @@ impl Stage<'_> {
         Ok(Some(stretch))
     }
 
-    /// A host has the task, or its last message was acknowledged: the next follows.
+    /// Sends a host's next message after the task arrived or its last message was acknowledged.
     fn go_on(&mut self, work: &mut Work<'_>, item: News) {
         let now = self.fleet.now();
         let (index, next) = match item {
@@ -216,7 +215,7 @@ impl Stage<'_> {
         let hosts = (self.plan.hosts - self.plan.apart) as u64;
         let kinds = ["task_not_received", "task_not_answered", "task_not_done"];
         for (kind, count) in kinds.into_iter().zip(work.counts) {
-            // Where the end came early nobody has waited for them.
+            // After an early end the missing replies were not waited for.
             if !self.is_over() {
                 self.fleet.tally.errors(kind, hosts.saturating_sub(count));
             }
@@ -241,21 +240,21 @@ impl Stage<'_> {
     }
 }
 
-/// Lets it be posted on a thread of its own: where its answer will be.
+/// Posts the task on a thread of its own and returns the receiver of its answer.
 fn post(post: Option<Post>) -> Result<Receiver<Posted>, BenchError> {
     let (tell, answer) = channel();
     let thread = std::thread::Builder::new().name("post".to_owned());
     thread
         .spawn(move || {
             let posted = post.map_or_else(|| Err("there is no way to".to_owned()), |post| post());
-            // Nobody waits for it any more where the run has ended meanwhile.
+            // The receiver is gone if the run has ended meanwhile.
             let _ = tell.send((Clock::now(), posted));
         })
         .map_err(BenchError::system("cannot start a thread"))?;
     Ok(answer)
 }
 
-/// When the server has answered that the task is stored.
+/// Time at which the server confirmed that the task is stored.
 fn stored_by(answer: &Receiver<Posted>) -> Result<Option<Clock>, String> {
     match answer.try_recv() {
         Ok((at, Ok(()))) => Ok(Some(at)),
@@ -282,7 +281,7 @@ impl<'a> Work<'a> {
         }
     }
 
-    /// Messages of a host in all: the answer, phase 1, and two for each command.
+    /// Messages of one host in all: the answer, phase 1, and two per command.
     const fn messages(&self) -> usize {
         2 + 2 * self.commands.len()
     }
@@ -291,7 +290,7 @@ impl<'a> Work<'a> {
         self.counts[2] >= hosts as u64
     }
 
-    /// It is there: which message follows, if it was not there before.
+    /// Marks the task as received; returns the next message if it was not received before.
     fn receive(&mut self, index: usize, now: Instant) -> Step {
         if self.steps[index].is_some() {
             self.received_again += 1;
@@ -304,7 +303,7 @@ impl<'a> Work<'a> {
         Some(0)
     }
 
-    /// A message was acknowledged: which one follows.
+    /// Marks a message as acknowledged; returns the next message.
     fn acknowledge(&mut self, index: usize, now: Instant) -> Step {
         let step = self.steps[index]? + 1;
         self.steps[index] = Some(step);
@@ -320,7 +319,7 @@ impl<'a> Work<'a> {
         Some(step)
     }
 
-    /// The message at this place of the order.
+    /// Returns the message at this position of the sequence.
     fn message(&self, step: usize) -> Option<Message<'a>> {
         let key = Cow::Borrowed(self.key);
         if step == 0 {

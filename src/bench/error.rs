@@ -1,9 +1,9 @@
-//! Why there is no report.
+//! Reasons for a run without a report.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 
-/// See the [room](self).
+/// Error of a run of the load generator.
 #[derive(Debug, thiserror::Error)]
 pub enum BenchError {
     /// The system allows fewer descriptors than the plan needs.
@@ -12,32 +12,32 @@ pub enum BenchError {
          (raise the hard limit of open files, or run several at once)"
     )]
     Descriptors {
-        /// Hosts wanted.
+        /// Number of hosts wanted.
         hosts: usize,
-        /// Descriptors they need.
+        /// Descriptors that they need.
         needed: u64,
-        /// Descriptors there are.
+        /// Descriptors available.
         limit: u64,
-        /// Hosts there is room for.
+        /// Hosts that fit.
         room: u64,
     },
-    /// Somebody is there, but does not take our hosts.
+    /// A server listens, but does not take hosts.
     #[error(
         "the server at {server} takes no such hosts: {why} (its port for hosts is wanted; keys and TLS are \
          not spoken here)"
     )]
     Unfit {
-        /// Where.
+        /// Its address.
         server: SocketAddr,
-        /// What the first attempt met.
+        /// Error of the first attempt.
         why: String,
     },
-    /// No connection came about.
+    /// No connection could be made.
     #[error("no server at {server}: {why} (is it running? see --server)")]
     Unreachable {
-        /// Where.
+        /// Address of the server.
         server: SocketAddr,
-        /// What the first attempt met.
+        /// Error of the first attempt.
         why: String,
     },
     /// A source address cannot be used.
@@ -45,29 +45,29 @@ pub enum BenchError {
     Source {
         /// The address.
         address: IpAddr,
-        /// What the system says.
+        /// The system's error.
         error: io::Error,
     },
-    /// The floor is compared with a server that can be looked into, and this one cannot.
+    /// The floor is compared with a server whose process can be measured; this one's cannot.
     #[error("--floor compares a server on this machine with the floor: {0}")]
     Unseen(String),
-    /// The system refuses what the load generator itself needs.
+    /// The system refuses a resource of the load generator itself.
     #[error("{what}: {error}")]
     System {
-        /// What was tried.
+        /// The attempted operation.
         what: &'static str,
-        /// What the system says.
+        /// The system's error.
         error: io::Error,
     },
 }
 
 impl BenchError {
-    /// The error of something the load generator itself does.
+    /// Wraps an error of the load generator's own operation `what`.
     pub fn system(what: &'static str) -> impl FnOnce(io::Error) -> Self {
         move |error| Self::System { what, error }
     }
 
-    /// Whether the plan was wrong, rather than what became of it.
+    /// Returns whether the plan was wrong, as opposed to its execution.
     #[must_use]
     pub const fn is_usage(&self) -> bool {
         matches!(self, Self::Descriptors { .. } | Self::Source { .. })

@@ -1,5 +1,5 @@
-//! The hosts' sockets and the loop over them. What is sent when is the [trial](super::trial)'s to say;
-//! what has come is counted here.
+//! The hosts' sockets and the loop over them. The [trial](super::trial) decides when a message is
+//! sent; this module counts the replies.
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Read};
@@ -26,70 +26,71 @@ use crate::limits::{
 };
 use crate::time::{Instant, Span};
 
-/// How frames of a server are read.
+/// Framing of the server's replies.
 const FRAMING: Framing = Framing {
     order: ByteOrder::Auto,
     limit: FRAME_BYTES_MAX,
 };
-/// So much of a wait is not slept, where there is a processor to spare: about what being woken takes.
+/// Last part of a wait that is spent polling instead of sleeping, if a processor is free: about the
+/// time of a wake-up.
 const SPUN: Span = Span::from_micros(20);
-/// Between two looks for connections that take too long.
+/// Interval between two searches for connections that take too long.
 const LOOK: Span = Span::from_millis(100);
 
-/// Who the hosts are.
+/// Identity and addresses of the hosts.
 #[derive(Clone, Debug)]
 pub struct Setup {
-    /// Where they connect.
+    /// Server address.
     pub server: SocketAddr,
-    /// How many places there are for them.
+    /// Number of hosts.
     pub hosts: usize,
-    /// Whether they give themselves an id.
+    /// Gives each host an id.
     pub identified: bool,
-    /// Whether they want dispatches over their connections.
+    /// Asks for dispatches over the connection.
     pub push: bool,
-    /// Whether they wait to be welcomed, and read what comes strictly. A floor welcomes nobody.
+    /// Waits for the hello's reply and parses replies strictly. A floor sends no hello replies.
     pub strict: bool,
-    /// Where they connect from.
+    /// Source addresses.
     pub sources: Option<Sources>,
-    /// How many connections there may be of one such address; else each host has an address of its own.
+    /// Connections per source address; without it each host has an address of its own.
     pub per_source: Option<u64>,
-    /// The port at which datagrams for the hosts arrive, 0 for a free one; none: they want none.
+    /// Port on which datagrams for the hosts arrive, 0 for a free one; `None`: no datagrams.
     pub datagrams: Option<u16>,
-    /// Whose replies are counted by themselves too: those from this place on.
+    /// First index of the hosts whose replies are also counted separately.
     pub apart: usize,
-    /// Whether heartbeats have moments of their own to be sent at, and so can be late.
+    /// Heartbeats have due times, and can therefore be late.
     pub paced: bool,
-    /// Whether there is a processor to spare for looking at the clock instead of sleeping.
+    /// A processor is free for polling the clock instead of sleeping.
     pub spins: bool,
 }
 
-/// Something that has come about, for trials that react.
+/// An event of the fleet, for trials that react to it.
 #[derive(Clone, Debug, PartialEq)]
 pub enum News {
-    /// A host may beat.
+    /// The host may send heartbeats.
     Live(usize),
     /// A heartbeat was answered.
     Answered(usize),
-    /// A report was answered.
+    /// A report was acknowledged.
     Acknowledged(usize),
-    /// A task was sent to it.
+    /// A task arrived over the connection.
     Task(usize, String),
-    /// The same by datagram, which came at this moment of the wall clock.
+    /// A task arrived by datagram, at this time of the wall clock.
     Datagram(usize, String, Span),
-    /// It takes more bytes.
+    /// The socket takes more bytes.
     Writable(usize),
 }
 
-/// How a connection did not come about.
+/// A failed connection attempt.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
-    /// In words.
+    /// Reason as text.
     pub why: String,
-    /// Whether somebody had taken it: a server that refuses, or something else than a server.
+    /// The peer had accepted it: a server that refuses, or another service.
     pub reached: bool,
 }
 
-/// See the [room](self).
+/// The hosts of a run and their sockets.
 pub struct Fleet {
     setup: Setup,
     polls: Polls,
@@ -99,21 +100,21 @@ pub struct Fleet {
     inbox: Option<Inbox>,
     scratch: Box<[u8]>,
     frame: Vec<u8>,
-    /// A heartbeat that asks for nothing, as a frame.
+    /// Frame of a heartbeat without a reply.
     plain: Vec<u8>,
-    /// Connections under way.
+    /// Connection attempts in progress.
     in_progress: usize,
-    /// Hosts that may beat.
+    /// Hosts that may send heartbeats.
     live: usize,
     /// Heartbeats that wait for a reply.
     in_flight: u64,
-    /// Connections that failed since the last that came about.
+    /// Failed attempts since the last success.
     failures_in_a_row: u64,
     opened: u64,
     looked: Instant,
-    /// What is counted.
+    /// Counters of the trial.
     pub tally: Tally,
-    /// Whether news is gathered.
+    /// Events are collected.
     pub gathers: bool,
     news: Vec<News>,
     first_failure: Option<Failure>,
@@ -121,9 +122,8 @@ pub struct Fleet {
 }
 
 impl Fleet {
-    /// Nobody connected yet. Time begins at zero here.
-    ///
-    /// # Errors
+    /// Creates a fleet without connections. Its clock starts at zero.
+    ///  # Errors
     /// When the system has no poll.
     pub fn new(setup: Setup) -> Result<Self, BenchError> {
         let mut plain = Vec::new();
@@ -160,80 +160,80 @@ impl Fleet {
         })
     }
 
-    /// The clock.
+    /// Current time of the fleet's clock.
     #[must_use]
     pub fn now(&self) -> Instant {
         Instant::ZERO + Span::from(self.origin.elapsed())
     }
 
-    /// What the clock said then.
+    /// Converts a clock reading into the fleet's time.
     #[must_use]
     pub fn at(&self, then: Origin) -> Instant {
         Instant::ZERO + Span::from(then.saturating_duration_since(self.origin))
     }
 
-    /// Connections under way.
+    /// Connection attempts in progress.
     #[must_use]
     pub const fn in_progress(&self) -> usize {
         self.in_progress
     }
 
-    /// Hosts that may beat.
+    /// Number of hosts that may send heartbeats.
     #[must_use]
     pub const fn live(&self) -> usize {
         self.live
     }
 
-    /// Whether this one may.
+    /// Returns whether this host may send heartbeats.
     #[must_use]
     pub fn is_live(&self, index: usize) -> bool {
         self.host(index)
             .is_some_and(|host| host.state == State::Live)
     }
 
-    /// Whether there is a connection for it, under way or not.
+    /// Returns whether the host has a connection, established or in progress.
     #[must_use]
     pub fn is_open(&self, index: usize) -> bool {
         self.host(index).is_some()
     }
 
-    /// Heartbeats of it that wait for a reply.
+    /// Heartbeats of this host that wait for a reply.
     #[must_use]
     pub fn in_flight(&self, index: usize) -> u64 {
         self.host(index).map_or(0, |host| host.waiting.len() as u64)
     }
 
-    /// Heartbeats of all that wait for a reply.
+    /// Heartbeats of all hosts that wait for a reply.
     #[must_use]
     pub const fn all_in_flight(&self) -> u64 {
         self.in_flight
     }
 
-    /// Connections that failed since the last that came about.
+    /// Failed attempts since the last success.
     #[must_use]
     pub const fn failures_in_a_row(&self) -> u64 {
         self.failures_in_a_row
     }
 
-    /// Whether bytes wait that no socket took.
+    /// Returns whether unsent bytes wait for a socket.
     #[must_use]
     pub fn has_unsent(&self) -> bool {
         self.hosts.iter().flatten().any(|host| !host.is_flushed())
     }
 
-    /// How the first connection failed that did.
+    /// First failed attempt.
     #[must_use]
     pub const fn first_failure(&self) -> Option<&Failure> {
         self.first_failure.as_ref()
     }
 
-    /// How the last one failed.
+    /// Last failed attempt.
     #[must_use]
     pub const fn last_failure(&self) -> Option<&Failure> {
         self.last_failure.as_ref()
     }
 
-    /// What has come about since it was last asked.
+    /// Moves the events since the last call into `into`.
     pub fn take_news(&mut self, into: &mut Vec<News>) {
         into.clear();
         std::mem::swap(&mut self.news, into);
@@ -249,10 +249,9 @@ impl Fleet {
         }
     }
 
-    /// Begins the connection of a host that has none; it should have begun at `due`.
-    ///
-    /// # Errors
-    /// When its source address cannot be used. What else goes wrong is counted.
+    /// Opens the connection of a host that has none; it was due at `due`.
+    ///  # Errors
+    /// When its source address cannot be used. Other failures are counted.
     pub fn open(&mut self, index: usize, due: Instant) -> Result<(), BenchError> {
         debug_assert!(!self.is_open(index));
         self.tally.begun += 1;
@@ -285,7 +284,7 @@ impl Fleet {
         Ok(())
     }
 
-    /// A connection did not come about, although the server took it if it was `reached`.
+    /// Records a failed attempt; `reached`: the peer had accepted it.
     fn failed(&mut self, error: &io::Error, reached: bool) {
         self.tally.failed += 1;
         self.failures_in_a_row += 1;
@@ -312,14 +311,14 @@ impl Fleet {
         self.last_failure = Some(failure);
     }
 
-    /// Ends a host's connection from this side. What was in flight is counted as unanswered.
+    /// Closes a host's connection from this side. Heartbeats in flight count as unanswered.
     pub fn close(&mut self, index: usize) {
         if let Some(host) = self.hosts.get_mut(index).and_then(Option::take) {
             self.forget(index, host);
         }
     }
 
-    /// Waits for no reply any more.
+    /// Stops waiting for replies.
     pub fn give_up(&mut self) {
         for index in 0..self.hosts.len() {
             if let Some(host) = self.hosts[index].as_mut() {
@@ -340,7 +339,7 @@ impl Fleet {
         }
     }
 
-    /// The same where that is meant: nobody waits for what was in flight.
+    /// Closes a host's connection on purpose: heartbeats in flight are not counted as unanswered.
     pub fn leave(&mut self, index: usize) {
         if let Some(host) = self.hosts.get_mut(index).and_then(Option::as_mut) {
             let in_flight = std::mem::take(&mut host.waiting).len() as u64;
@@ -358,7 +357,7 @@ impl Fleet {
         self.unanswered(index, host.waiting);
     }
 
-    /// The connection broke, or the other side ended it.
+    /// Records a connection that broke or was closed by the peer.
     fn broken(&mut self, index: usize, error: &io::Error) {
         let Some(host) = self.hosts.get_mut(index).and_then(Option::take) else {
             return;
@@ -378,12 +377,12 @@ impl Fleet {
         });
     }
 
-    /// Lets a live host send a heartbeat that was due at `due`, and count it.
+    /// Sends a live host's heartbeat that was due at `due`, and counts it.
     pub fn beat(&mut self, index: usize, due: Instant, reply: bool) {
         self.beats(index, due, reply, 1);
     }
 
-    /// The same for several at once.
+    /// Sends `count` heartbeats at once.
     pub fn beats(&mut self, index: usize, due: Instant, reply: bool, count: u64) {
         if count == 0 || !self.is_live(index) {
             return;
@@ -419,13 +418,13 @@ impl Fleet {
         }
     }
 
-    /// Whether its socket has taken all there was.
+    /// Returns whether the socket has taken all bytes.
     #[must_use]
     pub fn is_flushed(&self, index: usize) -> bool {
         self.host(index).is_some_and(Host::is_flushed)
     }
 
-    /// Lets a live host send a message.
+    /// Sends a message of a live host.
     pub fn send(&mut self, index: usize, message: &Incoming<'_>) {
         self.frame.clear();
         if encode(message, Order::Little, &mut self.frame).is_err() {
@@ -441,9 +440,8 @@ impl Fleet {
         }
     }
 
-    /// Waits for something to come, until `until` at the longest, and takes it.
-    ///
-    /// # Errors
+    /// Waits for events until `until` at the latest, and handles them.
+    ///  # Errors
     /// When the poll fails.
     pub fn turn(&mut self, until: Instant) -> Result<(), BenchError> {
         let until = match self.inbox.as_ref().is_some_and(Inbox::waits) {
@@ -462,8 +460,9 @@ impl Fleet {
         Ok(())
     }
 
-    /// Waits for events, until `until` at the longest. The poll's own waits are whole milliseconds, which is
-    /// a heartbeat's time fifty times over; and whoever sleeps is woken late. So the last of the wait is not slept.
+    /// Waits for events until `until` at the latest. The poll's time-outs are whole milliseconds,
+    /// fifty times the time of a heartbeat, and a sleeping thread wakes late. The last part of the
+    /// wait therefore polls.
     fn wait(&mut self, until: Instant) -> io::Result<()> {
         let wakes = match self.setup.spins {
             true => until - SPUN,
@@ -485,13 +484,13 @@ impl Fleet {
         }
     }
 
-    /// The port at which datagrams for the hosts arrive.
+    /// Port on which datagrams for the hosts arrive.
     #[must_use]
     pub fn port(&self) -> Option<u16> {
         self.inbox.as_ref().map(|inbox| inbox.port)
     }
 
-    /// Takes some of the datagrams that wait.
+    /// Reads a bounded number of datagrams.
     fn datagrams(&mut self) {
         let (Some(inbox), Some(sources)) = (&mut self.inbox, self.setup.sources) else {
             return;
@@ -509,7 +508,7 @@ impl Fleet {
 
     fn ready(&mut self, event: &Event) {
         if event.token() == FIRST {
-            // They have been looked at.
+            // All datagrams of this round have been read.
             return;
         }
         let Token(index) = event.token();
@@ -539,7 +538,7 @@ impl Fleet {
         }
     }
 
-    /// Says who the host is.
+    /// Sends a host's hello.
     fn greet(&mut self, index: usize) {
         self.frame.clear();
         if self.setup.identified {
@@ -613,14 +612,14 @@ impl Fleet {
                 host.partial.clear();
                 host.partial.extend_from_slice(&scratch[used..end]);
             }
-            // Less than it was asked for is all there is, unless the end may stand behind it.
+            // A short read has taken all bytes, unless the end of the stream follows.
             if end < scratch.len() && !to_the_end {
                 return Ok(());
             }
         }
     }
 
-    /// Takes whole frames off `bytes`: how many bytes they have.
+    /// Parses whole frames from `bytes`; returns their length.
     fn take_frames(&mut self, index: usize, bytes: &[u8]) -> io::Result<usize> {
         let now = self.now();
         let mut used = 0;
@@ -669,7 +668,7 @@ impl Fleet {
                 });
                 return Err(ErrorKind::PermissionDenied.into());
             }
-            // A floor sends back whatever it was sent.
+            // A floor echoes every frame.
             _ if !self.setup.strict => {}
             _ => return Err(ErrorKind::InvalidData.into()),
         }
@@ -694,7 +693,7 @@ impl Fleet {
     }
 }
 
-/// The id of a host.
+/// Id of a host.
 #[must_use]
 pub fn id(index: usize) -> String {
     format!("bench-{:05}", index + 1)
@@ -708,7 +707,7 @@ fn heartbeat(seq: Option<u64>) -> Incoming<'static> {
     }
 }
 
-/// Why a connection cannot even begin.
+/// Reason for a connection that cannot be started.
 enum Refused {
     Source(IpAddr, io::Error),
     Other(io::Error),
@@ -738,7 +737,7 @@ fn connect(server: SocketAddr, source: Option<IpAddr>) -> Result<TcpStream, Refu
     Ok(TcpStream::from_std(socket.into()))
 }
 
-/// Whether the connection has come about.
+/// Returns whether the connection is established.
 fn connected(host: &Host) -> io::Result<bool> {
     if let Some(error) = host.stream.take_error()? {
         return Err(error);
@@ -750,7 +749,7 @@ fn connected(host: &Host) -> io::Result<bool> {
     }
 }
 
-/// The length of a frame of our own that a floor sent back.
+/// Length of a frame that a floor echoed.
 fn echoed(bytes: &[u8]) -> usize {
     let header = bytes.first_chunk::<FRAME_HEADER_BYTES>().copied();
     let length = header.map_or(0, u32::from_le_bytes) as usize;

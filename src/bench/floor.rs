@@ -1,13 +1,9 @@
-//! The floor: a program that does nothing else than be woken, read and look how much it was. What it costs
-//! is what the kernel asks for; nobody who makes the same calls can be much below it.
-//!
-//! ```text
+//! The floor: a program that only waits, reads and looks at the length. Its cost is the kernel's. No program that makes the same calls can be much below it.
+//!  ```text
 //!  epoll_wait, level-triggered ─▶ one read into a shared buffer for each ready connection ─▶ its length
 //!                                                                       └ with replies: the same bytes back
 //! ```
-//!
-//! It runs as a process of its own, so that it can be looked at as a server is, and ends when its parent
-//! closes its stdin.
+//!  It runs as a process of its own, so that it can be measured like a server. It ends when its parent closes its stdin.
 
 use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
@@ -25,25 +21,24 @@ use super::BenchError;
 use super::proc::Observed;
 use crate::limits::{BACKLOG_MAX, EVENTS_PER_TURN_MAX, READ_BUFFER_BYTES};
 
-/// The subcommand that is a floor.
+/// Name of the hidden subcommand that runs a floor.
 pub const COMMAND: &str = "bench-floor";
-/// What the poll calls the listener, and the end of stdin; connections are called by their places.
+/// Poll tokens of the listener and of stdin; connections use their index.
 const LISTENER: u64 = u64::MAX;
 const STDIN: u64 = u64::MAX - 1;
 
-/// A floor that runs; dropped, it ends.
+/// A running floor; dropping it ends the process.
 #[derive(Debug)]
 pub struct Floor {
     child: Child,
-    /// Where it listens.
+    /// Address on which it listens.
     pub address: SocketAddr,
 }
 
 impl Floor {
-    /// Starts one, on the CPUs given.
-    ///
-    /// # Errors
-    /// When it cannot be started.
+    /// Starts a floor on the given CPUs.
+    ///  # Errors
+    /// When the process cannot be started.
     pub fn start(replies: bool, cpus: Option<&CpuSet>) -> Result<Self, BenchError> {
         let failed = |error| BenchError::system("cannot start the floor")(error);
         Self::spawn(replies, cpus).map_err(failed)
@@ -55,13 +50,13 @@ impl Floor {
         if replies {
             command.arg("--replies");
         }
-        // A Ctrl-C at the terminal is ours: it is to end when we say so.
+        // Ctrl-C at the terminal is handled by the parent, which ends the floor.
         let child = command
             .process_group(0)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()?;
-        // From here on it ends when we do.
+        // From here on the child ends when this value is dropped.
         let mut floor = Self {
             child,
             address: (Ipv4Addr::LOCALHOST, 0).into(),
@@ -78,7 +73,7 @@ impl Floor {
         Ok(floor)
     }
 
-    /// Its process.
+    /// The floor's process.
     #[must_use]
     pub fn observed(&self) -> Observed {
         Observed::of(self.child.id())
@@ -87,16 +82,15 @@ impl Floor {
 
 impl Drop for Floor {
     fn drop(&mut self) {
-        // Already ended is ended.
+        // An error means that it has already ended.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// Is a floor: prints where it listens, and drains what comes until stdin ends.
-///
-/// # Errors
-/// What the system refuses.
+/// Runs as a floor: prints its address and drains connections until stdin ends.
+///  # Errors
+/// The system's refusal.
 pub fn serve(replies: bool) -> io::Result<()> {
     let socket = socket2::Socket::new(
         socket2::Domain::IPV4,
@@ -154,7 +148,7 @@ fn drain(listener: &TcpListener, replies: bool) -> io::Result<()> {
     }
 }
 
-/// Takes whoever waits. Places are the descriptors' own numbers, which the system keeps low.
+/// Accepts waiting connections. The index is the descriptor's number, which the system keeps low.
 fn accept(
     listener: &TcpListener,
     poll: &OwnedFd,
@@ -180,7 +174,7 @@ fn accept(
     }
 }
 
-/// One read; false at the end of the connection.
+/// Reads once; returns false at the end of the connection.
 fn read(fd: &OwnedFd, buffer: &mut [u8], replies: bool) -> bool {
     let length = match recv(fd, &mut *buffer, RecvFlags::empty()) {
         Ok((_, length)) => length,
@@ -191,7 +185,7 @@ fn read(fd: &OwnedFd, buffer: &mut [u8], replies: bool) -> bool {
         return false;
     }
     if replies {
-        // What is not taken is lost: a peer that does not read its replies misses some.
+        // Unsent bytes are dropped: a peer that does not read its replies misses some.
         let _ = send(fd, &buffer[..length], SendFlags::NOSIGNAL);
     }
     true

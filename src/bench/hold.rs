@@ -1,5 +1,5 @@
-//! Stops the process at the other end while heartbeats are sent to it, so that it finds them all at once: on
-//! one machine it would else keep up with whoever sends, and read one at a time.
+//! Stops the server's process while heartbeats are sent to it, so that it finds them all at once.
+//! On one machine it would otherwise keep pace with the sender and read them one at a time.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -7,35 +7,34 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use super::proc::Observed;
 
-/// Which process is stopped just now, by any load of this program.
+/// The stopped process, for every load of this program.
 static STOPPED: Mutex<Stopped> = Mutex::new(Stopped::Nobody);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stopped {
     Nobody,
     This(Pid),
-    /// And none will be any more.
+    /// No process may be stopped any more.
     Never,
 }
 
-/// Lets a process go on that is stopped, and stops none from here on: for whoever ends this program without
-/// unwinding.
+/// Resumes a stopped process and stops none from here on; for an exit without unwinding.
 pub fn let_go() {
     let mut stopped = STOPPED.lock().unwrap_or_else(PoisonError::into_inner);
     if let Stopped::This(process) = std::mem::replace(&mut *stopped, Stopped::Never) {
-        // Whoever is gone meanwhile needs no more.
+        // The process may have ended meanwhile.
         let _ = kill_process(process, Signal::CONT);
     }
 }
 
-/// See the [room](self). Dropped, the process goes on.
+/// A handle to stop and resume the server's process. Dropping it resumes the process.
 #[derive(Debug)]
 pub struct Hold {
     process: Pid,
 }
 
 impl Hold {
-    /// Of this process, which runs.
+    /// Creates a handle to this running process.
     pub fn of(observed: &Observed) -> Option<Self> {
         let number = i32::try_from(observed.pid()).ok()?;
         Some(Self {
@@ -43,20 +42,21 @@ impl Hold {
         })
     }
 
-    /// It does nothing until it may go on.
+    /// Stops the process until `go_on`.
     pub fn stop(&mut self) {
         let mut stopped = STOPPED.lock().unwrap_or_else(PoisonError::into_inner);
-        // A process that is gone or another's is not stopped: then there are no full batches.
+        // A process that ended, or belongs to another user, is not stopped; batches are not full
+        // then.
         if *stopped == Stopped::Nobody && kill_process(self.process, Signal::STOP).is_ok() {
             *stopped = Stopped::This(self.process);
         }
     }
 
-    /// It goes on.
+    /// Resumes the process.
     pub fn go_on(&mut self) {
         let mut stopped = STOPPED.lock().unwrap_or_else(PoisonError::into_inner);
         if *stopped == Stopped::This(self.process) {
-            // Whoever is gone meanwhile needs no more.
+            // The process may have ended meanwhile.
             let _ = kill_process(self.process, Signal::CONT);
             *stopped = Stopped::Nobody;
         }
@@ -76,7 +76,7 @@ mod tests {
 
     use super::*;
 
-    /// Waits until the process is stopped, or is not.
+    /// Waits until the process is stopped, or runs again.
     fn until_stopped(pid: u32, stopped: bool) {
         let deadline = Instant::now() + Duration::from_secs(20);
         loop {
@@ -110,7 +110,7 @@ mod tests {
         until_stopped(pid, false);
         hold.stop();
         until_stopped(pid, false);
-        // It reads its end.
+        // The child reads the end of its stdin.
         drop(child.stdin.take());
         assert!(child.wait().unwrap().success());
     }

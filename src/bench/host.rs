@@ -1,4 +1,4 @@
-//! One host: its connection, and what it is waiting for.
+//! One host: its connection and its outstanding replies.
 
 use std::collections::VecDeque;
 use std::io::{self, Write};
@@ -9,33 +9,33 @@ use crate::codec::Order;
 use crate::limits::BENCH_UNSENT_BYTES_MAX;
 use crate::time::Instant;
 
-/// How far a connection is.
+/// State of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
-    /// Begun.
+    /// The connection attempt is in progress.
     Connecting,
-    /// It has said who it is and is not yet welcome.
+    /// The hello is sent and not yet answered.
     Greeting,
-    /// It may beat.
+    /// Heartbeats may be sent.
     Live,
 }
 
-/// See the [room](self).
+/// One simulated host.
 #[derive(Debug)]
 pub struct Host {
     pub(super) stream: TcpStream,
     pub(super) state: State,
-    /// When its connection should have begun.
+    /// Due time of its connection.
     pub(super) due: Instant,
-    /// When it began.
+    /// Start of its connection.
     pub(super) opened: Instant,
-    /// Its replies are read in this order.
+    /// Byte order of its replies.
     pub(super) order: Order,
-    /// The beginning of a frame whose end has not come.
+    /// Beginning of an incomplete frame.
     pub(super) partial: Vec<u8>,
-    /// When the heartbeats were due that wait for a reply, in the order of their replies.
+    /// Due times of the heartbeats that wait for a reply, in the order of their replies.
     pub(super) waiting: VecDeque<Instant>,
-    /// What the socket would not take.
+    /// Bytes that the socket has not taken.
     unsent: Vec<u8>,
 }
 
@@ -53,14 +53,13 @@ impl Host {
         }
     }
 
-    /// Whether the socket has taken all there was.
+    /// Returns whether the socket has taken all bytes.
     pub(super) const fn is_flushed(&self) -> bool {
         self.unsent.is_empty()
     }
 
-    /// Sends `bytes`, whole frames, behind what waits. False if too much waits already: nothing is sent.
-    ///
-    /// # Errors
+    /// Sends `bytes`, whole frames, behind waiting bytes. Returns false, and sends nothing, if too much waits already.
+    ///  # Errors
     /// When the connection is broken.
     pub(super) fn send(&mut self, bytes: &[u8]) -> io::Result<bool> {
         if !self.unsent.is_empty() {
@@ -75,9 +74,8 @@ impl Host {
         Ok(true)
     }
 
-    /// Sends what waits, as far as it is taken.
-    ///
-    /// # Errors
+    /// Sends waiting bytes until the socket takes no more.
+    ///  # Errors
     /// When the connection is broken.
     pub(super) fn flush(&mut self) -> io::Result<()> {
         if self.unsent.is_empty() {
@@ -89,7 +87,7 @@ impl Host {
     }
 }
 
-/// How many of the bytes the socket takes now.
+/// Writes once; returns the number of bytes taken.
 fn write(stream: &mut TcpStream, bytes: &[u8]) -> io::Result<usize> {
     let mut taken = 0;
     while taken < bytes.len() {

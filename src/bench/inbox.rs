@@ -1,5 +1,5 @@
-//! Where the datagrams for all hosts arrive. They differ by address only, so one port on all addresses is
-//! enough; behind it stand several sockets, so that what comes at once finds room.
+//! The sockets for the datagrams of all hosts. Hosts differ by address only, so one port on all
+//! addresses is enough. Several sockets share it, so that a burst finds room.
 
 use std::io::{self, ErrorKind};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -10,18 +10,18 @@ use socket2::{Domain, Socket, Type};
 
 use super::arrival::{self, Arrival};
 
-/// Sockets behind the port.
+/// Number of sockets behind the port.
 pub const SOCKETS: usize = 16;
-/// What each of them may hold, in bytes, as far as the system allows.
+/// Receive buffer of each socket, in bytes; the system may allow less.
 const HELD_BYTES: usize = 4 * 1024 * 1024;
 /// The longest datagram a server sends, and one byte more.
 const TEXT_BYTES: usize = 1_025;
 
-/// See the [room](self).
+/// The sockets behind one port.
 #[derive(Debug)]
 pub struct Inbox {
     sockets: Vec<UdpSocket>,
-    /// Those of them at which something waits, or may.
+    /// Sockets that may have datagrams.
     ready: Vec<usize>,
     text: Vec<u8>,
     /// The port.
@@ -29,16 +29,15 @@ pub struct Inbox {
 }
 
 impl Inbox {
-    /// At `port`, or at a free one for 0. Its tokens are `first` and the ones behind it.
-    ///
-    /// # Errors
-    /// What the system refuses.
+    /// Opens the sockets on `port`, or on a free one for 0. Their tokens start at `first`.
+    ///  # Errors
+    /// The system's refusal.
     pub fn open(mut port: u16, registry: &Registry, first: usize) -> io::Result<Self> {
         let mut sockets = Vec::with_capacity(SOCKETS);
         for number in 0..SOCKETS {
             let socket = Socket::new(Domain::IPV4, Type::DGRAM.nonblocking(), None)?;
             socket.set_reuse_port(true)?;
-            // The system gives what it allows.
+            // The system may give less.
             socket.set_recv_buffer_size(HELD_BYTES)?;
             arrival::tell(&socket)?;
             socket.bind(&SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)).into())?;
@@ -55,23 +54,22 @@ impl Inbox {
         })
     }
 
-    /// Something has come at the socket of this number.
+    /// Marks a socket as readable.
     pub fn ready(&mut self, number: usize) {
         if !self.ready.contains(&number) {
             self.ready.push(number);
         }
     }
 
-    /// Whether something waits, or may.
+    /// Returns whether a socket may have datagrams.
     #[must_use]
     pub const fn waits(&self) -> bool {
         !self.ready.is_empty()
     }
 
-    /// Takes `most` of what waits, and hands each on with its text.
-    ///
-    /// # Errors
-    /// What the system says.
+    /// Reads at most `most` datagrams and passes each to `each`.
+    ///  # Errors
+    /// The system's error.
     pub fn take(&mut self, most: usize, mut each: impl FnMut(Arrival, &[u8])) -> io::Result<()> {
         for _ in 0..most {
             let Some(&number) = self.ready.last() else {

@@ -1,15 +1,12 @@
-//! A source address whose port is chosen when the connection is made. The one place of this room that
-//! speaks to the system in its own structures.
+//! Source addresses whose port is chosen at connect time. One of the modules that use system
+//! structures directly.
 
 use std::io;
 use std::os::fd::AsRawFd;
 
-/// Lets the system choose the port of `socket`, which is then bound to an address, only when it connects:
-/// then a port need be free for that one peer, where otherwise it must be free for all, and finding one
-/// takes the longer the more there are in use.
-///
-/// # Errors
-/// What the system refuses.
+/// Makes the kernel choose the port of `socket` when it connects, not when it binds. The port then has to be free for that peer only. Otherwise it has to be free for all peers, and the search slows down with the number of ports in use.
+///  # Errors
+/// The system's refusal.
 pub fn choose(socket: &impl AsRawFd) -> io::Result<()> {
     let on: libc::c_int = 1;
     // SAFETY: the option is a number of this size, which the system reads and does not keep.

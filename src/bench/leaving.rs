@@ -1,4 +1,4 @@
-//! Many hosts go at once, while the others go on beating.
+//! Many hosts disconnect at once while the others go on.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -9,15 +9,15 @@ use super::tally::{Meanwhile, Times};
 use crate::limits::BENCH_CLOSES_PER_TURN_MAX;
 use crate::time::{Instant, Span};
 
-/// For so long after they have gone the others' replies are looked at by themselves.
+/// Interval after the disconnects in which the other hosts' replies are counted separately.
 const AFTER: Span = Span::from_millis(500);
 
-/// See the [room](self).
+/// The disconnects of one steady load.
 #[derive(Debug)]
 pub struct Leaving {
-    /// When they begin to go.
+    /// Time at which they begin.
     due: Instant,
-    /// Those that go are the last ones: from here on they are gone.
+    /// Hosts from this index on have disconnected.
     rest: usize,
     stay: usize,
     hosts: usize,
@@ -29,7 +29,7 @@ pub struct Leaving {
 type UnixMillis = f64;
 
 impl Leaving {
-    /// As the plan says: in the middle of its time.
+    /// Creates the plan's disconnects: in the middle of its time.
     pub fn new(plan: &Plan, start: Instant) -> Option<Self> {
         let leave = plan.leave.min(plan.hosts);
         (leave > 0).then(|| Self {
@@ -42,7 +42,7 @@ impl Leaving {
         })
     }
 
-    /// Lets some of them go, when it is time: when to go on, which may be at once.
+    /// Disconnects some hosts when it is time. Returns the time of the next call, which may be now.
     pub fn go(&mut self, fleet: &mut Fleet, now: Instant) -> Option<Instant> {
         if now < self.due {
             return Some(self.due);
@@ -77,12 +77,12 @@ impl Leaving {
         None
     }
 
-    /// Whether all of them have gone.
+    /// Returns whether all of them have disconnected.
     pub const fn is_over(&self) -> bool {
         self.ended.is_some()
     }
 
-    /// What is to be told of it, once it has happened.
+    /// Returns the result, once the disconnects have happened.
     pub fn told(self) -> Option<Left> {
         let (began, wall) = self.began?;
         Some(Left {

@@ -1,4 +1,4 @@
-//! The kinds of load, but for dispatch, which has a room of its own.
+//! The kinds of load, except dispatch, which has a module of its own.
 
 use super::BenchError;
 use super::fleet::News;
@@ -12,13 +12,13 @@ use super::trial::{Stage, TELL};
 use crate::limits::BENCH_WAIT_S_MAX;
 use crate::time::{Instant, Span};
 
-/// Heartbeats written in one go in a flood without replies.
+/// Heartbeats per write in a flood without replies.
 const POURED: u64 = 64;
-/// The longest wait where something may have to be done that no socket tells of.
+/// The longest wait while work may become due without a socket event.
 const STEP: Span = Span::from_millis(10);
 
 impl Stage<'_> {
-    /// When the load is over.
+    /// End of the load.
     fn end(&self, start: Instant) -> Instant {
         start + Span::from_secs_f64(self.plan.seconds)
     }
@@ -29,7 +29,7 @@ impl Stage<'_> {
         self.tell(doing, start, done, of);
     }
 
-    /// Heartbeats evenly spread. In the middle of it some hosts may go.
+    /// Evenly spread heartbeats. Some hosts may disconnect in the middle.
     pub(super) fn steady(&mut self, start: Instant) -> Result<Option<Left>, BenchError> {
         let end = self.end(start);
         let observed = self.observed.as_ref().ok().filter(|_| self.plan.hold);
@@ -65,7 +65,7 @@ impl Stage<'_> {
         }
     }
 
-    /// On each connection so many are on their way; one that is answered makes room for the next.
+    /// Keeps a fixed number of heartbeats in flight on each connection.
     fn flood_answered(&mut self, start: Instant) -> Result<(), BenchError> {
         let end = self.end(start);
         let pipeline = self.plan.pipeline as u64;
@@ -93,7 +93,7 @@ impl Stage<'_> {
         Ok(())
     }
 
-    /// Each socket is filled until it takes no more, everybody in turn.
+    /// Fills each socket in turn until it takes no more.
     fn flood_poured(&mut self, start: Instant) -> Result<(), BenchError> {
         let end = self.end(start);
         let mut ready: Vec<usize> = (0..self.plan.hosts).collect();
@@ -124,7 +124,8 @@ impl Stage<'_> {
         Ok(())
     }
 
-    /// Connections come at a rate, say one heartbeat, and go when their place is wanted again.
+    /// Connections arrive at a rate, send one heartbeat, and close when their place is needed
+    /// again.
     pub(super) fn churn(&mut self, start: Instant) -> Result<(), BenchError> {
         self.fleet.gathers = true;
         let plan = self.plan;
@@ -132,9 +133,9 @@ impl Stage<'_> {
         let end = self.end(start);
         let mut dues = vec![start; plan.hosts];
         let (mut next, mut news) = (0, Vec::new());
-        // When a connection last had to wait for another: nobody here is late for that.
+        // Time at which a connection last waited for another. That wait does not count as lateness.
         let (mut held_up_at, mut held_up) = (start, false);
-        // What is held up for longer is given up, as heartbeats are.
+        // A connection that is delayed for longer is dropped, like a late heartbeat.
         let last = end + GRACE;
         let to_begin = |next, now| next < schedule.turns() && now < last;
         while !self.is_over()
@@ -173,14 +174,15 @@ impl Stage<'_> {
         Ok(())
     }
 
-    /// Begins a connection where connections are the load: late is what begins after it was due and could.
+    /// Opens a connection where connections are the load. Lateness counts from when it was due and
+    /// possible.
     fn begin(&mut self, index: usize, due: Instant, could: Instant) -> Result<(), BenchError> {
         let late = self.fleet.now().since(due.max(could));
         self.fleet.tally.late(due, late);
         self.fleet.open(index, due)
     }
 
-    /// Whoever may beat now does, once.
+    /// Sends one heartbeat for each host that has become live.
     fn greet_by(&mut self, news: &mut Vec<News>, due: impl Fn(usize) -> Instant) {
         self.fleet.take_news(news);
         for item in news.iter() {
@@ -190,7 +192,7 @@ impl Stage<'_> {
         }
     }
 
-    /// Everybody at once, again and again.
+    /// All hosts connect at once, in rounds.
     pub(super) fn storm(&mut self, start: Instant) -> Result<Vec<Round>, BenchError> {
         self.fleet.gathers = true;
         let end = self.end(start);
@@ -207,18 +209,18 @@ impl Stage<'_> {
         Ok(rounds)
     }
 
-    /// One round; none where the end comes in its middle.
+    /// Runs one round; `None` if the load ends in its middle.
     fn storm_round(&mut self, start: Instant) -> Result<Option<Round>, BenchError> {
         let (hosts, begun) = (self.plan.hosts, self.fleet.now());
         let patience = Span::from_secs(BENCH_WAIT_S_MAX).times(3);
-        // Whose connection fails or breaks waits for no answer any more, and has none.
+        // A connection that fails or breaks is not waited for, and counts as unanswered.
         let broken = |tally: &Tally| tally.failed + tally.lost;
         let before = broken(&self.fleet.tally);
         let (mut next, mut news, mut connected) = (0, Vec::new(), None);
         loop {
             let now = self.fleet.now();
             while next < hosts && self.fleet.in_progress() < self.plan.connecting {
-                // All but the first ones wait until there is room.
+                // Hosts beyond the first ones wait until there is room.
                 self.begin(next, begun, now)?;
                 next += 1;
             }

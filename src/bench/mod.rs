@@ -1,19 +1,14 @@
-//! A load generator: many hosts in one process, on one thread and one loop, and what a server makes of
-//! them.
-//!
-//! ```text
-//!  Plan ─▶ trial ─▶ schedule: when what should be sent ─▶ fleet: sockets ─▶ the server, or the floor
-//!            │                                               │ replies, each with the time it was due
-//!            ├─ proc: CPU and memory of what listens there   ▼
+//! The load generator: many hosts in one process, on one thread and one loop, and the cost that they cause at a server.
+//!  ```text
+//!  Plan ─▶ trial ─▶ schedule: due times ─▶ fleet: sockets ─▶ the server, or the floor
+//!            │                                               │ replies, each with its due time
+//!            ├─ proc: CPU and memory of the listening process ▼
 //!            └───────────────────────────────▶ tally ─▶ Report: one document, and lines to read
 //! ```
-//!
-//! A heartbeat that asks for a reply carries the moment it *should* have been sent as its `seq`. What
-//! comes back tells by itself how long it took, the time included that it waited because the load
-//! generator or the server was late. Those that wait for their replies are remembered, so that what never
-//! comes is not left out of the figures.
-//!
-//! [`schedule`], [`tally`], [`report`] and [`proc::text`] are pure; the rest owns sockets and reads
+//!  A heartbeat that asks for a reply carries its due time as its `seq`. The reply therefore shows the
+//! whole latency, including delays of the load generator and of the server. Heartbeats that wait for
+//! their replies are remembered, so that missing replies are not left out of the figures.
+//!  [`schedule`], [`tally`], [`report`] and [`proc::text`] are pure; the rest owns sockets and reads
 //! clocks.
 
 use std::num::NonZeroU64;
@@ -49,13 +44,12 @@ pub use plan::{Mode, Plan};
 pub use report::Report;
 pub use watch::{Progress, Watch};
 
-/// Runs the plan, telling `watch` how far it is.
-///
-/// # Errors
-/// When what the plan wants cannot be had, or the server is not there or goes away.
+/// Runs the plan and reports its progress to `watch`.
+///  # Errors
+/// When the plan needs more than the system allows, or the server cannot be reached or goes away.
 pub fn run(plan: &Plan, watch: &mut dyn Watch) -> Result<Report, BenchError> {
     let descriptors = descriptors::check(plan)?;
-    // Where it is refused, waits end a little later than they should, which is told.
+    // If it is refused, waits end a little late, and the report shows that.
     let _ = rustix::thread::set_current_timer_slack(NonZeroU64::new(1));
     let observed = proc::Observed::find(plan.server);
     if plan.pairs > 0 {

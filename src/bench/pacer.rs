@@ -1,4 +1,4 @@
-//! Heartbeats of everybody, each when it is due.
+//! Heartbeats of all hosts, each at its due time.
 
 use super::fleet::Fleet;
 use super::hold::Hold;
@@ -7,11 +7,11 @@ use super::schedule::{Schedule, shuffled};
 use crate::limits::BENCH_SENDS_PER_TURN_MAX;
 use crate::time::{Instant, Span};
 
-/// A load that cannot be sent in its time is given so much more, and then given up: what little is late at its
-/// end is still sent.
+/// Extra time for a load that cannot be sent in its own time; after it, late heartbeats are
+/// dropped.
 pub const GRACE: Span = Span::from_millis(500);
 
-/// See the [room](self).
+/// Sender of paced heartbeats.
 #[derive(Debug)]
 pub struct Pacer {
     schedule: Schedule,
@@ -22,8 +22,8 @@ pub struct Pacer {
 }
 
 impl Pacer {
-    /// The plan's heartbeats from `start`, for `seconds`. With `hold` the other end is stopped while those that
-    /// fall together are sent.
+    /// Creates the plan's heartbeats from `start` for `seconds`. With `hold` the server is stopped
+    /// while those that fall together are sent.
     pub fn new(plan: &Plan, start: Instant, seconds: f64, hold: Option<Hold>) -> Self {
         let schedule = Schedule::new(start, plan.rate, seconds, plan.seed);
         Self {
@@ -35,18 +35,18 @@ impl Pacer {
         }
     }
 
-    /// How many were due so long ago that they will not be sent any more.
+    /// Number of heartbeats that are too late to be sent.
     pub fn given_up(&self, now: Instant) -> u64 {
         self.schedule.due_by(now - GRACE).saturating_sub(self.turn)
     }
 
-    /// Whether all have been sent.
+    /// Returns whether all have been sent.
     pub const fn is_over(&self) -> bool {
         self.turn >= self.schedule.turns()
     }
 
-    /// Sends what is due, but not too much in one go: when to go on, which may be at once, and `latest` at
-    /// the latest.
+    /// Sends due heartbeats, within a budget. Returns the time of the next call, which may be now,
+    /// and is `latest` at the latest.
     pub fn send(&mut self, fleet: &mut Fleet, latest: Instant) -> Instant {
         for _ in 0..BENCH_SENDS_PER_TURN_MAX {
             let Some(due) = self.schedule.due(self.turn) else {

@@ -1,5 +1,5 @@
-//! Turn about: the server, the floor, the server, the floor …, so that what changes on the machine
-//! meanwhile changes for both.
+//! Trials in turn: the server, the floor, the server, the floor …, so that a change of the machine
+//! affects both.
 
 use rustix::thread::CpuSet;
 
@@ -11,12 +11,10 @@ use super::report::{Floored, Pair, Shown};
 use super::trial::{self, Other, Trial};
 use super::watch::Watch;
 
-/// The trials, and the ratios of the two.
-///
-/// Where the server goes away, or the end is wanted, the pairs that are finished are compared.
-///
-/// # Errors
-/// As of the first trial; and when the server cannot be looked into, since then there is nothing to compare.
+/// Runs the trials and computes the ratios.
+///  If the server goes away or the run is ended, the finished pairs are compared.
+///  # Errors
+/// Those of the first trial, and a server that cannot be measured, since there is nothing to compare then.
 pub fn run(
     plan: &Plan,
     observed: Result<Observed, String>,
@@ -34,7 +32,7 @@ pub fn run(
         ));
         let ours = trial::run(plan, Ok(server.clone()), Other::Server, watch);
         let mut ours = match (ours, &first) {
-            // It was there before.
+            // The server was reachable in an earlier pair.
             (Err(BenchError::Unreachable { server, why }), Some(_)) => {
                 ended_early = Some(format!("the server at {server} went away: {why}"));
                 break;
@@ -50,7 +48,7 @@ pub fn run(
             first.get_or_insert(ours);
             break;
         }
-        // What the first trial's connections left allocated is not to flatter the next.
+        // Memory that the first trial's connections left allocated must not flatter the next.
         if let (Some(first), Ok(used)) = (&first, &mut ours.server)
             && let Ok(earliest) = &first.server
         {
@@ -83,7 +81,7 @@ pub fn run(
     Ok((first, Floored::of(pairs)))
 }
 
-/// The same load against a floor of its own.
+/// Runs the same load against a floor of its own.
 fn of_floor(
     plan: &Plan,
     cpus: Option<&CpuSet>,

@@ -1,4 +1,4 @@
-//! What is to be done.
+//! The plan of a run.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
@@ -14,20 +14,20 @@ pub enum Mode {
     Flood,
     /// Connections that come and go.
     Churn,
-    /// Everybody at once, again and again.
+    /// All hosts at once, in rounds.
     Storm,
-    /// A task to everybody, worked through.
+    /// A task for every host, worked through.
     Dispatch,
 }
 
 impl Mode {
-    /// Whether everybody is connected before the load is on; else connections are the load.
+    /// Returns whether all hosts connect before the load begins; else connections are the load.
     #[must_use]
     pub const fn connects_first(self) -> bool {
         matches!(self, Self::Steady | Self::Flood | Self::Dispatch)
     }
 
-    /// Its name, as it is typed.
+    /// Its name on the command line.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -40,62 +40,63 @@ impl Mode {
     }
 }
 
-/// A run, as it was asked for.
+/// A run, as requested.
 #[derive(Clone)]
 pub struct Plan {
     /// The kind of load.
     pub mode: Mode,
-    /// Where the server listens for hosts.
+    /// Address of the server's port for hosts.
     pub server: SocketAddr,
     /// Hosts, each with a connection of its own.
     pub hosts: usize,
-    /// Heartbeats a second, of all hosts together. Zero: they connect and then only stay.
+    /// Heartbeats a second, of all hosts together. Zero: the hosts only stay connected.
     pub rate: f64,
-    /// Whether all hosts beat at the same moment, once a period, instead of spread over it.
+    /// All hosts send at the same moment, once per period, instead of spread over it.
     pub together: bool,
-    /// Whether the server is stopped while they do, so that it finds them all at once.
+    /// The server is stopped while they send, so that it finds all heartbeats at once.
     pub hold: bool,
-    /// For how long, in seconds, once all are connected.
+    /// Duration of the load in seconds, once all are connected.
     pub seconds: f64,
-    /// For how long they say nothing before that, and after it, in seconds.
+    /// Silence before and after the load, in seconds.
     pub idle: f64,
     /// Connections begun a second.
     pub connect_rate: f64,
-    /// Connections under way at once, at most.
+    /// Connection attempts in progress at once, at most.
     pub connecting: usize,
-    /// Whether heartbeats ask for a reply.
+    /// Heartbeats ask for a reply.
     pub replies: bool,
-    /// Heartbeats under way on one connection in a flood, where they ask for replies.
+    /// Heartbeats in flight on one connection in a flood with replies.
     pub pipeline: usize,
-    /// Whether hosts give themselves an id; if not they are known by their addresses.
+    /// Hosts give an id; otherwise they are known by their addresses.
     pub identified: bool,
-    /// The port at which tasks come by datagram, 0 for any; none: they come over the connections.
+    /// Port on which tasks arrive by datagram, 0 for a free one; `None`: they arrive over the
+    /// connections.
     pub datagrams: Option<u16>,
-    /// How many of them a task does not name: they only beat.
+    /// Hosts that the task does not name; they only send heartbeats.
     pub apart: usize,
-    /// How many of them go at once, in the middle of a steady load.
+    /// Hosts that disconnect at once, in the middle of a steady load.
     pub leave: usize,
-    /// The addresses they connect from; none: whichever the system takes.
+    /// Source addresses; `None`: the system's choice.
     pub sources: Option<Sources>,
-    /// These as they were given, to be told.
+    /// The source addresses as given, for the report.
     pub source: Option<String>,
-    /// The CPU this program stays on, to be told.
+    /// CPU of this program, for the report.
     pub cpu: Option<usize>,
-    /// The key of the task, in the mode of that name.
+    /// Task key, in a dispatch.
     pub key: String,
-    /// Its commands.
+    /// Commands of the task.
     pub commands: Vec<String>,
-    /// Posts it.
+    /// Posts the task.
     pub post: Option<super::dispatch::Post>,
-    /// How often to run it against the server and the floor, turn about; 0: against the server, once.
+    /// Pairs of server and floor; 0: the server only, once.
     pub pairs: u32,
-    /// Whether there is a processor to spare for being punctual.
+    /// A processor is free for exact timing.
     pub spins: bool,
-    /// Where chance begins.
+    /// Seed of the random generator.
     pub seed: u64,
 }
 
-/// Addresses to connect from: a network, counted from its first address.
+/// Source addresses: a network, counted from its first address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sources {
     first: Ipv4Addr,
@@ -103,10 +104,9 @@ pub struct Sources {
 }
 
 impl Sources {
-    /// The usable addresses of an IPv4 network, or one address: `127.0.0.0/8`, `10.0.0.5`.
-    ///
-    /// # Errors
-    /// What it may be.
+    /// Parses the usable addresses of an IPv4 network, or one address: `127.0.0.0/8`, `10.0.0.5`.
+    ///  # Errors
+    /// The allowed forms.
     pub fn parse(text: &str) -> Result<Self, String> {
         let wrong = || "it may be an IPv4 address or network, such as 127.0.0.0/8".to_owned();
         let (address, bits) = match text.split_once('/') {
@@ -142,13 +142,13 @@ impl Sources {
         }
     }
 
-    /// How many there are.
+    /// Number of addresses.
     #[must_use]
     pub const fn count(self) -> u32 {
         self.count
     }
 
-    /// At most so many of them.
+    /// Restricts it to `count` addresses.
     #[must_use]
     pub fn take(self, count: u32) -> Self {
         Self {
@@ -157,14 +157,14 @@ impl Sources {
         }
     }
 
-    /// Which of them an address is, if it is one.
+    /// Index of an address, if it belongs to the network.
     #[must_use]
     pub fn number(self, address: Ipv4Addr) -> Option<usize> {
         let offset = address.to_bits().checked_sub(self.first.to_bits())?;
         (offset < self.count).then_some(offset as usize)
     }
 
-    /// The address number `number`, counted round.
+    /// Address number `number`, modulo the count.
     #[must_use]
     pub fn at(self, number: u64) -> IpAddr {
         let offset = u32::try_from(number % u64::from(self.count)).unwrap_or_default();

@@ -1,6 +1,6 @@
-//! What tells that something has come: one poll for everybody, and another for those whose replies are looked at by
-//! themselves. Behind ten thousand others that have something too a reply waits here for as long as those take, and
-//! that would be told as the server's.
+//! Two polls: one for all sockets, and one for the hosts whose replies are measured separately.
+//! Behind ten thousand ready sockets a reply waits until those are handled, and that wait would
+//! count as the server's.
 
 use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, AsRawFd};
@@ -12,27 +12,26 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::time::Span;
 
-/// What the first poll calls the other one. No socket has this name.
+/// Token of the second poll in the first. No socket has it.
 pub const FIRST: Token = Token(usize::MAX);
 
-/// See the [room](self).
+/// The polls of a fleet.
 #[derive(Debug)]
 pub struct Polls {
     all: Poll,
-    /// Those that are looked at first, if there are any.
+    /// Poll of the separately measured hosts, if there are any.
     first: Option<Poll>,
 }
 
 impl Polls {
-    /// One poll, and another if some come `first`.
-    ///
-    /// # Errors
+    /// Creates one poll, and a second one if `first`.
+    ///  # Errors
     /// When the system has none.
     pub fn new(first: bool) -> io::Result<Self> {
         let all = Poll::new()?;
         let first = first.then(Poll::new).transpose()?;
         if let Some(first) = &first {
-            // So that a wait for all ends for them too.
+            // A wait on the first poll ends for the second one too.
             let fd = first.as_raw_fd();
             all.registry()
                 .register(&mut SourceFd(&fd), FIRST, Interest::READABLE)?;
@@ -40,7 +39,7 @@ impl Polls {
         Ok(Self { all, first })
     }
 
-    /// Where sockets are registered.
+    /// Registry for a socket.
     #[must_use]
     pub fn registry(&self, first: bool) -> &Registry {
         match &self.first {
@@ -49,9 +48,8 @@ impl Polls {
         }
     }
 
-    /// What has come, without waiting: of those that come first, or where they have nothing of the others.
-    ///
-    /// # Errors
+    /// Collects events without waiting: those of the second poll, or else those of the first.
+    ///  # Errors
     /// When a poll fails.
     pub fn look(&mut self, events: &mut Events) -> io::Result<()> {
         for poll in self.first.iter_mut().chain([&mut self.all]) {
@@ -66,9 +64,8 @@ impl Polls {
         Ok(())
     }
 
-    /// Sleeps until something has come, for `span` at the longest.
-    ///
-    /// # Errors
+    /// Sleeps until there are events, at most for `span`.
+    ///  # Errors
     /// When the system refuses.
     pub fn sleep(&self, span: Span) -> io::Result<()> {
         let nanos = span.as_nanos();

@@ -1,7 +1,6 @@
-//! What a run has shown: one document with stable names, units in the names, pure.
-//!
-//! Times are in seconds (`_s`), milliseconds (`_ms`) or microseconds (`_us`), memory in bytes, rates in
-//! events a second (`_per_s`). What was not measured is `null`.
+//! The report of a run: one JSON document with stable names and the units in the names; pure.
+//!  Times are in seconds (`_s`), milliseconds (`_ms`) or microseconds (`_us`), memory in bytes, rates in
+//! events a second (`_per_s`). A figure that was not measured is `null`.
 
 use std::collections::BTreeMap;
 
@@ -13,35 +12,35 @@ use super::tally::Tally;
 use super::trial::Trial;
 use crate::time::Span;
 
-/// Times, in microseconds.
+/// A distribution of times, in microseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Latency {
-    /// How many were measured.
+    /// Number of measurements.
     pub count: u64,
-    /// Their mean.
+    /// Mean.
     pub mean_us: f64,
-    /// Half took no longer.
+    /// Median.
     pub p50_us: f64,
-    /// 90 of 100 took no longer.
+    /// 90th percentile.
     pub p90_us: f64,
-    /// 99 of 100 took no longer.
+    /// 99th percentile.
     pub p99_us: f64,
-    /// 999 of 1,000 took no longer.
+    /// 99.9th percentile.
     pub p999_us: f64,
-    /// The longest.
+    /// Maximum.
     pub max_us: f64,
 }
 
 /// Descriptors of the load generator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Descriptors {
-    /// What the plan needs.
+    /// Descriptors that the plan needs.
     pub needed: u64,
-    /// What may be had; `null`: any number.
+    /// Limit of the process; `null`: none.
     pub limit: Option<u64>,
 }
 
-/// What was asked for.
+/// The run's options.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Asked {
     /// `--hosts`.
@@ -58,31 +57,31 @@ pub struct Asked {
     pub idle_s: f64,
     /// `--connect-rate`.
     pub connect_rate_per_s: f64,
-    /// Whether heartbeats asked for replies.
+    /// Heartbeats asked for replies.
     pub replies: bool,
     /// `--pipeline`.
     pub pipeline: usize,
     /// `--connecting`.
     pub connecting: usize,
-    /// `--source`; `null`: loopback addresses for a loopback server, else whichever the system takes.
+    /// `--source`; `null`: loopback addresses for a loopback server, else the system's choice.
     pub source: Option<String>,
     /// `--cpu`.
     pub cpu: Option<usize>,
     /// `--commands`; `null` but in a dispatch.
     pub commands: Option<usize>,
-    /// `--agent-port`; `null` where it says nothing.
+    /// `--agent-port`; `null` where it has no meaning.
     pub agent_port: Option<u16>,
     /// `--floor`.
     pub floor: bool,
     /// `--pairs`; `null` without `--floor`.
     pub pairs: Option<u32>,
-    /// Whether the hosts gave themselves ids.
+    /// Hosts gave an id.
     pub identified: bool,
     /// `--leave`.
     pub leave: usize,
     /// `--apart`.
     pub apart: usize,
-    /// Whether tasks came by datagram.
+    /// Tasks arrived by datagram.
     pub datagrams: bool,
     /// `--seed`.
     pub seed: u64,
@@ -91,50 +90,50 @@ pub struct Asked {
 /// Connections of a trial.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Connections {
-    /// That came about, greeting included.
+    /// Connections established, hello included.
     pub made: u64,
-    /// That did not.
+    /// Failed attempts.
     pub failed: u64,
-    /// Due, but not begun: neither side could hold the rate of a churn.
+    /// Due, but not begun: one of the sides could not hold the rate of a churn.
     pub not_begun: u64,
-    /// That the server ended.
+    /// Connections that the server closed.
     pub lost: u64,
-    /// How long the first ones took, all hosts together, in seconds.
+    /// Duration of the first connections of all hosts, in seconds.
     pub seconds: f64,
-    /// Made a second in that time.
+    /// Connections a second in that time.
     pub made_per_s: f64,
-    /// From when a connection should have begun until it had come about.
+    /// From the due time of a connection to its establishment.
     pub latency: Option<Latency>,
 }
 
 /// Heartbeats of a trial.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Heartbeats {
-    /// Sent.
+    /// Heartbeats sent.
     pub sent: u64,
-    /// For how long they were sent, in seconds.
+    /// Duration of sending, in seconds.
     pub seconds: f64,
-    /// Sent a second in that time.
+    /// Heartbeats sent a second.
     pub sent_per_s: f64,
     /// Due, but not sent: the load generator could not hold the rate.
     pub not_sent: u64,
-    /// Answered; `null`, as the next two, where none asked for a reply.
+    /// Heartbeats answered; `null`, as the next two, if none asked for a reply.
     pub answered: Option<u64>,
-    /// Answered a second in that time.
+    /// Replies a second.
     pub answered_per_s: Option<f64>,
-    /// That asked for a reply and had none at the end.
+    /// Heartbeats that asked for a reply and had none at the end.
     pub unanswered: Option<u64>,
-    /// From when a heartbeat should have been sent until its reply was read, or was no longer waited for.
+    /// From the due time of a heartbeat until its reply was read, or was no longer awaited.
     pub latency: Option<Latency>,
 }
 
 /// The load generator itself.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Client {
-    /// CPU it used while heartbeats were sent, in seconds.
+    /// CPU used while heartbeats were sent, in seconds.
     pub cpu_s: Option<f64>,
-    /// By how much it sent heartbeats late, which is part of the replies' latency; in churn and storm, by how much
-    /// it began connections late. In a flood nothing can be late.
+    /// Lateness of sending, which is part of the latency; in churn and storm, lateness of beginning
+    /// connections. In a flood there is none.
     pub late: Option<Latency>,
 }
 
@@ -149,22 +148,22 @@ pub struct ThreadUse {
     pub beating_cpu_s: f64,
 }
 
-/// What the server used, read from `/proc`.
+/// Resources that the server used, read from `/proc`.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct ServerUse {
-    /// Its process.
+    /// Process id.
     pub pid: u32,
-    /// CPU of the loop thread a heartbeat, while they were sent.
+    /// CPU of the loop thread per heartbeat.
     pub loop_cpu_us_per_heartbeat: Option<f64>,
-    /// CPU of the store thread a heartbeat.
+    /// CPU of the store thread per heartbeat.
     pub store_cpu_us_per_heartbeat: Option<f64>,
-    /// CPU of all threads a heartbeat.
+    /// CPU of all threads per heartbeat.
     pub cpu_us_per_heartbeat: Option<f64>,
-    /// CPU of the loop thread a connection, while they were made: accept, greeting and its answer.
+    /// CPU of the loop thread per connection: accept, hello and its reply.
     pub loop_cpu_us_per_connection: Option<f64>,
-    /// CPU of the store thread a connection.
+    /// CPU of the store thread per connection.
     pub store_cpu_us_per_connection: Option<f64>,
-    /// CPU of all threads a connection.
+    /// CPU of all threads per connection.
     pub cpu_us_per_connection: Option<f64>,
     /// Resident memory before the first connection.
     pub resident_bytes_before: u64,
@@ -172,21 +171,22 @@ pub struct ServerUse {
     pub resident_bytes_connected: u64,
     /// Resident memory at the end, still connected; with `--idle` after the second silence.
     pub resident_bytes_after: u64,
-    /// What it grew by for each connection until all were connected; `null` where it did not grow, and where
+    /// Growth of memory per connection until all were connected; `null` without growth, and where
     /// connections come and go.
     pub memory_bytes_per_connection: Option<f64>,
-    /// The same until the end.
+    /// Growth of memory per connection until the end.
     pub memory_bytes_per_connection_after: Option<f64>,
-    /// Whether it was at rest before the first connection, before the heartbeats and at the end. Where it was
-    /// not, other work is in the figures.
+    /// The server was at rest before the first connection, before the heartbeats and at the end.
+    /// Otherwise the figures include other work.
     pub rested: bool,
     /// The threads, the loop first.
     pub threads: Vec<ThreadUse>,
 }
 
 impl ServerUse {
-    /// The uses between three samples: before connecting, connected, after the heartbeats. Meanwhile so many
-    /// connections were made, of which so many were held, and so many heartbeats sent.
+    /// Computes the use between three samples: before connecting, connected, after the heartbeats.
+    /// In that time `made` connections were established, `held` of them kept, and the heartbeats
+    /// sent.
     #[must_use]
     pub fn between(pid: u32, samples: &[Sample; 3], made: u64, held: u64, sent: u64) -> Self {
         let [before, connected, after] = samples;
@@ -219,7 +219,7 @@ impl ServerUse {
         }
     }
 
-    /// Counts the memory of connections from another beginning.
+    /// Counts the memory of connections from another baseline.
     pub fn measure_from(&mut self, resident_bytes_before: u64, made: u64) {
         self.resident_bytes_before = resident_bytes_before;
         let each = |to| a_connection(resident_bytes_before, to, made);
@@ -228,16 +228,16 @@ impl ServerUse {
     }
 }
 
-/// What memory grew by for each connection. Where it did not grow, what was there before had room for them.
+/// Growth of memory per connection; `None` if earlier memory had room for them.
 fn a_connection(before: u64, to: u64, held: u64) -> Option<f64> {
     let grown = to.checked_sub(before).filter(|grown| *grown > 0)?;
     (held > 0).then(|| grown as f64 / held as f64)
 }
 
-/// What the store thread of a server is called.
+/// Name of the server's store thread.
 const STORE: &str = "store";
 
-/// The uses of each thread, the process's own first.
+/// Use of each thread, the main thread first.
 fn threads(pid: u32, [before, connected, after]: &[Sample; 3]) -> Vec<ThreadUse> {
     let used = |id: &u32, from: &Sample, to: &Sample| {
         let at = |sample: &Sample| {
@@ -261,71 +261,74 @@ fn threads(pid: u32, [before, connected, after]: &[Sample; 3]) -> Vec<ThreadUse>
 /// A round of a storm.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Round {
-    /// Until everybody was connected, in milliseconds.
+    /// Time until every host was connected, in milliseconds.
     pub connected_ms: f64,
-    /// Until everybody's first heartbeat was answered; `null` without replies, or where not all were.
+    /// Time until every host's first heartbeat was answered; `null` without replies, or if some
+    /// were missing.
     pub answered_ms: Option<f64>,
 }
 
-/// Many hosts went at once.
+/// Many hosts that disconnected at once.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Left {
-    /// How many.
+    /// Number of hosts.
     pub hosts: usize,
-    /// When the first of them went, by the wall clock: milliseconds since 1970.
+    /// Time of the first disconnect, by the wall clock: milliseconds since 1970.
     pub began_unix_ms: f64,
-    /// Until the last had gone, in milliseconds.
+    /// Time until the last disconnect, in milliseconds.
     pub closing_ms: f64,
-    /// As that of all heartbeats, of those of the others that were due from when the first went until half a
+    /// Latency of the other hosts' heartbeats that were due from the first disconnect until half a
     /// second after the last.
     pub replies: Option<Latency>,
-    /// By how much the load generator was late meanwhile.
+    /// Lateness of the load generator in that time.
     pub late: Option<Latency>,
 }
 
-/// Datagrams of a task, by when the system of the load generator took them.
+/// Datagrams of a task, by their arrival times at the load generator's system.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Datagrams {
-    /// Hosts that got one.
+    /// Hosts that received one.
     pub hosts: u64,
-    /// From the first to the last, in milliseconds; `null`, as the others, where fewer than two came.
+    /// From the first to the last, in milliseconds; `null`, as the others, if fewer than two
+    /// arrived.
     pub first_to_last_ms: Option<f64>,
-    /// The same for as many bare `sendto` to the same sockets, once before and once after it, in milliseconds.
+    /// The same for as many bare `sendto` calls to the same sockets, once before and once after, in
+    /// milliseconds.
     pub bare_first_to_last_ms: [Option<f64>; 2],
-    /// The one divided by the mean of the other.
+    /// The server's time divided by the mean of the bare times.
     pub ratio: Option<f64>,
 }
 
-/// How far a task has come with everybody, from when it was posted.
+/// One step of a task over all hosts, from the moment of the post.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Stride {
-    /// Hosts that have come so far.
+    /// Hosts that have taken the step.
     pub hosts: u64,
-    /// When, by host.
+    /// Time of the step, by host.
     pub latency: Option<Latency>,
 }
 
-/// What became of a task.
+/// Result of a task.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Dispatched {
-    /// Its key.
+    /// Task key.
     pub key: String,
-    /// Its commands.
+    /// Number of commands.
     pub commands: usize,
-    /// Until the server's answer to the post was there, which says that it is stored, in milliseconds. Hosts may
-    /// have it before.
+    /// Time until the server's answer that the task is stored, in milliseconds. Hosts may have the
+    /// task before.
     pub stored_ms: Option<f64>,
-    /// It was there.
+    /// The task arrived.
     pub received: Stride,
     /// The host's answer was acknowledged.
     pub answered: Stride,
     /// The end of the last command was acknowledged.
     pub done: Stride,
-    /// It came once more although it had been there.
+    /// Number of repeated arrivals.
     pub received_again: u64,
-    /// Where it came by datagram.
+    /// Datagrams, if the task went out by datagram.
     pub datagrams: Option<Datagrams>,
-    /// The replies' times of hosts that it did not name, with `--apart`.
+    /// Latency of hosts that the task did not name, with `--apart`.
     pub apart: Option<Latency>,
 }
 
@@ -336,24 +339,24 @@ pub struct Shown {
     pub connections: Connections,
     /// Heartbeats.
     pub heartbeats: Heartbeats,
-    /// What went wrong, by kind.
+    /// Errors, by kind.
     pub errors: BTreeMap<String, u64>,
     /// The load generator.
     pub client: Client,
-    /// The process at the other end, where it is on this machine and may be looked into.
+    /// The process at the other end, if it is on this machine and may be measured.
     pub server_process: Option<ServerUse>,
-    /// Why nothing is known of it.
+    /// Reason for the missing measurement.
     pub server_process_unknown: Option<String>,
     /// The rounds of a storm; empty otherwise.
     pub storm_rounds: Vec<Round>,
-    /// What became of the task of a dispatch.
+    /// Result of the task of a dispatch.
     pub dispatch: Option<Dispatched>,
-    /// Hosts that went at once, with `--leave`.
+    /// Hosts that disconnected at once, with `--leave`.
     pub left: Option<Left>,
 }
 
 impl Shown {
-    /// Of what was counted.
+    /// Builds the figures of a trial.
     #[must_use]
     pub fn of(trial: &Trial) -> Self {
         let tally = &trial.tally;
@@ -428,22 +431,22 @@ fn heartbeats(tally: &Tally, seconds: f64, replies: bool) -> Heartbeats {
 /// The whole document.
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
-    /// The version of this document.
+    /// Version of this document.
     pub bench: u32,
     /// The kind of load.
     pub mode: Mode,
-    /// Where the server is.
+    /// Address of the server.
     pub server: String,
-    /// What was asked for.
+    /// The run's options.
     pub asked: Asked,
     /// Descriptors of the load generator.
     pub descriptors: Descriptors,
-    /// Why it ended before its time; `null` if it did not.
+    /// Reason for an early end; `null` if there was none.
     pub ended_early: Option<String>,
-    /// What came of it; with `--floor`, of the first trial.
+    /// Figures of the run; with `--floor`, of the first trial.
     #[serde(flatten)]
     pub shown: Shown,
-    /// The comparison with the floor, where it was asked for.
+    /// Comparison with the floor, if it was asked for.
     pub floor: Option<Floored>,
 }
 
@@ -459,16 +462,16 @@ pub struct Pair {
 /// The server's figure divided by the floor's, of each pair.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Ratio {
-    /// The middle one.
+    /// Median.
     pub median: f64,
-    /// The smallest.
+    /// Minimum.
     pub min: f64,
-    /// The largest.
+    /// Maximum.
     pub max: f64,
 }
 
 impl Ratio {
-    /// Of those there are.
+    /// Summarizes the ratios; `None` if there are none.
     #[must_use]
     pub fn of(mut ratios: Vec<f64>) -> Option<Self> {
         ratios.retain(|ratio| ratio.is_finite());
@@ -486,22 +489,22 @@ impl Ratio {
 /// The comparison with the floor.
 #[derive(Clone, Debug, Serialize)]
 pub struct Floored {
-    /// CPU a heartbeat, the server's loop thread to the floor.
+    /// CPU per heartbeat, the server's loop thread to the floor.
     pub loop_cpu_per_heartbeat_ratio: Option<Ratio>,
-    /// CPU a heartbeat, all of the server's threads to the floor.
+    /// CPU per heartbeat, all of the server's threads to the floor.
     pub cpu_per_heartbeat_ratio: Option<Ratio>,
-    /// CPU a connection, the server's loop thread to the floor.
+    /// CPU per connection, the server's loop thread to the floor.
     pub loop_cpu_per_connection_ratio: Option<Ratio>,
-    /// CPU a connection, all of the server's threads to the floor.
+    /// CPU per connection, all of the server's threads to the floor.
     pub cpu_per_connection_ratio: Option<Ratio>,
-    /// Memory a connection beyond the floor's: a difference, since the floor has next to none.
+    /// Memory per connection beyond the floor's: a difference, since the floor has next to none.
     pub memory_bytes_per_connection_beyond: Option<Ratio>,
     /// The trials.
     pub pairs: Vec<Pair>,
 }
 
 impl Floored {
-    /// The comparison of these pairs.
+    /// Compares these pairs.
     #[must_use]
     pub fn of(pairs: Vec<Pair>) -> Self {
         let each = |server: fn(&ServerUse) -> Option<f64>,
@@ -539,7 +542,7 @@ impl Floored {
 }
 
 impl Report {
-    /// The report of a run.
+    /// Builds the report of a run.
     #[must_use]
     pub fn new(plan: &Plan, descriptors: Descriptors, trial: &Trial) -> Self {
         Self {
@@ -560,7 +563,7 @@ impl Report {
                 source: plan.source.clone(),
                 cpu: plan.cpu,
                 commands: (plan.mode == Mode::Dispatch).then_some(plan.commands.len()),
-                // 0 is any.
+                // Port 0 means any.
                 agent_port: plan.datagrams.filter(|port| *port > 0),
                 floor: plan.pairs > 0,
                 pairs: (plan.pairs > 0).then_some(plan.pairs),
@@ -577,11 +580,11 @@ impl Report {
         }
     }
 
-    /// Everything that went wrong, in words; `None` if nothing did.
+    /// All errors as text; `None` if there were none.
     #[must_use]
     pub fn trouble(&self) -> Option<String> {
         let mut errors = self.shown.errors.clone();
-        // The first trial is the first pair's.
+        // The first trial belongs to the first pair.
         for pair in self
             .floor
             .iter()

@@ -1,18 +1,16 @@
-//! When what should be sent, pure: the same seed gives the same moments.
-//!
-//! ```text
+//! Due times, pure: the same seed gives the same moments.
+//!  ```text
 //!  turn      0        1        2        3        4 …      a turn every 1/rate
-//!         |  x     |     x  |x       |      x |   x       the moment within it by chance
+//!         |  x     |     x  |x       |      x |   x       the moment within it is random
 //!           host 3   host 0   host 2   host 1   host 3    in an order drawn once
 //! ```
-//!
-//! So each host's beats are a period apart, give or take a turn, all hosts are spread evenly over the
-//! period, and none follows another in the order in which they connected.
+//!  Each host's heartbeats are a period apart, give or take a turn. All hosts are spread evenly over the
+//! period, in an order that differs from the order of their connections.
 
 use crate::chance::Chance;
 use crate::time::{Instant, Span};
 
-/// Moments at an even rate.
+/// Due times at an even rate.
 #[derive(Clone, Copy, Debug)]
 pub struct Schedule {
     start: Instant,
@@ -23,10 +21,10 @@ pub struct Schedule {
 }
 
 impl Schedule {
-    /// `rate` moments a second from `start`, for `seconds`.
+    /// Creates `rate` moments a second from `start`, for `seconds`.
     #[must_use]
     pub fn new(start: Instant, rate: f64, seconds: f64, seed: u64) -> Self {
-        // `as` saturates, and makes nothing of what is not a number.
+        // `as` saturates, and maps NaN to zero.
         let turns = (rate * seconds).round() as u64;
         Self {
             start,
@@ -37,20 +35,20 @@ impl Schedule {
         }
     }
 
-    /// The same with `count` moments falling into one, and then nothing for as long as these would have taken.
+    /// Moves `count` moments into one, followed by a pause of the same length.
     #[must_use]
     pub fn together(mut self, count: u64) -> Self {
         self.together = count.max(1);
         self
     }
 
-    /// How many there are.
+    /// Number of moments.
     #[must_use]
     pub const fn turns(&self) -> u64 {
         self.turns
     }
 
-    /// How many are due at a moment, give or take the one whose turn it is.
+    /// Number of moments due at `moment`, give or take one.
     #[must_use]
     pub fn due_by(&self, moment: Instant) -> u64 {
         if moment < self.start {
@@ -64,7 +62,7 @@ impl Schedule {
         due.min(self.turns)
     }
 
-    /// When the turn number `turn` is due; `None` after the last.
+    /// Due time of turn number `turn`; `None` after the last.
     #[must_use]
     pub fn due(&self, turn: u64) -> Option<Instant> {
         if turn >= self.turns {
@@ -81,7 +79,7 @@ impl Schedule {
     }
 }
 
-/// The numbers below `count` in an order drawn by chance.
+/// The numbers below `count` in random order.
 #[must_use]
 pub fn shuffled(count: usize, seed: u64) -> Vec<usize> {
     let mut order: Vec<usize> = (0..count).collect();

@@ -1,4 +1,4 @@
-//! What has been counted, pure.
+//! Counters of a trial, pure.
 
 use std::collections::BTreeMap;
 
@@ -7,14 +7,14 @@ use hdrhistogram::Histogram;
 use super::report::Latency;
 use crate::time::{Instant, Span};
 
-/// The longest time told apart, in nanoseconds: an hour. What is longer counts as that.
+/// Longest time recorded, in nanoseconds: an hour. Longer times count as an hour.
 const LONGEST: u64 = 3_600_000_000_000;
-/// How a connection that had come about is lost.
+/// Kinds of lost connections.
 pub const LOSSES: [&str; 5] = ["closed", "reset", "bad_reply", "refused", "lost_other"];
-/// Significant digits of a time.
+/// Significant digits of a recorded time.
 const DIGITS: u8 = 3;
 
-/// Times, by how often they came.
+/// A histogram of times.
 #[derive(Clone, Debug)]
 pub struct Times(Histogram<u64>);
 
@@ -26,12 +26,12 @@ impl Default for Times {
 }
 
 impl Times {
-    /// It took so long.
+    /// Records one time.
     pub fn record(&mut self, span: Span) {
         self.0.saturating_record(span.as_nanos().max(1));
     }
 
-    /// What is to be told of them; nothing where there are none.
+    /// Summary for the report; `None` without measurements.
     #[must_use]
     pub fn summary(&self) -> Option<Latency> {
         if self.0.is_empty() {
@@ -50,68 +50,68 @@ impl Times {
     }
 }
 
-/// A stretch of time whose heartbeats are looked at by themselves.
+/// An interval whose heartbeats are also counted separately.
 #[derive(Clone, Debug)]
 pub struct Meanwhile {
-    /// Its first moment.
+    /// Start of the interval.
     pub from: Instant,
-    /// The first moment after it.
+    /// End of the interval, exclusive.
     pub to: Instant,
-    /// Replies to heartbeats that were due in it.
+    /// Latency of heartbeats that were due in it.
     pub replies: Times,
-    /// By how much they were sent late.
+    /// Lateness of sending.
     pub late: Times,
 }
 
 impl Meanwhile {
-    /// Whether a moment is in it.
+    /// Returns whether `due` is in the interval.
     fn holds(&self, due: Instant) -> bool {
         self.from <= due && due < self.to
     }
 }
 
-/// All that is counted in a trial.
+/// All counters of a trial.
 #[derive(Clone, Debug, Default)]
 pub struct Tally {
     /// Connections begun.
     pub begun: u64,
     /// Connections that were due and not begun in time.
     pub not_begun: u64,
-    /// Connections that came about, greeting included.
+    /// Connections established, hello included.
     pub made: u64,
-    /// Connections that did not.
+    /// Failed connection attempts.
     pub failed: u64,
-    /// Connections that came about and were ended by the other side.
+    /// Established connections that the peer closed.
     pub lost: u64,
-    /// From when a connection should have begun until it had come about.
+    /// From the due time of a connection to its establishment.
     pub connecting: Times,
     /// Heartbeats sent.
     pub sent: u64,
     /// Heartbeats that were due and not sent in time.
     pub not_sent: u64,
-    /// Those that were sent and ask for a reply.
+    /// Heartbeats sent that ask for a reply.
     pub asked: u64,
     /// Replies to them.
     pub answered: u64,
-    /// From when a heartbeat should have been sent until its reply was read, or no longer waited for.
+    /// From the due time of a heartbeat until its reply was read, or was no longer awaited.
     pub replies: Times,
-    /// The same of those that were due within a stretch of time, if there is one.
+    /// The same for heartbeats due within a separate interval, if there is one.
     pub meanwhile: Option<Meanwhile>,
-    /// The same of hosts that have nothing to do with a task.
+    /// The same for hosts that the task does not name.
     pub apart: Times,
-    /// By how much the load generator itself was late, where there is a moment to be late for.
+    /// Lateness of the load generator itself, where there is a due time.
     pub late: Times,
-    /// What went wrong, by kind.
+    /// Errors, by kind.
     pub errors: BTreeMap<String, u64>,
 }
 
 impl Tally {
-    /// Something went wrong.
+    /// Counts one error.
     pub fn error(&mut self, kind: &str) {
         self.errors(kind, 1);
     }
 
-    /// It went wrong so often.
+    /// Counts an error `times` times.
     pub fn errors(&mut self, kind: &str, times: u64) {
         match self.errors.get_mut(kind) {
             Some(count) => *count += times,
@@ -122,25 +122,25 @@ impl Tally {
         }
     }
 
-    /// So many heartbeats were due and will not be sent.
+    /// Counts heartbeats that were due and will not be sent.
     pub fn gave_up(&mut self, count: u64) {
         self.not_sent += count;
         self.errors("not_sent", count);
     }
 
-    /// The same of connections.
+    /// Counts connections that were due and will not be begun.
     pub fn not_begun(&mut self, count: u64) {
         self.not_begun += count;
         self.errors("not_begun", count);
     }
 
-    /// All errors.
+    /// Number of all errors.
     #[must_use]
     pub fn errors_in_all(&self) -> u64 {
         self.errors.values().sum()
     }
 
-    /// A heartbeat that was due at `due` was sent so late.
+    /// Records the lateness of a heartbeat that was due at `due`.
     pub fn late(&mut self, due: Instant, late: Span) {
         self.late.record(late);
         if let Some(meanwhile) = self.meanwhile.as_mut().filter(|during| during.holds(due)) {
@@ -148,7 +148,7 @@ impl Tally {
         }
     }
 
-    /// How connections were lost, by kind, in words.
+    /// Lost connections by kind, as text.
     #[must_use]
     pub fn losses_in_words(&self) -> String {
         let words = LOSSES.iter().filter_map(|kind| {
@@ -158,13 +158,13 @@ impl Tally {
         words.collect::<Vec<_>>().join(", ")
     }
 
-    /// A reply was read that counts by itself too.
+    /// Records a reply of a separately measured host.
     pub fn apart(&mut self, now: Instant, due: Instant) {
         self.apart.record(now.since(due));
     }
 
-    /// Nobody waits any more for the reply to a heartbeat that was due then. It took at least so long, and
-    /// would be missing among the longest.
+    /// Records a heartbeat without a reply, with the time it was awaited. Without it the longest
+    /// times would be missing.
     pub fn unanswered(&mut self, now: Instant, due: Instant) {
         self.error("unanswered");
         self.took(now, due);
@@ -177,8 +177,8 @@ impl Tally {
         }
     }
 
-    /// A reply was read at `now` to a heartbeat that was due at the moment its `seq` says. False if that
-    /// cannot be: nothing was due then.
+    /// Records a reply, read at `now`, to the heartbeat whose due time is its `seq`. Returns false
+    /// if no heartbeat was due then.
     pub fn reply(&mut self, now: Instant, seq: u64) -> bool {
         let due = Instant::from_nanos(seq);
         if due > now {

@@ -1,5 +1,4 @@
-//! One trial: everybody connects, heartbeats are sent as the mode says, and what the other end used
-//! meanwhile is looked at.
+//! One trial: all hosts connect, the load runs, and the server's process is measured.
 
 use std::io;
 use std::net::TcpStream;
@@ -16,65 +15,66 @@ use super::watch::{Progress, Watch};
 use crate::limits::BENCH_WAIT_S_MAX;
 use crate::time::{Instant, Span};
 
-/// Connections of one loopback address: far fewer than its ports, so that one is found at once.
+/// Connections per loopback address: far fewer than its ports, so that a free port is found at
+/// once.
 const PER_SOURCE: u64 = 1_000;
-/// Between two words to whoever looks on.
+/// Interval between two progress reports.
 pub(super) const TELL: Span = Span::from_millis(100);
-/// The CPU time of the other end is looked at in steps of this while it comes to rest.
+/// Step in which the server's CPU time is measured while it comes to rest.
 const REST_STEP: Span = Span::from_millis(40);
-/// So many of them in a row have to be still: what is written to the store goes there in bursts.
+/// Number of quiet steps in a row that count as rest: writes to the store come in bursts.
 const REST_STEPS: u32 = 2;
-/// It rests when it uses less than this part of a step.
+/// A step is quiet below this fraction of a CPU.
 const REST_PART: u64 = 10;
-/// So many connections that fail in a row, with nobody connected: the server has gone away.
+/// Number of failed attempts in a row, without a connected host, after which the server counts as
+/// gone.
 const FAILURES_MAX: u64 = 50;
-/// Missing replies are waited for no longer than this where the end has come early.
+/// Longest wait for missing replies after an early end.
 const HURRY: Span = Span::from_secs(1);
-/// A server that has ended all connections is reached again within this, or has gone away.
+/// A server that has closed all connections is reachable again within this time, or is gone.
 const REACHED_WITHIN: Duration = Duration::from_secs(1);
-/// A process that dies takes so long, at most, from its connections to its listener.
+/// Longest time a dying process takes from its connections to its listener.
 const DYING: Duration = Duration::from_millis(300);
-/// It comes to rest within this, or is measured as it is.
+/// Longest wait for rest; afterwards the server is measured as it is.
 const REST_MAX: Span = Span::from_secs(3);
 
-/// Who is at the other end.
+/// The other end of the connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Other {
     /// A server.
     Server,
-    /// The floor, which welcomes nobody.
+    /// The floor, which sends no hello replies.
     Floor,
 }
 
-/// What was counted.
+/// Result of a trial.
 #[derive(Clone, Debug)]
 pub struct Trial {
-    /// By the load generator.
+    /// Counters of the load generator.
     pub tally: Tally,
-    /// How long all hosts took to connect, in seconds.
+    /// Duration until all hosts were connected, in seconds.
     pub connecting_s: f64,
-    /// For how long heartbeats were sent, in seconds.
+    /// Duration of the heartbeats, in seconds.
     pub beating_s: f64,
-    /// Whether they asked for replies.
+    /// Heartbeats asked for replies.
     pub replies: bool,
-    /// CPU the load generator used meanwhile, in seconds.
+    /// CPU that the load generator used in that time, in seconds.
     pub client_cpu_s: Option<f64>,
-    /// What the other end used, or why that is not known.
+    /// Use of the server's process, or the reason for the missing measurement.
     pub server: Result<ServerUse, String>,
     /// The rounds of a storm.
     pub rounds: Vec<Round>,
-    /// What became of a task.
+    /// Result of the task.
     pub dispatch: Option<Dispatched>,
-    /// Hosts that went at once.
+    /// Hosts that disconnected at once.
     pub left: Option<Left>,
-    /// Why it ended before its time, if it did.
+    /// Reason for an early end, if there was one.
     pub ended_early: Option<String>,
 }
 
-/// Runs the load of the plan against what listens at its server's address.
-///
-/// # Errors
-/// When nobody is there. Where everybody is lost later, that is told in the trial.
+/// Runs the plan's load against the listener at its address.
+///  # Errors
+/// When no host can connect. If all connections are lost later, the trial says so.
 pub fn run(
     plan: &Plan,
     observed: Result<Observed, String>,
@@ -117,7 +117,7 @@ pub fn run(
     Ok(trial)
 }
 
-/// What this program has used up to a moment.
+/// CPU use of this program up to a moment.
 struct Client(io::Result<Sample>);
 
 impl Client {
@@ -125,29 +125,29 @@ impl Client {
         Self(Observed::of(std::process::id()).sample())
     }
 
-    /// CPU since then, in seconds.
+    /// CPU used since then, in seconds.
     fn used(self) -> Option<f64> {
         let (before, after) = (self.0.ok()?, Self::now().0.ok()?);
         Some(after.cpu().as_secs_f64() - before.cpu().as_secs_f64())
     }
 }
 
-/// A trial under way.
+/// A trial in progress.
 pub(super) struct Stage<'a> {
     pub(super) plan: &'a Plan,
     pub(super) fleet: Fleet,
     pub(super) observed: Result<Observed, String>,
     other: Other,
     told: Instant,
-    /// Whether the other end was at rest whenever it should have been.
+    /// The server was at rest at every measurement that needs it.
     rested: bool,
-    /// Why it ends before its time: whatever is under way then comes to its end.
+    /// Reason for an early end; work in progress then comes to its end.
     pub(super) over: Option<String>,
     watch: &'a mut dyn Watch,
 }
 
 impl Stage<'_> {
-    /// Everybody connects, and then the load is on.
+    /// All hosts connect, then the load runs.
     fn connected_first(&mut self) -> Result<Trial, BenchError> {
         self.rest()?;
         let before = self.sample();
@@ -175,7 +175,7 @@ impl Stage<'_> {
         self.idle()?;
         self.rest()?;
         let samples = [before, connected, self.sample()];
-        // In a dispatch the heartbeats are the least of what is done.
+        // In a dispatch the heartbeats are the smallest part of the work.
         let sent = match self.plan.mode {
             Mode::Dispatch => 0,
             _ => self.fleet.tally.sent,
@@ -195,7 +195,7 @@ impl Stage<'_> {
         })
     }
 
-    /// The load is connections: what is used is used for them.
+    /// The load consists of connections, and all measured use is theirs.
     fn connections_only(&mut self) -> Result<Trial, BenchError> {
         self.rest()?;
         let before = self.sample();
@@ -209,7 +209,7 @@ impl Stage<'_> {
         self.drain()?;
         self.rest()?;
         let after = self.sample();
-        // Nobody is held: there is no memory a connection.
+        // No connection is kept, so there is no memory per connection.
         let samples = [before, after.clone(), after];
         let server = self.used(samples, self.fleet.tally.made, 0, 0);
         Ok(Trial {
@@ -226,7 +226,7 @@ impl Stage<'_> {
         })
     }
 
-    /// Everybody connects, at the rate of the plan.
+    /// Connects all hosts at the plan's rate.
     fn connect(&mut self) -> Result<(), BenchError> {
         let hosts = self.plan.hosts;
         let start = self.fleet.now();
@@ -236,7 +236,7 @@ impl Stage<'_> {
         loop {
             let mut until = self.fleet.now() + TELL;
             while next < hosts && self.fleet.in_progress() < self.plan.connecting {
-                // Rounding may leave the last ones without a moment of their own: they are due.
+                // Rounding may leave the last hosts without a due time: they are due at once.
                 let due = schedule.due(next as u64).unwrap_or(start);
                 if due > self.fleet.now() {
                     until = due.min(until);
@@ -258,8 +258,8 @@ impl Stage<'_> {
         self.none_at_all()
     }
 
-    /// The first failure while nothing has gone well is the end: nobody is there. Where somebody is, others
-    /// that are under way may do better, as at a server that has room for some of them only.
+    /// Returns the first failure if no connection has succeeded. A server that has room for some
+    /// hosts only is not a failure.
     pub(super) fn none_at_all(&self) -> Result<(), BenchError> {
         let (tally, server) = (&self.fleet.tally, self.plan.server);
         let Some(failure) = self.fleet.first_failure().filter(|_| tally.failed > 0) else {
@@ -274,13 +274,14 @@ impl Stage<'_> {
         }
     }
 
-    /// Whether nobody is under way any more, or so many have failed that the others will too.
+    /// Returns whether no attempt is in progress, or so many have failed that further ones will
+    /// fail too.
     fn is_hopeless(&self) -> bool {
         let most = FAILURES_MAX.max(self.plan.hosts as u64);
         self.fleet.in_progress() == 0 || self.fleet.failures_in_a_row() >= most
     }
 
-    /// Waits for the replies that are missing, and for what no socket took.
+    /// Waits for missing replies and for unsent bytes.
     fn drain(&mut self) -> Result<(), BenchError> {
         let start = self.fleet.now();
         while self.fleet.all_in_flight() > 0 || self.fleet.has_unsent() {
@@ -299,7 +300,7 @@ impl Stage<'_> {
         Ok(())
     }
 
-    /// Nobody says anything, for as long as the plan has it.
+    /// Keeps silence for the plan's time.
     fn idle(&mut self) -> Result<(), BenchError> {
         let start = self.fleet.now();
         let span = Span::from_secs_f64(self.plan.idle);
@@ -312,7 +313,7 @@ impl Stage<'_> {
         Ok(())
     }
 
-    /// Waits until the other end has nothing more to do, as far as it can be looked into.
+    /// Waits until the server is at rest, if its process can be measured.
     fn rest(&mut self) -> Result<(), BenchError> {
         let start = self.fleet.now();
         let mut used = self.cpu();
@@ -364,7 +365,7 @@ impl Stage<'_> {
         })
     }
 
-    /// A turn of the fleet; everybody lost is the end.
+    /// Runs one turn of the fleet; the loss of all connections ends the trial.
     pub(super) fn turn(&mut self, until: Instant) -> Result<(), BenchError> {
         self.fleet.turn(until)?;
         if self.over.is_none() {
@@ -376,18 +377,18 @@ impl Stage<'_> {
         Ok(())
     }
 
-    /// Whether the end has come before its time.
+    /// Returns whether the trial ends early.
     pub(super) const fn is_over(&self) -> bool {
         self.over.is_some()
     }
 
-    /// Whether nobody is left of those who were connected.
+    /// Returns whether all established connections are lost.
     fn is_gone(&self) -> bool {
         let (tally, fleet) = (&self.fleet.tally, &self.fleet);
         let nobody = fleet.live() == 0 && fleet.in_progress() == 0;
         let gone = match self.plan.mode.connects_first() {
             true => tally.lost > 0 && nobody,
-            // Who is there and refuses for a while, as one that is full, has not gone.
+            // A server that refuses for a while, because it is full, has not gone.
             false => {
                 let away = fleet.last_failure().is_some_and(|last| !last.reached);
                 let many = fleet.failures_in_a_row() >= FAILURES_MAX;
@@ -422,7 +423,8 @@ impl Stage<'_> {
             true => ": it may demand a key or TLS, which are not spoken here",
             false => "",
         };
-        // Whoever ends all connections need not have ended; who does ends some of them before the listener.
+        // A server that closes all connections need not have ended. One that ends closes some of
+        // them before its listener.
         std::thread::sleep(DYING);
         match TcpStream::connect_timeout(&server, REACHED_WITHIN) {
             Ok(_) => format!("the {who} at {server} is still there, but {what}{hint}"),

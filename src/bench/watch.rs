@@ -1,15 +1,15 @@
-//! How far a run is, for whoever looks on.
+//! Progress of a run, for an observer.
 
 use crate::time::Span;
 
-/// What is under way.
+/// State of the run.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Progress {
-    /// In a word: `connecting`, `beating`, …
+    /// Current phase in a word: `connecting`, `beating`, …
     pub doing: &'static str,
-    /// How much of it is done, in the unit of `of`.
+    /// Completed part of the phase, in the unit of `of`.
     pub done: u64,
-    /// How much there is to do. Zero where it is not known.
+    /// Size of the phase; zero if it is not known.
     pub of: u64,
     /// Hosts connected now.
     pub connected: u64,
@@ -19,23 +19,23 @@ pub struct Progress {
     pub answered: u64,
     /// Errors so far.
     pub errors: u64,
-    /// For how long it has been under way.
+    /// Elapsed time of the phase.
     pub elapsed: Span,
 }
 
-/// Who looks on. Told a few times a second.
+/// An observer, called a few times a second.
 pub trait Watch {
-    /// It stands so.
+    /// Receives the current state.
     fn progress(&mut self, progress: &Progress);
-    /// Something worth a line.
+    /// Receives a line worth printing.
     fn note(&mut self, line: &str);
-    /// Why it is to end now, if it is: what was measured so far is told.
+    /// Returns a reason to end now; the figures so far are reported.
     fn wants_end(&self) -> Option<String> {
         None
     }
 }
 
-/// Nobody looks on.
+/// An observer that does nothing.
 #[derive(Debug)]
 pub struct Nobody;
 

@@ -1,5 +1,5 @@
-//! The process that listens at an address of this machine: how much CPU its threads have used, and how
-//! much memory it holds. Read from `/proc`, from outside, as `top` does.
+//! The process that listens at an address of this machine: CPU use of its threads and its memory,
+//! read from `/proc`, from outside, as `top` does.
 
 pub mod text;
 
@@ -15,32 +15,32 @@ use rustix::thread::{CpuSet, sched_getaffinity};
 use crate::limits::BENCH_PROC_BYTES_MAX;
 use crate::time::Span;
 
-/// A process to look at.
+/// A measured process.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Observed {
     pid: u32,
 }
 
-/// A thread of it.
+/// One of its threads.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Thread {
     /// Its name.
     pub name: String,
-    /// The time it has run.
+    /// CPU time.
     pub cpu: Span,
 }
 
-/// What it has used up to a moment.
+/// Resources used up to a moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Sample {
-    /// Its threads by number; the one with the process's own number runs the loop.
+    /// Threads by number; the one with the process id runs the loop.
     pub threads: BTreeMap<u32, Thread>,
     /// Resident memory, in bytes.
     pub resident: u64,
 }
 
 impl Sample {
-    /// The time all its threads have run.
+    /// CPU time of all threads.
     #[must_use]
     pub fn cpu(&self) -> Span {
         self.threads
@@ -50,10 +50,9 @@ impl Sample {
 }
 
 impl Observed {
-    /// The process that listens at `server`.
-    ///
-    /// # Errors
-    /// Why it cannot be looked at, in words.
+    /// Finds the process that listens at `server`.
+    ///  # Errors
+    /// The reason as text.
     pub fn find(server: SocketAddr) -> Result<Self, String> {
         let tables = ["/proc/net/tcp", "/proc/net/tcp6"];
         let listener = tables.iter().find_map(|table| {
@@ -85,36 +84,34 @@ impl Observed {
             })
     }
 
-    /// A process of this number.
+    /// The process with this id.
     #[must_use]
     pub const fn of(pid: u32) -> Self {
         Self { pid }
     }
 
-    /// Its number.
+    /// Its process id.
     #[must_use]
     pub const fn pid(&self) -> u32 {
         self.pid
     }
 
-    /// The CPUs it may run on.
-    ///
-    /// # Errors
-    /// When it is gone, or may not be asked.
+    /// The CPUs on which it may run.
+    ///  # Errors
+    /// When it has ended, or may not be asked.
     pub fn cpus(&self) -> io::Result<CpuSet> {
         let pid = i32::try_from(self.pid).ok().and_then(Pid::from_raw);
         Ok(sched_getaffinity(pid)?)
     }
 
-    /// What it has used so far.
-    ///
-    /// # Errors
-    /// When it is gone, or may not be looked into.
+    /// Measures the resources used so far.
+    ///  # Errors
+    /// When it has ended, or may not be measured.
     pub fn sample(&self) -> io::Result<Sample> {
         let base = PathBuf::from(format!("/proc/{}", self.pid));
         let mut threads = BTreeMap::new();
         for (id, path) in numbered(&base.join("task"))? {
-            // A thread may end while we look.
+            // A thread may end during the measurement.
             if let Ok(thread) = thread(&path) {
                 threads.insert(id, thread);
             }
@@ -127,7 +124,7 @@ impl Observed {
     }
 }
 
-/// The entries of a directory whose names are numbers.
+/// Directory entries whose names are numbers.
 fn numbered(directory: &Path) -> io::Result<Vec<(u32, PathBuf)>> {
     let mut found = Vec::new();
     for entry in fs::read_dir(directory)? {
@@ -153,7 +150,7 @@ fn thread(path: &Path) -> io::Result<Thread> {
     Ok(Thread { name, cpu })
 }
 
-/// Where the kernel keeps no exact times: to a hundredth of a second.
+/// CPU time from `stat`, for kernels without exact times: to a hundredth of a second.
 fn in_ticks(stat: &str) -> io::Result<Span> {
     let ticks = text::ticks(stat).ok_or(io::ErrorKind::InvalidData)?;
     let a_second = rustix::param::clock_ticks_per_second().max(1);

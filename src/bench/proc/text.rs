@@ -1,13 +1,13 @@
-//! What stands in the files of `/proc`, pure.
+//! Parsers for the files of `/proc`, pure.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use crate::time::Span;
 
-/// The state of a listening socket.
+/// State of a listening socket.
 const LISTENING: &str = "0A";
 
-/// The inode of the socket in a table of `/proc/net` that takes connections to `server`.
+/// Inode of the socket in a table of `/proc/net` that accepts connections to `server`.
 #[must_use]
 pub fn listener(table: &str, server: SocketAddr) -> Option<u64> {
     let mut wildcard = None;
@@ -34,7 +34,7 @@ pub fn listener(table: &str, server: SocketAddr) -> Option<u64> {
     wildcard
 }
 
-/// An address as the kernel prints it: words of 32 bits as they stand in memory, and a port.
+/// Parses an address as the kernel prints it: 32-bit words in memory order, and a port.
 fn local_address(text: &str) -> Option<(IpAddr, u16)> {
     let (address, port) = text.split_once(':')?;
     let port = u16::from_str_radix(port, 16).ok()?;
@@ -54,17 +54,17 @@ fn local_address(text: &str) -> Option<(IpAddr, u16)> {
     Some((address, port))
 }
 
-/// The time a thread has run, of its `schedstat`: to the nanosecond, but for a thread that runs just now.
+/// CPU time of a thread, from its `schedstat`: exact, except for a thread that runs just now.
 #[must_use]
 pub fn run_time(schedstat: &str) -> Option<Span> {
     let nanos = schedstat.split_ascii_whitespace().next()?.parse().ok()?;
     Some(Span::from_nanos(nanos))
 }
 
-/// The time a thread has run, of its `stat`: user's and system's together, in ticks of the kernel.
+/// CPU time of a thread, from its `stat`: user and system time together, in kernel ticks.
 #[must_use]
 pub fn ticks(stat: &str) -> Option<u64> {
-    // The name stands in parentheses and may hold any of them.
+    // The name is in parentheses and may contain any character.
     let rest = stat.rsplit_once(')')?.1;
     let mut fields = rest.split_ascii_whitespace().skip(11);
     let user: u64 = fields.next()?.parse().ok()?;
@@ -72,7 +72,7 @@ pub fn ticks(stat: &str) -> Option<u64> {
     Some(user + system)
 }
 
-/// The resident memory in bytes, of a `smaps_rollup`.
+/// Resident memory in bytes, from a `smaps_rollup`.
 #[must_use]
 pub fn resident(rollup: &str) -> Option<u64> {
     let line = rollup.lines().find_map(|line| line.strip_prefix("Rss:"))?;
@@ -80,7 +80,7 @@ pub fn resident(rollup: &str) -> Option<u64> {
     Some(kilobytes * 1024)
 }
 
-/// The same in pages, of a `statm`.
+/// Resident memory in pages, from a `statm`.
 #[must_use]
 pub fn resident_pages(statm: &str) -> Option<u64> {
     statm.split_ascii_whitespace().nth(1)?.parse().ok()
