@@ -1,18 +1,15 @@
-//! Deadlines, pure: insert one, take those that are due, ask for the next.
-//!
-//! A hierarchical timer wheel: six levels of 64 slots, each slot of a level as wide as the whole
-//! level below it. A deadline goes to the lowest level on which it and the present still differ, and
-//! moves down as its time comes nearer, at most five times.
-//!
-//! ```text
+//! A hierarchical timer wheel, pure: insert a deadline, collect those that are due, ask for the next.
+//!  Six levels of 64 slots, each slot of a level as wide as the whole level below it. A deadline goes to
+//! the lowest level on which it and the present still differ, and moves down as its time comes nearer,
+//! at most five times.
+//!  ```text
 //! level 0   |.|.|.|x|.|…|   64 slots of 1 tick (2^20 ns, about a millisecond)
 //! level 1   |.|x|.|.|.|…|   64 slots of 64 ticks
 //!   …                       six of them; a deadline is at most 2^31 ticks ahead, 26 days
 //! ```
-//!
-//! There is no cancelling and no searching: whoever set a deadline looks again when it comes due,
-//! and sets another if it was too early. An entry is 12 bytes: of its tick it has the lower half, which is
-//! enough beside the present.
+//!  There is no cancelling and no searching: the owner checks a deadline when it comes due, and inserts
+//! another if it was too early. An entry is 12 bytes: it holds the lower half of its tick, which is
+//! unambiguous near the present.
 
 use crate::time::{Instant, Span};
 
@@ -20,13 +17,14 @@ const TICK_SHIFT: u32 = 20;
 const LEVELS: usize = 6;
 const SLOT_BITS: u32 = 6;
 const SLOTS: usize = 1 << SLOT_BITS;
-/// Ticks beyond which a deadline is set early, and found not due when it comes: half of what an entry can
-/// tell apart. Far less than the highest level spans, so that none ever lands in the slot that the present is in.
+/// Deadlines beyond this number of ticks are set early and found not due when they come. It is half
+/// of the range that an entry can represent, and far less than the span of the highest level, so no
+/// deadline lands in the slot of the present.
 const REACH: u64 = i32::MAX as u64;
 const _: () = assert!(REACH < (SLOTS as u64 - 1) << (SLOT_BITS * (LEVELS as u32 - 1)));
 const NONE: u32 = u32::MAX;
 
-/// The width of a tick: a deadline is found due at most so long after it has passed.
+/// Width of a tick: the greatest delay between a deadline and its discovery.
 pub const TICK: Span = Span::from_nanos(1 << TICK_SHIFT);
 
 #[derive(Clone, Copy, Debug)]
@@ -45,10 +43,10 @@ struct Level {
     heads: [u32; SLOTS],
 }
 
-/// The wheel. Keys are the caller's: the wheel does not look at them.
+/// The wheel. Keys belong to the caller; the wheel does not interpret them.
 #[derive(Clone, Debug)]
 pub struct Wheel {
-    /// The tick up to which everything has been taken.
+    /// The tick up to which all deadlines have been collected.
     elapsed: u64,
     levels: [Level; LEVELS],
     entries: Vec<Entry>,
@@ -63,7 +61,7 @@ impl Default for Wheel {
 }
 
 impl Wheel {
-    /// An empty wheel at the beginning of time.
+    /// Creates an empty wheel at time zero.
     #[must_use]
     pub fn new() -> Self {
         let level = Level {
@@ -79,19 +77,19 @@ impl Wheel {
         }
     }
 
-    /// How many deadlines are set.
+    /// Number of deadlines.
     #[must_use]
     pub fn len(&self) -> usize {
         self.len
     }
 
-    /// Whether none is set.
+    /// Returns whether no deadline is set.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// Sets a deadline. One that has passed already is due at the next tick.
+    /// Inserts a deadline. A past deadline is due at the next tick.
     pub fn insert(&mut self, at: Instant, key: u32) {
         let tick = at.as_nanos().div_ceil(1 << TICK_SHIFT);
         let tick = tick.clamp(self.elapsed + 1, self.elapsed + REACH);
@@ -113,7 +111,7 @@ impl Wheel {
         self.link(index);
     }
 
-    /// Moves the present to `now` and appends the keys of all that is due to `due`.
+    /// Advances the present to `now` and appends the keys of all due deadlines to `due`.
     pub fn expire(&mut self, now: Instant, due: &mut Vec<u32>) {
         let now = now.as_nanos() >> TICK_SHIFT;
         while let Some((level, slot, tick)) = self.first() {
@@ -126,8 +124,8 @@ impl Wheel {
         self.elapsed = self.elapsed.max(now);
     }
 
-    /// The earliest moment at which [`expire`](Self::expire) may have something to do. Always later
-    /// than the last one it was called with.
+    /// Earliest moment at which [`expire`](Self::expire) may find something. Always later than its
+    /// last call.
     #[must_use]
     pub fn next(&self) -> Option<Instant> {
         let (_, _, tick) = self.first()?;
@@ -136,7 +134,7 @@ impl Wheel {
         ))
     }
 
-    /// The occupied slot whose time comes first: its level, its number, the tick it begins at.
+    /// The occupied slot with the earliest time: level, number and first tick.
     fn first(&self) -> Option<(usize, usize, u64)> {
         for (index, level) in self.levels.iter().enumerate() {
             if level.occupied == 0 {
@@ -149,7 +147,7 @@ impl Wheel {
             let turn = 1_u64 << (shift + SLOT_BITS);
             let mut tick = (self.elapsed & !(turn - 1)) + (slot << shift);
             if slot < here {
-                // Only the highest level wraps: its slots behind us are those of the next turn.
+                // Only the highest level wraps: slots behind the present belong to the next turn.
                 tick += turn;
             }
             return Some((index, slot as usize, tick));
@@ -157,7 +155,8 @@ impl Wheel {
         None
     }
 
-    /// Takes all out of a slot: what is due by the tick `now`, at once, whatever its level; the rest moves down.
+    /// Empties a slot: deadlines due by the tick `now` are collected at any level; the others move
+    /// down.
     fn empty(&mut self, level: usize, slot: usize, now: u64, due: &mut Vec<u32>) {
         let mut index = std::mem::replace(&mut self.levels[level].heads[slot], NONE);
         self.levels[level].occupied &= !(1 << slot);
@@ -174,14 +173,14 @@ impl Wheel {
             index = entry.next;
         }
         if self.len == 0 {
-            // All memory is free: a storm's worth of it need not be kept.
+            // All memory is free: the size of a storm need not be kept.
             self.entries.clear();
             self.entries.shrink_to(SLOTS);
             self.free = NONE;
         }
     }
 
-    /// The tick that `entry` is set for: the one of its kind that is nearest to the present.
+    /// Full tick of `entry`: the one nearest to the present.
     fn tick_of(&self, entry: Entry) -> u64 {
         let ahead = entry.at.wrapping_sub(self.elapsed as u32).cast_signed();
         self.elapsed.saturating_add_signed(i64::from(ahead))
@@ -189,8 +188,8 @@ impl Wheel {
 
     fn link(&mut self, index: u32) {
         let at = self.tick_of(self.entries[index as usize]);
-        // The highest bit in which the deadline differs from the present names the level. The lowest
-        // six bits all belong to level 0.
+        // The highest bit in which the deadline differs from the present gives the level. The
+        // lowest six bits all belong to level 0.
         let differs = (self.elapsed ^ at) | (SLOTS as u64 - 1);
         let level = ((63 - differs.leading_zeros()) / SLOT_BITS).min(LEVELS as u32 - 1);
         let slot = ((at >> (SLOT_BITS * level)) & (SLOTS as u64 - 1)) as usize;
@@ -241,7 +240,7 @@ mod tests {
         let mut due = Vec::new();
         wheel.expire(Instant::from_nanos(u64::MAX / 2), &mut due);
         assert_eq!(due, [1]);
-        // From the middle of a slot, where it would otherwise land in the slot it set out from.
+        // From the middle of a slot, where it would otherwise land in the slot it started from.
         wheel.insert(Instant::from_nanos(u64::MAX), 2);
         assert!(wheel.next().unwrap() > Instant::from_nanos(u64::MAX / 2));
         wheel.expire(

@@ -1,19 +1,16 @@
-//! Heartbeats as nearly everyone writes them, read in one pass: they are nearly all that ever comes.
-//!
-//! ```text
+//! Heartbeats in their usual spelling, parsed in one pass: they are nearly all of the traffic.
+//!  ```text
 //! {"flag": "ADH18", "phase": 1, "ACK": "keepAlive"}          members in any order behind the flag,
 //! {"flag":"ADH18","ACK":"keepAlive","reply":true,"seq":7}    a blank or none behind each mark
 //! ```
-//!
-//! Nothing is judged here. Whatever is written otherwise, right or wrong, is left to those who read
-//! everything.
+//!  This parser rejects nothing. Any other spelling, valid or not, is left to the full parser.
 
 use super::message::Ask;
 
-/// Digits of a number that surely is no larger than it may be.
+/// Digits of a number that is surely within its range.
 const DIGITS_MAX: usize = 15;
 
-/// What the sender of a heartbeat wants back, if `body` is one of these.
+/// Returns the requested reply, if `body` is a heartbeat in its usual spelling.
 pub(super) fn read(body: &[u8]) -> Option<Ask> {
     let mut rest = value(body.strip_prefix(b"{")?, b"\"flag\":")?;
     rest = rest.strip_prefix(b"\"ADH18\"")?;
@@ -43,7 +40,7 @@ pub(super) fn read(body: &[u8]) -> Option<Ask> {
     (alive && rest == b"}").then_some(Ask { reply, seq })
 }
 
-/// What stands behind `name`.
+/// Returns the bytes behind `name`.
 fn value<'a>(bytes: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
     bytes.strip_prefix(name).map(blank)
 }
@@ -52,7 +49,7 @@ fn blank(bytes: &[u8]) -> &[u8] {
     bytes.strip_prefix(b" ").unwrap_or(bytes)
 }
 
-/// A whole number without sign or leading zero, and what stands behind it.
+/// Parses an integer without sign or leading zero, and returns the bytes behind it.
 fn number(bytes: &[u8]) -> Option<(u64, &[u8])> {
     let digits = bytes.iter().take_while(|b| b.is_ascii_digit()).count();
     let (number, behind) = bytes.split_at_checked(digits)?;

@@ -1,15 +1,15 @@
-//! What was wrong with bytes that came in: one kind, and where.
+//! Errors of incoming bytes: one kind, and the position.
 
 use std::fmt;
 
 use crate::limits::EXCERPT_CHARS_MAX;
 
-/// Abnormal data: the connection it came by is closed, its host told of under this kind.
+/// Abnormal data. The connection is closed, and the host's entry in the log names this kind.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DecodeError {
-    /// What was wrong. Counted by [`Abnormal::label`].
+    /// The kind. Counted by [`Abnormal::label`].
     pub kind: Abnormal,
-    /// Where: bytes from the beginning of the frame, its header included.
+    /// Position: bytes from the beginning of the frame, including its header.
     pub offset: usize,
 }
 
@@ -29,7 +29,7 @@ impl fmt::Display for DecodeError {
 
 impl std::error::Error for DecodeError {}
 
-/// The beginning of a text that somebody sent: an error is told of in a line, and holds no body.
+/// The beginning of a received text, short enough for a log line.
 pub(super) fn excerpt(text: &str) -> String {
     text.chars().take(EXCERPT_CHARS_MAX).collect()
 }
@@ -46,7 +46,7 @@ pub enum Abnormal {
     /// The body is neither a JSON object nor slash text of a known shape.
     #[error("the body does not parse: {0}")]
     Syntax(String),
-    /// No code, or one that nobody knows; the text is what stood there.
+    /// No code, or an unknown one; the text is the code received.
     #[error("unknown code {0:?}")]
     Flag(String),
     /// A member is missing, of the wrong type, or out of its range.
@@ -58,16 +58,17 @@ pub enum Abnormal {
     /// The body nests deeper than it may.
     #[error("nested deeper than {}", crate::limits::NESTING_DEPTH_MAX)]
     Depth,
-    /// A good message that may not come here (a second hello, say).
+    /// A valid message in a wrong place, for example a second hello.
     #[error("{0} may not come here")]
     OutOfPlace(&'static str),
-    /// TLS failed: a handshake, or what came after it.
+    /// TLS failed, in the handshake or later.
     #[error("TLS: {0}")]
     Tls(String),
     /// A frame of a keyed session without the tag it must have.
     #[error("the frame's tag is wrong")]
     Tag,
-    /// Our own fault: handling it panicked. The connection is ended like one with bad data.
+    /// An internal error: handling the message panicked. The connection ends like one with bad
+    /// data.
     #[error("handling it failed inside the server")]
     Internal,
 }
@@ -91,7 +92,7 @@ impl Abnormal {
         }
     }
 
-    /// Every label there is, in the order of the variants.
+    /// All labels, in the order of the variants.
     pub const LABELS: [&'static str; 11] = [
         "length", "utf8", "syntax", "flag", "field", "twice", "depth", "place", "tls", "tag",
         "internal",

@@ -1,9 +1,5 @@
-//! Bytes → complete, partial or abnormal; and messages → bytes.
-//!
-//! What is said of a frame depends on its own bytes alone, never on how many of them or of the next
-//! frame's happened to come at once. Where more than the length must be looked at to know how many
-//! bytes there are (slash text beyond ASCII), it is done in steps, each over exactly the bytes that
-//! the step before asked for.
+//! Frames: bytes to a complete frame, a partial frame or an error; messages to bytes.
+//!  The result for a frame depends on its own bytes alone, never on the sizes of the reads. If the length of a frame cannot be computed from its header (slash text beyond ASCII), the parser works in steps, each over exactly the bytes that the step before asked for.
 
 use byteorder::{BigEndian, ByteOrder as _, LittleEndian};
 
@@ -14,22 +10,22 @@ use crate::keys::{Open, Seal, TAG_BYTES};
 use crate::limits::{FRAME_BYTES_MAX, FRAME_HEADER_BYTES};
 use crate::time::UnixMs;
 
-/// The byte order the configuration asks for.
+/// Configured byte order.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ByteOrder {
     /// The first length of each connection decides.
     #[default]
     Auto,
-    /// Little-endian, whatever comes.
+    /// Little-endian.
     Little,
-    /// Big-endian, whatever comes.
+    /// Big-endian.
     Big,
 }
 
-/// The byte order of one connection, as far as it is known. One byte a connection.
+/// Byte order of one connection. One byte per connection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Order {
-    /// No length has come yet.
+    /// No length has arrived yet.
     #[default]
     Unknown,
     /// Little-endian.
@@ -38,50 +34,48 @@ pub enum Order {
     Big,
 }
 
-/// What all connections share: how their frames are to be read.
+/// Framing rules that all connections share.
 #[derive(Clone, Copy, Debug)]
 pub struct Framing {
-    /// The order asked for.
+    /// Configured byte order.
     pub order: ByteOrder,
     /// The longest body, in bytes.
     pub limit: usize,
 }
 
-/// What the bytes of a connection come to, read from where the last frame ended.
+/// Result of parsing a connection's bytes from the end of the last frame.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Step<'a> {
-    /// Not a whole frame yet: nothing can be said before there are at least so many bytes in all.
+    /// Partial frame: parsing needs at least this number of bytes in all.
     Need(usize),
-    /// A frame of `used` bytes, header included.
+    /// A frame of `used` bytes, including its header.
     Got {
-        /// The message in it.
+        /// Its message.
         incoming: Incoming<'a>,
-        /// How many bytes it took.
+        /// Length of the frame in bytes.
         used: usize,
     },
 }
 
-/// What the bytes from a server come to, read from where the last frame ended.
+/// Result of parsing a server's bytes from the end of the last frame.
 #[derive(Clone, Debug, PartialEq)]
 pub enum ServerStep<'a> {
-    /// Not a whole frame yet: nothing can be said before there are at least so many bytes in all.
+    /// Partial frame: parsing needs at least this number of bytes in all.
     Need(usize),
-    /// A frame of `used` bytes, header included.
+    /// A frame of `used` bytes, including its header.
     Got {
-        /// What it says.
+        /// Its content.
         said: FromServer<'a>,
-        /// How many bytes it took.
+        /// Length of the frame in bytes.
         used: usize,
     },
 }
 
-/// Takes the first frame off `input`.
-///
-/// `order` is the connection's own and is found by its first length.
-///
-/// # Errors
-/// When the bytes are abnormal data, whatever may follow them. A length is judged as soon as it is
-/// there.
+/// Parses the first frame of `input`.
+///  `order` belongs to the connection and is detected from its first length.
+///  # Errors
+/// When the bytes are abnormal data, regardless of later bytes. A length is checked as soon as it has
+/// arrived.
 pub fn decode<'a>(
     framing: Framing,
     order: &mut Order,
@@ -115,11 +109,9 @@ pub fn decode<'a>(
     })
 }
 
-/// Takes the first frame off `input`, which came from a server: the other end of [`decode`], as
-/// strict. All frames of a server have JSON bodies.
-///
-/// # Errors
-/// When the bytes are abnormal data, whatever may follow them.
+/// Parses the first frame of `input` from a server: the counterpart of [`decode`], with the same strictness. All frames of a server have JSON bodies.
+///  # Errors
+/// When the bytes are abnormal data, regardless of later bytes.
 pub fn decode_from_server<'a>(
     framing: Framing,
     order: &mut Order,
@@ -137,10 +129,8 @@ pub fn decode_from_server<'a>(
         .map_err(|error| DecodeError::new(error.kind, error.offset + FRAME_HEADER_BYTES))
 }
 
-/// Takes the first frame off `input`, which must have its tag: nothing of it is looked at before. Its length
-/// counts bytes, and the tag's among them.
-///
-/// # Errors
+/// Parses the first frame of `input`, which must end in its tag. The tag is checked before anything else is parsed. The length counts the tag.
+///  # Errors
 /// When the tag is wrong, or the bytes are abnormal data.
 pub fn decode_sealed<'a>(
     framing: Framing,
@@ -159,9 +149,8 @@ pub fn decode_sealed<'a>(
     step.map_err(|error| DecodeError::new(error.kind, error.offset + FRAME_HEADER_BYTES))
 }
 
-/// The same for what comes from a server.
-///
-/// # Errors
+/// Parses a tagged frame from a server.
+///  # Errors
 /// When the tag is wrong, or the bytes are abnormal data.
 pub fn decode_from_server_sealed<'a>(
     framing: Framing,
@@ -179,7 +168,7 @@ pub fn decode_from_server_sealed<'a>(
         .map_err(|error| DecodeError::new(error.kind, error.offset + FRAME_HEADER_BYTES))
 }
 
-/// The body of the first frame; or how many bytes are needed in all.
+/// Returns the body of the first frame, or the number of bytes needed in all.
 fn opened<'a>(
     framing: Framing,
     order: &mut Order,
@@ -244,13 +233,13 @@ fn not_utf8(offset: usize) -> DecodeError {
     DecodeError::new(Abnormal::Utf8, offset)
 }
 
-/// Reads slash text with characters beyond ASCII. The old client counted characters where it
-/// should have counted bytes: if the first `length` bytes are a whole message they are the frame;
-/// otherwise `length` counts characters.
+/// Parses slash text with characters beyond ASCII. The old client counted characters instead of
+/// bytes. If the first `length` bytes are a whole message they are the frame; otherwise `length`
+/// counts characters.
 fn slash_beyond_ascii(bytes: &[u8], length: usize) -> Result<Step<'_>, DecodeError> {
     let body = &bytes[..length];
     let whole = Characters::of(body, 0)?;
-    // A wrong code or word is told at once: more bytes would not mend it.
+    // A wrong code or word is reported at once: more bytes would not correct it.
     slash::check_head(str::from_utf8(&body[..whole.bytes]).unwrap_or_default())?;
     if whole.bytes == length
         && let Ok(message) = slash_text(body)
@@ -264,8 +253,8 @@ fn slash_beyond_ascii(bytes: &[u8], length: usize) -> Result<Step<'_>, DecodeErr
     slash_text(body).map(|message| got(message, end))
 }
 
-/// Where the first `length` characters of `bytes` end; or, if they are not all there, how far they
-/// reach at least.
+/// Returns the byte length of the first `length` characters of `bytes`, or, if some are missing,
+/// the least length they can have.
 fn end_of_characters(bytes: &[u8], length: usize) -> Result<usize, DecodeError> {
     let mut done = 0;
     let mut missing = length;
@@ -277,8 +266,9 @@ fn end_of_characters(bytes: &[u8], length: usize) -> Result<usize, DecodeError> 
         if missing == 0 {
             return Ok(done);
         }
-        // A character that is cut has the width its first byte says, each other at least one byte:
-        // the next piece never holds more characters than are missing.
+        // A cut character has the width that its first byte announces, and each missing character
+        // has at least one byte. The next read therefore never holds more characters than are
+        // missing.
         reach = done + seen.cut_width.max(1) + missing - 1;
         if reach > FRAME_BYTES_MAX {
             let reach = i32::try_from(reach).unwrap_or(i32::MAX);
@@ -291,18 +281,18 @@ fn end_of_characters(bytes: &[u8], length: usize) -> Result<usize, DecodeError> 
     Ok(reach)
 }
 
-/// The characters that bytes begin with.
+/// Characters at the beginning of some bytes.
 struct Characters {
-    /// How many are whole.
+    /// Number of whole characters.
     count: usize,
-    /// How many bytes these have.
+    /// Their length in bytes.
     bytes: usize,
-    /// How many bytes the one behind them has that is cut off; 0 if none is.
+    /// Full width of the cut character behind them; 0 if there is no cut.
     cut_width: usize,
 }
 
 impl Characters {
-    /// Those of `piece`, which begins at `offset` of the body.
+    /// Counts the characters of `piece`, which begins at `offset` of the body.
     fn of(piece: &[u8], offset: usize) -> Result<Self, DecodeError> {
         let (bytes, is_cut) = match str::from_utf8(piece) {
             Ok(text) => (text.len(), false),
@@ -331,14 +321,14 @@ impl Characters {
 #[error("a body of {0} bytes does not fit a frame of {FRAME_BYTES_MAX}")]
 pub struct FrameTooLong(pub usize);
 
-/// Appends `reply` as one frame in a connection's byte order (little-endian where none is known).
-/// A reason too long to be told is cut, and a book that does not fit is refused in its place: no
-/// reply is ever longer than a frame.
+/// Appends `reply` as one frame in a connection's byte order (little-endian if it is not detected
+/// yet). A reason that is too long is cut, and a task book that does not fit is replaced by a
+/// refusal: a reply is never longer than a frame.
 pub fn emit(reply: &Reply, order: Order, out: &mut Vec<u8>) {
     emit_sealed(reply, order, None, out);
 }
 
-/// The same with a tag behind the body, where there is a seal.
+/// Appends a reply, with a tag behind the body if there is a seal.
 pub fn emit_sealed(reply: &Reply, order: Order, mut seal: Option<&mut Seal>, out: &mut Vec<u8>) {
     let start = begin(out);
     write::reply(reply, out);
@@ -351,18 +341,16 @@ pub fn emit_sealed(reply: &Reply, order: Order, mut seal: Option<&mut Seal>, out
     }
 }
 
-/// Appends `push` as one frame in a connection's byte order (little-endian where none is known).
-///
-/// # Errors
-/// When it is longer than a frame may be; `out` is then as it was.
+/// Appends `push` as one frame in a connection's byte order (little-endian if it is not detected yet).
+///  # Errors
+/// When it is longer than a frame may be; `out` is then unchanged.
 pub fn emit_push(push: &Push<'_>, order: Order, out: &mut Vec<u8>) -> Result<(), FrameTooLong> {
     emit_push_sealed(push, order, None, out)
 }
 
-/// The same with a tag behind the body, where there is a seal.
-///
-/// # Errors
-/// When it is longer than a frame may be; `out` is then as it was.
+/// Appends a push, with a tag behind the body if there is a seal.
+///  # Errors
+/// When it is longer than a frame may be; `out` is then unchanged.
 pub fn emit_push_sealed(
     push: &Push<'_>,
     order: Order,
@@ -374,10 +362,9 @@ pub fn emit_push_sealed(
     end_if_it_fits(start, order, seal, out)
 }
 
-/// Appends a message as one frame with a JSON body, as a host sends it.
-///
-/// # Errors
-/// When it is longer than a frame may be; `out` is then as it was.
+/// Appends a host's message as one frame with a JSON body.
+///  # Errors
+/// When it is longer than a frame may be; `out` is then unchanged.
 pub fn encode(
     incoming: &Incoming<'_>,
     order: Order,
@@ -386,10 +373,9 @@ pub fn encode(
     encode_sealed(incoming, order, None, out)
 }
 
-/// The same with a tag behind the body, where there is a seal.
-///
-/// # Errors
-/// When it is longer than a frame may be; `out` is then as it was.
+/// Appends a host's message, with a tag behind the body if there is a seal.
+///  # Errors
+/// When it is longer than a frame may be; `out` is then unchanged.
 pub fn encode_sealed(
     incoming: &Incoming<'_>,
     order: Order,
@@ -401,11 +387,9 @@ pub fn encode_sealed(
     end_if_it_fits(start, order, seal, out)
 }
 
-/// Appends an answer to a dispatch with the time it was given. Whoever reads it checks that time and
-/// keeps nothing of it, so it is no part of [`Answer`].
-///
-/// # Errors
-/// When it is longer than a frame may be; `out` is then as it was.
+/// Appends an answer to a dispatch with its time. The server checks the time and does not keep it, so it is not part of [`Answer`].
+///  # Errors
+/// When it is longer than a frame may be; `out` is then unchanged.
 pub fn emit_answer(
     answer: &Answer<'_>,
     at: UnixMs,
@@ -418,14 +402,14 @@ pub fn emit_answer(
     end_if_it_fits(start, order, seal, out)
 }
 
-/// Leaves room for a header: where it begins.
+/// Reserves room for a header and returns its position.
 fn begin(out: &mut Vec<u8>) -> usize {
     let start = out.len();
     out.extend_from_slice(&[0; FRAME_HEADER_BYTES]);
     start
 }
 
-/// Writes the header at `start`, unless the body behind it is too long: then both are taken back.
+/// Writes the header at `start`, unless the body is too long: then both are removed again.
 fn end_if_it_fits(
     start: usize,
     order: Order,
@@ -442,7 +426,7 @@ fn end_if_it_fits(
     Ok(())
 }
 
-/// Writes the header at `start`, and the tag where there is a seal, now that the body is there.
+/// Writes the header at `start`, and the tag if there is a seal, after the body is complete.
 fn end(start: usize, order: Order, seal: Option<&mut Seal>, out: &mut Vec<u8>) {
     if let Some(seal) = seal {
         let tag = seal.tag(&out[start + FRAME_HEADER_BYTES..]);

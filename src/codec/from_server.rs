@@ -1,6 +1,5 @@
-//! What a server says, read by the other end: replies and dispatches, JSON always.
-//!
-//! ```text
+//! Parser for messages from a server, for the other end: replies and dispatches, always JSON.
+//!  ```text
 //! body ─▶ members ─▶ flag ─ ADH44 ─▶ Push
 //!                      └─ else ─▶ ACK ─▶ Reply
 //! ```
@@ -14,9 +13,8 @@ use super::{Abnormal, json};
 /// Hexadecimal digits of a console command's id.
 const CID_DIGITS: usize = 32;
 
-/// Reads the body of a frame from a server.
-///
-/// # Errors
+/// Parses the body of a frame from a server.
+///  # Errors
 /// When it is abnormal data; offsets count from the body's first byte.
 pub(super) fn decode_body(body: &[u8]) -> Result<FromServer<'_>, DecodeError> {
     let body = str::from_utf8(body)
@@ -28,9 +26,8 @@ pub(super) fn decode_body(body: &[u8]) -> Result<FromServer<'_>, DecodeError> {
     }
 }
 
-/// Reads a datagram from a server that is JSON: an ADH44.
-///
-/// # Errors
+/// Parses a JSON datagram from a server: an ADH44.
+///  # Errors
 /// When it is abnormal data; offsets count from the body's first byte.
 pub fn decode_push(body: &[u8]) -> Result<Datagram<'_, Push<'_>>, DecodeError> {
     let body = str::from_utf8(body)
@@ -86,7 +83,7 @@ fn reply(flag: Flag, members: &Members<'_>) -> Result<Reply, DecodeError> {
     Ok(Reply { flag, seq, word })
 }
 
-/// A book: each command with its priority.
+/// A task book: each command with its priority.
 fn commands(members: &Members<'_>) -> Result<Vec<(String, f64)>, DecodeError> {
     let pairs = members.get(Name::Tasks).and_then(list);
     let pair = |value| match list(value)?.as_slice() {

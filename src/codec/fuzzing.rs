@@ -1,7 +1,6 @@
 //! Bodies of the fuzz targets.
-//!
-//! They are library functions, so that ordinary tests run them over their corpus as well as a fuzzer
-//! does over what it makes up. A broken rule is a panic.
+//!  They are library functions, so that ordinary tests run them over their corpus as well as a fuzzer
+//! over generated input. A broken rule is a panic.
 
 use super::message::{FromServer, Incoming, Word};
 use super::{
@@ -10,23 +9,21 @@ use super::{
 use super::{emit, emit_push, encode};
 use crate::limits::{FRAME_BYTES_MAX, FRAME_HEADER_BYTES, REFUSAL_CHARS_MAX};
 
-/// What a stream came to.
+/// Result of parsing a stream.
 #[derive(Debug, Default, PartialEq)]
 pub struct Outcome {
     /// The messages, each as `Debug` prints it: independent of the buffer they were borrowed from.
     pub messages: Vec<String>,
-    /// How the stream ended where it is abnormal.
+    /// The error at its end, if it is abnormal.
     pub error: Option<DecodeError>,
     /// Bytes behind the last whole frame.
     pub left: usize,
 }
 
-/// Reads `stream` as a connection does to which it comes in pieces of `sizes` bytes, over and over
-/// (a size of zero counts as one; no sizes at all as one piece).
-///
-/// # Panics
-/// When [`decode`] breaks one of its promises: a need that is no more than what is there, a frame
-/// longer than what is there, an error that points outside.
+/// Parses `stream` like a connection that receives it in pieces of `sizes` bytes, over and over (a size of zero counts as one; no sizes mean one piece).
+///  # Panics
+/// When [`decode`] breaks one of its promises: a need that is not more than the available bytes, a frame
+/// longer than the available bytes, an error that points outside.
 pub fn read_in_pieces(framing: Framing, stream: &[u8], sizes: &[usize]) -> Outcome {
     let mut outcome = Outcome::default();
     let mut order = Order::Unknown;
@@ -69,13 +66,11 @@ pub fn read_in_pieces(framing: Framing, stream: &[u8], sizes: &[usize]) -> Outco
     outcome
 }
 
-/// Fuzz target `frame`: any split of a stream gives the same messages, and each message it holds
+/// Fuzz target `frame`: any split of a stream gives the same messages, and each message
 /// is emitted to bytes that parse to the same message again.
-///
-/// The first two bytes of `data` say the byte order, the limit and where to cut.
-///
-/// # Panics
-/// When that is not so.
+///  The first two bytes of `data` select the byte order, the limit and the split.
+///  # Panics
+/// When that does not hold.
 pub fn frames(data: &[u8]) {
     let [how, cut, stream @ ..] = data else {
         return;
@@ -107,10 +102,9 @@ pub fn frames(data: &[u8]) {
     again(framing, stream);
 }
 
-/// Fuzz target `body`: a body, alone and in a frame, comes to the same, its error four bytes later.
-///
-/// # Panics
-/// When that is not so.
+/// Fuzz target `body`: a body gives the same result alone and in a frame, with its error four bytes later.
+///  # Panics
+/// When that does not hold.
 pub fn body(data: &[u8]) {
     let alone = super::decode_body(data);
     let Ok(length) = u16::try_from(data.len()) else {
@@ -137,13 +131,11 @@ pub fn body(data: &[u8]) {
     }
 }
 
-/// Fuzz target `slash`: slash text, its length counted in bytes and in characters: any split of it says the
-/// same.
-///
-/// The first byte of `data` says where to cut.
-///
-/// # Panics
-/// When that is not so.
+/// Fuzz target `slash`: slash text, its length counted in bytes and in characters; any split gives the
+/// same result.
+///  The first byte of `data` selects the split.
+///  # Panics
+/// When that does not hold.
 pub fn slash(data: &[u8]) {
     let [cut, body @ ..] = data else {
         return;
@@ -166,11 +158,10 @@ pub fn slash(data: &[u8]) {
     }
 }
 
-/// Fuzz target `datagram`: a body without a frame says something or is refused, and what it says is emitted
-/// to a frame that says it again.
-///
-/// # Panics
-/// When that is not so.
+/// Fuzz target `datagram`: a body without a frame is parsed or refused, and a parsed message is emitted
+/// to a frame that parses to the same message.
+///  # Panics
+/// When that does not hold.
 pub fn datagram(data: &[u8]) {
     match super::decode_body(data) {
         Ok(incoming) => emit_and_parse(&incoming, Order::Little),
@@ -178,11 +169,10 @@ pub fn datagram(data: &[u8]) {
     }
 }
 
-/// Fuzz target `from_server`: any beginning of a frame says the same as all of it or asks for more, and
-/// what a frame says is emitted to bytes that say it again.
-///
-/// # Panics
-/// When that is not so.
+/// Fuzz target `from_server`: any beginning of a frame gives the same result as all of it or asks for
+/// more, and a parsed message is emitted to bytes that parse to it again.
+///  # Panics
+/// When that does not hold.
 pub fn from_server(data: &[u8]) {
     let framing = Framing {
         order: ByteOrder::Auto,
@@ -216,11 +206,10 @@ pub fn from_server(data: &[u8]) {
     }
 }
 
-/// Emits what a server says and reads it back: it is the same, and nothing is left. (But for a book that
-/// does not fit a frame, which is refused, and a reason that is too long, which is cut.)
-///
-/// # Panics
-/// When that is not so.
+/// Emits a server's message and parses it again: it is equal, and no bytes are left. Exceptions: a task
+/// book that does not fit a frame is refused, and a reason that is too long is cut.
+///  # Panics
+/// When that does not hold.
 pub fn say_and_read(said: &FromServer<'_>, order: Order) {
     let mut frame = Vec::new();
     match said {
@@ -245,7 +234,8 @@ pub fn say_and_read(said: &FromServer<'_>, order: Order) {
     }
 }
 
-/// Whether what was read is what was said, or what stands for it where that is too long to be said.
+/// Returns whether the parsed message equals the sent one, or is the replacement of one that is too
+/// long.
 fn is_same(read: &FromServer<'_>, said: &FromServer<'_>) -> bool {
     let (FromServer::Reply(one), FromServer::Reply(other)) = (read, said) else {
         return read == said;
@@ -273,10 +263,9 @@ fn again(framing: Framing, stream: &[u8]) {
     }
 }
 
-/// Emits a message and reads it back: it is the same, and nothing is left.
-///
-/// # Panics
-/// When that is not so.
+/// Emits a message and parses it again: it is equal, and no bytes are left.
+///  # Panics
+/// When that does not hold.
 pub fn emit_and_parse(incoming: &Incoming<'_>, order: Order) {
     let mut frame = Vec::new();
     // Text may grow by its escapes.
@@ -301,8 +290,8 @@ pub fn emit_and_parse(incoming: &Incoming<'_>, order: Order) {
     }
 }
 
-/// Reads `stream` as a device's, in pieces of `sizes` bytes, over and over (zero counts as one; none at all as
-/// one piece). What was read, as `Debug` prints it.
+/// Parses `stream` as a device's, in pieces of `sizes` bytes, over and over (zero counts as one;
+/// none mean one piece). Returns the result as `Debug` prints it.
 #[must_use]
 pub fn ak_in_pieces(stream: &[u8], sizes: &[usize]) -> Vec<String> {
     let mut parser = ak::Parser::default();
@@ -326,11 +315,9 @@ pub fn ak_in_pieces(stream: &[u8], sizes: &[usize]) -> Vec<String> {
     found
 }
 
-/// Any bytes as a device's stream: cut anywhere it is the same, and a reply that was read is read again when it is
-/// emitted. The first byte says where it is cut.
-///
-/// # Panics
-/// When that is not so.
+/// Parses any bytes as a device's stream: every split gives the same result, and a parsed reply is parsed again when it is emitted. The first byte selects the split.
+///  # Panics
+/// When that does not hold.
 pub fn ak(data: &[u8]) {
     let [cut, stream @ ..] = data else {
         return;

@@ -1,13 +1,11 @@
 //! The JSON body, borrowed.
-//!
-//! ```text
+//!  ```text
 //! body ─▶ members: one slot a known name, every value still raw ─▶ flag ─▶ Message
 //!           └ each value checked: nesting, members given twice
 //! ```
-//!
-//! A body is first taken apart into its members, whatever their order, and only then read as what
-//! its flag says. Values stay raw until then, so that each is judged by its own message's rules,
-//! and an error can point at it. Members that nobody knows are checked like the others and dropped.
+//!  A body is first split into its members, in any order, and then parsed according to its flag. Values
+//! stay raw until then, so each is checked by the rules of its own message and an error can point at
+//! it. Unknown members are checked like the others and dropped.
 
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -28,9 +26,8 @@ use crate::limits::SEQ_MAX;
 /// Hexadecimal digits of the longest `boot`.
 const BOOT_DIGITS_MAX: usize = 64;
 
-/// Reads a bare JSON body, as a datagram holds it: no length in front.
-///
-/// # Errors
+/// Parses a bare JSON body, as in a datagram, without a length in front.
+///  # Errors
 /// When it is abnormal data; offsets count from the body's first byte.
 pub fn decode_body(body: &[u8]) -> Result<Incoming<'_>, DecodeError> {
     if let Some(ask) = beat::read(body) {
@@ -43,9 +40,8 @@ pub fn decode_body(body: &[u8]) -> Result<Incoming<'_>, DecodeError> {
     }
 }
 
-/// Reads a datagram from a host: bare JSON, signed if it has a `mac`.
-///
-/// # Errors
+/// Parses a datagram from a host: bare JSON, signed if it has a `mac`.
+///  # Errors
 /// When it is abnormal data; offsets count from the body's first byte.
 pub fn decode_datagram(body: &[u8]) -> Result<Datagram<'_, Incoming<'_>>, DecodeError> {
     let body = str::from_utf8(body)
@@ -56,15 +52,14 @@ pub fn decode_datagram(body: &[u8]) -> Result<Datagram<'_, Incoming<'_>>, Decode
     Ok(Datagram { said, signature })
 }
 
-/// Reads a JSON body.
-///
-/// # Errors
+/// Parses a JSON body.
+///  # Errors
 /// When it is abnormal data; offsets count from the body's first byte.
 pub(super) fn parse(body: &str) -> Result<Incoming<'_>, DecodeError> {
     Members::read(body)?.incoming()
 }
 
-/// Every member that some message knows.
+/// Every member name of every message.
 #[derive(Clone, Copy)]
 pub(super) enum Name {
     Flag,
@@ -93,7 +88,7 @@ pub(super) enum Name {
     TotalSize,
     Sha256,
     Truncated,
-    // What only the server says.
+    // Sent by the server only.
     Error,
     IntervalS,
     Tasks,
@@ -108,7 +103,7 @@ pub(super) enum Name {
 }
 
 impl Name {
-    /// The names as they travel, in the order of the variants.
+    /// The names on the wire, in the order of the variants.
     const ALL: [&'static str; 36] = [
         "flag",
         "identifier",
@@ -153,7 +148,7 @@ impl Name {
     }
 }
 
-/// A body taken apart: what stands at each known name.
+/// A body split into its members: the raw value of each known name.
 pub(super) struct Members<'a> {
     body: &'a str,
     values: [Option<&'a RawValue>; Name::ALL.len()],
@@ -186,14 +181,14 @@ impl<'a> Members<'a> {
             Flag::Hello => self.greeting()?,
             Flag::Book => Message::Book(self.book()?),
             Flag::Result => Message::Result(self.result()?),
-            // The server sends this one and never gets it.
+            // The server sends this code and never receives it.
             flag @ Flag::Dispatch => return Err(self.wrong_flag(flag.as_str())),
         };
         let ask = self.ask()?;
         Ok(Incoming { message, ask })
     }
 
-    /// What makes it a signed datagram, if it has a `mac`.
+    /// Returns the signature of a datagram, if it has a `mac`.
     pub(super) fn signature(&self, flag: Flag) -> Result<Option<Signature<'a>>, DecodeError> {
         let Some(mac) = self.get(Name::Mac) else {
             return Ok(None);
@@ -249,13 +244,12 @@ impl<'a> Members<'a> {
         self.values[name as usize]
     }
 
-    /// The same, where `null` is as good as nothing.
+    /// Returns the raw value; `null` counts as absent.
     fn get_some(&self, name: Name) -> Option<&'a RawValue> {
         self.get(name).filter(|value| value.get() != "null")
     }
 
-    /// A member that is not what it must be: an error that points at it, or at the body where it
-    /// is missing.
+    /// An error for a member with a wrong value, pointing at it, or at the body if it is missing.
     pub(super) fn wrong(&self, name: Name, must: &str) -> DecodeError {
         let offset = self
             .get(name)
@@ -266,7 +260,7 @@ impl<'a> Members<'a> {
         )
     }
 
-    /// One thing that goes by two names.
+    /// Returns the value of a member with two names.
     fn either(&self, name: Name, alias: Name) -> Result<Option<&'a RawValue>, DecodeError> {
         let (Some(one), Some(other)) = (self.get(name), self.get(alias)) else {
             return Ok(self.get(name).or(self.get(alias)));
@@ -290,7 +284,7 @@ impl<'a> Members<'a> {
         known.ok_or_else(|| self.wrong_flag(&code))
     }
 
-    /// A code that may not stand here: an error that points at it.
+    /// An error for a code that is not allowed here, pointing at it.
     fn wrong_flag(&self, code: &str) -> DecodeError {
         let value = self.get(Name::Flag).or(self.get(Name::Identifier));
         let offset = value.map_or(0, |value| offset_in(self.body, value.get()));
@@ -394,7 +388,7 @@ impl<'a> Members<'a> {
         Ok(inventory)
     }
 
-    /// Any of the three that a host says of itself.
+    /// Parses one of the three forms of ADH40.
     fn greeting(&self) -> Result<Message<'a>, DecodeError> {
         self.either(Name::Ack, Name::Kp)?;
         if self.get(Name::Proof).is_some() {
@@ -479,14 +473,14 @@ impl<'a> Members<'a> {
         })
     }
 
-    /// A duration.
+    /// Parses a duration in seconds.
     pub(super) fn seconds(&self, name: Name) -> Result<f64, DecodeError> {
         let seconds = self.get(name).and_then(number);
         let seconds = seconds.filter(|seconds| *seconds >= 0.0);
         seconds.ok_or_else(|| self.wrong(name, "a number of seconds, not below 0"))
     }
 
-    /// An integer that every JSON reader holds exactly.
+    /// Parses an integer that every JSON parser represents exactly.
     fn count(&self, name: Name) -> Result<u64, DecodeError> {
         let count = self.get(name).and_then(|value| value.get().parse().ok());
         let count = count.filter(|count| *count <= SEQ_MAX);

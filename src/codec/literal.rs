@@ -1,7 +1,6 @@
-//! Python literals, as `repr` writes them: `['a', "it's"]`, `{'k': None}`. Read, never evaluated.
-//!
-//! Taken are strings in either quote with Python's escapes (`u''` as well), lists, tuples (like
-//! lists), dicts, `None`, `True`, `False`, integers and floats. Not taken is what `repr` of such
+//! Python literals, as `repr` writes them: `['a', "it's"]`, `{'k': None}`. Parsed, never evaluated.
+//!  Accepted are strings in either quote with Python's escapes (`u''` as well), lists, tuples (like
+//! lists), dicts, `None`, `True`, `False`, integers and floats. Not accepted are forms that `repr` of such
 //! values does not write: bytes, sets, `\N{…}`, names, sums, triple quotes. Nesting is bounded, and a
 //! dict that gives a key twice is refused.
 
@@ -17,7 +16,7 @@ use crate::limits::NESTING_DEPTH_MAX;
 pub(super) enum Literal<'a> {
     /// `None`.
     None,
-    /// `True`, `False` or a number, as it stood there.
+    /// `True`, `False` or a number, as written.
     Plain(&'a str),
     /// A string.
     Text(Cow<'a, str>),
@@ -30,7 +29,7 @@ pub(super) enum Literal<'a> {
 /// The members of a dict.
 pub(super) type Dict<'a> = Vec<(Literal<'a>, Literal<'a>)>;
 
-/// Reads a dict. `depth` is how many brackets it may open, its own included.
+/// Parses a dict. `depth` is the number of brackets it may open, its own included.
 pub(super) fn dict<'a>(reader: &mut Reader<'a>, depth: usize) -> Result<Dict<'a>, DecodeError> {
     let depth = open(reader, "{", depth)?;
     let mut members = Vec::new();
@@ -59,7 +58,7 @@ pub(super) fn dict<'a>(reader: &mut Reader<'a>, depth: usize) -> Result<Dict<'a>
     Ok(members)
 }
 
-/// Reads a list of strings and nothing else.
+/// Parses a list of strings and nothing else.
 pub(super) fn texts<'a>(reader: &mut Reader<'a>) -> Result<Vec<Cow<'a, str>>, DecodeError> {
     open(reader, "[", NESTING_DEPTH_MAX)?;
     let mut texts = Vec::new();
@@ -92,7 +91,7 @@ fn literal<'a>(reader: &mut Reader<'a>, depth: usize) -> Result<Literal<'a>, Dec
     }
 }
 
-/// The elements up to `end`, and whether a comma stood behind the last of them.
+/// Parses the elements up to `end`; returns whether a comma follows the last of them.
 fn elements<'a>(
     reader: &mut Reader<'a>,
     end: &str,
@@ -169,7 +168,7 @@ fn text<'a>(reader: &mut Reader<'a>) -> Result<Cow<'a, str>, DecodeError> {
     }
 }
 
-/// Reads a backslash and what belongs to it, and appends what it stands for.
+/// Parses a backslash and its escape, and appends the character.
 fn escape(reader: &mut Reader<'_>, text: &mut String) -> Result<(), DecodeError> {
     reader.eat("\\");
     let start = *reader;
@@ -205,7 +204,7 @@ fn escape(reader: &mut Reader<'_>, text: &mut String) -> Result<(), DecodeError>
     Ok(())
 }
 
-/// Reads as many digits as there are within `count`: the number of a character.
+/// Parses `count` digits: the code point of a character.
 fn code(
     reader: &mut Reader<'_>,
     radix: u32,
@@ -228,7 +227,7 @@ fn code(
     }
 }
 
-/// Reads an opening bracket: how many may be opened within it.
+/// Parses an opening bracket; returns the remaining depth.
 fn open(reader: &mut Reader<'_>, bracket: &str, depth: usize) -> Result<usize, DecodeError> {
     let at = reader.at();
     if !reader.eat(bracket) {
@@ -244,7 +243,7 @@ fn close(reader: &mut Reader<'_>, bracket: &str) -> bool {
     reader.eat(bracket)
 }
 
-/// Reads what stands behind an element: a comma (true), or nothing if the bracket closes now.
+/// Parses the text behind an element: a comma (true), or nothing if the bracket closes next.
 fn comma(reader: &mut Reader<'_>, end: &str) -> Result<bool, DecodeError> {
     blank(reader);
     let comma = reader.eat(",");

@@ -1,27 +1,26 @@
-//! The messages themselves, borrowed from the bytes they came in where they can be.
-//!
-//! A variant an ADH code. What a message *means* is the handlers' business; here it is only known
-//! to be well formed.
+//! The messages, borrowed from the bytes of their frame where possible.
+//!  One variant per ADH code. The codec only knows that a message is well formed; its meaning is decided
+//! in the handlers.
 
 use std::borrow::Cow;
 
 use crate::keys::{Content, KEY_BYTES, Nonce};
 
-/// One message as it came, and what its sender wants back for it.
+/// A received message and the reply that its sender asked for.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Incoming<'a> {
     /// The message.
     pub message: Message<'a>,
-    /// Whether an answer is wanted, and under which number.
+    /// The requested reply and its number.
     pub ask: Ask,
 }
 
-/// What the sender of a message wants back: old clients nothing, ever.
+/// The requested reply. Old clients request none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Ask {
-    /// `"reply":true` was there.
+    /// `"reply":true` was present.
     pub reply: bool,
-    /// The sender's own `"seq"`, sent back with the reply.
+    /// The sender's own `"seq"`, echoed in the reply.
     pub seq: Option<u64>,
 }
 
@@ -30,26 +29,26 @@ pub struct Ask {
 pub enum Message<'a> {
     /// ADH18: the host is alive.
     Heartbeat,
-    /// ADH27: how far the host has come with a task.
+    /// ADH27: progress of a task.
     Progress(Progress<'a>),
     /// ADH33: the host's answer to a dispatch.
     Answer(Answer<'a>),
-    /// ADH56: what the host is.
+    /// ADH56: information about the host.
     Inventory(Inventory<'a>),
-    /// ADH40: who the host is and what it can do.
+    /// ADH40: identity and abilities of the host.
     Hello(Hello<'a>),
-    /// ADH40 with a key: who the host says it is, to be proved.
+    /// ADH40 with a key: an identity that the host will prove.
     KeyedHello(KeyedHello<'a>),
     /// ADH40 with a proof: the answer to a challenge.
     Proof(Cow<'a, str>),
-    /// ADH41: the host wants the book of a task.
+    /// ADH41: a request for a task book.
     Book(Book<'a>),
-    /// ADH43: what a command put out; the bytes follow behind the frame.
+    /// ADH43: output of a command; the bytes follow behind the frame.
     Result(ResultHeader<'a>),
 }
 
 impl Message<'_> {
-    /// The code it came under, which is also the code of its reply.
+    /// The code of the message, which is also the code of its reply.
     #[must_use]
     pub const fn flag(&self) -> Flag {
         match self {
@@ -86,7 +85,7 @@ pub enum Flag {
 }
 
 impl Flag {
-    /// The code as it travels.
+    /// The code on the wire.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -101,7 +100,7 @@ impl Flag {
         }
     }
 
-    /// Every code there is.
+    /// All codes.
     pub const ALL: [Self; 8] = [
         Self::Heartbeat,
         Self::Progress,
@@ -114,35 +113,35 @@ impl Flag {
     ];
 }
 
-/// What an ADH27 says has happened.
+/// The event that an ADH27 reports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum Phase {
     /// 1: the book was received; `oncall` lists all of it.
     Received,
     /// 2: `working` has begun, and is still in `oncall`.
     Began,
-    /// 3: a command ended; `complete` and `oncall` say what is done and what is left.
+    /// 3: a command ended; `complete` and `oncall` list the finished and the remaining commands.
     Ended,
 }
 
 /// ADH27.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Progress<'a> {
-    /// The task it is about, unchecked: it may be no key at all.
+    /// The task, unchecked: it may not be a key.
     pub code: Cow<'a, str>,
-    /// What has happened.
+    /// The event.
     pub phase: Phase,
-    /// The command under way.
+    /// The running command.
     pub working: Option<Cow<'a, str>>,
-    /// The commands done, in order.
+    /// The finished commands, in order.
     pub complete: Vec<Cow<'a, str>>,
-    /// The commands left.
+    /// The remaining commands.
     pub oncall: Vec<Cow<'a, str>>,
-    /// The host's process ended under the task: what is left will not be run.
+    /// The host's process ended during the task: the remaining commands will not run.
     pub lost: bool,
 }
 
-/// What an ADH33 says of the datagram it answers.
+/// Result of a datagram in an ADH33.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ResultCode {
     /// 1: received.
@@ -158,27 +157,27 @@ pub enum ResultCode {
 /// ADH33.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Answer<'a> {
-    /// What became of the datagram.
+    /// The result.
     pub code: ResultCode,
     /// The text of the datagram, unchecked: a key, a console line, or nothing.
     pub task: Option<Cow<'a, str>>,
 }
 
-/// ADH56: every value that is no list, and every element of those that are.
+/// ADH56: every value that is not a list, and every element of the lists.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Inventory<'a> {
     /// `hostname`, also among `values`.
     pub hostname: Option<Cow<'a, str>>,
     /// `MACAddress`, also among `values`.
     pub mac: Option<Cow<'a, str>>,
-    /// Every value that is no list, as text, in the order given.
+    /// Every value that is not a list, as text, in the order given.
     pub values: Vec<Cow<'a, str>>,
     /// Every element of every list, as text, in the order given: the IPv4 addresses.
     pub addresses: Vec<Cow<'a, str>>,
 }
 
 impl<'a> Inventory<'a> {
-    /// Adds a value that is no list, and picks it out if its name is one of the two known.
+    /// Adds a value that is not a list, and sets `hostname` or `mac` if it has that name.
     pub(super) fn push(&mut self, name: &str, value: Cow<'a, str>) {
         match name {
             "hostname" => self.hostname = Some(value.clone()),
@@ -192,20 +191,20 @@ impl<'a> Inventory<'a> {
 /// ADH40, without a key.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Hello<'a> {
-    /// The id the host wants to be known by, unchecked.
+    /// The requested id, unchecked.
     pub id: Cow<'a, str>,
-    /// The UDP port it listens on, where that is not the usual one.
+    /// The host's UDP port, if it is not the usual one.
     pub udp: Option<u16>,
-    /// Whether it wants dispatches over this connection.
+    /// The host wants dispatches over this connection.
     pub push: bool,
-    /// Names the host's process: another one than before has forgotten what it was at work on.
+    /// Identifies the host's process. A new value means that the old process's work is lost.
     pub boot: Option<Cow<'a, str>>,
 }
 
 /// ADH40, with a key.
 #[derive(Clone, Debug, PartialEq)]
 pub struct KeyedHello<'a> {
-    /// What it says beside.
+    /// The rest of the hello.
     pub hello: Hello<'a>,
     /// The name of the key, of an id's alphabet.
     pub key: Cow<'a, str>,
@@ -213,27 +212,27 @@ pub struct KeyedHello<'a> {
     pub nonce: Nonce,
 }
 
-/// What makes a datagram a signed one.
+/// The signature of a datagram.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Signature<'a> {
-    /// Who says to have signed it: the id to the server, nothing to a host.
+    /// Id of the signing host; absent in datagrams to a host.
     pub id: Option<Cow<'a, str>>,
     /// Its number.
     pub n: u64,
     /// The mac.
     pub mac: [u8; KEY_BYTES],
-    /// What it is over, beside the number.
+    /// The signed content, except the number.
     pub over: Over<'a>,
 }
 
-/// What a signature is over.
+/// The signed content of a datagram.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Over<'a> {
     /// The code.
     pub flag: Flag,
     /// `taskId` or `command`; empty for a heartbeat.
     pub field: &'static str,
-    /// What stands there.
+    /// The value of the field.
     pub value: Cow<'a, str>,
     /// The result code of an answer.
     pub rcc: Option<u8>,
@@ -242,7 +241,7 @@ pub struct Over<'a> {
 }
 
 impl Signature<'_> {
-    /// Whether it was made with this key.
+    /// Returns whether the signature was made with this key.
     #[must_use]
     pub fn is_of(&self, key: &[u8; KEY_BYTES]) -> bool {
         self.over.content(self.n).has(key, &self.mac)
@@ -250,7 +249,7 @@ impl Signature<'_> {
 }
 
 impl Over<'_> {
-    /// As it is signed under number `n`.
+    /// The signed content under number `n`.
     #[must_use]
     pub fn content(&self, n: u64) -> Content<'_> {
         Content {
@@ -264,19 +263,19 @@ impl Over<'_> {
     }
 }
 
-/// A datagram, with its signature if it has one.
+/// A datagram with its optional signature.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Datagram<'a, T> {
-    /// What it says.
+    /// The content.
     pub said: T,
-    /// Who says so.
+    /// The signature, if there is one.
     pub signature: Option<Signature<'a>>,
 }
 
 /// ADH41.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Book<'a> {
-    /// The task, unchecked.
+    /// The task key, unchecked.
     pub task: Cow<'a, str>,
 }
 
@@ -289,18 +288,18 @@ pub struct ResultHeader<'a> {
     pub command: Cow<'a, str>,
     /// Its exit status.
     pub exit: i32,
-    /// How long it ran, in seconds.
+    /// Run time in seconds.
     pub seconds: f64,
-    /// The raw bytes behind the frame, after any truncation.
+    /// Number of raw bytes behind the frame, after truncation.
     pub size: u64,
     /// Their SHA-256.
     pub sha256: [u8; 32],
-    /// Whether the command put out more than that.
+    /// The command's output was longer.
     pub truncated: bool,
 }
 
 impl ResultCode {
-    /// As it travels.
+    /// The number on the wire.
     #[must_use]
     pub const fn number(self) -> u8 {
         match self {
@@ -312,16 +311,16 @@ impl ResultCode {
     }
 }
 
-/// What the server says: the other end of the same protocol.
+/// A message from the server.
 #[derive(Clone, Debug, PartialEq)]
 pub enum FromServer<'a> {
     /// The answer to a message.
     Reply(Reply),
-    /// ADH44.
+    /// ADH44: a dispatch.
     Push(Push<'a>),
 }
 
-/// ADH44: what the server sends a host over its connection.
+/// ADH44: a dispatch to a host over its connection.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Push<'a> {
     /// There is a task.
@@ -335,34 +334,34 @@ pub enum Push<'a> {
     },
 }
 
-/// A reply, as it is sent: `{"flag":…,"ACK":…,"seq":…}`.
+/// A reply: `{"flag":…,"ACK":…,"seq":…}`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Reply {
-    /// The code of what is answered.
+    /// Code of the message that is answered.
     pub flag: Flag,
-    /// The number its sender gave it.
+    /// Number that its sender gave.
     pub seq: Option<u64>,
-    /// The word, and what goes with it.
+    /// The word and its data.
     pub word: Word,
 }
 
 /// The word of a reply.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Word {
-    /// `keepAlive`: the heartbeat was heard.
+    /// `keepAlive`: the heartbeat arrived.
     Alive,
     /// `keepGotIt`: stored for good.
     GotIt,
     /// `keepRogerThat`: the host's information is stored.
     RogerThat,
-    /// `keepGotIt` to a hello, with how often to beat, in seconds.
+    /// `keepGotIt` to a hello, with the heartbeat interval.
     Welcome {
         /// Seconds between two heartbeats.
         interval_s: f64,
     },
-    /// `keepChallenge`: prove that you have the key.
+    /// `keepChallenge`: a request to prove the key.
     Challenge(Nonce),
-    /// `keepGotIt` to a proof, with the server's own. The last frame without a tag.
+    /// `keepGotIt` to a proof, with the server's proof. The last frame without a tag.
     Proven {
         /// The server's proof.
         proof: [u8; KEY_BYTES],
@@ -376,6 +375,6 @@ pub enum Word {
         /// Command and priority.
         commands: Vec<(String, f64)>,
     },
-    /// `keepRefused`, with the reason in a few words.
+    /// `keepRefused`, with a short reason.
     Refused(String),
 }

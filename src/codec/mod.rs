@@ -1,25 +1,19 @@
-//! What travels.
-//!
-//! ```text
+//! Bytes to messages and back.
+//!  ```text
 //! +----------------------+------------------------+
 //! | length: i32, 4 bytes | body: `length` bytes   |
 //! +----------------------+------------------------+
-//!
-//!                         ┌─ '{' ─▶ json ───┐
+//!                          ┌─ '{' ─▶ json ───┐
 //!  bytes ─▶ frame ─ body ─┤                 ├─▶ Incoming { message, ask }
 //!                         └─ else ▶ slash ──┘
 //!                                    └ literal
 //!  Reply, Push, Incoming ─▶ write ─▶ frame ─▶ bytes
-//!
-//!  bytes from a server ─▶ frame ─▶ from_server ─▶ FromServer { Reply | Push }
+//!   bytes from a server ─▶ frame ─▶ from_server ─▶ FromServer { Reply | Push }
 //! ```
-//!
-//! Measuring devices speak a protocol of their own, AK, which is in [`ak`] from end to end.
-//!
-//! Both ends are here: agents, and whatever plays many of them, read with the same strictness.
-//!
-//! Nothing here knows who is reading, keeps anything between two calls but a connection's byte
-//! order, or allocates for a heartbeat.
+//!  Measuring devices speak a protocol of their own, AK; [`ak`] holds all of it.
+//!  Both ends are here: agents and load generators parse with the same strictness as the server.
+//!  The codec keeps no state between two calls except a connection's byte order, and allocates nothing
+//! for a heartbeat.
 
 pub mod ak;
 pub mod error;

@@ -1,5 +1,5 @@
-//! A bounded cursor over text: what the slash text and its literals are read through. It only
-//! moves forward and never stands inside a character, so nothing read through it can slice wrongly.
+//! A bounded cursor over text, used for slash text and its literals. It only moves forward and
+//! never rests inside a character, so no slice taken through it can be wrong.
 
 use super::error::{Abnormal, DecodeError};
 
@@ -7,7 +7,7 @@ use super::error::{Abnormal, DecodeError};
 #[derive(Clone, Copy)]
 pub(super) struct Reader<'a> {
     text: &'a str,
-    /// Always at the boundary of a character, at most the text's length.
+    /// Always at a character boundary, at most the text's length.
     at: usize,
 }
 
@@ -17,17 +17,17 @@ impl<'a> Reader<'a> {
         Self { text, at: 0 }
     }
 
-    /// How many bytes have been read.
+    /// Number of bytes read.
     pub(super) fn at(&self) -> usize {
         self.at
     }
 
-    /// What has not been read.
+    /// The unread text.
     pub(super) fn rest(&self) -> &'a str {
         self.text.get(self.at..).unwrap_or_default()
     }
 
-    /// Whether all has been read.
+    /// Returns whether all text has been read.
     pub(super) fn is_at_end(&self) -> bool {
         self.at >= self.text.len()
     }
@@ -53,7 +53,7 @@ impl<'a> Reader<'a> {
         here
     }
 
-    /// Reads up to the first character that `stop` knows, or to the end.
+    /// Reads up to the first character for which `stop` is true, or to the end.
     pub(super) fn take_until(&mut self, stop: impl Fn(char) -> bool) -> &'a str {
         let rest = self.rest();
         let taken = &rest[..rest.find(stop).unwrap_or(rest.len())];
@@ -61,19 +61,19 @@ impl<'a> Reader<'a> {
         taken
     }
 
-    /// Reads `bytes` bytes: nothing at all if there are fewer, or they end inside a character.
+    /// Reads `bytes` bytes; nothing if there are fewer, or they end inside a character.
     pub(super) fn take(&mut self, bytes: usize) -> &'a str {
         let taken = self.rest().get(..bytes).unwrap_or_default();
         self.at += taken.len();
         taken
     }
 
-    /// What has been read since the cursor stood at `start`.
+    /// The text read since the cursor was at `start`.
     pub(super) fn since(&self, start: usize) -> &'a str {
         self.text.get(start..self.at).unwrap_or_default()
     }
 
-    /// Text that does not parse, here.
+    /// A syntax error at this position.
     pub(super) fn syntax<T>(&self, what: &str) -> Result<T, DecodeError> {
         Err(DecodeError::new(Abnormal::Syntax(what.into()), self.at))
     }

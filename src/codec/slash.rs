@@ -1,8 +1,7 @@
 //! The older slash text: `ADH27II/keepGotIt/AC132/echo two/['echo one']/['echo two']`.
-//!
-//! A code, a word, and then what the code asks for. Lists and dicts are Python literals. A command
-//! may hold a `/` of its own, and stands in front of the lists without quotes: where it ends is
-//! found by trying the places at which a list could begin.
+//!  A code, a word, and the data of the code. Lists and dicts are Python literals. A command may contain
+//! a `/` and is written in front of the lists without quotes, so its end is found by trying each place
+//! at which a list could begin.
 
 use std::borrow::Cow;
 
@@ -12,7 +11,7 @@ use super::message::{Inventory, Message, Phase, Progress};
 use super::reader::Reader;
 use crate::limits::{NESTING_DEPTH_MAX, SLASH_SPLITS_MAX, SLASH_TRIED_BYTES_MAX};
 
-/// What the code of a slash text says will follow.
+/// Kinds of data that follow a code.
 #[derive(Clone, Copy)]
 enum Kind {
     Heartbeat,
@@ -33,10 +32,8 @@ pub(super) fn parse(text: &str) -> Result<Message<'_>, DecodeError> {
     }
 }
 
-/// Looks at the code and the word alone. What is wrong there stays wrong however the text goes on,
-/// so it can be told before the whole text has come.
-///
-/// # Errors
+/// Checks code and word alone. An error there cannot be corrected by later bytes, so it is reported before the whole text has arrived.
+///  # Errors
 /// When code or word are abnormal data.
 pub(super) fn check_head(text: &str) -> Result<(), DecodeError> {
     head(&mut Reader::new(text)).map(|_| ())
@@ -105,7 +102,7 @@ fn progress<'a>(reader: &mut Reader<'a>, phase: Phase) -> Result<Progress<'a>, D
                     lost: false,
                 });
             }
-            // The reading that came furthest is the one that was meant, and says what is wrong.
+            // The attempt that came furthest is the intended one, and gives the error.
             Err(error) if error.offset > furthest.offset => furthest = error,
             Err(_) => {}
         }

@@ -1,7 +1,6 @@
-//! JSON values before anyone knows what they mean: taken apart, checked, and pointed at.
-//!
-//! serde_json reads; what it has no word for (a member given twice, too deep a nest) is kept beside
-//! its own error as a *fault*. Every piece is a slice of the body, so its place in it is known.
+//! JSON values before their meaning is known: split, checked, and located.
+//!  serde_json parses. Faults that it does not report (a member given twice, too deep a nesting) are kept
+//! beside its own error as a *fault*. Every value is a slice of the body, so its position is known.
 
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -50,14 +49,14 @@ pub(super) fn addresses(value: &RawValue) -> Option<Vec<Cow<'_, str>>> {
     list(value)?.into_iter().map(element).collect()
 }
 
-/// Where `part`, a piece of `body`, begins in it.
+/// Position of `part`, a slice of `body`.
 pub(super) fn offset_in(body: &str, part: &str) -> usize {
     let offset = (part.as_ptr() as usize).saturating_sub(body.as_ptr() as usize);
     offset.min(body.len())
 }
 
-/// Hands over each member of `object`, which is `body` or a piece of it: its name, and its value
-/// still raw.
+/// Passes each member of `object`, which is `body` or a slice of it, to the callback: its name, and
+/// its raw value.
 pub(super) fn each_member<'a>(
     body: &'a str,
     object: &'a str,
@@ -73,8 +72,8 @@ pub(super) fn each_member<'a>(
     read.map_err(|error| fault.unwrap_or_else(|| syntax(body, object, &error)))
 }
 
-/// Checks what goes for every value, known or not: that it nests no deeper than it may, gives no
-/// member twice, and holds only numbers and characters that exist.
+/// Checks the rules for every value, known or not: bounded nesting, no member given twice, only
+/// numbers and characters that exist.
 pub(super) fn check(body: &str, value: &RawValue) -> Result<(), DecodeError> {
     let raw = value.get();
     if raw.starts_with('"') && !raw.contains('\\') {
@@ -94,8 +93,8 @@ pub(super) fn check(body: &str, value: &RawValue) -> Result<(), DecodeError> {
     checked.map_err(|error| fault.unwrap_or_else(|| syntax(body, raw, &error)))
 }
 
-/// Where in a member's value the first bracket stands that nests too deep. The body's own bracket
-/// is the first level.
+/// Position of the first bracket in a member's value that nests too deep. The body's own bracket is
+/// the first level.
 fn bracket_too_deep(raw: &str) -> Option<usize> {
     let mut depth = 1;
     let mut in_string = false;
@@ -117,8 +116,8 @@ fn bracket_too_deep(raw: &str) -> Option<usize> {
     None
 }
 
-/// A member given twice. A name that had to be unescaped has no place in the body any more: the
-/// error then points at `fallback`.
+/// An error for a member given twice. A name with escapes has no position in the body; the error
+/// then points at `fallback`.
 pub(super) fn twice(body: &str, name: Cow<'_, str>, fallback: usize) -> DecodeError {
     let offset = match name {
         Cow::Borrowed(name) => offset_in(body, name),
@@ -127,7 +126,7 @@ pub(super) fn twice(body: &str, name: Cow<'_, str>, fallback: usize) -> DecodeEr
     DecodeError::new(Abnormal::Twice(excerpt(&name)), offset)
 }
 
-/// What serde_json found wrong in `piece`, a piece of `body`.
+/// Converts an error of serde_json in `piece`, a slice of `body`.
 fn syntax(body: &str, piece: &str, error: &serde_json::Error) -> DecodeError {
     let what = match error.classify() {
         // It would quote the value, however long.
@@ -139,7 +138,7 @@ fn syntax(body: &str, piece: &str, error: &serde_json::Error) -> DecodeError {
     DecodeError::new(Abnormal::Syntax(what.into()), offset)
 }
 
-/// The byte of `piece` that serde_json means by its line and column, both counted from 1.
+/// The byte of `piece` at serde_json's line and column, both counted from 1.
 fn position(piece: &str, error: &serde_json::Error) -> usize {
     if error.is_eof() {
         return piece.len();
@@ -156,7 +155,7 @@ fn position(piece: &str, error: &serde_json::Error) -> usize {
 /// Visits the members of one object.
 struct EachMember<'f, F> {
     take: F,
-    /// What was found wrong that serde_json has no word for.
+    /// A fault that serde_json does not report.
     fault: &'f mut Option<DecodeError>,
 }
 
@@ -182,8 +181,8 @@ where
     }
 }
 
-/// Reads a string, borrowed where it has no escape. (A `Cow` left to serde is owned wherever it
-/// stands in an `Option` or a list.)
+/// Parses a string, borrowed if it has no escape. (A `Cow` inside an `Option` or a list would be
+/// owned with serde's own implementation.)
 struct Text;
 
 impl<'a> DeserializeSeed<'a> for Text {
@@ -210,11 +209,11 @@ impl<'a> Visitor<'a> for Text {
     }
 }
 
-/// Reads any value and keeps nothing; an object in it that gives a member twice is a fault. It
-/// calls itself as deep as the value nests, which has been bounded before.
+/// Parses any value and keeps nothing; an object that gives a member twice is a fault. It recurses
+/// as deep as the value nests, which is bounded before.
 struct Check<'b, 'f> {
     body: &'b str,
-    /// Where the value begins of which this is a part.
+    /// Position of the outermost value.
     start: usize,
     fault: &'f mut Option<DecodeError>,
 }

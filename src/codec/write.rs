@@ -1,5 +1,5 @@
-//! Bodies as they are sent: replies, and the messages themselves, which agents and tests emit.
-//! What is emitted here parses to what it was emitted from.
+//! Bodies as they are sent: replies, and the messages themselves, for agents and tests. Emitted
+//! bytes parse to the same message.
 
 use std::io::Write;
 
@@ -60,7 +60,7 @@ pub(super) fn push(push: &Push<'_>, out: &mut Vec<u8>) {
     object.end();
 }
 
-/// A signed datagram: what it is over under number `n`, with the mac, and to a server the id.
+/// A signed datagram: the content under number `n`, the mac, and, to a server, the id.
 #[must_use]
 pub fn signed(over: &Over<'_>, id: Option<&str>, n: u64, mac: &[u8; KEY_BYTES]) -> String {
     let mut out = Vec::new();
@@ -158,7 +158,7 @@ fn answer(message: &Answer<'_>, object: &mut Object<'_>) {
     object.optional_text("taskId", message.task.as_deref());
 }
 
-/// A value has a name of its own only where it is one of the two known; the others are numbered.
+/// Only the two known values have names of their own; the others are numbered.
 fn inventory(message: &Inventory<'_>, object: &mut Object<'_>) {
     object.text("ACK", "keepRogerThat");
     object.name("systemInfoTask");
@@ -241,7 +241,7 @@ impl<'o> Object<'o> {
         self.out.push(b']');
     }
 
-    /// Texts, each with its number.
+    /// Appends texts, each with its number.
     fn pairs(&mut self, name: &str, pairs: &[(String, f64)]) {
         self.name(name);
         self.out.push(b'[');
@@ -256,7 +256,7 @@ impl<'o> Object<'o> {
         self.out.push(b']');
     }
 
-    /// A value that is written in JSON as it is for people: a number, `true`, `null`.
+    /// Appends a value whose JSON form is its `Display` form: a number, `true`, `null`.
     fn plain(&mut self, name: &str, value: impl std::fmt::Display) {
         self.name(name);
         write!(self.out, "{value}").expect("a Vec takes all that is written to it");
@@ -277,9 +277,9 @@ fn quoted(text: &str, out: &mut Vec<u8>) {
     serde_json::to_writer(out, text).expect("a Vec takes all text that is written to it");
 }
 
-/// A number in few characters: the digits that tell it from its neighbours, without a point where
-/// there is no fraction, and with an exponent where there would be many zeros. JSON has no number
-/// that is not finite; none gets here, and one that did would be a 0.
+/// Appends a number in few characters: the shortest digits that identify it, without a point if
+/// there is no fraction, and with an exponent if there would be many zeros. JSON has no non-finite
+/// numbers; one would be written as 0.
 fn number(value: f64, out: &mut Vec<u8>) {
     let size = value.abs();
     let written = if !value.is_finite() {

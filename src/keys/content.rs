@@ -1,11 +1,11 @@
-//! Signed datagrams: what their mac is over, and that each is taken once.
+//! Signed datagrams: the content of their mac, and the window that accepts each number once.
 
 use hmac::Mac;
 
 use super::{KEY_BYTES, hmac, sum};
 use crate::limits::DATAGRAM_WINDOW;
 
-/// What a datagram says, as far as its mac goes.
+/// The signed content of a datagram.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Content<'a> {
     /// Its code.
@@ -14,7 +14,7 @@ pub struct Content<'a> {
     pub n: u64,
     /// `taskId` or `command`; empty for a heartbeat.
     pub field: &'a str,
-    /// What stands there, without NUL; empty for a heartbeat.
+    /// The value of the field, without NUL; empty for a heartbeat.
     pub value: &'a str,
     /// The result code of an answer.
     pub rcc: Option<u8>,
@@ -42,30 +42,30 @@ impl Content<'_> {
         sum(self.under(key))
     }
 
-    /// Whether `mac` is its mac. Takes the same time whatever is in it.
+    /// Returns whether `mac` is valid, in constant time.
     #[must_use]
     pub fn has(&self, key: &[u8; KEY_BYTES], mac: &[u8; KEY_BYTES]) -> bool {
         self.under(key).verify_slice(mac).is_ok()
     }
 }
 
-/// Which numbers have come: the highest, and of those below it that are near enough a bit each.
+/// Window of received numbers: the highest, and one bit for each of the numbers closely below it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Window {
     highest: u64,
-    /// Bit i: `highest - i` has come.
+    /// Bit i: `highest - i` has been received.
     seen: u64,
 }
 
 impl Window {
-    /// The highest that was taken; 0 if none was.
+    /// The highest accepted number; 0 if there is none.
     #[must_use]
     pub const fn highest(&self) -> u64 {
         self.highest
     }
 
-    /// Takes number `n`: whether it has not come before and is within the window. Only of what has a good
-    /// mac: else a forged number would shut out the real ones.
+    /// Accepts number `n` if it is new and within the window. Call it only after the mac is
+    /// checked: a forged number would otherwise shut out real ones.
     pub const fn take(&mut self, n: u64) -> bool {
         if n == 0 {
             return false;

@@ -4,7 +4,7 @@ use std::fmt;
 
 use super::KEY_BYTES;
 
-/// Bytes that are shown as lower-case hexadecimal digits.
+/// Bytes shown as lower-case hexadecimal digits.
 #[derive(Clone, Copy, Debug)]
 pub struct Hex<'a>(pub &'a [u8]);
 
@@ -14,7 +14,7 @@ impl fmt::Display for Hex<'_> {
     }
 }
 
-/// The 32 bytes that 64 hexadecimal digits of either case stand for.
+/// Parses 64 hexadecimal digits of either case to 32 bytes.
 #[must_use]
 pub fn bytes_of(text: &str) -> Option<[u8; KEY_BYTES]> {
     let digits = text.as_bytes();

@@ -1,15 +1,14 @@
-//! Keyed sessions, pure: what is proved, what is tagged, and who may use which key.
-//!
-//! ```text
+//! Keyed sessions, pure: proofs, tags, and the permission to use a key.
+//!  ```text
 //!   Ring ── KEY_ID, id ──▶ Key ─┐
 //!   both nonces, id, … ─▶ Transcript ─▶ proofs, and a key for each direction
 //!                                                      │
 //!                        frames:    Seal tags ◀────────┤────────▶ Open checks
 //!                        datagrams: Content::mac ◀─────┴────────▶ Window: each number once
 //! ```
-//!
-//! Nothing here owns a socket, reads a clock or draws chance: nonces are handed in. The layout of every
-//! byte is in `docs/keyed-sessions.md`, with an example whose values stand in the tests, too.
+//!  This module owns no socket, reads no clock and draws no random numbers: nonces are arguments.
+//! `docs/keyed-sessions.md` has the layout of every byte, with an example whose values are also in the
+//! tests.
 
 mod content;
 mod hex;
@@ -28,10 +27,10 @@ pub use seal::{Guard, Open, Seal, TAG_BYTES};
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
-/// Bytes of a key, of a proof and of a tag: those of a SHA-256.
+/// Length of a key, a proof and a tag in bytes: that of a SHA-256.
 pub const KEY_BYTES: usize = 32;
 
-/// HMAC-SHA256 under `key`, over `parts` one behind the other.
+/// HMAC-SHA256 with `key` over the concatenated `parts`.
 fn hmac(key: &[u8; KEY_BYTES], parts: &[&[u8]]) -> Hmac<Sha256> {
     let mut mac = Hmac::<Sha256>::new_from_slice(key).expect("an HMAC takes a key of any length");
     for part in parts {
@@ -40,7 +39,7 @@ fn hmac(key: &[u8; KEY_BYTES], parts: &[&[u8]]) -> Hmac<Sha256> {
     mac
 }
 
-/// What an HMAC comes to.
+/// Finishes an HMAC.
 fn sum(mac: Hmac<Sha256>) -> [u8; KEY_BYTES] {
     mac.finalize().into_bytes().into()
 }

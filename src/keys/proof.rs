@@ -1,4 +1,4 @@
-//! What both ends prove, and the keys that come of it.
+//! The proofs of both ends, and the session keys derived with them.
 
 use std::fmt;
 
@@ -8,12 +8,12 @@ use super::ring::Key;
 use super::{KEY_BYTES, hmac, sum};
 use crate::limits::NONCE_DIGITS;
 
-/// A number used once: 32 of `0-9a-f`, fresh from the system wherever it is made.
+/// A nonce: 32 of `0-9a-f`, fresh from the system.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Nonce([u8; NONCE_DIGITS]);
 
 impl Nonce {
-    /// Sixteen random bytes, written out.
+    /// Creates a nonce from sixteen random bytes.
     #[must_use]
     pub fn of(random: [u8; NONCE_DIGITS / 2]) -> Self {
         const DIGITS: &[u8; 16] = b"0123456789abcdef";
@@ -25,7 +25,7 @@ impl Nonce {
         Self(text)
     }
 
-    /// One that the other end has sent: exactly 32 of `0-9a-f`.
+    /// Parses the other end's nonce: exactly 32 of `0-9a-f`.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let digit = |b: &u8| matches!(b, b'0'..=b'9' | b'a'..=b'f');
@@ -33,7 +33,7 @@ impl Nonce {
         digits.iter().all(digit).then_some(Self(digits))
     }
 
-    /// As it travels.
+    /// The nonce on the wire.
     #[must_use]
     pub fn as_str(&self) -> &str {
         str::from_utf8(&self.0).unwrap_or_default()
@@ -46,29 +46,29 @@ impl fmt::Debug for Nonce {
     }
 }
 
-/// T: all that was said before the proofs, in the order in which it is proved.
+/// T: the handshake before the proofs, in the order in which it is proved.
 #[derive(Clone, Copy, Debug)]
 pub struct Transcript<'a> {
     /// The server's nonce.
     pub server: Nonce,
-    /// The client's.
+    /// The client's nonce.
     pub client: Nonce,
-    /// The id the host wants.
+    /// The requested id.
     pub id: &'a str,
     /// The name of the key.
     pub key_id: &'a str,
-    /// The UDP port, where one was given.
+    /// The UDP port, if one was given.
     pub udp: Option<u16>,
-    /// Whether it wants pushes.
+    /// The host wants pushes.
     pub push: bool,
 }
 
 /// The keys of the two directions of one session.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Directions {
-    /// For what the host says.
+    /// Key for frames from the host.
     pub to_server: [u8; KEY_BYTES],
-    /// For what the server says.
+    /// Key for frames from the server.
     pub to_client: [u8; KEY_BYTES],
 }
 
@@ -101,33 +101,33 @@ impl Transcript<'_> {
         mac
     }
 
-    /// What the client sends to prove that it has the key.
+    /// The client's proof of the key.
     #[must_use]
     pub fn client_proof(&self, key: &Key) -> [u8; KEY_BYTES] {
         sum(self.labelled(key, "ADH40 client"))
     }
 
-    /// What the server sends to prove that it has it, too.
+    /// The server's proof of the key.
     #[must_use]
     pub fn server_proof(&self, key: &Key) -> [u8; KEY_BYTES] {
         sum(self.labelled(key, "ADH40 server"))
     }
 
-    /// Whether `proof` is the client's. Takes the same time whatever is in it.
+    /// Returns whether `proof` is the client's, in constant time.
     #[must_use]
     pub fn client_has(&self, key: &Key, proof: &[u8; KEY_BYTES]) -> bool {
         let mac = self.labelled(key, "ADH40 client");
         mac.verify_slice(proof).is_ok()
     }
 
-    /// Whether `proof` is the server's. Takes the same time whatever is in it.
+    /// Returns whether `proof` is the server's, in constant time.
     #[must_use]
     pub fn server_has(&self, key: &Key, proof: &[u8; KEY_BYTES]) -> bool {
         let mac = self.labelled(key, "ADH40 server");
         mac.verify_slice(proof).is_ok()
     }
 
-    /// The keys of the session.
+    /// The keys of the session's two directions.
     #[must_use]
     pub fn directions(&self, key: &Key) -> Directions {
         Directions {

@@ -1,4 +1,4 @@
-//! Who may use which key, and who needs none.
+//! Keys, the ids that may use them, and the networks that need none.
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
@@ -7,12 +7,12 @@ use std::str::FromStr;
 
 use super::{KEY_BYTES, hmac, sum};
 
-/// A key that is shared with a host. Never shown.
+/// A key shared with a host. `Debug` does not show it.
 #[derive(Clone)]
 pub struct Key([u8; KEY_BYTES]);
 
 impl Key {
-    /// Of these bytes.
+    /// Creates a key from its bytes.
     #[must_use]
     pub const fn new(bytes: [u8; KEY_BYTES]) -> Self {
         Self(bytes)
@@ -24,13 +24,13 @@ impl Key {
         &self.0
     }
 
-    /// The own key of the host `id`: HMAC-SHA256(key, `ADH40 host` ‖ 0 ‖ ID).
+    /// The host's own key: HMAC-SHA256(key, `ADH40 host` ‖ 0 ‖ ID).
     #[must_use]
     pub fn derive(&self, id: &str) -> Self {
         Self(sum(hmac(&self.0, &[b"ADH40 host\0", id.as_bytes()])))
     }
 
-    /// Whether it is the same key; looked at to the end whatever is different.
+    /// Compares two keys in constant time.
     #[must_use]
     pub fn is(&self, other: &Self) -> bool {
         let pairs = self.0.iter().zip(&other.0);
@@ -52,7 +52,7 @@ impl PartialEq for Key {
 
 impl Eq for Key {}
 
-/// The keys a server knows.
+/// The server's keys.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Ring {
     entries: HashMap<String, Entry>,
@@ -61,12 +61,12 @@ pub struct Ring {
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Entry {
     key: Key,
-    /// The ids it is for; all where there are none.
+    /// Patterns of the ids that may use it; `None`: all ids.
     ids: Option<Vec<String>>,
     derive: bool,
 }
 
-/// Why a key is not taken into a ring.
+/// Reason for a refused key.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum KeyFault {
     /// Another name has the same key.
@@ -75,11 +75,9 @@ pub enum KeyFault {
 }
 
 impl Ring {
-    /// Takes a key in under a name that is not in it yet: for the ids that one of the patterns matches (`None`:
-    /// for all), as it is or to derive each host's own from.
-    ///
-    /// # Errors
-    /// When another name has the same key: it would not be known which of them a host meant.
+    /// Adds a key under a new name, for the ids that one of the patterns matches (`None`: all), either as it is or as a base for each host's own key.
+    ///  # Errors
+    /// When another name has the same key: the server could not tell which of them a host meant.
     pub fn insert(
         &mut self,
         name: String,
@@ -94,7 +92,7 @@ impl Ring {
         Ok(())
     }
 
-    /// The own keys of the host `id`, of all that its own can be derived from, by their names.
+    /// The host's own keys under every name that derives keys.
     #[must_use]
     pub fn derived(&self, id: &str) -> Vec<(String, Key)> {
         let entries = self.entries.iter();
@@ -104,19 +102,19 @@ impl Ring {
             .collect()
     }
 
-    /// How many keys.
+    /// Number of keys.
     #[must_use]
     pub fn len(&self) -> usize {
         self.entries.len()
     }
 
-    /// Whether there is none.
+    /// Returns whether the ring is empty.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
 
-    /// The names of the keys that are different in `new`, or not there; and how many `new` has more.
+    /// Names of the keys that `new` lacks or changes, and the number of keys that it adds.
     #[must_use]
     pub fn changes(&self, new: &Self) -> (Vec<&str>, usize) {
         let same = |name: &String, entry: &Entry| new.entries.get(name) == Some(entry);
@@ -128,8 +126,8 @@ impl Ring {
         (changed, more.count())
     }
 
-    /// The key that the host `id` has under this name. What is not there, or not for this id, costs as
-    /// much as what is: `dummy` is worked on in its place by the caller, and derived from here.
+    /// Returns the key of the host `id` under this name, and whether it is valid. A missing or
+    /// wrong key costs as much time as a valid one: `dummy` takes its place.
     #[must_use]
     pub fn find(&self, name: &str, id: &str, dummy: &Key) -> (Key, bool) {
         let found = self.entries.get(name).filter(|entry| entry.is_for(id));
@@ -149,7 +147,7 @@ impl Entry {
     }
 }
 
-/// Whether a text can be a pattern of ids: 1 to 64 of an id's alphabet and `*`.
+/// Returns whether a text is a pattern of ids: 1 to 64 of an id's alphabet and `*`.
 #[must_use]
 pub fn is_pattern(text: &str) -> bool {
     let allowed =
@@ -157,7 +155,7 @@ pub fn is_pattern(text: &str) -> bool {
     (1..=crate::limits::HOST_ID_BYTES_MAX).contains(&text.len()) && text.bytes().all(allowed)
 }
 
-/// Whether `id` is what `pattern` says, in which `*` stands for any characters, or none.
+/// Returns whether `id` matches `pattern`, in which `*` stands for any characters, or none.
 fn matches(pattern: &str, id: &str) -> bool {
     let Some((head, rest)) = pattern.split_once('*') else {
         return pattern == id;
@@ -168,7 +166,7 @@ fn matches(pattern: &str, id: &str) -> bool {
     let mut pieces = rest.split('*');
     let tail = pieces.next_back().unwrap_or_default();
     for piece in pieces {
-        // The first place that fits leaves most for those behind it.
+        // The first match leaves most characters for the pieces behind it.
         let Some(at) = id.find(piece) else {
             return false;
         };
@@ -177,17 +175,18 @@ fn matches(pattern: &str, id: &str) -> bool {
     id.ends_with(tail)
 }
 
-/// A network: an address, and how many of its first bits count.
+/// A network: an address, and the number of its significant bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Network {
-    /// IPv4 mapped into IPv6.
+    /// The address; IPv4 is mapped into IPv6.
     bits: u128,
     length: u32,
     is_v4: bool,
 }
 
 impl Network {
-    /// Whether `address` is in it. An IPv4 address that came mapped into IPv6 is the IPv4 address.
+    /// Returns whether `address` belongs to the network. An IPv4-mapped IPv6 address counts as
+    /// IPv4.
     #[must_use]
     pub fn has(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();
@@ -220,7 +219,7 @@ impl FromStr for Network {
         let bits = bits(address);
         let is_v4 = address.is_ipv4();
         if mask(bits, length) != bits {
-            // Bits beyond the length: it is not clear which network was meant.
+            // Bits beyond the prefix length make the network ambiguous.
             return Err(());
         }
         Ok(Self {
@@ -255,23 +254,23 @@ fn mask(bits: u128, length: u32) -> u128 {
     }
 }
 
-/// Who gets in how.
+/// Admission rules.
 #[derive(Clone, Debug, Default)]
 pub enum Access {
-    /// Everybody, without a key. There are none.
+    /// All hosts are admitted without a key.
     #[default]
     Open,
-    /// Whoever has a key; and plain hosts from these networks.
+    /// Hosts need a key, except plain hosts from these networks.
     Keys {
         /// The keys.
         ring: Ring,
-        /// Networks whose hosts may stay plain.
+        /// Networks whose hosts need no key.
         plain_from: Vec<Network>,
     },
 }
 
 impl Access {
-    /// Whether a host at this address may be plain.
+    /// Returns whether a host at this address needs no key.
     #[must_use]
     pub fn may_be_plain(&self, address: IpAddr) -> bool {
         match self {
@@ -280,7 +279,8 @@ impl Access {
         }
     }
 
-    /// The key that the host `id` has under this name, and whether it has it; see [`Ring::find`].
+    /// Returns the key of the host `id` under this name, and whether it is valid; see
+    /// [`Ring::find`].
     #[must_use]
     pub fn find(&self, name: &str, id: &str, dummy: &Key) -> (Key, bool) {
         match self {

@@ -6,34 +6,34 @@ use hmac::Mac;
 
 use super::{Directions, KEY_BYTES, hmac, sum};
 
-/// Bytes of a tag, which a frame's length counts.
+/// Length of a tag in bytes; a frame's length counts it.
 pub const TAG_BYTES: usize = KEY_BYTES;
 
-/// Tags what goes out.
+/// Tags outgoing frames.
 pub struct Seal {
     key: [u8; KEY_BYTES],
-    /// Of the next frame.
+    /// Number of the next frame.
     number: u64,
 }
 
-/// Checks what comes in.
+/// Checks incoming frames.
 pub struct Open {
     key: [u8; KEY_BYTES],
-    /// Of the next frame.
+    /// Number of the next frame.
     number: u64,
 }
 
-/// Both ends of one connection's tags.
+/// Both directions of one connection.
 #[derive(Debug)]
 pub struct Guard {
-    /// For what comes in.
+    /// Incoming frames.
     pub open: Open,
-    /// For what goes out.
+    /// Outgoing frames.
     pub seal: Seal,
 }
 
 impl Guard {
-    /// The server's.
+    /// The server's guard.
     #[must_use]
     pub fn of_server(keys: &Directions) -> Self {
         Self {
@@ -42,7 +42,7 @@ impl Guard {
         }
     }
 
-    /// The client's.
+    /// The client's guard.
     #[must_use]
     pub fn of_client(keys: &Directions) -> Self {
         Self {
@@ -53,13 +53,13 @@ impl Guard {
 }
 
 impl Seal {
-    /// The first frame it tags is number 1.
+    /// Creates a seal; its first frame has number 1.
     #[must_use]
     pub const fn new(key: [u8; KEY_BYTES]) -> Self {
         Self { key, number: 1 }
     }
 
-    /// The tag of the next frame, whose body this is. Asked for once a frame: it counts.
+    /// The tag of the next frame with this body. Call it once per frame: it counts.
     pub fn tag(&mut self, body: &[u8]) -> [u8; TAG_BYTES] {
         let tag = sum(hmac(&self.key, &[&self.number.to_be_bytes(), body]));
         self.number = self.number.wrapping_add(1);
@@ -68,14 +68,14 @@ impl Seal {
 }
 
 impl Open {
-    /// The first frame it checks is number 1.
+    /// Creates a check; its first frame has number 1.
     #[must_use]
     pub const fn new(key: [u8; KEY_BYTES]) -> Self {
         Self { key, number: 1 }
     }
 
-    /// The body of the next frame, if `tagged` is one with its tag behind it. Takes the same time
-    /// whatever is in the tag. Changes nothing: a frame that there is no room for comes again.
+    /// Returns the body of the next frame if its tag is valid, in constant time. Does not advance:
+    /// a frame without room is checked again.
     #[must_use]
     pub fn body<'a>(&self, tagged: &'a [u8]) -> Option<&'a [u8]> {
         let (body, tag) = tagged.split_at_checked(tagged.len().checked_sub(TAG_BYTES)?)?;
@@ -83,7 +83,7 @@ impl Open {
         mac.verify_slice(tag).is_ok().then_some(body)
     }
 
-    /// The frame was taken: the next one is to come.
+    /// Advances to the next frame after this one was taken.
     pub const fn advance(&mut self) {
         self.number = self.number.wrapping_add(1);
     }
