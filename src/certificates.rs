@@ -120,12 +120,22 @@ impl PemFile {
 /// # Errors
 /// When there are none; with the first error, if there was one.
 pub fn authorities_of_the_system() -> Result<RootCertStore, String> {
-    let found = rustls_native_certs::load_native_certs();
     let mut roots = RootCertStore::empty();
     // Some that cannot be used are usual.
-    let (used, _) = roots.add_parsable_certificates(found.certs);
+    match roots.add_parsable_certificates(certificates_of_the_system()?) {
+        (0, _) => Err("the system has no usable certificates".to_owned()),
+        _ => Ok(roots),
+    }
+}
+
+/// Certificates of the same, usable or not.
+///
+/// # Errors
+/// When there are none; with the first error, if there was one.
+pub fn certificates_of_the_system() -> Result<Vec<CertificateDer<'static>>, String> {
+    let found = rustls_native_certs::load_native_certs();
     match found.errors.first() {
-        _ if used > 0 => Ok(roots),
+        _ if !found.certs.is_empty() => Ok(found.certs),
         Some(error) => Err(format!("the system has no usable certificates: {error}")),
         None => Err("the system has no certificates".to_owned()),
     }

@@ -5,6 +5,8 @@
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
+use std::net::Ipv6Addr;
+use std::str::FromStr;
 
 /// Whether `c` may not be shown as it is: a control character (line breaks and tabs included), a
 /// mark that changes the direction of writing, or one of the two line breaks of Unicode.
@@ -41,6 +43,45 @@ pub fn escape(text: &str) -> Cow<'_, str> {
     Cow::Owned(out)
 }
 
+/// Host and port of `HOST`, `HOST:PORT` or `[IPV6]:PORT`. Without a colon there is no port; what stands
+/// behind a colon is a port, 1 to 65535, or an error: it is never taken for the default one.
+///
+/// # Errors
+/// What is wrong, to be put behind the name of the place where the text came from.
+pub fn host_and_port(text: &str) -> Result<(String, Option<u16>), &'static str> {
+    let (host, port) = match text.strip_prefix('[') {
+        Some(rest) => {
+            let (host, port) = rest.split_once(']').ok_or("has a [ without its ]")?;
+            let address: Ipv6Addr = host.parse().map_err(|_| "has no IPv6 address in its [ ]")?;
+            (address.to_string(), port)
+        }
+        None => {
+            let (host, port) = text.split_at(text.find(':').unwrap_or(text.len()));
+            let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+            if host.is_empty() || !host.chars().all(allowed) {
+                return Err("has no good host: a name, an IPv4 address, or an IPv6 address in [ ]");
+            }
+            (host.to_owned(), port)
+        }
+    };
+    if port.is_empty() {
+        return Ok((host, None));
+    }
+    let port = port
+        .strip_prefix(':')
+        .and_then(whole_number)
+        .filter(|&port| port > 0)
+        .ok_or("has a port that is not a number from 1 to 65535")?;
+    Ok((host, Some(port)))
+}
+
+/// A number of decimal digits and nothing else: `parse` alone would take a plus sign as well.
+#[must_use]
+pub fn whole_number<T: FromStr>(digits: &str) -> Option<T> {
+    let all = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
+    digits.parse().ok().filter(|_| all)
+}
+
 /// JSON in which every character that [may not be shown](is_unsafe) is spelled as JSON's own escape. Such
 /// characters stand only in strings, so it means the same. Borrowed where there is none.
 #[must_use]
@@ -69,6 +110,21 @@ pub fn escape_json(json: &str) -> Cow<'_, str> {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn a_port_is_a_port_or_an_error() {
+        let parsed = |host: &str, port| Ok((host.to_owned(), port));
+        assert_eq!(host_and_port("a"), parsed("a", None));
+        assert_eq!(host_and_port("10.0.0.1:5"), parsed("10.0.0.1", Some(5)));
+        assert_eq!(host_and_port("[0::1]:65535"), parsed("::1", Some(65_535)));
+        assert_eq!(host_and_port("[::1]"), parsed("::1", None));
+        for wrong in [
+            "", ":1", "a:", "a:0", "a:65536", "a:99999", "a:-1", "a:+1", "a:1x", "a:1:1", "::1",
+            "[::1", "[::1]1", "[::1]:", "[a]:1", "[]:1", "a b", "u@a", "a/b",
+        ] {
+            assert!(host_and_port(wrong).is_err(), "{wrong}");
+        }
+    }
 
     #[test]
     fn what_could_deceive_is_spelled_out() {

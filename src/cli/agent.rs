@@ -177,28 +177,23 @@ fn id_beside(given: Option<String>, certified: Option<String>) -> Result<Option<
 
 /// `host:port`; without a port the usual one.
 pub fn server(text: &str) -> Result<String, Failure> {
-    let wrong = || Failure::usage(format!("--server is '{text}': it may be HOST:PORT or HOST"));
+    let wrong = |why| {
+        Failure::usage(format!(
+            "--server is '{text}': it {why}; it may be HOST:PORT or HOST"
+        ))
+    };
     if text
         .parse::<IpAddr>()
         .is_ok_and(|address| address.is_ipv6())
     {
         return Ok(format!("[{text}]:{SERVER_PORT}"));
     }
-    let (host, port) = match text.rsplit_once(':') {
-        Some((host, port)) if !text.ends_with(']') => (host, port.parse().map_err(|_| wrong())?),
-        _ => (text, SERVER_PORT),
-    };
-    let bracketed = host
-        .strip_prefix('[')
-        .and_then(|host| host.strip_suffix(']'));
-    let is_host = match bracketed {
-        Some(address) => address.parse::<std::net::Ipv6Addr>().is_ok(),
-        None => !host.is_empty() && !host.contains([':', '/', ' ', '[', ']']),
-    };
-    if is_host && port != 0 {
-        return Ok(format!("{host}:{port}"));
-    }
-    Err(wrong())
+    let (host, port) = anthill::text::host_and_port(text).map_err(wrong)?;
+    let port = port.unwrap_or(SERVER_PORT);
+    Ok(match host.contains(':') {
+        true => format!("[{host}]:{port}"),
+        false => format!("{host}:{port}"),
+    })
 }
 
 fn id(id: Option<&str>) -> Result<Option<String>, Failure> {
@@ -288,7 +283,7 @@ mod tests {
             assert_eq!(server(text).unwrap(), wanted);
         }
         for wrong in [
-            "", ":5", "a:", "a:0", "a:70000", "a b", "http://a", "[a]:5", "a:b:5",
+            "", ":5", "a:", "a:0", "a:+5", "a:70000", "a b", "http://a", "[a]:5", "a:b:5",
         ] {
             assert!(server(wrong).is_err(), "{wrong}");
         }

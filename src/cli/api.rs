@@ -3,6 +3,9 @@
 //! Every answer is bounded in time and size, since at the other end may be anything that listens
 //! on that port. No proxy is used and no redirect followed: the token is for this server alone.
 
+mod base;
+mod trust;
+
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::PathBuf;
@@ -12,13 +15,13 @@ use anthill::limits::{API_ANSWER_BYTES_MAX, API_TOKEN_BYTES_MAX};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use ureq::http::{Response, StatusCode, Uri};
+use ureq::http::{Response, StatusCode};
 use ureq::{Body, RequestBuilder};
 
 use super::Failure;
 use super::args::ApiArgs;
+use base::{Base, DEFAULT_BASE};
 
-const DEFAULT_BASE: &str = "http://127.0.0.1:11480";
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
 
@@ -64,6 +67,14 @@ pub enum ApiError {
         /// What it says.
         text: String,
     },
+    /// TLS does not come about: a certificate that no known authority signed, or a server without TLS.
+    #[error("{base} is not trusted: {why} (see --ca)")]
+    Untrusted {
+        /// Where.
+        base: String,
+        /// What TLS found.
+        why: String,
+    },
     /// What answers is no Anthill.
     #[error("{base} gives no answer of an Anthill server: {why} (see --api)")]
     Foreign {
@@ -80,7 +91,10 @@ impl ApiError {
         match self {
             Self::Unreachable { .. } => true,
             Self::Status { status, .. } => status.is_server_error(),
-            Self::TokenWanted { .. } | Self::TokenRefused { .. } | Self::Foreign { .. } => false,
+            Self::TokenWanted { .. }
+            | Self::TokenRefused { .. }
+            | Self::Untrusted { .. }
+            | Self::Foreign { .. } => false,
         }
     }
 }
@@ -97,27 +111,35 @@ impl Api {
     /// # Errors
     /// An address or a token file that cannot be used, status 2.
     pub fn new(args: &ApiArgs) -> Result<Self, Failure> {
-        let base = match (&args.api, variable("ANTHILL_API")?) {
-            (Some(url), _) => checked_base("--api", url)?,
-            (None, Some(url)) => checked_base("ANTHILL_API", &url)?,
-            (None, None) => DEFAULT_BASE.to_owned(),
+        let Base { text: base, is_tls } = match (&args.api, variable("ANTHILL_API")?) {
+            (Some(url), _) => base::parse("--api", url)?,
+            (None, Some(url)) => base::parse("ANTHILL_API", &url)?,
+            (None, None) => base::parse("the default address", DEFAULT_BASE)?,
         };
+        if args.ca.is_some() && !is_tls {
+            return Err(Failure::usage(format!(
+                "--ca is for an https:// address, and the server is asked at {base}: give --api https://HOST:PORT"
+            )));
+        }
         let token_file = std::env::var_os("ANTHILL_TOKEN_FILE").filter(|file| !file.is_empty());
         let token = match (&args.token_file, token_file) {
             (Some(file), _) => Some(read_token("--token-file", file.clone())?),
             (None, Some(file)) => Some(read_token("ANTHILL_TOKEN_FILE", file.into())?),
             (None, None) => None,
         };
-        let agent = ureq::Agent::config_builder()
+        let mut agent = ureq::Agent::config_builder()
             .timeout_connect(Some(CONNECT_TIMEOUT))
             .timeout_global(Some(REQUEST_TIMEOUT))
             .http_status_as_error(false)
             .max_redirects(0)
             .max_redirects_will_error(false)
             .proxy(None)
-            .user_agent(concat!("anthill/", env!("CARGO_PKG_VERSION")))
-            .build()
-            .new_agent();
+            .user_agent(concat!("anthill/", env!("CARGO_PKG_VERSION")));
+        if is_tls {
+            let tls = trust::settings(args.ca.as_deref())?;
+            agent = agent.tls_config(tls).https_only(true);
+        }
+        let agent = agent.build().new_agent();
         Ok(Self { base, token, agent })
     }
 
@@ -189,14 +211,23 @@ impl Api {
     }
 
     fn broken(&self, error: ureq::Error) -> ApiError {
+        let base = self.base.clone();
         let why = match error {
+            // What TLS refuses, its library wraps so.
+            ureq::Error::Io(error) if error.kind() == io::ErrorKind::InvalidData => {
+                let why = error.to_string();
+                return ApiError::Untrusted { base, why };
+            }
+            ureq::Error::Tls(why) => {
+                let why = why.to_owned();
+                return ApiError::Untrusted { base, why };
+            }
             ureq::Error::Io(error) => io_words(&error),
             ureq::Error::Timeout(_) => "no answer in time".to_owned(),
             ureq::Error::HostNotFound => "there is no host of that name".to_owned(),
             ureq::Error::ConnectionFailed => "the connection failed".to_owned(),
             other => return self.foreign(other),
         };
-        let base = self.base.clone();
         ApiError::Unreachable { base, why }
     }
 }
@@ -231,21 +262,6 @@ fn variable(name: &str) -> Result<Option<String>, Failure> {
     }
 }
 
-fn checked_base(source: &str, url: &str) -> Result<String, Failure> {
-    let refused = || {
-        Failure::usage(format!(
-            "{source} is '{url}': it may be http://HOST:PORT, such as {DEFAULT_BASE}"
-        ))
-    };
-    let uri: Uri = url.parse().map_err(|_| refused())?;
-    let host = uri.host().unwrap_or_default();
-    let plain = uri.scheme_str() == Some("http") && !host.is_empty() && uri.query().is_none();
-    if !plain || url.contains('#') {
-        return Err(refused());
-    }
-    Ok(url.trim_end_matches('/').to_owned())
-}
-
 fn read_token(source: &str, file: PathBuf) -> Result<String, Failure> {
     let refused = |why: String| Failure::usage(format!("{source} is '{}': {why}", file.display()));
     let mut text = String::new();
@@ -269,33 +285,6 @@ fn read_token(source: &str, file: PathBuf) -> Result<String, Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn an_address_is_plain_http_and_loses_its_last_slash() {
-        for (url, base) in [
-            ("http://127.0.0.1:11480", "http://127.0.0.1:11480"),
-            ("http://127.0.0.1:11480/", "http://127.0.0.1:11480"),
-            ("http://[::1]:80/fleet/", "http://[::1]:80/fleet"),
-            ("http://ants.example", "http://ants.example"),
-        ] {
-            assert_eq!(checked_base("--api", url).unwrap(), base);
-        }
-        for url in [
-            "",
-            "localhost",
-            "127.0.0.1:11480",
-            "https://ants.example",
-            "http://",
-            "http:///v1",
-            "http://a/?b",
-            "http://a/#b",
-            "http://a b",
-        ] {
-            let failure = checked_base("--api", url).unwrap_err();
-            assert_eq!(failure.status, 2, "{url}");
-            assert!(failure.why.unwrap().contains("--api"), "{url}");
-        }
-    }
 
     #[test]
     fn a_token_is_one_visible_word_of_bounded_length() {
@@ -325,3 +314,6 @@ mod tests {
         assert_eq!(error_text(&[b'x'; 5_000]).len(), 100);
     }
 }
+
+#[cfg(all(test, feature = "tls"))]
+mod tls_tests;

@@ -173,12 +173,16 @@ pub struct KeygenArgs {
 /// How a running server is found and convinced.
 #[derive(Args)]
 pub struct ApiArgs {
-    /// The server's HTTP address [default: ANTHILL_API, else http://127.0.0.1:11480]
+    /// The server's HTTP address, http:// or https:// [default: ANTHILL_API, else http://127.0.0.1:11480]
     #[arg(long, value_name = "URL")]
     pub api: Option<String>,
     /// File with the token the server wants [default: the file that ANTHILL_TOKEN_FILE names]
     #[arg(long, value_name = "FILE")]
     pub token_file: Option<PathBuf>,
+    /// With an https:// address: PEM file with the authorities that may have signed the server's
+    /// certificate [default: those of the system]
+    #[arg(long, value_name = "FILE")]
+    pub ca: Option<PathBuf>,
 }
 
 /// What `hosts` takes.

@@ -12,9 +12,10 @@
 //! user have to be.
 
 use std::fmt;
-use std::net::Ipv6Addr;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+
+use crate::text;
 
 /// Redis's port where none is given.
 pub const REDIS_PORT: u16 = 6_379;
@@ -261,41 +262,14 @@ fn credentials(login: Option<&str>) -> Result<Credentials, &'static str> {
 }
 
 fn host_and_port(place: &str) -> Result<(String, u16), &'static str> {
-    let (host, port) = match place.strip_prefix('[') {
-        Some(rest) => {
-            let (host, port) = rest.split_once(']').ok_or("has a [ without its ]")?;
-            let address: Ipv6Addr = host.parse().map_err(|_| "has no IPv6 address in its [ ]")?;
-            (address.to_string(), port)
-        }
-        None => {
-            let (host, port) = split_before(place, &[':']);
-            let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
-            if host.is_empty() || !host.chars().all(allowed) {
-                return Err("has no good host: a name, an IPv4 address, or an IPv6 address in [ ]");
-            }
-            (host.to_owned(), port)
-        }
-    };
-    let port = match port.strip_prefix(':') {
-        None if port.is_empty() => REDIS_PORT,
-        digits => digits
-            .and_then(number)
-            .filter(|&port| port > 0)
-            .ok_or("has a port that is not a number from 1 to 65535")?,
-    };
-    Ok((host, port))
+    let (host, port) = text::host_and_port(place)?;
+    Ok((host, port.unwrap_or(REDIS_PORT)))
 }
 
 fn database(digits: &str) -> Result<i64, &'static str> {
-    number::<u16>(digits)
+    text::whole_number::<u16>(digits)
         .map(i64::from)
         .ok_or("has a database that is not a number from 0 to 65535")
-}
-
-/// Digits and nothing else: `parse` alone would take a plus sign as well.
-fn number<T: FromStr>(digits: &str) -> Option<T> {
-    let all = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
-    digits.parse().ok().filter(|_| all)
 }
 
 /// Undoes `%XX`. None where a `%` is not that, or the bytes are not UTF-8.

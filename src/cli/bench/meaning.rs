@@ -7,7 +7,7 @@ use crate::cli::Failure;
 use crate::cli::args::BenchArgs;
 
 /// The loads to which an option says something; those that are not here say something to all.
-const MEANT_FOR: [(&str, &[Mode]); 16] = [
+const MEANT_FOR: [(&str, &[Mode]); 17] = [
     ("--rate", &[Steady, Dispatch]),
     ("--together", &[Steady, Dispatch]),
     ("--hold", &[Steady]),
@@ -25,15 +25,17 @@ const MEANT_FOR: [(&str, &[Mode]); 16] = [
     ("--apart", &[Dispatch]),
     ("--api", &[Dispatch]),
     ("--token-file", &[Dispatch]),
+    ("--ca", &[Dispatch]),
 ];
 
 /// What a script may give to whatever load it runs.
-const COMMON: [&str; 5] = [
+const COMMON: [&str; 6] = [
     "--rate",
     "--seconds",
     "--connect-rate",
     "--api",
     "--token-file",
+    "--ca",
 ];
 
 /// Looks whether each option that was typed says something.

@@ -1,5 +1,7 @@
 //! Tests of `address`: what is read, what is refused and how, and that no password is ever shown.
 
+use std::net::Ipv6Addr;
+
 use proptest::prelude::*;
 
 use super::*;

@@ -1,0 +1,60 @@
+//! Authorities that a server's certificate is checked against where it is asked over TLS.
+
+pub use imp::settings;
+
+#[cfg(feature = "tls")]
+mod imp {
+    use std::path::Path;
+
+    use anthill::certificates::{self, PemFile};
+    use ureq::tls::{Certificate, RootCerts, TlsConfig, TlsProvider};
+
+    use crate::cli::Failure;
+
+    /// TLS of requests whose server one of the certificates in `ca` has signed for, else one of the
+    /// authorities that the system has.
+    ///
+    /// # Errors
+    /// A file that cannot be used, status 2; a system without authorities, status 1.
+    pub fn settings(ca: Option<&Path>) -> Result<TlsConfig, Failure> {
+        let found = match ca {
+            Some(file) => {
+                let wrong = |why| Failure::usage(format!("--ca: {why}"));
+                let file = PemFile::open(file).map_err(wrong)?;
+                file.authorities().map_err(wrong)?;
+                file.certificates().map_err(wrong)?
+            }
+            None => certificates::certificates_of_the_system().map_err(|why| {
+                Failure::failed(format!("{why}: give the server's authority by --ca"))
+            })?,
+        };
+        let roots: Vec<Certificate<'static>> = found
+            .iter()
+            .map(|one| Certificate::from_der(one).to_owned())
+            .collect();
+        Ok(TlsConfig::builder()
+            .provider(TlsProvider::Rustls)
+            .unversioned_rustls_crypto_provider(certificates::provider())
+            .root_certs(RootCerts::from(roots))
+            .build())
+    }
+}
+
+#[cfg(not(feature = "tls"))]
+mod imp {
+    use std::path::Path;
+
+    use ureq::tls::TlsConfig;
+
+    use crate::cli::Failure;
+
+    /// A build without TLS asks no server over it.
+    ///
+    /// # Errors
+    /// Always: wrong usage.
+    pub fn settings(_: Option<&Path>) -> Result<TlsConfig, Failure> {
+        Err(Failure::usage(
+            "--api is an https:// address: this build speaks no TLS (the feature \"tls\")",
+        ))
+    }
+}
