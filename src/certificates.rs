@@ -1,6 +1,8 @@
 //! Certificates and keys in PEM files, and the names in certificates: for whoever speaks TLS.
 
 mod name;
+#[cfg(test)]
+pub(crate) mod testing;
 
 use std::fmt;
 use std::fs::File;

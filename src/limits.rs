@@ -35,7 +35,8 @@ pub const INVENTORY_BYTES_MAX: usize = 8_192;
 pub const READ_BYTES_PER_TURN_MAX: usize = 256 * 1024;
 /// Bytes asked of a socket in one call: the size of the one buffer all connections read into.
 pub const READ_BUFFER_BYTES: usize = 64 * 1024 + 4096;
-/// Frames handled for one connection in a turn.
+/// Frames handled for one connection in a turn. With TLS, also its records: a record counts whether or not it holds
+/// data.
 pub const FRAMES_PER_TURN_MAX: usize = 256;
 /// Bytes read from all connections in a turn, and frames handled for them: shared among those who have
 /// something to say, as long as each gets at least the two below.

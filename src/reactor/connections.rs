@@ -11,6 +11,7 @@ use super::buffer::Pool;
 use super::connection::{Connection, Flags, Flushed, Got};
 use super::lingering::Lingering;
 use super::per_ip::PerIp;
+use super::share::Share;
 use super::stats::ReactorStats;
 use super::still_ready::{Line, StillReady};
 use super::table::Table;
@@ -134,15 +135,20 @@ impl Connections {
         }
     }
 
-    /// Reads `conn` once into `into`. Whether a read that does not fill it has emptied the socket.
-    pub fn read(&mut self, conn: ConnId, into: &mut [u8]) -> (Got, bool) {
+    /// Reads `conn` once into `into`, within `budget`, which is charged for what the socket gave, encrypted or
+    /// not. Whether a read that does not fill it has emptied the socket.
+    pub fn read(&mut self, conn: ConnId, into: &mut [u8], budget: &mut Share) -> (Got, bool) {
         let Some(entry) = self.table.get_mut(conn) else {
             return (Got::Nothing, false);
         };
         let Some(tls) = &mut self.tls else {
-            return (entry.read(into), !entry.flags.has(Flags::ENDING));
+            let got = entry.read(into);
+            if let Got::Bytes(bytes) = got {
+                budget.spend_bytes(bytes);
+            }
+            return (got, !entry.flags.has(Flags::ENDING));
         };
-        let got = match tls.read(conn, entry.stream(), into) {
+        let got = match tls.read(conn, entry.stream(), into, budget) {
             Got::End(End::Closed) if entry.flags.has(Flags::BROKEN) => Got::End(End::Reset),
             got => got,
         };

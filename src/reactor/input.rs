@@ -104,7 +104,7 @@ impl Reactor {
                 return Stop::Budget;
             }
             let asked = scratch.len().min(budget.bytes);
-            let (got, may_empty) = self.connections.read(conn, &mut scratch[..asked]);
+            let (got, may_empty) = self.connections.read(conn, &mut scratch[..asked], budget);
             if !self.name_by_certificate(conn, at) {
                 return Stop::Gone;
             }
@@ -124,7 +124,6 @@ impl Reactor {
             // A read that was cut short has emptied the socket, and the kernel will tell of more;
             // but of an end that it has told of already it will not tell again.
             let emptied = bytes < asked && may_empty;
-            budget.bytes -= bytes;
             self.stats.bytes_in += bytes as u64;
 
             let stop = if kept.is_empty() {

@@ -14,6 +14,8 @@ pub struct Share {
     pub bytes: usize,
     /// Frames to be handled.
     pub frames: usize,
+    /// TLS records to be decrypted, with or without data in them.
+    pub records: usize,
 }
 
 impl Share {
@@ -25,14 +27,22 @@ impl Share {
             return Self {
                 bytes: READ_BYTES_PER_TURN_MAX,
                 frames: FRAMES_PER_TURN_MAX,
+                records: FRAMES_PER_TURN_MAX,
             };
         }
         let bytes = READ_BYTES_PER_TURN_ALL / ready;
         let frames = FRAMES_PER_TURN_ALL / ready;
+        let frames = frames.clamp(FRAMES_PER_TURN_MIN, FRAMES_PER_TURN_MAX);
         Self {
             bytes: bytes.clamp(READ_BYTES_PER_TURN_MIN, READ_BYTES_PER_TURN_MAX),
-            frames: frames.clamp(FRAMES_PER_TURN_MIN, FRAMES_PER_TURN_MAX),
+            frames,
+            records: frames,
         }
+    }
+
+    /// Counts `bytes` read from the socket.
+    pub fn spend_bytes(&mut self, bytes: usize) {
+        self.bytes = self.bytes.saturating_sub(bytes);
     }
 }
 

@@ -3,6 +3,7 @@
 use mio::net::TcpStream;
 
 use super::connection::{Flushed, Got};
+use super::share::Share;
 use crate::ids::ConnId;
 
 /// There are none.
@@ -41,7 +42,13 @@ impl Tls {
     }
 
     /// Never called.
-    pub fn read(&mut self, _conn: ConnId, _stream: &mut TcpStream, _into: &mut [u8]) -> Got {
+    pub fn read(
+        &mut self,
+        _conn: ConnId,
+        _stream: &mut TcpStream,
+        _into: &mut [u8],
+        _budget: &mut Share,
+    ) -> Got {
         match *self {}
     }
 

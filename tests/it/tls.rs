@@ -283,6 +283,41 @@ fn half_a_handshake_is_closed_in_time_and_a_storm_of_them_stops_nobody() {
 }
 
 #[test]
+fn records_without_data_stop_no_other_host() {
+    const QUESTIONS: usize = 30;
+    const REPLIES: usize = 50;
+    let all = secured(false);
+    let mut good = all.host("127.0.9.1", None);
+    good.ask(BEAT_ASKING);
+    let mut flood = all.host("127.0.9.2", None);
+    flood.ask(BEAT_ASKING);
+    // Heartbeats, a byte a record, and thirty key updates before each byte.
+    let mut records = Vec::new();
+    let tls = &mut flood.stream.conn;
+    tls.set_buffer_limit(None);
+    for byte in little(BEAT_ASKING).repeat(QUESTIONS) {
+        for _ in 0..30 {
+            tls.refresh_traffic_keys().unwrap();
+        }
+        tls.writer().write_all(&[byte]).unwrap();
+        while tls.wants_write() {
+            tls.write_tls(&mut records).unwrap();
+        }
+    }
+    let flooding = std::thread::spawn(move || {
+        flood.stream.sock.write_all(&records).unwrap();
+        (0..QUESTIONS).all(|_| flood.reply()["ACK"] == "keepAlive")
+    });
+    let mut replies = 0;
+    while !flooding.is_finished() {
+        assert_eq!(good.ask(BEAT_ASKING)["ACK"], "keepAlive");
+        replies += 1;
+    }
+    assert!(flooding.join().unwrap(), "all of it is read and answered");
+    assert!(replies >= REPLIES, "{replies} replies during the flood");
+}
+
+#[test]
 fn a_new_certificate_is_taken_and_a_bad_one_changes_nothing() {
     let all = secured(false);
     let mut before = all.host("127.0.9.1", None);

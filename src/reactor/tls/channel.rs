@@ -7,13 +7,17 @@ use std::sync::Arc;
 use rustls::ServerConnection;
 
 use super::super::connection::{Flushed, Got};
+use super::super::share::Share;
 use super::TlsSettings;
+use super::records::{Metered, Records};
 use crate::certificates;
 use crate::limits::TLS_BUFFER_BYTES_MAX;
 
 /// See the [room](self).
 pub(super) struct Channel {
     tls: ServerConnection,
+    /// The records that have come.
+    records: Records,
     /// The certificate is still to be asked for the host's name.
     unnamed: bool,
 }
@@ -34,16 +38,19 @@ impl Channel {
         tls.set_buffer_limit(Some(TLS_BUFFER_BYTES_MAX));
         Some(Self {
             tls,
+            records: Records::default(),
             unnamed: settings.names_hosts,
         })
     }
 
-    /// Reads plain bytes: what has been decrypted already before the socket, since nobody announces that.
-    /// Takes from `steps` for each step of a handshake.
+    /// Reads plain bytes. Decrypted bytes that are left from the read before go first, since no event announces them.
+    /// Charges `budget` for every encrypted byte and every record, whether or not it holds data (a KeyUpdate
+    /// holds none), and `steps` for each step of a handshake. Returns [`Got::Later`] when one of these is used up.
     pub(super) fn read(
         &mut self,
         stream: &mut (impl Read + Write),
         into: &mut [u8],
+        budget: &mut Share,
         steps: &mut usize,
     ) -> Got {
         loop {
@@ -55,16 +62,31 @@ impl Channel {
                 // their own, so nothing can have been cut off unseen.
                 Err(_) => return Got::End(crate::handlers::End::Closed),
             }
-            if self.tls.is_handshaking() && *steps == 0 {
+            let handshaking = self.tls.is_handshaking();
+            if budget.bytes == 0 || budget.records == 0 || (handshaking && *steps == 0) {
                 return Got::Later;
             }
-            match self.tls.read_tls(stream) {
+            // The steps bound a handshake. Afterwards no read may end more records than the budget has left.
+            let room = match handshaking {
+                true => budget.bytes,
+                false => self.records.room(budget.records, true).min(budget.bytes),
+            };
+            let mut metered = Metered {
+                stream: &mut *stream,
+                records: &mut self.records,
+                bytes_max: room,
+                ended: 0,
+            };
+            let read = self.tls.read_tls(&mut metered);
+            budget.records = budget.records.saturating_sub(metered.ended);
+            budget.spend_bytes(room - metered.bytes_max);
+            match read {
                 Ok(_) => {}
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Got::Nothing,
                 Err(error) => return Got::End(super::super::connection::end_of(&error)),
             }
-            *steps = steps.saturating_sub(usize::from(self.tls.is_handshaking()));
+            *steps = steps.saturating_sub(usize::from(handshaking));
             if let Err(error) = self.tls.process_new_packets() {
                 // The alert that says why: as far as it can be said at once.
                 let _ = self.tls.write_tls(stream);
@@ -113,5 +135,141 @@ impl Channel {
             Some([own, ..]) => certificates::name_of(own),
             _ => Err("no certificate was shown".to_owned()),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustls::ClientConnection;
+    use rustls::pki_types::ServerName;
+
+    use crate::certificates::testing::{Socket, settings};
+
+    /// A client and a channel of the server, neither of which has said anything.
+    fn both(version: &'static rustls::SupportedProtocolVersion) -> (ClientConnection, Channel) {
+        let (client, server, _) = settings(version);
+        let name = ServerName::try_from("localhost").unwrap();
+        let mut client = ClientConnection::new(Arc::new(client), name).unwrap();
+        client.set_buffer_limit(None);
+        let settings = TlsSettings {
+            config: Arc::new(server),
+            names_hosts: false,
+        };
+        (client, Channel::new(&settings).unwrap())
+    }
+
+    /// Lets the client say what it has to, and the channel read it within one budget.
+    fn say(client: &mut ClientConnection, channel: &mut Channel) -> Got {
+        let mut socket = Socket::default();
+        client.write_tls(socket.came.get_mut()).unwrap();
+        let (mut budget, mut steps) = (Share::among(1), 8);
+        let got = channel.read(&mut socket, &mut [0; 1_024], &mut budget, &mut steps);
+        channel.send(&mut socket.gone, &mut 0);
+        client.read_tls(&mut &socket.gone[..]).unwrap();
+        client.process_new_packets().unwrap();
+        got
+    }
+
+    fn shake_hands(client: &mut ClientConnection, channel: &mut Channel) {
+        while client.is_handshaking() || client.wants_write() {
+            assert_eq!(say(client, channel), Got::Nothing);
+        }
+        assert!(!channel.tls.is_handshaking());
+    }
+
+    /// Reads until there is nothing more to be had in one call of a connection's turn. How much of the socket
+    /// that took, and how many plain bytes it gave.
+    fn turn(channel: &mut Channel, socket: &mut Socket, mut budget: Share) -> (usize, usize) {
+        let (before, mut plain) = (socket.left(), 0);
+        let mut into = vec![0; 65_536];
+        while budget.bytes > 0 {
+            match channel.read(socket, &mut into, &mut budget, &mut 8) {
+                Got::Bytes(bytes) => plain += bytes,
+                Got::Later | Got::Nothing => break,
+                other => panic!("{other:?}"),
+            }
+        }
+        (before - socket.left(), plain)
+    }
+
+    #[test]
+    fn records_without_data_use_up_the_budget_of_a_turn() {
+        let (mut client, mut channel) = both(&rustls::version::TLS13);
+        shake_hands(&mut client, &mut channel);
+        // More key updates in a row than 32 are refused; a byte of data lets 32 more pass.
+        let mut socket = Socket::default();
+        for _ in 0..40 {
+            for _ in 0..30 {
+                client.refresh_traffic_keys().unwrap();
+            }
+            client.writer().write_all(b"x").unwrap();
+        }
+        while client.wants_write() {
+            client.write_tls(socket.came.get_mut()).unwrap();
+        }
+        let mut counted = Records::default();
+        for frames in [1, 16, 256] {
+            let budget = Share {
+                records: frames,
+                ..Share::among(1)
+            };
+            let from = socket.came.position() as usize;
+            let (taken, _) = turn(&mut channel, &mut socket, budget);
+            let records = counted.advance(&socket.came.get_ref()[from..from + taken]);
+            assert!((1..=frames).contains(&records), "{records} of {frames}");
+        }
+        // Each turn gets on, and nothing is lost.
+        let mut plain = 0;
+        while socket.left() > 0 {
+            let (taken, some) = turn(&mut channel, &mut socket, Share::among(1_000_000));
+            assert!(taken > 0);
+            plain += some;
+        }
+        plain += turn(&mut channel, &mut socket, Share::among(1)).1;
+        assert!(plain >= 30, "{plain}");
+    }
+
+    #[test]
+    fn encrypted_bytes_count_not_only_the_plain_ones() {
+        for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
+            let (mut client, mut channel) = both(version);
+            shake_hands(&mut client, &mut channel);
+            let mut socket = Socket::default();
+            for _ in 0..1_000 {
+                client.writer().write_all(b"x").unwrap();
+            }
+            client.write_tls(socket.came.get_mut()).unwrap();
+            let budget = Share {
+                bytes: 2_000,
+                ..Share::among(1)
+            };
+            let (taken, _) = turn(&mut channel, &mut socket, budget);
+            assert!(taken > 0 && taken <= 2_000, "{taken} bytes");
+        }
+    }
+
+    #[test]
+    fn a_handshake_in_tiny_fragments_uses_up_its_steps() {
+        let (mut client, mut channel) = both(&rustls::version::TLS13);
+        let mut hello = Vec::new();
+        client.write_tls(&mut hello).unwrap();
+        // The same message, a byte a record.
+        let mut socket = Socket::default();
+        for byte in &hello[5..] {
+            socket.came.get_mut().extend([22, 3, 1, 0, 1, *byte]);
+        }
+        let mut steps = 1;
+        let mut budget = Share::among(1_000_000);
+        let before = socket.left();
+        let got = channel.read(&mut socket, &mut [0; 64], &mut budget, &mut steps);
+        assert_eq!(got, Got::Later);
+        assert_eq!((steps, budget.records), (0, 0));
+        assert!(before - socket.left() <= 8_192);
+        // It gets on all the same.
+        for _ in 0..64 {
+            channel.read(&mut socket, &mut [0; 64], &mut Share::among(1), &mut 8);
+        }
+        assert!(channel.has_unsent(), "the server's first flight");
     }
 }

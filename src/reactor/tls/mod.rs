@@ -7,9 +7,11 @@
 //! ```
 //!
 //! Channels stand in a table beside the connections, so that one without TLS costs nothing. Steps of
-//! handshakes have a budget per turn, since one costs as much as a thousand heartbeats.
+//! handshakes have a budget per turn, since one costs as much as a thousand heartbeats. Each connection has a
+//! budget per turn of encrypted bytes and of records, whatever the records hold.
 
 mod channel;
+mod records;
 
 use std::sync::Arc;
 
@@ -17,6 +19,7 @@ use mio::net::TcpStream;
 
 use self::channel::Channel;
 use super::connection::{Flushed, Got};
+use super::share::Share;
 use crate::ids::ConnId;
 use crate::limits::TLS_HANDSHAKES_PER_TURN_MAX;
 
@@ -78,10 +81,16 @@ impl Tls {
         }
     }
 
-    /// Reads plain bytes.
-    pub fn read(&mut self, conn: ConnId, stream: &mut TcpStream, into: &mut [u8]) -> Got {
+    /// Reads plain bytes, within the `budget` of the connection.
+    pub fn read(
+        &mut self,
+        conn: ConnId,
+        stream: &mut TcpStream,
+        into: &mut [u8],
+        budget: &mut Share,
+    ) -> Got {
         match self.channels.get_mut(conn.slot as usize) {
-            Some(Some(channel)) => channel.read(stream, into, &mut self.steps),
+            Some(Some(channel)) => channel.read(stream, into, budget, &mut self.steps),
             _ => Got::Nothing,
         }
     }
