@@ -377,6 +377,12 @@ pub const SWEEP_ROWS_MAX: usize = 65_536;
 pub const REDIS_WINDOW_COMMANDS_MAX: usize = 1_000;
 /// The same in bytes; a single command that is longer goes alone.
 pub const REDIS_WINDOW_BYTES_MAX: usize = 256 * 1024;
+/// Reads of a TLS connection to Redis for the next bytes of data, since a record of TLS need not hold any. A connection
+/// that brings none in so many is given up, and the store is away.
+pub const REDIS_TLS_READS_MAX: usize = 256;
+/// Messages of Redis that answer no command (pushes), between two replies. Beyond, the connection is given up
+/// likewise.
+pub const REDIS_PUSHES_MAX: usize = 1_000;
 /// Hosts' keys in one command to Redis: while it is at them it serves nobody else.
 pub const REDIS_KEYS_MAX: usize = 64;
 /// Members of a set named in one command to Redis.

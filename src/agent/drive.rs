@@ -313,26 +313,26 @@ impl Agent {
         let Some(tcp) = &mut self.tcp else {
             return;
         };
+        // Of what the socket gives, encrypted or not: a record of TLS need not hold any data.
+        let mut left = AGENT_READ_BYTES_PER_TURN_MAX;
         if !tcp.is_connected() {
-            match tcp.come_about() {
-                Ok(None) => return,
+            match tcp.come_about(&mut left) {
+                Ok(None) => {
+                    self.is_ready = left == 0;
+                    return;
+                }
                 Ok(Some((local, server))) => self.core.connected(at, local, server, fx),
                 Err(error) => return self.lost(at, &error.to_string(), fx),
             }
         }
-        let mut taken = 0;
         while let Some(tcp) = &mut self.tcp {
-            if taken > AGENT_READ_BYTES_PER_TURN_MAX {
-                self.is_ready = true;
-                return;
-            }
-            match tcp.read(buffer) {
+            match tcp.read(buffer, &mut left) {
                 Ok(0) => return self.lost(at, "it has closed the connection", fx),
-                Ok(read) => {
-                    taken += read;
-                    self.core.bytes(at, &buffer[..read], fx);
+                Ok(read) => self.core.bytes(at, &buffer[..read], fx),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.is_ready = left == 0;
+                    return;
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return self.lost(at, &error.to_string(), fx),
             }

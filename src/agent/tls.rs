@@ -92,24 +92,30 @@ impl Channel {
         Ok(Self(tls))
     }
 
-    /// Goes on with the handshake as far as the socket lets it. Whether it is done.
+    /// Goes on with the handshake as far as the socket lets it and `left`, the encrypted bytes that may still be
+    /// read, allows. Whether it is done.
     ///
     /// # Errors
     /// With what TLS finds wrong, or that the socket broke on the way.
-    pub(super) fn shake_hands(&mut self, stream: &mut (impl Read + Write)) -> io::Result<bool> {
-        self.advance(stream).map_err(|error| match error.kind() {
-            io::ErrorKind::Other => error,
-            _ => failed(format_args!("{error}, in the middle of the handshake")),
-        })
+    pub(super) fn shake_hands(
+        &mut self,
+        stream: &mut (impl Read + Write),
+        left: &mut usize,
+    ) -> io::Result<bool> {
+        self.advance(stream, left)
+            .map_err(|error| match error.kind() {
+                io::ErrorKind::Other => error,
+                _ => failed(format_args!("{error}, in the middle of the handshake")),
+            })
     }
 
-    fn advance(&mut self, stream: &mut (impl Read + Write)) -> io::Result<bool> {
+    fn advance(&mut self, stream: &mut (impl Read + Write), left: &mut usize) -> io::Result<bool> {
         loop {
             self.flush(stream)?;
             if !self.0.is_handshaking() {
                 return Ok(true);
             }
-            match self.take_in(stream) {
+            match self.take_in(stream, left) {
                 Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
                 Ok(_) => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
@@ -118,11 +124,16 @@ impl Channel {
         }
     }
 
-    /// Reads plain bytes: what has been decrypted already before the socket, since nobody announces that.
+    /// Reads plain bytes. Decrypted bytes that are left from the read before go first, since no event announces them.
+    /// Takes every encrypted byte from `left`, since a record need not hold any data.
+    ///
+    /// # Errors
+    /// As a socket's, and what TLS finds wrong. [`io::ErrorKind::WouldBlock`] also when nothing is left of `left`.
     pub(super) fn read(
         &mut self,
         stream: &mut (impl Read + Write),
         into: &mut [u8],
+        left: &mut usize,
     ) -> io::Result<usize> {
         loop {
             match self.0.reader().read(into) {
@@ -132,7 +143,7 @@ impl Channel {
                 Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(0),
                 read => return read,
             }
-            self.take_in(stream)?;
+            self.take_in(stream, left)?;
         }
     }
 
@@ -163,13 +174,17 @@ impl Channel {
     }
 
     /// Reads from the socket what there is at once. How many bytes; none at its end.
-    fn take_in(&mut self, stream: &mut (impl Read + Write)) -> io::Result<usize> {
+    fn take_in(&mut self, stream: &mut (impl Read + Write), left: &mut usize) -> io::Result<usize> {
+        if *left == 0 {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
         let read = loop {
             match self.0.read_tls(stream) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 read => break read?,
             }
         };
+        *left = left.saturating_sub(read);
         if let Err(error) = self.0.process_new_packets() {
             // The alert that says why: as far as it can be said at once.
             let _ = self.0.write_tls(stream);
@@ -196,4 +211,59 @@ impl Channel {
 
 fn failed(why: impl fmt::Display) -> io::Error {
     io::Error::other(format!("TLS: {why}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::certificates::testing::{Socket, settings};
+    use rustls::ServerConnection;
+
+    /// A channel and its server after the handshake, and the socket of the channel.
+    fn connected() -> (Channel, ServerConnection, Socket) {
+        let (_, server, roots) = settings(&rustls::version::TLS13);
+        let mut server = ServerConnection::new(Arc::new(server)).unwrap();
+        server.set_buffer_limit(None);
+        let settings = TlsSettings::new("localhost:1", roots, None).unwrap();
+        let mut channel = Channel::new(&settings).unwrap();
+        let mut socket = Socket::default();
+        while !channel.shake_hands(&mut socket, &mut 4_096).unwrap() || server.is_handshaking() {
+            let mut said = &std::mem::take(&mut socket.gone)[..];
+            while !said.is_empty() {
+                server.read_tls(&mut said).unwrap();
+                server.process_new_packets().unwrap();
+            }
+            let came = socket.came.get_mut();
+            while server.wants_write() {
+                server.write_tls(came).unwrap();
+            }
+        }
+        (channel, server, socket)
+    }
+
+    #[test]
+    fn records_without_data_use_up_the_budget_of_a_turn() {
+        let (mut channel, mut server, mut socket) = connected();
+        for _ in 0..400 {
+            for _ in 0..30 {
+                server.refresh_traffic_keys().unwrap();
+            }
+            server.writer().write_all(b"x").unwrap();
+        }
+        while server.wants_write() {
+            server.write_tls(socket.came.get_mut()).unwrap();
+        }
+        let all = socket.left();
+        let (mut left, mut plain) = (16_384, 0);
+        let ended = loop {
+            match channel.read(&mut socket, &mut [0; 1_024], &mut left) {
+                Ok(read) => plain += read,
+                Err(error) => break error,
+            }
+        };
+        assert_eq!(ended.kind(), io::ErrorKind::WouldBlock, "{ended}");
+        assert_eq!(left, 0);
+        let taken = all - socket.left();
+        assert!(plain > 0 && taken < 32_768, "{taken} of {all} bytes");
+    }
 }

@@ -19,12 +19,21 @@ impl Channel {
     }
 
     /// Never called.
-    pub(super) fn shake_hands(&mut self, _stream: &mut TcpStream) -> io::Result<bool> {
+    pub(super) fn shake_hands(
+        &mut self,
+        _stream: &mut TcpStream,
+        _left: &mut usize,
+    ) -> io::Result<bool> {
         match *self {}
     }
 
     /// Never called.
-    pub(super) fn read(&mut self, _stream: &mut TcpStream, _into: &mut [u8]) -> io::Result<usize> {
+    pub(super) fn read(
+        &mut self,
+        _stream: &mut TcpStream,
+        _into: &mut [u8],
+        _left: &mut usize,
+    ) -> io::Result<usize> {
         match *self {}
     }
 

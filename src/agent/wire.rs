@@ -82,11 +82,11 @@ impl Wire {
         self.stream.local_addr().ok().map(|local| local.ip())
     }
 
-    /// Goes on connecting. Between which addresses it is, once it has come about.
+    /// Goes on connecting, reading no more than `left` bytes. Between which addresses it is, once it has come about.
     ///
     /// # Errors
     /// When it will not.
-    pub(super) fn come_about(&mut self) -> io::Result<Option<(IpAddr, IpAddr)>> {
+    pub(super) fn come_about(&mut self, left: &mut usize) -> io::Result<Option<(IpAddr, IpAddr)>> {
         if let Some(error) = self.stream.take_error()? {
             return Err(error);
         }
@@ -96,7 +96,7 @@ impl Wire {
             Err(error) => return Err(error),
         };
         if let Some(channel) = &mut self.channel
-            && !channel.shake_hands(&mut self.stream)?
+            && !channel.shake_hands(&mut self.stream, left)?
         {
             return Ok(None);
         }
@@ -104,15 +104,21 @@ impl Wire {
         Ok(Some((self.stream.local_addr()?.ip(), server.ip())))
     }
 
-    /// Reads as from a socket: to be called until it would block.
+    /// Reads as from a socket, and takes the bytes the socket gave from `left`: to be called until it would block.
     ///
     /// # Errors
-    /// As a socket's, and what TLS finds wrong.
-    pub(super) fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        match &mut self.channel {
-            Some(channel) => channel.read(&mut self.stream, into),
-            None => self.stream.read(into),
+    /// As a socket's, and what TLS finds wrong. It would block as well when nothing is left of `left`.
+    pub(super) fn read(&mut self, into: &mut [u8], left: &mut usize) -> io::Result<usize> {
+        if let Some(channel) = &mut self.channel {
+            return channel.read(&mut self.stream, into, left);
         }
+        let some = into.len().min(*left);
+        if some == 0 {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        let read = self.stream.read(&mut into[..some])?;
+        *left -= read;
+        Ok(read)
     }
 
     /// Takes bytes that are to go out.

@@ -18,7 +18,7 @@ use redis::{Cmd, Value};
 use super::errors::{broken, judge, refuses_us, text};
 use super::scripts;
 use super::wire::Wire;
-use crate::limits::{REDIS_WINDOW_BYTES_MAX, REDIS_WINDOW_COMMANDS_MAX};
+use crate::limits::{REDIS_PUSHES_MAX, REDIS_WINDOW_BYTES_MAX, REDIS_WINDOW_COMMANDS_MAX};
 use crate::store::StoreError;
 use crate::store::address::RedisAddress;
 
@@ -223,13 +223,15 @@ impl Link {
     }
 
     fn reply(&mut self) -> Result<Value, StoreError> {
-        loop {
+        for _ in 0..REDIS_PUSHES_MAX {
             // The read timeout stays as it was set: it starts anew with each reply, which is the rule.
             match self.wire.reply().map_err(|error| broken(&error))? {
                 Value::Push { .. } => {}
                 value => return Ok(value),
             }
         }
+        let why = format!("{REDIS_PUSHES_MAX} messages and no reply");
+        Err(StoreError::Away(why))
     }
 
     /// The user, the database and the scripts, in one go.

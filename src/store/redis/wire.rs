@@ -14,6 +14,7 @@ use socket2::{Domain, Protocol, SockAddr, Socket, TcpKeepalive, Type};
 
 #[cfg(feature = "tls")]
 use super::tls::{self, Tls};
+use crate::limits::REDIS_TLS_READS_MAX;
 use crate::store::address::RedisPlace;
 
 /// Seconds of idleness before the kernel asks whether the server's machine is still there.
@@ -65,7 +66,10 @@ impl Wire {
         match &mut self.stream {
             Stream::Plain(stream) => stream.write_all(bytes),
             #[cfg(feature = "tls")]
-            Stream::Tls(stream) => stream.write_all(bytes).and_then(|()| stream.flush()),
+            Stream::Tls(stream) => {
+                stream.sock.renew();
+                stream.write_all(bytes).and_then(|()| stream.flush())
+            }
         }
     }
 
@@ -75,9 +79,9 @@ impl Wire {
     /// When the connection failed: what comes next may be anything.
     pub(super) fn reply(&mut self) -> RedisResult<Value> {
         match &mut self.stream {
-            Stream::Plain(stream) => self.parser.parse_value(stream),
+            Stream::Plain(stream) => self.parser.parse_value(Fresh(stream)),
             #[cfg(feature = "tls")]
-            Stream::Tls(stream) => self.parser.parse_value(stream),
+            Stream::Tls(stream) => self.parser.parse_value(Fresh(&mut **stream)),
         }
     }
 
@@ -87,9 +91,9 @@ impl Wire {
     /// When it has.
     pub(super) fn look(&self) -> io::Result<()> {
         let socket = match &self.stream {
-            Stream::Plain(stream) => &stream.0,
+            Stream::Plain(stream) => &stream.socket,
             #[cfg(feature = "tls")]
-            Stream::Tls(stream) => &stream.sock.0,
+            Stream::Tls(stream) => &stream.sock.socket,
         };
         let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
         match rustix::net::recv(socket, &mut [0_u8; 1], flags) {
@@ -100,26 +104,61 @@ impl Wire {
     }
 }
 
-/// A socket whose waits go on after an interruption, each with its whole timeout.
-pub(super) struct Steady(Socket);
+/// A socket whose waits go on after an interruption, each with its whole timeout. It is read at most
+/// [`REDIS_TLS_READS_MAX`] times for the next bytes of data, since a record of TLS need not hold any.
+pub(super) struct Steady {
+    socket: Socket,
+    reads_left: usize,
+}
 
 impl Steady {
     fn new(socket: Socket, timeout: Duration) -> io::Result<Self> {
         socket.set_read_timeout(Some(timeout))?;
         socket.set_write_timeout(Some(timeout))?;
-        Ok(Self(socket))
+        Ok(Self {
+            socket,
+            reads_left: REDIS_TLS_READS_MAX,
+        })
+    }
+
+    /// The next bytes of data are wanted.
+    fn renew(&mut self) {
+        self.reads_left = REDIS_TLS_READS_MAX;
     }
 }
 
 impl Read for Steady {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        through_interruptions(|| self.0.read(into))
+        let Some(left) = self.reads_left.checked_sub(1) else {
+            let why = format!("{REDIS_TLS_READS_MAX} reads of TLS without any data");
+            return Err(io::Error::new(io::ErrorKind::InvalidData, why));
+        };
+        self.reads_left = left;
+        through_interruptions(|| self.socket.read(into))
+    }
+}
+
+/// A stream each read of which may read its socket anew so often.
+struct Fresh<'a, S>(&'a mut S);
+
+impl Read for Fresh<'_, Steady> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        self.0.renew();
+        self.0.read(into)
+    }
+}
+
+#[cfg(feature = "tls")]
+impl Read for Fresh<'_, Tls> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        self.0.sock.renew();
+        self.0.read(into)
     }
 }
 
 impl Write for Steady {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        through_interruptions(|| self.0.write(bytes))
+        through_interruptions(|| self.socket.write(bytes))
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -185,6 +224,24 @@ mod tests {
         assert_eq!(never.unwrap_err().kind(), io::ErrorKind::TimedOut);
         let other = through_interruptions(|| Err(io::ErrorKind::WouldBlock.into()));
         assert_eq!(other.unwrap_err().kind(), io::ErrorKind::WouldBlock);
+    }
+
+    #[test]
+    fn reads_that_bring_no_data_are_bounded() {
+        let (ours, mut server) = std::os::unix::net::UnixStream::pair().unwrap();
+        let socket = Socket::from(std::os::fd::OwnedFd::from(ours));
+        let mut steady = Steady::new(socket, Duration::from_secs(20)).unwrap();
+        // As TLS reads: a byte of a record at a time, and the record never ends.
+        server.write_all(&[0; REDIS_TLS_READS_MAX + 2]).unwrap();
+        for _ in 0..REDIS_TLS_READS_MAX {
+            assert_eq!(steady.read(&mut [0]).unwrap(), 1);
+        }
+        let error = steady.read(&mut [0]).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+        // As the parser reads: each read is for data.
+        for _ in 0..2 {
+            assert_eq!(Fresh(&mut steady).read(&mut [0]).unwrap(), 1);
+        }
     }
 
     #[test]
