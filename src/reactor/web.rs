@@ -435,7 +435,7 @@ impl Web {
         true
     }
 
-    /// Works on one connection. Whether a request was answered.
+    /// Works on one connection. Whether that was work: a request was answered, or much was read.
     fn run(&mut self, token: Token, site: &Site<'_>) -> bool {
         let Some(slot) = self.slot_of(token) else {
             return false;
@@ -459,9 +459,11 @@ impl Web {
                 progress: Progress::Gone,
                 answered: None,
                 wants: None,
+                read: 0,
             }
         });
-        let worked = driven.answered.is_some() || driven.wants.is_some();
+        let worked =
+            driven.answered.is_some() || driven.wants.is_some() || driven.read >= HTTP_READ_BYTES;
         match driven.progress {
             Progress::Blocked => {}
             Progress::Again => self.enqueue(token),

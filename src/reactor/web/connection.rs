@@ -118,6 +118,8 @@ pub(super) struct Driven {
     pub(super) answered: Option<u16>,
     /// What has to be done for it.
     pub(super) wants: Option<Wants>,
+    /// Bytes read from it.
+    pub(super) read: usize,
 }
 
 /// What reading came to.
@@ -259,6 +261,7 @@ impl Connection {
             progress: Progress::Blocked,
             answered: None,
             wants: None,
+            read: 0,
         };
         let progress = self.advance(&door, site, number, scratch, &mut driven);
         // An error of the socket is its end, whatever it was.
@@ -335,6 +338,7 @@ impl Connection {
             match self.read(scratch)? {
                 Took::Bytes(count) => {
                     budget = budget.saturating_sub(count);
+                    driven.read += count;
                     self.took(&scratch[..count], now);
                 }
                 Took::Nothing => return Ok(Progress::Blocked),

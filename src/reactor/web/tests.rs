@@ -216,6 +216,29 @@ fn a_turn_answers_so_many_and_each_connection_once() {
 }
 
 #[test]
+fn a_turn_reads_much_of_only_so_many() {
+    const CLIENTS: usize = 2 * HTTP_ANSWERS_PER_TURN_MAX;
+    let mut lp = Loop::new();
+    let mut clients: Vec<_> = (0..CLIENTS).map(|_| lp.client()).collect();
+    for client in &mut clients {
+        // Half a body: there is nothing to be answered.
+        client.say("POST /v1/tasks HTTP/1.1\r\nHost: localhost\r\n");
+        client.say("Content-Type: application/json\r\nContent-Length: 1000000\r\n\r\n");
+        client.say(&"x".repeat(2 * HTTP_READ_BYTES));
+    }
+    let end = WallInstant::now() + PATIENCE;
+    while lp.web.queue.len() < CLIENTS {
+        assert!(WallInstant::now() < end, "told of all of them");
+        let wait = Some(Duration::from_millis(2));
+        lp.poll.poll(&mut lp.events, wait).unwrap();
+        lp.events.iter().for_each(|event| lp.web.ready(event));
+    }
+    lp.turn();
+    assert!(lp.web.queue.len() >= CLIENTS - HTTP_ANSWERS_PER_TURN_MAX);
+    lp.until("all is read", |lp| !lp.web.has_ready());
+}
+
+#[test]
 fn metrics_count_their_own_connection() {
     let mut lp = Loop::new();
     let mut client = lp.client();
