@@ -5,18 +5,20 @@
 //!  redisConfig.host, .password ──▶ store.url               redis://…@host:6379/0
 //!  localConfig.ip              ──▶ server.tcp, server.udp  ip:11451, ip:11452
 //!  offlineDelFields.system     ──▶ offline.delete_fields
+//!                             ──▶ dispatch.on_done      clear: it deleted what a finished host left
 //! ```
 //!
 //! The old server knew no keys and served everybody, so this counts as `auth: "none"`, with a warning at
 //! each start. Everything else has its default; HTTP, which the old server did not have, stays on loopback.
+//! Sections of our own configuration may stand beside the old ones, and take precedence where both give a value.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use super::error::ConfigError;
-use super::read::{TASK_FIELDS, delete_field, udp_beside};
+use super::read::{self, SECTIONS, TASK_FIELDS, delete_field, udp_beside};
 use super::tree::Node;
 use super::value::Value;
-use super::{Auth, Config, TCP_PORT};
+use super::{Auth, Config, OnDone, TCP_PORT};
 use crate::limits::CONFIG_ENTRIES_MAX;
 use crate::store::address::{REDIS_PORT, RedisAddress, RedisPlace, StoreUrl};
 
@@ -29,36 +31,67 @@ pub(super) fn is_old(root: &Node) -> bool {
     root.member(REDIS).is_some() || root.member(LOCAL).is_some()
 }
 
-/// Reads it over the defaults.
+/// Settings that an old section and one of ours can both give.
+const SHADOWED: [(&str, &str, &str, &str); 3] = [
+    (REDIS, "host", "store", "url"),
+    (LOCAL, "ip", "server", "tcp"),
+    (FIELDS, "system", "offline", "delete_fields"),
+];
+
+/// Reads it over the defaults, and our own sections over that.
 pub(super) fn read(file: &str, root: &Node) -> Result<Config, ConfigError> {
     let mut config = Config {
         auth: Auth::None,
         ..Config::default()
     };
-    config.warnings.push(format!(
-        "{file}: a configuration of the old server, which served everybody: auth counts as \"none\""
-    ));
+    config.dispatch.on_done = OnDone::Clear;
     let root = Value {
         file,
         path: String::new(),
         node: root,
     };
+    if !gives(root.node, "auth") {
+        config.warnings.push(format!(
+            "{file}: a configuration of the old server, which served everybody: auth counts as \"none\""
+        ));
+    }
     for (name, node) in root.members()? {
         let value = root.member(name, node);
         match &**name {
             REDIS => config.store.url = redis(&value, &mut config.warnings)?,
             LOCAL => local(&value, &mut config)?,
             FIELDS => fields(&value, &mut config)?,
+            ours if SECTIONS.contains(&ours) => {}
             _ => ignored(&value, &mut config.warnings),
         }
     }
-    if root.node.member(REDIS).is_none() {
+    read::sections(&root.clone().open_section()?, &mut config)?;
+    if config.auth == Auth::Unset {
+        config.auth = Auth::None;
+    }
+    for (old, old_key, section, key) in SHADOWED {
+        let ours = root.node.member(section);
+        if ours.is_some_and(|of| gives(of, key))
+            && root.node.member(old).is_some_and(|of| gives(of, old_key))
+        {
+            config.warnings.push(format!(
+                "{file}: {section}.{key} takes precedence over {old}.{old_key}"
+            ));
+        }
+    }
+    let has_store = root.node.member("store").is_some_and(|of| gives(of, "url"));
+    if root.node.member(REDIS).is_none() && !has_store {
         config.warnings.push(format!(
             "{file}: redisConfig is missing: the store is {}",
             config.store.url
         ));
     }
     Ok(config)
+}
+
+/// Whether `of` has a value under `key` other than `null`.
+fn gives(of: &Node, key: &str) -> bool {
+    of.member(key).is_some_and(|value| *value != Node::Null)
 }
 
 fn ignored(value: &Value<'_>, warnings: &mut Vec<String>) {

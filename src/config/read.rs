@@ -108,13 +108,18 @@ const CONNECTIONS_MAX: u64 = 1 << 24;
 
 /// Reads the whole file over the defaults.
 pub(super) fn read(file: &str, root: &Node) -> Result<Config, ConfigError> {
-    let mut config = Config::default();
     let root = Value {
         file,
         path: String::new(),
         node: root,
-    }
-    .section(&SECTIONS)?;
+    };
+    let mut config = Config::default();
+    sections(&root.section(&SECTIONS)?, &mut config)?;
+    Ok(config)
+}
+
+/// Reads the sections that are given over what `config` has.
+pub(super) fn sections(root: &Section<'_>, config: &mut Config) -> Result<(), ConfigError> {
     let section = |name| {
         root.get(name)
             .map(|value| value.section(keys_of(name)))
@@ -171,7 +176,7 @@ pub(super) fn read(file: &str, root: &Node) -> Result<Config, ConfigError> {
     if let Some(of) = section("log")? {
         log(&of, &mut config.log)?;
     }
-    Ok(config)
+    Ok(())
 }
 
 fn server(of: &Section<'_>, server: &mut Server) -> Result<(), ConfigError> {

@@ -94,6 +94,15 @@ impl<'a> Value<'a> {
         })
     }
 
+    /// An object of which only some keys are read.
+    pub(super) fn open_section(self) -> Result<Section<'a>, ConfigError> {
+        Ok(Section {
+            members: self.members()?,
+            file: self.file,
+            path: self.path,
+        })
+    }
+
     /// The value `node` under `key` of this one.
     pub(super) fn member(&self, key: &str, node: &'a Node) -> Value<'a> {
         Value {

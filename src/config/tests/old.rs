@@ -30,6 +30,7 @@ fn a_file_of_the_old_server_is_taken_as_it_is() {
     assert_eq!(config.server.http, address("127.0.0.1:11480"));
     assert_eq!(config.offline.delete_fields, ["systemInfo", "cpu"]);
     assert_eq!(config.auth, Auth::None);
+    assert_eq!(config.dispatch.on_done, OnDone::Clear);
     assert_eq!(
         config.warnings,
         [
@@ -62,6 +63,54 @@ fn a_file_of_the_old_server_is_taken_as_it_is() {
     let text = r#"{"redisConfig": {"host": "h"}}"#;
     let config = Config::parse("config.json", text, &flags).unwrap();
     assert_eq!(config.store.url.to_string(), "embedded:x");
+}
+
+#[test]
+fn sections_of_ours_stand_beside_the_old_ones() {
+    let config = good(
+        r#"{"redisConfig": {"host": "10.0.0.2"}, "localConfig": {"ip": "127.0.0.1"},
+            "offlineDelFields": {"system": ["cpu"]},
+            "dispatch": {"on_done": "keep", "tries": 3}, "log": {"level": "debug"},
+            "instructions": {"reboot": "shutdown -r now"}}"#,
+    );
+    assert_eq!(config.dispatch.on_done, OnDone::Keep);
+    assert_eq!(config.dispatch.tries, 3);
+    assert_eq!(config.log.level, log::LevelFilter::Debug);
+    assert_eq!(config.instructions["reboot"], "shutdown -r now");
+    assert_eq!(config.store.url.to_string(), "redis://10.0.0.2:6379/0");
+    assert_eq!(config.offline.delete_fields, ["cpu"]);
+    assert_eq!((config.auth, config.warnings.len()), (Auth::None, 1));
+
+    // A section without the key leaves what the old server did.
+    let config = good(r#"{"localConfig": {}, "dispatch": {"tries": 3}, "auth": null}"#);
+    assert_eq!(config.dispatch.on_done, OnDone::Clear);
+    assert_eq!(config.auth, Auth::None);
+}
+
+#[test]
+fn a_section_of_ours_takes_precedence_over_an_old_one() {
+    let config = good(
+        r#"{"server": {"tcp": "127.0.0.9:5"}, "store": {"url": "redis://db:7"},
+            "offline": {"delete_fields": []}, "auth": "none",
+            "redisConfig": {"host": "10.0.0.2"}, "localConfig": {"ip": "10.0.0.1"},
+            "offlineDelFields": {"system": ["cpu"]}}"#,
+    );
+    assert_eq!(config.server.tcp, address("127.0.0.9:5"));
+    assert_eq!(config.server.udp, address("127.0.0.9:11452"));
+    assert_eq!(config.store.url.to_string(), "redis://db:7/0");
+    assert!(config.offline.delete_fields.is_empty());
+    assert_eq!(
+        config.warnings,
+        [
+            "config.json: store.url takes precedence over redisConfig.host",
+            "config.json: server.tcp takes precedence over localConfig.ip",
+            "config.json: offline.delete_fields takes precedence over offlineDelFields.system",
+        ]
+    );
+    assert_eq!(
+        error(r#"{"localConfig": {}, "dispatch": {"on_dome": "keep"}}"#),
+        "config.json: unknown key dispatch.on_dome (did you mean on_done?)"
+    );
 }
 
 #[test]
