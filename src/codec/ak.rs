@@ -202,29 +202,42 @@ impl Refusal {
         }
     }
 
-    /// What the reply refuses, if it does. The word stands first, or behind a channel. `NA` refuses
-    /// alone: among values it is the place of one that is missing.
+    /// The refusal in a reply, if it is one. The word stands first, or behind a channel, with or without a blank
+    /// between the two (`BS`, `K0 BS`, `K0BS`). `NA` refuses alone: among values it takes the place of one that is
+    /// missing.
     #[must_use]
     pub fn of(reply: &Reply<'_>) -> Option<Self> {
         if reply.code == UNKNOWN {
             return Some(Self::Unknown);
         }
-        let mut words = words(reply.data).peekable();
-        words.next_if(|word| is_channel(word));
-        match words.next()? {
+        // A system names the channel before each of its analyzers: `K0 OF K1 NA`.
+        let words = words(reply.data).map(behind_channel);
+        let mut words = words.filter(|word| !word.is_empty());
+        match Self::from_word(words.next()?)? {
+            Self::Missing if words.any(|word| Self::from_word(word).is_none()) => None,
+            refusal => Some(refusal),
+        }
+    }
+
+    fn from_word(word: &[u8]) -> Option<Self> {
+        match word {
             b"BS" => Some(Self::Busy),
             b"SE" => Some(Self::Syntax),
             b"DF" => Some(Self::Data),
             b"OF" => Some(Self::Offline),
-            b"NA" => words.all(|word| word == b"NA").then_some(Self::Missing),
+            b"NA" => Some(Self::Missing),
             _ => None,
         }
     }
 }
 
-fn is_channel(word: &[u8]) -> bool {
-    let digits = word.strip_prefix(b"K").unwrap_or_default();
-    !digits.is_empty() && digits.iter().all(u8::is_ascii_digit)
+/// A word without the channel (`K` and digits) that it begins with; empty where it is nothing else.
+fn behind_channel(word: &[u8]) -> &[u8] {
+    let Some(rest) = word.strip_prefix(b"K") else {
+        return word;
+    };
+    let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    if digits == 0 { word } else { &rest[digits..] }
 }
 
 /// The words of some data: what stands between blanks, CR and LF.

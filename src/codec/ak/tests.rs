@@ -118,9 +118,21 @@ fn a_word_in_front_refuses_and_na_among_values_does_not() {
     };
     for word in ["BS", "SE", "DF", "OF", "NA"] {
         assert_eq!(refusal(*b"ASTZ", word), Some(word));
-        assert_eq!(refusal(*b"ASTZ", &format!(" K1\r\n{word} ")), Some(word));
+        for channel in ["K1\r\n", "K0 ", "K0", "K12", "K00099", " K7"] {
+            let data = format!("{channel}{word} ");
+            assert_eq!(refusal(*b"ASTZ", &data), Some(word), "{data}");
+        }
     }
-    assert_eq!(refusal(*b"ASTZ", "NA NA"), Some("NA"));
+    for (data, wanted) in [
+        ("NA NA", "NA"),
+        ("K0NA NA", "NA"),
+        ("K1 NA K2 NA", "NA"),
+        ("K1NA K2 OF", "NA"),
+        ("K0 OF K1 NA", "OF"),
+        ("K0BS device busy", "BS"),
+    ] {
+        assert_eq!(refusal(*b"ASTZ", data), Some(wanted), "{data}");
+    }
     assert_eq!(refusal(UNKNOWN, ""), Some("????"));
     for data in [
         "",
@@ -129,6 +141,12 @@ fn a_word_in_front_refuses_and_na_among_values_does_not() {
         "BSE",
         "na",
         "K0",
+        "K0BSE",
+        "KBS",
+        "K 0BS",
+        "K0SREM STBY",
+        "K0NA 1.5",
+        "K0 1.5 NA",
         "SREM STBY",
         "# BS",
     ] {
