@@ -14,6 +14,7 @@
 mod check;
 mod error;
 mod keys;
+mod log_file;
 mod old;
 mod outside;
 mod read;
@@ -34,6 +35,7 @@ use std::path::{Path, PathBuf};
 
 pub use error::{ConfigError, Place};
 pub use keys::{read_key_file, read_keys};
+pub use log_file::{LogFileKind, log_file_kind};
 pub use outside::{Device, Field, Target};
 pub use tls::{Acceptor, Tls};
 use tree::Node;
@@ -503,6 +505,8 @@ impl Config {
             }
         }
         check::check(&self, &origin)?;
+        self.warnings
+            .extend(self.log.file.as_deref().and_then(log_file::warning));
         Ok(self)
     }
 }

@@ -6,7 +6,11 @@
 //!
 //! Lines are gathered and written together. What cannot be written is lost here (standard error has
 //! it), counted, and said when the file can be written again; it is tried once a second.
+//!
+//! Only a regular file is rotated, behind any links that lead to it. A device, a pipe or a descriptor is written to
+//! without waiting for it, and stays what it is.
 
+use crate::config::{LogFileKind, log_file_kind};
 use crate::limits::LOG_KEPT_BYTES;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
@@ -14,8 +18,13 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use rustix::fs::OFlags;
+use rustix::io::Errno;
+
 /// How long a file that could not be written is left alone.
 const RETRY: Duration = Duration::from_secs(1);
+/// What a pipe takes whole or not at all, in bytes.
+const PIECE_BYTES: usize = 4_096;
 
 /// The file. What it has to say of itself is returned, for standard error.
 #[derive(Debug)]
@@ -41,6 +50,14 @@ enum State {
         bytes: u64,
         /// Where the next rotation is due. Moves on when one fails, so that not every line tries.
         rotate_at: u64,
+    },
+    /// Open, and no regular file.
+    Special {
+        file: File,
+        /// Since when it takes no more, if it does not.
+        stalled: Option<Instant>,
+        /// Whether it has the beginning of a line and not its end.
+        is_torn: bool,
     },
     Broken {
         since: Instant,
@@ -96,11 +113,49 @@ impl LogFile {
                     self.broken(&error, now, say);
                 }
             },
+            State::Special { .. } => self.flush_special(now, say),
             State::Closed | State::Broken { .. } => self.lost += self.pending_lines,
         }
         self.pending.clear();
         self.pending.shrink_to(LOG_KEPT_BYTES);
         self.pending_lines = 0;
+    }
+
+    /// Writes what is pending as far as it is taken at once. A reader that is too slow does not hold up the log thread.
+    fn flush_special(&mut self, now: Instant, say: &mut Vec<String>) {
+        let State::Special {
+            file,
+            stalled,
+            is_torn,
+        } = &mut self.state
+        else {
+            return;
+        };
+        let waits = |since: Instant| now.saturating_duration_since(since) < RETRY;
+        if stalled.is_some_and(waits) {
+            self.lost += self.pending_lines;
+            return;
+        }
+        let path = self.path.display();
+        match write_at_once(file, &self.pending, is_torn) {
+            Ok(0) => {
+                *stalled = None;
+                if self.lost > 0 {
+                    let lost = std::mem::take(&mut self.lost);
+                    say.push(format!("{path} takes lines again; it misses {lost} lines"));
+                }
+            }
+            Ok(lost) => {
+                self.lost += lost;
+                if stalled.replace(now).is_none() {
+                    say.push(format!("{path} takes no more lines: it is not read"));
+                }
+            }
+            Err(error) => {
+                self.lost += self.pending_lines;
+                self.broken(&error, now, say);
+            }
+        }
     }
 
     /// Closes the file, so that the next line opens what is then under its name.
@@ -113,17 +168,24 @@ impl LogFile {
     /// Opens it if it is not open and may be tried.
     fn open(&mut self, now: Instant, say: &mut Vec<String>) {
         let again = match &self.state {
-            State::Open { .. } => return,
+            State::Open { .. } | State::Special { .. } => return,
             State::Closed => false,
             State::Broken { since } if now.saturating_duration_since(*since) < RETRY => return,
             State::Broken { .. } => true,
         };
         match open(&self.path) {
-            Ok((file, bytes)) => {
-                self.state = State::Open {
-                    file,
-                    bytes,
-                    rotate_at: self.rotate_bytes.unwrap_or(u64::MAX),
+            Ok(opened) => {
+                self.state = match opened {
+                    Opened::Regular(file, bytes) => State::Open {
+                        file,
+                        bytes,
+                        rotate_at: self.rotate_bytes.unwrap_or(u64::MAX),
+                    },
+                    Opened::Special(file) => State::Special {
+                        file,
+                        stalled: None,
+                        is_torn: false,
+                    },
                 };
                 if self.lost > 0 {
                     let (path, lost) = (self.path.display(), std::mem::take(&mut self.lost));
@@ -154,7 +216,12 @@ impl LogFile {
         else {
             return;
         };
-        match shift(&self.path, self.keep) {
+        // Looked at anew: what is there now is what would be moved.
+        let shifted = match log_file_kind(&self.path) {
+            LogFileKind::Regular(path) => shift(&path, self.keep),
+            LogFileKind::Special(kind) => Err(io::Error::other(format!("it is {kind} now"))),
+        };
+        match shifted {
             Ok(()) => self.state = State::Closed,
             Err(error) => {
                 // Better one large file than lines lost: it is tried again after as much again.
@@ -168,15 +235,80 @@ impl LogFile {
     }
 }
 
-/// Opens for appending; the size it has.
-fn open(path: &Path) -> io::Result<(File, u64)> {
+/// What has been opened.
+enum Opened {
+    /// A regular file of so many bytes.
+    Regular(File, u64),
+    /// Anything else.
+    Special(File),
+}
+
+/// Opens for appending, without waiting for a reader of a pipe.
+fn open(path: &Path) -> io::Result<Opened> {
+    let kind = log_file_kind(path);
+    if kind == LogFileKind::Special("a block device") {
+        let why = "it is a block device, whose content would be overwritten";
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
+    }
+    let flags = OFlags::NONBLOCK | OFlags::NOCTTY;
     let file = OpenOptions::new()
         .append(true)
         .create(true)
         .mode(0o640)
-        .open(path)?;
-    let bytes = file.metadata()?.len();
-    Ok((file, bytes))
+        .custom_flags(flags.bits().cast_signed())
+        .open(path)
+        .map_err(|error| match Errno::from_io_error(&error) {
+            Some(Errno::NXIO) => io::Error::other("no process reads it"),
+            _ => error,
+        })?;
+    let metadata = file.metadata()?;
+    match kind {
+        LogFileKind::Regular(_) if metadata.is_file() => Ok(Opened::Regular(file, metadata.len())),
+        _ => Ok(Opened::Special(file)),
+    }
+}
+
+/// Writes whole lines until one is not taken at once; how many were not.
+fn write_at_once(file: &mut File, lines: &[u8], is_torn: &mut bool) -> io::Result<u64> {
+    let mut left = lines;
+    while !left.is_empty() {
+        if std::mem::take(is_torn) && !write_whole(file, b"\n", is_torn)? {
+            *is_torn = true;
+            break;
+        }
+        let piece = &left[..piece_bytes(left)];
+        if !write_whole(file, piece, is_torn)? {
+            break;
+        }
+        left = &left[piece.len()..];
+    }
+    Ok(left.iter().filter(|byte| **byte == b'\n').count() as u64)
+}
+
+/// As many whole lines as a pipe takes together, and one at least.
+fn piece_bytes(lines: &[u8]) -> usize {
+    let end_of = |bytes: &[u8]| bytes.iter().rposition(|byte| *byte == b'\n');
+    let fits = &lines[..lines.len().min(PIECE_BYTES)];
+    let first = || lines.iter().position(|byte| *byte == b'\n');
+    end_of(fits).or_else(first).map_or(lines.len(), |at| at + 1)
+}
+
+/// Whether all of `bytes` was taken.
+fn write_whole(file: &mut File, mut bytes: &[u8], is_torn: &mut bool) -> io::Result<bool> {
+    let whole = bytes.len();
+    while !bytes.is_empty() {
+        match file.write(bytes) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(taken) => bytes = &bytes[taken..],
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                *is_torn = bytes.len() < whole;
+                return Ok(false);
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(true)
 }
 
 fn shift(path: &Path, keep: u32) -> io::Result<()> {
@@ -378,6 +510,119 @@ mod tests {
         assert_eq!(
             (case.read("a.log"), case.read("a.log.1")),
             ("four\n".into(), "one\ntwo\n3\n".into())
+        );
+    }
+
+    /// A case whose file is a named pipe.
+    fn pipe_case(rotate_bytes: u64) -> Case {
+        let case = case(rotate_bytes, 2);
+        let path = case.path("a.log");
+        let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+        rustix::fs::mkfifoat(rustix::fs::CWD, path, mode).unwrap();
+        case
+    }
+
+    fn reader(path: &Path) -> File {
+        let flags = OFlags::NONBLOCK.bits().cast_signed();
+        let mut options = OpenOptions::new();
+        options.read(true).custom_flags(flags).open(path).unwrap()
+    }
+
+    /// All that is in the pipe now.
+    fn drained(reader: &mut File) -> String {
+        use std::io::Read;
+        let mut bytes = Vec::new();
+        let read = reader.read_to_end(&mut bytes);
+        assert!(read.is_ok() || read.unwrap_err().kind() == io::ErrorKind::WouldBlock);
+        String::from_utf8(bytes).unwrap()
+    }
+
+    fn kind(path: &Path) -> fs::FileType {
+        fs::symlink_metadata(path).unwrap().file_type()
+    }
+
+    #[test]
+    fn a_device_is_never_rotated() {
+        let mut case = case(6, 2);
+        std::os::unix::fs::symlink("/dev/null", case.path("a.log")).unwrap();
+        for _ in 0..10 {
+            case.line("line\n");
+            case.flush();
+        }
+        assert!(kind(&case.path("a.log")).is_symlink());
+        assert_eq!(case.read("a.log.1"), "(NotFound)");
+        assert_eq!(case.said, Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_pipe_is_written_whole_lines_and_never_rotated() {
+        use std::os::unix::fs::FileTypeExt;
+        let mut case = pipe_case(6);
+        let mut reader = reader(&case.path("a.log"));
+        for line in ["one\n", "two\n", "three\n"] {
+            case.line(line);
+            case.flush();
+        }
+        assert_eq!(drained(&mut reader), "one\ntwo\nthree\n");
+        assert!(kind(&case.path("a.log")).is_fifo());
+        assert_eq!(case.said, Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_pipe_without_a_reader_holds_nothing_up() {
+        let mut case = pipe_case(6);
+        case.line("one\n");
+        case.flush();
+        assert!(
+            case.said[0].contains("no process reads it"),
+            "{:?}",
+            case.said
+        );
+        let mut reader = reader(&case.path("a.log"));
+        case.now += RETRY;
+        case.line("two\n");
+        case.flush();
+        assert_eq!(drained(&mut reader), "two\n");
+        assert!(
+            case.said[1].ends_with("it misses 1 lines"),
+            "{:?}",
+            case.said
+        );
+    }
+
+    #[test]
+    fn a_pipe_whose_reader_is_slow_loses_whole_lines() {
+        let mut case = pipe_case(6);
+        let mut reader = reader(&case.path("a.log"));
+        let line = format!("{}\n", "x".repeat(99));
+        for _ in 0..2_000 {
+            case.line(&line);
+            case.flush();
+        }
+        assert_eq!(case.said.len(), 1, "{:?}", case.said);
+        let taken = drained(&mut reader);
+        assert!(taken.split_inclusive('\n').all(|taken| taken == line));
+        let lost = 2_000 - taken.lines().count();
+        case.now += RETRY;
+        case.line("behind\n");
+        case.flush();
+        assert_eq!(drained(&mut reader), "behind\n");
+        let misses = format!("it misses {lost} lines");
+        assert!(case.said[1].ends_with(&misses), "{:?}", case.said);
+    }
+
+    #[test]
+    fn a_link_to_a_regular_file_stays_and_its_file_is_rotated() {
+        let mut case = case(6, 1);
+        std::os::unix::fs::symlink("real.log", case.path("a.log")).unwrap();
+        for line in ["one\n", "two\n"] {
+            case.line(line);
+        }
+        case.flush();
+        assert!(kind(&case.path("a.log")).is_symlink());
+        assert_eq!(
+            (case.read("real.log"), case.read("real.log.1")),
+            ("two\n".into(), "one\n".into())
         );
     }
 }
