@@ -1,7 +1,8 @@
 //! What an agent may run: the allow file.
 //!
 //! ```text
-//!  ["uptime", "systemctl restart *", {"run": "backup --full", "timeout_s": 3600},
+//!  ["uptime", "systemctl restart web.service", "systemctl status *",
+//!   {"run": "backup --full", "timeout_s": 3600}, {"run": "ls *", "options": true},
 //!   {"shell": "df -h | tail -1"}]
 //!
 //!  command ─▶ words ─▶ first entry that matches ─▶ run directly, within its time
@@ -12,13 +13,16 @@
 //! The owner of a host writes this file; whoever dispatches cannot go beyond it. Words are compared
 //! after the command line has been taken apart as a shell would, and are handed to the program as
 //! they are: nothing in them is expanded.
+//!
+//! A `*` matches no word that begins with `-`, unless its entry has `"options": true`: an option such as
+//! `--host=…` would turn an allowed program into another one.
 
 use serde_json::Value;
 
 use crate::limits::{AGENT_ALLOW_ENTRIES_MAX, AGENT_RUN_S, AGENT_RUN_S_MAX};
 use crate::time::Span;
 
-/// Stands for any one word.
+/// Stands for any one word; for one that begins with `-` only in an entry with `options`.
 const ANY: &str = "*";
 
 /// What may be run. The default allows nothing.
@@ -31,6 +35,8 @@ pub struct Allow {
 struct Entry {
     what: What,
     time: Span,
+    /// A wildcard also matches words that begin with `-`.
+    options: bool,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -99,7 +105,7 @@ impl Allow {
     pub fn job(&self, command: &str) -> Option<Job> {
         let words = shlex::split(command).unwrap_or_default();
         let entry = self.entries.iter().find(|entry| match &entry.what {
-            What::Words(pattern) => matches(pattern, &words),
+            What::Words(pattern) => matches(pattern, &words, entry.options),
             What::Shell(line) => line == command,
         })?;
         let words = match &entry.what {
@@ -133,8 +139,13 @@ impl Allow {
                 What::Words(words) => words.clone(),
                 What::Shell(line) => shlex::split(line).unwrap_or_default(),
             };
+            // Options that only the later entry's wildcards match are not covered.
+            let reaches_options = later.options && later.has_wildcard();
             let covers = |earlier: &Entry| match &earlier.what {
-                What::Words(pattern) => matches(pattern, &words),
+                What::Words(pattern) => {
+                    (earlier.options || !reaches_options)
+                        && matches(pattern, &words, earlier.options)
+                }
                 What::Shell(_) => earlier.what == later.what,
             };
             if let Some(by) = self.entries[..at].iter().position(covers) {
@@ -147,14 +158,21 @@ impl Allow {
     /// Whether some entry leaves a word to whoever dispatches.
     #[must_use]
     pub fn has_wildcard(&self) -> bool {
-        self.entries.iter().any(|entry| match &entry.what {
-            What::Words(words) => words.iter().any(|word| word == ANY),
-            What::Shell(_) => false,
-        })
+        self.entries.iter().any(Entry::has_wildcard)
     }
 }
 
-fn matches(pattern: &[String], words: &[String]) -> bool {
+impl Entry {
+    fn has_wildcard(&self) -> bool {
+        match &self.what {
+            What::Words(words) => words.iter().any(|word| word == ANY),
+            What::Shell(_) => false,
+        }
+    }
+}
+
+/// Whether `words` are a command of `pattern`. With `options`, wildcards match options too.
+fn matches(pattern: &[String], words: &[String], options: bool) -> bool {
     let Some(program) = words.first() else {
         return false;
     };
@@ -163,7 +181,9 @@ fn matches(pattern: &[String], words: &[String]) -> bool {
     if pattern.first().is_some_and(|word| word == ANY) && program.contains('/') {
         return false;
     }
-    let same = |(pattern, word): (&String, &String)| pattern == ANY || pattern == word;
+    let same = |(pattern, word): (&String, &String)| {
+        pattern == word || pattern == ANY && (options || !word.starts_with('-'))
+    };
     pattern.len() == words.len() && pattern.iter().zip(words).all(same)
 }
 
@@ -173,13 +193,19 @@ fn entry(value: &Value) -> Result<Entry, String> {
         Value::String(line) => {
             let what = What::Words(pattern(line)?);
             let time = Span::from_secs(AGENT_RUN_S);
-            return Ok(Entry { what, time });
+            let options = false;
+            return Ok(Entry {
+                what,
+                time,
+                options,
+            });
         }
         Value::Object(members) => members,
         _ => return Err("must be a text or an object".to_owned()),
     };
     let mut what = None;
     let mut time = Span::from_secs(AGENT_RUN_S);
+    let mut options = None;
     for (name, value) in members {
         let is_command = matches!(name.as_str(), "run" | "shell");
         match (name.as_str(), value) {
@@ -191,16 +217,27 @@ fn entry(value: &Value) -> Result<Entry, String> {
                 what = Some(What::Shell(line.clone()));
             }
             ("timeout_s", value) => time = seconds(value)?,
+            ("options", Value::Bool(yes)) => options = Some(*yes),
+            ("options", value) => {
+                return Err(format!("has `options` {value}: it may be true or false"));
+            }
             _ if is_command => return Err(format!("must have a command for `{name}`")),
             _ => {
                 return Err(format!(
-                    "has {name:?}: it may have run, shell and timeout_s"
+                    "has {name:?}: it may have run, shell, timeout_s and options"
                 ));
             }
         }
     }
     let what = what.ok_or("must have `run` or `shell`")?;
-    Ok(Entry { what, time })
+    if options.is_some() && matches!(what, What::Shell(_)) {
+        return Err("has `options`, which belongs to `run`: a `shell` line is exact".to_owned());
+    }
+    Ok(Entry {
+        what,
+        time,
+        options: options.unwrap_or(false),
+    })
 }
 
 /// The words of a pattern, of which the first names a program.
@@ -296,7 +333,7 @@ mod tests {
         let allow = Allow::parse(FILE).unwrap();
         let time = |command| allow.job(command).unwrap().time;
         assert_eq!(time("backup --full"), Span::from_secs(3600));
-        assert_eq!(time("backup --some"), Span::from_millis(500));
+        assert_eq!(time("backup some"), Span::from_millis(500));
         assert_eq!(time("uptime"), Span::from_secs(AGENT_RUN_S));
     }
 
@@ -309,6 +346,37 @@ mod tests {
         assert_eq!(covered(text), [(3, 1), (4, 1), (6, 5), (7, 2), (9, 1)]);
         // A literal covers no wildcard, and a wildcard for the program no path.
         assert_eq!(covered(r#"["sleep 9", "sleep *", "* a", "/bin/x a"]"#), []);
+    }
+
+    #[test]
+    fn a_wildcard_matches_options_only_where_the_entry_says_so() {
+        let text = r#"["systemctl restart *", {"run": "ls * *", "options": true},
+            {"run": "cat *", "options": false}, "df -h"]"#;
+        let allow = Allow::parse(text).unwrap();
+        for (command, wanted) in [
+            ("systemctl restart web.service", true),
+            ("systemctl restart --host=root@10.9.9.9", false),
+            ("systemctl restart '--host=root@10.9.9.9'", false),
+            (r"systemctl restart \-H", false),
+            ("systemctl restart \"-\"H", false),
+            ("systemctl restart -", false),
+            ("systemctl restart ''", true),
+            ("ls -l /tmp", true),
+            ("cat -n", false),
+            ("cat a-b", true),
+            ("df -h", true),
+        ] {
+            assert_eq!(allow.job(command).is_some(), wanted, "{command}");
+        }
+    }
+
+    #[test]
+    fn an_entry_with_options_is_covered_only_by_another_one() {
+        let covered = |text: &str| Allow::parse(text).unwrap().covered();
+        let with = r#"{"run": "ls *", "options": true}"#;
+        assert_eq!(covered(&format!(r#"["ls *", {with}, "ls -l"]"#)), [(3, 2)]);
+        assert_eq!(covered(&format!(r#"[{with}, "ls *"]"#)), [(2, 1)]);
+        assert_eq!(covered(r#"["ls *", "ls -l"]"#), []);
     }
 
     #[test]
@@ -341,6 +409,8 @@ mod tests {
             (r#"[{"run":5}]"#, "a command for `run`"),
             (r#"[{"shell":" "}]"#, "a command for `shell`"),
             (r#"[{"run":"a","timeout":5}]"#, "has \"timeout\""),
+            (r#"[{"run":"a *","options":1}]"#, "`options` 1"),
+            (r#"[{"shell":"a","options":true}]"#, "belongs to `run`"),
             (r#"[{"run":"a","timeout_s":0}]"#, "`timeout_s` 0"),
             (r#"[{"run":"a","timeout_s":"5"}]"#, "`timeout_s` \"5\""),
             (r#"[{"run":"a","timeout_s":1e300}]"#, "`timeout_s` 1e+300"),
