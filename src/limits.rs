@@ -481,6 +481,9 @@ pub const AGENT_DISK_RETRY_S: u64 = 30;
 /// Tasks and commands an agent has taken and not yet begun or ended. A further one is not answered: it
 /// comes again.
 pub const AGENT_TASKS_WAITING_MAX: usize = 64;
+/// Seconds after which a restarted agent no longer runs a console command that an earlier process took
+/// and did not begin: its result says so. (A task is begun however old it is, if the server still has it.)
+pub const AGENT_COMMAND_RESUME_S_MAX: u64 = 3_600;
 /// Reports an agent keeps for the server. When full it takes no further task.
 pub const AGENT_REPORTS_WAITING_MAX: usize = 16_384;
 /// Output an agent keeps for the server, in bytes. Beyond, what a command put out is let go, and its
@@ -517,6 +520,13 @@ pub const AGENT_CONNECT_S_MAX: u64 = 10;
 pub const AGENT_RETRY_MS_MIN: u64 = 1_000;
 /// Milliseconds between two attempts to reconnect, at most.
 pub const AGENT_RETRY_MS_MAX: u64 = 15_000;
+/// Milliseconds before an agent connects again after the server has ended a connection that it had accepted,
+/// as when another agent has the same id; doubled each time.
+pub const AGENT_EVICTED_MS_MIN: u64 = 5_000;
+/// The same, at most.
+pub const AGENT_EVICTED_MS_MAX: u64 = 60_000;
+/// Seconds after which an accepted connection counts as settled, and the wait begins anew.
+pub const AGENT_SETTLED_S: u64 = 300;
 /// Intervals without anything from the server after which it is taken for dead.
 pub const AGENT_SILENT_INTERVALS: u64 = 3;
 /// Seconds between two looks at what the host is: its name and addresses.

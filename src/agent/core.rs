@@ -21,7 +21,7 @@ mod reports;
 mod tests;
 mod work;
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -57,6 +57,8 @@ pub struct Settings {
     pub udp: Option<u16>,
     /// Whether it wants dispatches over its connection.
     pub push: bool,
+    /// Whether its connection speaks TLS: bare datagrams are then dropped.
+    pub tls: bool,
     /// Names this process: up to 64 random hex digits.
     pub boot: String,
     /// How often to beat; without it as often as the server says.
@@ -148,13 +150,15 @@ pub struct Core {
     link: Link,
     /// How often connecting has failed since it last went well.
     failures: u32,
+    /// How often in a row the server has ended a connection that it had accepted.
+    evictions: u32,
     /// Where the server is, once we have been connected to it.
     server: Option<IpAddr>,
     facts: Facts,
     /// Tasks and commands to be done, in the order in which they came.
     queue: VecDeque<Item>,
-    /// Tasks that an earlier process took and got no book for: with it they are reported lost.
-    lost: Vec<String>,
+    /// Queued tasks whose books an earlier process got. They begin when the server still has them.
+    unconfirmed: HashSet<String>,
     running: Option<Running>,
     /// What has still to be answered, while there is no connection.
     answers: VecDeque<(Moment, ResultCode, Option<String>)>,
@@ -164,13 +168,14 @@ pub struct Core {
 }
 
 impl Core {
-    /// An agent with what it remembers. What an earlier process of it had under way is reported lost.
+    /// An agent with what it remembers. Work that an earlier process had started is reported lost; queued
+    /// work stays queued.
     #[must_use]
     pub fn new(
         settings: Settings,
         allow: Arc<Allow>,
         memory: Memory,
-        now: Instant,
+        at: Moment,
         fx: &mut Vec<Effect>,
     ) -> Self {
         let mut core = Self {
@@ -178,18 +183,19 @@ impl Core {
             settings,
             allow,
             memory,
-            link: Link::Resting { until: now },
+            link: Link::Resting { until: at.now },
             failures: 0,
+            evictions: 0,
             server: None,
             facts: Facts::default(),
             queue: VecDeque::new(),
-            lost: Vec::new(),
+            unconfirmed: HashSet::new(),
             running: None,
             answers: VecDeque::new(),
             losses: Losses::default(),
             keyed: None,
         };
-        core.give_up_what_was_under_way(fx);
+        core.resume(at, fx);
         core
     }
 

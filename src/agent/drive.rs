@@ -167,6 +167,12 @@ impl Agent {
         let (journal, memory) = opened.unzip();
         let poll = Poll::new()?;
         let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
+        // TLS without a key has no datagrams: nothing in one would prove where it comes from.
+        let is_tls = setup.tls.is_some();
+        if is_tls && setup.key.is_none() {
+            setup.udp = None;
+            setup.push = true;
+        }
         let udp = match setup.udp {
             Some(port) => Some(bind_udp(&setup, port, &poll)?),
             None => None,
@@ -178,6 +184,7 @@ impl Agent {
                 None => None,
             },
             push: setup.push,
+            tls: is_tls,
             boot: boot()?,
             interval: setup.interval,
             takes_work: journal.is_some(),
@@ -191,7 +198,10 @@ impl Agent {
             settings.clone(),
             Arc::clone(&allow),
             memory.unwrap_or_default(),
-            Instant::ZERO,
+            Moment {
+                now: Instant::ZERO,
+                wall: wall(),
+            },
             &mut fx,
         );
         if let Some((name, key)) = setup.key.take() {
@@ -264,12 +274,9 @@ impl Agent {
     }
 
     fn moment(&self) -> Moment {
-        let wall = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default();
         Moment {
             now: self.now(),
-            wall: UnixMs(u64::try_from(wall.as_millis()).unwrap_or(u64::MAX)),
+            wall: wall(),
         }
     }
 
@@ -466,7 +473,7 @@ impl Agent {
         }
         let mut fx = Vec::new();
         let (settings, allow) = (self.settings.clone(), Arc::clone(&self.allow));
-        let mut core = Core::new(settings, allow, memory, self.now(), &mut fx);
+        let mut core = Core::new(settings, allow, memory, self.moment(), &mut fx);
         core.inherit_key(&mut self.core);
         self.core = core;
         // Nothing is remembered without a journal, so this can fail only with one.
@@ -536,6 +543,13 @@ impl Agent {
             }
         }
     }
+}
+
+fn wall() -> UnixMs {
+    let wall = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    UnixMs(u64::try_from(wall.as_millis()).unwrap_or(u64::MAX))
 }
 
 /// Opens the journal, and says what of it cannot be read.

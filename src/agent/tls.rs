@@ -14,6 +14,9 @@ use crate::limits::READ_BUFFER_BYTES;
 /// A certificate with those between it and an authority, and its private key.
 pub type Shown = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
 
+/// Bytes of an answer that tell what speaks.
+const FIRST_BYTES: usize = 8;
+
 /// Why TLS cannot be spoken so.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
@@ -73,12 +76,16 @@ impl TlsSettings {
 }
 
 /// One connection's TLS.
-pub(super) struct Channel(ClientConnection);
+pub(super) struct Channel {
+    tls: ClientConnection,
+    /// The first bytes that came, to name what speaks instead of TLS.
+    first: Vec<u8>,
+}
 
 impl fmt::Debug for Channel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Channel")
-            .field("handshaking", &self.0.is_handshaking())
+            .field("handshaking", &self.tls.is_handshaking())
             .finish()
     }
 }
@@ -89,7 +96,10 @@ impl Channel {
         let mut tls = ClientConnection::new(Arc::clone(&settings.config), settings.server.clone())
             .map_err(failed)?;
         tls.set_buffer_limit(Some(READ_BUFFER_BYTES));
-        Ok(Self(tls))
+        Ok(Self {
+            tls,
+            first: Vec::new(),
+        })
     }
 
     /// Goes on with the handshake as far as the socket lets it and `left`, the encrypted bytes that may still be
@@ -104,15 +114,25 @@ impl Channel {
     ) -> io::Result<bool> {
         self.advance(stream, left)
             .map_err(|error| match error.kind() {
-                io::ErrorKind::Other => error,
-                _ => failed(format_args!("{error}, in the middle of the handshake")),
-            })
+            _ if self.first.starts_with(b"HTTP/") => failed(
+                "its port speaks HTTP without TLS: --server is the port for hosts, usually 11451",
+            ),
+            // The kinds of record that TLS has, change_cipher_spec to application_data.
+            _ if !matches!(self.first.first(), None | Some(20..=23)) => {
+                failed("its port does not speak TLS: try without --tls")
+            }
+            io::ErrorKind::Other => error,
+            _ if self.first.is_empty() => failed(format_args!(
+                "{error}, in the middle of the handshake: does its port speak TLS?"
+            )),
+            _ => failed(format_args!("{error}, in the middle of the handshake")),
+        })
     }
 
     fn advance(&mut self, stream: &mut (impl Read + Write), left: &mut usize) -> io::Result<bool> {
         loop {
             self.flush(stream)?;
-            if !self.0.is_handshaking() {
+            if !self.tls.is_handshaking() {
                 return Ok(true);
             }
             match self.take_in(stream, left) {
@@ -136,7 +156,7 @@ impl Channel {
         left: &mut usize,
     ) -> io::Result<usize> {
         loop {
-            match self.0.reader().read(into) {
+            match self.tls.reader().read(into) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 // An end without a goodbye is an end: frames have lengths of their own, so nothing can
                 // have been cut off unseen.
@@ -155,10 +175,10 @@ impl Channel {
                 Ok(sent) => any |= sent,
                 Err(error) => break Err(error),
             }
-            if self.0.wants_write() || done == out.len() {
+            if self.tls.wants_write() || done == out.len() {
                 break Ok(());
             }
-            match self.0.writer().write(&out[done..]) {
+            match self.tls.writer().write(&out[done..]) {
                 Ok(taken) => done += taken,
                 Err(error) => break Err(error),
             }
@@ -169,7 +189,7 @@ impl Channel {
 
     /// Says goodbye, as far as that can be done at once.
     pub(super) fn end(&mut self, stream: &mut impl Write) {
-        self.0.send_close_notify();
+        self.tls.send_close_notify();
         let _ = self.flush(stream);
     }
 
@@ -179,15 +199,19 @@ impl Channel {
             return Err(io::ErrorKind::WouldBlock.into());
         }
         let read = loop {
-            match self.0.read_tls(stream) {
+            let mut seen = Seen {
+                stream: &mut *stream,
+                first: &mut self.first,
+            };
+            match self.tls.read_tls(&mut seen) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 read => break read?,
             }
         };
         *left = left.saturating_sub(read);
-        if let Err(error) = self.0.process_new_packets() {
+        if let Err(error) = self.tls.process_new_packets() {
             // The alert that says why: as far as it can be said at once.
-            let _ = self.0.write_tls(stream);
+            let _ = self.tls.write_tls(stream);
             return Err(failed(error));
         }
         Ok(read)
@@ -196,8 +220,8 @@ impl Channel {
     /// Writes what is on its way as far as the socket takes it. Whether it was anything.
     fn flush(&mut self, stream: &mut impl Write) -> io::Result<bool> {
         let mut any = false;
-        while self.0.wants_write() {
-            match self.0.write_tls(stream) {
+        while self.tls.wants_write() {
+            match self.tls.write_tls(stream) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(_) => any = true,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -206,6 +230,21 @@ impl Channel {
             }
         }
         Ok(any)
+    }
+}
+
+/// A stream whose first bytes are remembered.
+struct Seen<'a, S> {
+    stream: &'a mut S,
+    first: &'a mut Vec<u8>,
+}
+
+impl<S: Read> Read for Seen<'_, S> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let read = self.stream.read(into)?;
+        let room = FIRST_BYTES.saturating_sub(self.first.len());
+        self.first.extend_from_slice(&into[..read.min(room)]);
+        Ok(read)
     }
 }
 

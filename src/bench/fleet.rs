@@ -548,6 +548,7 @@ impl Fleet {
                 udp: self.port(),
                 push: self.setup.push,
                 boot: None,
+                resumes: false,
             };
             let hello = Incoming {
                 message: Message::Hello(hello),

@@ -48,6 +48,12 @@ pub fn run(args: &AgentArgs) -> Result<(), Failure> {
         setup.state.display()
     );
     warn(&setup.allow);
+    if setup.tls.is_some() && setup.key.is_none() && setup.udp.is_some() {
+        log::warn!(
+            target: "agent",
+            "--udp does not count: an agent that speaks TLS takes datagrams only with --key-file, tasks come over its connection"
+        );
+    }
     let given = Given {
         args: args.clone(),
         server: setup.server.clone(),
@@ -132,8 +138,8 @@ fn read_tls_again(handle: &Handle, given: &Given) {
 fn setup(args: &AgentArgs) -> Result<Setup, Failure> {
     let server = server(&args.server)?;
     let tls = tls::read(args, &server).map_err(Failure::usage)?;
-    // Whoever is known by a certificate and by no key is reached by its connection alone.
-    let push = args.push || args.cert.is_some() && args.key_file.is_none();
+    // Over TLS and without a key there are no datagrams: the host is reached over its connection alone.
+    let push = args.push || args.tls && args.key_file.is_none();
     Ok(Setup {
         server,
         id: id_beside(id(args.id.as_deref())?, tls.name)?,

@@ -81,6 +81,7 @@ pub(super) enum Name {
     Udp,
     Push,
     Boot,
+    Resumes,
     Lost,
     Task,
     Exit,
@@ -104,7 +105,7 @@ pub(super) enum Name {
 
 impl Name {
     /// The names on the wire, in the order of the variants.
-    const ALL: [&'static str; 36] = [
+    const ALL: [&'static str; 37] = [
         "flag",
         "identifier",
         "ACK",
@@ -124,6 +125,7 @@ impl Name {
         "udp",
         "push",
         "boot",
+        "resumes",
         "lost",
         "task",
         "exit",
@@ -444,6 +446,7 @@ impl<'a> Members<'a> {
             udp,
             push: self.bool(Name::Push)?,
             boot,
+            resumes: self.bool(Name::Resumes)?,
         })
     }
 

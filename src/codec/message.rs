@@ -197,8 +197,12 @@ pub struct Hello<'a> {
     pub udp: Option<u16>,
     /// The host wants dispatches over this connection.
     pub push: bool,
-    /// Identifies the host's process. A new value means that the old process's work is lost.
+    /// Identifies the host's process. A new value means that the old process's work is lost, unless the
+    /// new one `resumes`.
     pub boot: Option<Cow<'a, str>>,
+    /// The process remembers the tasks that an earlier one took. It runs those that had not begun, and
+    /// reports the others itself.
+    pub resumes: bool,
 }
 
 /// ADH40, with a key.

@@ -186,6 +186,9 @@ fn hello(message: &Hello<'_>, object: &mut Object<'_>) {
     if let Some(boot) = &message.boot {
         object.text("boot", boot);
     }
+    if message.resumes {
+        object.plain("resumes", true);
+    }
 }
 
 /// A JSON object being written. It allocates nothing but the growth of `out`.

@@ -128,7 +128,8 @@ impl Core {
             if let Some(boot) = hello.boot.as_deref().filter(|boot| before != Some(boot)) {
                 let restarted = before.is_some();
                 host.set_boot(boot);
-                if let Some(reference) = reference.filter(|_| restarted) {
+                // A process that resumes reports what became of the tasks of the one before.
+                if let Some(reference) = reference.filter(|_| restarted && !hello.resumes) {
                     // Another process than before has forgotten what it was at work on.
                     self.work.forget(reference);
                     let id = host.id();

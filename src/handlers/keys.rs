@@ -54,6 +54,7 @@ struct Challenge {
     udp: Option<u16>,
     push: bool,
     boot: Option<String>,
+    resumes: bool,
 }
 
 /// A session that is proved.
@@ -223,6 +224,7 @@ impl Core {
             udp: hello.udp,
             push: hello.push,
             boot: hello.boot.as_deref().map(str::to_owned),
+            resumes: hello.resumes,
         };
         self.keys.challenges.insert(conn, Box::new(challenge));
         self.reply(conn, Flag::Hello, ask.seq, Word::Challenge(server), fx);
@@ -268,6 +270,7 @@ impl Core {
             udp: challenge.udp,
             push: challenge.push,
             boot: challenge.boot.as_deref().map(Cow::Borrowed),
+            resumes: challenge.resumes,
         };
         if self.sessions.get(conn).is_none() {
             return;

@@ -201,6 +201,12 @@ fn killed_at_work_it_is_lost_and_a_key_that_comes_ten_times_is_run_once(mut home
     until_so("the first command is told of", || {
         state(&server, "AC1", "web-1")["complete"] == json!(["echo one"])
     });
+    // Queued behind the first: it has not begun, so a restart does not lose it.
+    dispatched(&home, &server, "AC9", "web-1", &["echo queued"]);
+    until_so("the second task is taken", || {
+        let state = state(&server, "AC9", "web-1")["state"].clone();
+        state == "answered" || state == "working"
+    });
     agent.kill();
     slow.end();
 
@@ -211,6 +217,7 @@ fn killed_at_work_it_is_lost_and_a_key_that_comes_ten_times_is_run_once(mut home
     let left = lost["oncall"].as_array().unwrap();
     let is_left = |command: &str| left.iter().any(|left| left == command);
     assert!(left.len() == 2 && is_left(&slow.line) && is_left("echo two"));
+    until_state(&server, "AC9", "web-1", "done");
     for _ in 0..10 {
         udp.send_to(b"AC1", ("127.0.0.1", port)).unwrap();
     }

@@ -255,6 +255,7 @@ impl Host {
                     id: agent.id.clone(),
                     udp: self.udp,
                     push: agent.push,
+                    tls: false,
                     boot: format!("{:032x}", self.place as u64 * 1_000_000 + agent.boots),
                     interval: None,
                     takes_work: true,
@@ -263,13 +264,7 @@ impl Host {
                 let allow = Allow::parse(r#"["work * *"]"#).expect("an allow file");
                 let mut fx = Vec::new();
                 let memory = agent.disk.memory();
-                agent.core = Some(Core::new(
-                    settings,
-                    Arc::new(allow),
-                    memory,
-                    at.now,
-                    &mut fx,
-                ));
+                agent.core = Some(Core::new(settings, Arc::new(allow), memory, at, &mut fx));
                 around.ledger.log(format_args!("{} starts", self.name));
                 self.carry_out(fx, around);
             }

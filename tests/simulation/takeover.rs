@@ -188,6 +188,7 @@ impl Takeovers {
             udp: None,
             push: false,
             boot: Some(["a", "b"][self.dice.place(2)].into()),
+            resumes: false,
         };
         self.say(conn, Message::Hello(hello));
     }

@@ -17,8 +17,9 @@ use crate::codec::{
 };
 use crate::keys::Seal;
 use crate::limits::{
-    AGENT_ANSWERS_WAITING_MAX, AGENT_CONNECT_S_MAX, AGENT_LOOK_S, AGENT_RETRY_MS_MAX,
-    AGENT_RETRY_MS_MIN, AGENT_SILENT_INTERVALS, FRAME_BYTES_MAX,
+    AGENT_ANSWERS_WAITING_MAX, AGENT_CONNECT_S_MAX, AGENT_EVICTED_MS_MAX, AGENT_EVICTED_MS_MIN,
+    AGENT_LOOK_S, AGENT_RETRY_MS_MAX, AGENT_RETRY_MS_MIN, AGENT_SETTLED_S, AGENT_SILENT_INTERVALS,
+    FRAME_BYTES_MAX,
 };
 use crate::time::{Instant, Span};
 
@@ -29,6 +30,8 @@ const FRAMING: Framing = Framing {
 /// Beats are at least so far apart and at most so far, whatever a server says.
 const INTERVAL_MS_MIN: u64 = 50;
 const INTERVAL_S_MAX: u64 = 3_600;
+/// Bytes shown of an answer that is no frame.
+const FOREIGN_BYTES_SHOWN: usize = 32;
 
 /// What the connection is.
 #[derive(Debug)]
@@ -58,6 +61,8 @@ pub(super) struct Live {
     next_beat: Instant,
     /// The number of the next beat, or of another message that is not a report.
     next_seq: u64,
+    /// When the server accepted it.
+    since: Instant,
     /// When something last came from the server.
     heard: Instant,
     next_look: Instant,
@@ -142,6 +147,7 @@ impl Core {
             udp: self.settings.udp,
             push: self.settings.push,
             boot: Some(self.settings.boot.clone().into()),
+            resumes: self.memory.open().next().is_some(),
         };
         self.greet(at, hello, fx);
     }
@@ -150,8 +156,37 @@ impl Core {
     pub fn disconnected(&mut self, at: Moment, why: &str, fx: &mut Vec<Effect>) {
         match &self.link {
             Link::Resting { .. } => {}
+            Link::Greeting { .. } => {
+                let tls = if self.settings.tls {
+                    ""
+                } else {
+                    " without TLS"
+                };
+                let why = format!(
+                    "{why}, before it answered the hello (is this the port for hosts{tls}?)"
+                );
+                self.lose(at, &why, fx);
+            }
             _ => self.lose(at, why, fx),
         }
+    }
+
+    /// The server refuses the hello, or ends a connection that it had accepted.
+    fn refused(&mut self, at: Moment, why: &str, fx: &mut Vec<Effect>) {
+        if !self.is_live() {
+            return self.hang_up(at, &format!("it refuses us: {why}"), fx);
+        }
+        // Another agent with this id may be connected now. Two that replace each other must slow down.
+        let doubled = AGENT_EVICTED_MS_MIN << self.evictions.min(16);
+        let most = Span::from_millis(doubled.min(AGENT_EVICTED_MS_MAX));
+        self.evictions = self.evictions.saturating_add(1);
+        fx.push(Effect::Disconnect);
+        self.rest(
+            at,
+            most,
+            &format!("the server has ended the connection: {why}"),
+            fx,
+        );
     }
 
     pub(super) fn hang_up(&mut self, at: Moment, why: &str, fx: &mut Vec<Effect>) {
@@ -160,22 +195,30 @@ impl Core {
     }
 
     fn lose(&mut self, at: Moment, why: &str, fx: &mut Vec<Effect>) {
+        let doubled = AGENT_RETRY_MS_MIN << self.failures.min(16);
+        let most = Span::from_millis(doubled.min(AGENT_RETRY_MS_MAX));
+        self.failures = self.failures.saturating_add(1);
+        self.rest(at, most, &format!("no connection to the server: {why}"), fx);
+    }
+
+    /// Waits half of `most` to all of it before the next attempt to connect.
+    fn rest(&mut self, at: Moment, most: Span, why: &str, fx: &mut Vec<Effect>) {
         if let Some(keyed) = &mut self.keyed {
             keyed.forget();
         }
         if let Link::Live(live) = &self.link {
             self.losses.lost(&live.sent);
         }
-        let doubled = AGENT_RETRY_MS_MIN << self.failures.min(16);
-        let most = Span::from_millis(doubled.min(AGENT_RETRY_MS_MAX));
         let wait = self.chance.at_least(2, most);
-        self.failures = self.failures.saturating_add(1);
         self.link = Link::Resting {
             until: at.now + wait,
         };
         let seconds = wait.as_secs_f64();
-        let text = format!("no connection to the server: {why}; tried again in {seconds:.1} s");
-        note(Level::Warn, text, fx);
+        note(
+            Level::Warn,
+            format!("{why}; tried again in {seconds:.1} s"),
+            fx,
+        );
     }
 
     /// Bytes have come from the server.
@@ -207,7 +250,11 @@ impl Core {
                 }
                 Ok(ServerStep::Need(_)) => break,
                 Err(error) => {
-                    return self.hang_up(at, &format!("it says what it may not: {error}"), fx);
+                    let why = match &self.link {
+                        Link::Greeting { .. } => other_protocol(rest),
+                        _ => format!("it sends invalid data: {error}"),
+                    };
+                    return self.hang_up(at, &why, fx);
                 }
             }
             if matches!(self.link, Link::Resting { .. }) {
@@ -250,12 +297,10 @@ impl Core {
                 true => self.welcome(at, interval_s, fx),
                 false => self.hang_up(at, "its proof is wrong: it has not our key", fx),
             },
-            (Flag::Hello, Word::Refused(why)) => {
-                self.hang_up(at, &format!("it refuses us: {why}"), fx);
-            }
+            (Flag::Hello, Word::Refused(why)) => self.refused(at, &why, fx),
             _ if self.is_unproved() => self.hang_up(at, "it does not prove its key", fx),
             (Flag::Hello, Word::Welcome { interval_s }) => self.welcome(at, interval_s, fx),
-            (Flag::Heartbeat, _) => self.failures = 0,
+            (Flag::Heartbeat, _) => self.stays(at),
             (Flag::Book, word) => self.book_came(at, reply.seq, word, fx),
             (Flag::Progress | Flag::Result, word) => self.settled(reply.seq, &word, fx),
             (Flag::Inventory, Word::Refused(why)) => {
@@ -263,6 +308,16 @@ impl Core {
                 note(Level::Warn, text, fx);
             }
             _ => {}
+        }
+    }
+
+    /// A heartbeat is answered: the connection is in use.
+    fn stays(&mut self, at: Moment) {
+        self.failures = 0;
+        if let Link::Live(live) = &self.link
+            && at.now.since(live.since) >= Span::from_secs(AGENT_SETTLED_S)
+        {
+            self.evictions = 0;
         }
     }
 
@@ -281,6 +336,7 @@ impl Core {
             // A fleet that was welcomed at once does not beat at once.
             next_beat: at.now + self.chance.part_of(interval),
             next_seq: 1,
+            since: at.now,
             heard: at.now,
             next_look: at.now + Span::from_secs(AGENT_LOOK_S),
             told: None,
@@ -367,6 +423,25 @@ impl Core {
         fx: &mut Vec<Effect>,
     ) -> bool {
         send(&mut self.keyed, message, seq, fx)
+    }
+}
+
+/// What speaks at the port, by the first bytes of its answer, which are no frame.
+fn other_protocol(answer: &[u8]) -> String {
+    match answer {
+        [0x15 | 0x16, 3, 0..=4, ..] => {
+            "its port speaks TLS, and this agent does not: --tls makes it".to_owned()
+        }
+        _ if answer.starts_with(b"HTTP/") => {
+            "its port speaks HTTP: --server is the port for hosts, usually 11451".to_owned()
+        }
+        _ => {
+            let begin = &answer[..answer.len().min(FOREIGN_BYTES_SHOWN)];
+            format!(
+                "it is no Anthill server: its answer begins with {:?}",
+                String::from_utf8_lossy(begin)
+            )
+        }
     }
 }
 

@@ -8,7 +8,11 @@ use super::{Core, Effect, Finished, KILLED, Moment, REFUSED, note};
 use crate::agent::memory::{Record, Report, Task, command_code, is_command};
 use crate::codec::message::{Book, Message, Phase, ResultCode, Word};
 use crate::ids::TaskKey;
-use crate::limits::{AGENT_REPORTS_WAITING_MAX, AGENT_TASKS_WAITING_MAX, DATAGRAM_BYTES_MAX};
+use crate::limits::{
+    AGENT_COMMAND_RESUME_S_MAX, AGENT_REPORTS_WAITING_MAX, AGENT_TASKS_WAITING_MAX,
+    DATAGRAM_BYTES_MAX,
+};
+use crate::time::Span;
 
 /// What a datagram with a key begins with.
 const KEY_PREFIX: &str = "AC";
@@ -33,7 +37,8 @@ pub(super) enum Running {
 
 impl Core {
     /// A datagram has come. Keys are taken from anyone: where there is a book, the server has it.
-    /// Commands are the server's to give.
+    /// Commands are the server's to give. An agent that has a key or speaks TLS takes no bare datagram:
+    /// a sender's address proves nothing.
     pub fn datagram(
         &mut self,
         at: Moment,
@@ -43,6 +48,10 @@ impl Core {
     ) {
         if self.keyed.is_some() {
             return self.signed_datagram(at, bytes, fx);
+        }
+        if self.settings.tls {
+            let text = format!("a bare datagram of {from} is dropped: this agent speaks TLS");
+            return note(Level::Warn, text, fx);
         }
         let is_server = self.server == Some(from.to_canonical());
         let is_key = |text| TaskKey::parse(text, KEY_PREFIX).is_some();
@@ -145,14 +154,10 @@ impl Core {
             Item::Known(code) => Some(code),
             Item::Line(_) => None,
         });
-        let is_wanted = |code: &&String| self.memory.task(code).is_some_and(Task::wants_book);
-        let wanted: Vec<String> = self
-            .lost
-            .iter()
-            .chain(queued)
-            .filter(is_wanted)
-            .cloned()
-            .collect();
+        let is_wanted = |code: &&String| {
+            self.unconfirmed.contains(*code) || self.memory.task(code).is_some_and(Task::wants_book)
+        };
+        let wanted: Vec<String> = queued.filter(is_wanted).cloned().collect();
         for code in wanted {
             self.ask_for_book(code, fx);
         }
@@ -189,6 +194,12 @@ impl Core {
                 let commands = commands.into_iter().map(|(command, _)| command).collect();
                 self.begin(code, commands, fx);
             }
+            Word::Refused(why) if self.unconfirmed.remove(&code) => {
+                let text = format!("task {code} is not begun after a restart: {why}");
+                note(Level::Warn, text, fx);
+                self.report_phase(code, Phase::Ended, 0, true, fx);
+                self.work(fx);
+            }
             Word::Refused(why) => {
                 note(
                     Level::Warn,
@@ -208,7 +219,6 @@ impl Core {
 
     /// There is no book: the key may come again as a new one, since nothing of it was done.
     fn forget(&mut self, code: &str, fx: &mut Vec<Effect>) {
-        self.lost.retain(|lost| lost != code);
         self.queue
             .retain(|item| !matches!(item, Item::Known(known) if known == code));
         let code = code.to_owned();
@@ -216,15 +226,15 @@ impl Core {
     }
 
     fn begin(&mut self, code: String, commands: Vec<String>, fx: &mut Vec<Effect>) {
+        if self.unconfirmed.remove(&code) {
+            // It is known and has been reported: the server only had to say that it still counts.
+            return self.work(fx);
+        }
         let book = Record::Book {
             code: code.clone(),
             commands,
         };
         self.write(book, fx);
-        if let Some(place) = self.lost.iter().position(|lost| *lost == code) {
-            self.lost.swap_remove(place);
-            return self.report_phase(code, Phase::Ended, 0, true, fx);
-        }
         self.report_phase(code, Phase::Received, 0, false, fx);
         self.work(fx);
     }
@@ -251,10 +261,10 @@ impl Core {
         while self.running.is_none() {
             // A task whose book has not come lets those behind it pass.
             let is_ready = |item: &Item| match item {
-                Item::Known(code) => self
-                    .memory
-                    .task(code)
-                    .is_some_and(|task| task.ended || task.commands.is_some()),
+                Item::Known(code) => self.memory.task(code).is_some_and(|task| {
+                    let has_book = task.commands.is_some() && !self.unconfirmed.contains(code);
+                    task.ended || has_book
+                }),
                 Item::Line(_) => true,
             };
             let Some(place) = self.queue.iter().position(is_ready) else {
@@ -333,32 +343,45 @@ impl Core {
         }
     }
 
-    /// What an earlier process had under way is not gone on with: the server is told so.
-    pub(super) fn give_up_what_was_under_way(&mut self, fx: &mut Vec<Effect>) {
+    /// Goes on with the tasks of an earlier process: what had started is reported lost, what had not
+    /// keeps its place in the queue.
+    pub(super) fn resume(&mut self, at: Moment, fx: &mut Vec<Effect>) {
         let open: Vec<String> = self.memory.open().map(str::to_owned).collect();
         for code in open {
             let Some(task) = self.memory.task(&code).cloned() else {
                 continue;
             };
-            let all = task.commands.as_ref().map(Vec::len);
-            match all {
-                None => self.lost.push(code),
-                Some(_) if is_command(&code) && task.started == 0 => {
-                    let why = "not run: the agent ended before its turn came";
-                    self.report_outcome(code, 0, because(REFUSED, why), fx);
+            let all = task.commands.as_ref().map_or(0, Vec::len);
+            let has_begun = task.started > 0;
+            if is_command(&code) {
+                let age = Span::from_millis(at.wall.0.saturating_sub(task.at.0));
+                match (
+                    has_begun,
+                    age <= Span::from_secs(AGENT_COMMAND_RESUME_S_MAX),
+                ) {
+                    (true, _) => {
+                        let why = "lost: the agent ended while it ran";
+                        self.report_outcome(code, 0, because(KILLED, why), fx);
+                    }
+                    (false, true) => self.queue.push_back(Item::Known(code)),
+                    (false, false) => {
+                        let why = "not run: the agent was away for too long";
+                        self.report_outcome(code, 0, because(REFUSED, why), fx);
+                    }
                 }
-                Some(_) if is_command(&code) => {
-                    let why = "lost: the agent ended while it ran";
-                    self.report_outcome(code, 0, because(KILLED, why), fx);
+            } else if has_begun {
+                let text = format!("task {code} had begun when the agent ended: reported lost");
+                note(Level::Warn, text, fx);
+                self.report_phase(code, Phase::Ended, task.done, task.done < all, fx);
+            } else {
+                note(Level::Info, format!("task {code} is still to be done"), fx);
+                if !task.wants_book() {
+                    self.unconfirmed.insert(code.clone());
                 }
-                Some(all) => {
-                    let text =
-                        format!("task {code} was under way when the agent ended: reported lost");
-                    note(Level::Warn, text, fx);
-                    self.report_phase(code, Phase::Ended, task.done, task.done < all, fx);
-                }
+                self.queue.push_back(Item::Known(code));
             }
         }
+        self.work(fx);
     }
 }
 

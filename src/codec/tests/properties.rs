@@ -61,14 +61,16 @@ fn incoming() -> impl Strategy<Value = Incoming<'static>> {
         Message::Inventory(inventory)
     });
     let boot = prop::option::of("[0-9a-fA-F]{1,64}");
-    let hello = (text(), prop::option::of(1..=u16::MAX), any::<bool>(), boot);
-    let hello = hello.prop_map(|(id, udp, push, boot)| {
+    let port = prop::option::of(1..=u16::MAX);
+    let hello = (text(), port, any::<bool>(), boot, any::<bool>());
+    let hello = hello.prop_map(|(id, udp, push, boot, resumes)| {
         let boot = boot.map(Into::into);
         Message::Hello(Hello {
             id: id.into(),
             udp,
             push,
             boot,
+            resumes,
         })
     });
     let book = text().prop_map(|task| Message::Book(Book { task: task.into() }));

@@ -280,6 +280,7 @@ impl World {
             udp,
             push,
             boot: boot.map(std::borrow::Cow::from),
+            resumes: false,
         };
         assert_eq!(self.send(conn, Message::Hello(hello), Some(1)), Flow::Taken);
     }

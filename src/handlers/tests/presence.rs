@@ -234,6 +234,31 @@ fn another_boot_has_forgotten_its_work() {
 }
 
 #[test]
+fn a_process_that_resumes_keeps_its_tasks() {
+    for resumes in [true, false] {
+        let mut world = World::new();
+        let hello = |boot: &'static str, resumes| {
+            Message::Hello(Hello {
+                id: "web-1".into(),
+                udp: None,
+                push: true,
+                boot: Some(boot.into()),
+                resumes,
+            })
+        };
+        let conn = world.open("10.0.0.7:4000");
+        let _ = world.send(conn, hello("aa", false), Some(1));
+        world.dispatch("AC1", &["web-1"]).unwrap();
+        world.rcc(conn, ResultCode::Received, Some("AC1"));
+        assert_eq!(world.state("AC1", "web-1"), "answered");
+        let again = world.open("10.0.0.7:4001");
+        let _ = world.send(again, hello("bb", resumes), Some(1));
+        let wanted = if resumes { "answered" } else { "lost" };
+        assert_eq!(world.state("AC1", "web-1"), wanted);
+    }
+}
+
+#[test]
 fn a_restart_is_no_outage_and_who_does_not_come_back_is_lost() {
     let mut before = World::new();
     for ip in ["10.0.0.7", "10.0.0.8"] {

@@ -262,6 +262,7 @@ impl Storm {
                 udp: None,
                 push: false,
                 boot: Some(boot.into()),
+                resumes: false,
             };
             let _ = self.hand_in(conn, Message::Hello(hello), Some(self.seq));
         }

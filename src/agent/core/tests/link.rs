@@ -99,3 +99,64 @@ fn facts_are_told_again_when_they_change() {
         assert_eq!(talk.said().len(), wanted);
     }
 }
+
+/// Notes since last looked.
+fn notes(talk: &mut Talk) -> Vec<(Level, String)> {
+    let fx = std::mem::take(&mut talk.fx);
+    let notes = fx.into_iter().filter_map(|effect| match effect {
+        Effect::Note(level, text) => Some((level, text)),
+        _ => None,
+    });
+    notes.collect()
+}
+
+#[test]
+fn a_replaced_agent_says_so_and_slows_down() {
+    let mut talk = agent();
+    let mut waits = Vec::new();
+    for _ in 0..8 {
+        talk.is_welcome();
+        talk.replies(Flag::Heartbeat, 1, Word::Alive);
+        let before = talk.at.now;
+        talk.fx.clear();
+        let why = "replaced by another connection with this id";
+        talk.replies(Flag::Hello, 0, Word::Refused(why.into()));
+        let told = notes(&mut talk);
+        assert!(
+            told.iter()
+                .any(|(level, text)| *level == Level::Warn && text.contains(why))
+        );
+        waits.push(talk.core.deadline().since(before).as_millis());
+    }
+    assert!((2_500..=5_000).contains(&waits[0]), "{waits:?}");
+    assert!(
+        waits[6..].iter().all(|ms| (30_000..=60_000).contains(ms)),
+        "{waits:?}"
+    );
+}
+
+#[test]
+fn another_protocol_at_the_port_is_named() {
+    for (answer, wanted) in [
+        (&b"\x15\x03\x03\0\x02\x02\x28"[..], "speaks TLS"),
+        (b"HTTP/1.1 400 Bad Request\r\n\r\n", "speaks HTTP"),
+        (b"SSH-2.0-OpenSSH_9.6\r\n", "\"SSH-2.0-OpenSSH"),
+    ] {
+        let mut talk = agent();
+        talk.connects();
+        talk.with(|core, at, fx| core.bytes(at, answer, fx));
+        let told = notes(&mut talk);
+        assert!(
+            told.iter().any(|(_, text)| text.contains(wanted)),
+            "{told:?}"
+        );
+    }
+    let mut talk = agent();
+    talk.connects();
+    talk.with(|core, at, fx| core.disconnected(at, "it has closed the connection", fx));
+    let told = notes(&mut talk);
+    assert!(
+        told.iter().any(|(_, text)| text.contains("port for hosts")),
+        "{told:?}"
+    );
+}

@@ -28,6 +28,7 @@ fn settings() -> Settings {
         id: Some("web-1".into()),
         udp: Some(6655),
         push: true,
+        tls: false,
         boot: "b00".into(),
         interval: None,
         takes_work: true,
@@ -36,6 +37,10 @@ fn settings() -> Settings {
 }
 
 fn start(settings: Settings, journal: Vec<Record>) -> Talk {
+    start_at(settings, journal, UnixMs(1_000_000))
+}
+
+fn start_at(settings: Settings, journal: Vec<Record>, wall: UnixMs) -> Talk {
     let allow = Arc::new(Allow::parse(r#"["a", "b", "c"]"#).unwrap());
     let mut memory = Memory::default();
     journal
@@ -45,9 +50,9 @@ fn start(settings: Settings, journal: Vec<Record>) -> Talk {
     let mut fx = Vec::new();
     let at = Moment {
         now: Instant::ZERO + Span::from_secs(100),
-        wall: UnixMs(1_000_000),
+        wall,
     };
-    let core = Core::new(settings, allow, memory, at.now, &mut fx);
+    let core = Core::new(settings, allow, memory, at, &mut fx);
     let mut talk = Talk {
         core,
         at,

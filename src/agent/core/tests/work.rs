@@ -159,14 +159,121 @@ fn what_was_under_way_in_a_crash_is_told_lost_and_never_begun_again() {
 }
 
 #[test]
-fn a_task_that_crashed_before_its_book_came_is_told_lost_with_all_of_it() {
+fn queued_tasks_survive_a_restart_and_only_the_begun_one_is_lost() {
     let mut talk = agent().live();
-    talk.datagram(SERVER, b"AC1");
+    talk.pushes(&Push::Task("AC1".into()));
+    talk.book("AC1", &["a", "b"]);
+    talk.pushes(&Push::Task("AC2".into()));
+    talk.book("AC2", &["b"]);
+    talk.pushes(&Push::Task("AC3".into()));
     let mut talk = talk.crashes();
     talk.is_welcome();
-    talk.book("AC1", &["a", "b"]);
-    assert_eq!(talk.said(), ["AC1 Ended -||a,b lost"]);
-    assert!(!talk.did().iter().any(|did| did.starts_with("run")));
+    let sent = talk.sent();
+    let said: Vec<_> = sent.iter().map(|(said, _)| said.as_str()).collect();
+    assert!(said.contains(&"AC1 Ended -||a,b lost"), "{said:?}");
+    assert!(!said.iter().any(|said| said.starts_with("AC2 Ended")));
+    assert_eq!(
+        talk.did()
+            .iter()
+            .filter(|did| did.starts_with("run"))
+            .count(),
+        0
+    );
+    let seq = |key: &str| {
+        let question = format!("book? {key}");
+        let asked = sent.iter().find(|(said, _)| *said == question);
+        asked.and_then(|(_, seq)| *seq).expect("it asks")
+    };
+    let book = |key: &str, command: &str| Word::Book {
+        task: key.to_owned(),
+        commands: vec![(command.to_owned(), 0.0)],
+    };
+    talk.replies(Flag::Book, seq("AC2"), book("AC2", "b"));
+    assert!(talk.did().contains(&"run b".to_owned()), "the queued one");
+    talk.replies(Flag::Book, seq("AC3"), book("AC3", "c"));
+    talk.finishes(0, "");
+    assert!(talk.did().contains(&"run c".to_owned()), "and the next");
+    talk.finishes(0, "");
+    assert_eq!(talk.core.memory().open().count(), 0);
+}
+
+#[test]
+fn a_queued_task_that_the_server_no_longer_has_is_not_begun() {
+    let mut talk = agent().live();
+    talk.pushes(&Push::Task("AC1".into()));
+    talk.book("AC1", &["a"]);
+    talk.pushes(&Push::Task("AC2".into()));
+    talk.book("AC2", &["b"]);
+    let mut talk = talk.crashes();
+    talk.is_welcome();
+    let sent = talk.sent();
+    let asked = sent.iter().find(|(said, _)| said == "book? AC2").unwrap();
+    talk.replies(
+        Flag::Book,
+        asked.1.unwrap(),
+        Word::Refused("expired".into()),
+    );
+    assert_eq!(talk.core.memory().open().count(), 0);
+    let did = talk.did();
+    assert!(!did.iter().any(|did| did.starts_with("run")), "{did:?}");
+    let lost = Report::Phase {
+        code: "AC2".into(),
+        phase: crate::codec::message::Phase::Ended,
+        done: 0,
+        lost: true,
+    };
+    let written = talk
+        .journal
+        .iter()
+        .any(|record| matches!(record, Record::Report { report, .. } if *report == lost));
+    assert!(written, "it is reported lost");
+}
+
+#[test]
+fn a_hello_says_that_an_earlier_process_left_queued_tasks() {
+    let resumes = |talk: &mut Talk| {
+        talk.connects();
+        let sent = talk.fx.iter().find_map(|effect| match effect {
+            Effect::Send(bytes) => Some(String::from_utf8_lossy(&bytes[4..]).into_owned()),
+            _ => None,
+        });
+        sent.unwrap().contains(r#""resumes":true"#)
+    };
+    assert!(!resumes(&mut agent()));
+    let mut talk = agent().live();
+    talk.pushes(&Push::Task("AC1".into()));
+    assert!(resumes(&mut talk.crashes()));
+    let mut talk = agent().live();
+    talk.pushes(&Push::Task("AC1".into()));
+    talk.book("AC1", &["a"]);
+    assert!(!resumes(&mut talk.crashes()), "what had begun is lost");
+}
+
+#[test]
+fn a_queued_console_command_is_run_after_a_restart_unless_it_is_old() {
+    for (age, runs) in [(5_000, true), (7_200_000, false)] {
+        let mut talk = agent().live();
+        talk.datagram(SERVER, b"a");
+        let push = Push::Command {
+            text: "b".into(),
+            cid: CID.into(),
+        };
+        talk.pushes(&push);
+        for record in &mut talk.journal {
+            if let Record::Task { task, .. } = record {
+                task.at = UnixMs(10_000_000 - age);
+            }
+        }
+        let mut talk = start_at(settings(), talk.journal, UnixMs(10_000_000));
+        let ran = talk.did().contains(&"run b".to_owned());
+        assert_eq!(ran, runs, "{age}");
+        talk.is_welcome();
+        let refused = format!("result {CID} b 126");
+        assert_eq!(
+            talk.said().iter().any(|said| said.starts_with(&refused)),
+            !runs
+        );
+    }
 }
 
 #[test]
@@ -180,24 +287,49 @@ fn a_crash_at_any_moment_runs_no_command_twice_and_ends_the_task() {
         talk.journal
     };
     for cut in 1..=whole.len() {
+        let begun = whole[..cut]
+            .iter()
+            .any(|record| matches!(record, Record::Starting { .. }));
         let mut talk = start(settings(), whole[..cut].to_vec());
         talk.is_welcome();
+        let asked: Vec<_> = talk.sent();
         talk.pushes(&Push::Task("AC1".into()));
-        let has_book = talk
-            .core
-            .memory()
-            .task("AC1")
-            .is_none_or(|task| !task.wants_book());
-        if !has_book {
-            talk.book("AC1", &["a", "b"]);
+        if let Some((_, seq)) = asked.iter().find(|(said, _)| said == "book? AC1") {
+            let commands = vec![("a".to_owned(), 2.0), ("b".to_owned(), 1.0)];
+            let task = "AC1".to_owned();
+            talk.replies(Flag::Book, seq.unwrap(), Word::Book { task, commands });
+            talk.finishes(0, "1");
+            talk.finishes(0, "2");
         }
         let did = talk.did();
-        assert!(
-            !did.iter().any(|did| did.starts_with("run")),
-            "cut at {cut}: {did:?}"
-        );
+        let ran: Vec<_> = did.iter().filter(|did| did.starts_with("run")).collect();
+        match begun {
+            true => assert!(ran.is_empty(), "cut at {cut}: {did:?}"),
+            false => assert_eq!(ran, ["run a", "run b"], "cut at {cut}"),
+        }
         assert_eq!(talk.core.memory().open().count(), 0, "cut at {cut}");
     }
+}
+
+#[test]
+fn an_agent_that_speaks_tls_takes_no_bare_datagram() {
+    let settings = Settings {
+        tls: true,
+        ..settings()
+    };
+    let mut talk = start(settings, Vec::new()).live();
+    for bytes in [
+        &b"AC1"[..],
+        b"a",
+        b"{\"flag\":\"ADH44\",\"taskId\":\"AC1\"}",
+        b"\xff",
+    ] {
+        talk.datagram(SERVER, bytes);
+        assert!(talk.said().is_empty(), "{bytes:?}");
+        assert!(talk.did().is_empty(), "{bytes:?}");
+    }
+    talk.pushes(&Push::Task("AC1".into()));
+    assert_eq!(talk.said()[0], "Received AC1", "its connection counts");
 }
 
 #[test]
