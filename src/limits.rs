@@ -514,6 +514,12 @@ pub const AGENT_RUN_S: u64 = 600;
 pub const AGENT_RUN_S_MAX: u64 = 30 * 86_400;
 /// Milliseconds between the two signals that end a command, the second of which it cannot catch.
 pub const AGENT_KILL_MS: u64 = 2_000;
+/// Milliseconds after which an agent that was asked to end ends, whatever hangs: longer than both signals have
+/// to end a command.
+pub const AGENT_STOP_MS_MAX: u64 = 10_000;
+/// Milliseconds between two looks at the processes of a command under way, at most: they are written down, for
+/// the next agent to end if this one is killed.
+pub const AGENT_PROCESS_LOOK_MS_MAX: u64 = 3_200;
 /// Seconds in which a connection, and then the server's welcome, must come about.
 pub const AGENT_CONNECT_S_MAX: u64 = 10;
 /// Milliseconds before the first attempt to reconnect; doubled each time.
@@ -580,6 +586,10 @@ const _: () = {
     );
     assert!(PAGE_SCAN_MAX >= PAGE_HOSTS_MAX, "a page can be full");
     assert!(BOOK_BYTES_MAX < FRAME_BYTES_MAX, "a book fits a frame");
+    assert!(
+        AGENT_STOP_MS_MAX > 3 * AGENT_KILL_MS,
+        "a command ends before its agent is ended"
+    );
     assert!(
         AGENT_UNREAD_BYTES_MAX
             > AGENT_REPORTS_IN_FLIGHT_MAX * FRAME_BYTES_MAX

@@ -354,6 +354,112 @@ fn killed_at_work_it_tells_so_and_does_not_begin_again() {
     wait_for("the command ends", is_gone);
 }
 
+/// Whether a process runs: a zombie does not.
+fn runs(pid: &str) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat"));
+    stat.is_ok_and(|stat| !stat.contains(") Z "))
+}
+
+fn pids(path: &Path) -> Vec<String> {
+    let text = fs::read_to_string(path).unwrap_or_default();
+    text.lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn a_command_that_detaches_its_processes_ends_with_its_time_and_with_the_agent() {
+    let stage = Stage::new();
+    let marks = stage.path("marks");
+    // One process in a session of its own, whose parent has ended; one that ignores SIGTERM.
+    let detach = format!(
+        "(setsid sh -c 'trap \"\" TERM; echo $$ >> {0}; while :; do sleep 0.1; done' &); echo $$ >> {0}; sleep 1000",
+        marks.display()
+    );
+    let endless = format!("{detach}; true");
+    let allow = json!([{"shell": detach, "timeout_s": 1}, {"shell": endless}]);
+    let mut agent = stage.start(&allow, &["--push"]);
+    let mut server = stage.welcome();
+    server.pushes("AC1");
+    server.answered("AC1", 1);
+    server.gives_book("AC1", &[&detach]);
+    server.phase(1);
+    assert_eq!(server.runs(&detach).0["exit"], 124);
+    assert_eq!(pids(&marks).len(), 2);
+    assert!(!pids(&marks).iter().any(|pid| runs(pid)), "out of time");
+
+    let start = |server: &mut Server, key: &str, count: usize| {
+        server.pushes(key);
+        server.answered(key, 1);
+        server.gives_book(key, &[&endless]);
+        server.phase(1);
+        server.phase(2);
+        wait_for("the command starts", || pids(&marks).len() == count);
+    };
+    start(&mut server, "AC2", 4);
+    // The process that has left its parent may be written down a little later.
+    wait_for("what runs is written down", || {
+        let text = fs::read_to_string(stage.path("state/running")).unwrap_or_default();
+        text.contains("cgroup ")
+            || pids(&marks)[2..]
+                .iter()
+                .all(|pid| text.contains(&format!("process {pid} ")))
+    });
+    agent.0.kill().unwrap();
+    agent.0.wait().unwrap();
+    assert!(
+        pids(&marks)[2..].iter().any(|pid| runs(pid)),
+        "it was killed"
+    );
+    drop(agent);
+    let mut agent = stage.start(&allow, &["--push"]);
+    let mut server = stage.welcome();
+    assert_eq!(server.phase(3)["lost"], true);
+    wait_for("what the killed agent left is ended", || {
+        !pids(&marks).iter().any(|pid| runs(pid))
+    });
+
+    start(&mut server, "AC3", 6);
+    agent.signal(rustix::process::Signal::TERM);
+    assert_eq!(agent.0.wait().unwrap().code(), Some(0));
+    assert!(
+        !pids(&marks).iter().any(|pid| runs(pid)),
+        "it takes all with it"
+    );
+}
+
+#[test]
+fn signals_during_the_start_are_neither_lost_nor_fatal() {
+    use rustix::process::Signal;
+    let stage = Stage::new();
+    let fifo = stage.path("fifo.json");
+    let mode = rustix::fs::Mode::from_raw_mode(0o600);
+    rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+    for signal in [Signal::HUP, Signal::TERM, Signal::INT] {
+        let child = program()
+            .args(["agent", "--id", "web-1", "--push", "--state"])
+            .arg(stage.path("state"))
+            .args([
+                "--server",
+                &stage.listener.local_addr().unwrap().to_string(),
+            ])
+            .arg("--allow")
+            .arg(&fifo)
+            .stdin(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut agent = Agent(child);
+        // Opened once the agent reads it: in the middle of its start.
+        let mut writer = fs::OpenOptions::new().write(true).open(&fifo).unwrap();
+        agent.signal(signal);
+        writer.write_all(b"[]").unwrap();
+        drop(writer);
+        match signal {
+            Signal::HUP => drop(stage.welcome()),
+            _ => assert_eq!(agent.0.wait().unwrap().code(), Some(0), "{signal:?}"),
+        }
+    }
+}
+
 #[test]
 fn a_command_out_of_time_and_one_that_says_too_much() {
     let stage = Stage::new();

@@ -191,7 +191,8 @@ impl Agent {
             seed: getrandom::u64().map_err(io::Error::other)?,
         };
         let allow = Arc::new(std::mem::take(&mut setup.allow));
-        let runner = Runner::start(Arc::clone(&waker))?;
+        let state = journal.is_some().then(|| setup.state.clone());
+        let runner = Runner::start(Arc::clone(&waker), state)?;
         let begun = SystemInstant::now();
         let mut fx = Vec::new();
         let mut core = Core::new(
@@ -461,7 +462,9 @@ impl Agent {
         self.tcp = None;
         self.settings.takes_work = journal.is_some();
         self.journal = journal;
-        match (boot(), Runner::start(Arc::clone(&self.handle.waker))) {
+        let state = self.journal.is_some().then(|| self.setup.state.clone());
+        let runner = Runner::start(Arc::clone(&self.handle.waker), state);
+        match (boot(), runner) {
             (Ok(boot), Ok(runner)) => {
                 self.settings.boot = boot;
                 self.runner = runner;

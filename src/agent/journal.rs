@@ -214,7 +214,7 @@ impl Journal {
 }
 
 /// Files that nobody else may read.
-fn private() -> OpenOptions {
+pub(super) fn private() -> OpenOptions {
     let mut options = OpenOptions::new();
     options.mode(0o600);
     options

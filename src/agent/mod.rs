@@ -8,7 +8,7 @@
 //! ```
 //!
 //! [`core`] is as pure as the server's handlers and decides everything; [`memory`] is what it must not
-//! forget, and [`journal`] keeps that on disk; [`allow`] says what may be run, [`runner`] runs it;
+//! forget, and [`journal`] keeps that on disk; [`allow`] says what may be run, [`runner`] runs it and `tree` ends all of it;
 //! [`facts`] is what the host is; `wire` is the connection, plain or over [`tls`]; [`drive`] puts them on
 //! a loop.
 
@@ -24,8 +24,10 @@ pub mod tls;
 #[cfg(not(feature = "tls"))]
 #[path = "tls_none.rs"]
 pub mod tls;
+mod tree;
 mod wire;
 
 pub use allow::{Allow, AllowError};
 pub use drive::{Agent, AgentError, Handle, Setup};
 pub use tls::TlsSettings;
+pub use tree::adopt_orphans;

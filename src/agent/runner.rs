@@ -7,8 +7,12 @@
 //! ```
 //!
 //! A command has ended when its own process has: what it left running in the background keeps the pipe
-//! open and is not waited for. Out of time, or told to stop, its whole group is ended.
+//! open and is not waited for. Out of time, or told to stop, all of its processes are ended, also those
+//! that have left its process group: see [`tree`](super::tree). Every step of that has a bound, so that
+//! nothing a command does, and nothing that holds its pipe open, keeps the runner.
 
+use std::collections::HashSet;
+use std::fs::File;
 use std::io::{self, PipeReader, PipeWriter, Read};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
@@ -19,21 +23,30 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender, bounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use mio::Waker;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::{
-    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, kill_process_group, pidfd_open, waitid,
-};
+use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, pidfd_open, waitid};
 
 use super::allow::Job;
 use super::core::{Finished, NOT_FOUND, REFUSED, TIMED_OUT};
-use crate::limits::{AGENT_KILL_MS, AGENT_OUTPUT_BYTES_MAX};
+use super::tree::{Cgroup, Earlier, Note, Process, Tree, reap_orphans, remove_empty_groups};
+use crate::limits::{AGENT_KILL_MS, AGENT_OUTPUT_BYTES_MAX, AGENT_PROCESS_LOOK_MS_MAX};
 
 /// Where a bare program is looked up.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /// How often a command is looked at where the kernel cannot tell of its end.
 const TICK: Duration = Duration::from_millis(50);
+/// How often it is looked whether the processes of a command that is ended are gone.
+const END_TICK: Duration = Duration::from_millis(20);
+/// When the processes of a command are first written down; then after twice as long each time.
+const FIRST_LOOK: Duration = Duration::from_millis(50);
+/// How often adopted orphans are looked at between commands.
+const ORPHAN_TICK: Duration = Duration::from_secs(5);
+/// How long each of the two signals has to end a command.
+const KILL_TIME: Duration = Duration::from_millis(AGENT_KILL_MS);
+/// How long a dropped runner is waited for: both signals, and the start of a command in between.
+const STOP_TIME: Duration = Duration::from_millis(3 * AGENT_KILL_MS);
 /// Bytes of output read at once.
 const READ_BYTES: usize = 16 * 1024;
 
@@ -48,18 +61,21 @@ pub struct Runner {
 }
 
 impl Runner {
-    /// A runner that wakes `waker` whenever a command has ended.
+    /// A runner that wakes `waker` whenever a command has ended. In `state` it writes down what it runs;
+    /// what a runner before it has left running there is ended first.
     ///
     /// # Errors
     /// When the system gives no thread or pipe.
-    pub fn start(waker: Arc<Waker>) -> io::Result<Self> {
+    pub fn start(waker: Arc<Waker>, state: Option<PathBuf>) -> io::Result<Self> {
         let (stopped, stop) = io::pipe()?;
         // One at a time: the next is handed in when the one before has been told of.
         let (jobs, todo) = bounded::<Job>(1);
         let (done, results) = bounded(1);
+        let mut place = Place::new(state);
         let work = move || {
-            for job in todo {
-                let Some(finished) = run(&job, &stopped) else {
+            place.end_leftovers();
+            while let Some(job) = next(&todo) {
+                let Some(finished) = run(&job, &stopped, &mut place) else {
                     return;
                 };
                 if done.send(finished).is_err() {
@@ -99,20 +115,104 @@ impl Drop for Runner {
     fn drop(&mut self) {
         self.jobs = None;
         self.stop = None;
-        if let Some(thread) = self.thread.take() {
-            // One that panicked has said so itself.
-            let _ = thread.join();
+        let Some(thread) = self.thread.take() else {
+            return;
+        };
+        // The thread's end closes the channel. One that hangs in the system, as on a dead network disk, is
+        // left behind.
+        let deadline = Instant::now() + STOP_TIME;
+        loop {
+            match self.results.recv_deadline(deadline) {
+                Ok(_) => {}
+                Err(RecvTimeoutError::Disconnected) => {
+                    // One that panicked has said so itself.
+                    let _ = thread.join();
+                    return;
+                }
+                Err(RecvTimeoutError::Timeout) => return,
+            }
         }
     }
 }
 
+/// The next command. Meanwhile orphans of earlier ones are waited for.
+fn next(todo: &Receiver<Job>) -> Option<Job> {
+    loop {
+        if !reap_orphans() {
+            return todo.recv().ok();
+        }
+        match todo.recv_timeout(ORPHAN_TICK) {
+            Ok(job) => return Some(job),
+            Err(RecvTimeoutError::Disconnected) => return None,
+            Err(RecvTimeoutError::Timeout) => {}
+        }
+    }
+}
+
+/// What a runner has beside its commands.
+struct Place {
+    note: Note,
+    /// The number of the next command.
+    number: u64,
+}
+
+impl Place {
+    fn new(state: Option<PathBuf>) -> Self {
+        Self {
+            note: Note::new(state),
+            number: 0,
+        }
+    }
+
+    /// Ends what an agent that was killed has left running: it has been reported lost.
+    fn end_leftovers(&mut self) {
+        remove_empty_groups();
+        let Some(mut left) = self.note.left() else {
+            return;
+        };
+        if !left.look().is_empty() {
+            log::warn!(target: "agent", "a command that an earlier agent left running is ended");
+            if !end(&mut left, || Ok(())).unwrap_or(false) {
+                log::error!(target: "agent", "some of its processes cannot be ended");
+            }
+        }
+        self.note.clear();
+    }
+}
+
+/// Ends all processes of a command: they are asked to, and then killed. Whether all have ended.
+fn end(tree: &mut Tree, mut meanwhile: impl FnMut() -> io::Result<()>) -> io::Result<bool> {
+    for signal in [Signal::TERM, Signal::KILL] {
+        let deadline = Instant::now() + KILL_TIME;
+        tree.signal(signal);
+        // A stopped process takes the first signal only when it goes on.
+        tree.signal(Signal::CONT);
+        loop {
+            meanwhile()?;
+            if tree.look().is_empty() {
+                return Ok(true);
+            }
+            if Instant::now() >= deadline {
+                break;
+            }
+            thread::sleep(END_TICK);
+            if signal == Signal::KILL {
+                // Some may have been started meanwhile.
+                tree.signal(signal);
+            }
+        }
+    }
+    Ok(false)
+}
+
 /// Runs one command to its end. Nothing when it was told to stop.
-fn run(job: &Job, stopped: &PipeReader) -> Option<Finished> {
+fn run(job: &Job, stopped: &PipeReader, place: &mut Place) -> Option<Finished> {
     let begun = Instant::now();
-    let ended = match spawn(job) {
-        Ok((child, output)) => watch(child, output, job.time.into(), stopped),
+    let ended = match spawn(job, place) {
+        Ok(watched) => watch(watched, job.time.into(), stopped, &mut place.note),
         Err(ended) => Ok(Some(ended)),
     };
+    place.note.clear();
     let ended = match ended {
         Ok(ended) => ended?,
         Err(error) => Ended::reason(REFUSED, &format!("it could not be watched: {error}")),
@@ -166,35 +266,65 @@ impl Output {
     }
 }
 
-/// Starts a command, with one pipe for all it puts out.
-fn spawn(job: &Job) -> Result<(Child, PipeReader), Ended> {
+/// Starts a command, in a session of its own, with one pipe for all it puts out.
+fn spawn(job: &Job, place: &mut Place) -> Result<Watched, Ended> {
     let Some((program, arguments)) = job.words.split_first() else {
         return Err(Ended::reason(NOT_FOUND, "there is no command"));
     };
     let path =
         find(program).ok_or_else(|| Ended::reason(NOT_FOUND, &format!("{program}: not found")))?;
+    let earlier = Earlier::look();
+    place.number += 1;
+    let (cgroup, procs) = Cgroup::make(place.number).unzip();
+    if let Some(cgroup) = &cgroup {
+        place.note.write(Some(cgroup.dir()), &HashSet::new());
+    }
     let start = || {
         let (reader, writer) = io::pipe()?;
         rustix::io::ioctl_fionbio(&reader, true)?;
-        let child = Command::new(path)
+        let mut command = Command::new(path);
+        command
             .args(arguments)
             .env_clear()
             .env("PATH", PATH)
             .env("LANG", "C.UTF-8")
             .stdin(Stdio::null())
             .stdout(writer.try_clone()?)
-            .stderr(writer)
-            .process_group(0)
-            .spawn()?;
+            .stderr(writer);
+        // SAFETY: between fork and exec the closure only makes system calls that are safe in a signal
+        // handler; it takes no memory and no lock.
+        unsafe {
+            command.pre_exec(move || join(procs.as_ref()));
+        }
+        let child = command.spawn()?;
         Ok((child, reader))
     };
-    start().map_err(|error: io::Error| {
-        let exit = match error.kind() {
-            io::ErrorKind::NotFound => NOT_FOUND,
-            _ => REFUSED,
-        };
-        Ended::reason(exit, &format!("{program}: {error}"))
-    })
+    match start() {
+        Ok((child, reader)) => {
+            let root = i32::try_from(child.id()).ok().and_then(Process::of);
+            let tree = Tree::new(root, earlier, cgroup);
+            place.note.write(tree.cgroup(), tree.known());
+            Ok(Watched::new(child, reader, tree))
+        }
+        Err(error) => {
+            let error: io::Error = error;
+            let exit = match error.kind() {
+                io::ErrorKind::NotFound => NOT_FOUND,
+                _ => REFUSED,
+            };
+            Err(Ended::reason(exit, &format!("{program}: {error}")))
+        }
+    }
+}
+
+/// In the new process, before it becomes the command: joins its cgroup and begins its session.
+fn join(procs: Option<&File>) -> io::Result<()> {
+    if let Some(procs) = procs {
+        // Where the system does not let it, its processes are found one by one.
+        let _ = rustix::io::write(procs, b"0");
+    }
+    rustix::process::setsid()?;
+    Ok(())
 }
 
 /// The file of a program: a bare name is looked up, a path stands for itself.
@@ -221,35 +351,38 @@ enum Over {
 
 /// Reads what a command puts out until it has ended, by itself or by us.
 fn watch(
-    mut child: Child,
-    reader: PipeReader,
+    mut command: Watched,
     time: Duration,
     stopped: &PipeReader,
+    note: &mut Note,
 ) -> io::Result<Option<Ended>> {
-    let mut command = Watched::new(&child, reader);
     // A time that no clock holds never ends.
-    let over = command.follow(Instant::now().checked_add(time), Some(stopped))?;
-    if over != Over::Ended {
-        command.signal(Signal::TERM);
-        command.follow(
-            Instant::now().checked_add(Duration::from_millis(AGENT_KILL_MS)),
-            None,
-        )?;
-        // The group is signalled before its leader is waited for, so that its number is still its own.
-        command.signal(Signal::KILL);
-    }
-    let status = child.wait()?;
+    let followed = command.follow(Instant::now().checked_add(time), stopped, note);
+    let over = match followed {
+        Ok(over) => over,
+        Err(error) => {
+            // It is not watched any more, so it must not run on.
+            command.end()?;
+            return Err(error);
+        }
+    };
+    let all_gone = over == Over::Ended || command.end()?;
+    let status = command.child.try_wait()?;
     let mut output = command.output;
-    let exit = match over {
-        Over::Stopped => return Ok(None),
-        Over::TimedOut => {
+    let exit = match (over, status) {
+        (Over::Stopped, _) => return Ok(None),
+        (Over::TimedOut, _) => {
             output.say(&format!(
                 "not ended within {} s, and killed",
                 time.as_secs_f64()
             ));
+            if !all_gone {
+                output.say("some of its processes cannot be killed");
+            }
             TIMED_OUT
         }
-        Over::Ended => exit_of(status),
+        (Over::Ended, Some(status)) => exit_of(status),
+        (Over::Ended, None) => REFUSED,
     };
     Ok(Some(Ended { exit, output }))
 }
@@ -262,75 +395,97 @@ fn exit_of(status: ExitStatus) -> i32 {
 
 /// A command under way.
 struct Watched {
-    /// Also the number of its group.
+    child: Child,
     pid: Pid,
+    tree: Tree,
     /// Tells of its end, where the kernel can.
     end: Option<OwnedFd>,
     /// What it puts out; nothing more once all its writers are gone.
     reader: Option<PipeReader>,
     output: Output,
+    /// When its processes are written down next, and how long after that again.
+    next_look: Instant,
+    look_every: Duration,
 }
 
 impl Watched {
-    fn new(child: &Child, reader: PipeReader) -> Self {
-        let pid = Pid::from_child(child);
+    fn new(child: Child, reader: PipeReader, tree: Tree) -> Self {
+        let pid = Pid::from_child(&child);
         Self {
+            child,
             pid,
+            tree,
             end: pidfd_open(pid, PidfdFlags::empty()).ok(),
             reader: Some(reader),
             output: Output::default(),
+            next_look: Instant::now() + FIRST_LOOK,
+            look_every: FIRST_LOOK,
         }
     }
 
-    /// Reads until the command has ended, or until `deadline`, or until told to stop. After an order
-    /// to end (when there is nobody who could stop us) the end of its whole group is awaited.
+    /// Reads until the command has ended, or until `deadline`, or until told to stop.
     fn follow(
         &mut self,
         deadline: Option<Instant>,
-        stopped: Option<&PipeReader>,
+        stopped: &PipeReader,
+        note: &mut Note,
     ) -> io::Result<Over> {
         loop {
             let has_ended = self.has_ended()?;
             self.read()?;
-            if has_ended && (stopped.is_some() || self.reader.is_none()) {
+            if has_ended {
                 return Ok(Over::Ended);
             }
-            let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+            let now = Instant::now();
+            let left = deadline.map(|deadline| deadline.saturating_duration_since(now));
             if left.is_some_and(|left| left.is_zero()) {
                 return Ok(Over::TimedOut);
             }
-            if self.wait(left, has_ended, stopped)? {
+            if now >= self.next_look {
+                self.tree.look();
+                note.write(self.tree.cgroup(), self.tree.known());
+                let most = Duration::from_millis(AGENT_PROCESS_LOOK_MS_MAX);
+                self.look_every = (2 * self.look_every).min(most);
+                self.next_look = now + self.look_every;
+            }
+            let look = self.next_look.saturating_duration_since(now);
+            if self.wait(left.map_or(look, |left| left.min(look)), stopped)? {
                 return Ok(Over::Stopped);
             }
         }
     }
 
+    /// Ends all of it, and reads on meanwhile. Whether all of it has ended.
+    fn end(&mut self) -> io::Result<bool> {
+        let Self {
+            tree,
+            reader,
+            output,
+            ..
+        } = self;
+        end(tree, || read(reader, output))
+    }
+
     /// Waits until something may have happened. Whether it is the order to stop.
-    fn wait(
-        &self,
-        left: Option<Duration>,
-        has_ended: bool,
-        stopped: Option<&PipeReader>,
-    ) -> io::Result<bool> {
+    fn wait(&self, left: Duration, stopped: &PipeReader) -> io::Result<bool> {
         let reader = self.reader.as_ref().map(AsFd::as_fd);
-        let end = self.end.as_ref().filter(|_| !has_ended).map(AsFd::as_fd);
-        let watched = [stopped.map(AsFd::as_fd), reader, end];
+        let end = self.end.as_ref().map(AsFd::as_fd);
+        let watched = [Some(stopped.as_fd()), reader, end];
         let mut polled: Vec<PollFd<'_>> = watched
             .into_iter()
             .flatten()
             .map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN))
             .collect();
-        let left = match (self.end.is_some(), left) {
-            (true, left) => left,
-            (false, left) => Some(left.map_or(TICK, |left| left.min(TICK))),
+        let left = match self.end {
+            Some(_) => left,
+            None => left.min(TICK),
         };
-        // What is too long for the system to wait is waited for in pieces.
-        let left = left.and_then(|left| Timespec::try_from(left).ok());
+        let left = Timespec::try_from(left).ok();
         match poll(&mut polled, left.as_ref()) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(error) => return Err(error.into()),
         }
-        Ok(stopped.is_some() && !polled[0].revents().is_empty())
+        Ok(!polled[0].revents().is_empty())
     }
 
     /// Whether its process has ended. It is left to be waited for.
@@ -339,29 +494,28 @@ impl Watched {
         Ok(waitid(WaitId::Pid(self.pid), how)?.is_some())
     }
 
-    /// Reads what is there, and no more than the pipe can hold several times over, so that a command
-    /// that never stops writing cannot keep us from its deadline.
     fn read(&mut self) -> io::Result<()> {
-        let mut buffer = [0; READ_BYTES];
-        for _ in 0..64 {
-            let Some(reader) = &mut self.reader else {
-                return Ok(());
-            };
-            match reader.read(&mut buffer) {
-                Ok(0) => self.reader = None,
-                Ok(read) => self.output.push(&buffer[..read]),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(())
+        read(&mut self.reader, &mut self.output)
     }
+}
 
-    fn signal(&self, signal: Signal) {
-        // There may be nobody left in the group.
-        let _ = kill_process_group(self.pid, signal);
+/// Reads what is there, and no more than the pipe can hold several times over, so that a command
+/// that never stops writing cannot keep us from its deadline.
+fn read(pipe: &mut Option<PipeReader>, output: &mut Output) -> io::Result<()> {
+    let mut buffer = [0; READ_BYTES];
+    for _ in 0..64 {
+        let Some(reader) = pipe else {
+            return Ok(());
+        };
+        match reader.read(&mut buffer) {
+            Ok(0) => *pipe = None,
+            Ok(read) => output.push(&buffer[..read]),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
     }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -376,7 +530,7 @@ mod tests {
 
     fn run_it(job: &Job) -> Finished {
         let (stopped, _stop) = io::pipe().unwrap();
-        run(job, &stopped).expect("nobody stops it")
+        run(job, &stopped, &mut Place::new(None)).expect("nobody stops it")
     }
 
     fn sh(script: &str) -> Finished {
@@ -463,6 +617,51 @@ mod tests {
     }
 
     #[test]
+    fn out_of_time_what_has_left_its_group_and_session_is_ended_too() {
+        // The second `sleep` is in a session of its own, and holds the pipe open.
+        let script = "sleep 1000 & echo $!; setsid sleep 1000 & echo $!; wait";
+        let finished = run_it(&job(script, Span::from_millis(500)));
+        assert_eq!(finished.exit, TIMED_OUT);
+        let out = text(&finished);
+        for pid in out.lines().take(2) {
+            wait_until_gone(pid);
+        }
+    }
+
+    #[test]
+    fn a_stopped_command_ends_with_its_time() {
+        let finished = run_it(&job("echo $$; kill -STOP $$", Span::from_millis(300)));
+        assert_eq!(finished.exit, TIMED_OUT);
+        let out = text(&finished);
+        wait_until_gone(out.lines().next().unwrap());
+    }
+
+    #[test]
+    fn what_a_killed_runner_left_running_is_ended_by_the_next_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut child = Command::new("/bin/sh")
+            .args(["-c", "setsid sleep 1000 & echo $!; wait"])
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = Vec::new();
+        let mut stdout = child.stdout.take().unwrap();
+        while line.last() != Some(&b'\n') {
+            let mut byte = [0];
+            stdout.read_exact(&mut byte).unwrap();
+            line.push(byte[0]);
+        }
+        let root = Process::of(i32::try_from(child.id()).unwrap());
+        let mut note = Note::new(Some(dir.path().to_owned()));
+        note.write(None, &root.into_iter().collect());
+        Place::new(Some(dir.path().to_owned())).end_leftovers();
+        let pid = String::from_utf8(line).unwrap();
+        wait_until_gone(pid.trim());
+        child.wait().unwrap();
+        assert!(note.left().is_none());
+    }
+
+    #[test]
     fn what_is_left_in_the_background_is_not_waited_for() {
         let finished = sh("sleep 1000 & echo $!");
         assert_eq!(finished.exit, 0);
@@ -489,7 +688,7 @@ mod tests {
             "echo $$ > {0}.new; mv {0}.new {0}; sleep 1000",
             file.display()
         );
-        let runner = Runner::start(waker).unwrap();
+        let runner = Runner::start(waker, None).unwrap();
         runner.run(job(&script, Span::from_secs(1000)));
         let begun = Instant::now();
         let pid = loop {

@@ -3,26 +3,24 @@
 mod tls;
 
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::Read;
 use std::net::IpAddr;
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::thread;
+use std::time::Duration;
 
-use anthill::agent::{Agent, Allow, Handle, Setup};
+use anthill::agent::{Agent, Allow, Handle, Setup, adopt_orphans};
 use anthill::config::{Config, read_key_file};
 use anthill::ids::HostId;
 use anthill::keys::Key;
-use anthill::limits::AGENT_ALLOW_BYTES_MAX;
+use anthill::limits::{AGENT_ALLOW_BYTES_MAX, AGENT_STOP_MS_MAX};
 use anthill::logging;
 use anthill::text::escape;
 use anthill::time::Span;
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
-use signal_hook::iterator::Signals;
 
 use super::Failure;
 use super::args::AgentArgs;
+use super::signals::{self, Caught, Watch};
 
 /// Where a server listens for hosts unless it is told otherwise.
 const SERVER_PORT: u16 = 11451;
@@ -31,15 +29,16 @@ const AGENT_PORT: u16 = 6655;
 /// Entries of an allow file that never count, of which the log tells.
 const COVERED_TOLD_MAX: usize = 10;
 
-/// Beats, and runs what it is allowed to, until a signal ends it.
+/// Beats, and runs what it is allowed to, until a signal ends it. `caught` are the signals since the start of
+/// the process.
 ///
 /// # Errors
 /// Wrong usage or a wrong allow file, status 2; a state directory or a port that cannot be had, status 1.
-pub fn run(args: &AgentArgs) -> Result<(), Failure> {
+pub fn run(args: &AgentArgs, caught: Option<Caught>) -> Result<(), Failure> {
+    let watch = signals::watch(caught)?;
+    // A start that hangs ends in time, too.
+    watch.on_stop(end_in_time);
     let setup = setup(args)?;
-    let ending = Arc::new(AtomicBool::new(false));
-    let signals = catch_signals(&ending)
-        .map_err(|error| Failure::failed(format!("cannot catch signals: {error}")))?;
     let _logging = logging::start(&Config::default().log).map_err(Failure::usage)?;
     log::info!(
         target: "agent",
@@ -59,28 +58,49 @@ pub fn run(args: &AgentArgs) -> Result<(), Failure> {
         server: setup.server.clone(),
         id: setup.id.clone(),
     };
-    let agent = Agent::start(setup).map_err(Failure::failed)?;
-    let signals_handle = signals.handle();
-    let handle = agent.handle();
-    let caretaker = thread::Builder::new()
-        .name("signals".to_owned())
-        .spawn(move || heed(signals, &handle, &given))
-        .map_err(|error| Failure::failed(format!("cannot start a thread: {error}")))?;
-    let ended = agent.run().map_err(Failure::failed);
-    signals_handle.close();
-    // A thread that panicked has said so itself.
-    let _ = caretaker.join();
+    if !watch.stop_requested() {
+        serve(setup, given, &watch)?;
+    }
     log::info!(target: "agent", "stopped");
-    ended
+    Ok(())
 }
 
-/// A second signal ends the process at once, whatever the first set going.
-fn catch_signals(ending: &Arc<AtomicBool>) -> io::Result<Signals> {
-    for signal in [SIGTERM, SIGINT] {
-        signal_hook::flag::register_conditional_shutdown(signal, 1, Arc::clone(ending))?;
-        signal_hook::flag::register(signal, Arc::clone(ending))?;
+fn serve(setup: Setup, given: Given, watch: &Watch) -> Result<(), Failure> {
+    if let Err(error) = adopt_orphans() {
+        log::warn!(
+            target: "agent",
+            "processes that a command detaches may outlive it: {error}"
+        );
     }
-    Signals::new([SIGTERM, SIGINT, SIGHUP])
+    let agent = Agent::start(setup).map_err(Failure::failed)?;
+    let handle = agent.handle();
+    watch.on_stop(move || {
+        log::info!(target: "agent", "stopping");
+        handle.stop();
+        end_in_time();
+    });
+    let (handle, reloads) = (agent.handle(), watch.reloads());
+    thread::Builder::new()
+        .name("reload".to_owned())
+        .spawn(move || {
+            for () in reloads {
+                read_again(&handle, &given);
+            }
+        })
+        .map_err(|error| Failure::failed(format!("cannot start a thread: {error}")))?;
+    agent.run().map_err(Failure::failed)
+}
+
+/// Ends the process if its clean stop takes too long, as when a disk or a name lookup hangs.
+fn end_in_time() {
+    let end = || {
+        thread::sleep(Duration::from_millis(AGENT_STOP_MS_MAX));
+        log::error!(target: "agent", "the clean stop takes too long and is cut short");
+        thread::sleep(Duration::from_millis(100));
+        std::process::exit(1);
+    };
+    // Without a thread the clean stop has no bound; a second signal still ends the process.
+    let _ = thread::Builder::new().name("stop".to_owned()).spawn(end);
 }
 
 /// What the files that are read again must fit.
@@ -90,16 +110,11 @@ struct Given {
     id: Option<String>,
 }
 
-fn heed(mut signals: Signals, handle: &Handle, given: &Given) {
-    for signal in signals.forever() {
-        if signal != SIGHUP {
-            log::info!(target: "agent", "stopping");
-            return handle.stop();
-        }
-        read_allow_again(handle, given.args.allow.as_deref());
-        if given.args.tls {
-            read_tls_again(handle, given);
-        }
+/// Reads the allow file and the files of TLS again.
+fn read_again(handle: &Handle, given: &Given) {
+    read_allow_again(handle, given.args.allow.as_deref());
+    if given.args.tls {
+        read_tls_again(handle, given);
     }
 }
 

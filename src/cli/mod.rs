@@ -63,7 +63,7 @@ fn run(args: &[OsString], caught: Option<Caught>) -> Result<(), Failure> {
     match args::parse(args)? {
         Asked::Show(text) => print(&text),
         Asked::Run(Command::Serve(args)) => serve::run(&args, caught),
-        Asked::Run(Command::Agent(args)) => agent::run(&args),
+        Asked::Run(Command::Agent(args)) => agent::run(&args, caught),
         Asked::Run(Command::Hosts(args)) => hosts::run(&args),
         Asked::Run(Command::Dispatch(args)) => dispatch::run(&args),
         Asked::Run(Command::Tasks(args)) => tasks::run(&args),

@@ -8,7 +8,6 @@
 //!                  SIGHUP ──▶ reload thread ──▶ configuration again, log reopened ┘
 //! ```
 
-use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread;
@@ -22,7 +21,7 @@ use anthill::server::{Handle, ServeError, Server};
 use crossbeam_channel::Receiver;
 
 use super::args::ServeArgs;
-use super::signals::{Caught, Watch};
+use super::signals::{self, Caught, Watch};
 use super::{Failure, print};
 
 /// What lines of the log are filed under.
@@ -34,7 +33,7 @@ const LOG: &str = "server";
 /// Wrong configuration, status 2; a fault, status 1 or what the server says.
 pub fn run(args: &ServeArgs, caught: Option<Caught>) -> Result<(), Failure> {
     memory::set_up();
-    let watch = watch(caught)?;
+    let watch = signals::watch(caught)?;
     memory::bring_in_code();
     let source = Source::of(args);
     let config = source.load().map_err(Failure::usage)?;
@@ -46,14 +45,6 @@ pub fn run(args: &ServeArgs, caught: Option<Caught>) -> Result<(), Failure> {
     // A reload that is blocked may still hold the log.
     logging.finish();
     ended
-}
-
-fn watch(caught: Option<Caught>) -> Result<Watch, Failure> {
-    let refused = |error: io::Error| Failure::failed(format!("cannot catch signals: {error}"));
-    let Some(caught) = caught else {
-        return Err(refused(io::ErrorKind::Unsupported.into()));
-    };
-    caught.watch().map_err(refused)
 }
 
 fn serve(

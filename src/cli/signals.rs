@@ -23,6 +23,8 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
+use super::Failure;
+
 /// Stop signals closer than this to the first one repeat it: service managers, `timeout` and terminals send the same
 /// request to the process and then to its whole group.
 pub const REPEAT: Duration = Duration::from_secs(2);
@@ -65,13 +67,25 @@ impl Caught {
     }
 }
 
-/// Whether the subcommand catches signals: `serve`, in words or by default.
+/// Starts the thread that receives `caught`, the signals since the start of the process.
+///
+/// # Errors
+/// When the system refuses a thread, or the handlers were not installed.
+pub fn watch(caught: Option<Caught>) -> Result<Watch, Failure> {
+    let refused = |error: io::Error| Failure::failed(format!("cannot catch signals: {error}"));
+    let Some(caught) = caught else {
+        return Err(refused(io::ErrorKind::Unsupported.into()));
+    };
+    caught.watch().map_err(refused)
+}
+
+/// Whether the subcommand catches signals: `agent`, and `serve`, in words or by default.
 ///
 /// A flag in front means `serve`; `--help` and `--version` end before a signal could matter.
 fn stops_cleanly(args: &[OsString]) -> bool {
     args.get(1).is_none_or(|first| {
         let first = first.as_encoded_bytes();
-        first == b"serve" || first.starts_with(b"-")
+        first == b"serve" || first == b"agent" || first.starts_with(b"-")
     })
 }
 
@@ -183,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn only_serve_catches_signals() {
+    fn only_servers_and_agents_catch_signals() {
         let caught = |words: &[&str]| {
             let words = [&["anthill"], words].concat();
             let args: Vec<OsString> = words.into_iter().map(OsString::from).collect();
@@ -192,6 +206,7 @@ mod tests {
         assert!(caught(&[]));
         assert!(caught(&["serve", "--tcp", "127.0.0.1:0"]));
         assert!(caught(&["--config", "config.json"]));
+        assert!(caught(&["agent", "--server", "ants.example"]));
         assert!(!caught(&["hosts"]));
         assert!(!caught(&["dispatch", "AC1"]));
         assert!(!caught(&["bench"]));
