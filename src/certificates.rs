@@ -1,6 +1,7 @@
 //! Certificates and keys in PEM files, and the names in certificates: for whoever speaks TLS.
 
 mod name;
+mod pem;
 #[cfg(test)]
 pub(crate) mod testing;
 
@@ -83,10 +84,10 @@ impl PemFile {
     /// When it is no PEM or holds none.
     pub fn certificates(&self) -> Result<Vec<CertificateDer<'static>>, PemError> {
         let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&self.bytes).collect();
-        let found = found.map_err(|error| self.wrong(format_args!("is no PEM: {error}")))?;
-        match found.is_empty() {
-            true => Err(self.wrong("holds no certificate")),
-            false => Ok(found),
+        match found {
+            Err(error) => Err(self.wrong(pem::explain(&error))),
+            Ok(found) if found.is_empty() => Err(self.lacks("certificate", "x509")),
+            Ok(found) => Ok(found),
         }
     }
 
@@ -98,8 +99,38 @@ impl PemFile {
         if self.mode & 0o007 != 0 {
             return Err(self.wrong("is a private key that others may read: chmod o= ends that"));
         }
-        PrivateKeyDer::from_pem_slice(&self.bytes)
-            .map_err(|error| self.wrong(format_args!("holds no private key: {error}")))
+        PrivateKeyDer::from_pem_slice(&self.bytes).map_err(|error| match error {
+            _ if pem::is_encrypted(&self.bytes) => {
+                let file = self.shown_path();
+                self.wrong(format_args!(
+                    "holds an encrypted private key, which nobody could decrypt at a start: \
+                     openssl pkey -in {file} -out NEW_FILE decrypts it"
+                ))
+            }
+            rustls::pki_types::pem::Error::NoItemsFound => self.lacks("private key", "pkey"),
+            error => self.wrong(pem::explain(&error)),
+        })
+    }
+
+    /// The error of a file without what is looked for: what it holds instead. `command` of openssl makes PEM of it.
+    fn lacks(&self, what: &str, command: &str) -> PemError {
+        let held = pem::labels(&self.bytes);
+        match held.first() {
+            Some(label) => self.wrong(format_args!("holds no {what}, but a {label}")),
+            // A sequence, as all DER of these is.
+            None if self.bytes.starts_with(&[0x30, 0x82]) => {
+                let file = self.shown_path();
+                self.wrong(format_args!(
+                    "holds no {what} as PEM; it seems to be DER: \
+                     openssl {command} -inform der -in {file} -out NEW_FILE converts it"
+                ))
+            }
+            None => self.wrong(format_args!("holds no {what}: there is no PEM in it")),
+        }
+    }
+
+    fn shown_path(&self) -> String {
+        shown(&self.path)
     }
 
     /// Its certificates as those who sign others.
@@ -111,7 +142,7 @@ impl PemFile {
         for certificate in self.certificates()? {
             roots
                 .add(certificate)
-                .map_err(|error| self.unusable(error))?;
+                .map_err(|error| self.unusable(explain(&error)))?;
         }
         Ok(roots)
     }
@@ -149,10 +180,27 @@ pub fn provider() -> Arc<CryptoProvider> {
     Arc::new(rustls::crypto::ring::default_provider())
 }
 
-fn wrong(path: &Path, why: impl fmt::Display) -> PemError {
+/// What TLS finds wrong with a certificate or its key, in words for a person.
+#[must_use]
+pub fn explain(error: &rustls::Error) -> String {
+    match error {
+        rustls::Error::InconsistentKeys(_) => "it is not the key of the certificate".to_owned(),
+        rustls::Error::InvalidCertificate(rustls::CertificateError::BadEncoding) => {
+            "a certificate in it is damaged".to_owned()
+        }
+        rustls::Error::General(why) => why.clone(),
+        error => error.to_string(),
+    }
+}
+
+fn shown(path: &Path) -> String {
     let file = path.to_string_lossy();
+    escape(file.strip_prefix("./").unwrap_or(&file)).into_owned()
+}
+
+fn wrong(path: &Path, why: impl fmt::Display) -> PemError {
     PemError {
-        file: escape(file.strip_prefix("./").unwrap_or(&file)).into_owned(),
+        file: shown(path),
         why: why.to_string(),
     }
 }

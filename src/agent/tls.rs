@@ -24,7 +24,7 @@ pub enum TlsError {
     #[error("'{0}' is no name that a certificate can have")]
     Server(String),
     /// The certificate to show, or its key.
-    #[error(transparent)]
+    #[error("{}", certificates::explain(.0))]
     Own(rustls::Error),
 }
 
