@@ -1,5 +1,6 @@
 //! Certificates and keys in PEM files, and the names in certificates: for whoever speaks TLS.
 
+mod clients;
 mod name;
 mod pem;
 #[cfg(test)]
@@ -20,6 +21,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use crate::limits::PEM_FILE_BYTES_MAX;
 use crate::text::escape;
 
+pub use clients::{Clients, expiry};
 pub use name::of as name_of;
 
 /// What is wrong with a file: which, and why, in one line.

@@ -177,6 +177,13 @@ pub const PEM_FILE_BYTES_MAX: u64 = 1 << 20;
 /// Steps of TLS handshakes in a turn: who is behind that waits for the next, so that a storm of them does not
 /// stop the heartbeats of the rest. One costs up to half a millisecond.
 pub const TLS_HANDSHAKES_PER_TURN_MAX: usize = 8;
+/// Certificates of connected peers checked again in a turn, when they expire or the authorities have changed; the rest
+/// waits for the next. One costs up to half a millisecond.
+pub const TLS_CHECKS_PER_TURN_MAX: usize = 8;
+/// Slots of connections looked at in a turn for one that has to be checked.
+pub const TLS_SLOTS_PER_TURN_MAX: usize = 4_096;
+/// Seconds between two looks at the wall clock for certificates that expire: it may have been set.
+pub const TLS_EXPIRY_LOOK_S: u64 = 60;
 /// What TLS holds of one connection on its way out, in bytes: what is behind that stays where replies wait.
 pub const TLS_BUFFER_BYTES_MAX: usize = 4096;
 

@@ -31,6 +31,9 @@ pub struct Acceptor {
     /// For each connection.
     #[cfg(feature = "tls")]
     pub config: Arc<rustls::ServerConfig>,
+    /// The clients that are let in, where they must show a certificate.
+    #[cfg(feature = "tls")]
+    pub clients: Option<crate::certificates::Clients>,
     /// SHA-256 over the files: tells one from another.
     digest: [u8; 32],
 }
@@ -86,7 +89,7 @@ mod files {
     use super::super::error::ConfigError;
     use super::super::value::Value;
     use super::{Acceptor, Tls};
-    use crate::certificates::{self, PemFile};
+    use crate::certificates::{self, Clients, PemFile};
 
     const KEYS: [&str; 3] = ["cert", "key", "client_ca"];
 
@@ -129,8 +132,10 @@ mod files {
             hash.update((bytes.len() as u64).to_le_bytes());
             hash.update(bytes);
         }
+        let clients = client_ca.as_ref().map(clients).transpose()?;
         let acceptor = Acceptor {
-            config: Arc::new(acceptor(&cert, &key, client_ca.as_ref())?),
+            config: Arc::new(acceptor(&cert, &key, clients.as_ref())?),
+            clients,
             digest: hash.finalize().into(),
         };
         Ok(Tls {
@@ -141,25 +146,28 @@ mod files {
         })
     }
 
+    /// The clients that one of the authorities in `ca` lets in.
+    fn clients(ca: &Named<'_>) -> Result<Clients, ConfigError> {
+        let roots = ca.file.authorities().map_err(|error| ca.error(error))?;
+        let provider = certificates::provider();
+        let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
+            .build()
+            .map_err(|error| ca.wrong(error))?;
+        let digest = Sha256::digest(ca.file.bytes()).into();
+        Ok(Clients::new(verifier, digest))
+    }
+
     fn acceptor(
         cert: &Named<'_>,
         key: &Named<'_>,
-        client_ca: Option<&Named<'_>>,
+        clients: Option<&Clients>,
     ) -> Result<ServerConfig, ConfigError> {
-        let provider = certificates::provider();
-        let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
+        let builder = ServerConfig::builder_with_provider(certificates::provider())
             .with_safe_default_protocol_versions()
             .map_err(|error| cert.wrong(error))?;
-        let builder = match client_ca {
+        let builder = match clients {
             None => builder.with_no_client_auth(),
-            Some(ca) => {
-                let roots = ca.file.authorities().map_err(|error| ca.error(error))?;
-                let verifier =
-                    WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
-                        .build()
-                        .map_err(|error| ca.wrong(error))?;
-                builder.with_client_cert_verifier(verifier)
-            }
+            Some(clients) => builder.with_client_cert_verifier(clients.verifier()),
         };
         let chain = cert
             .file
@@ -168,7 +176,7 @@ mod files {
         let secret = key.file.key().map_err(|error| key.error(error))?;
         let mut config = builder
             .with_single_cert(chain, secret)
-            .map_err(|error| key.wrong(error))?;
+            .map_err(|error| key.wrong(certificates::explain(&error)))?;
         // A host connects once and stays: nothing is remembered of it for a second time.
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.send_tls13_tickets = 0;

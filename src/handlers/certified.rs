@@ -4,10 +4,11 @@
 use crate::codec::message::Hello;
 use crate::codec::{Abnormal, DecodeError};
 use crate::ids::{ConnId, HostId, Numbered};
+use crate::store::op::Reason;
 
 use super::Moment;
 use super::core::Core;
-use super::effect::Effects;
+use super::effect::{Effect, Effects, Note};
 use super::host::Peer;
 
 /// Whose certificate each connection has shown. As many as there are such connections.
@@ -29,6 +30,26 @@ impl Core {
                 self.abnormal(at, conn, &error, fx);
             }
         }
+    }
+
+    /// Ends the session of a connection that its certificate does not let in any more.
+    pub(super) fn revoked(&mut self, at: Moment, conn: ConnId, why: &str, fx: &mut Effects) {
+        let Some(session) = self.sessions.get(conn) else {
+            return;
+        };
+        let host = session.host().and_then(|slot| self.hosts.get(slot));
+        let who = match host {
+            Some(host) => host.id().to_string(),
+            None => self.sessions.peer(conn).ip().to_string(),
+        };
+        fx.push(Effect::Log(Note {
+            level: log::Level::Warn,
+            what: "tls",
+            who,
+            text: format!("its session ends: {why}"),
+        }));
+        fx.push(Effect::Close { conn });
+        self.end_session(conn, Reason::Closed, at, fx);
     }
 
     /// The host of a connection whose first message is no hello: the one its certificate names.

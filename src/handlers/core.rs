@@ -200,6 +200,7 @@ impl Core {
         match input {
             Input::Opened { conn, peer } => self.opened(at, conn, peer, fx),
             Input::Certified { conn, name } => self.certified(at, conn, name, fx),
+            Input::Revoked { conn, why } => self.revoked(at, conn, why, fx),
             Input::Message { .. } => {}
             Input::Abnormal { conn, error } => self.abnormal(at, conn, &error, fx),
             Input::Ended { conn, end } => self.ended(at, conn, end, fx),

@@ -87,6 +87,14 @@ pub enum Input<'a> {
         /// The name: to be the host's id.
         name: &'a str,
     },
+    /// The certificate that let a peer in does not let it in any more. The core ends its session and closes the
+    /// connection.
+    Revoked {
+        /// The connection.
+        conn: ConnId,
+        /// The reason.
+        why: &'a str,
+    },
     /// A whole message has come.
     Message {
         /// By which connection.

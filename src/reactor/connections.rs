@@ -22,7 +22,8 @@ use crate::codec::{emit_push_sealed, emit_sealed};
 use crate::handlers::End;
 use crate::ids::{ConnId, Numbered};
 use crate::keys::{Directions, Guard};
-use crate::time::Instant;
+use crate::limits::TLS_EXPIRY_LOOK_S;
+use crate::time::{Instant, Span, UnixMs};
 
 /// See the [room](self).
 #[derive(Debug)]
@@ -128,7 +129,8 @@ impl Connections {
         self.tls.iter_mut().for_each(Tls::begin);
     }
 
-    /// Whoever connects from now on does so by these. Whether TLS is spoken at all stays as it is.
+    /// New connections are made by these, and those that are there are checked where other clients are let in.
+    /// Whether TLS is spoken at all stays as it is.
     pub fn set_tls(&mut self, settings: Option<TlsSettings>) {
         if let (Some(tls), Some(settings)) = (&mut self.tls, settings) {
             tls.set(settings);
@@ -160,8 +162,24 @@ impl Connections {
     }
 
     /// The name that the peer's certificate gives it, once, where it must show one; or why there is none.
-    pub fn certified(&mut self, conn: ConnId) -> Option<Result<String, String>> {
-        self.tls.as_mut()?.name(conn)
+    pub fn certified(&mut self, conn: ConnId, wall: UnixMs) -> Option<Result<String, String>> {
+        self.tls.as_mut()?.name(conn, wall)
+    }
+
+    /// Connections whose certificates do not let them in any more, and why.
+    pub fn check_certificates(&mut self, wall: UnixMs) -> Vec<(ConnId, String)> {
+        match &mut self.tls {
+            Some(tls) if tls.check_due().is_some_and(|due| due <= wall) => tls.check(wall),
+            _ => Vec::new(),
+        }
+    }
+
+    /// How long until certificates have to be checked again.
+    #[must_use]
+    pub fn check_in(&self, wall: UnixMs) -> Option<Span> {
+        let due = self.tls.as_ref()?.check_due()?;
+        let wait = Span::from_millis(due.0.saturating_sub(wall.0));
+        Some(wait.min(Span::from_secs(TLS_EXPIRY_LOOK_S)))
     }
 
     /// Puts `conn` in the line of those like it who still have something to be read, once.

@@ -25,6 +25,7 @@ use crate::handlers::effect::Effects;
 use crate::handlers::{Core, End, Flow, Input, Moment};
 use crate::ids::ConnId;
 use crate::limits::{FRAME_HEADER_BYTES, UNPROVEN_FRAME_BYTES_MAX};
+use crate::time::Instant;
 
 /// Where handling a run of bytes stopped.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -144,7 +145,7 @@ impl Reactor {
 
     /// Tells the core, once, whose certificate the peer has shown. Whether the connection goes on.
     fn name_by_certificate(&mut self, conn: ConnId, at: Moment) -> bool {
-        match self.connections.certified(conn) {
+        match self.connections.certified(conn, at.wall) {
             None => true,
             Some(Ok(name)) => {
                 let name = &name;
@@ -157,6 +158,22 @@ impl Reactor {
                 false
             }
         }
+    }
+
+    /// Ends the sessions of connections whose certificates do not let them in any more. When to look again.
+    pub(super) fn check_certificates(&mut self, at: Moment) -> Option<Instant> {
+        if self.stopping.is_some() {
+            return None;
+        }
+        for (conn, why) in self.connections.check_certificates(at.wall) {
+            let why = &why;
+            if !self.guarded(conn, "certificate", at, Input::Revoked { conn, why }) {
+                self.give_up(conn, at);
+            }
+            self.apply(at);
+            self.close(conn, at);
+        }
+        Some(at.now + self.connections.check_in(at.wall)?)
     }
 
     /// What came by `conn` is no good: the core is told, and it is closed.

@@ -634,7 +634,9 @@ impl Reactor {
         let registry = self.poll.registry();
         let out = self.out.tick(before_wait, all_told, registry, at);
         self.tell_news(at);
-        self.chores = [web, lingering, out].into_iter().flatten().min();
+        let certificates = self.check_certificates(at);
+        let chores = [web, lingering, out, certificates];
+        self.chores = chores.into_iter().flatten().min();
     }
 
     /// What devices and targets have to tell.

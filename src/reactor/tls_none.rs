@@ -5,6 +5,7 @@ use mio::net::TcpStream;
 use super::connection::{Flushed, Got};
 use super::share::Share;
 use crate::ids::ConnId;
+use crate::time::UnixMs;
 
 /// There are none.
 #[derive(Clone, Debug)]
@@ -74,7 +75,18 @@ impl Tls {
     }
 
     /// Never called.
-    pub fn name(&mut self, _conn: ConnId) -> Option<Result<String, String>> {
+    pub fn name(&mut self, _conn: ConnId, _wall: UnixMs) -> Option<Result<String, String>> {
+        match *self {}
+    }
+
+    /// Never called.
+    pub fn check(&mut self, _wall: UnixMs) -> Vec<(ConnId, String)> {
+        match *self {}
+    }
+
+    /// Never called.
+    #[must_use]
+    pub fn check_due(&self) -> Option<UnixMs> {
         match *self {}
     }
 }

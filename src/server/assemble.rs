@@ -112,7 +112,7 @@ pub fn news(config: &Config) -> News {
 fn tls(config: &Config) -> Option<TlsSettings> {
     config.tls.as_ref().map(|tls| TlsSettings {
         config: Arc::clone(&tls.acceptor.config),
-        names_hosts: tls.client_ca.is_some(),
+        clients: tls.acceptor.clients.clone(),
     })
 }
 

@@ -185,6 +185,8 @@ fn certificates_that_do_not_count_are_refused() {
         // An address that is another's.
         Some(all.authority.signs(&[], Some("127.0.9.77"), false)),
         Some(all.authority.signs(&[], None, false)),
+        // A common name beside an address.
+        Some(all.authority.signs(&["10.0.0.7"], Some("web-1"), false)),
     ];
     for (number, certified) in cases.iter().enumerate() {
         let mut host = all.host("127.0.9.1", certified.as_ref());
@@ -349,6 +351,91 @@ fn a_new_certificate_is_taken_and_a_bad_one_changes_nothing() {
     assert_eq!(before.ask(BEAT_ASKING)["ACK"], "keepAlive");
 }
 
+/// Takes the file as it is now.
+fn take_config(all: &Secured) {
+    all.server.signal(Signal::HUP);
+    all.server.logged(&["in force now", "tls"]);
+}
+
+#[test]
+fn a_session_ends_with_the_authority_that_let_it_in() {
+    let all = secured(true);
+    let other = Authority::new();
+    let host = |authority: &Authority, name: &str, source: &str| {
+        let own = authority.signs(&[name], None, false);
+        let mut host = all.host(source, Some(&own));
+        host.ask(BEAT_ASKING);
+        host
+    };
+    let mut old = host(&all.authority, "web-1", "127.0.9.1");
+    let half = {
+        let own = all.authority.signs(&["web-9"], None, false);
+        all.host("127.0.9.9", Some(&own))
+    };
+    let ca = all.home.path().join("ca.pem");
+
+    // Both are trusted: the session goes on.
+    let both = format!("{}{}", all.authority.pem(), other.pem());
+    std::fs::write(&ca, both).unwrap();
+    take_config(&all);
+    let mut new = host(&other, "web-2", "127.0.9.2");
+    assert_eq!(old.ask(BEAT_ASKING)["ACK"], "keepAlive");
+
+    // Only the new one is: the session of the old one ends, silent connections too, and it is not let in again.
+    std::fs::write(&ca, other.pem()).unwrap();
+    all.server.signal(Signal::HUP);
+    assert_eq!(all.server.until_offline("web-1")["reason"], "closed");
+    all.server.logged(&["WARN", "web-1", "its session ends"]);
+    old.until_refused(BEAT_ASKING);
+    let mut half = half;
+    half.until_refused(BEAT_ASKING);
+    let own = all.authority.signs(&["web-1"], None, false);
+    all.host("127.0.9.1", Some(&own)).until_refused(BEAT_ASKING);
+    assert_eq!(new.ask(BEAT_ASKING)["ACK"], "keepAlive");
+    assert!(all.server.is_online("web-2") && !all.server.is_online("web-1"));
+    all.server.stop();
+}
+
+#[test]
+fn sessions_end_when_certificates_begin_or_cease_to_be_demanded() {
+    let mut all = secured(false);
+    let ca = all.home.path().join("ca.pem");
+    let mut plain = all.host("127.0.9.1", None);
+    plain.ask(BEAT_ASKING);
+    all.home.set("tls.client_ca", ca.to_str());
+    all.home.write_config();
+    take_config(&all);
+    assert_eq!(all.server.until_offline("127.0.9.1")["reason"], "closed");
+    plain.until_refused(BEAT_ASKING);
+
+    let own = all.authority.signs(&["web-1"], None, false);
+    let mut named = all.host("127.0.9.1", Some(&own));
+    named.ask(BEAT_ASKING);
+    all.home.set("tls.client_ca", json!(null));
+    all.home.write_config();
+    all.server.signal(Signal::HUP);
+    assert_eq!(all.server.until_offline("web-1")["reason"], "closed");
+    named.until_refused(BEAT_ASKING);
+    all.server.stop();
+}
+
+#[test]
+fn a_session_ends_with_its_certificate() {
+    let all = secured(true);
+    let validity = std::time::Duration::from_secs(3);
+    let short = all.authority.signs_for("web-1", validity);
+    let long = all.authority.signs(&["web-2"], None, false);
+    let mut host = all.host("127.0.9.1", Some(&short));
+    assert_eq!(host.ask(BEAT_ASKING)["ACK"], "keepAlive");
+    let mut stays = all.host("127.0.9.2", Some(&long));
+    stays.ask(BEAT_ASKING);
+    assert_eq!(all.server.until_offline("web-1")["reason"], "closed");
+    all.server.logged(&["WARN", "web-1", "expired"]);
+    host.until_refused(BEAT_ASKING);
+    assert_eq!(stays.ask(BEAT_ASKING)["ACK"], "keepAlive");
+    all.server.stop();
+}
+
 #[test]
 fn a_wrong_configuration_is_named() {
     let home = Home::embedded();
@@ -362,7 +449,58 @@ fn a_wrong_configuration_is_named() {
     let open = home.path().join("open.key");
     std::fs::copy(&key, &open).unwrap();
     std::fs::set_permissions(&open, std::os::unix::fs::PermissionsExt::from_mode(0o644)).unwrap();
+    // What openssl makes with a passphrase, in the old form and in the new one.
+    let encrypted = |name: &str, command: &[&str]| {
+        let path = home.path().join(name);
+        let done = Command::new("openssl")
+            .args(command)
+            .args(["-passout", "pass:secret", "-in"])
+            .arg(&key)
+            .arg("-out")
+            .arg(&path)
+            .stderr(Stdio::null())
+            .status()
+            .expect("openssl is installed");
+        assert!(done.success());
+        path
+    };
+    let old = encrypted("old.key", &["ec", "-aes128"]);
+    let new = encrypted("new.key", &["pkcs8", "-topk8"]);
+    let text = std::fs::read_to_string(&cert).unwrap();
+    let cut = home.path().join("cut.pem");
+    std::fs::write(&cut, &text[..text.len() - 30]).unwrap();
+    let key_text = std::fs::read_to_string(&key).unwrap();
+    let cut_key = home.path().join("cut.key");
+    std::fs::write(&cut_key, &key_text[..key_text.len() - 30]).unwrap();
+    for path in [&old, &new, &cut_key] {
+        std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o600))
+            .unwrap();
+    }
     let cases = [
+        (
+            json!({"cert": cert, "key": old}),
+            "holds an encrypted private key",
+        ),
+        (
+            json!({"cert": cert, "key": new}),
+            "holds an encrypted private key",
+        ),
+        (
+            json!({"cert": cert, "key": cut_key}),
+            "is cut off: the line -----END PRIVATE KEY----- is missing",
+        ),
+        (
+            json!({"cert": cut, "key": key}),
+            "is cut off: the line -----END CERTIFICATE----- is missing",
+        ),
+        (
+            json!({"cert": cert, "key": cert}),
+            "holds no private key, but a CERTIFICATE",
+        ),
+        (
+            json!({"cert": cert, "key": foreign}),
+            "is not the key of the certificate",
+        ),
         (json!({"cert": cert}), "tls: needs"),
         (json!({"cert": "nowhere.pem", "key": key}), "tls.cert"),
         (json!({"cert": key, "key": key}), "tls.cert"),

@@ -5,41 +5,52 @@ use std::io::{ErrorKind, Read, Write};
 use std::sync::Arc;
 
 use rustls::ServerConnection;
+use rustls::pki_types::CertificateDer;
 
 use super::super::connection::{Flushed, Got};
 use super::super::share::Share;
 use super::TlsSettings;
 use super::records::{Metered, Records};
-use crate::certificates;
+use crate::ids::ConnId;
 use crate::limits::TLS_BUFFER_BYTES_MAX;
+use crate::time::UnixMs;
 
 /// See the [room](self).
 pub(super) struct Channel {
     tls: ServerConnection,
+    /// The connection it belongs to.
+    pub(super) conn: ConnId,
     /// The records that have come.
     records: Records,
-    /// The certificate is still to be asked for the host's name.
-    unnamed: bool,
+    /// The handshake is over and its outcome has been looked at.
+    is_known: bool,
+    /// Under which authorities the peer's certificate was accepted last: see [`Tls`](super::Tls).
+    pub(super) era: u32,
+    /// When the peer's certificates are to be checked again, since one of them expires then.
+    pub(super) expires: Option<UnixMs>,
 }
 
 impl fmt::Debug for Channel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Channel")
             .field("handshaking", &self.tls.is_handshaking())
-            .field("unnamed", &self.unnamed)
-            .finish()
+            .field("era", &self.era)
+            .finish_non_exhaustive()
     }
 }
 
 impl Channel {
     /// A channel on which nothing has been said.
-    pub(super) fn new(settings: &TlsSettings) -> Option<Self> {
+    pub(super) fn new(settings: &TlsSettings, conn: ConnId, era: u32) -> Option<Self> {
         let mut tls = ServerConnection::new(Arc::clone(&settings.config)).ok()?;
         tls.set_buffer_limit(Some(TLS_BUFFER_BYTES_MAX));
         Some(Self {
             tls,
+            conn,
             records: Records::default(),
-            unnamed: settings.names_hosts,
+            is_known: false,
+            era,
+            expires: None,
         })
     }
 
@@ -125,16 +136,20 @@ impl Channel {
         let _ = self.send(stream, &mut 0);
     }
 
-    /// The name in the peer's certificate, once.
-    pub(super) fn name(&mut self) -> Option<Result<String, String>> {
-        if !self.unnamed || self.tls.is_handshaking() {
-            return None;
-        }
-        self.unnamed = false;
-        Some(match self.tls.peer_certificates() {
-            Some([own, ..]) => certificates::name_of(own),
-            _ => Err("no certificate was shown".to_owned()),
-        })
+    /// Whether the handshake has ended since this was asked last.
+    pub(super) fn has_shaken_hands(&mut self) -> bool {
+        let is_over = !self.tls.is_handshaking();
+        is_over && !std::mem::replace(&mut self.is_known, true)
+    }
+
+    /// Whether its handshake is over, and has been looked at.
+    pub(super) fn is_known(&self) -> bool {
+        self.is_known
+    }
+
+    /// The certificates that the peer has shown: its own, then those between it and an authority.
+    pub(super) fn shown(&self) -> Option<&[CertificateDer<'static>]> {
+        self.tls.peer_certificates()
     }
 }
 
@@ -154,9 +169,13 @@ mod tests {
         client.set_buffer_limit(None);
         let settings = TlsSettings {
             config: Arc::new(server),
-            names_hosts: false,
+            clients: None,
         };
-        (client, Channel::new(&settings).unwrap())
+        let conn = ConnId {
+            slot: 0,
+            generation: 0,
+        };
+        (client, Channel::new(&settings, conn, 0).unwrap())
     }
 
     /// Lets the client say what it has to, and the channel read it within one budget.

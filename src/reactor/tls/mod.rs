@@ -13,6 +13,7 @@
 mod channel;
 mod records;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use mio::net::TcpStream;
@@ -20,16 +21,18 @@ use mio::net::TcpStream;
 use self::channel::Channel;
 use super::connection::{Flushed, Got};
 use super::share::Share;
+use crate::certificates::{self, Clients};
 use crate::ids::ConnId;
-use crate::limits::TLS_HANDSHAKES_PER_TURN_MAX;
+use crate::limits::{TLS_CHECKS_PER_TURN_MAX, TLS_HANDSHAKES_PER_TURN_MAX, TLS_SLOTS_PER_TURN_MAX};
+use crate::time::UnixMs;
 
 /// How TLS is spoken.
 #[derive(Clone, Debug)]
 pub struct TlsSettings {
     /// The certificate, the versions, and who must show what.
     pub config: Arc<rustls::ServerConfig>,
-    /// Whether clients must show a certificate: it names the host.
-    pub names_hosts: bool,
+    /// The clients that are let in, where they must show a certificate: it names the host.
+    pub clients: Option<Clients>,
 }
 
 /// All channels.
@@ -40,6 +43,13 @@ pub struct Tls {
     channels: Vec<Option<Box<Channel>>>,
     /// Steps of handshakes that are left in this turn.
     steps: usize,
+    /// Counts the changes of the authorities. A certificate that was accepted in an earlier era has to be checked
+    /// again.
+    era: u32,
+    /// The slot at which the check of all connections goes on, while there is one after a change.
+    walk: Option<usize>,
+    /// When which connection's certificates are to be checked again.
+    expiries: BTreeSet<(UnixMs, ConnId)>,
 }
 
 impl Tls {
@@ -50,11 +60,24 @@ impl Tls {
             settings,
             channels: Vec::new(),
             steps: TLS_HANDSHAKES_PER_TURN_MAX,
+            era: 0,
+            walk: None,
+            expiries: BTreeSet::new(),
         }
     }
 
-    /// Takes new settings: for the connections that come from now on.
+    /// Takes new settings, for the connections that come from now on. Where other clients are let in than before,
+    /// [`check`](Self::check) looks for those that are connected and would not be let in again.
     pub fn set(&mut self, settings: TlsSettings) {
+        let same = match (&self.settings.clients, &settings.clients) {
+            (None, None) => true,
+            (Some(before), Some(after)) => before.is_same(after),
+            _ => false,
+        };
+        if !same {
+            self.era = self.era.wrapping_add(1);
+            self.walk = Some(0);
+        }
         self.settings = settings;
     }
 
@@ -65,7 +88,7 @@ impl Tls {
 
     /// A channel for a new connection. False if there can be none.
     pub fn open(&mut self, conn: ConnId) -> bool {
-        let channel = Channel::new(&self.settings);
+        let channel = Channel::new(&self.settings, conn, self.era);
         let slot = conn.slot as usize;
         if self.channels.len() <= slot {
             self.channels.resize_with(slot + 1, || None);
@@ -76,8 +99,11 @@ impl Tls {
 
     /// Forgets the channel of a connection that is gone.
     pub fn forget(&mut self, conn: ConnId) {
-        if let Some(channel) = self.channels.get_mut(conn.slot as usize) {
-            *channel = None;
+        if let Some(channel) = self.channels.get_mut(conn.slot as usize)
+            && let Some(channel) = channel.take()
+            && let Some(expires) = channel.expires
+        {
+            self.expiries.remove(&(expires, conn));
         }
     }
 
@@ -127,11 +153,90 @@ impl Tls {
         }
     }
 
-    /// The name in the certificate of the peer, once, as soon as it is known. An error if it has none.
-    pub fn name(&mut self, conn: ConnId) -> Option<Result<String, String>> {
-        match self.channels.get_mut(conn.slot as usize) {
-            Some(Some(channel)) => channel.name(),
-            _ => None,
+    /// The name in the certificate of the peer, once, as soon as it is known. An error if it has none, or one that
+    /// is not accepted any more.
+    pub fn name(&mut self, conn: ConnId, wall: UnixMs) -> Option<Result<String, String>> {
+        let channel = self.channels.get_mut(conn.slot as usize)?.as_mut()?;
+        if !channel.has_shaken_hands() {
+            return None;
+        }
+        let clients = self.settings.clients.as_ref()?;
+        // The handshake may have begun under other authorities.
+        if channel.era != self.era
+            && let Err(why) = clients.check(channel.shown(), wall)
+        {
+            return Some(Err(why));
+        }
+        channel.era = self.era;
+        let shown = channel.shown().unwrap_or_default();
+        let name = match shown {
+            [own, ..] => certificates::name_of(own),
+            [] => Err("no certificate was shown".to_owned()),
+        };
+        if name.is_ok() {
+            channel.expires = certificates::expiry(shown, wall);
+            self.expiries.extend(channel.expires.map(|at| (at, conn)));
+        }
+        Some(name)
+    }
+
+    /// Connections that would not be let in any more, and why: a certificate has expired, or the authorities have
+    /// changed. At most [`TLS_CHECKS_PER_TURN_MAX`] are checked; [`check_due`](Self::check_due) says when to go on.
+    pub fn check(&mut self, wall: UnixMs) -> Vec<(ConnId, String)> {
+        let (mut over, mut left) = (Vec::new(), TLS_CHECKS_PER_TURN_MAX);
+        while left > 0
+            && let Some((at, conn)) = self.expiries.first().copied()
+            && at <= wall
+        {
+            self.expiries.pop_first();
+            left -= 1;
+            over.extend(self.check_one(conn, wall).map(|why| (conn, why)));
+        }
+        let end = self.channels.len();
+        let mut slot = self.walk.unwrap_or(end);
+        let stop = slot + TLS_SLOTS_PER_TURN_MAX;
+        while left > 0 && slot < end.min(stop) {
+            let conn = self.channels[slot]
+                .as_deref()
+                .filter(|channel| channel.is_known() && channel.era != self.era);
+            if let Some(conn) = conn.map(|channel| channel.conn) {
+                left -= 1;
+                over.extend(self.check_one(conn, wall).map(|why| (conn, why)));
+            }
+            slot += 1;
+        }
+        self.walk = (slot < end).then_some(slot);
+        over
+    }
+
+    /// Checks one connection. Why it is not to go on, if it is not.
+    fn check_one(&mut self, conn: ConnId, wall: UnixMs) -> Option<String> {
+        let channel = self.channels.get_mut(conn.slot as usize)?.as_mut()?;
+        channel.era = self.era;
+        let before = channel.expires.take();
+        if let Some(before) = before {
+            self.expiries.remove(&(before, conn));
+        }
+        match (&self.settings.clients, channel.shown()) {
+            (None, None) => None,
+            (None, Some(_)) => Some("certificates let nobody in any more".to_owned()),
+            (Some(clients), shown) => match clients.check(shown, wall) {
+                Err(why) => Some(format!("its certificate is not accepted any more: {why}")),
+                Ok(()) => {
+                    channel.expires = certificates::expiry(shown.unwrap_or_default(), wall);
+                    self.expiries.extend(channel.expires.map(|at| (at, conn)));
+                    None
+                }
+            },
+        }
+    }
+
+    /// When [`check`](Self::check) has something to do next, by the wall clock.
+    #[must_use]
+    pub fn check_due(&self) -> Option<UnixMs> {
+        match self.walk {
+            Some(_) => Some(UnixMs(0)),
+            None => self.expiries.first().map(|(at, _)| *at),
         }
     }
 }

@@ -5,6 +5,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, Issuer, KeyPair,
@@ -57,12 +58,30 @@ impl Authority {
             params.not_before = rcgen::date_time_ymd(2001, 1, 1);
             params.not_after = rcgen::date_time_ymd(2002, 1, 1);
         }
+        self.certifies(params)
+    }
+
+    /// Signs for this DNS name, for so long from now on.
+    pub fn signs_for(&self, name: &str, validity: Duration) -> Certified {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+        let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+        params.not_before = rcgen::date_time_ymd(2001, 1, 1);
+        params.not_after = rcgen::date_time_ymd(1970, 1, 1) + since + validity;
+        self.certifies(params)
+    }
+
+    fn certifies(&self, params: CertificateParams) -> Certified {
         let key = KeyPair::generate().unwrap();
         let cert = params.signed_by(&key, &self.issuer).unwrap();
         Certified {
             cert: cert.pem(),
             key: key.serialize_pem(),
         }
+    }
+
+    /// Its own certificate, as PEM.
+    pub fn pem(&self) -> &str {
+        &self.pem
     }
 
     /// Its own certificate, in a file.

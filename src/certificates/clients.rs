@@ -1,0 +1,67 @@
+//! The clients that are let in for the certificate they show, at the handshake and later.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::pki_types::{CertificateDer, UnixTime};
+use rustls::server::danger::ClientCertVerifier;
+use x509_parser::prelude::{FromDer, X509Certificate};
+
+use super::explain;
+use crate::time::UnixMs;
+
+/// The authorities whose clients are let in.
+#[derive(Clone, Debug)]
+pub struct Clients {
+    verifier: Arc<dyn ClientCertVerifier>,
+    /// Tells one set of authorities from another.
+    digest: [u8; 32],
+}
+
+impl Clients {
+    /// Those that `verifier` lets in; `digest` is of the file it was made of.
+    #[must_use]
+    pub fn new(verifier: Arc<dyn ClientCertVerifier>, digest: [u8; 32]) -> Self {
+        Self { verifier, digest }
+    }
+
+    /// What checks a certificate during the handshake.
+    #[must_use]
+    pub fn verifier(&self) -> Arc<dyn ClientCertVerifier> {
+        Arc::clone(&self.verifier)
+    }
+
+    /// Whether the authorities are the same as those of `other`.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        self.digest == other.digest
+    }
+
+    /// Checks, as at a handshake at `wall`, the certificates that a peer has shown: its own, then those between it
+    /// and an authority.
+    ///
+    /// # Errors
+    /// Why they would not be accepted.
+    pub fn check(&self, shown: Option<&[CertificateDer<'_>]>, wall: UnixMs) -> Result<(), String> {
+        let Some([own, between @ ..]) = shown else {
+            return Err("no certificate was shown".to_owned());
+        };
+        let now = UnixTime::since_unix_epoch(Duration::from_millis(wall.0));
+        match self.verifier.verify_client_cert(own, between, now) {
+            Ok(_) => Ok(()),
+            Err(error) => Err(explain(&error)),
+        }
+    }
+}
+
+/// The first moment after `wall` at which one of these certificates is no longer valid.
+#[must_use]
+pub fn expiry(shown: &[CertificateDer<'_>], wall: UnixMs) -> Option<UnixMs> {
+    let ends = shown.iter().filter_map(|certificate| {
+        let (_, certificate) = X509Certificate::from_der(certificate).ok()?;
+        let last = u64::try_from(certificate.validity().not_after.timestamp()).ok()?;
+        // Valid for all of its last second.
+        Some(UnixMs(last.saturating_add(1).saturating_mul(1_000)))
+    });
+    ends.filter(|end| *end > wall).min()
+}
