@@ -477,6 +477,11 @@ pub const STORE_SWEEP_S: u64 = 60;
 pub const STORE_PANICS_MAX: u32 = 3;
 /// Seconds without a panic after which operations are run in batches again.
 pub const STORE_CARE_S: u64 = 60;
+/// Connections that one operation may break in a row, each time alone, before it is refused (`rejected`).
+pub const SUSPECT_BREAKS_MAX: u32 = 3;
+/// Operations that are remembered as the possible cause of a broken connection. When full, those that have broken none
+/// alone are forgotten first.
+pub const SUSPECTS_MAX: usize = 2 * REPLAY_OPS_MAX;
 /// Milliseconds between two looks at a lease that is not ours.
 pub const LEASE_LOOK_MS: u64 = 500;
 /// Milliseconds by which a lease may seem to have grown without having been renewed.

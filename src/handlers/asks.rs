@@ -141,7 +141,7 @@ impl Core {
         };
         let hosts: Vec<(HostId, TaskState)> = all[start..end].iter().filter_map(host).collect();
         let question = Question::Task {
-            code: task.key.to_string(),
+            key: task.key.clone(),
             hosts: hosts.iter().map(|(name, _)| name.clone()).collect(),
         };
         let reading = Reading::Task {

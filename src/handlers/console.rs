@@ -195,8 +195,8 @@ impl Core {
         if hosts.is_empty() {
             return self.show_command(asker, cid, &[], Vec::new(), fx);
         }
-        let question = Question::Task {
-            code: cid.to_owned(),
+        let question = Question::Command {
+            cid: cid.to_owned(),
             hosts: hosts.clone(),
         };
         let cid = cid.to_owned();

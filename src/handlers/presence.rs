@@ -398,7 +398,7 @@ impl Core {
         if self.stats.store_sessions == 0 {
             fx.push(Effect::Stop {
                 status: 2,
-                why: format!("store.url: its user or password is refused: {why}"),
+                why: format!("store.url: {why}"),
             });
         } else {
             self.store_away(at, why, fx);

@@ -46,6 +46,10 @@ pub enum StoreError {
     /// TRYAGAIN, NOREPLICAS, no permission, a full disk). Waited out.
     #[error("{0}")]
     Away(String),
+    /// The connection broke, or no answer came in time, while operations were under way. Waited out like the above, but
+    /// one of the operations may be the cause.
+    #[error("{0}")]
+    Broken(String),
     /// It refuses the user or the password. No use to wait.
     #[error("{0}")]
     Refused(String),
@@ -173,6 +177,14 @@ pub trait Backend: Send {
     /// Whether what it confirmed survives its death: nothing of it has then to be written again.
     fn keeps_what_it_confirms(&self) -> bool {
         false
+    }
+
+    /// Writes something that harms nothing, to find out whether this connection takes writes at all.
+    ///
+    /// # Errors
+    /// When the store is away.
+    fn probe(&mut self) -> Result<(), StoreError> {
+        self.open()
     }
 
     /// Drops the connection, if there is one: its state is not to be trusted.

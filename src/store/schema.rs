@@ -33,6 +33,7 @@
 //! | [`REACH`] | hash | target → JSON `{state, rtt_ms, since, at}`, times in unix ms | a field when a reload takes the target out |
 //! | [`NODES`] | set | names of the nodes | never |
 //! | [`node_lease`] | string | a random number of the process | `LEASE_S` after it was last renewed |
+//! | [`node_probe`] | string | nothing: written to see that the store takes writes | after a second |
 //! | [`node_hosts`] | set | hosts a node holds | a host leaves last of all when it goes offline |
 //!
 //! A crash may cut any change short between two keys, never within one. The order of the writes
@@ -173,6 +174,12 @@ pub fn task_result(code: &str, host: &HostId) -> String {
 #[must_use]
 pub fn node_lease(node: &str) -> String {
     format!("anthill:node:{node}")
+}
+
+/// Written by a node to see that its store takes writes.
+#[must_use]
+pub fn node_probe(node: &str) -> String {
+    format!("anthill:node:{node}:probe")
 }
 
 /// The hosts a node holds.

@@ -36,6 +36,7 @@ mod signals;
 mod spool;
 mod stalls;
 mod store_away;
+mod store_limits;
 mod storm;
 mod timeouts;
 #[cfg(feature = "tls")]

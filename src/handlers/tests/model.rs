@@ -199,14 +199,16 @@ impl Model {
             });
             results.collect::<Vec<_>>()
         };
+        let found = |code: &str, hosts: &[HostId]| {
+            let found = hosts.iter().map(|host| FoundHost {
+                results: of(code, host),
+                ..FoundHost::default()
+            });
+            Found::Task(found.collect())
+        };
         match question {
-            Question::Task { code, hosts } => {
-                let found = hosts.iter().map(|host| FoundHost {
-                    results: of(&code, host),
-                    ..FoundHost::default()
-                });
-                Found::Task(found.collect())
-            }
+            Question::Task { key, hosts } => found(key.as_str(), &hosts),
+            Question::Command { cid, hosts } => found(&cid, &hosts),
             Question::Output {
                 code,
                 host,

@@ -54,8 +54,17 @@ fn ask(s: &mut Box<dyn Subject>, question: Question) -> Found {
 
 fn ask_task(s: &mut Box<dyn Subject>, code: &str, hosts: &[&str]) -> Found {
     let hosts = hosts.iter().map(|name| host(name)).collect();
-    let code = code.into();
-    ask(s, Question::Task { code, hosts })
+    let question = match code.strip_prefix("AC") {
+        Some(_) => Question::Task {
+            key: TaskKey::parse(code, "AC").unwrap(),
+            hosts,
+        },
+        None => Question::Command {
+            cid: code.into(),
+            hosts,
+        },
+    };
+    ask(s, question)
 }
 
 fn ask_output(s: &mut Box<dyn Subject>, code: &str, name: &str, command: &str) -> Found {
@@ -194,7 +203,7 @@ pub fn a_question_about_many_hosts_keeps_their_order(open: &mut Factory<'_>) {
     let read = Read {
         ticket: 3,
         question: Question::Task {
-            code: "AC1".into(),
+            key: TaskKey::parse("AC1", "AC").unwrap(),
             hosts: names.iter().map(|name| host(name)).collect(),
         },
     };

@@ -286,13 +286,8 @@ pub(super) fn states(
 /// The answer to a question.
 pub(super) fn read(space: &Space<'_>, question: &Question) -> Result<Found, Fault> {
     match question {
-        Question::Task { code, hosts } => {
-            let mut room = READ_OUTPUT_BYTES_MAX;
-            let told = hosts
-                .iter()
-                .map(|host| found_host(space, code, host, &mut room));
-            Ok(Found::Task(told.collect::<Result<_, _>>()?))
-        }
+        Question::Task { key, hosts } => found_hosts(space, key.as_str(), Some(key), hosts),
+        Question::Command { cid, hosts } => found_hosts(space, cid, None, hosts),
         Question::Output {
             code,
             host,
@@ -308,20 +303,34 @@ pub(super) fn read(space: &Space<'_>, question: &Question) -> Result<Found, Faul
     }
 }
 
+/// How far hosts have come with a task; of a console command, which has no lists, only what it put out.
+fn found_hosts(
+    space: &Space<'_>,
+    code: &str,
+    key: Option<&TaskKey>,
+    hosts: &[HostId],
+) -> Result<Found, Fault> {
+    let mut room = READ_OUTPUT_BYTES_MAX;
+    let told = hosts
+        .iter()
+        .map(|host| found_host(space, code, key, host, &mut room));
+    Ok(Found::Task(told.collect::<Result<_, _>>()?))
+}
+
 /// How far a host has come. `room` is how much of outputs may still be read, in bytes.
 fn found_host(
     space: &Space<'_>,
     code: &str,
+    key: Option<&TaskKey>,
     host: &HostId,
     room: &mut usize,
 ) -> Result<FoundHost, Fault> {
     let mut found = FoundHost::default();
-    // Nobody has lists of what is no key.
-    if let Some(key) = TaskKey::parse(code, "") {
+    if let Some(key) = key {
         let list = |name: String| Ok::<_, Fault>(space.list_get(&name)?.unwrap_or_default());
-        found.working = space.hash_get(&schema::working(&key), host.as_str())?;
-        found.complete = list(schema::complete(&key, host))?;
-        found.oncall = list(schema::oncall(&key, host))?;
+        found.working = space.hash_get(&schema::working(key), host.as_str())?;
+        found.complete = list(schema::complete(key, host))?;
+        found.oncall = list(schema::oncall(key, host))?;
         // Stored last first.
         found.oncall.reverse();
     }

@@ -80,8 +80,15 @@ pub enum Question {
     /// How far these hosts have come with a task: working, complete, oncall, and results with at most
     /// `OUTPUT_SHOWN_BYTES_MAX` of each output.
     Task {
-        /// The task's key, or the id of a console command.
-        code: String,
+        /// The task's key.
+        key: TaskKey,
+        /// The hosts.
+        hosts: Vec<HostId>,
+    },
+    /// What a console command put out on these hosts, likewise. An id is no key: there are no lists under it.
+    Command {
+        /// Its id.
+        cid: String,
         /// The hosts.
         hosts: Vec<HostId>,
     },
@@ -99,7 +106,7 @@ pub enum Question {
 /// The answer to a question.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Found {
-    /// To `Question::Task`, in the order asked.
+    /// To `Question::Task` and `Question::Command`, in the order asked.
     Task(Vec<FoundHost>),
     /// To `Question::Output`: the bytes, if there are any.
     Output(Option<Vec<u8>>),

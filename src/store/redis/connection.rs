@@ -13,10 +13,12 @@ use std::borrow::Borrow;
 use std::io::ErrorKind;
 use std::time::Duration;
 
-use redis::{Cmd, Value};
+use redis::{Cmd, RedisError, RedisResult, Value};
 
-use super::errors::{broken, judge, refuses_us, text};
+use super::commands;
+use super::errors::{Fault, broken, judge, refused, text, unusable};
 use super::scripts;
+use super::step::texts;
 use super::wire::Wire;
 use crate::limits::{REDIS_PUSHES_MAX, REDIS_WINDOW_BYTES_MAX, REDIS_WINDOW_COMMANDS_MAX};
 use crate::store::StoreError;
@@ -87,18 +89,23 @@ pub(super) struct Link {
 }
 
 impl Link {
-    /// Connects, says who we are and loads the scripts.
+    /// Connects, says who we are, loads the scripts, and tries the commands on a key of this node's.
     ///
     /// # Errors
     /// [`StoreError::Refused`] when the server refuses the user, the password or the database; else
     /// [`StoreError::Away`].
-    pub(super) fn open(address: &RedisAddress, timeout: Duration) -> Result<Self, StoreError> {
+    pub(super) fn open(
+        address: &RedisAddress,
+        node: &str,
+        timeout: Duration,
+    ) -> Result<Self, StoreError> {
         // Zero would mean for ever.
         let timeout = timeout.max(Duration::from_millis(1));
         let mut link = Self {
             wire: connect(address, timeout)?,
         };
-        link.introduce(address)?;
+        link.introduce(address).map_err(never_begun)?;
+        link.try_commands(node)?;
         Ok(link)
     }
 
@@ -106,6 +113,28 @@ impl Link {
     pub(super) fn ping(&mut self) -> Result<(), StoreError> {
         let replies = self.exchange_one(&Commands::from_iter([redis::cmd("PING")]))?;
         replies.iter().try_for_each(admitted)
+    }
+
+    /// Tries whether the server takes all commands that are needed, writes among them.
+    ///
+    /// # Errors
+    /// When one is refused, with its name.
+    pub(super) fn try_commands(&mut self, node: &str) -> Result<(), StoreError> {
+        let trial = Commands::from_iter([commands::trial(node)]);
+        let reply = self.ask(&trial).map_err(never_begun)?.into_iter().next();
+        let failed = match reply {
+            Some(Value::ServerError(error)) => return Err(judge(&error).into_store_error()),
+            Some(value) => texts(value).map_err(Fault::into_store_error)?,
+            None => Vec::new(),
+        };
+        match failed.chunks_exact(2).next() {
+            None => Ok(()),
+            Some(first) => Err(StoreError::Away(unusable(
+                &first[0],
+                &first[1],
+                failed.len() / 2,
+            ))),
+        }
     }
 
     /// Looks whether the server has closed the connection, without a word to it.
@@ -196,9 +225,12 @@ impl Link {
         for (at, (commands, whose)) in sets.enumerate() {
             heard.push(Vec::with_capacity(commands.borrow().len()));
             for (bytes, count) in commands.borrow().windows() {
-                self.wire
-                    .send(bytes)
-                    .map_err(|error| broken(&error.into()))?;
+                if let Err(error) = self.wire.send(bytes) {
+                    // A server that has had enough says why before it closes.
+                    let (before, count) = awaited.unwrap_or((at, 1));
+                    self.hear(count, &mut heard[before])?;
+                    return Err(self.explain(&error.into(), heard[before].last()));
+                }
                 if let Some((before, count)) = awaited.replace((at, count)) {
                     self.hear(count, &mut heard[before])?;
                 }
@@ -217,21 +249,35 @@ impl Link {
     /// Reads so many replies.
     fn hear(&mut self, count: usize, replies: &mut Vec<Value>) -> Result<(), StoreError> {
         for _ in 0..count {
-            replies.push(self.reply()?);
+            let reply = self.reply();
+            let reply = reply.map_err(|error| self.explain(&error, replies.last()))?;
+            replies.push(reply);
         }
         Ok(())
     }
 
-    fn reply(&mut self) -> Result<Value, StoreError> {
+    fn reply(&mut self) -> RedisResult<Value> {
         for _ in 0..REDIS_PUSHES_MAX {
             // The read timeout stays as it was set: it starts anew with each reply, which is the rule.
-            match self.wire.reply().map_err(|error| broken(&error))? {
+            match self.wire.reply()? {
                 Value::Push { .. } => {}
                 value => return Ok(value),
             }
         }
         let why = format!("{REDIS_PUSHES_MAX} messages and no reply");
-        Err(StoreError::Away(why))
+        Err(std::io::Error::new(ErrorKind::InvalidData, why).into())
+    }
+
+    /// Why the connection broke: the last words of the server, if they were an error; what it speaks, if that is something
+    /// else; or else what the system says.
+    fn explain(&self, error: &RedisError, last: Option<&Value>) -> StoreError {
+        match (last, self.wire.speaks()) {
+            (Some(Value::ServerError(last)), _) => {
+                StoreError::Broken(format!("the connection was closed: {}", text(last)))
+            }
+            (None, Some(other)) => StoreError::Broken(other.to_owned()),
+            _ => broken(error),
+        }
     }
 
     /// The user, the database and the scripts, in one go.
@@ -265,8 +311,10 @@ impl Link {
 /// Whether a reply to a greeting lets us in.
 fn admitted(reply: &Value) -> Result<(), StoreError> {
     match reply {
-        Value::ServerError(error) if refuses_us(error) => Err(StoreError::Refused(text(error))),
-        Value::ServerError(error) => Err(StoreError::Away(text(error))),
+        Value::ServerError(error) => Err(match refused(error) {
+            Some(what) => StoreError::Refused(format!("{what} is refused: {}", text(error))),
+            None => StoreError::Away(text(error)),
+        }),
         _ => Ok(()),
     }
 }
@@ -280,7 +328,16 @@ fn hide(error: StoreError, password: Option<&str>) -> StoreError {
     };
     match error {
         StoreError::Away(text) => StoreError::Away(mask(text)),
+        StoreError::Broken(text) => StoreError::Broken(mask(text)),
         StoreError::Refused(text) => StoreError::Refused(mask(text)),
+    }
+}
+
+/// A connection that broke before any operation was under way: none of them is the cause.
+fn never_begun(error: StoreError) -> StoreError {
+    match error {
+        StoreError::Broken(text) => StoreError::Away(text),
+        other => other,
     }
 }
 

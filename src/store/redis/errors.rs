@@ -84,29 +84,48 @@ pub(super) fn judge(error: &ServerError) -> Fault {
     // A script that lacks a permission is told so without the code, in version 7.
     let forbidden = details.contains("The user executing the script can't")
         || details.contains("max number of clients");
-    if AWAY_CODES.contains(&error.code()) || wrapped || (error.code() == "ERR" && forbidden) {
+    // A command that was renamed is missing for every operation.
+    let missing = details.starts_with("unknown command")
+        || details.starts_with("unknown subcommand")
+        || details.contains("Unknown Redis command");
+    if AWAY_CODES.contains(&error.code())
+        || wrapped
+        || (error.code() == "ERR" && (forbidden || missing))
+    {
         Fault::Away(line)
     } else {
         Fault::Own(line)
     }
 }
 
-/// Whether the server does not let us in.
-pub(super) fn refuses_us(error: &ServerError) -> bool {
+/// What the server does not let us in for, if it does not.
+pub(super) fn refused(error: &ServerError) -> Option<&'static str> {
     let details = error.details().unwrap_or_default();
-    matches!(error.code(), "WRONGPASS" | "NOAUTH")
-        || (error.code() == "ERR"
-            && [
-                "invalid password",
-                "AUTH",
-                "DB index is out of range",
-                "invalid DB index",
-            ]
-            .iter()
-            .any(|sign| details.contains(sign)))
+    let says =
+        |signs: &[&str]| error.code() == "ERR" && signs.iter().any(|sign| details.contains(sign));
+    if matches!(error.code(), "WRONGPASS" | "NOAUTH") || says(&["invalid password", "AUTH"]) {
+        Some("its user or password")
+    } else if says(&["DB index is out of range", "invalid DB index"]) {
+        Some("its database number")
+    } else {
+        None
+    }
 }
 
-/// What a failure of the connection itself means: always that the store is away.
+/// A server that does not take a command that is needed. `more` is how many it refuses in all.
+pub(super) fn unusable(command: &str, why: &str, count: usize) -> String {
+    let mut line = match count {
+        1 => format!("it refuses {command}, which is needed: {why}"),
+        _ => format!(
+            "it refuses {command} and {} other commands that are needed: {why}",
+            count - 1
+        ),
+    };
+    shorten(&mut line);
+    line
+}
+
+/// What a failure of the connection itself means: the store is away, and what was under way may be the cause.
 pub(super) fn broken(error: &RedisError) -> StoreError {
     let mut line = if error.is_timeout() {
         "no answer in time".to_owned()
@@ -116,7 +135,7 @@ pub(super) fn broken(error: &RedisError) -> StoreError {
         error.to_string()
     };
     shorten(&mut line);
-    StoreError::Away(line)
+    StoreError::Broken(line)
 }
 
 /// Cuts a line where a character begins.
@@ -148,6 +167,8 @@ mod tests {
             "NOPERM this user has no permissions to run the 'sadd' command",
             "MOVED 3999 127.0.0.1:6381",
             "ERR max number of clients reached",
+            "ERR unknown command 'HSET', with args beginning with: 'x'",
+            "ERR Unknown Redis command called from script script: 1, on @user_script:6.",
             "ERR The user executing the script can't run this command or subcommand script: 1",
             "ERR Error running script (call to f_1): @user_script:1: -OOM command not allowed",
             "ERR Error running script (call to f_1): @user_script:1: READONLY You can't",
@@ -165,17 +186,23 @@ mod tests {
 
     #[test]
     fn a_refused_password_is_told_from_a_server_that_is_away() {
-        for refused in [
+        for line in [
             "WRONGPASS invalid username-password pair or user is disabled.",
             "NOAUTH Authentication required.",
             "ERR invalid password",
             "ERR AUTH <password> called without any password configured for the default user.",
-            "ERR DB index is out of range",
         ] {
-            assert!(refuses_us(&error(refused)), "{refused}");
+            assert_eq!(
+                refused(&error(line)),
+                Some("its user or password"),
+                "{line}"
+            );
         }
-        assert!(!refuses_us(&error("ERR max number of clients reached")));
-        assert!(!refuses_us(&error("LOADING Redis is loading")));
+        for line in ["ERR DB index is out of range", "ERR invalid DB index"] {
+            assert_eq!(refused(&error(line)), Some("its database number"), "{line}");
+        }
+        assert_eq!(refused(&error("ERR max number of clients reached")), None);
+        assert_eq!(refused(&error("LOADING Redis is loading")), None);
     }
 
     #[test]

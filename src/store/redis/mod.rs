@@ -10,6 +10,7 @@
 //! commands; every operation can be repeated. The keys are in [`schema`]. Types of the client
 //! library stay in this room.
 
+mod commands;
 mod connection;
 mod dispatch;
 mod dump;
@@ -206,7 +207,12 @@ fn begin<'a>(
         Op::Dispatch(op) => Box::new(dispatch::Dispatch::new(context, op)),
         Op::Restore(op) => Box::new(dispatch::Dispatch::again(context, op)),
         Op::Read(op) => match &op.question {
-            Question::Task { code, hosts } => Box::new(results::Task::new(op.ticket, code, hosts)),
+            Question::Task { key, hosts } => {
+                Box::new(results::Task::of_task(op.ticket, key, hosts))
+            }
+            Question::Command { cid, hosts } => {
+                Box::new(results::Task::of_command(op.ticket, cid, hosts))
+            }
             Question::Output {
                 code,
                 host,
@@ -226,7 +232,7 @@ impl Backend for RedisStore {
         if self.link.is_some() {
             return self.with_link(|link, _| link.ping());
         }
-        self.link = Some(Link::open(&self.address, self.timeout)?);
+        self.link = Some(Link::open(&self.address, &self.context.node, self.timeout)?);
         Ok(())
     }
 
@@ -345,6 +351,10 @@ impl Backend for RedisStore {
 
     fn look(&mut self) -> Result<bool, StoreError> {
         self.with_link(|link, _| link.look()).map(|()| true)
+    }
+
+    fn probe(&mut self) -> Result<(), StoreError> {
+        self.with_link(|link, context| link.try_commands(&context.node))
     }
 
     fn disconnect(&mut self) {

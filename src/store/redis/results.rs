@@ -78,8 +78,8 @@ fn found(ticket: u64, found: Found) -> Option<Outcome> {
 pub(super) struct Task<'a> {
     ticket: u64,
     code: &'a str,
-    /// Nobody has lists of what is no key.
-    key: Option<TaskKey>,
+    /// The task; none for a console command, which has no lists.
+    key: Option<&'a TaskKey>,
     hosts: &'a [HostId],
     told: Vec<FoundHost>,
     /// How much of outputs may still be read, in characters.
@@ -87,11 +87,21 @@ pub(super) struct Task<'a> {
 }
 
 impl<'a> Task<'a> {
-    pub(super) fn new(ticket: u64, code: &'a str, hosts: &'a [HostId]) -> Self {
+    /// How far they have come with a task.
+    pub(super) fn of_task(ticket: u64, key: &'a TaskKey, hosts: &'a [HostId]) -> Self {
+        Self::new(ticket, key.as_str(), Some(key), hosts)
+    }
+
+    /// What a console command put out on them.
+    pub(super) fn of_command(ticket: u64, cid: &'a str, hosts: &'a [HostId]) -> Self {
+        Self::new(ticket, cid, None, hosts)
+    }
+
+    fn new(ticket: u64, code: &'a str, key: Option<&'a TaskKey>, hosts: &'a [HostId]) -> Self {
         Self {
             ticket,
             code,
-            key: TaskKey::parse(code, ""),
+            key,
             hosts,
             told: Vec::with_capacity(hosts.len()),
             room: READ_OUTPUT_BYTES_MAX,
@@ -136,7 +146,7 @@ impl Job for Task<'_> {
         }
         let each = self.room / hosts.len();
         for host in hosts {
-            if let Some(key) = &self.key {
+            if let Some(key) = self.key {
                 step.one(0, hget(&schema::working(key), host));
                 step.one(0, lrange(&schema::complete(key, host)));
                 step.one(0, lrange(&schema::oncall(key, host)));

@@ -226,7 +226,7 @@ fn waves(ops: &[Op]) -> Vec<Vec<usize>> {
             // A device of a host's name follows that host for nothing, and harms nobody.
             Op::Outside(op) => behind(&mut last, op.place.as_str(), floor),
             Op::Read(op) => match &op.question {
-                Question::Task { hosts, .. } => {
+                Question::Task { hosts, .. } | Question::Command { hosts, .. } => {
                     behind_all(&last, hosts.iter().map(|host| host.as_str()), floor)
                 }
                 Question::Output { host, .. } => behind_all(&last, [host.as_str()], floor),
@@ -354,7 +354,7 @@ mod tests {
         let read = Op::Read(Box::new(Read {
             ticket: 1,
             question: Question::Task {
-                code: "AC1".to_owned(),
+                key: key(),
                 hosts: vec![host("a"), host("b")],
             },
         }));

@@ -43,10 +43,12 @@ pub(super) enum Script {
     Results,
     /// Whether one of them says that a command failed.
     Failed,
+    /// Tries commands.
+    Trial,
 }
 
 /// Their texts, in the order of the variants.
-const SOURCES: [&str; 18] = [
+const SOURCES: [&str; 19] = [
     include_str!("lua/claim.lua"),
     include_str!("lua/release.lua"),
     include_str!("lua/describe.lua"),
@@ -65,12 +67,19 @@ const SOURCES: [&str; 18] = [
     include_str!("lua/drop.lua"),
     include_str!("lua/results.lua"),
     include_str!("lua/failed.lua"),
+    include_str!("lua/trial.lua"),
 ];
 
 static HASHES: LazyLock<[String; SOURCES.len()]> =
     LazyLock::new(|| SOURCES.map(|source| redis::Script::new(source).get_hash().to_owned()));
 
 impl Script {
+    /// The texts of all of them.
+    #[cfg(test)]
+    pub(super) fn sources() -> impl Iterator<Item = &'static str> {
+        SOURCES.into_iter()
+    }
+
     /// The call of this script on one key; its arguments are added by the caller.
     pub(super) fn on(self, key: &str) -> redis::Cmd {
         let mut call = self.on_each(1);
@@ -120,6 +129,7 @@ mod tests {
             (Script::Drop, "Deletes a key"),
             (Script::Results, "Reads the results of a host"),
             (Script::Failed, "Whether a command of a host has failed"),
+            (Script::Trial, "Tries commands"),
         ] {
             assert!(SOURCES[script as usize].contains(sign), "{script:?}");
         }

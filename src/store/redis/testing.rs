@@ -9,7 +9,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use super::RedisStore;
 use crate::store::address::{RedisAddress, RedisPlace};
-use crate::store::{Backend, Settings, StoreError};
+use crate::store::{Backend, Settings};
 use crate::time::Span;
 
 /// How long anything may take on a busy machine.
@@ -39,10 +39,39 @@ impl RedisServer {
                 directory,
             };
             if server.answers() {
+                server.enter_user();
                 return server;
             }
         }
         panic!("no Redis came up");
+    }
+
+    /// The user of the docs, who is behind every [`store`](Self::store), so that all tests run with its rights. It may also
+    /// read keys back.
+    fn enter_user(&self) {
+        let docs = include_str!("../../../docs/operations.md");
+        let user = docs.lines().find(|line| line.contains("user anthill on "));
+        let user = user.expect("the docs have the user");
+        let words: Vec<&str> = user.split_whitespace().skip(1).collect();
+        let reading = ["+smembers", "+zrange", "+xrange"];
+        let user: Vec<&str> = ["ACL", "SETUSER"]
+            .into_iter()
+            .chain(words)
+            .chain(reading)
+            .collect();
+        // One that asks for a password has its own users.
+        let _ = self.try_say::<redis::Value>(&user);
+    }
+
+    /// What the user of the docs was denied, as the server logged it.
+    fn denied(&self) -> Vec<String> {
+        let log: redis::RedisResult<Vec<std::collections::HashMap<String, redis::Value>>> =
+            self.try_say(&["ACL", "LOG"]);
+        let entries = log.unwrap_or_default().into_iter();
+        let entries = entries.map(|entry| format!("{entry:?}"));
+        entries
+            .filter(|entry| entry.contains("user=anthill "))
+            .collect()
     }
 
     /// Waits until it answers; false if it ended instead.
@@ -52,9 +81,11 @@ impl RedisServer {
             if self.child.try_wait().unwrap().is_some() {
                 return false;
             }
-            let mut probe = RedisStore::new(self.address(), settings("probe"));
-            if matches!(probe.open(), Ok(()) | Err(StoreError::Refused(_))) {
-                return true;
+            match self.try_say::<String>(&["PING"]) {
+                Ok(_) => return true,
+                Err(error) if error.to_string().contains("NOAUTH") => return true,
+                Err(error) if error.to_string().contains("Authentication") => return true,
+                Err(_) => {}
             }
             std::thread::yield_now();
         }
@@ -88,6 +119,16 @@ impl RedisServer {
 
     /// A connected store of this node.
     pub(super) fn store(&self, settings: Settings) -> RedisStore {
+        let mut address = self.address();
+        address.user = Some("anthill".to_owned());
+        address.password = Some("CHANGE-ME".to_owned());
+        let mut store = RedisStore::new(address, settings);
+        store.open().unwrap();
+        store
+    }
+
+    /// A connected store of this node, behind the default user, whose rights a test may take away.
+    pub(super) fn store_as_default(&self, settings: Settings) -> RedisStore {
         let mut store = RedisStore::new(self.address(), settings);
         store.open().unwrap();
         store
@@ -100,7 +141,10 @@ impl RedisServer {
     }
 
     /// The same for what may be refused.
-    pub(super) fn try_say(&self, words: &[&str]) -> redis::RedisResult<redis::Value> {
+    pub(super) fn try_say<T: redis::FromRedisValue>(
+        &self,
+        words: &[&str],
+    ) -> redis::RedisResult<T> {
         let client = redis::Client::open(format!("redis://127.0.0.1:{}/", self.port))?;
         let mut connection = client.get_connection_with_timeout(PATIENCE)?;
         redis::cmd(words[0]).arg(&words[1..]).query(&mut connection)
@@ -133,11 +177,19 @@ impl RedisServer {
         self.kill();
         self.child = spawn(self.port, &self.arguments, self.directory.path());
         assert!(self.answers(), "it did not come back");
+        self.enter_user();
     }
 }
 
 impl Drop for RedisServer {
     fn drop(&mut self) {
+        if !std::thread::panicking() {
+            assert_eq!(
+                self.denied(),
+                [""; 0],
+                "the user of the docs lacks something"
+            );
+        }
         self.kill();
     }
 }

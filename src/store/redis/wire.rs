@@ -19,6 +19,8 @@ use crate::store::address::RedisPlace;
 
 /// Seconds of idleness before the kernel asks whether the server's machine is still there.
 const KEEPALIVE_S: u64 = 30;
+/// First bytes that are kept to say what a server is that is no Redis.
+const FIRST_BYTES: usize = 8;
 /// Interruptions of one wait after which it counts as one that came to nothing.
 const INTERRUPTIONS_MAX: usize = 64;
 
@@ -85,6 +87,18 @@ impl Wire {
         }
     }
 
+    /// What the other side speaks, if that is known and not Redis.
+    pub(super) fn speaks(&self) -> Option<&'static str> {
+        match &self.stream {
+            Stream::Plain(stream) => other_protocol(&stream.first),
+            #[cfg(feature = "tls")]
+            Stream::Tls(stream) => match stream.sock.first.first() {
+                Some(0x14..=0x17) | None => None,
+                Some(_) => Some("it does not speak TLS: the URL begins with redis:// then"),
+            },
+        }
+    }
+
     /// Looks whether the other side has closed it. Waits for nothing and takes nothing.
     ///
     /// # Errors
@@ -109,6 +123,8 @@ impl Wire {
 pub(super) struct Steady {
     socket: Socket,
     reads_left: usize,
+    /// The first bytes that came.
+    first: Vec<u8>,
 }
 
 impl Steady {
@@ -118,12 +134,29 @@ impl Steady {
         Ok(Self {
             socket,
             reads_left: REDIS_TLS_READS_MAX,
+            first: Vec::with_capacity(FIRST_BYTES),
         })
     }
 
     /// The next bytes of data are wanted.
     fn renew(&mut self) {
         self.reads_left = REDIS_TLS_READS_MAX;
+    }
+}
+
+/// What a server speaks whose first bytes are these, if it is known and not Redis.
+fn other_protocol(first: &[u8]) -> Option<&'static str> {
+    match first {
+        [b'H', b'T', b'T', b'P', ..] => Some("an HTTP server answers there, not Redis"),
+        // An alert or a handshake, version 3.
+        [0x15 | 0x16, 3, ..] => Some("it speaks TLS: the URL begins with rediss:// then"),
+        [
+            b'+' | b'-' | b':' | b'$' | b'*' | b'_' | b'#' | b',' | b'(' | b'!' | b'=' | b'%'
+            | b'~' | b'>' | b'|',
+            ..,
+        ]
+        | [] => None,
+        _ => Some("what answers there is no Redis"),
     }
 }
 
@@ -134,7 +167,10 @@ impl Read for Steady {
             return Err(io::Error::new(io::ErrorKind::InvalidData, why));
         };
         self.reads_left = left;
-        through_interruptions(|| self.socket.read(into))
+        let count = through_interruptions(|| self.socket.read(into))?;
+        let room = FIRST_BYTES - self.first.len();
+        self.first.extend_from_slice(&into[..count.min(room)]);
+        Ok(count)
     }
 }
 

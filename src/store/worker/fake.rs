@@ -27,6 +27,11 @@ pub struct World {
     pub cut: Vec<usize>,
     /// Reports that are refused for good.
     pub poison: BTreeSet<u64>,
+    /// Reports that break the connection. Whatever was before them in the batch is stored.
+    pub breakers: BTreeSet<u64>,
+    /// No write is taken: the connection breaks at the first one.
+    pub breaks_always: bool,
+    pub probes: usize,
     /// Reports that make `run` panic, and how often still.
     pub mines: BTreeMap<u64, u32>,
     /// Calls of `run` that panic whatever they hold.
@@ -194,6 +199,9 @@ impl Backend for Fake {
     fn settle(&mut self, dispatch: &Dispatch, finish: bool) -> Result<Stored, StoreError> {
         let mut world = self.world()?;
         world.mine(dispatch.request);
+        if world.breakers.contains(&dispatch.request) {
+            return Err(StoreError::Broken("the connection was closed".to_owned()));
+        }
         world.settled.push((dispatch.request, finish));
         Ok(match finish {
             true => Stored::Whole,
@@ -216,6 +224,17 @@ impl Backend for Fake {
             ordered("in run");
         }
         world.runs.push(ops.len());
+        let breaker = ops
+            .iter()
+            .position(|op| world.breaks_always || world.breaks(op));
+        if let Some(breaker) = breaker {
+            // What is before it is written, and not answered.
+            ops[..breaker].iter().for_each(|op| drop(world.run(op)));
+            return Ran {
+                done: 0,
+                error: Some(StoreError::Broken("the connection was closed".to_owned())),
+            };
+        }
         let cut = world.cut.pop().unwrap_or(usize::MAX);
         for (done, op) in ops.iter().enumerate() {
             if done >= cut {
@@ -235,6 +254,15 @@ impl Backend for Fake {
     fn sweep(&mut self, _now: UnixMs) -> Result<(), StoreError> {
         self.world()?.sweeps += 1;
         Ok(())
+    }
+
+    fn probe(&mut self) -> Result<(), StoreError> {
+        let mut world = self.world()?;
+        world.probes += 1;
+        match world.breaks_always {
+            true => Err(StoreError::Away("the connection was closed".to_owned())),
+            false => Ok(()),
+        }
     }
 
     fn look(&mut self) -> Result<bool, StoreError> {
@@ -267,6 +295,15 @@ impl World {
     pub fn forget_since(&mut self, then: Instant) {
         let written = &self.written;
         self.stored.retain(|n| written[n] < then);
+    }
+
+    fn breaks(&self, op: &Op) -> bool {
+        match op {
+            Op::Progress(_) | Op::Result(_) => self.breakers.contains(&name(op)),
+            Op::Dispatch(dispatch) => self.breakers.contains(&dispatch.request),
+            Op::Audit(_) => self.breakers.contains(&0),
+            _ => false,
+        }
     }
 
     /// Panics, if that was ordered for this number.

@@ -22,6 +22,7 @@ use super::faults::{Faults, Running, Source, words};
 use super::kept::Kept;
 use super::lease::{Keeper, News};
 use super::recent::Recent;
+use super::suspects::Suspects;
 use super::{Clock, Make, Plan, StoreStats};
 use crate::chance::Chance;
 use crate::limits::{
@@ -98,6 +99,9 @@ pub struct Life {
     pub(super) stats: Arc<StoreStats>,
     pub(super) faults: Faults,
     pub(super) running: Option<Running>,
+    pub(super) suspects: Suspects,
+    /// This connection has taken a write of its own.
+    pub(super) probed: bool,
     pub(super) phase: Phase,
     lease: Keeper,
     session: u32,
@@ -150,6 +154,8 @@ impl Life {
             stats,
             faults: Faults::default(),
             running: None,
+            suspects: Suspects::default(),
+            probed: false,
             phase: Phase::Down(now),
             lease: Keeper::default(),
             session: 0,
@@ -564,6 +570,7 @@ impl Life {
 
     /// Nothing is known of the store any more: what was state is forgotten.
     fn go_down(&mut self, retry: Instant) -> Next {
+        self.probed = false;
         self.lease.interrupted();
         // What was put back just before it went may have gone with its last seconds, and our set be back without it.
         let recent = Span::from_secs(RECENT_S);
@@ -619,7 +626,7 @@ impl Life {
             alone: true,
         }) = running
         {
-            self.put_aside(source, text);
+            self.put_aside(source, &format!("running it panicked: {text}"));
             return Next::Now;
         }
         let careful = self.faults.careful(now);

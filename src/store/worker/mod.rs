@@ -18,6 +18,7 @@ mod life;
 mod recent;
 mod runs;
 mod stats;
+mod suspects;
 mod trip;
 
 pub use life::{Life, Next};

@@ -3,13 +3,14 @@
 
 use super::faults::{Running, Source};
 use super::life::{Life, Next, Phase};
+use super::suspects::Suspects;
 use super::trip::trip;
 use super::{Clock, StoreStats};
 use crate::limits::{REPLAY_BYTES_MAX, REPLAY_OPS_MAX, STORE_RUN_OPS_MAX};
 use crate::store::op::{Found, Op, Outcome, Settled, Stored};
 use crate::store::spool::{self, SpoolError};
 use crate::store::{Backend, Ran, StoreError};
-use crate::time::Span;
+use crate::time::{Instant, Span};
 
 /// Operations for which memory is kept between two runs.
 const HANDS_KEPT: usize = 64;
@@ -22,6 +23,25 @@ impl Life {
         if alone { 1 } else { max }
     }
 
+    /// Takes `op`, which is to be run next, out of `source` if it has broken too many connections. Whether it did.
+    /// Otherwise, while there are suspects, the connection has to take a write first: only then does its end say
+    /// something of them.
+    fn convict(&mut self, source: Source, op: Option<Op>) -> Result<bool, StoreError> {
+        let now = self.now();
+        if let Some(why) = op.and_then(|op| self.suspects.verdict(&op, now)) {
+            self.running = None;
+            self.put_aside(source, &why);
+            return Ok(true);
+        }
+        if let Some(backend) = &mut self.backend
+            && !self.probed
+        {
+            backend.probe()?;
+            self.probed = true;
+        }
+        Ok(false)
+    }
+
     /// What was begun has been answered.
     fn end_run(&mut self, ran: &Ran) {
         self.running = None;
@@ -32,8 +52,12 @@ impl Life {
 
     /// Runs what came from the core, and passes the outcomes on.
     pub(super) fn run_hands(&mut self) -> Result<(), StoreError> {
+        if !self.suspects.is_empty() && self.convict(Source::Hands, self.hands.first().cloned())? {
+            return Ok(());
+        }
         let max = self.begin(Source::Hands, STORE_RUN_OPS_MAX);
         let ops = &self.hands[..max.min(self.hands.len())];
+        let ops = &ops[..self.suspects.together(ops)];
         let Some(backend) = &mut self.backend else {
             return Ok(());
         };
@@ -44,8 +68,9 @@ impl Life {
             &*self.clock,
             &self.stats,
         );
+        let now = self.clock.now();
+        judge(&mut self.suspects, ops, &ran, now);
         self.end_run(&ran);
-        let now = self.now();
         let mut refused = Vec::new();
         let settled: Vec<Op> = self.hands.drain(..ran.done).collect();
         let mut answers = std::mem::take(&mut self.answers).into_iter();
@@ -80,8 +105,16 @@ impl Life {
 
     /// Replays some of the spool.
     pub(super) fn run_spooled(&mut self) -> Result<Next, StoreError> {
+        if !self.suspects.is_empty() {
+            let next = self.spool.next(1, REPLAY_BYTES_MAX).map_err(away)?;
+            let next = next.first().cloned();
+            if self.convict(Source::Spool, next)? {
+                return Ok(Next::Now);
+            }
+        }
         let max = self.begin(Source::Spool, REPLAY_OPS_MAX);
         let ops = self.spool.next(max, REPLAY_BYTES_MAX).map_err(away)?;
+        let ops = &ops[..self.suspects.together(ops)];
         let Some(backend) = &mut self.backend else {
             return Ok(Next::Now);
         };
@@ -97,6 +130,7 @@ impl Life {
             .zip(self.answers.drain(..))
             .filter_map(|(op, answer)| Some((op.clone(), refusal_of(answer)?)))
             .collect();
+        judge(&mut self.suspects, ops, &ran, self.clock.now());
         self.end_run(&ran);
         // Written down before the segment may go.
         self.reject(&refused);
@@ -110,8 +144,15 @@ impl Life {
 
     /// Writes again what was confirmed lately, from the `next`-th on.
     pub(super) fn run_again(&mut self, next: usize) -> Result<Next, StoreError> {
+        if !self.suspects.is_empty() {
+            let op = self.recent.slice(next, 1).first().cloned();
+            if self.convict(Source::Recent(next), op)? {
+                return Ok(Next::Now);
+            }
+        }
         let max = self.begin(Source::Recent(next), REPLAY_OPS_MAX);
         let ops = self.recent.slice(next, max);
+        let ops = &ops[..self.suspects.together(ops)];
         let Some(backend) = &mut self.backend else {
             return Ok(Next::Now);
         };
@@ -130,6 +171,7 @@ impl Life {
             &*self.clock,
             &self.stats,
         );
+        judge(&mut self.suspects, ops, &ran, self.clock.now());
         self.running = None;
         let answers = std::mem::take(&mut self.answers).into_iter().enumerate();
         let bad: Vec<(usize, String)> = answers
@@ -147,6 +189,14 @@ impl Life {
 
     /// Settles the first of the dispatches that the store went away under.
     pub(super) fn settle_dispatch(&mut self) -> Result<Next, StoreError> {
+        if !self.suspects.is_empty() {
+            let now = self.now();
+            let next = self.dispatches.next(now);
+            let op = next.map(|(dispatch, _)| Op::Dispatch(Box::new(dispatch.clone())));
+            if self.convict(Source::Dispatch, op)? {
+                return Ok(Next::Now);
+            }
+        }
         self.begin(Source::Dispatch, 1);
         let now = self.now();
         let Some(backend) = &mut self.backend else {
@@ -157,11 +207,19 @@ impl Life {
             return Ok(Next::Now);
         };
         let (request, key) = (dispatch.request, dispatch.key.clone());
-        let stored = backend.settle(dispatch, finish)?;
+        let stored = backend.settle(dispatch, finish).inspect_err(|error| {
+            if let StoreError::Broken(why) = error {
+                let op = Op::Dispatch(Box::new(dispatch.clone()));
+                self.suspects.broke(&[op], now, why);
+            }
+        })?;
         self.running = None;
-        let settled = self.dispatches.pop();
-        if let (Stored::Whole, Some(dispatch)) = (&stored, settled) {
-            self.recent.push(now, Op::Dispatch(dispatch));
+        if let Some(dispatch) = self.dispatches.pop() {
+            let op = Op::Dispatch(dispatch);
+            self.suspects.passed(std::slice::from_ref(&op));
+            if stored == Stored::Whole {
+                self.recent.push(now, op);
+            }
         }
         self.contact();
         log::info!("store: the dispatch of {key}, which it went away under: {stored:?}");
@@ -212,9 +270,9 @@ impl Life {
         }
     }
 
-    /// Takes the one operation out that was run alone and panicked.
-    pub(super) fn put_aside(&mut self, source: Source, text: &str) {
-        let error = format!("running it panicked: {text}");
+    /// Takes the one operation out that was run alone and cannot be run, for this reason.
+    pub(super) fn put_aside(&mut self, source: Source, why: &str) {
+        let error = why.to_owned();
         let op = match source {
             Source::Hands => {
                 let op = (!self.hands.is_empty()).then(|| self.hands.remove(0));
@@ -234,6 +292,8 @@ impl Life {
             Source::Recent(index) => self.recent.remove(index),
             Source::Spool => self.spool.settled(1).pop(),
         };
+        // A question holds nothing that a person would miss.
+        let op = op.filter(|op| !matches!(op, Op::Read(_)));
         let refused: Vec<(Op, String)> = op.map(|op| (op, error)).into_iter().collect();
         self.reject(&refused);
     }
@@ -280,6 +340,16 @@ fn execute(
     stats.ops.add(ran.done);
     stats.last_batch_us.set(took.as_nanos() / 1_000);
     ran
+}
+
+/// Notes what a run says of the operations in it: those that were settled are no suspects any more, and where the connection
+/// broke the others are.
+fn judge(suspects: &mut Suspects, ops: &[Op], ran: &Ran, now: Instant) {
+    let (settled, open) = ops.split_at(ran.done);
+    suspects.passed(settled);
+    if let Some(StoreError::Broken(why)) = &ran.error {
+        suspects.broke(open, now, why);
+    }
 }
 
 /// Whether an operation has an outcome when it is run.

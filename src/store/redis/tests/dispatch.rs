@@ -52,7 +52,7 @@ const CUTS: [(&str, [bool; 5]); 6] = [
 #[test]
 fn a_dispatch_cut_at_any_command_is_finished_or_given_up_when_the_server_serves_again() {
     let server = RedisServer::start(&[]);
-    let mut store = server.store(settings("n1"));
+    let mut store = server.store_as_default(settings("n1"));
     for (n, (verb, left)) in CUTS.into_iter().enumerate() {
         for finish in [true, false] {
             let name = format!("AC{n}{finish}");
@@ -82,12 +82,12 @@ fn what_a_cut_left_is_undone_at_the_next_start() {
     let server = RedisServer::start(&[]);
     for (n, (verb, left)) in CUTS.into_iter().enumerate() {
         let name = format!("AC{n}");
-        let mut store = server.store(settings("n1"));
+        let mut store = server.store_as_default(settings("n1"));
         server.say(&["ACL", "SETUSER", "default", &format!("-{verb}")]);
         store.run(&[op(&task(&name, 7))], &mut Vec::new());
         server.say(&["ACL", "SETUSER", "default", &format!("+{verb}")]);
         drop(store);
-        let mut store = server.store(settings("n1"));
+        let mut store = server.store_as_default(settings("n1"));
         let (mut cursor, mut found) = (HeldCursor::Start, Vec::new());
         while cursor != HeldCursor::End {
             store.tasks(&mut cursor, &mut found).unwrap();
@@ -302,7 +302,7 @@ fn a_question_with_great_results_keeps_its_bound() {
         &mut store,
         &[
             ask(Question::Task {
-                code: code(),
+                key: key("AC1"),
                 hosts: vec![host("h")],
             }),
             ask(Question::Output {

@@ -16,7 +16,8 @@ pub(super) fn impatient(timeout_ms: u64) -> Settings {
 }
 
 fn assert_away(ran: &Ran) {
-    assert!(matches!(ran.error, Some(StoreError::Away(_))), "{ran:?}");
+    let away = matches!(ran.error, Some(StoreError::Away(_) | StoreError::Broken(_)));
+    assert!(away, "{ran:?}");
 }
 
 pub(super) fn reopen(store: &mut RedisStore) {
@@ -120,41 +121,144 @@ fn passwords_and_users_are_refused_or_let_in() {
 }
 
 #[test]
-fn a_user_that_may_not_write_makes_the_store_away() {
+fn a_user_that_lacks_a_command_makes_the_store_away() {
     let server = RedisServer::start(&[]);
-    server.say(&[
-        "ACL", "SETUSER", "reader", "on", ">pw", "~*", "+@all", "-@write",
-    ]);
-    server.say(&[
-        "ACL",
-        "SETUSER",
-        "keyless",
-        "on",
-        ">pw",
-        "~anthill:*",
-        "+@all",
-    ]);
-    for user in ["reader", "keyless"] {
+    let open = |user: &str, rights: &[&str]| {
+        let words = ["ACL", "SETUSER", user, "on", ">pw"];
+        server.say(&[&words, rights].concat());
         let mut address = server.address();
         address.user = Some(user.to_owned());
         address.password = Some("pw".to_owned());
         let mut store = RedisStore::new(address, settings("n1"));
-        store.open().unwrap();
-        let mut outcomes = Vec::new();
-        let ran = store.run(&[online("a", 1)], &mut outcomes);
-        assert_away(&ran);
-        assert_eq!(ran.done, 0);
+        let opened = store.open();
+        (store, opened)
+    };
+    for (rights, command) in [
+        (["~*", "+@all", "-@write"], "DEL"),
+        (["~*", "+@all", "-hset"], "HSET"),
+        (["~*", "+@all", "-zscan"], "ZSCAN"),
+    ] {
+        match open("limited", &rights).1 {
+            Err(StoreError::Away(why)) => assert!(why.contains(command), "{why}"),
+            other => panic!("{command}: {other:?}"),
+        }
     }
-    // A script is refused in words of its own.
-    server.say(&[
-        "ACL", "SETUSER", "scripted", "on", ">pw", "~*", "+@all", "-hincrby",
-    ]);
-    let mut address = server.address();
-    address.user = Some("scripted".to_owned());
-    address.password = Some("pw".to_owned());
-    let mut store = RedisStore::new(address, settings("n1"));
-    store.open().unwrap();
-    assert_away(&store.run(&[online("a", 1)], &mut Vec::new()));
+    let (mut store, opened) = open("keyless", &["resetkeys", "~anthill:*", "+@all"]);
+    opened.unwrap();
+    let ran = store.run(&[online("a", 1)], &mut Vec::new());
+    assert_away(&ran);
+    assert_eq!(ran.done, 0);
+}
+
+#[test]
+fn a_renamed_command_makes_the_store_away() {
+    for (command, ours) in [("HSET", "HSET"), ("XADD", "XADD"), ("EVALSHA", "evalsha")] {
+        let server = RedisServer::start(&["--rename-command", command, "OTHER"]);
+        let mut store = RedisStore::new(server.address(), settings("n1"));
+        match store.open() {
+            Err(StoreError::Away(why)) => {
+                assert!(why.to_lowercase().contains(&ours.to_lowercase()), "{why}");
+            }
+            other => panic!("{command}: {other:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_read_only_replica_is_away() {
+    let server = RedisServer::start(&["--replicaof", "127.0.0.1 1"]);
+    let mut store = RedisStore::new(server.address(), settings("n1"));
+    match store.open() {
+        Err(StoreError::Away(why)) => assert!(why.contains("READONLY"), "{why}"),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_full_server_says_so() {
+    let server = RedisServer::start(&["--maxclients", "1"]);
+    let mut first = RedisStore::new(server.address(), settings("n1"));
+    reopen(&mut first);
+    let mut second = RedisStore::new(server.address(), settings("n1"));
+    for _ in 0..20 {
+        match second.open() {
+            Err(StoreError::Away(why)) => assert!(why.contains("max number of clients"), "{why}"),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+/// Answers one connection with `bytes`, and closes it.
+fn answering(bytes: &'static [u8]) -> (std::thread::JoinHandle<()>, RedisStore) {
+    use std::io::{Read, Write};
+    let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let address = crate::store::address::RedisAddress {
+        place: crate::store::address::RedisPlace::Tcp {
+            host: "127.0.0.1".to_owned(),
+            port: listener.local_addr().unwrap().port(),
+        },
+        user: None,
+        password: None,
+        db: 0,
+    };
+    let answer = std::thread::spawn(move || {
+        let (mut peer, _) = listener.accept().unwrap();
+        let mut some = [0; 64];
+        assert!(peer.read(&mut some).unwrap() > 0);
+        peer.write_all(bytes).unwrap();
+        // Waits for the end, so that what was written is not thrown away with what was not read.
+        while peer.read(&mut [0; 65_536]).is_ok_and(|count| count > 0) {}
+    });
+    (answer, RedisStore::new(address, impatient(1_000)))
+}
+
+#[test]
+fn what_is_no_redis_is_named() {
+    for (bytes, words) in [
+        (
+            &b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n"[..],
+            "HTTP",
+        ),
+        (&b"\x15\x03\x01\x00\x02\x02\x46"[..], "rediss://"),
+        (&b"220 mail.example ESMTP\r\n"[..], "no Redis"),
+    ] {
+        let (answer, mut store) = answering(bytes);
+        match store.open() {
+            Err(StoreError::Away(why)) => assert!(why.contains(words), "{why}"),
+            other => panic!("{other:?}"),
+        }
+        drop(store);
+        answer.join().unwrap();
+    }
+}
+
+#[test]
+fn a_value_above_the_servers_limit_breaks_the_connection() {
+    let server = RedisServer::start(&["--proto-max-bulk-len", "1048576"]);
+    let mut store = server.store(settings("n1"));
+    let ran = store.run(&[large_result(1_100_000)], &mut Vec::new());
+    match ran.error {
+        Some(StoreError::Broken(why)) => assert!(why.contains("invalid bulk length"), "{why}"),
+        other => panic!("{other:?}"),
+    }
+    reopen(&mut store);
+    run(&mut store, &[large_result(900_000)]);
+}
+
+fn large_result(bytes: usize) -> Op {
+    Op::Result(Box::new(op::TaskResult {
+        origin: None,
+        host: host("h"),
+        code: "AC1".to_owned(),
+        command: "c".to_owned(),
+        exit: 0,
+        seconds: 1.0,
+        sha256: "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855".to_owned(),
+        truncated: false,
+        output: "A".repeat(bytes / 4 * 4),
+        size: bytes as u64 / 4 * 3,
+        stamp: stamp(1),
+    }))
 }
 
 #[test]
@@ -163,7 +267,10 @@ fn a_database_that_is_not_there_is_refused() {
     let mut address = server.address();
     address.db = 99;
     let mut store = RedisStore::new(address.clone(), settings("n1"));
-    assert!(matches!(store.open(), Err(StoreError::Refused(_))));
+    match store.open() {
+        Err(StoreError::Refused(why)) => assert!(why.contains("database number"), "{why}"),
+        other => panic!("{other:?}"),
+    }
     address.db = 3;
     let mut store = RedisStore::new(address, settings("n1"));
     store.open().unwrap();
@@ -225,23 +332,16 @@ fn a_key_of_the_wrong_type_is_the_operations_own_fault() {
 #[test]
 fn a_cluster_of_one_server_is_asked_about_one_key_at_a_time() {
     let server = RedisServer::start(&["--cluster-enabled", "yes"]);
-    let mut store = server.store(settings("n1"));
+    let mut store = RedisStore::new(server.address(), settings("n1"));
     let ops = [online("a", 1), online("b", 2), online("c", 3)];
-    // No slot is anybody's yet.
+    // No slot is served yet.
     assert!(matches!(
-        store.run(&ops, &mut Vec::new()).error,
-        Some(StoreError::Away(why)) if why.starts_with("CLUSTERDOWN")
+        store.open(),
+        Err(StoreError::Away(why)) if why.starts_with("CLUSTERDOWN")
     ));
     server.say(&["CLUSTER", "ADDSLOTSRANGE", "0", "16383"]);
-    let deadline = Instant::now() + PATIENCE;
-    let error = loop {
-        assert!(Instant::now() < deadline, "it never says why");
-        store.open().unwrap();
-        match store.run(&ops, &mut Vec::new()).error {
-            Some(StoreError::Away(why)) if why.starts_with("CLUSTERDOWN") => {}
-            other => break other,
-        }
-    };
+    reopen(&mut store);
+    let error = store.run(&ops, &mut Vec::new()).error;
     assert!(
         matches!(&error, Some(StoreError::Away(why)) if why.starts_with("CROSSSLOT")),
         "{error:?}"
@@ -292,7 +392,7 @@ fn a_server_busy_with_a_script_is_waited_for() {
         // It ends with an error, when it is killed.
         scope.spawn(|| {
             let loops = ["EVAL", "while true do end", "0"];
-            assert!(server.try_say(&loops).is_err());
+            assert!(server.try_say::<redis::Value>(&loops).is_err());
         });
         let deadline = Instant::now() + PATIENCE;
         let why = loop {
@@ -323,7 +423,7 @@ fn a_password_that_comes_back_in_an_error_is_not_passed_on() {
 #[test]
 fn what_is_settled_is_counted_from_the_first() {
     let server = RedisServer::start(&[]);
-    let mut store = server.store(settings("n1"));
+    let mut store = server.store_as_default(settings("n1"));
     claim(&mut store, "b", 1);
     server.say(&["ACL", "SETUSER", "default", "-hget"]);
     let mut outcomes = Vec::new();
@@ -366,7 +466,7 @@ fn scripts_that_were_forgotten_are_loaded_again() {
 #[test]
 fn a_report_that_broke_off_is_told_of_when_it_is_repeated() {
     let server = RedisServer::start(&[]);
-    let mut store = server.store(settings("n1"));
+    let mut store = server.store_as_default(settings("n1"));
     let report = Part("h", "AC1", 0).ended(&["x"], &["y"]);
     // Its lists can be written, its event cannot.
     server.say(&["ACL", "SETUSER", "default", "-xadd"]);

@@ -196,6 +196,7 @@ impl Bench {
 
 const ROOM: u64 = 1 << 30;
 
+mod breakers;
 mod dispatch;
 mod faults;
 mod kept;

@@ -1,0 +1,95 @@
+//! The commands that this room sends, by itself and in its scripts.
+//!
+//! The list serves two ends. At each connection every command is tried, so that a server which has one of them renamed, or
+//! an ACL that forbids it, shows as a store that is away, with the name of the command; without the trial `/readyz` would be
+//! 200 while every report is refused. And the user in `docs/operations.md` is made of it.
+
+use super::scripts::Script;
+use crate::store::schema;
+
+/// Calls on one key, `$`, in the order in which they are tried. The key is deleted before each.
+const ON_A_KEY: &[&str] = &[
+    "DEL $",
+    "EXISTS $",
+    "GET $",
+    "HDEL $ x",
+    "HGET $ x",
+    "HGETALL $",
+    "HINCRBY $ x 1",
+    "HMGET $ x",
+    "HSET $ x 1",
+    "HSETNX $ x 1",
+    "HVALS $",
+    "LPUSH $ x",
+    "LRANGE $ 0 -1",
+    "PERSIST $",
+    "PEXPIRE $ 1000",
+    "PTTL $",
+    "RPUSH $ x",
+    "SADD $ x",
+    "SET $ x PX 1000",
+    "SISMEMBER $ x",
+    "SREM $ x",
+    "SSCAN $ 0",
+    "TYPE $",
+    "XADD $ * x 1",
+    "ZADD $ 1 x",
+    "ZCARD $",
+    "ZRANGEBYSCORE $ 0 1",
+    "ZREM $ x",
+    "ZREMRANGEBYSCORE $ 0 1",
+    "ZREVRANGE $ 0 -1",
+    "ZSCAN $ 0",
+    "ZSCORE $ x",
+];
+
+/// The call that tries them all on `key` and returns those that failed, each with the server's words.
+pub(super) fn trial(node: &str) -> redis::Cmd {
+    let mut trial = Script::Trial.on(&schema::node_probe(node));
+    trial.arg(ON_A_KEY);
+    trial
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::ON_A_KEY;
+    use crate::store::redis::scripts::Script;
+
+    /// Commands without a key of their own.
+    const OTHERS: &[&str] = &["evalsha", "ping", "script|load", "select"];
+
+    fn words() -> BTreeSet<String> {
+        let on_a_key = ON_A_KEY.iter().filter_map(|call| call.split(' ').next());
+        let others = OTHERS.iter().copied();
+        on_a_key
+            .map(str::to_lowercase)
+            .chain(others.map(str::to_owned))
+            .collect()
+    }
+
+    #[test]
+    fn the_user_in_the_docs_may_do_what_is_done_and_no_more() {
+        let docs = include_str!("../../../docs/operations.md");
+        let user = docs.lines().find(|line| line.contains("user anthill on "));
+        let user = user.expect("the docs have the user");
+        let granted: BTreeSet<String> = user
+            .split_whitespace()
+            .filter_map(|word| word.strip_prefix('+'))
+            .map(str::to_owned)
+            .collect();
+        let wanted: Vec<String> = words().iter().map(|word| format!("+{word}")).collect();
+        assert_eq!(granted, words(), "it should be: {}", wanted.join(" "));
+    }
+
+    #[test]
+    fn what_the_scripts_call_is_in_the_list() {
+        for source in Script::sources() {
+            let calls = source.split("call('").skip(1);
+            for call in calls.filter_map(|rest| rest.split('\'').next()) {
+                assert!(words().contains(&call.to_lowercase()), "{call}");
+            }
+        }
+    }
+}
