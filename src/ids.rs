@@ -75,6 +75,17 @@ impl HostId {
         Ok(Self(CompactString::new(id)))
     }
 
+    /// The host that a request names: an address in any spelling, else an id.
+    ///
+    /// # Errors
+    /// When it is neither an address nor 1 to 64 of the alphabet.
+    pub fn named(text: &str) -> Result<Self, HostIdError> {
+        match text.parse::<IpAddr>() {
+            Ok(address) => Ok(Self::of_address(address)),
+            Err(_) => Self::checked(text),
+        }
+    }
+
     /// The name as text.
     #[must_use]
     pub fn as_str(&self) -> &str {

@@ -253,6 +253,10 @@ pub const TASKS_FILE_BYTES_MAX: u64 = 1024 * 1024;
 pub const CONSOLE_LINE_BYTES_MAX: usize = 64 * 1024;
 /// Lines the console remembers from one time to the next.
 pub const CONSOLE_HISTORY_LINES_MAX: usize = 1_000;
+/// Bytes of a target; a longer one is refused.
+pub const TARGET_BYTES_MAX: usize = 1024 * 1024;
+/// Spans of numbers in one range of a target; more are refused.
+pub const TARGET_SPANS_MAX: usize = 65_536;
 /// Pages of hosts the console looks through to complete a name.
 pub const CONSOLE_COMPLETION_PAGES_MAX: usize = 10;
 

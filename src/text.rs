@@ -106,6 +106,17 @@ pub fn escape_json(json: &str) -> Cow<'_, str> {
     Cow::Owned(out)
 }
 
+/// The candidate most like `word`, where one is like it: at most two changes of a character away, or half
+/// of its length. Of several the first.
+#[must_use]
+pub fn nearest<'a>(word: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let most = (word.chars().count() / 2).max(2);
+    let far = candidates.map(|known| (strsim::osa_distance(word, known), known));
+    let best = far.reduce(|best, next| if next.0 < best.0 { next } else { best });
+    best.filter(|(distance, _)| *distance <= most)
+        .map(|(_, known)| known)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -176,5 +187,20 @@ mod tests {
                 prop_assert_eq!(rest, safe);
             }
         }
+    }
+
+    #[test]
+    fn the_nearest_name_is_found_where_one_is_near() {
+        let known = ["web-1", "web-2", "db-1"];
+        for (word, found) in [
+            ("wbe-2", Some("web-2")),
+            ("web-11", Some("web-1")),
+            ("db", Some("db-1")),
+            ("router", None),
+            ("", None),
+        ] {
+            assert_eq!(nearest(word, known.into_iter()), found, "{word}");
+        }
+        assert_eq!(nearest("a", std::iter::empty()), None);
     }
 }

@@ -8,13 +8,19 @@ use crate::handlers::ask::{Answer, ErrorKind};
 #[must_use]
 pub fn of(answer: Answer) -> Response {
     match answer {
-        Answer::Dispatched { key, hosts } => {
-            Response::json_with(201, &Dispatched::of(&key, &hosts))
-        }
+        Answer::Dispatched {
+            key,
+            hosts,
+            unknown,
+        } => Response::json_with(201, &Dispatched::of(&key, &hosts, &unknown)),
         Answer::Tasks { tasks, next } => Response::json(&Tasks::of(&tasks, next)),
         Answer::Task(view) => Response::json(&Task::of(&view)),
         Answer::Output(bytes) => Response::bytes(bytes),
-        Answer::Commanded { cid, hosts } => Response::json_with(202, &Commanded::of(&cid, &hosts)),
+        Answer::Commanded {
+            cid,
+            hosts,
+            unknown,
+        } => Response::json_with(202, &Commanded::of(&cid, &hosts, &unknown)),
         Answer::Command(view) => Response::json(&Command::of(&view)),
         Answer::Error { kind, text } => Response::error(status(kind), &text),
     }
@@ -43,7 +49,11 @@ mod tests {
         };
         let cases = [
             (
-                Answer::Dispatched { key, hosts: vec![] },
+                Answer::Dispatched {
+                    key,
+                    hosts: vec![],
+                    unknown: vec![],
+                },
                 201,
                 r#"{"key":"AC1","hosts":{}}"#,
             ),
@@ -59,6 +69,7 @@ mod tests {
                 Answer::Commanded {
                     cid: "c1".into(),
                     hosts: vec![],
+                    unknown: vec![],
                 },
                 202,
                 r#"{"id":"c1","hosts":{}}"#,

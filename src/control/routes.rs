@@ -108,7 +108,7 @@ pub fn find(head: &Head<'_>) -> Result<Route, Response> {
             let part = Part::of(limit.as_deref(), cursor.as_deref(), PAGE_HOSTS_MAX)?;
             Ok(Route::Hosts(filter, part))
         }
-        Place::Host(name) => plain(Route::Host(HostId::checked(&text(name)?).ok())),
+        Place::Host(name) => plain(Route::Host(HostId::named(&text(name)?).ok())),
         Place::Tasks if head.method == "POST" => plain(Route::NewTask),
         Place::Tasks => part(query, PAGE_TASKS_MAX).map(Route::Tasks),
         Place::Task(key) => {
@@ -225,7 +225,7 @@ fn output(key: &str, host: &str, query: Option<&str>) -> Result<Route, Response>
     let [command] = query::take(query, ["command"])?;
     let command =
         command.ok_or_else(|| Response::error(400, "the parameter command is missing"))?;
-    let host = HostId::checked(&text(host)?);
+    let host = HostId::named(&text(host)?);
     Ok(Route::Output {
         key: text(key)?,
         host: host.map_err(|_| Response::error(404, "no host can have this name"))?,

@@ -79,6 +79,8 @@ pub enum Answer {
         key: TaskKey,
         /// By host.
         hosts: Vec<(HostId, TaskState)>,
+        /// Hosts among them that were never seen, in the order they were named.
+        unknown: Vec<HostId>,
     },
     /// Tasks.
     Tasks {
@@ -97,6 +99,8 @@ pub enum Answer {
         cid: String,
         /// By host, whether it was sent.
         hosts: Vec<(HostId, bool)>,
+        /// Hosts among them that were never seen, by name.
+        unknown: Vec<HostId>,
     },
     /// What became of a console command.
     Command(Box<CommandView>),

@@ -64,6 +64,10 @@ impl Core {
         }
         let mut names = self.named_hosts(hosts)?;
         names.sort();
+        let unknown = match hosts {
+            Some(_) => self.never_seen(&names),
+            None => Vec::new(),
+        };
         let mut addresses: HashSet<SocketAddr> = HashSet::new();
         let mut sends = Vec::new();
         let mut entries = Vec::with_capacity(names.len());
@@ -100,7 +104,11 @@ impl Core {
         let sends = sends.into_iter();
         self.sends
             .extend(sends.map(|index| Outgoing::Command { number, index }));
-        Ok(Answer::Commanded { cid, hosts: told })
+        Ok(Answer::Commanded {
+            cid,
+            hosts: told,
+            unknown,
+        })
     }
 
     fn check_command(&self, text: &str) -> Result<(), Refusal> {

@@ -7,7 +7,6 @@
 //! ```
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
-use std::net::IpAddr;
 
 use crate::ids::{HostId, TaskKey};
 use crate::limits::{BOOK_BYTES_MAX, DISPATCH_WAIT_S_MAX, DISPATCHES_WAITING_MAX};
@@ -36,6 +35,8 @@ struct Pending {
     queue: bool,
     commands: Vec<(String, f64)>,
     hosts: Vec<(HostId, TaskState)>,
+    /// Hosts among them that were never seen when the task was handed in.
+    unknown: Vec<HostId>,
     stamp: Stamp,
 }
 
@@ -110,6 +111,10 @@ impl Core {
         check_book(&commands)?;
         sort_book(&mut commands);
         let hosts = self.named_hosts(task.hosts.as_deref())?;
+        let unknown = match task.hosts {
+            Some(_) => self.never_seen(&hosts),
+            None => Vec::new(),
+        };
         let state = |host: &HostId| match (self.is_online(host), task.queue) {
             (true, _) => TaskState::Sent,
             (false, true) => TaskState::Queued,
@@ -147,6 +152,7 @@ impl Core {
             queue: task.queue,
             commands,
             hosts,
+            unknown,
             stamp: self.stamp(at),
         };
         self.dispatches.pending.insert(task.request, pending);
@@ -174,16 +180,20 @@ impl Core {
         let mut seen = HashSet::new();
         let mut hosts = Vec::new();
         for name in names {
-            let host = match name.parse::<IpAddr>() {
-                Ok(ip) => HostId::of_address(ip),
-                Err(_) => HostId::checked(name)
-                    .map_err(|error| wrong(format!("{name:?} is no host: {error}")))?,
-            };
+            let host = HostId::named(name)
+                .map_err(|error| wrong(format!("{name:?} is no host: {error}")))?;
             if seen.insert(host.clone()) {
                 hosts.push(host);
             }
         }
         Ok(hosts)
+    }
+
+    /// Hosts that neither the store nor this server has ever seen: the table holds all that the store knew
+    /// at the start, and each that has come since.
+    pub(super) fn never_seen(&self, hosts: &[HostId]) -> Vec<HostId> {
+        let unknown = hosts.iter().filter(|host| self.hosts.find(host).is_none());
+        unknown.cloned().collect()
     }
 
     /// The store has settled a dispatch.
@@ -200,10 +210,14 @@ impl Core {
         let asker = pending.asker;
         let (kind, text) = match stored {
             Stored::Whole => {
-                let (key, hosts) = (pending.key.clone(), pending.hosts.clone());
+                let answer = Answer::Dispatched {
+                    key: pending.key.clone(),
+                    hosts: pending.hosts.clone(),
+                    unknown: pending.unknown.clone(),
+                };
                 self.send_task(at, request, pending, fx);
                 if let Some(asker) = asker {
-                    respond(asker, Answer::Dispatched { key, hosts }, fx);
+                    respond(asker, answer, fx);
                 }
                 return;
             }

@@ -44,6 +44,7 @@ mod session;
 mod slot_set;
 mod states;
 pub mod stats;
+pub mod target;
 mod tasks;
 #[cfg(test)]
 mod tests;

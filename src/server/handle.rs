@@ -294,6 +294,7 @@ mod tests {
             Some(Answer::Dispatched {
                 key: TaskKey::parse(&task.key, "AC").unwrap(),
                 hosts: named.collect(),
+                unknown: Vec::new(),
             })
         });
         let named = Work(Some(vec!["b".to_owned(), "a".to_owned()]));

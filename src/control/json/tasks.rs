@@ -30,18 +30,22 @@ pub struct Dispatched<'a> {
     pub key: &'a str,
     /// Host → state.
     pub hosts: Map<&'a str, &'static str>,
+    /// Hosts that were never seen, left out where there are none.
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    pub unknown: &'a [HostId],
 }
 
 impl<'a> Dispatched<'a> {
-    /// The task `key`, in which `hosts` are what they are.
+    /// The task `key`, in which `hosts` are what they are, some of them `unknown`.
     #[must_use]
-    pub fn of(key: &'a TaskKey, hosts: &'a [(HostId, TaskState)]) -> Self {
+    pub fn of(key: &'a TaskKey, hosts: &'a [(HostId, TaskState)], unknown: &'a [HostId]) -> Self {
         let hosts = hosts.iter();
         Self {
             key: key.as_str(),
             hosts: Map(hosts
                 .map(|(host, state)| (host.as_str(), state.as_str()))
                 .collect()),
+            unknown,
         }
     }
 }
@@ -186,18 +190,22 @@ pub struct Commanded<'a> {
     pub id: &'a str,
     /// Host → `sent` or `offline`.
     pub hosts: Map<&'a str, &'static str>,
+    /// Hosts that were never seen, left out where there are none.
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    pub unknown: &'a [HostId],
 }
 
 impl<'a> Commanded<'a> {
-    /// The command `cid`, and whether it was sent to each of `hosts`.
+    /// The command `cid`, and whether it was sent to each of `hosts`, some of them `unknown`.
     #[must_use]
-    pub fn of(cid: &'a str, hosts: &'a [(HostId, bool)]) -> Self {
+    pub fn of(cid: &'a str, hosts: &'a [(HostId, bool)], unknown: &'a [HostId]) -> Self {
         let hosts = hosts.iter();
         Self {
             id: cid,
             hosts: Map(hosts
                 .map(|(host, sent)| (host.as_str(), word(*sent, false)))
                 .collect()),
+            unknown,
         }
     }
 }
@@ -326,8 +334,12 @@ mod tests {
             (host("a"), TaskState::Offline),
         ];
         assert_eq!(
-            text(&Dispatched::of(&tasks[0].key, &hosts)),
+            text(&Dispatched::of(&tasks[0].key, &hosts, &[])),
             "{\"key\":\"AC1\",\"hosts\":{\"b\":\"queued\",\"a\":\"offline\"}}"
+        );
+        assert_eq!(
+            text(&Dispatched::of(&tasks[0].key, &hosts, &[host("a")])),
+            "{\"key\":\"AC1\",\"hosts\":{\"b\":\"queued\",\"a\":\"offline\"},\"unknown\":[\"a\"]}"
         );
     }
 
@@ -335,8 +347,12 @@ mod tests {
     fn a_command_tells_what_became_of_it_on_each_host() {
         let hosts = [(host("b"), true), (host("a"), false)];
         assert_eq!(
-            text(&Commanded::of("c1", &hosts)),
+            text(&Commanded::of("c1", &hosts, &[])),
             "{\"id\":\"c1\",\"hosts\":{\"b\":\"sent\",\"a\":\"offline\"}}"
+        );
+        assert_eq!(
+            text(&Commanded::of("c1", &hosts, &[host("a")])),
+            "{\"id\":\"c1\",\"hosts\":{\"b\":\"sent\",\"a\":\"offline\"},\"unknown\":[\"a\"]}"
         );
         let view = CommandView {
             cid: "c1".into(),

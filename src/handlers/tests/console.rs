@@ -36,11 +36,18 @@ fn a_plain_host_is_sent_it_once_and_one_with_push_until_it_answers() {
     let push = world.open("10.0.0.2:1");
     world.hello_with(push, "nat", None, None, true);
     let answer = world.asked(command("reboot", &["10.0.0.1", "nat", "10.0.0.9"]));
-    let ask::Answer::Commanded { cid, hosts } = answer else {
+    let ask::Answer::Commanded {
+        cid,
+        hosts,
+        unknown,
+    } = answer
+    else {
         panic!("it is sent");
     };
     let sent: Vec<bool> = hosts.iter().map(|host| host.1).collect();
     assert_eq!((cid.as_str(), sent), (CID, vec![true, false, true]));
+    let unknown: Vec<&str> = unknown.iter().map(HostId::as_str).collect();
+    assert_eq!(unknown, ["10.0.0.9"]);
     let expected = [
         "10.0.0.1:6655 reboot".to_owned(),
         format!("push {} reboot {CID}", push.slot),

@@ -196,6 +196,29 @@ fn tables_full_of_open_tasks_take_no_more_and_ended_ones_make_room() {
 }
 
 #[test]
+fn hosts_that_were_never_seen_are_named_whatever_becomes_of_the_task() {
+    let mut world = World::new();
+    let conn = world.plain("10.0.0.1");
+    world.plain("10.0.0.2");
+    world.end(conn, End::Closed);
+    for queue in [false, true] {
+        let mut task = world.task(
+            if queue { "AC2" } else { "AC1" },
+            &["10.0.0.9", "10.0.0.1", "10.0.0.2", "10.0.0.8"],
+        );
+        task.queue = queue;
+        let ask::Answer::Dispatched { unknown, .. } = world.asked(ask::Ask::Dispatch(task)) else {
+            panic!("it is stored");
+        };
+        let unknown: Vec<&str> = unknown.iter().map(HostId::as_str).collect();
+        assert_eq!(unknown, ["10.0.0.9", "10.0.0.8"]);
+    }
+    let all = world.task("AC3", &[]);
+    let answer = world.asked(ask::Ask::Dispatch(all));
+    assert!(matches!(answer, ask::Answer::Dispatched { unknown, .. } if unknown.is_empty()));
+}
+
+#[test]
 fn queued_hosts_get_the_task_when_they_come_and_until_its_time_is_over() {
     let mut world = World::new();
     let mut task = world.task("AC1", &["10.0.0.1", "10.0.0.2", "10.0.0.3"]);

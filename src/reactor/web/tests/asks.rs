@@ -98,6 +98,7 @@ fn a_task_is_asked_of_the_core_and_answered_when_it_has_answered() {
     let answer = Answer::Dispatched {
         key: TaskKey::parse("AC1", "AC").unwrap(),
         hosts: vec![(host, TaskState::Sent)],
+        unknown: Vec::new(),
     };
     lp.web.respond(asker, answer);
     let answers = lp.answers(&mut client, 2);
@@ -252,7 +253,13 @@ fn an_instruction_stands_for_its_text() {
     );
     let hosts = vec![(HostId::checked("h-1").unwrap(), false)];
     let cid_again = cid.clone();
-    lp.web.respond(asker, Answer::Commanded { cid, hosts });
+    let unknown = Vec::new();
+    let answer = Answer::Commanded {
+        cid,
+        hosts,
+        unknown,
+    };
+    lp.web.respond(asker, answer);
     let body = format!("{{\"id\":\"{cid_again}\",\"hosts\":{{\"h-1\":\"offline\"}}}}");
     assert_eq!(lp.answer(&mut client), (202, body));
 }
