@@ -18,8 +18,8 @@ use serde_json::Value;
 use ureq::http::{Response, StatusCode};
 use ureq::{Body, RequestBuilder};
 
-use super::Failure;
 use super::args::ApiArgs;
+use super::{Failure, color};
 use base::{Base, DEFAULT_BASE};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -99,6 +99,18 @@ impl ApiError {
     }
 }
 
+impl ApiError {
+    /// Whether the server says that there is no such thing.
+    pub fn is_unknown(&self) -> bool {
+        matches!(self, Self::Status { status, .. } if *status == StatusCode::NOT_FOUND)
+    }
+
+    /// Whether the server says that it is there already.
+    pub fn is_conflict(&self) -> bool {
+        matches!(self, Self::Status { status, .. } if *status == StatusCode::CONFLICT)
+    }
+}
+
 impl From<ApiError> for Failure {
     fn from(error: ApiError) -> Self {
         Failure::failed(error)
@@ -127,6 +139,7 @@ impl Api {
             (None, Some(file)) => Some(read_token("ANTHILL_TOKEN_FILE", file.into())?),
             (None, None) => None,
         };
+        color::choose(args.color);
         let mut agent = ureq::Agent::config_builder()
             .timeout_connect(Some(CONNECT_TIMEOUT))
             .timeout_global(Some(REQUEST_TIMEOUT))
@@ -153,6 +166,16 @@ impl Api {
         self.answer(answer)
     }
 
+    /// Gets the bytes at `path`, which begins with a slash.
+    ///
+    /// # Errors
+    /// See [`ApiError`].
+    pub fn get_bytes(&self, path: &str) -> Result<Vec<u8>, ApiError> {
+        let request = self.agent.get(format!("{}{path}", self.base));
+        let answer = self.with_token(request).call();
+        self.body(answer)
+    }
+
     /// Posts `body` to `path`, and takes what comes back where it was done.
     ///
     /// # Errors
@@ -175,6 +198,12 @@ impl Api {
         &self,
         answer: Result<Response<Body>, ureq::Error>,
     ) -> Result<T, ApiError> {
+        let body = self.body(answer)?;
+        serde_json::from_slice(&body).map_err(|error| self.foreign(error))
+    }
+
+    /// The body of an answer that says it was done.
+    fn body(&self, answer: Result<Response<Body>, ureq::Error>) -> Result<Vec<u8>, ApiError> {
         let mut response = answer.map_err(|error| self.broken(error))?;
         let status = response.status();
         if status == StatusCode::UNAUTHORIZED {
@@ -191,7 +220,7 @@ impl Api {
             let base = self.base.clone();
             return Err(ApiError::Status { base, status, text });
         }
-        serde_json::from_slice(&body).map_err(|error| self.foreign(error))
+        Ok(body)
     }
 
     /// What is there does not behave as a server of ours.

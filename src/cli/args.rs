@@ -40,14 +40,20 @@ pub enum Command {
     Serve(ServeArgs),
     /// Show the hosts that a running server knows
     Hosts(HostsArgs),
+    /// Show all that is known of one host
+    Host(HostArgs),
+    /// Run a command on hosts, and show its output and exit status on each
+    Run(RunArgs),
     /// Send a task to hosts, and with --wait see it done
     Dispatch(DispatchArgs),
     /// Show the tasks that a running server knows
     Tasks(TasksArgs),
     /// Show one task: its commands, its hosts, and what came back
     Task(TaskArgs),
+    /// Print all that a command of a task put out on a host
+    Output(OutputArgs),
     /// Send commands to hosts from a prompt, and see what comes back
-    Console(ApiArgs),
+    Console(ConsoleArgs),
     /// Be a host of a server: beat, and run what the allow file names
     Agent(Box<AgentArgs>),
     /// Be many hosts of a server, and show what it makes of them
@@ -183,11 +189,101 @@ pub struct ApiArgs {
     /// certificate [default: those of the system]
     #[arg(long, value_name = "FILE")]
     pub ca: Option<PathBuf>,
+    /// Colour: auto is on a terminal, unless NO_COLOR is set
+    #[arg(long, value_name = "WHEN", default_value = "auto")]
+    pub color: Color,
+}
+
+/// When output is coloured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Color {
+    /// On a terminal, unless NO_COLOR is set
+    Auto,
+    /// Also in files and pipes
+    Always,
+    /// Never
+    Never,
+}
+
+/// What `host` takes.
+#[derive(Args)]
+pub struct HostArgs {
+    /// The host's name
+    #[arg(value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
+    pub name: String,
+    /// Print all there is as JSON, as the server gives it
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    pub api: ApiArgs,
+}
+
+/// What `run` takes.
+#[derive(Args)]
+pub struct RunArgs {
+    /// The command line, as one word
+    #[arg(value_name = "COMMAND", value_parser = NonEmptyStringValueParser::new())]
+    pub command: String,
+    /// Hosts: names, globs (* ?) and ranges (web-[1-9]), ! takes away, all [default: all online]
+    #[arg(value_name = "TARGET")]
+    pub target: Option<String>,
+    /// A host to run it on, several times if need be
+    #[arg(long, value_name = "HOST", value_parser = NonEmptyStringValueParser::new(), conflicts_with = "target")]
+    pub host: Vec<String>,
+    /// Wait so long at most [default: until every host has ended]
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    pub wait: Option<Duration>,
+    /// Print each line of output behind the name of its host
+    #[arg(short = 'L', conflicts_with = "json")]
+    pub lines: bool,
+    /// Print the task as it ended as JSON, as the server gives it
+    #[arg(long)]
+    pub json: bool,
+    /// Send it also to hosts that the server has never seen
+    #[arg(long)]
+    pub allow_unknown: bool,
+    /// Ask for no confirmation, however many hosts there are
+    #[arg(long)]
+    pub yes: bool,
+    #[command(flatten)]
+    pub api: ApiArgs,
+}
+
+/// What `console` takes.
+#[derive(Args)]
+pub struct ConsoleArgs {
+    /// Wait so long for answers to a command
+    #[arg(long, value_name = "SECONDS", default_value = "5", value_parser = seconds)]
+    pub wait: Duration,
+    /// Ask for no confirmation, however many hosts there are
+    #[arg(long)]
+    pub yes: bool,
+    #[command(flatten)]
+    pub api: ApiArgs,
+}
+
+/// What `output` takes.
+#[derive(Args)]
+pub struct OutputArgs {
+    /// The task's key
+    #[arg(value_name = "KEY", value_parser = NonEmptyStringValueParser::new())]
+    pub key: String,
+    /// The host
+    #[arg(value_name = "HOST", value_parser = NonEmptyStringValueParser::new())]
+    pub host: String,
+    /// The command [default: all of the task, in order]
+    #[arg(value_name = "COMMAND", value_parser = NonEmptyStringValueParser::new())]
+    pub command: Option<String>,
+    #[command(flatten)]
+    pub api: ApiArgs,
 }
 
 /// What `hosts` takes.
 #[derive(Args)]
 pub struct HostsArgs {
+    /// Which: names, globs (* ?) and ranges (web-[1-9]), ! takes away [default: all]
+    #[arg(value_name = "TARGET")]
+    pub targets: Vec<String>,
     /// Only those online
     #[arg(long, action = ArgAction::SetTrue, conflicts_with = "offline")]
     pub online: bool,
@@ -208,9 +304,9 @@ pub struct HostsArgs {
 #[derive(Args)]
 #[command(group(ArgGroup::new("book").required(true).args(["task", "tasks"])))]
 pub struct DispatchArgs {
-    /// The task's key, such as AC131; each may be used once
+    /// The task's key, such as AC131; each may be used once [default: a new one]
     #[arg(value_name = "KEY", value_parser = NonEmptyStringValueParser::new())]
-    pub key: String,
+    pub key: Option<String>,
     /// A command, several times if need be, split at the last '=' if a number follows. The highest
     /// priority runs first; commands without one run in the order given, before those that have one
     #[arg(long, value_name = "COMMAND[=PRIORITY]")]
@@ -221,9 +317,18 @@ pub struct DispatchArgs {
     /// A host to send it to, several times if need be [default: all that are online]
     #[arg(long, value_name = "HOST", value_parser = NonEmptyStringValueParser::new())]
     pub host: Vec<String>,
+    /// Hosts: names, globs (* ?) and ranges (web-[1-9]), ! takes away, all
+    #[arg(long, value_name = "TARGET", conflicts_with = "host")]
+    pub target: Option<String>,
     /// Send it to hosts that are offline when they come
     #[arg(long)]
     pub queue: bool,
+    /// Send it also to hosts that the server has never seen
+    #[arg(long)]
+    pub allow_unknown: bool,
+    /// With --target: ask for no confirmation, however many hosts there are
+    #[arg(long)]
+    pub yes: bool,
     /// Wait until every host has ended, or for so long; 0 only if every host ended 'done'
     #[arg(long, value_name = "SECONDS", require_equals = true, num_args = 0..=1, value_parser = seconds)]
     pub wait: Option<Option<Duration>>,
@@ -256,6 +361,12 @@ pub struct TaskArgs {
     /// The task's key
     #[arg(value_name = "KEY", value_parser = NonEmptyStringValueParser::new())]
     pub key: String,
+    /// Only the hosts that failed
+    #[arg(long)]
+    pub failed: bool,
+    /// Only this host, several times if need be
+    #[arg(long, value_name = "HOST", value_parser = NonEmptyStringValueParser::new())]
+    pub host: Vec<String>,
     /// Print all there is as JSON, as the server gives it
     #[arg(long)]
     pub json: bool,

@@ -50,6 +50,17 @@ pub fn of_file(file: &Path) -> Result<Value, Failure> {
         .map_err(|why| wrong(&source, &why))
 }
 
+/// The commands of a book, for a question: the first, and how many more there are.
+pub fn in_words(book: &Value) -> String {
+    let commands = book.as_object().into_iter().flat_map(Map::keys);
+    let commands: Vec<&String> = commands.collect();
+    match commands.as_slice() {
+        [] => String::new(),
+        [only] => (*only).clone(),
+        [first, rest @ ..] => format!("{first} and {} more", rest.len()),
+    }
+}
+
 fn wrong(source: &str, why: &str) -> Failure {
     Failure::usage(format!("{source}: {why}"))
 }

@@ -1,46 +1,53 @@
 //! `anthill console`: a prompt whose lines go to hosts as commands, and what comes back.
 //!
 //! ```text
-//!  prompt ──▶ line ──▶ hosts · tasks · help · exit
-//!               └────▶ [@host …] command ──▶ POST /v1/commands ──▶ to whom
-//!                                                 └──▶ GET /v1/commands/CID, for a while ──▶ who says what
+//!  prompt ──▶ line ──▶ hosts · host · tasks · task · output · help · exit
+//!               └────▶ @TARGET command ──▶ many hosts? confirmed ──▶ POST /v1/commands
+//!                                                 └──▶ GET /v1/commands/CID, for a while ──▶ answers
 //! ```
 //!
-//! What goes wrong with a line is said, and the next one is read: only the end of input, or the
-//! wish to leave, ends it.
+//! A line that is neither a word of the console nor addressed to hosts goes nowhere. What goes wrong
+//! with a line is said, and the next one is read: only the end of input, or the wish to leave, ends
+//! it. A script's exit status says whether every line succeeded.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::{self, IsTerminal, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anthill::text;
+use anthill::text::{self, nearest};
 use serde::Deserialize;
 use serde_json::json;
 use signal_hook::consts::SIGINT;
 
 use super::api::Api;
-use super::args::ApiArgs;
-use super::hosts::{Filter, Fleet, print_table};
+use super::args::ConsoleArgs;
+use super::hosts::{Filter, chosen, print_table};
 use super::order::Rank;
 use super::pages::percent_encoded;
-use super::prompt::Prompt;
-use super::task::Outcome;
-use super::{Failure, complain, print, tasks, terminal};
+use super::prompt::{Prompt, WORDS};
+use super::recipients::{self, Health};
+use super::task::{self, Outcome};
+use super::{Failure, complain, confirm, host, output, print, remark, tasks, terminal};
 
-/// For how long answers are waited for.
-const WAIT: Duration = Duration::from_secs(5);
-/// Between two looks at them.
+/// Between two looks at the answers.
 const PAUSE: Duration = Duration::from_millis(200);
+/// Hosts above which a command has to be confirmed.
+const UNCONFIRMED_MAX: usize = 10;
 
 const HELP: &str = "\
-COMMAND                    an instruction's name, or a command as it is: goes to all hosts online
-@HOST [@HOST …] COMMAND    goes to these hosts only
-hosts                      the hosts
-tasks                      the tasks
-help                       this
-exit, exit()               leave; so does the end of input
+@TARGET COMMAND          send a command, or an instruction's name, to hosts: @web-1, @web-*,
+                         @web-[1-9,12], several (@a @b or @a,b), without some (@all,!db-*)
+@all COMMAND             send it to all hosts online
+hosts [TARGET]           the hosts
+host NAME                one host
+tasks                    the tasks
+task KEY                 one task
+output KEY HOST [COMMAND]  all that a command of a task put out
+help, ?                  this
+exit, quit               leave; so does the end of input
 Ctrl-C stops waiting for answers. A host that takes datagrams says that it has a command, and no
 more: output comes from hosts that are pushed to.
 ";
@@ -48,37 +55,43 @@ more: output comes from hosts that are pushed to.
 /// Reads lines and does what they say.
 ///
 /// # Errors
-/// Wrong usage, or nobody who takes what is shown.
-pub fn run(args: &ApiArgs) -> Result<(), Failure> {
-    let api = Api::new(args)?;
+/// Wrong usage, a script of which a line failed, or nobody who takes what is shown.
+pub fn run(args: &ConsoleArgs) -> Result<(), Failure> {
+    let api = Api::new(&args.api)?;
     let mut prompt = Prompt::new(&api)?;
     let interrupted = Arc::new(AtomicBool::new(false));
-    if prompt.is_interactive() {
+    let interactive = prompt.is_interactive();
+    if interactive {
         signal_hook::flag::register(SIGINT, Arc::clone(&interrupted))
             .map_err(|error| Failure::failed(format!("cannot catch signals: {error}")))?;
     }
     let console = Console {
         api: &api,
         interrupted,
+        interactive,
+        wait: args.wait,
+        yes: args.yes,
     };
+    let mut failed = false;
     while let Some(line) = prompt.next()? {
         let done = match Line::parse(&line) {
-            Line::Nothing => Ok(()),
             Line::Leave => break,
-            Line::Help => print(HELP),
-            Line::Hosts => console.hosts(),
-            Line::Tasks => tasks::print_all(&api),
-            Line::Send { hosts, command } => console.send(&hosts, command),
-            Line::Wrong(why) => Err(Failure::failed(why)),
+            line => console.carry_out(line),
         };
         match done {
             Ok(()) => {}
             // Nobody reads any more, or nothing can be written: there is no use in going on.
             Err(Failure { why: None, .. }) => return Err(Failure::reader_gone()),
-            Err(Failure { why: Some(why), .. }) => complain(&why),
+            Err(Failure { why: Some(why), .. }) => {
+                complain(&why);
+                failed = true;
+            }
         }
     }
-    Ok(())
+    match failed && !interactive {
+        true => Err(Failure::said_already()),
+        false => Ok(()),
+    }
 }
 
 /// What a line asks for.
@@ -87,44 +100,102 @@ enum Line<'a> {
     Nothing,
     Leave,
     Help,
-    Hosts,
+    Hosts {
+        target: Option<String>,
+    },
+    Host(&'a str),
     Tasks,
+    Task(&'a str),
+    Output {
+        key: &'a str,
+        host: &'a str,
+        command: Option<&'a str>,
+    },
     Send {
-        /// All that are online if there are none.
-        hosts: Vec<&'a str>,
+        target: String,
         command: &'a str,
     },
-    Wrong(&'static str),
+    Wrong(String),
 }
 
 impl<'a> Line<'a> {
     fn parse(line: &'a str) -> Self {
-        let mut rest = line.trim();
-        match rest {
-            "" => return Self::Nothing,
-            "exit" | "exit()" => return Self::Leave,
-            "help" => return Self::Help,
-            "hosts" => return Self::Hosts,
-            "tasks" => return Self::Tasks,
-            _ => {}
+        let line = line.trim();
+        if line.starts_with('@') {
+            return Self::addressed(line);
         }
-        let mut hosts = Vec::new();
-        while let Some(named) = rest.strip_prefix('@') {
-            let (host, behind) = named.split_once(char::is_whitespace).unwrap_or((named, ""));
-            if host.is_empty() {
-                return Self::Wrong("'@' is given no host: it may be @HOST COMMAND");
+        let (word, rest) = cut_word(line);
+        let words: Vec<&str> = rest.split_whitespace().collect();
+        match (word, words.as_slice()) {
+            ("", _) => Self::Nothing,
+            ("exit" | "exit()" | "quit" | "quit()" | "q", []) => Self::Leave,
+            ("help" | "?", _) => Self::Help,
+            ("hosts", []) => Self::Hosts { target: None },
+            ("hosts", terms) => Self::Hosts {
+                target: Some(terms.join(",")),
+            },
+            ("host", [name]) => Self::Host(name),
+            ("host", _) => Self::wrong("host takes one name: it may be host NAME"),
+            ("tasks", []) => Self::Tasks,
+            ("tasks", _) => Self::wrong("tasks takes no argument; task KEY shows one task"),
+            ("task", [key]) => Self::Task(key),
+            ("task", _) => Self::wrong("task takes one key: it may be task KEY"),
+            ("output", [key, host, ..]) => {
+                let (_, command) = cut_word(cut_word(rest).1);
+                Self::Output {
+                    key,
+                    host,
+                    command: (!command.is_empty()).then_some(command),
+                }
             }
-            hosts.push(host);
-            rest = behind.trim_start();
+            ("output", _) => Self::wrong("it may be output KEY HOST [COMMAND]"),
+            _ => Self::unaddressed(line, word),
+        }
+    }
+
+    /// A line whose first words name hosts.
+    fn addressed(line: &'a str) -> Self {
+        let mut rest = line;
+        let mut terms = Vec::new();
+        while let Some(named) = rest.strip_prefix('@') {
+            let (term, behind) = cut_word(named);
+            if term.is_empty() {
+                return Self::wrong("'@' names no host: it may be @HOST COMMAND");
+            }
+            terms.push(term);
+            rest = behind;
         }
         if rest.is_empty() {
-            return Self::Wrong("there is no command: it may be @HOST COMMAND");
+            return Self::wrong("there is no command: it may be @HOST COMMAND");
         }
         Self::Send {
-            hosts,
+            target: terms.join(","),
             command: rest,
         }
     }
+
+    /// A line that says nothing of where it goes.
+    fn unaddressed(line: &str, word: &str) -> Self {
+        let near = nearest(word, WORDS.into_iter());
+        let hint = match near {
+            Some(known) => format!(" (did you mean '{known}'?)"),
+            None => String::new(),
+        };
+        Self::Wrong(format!(
+            "'{word}' is no word of the console{hint}; nothing is sent: to send it to all hosts type \
+             '@all {line}', to some '@HOST {line}'"
+        ))
+    }
+
+    fn wrong(why: &str) -> Self {
+        Self::Wrong(why.to_owned())
+    }
+}
+
+/// The first word, and what stands behind it.
+fn cut_word(text: &str) -> (&str, &str) {
+    let (word, rest) = text.split_once(char::is_whitespace).unwrap_or((text, ""));
+    (word, rest.trim_start())
 }
 
 /// What the server says of a command just sent.
@@ -150,17 +221,84 @@ struct HostStatus {
 struct Console<'a> {
     api: &'a Api,
     interrupted: Arc<AtomicBool>,
+    interactive: bool,
+    wait: Duration,
+    yes: bool,
+}
+
+/// How many of the hosts of a command did not do what was wanted.
+#[derive(Default)]
+struct Trouble {
+    offline: usize,
+    silent: usize,
+    failed: usize,
 }
 
 impl Console<'_> {
-    fn hosts(&self) -> Result<(), Failure> {
-        let fleet = Fleet::fetch(self.api, Filter::All)?;
+    fn carry_out(&self, line: Line<'_>) -> Result<(), Failure> {
+        match line {
+            Line::Nothing | Line::Leave => Ok(()),
+            Line::Help => print(HELP),
+            Line::Hosts { target } => self.hosts(target.as_deref()),
+            Line::Host(name) => host::show(self.api, name, false),
+            Line::Tasks => tasks::print_all(self.api),
+            Line::Task(key) => task::print_one(self.api, key),
+            Line::Output { key, host, command } => output::print_one(self.api, key, host, command),
+            Line::Send { target, command } => self.send(&target, command),
+            Line::Wrong(why) => Err(Failure::failed(why)),
+        }
+    }
+
+    fn hosts(&self, target: Option<&str>) -> Result<(), Failure> {
+        let target = match target {
+            Some(text) => Some(recipients::parse("TARGET", text)?),
+            None => None,
+        };
+        let fleet = chosen(self.api, Filter::All, target.as_ref())?;
         let width = terminal::size().map(|size| size.columns);
         print_table(&fleet, Filter::All, width)
     }
 
-    fn send(&self, hosts: &[&str], command: &str) -> Result<(), Failure> {
-        let hosts = (!hosts.is_empty()).then_some(hosts);
+    /// The hosts of a target; none stands for all that are online.
+    fn recipients(&self, text: &str, command: &str) -> Result<Option<Vec<String>>, Failure> {
+        if text == "all" {
+            let online = Health::fetch(self.api)?.hosts_online;
+            let many = online > UNCONFIRMED_MAX as u64;
+            self.confirm(many, command, || format!("all {online} hosts online"))?;
+            return Ok(None);
+        }
+        let target = recipients::parse("@TARGET", text)?;
+        let hosts = match target.plain_ids() {
+            Some(ids) => {
+                recipients::check_known(self.api, &ids, "")?;
+                ids.into_iter().map(str::to_owned).collect()
+            }
+            None => recipients::resolve(self.api, &target)?,
+        };
+        self.confirm(hosts.len() > UNCONFIRMED_MAX, command, || {
+            confirm::counted(hosts.iter().map(String::as_str))
+        })?;
+        Ok(Some(hosts))
+    }
+
+    fn confirm(
+        &self,
+        many: bool,
+        command: &str,
+        hosts: impl FnOnce() -> String,
+    ) -> Result<(), Failure> {
+        if !many || self.yes {
+            return Ok(());
+        }
+        match self.interactive {
+            false => confirm::ask(command, &hosts(), false),
+            true if confirm::is_confirmed(command, &hosts())? => Ok(()),
+            true => Err(Failure::failed("not confirmed, and not sent")),
+        }
+    }
+
+    fn send(&self, target: &str, command: &str) -> Result<(), Failure> {
+        let hosts = self.recipients(target, command)?;
         let request = json!({"command": command, "hosts": hosts});
         let sent: Sent = self.api.post("/v1/commands", &request)?;
         let offline = Vec::from_iter(ids(&sent.hosts, |state| state != "sent"));
@@ -171,19 +309,30 @@ impl Console<'_> {
         if !offline.is_empty() {
             print(&list("offline", &offline))?;
         }
-        if online.is_empty() {
-            return Ok(());
+        let mut trouble = Trouble {
+            offline: offline.len(),
+            ..Trouble::default()
+        };
+        if !online.is_empty() {
+            self.follow(&sent.id, online.into_iter().collect(), &mut trouble)?;
         }
-        self.follow(&sent.id, online.into_iter().collect())
+        trouble.judge(command, sent.hosts.len())
     }
 
     /// Shows answers and results as they come: until all have sent a result, time is up, or
     /// Ctrl-C is pressed.
-    fn follow(&self, id: &str, mut awaited: BTreeSet<&str>) -> Result<(), Failure> {
+    fn follow(
+        &self,
+        id: &str,
+        mut awaited: BTreeSet<&str>,
+        trouble: &mut Trouble,
+    ) -> Result<(), Failure> {
         self.interrupted.store(false, Ordering::Relaxed);
         let path = format!("/v1/commands/{}", percent_encoded(id));
-        let until = Instant::now() + WAIT;
+        let begun = Instant::now();
+        let all = awaited.len();
         let mut silent = awaited.clone();
+        let mut progress = Progress::new(self.interactive);
         loop {
             let status: Status = self.api.get(&path)?;
             let mut hosts: Vec<_> = status.hosts.iter().collect();
@@ -195,23 +344,112 @@ impl Console<'_> {
                 if let Some((command, outcome)) = status.results.first_key_value() {
                     awaited.remove(host.as_str());
                     silent.remove(host.as_str());
+                    trouble.failed += usize::from(outcome.exit != 0);
+                    progress.clear();
                     print(&format!("{}\n", outcome.lines(host, command).join("\n")))?;
                 } else if status.state == "answered" && silent.remove(host.as_str()) {
+                    progress.clear();
                     print(&format!("{}: has it\n", text::escape(host)))?;
                 }
             }
             let stopped = self.interrupted.load(Ordering::Relaxed);
-            if awaited.is_empty() || stopped || Instant::now() >= until {
-                break;
+            let left = self.wait.saturating_sub(begun.elapsed());
+            if awaited.is_empty() || stopped || left.is_zero() {
+                progress.clear();
+                self.say_why(stopped, all, &silent, awaited.len())?;
+                trouble.silent = silent.len();
+                return Ok(());
             }
-            thread::sleep(PAUSE);
+            progress.draw(&format!(
+                "{} of {all} answered, waiting {} s more (Ctrl-C stops)",
+                all - silent.len(),
+                left.as_secs() + 1
+            ));
+            thread::sleep(PAUSE.min(left));
         }
-        let mut silent = Vec::from_iter(silent);
-        if silent.is_empty() {
+    }
+
+    /// Says why no more answers are waited for, unless all of them are there.
+    fn say_why(
+        &self,
+        stopped: bool,
+        all: usize,
+        silent: &BTreeSet<&str>,
+        open: usize,
+    ) -> Result<(), Failure> {
+        if open == 0 {
             return Ok(());
         }
-        silent.sort_by_cached_key(|id| Rank::of(id));
-        print(&list("no answer yet", &silent))
+        let mut ids = Vec::from_iter(silent.iter().copied());
+        ids.sort_by_cached_key(|id| Rank::of(id));
+        if !ids.is_empty() {
+            print(&list("no answer yet", &ids))?;
+        }
+        let when = match stopped {
+            true => "stopped waiting".to_owned(),
+            false => format!("stopped waiting after {} s", self.wait.as_secs_f64()),
+        };
+        let output = match open - ids.len() {
+            0 => String::new(),
+            count => format!(", {count} without output"),
+        };
+        remark(&format!(
+            "{when}: {} of {all} answered{output}",
+            all - ids.len()
+        ));
+        Ok(())
+    }
+}
+
+impl Trouble {
+    /// Whether all hosts did what was wanted.
+    fn judge(&self, command: &str, all: usize) -> Result<(), Failure> {
+        let counts = [
+            (self.offline, "offline"),
+            (self.silent, "without an answer"),
+            (self.failed, "failed"),
+        ];
+        let words: Vec<String> = counts
+            .iter()
+            .filter(|(count, _)| *count > 0)
+            .map(|(count, what)| format!("{count} {what}"))
+            .collect();
+        match words.as_slice() {
+            [] => Ok(()),
+            words => Err(Failure::failed(format!(
+                "'{command}': of {all} hosts {}",
+                words.join(", ")
+            ))),
+        }
+    }
+}
+
+/// A line on stderr that is drawn over, where stderr is a terminal.
+struct Progress {
+    shown: bool,
+    drawn: bool,
+}
+
+impl Progress {
+    fn new(interactive: bool) -> Self {
+        Self {
+            shown: interactive && io::stderr().is_terminal(),
+            drawn: false,
+        }
+    }
+
+    fn draw(&mut self, line: &str) {
+        if self.shown {
+            self.drawn = true;
+            // Where stderr is gone nobody looks at the progress.
+            let _ = write!(io::stderr(), "\r{line}\x1b[K");
+        }
+    }
+
+    fn clear(&mut self) {
+        if std::mem::take(&mut self.drawn) {
+            let _ = write!(io::stderr(), "\r\x1b[K");
+        }
     }
 }
 
@@ -233,9 +471,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_line_is_a_word_of_ours_or_a_command() {
-        let send = |hosts: &[&'static str], command| Line::Send {
-            hosts: hosts.to_vec(),
+    fn a_line_is_a_word_of_ours_or_says_where_it_goes() {
+        let send = |target: &str, command| Line::Send {
+            target: target.to_owned(),
+            command,
+        };
+        let output = |command| Line::Output {
+            key: "AC1",
+            host: "web-1",
             command,
         };
         for (line, meaning) in [
@@ -243,21 +486,51 @@ mod tests {
             (" \t", Line::Nothing),
             ("exit", Line::Leave),
             (" exit() ", Line::Leave),
-            ("hosts", Line::Hosts),
+            ("quit", Line::Leave),
+            ("hosts", Line::Hosts { target: None }),
+            (
+                "hosts web-* !web-1",
+                Line::Hosts {
+                    target: Some("web-*,!web-1".to_owned()),
+                },
+            ),
+            ("host web-1", Line::Host("web-1")),
             ("tasks", Line::Tasks),
+            ("task AC1", Line::Task("AC1")),
+            ("output AC1 web-1", output(None)),
+            ("output  AC1 web-1 df  -h", output(Some("df  -h"))),
             ("help", Line::Help),
-            ("reboot", send(&[], "reboot")),
-            ("  df  -h ", send(&[], "df  -h")),
-            ("exit now", send(&[], "exit now")),
-            ("mail a@b", send(&[], "mail a@b")),
-            ("@web-1 reboot", send(&["web-1"], "reboot")),
-            ("@a  @b\tdf -h", send(&["a", "b"], "df -h")),
-            ("@a hosts", send(&["a"], "hosts")),
+            ("?", Line::Help),
+            ("@all reboot", send("all", "reboot")),
+            ("@web-1 reboot", send("web-1", "reboot")),
+            ("@a  @b\tdf  -h", send("a,b", "df  -h")),
+            ("@a,b uptime", send("a,b", "uptime")),
+            ("@a hosts", send("a", "hosts")),
+            ("@a quit", send("a", "quit")),
         ] {
             assert_eq!(Line::parse(line), meaning, "{line:?}");
         }
-        for line in ["@", "@ reboot", "@a", "@a @ b", "@a @b "] {
+        for line in [
+            "@",
+            "@ reboot",
+            "@a",
+            "@a @ b",
+            "@a @b ",
+            "reboot",
+            "df -h",
+            "quti",
+            "exit now",
+            "mail a@b",
+            "task",
+            "task AC1 AC2",
+            "host",
+            "output AC1",
+        ] {
             assert!(matches!(Line::parse(line), Line::Wrong(_)), "{line:?}");
         }
+        let Line::Wrong(why) = Line::parse("quti") else {
+            panic!("it goes nowhere");
+        };
+        assert!(why.contains("'quit'") && why.contains("@all quti"), "{why}");
     }
 }

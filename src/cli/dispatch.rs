@@ -18,8 +18,9 @@ use super::api::{Api, ApiError};
 use super::args::DispatchArgs;
 use super::order::Rank;
 use super::progress::Progress;
+use super::recipients::{self, Health};
 use super::task::{Tally, Task};
-use super::{Failure, book, complain, print, remark, table, terminal};
+use super::{Failure, book, color, complain, print, remark, table, terminal};
 
 /// Between two looks at a task, at first; it grows by a tenth each time.
 const PAUSE: Duration = Duration::from_millis(300);
@@ -30,58 +31,144 @@ const PAUSE_LOOKS: u32 = 4;
 /// How long a server may be away while a task of it is waited for.
 const AWAY_MAX: Duration = Duration::from_secs(60);
 
+/// Keys that are made before it is given up, where each was used before.
+const KEYS_MADE_MAX: usize = 3;
+
 /// Sends the task.
 ///
 /// # Errors
-/// Wrong usage; a server that does not take it; with `--wait` a host that did not end `done`.
+/// Wrong usage; a server that does not take it; a task that goes to no host; with `--wait` a host that did not
+/// end `done`.
 pub fn run(args: &DispatchArgs) -> Result<(), Failure> {
     let commands = match &args.tasks {
         Some(file) => book::of_file(file)?,
         None => book::of_flags(&args.task)?,
     };
+    let target = match &args.target {
+        Some(text) => Some(recipients::parse("--target", text)?),
+        None => None,
+    };
     let api = Api::new(&args.api)?;
-    let request = json!({
-        "key": args.key,
-        "commands": commands,
-        "hosts": (!args.host.is_empty()).then_some(&args.host),
-        "queue": args.queue,
-    });
-    let answer: Map<String, Value> = api.post("/v1/tasks", &request)?;
+    let hosts = match &target {
+        Some(target) => {
+            let what = book::in_words(&commands);
+            Some(recipients::confirmed(&api, target, &what, args.yes)?)
+        }
+        None if args.host.is_empty() => None,
+        None => {
+            if !args.queue && !args.allow_unknown {
+                let pass =
+                    " (--queue sends it when it comes, --allow-unknown sends it all the same)";
+                recipients::check_known(&api, &args.host, pass)?;
+            }
+            Some(args.host.clone())
+        }
+    };
+    let order = Order {
+        key: args.key.clone(),
+        commands,
+        hosts,
+        queue: args.queue,
+    };
+    let (key, answer) = order.send(&api)?;
     match args.wait {
-        None => show(&api, answer, args.json),
+        None => show(&api, &key, answer, args),
         Some(limit) => {
             let deadline = limit.and_then(|limit| Instant::now().checked_add(limit));
-            let task = follow(&api, &args.key, deadline)?;
-            conclude(&args.key, &task, args.json)
+            let task = follow(&api, &key, deadline)?;
+            conclude(&key, &task, args.json)
         }
     }
 }
 
-/// Prints what each host is in the task just sent.
-fn show(api: &Api, answer: Map<String, Value>, json: bool) -> Result<(), Failure> {
-    if json {
-        return print(&format!(
-            "{}\n",
-            text::escape_json(&Value::Object(answer).to_string())
-        ));
+/// A task to be sent.
+pub struct Order {
+    /// Its key; without one a new key is made.
+    pub key: Option<String>,
+    /// Command to priority.
+    pub commands: Value,
+    /// The hosts; without any all that are online.
+    pub hosts: Option<Vec<String>>,
+    /// Whether offline hosts get it when they come.
+    pub queue: bool,
+}
+
+impl Order {
+    /// Hands it to the server: its key, and the server's answer.
+    ///
+    /// # Errors
+    /// A server that does not take it.
+    pub fn send(&self, api: &Api) -> Result<(String, Map<String, Value>), Failure> {
+        if let Some(key) = &self.key {
+            return Ok((key.clone(), self.post(api, key)?));
+        }
+        let health = Health::fetch(api)?;
+        let mut tries = 0;
+        loop {
+            let key = health.new_key();
+            tries += 1;
+            match self.post(api, &key) {
+                Ok(answer) => return Ok((key, answer)),
+                Err(error) if error.is_conflict() && tries < KEYS_MADE_MAX => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
     }
+
+    fn post(&self, api: &Api, key: &str) -> Result<Map<String, Value>, ApiError> {
+        let request = json!({
+            "key": key,
+            "commands": self.commands,
+            "hosts": self.hosts,
+            "queue": self.queue,
+        });
+        api.post("/v1/tasks", &request)
+    }
+}
+
+/// Prints what each host is in the task just sent.
+fn show(
+    api: &Api,
+    key: &str,
+    answer: Map<String, Value>,
+    args: &DispatchArgs,
+) -> Result<(), Failure> {
     let hosts = answer.get("hosts").unwrap_or(&Value::Null);
     let hosts =
         BTreeMap::<String, String>::deserialize(hosts).map_err(|error| api.foreign(error))?;
-    let mut hosts: Vec<_> = hosts.iter().collect();
-    hosts.sort_by_cached_key(|(id, _)| Rank::of(id));
-    let rows = hosts
-        .iter()
-        .map(|(id, state)| [text::escape(id), text::escape(state)]);
-    let width = terminal::size().map(|size| size.columns);
-    let lines = table::columns(&["HOST", "STATE"], rows, width);
-    print(&format!("{}\n", lines.join("\n")))?;
-    remark(&Tally::of(hosts.iter().map(|(_, state)| state.as_str())).in_words());
+    let tally = Tally::of(hosts.values().map(String::as_str));
+    if args.json {
+        let document = Value::Object(answer).to_string();
+        print(&format!("{}\n", text::escape_json(&document)))?;
+    } else {
+        let mut hosts: Vec<_> = hosts.iter().collect();
+        hosts.sort_by_cached_key(|(id, _)| Rank::of(id));
+        let rows = hosts
+            .iter()
+            .map(|(id, state)| [text::escape(id), text::escape(state)]);
+        let width = terminal::size().map(|size| size.columns);
+        let lines = color::states(table::columns(&["HOST", "STATE"], rows, width));
+        print(&format!("{}\n", lines.join("\n")))?;
+    }
+    if tally.count("sent") + tally.count("queued") == 0 {
+        let words = tally.in_words();
+        return Err(Failure::failed(format!(
+            "{key} was sent to no host: {words}"
+        )));
+    }
+    match (args.json, &args.key) {
+        (true, _) => {}
+        (false, Some(_)) => remark(&tally.in_words()),
+        (false, None) => remark(&format!("{key}: {}", tally.in_words())),
+    }
     Ok(())
 }
 
 /// Looks at the task until every host has ended, or time is up.
-fn follow(api: &Api, key: &str, deadline: Option<Instant>) -> Result<Task, Failure> {
+///
+/// # Errors
+/// A server that is away for too long, or gives no good answer.
+pub fn follow(api: &Api, key: &str, deadline: Option<Instant>) -> Result<Task, Failure> {
     let mut progress = Progress::new();
     let mut pause = PAUSE;
     let mut away: Option<Instant> = None;
@@ -140,8 +227,19 @@ fn conclude(key: &str, task: &Task, json: bool) -> Result<(), Failure> {
         print(&task.json())?;
     } else {
         let width = terminal::size().map(|size| size.columns);
-        print(&format!("{}\n", task.table(width).join("\n")))?;
+        let lines = color::states(task.table(width));
+        print(&format!("{}\n", lines.join("\n")))?;
     }
+    check_ended(key, task)?;
+    remark(&format!("{key}: {}", task.tally().in_words()));
+    Ok(())
+}
+
+/// Whether every host has ended, and well.
+///
+/// # Errors
+/// How things stand, where one has not.
+pub fn check_ended(key: &str, task: &Task) -> Result<(), Failure> {
     let tally = task.tally();
     let words = format!("{key}: {}", tally.in_words());
     if tally.ended() < tally.all() {
@@ -150,6 +248,5 @@ fn conclude(key: &str, task: &Task, json: bool) -> Result<(), Failure> {
     if tally.count("done") < tally.all() {
         return Err(Failure::failed(words));
     }
-    remark(&words);
     Ok(())
 }

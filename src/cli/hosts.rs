@@ -5,6 +5,7 @@
 
 use std::time::SystemTime;
 
+use anthill::handlers::target::{NoMatch, Target};
 use anthill::limits::{API_PAGES_MAX, CONSOLE_COMPLETION_PAGES_MAX, PAGE_HOSTS_MAX};
 use anthill::text;
 use serde::Deserialize;
@@ -14,19 +15,23 @@ use super::api::{Api, ApiError};
 use super::args::HostsArgs;
 use super::order::Rank;
 use super::pages::Cursor;
-use super::{Failure, print, remark, table, terminal, watch};
+use super::{Failure, color, print, recipients, remark, table, terminal, watch};
 
 /// Shows the hosts, once or until interrupted.
 ///
 /// # Errors
 /// Wrong usage, or no good answer from a server.
 pub fn run(args: &HostsArgs) -> Result<(), Failure> {
+    let target = match args.targets.as_slice() {
+        [] => None,
+        terms => Some(recipients::parse("TARGET", &terms.join(","))?),
+    };
     let api = Api::new(&args.api)?;
     let filter = Filter::of(args);
     if args.watch {
-        return watch::run(&api, filter, args.json);
+        return watch::run(&api, filter, target, args.json);
     }
-    let fleet = Fleet::fetch(&api, filter)?;
+    let fleet = chosen(&api, filter, target.as_ref())?;
     if args.json {
         return print(&fleet.json());
     }
@@ -34,12 +39,27 @@ pub fn run(args: &HostsArgs) -> Result<(), Failure> {
     print_table(&fleet, filter, width)
 }
 
+/// The hosts of the target, if there is one, that are in the state asked for. A term has to match a known
+/// host, in whatever state that is.
+///
+/// # Errors
+/// Status 2 for a term that matches none; no good answer from the server.
+pub fn chosen(api: &Api, filter: Filter, target: Option<&Target>) -> Result<Fleet, Failure> {
+    match target {
+        None => Ok(Fleet::fetch(api, filter)?),
+        Some(target) => {
+            let fleet = Fleet::fetch(api, Filter::All)?;
+            fleet.narrowed(target, filter).map_err(Failure::usage)
+        }
+    }
+}
+
 /// Prints the table, and says beside it how many there are.
 ///
 /// # Errors
 /// When stdout does not take it.
 pub fn print_table(fleet: &Fleet, filter: Filter, width: Option<u16>) -> Result<(), Failure> {
-    let lines = table::lines(&fleet.hosts, SystemTime::now(), width);
+    let lines = color::states(table::lines(&fleet.hosts, SystemTime::now(), width));
     print(&format!("{}\n", lines.join("\n")))?;
     remark(&fleet.counts(filter));
     Ok(())
@@ -62,6 +82,15 @@ impl Filter {
             (true, _) => Self::Online,
             (_, true) => Self::Offline,
             _ => Self::All,
+        }
+    }
+
+    /// Whether the host is in the state asked for.
+    pub fn takes(self, host: &Host) -> bool {
+        match self {
+            Self::All => true,
+            Self::Online => host.state == "online",
+            Self::Offline => host.state == "offline",
         }
     }
 
@@ -99,11 +128,14 @@ pub struct Host {
     /// Its MAC address.
     #[serde(default)]
     pub mac: Option<String>,
+    /// Its IPv4 addresses.
+    #[serde(default)]
+    pub ipv4: Vec<String>,
 }
 
 impl Host {
     /// Everything but when it was last heard of: a heartbeat alone is no change.
-    fn stands_as(&self, other: &Self) -> bool {
+    pub fn stands_as(&self, other: &Self) -> bool {
         self.id == other.id
             && self.state == other.state
             && self.reason == other.reason
@@ -111,6 +143,7 @@ impl Host {
             && self.ip == other.ip
             && self.hostname == other.hostname
             && self.mac == other.mac
+            && self.ipv4 == other.ipv4
     }
 }
 
@@ -119,7 +152,8 @@ impl Host {
 pub struct Fleet {
     /// The hosts.
     pub hosts: Vec<Host>,
-    raw: Vec<Box<RawValue>>,
+    /// Each as it came, in the same order.
+    pub raw: Vec<Box<RawValue>>,
 }
 
 /// One page as it comes.
@@ -173,6 +207,14 @@ impl Fleet {
         Ok(fleet.hosts.into_iter().map(|host| host.id).collect())
     }
 
+    /// No hosts.
+    pub const fn empty() -> Self {
+        Self {
+            hosts: Vec::new(),
+            raw: Vec::new(),
+        }
+    }
+
     fn sorted(raw: Vec<Box<RawValue>>) -> Result<Self, serde_json::Error> {
         let mut entries = Vec::with_capacity(raw.len());
         for raw in raw {
@@ -183,6 +225,20 @@ impl Fleet {
         // A host that came back while the pages were read may be on two of them.
         entries.dedup_by(|later, earlier| later.0.id == earlier.0.id);
         let (hosts, raw) = entries.into_iter().unzip();
+        Ok(Self { hosts, raw })
+    }
+
+    /// Those of the target that are in the state asked for.
+    ///
+    /// # Errors
+    /// A term that matches no host.
+    pub fn narrowed(self, target: &Target, filter: Filter) -> Result<Self, NoMatch> {
+        let ids: Vec<&str> = self.hosts.iter().map(|host| host.id.as_str()).collect();
+        let places = target.select(&ids)?;
+        let mut next = places.into_iter().peekable();
+        let entries = self.hosts.into_iter().zip(self.raw).enumerate();
+        let entries = entries.filter_map(|(at, entry)| next.next_if_eq(&at).map(|_| entry));
+        let (hosts, raw) = entries.filter(|(host, _)| filter.takes(host)).unzip();
         Ok(Self { hosts, raw })
     }
 
@@ -205,6 +261,13 @@ impl Fleet {
             Filter::Online => format!("{online} online"),
             Filter::Offline => format!("{offline} offline"),
         }
+    }
+
+    /// The hosts of these documents.
+    #[cfg(test)]
+    pub fn of(json: Vec<String>) -> Result<Self, serde_json::Error> {
+        let raw = json.into_iter().map(RawValue::from_string);
+        Self::sorted(raw.collect::<Result<_, _>>()?)
     }
 
     /// Whether nothing but heartbeats lies between the two.
@@ -289,6 +352,24 @@ mod tests {
         );
         let value: serde_json::Value = serde_json::from_str(&json).unwrap();
         assert_eq!(value["hosts"][0]["hostname"], "\u{9b}2J\u{202e}");
+    }
+
+    #[test]
+    fn a_target_and_a_state_narrow_the_list_and_its_json() {
+        let fleet = fleet(&[
+            r#"{"id":"web-1","state":"online"}"#,
+            r#"{"id":"web-2","state":"offline"}"#,
+            r#"{"id":"db-1","state":"online"}"#,
+        ]);
+        let target = Target::parse("web-*").unwrap();
+        let online = fleet.narrowed(&target, Filter::Online).unwrap();
+        assert_eq!(online.counts(Filter::Online), "1 online");
+        assert_eq!(
+            online.json(),
+            "{\"hosts\":[{\"id\":\"web-1\",\"state\":\"online\"}],\"next\":null}\n"
+        );
+        let none = Target::parse("lb").unwrap();
+        assert!(online.narrowed(&none, Filter::All).is_err());
     }
 
     #[test]

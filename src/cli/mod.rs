@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  argv ──▶ args ──▶ serve · agent · bench · ak-sim · check · keygen · complete   (here, in this process)
-//!            │       hosts · dispatch · tasks · task · console · ak · reach ──▶ api ──▶ a running server's HTTP ──▶ table or JSON
+//!            │       hosts · run · dispatch · tasks · console · … ──▶ api ──▶ a running server's HTTP ──▶ table or JSON
 //!            ▼
 //!          usage: what was wrong, in one line
 //! ```
@@ -18,16 +18,22 @@ mod args;
 mod bench;
 mod book;
 mod check;
+mod color;
 mod complete;
+mod confirm;
 mod console;
 mod dispatch;
+mod host;
 mod hosts;
 mod keygen;
 mod order;
+mod output;
 mod pages;
 mod progress;
 mod prompt;
 mod reach;
+mod recipients;
+mod run;
 mod serve;
 mod signals;
 mod table;
@@ -65,9 +71,12 @@ fn run(args: &[OsString], caught: Option<Caught>) -> Result<(), Failure> {
         Asked::Run(Command::Serve(args)) => serve::run(&args, caught),
         Asked::Run(Command::Agent(args)) => agent::run(&args, caught),
         Asked::Run(Command::Hosts(args)) => hosts::run(&args),
+        Asked::Run(Command::Host(args)) => host::run(&args),
+        Asked::Run(Command::Run(args)) => run::run(&args),
         Asked::Run(Command::Dispatch(args)) => dispatch::run(&args),
         Asked::Run(Command::Tasks(args)) => tasks::run(&args),
         Asked::Run(Command::Task(args)) => task::run(&args),
+        Asked::Run(Command::Output(args)) => output::run(&args),
         Asked::Run(Command::Console(args)) => console::run(&args),
         Asked::Run(Command::Bench(args)) => bench::run(&args),
         Asked::Run(Command::BenchFloor(args)) => bench::floor(&args),
@@ -110,6 +119,14 @@ impl Failure {
     fn reader_gone() -> Self {
         Self {
             status: 0,
+            why: None,
+        }
+    }
+
+    /// It did not succeed, and why has been said.
+    fn said_already() -> Self {
+        Self {
+            status: 1,
             why: None,
         }
     }

@@ -23,7 +23,10 @@ use super::hosts::Fleet;
 use super::{Failure, complain};
 
 const PROMPT: &str = "anthill> ";
-const WORDS: [&str; 5] = ["exit", "exit()", "help", "hosts", "tasks"];
+/// The words that a line of the console may begin with.
+pub const WORDS: [&str; 8] = [
+    "exit", "help", "host", "hosts", "output", "quit", "task", "tasks",
+];
 /// For how long the names of hosts are held before they are asked for again.
 const NAMES_HELD: Duration = Duration::from_secs(10);
 
@@ -196,7 +199,9 @@ impl Words<'_> {
             *held = Some((Instant::now(), names));
         }
         let names = held.iter().flat_map(|(_, names)| names);
-        names
+        let names = names.map(String::as_str);
+        std::iter::once("all")
+            .chain(names)
             .filter(|name| name.starts_with(begun) && !name.chars().any(text::is_unsafe))
             .map(|name| format!("@{name} "))
             .collect()

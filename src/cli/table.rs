@@ -2,6 +2,7 @@
 //! pipe and in a mail. On a terminal it has as many columns as fit; elsewhere all of them.
 
 use std::borrow::Cow;
+use std::fmt::Write as _;
 use std::time::SystemTime;
 
 use anthill::text;
@@ -47,17 +48,24 @@ pub fn columns<'a, const N: usize>(
     for column in table.column_iter_mut() {
         column.set_padding((0, GAP));
     }
-    if let Some(width) = width {
-        fit(&mut table, width);
-    }
-    table
+    let left_out = match width {
+        Some(width) => fit(&mut table, width),
+        None => 0,
+    };
+    let mut lines: Vec<String> = table
         .lines()
         .map(|line| line.trim_end().to_owned())
-        .collect()
+        .collect();
+    if let Some(header) = lines.first_mut().filter(|_| left_out > 0) {
+        // There is room: the rest was fitted into as much less.
+        let _ = write!(header, " …+{left_out}");
+    }
+    lines
 }
 
-/// Leaves out columns from the right until the rest fits; what then still does not is wrapped.
-fn fit(table: &mut Table, width: u16) {
+/// Leaves out columns from the right until the rest fits, with a mark in the header that says how many;
+/// what then still does not is wrapped.
+fn fit(table: &mut Table, width: u16) -> usize {
     table
         .set_content_arrangement(ContentArrangement::Dynamic)
         .set_width(width);
@@ -69,11 +77,26 @@ fn fit(table: &mut Table, width: u16) {
             .map(|width| u64::from(*width) + u64::from(GAP))
             .sum()
     };
-    while shown > COLUMNS_MIN && wide(shown) > u64::from(width) {
+    while shown > COLUMNS_MIN && wide(shown) + mark_width(widths.len() - shown) > u64::from(width) {
         shown -= 1;
+    }
+    let left_out = widths.len().saturating_sub(shown);
+    if left_out > 0 {
+        let mark = u16::try_from(mark_width(left_out)).unwrap_or(u16::MAX);
+        table.set_width(width.saturating_sub(mark));
     }
     for column in table.column_iter_mut().skip(shown) {
         column.set_constraint(ColumnConstraint::Hidden);
+    }
+    left_out
+}
+
+/// Characters of the mark for so many columns left out: ` …+4`.
+const fn mark_width(left_out: usize) -> u64 {
+    match left_out {
+        0 => 0,
+        1..10 => 4,
+        _ => 5,
     }
 }
 
@@ -134,6 +157,7 @@ mod tests {
             ip: Some("10.0.0.7".to_owned()),
             hostname: None,
             mac: Some(String::new()),
+            ipv4: Vec::new(),
         }
     }
 
@@ -169,12 +193,14 @@ mod tests {
     #[test]
     fn no_line_is_wider_than_the_terminal() {
         let long = host(&"a".repeat(64));
-        for width in [40, 60, 80] {
-            for line in lines(
+        for width in [30, 40, 60, 80] {
+            let lines = lines(
                 std::slice::from_ref(&long),
                 SystemTime::UNIX_EPOCH,
                 Some(width),
-            ) {
+            );
+            assert!(lines[0].contains("…+"), "{}", lines[0]);
+            for line in lines {
                 assert!(line.chars().count() <= usize::from(width), "{line}");
             }
         }
@@ -188,8 +214,8 @@ mod tests {
         assert_eq!(
             narrow,
             [
-                "ID        STATE    REASON   SINCE   LAST SEEN  IP",
-                "10.0.0.7  offline  timeout  3m ago  4m ago     10.0.0.7",
+                "ID        STATE    REASON   SINCE   LAST SEEN …+3",
+                "10.0.0.7  offline  timeout  3m ago  4m ago",
             ]
         );
         assert_eq!(lines(&hosts, now, Some(200)), lines(&hosts, now, None));

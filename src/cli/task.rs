@@ -4,12 +4,13 @@
 //! has what this program does not know.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fmt::Write as _;
 use std::time::SystemTime;
 
+use anthill::ids::HostId;
 use anthill::limits::{API_TASK_HOSTS, API_TASK_PAGES_MAX};
-use anthill::text;
+use anthill::text::{self, nearest};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
@@ -17,7 +18,7 @@ use super::api::{Api, ApiError};
 use super::args::TaskArgs;
 use super::order::Rank;
 use super::pages::{Cursor, percent_encoded};
-use super::{Failure, print, remark, table, terminal};
+use super::{Failure, color, print, remark, table, terminal};
 
 /// Lines of one output that are shown; all of it can be asked for by itself.
 const OUTPUT_LINES_MAX: usize = 10;
@@ -44,17 +45,34 @@ const AWAITED: [&str; 4] = ["queued", "sent", "answered", "working"];
 /// Shows the task.
 ///
 /// # Errors
-/// Wrong usage, no such task, or no good answer from a server.
+/// Wrong usage, no such task or host in it, or no good answer from a server.
 pub fn run(args: &TaskArgs) -> Result<(), Failure> {
     let api = Api::new(&args.api)?;
-    let task = Task::fetch(&api, &args.key)?;
+    let mut task = Task::fetch(&api, &args.key)?;
+    if !args.host.is_empty() {
+        task.check_hosts(&args.key, &args.host)?;
+        task.retain(|id, _| args.host.iter().any(|named| names(named, id)));
+    }
+    if args.failed {
+        task.retain(|_, host| host.has_failed());
+    }
     if args.json {
         return print(&task.json());
     }
-    let width = terminal::size().map(|size| size.columns);
-    print(&task.text(width))?;
-    remark(&task.tally().in_words());
-    Ok(())
+    task.show(&args.key)
+}
+
+/// Prints the task of this key.
+///
+/// # Errors
+/// No such task, or no good answer from the server.
+pub fn print_one(api: &Api, key: &str) -> Result<(), Failure> {
+    Task::fetch(api, key)?.show(key)
+}
+
+/// Whether `named` is the host `id`, in whatever spelling of an address.
+fn names(named: &str, id: &str) -> bool {
+    named == id || HostId::named(named).is_ok_and(|host| host.as_str() == id)
 }
 
 /// A task as the server shows it.
@@ -81,10 +99,25 @@ pub struct HostTask {
     results: BTreeMap<String, Outcome>,
 }
 
+impl HostTask {
+    /// Whether it has ended, and not well.
+    pub fn has_failed(&self) -> bool {
+        self.state != "done" && !AWAITED.contains(&self.state.as_str())
+    }
+
+    /// The first command that failed, and how.
+    fn failure(&self) -> Option<String> {
+        let mut failed = self.results.iter().filter(|(_, outcome)| outcome.exit != 0);
+        let (command, outcome) = failed.next()?;
+        Some(format!("{}: exit {}", text::escape(command), outcome.exit))
+    }
+}
+
 /// What came of a command.
 #[derive(Debug, Deserialize)]
 pub struct Outcome {
-    exit: i64,
+    /// Its exit status.
+    pub exit: i64,
     #[serde(default)]
     seconds: f64,
     #[serde(default)]
@@ -154,7 +187,8 @@ impl Task {
         let hosts = document.get("hosts").unwrap_or(&Value::Null);
         let hosts = BTreeMap::<String, HostTask>::deserialize(hosts)?;
         let mut hosts: Vec<_> = hosts.into_iter().collect();
-        hosts.sort_by_cached_key(|(id, _)| Rank::of(id));
+        // Failed hosts come first.
+        hosts.sort_by_cached_key(|(id, host)| (!host.has_failed(), Rank::of(id)));
         Ok(Self {
             document,
             created: head.created,
@@ -179,20 +213,74 @@ impl Task {
         self.commands.len()
     }
 
-    /// Its hosts as a table.
+    /// Leaves the hosts that `keep` says, in the document too.
+    fn retain(&mut self, keep: impl Fn(&str, &HostTask) -> bool) {
+        self.hosts.retain(|(id, host)| keep(id, host));
+        if let Some(Value::Object(hosts)) = self.document.get_mut("hosts") {
+            let kept: HashSet<&str> = self.hosts.iter().map(|(id, _)| id.as_str()).collect();
+            hosts.retain(|id, _| kept.contains(id.as_str()));
+        }
+    }
+
+    /// Checks that each of `named` is a host of the task.
+    ///
+    /// # Errors
+    /// The first one that is none, with the nearest name.
+    fn check_hosts(&self, key: &str, named: &[String]) -> Result<(), Failure> {
+        let is_here = |name: &&String| self.host(name).is_some();
+        match named.iter().find(|name| !is_here(name)) {
+            Some(name) => Err(self.no_host(key, name)),
+            None => Ok(()),
+        }
+    }
+
+    /// The error that says that a host has no part in the task.
+    pub fn no_host(&self, key: &str, name: &str) -> Failure {
+        let known = self.hosts.iter().map(|(id, _)| id.as_str());
+        let hint = match nearest(name, known) {
+            Some(near) => format!(" (did you mean '{near}'?)"),
+            None => String::new(),
+        };
+        Failure::failed(format!("the task {key} has no host '{name}'{hint}"))
+    }
+
+    /// The host of this name, with its id.
+    pub fn host(&self, name: &str) -> Option<&(String, HostTask)> {
+        self.hosts.iter().find(|(id, _)| names(name, id))
+    }
+
+    /// Its hosts as a table; what failed has a column where there is any.
     pub fn table(&self, width: Option<u16>) -> Vec<String> {
+        let failed = self.hosts.iter().any(|(_, host)| host.failure().is_some());
         let rows = self.hosts.iter().map(|(id, host)| {
-            [
+            let cells = [
                 text::escape(id),
                 text::escape(&host.state),
                 text::escape(host.working.as_deref().unwrap_or("-")),
                 Cow::Owned(format!("{}/{}", host.complete.len(), self.commands())),
-            ]
+            ];
+            (cells, host)
         });
-        table::columns(&["HOST", "STATE", "WORKING", "DONE"], rows, width)
+        if !failed {
+            let rows = rows.map(|(cells, _)| cells);
+            return table::columns(&["HOST", "STATE", "WORKING", "DONE"], rows, width);
+        }
+        let rows = rows.map(|([id, state, working, done], host)| {
+            let failure = host.failure().unwrap_or_else(|| "-".to_owned());
+            [id, state, working, done, Cow::Owned(failure)]
+        });
+        let header = ["HOST", "STATE", "WORKING", "DONE", "FAILED"];
+        table::columns(&header, rows, width)
     }
 
-    fn text(&self, width: Option<u16>) -> String {
+    fn show(&self, key: &str) -> Result<(), Failure> {
+        let width = terminal::size().map(|size| size.columns);
+        print(&self.text(key, width))?;
+        remark(&self.tally().in_words());
+        Ok(())
+    }
+
+    fn text(&self, key: &str, width: Option<u16>) -> String {
         let rows = self
             .commands
             .iter()
@@ -204,18 +292,33 @@ impl Task {
         lines.push(String::new());
         lines.extend(table::columns(&["PRIORITY", "COMMAND"], rows, width));
         lines.push(String::new());
-        lines.extend(self.table(width));
+        lines.extend(color::states(self.table(width)));
+        let mut cut = None;
         for (id, host) in &self.hosts {
             for (command, outcome) in self.in_order(&host.results) {
                 lines.push(String::new());
                 lines.extend(outcome.lines(id, command));
+                if outcome.is_cut() {
+                    cut.get_or_insert((id, command));
+                }
             }
         }
         lines.push(String::new());
+        if let Some((id, command)) = cut {
+            let words = ["anthill", "output", key, id, command];
+            let words = shlex::try_join(words).unwrap_or_else(|_| words.join(" "));
+            lines.push(format!("All of an output: {}", text::escape(&words)));
+            lines.push(String::new());
+        }
         lines.join("\n")
     }
 
-    /// Results in the order of the commands; what is no command of the task comes last.
+    /// The results of a host, failed ones first, then in the order of the commands.
+    pub fn results<'a>(&'a self, host: &'a HostTask) -> Vec<(&'a String, &'a Outcome)> {
+        self.in_order(&host.results).collect()
+    }
+
+    /// Failed results first, then in the order of the commands; what is no command of the task comes last.
     fn in_order<'a>(
         &'a self,
         results: &'a BTreeMap<String, Outcome>,
@@ -227,17 +330,32 @@ impl Task {
         let others = results
             .iter()
             .filter(|(command, _)| !self.commands.iter().any(|(known, _)| known == *command));
-        known.chain(others)
+        let mut all: Vec<_> = known.chain(others).collect();
+        all.sort_by_key(|(_, outcome)| outcome.exit == 0);
+        all.into_iter()
     }
 }
 
 impl Outcome {
-    /// A head, and how the output begins, each of its lines set in.
-    pub fn lines(&self, host: &str, command: &str) -> Vec<String> {
-        let mut head = String::new();
-        // Writing into a string cannot fail.
-        let _ = write!(
-            head,
+    /// Whether the command put out more than came with the task, or than [`lines`](Self::lines) shows.
+    fn is_cut(&self) -> bool {
+        self.is_partial() || self.output.lines().count() > OUTPUT_LINES_MAX
+    }
+
+    /// Whether the server has more of the output than came with the task.
+    pub fn is_partial(&self) -> bool {
+        // What is no UTF-8 is longer here than it was, so this may miss a cut, never claim one.
+        self.size > self.output.len() as u64
+    }
+
+    /// The output, as far as it came.
+    pub fn output(&self) -> &str {
+        &self.output
+    }
+
+    /// One line that says how the command ended.
+    pub fn head(&self, host: &str, command: &str) -> String {
+        let mut head = format!(
             "{}: {}: exit {}, {:.1} s",
             text::escape(host),
             text::escape(command),
@@ -245,14 +363,18 @@ impl Outcome {
             self.seconds
         );
         if self.truncated {
-            head.push_str(", output cut by the host");
+            // Writing into a string cannot fail.
+            let _ = write!(head, ", output cut to {} bytes by the host", self.size);
         }
-        let mut lines = vec![head];
+        color::outcome(head, self.exit != 0)
+    }
+
+    /// A head, and how the output begins, each of its lines set in.
+    pub fn lines(&self, host: &str, command: &str) -> Vec<String> {
+        let mut lines = vec![self.head(host, command)];
         let output = self.output.lines().take(OUTPUT_LINES_MAX);
         lines.extend(output.map(|line| format!("    {}", shown(line))));
-        let more = self.output.lines().count() > OUTPUT_LINES_MAX;
-        // What is no UTF-8 is longer here than it was, so this may leave the line out, never lie.
-        if more || self.size > self.output.len() as u64 {
+        if self.is_cut() {
             lines.push(format!("    … ({} bytes in all)", self.size));
         }
         lines
@@ -348,11 +470,11 @@ mod tests {
     fn hosts_commands_and_results_are_shown_and_cannot_steer_the_terminal() {
         let text = task(json!({
             "web-10": {"state": "sent"},
-            "web-2": {"state": "failed", "working": null, "complete": ["uptime", "df -h"], "results": {
+            "web-20": {"state": "failed", "working": null, "complete": ["uptime", "df -h"], "results": {
                 "df -h": {"exit": 1, "seconds": 0.04, "size": 9999, "truncated": true, "output": "a\u{1b}[2J\nb\u{202e}\n"},
                 "uptime": {"exit": 0, "seconds": 12.0, "size": 3, "output": "up\n"}}}
         }))
-        .text(None);
+        .text("AC1", None);
         let lines: Vec<&str> = text.lines().skip(2).collect();
         assert_eq!(
             lines,
@@ -361,17 +483,19 @@ mod tests {
                 "2         uptime",
                 "1.5       df -h",
                 "",
-                "HOST    STATE   WORKING  DONE",
-                "web-2   failed  -        2/2",
-                "web-10  sent    -        0/2",
+                "HOST    STATE   WORKING  DONE  FAILED",
+                "web-20  failed  -        2/2   df -h: exit 1",
+                "web-10  sent    -        0/2   -",
                 "",
-                "web-2: uptime: exit 0, 12.0 s",
-                "    up",
-                "",
-                "web-2: df -h: exit 1, 0.0 s, output cut by the host",
+                "web-20: df -h: exit 1, 0.0 s, output cut to 9999 bytes by the host",
                 r"    a\u{1b}[2J",
                 r"    b\u{202e}",
                 "    … (9999 bytes in all)",
+                "",
+                "web-20: uptime: exit 0, 12.0 s",
+                "    up",
+                "",
+                "All of an output: anthill output AC1 web-20 'df -h'",
             ]
         );
     }
@@ -389,6 +513,24 @@ mod tests {
         let lines = outcome.lines("a", "seq");
         assert_eq!(lines.len(), 1 + OUTPUT_LINES_MAX + 1);
         assert_eq!(lines[11], "    … (140 bytes in all)");
+    }
+
+    #[test]
+    fn hosts_can_be_narrowed_to_those_that_failed() {
+        let mut task = task(json!({
+            "a": {"state": "done"}, "b": {"state": "lost"}, "c": {"state": "working"},
+            "d": {"state": "offline"}, "10.0.0.7": {"state": "sent"}
+        }));
+        let order: Vec<&str> = task.hosts.iter().map(|(id, _)| id.as_str()).collect();
+        assert_eq!(order, ["b", "d", "10.0.0.7", "a", "c"]);
+        assert!(task.host("::ffff:10.0.0.7").is_some());
+        let named = ["a".to_owned(), "bb".to_owned()];
+        let why = task.check_hosts("AC1", &named).unwrap_err().why.unwrap();
+        assert!(why.contains("'bb'") && why.contains("AC1"), "{why}");
+        task.retain(|_, host| host.has_failed());
+        let value: Value = serde_json::from_str(&task.json()).unwrap();
+        let left: Vec<&String> = value["hosts"].as_object().unwrap().keys().collect();
+        assert_eq!(left, ["b", "d"]);
     }
 
     #[test]

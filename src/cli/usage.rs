@@ -131,9 +131,14 @@ impl Found<'_> {
         }
     }
 
-    /// `, did you mean …?` where clap has an idea.
+    /// ` (did you mean …?)` where clap has an idea; of several its first.
     fn nearest(&self, kind: ContextKind) -> String {
-        match self.text(kind) {
+        let known = match self.0.get(kind) {
+            Some(ContextValue::String(known)) => Some(known),
+            Some(ContextValue::Strings(known)) => known.first(),
+            _ => None,
+        };
+        match known {
             Some(known) => format!(" (did you mean '{known}'?)"),
             None => String::new(),
         }

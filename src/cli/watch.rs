@@ -1,19 +1,23 @@
 //! `anthill hosts --watch`: looks again every second, until interrupted.
 //!
-//! On a terminal the screen is drawn anew each time. Elsewhere, and as JSON, something is written
-//! only when a host has come, gone or changed: a heartbeat alone is no change. A server that is
-//! away is waited for.
+//! On a terminal the screen is drawn anew each time. Elsewhere something is written only when a host
+//! has come, gone or changed: a heartbeat alone is no change. As JSON that is one line for each host
+//! at first, then one line for each change: the host as it is now, or with the state `forgotten`. A
+//! server that is away is waited for.
 
+use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal};
 use std::time::{Duration, SystemTime};
 
+use anthill::handlers::target::{NoMatch, Target};
 use anthill::text;
+use serde_json::json;
 
 use super::api::{Api, ApiError};
 use super::hosts::{Filter, Fleet, print_table};
 use super::terminal::{self, Size};
-use super::{Failure, complain, print, table};
+use super::{Failure, color, complain, print, table};
 
 const PAUSE: Duration = Duration::from_secs(1);
 
@@ -25,7 +29,12 @@ const CLEAR_BELOW: &str = "\x1b[J";
 ///
 /// # Errors
 /// See [`ApiError`]; a server that is away is none.
-pub fn run(api: &Api, filter: Filter, json: bool) -> Result<(), Failure> {
+pub fn run(api: &Api, filter: Filter, target: Option<Target>, json: bool) -> Result<(), Failure> {
+    // Where each change is told, a host that leaves the state asked for is one, too.
+    let fetched = match json || target.is_some() {
+        true => Filter::All,
+        false => filter,
+    };
     let mut view = View {
         filter,
         json,
@@ -34,8 +43,8 @@ pub fn run(api: &Api, filter: Filter, json: bool) -> Result<(), Failure> {
         away: false,
     };
     loop {
-        match Fleet::fetch(api, filter) {
-            Ok(fleet) => view.show(fleet)?,
+        match Fleet::fetch(api, fetched) {
+            Ok(fleet) => view.take(fleet, target.as_ref())?,
             Err(error) if error.may_pass() => view.miss(&error)?,
             Err(error) => return Err(error.into()),
         }
@@ -55,6 +64,19 @@ struct View {
 }
 
 impl View {
+    /// Shows of all hosts those of the target. Its terms have to match at first; later they may match nothing.
+    fn take(&mut self, fleet: Fleet, target: Option<&Target>) -> Result<(), Failure> {
+        let Some(target) = target else {
+            return self.show(fleet);
+        };
+        let filter = if self.json { Filter::All } else { self.filter };
+        match fleet.narrowed(target, filter) {
+            Ok(fleet) => self.show(fleet),
+            Err(why @ NoMatch { .. }) if self.last.is_none() => Err(Failure::usage(why)),
+            Err(_) => self.show(Fleet::empty()),
+        }
+    }
+
     fn show(&mut self, fleet: Fleet) -> Result<(), Failure> {
         let back = std::mem::take(&mut self.away);
         if self.screen {
@@ -86,7 +108,7 @@ impl View {
     /// Behind what is there already.
     fn append(&self, fleet: &Fleet) -> Result<(), Failure> {
         if self.json {
-            return print(&fleet.json());
+            return print(&changes(self.last.as_ref(), fleet, self.filter));
         }
         if self.last.is_some() {
             print("\n")?;
@@ -105,12 +127,37 @@ impl View {
         let body = match &self.last {
             Some(fleet) => {
                 let width = size.map(|size| size.columns);
-                table::lines(&fleet.hosts, SystemTime::now(), width)
+                color::states(table::lines(&fleet.hosts, SystemTime::now(), width))
             }
             None => Vec::new(),
         };
         print(&screen(&text::escape(&head), body, size))
     }
+}
+
+/// One line of JSON for each host that is, or was, in the state asked for and is not as it was before.
+fn changes(before: Option<&Fleet>, now: &Fleet, filter: Filter) -> String {
+    let hosts = before.iter().flat_map(|fleet| &fleet.hosts);
+    let mut known: HashMap<&str, _> = hosts.map(|host| (host.id.as_str(), host)).collect();
+    let mut lines = String::new();
+    for (host, raw) in now.hosts.iter().zip(&now.raw) {
+        let old = known.remove(host.id.as_str());
+        let wanted = filter.takes(host) || old.is_some_and(|old| filter.takes(old));
+        if wanted && !old.is_some_and(|old| old.stands_as(host)) {
+            let _ = writeln!(lines, "{}", text::escape_json(raw.get()));
+        }
+    }
+    let mut gone: Vec<&str> = known
+        .into_values()
+        .filter(|host| filter.takes(host))
+        .map(|host| host.id.as_str())
+        .collect();
+    gone.sort_unstable();
+    for id in gone {
+        let line = json!({"id": id, "state": "forgotten"}).to_string();
+        let _ = writeln!(lines, "{}", text::escape_json(&line));
+    }
+    lines
 }
 
 /// One screen: the head cut to a line, as much of the body as fits below it.
@@ -141,6 +188,42 @@ mod tests {
 
     fn rows(text: &str) -> Vec<&str> {
         text.split("\r\n").collect()
+    }
+
+    fn fleet(hosts: &[(&str, &str)]) -> Fleet {
+        let json = |(id, state): &(&str, &str)| {
+            format!(
+                r#"{{"id":"{id}","state":"{state}","last_seen":"{}"}}"#,
+                hosts.len()
+            )
+        };
+        Fleet::of(hosts.iter().map(json).collect()).unwrap()
+    }
+
+    #[test]
+    fn each_change_is_one_line() {
+        let line = |id: &str, state: &str, seen| {
+            format!("{{\"id\":\"{id}\",\"state\":\"{state}\",\"last_seen\":\"{seen}\"}}\n")
+        };
+        let first = fleet(&[("a", "online"), ("b", "offline")]);
+        assert_eq!(
+            changes(None, &first, Filter::All),
+            line("a", "online", 2) + &line("b", "offline", 2)
+        );
+        assert_eq!(
+            changes(None, &first, Filter::Online),
+            line("a", "online", 2)
+        );
+        let second = fleet(&[("a", "offline"), ("b", "offline"), ("c", "online")]);
+        let told = changes(Some(&first), &second, Filter::All);
+        assert_eq!(told, line("a", "offline", 3) + &line("c", "online", 3));
+        assert_eq!(changes(Some(&first), &second, Filter::Online), told);
+        let third = fleet(&[("a", "offline"), ("c", "online")]);
+        assert_eq!(
+            changes(Some(&second), &third, Filter::All),
+            "{\"id\":\"b\",\"state\":\"forgotten\"}\n"
+        );
+        assert_eq!(changes(Some(&second), &third, Filter::Online), "");
     }
 
     #[test]

@@ -49,6 +49,9 @@ pub trait Fleet {
 
     /// Counters and gauges.
     fn stats(&self) -> Stats;
+
+    /// How every task key begins.
+    fn key_prefix(&self) -> &str;
 }
 
 impl Fleet for Core {
@@ -66,6 +69,10 @@ impl Fleet for Core {
 
     fn stats(&self) -> Stats {
         Core::stats(self)
+    }
+
+    fn key_prefix(&self) -> &str {
+        Core::key_prefix(self)
     }
 }
 

@@ -179,12 +179,13 @@ fn host(name: Option<&HostId>, site: &Site<'_>) -> Response {
 }
 
 #[derive(Serialize)]
-struct Health {
+struct Health<'a> {
     status: &'static str,
     store: &'static str,
     hosts_online: u64,
     uptime_s: f64,
     version: &'static str,
+    key_prefix: &'a str,
 }
 
 fn health(site: &Site<'_>) -> Response {
@@ -199,6 +200,7 @@ fn health(site: &Site<'_>) -> Response {
         hosts_online: site.fleet.stats().hosts_online,
         uptime_s: site.at.now.since(site.started).as_millis() as f64 / 1e3,
         version: env!("CARGO_PKG_VERSION"),
+        key_prefix: site.fleet.key_prefix(),
     })
 }
 
@@ -284,7 +286,7 @@ mod tests {
         assert_eq!(
             body,
             json!({"status": "ok", "store": "up", "hosts_online": 4, "uptime_s": 90.5,
-                   "version": env!("CARGO_PKG_VERSION")})
+                   "version": env!("CARGO_PKG_VERSION"), "key_prefix": "AC"})
         );
         ants.store = StoreView::Away("connection refused");
         let (status, body) = get(&ants, "/healthz?from=probe");

@@ -95,6 +95,10 @@ impl Fleet for Ants {
     fn stats(&self) -> Stats {
         self.stats.clone()
     }
+
+    fn key_prefix(&self) -> &str {
+        "AC"
+    }
 }
 
 /// `ants` asked 90.5 s after the start, with nothing else to show among the metrics.

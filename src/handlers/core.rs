@@ -340,6 +340,12 @@ impl Core {
         self.stopping
     }
 
+    /// How every task key begins.
+    #[must_use]
+    pub fn key_prefix(&self) -> &str {
+        &self.rules.key_prefix
+    }
+
     /// Counters and gauges.
     #[must_use]
     pub fn stats(&self) -> Stats {

@@ -67,10 +67,13 @@ fn wrong_usage_is_status_2_and_one_line_that_names_it() {
             &["hots"],
             &["'hots'", "did you mean 'hosts'", "check-config"],
         ),
-        (&["dispatsh"], &["'dispatsh'", "serve, hosts, dispatch"]),
-        (&["dispatch"], &["--task", "<KEY>", "missing"]),
+        (
+            &["dispatsh"],
+            &["'dispatsh'", "serve, hosts, host, run, dispatch"],
+        ),
+        (&["dispatch"], &["--task", "--tasks", "missing"]),
         (&["dispatch", "AC1"], &["--task", "--tasks", "missing"]),
-        (&["dispatch", "", "--task", "a"], &["<KEY>", "no value"]),
+        (&["dispatch", "", "--task", "a"], &["KEY", "no value"]),
         (&["task"], &["<KEY>", "missing"]),
         (
             &["dispatch", "AC1", "--task", "a", "--tasks", "f"],
@@ -117,7 +120,20 @@ fn wrong_usage_is_status_2_and_one_line_that_names_it() {
             &["--online", "--offline"],
         ),
         (&["hosts", "--json=yes"], &["--json", "'yes'"]),
-        (&["hosts", "web-1"], &["'web-1'", "--online"]),
+        (&["hosts", "@web"], &["'@web'", "groups"]),
+        (&["hosts", ""], &["TARGET", "empty"]),
+        (&["run"], &["<COMMAND>", "missing"]),
+        (&["run", " "], &["COMMAND", "empty"]),
+        (
+            &["run", "a", "web-*", "--host", "b"],
+            &["--host", "[TARGET]"],
+        ),
+        (&["output", "AC1"], &["<HOST>", "missing"]),
+        (&["host"], &["<NAME>", "missing"]),
+        (
+            &["hosts", "--color", "red"],
+            &["--color", "'red'", "always"],
+        ),
         (
             &["hosts", "--api", "ftp://x"],
             &["--api", "'ftp://x'", "http://HOST:PORT"],
@@ -513,10 +529,8 @@ fn watching_tells_of_changes_only_and_outlives_an_absence() {
     let state = || {
         let line = results.recv_timeout(DEADLINE).expect("a line in time");
         let value: serde_json::Value = serde_json::from_str(&line).expect("a document a line");
-        value["hosts"][0]["state"]
-            .as_str()
-            .expect("a state")
-            .to_owned()
+        assert_eq!(value["id"], "a");
+        value["state"].as_str().expect("a state").to_owned()
     };
     assert_eq!(state(), "online");
     assert_eq!(state(), "offline");

@@ -9,6 +9,22 @@ fn asking(address: SocketAddr, args: &[&str]) -> Command {
     command
 }
 
+/// What a server with two hosts answers about these.
+fn fleet(target: &str) -> String {
+    match target {
+        "/readyz" => http("200 OK", r#"{"status":"ready"}"#),
+        "/v1/hosts/web-10" => http("200 OK", &host("web-10", "online")),
+        _ if target.starts_with("/v1/hosts/") => http(
+            "404 Not Found",
+            r#"{"error":"no host of this name is known"}"#,
+        ),
+        _ => page(
+            &[host("web-10", "online"), host("web-9", "offline")],
+            "null",
+        ),
+    }
+}
+
 /// A server that takes any task, and tells of it by `states`, one answer a look, the last for ever.
 fn dispatcher(states: &'static [&'static str]) -> (SocketAddr, Receiver<Request>) {
     let (posted, requests) = channel();
@@ -21,7 +37,14 @@ fn dispatcher(states: &'static [&'static str]) -> (SocketAddr, Receiver<Request>
                 r#"{"key":"AC1","hosts":{"web-10":"sent","w\u001b[2J":"offline"}}"#,
             );
         }
-        assert_eq!(request.target.split('?').next(), Some("/v1/tasks/AC1"));
+        if request.target == "/healthz" {
+            return http("200 OK", r#"{"hosts_online":2,"key_prefix":"AC"}"#);
+        }
+        if request.target.starts_with("/v1/hosts") || request.target == "/readyz" {
+            return fleet(&request.target);
+        }
+        let task = request.target.split('?').next();
+        assert!(task.is_some_and(|task| task.starts_with("/v1/tasks/AC")));
         let hosts = states[looks.min(states.len() - 1)];
         looks += 1;
         http(
@@ -268,8 +291,9 @@ fn a_task_is_shown_with_its_results_from_all_pages() {
     assert_eq!(output.status.code(), Some(0));
     let text = stdout(&output);
     for line in [
-        "a     failed  -        1/1",
-        "b     sent    -        0/1",
+        "HOST  STATE   WORKING  DONE  FAILED",
+        "a     failed  -        1/1   df -h: exit 3",
+        "b     sent    -        0/1   -",
         "a: df -h: exit 3, 0.2 s",
         "    one",
         r"    two\u{1b}[2J",
@@ -316,6 +340,209 @@ fn console(address: SocketAddr, lines: &str) -> Output {
 }
 
 #[test]
+fn a_host_that_was_never_seen_is_refused_before_anything_is_sent() {
+    for command in [&["dispatch", "AC1", "--task", "a"][..], &["run", "a"]] {
+        let (address, requests) = dispatcher(&[ALL_DONE]);
+        let args = [command, &["--host", "web-10", "--host", "wbe-10"]].concat();
+        let output = asking(address, &args).output().unwrap();
+        fails(&output, 2, &["'wbe-10'", "'web-10'", "--allow-unknown"]);
+        assert!(requests.try_recv().is_err(), "nothing is sent");
+        let args = [&args[..], &["--allow-unknown"]].concat();
+        assert_eq!(
+            asking(address, &args).output().unwrap().status.code(),
+            Some(0)
+        );
+        let body = requests.recv_timeout(DEADLINE).unwrap().body;
+        assert!(body.contains("wbe-10"), "{body}");
+    }
+}
+
+#[test]
+fn a_target_is_resolved_before_anything_is_sent() {
+    let (address, requests) = dispatcher(&[ALL_DONE]);
+    for args in [
+        &["run", "a", "web-[9-10]"][..],
+        &["dispatch", "--task", "a", "--target", "web-*", "--wait"],
+    ] {
+        let output = asking(address, args).output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+        let body = requests.recv_timeout(DEADLINE).unwrap().body;
+        let body: serde_json::Value = serde_json::from_str(&body).unwrap();
+        assert_eq!(body["hosts"], serde_json::json!(["web-9", "web-10"]));
+        let key = body["key"].as_str().unwrap();
+        assert!(key.starts_with("AC2") && key.len() == 20, "{key}");
+    }
+    for (target, words) in [
+        ("wbe-9", &["'wbe-9'", "'web-9'"][..]),
+        ("web-9,!web-9", &["no host"]),
+        ("all", &["'a'", "2 hosts (web-[9-10])", "--yes"]),
+    ] {
+        let args = ["run", "a", target];
+        fails(&asking(address, &args).output().unwrap(), 2, words);
+    }
+    assert!(requests.try_recv().is_err(), "nothing is sent");
+    let args = ["run", "a", "all", "--yes"];
+    assert_eq!(
+        asking(address, &args).output().unwrap().status.code(),
+        Some(0)
+    );
+}
+
+#[test]
+fn a_task_that_goes_to_no_host_is_status_1() {
+    let address = server(|_| http("201 Created", r#"{"key":"AC1","hosts":{"a":"offline"}}"#));
+    let args = ["dispatch", "AC1", "--task", "a"];
+    let output = asking(address, &args).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(the_line(&output).contains("AC1 was sent to no host: 1 offline"));
+    let args = [&args[..], &["--json"]].concat();
+    assert_eq!(
+        asking(address, &args).output().unwrap().status.code(),
+        Some(1)
+    );
+}
+
+/// A server with one task of two hosts, one of which failed; its long output is to be had by itself.
+fn one_failed(request: Request) -> String {
+    let target = request.target.as_str();
+    if request.method == "POST" {
+        return http(
+            "201 Created",
+            r#"{"key":"AC1","hosts":{"a":"sent","b":"sent"}}"#,
+        );
+    }
+    if target == "/healthz" {
+        return http("200 OK", r#"{"hosts_online":2}"#);
+    }
+    if target.contains("/output?") {
+        return match target {
+            _ if target.ends_with("/hosts/b/output?command=df%20-h") => {
+                http("200 OK", &format!("{}\u{1b}[2J\n", "line\n".repeat(2_000)))
+            }
+            _ if target.contains("/hosts/b/output?command=") => {
+                http("404 Not Found", r#"{"error":"no such output"}"#)
+            }
+            _ => http("200 OK", "fine\n"),
+        };
+    }
+    let result = |exit: i32, size: u32, output: &str| {
+        format!(
+            r#"{{"exit":{exit},"seconds":0.25,"size":{size},"truncated":false,"output":"{output}"}}"#
+        )
+    };
+    http(
+        "200 OK",
+        &format!(
+            r#"{{"commands":[["df -h",1]],"hosts":{{"a":{{"state":"done","results":{{"df -h":{}}}}},"b":{{"state":"failed","results":{{"df -h":{}}}}}}},"next":null}}"#,
+            result(0, 5, r"fine\n"),
+            result(3, 10_005, r"line\nline\n")
+        ),
+    )
+}
+
+#[test]
+fn a_run_shows_whole_outputs_and_how_each_ended() {
+    let address = server(one_failed);
+    let output = asking(address, &["run", "df -h"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let line = the_line(&output);
+    assert!(line.contains(": 1 done, 1 failed"), "{line}");
+    let text = stdout(&output);
+    let lines: Vec<&str> = text.lines().collect();
+    assert_eq!(lines[0], "b: df -h: exit 3, 0.2 s");
+    assert_eq!(lines.len(), 1 + 2_001 + 2, "{text:.400}");
+    assert_eq!(lines[2_001], r"    \u{1b}[2J");
+    assert_eq!(&lines[2_002..], ["a: df -h: exit 0, 0.2 s", "    fine"]);
+    let output = asking(address, &["run", "df -h", "-L"]).output().unwrap();
+    assert!(stdout(&output).ends_with("b: line\nb: \\u{1b}[2J\na: fine\n"));
+}
+
+#[test]
+fn an_output_is_printed_whole_and_as_it_is() {
+    let address = server(one_failed);
+    for args in [
+        &["output", "AC1", "b", "df -h"][..],
+        &["output", "AC1", "b"],
+    ] {
+        let output = asking(address, args).output().unwrap();
+        assert_eq!(output.status.code(), Some(0));
+        assert!(output.stderr.is_empty());
+        assert_eq!(
+            stdout(&output),
+            format!("{}\u{1b}[2J\n", "line\n".repeat(2_000))
+        );
+    }
+    for (args, words) in [
+        (&["c", "df -h"][..], &["no host 'c'"][..]),
+        (&["b", "df"], &["'df'", "output of 'df -h'"]),
+        (&["c"], &["no host 'c'"]),
+    ] {
+        let args = [&["output", "AC1"], args].concat();
+        let address = server(|request| match request.target.contains("/hosts/c/output") {
+            true => http("404 Not Found", r#"{"error":"no such output"}"#),
+            false => one_failed(request),
+        });
+        fails(&asking(address, &args).output().unwrap(), 1, words);
+    }
+}
+
+#[test]
+fn a_task_is_narrowed_to_what_failed_and_to_a_host() {
+    let address = server(one_failed);
+    let shown = |more: &[&str]| {
+        let args = [&["task", "AC1", "--json"], more].concat();
+        let output = asking(address, &args).output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+        let value: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        let hosts = value["hosts"].as_object().unwrap().keys();
+        hosts.cloned().collect::<Vec<String>>()
+    };
+    assert_eq!(shown(&["--failed"]), ["b"]);
+    assert_eq!(shown(&["--host", "a"]), ["a"]);
+    assert!(shown(&["--host", "a", "--failed"]).is_empty());
+    let output = asking(address, &["task", "AC1", "--host", "c"]).output();
+    fails(&output.unwrap(), 1, &["no host 'c'"]);
+    let output = asking(address, &["task", "AC1"]).output().unwrap();
+    let text = stdout(&output);
+    assert!(text.contains("anthill output AC1 b 'df -h'"), "{text}");
+}
+
+#[test]
+fn one_host_is_shown_and_a_mistyped_one_named() {
+    let address = server(|request| fleet(&request.target));
+    let output = asking(address, &["host", "web-10"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(0));
+    let text = stdout(&output);
+    assert!(
+        text.contains("STATE      online") && text.contains("10.0.0.1"),
+        "{text}"
+    );
+    let output = asking(address, &["host", "web-11"]).output().unwrap();
+    fails(&output, 1, &["'web-11'", "'web-10'"]);
+    let args = ["hosts", "web-*", "!web-10", "--json"];
+    let output = asking(address, &args).output().unwrap();
+    let value: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(value["hosts"][0]["id"], "web-9");
+    assert_eq!(value["hosts"].as_array().unwrap().len(), 1);
+    let output = asking(address, &["hosts", "db-*"]).output().unwrap();
+    fails(&output, 2, &["'db-*'", "no known host"]);
+}
+
+#[test]
+fn colour_is_for_terminals_and_for_those_who_ask() {
+    let address = server(|request| fleet(&request.target));
+    let shown = |more: &[&str]| {
+        let args = [&["hosts"], more].concat();
+        stdout(&asking(address, &args).output().unwrap())
+    };
+    assert!(!shown(&[]).contains('\u{1b}'));
+    assert!(!shown(&["--color", "never"]).contains('\u{1b}'));
+    let text = shown(&["--color=always"]);
+    assert!(text.contains("\u{1b}[32monline\u{1b}[0m"), "{text:?}");
+    assert!(text.contains("\u{1b}[31moffline\u{1b}[0m"), "{text:?}");
+}
+
+#[test]
 fn the_console_sends_lines_and_shows_who_answers() {
     let (posted, requests) = channel();
     let mut looks = 0;
@@ -327,6 +554,9 @@ fn the_console_sends_lines_and_shows_who_answers() {
                 "202 Accepted",
                 r#"{"id":"00ff","hosts":{"a":"sent","b":"offline"}}"#,
             );
+        }
+        if request.target.starts_with("/v1/hosts/") {
+            return http("200 OK", "{}");
         }
         assert_eq!(request.target, "/v1/commands/00ff");
         looks += 1;
@@ -341,8 +571,8 @@ fn the_console_sends_lines_and_shows_who_answers() {
             },
         )
     });
-    let output = console(address, "\n  \n@a @b df -h\n@a\nexit()\nreboot\n");
-    assert_eq!(output.status.code(), Some(0));
+    let output = console(address, "\n  \n@a @b df -h\n@a\nexit()\n@a reboot\n");
+    assert_eq!(output.status.code(), Some(1));
     let text = stdout(&output);
     let lines: Vec<&str> = text.lines().collect();
     assert_eq!(
@@ -355,7 +585,11 @@ fn the_console_sends_lines_and_shows_who_answers() {
             r"    \u{1b}[2J"
         ]
     );
-    assert!(the_line(&output).contains("there is no command"));
+    let said = String::from_utf8(output.stderr).unwrap();
+    let said: Vec<&str> = said.lines().collect();
+    assert_eq!(said.len(), 2, "{said:?}");
+    assert!(said[0].contains("'df -h': of 2 hosts 1 offline"));
+    assert!(said[1].contains("there is no command"));
     let body = requests.recv_timeout(DEADLINE).unwrap();
     let body: serde_json::Value = serde_json::from_str(&body).unwrap();
     assert_eq!(
@@ -366,34 +600,58 @@ fn the_console_sends_lines_and_shows_who_answers() {
 }
 
 #[test]
-fn the_console_outlives_errors_and_leaves_with_0() {
+fn the_console_outlives_errors_and_tells_a_script_of_them() {
     let address = server(|request| match request.target.as_str() {
         "/v1/commands" => {
             assert!(request.body.contains(r#""hosts":null"#), "{}", request.body);
             http("400 Bad Request", r#"{"error":"nobody is online"}"#)
         }
+        "/healthz" => http("200 OK", r#"{"hosts_online":10}"#),
         target if target.starts_with("/v1/tasks") => {
             http("200 OK", r#"{"tasks":[{"key":"AC7"}],"next":null}"#)
         }
         _ => page(&[host("web-1", "online")], "null"),
     });
-    let output = console(address, "reboot\nhosts\ntasks\nhelp");
-    assert_eq!(output.status.code(), Some(0));
+    let output = console(address, "@all reboot\nhosts\ntasks\nhelp");
+    assert_eq!(output.status.code(), Some(1));
     let said = String::from_utf8(output.stderr.clone()).unwrap();
     assert!(
         said.starts_with("anthill: ") && said.contains("nobody is online"),
         "{said}"
     );
     let text = stdout(&output);
-    for word in ["web-1", "AC7", "@HOST"] {
+    for word in ["web-1", "AC7", "@all COMMAND"] {
         assert!(text.contains(word), "{word} in {text}");
     }
-    for leaving in ["exit", "exit()", ""] {
+    assert_eq!(console(address, "hosts\n").status.code(), Some(0));
+    for leaving in ["exit", "exit()", "quit", "q", ""] {
         let output = console(nobody(), leaving);
         assert_eq!(output.status.code(), Some(0));
         assert!(output.stdout.is_empty() && output.stderr.is_empty());
     }
-    let output = console(nobody(), "reboot\n");
-    assert_eq!(output.status.code(), Some(0));
+    let output = console(nobody(), "@all reboot\n");
+    assert_eq!(output.status.code(), Some(1));
     assert!(the_line(&output).contains("no server at"));
+}
+
+#[test]
+fn a_line_that_does_not_say_where_it_goes_goes_nowhere() {
+    let address = server(|request| {
+        assert_ne!(request.method, "POST", "{}", request.body);
+        match request.target.as_str() {
+            "/healthz" => http("200 OK", r#"{"hosts_online":11}"#),
+            target => fleet(target),
+        }
+    });
+    for (line, words) in [
+        ("reboot", &["'reboot'", "@all reboot"][..]),
+        ("quti", &["'quti'", "'quit'"]),
+        ("task", &["task KEY"]),
+        ("@wbe-10 reboot", &["'wbe-10'", "'web-10'"]),
+        ("@db-* reboot", &["'db-*'"]),
+        ("@all reboot", &["all 11 hosts", "--yes"]),
+    ] {
+        let output = console(address, line);
+        fails(&output, 1, words);
+    }
 }

@@ -56,6 +56,7 @@ fn serve_one(config: Arc<ServerConfig>) -> (SocketAddr, JoinHandle<String>) {
 
 fn api(url: String, ca: Option<PathBuf>, token_file: PathBuf) -> Result<Api, Failure> {
     Api::new(&ApiArgs {
+        color: crate::cli::args::Color::Never,
         api: Some(url),
         token_file: Some(token_file),
         ca,

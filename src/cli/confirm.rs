@@ -1,0 +1,91 @@
+//! Questions before something goes to many hosts.
+
+use std::io::{self, BufRead, IsTerminal, Write};
+
+use anthill::handlers::target::fold;
+use anthill::text;
+
+use super::Failure;
+
+/// Characters of a folded list that are shown in a question.
+const FOLDED_CHARS_MAX: usize = 200;
+
+/// Asks on the terminal whether to send `what` to these hosts; without a terminal `--yes` has to be given.
+///
+/// # Errors
+/// Status 2 where it cannot be asked, 1 where the answer is no.
+pub fn ask(what: &str, hosts: &str, yes: bool) -> Result<(), Failure> {
+    if yes {
+        return Ok(());
+    }
+    if !io::stdin().is_terminal() || !io::stderr().is_terminal() {
+        return Err(Failure::usage(format!(
+            "'{what}' would go to {hosts}: without a terminal to confirm it, give --yes"
+        )));
+    }
+    match is_confirmed(what, hosts)? {
+        true => Ok(()),
+        false => Err(Failure::failed("not confirmed, and not sent")),
+    }
+}
+
+/// The answer typed on the terminal.
+///
+/// # Errors
+/// When the terminal cannot be used.
+pub fn is_confirmed(what: &str, hosts: &str) -> Result<bool, Failure> {
+    let broken = |error: io::Error| Failure::failed(format!("cannot ask on the terminal: {error}"));
+    let question = format!("Send '{what}' to {hosts}? [y/N] ");
+    let mut out = io::stderr().lock();
+    out.write_all(text::escape(&question).as_bytes())
+        .and_then(|()| out.flush())
+        .map_err(broken)?;
+    let mut line = String::new();
+    io::stdin().lock().read_line(&mut line).map_err(broken)?;
+    Ok(is_yes(&line))
+}
+
+fn is_yes(line: &str) -> bool {
+    matches!(line.trim().to_ascii_lowercase().as_str(), "y" | "yes")
+}
+
+/// `37 hosts (web-[1-37])`, not longer than a question may be.
+pub fn counted<'a>(hosts: impl ExactSizeIterator<Item = &'a str>) -> String {
+    let count = hosts.len();
+    let folded = fold(hosts);
+    let mut shown: String = folded.chars().take(FOLDED_CHARS_MAX).collect();
+    if shown.len() < folded.len() {
+        shown.push('…');
+    }
+    let word = if count == 1 { "host" } else { "hosts" };
+    format!("{count} {word} ({shown})")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_yes_is_yes() {
+        for (line, yes) in [
+            ("y\n", true),
+            ("YES\n", true),
+            ("\n", false),
+            ("", false),
+            ("no\n", false),
+            ("yess\n", false),
+        ] {
+            assert_eq!(is_yes(line), yes, "{line:?}");
+        }
+    }
+
+    #[test]
+    fn hosts_are_counted_and_folded() {
+        let hosts = ["web-1", "web-2"];
+        assert_eq!(counted(hosts.into_iter()), "2 hosts (web-[1-2])");
+        assert_eq!(counted(["a"].into_iter()), "1 host (a)");
+        let many: Vec<String> = (0..100).map(|n| format!("{n}-{}", "x".repeat(9))).collect();
+        let text = counted(many.iter().map(String::as_str));
+        assert!(text.chars().count() < FOLDED_CHARS_MAX + 20 && text.contains('…'));
+    }
+}

@@ -1,0 +1,104 @@
+//! `anthill host NAME`: all that is known of one host.
+
+use std::borrow::Cow;
+use std::time::SystemTime;
+
+use anthill::text::{self, nearest};
+use serde_json::value::RawValue;
+
+use super::api::Api;
+use super::args::HostArgs;
+use super::hosts::{Filter, Fleet, Host};
+use super::pages::percent_encoded;
+use super::{Failure, color, print, table};
+
+/// Shows the host.
+///
+/// # Errors
+/// Wrong usage, no such host, or no good answer from a server.
+pub fn run(args: &HostArgs) -> Result<(), Failure> {
+    let api = Api::new(&args.api)?;
+    show(&api, &args.name, args.json)
+}
+
+/// Prints the host of this name.
+///
+/// # Errors
+/// No such host, with the nearest name, or no good answer from the server.
+pub fn show(api: &Api, name: &str, json: bool) -> Result<(), Failure> {
+    let path = format!("/v1/hosts/{}", percent_encoded(name));
+    let raw: Box<RawValue> = match api.get(&path) {
+        Ok(raw) => raw,
+        Err(error) if error.is_unknown() => return Err(unknown(api, name)),
+        Err(error) => return Err(error.into()),
+    };
+    if json {
+        return print(&format!("{}\n", text::escape_json(raw.get())));
+    }
+    let host: Host = serde_json::from_str(raw.get()).map_err(|error| api.foreign(error))?;
+    print(&format!("{}\n", lines(&host, SystemTime::now()).join("\n")))
+}
+
+fn unknown(api: &Api, name: &str) -> Failure {
+    let fleet = Fleet::fetch(api, Filter::All).ok();
+    let known = fleet.iter().flat_map(|fleet| &fleet.hosts);
+    let hint = match nearest(name, known.map(|host| host.id.as_str())) {
+        Some(near) => format!(" (did you mean '{near}'?)"),
+        None => String::new(),
+    };
+    Failure::failed(format!("no host '{name}' is known{hint}"))
+}
+
+fn lines(host: &Host, now: SystemTime) -> Vec<String> {
+    let time = |time: &Option<String>| match time {
+        Some(moment) => format!("{} ({})", table::age(time, now), text::escape(moment)),
+        None => "-".to_owned(),
+    };
+    let addresses = match host.ipv4.as_slice() {
+        [] => Cow::Borrowed("-"),
+        all => Cow::Owned(text::escape(&all.join(", ")).into_owned()),
+    };
+    let rows: [(&str, Cow<'_, str>); 9] = [
+        ("ID", text::escape(&host.id)),
+        ("STATE", color::state(&text::escape(&host.state)).into()),
+        ("REASON", table::known(&host.reason)),
+        ("SINCE", time(&host.since).into()),
+        ("LAST SEEN", time(&host.last_seen).into()),
+        ("IP", table::known(&host.ip)),
+        ("HOSTNAME", table::known(&host.hostname)),
+        ("MAC", table::known(&host.mac)),
+        ("IPV4", addresses),
+    ];
+    rows.iter()
+        .map(|(name, value)| format!("{name:<9}  {value}"))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_is_shown_line_by_line() {
+        let host: Host = serde_json::from_str(
+            r#"{"id":"web-1","state":"offline","reason":"timeout","since":"2026-11-21T10:00:00Z",
+                "hostname":"x\u001b[2J","ipv4":["10.0.0.1","10.0.0.2"]}"#,
+        )
+        .unwrap();
+        let now = humantime::parse_rfc3339("2026-11-21T10:03:10Z").unwrap();
+        assert_eq!(
+            lines(&host, now),
+            [
+                "ID         web-1",
+                "STATE      offline",
+                "REASON     timeout",
+                "SINCE      3m ago (2026-11-21T10:00:00Z)",
+                "LAST SEEN  -",
+                "IP         -",
+                r"HOSTNAME   x\u{1b}[2J",
+                "MAC        -",
+                "IPV4       10.0.0.1, 10.0.0.2",
+            ]
+        );
+    }
+}

@@ -1,0 +1,170 @@
+//! The hosts that a task or a command goes to, found before anything is sent.
+//!
+//! ```text
+//!  --host NAME… ──▶ each must be known ──┐
+//!  TARGET ──▶ resolved once ─────────────┼──▶ names, or none for all that are online
+//!  neither ──────────────────────────────┘
+//! ```
+
+use std::collections::HashSet;
+
+use anthill::handlers::target::Target;
+use anthill::ids::HostId;
+use anthill::text::nearest;
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::api::{Api, ApiError};
+use super::hosts::{Filter, Fleet};
+use super::pages::percent_encoded;
+use super::{Failure, confirm};
+
+/// Names that are looked up one by one; for more the whole list is asked for.
+const LOOKUPS_MAX: usize = 16;
+/// Hosts above which a target has to be confirmed.
+const UNCONFIRMED_MAX: usize = 100;
+/// Online hosts above which `run` without a target asks on a terminal.
+pub const UNNAMED_MAX: usize = 10;
+
+/// Checks that the server has seen each of these hosts. `pass` names the flags that would let them pass.
+///
+/// # Errors
+/// Status 2 for hosts never seen, with the nearest name; 1 for no good answer.
+pub fn check_known(api: &Api, names: &[impl AsRef<str>], pass: &str) -> Result<(), Failure> {
+    let names = names.iter().map(AsRef::as_ref);
+    let unknown = unknown(api, &names.collect::<Vec<&str>>())?;
+    let Some(first) = unknown.first() else {
+        return Ok(());
+    };
+    // A server that has not reached its store yet knows no host at all.
+    api.get::<Value>("/readyz")?;
+    let fleet = Fleet::fetch(api, Filter::All)?;
+    let known = fleet.hosts.iter().map(|host| host.id.as_str());
+    let hint = match nearest(first, known) {
+        Some(name) => format!(" (did you mean '{name}'?)"),
+        None => String::new(),
+    };
+    let others = match unknown.len() {
+        1 => String::new(),
+        count => format!(", and {} more", count - 1),
+    };
+    Err(Failure::usage(format!(
+        "the host '{first}' was never seen{hint}{others}: nothing is sent{pass}"
+    )))
+}
+
+/// Those of `names` that the server has never seen.
+fn unknown<'n>(api: &Api, names: &[&'n str]) -> Result<Vec<&'n str>, ApiError> {
+    let mut unknown = Vec::new();
+    if names.len() <= LOOKUPS_MAX {
+        for name in names {
+            match api.get::<Value>(&format!("/v1/hosts/{}", percent_encoded(name))) {
+                Ok(_) => {}
+                Err(error) if error.is_unknown() => unknown.push(*name),
+                Err(error) => return Err(error),
+            }
+        }
+        return Ok(unknown);
+    }
+    let fleet = Fleet::fetch(api, Filter::All)?;
+    let known: HashSet<&str> = fleet.hosts.iter().map(|host| host.id.as_str()).collect();
+    unknown.extend(names.iter().copied().filter(|name| {
+        let host = HostId::named(name);
+        !host.is_ok_and(|host| known.contains(host.as_str()))
+    }));
+    Ok(unknown)
+}
+
+/// Parses the text of a target, given by `source`.
+///
+/// # Errors
+/// Status 2 for what is no target.
+pub fn parse(source: &str, text: &str) -> Result<Target, Failure> {
+    Target::parse(text).map_err(|why| Failure::usage(format!("{source} is '{text}': {why}")))
+}
+
+/// The hosts of a target, in order.
+///
+/// # Errors
+/// Status 2 for a term that matches no known host; 1 for no good answer.
+pub fn resolve(api: &Api, target: &Target) -> Result<Vec<String>, Failure> {
+    let fleet = Fleet::fetch(api, Filter::All)?;
+    let ids: Vec<&str> = fleet.hosts.iter().map(|host| host.id.as_str()).collect();
+    let places = target.select(&ids).map_err(Failure::usage)?;
+    if places.is_empty() {
+        return Err(Failure::usage("the target leaves no host"));
+    }
+    Ok(places.into_iter().map(|at| ids[at].to_owned()).collect())
+}
+
+/// The hosts of a target, confirmed where there are many or it says `all`.
+///
+/// # Errors
+/// As [`resolve`], and where it is not confirmed.
+pub fn confirmed(
+    api: &Api,
+    target: &Target,
+    what: &str,
+    yes: bool,
+) -> Result<Vec<String>, Failure> {
+    let hosts = resolve(api, target)?;
+    if target.names_all() || hosts.len() > UNCONFIRMED_MAX {
+        let counted = confirm::counted(hosts.iter().map(String::as_str));
+        confirm::ask(what, &counted, yes)?;
+    }
+    Ok(hosts)
+}
+
+/// What the server says of itself, as far as it is needed here.
+#[derive(Deserialize)]
+pub struct Health {
+    /// Hosts that are online.
+    pub hosts_online: u64,
+    /// How every task key begins.
+    #[serde(default = "default_prefix")]
+    pub key_prefix: String,
+}
+
+fn default_prefix() -> String {
+    "AC".to_owned()
+}
+
+impl Health {
+    /// Asks the server.
+    ///
+    /// # Errors
+    /// No good answer.
+    pub fn fetch(api: &Api) -> Result<Self, ApiError> {
+        api.get("/healthz")
+    }
+
+    /// A key that no other task has: the time, and four random characters.
+    pub fn new_key(&self) -> String {
+        let now = humantime::format_rfc3339_seconds(std::time::SystemTime::now()).to_string();
+        let stamp: String = now
+            .chars()
+            .filter(char::is_ascii_alphanumeric)
+            .skip(2)
+            .take(13)
+            .collect();
+        let tail: String = (0..4).map(|_| fastrand::lowercase()).collect();
+        format!("{}{}-{tail}", self.key_prefix, stamp.replace('T', "-"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_made_key_is_a_key_and_another_each_time() {
+        let health = Health {
+            hosts_online: 0,
+            key_prefix: "AC".to_owned(),
+        };
+        let (one, two) = (health.new_key(), health.new_key());
+        assert_ne!(one, two);
+        assert!(anthill::ids::TaskKey::parse(&one, "AC").is_some(), "{one}");
+        assert_eq!(one.len(), 20, "{one}");
+    }
+}

@@ -1,0 +1,128 @@
+//! `anthill run COMMAND [TARGET]`: one command on some hosts, its output and exit status on each.
+//!
+//! It is a task like any other, under a key that the program makes, and it is followed to its end.
+
+use std::time::Instant;
+
+use serde_json::json;
+
+use super::api::Api;
+use super::args::RunArgs;
+use super::dispatch::{Order, check_ended, follow};
+use super::output::{self, line_shown};
+use super::recipients::{self, Health, UNNAMED_MAX};
+use super::task::Task;
+use super::{Failure, color, confirm, print, remark};
+
+/// Runs the command.
+///
+/// # Errors
+/// Wrong usage; a server that does not take it; a host on which it did not succeed.
+pub fn run(args: &RunArgs) -> Result<(), Failure> {
+    if args.command.trim().is_empty() {
+        return Err(Failure::usage(
+            "COMMAND is empty: it may be a command line, such as uptime",
+        ));
+    }
+    let target = match &args.target {
+        Some(text) => Some(recipients::parse("TARGET", text)?),
+        None => None,
+    };
+    let api = Api::new(&args.api)?;
+    let hosts = match &target {
+        Some(target) => Some(recipients::confirmed(
+            &api,
+            target,
+            &args.command,
+            args.yes,
+        )?),
+        None if args.host.is_empty() => {
+            check_unnamed(&api, args)?;
+            None
+        }
+        None => {
+            if !args.allow_unknown {
+                recipients::check_known(
+                    &api,
+                    &args.host,
+                    " (--allow-unknown sends it all the same)",
+                )?;
+            }
+            Some(args.host.clone())
+        }
+    };
+    let order = Order {
+        key: None,
+        // One command, so that any priority is the highest.
+        commands: json!({ args.command.as_str(): 1 }),
+        hosts,
+        queue: false,
+    };
+    let (key, _) = order.send(&api)?;
+    let deadline = args
+        .wait
+        .and_then(|limit| Instant::now().checked_add(limit));
+    let task = follow(&api, &key, deadline)?;
+    if args.json {
+        print(&task.json())?;
+    } else {
+        show(&api, &key, &task, args.lines)?;
+    }
+    check_ended(&key, &task)?;
+    remark(&format!("{key}: {}", task.tally().in_words()));
+    Ok(())
+}
+
+/// All online hosts are meant: many of them have to be confirmed.
+fn check_unnamed(api: &Api, args: &RunArgs) -> Result<(), Failure> {
+    let online = Health::fetch(api)?.hosts_online;
+    let many = online > UNNAMED_MAX as u64;
+    let hosts = format!("all {online} hosts online");
+    match many {
+        true => confirm::ask(&args.command, &hosts, args.yes),
+        false => Ok(()),
+    }
+}
+
+/// Prints what each host put out, the hosts that failed first.
+fn show(api: &Api, key: &str, task: &Task, by_line: bool) -> Result<(), Failure> {
+    for (id, host) in &task.hosts {
+        let results = task.results(host);
+        if results.is_empty() {
+            let line = format!(
+                "{}: {}",
+                anthill::text::escape(id),
+                color::state(&host.state)
+            );
+            print(&format!("{line}\n"))?;
+        }
+        for (command, outcome) in results {
+            let whole = match outcome.is_partial() {
+                true => {
+                    String::from_utf8_lossy(&output::fetch(api, key, id, command)?).into_owned()
+                }
+                false => outcome.output().to_owned(),
+            };
+            let mut text = String::new();
+            let indent = match by_line {
+                true if outcome.exit == 0 => format!("{}: ", anthill::text::escape(id)),
+                true => {
+                    remark(&outcome.head(id, command));
+                    format!("{}: ", anthill::text::escape(id))
+                }
+                false => {
+                    text.push_str(&outcome.head(id, command));
+                    text.push('\n');
+                    "    ".to_owned()
+                }
+            };
+            for line in whole.lines() {
+                text.push_str(&indent);
+                text.push_str(&line_shown(line));
+                text.push('\n');
+            }
+            print(&text)?;
+        }
+    }
+    Ok(())
+}
