@@ -481,6 +481,9 @@ pub const STORE_SWEEP_S: u64 = 60;
 pub const STORE_PANICS_MAX: u32 = 3;
 /// Seconds without a panic after which operations are run in batches again.
 pub const STORE_CARE_S: u64 = 60;
+/// A file of the embedded store up to which it is read whole at the start, to find damage before anything is served, in
+/// bytes. Of a larger one damage shows where it is met.
+pub const EMBEDDED_CHECK_BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// Connections that one operation may break in a row, each time alone, before it is refused (`rejected`).
 pub const SUSPECT_BREAKS_MAX: u32 = 3;
 /// Operations that are remembered as the possible cause of a broken connection. When full, those that have broken none

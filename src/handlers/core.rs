@@ -514,7 +514,8 @@ impl Core {
                 status: 1,
                 why: "another living server has this server.name and holds its hosts".to_owned(),
             }),
-            Outcome::Refused(why) => self.store_refused(at, why, fx),
+            Outcome::Refused(why) => self.store_unusable(at, 2, format!("store.url: {why}"), fx),
+            Outcome::Damaged(why) => self.store_unusable(at, 1, why, fx),
             Outcome::Away(why) => self.store_away(at, why, fx),
             Outcome::Presence { ticket, settled } => self.presence_settled(ticket, settled, fx),
             Outcome::Inventory {

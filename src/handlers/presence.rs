@@ -393,13 +393,11 @@ impl Core {
         self.store = StoreState::Away(why);
     }
 
-    /// The store refuses the user or the password.
-    pub(super) fn store_refused(&mut self, at: Moment, why: String, fx: &mut Effects) {
+    /// There is no use in waiting for the store: it refuses us, or is damaged. A server that has never had it ends with `status`;
+    /// one that has goes on without it.
+    pub(super) fn store_unusable(&mut self, at: Moment, status: u8, why: String, fx: &mut Effects) {
         if self.stats.store_sessions == 0 {
-            fx.push(Effect::Stop {
-                status: 2,
-                why: format!("store.url: {why}"),
-            });
+            fx.push(Effect::Stop { status, why });
         } else {
             self.store_away(at, why, fx);
         }

@@ -53,6 +53,9 @@ pub enum StoreError {
     /// It refuses the user or the password. No use to wait.
     #[error("{0}")]
     Refused(String),
+    /// Its file is damaged. No use to wait.
+    #[error("{0}")]
+    Damaged(String),
 }
 
 /// What became of a batch handed to a backend.

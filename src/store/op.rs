@@ -328,6 +328,8 @@ pub enum Outcome {
     /// The store refused the user or the password, or is none: the server has to end if this is
     /// the first time it was reached.
     Refused(String),
+    /// The store's file is damaged, for this reason, and what can be done. No use to wait.
+    Damaged(String),
     /// The store does not answer. State handed over and not yet answered for is not written.
     Away(String),
     /// An `Online` or `Offline` was settled.

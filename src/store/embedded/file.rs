@@ -1,14 +1,17 @@
 //! The file: made, locked, opened, and changed by one durable transaction at a time.
 
+use std::cell::Cell;
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Read};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::panic::{self, AssertUnwindSafe};
 use std::path::{Path, PathBuf};
+use std::sync::Once;
 
 use redb::{CommitError, Database, DatabaseError, StorageError, TransactionError};
 
 use super::keyspace::{Fault, Space};
-use crate::limits::{EMBEDDED_CACHE_BYTES, EMBEDDED_NEW_FILE_BYTES_MAX};
+use crate::limits::{EMBEDDED_CACHE_BYTES, EMBEDDED_CHECK_BYTES_MAX, EMBEDDED_NEW_FILE_BYTES_MAX};
 use crate::time::UnixMs;
 
 /// The file's name within its directory.
@@ -40,7 +43,7 @@ pub enum OpenError {
         file: PathBuf,
     },
     /// The file is none of ours, damaged, or of another version.
-    #[error("cannot use {}: {why}", file.display())]
+    #[error("{} is damaged or no store of this version ({why}); {}", file.display(), advice(file))]
     Unusable {
         /// The file.
         file: PathBuf,
@@ -50,6 +53,44 @@ pub enum OpenError {
     /// The system has no random numbers.
     #[error("no random numbers: {0}")]
     Random(getrandom::Error),
+}
+
+/// What can be done about a file that cannot be used.
+fn advice(file: &Path) -> String {
+    let file = file.display();
+    format!(
+        "put a backup in its place, or begin anew: mv {file} {file}.damaged (presence is written anew, tasks and results are not)"
+    )
+}
+
+thread_local! {
+    /// A panic of this thread is caught and told as an error: nothing is printed of it.
+    static EXPECTS_PANIC: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Does `work` with the database library, which panics at some damages of its file.
+///
+/// # Errors
+/// The words of the panic, if it panicked: nothing that it had open may be used again.
+pub(super) fn guarded<T>(work: impl FnOnce() -> T) -> Result<T, String> {
+    static QUIET: Once = Once::new();
+    QUIET.call_once(|| {
+        let others = panic::take_hook();
+        panic::set_hook(Box::new(move |info| {
+            if !EXPECTS_PANIC.get() {
+                others(info);
+            }
+        }));
+    });
+    let before = EXPECTS_PANIC.replace(true);
+    let done = panic::catch_unwind(AssertUnwindSafe(work));
+    EXPECTS_PANIC.set(before);
+    done.map_err(|payload| {
+        let text = payload.downcast_ref::<&str>().map(ToString::to_string);
+        let text = text.or_else(|| payload.downcast_ref::<String>().cloned());
+        let text = text.unwrap_or_else(|| "its contents contradict each other".to_owned());
+        text.lines().next().unwrap_or_default().to_owned()
+    })
 }
 
 /// The file, open.
@@ -72,6 +113,45 @@ impl Opened {
     }
 }
 
+/// Opens the file for the first time in this process: one that is not too large is also read whole.
+pub(super) fn open_and_check(dir: &Path) -> Result<Opened, OpenError> {
+    let path = dir.join(FILE_NAME);
+    let mut opened = open(dir)?;
+    let length = fs::metadata(&path).map_or(0, |found| found.len());
+    if length > EMBEDDED_CHECK_BYTES_MAX {
+        return Ok(opened);
+    }
+    let checked = guarded(move || {
+        let sound = opened.database.check_integrity();
+        sound.map(|sound| (sound, opened))
+    });
+    match checked {
+        Ok(Ok((sound, opened))) => {
+            if !sound {
+                let file = path.display();
+                log::warn!(
+                    "store: {file} was damaged and is mended; its last changes may be missing"
+                );
+            }
+            Ok(opened)
+        }
+        Ok(Err(error)) => Err(unusable(&path, error.to_string())),
+        Err(panic) => Err(unusable(&path, panic)),
+    }
+}
+
+/// What is said of the file in `dir` that turned out damaged while it was in use.
+pub(super) fn damaged(dir: &Path, why: String) -> String {
+    unusable(&dir.join(FILE_NAME), why).to_string()
+}
+
+fn unusable(file: &Path, why: String) -> OpenError {
+    OpenError::Unusable {
+        file: file.to_owned(),
+        why,
+    }
+}
+
 /// Makes the directory if need be, and opens the file in it.
 pub(super) fn open(dir: &Path) -> Result<Opened, OpenError> {
     let made = DirBuilder::new().recursive(true).mode(0o700).create(dir);
@@ -86,21 +166,32 @@ pub(super) fn open(dir: &Path) -> Result<Opened, OpenError> {
         error,
     })?;
     let id = Some((found.dev(), found.ino()));
-    let opened = Database::builder()
-        .set_cache_size(EMBEDDED_CACHE_BYTES)
-        .create_file(locked);
+    let opened = guarded(|| {
+        Database::builder()
+            .set_cache_size(EMBEDDED_CACHE_BYTES)
+            .create_file(locked)
+    });
+    let opened = opened.map_err(|panic| unusable(&path, panic))?;
     let database = opened.map_err(|error| match error {
         DatabaseError::DatabaseAlreadyOpen => OpenError::InUse { file: path.clone() },
+        DatabaseError::Storage(StorageError::Io(error)) if is_damage(&error) => {
+            unusable(&path, "it is too short".to_owned())
+        }
         DatabaseError::Storage(StorageError::Io(error)) => OpenError::File {
             file: path.clone(),
             error,
         },
-        other => OpenError::Unusable {
-            file: path.clone(),
-            why: other.to_string(),
-        },
+        other => unusable(&path, other.to_string()),
     })?;
     Ok(Opened { database, id })
+}
+
+/// Whether a failure to read is the file's contents' fault and not the disk's.
+fn is_damage(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::UnexpectedEof | io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput
+    )
 }
 
 /// The file, locked for this process and fit to be opened: the lock stays with it.
@@ -114,6 +205,9 @@ fn locked_file(path: &Path) -> Result<File, OpenError> {
     };
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(true).truncate(false);
+    if path.is_dir() {
+        return Err(unusable(path, "it is a directory".to_owned()));
+    }
     let mut file = options.mode(0o600).open(path).map_err(failed)?;
     match file.try_lock() {
         Ok(()) => {}

@@ -38,7 +38,7 @@ use self::kinds::score_of;
 pub use self::memory::Memory;
 use super::op::{Dispatch, Found, HeldHost, HeldTask, Op, Outcome, Settled, Stored};
 use super::{Backend, Dump, HeldCursor, Lease, Ran, Settings, StoreError, schema};
-use crate::limits::{LEASE_S, STREAM_ENTRIES_MAX, SWEEP_ROWS_MAX};
+use crate::limits::{STREAM_ENTRIES_MAX, SWEEP_ROWS_MAX};
 use crate::time::{Span, UnixMs};
 
 /// What the operations have to know, borrowed for one transaction.
@@ -71,7 +71,10 @@ pub type Wall = Arc<dyn Fn() -> UnixMs + Send + Sync>;
 impl Place {
     fn open(&self) -> Result<Opened, StoreError> {
         match self {
-            Self::Dir(dir) => file::open(dir).map_err(|error| StoreError::Away(error.to_string())),
+            Self::Dir(dir) => file::open(dir).map_err(|error| match error {
+                OpenError::Unusable { .. } => StoreError::Damaged(error.to_string()),
+                error => StoreError::Away(error.to_string()),
+            }),
             Self::Memory(memory, _) => memory.open(),
         }
     }
@@ -92,6 +95,8 @@ pub struct EmbeddedStore {
     process: String,
     /// The open file; none after an error of the disk, until [`Backend::open`].
     opened: Option<Opened>,
+    /// The lease has been written to the open file.
+    has_lease: bool,
     /// Behind which host the next sweep of last-seen times goes on.
     swept: Option<Vec<u8>>,
     /// Behind which task the next sweep of tasks goes on.
@@ -107,10 +112,11 @@ impl EmbeddedStore {
     pub fn open(dir: &Path, settings: Settings) -> Result<Self, OpenError> {
         let random = getrandom::u64().map_err(OpenError::Random)?;
         Ok(Self {
-            opened: Some(file::open(dir)?),
+            opened: Some(file::open_and_check(dir)?),
             place: Place::Dir(dir.to_owned()),
             settings,
             process: format!("{random:016x}"),
+            has_lease: false,
             swept: None,
             swept_tasks: None,
         })
@@ -124,6 +130,7 @@ impl EmbeddedStore {
             place: Place::Memory(memory, wall),
             settings,
             process: format!("{process:016x}"),
+            has_lease: false,
             opened: None,
             swept: None,
             swept_tasks: None,
@@ -138,6 +145,7 @@ impl EmbeddedStore {
             place: self.place.clone(),
             settings: self.settings.clone(),
             process: self.process.clone(),
+            has_lease: false,
             opened: None,
             swept: None,
             swept_tasks: None,
@@ -162,14 +170,25 @@ impl EmbeddedStore {
         let Some(opened) = &self.opened else {
             return Err(StoreError::Away("the store's file is closed".into()));
         };
-        let result = file::transaction(&opened.database, now, |space| work(space, &context));
+        let result = file::guarded(|| {
+            file::transaction(&opened.database, now, |space| work(space, &context))
+        });
+        let result = result.unwrap_or_else(|panic| Err(StorageError::Corrupted(panic).into()));
         match result {
             Ok(value) => Ok(value),
             // An operation's own fault is an outcome; here it is the store's own key that is spoilt.
             Err(fault @ Fault::Kind(_)) => Err(StoreError::Away(fault.to_string())),
             Err(Fault::Storage(error)) => {
-                self.opened = None;
-                Err(StoreError::Away(error.to_string()))
+                self.has_lease = false;
+                let opened = self.opened.take();
+                // What has just failed may panic once more when it is closed.
+                let _ = file::guarded(|| drop(opened));
+                Err(match (error, &self.place) {
+                    (StorageError::Corrupted(why), Place::Dir(dir)) => {
+                        StoreError::Damaged(file::damaged(dir, why))
+                    }
+                    (error, _) => StoreError::Away(error.to_string()),
+                })
             }
         }
     }
@@ -276,36 +295,45 @@ fn logged(what: &str, result: Result<(), Fault>) -> Result<(), StorageError> {
 
 impl Backend for EmbeddedStore {
     fn open(&mut self) -> Result<(), StoreError> {
+        // One that is open needs no sign of life: an idle server leaves the disk alone.
         if self.opened.is_none() {
             self.opened = Some(self.place.open()?);
+            return self.transact(self.place.now(), |_, _| Ok(()));
         }
-        self.transact(self.place.now(), |_, _| Ok(()))
+        Ok(())
     }
 
     /// The file is held by one process alone, so another's lease in it is a dead one's: it is
-    /// taken at once, with `force` or without, and never [`Lease::Foreign`]. A file that has been
+    /// taken at once, with `force` or without, and never [`Lease::Foreign`]. For the same reason it is written once and never
+    /// renewed. A file that has been
     /// deleted under us is found out here, and made anew.
-    fn lease(&mut self, _force: bool) -> Result<Lease, StoreError> {
+    fn lease(&mut self, force: bool) -> Result<Lease, StoreError> {
         if let Place::Dir(dir) = &self.place
             && self.opened.take_if(|opened| !opened.is_in(dir)).is_some()
         {
+            self.has_lease = false;
             let why = format!("somebody has deleted the file in {}", dir.display());
             return Err(StoreError::Away(why));
         }
+        if self.has_lease && !force {
+            return Ok(Lease::Ours);
+        }
         let process = self.process.clone();
-        self.transact(self.place.now(), |space, context| {
+        let lease = self.transact(self.place.now(), |space, context| {
             let key = schema::node_lease(context.node);
             space.check(schema::NODES, Kind::Set)?;
             let ours = space.text_get(&key)?.is_some_and(|held| held == process);
             space.text_set(&key, &process)?;
-            let until = space.now().0.saturating_add(LEASE_S * 1000);
-            space.expire(&key, UnixMs(until))?;
+            space.persist(&key)?;
             space.set_add(schema::NODES, context.node)?;
             Ok(if ours { Lease::Ours } else { Lease::Taken })
-        })
+        })?;
+        self.has_lease = true;
+        Ok(lease)
     }
 
     fn release_lease(&mut self) -> Result<(), StoreError> {
+        self.has_lease = false;
         let process = self.process.clone();
         self.transact(self.place.now(), |space, context| {
             let key = schema::node_lease(context.node);
@@ -424,6 +452,7 @@ impl Backend for EmbeddedStore {
     }
 
     fn disconnect(&mut self) {
+        self.has_lease = false;
         self.opened = None;
     }
 

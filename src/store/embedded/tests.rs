@@ -370,3 +370,88 @@ fn a_file_that_is_deleted_under_us_is_made_anew() {
     assert_eq!(store.lease(false), Ok(Lease::Taken), "it came back empty");
     assert!(dir.join(FILE_NAME).exists());
 }
+
+/// Everything that a start reads, and a write: each of it done, or refused as damaged.
+fn use_all(store: &mut EmbeddedStore) -> Result<(), StoreError> {
+    store.lease(false)?;
+    let (mut cursor, mut hosts) = (HeldCursor::Start, Vec::new());
+    while cursor != HeldCursor::End {
+        store.held(true, &mut cursor, &mut hosts)?;
+    }
+    let (mut cursor, mut tasks) = (HeldCursor::Start, Vec::new());
+    while cursor != HeldCursor::End {
+        store.tasks(&mut cursor, &mut tasks)?;
+    }
+    let ran = store.run(&onlines(0, 300), &mut Vec::new());
+    ran.error.map_or(Ok(()), Err)?;
+    store.sweep(UnixMs(u64::MAX / 2))
+}
+
+#[test]
+fn a_damaged_file_is_an_error_that_says_what_to_do() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = EmbeddedStore::open(dir.path(), settings()).unwrap();
+    for batch in 0..4 {
+        store.run(&onlines(batch * 100, 100), &mut Vec::new());
+    }
+    drop(store);
+    let sound = fs::read(dir.path().join(FILE_NAME)).unwrap();
+    let random = fastrand::Rng::with_seed(17);
+    let mut refused = 0;
+    for round in 0..120 {
+        let mut random = random.clone();
+        random.seed(round);
+        let mut bytes = sound.clone();
+        match round % 4 {
+            0 => bytes.truncate(random.usize(1..sound.len())),
+            // Where most is written, and anywhere.
+            1 => (0..8).for_each(|_| bytes[random.usize(0..4_096)] ^= 1 << random.u8(0..8)),
+            2 => (0..64).for_each(|_| bytes[random.usize(0..sound.len())] ^= 0x55),
+            _ => {
+                let page = random.usize(0..sound.len() / 4_096) * 4_096;
+                bytes[page..page + 4_096].fill(random.u8(..));
+            }
+        }
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join(FILE_NAME), bytes).unwrap();
+        let told = match EmbeddedStore::open(dir.path(), settings()) {
+            Ok(mut store) => use_all(&mut store).err().map(|error| error.to_string()),
+            Err(error) => Some(error.to_string()),
+        };
+        if let Some(told) = told {
+            refused += 1;
+            assert!(
+                told.contains(FILE_NAME) && told.contains("mv "),
+                "{round}: {told}"
+            );
+            assert!(!told.contains('\n'), "{told}");
+        }
+    }
+    assert!(refused > 30, "{refused}");
+}
+
+#[test]
+fn a_directory_in_its_place_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::create_dir(dir.path().join(FILE_NAME)).unwrap();
+    let error = EmbeddedStore::open(dir.path(), settings()).err().unwrap();
+    assert!(error.to_string().contains("a directory"), "{error}");
+}
+
+#[test]
+fn an_idle_store_writes_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = EmbeddedStore::open(dir.path(), settings()).unwrap();
+    store.lease(false).unwrap();
+    let file = dir.path().join(FILE_NAME);
+    let before = fs::read(&file).unwrap();
+    let touched = || fs::metadata(&file).unwrap().modified().unwrap();
+    let then = touched();
+    for _ in 0..20 {
+        Backend::open(&mut store).unwrap();
+        assert_eq!(store.lease(false), Ok(Lease::Ours));
+        store.sweep(wall_clock()).unwrap();
+    }
+    assert!(fs::read(&file).unwrap() == before);
+    assert_eq!(touched(), then);
+}

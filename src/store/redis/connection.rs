@@ -330,6 +330,7 @@ fn hide(error: StoreError, password: Option<&str>) -> StoreError {
         StoreError::Away(text) => StoreError::Away(mask(text)),
         StoreError::Broken(text) => StoreError::Broken(mask(text)),
         StoreError::Refused(text) => StoreError::Refused(mask(text)),
+        damaged @ StoreError::Damaged(_) => damaged,
     }
 }
 

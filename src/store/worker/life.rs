@@ -76,7 +76,7 @@ struct Outage {
     why: String,
     told: bool,
     told_stuck: bool,
-    told_refused: bool,
+    told_hopeless: bool,
 }
 
 /// The end that was asked for.
@@ -561,9 +561,15 @@ impl Life {
         self.keep_recent();
         self.put_away();
         self.tell();
-        if matches!(error, StoreError::Refused(_)) && !self.outage.told_refused {
-            self.outage.told_refused = true;
-            self.out.push(Outcome::Refused(self.outage.why.clone()));
+        let hopeless = match error {
+            StoreError::Refused(why) => Some(Outcome::Refused(why.clone())),
+            StoreError::Damaged(why) => Some(Outcome::Damaged(why.clone())),
+            StoreError::Away(_) | StoreError::Broken(_) => None,
+        };
+        if let Some(outcome) = hopeless
+            && !std::mem::replace(&mut self.outage.told_hopeless, true)
+        {
+            self.out.push(outcome);
         }
         next
     }
