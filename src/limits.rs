@@ -210,6 +210,9 @@ pub const HTTP_LINGER_S_MAX: u64 = 2;
 /// HTTP connections beyond [`HTTP_CONNECTIONS_MAX`] that are just being told 503; beyond these a
 /// new one is closed without a word.
 pub const HTTP_REFUSALS_MAX: usize = 16;
+/// How long the answer to a wrong token is held back, in milliseconds. Meanwhile nothing more is read from
+/// its connection, which makes room for others before any that has a request under way.
+pub const HTTP_TOKEN_DELAY_MS: u64 = 1_000;
 /// Bytes asked of an HTTP socket in one call.
 pub const HTTP_READ_BYTES: usize = 16 * 1024;
 /// Requests over HTTP answered in a turn, one for each connection at most; the rest waits for the

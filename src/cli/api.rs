@@ -45,17 +45,21 @@ pub enum ApiError {
     },
     /// It wants a token and was given none.
     #[error(
-        "{base} wants a token: give the file that holds it by --token-file or ANTHILL_TOKEN_FILE"
+        "{base} wants a token: give the file that holds it by --token-file or ANTHILL_TOKEN_FILE ({text})"
     )]
     TokenWanted {
         /// Where.
         base: String,
+        /// What it says.
+        text: String,
     },
     /// It was given a token, and wants another.
-    #[error("{base} refuses the token: see --token-file and ANTHILL_TOKEN_FILE")]
+    #[error("{base} refuses the token: see --token-file and ANTHILL_TOKEN_FILE ({text})")]
     TokenRefused {
         /// Where.
         base: String,
+        /// What it says.
+        text: String,
     },
     /// It answers with an error.
     #[error("{base} answers {status}: {text}")]
@@ -206,9 +210,6 @@ impl Api {
     fn body(&self, answer: Result<Response<Body>, ureq::Error>) -> Result<Vec<u8>, ApiError> {
         let mut response = answer.map_err(|error| self.broken(error))?;
         let status = response.status();
-        if status == StatusCode::UNAUTHORIZED {
-            return Err(self.unauthorized());
-        }
         let body = response
             .body_mut()
             .with_config()
@@ -217,6 +218,9 @@ impl Api {
             .map_err(|error| self.broken(error))?;
         if !status.is_success() {
             let text = error_text(&body);
+            if status == StatusCode::UNAUTHORIZED {
+                return Err(self.unauthorized(text));
+            }
             let base = self.base.clone();
             return Err(ApiError::Status { base, status, text });
         }
@@ -231,11 +235,11 @@ impl Api {
         }
     }
 
-    fn unauthorized(&self) -> ApiError {
+    fn unauthorized(&self, text: String) -> ApiError {
         let base = self.base.clone();
         match self.token {
-            Some(_) => ApiError::TokenRefused { base },
-            None => ApiError::TokenWanted { base },
+            Some(_) => ApiError::TokenRefused { base, text },
+            None => ApiError::TokenWanted { base, text },
         }
     }
 

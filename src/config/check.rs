@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 
 use super::error::{ConfigError, Place};
-use super::{Auth, Config, Overrides};
+use super::{Auth, Config, HttpWrite, Overrides};
 
 /// Who gave the values that are checked here, so that an error can name it.
 pub(super) struct Origin<'a> {
@@ -46,11 +46,7 @@ pub(super) fn check(config: &Config, origin: &Origin<'_>) -> Result<(), ConfigEr
         ("server.http", "--http", &flags.http, server.http),
     ];
     for (path, flag, given, address) in listeners {
-        let certified = config
-            .tls
-            .as_ref()
-            .is_some_and(|tls| tls.client_ca.is_some());
-        if config.auth == Auth::Unset && !certified && is_open(address) {
+        if config.auth == Auth::Unset && !config.is_guarded() && is_open(address) {
             return Err(ConfigError::Value {
                 place: origin.place(path, Some((flag, given))),
                 why: format!(
@@ -72,6 +68,26 @@ pub(super) fn check(config: &Config, origin: &Origin<'_>) -> Result<(), ConfigEr
         });
     }
     Ok(())
+}
+
+/// What the processes of this machine may do over HTTP where hosts have to prove who they are and HTTP asks
+/// for no token: to be said at each start.
+pub(super) fn open_to_this_machine(config: &Config) -> Option<String> {
+    if !config.is_guarded() || config.server.http_token.is_some() {
+        return None;
+    }
+    let text = match config.server.http_write {
+        HttpWrite::Token => {
+            "server.http_token_file is null while hosts have to prove who they are: requests over HTTP that change \
+             something are refused, and dispatch and console with them; server.http_token_file ends that, and so \
+             does server.http_write \"open\", which lets every process of this machine command the hosts"
+        }
+        HttpWrite::Open => {
+            "server.http_write is \"open\" and server.http_token_file is null: every process of this machine may \
+             command hosts that have to prove who they are"
+        }
+    };
+    Some(text.to_owned())
 }
 
 /// Whether others than this machine may reach the address.

@@ -105,8 +105,21 @@ pub struct Server {
     pub http_token_file: Option<PathBuf>,
     /// The token read from that file. Never shown.
     pub http_token: Option<String>,
+    /// `http_write`: whether requests that change something need a token where none is set. `null`: they do
+    /// where hosts have to prove who they are ([`Config::is_guarded`]).
+    pub http_write: HttpWrite,
     /// `coalesce_us`: how long the loop may wait for more to read together, in microseconds, 0 to 10000.
     pub coalesce_us: u64,
+}
+
+/// Requests over HTTP that change something, where no token is set.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum HttpWrite {
+    /// `open`: every process that can connect may make them.
+    #[default]
+    Open,
+    /// `token`: they need a token, and are refused while there is none.
+    Token,
 }
 
 impl Default for Server {
@@ -120,6 +133,7 @@ impl Default for Server {
             http_names: Vec::new(),
             http_token_file: None,
             http_token: None,
+            http_write: HttpWrite::Open,
             coalesce_us: 1_000,
         }
     }
@@ -135,6 +149,7 @@ impl fmt::Debug for Server {
             .field("http_names", &self.http_names)
             .field("http_token_file", &self.http_token_file)
             .field("http_token", &self.http_token.as_ref().map(|_| "***"))
+            .field("http_write", &self.http_write)
             .field("coalesce_us", &self.coalesce_us)
             .finish()
     }
@@ -407,6 +422,13 @@ impl fmt::Debug for Overrides {
 
 const MIB: u64 = 1024 * 1024;
 
+/// Values that stand in the file, where the default of one that does not depends on others.
+#[derive(Clone, Copy, Debug, Default)]
+struct Given {
+    udp: bool,
+    http_write: bool,
+}
+
 impl Config {
     /// Reads the configuration: `path`, or without one `./config.json` if it is there, or else the
     /// defaults; then the flags over it.
@@ -419,7 +441,7 @@ impl Config {
         // Not following a link: one that leads nowhere is there, and wrong.
         match std::fs::symlink_metadata(file) {
             Err(e) if path.is_none() && e.kind() == io::ErrorKind::NotFound => {
-                Self::default().finish(None, false, overrides)
+                Self::default().finish(None, Given::default(), overrides)
             }
             _ => {
                 let name = error::shown_path(file);
@@ -447,16 +469,30 @@ impl Config {
         } else {
             read::read(name, &root)?
         };
-        let udp = root.member("server").and_then(|of| of.member("udp"));
-        let udp_given = udp.is_some_and(|udp| *udp != Node::Null);
-        config.finish(Some(name), udp_given, overrides)
+        let server = root.member("server");
+        let is_given = |key| {
+            let value = server.and_then(|of| of.member(key));
+            value.is_some_and(|value| *value != Node::Null)
+        };
+        let given = Given {
+            udp: is_given("udp"),
+            http_write: is_given("http_write"),
+        };
+        config.finish(Some(name), given, overrides)
+    }
+
+    /// Whether hosts have to prove who they are: by keys, or by certificates.
+    #[must_use]
+    pub fn is_guarded(&self) -> bool {
+        let certified = self.tls.as_ref().is_some_and(|tls| tls.client_ca.is_some());
+        matches!(self.auth, Auth::Keys(_)) || certified
     }
 
     /// Lays the flags over what the file says, and checks it all together.
     fn finish(
         mut self,
         file: Option<&str>,
-        udp_given: bool,
+        given: Given,
         flags: &Overrides,
     ) -> Result<Self, ConfigError> {
         if let Some(url) = &flags.store {
@@ -464,7 +500,7 @@ impl Config {
         }
         if let Some(tcp) = &flags.tcp {
             self.server.tcp = flag_address("--tcp", tcp)?;
-            if !udp_given {
+            if !given.udp {
                 self.server.udp = read::udp_beside(self.server.tcp);
             }
         }
@@ -507,6 +543,10 @@ impl Config {
         check::check(&self, &origin)?;
         self.warnings
             .extend(self.log.file.as_deref().and_then(log_file::warning));
+        if !given.http_write && self.is_guarded() {
+            self.server.http_write = HttpWrite::Token;
+        }
+        self.warnings.extend(check::open_to_this_machine(&self));
         Ok(self)
     }
 }

@@ -11,8 +11,8 @@ use super::outside;
 use super::tree::Node;
 use super::value::{NAME_CHARS_MAX, Section, Value, is_name_char};
 use super::{
-    Auth, Config, Dispatch, Format, Heartbeat, KeysFile, Limits, Log, MIB, OnDone, OnShutdown,
-    Server, Store, UDP_PORT,
+    Auth, Config, Dispatch, Format, Heartbeat, HttpWrite, KeysFile, Limits, Log, MIB, OnDone,
+    OnShutdown, Server, Store, UDP_PORT,
 };
 use crate::codec::frame::ByteOrder;
 use crate::keys::Network;
@@ -44,6 +44,7 @@ pub(super) fn keys_of(section: &str) -> &'static [&'static str] {
             "http",
             "http_names",
             "http_token_file",
+            "http_write",
             "coalesce_us",
         ],
         "heartbeat" => &[
@@ -96,6 +97,9 @@ pub(super) const BYTE_ORDERS: [(&str, ByteOrder); 3] = [
 /// The words for what a planned stop does.
 pub(super) const ON_SHUTDOWN: [(&str, OnShutdown); 2] =
     [("keep", OnShutdown::Keep), ("offline", OnShutdown::Offline)];
+/// The words for requests that change something where no token is set.
+pub(super) const HTTP_WRITE: [(&str, HttpWrite); 2] =
+    [("token", HttpWrite::Token), ("open", HttpWrite::Open)];
 /// The words for what becomes of a finished host's record.
 pub(super) const ON_DONE: [(&str, OnDone); 2] = [("keep", OnDone::Keep), ("clear", OnDone::Clear)];
 /// The words for the form of a log line.
@@ -193,6 +197,9 @@ fn server(of: &Section<'_>, server: &mut Server) -> Result<(), ConfigError> {
         v.list(CONFIG_ENTRIES_MAX)?.iter().map(http_name).collect()
     })?;
     of.set_or_null("http_token_file", &mut server.http_token_file, path)?;
+    if let Some(write) = of.get("http_write").and_then(Value::unless_null) {
+        server.http_write = write.word(&HTTP_WRITE)?;
+    }
     of.set("coalesce_us", &mut server.coalesce_us, |v| {
         v.whole(0..=10_000)
     })

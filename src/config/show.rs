@@ -3,15 +3,16 @@
 
 use serde_json::{Value, json};
 
-use super::read::{BYTE_ORDERS, FORMATS, LEVELS, ON_DONE, ON_SHUTDOWN};
+use super::read::{BYTE_ORDERS, FORMATS, HTTP_WRITE, LEVELS, ON_DONE, ON_SHUTDOWN};
 use super::{Auth, Config, Device, MIB};
 use crate::time::Span;
 
 /// The keys that a running server takes over when it reads its configuration again. A key that
 /// ends in a dot stands for its whole section.
-const APPLIED: [&str; 16] = [
+const APPLIED: [&str; 17] = [
     "server.http_names",
     "server.http_token_file",
+    "server.http_write",
     "server.coalesce_us",
     "heartbeat.timeout_s",
     "heartbeat.first_message_s",
@@ -50,6 +51,7 @@ impl Config {
                 "http": server.http.to_string(),
                 "http_names": server.http_names,
                 "http_token_file": server.http_token_file,
+                "http_write": word(&HTTP_WRITE, server.http_write),
                 "coalesce_us": server.coalesce_us,
             },
             "heartbeat": {

@@ -15,7 +15,7 @@
 use super::Site;
 use super::gate::Door;
 use super::http::{self, Head};
-use super::response::{Response, Sending};
+use super::response::{Note, Response, Sending};
 use super::routes::{self, Outcome, Route};
 use crate::handlers::ask::Ask;
 
@@ -42,6 +42,8 @@ pub enum Step {
         status: u16,
         /// Whether the connection ends with it.
         close: bool,
+        /// Whether that was for a wrong token.
+        wrong_token: bool,
     },
     /// This is to be asked of the core; [`Conversation::answer`] takes the answer. Nothing is to be
     /// stepped before.
@@ -88,6 +90,7 @@ impl Conversation {
                 return Step::Answered {
                     status: refusal.status,
                     close: true,
+                    wrong_token: false,
                 };
             }
         };
@@ -127,6 +130,7 @@ impl Conversation {
         Step::Answered {
             status: response.status,
             close: sending.close,
+            wrong_token: response.note == Note::WrongToken,
         }
     }
 
@@ -218,7 +222,11 @@ mod tests {
     }
 
     fn answered(status: u16, close: bool) -> Step {
-        Step::Answered { status, close }
+        Step::Answered {
+            status,
+            close,
+            wrong_token: false,
+        }
     }
 
     const CONVERSATIONS: [&[u8]; 7] = [

@@ -14,6 +14,9 @@ use super::response::{Note, Response};
 
 /// The path that may be asked without a token, so that a supervisor needs none.
 const OPEN_PATH: &str = "/healthz";
+/// The answer to a request that would change something, where that needs a token and none is set.
+const NO_TOKEN_SET: &str = "a request that changes something needs a token, and this server has none: \
+     server.http_token_file names the file with one, or server.http_write \"open\" lets every process of its machine in";
 /// HTTP's own port, which a URL leaves out.
 const HTTP_PORT: u16 = 80;
 
@@ -25,6 +28,8 @@ pub struct HttpRules {
     pub names: Vec<String>,
     /// The token everybody has to show.
     pub token: Option<String>,
+    /// Whether requests that change something are refused while there is no token.
+    pub write_needs_token: bool,
     /// Console commands that have a name: name → text.
     pub instructions: BTreeMap<String, String>,
     /// The name of this node, as its events tell it.
@@ -38,6 +43,7 @@ impl fmt::Debug for HttpRules {
         f.debug_struct("HttpRules")
             .field("names", &self.names)
             .field("token", &token)
+            .field("write_needs_token", &self.write_needs_token)
             .field("instructions", &self.instructions)
             .field("node", &self.node)
             .finish()
@@ -76,11 +82,24 @@ impl Door<'_> {
         if head.cross_site {
             return Err(Response::error(403, "another site makes this request"));
         }
-        if head.path != OPEN_PATH && !self.has_token(head.authorization) {
-            let answer = Response::error(401, "a token is needed: Authorization: Bearer TOKEN");
-            return Err(answer.noting(Note::Authenticate));
+        let Some(token) = &self.rules.token else {
+            let changes = head.path != OPEN_PATH && !is_read(head.method);
+            return match self.rules.write_needs_token && changes {
+                true => Err(Response::error(401, NO_TOKEN_SET).noting(Note::Authenticate)),
+                false => Ok(()),
+            };
+        };
+        if head.path == OPEN_PATH {
+            return Ok(());
         }
-        Ok(())
+        match head.authorization {
+            Some(text) if is_token(text, token) => Ok(()),
+            Some(_) => Err(Response::error(401, "the token is wrong").noting(Note::WrongToken)),
+            None => {
+                let answer = Response::error(401, "a token is needed: Authorization: Bearer TOKEN");
+                Err(answer.noting(Note::Authenticate))
+            }
+        }
     }
 
     fn is_ours(&self, authority: &str) -> bool {
@@ -119,16 +138,19 @@ impl Door<'_> {
             .chain(["localhost"])
             .any(|name| name.eq_ignore_ascii_case(authority) || name.eq_ignore_ascii_case(bare))
     }
+}
 
-    fn has_token(&self, authorization: Option<&str>) -> bool {
-        let Some(token) = &self.rules.token else {
-            return true;
-        };
-        let Some((scheme, given)) = authorization.and_then(|text| text.split_once(' ')) else {
-            return false;
-        };
-        scheme.eq_ignore_ascii_case("Bearer") && equal(given.trim().as_bytes(), token.as_bytes())
-    }
+/// Whether requests of this method change nothing.
+fn is_read(method: &str) -> bool {
+    matches!(method, "GET" | "HEAD")
+}
+
+/// Whether the header gives this token.
+fn is_token(authorization: &str, token: &str) -> bool {
+    let Some((scheme, given)) = authorization.split_once(' ') else {
+        return false;
+    };
+    scheme.eq_ignore_ascii_case("Bearer") && equal(given.trim().as_bytes(), token.as_bytes())
 }
 
 /// An address without a port, as an authority holds it.
@@ -284,6 +306,54 @@ mod tests {
         let open = b"GET /healthz?x HTTP/1.1\r\nHost: localhost\r\n\r\n";
         let (head, _) = parse(open).unwrap().unwrap();
         assert_eq!(door.judge(&head), Ok(()));
+    }
+
+    #[test]
+    fn without_a_token_nothing_is_changed_where_one_is_needed() {
+        let mut rules = rules(None);
+        rules.write_needs_token = true;
+        let bound = "127.0.0.1:1".parse().unwrap();
+        for (method, expected) in [
+            ("GET", 200),
+            ("HEAD", 200),
+            ("POST", 401),
+            ("DELETE", 401),
+            ("PATCH", 401),
+            ("PUT", 401),
+            ("get", 401),
+        ] {
+            for path in ["/v1/tasks", "/v1/commands", "/anything"] {
+                let request = format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\n\r\n");
+                let (head, _) = parse(request.as_bytes()).unwrap().unwrap();
+                let door = Door {
+                    rules: &rules,
+                    bound,
+                    local: bound,
+                };
+                let status = door.judge(&head).map_or_else(|r| r.status, |()| 200);
+                assert_eq!(status, expected, "{method} {path}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_wrong_token_is_told_from_none() {
+        let rules = rules(Some("sesame"));
+        let bound = "127.0.0.1:1".parse().unwrap();
+        let door = Door {
+            rules: &rules,
+            bound,
+            local: bound,
+        };
+        for (line, note) in [
+            ("X: y", Note::Authenticate),
+            ("Authorization: Bearer sesam", Note::WrongToken),
+            ("Authorization: Basic sesame", Note::WrongToken),
+        ] {
+            let request = format!("GET /v1/hosts HTTP/1.1\r\nHost: localhost\r\n{line}\r\n\r\n");
+            let (head, _) = parse(request.as_bytes()).unwrap().unwrap();
+            assert_eq!(door.judge(&head).unwrap_err().note, note, "{line}");
+        }
     }
 
     #[test]

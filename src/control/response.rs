@@ -31,6 +31,8 @@ pub enum Note {
     Allow(&'static str),
     /// With 401: how to authenticate.
     Authenticate,
+    /// The same where a token was given, and is not the one.
+    WrongToken,
 }
 
 /// How an answer is sent.
@@ -122,7 +124,9 @@ impl Response {
             Note::Allow(methods) => {
                 out.extend_from_slice(format!("Allow: {methods}\r\n").as_bytes());
             }
-            Note::Authenticate => out.extend_from_slice(b"WWW-Authenticate: Bearer\r\n"),
+            Note::Authenticate | Note::WrongToken => {
+                out.extend_from_slice(b"WWW-Authenticate: Bearer\r\n")
+            }
         }
         // Said in both cases: a client of HTTP/1.0 that asked for it must be told that we keep it.
         out.extend_from_slice(match sending.close {

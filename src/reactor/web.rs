@@ -15,7 +15,7 @@ mod connection;
 
 use std::collections::VecDeque;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::panic::{self, AssertUnwindSafe};
 
 use mio::event;
@@ -84,6 +84,8 @@ pub struct WebStats {
     pub refused: u64,
     /// Times that `accept` failed for want of descriptors or memory.
     pub accept_failures: u64,
+    /// Requests with a wrong token.
+    pub wrong_tokens: u64,
     /// Connections closed because answering them panicked.
     pub panics: u64,
     /// Connections that follow the events now.
@@ -144,6 +146,11 @@ impl Source for WebStats {
                 "anthill_http_accept_failures_total",
                 "Failures to accept an HTTP connection.",
                 self.accept_failures,
+            ),
+            (
+                "anthill_http_wrong_tokens_total",
+                "HTTP requests refused for a wrong token.",
+                self.wrong_tokens,
             ),
             (
                 "anthill_http_panics_total",
@@ -276,7 +283,7 @@ impl Web {
             let connection = &mut self.connections[slot];
             let (token, lingering) = (connection.token, connection.is_lingering());
             match connection.time_out(now) {
-                Late::Alive => self.enqueue(token),
+                Late::Alive | Late::Due => self.enqueue(token),
                 Late::Refused(status) => {
                     self.stats.timeouts += 1;
                     self.stats.answered(status);
@@ -362,7 +369,7 @@ impl Web {
                 return;
             };
             match listener.accept() {
-                Ok((stream, _)) => self.admit(stream, registry, now),
+                Ok((stream, peer)) => self.admit(stream, peer.ip(), registry, now),
                 Err(error) => match error.kind() {
                     io::ErrorKind::WouldBlock => {
                         self.accepting = false;
@@ -385,7 +392,7 @@ impl Web {
 
     /// Finds room for a new connection: if need be in the place of an idle one, or of one with a slow
     /// request; where there is none, it is told so and closed.
-    fn admit(&mut self, mut stream: TcpStream, registry: &Registry, now: Instant) {
+    fn admit(&mut self, mut stream: TcpStream, peer: IpAddr, registry: &Registry, now: Instant) {
         self.stats.accepted += 1;
         let lingering = self.connections.iter().filter(|(_, c)| c.is_lingering());
         let held = self.connections.len() - lingering.count();
@@ -412,7 +419,7 @@ impl Web {
         {
             return;
         }
-        let mut connection = Connection::new(stream, local, token, now);
+        let mut connection = Connection::new(stream, local, peer, token, now);
         if full {
             connection.refuse(&Response::error(503, "too many connections"), now);
             self.stats.answered(503);
@@ -442,6 +449,7 @@ impl Web {
         };
         let connection = &mut self.connections[slot];
         connection.queued = false;
+        let peer = connection.peer;
         let sources: [&dyn Source; 2] = [site.metrics, &self.stats];
         let now = site.at.now;
         let site = Site {
@@ -458,6 +466,7 @@ impl Web {
             Driven {
                 progress: Progress::Gone,
                 answered: None,
+                wrong_token: false,
                 wants: None,
                 read: 0,
             }
@@ -468,6 +477,10 @@ impl Web {
             Progress::Blocked => {}
             Progress::Again => self.enqueue(token),
             Progress::Gone => self.close(slot),
+        }
+        if driven.wrong_token {
+            self.stats.wrong_tokens += 1;
+            log::warn!(target: "token", "{peer}: a request over HTTP had a wrong token");
         }
         if let Some(status) = driven.answered {
             self.stats.answered(status);

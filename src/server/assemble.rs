@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::codec::Framing;
 use crate::codec::ak::Code;
-use crate::config::{self, Auth, Config, Device, OnDone, OnShutdown};
+use crate::config::{self, Auth, Config, Device, HttpWrite, OnDone, OnShutdown};
 use crate::control::HttpRules;
 use crate::handlers::Rules;
 use crate::handlers::ak::{Command, DeviceRules, Field, FieldKind};
@@ -77,6 +77,7 @@ pub fn http_rules(config: &Config) -> HttpRules {
     HttpRules {
         names: config.server.http_names.clone(),
         token: config.server.http_token.clone(),
+        write_needs_token: config.server.http_write == HttpWrite::Token,
         instructions: config.instructions.clone(),
         node: config.server.name.clone(),
     }

@@ -36,6 +36,8 @@ fn home(plain_from: &[&str]) -> Home {
     let mut home = Home::embedded();
     write_keys(&home, &all());
     home.auth(json!({"keys_file": "keys.json", "plain_from": plain_from}));
+    // Tests command hosts without a token.
+    home.set("server.http_write", "open");
     home
 }
 
@@ -769,6 +771,71 @@ fn a_server_with_keys_may_listen_anywhere_and_a_wrong_file_is_named() {
     )
     .unwrap();
     check(&["auth.keys_file", "keys.json", "by everybody"]);
+}
+
+#[test]
+fn nothing_is_changed_over_http_without_a_token_where_hosts_prove_keys() {
+    let mut home = home(&[]);
+    home.set("server.http_write", Value::Null);
+    let checked = run(home.path(), &["check-config"]);
+    assert!(
+        checked.stderr.contains("server.http_token_file is null"),
+        "{}",
+        checked.stderr
+    );
+    let shown: Value = serde_json::from_str(&checked.stdout).unwrap();
+    assert_eq!(shown["server"]["http_write"], "token");
+    let server = home.start();
+    let task = json!({"key": "AC1", "commands": {"uptime": 1}, "hosts": null});
+    let command = json!({"command": "uptime", "hosts": null});
+    for (path, body) in [("/v1/tasks", &task), ("/v1/commands", &command)] {
+        let (status, why) = server.post(path, body);
+        assert_eq!(status, 401, "{why}");
+        assert!(
+            why["error"]
+                .as_str()
+                .unwrap()
+                .contains("server.http_token_file"),
+            "{why}"
+        );
+    }
+    assert_eq!(server.get("/v1/hosts").0, 200);
+    assert!(server.get("/v1/tasks").1.contains("\"tasks\":[]"));
+    let api = format!("http://{}", server.http);
+    let words = ["dispatch", "AC1", "--task", "uptime", "--api", &api];
+    let ended = run(home.path(), &words);
+    assert_eq!(ended.status, Some(1));
+    for word in [
+        "--token-file",
+        "server.http_token_file",
+        "server.http_write",
+    ] {
+        assert!(ended.stderr.contains(word), "{}", ended.stderr);
+    }
+    drop(server);
+
+    // With a token they are made with it only, and in the open they need none.
+    let token = home.path().join("token");
+    std::fs::write(&token, "a token of many letters".replace(' ', "-")).unwrap();
+    std::fs::set_permissions(&token, PermissionsExt::from_mode(0o600)).unwrap();
+    home.set("server.http_token_file", "token");
+    assert_eq!(run(home.path(), &["check-config"]).stderr, "");
+    let server = home.start();
+    assert_eq!(server.post("/v1/tasks", &task).0, 401);
+    let api = format!("http://{}", server.http);
+    let words = ["dispatch", "AC1", "--task", "uptime", "--api", &api];
+    let why = |words: &[&str]| run(home.path(), words).stderr;
+    assert!(why(&words).contains("wants a token"));
+    let with = why(&[&words[..], &["--token-file", "token"]].concat());
+    assert!(with.contains("no host is online"), "{with}");
+    drop(server);
+    home.set("server.http_token_file", Value::Null);
+    home.set("server.http_write", "open");
+    let checked = run(home.path(), &["check-config"]);
+    assert!(checked.stderr.contains("\"open\""), "{}", checked.stderr);
+    let server = home.start();
+    // It is let in; there is no host.
+    assert_eq!(server.post("/v1/commands", &command).0, 400);
 }
 
 #[test]

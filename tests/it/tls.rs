@@ -30,6 +30,7 @@ fn secured_with(names_hosts: bool, change: impl FnOnce(&mut Home)) -> Secured {
     home.set("tls.key", key.to_str());
     if names_hosts {
         home.set("tls.client_ca", ca.to_str());
+        home.set("server.http_write", "open");
     }
     change(&mut home);
     let server = home.start();

@@ -74,6 +74,7 @@ fn home(authority: &Authority, names_hosts: bool) -> Home {
     home.set("tls.key", "server.key");
     if names_hosts {
         home.set("tls.client_ca", "ca.pem");
+        home.set("server.http_write", "open");
     }
     home
 }

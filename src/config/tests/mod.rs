@@ -49,6 +49,8 @@ fn the_defaults_are_those_of_the_file_that_is_shipped() {
     shown["server"]["name"] = Value::Null;
     assert_eq!(shown["server"]["udp"], "127.0.0.1:11452");
     shown["server"]["udp"] = Value::Null;
+    assert_eq!(shown["server"]["http_write"], "open");
+    shown["server"]["http_write"] = Value::Null;
     assert_eq!(shown, serde_json::from_str::<Value>(shipped).unwrap());
 }
 
@@ -72,10 +74,42 @@ fn each_default_is_the_documented_one() {
 }
 
 #[test]
+fn changes_over_http_need_a_token_where_hosts_prove_who_they_are() {
+    let dir = tempfile::tempdir().unwrap();
+    let (keys, token) = (dir.path().join("keys"), dir.path().join("token"));
+    fs::write(&keys, "{}").unwrap();
+    fs::write(&token, "x".repeat(16)).unwrap();
+    for file in [&keys, &token] {
+        fs::set_permissions(file, fs::Permissions::from_mode(0o600)).unwrap();
+    }
+    let guarded = json!({"keys_file": keys});
+    for (auth, write, token_file, expected, said) in [
+        (json!(null), json!(null), None, HttpWrite::Open, false),
+        (json!("none"), json!(null), None, HttpWrite::Open, false),
+        (json!("none"), json!("token"), None, HttpWrite::Token, false),
+        (guarded.clone(), json!(null), None, HttpWrite::Token, true),
+        (guarded.clone(), json!("open"), None, HttpWrite::Open, true),
+        (guarded, json!(null), Some(&token), HttpWrite::Token, false),
+    ] {
+        let server = json!({"http_write": write, "http_token_file": token_file});
+        let text = json!({"auth": auth, "server": server}).to_string();
+        let config = good(&text);
+        assert_eq!(config.server.http_write, expected, "{text}");
+        let warned = config
+            .warnings
+            .iter()
+            .any(|line| line.contains("server.http_write"));
+        assert_eq!(warned, said, "{text}: {:?}", config.warnings);
+    }
+    assert!(error(r#"{"server": {"http_write": "no"}}"#).contains("server.http_write"));
+}
+
+#[test]
 fn every_key_is_read() {
     let text = json!({
         "server": {"name": "node-1", "tcp": "127.0.0.1:0", "udp": "[::1]:5", "http": "127.0.0.2:0",
-                   "http_names": ["ants.example", "[::1]:80"], "http_token_file": null, "coalesce_us": 0},
+                   "http_names": ["ants.example", "[::1]:80"], "http_token_file": null,
+                   "http_write": "token", "coalesce_us": 0},
         "heartbeat": {"timeout_s": 2, "first_message_s": 0.5, "working_timeout_s": 90.25,
                       "tcp_keepalive_s": 1, "byte_order": "big", "on_shutdown": "offline"},
         "limits": {"connections": 10, "connections_per_ip": 3, "frame_bytes": 64, "result_bytes": 1},
@@ -97,6 +131,7 @@ fn every_key_is_read() {
     assert_eq!(config.server.udp, address("[::1]:5"));
     assert_eq!(config.server.http, address("127.0.0.2:0"));
     assert_eq!(config.server.http_names, ["ants.example", "[::1]:80"]);
+    assert_eq!(config.server.http_write, HttpWrite::Token);
     assert_eq!(config.server.coalesce_us, 0);
     assert_eq!(config.heartbeat.timeout, Span::from_secs(2));
     assert_eq!(config.heartbeat.first_message, Span::from_millis(500));

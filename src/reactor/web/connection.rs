@@ -7,6 +7,7 @@
 //!                        │   ▼             │ ▼
 //!                        │  Asking ─ reply ┘ Lingering ──▶ closed
 //!                        ▼
+//!                     Delayed: the answer to a wrong token waits, then it is sent
 //!                     Following: events, until either side ends it
 //! ```
 //!
@@ -17,7 +18,7 @@
 //! was still sending; closing over unread bytes would reset the connection and destroy the answer.
 
 use std::io::{self, Read, Write};
-use std::net::{Shutdown, SocketAddr};
+use std::net::{IpAddr, Shutdown, SocketAddr};
 
 use mio::Token;
 use mio::net::TcpStream;
@@ -27,7 +28,7 @@ use crate::handlers::ask::{Answer, Ask};
 use crate::limits::{
     HTTP_ANSWER_S_MAX, HTTP_ASK_S_MAX, HTTP_FOLLOWER_BYTES_MAX, HTTP_FOLLOWER_COMMENT_S,
     HTTP_FOLLOWER_FLUSH_BYTES, HTTP_LINGER_S_MAX, HTTP_REQUEST_S_MAX, HTTP_REQUEST_SPARED_S,
-    READ_BYTES_PER_TURN_MAX,
+    HTTP_TOKEN_DELAY_MS, READ_BYTES_PER_TURN_MAX,
 };
 use crate::time::{Instant, Span};
 
@@ -36,6 +37,8 @@ use crate::time::{Instant, Span};
 pub(super) struct Connection {
     stream: TcpStream,
     local: SocketAddr,
+    /// Address of the peer, in its shortest form.
+    pub(super) peer: IpAddr,
     conversation: Conversation,
     output: Vec<u8>,
     /// Bytes of `output` the kernel has taken.
@@ -63,6 +66,8 @@ enum Phase {
     Sending(Then),
     /// The peer is told what happens.
     Following,
+    /// The answer is held back for a while, since the token was wrong.
+    Delayed(Then),
     /// Everything is said; the peer's end is awaited.
     Lingering,
 }
@@ -107,6 +112,8 @@ pub(super) enum Late {
     Refused(u16),
     /// That is no harm.
     Alive,
+    /// The delay of its answer is over: it is to be worked on.
+    Due,
 }
 
 /// What was done for a connection.
@@ -116,6 +123,8 @@ pub(super) struct Driven {
     pub(super) progress: Progress,
     /// The status of the request that was answered, if one was.
     pub(super) answered: Option<u16>,
+    /// Whether that was for a wrong token.
+    pub(super) wrong_token: bool,
     /// What has to be done for it.
     pub(super) wants: Option<Wants>,
     /// Bytes read from it.
@@ -130,10 +139,17 @@ enum Took {
 }
 
 impl Connection {
-    pub(super) fn new(stream: TcpStream, local: SocketAddr, token: Token, now: Instant) -> Self {
+    pub(super) fn new(
+        stream: TcpStream,
+        local: SocketAddr,
+        peer: IpAddr,
+        token: Token,
+        now: Instant,
+    ) -> Self {
         Self {
             stream,
             local,
+            peer: peer.to_canonical(),
             conversation: Conversation::new(),
             output: Vec::new(),
             sent: 0,
@@ -167,6 +183,10 @@ impl Connection {
     /// Its deadline is past.
     pub(super) fn time_out(&mut self, now: Instant) -> Late {
         let response = match self.phase {
+            Phase::Delayed(then) => {
+                self.send(then, now);
+                return Late::Due;
+            }
             Phase::Receiving if !self.conversation.is_silent() => {
                 Response::error(408, "the request took too long")
             }
@@ -233,6 +253,10 @@ impl Connection {
     pub(super) fn stop(&mut self) -> bool {
         self.hurried = true;
         match &mut self.phase {
+            Phase::Delayed(_) => {
+                self.phase = Phase::Sending(Then::Close);
+                true
+            }
             Phase::Sending(then) if *then != Then::Body => {
                 *then = Then::Close;
                 true
@@ -260,6 +284,7 @@ impl Connection {
         let mut driven = Driven {
             progress: Progress::Blocked,
             answered: None,
+            wrong_token: false,
             wants: None,
             read: 0,
         };
@@ -294,6 +319,9 @@ impl Connection {
                     Then::Close => self.linger(now)?,
                 }
             }
+            if matches!(self.phase, Phase::Delayed(_)) {
+                return Ok(Progress::Blocked);
+            }
             if self.phase == Phase::Asking {
                 let Some(answer) = self.reply.take() else {
                     return Ok(Progress::Blocked);
@@ -325,9 +353,18 @@ impl Connection {
                         self.phase = Phase::Sending(Then::Body);
                         continue;
                     }
-                    Step::Answered { status, close } => {
+                    Step::Answered {
+                        status,
+                        close,
+                        wrong_token,
+                    } => {
                         driven.answered = Some(status);
+                        driven.wrong_token = wrong_token;
                         self.send_answer(close, now);
+                        if wrong_token && !self.hurried {
+                            self.delay(now);
+                            return Ok(Progress::Blocked);
+                        }
                         continue;
                     }
                 }
@@ -371,6 +408,14 @@ impl Connection {
     fn send(&mut self, then: Then, now: Instant) {
         self.phase = Phase::Sending(then);
         self.deadline = now + Span::from_secs(HTTP_ANSWER_S_MAX);
+    }
+
+    /// Holds back the answer that is to be sent: whoever guesses has to wait for each guess.
+    fn delay(&mut self, now: Instant) {
+        if let Phase::Sending(then) = self.phase {
+            self.phase = Phase::Delayed(then);
+            self.deadline = now + Span::from_millis(HTTP_TOKEN_DELAY_MS);
+        }
     }
 
     fn linger(&mut self, now: Instant) -> io::Result<()> {

@@ -532,6 +532,39 @@ fn new_rules_hold_from_the_next_request_on() {
 }
 
 #[test]
+fn the_answer_to_a_wrong_token_is_counted_and_held_back() {
+    let mut lp = Loop::new();
+    lp.web.set_rules(HttpRules {
+        token: Some("sesame".into()),
+        ..HttpRules::default()
+    });
+    let mut guesser = lp.client();
+    let mut good = lp.client();
+    for word in ["sesam", "sesamf"] {
+        let line = format!(
+            "GET /readyz HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {word}\r\n\r\n"
+        );
+        guesser.say(&line);
+    }
+    lp.until("the first is judged", |lp| lp.web.stats.wrong_tokens == 1);
+    good.say("GET /readyz HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer sesame\r\n\r\n");
+    assert_eq!(lp.answer(&mut good).0, 200, "others do not wait");
+    guesser.listen();
+    assert!(guesser.heard.is_empty() && lp.web.stats.wrong_tokens == 1);
+    lp.pass(1);
+    assert_eq!(lp.answer(&mut guesser).0, 401);
+    lp.until("the second is judged", |lp| lp.web.stats.wrong_tokens == 2);
+    guesser.listen();
+    assert!(guesser.heard.is_empty());
+    lp.pass(1);
+    assert_eq!(lp.answer(&mut guesser).0, 401);
+    // A request without any is no guess.
+    guesser.ask("/readyz");
+    assert_eq!(lp.answer(&mut guesser).0, 401);
+    assert_eq!(lp.web.stats.wrong_tokens, 2);
+}
+
+#[test]
 fn tokens_of_others_are_not_ours() {
     let web = Web::bind("127.0.0.1:0".parse().unwrap(), HttpRules::default()).unwrap();
     assert!(web.owns(LISTENER) && web.owns(token_of(u32::MAX, 79)) && web.owns(token_of(0, 0)));
