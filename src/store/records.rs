@@ -94,6 +94,16 @@ pub fn unfit(dispatch: &Dispatch) -> Option<&'static str> {
     }
 }
 
+/// Priority of a command in a book that another program wrote: a sorted set takes infinities, JSON and hosts do
+/// not. The order stays.
+#[must_use]
+pub const fn finite_priority(score: f64) -> f64 {
+    if score.is_nan() {
+        return 0.0;
+    }
+    score.clamp(f64::MIN, f64::MAX)
+}
+
 /// Whether a host in this state has still to answer.
 #[must_use]
 pub const fn is_awaited(state: TaskState) -> bool {

@@ -400,6 +400,19 @@ pub fn tasks_are_found_again_after_a_restart(open: &mut Factory<'_>) {
     };
     assert_eq!(found["AC7"], one);
     assert!(found["AC8"].hosts[0].2, "a command has failed");
+    // Priorities that another program wrote: JSON and hosts take finite numbers only.
+    let edited = [
+        ("last", f64::NEG_INFINITY),
+        ("df -h", 1.0),
+        ("first", f64::INFINITY),
+    ];
+    s.seed("AC7", sorted(&edited).unwrap());
+    let priorities = [
+        ("first".to_owned(), f64::MAX),
+        ("df -h".to_owned(), 1.0),
+        ("last".to_owned(), f64::MIN),
+    ];
+    assert_eq!(tasks(&mut s)["AC7"].commands, priorities);
     // A claim that is none is nobody's, and hides no other task.
     s.seed("anthill:task:AC7", Dump::Text("spoilt".into()));
     s.seed("anthill:task:AC8", Dump::List(owned(&["spoilt"])));

@@ -10,8 +10,8 @@ use crate::store::op::{
     Dispatch, Found, FoundHost, HeldTask, Question, Stored, TaskState, TaskStates,
 };
 use crate::store::records::{
-    Claim, GIVEN_UP, SHOWN_CHARS, followed_by, found_result, has_failed, is_awaited, unfit,
-    whole_output,
+    Claim, GIVEN_UP, SHOWN_CHARS, finite_priority, followed_by, found_result, has_failed,
+    is_awaited, unfit, whole_output,
 };
 use crate::store::schema::{self, event};
 use crate::time::UnixMs;
@@ -407,7 +407,8 @@ fn described(space: &Space<'_>, key: TaskKey, claim: Claim) -> Result<HeldTask, 
     let book = space.page(&schema::book(&key), Kind::Sorted, None, usize::MAX);
     let mut commands = Vec::new();
     for (command, score) in lenient(book, Vec::new())? {
-        commands.push((text(&command), score_of(&score, key.as_str())?));
+        let priority = finite_priority(score_of(&score, key.as_str())?);
+        commands.push((text(&command), priority));
     }
     // Among equals the last by name first, as Redis has it.
     commands.reverse();

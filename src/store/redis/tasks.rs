@@ -12,7 +12,7 @@ use super::step::{Replies, list, text, texts};
 use crate::ids::{HostId, TaskKey};
 use crate::limits::{SWEEP_TASKS_MAX, TASKS_PER_LOOK_MAX};
 use crate::store::op::{HeldTask, TaskState};
-use crate::store::records::Claim;
+use crate::store::records::{Claim, finite_priority};
 use crate::store::{HeldCursor, StoreError, schema};
 use crate::time::UnixMs;
 
@@ -204,7 +204,7 @@ fn commands_of(value: Value) -> Result<Vec<(String, f64)>, Fault> {
     let fields: Vec<_> = fields.collect::<Result<_, _>>()?;
     let command = |field: &[Option<String>]| {
         let priority = field[1].as_ref()?.parse().ok()?;
-        Some((field[0].clone()?, priority))
+        Some((field[0].clone()?, finite_priority(priority)))
     };
     Ok(fields.chunks_exact(2).filter_map(command).collect())
 }
