@@ -128,7 +128,7 @@ pub const SHUTDOWN_S_MAX: u64 = 5;
 /// Seconds the store thread is then given to put down the rest.
 pub const STORE_STOP_S_MAX: u64 = 5;
 const _: () = assert!(
-    HTTP_CONNECTIONS_MAX + HTTP_REFUSALS_MAX + LINGERING_MAX + 16 <= DESCRIPTORS_RESERVED,
+    HTTP_CONNECTIONS_MAX + HTTP_SPARE_MAX + LINGERING_MAX + 16 <= DESCRIPTORS_RESERVED,
     "what is not a host's connection fits into the reserve"
 );
 
@@ -193,13 +193,15 @@ pub const HTTP_HEAD_BYTES_MAX: usize = 16 * 1024;
 pub const HTTP_BODY_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// A whole request over HTTP, in seconds, and how long a kept connection may idle.
 pub const HTTP_REQUEST_S_MAX: u64 = 10;
-/// How long a request may be under way, in seconds, before its connection may be closed for another where
-/// there is no room: whoever is in good faith has long said it all.
-pub const HTTP_REQUEST_SPARED_S: u64 = 1;
-/// HTTP connections at once; one more takes the place of the one idle for longest, else of the one that has
-/// said half a request for longest, or is told so and closed.
+/// Seconds without progress after which a connection may be closed for another where there is no room: its
+/// request does not go on, or its peer does not read.
+pub const HTTP_STALLED_S: u64 = 1;
+/// Bytes of a request or of an answer within [`HTTP_STALLED_S`] that count as progress.
+pub const HTTP_PROGRESS_BYTES: usize = 64 * 1024;
+/// HTTP connections at once; one more takes the place of the one idle for longest, else of one whose token was
+/// wrong, else of one that has stalled, else one of [`HTTP_SPARE_MAX`].
 pub const HTTP_CONNECTIONS_MAX: usize = 64;
-const _: () = assert!(HTTP_REQUEST_SPARED_S < HTTP_REQUEST_S_MAX);
+const _: () = assert!(HTTP_STALLED_S < HTTP_REQUEST_S_MAX && HTTP_STALLED_S < HTTP_ANSWER_S_MAX);
 /// Header lines in one request over HTTP: 431 beyond.
 pub const HTTP_HEADERS_MAX: usize = 64;
 /// How long a peer may take to read an answer over HTTP, in seconds; then it is dropped.
@@ -207,16 +209,18 @@ pub const HTTP_ANSWER_S_MAX: u64 = 10;
 /// How long a connection over HTTP that we have ended is still read, in seconds, so that what the
 /// peer was sending does not destroy the answer on its way.
 pub const HTTP_LINGER_S_MAX: u64 = 2;
-/// HTTP connections beyond [`HTTP_CONNECTIONS_MAX`] that are just being told 503; beyond these a
-/// new one is closed without a word.
-pub const HTTP_REFUSALS_MAX: usize = 16;
+/// HTTP connections beyond [`HTTP_CONNECTIONS_MAX`], so that probes and short questions are answered while all
+/// places are taken. Each has one request answered; one more takes the place of the oldest, however it stands.
+pub const HTTP_SPARE_MAX: usize = 16;
+/// Those of them that may wait for the core: 503 beyond.
+pub const HTTP_SPARE_ASKS_MAX: usize = HTTP_SPARE_MAX / 2;
 /// How long the answer to a wrong token is held back, in milliseconds. Meanwhile nothing more is read from
 /// its connection, which makes room for others before any that has a request under way.
 pub const HTTP_TOKEN_DELAY_MS: u64 = 1_000;
 /// Bytes asked of an HTTP socket in one call.
 pub const HTTP_READ_BYTES: usize = 16 * 1024;
-/// Requests over HTTP answered in a turn, one for each connection at most; the rest waits for the
-/// next turn. A connection of which [`HTTP_READ_BYTES`] or more are read counts as well, answered or not.
+/// Requests over HTTP answered in a turn, one for each connection at most, and as long as [`TURN_SLICE_US`] is not
+/// over; the rest waits for the next turn.
 pub const HTTP_ANSWERS_PER_TURN_MAX: usize = 8;
 /// HTTP connections accepted in a turn.
 pub const HTTP_ACCEPTS_PER_TURN_MAX: usize = 16;
@@ -225,7 +229,7 @@ pub const HTTP_ACCEPT_RETRY_MS: u64 = 100;
 /// Seconds an asker over HTTP waits for the core's answer: as long as a dispatch may take, and the
 /// loop besides; then 503.
 pub const HTTP_ASK_S_MAX: u64 = DISPATCH_WAIT_S_MAX + 5;
-/// HTTP connections that follow the events: 503 beyond.
+/// HTTP connections that follow the events; one more takes the place of one that has stalled, else 503.
 pub const HTTP_FOLLOWERS_MAX: usize = 16;
 /// Text of events waiting for one of them to read, in bytes; who is further behind is dropped.
 pub const HTTP_FOLLOWER_BYTES_MAX: usize = 1024 * 1024;
@@ -620,7 +624,7 @@ const _: () = {
         "what an agent sends of itself fits what may wait to be taken"
     );
     assert!(
-        HTTP_CONNECTIONS_MAX + HTTP_REFUSALS_MAX < DESCRIPTORS_RESERVED,
+        HTTP_CONNECTIONS_MAX + HTTP_SPARE_MAX < DESCRIPTORS_RESERVED,
         "HTTP has the descriptors it may use"
     );
 };

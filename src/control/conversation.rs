@@ -25,6 +25,8 @@ pub struct Conversation {
     input: Vec<u8>,
     /// Bytes of the request under way, head and body, once its head has been let in.
     total: Option<usize>,
+    /// Whether the connection ends with the next answer.
+    is_last: bool,
     /// How the answer is to be sent that the core has been asked for.
     asked: Option<Sending>,
 }
@@ -65,6 +67,11 @@ impl Conversation {
         self.input.is_empty()
     }
 
+    /// The connection ends with the next answer, whatever the peer wants.
+    pub fn end_after_next(&mut self) {
+        self.is_last = true;
+    }
+
     /// Takes what was read.
     pub fn take(&mut self, bytes: &[u8]) {
         self.input.extend_from_slice(bytes);
@@ -97,7 +104,7 @@ impl Conversation {
         let total = head_len + head.body_len;
         let mut sending = Sending {
             head_only: head.is_head(),
-            close: head.close,
+            close: head.close || self.is_last,
         };
         let response = match admit(&head, door) {
             Ok(_) if self.input.len() < total => {

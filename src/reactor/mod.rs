@@ -729,7 +729,7 @@ impl Reactor {
                 Effect::Tell(event) => {
                     journal::event(&event);
                     self.stats.events_missed += self.subscribers.tell(&event);
-                    self.web.tell(&event);
+                    self.web.tell(&event, at.now);
                 }
                 Effect::Log(note) => journal::note(&note),
                 Effect::Stop { status, why } => self.fail(ServeError { status, why }),
@@ -790,7 +790,9 @@ impl Reactor {
                 started: self.started,
                 metrics: &sources,
             };
-            self.web.run_ready(self.poll.registry(), &site);
+            let mut slice = Slice::of(TURN_SLICE_US, self.clock.now()).at_least(1);
+            let goes_on = || !slice.is_over(|| self.clock.now());
+            self.web.run_ready(self.poll.registry(), &site, goes_on);
         }
         for (asker, ask) in self.web.take_asks() {
             self.ask(asker, ask, at);

@@ -70,6 +70,13 @@ impl Slice {
         }
     }
 
+    /// One in which so many are served however long it takes.
+    #[must_use]
+    pub const fn at_least(mut self, few: u32) -> Self {
+        self.few = few;
+        self
+    }
+
     /// One more has been served: whether that was enough.
     pub fn is_over(&mut self, now: impl FnOnce() -> Instant) -> bool {
         self.few = self.few.saturating_sub(1);

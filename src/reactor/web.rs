@@ -29,7 +29,7 @@ use crate::handlers::ask::{Answer, Ask};
 use crate::handlers::effect::Event;
 use crate::limits::{
     HTTP_ACCEPT_RETRY_MS, HTTP_ACCEPTS_PER_TURN_MAX, HTTP_ANSWERS_PER_TURN_MAX,
-    HTTP_CONNECTIONS_MAX, HTTP_FOLLOWERS_MAX, HTTP_READ_BYTES, HTTP_REFUSALS_MAX,
+    HTTP_CONNECTIONS_MAX, HTTP_FOLLOWERS_MAX, HTTP_READ_BYTES, HTTP_SPARE_ASKS_MAX, HTTP_SPARE_MAX,
 };
 use crate::time::{Instant, Span};
 
@@ -59,6 +59,8 @@ pub struct Web {
     accepting: bool,
     /// When to accept again after it failed.
     retry_at: Option<Instant>,
+    /// A connection accepted for which there is no place yet.
+    waiting: Option<(TcpStream, IpAddr)>,
     scratch: Box<[u8]>,
     /// What the core is to be asked: one question for a connection at most.
     asks: Vec<(u64, Ask)>,
@@ -78,9 +80,9 @@ pub struct WebStats {
     pub answers: [u64; 4],
     /// Connections closed because a request, its answer or the next request took too long.
     pub timeouts: u64,
-    /// Idle and slow connections closed to make room for new ones.
+    /// Idle, stalled and spare connections closed to make room for new ones.
     pub evicted: u64,
-    /// Connections refused for want of room.
+    /// Requests refused for want of room.
     pub refused: u64,
     /// Times that `accept` failed for want of descriptors or memory.
     pub accept_failures: u64,
@@ -134,12 +136,12 @@ impl Source for WebStats {
             ),
             (
                 "anthill_http_evicted_total",
-                "Idle and slow HTTP connections closed to make room.",
+                "Idle, stalled and spare HTTP connections closed to make room.",
                 self.evicted,
             ),
             (
                 "anthill_http_refused_total",
-                "HTTP connections refused for want of room.",
+                "HTTP requests refused for want of room.",
                 self.refused,
             ),
             (
@@ -185,6 +187,7 @@ impl Web {
             queue: VecDeque::new(),
             accepting: false,
             retry_at: None,
+            waiting: None,
             scratch: vec![0; HTTP_READ_BYTES].into_boxed_slice(),
             asks: Vec::new(),
             followers: Vec::new(),
@@ -250,8 +253,14 @@ impl Web {
         self.accepting || !self.queue.is_empty()
     }
 
-    /// Does what can be done without waiting, within the budget of a turn.
-    pub fn run_ready(&mut self, registry: &Registry, site: &Site<'_>) {
+    /// Does what can be done without waiting, within the budget of a turn: as long as `goes_on` says so, which is
+    /// asked after each connection.
+    pub fn run_ready(
+        &mut self,
+        registry: &Registry,
+        site: &Site<'_>,
+        mut goes_on: impl FnMut() -> bool,
+    ) {
         if self.accepting {
             self.accept(registry, site.at.now);
         }
@@ -263,6 +272,9 @@ impl Web {
             }
             if let Some(token) = self.queue.pop_front() {
                 answers -= usize::from(self.run(token, site));
+                if !goes_on() {
+                    break;
+                }
             }
         }
     }
@@ -323,7 +335,7 @@ impl Web {
 
     /// Tells the followers of an event. Who is too far behind is dropped: what it missed
     /// cannot be told any more, and it sees the end where it would not see the gap.
-    pub fn tell(&mut self, event: &Event) {
+    pub fn tell(&mut self, event: &Event, now: Instant) {
         if self.followers.is_empty() {
             return;
         }
@@ -335,7 +347,7 @@ impl Web {
             let Some(slot) = self.slot_of(token) else {
                 continue;
             };
-            if self.connections[slot].tell(&message) {
+            if self.connections[slot].tell(&message, now) {
                 self.enqueue(token);
             } else {
                 self.stats.followers_dropped += 1;
@@ -351,7 +363,7 @@ impl Web {
             // It is closed in the next moment, which ends its registration as well.
             let _ = registry.deregister(&mut listener);
         }
-        (self.accepting, self.retry_at) = (false, None);
+        (self.accepting, self.retry_at, self.waiting) = (false, None, None);
         self.followers.clear();
         self.connections.retain(|_, connection| connection.stop());
         self.count_connections();
@@ -362,21 +374,42 @@ impl Web {
         self.accepting = self.listener.is_some();
     }
 
-    /// Accepts until nobody waits any more, or the budget is used up.
+    /// Accepts until the queue is empty, or the budget is used up. A connection for which no place can be made
+    /// waits, and those behind it stay in the kernel's queue.
     fn accept(&mut self, registry: &Registry, now: Instant) {
         for _ in 0..HTTP_ACCEPTS_PER_TURN_MAX {
-            let Some(listener) = &self.listener else {
+            let Some((stream, peer)) = self.next_accepted(now) else {
                 return;
             };
-            match listener.accept() {
-                Ok((stream, peer)) => self.admit(stream, peer.ip(), registry, now),
+            let Some(is_spare) = self.make_place(now) else {
+                self.waiting = Some((stream, peer));
+                return;
+            };
+            self.admit(stream, peer, is_spare, registry, now);
+        }
+    }
+
+    /// The connection that waits, else a new one.
+    fn next_accepted(&mut self, now: Instant) -> Option<(TcpStream, IpAddr)> {
+        if let Some(waiting) = self.waiting.take() {
+            return Some(waiting);
+        }
+        loop {
+            match self.listener.as_ref()?.accept() {
+                Ok((stream, peer)) => {
+                    self.stats.accepted += 1;
+                    return Some((stream, peer.ip()));
+                }
                 Err(error) => match error.kind() {
                     io::ErrorKind::WouldBlock => {
                         self.accepting = false;
-                        return;
+                        return None;
                     }
                     io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted => {}
-                    _ => return self.accept_failed(now),
+                    _ => {
+                        self.accept_failed(now);
+                        return None;
+                    }
                 },
             }
         }
@@ -390,20 +423,45 @@ impl Web {
         self.retry_at = Some(now + Span::from_millis(HTTP_ACCEPT_RETRY_MS));
     }
 
-    /// Finds room for a new connection: if need be in the place of an idle one, or of one with a slow
-    /// request; where there is none, it is told so and closed.
-    fn admit(&mut self, mut stream: TcpStream, peer: IpAddr, registry: &Registry, now: Instant) {
-        self.stats.accepted += 1;
-        let lingering = self.connections.iter().filter(|(_, c)| c.is_lingering());
-        let held = self.connections.len() - lingering.count();
-        let full = held >= HTTP_CONNECTIONS_MAX
-            && !self.evict(Connection::is_idle)
-            && !self.evict(|connection| connection.is_slow(now));
-        self.stats.refused += u64::from(full);
-        let slots = HTTP_CONNECTIONS_MAX + HTTP_REFUSALS_MAX;
-        if self.connections.len() >= slots && !self.evict(Connection::is_lingering) {
-            return;
-        }
+    /// Makes a place for one more connection. Whether it is a spare one; none if every connection is being
+    /// worked on or waits for the core.
+    fn make_place(&mut self, now: Instant) -> Option<bool> {
+        let is_spare = !self.make_own_place(now);
+        let slots = HTTP_CONNECTIONS_MAX + HTTP_SPARE_MAX;
+        let fits = self.connections.len() < slots
+            || self.evict(Connection::is_lingering)
+            || self.evict_spare();
+        fits.then_some(is_spare)
+    }
+
+    /// Makes a place among [`HTTP_CONNECTIONS_MAX`]. Whether there is one.
+    fn make_own_place(&mut self, now: Instant) -> bool {
+        let own = |c: &Connection| !c.is_lingering() && !c.is_spare;
+        let held = self.connections.iter().filter(|(_, c)| own(c)).count();
+        held < HTTP_CONNECTIONS_MAX
+            || self.evict(|c| own(c) && c.is_idle())
+            || self.evict(|c| own(c) && c.is_delayed())
+            || self.evict(|c| own(c) && c.has_stalled(now))
+    }
+
+    /// Closes the oldest connection in a spare place that is neither being worked on nor waits for the
+    /// core. Whether there was one.
+    fn evict_spare(&mut self) -> bool {
+        let may = |c: &Connection| c.is_spare && !c.queued && !c.is_asking();
+        let candidates = self.connections.iter().filter(|(_, c)| may(c));
+        let oldest = candidates.min_by_key(|(_, connection)| connection.born);
+        let slot = oldest.map(|(slot, _)| slot);
+        self.evict_slot(slot)
+    }
+
+    fn admit(
+        &mut self,
+        mut stream: TcpStream,
+        peer: IpAddr,
+        is_spare: bool,
+        registry: &Registry,
+        now: Instant,
+    ) {
         // A peer that is gone already has no address any more.
         let Ok(local) = stream.local_addr() else {
             return;
@@ -420,9 +478,8 @@ impl Web {
             return;
         }
         let mut connection = Connection::new(stream, local, peer, token, now);
-        if full {
-            connection.refuse(&Response::error(503, "too many connections"), now);
-            self.stats.answered(503);
+        if is_spare {
+            connection.make_spare();
         }
         entry.insert(connection);
         self.count_connections();
@@ -434,7 +491,12 @@ impl Web {
     fn evict(&mut self, may: impl Fn(&Connection) -> bool) -> bool {
         let candidates = self.connections.iter().filter(|(_, c)| may(c));
         let oldest = candidates.min_by_key(|(_, connection)| connection.deadline);
-        let Some(slot) = oldest.map(|(slot, _)| slot) else {
+        let slot = oldest.map(|(slot, _)| slot);
+        self.evict_slot(slot)
+    }
+
+    fn evict_slot(&mut self, slot: Option<usize>) -> bool {
+        let Some(slot) = slot else {
             return false;
         };
         self.stats.evicted += u64::from(!self.connections[slot].is_lingering());
@@ -486,6 +548,9 @@ impl Web {
             self.stats.answered(status);
         }
         match driven.wants {
+            Some(Wants::Ask(_)) if !self.may_ask(slot, now) => {
+                self.refuse(slot, "too many connections", now);
+            }
             Some(Wants::Ask(ask)) => self.asks.push((ASKER | token.0 as u64, ask)),
             Some(Wants::Events) => self.follow(slot, now),
             None => {}
@@ -493,19 +558,46 @@ impl Web {
         worked
     }
 
+    /// Whether a connection may wait for the core: one in a spare place only if it finds another, or few of
+    /// those wait.
+    fn may_ask(&mut self, slot: usize, now: Instant) -> bool {
+        if !self.connections[slot].is_spare {
+            return true;
+        }
+        if self.make_own_place(now) {
+            self.connections[slot].is_spare = false;
+            return true;
+        }
+        let asking = |c: &Connection| c.is_spare && c.is_asking();
+        self.connections.iter().filter(|(_, c)| asking(c)).count() <= HTTP_SPARE_ASKS_MAX
+    }
+
     /// Makes a connection one that is told what happens, if there is room for it.
     fn follow(&mut self, slot: usize, now: Instant) {
-        let connection = &mut self.connections[slot];
-        let token = connection.token;
-        if self.followers.len() < HTTP_FOLLOWERS_MAX {
+        let may = self.may_ask(slot, now) && !self.connections[slot].is_spare;
+        let stalled = |c: &Connection| c.is_following() && c.has_stalled(now);
+        if !may {
+            self.refuse(slot, "too many connections", now);
+        } else if self.followers.len() < HTTP_FOLLOWERS_MAX || self.evict(stalled) {
+            let connection = &mut self.connections[slot];
+            let token = connection.token;
             connection.follow(now);
             self.followers.push(token);
             self.stats.answered(200);
             self.count_connections();
+            self.enqueue(token);
         } else {
-            connection.refuse(&Response::error(503, "too many follow the events"), now);
-            self.stats.answered(503);
+            self.refuse(slot, "too many follow the events", now);
         }
+    }
+
+    /// Answers 503 and closes.
+    fn refuse(&mut self, slot: usize, why: &str, now: Instant) {
+        let connection = &mut self.connections[slot];
+        let token = connection.token;
+        connection.refuse(&Response::error(503, why), now);
+        self.stats.refused += 1;
+        self.stats.answered(503);
         self.enqueue(token);
     }
 

@@ -777,6 +777,7 @@ fn a_server_with_keys_may_listen_anywhere_and_a_wrong_file_is_named() {
 fn nothing_is_changed_over_http_without_a_token_where_hosts_prove_keys() {
     let mut home = home(&[]);
     home.set("server.http_write", Value::Null);
+    home.write_config();
     let checked = run(home.path(), &["check-config"]);
     assert!(
         checked.stderr.contains("server.http_token_file is null"),
@@ -819,6 +820,7 @@ fn nothing_is_changed_over_http_without_a_token_where_hosts_prove_keys() {
     std::fs::write(&token, "a token of many letters".replace(' ', "-")).unwrap();
     std::fs::set_permissions(&token, PermissionsExt::from_mode(0o600)).unwrap();
     home.set("server.http_token_file", "token");
+    home.write_config();
     assert_eq!(run(home.path(), &["check-config"]).stderr, "");
     let server = home.start();
     assert_eq!(server.post("/v1/tasks", &task).0, 401);
@@ -831,6 +833,7 @@ fn nothing_is_changed_over_http_without_a_token_where_hosts_prove_keys() {
     drop(server);
     home.set("server.http_token_file", Value::Null);
     home.set("server.http_write", "open");
+    home.write_config();
     let checked = run(home.path(), &["check-config"]);
     assert!(checked.stderr.contains("\"open\""), "{}", checked.stderr);
     let server = home.start();

@@ -27,8 +27,8 @@ use crate::control::{Conversation, Door, HttpRules, Response, Site, Step, events
 use crate::handlers::ask::{Answer, Ask};
 use crate::limits::{
     HTTP_ANSWER_S_MAX, HTTP_ASK_S_MAX, HTTP_FOLLOWER_BYTES_MAX, HTTP_FOLLOWER_COMMENT_S,
-    HTTP_FOLLOWER_FLUSH_BYTES, HTTP_LINGER_S_MAX, HTTP_REQUEST_S_MAX, HTTP_REQUEST_SPARED_S,
-    HTTP_TOKEN_DELAY_MS, READ_BYTES_PER_TURN_MAX,
+    HTTP_FOLLOWER_FLUSH_BYTES, HTTP_LINGER_S_MAX, HTTP_PROGRESS_BYTES, HTTP_REQUEST_S_MAX,
+    HTTP_STALLED_S, HTTP_TOKEN_DELAY_MS, READ_BYTES_PER_TURN_MAX,
 };
 use crate::time::{Instant, Span};
 
@@ -54,6 +54,14 @@ pub(super) struct Connection {
     pub(super) deadline: Instant,
     /// Whether it waits on the queue of those ready.
     pub(super) queued: bool,
+    /// Whether it has a spare place, where one request is answered.
+    pub(super) is_spare: bool,
+    /// When it was accepted.
+    pub(super) born: Instant,
+    /// When its request, or its answer, began or last went on.
+    progress_at: Instant,
+    /// Bytes of it since then.
+    progressed: usize,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -159,6 +167,10 @@ impl Connection {
             token,
             deadline: now + Span::from_secs(HTTP_REQUEST_S_MAX),
             queued: false,
+            is_spare: false,
+            born: now,
+            progress_at: now,
+            progressed: 0,
         }
     }
 
@@ -168,11 +180,48 @@ impl Connection {
         !self.queued && self.phase == Phase::Receiving && self.conversation.is_silent()
     }
 
-    /// Whether it may be closed for another where nobody is idle: its request has been coming for longer than
-    /// anybody in good faith needs.
-    pub(super) fn is_slow(&self, now: Instant) -> bool {
-        let left = Span::from_secs(HTTP_REQUEST_S_MAX - HTTP_REQUEST_SPARED_S);
-        !self.queued && self.phase == Phase::Receiving && self.deadline <= now + left
+    /// Gives it a spare place: it has one request answered.
+    pub(super) fn make_spare(&mut self) {
+        self.is_spare = true;
+        self.conversation.end_after_next();
+    }
+
+    /// Whether it may be closed for another where none is idle: its request does not go on, or its peer
+    /// does not read.
+    pub(super) fn has_stalled(&self, now: Instant) -> bool {
+        let under_way = match self.phase {
+            Phase::Receiving => !self.conversation.is_silent(),
+            Phase::Sending(_) => true,
+            Phase::Following => self.unsent() > 0,
+            Phase::Asking | Phase::Delayed(_) | Phase::Lingering => false,
+        };
+        under_way && !self.queued && self.progress_at + Span::from_secs(HTTP_STALLED_S) <= now
+    }
+
+    /// Whether its answer is held back.
+    pub(super) fn is_delayed(&self) -> bool {
+        matches!(self.phase, Phase::Delayed(_))
+    }
+
+    /// Whether it is told what happens.
+    pub(super) fn is_following(&self) -> bool {
+        self.phase == Phase::Following
+    }
+
+    /// Whether the core has been asked for it.
+    pub(super) fn is_asking(&self) -> bool {
+        self.phase == Phase::Asking
+    }
+
+    fn progress_begins(&mut self, now: Instant) {
+        (self.progress_at, self.progressed) = (now, 0);
+    }
+
+    fn progress(&mut self, bytes: usize, now: Instant) {
+        self.progressed += bytes;
+        if self.progressed >= HTTP_PROGRESS_BYTES {
+            self.progress_begins(now);
+        }
     }
 
     /// Whether everything is said, so that nothing is lost if it is closed.
@@ -194,6 +243,7 @@ impl Connection {
             // Nothing is left to be written unless the peer has not read for long.
             Phase::Following if self.output.is_empty() => {
                 self.output.extend_from_slice(events::COMMENT.as_bytes());
+                self.progress_begins(now);
                 self.deadline = now + Span::from_secs(HTTP_FOLLOWER_COMMENT_S);
                 return Late::Alive;
             }
@@ -222,18 +272,22 @@ impl Connection {
     pub(super) fn follow(&mut self, now: Instant) {
         self.output.extend_from_slice(events::HEAD.as_bytes());
         self.phase = Phase::Following;
+        self.progress_begins(now);
         self.deadline = now + Span::from_secs(HTTP_FOLLOWER_COMMENT_S);
     }
 
     /// Tells a follower something. Whether it keeps up.
-    pub(super) fn tell(&mut self, message: &str) -> bool {
+    pub(super) fn tell(&mut self, message: &str, now: Instant) -> bool {
+        if self.unsent() == 0 {
+            self.progress_begins(now);
+        }
         // What is sent goes in pieces that are worth the copying.
         if self.sent > self.output.len() / 2 {
             self.output.drain(..self.sent);
             self.sent = 0;
         }
         self.output.extend_from_slice(message.as_bytes());
-        if self.unsent() >= HTTP_FOLLOWER_FLUSH_BYTES && self.flush().is_err() {
+        if self.unsent() >= HTTP_FOLLOWER_FLUSH_BYTES && self.flush(now).is_err() {
             return false;
         }
         self.unsent() <= HTTP_FOLLOWER_BYTES_MAX
@@ -306,7 +360,7 @@ impl Connection {
         let mut budget = READ_BYTES_PER_TURN_MAX;
         loop {
             if let Phase::Sending(then) = self.phase {
-                if !self.flush()? {
+                if !self.flush(now)? {
                     return Ok(Progress::Blocked);
                 }
                 match then {
@@ -333,7 +387,7 @@ impl Connection {
                 continue;
             }
             if self.phase == Phase::Following {
-                self.flush()?;
+                self.flush(now)?;
             }
             if self.phase == Phase::Receiving {
                 match self.conversation.step(door, site, number, &mut self.output) {
@@ -391,6 +445,7 @@ impl Connection {
         if self.conversation.is_silent() {
             self.receive(now);
         }
+        self.progress(bytes.len(), now);
         self.conversation.take(bytes);
     }
 
@@ -398,6 +453,7 @@ impl Connection {
     fn receive(&mut self, now: Instant) {
         self.phase = Phase::Receiving;
         self.deadline = now + Span::from_secs(HTTP_REQUEST_S_MAX);
+        self.progress_begins(now);
     }
 
     fn send_answer(&mut self, close: bool, now: Instant) {
@@ -408,6 +464,7 @@ impl Connection {
     fn send(&mut self, then: Then, now: Instant) {
         self.phase = Phase::Sending(then);
         self.deadline = now + Span::from_secs(HTTP_ANSWER_S_MAX);
+        self.progress_begins(now);
     }
 
     /// Holds back the answer that is to be sent: whoever guesses has to wait for each guess.
@@ -426,11 +483,14 @@ impl Connection {
     }
 
     /// Hands the output to the kernel. Whether it has taken all of it.
-    fn flush(&mut self) -> io::Result<bool> {
+    fn flush(&mut self, now: Instant) -> io::Result<bool> {
         while self.sent < self.output.len() {
             match self.stream.write(&self.output[self.sent..]) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(count) => self.sent += count,
+                Ok(count) => {
+                    self.sent += count;
+                    self.progress(count, now);
+                }
                 Err(error) => match error.kind() {
                     io::ErrorKind::WouldBlock => return Ok(false),
                     io::ErrorKind::Interrupted => {}

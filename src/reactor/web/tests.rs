@@ -12,7 +12,7 @@ use super::*;
 use crate::control::testing::{Ants, site};
 use crate::handlers::Moment;
 use crate::limits::{
-    HTTP_ANSWER_S_MAX, HTTP_LINGER_S_MAX, HTTP_REQUEST_S_MAX, HTTP_REQUEST_SPARED_S,
+    HTTP_ANSWER_S_MAX, HTTP_LINGER_S_MAX, HTTP_PROGRESS_BYTES, HTTP_REQUEST_S_MAX, HTTP_STALLED_S,
 };
 use crate::time::UnixMs;
 
@@ -60,7 +60,7 @@ impl Loop {
             },
             ..site(&self.ants)
         };
-        self.web.run_ready(self.poll.registry(), &site);
+        self.web.run_ready(self.poll.registry(), &site, || true);
         if let Some(next) = self.web.tick(self.now) {
             assert!(next > self.now, "the next deadline is still to come");
         }
@@ -384,7 +384,7 @@ fn one_too_many_takes_the_place_of_the_one_idle_for_longest() {
 }
 
 #[test]
-fn where_nobody_is_idle_one_too_many_is_told_so() {
+fn where_all_places_are_taken_one_request_is_answered_in_a_spare_one() {
     let mut lp = Loop::new();
     let mut busy: Vec<_> = (0..HTTP_CONNECTIONS_MAX).map(|_| lp.client()).collect();
     for client in &mut busy {
@@ -393,28 +393,100 @@ fn where_nobody_is_idle_one_too_many_is_told_so() {
     lp.until("all heard", |lp| {
         lp.web.connections.iter().all(|(_, c)| !c.is_idle()) && !lp.web.has_ready()
     });
-    // More than there is room for refusing: those refused first make room.
-    let mut refused = Vec::new();
-    for _ in 0..HTTP_REFUSALS_MAX + 4 {
+    // More than there are: the oldest make room, whatever they do.
+    let mut spare = Vec::new();
+    for number in 0..2 * HTTP_SPARE_MAX {
+        let mut silent = lp.client();
+        if number % 2 == 0 {
+            silent.say("GET /readyz HTTP/1.1\r\n");
+        }
         let mut client = lp.client();
         client.ask("/healthz");
-        assert_eq!(lp.answer(&mut client).0, 503);
+        client.ask("/healthz");
+        assert_eq!(lp.answer(&mut client).0, 200);
         lp.ended(&mut client);
-        refused.push(client);
+        spare.push(silent);
     }
-    assert_eq!(
-        lp.web.connections(),
-        HTTP_CONNECTIONS_MAX + HTTP_REFUSALS_MAX
-    );
-    assert_eq!(lp.web.stats.refused, HTTP_REFUSALS_MAX as u64 + 4);
-    drop(refused);
+    assert_eq!(lp.web.connections(), HTTP_CONNECTIONS_MAX + HTTP_SPARE_MAX);
+    assert_eq!(lp.web.stats.refused, 0);
     for client in &mut busy {
         client.say("Host: localhost\r\n\r\n");
     }
     for client in &mut busy {
         assert_eq!(lp.answer(client).0, 200);
     }
+}
+
+#[test]
+fn peers_that_do_not_read_make_room_after_a_second() {
+    let mut lp = Loop::new();
+    lp.ants = Ants::with_hosts(1_000);
+    for ant in &mut lp.ants.hosts {
+        ant.hostname = "x".repeat(16 * 1024);
+    }
+    let mut deaf = lp.client();
+    deaf.ask("/v1/hosts");
+    deaf.ask("/v1/hosts");
+    // All the others wait for the core, and so stay.
+    let mut asking: Vec<_> = (1..HTTP_CONNECTIONS_MAX).map(|_| lp.client()).collect();
+    for client in &mut asking {
+        client.ask("/v1/tasks");
+    }
+    let mut asked = 0;
+    lp.until("the kernel is full, and all have asked", |lp| {
+        asked += lp.web.take_asks().len();
+        asked == asking.len() && !lp.web.has_ready()
+    });
+    // Even before that a probe is answered.
+    let mut probe = lp.client();
+    probe.ask("/readyz");
+    assert_eq!(lp.answer(&mut probe).0, 200);
     assert_eq!(lp.web.stats.evicted, 0);
+    lp.pass(HTTP_STALLED_S);
+    let mut good = lp.client();
+    for _ in 0..3 {
+        good.ask("/readyz");
+        assert_eq!(lp.answer(&mut good).0, 200, "it has a place of its own");
+    }
+    assert_eq!((lp.web.stats.evicted, lp.web.stats.refused), (1, 0));
+    let deaf = lp
+        .web
+        .connections
+        .iter()
+        .filter(|(_, c)| matches!(c.token, t if t == token_of(1, 0)));
+    assert_eq!(deaf.count(), 0);
+}
+
+#[test]
+fn a_body_that_goes_on_is_not_evicted_and_one_that_drips_is() {
+    let mut lp = Loop::new();
+    let mut clients: Vec<_> = (0..HTTP_CONNECTIONS_MAX).map(|_| lp.client()).collect();
+    let head = "POST /v1/tasks HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 4000000\r\n\r\n";
+    for client in &mut clients {
+        client.say(head);
+    }
+    lp.until("all heard", |lp| {
+        lp.web.connections.iter().all(|(_, c)| !c.is_idle()) && !lp.web.has_ready()
+    });
+    lp.pass(HTTP_STALLED_S);
+    for (number, client) in clients.iter_mut().enumerate() {
+        let bytes = if number == 7 { 1 } else { HTTP_PROGRESS_BYTES };
+        client.say(&"x".repeat(bytes));
+        let mut turns = 0;
+        lp.until("read", |lp| {
+            turns += 1;
+            turns > 3 && !lp.web.has_ready()
+        });
+    }
+    let before = lp.web.stats.evicted;
+    let _one_more = lp.client();
+    assert_eq!(lp.web.stats.evicted, before + 1);
+    let _none_more = lp.client();
+    assert_eq!(lp.web.stats.evicted, before + 1, "the others go on");
+    lp.until("the one that drips is gone", |_| {
+        clients[7].listen();
+        clients[7].ended
+    });
 }
 
 #[test]
@@ -427,7 +499,7 @@ fn half_requests_keep_nobody_out_for_longer_than_a_request_needs() {
     lp.until("all heard", |lp| {
         lp.web.connections.iter().all(|(_, c)| !c.is_idle()) && !lp.web.has_ready()
     });
-    lp.pass(HTTP_REQUEST_SPARED_S);
+    lp.pass(HTTP_STALLED_S);
     let mut good = lp.client();
     good.ask("/healthz");
     assert_eq!(lp.answer(&mut good).0, 200);

@@ -290,10 +290,10 @@ fn a_follower_is_told_what_happens() {
         node: "n-1".into(),
         ..HttpRules::default()
     });
-    lp.web.tell(&online(6));
+    lp.web.tell(&online(6), lp.now);
     let mut client = lp.follower();
     for seq in 7..9 {
-        lp.web.tell(&online(seq));
+        lp.web.tell(&online(seq), lp.now);
     }
     let text = lp.heard(&mut client, |text| text.contains("\"seq\":8}\n\n"));
     let (head, stream) = text.split_once("\r\n\r\n").unwrap();
@@ -334,7 +334,7 @@ fn many_events_in_one_turn_reach_who_reads() {
     let mut client = lp.follower();
     let count = 4 * HTTP_FOLLOWER_BYTES_MAX / 100;
     for seq in 1..=count {
-        lp.web.tell(&online(seq as u64));
+        lp.web.tell(&online(seq as u64), lp.now);
         if seq % 512 == 0 {
             lp.turn();
             client.listen();
@@ -355,7 +355,7 @@ fn a_follower_that_does_not_read_is_dropped_and_no_other() {
     lp.until("dropped", |lp| {
         for _ in 0..512 {
             seq += 1;
-            lp.web.tell(&online(seq));
+            lp.web.tell(&online(seq), lp.now);
         }
         quick.listen();
         quick.heard.clear();
@@ -368,7 +368,7 @@ fn a_follower_that_does_not_read_is_dropped_and_no_other() {
         slow.listen();
         slow.ended
     });
-    lp.web.tell(&online(seq + 1));
+    lp.web.tell(&online(seq + 1), lp.now);
     let last = format!("\"seq\":{}}}\n\n", seq + 1);
     lp.heard(&mut quick, |text| text.ends_with(&last));
 }
