@@ -220,7 +220,8 @@ pub const HTTP_TOKEN_DELAY_MS: u64 = 1_000;
 /// Bytes asked of an HTTP socket in one call.
 pub const HTTP_READ_BYTES: usize = 16 * 1024;
 /// Requests over HTTP answered in a turn, one for each connection at most, and as long as [`TURN_SLICE_US`] is not
-/// over; the rest waits for the next turn.
+/// over; the rest waits for the next turn. A connection of which [`HTTP_READ_BYTES`] or more are read counts as well,
+/// answered or not.
 pub const HTTP_ANSWERS_PER_TURN_MAX: usize = 8;
 /// HTTP connections accepted in a turn.
 pub const HTTP_ACCEPTS_PER_TURN_MAX: usize = 16;
