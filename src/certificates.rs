@@ -98,20 +98,21 @@ impl PemFile {
     /// # Errors
     /// When others may read it, or it holds none.
     pub fn key(&self) -> Result<PrivateKeyDer<'static>, PemError> {
-        if self.mode & 0o007 != 0 {
-            return Err(self.wrong("is a private key that others may read: chmod o= ends that"));
-        }
-        PrivateKeyDer::from_pem_slice(&self.bytes).map_err(|error| match error {
+        let key = PrivateKeyDer::from_pem_slice(&self.bytes).map_err(|error| match error {
             _ if pem::is_encrypted(&self.bytes) => {
                 let file = self.shown_path();
                 self.wrong(format_args!(
-                    "holds an encrypted private key, which nobody could decrypt at a start: \
+                    "holds an encrypted private key, for which no passphrase can be given here: \
                      openssl pkey -in {file} -out NEW_FILE decrypts it"
                 ))
             }
             rustls::pki_types::pem::Error::NoItemsFound => self.lacks("private key", "pkey"),
             error => self.wrong(pem::explain(&error)),
-        })
+        })?;
+        match self.mode & 0o007 {
+            0 => Ok(key),
+            _ => Err(self.wrong("is a private key that others may read: chmod o= ends that")),
+        }
     }
 
     /// The error of a file without what is looked for: what it holds instead. `command` of openssl makes PEM of it.
@@ -213,5 +214,9 @@ fn contents(path: &Path) -> io::Result<(Vec<u8>, u32)> {
     let mode = file.metadata()?.mode();
     let mut bytes = Vec::new();
     file.take(PEM_FILE_BYTES_MAX + 1).read_to_end(&mut bytes)?;
+    // Some editors begin a file with a byte order mark.
+    if bytes.starts_with(b"\xef\xbb\xbf") {
+        bytes.drain(..3);
+    }
     Ok((bytes, mode))
 }
