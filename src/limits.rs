@@ -89,6 +89,14 @@ pub const KERNEL_RECEIVE_BYTES: usize = 256 * 1024;
 
 /// Connections at once where the system names no limit of descriptors.
 pub const CONNECTIONS_MAX: usize = 1 << 20;
+/// Of the room for connections, one network (an IPv4 address or an IPv6 /64) may fill one part in so many with
+/// connections that have not proved themselves: by a first message, or by a key where keys are demanded. Beyond, the oldest of
+/// them is closed for each further one.
+pub const UNPROVEN_PARTS: usize = 4;
+/// So many of them one network may have in any case.
+pub const UNPROVEN_MIN: usize = 64;
+/// Connections that have not proved themselves looked at to find the one that makes room.
+pub const NEWCOMERS_LOOKED_AT_MAX: usize = 64;
 /// Connections the kernel may hold for us before they are accepted; it caps this itself.
 pub const BACKLOG_MAX: i32 = 4_096;
 /// How long accepting rests after the system had no descriptor or memory for it, in milliseconds.

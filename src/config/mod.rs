@@ -201,7 +201,8 @@ pub enum OnShutdown {
 pub struct Limits {
     /// `connections` at once, 1 to 16777216. `null`: as many as descriptors allow.
     pub connections: Option<usize>,
-    /// `connections_per_ip` at once, 1 to 16777216. `null`: as many as `connections`.
+    /// `connections_per_ip` at once, 1 to 16777216; an IPv6 /64 network counts as one address. `null`: as many as
+    /// `connections`.
     pub connections_per_ip: Option<usize>,
     /// `frame_bytes`: the longest body of a frame, 64 to 65535 bytes.
     pub frame_bytes: usize,

@@ -1,7 +1,7 @@
 //! All connections of hosts, and the lists they are on. Sockets only: what is said on them is
 //! handled in `input`.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use mio::event::Event;
 use mio::net::TcpStream;
@@ -10,6 +10,7 @@ use mio::{Registry, Token};
 use super::buffer::Pool;
 use super::connection::{Connection, Flags, Flushed, Got};
 use super::lingering::Lingering;
+use super::newcomers::Newcomers;
 use super::per_ip::PerIp;
 use super::share::Share;
 use super::stats::ReactorStats;
@@ -22,7 +23,7 @@ use crate::codec::{emit_push_sealed, emit_sealed};
 use crate::handlers::End;
 use crate::ids::{ConnId, Numbered};
 use crate::keys::{Directions, Guard};
-use crate::limits::TLS_EXPIRY_LOOK_S;
+use crate::limits::{TLS_EXPIRY_LOOK_S, UNPROVEN_MIN, UNPROVEN_PARTS};
 use crate::time::{Instant, Span, UnixMs};
 
 /// See the [room](self).
@@ -39,6 +40,8 @@ pub struct Connections {
     /// Of those whose frames have tags.
     pub guards: Numbered<ConnId, Box<Guard>>,
     per_ip: Option<PerIp>,
+    /// Those that have not proved themselves.
+    newcomers: Newcomers,
     /// TLS, where it is spoken.
     tls: Option<Tls>,
     /// Who has something to send. Each once, which its own flag sees to.
@@ -68,6 +71,7 @@ impl Connections {
             lingering: Lingering::default(),
             guards: Numbered::default(),
             per_ip: PerIp::new(per_ip),
+            newcomers: Newcomers::default(),
             tls: tls.map(Tls::new),
             dirty: Vec::new(),
             max,
@@ -78,6 +82,33 @@ impl Connections {
     #[must_use]
     pub fn max(&self) -> usize {
         self.max
+    }
+
+    /// The connection that is to be closed for a new one from `peer`, if one has to be: where there is no room, for all
+    /// or for this peer, the oldest that has not proved itself. One whose bytes the server has still to read is spared
+    /// where that is possible.
+    pub fn makes_room(&mut self, peer: IpAddr) -> Option<ConnId> {
+        let is_full = self.table.len() >= self.max;
+        let own_is_full = self.per_ip.as_ref().is_some_and(|own| !own.has_room(peer));
+        let share = (self.max / UNPROVEN_PARTS).max(UNPROVEN_MIN);
+        let has_share = self.newcomers.count(peer) >= share;
+        if !(is_full || own_is_full || has_share) {
+            return None;
+        }
+        let table = &self.table;
+        let waits = |conn| table.get(conn).is_some_and(|c| c.flags.has(Flags::LISTED));
+        let oldest = match own_is_full || has_share {
+            true => self.newcomers.oldest_of(peer, waits),
+            false => self.newcomers.victim(waits),
+        };
+        // Beyond its share, but for the server's slowness, which is not the peer's.
+        let forced = is_full || own_is_full;
+        oldest.filter(|conn| forced || !waits(*conn))
+    }
+
+    /// A connection has proved itself.
+    pub fn proved(&mut self, conn: ConnId) {
+        self.newcomers.remove(conn);
     }
 
     /// Takes in a new connection, unless there is no room for it: then it is closed at once, so
@@ -119,6 +150,7 @@ impl Connections {
         if let Some(per_ip) = &mut self.per_ip {
             per_ip.add(conn, peer.ip());
         }
+        self.newcomers.add(conn, peer.ip());
         stats.accepted += 1;
         Some(conn)
     }
@@ -327,6 +359,7 @@ impl Connections {
         if let Some(entry) = self.table.get_mut(conn) {
             entry.flags.set(Flags::GUARDED);
             entry.flags.clear(Flags::NARROW);
+            self.newcomers.remove(conn);
             self.guards.insert(conn, Box::new(Guard::of_server(keys)));
         }
     }
@@ -423,6 +456,7 @@ impl Connections {
     /// Gives back the memory of what is not in use.
     pub fn tidy(&mut self) {
         self.pool.empty();
+        self.newcomers.tidy();
         self.lines.iter_mut().for_each(StillReady::tidy);
         self.dirty.shrink_to(0);
     }
@@ -437,6 +471,9 @@ impl Connections {
             per_ip.remove(conn);
         }
         let flags = entry.flags;
+        if flags.has(Flags::NEWCOMER) {
+            self.newcomers.remove(conn);
+        }
         if flags.has(Flags::GUARDED) {
             self.guards.remove(&conn);
         }

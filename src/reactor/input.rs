@@ -264,9 +264,12 @@ impl Reactor {
             match self.connections.table.get_mut(conn) {
                 None => return (used, Stop::Gone),
                 Some(entry) => {
-                    entry.flags.clear(Flags::SILENT);
+                    let unread = entry.is_unread();
+                    if entry.flags.clear(Flags::SILENT) && !entry.flags.has(Flags::NARROW) {
+                        self.connections.proved(conn);
+                    }
                     // One question can have a long answer: the next turn sees whether its peer reads.
-                    if entry.is_unread() {
+                    if unread {
                         return (used, Stop::Budget);
                     }
                 }
@@ -386,6 +389,15 @@ impl Reactor {
             self.apply(at);
             self.close(conn, at);
         }
+        self.apply(at);
+    }
+
+    /// Closes a connection that has not proved itself, since a new one needs its place.
+    pub(super) fn evict(&mut self, conn: ConnId, at: Moment) {
+        self.stats.shed_unproven += 1;
+        self.connections.forget(conn);
+        let end = End::Closed;
+        self.guarded(conn, "end", at, Input::Ended { conn, end });
         self.apply(at);
     }
 

@@ -29,6 +29,7 @@ pub mod lingering;
 pub mod listener;
 pub mod mailbox;
 pub mod memory;
+pub mod newcomers;
 pub mod out;
 mod outbox;
 pub mod per_ip;
@@ -527,6 +528,9 @@ impl Reactor {
         let mut slice = Slice::begin(self.clock.now());
         let before = self.stats.accepted;
         while let Some((stream, peer)) = listener.accept(at.now, &mut self.stats) {
+            if let Some(oldest) = self.connections.makes_room(peer.ip()) {
+                self.evict(oldest, at);
+            }
             let registry = self.poll.registry();
             let admitted = self
                 .connections

@@ -1,22 +1,38 @@
-//! How many connections each address has, where `limits.connections_per_ip` sets a bound. Where it
+//! How many connections each network has, where `limits.connections_per_ip` sets a bound. Where it
 //! does not, nothing is kept.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
 use crate::ids::ConnId;
 
-/// Counts connections by address. An IPv4 address that comes mapped into IPv6 is the IPv4 one.
+/// Bits of an IPv6 address that name the network of one customer.
+const NETWORK_BITS: u32 = 64;
+
+/// What counts as one peer: an IPv4 address (also one mapped into IPv6), or the /64 network of an IPv6 address, all of
+/// whose addresses one machine can use.
+#[must_use]
+pub fn network(peer: IpAddr) -> IpAddr {
+    match peer.to_canonical() {
+        IpAddr::V6(peer) => {
+            let mask = u128::MAX << (128 - NETWORK_BITS);
+            IpAddr::V6(Ipv6Addr::from_bits(peer.to_bits() & mask))
+        }
+        peer => peer,
+    }
+}
+
+/// Counts connections by [`network`].
 #[derive(Debug)]
 pub struct PerIp {
     limit: usize,
     counts: HashMap<IpAddr, usize>,
-    /// Whose each slot is. The peer of a broken connection can no longer be asked of the kernel.
+    /// The network of each slot. The peer of a broken connection can no longer be asked of the kernel.
     by_slot: Vec<Option<IpAddr>>,
 }
 
 impl PerIp {
-    /// Lets each address have `limit` connections; `None` counts nothing.
+    /// Lets each network have `limit` connections; `None` counts nothing.
     #[must_use]
     pub fn new(limit: Option<usize>) -> Option<Self> {
         limit.map(|limit| Self {
@@ -29,12 +45,12 @@ impl PerIp {
     /// Whether `peer` may have one more.
     #[must_use]
     pub fn has_room(&self, peer: IpAddr) -> bool {
-        self.counts.get(&peer.to_canonical()).copied().unwrap_or(0) < self.limit
+        self.counts.get(&network(peer)).copied().unwrap_or(0) < self.limit
     }
 
     /// `conn` is `peer`'s.
     pub fn add(&mut self, conn: ConnId, peer: IpAddr) {
-        let (peer, slot) = (peer.to_canonical(), conn.slot as usize);
+        let (peer, slot) = (network(peer), conn.slot as usize);
         *self.counts.entry(peer).or_insert(0) += 1;
         if self.by_slot.len() <= slot {
             self.by_slot.resize(slot + 1, None);
@@ -83,6 +99,17 @@ mod tests {
         assert!(per_ip.has_room(peer));
         per_ip.remove(conn(0));
         assert!(per_ip.counts.is_empty(), "nobody is remembered for ever");
+    }
+
+    #[test]
+    fn a_64_is_one_network() {
+        let mut per_ip = PerIp::new(Some(1)).unwrap();
+        per_ip.add(conn(0), "2001:db8::1".parse().unwrap());
+        assert!(!per_ip.has_room("2001:db8::2".parse().unwrap()));
+        assert!(!per_ip.has_room("2001:db8:0:0:ffff::2".parse().unwrap()));
+        assert!(per_ip.has_room("2001:db8:0:1::1".parse().unwrap()));
+        per_ip.remove(conn(0));
+        assert!(per_ip.has_room("2001:db8::2".parse().unwrap()));
     }
 
     #[test]

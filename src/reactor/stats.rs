@@ -16,6 +16,8 @@ pub struct ReactorStats {
     pub shed_full: u64,
     /// Connections closed at once because their address had its share.
     pub shed_per_ip: u64,
+    /// Connections closed for a new one because they had not proved themselves.
+    pub shed_unproven: u64,
     /// Connections closed at once because the system had no descriptor left.
     pub shed_descriptors: u64,
     /// Times accepting failed, whatever the reason.
@@ -113,11 +115,12 @@ impl Source for ReactorStats {
         );
         page.counters(
             "anthill_connections_shed_total",
-            "Connections closed at once, by why there was no room.",
+            "Connections closed because there was no room, by cause.",
             "cause",
             [
                 ("full", self.shed_full),
                 ("per_ip", self.shed_per_ip),
+                ("unproven", self.shed_unproven),
                 ("descriptors", self.shed_descriptors),
             ],
         );

@@ -14,7 +14,7 @@ use super::connection::Flags;
 use super::*;
 use crate::codec::{Abnormal, ByteOrder};
 use crate::ids::HostId;
-use crate::limits::{FRAME_BYTES_MAX, FRAMES_PER_TURN_MAX, REPORTS_WAITING_MAX};
+use crate::limits::{FRAME_BYTES_MAX, FRAMES_PER_TURN_MAX, REPORTS_WAITING_MAX, UNPROVEN_MIN};
 use crate::store::op::{Batch, HeldHost, Op, Outcome, Reason, Settled};
 use crate::time::UnixMs;
 
@@ -480,9 +480,9 @@ fn what_there_is_no_room_for_is_closed_at_once_and_counted() {
         settings.connections = Some(3);
         settings.connections_per_ip = Some(2);
     });
-    let mut peers: Vec<_> = (0..3).map(|_| rig.connect()).collect();
+    let mut peers: Vec<_> = (0..2).map(|_| proved(&mut rig)).collect();
+    let mut last = rig.connect();
     rig.until(|rig| rig.reactor.stats.shed_per_ip == 1);
-    let mut last = peers.pop().unwrap();
     last.wait_for_close(&mut rig);
     // A place that is free again is given again.
     drop(peers.pop());
@@ -492,10 +492,68 @@ fn what_there_is_no_room_for_is_closed_at_once_and_counted() {
     rig.until(|_| next.take().is_none() && next.replies() == 1);
 
     let mut full = Rig::with(|settings, _| settings.connections = Some(1));
-    let _first = full.connect();
+    let _first = proved(&mut full);
     let mut second = full.connect();
     second.wait_for_close(&mut full);
     assert_eq!(full.reactor.stats.shed_full, 1);
+    assert_eq!(full.reactor.stats.shed_unproven, 0);
+}
+
+/// A peer that has said something.
+fn proved(rig: &mut Rig) -> Peer {
+    let frames = rig.reactor.stats.frames;
+    let mut peer = rig.connect();
+    peer.send(&frame(BEAT));
+    rig.until(|rig| rig.reactor.stats.frames > frames);
+    peer
+}
+
+#[test]
+fn silent_connections_make_room_the_oldest_first() {
+    let mut rig = Rig::with(|settings, _| settings.connections = Some(3));
+    let _host = proved(&mut rig);
+    let mut silent: Vec<_> = Vec::new();
+    for number in 1..=5 {
+        silent.push(rig.connect());
+        rig.until(|rig| rig.reactor.stats.accepted == 1 + number);
+    }
+    assert_eq!(rig.reactor.stats.shed_unproven, 3);
+    for peer in &mut silent[..3] {
+        rig.until(|_| peer.take().is_some());
+    }
+    assert!(silent[3].take().is_none() && silent[4].take().is_none());
+    // Those that say something stay.
+    let _second = proved(&mut rig);
+    let _third = proved(&mut rig);
+    assert_eq!(rig.reactor.stats.shed_unproven, 5);
+    assert_eq!(rig.reactor.connections.table.len(), 3);
+    let mut more = rig.connect();
+    more.wait_for_close(&mut rig);
+    assert_eq!(rig.reactor.stats.shed_full, 1);
+}
+
+#[test]
+fn silence_of_one_address_fills_a_part_of_the_room() {
+    let mut rig = Rig::with(|settings, _| settings.connections = Some(2 * UNPROVEN_MIN));
+    let count = UNPROVEN_MIN as u64 + 3;
+    let mut silent: Vec<_> = (0..count).map(|_| rig.connect()).collect();
+    rig.until(|rig| rig.reactor.stats.accepted == count);
+    assert_eq!(rig.reactor.stats.shed_unproven, 3);
+    assert_eq!(rig.reactor.connections.table.len(), UNPROVEN_MIN);
+    rig.until(|_| silent[2].take().is_some());
+    assert!(silent[3].take().is_none());
+}
+
+#[test]
+fn the_limit_of_an_address_is_not_used_up_by_silence() {
+    let mut rig = Rig::with(|settings, _| settings.connections_per_ip = Some(4));
+    let _silent: Vec<_> = (0..4).map(|_| rig.connect()).collect();
+    rig.until(|rig| rig.reactor.stats.accepted == 4);
+    let _hosts: Vec<_> = (0..4).map(|_| proved(&mut rig)).collect();
+    assert_eq!(rig.reactor.stats.shed_unproven, 4);
+    let mut more = rig.connect();
+    more.wait_for_close(&mut rig);
+    assert_eq!(rig.reactor.stats.shed_per_ip, 1);
 }
 
 #[test]

@@ -563,6 +563,42 @@ fn half_open_handshakes_keep_no_good_host_out() {
     server.stop();
 }
 
+#[test]
+fn strangers_that_fill_the_table_keep_no_good_host_out() {
+    const ROOM: usize = 40;
+    let mut home = home(&[]);
+    home.set("heartbeat.first_message_s", 600)
+        .set("limits.connections", ROOM);
+    let server = home.start();
+    let mut first = Session::open(server.tcp, "127.0.9.1", WEB_1);
+    // Silent ones, ones that have a challenge, and ones with half a frame, from the same address and from others.
+    let mut strangers = Vec::new();
+    for number in 0..4 * ROOM {
+        let source = format!("127.0.9.{}", 1 + number % 6);
+        let mut stranger = Host::connect(server.tcp, &source);
+        match number % 3 {
+            0 => stranger.say(WEB_1.hello().as_bytes()),
+            1 => stranger.send(&[40]),
+            _ => {}
+        }
+        strangers.push(stranger);
+    }
+    until_so("the table is full", || {
+        server.metric("anthill_connections") == ROOM as u64
+    });
+    let ids: Vec<String> = (2..ROOM).map(|number| format!("web-{number}")).collect();
+    let mut sessions: Vec<Session> = ids
+        .iter()
+        .map(|id| Session::open(server.tcp, "127.0.9.1", Who { id, ..WEB_1 }))
+        .collect();
+    for session in sessions.iter_mut().chain([&mut first]) {
+        assert_eq!(session.ask(BEAT_ASKING)["ACK"], "keepAlive");
+    }
+    let evicted = server.metric("anthill_connections_shed_total{cause=\"unproven\"}");
+    assert!(evicted >= 3 * ROOM as u64, "{evicted}");
+    server.stop();
+}
+
 /// The signed datagram that a server sends, checked.
 fn signed(text: &str, down: &Bytes) -> Value {
     let said: Value = serde_json::from_str(text).unwrap();
