@@ -192,6 +192,12 @@ pub const TLS_CHECKS_PER_TURN_MAX: usize = 8;
 pub const TLS_SLOTS_PER_TURN_MAX: usize = 4_096;
 /// Seconds between two looks at the wall clock for certificates that expire: it may have been set.
 pub const TLS_EXPIRY_LOOK_S: u64 = 60;
+/// Bytes of handshakes under way, for all connections together. Beyond, a handshake longer than
+/// [`TLS_HANDSHAKE_SPARED_BYTES`] is refused.
+pub const TLS_HANDSHAKES_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Bytes that each handshake may have however many there are: more than one with two usual certificates takes. Their number is
+/// bounded by that of connections.
+pub const TLS_HANDSHAKE_SPARED_BYTES: usize = 4 * 1024;
 /// What TLS holds of one connection on its way out, in bytes: what is behind that stays where replies wait.
 pub const TLS_BUFFER_BYTES_MAX: usize = 4096;
 

@@ -286,6 +286,43 @@ fn half_a_handshake_is_closed_in_time_and_a_storm_of_them_stops_nobody() {
 }
 
 #[test]
+fn half_handshakes_have_a_common_bound_of_memory() {
+    const COUNT: usize = 500;
+    const BYTES_MAX: u64 = 24 * 1024 * 1024;
+    let all = secured(false);
+    // The beginning of a message of 65,000 bytes, in four records.
+    let mut hello = vec![1, 0, 0xfd, 0xe8];
+    hello.resize(60_000, 3);
+    let mut records = Vec::new();
+    for piece in hello.chunks(16_000) {
+        records.extend([22, 3, 1]);
+        records.extend((piece.len() as u16).to_be_bytes());
+        records.extend(piece);
+    }
+    all.host("127.0.9.1", None).ask(BEAT_ASKING);
+    let before = all.server.resident();
+    let mut half: Vec<Host> = (0..COUNT)
+        .map(|number| Host::connect(all.server.tcp, &format!("127.0.9.{}", 2 + number % 8)))
+        .collect();
+    for host in &mut half {
+        host.send(&records);
+    }
+    // Those that are too many are told; a host gets in, and all is as before when they have gone.
+    let refused = COUNT - 8 * 1024 * 1024 / 60_000 - 1;
+    until_so("refused", || {
+        let line = all.abnormal();
+        line.rsplit_once(' ').unwrap().1.parse::<usize>().unwrap() >= refused
+    });
+    let grown = all.server.resident().saturating_sub(before);
+    assert!(grown < BYTES_MAX, "{grown} bytes for {COUNT} of them");
+    all.server.logged(&["too many handshakes"]);
+    let mut host = all.host("127.0.9.1", None);
+    assert_eq!(host.ask(BEAT_ASKING)["ACK"], "keepAlive");
+    drop(half);
+    until_so("gone", || all.server.metric("anthill_connections") == 1);
+}
+
+#[test]
 fn records_without_data_stop_no_other_host() {
     const QUESTIONS: usize = 30;
     const REPLIES: usize = 50;
@@ -468,6 +505,8 @@ fn a_wrong_configuration_is_named() {
     let old = encrypted("old.key", &["ec", "-aes128"]);
     let new = encrypted("new.key", &["pkcs8", "-topk8"]);
     let text = std::fs::read_to_string(&cert).unwrap();
+    // What some editors write, which changes nothing.
+    std::fs::write(&cert, format!("\u{feff}{text}")).unwrap();
     let cut = home.path().join("cut.pem");
     std::fs::write(&cut, &text[..text.len() - 30]).unwrap();
     let key_text = std::fs::read_to_string(&key).unwrap();

@@ -22,6 +22,8 @@ pub(super) struct Channel {
     pub(super) conn: ConnId,
     /// The records that have come.
     records: Records,
+    /// Bytes of the handshake that have come.
+    shaken: usize,
     /// The handshake is over and its outcome has been looked at.
     is_known: bool,
     /// Under which authorities the peer's certificate was accepted last: see [`Tls`](super::Tls).
@@ -48,6 +50,7 @@ impl Channel {
             tls,
             conn,
             records: Records::default(),
+            shaken: 0,
             is_known: false,
             era,
             expires: None,
@@ -90,7 +93,9 @@ impl Channel {
             };
             let read = self.tls.read_tls(&mut metered);
             budget.records = budget.records.saturating_sub(metered.ended);
-            budget.spend_bytes(room - metered.bytes_max);
+            let taken = room - metered.bytes_max;
+            budget.spend_bytes(taken);
+            self.shaken += if handshaking { taken } else { 0 };
             match read {
                 Ok(_) => {}
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
@@ -140,6 +145,15 @@ impl Channel {
     pub(super) fn has_shaken_hands(&mut self) -> bool {
         let is_over = !self.tls.is_handshaking();
         is_over && !std::mem::replace(&mut self.is_known, true)
+    }
+
+    /// Bytes of its handshake that have come, while it is under way. TLS holds no more of it than these and what it
+    /// answers.
+    pub(super) fn handshake_bytes(&self) -> usize {
+        match self.tls.is_handshaking() {
+            true => self.shaken,
+            false => 0,
+        }
     }
 
     /// Whether its handshake is over, and has been looked at.

@@ -23,8 +23,14 @@ use super::connection::{Flushed, Got};
 use super::share::Share;
 use crate::certificates::{self, Clients};
 use crate::ids::ConnId;
-use crate::limits::{TLS_CHECKS_PER_TURN_MAX, TLS_HANDSHAKES_PER_TURN_MAX, TLS_SLOTS_PER_TURN_MAX};
+use crate::limits::{
+    TLS_CHECKS_PER_TURN_MAX, TLS_HANDSHAKE_SPARED_BYTES, TLS_HANDSHAKES_BYTES_MAX,
+    TLS_HANDSHAKES_PER_TURN_MAX, TLS_SLOTS_PER_TURN_MAX,
+};
 use crate::time::UnixMs;
+
+/// Why a handshake is refused although nothing is wrong with it.
+const TOO_MANY: &str = "too many handshakes are under way for one as long as this";
 
 /// How TLS is spoken.
 #[derive(Clone, Debug)]
@@ -43,6 +49,8 @@ pub struct Tls {
     channels: Vec<Option<Box<Channel>>>,
     /// Steps of handshakes that are left in this turn.
     steps: usize,
+    /// Bytes of all handshakes under way.
+    handshake_bytes: usize,
     /// Counts the changes of the authorities. A certificate that was accepted in an earlier era has to be checked
     /// again.
     era: u32,
@@ -60,6 +68,7 @@ impl Tls {
             settings,
             channels: Vec::new(),
             steps: TLS_HANDSHAKES_PER_TURN_MAX,
+            handshake_bytes: 0,
             era: 0,
             walk: None,
             expiries: BTreeSet::new(),
@@ -101,9 +110,11 @@ impl Tls {
     pub fn forget(&mut self, conn: ConnId) {
         if let Some(channel) = self.channels.get_mut(conn.slot as usize)
             && let Some(channel) = channel.take()
-            && let Some(expires) = channel.expires
         {
-            self.expiries.remove(&(expires, conn));
+            self.handshake_bytes -= channel.handshake_bytes();
+            if let Some(expires) = channel.expires {
+                self.expiries.remove(&(expires, conn));
+            }
         }
     }
 
@@ -116,7 +127,18 @@ impl Tls {
         budget: &mut Share,
     ) -> Got {
         match self.channels.get_mut(conn.slot as usize) {
-            Some(Some(channel)) => channel.read(stream, into, budget, &mut self.steps),
+            Some(Some(channel)) => {
+                self.handshake_bytes -= channel.handshake_bytes();
+                let got = channel.read(stream, into, budget, &mut self.steps);
+                let own = channel.handshake_bytes();
+                self.handshake_bytes += own;
+                let refused = self.handshake_bytes > TLS_HANDSHAKES_BYTES_MAX
+                    && own > TLS_HANDSHAKE_SPARED_BYTES;
+                match (refused, got) {
+                    (true, Got::Nothing | Got::Later) => Got::Failed(TOO_MANY.to_owned()),
+                    (_, got) => got,
+                }
+            }
             _ => Got::Nothing,
         }
     }
