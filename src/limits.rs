@@ -28,6 +28,15 @@ pub const REFUSAL_CHARS_MAX: usize = 512;
 pub const COMPLETE_COMMANDS_MAX: usize = 4_096;
 /// Tasks one host may be at work on; the one heard of longest ago makes room.
 pub const TASKS_AT_WORK_MAX: usize = 16;
+/// Sleep of an old client after its last command, with a second to spare, in seconds: it reads no datagram before, and is
+/// sent nothing again.
+pub const REST_S: u64 = 6;
+/// Heartbeats of a plain host without a report among them that show that no command holds its send lock, at least.
+pub const BEATS_OF_THE_IDLE_MIN: u32 = 4;
+/// Time from the first to the last of those, in seconds, at least.
+pub const BEATS_OF_THE_IDLE_S: u64 = 30;
+/// Timeouts that a plain host held over a restart has to come back if it is in the middle of a task.
+pub const TIMEOUTS_OF_THE_BUSY: u64 = 10;
 /// What a host's report of itself may hold in text, in bytes; more is refused.
 pub const INVENTORY_BYTES_MAX: usize = 8_192;
 

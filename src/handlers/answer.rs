@@ -2,7 +2,7 @@
 
 use crate::codec::message::{Answer, Ask, Flag, ResultCode, Word};
 use crate::ids::{ConnId, HostId, TaskKey};
-use crate::store::op::{self, Op, Origin, TaskState};
+use crate::store::op::{self, Op, Origin, Stamp, TaskState};
 
 use super::core::Core;
 use super::effect::{Effect, Effects, EventKind, Note};
@@ -40,8 +40,10 @@ impl Core {
         if !self.make_room_for_report(conn, REPORT_BYTES) {
             return Flow::Wait;
         }
+        let again = answer.code == ResultCode::Received && self.has_finished(&host, &key);
         let (state, said) = match answer.code {
             ResultCode::Received => {
+                self.sequence_begins(conn, slot, false, at);
                 if let Some(host) = self.hosts.get_mut(slot) {
                     host.rest_or_new().answered = Some(key.clone());
                 }
@@ -49,6 +51,7 @@ impl Core {
                 (state, "answered")
             }
             ResultCode::NoBook => {
+                self.sequence_begins(conn, slot, false, at);
                 fx.push(Effect::Log(Note {
                     level: log::Level::Warn,
                     what: "no-book",
@@ -63,13 +66,22 @@ impl Core {
                 (None, "damaged")
             }
         };
-        let stamp = self.stamp(at);
-        let kind = EventKind::Answer {
-            host: host.clone(),
-            key: key.clone(),
-            state: said,
+        // A task that is done and answered once more is no news.
+        let stamp = match again {
+            true => Stamp {
+                at: at.wall,
+                seq: 0,
+            },
+            false => self.stamp(at),
         };
-        self.tell(stamp, kind, fx);
+        if !again {
+            let kind = EventKind::Answer {
+                host: host.clone(),
+                key: key.clone(),
+                state: said,
+            };
+            self.tell(stamp, kind, fx);
+        }
         let report = op::Answer {
             origin: Some(Origin {
                 conn,
@@ -86,11 +98,19 @@ impl Core {
                 ResultCode::Damaged => 3,
             },
             state,
+            again,
             stamp,
         };
         self.writes
             .report(Op::Answer(Box::new(report)), REPORT_BYTES);
         Flow::Taken
+    }
+
+    /// Whether a host is done with a task, well or not.
+    fn has_finished(&self, host: &HostId, key: &TaskKey) -> bool {
+        let delivery = self.tasks.delivery_of(key, host);
+        let delivery = delivery.and_then(|slot| self.tasks.delivery(slot));
+        delivery.is_some_and(|d| matches!(d.state, TaskState::Done | TaskState::Failed))
     }
 
     /// The key of the newest task in which a host is this.

@@ -129,6 +129,8 @@ pub(super) enum StoreState {
 pub(super) struct Inherited {
     /// When they are judged; none before the store could be read.
     pub deadline: Option<Instant>,
+    /// Those in the middle of a task, too, are judged then.
+    pub is_last: bool,
     /// Whether nobody else can be holding them.
     pub lease_clear: bool,
 }
@@ -395,7 +397,7 @@ impl Core {
             return Flow::Taken;
         }
         let Incoming { message, ask } = incoming;
-        if matches!(message, Message::Heartbeat) && self.sessions.is_known(conn) {
+        if matches!(message, Message::Heartbeat) && self.sessions.is_unwatched(conn) {
             // Nearly all messages are this, and nothing else of the session is looked at for it.
             self.heartbeat(conn, ask, fx);
             self.heard(at, conn);
@@ -426,6 +428,7 @@ impl Core {
             _ if own.is_some() => own.unwrap_or(Flow::Taken),
             Message::Heartbeat => {
                 self.heartbeat(conn, ask, fx);
+                self.counted_beat(conn, slot, at);
                 Flow::Taken
             }
             Message::Progress(progress) => self.progress(at, conn, slot, &progress, ask, fx),
@@ -556,7 +559,7 @@ impl Core {
 
     /// A deadline of the connection in `slot` has come: is it silent, or was it heard of since?
     fn look_at(&mut self, slot: u32, judge: Instant, at: Moment, fx: &mut Effects) {
-        let Some((conn, session)) = self.sessions.at(slot) else {
+        let Some((conn, &session)) = self.sessions.at(slot) else {
             return;
         };
         if session.is_armed_after(judge) {
@@ -572,7 +575,7 @@ impl Core {
                 let may_be_silent = if session.identified {
                     None
                 } else {
-                    self.at_work(host)
+                    self.may_be_silent_until(conn, host, at)
                 };
                 match may_be_silent {
                     // Looked at again within a timeout: work may end long before it must.
@@ -599,17 +602,6 @@ impl Core {
         }
         fx.push(Effect::Close { conn });
         self.end_session(conn, Reason::Timeout, at, fx);
-    }
-
-    fn at_work(&self, host: u32) -> Option<Instant> {
-        let unknown = self
-            .work
-            .until(self.hosts.reference(host)?, self.rules.working_timeout);
-        if self.tasks.recipients_working() == 0 {
-            // Nobody is looked up by name for nothing: a hundred thousand may be judged at once.
-            return unknown;
-        }
-        unknown.max(self.delivering_until(&self.hosts.get(host)?.id()))
     }
 
     fn rounds(&mut self, judge: Instant, at: Moment) {

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   sent ── interval over ──▶ sent again … tries over ──▶ unanswered
-//!    │ ▲ at work on something else: its tries wait
+//!    │ ▲ at work on something else, or at rest: its tries wait
 //!    ▼ answer, report
 //!   answered, working ── no message for working_timeout, another boot ──▶ lost
 //! ```
@@ -51,6 +51,7 @@ impl Core {
         };
         delivery.held = false;
         delivery.to_send = false;
+        delivery.cut = false;
         delivery.due = NEVER;
         let recipient = delivery.recipient;
         if is_at_work(next) {
@@ -64,7 +65,10 @@ impl Core {
     /// A message about this delivery has come: what is at work may be so for longer.
     pub(super) fn touch_delivery(&mut self, slot: u32, at: Moment) {
         let working = |state| is_at_work(state);
-        if self.tasks.delivery(slot).is_some_and(|d| working(d.state)) {
+        if let Some(delivery) = self.tasks.delivery_mut(slot)
+            && working(delivery.state)
+        {
+            delivery.cut = false;
             self.arm_delivery(slot, at.now + self.rules.working_timeout);
         }
     }
@@ -123,20 +127,62 @@ impl Core {
             return;
         };
         let (tries, held, recipient) = (delivery.tries, delivery.held, delivery.recipient);
-        if self.is_busy(recipient, at) {
-            // Looked at again now and then: what it is at work on may end without a word.
-            if let Some(delivery) = self.tasks.delivery_mut(slot) {
-                delivery.held = true;
-            }
-            let next = at.now + self.interval(tries);
-            self.arm_delivery(slot, next);
-        } else if held {
-            self.release_held(recipient, at);
+        if self.waits_for_host(slot, recipient, at) {
+            return;
+        }
+        if held {
+            self.release_delivery(slot, at.now);
         } else if tries >= self.rules.tries {
             self.turn_delivery(slot, TaskState::Unanswered, Cause::Ourselves, at);
         } else {
             self.queue_delivery(slot);
         }
+    }
+
+    /// Whether the next try of a delivery waits, since its host is at work or rests: then it is seen to.
+    pub(super) fn waits_for_host(&mut self, slot: u32, recipient: u32, at: Moment) -> bool {
+        if self.is_busy(recipient, at) {
+            self.hold_delivery(slot, at);
+        } else if let Some(rest) = self.rest_of(recipient, at) {
+            self.release_delivery(slot, rest);
+        } else {
+            return false;
+        }
+        true
+    }
+
+    /// Has the tries of a delivery wait until the host is no longer at work. Looked at again now and then: what it
+    /// is at work on may end without a word.
+    fn hold_delivery(&mut self, slot: u32, at: Moment) {
+        let Some(delivery) = self.tasks.delivery_mut(slot) else {
+            return;
+        };
+        delivery.held = true;
+        let tries = delivery.tries;
+        let next = at.now + self.interval(tries);
+        self.arm_delivery(slot, next);
+    }
+
+    /// The host of a delivery reads its datagrams from `from` on: the next try comes a full interval later, since it may
+    /// come to a copy that it has had for long only then.
+    fn release_delivery(&mut self, slot: u32, from: Instant) {
+        let Some(delivery) = self.tasks.delivery_mut(slot) else {
+            return;
+        };
+        delivery.held = false;
+        let tries = delivery.tries;
+        let wait = match tries >= self.rules.tries {
+            true => self.interval(tries),
+            false => self.rules.rto + self.chance.part_of(self.rules.rto.part(4)),
+        };
+        self.arm_delivery(slot, from + wait);
+    }
+
+    /// Until when a recipient rests after a task, if it does.
+    fn rest_of(&self, recipient: u32, at: Moment) -> Option<Instant> {
+        let recipient = self.tasks.recipient(recipient)?;
+        let host = self.hosts.find(&recipient.id)?;
+        self.work.rests_until(self.hosts.reference(host)?, at.now)
     }
 
     /// Whether a recipient is at work on any task.
@@ -150,24 +196,19 @@ impl Core {
         recipient.working > 0 || until.is_some_and(|until| until > at.now)
     }
 
-    /// The recipient is no longer at work: tries that waited for that go on, each after its interval,
-    /// since an old client comes to what was sent meanwhile only now.
+    /// The recipient is no longer at work: tries that waited for that go on when it has rested.
     fn release_held(&mut self, recipient: u32, at: Moment) {
         if self.is_busy(recipient, at) {
             return;
         }
+        let from = self.rest_of(recipient, at).unwrap_or(at.now);
         let Some(recipient) = self.tasks.recipient(recipient) else {
             return;
         };
         let all: Vec<u32> = recipient.deliveries.iter().map(|pair| pair.1).collect();
         for slot in all {
-            let Some(delivery) = self.tasks.delivery_mut(slot) else {
-                continue;
-            };
-            if std::mem::take(&mut delivery.held) {
-                let tries = delivery.tries;
-                let next = at.now + self.interval(tries);
-                self.arm_delivery(slot, next);
+            if self.tasks.delivery(slot).is_some_and(|d| d.held) {
+                self.release_delivery(slot, from);
             }
         }
     }
@@ -210,6 +251,9 @@ impl Core {
         };
         let tries = self.tasks.delivery(slot).map_or(0, |d| d.tries);
         if tries > 0 && tries < self.rules.tries {
+            if let Some(delivery) = self.tasks.delivery_mut(slot) {
+                delivery.at_once = true;
+            }
             self.queue_delivery(slot);
         }
     }
@@ -249,7 +293,8 @@ impl Core {
         let state = self.tasks.delivery(delivery).map(|delivery| delivery.state);
         match state {
             Some(TaskState::Answered | TaskState::Working) => self.touch_delivery(delivery, at),
-            Some(TaskState::Done | TaskState::Failed) | None => {}
+            Some(TaskState::Done | TaskState::Failed) => self.runs_again(slot, key, goes_on, at),
+            None => {}
             // It stays what it is in the task, and is at work all the same.
             Some(_) => self.work_elsewhere(slot, key, goes_on, at),
         }
@@ -274,19 +319,7 @@ impl Core {
 
     /// The host's process has ended, whatever it was at work on.
     pub(super) fn lose_work(&mut self, host: &HostId, at: Moment) {
-        let Some(recipient) = self.tasks.recipient_of(host) else {
-            return;
-        };
-        let all: Vec<u32> = recipient.deliveries.iter().map(|pair| pair.1).collect();
-        for slot in all {
-            if self
-                .tasks
-                .delivery(slot)
-                .is_some_and(|d| is_at_work(d.state))
-            {
-                self.turn_delivery(slot, TaskState::Lost, Cause::Ourselves, at);
-            }
-        }
+        self.lose_deliveries(host, at, |_, _| true);
     }
 
     /// Until when a host counts as at work on tasks that name it.

@@ -92,6 +92,15 @@ impl Dispatches {
     }
 }
 
+/// Why the sending of a task begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Begin {
+    /// It is new: the first copy goes out at once.
+    First,
+    /// After a restart. Another process has sent a copy already: nothing more goes to a host that is busy.
+    Again,
+}
+
 impl Core {
     /// Somebody wants a task sent.
     pub(super) fn dispatch(&mut self, at: Moment, asker: u64, task: NewTask, fx: &mut Effects) {
@@ -272,7 +281,7 @@ impl Core {
             hosts: hosts.collect(),
         };
         let task = self.tasks.insert(draft, at.now);
-        self.begin_task(task, at.now + self.rules.keep, at);
+        self.begin_task(task, at.now + self.rules.keep, Begin::First, at);
         let entry = self.tasks.task(task).filter(|task| !task.is_open());
         if let Some(first) = entry.and_then(|task| task.deliveries.first()).copied() {
             // All of it has ended at once: its lifetime begins, and somebody has to say so.
@@ -281,15 +290,17 @@ impl Core {
     }
 
     /// Sends what of a task is to be sent, and sets when its time is over.
-    pub(super) fn begin_task(&mut self, task: u32, over: Instant, at: Moment) {
+    pub(super) fn begin_task(&mut self, task: u32, over: Instant, begin: Begin, at: Moment) {
         self.tasks.set_look(task, over);
         let deliveries = self.tasks.task(task).map(|task| task.deliveries.clone());
         for slot in deliveries.unwrap_or_default() {
             let Some(delivery) = self.tasks.delivery(slot) else {
                 continue;
             };
-            let state = delivery.state;
+            let (state, recipient) = (delivery.state, delivery.recipient);
             match state {
+                TaskState::Sent
+                    if begin == Begin::Again && self.waits_for_host(slot, recipient, at) => {}
                 TaskState::Sent => self.queue_delivery(slot),
                 TaskState::Queued => {
                     // It may have come while the task was being stored.
@@ -298,7 +309,13 @@ impl Core {
                         self.send_queued(&host, at);
                     }
                 }
-                TaskState::Answered | TaskState::Working => self.touch_delivery(slot, at),
+                TaskState::Answered | TaskState::Working => {
+                    self.touch_delivery(slot, at);
+                    if let Some(delivery) = self.tasks.delivery_mut(slot) {
+                        // Whoever reports on it has to connect first.
+                        delivery.cut = true;
+                    }
+                }
                 _ => {}
             }
         }

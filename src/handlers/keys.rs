@@ -164,7 +164,8 @@ impl Core {
         ask: Ask,
         fx: &mut Effects,
     ) -> Option<Message<'m>> {
-        let is_fresh = !self.sessions.is_known(conn);
+        let session = self.sessions.get(conn);
+        let is_fresh = session.is_none_or(|session| session.host().is_none());
         let out_of_place = match message {
             Message::KeyedHello(hello) if is_fresh && !self.keys.challenges.contains_key(&conn) => {
                 self.challenge(at, conn, &hello, ask, fx);

@@ -11,8 +11,9 @@ use crate::time::{Instant, Span};
 use super::Moment;
 use super::core::Core;
 use super::delivery::Cause;
+use super::dispatch::Begin;
 use super::effect::{Effect, Effects, Note};
-use super::tasks::{Draft, Room};
+use super::tasks::{Draft, Room, is_at_work};
 
 /// A task that is open when its time is over is looked at again so much later, at least.
 const LOOK_AGAIN: Span = Span::from_secs(60);
@@ -93,7 +94,7 @@ impl Core {
             };
             let age = Span::from_millis(at.wall.0.saturating_sub(task.created.0));
             let left = Span::from_nanos(self.rules.keep.as_nanos().saturating_sub(age.as_nanos()));
-            self.begin_task(slot, at.now + left, at);
+            self.begin_task(slot, at.now + left, Begin::Again, at);
         }
         for ((host, key), next) in std::mem::take(&mut self.early).states {
             let Some(slot) = self.tasks.delivery_of(&key, &host) else {
@@ -105,12 +106,21 @@ impl Core {
                 next => next,
             };
             self.turn_delivery(slot, next, Cause::Ourselves, at);
+            if let Some(delivery) = self.tasks.delivery_mut(slot) {
+                delivery.cut = false;
+            }
+            let state = self.tasks.delivery(slot).map(|delivery| delivery.state);
+            if is_at_work(next) && !state.is_some_and(is_at_work) {
+                // It has finished with it and runs it once more.
+                continue;
+            }
             if let Some(host) = self.hosts.find(&host) {
                 // What it was taken to be at work on elsewhere is this.
                 let reference = self.hosts.reference(host);
                 reference.inspect(|reference| self.work.ended(*reference, &key));
             }
         }
+        self.watch_those_at_work();
     }
 
     /// Looks at the tasks whose time has come: what has not ended in its time is over, and what has

@@ -40,6 +40,7 @@ pub mod reach;
 mod restore;
 mod result;
 mod sends;
+mod sequence;
 mod session;
 mod slot_set;
 mod states;

@@ -6,6 +6,7 @@
 use crate::codec::Abnormal;
 use crate::codec::DecodeError;
 use crate::ids::{ConnId, HostId};
+use crate::limits::TIMEOUTS_OF_THE_BUSY;
 use crate::store::op::{HeldHost, Notice, Reason, Settled};
 use crate::time::{Instant, Span};
 
@@ -106,6 +107,9 @@ impl Core {
             }
             Presence::Online => {}
         }
+        if !identified {
+            self.connected_anew(conn, slot);
+        }
         if let Some(older) = older {
             self.stats.replacements += 1;
             fx.push(Effect::Close { conn: older });
@@ -127,6 +131,7 @@ impl Core {
         };
         self.certified.remove(&conn);
         self.keys.forget(conn);
+        self.work.closed(conn);
         if self.payloads.forget(conn) {
             self.resume_results(at, fx);
         }
@@ -255,20 +260,21 @@ impl Core {
 
     /// Hosts that did not come back in time after a restart.
     pub(super) fn judge_inherited(&mut self, judge: Instant, at: Moment, fx: &mut Effects) {
-        let due = self
-            .inherited
-            .deadline
-            .is_some_and(|deadline| deadline <= judge);
-        if !due || !self.inherited.lease_clear {
+        let due = self.inherited.deadline.filter(|due| *due <= judge);
+        let Some(due) = due.filter(|_| self.inherited.lease_clear) else {
             return;
-        }
+        };
+        let is_last = std::mem::replace(&mut self.inherited.is_last, true);
         self.inherited.deadline = None;
         for slot in 0..self.hosts.slots() as u32 {
-            if self
-                .hosts
-                .get(slot)
-                .is_some_and(|host| host.presence == Presence::Inherited)
-            {
+            let host = self.hosts.get(slot);
+            if host.is_none_or(|host| host.presence != Presence::Inherited) {
+                continue;
+            }
+            if !is_last && self.may_come_back_late(slot, at) {
+                let more = self.rules.timeout.times(TIMEOUTS_OF_THE_BUSY - 1);
+                self.inherited.deadline = Some(due + more);
+            } else {
                 self.go_offline(slot, Reason::Lost, at, fx);
             }
         }

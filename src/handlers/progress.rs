@@ -42,8 +42,15 @@ impl Core {
             Some(delivery) => (Some(delivery.state), delivery.failed),
             None => (None, false),
         };
+        let is_left = !progress.oncall.is_empty() || progress.working.is_some();
         if let Some(TaskState::Done | TaskState::Failed) = state {
-            return self.said_again(conn, ask, fx);
+            let flow = self.said_again(conn, Flag::Progress, ask, fx);
+            if flow == Flow::Taken {
+                self.sequence_begins(conn, slot, !is_left, at);
+                self.runs_again(slot, &key, is_left, at);
+                self.sequence_goes_on(slot, &host, &key, progress.phase, at);
+            }
+            return flow;
         }
         let texts = progress
             .complete
@@ -54,6 +61,7 @@ impl Core {
         if !self.make_room_for_report(conn, bytes) {
             return Flow::Wait;
         }
+        self.sequence_begins(conn, slot, !is_left, at);
         let next = becomes(progress, failed);
         let begins = progress.phase == Phase::Received;
         let became = if state == Some(TaskState::NoBook) && !begins {
@@ -61,6 +69,7 @@ impl Core {
         } else {
             self.reported(slot, &host, &key, next, at)
         };
+        self.sequence_goes_on(slot, &host, &key, progress.phase, at);
         let told = became.or(state).unwrap_or(next);
         let stamp = self.stamp(at);
         let own = |list: &[std::borrow::Cow<'_, str>]| {
@@ -99,16 +108,22 @@ impl Core {
 
     /// A report that changes nothing, since the host has ended with its task. Acknowledged as soon as
     /// what it repeats is kept for good.
-    fn said_again(&mut self, conn: ConnId, ask: Ask, fx: &mut Effects) -> Flow {
+    pub(super) fn said_again(
+        &mut self,
+        conn: ConnId,
+        flag: Flag,
+        ask: Ask,
+        fx: &mut Effects,
+    ) -> Flow {
         if !ask.reply {
             return Flow::Taken;
         }
         if self.writes.reports_waiting == 0 {
-            self.reply(conn, Flag::Progress, ask.seq, Word::GotIt, fx);
+            self.reply(conn, flag, ask.seq, Word::GotIt, fx);
         } else if self.make_room_for_report(conn, 0) {
             self.writes.owe(Origin {
                 conn,
-                flag: Flag::Progress,
+                flag,
                 ask,
                 bytes: 0,
             });

@@ -101,7 +101,12 @@ impl Core {
         if !std::mem::take(&mut delivery.to_send) || delivery.state != TaskState::Sent {
             return;
         }
-        let tries = delivery.tries + 1;
+        let (before, recipient) = (delivery.tries, delivery.recipient);
+        let at_once = std::mem::take(&mut delivery.at_once);
+        if before > 0 && !at_once && self.waits_for_host(slot, recipient, at) {
+            return;
+        }
+        let tries = before + 1;
         let due = at.now + self.interval(tries);
         self.arm_delivery(slot, due);
         // A name is looked up once: of ten thousand hosts every look is somewhere else in memory.

@@ -30,8 +30,8 @@ struct Pulse {
 
 /// There is a connection.
 const OPEN: u32 = 1;
-/// Its host is known.
-const KNOWN: u32 = 2;
+/// Its host is known, and its heartbeats say nothing but that it is alive.
+const UNWATCHED: u32 = 2;
 /// Bits of a mark beside the generation.
 const MARKS: u32 = 2;
 const _: () = assert!(ConnId::GENERATION_MAX << MARKS >> MARKS == ConnId::GENERATION_MAX);
@@ -50,7 +50,7 @@ impl Pulse {
 
     /// Whether it is that of `conn`.
     fn is_of(self, conn: ConnId) -> bool {
-        self.mark & !KNOWN == conn.generation << MARKS | OPEN
+        self.mark & !UNWATCHED == conn.generation << MARKS | OPEN
     }
 
     fn conn(self, slot: u32) -> ConnId {
@@ -204,11 +204,22 @@ impl Sessions {
         self.pulse(conn).is_some()
     }
 
-    /// Whether the connection is there, and has a host; as cheap as can be.
+    /// Whether the connection has a host, and its heartbeats are not counted; as cheap as can be.
     #[must_use]
-    pub fn is_known(&self, conn: ConnId) -> bool {
+    pub fn is_unwatched(&self, conn: ConnId) -> bool {
         self.pulse(conn)
-            .is_some_and(|pulse| pulse.mark & KNOWN != 0)
+            .is_some_and(|pulse| pulse.mark & UNWATCHED != 0)
+    }
+
+    /// Has the heartbeats of a connection that has a host counted, or counted no longer.
+    pub fn watch(&mut self, conn: ConnId, watched: bool) {
+        if self.get(conn).is_some_and(|session| session.host != NONE) {
+            let mark = &mut self.pulses[conn.slot as usize].mark;
+            match watched {
+                true => *mark &= !UNWATCHED,
+                false => *mark |= UNWATCHED,
+            }
+        }
     }
 
     /// A message may be about to come by this connection.
@@ -243,7 +254,7 @@ impl Sessions {
     pub fn set_host(&mut self, conn: ConnId, slot: u32) {
         if let Some(session) = self.get_mut(conn) {
             session.host = slot;
-            self.pulses[conn.slot as usize].mark |= KNOWN;
+            self.pulses[conn.slot as usize].mark |= UNWATCHED;
         }
     }
 
@@ -309,9 +320,14 @@ mod tests {
             ..CONN
         };
         assert!(sessions.is_open(CONN) && !sessions.is_open(other));
-        assert!(!sessions.is_known(CONN));
+        sessions.watch(CONN, false);
+        assert!(!sessions.is_unwatched(CONN), "it has no host yet");
         sessions.set_host(CONN, 5);
-        assert!(sessions.is_known(CONN) && !sessions.is_known(other));
+        assert!(sessions.is_unwatched(CONN) && !sessions.is_unwatched(other));
+        sessions.watch(CONN, true);
+        assert!(sessions.is_open(CONN) && !sessions.is_unwatched(CONN));
+        sessions.watch(CONN, false);
+        assert!(sessions.is_unwatched(CONN));
         assert!(!sessions.heard(other, Instant::from_nanos(9_000_000)));
         assert_eq!(
             sessions.last(3, Instant::from_nanos(9_000_000)),
@@ -321,7 +337,7 @@ mod tests {
         assert!(!sessions.is_open(CONN) && !sessions.heard(CONN, Instant::ZERO));
         sessions.open(other, ([10, 0, 0, 7], 1).into(), Instant::ZERO);
         assert!(sessions.is_open(other) && !sessions.is_open(CONN));
-        assert!(!sessions.is_known(other));
+        assert!(!sessions.is_unwatched(other));
     }
 
     #[test]

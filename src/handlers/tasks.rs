@@ -86,6 +86,10 @@ pub struct Delivery {
     pub to_send: bool,
     /// Its tries wait until the host is no longer at work on something else.
     pub held: bool,
+    /// Its next copy goes out even to a host that is at work.
+    pub at_once: bool,
+    /// The host has connected anew since its last message about it.
+    pub cut: bool,
     /// It is among those of its task whose state is to be written.
     pub dirty: bool,
     /// When it is looked at.
@@ -367,6 +371,8 @@ impl Tasks {
             failed,
             to_send: false,
             held: false,
+            at_once: false,
+            cut: false,
             dirty: false,
             due: NEVER,
             armed: NEVER,

@@ -1,36 +1,91 @@
-//! Who is at work on what. A plain host at work may be silent: old clients hold their send lock
-//! while a command runs.
+//! Which hosts are busy, and with which tasks. A plain host that is busy may be silent: old clients hold
+//! their send lock while a command runs.
+//!
+//! Beside that, what only plain hosts need: until when one rests after a task, and how many heartbeats
+//! have come by a connection since its last report.
 
-use crate::ids::{HostRef, Numbered, TaskKey};
-use crate::limits::TASKS_AT_WORK_MAX;
+use crate::ids::{ConnId, HostRef, Numbered, TaskKey};
+use crate::limits::{BEATS_OF_THE_IDLE_MIN, BEATS_OF_THE_IDLE_S, TASKS_AT_WORK_MAX};
 use crate::time::{Instant, Span};
 
 /// The hosts at work. A host that is not takes no memory here.
 #[derive(Debug, Default)]
 pub struct Work {
-    hosts: Numbered<HostRef, Vec<(TaskKey, Instant)>>,
+    hosts: Numbered<HostRef, Vec<Job>>,
+    /// End of the rest of hosts that have finished a task. At most one a host, removed when it is over.
+    rests: Numbered<HostRef, Instant>,
+    /// At most one a connection, removed with it.
+    beats: Numbered<ConnId, Beats>,
+}
+
+/// A task that a host is at work on though no delivery says so.
+#[derive(Debug)]
+struct Job {
+    key: TaskKey,
+    /// Its last message.
+    last: Instant,
+    /// The host has connected anew since then.
+    cut: bool,
+}
+
+/// Heartbeats since the last report by the same connection.
+#[derive(Clone, Copy, Debug)]
+struct Beats {
+    first: Instant,
+    count: u32,
+    /// There were enough of them.
+    idle: bool,
 }
 
 impl Work {
     /// A message of `host` says that it is at work on `key`.
     pub fn heard(&mut self, host: HostRef, key: &TaskKey, now: Instant) {
         let tasks = self.hosts.entry(host).or_default();
-        tasks.retain(|(task, _)| task != key);
+        tasks.retain(|job| job.key != *key);
         if tasks.len() == TASKS_AT_WORK_MAX {
             tasks.remove(0);
         }
-        tasks.push((key.clone(), now));
+        tasks.push(Job {
+            key: key.clone(),
+            last: now,
+            cut: false,
+        });
     }
 
     /// Nothing is left of `key`, or there is no book for it.
     pub fn ended(&mut self, host: HostRef, key: &TaskKey) {
+        self.keep(host, |job| job.key != *key);
+    }
+
+    /// The host is at work on `key` and nothing else. Whether it was at work on something else.
+    pub fn only(&mut self, host: HostRef, key: &TaskKey) -> bool {
+        self.keep(host, |job| job.key == *key)
+    }
+
+    /// The host has connected anew: reports on what it is at work on may be lost.
+    pub fn cut(&mut self, host: HostRef) {
+        for job in self.hosts.get_mut(&host).into_iter().flatten() {
+            job.cut = true;
+        }
+    }
+
+    /// The host is not at work on anything that it has not reported on since it connected anew.
+    pub fn lose_cut(&mut self, host: HostRef) {
+        self.keep(host, |job| !job.cut);
+    }
+
+    /// Keeps some of the tasks of a host. Whether any went.
+    fn keep(&mut self, host: HostRef, wanted: impl Fn(&Job) -> bool) -> bool {
         let Some(tasks) = self.hosts.get_mut(&host) else {
-            return;
+            return false;
         };
-        tasks.retain(|(task, _)| task != key);
+        let before = tasks.len();
+        tasks.retain(wanted);
+        let went = tasks.len() < before;
         if tasks.is_empty() {
             self.hosts.remove(&host);
         }
+        went
     }
 
     /// The host has forgotten all it was at work on, or is itself forgotten.
@@ -44,15 +99,59 @@ impl Work {
     #[must_use]
     pub fn until(&self, host: HostRef, limit: Span) -> Option<Instant> {
         // Tasks stand in the order of their last messages.
-        self.hosts.get(&host)?.last().map(|(_, last)| *last + limit)
+        self.hosts.get(&host)?.last().map(|job| job.last + limit)
+    }
+
+    /// The host has finished a task and reads no datagram before `until`.
+    pub fn rest(&mut self, host: HostRef, until: Instant) {
+        self.rests.insert(host, until);
+    }
+
+    /// End of the rest of `host`, if it is still to come.
+    #[must_use]
+    pub fn rests_until(&self, host: HostRef, now: Instant) -> Option<Instant> {
+        self.rests.get(&host).copied().filter(|until| *until > now)
+    }
+
+    /// A report has come by this connection: its heartbeats are counted anew.
+    pub fn reported(&mut self, conn: ConnId) {
+        self.beats.remove(&conn);
+    }
+
+    /// A heartbeat has come by this connection. Whether so many have come since the last report that no command
+    /// holds the send lock of an old client.
+    pub fn beat(&mut self, conn: ConnId, now: Instant) -> bool {
+        let beats = self.beats.entry(conn).or_insert(Beats {
+            first: now,
+            count: 0,
+            idle: false,
+        });
+        beats.count = beats.count.saturating_add(1);
+        beats.idle |= beats.count >= BEATS_OF_THE_IDLE_MIN
+            && now.since(beats.first) >= Span::from_secs(BEATS_OF_THE_IDLE_S);
+        beats.idle
+    }
+
+    /// Whether heartbeats have shown that no command is under way behind this connection.
+    #[must_use]
+    pub fn is_idle(&self, conn: ConnId) -> bool {
+        self.beats.get(&conn).is_some_and(|beats| beats.idle)
+    }
+
+    /// The connection has ended.
+    pub fn closed(&mut self, conn: ConnId) {
+        if !self.beats.is_empty() {
+            self.beats.remove(&conn);
+        }
     }
 
     /// Takes out what is over by `now`.
     pub fn expire(&mut self, now: Instant, limit: Span) {
         self.hosts.retain(|_, tasks| {
-            tasks.retain(|(_, last)| *last + limit > now);
+            tasks.retain(|job| job.last + limit > now);
             !tasks.is_empty()
         });
+        self.rests.retain(|_, until| *until > now);
     }
 
     /// How many hosts are at work.
@@ -69,6 +168,10 @@ mod tests {
     const HOST: HostRef = HostRef {
         slot: 3,
         generation: 9,
+    };
+    const CONN: ConnId = ConnId {
+        slot: 4,
+        generation: 1,
     };
     const HOUR: Span = Span::from_secs(3_600);
 
@@ -103,5 +206,48 @@ mod tests {
             work.ended(HOST, &key(number));
         }
         assert_eq!(work.len(), 0, "the first had gone already");
+    }
+
+    #[test]
+    fn only_tasks_not_reported_on_since_a_reconnect_are_lost() {
+        let mut work = Work::default();
+        work.heard(HOST, &key(1), at(0));
+        work.heard(HOST, &key(2), at(1));
+        work.cut(HOST);
+        work.heard(HOST, &key(2), at(2));
+        work.lose_cut(HOST);
+        assert!(!work.only(HOST, &key(2)), "the first has gone");
+        assert!(work.only(HOST, &key(3)), "the second was still there");
+        assert_eq!(work.len(), 0);
+    }
+
+    #[test]
+    fn four_heartbeats_over_thirty_seconds_show_an_idle_client() {
+        for (seconds, idle) in [
+            (&[0, 10, 20, 29][..], false),
+            (&[0, 15, 30], false),
+            (&[0, 10, 20, 30], true),
+            (&[0, 1, 2, 3, 4, 5], false),
+        ] {
+            let mut work = Work::default();
+            let last = seconds.iter().map(|second| work.beat(CONN, at(*second)));
+            assert_eq!(last.last(), Some(idle), "{seconds:?}");
+            assert_eq!(work.is_idle(CONN), idle, "{seconds:?}");
+            work.reported(CONN);
+            assert!(!work.is_idle(CONN) && !work.beat(CONN, at(31)));
+            work.closed(CONN);
+            assert!(work.beats.is_empty());
+        }
+    }
+
+    #[test]
+    fn a_rest_ends_by_itself_and_leaves_nothing() {
+        let mut work = Work::default();
+        work.rest(HOST, at(6));
+        work.forget(HOST);
+        assert_eq!(work.rests_until(HOST, at(5)), Some(at(6)));
+        assert_eq!(work.rests_until(HOST, at(6)), None);
+        work.expire(at(6), HOUR);
+        assert!(work.rests.is_empty());
     }
 }

@@ -276,6 +276,9 @@ pub struct Answer {
     /// What the host becomes in the task, if that is one of ours and it becomes something.
     #[serde(default)]
     pub state: Option<TaskState>,
+    /// The host has finished the task already: there is no event.
+    #[serde(default)]
+    pub again: bool,
     /// For the event.
     pub stamp: Stamp,
 }

@@ -9,6 +9,7 @@ mod random;
 mod reports;
 mod restart;
 mod results;
+mod sequence;
 mod storm;
 mod tries;
 

@@ -28,6 +28,8 @@ fn a_host_goes_through_its_task_and_changes_no_more_at_the_end() {
     assert_eq!(world.words(conn), [Word::GotIt]);
     assert_eq!(world.store.reports, stored, "and nothing is written");
     assert_eq!(world.state("AC1", "10.0.0.1"), "done");
+    assert_eq!(world.core.stats().hosts_at_work, 1, "it runs once more");
+    world.report(conn, "AC1", Phase::Ended, &[]);
     assert_eq!(world.core.stats().hosts_at_work, 0);
     assert!(
         world

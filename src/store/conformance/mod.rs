@@ -211,6 +211,7 @@ fn answer(name: &str, rcc: u8) -> Op {
         key: TaskKey::parse("AC1", "AC").unwrap(),
         rcc,
         state: None,
+        again: false,
         stamp: stamp(u64::from(rcc)),
     }))
 }

@@ -176,6 +176,9 @@ pub(super) fn answer(
     if op.rcc == 1 {
         space.set_remove(&response, op.host.as_str())?;
     }
+    if op.again {
+        return Ok(());
+    }
     let told = Told {
         event: event::ANSWER,
         host: op.host.as_str(),

@@ -317,11 +317,13 @@ impl Job for Answer<'_> {
                 .arg(op.host.as_str());
             step.one(0, answered);
         }
-        let mut entry = Entry::new(event::ANSWER, op.stamp);
-        entry.host = Some(&op.host);
-        entry.key = Some(op.key.as_str());
-        entry.state = Some(state);
-        step.one(1, entry.append(&self.context.node));
+        if !op.again {
+            let mut entry = Entry::new(event::ANSWER, op.stamp);
+            entry.host = Some(&op.host);
+            entry.key = Some(op.key.as_str());
+            entry.state = Some(state);
+            step.one(1, entry.append(&self.context.node));
+        }
         if let Some(state) = op.state {
             if state.has_ended() {
                 expire_task(self.context, &op.key, &op.host, step);

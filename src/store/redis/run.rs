@@ -296,6 +296,7 @@ mod tests {
             key: TaskKey::parse("AC1", "AC").unwrap(),
             rcc: 1,
             state: None,
+            again: false,
             stamp: STAMP,
         }))
     }

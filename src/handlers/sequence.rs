@@ -1,0 +1,218 @@
+//! What follows for plain hosts from the way old clients work: strictly in sequence, one datagram after the
+//! other, one command after the other.
+//!
+//! ```text
+//!   datagram ─▶ RCC 1 ─▶ phase 1 ─▶ phase 2, command, phase 3, 5 s of sleep ─▶ … ─▶ next datagram
+//!                                   └─ send lock held: no heartbeat ─┘
+//! ```
+//!
+//! - After a report that leaves nothing the host still sleeps: it is not sent anything again meanwhile.
+//! - A command that begins shows that nothing older runs any more.
+//! - A task that is done and reported on again is running once more: the host may be silent.
+//! - Heartbeats without reports show that no command runs; what was not reported on since the host
+//!   connected anew is lost then.
+
+use std::net::IpAddr;
+
+use crate::codec::message::Phase;
+use crate::ids::{ConnId, HostId, TaskKey};
+use crate::limits::REST_S;
+use crate::store::op::TaskState;
+use crate::time::{Instant, Span};
+
+use super::Moment;
+use super::core::Core;
+use super::delivery::Cause;
+use super::host::Host;
+use super::tasks::is_at_work;
+
+impl Core {
+    /// Whether a host that is online is a plain one: it has given no id.
+    pub(super) fn is_sequential(&self, slot: u32) -> bool {
+        let host = self.hosts.get(slot);
+        host.is_some_and(|host| host.identified().is_none())
+    }
+
+    /// A report of a plain host has come and is taken: counts its heartbeats anew, and notes the sleep after a task.
+    /// To be called before the report changes any state, since that may let go of what waits for the host.
+    pub(super) fn sequence_begins(
+        &mut self,
+        conn: ConnId,
+        slot: u32,
+        leaves_nothing: bool,
+        at: Moment,
+    ) {
+        if !self.is_sequential(slot) {
+            return;
+        }
+        self.work.reported(conn);
+        self.sessions.watch(conn, true);
+        if leaves_nothing && let Some(host) = self.hosts.reference(slot) {
+            self.work.rest(host, at.now + Span::from_secs(REST_S));
+        }
+    }
+
+    /// An ADH27 of a host has been applied to its state in the task: what it shows of other tasks.
+    pub(super) fn sequence_goes_on(
+        &mut self,
+        slot: u32,
+        host: &HostId,
+        key: &TaskKey,
+        phase: Phase,
+        at: Moment,
+    ) {
+        if phase != Phase::Began || !self.is_sequential(slot) {
+            return;
+        }
+        let elsewhere = self.hosts.reference(slot);
+        let elsewhere = elsewhere.is_some_and(|host| self.work.only(host, key));
+        self.lose_deliveries(host, at, |core, slot| {
+            core.tasks
+                .names_of(slot)
+                .is_some_and(|names| names.1 != key)
+        });
+        if elsewhere {
+            self.release_held_of(host, at);
+        }
+    }
+
+    /// A host reports on a task that it has finished already. A plain one runs its commands once more: it is at work
+    /// until nothing is left, and its state stays what it is.
+    pub(super) fn runs_again(&mut self, slot: u32, key: &TaskKey, is_left: bool, at: Moment) {
+        if self.is_sequential(slot) {
+            self.work_elsewhere(slot, key, is_left, at);
+        }
+    }
+
+    /// A heartbeat by a connection whose heartbeats are counted.
+    pub(super) fn counted_beat(&mut self, conn: ConnId, slot: u32, at: Moment) {
+        let is_busy = self.working_until(slot).is_some_and(|until| until > at.now);
+        if !is_busy || !self.is_sequential(slot) {
+            self.work.closed(conn);
+            self.sessions.watch(conn, false);
+        } else if self.work.beat(conn, at.now) {
+            self.sessions.watch(conn, false);
+            self.lose_cut(slot, at);
+        }
+    }
+
+    /// No command is under way on a plain host: what it has not reported on since it connected anew is lost.
+    fn lose_cut(&mut self, slot: u32, at: Moment) {
+        let Some(host) = self.hosts.get(slot).map(Host::id) else {
+            return;
+        };
+        if let Some(reference) = self.hosts.reference(slot) {
+            self.work.lose_cut(reference);
+        }
+        self.lose_deliveries(&host, at, |core, slot| {
+            core.tasks.delivery(slot).is_some_and(|d| d.cut)
+        });
+        self.release_held_of(&host, at);
+    }
+
+    /// What a host is at work on is lost, as far as it is meant.
+    pub(super) fn lose_deliveries(
+        &mut self,
+        host: &HostId,
+        at: Moment,
+        is_meant: impl Fn(&Self, u32) -> bool,
+    ) {
+        let Some(recipient) = self.tasks.recipient_of(host) else {
+            return;
+        };
+        if recipient.working == 0 {
+            return;
+        }
+        let all: Vec<u32> = recipient.deliveries.iter().map(|pair| pair.1).collect();
+        for slot in all {
+            let state = self.tasks.delivery(slot).map(|delivery| delivery.state);
+            if state.is_some_and(is_at_work) && is_meant(self, slot) {
+                self.turn_delivery(slot, TaskState::Lost, Cause::Ourselves, at);
+            }
+        }
+    }
+
+    /// A plain connection has become one of a host's: reports by the one before may be lost, and the heartbeats
+    /// by this one are counted as long as the host is at work.
+    pub(super) fn connected_anew(&mut self, conn: ConnId, slot: u32) {
+        if let Some(reference) = self.hosts.reference(slot) {
+            self.work.cut(reference);
+        }
+        if self.tasks.recipients_working() > 0
+            && let Some(host) = self.hosts.get(slot).map(Host::id)
+        {
+            self.cut_deliveries(&host);
+        }
+        if self.working_until(slot).is_some() {
+            self.sessions.watch(conn, true);
+        }
+    }
+
+    fn cut_deliveries(&mut self, host: &HostId) {
+        let recipient = self.tasks.recipient_of(host);
+        let working = recipient.filter(|recipient| recipient.working > 0);
+        let all: Vec<u32> = working
+            .into_iter()
+            .flat_map(|recipient| recipient.deliveries.iter().map(|pair| pair.1))
+            .collect();
+        for slot in all {
+            if let Some(delivery) = self.tasks.delivery_mut(slot) {
+                delivery.cut = true;
+            }
+        }
+    }
+
+    /// The tasks of before a restart are known. Every connection is a new one.
+    pub(super) fn watch_those_at_work(&mut self) {
+        if self.tasks.recipients_working() == 0 {
+            return;
+        }
+        let all: Vec<(ConnId, u32)> = self
+            .sessions
+            .iter()
+            .filter(|(_, session)| !session.identified)
+            .filter_map(|(conn, session)| Some((conn, session.host()?)))
+            .collect();
+        for (conn, slot) in all {
+            if self.working_until(slot).is_some() {
+                self.sessions.watch(conn, true);
+            }
+        }
+    }
+
+    /// Until when the host counts as at work, whatever its heartbeats show.
+    pub(super) fn working_until(&self, slot: u32) -> Option<Instant> {
+        let reference = self.hosts.reference(slot)?;
+        let elsewhere = self.work.until(reference, self.rules.working_timeout);
+        if self.tasks.recipients_working() == 0 {
+            // Nobody is looked up by name for nothing: a hundred thousand may be judged at once.
+            return elsewhere;
+        }
+        elsewhere.max(self.delivering_until(&self.hosts.get(slot)?.id()))
+    }
+
+    /// Until when the host behind a plain connection may be silent.
+    pub(super) fn may_be_silent_until(
+        &mut self,
+        conn: ConnId,
+        slot: u32,
+        at: Moment,
+    ) -> Option<Instant> {
+        let until = self.working_until(slot).filter(|until| *until > at.now)?;
+        if self.work.is_idle(conn) {
+            return None;
+        }
+        // One whose answer came by datagram, or by another connection.
+        self.sessions.watch(conn, true);
+        Some(until)
+    }
+
+    /// Whether a host held over a restart has more time to come back: a plain one in the middle of a command does not
+    /// notice before its command ends.
+    pub(super) fn may_come_back_late(&self, slot: u32, at: Moment) -> bool {
+        // Only a host's own address may be an id that reads as one.
+        let is_plain = |host: &Host| host.id().as_str().parse::<IpAddr>().is_ok();
+        let until = self.working_until(slot);
+        self.hosts.get(slot).is_some_and(is_plain) && until.is_some_and(|until| until > at.now)
+    }
+}
