@@ -32,6 +32,8 @@ mod host;
 mod ledger;
 #[path = "simulation/network.rs"]
 mod network;
+#[path = "simulation/sequence.rs"]
+mod sequence;
 #[path = "simulation/server.rs"]
 mod server;
 #[path = "simulation/store.rs"]
@@ -59,8 +61,12 @@ const CLAIMED_LATE: u64 = 41_000_066;
 
 /// What a run counted, and its digest.
 fn run(seed: u64) -> (u64, BTreeMap<&'static str, u64>) {
+    run_as(seed, World::run)
+}
+
+fn run_as(seed: u64, run: fn(&mut World)) -> (u64, BTreeMap<&'static str, u64>) {
     let mut world = World::new(seed);
-    let ran = catch_unwind(AssertUnwindSafe(|| world.run()));
+    let ran = catch_unwind(AssertUnwindSafe(|| run(&mut world)));
     if let Err(panic) = ran {
         let lines = &world.ledger.lines;
         let all = variable("ANTHILL_SEED").is_some();
@@ -143,6 +149,15 @@ fn storms_end_with_everyone_knowing_the_same() {
         first.unwrap_or_default()
     );
     println!("{counts:?}");
+}
+
+#[test]
+fn old_clients_run_each_command_exactly_once_where_nothing_fails() {
+    for seed in SEEDS {
+        let (_, counts) = run_as(seed, World::run_calmly);
+        let ran = counts.get("commands run by old clients");
+        assert!(ran.is_some_and(|ran| *ran > 10), "{counts:?}");
+    }
 }
 
 #[test]

@@ -28,6 +28,7 @@ mod faults;
 mod frames;
 mod http;
 mod keys;
+mod old_fleet;
 mod outage;
 mod presence;
 mod reach;

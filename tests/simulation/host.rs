@@ -74,15 +74,30 @@ pub struct Agent {
     job: Option<(Instant, String)>,
 }
 
-/// An old client.
+/// Sleep of an old client after every command, the last one too.
+const SLEEP: Span = Span::from_secs(5);
+
+/// An old client: one thread for datagrams, and a send lock that is held while a command runs.
 #[derive(Debug, Default)]
 pub struct Plain {
     running: bool,
     next_beat: Instant,
     /// Datagrams that wait in its socket while it works.
     waiting: VecDeque<String>,
-    /// The book under way: key, what is done, what is left, and when the next is done.
-    work: Option<(String, Vec<String>, Vec<String>, Instant)>,
+    /// The book under way, if there is one.
+    book: Option<Book>,
+    /// A command runs until then.
+    runs: Option<Instant>,
+    /// It sleeps until then.
+    sleeps: Option<Instant>,
+}
+
+/// A task that an old client works off.
+#[derive(Debug)]
+struct Book {
+    key: String,
+    done: Vec<String>,
+    left: Vec<String>,
 }
 
 /// What a host is.
@@ -191,9 +206,10 @@ impl Host {
                 agent.job.as_ref().map(|(at, _)| *at),
             ]),
             Kind::Plain(plain) if plain.running => soonest([
-                plain.work.as_ref().map(|(.., at)| *at),
+                plain.runs,
+                plain.sleeps,
                 self.link
-                    .filter(|_| plain.work.is_none())
+                    .filter(|_| plain.runs.is_none())
                     .map(|_| plain.next_beat),
             ]),
             Kind::Plain(_) => None,
@@ -270,7 +286,11 @@ impl Host {
             }
             Kind::Plain(plain) => {
                 plain.running = true;
-                self.connect(around);
+                match plain.runs {
+                    // Its command has the lock.
+                    Some(end) => self.wakes = Some(end + Span::from_millis(1)),
+                    None => self.connect(around),
+                }
             }
         }
     }
@@ -499,7 +519,7 @@ impl Host {
         self.send(bytes, around);
     }
 
-    /// An old client: one thing after the other, and no beat while it works.
+    /// An old client: one thing after the other, and no beat while a command runs.
     fn step_plain(&mut self, around: &mut Around<'_>) {
         let Kind::Plain(plain) = &mut self.kind else {
             return;
@@ -507,28 +527,19 @@ impl Host {
         if !plain.running {
             return;
         }
-        if let Some((key, mut done, mut left, _)) = plain.work.take_if(|(.., at)| *at <= around.now)
-        {
-            let command = left.remove(0);
-            let whole: Vec<String> = std::iter::once(command.clone())
-                .chain(left.clone())
-                .collect();
-            let began = progress(&key, Phase::Began, Some(&command), &done, &whole);
-            done.push(command);
-            let ended = progress(&key, Phase::Ended, None, &done, &left);
-            if !left.is_empty() {
-                let at = around.now + around.dice.ms(1, 8_000);
-                plain.work = Some((key, done, left, at));
-            }
-            plain.next_beat = around.now + TIMEOUT.part(3);
-            self.say(Message::Progress(began), around);
-            self.say(Message::Heartbeat, around);
-            return self.say(Message::Progress(ended), around);
+        if plain.runs.take_if(|end| *end <= around.now).is_some() {
+            return self.command_ends(around);
         }
-        if plain.work.is_some() {
+        if plain.runs.is_some() {
             return;
         }
-        if let Some(text) = plain.waiting.pop_front() {
+        if plain.sleeps.take_if(|end| *end <= around.now).is_some() && plain.book.is_some() {
+            plain.runs = Some(around.now + around.dice.ms(1, 8_000));
+            return;
+        }
+        if plain.sleeps.is_none()
+            && let Some(text) = plain.waiting.pop_front()
+        {
             let book = around.store.get().book(&text);
             let code = match book.is_empty() {
                 true => ResultCode::NoBook,
@@ -536,8 +547,12 @@ impl Host {
             };
             let received = progress(&text, Phase::Received, None, &[], &book);
             if !book.is_empty() {
-                let at = around.now + around.dice.ms(1, 8_000);
-                plain.work = Some((text.clone(), Vec::new(), book, at));
+                plain.runs = Some(around.now + around.dice.ms(1, 8_000));
+                plain.book = Some(Book {
+                    key: text.clone(),
+                    done: Vec::new(),
+                    left: book,
+                });
             }
             let task = Some(text.into());
             self.say(Message::Answer(Answer { code, task }), around);
@@ -560,6 +575,31 @@ impl Host {
         }
     }
 
+    /// A command of an old client has ended. Phase 2, which waited for the lock, a heartbeat and phase 3 leave at once;
+    /// without a connection they are gone.
+    fn command_ends(&mut self, around: &mut Around<'_>) {
+        let Kind::Plain(plain) = &mut self.kind else {
+            return;
+        };
+        let Some(mut book) = plain.book.take() else {
+            return;
+        };
+        let whole = book.left.clone();
+        let command = book.left.remove(0);
+        let began = progress(&book.key, Phase::Began, Some(&command), &book.done, &whole);
+        around.ledger.ran(&self.name, &command);
+        book.done.push(command);
+        let ended = progress(&book.key, Phase::Ended, None, &book.done, &book.left);
+        if !book.left.is_empty() {
+            plain.book = Some(book);
+        }
+        plain.sleeps = Some(around.now + SLEEP);
+        plain.next_beat = around.now + TIMEOUT.part(3);
+        self.say(Message::Progress(began), around);
+        self.say(Message::Heartbeat, around);
+        self.say(Message::Progress(ended), around);
+    }
+
     /// Why it has not come to rest, if it has not.
     pub fn unrest(&self) -> Option<String> {
         match &self.kind {
@@ -577,7 +617,7 @@ impl Host {
             Kind::Plain(plain) if !plain.running || self.link.is_none() => {
                 Some("is not connected".to_owned())
             }
-            Kind::Plain(plain) if plain.work.is_some() || !plain.waiting.is_empty() => {
+            Kind::Plain(plain) if plain.book.is_some() || !plain.waiting.is_empty() => {
                 Some("is at work".to_owned())
             }
             Kind::Plain(_) => None,

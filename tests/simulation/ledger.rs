@@ -16,6 +16,7 @@ use anthill::store::op::{Outcome, Reason, TaskState};
 use anthill::time::{Instant, Span};
 
 use crate::arrows::Arrows;
+use crate::sequence::{self, Sequences};
 use crate::server::TIMEOUT;
 use crate::store::Loss;
 
@@ -31,6 +32,8 @@ struct Session {
     last: Instant,
     /// The message that is being handed in.
     said: Option<Said>,
+    /// What it says of the sequence of an old client's work.
+    sequence: Option<sequence::Said>,
 }
 
 /// What a message says that may be acknowledged.
@@ -152,6 +155,7 @@ pub struct Ledger {
     ended: BTreeSet<(String, String)>,
     holes: Vec<Hole>,
     arrows: Arrows,
+    pub sequences: Sequences,
     /// What is to be sent by datagram.
     pub datagrams: Vec<(SocketAddr, String)>,
     pub counts: BTreeMap<&'static str, u64>,
@@ -171,6 +175,25 @@ impl Ledger {
     /// A number that two runs of one seed have in common.
     pub fn digest(&self) -> u64 {
         self.digest.finish()
+    }
+
+    /// An old client has run a command.
+    pub fn ran(&mut self, host: &str, command: &str) {
+        self.count("commands run by old clients");
+        self.log(format_args!("{host} has run {command}"));
+        let pair = (host.to_owned(), command.to_owned());
+        let times = self.sequences.ran.entry(pair).or_default();
+        *times += 1;
+        if *times > 1 {
+            self.count("commands run again by old clients");
+        }
+    }
+
+    /// A datagram is sent to a host.
+    pub fn sends(&mut self, to: SocketAddr, text: String) {
+        let wrong = self.sequences.sends(to, &text, self.now);
+        assert_eq!(wrong, None, "an old client is busy");
+        self.datagrams.push((to, text));
     }
 
     pub fn count(&mut self, what: &'static str) {
@@ -206,6 +229,7 @@ impl Ledger {
         self.inherited.clear();
         self.waits.clear();
         self.arrows.forget_stored();
+        self.sequences.server_died();
         self.datagrams.clear();
         self.up_since = None;
         self.away_since = None;
@@ -306,13 +330,18 @@ impl Ledger {
             identified: false,
             last: now,
             said: None,
+            sequence: None,
         };
+        self.sequences.unsure(&peer.ip().to_string());
         self.sessions.insert(conn, session);
     }
 
     pub fn ended(&mut self, conn: ConnId, end: End) {
         let session = self.sessions.remove(&conn);
         let host = session.and_then(|session| session.host);
+        if let Some(host) = &host {
+            self.sequences.unsure(host);
+        }
         if let (End::Dead, Some(host)) = (end, host) {
             // The kernel has tried for long enough.
             self.heard.insert(host, Instant::ZERO);
@@ -346,6 +375,7 @@ impl Ledger {
         };
         if let Some(session) = self.sessions.get_mut(&conn) {
             session.said = Some(said);
+            session.sequence = sequence::Said::of(&incoming.message);
         }
     }
 
@@ -364,6 +394,9 @@ impl Ledger {
             Some(said) => {
                 let ip = session.peer.ip().to_string();
                 let host = session.host.get_or_insert(ip).clone();
+                if let Some(said) = session.sequence.take_if(|_| !session.identified) {
+                    self.sequences.said(&host, &said, now);
+                }
                 if let Said::Report {
                     seq: Some(seq),
                     flag,
@@ -553,6 +586,7 @@ impl Ledger {
         };
         let (host, last) = (session.host, session.last);
         if let Some(host) = &host {
+            self.sequences.unsure(host);
             self.heard.insert(host.clone(), last);
         }
         self.log(format_args!(

@@ -519,7 +519,7 @@ impl Server {
             .take_sends(at, SENDS_PER_TURN_MAX, &mut datagrams, &mut self.fx);
         self.apply(around);
         for Datagram { to, text } in datagrams {
-            around.ledger.datagrams.push((to, text.into()));
+            around.ledger.sends(to, text.into());
         }
         more
     }

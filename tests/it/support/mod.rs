@@ -4,6 +4,7 @@ pub mod home;
 pub mod host;
 pub mod http;
 pub mod inbox;
+pub mod old_client;
 pub mod pace;
 pub mod process;
 pub mod proxy;
