@@ -8,7 +8,7 @@
 //! ```
 //!
 //! [`core`] is as pure as the server's handlers and decides everything; [`memory`] is what it must not
-//! forget, and [`journal`] keeps that on disk; [`allow`] says what may be run, [`runner`] runs it and `tree` ends all of it;
+//! forget, and [`journal`] keeps that on disk; [`allow`] says what may be run, [`runner`] runs it, [`output`] bounds what it puts out and `tree` ends all of it;
 //! [`facts`] is what the host is; `wire` is the connection, plain or over [`tls`]; [`drive`] puts them on
 //! a loop.
 
@@ -18,6 +18,7 @@ pub mod drive;
 pub mod facts;
 pub mod journal;
 pub mod memory;
+pub mod output;
 pub mod runner;
 #[cfg(feature = "tls")]
 pub mod tls;

@@ -30,8 +30,9 @@ use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, pidfd_open
 
 use super::allow::Job;
 use super::core::{Finished, NOT_FOUND, REFUSED, TIMED_OUT};
+use super::output::Output;
 use super::tree::{Cgroup, Earlier, Note, Process, Tree, reap_orphans, remove_empty_groups};
-use crate::limits::{AGENT_KILL_MS, AGENT_OUTPUT_BYTES_MAX, AGENT_PROCESS_LOOK_MS_MAX};
+use crate::limits::{AGENT_KILL_MS, AGENT_PROCESS_LOOK_MS_MAX};
 
 /// Where a bare program is looked up.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -217,11 +218,12 @@ fn run(job: &Job, stopped: &PipeReader, place: &mut Place) -> Option<Finished> {
         Ok(ended) => ended?,
         Err(error) => Ended::reason(REFUSED, &format!("it could not be watched: {error}")),
     };
+    let (output, truncated) = ended.output.finish();
     Some(Finished {
         exit: ended.exit,
         seconds: begun.elapsed().as_secs_f64(),
-        output: ended.output.bytes,
-        truncated: ended.output.truncated,
+        output,
+        truncated,
     })
 }
 
@@ -236,33 +238,6 @@ impl Ended {
         let mut output = Output::default();
         output.say(why);
         Self { exit, output }
-    }
-}
-
-/// The beginning of what a command put out.
-#[derive(Default)]
-struct Output {
-    bytes: Vec<u8>,
-    truncated: bool,
-}
-
-impl Output {
-    fn push(&mut self, more: &[u8]) {
-        let room = AGENT_OUTPUT_BYTES_MAX - self.bytes.len();
-        self.bytes.extend_from_slice(&more[..more.len().min(room)]);
-        self.truncated |= more.len() > room;
-    }
-
-    /// Adds a line of our own, for which there is always room.
-    fn say(&mut self, why: &str) {
-        let line = format!("anthill: {why}\n");
-        let room = AGENT_OUTPUT_BYTES_MAX - line.len();
-        self.truncated |= self.bytes.len() > room;
-        self.bytes.truncate(room);
-        if self.bytes.last().is_some_and(|last| *last != b'\n') && self.bytes.len() < room {
-            self.bytes.push(b'\n');
-        }
-        self.bytes.extend_from_slice(line.as_bytes());
     }
 }
 
@@ -521,6 +496,7 @@ fn read(pipe: &mut Option<PipeReader>, output: &mut Output) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::limits::AGENT_OUTPUT_BYTES_MAX;
     use crate::time::Span;
 
     fn job(script: &str, time: Span) -> Job {
@@ -580,7 +556,7 @@ mod tests {
     fn output_beyond_its_bound_is_read_and_dropped() {
         let finished = sh("head -c 3000000 /dev/zero; exit 5");
         assert_eq!((finished.exit, finished.truncated), (5, true));
-        assert_eq!(finished.output.len(), AGENT_OUTPUT_BYTES_MAX);
+        assert!(finished.output.len() <= AGENT_OUTPUT_BYTES_MAX);
         let just = sh(&format!("head -c {AGENT_OUTPUT_BYTES_MAX} /dev/zero"));
         assert_eq!((just.exit, just.truncated), (0, false));
     }
@@ -675,7 +651,10 @@ mod tests {
         // Far longer than so many bytes take, also on a busy machine.
         let finished = run_it(&job("yes", Span::from_secs(3)));
         assert_eq!((finished.exit, finished.truncated), (TIMED_OUT, true));
-        assert_eq!(finished.output.len(), AGENT_OUTPUT_BYTES_MAX);
+        let text = String::from_utf8(finished.output).unwrap();
+        assert!(text.len() <= AGENT_OUTPUT_BYTES_MAX);
+        assert!(text.contains("bytes are missing here]\n"));
+        assert!(text.ends_with("y\nanthill: not ended within 3 s, and killed\n"));
     }
 
     #[test]

@@ -62,10 +62,11 @@ pub fn run(args: &RunArgs) -> Result<(), Failure> {
     let deadline = args
         .wait
         .and_then(|limit| Instant::now().checked_add(limit));
-    let task = follow(&api, &key, deadline)?;
+    let mut task = follow(&api, &key, deadline)?;
     if args.json {
         print(&task.json())?;
     } else {
+        task.learn_sizes(&api, &key);
         show(&api, &key, &task, args.lines)?;
     }
     check_ended(&key, &task)?;

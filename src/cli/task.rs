@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::fmt::Write as _;
 use std::time::SystemTime;
 
+use anthill::agent::output::whole_size;
 use anthill::ids::HostId;
 use anthill::limits::{API_TASK_HOSTS, API_TASK_PAGES_MAX};
 use anthill::text::{self, nearest};
@@ -18,10 +19,12 @@ use super::api::{Api, ApiError};
 use super::args::TaskArgs;
 use super::order::Rank;
 use super::pages::{Cursor, percent_encoded};
-use super::{Failure, color, print, remark, table, terminal};
+use super::{Failure, color, output, print, remark, table, terminal};
 
 /// Lines of one output that are shown; all of it can be asked for by itself.
 const OUTPUT_LINES_MAX: usize = 10;
+/// Cut outputs of one task whose true size is learnt.
+const SIZES_LEARNT_MAX: usize = 16;
 /// Characters of one of these lines that are shown.
 const OUTPUT_LINE_CHARS_MAX: usize = 1000;
 
@@ -59,6 +62,7 @@ pub fn run(args: &TaskArgs) -> Result<(), Failure> {
     if args.json {
         return print(&task.json());
     }
+    task.learn_sizes(&api, &args.key);
     task.show(&args.key)
 }
 
@@ -67,7 +71,9 @@ pub fn run(args: &TaskArgs) -> Result<(), Failure> {
 /// # Errors
 /// No such task, or no good answer from the server.
 pub fn print_one(api: &Api, key: &str) -> Result<(), Failure> {
-    Task::fetch(api, key)?.show(key)
+    let mut task = Task::fetch(api, key)?;
+    task.learn_sizes(api, key);
+    task.show(key)
 }
 
 /// Whether `named` is the host `id`, in whatever spelling of an address.
@@ -126,6 +132,9 @@ pub struct Outcome {
     truncated: bool,
     #[serde(default)]
     output: String,
+    /// Bytes that the command put out in all, where the host cut them and says how many are missing.
+    #[serde(skip)]
+    whole: Option<u64>,
 }
 
 /// What all pages of a task say alike, as far as it is known here.
@@ -273,6 +282,24 @@ impl Task {
         table::columns(&header, rows, width)
     }
 
+    /// Learns how long the outputs were that hosts have cut, of the first few: each is fetched for that.
+    /// Where it cannot be learnt, the size that was kept is shown.
+    pub fn learn_sizes(&mut self, api: &Api, key: &str) {
+        let mut learnt = 0;
+        for (id, host) in &mut self.hosts {
+            let results = host.results.iter_mut();
+            for (command, outcome) in results.filter(|(_, outcome)| outcome.truncated) {
+                if learnt == SIZES_LEARNT_MAX {
+                    return;
+                }
+                learnt += 1;
+                if let Ok(bytes) = output::fetch(api, key, id, command) {
+                    outcome.whole = whole_size(&bytes);
+                }
+            }
+        }
+    }
+
     fn show(&self, key: &str) -> Result<(), Failure> {
         let width = terminal::size().map(|size| size.columns);
         print(&self.text(key, width))?;
@@ -362,10 +389,15 @@ impl Outcome {
             self.exit,
             self.seconds
         );
-        if self.truncated {
-            // Writing into a string cannot fail.
-            let _ = write!(head, ", output cut to {} bytes by the host", self.size);
-        }
+        // Writing into a string cannot fail.
+        let _ = match (self.truncated, self.whole) {
+            (false, _) => Ok(()),
+            (true, None) => write!(head, ", output cut to {} bytes by the host", self.size),
+            (true, Some(whole)) => {
+                let size = self.size;
+                write!(head, ", output of {whole} bytes cut to {size} by the host")
+            }
+        };
         color::outcome(head, self.exit != 0)
     }
 
@@ -375,7 +407,8 @@ impl Outcome {
         let output = self.output.lines().take(OUTPUT_LINES_MAX);
         lines.extend(output.map(|line| format!("    {}", shown(line))));
         if self.is_cut() {
-            lines.push(format!("    … ({} bytes in all)", self.size));
+            let all = self.whole.unwrap_or(self.size);
+            lines.push(format!("    … ({all} bytes in all)"));
         }
         lines
     }
@@ -509,6 +542,7 @@ mod tests {
             size: output.len() as u64,
             truncated: false,
             output,
+            whole: None,
         };
         let lines = outcome.lines("a", "seq");
         assert_eq!(lines.len(), 1 + OUTPUT_LINES_MAX + 1);
