@@ -209,6 +209,7 @@ fn comings(hosts: u32) -> Vec<Op> {
             ticket: ticket(number),
             host: host(number),
             peer: ([127, 0, 0, 1], 40_000).into(),
+            keyed: false,
             since: AT,
             event: stamp(1),
         }))

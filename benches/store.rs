@@ -120,6 +120,7 @@ fn come_and_go(store: &mut dyn Backend, hosts: u32) {
             ticket: ticket(number),
             host: host(number),
             peer: (Ipv4Addr::LOCALHOST, 40_000).into(),
+            keyed: false,
             since: AT,
             event: Some(stamp(1)),
         }))

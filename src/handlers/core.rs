@@ -422,6 +422,12 @@ impl Core {
             Message::Progress(_) | Message::Answer(_) if self.keys.has(conn) => {
                 self.keep_to_own(at, conn, slot, &incoming, fx)
             }
+            Message::Progress(_) | Message::Answer(_)
+                if self.is_starting() && self.keys.are_demanded() =>
+            {
+                // The store still has to say which hosts have proved a key.
+                Some(self.hold(conn, slot, 0, at))
+            }
             _ => None,
         };
         let flow = match incoming.message {
@@ -506,7 +512,7 @@ impl Core {
 
     fn outcome(&mut self, at: Moment, outcome: Outcome, fx: &mut Effects) {
         match outcome {
-            Outcome::Held(held) => self.held(at, held),
+            Outcome::Held(held) => self.held(at, held, fx),
             Outcome::Up {
                 lease_clear,
                 emptied,

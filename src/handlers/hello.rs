@@ -79,6 +79,12 @@ impl Core {
         peer: Peer,
         fx: &mut Effects,
     ) -> Result<u32, String> {
+        if !self.keys.has(conn)
+            && let Some(why) = self.demands_key(&id)
+        {
+            self.note_unkeyed(&id, peer, &why, fx);
+            return Err(why);
+        }
         let slot = self
             .find_or_enter(id.clone())
             .ok_or_else(|| "the server knows as many hosts as it can".to_owned())?;

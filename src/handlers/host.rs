@@ -61,6 +61,8 @@ impl Marks {
     const LOCATED: Self = Self(1 << 4);
     /// It was sent a task and has not answered yet.
     pub const ASKED: Self = Self(1 << 5);
+    /// It has proved a key, in this life of the server or an earlier one.
+    pub const KEYED: Self = Self(1 << 6);
 }
 
 /// Where a host stands.

@@ -24,7 +24,7 @@ use crate::store::op::{Reason, TaskState};
 use super::book::NO_SUCH_TASK;
 use super::core::Core;
 use super::effect::{Effect, Effects, Note};
-use super::host::{Host, Presence};
+use super::host::{Host, Marks, Peer, Presence};
 use super::{Flow, Moment};
 
 /// Where nonces come from: the system, in the server. `None` when it has none to give.
@@ -84,6 +84,11 @@ impl Keys {
         (self.challenges.len(), self.proven.len())
     }
 
+    /// Whether the server has keys, so that a plain host needs a network of `plain_from`.
+    pub(super) fn are_demanded(&self) -> bool {
+        !self.access.is_open()
+    }
+
     /// Whether this connection has proved itself.
     pub(super) fn has(&self, conn: ConnId) -> bool {
         self.proven.contains_key(&conn)
@@ -114,7 +119,8 @@ impl Core {
         for (conn, session) in self.sessions.iter() {
             let good = match (self.keys.proven.get(&conn), session.host()) {
                 (Some(proven), Some(host)) => self.is_current(proven, host),
-                _ => self.keys.access.may_be_plain(self.sessions.peer(conn).ip()),
+                (None, host) => self.may_stay_plain(conn, host),
+                (Some(_), None) => true,
             };
             match (good, session.host()) {
                 (true, _) => {}
@@ -133,6 +139,47 @@ impl Core {
             }));
             fx.push(Effect::Close { conn });
             self.end_session(conn, Reason::Closed, at, fx);
+        }
+    }
+
+    /// Whether a connection without a key may stay: its network may be plain, and its host needs no key.
+    fn may_stay_plain(&self, conn: ConnId, host: Option<u32>) -> bool {
+        let host = host.and_then(|slot| self.hosts.get(slot));
+        self.keys.access.may_be_plain(self.sessions.peer(conn).ip())
+            && host.is_none_or(|host| self.demands_key(&host.id()).is_none())
+    }
+
+    /// Why `id` is no plain host's, if the server has keys and the id belongs to one: a key's `ids` name it, or it
+    /// has proved a key before. A network of `plain_from` changes nothing about that.
+    pub(super) fn demands_key(&self, id: &HostId) -> Option<String> {
+        if self.keys.access.is_open() {
+            return None;
+        }
+        if self.keys.access.owner(id.as_str()).is_some() {
+            return Some("a key is demanded: the ids of a key name this id".to_owned());
+        }
+        let host = self.hosts.find(id).and_then(|slot| self.hosts.get(slot));
+        let proved = host.is_some_and(|host| host.has(Marks::KEYED));
+        proved.then(|| "a key is demanded: this id has proved its key before".to_owned())
+    }
+
+    /// Logs a plain connection that is refused an id.
+    pub(super) fn note_unkeyed(&self, id: &HostId, peer: Peer, why: &str, fx: &mut Effects) {
+        fx.push(Effect::Log(Note {
+            level: log::Level::Warn,
+            what: "keys",
+            who: id.to_string(),
+            text: format!("plain connection from {} refused: {why}", peer.address()),
+        }));
+    }
+
+    /// The store says that this host has proved a key before. Plain connections that took its id meanwhile end.
+    pub(super) fn recall_keyed(&mut self, slot: u32, at: Moment, fx: &mut Effects) {
+        if let Some(host) = self.hosts.get_mut(slot) {
+            host.set(Marks::KEYED, true);
+            if self.keys.are_demanded() && host.sessions > 0 {
+                self.end_plain_of(slot, at, fx);
+            }
         }
     }
 
@@ -286,24 +333,27 @@ impl Core {
             Err(why) => return self.refuse_hello(at, conn, ask, &why, fx),
         };
         let was = self.hosts.get(slot).map(|host| host.presence);
+        if let Some(host) = self.hosts.get_mut(slot) {
+            // Before it comes online, so that it is stored with that.
+            host.set(Marks::KEYED, true);
+        }
         let interval_s = self.welcome(at, conn, slot, &hello, fx);
         let word = Word::Proven { proof, interval_s };
         self.reply(conn, Flag::Hello, ask.seq, word, fx);
         fx.push(Effect::Guard { conn, keys });
         self.count(Flag::Hello);
-        self.end_plain_of(slot, conn, at, fx);
+        if self.hosts.get(slot).is_some_and(|host| host.sessions > 1) {
+            self.end_plain_of(slot, at, fx);
+        }
         if was == Some(Presence::Inherited) {
             self.send_again_to(&challenge.id);
         }
     }
 
-    /// Nobody speaks for a host beside the one that has proved itself.
-    fn end_plain_of(&mut self, slot: u32, proven: ConnId, at: Moment, fx: &mut Effects) {
-        if self.hosts.get(slot).is_none_or(|host| host.sessions < 2) {
-            return;
-        }
+    /// Ends the connections of a host that have proved no key.
+    fn end_plain_of(&mut self, slot: u32, at: Moment, fx: &mut Effects) {
         let others = self.sessions.iter();
-        let others = others.filter(|(conn, s)| s.host() == Some(slot) && *conn != proven);
+        let others = others.filter(|(conn, s)| s.host() == Some(slot) && !self.keys.has(*conn));
         let others: Vec<ConnId> = others.map(|(conn, _)| conn).collect();
         for conn in others {
             fx.push(Effect::Close { conn });
@@ -348,7 +398,8 @@ impl Core {
         !self.rules.certificates
             && !self.has_key(host)
             && (host.presence == Presence::Online
-                || self.keys.access.may_be_plain(host.peer().ip()))
+                || (self.keys.access.may_be_plain(host.peer().ip())
+                    && self.demands_key(&host.id()).is_none()))
     }
 
     /// A signed datagram for the host that has proved itself on `conn`.

@@ -33,6 +33,13 @@ impl Core {
             return self.known_by_certificate(at, conn, id, peer, fx);
         }
         let id = HostId::of_address(peer.ip());
+        if let Some(why) = self.demands_key(&id) {
+            self.note_unkeyed(&id, peer, &why, fx);
+            let what = "a plain message for a host that must prove a key";
+            let error = DecodeError::new(Abnormal::OutOfPlace(what), 0);
+            self.abnormal(at, conn, &error, fx);
+            return None;
+        }
         let Some(slot) = self.find_or_enter(id) else {
             let error =
                 DecodeError::new(Abnormal::OutOfPlace("one more host: the table is full"), 0);
@@ -281,12 +288,15 @@ impl Core {
     }
 
     /// Some of the hosts the store knows, before it is up.
-    pub(super) fn held(&mut self, at: Moment, held: Vec<HeldHost>) {
+    pub(super) fn held(&mut self, at: Moment, held: Vec<HeldHost>, fx: &mut Effects) {
         let first = self.stats.store_sessions == 0;
         for found in held {
             let Some(slot) = self.find_or_enter(found.host.clone()) else {
                 continue;
             };
+            if found.keyed {
+                self.recall_keyed(slot, at, fx);
+            }
             let Some(host) = self.hosts.get_mut(slot) else {
                 continue;
             };

@@ -110,6 +110,7 @@ impl Core {
                     ticket,
                     host: name,
                     peer,
+                    keyed: host.has(Marks::KEYED),
                     since,
                     event,
                 }))

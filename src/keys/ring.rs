@@ -56,6 +56,10 @@ impl Eq for Key {}
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Ring {
     entries: HashMap<String, Entry>,
+    /// Names of the keys whose `ids` list an id as it is, by that id.
+    owners: HashMap<String, String>,
+    /// Patterns of ids and the names of their keys.
+    patterns: Vec<(String, String)>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -88,8 +92,30 @@ impl Ring {
         if let Some((other, _)) = self.entries.iter().find(|(_, e)| e.key.is(&key)) {
             return Err(KeyFault::Same(other.clone()));
         }
+        for pattern in ids.iter().flatten() {
+            match pattern.bytes().any(|b| b == b'*') {
+                false => drop(self.owners.insert(pattern.clone(), name.clone())),
+                // A pattern of stars alone names every id, as no `ids` at all does: it reserves none.
+                true if pattern.bytes().all(|b| b == b'*') => {}
+                true => self.patterns.push((pattern.clone(), name.clone())),
+            }
+        }
         self.entries.insert(name, Entry { key, ids, derive });
         Ok(())
+    }
+
+    /// Name of a key whose `ids` name `id`. A pattern of stars alone names no id in particular.
+    #[must_use]
+    pub fn owner(&self, id: &str) -> Option<&str> {
+        let listed = self.owners.get(id);
+        let matching = || {
+            self.patterns
+                .iter()
+                .find(|(pattern, _)| matches(pattern, id))
+        };
+        listed
+            .or_else(|| matching().map(|(_, name)| name))
+            .map(String::as_str)
     }
 
     /// The host's own keys under every name that derives keys.
@@ -279,6 +305,21 @@ impl Access {
         }
     }
 
+    /// Whether every host may be plain, since there are no keys.
+    #[must_use]
+    pub const fn is_open(&self) -> bool {
+        matches!(self, Self::Open)
+    }
+
+    /// Name of a key whose `ids` name `id`; see [`Ring::owner`].
+    #[must_use]
+    pub fn owner(&self, id: &str) -> Option<&str> {
+        match self {
+            Self::Open => None,
+            Self::Keys { ring, .. } => ring.owner(id),
+        }
+    }
+
     /// Returns the key of the host `id` under this name, and whether it is valid; see
     /// [`Ring::find`].
     #[must_use]
@@ -326,6 +367,22 @@ mod tests {
         let (one, other) = (ring.find("c", "x", &DUMMY).0, ring.find("c", "y", &DUMMY).0);
         assert!(!one.is(&other), "each host has its own");
         assert!(one.is(&Key::new([3; 32]).derive("x")));
+    }
+
+    #[test]
+    fn an_id_belongs_to_the_key_that_names_it() {
+        let mut ring = ring();
+        let stars = Some(vec!["**".to_owned()]);
+        ring.insert("s".into(), Key::new([4; 32]), stars, false)
+            .unwrap();
+        for (id, owner) in [
+            ("web-1", Some("b")),
+            ("db", Some("b")),
+            ("db2", None),
+            ("mail", None),
+        ] {
+            assert_eq!(ring.owner(id), owner, "{id}");
+        }
     }
 
     #[test]

@@ -648,6 +648,7 @@ fn a_walk_over_many_of_whom_nothing_is_written_does_not_wait_for_the_next_event(
         ours,
         epoch: 1,
         peer: None,
+        keyed: false,
         since: UnixMs(1),
         seen: UnixMs(1),
         reason: None,

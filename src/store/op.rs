@@ -140,6 +140,8 @@ pub struct Online {
     pub host: HostId,
     /// Where it connects from.
     pub peer: SocketAddr,
+    /// It has proved a key. Once stored, this stays with the host.
+    pub keyed: bool,
     /// Since when it is online.
     pub since: UnixMs,
     /// The event to tell; none when it was online before and is only written again.
@@ -391,6 +393,8 @@ pub struct HeldHost {
     pub epoch: u64,
     /// Where it connected from.
     pub peer: Option<SocketAddr>,
+    /// It has proved a key before.
+    pub keyed: bool,
     /// Since when it is online or offline.
     pub since: UnixMs,
     /// When it was last heard of.

@@ -238,6 +238,8 @@ pub mod field {
     pub const NODE: &str = "node";
     /// Counts its claims.
     pub const EPOCH: &str = "epoch";
+    /// `1` once it has proved a key: from then on it is let in with a key only.
+    pub const KEYED: &str = "keyed";
 }
 
 /// Fields of the hash [`ak`](fn@ak), spelled where the core can name them.

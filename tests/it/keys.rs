@@ -416,15 +416,19 @@ fn plain_hosts_that_fight_over_an_id_keep_out_nobody_who_has_its_key() {
     let mut holders = Vec::new();
     loop {
         let mut plain = Host::connect(server.tcp, "127.0.9.2");
-        if plain.hello("web-1")["ACK"] == "keepRefused" {
+        if plain.hello("db-1")["ACK"] == "keepRefused" {
             break;
         }
         // Kept: only one that is still there is replaced.
         holders.push(plain);
     }
-    let mut web = Session::open(server.tcp, "127.0.9.1", WEB_1);
-    assert_eq!(web.ask(BEAT_ASKING)["ACK"], "keepAlive");
-    let mut newer = Session::open(server.tcp, "127.0.9.1", WEB_1);
+    let owner = Who {
+        id: "db-1",
+        ..WEB_1
+    };
+    let mut first = Session::open(server.tcp, "127.0.9.1", owner);
+    assert_eq!(first.ask(BEAT_ASKING)["ACK"], "keepAlive");
+    let mut newer = Session::open(server.tcp, "127.0.9.1", owner);
     assert_eq!(newer.ask(BEAT_ASKING)["ACK"], "keepAlive");
     assert_eq!(server.metric("anthill_keyed_sessions"), 1);
     server.stop();

@@ -2,6 +2,7 @@
 
 mod console;
 mod dispatch;
+mod keyed;
 mod model;
 mod outage;
 mod presence;

@@ -7,6 +7,8 @@ use super::*;
 pub(super) struct Model {
     pub(super) exists: BTreeSet<String>,
     pub(super) claims: BTreeMap<String, (u64, bool)>,
+    /// Hosts stored as having proved a key.
+    pub(super) keyed: BTreeSet<String>,
     pub(super) events: Vec<String>,
     pub(super) reports: usize,
     pub(super) inventories: Vec<String>,
@@ -36,6 +38,9 @@ impl Model {
             Op::Online(op) => {
                 let claim = self.claims.entry(op.host.to_string()).or_default();
                 *claim = (claim.0 + 1, true);
+                if op.keyed {
+                    self.keyed.insert(op.host.to_string());
+                }
                 self.exists.insert(op.host.to_string());
                 if op.event.is_some() {
                     self.events.push(format!("online {}", op.host));
@@ -247,6 +252,7 @@ impl Model {
             ours: *ours,
             epoch: *epoch,
             peer: format!("{name}:4000").parse().ok(),
+            keyed: self.keyed.contains(name),
             since: UnixMs(WALL - 5_000),
             seen: UnixMs(WALL - 1_000),
             reason: (!ours).then_some(Reason::Closed),

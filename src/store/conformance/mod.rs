@@ -160,9 +160,21 @@ fn online(name: &str, event: Option<u64>) -> Op {
         ticket: TICKET,
         host: host(name),
         peer: "10.0.0.1:4711".parse().unwrap(),
+        keyed: false,
         since: UnixMs(1_700_000_000_000),
         event: event.map(stamp),
     }))
+}
+
+/// A host that has proved a key is online.
+fn proved(name: &str, event: Option<u64>) -> Op {
+    match online(name, event) {
+        Op::Online(online) => Op::Online(Box::new(Online {
+            keyed: true,
+            ..*online
+        })),
+        other => other,
+    }
 }
 
 fn offline(name: &str, epoch: u64, event: Option<u64>) -> Op {

@@ -40,7 +40,7 @@ pub fn a_restart_finds_what_was_there(open: &mut Factory<'_>) {
         &[
             online("a", Some(1)),
             online("b", Some(2)),
-            online("gone", Some(3)),
+            proved("gone", Some(3)),
             offline("gone", 1, Some(4)),
             inventory("a", &["ant-1", "00:11"], &["10.0.0.1"]),
             seen,
@@ -56,6 +56,7 @@ pub fn a_restart_finds_what_was_there(open: &mut Factory<'_>) {
         ours: true,
         epoch: 1,
         peer: Some("10.0.0.1:4711".parse().unwrap()),
+        keyed: false,
         since: UnixMs(1_700_000_000_000),
         seen: UnixMs(1_800_000_000_000),
         reason: None,
@@ -65,6 +66,7 @@ pub fn a_restart_finds_what_was_there(open: &mut Factory<'_>) {
     };
     assert_eq!(hosts["a"], a);
     assert!(hosts["b"].ours && !hosts["gone"].ours);
+    assert!(hosts["gone"].keyed, "it has proved a key");
     assert_eq!(hosts["gone"].reason, Some(Reason::Timeout));
     assert_eq!(hosts["gone"].since, UnixMs(1_700_000_000_500));
 

@@ -190,6 +190,7 @@ fn describe(space: &Space<'_>, context: &Context<'_>, host: HostId) -> Result<He
             .and_then(|e| e.parse().ok())
             .unwrap_or(0),
         peer: peer(value(field::IP), value(field::PORT)),
+        keyed: value(field::KEYED) == Some("1"),
         since: UnixMs(since.or(seen).unwrap_or(0)),
         seen: UnixMs(seen.or(since).unwrap_or(0)),
         reason: value(field::REASON).and_then(Reason::parse),

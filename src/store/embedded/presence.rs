@@ -41,6 +41,9 @@ pub(super) fn online(
     for (name, value) in &fields {
         space.hash_set(&hash, name, value)?;
     }
+    if op.keyed {
+        space.hash_set(&hash, field::KEYED, "1")?;
+    }
     space.hash_put(&hash, field::REASON, None)?;
     space.persist(&hash)?;
     space.set_add(schema::EXISTS, host)?;

@@ -88,6 +88,7 @@ fn online(name: &str, seq: u64) -> Op {
         },
         host: HostId::checked(name).unwrap(),
         peer: "10.0.0.1:1".parse().unwrap(),
+        keyed: false,
         since: UnixMs(1),
         event: Some(Stamp { at: UnixMs(1), seq }),
     }))

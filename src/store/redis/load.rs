@@ -123,6 +123,7 @@ fn look_up(link: &mut Link, context: &Context, names: &[HostId]) -> Result<Vec<F
             field::SINCE,
             field::REASON,
             field::EPOCH,
+            field::KEYED,
         ]);
         commands.push(&hash);
         for (verb, key) in [
@@ -170,6 +171,7 @@ impl Found {
         let since = number(next()?).map(UnixMs);
         let reason = next()?.as_deref().and_then(Reason::parse);
         let epoch = number(next()?).unwrap_or_default();
+        let keyed = next()?.as_deref() == Some("1");
         let in_own_set = lenient("the node's set", replies.int())? == Some(1);
         let exists = lenient(schema::EXISTS, replies.int())? == Some(1);
         // A score is a floating point number; ours are whole and far below where those lose digits.
@@ -191,6 +193,7 @@ impl Found {
                 ours: false,
                 epoch,
                 peer,
+                keyed,
                 since: since.or(seen).unwrap_or_default(),
                 seen: seen.or(since).unwrap_or_default(),
                 reason,

@@ -27,7 +27,8 @@ impl Job for Online<'_> {
                 .arg(op.host.as_str())
                 .arg(op.peer.ip().to_canonical().to_string())
                 .arg(op.peer.port())
-                .arg(op.since.0);
+                .arg(op.since.0)
+                .arg(u8::from(op.keyed));
         });
         step.shared(2, Shared::ExistsAdd, &op.host);
         let heard_of = op.event.map_or(op.since, |stamp| stamp.at);

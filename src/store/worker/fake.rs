@@ -160,6 +160,7 @@ impl Backend for Fake {
             ours: true,
             epoch: 1,
             peer: None,
+            keyed: false,
             since: UnixMs(0),
             seen: UnixMs(0),
             reason: None,

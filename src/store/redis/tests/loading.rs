@@ -61,6 +61,7 @@ fn everyone_comes_once_with_all_that_is_known() {
             ours: true,
             epoch: 1,
             peer: Some("10.0.0.7:40000".parse().unwrap()),
+            keyed: false,
             since: UnixMs(1_000),
             seen: UnixMs(1_000_001),
             reason: None,

@@ -86,6 +86,7 @@ fn online(name: &str, seq: u64) -> Op {
         ticket: TICKET,
         host: host(name),
         peer: "10.0.0.7:40000".parse().unwrap(),
+        keyed: false,
         since: UnixMs(1_000),
         event: Some(stamp(seq)),
     }))
