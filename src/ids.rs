@@ -15,6 +15,29 @@ use crate::limits::{HOST_ID_BYTES_MAX, TASK_KEY_BYTES_MAX};
 /// A map keyed by numbers that we give ourselves, so that nobody can choose them to meet: hashed at next to no cost.
 pub type Numbered<K, V> = HashMap<K, V, FxBuildHasher>;
 
+/// Prefix of the store's own keys.
+pub const RESERVED_PREFIX: &str = "anthill:";
+/// Key of the hosts online.
+pub const EXISTS: &str = "exists";
+
+/// Endings of a task's keys: `<task>_response`, `<task>_<host>_oncall` and so on.
+pub const TASK_FIELDS: [&str; 4] = ["response", "working", "oncall", "complete"];
+/// Endings of a host's keys that the server writes: `<host>_systemInfo` and so on.
+const HOST_FIELDS: [&str; 2] = ["systemInfo", "systemInfoIPV4"];
+
+/// The ending by which the key `<host>_<field>` of one host could be a key of another host or of a task. `fields` are
+/// all fields that are deleted when a host goes offline. With `net_info` and `info`, `a_net_info` would be a key of the hosts `a` and
+/// `a_net`.
+#[must_use]
+pub fn meets_another<'f>(field: &str, fields: &'f [String]) -> Option<&'f str> {
+    let own = TASK_FIELDS.into_iter().chain(HOST_FIELDS);
+    let mut all = own.chain(fields.iter().map(String::as_str));
+    all.find(|other| {
+        let before = field.strip_suffix(other);
+        before.is_some_and(|before| before.ends_with('_'))
+    })
+}
+
 /// Who a host is, everywhere: its IP address as text, or the id it gave itself.
 ///
 /// Up to 24 bytes are held in place: every IPv4 address and most ids take no memory of their own.
@@ -30,6 +53,9 @@ pub enum HostIdError {
     /// It has a character outside the alphabet.
     #[error("an id is made of A-Z a-z 0-9 . _ : - only")]
     Alphabet,
+    /// It begins like the store's own keys.
+    #[error("an id does not begin with anthill: (the store's own keys do)")]
+    Reserved,
     /// It reads as an IP address, and is not the peer's own in canonical text.
     #[error("an id that reads as an IP address must be the peer's own")]
     ForeignAddress,
@@ -63,7 +89,8 @@ impl HostId {
     /// A name as it stands in the store or in a request: of the alphabet, but nobody's yet.
     ///
     /// # Errors
-    /// When it is not 1 to 64 of the alphabet.
+    /// When it is not 1 to 64 of the alphabet, or begins with `anthill:`: the keys `<host>_<field>` of such an id could be
+    /// keys of the store's own, such as the claim `anthill:host:<other>`.
     pub fn checked(id: &str) -> Result<Self, HostIdError> {
         if id.is_empty() || id.len() > HOST_ID_BYTES_MAX {
             return Err(HostIdError::Length);
@@ -71,6 +98,9 @@ impl HostId {
         let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b':' | b'-');
         if !id.bytes().all(allowed) {
             return Err(HostIdError::Alphabet);
+        }
+        if id.starts_with(RESERVED_PREFIX) {
+            return Err(HostIdError::Reserved);
         }
         Ok(Self(CompactString::new(id)))
     }
@@ -138,7 +168,8 @@ impl fmt::Debug for HostId {
 }
 
 /// The key of a task book: a prefix, then letters, digits, `.` and `-`, at most 64 in all. It has
-/// no `_`, `:` or brace, so that no two names of the store's keys can meet.
+/// no `_`, `:` or brace, so that no two names of the store's keys can meet. For the same reason it is neither
+/// [`EXISTS`] nor what reads as the id of a console command (32 digits of lower-case hexadecimal).
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct TaskKey(CompactString);
 
@@ -150,6 +181,7 @@ impl TaskKey {
         let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-');
         let good =
             text.len() <= TASK_KEY_BYTES_MAX && !rest.is_empty() && rest.bytes().all(allowed);
+        let good = good && text != EXISTS && !is_command_id(text);
         good.then(|| Self(CompactString::new(text)))
     }
 
@@ -164,6 +196,12 @@ impl TaskKey {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+}
+
+/// Whether `text` has the form of a console command's id.
+fn is_command_id(text: &str) -> bool {
+    let digit = |b: u8| matches!(b, b'0'..=b'9' | b'a'..=b'f');
+    text.len() == 32 && text.bytes().all(digit)
 }
 
 impl fmt::Display for TaskKey {
@@ -245,6 +283,18 @@ mod tests {
         );
         assert_eq!(HostId::given("a b", peer), Err(HostIdError::Alphabet));
         assert_eq!(HostId::given("ä", peer), Err(HostIdError::Alphabet));
+        for bad in ["anthill:", "anthill:host:x", "anthill:node:n"] {
+            assert_eq!(HostId::given(bad, peer), Err(HostIdError::Reserved));
+        }
+        for good in [
+            "anthill",
+            "anthill-1",
+            "Anthill:x",
+            "AC1_response",
+            "exists",
+        ] {
+            assert!(HostId::given(good, peer).is_ok(), "{good}");
+        }
     }
 
     #[test]
@@ -256,6 +306,9 @@ mod tests {
         ] {
             assert!(TaskKey::parse(bad, "AC").is_none(), "{bad}");
         }
+        assert!(TaskKey::parse("exists", "ex").is_none());
+        assert!(TaskKey::parse(&"a1".repeat(16), "a1").is_none(), "a cid");
+        assert!(TaskKey::parse(&"A1".repeat(16), "A1").is_some());
         assert!(TaskKey::parse(&format!("AC{}", "1".repeat(62)), "AC").is_some());
         assert!(TaskKey::parse(&format!("AC{}", "1".repeat(63)), "AC").is_none());
     }

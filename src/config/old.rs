@@ -15,10 +15,11 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use super::error::ConfigError;
-use super::read::{self, SECTIONS, TASK_FIELDS, delete_field, udp_beside};
+use super::read::{self, SECTIONS, delete_field, meets_another, udp_beside};
 use super::tree::Node;
 use super::value::Value;
 use super::{Auth, Config, OnDone, TCP_PORT};
+use crate::ids::TASK_FIELDS;
 use crate::limits::CONFIG_ENTRIES_MAX;
 use crate::store::address::{REDIS_PORT, RedisAddress, RedisPlace, StoreUrl};
 
@@ -186,6 +187,15 @@ fn fields(of: &Value<'_>, config: &mut Config) -> Result<(), ConfigError> {
                     ));
                 }
                 _ => config.offline.delete_fields.push(delete_field(&entry)?),
+            }
+        }
+        let all = config.offline.delete_fields.clone();
+        for field in &all {
+            if let Some(why) = meets_another(field, &all) {
+                let left_out =
+                    format!("{}: {}: {field:?} {why}, and is left out", of.file, of.path);
+                config.warnings.push(left_out);
+                config.offline.delete_fields.retain(|kept| kept != field);
             }
         }
     }

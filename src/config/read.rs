@@ -15,6 +15,7 @@ use super::{
     OnShutdown, Server, Store, UDP_PORT,
 };
 use crate::codec::frame::ByteOrder;
+use crate::ids::{self, TASK_FIELDS};
 use crate::keys::Network;
 use crate::limits::{CONFIG_ENTRIES_MAX, FRAME_BYTES_MAX};
 
@@ -143,10 +144,7 @@ pub(super) fn sections(root: &Section<'_>, config: &mut Config) -> Result<(), Co
     }
     if let Some(of) = section("offline")? {
         of.set("delete_fields", &mut config.offline.delete_fields, |v| {
-            v.list(CONFIG_ENTRIES_MAX)?
-                .iter()
-                .map(delete_field)
-                .collect()
+            delete_fields(&v)
         })?;
     }
     if let Some(of) = section("store")? {
@@ -350,8 +348,13 @@ fn key_prefix(v: &Value<'_>) -> Result<String, ConfigError> {
     }
 }
 
-/// Fields of keys that belong to a task: `<task>_response` and so on.
-pub(super) const TASK_FIELDS: [&str; 4] = ["response", "working", "oncall", "complete"];
+/// Why `field` cannot stand among `fields`, if it cannot.
+pub(super) fn meets_another(field: &str, fields: &[String]) -> Option<String> {
+    let other = ids::meets_another(field, fields)?;
+    Some(format!(
+        "ends in _{other}, so that it could name a key of another host or of a task"
+    ))
+}
 
 /// A field that is deleted when its host goes offline. Those of tasks are not taken: a task whose
 /// key reads like a host's name would lose what is recorded of it.
@@ -368,6 +371,17 @@ pub(super) fn delete_field(v: &Value<'_>) -> Result<String, ConfigError> {
         }
         _ => Err(v.wrong("is not 1 to 64 of A-Z a-z 0-9 _")),
     }
+}
+
+fn delete_fields(v: &Value<'_>) -> Result<Vec<String>, ConfigError> {
+    let entries = v.list(CONFIG_ENTRIES_MAX)?;
+    let fields: Vec<String> = entries.iter().map(delete_field).collect::<Result<_, _>>()?;
+    for (entry, field) in entries.iter().zip(&fields) {
+        if let Some(why) = meets_another(field, &fields) {
+            return Err(entry.wrong(&why));
+        }
+    }
+    Ok(fields)
 }
 
 fn command(v: &Value<'_>) -> Result<String, ConfigError> {

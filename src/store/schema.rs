@@ -58,7 +58,7 @@ use super::op::Place;
 use crate::ids::{HostId, TaskKey};
 
 /// Hosts online.
-pub const EXISTS: &str = "exists";
+pub use crate::ids::EXISTS;
 /// When each host was last heard of.
 pub const SEEN: &str = "anthill:seen";
 /// What happened.
@@ -319,5 +319,137 @@ mod tests {
         let names: Vec<_> = of_task(&key, &host_id).collect();
         let distinct: std::collections::HashSet<_> = names.iter().collect();
         assert_eq!(distinct.len(), names.len());
+    }
+
+    use proptest::prelude::*;
+
+    /// Names in which everything stands that the names of keys are put together from.
+    fn name() -> impl Strategy<Value = String> {
+        let piece = prop::sample::select(vec![
+            "a",
+            "AC1",
+            "AC",
+            "x",
+            "exists",
+            "anthill",
+            "host",
+            "task",
+            "node",
+            "ak",
+            "seen",
+            "hosts",
+            "result",
+            "systemInfo",
+            "systemInfoIPV4",
+            "response",
+            "working",
+            "oncall",
+            "complete",
+            "cpu",
+            "load_1",
+            "1",
+            "10.0.0.7",
+            "history",
+            "labels",
+            "lock",
+            "0123456789abcdef0123456789abcdef",
+        ]);
+        let glue = prop::sample::select(vec!["_", ":", ".", "-", ""]);
+        let pair = (piece.clone(), glue);
+        (prop::collection::vec(pair, 0..4), piece).prop_map(|(pairs, last)| {
+            let begin: String = pairs
+                .iter()
+                .flat_map(|(piece, glue)| [*piece, *glue])
+                .collect();
+            begin + last
+        })
+    }
+
+    /// Every key there is for these names, with what it is.
+    fn all_keys(host_id: &str, key: &str, node: &str, fields: &[String]) -> Vec<(String, String)> {
+        let mut all = vec![
+            (EXISTS.to_owned(), "exists".to_owned()),
+            (SEEN.to_owned(), "seen".to_owned()),
+            (EVENTS.to_owned(), "events".to_owned()),
+            (TASKS.to_owned(), "tasks".to_owned()),
+            (NODES.to_owned(), "nodes".to_owned()),
+            (REACH.to_owned(), "reach".to_owned()),
+        ];
+        let mut add = |name: String, what: String| all.push((name, what));
+        if !node.contains(['_', ':']) {
+            add(node_lease(node), format!("lease of {node}"));
+            add(node_hosts(node), format!("hosts of {node}"));
+        }
+        let task = ["AC", "a", "ex", "0"]
+            .iter()
+            .find_map(|prefix| TaskKey::parse(key, prefix));
+        let host_id = HostId::checked(host_id).ok();
+        if let Some(id) = &host_id {
+            add(host(id), format!("claim of {id}"));
+            add(ak(id), format!("device {id}"));
+            for field in fields {
+                add(of_host(id, field), format!("{field} of {id}"));
+            }
+            let cid = "0123456789abcdef0123456789abcdef";
+            add(task_result(cid, id), format!("result {cid} {id}"));
+        }
+        if let Some(task_key) = &task {
+            for (n, name) in of_whole_task(task_key).into_iter().enumerate() {
+                add(name, format!("{n} of task {task_key}"));
+            }
+            for (n, name) in host_id
+                .iter()
+                .flat_map(|id| of_host_in_task(task_key, id))
+                .enumerate()
+            {
+                add(name, format!("{n} of {host_id:?} in task {task_key}"));
+            }
+        }
+        all
+    }
+
+    #[test]
+    fn no_two_of_a_thousand_names_make_one_key() {
+        let pieces = ["a", "AC1", "anthill", "host", "systemInfo", "oncall"];
+        let mut names: Vec<String> = pieces.map(str::to_owned).to_vec();
+        for _ in 0..2 {
+            let longer = names.iter().flat_map(|name| {
+                let with = move |piece| ["_", ":"].map(|glue| format!("{name}{glue}{piece}"));
+                pieces.into_iter().flat_map(with)
+            });
+            let longer: Vec<String> = longer.collect();
+            names.extend(longer);
+        }
+        let fields = ["systemInfo".to_owned(), "systemInfoIPV4".to_owned()];
+        let mut seen = std::collections::HashMap::new();
+        for name in &names {
+            for (key, what) in all_keys(name, "AC1", "n1", &fields) {
+                let before = seen.insert(key.clone(), what.clone());
+                assert!(before.is_none_or(|before| before == what), "{key}: {what}");
+            }
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(4_096))]
+        #[test]
+        fn no_two_names_make_one_key(
+            one in (name(), name(), name()),
+            other in (name(), name(), name()),
+            more in prop::collection::vec("[a-z]{1,3}(_[a-z]{1,3})?|web_oncall|a_systemInfo", 0..3),
+        ) {
+            let mut fields = vec!["systemInfo".to_owned(), "systemInfoIPV4".to_owned(), "cpu".to_owned()];
+            fields.extend(more);
+            // Those that the configuration takes.
+            let all = fields.clone();
+            fields.retain(|field| crate::ids::meets_another(field, &all).is_none());
+            let mut seen = std::collections::HashMap::new();
+            for (host_id, key, node) in [&one, &other] {
+                for (name, what) in all_keys(host_id, key, node, &fields) {
+                    let before = seen.insert(name.clone(), what.clone());
+                    prop_assert!(before.is_none_or(|before| before == what), "{name}: {what}");
+                }
+            }
+        }
     }
 }

@@ -122,6 +122,18 @@ fn a_wrong_value_is_named_with_what_it_may_be() {
                 .to_owned(),
         ),
         (
+            r#"{"offline": {"delete_fields": ["info", "net_info"]}}"#,
+            "offline.delete_fields[1]: \"net_info\" ends in _info, so that it could name a key of another \
+             host or of a task"
+                .to_owned(),
+        ),
+        (
+            r#"{"offline": {"delete_fields": ["web_oncall"]}}"#,
+            "offline.delete_fields[0]: \"web_oncall\" ends in _oncall, so that it could name a key of \
+             another host or of a task"
+                .to_owned(),
+        ),
+        (
             r#"{"offline": {"delete_fields": ["a:b"]}}"#,
             "offline.delete_fields[0]: \"a:b\" is not 1 to 64 of A-Z a-z 0-9 _".to_owned(),
         ),
