@@ -284,6 +284,10 @@ pub const TASKS_FILE_BYTES_MAX: u64 = 1024 * 1024;
 pub const CONSOLE_LINE_BYTES_MAX: usize = 64 * 1024;
 /// Lines the console remembers from one time to the next.
 pub const CONSOLE_HISTORY_LINES_MAX: usize = 1_000;
+/// Bytes of one event that `anthill events` reads; the stream is ended at a longer line.
+pub const API_EVENT_BYTES_MAX: u64 = 1024 * 1024;
+/// Events kept for clients that ask later; the oldest goes.
+pub const EVENTS_RECENT_MAX: usize = 1_024;
 /// Bytes of a target; a longer one is refused.
 pub const TARGET_BYTES_MAX: usize = 1024 * 1024;
 /// Spans of numbers in one range of a target; more are refused.

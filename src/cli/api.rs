@@ -7,7 +7,7 @@ mod base;
 mod trust;
 
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, BufRead, BufReader, Read};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -180,6 +180,23 @@ impl Api {
         self.body(answer)
     }
 
+    /// Gets what is at `path` as it comes, for as long as the server sends.
+    ///
+    /// # Errors
+    /// See [`ApiError`].
+    pub fn stream(&self, path: &str) -> Result<impl BufRead + use<>, ApiError> {
+        let request = self.agent.get(format!("{}{path}", self.base));
+        let request = request.config().timeout_global(None).build();
+        let answer = self.with_token(request).call();
+        let response = answer.map_err(|error| self.broken(error))?;
+        if !response.status().is_success() {
+            return Err(self
+                .whole(response)
+                .map_or_else(|error| error, |_| self.foreign("its status is odd")));
+        }
+        Ok(BufReader::new(response.into_body().into_reader()))
+    }
+
     /// Posts `body` to `path`, and takes what comes back where it was done.
     ///
     /// # Errors
@@ -208,7 +225,10 @@ impl Api {
 
     /// The body of an answer that says it was done.
     fn body(&self, answer: Result<Response<Body>, ureq::Error>) -> Result<Vec<u8>, ApiError> {
-        let mut response = answer.map_err(|error| self.broken(error))?;
+        self.whole(answer.map_err(|error| self.broken(error))?)
+    }
+
+    fn whole(&self, mut response: Response<Body>) -> Result<Vec<u8>, ApiError> {
         let status = response.status();
         let body = response
             .body_mut()

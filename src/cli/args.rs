@@ -52,6 +52,8 @@ pub enum Command {
     Task(TaskArgs),
     /// Print all that a command of a task put out on a host
     Output(OutputArgs),
+    /// Show the last events, and with --follow those to come
+    Events(EventsArgs),
     /// Send commands to hosts from a prompt, and see what comes back
     Console(ConsoleArgs),
     /// Be a host of a server: beat, and run what the allow file names
@@ -258,6 +260,22 @@ pub struct ConsoleArgs {
     /// Ask for no confirmation, however many hosts there are
     #[arg(long)]
     pub yes: bool,
+    #[command(flatten)]
+    pub api: ApiArgs,
+}
+
+/// What `events` takes.
+#[derive(Args)]
+pub struct EventsArgs {
+    /// Show the events from now on, until interrupted
+    #[arg(long)]
+    pub follow: bool,
+    /// Only events of this name, such as offline; several times if need be
+    #[arg(long, value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
+    pub event: Vec<String>,
+    /// Print JSON, as the server gives it; with --follow one line an event
+    #[arg(long)]
+    pub json: bool,
     #[command(flatten)]
     pub api: ApiArgs,
 }

@@ -23,6 +23,7 @@ mod complete;
 mod confirm;
 mod console;
 mod dispatch;
+mod events;
 mod host;
 mod hosts;
 mod keygen;
@@ -77,6 +78,7 @@ fn run(args: &[OsString], caught: Option<Caught>) -> Result<(), Failure> {
         Asked::Run(Command::Tasks(args)) => tasks::run(&args),
         Asked::Run(Command::Task(args)) => task::run(&args),
         Asked::Run(Command::Output(args)) => output::run(&args),
+        Asked::Run(Command::Events(args)) => events::run(&args),
         Asked::Run(Command::Console(args)) => console::run(&args),
         Asked::Run(Command::Bench(args)) => bench::run(&args),
         Asked::Run(Command::BenchFloor(args)) => bench::floor(&args),

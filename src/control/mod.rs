@@ -19,6 +19,7 @@ pub mod json;
 pub mod metrics;
 pub mod place;
 pub mod query;
+pub mod recent;
 pub mod reply;
 pub mod response;
 pub mod routes;
@@ -83,6 +84,8 @@ pub struct Site<'a> {
     pub fleet: &'a dyn Fleet,
     /// The AK devices.
     pub devices: &'a Devices,
+    /// The last events, where they are kept.
+    pub recent: Option<&'a recent::Recent>,
     /// The targets of `reach`.
     pub targets: &'a Targets,
     /// The time of this turn.

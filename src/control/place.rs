@@ -36,6 +36,8 @@ pub enum Place<'a> {
     Reach,
     /// `/v1/events`
     Events,
+    /// `/v1/events/recent`
+    RecentEvents,
 }
 
 impl<'a> Place<'a> {
@@ -50,6 +52,7 @@ impl<'a> Place<'a> {
             "/v1/tasks" => Self::Tasks,
             "/v1/commands" => Self::Commands,
             "/v1/events" => Self::Events,
+            "/v1/events/recent" => Self::RecentEvents,
             "/v1/ak" => Self::Devices,
             "/v1/reach" => Self::Reach,
             _ => {
@@ -104,6 +107,7 @@ mod tests {
             ("/v1/commands", Some(Place::Commands)),
             ("/v1/commands/0f", Some(Place::Command("0f"))),
             ("/v1/events", Some(Place::Events)),
+            ("/v1/events/recent", Some(Place::RecentEvents)),
             ("/v1/hosts/h", Some(Place::Host("h"))),
             ("/v1/ak", Some(Place::Devices)),
             ("/v1/ak/d", Some(Place::Device("d"))),

@@ -8,13 +8,16 @@ use serde::Serialize;
 use crate::handlers::ask::Ask;
 use crate::handlers::view::{Filter, StoreView};
 use crate::ids::HostId;
-use crate::limits::{AK_DATA_SHOWN_BYTES_MAX, PAGE_HOSTS_MAX, PAGE_TASK_HOSTS_MAX, PAGE_TASKS_MAX};
+use crate::limits::{
+    AK_DATA_SHOWN_BYTES_MAX, EVENTS_RECENT_MAX, PAGE_HOSTS_MAX, PAGE_TASK_HOSTS_MAX, PAGE_TASKS_MAX,
+};
 
 use super::gate::HttpRules;
 use super::http::Head;
 use super::json::{Device, Devices, Host, Hosts, Target, Targets};
 use super::place::Place;
 use super::query::{self, Part};
+use super::recent::Recent;
 use super::response::{Note, Response};
 use super::target::decode;
 use super::{Site, body, metrics};
@@ -64,6 +67,8 @@ pub enum Route {
     Reach,
     /// What happens from now on.
     Events,
+    /// The last events: so many at most.
+    RecentEvents(usize),
 }
 
 /// What a request comes to.
@@ -125,6 +130,11 @@ pub fn find(head: &Head<'_>) -> Result<Route, Response> {
         Place::Device(name) => plain(Route::Device(text(name)?)),
         Place::Reach => plain(Route::Reach),
         Place::Events => plain(Route::Events),
+        Place::RecentEvents => {
+            let [limit] = query::take(query, ["limit"])?;
+            let part = Part::of(limit.as_deref(), None, EVENTS_RECENT_MAX)?;
+            Ok(Route::RecentEvents(part.limit))
+        }
     }
 }
 
@@ -144,6 +154,11 @@ pub fn act(route: Route, body: &[u8], site: &Site<'_>, rules: &HttpRules, number
         Route::Output { key, host, command } => Ok(Ask::Output { key, host, command }),
         Route::Command(cid) => Ok(Ask::CommandStatus { cid }),
         Route::Events => return Outcome::Follow,
+        Route::RecentEvents(limit) => {
+            let none = Recent::default();
+            let recent = site.recent.unwrap_or(&none);
+            Err(Response::json(&recent.last(limit, &rules.node)))
+        }
         Route::Health => Err(health(site)),
         Route::Ready => Err(ready(site)),
         Route::Metrics => Err(Response::text(metrics::CONTENT_TYPE, metrics::page(site))),

@@ -107,6 +107,7 @@ pub(crate) fn site(ants: &Ants) -> Site<'_> {
         fleet: ants,
         devices: &ants.devices,
         targets: &ants.targets,
+        recent: None,
         at: Moment {
             now: Instant::from_nanos(100_500_000_000),
             wall: UnixMs(1_000_000),

@@ -42,6 +42,7 @@ fn talk(stream: &[u8], size: usize) -> Vec<String> {
         fleet: &core,
         devices: &Devices::default(),
         targets: &Targets::default(),
+        recent: None,
         at: Moment {
             now: Instant::ZERO,
             wall: UnixMs(1),

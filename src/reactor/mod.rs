@@ -790,6 +790,7 @@ impl Reactor {
                 fleet: &self.core,
                 devices: self.out.devices(),
                 targets: self.out.targets(),
+                recent: None,
                 at,
                 started: self.started,
                 metrics: &sources,

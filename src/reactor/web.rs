@@ -24,6 +24,7 @@ use mio::{Interest, Registry, Token};
 use slab::Slab;
 
 use crate::control::metrics::{Exposition, Source};
+use crate::control::recent::Recent;
 use crate::control::{HttpRules, Response, Site, events};
 use crate::handlers::ask::{Answer, Ask};
 use crate::handlers::effect::Event;
@@ -66,6 +67,8 @@ pub struct Web {
     asks: Vec<(u64, Ask)>,
     /// Who is told what happens.
     followers: Vec<Token>,
+    /// The last events, whoever follows.
+    recent: Recent,
     stats: WebStats,
 }
 
@@ -191,6 +194,7 @@ impl Web {
             scratch: vec![0; HTTP_READ_BYTES].into_boxed_slice(),
             asks: Vec::new(),
             followers: Vec::new(),
+            recent: Recent::default(),
             stats: WebStats::default(),
         })
     }
@@ -336,6 +340,7 @@ impl Web {
     /// Tells the followers of an event. Who is too far behind is dropped: what it missed
     /// cannot be told any more, and it sees the end where it would not see the gap.
     pub fn tell(&mut self, event: &Event, now: Instant) {
+        self.recent.push(event);
         if self.followers.is_empty() {
             return;
         }
@@ -516,6 +521,7 @@ impl Web {
         let now = site.at.now;
         let site = Site {
             metrics: &sources,
+            recent: Some(&self.recent),
             ..*site
         };
         // What is read of the fleet cannot be left half changed, and the connection goes: a panic is

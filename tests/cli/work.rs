@@ -529,6 +529,60 @@ fn one_host_is_shown_and_a_mistyped_one_named() {
 }
 
 #[test]
+fn events_are_shown_and_followed_by_name() {
+    let event = |name: &str, seq: u32| {
+        format!(r#"{{"event":"{name}","host":"web-1","at":1000,"node":"n","seq":{seq}}}"#)
+    };
+    let mut asked = 0;
+    let address = server(move |request| {
+        let (one, two) = (event("online", 1), event("offline", 2));
+        if request.target.starts_with("/v1/events/recent?limit=") {
+            return http("200 OK", &format!(r#"{{"events":[{one},{two}]}}"#));
+        }
+        assert_eq!(request.target, "/v1/events");
+        asked += 1;
+        let events = match asked {
+            1 => format!(": events\n\nid: 1\ndata: {one}\n\nid: 2\ndata: {two}\n\n"),
+            _ => format!("data: {}\n\n", event("offline", 3)),
+        };
+        format!(
+            "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n{events}"
+        )
+    });
+    let output = asking(address, &["events"]).output().unwrap();
+    assert_eq!(
+        stdout(&output),
+        "1970-01-01T00:00:01.000Z  online        web-1\n1970-01-01T00:00:01.000Z  offline       web-1\n"
+    );
+    let args = ["events", "--event", "offline", "--json"];
+    let output = asking(address, &args).output().unwrap();
+    let value: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(value["events"].as_array().unwrap().len(), 1);
+    let mut child = asking(address, &[&args[..], &["--follow"]].concat())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let lines = lines_of(child.stdout.take().unwrap());
+    // The second stream is another: one that ends is asked for again.
+    for seq in [2, 3] {
+        let line = lines.recv_timeout(DEADLINE).expect("a line in time");
+        let value: serde_json::Value = serde_json::from_str(&line).expect("a document a line");
+        assert_eq!(
+            (&value["event"], &value["seq"]),
+            (&"offline".into(), &seq.into())
+        );
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    fails(
+        &asking(nobody(), &["events", "--follow"]).output().unwrap(),
+        1,
+        &["no server at"],
+    );
+}
+
+#[test]
 fn colour_is_for_terminals_and_for_those_who_ask() {
     let address = server(|request| fleet(&request.target));
     let shown = |more: &[&str]| {

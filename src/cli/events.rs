@@ -1,0 +1,157 @@
+//! `anthill events`: what has happened, and with `--follow` what happens.
+
+use std::io::BufRead;
+use std::time::{Duration, UNIX_EPOCH};
+
+use anthill::limits::{API_EVENT_BYTES_MAX, EVENTS_RECENT_MAX};
+use anthill::text;
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+use super::api::{Api, ApiError};
+use super::args::EventsArgs;
+use super::{Failure, complain, print, terminal};
+
+/// Between two attempts to hear from a server that has ended the stream.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// Shows the events.
+///
+/// # Errors
+/// Wrong usage, or no good answer from a server.
+pub fn run(args: &EventsArgs) -> Result<(), Failure> {
+    let api = Api::new(&args.api)?;
+    if args.follow {
+        return follow(&api, args);
+    }
+    let mut page: Page = api.get(&format!("/v1/events/recent?limit={EVENTS_RECENT_MAX}"))?;
+    page.events.retain(|event| is_wanted(event, &args.event));
+    if args.json {
+        let document = serde_json::json!({ "events": page.events }).to_string();
+        return print(&format!("{}\n", text::escape_json(&document)));
+    }
+    let lines: String = page.events.iter().map(|event| line(event) + "\n").collect();
+    print(&lines)
+}
+
+/// The last events of a server.
+#[derive(Deserialize)]
+struct Page {
+    events: Vec<Map<String, Value>>,
+}
+
+/// Prints each event as it comes, until nobody reads any more. A server that ends the stream, by a
+/// restart or since this program was too slow, is asked again.
+fn follow(api: &Api, args: &EventsArgs) -> Result<(), Failure> {
+    let mut was_there = false;
+    let mut away = false;
+    loop {
+        match listen(api, args, &mut was_there, &mut away) {
+            Ok(()) => {
+                complain("the server has ended the stream: events may be missing; trying again");
+            }
+            Err(Ended::Failure(failure)) => return Err(failure),
+            Err(Ended::Api(error)) if was_there && error.may_pass() => {
+                if !std::mem::replace(&mut away, true) {
+                    complain(&format!("{error}; trying again"));
+                }
+            }
+            Err(Ended::Api(error)) => return Err(error.into()),
+        }
+        if !terminal::wait(PAUSE) {
+            return Err(Failure::reader_gone());
+        }
+    }
+}
+
+enum Ended {
+    Api(ApiError),
+    Failure(Failure),
+}
+
+/// Prints the events of one stream, to its end.
+fn listen(
+    api: &Api,
+    args: &EventsArgs,
+    was_there: &mut bool,
+    away: &mut bool,
+) -> Result<(), Ended> {
+    let mut stream = api.stream("/v1/events").map_err(Ended::Api)?;
+    *was_there = true;
+    if std::mem::take(away) {
+        complain("the server answers again");
+    }
+    let mut bytes = Vec::new();
+    loop {
+        bytes.clear();
+        let read =
+            std::io::Read::take(&mut stream, API_EVENT_BYTES_MAX).read_until(b'\n', &mut bytes);
+        if !matches!(read, Ok(1..)) {
+            return Ok(());
+        }
+        let text = String::from_utf8_lossy(&bytes);
+        let Some(data) = text.strip_prefix("data:") else {
+            continue;
+        };
+        let event: Map<String, Value> =
+            serde_json::from_str(data).map_err(|error| Ended::Api(api.foreign(error)))?;
+        if is_wanted(&event, &args.event) {
+            let shown = match args.json {
+                true => text::escape_json(data.trim()).into_owned(),
+                false => line(&event),
+            };
+            print(&format!("{shown}\n")).map_err(Ended::Failure)?;
+        }
+    }
+}
+
+fn is_wanted(event: &Map<String, Value>, names: &[String]) -> bool {
+    let name = event.get("event").and_then(Value::as_str);
+    names.is_empty() || names.iter().any(|wanted| Some(wanted.as_str()) == name)
+}
+
+/// Time, name, host, and what else an event says.
+fn line(event: &Map<String, Value>) -> String {
+    let at = event.get("at").and_then(Value::as_u64).unwrap_or_default();
+    // Times beyond the year 9999 have no form.
+    let at = Duration::from_millis(at.min(253_402_300_799_999));
+    let at = humantime::format_rfc3339_millis(UNIX_EPOCH + at);
+    let word = |name: &str| event.get(name).and_then(Value::as_str).unwrap_or_default();
+    let mut line = format!(
+        "{at}  {:<12}  {}",
+        text::escape(word("event")),
+        text::escape(word("host"))
+    );
+    for (name, value) in event {
+        if matches!(name.as_str(), "event" | "host" | "at" | "node" | "seq") {
+            continue;
+        }
+        let value = match value {
+            Value::String(text) => text.clone(),
+            other => other.to_string(),
+        };
+        line.push_str(&text::escape(&format!("  {name}={value}")));
+    }
+    line.trim_end().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_event_is_one_line_that_cannot_steer_the_terminal() {
+        let event = r#"{"event":"offline","host":"web-1","at":1000,"node":"n","seq":7,"reason":"a\u001b[2J"}"#;
+        let event: Map<String, Value> = serde_json::from_str(event).unwrap();
+        assert_eq!(
+            line(&event),
+            r"1970-01-01T00:00:01.000Z  offline       web-1  reason=a\u{1b}[2J"
+        );
+        assert!(is_wanted(&event, &[]));
+        assert!(is_wanted(&event, &["online".into(), "offline".into()]));
+        assert!(!is_wanted(&event, &["online".into()]));
+        let odd: Map<String, Value> =
+            serde_json::from_str(r#"{"at":18446744073709551615}"#).unwrap();
+        assert!(line(&odd).starts_with("9999-12-31"), "{}", line(&odd));
+    }
+}
