@@ -5,6 +5,7 @@ mod name;
 mod pem;
 #[cfg(test)]
 pub(crate) mod testing;
+mod words;
 
 use std::fmt;
 use std::fs::File;
@@ -23,6 +24,7 @@ use crate::text::escape;
 
 pub use clients::{Clients, expiry};
 pub use name::of as name_of;
+pub use words::of as error_in_words;
 
 /// What is wrong with a file: which, and why, in one line.
 #[derive(Debug, thiserror::Error)]

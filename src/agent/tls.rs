@@ -212,7 +212,7 @@ impl Channel {
         if let Err(error) = self.tls.process_new_packets() {
             // The alert that says why: as far as it can be said at once.
             let _ = self.tls.write_tls(stream);
-            return Err(failed(error));
+            return Err(failed(certificates::error_in_words(&error)));
         }
         Ok(read)
     }

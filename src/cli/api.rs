@@ -15,6 +15,7 @@ use anthill::limits::{API_ANSWER_BYTES_MAX, API_TOKEN_BYTES_MAX};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use serde_json::error::Category;
 use ureq::http::{Response, StatusCode};
 use ureq::{Body, RequestBuilder};
 
@@ -220,7 +221,14 @@ impl Api {
         answer: Result<Response<Body>, ureq::Error>,
     ) -> Result<T, ApiError> {
         let body = self.body(answer)?;
-        serde_json::from_slice(&body).map_err(|error| self.foreign(error))
+        serde_json::from_slice(&body).map_err(|error| {
+            let text = error.to_string();
+            self.foreign(match error.classify() {
+                Category::Data if text.starts_with("missing field") => text,
+                Category::Data => "a member of it is of another kind".to_owned(),
+                Category::Io | Category::Syntax | Category::Eof => "it is not JSON".to_owned(),
+            })
+        })
     }
 
     /// The body of an answer that says it was done.
@@ -285,12 +293,16 @@ impl Api {
     }
 }
 
-/// An error of the network in the kind's own words where it has some: without a number.
+/// An error of the network in the kind's own words where it has some, else in the system's: without a number.
 fn io_words(error: &io::Error) -> String {
-    match error.kind() {
-        io::ErrorKind::Other => error.to_string(),
-        kind => kind.to_string(),
+    let kind = error.kind().to_string();
+    if matches!(&*kind, "other error" | "uncategorized error") {
+        let text = error.to_string();
+        let number = error.raw_os_error().map(|n| format!(" (os error {n})"));
+        let bare = number.and_then(|number| text.strip_suffix(&*number).map(str::to_owned));
+        return bare.unwrap_or(text);
     }
+    kind
 }
 
 /// What an error's body says, or how it begins where it is not one of ours.
@@ -338,6 +350,19 @@ fn read_token(source: &str, file: PathBuf) -> Result<String, Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_error_of_the_network_has_words_and_no_number() {
+        let words = |number| io_words(&io::Error::from_raw_os_error(number));
+        assert_eq!(words(libc::ECONNREFUSED), "connection refused");
+        // The library has no kind for these.
+        assert_eq!(words(libc::EMFILE), "Too many open files");
+        assert_eq!(words(libc::EPROTO), "Protocol error");
+        assert_eq!(
+            io_words(&io::Error::other("a name of no host")),
+            "a name of no host"
+        );
+    }
 
     #[test]
     fn a_token_is_one_visible_word_of_bounded_length() {

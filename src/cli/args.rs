@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -142,7 +143,7 @@ pub struct AgentArgs {
     #[arg(long)]
     pub push: bool,
     /// Seconds between two heartbeats [default: what the server says]
-    #[arg(long, value_name = "SECONDS", allow_negative_numbers = true)]
+    #[arg(long, value_name = "SECONDS", value_parser = beat_seconds, allow_negative_numbers = true)]
     pub interval: Option<f64>,
     /// File that names the commands it may run; read again on SIGHUP [default: it runs none]
     #[arg(long, value_name = "FILE")]
@@ -417,7 +418,7 @@ pub struct BenchArgs {
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:11451")]
     pub server: String,
     /// Hosts, each with a connection of its own
-    #[arg(long, value_name = "N", default_value = "1000", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    #[arg(long, value_name = "N", default_value = "1000", value_parser = whole::<u32>(1..=1_000_000))]
     pub hosts: u32,
     /// Heartbeats a second, of all hosts together; 0: they only stay connected [default: one for each host]
     #[arg(long, value_name = "R", value_parser = rate, allow_negative_numbers = true)]
@@ -438,19 +439,19 @@ pub struct BenchArgs {
     #[arg(long, value_name = "R", value_parser = connect_rate, allow_negative_numbers = true)]
     pub connect_rate: Option<f64>,
     /// Commands in the task of a dispatch
-    #[arg(long, value_name = "N", default_value = "2", value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    #[arg(long, value_name = "N", default_value = "2", value_parser = whole::<u32>(1..=1_000))]
     pub commands: u32,
     /// The key of that task [default: one of its own for each run]
     #[arg(long, value_name = "KEY")]
     pub key: Option<String>,
     /// Connections under way at once, at most
-    #[arg(long, value_name = "N", default_value = "256", value_parser = clap::value_parser!(u32).range(1..=65_536))]
+    #[arg(long, value_name = "N", default_value = "256", value_parser = whole::<u32>(1..=65_536))]
     pub connecting: u32,
     /// Ask for no replies, as hosts of the old fleet do: there is then no latency to tell
     #[arg(long)]
     pub no_replies: bool,
     /// Heartbeats on their way at once on each connection of a flood with replies
-    #[arg(long, value_name = "N", default_value = "16", value_parser = clap::value_parser!(u32).range(1..=256))]
+    #[arg(long, value_name = "N", default_value = "16", value_parser = whole::<u32>(1..=256))]
     pub pipeline: u32,
     /// Hosts give themselves no id and are told apart by their addresses, as those of the old fleet
     #[arg(long)]
@@ -459,22 +460,22 @@ pub struct BenchArgs {
     #[arg(long)]
     pub datagrams: bool,
     /// The port where hosts of --plain take them (dispatch.agent_port)
-    #[arg(long, value_name = "PORT", default_value = "6655", value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(long, value_name = "PORT", default_value = "6655", value_parser = whole::<u16>(1..=65_535))]
     pub agent_port: u16,
     /// So many of the hosts are not named in the task of a dispatch: they only beat
-    #[arg(long, value_name = "N", default_value = "0")]
+    #[arg(long, value_name = "N", default_value = "0", value_parser = whole::<u32>(0..=1_000_000))]
     pub apart: u32,
     /// So many of the hosts go at once, in the middle of a steady load
-    #[arg(long, value_name = "N", default_value = "0")]
+    #[arg(long, value_name = "N", default_value = "0", value_parser = whole::<u32>(0..=1_000_000))]
     pub leave: u32,
     /// IPv4 addresses of this machine to connect from, such as 127.0.0.0/8
     #[arg(long, value_name = "NETWORK")]
     pub source: Option<String>,
     /// Where chance begins: the same seed gives the same order and moments
-    #[arg(long, value_name = "N", default_value = "1")]
+    #[arg(long, value_name = "N", default_value = "1", value_parser = whole::<u64>(0..=u64::MAX))]
     pub seed: u64,
     /// The CPU this program is to stay on, by its number
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = whole::<usize>(0..=u64::from(u32::MAX)))]
     pub cpu: Option<usize>,
     #[command(flatten)]
     pub api: ApiArgs,
@@ -482,7 +483,7 @@ pub struct BenchArgs {
     #[arg(long)]
     pub floor: bool,
     /// How often, with --floor
-    #[arg(long, value_name = "N", default_value = "3", value_parser = clap::value_parser!(u32).range(1..=100))]
+    #[arg(long, value_name = "N", default_value = "3", value_parser = whole::<u32>(1..=100))]
     pub pairs: u32,
     /// Print all there is as JSON
     #[arg(long)]
@@ -502,10 +503,10 @@ pub struct FloorArgs {
     #[arg(long, value_name = "ADDR", requires_all = ["count", "bytes"], value_parser = ip_and_port)]
     pub sendto: Option<SocketAddr>,
     /// So many
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = whole::<u32>(0..=u64::from(u32::MAX)))]
     pub count: Option<u32>,
     /// Each so long
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = whole::<usize>(0..=u64::from(u32::MAX)))]
     pub bytes: Option<usize>,
 }
 
@@ -522,6 +523,24 @@ fn ip_and_port(text: &str) -> Result<SocketAddr, String> {
 fn port(text: &str) -> Result<u16, String> {
     text.parse()
         .map_err(|_| "it may be a port, 0 to 65535".to_owned())
+}
+
+/// A whole number within `range`, which `T` holds.
+fn whole<T: TryFrom<u64>>(
+    range: RangeInclusive<u64>,
+) -> impl Fn(&str) -> Result<T, String> + Clone {
+    move |text| {
+        let number = text.parse().ok().filter(|number| range.contains(number));
+        let number = number.and_then(|number| T::try_from(number).ok());
+        number.ok_or_else(|| {
+            let (least, most) = (range.start(), range.end());
+            format!("it may be a whole number from {least} to {most}")
+        })
+    }
+}
+
+fn beat_seconds(text: &str) -> Result<f64, String> {
+    number_within(text, 0.05, 3_600.0, "seconds")
 }
 
 fn number_within(text: &str, least: f64, most: f64, what: &str) -> Result<f64, String> {

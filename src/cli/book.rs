@@ -11,7 +11,7 @@ use std::path::Path;
 
 use anthill::limits::TASKS_FILE_BYTES_MAX;
 use serde::Deserialize;
-use serde::de::{Deserializer, MapAccess, Visitor};
+use serde::de::{Deserializer, Error, MapAccess, Visitor};
 use serde_json::{Map, Value};
 
 use super::Failure;
@@ -123,7 +123,11 @@ impl<'de> Deserialize<'de> for Object {
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Object, A::Error> {
                 let mut entries = Vec::new();
-                while let Some((command, priority)) = map.next_entry::<String, f64>()? {
+                while let Some((command, value)) = map.next_entry::<String, Value>()? {
+                    let priority = value.as_f64().ok_or_else(|| {
+                        let was = format!("the priority of '{command}' is {value}");
+                        A::Error::custom(format!("{was}, and must be a number"))
+                    })?;
                     entries.push((command, Some(priority)));
                 }
                 Ok(Object(entries))
@@ -246,7 +250,11 @@ mod tests {
             ("a\nb\na\n", "'a' is there twice"),
             ("[\"\"]", "empty"),
             ("[1]", "begins as JSON"),
-            ("{\"a\":\"x\"}", "begins as JSON"),
+            (
+                "{\"a\":\"x\"}",
+                "the priority of 'a' is \"x\", and must be a number",
+            ),
+            ("{\"a\":null}", "the priority of 'a' is null"),
             ("[ -f x ] && y", "begins as JSON"),
         ] {
             let said = book(text).unwrap_err();

@@ -3,6 +3,7 @@
 //! clap explains itself over several lines. A server's command line is mostly typed by units and
 //! scripts, whose logs want one line; so its findings are put into words here.
 
+use std::error::Error as _;
 use std::ffi::OsString;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
@@ -11,7 +12,7 @@ use clap::{Command, Error};
 use super::args;
 
 /// So many flags fit a line that is read; of more `--help` tells.
-const FLAGS_MAX: usize = 16;
+const FLAGS_MAX: usize = 10;
 
 /// What is wrong with `args`, as clap found it.
 pub fn one_line(error: &Error, args: &[OsString]) -> String {
@@ -33,55 +34,82 @@ struct Found<'a>(&'a Error);
 impl Found<'_> {
     fn in_words(&self, command: &Command) -> Option<String> {
         let flag = self.text(ContextKind::InvalidArg);
+        let flag = flag.map(|flag| named(&flag));
         let value = self.text(ContextKind::InvalidValue);
         Some(match self.0.kind() {
-            ErrorKind::UnknownArgument => self.unknown(&flag?, command),
+            ErrorKind::UnknownArgument => {
+                self.unknown(&self.text(ContextKind::InvalidArg)?, command)
+            }
             ErrorKind::InvalidSubcommand => {
                 let word = self.text(ContextKind::InvalidSubcommand)?;
                 format!(
-                    "'{word}' is no subcommand{}: it may be {}",
-                    self.nearest(ContextKind::SuggestedSubcommand),
-                    subcommands(command)
+                    "'{word}' is no subcommand{}: see 'anthill --help'",
+                    nearest(&word, subcommands(command))
                 )
             }
             ErrorKind::InvalidValue => {
-                let wanted = self
-                    .text(ContextKind::ValidValue)
-                    .map(|values| format!(": it may be {values}"))
-                    .unwrap_or_default();
+                let known = self.texts(ContextKind::ValidValue);
+                let wanted = match known.is_empty() {
+                    true => String::new(),
+                    false => format!(": it may be {}", known.join(", ")),
+                };
                 match value? {
                     none if none.is_empty() => {
                         format!("{} is given no value, and takes one{wanted}", flag?)
                     }
-                    value => format!(
-                        "{} is '{value}'{}{wanted}",
-                        flag?,
-                        self.nearest(ContextKind::SuggestedValue)
-                    ),
+                    value => {
+                        let nearest = nearest(&value, known.iter().map(String::as_str));
+                        format!("{} is '{value}'{nearest}{wanted}", flag?)
+                    }
                 }
+            }
+            ErrorKind::ValueValidation => {
+                let why = self.0.source()?.to_string();
+                format!("{} is '{}': {why}", flag?, value?)
             }
             ErrorKind::TooManyValues => {
                 format!("{} takes no value, and is given '{}'", flag?, value?)
             }
-            ErrorKind::MissingRequiredArgument => {
-                let flag = flag?;
-                let values = match flag.starts_with('-') {
-                    true => String::new(),
-                    false => positionals(command),
-                };
-                format!("{flag} is missing{values}")
-            }
+            ErrorKind::MissingRequiredArgument => self.missing(command)?,
             ErrorKind::ArgumentConflict => self.conflict()?,
             ErrorKind::InvalidUtf8 => "an argument is not UTF-8".to_owned(),
             _ => return None,
         })
     }
 
-    fn unknown(&self, word: &str, command: &Command) -> String {
-        let name = match command.get_name() {
-            "anthill" => "anthill".to_owned(),
-            name => format!("anthill {name}"),
+    /// What has to be given and is not, values without a flag first, as they are typed.
+    fn missing(&self, command: &Command) -> Option<String> {
+        let missing = self.texts(ContextKind::InvalidArg);
+        let (groups, single): (Vec<_>, Vec<_>) = missing
+            .iter()
+            .partition(|name| name.starts_with("<-") || name.contains('|'));
+        let group = |group: &&String| {
+            let names: Vec<String> = alternatives(group).iter().map(|name| named(name)).collect();
+            format!("one of {}", names.join(", "))
         };
+        let (flags, values): (Vec<_>, Vec<_>) =
+            single.into_iter().partition(|name| name.starts_with('-'));
+        let names = values.into_iter().chain(flags).map(|name| named(name));
+        let names: Vec<String> = names.chain(groups.iter().map(group)).collect();
+        let help = format!("see '{} --help'", called(command));
+        Some(match names.as_slice() {
+            [] => return None,
+            [one] => {
+                let values = match one.starts_with('-') || one.contains(' ') {
+                    true => String::new(),
+                    false => positionals(command),
+                };
+                match values.is_empty() {
+                    true => format!("{one} is missing: {help}"),
+                    false => format!("{one} is missing{values}"),
+                }
+            }
+            [first @ .., last] => format!("{} and {last} are missing: {help}", first.join(", ")),
+        })
+    }
+
+    fn unknown(&self, word: &str, command: &Command) -> String {
+        let name = called(command);
         let positional = command.get_positionals().last();
         if let Some(positional) = positional.filter(|_| !word.starts_with('-')) {
             let value = positional.get_id().as_str();
@@ -96,8 +124,8 @@ impl Found<'_> {
         } else {
             "argument"
         };
-        let nearest = self.nearest(ContextKind::SuggestedArg);
         let flags = flags(command);
+        let nearest = nearest(word, flags.iter().map(String::as_str));
         if flags.len() > FLAGS_MAX {
             return format!("'{word}' is no {what} of '{name}'{nearest}: see '{name} --help'");
         }
@@ -108,13 +136,13 @@ impl Found<'_> {
     }
 
     fn conflict(&self) -> Option<String> {
-        let prior = self.text(ContextKind::PriorArg)?;
+        let prior = named(&self.text(ContextKind::PriorArg)?);
         if let Some(word) = self.text(ContextKind::InvalidSubcommand) {
             return Some(format!(
                 "{prior} stands before the subcommand '{word}': flags go behind it"
             ));
         }
-        let flag = self.text(ContextKind::InvalidArg)?;
+        let flag = named(&self.text(ContextKind::InvalidArg)?);
         Some(if prior == flag {
             format!("{flag} is given more than once: it may be given once")
         } else {
@@ -124,24 +152,56 @@ impl Found<'_> {
 
     /// One detail as text; of several, all; of none, nothing.
     fn text(&self, kind: ContextKind) -> Option<String> {
-        match self.0.get(kind)? {
-            ContextValue::String(text) => Some(text.clone()),
-            ContextValue::Strings(texts) if !texts.is_empty() => Some(texts.join(", ")),
-            _ => None,
-        }
+        let texts = self.texts(kind);
+        let given = self.0.get(kind).is_some() && !texts.is_empty();
+        given.then(|| texts.join(", "))
     }
 
-    /// ` (did you mean …?)` where clap has an idea; of several its first.
-    fn nearest(&self, kind: ContextKind) -> String {
-        let known = match self.0.get(kind) {
-            Some(ContextValue::String(known)) => Some(known),
-            Some(ContextValue::Strings(known)) => known.first(),
-            _ => None,
-        };
-        match known {
-            Some(known) => format!(" (did you mean '{known}'?)"),
-            None => String::new(),
+    fn texts(&self, kind: ContextKind) -> Vec<String> {
+        match self.0.get(kind) {
+            Some(ContextValue::String(text)) => vec![text.clone()],
+            Some(ContextValue::Strings(texts)) => texts.clone(),
+            _ => Vec::new(),
         }
+    }
+}
+
+/// The command as it is typed.
+fn called(command: &Command) -> String {
+    match command.get_name() {
+        "anthill" => "anthill".to_owned(),
+        name => format!("anthill {name}"),
+    }
+}
+
+/// The name of an argument as it is typed, without clap's marks: `--tcp` of `--tcp <ADDR>`, `KEY` of `<KEY>`.
+fn named(shown: &str) -> String {
+    let bare = shown.trim_start_matches(['<', '[']);
+    let end = match bare.starts_with('-') {
+        true => bare.find([' ', '[', '=', '<']),
+        false => bare.find(['>', ']']),
+    };
+    bare[..end.unwrap_or(bare.len())].to_owned()
+}
+
+/// The arguments in a group that clap shows as `<--task <COMMAND[=PRIORITY]>|--tasks <FILE>>`.
+fn alternatives(group: &str) -> Vec<&str> {
+    let inner = group.strip_prefix('<').unwrap_or(group);
+    inner.split('|').collect()
+}
+
+/// `, did you mean …?` where one of `known` is written nearly like `word`.
+fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> String {
+    let typed = word.trim_start_matches('-');
+    let distance = |name: &'a str| {
+        let bare = name.trim_start_matches('-');
+        let distance = strsim::damerau_levenshtein(typed, bare);
+        (distance <= (bare.len() / 3).max(1)).then_some((distance, name))
+    };
+    match known.into_iter().filter_map(distance).min() {
+        // A single letter is near to everything.
+        Some((_, name)) if typed.chars().count() > 1 => format!(" (did you mean '{name}'?)"),
+        _ => String::new(),
     }
 }
 
@@ -168,12 +228,11 @@ fn positionals(command: &Command) -> String {
     }
 }
 
-fn subcommands(command: &Command) -> String {
+fn subcommands(command: &Command) -> impl Iterator<Item = &str> {
     let shown = command
         .get_subcommands()
         .filter(|known| !known.is_hide_set());
-    let names: Vec<&str> = shown.map(Command::get_name).collect();
-    names.join(", ")
+    shown.map(Command::get_name)
 }
 
 /// clap's own words, as far as they fit one line.

@@ -8,6 +8,7 @@ use std::fmt;
 
 use serde::de::{DeserializeOwned, Error, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
+use serde_json::Value;
 
 use super::response::Response;
 use crate::handlers::ask::{Ask, NewTask};
@@ -55,10 +56,14 @@ impl<'de> Visitor<'de> for CommandsVisitor {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Commands, A::Error> {
         let mut commands = Vec::new();
         let mut seen = HashSet::new();
-        while let Some((command, priority)) = map.next_entry::<String, f64>()? {
-            if !priority.is_finite() {
-                return Err(A::Error::custom("a priority is a finite number"));
-            }
+        while let Some((command, value)) = map.next_entry::<String, Value>()? {
+            let priority = value.as_f64().filter(|priority| priority.is_finite());
+            let Some(priority) = priority else {
+                let was = format!("the priority of {command:?} is {value}");
+                return Err(A::Error::custom(format!(
+                    "{was}, and must be a finite number"
+                )));
+            };
             if !seen.insert(command.clone()) {
                 let error = format!("the command {command:?} stands twice");
                 return Err(A::Error::custom(error));
@@ -163,9 +168,18 @@ mod tests {
             (r#"{"key":"AC1","commands":null}"#, "commands"),
             (r#"{"key":"AC1","commands":{"a":1,"a":2}}"#, "twice"),
             (r#"{"key":"AC1","commands":{"a":1,"\u0061":2}}"#, "twice"),
-            (r#"{"key":"AC1","commands":{"a":"1"}}"#, "string"),
-            (r#"{"key":"AC1","commands":{"a":true}}"#, "boolean"),
-            (r#"{"key":"AC1","commands":{"a":null}}"#, "null"),
+            (
+                r#"{"key":"AC1","commands":{"a":"1"}}"#,
+                "must be a finite number",
+            ),
+            (
+                r#"{"key":"AC1","commands":{"a":true}}"#,
+                "must be a finite number",
+            ),
+            (
+                r#"{"key":"AC1","commands":{"a":null}}"#,
+                "must be a finite number",
+            ),
             (r#"{"key":"AC1","commands":{"a":1e999}}"#, "range"),
             (r#"{"key":"AC1","commands":{"a":NaN}}"#, "expected"),
             (r#"{"key":"AC1","commands":{"a":Infinity}}"#, "expected"),

@@ -227,9 +227,11 @@ pub fn maker(config: &Config) -> Result<Make, BindError> {
             }))
         }
         #[cfg(not(feature = "embedded"))]
-        StoreUrl::Embedded(_) => Err(BindError::Store(
-            "this build has no embedded store".to_owned(),
-        )),
+        StoreUrl::Embedded(_) => Err(BindError::Store(format!(
+            "{} is a store that this build does not have: it takes the crate's feature \"embedded\"; \
+                 without it, it may be redis://…",
+            config.store.url
+        ))),
     }
 }
 
@@ -252,6 +254,15 @@ mod tests {
         assert!(news(&config).tuning.offline_on_shutdown);
         assert_eq!(news(&config).http.token, config.server.http_token);
         assert!(store_settings(&config).clear_on_done);
+    }
+
+    /// The default store is an embedded one: a library without it says what it lacks.
+    #[cfg(not(feature = "embedded"))]
+    #[test]
+    fn a_build_without_the_embedded_store_names_the_feature() {
+        let error = maker(&Config::default()).err().unwrap().to_string();
+        assert!(error.contains("feature \"embedded\""), "{error}");
+        assert!(error.contains("embedded:anthill-data"), "{error}");
     }
 
     #[test]

@@ -60,21 +60,33 @@ fn wrong_usage_is_status_2_and_one_line_that_names_it() {
     for (args, words) in [
         (&["--bogus"][..], &["'--bogus'", "--store", "--tcp"][..]),
         (
+            &["--verbose"],
+            &["'--verbose' is no flag of 'anthill': it may be"],
+        ),
+        (
             &["serve", "--stroe", "x"],
             &["'--stroe'", "did you mean '--store'"],
         ),
         (
-            &["hots"],
-            &["'hots'", "did you mean 'hosts'", "check-config"],
+            &["hsots"],
+            &["'hsots'", "did you mean 'hosts'", "anthill --help"],
+        ),
+        (&["dispatsh"], &["'dispatsh'", "did you mean 'dispatch'"]),
+        (
+            &["frobnicate"],
+            &["'frobnicate' is no subcommand: see 'anthill --help'"],
         ),
         (
-            &["dispatsh"],
-            &["'dispatsh'", "serve, hosts, host, run, dispatch"],
+            &["dispatch"],
+            &["one of --task, --tasks is missing: see 'anthill dispatch --help'"],
         ),
-        (&["dispatch"], &["--task", "--tasks", "missing"]),
-        (&["dispatch", "AC1"], &["--task", "--tasks", "missing"]),
-        (&["dispatch", "", "--task", "a"], &["KEY", "no value"]),
-        (&["task"], &["<KEY>", "missing"]),
+        (&["dispatch", "AC1"], &["one of --task, --tasks is missing"]),
+        (&["dispatch", "", "--task", "a"], &["KEY is given no value"]),
+        (&["task"], &["KEY is missing: see 'anthill task --help'"]),
+        (
+            &["agent"],
+            &["--server is missing: see 'anthill agent --help'"],
+        ),
         (
             &["dispatch", "AC1", "--task", "a", "--tasks", "f"],
             &["--task", "--tasks"],
@@ -108,7 +120,7 @@ fn wrong_usage_is_status_2_and_one_line_that_names_it() {
         ),
         (
             &["--config"],
-            &["--config <FILE> is given no value, and takes one"],
+            &["--config is given no value, and takes one"],
         ),
         (
             &["--config", "a", "--config", "b"],
@@ -146,7 +158,25 @@ fn wrong_usage_is_status_2_and_one_line_that_names_it() {
             &["check-config", "--tcp", "1"],
             &["'--tcp'", "anthill check-config", "--config"],
         ),
-        (&["completions"], &["<SHELL>", "missing", "it may be bash"]),
+        (&["completions"], &["SHELL is missing: it may be bash"]),
+        (
+            &["bench", "--hosts", "many"],
+            &["--hosts is 'many': it may be a whole number from 1 to 1000000"],
+        ),
+        (&["bench", "--hosts", "0"], &["--hosts is '0'", "from 1 to"]),
+        (
+            &["bench", "--seed", "x"],
+            &["--seed is 'x'", "a whole number"],
+        ),
+        (
+            &["bench", "--cpu", "x"],
+            &["--cpu is 'x'", "a whole number"],
+        ),
+        (&["bench", "--rate", "x"], &["--rate is 'x'", "a number of"]),
+        (
+            &["agent", "--server", "h", "--interval", "soon"],
+            &["--interval is 'soon'", "a number of seconds"],
+        ),
         (
             &["completions", "basch"],
             &["'basch'", "did you mean 'bash'", "fish"],

@@ -1,7 +1,7 @@
 //! What an error means: whether the store is away and everything waits, or one operation is at
 //! fault and the next one goes on.
 
-use redis::{RedisError, ServerError, Value};
+use redis::{ErrorKind, RedisError, ServerError, Value};
 
 use crate::store::StoreError;
 
@@ -131,6 +131,11 @@ pub(super) fn broken(error: &RedisError) -> StoreError {
         "no answer in time".to_owned()
     } else if error.is_connection_dropped() {
         "the connection was closed".to_owned()
+    } else if matches!(
+        error.kind(),
+        ErrorKind::Parse | ErrorKind::UnexpectedReturnType
+    ) {
+        "what answers there does not speak Redis's protocol".to_owned()
     } else {
         error.to_string()
     };
