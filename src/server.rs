@@ -11,6 +11,7 @@ mod assemble;
 mod dispatch;
 mod handle;
 mod metrics;
+mod preflight;
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -22,10 +23,10 @@ use crossbeam_channel::bounded;
 use crate::config::Config;
 use crate::handlers::Core;
 use crate::limits::{REQUESTS_WAITING_MAX, STORE_STOP_S_MAX};
-use crate::reactor::Reactor;
 use crate::reactor::clock::Clock;
 use crate::reactor::mailbox::StoreEnds;
 use crate::reactor::web::Web;
+use crate::reactor::{Reactor, Sockets};
 use crate::store::spool::Spool;
 use crate::store::worker::{self, Make, Plan, StoreThread};
 
@@ -37,6 +38,7 @@ pub use crate::reactor::request::Host;
 pub use crate::store::op::TaskState;
 pub use dispatch::{DispatchError, DispatchSource};
 pub use handle::{Events, Handle, HandleError};
+pub use preflight::preflight;
 
 use metrics::StoreMetrics;
 
@@ -118,19 +120,23 @@ impl Server {
     /// When an address cannot be bound, the system allows too few descriptors, or an embedded store
     /// or the spool cannot be opened (another server has it, say).
     pub fn bind(config: Config) -> Result<Self, BindError> {
+        // First all that makes nothing: a start that fails there leaves no directory behind.
+        preflight::directories(&config)?;
+        let settings = assemble::settings(&config);
+        let sockets = Sockets::bind(&settings)?;
+        let (key, addr) = ("server.http", config.server.http);
+        let web = Web::bind(addr, assemble::http_rules(&config))
+            .map_err(|source| BindError::Socket { key, addr, source })?;
+        let http = web.local_addr();
         let (make, plan) = (assemble::maker(&config)?, assemble::plan(&config));
         let spool = Spool::open(&plan.spool_dir, plan.spool_bytes);
         let spool = spool.map_err(|error| BindError::Spool(error.to_string()))?;
         let first_seq = spool.first_seq(assemble::first_seq(Clock::wall()));
         let store = Store::NotYet(make, plan, Box::new(spool));
-        let (key, addr) = ("server.http", config.server.http);
-        let web = Web::bind(addr, assemble::http_rules(&config))
-            .map_err(|source| BindError::Socket { key, addr, source })?;
-        let http = web.local_addr();
         let core = Core::new(assemble::rules(&config), first_seq)
             .with_keys(assemble::access(&config), assemble::nonces());
         let (requests, waiting) = bounded(REQUESTS_WAITING_MAX);
-        let (reactor, bound) = Reactor::bind(&assemble::settings(&config), core, web, waiting)?;
+        let (reactor, bound) = Reactor::new(&settings, sockets, core, web, waiting)?;
         Ok(Self {
             handle: Handle::new(requests, reactor.wake()),
             ready: Ready {

@@ -1,7 +1,8 @@
-//! `anthill check-config`: reads the configuration as the server would, binds nothing, and prints
-//! what is in force, with every default filled in and passwords hidden.
+//! `anthill check-config`: reads the configuration as the server would, prints what is in force, with every default
+//! filled in and passwords hidden, and tries what a start would need: directories, ports, the file of the log.
 
 use anthill::config::{Config, Overrides};
+use anthill::server;
 
 use super::args::ConfigArgs;
 use super::{Failure, complain, print};
@@ -9,12 +10,18 @@ use super::{Failure, complain, print};
 /// Checks and prints.
 ///
 /// # Errors
-/// What is wrong with the configuration, status 2.
+/// What is wrong with the configuration, status 2; what a start would not get now, status 1.
 pub fn run(args: &ConfigArgs) -> Result<(), Failure> {
     let config =
         Config::load(args.config.as_deref(), &Overrides::default()).map_err(Failure::usage)?;
     for warning in &config.warnings {
         complain(&format!("warning: {warning}"));
     }
-    print(&format!("{:#}\n", config.to_json()))
+    print(&format!("{:#}\n", config.to_json()))?;
+    let mut problems = server::preflight(&config);
+    let Some(last) = problems.pop() else {
+        return Ok(());
+    };
+    problems.iter().for_each(|problem| complain(problem));
+    Err(Failure::failed(last))
 }

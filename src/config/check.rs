@@ -1,7 +1,7 @@
 //! What must hold between the values: who may listen where. A server that anybody can reach and
 //! that asks nobody who he is has to be wanted in so many words.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use super::error::{ConfigError, Place};
 use super::{Auth, Config, HttpWrite, Overrides};
@@ -57,6 +57,15 @@ pub(super) fn check(config: &Config, origin: &Origin<'_>) -> Result<(), ConfigEr
             });
         }
     }
+    if meet(server.tcp, server.http) {
+        return Err(ConfigError::Value {
+            place: origin.place("server.http", Some(("--http", &flags.http))),
+            why: format!(
+                "{} is taken by server.tcp, {}; it may be another port",
+                server.http, server.tcp
+            ),
+        });
+    }
     if is_open(server.http) && server.http_token.is_none() {
         return Err(ConfigError::Value {
             place: origin.place("server.http", Some(("--http", &flags.http))),
@@ -88,6 +97,16 @@ pub(super) fn open_to_this_machine(config: &Config) -> Option<String> {
         }
     };
     Some(text.to_owned())
+}
+
+/// Whether two listeners of one kind cannot both have their address.
+fn meet(one: SocketAddr, other: SocketAddr) -> bool {
+    let (a, b) = (one.ip().to_canonical(), other.ip().to_canonical());
+    // Every address of IPv6 includes those of IPv4.
+    let covers = |all: IpAddr, ip: IpAddr| {
+        all.is_unspecified() && (all.is_ipv6() || all.is_ipv4() == ip.is_ipv4())
+    };
+    one.port() != 0 && one.port() == other.port() && (a == b || covers(a, b) || covers(b, a))
 }
 
 /// Whether others than this machine may reach the address.

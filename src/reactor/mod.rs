@@ -211,25 +211,53 @@ pub struct Bound {
     pub connections: usize,
 }
 
-impl Reactor {
-    /// Binds the sockets of the hosts, raises the limit of descriptors, and sets up the loop around
-    /// `core` and `web`. Nothing runs yet.
+/// The sockets of the hosts, bound.
+#[derive(Debug)]
+pub struct Sockets {
+    /// Connections there is room for.
+    room: usize,
+    listener: Listener,
+    udp: Udp,
+}
+
+impl Sockets {
+    /// Binds them, and raises the limit of descriptors.
     ///
     /// # Errors
     /// When a socket cannot be bound, or the system allows too few descriptors.
-    pub fn bind(
+    pub fn bind(settings: &Settings) -> Result<Self, BindError> {
+        let room = descriptors::raise(settings.connections, settings.outside.descriptors())?;
+        let (key, addr) = ("server.tcp", settings.tcp);
+        let listener = Listener::bind(addr, settings.keepalive)
+            .map_err(|source| BindError::Socket { key, addr, source })?;
+        let (key, addr) = ("server.udp", settings.udp);
+        let udp = Udp::bind(addr).map_err(|source| BindError::Socket { key, addr, source })?;
+        Ok(Self {
+            room,
+            listener,
+            udp,
+        })
+    }
+}
+
+impl Reactor {
+    /// Sets up the loop around bound sockets, `core` and `web`. Nothing runs yet.
+    ///
+    /// # Errors
+    /// When the system refuses a part of the loop.
+    pub fn new(
         settings: &Settings,
+        sockets: Sockets,
         core: Core,
         mut web: Web,
         requests: Receiver<Request>,
     ) -> Result<(Self, Bound), BindError> {
-        let room = descriptors::raise(settings.connections, settings.outside.descriptors())?;
+        let Sockets {
+            room,
+            mut listener,
+            mut udp,
+        } = sockets;
         let poll = Poll::new()?;
-        let (key, addr) = ("server.tcp", settings.tcp);
-        let mut listener = Listener::bind(addr, settings.keepalive)
-            .map_err(|source| BindError::Socket { key, addr, source })?;
-        let (key, addr) = ("server.udp", settings.udp);
-        let mut udp = Udp::bind(addr).map_err(|source| BindError::Socket { key, addr, source })?;
         listener.register(poll.registry())?;
         udp.register(poll.registry())?;
         web.register(poll.registry())?;

@@ -77,7 +77,14 @@ impl Rig {
         let web = Web::bind(any, HttpRules::default()).unwrap();
         let (requests, waiting) = bounded(8);
         let core = Core::new(rules, 1);
-        let (mut reactor, bound) = Reactor::bind(&settings, core, web, waiting).unwrap();
+        let (mut reactor, bound) = Reactor::new(
+            &settings,
+            super::Sockets::bind(&settings).unwrap(),
+            core,
+            web,
+            waiting,
+        )
+        .unwrap();
         let (to_store, batches) = bounded(1_000);
         let (outcomes, from_store) = bounded(1_000);
         let ends = StoreEnds {

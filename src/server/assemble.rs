@@ -227,11 +227,7 @@ pub fn maker(config: &Config) -> Result<Make, BindError> {
             }))
         }
         #[cfg(not(feature = "embedded"))]
-        StoreUrl::Embedded(_) => Err(BindError::Store(format!(
-            "{} is a store that this build does not have: it takes the crate's feature \"embedded\"; \
-                 without it, it may be redis://…",
-            config.store.url
-        ))),
+        StoreUrl::Embedded(_) => Err(super::preflight::lacks_store(&config.store.url)),
     }
 }
 

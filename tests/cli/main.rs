@@ -134,7 +134,7 @@ fn wrong_usage_is_status_2_and_one_line_that_names_it() {
         (&["hosts", "--json=yes"], &["--json", "'yes'"]),
         (&["hosts", "@web"], &["'@web'", "groups"]),
         (&["hosts", ""], &["TARGET", "empty"]),
-        (&["run"], &["<COMMAND>", "missing"]),
+        (&["run"], &["COMMAND is missing", "missing"]),
         (&["run", " "], &["COMMAND", "empty"]),
         (
             &["run", "a", "web-*", "--host", "b"],

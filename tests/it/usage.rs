@@ -2,6 +2,8 @@
 
 use std::net::SocketAddr;
 
+use std::net::TcpListener;
+
 use super::support::server::{Ended, run};
 use super::support::{BEAT_ASKING, Home, Host, Server, until_so};
 
@@ -91,6 +93,65 @@ fn wrong_configurations_are_refused_in_one_line() {
         !home.path().join("anthill-data").exists(),
         "nothing was begun"
     );
+}
+
+fn entries(home: &Home) -> Vec<String> {
+    let entries = std::fs::read_dir(home.path()).unwrap();
+    let mut names: Vec<String> = entries
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    names
+}
+
+/// Whatever fails: a taken port of each kind, a spool that cannot be made, a store that cannot.
+#[test]
+fn a_failed_start_leaves_no_directories_behind() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = taken.local_addr().unwrap().to_string();
+    let udp = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let udp = udp.local_addr().unwrap().to_string();
+    for (key, value) in [
+        ("server.tcp", &taken),
+        ("server.http", &taken),
+        ("server.udp", &udp),
+        ("store.spool", &"config.json/spool".to_owned()),
+        ("store.url", &"embedded:config.json/data".to_owned()),
+    ] {
+        let mut home = Home::embedded();
+        home.set(key, value.as_str()).write_config();
+        // A server on the address would answer for longer than this.
+        let started = run(home.path(), &[]);
+        assert_eq!(started.status, Some(1), "{key}: {}", started.stderr);
+        assert!(started.stderr.contains(key), "{key}: {}", started.stderr);
+        assert_eq!(entries(&home), ["config.json"], "{key}");
+        let checked = run(home.path(), &["check-config"]);
+        assert_eq!(checked.status, Some(1), "{key}: {}", checked.stderr);
+        assert!(checked.stderr.contains(key), "{key}: {}", checked.stderr);
+        assert!(checked.stdout.contains("\"server\""), "{key}");
+        assert_eq!(entries(&home), ["config.json"], "{key}");
+    }
+}
+
+/// A reload is tried first: the ports of the running server are its own.
+#[test]
+fn the_configuration_of_a_running_server_is_good() {
+    let mut home = Home::embedded();
+    let server = home.start();
+    home.set("server.tcp", server.tcp.to_string());
+    home.set("server.udp", server.udp.to_string());
+    home.set("server.http", server.http.to_string());
+    home.write_config();
+    let checked = run(home.path(), &["check-config"]);
+    assert_eq!(
+        (checked.status, checked.stderr.as_str()),
+        (Some(0), ""),
+        "{}",
+        checked.stdout
+    );
+    server.stop();
+    let checked = run(home.path(), &["check-config"]);
+    assert_eq!(checked.status, Some(0), "{}", checked.stderr);
 }
 
 #[test]

@@ -485,3 +485,27 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn two_listeners_cannot_have_one_address() {
+    for (tcp, http) in [
+        ("127.0.0.1:5", "127.0.0.1:5"),
+        ("0.0.0.0:5", "127.0.0.1:5"),
+        ("127.0.0.1:5", "[::ffff:127.0.0.1]:5"),
+        ("[::]:5", "127.0.0.1:5"),
+    ] {
+        let text = format!(r#"{{"server":{{"tcp":"{tcp}","http":"{http}"}},"auth":"none"}}"#);
+        let error = error(&text);
+        assert!(error.contains("server.http: "), "{error}");
+        assert!(error.contains("is taken by server.tcp"), "{error}");
+    }
+    for (tcp, http) in [
+        ("127.0.0.1:0", "127.0.0.1:0"),
+        ("127.0.0.1:5", "127.0.0.2:5"),
+        ("0.0.0.0:5", "[::1]:5"),
+    ] {
+        good(&format!(
+            r#"{{"server":{{"tcp":"{tcp}","http":"{http}"}},"auth":"none"}}"#
+        ));
+    }
+}

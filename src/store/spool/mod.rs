@@ -524,6 +524,13 @@ fn lock(dir: &Path) -> Result<DirLock, TryLockError> {
     Ok(DirLock(file))
 }
 
+/// Whether a server has the spool in `dir` now. Nothing is made.
+#[must_use]
+pub fn is_in_use(dir: &Path) -> bool {
+    let taken = File::open(dir.join("lock")).map(|file| file.try_lock_shared());
+    matches!(taken, Ok(Err(TryLockError::WouldBlock)))
+}
+
 #[cfg(test)]
 pub(super) mod testing;
 #[cfg(test)]

@@ -1,0 +1,180 @@
+//! What can be tried of a configuration before anything is made of it: directories, ports, the file of the log.
+//!
+//! A start looks at the directories first, so that one that must fail leaves nothing behind. `check-config` tries all of it.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{Access, access};
+
+use crate::config::{Config, LogFileKind, log_file_kind};
+use crate::reactor::error::BindError;
+use crate::store::address::StoreUrl;
+use crate::store::spool;
+
+/// Tries what a server with this configuration would need, and changes nothing. Each problem is one line that names
+/// the key.
+///
+/// Where a server runs with this configuration already, its ports are its own and are not tried.
+#[must_use]
+pub fn preflight(config: &Config) -> Vec<String> {
+    let mut problems: Vec<String> = Vec::new();
+    problems.extend(directories(config).err().map(|error| error.to_string()));
+    problems.extend(config.log.file.as_deref().and_then(log_file));
+    if !spool::is_in_use(&config.store.spool) {
+        problems.extend(ports(config));
+    }
+    problems
+}
+
+/// Looks whether the directories of the store and the spool are there, or can be made.
+///
+/// # Errors
+/// The first that is neither; or a store that this build does not have.
+pub(super) fn directories(config: &Config) -> Result<(), BindError> {
+    if let StoreUrl::Embedded(dir) = &config.store.url {
+        if !cfg!(feature = "embedded") {
+            return Err(lacks_store(&config.store.url));
+        }
+        directory(dir).map_err(|why| BindError::Store(format!("{}: {why}", config.store.url)))?;
+    }
+    directory(&config.store.spool)
+        .map_err(|why| BindError::Spool(format!("{}: {why}", config.store.spool.display())))
+}
+
+/// The error of an embedded store in a build without one.
+pub(super) fn lacks_store(url: &StoreUrl) -> BindError {
+    BindError::Store(format!(
+        "{url} is a store that this build does not have: it takes the crate's feature \"embedded\"; \
+         without it, it may be redis://…"
+    ))
+}
+
+/// Looks whether files can be made in `dir`, or in the nearest directory above it where it is missing.
+fn directory(dir: &Path) -> Result<(), String> {
+    let mut at = dir.to_path_buf();
+    loop {
+        match at.metadata() {
+            Ok(found) if !found.is_dir() => {
+                return Err(format!("{} is no directory", at.display()));
+            }
+            Ok(_) => return writable(&at, Access::WRITE_OK | Access::EXEC_OK),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                if at.is_symlink() {
+                    return Err(format!("{} is a link that leads nowhere", at.display()));
+                }
+                at = parent(&at);
+            }
+            Err(error) => return Err(format!("{}: {error}", at.display())),
+        }
+    }
+}
+
+/// The directory that `path` is in; of a relative path in the end the working directory.
+fn parent(path: &Path) -> PathBuf {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent.to_path_buf(),
+        _ => PathBuf::from("."),
+    }
+}
+
+fn writable(path: &Path, wanted: Access) -> Result<(), String> {
+    access(path, wanted).map_err(|error| {
+        let error = io::Error::from(error);
+        format!("{} cannot be written: {error}", path.display())
+    })
+}
+
+fn log_file(path: &Path) -> Option<String> {
+    let LogFileKind::Regular(path) = log_file_kind(path) else {
+        return None;
+    };
+    let looked = match path.metadata() {
+        Ok(found) if found.is_dir() => Err("it is a directory".to_owned()),
+        Ok(_) => writable(&path, Access::WRITE_OK),
+        Err(_) => {
+            let dir = parent(&path);
+            match dir.is_dir() {
+                true => writable(&dir, Access::WRITE_OK | Access::EXEC_OK),
+                false => Err(format!("there is no directory {}", dir.display())),
+            }
+        }
+    };
+    looked
+        .err()
+        .map(|why| format!("log.file: {}: {why}", path.display()))
+}
+
+/// The addresses that cannot be listened at now.
+fn ports(config: &Config) -> impl Iterator<Item = String> {
+    let tcp = |addr: SocketAddr| TcpListener::bind(addr).map(drop);
+    let udp = |addr: SocketAddr| UdpSocket::bind(addr).map(drop);
+    let server = &config.server;
+    [
+        ("server.tcp", server.tcp, tcp(server.tcp)),
+        ("server.udp", server.udp, udp(server.udp)),
+        ("server.http", server.http, tcp(server.http)),
+    ]
+    .into_iter()
+    .filter_map(|(key, addr, bound)| {
+        let source = bound.err()?;
+        Some(BindError::Socket { key, addr, source }.to_string())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(dir: &Path) -> Config {
+        let mut config = Config::default();
+        for addr in [
+            &mut config.server.tcp,
+            &mut config.server.udp,
+            &mut config.server.http,
+        ] {
+            addr.set_port(0);
+        }
+        config.store.url = format!("embedded:{}", dir.join("data").display())
+            .parse()
+            .unwrap();
+        config.store.spool = dir.join("spool");
+        config
+    }
+
+    #[test]
+    fn a_configuration_that_can_be_had_changes_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut config = config(dir.path());
+        config.log.file = Some(dir.path().join("anthill.log"));
+        if cfg!(feature = "embedded") {
+            assert_eq!(preflight(&config), Vec::<String>::new());
+        }
+        assert_eq!(dir.path().read_dir().unwrap().count(), 0);
+    }
+
+    #[test]
+    fn each_problem_is_a_line_that_names_its_key() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut config = config(dir.path());
+        std::fs::write(dir.path().join("file"), "").unwrap();
+        config.store.spool = dir.path().join("file/spool");
+        config.log.file = Some(dir.path().join("missing/anthill.log"));
+        let tcp = TcpListener::bind(config.server.tcp).unwrap();
+        let udp = UdpSocket::bind(config.server.udp).unwrap();
+        config.server.http = tcp.local_addr().unwrap();
+        config.server.udp = udp.local_addr().unwrap();
+        let problems = preflight(&config).join("\n");
+        for words in [
+            "store.",
+            "log.file: ",
+            "there is no directory",
+            "server.http 127.0.0.1:",
+            "server.udp 127.0.0.1:",
+        ] {
+            assert!(problems.contains(words), "{words} in {problems}");
+        }
+        assert!(!problems.contains("server.tcp"), "{problems}");
+    }
+}
