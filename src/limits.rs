@@ -295,9 +295,12 @@ pub const TARGET_SPANS_MAX: usize = 65_536;
 /// Pages of hosts the console looks through to complete a name.
 pub const CONSOLE_COMPLETION_PAGES_MAX: usize = 10;
 
-/// Tasks the core holds. When full, the oldest whose hosts have all ended is let go; if there is none
+/// Tasks the core holds. When full, the oldest whose hosts have all ended is let go (the store still has it); if there is none
 /// a dispatch is refused for now.
-pub const TASKS_MAX: usize = 4_096;
+pub const TASKS_MAX: usize = 16_384;
+/// Of the tasks, deliveries and bytes of books that the core holds, so many quarters may belong to tasks that wait for hosts
+/// that are offline. Beyond, a dispatch that would wait is refused for now: one that goes out at once always has the rest.
+pub const QUEUED_QUARTERS_MAX: usize = 3;
 /// Hosts of all those tasks together. When full likewise.
 pub const DELIVERIES_MAX: usize = 1 << 21;
 /// A task book: its commands as ASCII-escaped JSON and the longest of them once more, in bytes.
@@ -519,6 +522,12 @@ pub const STORE_CARE_S: u64 = 60;
 /// A file of the embedded store up to which it is read whole at the start, to find damage before anything is served, in
 /// bytes. Of a larger one damage shows where it is met.
 pub const EMBEDDED_CHECK_BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// Seconds between two looks at the leases of other nodes, at most.
+pub const NODE_LOOK_S: u64 = 5;
+/// Seconds between two looks beyond which what was seen before them does not count: the store or this node stood still.
+pub const NODE_LOOK_GAP_S: u64 = 10;
+/// Names of other nodes that are looked at; further ones wait until some of these have gone.
+pub const NODES_SEEN_MAX: usize = 1_000;
 /// Connections that one operation may break in a row, each time alone, before it is refused (`rejected`).
 pub const SUSPECT_BREAKS_MAX: u32 = 3;
 /// Operations that are remembered as the possible cause of a broken connection. When full, those that have broken none

@@ -131,6 +131,14 @@ impl Server {
         let (make, plan) = (assemble::maker(&config)?, assemble::plan(&config));
         let spool = Spool::open(&plan.spool_dir, plan.spool_bytes);
         let spool = spool.map_err(|error| BindError::Spool(error.to_string()))?;
+        if let Some(before) = spool.note_node(&config.server.name) {
+            log::warn!(
+                target: "store",
+                "server.name is {:?} and was {before:?}: hosts that {before:?} held and that do not come here are lost when its \
+                 lease has been gone for heartbeat.timeout_s; its tasks go on here then",
+                config.server.name,
+            );
+        }
         let first_seq = spool.first_seq(assemble::first_seq(Clock::wall()));
         let store = Store::NotYet(make, plan, Box::new(spool));
         let core = Core::new(assemble::rules(&config), first_seq)

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, VecDeque};
 use crate::ids::{HostId, TaskKey};
 use crate::limits::{PAGE_TASK_HOSTS_MAX, PAGE_TASKS_MAX, READS_WAITING_MAX};
 use crate::store::op::{Found, FoundHost, Op, Question, Read, TaskState};
-use crate::time::Instant;
+use crate::time::{Instant, UnixMs};
 
 use super::Moment;
 use super::ask::{Answer, Ask, ErrorKind, TaskSummary, TaskView};
@@ -17,10 +17,23 @@ use super::effect::Effects;
 /// What is made of the store's answer.
 #[derive(Clone, Debug)]
 pub(super) enum Reading {
+    /// A task that is not in the tables, of which a page is wanted.
+    Stored {
+        /// Its key.
+        key: TaskKey,
+        /// Where the page begins.
+        cursor: u64,
+        /// How many hosts it may have.
+        limit: usize,
+    },
     /// A page of a task.
     Task {
         /// Its key.
         key: TaskKey,
+        /// When it was stored.
+        created: UnixMs,
+        /// Command and priority, in the order in which they are run.
+        commands: Vec<(String, f64)>,
         /// The hosts of the page, and what each was when it was asked: how far it had come by then is in the
         /// store when that is read.
         hosts: Vec<(HostId, TaskState)>,
@@ -126,28 +139,45 @@ impl Core {
         limit: usize,
         fx: &mut Effects,
     ) {
-        let key = TaskKey::parse(key, &self.rules.key_prefix);
-        let found = key.and_then(|key| self.tasks.task(self.tasks.find(&key)?));
-        let Some(task) = found else {
+        let Some(key) = TaskKey::parse(key, &self.rules.key_prefix) else {
             return respond(asker, unknown("no such task"), fx);
         };
-        let all = &task.deliveries;
-        let start = usize::try_from(cursor).unwrap_or(usize::MAX).min(all.len());
-        let limit = limit.clamp(1, PAGE_TASK_HOSTS_MAX);
-        let end = all.len().min(start + limit);
+        let Some(task) = self.tasks.find(&key).and_then(|slot| self.tasks.task(slot)) else {
+            // One that has ended long ago, or another node's: the store may have it.
+            let question = Question::Whole { key: key.clone() };
+            let reading = Reading::Stored { key, cursor, limit };
+            return self.read(at, asker, reading, question, fx);
+        };
         let host = |slot: &u32| {
             let name = self.tasks.names_of(*slot)?.0.clone();
             Some((name, self.tasks.delivery(*slot)?.state))
         };
-        let hosts: Vec<(HostId, TaskState)> = all[start..end].iter().filter_map(host).collect();
+        let (page, next) = page_of(&task.deliveries, cursor, limit);
+        let hosts = page.iter().filter_map(host).collect();
+        let (created, commands) = (task.created, task.commands.clone());
+        self.read_page(at, asker, (key, created, commands), hosts, next, fx);
+    }
+
+    /// Asks the store how far the hosts of a page have come.
+    fn read_page(
+        &mut self,
+        at: Moment,
+        asker: u64,
+        (key, created, commands): (TaskKey, UnixMs, Vec<(String, f64)>),
+        hosts: Vec<(HostId, TaskState)>,
+        next: Option<u64>,
+        fx: &mut Effects,
+    ) {
         let question = Question::Task {
-            key: task.key.clone(),
+            key: key.clone(),
             hosts: hosts.iter().map(|(name, _)| name.clone()).collect(),
         };
         let reading = Reading::Task {
-            key: task.key.clone(),
+            key,
+            created,
+            commands,
             hosts,
-            next: (end < all.len()).then_some(end as u64),
+            next,
         };
         self.read(at, asker, reading, question, fx);
     }
@@ -185,13 +215,40 @@ impl Core {
     }
 
     /// The store has answered a question.
-    pub(super) fn read_settled(&mut self, ticket: u64, found: Found, fx: &mut Effects) {
+    pub(super) fn read_settled(&mut self, at: Moment, ticket: u64, found: Found, fx: &mut Effects) {
         let Some(Pending { asker, reading, .. }) = self.reads.pending.remove(&ticket) else {
             return;
         };
         let answer = match (reading, found) {
-            (Reading::Task { key, hosts, next }, Found::Task(found)) => {
-                self.task_view(&key, hosts, found, next)
+            (Reading::Stored { .. }, Found::Whole(None)) => unknown("no such task"),
+            (Reading::Stored { key, cursor, limit }, Found::Whole(Some(task))) => {
+                let (page, next) = page_of(&task.hosts, cursor, limit);
+                let hosts = page.iter().map(|(host, state, _)| (host.clone(), *state));
+                let task_facts = (key, task.created, task.commands.clone());
+                return self.read_page(at, asker, task_facts, hosts.collect(), next, fx);
+            }
+            (
+                Reading::Task {
+                    key,
+                    created,
+                    commands,
+                    hosts,
+                    next,
+                },
+                Found::Task(found),
+            ) => {
+                let found = found
+                    .into_iter()
+                    .chain(std::iter::repeat_with(FoundHost::default));
+                let hosts = hosts.into_iter().zip(found);
+                let hosts = hosts.map(|((host, state), found)| (host, state, found));
+                Answer::Task(Box::new(TaskView {
+                    key,
+                    created,
+                    commands,
+                    hosts: hosts.collect(),
+                    next,
+                }))
             }
             (Reading::Command { cid, hosts }, Found::Task(found)) => {
                 return self.show_command(asker, &cid, &hosts, found, fx);
@@ -202,33 +259,11 @@ impl Core {
                 let kind = ErrorKind::NotNow;
                 Answer::Error { kind, text }
             }
-            (_, Found::Task(_) | Found::Output(_)) => unknown("the store answered something else"),
+            (_, Found::Task(_) | Found::Whole(_) | Found::Output(_)) => {
+                unknown("the store answered something else")
+            }
         };
         respond(asker, answer, fx);
-    }
-
-    fn task_view(
-        &self,
-        key: &TaskKey,
-        hosts: Vec<(HostId, TaskState)>,
-        found: Vec<FoundHost>,
-        next: Option<u64>,
-    ) -> Answer {
-        let Some(task) = self.tasks.find(key).and_then(|slot| self.tasks.task(slot)) else {
-            return unknown("no such task");
-        };
-        let found = found
-            .into_iter()
-            .chain(std::iter::repeat_with(FoundHost::default));
-        let hosts = hosts.into_iter().zip(found);
-        let hosts = hosts.map(|((host, state), found)| (host, state, found));
-        Answer::Task(Box::new(TaskView {
-            key: key.clone(),
-            created: task.created,
-            commands: task.commands.clone(),
-            hosts: hosts.collect(),
-            next,
-        }))
     }
 
     /// The store is away: nobody will answer.
@@ -250,6 +285,13 @@ impl Core {
             respond(pending.asker, Answer::Error { kind, text }, fx);
         }
     }
+}
+
+/// The hosts of one page, and where the next one begins.
+fn page_of<T>(all: &[T], cursor: u64, limit: usize) -> (&[T], Option<u64>) {
+    let start = usize::try_from(cursor).unwrap_or(usize::MAX).min(all.len());
+    let end = all.len().min(start + limit.clamp(1, PAGE_TASK_HOSTS_MAX));
+    (&all[start..end], (end < all.len()).then_some(end as u64))
 }
 
 /// There is no such thing.

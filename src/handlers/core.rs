@@ -544,10 +544,12 @@ impl Core {
                 self.states.settled(at.now);
             }
             Outcome::StatesWritten => {}
-            Outcome::Tasks(held) => self.held_tasks(at, held, fx),
+            Outcome::Tasks(held) => drop(self.held_tasks(at, held, fx)),
+            Outcome::Inherited(held) => self.inherit_hosts(at, held, fx),
+            Outcome::InheritedTasks(held) => self.inherit_tasks(at, held, fx),
             Outcome::Dispatched { request, stored } => self.dispatched(at, request, stored, fx),
             Outcome::Restored { key, stored } => self.restored(&key, &stored, fx),
-            Outcome::Read { ticket, found } => self.read_settled(ticket, found, fx),
+            Outcome::Read { ticket, found } => self.read_settled(at, ticket, found, fx),
             Outcome::Report { origin, result } => {
                 self.report_settled(at, origin, result, fx);
             }

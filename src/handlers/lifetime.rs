@@ -48,8 +48,15 @@ impl Core {
         }
     }
 
-    /// Some of the tasks this node has dispatched, before the store is up for the first time.
-    pub(super) fn held_tasks(&mut self, at: Moment, held: Vec<HeldTask>, fx: &mut Effects) {
+    /// Some of the tasks this node has dispatched, before the store is up for the first time. Returns the slots of those that
+    /// were entered.
+    pub(super) fn held_tasks(
+        &mut self,
+        at: Moment,
+        held: Vec<HeldTask>,
+        fx: &mut Effects,
+    ) -> Vec<u32> {
+        let mut entered = Vec::new();
         for found in held {
             let HeldTask {
                 key,
@@ -80,8 +87,25 @@ impl Core {
                 commands,
                 hosts,
             };
-            self.tasks.insert(draft, at.now);
+            entered.push(self.tasks.insert(draft, at.now));
         }
+        entered
+    }
+
+    /// Tasks of a node that is gone go on here.
+    pub(super) fn inherit_tasks(&mut self, at: Moment, held: Vec<HeldTask>, fx: &mut Effects) {
+        for slot in self.held_tasks(at, held, fx) {
+            self.resume_task(slot, at);
+        }
+    }
+
+    fn resume_task(&mut self, slot: u32, at: Moment) {
+        let Some(task) = self.tasks.task(slot) else {
+            return;
+        };
+        let age = Span::from_millis(at.wall.0.saturating_sub(task.created.0));
+        let left = Span::from_nanos(self.rules.keep.as_nanos().saturating_sub(age.as_nanos()));
+        self.begin_task(slot, at.now + left, Begin::Again, at);
     }
 
     /// The store is up for the first time: what it told of goes on. What is `sent` has its tries begin
@@ -89,12 +113,7 @@ impl Core {
     pub(super) fn resume_tasks(&mut self, at: Moment) {
         let all: Vec<u32> = self.tasks.newest_first(0).collect();
         for slot in all {
-            let Some(task) = self.tasks.task(slot) else {
-                continue;
-            };
-            let age = Span::from_millis(at.wall.0.saturating_sub(task.created.0));
-            let left = Span::from_nanos(self.rules.keep.as_nanos().saturating_sub(age.as_nanos()));
-            self.begin_task(slot, at.now + left, Begin::Again, at);
+            self.resume_task(slot, at);
         }
         for ((host, key), next) in std::mem::take(&mut self.early).states {
             let Some(slot) = self.tasks.delivery_of(&key, &host) else {

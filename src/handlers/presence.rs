@@ -353,6 +353,30 @@ impl Core {
         }
     }
 
+    /// Hosts of a node that is gone, which this node holds now. Those that have not come here are lost: their node has been gone
+    /// for as long as a host may be silent.
+    pub(super) fn inherit_hosts(&mut self, at: Moment, held: Vec<HeldHost>, fx: &mut Effects) {
+        for found in held {
+            let Some(slot) = self.find_or_enter(found.host.clone()) else {
+                continue;
+            };
+            let Some(host) = self.hosts.get_mut(slot) else {
+                continue;
+            };
+            if !matches!(host.presence, Presence::Offline(_)) {
+                self.write_again(slot);
+                continue;
+            }
+            host.epoch = found.epoch;
+            host.seen = host.seen.max(found.seen);
+            host.set(Marks::TOLD_ONLINE, true);
+            host.set_presence(Presence::Inherited, None);
+            self.stats.hosts_online += 1;
+            self.stats.hosts_inherited += 1;
+            self.go_offline(slot, Reason::Lost, at, fx);
+        }
+    }
+
     /// The store can be read and written; all that it knew of our hosts has been said.
     pub(super) fn store_up(
         &mut self,

@@ -203,6 +203,7 @@ pub fn plan(config: &Config) -> Plan {
             StoreUrl::Redis(_) => Span::ZERO,
         },
         retry: Span::from_millis(STORE_RETRY_MS_MAX),
+        grace: config.heartbeat.timeout,
         seed: fastrand::u64(..),
     }
 }

@@ -168,6 +168,44 @@ pub trait Backend: Send {
     /// When the store is away.
     fn sweep(&mut self, now: UnixMs) -> Result<(), StoreError>;
 
+    /// Names of other nodes that have no lease, and of which something is left to take over. Forgets the names of nodes that
+    /// have been gone for longer than anything is kept.
+    ///
+    /// # Errors
+    /// When the store is away.
+    fn silent_nodes(&mut self, _now: UnixMs) -> Result<Vec<String>, StoreError> {
+        Ok(Vec::new())
+    }
+
+    /// Makes this node the holder of the next of the hosts that `node`, which is gone, holds, and appends them. Whether there
+    /// may be more.
+    ///
+    /// # Errors
+    /// When the store is away.
+    fn take_over_hosts(
+        &mut self,
+        _node: &str,
+        _hosts: &mut Vec<HeldHost>,
+    ) -> Result<bool, StoreError> {
+        Ok(false)
+    }
+
+    /// Makes the next of the tasks that `node`, which is gone, has dispatched this node's, and appends them; what a crash left
+    /// half stored is undone. At the end `node` counts as taken over.
+    ///
+    /// # Errors
+    /// When the store is away.
+    fn take_over_tasks(
+        &mut self,
+        _node: &str,
+        _now: UnixMs,
+        cursor: &mut HeldCursor,
+        _tasks: &mut Vec<HeldTask>,
+    ) -> Result<(), StoreError> {
+        *cursor = HeldCursor::End;
+        Ok(())
+    }
+
     /// Whether the connection is still there, at a look: costs nothing, asks nothing, waits for nothing. Whether it
     /// could be told at all.
     ///

@@ -326,6 +326,10 @@ pub enum Outcome {
         /// The store may have lost what it had: the node's own set, or its lease, was gone.
         emptied: bool,
     },
+    /// Hosts of a node that is gone; this node holds them now.
+    Inherited(Vec<HeldHost>),
+    /// Tasks of a node that is gone; they are this node's now.
+    InheritedTasks(Vec<HeldTask>),
     /// The lease found at the start was not renewed, and is ours now.
     LeaseClear,
     /// Another living server has our name: this one has to end.

@@ -33,6 +33,8 @@
 //! | [`REACH`] | hash | target → JSON `{state, rtt_ms, since, at}`, times in unix ms | a field when a reload takes the target out |
 //! | [`NODES`] | set | names of the nodes | never |
 //! | [`node_lease`] | string | a random number of the process | `LEASE_S` after it was last renewed |
+//! | [`node_heir`] | string | name of the node that takes over what this one left | when that is done, or `LEASE_S` later |
+//! | [`node_info`] | hash | fields in [`node`](mod@node) | `keep` after the node was taken over |
 //! | [`node_probe`] | string | nothing: written to see that the store takes writes | after a second |
 //! | [`node_hosts`] | set | hosts a node holds | a host leaves last of all when it goes offline |
 //!
@@ -176,6 +178,18 @@ pub fn node_lease(node: &str) -> String {
     format!("anthill:node:{node}")
 }
 
+/// The node that takes over what a node that is gone has left.
+#[must_use]
+pub fn node_heir(node: &str) -> String {
+    format!("anthill:node:{node}:heir")
+}
+
+/// What is known of a node; its fields are in [`node`](mod@node).
+#[must_use]
+pub fn node_info(node: &str) -> String {
+    format!("anthill:node:{node}:info")
+}
+
 /// Written by a node to see that its store takes writes.
 #[must_use]
 pub fn node_probe(node: &str) -> String {
@@ -240,6 +254,12 @@ pub mod field {
     pub const EPOCH: &str = "epoch";
     /// `1` once it has proved a key: from then on it is let in with a key only.
     pub const KEYED: &str = "keyed";
+}
+
+/// Fields of the hash [`node_info`].
+pub mod node {
+    /// When all that the node held had been taken over, unix ms; not there while it lives.
+    pub const GONE: &str = "gone";
 }
 
 /// Fields of the hash [`ak`](fn@ak), spelled where the core can name them.

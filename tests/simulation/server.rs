@@ -130,6 +130,7 @@ impl Server {
             spool_bytes: SPOOL_BYTES,
             flush: Span::from_millis(if dice.one_in(2) { 0 } else { 50 }),
             retry: Span::from_secs(1),
+            grace: Span::from_secs(60),
             seed: dice.number(),
         };
         let maker = store.clone();

@@ -401,3 +401,60 @@ fn questions_are_answered_not_now_when_the_store_goes_away_or_says_nothing() {
     assert_eq!(error(world.answer_to(second).unwrap()).0, ErrorKind::NotNow);
     assert_eq!(error(world.asked(ask())).0, ErrorKind::NotNow);
 }
+
+#[test]
+fn a_task_that_left_the_tables_is_read_from_the_store() {
+    let mut world = World::new();
+    let conn = world.plain("10.0.0.1");
+    world.dispatch("AC1", &[]).unwrap();
+    world.report(conn, "AC1", Phase::Ended, &[]);
+    let before = world.asked(ask::Ask::Task {
+        key: "AC1".to_owned(),
+        cursor: 0,
+        limit: 2,
+    });
+    let slot = world.core.tasks.find(&TaskKey::parse("AC1", "AC").unwrap());
+    world.core.tasks.remove(slot.unwrap());
+    let after = world.asked(ask::Ask::Task {
+        key: "AC1".to_owned(),
+        cursor: 0,
+        limit: 2,
+    });
+    let (ask::Answer::Task(before), ask::Answer::Task(after)) = (before, after) else {
+        panic!("both are shown");
+    };
+    assert_eq!(format!("{before:?}"), format!("{after:?}"));
+}
+
+#[test]
+fn queued_tasks_leave_room_for_urgent_ones() {
+    let mut world = World::new();
+    world.plain("10.0.0.1");
+    let commands: Vec<(String, f64)> = vec![("x".repeat(29_000), 1.0)];
+    let mut waiting = 0;
+    loop {
+        let mut task = world.task(&format!("AC{waiting}"), &["off"]);
+        task.queue = true;
+        task.commands = commands.clone();
+        match world.asked(ask::Ask::Dispatch(task)) {
+            ask::Answer::Dispatched { .. } => waiting += 1,
+            answer => {
+                let (kind, text) = error(answer);
+                assert_eq!(kind, ErrorKind::NotNow);
+                assert!(text.contains("wait for hosts that are offline"), "{text}");
+                break;
+            }
+        }
+        world.effects.clear();
+    }
+    assert_eq!(waiting, BOOKS_BYTES_MAX / 4 * 3 / 29_032);
+    for number in 0..100 {
+        let mut task = world.task(&format!("ACU{number}"), &["10.0.0.1"]);
+        task.queue = true;
+        task.commands = commands.clone();
+        assert!(matches!(
+            world.asked(ask::Ask::Dispatch(task)),
+            ask::Answer::Dispatched { .. }
+        ));
+    }
+}

@@ -214,6 +214,10 @@ impl Model {
         match question {
             Question::Task { key, hosts } => found(key.as_str(), &hosts),
             Question::Command { cid, hosts } => found(&cid, &hosts),
+            Question::Whole { key } => {
+                let task = self.held_tasks().into_iter().find(|task| task.key == key);
+                Found::Whole(task.map(Box::new))
+            }
             Question::Output {
                 code,
                 host,

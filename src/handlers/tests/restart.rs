@@ -290,3 +290,54 @@ fn no_book_without_a_key_means_the_one_answered_before_a_restart() {
     assert_eq!(world.state("AC1", "10.0.0.1"), "no-book");
     assert_eq!(world.state("AC2", "10.0.0.1"), "sent");
 }
+
+/// What a node that is gone has left, as the store thread passes it on.
+fn inherit(world: &mut World, left: &Model) {
+    let _ = world.input(Input::Outcome(Outcome::Inherited(left.held())));
+    let _ = world.input(Input::Outcome(Outcome::InheritedTasks(left.held_tasks())));
+    world.settle();
+}
+
+#[test]
+fn hosts_of_a_node_that_is_gone_are_lost_unless_they_are_here() {
+    let mut gone = World::new();
+    for ip in ["10.0.0.1", "10.0.0.2"] {
+        gone.plain(ip);
+    }
+    let mut world = World::new();
+    world.plain("10.0.0.1");
+    let told = world.told.len();
+    world.store.claims.extend(gone.store.claims.clone());
+    inherit(&mut world, &gone.store);
+    assert_eq!(world.online(), ["10.0.0.1"]);
+    let events: Vec<_> = world.told[told..]
+        .iter()
+        .filter(|event| event.contains("offline"))
+        .collect();
+    assert_eq!(events.len(), 1, "{events:?}");
+    assert!(
+        events[0].contains("10.0.0.2") && events[0].contains("lost"),
+        "{events:?}"
+    );
+    assert!(world.store.claims["10.0.0.1"].1 && !world.store.claims["10.0.0.2"].1);
+}
+
+#[test]
+fn tasks_of_a_node_that_is_gone_go_on_here() {
+    let mut gone = World::new();
+    let conn = gone.plain("10.0.0.1");
+    gone.plain("10.0.0.2");
+    gone.dispatch("AC1", &[]).unwrap();
+    gone.report(conn, "AC1", Phase::Ended, &[]);
+    let mut world = World::new();
+    world.plain("10.0.0.2");
+    inherit(&mut world, &gone.store);
+    world.store.tasks.append(&mut gone.store.tasks);
+    assert_eq!(
+        world.sent_to(),
+        ["10.0.0.2:6655 AC1"],
+        "sent, and not answered"
+    );
+    assert_eq!(world.state("AC1", "10.0.0.1"), "done");
+    assert_eq!(world.state("AC1", "10.0.0.2"), "sent");
+}

@@ -663,3 +663,129 @@ pub fn a_task_expires_after_a_host_has_ended(open: &mut Factory<'_>) {
     until_gone(&mut s, "anthill:task:AC3:result:h");
     until_gone(&mut s, "anthill:task:AC3:hosts");
 }
+
+fn named(node: &str) -> Settings {
+    Settings {
+        node: node.into(),
+        ..settings()
+    }
+}
+
+/// The node `n1` holds `a`, was cut short taking `b` offline, has lost `c` to another, and has dispatched AC1.
+fn left_by_n1(open: &mut Factory<'_>) {
+    let mut s = open(named("n1"));
+    s.lease(false).unwrap();
+    for (seq, name) in (1..).zip(["a", "b", "c"]) {
+        settle(&mut s, online(name, Some(seq)));
+    }
+    s.seed(
+        "anthill:host:b",
+        Dump::Hash(vec![
+            ("node".into(), String::new()),
+            ("reason".into(), "closed".into()),
+        ]),
+    );
+    s.seed(
+        "anthill:host:c",
+        Dump::Hash(vec![("node".into(), "n9".into())]),
+    );
+    assert_eq!(dispatch(&mut s, &task("AC1", 7)), Stored::Whole);
+    s.release_lease().unwrap();
+}
+
+fn take_over(s: &mut Box<dyn Subject>, node: &str) -> (Vec<String>, Vec<String>) {
+    let (mut hosts, mut tasks) = (Vec::new(), Vec::new());
+    while s.take_over_hosts(node, &mut hosts).unwrap() {}
+    let mut cursor = HeldCursor::Start;
+    while cursor != HeldCursor::End {
+        s.take_over_tasks(node, UnixMs(5), &mut cursor, &mut tasks)
+            .unwrap();
+    }
+    assert!(hosts.iter().all(|host| host.ours));
+    (
+        hosts.iter().map(|host| host.host.to_string()).collect(),
+        tasks.iter().map(|task| task.key.to_string()).collect(),
+    )
+}
+
+pub fn what_a_node_left_is_taken_over(open: &mut Factory<'_>) {
+    left_by_n1(open);
+    let mut s = open(named("n2"));
+    s.lease(false).unwrap();
+    assert_eq!(s.silent_nodes(UnixMs(1)).unwrap(), ["n1"]);
+    assert_eq!(take_over(&mut s, "n1"), (owned(&["a"]), owned(&["AC1"])));
+    assert_eq!(key(&mut s, "anthill:node:n2:hosts"), set(&["a"]));
+    assert_eq!(key(&mut s, "anthill:node:n1:hosts"), None);
+    assert_eq!(fields(&mut s, "anthill:host:a")["node"], "n2");
+    assert_eq!(fields(&mut s, "anthill:host:c")["node"], "n9");
+    assert_eq!(key(&mut s, "exists"), set(&["a", "c"]), "b is finished");
+    assert_eq!(
+        key(&mut s, "anthill:task:AC1"),
+        claim_of(&task("AC1", 7), "n2")
+    );
+    assert!(tasks(&mut s).contains_key("AC1"));
+    // Nothing is left, and its name goes when all that is kept is gone.
+    assert_eq!(s.silent_nodes(UnixMs(6)).unwrap(), [""; 0]);
+    assert_eq!(key(&mut s, "anthill:nodes"), set(&["n1", "n2"]));
+    assert_eq!(s.silent_nodes(UnixMs(u64::MAX / 2)).unwrap(), [""; 0]);
+    assert_eq!(key(&mut s, "anthill:nodes"), set(&["n2"]));
+    assert_eq!(key(&mut s, "anthill:node:n1:info"), None);
+}
+
+pub fn a_node_that_comes_back_is_no_more_gone(open: &mut Factory<'_>) {
+    left_by_n1(open);
+    let mut s = open(named("n2"));
+    s.lease(false).unwrap();
+    take_over(&mut s, "n1");
+    s.release_lease().unwrap();
+    drop(s);
+    let mut s = open(named("n1"));
+    s.lease(false).unwrap();
+    assert_eq!(key(&mut s, "anthill:node:n1:info"), None);
+    assert_eq!(
+        settle(&mut s, online("a", Some(9))),
+        Settled::Claimed { epoch: 2 }
+    );
+    s.release_lease().unwrap();
+    drop(s);
+    let mut s = open(named("n2"));
+    s.lease(false).unwrap();
+    assert_eq!(s.silent_nodes(UnixMs(7)).unwrap(), ["n1"]);
+    assert_eq!(take_over(&mut s, "n1").0, ["a"]);
+}
+
+pub fn a_task_of_any_node_is_found_whole(open: &mut Factory<'_>) {
+    left_by_n1(open);
+    let mut s = open(named("n2"));
+    let mut ask = |name: &str| {
+        let read = crate::store::op::Read {
+            ticket: 1,
+            question: crate::store::op::Question::Whole {
+                key: TaskKey::parse(name, "AC").unwrap(),
+            },
+        };
+        match run(&mut s, &[Op::Read(Box::new(read))]).pop() {
+            Some(Outcome::Read { found, .. }) => found,
+            other => panic!("not answered: {other:?}"),
+        }
+    };
+    let crate::store::op::Found::Whole(Some(found)) = ask("AC1") else {
+        panic!("there is a task");
+    };
+    let whole = task("AC1", 7);
+    assert_eq!(
+        (found.key.as_str(), found.created, found.request),
+        ("AC1", whole.created, 7)
+    );
+    assert_eq!(
+        found.commands,
+        [("uptime".to_owned(), 2.5), ("df -h".to_owned(), 1.0)]
+    );
+    let hosts: Vec<_> = found
+        .hosts
+        .iter()
+        .map(|(host, state, _)| (host.as_str(), *state))
+        .collect();
+    assert_eq!(hosts, [("h", TaskState::Sent), ("i", TaskState::Offline)]);
+    assert_eq!(ask("AC2"), crate::store::op::Found::Whole(None));
+}

@@ -74,6 +74,9 @@ macro_rules! conformance_tests {
             what_is_over_expires
             old_last_seen_times_are_swept
             the_lease_is_taken_renewed_and_given_up
+            what_a_node_left_is_taken_over
+            a_node_that_comes_back_is_no_more_gone
+            a_task_of_any_node_is_found_whole
             a_task_is_stored_whole_and_told_of
             a_task_of_many_hosts_and_commands_is_stored
             a_key_somebody_uses_is_left_as_it_is

@@ -92,7 +92,11 @@ fn own_host(
 }
 
 /// Does what is left to do for a host whose claim is given up.
-fn finish(space: &mut Space<'_>, context: &Context<'_>, held: &HeldHost) -> Result<(), Fault> {
+pub(super) fn finish(
+    space: &mut Space<'_>,
+    context: &Context<'_>,
+    held: &HeldHost,
+) -> Result<(), Fault> {
     presence::remove(space, context, &held.host)?;
     if events::check(space).is_ok() {
         let told = Told {
@@ -166,14 +170,18 @@ fn node_of(space: &Space<'_>, host: &HostId) -> Result<Option<String>, Fault> {
 
 /// What was read, or `otherwise` where the key is of another kind: a reading of everyone does not
 /// end at one spoilt key.
-fn lenient<T>(read: Result<T, Fault>, otherwise: T) -> Result<T, Fault> {
+pub(super) fn lenient<T>(read: Result<T, Fault>, otherwise: T) -> Result<T, Fault> {
     match read {
         Err(Fault::Kind(_)) => Ok(otherwise),
         read => read,
     }
 }
 
-fn describe(space: &Space<'_>, context: &Context<'_>, host: HostId) -> Result<HeldHost, Fault> {
+pub(super) fn describe(
+    space: &Space<'_>,
+    context: &Context<'_>,
+    host: HostId,
+) -> Result<HeldHost, Fault> {
     let fields = lenient(space.hash_all(&schema::host(&host)), Vec::new())?;
     let value = |name: &str| {
         let found = fields.iter().find(|(field, _)| field == name);

@@ -21,6 +21,7 @@ mod keyspace;
 mod kinds;
 mod load;
 mod memory;
+mod nodes;
 mod presence;
 mod reports;
 mod tasks;
@@ -326,6 +327,10 @@ impl Backend for EmbeddedStore {
             space.text_set(&key, &process)?;
             space.persist(&key)?;
             space.set_add(schema::NODES, context.node)?;
+            let info = schema::node_info(context.node);
+            if space.hash_get(&info, schema::node::GONE)?.is_some() {
+                space.delete(&info)?;
+            }
             Ok(if ours { Lease::Ours } else { Lease::Taken })
         })?;
         self.has_lease = true;
@@ -383,7 +388,7 @@ impl Backend for EmbeddedStore {
     ) -> Result<(), StoreError> {
         let had = found.len();
         let next = self.transact(self.place.now(), |space, context| {
-            tasks::held(space, context, cursor, found)
+            tasks::held(space, context, context.node, cursor, found)
         });
         match next {
             Ok(next) => *cursor = next,
@@ -392,6 +397,39 @@ impl Backend for EmbeddedStore {
                 return Err(error);
             }
         }
+        Ok(())
+    }
+
+    /// The file is held by this process alone: no other node lives.
+    fn silent_nodes(&mut self, now: UnixMs) -> Result<Vec<String>, StoreError> {
+        self.transact(now, nodes::silent)
+    }
+
+    fn take_over_hosts(
+        &mut self,
+        node: &str,
+        hosts: &mut Vec<HeldHost>,
+    ) -> Result<bool, StoreError> {
+        let mut taken = self.transact(self.place.now(), |space, context| {
+            nodes::hosts(space, context, node)
+        })?;
+        let more = !taken.is_empty();
+        hosts.extend(taken.drain(..).flatten());
+        Ok(more)
+    }
+
+    fn take_over_tasks(
+        &mut self,
+        node: &str,
+        now: UnixMs,
+        cursor: &mut HeldCursor,
+        found: &mut Vec<HeldTask>,
+    ) -> Result<(), StoreError> {
+        let (next, tasks) = self.transact(now, |space, context| {
+            nodes::tasks(space, context, node, cursor)
+        })?;
+        *cursor = next;
+        found.extend(tasks);
         Ok(())
     }
 

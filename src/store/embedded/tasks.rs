@@ -287,6 +287,16 @@ pub(super) fn states(
 pub(super) fn read(space: &Space<'_>, question: &Question) -> Result<Found, Fault> {
     match question {
         Question::Task { key, hosts } => found_hosts(space, key.as_str(), Some(key), hosts),
+        Question::Whole { key } => {
+            let claim = space.text_get(&schema::task(key))?;
+            let claim = claim.and_then(|text| Claim::parse(&text));
+            Ok(Found::Whole(match claim {
+                Some(claim) if has_book(space, key)? && has_hosts(space, key)? => {
+                    Some(Box::new(described(space, key.clone(), claim)?))
+                }
+                _ => None,
+            }))
+        }
         Question::Command { cid, hosts } => found_hosts(space, cid, None, hosts),
         Question::Output {
             code,
@@ -346,10 +356,12 @@ fn found_host(
     Ok(found)
 }
 
-/// Appends the next page of tasks that this node has dispatched, and returns where to go on.
+/// Appends the next page of tasks that the node `of` has dispatched, and returns where to go on. Those of another node than
+/// this one, which is gone, become this node's.
 pub(super) fn held(
     space: &mut Space<'_>,
     context: &Context<'_>,
+    of: &str,
     cursor: &HeldCursor,
     tasks: &mut Vec<HeldTask>,
 ) -> Result<HeldCursor, Fault> {
@@ -363,7 +375,7 @@ pub(super) fn held(
     let page = lenient(page, Vec::new())?;
     for (name, _) in &page {
         if let Some(key) = TaskKey::parse(&text(name), "") {
-            tasks.extend(held_task(space, context, key)?);
+            tasks.extend(held_task(space, context, of, key)?);
         }
     }
     Ok(match page.into_iter().next_back() {
@@ -376,20 +388,29 @@ pub(super) fn held(
 fn held_task(
     space: &mut Space<'_>,
     context: &Context<'_>,
+    of: &str,
     key: TaskKey,
 ) -> Result<Option<HeldTask>, Fault> {
     let claim = match space.text_get(&schema::task(&key)) {
         Err(Fault::Kind(_)) => return Ok(None),
         text => text?.map(|text| Claim::parse(&text)),
     };
-    let ours = |claim: &Claim| claim.node == context.node;
+    let ours = |claim: &Claim| claim.node == of;
     let claim = match claim {
+        None if of != context.node => return Ok(None),
         None => None,
         Some(Some(claim)) if ours(&claim) => Some(claim),
         Some(_) => return Ok(None),
     };
     match claim {
         Some(claim) if has_book(space, &key)? && has_hosts(space, &key)? => {
+            if of != context.node {
+                let claim = Claim {
+                    node: context.node.to_owned(),
+                    ..claim.clone()
+                };
+                space.text_set(&schema::task(&key), &claim.text())?;
+            }
             described(space, key, claim).map(Some)
         }
         // Another program's book: it was there before our claim, or there is no claim.

@@ -92,6 +92,11 @@ pub enum Question {
         /// The hosts.
         hosts: Vec<HostId>,
     },
+    /// A task as it is stored, whatever node dispatched it.
+    Whole {
+        /// Its key.
+        key: TaskKey,
+    },
     /// All bytes that a command put out on a host.
     Output {
         /// The task's key, or the id of a console command.
@@ -108,6 +113,8 @@ pub enum Question {
 pub enum Found {
     /// To `Question::Task` and `Question::Command`, in the order asked.
     Task(Vec<FoundHost>),
+    /// To `Question::Whole`: the task, if there is one.
+    Whole(Option<Box<HeldTask>>),
     /// To `Question::Output`: the bytes, if there are any.
     Output(Option<Vec<u8>>),
     /// The store went away, or has something else under that key.

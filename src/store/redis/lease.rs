@@ -55,8 +55,13 @@ impl Holder {
         look.arg(&self.number).arg(lease_ms).arg(u8::from(force));
         let mut enter = redis::cmd("SADD");
         enter.arg(schema::NODES).arg(&context.node);
+        // It lives: whoever took it over did so while it was gone.
+        let mut lives = redis::cmd("HDEL");
+        lives
+            .arg(schema::node_info(&context.node))
+            .arg(schema::node::GONE);
         self.renewed = None;
-        let lease = ask(link, [look, enter], |replies| {
+        let lease = ask(link, [look, enter, lives], |replies| {
             let (state, left) = replies.pair()?;
             let left = int(left)?;
             Ok(match int(state)? {

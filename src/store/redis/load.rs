@@ -17,6 +17,7 @@ use super::Context;
 use super::connection::{Commands, Link};
 use super::errors::Fault;
 use super::presence::{offline_entry, withdraw};
+use super::scripts::Script;
 use super::step::{Recipient, Replies, Shared, Step, list, text};
 use crate::ids::HostId;
 use crate::limits::HOSTS_PER_OP_MAX;
@@ -257,6 +258,65 @@ fn own(
     hosts.append(&mut held);
     hosts.extend(leaving.into_iter().map(|one| one.facts));
     Ok(())
+}
+
+/// Takes over the next of the hosts in the set of `node`, which is gone. Whether there may be more.
+pub(super) fn inherit_page(
+    link: &mut Link,
+    context: &Context,
+    node: &str,
+    hosts: &mut Vec<HeldHost>,
+) -> Result<bool, StoreError> {
+    let key = schema::node_hosts(node);
+    let mut scan = redis::cmd("SSCAN");
+    scan.arg(&key).arg(0).arg("COUNT").arg(HOSTS_PER_OP_MAX);
+    let members = ask(link, [scan], |replies| {
+        Ok(match lenient(&key, replies.pair())? {
+            Some((_, members)) => list(members)?,
+            None => Vec::new(),
+        })
+    })?;
+    let members: Vec<String> = members
+        .into_iter()
+        .filter_map(|m| text(m).ok().flatten())
+        .collect();
+    if members.is_empty() {
+        return Ok(false);
+    }
+    let names: Vec<HostId> = members
+        .iter()
+        .filter_map(|m| HostId::checked(m).ok())
+        .collect();
+    let (mut held, mut leaving, mut step) = (Vec::new(), Vec::new(), Step::new());
+    for one in look_up(link, context, &names)? {
+        match one.node.as_deref() {
+            Some(holder) if holder == node => {
+                step.shared(0, Shared::OwnAdd, &one.host);
+                held.push(one);
+            }
+            Some("") => leaving.push(one),
+            // Its coming-online was cut short, or another has it, this node perhaps.
+            None | Some(_) => {}
+        }
+    }
+    take(link, context, step)?;
+    let inherit = held.iter().map(|one| {
+        let mut inherit = Script::Inherit.on(&schema::host(&one.host));
+        inherit.arg(node).arg(&context.node);
+        inherit
+    });
+    let mut replies = Replies::new(link.ask(&inherit.collect())?);
+    for one in held {
+        let taken = lenient("a key of a host's", replies.int());
+        if taken.map_err(Fault::into_store_error)? == Some(1) {
+            hosts.push(one.ours());
+        }
+    }
+    finish_leaving(link, context, &leaving)?;
+    // Whatever became of them, the set has no more use for them.
+    let mut leave = redis::cmd("SREM");
+    leave.arg(&key).arg(&members);
+    ask(link, [leave], |_| Ok(true))
 }
 
 /// Ends for good what was going offline when the server or the store fell.

@@ -19,6 +19,7 @@ mod events;
 mod facts;
 mod lease;
 mod load;
+mod nodes;
 mod outside;
 mod presence;
 mod progress;
@@ -210,6 +211,10 @@ fn begin<'a>(
             Question::Task { key, hosts } => {
                 Box::new(results::Task::of_task(op.ticket, key, hosts))
             }
+            Question::Whole { key } => Box::new(results::Whole {
+                ticket: op.ticket,
+                key,
+            }),
             Question::Command { cid, hosts } => {
                 Box::new(results::Task::of_command(op.ticket, cid, hosts))
             }
@@ -283,7 +288,29 @@ impl Backend for RedisStore {
         cursor: &mut HeldCursor,
         found: &mut Vec<HeldTask>,
     ) -> Result<(), StoreError> {
-        self.with_link(|link, context| tasks::page(link, context, cursor, found))
+        self.with_link(|link, context| tasks::page(link, context, &context.node, cursor, found))
+    }
+
+    fn silent_nodes(&mut self, now: UnixMs) -> Result<Vec<String>, StoreError> {
+        self.with_link(|link, context| nodes::silent(link, context, now))
+    }
+
+    fn take_over_hosts(
+        &mut self,
+        node: &str,
+        hosts: &mut Vec<HeldHost>,
+    ) -> Result<bool, StoreError> {
+        self.with_link(|link, context| nodes::hosts(link, context, node, hosts))
+    }
+
+    fn take_over_tasks(
+        &mut self,
+        node: &str,
+        now: UnixMs,
+        cursor: &mut HeldCursor,
+        found: &mut Vec<HeldTask>,
+    ) -> Result<(), StoreError> {
+        self.with_link(|link, context| nodes::tasks(link, context, node, now, cursor, found))
     }
 
     fn settle(&mut self, dispatch: &op::Dispatch, finish: bool) -> Result<Stored, StoreError> {

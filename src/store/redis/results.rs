@@ -10,11 +10,13 @@ use super::progress::{hget, lrange};
 use super::run::{Heard, Job};
 use super::scripts::Script;
 use super::step::{Replies, Step, texts};
+use super::tasks::{commands_of, hosts_of};
 use crate::ids::{HostId, TaskKey};
 use crate::limits::{READ_HOSTS_PER_STEP_MAX, READ_OUTPUT_BYTES_MAX};
-use crate::store::op::{self, Found, FoundHost, Outcome};
-use crate::store::records::{SHOWN_CHARS, found_result, result_text, whole_output};
+use crate::store::op::{self, Found, FoundHost, HeldTask, Outcome};
+use crate::store::records::{Claim, SHOWN_CHARS, found_result, result_text, whole_output};
 use crate::store::schema::{self, event};
+use crate::time::UnixMs;
 
 /// An ADH43. The same task, host and command replaces itself.
 pub(super) struct Arrived<'a> {
@@ -72,6 +74,47 @@ impl Job for Arrived<'_> {
 
 fn found(ticket: u64, found: Found) -> Option<Outcome> {
     Some(Outcome::Read { ticket, found })
+}
+
+/// A task as it is stored.
+pub(super) struct Whole<'a> {
+    pub(super) ticket: u64,
+    pub(super) key: &'a TaskKey,
+}
+
+impl Job for Whole<'_> {
+    fn ask(&mut self, step: &mut Step) {
+        let mut claim = redis::cmd("GET");
+        step.one(0, claim.arg(schema::task(self.key)).take());
+        let mut book = redis::cmd("ZREVRANGE");
+        book.arg(schema::book(self.key)).arg(0).arg(-1);
+        step.one(0, book.arg("WITHSCORES").take());
+        let mut hosts = redis::cmd("HGETALL");
+        step.one(0, hosts.arg(schema::task_hosts(self.key)).take());
+    }
+
+    fn hear(&mut self, mut replies: Replies) -> Result<Heard, Fault> {
+        let claim = replies.text()?;
+        let commands = commands_of(replies.value()?)?;
+        let hosts = hosts_of(replies.value()?)?;
+        let claim = claim.and_then(|text| Claim::parse(&text));
+        let whole = claim.filter(|_| !commands.is_empty() && !hosts.is_empty());
+        let task = whole.map(|claim| {
+            Box::new(HeldTask {
+                key: self.key.clone(),
+                created: UnixMs(claim.created),
+                queue: claim.queue,
+                request: claim.request.parse().unwrap_or_default(),
+                commands,
+                hosts,
+            })
+        });
+        Ok(Heard::Done(found(self.ticket, Found::Whole(task))))
+    }
+
+    fn refused(&self, why: String) -> Option<Outcome> {
+        found(self.ticket, Found::Nothing(why))
+    }
 }
 
 /// How far hosts have come with a task, some of them at a time.

@@ -229,6 +229,7 @@ fn waves(ops: &[Op]) -> Vec<Vec<usize>> {
                 Question::Task { hosts, .. } | Question::Command { hosts, .. } => {
                     behind_all(&last, hosts.iter().map(|host| host.as_str()), floor)
                 }
+                Question::Whole { key } => after(&written, key.as_str(), floor),
                 Question::Output { host, .. } => behind_all(&last, [host.as_str()], floor),
             },
         };

@@ -45,10 +45,14 @@ pub(super) enum Script {
     Failed,
     /// Tries commands.
     Trial,
+    /// Takes a host over from a node that is gone.
+    Inherit,
+    /// Takes a task over from a node that is gone.
+    Retake,
 }
 
 /// Their texts, in the order of the variants.
-const SOURCES: [&str; 19] = [
+const SOURCES: [&str; 21] = [
     include_str!("lua/claim.lua"),
     include_str!("lua/release.lua"),
     include_str!("lua/describe.lua"),
@@ -68,6 +72,8 @@ const SOURCES: [&str; 19] = [
     include_str!("lua/results.lua"),
     include_str!("lua/failed.lua"),
     include_str!("lua/trial.lua"),
+    include_str!("lua/inherit.lua"),
+    include_str!("lua/retake.lua"),
 ];
 
 static HASHES: LazyLock<[String; SOURCES.len()]> =
@@ -130,6 +136,8 @@ mod tests {
             (Script::Results, "Reads the results of a host"),
             (Script::Failed, "Whether a command of a host has failed"),
             (Script::Trial, "Tries commands"),
+            (Script::Inherit, "Takes a host over"),
+            (Script::Retake, "Takes a task over"),
         ] {
             assert!(SOURCES[script as usize].contains(sign), "{script:?}");
         }

@@ -16,10 +16,12 @@ use crate::store::records::{Claim, finite_priority};
 use crate::store::{HeldCursor, StoreError, schema};
 use crate::time::UnixMs;
 
-/// Appends the next page of tasks and moves the cursor on.
+/// Appends the next page of the tasks that the node `of` has dispatched and moves the cursor on. Those of another node than
+/// this one, which is gone, become this node's.
 pub(super) fn page(
     link: &mut Link,
     context: &Context,
+    of: &str,
     cursor: &mut HeldCursor,
     tasks: &mut Vec<HeldTask>,
 ) -> Result<(), StoreError> {
@@ -46,7 +48,7 @@ pub(super) fn page(
     let keys: Vec<TaskKey> = names.filter_map(|name| TaskKey::parse(name, "")).collect();
     // A small set comes in one piece, however little was asked for.
     for keys in keys.chunks(TASKS_PER_LOOK_MAX) {
-        look_at(link, context, keys, tasks)?;
+        look_at(link, context, of, keys, tasks)?;
     }
     *cursor = match next == b"0" {
         true => HeldCursor::End,
@@ -59,6 +61,7 @@ pub(super) fn page(
 fn look_at(
     link: &mut Link,
     context: &Context,
+    of: &str,
     keys: &[TaskKey],
     tasks: &mut Vec<HeldTask>,
 ) -> Result<(), StoreError> {
@@ -75,17 +78,47 @@ fn look_at(
         let book = replies.int().map_err(away)? == 1;
         match claim {
             Some(Some(text)) => match Claim::parse(&text) {
-                Some(claim) if claim.node == context.node && book => whole.push((key, text, claim)),
-                Some(claim) if claim.node == context.node => cut.push((key, text)),
+                Some(claim) if claim.node == of && book => whole.push((key, text, claim)),
+                Some(claim) if claim.node == of => cut.push((key, text)),
                 _ => {}
             },
-            Some(None) if !book => unclaimed.push(key),
+            Some(None) if !book && of == context.node => unclaimed.push(key),
             _ => {}
         }
     }
     cut.extend(claim_to_clear(link, context, &unclaimed)?);
     undo(link, &cut)?;
+    if of != context.node {
+        whole = retake(link, context, whole)?;
+    }
     load(link, &whole, tasks)
+}
+
+/// Makes tasks of a node that is gone this node's: those that are still as they were found.
+fn retake<'a>(
+    link: &mut Link,
+    context: &Context,
+    found: Vec<(&'a TaskKey, String, Claim)>,
+) -> Result<Vec<(&'a TaskKey, String, Claim)>, StoreError> {
+    let mut calls = Commands::default();
+    let mut claims = Vec::new();
+    for (key, before, claim) in found {
+        let claim = Claim {
+            node: context.node.clone(),
+            ..claim
+        };
+        let text = claim.text();
+        calls.push(Script::Retake.on(&schema::task(key)).arg(before).arg(&text));
+        claims.push((key, text, claim));
+    }
+    let mut replies = Replies::new(link.ask(&calls)?);
+    let mut ours = Vec::new();
+    for claim in claims {
+        if lenient("a task's claim", replies.int()).map_err(away)? == Some(1) {
+            ours.push(claim);
+        }
+    }
+    Ok(ours)
 }
 
 /// Claims keys that nobody holds, so that nobody else begins with them while they are cleared.
@@ -187,7 +220,7 @@ fn mark_failures(link: &mut Link, tasks: &mut [HeldTask]) -> Result<(), StoreErr
     Ok(())
 }
 
-fn hosts_of(value: Value) -> Result<Vec<(HostId, TaskState, bool)>, Fault> {
+pub(super) fn hosts_of(value: Value) -> Result<Vec<(HostId, TaskState, bool)>, Fault> {
     let fields = texts(value)?;
     let host = |field: &[String]| {
         let state = TaskState::parse(&field[1])?;
@@ -199,7 +232,7 @@ fn hosts_of(value: Value) -> Result<Vec<(HostId, TaskState, bool)>, Fault> {
     Ok(hosts)
 }
 
-fn commands_of(value: Value) -> Result<Vec<(String, f64)>, Fault> {
+pub(super) fn commands_of(value: Value) -> Result<Vec<(String, f64)>, Fault> {
     let fields = list(value)?.into_iter().map(text);
     let fields: Vec<_> = fields.collect::<Result<_, _>>()?;
     let command = |field: &[Option<String>]| {

@@ -11,6 +11,7 @@
 //! may be repeated by their nature. Beside them, while the store is away, lies what it confirmed lately (`recent.rs`).
 
 pub mod fuzzing;
+mod node;
 mod numbers;
 mod position;
 mod recent;

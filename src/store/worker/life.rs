@@ -21,6 +21,7 @@ use super::dispatches::Dispatches;
 use super::faults::{Faults, Running, Source, words};
 use super::kept::Kept;
 use super::lease::{Keeper, News};
+use super::nodes::{Nodes, TakeOver};
 use super::recent::Recent;
 use super::suspects::Suspects;
 use super::{Clock, Make, Plan, StoreStats};
@@ -89,7 +90,7 @@ struct Ending {
 /// The store thread's mind: everything but the waiting. Whoever turns it brings the time, as a [`Clock`].
 pub struct Life {
     make: Make,
-    plan: Plan,
+    pub(super) plan: Plan,
     pub(super) clock: Box<dyn Clock>,
     pub(super) backend: Option<Box<dyn Backend>>,
     pub(super) spool: Spool,
@@ -104,6 +105,8 @@ pub struct Life {
     pub(super) probed: bool,
     pub(super) phase: Phase,
     lease: Keeper,
+    pub(super) nodes: Nodes,
+    pub(super) taking: Option<TakeOver>,
     session: u32,
     /// Since the last coming-up something said that the store has lost what it had.
     emptied: bool,
@@ -158,6 +161,8 @@ impl Life {
             probed: false,
             phase: Phase::Down(now),
             lease: Keeper::default(),
+            nodes: Nodes::default(),
+            taking: None,
             session: 0,
             emptied: false,
             restored: None,
@@ -444,12 +449,16 @@ impl Life {
             backend.sweep(self.clock.wall())?;
             self.contact();
         }
+        if self.watch_nodes()? {
+            return Ok(Next::Now);
+        }
         let idle = Span::from_millis(STORE_IDLE_MS);
         if self.now().since(self.contact) >= idle {
             self.open()?;
         }
         let mut due = (self.contact + idle)
             .min(self.lease.due())
+            .min(self.nodes.due())
             .min(self.sweep_due);
         if self.watch()? {
             due = due.min(self.look_due);
@@ -577,6 +586,8 @@ impl Life {
     /// Nothing is known of the store any more: what was state is forgotten.
     fn go_down(&mut self, retry: Instant) -> Next {
         self.probed = false;
+        self.nodes.interrupted();
+        self.taking = None;
         self.lease.interrupted();
         // What was put back just before it went may have gone with its last seconds, and our set be back without it.
         let recent = Span::from_secs(RECENT_S);

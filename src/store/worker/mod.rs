@@ -15,6 +15,7 @@ mod faults;
 mod kept;
 mod lease;
 mod life;
+mod nodes;
 mod recent;
 mod runs;
 mod stats;
@@ -55,6 +56,8 @@ pub struct Plan {
     pub spool_bytes: u64,
     /// How long operations may gather before they are run as one batch.
     pub flush: Span,
+    /// How long the lease of another node has to be missing before what it held is taken over.
+    pub grace: Span,
     /// Between two attempts to reach a store that is away, a second at most.
     pub retry: Span,
     /// Where the chance in that begins: servers that lost the same store do not all come back at once.

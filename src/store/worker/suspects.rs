@@ -132,6 +132,7 @@ impl Suspects {
             Op::Dispatch(op) | Op::Restore(op) => (&op.key, op.request).hash(&mut hasher),
             Op::Read(op) => match &op.question {
                 Question::Task { key, hosts } => (key, hosts).hash(&mut hasher),
+                Question::Whole { key } => key.hash(&mut hasher),
                 Question::Command { cid, hosts } => (cid, hosts).hash(&mut hasher),
                 Question::Output {
                     code,

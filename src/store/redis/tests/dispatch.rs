@@ -185,6 +185,7 @@ fn thread(server: &RedisServer, dir: &std::path::Path) -> StoreThread {
         spool_bytes: 1 << 30,
         flush: Span::from_millis(1),
         retry: Span::from_millis(20),
+        grace: Span::from_secs(60),
         seed: 7,
     };
     let spool = Spool::open(&plan.spool_dir, plan.spool_bytes).unwrap();

@@ -70,6 +70,7 @@ impl Bench {
             spool_bytes,
             flush: ms(50),
             retry: ms(1_000),
+            grace: Span::from_secs(60),
             seed: 7,
         };
         let spool = Spool::open(dir, spool_bytes).unwrap();

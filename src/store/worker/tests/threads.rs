@@ -14,6 +14,7 @@ fn begin(world: &Shared, dir: &std::path::Path) -> (StoreThread, Arc<AtomicUsize
         spool_bytes: ROOM,
         flush: ms(1),
         retry: ms(10),
+        grace: Span::from_secs(60),
         seed: 7,
     };
     let make: Make = Box::new(move || maker.backend());

@@ -1,0 +1,89 @@
+//! Nodes that are gone: what they held becomes this node's, a page in one transaction.
+
+use crate::ids::HostId;
+use crate::limits::{HOSTS_PER_OP_MAX, NODES_SEEN_MAX};
+use crate::store::HeldCursor;
+use crate::store::op::{HeldHost, HeldTask};
+use crate::store::schema::{self, field};
+
+use super::keyspace::{Fault, Kind, Space};
+use super::kinds::text;
+use super::{Context, load, tasks};
+
+/// Other nodes of which something is left to take over. Forgets those that have been gone for longer than anything is kept.
+pub(super) fn silent(space: &mut Space<'_>, context: &Context<'_>) -> Result<Vec<String>, Fault> {
+    let mut silent = Vec::new();
+    for (name, _) in space.page(schema::NODES, Kind::Set, None, NODES_SEEN_MAX)? {
+        let name = text(&name);
+        if name == context.node {
+            continue;
+        }
+        let info = schema::node_info(&name);
+        let gone = space.hash_get(&info, schema::node::GONE)?;
+        let gone: Option<u64> = gone.and_then(|ms| ms.parse().ok());
+        let has_hosts = space.kind(&schema::node_hosts(&name))?.is_some();
+        let kept = |since: u64| space.now().0.saturating_sub(since) <= context.keep.as_millis();
+        match gone {
+            Some(since) if !has_hosts && !kept(since) => {
+                space.set_remove(schema::NODES, &name)?;
+                space.delete(&info)?;
+            }
+            Some(_) if !has_hosts => {}
+            _ => silent.push(name),
+        }
+    }
+    Ok(silent)
+}
+
+/// Takes over the next of the hosts in the set of `node`: an entry for each that was looked at.
+pub(super) fn hosts(
+    space: &mut Space<'_>,
+    context: &Context<'_>,
+    node: &str,
+) -> Result<Vec<Option<HeldHost>>, Fault> {
+    let key = schema::node_hosts(node);
+    let mut found = Vec::new();
+    for (name, _) in space.page(&key, Kind::Set, None, HOSTS_PER_OP_MAX)? {
+        let name = text(&name);
+        space.set_remove(&key, &name)?;
+        let Ok(host) = HostId::checked(&name) else {
+            found.push(None);
+            continue;
+        };
+        let hash = schema::host(&host);
+        let holder = match space.hash_get(&hash, field::NODE) {
+            Err(Fault::Kind(_)) => None,
+            holder => holder?,
+        };
+        found.push(match holder.as_deref() {
+            Some(holder) if holder == node => {
+                space.set_add(&schema::node_hosts(context.node), host.as_str())?;
+                space.hash_set(&hash, field::NODE, context.node)?;
+                Some(load::describe(space, context, host)?)
+            }
+            Some("") => {
+                let held = load::describe(space, context, host)?;
+                load::lenient(load::finish(space, context, &held), ())?;
+                None
+            }
+            None | Some(_) => None,
+        });
+    }
+    Ok(found)
+}
+
+/// Takes over the next of the tasks that `node` has dispatched. At the end notes that nothing is left.
+pub(super) fn tasks(
+    space: &mut Space<'_>,
+    context: &Context<'_>,
+    node: &str,
+    cursor: &HeldCursor,
+) -> Result<(HeldCursor, Vec<HeldTask>), Fault> {
+    let mut found = Vec::new();
+    let next = tasks::held(space, context, node, cursor, &mut found)?;
+    if next == HeldCursor::End {
+        let now = space.now().0.to_string();
+        space.hash_set(&schema::node_info(node), schema::node::GONE, &now)?;
+    }
+    Ok((next, found))
+}

@@ -1,0 +1,133 @@
+//! Nodes that are gone: what they held becomes this node's.
+//!
+//! A host is entered in this node's set before its claim changes hands, and leaves the other's set last of all; a task's claim
+//! is all there is to it. So what is cut short is done again.
+
+use super::Context;
+use super::connection::Link;
+use super::load::{ask, inherit_page, lenient};
+use super::step::{list, text};
+use super::tasks;
+use crate::limits::{HOSTS_PER_OP_MAX, LEASE_S, NODES_SEEN_MAX};
+use crate::store::op::{HeldHost, HeldTask};
+use crate::store::{HeldCursor, StoreError, schema};
+use crate::time::UnixMs;
+
+/// Other nodes without a lease of which something is left to take over, and drops the names of those that have been gone for
+/// longer than anything is kept.
+pub(super) fn silent(
+    link: &mut Link,
+    context: &Context,
+    now: UnixMs,
+) -> Result<Vec<String>, StoreError> {
+    let mut silent = Vec::new();
+    for name in names(link, context)? {
+        let info = schema::node_info(&name);
+        let mut lease = redis::cmd("EXISTS");
+        lease.arg(schema::node_lease(&name));
+        let mut hosts = redis::cmd("EXISTS");
+        hosts.arg(schema::node_hosts(&name));
+        let mut gone = redis::cmd("HGET");
+        gone.arg(&info).arg(schema::node::GONE);
+        let (lease, hosts, gone) = ask(link, [lease, hosts, gone], |replies| {
+            let (lease, hosts) = (replies.int()? == 1, replies.int()? == 1);
+            Ok((lease, hosts, lenient(&info, replies.text())?.flatten()))
+        })?;
+        let gone: Option<u64> = gone.and_then(|ms| ms.parse().ok());
+        match gone {
+            _ if lease => {}
+            Some(since) if !hosts && now.0.saturating_sub(since) > context.keep_ms => {
+                let mut leave = redis::cmd("SREM");
+                leave.arg(schema::NODES).arg(&name);
+                let mut forget = redis::cmd("DEL");
+                forget.arg(&info);
+                ask(link, [leave, forget], |_| Ok(()))?;
+            }
+            Some(_) if !hosts => {}
+            _ => silent.push(name),
+        }
+    }
+    Ok(silent)
+}
+
+fn names(link: &mut Link, context: &Context) -> Result<Vec<String>, StoreError> {
+    let (mut names, mut position) = (Vec::new(), "0".to_owned());
+    while names.len() < NODES_SEEN_MAX {
+        let mut scan = redis::cmd("SSCAN");
+        scan.arg(schema::NODES).arg(&position);
+        scan.arg("COUNT").arg(HOSTS_PER_OP_MAX);
+        let (next, page) = ask(link, [scan], |replies| {
+            let (next, page) = replies.pair()?;
+            let page = list(page)?.into_iter().map(text);
+            let page: Vec<_> = page.collect::<Result<_, _>>()?;
+            Ok((text(next)?.unwrap_or_default(), page))
+        })?;
+        let others = page.into_iter().flatten();
+        names.extend(others.filter(|name| *name != context.node));
+        position = next;
+        if position == "0" {
+            break;
+        }
+    }
+    Ok(names)
+}
+
+/// Whether this node is the one that takes over what `node` left. It is for as long as it goes on asking.
+fn is_heir(link: &mut Link, context: &Context, node: &str) -> Result<bool, StoreError> {
+    let heir = schema::node_heir(node);
+    let mut set = redis::cmd("SET");
+    set.arg(&heir).arg(&context.node).arg("NX");
+    set.arg("PX").arg(LEASE_S * 1_000);
+    let mut get = redis::cmd("GET");
+    get.arg(&heir);
+    let mut lease = redis::cmd("EXISTS");
+    lease.arg(schema::node_lease(node));
+    let (heir_is, back) = ask(link, [set, get, lease], |replies| {
+        replies.value()?;
+        Ok((replies.text()?, replies.int()? == 1))
+    })?;
+    if back || heir_is.as_deref() != Some(&context.node) {
+        return Ok(false);
+    }
+    let mut renew = redis::cmd("PEXPIRE");
+    renew.arg(&heir).arg(LEASE_S * 1_000);
+    ask(link, [renew], |_| Ok(true))
+}
+
+/// Takes over the next of the hosts that `node` holds. Whether there may be more.
+pub(super) fn hosts(
+    link: &mut Link,
+    context: &Context,
+    node: &str,
+    hosts: &mut Vec<HeldHost>,
+) -> Result<bool, StoreError> {
+    match is_heir(link, context, node)? {
+        true => inherit_page(link, context, node, hosts),
+        false => Ok(false),
+    }
+}
+
+/// Takes over the next of the tasks that `node` has dispatched. At the end notes that nothing is left.
+pub(super) fn tasks(
+    link: &mut Link,
+    context: &Context,
+    node: &str,
+    now: UnixMs,
+    cursor: &mut HeldCursor,
+    found: &mut Vec<HeldTask>,
+) -> Result<(), StoreError> {
+    if !is_heir(link, context, node)? {
+        *cursor = HeldCursor::End;
+        return Ok(());
+    }
+    tasks::page(link, context, node, cursor, found)?;
+    if *cursor == HeldCursor::End {
+        let mut gone = redis::cmd("HSETNX");
+        gone.arg(schema::node_info(node)).arg(schema::node::GONE);
+        gone.arg(now.0);
+        let mut heir = redis::cmd("DEL");
+        heir.arg(schema::node_heir(node));
+        ask(link, [gone, heir], |_| Ok(()))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,43 @@
+//! The name of the node that used the spool last. Under another name a server does not find what the last one held: that is
+//! said at the start.
+
+use std::fs;
+
+use super::Spool;
+use super::segment::write_file;
+
+impl Spool {
+    /// Notes that the node is called `name`, and returns how it was called before, if that is another name.
+    #[must_use]
+    pub fn note_node(&self, name: &str) -> Option<String> {
+        let path = self.dir.join("node");
+        let before = fs::read_to_string(&path).ok();
+        let before = before.map(|text| text.trim_end_matches('\n').to_owned());
+        if before.as_deref() == Some(name) {
+            return None;
+        }
+        let fresh = self.dir.join("node.new");
+        // One that is there was left by a crash.
+        let _ = fs::remove_file(&fresh);
+        let noted = write_file(&fresh, format!("{name}\n").as_bytes());
+        if let Err(error) = noted.and_then(|()| fs::rename(&fresh, &path)) {
+            log::warn!("spool: the name of the node cannot be noted: {error}");
+        }
+        before.filter(|before| !before.is_empty())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_name_is_noticed_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let note = |name| Spool::open(dir.path(), 1 << 20).unwrap().note_node(name);
+        assert_eq!(note("a"), None);
+        assert_eq!(note("a"), None);
+        assert_eq!(note("b").as_deref(), Some("a"));
+        assert_eq!(note("b"), None);
+    }
+}
