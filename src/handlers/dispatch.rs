@@ -64,8 +64,14 @@ impl Dispatches {
         asked.map(|pending| pending.deadline).min()
     }
 
-    fn reserved(&self) -> Room {
-        self.pending.values().fold(Room::default(), |sum, pending| {
+    /// What those take that are being stored: all of them, or those with hosts that are offline and queued for.
+    fn reserved(&self, queued: bool) -> Room {
+        let is_queued = |pending: &&Pending| {
+            let mut hosts = pending.hosts.iter();
+            hosts.any(|(_, state)| *state == TaskState::Queued)
+        };
+        let counted = self.pending.values().filter(|p| !queued || is_queued(p));
+        counted.fold(Room::default(), |sum, pending| {
             sum.and(Room::of(&pending.commands, pending.hosts.len()))
         })
     }
@@ -147,7 +153,17 @@ impl Core {
         if self.tasks.find(&key).is_some() {
             return Err((ErrorKind::Taken, taken(&key)));
         }
-        let room = self.dispatches.reserved();
+        let waits = hosts.iter().any(|(_, state)| *state == TaskState::Queued);
+        let queued = self
+            .dispatches
+            .reserved(true)
+            .and(Room::of(&commands, hosts.len()));
+        if waits && !self.tasks.has_room_to_queue(queued) {
+            return Err(not_now(
+                "too many tasks wait for hosts that are offline; without `queue` there is room",
+            ));
+        }
+        let room = self.dispatches.reserved(false);
         let room = room.and(Room::of(&commands, hosts.len()));
         let Some(gone) = self.tasks.make_room(room) else {
             return Err(not_now("the tables are full of tasks that have not ended"));

@@ -15,7 +15,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use slab::Slab;
 
 use crate::ids::{HostId, TaskKey};
-use crate::limits::{BOOKS_BYTES_MAX, DELIVERIES_MAX, TASKS_MAX};
+use crate::limits::{BOOKS_BYTES_MAX, DELIVERIES_MAX, QUEUED_QUARTERS_MAX, TASKS_MAX};
 use crate::store::op::TaskState;
 use crate::time::{Instant, UnixMs};
 
@@ -60,6 +60,18 @@ impl Task {
         counts
             .filter(|(_, count)| *count > 0)
             .map(|(state, count)| (state, u64::from(count)))
+    }
+
+    /// What it takes of the room for those that wait for hosts that are offline.
+    fn queued(&self) -> Room {
+        match self.counts[TaskState::Queued as usize] {
+            0 => Room::default(),
+            _ => Room {
+                tasks: 1,
+                deliveries: self.deliveries.len(),
+                bytes: self.bytes,
+            },
+        }
     }
 
     /// Whether something is still awaited of a host of it.
@@ -158,10 +170,22 @@ impl Room {
         }
     }
 
+    fn without(self, other: Self) -> Self {
+        Self {
+            tasks: self.tasks - other.tasks,
+            deliveries: self.deliveries - other.deliveries,
+            bytes: self.bytes - other.bytes,
+        }
+    }
+
     fn fits(self) -> bool {
-        self.tasks <= TASKS_MAX
-            && self.deliveries <= DELIVERIES_MAX
-            && self.bytes <= BOOKS_BYTES_MAX
+        self.fits_quarters(4)
+    }
+
+    fn fits_quarters(self, quarters: usize) -> bool {
+        self.tasks <= TASKS_MAX / 4 * quarters
+            && self.deliveries <= DELIVERIES_MAX / 4 * quarters
+            && self.bytes <= BOOKS_BYTES_MAX / 4 * quarters
     }
 }
 
@@ -176,6 +200,8 @@ pub struct Tasks {
     recipients: Slab<Recipient>,
     names: HashMap<HostId, u32>,
     bytes: usize,
+    /// What tasks take that wait for hosts that are offline.
+    queued: Room,
     tasks_open: usize,
     deliveries_open: usize,
     recipients_working: usize,
@@ -192,6 +218,12 @@ impl Tasks {
             deliveries: self.deliveries.len(),
             bytes: self.bytes,
         }
+    }
+
+    /// Whether there is room for `more` that waits for hosts that are offline.
+    #[must_use]
+    pub fn has_room_to_queue(&self, more: Room) -> bool {
+        self.queued.and(more).fits_quarters(QUEUED_QUARTERS_MAX)
     }
 
     /// Tasks of which something is still awaited.
@@ -347,7 +379,9 @@ impl Tasks {
         for (host, state, failed) in hosts {
             self.insert_delivery(slot, host, state, failed);
         }
-        if self.tasks[slot as usize].is_open() {
+        let task = &self.tasks[slot as usize];
+        self.queued = self.queued.and(task.queued());
+        if task.is_open() {
             self.tasks_open += 1;
         }
         slot
@@ -392,12 +426,18 @@ impl Tasks {
         if task.is_open() {
             self.tasks_open -= 1;
         }
+        self.queued = self.queued.without(task.queued());
         let deliveries = self.tasks[slot as usize].deliveries.clone();
         for delivery in deliveries {
             self.count(delivery, self.deliveries[delivery as usize].state, false);
             let gone = self.deliveries.remove(delivery as usize);
             let recipient = &mut self.recipients[gone.recipient as usize];
-            recipient.deliveries.retain(|pair| pair.1 != delivery);
+            let place = recipient
+                .deliveries
+                .binary_search_by_key(&slot, |pair| pair.0);
+            if let Ok(place) = place {
+                recipient.deliveries.remove(place);
+            }
             if recipient.deliveries.is_empty() {
                 let recipient = self.recipients.remove(gone.recipient as usize);
                 self.names.remove(&recipient.id);
@@ -446,9 +486,11 @@ impl Tasks {
         delivery.state = next;
         let task = delivery.task;
         let was_open = self.tasks[task as usize].is_open();
+        let was_queued = self.tasks[task as usize].queued();
         self.count(slot, before, false);
         self.count(slot, next, true);
         let task = &mut self.tasks[task as usize];
+        self.queued = self.queued.without(was_queued).and(task.queued());
         if next.has_ended() {
             task.ended = now;
         }
@@ -531,7 +573,7 @@ mod tests {
             request: 0,
             queue: false,
             key: key(number),
-            created: UnixMs(5),
+            created: UnixMs(5 + number as u64),
             commands: vec![("x".to_owned(), 1.0)],
             hosts: (0..hosts).map(|h| (host(h), state, false)).collect(),
         }
@@ -599,6 +641,27 @@ mod tests {
         };
         assert_eq!(tasks.make_room(too_much), None);
         assert_eq!(tasks.taken().tasks, TASKS_MAX - 1, "and nothing has gone");
+    }
+
+    #[test]
+    fn what_waits_for_hosts_leaves_room_for_what_goes_out() {
+        let mut tasks = Tasks::default();
+        let one = Room::of(&[("x".to_owned(), 1.0)], 1);
+        let mut number = 0;
+        while tasks.has_room_to_queue(one) {
+            tasks.insert(draft(number, 1, TaskState::Queued), Instant::ZERO);
+            number += 1;
+        }
+        assert_eq!(number, TASKS_MAX / 4 * QUEUED_QUARTERS_MAX);
+        assert_eq!(tasks.make_room(one), Some(0), "an urgent one");
+        // One that comes online makes room.
+        let slot = tasks.delivery_of(&key(0), &host(0)).unwrap();
+        tasks.become_(slot, TaskState::Sent, Instant::ZERO);
+        assert!(tasks.has_room_to_queue(one));
+        for number in 0..number {
+            tasks.remove(tasks.find(&key(number)).unwrap());
+        }
+        assert_eq!(tasks.queued, Room::default());
     }
 
     #[test]
