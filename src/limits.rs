@@ -447,6 +447,10 @@ pub const TOKEN_FILE_BYTES_MAX: u64 = 4_096;
 pub const CONFIG_ENTRIES_MAX: usize = 64;
 /// A log line's message, in bytes; the rest of it is cut off.
 pub const LOG_MESSAGE_BYTES_MAX: usize = 4_096;
+/// Bytes of a message of a peer that a trace line shows; the rest is cut off.
+pub const LOG_TRACE_BYTES_MAX: usize = 512;
+/// Fields of a log line; the rest is left out.
+pub const LOG_FIELDS_MAX: usize = 8;
 /// Lines alike (one target, one host) written within [`LOG_WINDOW_S`]; the rest is counted.
 pub const LOG_LINES_ALIKE_MAX: u32 = 20;
 /// The window in which lines alike are counted, in seconds.

@@ -127,7 +127,8 @@ fn until_ready(server: &mut Server) -> Result<bool, ServeError> {
 /// Says once, on stdout, where the server is to be found.
 fn announce(server: &Server) {
     let ready = server.ready().to_string();
-    log::info!(target: LOG, "{ready}");
+    // On stdout alone: a log that stands beside it has no second one.
+    log::debug!(target: LOG, "{ready}");
     if print(&format!("{ready}\n")).is_err() {
         log::warn!(target: LOG, "nobody reads the ready line");
     }

@@ -369,6 +369,12 @@ impl Core {
         }
     }
 
+    /// Address of the peer of `conn`.
+    #[must_use]
+    pub fn peer(&self, conn: ConnId) -> SocketAddr {
+        self.sessions.peer(conn).address()
+    }
+
     fn opened(&mut self, at: Moment, conn: ConnId, peer: SocketAddr, fx: &mut Effects) {
         self.sessions.open(conn, peer, at.now);
         // Whichever comes first; who is looked at too early is given another deadline.

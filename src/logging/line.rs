@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  text   2026-11-21T02:03:04.567Z INFO  online 10.0.0.7: from port 51234
-//!  json   {"at":"2026-11-21T02:03:04.567Z","level":"info","target":"online","message":"10.0.0.7: from port 51234"}
+//!  json   {"at":"2026-11-21T02:03:04.567Z","level":"info","target":"presence","host":"10.0.0.7","reason":"closed","message":"10.0.0.7: offline: closed"}
 //! ```
 
 use std::fmt;
@@ -11,9 +11,10 @@ use std::time::SystemTime;
 
 use compact_str::CompactString;
 use log::Level;
+use log::kv::{Error, Key, Value, VisitSource};
 
 use crate::config::Format;
-use crate::limits::LOG_MESSAGE_BYTES_MAX;
+use crate::limits::{LOG_FIELDS_MAX, LOG_MESSAGE_BYTES_MAX};
 use crate::text::escape;
 
 /// A line on its way to the log thread.
@@ -25,6 +26,8 @@ pub(super) struct Line {
     pub(super) target: CompactString,
     /// As it was given, but not longer than it may be.
     pub(super) message: String,
+    /// What the caller gave beside the message, for lines of JSON.
+    pub(super) fields: Vec<(CompactString, serde_json::Value)>,
 }
 
 impl Line {
@@ -35,16 +38,23 @@ impl Line {
             level,
             target: CompactString::const_new("log"),
             message,
+            fields: Vec::new(),
         }
     }
 
-    /// What a caller says, formatted and cut to its limit.
-    pub(super) fn of(record: &log::Record<'_>) -> Self {
+    /// A caller's message, formatted and cut to its limit; with its fields if lines are written as JSON.
+    pub(super) fn of(record: &log::Record<'_>, format: Format) -> Self {
+        let mut fields = Fields(Vec::new());
+        if format == Format::Json {
+            // An error only says that it has seen enough.
+            let _ = record.key_values().visit(&mut fields);
+        }
         Self {
             at: SystemTime::now(),
             level: record.level(),
             target: record.target().into(),
             message: Bounded::format(*record.args()),
+            fields: fields.0,
         }
     }
 
@@ -55,14 +65,35 @@ impl Line {
         // Neither can fail: a vector takes whatever is written, and texts can always be JSON.
         let _ = match format {
             Format::Text => writeln!(out, "{at} {:<5} {target} {message}", self.level),
-            Format::Json => writeln!(
-                out,
-                r#"{{"at":"{at}","level":"{}","target":{},"message":{}}}"#,
-                level_word(self.level),
-                serde_json::Value::from(target),
-                serde_json::Value::from(message),
-            ),
+            Format::Json => {
+                let level = level_word(self.level);
+                let target = serde_json::Value::from(target);
+                let _ = write!(out, r#"{{"at":"{at}","level":"{level}","target":{target}"#);
+                for (name, value) in &self.fields {
+                    let name = serde_json::Value::from(name.as_str());
+                    let _ = write!(out, ",{name}:{value}");
+                }
+                writeln!(out, r#","message":{}}}"#, serde_json::Value::from(message))
+            }
         };
+    }
+}
+
+/// Takes the fields of a record: numbers as numbers, all else as text, escaped and cut to the limit of a message.
+struct Fields(Vec<(CompactString, serde_json::Value)>);
+
+impl<'kvs> VisitSource<'kvs> for Fields {
+    fn visit_pair(&mut self, key: Key<'kvs>, value: Value<'kvs>) -> Result<(), Error> {
+        if self.0.len() == LOG_FIELDS_MAX {
+            return Err(Error::msg("more fields than a line may have"));
+        }
+        let number = value.to_i64().map(serde_json::Value::from);
+        let value = number.unwrap_or_else(|| {
+            let text = Bounded::format(format_args!("{value}"));
+            serde_json::Value::from(escape(&text))
+        });
+        self.0.push((key.as_str().into(), value));
+        Ok(())
     }
 }
 
@@ -128,6 +159,7 @@ mod tests {
             level: Level::Info,
             target: "online".into(),
             message: message.to_owned(),
+            fields: Vec::new(),
         }
     }
 
@@ -149,9 +181,33 @@ mod tests {
     }
 
     #[test]
+    fn fields_are_members_of_a_json_line() {
+        let fields = [
+            ("host", Value::from("a\nb")),
+            ("exit", Value::from(-2_i64)),
+            ("reason", Value::from("closed")),
+        ];
+        let record = log::Record::builder()
+            .args(format_args!("prose"))
+            .key_values(&fields)
+            .build();
+        let line = Line::of(&record, Format::Json);
+        let json: serde_json::Value = serde_json::from_str(&rendered(&line, Format::Json)).unwrap();
+        assert_eq!(json["host"], "a\\u{a}b");
+        assert_eq!(json["exit"], -2);
+        assert_eq!(json["reason"], "closed");
+        assert_eq!(json["message"], "prose");
+        assert!(rendered(&line, Format::Text).ends_with(" prose\n"));
+        assert!(Line::of(&record, Format::Text).fields.is_empty());
+    }
+
+    #[test]
     fn a_message_that_is_too_long_is_cut_between_characters() {
         let long = "ö".repeat(LOG_MESSAGE_BYTES_MAX);
-        let line = Line::of(&log::Record::builder().args(format_args!("x{long}")).build());
+        let line = Line::of(
+            &log::Record::builder().args(format_args!("x{long}")).build(),
+            Format::Text,
+        );
         assert_eq!(
             line.message.len(),
             LOG_MESSAGE_BYTES_MAX - 1 + '…'.len_utf8()

@@ -86,6 +86,8 @@ impl Logging {
     /// Takes over another configuration: level, form, file and rotation. Does not wait.
     pub fn reload(&self, config: &Log) {
         self.set_level(config.level);
+        let is_json = config.format == Format::Json;
+        self.shared.is_json.store(is_json, Ordering::Relaxed);
         *lock(&self.shared.reload) = Some(config.clone());
         self.wake();
     }
@@ -144,11 +146,20 @@ struct Shared {
     dropped: AtomicU64,
     reopen: AtomicBool,
     reload: Mutex<Option<Log>>,
+    /// Whether lines are written as JSON, with their fields.
+    is_json: AtomicBool,
 }
 
 impl Shared {
     fn limiter(&self) -> MutexGuard<'_, Limiter> {
         lock(&self.limiter)
+    }
+
+    fn format(&self) -> Format {
+        match self.is_json.load(Ordering::Relaxed) {
+            true => Format::Json,
+            false => Format::Text,
+        }
     }
 
     fn take_reload(&self) -> Option<Log> {
@@ -180,13 +191,16 @@ impl Sink {
             self.dropped();
             return;
         }
-        match self.jobs.try_send(Job::Line(Line::of(record))) {
+        match self
+            .jobs
+            .try_send(Job::Line(Line::of(record, self.shared.format())))
+        {
             Ok(()) => {}
             Err(TrySendError::Full(_)) => self.dropped(),
             Err(TrySendError::Disconnected(_)) => {
                 // The log has ended, and with it all reason not to wait.
                 let mut line = Vec::new();
-                Line::of(record).render(Format::Text, &mut line);
+                Line::of(record, Format::Text).render(Format::Text, &mut line);
                 let _ = io::stderr().write_all(&line);
             }
         }
@@ -217,6 +231,7 @@ fn spawn(
         dropped: AtomicU64::new(0),
         reopen: AtomicBool::new(false),
         reload: Mutex::new(None),
+        is_json: AtomicBool::new(config.format == Format::Json),
     });
     let writer = Writer::new(config, taken, Arc::clone(&shared), stderr);
     thread::Builder::new()

@@ -19,7 +19,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::connection::{Flags, Got};
 use super::share::Share;
-use super::{Reactor, fault};
+use super::{Reactor, fault, journal};
 use crate::codec::{Abnormal, DecodeError, Step, decode, decode_sealed};
 use crate::handlers::effect::Effects;
 use crate::handlers::{Core, End, Flow, Input, Moment};
@@ -304,6 +304,10 @@ impl Reactor {
                 Ok(Step::Need(bytes)) => One::Need(bytes),
                 Ok(Step::Got { incoming, used }) => {
                     fault::trip(&bytes[..used]);
+                    if journal::is_tracing() {
+                        let body = &bytes[FRAME_HEADER_BYTES.min(used)..used];
+                        journal::received(core.peer(conn), "a frame", body);
+                    }
                     let flow = hand_in(core, at, Input::Message { conn, incoming }, fx);
                     if let (Some(guard), true) = (&mut guard, flow != Flow::Wait) {
                         guard.open.advance();
@@ -318,6 +322,9 @@ impl Reactor {
                     }
                 }
                 Err(error) => {
+                    if journal::is_tracing() {
+                        journal::received(core.peer(conn), "invalid data", bytes);
+                    }
                     // There is no room to wait for: this is never turned away.
                     let _ = core.handle(at, Input::Abnormal { conn, error }, fx);
                     One::Refused

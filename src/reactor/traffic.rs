@@ -4,8 +4,8 @@ use std::net::SocketAddr;
 
 use crossbeam_channel::Sender;
 
-use super::Reactor;
 use super::askers::WEB;
+use super::{Reactor, journal};
 use crate::codec::message::Datagram;
 use crate::codec::{Abnormal, decode_datagram};
 use crate::handlers::ask::{Answer, Ask, ErrorKind};
@@ -33,6 +33,9 @@ impl Reactor {
         if body.len() > DATAGRAM_IN_BYTES_MAX {
             self.stats.datagrams_too_long += 1;
             return;
+        }
+        if journal::is_tracing() {
+            journal::received(from, "a datagram", body);
         }
         match decode_datagram(body) {
             Ok(Datagram { said, signature }) => {

@@ -210,3 +210,39 @@ fn the_log_is_reopened() {
     assert!(!has(&moved, "127.0.8.2"), "the old one is left alone");
     assert!(has(&moved, "127.0.8.1"));
 }
+
+/// The log as JSON: what a host sends, what becomes of it, and one ready line.
+#[test]
+fn the_log_has_fields_and_what_hosts_send() {
+    let mut home = Home::embedded();
+    home.set("log.level", "trace").set("log.format", "json");
+    let server = home.start();
+    assert!(
+        server.ready.starts_with("anthill ready "),
+        "{}",
+        server.ready
+    );
+    let mut host = Host::online(server.tcp, "127.0.8.1");
+    host.say(b"{\"flag\":\"ADH18\",\"phase\":1,\"ACK\":\"no \x1b[2J\"}");
+    assert_eq!(host.until_closed(), b"");
+    drop(host);
+    let line = |words: &[&str]| -> serde_json::Value {
+        serde_json::from_str(&server.logged(words)).expect("JSON")
+    };
+    let online = line(&["presence", "online"]);
+    assert_eq!(online["host"], "127.0.8.1");
+    let offline = line(&["presence", "abnormal"]);
+    assert_eq!(offline["reason"], "abnormal");
+    let frame = line(&["received", "a frame"]);
+    let data = frame["data"].as_str().unwrap();
+    assert!(data.contains("ADH18"), "{frame}");
+    assert_eq!(frame["host"], "127.0.8.1");
+    assert!(frame["bytes"].is_u64(), "{frame}");
+    let damaged = line(&["received", "invalid data"]);
+    let data = damaged["data"].as_str().unwrap();
+    assert!(data.contains("\\u{1b}"), "{damaged}");
+    let graver = |line: &String| line.contains("\"level\":\"info\"");
+    let ready = |line: &String| line.contains("anthill ready") && graver(line);
+    assert!(!server.log().iter().any(ready), "a second ready line");
+    server.stop();
+}
