@@ -1,27 +1,67 @@
 //! Text from outside, made fit to be shown. Names of hosts, commands and their output are written
-//! by strangers: a control character may clear a terminal or forge a line of the log, and a
-//! bidirectional override makes a line read as what it is not. Tables, logs and events show all of
-//! these as `\u{…}`.
+//! by strangers: a control character may clear a terminal or forge a line of the log, a
+//! bidirectional override makes a line read as what it is not, and an invisible character makes two
+//! names look the same. Tables, logs and events show all of these as `\u{…}`.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::net::Ipv6Addr;
 use std::str::FromStr;
 
+/// Characters that may not be shown as they are, ascending. They are those of Unicode's categories control
+/// (Cc), format (Cf), line and paragraph separator (Zl, Zp), and those with the property
+/// Default_Ignorable_Code_Point: fillers, joiners, variation selectors and tags, assigned or not.
+const UNSAFE: [(char, char); 30] = [
+    ('\0', '\u{1f}'),
+    ('\u{7f}', '\u{9f}'),
+    ('\u{ad}', '\u{ad}'),
+    ('\u{34f}', '\u{34f}'),
+    ('\u{600}', '\u{605}'),
+    ('\u{61c}', '\u{61c}'),
+    ('\u{6dd}', '\u{6dd}'),
+    ('\u{70f}', '\u{70f}'),
+    ('\u{890}', '\u{891}'),
+    ('\u{8e2}', '\u{8e2}'),
+    ('\u{115f}', '\u{1160}'),
+    ('\u{17b4}', '\u{17b5}'),
+    ('\u{180b}', '\u{180f}'),
+    ('\u{200b}', '\u{200f}'),
+    ('\u{2028}', '\u{202e}'),
+    ('\u{2060}', '\u{206f}'),
+    // Blank as well, though not by these properties.
+    ('\u{2800}', '\u{2800}'),
+    ('\u{3164}', '\u{3164}'),
+    ('\u{fe00}', '\u{fe0f}'),
+    ('\u{feff}', '\u{feff}'),
+    ('\u{ffa0}', '\u{ffa0}'),
+    ('\u{fff0}', '\u{fffb}'),
+    // Names of no character.
+    ('\u{fffe}', '\u{ffff}'),
+    ('\u{110bd}', '\u{110bd}'),
+    ('\u{110cd}', '\u{110cd}'),
+    ('\u{13430}', '\u{1343f}'),
+    ('\u{16fe4}', '\u{16fe4}'),
+    ('\u{1bca0}', '\u{1bca3}'),
+    ('\u{1d173}', '\u{1d17a}'),
+    ('\u{e0000}', '\u{e0fff}'),
+];
+
 /// Whether `c` may not be shown as it is: a control character (line breaks and tabs included), a
-/// mark that changes the direction of writing, or one of the two line breaks of Unicode.
+/// mark that changes the direction of writing, one of the two line breaks of Unicode, or a character that
+/// is not seen.
 #[must_use]
 pub const fn is_unsafe(c: char) -> bool {
-    matches!(
-        c,
-        '\0'..='\u{1f}'
-            | '\u{7f}'..='\u{9f}'
-            | '\u{61c}'
-            | '\u{200e}'
-            | '\u{200f}'
-            | '\u{2028}'..='\u{202e}'
-            | '\u{2066}'..='\u{2069}'
-    )
+    if c.is_ascii() {
+        return c.is_ascii_control();
+    }
+    let mut at = 0;
+    while at < UNSAFE.len() && UNSAFE[at].0 <= c {
+        if c <= UNSAFE[at].1 {
+            return true;
+        }
+        at += 1;
+    }
+    false
 }
 
 /// `text` on one line, with every character that [may not be shown](is_unsafe) written as `\u{…}`.
@@ -97,8 +137,10 @@ pub fn escape_json(json: &str) -> Cow<'_, str> {
             // Between values only, where a blank does as well, and the document stays one line.
             '\n' | '\r' | '\t' => out.push(' '),
             c if is_unsafe(c) => {
-                // Writing to a string cannot fail. All of them have four digits at most.
-                let _ = write!(out, "\\u{:04x}", u32::from(c));
+                for unit in c.encode_utf16(&mut [0; 2]) {
+                    // Writing to a string cannot fail.
+                    let _ = write!(out, "\\u{unit:04x}");
+                }
             }
             c => out.push(c),
         }
@@ -155,8 +197,47 @@ mod tests {
     }
 
     #[test]
+    fn characters_that_are_not_seen_are_spelled_out() {
+        for c in [
+            '\u{ad}',
+            '\u{34f}',
+            '\u{115f}',
+            '\u{180e}',
+            '\u{200b}',
+            '\u{200d}',
+            '\u{2060}',
+            '\u{2064}',
+            '\u{206a}',
+            '\u{3164}',
+            '\u{fe0f}',
+            '\u{feff}',
+            '\u{ffa0}',
+            '\u{fff9}',
+            '\u{1d173}',
+            '\u{e0001}',
+            '\u{e0041}',
+            '\u{e0100}',
+            '\u{e01ef}',
+            '\u{e0fff}',
+        ] {
+            let text = format!("web{c}1");
+            assert_eq!(escape(&text), format!("web\\u{{{:x}}}1", u32::from(c)));
+            let json = serde_json::to_string(&text).unwrap();
+            assert!(escape_json(&json).is_ascii(), "{c:?}");
+        }
+        assert_eq!(escape_json("\"\u{e0041}\""), r#""\udb40\udc41""#);
+        assert!(UNSAFE.is_sorted() && UNSAFE.iter().all(|(first, last)| first <= last));
+    }
+
+    #[test]
     fn what_is_harmless_is_not_copied() {
-        for text in ["", "web-1", "größe 木 \\ \" '", "e\u{301}"] {
+        for text in [
+            "",
+            "web-1",
+            "größe 木 \\ \" '",
+            "e\u{301}",
+            "\u{a0}\u{1f41c}한글",
+        ] {
             assert!(matches!(escape(text), Cow::Borrowed(same) if same == text));
         }
     }
@@ -164,7 +245,7 @@ mod tests {
     proptest! {
         #[test]
         fn json_without_anything_unsafe_means_the_same(text in any::<String>()) {
-            let text = text + "\u{202e}\u{9b}\u{7f}";
+            let text = text + "\u{202e}\u{9b}\u{7f}\u{e0041}\u{ad}";
             let json = serde_json::to_string(&text).unwrap();
             let shown = escape_json(&json);
             prop_assert!(!shown.chars().any(is_unsafe));
