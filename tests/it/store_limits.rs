@@ -153,7 +153,10 @@ fn a_result_redis_will_not_take_is_put_aside() {
     host.send(&output);
     assert_eq!(host.reply()["ACK"], "keepGotIt", "the spool has it");
     let rejected = home.path().join("spool/rejected");
-    let text = until("it is rejected", || std::fs::read_to_string(&rejected).ok());
+    let text = until("it is rejected", || {
+        let text = std::fs::read_to_string(&rejected).ok();
+        text.filter(|text| text.ends_with('\n'))
+    });
     assert!(
         text.contains("invalid bulk length"),
         "{}",
