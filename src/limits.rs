@@ -319,11 +319,19 @@ pub const DISPATCHES_WAITING_MAX: usize = 64;
 pub const DISPATCH_WAIT_S_MAX: u64 = 10;
 /// Questions to the store under way; more are refused for now.
 pub const READS_WAITING_MAX: usize = 256;
-/// Bytes of results held while they arrive, for all connections together. Beyond, those connections wait.
+/// Bytes that the results which arrive may come to, for all connections together. Beyond, those connections wait.
 pub const RESULT_BYTES_HELD_MAX: usize = 64 * 1024 * 1024;
+/// The share of one address (an IPv6 network of 64 bits), in bytes. Beyond, its connections wait.
+pub const RESULT_BYTES_ADDRESS_MAX: usize = 16 * 1024 * 1024;
+/// Bytes of a result that count as progress.
+pub const RESULT_PROGRESS_BYTES: usize = 64 * 1024;
+/// Seconds without such progress after which a result is refused, if connections wait for room.
+pub const RESULT_STALLED_S: u64 = 2;
+/// Milliseconds between two looks for such results, while connections wait.
+pub const RESULT_LOOK_MS: u64 = 500;
 /// So many bytes of a result count as a message.
 pub const RESULT_BYTES_A_MESSAGE: u64 = 16 * 1024;
-/// Seconds a result may wait for room before its connection is closed.
+/// Seconds a result may wait for room before it is refused.
 pub const RESULT_WAIT_S_MAX: u64 = 60;
 /// Of each output so much is shown with the task, in bytes; all of it can be asked for by itself.
 pub const OUTPUT_SHOWN_BYTES_MAX: usize = 4_096;
@@ -650,6 +658,10 @@ const _: () = {
     assert!(
         STORE_HANDS_OPS_MAX >= BATCH_OPS_MAX,
         "a whole batch is taken into the hands"
+    );
+    assert!(
+        RESULT_BYTES_ADDRESS_MAX < RESULT_BYTES_HELD_MAX,
+        "an address leaves room to others"
     );
     assert!(PAGE_SCAN_MAX >= PAGE_HOSTS_MAX, "a page can be full");
     assert!(BOOK_BYTES_MAX < FRAME_BYTES_MAX, "a book fits a frame");

@@ -1,14 +1,22 @@
 //! Results on their way: the bytes of each connection so far, who waits for room, and how much is held
 //! in all. Memory is taken as bytes arrive, never for what is only announced.
+//!
+//! A result begins when there is room for all of it, so that each that has begun can come to its end; one
+//! address has a share of the room. A result that stalls while connections wait for room is given up: its bytes
+//! are dropped and it is refused, but its connection stays.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
+use std::net::{IpAddr, Ipv6Addr};
 
 use sha2::{Digest as _, Sha256};
 
-use crate::codec::message::Ask;
+use crate::codec::message::{Ask, ResultHeader};
 use crate::ids::{ConnId, Numbered};
-use crate::limits::RESULT_BYTES_HELD_MAX;
-use crate::time::Instant;
+use crate::limits::{
+    RESULT_BYTES_ADDRESS_MAX, RESULT_BYTES_HELD_MAX, RESULT_LOOK_MS, RESULT_PROGRESS_BYTES,
+    RESULT_STALLED_S,
+};
+use crate::time::{Instant, Span};
 
 /// One result, as far as it has come.
 #[derive(Debug)]
@@ -31,14 +39,62 @@ pub struct Payload {
     pub truncated: bool,
     /// What its sender wants back.
     pub ask: Ask,
-    /// Whether it is kept. Else its bytes are dropped as they come.
-    pub wanted: bool,
+    /// Why it is not kept, if it is not: its bytes are dropped as they come, and it is refused.
+    pub refusal: Option<&'static str>,
+    /// Where it comes from.
+    pub address: IpAddr,
     /// The bytes so far.
     pub bytes: Vec<u8>,
     /// Their digest so far.
     pub digest: Sha256,
     /// How many have come.
     pub came: u64,
+    /// Its place among those that arrive.
+    number: u64,
+    /// When it began, or the latest [`RESULT_PROGRESS_BYTES`] of it were complete.
+    progress_at: Instant,
+    /// Bytes since then.
+    progressed: usize,
+}
+
+impl Payload {
+    /// A result of which nothing has come, of `header`, from `address`.
+    #[must_use]
+    pub fn new(header: &ResultHeader<'_>, slot: u32, address: IpAddr, ask: Ask) -> Self {
+        Self {
+            slot,
+            code: header.code.to_string(),
+            command: header.command.to_string(),
+            exit: header.exit,
+            seconds: header.seconds,
+            size: header.size,
+            sha256: header.sha256,
+            truncated: header.truncated,
+            ask,
+            refusal: None,
+            address: network(address),
+            bytes: Vec::new(),
+            digest: Sha256::new(),
+            came: 0,
+            number: 0,
+            progress_at: Instant::ZERO,
+            progressed: 0,
+        }
+    }
+
+    /// Whether it is kept.
+    #[must_use]
+    pub const fn is_wanted(&self) -> bool {
+        self.refusal.is_none()
+    }
+}
+
+/// The network that counts as one address: one machine has as many IPv6 addresses of its own as it likes.
+fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V4(address) => address.into(),
+        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),
+    }
 }
 
 /// A connection that is not read until there is room.
@@ -46,6 +102,7 @@ pub struct Payload {
 struct Waiting {
     conn: ConnId,
     slot: u32,
+    address: IpAddr,
     bytes: usize,
     deadline: Instant,
 }
@@ -57,8 +114,19 @@ pub struct Payloads {
     /// Whose payload a host is sending: one at a time is kept.
     sending: Numbered<u32, ConnId>,
     held: usize,
+    /// What those kept will take when they are whole.
+    reserved: usize,
+    /// The same by address.
+    reserved_by: HashMap<IpAddr, usize>,
+    /// Those kept, in the order in which they began.
+    order: BTreeSet<(u64, ConnId)>,
+    next_number: u64,
     /// First come, first served; so the first deadline is the earliest.
     waiting: VecDeque<Waiting>,
+    /// Connections that have waited too long: the result they send next is refused.
+    overdue: HashSet<ConnId>,
+    /// When to look next for results that have stalled; only while connections wait.
+    look_at: Option<Instant>,
 }
 
 impl Payloads {
@@ -80,34 +148,48 @@ impl Payloads {
         self.arriving.get(&conn)
     }
 
-    /// Whether `bytes` more of a payload by `conn`, of the host in `slot`, have room.
+    /// Whether a payload of `bytes` by the host in `slot` at `address` has room.
     #[must_use]
-    pub fn has_room(&self, conn: ConnId, slot: u32, bytes: usize) -> bool {
-        self.fits(conn, slot, bytes, self.held)
+    pub fn has_room(&self, slot: u32, address: IpAddr, bytes: usize) -> bool {
+        self.fits(slot, network(address), bytes, (0, 0))
     }
 
-    fn fits(&self, conn: ConnId, slot: u32, bytes: usize, held: usize) -> bool {
-        let free = self.sending.get(&slot).is_none_or(|other| *other == conn);
+    /// The same where so much more is reserved, in all and by its address.
+    fn fits(&self, slot: u32, network: IpAddr, bytes: usize, (all, by): (usize, usize)) -> bool {
+        let reserved = self.reserved + all;
+        let reserved_by = self.reserved_by.get(&network).map_or(0, |bytes| *bytes) + by;
         // One that is alone always has room.
-        let own = self.arriving.get(&conn).map_or(0, |own| own.bytes.len());
-        free && (held == own || held + bytes <= RESULT_BYTES_HELD_MAX)
+        let has_room = reserved == 0
+            || reserved + bytes <= RESULT_BYTES_HELD_MAX
+                && (reserved_by == 0 || reserved_by + bytes <= RESULT_BYTES_ADDRESS_MAX);
+        has_room && !self.sending.contains_key(&slot)
     }
 
     /// A header was taken.
-    pub fn begin(&mut self, conn: ConnId, payload: Payload) {
-        if payload.wanted {
+    pub fn begin(&mut self, conn: ConnId, mut payload: Payload, now: Instant) {
+        payload.progress_at = now;
+        if payload.is_wanted() {
+            payload.number = self.next_number;
+            self.next_number += 1;
+            self.order.insert((payload.number, conn));
+            self.reserved += payload.size as usize;
+            *self.reserved_by.entry(payload.address).or_default() += payload.size as usize;
             self.sending.insert(payload.slot, conn);
         }
         self.arriving.insert(conn, payload);
     }
 
     /// Takes the next bytes: how many have come by now.
-    pub fn take(&mut self, conn: ConnId, bytes: &[u8]) -> u64 {
+    pub fn take(&mut self, conn: ConnId, bytes: &[u8], now: Instant) -> u64 {
         let Some(payload) = self.arriving.get_mut(&conn) else {
             return 0;
         };
         payload.came += bytes.len() as u64;
-        if payload.wanted {
+        payload.progressed += bytes.len();
+        if payload.progressed >= RESULT_PROGRESS_BYTES {
+            (payload.progress_at, payload.progressed) = (now, 0);
+        }
+        if payload.is_wanted() {
             payload.bytes.extend_from_slice(bytes);
             payload.digest.update(bytes);
             self.held += bytes.len();
@@ -118,32 +200,97 @@ impl Payloads {
     /// A payload is whole, or its connection has ended.
     pub fn remove(&mut self, conn: ConnId) -> Option<Payload> {
         let payload = self.arriving.remove(&conn)?;
-        self.held -= payload.bytes.len();
-        if payload.wanted {
-            self.sending.remove(&payload.slot);
+        if payload.is_wanted() {
+            self.release(conn, &payload);
         }
         Some(payload)
     }
 
-    /// A connection waits until `bytes` of its host have room.
-    pub fn wait(&mut self, conn: ConnId, slot: u32, bytes: usize, deadline: Instant) {
+    /// A payload that was kept is no longer.
+    fn release(&mut self, conn: ConnId, payload: &Payload) {
+        let size = payload.size as usize;
+        self.held -= payload.bytes.len();
+        self.reserved -= size;
+        if let Some(reserved) = self.reserved_by.get_mut(&payload.address) {
+            *reserved -= size;
+            if *reserved == 0 {
+                self.reserved_by.remove(&payload.address);
+            }
+        }
+        self.order.remove(&(payload.number, conn));
+        self.sending.remove(&payload.slot);
+    }
+
+    /// The next result of this connection is to be refused.
+    pub fn mark(&mut self, conn: ConnId) {
+        self.overdue.insert(conn);
+    }
+
+    /// Drops what has come of a connection's payload, and what is still to come: it is refused when it is whole.
+    pub fn give_up(&mut self, conn: ConnId, why: &'static str) {
+        let Some(mut payload) = self.arriving.remove(&conn) else {
+            return;
+        };
+        if payload.is_wanted() {
+            self.release(conn, &payload);
+            payload.bytes = Vec::new();
+            payload.refusal = Some(why);
+        }
+        self.arriving.insert(conn, payload);
+    }
+
+    /// Whether the next result of this connection is to be refused, since it has waited too long.
+    pub fn take_mark(&mut self, conn: ConnId) -> bool {
+        !self.overdue.is_empty() && self.overdue.remove(&conn)
+    }
+
+    /// Payloads that have stalled while connections wait for room; `None` before it is time to look.
+    pub fn take_stalled(&mut self, now: Instant) -> Option<Vec<ConnId>> {
+        self.look_at.filter(|at| *at <= now)?;
+        let again = now + Span::from_millis(RESULT_LOOK_MS);
+        self.look_at = (!self.waiting.is_empty()).then_some(again);
+        self.look_at?;
+        let stalled = |conn: &ConnId| {
+            let payload = self.arriving.get(conn);
+            let since = payload.map_or(now, |payload| payload.progress_at);
+            since + Span::from_secs(RESULT_STALLED_S) <= now
+        };
+        let kept = self.order.iter().map(|(_, conn)| *conn);
+        Some(kept.filter(stalled).collect())
+    }
+
+    /// A connection waits from `now` on until `bytes` of its host have room.
+    pub fn wait(
+        &mut self,
+        conn: ConnId,
+        (slot, address): (u32, IpAddr),
+        bytes: usize,
+        now: Instant,
+        deadline: Instant,
+    ) {
         self.waiting.push_back(Waiting {
             conn,
             slot,
+            address: network(address),
             bytes,
             deadline,
         });
+        // A look at once: what has stalled may have done so long ago.
+        self.look_at.get_or_insert(now);
     }
 
     /// Those that wait and have room now, all together.
     pub fn take_resumable(&mut self) -> Vec<ConnId> {
-        let mut held = self.held;
+        let mut all = 0;
+        let mut by: HashMap<IpAddr, usize> = HashMap::new();
         let mut resumed = Vec::new();
         let mut waiting = std::mem::take(&mut self.waiting);
         waiting.retain(|wait| {
-            let fits = self.fits(wait.conn, wait.slot, wait.bytes, held);
+            let more = by.get(&wait.address).map_or(0, |bytes| *bytes);
+            let fits = self.fits(wait.slot, wait.address, wait.bytes, (all, more));
             if fits {
-                held += wait.bytes;
+                all += wait.bytes;
+                *by.entry(wait.address).or_default() += wait.bytes;
                 resumed.push(wait.conn);
             }
             !fits
@@ -152,22 +299,24 @@ impl Payloads {
         resumed
     }
 
-    /// When the next of those that wait has waited long enough.
+    /// When the next of those that wait has waited long enough, or results are to be looked at.
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
-        self.waiting.front().map(|wait| wait.deadline)
+        let first = self.waiting.front().map(|wait| wait.deadline);
+        [first, self.look_at].into_iter().flatten().min()
     }
 
     /// One that has.
     pub fn take_overdue(&mut self, now: Instant) -> Option<ConnId> {
-        let overdue = self.deadline().is_some_and(|deadline| deadline <= now);
-        let wait = overdue.then(|| self.waiting.pop_front())??;
+        let first = self.waiting.front()?;
+        let wait = (first.deadline <= now).then(|| self.waiting.pop_front())??;
         Some(wait.conn)
     }
 
     /// A connection has ended: what it was sending is dropped, and it waits for nothing.
     pub fn forget(&mut self, conn: ConnId) -> bool {
         self.waiting.retain(|wait| wait.conn != conn);
+        self.take_mark(conn);
         !self.arriving.is_empty() && self.remove(conn).is_some()
     }
 }

@@ -2,14 +2,14 @@
 //!
 //! ```text
 //!   header ─▶ too large: closed     nobody asked for it: bytes dropped, then refused
-//!      │       no room: waits, up to a minute
+//!      │       no room: waits, up to a minute, then refused
 //!      ▼
 //!   bytes, as they come ─▶ all there ─▶ digest ─▶ Op::Result, a report like others
 //! ```
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use sha2::{Digest as _, Sha256};
+use sha2::Digest as _;
 
 use crate::codec::message::{Ask, Flag, ResultHeader, Word};
 use crate::codec::{Abnormal, DecodeError};
@@ -23,8 +23,13 @@ use super::core::Core;
 use super::effect::{Effect, Effects, EventKind, Note};
 use super::payloads::Payload;
 use super::progress::REPORT_BYTES;
-use super::session::Turn;
+use super::session::{Session, Turn};
 use super::{Flow, Moment};
+
+/// The refusal of a result that has waited for room for too long.
+const NO_ROOM: &str = "no room for it in time";
+/// The refusal of a result that stalled while others waited for room.
+const STALLED: &str = "too slow while others waited for room";
 
 const WAIT: Span = Span::from_secs(RESULT_WAIT_S_MAX);
 
@@ -51,31 +56,23 @@ impl Core {
         if self.is_starting() {
             return self.hold(conn, slot, 0, at);
         }
-        let payload = Payload {
-            slot,
-            code: header.code.to_string(),
-            command: header.command.to_string(),
-            exit: header.exit,
-            seconds: header.seconds,
-            size: header.size,
-            sha256: header.sha256,
-            truncated: header.truncated,
-            ask,
-            wanted: self.is_result_wanted(&host, &header.code),
-            bytes: Vec::new(),
-            digest: Sha256::new(),
-            came: 0,
-        };
-        if payload.wanted {
+        let address = self.sessions.peer(conn).ip();
+        let mut payload = Payload::new(header, slot, address, ask);
+        if !self.is_result_wanted(&host, &header.code) {
+            payload.refusal = Some(NO_SUCH_TASK);
+        } else if self.payloads.take_mark(conn) {
+            payload.refusal = Some(NO_ROOM);
+        }
+        if payload.is_wanted() {
             let bytes = header.size as usize;
-            if !self.payloads.has_room(conn, slot, bytes) {
+            if !self.payloads.has_room(slot, address, bytes) {
                 return self.hold(conn, slot, bytes, at);
             }
             if header.size == 0 && !self.make_room_for_report(conn, report_bytes(&payload)) {
                 return Flow::Wait;
             }
         }
-        self.payloads.begin(conn, payload);
+        self.payloads.begin(conn, payload, at.now);
         if header.size > 0 {
             return Flow::Raw(header.size);
         }
@@ -92,16 +89,13 @@ impl Core {
         let left = payload.size - payload.came;
         let bytes = &bytes[..bytes.len().min(left as usize)];
         let is_last = bytes.len() as u64 == left;
-        if payload.wanted {
-            let (slot, report) = (payload.slot, report_bytes(payload));
-            if !self.payloads.has_room(conn, slot, bytes.len()) {
-                return self.hold(conn, slot, bytes.len(), at);
-            }
+        if payload.is_wanted() {
+            let report = report_bytes(payload);
             if is_last && !self.make_room_for_report(conn, report) {
                 return Flow::Wait;
             }
         }
-        let came = self.payloads.take(conn, bytes);
+        let came = self.payloads.take(conn, bytes, at.now);
         let before = came - bytes.len() as u64;
         if is_last || came / RESULT_BYTES_A_MESSAGE > before / RESULT_BYTES_A_MESSAGE {
             self.heard(at, conn);
@@ -119,11 +113,7 @@ impl Core {
         };
         let ask = payload.ask;
         let good = payload.digest.clone().finalize().as_slice() == payload.sha256.as_slice();
-        let refusal = match (payload.wanted, good) {
-            (false, _) => Some(NO_SUCH_TASK),
-            (true, false) => Some("wrong digest"),
-            (true, true) => None,
-        };
+        let refusal = payload.refusal.or((!good).then_some("wrong digest"));
         if let Some(why) = refusal {
             self.stats.results_refused += 1;
             if ask.reply {
@@ -191,7 +181,10 @@ impl Core {
     pub(super) fn hold(&mut self, conn: ConnId, slot: u32, bytes: usize, at: Moment) -> Flow {
         if let Some(session) = self.sessions.get_mut(conn) {
             session.turn = Turn::Waiting;
-            self.payloads.wait(conn, slot, bytes, at.now + WAIT);
+            let address = self.sessions.peer(conn).ip();
+            let place = (slot, address);
+            self.payloads
+                .wait(conn, place, bytes, at.now, at.now + WAIT);
             self.stats.waits += 1;
         }
         Flow::Wait
@@ -213,21 +206,50 @@ impl Core {
         }
     }
 
-    /// Closes those that have waited for longer than anyone may.
+    /// Refuses results that have stalled while connections wait for room, and those of connections that have waited
+    /// for too long. Before the store has been up, no result can be judged: such a connection is closed.
     pub(super) fn hurry_results(&mut self, judge: Instant, at: Moment, fx: &mut Effects) {
-        while let Some(conn) = self.payloads.take_overdue(judge) {
-            if self.sessions.get(conn).is_none() {
+        let mut refused = false;
+        for conn in self.payloads.take_stalled(judge).unwrap_or_default() {
+            let waits = |session: &Session| session.turn == Turn::Waiting;
+            // One that waits for room among the reports is not read.
+            if self.sessions.get(conn).is_none_or(waits) {
                 continue;
             }
-            fx.push(Effect::Log(Note {
-                level: log::Level::Warn,
-                what: "result",
-                who: self.sessions.peer(conn).ip().to_string(),
-                text: "closed: there was no room for what it sends".to_owned(),
-            }));
-            fx.push(Effect::Close { conn });
-            self.end_session(conn, Reason::Closed, at, fx);
+            refused = true;
+            self.payloads.give_up(conn, STALLED);
+            self.note_result(conn, "refused: it stalled while others waited for room", fx);
         }
+        while let Some(conn) = self.payloads.take_overdue(judge) {
+            let starting = self.is_starting();
+            let Some(session) = self.sessions.get_mut(conn) else {
+                continue;
+            };
+            if starting {
+                self.note_result(conn, "closed: the store has not been reached", fx);
+                fx.push(Effect::Close { conn });
+                self.end_session(conn, Reason::Closed, at, fx);
+                continue;
+            }
+            session.turn = Turn::None;
+            refused = true;
+            self.sessions.heard(conn, at.now);
+            self.payloads.mark(conn);
+            self.note_result(conn, "refused: there was no room for it", fx);
+            fx.push(Effect::Resume { conn });
+        }
+        if refused {
+            self.resume_results(at, fx);
+        }
+    }
+
+    fn note_result(&self, conn: ConnId, text: &str, fx: &mut Effects) {
+        fx.push(Effect::Log(Note {
+            level: log::Level::Warn,
+            what: "result",
+            who: self.sessions.peer(conn).ip().to_string(),
+            text: text.to_owned(),
+        }));
     }
 
     /// Whether the store was never up yet, so that nobody knows which tasks there are.

@@ -4,7 +4,9 @@ use sha2::{Digest as _, Sha256};
 
 use super::*;
 use crate::codec::message::ResultHeader;
-use crate::limits::{RESULT_BYTES_HELD_MAX, RESULT_WAIT_S_MAX};
+use crate::limits::{
+    RESULT_BYTES_ADDRESS_MAX, RESULT_BYTES_HELD_MAX, RESULT_STALLED_S, RESULT_WAIT_S_MAX,
+};
 
 pub(super) fn header<'a>(
     code: &'a str,
@@ -175,55 +177,148 @@ fn one_payload_at_a_time_for_a_host() {
     );
 }
 
-#[test]
-fn memory_is_bounded_and_who_waits_too_long_for_it_is_closed() {
-    let mut world = World::new();
-    let output = vec![b'x'; 1 << 20];
-    let hosts = RESULT_BYTES_HELD_MAX >> 20;
-    let conns: Vec<ConnId> = (0..=hosts)
+/// Whole results for which there is room.
+const ROOM: usize = RESULT_BYTES_HELD_MAX >> 20;
+
+/// Hosts of which each has announced a result, each at an address of its own; and one more,
+/// whose result waits.
+fn full(world: &mut World, output: &[u8]) -> (Vec<ConnId>, ConnId) {
+    let mut conns: Vec<ConnId> = (0..=ROOM)
         .map(|i| world.plain(&format!("10.0.0.{i}")))
         .collect();
     world.dispatch("AC1", &[]).unwrap();
-    let message = || Message::Result(header("AC1", "x", &output, 0));
+    let last = conns.remove(ROOM);
+    let message = || Message::Result(header("AC1", "x", output, 0));
     for conn in &conns {
-        // Announced is not held: all of them may begin.
-        assert_eq!(world.send(*conn, message(), None), Flow::Raw(1 << 20));
+        assert_eq!(world.send(*conn, message(), Some(1)), Flow::Raw(1 << 20));
     }
-    for conn in &conns[..hosts] {
-        let bytes = &output[..output.len() - 1];
-        assert_eq!(world.input(Input::Raw { conn: *conn, bytes }), Flow::Taken);
-    }
-    let last = conns[hosts];
-    let bytes = &output[..100_000];
-    assert_eq!(world.input(Input::Raw { conn: last, bytes }), Flow::Wait);
-    assert!(world.core.stats().result_bytes_held <= RESULT_BYTES_HELD_MAX as u64);
-    let bytes = &output[..1];
-    assert_eq!(
-        world.input(Input::Raw {
-            conn: conns[0],
-            bytes
-        }),
-        Flow::Taken
-    );
+    assert_eq!(world.send(last, message(), Some(1)), Flow::Wait);
+    (conns, last)
+}
+
+/// Sends a result of a mebibyte that has room.
+fn send_all(world: &mut World, conn: ConnId, output: &[u8]) {
+    let message = Message::Result(header("AC1", "x", output, 0));
+    assert_eq!(world.send(conn, message, Some(1)), Flow::Raw(1 << 20));
+    let bytes = output;
+    assert_eq!(world.input(Input::Raw { conn, bytes }), Flow::Taken);
+    world.settle();
+    assert_eq!(world.words(conn).last(), Some(&Word::GotIt));
+}
+
+#[test]
+fn memory_is_bounded_and_freed_room_goes_to_a_result_that_waits() {
+    let mut world = World::new();
+    let output = vec![b'x'; 1 << 20];
+    let (conns, last) = full(&mut world, &output);
+    let (conn, bytes) = (conns[1], &output[..]);
+    assert_eq!(world.input(Input::Raw { conn, bytes }), Flow::Taken);
     assert!(world.effects.contains(&Effect::Resume { conn: last }));
-    let bytes = &output[..1_000_000];
-    assert_eq!(world.input(Input::Raw { conn: last, bytes }), Flow::Taken);
-    let more = world.plain("10.0.1.1");
-    world.dispatch("AC2", &["10.0.1.1"]).unwrap();
-    let message = Message::Result(header("AC2", "x", &output, 0));
-    assert_eq!(world.send(more, message, None), Flow::Wait);
-    let waited = world.ms;
-    while !world.closed(more) {
-        world.pass(1_000);
-        for conn in &conns {
-            world.beat(*conn);
-        }
+    send_all(&mut world, last, &output);
+}
+
+#[test]
+fn results_that_stall_are_refused_where_others_wait_and_stay_connected() {
+    let mut world = World::new();
+    let output = vec![b'x'; 1 << 20];
+    let (conns, last) = full(&mut world, &output);
+    let mut waited = 0;
+    while !world.effects.contains(&Effect::Resume { conn: last }) {
+        world.pass(500);
+        waited += 1;
+        assert!(waited <= 2 * RESULT_STALLED_S + 2, "it waits for long");
     }
-    let waited = world.ms - waited;
-    assert!(
-        (59_000..=61_000).contains(&waited),
-        "{waited} of {RESULT_WAIT_S_MAX} s"
+    send_all(&mut world, last, &output);
+    // Those that stalled are not closed: what comes of them is dropped, and refused at its end.
+    let (conn, bytes) = (conns[3], &output[..]);
+    assert_eq!(world.input(Input::Raw { conn, bytes }), Flow::Taken);
+    let refused = Word::Refused("too slow while others waited for room".to_owned());
+    assert_eq!(world.words(conn), [refused]);
+    assert!(conns.iter().all(|conn| !world.closed(*conn)));
+    assert_eq!(world.core.stats().result_bytes_held, 0);
+}
+
+#[test]
+fn a_result_that_stalls_where_none_waits_is_taken() {
+    let mut world = World::new();
+    let conn = world.plain("10.0.0.1");
+    world.dispatch("AC1", &[]).unwrap();
+    let output = b"0123456789";
+    let message = Message::Result(header("AC1", "x", output, 0));
+    assert_eq!(world.send(conn, message, Some(1)), Flow::Raw(10));
+    for _ in 0..3 * RESULT_STALLED_S {
+        world.pass(1_000);
+    }
+    let bytes = output;
+    let _ = world.input(Input::Raw { conn, bytes });
+    world.settle();
+    assert_eq!(world.words(conn), [Word::GotIt]);
+}
+
+#[test]
+fn one_address_has_its_share_of_the_room() {
+    let mut world = World::new();
+    let output = vec![b'x'; 1 << 20];
+    let share = RESULT_BYTES_ADDRESS_MAX >> 20;
+    let named = |world: &mut World, id: &str, peer: &str| {
+        let conn = world.open(peer);
+        world.hello(conn, id, None);
+        conn
+    };
+    let hoard: Vec<ConnId> = (0..=share)
+        .map(|i| {
+            named(
+                &mut world,
+                &format!("h{i}"),
+                &format!("10.0.0.1:{}", 5_000 + i),
+            )
+        })
+        .collect();
+    let honest = named(&mut world, "honest", "10.0.0.2:5000");
+    world.dispatch("AC1", &[]).unwrap();
+    let message = || Message::Result(header("AC1", "x", &output, 0));
+    for conn in &hoard[..share] {
+        assert_eq!(world.send(*conn, message(), Some(1)), Flow::Raw(1 << 20));
+    }
+    assert_eq!(world.send(hoard[share], message(), Some(1)), Flow::Wait);
+    send_all(&mut world, honest, &output);
+}
+
+#[test]
+fn a_result_that_waits_too_long_for_room_is_refused_and_its_host_stays() {
+    let mut world = World::new();
+    let output = b"0123456789";
+    // One result of a host at a time: the second waits while the last bytes of the first wait for the store.
+    let first = world.plain("10.0.0.1");
+    let more = world.open("10.0.0.1:4001");
+    world.beat(more);
+    world.dispatch("AC1", &[]).unwrap();
+    let message = || Message::Result(header("AC1", "x", output, 0));
+    assert_eq!(world.send(first, message(), Some(1)), Flow::Raw(10));
+    assert_eq!(world.send(more, message(), Some(1)), Flow::Wait);
+    let other = world.plain("10.0.0.2");
+    world.up = false;
+    let mut seq = 0;
+    while world.progress(other, Phase::Received, &["x"], seq) == Flow::Taken {
+        seq += 1;
+    }
+    let (conn, bytes) = (first, &output[..]);
+    assert_eq!(world.input(Input::Raw { conn, bytes }), Flow::Wait);
+    let mut waited = 0;
+    while !world.effects.contains(&Effect::Resume { conn: more }) {
+        world.pass(1_000);
+        waited += 1;
+        assert!(waited <= RESULT_WAIT_S_MAX + 1);
+    }
+    assert!(waited >= RESULT_WAIT_S_MAX - 1, "{waited} s");
+    assert_eq!(world.send(more, message(), Some(1)), Flow::Raw(10));
+    let (conn, bytes) = (more, &output[..]);
+    assert_eq!(world.input(Input::Raw { conn, bytes }), Flow::Taken);
+    assert_eq!(
+        world.words(more),
+        [Word::Refused("no room for it in time".to_owned())]
     );
+    assert!(!world.closed(more));
 }
 
 #[test]
