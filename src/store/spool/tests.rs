@@ -305,3 +305,72 @@ fn a_deleted_directory_takes_nothing_and_is_made_anew() {
     let mut spool = Spool::open(&dir, ROOM).unwrap();
     assert_eq!(drain(&mut spool, 10), [4, 5]);
 }
+
+#[test]
+fn no_damage_to_any_file_of_the_spool_panics() {
+    let whole = tempfile::tempdir().unwrap();
+    let mut spool = Spool::open(whole.path(), ROOM).unwrap();
+    let _ = (spool.first_seq(7), spool.note_node("n1"));
+    fill(&mut spool, 0..20);
+    spool.keep_recent(&[report(1), report(2)]).unwrap();
+    // So that there is a note of how far the replay has come.
+    super::position::save(
+        whole.path(),
+        super::position::Position {
+            number: 1,
+            first: [0; HEADER_BYTES],
+            offset: 40,
+        },
+    );
+    drop(spool);
+    let names: Vec<_> = fs::read_dir(whole.path())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name())
+        .collect();
+    assert!(names.len() >= 5, "{names:?}");
+    let mut random = fastrand::Rng::with_seed(17);
+    for (damaged, way) in names
+        .iter()
+        .flat_map(|name| (0..8).map(move |way| (name, way)))
+    {
+        let dir = tempfile::tempdir().unwrap();
+        for name in &names {
+            fs::copy(whole.path().join(name), dir.path().join(name)).unwrap();
+        }
+        let path = dir.path().join(damaged);
+        let mut bytes = fs::read(&path).unwrap();
+        let length = bytes.len();
+        match way {
+            0 => bytes.clear(),
+            1 => bytes.truncate(length / 2),
+            2 => bytes.truncate(length.saturating_sub(1)),
+            3 => bytes.extend([0xff; 64]),
+            _ => bytes.iter_mut().for_each(|byte| {
+                if random.u8(0..8) == 0 {
+                    *byte = random.u8(..);
+                }
+            }),
+        }
+        fs::remove_file(&path).unwrap();
+        match way {
+            7 => fs::create_dir(&path).unwrap(),
+            _ => fs::write(&path, bytes).unwrap(),
+        }
+        // It may be refused, in words; it never panics, and what is left of it can be used.
+        let mut spool = match Spool::open(dir.path(), ROOM) {
+            Ok(spool) => spool,
+            Err(error) => {
+                assert!(!error.to_string().is_empty());
+                continue;
+            }
+        };
+        let _ = (spool.recent(), spool.first_seq(7), spool.note_node("n2"));
+        while !spool.is_empty() {
+            let Ok(ops) = spool.next(7, usize::MAX) else {
+                break;
+            };
+            let count = ops.len();
+            spool.settled(count);
+        }
+    }
+}
