@@ -137,8 +137,8 @@ fn wrong_usage_is_status_2_and_one_line_that_names_it() {
         (&["run"], &["COMMAND is missing", "missing"]),
         (&["run", " "], &["COMMAND", "empty"]),
         (&["run", "a", "web-*", "--host", "b"], &["--host", "TARGET"]),
-        (&["output", "AC1"], &["<HOST>", "missing"]),
-        (&["host"], &["<NAME>", "missing"]),
+        (&["output", "AC1"], &["HOST is missing"]),
+        (&["host"], &["NAME is missing"]),
         (
             &["hosts", "--color", "red"],
             &["--color", "'red'", "always"],
