@@ -1,5 +1,5 @@
-//! What AK devices cost the loop, but for their sockets: a question, its answer and the tick between, with
-//! five hundred devices that are asked ten times a second.
+//! Cost of AK devices for the loop, without their sockets: a request, its reply and the tick
+//! between, with five hundred devices polled ten times a second.
 
 use std::hint::black_box;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -65,7 +65,7 @@ impl World {
         }
     }
 
-    /// A millisecond: everybody's dial and question is answered.
+    /// Advances a millisecond; every dial and request is answered.
     fn step(&mut self) {
         self.ms += 1;
         let (at, took) = (self.at(), Span::ZERO);

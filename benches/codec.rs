@@ -1,5 +1,5 @@
-//! What a message costs before anybody knows what it means: the frame and its body read, a reply
-//! written.
+//! Cost of a message before its meaning is known: parsing the frame and its body, and writing a
+//! reply.
 
 use std::hint::black_box;
 

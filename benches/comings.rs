@@ -1,10 +1,8 @@
-//! How fast the store thread's Redis half writes that hosts come and go, beside what `redis-benchmark` reaches
-//! with the very same commands. Redis on one core, who talks to it on another.
-//!
-//!     cargo bench --bench comings
-//!
-//! The commands are those that Redis itself says it was sent for one host (`MONITOR`), with the host's name drawn anew
-//! for each. Where many hosts share a command, so do they here.
+//! Rate at which the store thread writes presence changes to Redis, beside the rate of `redis-benchmark`
+//! with the same commands. Redis runs on one core, its clients on another.
+//!      cargo bench --bench comings
+//!  The commands are those that Redis reports for one host (`MONITOR`), with a random host name each time.
+//! Commands that serve many hosts do so here too.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
@@ -25,7 +23,7 @@ use rustix::thread::{CpuSet, sched_setaffinity};
 const AT: UnixMs = UnixMs(1_800_000_000_000);
 const HOSTS: u32 = 100_000;
 const PIPELINE: &str = "1000";
-/// What `redis-benchmark` puts a number in the place of, twelve digits long.
+/// The placeholder that `redis-benchmark` replaces by a number of twelve digits.
 const NUMBER: &str = "__rand_int__";
 /// Turn about, so often.
 const ROUNDS: usize = 3;
@@ -92,7 +90,7 @@ impl Redis {
         store
     }
 
-    /// The commands it is sent meanwhile, as it tells them itself.
+    /// Commands that Redis receives during `work`, from `MONITOR`.
     fn monitor(&self, work: impl FnOnce()) -> Vec<Vec<String>> {
         let mut stream = TcpStream::connect(format!("127.0.0.1:{}", self.port)).expect("it is up");
         stream.write_all(b"MONITOR\r\n").expect("it listens");
@@ -122,7 +120,7 @@ impl Redis {
         assert!(status.expect("redis-cli is installed").success());
     }
 
-    /// How long `redis-benchmark` takes for the same command, for all hosts.
+    /// Time that `redis-benchmark` takes for the same command, for all hosts.
     fn benchmark(&self, command: &[String]) -> Duration {
         // Of those that are shared there are too few for a pipeline, and drawing a thousand names takes longer than
         // adding them: one at a time, on one connection.
@@ -156,7 +154,7 @@ impl Drop for Redis {
     }
 }
 
-/// Whether a command is one for many hosts.
+/// Returns whether a command serves many hosts.
 fn shared(command: &[String]) -> bool {
     matches!(command[0].as_str(), "SADD" | "SREM" | "ZADD")
 }
@@ -238,7 +236,7 @@ fn goings(claimed: &[Outcome]) -> Vec<Op> {
     (0..).zip(claimed).map(offline).collect()
 }
 
-/// Everybody comes and goes: how long each took.
+/// All hosts come online and go offline; returns both times.
 fn store(redis: &Redis, hosts: u32) -> [Duration; 2] {
     let mut store = redis.store();
     let come = comings(hosts);

@@ -1,8 +1,7 @@
-//! What the core holds and does for a million hosts, in absolute figures: memory, a heartbeat beside that
+//! Memory and time of the core with a million hosts, in absolute figures: memory, a heartbeat beside that
 //! of a thousand hosts, a tick in which nothing is due, and one in which a hundred thousand hosts are lost. No
-//! sockets, no store: what is theirs is measured by others.
-//!
-//!     cargo bench --bench million
+//! sockets and no store: other benches measure theirs.
+//!      cargo bench --bench million
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -16,7 +15,7 @@ use anthill::ids::ConnId;
 use anthill::store::op::{Op, Outcome, Settled};
 use anthill::time::{Instant, Span, UnixMs};
 
-/// Far from any power of two and prime, so that neighbours in time are none in memory.
+/// A prime far from any power of two, so that neighbours in time are not neighbours in memory.
 const STRIDE: u32 = 611_953;
 const TIMEOUT_S: u64 = 60;
 /// Hosts fall silent in so many groups, a second apart.
@@ -77,7 +76,7 @@ fn beat(core: &mut Core, host: u32, at: Moment, fx: &mut Effects) {
     fx.list.clear();
 }
 
-/// Plays the store until there is nothing left to write.
+/// Plays the store until nothing is left to write.
 fn write_down(core: &mut Core, at: Moment, fx: &mut Effects) {
     while core.has_work() {
         let batch = core.pull(at, 4_096);
@@ -153,7 +152,8 @@ fn heartbeats(core: &mut Core, hosts: u32, times: u32, fx: &mut Effects) -> f64 
     })
 }
 
-/// Everybody falls silent, a group a second: how long the ticks take in which a group is lost.
+/// All hosts fall silent, one group a second; returns the times of the ticks in which a group is
+/// lost.
 fn lost(core: &mut Core, hosts: u32, fx: &mut Effects) -> Vec<Duration> {
     for group in 0..GROUPS {
         for host in (0..hosts).filter(|host| host % GROUPS == group) {

@@ -1,5 +1,5 @@
-//! What the store thread can write in a batch: hosts that come and go, and reports, in files and, where a
-//! `redis-server` is installed, in a Redis of the bench's own.
+//! Throughput of the store thread per batch: presence changes and reports, in the embedded store
+//! and, if `redis-server` is installed, in a Redis of the bench's own.
 
 use std::net::{Ipv4Addr, TcpListener};
 use std::process::{Child, Command, Stdio};
@@ -113,7 +113,7 @@ fn epoch(outcome: &Outcome) -> u64 {
     }
 }
 
-/// Everybody comes, and goes again.
+/// All hosts come online and go offline again.
 fn come_and_go(store: &mut dyn Backend, hosts: u32) {
     let online = |number| {
         Op::Online(Box::new(Online {
@@ -141,7 +141,7 @@ fn come_and_go(store: &mut dyn Backend, hosts: u32) {
     run(store, &go);
 }
 
-/// Everybody says what it is at.
+/// All hosts report progress.
 fn report(store: &mut dyn Backend, hosts: u32) {
     let key = TaskKey::parse("AC1", "AC").expect("a key");
     let progress = |number| {

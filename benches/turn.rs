@@ -1,6 +1,6 @@
-//! What the core costs in a turn: a heartbeat, and a tick with nothing due, in a small fleet and in
-//! a very large one. Neither should depend on how many hosts there are, but for the caches of the
-//! machine.
+//! Cost of a turn in the core: a heartbeat, and a tick with nothing due, in a small fleet and in a
+//! very large one. Apart from the caches of the machine, neither should depend on the number of
+//! hosts.
 
 use std::hint::black_box;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -19,7 +19,7 @@ const AT: Moment = Moment {
     wall: UnixMs(1_800_000_000_000),
 };
 
-/// Far from any power of two and prime, so that neighbours in time are none in memory.
+/// A prime far from any power of two, so that neighbours in time are not neighbours in memory.
 const STRIDE: u32 = 611_953;
 
 /// The sizes to measure. A mere test of the benches makes do with the small one.

@@ -1,4 +1,4 @@
-//! What deadlines cost: one set and one taken, none due, and very many due at once.
+//! Cost of deadlines: one inserted and one collected, none due, and very many due at once.
 
 use std::hint::black_box;
 
