@@ -1,7 +1,5 @@
-//! So many heartbeats from their bytes to the bytes of their replies, and nothing else: what
-//! `scripts/callgrind` counts the instructions of.
-//!
-//!     cargo run --release --example heartbeats -- 100000
+//! A number of heartbeats, from their bytes to the bytes of their replies: the program whose instructions `scripts/callgrind` counts.
+//!      cargo run --release --example heartbeats -- 100000
 
 use std::hint::black_box;
 use std::net::{Ipv4Addr, SocketAddr};
