@@ -1,4 +1,4 @@
-//! What this host is: its name, its hardware address, its IPv4 addresses.
+//! Facts about this machine: its name, its hardware address, its IPv4 addresses.
 
 use std::fs;
 use std::net::IpAddr;

@@ -24,7 +24,7 @@ use crate::limits::AGENT_JOURNAL_BYTES_MIN;
 const JOURNAL: &str = "journal";
 const OUTPUT: &str = "output-";
 
-/// Why there is no journal.
+/// Reason for a missing journal.
 #[derive(Debug, thiserror::Error)]
 pub enum JournalError {
     /// Another agent lives there.
@@ -36,14 +36,15 @@ pub enum JournalError {
 }
 
 impl JournalError {
-    /// Whether it may be well again without anybody changing how this agent is set up.
+    /// Returns whether the journal may recover without a change to this agent's setup.
     #[must_use]
     pub fn is_the_disk(&self) -> bool {
         matches!(self, Self::Io(_, error) if is_the_disk(error))
     }
 }
 
-/// Whether this is a disk that is full, read-only or broken, rather than a wrong path or permission.
+/// Returns whether the error comes from a disk that is full, read-only or broken, rather than from
+/// a wrong path or permission.
 #[must_use]
 pub fn is_the_disk(error: &io::Error) -> bool {
     use io::ErrorKind::{FileTooLarge, QuotaExceeded, ReadOnlyFilesystem, StorageFull};
@@ -62,7 +63,7 @@ pub struct Journal {
     base: u64,
     /// Records not yet written.
     waiting: Vec<u8>,
-    /// Outputs to be let go once it is written that they are not needed.
+    /// Outputs to be deleted once the record that they are no longer needed is written.
     dropped: Vec<u64>,
     /// Held for as long as we live.
     _lock: File,
@@ -115,11 +116,10 @@ impl Journal {
         line(record, &mut self.waiting);
     }
 
-    /// Brings all records to the disk.
-    ///
-    /// # Errors
-    /// When the system refuses: what is on the disk is then uncertain. When the file is no more in its
-    /// directory, too: nobody would find there what is written to it.
+    /// Syncs all records to the disk.
+    ///  # Errors
+    /// When the system refuses; the content of the disk is then uncertain. Also when the file is no longer in
+    /// its directory: its records would not be found there.
     pub fn sync(&mut self) -> io::Result<()> {
         if self.waiting.is_empty() {
             self.let_go();
@@ -187,10 +187,9 @@ impl Journal {
         File::open(&self.dir)?.sync_all()
     }
 
-    /// What was kept for report `seq`.
-    ///
-    /// # Errors
-    /// When it is not to be had.
+    /// Reads the output of report `seq`.
+    ///  # Errors
+    /// When it cannot be read.
     pub fn output(&self, seq: u64) -> io::Result<Vec<u8>> {
         fs::read(self.output_path(seq))
     }
@@ -203,7 +202,7 @@ impl Journal {
 
     fn let_go(&mut self) {
         for seq in std::mem::take(&mut self.dropped) {
-            // What stays here is found, and let go, at the next start.
+            // An output that remains is found and deleted at the next start.
             let _ = fs::remove_file(self.output_path(seq));
         }
     }
@@ -227,7 +226,7 @@ fn line(record: &Record, out: &mut Vec<u8>) {
     writeln!(out, "{crc:08x} {json}").expect("a Vec takes all that is written to it");
 }
 
-/// What the lines of a journal come to, and how many of them are none.
+/// Replays the lines of a journal; returns the memory and the number of invalid lines.
 fn replay(bytes: &[u8]) -> (Memory, usize) {
     let (mut memory, mut torn) = (Memory::default(), 0);
     for line in bytes

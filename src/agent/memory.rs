@@ -1,14 +1,12 @@
-//! What an agent must not forget: the keys it has taken, how far it has come, and the reports that
+//! The agent's durable state: the keys it has taken, the progress of its tasks, and the reports that
 //! the server has not yet acknowledged.
-//!
-//! ```text
+//!  ```text
 //!  Task ─▶ Book ─▶ Starting ─▶ Report(Output) ─▶ Report(Phase 3) ─▶ … ─▶ ended, its key remembered
 //!                               └──────┬───────┘
 //!                                   outbox, until Settled
 //! ```
-//!
-//! All of it follows from a row of [`Record`]s. A journal keeps them; this is what they come to. Where
-//! a record names what is not there, because a disk lost what came before it, it changes nothing.
+//!  All of it follows from a sequence of [`Record`]s, which a journal keeps. A record that refers to an
+//! unknown task, because a disk lost the records before it, changes nothing.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -26,40 +24,40 @@ const COMMAND: &str = "cid:";
 pub enum Record {
     /// A task or a command is taken; or, in a journal written anew, what it had come to.
     Task {
-        /// Which.
+        /// Task key, or id of a console command.
         code: String,
-        /// What is known of it.
+        /// State of the task.
         task: Task,
     },
     /// The book of a task has come.
     Book {
-        /// Which.
+        /// Task key, or id of a console command.
         code: String,
         /// Its commands, in the order in which they run.
         commands: Vec<String>,
     },
     /// A command is about to be started.
     Starting {
-        /// Of which task.
+        /// Task key, or id of a console command.
         code: String,
         /// Its place in the book.
         index: usize,
     },
-    /// Something to be told to the server.
+    /// A report for the server.
     Report {
         /// Its number: rising, and the `seq` it is sent with.
         seq: u64,
-        /// What.
+        /// The report.
         report: Report,
     },
     /// The server has acknowledged a report, or refused it for good.
     Settled {
-        /// Which.
+        /// Number of the report.
         seq: u64,
     },
     /// There is no book for a task: its key is as if it had never come.
     Forgotten {
-        /// Which.
+        /// Task key, or id of a console command.
         code: String,
     },
 }
@@ -67,47 +65,47 @@ pub enum Record {
 /// A task, or a console command as a task of one.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Task {
-    /// When it was taken.
+    /// Time at which the key was taken.
     pub at: UnixMs,
     /// Its commands, as long as they are needed.
     pub commands: Option<Vec<String>>,
-    /// How many of them have been started.
+    /// Number of commands started.
     pub started: usize,
-    /// How many of them have ended.
+    /// Number of commands ended.
     pub done: usize,
     /// Nothing more is done for it.
     pub ended: bool,
 }
 
 impl Task {
-    /// Whether its book has still to come.
+    /// Returns whether the task book has not arrived yet.
     #[must_use]
     pub const fn wants_book(&self) -> bool {
         self.commands.is_none() && !self.ended
     }
 }
 
-/// Something to be told to the server. The commands' names are in their task's book.
+/// A report for the server. The names of the commands are in their task's book.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Report {
     /// ADH27.
     Phase {
-        /// Of which task.
+        /// Task key, or id of a console command.
         code: String,
-        /// What has happened.
+        /// The event.
         phase: Phase,
-        /// How many commands have ended. In phase 2 the next one has begun.
+        /// Number of commands that have ended. In phase 2 the next one has begun.
         done: usize,
         /// The rest will not be done.
         lost: bool,
     },
     /// ADH43.
     Output {
-        /// Of which task.
+        /// Task key, or id of a console command.
         code: String,
         /// The command's place in the book.
         index: usize,
-        /// How it went.
+        /// Result of the command.
         outcome: Outcome,
     },
 }
@@ -129,18 +127,18 @@ impl Report {
     }
 }
 
-/// How a command went; the output itself is kept beside the journal.
+/// Result of a command; the output itself is stored beside the journal.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Outcome {
     /// The exit status.
     pub exit: i32,
-    /// How long it ran, in seconds.
+    /// Run time in seconds.
     pub seconds: f64,
     /// Bytes of output kept.
     pub size: u64,
     /// Their SHA-256.
     pub sha256: [u8; 32],
-    /// Whether there was more.
+    /// The output was cut.
     pub truncated: bool,
 }
 
@@ -150,7 +148,7 @@ pub fn command_code(cid: &str) -> String {
     format!("{COMMAND}{cid}")
 }
 
-/// Whether `code` names a console command.
+/// Returns whether `code` is the id of a console command.
 #[must_use]
 pub fn is_command(code: &str) -> bool {
     code.starts_with(COMMAND)
@@ -173,7 +171,7 @@ pub struct Memory {
     outbox: BTreeMap<u64, Report>,
     /// The number of the next task.
     next_number: u64,
-    /// That of the next report.
+    /// Number of the next report.
     next_seq: u64,
     output_bytes: u64,
 }
@@ -291,7 +289,7 @@ impl Memory {
         }
     }
 
-    /// What is known of a task.
+    /// State of a task.
     #[must_use]
     pub fn task(&self, code: &str) -> Option<&Task> {
         self.tasks.get(code).map(|held| &held.task)
@@ -309,7 +307,7 @@ impl Memory {
         self.next_seq
     }
 
-    /// How many reports wait to be acknowledged.
+    /// Number of reports that wait for their acknowledgement.
     #[must_use]
     pub fn reports(&self) -> usize {
         self.outbox.len()

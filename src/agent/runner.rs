@@ -34,9 +34,9 @@ use super::output::Output;
 use super::tree::{Cgroup, Earlier, Note, Process, Tree, reap_orphans, remove_empty_groups};
 use crate::limits::{AGENT_KILL_MS, AGENT_PROCESS_LOOK_MS_MAX};
 
-/// Where a bare program is looked up.
+/// Directories in which a bare program name is looked up.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-/// How often a command is looked at where the kernel cannot tell of its end.
+/// Interval at which a command is polled if the kernel cannot report its end.
 const TICK: Duration = Duration::from_millis(50);
 /// How often it is looked whether the processes of a command that is ended are gone.
 const END_TICK: Duration = Duration::from_millis(20);
@@ -51,7 +51,7 @@ const STOP_TIME: Duration = Duration::from_millis(3 * AGENT_KILL_MS);
 /// Bytes of output read at once.
 const READ_BYTES: usize = 16 * 1024;
 
-/// The thread. When it is dropped, the command under way is ended, and nothing is told of it.
+/// The runner thread. Dropping it kills the running command without a report.
 #[derive(Debug)]
 pub struct Runner {
     jobs: Option<Sender<Job>>,
@@ -69,7 +69,7 @@ impl Runner {
     /// When the system gives no thread or pipe.
     pub fn start(waker: Arc<Waker>, state: Option<PathBuf>) -> io::Result<Self> {
         let (stopped, stop) = io::pipe()?;
-        // One at a time: the next is handed in when the one before has been told of.
+        // One job at a time: the next is sent after the result of the one before.
         let (jobs, todo) = bounded::<Job>(1);
         let (done, results) = bounded(1);
         let mut place = Place::new(state);
@@ -97,7 +97,7 @@ impl Runner {
         })
     }
 
-    /// Runs a command. The one before must have been told of.
+    /// Runs a command. The result of the command before must have been received.
     pub fn run(&self, job: Job) {
         if let Some(jobs) = &self.jobs {
             // The channel has room, since the one before has ended; and its thread lives as long as we.
@@ -227,7 +227,7 @@ fn run(job: &Job, stopped: &PipeReader, place: &mut Place) -> Option<Finished> {
     })
 }
 
-/// What became of a command.
+/// End of a command.
 struct Ended {
     exit: i32,
     output: Output,
@@ -316,7 +316,7 @@ fn find(program: &str) -> Option<PathBuf> {
         .find(can_run)
 }
 
-/// Why a command is no longer waited for.
+/// Reason to stop waiting for a command.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Over {
     Ended,
@@ -375,7 +375,7 @@ struct Watched {
     tree: Tree,
     /// Tells of its end, where the kernel can.
     end: Option<OwnedFd>,
-    /// What it puts out; nothing more once all its writers are gone.
+    /// The output pipe; `None` once all its writers are gone.
     reader: Option<PipeReader>,
     output: Output,
     /// When its processes are written down next, and how long after that again.
@@ -463,7 +463,7 @@ impl Watched {
         Ok(!polled[0].revents().is_empty())
     }
 
-    /// Whether its process has ended. It is left to be waited for.
+    /// Returns whether the process has ended. It stays a zombie until it is waited for.
     fn has_ended(&self) -> io::Result<bool> {
         let how = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
         Ok(waitid(WaitId::Pid(self.pid), how)?.is_some())
@@ -576,7 +576,7 @@ mod tests {
         }
     }
 
-    /// A process of ours, or a zombie that whoever adopted it has not waited for.
+    /// Waits for a process of ours, or a zombie that its adopter has not reaped.
     fn wait_until_gone(pid: &str) {
         let begun = Instant::now();
         let is_there = || {

@@ -16,7 +16,7 @@ use crate::codec::message::{Datagram, Hello, KeyedHello, Message, Push};
 use crate::keys::{Directions, Guard, Hex, KEY_BYTES, Key, Nonce, Transcript, Window};
 use crate::limits::{DATAGRAM_SIGNED_BYTES_MAX, NONCE_DIGITS};
 
-/// Where nonces come from: the system, in an agent. `None` when it has none to give.
+/// Source of nonces: the system, in an agent. `None` when it has none to give.
 pub type Nonces = Box<dyn FnMut() -> Option<[u8; NONCE_DIGITS / 2]> + Send>;
 
 /// The key of an agent, and how far its session has come.
@@ -27,7 +27,7 @@ pub(super) struct Keyed {
     stage: Stage,
 }
 
-/// How far it has come on this connection.
+/// Progress of the handshake on this connection.
 enum Stage {
     /// Nothing is said.
     Silent,
@@ -115,7 +115,7 @@ impl Core {
         );
     }
 
-    /// Whether something from the server is to be taken only after its proof.
+    /// Returns whether messages of the server are ignored until its proof.
     pub(super) fn is_unproved(&self) -> bool {
         let proved = |keyed: &Keyed| matches!(keyed.stage, Stage::Proved(_));
         self.keyed.as_deref().is_some_and(|keyed| !proved(keyed))

@@ -15,7 +15,7 @@ use crate::limits::{
     AGENT_RESULT_LOSSES_MAX,
 };
 
-/// What has been sent on this connection.
+/// Reports sent on this connection.
 #[derive(Debug, Default)]
 pub(super) struct Sent {
     /// The number from which on nothing has been sent.
@@ -26,7 +26,8 @@ pub(super) struct Sent {
 }
 
 impl Sent {
-    /// Whether one more may go out. Those numbered below `suspects` go one at a time.
+    /// Returns whether one more report may be sent. Those numbered below `suspects` go one at a
+    /// time.
     fn has_room(&self, suspects: u64) -> bool {
         let Some((first, _)) = self.waiting.first_key_value() else {
             return true;
@@ -158,7 +159,7 @@ impl Core {
         let message: Option<Message<'_>> = self.memory.message(seq);
         let is_sent = message.is_some_and(|message| send(&mut self.keyed, message, Some(seq), fx));
         if !is_sent {
-            // It never will be: it is told of once, and does not stand in the way of the others.
+            // The server will never take it: it is logged once and does not block the others.
             self.settle(seq, fx);
         } else if size > 0 {
             fx.push(Effect::SendOutput { seq, size });
