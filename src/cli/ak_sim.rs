@@ -23,7 +23,7 @@ use line::{Left, Line};
 /// Connections at once; one more is closed.
 const CONNECTIONS_MAX: usize = 2_048;
 const EVENTS_MAX: usize = 1_024;
-/// How long none is accepted where the system has no room for one.
+/// Pause of accepting while the system has no room for a connection.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
 
 const LISTENER: Token = Token(usize::MAX);
@@ -55,7 +55,7 @@ struct Sim {
     poll: Poll,
     events: Events,
     listener: TcpListener,
-    /// When the listener is looked at next, if not when it says so.
+    /// Next time to try the listener, if it does not become readable before.
     accept_at: Option<Instant>,
     lines: Slab<Line<TcpStream>>,
     /// Lines that pause, by when. One that ended meanwhile is found gone, or looked at once too often.
@@ -151,7 +151,7 @@ impl Sim {
             let token = Token(entry.key());
             self.poll.registry().register(&mut stream, token, both)
         });
-        // A peer that is gone is nothing to complain of.
+        // A peer that has disconnected is not an error.
         if begun.is_ok() {
             entry.insert(Line::new(stream, Device::default()));
         }

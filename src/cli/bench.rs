@@ -166,7 +166,7 @@ fn own_key() -> String {
     format!("AC-bench-{:x}-{:x}", now.as_millis(), std::process::id())
 }
 
-/// Posts a task with these commands to all hosts of the run, and to nobody else.
+/// Returns a function that posts a task with these commands to the hosts of the run only.
 fn post(api: Api, key: &str, commands: &[String], hosts: Vec<String>) -> Post {
     let priorities = (1..=commands.len()).rev();
     let commands: Map<String, Value> = commands

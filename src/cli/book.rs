@@ -79,14 +79,15 @@ fn split(task: &str) -> Result<Entry, Failure> {
     }
 }
 
-/// Whether it reads as a decimal number. `inf` and `nan` are words of a command, not numbers.
+/// Returns whether the text is a decimal number. `inf` and `nan` are words of a command, not
+/// numbers.
 fn is_number(text: &str) -> bool {
     text.bytes()
         .all(|byte| byte.is_ascii_digit() || matches!(byte, b'+' | b'-' | b'.' | b'e' | b'E'))
         && text.parse::<f64>().is_ok()
 }
 
-/// What a file holds. One that begins as JSON does is JSON.
+/// Parses a tasks file. A text that begins like JSON is JSON.
 fn read(text: &str) -> Result<Vec<Entry>, String> {
     let json = |error: serde_json::Error| {
         format!(

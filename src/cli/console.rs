@@ -80,7 +80,7 @@ pub fn run(args: &ConsoleArgs) -> Result<(), Failure> {
         };
         match done {
             Ok(()) => {}
-            // Nobody reads any more, or nothing can be written: there is no use in going on.
+            // The reader is gone, or nothing can be written: the console ends.
             Err(Failure { why: None, .. }) => return Err(Failure::reader_gone()),
             Err(Failure { why: Some(why), .. }) => {
                 complain(&why);
@@ -94,7 +94,7 @@ pub fn run(args: &ConsoleArgs) -> Result<(), Failure> {
     }
 }
 
-/// What a line asks for.
+/// A parsed line.
 #[derive(Debug, PartialEq)]
 enum Line<'a> {
     Nothing,
@@ -198,14 +198,14 @@ fn cut_word(text: &str) -> (&str, &str) {
     (word, rest.trim_start())
 }
 
-/// What the server says of a command just sent.
+/// The server's response to a command.
 #[derive(Deserialize)]
 struct Sent {
     id: String,
     hosts: BTreeMap<String, String>,
 }
 
-/// What has become of it.
+/// State of a command.
 #[derive(Deserialize)]
 struct Status {
     hosts: BTreeMap<String, HostStatus>,

@@ -26,9 +26,10 @@ use super::{Failure, book, color, complain, print, remark, table, terminal};
 const PAUSE: Duration = Duration::from_millis(300);
 /// Between two looks at most, where a look itself is quick.
 const PAUSE_MAX: Duration = Duration::from_secs(1);
-/// How many times as long as a look took the next one waits: a large task is no burden.
+/// Pause between two requests, as a multiple of the time that the last one took. A large task is
+/// then no burden.
 const PAUSE_LOOKS: u32 = 4;
-/// How long a server may be away while a task of it is waited for.
+/// Longest absence of the server while its task is awaited.
 const AWAY_MAX: Duration = Duration::from_secs(60);
 
 /// Keys that are made before it is given up, where each was used before.

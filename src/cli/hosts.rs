@@ -1,6 +1,5 @@
-//! `anthill hosts`: who is alive, as a running server knows it.
-//!
-//! All pages are fetched before anything is shown, so that the list is in one order: addresses by
+//! `anthill hosts`: the hosts that a running server knows.
+//!  All pages are fetched before anything is shown, so that the list has one order: addresses by
 //! their number, then names with their digits read as numbers, `web-2` before `web-10`.
 
 use std::time::SystemTime;
@@ -65,7 +64,7 @@ pub fn print_table(fleet: &Fleet, filter: Filter, width: Option<u16>) -> Result<
     Ok(())
 }
 
-/// Which hosts are asked for.
+/// Selection of hosts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Filter {
     /// All.
@@ -110,16 +109,16 @@ pub struct Host {
     pub id: String,
     /// `online` or `offline`.
     pub state: String,
-    /// Why it is offline.
+    /// Reason for being offline.
     #[serde(default)]
     pub reason: Option<String>,
-    /// Since when it is so, RFC 3339.
+    /// Time of the last change, RFC 3339.
     #[serde(default)]
     pub since: Option<String>,
-    /// When it was last heard of, RFC 3339.
+    /// Time of the last message, RFC 3339.
     #[serde(default)]
     pub last_seen: Option<String>,
-    /// Where it connects from.
+    /// Peer address.
     #[serde(default)]
     pub ip: Option<String>,
     /// Its host name.
@@ -251,7 +250,7 @@ impl Fleet {
         )
     }
 
-    /// How many of what was asked for.
+    /// Counts of the selected hosts, as text.
     pub fn counts(&self, filter: Filter) -> String {
         let online = self.hosts.iter().filter(|host| host.state == "online");
         let online = online.count();

@@ -3,7 +3,7 @@
 
 use std::net::IpAddr;
 
-/// Where a host stands in the list: addresses first, by number, then names.
+/// Position of a host in the list: addresses first, by number, then names.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 pub enum Rank {
     /// An address.
@@ -16,7 +16,7 @@ pub enum Rank {
 /// left out.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 pub enum Part {
-    /// How many digits, and these.
+    /// Number of digits, and the digits.
     Number(usize, String),
     /// Anything between numbers.
     Text(String),

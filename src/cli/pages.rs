@@ -1,8 +1,8 @@
-//! What all lists of a server have in common: they come in pages, and go out again as JSON.
+//! Paging, common to all lists of a server: pages are fetched, and merged into one JSON document.
 
 use serde::Deserialize;
 
-/// Where the next page begins: the server's own matter, and sent back as it came.
+/// Start of the next page: opaque, and sent back unchanged.
 #[derive(Deserialize, PartialEq)]
 #[serde(untagged)]
 pub enum Cursor {
@@ -13,7 +13,7 @@ pub enum Cursor {
 }
 
 impl Cursor {
-    /// What is added to a query that has something in it already.
+    /// The parameter for a query that is not empty.
     pub fn query(&self) -> String {
         let text = match self {
             Self::Number(number) => number.to_string(),

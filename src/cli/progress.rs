@@ -1,5 +1,5 @@
-//! What a task is at just now, on stderr if that is a terminal: one line a host where these are
-//! few, else a bar. Drawn over what was drawn before, and taken away at the end.
+//! Progress of a task on stderr, if that is a terminal: one line a host for few hosts, else a bar.
+//! It is redrawn in place and removed at the end.
 
 use std::io::{self, IsTerminal, Write};
 
@@ -16,7 +16,7 @@ const BAR: u64 = 30;
 const CLEAR_LINE_END: &str = "\x1b[K";
 const CLEAR_BELOW: &str = "\x1b[J";
 
-/// What was drawn last.
+/// The last drawing.
 pub struct Progress {
     shown: bool,
     lines: usize,
@@ -57,7 +57,7 @@ impl Progress {
         }
     }
 
-    /// What brings the cursor back to where the drawing begins.
+    /// Escape sequence that moves the cursor to the start of the drawing.
     fn back(&self) -> String {
         match self.lines {
             0 => String::new(),
@@ -67,7 +67,7 @@ impl Progress {
 }
 
 fn write(text: &str) {
-    // Where stderr is gone nobody looks at the progress.
+    // Without a reader of stderr the progress is not needed.
     let _ = io::stderr().write_all(text.as_bytes());
 }
 

@@ -1,5 +1,4 @@
-//! Where the console's lines come from: a prompt with history and completion on a terminal, plain
-//! lines elsewhere.
+//! Input of the console: a prompt with history and completion on a terminal, plain lines elsewhere.
 
 use std::cell::RefCell;
 use std::fs::DirBuilder;
@@ -36,7 +35,7 @@ pub enum Prompt<'a> {
     Terminal {
         /// Edits the line.
         editor: Box<Editor<Words<'a>, FileHistory>>,
-        /// Where lines are remembered, if anywhere.
+        /// File of the history, if there is one.
         history: Option<PathBuf>,
     },
     /// From a script.
@@ -64,14 +63,14 @@ impl<'a> Prompt<'a> {
         }));
         let history = history_file();
         if let Some(file) = &history {
-            // There is none the first time.
+            // The file does not exist the first time.
             let _ = editor.load_history(file);
         }
         let editor = Box::new(editor);
         Ok(Self::Terminal { editor, history })
     }
 
-    /// Whether somebody sits there.
+    /// Returns whether input comes from a terminal.
     pub const fn is_interactive(&self) -> bool {
         matches!(self, Self::Terminal { .. })
     }
@@ -124,7 +123,7 @@ fn history_file() -> Option<PathBuf> {
     let state = state.filter(|path| path.is_absolute());
     let directory = state.unwrap_or_else(|| home.join(".local/state"));
     let directory = directory.join("anthill");
-    // Commands may hold what is nobody else's business.
+    // Commands may be confidential.
     let made = DirBuilder::new()
         .recursive(true)
         .mode(0o700)

@@ -121,7 +121,7 @@ pub fn known(text: &Option<String>) -> Cow<'_, str> {
     }
 }
 
-/// How long ago a time was, in its largest unit; a time that does not parse, as it stands.
+/// Age of a time, in its largest unit; a time that does not parse is shown unchanged.
 pub fn age(time: &Option<String>, now: SystemTime) -> Cow<'_, str> {
     let Some(then) = time
         .as_deref()

@@ -90,15 +90,15 @@ pub struct Task {
     pub hosts: Vec<(String, HostTask)>,
 }
 
-/// How far a host has come.
+/// Progress of a host.
 #[derive(Debug, Deserialize)]
 pub struct HostTask {
-    /// What it is in the task.
+    /// State in the task.
     pub state: String,
     /// The command under way.
     #[serde(default)]
     pub working: Option<String>,
-    /// What is done.
+    /// Finished commands.
     #[serde(default)]
     pub complete: Vec<String>,
     #[serde(default)]
@@ -137,7 +137,7 @@ pub struct Outcome {
     whole: Option<u64>,
 }
 
-/// What all pages of a task say alike, as far as it is known here.
+/// Members that all pages of a task share.
 #[derive(Deserialize)]
 struct Head {
     #[serde(default)]
@@ -145,7 +145,7 @@ struct Head {
     commands: Vec<(String, f64)>,
 }
 
-/// How many hosts are what.
+/// Number of hosts in each state.
 #[derive(Debug, Default, PartialEq)]
 pub struct Tally(BTreeMap<String, u64>);
 
@@ -212,12 +212,12 @@ impl Task {
         format!("{}\n", text::escape_json(&json))
     }
 
-    /// How many hosts are what.
+    /// Counts the hosts by state.
     pub fn tally(&self) -> Tally {
         Tally::of(self.hosts.iter().map(|(_, host)| host.state.as_str()))
     }
 
-    /// How many commands it has.
+    /// Number of commands.
     pub fn commands(&self) -> usize {
         self.commands.len()
     }
@@ -442,17 +442,17 @@ impl Tally {
         Self(counts)
     }
 
-    /// How many there are.
+    /// Number of hosts.
     pub fn all(&self) -> u64 {
         self.0.values().sum()
     }
 
-    /// How many are in this state.
+    /// Number of hosts in this state.
     pub fn count(&self, state: &str) -> u64 {
         self.0.get(state).copied().unwrap_or(0)
     }
 
-    /// How many nothing is awaited of any more.
+    /// Number of hosts in a terminal state.
     pub fn ended(&self) -> u64 {
         let awaited: u64 = AWAITED.iter().map(|state| self.count(state)).sum();
         self.all() - awaited

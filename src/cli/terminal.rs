@@ -1,5 +1,5 @@
-//! What is known of the other end of stdout or stderr: whether it is a terminal, how large, and whether
-//! anyone still reads.
+//! Properties of stdout and stderr: whether it is a terminal, its size, and whether its reader is
+//! still there.
 
 use std::io::{self, IsTerminal};
 use std::os::fd::AsFd;
@@ -33,7 +33,7 @@ pub fn size_of(out: impl IsTerminal + AsFd) -> Option<Size> {
     })
 }
 
-/// Waits for so long, or until nobody reads stdout any more; tells whether somebody does.
+/// Waits for `pause`, or until the reader of stdout is gone; returns whether it is still there.
 pub fn wait(pause: Duration) -> bool {
     let out = io::stdout();
     // Nothing is asked for: a closed end is reported all the same.

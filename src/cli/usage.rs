@@ -14,7 +14,7 @@ use super::args;
 /// So many flags fit a line that is read; of more `--help` tells.
 const FLAGS_MAX: usize = 10;
 
-/// What is wrong with `args`, as clap found it.
+/// Explains the error that clap found in `args`, in one line.
 pub fn one_line(error: &Error, args: &[OsString]) -> String {
     let known = args::command();
     // Flags before a subcommand are refused, so a subcommand can only come first.
@@ -215,7 +215,7 @@ fn flags(command: &Command) -> Vec<String> {
     names
 }
 
-/// What the arguments without a flag may be, where that is a closed set.
+/// Allowed values of the positional arguments, if they are a closed set.
 fn positionals(command: &Command) -> String {
     let names: Vec<String> = command
         .get_positionals()

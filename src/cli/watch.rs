@@ -54,7 +54,7 @@ pub fn run(api: &Api, filter: Filter, target: Option<Target>, json: bool) -> Res
     }
 }
 
-/// What is shown, and what was shown last.
+/// The selection, and the last output.
 struct View {
     filter: Filter,
     json: bool,

@@ -4,12 +4,12 @@ use anthill::agent::TlsSettings;
 
 use super::super::args::AgentArgs;
 
-/// What the flags come to.
+/// TLS settings of the command line.
 #[derive(Debug, Default)]
 pub(super) struct Tls {
-    /// How TLS is spoken, if it is.
+    /// How to speak TLS, if at all.
     pub(super) settings: Option<TlsSettings>,
-    /// Whom the certificate that is shown names, if one is.
+    /// Name in the agent's own certificate, if it has one.
     pub(super) name: Option<String>,
 }
 

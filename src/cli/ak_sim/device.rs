@@ -1,11 +1,11 @@
-//! What the simulated device answers, well or badly. Bad habits come one after the other, with a good answer
+//! Replies of the simulated device, good or bad. Bad habits follow one another, with a good reply
 //! between any two.
 
 use std::time::Duration;
 
 use anthill::codec::ak::{Request, UNKNOWN, emit_reply};
 
-/// What is done about a request, in order.
+/// The actions for one request, in order.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Step {
     /// Bytes to send.
@@ -16,7 +16,7 @@ pub enum Step {
     Close,
 }
 
-/// Longer than a configuration of ours waits unless it is told otherwise.
+/// Longer than the default `timeout_ms`.
 const SLOW: Duration = Duration::from_millis(1_500);
 const A_MOMENT: Duration = Duration::from_millis(30);
 
@@ -54,7 +54,7 @@ impl Habit {
     ];
 }
 
-/// Which habit is next. They go on where another connection left off: some of them end it.
+/// The next habit. The sequence continues over connections, since some habits end theirs.
 #[derive(Debug, Default)]
 pub struct Habits {
     asked: usize,
@@ -88,7 +88,7 @@ impl Default for Device {
 }
 
 impl Device {
-    /// What is done about what stood between STX and ETX.
+    /// Returns the actions for the bytes between STX and ETX.
     pub fn answer(&mut self, frame: &[u8], habit: Option<Habit>) -> Vec<Step> {
         self.asked = self.asked.wrapping_add(1);
         if habit == Some(Habit::StatusChange) {

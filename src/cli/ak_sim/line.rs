@@ -13,7 +13,7 @@ const READ_BYTES: usize = 1_024;
 /// Steps done in a row; others have their turn then.
 const STEPS_MAX: usize = 64;
 
-/// What there is left to do.
+/// Remaining work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Left {
     /// Nothing until the socket has something new.
@@ -26,7 +26,7 @@ pub enum Left {
     End,
 }
 
-/// See the [room](self).
+/// One connection of the simulator.
 #[derive(Debug)]
 pub struct Line<S> {
     stream: S,
@@ -38,7 +38,7 @@ pub struct Line<S> {
     steps: VecDeque<Step>,
     /// Said and not yet sent.
     unsent: VecDeque<u8>,
-    /// Until when it pauses.
+    /// End of a pause.
     until: Option<Instant>,
 }
 
@@ -62,7 +62,7 @@ impl<S: Read + Write> Line<S> {
     pub fn serve(&mut self, now: Instant, mut habits: Option<&mut Habits>) -> io::Result<Left> {
         for _ in 0..STEPS_MAX {
             if self.until.is_some_and(|until| until > now) {
-                // Whoever made it pause has seen to it that it is looked at again.
+                // The habit that pauses also schedules the next look.
                 return Ok(Left::Nothing);
             }
             self.until = None;
@@ -130,7 +130,7 @@ impl<S: Read + Write> Line<S> {
     }
 }
 
-/// Whether an error says only that it was interrupted; no if it would have had to wait.
+/// Returns whether an error means only an interruption; false if the call would block.
 fn later(error: io::Error) -> io::Result<bool> {
     match error.kind() {
         ErrorKind::Interrupted => Ok(true),

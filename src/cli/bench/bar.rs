@@ -1,4 +1,4 @@
-//! What a run is at, on stderr: a bar where that is a terminal, else a line now and then.
+//! Progress of a run on stderr: a bar on a terminal, otherwise an occasional line.
 
 use std::io::{self, IsTerminal, Write};
 
@@ -10,10 +10,10 @@ use crate::cli::{remark, terminal};
 
 /// Characters of a bar.
 const BAR: u64 = 30;
-/// Where stderr is no terminal, a line each so many tenths of a second.
+/// Interval between lines if stderr is not a terminal, in tenths of a second.
 const PLAIN_EVERY: u32 = 50;
 
-/// See the [room](self).
+/// Printer of the progress.
 pub struct Bar {
     terminal: bool,
     drawn: bool,
@@ -41,13 +41,13 @@ impl Bar {
     }
 }
 
-/// Whether stderr is a terminal that can take a line back: a dumb one shows what it is sent.
+/// Returns whether stderr is a terminal that can redraw a line; a dumb one cannot.
 fn is_drawn_on() -> bool {
     io::stderr().is_terminal() && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
 }
 
 fn write(text: &str) {
-    // Where stderr is gone nobody looks at the progress.
+    // Without a reader of stderr the progress is not needed.
     let _ = io::stderr().write_all(text.as_bytes());
 }
 

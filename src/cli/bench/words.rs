@@ -299,7 +299,7 @@ fn floored_in_words(floored: &Floored) -> Vec<String> {
     lines
 }
 
-/// Of few heartbeats there is none that only one in a hundred, or in a thousand, exceeds.
+/// With few heartbeats there is no value that only one in a hundred, or in a thousand, exceeds.
 fn latency_in_words(latency: &Latency) -> String {
     let mut parts = vec![format!("p50 {}", time(latency.p50_us))];
     if latency.count >= 100 {
