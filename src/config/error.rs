@@ -1,12 +1,12 @@
-//! Why there is no configuration: always one line that names the key or the flag, what it was and
-//! what it may be, and never a password.
+//! Configuration errors: always one line that names the key or the flag, its value and its range,
+//! and never a password.
 
 use std::fmt;
 use std::path::Path;
 
 use crate::text::escape;
 
-/// What is wrong with the configuration.
+/// An error of the configuration.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ConfigError {
     /// The file that is read where none is named cannot be.
@@ -14,7 +14,7 @@ pub enum ConfigError {
     Unreadable {
         /// Its path.
         file: String,
-        /// What the system says.
+        /// The system's error.
         why: String,
     },
     /// The file is not JSON.
@@ -26,30 +26,30 @@ pub enum ConfigError {
         line: usize,
         /// Column, from 1.
         column: usize,
-        /// What stands there.
+        /// The reason.
         why: String,
     },
-    /// A key nobody knows.
+    /// An unknown key.
     #[error("{file}: unknown key {key} ({hint})")]
     UnknownKey {
         /// The file.
         file: String,
         /// The key's path.
         key: String,
-        /// Which it may have been.
+        /// The nearest known key.
         hint: String,
     },
     /// A value that it may not have; `why` says what it was and what it may be.
     #[error("{place}: {why}")]
     Value {
-        /// Where it stands.
+        /// Position of the value.
         place: Place,
         /// One sentence.
         why: String,
     },
 }
 
-/// Where a value came from.
+/// Origin of a value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Place {
     /// A flag: `--tcp`.
@@ -61,7 +61,7 @@ pub enum Place {
         /// The key's path; empty for the whole file.
         path: String,
     },
-    /// Nobody gave it: the default of this key.
+    /// The default of this key.
     Default(&'static str),
 }
 

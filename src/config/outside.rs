@@ -1,4 +1,4 @@
-//! What is connected to from here, as it is configured: `ak.devices` and `reach.targets`.
+//! Configuration of outbound connections: `ak.devices` and `reach.targets`.
 
 use std::collections::HashSet;
 use std::net::SocketAddr;
@@ -44,7 +44,7 @@ pub struct Device {
     pub fields: Vec<(Code, Vec<Field>)>,
 }
 
-/// What a word of an answer is called.
+/// Name of a word in a reply.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Field {
     /// `name`: 1 to 64 characters, none of them a control.
@@ -60,9 +60,9 @@ pub struct Field {
 pub struct Target {
     /// As it is written.
     pub text: String,
-    /// Where it is.
+    /// Address of the target.
     pub addr: SocketAddr,
-    /// `udp://` stands in front: it is tried by a datagram.
+    /// The target has the prefix `udp://` and is tried by a datagram.
     pub is_udp: bool,
     /// `?answer` stands behind: silence is not good enough.
     pub wants_answer: bool,
@@ -166,7 +166,7 @@ fn name(v: Value<'_>) -> Result<HostId, ConfigError> {
     HostId::checked(text(&v)).map_err(|_| v.wrong("is not 1 to 64 of A-Z a-z 0-9 . _ : -"))
 }
 
-/// Somebody else's address: of no use without a port.
+/// Parses a peer's address, which needs a port.
 fn peer(v: Value<'_>) -> Result<SocketAddr, ConfigError> {
     let wanted = "is not an address such as 10.0.0.9:9883 or [::1]:9883; a device has no standard port, so it must be given";
     match address(text(&v)) {

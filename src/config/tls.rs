@@ -21,11 +21,11 @@ pub struct Tls {
     pub key: PathBuf,
     /// `client_ca`: who signs the certificates that clients must show, as PEM. `null`: they need none.
     pub client_ca: Option<PathBuf>,
-    /// What the files held.
+    /// Content of the files.
     pub acceptor: Acceptor,
 }
 
-/// What accepts a connection over TLS.
+/// Acceptor of TLS connections.
 #[derive(Clone)]
 pub struct Acceptor {
     /// For each connection.
