@@ -1,7 +1,6 @@
-//! The body of a POST → what is asked of the core.
-//!
-//! Stricter than JSON has to be: a member that is unknown or stands twice is refused, because
-//! whoever wrote it means something that would otherwise not happen.
+//! The body of a POST, parsed to a request for the core.
+//!  It is stricter than JSON: an unknown or repeated member is refused, because its author means
+//! something that would otherwise not happen.
 
 use std::collections::{BTreeMap, HashSet};
 use std::fmt;

@@ -5,19 +5,17 @@ use crate::text;
 
 use super::json::Event;
 
-/// How the answer begins. It has no length and ends with the connection; the comment lets
-/// whoever stands in between know that there is something to pass on.
+/// Head of the response. It has no length and ends with the connection. The comment line makes
+/// proxies pass the head on.
 pub const HEAD: &str = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\
     X-Content-Type-Options: nosniff\r\nCache-Control: no-store\r\nConnection: close\r\n\r\n: events\n\n";
 
 /// A comment, so that a connection without events is not taken for a dead one.
 pub const COMMENT: &str = ":\n\n";
 
-/// `event` as `node` tells it. JSON has no line breaks, so it is one line of data. It has no name of
-/// its own, so that whoever listens for messages hears all of them.
-///
-/// # Errors
-/// When it has no form as JSON.
+/// Formats `event` as a message of `node`. JSON has no line breaks, so it is one line of data. It has no event name, so a listener for messages receives all of them.
+///  # Errors
+/// When it cannot be written as JSON.
 pub fn message(event: &effect::Event, node: &str) -> serde_json::Result<String> {
     let told = Event::of(event, node);
     let data = serde_json::to_string(&told)?;

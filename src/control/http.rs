@@ -1,27 +1,26 @@
-//! Bytes → a request's head. Its framing is settled here, so that nobody can disagree with us on
-//! where one request ends and the next begins: two lengths that differ, a length beside a transfer
-//! coding, or a coding we do not speak are refused.
+//! Parser for the head of a request. Its framing is decided here without ambiguity: two lengths
+//! that differ, a length beside a transfer coding, or an unknown coding are refused.
 
 use crate::limits::{HTTP_BODY_BYTES_MAX, HTTP_HEAD_BYTES_MAX, HTTP_HEADERS_MAX};
 
 use super::response::Response;
 use super::target::Target;
 
-/// What we need to know of a request's head. Texts are as they came, trimmed.
+/// The used parts of a request's head. Texts are trimmed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Head<'a> {
     /// The method, as it came.
     pub method: &'a str,
     /// The target's path, with its escapes.
     pub path: &'a str,
-    /// What stands behind the `?`.
+    /// The query, behind the `?`.
     pub query: Option<&'a str>,
-    /// Whom the request is meant for: from the target if it is a whole URL, else `Host`. Absent in
+    /// Target host of the request: from the target if it is a whole URL, else `Host`. Missing in
     /// some requests of HTTP/1.0 only.
     pub host: Option<&'a str>,
     /// `Origin`.
     pub origin: Option<&'a str>,
-    /// Whether a browser says that another site makes this request.
+    /// A browser marks the request as made by another site.
     pub cross_site: bool,
     /// `Authorization`.
     pub authorization: Option<&'a str>,
@@ -29,14 +28,14 @@ pub struct Head<'a> {
     pub content_type: Option<&'a str>,
     /// Bytes of the body that follows the head.
     pub body_len: usize,
-    /// Whether the connection is to end after this request.
+    /// The connection ends after this request.
     pub close: bool,
-    /// Whether the peer waits for a word from us before it sends the body.
+    /// The peer waits for `100 Continue` before it sends the body.
     pub expects_continue: bool,
 }
 
 impl Head<'_> {
-    /// Whether the answer is to come without its body.
+    /// Returns whether the response is sent without its body.
     #[must_use]
     pub fn is_head(&self) -> bool {
         self.method == "HEAD"

@@ -27,15 +27,15 @@ const TIME_MAX: u64 = 253_402_300_799_999;
 pub struct Host<'a> {
     /// Its name.
     pub id: HostId,
-    /// Where it connects, or connected, from.
+    /// Peer address, current or last.
     pub ip: Option<IpAddr>,
     /// `online` or `offline`.
     pub state: &'static str,
-    /// Why it is offline.
+    /// Reason for being offline.
     pub reason: Option<&'static str>,
-    /// Since when it is online or offline.
+    /// Time of the last change.
     pub since: Time,
-    /// When it was last heard of.
+    /// Time of the last message.
     pub last_seen: Time,
     /// Its host name.
     pub hostname: Option<&'a str>,

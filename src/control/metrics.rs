@@ -1,7 +1,6 @@
-//! Counters and gauges as a page in Prometheus' text format, 0.0.4.
-//!
-//! Whoever counts something implements [`Source`]. No sample is ever labelled by host: the page
-//! has the same length for ten hosts and for a million.
+//! The page of counters and gauges in Prometheus' text format, 0.0.4.
+//!  Each part with counters implements [`Source`]. No sample is labelled by host: the page has the same
+//! length for ten hosts and for a million.
 
 use std::collections::HashSet;
 use std::fmt::{Display, Write};

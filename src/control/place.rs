@@ -1,6 +1,6 @@
 //! The paths there are, and the methods each may be asked with.
 
-/// What a path names. Parts of it are still escaped.
+/// The resource that a path names. Parts of it are still escaped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Place<'a> {
     /// `/healthz`
@@ -41,7 +41,7 @@ pub enum Place<'a> {
 }
 
 impl<'a> Place<'a> {
-    /// What `path` names, if it names anything.
+    /// Parses `path`.
     #[must_use]
     pub fn of(path: &'a str) -> Option<Self> {
         let place = match path {
@@ -83,7 +83,7 @@ impl<'a> Place<'a> {
         }
     }
 
-    /// Whether it may be asked with `method`.
+    /// Returns whether `method` is allowed.
     #[must_use]
     pub fn takes(&self, method: &str) -> bool {
         self.methods().split(", ").any(|known| known == method)

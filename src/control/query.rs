@@ -1,4 +1,4 @@
-//! What stands behind the `?`: parameters by name, each at most once, none unknown.
+//! Parser for the query: parameters by name, each at most once, and only known ones.
 
 use super::response::Response;
 use super::target::parameters;
@@ -31,9 +31,9 @@ pub fn take<const N: usize>(
 /// A part of a list that has many pages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Part {
-    /// How many at most.
+    /// Maximum number of entries.
     pub limit: usize,
-    /// Where to go on; 0 is the beginning.
+    /// Start of the page; 0 is the beginning.
     pub cursor: u64,
 }
 
@@ -60,10 +60,9 @@ impl Part {
     }
 }
 
-/// Hosts in which state.
-///
-/// # Errors
-/// 400 for a word that is none.
+/// Parses the state filter.
+///  # Errors
+/// 400 for an unknown word.
 pub fn filter(text: Option<&str>) -> Result<Filter, Response> {
     match text {
         None => Ok(Filter::All),

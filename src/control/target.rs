@@ -9,7 +9,7 @@ pub struct Target<'a> {
     pub authority: Option<&'a str>,
     /// The path, with its `%` escapes.
     pub path: &'a str,
-    /// What stands behind the first `?`.
+    /// The query, behind the first `?`.
     pub query: Option<&'a str>,
 }
 

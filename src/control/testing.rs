@@ -26,7 +26,7 @@ pub(crate) struct Ants {
     pub(crate) hosts: Vec<Ant>,
     pub(crate) store: StoreView<'static>,
     pub(crate) stats: Stats,
-    /// Whether asking for one host panics.
+    /// A request for one host panics.
     pub(crate) broken: bool,
     pub(crate) devices: Devices,
     pub(crate) targets: Targets,

@@ -1,4 +1,4 @@
-//! An event as it is told: the fields it has in the store's stream, as JSON.
+//! An event as JSON, with the fields that it has in the store's stream.
 
 use serde::Serialize;
 
@@ -9,17 +9,17 @@ use crate::ids::HostId;
 /// An event. What does not apply to one is left out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Event<'a> {
-    /// What happened.
+    /// Kind of the event.
     pub event: &'static str,
     /// To which host, device or target; empty where it is about the whole fleet.
     pub host: &'a str,
-    /// When, unix ms.
+    /// Time, unix ms.
     pub at: u64,
     /// Told by which node.
     pub node: &'a str,
     /// Its number among that node's.
     pub seq: u64,
-    /// Why.
+    /// Reason.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<&'a str>,
     /// In which task, or after which console command.
@@ -28,16 +28,16 @@ pub struct Event<'a> {
     /// At which command.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub command: Option<&'a str>,
-    /// What it came to.
+    /// New state.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub state: Option<&'a str>,
-    /// How many.
+    /// Count.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub count: Option<u64>,
 }
 
 impl<'a> Event<'a> {
-    /// `event` as `node` tells it.
+    /// Formats `event` as raised by `node`.
     #[must_use]
     pub fn of(event: &'a effect::Event, node: &'a str) -> Self {
         let about = |event: &'static str, host: Option<&'a HostId>| Self {

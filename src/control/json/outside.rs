@@ -11,17 +11,17 @@ use crate::handlers::reach::TargetView;
 pub struct Device<'a> {
     /// Its name.
     pub name: &'a str,
-    /// Where it listens.
+    /// Address of the device.
     pub addr: String,
     /// `up`, `down` or `stale`.
     pub state: &'static str,
-    /// Why it is not up.
+    /// Reason for not being up.
     pub reason: Option<&'a str>,
-    /// Since when it is what it is.
+    /// Time of the last change.
     pub since: Time,
     /// The error status of its last reply, 0 to 9.
     pub error_status: u8,
-    /// When its last good reply came.
+    /// Time of the last good reply.
     pub last_good: Time,
     /// Command → last answer, in the order they are asked.
     pub values: Map<String, Value<'a>>,
@@ -34,7 +34,7 @@ pub struct Value<'a> {
     pub data: &'a str,
     /// The word by which it refuses.
     pub refused: Option<&'static str>,
-    /// When it came.
+    /// Time of the value.
     pub at: Time,
     /// Its words by name, where they have names and all of the data is shown.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -88,11 +88,11 @@ pub struct Target<'a> {
     pub target: &'a str,
     /// `up`, `refused` or `down`.
     pub state: &'static str,
-    /// How long it took to answer the last time, in milliseconds, if it answered.
+    /// Round-trip time of the last answer in milliseconds, if there was one.
     pub rtt_ms: Option<f64>,
-    /// Since when it is what it is.
+    /// Time of the last change.
     pub since: Time,
-    /// When it was last tried to the end.
+    /// End of the last try.
     pub at: Time,
 }
 
