@@ -1,5 +1,5 @@
-//! Which hosts that named themselves are behind an address. Plain hosts need no entry: their address
-//! is their name.
+//! Index from an address to the hosts with an id behind it. Plain hosts need no entry: their
+//! address is their name.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -35,13 +35,13 @@ impl Addresses {
         }
     }
 
-    /// Whether nobody is behind any address.
+    /// Returns whether the index is empty.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.slots.is_empty()
     }
 
-    /// Whether anybody is behind `ip`.
+    /// Returns whether any host with an id is behind `ip`.
     #[must_use]
     pub fn has(&self, ip: IpAddr) -> bool {
         self.slots.contains_key(&ip)

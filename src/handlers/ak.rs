@@ -1,13 +1,11 @@
-//! AK devices: a question at a time on one connection each, and whether they answer and their data are fresh.
-//!
-//! ```text
-//!  tick ─▶ who is due ─▶ dial, ask, time out, find stale      acts, news
-//!  fate ─▶ connected, bytes ─▶ reply ─▶ value, status ─▶ next question
-//!  pull ─▶ what changed, for the store
+//! AK devices: one request at a time on one connection each, availability, and freshness of their data.
+//!  ```text
+//!  tick ─▶ due devices ─▶ dial, ask, time out, find stale       actions, events
+//!  fate ─▶ connected, bytes ─▶ reply ─▶ value, status ─▶ next request
+//!  pull ─▶ changes, for the store
 //! ```
-//!
-//! A machine of its own beside the core: it knows no host, and the core no device. States and rules are in
-//! ARCHITECTURE.md.
+//!  A machine of its own beside the core: it knows no host, and the core no device.
+//! `docs/internals/devices.md` has its states and rules.
 
 mod device;
 mod fields;
@@ -41,19 +39,19 @@ const STANDSTILL: Span = Span::from_millis(AK_STANDSTILL_MS);
 /// A device, as it is configured.
 #[derive(Clone, Debug, PartialEq)]
 pub struct DeviceRules {
-    /// What it is called.
+    /// Name of the device.
     pub name: HostId,
-    /// Where it listens.
+    /// Address of the device.
     pub addr: SocketAddr,
     /// The channel it is asked on.
     pub channel: u32,
-    /// What it is asked, in order: at most `AK_COMMANDS_MAX`. Nothing else is ever sent.
+    /// Commands, in order: at most `AK_COMMANDS_MAX`. Nothing else is ever sent.
     pub commands: Vec<Command>,
-    /// How often each is asked.
+    /// Polling period.
     pub period: Span,
-    /// How long an answer may take.
+    /// Time limit of a reply.
     pub timeout: Span,
-    /// How long there may be no good reply before its data are stale.
+    /// Time without a good reply after which its data are stale.
     pub stale: Span,
     /// The byte behind STX.
     pub filler: u8,
@@ -64,11 +62,11 @@ pub struct DeviceRules {
 pub struct Command {
     /// Its code.
     pub code: Code,
-    /// What the words of its answer are called.
+    /// Names for the words of its reply.
     pub fields: Vec<Field>,
 }
 
-/// What a device is.
+/// State of a device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
     /// It answers, and its data are fresh.
@@ -96,16 +94,16 @@ impl State {
 pub struct Value {
     /// Its data, as they came.
     pub data: String,
-    /// Whether it refuses.
+    /// The refusal, if it is one.
     pub refused: Option<Refusal>,
-    /// When it came.
+    /// Time of the reply.
     pub at: UnixMs,
     /// Its words by name, where they have names and it does not refuse.
     pub fields: Option<FieldValues>,
 }
 
 impl Value {
-    /// Whether the store has nothing new of `other`: fields follow from the data.
+    /// Returns whether the store needs no update after `other`: fields follow from the data.
     fn says_the_same(&self, other: &Self) -> bool {
         self.data == other.data && self.refused == other.refused
     }
@@ -128,25 +126,25 @@ impl<'a> DeviceView<'a> {
         &self.device.rules.name
     }
 
-    /// Where it listens.
+    /// Address of the device.
     #[must_use]
     pub fn addr(&self) -> SocketAddr {
         self.device.rules.addr
     }
 
-    /// What it is.
+    /// State of the device.
     #[must_use]
     pub fn state(&self) -> State {
         self.device.state()
     }
 
-    /// Why it is not up.
+    /// Reason for not being up.
     #[must_use]
     pub fn reason(&self) -> Option<&'a str> {
         self.device.reason.as_deref()
     }
 
-    /// Since when it is what it is.
+    /// Time of the last change of state.
     #[must_use]
     pub fn since(&self) -> UnixMs {
         self.device.since
@@ -158,7 +156,7 @@ impl<'a> DeviceView<'a> {
         self.device.status
     }
 
-    /// When its last good reply came; zero before the first.
+    /// Time of the last good reply; zero before the first.
     #[must_use]
     pub fn last_good(&self) -> UnixMs {
         self.device.last_good
@@ -172,7 +170,7 @@ impl<'a> DeviceView<'a> {
     }
 }
 
-/// All devices. See the [room](self).
+/// All devices.
 #[derive(Debug, Default)]
 pub struct Devices {
     slots: Vec<Option<Device>>,
@@ -180,23 +178,24 @@ pub struct Devices {
     order: Vec<u32>,
     wheel: Wheel,
     due: Vec<u32>,
-    /// Who waits to be dialled, each once or, after a reload, once too often.
+    /// Devices that wait for a dial, each once or, after a reload, once too often.
     waiting: VecDeque<u32>,
     connecting: usize,
-    /// When the next may be dialled.
+    /// Earliest time of the next dial.
     dial_at: Instant,
     /// Addresses of devices that a reload has taken out, and until when they are to rest.
     left: Vec<(SocketAddr, Instant)>,
     generation: u32,
-    /// When the last look said that there would be something to do.
+    /// Deadline that the last tick returned.
     promised: Option<Instant>,
     pen: Pen,
     stats: Stats,
 }
 
 impl Devices {
-    /// Takes the devices of a configuration. Those that are as before keep their connection and values;
-    /// the others begin anew, and who is gone is forgotten. An address that was connected to has its rest all the same.
+    /// Takes the devices of a configuration. Unchanged devices keep their connection and values,
+    /// others begin anew, and removed ones are dropped. An address that was connected keeps its
+    /// rest.
     pub fn set(&mut self, at: Moment, rules: Vec<DeviceRules>, out: &mut Wishes) {
         let before = std::mem::take(&mut self.order);
         for rules in rules {
@@ -229,7 +228,8 @@ impl Devices {
         }
     }
 
-    /// Whoever is new where another one was rests as long as that one would, be it back by another reload.
+    /// A new device at the address of an earlier one rests as long as that one would, also after
+    /// another reload.
     fn rest_of_the_new(&mut self) {
         for slot in &self.order {
             if let Some(Some(device)) = self.slots.get_mut(*slot as usize) {
@@ -292,7 +292,7 @@ impl Devices {
         self.promised
     }
 
-    /// Who was not asked because this process stood still has no stale data for it.
+    /// A standstill of this process makes no data stale.
     fn excuse_standstill(&mut self, now: Instant) {
         let late = self.promised.map(|promised| now.since(promised));
         if let Some(late) = late.filter(|late| *late >= STANDSTILL) {
@@ -421,7 +421,7 @@ impl Devices {
         }
     }
 
-    /// Dials who waits, as far as there is room; when there will be more to dial.
+    /// Dials waiting devices, as far as there is room; returns the time of the next dial.
     fn dial_some(&mut self, at: Moment, out: &mut Wishes) -> Option<Instant> {
         while self.connecting < AK_CONNECTING_MAX {
             let slot = self.waiting.front().copied()?;

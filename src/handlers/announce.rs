@@ -1,4 +1,4 @@
-//! What devices and targets have to tell, told as the core tells its own: with a number of this node's.
+//! Events of devices and targets, numbered like the core's own.
 
 use crate::store::op::Notice;
 
@@ -31,7 +31,7 @@ impl Core {
         self.tell(stamp, EventKind::Outside(news), fx);
     }
 
-    /// The store's coming-up, while it is up: what a batch has to name.
+    /// Number of the store connection, while there is one: a batch carries it.
     #[must_use]
     pub fn store_session(&self) -> Option<u32> {
         let is_up = matches!(self.store, StoreState::Up);

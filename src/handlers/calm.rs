@@ -1,15 +1,14 @@
-//! What the last look at all that can be due has found, for as long as it holds. Nearly every turn of a busy server brings
-//! heartbeats and nothing else, and those of hosts that are known change no deadline and make no work.
-//!
-//! ```text
-//!   tick: looks at everything ──▶ calm, until the next deadline ──▶ tick: looks again
+//! Cache for the result of the last search for due work. Nearly every turn of a busy server brings
+//! heartbeats only, and those of known hosts change no deadline and create no work.
+//!  ```text
+//!   tick: searches everything ──▶ cached, until the next deadline ──▶ tick: searches again
 //!                 ▲                      │
-//!                 └───── stirred ◀───────┘  by anything but such a heartbeat
+//!                 └──── invalidated ◀─────┘  by anything but such a heartbeat
 //! ```
 
 use crate::time::Instant;
 
-/// See the [room](self).
+/// The cached result.
 #[derive(Debug, Default)]
 pub(super) struct Calm {
     found: Option<Found>,
@@ -32,13 +31,13 @@ impl Calm {
         self.found = Some(Found { next, work });
     }
 
-    /// The next deadline, if that is known and `judge` has not come to it: then there is nothing to look at.
+    /// The next deadline, if it is cached and after `judge`: then nothing is due.
     pub(super) fn next_after(&self, judge: Instant) -> Option<Option<Instant>> {
         let Found { next, .. } = self.found?;
         next.is_none_or(|next| judge < next).then_some(next)
     }
 
-    /// Whether there is work, if that is known.
+    /// Whether there is work for the store, if that is cached.
     pub(super) fn work(&self) -> Option<bool> {
         Some(self.found?.work)
     }

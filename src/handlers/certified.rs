@@ -11,7 +11,7 @@ use super::core::Core;
 use super::effect::{Effect, Effects, Note};
 use super::host::Peer;
 
-/// Whose certificate each connection has shown. As many as there are such connections.
+/// Name in the certificate of each connection. As many as there are such connections.
 pub(super) type Certified = Numbered<ConnId, HostId>;
 
 impl Core {
@@ -75,7 +75,7 @@ impl Core {
         }
     }
 
-    /// Why a hello by `conn` is refused for what its certificate says, if it is.
+    /// Reason to refuse a hello that contradicts the certificate of `conn`.
     pub(super) fn contradicts_certificate(
         &self,
         conn: ConnId,

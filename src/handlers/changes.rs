@@ -13,15 +13,15 @@ const NONE: u32 = u32::MAX;
 /// One change of a host's presence, still to be written.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Change {
-    /// What it became: online, or offline for a reason.
+    /// The new state: online, or offline for a reason.
     pub to: Became,
-    /// When.
+    /// Time of the change.
     pub since: UnixMs,
     /// The number of the event to tell; none for a host that is only written again.
     pub event: Option<u64>,
 }
 
-/// What a host became.
+/// State of a host after a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Became {
     /// Online.
@@ -31,7 +31,7 @@ pub enum Became {
 }
 
 impl Change {
-    /// Whether it became online.
+    /// Returns whether the host is online.
     #[must_use]
     pub fn is_online(&self) -> bool {
         self.to == Became::Online
@@ -59,13 +59,13 @@ struct Node {
 /// Hosts that stand together on a page.
 const PAGE: usize = 1_024;
 
-/// By slot of the host, its oldest change: a page of them for each thousand hosts any of whom has one. Hosts go by the hundred
-/// thousand, and in the order of their slots, more or less: a page is at hand then, where every look into a table by hash
-/// is somewhere else in memory.
+/// The oldest change of each host, by slot: a page for each thousand hosts of which any has one.
+/// Hosts go offline by the hundred thousand, roughly in the order of their slots, so pages stay in
+/// the cache; a hash table would miss it for each.
 #[derive(Debug, Default)]
 struct Heads {
     pages: Vec<Option<Box<[u32; PAGE]>>>,
-    /// How many hosts have one.
+    /// Number of hosts with a change.
     len: usize,
 }
 
@@ -101,13 +101,13 @@ pub struct Changes {
 }
 
 impl Changes {
-    /// Whether the host in `slot` has any.
+    /// Returns whether the host in `slot` has a change.
     #[must_use]
     pub fn has(&self, slot: u32) -> bool {
         self.head(slot) != NONE
     }
 
-    /// How many hosts have any.
+    /// Number of hosts with a change.
     #[must_use]
     pub fn hosts(&self) -> usize {
         self.heads.len

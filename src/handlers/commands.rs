@@ -1,4 +1,4 @@
-//! The table of console commands: what was sent to whom, who has answered, and what is sent again.
+//! The table of console commands: recipients, answers and retransmissions.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -13,7 +13,7 @@ pub struct Command {
     pub cid: String,
     /// Its text.
     pub text: String,
-    /// When it was sent.
+    /// Time of the command.
     pub created: UnixMs,
     /// The hosts, by name.
     pub hosts: Vec<CommandHost>,
@@ -24,13 +24,13 @@ pub struct Command {
 pub struct CommandHost {
     /// Its name.
     pub id: HostId,
-    /// Whether it was online, so that the command was sent.
+    /// The host was online, so the command was sent.
     pub sent: bool,
-    /// Whether it has answered.
+    /// The host has answered.
     pub answered: bool,
-    /// Whether a result of it has come.
+    /// A result has arrived.
     pub has_result: bool,
-    /// How often it was sent.
+    /// Number of sends.
     pub tries: u32,
 }
 
@@ -41,12 +41,12 @@ pub struct Commands {
     ids: HashMap<String, u64>,
     hosts: usize,
     next: u64,
-    /// What is to be sent again, and when.
+    /// Pending retransmissions, by time.
     due: BTreeSet<(Instant, u64, usize)>,
 }
 
 impl Commands {
-    /// Whether there is a command of this id.
+    /// Returns whether there is a command with this id.
     #[must_use]
     pub fn has(&self, cid: &str) -> bool {
         self.ids.contains_key(cid)
@@ -64,8 +64,8 @@ impl Commands {
         self.commands.get(&number)
     }
 
-    /// Enters a command; the oldest go for it. `None` if it has more hosts than there is room for
-    /// at all. Whoever calls has sorted the hosts by name.
+    /// Enters a command and evicts the oldest if necessary. `None` if it has more hosts than there
+    /// is room for at all. The caller has sorted the hosts by name.
     pub fn insert(&mut self, command: Command) -> Option<u64> {
         if command.hosts.len() > COMMAND_HOSTS_MAX {
             return None;
@@ -90,7 +90,7 @@ impl Commands {
         self.commands.get_mut(&number)?.hosts.get_mut(index)
     }
 
-    /// Whether the command of this id was sent to this host.
+    /// Returns whether the command with this id was sent to this host.
     #[must_use]
     pub fn was_sent(&self, cid: &str, host: &HostId) -> bool {
         let command = self.of(cid);
@@ -134,13 +134,13 @@ impl Commands {
         self.due.insert((due, number, index));
     }
 
-    /// When something is to be sent again.
+    /// Time of the next retransmission.
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
         self.due.first().map(|(due, ..)| *due)
     }
 
-    /// What is to be sent again by `now`.
+    /// Takes a retransmission that is due by `now`.
     pub fn take_due(&mut self, now: Instant) -> Option<(u64, usize)> {
         if self.deadline()? > now {
             return None;
@@ -151,7 +151,7 @@ impl Commands {
 }
 
 impl Command {
-    /// Where a host that it was sent to stands among its hosts.
+    /// Index of a recipient among its hosts.
     fn place(&self, host: &HostId) -> Option<usize> {
         let place = self.hosts.binary_search_by(|held| held.id.cmp(host)).ok()?;
         self.hosts[place].sent.then_some(place)

@@ -1,5 +1,5 @@
-//! Datagrams from hosts: a heartbeat or an answer, believed only from the address of a host that is
-//! online already. They bring nobody online and are never answered.
+//! Datagrams from hosts: a heartbeat or an answer, accepted only from the address of a host that is
+//! online already. They bring no host online and are never answered.
 
 use std::net::{IpAddr, SocketAddr};
 

@@ -1,4 +1,5 @@
-//! All a handler may ask for. Whoever reads this knows everything the server can do to the world.
+//! Effects: everything the core may ask of the reactor, and so everything the server can do to the
+//! world.
 
 use std::net::SocketAddr;
 
@@ -10,8 +11,8 @@ use crate::store::op::{Reason, Stamp, TaskState};
 use super::ask::Answer;
 use super::outside::News;
 
-/// What the core wants done, in order. Filled by the handlers, drained by the reactor every turn;
-/// its memory is kept.
+/// The effects of an input, in order. Filled by the handlers and drained by the reactor after each
+/// input; the memory is kept.
 #[derive(Debug, Default)]
 pub struct Effects {
     /// The effects, oldest first.
@@ -32,46 +33,46 @@ pub enum Effect {
     Reply {
         /// Through this connection.
         conn: ConnId,
-        /// What.
+        /// The reply.
         reply: Reply,
     },
     /// Send what is still to be sent, then close. The core has forgotten the connection already;
     /// nothing of it is to be handed in any more.
     Close {
-        /// Which.
+        /// The connection.
         conn: ConnId,
     },
     /// There is room again for what [`Flow::Wait`](super::Flow::Wait) turned away: read on.
     Resume {
-        /// Which.
+        /// The connection.
         conn: ConnId,
     },
     /// Take no frame from this peer above
     /// [`UNPROVEN_FRAME_BYTES_MAX`](crate::limits::UNPROVEN_FRAME_BYTES_MAX) before it is guarded.
     Narrow {
-        /// Which.
+        /// The connection.
         conn: ConnId,
     },
     /// From here on every frame of this connection has a tag, both ways; what was to be sent before has
     /// none.
     Guard {
-        /// Which.
+        /// The connection.
         conn: ConnId,
         /// The keys of its directions.
         keys: Directions,
     },
-    /// Tell whoever follows the events.
+    /// Publish this event to subscribers.
     Tell(Event),
-    /// Send this frame to the peer, who has asked for such.
+    /// Send this frame to a peer that asked for pushes.
     Push {
         /// Through this connection.
         conn: ConnId,
-        /// What.
+        /// The frame.
         push: Push<'static>,
     },
     /// Answer an asker.
     Respond {
-        /// Which.
+        /// Number of the requester.
         asker: u64,
         /// With what.
         answer: Answer,
@@ -90,32 +91,32 @@ pub enum Effect {
 /// Something that happened to the fleet.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Event {
-    /// When, and its number among this node's.
+    /// Time, and number among this node's events.
     pub stamp: Stamp,
-    /// What.
+    /// The event.
     pub kind: EventKind,
 }
 
-/// What happened.
+/// Kind of an event.
 #[derive(Clone, Debug, PartialEq)]
 pub enum EventKind {
     /// A host is online.
     Online {
-        /// Who.
+        /// The host.
         host: HostId,
         /// By a connection from there.
         from: SocketAddr,
     },
     /// A host is offline.
     Offline {
-        /// Who.
+        /// The host.
         host: HostId,
-        /// Why.
+        /// The reason.
         reason: Reason,
     },
     /// More than half of the hosts went offline within one timeout.
     MassOffline {
-        /// How many so far.
+        /// Number of hosts so far.
         count: u64,
     },
     /// A task went out.
@@ -127,27 +128,27 @@ pub enum EventKind {
     },
     /// A host has answered a dispatch.
     Answer {
-        /// Who.
+        /// The host.
         host: HostId,
-        /// Which task.
+        /// The task.
         key: TaskKey,
-        /// What it said.
+        /// The answer.
         state: &'static str,
     },
     /// A host has come further with a task, or has ended.
     Progress {
-        /// Who.
+        /// The host.
         host: HostId,
-        /// Which task.
+        /// The task.
         key: TaskKey,
         /// The command under way or done last.
         command: Option<String>,
-        /// What it is in the task now.
+        /// New state of the host in the task.
         state: TaskState,
     },
-    /// What a command put out has come.
+    /// Output of a command has arrived.
     Result {
-        /// Who.
+        /// The host.
         host: HostId,
         /// The task's key, or the id of a console command.
         code: String,
@@ -156,7 +157,7 @@ pub enum EventKind {
         /// Its exit status.
         exit: i32,
     },
-    /// An id is claimed too often; the one who has it keeps it.
+    /// An id is claimed too often; its present connection keeps it.
     Quarantine {
         /// The id.
         host: HostId,
@@ -170,9 +171,9 @@ pub enum EventKind {
 /// A line for the log, before it is formatted: repeated ones are limited by `what` and `who`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Note {
-    /// How grave.
+    /// Log level.
     pub level: log::Level,
-    /// What kind of line, a constant: `abnormal`, `online`, …
+    /// Kind of the line, a constant: `abnormal`, `online`, …
     pub what: &'static str,
     /// The host or the peer.
     pub who: String,

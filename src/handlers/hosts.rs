@@ -1,6 +1,5 @@
-//! The table of hosts: who is known, under which name, in which slot.
-//!
-//! A slot is found by name through an index of bare slot numbers, so that a name is held once. The
+//! The table of hosts: names and slots.
+//!  A slot is found by name through an index of bare slot numbers, so that a name is stored once. The
 //! table is bounded; when it is full a host that is offline makes room.
 
 use std::hash::{BuildHasher, RandomState};
@@ -40,7 +39,7 @@ impl Hosts {
         }
     }
 
-    /// How many are known.
+    /// Number of known hosts.
     #[must_use]
     pub fn len(&self) -> usize {
         self.slots.len()
@@ -90,8 +89,8 @@ impl Hosts {
         })
     }
 
-    /// Enters a host that is not there yet, as offline and never told of. `None` when the table is
-    /// full and nobody in it can go: nobody offline of whom nothing `is_behind`.
+    /// Enters a new host, as offline and not yet written. `None` when the table is full and no host
+    /// can be evicted: none is offline with nothing left to write (`is_behind`).
     pub fn insert(&mut self, id: HostId, is_behind: impl Fn(u32) -> bool) -> Option<u32> {
         if self.slots.len() >= self.max && !self.make_room(is_behind) {
             return None;

@@ -1,5 +1,4 @@
-//! What must hold of the core between any two inputs, whatever they were. Swept by the tests and by
-//! the fuzzer.
+//! Invariants of the core between any two inputs. Checked by the tests and by the fuzzer.
 
 use std::collections::{HashMap, HashSet};
 

@@ -104,8 +104,8 @@ impl Core {
         self.answer_inventories(answered, &word, fx);
     }
 
-    /// The connection that a host's report came by has ended before it was handed over: it is not written, and who
-    /// else waits for it is told so.
+    /// The connection of a host's report has ended before the write: the report is dropped, and
+    /// waiting requests for a reply are refused.
     pub(super) fn inventory_orphaned(&mut self, conn: ConnId, slot: u32, fx: &mut Effects) {
         let host = self.hosts.get_mut(slot);
         let rest = host.and_then(|host| host.rest_mut());

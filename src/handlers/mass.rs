@@ -1,8 +1,7 @@
-//! When hosts go offline together: more than half of at least twenty within one timeout is a
-//! switch that failed, or we did, and is said once beside the single events.
-//!
-//! Goings are counted in a ring of buckets that together span one timeout; who comes back within
-//! it is taken out again, so a host that comes and goes counts once.
+//! Detection of mass events: more than half of at least twenty hosts offline within one timeout points to a
+//! failed switch, or to this server, and raises one event beside the single ones.
+//!  Offline hosts are counted in a ring of buckets that together span one timeout. A host that returns
+//! within it is subtracted, so a host that comes and goes counts once.
 
 use crate::limits::MASS_OFFLINE_HOSTS_MIN;
 use crate::time::{Instant, Span};
@@ -13,7 +12,7 @@ const BUCKETS: u64 = 32;
 #[derive(Clone, Debug)]
 pub struct Mass {
     window: Span,
-    /// What a bucket spans, in nanoseconds.
+    /// Span of a bucket, in nanoseconds.
     width: u64,
     buckets: [u64; BUCKETS as usize],
     /// In all of them.
@@ -24,7 +23,7 @@ pub struct Mass {
 }
 
 impl Mass {
-    /// Nobody has gone yet; `window` is the timeout.
+    /// Creates an empty count; `window` is the timeout.
     #[must_use]
     pub fn new(window: Span) -> Self {
         Self {
@@ -72,7 +71,7 @@ impl Mass {
     fn turn(&mut self, now: Instant) {
         let end = (self.newest + 1).saturating_mul(self.width);
         if now.as_nanos() < end {
-            // As for nearly everybody in a crowd.
+            // The usual case in a mass event.
             return;
         }
         let number = self.number(now).max(self.newest);

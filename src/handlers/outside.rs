@@ -1,5 +1,4 @@
-//! What the machines of devices and targets have in common: the links they ask for, what comes of
-//! these, and what they have to tell.
+//! Common types of the machines for devices and targets: links, their results, and events.
 
 use std::net::SocketAddr;
 
@@ -8,7 +7,7 @@ use crate::time::Span;
 
 use super::effect::Note;
 
-/// Whose link it is.
+/// Owner of a link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Owner {
     /// An AK device's.
@@ -17,11 +16,11 @@ pub enum Owner {
     Target,
 }
 
-/// One attempt to reach something. Whatever comes of one that was given up finds another generation in its
-/// slot, and falls flat.
+/// One attempt to reach something. A result for an abandoned attempt has another generation than
+/// its slot, and is dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Link {
-    /// Whose it is.
+    /// Its owner.
     pub owner: Owner,
     /// Its place among its owner's.
     pub slot: u32,
@@ -29,7 +28,7 @@ pub struct Link {
     pub generation: u32,
 }
 
-/// How something is reached.
+/// Transport of a link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Way {
     /// By a connection.
@@ -45,9 +44,9 @@ pub enum Act {
     Dial {
         /// The new link.
         link: Link,
-        /// How.
+        /// Transport.
         way: Way,
-        /// Where to.
+        /// Destination.
         to: SocketAddr,
     },
     /// Send these bytes.
@@ -59,24 +58,24 @@ pub enum Act {
     },
     /// Close it. Nothing more of it is to be handed in.
     Hang {
-        /// Which.
+        /// The link.
         link: Link,
     },
 }
 
-/// What became of a link.
+/// Result of a link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fate<'a> {
     /// It is connected.
     Connected {
-        /// How long that took.
+        /// Duration of the connect.
         took: Span,
     },
     /// Bytes have come, or a datagram.
     Bytes {
         /// They.
         bytes: &'a [u8],
-        /// How long after the dial.
+        /// Time since the dial.
         took: Span,
     },
     /// Bytes had come when something was to be sent, which is sent behind them.
@@ -86,17 +85,17 @@ pub enum Fate<'a> {
     },
     /// It has ended, or never came about. It is closed already.
     Ended {
-        /// How.
+        /// The failure.
         failure: Failure,
-        /// How long after the dial.
+        /// Time since the dial.
         took: Span,
     },
 }
 
-/// Why there is no link, or no longer.
+/// Reason for a failed or ended link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Failure {
-    /// Nobody listens there.
+    /// The destination refuses connections.
     Refused,
     /// The peer closed it.
     Closed,
@@ -128,33 +127,33 @@ impl Failure {
     }
 }
 
-/// A change that is told: an event.
+/// A change that raises an event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum News {
     /// Of a device.
     Device {
-        /// Which.
+        /// Name of the device.
         name: HostId,
-        /// What it is now: `up`, `stale` or `down`.
+        /// Its new state: `up`, `stale` or `down`.
         state: &'static str,
-        /// Why.
+        /// Reason.
         reason: Option<String>,
     },
     /// Of a target.
     Target {
-        /// Which, as it is written in the configuration.
+        /// The target as configured.
         target: String,
-        /// What it is now: `up`, `refused` or `down`.
+        /// Its new state: `up`, `refused` or `down`.
         state: &'static str,
     },
 }
 
-/// What the machines want done and told, in order. Drained by the reactor; its memory is kept.
+/// Actions and events of the machines, in order. Drained by the reactor; the memory is kept.
 #[derive(Debug, Default)]
 pub struct Wishes {
-    /// What is to be done to links.
+    /// Actions on links.
     pub acts: Vec<Act>,
-    /// What is told.
+    /// Events.
     pub news: Vec<News>,
     /// Lines for the log.
     pub notes: Vec<Note>,

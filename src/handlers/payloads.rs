@@ -29,15 +29,15 @@ pub struct Payload {
     pub command: String,
     /// Its exit status.
     pub exit: i32,
-    /// How long it ran, in seconds.
+    /// Run time in seconds.
     pub seconds: f64,
     /// Bytes of it in all.
     pub size: u64,
-    /// What their SHA-256 must be.
+    /// Expected SHA-256.
     pub sha256: [u8; 32],
-    /// Whether the command put out more.
+    /// The command's output was longer.
     pub truncated: bool,
-    /// What its sender wants back.
+    /// The requested reply.
     pub ask: Ask,
     /// Why it is not kept, if it is not: its bytes are dropped as they come, and it is refused.
     pub refusal: Option<&'static str>,
@@ -47,7 +47,7 @@ pub struct Payload {
     pub bytes: Vec<u8>,
     /// Their digest so far.
     pub digest: Sha256,
-    /// How many have come.
+    /// Number of bytes received.
     pub came: u64,
     /// Its place among those that arrive.
     number: u64,
@@ -111,7 +111,7 @@ struct Waiting {
 #[derive(Debug, Default)]
 pub struct Payloads {
     arriving: Numbered<ConnId, Payload>,
-    /// Whose payload a host is sending: one at a time is kept.
+    /// Connection whose payload is being received for each host: one at a time is stored.
     sending: Numbered<u32, ConnId>,
     held: usize,
     /// What those kept will take when they are whole.
@@ -130,7 +130,7 @@ pub struct Payloads {
 }
 
 impl Payloads {
-    /// Who waits for room.
+    /// Connections that wait for room.
     #[cfg(any(test, fuzzing))]
     pub fn waiting(&self) -> impl Iterator<Item = ConnId> {
         self.waiting.iter().map(|wait| wait.conn)

@@ -1,5 +1,6 @@
-//! Ids that are fought over: two machines with one id would replace each other for ever. Beyond
-//! fifteen replacements within a minute the one who has the id keeps it, and others are refused for a minute.
+//! Contested ids: two machines with one id would replace each other for ever. Beyond fifteen
+//! replacements within a minute the present connection keeps the id, and others are refused for a
+//! minute.
 
 use std::collections::VecDeque;
 
@@ -9,10 +10,10 @@ use crate::time::{Instant, Span};
 
 const WINDOW: Span = Span::from_secs(QUARANTINE_WINDOW_S);
 
-/// What is to be done with a newcomer.
+/// Decision about a new claimant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// It replaces the one who has the id.
+    /// It replaces the present connection.
     Replace,
     /// It is refused, and this is the first: to be reported.
     Report,
@@ -33,7 +34,7 @@ pub struct Quarantine {
 }
 
 impl Quarantine {
-    /// Somebody claims an id that somebody else has.
+    /// Records that a connection claims an id in use by another.
     pub fn claimed(&mut self, host: HostRef, now: Instant) -> Verdict {
         let fight = self.fights.entry(host).or_default();
         if let Some(until) = fight.until {
@@ -74,7 +75,7 @@ impl Quarantine {
         });
     }
 
-    /// How many ids are watched.
+    /// Number of watched ids.
     #[must_use]
     pub fn len(&self) -> usize {
         self.fights.len()

@@ -1,6 +1,5 @@
-//! Which targets can be reached: each is tried every period, and what it is told when it changes.
-//!
-//! ```text
+//! Reachability: each target is tried every period, and a change raises an event.
+//!  ```text
 //!            room among REACH_PROBES_MAX          connected, an answer: up     refused: refused
 //!  Resting ──────────────────────────▶ Trying ──┤ no answer in time: down (UDP: up, unless one was wanted)
 //!     ▲                                          └──────┐
@@ -33,20 +32,20 @@ const WAIT_MAX: Span = Span::from_millis(REACH_WAIT_MS_MAX);
 pub struct TargetRules {
     /// As it is written, which is its name.
     pub text: String,
-    /// How it is tried.
+    /// Transport.
     pub way: Way,
-    /// Where it is.
+    /// Address of the target.
     pub addr: SocketAddr,
-    /// Whether a datagram has to be answered.
+    /// A datagram must be answered.
     pub wants_answer: bool,
 }
 
-/// What a target is.
+/// State of a target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
     /// It was reached.
     Up,
-    /// Its machine says that nobody listens there.
+    /// The target refuses connections.
     Refused,
     /// Nothing came of it, or it was not tried yet.
     Down,
@@ -69,13 +68,13 @@ impl State {
 pub struct TargetView<'a> {
     /// As it is written.
     pub target: &'a str,
-    /// What it is.
+    /// State of the target.
     pub state: State,
-    /// How long it took to answer the last time, if it answered.
+    /// Round-trip time of the last answer, if there was one.
     pub rtt: Option<Span>,
-    /// Since when it is what it is.
+    /// Time of the last change.
     pub since: UnixMs,
-    /// When it was last found out; zero before the first time.
+    /// Time of the last result; zero before the first.
     pub at: UnixMs,
 }
 
@@ -92,9 +91,9 @@ struct Target {
     generation: u32,
     phase: Phase,
     armed: Option<Instant>,
-    /// When it was tried last.
+    /// Start of the last try.
     tried: Instant,
-    /// What it is; none before the first time.
+    /// Its state; `None` before the first try.
     state: Option<State>,
     rtt: Option<Span>,
     since: UnixMs,
@@ -129,7 +128,7 @@ impl Target {
     }
 }
 
-/// All targets. See the [room](self).
+/// All targets.
 #[derive(Debug, Default)]
 pub struct Targets {
     period: Span,
@@ -372,7 +371,7 @@ impl Targets {
         self.settle(slot);
     }
 
-    /// Tries who waits, as far as there is room; whether there is room for more.
+    /// Tries waiting targets, as far as there is room; returns whether there is room for more.
     fn dial_some(&mut self, at: Moment, out: &mut Wishes) -> bool {
         let mut dials = 0;
         while dials < DIALS_PER_TURN_MAX && self.trying < REACH_PROBES_MAX {

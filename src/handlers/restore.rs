@@ -1,13 +1,11 @@
-//! Tasks written again, when the store has come back without what it had.
-//!
-//! ```text
+//! Rewriting of tasks after the store has lost its data.
+//!  ```text
 //!   Up, emptied ─▶ walk over the tasks ─▶ Op::Restore, a few at a time ─▶ Restored … all ─▶ done
 //!                     ▲                                                     │ the store goes away
 //!                     └────────────── next Up, emptied or not ◀─────────────┘
 //! ```
-//!
-//! A restore is state: one that the store went away under is forgotten, and the walk begins anew at the next
-//! coming-up. What of a task is still there is left as it is.
+//!  A restore is state: one that was in flight when the store went away is dropped, and the walk begins anew
+//! at the next connection. Parts of a task that are still there stay unchanged.
 
 use crate::ids::{HostId, TaskKey};
 use crate::limits::RESTORES_IN_FLIGHT_MAX;
@@ -17,7 +15,7 @@ use super::core::Core;
 use super::effect::{Effect, Effects, Note};
 use super::tasks::Task;
 
-/// How far the tasks are written again.
+/// Progress of the rewrite.
 #[derive(Debug, Default)]
 pub(super) struct Restores {
     /// They may be missing in the store, until a whole walk has been settled.
@@ -26,9 +24,9 @@ pub(super) struct Restores {
     cursor: Option<u64>,
     /// With the store.
     in_flight: usize,
-    /// How many the store has taken again since this began.
+    /// Number of tasks stored since it began.
     stored: usize,
-    /// The coming-up at which the store had last lost what it had; 0 is none.
+    /// Number of the last store connection at which the store had lost its data; 0: none.
     lost_at: u64,
 }
 
@@ -52,23 +50,24 @@ impl Restores {
         self.in_flight = 0;
     }
 
-    /// Whether some may be handed over.
+    /// Returns whether operations are ready.
     pub(super) fn has_ops(&self) -> bool {
         self.cursor.is_some() && self.in_flight < RESTORES_IN_FLIGHT_MAX
     }
 
-    /// Whether some may still be missing in the store.
+    /// Returns whether tasks may still be missing in the store.
     pub(super) fn is_due(&self) -> bool {
         self.due
     }
 
-    /// The coming-up at which the store had last lost what it had, 0 if none. Then states may be missing that nothing else will
-    /// bring back: of a task that has ended, and that it was given again with the reports it had confirmed lately.
+    /// Number of the last store connection at which the store had lost its data; 0: none. After it
+    /// states may be missing that no rewrite brings back: those of an ended task that returned with
+    /// the replay buffer.
     pub(super) fn lost_at(&self) -> u64 {
         self.lost_at
     }
 
-    /// Whether this was the last of all.
+    /// Returns whether this was the last task.
     fn is_over(&mut self) -> bool {
         let over = self.cursor.is_none() && self.in_flight == 0;
         over && std::mem::take(&mut self.due)
@@ -76,8 +75,8 @@ impl Restores {
 }
 
 impl Core {
-    /// Moves tasks into a batch that may be missing in the store. To be called only while no report waits to
-    /// be handed over: a state here never overtakes the report that led to it.
+    /// Moves possibly missing tasks into a batch. Call it only while no report waits: a state here
+    /// never overtakes the report that led to it.
     pub(super) fn take_restores(&mut self, max: usize, ops: &mut Vec<Op>) {
         while ops.len() < max && self.restores.has_ops() {
             let number = self.restores.cursor.unwrap_or_default();
@@ -146,7 +145,7 @@ impl Core {
     }
 }
 
-/// Whether a host of the task may still become something, so that its book is wanted.
+/// Returns whether a host of the task may still change, so that its book is needed.
 pub(super) fn may_go_on(task: &Task) -> bool {
     use TaskState as T;
     let is_settled = |state| matches!(state, T::Offline | T::Done | T::Failed | T::Expired);

@@ -4,7 +4,7 @@
 //!   header ─▶ too large: closed     nobody asked for it: bytes dropped, then refused
 //!      │       no room: waits, up to a minute, then refused
 //!      ▼
-//!   bytes, as they come ─▶ all there ─▶ digest ─▶ Op::Result, a report like others
+//!   bytes, as they come ─▶ complete ─▶ digest ─▶ Op::Result, a report like others
 //! ```
 
 use base64::Engine as _;
@@ -169,8 +169,8 @@ impl Core {
         self.writes.report(Op::Result(Box::new(report)), bytes);
     }
 
-    /// Whether a result under this code is for us: of a task that names the host, or of a console
-    /// command that was sent to it.
+    /// Returns whether a result with this code is wanted: of a task that names the host, or of a
+    /// console command that was sent to it.
     fn is_result_wanted(&self, host: &HostId, code: &str) -> bool {
         let key = TaskKey::parse(code, &self.rules.key_prefix);
         key.is_some_and(|key| self.tasks.delivery_of(&key, host).is_some())
@@ -252,13 +252,13 @@ impl Core {
         }));
     }
 
-    /// Whether the store was never up yet, so that nobody knows which tasks there are.
+    /// Returns whether the store has never been available, so that the tasks are not known.
     pub(super) fn is_starting(&self) -> bool {
         self.stats.store_sessions == 0
     }
 }
 
-/// What the report of a result takes in memory, in bytes: about.
+/// Approximate memory of the report of a result, in bytes.
 fn report_bytes(payload: &Payload) -> usize {
     let output = payload.size.div_ceil(3) as usize * 4;
     REPORT_BYTES + payload.code.len() + payload.command.len() + output

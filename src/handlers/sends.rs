@@ -1,7 +1,5 @@
-//! What goes out to hosts: pulled by the reactor, a budget a turn, so that ten thousand hosts do not
-//! stop the loop.
-//!
-//! ```text
+//! Sending to hosts: pulled by the reactor, with a budget per turn, so that ten thousand hosts do not stop the loop.
+//!  ```text
 //!   queue ─▶ host online? ─▶ wants pushes, and is connected ─▶ Effect::Push
 //!                  │ no              └─▶ Datagram to (address, its port)
 //!                  └─▶ the try is counted all the same
@@ -30,12 +28,12 @@ pub(super) enum Outgoing {
     Command {
         /// The number of the command.
         number: u64,
-        /// Which of its hosts.
+        /// Index of the recipient.
         index: usize,
     },
 }
 
-/// How a host is reached.
+/// Way to reach a host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Way {
     /// Over its connection.
@@ -72,8 +70,8 @@ impl Core {
         self.has_sends()
     }
 
-    /// Whether the host of this connection was sent a task and has not answered yet. Many answer at once: they can
-    /// wait, for others were not asked.
+    /// Returns whether the host of this connection was sent a task and has not answered yet. When
+    /// many answer at once they can wait for the others to be sent to.
     #[must_use]
     pub fn owes_answer(&self, conn: ConnId) -> bool {
         let host = self.sessions.get(conn).and_then(Session::host);
@@ -81,7 +79,7 @@ impl Core {
         host.is_some_and(|host| host.has(Marks::ASKED))
     }
 
-    /// Whether something is to be sent.
+    /// Returns whether the send queue has entries.
     #[must_use]
     pub fn has_sends(&self) -> bool {
         !self.sends.is_empty()
@@ -150,8 +148,8 @@ impl Core {
         }
     }
 
-    /// Whether the host in this place is held over a restart and can be sent to only in its session: then
-    /// its tries wait until it is back.
+    /// Returns whether the host is held over a restart and can be sent to only in its session; its
+    /// tries then wait.
     fn waits_for_its_session(&self, place: u32) -> bool {
         let host = self.hosts.get(place);
         host.is_some_and(|host| host.presence == Presence::Inherited && !self.is_plain(host))
@@ -186,7 +184,7 @@ impl Core {
         };
         let own = self.hosts.get(place);
         if own.is_some_and(|host| host.is_named_by(to.ip())) && !self.addresses.has(to.ip()) {
-            // The one that has the address for its name, and nobody else is there.
+            // The plain host with that address is the only one there.
             return Vec::new();
         }
         let there = self.reached_at(to.ip(), to.port());
@@ -199,7 +197,7 @@ impl Core {
         there.collect()
     }
 
-    /// How a host is reached now; not at all if it is offline.
+    /// Way to reach a host now; `None` if it is offline.
     pub(super) fn way_to(&self, host: &HostId) -> Option<Way> {
         self.way_of(self.hosts.get(self.hosts.find(host)?)?)
     }

@@ -37,13 +37,13 @@ impl SlotSet {
         true
     }
 
-    /// How many are in it.
+    /// Number of slots.
     #[must_use]
     pub fn len(&self) -> usize {
         self.len
     }
 
-    /// Whether none is.
+    /// Returns whether the set is empty.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len == 0

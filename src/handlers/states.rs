@@ -1,15 +1,14 @@
-//! The states of hosts in tasks, kept in step with the store.
-//!
-//! ```text
+//! States of hosts in tasks, kept in step with the store.
+//!  ```text
 //!   change ─▶ dirty ─┐
-//!                    ├─▶ Op::TaskStates ─▶ StatesWritten … all ─▶ up for another 10 s: sure
+//!                    ├─▶ Op::TaskStates ─▶ StatesWritten … all ─▶ connected for another 10 s: sure
 //!   Up ─▶ walk ──────┘                        │
 //!    ▲                                        │ the store goes away before: the next walk writes them too
 //!    └────────────────────────────────────────┘
 //! ```
-//!
-//! A state is told once, and handed over is not written: the store may go away under it, or lose its last seconds. So each
-//! coming-up writes again what has changed since the last one whose walk is known to have come there and to have stayed.
+//!  A state that was sent to the store is not yet durable: the store may go away, or lose its last seconds.
+//! Each new store connection therefore rewrites the changes since the last connection whose walk was
+//! finished and survived.
 
 use crate::ids::HostId;
 use crate::limits::{HOSTS_PER_OP_MAX, RECENT_S};
@@ -19,20 +18,20 @@ use crate::time::{Instant, Span};
 use super::core::Core;
 use super::restore::may_go_on;
 
-/// How far the states are written.
+/// Progress of writing the states.
 #[derive(Debug, Default)]
 pub(super) struct States {
     /// The walk over all tasks, while it is under way.
     walk: Option<Walk>,
     /// `TaskStates` operations with the store.
     in_flight: usize,
-    /// When the last walk of this coming-up had been written.
+    /// Time at which the last walk of this store connection was written.
     written: Option<Instant>,
-    /// What changed in a coming-up before this one is written for sure.
+    /// Changes during earlier store connections than this one are durable.
     sure_before: u64,
 }
 
-/// Where a walk over all tasks stands.
+/// Position of a walk over all tasks.
 #[derive(Clone, Copy, Debug)]
 struct Walk {
     /// The least number of the next task.
@@ -51,8 +50,8 @@ impl States {
         });
     }
 
-    /// The store's `session`-th coming-up is over. What its walk wrote is there for good if it stayed up for longer after it than a
-    /// store may forget.
+    /// The `session`-th store connection has ended. Its walk is durable if the connection lasted
+    /// longer after it than a store may lose.
     pub(super) fn interrupt(&mut self, session: u64, now: Instant) {
         self.walk = None;
         self.in_flight = 0;
@@ -74,14 +73,14 @@ impl States {
         }
     }
 
-    /// Whether what changed in this coming-up, the first being 1, may be missing.
+    /// Returns whether changes of this store connection, counted from 1, may be missing.
     fn is_unsure(&self, changed: u64) -> bool {
         changed > 0 && changed >= self.sure_before
     }
 }
 
 impl Core {
-    /// Whether states of tasks are to be written.
+    /// Returns whether states of tasks must be written.
     pub(super) fn has_states(&self) -> bool {
         self.states.walk.is_some() || !self.tasks.dirty.is_empty()
     }

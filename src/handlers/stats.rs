@@ -4,7 +4,7 @@ use crate::codec::Abnormal;
 use crate::codec::message::Flag;
 use crate::store::op::Reason;
 
-/// What has happened so far, and how things stand.
+/// Counters and gauges.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Stats {
     /// Hosts online now.
@@ -79,7 +79,7 @@ pub struct Stats {
     pub datagrams_stale: u64,
     /// Bytes of results held while they arrive.
     pub result_bytes_held: u64,
-    /// Results not kept: nobody had asked for them, or their digest was wrong.
+    /// Results not stored: not requested, or with a wrong digest.
     pub results_refused: u64,
 }
 

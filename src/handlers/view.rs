@@ -1,4 +1,4 @@
-//! What may be read of the core: plain data, borrowed.
+//! Read views of the core: plain data, borrowed.
 
 use std::net::IpAddr;
 
@@ -11,15 +11,15 @@ use crate::time::UnixMs;
 pub struct HostView<'a> {
     /// Its name.
     pub id: HostId,
-    /// Where it connects, or connected, from.
+    /// Peer address, current or last.
     pub ip: Option<IpAddr>,
-    /// Whether it is online.
+    /// The host is online.
     pub online: bool,
-    /// Why it is offline.
+    /// Reason for being offline.
     pub reason: Option<Reason>,
-    /// Since when it is online or offline.
+    /// Time of the last change.
     pub since: UnixMs,
-    /// When it was last heard of.
+    /// Time of the last message.
     pub last_seen: UnixMs,
     /// Its host name.
     pub hostname: Option<&'a str>,
@@ -29,7 +29,7 @@ pub struct HostView<'a> {
     pub ipv4: &'a [String],
 }
 
-/// Which hosts.
+/// Selection of hosts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Filter {
     /// All that are known.
@@ -50,7 +50,7 @@ pub struct Page<'a> {
     pub next: Option<u64>,
 }
 
-/// What the store is to us.
+/// State of the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StoreView<'a> {
     /// It has not been reached since the start.

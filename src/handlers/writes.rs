@@ -1,14 +1,12 @@
-//! What is to be written: the core's half of the way to the store.
-//!
-//! ```text
+//! Pending writes: the core's half of the way to the store.
+//!  ```text
 //!  changes of hosts ─▶ per host, in order, one with the store at a time ─┐
-//!  everybody, anew, at each coming-up of the store (the sweep) ──────────┤
+//!  all hosts again, after each reconnection (the sweep) ─────────────────┤
 //!  reports, in order, counted until settled ─────────────────────────────┼─▶ pull ─▶ one batch a turn
 //!  inventories, last-seen times, audits, notices ────────────────────────┘
 //! ```
-//!
-//! Presence is never queued as operations: a host is in the queue, and what is written is made when it is
-//! its turn. So a store that is slow costs one entry a host, however often hosts come and go.
+//!  Presence is never queued as operations: a host is in the queue, and its operation is made in its turn.
+//! A slow store therefore costs one entry per host, however often hosts come and go.
 
 use std::collections::VecDeque;
 
@@ -27,7 +25,7 @@ use crate::time::Instant;
 pub struct Sweep {
     /// The next slot, while it is under way.
     pub cursor: Option<u32>,
-    /// When it is to be made once more.
+    /// Time of the next sweep.
     pub again: Option<Instant>,
 }
 
@@ -36,22 +34,23 @@ pub struct Sweep {
 pub struct Writes {
     /// Changes by slot of the host, oldest first. The first may be with the store.
     changes: Changes,
-    /// Hosts whose first change can be handed over, each once.
+    /// Hosts whose first change is ready, each once.
     turn: VecDeque<u32>,
-    /// Hosts whose inventory is to be handed over.
+    /// Hosts whose inventory is ready.
     pub inventories: VecDeque<u32>,
     /// The walk over all hosts.
     pub sweep: Sweep,
     /// Reports, in order.
     reports: VecDeque<Op>,
-    /// Reports accepted and not settled, those handed over included.
+    /// Reports accepted and not settled, including those with the store.
     pub reports_waiting: usize,
     /// The same in bytes.
     pub report_bytes_waiting: usize,
     /// Reports accepted, and settled, so far.
     accepted: u64,
     settled: u64,
-    /// Who is told "got it" once so many reports are settled: what they repeated may not be kept yet.
+    /// Acknowledgements that wait until this many reports are settled: the reports that they repeat
+    /// may not be durable yet.
     owed: VecDeque<(u64, Origin)>,
     /// Connections turned away for want of room, first come first served.
     pub waiting: VecDeque<ConnId>,
@@ -59,7 +58,7 @@ pub struct Writes {
     notices: VecDeque<Notice>,
     /// Connections by slot that were heard of since the last round.
     pub beaten: SlotSet,
-    /// Those of the last round, still to be handed over.
+    /// Hosts of the last round that are still to be written.
     pub seen: SlotSet,
     /// `Seen` operations with the store.
     pub seen_in_flight: usize,
@@ -96,7 +95,7 @@ impl Writes {
         self.changes.push(slot, change);
     }
 
-    /// The next host whose change can be handed over, with the change.
+    /// The next host with a ready change, and the change.
     pub fn next_change(&mut self) -> Option<(u32, Change)> {
         while let Some(slot) = self.turn.pop_front() {
             if let Some(change) = self.changes.of(slot).next() {
@@ -114,20 +113,20 @@ impl Writes {
         }
     }
 
-    /// Whether something of this host is still to be written.
+    /// Returns whether a change of this host is still to be written.
     #[must_use]
     pub fn is_behind(&self, slot: u32) -> bool {
         self.changes.has(slot)
     }
 
-    /// Whether the next change of this host, or the one with the store, takes it offline.
+    /// Returns whether the next change of this host, or the one with the store, takes it offline.
     #[must_use]
     pub fn is_leaving(&self, slot: u32) -> bool {
         let next = self.changes.of(slot).next();
         next.is_some_and(|change| !change.is_online())
     }
 
-    /// How many hosts are behind.
+    /// Number of hosts with unwritten changes.
     #[must_use]
     pub fn hosts_behind(&self) -> usize {
         self.changes.hosts()
@@ -145,7 +144,7 @@ impl Writes {
         self.audit = None;
     }
 
-    /// Whether a report of `bytes` has room. One always has when there is no other.
+    /// Returns whether a report of `bytes` has room. A single report always has.
     #[must_use]
     pub fn has_room(&self, bytes: usize) -> bool {
         self.reports_waiting == 0
@@ -153,7 +152,7 @@ impl Writes {
                 && self.report_bytes_waiting + bytes <= REPORT_BYTES_WAITING_MAX)
     }
 
-    /// Whether more than half of the room for reports is free.
+    /// Returns whether more than half of the room for reports is free.
     #[must_use]
     pub fn has_plenty_of_room(&self) -> bool {
         self.reports_waiting + self.owed.len() < REPORTS_WAITING_MAX / 2
@@ -224,13 +223,13 @@ impl Writes {
         self.waiting.shrink_to_fit();
     }
 
-    /// Whether reports wait to be handed over.
+    /// Returns whether reports are ready.
     #[must_use]
     pub fn has_reports(&self) -> bool {
         !self.reports.is_empty()
     }
 
-    /// Whether state waits to be handed over.
+    /// Returns whether state is ready.
     #[must_use]
     pub fn has_state(&self) -> bool {
         (self.has_presence_room() && (!self.turn.is_empty() || self.sweep.cursor.is_some()))
@@ -240,20 +239,20 @@ impl Writes {
             || (self.audit.is_some() && self.audits_in_flight == 0)
     }
 
-    /// Whether what hosts have become is enough for a batch, or all of them are walked over.
+    /// Returns whether the presence changes fill a batch, or a sweep is in progress.
     #[must_use]
     pub fn is_much(&self) -> bool {
         let much = self.turn.len() >= STORE_RUN_OPS_MAX || self.sweep.cursor.is_some();
         much && self.has_presence_room()
     }
 
-    /// Whether one more `Online` or `Offline` may be handed over.
+    /// Returns whether one more `Online` or `Offline` may be in flight.
     #[must_use]
     pub fn has_presence_room(&self) -> bool {
         self.presence_in_flight < PRESENCE_IN_FLIGHT_MAX
     }
 
-    /// What must hold of all this; `in_flight` says whether a change of a host is with the store.
+    /// Asserts the invariants; `in_flight` says whether a change of a host is with the store.
     #[cfg(any(test, fuzzing))]
     pub fn assert_invariants(&self, slots: u32, in_flight: impl Fn(u32) -> bool) {
         let turn: std::collections::HashSet<u32> = self.turn.iter().copied().collect();

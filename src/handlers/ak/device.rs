@@ -20,7 +20,7 @@ const CONNECT_MIN: Span = Span::from_millis(AK_CONNECT_MS_MIN);
 const CONNECT_MAX: Span = Span::from_millis(AK_CONNECT_MS_MAX);
 const LISTEN: Span = Span::from_millis(AK_LISTEN_MS);
 
-/// What is under way with a device.
+/// Activity of a device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
     /// Nothing, until then.
@@ -29,17 +29,17 @@ pub(super) enum Phase {
     Waiting,
     /// It is being dialled.
     Connecting { deadline: Instant },
-    /// It has just been connected. What it says before it is asked answers nobody.
+    /// It has just been connected. Bytes before the first request answer none.
     Listening { until: Instant },
     /// It is connected and has no question.
     Idle,
     /// It has a question.
     Asking {
-        /// Which of its commands.
+        /// Index of the command.
         command: usize,
-        /// Until when it may take to answer.
+        /// Deadline of the reply.
         deadline: Instant,
-        /// How many beginnings there were when it was asked: an answer has a later one.
+        /// Number of STX bytes before the request: its reply has a later one.
         begun: u64,
     },
 }
@@ -50,7 +50,7 @@ impl Phase {
     }
 }
 
-/// What a device needs while something of it is handled.
+/// Context for handling one device.
 pub(super) struct Turn<'a> {
     pub(super) at: Moment,
     pub(super) link: Link,
@@ -58,7 +58,7 @@ pub(super) struct Turn<'a> {
     pub(super) stats: &'a mut Stats,
 }
 
-/// See the [room](self).
+/// One device.
 #[derive(Debug)]
 pub(super) struct Device {
     pub(super) rules: DeviceRules,
@@ -67,22 +67,22 @@ pub(super) struct Device {
     /// The earliest deadline that the wheel has of it.
     pub(super) armed: Option<Instant>,
     parser: Parser,
-    /// How long it rests the next time.
+    /// Length of the next rest.
     rest: Span,
     /// The next command of the round; none is left where it is their number.
     next: usize,
-    /// When the round began.
+    /// Start of the round.
     round: Instant,
     /// A command that is asked before the round goes on: `ASTF` after a change, or one that a closed
     /// connection took with it.
     ahead: Option<usize>,
-    /// Whether anything was answered on this connection.
+    /// There was a reply on this connection.
     has_answered: bool,
-    /// Whether it could not be connected to when that was tried last.
+    /// The last connection attempt failed.
     was_unreachable: bool,
-    /// Whether it answers; unknown before it was tried.
+    /// The device answers; unknown before the first attempt.
     answers: Option<bool>,
-    /// When the last good reply came, or it was begun with.
+    /// Time of the last good reply, or of the start.
     fresh: Instant,
     is_stale: bool,
     pub(super) since: UnixMs,
@@ -94,13 +94,13 @@ pub(super) struct Device {
     pub(super) values_changed: u32,
     /// The same of their marks: whether they refuse, and whether they have fields.
     pub(super) marks_changed: u32,
-    /// Whether the time of the last good reply is to be written.
+    /// The time of the last good reply must be written.
     pub(super) good_changed: bool,
-    /// Whether the rest of it is.
+    /// Other fields must be written.
     pub(super) facts_changed: bool,
-    /// When all of it was written last.
+    /// Time of the last full write.
     pub(super) all_written: Instant,
-    /// Whether its hash holds what was written since the store came up, and nothing else.
+    /// Its hash is as written since the store connected.
     pub(super) written_whole: bool,
 }
 
@@ -155,7 +155,7 @@ impl Device {
         self.facts_changed || self.good_changed || self.values_changed | self.marks_changed != 0
     }
 
-    /// When it is to be looked at again at the latest.
+    /// Next deadline.
     pub(super) fn deadline(&self) -> Instant {
         let stale = self.fresh + self.rules.stale;
         let phase = match self.phase {
@@ -170,13 +170,13 @@ impl Device {
         phase.into_iter().chain(stale).min().unwrap_or(never)
     }
 
-    /// So much time has passed until now in which nobody could have been asked: it makes no data stale. What has been
-    /// read since then is as fresh as it can be.
+    /// Excludes an interval in which no device could be polled from the age of the data. Data read
+    /// since then are not older than they can be.
     pub(super) fn excuse(&mut self, span: Span, now: Instant) {
         self.fresh = (self.fresh + span).min(now);
     }
 
-    /// Until when it is not to be dialled again if it is closed now.
+    /// End of the rest if the connection closed now.
     pub(super) fn rests_until(&self, now: Instant) -> Instant {
         match self.phase {
             Phase::Resting { until } => until,
@@ -400,7 +400,7 @@ impl Device {
         self.values[command] = Some(value);
     }
 
-    /// A change of the error status is told; the errors themselves are asked for next.
+    /// Records a change of the error status as an event; the errors themselves are polled next.
     fn take_status(&mut self, status: u8, is_about_errors: bool, turn: &mut Turn<'_>) {
         let before = mem::replace(&mut self.status, status);
         if before == status {

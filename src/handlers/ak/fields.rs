@@ -4,18 +4,18 @@ use serde::ser::{Serialize, Serializer};
 
 use crate::codec::ak::words;
 
-/// What a word of an answer is called, and how it is read.
+/// Name and type of a word in a reply.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Field {
     /// Its name.
     pub name: String,
-    /// What it is measured in.
+    /// Unit.
     pub unit: Option<String>,
-    /// How it is read.
+    /// Type.
     pub kind: FieldKind,
 }
 
-/// How a word is read.
+/// Type of a word.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum FieldKind {
     /// As a number.
@@ -25,7 +25,7 @@ pub enum FieldKind {
     Text,
 }
 
-/// What a word says.
+/// Value of a word.
 #[derive(Clone, Debug, PartialEq, serde::Serialize)]
 #[serde(untagged)]
 pub enum Scalar {
@@ -38,12 +38,12 @@ pub enum Scalar {
 /// A word, read.
 #[derive(Clone, Debug, PartialEq, serde::Serialize)]
 pub struct FieldValue {
-    /// What it says; none where it is missing, or no number where one should be.
+    /// The value; `None` if it is missing, or not a number where one is expected.
     pub value: Option<Scalar>,
-    /// What it is measured in.
+    /// Unit.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unit: Option<String>,
-    /// Whether the device vouches for it: it is there, can be read, and has no `#` in front.
+    /// The value is present and readable, and has no `#` in front.
     pub valid: bool,
 }
 
@@ -85,7 +85,7 @@ fn read(kind: FieldKind, word: Option<&[u8]>, unit: &Option<String>) -> FieldVal
     }
 }
 
-/// A finite number in digits: `NaN`, `inf` and the like are none.
+/// Parses a finite decimal number: `NaN`, `inf` and the like are refused.
 fn number(word: &str) -> Option<f64> {
     let is_digits = word.bytes().any(|b| b.is_ascii_digit());
     let number: f64 = word.parse().ok()?;

@@ -1,4 +1,4 @@
-//! What is counted about devices. Never by device.
+//! Counters of devices. None is labelled by device.
 
 /// Counters and gauges.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -21,7 +21,7 @@ pub struct Stats {
     pub refused: u64,
     /// Questions not answered in time.
     pub timeouts: u64,
-    /// Connections closed for an answer that is none, or none to the question.
+    /// Connections closed for an invalid reply, or one to another request.
     pub abnormal: u64,
     /// Changes of an error status.
     pub status_changes: u64,

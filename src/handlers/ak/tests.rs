@@ -27,12 +27,12 @@ fn rules(name: &str, commands: &[&str]) -> DeviceRules {
     }
 }
 
-/// Devices, and a clock that goes on when it is told to.
+/// Devices, and a clock that the test advances.
 struct Rig {
     devices: Devices,
     out: Wishes,
     ms: u64,
-    /// How far the horizon lies behind the clock.
+    /// Distance of the horizon behind the clock.
     lag: u64,
     link: Option<Link>,
 }
@@ -62,7 +62,7 @@ impl Rig {
         }
     }
 
-    /// What was asked for since this was called last, in words.
+    /// Actions since the last call, as text.
     fn acts(&mut self) -> Vec<String> {
         let acts = std::mem::take(&mut self.out.acts);
         let words = acts.into_iter().map(|act| match act {
@@ -79,7 +79,7 @@ impl Rig {
         words.collect()
     }
 
-    /// What was told since this was called last.
+    /// Events since the last call.
     fn news(&mut self) -> Vec<String> {
         let news = std::mem::take(&mut self.out.news).into_iter();
         let words = news.map(|news| match news {
@@ -148,7 +148,7 @@ impl Rig {
         self.devices.iter().next().unwrap().state()
     }
 
-    /// What is written now, while the store is up for the `session`th time.
+    /// Operations for the store now, on its `session`th connection.
     fn written(&mut self, session: u32) -> Vec<Outside> {
         let (at, mut ops) = (self.at(), Vec::new());
         self.devices.pull(at, Some(session), &mut ops);
@@ -761,7 +761,7 @@ fn a_reload_keeps_those_unchanged_and_forgets_those_gone() {
 fn a_reload_that_changes_a_device_does_not_dial_it_in_the_same_breath() {
     let mut rig = asked(&["ASTZ"]);
     rig.reply("ASTZ", 0, "");
-    // Another name at another address is none of its business.
+    // Another name at another address is independent.
     let mut other = rules("e", &["ASTZ"]);
     other.addr.set_port(9_884);
     rig.set(vec![rules("d", &["AKON"]), other]);

@@ -1,8 +1,7 @@
-//! What the store is told about devices: what changed, gathered for a moment; everything at its coming-up.
-//!
-//! Fields of `anthill:ak:<device>`: each command by its code holds the data of its last answer. All other names
-//! cannot be codes, which are four capitals or digits: `ASTZ.refused` and `ASTZ.fields` belong to a command, and
-//! lower-case words to the device.
+//! Store updates of devices: changes, gathered for a moment; everything after a reconnection.
+//!  Fields of `anthill:ak:<device>`: each command by its code holds the data of its last reply. All other
+//! names cannot be codes, which are four capitals or digits: `ASTZ.refused` and `ASTZ.fields` belong to a
+//! command, and lower-case words to the device.
 
 use std::collections::{HashSet, VecDeque};
 use std::mem;
@@ -24,7 +23,7 @@ const PACE: Span = Span::from_millis(OUTSIDE_PACE_MS);
 const ALL: Span = Span::from_secs(OUTSIDE_ALL_S);
 const AGAIN: Span = Span::from_secs(OUTSIDE_AGAIN_S);
 
-/// Who is to be written, and when.
+/// Devices to be written, and the time.
 #[derive(Debug, Default)]
 pub(super) struct Pen {
     /// In the order they changed, each with when it is to be written.
@@ -34,7 +33,7 @@ pub(super) struct Pen {
     gone: Vec<HostId>,
     /// Nothing before then: what was written last is to be digested first.
     paced: Instant,
-    /// The store's coming-up that all of this was written in.
+    /// The store connection on which all of this was written.
     session: Option<u32>,
     again: Option<Instant>,
 }
@@ -68,8 +67,8 @@ impl Pen {
         Some(next.max(self.paced))
     }
 
-    /// When something is to be written, if the store is up. What is due already is taken when the store
-    /// has room for it, which it says itself.
+    /// Time of the next write, if the store is available. Due writes wait for the store's room,
+    /// which it reports itself.
     fn due(&self, now: Instant) -> Option<Instant> {
         let both = [self.next(), self.again].into_iter().flatten();
         both.filter(|due| *due > now).min()
@@ -77,7 +76,8 @@ impl Pen {
 }
 
 impl Devices {
-    /// Takes what is to be written now. `session` is the store's coming-up, while it is up.
+    /// Takes the due operations. `session` is the number of the store connection, while there is
+    /// one.
     pub fn pull(&mut self, at: Moment, session: Option<u32>, ops: &mut Vec<Op>) {
         if session != self.pen.session {
             self.pen.session = session;
@@ -107,7 +107,7 @@ impl Devices {
         self.pen.paced = at.now + PACE;
     }
 
-    /// When something is to be written next; what is due already is left out.
+    /// Time of the next write, except one that is due already.
     #[must_use]
     pub fn write_due(&self, now: Instant) -> Option<Instant> {
         self.pen.due(now)
@@ -130,7 +130,8 @@ fn all_of(device: &mut Device, now: Instant) {
     device.all_written = now;
 }
 
-/// What changed of a device since it was last written; now and then all of it, since somebody may have taken it away.
+/// Changes of a device since its last write; from time to time all of it, since another program may
+/// have deleted it.
 fn written(device: &mut Device, now: Instant) -> Outside {
     if now.since(device.all_written) >= ALL {
         all_of(device, now);
@@ -179,7 +180,7 @@ fn data_into(op: &mut Outside, code: &str, value: &Value) {
     }
 }
 
-/// Whether an answer refuses; and no words by name where it has none.
+/// Sets the refusal of a reply, and removes its named fields if it has none.
 fn marks_into(op: &mut Outside, code: &str, value: &Value) {
     let name = |field: &str| format!("{code}{field}");
     let refused = value.refused.map(|refused| refused.as_str().to_owned());

@@ -1,4 +1,4 @@
-//! What the store is told about targets: what changed, gathered for a moment; everything at its coming-up.
+//! Store updates of targets: changes, gathered for a moment; everything after a reconnection.
 
 use std::collections::BTreeSet;
 
@@ -15,7 +15,7 @@ const GATHER: Span = Span::from_millis(OUTSIDE_WRITE_MS);
 const PACE: Span = Span::from_millis(OUTSIDE_PACE_MS);
 const AGAIN: Span = Span::from_secs(OUTSIDE_AGAIN_S);
 
-/// Who is to be written, and when.
+/// Targets to be written, and the time.
 #[derive(Debug, Default)]
 pub(super) struct Pen {
     changed: BTreeSet<u32>,
@@ -60,7 +60,8 @@ impl Pen {
 }
 
 impl Targets {
-    /// Takes what is to be written now. `session` is the store's coming-up, while it is up.
+    /// Takes the due operations. `session` is the number of the store connection, while there is
+    /// one.
     pub fn pull(&mut self, at: Moment, session: Option<u32>, ops: &mut Vec<Op>) {
         let again = self.pen.again.is_some_and(|again| again <= at.now);
         let anew = session != self.pen.session;
@@ -101,7 +102,7 @@ impl Targets {
         }
     }
 
-    /// When something is to be written next; what is due already is left out.
+    /// Time of the next write, except one that is due already.
     #[must_use]
     pub fn write_due(&self, now: Instant) -> Option<Instant> {
         self.pen.due(now)

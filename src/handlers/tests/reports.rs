@@ -1,4 +1,4 @@
-//! What hosts report on tasks, and what becomes of them by it.
+//! Reports of hosts on tasks, and their consequences.
 
 use super::*;
 

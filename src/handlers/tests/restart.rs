@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// What a server that is killed leaves behind.
+/// A new core over the store that a killed server leaves behind.
 fn killed(world: World) -> World {
     let mut store = world.store;
     store.events.clear();
@@ -211,7 +211,7 @@ fn a_store_that_comes_back_empty_is_given_the_open_tasks_again() {
     world.go_away();
     world.store.tasks.clear();
     world.come_up_as(true, true);
-    // One that nobody has anything to do with any more stays away.
+    // A task in which no host may change stays absent.
     assert_eq!(world.store.tasks.keys().collect::<Vec<_>>(), ["AC1"]);
     let task = &world.store.tasks["AC1"];
     assert_eq!(task.request, before, "the claim is the one it had");

@@ -1,4 +1,4 @@
-//! What commands put out.
+//! Results of commands.
 
 use sha2::{Digest as _, Sha256};
 

@@ -1,4 +1,4 @@
-//! What is sent again, when, and to whom not.
+//! Retransmission: times, and hosts that are left out.
 
 use super::*;
 
