@@ -20,11 +20,11 @@ use rustix::time::{
 use super::token;
 use crate::time::{Instant, Span};
 
-/// See the [room](self).
+/// The timer descriptor.
 #[derive(Debug)]
 pub struct Alarm {
     timer: OwnedFd,
-    /// When it goes off, or went off.
+    /// Time at which it fires, or fired.
     set: Option<Instant>,
 }
 

@@ -1,5 +1,5 @@
-//! Who waits for the core's answer: handles, under numbers of ours. (The web has its own, which have the
-//! highest bit set.)
+//! Requesters that wait for the core's answer: handles, numbered here. (HTTP connections have
+//! numbers of their own, with the highest bit set.)
 
 use std::collections::HashMap;
 
@@ -19,7 +19,7 @@ struct Asker {
     since: Instant,
 }
 
-/// See the [room](self).
+/// The waiting handles.
 #[derive(Debug, Default)]
 pub struct Askers {
     waiting: HashMap<u64, Asker>,
@@ -30,7 +30,7 @@ impl Askers {
     /// One more, and its number; none when there are too many.
     pub fn add(&mut self, reply: Sender<Answer>, now: Instant) -> Option<u64> {
         if self.waiting.len() >= ASKERS_MAX {
-            // Nobody has waited for so long any more.
+            // Requesters have given up after so long.
             let oldest = Span::from_secs(ASKER_S_MAX);
             self.waiting.retain(|_, asker| asker.since + oldest > now);
         }
@@ -43,21 +43,21 @@ impl Askers {
         Some(self.last)
     }
 
-    /// Answers one. One that has stopped waiting is nobody.
+    /// Answers one requester. If it has stopped waiting, the answer is dropped.
     pub fn respond(&mut self, asker: u64, answer: Answer) {
         if let Some(asker) = self.waiting.remove(&asker) {
-            // The channel has room for its one answer; only who has gone does not take it.
+            // The channel has room for its one answer; only a dropped receiver refuses it.
             let _ = asker.reply.try_send(answer);
         }
     }
 
-    /// How many there are.
+    /// Number of waiting handles.
     #[must_use]
     pub fn len(&self) -> usize {
         self.waiting.len()
     }
 
-    /// Whether there is nobody.
+    /// Returns whether no handle waits.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.waiting.is_empty()

@@ -12,7 +12,7 @@ use crate::limits::{BUFFER_KEPT_BYTES_MAX, BUFFERS_KEPT_MAX};
 /// The buffers of one connection. Knows no socket.
 #[derive(Debug, Default)]
 pub struct Buffer {
-    /// What has come and is not handled.
+    /// Received bytes that are not handled yet.
     pub input: Vec<u8>,
     /// Nothing can be said of `input` before it has so many bytes.
     pub need: usize,
@@ -23,12 +23,12 @@ pub struct Buffer {
 }
 
 impl Buffer {
-    /// Where replies are appended.
+    /// Buffer to which replies are appended.
     pub fn out(&mut self) -> &mut Vec<u8> {
         &mut self.out
     }
 
-    /// What is still to be sent.
+    /// Bytes still to be sent.
     #[must_use]
     pub fn unsent(&self) -> &[u8] {
         &self.out[self.sent..]
@@ -57,7 +57,7 @@ impl Buffer {
         self.sent = 0;
     }
 
-    /// Whether there is nothing in it.
+    /// Returns whether it is empty.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.input.is_empty() && self.out.is_empty() && self.raw == 0
@@ -93,7 +93,7 @@ impl Pool {
         self.free.pop().unwrap_or_default()
     }
 
-    /// How often one has been lent.
+    /// Number of buffers lent so far.
     #[must_use]
     pub fn lent(&self) -> u64 {
         self.lent

@@ -1,4 +1,4 @@
-//! The only room that reads clocks. Everyone else is told what time it is.
+//! The only module that reads clocks. Every other part receives the time as an argument.
 
 use std::time::{Instant as SystemInstant, SystemTime, UNIX_EPOCH};
 
@@ -51,7 +51,7 @@ impl Clock {
 pub struct Moments {
     clock: Clock,
     read: Instant,
-    /// What the wall said then, in nanoseconds since 1970.
+    /// Wall-clock time at that moment, in nanoseconds since 1970.
     wall_ns: u64,
 }
 
@@ -69,7 +69,7 @@ impl Moments {
         }
     }
 
-    /// What time it is.
+    /// The current time.
     pub fn moment(&mut self) -> Moment {
         let now = self.clock.now();
         if now.since(self.read) >= WALL_READ_EVERY {

@@ -1,16 +1,15 @@
-//! When many hosts talk at once it is cheaper to let a little gather than to wake for each: under
-//! dense traffic the loop naps before it waits, so that its waits begin `server.coalesce_us` apart.
-//! Thin traffic never waits for it.
-//!
-//! Dense is a matter of events a second, not of events a wait: evenly spread traffic brings one or two a wait
-//! until the loop is nearly used up, and it is then that naps save most.
+//! Naps under dense traffic: with many hosts active it is cheaper to let events gather than to wake up for
+//! each. The loop then naps before it waits, so that its waits begin `server.coalesce_us` apart.
+//! Thin traffic is never delayed.
+//!  Density counts events a second, not events per wait: evenly spread traffic brings one or two per wait
+//! until the loop is nearly saturated, and naps save most at that point.
 
 use crate::time::{Instant, Span};
 
-/// How long events are counted before it is decided whether they were dense.
+/// Interval over which events are counted.
 const WINDOW: Span = Span::from_millis(2);
-/// So many events in a window are dense: 16,000 a second, a tenth of a core and more without naps. Half as many
-/// are once it naps, so that it does not waver.
+/// Number of events in a window that counts as dense: 16,000 a second, a tenth of a core and more
+/// without naps. Half as many suffice once the loop naps, so that it does not alternate.
 const DENSE_EVENTS_MIN: u64 = 32;
 /// A connection that is accepted counts as so many events, which is what it costs.
 const EVENTS_PER_ACCEPT: u64 = 4;
@@ -19,12 +18,12 @@ const EVENTS_PER_ACCEPT: u64 = 4;
 #[derive(Debug)]
 pub struct Coalesce {
     nap: Span,
-    /// When the last wait ended.
+    /// End of the last wait.
     woke: Instant,
-    /// Since when, and how many, in this window.
+    /// Start of this window, and the events in it.
     since: Instant,
     events: u64,
-    /// Whether the window before this one was dense.
+    /// The window before this one was dense.
     dense: bool,
 }
 
@@ -64,9 +63,9 @@ impl Coalesce {
         self.events += EVENTS_PER_ACCEPT * connections;
     }
 
-    /// How long to nap `now`, before a wait of up to `wait` (`None`: for as long as it takes). Never
-    /// longer than that wait, and not at all where there is to be none or the turn was long enough for more
-    /// to gather by itself.
+    /// Length of a nap at `now`, before a wait of up to `wait` (`None`: unlimited). Never longer
+    /// than that wait; no nap if there is no wait or the turn itself was long enough to gather
+    /// events.
     #[must_use]
     pub fn nap(&self, now: Instant, wait: Option<Span>) -> Option<Span> {
         let nap = (self.woke + self.nap).since(now);

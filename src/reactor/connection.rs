@@ -16,7 +16,7 @@ use crate::handlers::End;
 use crate::ids::ConnId;
 use crate::limits::{BUFFER_KEPT_BYTES_MAX, UNREAD_REPLY_BYTES_MAX};
 
-/// What is true of a connection: bits.
+/// Properties of a connection: bits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Flags(u16);
 
@@ -25,7 +25,8 @@ impl Flags {
     pub const WAITING: Self = Self(1);
     /// Its peer does not read its replies, and it is not read meanwhile.
     pub const UNREAD: Self = Self(1 << 1);
-    /// The kernel has told of its end: a short read does not mean that all has been read.
+    /// The kernel has reported the end of the stream: a short read does not mean that all has been
+    /// read.
     pub const ENDING: Self = Self(1 << 2);
     /// Writing to it has failed: its end is a reset, however reading ends.
     pub const BROKEN: Self = Self(1 << 3);
@@ -45,12 +46,13 @@ impl Flags {
     pub const UNREADABLE: Self = Self(Self::WAITING.0 | Self::UNREAD.0 | Self::LISTED.0);
     /// It has not said one whole message yet.
     pub const SILENT: Self = Self(1 << 10);
-    /// Nobody knows yet who it is: it has said nothing, or has still to prove itself.
+    /// The peer is unknown: it has sent no message, or has still to prove itself.
     pub const NEWCOMER: Self = Self(Self::SILENT.0 | Self::NARROW.0);
-    /// It is read behind everybody who is known and stays: newcomers, and those whose end has been told of.
+    /// The connection is read behind those that are known and stay: newcomers, and connections
+    /// whose end was reported.
     pub const BEHIND: Self = Self(Self::NEWCOMER.0 | Self::ENDING.0);
 
-    /// Whether any of `other` is set.
+    /// Returns whether any bit of `other` is set.
     #[must_use]
     pub const fn has(self, other: Self) -> bool {
         self.0 & other.0 != 0
@@ -71,10 +73,10 @@ impl Flags {
     }
 }
 
-/// What a read came to.
+/// Result of a read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Got {
-    /// So many bytes.
+    /// A number of bytes.
     Bytes(usize),
     /// Nothing now.
     Nothing,
@@ -82,11 +84,11 @@ pub enum Got {
     Later,
     /// The end.
     End(End),
-    /// What came is not what was agreed on, and why.
+    /// The bytes violate the protocol, with the reason.
     Failed(String),
 }
 
-/// What a flush came to.
+/// Result of a flush.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Flushed {
     /// All is sent.
@@ -103,7 +105,7 @@ pub struct Connection {
     stream: TcpStream,
     /// The byte order of its frames, once known.
     pub order: Order,
-    /// What is true of it.
+    /// Its properties.
     pub flags: Flags,
     buffer: Option<Box<Buffer>>,
 }
@@ -120,9 +122,8 @@ impl Connection {
         }
     }
 
-    /// Asks to be told of what comes.
-    ///
-    /// # Errors
+    /// Registers the socket for readability.
+    ///  # Errors
     /// When the system has no memory for it.
     pub fn register(&mut self, conn: ConnId, registry: &Registry) -> io::Result<()> {
         registry.register(&mut self.stream, token::host(conn), Interest::READABLE)
@@ -133,7 +134,7 @@ impl Connection {
         &mut self.stream
     }
 
-    /// Whether nothing of it is to be read now.
+    /// Returns whether the connection must not be read now.
     #[must_use]
     pub fn is_paused(&self) -> bool {
         self.flags.has(Flags::WAITING) || self.flags.has(Flags::UNREAD)
@@ -183,7 +184,7 @@ impl Connection {
         }
     }
 
-    /// How many of the next bytes are raw.
+    /// Number of following raw bytes.
     #[must_use]
     pub fn raw(&self) -> u64 {
         self.buffer.as_ref().map_or(0, |buffer| buffer.raw)
@@ -197,7 +198,7 @@ impl Connection {
         }
     }
 
-    /// Where replies to it are appended.
+    /// Buffer to which replies are appended.
     pub fn out(&mut self, pool: &mut Pool) -> &mut Vec<u8> {
         self.buffer.get_or_insert_with(|| pool.lend()).out()
     }
@@ -208,13 +209,13 @@ impl Connection {
         self.buffer.as_ref().map_or(0, |b| b.unsent().len())
     }
 
-    /// Whether so much is unsent that nothing more is to be read.
+    /// Returns whether so much is unsent that the connection must not be read.
     #[must_use]
     pub fn is_unread(&self) -> bool {
         self.unsent() > UNREAD_REPLY_BYTES_MAX
     }
 
-    /// Whether so much has been taken that reading may go on.
+    /// Returns whether so much has been sent that reading may go on.
     #[must_use]
     pub fn is_drained(&self) -> bool {
         self.unsent() < UNREAD_REPLY_BYTES_MAX / 2
@@ -283,13 +284,11 @@ impl Connection {
         flushed
     }
 
-    /// Asks to be told when it can be written to, from now on for good.
-    ///
-    /// Hardly any host ever makes a write block, so nobody pays for this at the beginning: both
-    /// interests from the start would mean one event for nothing at every accept. One that did block
-    /// keeps both, since writability that nobody waits for raises no event of its own.
-    ///
-    /// # Errors
+    /// Registers the socket for writability, from now on.
+    ///  Few hosts ever make a write block, so no other pays for it: both interests from the start would
+    /// cause one useless event per accept. A socket that did block keeps both interests, since
+    /// writability without a blocked write raises no event of its own.
+    ///  # Errors
     /// When the system refuses.
     pub fn ask_writable(&mut self, conn: ConnId, registry: &Registry) -> io::Result<()> {
         if self.flags.set(Flags::WRITABLE_ASKED) {
@@ -299,7 +298,7 @@ impl Connection {
         registry.reregister(&mut self.stream, token::host(conn), both)
     }
 
-    /// Whether it keeps any bytes.
+    /// Returns whether it has a buffer.
     #[cfg(test)]
     #[must_use]
     pub fn has_buffer(&self) -> bool {
@@ -312,7 +311,7 @@ impl Connection {
         (self.stream, self.buffer)
     }
 
-    /// Gives the buffer back if there is nothing in it.
+    /// Returns an empty buffer to the pool.
     fn tidy(&mut self, pool: &mut Pool) {
         if let Some(buffer) = self.buffer.take_if(|buffer| buffer.is_empty()) {
             pool.give(buffer);
@@ -320,7 +319,7 @@ impl Connection {
     }
 }
 
-/// What an error on a socket says about its peer.
+/// Converts a socket error to the end that it means for the peer.
 pub(super) fn end_of(error: &io::Error) -> End {
     match error.kind() {
         ErrorKind::TimedOut | ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable => {

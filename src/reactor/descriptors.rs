@@ -1,4 +1,4 @@
-//! How many files the system lets us have open, and so how many connections there is room for.
+//! Limits of open files, and the number of connections that they leave room for.
 
 use std::fs::File;
 
@@ -43,8 +43,8 @@ fn room(limit: Option<u64>, wanted: Option<usize>, ours: usize) -> Result<usize,
     }
 }
 
-/// A descriptor kept for the moment when there is none left: with it the oldest in the accept
-/// queue can be accepted and told, instead of left hanging.
+/// A spare descriptor for the moment when none is left: with it the oldest connection in the accept
+/// queue is accepted and refused, instead of being left without an answer.
 #[derive(Debug, Default)]
 pub struct Reserve(Option<File>);
 

@@ -16,7 +16,7 @@ thread_local! {
 #[must_use]
 pub struct StandIn;
 
-/// Has `answers` stand in for the core.
+/// Makes `answers` answer in place of the core.
 pub fn stand_in(
     answers: impl FnMut(&Input<'_>, &mut Effects) -> Option<Flow> + 'static,
 ) -> StandIn {
@@ -30,7 +30,7 @@ impl Drop for StandIn {
     }
 }
 
-/// What the stand-in says, if there is one and it has something to say.
+/// Response of the test double, if there is one and it has a response.
 pub fn answers(input: &Input<'_>, fx: &mut Effects) -> Option<Flow> {
     STANDING_IN.with_borrow_mut(|answers| answers.as_mut()?(input, fx))
 }

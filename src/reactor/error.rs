@@ -1,9 +1,9 @@
-//! Why the server could not begin, and why it had to end.
+//! Errors of the start and of the loop.
 
 use std::io;
 use std::net::SocketAddr;
 
-/// Why [`Server::bind`](crate::Server::bind) failed.
+/// Error of [`Server::bind`](crate::Server::bind).
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
     /// A socket could not be bound.
@@ -11,9 +11,9 @@ pub enum BindError {
     Socket {
         /// The key of the configuration that names it.
         key: &'static str,
-        /// Where.
+        /// The address.
         addr: SocketAddr,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
     /// The system allows too few open files for even one connection.
@@ -21,9 +21,9 @@ pub enum BindError {
         "the limit of open files ({limit}) leaves no room for a connection; at least {needed} are needed"
     )]
     Descriptors {
-        /// What the system allows.
+        /// Limit of the system.
         limit: u64,
-        /// What it takes.
+        /// Number needed.
         needed: u64,
     },
     /// The store is one that can never be used as it is, or is in use by another process.
@@ -37,7 +37,7 @@ pub enum BindError {
     Loop(#[from] io::Error),
 }
 
-/// Why the server ended other than by being asked to.
+/// Error that ended the server.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{why}")]
 pub struct ServeError {

@@ -1,34 +1,34 @@
-//! When hosts come and go in crowds, what the store is to be told of them goes over in heaps: to wake its thread for
-//! each costs more than all the rest of letting a host in.
-//!
-//! ```text
-//!   a heap   ▼                   ▼                    ▼  at once, it is long ago
+//! Delay of presence batches: when hosts come and go in crowds, their changes go to the store thread in
+//! batches. Waking that thread for each change costs more than the rest of accepting a host.
+//!  ```text
+//!   a batch  ▼                   ▼                    ▼  at once: the last is long ago
 //!            ├── GATHER_STATE ──▶├── GATHER_STATE ──▶          time
 //!   changes  x   x  x   x   x     x x                 x
 //! ```
-//!
-//! The first goes at once, so that in thin traffic nothing waits. Whatever somebody waits for never does.
+//!  The first change goes at once, so thin traffic is not delayed. Operations with a waiting requester are
+//! never delayed.
 
 use crate::limits::GATHER_STATE_MS;
 use crate::time::{Instant, Span};
 
-/// See the [room](self).
+/// The delay of one loop.
 #[derive(Debug, Default)]
 pub struct Gather {
-    /// When the last heap may be followed by the next.
+    /// Earliest time of the next batch.
     next: Instant,
     /// Something waits for that, as of this turn.
     waiting: bool,
 }
 
 impl Gather {
-    /// A turn looks anew whether there is anything: what waited may have gone with something else, or be nothing any more
-    /// since the store went away.
+    /// Starts a turn. Waiting changes may have left with another batch, or be obsolete since the
+    /// store went away.
     pub fn begin(&mut self) {
         self.waiting = false;
     }
 
-    /// Whether a heap may go `now`; if not, what there is waits until [`due`](Self::due).
+    /// Returns whether a batch may be sent at `now`; if not, the changes wait until
+    /// [`due`](Self::due).
     pub fn may_go(&mut self, now: Instant) -> bool {
         self.waiting = now < self.next;
         !self.waiting
@@ -40,7 +40,7 @@ impl Gather {
         self.waiting = false;
     }
 
-    /// When what waits may go, if something does.
+    /// Time at which waiting changes may be sent.
     #[must_use]
     pub fn due(&self) -> Option<Instant> {
         self.waiting.then_some(self.next)

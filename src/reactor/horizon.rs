@@ -1,16 +1,13 @@
 //! The horizon: the latest moment up to which everything that had arrived has also been read.
-//! Silence is judged against it and never against the clock, so that a slow server accuses nobody.
-//!
-//! ```text
+//! Silence is judged against it and never against the clock, so a slow server accuses no host.
+//!  ```text
 //!   wait₁ ── read all ──── wait₂ ── read all ──── wait₃ ── budget ran out ──── wait₄ ── read all
 //!                                   horizon = 1             stays                       horizon = 2
 //! ```
-//!
-//! A turn that reads everything the kernel reported is *complete*. It moves the horizon only to
-//! the moment before the wait of the complete turn before it: what then stood in the accept queue
-//! has been accepted by that one, and read by this one.
-//!
-//! A flood can keep turns from ever being complete. It holds the horizon back for
+//!  A turn that reads everything the kernel reported is *complete*. It moves the horizon only to
+//! the moment before the wait of the complete turn before it: connections that were in the accept
+//! queue then were accepted by that turn, and read by this one.
+//!  A flood can keep turns from ever being complete. It holds the horizon back for
 //! [`HORIZON_LAG_MS_MAX`] of turning at most; a turn counts for [`TURN_COUNTED_MS_MAX`] at most,
 //! since a process that was stopped, or a machine that was suspended, was not turning.
 
@@ -21,7 +18,7 @@ use crate::time::{Instant, Span};
 
 const LAG_MAX: Span = Span::from_millis(HORIZON_LAG_MS_MAX);
 const TURN_COUNTED_MAX: Span = Span::from_millis(TURN_COUNTED_MS_MAX);
-/// How far two marks lie apart: the grain of the bound on the lag.
+/// Distance between two marks: the granularity of the bound on the lag.
 const MARK_EVERY: Span = Span::from_millis(HORIZON_LAG_MS_MAX / 10);
 
 /// A moment, and how much turning there had been by then.
@@ -31,7 +28,7 @@ struct Mark {
     turned: Span,
 }
 
-/// See the [room](self).
+/// The horizon of one loop.
 #[derive(Debug, Default)]
 pub struct Horizon {
     reached: Instant,
@@ -52,9 +49,8 @@ impl Horizon {
         self.reached
     }
 
-    /// A turn whose wait began at `before_wait` has read what it could: `complete` if nothing
-    /// that the kernel knew of is left unread, `accepted_all` if nobody is left in the accept queue.
-    /// Returns the new horizon.
+    /// Records a turn whose wait began at `before_wait`: `complete` if nothing that the kernel
+    /// reported is unread, `accepted_all` if the accept queue is empty. Returns the new horizon.
     pub fn turn(&mut self, before_wait: Instant, complete: bool, accepted_all: bool) -> Instant {
         self.count(before_wait);
         if complete

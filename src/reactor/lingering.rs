@@ -1,9 +1,7 @@
-//! Connections that are closed for us but not for their peers yet.
-//!
-//! A socket closed with bytes in it that nobody has read makes the kernel send a reset, and a
-//! reset destroys the reply that was just sent, a refusal most often. So the socket's own sending
-//! side is shut, what comes is read and thrown away until the peer closes too, for a second at
-//! most.
+//! Connections that the server has closed and their peers have not.
+//!  A socket closed with unread bytes makes the kernel send a reset, and a reset destroys the reply
+//! that was just sent, usually a refusal. So the sending side is shut down, and incoming bytes are
+//! read and dropped until the peer closes too, for a second at most.
 
 use std::io::{ErrorKind, Read};
 use std::net::Shutdown;
@@ -26,7 +24,7 @@ struct Lingerer {
 pub struct Lingering {
     ring: [Option<Lingerer>; LINGERING_MAX],
     next: usize,
-    /// Whether there may be any.
+    /// There may be closing connections.
     any: bool,
 }
 

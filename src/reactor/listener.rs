@@ -1,10 +1,9 @@
-//! Where hosts knock: accepting within a budget, and what happens when there is no descriptor left.
-//!
-//! ```text
-//!   readiness ──▶ pending ──▶ accept … ──▶ WouldBlock: everyone is in
+//! The listening socket: accepting within a budget, and the answer to missing descriptors.
+//!  ```text
+//!   readiness ──▶ pending ──▶ accept … ──▶ WouldBlock: the queue is empty
 //!                    ▲           ├──▶ budget used up: still pending, the next wait is zero
-//!                    │           └──▶ no descriptor: the oldest is told, then rest ──┐
-//!                    └─────────────── 100 ms ────────────────────────────────────────┘
+//!                    │           └──▶ no descriptor: the oldest is refused, then rest ─┐
+//!                    └─────────────── 100 ms ─────────────────────────────────────────┘
 //! ```
 
 use std::io::{self, ErrorKind};
@@ -25,16 +24,16 @@ use crate::time::{Instant, Span};
 /// Unanswered keep-alive probes after which the kernel gives a connection up.
 const KEEPALIVE_PROBES: u32 = 3;
 
-/// See the [room](self).
+/// The listening socket and its state.
 #[derive(Debug)]
 pub struct Listener {
     socket: TcpListener,
     reserve: Reserve,
-    /// Somebody may be in the queue.
+    /// Connections may be in the queue.
     pending: bool,
     /// Accepting rests until then.
     retry: Option<Instant>,
-    /// How many more may be accepted in this turn.
+    /// Remaining accepts of this turn.
     left: usize,
 }
 
@@ -55,28 +54,26 @@ impl Listener {
         })
     }
 
-    /// Asks to be told when somebody knocks.
-    ///
-    /// # Errors
-    /// What the system says.
+    /// Registers the socket.
+    ///  # Errors
+    /// The system's error.
     pub fn register(&mut self, registry: &Registry) -> io::Result<()> {
         registry.register(&mut self.socket, token::LISTENER, Interest::READABLE)
     }
 
-    /// Where it listens, with the port it was given.
-    ///
-    /// # Errors
-    /// What the system says.
+    /// Bound address, with the assigned port.
+    ///  # Errors
+    /// The system's error.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
         self.socket.local_addr()
     }
 
-    /// The kernel says that somebody knocks.
+    /// Records that the kernel reports waiting connections.
     pub fn ready(&mut self) {
         self.pending = true;
     }
 
-    /// Whether there may be somebody to let in `now`.
+    /// Returns whether a connection may be accepted at `now`.
     #[must_use]
     pub fn is_due(&self, now: Instant) -> bool {
         self.pending || self.retry.is_some_and(|retry| retry <= now)
@@ -107,7 +104,8 @@ impl Listener {
                     stats.accept_errors += 1;
                     if is_exhaustion(&error) {
                         self.shed_oldest(stats);
-                        // No new edge comes for those who wait already: look again by ourselves.
+                        // No new readiness event comes for connections that wait already, so a
+                        // timer retries.
                         self.retry = Some(now + Span::from_millis(ACCEPT_RETRY_MS));
                     }
                     // Anything else (ECONNABORTED, say) is that one peer's affair: go on.
@@ -117,14 +115,14 @@ impl Listener {
         None
     }
 
-    /// Whether everyone who can be let in is in. While accepting rests nobody can be, and waiting
-    /// for it would only keep the loop from judging anything.
+    /// Returns whether all connections that can be accepted are accepted. While accepting rests
+    /// none can be, and waiting for it would only keep the loop from judging silence.
     #[must_use]
     pub fn accepted_all(&self) -> bool {
         !self.pending || self.retry.is_some()
     }
 
-    /// When to look again by ourselves.
+    /// Time of the next retry.
     #[must_use]
     pub fn retry_at(&self) -> Option<Instant> {
         self.retry
@@ -167,7 +165,7 @@ fn open(addr: SocketAddr, keepalive: Span) -> io::Result<Socket> {
     Ok(socket)
 }
 
-/// Whether the system is out of something that may come back.
+/// Returns whether the system lacks something that may become free.
 fn is_exhaustion(error: &io::Error) -> bool {
     matches!(
         error.raw_os_error(),

@@ -1,7 +1,5 @@
-//! The queues between the loop and everyone else. All are bounded, and the loop only ever tries:
-//! it waits for nobody.
-//!
-//! ```text
+//! The queues between the loop and the other threads. All are bounded, and the loop never blocks on them.
+//!  ```text
 //!   handles ──requests──▶ ┌──────┐ ──batches──▶ store thread
 //!                         │ loop │
 //!        store ─outcomes─▶ └──────┘    one batch may be held here, until there is room for it
@@ -18,13 +16,13 @@ use crate::store::op::{Batch, Outcome};
 /// The loop's ends of the two channels of the store thread.
 #[derive(Debug)]
 pub struct StoreEnds {
-    /// What is to be written.
+    /// Operations for the store.
     pub batches: Sender<Batch>,
-    /// What became of it.
+    /// Their outcomes.
     pub outcomes: Receiver<Vec<Outcome>>,
 }
 
-/// What became of an attempt to hand a batch over.
+/// Result of sending a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Handed {
     /// The store thread has it.
@@ -35,7 +33,7 @@ pub enum Handed {
     Gone,
 }
 
-/// See the [room](self).
+/// The loop's end of the queues.
 #[derive(Debug)]
 pub struct Mailbox {
     wake: Arc<Wake>,
@@ -105,8 +103,8 @@ impl Mailbox {
         self.requests.try_recv().ok()
     }
 
-    /// Whether this turn has to look for outcomes and requests: whoever puts one in rings, so that nothing is missed by those that do
-    /// not, and most turns find that nobody has.
+    /// Returns whether this turn must look for outcomes and requests. Each sender wakes the loop,
+    /// so most turns need no look.
     pub fn is_due(&mut self) -> bool {
         let rung = self.wake.answer();
         std::mem::take(&mut self.has_left) || rung
@@ -117,21 +115,21 @@ impl Mailbox {
         self.has_left = true;
     }
 
-    /// Whether the last turn has left something.
+    /// Returns whether the last turn left something.
     #[must_use]
     pub fn has_left(&self) -> bool {
         self.has_left
     }
 
-    /// Whether a batch would be taken now: no other is held, and the channel has room. Tries to
-    /// hand over a held one first.
+    /// Returns whether a batch would be taken now: no other is held, and the channel has room.
+    /// Sends a held one first.
     pub fn has_room(&mut self) -> bool {
         self.hand_held();
         let room = self.store.as_ref().is_some_and(|s| !s.batches.is_full());
         room && self.held.is_none()
     }
 
-    /// Tries once more to hand over the batch that is held, if one is.
+    /// Sends the held batch, if there is one and the channel has room.
     pub fn hand_held(&mut self) {
         if let Some(batch) = self.held.take() {
             self.hand(batch);
@@ -155,7 +153,7 @@ impl Mailbox {
     }
 }
 
-/// The store thread has ended although nobody asked it to.
+/// The store thread has ended without being asked to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the store thread has ended")]
 pub struct StoreGone;

@@ -1,5 +1,5 @@
-//! What the system's allocator is told: the only code that knows which one it is. Where it is none
-//! that we know, nothing is told, and it does as it pleases.
+//! Hints for the system's allocator; the only code that knows which one it is. An unknown allocator
+//! gets none.
 
 /// Large memory is taken from the system piece by piece, so that growing a table copies nothing and
 /// freeing it gives it back at once. To be called once, before there is another thread, by a program; a
@@ -36,7 +36,7 @@ pub fn bring_in_code() {
     }
 }
 
-/// Where the program's own code is mapped: addresses and lengths.
+/// Address ranges of the program's own code.
 #[cfg(target_os = "linux")]
 fn code() -> Vec<(usize, usize)> {
     let program = std::env::current_exe().unwrap_or_default();

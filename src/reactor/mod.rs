@@ -1,13 +1,11 @@
-//! The turn: the one place that waits, and the only room with sockets and clocks.
-//!
-//! ```text
+//! The turn: the only place that waits, and the only room with sockets and clocks.
+//!  ```text
 //!    ┌─▶ wait ─▶ read ─▶ mailbox ─▶ tick ─▶ send ─▶ hand over ─▶ write ─┐
 //!    │           each within its budget; effects as they come           │
 //!    └──────────────────────────────────────────────────────────────────┘
 //! ```
-//!
-//! What a message means is not known here: bytes go to the codec, messages to the core, and what
-//! the core wants done is done.
+//!  The reactor does not know the meaning of a message: bytes go to the codec, messages to the core, and
+//! the core's effects are applied.
 
 pub mod alarm;
 pub mod askers;
@@ -102,10 +100,10 @@ use crate::time::{Instant, Span};
 /// Effects for which memory is kept when it is calm.
 const EFFECTS_KEPT: usize = 1_024;
 
-/// What the reactor has to know of the configuration and cannot change while it runs.
+/// Configuration of the reactor that cannot change while it runs.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Where hosts connect.
+    /// Address for hosts.
     pub tcp: SocketAddr,
     /// The UDP socket.
     pub udp: SocketAddr,
@@ -117,20 +115,20 @@ pub struct Settings {
     pub connections_per_ip: Option<usize>,
     /// TLS for the hosts' port.
     pub tls: Option<TlsSettings>,
-    /// Who is connected to from here.
+    /// Devices and targets.
     pub outside: Outside,
     /// The rest.
     pub tuning: Tuning,
 }
 
-/// What may change while it runs.
+/// Configuration that may change while it runs.
 #[derive(Clone, Copy, Debug)]
 pub struct Tuning {
-    /// How frames are read.
+    /// Framing rules.
     pub framing: Framing,
-    /// How long the loop may nap under dense traffic, to let more of it gather.
+    /// Longest nap under dense traffic, in which events gather.
     pub coalesce: Span,
-    /// Whether all hosts go offline at a planned stop.
+    /// All hosts go offline at a planned stop.
     pub offline_on_shutdown: bool,
 }
 
@@ -139,7 +137,7 @@ pub struct Tuning {
 pub struct News {
     /// For the core.
     pub rules: Rules,
-    /// Who gets in how.
+    /// Admission rules.
     pub access: Access,
     /// For the web.
     pub http: HttpRules,
@@ -151,7 +149,7 @@ pub struct News {
     pub tls: Option<TlsSettings>,
 }
 
-/// See the [room](self).
+/// The loop, with its sockets and the core.
 pub struct Reactor {
     poll: Poll,
     events: Events,
@@ -178,32 +176,32 @@ pub struct Reactor {
     datagrams: Vec<Datagram>,
     /// The core had more to send than a turn sends.
     more_to_send: bool,
-    /// What all connections read into.
+    /// Buffer into which all connections read.
     scratch: Box<[u8]>,
-    /// What each of them may take of this turn.
+    /// Read budget of a connection in this turn.
     share: Share,
     tuning: Tuning,
     stats: ReactorStats,
-    /// What the store thread counts, once it runs.
+    /// Metrics of the store thread, once it runs.
     store_metrics: Box<dyn Source + Send>,
     started: Instant,
     /// The core has not come to the end of what it looks through for the store.
     walking: bool,
     tidy: Tidy,
-    /// When the core next has something to do.
+    /// Next deadline of the core.
     deadline: Option<Instant>,
-    /// When the web or the lingering connections do.
+    /// Next deadline of HTTP and of closing connections.
     chores: Option<Instant>,
-    /// Until when the store has to settle what is left, once the end has begun.
+    /// Shutdown deadline for outstanding writes.
     stopping: Option<Instant>,
-    /// Why the loop has to end, if it has to.
+    /// Error that ends the loop.
     failed: Option<ServeError>,
 }
 
-/// Where the sockets are, and how many connections there is room for.
+/// Bound addresses, and the number of connections there is room for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bound {
-    /// Where hosts connect.
+    /// Address for hosts.
     pub tcp: SocketAddr,
     /// The UDP socket.
     pub udp: SocketAddr,
@@ -325,8 +323,8 @@ impl Reactor {
         self.mailbox.detach();
     }
 
-    /// What the store thread still had to tell when it was stopped: the last acknowledgements are
-    /// sent, as far as they can be sent at once.
+    /// Takes the last outcomes of a stopped store thread. The last acknowledgements are sent if the
+    /// sockets take them at once.
     pub fn last_outcomes(&mut self, outcomes: Vec<Outcome>) {
         let at = self.clock.moment();
         // What no turn has come to yet is older.
@@ -340,13 +338,13 @@ impl Reactor {
             .flush_dirty(self.poll.registry(), &mut self.stats);
     }
 
-    /// Whether the store has answered by now, or is known to be away.
+    /// Returns whether the store has answered, or is known to be unavailable.
     #[must_use]
     pub fn has_tried_store(&self) -> bool {
         self.core.store() != StoreView::Starting
     }
 
-    /// What it has seen so far.
+    /// Counters and gauges.
     #[must_use]
     pub fn stats(&self) -> ReactorStats {
         let waiting = Line::ALL.map(|line| self.connections.waiting(line) as u64);
@@ -420,8 +418,8 @@ impl Reactor {
         }
     }
 
-    /// How long there is nothing to do: not at all while somebody is still ready, or a deadline has passed
-    /// (one that is behind the clock but ahead of the horizon needs more turns, not more time).
+    /// Time-out of the next wait. Zero while a connection is still ready, or a deadline has passed
+    /// on the clock (one ahead of the horizon needs more turns, not more time).
     fn patience(&self, now: Instant, max: Option<Duration>) -> Option<Span> {
         let reading = self.stopping.is_none() && self.connections.has_ready();
         let knocking = self.listener.as_ref().is_some_and(|l| !l.accepted_all());
@@ -512,15 +510,15 @@ impl Reactor {
         }
     }
 
-    /// Whether those who were sent a task have to wait: it is still being sent to others, or there are too many of them for
-    /// a turn.
+    /// Returns whether hosts that were sent a task must wait: it is still being sent to others, or
+    /// they are too many for one turn.
     fn answers_wait(&self) -> bool {
         let waiting = self.more_to_send || self.connections.waiting(Line::Asked) > 0;
         waiting && self.stopping.is_none()
     }
 
-    /// Everybody in the lines, each line for a slice of the turn. Behind those who have just said something, who have
-    /// their replies first.
+    /// Serves the lines, each for a slice of the turn, behind the connections that have just sent
+    /// something.
     fn serve_lines(&mut self, at: Moment) {
         if !self.connections.has_ready() {
             return;
@@ -528,7 +526,8 @@ impl Reactor {
         let registry = self.poll.registry();
         self.connections.flush_dirty(registry, &mut self.stats);
         for line in Line::ALL {
-            // That of those who had their budget began with the turn: who has spent it just now waits for the next.
+            // The slice of the still-ready line began with the turn: a connection that used its
+            // budget just now waits for the next.
             if line != Line::Ready {
                 self.connections.begin_line(line);
             }
@@ -546,8 +545,7 @@ impl Reactor {
         }
     }
 
-    /// Lets in who knocks, within the budget of a turn. What they have said already is told by
-    /// the next wait.
+    /// Accepts connections, within the budget of a turn. Their bytes are reported by the next wait.
     fn accept(&mut self, at: Moment) {
         let Some(mut listener) = self.listener.take() else {
             return;
@@ -574,12 +572,12 @@ impl Reactor {
         self.coalesce.accepted(self.stats.accepted - before);
     }
 
-    /// What the store says, what handles ask, and whether the end is near.
+    /// Handles outcomes of the store, requests of handles, and a requested stop.
     fn mail(&mut self, at: Moment) {
         if !self.mailbox.is_due() {
             return;
         }
-        // Each may be a reply to send: a batch of two thousand at once would keep everybody waiting.
+        // Each outcome may cause a reply: a batch of two thousand at once would delay every host.
         let mut slice = Slice::begin(self.clock.now());
         loop {
             match self.mailbox.outcome() {
@@ -618,7 +616,7 @@ impl Reactor {
     fn answer(&mut self, request: Request, at: Moment) {
         match request {
             Request::Alive { hosts, reply } => {
-                // Whoever stopped waiting for the answer does not want it.
+                // The requester may have stopped waiting.
                 let _ = reply.try_send(request::alive(&self.core, &hosts));
             }
             Request::Hosts {
@@ -671,7 +669,7 @@ impl Reactor {
         self.chores = chores.into_iter().flatten().min();
     }
 
-    /// What devices and targets have to tell.
+    /// Publishes events of devices and targets.
     fn tell_news(&mut self, at: Moment) {
         let (news, notes) = self.out.take_news();
         for note in notes {
@@ -696,9 +694,9 @@ impl Reactor {
         }
     }
 
-    /// What the core has.
+    /// Sends the core's operations to the store thread.
     fn hand_over_ours(&mut self, at: Moment) {
-        // What somebody waits for goes at once, and takes along what has gathered.
+        // Urgent operations go at once, and take along those that have gathered.
         let at_once = self.core.has_urgent_work() || self.stopping.is_some();
         while self.core.has_work()
             && (at_once || self.gather.may_go(at.now))
@@ -776,12 +774,13 @@ impl Reactor {
             .close(conn, at.now, registry, &mut self.stats);
     }
 
-    /// The first reason to end is the one that is told.
+    /// Records the error that ends the loop; the first one is kept.
     fn fail(&mut self, error: ServeError) {
         self.failed.get_or_insert(error);
     }
 
-    /// The end begins: nobody is let in or read any more, and the store settles what is left.
+    /// Begins the stop: no connection is accepted or read any more, and the store settles
+    /// outstanding writes.
     fn begin_stop(&mut self, at: Moment) {
         self.listener = None;
         self.web.stop(self.poll.registry());

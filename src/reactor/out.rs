@@ -31,29 +31,29 @@ use crate::time::{Instant, Span};
 
 use wire::{Got, Wire};
 
-/// How much of what came before a question is read at once.
+/// Bytes read at once of those that arrived before a request.
 const EARLY_BYTES: usize = 1_024;
 
-/// Which devices and targets there are.
+/// Configured devices and targets.
 #[derive(Clone, Debug, Default)]
 pub struct Outside {
     /// The devices, in order.
     pub devices: Vec<DeviceRules>,
-    /// How often each target is tried.
+    /// Interval between two tries of a target.
     pub period: Span,
     /// The targets, in order.
     pub targets: Vec<TargetRules>,
 }
 
 impl Outside {
-    /// How many descriptors all of it takes at once, at most.
+    /// Number of descriptors that all of it needs at once.
     #[must_use]
     pub fn descriptors(&self) -> usize {
         self.devices.len() + self.targets.len().min(REACH_PROBES_MAX)
     }
 }
 
-/// See the [room](self).
+/// Outbound connections of devices and targets.
 #[derive(Debug)]
 pub struct Out {
     clock: Clock,
@@ -69,12 +69,12 @@ pub struct Out {
     scratch: Box<[u8]>,
     panics: u64,
     is_stopped: bool,
-    /// There has been somebody to reach: most servers have none, and no turn is to pay for that.
+    /// There has been a device or a target. Most servers have none, and their turns pay nothing.
     is_used: bool,
 }
 
 impl Out {
-    /// Nobody to reach yet.
+    /// Creates it without devices and targets.
     #[must_use]
     pub fn new(clock: Clock) -> Self {
         Self {
@@ -132,7 +132,7 @@ impl Out {
         }
     }
 
-    /// Whether somebody has more to be read than a turn reads.
+    /// Returns whether a socket has more to read than a turn reads.
     #[must_use]
     pub fn has_ready(&self) -> bool {
         !self.queue.is_empty()
@@ -209,13 +209,14 @@ impl Out {
         [devices, targets].into_iter().flatten().min()
     }
 
-    /// Whether there has ever been anybody to reach.
+    /// Returns whether there has ever been a device or a target.
     #[must_use]
     pub fn is_used(&self) -> bool {
         self.is_used
     }
 
-    /// What is to be written now. `session` is the store's coming-up, while it is up.
+    /// Takes the due operations. `session` is the number of the store connection, while there is
+    /// one.
     pub fn pull(&mut self, at: Moment, session: Option<u32>) -> Vec<Op> {
         let mut ops = Vec::new();
         if !self.is_stopped && self.is_used {
@@ -225,7 +226,7 @@ impl Out {
         ops
     }
 
-    /// When something is to be written next.
+    /// Time of the next write.
     #[must_use]
     pub fn write_due(&self, now: Instant) -> Option<Instant> {
         if self.is_stopped {
@@ -235,7 +236,7 @@ impl Out {
         both.into_iter().flatten().min()
     }
 
-    /// What is to be told, and logged, since this was called last.
+    /// Takes the events and log lines since the last call.
     pub fn take_news(&mut self) -> (Vec<News>, Vec<Note>) {
         let Wishes { news, notes, .. } = &mut self.wishes;
         (std::mem::take(news), std::mem::take(notes))
@@ -268,7 +269,8 @@ impl Out {
         }
     }
 
-    /// Does what the machines want done. What fails at once is told, and may lead to more.
+    /// Executes the machines' actions. An immediate failure is reported to them, and may lead to
+    /// more actions.
     fn act(&mut self, registry: &Registry, at: Moment) {
         while !self.wishes.acts.is_empty() {
             for act in std::mem::take(&mut self.wishes.acts) {
@@ -343,7 +345,8 @@ impl Out {
         }
     }
 
-    /// Closing a descriptor ends its registration; nobody holds a second one for the same socket.
+    /// Forgets a link. Closing a descriptor ends its registration, since no other refers to the
+    /// same socket.
     fn forget(&mut self, place: usize) {
         if let Some(wire) = self.wires.try_remove(place) {
             self.places.remove(&wire.link);

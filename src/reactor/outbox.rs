@@ -15,7 +15,7 @@ pub struct Outbox {
     blocked: bool,
 }
 
-/// What a flush came to.
+/// Result of a flush.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Flushed {
     /// Datagrams sent.
@@ -29,7 +29,7 @@ pub struct Flushed {
 }
 
 impl Outbox {
-    /// Whether nothing waits.
+    /// Returns whether the queue is empty.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.queue.is_empty()
@@ -49,9 +49,9 @@ impl Outbox {
         }
     }
 
-    /// Has `send` send them, as far as it does. An error is about the first of those it was given, or
-    /// about something sent earlier (an ICMP message waits on the socket for whoever comes next): so
-    /// that one is tried again, and a second error in a row is its own.
+    /// Sends datagrams with `send`, as many as it takes. An error concerns the first of them, or
+    /// one sent earlier (an ICMP error stays on the socket for the next call). The first is
+    /// therefore tried again, and a second error in a row is its own.
     pub fn flush(&mut self, mut send: impl FnMut(&[Datagram]) -> io::Result<usize>) -> Flushed {
         let mut flushed = Flushed {
             was_blocked: std::mem::take(&mut self.blocked),

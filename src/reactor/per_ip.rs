@@ -42,7 +42,7 @@ impl PerIp {
         })
     }
 
-    /// Whether `peer` may have one more.
+    /// Returns whether `peer` may have one more connection.
     #[must_use]
     pub fn has_room(&self, peer: IpAddr) -> bool {
         self.counts.get(&network(peer)).copied().unwrap_or(0) < self.limit

@@ -1,4 +1,4 @@
-//! What a handle may ask of the loop, and how it is answered from the core.
+//! Requests of handles to the loop, and their answers from the core.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -21,15 +21,15 @@ use crate::time::UnixMs;
 pub struct Host {
     /// Its name.
     pub id: HostId,
-    /// Where it connects, or connected, from.
+    /// Peer address, current or last.
     pub ip: Option<IpAddr>,
-    /// Whether it is online.
+    /// The host is online.
     pub online: bool,
-    /// Why it is offline.
+    /// Reason for being offline.
     pub reason: Option<Reason>,
-    /// Since when it is online or offline.
+    /// Time of the last change.
     pub since: UnixMs,
-    /// When it was last heard of.
+    /// Time of the last message.
     pub last_seen: UnixMs,
     /// Its host name.
     pub hostname: Option<String>,
@@ -64,11 +64,10 @@ pub struct HostsPage {
     pub next: Option<u64>,
 }
 
-/// One request. A reply goes into a channel that has room for it; whoever stopped waiting is none
-/// of the loop's business.
+/// One request. Its answer goes to a channel with room for it; a dropped receiver is ignored.
 #[derive(Debug)]
 pub enum Request {
-    /// Which of these are online.
+    /// Asks which of these hosts are online.
     Alive {
         /// The names; `None` for what cannot be one.
         hosts: Vec<Option<HostId>>,
@@ -77,23 +76,23 @@ pub enum Request {
     },
     /// A page of hosts.
     Hosts {
-        /// Which.
+        /// Selection of hosts.
         filter: Filter,
-        /// From where on; 0 is the beginning.
+        /// Start of the page; 0 is the beginning.
         cursor: u64,
         /// The page.
         reply: Sender<HostsPage>,
     },
     /// An order or a question for the core, answered when it is settled.
     Ask {
-        /// What.
+        /// The request for the core.
         ask: Box<Ask>,
         /// The answer.
         reply: Sender<Answer>,
     },
     /// Events from now on.
     Subscribe {
-        /// Where they go.
+        /// Channel for the events.
         events: Sender<Event>,
         /// Counts those that did not fit.
         missed: Arc<AtomicU64>,
@@ -102,7 +101,7 @@ pub enum Request {
     Reload(Box<News>),
 }
 
-/// Which of `hosts` are online.
+/// Returns for each of `hosts` whether it is online.
 #[must_use]
 pub fn alive(core: &Core, hosts: &[Option<HostId>]) -> Vec<bool> {
     let online = |host: &Option<HostId>| {

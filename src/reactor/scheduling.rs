@@ -1,4 +1,4 @@
-//! What the scheduler is told of the loop's thread.
+//! Scheduling attributes of the loop's thread.
 
 #[cfg(target_os = "linux")]
 use crate::limits::LOOP_SLICE_US;
@@ -18,7 +18,7 @@ pub fn ask_for_short_slices() {
     }
 }
 
-/// How the calling thread is scheduled.
+/// Attributes of the calling thread.
 #[cfg(target_os = "linux")]
 fn attributes() -> Option<libc::sched_attr> {
     // All numbers of what the first Linux that had it calls `sched_attr`: those of later ones lie behind them.

@@ -8,14 +8,13 @@ use socket2::SockAddr;
 
 use crate::handlers::ask::Datagram;
 
-/// Datagrams in one call. So many are enough to make the call cheap, and what is handed over for them stays in the
-/// cache: for a thousand it is 200 KB, taken from the system and given back each time.
+/// Datagrams per call. This many make the call inexpensive, and its structures stay in the cache:
+/// for a thousand they take 200 KB, allocated and freed each time.
 const PER_CALL: usize = 64;
 
-/// Sends `datagrams` in order: how many of them were sent, at least one. More than fit a call are left for the next.
-///
-/// # Errors
-/// When the first was not sent. What was wrong with a later one is told when that is the first.
+/// Sends `datagrams` in order and returns their number, at least one. Those beyond one call are left for the next.
+///  # Errors
+/// When the first was not sent. An error of a later one is reported when that is the first.
 pub fn send(socket: &impl AsRawFd, datagrams: &[Datagram]) -> io::Result<usize> {
     let datagrams = &datagrams[..datagrams.len().min(PER_CALL)];
     let addresses: Vec<SockAddr> = datagrams.iter().map(|d| d.to.into()).collect();
@@ -33,7 +32,7 @@ pub fn send(socket: &impl AsRawFd, datagrams: &[Datagram]) -> io::Result<usize> 
     usize::try_from(sent).map_err(|_| io::Error::last_os_error())
 }
 
-/// Where the bytes of a datagram are. They are only read: the structure is the one for receiving, too.
+/// The bytes of a datagram. They are only read; the structure also serves for receiving.
 fn text_of(datagram: &Datagram) -> libc::iovec {
     libc::iovec {
         iov_base: datagram.text.as_ptr().cast_mut().cast(),

@@ -1,4 +1,4 @@
-//! What the reactor has seen so far. Plain numbers.
+//! Counters and gauges of the reactor.
 
 use crate::codec::Abnormal;
 use crate::control::metrics::{Exposition, Source};
@@ -32,7 +32,7 @@ pub struct ReactorStats {
     pub raw_bytes: u64,
     /// Turns of the loop.
     pub turns: u64,
-    /// Turns that did not wait, because somebody was still ready or a deadline had passed.
+    /// Turns that did not wait, because a connection was still ready or a deadline had passed.
     pub busy_turns: u64,
     /// Turns before which the loop napped, to let traffic gather.
     pub naps: u64,
@@ -62,7 +62,7 @@ pub struct ReactorStats {
     pub read_waited: u64,
     /// Connections on the still-ready list after the last turn.
     pub still_ready: u64,
-    /// How far the horizon lay behind the clock in the last turn, in nanoseconds.
+    /// Distance of the horizon behind the clock in the last turn, in nanoseconds.
     pub horizon_lag_ns: u64,
     /// Batches handed to the store thread.
     pub batches: u64,

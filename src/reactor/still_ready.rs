@@ -1,18 +1,20 @@
-//! Who still has something to be read although the kernel will not say so again: readiness is
-//! announced once, so whoever stopped at its budget is remembered here, behind everyone else.
+//! Connections that have more to read although the kernel will not report it again. Readiness is
+//! reported once, so a connection that stopped at its budget is queued here.
 
 use std::collections::VecDeque;
 
 use crate::ids::ConnId;
 
-/// In which order they are served: each line for a slice of the turn, behind whoever has said something just now.
+/// The lines, in the order of service: each for a slice of the turn, behind the connections that
+/// have just sent something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Line {
-    /// Who has had a budget and wants more.
+    /// Connections that used their budget and have more.
     Ready,
-    /// Who was sent a task: all who were answer at once, and nobody else has to do with it.
+    /// Connections of hosts that were sent a task. All of them answer at once; no other host
+    /// depends on it.
     Asked,
-    /// Who comes or goes.
+    /// Connections that arrive or leave.
     Behind,
 }
 
@@ -26,7 +28,7 @@ impl Line {
 #[derive(Debug, Default)]
 pub struct StillReady {
     queue: VecDeque<ConnId>,
-    /// How many of this turn are left: who comes back during it waits for the next.
+    /// Remaining connections of this turn; later ones wait for the next.
     round: usize,
 }
 
@@ -36,7 +38,7 @@ impl StillReady {
         self.queue.push_back(conn);
     }
 
-    /// Begins a turn: everyone who is in it now gets one go.
+    /// Begins a turn: each queued connection gets one go.
     pub fn begin(&mut self) {
         self.round = self.queue.len();
     }
@@ -57,13 +59,13 @@ impl StillReady {
         self.queue.clear();
     }
 
-    /// How many there are.
+    /// Number of connections.
     #[must_use]
     pub fn len(&self) -> usize {
         self.queue.len()
     }
 
-    /// Whether there is nobody.
+    /// Returns whether the queue is empty.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.queue.is_empty()

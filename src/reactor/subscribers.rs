@@ -1,5 +1,5 @@
-//! Who follows the events from inside this process. The loop never waits for one: what does not
-//! fit into a subscriber's channel is lost for it, and counted where it can see it.
+//! Subscribers to the events inside this process. The loop never waits for one: an event that does
+//! not fit into a subscriber's channel is lost for it, and counted where it can see it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,14 +15,14 @@ struct Subscriber {
     missed: Arc<AtomicU64>,
 }
 
-/// See the [room](self).
+/// The subscribers of one loop.
 #[derive(Debug, Default)]
 pub struct Subscribers {
     list: Vec<Subscriber>,
 }
 
 impl Subscribers {
-    /// One more. When there are too many it is let go at once: its channel ends.
+    /// Adds a subscriber. If there are too many it is dropped at once, which ends its channel.
     pub fn add(&mut self, events: Sender<Event>, missed: Arc<AtomicU64>) {
         if self.list.len() < SUBSCRIBERS_MAX {
             self.list.push(Subscriber { events, missed });
@@ -31,7 +31,8 @@ impl Subscribers {
         }
     }
 
-    /// Tells everyone; how many could not be told. Who has gone is forgotten.
+    /// Sends an event to all; returns the number of subscribers that missed it. Disconnected ones
+    /// are removed.
     pub fn tell(&mut self, event: &Event) -> u64 {
         let mut missed = 0;
         self.list
@@ -47,13 +48,13 @@ impl Subscribers {
         missed
     }
 
-    /// How many there are.
+    /// Number of subscribers.
     #[must_use]
     pub fn len(&self) -> usize {
         self.list.len()
     }
 
-    /// Whether there is nobody.
+    /// Returns whether there is no subscriber.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.list.is_empty()

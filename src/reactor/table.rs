@@ -77,13 +77,13 @@ impl<T> Table<T> {
         black_box(self.slots.contains(slot));
     }
 
-    /// How many there are.
+    /// Number of connections.
     #[must_use]
     pub fn len(&self) -> usize {
         self.slots.len()
     }
 
-    /// Whether there is none.
+    /// Returns whether the table is empty.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.slots.is_empty()

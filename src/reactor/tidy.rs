@@ -7,15 +7,15 @@
 use crate::limits::{CALM_WORK_PER_S_MAX, LOG_WINDOW_S, STORM_WORK_MIN};
 use crate::time::{Instant, Span};
 
-/// When memory goes back once more: what other threads still had of the storm (the log's counts, what the store
-/// may have to repeat, the first audit of a fleet) lies between what had gone back already.
+/// Time of a second trim: other threads still hold memory of the storm then (the log's counts, the
+/// replay buffer, the first audit of a fleet), between pages that the first trim returned.
 const AGAIN_AFTER: Span = Span::from_secs(LOG_WINDOW_S + 5);
 
-/// How often it is looked whether it is calm, at most.
+/// Shortest interval between two checks for calm.
 const LOOK_EVERY: Span = Span::from_secs(1);
 
-/// Knows when a storm is over. *Work* is whatever takes memory for a while: connections accepted,
-/// buffers lent, operations handed over.
+/// Detector for the end of a storm. *Work* is everything that takes memory for a while: connections
+/// accepted, buffers lent, operations sent.
 #[derive(Debug, Default)]
 pub struct Tidy {
     looked: Instant,
@@ -23,12 +23,13 @@ pub struct Tidy {
     work: u64,
     /// Work since memory was last given back.
     since: u64,
-    /// When it goes back once more.
+    /// Time of the second trim.
     again: Option<Instant>,
 }
 
 impl Tidy {
-    /// Whether a storm is over, and its memory may go back. `work` is all there has been so far.
+    /// Returns whether a storm is over, so that its memory may be returned. `work` is the total so
+    /// far.
     pub fn is_due(&mut self, now: Instant, work: u64) -> bool {
         let passed = now.since(self.looked);
         if passed < LOOK_EVERY {
@@ -46,7 +47,7 @@ impl Tidy {
         due || self.again.take_if(|again| calm && *again <= now).is_some()
     }
 
-    /// When to look next, if there is something to be given back: nothing else may wake the loop.
+    /// Time of the next check, if there is memory to return; nothing else may wake the loop for it.
     #[must_use]
     pub fn next(&self) -> Option<Instant> {
         let look = self.looked + LOOK_EVERY;

@@ -1,15 +1,12 @@
-//! What an event is about, to and from mio's bare number.
-//!
-//! ```text
+//! The subject of an event, to and from mio's bare number.
+//!  ```text
 //!  bit 63        62      61     60 … 29          28 … 0
 //!  lingering | HTTP | host | generation (32) | slot (29)      or, with none of the three: 0 to 4
 //! ```
-//!
-//! Or, for a connection that we opened, with bit 60 alone of the upper four: its generation (32 bits) above its
-//! place (16).
-//!
-//! A host's connection carries its generation, so that an event for one that was closed earlier
-//! in the same batch falls flat even when its slot is taken again.
+//!  Or, for an outbound connection, with bit 60 alone of the upper four: its generation (32 bits) above its
+//! index (16).
+//!  A host's connection carries its generation, so an event for one that was closed earlier in the
+//! same batch is dropped even when its slot is taken again.
 
 use mio::Token;
 
@@ -41,14 +38,14 @@ const _: () = assert!(
     "every slot fits a token"
 );
 
-/// What an event is about.
+/// The subject of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum About {
-    /// Somebody wants to connect.
+    /// The listening socket: connections wait.
     Listener,
     /// Datagrams have come.
     Udp,
-    /// Somebody has put something into the mailbox.
+    /// The mailbox: another thread has sent something.
     Waker,
     /// A deadline has come.
     Alarm,
@@ -63,7 +60,7 @@ pub enum About {
 }
 
 impl About {
-    /// What `token` was given to.
+    /// The owner of `token`.
     #[must_use]
     pub fn of(token: Token) -> Self {
         match token {

@@ -1,4 +1,4 @@
-//! What comes and goes beside the connections: datagrams, asks, and what the core has to send.
+//! Traffic beside the connections: datagrams, requests, and the core's send queue.
 
 use std::net::SocketAddr;
 
@@ -28,7 +28,7 @@ impl Reactor {
         self.scratch = scratch;
     }
 
-    /// Hands a datagram to the core, if it is a message. What is none is counted, and nobody's.
+    /// Passes a datagram to the core if it is a message. Others are counted and dropped.
     fn datagram(&mut self, from: SocketAddr, body: &[u8], at: Moment) {
         if body.len() > DATAGRAM_IN_BYTES_MAX {
             self.stats.datagrams_too_long += 1;
@@ -77,7 +77,7 @@ impl Reactor {
         }
     }
 
-    /// Somebody asks. At the end nobody is promised anything any more.
+    /// Passes a request to the core. During a stop it is refused.
     pub(super) fn ask(&mut self, asker: u64, ask: Ask, at: Moment) {
         if self.stopping.is_some() {
             self.respond(asker, not_now("the server is ending"));
@@ -94,7 +94,7 @@ impl Reactor {
         self.apply(at);
     }
 
-    /// Answers whoever asked.
+    /// Answers a requester.
     pub(super) fn respond(&mut self, asker: u64, answer: Answer) {
         match asker & WEB {
             0 => self.askers.respond(asker, answer),

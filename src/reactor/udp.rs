@@ -18,7 +18,7 @@ use super::stats::ReactorStats;
 use super::{send_many, token};
 use crate::handlers::ask::Datagram;
 
-/// See the [room](self).
+/// The UDP socket and its queue.
 #[derive(Debug)]
 pub struct Udp {
     socket: UdpSocket,
@@ -53,18 +53,16 @@ impl Udp {
         })
     }
 
-    /// Asks to be told when something comes.
-    ///
-    /// # Errors
-    /// What the system says.
+    /// Registers the socket.
+    ///  # Errors
+    /// The system's error.
     pub fn register(&mut self, registry: &Registry) -> io::Result<()> {
         registry.register(&mut self.socket, token::UDP, Interest::READABLE)
     }
 
-    /// Where it is bound, with the port it was given.
-    ///
-    /// # Errors
-    /// What the system says.
+    /// Bound address, with the assigned port.
+    ///  # Errors
+    /// The system's error.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
         self.socket.local_addr()
     }
@@ -75,20 +73,20 @@ impl Udp {
         self.blocked &= !(event.is_writable() || event.is_error());
     }
 
-    /// Whether something may be left that the kernel will not tell of again.
+    /// Returns whether a datagram may be left that the kernel will not report again.
     #[must_use]
     pub fn has_ready(&self) -> bool {
         self.pending || (!self.blocked && !self.outbox.is_empty())
     }
 
-    /// Whether there may be a datagram to receive.
+    /// Returns whether there may be a datagram to receive.
     #[must_use]
     pub fn is_pending(&self) -> bool {
         self.pending
     }
 
-    /// Takes one datagram into `scratch`: how many bytes it had, and from where. None when there is none
-    /// left, or this call met an error instead: an ICMP message about something sent earlier, say.
+    /// Receives one datagram into `scratch`; returns its length and sender. `None` if there is
+    /// none, or if the call returned an error, for example an ICMP error about an earlier datagram.
     pub fn receive(&mut self, scratch: &mut [u8]) -> Option<(usize, SocketAddr)> {
         if !self.pending {
             return None;
@@ -135,7 +133,8 @@ impl Udp {
         };
         let flushed = self.outbox.flush(|datagrams| match send(datagrams) {
             Err(error) if error.raw_os_error() == Some(libc::EMSGSIZE) => {
-                // On the way to this one packets have to be small. It is rare, and nobody is left out for it.
+                // The path to this address needs small packets. It is rare, and fragmentation is
+                // allowed for it.
                 unfragmented(socket, false);
                 send(datagrams)
             }
@@ -144,8 +143,8 @@ impl Udp {
         stats.datagrams_sent += flushed.sent;
         stats.datagrams_failed += flushed.failed;
         if flushed.blocked {
-            // Asked for each time anew: a socket that is watched all the while tells of room after
-            // every datagram. If it is refused, the next turn tries by itself.
+            // Registered anew each time: a socket that stays registered reports writability after
+            // every datagram. If it is refused, the next turn tries without it.
             let both = Interest::READABLE | Interest::WRITABLE;
             let asked = registry.reregister(&mut self.socket, token::UDP, both);
             self.blocked = asked.is_ok();
@@ -157,9 +156,10 @@ impl Udp {
     }
 }
 
-/// Whether IPv4 packets of this socket are never to be taken apart on their way. They do not need a number then, by which
-/// their pieces would be told apart, and to draw it is a quarter of the price of a datagram that goes to somebody else than
-/// the one before. (No router may take apart the others either: the system does, where it has learned that the way is narrow.)
+/// Sets whether IPv4 packets of this socket may never be fragmented. They need no identification
+/// number then, and drawing it is a quarter of the cost of a datagram to another destination than
+/// the one before. (Routers may not fragment them either; the system does so for a path that it
+/// knows to be narrow.)
 #[cfg(target_os = "linux")]
 fn unfragmented(socket: &impl std::os::fd::AsFd, always: bool) {
     use rustix::net::sockopt::{Ipv4PathMtuDiscovery, set_ip_mtu_discover};

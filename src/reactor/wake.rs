@@ -7,8 +7,8 @@ use mio::{Registry, Waker};
 
 use super::token;
 
-/// Ends the loop's wait from another thread. Whoever puts something into the mailbox rings after
-/// it, and only the first ring since the loop last looked is a system call.
+/// Ends the loop's wait from another thread. A sender calls it after it has put something into the
+/// mailbox. Only the first call since the loop last looked makes a system call.
 #[derive(Debug)]
 pub struct Wake {
     waker: Waker,
@@ -32,7 +32,7 @@ impl Wake {
     /// Ends the wait, or the next one.
     pub fn ring(&self) {
         if !self.rung.swap(true, Ordering::AcqRel) {
-            // Fails only when the loop's own descriptor is gone, and then nobody waits.
+            // It fails only when the loop's descriptor is gone, and then the loop does not wait.
             let _ = self.waker.wake();
         }
     }
@@ -43,7 +43,7 @@ impl Wake {
         self.ring();
     }
 
-    /// Whether it has been asked to end.
+    /// Returns whether a stop was requested.
     #[must_use]
     pub fn stop_asked(&self) -> bool {
         self.stop.load(Ordering::Acquire)
@@ -51,7 +51,7 @@ impl Wake {
 
     /// The loop is about to look into the mailbox: what is put there from now on rings again. Whether it has rung.
     pub fn answer(&self) -> bool {
-        // Looked at first, since nobody has rung before most turns, and a swap locks the line.
+        // Loaded first, since most turns were not woken, and a swap locks the cache line.
         self.rung.load(Ordering::Relaxed) && self.rung.swap(false, Ordering::AcqRel)
     }
 }

@@ -9,7 +9,8 @@ use mio::{Interest, Registry, Token, event};
 use crate::handlers::outside::{Failure, Link, Way};
 use crate::time::Instant;
 
-/// What a datagram to a target says. Port 53 is asked for the root's servers, which any name server can answer.
+/// Content of a datagram to a target. Port 53 is sent a query for the root servers, which any name
+/// server can answer.
 const PROBE: &[u8] = b"anthill";
 const DNS_PORT: u16 = 53;
 const DNS_PROBE: &[u8] = &[
@@ -23,27 +24,27 @@ enum Socket {
     Udp(UdpSocket),
 }
 
-/// See the [room](self).
+/// One outbound socket.
 #[derive(Debug)]
 pub(super) struct Wire {
     pub(super) link: Link,
     pub(super) token: Token,
     pub(super) dialed: Instant,
-    /// Whether it stands in the queue.
+    /// It is in the queue.
     pub(super) queued: bool,
     socket: Socket,
     is_connecting: bool,
-    /// The kernel has told of its end.
+    /// The kernel has reported the end of the stream.
     is_ending: bool,
 }
 
-/// What a look at a socket has brought.
+/// Result of reading a socket.
 pub(super) enum Got {
     /// Nothing more for now.
     Nothing,
     /// It is connected.
     Connected,
-    /// So many bytes, and perhaps there are more.
+    /// A number of bytes; there may be more.
     Bytes {
         bytes: usize,
         more: bool,
@@ -117,9 +118,8 @@ impl Wire {
     }
 
     /// Sends all of `bytes` at once.
-    ///
-    /// # Errors
-    /// When the socket does not take them: there is nothing under way that could be in their way.
+    ///  # Errors
+    /// When the socket does not take them; nothing else is in its buffer.
     pub(super) fn send(&mut self, bytes: &[u8]) -> Result<(), Failure> {
         let sent = match &mut self.socket {
             Socket::Tcp(stream) => stream.write(bytes),
@@ -140,13 +140,14 @@ fn connect(to: SocketAddr, token: Token, registry: &Registry) -> io::Result<TcpS
     Ok(stream)
 }
 
-/// Whether a stream that was being connected is; an error if it never will be.
+/// Returns whether a connecting stream is established; an error if it has failed.
 fn is_connected(stream: &TcpStream) -> io::Result<bool> {
     if let Some(error) = stream.take_error()? {
         return Err(error);
     }
     match stream.peer_addr() {
-        // Nobody listens there, and the kernel chose that very port for our end: it has met itself.
+        // No socket listens there, and the kernel chose that very port for this end: the socket is
+        // connected to itself.
         Ok(peer) if stream.local_addr()? == peer => Err(ErrorKind::ConnectionRefused.into()),
         Ok(_) => Ok(true),
         Err(error) if error.kind() == ErrorKind::NotConnected => Ok(false),

@@ -1,4 +1,4 @@
-//! Whom a turn reads first.
+//! The order in which a turn reads connections.
 
 use std::cell::RefCell;
 use std::rc::Rc;

@@ -1,4 +1,4 @@
-//! When what hosts have become goes over to the store.
+//! The time at which presence changes go to the store thread.
 
 use super::*;
 

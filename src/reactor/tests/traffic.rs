@@ -24,12 +24,12 @@ fn header(size: usize) -> Vec<u8> {
     ))
 }
 
-/// Bytes that begin like frames and are none.
+/// Bytes that begin like frames and are not frames.
 fn payload(size: usize) -> Vec<u8> {
     frame(BEAT_ASKING).into_iter().cycle().take(size).collect()
 }
 
-/// What a stand-in saw.
+/// Inputs that a test double saw.
 #[derive(Default)]
 struct Seen {
     raw: Vec<u8>,
