@@ -1,37 +1,34 @@
-//! How far a host has come with a task: the arithmetic of the lists, and nothing else.
-//!
-//! A task's messages arrive once or many times, late, and in any order. Whatever the order, the
-//! lists end the same and never go back: what is done stays done, and is never again left or
-//! under way.
-//!
-//! ```text
-//!  what the keys hold          what the message says       what the keys hold then
+//! Progress of a host in a task: the arithmetic of the lists, and nothing else.
+//!  A task's messages arrive once or many times, late, and in any order. In every order the lists end the
+//! same and never go back: a finished command stays finished, and never again counts as remaining or
+//! running.
+//!  ```text
+//!  before                            message                              after
 //!  complete [a]     oncall [c, b]    + 3: complete [a, b], oncall [c]  =  complete [a, b]  oncall [c]
 //! ```
-//!
-//! The `oncall` list is kept last command first, as the old server's LPUSH left it.
+//!  The `oncall` list is stored last command first, as the old server's LPUSH left it.
 
 use std::collections::HashSet;
 
 use crate::codec::message::Phase;
 use crate::store::op::Progress;
 
-/// What the keys of one task say of one host.
+/// State of one host in the keys of one task.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Before {
-    /// Its list of commands done, in order; empty where there is none.
+    /// Its list of finished commands, in order; empty if there is none.
     pub complete: Vec<String>,
-    /// Its list of commands left, last first; empty where there is none.
+    /// Its list of remaining commands, last first; empty if there is none.
     pub oncall: Vec<String>,
     /// The command it is said to run.
     pub working: Option<String>,
-    /// Whether the task's hash names its `complete` list.
+    /// The task's hash names its `complete` list.
     pub complete_named: bool,
-    /// Whether the task's hash names its `oncall` list.
+    /// The task's hash names its `oncall` list.
     pub oncall_named: bool,
 }
 
-/// What they are to say.
+/// The state to be written.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct After {
     /// Commands done, in order. An empty list is no key.
@@ -40,11 +37,11 @@ pub struct After {
     pub oncall: Vec<String>,
     /// The command it runs.
     pub working: Option<String>,
-    /// Whether the task's hash names its `complete` list.
+    /// The task's hash names its `complete` list.
     pub complete_named: bool,
-    /// Whether the task's hash names its `oncall` list.
+    /// The task's hash names its `oncall` list.
     pub oncall_named: bool,
-    /// Whether the message ended the host's part in the task: from now on all of it expires.
+    /// The message finished the host's part in the task: from now on all of it expires.
     pub done: bool,
 }
 
@@ -60,7 +57,7 @@ impl After {
         self
     }
 
-    /// Whether anything is another than it was.
+    /// Returns whether anything differs from `before`.
     #[must_use]
     pub fn changes(&self, before: &Before) -> bool {
         self.complete != before.complete
@@ -71,8 +68,8 @@ impl After {
     }
 }
 
-/// What `op` makes of `before`. `bound` is how many commands the book has: `complete` takes no
-/// more of a message once it holds so many.
+/// Applies `op` to `before`. `bound` is the number of commands in the book: `complete` takes no
+/// more of a message once it is that long.
 #[must_use]
 pub fn merge(before: &Before, op: &Progress, bound: usize) -> After {
     let complete = completed(&before.complete, &op.complete, bound);
@@ -111,13 +108,12 @@ fn completed(list: &[String], message: &[String], bound: usize) -> Vec<String> {
     all
 }
 
-/// What is left, last first, each once.
-///
-/// A list that has nothing open in common with the message counts as none, and is set from the
-/// message. What the messages of one task leave is always an end of its book, so of any two that
-/// leave something one is part of the other: the rule meets a list that is missing, and a host that
-/// calls left what it never listed. The latter would otherwise empty the list when it is said once,
-/// and set it when it is said twice.
+/// Remaining commands, last first, each once.
+///  A list that shares no open command with the message counts as missing, and is set from the
+/// message. The messages of one task leave always an end of its book, so of any two that
+/// leave something one contains the other. The rule therefore only applies to a missing list, and to a
+/// host that reports commands which it never listed. Without the rule such a message would empty the
+/// list the first time, and set it the second time.
 fn left(list: &[String], op: &Progress, done: &HashSet<&str>) -> Vec<String> {
     let mut said = HashSet::new();
     let open = op.oncall.iter().rev();

@@ -1,7 +1,5 @@
-//! What is stored as JSON: the claim of a task, and the result of a command. And what a result is when it is
-//! read back.
-//!
-//! The members of a result stand in a fixed order with `output` last, so that a reader that wants only the
+//! Records stored as JSON: the claim of a task, and the result of a command, with their parsers.
+//!  The members of a result have a fixed order with `output` last, so that a reader that needs only the
 //! beginning of the output can cut the text there.
 
 use std::borrow::Cow;
@@ -14,21 +12,21 @@ use serde::{Deserialize, Serialize};
 use super::op::{Dispatch, FoundResult, TaskResult, TaskState};
 use crate::limits::OUTPUT_SHOWN_BYTES_MAX;
 
-/// Why a dispatch was undone that could not be finished in time.
+/// Reason for undoing a dispatch that could not be finished in time.
 pub const GIVEN_UP: &str = "the store was away for too long";
 /// So much of an output in base64 holds what is shown of it.
 pub const SHOWN_CHARS: usize = OUTPUT_SHOWN_BYTES_MAX.div_ceil(3) * 4;
 
-/// Who stores a task. Whoever has set it holds the key.
+/// The claim on a task key. The node that has set it owns the key.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Claim {
     /// The request's random number, as text: JSON readers lose digits of numbers so large.
     pub request: String,
-    /// When, unix ms.
+    /// Creation time, unix ms.
     pub created: u64,
     /// Through which node.
     pub node: String,
-    /// Whether hosts that are offline get the task when they come.
+    /// Hosts that are offline receive the task when they come online.
     pub queue: bool,
 }
 
@@ -44,7 +42,8 @@ impl Claim {
         }
     }
 
-    /// The claim by which a node holds a key while it clears away what is left of it. Nobody's request has this number.
+    /// The claim by which a node holds a key while it deletes the remains of a task. No request has
+    /// this number.
     #[must_use]
     pub fn for_clearing(node: &str) -> Self {
         Self {
@@ -63,13 +62,13 @@ impl Claim {
         format!(r#"{{"request":{request},"created":{created},"node":{node},"queue":{queue}}}"#)
     }
 
-    /// The claim in a stored text; none where it is none of ours.
+    /// Parses a stored claim; `None` if the text is not one.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         serde_json::from_str(text).ok()
     }
 
-    /// Whether it was set for this dispatch.
+    /// Returns whether it was set for this dispatch.
     #[must_use]
     pub fn is_for(&self, dispatch: &Dispatch) -> bool {
         self.request == dispatch.request.to_string()
@@ -80,7 +79,7 @@ fn quoted(text: &str) -> serde_json::Value {
     serde_json::Value::from(text)
 }
 
-/// Why a dispatch cannot be stored at all, if it cannot.
+/// Reason for a dispatch that can never be stored.
 #[must_use]
 pub fn unfit(dispatch: &Dispatch) -> Option<&'static str> {
     if dispatch.commands.is_empty() {
@@ -131,7 +130,7 @@ pub fn followed_by(next: TaskState) -> &'static str {
     &WORDS[next as usize]
 }
 
-/// Whether a stored state never changes again, whatever comes.
+/// Returns whether a stored state never changes again.
 #[must_use]
 pub const fn is_final(state: TaskState) -> bool {
     matches!(state, TaskState::Done | TaskState::Failed)
@@ -165,8 +164,8 @@ pub fn result_text(result: &TaskResult) -> Result<String, serde_json::Error> {
     })
 }
 
-/// A stored result, with at most `chars` of its output in base64 and `OUTPUT_SHOWN_BYTES_MAX` of it as bytes; none where
-/// the text is none.
+/// Parses a stored result, with at most `chars` of its output in base64 and
+/// `OUTPUT_SHOWN_BYTES_MAX` of it as bytes; `None` if the text is not one.
 #[must_use]
 pub fn found_result(command: &str, text: &str, chars: usize) -> Option<FoundResult> {
     let kept: Kept<'_> = serde_json::from_str(text).ok()?;
@@ -184,14 +183,14 @@ pub fn found_result(command: &str, text: &str, chars: usize) -> Option<FoundResu
     })
 }
 
-/// All bytes of a stored result's output; none where the text is none.
+/// All bytes of a stored result's output; `None` if the text is not one.
 #[must_use]
 pub fn whole_output(text: &str) -> Option<Vec<u8>> {
     let kept: Kept<'_> = serde_json::from_str(text).ok()?;
     BASE64.decode(&*kept.output).ok()
 }
 
-/// Whether a stored result says that its command failed.
+/// Returns whether the command of a stored result failed.
 #[must_use]
 pub fn has_failed(text: &str) -> bool {
     serde_json::from_str::<Kept<'_>>(text).is_ok_and(|kept| kept.exit != 0)

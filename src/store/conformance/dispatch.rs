@@ -1,4 +1,4 @@
-//! Cases of tasks: stored whole or not at all, whatever cut it short and whoever else wanted the key.
+//! Cases of tasks: stored whole or not at all, for every interruption and every competing request.
 
 use super::results::result;
 use super::*;
@@ -193,7 +193,7 @@ pub fn a_book_written_meanwhile_is_left_to_its_owner(open: &mut Factory<'_>) {
             assert_eq!(keys_of(&mut s, name), left, "{name}");
         }
     }
-    // What somebody adds to ours later makes it no other's.
+    // Later additions by another program do not change its owner.
     let one = task("AC1", 7);
     assert_eq!(dispatch(&mut s, &one), Stored::Whole);
     let more = [("df -h", 1.0), ("theirs", 9.0), ("uptime", 2.5)];
@@ -565,7 +565,7 @@ pub fn states_change_for_named_hosts_until_they_have_ended(open: &mut Factory<'_
     assert_eq!(lists(&mut s), before);
     assert_eq!(key(&mut s, name), hash(&[("h", "done"), ("i", "queued")]));
     assert_eq!(events(&mut s).len(), told + 1, "only the answer is told");
-    // A host that the task does not name is written to its lists, and is nothing in the task.
+    // A host that the task does not name is written to its lists, and has no state in the task.
     store_all(
         &mut s,
         &[say(progress("z", 1, None, &[], &["a"]), T::Working)],
@@ -642,7 +642,7 @@ pub fn a_task_expires_after_a_host_has_ended(open: &mut Factory<'_>) {
     s.sweep(UnixMs(u64::MAX / 4)).unwrap();
     assert_eq!(keys_of(&mut s, "AC1"), NOTHING);
     assert_eq!(keys_of(&mut s, "AC2"), ALL, "old, and there");
-    // The key is free again, and one that reaches nobody is over from the beginning.
+    // The key is free again, and a task without a recipient is terminal from the beginning.
     let nobody = Dispatch {
         hosts: vec![(host("i"), TaskState::Offline)],
         ..task("AC1", 3)

@@ -72,7 +72,7 @@ pub fn going_offline_gives_the_claim_up(open: &mut Factory<'_>) {
         ["offline", "a", "timeout", NODE, "3"]
     );
 
-    // Again: it is not ours any more, and nobody is told twice.
+    // Again: the claim is no longer ours, and no event is repeated.
     assert_eq!(settle(&mut s, offline("a", 1, Some(4))), Settled::NotOurs);
     assert_eq!(events(&mut s).len(), 3);
 

@@ -32,7 +32,7 @@ fn message(key: &TaskKey, told: &Told) -> op::Progress {
 /// Phase, working, complete, oncall.
 type Told = (Phase, Option<String>, Vec<String>, Vec<String>);
 
-/// What a host with a book of `commands` commands says of it, in the order it says it.
+/// All messages of a host with a book of `commands` commands, in order.
 fn whole_task(commands: usize) -> Vec<Told> {
     let names: Vec<String> = (0..commands).map(|n| format!("c{n}")).collect();
     let mut all = vec![(Phase::Received, None, Vec::new(), names.clone())];
@@ -57,7 +57,7 @@ fn anything() -> impl Strategy<Value = Told> {
     (phase, proptest::option::of("[a-d]"), commands(), commands())
 }
 
-/// What the keys of a task say of host `h`.
+/// State of host `h` in the keys of a task.
 fn known(s: &mut Box<dyn Subject>, task: &TaskKey) -> Before {
     let entries = |dump| match dump {
         Some(Dump::List(entries)) => entries,
@@ -89,7 +89,7 @@ fn settled(after: After) -> Before {
     }
 }
 
-/// Tries `test` on many values, each with the key of a task nobody has heard of.
+/// Runs `test` on many values, each with the key of a new task.
 fn try_many<S: Strategy>(
     strategy: S,
     test: impl Fn(TaskKey, S::Value) -> Result<(), TestCaseError>,
@@ -141,8 +141,8 @@ pub fn a_stale_message_after_a_newer_changes_nothing(open: &mut Factory<'_>) {
     });
 }
 
-/// Whatever is said, the keys hold what the arithmetic makes of it, an event is told if that is
-/// anything new, and saying it twice is saying it once.
+/// For every message the keys equal the result of `merge`, an event is raised if anything changed,
+/// and a repeated message changes nothing.
 pub fn whatever_is_said_twice_is_said_once(open: &mut Factory<'_>) {
     let sequences = || prop::collection::vec(anything(), 1..8);
     for clear_on_done in [false, true] {

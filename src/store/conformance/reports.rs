@@ -201,7 +201,7 @@ pub fn what_led_to_a_state_that_was_given_again_is_written_again(open: &mut Fact
         assert_eq!(task(&mut s, &["h", "i"]), whole);
         assert_eq!(key(&mut s, name), states);
     }
-    // Where nothing is kept of who is done, nothing is missing.
+    // Without a record of finished hosts nothing is missing.
     drop(s);
     let mut s = open(clearing());
     store_all(&mut s, &told("i"));

@@ -1,4 +1,4 @@
-//! What the event stream is told: all fields as text, those that do not apply left out.
+//! Entries of the event stream: all fields as text, without those that do not apply.
 
 use crate::store::op::{Notice, Stamp};
 use crate::store::schema::{self, event};
@@ -6,7 +6,7 @@ use crate::store::schema::{self, event};
 use super::Context;
 use super::keyspace::{Fault, Kind, Space};
 
-/// What an event says beside its time and number.
+/// Fields of an event, except its time and number.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Told<'a> {
     /// Its name.

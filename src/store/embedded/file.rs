@@ -17,23 +17,23 @@ use crate::time::UnixMs;
 /// The file's name within its directory.
 pub(super) const FILE_NAME: &str = "anthill.redb";
 
-/// Why the store cannot be opened.
+/// Error of opening the store.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// The directory cannot be made.
     #[error("cannot make the directory {}: {error}", dir.display())]
     Directory {
-        /// Which.
+        /// The directory.
         dir: PathBuf,
-        /// Why.
+        /// The system's error.
         error: io::Error,
     },
     /// The file cannot be made, opened or read.
     #[error("cannot open {}: {error}", file.display())]
     File {
-        /// Which.
+        /// The file.
         file: PathBuf,
-        /// Why.
+        /// The system's error.
         error: io::Error,
     },
     /// Another process has it open: one at a time.
@@ -105,8 +105,8 @@ impl Opened {
         Self { database, id: None }
     }
 
-    /// Whether it is still the one that `dir` has: what is written to one that somebody has deleted
-    /// is gone when it is closed.
+    /// Returns whether `dir` still has this file: data written to a deleted file is lost when it is
+    /// closed.
     pub(super) fn is_in(&self, dir: &Path) -> bool {
         let found = fs::metadata(dir.join(FILE_NAME));
         found.is_ok_and(|found| Some((found.dev(), found.ino())) == self.id)
@@ -224,7 +224,7 @@ fn locked_file(path: &Path) -> Result<File, OpenError> {
     Ok(file)
 }
 
-/// Whether the file was never finished: small, and zeros where its mark belongs.
+/// Returns whether the file was never finished: small, with zeros in place of its magic number.
 fn is_half_made(file: &mut File) -> io::Result<bool> {
     let length = file.metadata()?.len();
     if length == 0 || length > EMBEDDED_NEW_FILE_BYTES_MAX {

@@ -24,7 +24,7 @@ const DUE: TableDefinition<&[u8], &[u8]> = TableDefinition::new("due");
 /// The member under which a string's or a list's only row stands.
 pub(super) const WHOLE: &[u8] = b"";
 
-/// What a key holds. The numbers are on disk.
+/// Type of a key's value. The numbers are on disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     Text = 1,
@@ -44,7 +44,7 @@ impl Kind {
     }
 }
 
-/// Why something could not be read or written.
+/// Error of a read or a write.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Fault {
     /// The record's own fault: nothing of it may be written.
@@ -70,7 +70,7 @@ pub(super) type Row = (Vec<u8>, Vec<u8>);
 /// A row of the table of keys.
 struct Meta {
     kind: Kind,
-    /// When the key is over; 0 is never.
+    /// Time of expiry; 0: never.
     expires: u64,
 }
 
@@ -84,7 +84,7 @@ pub(super) struct Space<'t> {
 }
 
 impl<'t> Space<'t> {
-    /// Opens the tables, which are made where there are none. `now` decides what is over.
+    /// Opens the tables, and creates missing ones. `now` decides which keys have expired.
     pub(super) fn open(transaction: &'t WriteTransaction, now: UnixMs) -> Result<Self, Fault> {
         Ok(Self {
             keys: transaction.open_table(KEYS)?,
@@ -100,7 +100,7 @@ impl<'t> Space<'t> {
         self.now
     }
 
-    /// Whether anything has been written: if not, there is nothing to commit.
+    /// Returns whether anything has been written; if not, no commit is needed.
     pub(super) fn written(&self) -> bool {
         self.written
     }
@@ -133,13 +133,13 @@ impl<'t> Space<'t> {
         meta.expires != 0 && meta.expires <= self.now.0
     }
 
-    /// What `key` holds, if it is there.
+    /// Type of the value of `key`, if it exists.
     pub(super) fn kind(&self, key: &str) -> Result<Option<Kind>, Fault> {
         let meta = self.meta(key)?;
         Ok(meta.filter(|m| !self.is_over(m)).map(|m| m.kind))
     }
 
-    /// Whether `key` is there. Refuses one that holds something else than `kind`.
+    /// Returns whether `key` exists. Refuses one of another type than `kind`.
     pub(super) fn check(&self, key: &str, kind: Kind) -> Result<bool, Fault> {
         match self.kind(key)? {
             None => Ok(false),
@@ -238,7 +238,7 @@ impl<'t> Space<'t> {
         Ok(value.map(|v| v.value().to_vec()))
     }
 
-    /// Sets `member` of `key` to `value`, making the key if there is none.
+    /// Sets `member` of `key` to `value`, and creates the key if necessary.
     pub(super) fn put(
         &mut self,
         key: &str,
@@ -291,7 +291,7 @@ impl<'t> Space<'t> {
         Ok(page)
     }
 
-    /// How many members `key` has.
+    /// Number of members of `key`.
     pub(super) fn count(&self, key: &str, kind: Kind) -> Result<usize, Fault> {
         if !self.check(key, kind)? {
             return Ok(0);
@@ -349,7 +349,7 @@ impl<'t> Space<'t> {
     }
 }
 
-/// Where `member` of `key` stands in the table of rows.
+/// Position of `member` of `key` in the table of rows.
 fn row(key: &str, member: &[u8]) -> Vec<u8> {
     let mut at = Vec::with_capacity(8 + key.len() + member.len() + 1);
     at.extend_from_slice(&(key.len() as u64).to_be_bytes());
@@ -358,7 +358,7 @@ fn row(key: &str, member: &[u8]) -> Vec<u8> {
     at
 }
 
-/// What is greater than every row of `key`, and not greater than those of the next.
+/// A bound above every row of `key`, and not above those of the next key.
 fn end_of_rows(key: &str) -> Vec<u8> {
     let mut end = row(key, WHOLE);
     // The last byte is one of UTF-8 or, where the key is empty, of a length of zero: never 255.

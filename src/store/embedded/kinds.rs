@@ -16,7 +16,7 @@ impl Space<'_> {
         self.take(key, Kind::Set, member.as_bytes())
     }
 
-    /// Whether the set has `member`.
+    /// Returns whether the set has `member`.
     pub(super) fn set_has(&self, key: &str, member: &str) -> Result<bool, Fault> {
         Ok(self.get(key, Kind::Set, member.as_bytes())?.is_some())
     }
@@ -95,7 +95,7 @@ impl Space<'_> {
         self.make(key, Kind::Sorted)?;
         for (member, score) in scores {
             let value = score.to_be_bytes();
-            // An old score that is none cannot be compared with, and is replaced.
+            // An unreadable old score cannot be compared, and is replaced.
             let stays = |old: &[u8]| score_of(old, key).is_ok_and(|old| old >= score);
             self.replace_unless(key, member.as_bytes(), &value, stays)?;
         }
@@ -161,7 +161,7 @@ pub(super) fn unpack(mut bytes: &[u8], key: &str) -> Result<Vec<String>, Fault> 
     Ok(texts)
 }
 
-/// A score as it stands in its row. `key` is where, for the error.
+/// Parses the score in a row. `key` is for the error.
 pub(super) fn score_of(bytes: &[u8], key: &str) -> Result<f64, Fault> {
     let damaged = || StorageError::Corrupted(format!("a score of {key:?}"));
     let bytes = bytes.try_into().map_err(|_| damaged())?;

@@ -1,19 +1,16 @@
-//! The store for someone who has nothing installed: one file, with the keys and contents that
+//! The embedded store, for machines without Redis: one file, with the keys and contents that
 //! Redis would have, so that both pass the same tests.
-//!
-//! ```text
+//!  ```text
 //!  run(ops) ─▶ one write transaction: op, op, op … ─▶ one durable commit ─▶ outcomes
 //!                       │                                    │
 //!                       └─ its own fault: refused,           └─ the disk's: all of it is lost,
-//!                          nothing of it written                nothing is said, file reopened
+//!                          nothing of it written                nothing is confirmed, file reopened
 //! ```
-//!
-//! Rooms, in reading order: `file` (opening it, one transaction), `keyspace` (keys over
+//!  Modules, in reading order: `file` (opening it, one transaction), `keyspace` (keys over
 //! tables of bytes), `kinds` (Redis' types), `events`, `presence`, `reports`, `tasks`
-//! (the operations), //! `load` (reading it all back), `memory` (the same without a file). The keys are in [`schema`].
-//!
-//! A commit is on the disk when it returns, and a file left by `kill -9` opens at once: every
-//! commit carries what a repair would have to search for.
+//! (the operations), `load` (reading it all back), `memory` (the same without a file). The keys are in [`schema`].
+//!  A commit is on the disk when it returns, and a file left by `kill -9` opens at once: every
+//! commit carries the data that a repair would have to search for.
 
 mod events;
 mod file;
@@ -42,7 +39,7 @@ use super::{Backend, Dump, HeldCursor, Lease, Ran, Settings, StoreError, schema}
 use crate::limits::{STREAM_ENTRIES_MAX, SWEEP_ROWS_MAX};
 use crate::time::{Span, UnixMs};
 
-/// What the operations have to know, borrowed for one transaction.
+/// Context of the operations, borrowed for one transaction.
 struct Context<'a> {
     node: &'a str,
     delete_fields: &'a [String],
@@ -51,18 +48,18 @@ struct Context<'a> {
 }
 
 impl Context<'_> {
-    /// Until when something is kept that is over at `now`.
+    /// Expiry of a record that is finished at `now`.
     fn kept_until(&self, now: UnixMs) -> UnixMs {
         UnixMs(now.0.saturating_add(self.keep.as_millis()))
     }
 }
 
-/// Where the bytes are, and what time it is there.
+/// Place of the bytes, and the clock.
 #[derive(Clone)]
 enum Place {
     /// In a file in this directory, under the system's clock.
     Dir(PathBuf),
-    /// In memory, under a clock of somebody's own.
+    /// In memory, with the caller's clock.
     Memory(Memory, Wall),
 }
 

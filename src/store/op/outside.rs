@@ -1,8 +1,8 @@
-//! What devices and targets are: fields of a hash each, of which what changed is written.
+//! State of devices and targets: fields of a hash each; only changes are written.
 
 use crate::ids::HostId;
 
-/// Which hash.
+/// The hash.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Place {
     /// An AK device's own.
@@ -12,7 +12,7 @@ pub enum Place {
 }
 
 impl Place {
-    /// What tells it from others in a batch.
+    /// Its identity within a batch.
     #[must_use]
     pub fn as_str(&self) -> &str {
         match self {
@@ -25,9 +25,9 @@ impl Place {
 /// Fields to be set, and to be removed. State: the latest wins.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outside {
-    /// Where.
+    /// The hash.
     pub place: Place,
-    /// Whether all of it goes first.
+    /// All earlier fields are deleted first.
     pub whole: bool,
     /// Fields that are there, each with its text.
     pub set: Vec<(String, String)>,
@@ -61,7 +61,7 @@ impl Outside {
         self.set.push((field.to_owned(), text.into()));
     }
 
-    /// Sets a field, or removes it where there is nothing to set.
+    /// Sets a field, or removes it if there is no value.
     pub fn set_or_remove(&mut self, field: &str, text: Option<String>) {
         match text {
             Some(text) => self.set.push((field.to_owned(), text)),
@@ -74,13 +74,13 @@ impl Outside {
 pub mod device {
     /// `up`, `down` or `stale`.
     pub const STATE: &str = "state";
-    /// Since when, unix ms.
+    /// Time of the last change, unix ms.
     pub const SINCE: &str = "since";
-    /// Why it is not up.
+    /// Reason for not being up.
     pub const REASON: &str = "reason";
     /// The error status of its last reply.
     pub const ERROR_STATUS: &str = "error_status";
-    /// When its last good reply came, unix ms; not there before the first.
+    /// Time of the last good reply, unix ms; absent before the first.
     pub const LAST_GOOD: &str = "last_good";
     /// Behind a command's code: the word by which its last answer refuses.
     pub const REFUSED: &str = ".refused";

@@ -35,7 +35,7 @@ pub(super) struct Dispatch<'a> {
     looked: bool,
 }
 
-/// How far it is.
+/// Progress of the dispatch.
 enum Stage {
     /// The key is to be claimed.
     Claim,
@@ -43,7 +43,7 @@ enum Stage {
     Hosts,
     /// They are; the book is to be written, or it is to be seen whether the one that is there is ours.
     Book,
-    /// It is stored; that is to be told.
+    /// It is stored; its event is to be written.
     Tell,
     /// It is not to be stored, for this reason; how far it came is to be found out.
     Look(Stored),
@@ -51,7 +51,7 @@ enum Stage {
     Undo(Reach, Stored),
 }
 
-/// How much is taken back.
+/// Extent of an undo.
 struct Reach {
     /// The hosts' states and the awaited answers.
     hosts: bool,
@@ -61,18 +61,18 @@ struct Reach {
     entry: bool,
 }
 
-/// What stands under a key.
+/// State of a key.
 struct Standing {
     claim: Holder,
     book: bool,
     hosts: bool,
     /// The entry among the tasks may be ours: it was made at the moment of ours.
     entry: bool,
-    /// Why not all of it could be read, if so. What could not counts as missing.
+    /// Error of a part that could not be read. Such a part counts as missing.
     spoilt: Option<String>,
 }
 
-/// Whose the claim is.
+/// Owner of the claim.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Holder {
     Nobody,
@@ -86,7 +86,7 @@ impl Standing {
         self.claim == Holder::Us && self.book && self.hosts
     }
 
-    /// What is to be taken back of a dispatch that is not stored.
+    /// Extent of the undo of a dispatch that is not stored.
     fn reach(&self) -> Reach {
         Reach {
             // A book without states is another program's, and so are the answers it awaits.
@@ -175,7 +175,7 @@ impl<'a> Dispatch<'a> {
         })
     }
 
-    /// What follows when the key was claimed, or was not.
+    /// Next step after the attempt to claim the key.
     fn claimed(&self, mut replies: Replies) -> Result<Next, Fault> {
         replies.value()?;
         let fresh = replies.text()?.is_some();
@@ -195,7 +195,7 @@ impl<'a> Dispatch<'a> {
                 Next::Stage(Stage::Undo(reach, Stored::Taken))
             }
             Holder::Another => Next::Done(Stored::Taken),
-            // It was there a moment ago: somebody deletes keys under us.
+            // It existed a moment ago: another program deletes keys.
             Holder::Nobody => {
                 return Err(Fault::Own("the claim of the task vanished".to_owned()));
             }
@@ -204,7 +204,7 @@ impl<'a> Dispatch<'a> {
 
     fn write_hosts(&self, step: &mut Step) {
         let op = self.op;
-        // Once more: whoever gave the key up a moment ago may have taken the entry with him.
+        // Once more: a node that gave up the key may have removed the entry.
         step.one(0, self.enter());
         for hosts in op.hosts.chunks(REDIS_MEMBERS_MAX) {
             let mut states = Script::Begin.on(&schema::task_hosts(&op.key));
@@ -243,7 +243,7 @@ impl<'a> Dispatch<'a> {
         let mut entry = Entry::new(event::DISPATCH, op.stamp);
         entry.key = Some(op.key.as_str());
         entry.count = Some(op.hosts.len() as u64);
-        // What was told once is not told again; but there is at least one command.
+        // The event is not repeated; but a step has at least one command.
         step.one(
             0,
             match self.again {
@@ -251,7 +251,7 @@ impl<'a> Dispatch<'a> {
                 false => entry.append(&self.context.node),
             },
         );
-        // Nobody will end who could begin its last days.
+        // No host will change state, so the expiry begins now.
         if op.hosts.iter().all(|(_, state)| state.has_ended()) {
             for name in schema::of_whole_task(&op.key) {
                 step.one(0, expire(self.context, &name));
@@ -312,7 +312,7 @@ impl<'a> Dispatch<'a> {
         })
     }
 
-    /// What follows when the store will not have something of it.
+    /// Next step after the store has refused a part.
     fn spoilt(&self, why: String) -> Next {
         match &self.stage {
             Stage::Claim | Stage::Hosts | Stage::Book if self.looked => {
@@ -345,7 +345,7 @@ impl<'a> Dispatch<'a> {
     }
 }
 
-/// What was read, or nothing where the key is of another kind, and then why.
+/// The value read, or the default and an error if the key has another type.
 fn readable<T>(read: Result<T, Fault>, spoilt: &mut Option<String>) -> Result<Option<T>, Fault> {
     match read {
         Ok(value) => Ok(Some(value)),
@@ -357,7 +357,7 @@ fn readable<T>(read: Result<T, Fault>, spoilt: &mut Option<String>) -> Result<Op
     }
 }
 
-/// What follows a step.
+/// The next step.
 enum Next {
     Stage(Stage),
     Done(Stored),

@@ -7,12 +7,12 @@ use crate::limits::STREAM_ENTRIES_MAX;
 use crate::store::op::Stamp;
 use crate::store::schema::{self, event};
 
-/// What an entry says. All of it is written as text, and only what is there.
+/// Fields of an entry. All of them are written as text, and only those present.
 #[derive(Debug)]
 pub(super) struct Entry<'a> {
     pub(super) event: &'a str,
     pub(super) host: Option<&'a HostId>,
-    /// What it is about, where that is no host.
+    /// Its subject, if that is not a host.
     pub(super) about: Option<&'a str>,
     pub(super) stamp: Stamp,
     pub(super) reason: Option<&'a str>,

@@ -1,5 +1,5 @@
-//! What is written in one step and concerns one host, or the fleet: what a host is, when hosts were
-//! heard of, who must be in `exists`, and the fleet's own events.
+//! Operations of one step that concern one host, or the fleet: inventory, last-seen times,
+//! membership in `exists`, and the fleet's own events.
 
 use super::Context;
 use super::errors::Fault;
@@ -12,7 +12,7 @@ use crate::store::op::{self, Outcome};
 use crate::store::schema;
 use crate::time::UnixMs;
 
-/// What a host is. A newer report replaces the older one.
+/// Inventory of a host. A newer report replaces the older one.
 pub(super) struct Inventory<'a> {
     pub(super) context: &'a Context,
     pub(super) op: &'a op::Inventory,
@@ -55,8 +55,7 @@ impl Job for Inventory<'_> {
     }
 }
 
-/// When hosts were last heard of. What is refused is not worth more than a line in the log: the next
-/// is written in a second.
+/// Last-seen times. A refusal is only logged: the next times follow in a second.
 pub(super) struct Seen<'a>(pub(super) &'a [(HostId, UnixMs)]);
 
 impl Job for Seen<'_> {

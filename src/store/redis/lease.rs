@@ -18,7 +18,7 @@ use crate::time::Span;
 pub(super) struct Holder {
     /// The random number by which the process knows it.
     number: String,
-    /// When it was last ours for certain; none when it is not.
+    /// Last time at which it was certainly ours; `None` while it is not.
     pub(super) renewed: Option<Instant>,
 }
 
@@ -79,8 +79,8 @@ impl Holder {
         Ok(lease)
     }
 
-    /// Renews it if that is due. One that is gone is not taken again: that it was gone says that the store has lost
-    /// what it had, and whoever looks next has to see it.
+    /// Renews the lease if that is due. A missing lease is not taken again: it shows that the store
+    /// has lost its data, and the next check must see that.
     pub(super) fn keep(&mut self, link: &mut Link, context: &Context) -> Result<(), StoreError> {
         let due = Duration::from_secs(LEASE_RENEW_S);
         let asked = Instant::now();

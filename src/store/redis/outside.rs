@@ -1,4 +1,4 @@
-//! What devices and targets are.
+//! State of devices and targets.
 
 use super::errors::Fault;
 use super::run::{Heard, Job};

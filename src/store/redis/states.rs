@@ -1,4 +1,4 @@
-//! What hosts are in a task, where no report has brought it.
+//! States of hosts in a task that no report has written.
 
 use redis::Cmd;
 

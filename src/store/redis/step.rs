@@ -20,7 +20,7 @@ use crate::store::schema;
 
 /// Room for a word that is a moment or the name of a host.
 const WORD_BYTES: usize = 16;
-/// How many stages a step has.
+/// Number of stages of a step.
 const STAGES: usize = 3;
 
 /// A set that all hosts share, and what is done to it.
@@ -52,7 +52,7 @@ struct Group {
     members: Vec<HostId>,
 }
 
-/// What is done by one call to the keys of many operations.
+/// A command on the keys of many operations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Many {
     /// [`Script::Claim`].
@@ -121,7 +121,7 @@ pub(super) struct Step {
     stages: [Stage; STAGES],
 }
 
-/// Whom a reply is for.
+/// Recipient of a reply.
 pub(super) enum Recipient {
     /// One operation, to read.
     One(usize),
@@ -139,7 +139,7 @@ impl Step {
         }
     }
 
-    /// What is added from now on is this operation's.
+    /// Assigns the following commands to this operation.
     pub(super) fn for_owner(&mut self, owner: usize) {
         self.owner = owner;
     }
@@ -195,7 +195,8 @@ impl Step {
                 }
             }
             for chunk in stage.seen.chunks(REDIS_MEMBERS_MAX) {
-                // Once a second there is one of these for everybody who talks: its room is asked for at once.
+                // There is one such command a second for all active hosts: its memory is allocated
+                // at once.
                 let words = 2 * chunk.len() + 3;
                 let mut zadd = Cmd::with_capacity(words, words * WORD_BYTES);
                 zadd.arg("ZADD").arg(schema::SEEN).arg("GT");

@@ -1,5 +1,5 @@
-//! What the store knows of the tasks this node has dispatched, page by page; and what is done about those
-//! that a crash left half stored, or that are over.
+//! Reading the tasks that this node has dispatched, page by page, and cleaning up those that a
+//! crash left half stored, or that are over.
 
 use redis::{Cmd, Value};
 

@@ -11,7 +11,7 @@ use rustls::{ClientConfig, ClientConnection, StreamOwned};
 use super::wire::Steady;
 use crate::certificates::{self, PemFile};
 
-/// What is said is encrypted. The handshake is made in the first exchange, under its timeouts.
+/// An encrypted connection. The handshake is made in the first exchange, under its time limits.
 pub(super) type Tls = StreamOwned<ClientConnection, Steady>;
 
 /// With the authorities in the file `ca`, or whom the system believes. Read at each attempt, so that a file that was

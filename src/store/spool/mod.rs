@@ -1,14 +1,13 @@
-//! What waits on disk while the store is away: reports, in order, until they are replayed.
-//!
-//! ```text
+//! The spool: reports on disk while the store is unavailable, in order, until they are replayed.
+//!  ```text
 //!  append, sync ──▶ 00000009.seg (written)
 //!                   00000008.seg
 //!                   00000007.seg ──▶ next, settled ──▶ the store; deleted once all of it is
 //! ```
-//!
-//! Plain files of records (`record.rs`). A segment is read only when it is no longer written, and
-//! whole. Nothing but the deletion of segments says what has been replayed: records may come twice, and
-//! may be repeated by their nature. Beside them, while the store is away, lies what it confirmed lately (`recent.rs`).
+//!  Plain files of records (`record.rs`). A segment is read only when it is no longer written, and
+//! whole. Only the deletion of a segment marks it as replayed: records may be replayed twice, and
+//! repeating them changes nothing. While the store is unavailable the replay buffer lies beside them
+//! (`recent.rs`).
 
 pub mod fuzzing;
 mod node;
@@ -34,7 +33,7 @@ use position::Position;
 use record::{HEADER_BYTES, Piece};
 use segment::Segment;
 
-/// Why something was not spooled. Nothing of the batch is then in the spool.
+/// Reason for not spooling a batch. None of it is then in the spool.
 #[derive(Debug, thiserror::Error)]
 pub enum SpoolError {
     /// The bound is reached.
@@ -53,7 +52,7 @@ pub enum SpoolError {
     Disk {
         /// Its directory.
         dir: PathBuf,
-        /// What the system said.
+        /// The system's error.
         error: io::Error,
     },
     /// One of the operations can never be a record.
@@ -76,7 +75,7 @@ pub struct Spool {
     writer: Option<Writer>,
     /// The first of `closed`, if it is being replayed.
     reader: Option<Reader>,
-    /// How far the first of `closed` had been replayed when it was found.
+    /// Position in the first of `closed` up to which it had been replayed before the start.
     start: usize,
     /// Bytes of the copy of what the store confirmed lately, if there is one.
     recent_bytes: u64,
@@ -100,7 +99,7 @@ struct Reader {
     at: usize,
     /// Decoded and not settled.
     ops: Vec<Op>,
-    /// Where the record of each of `ops` ends.
+    /// End of the record of each of `ops`.
     ends: Vec<usize>,
     /// Up to where the replay is noted.
     marked: usize,
@@ -172,7 +171,7 @@ impl Spool {
         Ok(())
     }
 
-    /// Whether `note` was made for the segment that now has this number.
+    /// Returns whether `note` belongs to the segment that now has this number.
     fn fits(&self, note: &Position, number: u64) -> bool {
         let mut first = [0; HEADER_BYTES];
         let read = File::open(segment::path(&self.dir, number))
@@ -180,7 +179,7 @@ impl Spool {
         note.number == number && read.is_ok() && first == note.first
     }
 
-    /// Whether nothing waits.
+    /// Returns whether no report waits.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.closed.is_empty() && self.writer.is_none()
@@ -273,7 +272,7 @@ impl Spool {
         Ok(())
     }
 
-    /// Makes the directory anew if somebody has deleted it, or its lock.
+    /// Creates the directory and its lock again if another program has deleted them.
     fn stay_in_place(&mut self) -> io::Result<()> {
         if is_deleted(&self.lock.0)? {
             self.lock = lock(&self.dir)?;
@@ -308,8 +307,8 @@ impl Spool {
         synced.map_err(|error| self.roll_back(error))
     }
 
-    /// Takes back what is not synced, and leaves the segment: after a failed sync nobody knows what the
-    /// system makes of further ones on the same file.
+    /// Removes unsynced records, and closes the segment: after a failed sync the result of further
+    /// syncs on the same file is undefined.
     fn roll_back(&mut self, error: io::Error) -> SpoolError {
         if let Some(writer) = self.writer.take() {
             let synced = writer.synced;
@@ -339,10 +338,9 @@ impl Spool {
         Ok(())
     }
 
-    /// The oldest reports that are not settled: at most `ops_max` and about `bytes_max`, none if there are none.
-    ///
-    /// # Errors
-    /// When the disk fails where it must not. Segments that cannot be read are put aside.
+    /// The oldest unsettled reports: at most `ops_max` and about `bytes_max`; empty if there are none.
+    ///  # Errors
+    /// When the disk fails at a place where it must not. Unreadable segments are set aside.
     pub fn next(&mut self, ops_max: usize, bytes_max: usize) -> Result<&[Op], SpoolError> {
         while !self.is_empty() {
             if self.closed.is_empty() {
@@ -361,7 +359,7 @@ impl Spool {
         Ok(&ops[..ops.len().min(ops_max)])
     }
 
-    /// Reads the first closed segment. If that cannot be, it is put aside.
+    /// Reads the first closed segment. If that fails, it is set aside.
     fn load(&mut self) -> bool {
         let start = std::mem::take(&mut self.start);
         let Some(front) = self.closed.front() else {
@@ -476,10 +474,9 @@ impl Spool {
     }
 }
 
-/// Whether an operation can be a record at all.
-///
-/// # Errors
-/// When it never will be one.
+/// Checks that an operation can be a record.
+///  # Errors
+/// When it never can.
 pub fn check(op: &Op) -> Result<(), RecordError> {
     encode_report(op, &mut Vec::new())
 }
@@ -504,7 +501,7 @@ impl Drop for DirLock {
     }
 }
 
-/// Whether an open file has no name any more: what is written to it is gone when it is closed.
+/// Returns whether an open file has been deleted: data written to it is lost when it is closed.
 fn is_deleted(file: &File) -> io::Result<bool> {
     Ok(file.metadata()?.nlink() == 0)
 }

@@ -1,7 +1,6 @@
-//! What number the first event of a life has: above all that an earlier life of this node can have told.
-//!
-//! The wall clock alone would do, until it is set back between two lives. So each life notes where it
-//! began, beside what waits in the spool, and the next one begins [`EVENTS_OF_A_LIFE_MAX`] higher at least.
+//! Number of a process's first event: above all numbers that an earlier process of this node can have used.
+//!  The wall clock alone would suffice, unless it is set back between two processes. Each process therefore
+//! notes its first number beside the spool, and the next one begins at least [`EVENTS_OF_A_LIFE_MAX`] higher.
 
 use std::fs::{self, File};
 use std::io;
@@ -32,7 +31,7 @@ fn file(dir: &Path) -> PathBuf {
     dir.join("first-seq")
 }
 
-/// Where the last life began, or none where nothing that can be read says so.
+/// First number of the last process; `None` if no readable note exists.
 fn load(dir: &Path) -> Option<u64> {
     let text = fs::read_to_string(file(dir)).ok()?;
     text.strip_suffix('\n')?.parse().ok()

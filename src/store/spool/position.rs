@@ -1,9 +1,8 @@
-//! How far the replay of the oldest segment has come, noted now and then, so that a long replay
-//! that is cut short need not start all over.
-//!
-//! The note is never synced and never trusted: it counts only if it names the segment it was made
-//! for, by number and by that segment's first bytes, and a place where a record begins. Without it
-//! records are replayed twice, which changes nothing.
+//! Position of the replay in the oldest segment, noted from time to time, so that an interrupted replay
+//! need not start over.
+//!  The note is never synced and never trusted: it counts only if it names its segment by number and
+//! by that segment's first bytes, and a position at which a record begins. Without it records are
+//! replayed twice, which changes nothing.
 
 use std::fs;
 use std::path::{Path, PathBuf};

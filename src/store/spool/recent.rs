@@ -1,16 +1,15 @@
-//! What the store confirmed lately, kept on disk while it is away: a store that dies with its last seconds is given
-//! them again, and this is for a server that is killed before it could.
-//!
-//! ```text
+//! The replay buffer on disk while the store is unavailable. A store that dies with its last seconds receives
+//! them again; this copy serves a server that is killed before it could do so.
+//!  ```text
 //!  the store goes away ──▶ recent.new ──synced, renamed──▶ recent
 //!  the next start, if there is one before the store is back ──▶ all of it, as if it had just been confirmed
-//!  all of it written again ──▶ gone
+//!  all of it replayed ──▶ deleted
 //! ```
-//!
-//! One file of records, oldest first: written anew as a whole, so a store that comes and goes makes it no longer. It is
-//! gone before anything newer is written to the store, so that what it says is never older than what stands there. It
-//! counts towards the spool's bound, and takes half of the room there is at most: the rest is for reports that come. Once
-//! written it stays, also when the queue is full: what is in it has been acknowledged, what waits for room has not.
+//!  One file of records, oldest first. It is rewritten as a whole, so a store that comes and goes does not
+//! make it grow. It is deleted before anything newer is written to the store, so its content is never
+//! older than the store's. It counts towards the spool's bound, and takes at most half of the room: the
+//! rest is for new reports. Once written it stays, also when the spool is full: its content is
+//! acknowledged, waiting reports are not.
 
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
@@ -32,7 +31,7 @@ fn fresh(dir: &Path) -> PathBuf {
 
 /// The length of what an earlier process left in `dir`; what it could not finish goes.
 pub(super) fn found(dir: &Path) -> u64 {
-    // That there is none is usual, and one that stays is overwritten.
+    // A missing file is usual, and one that remains is overwritten.
     let _ = fs::remove_file(fresh(dir));
     fs::metadata(file(dir)).map_or(0, |found| found.len())
 }
@@ -62,7 +61,7 @@ impl Spool {
         Ok(kept.len())
     }
 
-    /// What the disk has room for; where it does not say, that is found out.
+    /// Free space of the disk; unlimited if the system does not report it.
     fn free_bytes(&self) -> u64 {
         rustix::fs::fstatvfs(&self.dir_file)
             .map_or(u64::MAX, |disk| disk.f_bavail.saturating_mul(disk.f_frsize))
@@ -77,7 +76,7 @@ impl Spool {
         Ok(bytes)
     }
 
-    /// What an earlier process kept, oldest first.
+    /// Records that an earlier process stored, oldest first.
     pub fn recent(&mut self) -> Vec<Op> {
         if self.recent_bytes == 0 {
             return Vec::new();
@@ -100,7 +99,7 @@ impl Spool {
         }
     }
 
-    /// What was kept is needed no more.
+    /// Deletes the stored records.
     pub fn forget_recent(&mut self) {
         if self.recent_bytes == 0 {
             return;
@@ -122,7 +121,7 @@ fn newest(ops: &[Op], room: u64) -> &[Op] {
     let mut left = room;
     let fits = |op: &&Op| {
         record.clear();
-        // What can be no record is nothing that was ever confirmed; it takes none with it.
+        // An operation that cannot be a record was never confirmed; it is left out.
         let _ = record::encode(op, &mut record);
         let rest = left.checked_sub(record.len() as u64);
         left = rest.unwrap_or(0);

@@ -1,15 +1,13 @@
-//! One record of a segment, and how intact ones are told from damage.
-//!
-//! ```text
+//! One record of a segment, and the distinction between intact records and damage.
+//!  ```text
 //! +-------------+--------------+---------+------+-----------------------+
 //! | length: u32 | CRC-32: u32  | version | kind | the operation as JSON |
 //! +-------------+--------------+---------+------+-----------------------+
 //!                               \____________ length bytes ____________/
 //! ```
-//!
-//! Both numbers are little-endian. The checksum covers the length as well, so that a record cannot
-//! be read from a length that has rotted. The queue of segments holds reports; dispatches are kept only among what
-//! the store confirmed lately (`recent.rs`).
+//!  Both numbers are little-endian. The checksum covers the length as well, so a record cannot
+//! be read with a damaged length. The segments hold reports; dispatches are stored only in the replay
+//! buffer (`recent.rs`).
 
 use std::ops::Range;
 
@@ -26,7 +24,7 @@ const ANSWER: u8 = b'A';
 const RESULT: u8 = b'R';
 const DISPATCH: u8 = b'D';
 
-/// Why an operation cannot be a record: it never will be one.
+/// Reason for an operation that can never be a record.
 #[derive(Debug, thiserror::Error)]
 pub enum RecordError {
     /// Only reports are spooled, and dispatches kept.
@@ -93,7 +91,7 @@ pub(super) fn seal(payload: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(payload);
 }
 
-/// What is in the payload of an intact record.
+/// Decodes the payload of an intact record.
 pub(super) fn decode(payload: &[u8]) -> Result<Op, RecordError> {
     match payload {
         [VERSION, PROGRESS, json @ ..] => Ok(Op::Progress(serde_json::from_slice(json)?)),
@@ -104,24 +102,24 @@ pub(super) fn decode(payload: &[u8]) -> Result<Op, RecordError> {
     }
 }
 
-/// What stands at some place of a segment.
+/// Content of a position in a segment.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Piece {
     /// An intact record.
     Record {
-        /// Where its payload is; the record ends where that ends.
+        /// Range of its payload, whose end is the record's end.
         payload: Range<usize>,
     },
     /// Bytes that are no record, and an intact one behind them.
     Damaged {
-        /// Where the intact one begins.
+        /// Position of the next intact record.
         resume: usize,
     },
     /// Bytes that are no record, and nothing intact behind them.
     Torn,
 }
 
-/// What stands at `at`; nothing if that is the end.
+/// The content at `at`; `None` at the end.
 pub(super) fn piece(bytes: &[u8], at: usize) -> Option<Piece> {
     if at >= bytes.len() {
         return None;
@@ -133,8 +131,8 @@ pub(super) fn piece(bytes: &[u8], at: usize) -> Option<Piece> {
     Some(resume.map_or(Piece::Torn, |resume| Piece::Damaged { resume }))
 }
 
-/// Where the payload is of the intact record at `at`, if there is one. What cannot be the beginning of
-/// one is told without a checksum, so that a search through a whole segment stays cheap.
+/// Range of the payload of the intact record at `at`, if there is one. Most damage is recognized
+/// without a checksum, so that a search through a whole segment stays fast.
 fn intact(bytes: &[u8], at: usize) -> Option<Range<usize>> {
     let (length, rest) = bytes.get(at..)?.split_first_chunk::<4>()?;
     let (crc, rest) = rest.split_first_chunk::<4>()?;

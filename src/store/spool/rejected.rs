@@ -1,6 +1,5 @@
-//! What the store refuses for good: kept for a person, one line of JSON for each record.
-//!
-//! Two files at most, `rejected` and the older `rejected.1`.
+//! Records that the store refuses for good, stored for inspection, one line of JSON each.
+//!  Two files at most, `rejected` and the older `rejected.1`.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};

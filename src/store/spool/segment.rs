@@ -16,7 +16,7 @@ pub(super) struct Segment {
     pub bytes: u64,
     /// Records in it that are still to be replayed.
     pub records: u64,
-    /// Whether damage in it has been told and kept already.
+    /// Its damage is already logged and stored.
     pub told: bool,
 }
 
@@ -52,16 +52,16 @@ pub(super) fn create(dir: &Path, number: u64) -> io::Result<File> {
         .open(path(dir, number))
 }
 
-/// What a look through a whole segment found.
+/// Result of a scan of a whole segment.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Scan {
     /// Intact records from `from` on.
     pub records: u64,
-    /// Where a torn tail begins, if there is one.
+    /// Position of a torn tail, if there is one.
     pub torn: Option<usize>,
-    /// Where damage begins that has intact records behind it, if there is any.
+    /// Position of the first damage with intact records behind it, if there is any.
     pub damaged: Option<usize>,
-    /// Whether `from` is where a record begins or the end.
+    /// `from` is the beginning of a record or the end.
     pub aligned: bool,
 }
 
@@ -125,7 +125,7 @@ pub(super) fn adopt(dir: &Path, number: u64, from: usize) -> io::Result<(Segment
     Ok((segment, from.min(valid)))
 }
 
-/// Keeps what stands in a segment from its first damage on, for a person to look at. The intact records
+/// Stores the content of a segment from its first damage on, for inspection. The intact records
 /// behind the damage are replayed all the same.
 pub(super) fn keep_damage(dir: &Path, number: u64, bytes: &[u8], offset: usize) {
     let kept = damaged_path(dir, number);

@@ -235,7 +235,7 @@ fn an_interrupted_replay_goes_on_near_where_it_was() {
     assert_eq!(drain(&mut spool, 1_000)[0], 20_000);
 }
 
-/// A file system of its own that holds next to nothing. Where mounting is not allowed there is none.
+/// A tiny file system of its own; `None` where mounting is not allowed.
 struct Tiny(tempfile::TempDir);
 
 impl Tiny {

@@ -1,5 +1,5 @@
-//! Dispatches under way: since when each has been in the thread's hands, and those that the store went away
-//! under. Of the latter nobody knows whether they are stored; they are settled when it is back.
+//! Dispatches in progress: the start of each, and those that the store went away under. It is
+//! unknown whether the latter are stored; they are settled after the reconnection.
 
 use std::collections::VecDeque;
 
@@ -17,7 +17,7 @@ pub(super) struct Dispatches {
 }
 
 impl Dispatches {
-    /// One is handed over at `now`. False if there are too many: then it is not begun.
+    /// Starts one at `now`. Returns false if there are too many: it is not begun then.
     pub fn begin(&mut self, request: u64, now: Instant) -> bool {
         let room = self.begun.len() < DISPATCHES_WAITING_MAX;
         if room {
@@ -40,7 +40,7 @@ impl Dispatches {
         Some((dispatch, finish))
     }
 
-    /// The first that waits is settled, or put aside.
+    /// Removes the first waiting one: it is settled or set aside.
     pub fn pop(&mut self) -> Option<Box<Dispatch>> {
         let dispatch = self.waiting.pop_front()?;
         self.settled(dispatch.request);

@@ -1,15 +1,15 @@
-//! Panics in a row, and what follows from them: after a few, operations are run one by one, so that the
-//! one that cannot be run is found and put aside.
+//! Consecutive panics, and their consequences: after a few, operations are run one by one, so that
+//! the faulty one is found and set aside.
 
 use crate::limits::{STORE_CARE_S, STORE_PANICS_MAX};
 use crate::time::{Instant, Span};
 
-/// What was being run when it panicked.
+/// Source of the operations that panicked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Source {
-    /// What came from the core.
+    /// Operations of the core.
     Hands,
-    /// What is written again after a reconnect: the one at this place.
+    /// Operations of the replay buffer: the one at this index.
     Recent(usize),
     /// The oldest of the spool.
     Spool,
@@ -22,7 +22,7 @@ pub(super) enum Source {
 pub(super) struct Running {
     /// Of what.
     pub source: Source,
-    /// Whether it is one operation alone, run so because of earlier panics.
+    /// A single operation, run alone because of earlier panics.
     pub alone: bool,
 }
 
@@ -45,13 +45,13 @@ impl Faults {
         self.last = now;
     }
 
-    /// Whether operations are to be run one by one.
+    /// Returns whether operations must be run one by one.
     pub fn careful(&self, now: Instant) -> bool {
         self.in_row >= STORE_PANICS_MAX && now.since(self.last) <= Span::from_secs(STORE_CARE_S)
     }
 }
 
-/// What a panic said.
+/// Message of a panic.
 pub(super) fn words(payload: &(dyn std::any::Any + Send)) -> String {
     let text = payload.downcast_ref::<&str>().map(ToString::to_string);
     text.or_else(|| payload.downcast_ref::<String>().cloned())

@@ -1,13 +1,13 @@
-//! What the store confirmed lately, on disk for as long as the store is away: a server that is killed in the outage
-//! writes it again when it is back, as one that lives does.
-//!
-//! It is written when the store is found to be away, before any report that came later is spooled; it goes when all
-//! of it has been written again, before anything newer is. In between it is the same as what is in memory.
+//! The replay buffer on disk for as long as the store is unavailable: a server that is killed in the outage
+//! replays it after its next start.
+//!  It is written when the store is found to be unavailable, before any later report is spooled; it is
+//! deleted when all of it has been replayed, before anything newer is written. In between it equals the
+//! copy in memory.
 
 use super::life::Life;
 use crate::store::Backend;
 
-/// How what is on disk compares with what is in memory.
+/// Relation of the copy on disk to the one in memory.
 #[derive(Debug, Default)]
 pub(super) struct Kept {
     /// The disk failed in this outage: it is in memory only.

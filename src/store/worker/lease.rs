@@ -1,15 +1,14 @@
-//! The node's lease, as the store thread sees it: ours, or somebody's whom it watches. Pure: looks go
+//! The node's lease, as the store thread sees it: its own, or another process's that it watches. Pure: checks go
 //! in, conclusions come out.
-//!
-//! A lease that is not ours is either a dead process's, and then only runs down, or a living one's, and
-//! then somebody renews it: its time to live grows. Only one of our own name found at the first
-//! coming-up can end us; later we are the ones who serve, and say so in the log.
+//!  A foreign lease belongs either to a dead process, and then only runs down, or to a living one, and
+//! then its time to live grows. Only one of our own name found at the first connection can end this
+//! process; later this process serves, and logs the conflict.
 
 use crate::limits::{LEASE_GROWTH_MS, LEASE_LOOK_MS, LEASE_RENEW_S, LEASE_WATCH_S};
 use crate::store::Lease;
 use crate::time::{Instant, Span};
 
-/// What a look at the lease comes to.
+/// Conclusion of a check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum News {
     /// Nothing to be done.
@@ -20,7 +19,7 @@ pub(super) enum News {
     ClearAndLost,
     /// It was ours, was gone, and is ours again: the store has lost its contents.
     Lost,
-    /// Nobody has renewed it for long enough: take it by force.
+    /// It has not been renewed for long enough: take it by force.
     Dead,
     /// A living server renews it, and had it before us.
     NameTaken,
@@ -28,7 +27,7 @@ pub(super) enum News {
     Contested,
 }
 
-/// What is known of the lease.
+/// State of the lease.
 #[derive(Debug, Default)]
 pub(super) struct Keeper {
     ours: bool,
@@ -47,17 +46,17 @@ struct Watch {
 }
 
 impl Keeper {
-    /// When the next look or renewal is due.
+    /// Time of the next check or renewal.
     pub fn due(&self) -> Instant {
         self.due
     }
 
-    /// Whether it is ours, as far as is known.
+    /// Returns whether it is ours, according to the last check.
     pub fn ours(&self) -> bool {
         self.ours
     }
 
-    /// Whether it has been ours, so that inherited hosts may be judged.
+    /// Returns whether it has been ours, so that inherited hosts may be judged.
     pub fn cleared(&self) -> bool {
         self.cleared
     }

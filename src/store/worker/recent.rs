@@ -14,10 +14,10 @@ use crate::time::{Instant, Span};
 #[derive(Debug, Default)]
 pub(super) struct Recent {
     ops: VecDeque<Op>,
-    /// When each was confirmed, and its size.
+    /// Time of confirmation and size of each.
     notes: VecDeque<(Instant, usize)>,
     bytes: usize,
-    /// Whether there is anything in it that is not kept on disk.
+    /// There are operations that are not on disk.
     pub is_new: bool,
 }
 
@@ -69,7 +69,7 @@ impl Recent {
         self.ops.make_contiguous()
     }
 
-    /// Whether there are none.
+    /// Returns whether it is empty.
     pub fn is_empty(&self) -> bool {
         self.ops.is_empty()
     }

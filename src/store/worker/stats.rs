@@ -1,18 +1,18 @@
-//! Counters and gauges of the store thread, for whoever shows them: read at any time, from any
-//! thread, each number for itself.
+//! Counters and gauges of the store thread, readable at any time from any thread, each number for
+//! itself.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// What has happened in the store thread so far, and how things stand.
+/// Counters and gauges.
 #[derive(Debug, Default)]
 pub struct StoreStats {
-    /// How things stand with the store: 0 coming up, 1 up, 2 away, 3 ended.
+    /// State of the store: 0 connecting, 1 available, 2 unavailable, 3 ended.
     pub state: Gauge,
     /// Batches run.
     pub batches: Gauge,
     /// Operations settled by the store, those written again included.
     pub ops: Gauge,
-    /// How long the last batch took, in microseconds.
+    /// Duration of the last batch, in microseconds.
     pub last_batch_us: Gauge,
     /// Comings-up after the first.
     pub reconnects: Gauge,

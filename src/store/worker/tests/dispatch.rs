@@ -39,7 +39,7 @@ fn states() -> Op {
     }))
 }
 
-/// How dispatches ended so far, in order.
+/// Results of the dispatches so far, in order.
 fn ended(bench: &Bench) -> Vec<(u64, Stored)> {
     let stored = bench.seen.iter().filter_map(|outcome| match outcome {
         Outcome::Dispatched { request, stored } => Some((*request, stored.clone())),

@@ -1,4 +1,4 @@
-//! Panics: what is run again, what is put aside.
+//! Panics: operations that are repeated, and operations that are set aside.
 
 use super::*;
 

@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// Where what was confirmed lately is kept.
+/// Path of the replay buffer.
 fn kept(bench: &Bench) -> std::path::PathBuf {
     bench.dir.path().join("recent")
 }

@@ -1,4 +1,4 @@
-//! Whose lease it is.
+//! Ownership of the lease.
 
 use super::super::life::Phase;
 use super::*;
@@ -117,8 +117,8 @@ fn a_store_that_was_emptied_when_a_foreign_lease_ran_out_is_a_new_coming_up() {
     bench.pass(1);
     bench.give([report(1)]);
     bench.pass(50);
-    // We stand still, and when we go on nobody has the lease: as it would be if nothing had happened. Our own set is there,
-    // since somebody has come meanwhile.
+    // This process stands still, and afterwards no process has the lease: as if nothing had
+    // happened. The own set exists, since a host has connected meanwhile.
     let mut world = bench.world.get();
     (world.foreign, world.forgot_node) = (None, true);
     world.stored.clear();

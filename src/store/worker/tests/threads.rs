@@ -72,7 +72,7 @@ fn many_outcomes_make_one_wake() {
     let dir = tempfile::tempdir().unwrap();
     let world = Shared::default();
     let (thread, wakes) = begin(&world, dir.path());
-    // Nobody takes anything, so one wake has to do.
+    // The outcomes are not taken, so one wake must suffice.
     thread.batches.send_timeout(batch(0..1), LONG).unwrap();
     thread.batches.send_timeout(batch(1..2), LONG).unwrap();
     while thread.outcomes.len() < 3 {
