@@ -48,7 +48,8 @@ enum State {
     Open {
         file: File,
         bytes: u64,
-        /// Where the next rotation is due. Moves on when one fails, so that not every line tries.
+        /// Size at which the next rotation is due. It moves on after a failure, so that not every
+        /// line tries again.
         rotate_at: u64,
     },
     /// Open, and no regular file.
@@ -321,7 +322,7 @@ fn shift(path: &Path, keep: u32) -> io::Result<()> {
             numbered(path, number + 1),
         ))?;
     }
-    // Whoever renamed the file meanwhile has rotated it already.
+    // Another program has renamed the file, and so rotated it already.
     missing_is_fine(fs::rename(path, numbered(path, 1)))
 }
 

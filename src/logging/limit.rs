@@ -1,13 +1,11 @@
-//! Lines alike are written a few times, then only counted: a host that connects and sends rubbish
-//! a thousand times a second must not fill the disk, nor hide what others say.
-//!
-//! Alike are lines of one target about one host. The core's targets are single words (`online`,
-//! `abnormal`), and its messages begin with the host and `": "`; of any other target, lines are
-//! alike that begin with the same characters. It is decided before the message is
-//! formatted: only its beginning is looked at, and only as a number.
-//!
-//! Time is cut into windows by whoever calls [`Limiter::close_window`]: at its end it is said how many
-//! more there were, and the counting begins anew.
+//! Repeated lines are written a few times, then only counted: a host that connects and sends rubbish
+//! a thousand times a second must not fill the disk, nor hide other lines.
+//!  Lines repeat if they have one target and one host. The core's targets are single words (`online`,
+//! `abnormal`), and its messages begin with the host and `": "`; lines of any other target repeat
+//! if they begin with the same characters. The decision is made before the message is
+//! formatted: only a hash of its beginning is used.
+//!  Time is divided into windows by the caller of [`Limiter::close_window`]: at the end of a window the
+//! number of suppressed lines is logged, and counting begins anew.
 
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
@@ -17,13 +15,13 @@ use log::Level;
 use crate::ids::Numbered;
 use crate::limits::{LOG_LINES_ALIKE_MAX, LOG_PAIRS_MAX};
 
-/// How much of a message is looked at, in bytes.
+/// Length of the examined beginning of a message, in bytes.
 const BEGINNING_BYTES: usize = 128;
 
 /// Counts lines alike. Its memory is bounded: [`LOG_PAIRS_MAX`] counts.
 #[derive(Debug)]
 pub(super) struct Limiter {
-    /// Keyed, so that nobody can choose names whose numbers meet.
+    /// Keyed, so that an attacker cannot choose names with equal hashes.
     hasher: RandomState,
     /// By such a number, which needs no second one.
     counts: Numbered<u64, Count>,
@@ -35,16 +33,16 @@ struct Count {
     more: Option<Box<More>>,
 }
 
-/// What was not written.
+/// Suppressed lines.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct More {
-    /// How grave the first of them was.
+    /// Level of the first of them.
     pub(super) level: Level,
     /// Their target.
     pub(super) target: String,
-    /// Whom they were about; empty where several were taken together.
+    /// Their host; empty if several were taken together.
     pub(super) who: String,
-    /// How many.
+    /// Number of lines.
     pub(super) lines: u64,
 }
 
@@ -56,7 +54,7 @@ impl Limiter {
         }
     }
 
-    /// Whether a line of this target, about `who`, may be written. If not, it is counted.
+    /// Returns whether a line of this target, about `who`, may be written; otherwise counts it.
     pub(super) fn admit(&mut self, level: Level, target: &str, mut who: &str) -> bool {
         let mut key = self.hasher.hash_one((target, who));
         if self.counts.len() >= LOG_PAIRS_MAX && !self.counts.contains_key(&key) {
@@ -84,7 +82,7 @@ impl Limiter {
         false
     }
 
-    /// Whether nothing has been counted since the window began.
+    /// Returns whether no line has been counted since the window began.
     pub(super) fn is_empty(&self) -> bool {
         self.counts.is_empty()
     }
@@ -125,7 +123,7 @@ impl Beginning {
         beginning
     }
 
-    /// Who the line is about, as far as it can be told.
+    /// The host that the line is about, if it can be recognized.
     pub(super) fn who(&self) -> &str {
         let taken = &self.bytes[..self.used];
         let taken = std::str::from_utf8(taken).unwrap_or_default();

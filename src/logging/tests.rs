@@ -264,7 +264,7 @@ fn a_log_that_is_held_up_drops_lines_counts_them_and_stops_nobody() {
     let logger = dispatch(sink).into_log().1;
     say(&*logger, Level::Info, "anthill::a", "first");
     arrived.recv().unwrap();
-    // The thread stands in the gate with the first line; four fit the channel.
+    // The thread is blocked in the gate with the first line; four fit the channel.
     for i in 0..10 {
         say(&*logger, Level::Info, "anthill::a", &format!("line {i}"));
     }

@@ -15,14 +15,14 @@ use super::{Job, Shared};
 use crate::config::{Format, Log};
 use crate::limits::{LOG_BATCH_BYTES, LOG_KEPT_BYTES, LOG_WINDOW_S};
 
-/// Between two heaps of lines. Whoever logs has to wake this thread only where it waits for a line, and that is
-/// costly for one who lets in a thousand hosts a second.
+/// Pause between two batches of lines. A caller wakes this thread only while it waits for a line,
+/// which would be expensive for a loop that accepts a thousand hosts a second.
 const REST: Duration = Duration::from_millis(5);
-/// How often lines that were dropped are told of, and deadlines are looked at.
+/// Interval of the checks for dropped lines and deadlines.
 const TICK: Duration = Duration::from_secs(1);
 const MIB: u64 = 1024 * 1024;
 
-/// What the thread owns.
+/// State of the log thread.
 pub(super) struct Writer {
     jobs: Receiver<Job>,
     shared: Arc<Shared>,
@@ -31,11 +31,11 @@ pub(super) struct Writer {
     file: Option<LogFile>,
     /// Lines for standard error, rendered.
     pending: Vec<u8>,
-    /// What the file has to say of itself.
+    /// Messages of the file about itself.
     said: Vec<String>,
-    /// When the window of the limiter ends; none while it has counted nothing.
+    /// End of the limiter's window; `None` while it has counted nothing.
     window_ends: Option<Instant>,
-    /// When it was last said that lines were dropped.
+    /// Time of the last message about dropped lines.
     dropped_said: Option<Instant>,
 }
 
@@ -59,7 +59,7 @@ impl Writer {
         }
     }
 
-    /// Writes until it is told to stop.
+    /// Writes until it is stopped.
     pub(super) fn run(mut self) {
         loop {
             let (mut waiting, mut stop) = (Vec::new(), false);
@@ -187,7 +187,7 @@ impl Writer {
     }
 }
 
-/// Tells who waits that all is written. Whoever has given up waiting need not know.
+/// Notifies the waiting caller that all lines are written. The caller may have stopped waiting.
 fn tell(done: Sender<()>) {
     let _ = done.try_send(());
 }
