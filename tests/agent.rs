@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-/// How long anything may take before the test fails: far longer than it does.
+/// Time limit of every condition: far longer than any takes.
 const DEADLINE: Duration = Duration::from_secs(60);
 const CID: &str = "00112233445566778899aabbccddeeff";
 

@@ -11,11 +11,11 @@ use std::path::{Path, PathBuf};
 struct Room {
     paths: &'static [&'static str],
     may_name: &'static [&'static str],
-    /// Whether it owns no socket, no thread, no clock.
+    /// It owns no socket, no thread, no clock.
     pure: bool,
 }
 
-/// What every room may name.
+/// Modules that every room may name.
 const BASE: &[&str] = &["ahead", "chance", "ids", "limits", "time", "text"];
 
 const ROOMS: &[Room] = &[
@@ -154,7 +154,7 @@ const ROOMS: &[Room] = &[
     },
 ];
 
-/// What a pure room must not spell.
+/// Words that a pure room must not contain.
 const IMPURE: &[&str] = &[
     "std::net::Tcp",
     "std::net::Udp",
@@ -202,7 +202,7 @@ fn room_of(file: &str) -> Option<&'static Room> {
         .max_by_key(length)
 }
 
-/// What a line names of the crate: `store::op`, `ids`, …, braces opened once.
+/// Modules of the crate that a line names: `store::op`, `ids`, …, with braces opened once.
 fn named(line: &str) -> Vec<String> {
     let mut names = Vec::new();
     for (at, _) in line.match_indices("crate::") {

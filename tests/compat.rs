@@ -1,8 +1,7 @@
-//! The captured words of the older fleet, said again to the built program in front of a real Redis:
+//! The captured messages of the older fleet, replayed to the built program in front of a real Redis:
 //! the same bytes from the same addresses must leave the same keys.
-//!
-//! What a case is stands in `tests/vectors/README.md`. Where our rules deliberately differ from what
-//! the older server left, [`OURS`] says why, and what is left instead.
+//!  `tests/vectors/README.md` explains the cases. Where our rules deliberately differ from the keys that
+//! the older server left, [`OURS`] gives the reason and the expected keys.
 
 #![cfg(feature = "cli")]
 
@@ -50,7 +49,7 @@ enum Step {
     Close,
 }
 
-/// How a case ends with us.
+/// Expected end of a case.
 #[derive(Clone, Copy, Debug)]
 enum End {
     /// The connection stays, and `after` is what is left, but for these keys; `null` is a key that
@@ -66,8 +65,8 @@ enum End {
 
 use End::{Cut, Keys as Left, Same, Waits};
 
-/// Where we end otherwise than the older server, or where what it left was wrong: the case, how it
-/// ends with us, and why.
+/// Cases that end otherwise than with the older server, or whose keys were wrong there: the case,
+/// its expected end, and the reason.
 const OURS: &[(&str, End, &str)] = &[
     // Its lists did not move until the last command was done.
     (
@@ -350,7 +349,7 @@ const OURS: &[(&str, End, &str)] = &[
     ),
 ];
 
-/// How a case ends, where that is not as the older server left it.
+/// Expected end of a case that differs from the older server's.
 fn ours(case: &Case) -> Option<End> {
     let (_, end, _) = OURS.iter().find(|(name, ..)| *name == case.name)?;
     Some(*end)

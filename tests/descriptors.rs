@@ -1,5 +1,4 @@
-//! What happens when the process has no descriptor left. In a program of its own, since it takes
-//! them all away.
+//! A process without a free descriptor. In a test program of its own, since it takes all of them.
 #![cfg(feature = "embedded")]
 
 use std::fs::File;
@@ -15,7 +14,7 @@ use socket2::{Domain, Socket, Type};
 const PATIENCE: Duration = Duration::from_secs(60);
 const DESCRIPTORS: u64 = 400;
 
-/// What has come for a host: nothing yet, the end, or a first byte.
+/// Data for a host: nothing yet, the end, or a first byte.
 fn heard(host: &mut Socket) -> Option<usize> {
     match host.read(&mut [0; 1]) {
         Ok(bytes) => Some(bytes),
@@ -66,7 +65,7 @@ fn without_a_descriptor_the_oldest_is_told_and_the_others_come_in_later() {
     while heard(&mut hosts[0]) != Some(0) {
         turn();
     }
-    // With descriptors again the next is let in, although no new event tells of it.
+    // With descriptors again the next connection is accepted, although no new event reports it.
     drop(hog);
     let last = hosts.last_mut().unwrap();
     last.write_all(&(beat.len() as u32).to_le_bytes()).unwrap();

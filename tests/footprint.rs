@@ -1,7 +1,5 @@
-//! What the core takes of memory for a fleet that is online and says nothing but "alive": so little
-//! that a million hosts fit where others hold some ten thousand.
-//!
-//! The allocator counts what is held, not what is asked for.
+//! Memory of the core for a fleet that is online and sends only heartbeats: so little that a million hosts fit where others hold some ten thousand.
+//!  The allocator counts live bytes, not requested ones.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -78,7 +76,7 @@ fn tell(core: &mut Core, outcome: Outcome, fx: &mut Effects) {
     fx.list.clear();
 }
 
-/// A heartbeat of everybody.
+/// A heartbeat of every host.
 fn beat(core: &mut Core, at: Moment, fx: &mut Effects) {
     for slot in 0..HOSTS {
         let incoming = Incoming {
@@ -93,7 +91,7 @@ fn beat(core: &mut Core, at: Moment, fx: &mut Effects) {
     }
 }
 
-/// Plays the store until there is nothing left to write.
+/// Plays the store until nothing is left to write.
 fn write_down(core: &mut Core, at: Moment, fx: &mut Effects) {
     while core.has_work() {
         let batch = core.pull(at, 2_048);

@@ -24,11 +24,11 @@ struct Task {
     commands: Vec<String>,
 }
 
-/// What the keys of a task are to say of one host.
+/// Expected state of one host in the keys of a task.
 #[derive(Clone, Copy, Default)]
 struct Told {
     awaited: bool,
-    /// Whether the book has been received, and not been finished.
+    /// The book has been received, and not been finished.
     under_way: bool,
     /// Commands done, of those still listed.
     done: usize,
@@ -41,7 +41,7 @@ impl Task {
         Self { key, commands }
     }
 
-    /// Stores it for these hosts. They are told by the caller.
+    /// Stores it for these hosts. The caller notifies them.
     fn store(&self, redis: &Redis, hosts: &[Ipv4Addr]) {
         for (command, priority) in self.commands.iter().rev().zip(1..) {
             let _: i64 = redis.say(&["ZADD", self.key, &format!("{}", 10 * priority), command]);
@@ -146,7 +146,7 @@ const RECEIVED: Told = Told {
     ..NOTHING
 };
 
-/// What stays of a host that has done `commands` of them.
+/// Remaining state of a host that has finished `commands` of them.
 fn finished(on_done: &str, commands: usize) -> Told {
     Told {
         done: if on_done == "keep" { commands } else { 0 },
@@ -370,7 +370,7 @@ fn console_lines_and_damaged_datagrams_change_nothing() {
     becomes("stored", AWAITED);
     client.datagram("echo good".as_bytes());
     client.go(1);
-    // What cannot be read is told with the line before it, which then runs again.
+    // An unreadable datagram is reported with the text of the one before, which then runs again.
     client.datagram(&[0xff, 0xfe]);
     client.go(2);
     client.is_stored("damaged");

@@ -14,7 +14,7 @@ use anthill::store::address::StoreUrl;
 use anthill::{DispatchError, DispatchSource, Events, Handle, HandleError};
 use anthill::{Ready, ServeError, Server};
 
-/// How long a test waits for what must come.
+/// Time limit of every condition.
 const PATIENCE: Duration = Duration::from_secs(60);
 const BEAT: &[u8] = br#"{"flag":"ADH18","phase":1,"ACK":"keepAlive","reply":true,"seq":7}"#;
 const REPORT: &[u8] = br#"{"flag":"ADH33","RCC":1,"taskId":"AC1","answerTime":1.5,"reply":true}"#;

@@ -59,7 +59,7 @@ const SEEDS: Range<u64> = 0..16;
 /// nothing is written a second time.
 const CLAIMED_LATE: u64 = 41_000_066;
 
-/// What a run counted, and its digest.
+/// Counters of a run, and its digest.
 fn run(seed: u64) -> (u64, BTreeMap<&'static str, u64>) {
     run_as(seed, World::run)
 }

@@ -1,7 +1,6 @@
-//! What we build upon: no async runtime, no copyleft, nothing that is not in the lock file.
-//!
-//! Everything the lock file names is looked at for runtimes, whether a feature uses it or not; for
-//! licences, everything that is built on this machine with all features, tests and benches.
+//! Dependencies: no async runtime, no copyleft, nothing that is not in the lock file.
+//!  All packages in the lock file are checked for runtimes, even those of unused features; licences are
+//! checked for everything that is built on this machine with all features, tests and benches.
 
 use std::process::Command;
 
@@ -100,8 +99,8 @@ fn every_licence_is_one_we_can_keep() {
     }
 }
 
-/// Whether an SPDX expression can be kept: of an `OR` one side, of an `AND` both. A `/` is an
-/// older way to write `OR`; an exception (`WITH`) only ever allows more.
+/// Returns whether an SPDX expression is acceptable: of an `OR` one side, of an `AND` both. A `/`
+/// is an older way to write `OR`; an exception (`WITH`) only ever allows more.
 fn allowed(expression: &str) -> bool {
     let spaced = expression
         .replace('/', " OR ")

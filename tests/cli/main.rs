@@ -14,7 +14,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 use std::time::Duration;
 
-/// How long anything may take before the test fails: far longer than it does.
+/// Time limit of every condition: far longer than any takes.
 const DEADLINE: Duration = Duration::from_secs(60);
 
 /// The program with these arguments and nothing of ours in its environment.
@@ -482,7 +482,7 @@ fn what_is_no_good_answer_is_status_1_and_one_line() {
     }
 }
 
-/// An address where nobody listens.
+/// An address without a listener.
 fn nobody() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     listener.local_addr().expect("it is bound")
@@ -501,7 +501,7 @@ fn a_server_that_is_not_there_is_status_1_and_one_line() {
 fn a_reader_that_has_seen_enough_is_no_error() {
     let address = small_fleet();
     for args in [&[][..], &["--json"], &["--watch"]] {
-        // Nobody reads from the beginning: one that stops in between may stop too late to be noticed.
+        // The reader is gone from the beginning: one that stops later might be noticed too late.
         let (reader, writer) = std::io::pipe().unwrap();
         drop(reader);
         let mut child = hosts(address, args)

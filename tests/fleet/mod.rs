@@ -1,5 +1,5 @@
-//! What the tests of the older fleet stand on: a Redis of their own, the built program in front of
-//! it, connections from any loopback address, and the keys in a form that can be compared.
+//! Support for the tests of the older fleet: a Redis of their own, the built program in front of
+//! it, connections from any loopback address, and the keys in a comparable form.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -13,10 +13,10 @@ use serde::Deserialize;
 use socket2::{Domain, Socket, Type};
 use tempfile::TempDir;
 
-/// How long anything may take before the test fails: far longer than it does.
+/// Time limit of every condition.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
-/// What a key holds.
+/// Content of a key.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Stored {
@@ -32,7 +32,7 @@ pub type Keys = BTreeMap<String, Stored>;
 /// A real Redis on a free port; it ends with this value.
 pub struct Redis {
     child: Child,
-    /// Where it listens, on 127.0.0.1.
+    /// Its port on 127.0.0.1.
     pub port: u16,
     connection: RefCell<redis::Connection>,
     _directory: TempDir,

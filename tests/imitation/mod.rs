@@ -121,7 +121,7 @@ impl Worker {
             };
             match std::str::from_utf8(&datagram[..length]) {
                 Ok(text) => self.previous = Some(text.to_owned()),
-                // It tells of the damage with the text it had before, and then runs that again.
+                // It reports the damage with its previous text, and then runs that again.
                 Err(_) => {
                     let damaged = answer(3, self.previous.as_deref());
                     self.step(|| self.line.send(&damaged))?;
@@ -265,7 +265,7 @@ impl OldClient {
         self.line.stream.lock().unwrap()
     }
 
-    /// How many heartbeats it has sent by itself.
+    /// Number of heartbeats it has sent by itself.
     pub fn beats(&self) -> usize {
         self.line.beats.load(Ordering::Relaxed)
     }

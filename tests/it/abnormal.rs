@@ -1,5 +1,5 @@
-//! What is no message ends its connection, takes its host offline, and is told of everywhere; its
-//! neighbours do not notice.
+//! Invalid data ends its connection, takes its host offline, and is logged, counted and reported;
+//! other connections are not affected.
 
 use super::support::{BEAT_ASKING, Home, Host, little, on_both_stores, until_so};
 
@@ -10,7 +10,7 @@ on_both_stores! {
     hostile_text_in_the_log,
 }
 
-/// What may be sent, under which kind it is counted, and what the log says of it.
+/// Invalid messages, the kind under which each is counted, and its text in the log.
 fn abnormal() -> Vec<(Vec<u8>, &'static str, &'static str)> {
     let deep = format!(
         r#"{{"flag":"ADH18","x":{}{}}}"#,

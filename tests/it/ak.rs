@@ -23,7 +23,7 @@ on_both_stores! {
 /// `anthill ak-sim`, running. Dropped, it is killed.
 struct Sim {
     child: Child,
-    /// Kept open: it would be told otherwise that nobody reads it.
+    /// Kept open: a closed pipe would end the simulator.
     _stdout: BufReader<ChildStdout>,
     addr: SocketAddr,
 }
@@ -403,8 +403,8 @@ fn what_waits_to_be_read_when_a_question_is_due_is_no_answer_to_it() {
     let server = home.start();
     let up = "anthill_devices{state=\"up\"}";
     until_so("all up", || server.metric(up) == MANY as u64);
-    // Nobody is read while the server stands still, and everybody is to be asked when it goes on: more than a
-    // turn reads. A second is enough for the devices to answer what they were asked before.
+    // No device is read while the server stands still, and all of them are due when it goes on:
+    // more than a turn reads. A second is enough for the devices to answer their last requests.
     server.signal(Signal::STOP);
     thread::sleep(Duration::from_secs(1));
     for mut stream in streams.lock().unwrap().drain(..) {

@@ -179,7 +179,7 @@ fn a_task_goes_to_everybody_and_is_worked_through() {
 #[test]
 fn a_task_goes_out_by_datagram_and_is_compared_with_bare_ones() {
     let mut home = Home::redis();
-    // Nobody else's while this test holds it.
+    // The port stays taken while this test holds it.
     let kept = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = kept.local_addr().unwrap().port();
     home.set("dispatch.agent_port", port);
@@ -335,8 +335,8 @@ fn time_the_server_hangs_counts_for_every_heartbeat_that_was_due_meanwhile() {
     let output = child.wait_with_output().unwrap();
     let report: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(report["heartbeats"]["answered"], 300);
-    // A third of them was due while nobody answered; only one of each host would tell of it if the next
-    // had waited for the answer to the one before.
+    // A third of them was due while the server was stopped. If each heartbeat had waited for the
+    // reply to the one before, only one per host would show it.
     assert!(
         number(&report, "/heartbeats/latency/p90_us") > 300_000.0,
         "{report:#}"
@@ -452,7 +452,7 @@ fn what_cannot_be_is_wrong_usage() {
         assert_eq!(ended.stderr.lines().count(), 1, "{}", ended.stderr);
         assert!(ended.stderr.contains(named), "{words:?}: {}", ended.stderr);
     }
-    // What every load may be given is told of, and the load begins: here it finds nobody.
+    // Options without a meaning for a load are noted, and the load begins: here no server listens.
     for words in [
         ["flood", "--rate", "5"],
         ["storm", "--connect-rate", "5"],

@@ -30,7 +30,7 @@ fn connect(server: &Server) -> Vec<Host> {
     names().into_iter().enumerate().map(host).collect()
 }
 
-/// What one host has had acknowledged, and when.
+/// Acknowledged reports of one host, with their times.
 type Acknowledged = Vec<(Report, Instant)>;
 
 fn report(host: &mut Host, numbers: Range<u64>, done: &mut Acknowledged) {
@@ -46,8 +46,8 @@ fn acknowledged(host: &mut Host, count: usize, done: &mut Acknowledged) {
     }
 }
 
-/// Those of them that Redis does not have. A host that answered is off the awaited answers, where there are any; that
-/// it answered is told.
+/// Those of them that Redis does not have. A host that answered has left the awaited answers, if
+/// there are any, and its answer is an event.
 fn missing(redis: &Redis, host: &str, expected: &BTreeSet<Report>) -> Vec<Report> {
     let events = redis.events();
     let answers = events
@@ -65,7 +65,7 @@ fn missing(redis: &Redis, host: &str, expected: &BTreeSet<Report>) -> Vec<Report
     missing.copied().collect()
 }
 
-/// How the server finds out that Redis is gone.
+/// The way in which the server notices that Redis is gone.
 #[derive(Clone, Copy)]
 enum Found {
     /// By the reports that come.

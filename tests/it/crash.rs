@@ -31,7 +31,7 @@ fn name(number: usize) -> String {
     format!("127.0.42.{number}")
 }
 
-/// What one host has had acknowledged for one task.
+/// Acknowledged reports of one host for one task.
 #[derive(Clone, Copy, Debug, Default)]
 struct Acknowledged {
     results: usize,
@@ -138,7 +138,7 @@ fn killed_again_and_again(home: &Home, kills: usize) {
     let reports: usize = all.iter().map(count).sum();
     eprintln!("{kills} kills, {reports} reports acknowledged, none missing");
     assert!(reports > kills, "hardly any report was acknowledged");
-    // Nobody was taken offline by it: they came back in time, every time.
+    // No host went offline: each came back in time, every time.
     if home.has_redis() {
         for host in (1..=HOSTS).map(name) {
             assert_eq!(home.store().story(&host), ["online"]);
@@ -172,7 +172,8 @@ fn told_to_end_while_hosts_report(home: Home) {
     assert!(done.iter().any(|done| done.results > 0), "{done:?}");
 }
 
-/// Many beat into their sockets all the while, more than the kernel tells of at once; three fall silent, and three end.
+/// Many hosts send all the while, more than the kernel reports at once; three fall silent, and
+/// three disconnect.
 fn stopped_for_twice_the_timeout_with_some_really_gone(mut home: Home) {
     const MANY: usize = 1_100;
     need_descriptors(MANY);
@@ -295,7 +296,7 @@ fn the_wall_clock_jumps(mut home: Home) {
         }
         // Whatever fails in here, the hosts end.
         let end = EndWhenDropped(&over);
-        // When somebody who has just come has come, by the server's wall clock.
+        // Time at which a new host came online, by the server's wall clock.
         let now = || {
             let _probe = Host::online(server.tcp, &name(9));
             let since = server.host(&name(9)).expect("known")["since"].clone();

@@ -1,7 +1,6 @@
-//! Hosts that misbehave, in crowds, beside one that does not: it is answered as before, memory stays within
-//! its bound, nothing spins, and nobody else is harmed.
-//!
-//! These tests measure, so they run one after the other.
+//! Crowds of misbehaving hosts beside one that behaves: it is answered as before, memory stays within
+//! its bound, nothing spins, and no other host is harmed.
+//!  These tests measure, so they run one after the other.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr};
@@ -227,7 +226,7 @@ fn ask_without_reading(host: &mut Host, sent: usize) -> io::Result<usize> {
     host.stream.write(&questions[sent..])
 }
 
-/// A task with a book of some twenty kilobytes, for everybody in a crowd.
+/// A task with a book of some twenty kilobytes, for all hosts of a crowd.
 fn dispatch_book(server: &Server, crowd: usize) {
     let commands: serde_json::Map<_, _> = (0..40)
         .map(|number| (format!("{number}{}", "x".repeat(500)), number.into()))
@@ -345,7 +344,7 @@ fn a_thousand_clients_with_the_same_id() {
     let refused = calm.server.metric("anthill_hellos_refused_total");
     assert_eq!(refused, CROWD as u64 - 16);
     assert_eq!(calm.server.metric("anthill_ids_contested"), 1);
-    // Whoever had it then keeps it, and the log names the two who fight over it.
+    // The connection that had the id keeps it, and the log names both addresses.
     let holder = &mut crowd[15];
     assert_eq!(holder.ask(BEAT_ASKING)["ACK"], "keepAlive");
     let host = calm.server.host("web-1").expect("known");
@@ -434,7 +433,7 @@ fn more_connections_than_there_are_descriptors() {
             host
         })
         .collect();
-    // Nobody can ask over HTTP now, so what is seen is what the hosts see.
+    // HTTP cannot be reached now, so the check uses the hosts' view.
     calm.is_kept("no descriptor", 300 * HALF_BYTES + ONCE_BYTES);
     calm.does_not_spin("no descriptor");
     let answered = |host: &mut Host| {

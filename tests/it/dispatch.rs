@@ -26,7 +26,7 @@ fn quick(home: &mut Home, inbox: &Inbox) -> Server {
     home.start()
 }
 
-/// How many more copies of `key` come before the server has given up.
+/// Number of further copies of `key` until the server stops sending.
 fn copies(server: &Server, inbox: &Inbox, key: &str, host: &str) -> usize {
     server.until_task(key, host, "unanswered");
     let mut copies = 0;
@@ -188,7 +188,7 @@ fn a_key_is_used_once(home: Home) {
         assert_eq!(got, status, "{task}: {answer}");
         assert!(answer["error"].is_string(), "{answer}");
     };
-    // Nobody online: an error that uses up nothing.
+    // No host is online: an error that uses up nothing.
     refused(&json!({"key": "AC1", "commands": {"a": 1}}), 400);
     let _host = Host::online(server.tcp, "127.0.37.1");
     for wrong in [
@@ -205,7 +205,7 @@ fn a_key_is_used_once(home: Home) {
         refused(&wrong, 400);
     }
     if home.has_redis() {
-        // A script of somebody's puts its book there without a word to us.
+        // Another program stores its book there without asking the server.
         home.store().say::<()>(&["ZADD", "AC2", "1", "theirs"]);
         refused(&json!({"key": "AC2", "commands": {"a": 1}}), 409);
         assert_eq!(home.store().say::<Vec<String>>(&["KEYS", "*AC2*"]), ["AC2"]);
@@ -307,7 +307,7 @@ fn thousands_are_sent_to_while_heartbeats_are_answered() {
     let mut hosts: Vec<Host> = (0..HOSTS)
         .map(|number| {
             let mut host = Host::connect(server.tcp, "127.0.39.1");
-            // All behind one address; every tenth at a port where somebody looks.
+            // All behind one address; every tenth at a port where the test listens.
             let port = if number == 0 {
                 inbox.port()
             } else {
@@ -341,7 +341,7 @@ fn thousands_are_sent_to_while_heartbeats_are_answered() {
         u64::from(HOSTS),
         "one each"
     );
-    // Page by page, nobody twice.
+    // Page by page, each host once.
     let (mut names, mut cursor) = (std::collections::BTreeSet::new(), String::new());
     loop {
         let page = server.json(&format!("/v1/tasks/AC1?limit=300{cursor}"));

@@ -14,7 +14,7 @@ on_both_stores! {
     nothing_is_sent_to_who_did_not_ask,
 }
 
-/// How many messages a stream of the tests has.
+/// Number of messages in a stream.
 const MESSAGES: u64 = 200;
 
 /// A message of each kind in turn, in JSON, with a number to be answered.

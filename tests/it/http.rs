@@ -1,4 +1,4 @@
-//! HTTP: pages over many hosts, and who is let in.
+//! HTTP: pages over many hosts, and access control.
 
 use std::collections::BTreeSet;
 

@@ -50,7 +50,7 @@ fn until_stored(redis: &Redis, host: &str, reports: &BTreeSet<Report>) {
     }
 }
 
-/// Waits until Redis and the server agree on who is online, and that is `expected`.
+/// Waits until Redis and the server agree that exactly `expected` are online.
 #[track_caller]
 fn until_agreed(server: &Server, redis: &Redis, expected: &BTreeSet<String>) {
     until_so("Redis has who is online", || redis.exists() == *expected);
@@ -103,7 +103,7 @@ fn redis_is_killed_under_600_reports_and_the_server_in_the_outage() {
     server.kill();
     drop(hosts);
 
-    // Both come back; nobody reports again.
+    // Both come back; no host reports again.
     home.store_mut().restart();
     let server = home.start();
     server.until_ready(true);
@@ -120,7 +120,7 @@ fn redis_is_killed_under_600_reports_and_the_server_in_the_outage() {
     }
 }
 
-/// Reports wait in the spool, hosts are connected, and there is nothing to be done about either.
+/// Reports wait in the spool, hosts are connected, and there is no work to do for either.
 #[test]
 fn nothing_spins_while_reports_wait_for_a_redis_that_is_dead_or_hangs() {
     let mut home = durable();
@@ -337,7 +337,7 @@ fn a_record_refused_for_good_stops_none_behind_it() {
     (0..30).for_each(|number| Report(number).expect(home.store(), &name(1)));
     home.store_mut().kill();
     server.until_ready(false);
-    // It is the spool's then, and the store's refusal comes too late to be told.
+    // It belongs to the spool by then, and the store's refusal comes too late for the host.
     let mut stored: BTreeSet<Report> = report(&mut host, 0..30).into_iter().collect();
     assert!(stored.remove(&Report(15)));
     home.store_mut().restart();
@@ -349,7 +349,7 @@ fn a_record_refused_for_good_stops_none_behind_it() {
     let line: serde_json::Value = serde_json::from_str(rejected.trim()).expect("one line");
     assert_eq!(line["record"]["key"], "AC15", "{line}");
     assert!(line["error"].as_str().unwrap().contains("WRONGTYPE"));
-    // While the store is there, the host itself is told.
+    // While the store is available, the host itself is refused.
     let key = format!("AC33_{}_oncall", name(1));
     let _: String = home.store().say(&["SET", &key, "a text"]);
     host.send(&Report(33).bytes());

@@ -82,7 +82,7 @@ fn one_name_fought_over(home: Home) {
     assert_eq!(holder.ask(BEAT_ASKING)["ACK"], "keepAlive");
     assert_eq!(server.host("web-1").expect("known")["ip"], "127.0.4.1");
     server.logged(&["quarantine", "web-1", "127.0.4.1", "127.0.4.9"]);
-    // Another name is nobody's quarrel.
+    // Another id is not contested.
     Host::named(server.tcp, "127.0.4.9", "web-2");
     if home.has_redis() {
         let redis = home.store();
@@ -104,7 +104,8 @@ fn names_that_are_addresses(home: Home) {
         let mut host = Host::connect(server.tcp, "127.0.4.1");
         host.say(format!(r#"{{"flag":"ADH40","id":"{refused}","seq":5}}"#).as_bytes());
         let sent = host.until_closed();
-        // A name of another alphabet is bad data; one of somebody else's address is refused in words.
+        // An id outside the alphabet is bad data; one that is another host's address is refused
+        // with a reason.
         let text = String::from_utf8_lossy(&sent);
         assert!(
             sent.is_empty() || text.contains("keepRefused"),

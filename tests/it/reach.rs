@@ -14,7 +14,8 @@ on_both_stores! {
     targets_change_and_go_by_a_reload,
 }
 
-/// A listener whose queue is full, so that whoever connects now waits in vain. Holds it and what fills it.
+/// A listener with a full queue, so that connections to it wait in vain. Holds it and the
+/// connections that fill it.
 struct Silent {
     addr: SocketAddr,
     _listener: socket2::Socket,

@@ -1,4 +1,5 @@
-//! A restart is no outage: who comes back was never offline, who does not is lost, once.
+//! A restart is not an outage: a host that comes back was never offline, one that does not is lost,
+//! once.
 
 use serde_json::Value;
 

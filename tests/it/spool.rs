@@ -72,7 +72,7 @@ impl Reporter {
         little(body.to_string().as_bytes())
     }
 
-    /// How many it has sent and how many of them have been acknowledged.
+    /// Number of reports sent, and of those acknowledged.
     fn so_far(&self) -> (u64, u64) {
         let acknowledged = self.acknowledged.load(Ordering::SeqCst);
         (self.sent.load(Ordering::SeqCst), acknowledged)
@@ -372,7 +372,7 @@ fn a_spool_that_somebody_deletes_is_made_anew() {
     until_so("what came after is stored", || {
         missing(home.store(), &name(1), &after).is_empty()
     });
-    // What was in it is gone, and that is told.
+    // Its content is gone, and that is counted.
     assert!(server.metric("anthill_spool_damaged_total") >= 1);
     server.logged(&["ERROR", "spool", "cannot be read"]);
 }

@@ -1,4 +1,5 @@
-//! A server that did not turn for a while accuses nobody, and does not take its store for away.
+//! A server that did not turn for a while accuses no host, and does not take its store for
+//! unavailable.
 
 use std::collections::BTreeSet;
 use std::thread;

@@ -36,7 +36,7 @@ fn redis_comes_back_empty() {
 
     home.store_mut().kill();
     server.until_ready(false);
-    // Nobody waits for it: not who beats, nor who reports.
+    // No host waits for the store, neither with heartbeats nor with reports.
     for (number, host) in hosts.iter_mut().enumerate() {
         assert_eq!(host.ask(BEAT_ASKING)["ACK"], "keepAlive");
         assert_eq!(

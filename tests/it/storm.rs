@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::support::process::memory;
 use super::support::{BEAT_ASKING, Home, Host, Server, need_descriptors, until_so};
 
-/// How many there are.
+/// Number of hosts.
 const HOSTS: usize = 4_000;
 
 fn source(number: usize) -> String {
@@ -106,7 +106,7 @@ fn all_hosts_come_back_at_once_and_take_no_more_than_before() {
     }
     assert_eq!(server.metric("anthill_hosts_online"), HOSTS as u64);
     assert_eq!(home.store().exists().len(), HOSTS);
-    // Nobody was turned away.
+    // No connection was refused.
     for cause in ["full", "per_ip", "descriptors"] {
         let sample = format!("anthill_connections_shed_total{{cause=\"{cause}\"}}");
         assert_eq!(server.metric(&sample), 0, "{cause}");

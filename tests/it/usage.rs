@@ -1,4 +1,4 @@
-//! What it is started with: wrong configurations, and the old server's.
+//! Start options: wrong configurations, and the old server's file.
 
 use std::net::SocketAddr;
 
@@ -217,7 +217,7 @@ fn a_flag_beats_the_file_and_the_file_the_default() {
 #[test]
 fn the_old_servers_configuration_is_taken_as_it_is() {
     let home = Home::redis();
-    // Its TCP port is fixed, so the address has to be nobody else's.
+    // Its TCP port is fixed, so no other test may use the address.
     let [high, low] = (std::process::id() as u16).to_be_bytes();
     let address = format!("127.{}.{low}.77", 64 + high % 64);
     let config = format!(

@@ -14,7 +14,7 @@ pub struct Arrows {
 }
 
 impl Arrows {
-    /// What a task's hosts are in the store now.
+    /// Records the present states of a task's hosts in the store.
     pub fn stored(&mut self, key: &TaskKey, states: &[(String, String)]) {
         for (host, word) in states {
             let state = TaskState::parse(word);

@@ -1,4 +1,5 @@
-//! What was seen from outside of the core, and what must follow from it: the checkers that watch all along.
+//! The ledger: inputs and effects, seen from outside the core, and the checks of their
+//! consequences.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
@@ -28,7 +29,7 @@ struct Session {
     host: Option<String>,
     /// It named itself.
     identified: bool,
-    /// When its last message was handed in; before the first, when it was opened.
+    /// Time of its last message; before the first, of its opening.
     last: Instant,
     /// The message that is being handed in.
     said: Option<Said>,
@@ -36,7 +37,7 @@ struct Session {
     sequence: Option<sequence::Said>,
 }
 
-/// What a message says that may be acknowledged.
+/// A message that may be acknowledged.
 #[derive(Clone, Debug)]
 enum Said {
     Hello {
@@ -50,7 +51,7 @@ enum Said {
     Other,
 }
 
-/// What the store must hold once it is acknowledged.
+/// The content that the store must hold after the acknowledgement.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum What {
     /// These commands are among those done.
@@ -65,23 +66,23 @@ pub struct Acked {
     pub at: Instant,
     pub host: String,
     pub what: What,
-    /// When the store took it, for all that is known.
+    /// Latest time at which the store can have written it.
     written: Instant,
     /// The spool may have it, and the store not yet.
     spooled: bool,
 }
 
 impl Acked {
-    /// Whether it is on a disk that has what was confirmed from then on.
+    /// Returns whether it is on a disk that has everything confirmed from then on.
     fn is_on_disk(&self, from: Option<Instant>) -> bool {
         from.is_some_and(|from| self.written >= from)
     }
 }
 
-/// What became of a request to send a task.
+/// Result of a request to send a task.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Fate {
-    /// Nobody was told yet.
+    /// Not answered yet.
     Asked,
     /// Stored, and so told.
     Stored {
@@ -92,7 +93,7 @@ pub enum Fate {
     },
     /// Not stored, and so told.
     Refused,
-    /// Nobody can know.
+    /// Unknown to every observer.
     Unknown,
 }
 
@@ -106,13 +107,14 @@ struct Hole {
     is_up: bool,
 }
 
-/// How far back a server has on disk what it confirmed, when it dies while the store is away.
+/// Age of the oldest confirmed report that a server has on disk when it dies while the store is
+/// unavailable.
 fn kept_at_death() -> Span {
     Span::from_secs(RECENT_S - 2)
 }
 
-/// What the server keeps on disk of what the store confirmed lately, while that is away. One that was never
-/// seen there was to be there all the same.
+/// The server's copy on disk of recently confirmed reports, while the store is unavailable. A
+/// report that was never seen there had to be there all the same.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Kept {
     #[default]
@@ -128,30 +130,31 @@ pub struct Ledger {
     pub now: Instant,
     pub horizon: Instant,
     sessions: BTreeMap<ConnId, Session>,
-    /// When those were last heard of whose connections the server has closed.
+    /// Last messages of hosts whose connections the server has closed.
     heard: BTreeMap<String, Instant>,
     told: BTreeMap<String, bool>,
-    /// Hosts that the store says are held, until the first coming-up.
+    /// Hosts that the store reports as held, until the first connection.
     held: BTreeSet<String>,
     inherited: BTreeSet<String>,
-    /// When this server was started: what was acknowledged before, it knows nothing of.
+    /// Start of this server: it does not know earlier acknowledgements.
     born: Instant,
     /// There is a server.
     lives: bool,
-    /// When it told that the store is away, until it is back.
+    /// Time at which it reported the store as unavailable, until it is back.
     away_since: Option<Instant>,
-    /// What was confirmed from then on is on the disk of the server that died last, until another has written it.
+    /// Reports confirmed from then on are on the disk of the server that died last, until another
+    /// has written them.
     on_disk: Option<Instant>,
     copy: Kept,
     /// The store is up, as far as the server knows.
     is_up: bool,
-    /// When the store first came up for this server.
+    /// Time of this server's first connection to the store.
     up_since: Option<Instant>,
     waits: HashMap<(ConnId, Flag, u64), (String, What)>,
     pub acked: Vec<Acked>,
     pub fates: BTreeMap<String, Fate>,
     askers: BTreeMap<u64, String>,
-    /// Hosts that were told to have ended a task: what they report on it later is acknowledged and does nothing.
+    /// Hosts that have ended a task: later reports are acknowledged and do nothing.
     ended: BTreeSet<(String, String)>,
     holes: Vec<Hole>,
     arrows: Arrows,
@@ -159,7 +162,7 @@ pub struct Ledger {
     /// What is to be sent by datagram.
     pub datagrams: Vec<(SocketAddr, String)>,
     pub counts: BTreeMap<&'static str, u64>,
-    /// What happened, for whoever reads a failure.
+    /// Log of the run, for the reader of a failure.
     pub lines: Vec<String>,
     digest: DefaultHasher,
 }
@@ -206,7 +209,7 @@ impl Ledger {
         self.on_disk = self.left_on_disk();
         self.copy = Kept::NotSeen;
         for hole in std::mem::take(&mut self.holes) {
-            // Whoever was to write it again is dead.
+            // The server that was to write it again is dead.
             let lost = |at: Instant| at >= hole.from && at <= hole.at + Span::from_millis(100);
             let from = self.on_disk;
             self.acked.retain(|acked| {
@@ -278,7 +281,8 @@ impl Ledger {
         let on_disk = self.on_disk.filter(|_| !self.lives);
         let is_on_disk = |acked: &Acked| acked.is_on_disk(on_disk);
         if loss == Loss::Everything && self.lives && !self.holes.is_empty() {
-            // Emptied again before it was mended: what was put back in between may stand in the way of the rest.
+            // Emptied again before it was restored: what was written in between may conflict with
+            // the rest.
             self.acked.clear();
         }
         let from = match loss {
@@ -317,7 +321,7 @@ impl Ledger {
         });
     }
 
-    /// Somebody asks that a task be sent.
+    /// Records a request that a task be sent.
     pub fn asked(&mut self, asker: u64, key: &str) {
         self.askers.insert(asker, key.to_owned());
         self.fates.insert(key.to_owned(), Fate::Asked);
@@ -455,7 +459,7 @@ impl Ledger {
                 if self.up_since.is_none() {
                     self.up_since = Some(now);
                     let speaks = |host: &String| self.bound(host).next().is_some();
-                    // Whoever came and went before is offline, and was told so.
+                    // A host that came and went before is offline, and has its event.
                     let went = |host: &String| self.told.contains_key(host);
                     let held = self.held.iter();
                     let quiet = held.filter(|host| !speaks(host) && !went(host));
@@ -468,7 +472,7 @@ impl Ledger {
             Outcome::Away(why) => {
                 self.is_up = false;
                 self.away_since = Some(now);
-                // The spool took what was in hand before this was said, in the same breath.
+                // The spool took the pending operations before this event, in the same turn.
                 for acked in self.acked.iter_mut().filter(|acked| acked.at >= now) {
                     acked.spooled = true;
                 }
@@ -658,8 +662,8 @@ impl Ledger {
         }
     }
 
-    /// Between two turns: who is online has a connection, or is inherited and not yet to be judged; and who has
-    /// a connection is online.
+    /// Between two turns: a host that is online has a connection, or is inherited and not yet to be
+    /// judged; a host with a connection is online.
     pub fn after_turn(&mut self, core: &Core) {
         assert_eq!(self.arrows.wrong, None, "as told");
         let mut online = BTreeSet::new();

@@ -8,7 +8,7 @@ use anthill::time::{Instant, Span};
 
 use crate::dice::Dice;
 
-/// What comes out of one end of a connection.
+/// Output of one end of a connection.
 #[derive(Clone, Debug)]
 pub enum Chunk {
     Bytes(Vec<u8>),
@@ -25,7 +25,7 @@ pub enum Chunk {
 pub struct Pipe {
     pub chunks: VecDeque<(Instant, Chunk)>,
     last: Instant,
-    /// What goes in now never comes out: the other end is gone without a word.
+    /// Input is lost from now on: the other end is gone without a word.
     pub is_hole: bool,
 }
 
@@ -37,12 +37,12 @@ impl Pipe {
         }
     }
 
-    /// When the next thing comes out.
+    /// Time of the next output.
     pub fn next(&self) -> Option<Instant> {
         self.chunks.front().map(|(at, _)| *at)
     }
 
-    /// What has come out by now, if anything.
+    /// The output that has arrived by now, if any.
     pub fn pop(&mut self, now: Instant) -> Option<(Instant, Chunk)> {
         self.chunks.pop_front_if(|(at, _)| *at <= now)
     }
@@ -66,9 +66,9 @@ pub struct Link {
     /// To the host.
     pub down: Pipe,
     pub server: ServerEnd,
-    /// Whether the host still has its end.
+    /// The host still has its end.
     pub host_has_it: bool,
-    /// When its kernel has tried for long enough.
+    /// Time at which the host's kernel gives up.
     pub host_gives_up: Option<Instant>,
 }
 
@@ -107,7 +107,7 @@ pub struct Network {
 }
 
 impl Network {
-    /// When what host `host` sends or is sent now arrives.
+    /// Arrival time of data to or from host `host` sent now.
     fn arrival(&self, host: usize, now: Instant, dice: &mut Dice) -> Instant {
         let free = self.cut_off.get(&host).copied().unwrap_or(now).max(now);
         free + dice.ms(0, self.slow_ms.max(1))
@@ -183,7 +183,7 @@ impl Network {
         }
     }
 
-    /// Forgets connections that nobody has any more.
+    /// Forgets connections without an end.
     pub fn tidy(&mut self) {
         self.links
             .retain(|_, link| link.host_has_it || link.server != ServerEnd::Gone);

@@ -29,7 +29,7 @@ use crate::store::{Shared, ThreadClock};
 
 /// Silence after which a host is offline, here.
 pub const TIMEOUT: Span = Span::from_secs(15);
-/// How long a plain host at work may be silent.
+/// Longest silence of a busy plain host.
 pub const WORKING_TIMEOUT: Span = Span::from_secs(60);
 const FRAMING: Framing = Framing {
     order: ByteOrder::Auto,
@@ -37,7 +37,7 @@ const FRAMING: Framing = Framing {
 };
 /// So much turning that never read all may let the horizon go on, and a little less by its grain.
 const FLOOD: Span = Span::from_millis(HORIZON_LAG_MS_MAX * 4 / 5);
-/// Where hosts find it.
+/// Address of the server for hosts.
 pub const ADDRESS: &str = "10.9.0.1:11451";
 const SPOOL_BYTES: u64 = 64 << 20;
 
@@ -51,7 +51,7 @@ struct Socket {
     raw: u64,
     /// Not read until it is resumed.
     waits: bool,
-    /// Since when it can be read: it was resumed then, or came then.
+    /// Time from which it can be read: its resumption or its arrival.
     readable: Instant,
     /// Bytes to be sent at the end of the turn.
     out: Vec<u8>,
@@ -76,9 +76,9 @@ pub struct Server {
     generation: u32,
     thread: Thread,
     deadline: Option<Instant>,
-    /// When the wait began that the next turn ends.
+    /// Start of the wait that the next turn ends.
     waits_since: Instant,
-    /// Somebody is left unread, or has more to be sent.
+    /// A connection is left unread, or the send queue has entries.
     is_ready: bool,
     /// Some may be read on, and have not been yet.
     has_resumed: bool,
@@ -88,13 +88,13 @@ pub struct Server {
     pub stopped_until: Instant,
 }
 
-/// What a turn needs of the world.
+/// Context of a turn.
 pub struct Around<'a> {
     pub now: Instant,
     pub network: &'a mut Network,
     pub dice: &'a mut Dice,
     pub ledger: &'a mut Ledger,
-    /// Whether turns may leave something unread.
+    /// Turns may leave something unread.
     pub is_busy: bool,
 }
 
@@ -180,7 +180,7 @@ impl Server {
         }
     }
 
-    /// When it next has something to do.
+    /// Time of its next work.
     pub fn next(&self, network: &Network) -> Option<Instant> {
         let links = network.links.values().map(|link| match link.server {
             ServerEnd::Knocking(at) => Some(at),
@@ -196,7 +196,7 @@ impl Server {
         own.map(|at| at.max(self.waits_since).max(self.stopped_until))
     }
 
-    /// When its store thread next has something to do.
+    /// Time of the next work of its store thread.
     pub fn next_of_thread(&self) -> Option<Instant> {
         let thread = &self.thread;
         let asked = !thread.channel.is_empty() && thread.life.has_room();
@@ -262,8 +262,8 @@ impl Server {
         self.waits_since = now + around.dice.ms(1, 3);
     }
 
-    /// Nothing that came before the horizon is unread, and nobody who knocked before it waits, unless turning has been
-    /// all that there was for long.
+    /// Asserts that nothing that arrived before the horizon is unread, and no connection from
+    /// before it waits, unless turning has been the only activity for long.
     fn assert_honest(&self, horizon: Instant, around: &Around<'_>) {
         for (id, link) in &around.network.links {
             let came = match link.server {
@@ -432,7 +432,7 @@ impl Server {
         self.apply(around);
     }
 
-    /// Lets in who knocks. Whether everybody was let in.
+    /// Accepts connections. Returns whether the queue is empty.
     fn accept(&mut self, around: &mut Around<'_>) -> bool {
         let mut knocking = Vec::new();
         for (id, link) in &around.network.links {
@@ -506,7 +506,7 @@ impl Server {
         }
     }
 
-    /// Somebody asks for something.
+    /// Passes a request to the core.
     pub fn ask(&mut self, asker: u64, ask: Ask, around: &mut Around<'_>) {
         self.input(Input::Ask { asker, ask }, around);
         self.is_ready = true;
@@ -564,7 +564,7 @@ impl Server {
                 }
                 Effect::Close { conn } => self.forget(conn, around),
                 Effect::Resume { conn } => resumed.push(conn),
-                // Nobody here has a key.
+                // No host here has a key.
                 Effect::Tell(_)
                 | Effect::Respond { .. }
                 | Effect::Narrow { .. }

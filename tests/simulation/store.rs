@@ -17,40 +17,41 @@ use crate::dice::Dice;
 
 /// The name of the node.
 pub const NODE: &str = "sim";
-/// How long a call waits for an answer.
+/// Time limit of a call.
 const PATIENCE: Span = Span::from_secs(2);
-/// How long after its return the store may still execute what lay in dropped connections, in milliseconds: the server
-/// writes all of it once more five seconds after.
+/// Time after its return in which the store may still execute commands of dropped connections, in
+/// milliseconds: the server rewrites everything five seconds after.
 const LATE_MS: u64 = 4_500;
 const LEASE: Span = Span::from_secs(15);
 /// Reports on keys that begin so are refused for good.
 pub const POISON: &str = "ACpoison";
 
-/// How the store behaves just now.
+/// Behaviour of the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mood {
     /// It answers.
     Well,
     /// Its process is dead: nothing can be connected.
     Dead,
-    /// It takes connections and commands, and says nothing; what it was told it does in the end.
+    /// It accepts connections and commands and does not answer; it executes the commands in the
+    /// end.
     Hangs,
     /// It answers that it cannot write.
     ReadOnly,
 }
 
-/// What the store goes wrong by.
+/// Extent of a loss.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Loss {
     /// Nothing.
     Nothing,
-    /// What was written in the last second.
+    /// The writes of the last second.
     LastSecond,
     /// All of it.
     Everything,
 }
 
-/// The store itself, whoever is connected.
+/// The store itself, behind all connections.
 pub struct Depot {
     memory: Memory,
     inner: EmbeddedStore,
@@ -66,13 +67,13 @@ pub struct Depot {
     /// Counts what breaks all connections.
     generation: u64,
     lease: Option<(u64, Instant)>,
-    /// What lay in dropped connections, and when it is executed.
+    /// Commands of dropped connections, and the time of their execution.
     late: VecDeque<(Instant, Op)>,
     /// The server process that says something.
     heard: u64,
-    /// What a crash that loses something goes back to, and of when each is: the oldest first.
+    /// States to which a lossy crash may return, with their times: the oldest first.
     durable: VecDeque<(Instant, Vec<u8>)>,
-    /// How long the call under way has taken.
+    /// Duration of the call in progress.
     pub elapsed: Span,
     /// The states of hosts in tasks, as they were last seen in here.
     pub arrows: Arrows,
@@ -153,7 +154,8 @@ impl Depot {
         self.elapsed = self.elapsed + span;
     }
 
-    /// The store's process is killed, and its disk has lost so much. [`Mood::Dead`] until it is told otherwise.
+    /// Kills the store's process, with this loss of its disk. It stays [`Mood::Dead`] until the
+    /// mood is set again.
     pub fn crash(&mut self, loss: Loss) {
         self.mood = Mood::Dead;
         self.generation += 1;
@@ -161,7 +163,7 @@ impl Depot {
         self.lose(loss);
     }
 
-    /// Somebody empties it, or it goes back; whoever is connected stays so.
+    /// Empties the store, or sets it back; connections stay.
     pub fn lose(&mut self, loss: Loss) {
         self.inner.disconnect();
         match loss {
@@ -258,7 +260,7 @@ impl Depot {
         }
     }
 
-    /// What a key holds.
+    /// Content of a key.
     pub fn dump(&mut self, key: &str) -> Option<Dump> {
         self.inner.dump(key).expect("memory can be read")
     }
@@ -466,7 +468,7 @@ impl Backend for Connection {
         if !cut {
             return Ran { done, error: None };
         }
-        // Something more may have been done that nobody was told of.
+        // More may have been executed than was answered.
         let untold = done + usize::from(depot.dice.one_in(2));
         let untold = untold.min(ops.len());
         depot.execute(&ops[done..untold], &mut Vec::new());

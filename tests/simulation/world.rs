@@ -23,7 +23,7 @@ use crate::store::{Loss, Mood, NODE, Shared};
 
 const WALL: u64 = 1_800_000_000_000;
 const DAY_MS: u64 = 86_400_000;
-/// How long everything fails.
+/// Length of the time in which everything may fail.
 const STORM: Span = Span::from_secs(90);
 /// By then all has come to rest: all backoffs, all tries, and a plain host that runs a book once for each copy.
 const REST: Span = Span::from_secs(3_600);
@@ -35,7 +35,7 @@ pub struct World {
     network: Network,
     store: Shared,
     server: Option<Server>,
-    /// When a dead server is started, a stopped store answers, and so on.
+    /// Planned events: the start of a dead server, the answer of a stopped store, and so on.
     plans: Vec<(Instant, Plan)>,
     hosts: Vec<Host>,
     pub ledger: Ledger,
@@ -54,7 +54,7 @@ pub struct World {
     pub steps: u64,
 }
 
-/// What happens at a moment that is known beforehand.
+/// An event at a known time.
 #[derive(Clone, Copy, Debug)]
 enum Plan {
     StartServer,
@@ -279,7 +279,7 @@ impl World {
         )
     }
 
-    /// When something comes to an end of a connection that nobody has any more.
+    /// Time at which data arrive at an end that no longer exists.
     fn next_of_orphan(&self, link: &crate::network::Link) -> Option<Instant> {
         let up = (link.server == ServerEnd::Gone && self.server.is_some())
             .then(|| link.up.next())
@@ -371,7 +371,7 @@ impl World {
         }
     }
 
-    /// What comes to an end that nobody has is answered by a reset, if the machine is there to do it.
+    /// Data for an end that no longer exists are answered by a reset, if the machine is alive.
     fn answer_for_nobody(&mut self) {
         let now = self.now;
         let ids: Vec<u64> = self.network.links.keys().copied().collect();
@@ -464,7 +464,7 @@ impl World {
         self.plans.push((back, Plan::Return(place)));
     }
 
-    /// The one that flickers has come: nobody is told so any more.
+    /// The flickering host has connected.
     fn hang_for(&mut self, place: usize) {
         let id = HostId::checked(&self.hosts[place].name).expect("an id");
         let view = self
@@ -586,7 +586,7 @@ impl World {
         }
     }
 
-    /// A connection breaks, and each end is told so, or not.
+    /// Breaks a connection; each end may or may not learn of it.
     fn break_link(&mut self) {
         let count = self.network.links.len();
         if count == 0 {
@@ -616,7 +616,7 @@ impl World {
                 link.down.push(self.now, Chunk::Dead);
                 (link.up.is_hole, link.down.is_hole) = (true, true);
             }
-            // One way works, and nobody is told.
+            // One direction works, and neither end learns of it.
             2 => link.up.is_hole = true,
             3 => link.down.is_hole = true,
             _ => (link.up.is_hole, link.down.is_hole) = (true, true),
@@ -732,7 +732,7 @@ impl World {
         }
     }
 
-    /// Somebody sends a task to some or all.
+    /// Sends a task to some or all hosts.
     fn dispatch(&mut self) {
         self.tasks += 1;
         self.askers += 1;
@@ -785,7 +785,7 @@ impl World {
         }
     }
 
-    /// Why it is not at rest yet.
+    /// Reason for not being at rest yet.
     fn unrest(&mut self) -> Option<String> {
         let server = self.server.as_ref()?;
         if !server.is_drained() {

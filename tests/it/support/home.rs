@@ -1,5 +1,5 @@
-//! Where a server lives: a directory of its own, with its configuration and its store. Servers may
-//! come and go in it, as they do over restarts.
+//! Directory of a server, with its configuration and its store. Servers may start and stop in it,
+//! as over restarts.
 
 use std::path::{Path, PathBuf};
 
@@ -33,7 +33,7 @@ impl Home {
         Self::with_store(&url, Some(redis))
     }
 
-    /// With the store at `url`, which is somebody else's to look after.
+    /// Creates one with the store at `url`, which the caller manages.
     pub fn at(url: &str) -> Self {
         Self::with_store(url, None)
     }
@@ -64,7 +64,7 @@ impl Home {
         self
     }
 
-    /// Who may connect.
+    /// Sets `auth`.
     pub fn auth(&mut self, auth: Value) -> &mut Self {
         self.config["auth"] = auth;
         self
@@ -91,7 +91,7 @@ impl Home {
         self.redis.as_mut().expect("a home with Redis")
     }
 
-    /// Whether it has one.
+    /// Returns whether it has a Redis.
     pub fn has_redis(&self) -> bool {
         self.redis.is_some()
     }

@@ -1,4 +1,4 @@
-//! Where a host takes its datagrams.
+//! The UDP socket of a host.
 
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! What the tests share: a server, its store, its hosts, and patience.
+//! Support for the tests: a server, its store, its hosts, and waiting with a deadline.
 
 pub mod home;
 pub mod host;
@@ -25,7 +25,7 @@ pub use inbox::Inbox;
 pub use redis::Redis;
 pub use server::Server;
 
-/// How long anything may take before its test fails: far longer than it does.
+/// Time limit of every condition: far longer than any takes.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 /// Between two looks at something.
 pub const PAUSE: Duration = Duration::from_millis(5);
@@ -55,7 +55,7 @@ pub fn until_or<T>(mut look: impl FnMut() -> Option<T>) -> Option<T> {
     None
 }
 
-/// Waits until somebody connects.
+/// Waits for a connection.
 #[track_caller]
 pub fn accepted(listener: &TcpListener) -> TcpStream {
     listener.set_nonblocking(true).unwrap();

@@ -1,10 +1,10 @@
-//! How fast a host's heartbeats are answered, and whether that stays so.
+//! Latency of a host's heartbeats, and its comparison over time.
 
 use std::time::{Duration, Instant};
 
 use super::{BEAT_ASKING, Host};
 
-/// How long answers take.
+/// Latencies.
 #[derive(Clone, Copy, Debug)]
 pub struct Pace {
     /// All but one in a hundred take no longer.
@@ -31,15 +31,15 @@ pub fn measure(host: &mut Host) -> Pace {
     }
 }
 
-/// The best of a few measurements: what the server can do, whoever else uses the machine.
+/// The best of several measurements: the server's own latency, whatever else the machine does.
 #[track_caller]
 pub fn best(host: &mut Host) -> Pace {
     let measurements = (0..5).map(|_| measure(host));
     measurements.min_by_key(|pace| pace.p99).expect("some")
 }
 
-/// Sees to it that the 99th percentile is at most `later` than it was. Somebody else may use the machine: what the server does to its
-/// hosts is there in every measurement, what others do is not.
+/// Asserts that the 99th percentile is at most `later` above `before`. Other programs may use the
+/// machine: an effect of the server is in every measurement, an effect of theirs is not.
 #[track_caller]
 pub fn keeps(host: &mut Host, before: Pace, later: Duration) -> Pace {
     let mut seen = Vec::new();

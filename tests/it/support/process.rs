@@ -1,4 +1,4 @@
-//! What the kernel says of a process: its memory and the time it took.
+//! Memory and CPU time of a process, as the kernel reports them.
 
 use std::fs;
 use std::thread;

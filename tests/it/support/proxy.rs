@@ -17,14 +17,14 @@ use std::time::Duration;
 use super::redis::free_port;
 use super::{PAUSE, until};
 
-/// What the proxy does with connections.
+/// Treatment of connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
     /// It passes everything on.
     Pass,
     /// It accepts, and says nothing.
     Hang,
-    /// Nobody listens, and whoever was connected is cut off.
+    /// New connections are refused, and existing ones are cut.
     Refuse,
     /// Each piece waits so long.
     Delay(Duration),
@@ -64,12 +64,12 @@ impl Proxy {
         Self { port, shared }
     }
 
-    /// Where it is, as a store's URL.
+    /// Its address as a store URL.
     pub fn url(&self) -> String {
         format!("redis://127.0.0.1:{}/0", self.port)
     }
 
-    /// What it does from now on.
+    /// Sets the mode.
     pub fn set(&self, mode: Mode) {
         *self.shared.mode() = mode;
         if mode == Mode::Refuse {
@@ -82,7 +82,7 @@ impl Proxy {
         self.shared.cut.store(true, Ordering::SeqCst);
     }
 
-    /// How many replies have been cut.
+    /// Number of replies cut.
     pub fn cuts(&self) -> u64 {
         self.shared.cuts.load(Ordering::SeqCst)
     }

@@ -69,7 +69,7 @@ impl Redis {
         false
     }
 
-    /// Where it is, as a store's URL.
+    /// Its address as a store URL.
     pub fn url(&self) -> String {
         format!("redis://127.0.0.1:{}/0", self.port)
     }
@@ -80,7 +80,7 @@ impl Redis {
         self.arguments[at.expect("with TLS") + 1].parse().unwrap()
     }
 
-    /// Starts one that speaks TLS as well, with these files; it asks nobody for a certificate.
+    /// Starts one that also speaks TLS, with these files; it demands no client certificate.
     pub fn start_with_tls(cert: &Path, key: &Path) -> Self {
         let start = Instant::now();
         while start.elapsed() < PATIENCE {
@@ -102,7 +102,7 @@ impl Redis {
         panic!("no Redis with TLS came up");
     }
 
-    /// Where it is, as the store's URL with its Unix socket.
+    /// Its Unix socket as a store URL.
     pub fn unix_url(&self) -> String {
         format!("redis+unix://{}", self.dir.path().join("socket").display())
     }
@@ -127,7 +127,7 @@ impl Redis {
         redis::cmd(words[0]).arg(&words[1..]).query(&mut connection)
     }
 
-    /// Who is online.
+    /// Hosts online.
     #[track_caller]
     pub fn exists(&self) -> BTreeSet<String> {
         self.say(&["SMEMBERS", "exists"])

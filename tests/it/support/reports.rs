@@ -47,7 +47,7 @@ impl Report {
         }
     }
 
-    /// Whether it is in Redis.
+    /// Returns whether it is in Redis.
     pub fn is_stored(self, redis: &Redis, host: &str) -> bool {
         let key = self.key();
         match self.0 % 3 {

@@ -17,7 +17,7 @@ use serde_json::Value;
 
 use super::{Host, little};
 
-/// Who signs certificates.
+/// A certificate authority.
 pub struct Authority {
     issuer: Issuer<'static, KeyPair>,
     pem: String,
@@ -32,7 +32,7 @@ pub struct Certified {
 }
 
 impl Authority {
-    /// A new one, which nobody knows.
+    /// Creates a new, unknown authority.
     pub fn new() -> Self {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -168,7 +168,7 @@ impl TlsHost {
         serde_json::from_slice(&body).expect("JSON")
     }
 
-    /// Says something, for as long as that is possible, until it is told why it is not welcome.
+    /// Sends messages as long as that is possible, and returns the reason of the refusal.
     #[track_caller]
     pub fn until_refused(&mut self, body: &[u8]) -> String {
         let said = self.stream.write_all(&little(body));

@@ -1,4 +1,4 @@
-//! What hosts say of tasks; each asks to be answered.
+//! Messages of hosts about tasks; each asks for a reply.
 
 use sha2::{Digest as _, Sha256};
 
