@@ -1,4 +1,4 @@
-//! The program `anthill`: picks the subcommand and hands over. What it does stands in [`cli`].
+//! The program `anthill`: selects the subcommand. [`cli`] holds the subcommands.
 
 mod cli;
 

@@ -42,9 +42,8 @@ pub use preflight::preflight;
 
 use metrics::StoreMetrics;
 
-/// A server: bound, and run by whoever holds it.
-///
-/// ```no_run
+/// A server: bound, and run by its owner.
+///  ```no_run
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let server = anthill::Server::bind(anthill::config::Config::default())?;
 /// println!("{}", server.ready());
@@ -68,14 +67,14 @@ enum Store {
     Stopped,
 }
 
-/// What a server says of itself once it is bound: where it is, and how much it can hold.
+/// The ready message of a bound server: its addresses and its capacity.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ready {
-    /// Where hosts connect.
+    /// Address for hosts.
     pub tcp: SocketAddr,
     /// The UDP socket.
     pub udp: SocketAddr,
-    /// Where it is asked over HTTP.
+    /// Address of the HTTP API.
     pub http: SocketAddr,
     /// The store, without a password.
     pub store: String,
@@ -159,13 +158,13 @@ impl Server {
         })
     }
 
-    /// Where it is, with the ports it was given, and how much it can hold.
+    /// Addresses, with the assigned ports, and capacity.
     #[must_use]
     pub fn ready(&self) -> &Ready {
         &self.ready
     }
 
-    /// Whether the store has answered by now, or is known to be away.
+    /// Returns whether the store has answered, or is known to be unavailable.
     #[must_use]
     pub fn has_tried_store(&self) -> bool {
         self.reactor.has_tried_store()
@@ -177,13 +176,10 @@ impl Server {
         self.handle.clone()
     }
 
-    /// One turn of the loop, waiting for at most `max` for something to do (`None`: for as long as it takes).
-    /// False once it has been shut down and the store is stopped; then there is nothing more to
-    /// turn.
-    ///
-    /// # Errors
-    /// When it cannot go on: the store refuses us, another server has our name, or the system fails.
-    /// The store is stopped then, too.
+    /// Runs one turn of the loop, waiting for at most `max` (`None`: unlimited). Returns false after it has been shut down and the store is stopped.
+    ///  # Errors
+    /// When it cannot go on: the store refuses the user, another server has the same name, or the system
+    /// fails. The store is stopped then, too.
     pub fn turn(&mut self, max: Option<Duration>) -> Result<bool, ServeError> {
         match &self.store {
             Store::Running(_) => {}
@@ -224,8 +220,8 @@ impl Server {
         Ok(())
     }
 
-    /// Lets the store thread put down what it has: what is not stored goes to the spool. Whoever
-    /// waits for an acknowledgement of that still gets it.
+    /// Stops the store thread: unwritten reports go to the spool. Hosts that wait for an
+    /// acknowledgement of these still receive it.
     fn stop_store(&mut self) {
         self.reactor.detach_store();
         if let Store::Running(thread) = std::mem::replace(&mut self.store, Store::Stopped) {

@@ -27,8 +27,8 @@ pub fn http(data: &[u8]) {
     }
 }
 
-/// What is answered to `stream` as it comes in pieces of `size` bytes: questions to the core as they are
-/// put.
+/// Returns the responses to `stream` when it arrives in pieces of `size` bytes, with the requests
+/// to the core.
 fn talk(stream: &[u8], size: usize) -> Vec<String> {
     let core = Core::new(rules(), 1);
     let http = HttpRules::default();

@@ -174,7 +174,7 @@ impl World {
         let _ = self.input(Input::Ended { conn: conn.id, end });
     }
 
-    /// What a connection reads, handed on as a reactor does.
+    /// Passes received bytes on as a reactor does.
     fn bytes(&mut self, slot: usize, bytes: &[u8]) {
         let Some(conn) = &mut self.conns[slot] else {
             return;

@@ -1,4 +1,4 @@
-//! Dispatch as a library's user sees it: the trait of whoever has work to hand in.
+//! Dispatch for users of the library: the trait of a source of tasks.
 
 use super::handle::HandleError;
 use crate::handlers::ask::{ErrorKind, NewTask};
@@ -45,14 +45,14 @@ pub trait DispatchSource {
     fn key(&self) -> String;
 }
 
-/// Why a task was not dispatched.
+/// Error of a dispatch.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DispatchError {
     /// The server will not have it. Nothing is sent, and unless the text says that the outcome is unknown
     /// nothing is stored.
     #[error("{text}")]
     Refused {
-        /// Whose fault it is, or how long it lasts.
+        /// Kind of the error: a mistake in the request, or a condition that may pass.
         kind: ErrorKind,
         /// In a few words.
         text: String,
@@ -62,7 +62,7 @@ pub enum DispatchError {
     NoAnswer(#[from] HandleError),
 }
 
-/// What `source` has to hand in, as a request of its own.
+/// Builds the request for the task of `source`.
 pub(super) fn new_task(source: &dyn DispatchSource) -> NewTask {
     NewTask {
         key: source.key(),

@@ -1,4 +1,4 @@
-//! What the store thread counts, as lines of the metrics page.
+//! Metrics of the store thread.
 
 use std::sync::Arc;
 
