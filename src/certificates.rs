@@ -8,9 +8,6 @@ pub(crate) mod testing;
 mod words;
 
 use std::fmt;
-use std::fs::File;
-use std::io::{self, Read};
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -19,6 +16,7 @@ use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
+use crate::files::{Guard, read_bytes};
 use crate::limits::PEM_FILE_BYTES_MAX;
 use crate::text::escape;
 
@@ -48,12 +46,9 @@ impl PemFile {
     /// # Errors
     /// When it cannot be read, or is longer than [`PEM_FILE_BYTES_MAX`].
     pub fn open(path: &Path) -> Result<Self, PemError> {
-        let (bytes, mode) =
-            contents(path).map_err(|error| wrong(path, format_args!("cannot be read: {error}")))?;
-        if bytes.len() as u64 > PEM_FILE_BYTES_MAX {
-            let why = format!("is longer than {PEM_FILE_BYTES_MAX} bytes");
-            return Err(wrong(path, why));
-        }
+        // Between its blocks a PEM file may hold text in any encoding.
+        let read = read_bytes(path, PEM_FILE_BYTES_MAX, Guard::Trusted);
+        let (bytes, mode) = read.map_err(|error| wrong(path, error))?;
         Ok(Self {
             path: path.to_owned(),
             bytes,
@@ -113,7 +108,10 @@ impl PemFile {
         })?;
         match self.mode & 0o007 {
             0 => Ok(key),
-            _ => Err(self.wrong("is a private key that others may read: chmod o= ends that")),
+            _ => Err(self.wrong(format_args!(
+                "is a private key that others may read: chmod o= {}",
+                self.shown_path()
+            ))),
         }
     }
 
@@ -208,17 +206,4 @@ fn wrong(path: &Path, why: impl fmt::Display) -> PemError {
         file: shown(path),
         why: why.to_string(),
     }
-}
-
-/// The file's bytes, one more than may be, and its mode.
-fn contents(path: &Path) -> io::Result<(Vec<u8>, u32)> {
-    let file = File::open(path)?;
-    let mode = file.metadata()?.mode();
-    let mut bytes = Vec::new();
-    file.take(PEM_FILE_BYTES_MAX + 1).read_to_end(&mut bytes)?;
-    // Some editors begin a file with a byte order mark.
-    if bytes.starts_with(b"\xef\xbb\xbf") {
-        bytes.drain(..3);
-    }
-    Ok((bytes, mode))
 }

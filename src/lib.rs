@@ -22,6 +22,7 @@ pub mod chance;
 pub mod codec;
 pub mod config;
 pub mod control;
+pub mod files;
 pub mod fuzzing;
 pub mod handlers;
 pub mod ids;

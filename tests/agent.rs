@@ -539,6 +539,56 @@ fn fails(args: &[&str], status: i32, words: &[&str]) {
 }
 
 #[test]
+fn files_that_others_could_change_are_refused() {
+    use std::os::unix::fs::{PermissionsExt, symlink};
+    let chmod = |path: &Path, mode| {
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    };
+    let stage = Stage::new();
+    let (allow, state) = (stage.path("allow.json"), stage.path("state"));
+    let args = |allow: &Path| {
+        let words = ["--server", "127.0.0.1:9", "--state"].map(str::to_owned);
+        let (state, allow) = (state.display().to_string(), allow.display().to_string());
+        [&words[..], &[state, "--allow".to_owned(), allow]].concat()
+    };
+    let refused = |allow: &Path, status, said: &[&str]| {
+        let args = args(allow);
+        fails(
+            &args.iter().map(String::as_str).collect::<Vec<_>>(),
+            status,
+            said,
+        );
+    };
+    fs::write(&allow, "[]").unwrap();
+    for mode in [0o666, 0o646, 0o664] {
+        chmod(&allow, mode);
+        refused(&allow, 2, &["--allow", "chmod go-w"]);
+    }
+    chmod(&allow, 0o644);
+    let latin = stage.path("latin.json");
+    fs::write(&latin, b"[\"caf\xe9\"]").unwrap();
+    refused(&latin, 2, &["latin.json", "not UTF-8", "at byte 5"]);
+    let victim = stage.path("victim");
+    fs::write(&victim, "precious").unwrap();
+    for (name, mode, said) in [
+        ("journal.new", 0o777, "chmod go-w"),
+        ("journal.new", 0o700, "is a link"),
+        ("journal", 0o700, "is a link"),
+        ("lock", 0o700, "is a link"),
+    ] {
+        fs::create_dir(&state).unwrap();
+        symlink(&victim, state.join(name)).unwrap();
+        chmod(&state, mode);
+        refused(&allow, 1, &[said]);
+        assert_eq!(fs::read_to_string(&victim).unwrap(), "precious");
+        fs::remove_dir_all(&state).unwrap();
+    }
+    // What is allowed may begin with a byte order mark.
+    let _agent = stage.start(&json!([]), &["--push"]);
+    drop(stage.welcome());
+}
+
+#[test]
 fn wrong_usage_is_status_2_and_one_line() {
     let dir = TempDir::new().unwrap();
     let file = dir.path().join("allow.json");

@@ -30,8 +30,13 @@ const ROOMS: &[Room] = &[
         pure: true,
     },
     Room {
-        paths: &["certificates"],
+        paths: &["files"],
         may_name: &[],
+        pure: false,
+    },
+    Room {
+        paths: &["certificates"],
+        may_name: &["files"],
         pure: false,
     },
     Room {
@@ -90,7 +95,7 @@ const ROOMS: &[Room] = &[
     },
     Room {
         paths: &["agent"],
-        may_name: &["agent", "certificates", "codec::message", "keys"],
+        may_name: &["agent", "certificates", "codec::message", "files", "keys"],
         pure: false,
     },
     Room {
@@ -112,17 +117,24 @@ const ROOMS: &[Room] = &[
     },
     Room {
         paths: &["store"],
-        may_name: &["store", "certificates", "codec::message"],
+        may_name: &["store", "certificates", "codec::message", "files"],
         pure: false,
     },
     Room {
         paths: &["config"],
-        may_name: &["config", "certificates", "codec", "keys", "store::address"],
+        may_name: &[
+            "config",
+            "certificates",
+            "codec",
+            "files",
+            "keys",
+            "store::address",
+        ],
         pure: false,
     },
     Room {
         paths: &["logging"],
-        may_name: &["logging", "config"],
+        may_name: &["logging", "config", "files"],
         pure: false,
     },
     Room {

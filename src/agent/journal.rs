@@ -13,12 +13,13 @@
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
 use super::memory::{Memory, Record};
+use crate::files;
 use crate::limits::AGENT_JOURNAL_BYTES_MIN;
 
 const JOURNAL: &str = "journal";
@@ -77,12 +78,8 @@ impl Journal {
     /// When another agent uses it, or the system refuses.
     pub fn open(dir: &Path) -> Result<(Self, Memory, usize), JournalError> {
         let refused = |error| JournalError::Io(dir.to_owned(), error);
-        fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(dir)
-            .map_err(refused)?;
-        let lock = private().create(true).append(true).open(dir.join("lock"));
+        files::own_directory(dir).map_err(refused)?;
+        let lock = files::open_own(&dir.join("lock"), private().create(true).append(true));
         let lock = lock.map_err(refused)?;
         match lock.try_lock() {
             Ok(()) => {}
@@ -94,8 +91,8 @@ impl Journal {
 
     fn read(dir: &Path, lock: File) -> io::Result<(Self, Memory, usize)> {
         let path = dir.join(JOURNAL);
-        let file = private().create(true).append(true).open(&path)?;
-        let (mut memory, torn) = replay(&fs::read(&path)?);
+        let file = files::open_own(&path, private().create(true).append(true))?;
+        let (mut memory, torn) = replay(&files::read_own(&path)?);
         mend_outputs(dir, &mut memory)?;
         let mut journal = Self {
             dir: dir.to_owned(),
@@ -156,11 +153,7 @@ impl Journal {
             line(&record, &mut bytes);
         }
         let aside = self.dir.join("journal.new");
-        let mut file = private()
-            .create(true)
-            .write(true)
-            .truncate(true)
-            .open(&aside)?;
+        let mut file = files::open_own(&aside, &anew())?;
         file.write_all(&bytes)?;
         file.sync_data()?;
         fs::rename(&aside, self.dir.join(JOURNAL))?;
@@ -177,11 +170,7 @@ impl Journal {
     /// # Errors
     /// When the system refuses.
     pub fn keep(&mut self, seq: u64, output: &[u8]) -> io::Result<()> {
-        let mut file = private()
-            .create(true)
-            .write(true)
-            .truncate(true)
-            .open(self.output_path(seq))?;
+        let mut file = files::open_own(&self.output_path(seq), &anew())?;
         file.write_all(output)?;
         file.sync_data()?;
         File::open(&self.dir)?.sync_all()
@@ -191,7 +180,7 @@ impl Journal {
     ///  # Errors
     /// When it cannot be read.
     pub fn output(&self, seq: u64) -> io::Result<Vec<u8>> {
-        fs::read(self.output_path(seq))
+        files::read_own(&self.output_path(seq))
     }
 
     /// Lets go of what was kept for report `seq`, with the next [`sync`](Self::sync) and not before: a process that
@@ -213,9 +202,16 @@ impl Journal {
 }
 
 /// Files that nobody else may read.
-pub(super) fn private() -> OpenOptions {
+fn private() -> OpenOptions {
     let mut options = OpenOptions::new();
     options.mode(0o600);
+    options
+}
+
+/// The same for a file that is written anew.
+pub(super) fn anew() -> OpenOptions {
+    let mut options = private();
+    options.create(true).write(true).truncate(true);
     options
 }
 
@@ -229,7 +225,10 @@ fn line(record: &Record, out: &mut Vec<u8>) {
 /// Replays the lines of a journal; returns the memory and the number of invalid lines.
 fn replay(bytes: &[u8]) -> (Memory, usize) {
     let (mut memory, mut torn) = (Memory::default(), 0);
+    // A person may have had it in an editor.
     for line in bytes
+        .strip_prefix(files::BYTE_ORDER_MARK)
+        .unwrap_or(bytes)
         .split(|byte| *byte == b'\n')
         .filter(|line| !line.is_empty())
     {

@@ -20,6 +20,8 @@ use rustix::process::{
     waitid,
 };
 
+use crate::files;
+
 /// What names of our cgroups begin with.
 const GROUP: &str = "anthill-";
 
@@ -460,11 +462,7 @@ impl Note {
         }
         let aside = dir.join(format!("{NOTE}.new"));
         let write = || {
-            let mut file = super::journal::private()
-                .create(true)
-                .write(true)
-                .truncate(true)
-                .open(&aside)?;
+            let mut file = files::open_own(&aside, &super::journal::anew())?;
             file.write_all(text.as_bytes())?;
             // Not synced: what a crash of the machine loses does not run any more.
             fs::rename(&aside, dir.join(NOTE))
@@ -484,7 +482,8 @@ impl Note {
 
     /// What an agent that was killed has left running.
     pub(super) fn left(&self) -> Option<Tree> {
-        let text = fs::read_to_string(self.dir.as_ref()?.join(NOTE)).ok()?;
+        let text = files::read_own(&self.dir.as_ref()?.join(NOTE)).ok()?;
+        let text = files::text_of(text).ok()?;
         let (mut known, mut cgroup) = (HashSet::new(), None);
         let mut is_this_boot = false;
         for line in text.lines() {

@@ -2,8 +2,6 @@
 
 mod tls;
 
-use std::fs::File;
-use std::io::Read;
 use std::net::IpAddr;
 use std::path::Path;
 use std::thread;
@@ -11,6 +9,7 @@ use std::time::Duration;
 
 use anthill::agent::{Agent, Allow, Handle, Setup, adopt_orphans};
 use anthill::config::{Config, read_key_file};
+use anthill::files::{Guard, read_text};
 use anthill::ids::HostId;
 use anthill::keys::Key;
 use anthill::limits::{AGENT_ALLOW_BYTES_MAX, AGENT_STOP_MS_MAX};
@@ -252,20 +251,8 @@ fn allow(file: Option<&Path>) -> Result<Allow, Failure> {
 /// Reads an allow file; else says which it is and what is wrong with it, in one line.
 fn read_allow(file: &Path) -> Result<Allow, String> {
     let wrong = |why: &dyn std::fmt::Display| format!("--allow is '{}': {why}", file.display());
-    let mut text = String::new();
-    // One byte more than may be, and no more: what is no plain file may have no end.
-    File::open(file)
-        .and_then(|opened| {
-            opened
-                .take(AGENT_ALLOW_BYTES_MAX + 1)
-                .read_to_string(&mut text)
-        })
-        .map_err(|error| wrong(&error))?;
-    if text.len() as u64 > AGENT_ALLOW_BYTES_MAX {
-        return Err(wrong(&format!(
-            "it is longer than {AGENT_ALLOW_BYTES_MAX} bytes"
-        )));
-    }
+    let read = read_text(file, AGENT_ALLOW_BYTES_MAX, Guard::Trusted);
+    let text = read.map_err(|error| wrong(&format!("it {error}")))?.text;
     Allow::parse(&text).map_err(|error| wrong(&error))
 }
 

@@ -6,11 +6,11 @@
 mod base;
 mod trust;
 
-use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read};
+use std::io::{self, BufRead, BufReader};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use anthill::files::{Guard, read_text};
 use anthill::limits::{API_ANSWER_BYTES_MAX, API_TOKEN_BYTES_MAX};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -329,16 +329,9 @@ fn variable(name: &str) -> Result<Option<String>, Failure> {
 
 fn read_token(source: &str, file: PathBuf) -> Result<String, Failure> {
     let refused = |why: String| Failure::usage(format!("{source} is '{}': {why}", file.display()));
-    let mut text = String::new();
-    File::open(&file)
-        .and_then(|file| file.take(API_TOKEN_BYTES_MAX + 1).read_to_string(&mut text))
-        .map_err(|error| refused(format!("it cannot be read: {error}")))?;
+    let read = read_text(&file, API_TOKEN_BYTES_MAX, Guard::Shared);
+    let text = read.map_err(|error| refused(format!("it {error}")))?.text;
     let token = text.trim();
-    if text.len() as u64 > API_TOKEN_BYTES_MAX {
-        return Err(refused(format!(
-            "it may hold {API_TOKEN_BYTES_MAX} bytes at most"
-        )));
-    }
     if token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
         return Err(refused(
             "it must hold one token of visible ASCII characters".to_owned(),

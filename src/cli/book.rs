@@ -5,10 +5,9 @@
 
 use std::collections::HashSet;
 use std::fmt;
-use std::fs::File;
-use std::io::Read;
 use std::path::Path;
 
+use anthill::files::{Guard, read_text};
 use anthill::limits::TASKS_FILE_BYTES_MAX;
 use serde::Deserialize;
 use serde::de::{Deserializer, Error, MapAccess, Visitor};
@@ -34,17 +33,9 @@ pub fn of_flags(tasks: &[String]) -> Result<Value, Failure> {
 /// A file that cannot be read, or what in it cannot be a command, status 2.
 pub fn of_file(file: &Path) -> Result<Value, Failure> {
     let source = format!("--tasks is '{}'", file.display());
-    let mut text = String::new();
-    File::open(file)
-        .and_then(|file| {
-            file.take(TASKS_FILE_BYTES_MAX + 1)
-                .read_to_string(&mut text)
-        })
-        .map_err(|error| wrong(&source, &format!("it cannot be read: {error}")))?;
-    if text.len() as u64 > TASKS_FILE_BYTES_MAX {
-        let why = format!("it may hold {TASKS_FILE_BYTES_MAX} bytes at most");
-        return Err(wrong(&source, &why));
-    }
+    let text = read_text(file, TASKS_FILE_BYTES_MAX, Guard::None)
+        .map_err(|error| wrong(&source, &format!("it {error}")))?
+        .text;
     read(&text)
         .and_then(numbered)
         .map_err(|why| wrong(&source, &why))
@@ -207,6 +198,23 @@ mod tests {
             assert_eq!(found, (command.to_owned(), priority), "{task}");
         }
         assert_eq!(split("A=1e999").unwrap_err().status, 2);
+    }
+
+    #[test]
+    fn a_file_may_begin_with_a_byte_order_mark() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("tasks.json");
+        std::fs::write(&file, "\u{feff}{\"uptime\": 2, \"df -h\": 1}\r\n").unwrap();
+        assert_eq!(
+            of_file(&file).unwrap(),
+            json!({"uptime": 2.0, "df -h": 1.0})
+        );
+        std::fs::write(&file, b"{\"caf\xe9\": 1}").unwrap();
+        let why = of_file(&file).unwrap_err().why.unwrap();
+        assert!(
+            why.contains("tasks.json") && why.contains("at byte 5"),
+            "{why}"
+        );
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use anthill::files::{decode, text_of};
 use anthill::limits::{CONSOLE_HISTORY_LINES_MAX, CONSOLE_LINE_BYTES_MAX};
 use anthill::text;
 use rustyline::completion::Completer;
@@ -39,7 +40,7 @@ pub enum Prompt<'a> {
         history: Option<PathBuf>,
     },
     /// From a script.
-    Script(BufReader<Stdin>),
+    Script(Script<BufReader<Stdin>>),
 }
 
 impl<'a> Prompt<'a> {
@@ -49,7 +50,7 @@ impl<'a> Prompt<'a> {
     /// A terminal that cannot be used.
     pub fn new(api: &'a Api) -> Result<Self, Failure> {
         if !io::stdin().is_terminal() {
-            return Ok(Self::Script(BufReader::new(io::stdin())));
+            return Ok(Self::Script(Script::new(BufReader::new(io::stdin()))));
         }
         let config = Config::builder()
             .max_history_size(CONSOLE_HISTORY_LINES_MAX)
@@ -81,7 +82,7 @@ impl<'a> Prompt<'a> {
     /// When it cannot be read.
     pub fn next(&mut self) -> Result<Option<String>, Failure> {
         match self {
-            Self::Script(input) => plain_line(input),
+            Self::Script(script) => script.line(),
             Self::Terminal { editor, history } => match editor.readline(PROMPT) {
                 Ok(line) => {
                     remember(editor, history, &line);
@@ -132,22 +133,43 @@ fn history_file() -> Option<PathBuf> {
     Some(directory.join("history"))
 }
 
-/// One line of a script.
-fn plain_line(input: &mut impl BufRead) -> Result<Option<String>, Failure> {
-    let unreadable = |why: String| Failure::failed(format!("cannot read from stdin: {why}"));
-    let mut line = Vec::new();
-    let limit = CONSOLE_LINE_BYTES_MAX as u64 + 1;
-    let read = input.take(limit).read_until(b'\n', &mut line);
-    read.map_err(|error| unreadable(error.to_string()))?;
-    if line.is_empty() {
-        return Ok(None);
+/// Plain lines of a script, without a byte order mark in front.
+pub struct Script<R> {
+    input: R,
+    /// Bytes read so far.
+    offset: usize,
+}
+
+impl<R: BufRead> Script<R> {
+    fn new(input: R) -> Self {
+        Self { input, offset: 0 }
     }
-    if line.len() > CONSOLE_LINE_BYTES_MAX {
-        let why = format!("a line may hold {CONSOLE_LINE_BYTES_MAX} bytes at most");
-        return Err(unreadable(why));
+
+    /// The next line.
+    fn line(&mut self) -> Result<Option<String>, Failure> {
+        let unreadable = |why: String| Failure::failed(format!("cannot read from stdin: {why}"));
+        let mut line = Vec::new();
+        let limit = CONSOLE_LINE_BYTES_MAX as u64 + 1;
+        let read = (&mut self.input).take(limit).read_until(b'\n', &mut line);
+        read.map_err(|error| unreadable(error.to_string()))?;
+        if line.is_empty() {
+            return Ok(None);
+        }
+        if line.len() > CONSOLE_LINE_BYTES_MAX {
+            let why = format!("a line may hold {CONSOLE_LINE_BYTES_MAX} bytes at most");
+            return Err(unreadable(why));
+        }
+        let begin = self.offset;
+        self.offset += line.len();
+        let decoded = match begin {
+            0 => text_of(line),
+            _ => decode(line),
+        };
+        decoded.map(Some).map_err(|error| {
+            let error = error.behind(begin);
+            unreadable(format!("it {error}"))
+        })
     }
-    let line = String::from_utf8(line).map_err(|_| unreadable("a line is not UTF-8".to_owned()))?;
-    Ok(Some(line))
 }
 
 /// Completes the words of the console, and names of hosts behind an `@`.
@@ -243,15 +265,19 @@ mod tests {
 
     #[test]
     fn lines_of_a_script_are_bounded() {
-        let mut input = &b"one\n\ntwo"[..];
-        let mut next = || plain_line(&mut input).unwrap();
+        let mut script = Script::new(&b"\xef\xbb\xbfone\n\ntwo"[..]);
+        let mut next = || script.line().unwrap();
         assert_eq!(next().as_deref(), Some("one\n"));
         assert_eq!(next().as_deref(), Some("\n"));
         assert_eq!(next().as_deref(), Some("two"));
         assert_eq!(next(), None);
         let long = vec![b'x'; CONSOLE_LINE_BYTES_MAX + 1];
         for wrong in [&long[..], b"\xff\n"] {
-            assert_eq!(plain_line(&mut &wrong[..]).unwrap_err().status, 1);
+            assert_eq!(Script::new(wrong).line().unwrap_err().status, 1);
         }
+        let mut script = Script::new(&b"one\ntw\xff\n"[..]);
+        script.line().unwrap();
+        let why = script.line().unwrap_err().why.unwrap();
+        assert!(why.contains("at byte 6"), "{why}");
     }
 }

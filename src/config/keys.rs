@@ -1,15 +1,13 @@
 //! The keys file: a JSON object KEY_ID → 64 hexadecimal digits, or → an object that says for whom the key
 //! is. Also the agent's, which holds one key. Never shown, and never read where others can read it too.
 
-use std::fs::File;
-use std::io::{self, Read};
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use super::error::{ConfigError, Place, shown_path};
 use super::syntax;
 use super::tree::Node;
 use super::value::Value;
+use crate::files::{Guard, read_text};
 use crate::ids::HostId;
 use crate::keys::{Key, Ring, bytes_of, is_pattern};
 use crate::limits::{CONFIG_ENTRIES_MAX, KEYS_FILE_BYTES_MAX};
@@ -20,7 +18,7 @@ use crate::limits::{CONFIG_ENTRIES_MAX, KEYS_FILE_BYTES_MAX};
 /// When it cannot be read, others can read it, or something in it is wrong.
 pub(super) fn read(path: &Path, place: Place) -> Result<Ring, ConfigError> {
     let name = shown_path(path);
-    let text = contents(path).map_err(|why| ConfigError::Value {
+    let text = contents(path, Guard::Secret).map_err(|why| ConfigError::Value {
         place,
         why: format!("{name} {why}"),
     })?;
@@ -114,7 +112,7 @@ pub fn read_keys(path: &Path) -> Result<Ring, ConfigError> {
 /// # Errors
 /// Why not, in words that follow the file's name.
 pub fn read_key_file(path: &Path) -> Result<(String, Key), String> {
-    let text = contents(path)?;
+    let text = contents(path, Guard::Secret)?;
     let mut words = text.split_whitespace();
     let (Some(id), Some(hex), None) = (words.next(), words.next(), words.next()) else {
         return Err("is not one line KEY_ID HEX".to_owned());
@@ -126,23 +124,12 @@ pub fn read_key_file(path: &Path) -> Result<(String, Key), String> {
     Ok((id.to_owned(), Key::new(key)))
 }
 
-/// The file's text, unless others than its owner and group can read or write it.
-fn contents(path: &Path) -> Result<String, String> {
-    let unreadable = |error: io::Error| format!("cannot be read: {error}");
-    let file = File::open(path).map_err(unreadable)?;
-    let mode = file.metadata().map_err(unreadable)?.mode();
-    if mode & 0o007 != 0 {
-        return Err(
-            "can be read or changed by everybody on this machine: chmod o= first".to_owned(),
-        );
+/// The file's text, unless others than its owner and group can read it, or another user could change it.
+fn contents(path: &Path, guard: Guard) -> Result<String, String> {
+    match read_text(path, KEYS_FILE_BYTES_MAX, guard) {
+        Ok(read) => Ok(read.text),
+        Err(error) => Err(error.to_string()),
     }
-    let mut text = String::new();
-    let read = file.take(KEYS_FILE_BYTES_MAX + 1).read_to_string(&mut text);
-    read.map_err(unreadable)?;
-    if text.len() as u64 > KEYS_FILE_BYTES_MAX {
-        return Err(format!("has more than {KEYS_FILE_BYTES_MAX} bytes"));
-    }
-    Ok(text)
 }
 
 #[cfg(test)]

@@ -28,8 +28,7 @@ mod value;
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
@@ -41,6 +40,7 @@ pub use tls::{Acceptor, Tls};
 use tree::Node;
 
 use crate::codec::frame::ByteOrder;
+use crate::files::{FileError, Guard, read_text};
 use crate::keys::{Network, Ring};
 use crate::limits::{CONFIG_FILE_BYTES_MAX, FRAME_BYTES_MAX};
 use crate::store::address::StoreUrl;
@@ -552,20 +552,13 @@ impl Config {
     }
 }
 
-/// The file's text; the error says why there is none. A byte order mark in front is left out.
+/// The file's text; the error says why there is none.
 fn read_file(path: &Path) -> Result<String, String> {
-    let file = File::open(path).map_err(|e| e.to_string())?;
-    let mut bytes = Vec::new();
-    let read = file.take(CONFIG_FILE_BYTES_MAX + 1).read_to_end(&mut bytes);
-    read.map_err(|e| e.to_string())?;
-    if bytes.len() as u64 > CONFIG_FILE_BYTES_MAX {
-        return Err(format!("it has more than {CONFIG_FILE_BYTES_MAX} bytes"));
+    match read_text(path, CONFIG_FILE_BYTES_MAX, Guard::Shared) {
+        Ok(read) => Ok(read.text),
+        Err(FileError::Io(error)) => Err(error.to_string()),
+        Err(error) => Err(format!("it {error}")),
     }
-    let text = String::from_utf8(bytes).map_err(|e| {
-        let at = e.utf8_error().valid_up_to();
-        format!("it is not UTF-8 (at byte {at})")
-    })?;
-    Ok(text.strip_prefix('\u{feff}').unwrap_or(&text).to_owned())
 }
 
 fn syntax(file: &str, error: &serde_json::Error) -> ConfigError {

@@ -1,11 +1,9 @@
 //! The API's token: read from its file at the start, never shown.
 
-use std::fs::File;
-use std::io::{self, Read};
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use super::error::{ConfigError, Place, shown_path};
+use crate::files::{Guard, Text, read_text};
 use crate::limits::TOKEN_FILE_BYTES_MAX;
 
 /// Fewer characters could be guessed.
@@ -14,10 +12,10 @@ const TOKEN_CHARS_MAX: usize = 1_024;
 
 /// Reads the token in `path`, with a warning if anybody on the machine can read it too.
 pub(super) fn read(path: &Path, place: Place) -> Result<(String, Option<String>), ConfigError> {
-    let (text, mode) = match contents(path) {
+    let Text { text, mode } = match read_text(path, TOKEN_FILE_BYTES_MAX, Guard::Trusted) {
         Ok(read) => read,
         Err(error) => {
-            let why = format!("{} cannot be read: {error}", shown_path(path));
+            let why = format!("{} {error}", shown_path(path));
             return Err(ConfigError::Value { place, why });
         }
     };
@@ -37,13 +35,4 @@ pub(super) fn read(path: &Path, place: Place) -> Result<(String, Option<String>)
         )
     });
     Ok((token.to_owned(), warning))
-}
-
-/// The file's text and its mode.
-fn contents(path: &Path) -> io::Result<(String, u32)> {
-    let file = File::open(path)?;
-    let mode = file.metadata()?.mode();
-    let mut text = String::new();
-    file.take(TOKEN_FILE_BYTES_MAX).read_to_string(&mut text)?;
-    Ok((text, mode))
 }

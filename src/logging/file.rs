@@ -11,6 +11,7 @@
 //! without waiting for it, and stays what it is.
 
 use crate::config::{LogFileKind, log_file_kind};
+use crate::files;
 use crate::limits::LOG_KEPT_BYTES;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
@@ -250,6 +251,10 @@ fn open(path: &Path) -> io::Result<Opened> {
     if kind == LogFileKind::Special("a block device") {
         let why = "it is a block device, whose content would be overwritten";
         return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
+    }
+    if matches!(kind, LogFileKind::Regular(_)) {
+        let refused = |why| io::Error::new(io::ErrorKind::PermissionDenied, format!("it {why}"));
+        files::check_named_output(path).map_err(refused)?;
     }
     let flags = OFlags::NONBLOCK | OFlags::NOCTTY;
     let file = OpenOptions::new()

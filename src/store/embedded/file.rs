@@ -1,9 +1,9 @@
 //! The file: made, locked, opened, and changed by one durable transaction at a time.
 
 use std::cell::Cell;
-use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::panic::{self, AssertUnwindSafe};
 use std::path::{Path, PathBuf};
 use std::sync::Once;
@@ -11,6 +11,7 @@ use std::sync::Once;
 use redb::{CommitError, Database, DatabaseError, StorageError, TransactionError};
 
 use super::keyspace::{Fault, Space};
+use crate::files;
 use crate::limits::{EMBEDDED_CACHE_BYTES, EMBEDDED_CHECK_BYTES_MAX, EMBEDDED_NEW_FILE_BYTES_MAX};
 use crate::time::UnixMs;
 
@@ -154,8 +155,7 @@ fn unusable(file: &Path, why: String) -> OpenError {
 
 /// Makes the directory if need be, and opens the file in it.
 pub(super) fn open(dir: &Path) -> Result<Opened, OpenError> {
-    let made = DirBuilder::new().recursive(true).mode(0o700).create(dir);
-    made.map_err(|error| OpenError::Directory {
+    files::own_directory(dir).map_err(|error| OpenError::Directory {
         dir: dir.to_owned(),
         error,
     })?;
@@ -208,7 +208,7 @@ fn locked_file(path: &Path) -> Result<File, OpenError> {
     if path.is_dir() {
         return Err(unusable(path, "it is a directory".to_owned()));
     }
-    let mut file = options.mode(0o600).open(path).map_err(failed)?;
+    let mut file = files::open_own(path, options.mode(0o600)).map_err(failed)?;
     match file.try_lock() {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => {

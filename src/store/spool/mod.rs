@@ -22,11 +22,12 @@ pub use record::RecordError;
 pub use rejected::Rejected;
 
 use std::collections::VecDeque;
-use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use crate::files;
 use crate::limits::{SPOOL_MARK_BYTES, SPOOL_SEGMENT_BYTES};
 use crate::store::op::Op;
 use position::Position;
@@ -174,8 +175,11 @@ impl Spool {
     /// Returns whether `note` belongs to the segment that now has this number.
     fn fits(&self, note: &Position, number: u64) -> bool {
         let mut first = [0; HEADER_BYTES];
-        let read = File::open(segment::path(&self.dir, number))
-            .and_then(|file| file.read_exact_at(&mut first, 0));
+        let read = files::open_own(
+            &segment::path(&self.dir, number),
+            OpenOptions::new().read(true),
+        )
+        .and_then(|file| file.read_exact_at(&mut first, 0));
         note.number == number && read.is_ok() && first == note.first
     }
 
@@ -365,7 +369,7 @@ impl Spool {
         let Some(front) = self.closed.front() else {
             return false;
         };
-        match fs::read(segment::path(&self.dir, front.number)) {
+        match files::read_own(&segment::path(&self.dir, front.number)) {
             Ok(mut bytes) => {
                 bytes.truncate(usize::try_from(front.bytes).unwrap_or(usize::MAX));
                 self.reader = Some(Reader {
@@ -508,16 +512,10 @@ fn is_deleted(file: &File) -> io::Result<bool> {
 
 /// Makes the directory and takes its lock.
 fn lock(dir: &Path) -> Result<DirLock, TryLockError> {
-    let mut builder = DirBuilder::new();
-    builder.recursive(true).mode(0o700);
-    builder.create(dir).map_err(TryLockError::Error)?;
-    let file = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .open(dir.join("lock"))
-        .map_err(TryLockError::Error)?;
+    files::own_directory(dir).map_err(TryLockError::Error)?;
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(false).mode(0o600);
+    let file = files::open_own(&dir.join("lock"), &options).map_err(TryLockError::Error)?;
     file.try_lock()?;
     Ok(DirLock(file))
 }

@@ -5,13 +5,15 @@ use std::fs;
 
 use super::Spool;
 use super::segment::write_file;
+use crate::files;
 
 impl Spool {
     /// Notes that the node is called `name`, and returns how it was called before, if that is another name.
     #[must_use]
     pub fn note_node(&self, name: &str) -> Option<String> {
         let path = self.dir.join("node");
-        let before = fs::read_to_string(&path).ok();
+        let before = files::read_own(&path).ok();
+        let before = before.and_then(|bytes| files::text_of(bytes).ok());
         let before = before.map(|text| text.trim_end_matches('\n').to_owned());
         if before.as_deref() == Some(name) {
             return None;

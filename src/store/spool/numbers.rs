@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use super::Spool;
 use super::segment::write_file;
+use crate::files;
 use crate::limits::EVENTS_OF_A_LIFE_MAX;
 
 impl Spool {
@@ -33,7 +34,7 @@ fn file(dir: &Path) -> PathBuf {
 
 /// First number of the last process; `None` if no readable note exists.
 fn load(dir: &Path) -> Option<u64> {
-    let text = fs::read_to_string(file(dir)).ok()?;
+    let text = files::text_of(files::read_own(&file(dir)).ok()?).ok()?;
     text.strip_suffix('\n')?.parse().ok()
 }
 

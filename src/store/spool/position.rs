@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use super::record::HEADER_BYTES;
 use super::segment;
+use crate::files;
 
 /// A place in a segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,7 +28,7 @@ fn file(dir: &Path) -> PathBuf {
 
 /// The note in `dir`, if there is a readable one.
 pub(super) fn load(dir: &Path) -> Option<Position> {
-    let text = fs::read_to_string(file(dir)).ok()?;
+    let text = files::text_of(files::read_own(&file(dir)).ok()?).ok()?;
     let mut words = text.strip_suffix('\n')?.split(' ');
     let number = words.next()?.parse().ok()?;
     let first = u64::from_str_radix(words.next()?, 16).ok()?.to_be_bytes();

@@ -18,6 +18,7 @@ use std::path::{Path, PathBuf};
 use super::record::{self, Piece};
 use super::segment::create_file;
 use super::{Spool, SpoolError};
+use crate::files;
 use crate::limits::RECENT_FILE_BYTES_MAX;
 use crate::store::op::Op;
 
@@ -82,7 +83,7 @@ impl Spool {
             return Vec::new();
         }
         let path = file(&self.dir);
-        match fs::read(&path) {
+        match files::read_own(&path) {
             Ok(bytes) => {
                 let (ops, damage) = read(&bytes);
                 if let Some(at) = damage {

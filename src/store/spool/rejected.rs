@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
+use crate::files;
 use crate::limits::REJECTED_BYTES_MAX;
 use crate::store::op::Op;
 use crate::time::UnixMs;
@@ -49,13 +50,13 @@ impl Rejected {
     fn open(&self, more: u64) -> io::Result<File> {
         let mut options = OpenOptions::new();
         options.append(true).create(true).mode(0o600);
-        let file = options.open(&self.path)?;
+        let file = files::open_own(&self.path, &options)?;
         let bytes = file.metadata()?.len();
         if bytes == 0 || bytes.saturating_add(more) <= self.max_bytes {
             return Ok(file);
         }
         fs::rename(&self.path, self.path.with_extension("1"))?;
-        options.open(&self.path)
+        files::open_own(&self.path, &options)
     }
 }
 

@@ -6,6 +6,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use super::record::{self, Piece};
+use crate::files;
 
 /// A segment, as far as it counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,11 +46,9 @@ pub(super) fn numbers(dir: &Path, suffix: &str) -> io::Result<Vec<u64>> {
 
 /// Makes the file of a new segment. It must not exist.
 pub(super) fn create(dir: &Path, number: u64) -> io::Result<File> {
-    OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(path(dir, number))
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true).mode(0o600);
+    files::open_own(&path(dir, number), &options)
 }
 
 /// Result of a scan of a whole segment.
@@ -94,7 +93,7 @@ pub(super) fn scan(bytes: &[u8], from: usize) -> Scan {
 /// replay is to begin with is at `from`, if that fits; where it really begins is returned as well.
 pub(super) fn adopt(dir: &Path, number: u64, from: usize) -> io::Result<(Segment, usize)> {
     let path = path(dir, number);
-    let bytes = fs::read(&path)?;
+    let bytes = files::read_own(&path)?;
     let mut from = from;
     let mut found = scan(&bytes, from);
     if !found.aligned {
@@ -108,7 +107,7 @@ pub(super) fn adopt(dir: &Path, number: u64, from: usize) -> io::Result<(Segment
             path.display(),
             bytes.len() - offset
         );
-        let file = OpenOptions::new().write(true).open(&path)?;
+        let file = files::open_own(&path, OpenOptions::new().write(true))?;
         file.set_len(offset as u64)?;
         file.sync_data()?;
         valid = offset;
@@ -160,10 +159,7 @@ pub(super) fn write_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
 
 /// Opens a file of ours to be written anew.
 pub(super) fn create_file(path: &Path) -> io::Result<File> {
-    OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(path)
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(true).mode(0o600);
+    files::open_own(path, &options)
 }

@@ -1,0 +1,488 @@
+//! Files of a running process: texts that people write, and directories that belong to it alone.
+//!
+//! One function reads every text file: bounded, a byte order mark left out, text that is not UTF-8 named by
+//! its offset. What the process obeys (an allow file, keys, tokens, certificates) and what it keeps (its state,
+//! data, spool) must not be another user's to change: owner and mode are checked, planted links are not followed,
+//! and a refusal names the command that mends it.
+
+use std::fmt;
+use std::fs::{self, DirBuilder, File, Metadata, OpenOptions};
+use std::io::{self, Read};
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::path::Path;
+
+use crate::text::escape;
+
+/// The mark that some editors put in front of UTF-8.
+pub(crate) const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
+/// How a file is to be protected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Guard {
+    /// Anyone may write it: it is given by the user of a command.
+    None,
+    /// Not everybody may write it: its owner and its group may be any.
+    Shared,
+    /// Only root and the user of this process may own and write it.
+    Trusted,
+    /// As trusted, and others may not read it.
+    Secret,
+}
+
+/// Why a file is not used. The text follows the file's name.
+#[derive(Debug, thiserror::Error)]
+pub enum FileError {
+    /// The system refuses.
+    #[error("cannot be read: {0}")]
+    Io(#[from] io::Error),
+    /// It is too long.
+    #[error("has more than {0} bytes")]
+    TooLong(u64),
+    /// It is not UTF-8.
+    #[error(transparent)]
+    NotUtf8(#[from] NotUtf8),
+    /// Others could change or read it.
+    #[error("{0}")]
+    Unsafe(String),
+}
+
+/// A text is not UTF-8.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NotUtf8 {
+    /// The offset of the first byte that is not.
+    pub at: usize,
+    is_utf16: bool,
+}
+
+impl NotUtf8 {
+    /// The same in a text that has `before` bytes in front.
+    #[must_use]
+    pub const fn behind(self, before: usize) -> Self {
+        Self {
+            at: self.at + before,
+            is_utf16: self.is_utf16 && before == 0,
+        }
+    }
+}
+
+impl fmt::Display for NotUtf8 {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let hint = if self.is_utf16 { ": it is UTF-16" } else { "" };
+        write!(f, "is not UTF-8 (at byte {}){hint}", self.at)
+    }
+}
+
+impl std::error::Error for NotUtf8 {}
+
+/// The text of these bytes, without a byte order mark.
+///
+/// # Errors
+/// When they are not UTF-8.
+pub fn text_of(bytes: Vec<u8>) -> Result<String, NotUtf8> {
+    let mut text = decode(bytes)?;
+    if text.as_bytes().starts_with(BYTE_ORDER_MARK) {
+        text.drain(..BYTE_ORDER_MARK.len());
+    }
+    Ok(text)
+}
+
+/// The text of these bytes, which stand somewhere inside a text.
+///
+/// # Errors
+/// When they are not UTF-8.
+pub fn decode(bytes: Vec<u8>) -> Result<String, NotUtf8> {
+    String::from_utf8(bytes).map_err(|error| {
+        let bytes = error.as_bytes();
+        NotUtf8 {
+            at: error.utf8_error().valid_up_to(),
+            is_utf16: bytes.starts_with(b"\xff\xfe") || bytes.starts_with(b"\xfe\xff"),
+        }
+    })
+}
+
+/// A text file that has been read.
+#[derive(Debug)]
+pub struct Text {
+    /// What it holds, without a byte order mark.
+    pub text: String,
+    /// Its permissions, as in `chmod`.
+    pub mode: u32,
+}
+
+/// Reads a text file of at most `max` bytes that is protected as `guard` says.
+///
+/// # Errors
+/// When it cannot be read, is too long, is not UTF-8, or is not protected.
+pub fn read_text(path: &Path, max: u64, guard: Guard) -> Result<Text, FileError> {
+    let (bytes, metadata) = read(path, max, guard)?;
+    Ok(Text {
+        text: text_of(bytes)?,
+        mode: metadata.mode() & 0o7777,
+    })
+}
+
+/// Reads a file that need not be UTF-8, without a byte order mark, and its permissions.
+///
+/// # Errors
+/// When it cannot be read, is too long, or is not protected.
+pub fn read_bytes(path: &Path, max: u64, guard: Guard) -> Result<(Vec<u8>, u32), FileError> {
+    let (mut bytes, metadata) = read(path, max, guard)?;
+    if bytes.starts_with(BYTE_ORDER_MARK) {
+        bytes.drain(..BYTE_ORDER_MARK.len());
+    }
+    Ok((bytes, metadata.mode() & 0o7777))
+}
+
+fn read(path: &Path, max: u64, guard: Guard) -> Result<(Vec<u8>, Metadata), FileError> {
+    let (file, metadata) = open(path, guard)?;
+    let mut bytes = Vec::new();
+    // One byte more than may be, and no more: what is no regular file may have no end.
+    file.take(max.saturating_add(1)).read_to_end(&mut bytes)?;
+    match bytes.len() as u64 > max {
+        true => Err(FileError::TooLong(max)),
+        false => Ok((bytes, metadata)),
+    }
+}
+
+/// Opens a file that a person has named. Links are followed, as those of certbot and Kubernetes, where they
+/// are the process's own or root's.
+fn open(path: &Path, guard: Guard) -> Result<(File, Metadata), FileError> {
+    let refuse = |why: String| Err(FileError::Unsafe(why));
+    if matches!(guard, Guard::Trusted | Guard::Secret) {
+        let link = fs::symlink_metadata(path)?;
+        if link.is_symlink() && !is_ours(&link) {
+            let (path, uid) = (shown(path), link.uid());
+            return refuse(format!(
+                "is a link of user {uid}, which is not followed: rm {path}"
+            ));
+        }
+    }
+    let file = File::open(path)?;
+    let metadata = file.metadata()?;
+    if guard != Guard::None
+        && let Some(why) = fault(path, &metadata, guard)
+    {
+        return refuse(why);
+    }
+    Ok((file, metadata))
+}
+
+/// What is wrong with a file's owner or mode, or with a directory around it, and what mends it.
+fn fault(path: &Path, metadata: &Metadata, guard: Guard) -> Option<String> {
+    let kind = metadata.file_type();
+    // A device is the system's.
+    if kind.is_char_device() || kind.is_block_device() || kind.is_socket() {
+        return None;
+    }
+    let (mode, file) = (metadata.mode() & 0o777, shown(path));
+    if guard == Guard::Shared {
+        return (mode & 0o002 != 0).then(|| {
+            format!(
+                "can be changed by everybody on this machine (mode {mode:04o}): chmod o-w {file}"
+            )
+        });
+    }
+    if guard == Guard::Secret && mode & 0o007 != 0 {
+        let go = if mode & 0o020 != 0 { "g-w,o=" } else { "o=" };
+        return Some(format!(
+            "can be read or changed by everybody on this machine (mode {mode:04o}): chmod {go} {file}"
+        ));
+    }
+    owner_or_mode(path, metadata).or_else(|| {
+        let whole = fs::canonicalize(path).ok()?;
+        let around = whole.ancestors().skip(1).chain(path.parent());
+        let mut open = around.filter(|dir| {
+            fs::metadata(dir).is_ok_and(|dir| dir.is_dir() && dir.mode() & 0o1002 == 0o002)
+        });
+        let dir = shown(open.next()?);
+        Some(format!(
+            "can be replaced by everybody on this machine: chmod o-w {dir}"
+        ))
+    })
+}
+
+/// Checks that a file is protected as `guard` says.
+///
+/// # Errors
+/// What is wrong, in words that follow the file's name, and what mends it.
+pub fn check(path: &Path, guard: Guard) -> Result<(), FileError> {
+    open(path, guard).map(|_| ())
+}
+
+/// What is wrong with an owner or a mode, and what mends it.
+fn owner_or_mode(path: &Path, metadata: &Metadata) -> Option<String> {
+    let (mode, file) = (metadata.mode() & 0o777, shown(path));
+    let own = rustix::process::geteuid().as_raw();
+    if !is_ours(metadata) {
+        let owner = match own {
+            0 => "root".to_owned(),
+            own => own.to_string(),
+        };
+        return Some(format!(
+            "belongs to user {}, who could change it: chown {owner} {file}",
+            metadata.uid()
+        ));
+    }
+    (mode & 0o022 != 0)
+        .then(|| format!("can be changed by other users (mode {mode:04o}): chmod go-w {file}"))
+}
+
+/// Whether it belongs to root or to the user of this process.
+fn is_ours(metadata: &Metadata) -> bool {
+    let own = rustix::process::geteuid().as_raw();
+    [0, own].contains(&metadata.uid())
+}
+
+/// A path as a shell takes it.
+fn shown(path: &Path) -> String {
+    let text = path.to_string_lossy();
+    let quoted = shlex::try_quote(&text).unwrap_or_else(|_| text.clone());
+    escape(&quoted).into_owned()
+}
+
+fn denied(path: &Path, why: &str) -> io::Error {
+    io::Error::new(
+        io::ErrorKind::PermissionDenied,
+        format!("{} {why}", escape(&path.to_string_lossy())),
+    )
+}
+
+/// Makes a directory that belongs to this process alone, if it is not there; else checks that it does.
+///
+/// # Errors
+/// When it cannot be made, is a link of another user, or others could put files into it: the error names
+/// what mends it.
+pub fn own_directory(dir: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+    let link = fs::symlink_metadata(dir)?;
+    if link.is_symlink() && !is_ours(&link) {
+        return Err(denied(
+            dir,
+            "is a link of another user, which is not followed",
+        ));
+    }
+    let metadata = fs::metadata(dir)?;
+    // In a sticky directory, such as a fresh tmpfs, others can put files but not take or change ours, and
+    // theirs are not opened.
+    let is_sticky = is_ours(&metadata) && metadata.mode() & 0o1000 != 0;
+    match owner_or_mode(dir, &metadata).filter(|_| !is_sticky) {
+        Some(why) => Err(denied(dir, &why)),
+        None => Ok(()),
+    }
+}
+
+/// Opens a file in a directory of our own. A link there is not followed, and a file that is another user's
+/// to change is refused.
+///
+/// # Errors
+/// When the system refuses, or the file is not ours.
+pub fn open_own(path: &Path, options: &OpenOptions) -> io::Result<File> {
+    // Flags that were set before are replaced: none of the callers sets any.
+    let mut options = options.clone();
+    options.custom_flags(libc::O_NOFOLLOW);
+    let file =
+        options
+            .open(path)
+            .map_err(|error| match error.raw_os_error() == Some(libc::ELOOP) {
+                true => {
+                    let why = format!("is a link, which is not followed: rm {}", shown(path));
+                    denied(path, &why)
+                }
+                false => error,
+            })?;
+    let metadata = file.metadata()?;
+    match owner_or_mode(path, &metadata) {
+        Some(why) => Err(denied(path, &why)),
+        None => Ok(file),
+    }
+}
+
+/// All bytes of a file in a directory of our own.
+///
+/// # Errors
+/// As [`open_own`], and when it cannot be read.
+pub fn read_own(path: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    open_own(path, OpenOptions::new().read(true))?.read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// Checks a file that is written to and that a person has named, if it is there: a regular file must be ours.
+/// A device, or a pipe that stands for one, is the system's.
+///
+/// # Errors
+/// What is wrong with it, in words that follow its name, and what mends it.
+pub fn check_named_output(path: &Path) -> Result<(), String> {
+    let Ok(link) = fs::symlink_metadata(path) else {
+        return Ok(());
+    };
+    if link.is_symlink() && !is_ours(&link) {
+        return Err(format!(
+            "is a link of user {}, which is not followed: rm {}",
+            link.uid(),
+            shown(path)
+        ));
+    }
+    match fs::metadata(path) {
+        Ok(metadata) if metadata.is_file() => owner_or_mode(path, &metadata).map_or(Ok(()), Err),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::{PermissionsExt, symlink};
+    use std::path::PathBuf;
+
+    const MAX: u64 = 100;
+
+    fn file(dir: &Path, bytes: &[u8], mode: u32) -> PathBuf {
+        let path = dir.join("a file");
+        fs::write(&path, bytes).unwrap();
+        chmod(&path, mode);
+        path
+    }
+
+    fn chmod(path: &Path, mode: u32) {
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    }
+
+    fn why(path: &Path, guard: Guard) -> String {
+        read_text(path, MAX, guard).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_left_out_and_wrong_bytes_are_named() {
+        let dir = tempfile::tempdir().unwrap();
+        for (bytes, wanted) in [
+            (&b"\xef\xbb\xbf[]\r\n"[..], Ok("[]\r\n")),
+            (b"\xef\xbb\xbf", Ok("")),
+            (b"", Ok("")),
+            (b"a\xef\xbb\xbfb", Ok("a\u{feff}b")),
+            (b"ab\xffc", Err("is not UTF-8 (at byte 2)")),
+            (b"\xef\xbb", Err("is not UTF-8 (at byte 0)")),
+            (
+                b"\xff\xfea\0",
+                Err("is not UTF-8 (at byte 0): it is UTF-16"),
+            ),
+        ] {
+            let path = file(dir.path(), bytes, 0o644);
+            let got = read_text(&path, MAX, Guard::Trusted);
+            let got = got.map(|read| read.text).map_err(|error| error.to_string());
+            assert_eq!(got, wanted.map(str::to_owned).map_err(str::to_owned));
+        }
+        let path = file(dir.path(), &[b'a'; 101], 0o644);
+        assert_eq!(why(&path, Guard::None), "has more than 100 bytes");
+    }
+
+    #[test]
+    fn a_file_that_others_may_change_is_refused_with_what_mends_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = file(dir.path(), b"x", 0o644);
+        let name = format!("'{}'", path.display());
+        for (mode, guard, command) in [
+            (0o644, Guard::Trusted, None),
+            (0o600, Guard::Secret, None),
+            (0o640, Guard::Secret, None),
+            (0o666, Guard::None, None),
+            (0o666, Guard::Trusted, Some("chmod go-w")),
+            (0o664, Guard::Trusted, Some("chmod go-w")),
+            (0o664, Guard::Shared, None),
+            (0o646, Guard::Shared, Some("chmod o-w")),
+            (0o644, Guard::Secret, Some("chmod o=")),
+            (0o666, Guard::Secret, Some("chmod g-w,o=")),
+            (0o660, Guard::Secret, Some("chmod go-w")),
+        ] {
+            chmod(&path, mode);
+            let got = read_text(&path, MAX, guard).map(|_| ());
+            let got = got.map_err(|error| error.to_string()).err();
+            let fits = |command: &str| {
+                let end = format!("{command} {name}");
+                got.as_ref().is_some_and(|got| got.ends_with(&end))
+            };
+            assert!(command.map_or(got.is_none(), fits), "{mode:o}: {got:?}");
+        }
+        chmod(&path, 0o644);
+        chmod(dir.path(), 0o777);
+        assert!(why(&path, Guard::Trusted).contains("chmod o-w"));
+        chmod(dir.path(), 0o1777);
+        assert!(read_text(&path, MAX, Guard::Trusted).is_ok());
+        chmod(dir.path(), 0o700);
+    }
+
+    #[test]
+    fn devices_and_our_own_links_are_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let null = Path::new("/dev/null");
+        assert_eq!(read_text(null, MAX, Guard::Secret).unwrap().text, "");
+        assert_eq!(check_named_output(null), Ok(()));
+        let path = file(dir.path(), b"x", 0o644);
+        let link = dir.path().join("link");
+        symlink(&path, &link).unwrap();
+        assert_eq!(read_text(&link, MAX, Guard::Trusted).unwrap().text, "x");
+        chmod(&path, 0o666);
+        assert!(why(&link, Guard::Trusted).contains("chmod go-w"));
+        assert!(check_named_output(&link).is_err());
+    }
+
+    #[test]
+    fn what_belongs_to_another_user_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = file(dir.path(), b"x", 0o644);
+        if std::os::unix::fs::chown(&path, Some(12_345), None).is_err() {
+            eprintln!("not tested: giving a file to another user needs root");
+            return;
+        }
+        for guard in [Guard::Trusted, Guard::Secret] {
+            chmod(&path, 0o640);
+            let why = why(&path, guard);
+            assert!(
+                why.contains("user 12345") && why.contains("chown root"),
+                "{why}"
+            );
+        }
+        assert!(read_text(&path, MAX, Guard::Shared).is_ok());
+        assert!(open_own(&path, OpenOptions::new().read(true)).is_err());
+        let link = dir.path().join("link");
+        symlink("/dev/null", &link).unwrap();
+        std::os::unix::fs::lchown(&link, Some(12_345), None).unwrap();
+        assert!(why(&link, Guard::Trusted).contains("link of user 12345"));
+        assert!(check_named_output(&link).is_err());
+        std::os::unix::fs::chown(dir.path(), Some(12_345), None).unwrap();
+        assert!(own_directory(dir.path()).is_err());
+    }
+
+    #[test]
+    fn planted_links_and_open_directories_are_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let victim = file(dir.path(), b"precious", 0o600);
+        let own = dir.path().join("own");
+        own_directory(&own).unwrap();
+        assert_eq!(fs::metadata(&own).unwrap().mode() & 0o777, 0o700);
+        let planted = own.join("journal.new");
+        symlink(&victim, &planted).unwrap();
+        let mut options = OpenOptions::new();
+        options.create(true).write(true).truncate(true);
+        let error = open_own(&planted, &options).unwrap_err().to_string();
+        assert!(
+            error.contains("is a link") && error.contains("rm "),
+            "{error}"
+        );
+        assert!(read_own(&planted).is_err());
+        assert_eq!(fs::read(&victim).unwrap(), b"precious");
+        for (mode, is_ours) in [
+            (0o777, false),
+            (0o775, false),
+            (0o755, true),
+            (0o1777, true),
+        ] {
+            chmod(&own, mode);
+            let got = own_directory(&own);
+            assert_eq!(got.is_ok(), is_ours, "{mode:o}");
+            if let Err(error) = got {
+                assert!(error.to_string().contains("chmod go-w"), "{error}");
+            }
+        }
+    }
+}
