@@ -1,20 +1,16 @@
-//! What an agent may run: the allow file.
-//!
-//! ```text
+//! Commands that an agent may run: the allow file.
+//!  ```text
 //!  ["uptime", "systemctl restart web.service", "systemctl status *",
 //!   {"run": "backup --full", "timeout_s": 3600}, {"run": "ls *", "options": true},
 //!   {"shell": "df -h | tail -1"}]
-//!
-//!  command ─▶ words ─▶ first entry that matches ─▶ run directly, within its time
+//!   command ─▶ words ─▶ first entry that matches ─▶ run directly, within its time
 //!    └──── as it is ─▶ a shell entry            ─▶ /bin/sh -c
-//!                      none                     ─▶ refused
+//!                      no match                 ─▶ refused
 //! ```
-//!
-//! The owner of a host writes this file; whoever dispatches cannot go beyond it. Words are compared
-//! after the command line has been taken apart as a shell would, and are handed to the program as
-//! they are: nothing in them is expanded.
-//!
-//! A `*` matches no word that begins with `-`, unless its entry has `"options": true`: an option such as
+//!  The owner of a host writes this file; a dispatch cannot go beyond it. Words are compared after the
+//! command line has been split as a shell would, and are passed to the program unchanged: nothing in
+//! them is expanded.
+//!  A `*` matches no word that begins with `-`, unless its entry has `"options": true`: an option such as
 //! `--host=…` would turn an allowed program into another one.
 
 use serde_json::Value;
@@ -25,7 +21,7 @@ use crate::time::Span;
 /// Stands for any one word; for one that begins with `-` only in an entry with `options`.
 const ANY: &str = "*";
 
-/// What may be run. The default allows nothing.
+/// Parsed allow file. The default allows nothing.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Allow {
     entries: Vec<Entry>,
@@ -47,17 +43,17 @@ enum What {
     Shell(String),
 }
 
-/// What an allowed command comes to.
+/// An allowed command, ready to run.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Job {
     /// The program and its arguments: at least one word. A program without a slash is looked up in
     /// a fixed path.
     pub words: Vec<String>,
-    /// How long it may run.
+    /// Time limit.
     pub time: Span,
 }
 
-/// Why an allow file is none.
+/// Error of an allow file.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AllowError {
     /// It is not JSON.
@@ -72,9 +68,9 @@ pub enum AllowError {
     /// One of its entries is wrong.
     #[error("entry {number} {why}")]
     Entry {
-        /// Which, counted from 1.
+        /// Number of the entry, from 1.
         number: usize,
-        /// What it must be.
+        /// The allowed form.
         why: String,
     },
 }
@@ -100,7 +96,7 @@ impl Allow {
         Ok(Self { entries })
     }
 
-    /// What `command` comes to by the first entry that matches it; nothing if none does.
+    /// Returns the job for `command`, by the first entry that matches it.
     #[must_use]
     pub fn job(&self, command: &str) -> Option<Job> {
         let words = shlex::split(command).unwrap_or_default();
@@ -116,13 +112,13 @@ impl Allow {
         Some(Job { words, time })
     }
 
-    /// How many entries it has.
+    /// Number of entries.
     #[must_use]
     pub fn len(&self) -> usize {
         self.entries.len()
     }
 
-    /// Whether it allows nothing.
+    /// Returns whether it allows nothing.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
@@ -155,7 +151,7 @@ impl Allow {
         covered
     }
 
-    /// Whether some entry leaves a word to whoever dispatches.
+    /// Returns whether an entry leaves a word to the dispatch.
     #[must_use]
     pub fn has_wildcard(&self) -> bool {
         self.entries.iter().any(Entry::has_wildcard)
@@ -171,7 +167,7 @@ impl Entry {
     }
 }
 
-/// Whether `words` are a command of `pattern`. With `options`, wildcards match options too.
+/// Returns whether `words` match `pattern`. With `options`, wildcards match options too.
 fn matches(pattern: &[String], words: &[String], options: bool) -> bool {
     let Some(program) = words.first() else {
         return false;

@@ -1,18 +1,15 @@
-//! What an agent does: bytes, datagrams, ended commands and time in, effects out. It owns no socket,
-//! no file, no thread and no clock, so that a fleet of them runs in a test.
-//!
-//! ```text
+//! The agent's core: bytes, datagrams, ended commands and time go in, effects come out. It owns no socket,
+//! file, thread or clock, so that a fleet of agents runs in a test.
+//!  ```text
 //!            connected        welcome             silence, close
 //!  Resting ─▶ Connecting ─▶ Greeting ─▶ Live ──────────┐
 //!     ▲ backoff, jittered, for ever                    │
 //!     └────────────────────────────────────────────────┘
-//!
-//!  key ─▶ taken ─▶ book ─▶ phase 1 ─▶ ( starting ─ phase 2 ─ run ─ result ─ phase 3 )… ─▶ ended
+//!   key ─▶ taken ─▶ book ─▶ phase 1 ─▶ ( starting ─ phase 2 ─ run ─ result ─ phase 3 )… ─▶ ended
 //!           └ ADH33 RCC 1   └ refused: ADH33 RCC 2
 //! ```
-//!
-//! Effects are in order, and the order is what makes a book run at most once: whoever drives brings
-//! every [`Effect::Write`] to the disk before the next effect that is seen outside.
+//!  The order of the effects makes a book run at most once: the driver brings every [`Effect::Write`]
+//! to the disk before the next effect that is visible outside.
 
 mod keyed;
 mod link;
@@ -39,33 +36,33 @@ use link::Link;
 use reports::Losses;
 use work::{Item, Running};
 
-/// The exit told of a command that was refused or could not be started.
+/// Exit status of a command that was refused or could not be started.
 pub const REFUSED: i32 = 126;
-/// The exit told of a program that there is not.
+/// Exit status of a missing program.
 pub const NOT_FOUND: i32 = 127;
-/// The exit told of a command that ran out of time.
+/// Exit status of a command that ran out of time.
 pub const TIMED_OUT: i32 = 124;
-/// The exit told of a console command that was under way when the agent ended: as if killed.
+/// Exit status of a console command that was running when the agent ended: as if killed.
 pub const KILLED: i32 = 137;
 
-/// How an agent behaves.
+/// Settings of an agent.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
     /// The id it gives itself; without one it is known by the address it connects from.
     pub id: Option<String>,
     /// The UDP port it listens on.
     pub udp: Option<u16>,
-    /// Whether it wants dispatches over its connection.
+    /// The agent wants dispatches over its connection.
     pub push: bool,
-    /// Whether its connection speaks TLS: bare datagrams are then dropped.
+    /// The connection speaks TLS: bare datagrams are then dropped.
     pub tls: bool,
     /// Names this process: up to 64 random hex digits.
     pub boot: String,
-    /// How often to beat; without it as often as the server says.
+    /// Heartbeat interval; `None`: the server's.
     pub interval: Option<Span>,
-    /// Whether it takes work. One that cannot remember it must not.
+    /// The agent takes work. One that cannot remember it must not.
     pub takes_work: bool,
-    /// Where its chance begins: agents of a fleet must have different ones.
+    /// Seed of the random generator: agents of a fleet need different ones.
     pub seed: u64,
 }
 
@@ -78,7 +75,7 @@ pub struct Moment {
     pub wall: UnixMs,
 }
 
-/// What the host is.
+/// Facts about the host.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Facts {
     /// Its name.
@@ -94,49 +91,50 @@ pub struct Facts {
 pub struct Finished {
     /// The exit status, as shells tell it.
     pub exit: i32,
-    /// How long it ran, in seconds.
+    /// Run time in seconds.
     pub seconds: f64,
-    /// What it put out, or why it did not run.
+    /// Output, or the reason for not running.
     pub output: Vec<u8>,
-    /// Whether there was more.
+    /// The output was cut.
     pub truncated: bool,
 }
 
-/// What the core wants done, in order.
+/// Effects of the core, in order.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Effect {
-    /// Connect to the server; what comes of it is told by [`Core::connected`] or [`Core::disconnected`].
+    /// Connect to the server; the result is passed to [`Core::connected`] or
+    /// [`Core::disconnected`].
     Connect,
-    /// Close the connection, or give up connecting. It is not told of again.
+    /// Close the connection, or stop connecting. The core is not notified of the end.
     Disconnect,
     /// Send these bytes.
     Send(Vec<u8>),
     /// Send the output kept for a report.
     SendOutput {
-        /// Which report.
+        /// Number of the report.
         seq: u64,
-        /// How many bytes it has.
+        /// Size in bytes.
         size: u64,
     },
     /// Keep this output for a report that is written down next.
     Keep {
-        /// Which report.
+        /// Number of the report.
         seq: u64,
         /// The bytes.
         output: Vec<u8>,
     },
     /// Let go of the output kept for a report.
     Drop {
-        /// Which report.
+        /// Number of the report.
         seq: u64,
     },
     /// Write this down: on the disk before any later effect is carried out that can be seen outside.
     Write(Record),
-    /// Run this; its end is told by [`Core::finished`].
+    /// Run this job; its end is passed to [`Core::finished`].
     Run(Job),
     /// Look what the host is, and tell by [`Core::facts`].
     Look,
-    /// Say this to whoever reads the log.
+    /// Write this to the log.
     Note(Level, String),
 }
 
@@ -148,11 +146,11 @@ pub struct Core {
     memory: Memory,
     chance: Chance,
     link: Link,
-    /// How often connecting has failed since it last went well.
+    /// Number of failed connection attempts since the last success.
     failures: u32,
-    /// How often in a row the server has ended a connection that it had accepted.
+    /// Number of accepted connections in a row that the server has closed.
     evictions: u32,
-    /// Where the server is, once we have been connected to it.
+    /// Address of the server, after the first connection.
     server: Option<IpAddr>,
     facts: Facts,
     /// Tasks and commands to be done, in the order in which they came.
@@ -160,7 +158,7 @@ pub struct Core {
     /// Queued tasks whose books an earlier process got. They begin when the server still has them.
     unconfirmed: HashSet<String>,
     running: Option<Running>,
-    /// What has still to be answered, while there is no connection.
+    /// Answers to be sent after the next connection.
     answers: VecDeque<(Moment, ResultCode, Option<String>)>,
     losses: Losses,
     /// Its key, if it has one.
@@ -212,13 +210,13 @@ impl Core {
         }
     }
 
-    /// What it remembers: the journal is written anew from this.
+    /// The durable state, from which the journal is rewritten.
     #[must_use]
     pub const fn memory(&self) -> &Memory {
         &self.memory
     }
 
-    /// Whether it is connected and welcome.
+    /// Returns whether the agent is connected and its hello was accepted.
     #[must_use]
     pub const fn is_live(&self) -> bool {
         matches!(self.link, Link::Live(_))

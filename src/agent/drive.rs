@@ -40,12 +40,12 @@ const TCP: Token = Token(0);
 const UDP: Token = Token(1);
 const WAKER: Token = Token(2);
 const DISK_RETRY: Span = Span::from_secs(AGENT_DISK_RETRY_S);
-/// What follows from a disk that may be well again.
+/// Consequence of a disk that may recover.
 const NO_WORK: &str = "this host beats and takes no work until it can be written";
-/// What follows from any other journal that cannot be written.
+/// Consequence of any other unwritable journal.
 const NO_WORK_ANY_MORE: &str = "this host beats and takes no work until the agent is started again";
 
-/// What an agent is to be.
+/// Setup of an agent.
 #[derive(Clone, Debug)]
 pub struct Setup {
     /// The server, `host:port`. A name is looked up at each attempt to connect.
@@ -56,21 +56,21 @@ pub struct Setup {
     pub source: Option<IpAddr>,
     /// The port it takes datagrams at; 0 is any free one. None: it takes none.
     pub udp: Option<u16>,
-    /// Whether it wants dispatches over its connection.
+    /// The agent wants dispatches over its connection.
     pub push: bool,
-    /// How often to beat; without it as often as the server says.
+    /// Heartbeat interval; `None`: the server's.
     pub interval: Option<Span>,
-    /// What it may run.
+    /// Allowed commands.
     pub allow: Allow,
     /// Its key, with the key's name. None: it is a plain host.
     pub key: Option<(String, Key)>,
-    /// Where it remembers what it has done.
+    /// Directory of the journal.
     pub state: PathBuf,
-    /// How TLS is spoken to the server; none: it is not.
+    /// TLS settings; `None`: plain TCP.
     pub tls: Option<TlsSettings>,
 }
 
-/// Why an agent cannot be.
+/// Error of the start of an agent.
 #[derive(Debug, thiserror::Error)]
 pub enum AgentError {
     /// Its journal cannot be used.
@@ -84,7 +84,7 @@ pub enum AgentError {
     System(#[from] io::Error),
 }
 
-/// What another thread wants changed.
+/// Changes requested by another thread.
 #[derive(Debug, Default)]
 struct News {
     allow: Option<Allow>,
@@ -137,13 +137,13 @@ pub struct Agent {
     begun: SystemInstant,
     tcp: Option<Wire>,
     udp: Option<UdpSocket>,
-    /// A socket was left before it was empty: the next wait is none.
+    /// A socket has unread data: the next wait is zero.
     is_ready: bool,
     /// None when it cannot be written any more.
     journal: Option<Journal>,
-    /// When to try the disk again, where there is no journal because of it.
+    /// Next attempt to open a journal that the disk prevented.
     retry: Option<Instant>,
-    /// Which of the server's addresses is tried; the next one when it does not come to a welcome.
+    /// Index of the server address in use; the next one is tried if no hello is accepted.
     place: usize,
     was_welcome: bool,
     runner: Runner,
@@ -234,7 +234,7 @@ impl Agent {
         Ok(agent)
     }
 
-    /// What other threads steer it with.
+    /// Handle for other threads.
     #[must_use]
     pub fn handle(&self) -> Handle {
         self.handle.clone()
@@ -260,7 +260,7 @@ impl Agent {
         }
     }
 
-    /// How long to wait.
+    /// Time-out of the next wait.
     fn patience(&self) -> Duration {
         if self.is_ready {
             return Duration::ZERO;
@@ -494,7 +494,7 @@ impl Agent {
         match Wire::begin(&self.setup, self.place, self.poll.registry(), TCP) {
             Ok(connection) => {
                 self.tcp = Some(connection);
-                // It may have come about already, and then no more is told of it.
+                // It may be established already, and then no further event comes.
                 self.is_ready = true;
             }
             Err(error) => {

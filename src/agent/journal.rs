@@ -64,7 +64,7 @@ pub struct Journal {
     base: u64,
     /// Records not yet written.
     waiting: Vec<u8>,
-    /// Outputs to be deleted once the record that they are no longer needed is written.
+    /// Outputs to delete once the record that releases them is written.
     dropped: Vec<u64>,
     /// Held for as long as we live.
     _lock: File,
@@ -201,7 +201,7 @@ impl Journal {
     }
 }
 
-/// Files that nobody else may read.
+/// Options for files that only their owner may read.
 fn private() -> OpenOptions {
     let mut options = OpenOptions::new();
     options.mode(0o600);

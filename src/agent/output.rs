@@ -73,10 +73,11 @@ fn mark(missing: u64) -> String {
     format!("\n{MARK_BEGIN}{missing}{MARK_END}\n")
 }
 
-/// How many bytes are missing of an output of which both ends were kept, as the line between them says.
+/// Number of missing bytes of an output of which both ends were kept, according to the line between
+/// them.
 fn missing_in(output: &[u8]) -> Option<u64> {
     let mut lines = output.split(|byte| *byte == b'\n');
-    // The line stands in the middle; what looks like it further down was put out by the command.
+    // The line is in the middle; a similar line further down is output of the command.
     lines.find_map(|line| {
         let line = std::str::from_utf8(line).ok()?;
         let digits = line.strip_prefix(MARK_BEGIN)?.strip_suffix(MARK_END)?;

@@ -38,15 +38,15 @@ use crate::limits::{AGENT_KILL_MS, AGENT_PROCESS_LOOK_MS_MAX};
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /// Interval at which a command is polled if the kernel cannot report its end.
 const TICK: Duration = Duration::from_millis(50);
-/// How often it is looked whether the processes of a command that is ended are gone.
+/// Interval of the checks for the end of a killed command's processes.
 const END_TICK: Duration = Duration::from_millis(20);
-/// When the processes of a command are first written down; then after twice as long each time.
+/// Time of the first record of a command's processes; the interval doubles each time.
 const FIRST_LOOK: Duration = Duration::from_millis(50);
-/// How often adopted orphans are looked at between commands.
+/// Interval of the checks for adopted orphans between commands.
 const ORPHAN_TICK: Duration = Duration::from_secs(5);
-/// How long each of the two signals has to end a command.
+/// Time for each of the two signals to end a command.
 const KILL_TIME: Duration = Duration::from_millis(AGENT_KILL_MS);
-/// How long a dropped runner is waited for: both signals, and the start of a command in between.
+/// Longest wait for a dropped runner: both signals, and the start of a command in between.
 const STOP_TIME: Duration = Duration::from_millis(3 * AGENT_KILL_MS);
 /// Bytes of output read at once.
 const READ_BYTES: usize = 16 * 1024;
@@ -150,7 +150,7 @@ fn next(todo: &Receiver<Job>) -> Option<Job> {
     }
 }
 
-/// What a runner has beside its commands.
+/// State of a runner beside its commands.
 struct Place {
     note: Note,
     /// The number of the next command.
@@ -206,7 +206,7 @@ fn end(tree: &mut Tree, mut meanwhile: impl FnMut() -> io::Result<()>) -> io::Re
     Ok(false)
 }
 
-/// Runs one command to its end. Nothing when it was told to stop.
+/// Runs one command to its end; `None` if the runner is stopped.
 fn run(job: &Job, stopped: &PipeReader, place: &mut Place) -> Option<Finished> {
     let begun = Instant::now();
     let ended = match spawn(job, place) {
@@ -378,7 +378,7 @@ struct Watched {
     /// The output pipe; `None` once all its writers are gone.
     reader: Option<PipeReader>,
     output: Output,
-    /// When its processes are written down next, and how long after that again.
+    /// Time of the next record of its processes, and the interval to the one after.
     next_look: Instant,
     look_every: Duration,
 }

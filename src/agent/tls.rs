@@ -17,7 +17,7 @@ pub type Shown = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
 /// Bytes of an answer that tell what speaks.
 const FIRST_BYTES: usize = 8;
 
-/// Why TLS cannot be spoken so.
+/// Error of the TLS settings.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
     /// The server's host can be in no certificate.
@@ -28,7 +28,7 @@ pub enum TlsError {
     Own(rustls::Error),
 }
 
-/// How TLS is spoken to the server.
+/// TLS settings of the connection to the server.
 #[derive(Clone)]
 pub struct TlsSettings {
     config: Arc<ClientConfig>,

@@ -4,11 +4,11 @@ use std::io;
 
 use mio::net::TcpStream;
 
-/// There are none.
+/// Without the feature there are no settings.
 #[derive(Clone, Debug)]
 pub enum TlsSettings {}
 
-/// There are none.
+/// Without the feature there is no channel.
 #[derive(Debug)]
 pub(super) enum Channel {}
 

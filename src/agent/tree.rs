@@ -22,7 +22,7 @@ use rustix::process::{
 
 use crate::files;
 
-/// What names of our cgroups begin with.
+/// Prefix of the names of our cgroups.
 const GROUP: &str = "anthill-";
 
 /// One process, told from others that had or will have its number.
@@ -121,7 +121,7 @@ fn table() -> Vec<Entry> {
         .collect()
 }
 
-/// Whether orphans of our commands become our children.
+/// Returns whether orphans of our commands become our children.
 fn is_subreaper() -> bool {
     matches!(rustix::process::child_subreaper(), Ok(Some(_)))
 }
@@ -282,7 +282,7 @@ impl Tree {
 
 fn reap(pid: i32) {
     if let Some(pid) = Pid::from_raw(pid) {
-        // One that somebody else has waited for is gone.
+        // A process that was reaped elsewhere is gone.
         let _ = waitid(
             WaitId::Pid(pid),
             WaitIdOptions::EXITED | WaitIdOptions::NOHANG,
@@ -333,7 +333,7 @@ impl Cgroup {
         })
     }
 
-    /// Where it is.
+    /// Directory of the cgroup.
     pub(super) fn dir(&self) -> &Path {
         &self.dir
     }
@@ -385,7 +385,7 @@ fn remove_groups(dir: &Path, depth: usize) {
     let _ = fs::remove_dir(dir);
 }
 
-/// Where our own cgroup of version 2 is mounted.
+/// Mount point of our own cgroup v2.
 fn own_cgroup() -> Option<PathBuf> {
     let own = fs::read_to_string("/proc/self/cgroup").ok()?;
     let own = own.lines().find_map(|line| line.strip_prefix("0::"))?;
@@ -393,7 +393,7 @@ fn own_cgroup() -> Option<PathBuf> {
     mounts.lines().find_map(|line| cgroup_at(line, own))
 }
 
-/// Where `own` is by one line of `mountinfo`, if that is a mount of cgroup v2.
+/// Path of `own` according to one line of `mountinfo`, if that is a mount of cgroup v2.
 fn cgroup_at(line: &str, own: &str) -> Option<PathBuf> {
     let (mount, kind) = line.split_once(" - ")?;
     kind.starts_with("cgroup2 ").then_some(())?;
@@ -480,7 +480,7 @@ impl Note {
         }
     }
 
-    /// What an agent that was killed has left running.
+    /// Processes that a killed agent has left running.
     pub(super) fn left(&self) -> Option<Tree> {
         let text = files::read_own(&self.dir.as_ref()?.join(NOTE)).ok()?;
         let text = files::text_of(text).ok()?;

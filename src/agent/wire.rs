@@ -1,10 +1,8 @@
 //! The connection to the server: plain, or with TLS between the socket and the bytes.
-//!
-//! ```text
-//!  begin ─▶ TCP comes about ─▶ (handshake) ─▶ connected ─▶ read, write ─▶ dropped: (goodbye)
+//!  ```text
+//!  begin ─▶ TCP is established ─▶ (handshake) ─▶ connected ─▶ read, write ─▶ dropped: (close_notify)
 //! ```
-//!
-//! What the core is told of is the same in both cases: it has come about when something can be said.
+//!  The core sees no difference: the connection is established when data can be sent.
 
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
@@ -20,13 +18,13 @@ use super::tls::Channel;
 /// Seconds of an idle connection before the kernel asks whether the server's machine is there.
 const KEEPALIVE_S: u64 = 30;
 
-/// See the [room](self).
+/// A connection to the server.
 #[derive(Debug)]
 pub(super) struct Wire {
     stream: TcpStream,
     channel: Option<Box<Channel>>,
     is_connected: bool,
-    /// What has still to be written. Bounded by the core, which sends so much at once and waits.
+    /// Unsent bytes. Bounded by the core, which sends a limited amount and waits.
     out: Vec<u8>,
 }
 
@@ -72,7 +70,7 @@ impl Wire {
         })
     }
 
-    /// Whether something can be said.
+    /// Returns whether data can be sent.
     pub(super) fn is_connected(&self) -> bool {
         self.is_connected
     }
@@ -126,7 +124,7 @@ impl Wire {
         self.out.extend_from_slice(bytes);
     }
 
-    /// How many bytes are to go out.
+    /// Number of unsent bytes.
     pub(super) fn unsent(&self) -> usize {
         self.out.len()
     }

@@ -33,10 +33,10 @@ const INTERVAL_S_MAX: u64 = 3_600;
 /// Bytes shown of an answer that is no frame.
 const FOREIGN_BYTES_SHOWN: usize = 32;
 
-/// What the connection is.
+/// State of the connection.
 #[derive(Debug)]
 pub(super) enum Link {
-    /// There is none, until then.
+    /// No connection until then.
     Resting { until: Instant },
     /// It is to come about, until then.
     Connecting { until: Instant },
@@ -61,12 +61,12 @@ pub(super) struct Live {
     next_beat: Instant,
     /// The number of the next beat, or of another message that is not a report.
     next_seq: u64,
-    /// When the server accepted it.
+    /// Time of the server's acceptance.
     since: Instant,
-    /// When something last came from the server.
+    /// Time of the last data from the server.
     heard: Instant,
     next_look: Instant,
-    /// What the server was last told that the host is.
+    /// Facts that were last sent to the server.
     told: Option<Facts>,
     /// Books asked for, by the number of the question.
     pub(super) asked: Vec<(u64, String)>,
@@ -88,7 +88,7 @@ impl Live {
 }
 
 impl Core {
-    /// When [`tick`](Self::tick) is to be called at the latest.
+    /// Latest time of the next [`tick`](Self::tick).
     #[must_use]
     pub fn deadline(&self) -> Instant {
         match &self.link {
@@ -361,7 +361,7 @@ impl Core {
         self.ask_for_books(fx);
     }
 
-    /// What the host is. The server is told if it has not been told so.
+    /// Sets the facts about the host, and sends them if they have changed.
     pub fn facts(&mut self, facts: Facts, fx: &mut Vec<Effect>) {
         self.facts = facts;
         let Link::Live(live) = &mut self.link else {
@@ -426,7 +426,7 @@ impl Core {
     }
 }
 
-/// What speaks at the port, by the first bytes of its answer, which are no frame.
+/// Names the protocol at the port, from the first bytes of its answer.
 fn other_protocol(answer: &[u8]) -> String {
     match answer {
         [0x15 | 0x16, 3, 0..=4, ..] => {
@@ -463,7 +463,7 @@ pub(super) fn send(
     send_if(encoded, out, fx)
 }
 
-/// What tags the frames, in a keyed session.
+/// Seal of the frames, in a keyed session.
 fn seal_of(keyed: &mut Option<Box<Keyed>>) -> Option<&mut Seal> {
     let guard = keyed.as_mut()?.guard()?;
     Some(&mut guard.seal)

@@ -14,7 +14,7 @@ use crate::limits::{
 };
 use crate::time::Span;
 
-/// What a datagram with a key begins with.
+/// Prefix of a datagram with a task key.
 const KEY_PREFIX: &str = "AC";
 
 /// Something to be done.
@@ -22,7 +22,7 @@ const KEY_PREFIX: &str = "AC";
 pub(super) enum Item {
     /// A task, or a command with an id: remembered under this name.
     Known(String),
-    /// A console line without an id: its result is nobody's.
+    /// A console line without an id: its result is dropped.
     Line(String),
 }
 
@@ -133,7 +133,8 @@ impl Core {
         self.queue.push_back(Item::Known(code));
     }
 
-    /// Whether one more can be taken. Else nobody is answered, and it comes again.
+    /// Returns whether there is room for another task. Otherwise the dispatch is not answered, and
+    /// is sent again.
     fn has_room(&self, what: &str, fx: &mut Vec<Effect>) -> bool {
         let why = if !self.settings.takes_work {
             "this agent cannot write down what it does"
@@ -385,7 +386,7 @@ impl Core {
     }
 }
 
-/// How a command went that did not run.
+/// Result of a command that did not run.
 fn because(exit: i32, why: &str) -> Finished {
     Finished {
         exit,

@@ -14,12 +14,12 @@ use crate::limits::FRAME_BYTES_MAX;
 const SERVER: &str = "127.0.0.1";
 const CID: &str = "00112233445566778899aabbccddeeff";
 
-/// An agent, the time it is, and what it has asked for and nobody has looked at.
+/// An agent, its clock, and effects that the test has not examined.
 struct Talk {
     core: Core,
     at: Moment,
     fx: Vec<Effect>,
-    /// What has been written down since the beginning: what a crash leaves.
+    /// All records so far: the content of the journal after a crash.
     journal: Vec<Record>,
 }
 
@@ -63,7 +63,7 @@ fn start_at(settings: Settings, journal: Vec<Record>, wall: UnixMs) -> Talk {
     talk
 }
 
-/// What the agent sends, in short words.
+/// Describes a message of the agent in a few words.
 fn words(message: &Message<'_>) -> String {
     match message {
         Message::Heartbeat => "beat".into(),

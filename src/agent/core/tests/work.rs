@@ -375,7 +375,7 @@ fn a_command_with_an_id_is_run_once_and_its_result_comes_back_under_it() {
     talk.pushes(&push);
     let answer = format!("Received {CID}");
     assert_eq!(talk.said(), [format!("result {CID} a 0 3"), answer]);
-    // One that is under way when the process ends is not run again, and is told of.
+    // A command that is running when the process ends is not run again, and is reported.
     let cid = CID.replace("00", "ff");
     let cid = cid.as_str();
     talk.pushes(&Push::Command {
