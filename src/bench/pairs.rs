@@ -14,7 +14,7 @@ use super::watch::Watch;
 /// Runs the trials and computes the ratios.
 ///  If the server goes away or the run is ended, the finished pairs are compared.
 ///  # Errors
-/// Those of the first trial, and a server that cannot be measured, since there is nothing to compare then.
+/// Those of the first trial, and a server that cannot be measured: the comparison would be empty.
 pub fn run(
     plan: &Plan,
     observed: Result<Observed, String>,

@@ -133,7 +133,7 @@ pub struct Client {
     /// CPU used while heartbeats were sent, in seconds.
     pub cpu_s: Option<f64>,
     /// Lateness of sending, which is part of the latency; in churn and storm, lateness of beginning
-    /// connections. In a flood there is none.
+    /// connections. `null` in a flood.
     pub late: Option<Latency>,
 }
 
@@ -441,7 +441,7 @@ pub struct Report {
     pub asked: Asked,
     /// Descriptors of the load generator.
     pub descriptors: Descriptors,
-    /// Reason for an early end; `null` if there was none.
+    /// Reason for an early end, else `null`.
     pub ended_early: Option<String>,
     /// Figures of the run; with `--floor`, of the first trial.
     #[serde(flatten)]
@@ -471,7 +471,7 @@ pub struct Ratio {
 }
 
 impl Ratio {
-    /// Summarizes the ratios; `None` if there are none.
+    /// Summarizes the ratios; `None` for an empty list.
     #[must_use]
     pub fn of(mut ratios: Vec<f64>) -> Option<Self> {
         ratios.retain(|ratio| ratio.is_finite());
@@ -580,7 +580,7 @@ impl Report {
         }
     }
 
-    /// All errors as text; `None` if there were none.
+    /// All errors as text, if there were any.
     #[must_use]
     pub fn trouble(&self) -> Option<String> {
         let mut errors = self.shown.errors.clone();
