@@ -21,9 +21,9 @@ use super::Failure;
 use super::args::AgentArgs;
 use super::signals::{self, Caught, Watch};
 
-/// Where a server listens for hosts unless it is told otherwise.
+/// Default port of the server for hosts.
 const SERVER_PORT: u16 = 11451;
-/// Where a host takes datagrams unless its server is told otherwise.
+/// Default UDP port of a host.
 const AGENT_PORT: u16 = 6655;
 /// Entries of an allow file that never count, of which the log tells.
 const COVERED_TOLD_MAX: usize = 10;
@@ -102,7 +102,7 @@ fn end_in_time() {
     let _ = thread::Builder::new().name("stop".to_owned()).spawn(end);
 }
 
-/// What the files that are read again must fit.
+/// Options that reloaded files must fit.
 struct Given {
     args: AgentArgs,
     server: String,

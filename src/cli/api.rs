@@ -33,15 +33,15 @@ pub struct Api {
     agent: ureq::Agent,
 }
 
-/// Why there is no answer.
+/// Error of a request to a server.
 #[derive(Debug, thiserror::Error)]
 pub enum ApiError {
-    /// Nobody answers there.
+    /// No server answers there.
     #[error("no server at {base}: {why} (is it running? see --api)")]
     Unreachable {
-        /// Where.
+        /// URL of the server.
         base: String,
-        /// What the network said.
+        /// Error of the network.
         why: String,
     },
     /// It wants a token and was given none.
@@ -49,49 +49,49 @@ pub enum ApiError {
         "{base} wants a token: give the file that holds it by --token-file or ANTHILL_TOKEN_FILE ({text})"
     )]
     TokenWanted {
-        /// Where.
+        /// URL of the server.
         base: String,
-        /// What it says.
+        /// Text of its answer.
         text: String,
     },
     /// It was given a token, and wants another.
     #[error("{base} refuses the token: see --token-file and ANTHILL_TOKEN_FILE ({text})")]
     TokenRefused {
-        /// Where.
+        /// URL of the server.
         base: String,
-        /// What it says.
+        /// Text of its answer.
         text: String,
     },
     /// It answers with an error.
     #[error("{base} answers {status}: {text}")]
     Status {
-        /// Where.
+        /// URL of the server.
         base: String,
         /// The status.
         status: StatusCode,
-        /// What it says.
+        /// Text of its answer.
         text: String,
     },
     /// TLS does not come about: a certificate that no known authority signed, or a server without TLS.
     #[error("{base} is not trusted: {why} (see --ca)")]
     Untrusted {
-        /// Where.
+        /// URL of the server.
         base: String,
-        /// What TLS found.
+        /// Error of TLS.
         why: String,
     },
-    /// What answers is no Anthill.
+    /// The service there is not Anthill.
     #[error("{base} gives no answer of an Anthill server: {why} (see --api)")]
     Foreign {
-        /// Where.
+        /// URL of the service.
         base: String,
-        /// What is wrong with it.
+        /// The difference.
         why: String,
     },
 }
 
 impl ApiError {
-    /// Whether it may be over by itself: the server is away, or says it cannot now.
+    /// Returns whether the error may pass by itself: the server is unreachable, or busy.
     pub fn may_pass(&self) -> bool {
         match self {
             Self::Unreachable { .. } => true,
@@ -105,12 +105,12 @@ impl ApiError {
 }
 
 impl ApiError {
-    /// Whether the server says that there is no such thing.
+    /// Returns whether the server reports an unknown resource.
     pub fn is_unknown(&self) -> bool {
         matches!(self, Self::Status { status, .. } if *status == StatusCode::NOT_FOUND)
     }
 
-    /// Whether the server says that it is there already.
+    /// Returns whether the server reports an existing resource.
     pub fn is_conflict(&self) -> bool {
         matches!(self, Self::Status { status, .. } if *status == StatusCode::CONFLICT)
     }
@@ -255,7 +255,7 @@ impl Api {
         Ok(body)
     }
 
-    /// What is there does not behave as a server of ours.
+    /// An error for a service that does not behave like Anthill.
     pub fn foreign(&self, why: impl ToString) -> ApiError {
         ApiError::Foreign {
             base: self.base.clone(),
@@ -305,7 +305,7 @@ fn io_words(error: &io::Error) -> String {
     kind
 }
 
-/// What an error's body says, or how it begins where it is not one of ours.
+/// Text of an error body, or the beginning of a foreign body.
 fn error_text(body: &[u8]) -> String {
     #[derive(Deserialize)]
     struct Said {

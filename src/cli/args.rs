@@ -1,4 +1,4 @@
-//! What may be typed. The doc comments are what `--help` prints.
+//! Arguments of the command line. The doc comments are the texts of `--help`.
 
 use std::ffi::OsString;
 use std::net::{IpAddr, SocketAddr};
@@ -77,7 +77,7 @@ pub enum Command {
     Completions(CompletionsArgs),
 }
 
-/// Where the configuration is.
+/// Place of the configuration.
 #[derive(Args)]
 pub struct ConfigArgs {
     /// Configuration file [default: ./config.json, or the built-in defaults where there is none]
@@ -85,12 +85,12 @@ pub struct ConfigArgs {
     pub config: Option<PathBuf>,
 }
 
-/// What `serve` takes. A flag beats the file.
+/// Options of `serve`. A flag beats the file.
 #[derive(Args)]
 pub struct ServeArgs {
     #[command(flatten)]
     pub file: ConfigArgs,
-    /// Where presence is kept: embedded:DIR, redis://…, redis+unix://… (store.url)
+    /// Store: embedded:DIR, redis://…, redis+unix://… (store.url)
     #[arg(long, value_name = "URL")]
     store: Option<String>,
     /// Address the hosts connect to (server.tcp)
@@ -105,13 +105,13 @@ pub struct ServeArgs {
     /// Listen beyond this machine although hosts need no key (auth)
     #[arg(long, value_name = "WORD", value_parser = ["none"])]
     auth: Option<String>,
-    /// What is logged: this and all that is graver (log.level)
+    /// Lowest level that is logged (log.level)
     #[arg(long, value_name = "LEVEL", value_parser = ["off", "error", "warn", "info", "debug", "trace"])]
     log_level: Option<String>,
 }
 
 impl ServeArgs {
-    /// What the flags say, to be put over what the file says.
+    /// The flags, to be applied over the file.
     pub fn overrides(&self) -> Overrides {
         Overrides {
             store: self.store.clone(),
@@ -124,13 +124,13 @@ impl ServeArgs {
     }
 }
 
-/// What `agent` takes.
+/// Options of `agent`.
 #[derive(Args, Clone)]
 pub struct AgentArgs {
     /// The server: HOST:PORT, or HOST for port 11451
     #[arg(long, value_name = "ADDR")]
     pub server: String,
-    /// What the server is to know this host by [default: the address it connects from]
+    /// Id of this host at the server [default: the address it connects from]
     #[arg(long, value_name = "ID")]
     pub id: Option<String>,
     /// Address to connect from, and to take datagrams at
@@ -168,7 +168,7 @@ pub struct AgentArgs {
     pub key: Option<PathBuf>,
 }
 
-/// What `keygen` takes.
+/// Options of `keygen`.
 #[derive(Args)]
 pub struct KeygenArgs {
     /// The host whose own key is derived
@@ -179,7 +179,7 @@ pub struct KeygenArgs {
     pub key_file: Option<PathBuf>,
 }
 
-/// How a running server is found and convinced.
+/// Address and token of a running server.
 #[derive(Args)]
 pub struct ApiArgs {
     /// The server's HTTP address, http:// or https:// [default: ANTHILL_API, else http://127.0.0.1:11480]
@@ -208,7 +208,7 @@ pub enum Color {
     Never,
 }
 
-/// What `host` takes.
+/// Options of `host`.
 #[derive(Args)]
 pub struct HostArgs {
     /// The host's name
@@ -221,7 +221,7 @@ pub struct HostArgs {
     pub api: ApiArgs,
 }
 
-/// What `run` takes.
+/// Options of `run`.
 #[derive(Args)]
 pub struct RunArgs {
     /// The command line, as one word
@@ -252,7 +252,7 @@ pub struct RunArgs {
     pub api: ApiArgs,
 }
 
-/// What `console` takes.
+/// Options of `console`.
 #[derive(Args)]
 pub struct ConsoleArgs {
     /// Wait so long for answers to a command
@@ -265,7 +265,7 @@ pub struct ConsoleArgs {
     pub api: ApiArgs,
 }
 
-/// What `events` takes.
+/// Options of `events`.
 #[derive(Args)]
 pub struct EventsArgs {
     /// Show the events from now on, until interrupted
@@ -281,7 +281,7 @@ pub struct EventsArgs {
     pub api: ApiArgs,
 }
 
-/// What `output` takes.
+/// Options of `output`.
 #[derive(Args)]
 pub struct OutputArgs {
     /// The task's key
@@ -297,10 +297,10 @@ pub struct OutputArgs {
     pub api: ApiArgs,
 }
 
-/// What `hosts` takes.
+/// Options of `hosts`.
 #[derive(Args)]
 pub struct HostsArgs {
-    /// Which: names, globs (* ?) and ranges (web-[1-9]), ! takes away [default: all]
+    /// Hosts: names, globs (* ?) and ranges (web-[1-9]), ! takes away [default: all]
     #[arg(value_name = "TARGET")]
     pub targets: Vec<String>,
     /// Only those online
@@ -319,7 +319,7 @@ pub struct HostsArgs {
     pub api: ApiArgs,
 }
 
-/// What `dispatch` takes.
+/// Options of `dispatch`.
 #[derive(Args)]
 #[command(group(ArgGroup::new("book").required(true).args(["task", "tasks"])))]
 pub struct DispatchArgs {
@@ -364,7 +364,7 @@ fn seconds(text: &str) -> Result<Duration, String> {
     Duration::try_from_secs_f64(seconds).map_err(|_| wrong())
 }
 
-/// What `tasks` takes.
+/// Options of `tasks`.
 #[derive(Args)]
 pub struct TasksArgs {
     /// Print all there is as JSON, as the server gives it
@@ -374,7 +374,7 @@ pub struct TasksArgs {
     pub api: ApiArgs,
 }
 
-/// What `task` takes.
+/// Options of `task`.
 #[derive(Args)]
 pub struct TaskArgs {
     /// The task's key
@@ -402,13 +402,13 @@ pub enum BenchMode {
     Flood,
     /// Connections that come and go, at --connect-rate
     Churn,
-    /// Everybody connects and beats at once, again and again
+    /// All hosts connect and send a heartbeat at once, again and again
     Storm,
-    /// A task to everybody, who answers and works through it
+    /// A task for all hosts, answered and worked through
     Dispatch,
 }
 
-/// What `bench` takes.
+/// Options of `bench`.
 #[derive(Args)]
 pub struct BenchArgs {
     /// The load
@@ -453,7 +453,7 @@ pub struct BenchArgs {
     /// Heartbeats on their way at once on each connection of a flood with replies
     #[arg(long, value_name = "N", default_value = "16", value_parser = whole::<u32>(1..=256))]
     pub pipeline: u32,
-    /// Hosts give themselves no id and are told apart by their addresses, as those of the old fleet
+    /// Hosts give no id and are known by their addresses, like those of the old fleet
     #[arg(long)]
     pub plain: bool,
     /// The task of a dispatch goes out by datagram, to an address for each host
@@ -462,16 +462,16 @@ pub struct BenchArgs {
     /// The port where hosts of --plain take them (dispatch.agent_port)
     #[arg(long, value_name = "PORT", default_value = "6655", value_parser = whole::<u16>(1..=65_535))]
     pub agent_port: u16,
-    /// So many of the hosts are not named in the task of a dispatch: they only beat
+    /// Number of hosts that the task of a dispatch does not name: they only send heartbeats
     #[arg(long, value_name = "N", default_value = "0", value_parser = whole::<u32>(0..=1_000_000))]
     pub apart: u32,
-    /// So many of the hosts go at once, in the middle of a steady load
+    /// Number of hosts that disconnect at once, in the middle of a steady load
     #[arg(long, value_name = "N", default_value = "0", value_parser = whole::<u32>(0..=1_000_000))]
     pub leave: u32,
     /// IPv4 addresses of this machine to connect from, such as 127.0.0.0/8
     #[arg(long, value_name = "NETWORK")]
     pub source: Option<String>,
-    /// Where chance begins: the same seed gives the same order and moments
+    /// Seed of the random generator: the same seed gives the same order and moments
     #[arg(long, value_name = "N", default_value = "1", value_parser = whole::<u64>(0..=u64::MAX))]
     pub seed: u64,
     /// The CPU this program is to stay on, by its number
@@ -482,7 +482,7 @@ pub struct BenchArgs {
     /// Run the same load against a bare epoll drain too, turn about, and show the ratios of the two
     #[arg(long)]
     pub floor: bool,
-    /// How often, with --floor
+    /// Number of pairs with --floor
     #[arg(long, value_name = "N", default_value = "3", value_parser = whole::<u32>(1..=100))]
     pub pairs: u32,
     /// Print all there is as JSON
@@ -493,7 +493,7 @@ pub struct BenchArgs {
     pub given: Vec<String>,
 }
 
-/// What `bench-floor` takes, which `bench --floor` starts.
+/// Options of `bench-floor`, which `bench --floor` starts.
 #[derive(Args)]
 pub struct FloorArgs {
     /// Send back what was read
@@ -502,7 +502,7 @@ pub struct FloorArgs {
     /// Send datagrams instead, to this address and the ones behind it
     #[arg(long, value_name = "ADDR", requires_all = ["count", "bytes"], value_parser = ip_and_port)]
     pub sendto: Option<SocketAddr>,
-    /// So many
+    /// Number of datagrams
     #[arg(long, value_name = "N", value_parser = whole::<u32>(0..=u64::from(u32::MAX)))]
     pub count: Option<u32>,
     /// Each so long
@@ -563,7 +563,7 @@ fn bench_seconds(text: &str) -> Result<f64, String> {
     number_within(text, 0.0, 86_400.0, "seconds")
 }
 
-/// What `ak` takes.
+/// Options of `ak`.
 #[derive(Args)]
 pub struct AkArgs {
     /// A device's name [default: all devices, without their values]
@@ -576,7 +576,7 @@ pub struct AkArgs {
     pub api: ApiArgs,
 }
 
-/// What `ak-sim` takes.
+/// Options of `ak-sim`.
 #[derive(Args)]
 pub struct AkSimArgs {
     /// Address to listen on; port 0 is any free one
@@ -587,7 +587,7 @@ pub struct AkSimArgs {
     pub bad_habits: bool,
 }
 
-/// What `reach` takes.
+/// Options of `reach`.
 #[derive(Args)]
 pub struct ReachArgs {
     /// Print all there is as JSON, as the server gives it
@@ -597,7 +597,7 @@ pub struct ReachArgs {
     pub api: ApiArgs,
 }
 
-/// What `completions` takes.
+/// Options of `completions`.
 #[derive(Args)]
 pub struct CompletionsArgs {
     /// The shell
@@ -605,7 +605,7 @@ pub struct CompletionsArgs {
     pub shell: clap_complete::Shell,
 }
 
-/// What came of the arguments.
+/// Result of parsing the arguments.
 pub enum Asked {
     /// A job.
     Run(Command),
@@ -645,7 +645,7 @@ pub fn parse(args: &[OsString]) -> Result<Asked, Failure> {
     }
 }
 
-/// The options of a subcommand that somebody typed, as they are typed.
+/// Options of a subcommand that were given, as they are typed.
 fn given(matches: &ArgMatches) -> Vec<String> {
     let Some((_, matches)) = matches.subcommand() else {
         return Vec::new();

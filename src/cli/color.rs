@@ -60,7 +60,7 @@ pub fn states(lines: Vec<String>) -> Vec<String> {
     }
 }
 
-/// A line that tells of a command, red where it failed.
+/// A line about a command, red if it failed.
 pub fn outcome(line: String, failed: bool) -> String {
     match is_on() && failed {
         true => format!("{RED}{line}{RESET}"),

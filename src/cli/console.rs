@@ -52,10 +52,9 @@ Ctrl-C stops waiting for answers. A host that takes datagrams says that it has a
 more: output comes from hosts that are pushed to.
 ";
 
-/// Reads lines and does what they say.
-///
-/// # Errors
-/// Wrong usage, a script of which a line failed, or nobody who takes what is shown.
+/// Reads lines and executes them.
+///  # Errors
+/// Wrong usage, a script with a failed line, or a closed stdout.
 pub fn run(args: &ConsoleArgs) -> Result<(), Failure> {
     let api = Api::new(&args.api)?;
     let mut prompt = Prompt::new(&api)?;
@@ -226,7 +225,7 @@ struct Console<'a> {
     yes: bool,
 }
 
-/// How many of the hosts of a command did not do what was wanted.
+/// Number of hosts at which a command failed.
 #[derive(Default)]
 struct Trouble {
     offline: usize,
@@ -402,7 +401,7 @@ impl Console<'_> {
 }
 
 impl Trouble {
-    /// Whether all hosts did what was wanted.
+    /// Returns whether the command succeeded on all hosts.
     fn judge(&self, command: &str, all: usize) -> Result<(), Failure> {
         let counts = [
             (self.offline, "offline"),
@@ -441,7 +440,7 @@ impl Progress {
     fn draw(&mut self, line: &str) {
         if self.shown {
             self.drawn = true;
-            // Where stderr is gone nobody looks at the progress.
+            // Without a reader of stderr the progress is not needed.
             let _ = write!(io::stderr(), "\r{line}\x1b[K");
         }
     }

@@ -90,7 +90,7 @@ pub struct Order {
     pub commands: Value,
     /// The hosts; without any all that are online.
     pub hosts: Option<Vec<String>>,
-    /// Whether offline hosts get it when they come.
+    /// Offline hosts receive it when they come online.
     pub queue: bool,
 }
 
@@ -236,10 +236,9 @@ fn conclude(key: &str, task: &Task, json: bool) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Whether every host has ended, and well.
-///
-/// # Errors
-/// How things stand, where one has not.
+/// Checks that every host has ended `done`.
+///  # Errors
+/// The counts, if one has not.
 pub fn check_ended(key: &str, task: &Task) -> Result<(), Failure> {
     let tally = task.tally();
     let words = format!("{key}: {}", tally.in_words());

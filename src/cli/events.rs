@@ -40,8 +40,8 @@ struct Page {
     events: Vec<Map<String, Value>>,
 }
 
-/// Prints each event as it comes, until nobody reads any more. A server that ends the stream, by a
-/// restart or since this program was too slow, is asked again.
+/// Prints each event as it arrives, until the reader of stdout is gone. If the server ends the
+/// stream, by a restart or because this program was too slow, the stream is requested again.
 fn follow(api: &Api, args: &EventsArgs) -> Result<(), Failure> {
     let mut was_there = false;
     let mut away = false;

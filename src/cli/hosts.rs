@@ -84,7 +84,7 @@ impl Filter {
         }
     }
 
-    /// Whether the host is in the state asked for.
+    /// Returns whether the host is in the selected state.
     pub fn takes(self, host: &Host) -> bool {
         match self {
             Self::All => true,
@@ -269,7 +269,7 @@ impl Fleet {
         Self::sorted(raw.collect::<Result<_, _>>()?)
     }
 
-    /// Whether nothing but heartbeats lies between the two.
+    /// Returns whether the two differ by heartbeats only.
     pub fn stands_as(&self, other: &Self) -> bool {
         self.hosts.len() == other.hosts.len()
             && self

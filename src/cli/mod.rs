@@ -91,7 +91,7 @@ fn run(args: &[OsString], caught: Option<Caught>) -> Result<(), Failure> {
     }
 }
 
-/// Why the program ends early: its exit status, and the line that says why.
+/// An early end of the program: its exit status and its message.
 #[derive(Debug)]
 pub struct Failure {
     status: u8,
@@ -117,7 +117,7 @@ impl Failure {
         }
     }
 
-    /// Whoever read our output has seen enough of it, as `head` does: nothing went wrong.
+    /// The reader of the output has closed it, as `head` does: not an error.
     fn reader_gone() -> Self {
         Self {
             status: 0,

@@ -64,7 +64,7 @@ pub fn fetch(api: &Api, key: &str, host: &str, command: &str) -> Result<Vec<u8>,
     ))
 }
 
-/// What there is none of: the task, the host in it, the command, or its result.
+/// Names the missing part: the task, the host in it, the command, or its result.
 fn missing(api: &Api, key: &str, host: &str, command: &str) -> Result<Failure, Failure> {
     let task = Task::fetch(api, key)?;
     let Some((id, found)) = task.host(host) else {

@@ -115,12 +115,12 @@ pub fn confirmed(
     Ok(hosts)
 }
 
-/// What the server says of itself, as far as it is needed here.
+/// The used parts of `/healthz`.
 #[derive(Deserialize)]
 pub struct Health {
     /// Hosts that are online.
     pub hosts_online: u64,
-    /// How every task key begins.
+    /// Prefix of task keys.
     #[serde(default = "default_prefix")]
     pub key_prefix: String,
 }

@@ -24,7 +24,7 @@ use super::args::ServeArgs;
 use super::signals::{self, Caught, Watch};
 use super::{Failure, print};
 
-/// What lines of the log are filed under.
+/// Target of the log lines.
 const LOG: &str = "server";
 
 /// Serves, until a signal or a fault ends it. `caught` are the signals since the start of the process.
@@ -89,7 +89,7 @@ fn serve(
     served.map_err(|error| Failure::ended(error.status, error.why))
 }
 
-/// Where the configuration comes from: the file and the flags, to be read again at each SIGHUP.
+/// Source of the configuration: the file and the flags, read again at each SIGHUP.
 struct Source {
     file: Option<PathBuf>,
     flags: Overrides,
@@ -108,8 +108,8 @@ impl Source {
     }
 }
 
-/// Serves until it is known whether the store can be reached, so that whoever waits for the ready line
-/// finds what he then does in the store; but never for long. False if the end was asked for.
+/// Runs the loop until it is known whether the store can be reached, within a bound. A program that
+/// waits for the ready line then finds the store's state. Returns false if a stop was requested.
 fn until_ready(server: &mut Server) -> Result<bool, ServeError> {
     let deadline = Instant::now() + Duration::from_millis(READY_WAIT_MS_MAX);
     while !server.has_tried_store() {

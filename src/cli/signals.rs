@@ -79,9 +79,8 @@ pub fn watch(caught: Option<Caught>) -> Result<Watch, Failure> {
     caught.watch().map_err(refused)
 }
 
-/// Whether the subcommand catches signals: `agent`, and `serve`, in words or by default.
-///
-/// A flag in front means `serve`; `--help` and `--version` end before a signal could matter.
+/// Returns whether the subcommand catches signals: `agent`, and `serve`, named or by default.
+///  A flag in front means `serve`; `--help` and `--version` end before a signal could matter.
 fn stops_cleanly(args: &[OsString]) -> bool {
     args.get(1).is_none_or(|first| {
         let first = first.as_encoded_bytes();
@@ -89,7 +88,7 @@ fn stops_cleanly(args: &[OsString]) -> bool {
     })
 }
 
-/// What the signals have requested so far.
+/// Signals received so far.
 pub struct Watch {
     stop: Arc<Mutex<Stop>>,
     reloads: Receiver<()>,
@@ -102,7 +101,7 @@ struct Stop {
 }
 
 impl Watch {
-    /// Whether SIGTERM or SIGINT has arrived.
+    /// Returns whether SIGTERM or SIGINT has arrived.
     pub fn stop_requested(&self) -> bool {
         lock(&self.stop).requested
     }
@@ -156,7 +155,7 @@ pub struct StopSignals {
     first: Option<Instant>,
 }
 
-/// What one stop signal means.
+/// Meaning of one stop signal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Arrival {
     /// It requests the clean stop.

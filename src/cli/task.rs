@@ -76,7 +76,7 @@ pub fn print_one(api: &Api, key: &str) -> Result<(), Failure> {
     task.show(key)
 }
 
-/// Whether `named` is the host `id`, in whatever spelling of an address.
+/// Returns whether `named` is the host `id`, in any spelling of an address.
 fn names(named: &str, id: &str) -> bool {
     named == id || HostId::named(named).is_ok_and(|host| host.as_str() == id)
 }
@@ -106,7 +106,7 @@ pub struct HostTask {
 }
 
 impl HostTask {
-    /// Whether it has ended, and not well.
+    /// Returns whether it has ended without success.
     pub fn has_failed(&self) -> bool {
         self.state != "done" && !AWAITED.contains(&self.state.as_str())
     }
@@ -119,7 +119,7 @@ impl HostTask {
     }
 }
 
-/// What came of a command.
+/// Result of a command.
 #[derive(Debug, Deserialize)]
 pub struct Outcome {
     /// Its exit status.
@@ -232,9 +232,8 @@ impl Task {
     }
 
     /// Checks that each of `named` is a host of the task.
-    ///
-    /// # Errors
-    /// The first one that is none, with the nearest name.
+    ///  # Errors
+    /// The first one that is not, with the nearest name.
     fn check_hosts(&self, key: &str, named: &[String]) -> Result<(), Failure> {
         let is_here = |name: &&String| self.host(name).is_some();
         match named.iter().find(|name| !is_here(name)) {
@@ -364,12 +363,13 @@ impl Task {
 }
 
 impl Outcome {
-    /// Whether the command put out more than came with the task, or than [`lines`](Self::lines) shows.
+    /// Returns whether the output is longer than the part in the task, or than
+    /// [`lines`](Self::lines) shows.
     fn is_cut(&self) -> bool {
         self.is_partial() || self.output.lines().count() > OUTPUT_LINES_MAX
     }
 
-    /// Whether the server has more of the output than came with the task.
+    /// Returns whether the server has more of the output than the part in the task.
     pub fn is_partial(&self) -> bool {
         // What is no UTF-8 is longer here than it was, so this may miss a cut, never claim one.
         self.size > self.output.len() as u64

@@ -11,7 +11,7 @@ use clap::{Command, Error};
 
 use super::args;
 
-/// So many flags fit a line that is read; of more `--help` tells.
+/// Most flags shown in an error line; `--help` lists the others.
 const FLAGS_MAX: usize = 10;
 
 /// Explains the error that clap found in `args`, in one line.
@@ -77,7 +77,7 @@ impl Found<'_> {
         })
     }
 
-    /// What has to be given and is not, values without a flag first, as they are typed.
+    /// Missing required arguments, positional ones first, as they are typed.
     fn missing(&self, command: &Command) -> Option<String> {
         let missing = self.texts(ContextKind::InvalidArg);
         let (groups, single): (Vec<_>, Vec<_>) = missing

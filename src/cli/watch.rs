@@ -25,12 +25,11 @@ const CURSOR_HOME: &str = "\x1b[H";
 const CLEAR_LINE_END: &str = "\x1b[K";
 const CLEAR_BELOW: &str = "\x1b[J";
 
-/// Watches, until the reader of stdout is gone or the server turns out to be of no use.
-///
-/// # Errors
-/// See [`ApiError`]; a server that is away is none.
+/// Watches until the reader of stdout is gone or the server gives no useful answer.
+///  # Errors
+/// See [`ApiError`]; an unreachable server is not an error.
 pub fn run(api: &Api, filter: Filter, target: Option<Target>, json: bool) -> Result<(), Failure> {
-    // Where each change is told, a host that leaves the state asked for is one, too.
+    // If each change is printed, a host that leaves the selected state is a change too.
     let fetched = match json || target.is_some() {
         true => Filter::All,
         false => filter,

@@ -7,7 +7,7 @@ use super::super::args::AgentArgs;
 /// TLS settings of the command line.
 #[derive(Debug, Default)]
 pub(super) struct Tls {
-    /// How to speak TLS, if at all.
+    /// TLS settings; `None`: plain TCP.
     pub(super) settings: Option<TlsSettings>,
     /// Name in the agent's own certificate, if it has one.
     pub(super) name: Option<String>,

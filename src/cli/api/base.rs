@@ -16,7 +16,7 @@ pub const DEFAULT_BASE: &str = "http://127.0.0.1:11480";
 pub struct Base {
     /// `SCHEME://HOST[:PORT][/PATH]`, without a slash at its end.
     pub text: String,
-    /// Whether the scheme is `https`.
+    /// The scheme is `https`.
     pub is_tls: bool,
 }
 
@@ -153,7 +153,7 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever is accepted, the client reads the host and the port that stand in the text.
+        /// For each accepted text, the client uses the host and the port that are written in it.
         #[test]
         fn the_client_reads_what_is_written(
             host in "[a-z0-9.:@\\[\\]%_-]{0,6}", port in "[0-9:@x+-]{0,6}", path in "[/a.?#@:%-]{0,5}"

@@ -1,7 +1,5 @@
-//! Signals that ask for the end: the first ends the load, and what came of it so far is told; one that comes later
-//! than [`REPEAT`](crate::cli::signals::REPEAT) behind it ends the program at once.
-//!
-//! A thread waits for them, since a server that is stopped while its heartbeats are sent has to go on first.
+//! Signals that end a run: the first ends the load, and the figures so far are printed; one that comes more than [`REPEAT`](crate::cli::signals::REPEAT) later ends the program at once.
+//!  A thread waits for them, since a server that is stopped while its heartbeats are sent has to be resumed first.
 
 use std::fmt;
 use std::io;
@@ -16,7 +14,7 @@ use signal_hook::iterator::Signals;
 
 use crate::cli::signals::{Arrival, StopSignals};
 
-/// The signal that asked first, 0 while none has. See the [room](self).
+/// The first signal; 0 before it.
 #[derive(Clone, Debug, Default)]
 pub struct Ending(Arc<AtomicI32>);
 
@@ -42,7 +40,7 @@ impl fmt::Display for Asked {
     }
 }
 
-/// Whether a signal was ignored when the program began; what cannot be told is not.
+/// Returns whether a signal was ignored when the program began; false if that is not known.
 fn is_ignored(signal: i32) -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
@@ -85,7 +83,7 @@ impl Ending {
         self.0.store(signal, Ordering::Relaxed);
     }
 
-    /// Who has asked, if anyone has.
+    /// The signal that ends the run, if there was one.
     pub fn asked_by(&self) -> Option<Asked> {
         match self.0.load(Ordering::Relaxed) {
             0 => None,

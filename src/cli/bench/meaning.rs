@@ -1,5 +1,5 @@
-//! Options that would say nothing to the load are not passed over in silence: those that scripts give to every load are told
-//! of, the others refused.
+//! Options without a meaning for the load: those that scripts give to every load are noted, and the
+//! others are refused.
 
 use anthill::bench::Mode::{self, Churn, Dispatch, Flood, Steady, Storm};
 
@@ -28,7 +28,7 @@ const MEANT_FOR: [(&str, &[Mode]); 17] = [
     ("--ca", &[Dispatch]),
 ];
 
-/// What a script may give to whatever load it runs.
+/// Options that scripts may give to every load.
 const COMMON: [&str; 6] = [
     "--rate",
     "--seconds",
