@@ -1,16 +1,12 @@
-//! One connection's side of it: bytes come in as they like, whole requests are answered one at a
-//! time.
-//!
-//! ```text
+//! One HTTP connection: bytes arrive in any pieces, and whole requests are answered one at a time.
+//!  ```text
 //!  take(bytes) ──▶ input ──▶ step ──▶ More        read on
-//!                                 ├─▶ Continue    a word for who waits before sending its body
+//!                                 ├─▶ Continue    100 Continue, for a peer that waits before its body
 //!                                 ├─▶ Answered    write this out first, then step again
 //!                                 ├─▶ Asked       the core's answer goes to `answer`
 //!                                 └─▶ Follow      events, and nothing else any more
 //! ```
-//!
-//! What is held is bounded by a head, a body and what one read brings: the caller reads only when
-//! told [`Step::More`].
+//!  The memory is bounded by a head, a body and one read: the caller reads only after [`Step::More`].
 
 use super::Site;
 use super::gate::Door;
@@ -25,26 +21,26 @@ pub struct Conversation {
     input: Vec<u8>,
     /// Bytes of the request under way, head and body, once its head has been let in.
     total: Option<usize>,
-    /// Whether the connection ends with the next answer.
+    /// The connection ends with the next response.
     is_last: bool,
-    /// How the answer is to be sent that the core has been asked for.
+    /// Form of the response that the core will give.
     asked: Option<Sending>,
 }
 
-/// What a step came to.
+/// Result of a step.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Step {
     /// Nothing was written. More of the request has to come.
     More,
-    /// The peer was told to send its body.
+    /// The peer was asked to send its body.
     Continue,
     /// A request was answered.
     Answered {
         /// With this status.
         status: u16,
-        /// Whether the connection ends with it.
+        /// The connection ends with it.
         close: bool,
-        /// Whether that was for a wrong token.
+        /// The request had a wrong token.
         wrong_token: bool,
     },
     /// This is to be asked of the core; [`Conversation::answer`] takes the answer. Nothing is to be
@@ -61,7 +57,7 @@ impl Conversation {
         Self::default()
     }
 
-    /// Whether nothing of a request has come.
+    /// Returns whether no byte of a request has arrived.
     #[must_use]
     pub fn is_silent(&self) -> bool {
         self.input.is_empty()
@@ -290,7 +286,7 @@ mod tests {
         let (steps, text) = talk([head.as_slice(), b"{", b"}"]);
         assert_eq!(steps, [Step::Continue, answered(200, false)]);
         assert!(text.starts_with("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\n"));
-        // Whoever did not wait needs no word.
+        // A peer that did not wait needs no `100 Continue`.
         let all = [head.as_slice(), b"{}"].concat();
         assert_eq!(talk([all.as_slice()]).0, [answered(200, false)]);
     }

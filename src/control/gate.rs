@@ -1,8 +1,6 @@
-//! Who is let in: a browser that was lured here by another site is not, nor is anyone without the
-//! token where one is set.
-//!
-//! `Host` is checked because a name of somebody else's may be made to point at this machine (DNS
-//! rebinding); `Origin` and `Sec-Fetch-Site` because any page may have a browser send requests here.
+//! Admission of requests: those that a browser sends for another site are refused, and so are those without the token where one is set.
+//!  `Host` is checked because another site's name may be made to point at this machine (DNS
+//! rebinding); `Origin` and `Sec-Fetch-Site` because any page may make a browser send requests here.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -20,15 +18,15 @@ const NO_TOKEN_SET: &str = "a request that changes something needs a token, and 
 /// HTTP's own port, which a URL leaves out.
 const HTTP_PORT: u16 = 80;
 
-/// What HTTP has to know of the configuration.
+/// Configuration of HTTP.
 #[derive(Clone, Default)]
 pub struct HttpRules {
     /// Names besides the bound address and `localhost` under which we may be asked, with or
     /// without a port.
     pub names: Vec<String>,
-    /// The token everybody has to show.
+    /// The token that every request must have.
     pub token: Option<String>,
-    /// Whether requests that change something are refused while there is no token.
+    /// Requests that change something are refused while there is no token.
     pub write_needs_token: bool,
     /// Console commands that have a name: name → text.
     pub instructions: BTreeMap<String, String>,
@@ -140,12 +138,12 @@ impl Door<'_> {
     }
 }
 
-/// Whether requests of this method change nothing.
+/// Returns whether requests of this method change nothing.
 fn is_read(method: &str) -> bool {
     matches!(method, "GET" | "HEAD")
 }
 
-/// Whether the header gives this token.
+/// Returns whether the header has this token.
 fn is_token(authorization: &str, token: &str) -> bool {
     let Some((scheme, given)) = authorization.split_once(' ') else {
         return false;
@@ -164,7 +162,7 @@ fn parse_ip(text: &str) -> Option<IpAddr> {
     }
 }
 
-/// Whether two secrets are the same, in a time that depends on their lengths alone.
+/// Compares two secrets, in a time that depends on their lengths alone.
 fn equal(given: &[u8], secret: &[u8]) -> bool {
     let mut difference = u8::from(given.len() != secret.len());
     for (a, b) in given.iter().zip(secret) {

@@ -1,14 +1,11 @@
-//! What may be asked over HTTP: bytes in, an answer out. Pure: no socket, no clock, and nothing
-//! here can change the fleet it speaks of.
-//!
-//! ```text
+//! HTTP: bytes in, a response out. Pure: no socket and no clock, and nothing here can change the fleet.
+//!  ```text
 //!  bytes ──▶ http::parse ──▶ gate: Host, Origin, token ──▶ routes ──▶ Response ──▶ bytes
 //!            framing, sizes  Door                          a Fleet, read
 //!            └────────────────────── Conversation ──────────────────────────┘
 //! ```
-//!
-//! A [`Conversation`] is one connection's side of it. Everything that can be refused from a
-//! request's head alone is refused there, before its body is waited for.
+//!  A [`Conversation`] is one connection. A request that can be refused by its head is refused before its
+//! body is read.
 
 pub mod body;
 pub mod conversation;
@@ -37,7 +34,7 @@ use crate::handlers::{Core, Moment};
 use crate::ids::HostId;
 use crate::time::Instant;
 
-/// What may be read of the fleet.
+/// Read access to the fleet.
 pub trait Fleet {
     /// One host.
     fn host(&self, host: &HostId) -> Option<HostView<'_>>;
@@ -45,13 +42,13 @@ pub trait Fleet {
     /// Some hosts, from `cursor` on (0 is the beginning): at most `limit`.
     fn page(&self, filter: Filter, limit: usize, cursor: u64) -> Page<'_>;
 
-    /// What the store is to us now.
+    /// State of the store.
     fn store(&self) -> StoreView<'_>;
 
     /// Counters and gauges.
     fn stats(&self) -> Stats;
 
-    /// How every task key begins.
+    /// Prefix of task keys.
     fn key_prefix(&self) -> &str;
 }
 
@@ -90,9 +87,9 @@ pub struct Site<'a> {
     pub targets: &'a Targets,
     /// The time of this turn.
     pub at: Moment,
-    /// When the server started.
+    /// Start of the server.
     pub started: Instant,
-    /// What `/metrics` shows besides the fleet's own numbers.
+    /// Metrics of `/metrics` besides the fleet's own.
     pub metrics: &'a dyn metrics::Source,
 }
 

@@ -29,7 +29,7 @@ impl Recent {
         self.0.push_back(event.clone());
     }
 
-    /// The last `limit` of them, as `node` tells them.
+    /// The last `limit` events, as raised by `node`.
     #[must_use]
     pub fn last<'a>(&'a self, limit: usize, node: &'a str) -> Events<'a> {
         let skipped = self.0.len().saturating_sub(limit);

@@ -1,4 +1,4 @@
-//! What the core answers → an answer over HTTP.
+//! HTTP responses for the core's answers.
 
 use super::json::{Command, Commanded, Dispatched, Task, Tasks};
 use super::response::Response;

@@ -35,12 +35,12 @@ pub enum Note {
     WrongToken,
 }
 
-/// How an answer is sent.
+/// Form of a response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sending {
     /// Without the body, as HEAD wants it. The length stays.
     pub head_only: bool,
-    /// Whether the connection ends with this answer.
+    /// The connection ends with this response.
     pub close: bool,
 }
 
@@ -128,7 +128,7 @@ impl Response {
                 out.extend_from_slice(b"WWW-Authenticate: Bearer\r\n")
             }
         }
-        // Said in both cases: a client of HTTP/1.0 that asked for it must be told that we keep it.
+        // Sent in both cases: a client of HTTP/1.0 that asked for keep-alive must see it confirmed.
         out.extend_from_slice(match sending.close {
             true => b"Connection: close\r\n\r\n",
             false => b"Connection: keep-alive\r\n\r\n",

@@ -22,12 +22,12 @@ use super::response::{Note, Response};
 use super::target::decode;
 use super::{Site, body, metrics};
 
-/// What can be asked for.
+/// The resources.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Route {
-    /// Whether the loop turns.
+    /// State of the loop.
     Health,
-    /// Whether the store answers.
+    /// State of the store.
     Ready,
     /// Counters and gauges.
     Metrics,
@@ -39,9 +39,9 @@ pub enum Route {
     Tasks(Part),
     /// One task, with some of its hosts.
     Task {
-        /// Which.
+        /// The key.
         key: String,
-        /// Which of its hosts.
+        /// The page of its hosts.
         hosts: Part,
     },
     /// All that a command put out.
@@ -57,7 +57,7 @@ pub enum Route {
     NewTask,
     /// The console command in the body is to be sent.
     NewCommand,
-    /// What became of a console command.
+    /// Answers of a console command.
     Command(String),
     /// All devices.
     Devices,
@@ -65,13 +65,13 @@ pub enum Route {
     Device(String),
     /// All targets.
     Reach,
-    /// What happens from now on.
+    /// Events from now on.
     Events,
     /// The last events: so many at most.
     RecentEvents(usize),
 }
 
-/// What a request comes to.
+/// Result of a request.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Outcome {
     /// It is answered.
@@ -82,10 +82,9 @@ pub enum Outcome {
     Follow,
 }
 
-/// The route that a request's head asks for.
-///
-/// # Errors
-/// The answer where there is none: 404, 405, 415, or 400 for its parameters.
+/// Finds the route of a request.
+///  # Errors
+/// The response if there is no route: 404, 405, 415, or 400 for its parameters.
 pub fn find(head: &Head<'_>) -> Result<Route, Response> {
     let place = Place::of(head.path);
     if let Some(place) = place.filter(|place| !place.takes(head.method)) {
@@ -138,8 +137,7 @@ pub fn find(head: &Head<'_>) -> Result<Route, Response> {
     }
 }
 
-/// What a request for `route` with this `body` comes to. `number` is random, to tell what it
-/// orders from everything else.
+/// Executes a request for `route` with this `body`. `number` is random, and identifies its task.
 #[must_use]
 pub fn act(route: Route, body: &[u8], site: &Site<'_>, rules: &HttpRules, number: u128) -> Outcome {
     let asked = match route {
@@ -445,7 +443,7 @@ mod tests {
         }
     }
 
-    /// What `line` comes to, with `body`.
+    /// Result of the request `line` with `body`.
     fn outcome(line: &str, body: &str) -> Outcome {
         let request =
             format!("{line} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\r\n");

@@ -13,7 +13,7 @@ use crate::handlers::ask::{CommandView, TaskView};
 use crate::ids::{HostId, TaskKey};
 use crate::store::op::{FoundHost, FoundResult, TaskState};
 
-/// Pairs as an object whose members stand in this order.
+/// Pairs as an object whose members keep this order.
 #[derive(Debug)]
 pub struct Map<K, V>(pub Vec<(K, V)>);
 
@@ -30,7 +30,7 @@ pub struct Dispatched<'a> {
     pub key: &'a str,
     /// Host → state.
     pub hosts: Map<&'a str, &'static str>,
-    /// Hosts that were never seen, left out where there are none.
+    /// Hosts that were never seen; left out if empty.
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     pub unknown: &'a [HostId],
 }
@@ -64,7 +64,7 @@ pub struct Tasks<'a> {
 pub struct TaskSummary<'a> {
     /// Its key.
     pub key: &'a str,
-    /// When it was stored.
+    /// Creation time.
     pub created: Time,
     /// State → how many hosts are in it.
     pub hosts: Map<&'static str, u64>,
@@ -95,7 +95,7 @@ impl<'a> Tasks<'a> {
 pub struct Task<'a> {
     /// Its key.
     pub key: &'a str,
-    /// When it was stored.
+    /// Creation time.
     pub created: Time,
     /// Command and priority, highest first.
     pub commands: &'a [(String, f64)],
@@ -108,13 +108,13 @@ pub struct Task<'a> {
 /// One host in a task.
 #[derive(Debug, Serialize)]
 pub struct TaskHost<'a> {
-    /// What it is in the task.
+    /// State in the task.
     pub state: &'static str,
     /// The command it runs.
     pub working: Option<&'a str>,
-    /// What is done, in order.
+    /// Finished commands, in order.
     pub complete: &'a [String],
-    /// What is left, the next first.
+    /// Remaining commands, the next first.
     pub oncall: &'a [String],
     /// Command → what it came to.
     pub results: Map<&'a str, Result<'a>>,
@@ -144,18 +144,18 @@ impl<'a> Task<'a> {
     }
 }
 
-/// What one command came to on one host.
+/// Result of one command on one host.
 #[derive(Debug, Serialize)]
 pub struct Result<'a> {
     /// Its exit status.
     pub exit: i32,
-    /// How long it ran.
+    /// Run time.
     pub seconds: f64,
     /// Bytes of its output.
     pub size: u64,
     /// Their SHA-256 in hex.
     pub sha256: &'a str,
-    /// Whether the command put out more.
+    /// The output was cut.
     pub truncated: bool,
     /// The beginning of the output, with U+FFFD for what is no UTF-8.
     pub output: Cow<'a, str>,
@@ -190,7 +190,7 @@ pub struct Commanded<'a> {
     pub id: &'a str,
     /// Host → `sent` or `offline`.
     pub hosts: Map<&'a str, &'static str>,
-    /// Hosts that were never seen, left out where there are none.
+    /// Hosts that were never seen; left out if empty.
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     pub unknown: &'a [HostId],
 }
@@ -217,7 +217,7 @@ pub struct Command<'a> {
     pub id: &'a str,
     /// Its text.
     pub command: &'a str,
-    /// When it was sent.
+    /// Creation time.
     pub created: Time,
     /// Its hosts.
     pub hosts: Map<&'a str, CommandHost<'a>>,
