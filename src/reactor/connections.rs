@@ -26,14 +26,14 @@ use crate::keys::{Directions, Guard};
 use crate::limits::{TLS_EXPIRY_LOOK_S, UNPROVEN_MIN, UNPROVEN_PARTS};
 use crate::time::{Instant, Span, UnixMs};
 
-/// See the [room](self).
+/// All connections of hosts.
 #[derive(Debug)]
 pub struct Connections {
     /// The connections.
     pub table: Table<Connection>,
-    /// Who still has something to be read, by [`Line`].
+    /// Connections with more to read, by [`Line`].
     lines: [StillReady; Line::ALL.len()],
-    /// Buffers for those who need one.
+    /// Pool of buffers.
     pub pool: Pool,
     /// Closed for us, not yet for their peers.
     pub lingering: Lingering,
@@ -44,19 +44,19 @@ pub struct Connections {
     newcomers: Newcomers,
     /// TLS, where it is spoken.
     tls: Option<Tls>,
-    /// Who has something to send. Each once, which its own flag sees to.
+    /// Connections with bytes to send. Each once, which its own flag ensures.
     dirty: Vec<ConnId>,
     max: usize,
 }
 
-/// When a connection of which the kernel has told is to be read.
+/// Time at which a connection that the kernel reports is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Readable {
     /// Not for this.
     No,
     /// At once.
     Now,
-    /// Behind everybody who is known and stays.
+    /// Behind all that are known and stay.
     Behind,
 }
 
@@ -193,7 +193,8 @@ impl Connections {
         (got, false)
     }
 
-    /// The name that the peer's certificate gives it, once, where it must show one; or why there is none.
+    /// The name in the peer's certificate, once, if a certificate is required; or the reason for
+    /// its absence.
     pub fn certified(&mut self, conn: ConnId, wall: UnixMs) -> Option<Result<String, String>> {
         self.tls.as_mut()?.name(conn, wall)
     }
@@ -206,7 +207,7 @@ impl Connections {
         }
     }
 
-    /// How long until certificates have to be checked again.
+    /// Time until certificates must be checked again.
     #[must_use]
     pub fn check_in(&self, wall: UnixMs) -> Option<Span> {
         let due = self.tls.as_ref()?.check_due()?;
@@ -230,24 +231,24 @@ impl Connections {
         }
     }
 
-    /// How many are in a line.
+    /// Number of connections in a line.
     #[must_use]
     pub fn waiting(&self, line: Line) -> usize {
         self.lines[line as usize].len()
     }
 
-    /// Whether anybody is in these lines.
+    /// Returns whether any connection is in these lines.
     #[must_use]
     pub fn has_ready(&self) -> bool {
         self.lines.iter().any(|line| !line.is_empty())
     }
 
-    /// Nobody is in them any more.
+    /// Empties the lines.
     pub fn clear_ready(&mut self) {
         self.lines.iter_mut().for_each(StillReady::clear);
     }
 
-    /// Whoever is in this line gets one go from now on.
+    /// Starts a round: each connection in this line gets one go.
     pub fn begin_line(&mut self, line: Line) {
         self.lines[line as usize].begin();
     }
@@ -263,7 +264,7 @@ impl Connections {
         }
     }
 
-    /// The kernel has something to say about whoever this is, as soon as the one before it is done with.
+    /// Prefetches the connection of the next event.
     pub fn expect(&self, token: Token) {
         if let About::Host(conn) = About::of(token) {
             self.table.expect(conn);
@@ -297,8 +298,8 @@ impl Connections {
         }
     }
 
-    /// Appends a reply to what `conn` is to be sent at the end of the turn. To a peer that can be sent
-    /// nothing any more there is none: what it said before may be much, and the answers to it long.
+    /// Appends a reply, sent at the end of the turn. A peer that cannot be sent anything any more
+    /// gets none: its earlier messages may be many, and their replies long.
     pub fn reply(&mut self, conn: ConnId, reply: &Reply) {
         if let Some(entry) = self.table.get_mut(conn)
             && !entry.flags.has(Flags::BROKEN)
@@ -373,7 +374,7 @@ impl Connections {
         }
     }
 
-    /// One write for everyone who has something to send.
+    /// Writes once for each connection with bytes to send.
     pub fn flush_dirty(&mut self, registry: &Registry, stats: &mut ReactorStats) {
         if self.dirty.is_empty() {
             return;
@@ -398,7 +399,7 @@ impl Connections {
             Some(tls) => entry.flush_through(tls, conn, &mut self.pool, &mut stats.bytes_out),
         };
         if flushed == Flushed::Blocked && entry.ask_writable(conn, registry).is_err() {
-            // Nobody would ever tell when to go on.
+            // No event would ever resume it.
             entry.flags.set(Flags::BROKEN);
             flushed = Flushed::Broken;
         }

@@ -27,7 +27,7 @@ use crate::ids::ConnId;
 use crate::limits::{FRAME_HEADER_BYTES, UNPROVEN_FRAME_BYTES_MAX};
 use crate::time::Instant;
 
-/// Where handling a run of bytes stopped.
+/// Reason to stop handling a run of bytes.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Stop {
     /// No whole frame is left; the next needs so many bytes.
@@ -40,22 +40,22 @@ enum Stop {
     Gone,
 }
 
-/// What came of the first frame, or the first piece of raw ones, of some bytes.
+/// Result of the first frame, or the first piece of raw bytes.
 enum One {
     /// A frame of so many bytes was taken.
     Taken(usize),
-    /// So many raw bytes were taken.
+    /// A number of raw bytes was taken.
     Raw(usize),
     /// It is not whole: so many bytes are needed.
     Need(usize),
     /// There is no room for it now.
     Wait,
-    /// It was no good; the core has been told.
+    /// It was invalid; the core is notified.
     Refused,
 }
 
 impl Reactor {
-    /// Reads `conn` and handles what has come, until there is nothing left or its budget is used up.
+    /// Reads `conn` and handles its bytes, until there are no more or its budget is used up.
     pub(super) fn serve(&mut self, conn: ConnId, at: Moment) {
         let Some(entry) = self.connections.table.get_mut(conn) else {
             return;
@@ -122,8 +122,8 @@ impl Reactor {
                     return Stop::Gone;
                 }
             };
-            // A read that was cut short has emptied the socket, and the kernel will tell of more;
-            // but of an end that it has told of already it will not tell again.
+            // A short read has emptied the socket, and the kernel will report more; but an end that
+            // it has reported already it will not report again.
             let emptied = bytes < asked && may_empty;
             self.stats.bytes_in += bytes as u64;
 
@@ -176,7 +176,7 @@ impl Reactor {
         Some(at.now + self.connections.check_in(at.wall)?)
     }
 
-    /// What came by `conn` is no good: the core is told, and it is closed.
+    /// Passes the error of `conn` to the core, and closes it.
     fn break_off(&mut self, conn: ConnId, kind: Abnormal, at: Moment) {
         let error = DecodeError::new(kind, 0);
         self.guarded(conn, "abnormal", at, Input::Abnormal { conn, error });
@@ -364,7 +364,7 @@ impl Reactor {
         self.came_of(conn, "raw bytes", handled, at)
     }
 
-    /// What came of handing something in that may be turned away, or panic.
+    /// Result of an input that may be refused, or panic.
     fn came_of(
         &mut self,
         conn: ConnId,
@@ -408,8 +408,7 @@ impl Reactor {
         self.apply(at);
     }
 
-    /// `conn` has ended by itself: the core is told, and it is forgotten. Half a frame that it left is
-    /// nobody's.
+    /// Passes the end of `conn` to the core, and forgets it. Half a frame is dropped.
     fn end(&mut self, conn: ConnId, end: End, at: Moment) {
         self.connections.end(conn, &mut self.stats);
         self.guarded(conn, "end", at, Input::Ended { conn, end });
@@ -481,7 +480,7 @@ fn hand_in(core: &mut Core, at: Moment, input: Input<'_>, fx: &mut Effects) -> F
     core.handle(at, input, fx)
 }
 
-/// How many bytes the next frame needs; a frame that is whole, or was turned away, needs no more.
+/// Number of bytes that the next frame needs; a whole or refused frame needs no more.
 fn needed(stop: Stop) -> usize {
     match stop {
         Stop::Hungry(bytes) => bytes,

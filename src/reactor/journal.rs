@@ -82,7 +82,7 @@ pub fn event(event: &Event) {
     }
 }
 
-/// Whether lines on what peers send are written: one comparison, so that it may stand in the way of a heartbeat.
+/// Returns whether received messages are logged: one comparison, cheap enough for a heartbeat.
 #[inline]
 pub fn is_tracing() -> bool {
     log::log_enabled!(target: RECEIVED, log::Level::Trace)

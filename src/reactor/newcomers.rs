@@ -34,7 +34,7 @@ pub struct Newcomers {
 /// The newcomers of one network.
 #[derive(Debug, Default)]
 struct Own {
-    /// How many there are.
+    /// Number of newcomers.
     count: usize,
     /// The oldest first.
     queue: VecDeque<ConnId>,
@@ -71,7 +71,7 @@ impl Newcomers {
         }
     }
 
-    /// How many there are of the network of `peer`.
+    /// Number of newcomers of the network of `peer`.
     #[must_use]
     pub fn count(&self, peer: IpAddr) -> usize {
         self.own.get(&network(peer)).map_or(0, |own| own.count)

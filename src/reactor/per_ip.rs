@@ -1,5 +1,5 @@
-//! How many connections each network has, where `limits.connections_per_ip` sets a bound. Where it
-//! does not, nothing is kept.
+//! Number of connections of each network, if `limits.connections_per_ip` is set. Otherwise nothing
+//! is stored.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
@@ -9,8 +9,8 @@ use crate::ids::ConnId;
 /// Bits of an IPv6 address that name the network of one customer.
 const NETWORK_BITS: u32 = 64;
 
-/// What counts as one peer: an IPv4 address (also one mapped into IPv6), or the /64 network of an IPv6 address, all of
-/// whose addresses one machine can use.
+/// The unit that counts as one peer: an IPv4 address (also one mapped into IPv6), or the /64
+/// network of an IPv6 address, since one machine can use all of its addresses.
 #[must_use]
 pub fn network(peer: IpAddr) -> IpAddr {
     match peer.to_canonical() {

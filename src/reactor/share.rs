@@ -1,5 +1,5 @@
-//! What one connection may take of a turn: much when few have something to say, little when many do. A turn so stays short in
-//! a crowd, and with it the wait of whoever has a single heartbeat to send.
+//! Read budget of one connection in a turn: large when few are ready, small when many are. A turn
+//! thus stays short in a crowd, and with it the wait of a host with a single heartbeat.
 
 use crate::limits::{
     FRAMES_PER_TURN_ALL, FRAMES_PER_TURN_MAX, FRAMES_PER_TURN_MIN, READ_BYTES_PER_TURN_ALL,
@@ -7,7 +7,7 @@ use crate::limits::{
 };
 use crate::time::{Instant, Span};
 
-/// What is left of it.
+/// The remaining budget.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Share {
     /// Bytes to be read.
@@ -46,8 +46,8 @@ impl Share {
     }
 }
 
-/// A piece of a turn for those behind everybody else: over when its time is, but not before a few have been served, so
-/// that a slow machine gets on as well.
+/// Slice of a turn for connections that are served last: over when its time is, but not before a
+/// few have been served, so that a slow machine makes progress as well.
 #[derive(Debug)]
 pub struct Slice {
     end: Instant,

@@ -18,7 +18,7 @@ use crate::limits::{FRAME_BYTES_MAX, FRAMES_PER_TURN_MAX, REPORTS_WAITING_MAX, U
 use crate::store::op::{Batch, HeldHost, Op, Outcome, Reason, Settled};
 use crate::time::UnixMs;
 
-/// How long a test waits for what must come.
+/// Time limit of every condition.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 const BEAT: &str = r#"{"flag":"ADH18","phase":1,"ACK":"keepAlive"}"#;
@@ -117,7 +117,7 @@ impl Rig {
         self.reactor.wake().ring();
     }
 
-    /// What a store that is well says to all that it was handed.
+    /// Answers all operations like a healthy store.
     fn settle(&self) {
         for batch in self.batches.try_iter() {
             let outcomes = batch.ops.into_iter().filter_map(settled).collect();
@@ -153,7 +153,7 @@ impl Rig {
         self.reactor.core.stats().abnormal[of.unwrap()]
     }
 
-    /// Whether the connection in that slot, the first of it, has still to say something.
+    /// Returns whether the first connection in that slot is still a newcomer.
     fn is_newcomer(&mut self, slot: u32) -> bool {
         let generation = 0;
         let conn = ConnId { slot, generation };
@@ -570,7 +570,7 @@ fn a_loop_that_was_stopped_reads_before_it_judges() {
     let mut peers: Vec<_> = (0..20).map(|_| rig.connect()).collect();
     peers.iter_mut().for_each(|peer| peer.send(&frame(BEAT)));
     rig.until(|rig| rig.reactor.stats.frames == 20);
-    // Nobody turns the loop; the hosts beat, and one comes anew.
+    // The loop does not turn; the hosts send heartbeats, and a new one connects.
     peers.push(rig.connect());
     peers.iter_mut().for_each(|peer| peer.send(&frame(BEAT)));
     std::thread::sleep(timeout + timeout / 4);
@@ -677,7 +677,7 @@ fn a_walk_over_many_of_whom_nothing_is_written_does_not_wait_for_the_next_event(
     ];
     rig.tell(outcomes);
     rig.until(|rig| rig.reactor.core.stats().store_sessions == 2);
-    // What else is written at a coming-up is of no account.
+    // Other writes after a reconnection do not matter here.
     let is_ended = |rig: &Rig| {
         let ended = |op: &Op| matches!(op, Op::Offline(_));
         rig.batches

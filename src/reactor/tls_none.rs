@@ -7,11 +7,11 @@ use super::share::Share;
 use crate::ids::ConnId;
 use crate::time::UnixMs;
 
-/// There are none.
+/// Without the feature there are no settings.
 #[derive(Clone, Debug)]
 pub enum TlsSettings {}
 
-/// There are none.
+/// Without the feature there is no table.
 #[derive(Debug)]
 pub enum Tls {}
 

@@ -1,15 +1,13 @@
 //! The HTTP sockets, beside those of the hosts on the same loop.
-//!
-//! ```text
-//!  event ──▶ ready ──▶ queue of those ready ──▶ run_ready ──▶ Connection::drive ──▶ control
-//!                        ▲  within a budget ▲        │
-//!                        └── not finished ──┴────────┘            tick: deadlines
+//!  ```text
+//!  event ──▶ ready ──▶ ready queue ──▶ run_ready ──▶ Connection::drive ──▶ control
+//!                        ▲  within a budget ▲     │
+//!                        └── not finished ──┴─────┘            tick: deadlines
 //! ```
-//!
-//! An event only puts its connection on the queue. [`Web::run_ready`] works the queue off within a
-//! budget, so that whoever asks for many pages takes turns with everybody else, the hosts
-//! included. What the core has to be asked is taken by the reactor ([`Web::take_asks`]) and answered
-//! through [`Web::respond`], in this turn or a later one. Requests are few; what matters here is that nobody can keep the loop or its memory.
+//!  An event only queues its connection. [`Web::run_ready`] serves the queue within a budget, so that a
+//! client with many requests takes turns with the others and with the hosts. Requests for the core are
+//! taken by the reactor ([`Web::take_asks`]) and answered through [`Web::respond`], in this turn or a later
+//! one. Requests are few; no client can occupy the loop or its memory.
 
 mod connection;
 
@@ -56,23 +54,23 @@ pub struct Web {
     /// Counts the connections: an event for one that is gone finds another number in its slot.
     generation: u32,
     queue: VecDeque<Token>,
-    /// Whether the listener is on the queue.
+    /// The listener is in the queue.
     accepting: bool,
-    /// When to accept again after it failed.
+    /// Next attempt to accept after a failure.
     retry_at: Option<Instant>,
     /// A connection accepted for which there is no place yet.
     waiting: Option<(TcpStream, IpAddr)>,
     scratch: Box<[u8]>,
-    /// What the core is to be asked: one question for a connection at most.
+    /// Requests for the core: at most one per connection.
     asks: Vec<(u64, Ask)>,
-    /// Who is told what happens.
+    /// Connections that follow the events.
     followers: Vec<Token>,
-    /// The last events, whoever follows.
+    /// The last events.
     recent: Recent,
     stats: WebStats,
 }
 
-/// What has happened over HTTP.
+/// Counters of HTTP.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct WebStats {
     /// Connections open now.
@@ -211,14 +209,14 @@ impl Web {
         self.connections.len()
     }
 
-    /// What has happened so far.
+    /// Counters.
     #[must_use]
     pub fn stats(&self) -> &WebStats {
         &self.stats
     }
 
-    /// Takes new rules. They hold from the next request on. A token is exchanged, never given up: that
-    /// there need be none is said of another address, which counts after a restart.
+    /// Takes new rules, for the next request on. A token can be replaced but not removed: whether
+    /// it may be missing depends on the address, which changes only at a restart.
     pub fn set_rules(&mut self, rules: HttpRules) {
         let token = rules.token.or_else(|| self.rules.token.take());
         self.rules = HttpRules { token, ..rules };
@@ -235,7 +233,7 @@ impl Web {
         }
     }
 
-    /// Whether events with this token are ours.
+    /// Returns whether `token` belongs to HTTP.
     #[must_use]
     pub fn owns(&self, token: Token) -> bool {
         token == LISTENER || token.0 >> 62 == 1
@@ -251,7 +249,7 @@ impl Web {
         }
     }
 
-    /// Whether there is work for [`run_ready`](Self::run_ready): then the next wait is zero.
+    /// Returns whether [`run_ready`](Self::run_ready) has work: then the next wait is zero.
     #[must_use]
     pub fn has_ready(&self) -> bool {
         self.accepting || !self.queue.is_empty()
@@ -319,13 +317,14 @@ impl Web {
         deadlines.chain(self.retry_at).min()
     }
 
-    /// What the core is to be asked, each with its asker, since this was called last. To be called after
+    /// Takes the requests for the core since the last call, with their requesters. Call it after
     /// every [`run_ready`](Self::run_ready).
     pub fn take_asks(&mut self) -> Vec<(u64, Ask)> {
         std::mem::take(&mut self.asks)
     }
 
-    /// The core's answer for one of those. Whoever is gone, or was told that it took too long, is nobody.
+    /// Passes the core's answer to a requester. If that has disconnected or timed out, the answer
+    /// is dropped.
     pub fn respond(&mut self, asker: u64, answer: Answer) {
         let Some(token) = token_of_asker(asker) else {
             return;
@@ -337,8 +336,8 @@ impl Web {
         }
     }
 
-    /// Tells the followers of an event. Who is too far behind is dropped: what it missed
-    /// cannot be told any more, and it sees the end where it would not see the gap.
+    /// Sends an event to the followers. One that is too far behind is dropped: it would not see a
+    /// gap, but it sees the end.
     pub fn tell(&mut self, event: &Event, now: Instant) {
         self.recent.push(event);
         if self.followers.is_empty() {
@@ -361,8 +360,8 @@ impl Web {
         }
     }
 
-    /// Accepts nobody any more and closes whoever is not being answered. The rest go when they
-    /// have their answer, which takes further turns: until [`connections`](Self::connections) is zero.
+    /// Stops accepting, and closes connections that are not being answered. The rest close after
+    /// their response, which takes further turns: until [`connections`](Self::connections) is zero.
     pub fn stop(&mut self, registry: &Registry) {
         if let Some(mut listener) = self.listener.take() {
             // It is closed in the next moment, which ends its registration as well.
@@ -564,8 +563,8 @@ impl Web {
         worked
     }
 
-    /// Whether a connection may wait for the core: one in a spare place only if it finds another, or few of
-    /// those wait.
+    /// Returns whether a connection may wait for the core: one in a spare place only if another
+    /// place is free, or few of those wait.
     fn may_ask(&mut self, slot: usize, now: Instant) -> bool {
         if !self.connections[slot].is_spare {
             return true;
@@ -578,7 +577,7 @@ impl Web {
         self.connections.iter().filter(|(_, c)| asking(c)).count() <= HTTP_SPARE_ASKS_MAX
     }
 
-    /// Makes a connection one that is told what happens, if there is room for it.
+    /// Makes a connection follow the events, if there is room for it.
     fn follow(&mut self, slot: usize, now: Instant) {
         let may = self.may_ask(slot, now) && !self.connections[slot].is_spare;
         let stalled = |c: &Connection| c.is_following() && c.has_stalled(now);
@@ -624,7 +623,8 @@ impl Web {
         (connection.token == token).then_some(slot)
     }
 
-    /// Closing a descriptor ends its registration; nobody holds a second one for the same socket.
+    /// Closes a connection. Closing a descriptor ends its registration, since no other refers to
+    /// the same socket.
     fn close(&mut self, slot: usize) {
         let token = self.connections.remove(slot).token;
         self.followers.retain(|follower| *follower != token);

@@ -15,7 +15,7 @@ use crate::ids::ConnId;
 use crate::limits::TLS_BUFFER_BYTES_MAX;
 use crate::time::UnixMs;
 
-/// See the [room](self).
+/// TLS of one connection.
 pub(super) struct Channel {
     tls: ServerConnection,
     /// The connection it belongs to.
@@ -28,7 +28,7 @@ pub(super) struct Channel {
     is_known: bool,
     /// Under which authorities the peer's certificate was accepted last: see [`Tls`](super::Tls).
     pub(super) era: u32,
-    /// When the peer's certificates are to be checked again, since one of them expires then.
+    /// Time of the next check of the peer's certificates, at which one of them expires.
     pub(super) expires: Option<UnixMs>,
 }
 
@@ -130,7 +130,7 @@ impl Channel {
         Flushed::All
     }
 
-    /// Whether something is on its way.
+    /// Returns whether encrypted bytes are unsent.
     pub(super) fn has_unsent(&self) -> bool {
         self.tls.wants_write()
     }
@@ -141,7 +141,7 @@ impl Channel {
         let _ = self.send(stream, &mut 0);
     }
 
-    /// Whether the handshake has ended since this was asked last.
+    /// Returns whether the handshake has ended since the last call.
     pub(super) fn has_shaken_hands(&mut self) -> bool {
         let is_over = !self.tls.is_handshaking();
         is_over && !std::mem::replace(&mut self.is_known, true)
@@ -156,7 +156,7 @@ impl Channel {
         }
     }
 
-    /// Whether its handshake is over, and has been looked at.
+    /// Returns whether the handshake is over, and has been handled.
     pub(super) fn is_known(&self) -> bool {
         self.is_known
     }
@@ -211,8 +211,8 @@ mod tests {
         assert!(!channel.tls.is_handshaking());
     }
 
-    /// Reads until there is nothing more to be had in one call of a connection's turn. How much of the socket
-    /// that took, and how many plain bytes it gave.
+    /// Reads as in one turn of a connection. Returns the bytes taken from the socket, and the plain
+    /// bytes.
     fn turn(channel: &mut Channel, socket: &mut Socket, mut budget: Share) -> (usize, usize) {
         let (before, mut plain) = (socket.left(), 0);
         let mut into = vec![0; 65_536];

@@ -1,14 +1,12 @@
 //! TLS on the connections of hosts: between the socket and the bytes, and nowhere else.
-//!
-//! ```text
+//!  ```text
 //!   socket ──▶ Channel::read ──▶ plain bytes, as if they had been read
 //!      ▲          │ certificate: the host's name
 //!      └── Channel::send ◀── plain bytes, as if they were being sent
 //! ```
-//!
-//! Channels stand in a table beside the connections, so that one without TLS costs nothing. Steps of
+//!  Channels are in a table beside the connections, so that a plain connection costs nothing. Steps of
 //! handshakes have a budget per turn, since one costs as much as a thousand heartbeats. Each connection has a
-//! budget per turn of encrypted bytes and of records, whatever the records hold.
+//! budget per turn of encrypted bytes and of records, whether or not the records hold data.
 
 mod channel;
 mod records;
@@ -29,10 +27,10 @@ use crate::limits::{
 };
 use crate::time::UnixMs;
 
-/// Why a handshake is refused although nothing is wrong with it.
+/// Reason of a refused handshake that is valid in itself.
 const TOO_MANY: &str = "too many handshakes are under way for one as long as this";
 
-/// How TLS is spoken.
+/// TLS settings.
 #[derive(Clone, Debug)]
 pub struct TlsSettings {
     /// The certificate, the versions, and who must show what.
@@ -56,7 +54,7 @@ pub struct Tls {
     era: u32,
     /// The slot at which the check of all connections goes on, while there is one after a change.
     walk: Option<usize>,
-    /// When which connection's certificates are to be checked again.
+    /// Times of the next certificate checks, with their connections.
     expiries: BTreeSet<(UnixMs, ConnId)>,
 }
 
@@ -95,7 +93,7 @@ impl Tls {
         self.steps = TLS_HANDSHAKES_PER_TURN_MAX;
     }
 
-    /// A channel for a new connection. False if there can be none.
+    /// Creates a channel for a new connection. Returns false if that fails.
     pub fn open(&mut self, conn: ConnId) -> bool {
         let channel = Channel::new(&self.settings, conn, self.era);
         let slot = conn.slot as usize;
@@ -159,7 +157,7 @@ impl Tls {
         }
     }
 
-    /// Whether something is on its way.
+    /// Returns whether encrypted bytes are unsent.
     #[must_use]
     pub fn has_unsent(&self, conn: ConnId) -> bool {
         match self.channels.get(conn.slot as usize) {
@@ -253,7 +251,7 @@ impl Tls {
         }
     }
 
-    /// When [`check`](Self::check) has something to do next, by the wall clock.
+    /// Time of the next [`check`](Self::check), by the wall clock.
     #[must_use]
     pub fn check_due(&self) -> Option<UnixMs> {
         match self.walk {

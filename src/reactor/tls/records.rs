@@ -19,7 +19,7 @@ pub(super) struct Records {
 }
 
 impl Records {
-    /// How many bytes may be read so that they end at most `records` records, at least one.
+    /// Number of bytes that may be read so that they end at most `records` records, at least one.
     pub(super) fn room(&self, records: usize, encrypted: bool) -> usize {
         let shortest = match encrypted {
             true => SHORTEST_ENCRYPTED_BYTES,

@@ -1,21 +1,18 @@
 //! One HTTP socket.
-//!
-//! ```text
+//!  ```text
 //!            first byte          whole request          flushed
 //!  Receiving(idle) ──▶ Receiving ──▶ Sending ─────────▶ Receiving(idle)
 //!                        │   │ 10 s: 408 ──▲ │ last answer
 //!                        │   ▼             │ ▼
 //!                        │  Asking ─ reply ┘ Lingering ──▶ closed
 //!                        ▼
-//!                     Delayed: the answer to a wrong token waits, then it is sent
+//!                     Delayed: the response to a wrong token waits, then it is sent
 //!                     Following: events, until either side ends it
 //! ```
-//!
-//! *Asking* waits for the core; *Following* is told what happens for as long as it keeps up.
-//!
-//! Nothing is read while an answer is on its way: a peer that does not read is not listened to, so
-//! one answer and one request are all that is ever held. *Lingering* reads and drops what the peer
-//! was still sending; closing over unread bytes would reset the connection and destroy the answer.
+//!  *Asking* waits for the core; *Following* receives the events as long as it keeps up.
+//!  Nothing is read while a response is being sent, so one response and one request are all that is ever
+//! in memory. *Lingering* reads and drops the bytes that the peer was still sending; closing over unread
+//! bytes would reset the connection and destroy the response.
 
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Shutdown, SocketAddr};
@@ -44,21 +41,21 @@ pub(super) struct Connection {
     /// Bytes of `output` the kernel has taken.
     sent: usize,
     phase: Phase,
-    /// What the core has answered, until it is written out.
+    /// The core's answer, until it is written.
     reply: Option<Answer>,
     /// Set when the server stops: there is no time for lingering.
     hurried: bool,
     /// The name of this connection.
     pub(super) token: Token,
-    /// When it has taken too long with what it is doing.
+    /// Deadline of the present phase.
     pub(super) deadline: Instant,
-    /// Whether it waits on the queue of those ready.
+    /// It is in the ready queue.
     pub(super) queued: bool,
-    /// Whether it has a spare place, where one request is answered.
+    /// It has a spare place, in which one request is answered.
     pub(super) is_spare: bool,
-    /// When it was accepted.
+    /// Time of the accept.
     pub(super) born: Instant,
-    /// When its request, or its answer, began or last went on.
+    /// Time at which its request, or its response, began or last made progress.
     progress_at: Instant,
     /// Bytes of it since then.
     progressed: usize,
@@ -72,7 +69,7 @@ enum Phase {
     Asking,
     /// Bytes are on their way to the peer.
     Sending(Then),
-    /// The peer is told what happens.
+    /// The peer receives events.
     Following,
     /// The answer is held back for a while, since the token was wrong.
     Delayed(Then),
@@ -80,7 +77,7 @@ enum Phase {
     Lingering,
 }
 
-/// What follows when everything has been sent.
+/// Next phase after everything has been sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Then {
     /// The rest of the request under way.
@@ -91,7 +88,7 @@ enum Then {
     Close,
 }
 
-/// Where a connection stands after it was worked on.
+/// State of a connection after work on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Progress {
     /// It waits for the kernel: an event will come.
@@ -102,44 +99,44 @@ pub(super) enum Progress {
     Gone,
 }
 
-/// What a connection wants that it cannot do itself.
+/// A need of a connection that its owner must serve.
 #[derive(Debug)]
 pub(super) enum Wants {
     /// This asked of the core.
     Ask(Ask),
-    /// To be told what happens.
+    /// To follow the events.
     Events,
 }
 
-/// What became of a connection whose deadline was past.
+/// Result of a passed deadline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Late {
     /// Nothing more is to be said: it is to be closed.
     Over,
-    /// It is told so, with this status.
+    /// The request is refused with this status.
     Refused(u16),
-    /// That is no harm.
+    /// The deadline was harmless.
     Alive,
     /// The delay of its answer is over: it is to be worked on.
     Due,
 }
 
-/// What was done for a connection.
+/// Result of work on a connection.
 #[derive(Debug)]
 pub(super) struct Driven {
-    /// Where it stands.
+    /// Its state.
     pub(super) progress: Progress,
     /// The status of the request that was answered, if one was.
     pub(super) answered: Option<u16>,
-    /// Whether that was for a wrong token.
+    /// The request had a wrong token.
     pub(super) wrong_token: bool,
-    /// What has to be done for it.
+    /// Its need.
     pub(super) wants: Option<Wants>,
     /// Bytes read from it.
     pub(super) read: usize,
 }
 
-/// What reading came to.
+/// Result of reading.
 enum Took {
     Bytes(usize),
     Nothing,
@@ -174,8 +171,8 @@ impl Connection {
         }
     }
 
-    /// Whether it may be closed for another: nothing of a request has come, nothing is ready to be
-    /// read, and nobody waits for an answer.
+    /// Returns whether it may be closed for another: no byte of a request has arrived, nothing is
+    /// readable, and no response is awaited.
     pub(super) fn is_idle(&self) -> bool {
         !self.queued && self.phase == Phase::Receiving && self.conversation.is_silent()
     }
@@ -186,8 +183,8 @@ impl Connection {
         self.conversation.end_after_next();
     }
 
-    /// Whether it may be closed for another where none is idle: its request does not go on, or its peer
-    /// does not read.
+    /// Returns whether it may be closed for another if none is idle: its request, or its peer's
+    /// reading, makes no progress.
     pub(super) fn has_stalled(&self, now: Instant) -> bool {
         let under_way = match self.phase {
             Phase::Receiving => !self.conversation.is_silent(),
@@ -198,17 +195,17 @@ impl Connection {
         under_way && !self.queued && self.progress_at + Span::from_secs(HTTP_STALLED_S) <= now
     }
 
-    /// Whether its answer is held back.
+    /// Returns whether its response is delayed.
     pub(super) fn is_delayed(&self) -> bool {
         matches!(self.phase, Phase::Delayed(_))
     }
 
-    /// Whether it is told what happens.
+    /// Returns whether it follows the events.
     pub(super) fn is_following(&self) -> bool {
         self.phase == Phase::Following
     }
 
-    /// Whether the core has been asked for it.
+    /// Returns whether it waits for the core.
     pub(super) fn is_asking(&self) -> bool {
         self.phase == Phase::Asking
     }
@@ -224,7 +221,7 @@ impl Connection {
         }
     }
 
-    /// Whether everything is said, so that nothing is lost if it is closed.
+    /// Returns whether everything is sent, so that nothing is lost if it is closed.
     pub(super) fn is_lingering(&self) -> bool {
         self.phase == Phase::Lingering
     }
@@ -268,7 +265,7 @@ impl Connection {
         waits
     }
 
-    /// From now on the peer is told what happens.
+    /// Makes the connection follow the events.
     pub(super) fn follow(&mut self, now: Instant) {
         self.output.extend_from_slice(events::HEAD.as_bytes());
         self.phase = Phase::Following;
@@ -315,7 +312,7 @@ impl Connection {
                 *then = Then::Close;
                 true
             }
-            // What was ordered is settled before the end, and whoever ordered it is told.
+            // A change in progress is finished before the end, and its requester is answered.
             Phase::Asking => true,
             _ => false,
         }
@@ -467,7 +464,7 @@ impl Connection {
         self.progress_begins(now);
     }
 
-    /// Holds back the answer that is to be sent: whoever guesses has to wait for each guess.
+    /// Delays the response: each guess of a token has to wait.
     fn delay(&mut self, now: Instant) {
         if let Phase::Sending(then) = self.phase {
             self.phase = Phase::Delayed(then);

@@ -16,7 +16,7 @@ use crate::limits::{
 };
 use crate::time::UnixMs;
 
-/// How long a condition may take on a busy machine.
+/// Time limit of every condition.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 struct Loop {
@@ -92,7 +92,7 @@ impl Loop {
         }
     }
 
-    /// Whatever the client is told, until it has heard `count` whole answers.
+    /// All responses for the client, until there are `count`.
     fn answers(&mut self, client: &mut Client, count: usize) -> Vec<(u16, String)> {
         let mut answers = Vec::new();
         self.until("answered", |_| {
@@ -221,7 +221,7 @@ fn a_turn_reads_much_of_only_so_many() {
     let mut lp = Loop::new();
     let mut clients: Vec<_> = (0..CLIENTS).map(|_| lp.client()).collect();
     for client in &mut clients {
-        // Half a body: there is nothing to be answered.
+        // Half a body: there is no response yet.
         client.say("POST /v1/tasks HTTP/1.1\r\nHost: localhost\r\n");
         client.say("Content-Type: application/json\r\nContent-Length: 1000000\r\n\r\n");
         client.say(&"x".repeat(2 * HTTP_READ_BYTES));

@@ -1,4 +1,4 @@
-//! What is asked of the core and answered later, and the events as they are told.
+//! Requests that the core answers later, and the event stream.
 
 use super::*;
 use crate::handlers::ask::{ErrorKind, NewTask};
@@ -37,7 +37,7 @@ impl Loop {
         client
     }
 
-    /// Whatever the client is told until `done`.
+    /// All data for the client until `done`.
     fn heard(&mut self, client: &mut Client, mut done: impl FnMut(&str) -> bool) -> String {
         let mut text = String::new();
         self.until("told", |_| {
@@ -158,7 +158,7 @@ fn an_answer_that_does_not_come_is_not_waited_for_for_ever() {
     lp.pass(1);
     let (status, body) = lp.answer(&mut client);
     assert_eq!((status, body.contains("unknown")), (503, true), "{body}");
-    // It comes too late, and is nobody's.
+    // It comes too late, and is dropped.
     lp.web.respond(asker, error(ErrorKind::Taken, "late"));
     lp.ended(&mut client);
     assert_eq!(lp.web.stats.answers, [0, 0, 0, 1]);
