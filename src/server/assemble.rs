@@ -47,7 +47,7 @@ pub fn rules(config: &Config) -> Rules {
     }
 }
 
-/// Who gets in how.
+/// Admission rules of a configuration.
 pub fn access(config: &Config) -> Access {
     match &config.auth {
         Auth::Unset | Auth::None => Access::Open,
@@ -97,7 +97,7 @@ pub fn settings(config: &Config) -> reactor::Settings {
     }
 }
 
-/// What of a new configuration can be had without a restart.
+/// Parts of a new configuration that need no restart.
 pub fn news(config: &Config) -> News {
     News {
         rules: rules(config),
@@ -208,8 +208,8 @@ pub fn plan(config: &Config) -> Plan {
     }
 }
 
-/// How the store thread gets its store: the first time, and anew each time it has failed. An embedded
-/// store is opened here, so that one that is in use is known before anything is served.
+/// Factory of the store: for the first time, and after each failure. An embedded store is opened
+/// here, so that one in use is noticed before anything is served.
 pub fn maker(config: &Config) -> Result<Make, BindError> {
     let settings = store_settings(config);
     match &config.store.url {

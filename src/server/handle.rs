@@ -1,4 +1,4 @@
-//! What other threads hold of a server.
+//! Handles, by which other threads use a server.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -22,12 +22,11 @@ use crate::reactor::wake::Wake;
 use crate::store::op::TaskState;
 
 const WAIT: Duration = Duration::from_secs(HANDLE_WAIT_S_MAX);
-/// How long an answer may take that the store has a part in.
+/// Longest wait for an answer that needs the store.
 const ASK_WAIT: Duration = Duration::from_secs(ASKER_S_MAX);
 
-/// A handle of a server: cheap to clone, for any thread.
-///
-/// The loop answers between turns. A question asked on the loop's own thread, between two calls of
+/// A handle of a server: inexpensive to clone, for any thread.
+///  The loop answers between turns. A request made on the loop's own thread, between two calls of
 /// [`Server::turn`](super::Server::turn), cannot be answered while it waits, and fails after
 /// ten seconds; [`events`](Self::events), [`reload`](Self::reload) and
 /// [`shutdown`](Self::shutdown) wait for no answer and may be called anywhere.
@@ -37,14 +36,14 @@ pub struct Handle {
     wake: Arc<Wake>,
 }
 
-/// Why the server did not answer.
+/// Error of a request to the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum HandleError {
     /// It has ended.
     #[error("the server has ended")]
     Ended,
-    /// It has not answered in time, in ten seconds or, where its store has a part in the answer, in
-    /// twenty: nobody turns it, or this is its own thread.
+    /// No answer in time: in ten seconds or, if the answer needs the store, in twenty. The loop
+    /// does not run, or this is its own thread.
     #[error(
         "the server has not answered in time: does anyone run it, on another thread than this?"
     )]
@@ -56,10 +55,8 @@ impl Handle {
         Self { requests, wake }
     }
 
-    /// Which of `hosts` are online: one answer each, in their order. What cannot be a host's name is
-    /// not online.
-    ///
-    /// # Errors
+    /// Returns for each of `hosts`, in their order, whether it is online. An invalid name is not online.
+    ///  # Errors
     /// When the server has ended or does not answer.
     pub fn alive(&self, hosts: &[&str]) -> Result<Vec<bool>, HandleError> {
         let mut alive = Vec::with_capacity(hosts.len());
@@ -94,12 +91,10 @@ impl Handle {
         }
     }
 
-    /// Hands in a task: it is checked, stored and sent. What each host is in it then; what becomes of them
-    /// is told by the [`events`](Self::events), and by [`ask`](Self::ask) at any time.
-    ///
-    /// It may be called any number of times, from any thread, at once or one after the other.
-    ///
-    /// # Errors
+    /// Dispatches a task: it is checked, stored and sent. Returns the state of each host in it. Later states come by
+    /// the [`events`](Self::events), and by [`ask`](Self::ask) at any time.
+    ///  It may be called any number of times, from any thread, at once or one after the other.
+    ///  # Errors
     /// When it is wrong, its key was used before, the server cannot take it now, or has ended. If
     /// the server does not answer in time, the task may yet be stored and sent.
     pub fn dispatch(
@@ -125,7 +120,7 @@ impl Handle {
         self.request_within(ASK_WAIT, |reply| Request::Ask { ask, reply })
     }
 
-    /// What happens to the fleet from now on: everything that connects after this returns is told of.
+    /// Events of the fleet from now on: every connection after this call raises one.
     #[must_use]
     pub fn events(&self) -> Events {
         let (events, waiting) = bounded(EVENTS_WAITING_MAX);
@@ -147,7 +142,7 @@ impl Handle {
         }
     }
 
-    /// Ends the server: nobody is accepted or read any more, what is to be written is written, then
+    /// Ends the server: connections are no longer accepted or read, outstanding writes are finished, then
     /// [`run`](super::Server::run) returns. Never waits.
     pub fn shutdown(&self) {
         self.wake.ask_stop();
@@ -182,10 +177,9 @@ impl Handle {
     }
 }
 
-/// What happens to the fleet, as it happens. It ends when the server does.
-///
-/// The server waits for nobody: who falls more than [`EVENTS_WAITING_MAX`] behind loses events, and
-/// [`missed`](Self::missed) says how many.
+/// Events of the fleet, as they happen. The iterator ends when the server does.
+///  The server waits for no subscriber: one that falls more than [`EVENTS_WAITING_MAX`] behind loses events, and
+/// [`missed`](Self::missed) gives their number.
 #[derive(Debug)]
 pub struct Events {
     waiting: Receiver<Event>,
@@ -217,7 +211,7 @@ impl Events {
         }
     }
 
-    /// How many events have been lost so far because they were not taken in time.
+    /// Number of events lost so far because they were not taken in time.
     #[must_use]
     pub fn missed(&self) -> u64 {
         self.missed.load(Ordering::Relaxed)

@@ -1,6 +1,5 @@
-//! What can be tried of a configuration before anything is made of it: directories, ports, the file of the log.
-//!
-//! A start looks at the directories first, so that one that must fail leaves nothing behind. `check-config` tries all of it.
+//! Checks of a configuration before anything is created: directories, ports, the file of the log.
+//!  A start checks the directories first, so that a failed one leaves nothing behind. `check-config` checks everything.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
