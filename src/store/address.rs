@@ -1,14 +1,12 @@
-//! Where the store is: its URL, read and shown. A password goes in and never comes out: no error
-//! repeats anything of a URL but its scheme (and what is no URL at all only where it has neither `:` nor `@`), and what is printed has `***` in its place.
-//!
-//! ```text
+//! The store's URL: parsing and printing. A password goes in and never comes out: an error repeats only the
+//! scheme (and other text only if it has neither `:` nor `@`), and a printed URL has `***` in its place.
+//!  ```text
 //!  embedded:DIR
 //!  redis://[[user]:password@]host[:port][/db]
 //!  rediss://[[user]:password@]host[:port][/db][?ca=FILE]
 //!  redis+unix://[[user]:password@]/path/to.sock[?db=N]
 //! ```
-//!
-//! User, password, the socket's path and FILE may have any character written as `%XX`; `@ / ? # %` and `:` in a
+//!  User, password, the socket's path and FILE may have any character written as `%XX`; `@ / ? # %` and `:` in a
 //! user have to be.
 
 use std::fmt;
@@ -19,7 +17,7 @@ use crate::text;
 
 /// Redis's port where none is given.
 pub const REDIS_PORT: u16 = 6_379;
-/// What a URL may be, for the errors.
+/// Forms of a URL, for the errors.
 const FORMS: &str = "embedded:DIR, redis://[user:password@]host:port/db, \
      rediss://[user:password@]host:port/db?ca=FILE or redis+unix://[user:password@]/path?db=N";
 /// Kinds of URL that mean something, but not yet.
@@ -41,7 +39,7 @@ pub enum StoreUrl {
 /// One Redis.
 #[derive(Clone, PartialEq, Eq)]
 pub struct RedisAddress {
-    /// How it is reached.
+    /// Transport and address.
     pub place: RedisPlace,
     /// The user, where one is named.
     pub user: Option<String>,
@@ -51,7 +49,7 @@ pub struct RedisAddress {
     pub db: i64,
 }
 
-/// How a Redis is reached.
+/// Transport and address of a Redis.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RedisPlace {
     /// Over TCP.
@@ -67,14 +65,15 @@ pub enum RedisPlace {
         host: String,
         /// Port.
         port: u16,
-        /// Who signed its certificate, as PEM; none: whom the system believes.
+        /// Authority of its certificate, as PEM; `None`: the system's authorities.
         ca: Option<PathBuf>,
     },
     /// Over a Unix socket.
     Unix(PathBuf),
 }
 
-/// Why a text is no [`StoreUrl`]. Shows nothing of it but the scheme, or a word that can hold no password.
+/// Error of a [`StoreUrl`]. Shows nothing of it but the scheme, or a word that can hold no
+/// password.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum StoreUrlError {
     /// It has no scheme, and may have a password.
@@ -94,7 +93,7 @@ pub enum StoreUrlError {
     Part {
         /// The scheme, with what follows it.
         scheme: &'static str,
-        /// Which part, and what it may be.
+        /// The part, and its allowed forms.
         why: &'static str,
     },
 }
@@ -140,7 +139,8 @@ fn unknown(url: &str) -> StoreUrlError {
     }
 }
 
-/// Whether this is short and has neither `:` nor `@`, without which no password can be given.
+/// Returns whether the text is short and has neither `:` nor `@`, so that it cannot hold a
+/// password.
 fn is_word(url: &str) -> bool {
     let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-' | '/');
     (1..=WORD_BYTES_MAX).contains(&url.len()) && url.chars().all(allowed)
@@ -153,7 +153,7 @@ fn embedded(dir: &str) -> Result<StoreUrl, &'static str> {
     Ok(StoreUrl::Embedded(PathBuf::from(dir)))
 }
 
-/// What stands behind `redis://`.
+/// Parses the text behind `redis://`.
 fn tcp(rest: &str) -> Result<RedisAddress, &'static str> {
     let (authority, path) = split_before(rest, &['/', '?', '#']);
     let (login, place) = split_login(authority, path)?;
@@ -173,7 +173,7 @@ fn tcp(rest: &str) -> Result<RedisAddress, &'static str> {
     })
 }
 
-/// What stands behind `rediss://`.
+/// Parses the text behind `rediss://`.
 fn tls(rest: &str) -> Result<RedisAddress, &'static str> {
     if !cfg!(feature = "tls") {
         return Err("asks for TLS, which this build does not have (feature \"tls\")");
@@ -196,7 +196,7 @@ fn tls(rest: &str) -> Result<RedisAddress, &'static str> {
     Ok(address)
 }
 
-/// What stands behind `redis+unix://`.
+/// Parses the text behind `redis+unix://`.
 fn unix(rest: &str) -> Result<RedisAddress, &'static str> {
     let (authority, path) = split_before(rest, &['/', '?', '#']);
     let (login, place) = split_login(authority, path)?;

@@ -1,12 +1,10 @@
-//! What persists, what may be lost, how it starts.
-//!
-//! ```text
+//! The store: what is written, what may be lost, and how a start reads it.
+//!  ```text
 //!  core ──Batch──▶ bounded channel ──▶ worker ──ops──▶ backend: Redis or embedded
 //!    ▲                                   │  │
-//!    └──Outcome──◀ bounded channel ◀─────┘  └──▶ spool, while the backend is away
+//!    └──Outcome──◀ bounded channel ◀─────┘  └──▶ spool, while the backend is unavailable
 //! ```
-//!
-//! The reactor sees [`op`] and the two channels. Everything else here lives on the store thread.
+//!  The reactor sees [`op`] and the two channels. Everything else here lives on the store thread.
 
 pub mod address;
 #[cfg(test)]
@@ -24,22 +22,22 @@ pub mod worker;
 use crate::time::{Span, UnixMs};
 use op::{Dispatch, HeldHost, HeldTask, Op, Outcome, Stored};
 
-/// What the store has to know of the configuration.
+/// Configuration of the store.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// The node's name.
     pub node: String,
     /// `<host>_<field>` is deleted for each of these when a host goes offline.
     pub delete_fields: Vec<String>,
-    /// Whether a finished host's `complete` list and field go as well.
+    /// A finished host's `complete` list and field are deleted as well.
     pub clear_on_done: bool,
-    /// How long what is over is kept.
+    /// Time for which finished records are stored.
     pub keep: Span,
-    /// How long the store may take to answer before it counts as away.
+    /// Time limit of the store, after which it counts as unavailable.
     pub timeout: Span,
 }
 
-/// Why the store did not do what it was asked.
+/// Error of a store operation.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum StoreError {
     /// It cannot be reached, or says it cannot serve now (LOADING, READONLY, OOM, MISCONF, CLUSTERDOWN,
@@ -58,16 +56,16 @@ pub enum StoreError {
     Damaged(String),
 }
 
-/// What became of a batch handed to a backend.
+/// Result of a batch.
 #[derive(Debug, Default)]
 pub struct Ran {
-    /// How many operations, from the first, are settled: their outcomes have been pushed.
+    /// Number of operations, from the first, that are settled: their outcomes have been pushed.
     pub done: usize,
-    /// Why it stopped there, if it did. Of the rest nothing is known, and all of it can be repeated.
+    /// Reason for stopping there. The state of the rest is unknown, and all of it can be repeated.
     pub error: Option<StoreError>,
 }
 
-/// What is known of the node's lease.
+/// State of the node's lease.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lease {
     /// It is ours.
@@ -81,7 +79,7 @@ pub enum Lease {
     },
 }
 
-/// Where a reading of all hosts goes on. Opaque to the worker.
+/// Position in a reading of all hosts. Opaque to the worker.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum HeldCursor {
     /// From the beginning.
@@ -127,17 +125,15 @@ pub trait Backend: Send {
         hosts: &mut Vec<HeldHost>,
     ) -> Result<(), StoreError>;
 
-    /// Whether the node's own set is there. It is missing where the node held nobody, and where the store has
-    /// lost what it had.
-    ///
-    /// # Errors
-    /// When the store is away.
+    /// Returns whether the node's own set exists. It is missing if the node held no host, or if the store has
+    /// lost its data.
+    ///  # Errors
+    /// When the store is unavailable.
     fn has_own_set(&mut self) -> Result<bool, StoreError>;
 
-    /// Whether the node is entered among the nodes, as each look at its lease leaves it.
-    ///
-    /// # Errors
-    /// When the store is away.
+    /// Returns whether the node is among the nodes, where each check of its lease enters it.
+    ///  # Errors
+    /// When the store is unavailable.
     fn knows_node(&mut self) -> Result<bool, StoreError>;
 
     /// Appends the next of the tasks that this node has dispatched and moves `cursor` on. What a crash left half stored is
@@ -206,16 +202,16 @@ pub trait Backend: Send {
         Ok(())
     }
 
-    /// Whether the connection is still there, at a look: costs nothing, asks nothing, waits for nothing. Whether it
-    /// could be told at all.
-    ///
-    /// # Errors
+    /// Checks that the connection is still open, without a request and without waiting. Returns whether that is
+    /// possible at all.
+    ///  # Errors
     /// When it has been closed.
     fn look(&mut self) -> Result<bool, StoreError> {
         Ok(false)
     }
 
-    /// Whether what it confirmed survives its death: nothing of it has then to be written again.
+    /// Returns whether confirmed writes survive the store's death: nothing needs to be replayed
+    /// then.
     fn keeps_what_it_confirms(&self) -> bool {
         false
     }

@@ -1,16 +1,13 @@
-//! What the store is asked, and what it answers: plain data, all that other rooms may name of it.
-//!
-//! Two kinds of operation, because two things can be true of what is written:
-//!
-//! * **State** (`Online`, `Offline`, `Inventory`, `Seen`, `Audit`, `Notice`, `Outside`, `TaskStates`, `Restore`): the latest wins. While the store is
-//!   away it is not kept as history; the core writes it again from its present view.
-//! * **Transactions** (`Dispatch`): stored whole or not at all. One under way when the store goes away is kept
-//!   and settled on its return.
-//! * **Questions** (`Read`): forgotten when the store goes away.
+//! Operations of the store and their outcomes: plain data, the only part of the store that other rooms may name.
+//!  There are four kinds of operation:
+//!  * **State** (`Online`, `Offline`, `Inventory`, `Seen`, `Audit`, `Notice`, `Outside`, `TaskStates`, `Restore`): the latest wins. While the store is
+//!   unavailable it is not stored as history; the core writes it again from its present view.
+//! * **Transactions** (`Dispatch`): stored whole or not at all. One that is in progress when the store goes away is
+//!   settled after the reconnection.
+//! * **Questions** (`Read`): dropped when the store goes away.
 //! * **Reports** (`Progress`, `Answer`, `Result`): events. They are kept in order until the store or the
 //!   spool has them, and only then acknowledged.
-//!
-//! Every operation can be repeated: running one twice leaves what running it once leaves.
+//!  Every operation can be repeated: running one twice leaves what running it once leaves.
 
 mod outside;
 mod tasks;
@@ -26,11 +23,11 @@ use crate::codec::message::{Ask, Flag, Phase};
 use crate::ids::{ConnId, HostId, HostRef, TaskKey};
 use crate::time::UnixMs;
 
-/// What the core hands over in one turn.
+/// The core's operations of one turn.
 #[derive(Debug)]
 pub struct Batch {
-    /// Which coming-up of the store these were made for ([`Outcome::Up`]). State from before the
-    /// last one is thrown away: the core has written, or will write, it again.
+    /// Number of the store connection for which these were made ([`Outcome::Up`]). State for an
+    /// earlier one is dropped: the core has rewritten it, or will.
     pub session: u32,
     /// The operations, in order.
     pub ops: Vec<Op>,
@@ -43,9 +40,9 @@ pub enum Op {
     Online(Box<Online>),
     /// A host is offline: claim given up if it is still ours, `exists`, its fields, event.
     Offline(Box<Offline>),
-    /// What a host is.
+    /// Inventory of a host.
     Inventory(Box<Inventory>),
-    /// When hosts were last heard of.
+    /// Last-seen times of hosts.
     Seen(Vec<(HostId, UnixMs)>),
     /// Hosts of ours that must all be in `exists`: what is missing is added.
     Audit(Vec<HostId>),
@@ -65,19 +62,19 @@ pub enum Op {
     Restore(Box<Dispatch>),
     /// A question.
     Read(Box<Read>),
-    /// What a device or a target is.
+    /// State of a device or a target.
     Outside(Box<Outside>),
 }
 
 impl Op {
-    /// Whether this is a report: kept until it is stored for good.
+    /// Returns whether this is a report: kept until it is durable.
     #[must_use]
     pub const fn is_report(&self) -> bool {
         matches!(self, Self::Progress(_) | Self::Answer(_) | Self::Result(_))
     }
 }
 
-/// When an event happened, and its number among this node's.
+/// Time of an event, and its number among this node's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stamp {
     /// Wall clock.
@@ -86,11 +83,11 @@ pub struct Stamp {
     pub seq: u64,
 }
 
-/// Why a host is offline.
+/// Reason for being offline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Reason {
-    /// It closed its last connection, or the server stopped and was told to take its hosts offline.
+    /// It closed its last connection, or the server took its hosts offline at a planned stop.
     Closed,
     /// Its last connection broke.
     Reset,
@@ -138,11 +135,11 @@ pub struct Online {
     pub ticket: HostRef,
     /// Its name.
     pub host: HostId,
-    /// Where it connects from.
+    /// Peer address.
     pub peer: SocketAddr,
     /// It has proved a key. Once stored, this stays with the host.
     pub keyed: bool,
-    /// Since when it is online.
+    /// Time of coming online.
     pub since: UnixMs,
     /// The event to tell; none when it was online before and is only written again.
     pub event: Option<Stamp>,
@@ -158,18 +155,18 @@ pub struct Offline {
     /// The epoch of our claim. Where another node, or a later claim of our own, holds the host,
     /// nothing is written and nothing told.
     pub epoch: u64,
-    /// Why.
+    /// Reason.
     pub reason: Reason,
-    /// Since when.
+    /// Time of going offline.
     pub since: UnixMs,
     /// The event to tell.
     pub event: Option<Stamp>,
 }
 
-/// What a host is.
+/// Inventory of a host.
 #[derive(Clone, Debug)]
 pub struct Inventory {
-    /// Who asked for an acknowledgement; sent back with the outcome.
+    /// Reports that wait for an acknowledgement; returned with the outcome.
     pub origins: Vec<Origin>,
     /// The host's entry.
     pub ticket: HostRef,
@@ -192,52 +189,52 @@ pub struct Notice {
     pub event: &'static str,
     /// The host it is about, or the device or target; none where it is about the whole fleet.
     pub about: Option<String>,
-    /// What that is now, where that is the point.
+    /// Its new state, if the event has one.
     pub state: Option<&'static str>,
     /// In words.
     pub reason: Option<String>,
-    /// How many, where that is the point.
+    /// Its count, if the event has one.
     pub count: Option<u64>,
-    /// When.
+    /// Time and number.
     pub stamp: Stamp,
 }
 
-/// Where a report came from, sent back with its outcome.
+/// Origin of a report, returned with its outcome.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Origin {
     /// The connection.
     pub conn: ConnId,
     /// Its code.
     pub flag: Flag,
-    /// What its sender wants back.
+    /// The requested reply.
     pub ask: Ask,
-    /// How much of the room for reports it takes, in bytes.
+    /// Its share of the room for reports, in bytes.
     pub bytes: u32,
 }
 
 /// An ADH27.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Progress {
-    /// Where it came from; nowhere any more once it comes out of the spool.
+    /// Its origin; `None` if it comes from the spool.
     #[serde(skip)]
     pub origin: Option<Origin>,
-    /// Who.
+    /// The host.
     pub host: HostId,
-    /// Which task.
+    /// The task.
     pub key: TaskKey,
-    /// What happened.
+    /// The event.
     pub phase: Phase,
     /// The command under way.
     pub working: Option<String>,
-    /// What is done, in order.
+    /// Finished commands, in order.
     pub complete: Vec<String>,
-    /// What is left.
+    /// Remaining commands.
     pub oncall: Vec<String>,
-    /// What the host becomes in the task, if that is one of ours and it becomes something.
+    /// New state of the host in the task, if the task is known here and the state changes.
     #[serde(default)]
     pub state: Option<TaskState>,
-    /// What the host is in the task by now, or would be if it were one of ours: for the event. A record of an
-    /// older spool does not say.
+    /// State of the host in the task after the report, for the event. A record of an older spool
+    /// has none.
     #[serde(default)]
     pub told: Option<TaskState>,
     /// For the event.
@@ -266,16 +263,16 @@ impl Progress {
 /// An ADH33 about a task key.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Answer {
-    /// Where it came from; nowhere any more once it comes out of the spool.
+    /// Its origin; `None` if it comes from the spool.
     #[serde(skip)]
     pub origin: Option<Origin>,
-    /// Who.
+    /// The host.
     pub host: HostId,
-    /// Which task.
+    /// The task.
     pub key: TaskKey,
     /// 0 to 3, as it came.
     pub rcc: u8,
-    /// What the host becomes in the task, if that is one of ours and it becomes something.
+    /// New state of the host in the task, if the task is known here and the state changes.
     #[serde(default)]
     pub state: Option<TaskState>,
     /// The host has finished the task already: there is no event.
@@ -285,40 +282,40 @@ pub struct Answer {
     pub stamp: Stamp,
 }
 
-/// What the store thread tells the core.
+/// Messages of the store thread to the core.
 #[derive(Debug)]
 pub enum Outcome {
-    /// Some of the hosts the store knows. All of them come, in pieces, before each `Up`: at the
-    /// first coming-up every host it has heard of, later only those this node is said to hold.
+    /// Some of the hosts in the store. All of them come, in pieces, before each `Up`: at the first
+    /// connection every known host, later only those that this node holds.
     Held(Vec<HeldHost>),
     /// Some of the tasks this node has dispatched, before the first `Up`.
     Tasks(Vec<HeldTask>),
     /// A dispatch is settled.
     Dispatched {
-        /// Which.
+        /// Request number.
         request: u64,
-        /// How.
+        /// Result.
         stored: Stored,
     },
     /// A `Restore` is settled.
     Restored {
-        /// Which task.
+        /// The task.
         key: TaskKey,
-        /// How.
+        /// Result.
         stored: Stored,
     },
     /// A `TaskStates` is done with.
     StatesWritten,
     /// The answer to a question.
     Read {
-        /// Which.
+        /// Ticket of the question.
         ticket: u64,
-        /// What was found.
+        /// The data.
         found: Found,
     },
     /// The store can be read and written.
     Up {
-        /// Counts the comings-up, from 1.
+        /// Number of the store connection, from 1.
         session: u32,
         /// False while a lease of our own name, not ours, is being watched: inherited hosts are
         /// not judged until [`Outcome::LeaseClear`].
@@ -334,27 +331,27 @@ pub enum Outcome {
     LeaseClear,
     /// Another living server has our name: this one has to end.
     NameTaken,
-    /// The store refused the user or the password, or is none: the server has to end if this is
-    /// the first time it was reached.
+    /// The store refused the user or the password, or is not a store: the server has to end if this
+    /// is the first connection.
     Refused(String),
     /// The store's file is damaged, for this reason, and what can be done. No use to wait.
     Damaged(String),
-    /// The store does not answer. State handed over and not yet answered for is not written.
+    /// The store does not answer. State that is not confirmed is not written.
     Away(String),
     /// An `Online` or `Offline` was settled.
     Presence {
         /// The host's entry.
         ticket: HostRef,
-        /// How.
+        /// Result.
         settled: Settled,
     },
     /// An `Inventory` was settled.
     Inventory {
-        /// Who wants to know.
+        /// Reports that wait for it.
         origins: Vec<Origin>,
         /// The host's entry.
         ticket: HostRef,
-        /// Whether it is written; else why it never will be.
+        /// `Ok` if it is written; else the reason why it never will be.
         result: Result<(), String>,
     },
     /// A `Seen` is done with.
@@ -363,14 +360,14 @@ pub enum Outcome {
     Audited,
     /// A report is stored or spooled for good, or refused for good, with the reason.
     Report {
-        /// Who wants to know.
+        /// The report that waits for it.
         origin: Option<Origin>,
-        /// Whether it is kept; else why it never will be.
+        /// `Ok` if it is durable; else the reason why it never will be.
         result: Result<(), String>,
     },
 }
 
-/// How an `Online` or `Offline` ended.
+/// Result of an `Online` or `Offline`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Settled {
     /// The host is claimed for this node, under this epoch.
@@ -391,19 +388,19 @@ pub enum Settled {
 pub struct HeldHost {
     /// Its name.
     pub host: HostId,
-    /// Whether this node holds it: it was online through us when we last wrote.
+    /// This node holds it: it was online here at the last write.
     pub ours: bool,
     /// The epoch of the last claim.
     pub epoch: u64,
-    /// Where it connected from.
+    /// Peer address.
     pub peer: Option<SocketAddr>,
     /// It has proved a key before.
     pub keyed: bool,
-    /// Since when it is online or offline.
+    /// Time of the last change.
     pub since: UnixMs,
-    /// When it was last heard of.
+    /// Time of the last message.
     pub seen: UnixMs,
-    /// Why it is offline.
+    /// Reason for being offline.
     pub reason: Option<Reason>,
     /// Its host name.
     pub hostname: Option<String>,

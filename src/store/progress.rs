@@ -16,9 +16,9 @@ use crate::store::op::Progress;
 /// State of one host in the keys of one task.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Before {
-    /// Its list of finished commands, in order; empty if there is none.
+    /// Its list of finished commands, in order; empty if it does not exist.
     pub complete: Vec<String>,
-    /// Its list of remaining commands, last first; empty if there is none.
+    /// Its list of remaining commands, last first; empty if it does not exist.
     pub oncall: Vec<String>,
     /// The command it is said to run.
     pub working: Option<String>,

@@ -103,7 +103,7 @@ pub const fn finite_priority(score: f64) -> f64 {
     score.clamp(f64::MIN, f64::MAX)
 }
 
-/// Whether a host in this state has still to answer.
+/// Returns whether a host in this state has still to answer.
 #[must_use]
 pub const fn is_awaited(state: TaskState) -> bool {
     use TaskState as T;

@@ -61,19 +61,19 @@ use crate::ids::{HostId, TaskKey};
 
 /// Hosts online.
 pub use crate::ids::EXISTS;
-/// When each host was last heard of.
+/// Last-seen times of the hosts.
 pub const SEEN: &str = "anthill:seen";
-/// What happened.
+/// The event stream.
 pub const EVENTS: &str = "anthill:events";
 /// The tasks, by when they were stored.
 pub const TASKS: &str = "anthill:tasks";
 /// Names of the nodes.
 pub const NODES: &str = "anthill:nodes";
 
-/// What the targets of `reach` are.
+/// States of the targets of `reach`.
 pub const REACH: &str = "anthill:reach";
 
-/// What is known of an AK device.
+/// State of an AK device.
 #[must_use]
 pub fn ak(device: &HostId) -> String {
     format!("anthill:ak:{device}")
@@ -88,7 +88,7 @@ pub fn outside(place: &Place) -> String {
     }
 }
 
-/// What goes when a host goes offline: `<host>_<field>`.
+/// Key that is deleted when a host goes offline: `<host>_<field>`.
 #[must_use]
 pub fn of_host(host: &HostId, field: &str) -> String {
     format!("{host}_{field}")
@@ -148,7 +148,7 @@ pub fn complete(key: &TaskKey, host: &HostId) -> String {
     format!("{key}_{host}_complete")
 }
 
-/// What is known of a host; its fields are in [`field`].
+/// Record of a host; its fields are in [`field`].
 #[must_use]
 pub fn host(host: &HostId) -> String {
     format!("anthill:host:{host}")
@@ -166,7 +166,8 @@ pub fn task_hosts(key: &TaskKey) -> String {
     format!("anthill:task:{key}:hosts")
 }
 
-/// What the commands of a task put out on a host. `code` is the task's key, or the id of a console command.
+/// Results of a task's commands on a host. `code` is the task's key, or the id of a console
+/// command.
 #[must_use]
 pub fn task_result(code: &str, host: &HostId) -> String {
     format!("anthill:task:{code}:result:{host}")
@@ -184,7 +185,7 @@ pub fn node_heir(node: &str) -> String {
     format!("anthill:node:{node}:heir")
 }
 
-/// What is known of a node; its fields are in [`node`](mod@node).
+/// Record of a node; its fields are in [`node`](mod@node).
 #[must_use]
 pub fn node_info(node: &str) -> String {
     format!("anthill:node:{node}:info")
@@ -244,9 +245,9 @@ pub mod field {
     pub const HOSTNAME: &str = "hostname";
     /// Its MAC address, where it has told.
     pub const MAC: &str = "mac";
-    /// Since when it is online or offline, unix ms.
+    /// Time of the last change, unix ms.
     pub const SINCE: &str = "since";
-    /// Why it is offline; not there while it is online.
+    /// Reason for being offline; absent while it is online.
     pub const REASON: &str = "reason";
     /// The node that holds it; empty when it is offline.
     pub const NODE: &str = "node";
@@ -258,7 +259,7 @@ pub mod field {
 
 /// Fields of the hash [`node_info`].
 pub mod node {
-    /// When all that the node held had been taken over, unix ms; not there while it lives.
+    /// Time at which all of the node's hosts had been taken over, unix ms; absent while it lives.
     pub const GONE: &str = "gone";
 }
 
@@ -267,25 +268,25 @@ pub use super::op::device;
 
 /// Fields of an entry of [`EVENTS`], in the order they are written, and the words in them.
 pub mod event {
-    /// What happened: one of the names below.
+    /// Kind of the event: one of the names below.
     pub const EVENT: &str = "event";
     /// To which host; empty where it is about the whole fleet.
     pub const HOST: &str = "host";
-    /// When, unix ms.
+    /// Time, unix ms.
     pub const AT: &str = "at";
     /// Told by which node.
     pub const NODE: &str = "node";
     /// Its number among that node's; 0 for one that a start told again for a crash.
     pub const SEQ: &str = "seq";
-    /// Why.
+    /// Reason.
     pub const REASON: &str = "reason";
     /// In which task.
     pub const KEY: &str = "key";
     /// At which command.
     pub const COMMAND: &str = "command";
-    /// What it came to.
+    /// New state.
     pub const STATE: &str = "state";
-    /// How many.
+    /// Count.
     pub const COUNT: &str = "count";
 
     /// A host is online.
@@ -303,7 +304,7 @@ pub mod event {
 
     /// The book has arrived.
     pub const ANSWERED: &str = "answered";
-    /// What arrived was damaged.
+    /// The host received damaged data.
     pub const DAMAGED: &str = "damaged";
     /// There is no book under the key.
     pub const NO_BOOK: &str = "no-book";

@@ -413,7 +413,7 @@ pub fn tasks_are_found_again_after_a_restart(open: &mut Factory<'_>) {
         ("last".to_owned(), f64::MIN),
     ];
     assert_eq!(tasks(&mut s)["AC7"].commands, priorities);
-    // A claim that is none is nobody's, and hides no other task.
+    // A damaged claim belongs to no node, and hides no other task.
     s.seed("anthill:task:AC7", Dump::Text("spoilt".into()));
     s.seed("anthill:task:AC8", Dump::List(owned(&["spoilt"])));
     assert_eq!(tasks(&mut s).len() as u64, many - 2);

@@ -1,6 +1,5 @@
-//! What every store must do, whatever it is made of: one suite, run over each of them.
-//!
-//! A store's tests implement [`Seed`] for it, write a function that runs a [`Case`] over an empty
+//! The conformance suite of the stores: one suite, run over each of them.
+//!  A store's tests implement [`Seed`] for it, write a function that runs a [`Case`] over an empty
 //! database, and name it to [`conformance_tests!`], which makes a test of each case. A case opens
 //! the store as often as it likes, over the same data, one at a time.
 
@@ -296,7 +295,7 @@ fn key(store: &mut Box<dyn Subject>, name: &str) -> Option<Dump> {
     store.dump(name).unwrap()
 }
 
-/// The hash `name` by field; empty where there is none.
+/// The hash `name` by field; empty if it does not exist.
 fn fields(store: &mut Box<dyn Subject>, name: &str) -> BTreeMap<String, String> {
     match key(store, name) {
         Some(Dump::Hash(fields)) => fields.into_iter().collect(),
@@ -317,7 +316,7 @@ fn events(store: &mut Box<dyn Subject>) -> Vec<BTreeMap<String, String>> {
     }
 }
 
-/// What the last event said in the fields named, `-` where it has none.
+/// The named fields of the last event, `-` for missing ones.
 fn last_event(store: &mut Box<dyn Subject>, names: &[&str]) -> Vec<String> {
     let events = events(store);
     let last = events.last().expect("an event was told");

@@ -43,7 +43,7 @@ pub enum OpenError {
         /// The file.
         file: PathBuf,
     },
-    /// The file is none of ours, damaged, or of another version.
+    /// The file is not Anthill's, damaged, or of another version.
     #[error("{} is damaged or no store of this version ({why}); {}", file.display(), advice(file))]
     Unusable {
         /// The file.
@@ -56,7 +56,7 @@ pub enum OpenError {
     Random(getrandom::Error),
 }
 
-/// What can be done about a file that cannot be used.
+/// Remedy for an unusable file.
 fn advice(file: &Path) -> String {
     let file = file.display();
     format!(
@@ -141,7 +141,7 @@ pub(super) fn open_and_check(dir: &Path) -> Result<Opened, OpenError> {
     }
 }
 
-/// What is said of the file in `dir` that turned out damaged while it was in use.
+/// Message about a file in `dir` that turned out damaged while it was in use.
 pub(super) fn damaged(dir: &Path, why: String) -> String {
     unusable(&dir.join(FILE_NAME), why).to_string()
 }
@@ -186,7 +186,7 @@ pub(super) fn open(dir: &Path) -> Result<Opened, OpenError> {
     Ok(Opened { database, id })
 }
 
-/// Whether a failure to read is the file's contents' fault and not the disk's.
+/// Returns whether a failed read is caused by the file's content and not by the disk.
 fn is_damage(error: &io::Error) -> bool {
     matches!(
         error.kind(),

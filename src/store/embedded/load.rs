@@ -1,7 +1,6 @@
-//! What the store knows when the server asks: the hosts, page by page, and whole keys for tests.
-//!
-//! Hosts come from three places, one after the other: the node's own set, those ever heard of, and
-//! those that only stand in `exists`, where the old server left them.
+//! Reading at a start: the hosts, page by page, and whole keys for tests.
+//!  Hosts come from three places, one after the other: the node's own set, the hosts ever seen, and
+//! those that are only in `exists`, where the old server left them.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -43,7 +42,7 @@ pub(super) fn held(
         _ => (schema::EXISTS, Kind::Set),
     };
     let page = match space.page(key, kind, after, HOSTS_PER_OP_MAX) {
-        // A key of another kind names nobody; the other places still do.
+        // A key of another type has no hosts; the other places still do.
         Err(Fault::Kind(_)) => Vec::new(),
         page => page?,
     };
@@ -77,14 +76,14 @@ fn own_host(
         return Ok(Some(held));
     }
     let leaving = match node_of(space, &held.host)?.as_deref() {
-        // Claimed by nobody: its coming-online was cut short. In `exists` all the same, it is one
-        // the old server left, and adopted.
+        // Without a claim: its coming-online was interrupted. If it is in `exists` all the same,
+        // the old server left it, and it is adopted.
         None if has(space, schema::EXISTS, &held.host)? => return Ok(Some(adopt(held))),
         Some("") => {
             lenient(finish(space, context, &held), ())?;
             Some(held.clone())
         }
-        // Another's, who tells of it.
+        // Another node's, which reports it.
         None | Some(_) => None,
     };
     space.set_remove(&schema::node_hosts(context.node), held.host.as_str())?;
@@ -131,7 +130,7 @@ fn known(
     describe(space, context, host).map(Some)
 }
 
-/// A host in `exists` that nobody holds; or that this node holds, while nothing else says so.
+/// A host in `exists` without a holder; or one that this node holds, while no other key says so.
 fn orphan(
     space: &Space<'_>,
     context: &Context<'_>,
@@ -168,8 +167,8 @@ fn node_of(space: &Space<'_>, host: &HostId) -> Result<Option<String>, Fault> {
     lenient(space.hash_get(&schema::host(host), field::NODE), None)
 }
 
-/// What was read, or `otherwise` where the key is of another kind: a reading of everyone does not
-/// end at one spoilt key.
+/// The value read, or `otherwise` if the key has another type: a reading of all hosts does not end
+/// at one damaged key.
 pub(super) fn lenient<T>(read: Result<T, Fault>, otherwise: T) -> Result<T, Fault> {
     match read {
         Err(Fault::Kind(_)) => Ok(otherwise),
@@ -190,7 +189,7 @@ pub(super) fn describe(
     let score = lenient(space.score(schema::SEEN, host.as_str()), None)?;
     let addresses = lenient(space.list_get(&schema::system_info_ipv4(&host)), None)?;
     let since = value(field::SINCE).and_then(|ms| ms.parse().ok());
-    // A score is a time in ms; `as` takes what is none to 0.
+    // A score is a time in ms; `as` maps anything else to 0.
     let seen = score.map(|score| score as u64);
     Ok(HeldHost {
         ours: value(field::NODE) == Some(context.node),

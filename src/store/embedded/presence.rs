@@ -1,7 +1,6 @@
-//! Who is online, and what a host is: the operations of state.
-//!
-//! Each looks at the kind of every key it is about to touch before it writes the first, so that
-//! one that is refused leaves nothing half done in the transaction it shares with others.
+//! Presence and inventory: the operations of state.
+//!  Each checks the type of every key that it will touch before it writes the first, so that
+//! a refused operation leaves nothing half done in the transaction it shares with others.
 
 use crate::ids::HostId;
 use crate::store::op::{Inventory, Offline, Online, Outside, Settled};
@@ -83,7 +82,7 @@ pub(super) fn offline(
             true
         }
         Some(node) if !node.is_empty() => false,
-        // Nobody's, and in the node's set all the same: a going-offline that was cut short.
+        // Without a claim, and in the node's set all the same: an interrupted going-offline.
         Some(_) if space.set_has(&own, host)? => true,
         // One that the old server left in `exists` was adopted under epoch 0, and never claimed.
         Some(_) => op.epoch == 0 && space.set_has(schema::EXISTS, host)?,
@@ -125,7 +124,7 @@ pub(super) fn remove(
     space.set_remove(&schema::node_hosts(context.node), host.as_str())
 }
 
-/// When hosts were last heard of. An older time than the stored one changes nothing.
+/// Last-seen times. A time older than the stored one changes nothing.
 pub(super) fn seen(space: &mut Space<'_>, hosts: &[(HostId, UnixMs)]) -> Result<(), Fault> {
     // A time in ms is exact as a double for the next 285,000 years.
     let scores = hosts.iter().map(|(host, at)| (host.as_str(), at.0 as f64));
@@ -141,7 +140,7 @@ pub(super) fn audit(space: &mut Space<'_>, hosts: &[HostId]) -> Result<(), Fault
     Ok(())
 }
 
-/// What a host is; replaces what it said before.
+/// Inventory of a host; replaces the earlier one.
 pub(super) fn inventory(
     space: &mut Space<'_>,
     context: &Context<'_>,
@@ -166,13 +165,13 @@ pub(super) fn inventory(
     Ok(())
 }
 
-/// The epoch of the last claim; 0 where there was none, or none that is a number.
+/// Epoch of the last claim; 0 if there was none, or if it is not a number.
 pub(super) fn epoch(space: &Space<'_>, hash: &str) -> Result<u64, Fault> {
     let text = space.hash_get(hash, field::EPOCH)?;
     Ok(text.and_then(|text| text.parse().ok()).unwrap_or(0))
 }
 
-/// What a device or the targets are.
+/// State of a device or of the targets.
 pub(super) fn outside(space: &mut Space<'_>, op: &Outside) -> Result<(), Fault> {
     let key = schema::outside(&op.place);
     if op.whole {

@@ -1,4 +1,4 @@
-//! What hosts report of their tasks: the operations that are never lost.
+//! Reports of hosts on their tasks: the operations that are never lost.
 
 use crate::limits::COMPLETE_COMMANDS_MAX;
 use crate::store::op::{Answer, Progress, TaskResult, TaskState};
@@ -106,7 +106,7 @@ pub(super) fn result(
     Ok(Ok(()))
 }
 
-/// How many commands may be done: as many as the book has.
+/// Greatest number of finished commands: as many as the book has.
 fn bound(space: &Space<'_>, book: &str) -> Result<usize, Fault> {
     Ok(match space.count(book, Kind::Sorted)? {
         0 => COMPLETE_COMMANDS_MAX,

@@ -21,7 +21,7 @@ use super::events::{self, Told};
 use super::keyspace::{Fault, Kind, Space};
 use super::kinds::{score_of, text};
 
-/// Whose the claim of a key is.
+/// Owner of the claim of a key.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Holder {
     Nobody,
@@ -88,7 +88,8 @@ pub(super) fn restore(
     write(space, context, op).map(|()| Stored::Whole)
 }
 
-/// What becomes of a dispatch where there is a book: whole if that and all else is ours; else it is taken back.
+/// Result of a dispatch whose book exists: whole if the book and everything else is ours; else it
+/// is undone.
 fn found(space: &mut Space<'_>, op: &Dispatch, otherwise: Stored) -> Result<Stored, Fault> {
     let key = &op.key;
     let ours = holder(space, op)? == Holder::Us && has_hosts(space, key)?;
@@ -108,7 +109,7 @@ fn found(space: &mut Space<'_>, op: &Dispatch, otherwise: Stored) -> Result<Stor
     Ok(Stored::Taken)
 }
 
-/// Whether the book that is there is this one, whatever was added to it since.
+/// Returns whether the existing book is this one, whatever was added to it since.
 fn is_our_book(space: &Space<'_>, op: &Dispatch) -> Result<bool, Fault> {
     let book = schema::book(&op.key);
     for (command, priority) in &op.commands {
@@ -147,7 +148,7 @@ fn write(space: &mut Space<'_>, context: &Context<'_>, op: &Dispatch) -> Result<
         .iter()
         .map(|(command, priority)| (&**command, *priority));
     space.raise_scores(&schema::book(key), commands)?;
-    // Nobody will end who could begin its last days.
+    // No host will change state, so the expiry begins now.
     if op.hosts.iter().all(|(_, state)| state.has_ended()) {
         expire(space, context, schema::of_whole_task(key))?;
     }
@@ -187,7 +188,7 @@ fn undo(space: &mut Space<'_>, op: &Dispatch) -> Result<(), Fault> {
             release(space, key)
         }
         Ok(Holder::Another) => Ok(()),
-        // A claim that is none is not ours, but the entry may be: it was made at the moment of ours.
+        // An unreadable claim is not ours, but the entry may be: it was made at the time of ours.
         Ok(Holder::Nobody) | Err(Fault::Kind(_)) => {
             let entry = lenient(space.score(schema::TASKS, key.as_str()), None)?;
             match entry == Some(op.created.0 as f64) {
@@ -219,7 +220,7 @@ fn release(space: &mut Space<'_>, key: &TaskKey) -> Result<(), Fault> {
     lenient(entry, ())
 }
 
-/// What was read, or `otherwise` where the key is of another kind.
+/// The value read, or `otherwise` if the key has another type.
 fn lenient<T>(read: Result<T, Fault>, otherwise: T) -> Result<T, Fault> {
     match read {
         Err(Fault::Kind(_)) => Ok(otherwise),
@@ -227,7 +228,7 @@ fn lenient<T>(read: Result<T, Fault>, otherwise: T) -> Result<T, Fault> {
     }
 }
 
-/// What a host is in a task, if the task names it.
+/// State of a host in a task, if the task names it.
 pub(super) fn state(
     space: &Space<'_>,
     key: &TaskKey,
@@ -313,7 +314,7 @@ pub(super) fn read(space: &Space<'_>, question: &Question) -> Result<Found, Faul
     }
 }
 
-/// How far hosts have come with a task; of a console command, which has no lists, only what it put out.
+/// Progress of hosts in a task; of a console command, which has no lists, only its outputs.
 fn found_hosts(
     space: &Space<'_>,
     code: &str,
@@ -327,7 +328,7 @@ fn found_hosts(
     Ok(Found::Task(told.collect::<Result<_, _>>()?))
 }
 
-/// How far a host has come. `room` is how much of outputs may still be read, in bytes.
+/// Progress of a host. `room` is the number of bytes of outputs that may still be read.
 fn found_host(
     space: &Space<'_>,
     code: &str,
@@ -451,7 +452,8 @@ fn described(space: &Space<'_>, key: TaskKey, claim: Claim) -> Result<HeldTask, 
     })
 }
 
-/// Whether a result of a host says that a command failed. Of those that have ended it is known.
+/// Returns whether a result of a host reports a failed command. For finished hosts the state says
+/// so.
 fn failed(
     space: &Space<'_>,
     key: &TaskKey,

@@ -125,7 +125,7 @@ fn a_second_open_is_refused_and_says_why() {
     let second = EmbeddedStore::open(dir.path(), settings()).err().unwrap();
     assert!(matches!(second, OpenError::InUse { .. }));
     assert!(second.to_string().contains("in use by another process"));
-    // The first is none the worse for it.
+    // The first store still works.
     let ran = first.run(&onlines(0, 1), &mut Vec::new());
     assert_eq!(ran.error, None);
     drop(first);

@@ -10,10 +10,10 @@ use crate::time::UnixMs;
 /// An ADH43.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct TaskResult {
-    /// Where it came from; nowhere any more once it comes out of the spool.
+    /// Its origin; `None` if it comes from the spool.
     #[serde(skip)]
     pub origin: Option<Origin>,
-    /// Who.
+    /// The host.
     pub host: HostId,
     /// The task's key, or the id of a console command (32 hex digits).
     pub code: String,
@@ -21,13 +21,13 @@ pub struct TaskResult {
     pub command: String,
     /// Its exit status.
     pub exit: i32,
-    /// How long it ran, in seconds.
+    /// Run time in seconds.
     pub seconds: f64,
     /// SHA-256 of `output`, in hex.
     pub sha256: String,
-    /// Whether the command put out more.
+    /// The output was cut.
     pub truncated: bool,
-    /// What it put out, in base64, as it is stored.
+    /// Output in base64, as it is stored.
     pub output: String,
     /// Bytes of it before that.
     pub size: u64,
@@ -40,7 +40,7 @@ pub struct TaskResult {
 pub struct TaskStates {
     /// The task.
     pub key: TaskKey,
-    /// Who became what.
+    /// Hosts and their new states.
     pub states: Vec<(HostId, TaskState)>,
     /// The hosts that have ended with this: the task's lifetime begins anew.
     pub ended: bool,
@@ -53,9 +53,9 @@ pub struct Dispatch {
     pub request: u64,
     /// Its key.
     pub key: TaskKey,
-    /// When.
+    /// Creation time.
     pub created: UnixMs,
-    /// Whether hosts that are offline get it when they come.
+    /// Hosts that are offline receive it when they come online.
     pub queue: bool,
     /// Command and priority.
     pub commands: Vec<(String, f64)>,
@@ -70,14 +70,14 @@ pub struct Dispatch {
 pub struct Read {
     /// Sent back with the answer.
     pub ticket: u64,
-    /// What is asked.
+    /// The question.
     pub question: Question,
 }
 
-/// What may be asked.
+/// Questions to the store.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Question {
-    /// How far these hosts have come with a task: working, complete, oncall, and results with at most
+    /// Progress of these hosts in a task: working, complete, oncall, and results with at most
     /// `OUTPUT_SHOWN_BYTES_MAX` of each output.
     Task {
         /// The task's key.
@@ -85,7 +85,7 @@ pub enum Question {
         /// The hosts.
         hosts: Vec<HostId>,
     },
-    /// What a console command put out on these hosts, likewise. An id is no key: there are no lists under it.
+    /// Outputs of a console command on these hosts, likewise. An id is not a key: it has no lists.
     Command {
         /// Its id.
         cid: String,
@@ -121,14 +121,14 @@ pub enum Found {
     Nothing(String),
 }
 
-/// How far one host has come with a task.
+/// Progress of one host in a task.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct FoundHost {
     /// The command it runs.
     pub working: Option<String>,
-    /// What is done, in order.
+    /// Finished commands, in order.
     pub complete: Vec<String>,
-    /// What is left, the next first.
+    /// Remaining commands, the next first.
     pub oncall: Vec<String>,
     /// By command.
     pub results: Vec<FoundResult>,
@@ -141,19 +141,19 @@ pub struct FoundResult {
     pub command: String,
     /// Its exit status.
     pub exit: i32,
-    /// How long it ran, in seconds.
+    /// Run time in seconds.
     pub seconds: f64,
     /// Bytes of its output.
     pub size: u64,
     /// Their SHA-256 in hex.
     pub sha256: String,
-    /// Whether the command put out more.
+    /// The output was cut.
     pub truncated: bool,
     /// The beginning of the output.
     pub output: Vec<u8>,
 }
 
-/// What a host is in a task.
+/// State of a host in a task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum TaskState {
@@ -221,8 +221,8 @@ impl TaskState {
         Self::ALL.into_iter().find(|state| state.as_str() == word)
     }
 
-    /// Whether a host in this state can become `next`. A state may always stay what it is. That `no-book`
-    /// becomes `working` only by a phase 1 is for the caller to see to.
+    /// Returns whether a host in this state can change to `next`. A state may always stay the same.
+    /// The caller checks that `no-book` becomes `working` only by a phase 1.
     #[must_use]
     pub const fn may_become(self, next: Self) -> bool {
         use TaskState as T;
@@ -249,7 +249,7 @@ impl TaskState {
         }
     }
 
-    /// Whether a host in this state can come to be in `next`, in any number of steps.
+    /// Returns whether a host in this state can reach `next`, in any number of steps.
     #[must_use]
     pub fn may_reach(self, next: Self) -> bool {
         let mut reached = vec![self];
@@ -265,7 +265,7 @@ impl TaskState {
         reached.contains(&next)
     }
 
-    /// Whether nothing is awaited of the host any more, as far as is known.
+    /// Returns whether the state is terminal, as far as this node knows.
     #[must_use]
     pub const fn has_ended(self) -> bool {
         !matches!(
@@ -280,9 +280,9 @@ impl TaskState {
 pub struct HeldTask {
     /// Its key.
     pub key: TaskKey,
-    /// When it was stored.
+    /// Creation time.
     pub created: UnixMs,
-    /// Whether hosts that are offline get it when they come.
+    /// Hosts that are offline receive it when they come online.
     pub queue: bool,
     /// The random number of the request that stored it.
     pub request: u64,
@@ -292,7 +292,7 @@ pub struct HeldTask {
     pub hosts: Vec<(HostId, TaskState, bool)>,
 }
 
-/// How a dispatch ended.
+/// Result of a dispatch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Stored {
     /// It is stored: to be sent.

@@ -24,7 +24,7 @@ use crate::limits::{REDIS_PUSHES_MAX, REDIS_WINDOW_BYTES_MAX, REDIS_WINDOW_COMMA
 use crate::store::StoreError;
 use crate::store::address::RedisAddress;
 
-/// How often scripts that the server does not know are loaded again for one set of commands.
+/// Reloads of unknown scripts for one set of commands.
 const RELOADS_MAX: usize = 3;
 
 /// Commands, packed one behind the other.
@@ -41,7 +41,7 @@ impl Commands {
         self.ends.push(self.bytes.len());
     }
 
-    /// How many there are.
+    /// Number of commands.
     pub(super) fn len(&self) -> usize {
         self.ends.len()
     }
@@ -268,8 +268,8 @@ impl Link {
         Err(std::io::Error::new(ErrorKind::InvalidData, why).into())
     }
 
-    /// Why the connection broke: the last words of the server, if they were an error; what it speaks, if that is something
-    /// else; or else what the system says.
+    /// Reason for the broken connection: the server's last error, the foreign protocol, or the
+    /// system's error.
     fn explain(&self, error: &RedisError, last: Option<&Value>) -> StoreError {
         match (last, self.wire.speaks()) {
             (Some(Value::ServerError(last)), _) => {
@@ -308,7 +308,7 @@ impl Link {
     }
 }
 
-/// Whether a reply to a greeting lets us in.
+/// Checks a reply to the handshake.
 fn admitted(reply: &Value) -> Result<(), StoreError> {
     match reply {
         Value::ServerError(error) => Err(match refused(error) {

@@ -1,5 +1,5 @@
-//! What an error means: whether the store is away and everything waits, or one operation is at
-//! fault and the next one goes on.
+//! Meaning of errors: either the store is unavailable and everything waits, or one operation failed
+//! and the next one follows.
 
 use redis::{ErrorKind, RedisError, ServerError, Value};
 
@@ -31,7 +31,7 @@ const AWAY_CODES: [&str; 15] = [
     CROSSSLOT,
 ];
 
-/// Why a reply is not what was wanted.
+/// Error of a reply.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Fault {
     /// The store cannot serve: the operation waits, and all behind it.
@@ -49,7 +49,7 @@ impl Fault {
     }
 }
 
-/// A reply that no command of ours has: whoever answers there is no Redis, or not in step with us.
+/// A reply that none of our commands has: the server is not Redis, or its replies are out of step.
 pub(super) fn unexpected(value: &Value) -> Fault {
     let kind = match value {
         Value::Nil => "nothing",
@@ -71,17 +71,17 @@ pub(super) fn text(error: &ServerError) -> String {
     line
 }
 
-/// What an error the server gave for a command means for the operation.
+/// Meaning of a server's error for the operation.
 pub(super) fn judge(error: &ServerError) -> Fault {
     let line = text(error);
     let details = error.details().unwrap_or_default();
-    // Before version 7 an error inside a script came wrapped: its code stands in the middle.
+    // Before version 7 an error inside a script was wrapped: its code is in the middle.
     let wrapped = error.code() == "ERR"
         && details.starts_with("Error running script")
         && AWAY_CODES.iter().any(|code| {
             details.contains(&format!(": -{code} ")) || details.contains(&format!(": {code} "))
         });
-    // A script that lacks a permission is told so without the code, in version 7.
+    // In version 7 a script without a permission gets an error without the code.
     let forbidden = details.contains("The user executing the script can't")
         || details.contains("max number of clients");
     // A command that was renamed is missing for every operation.
@@ -98,7 +98,7 @@ pub(super) fn judge(error: &ServerError) -> Fault {
     }
 }
 
-/// What the server does not let us in for, if it does not.
+/// The credential that the server refuses, if any.
 pub(super) fn refused(error: &ServerError) -> Option<&'static str> {
     let details = error.details().unwrap_or_default();
     let says =
@@ -125,7 +125,8 @@ pub(super) fn unusable(command: &str, why: &str, count: usize) -> String {
     line
 }
 
-/// What a failure of the connection itself means: the store is away, and what was under way may be the cause.
+/// Meaning of a failed connection: the store is unavailable, and the operations in progress may be
+/// the cause.
 pub(super) fn broken(error: &RedisError) -> StoreError {
     let mut line = if error.is_timeout() {
         "no answer in time".to_owned()

@@ -55,7 +55,7 @@ impl Holder {
         look.arg(&self.number).arg(lease_ms).arg(u8::from(force));
         let mut enter = redis::cmd("SADD");
         enter.arg(schema::NODES).arg(&context.node);
-        // It lives: whoever took it over did so while it was gone.
+        // The node lives: its hosts were taken over while its lease was gone.
         let mut lives = redis::cmd("HDEL");
         lives
             .arg(schema::node_info(&context.node))

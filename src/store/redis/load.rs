@@ -1,12 +1,10 @@
-//! What the store knows of all hosts, page by page.
-//!
-//! ```text
-//!  stage 0  the node's own set    ours, and what a crash cut short (finished here)
-//!  stage 1  last seen             everyone else that is known
-//!  stage 2  exists                online, but nobody's: an older server left them, we adopt them
+//! Reading all hosts at a start, page by page.
+//!  ```text
+//!  stage 0  the node's own set    ours, and those that a crash interrupted (finished here)
+//!  stage 1  last seen             all other known hosts
+//!  stage 2  exists                online without a holder: an older server left them, they are adopted
 //! ```
-//!
-//! The sets may change while they are read. A host that is always there comes at least once; one may come
+//!  The sets may change while they are read. A host that is always there comes at least once; one may come
 //! twice, with the same facts.
 
 use std::net::{IpAddr, SocketAddr};
@@ -59,8 +57,8 @@ pub(super) fn page(
     Ok(strange)
 }
 
-/// Where the next page begins (`0` where there is none), the names on this one, and how many more no
-/// host can have.
+/// Cursor of the next page (`0` at the end), the names on this one, and the number of members that
+/// cannot be hosts.
 fn scan(
     link: &mut Link,
     context: &Context,
@@ -78,7 +76,7 @@ fn scan(
         .arg("COUNT")
         .arg(HOSTS_PER_OP_MAX);
     let found = ask(link, [scan], |replies| {
-        // A key of another kind names nobody; the other places still do.
+        // A key of another type has no hosts; the other places still do.
         let Some((next, members)) = lenient(key, replies.pair())? else {
             return Ok((b"0".to_vec(), Vec::new()));
         };
@@ -99,14 +97,14 @@ fn scan(
     Ok((next, names, strange))
 }
 
-/// What is stored of one host.
+/// Stored data of one host.
 struct Found {
     host: HostId,
     /// The node that holds it: none where there is no claim, empty where it was given up.
     node: Option<String>,
     in_own_set: bool,
     exists: bool,
-    /// Whether it was ever heard of.
+    /// Time of the last message, if there was one.
     seen: Option<UnixMs>,
     facts: HeldHost,
 }
@@ -147,8 +145,8 @@ fn look_up(link: &mut Link, context: &Context, names: &[HostId]) -> Result<Vec<F
         .map_err(Fault::into_store_error)
 }
 
-/// What was read, or nothing where the key is of another kind: a reading of everyone does not end at one
-/// spoilt key.
+/// The value read, or `None` if the key has another type: a reading of all hosts does not end at
+/// one damaged key.
 pub(super) fn lenient<T>(key: &str, read: Result<T, Fault>) -> Result<Option<T>, Fault> {
     match read {
         Ok(value) => Ok(Some(value)),
@@ -211,7 +209,7 @@ impl Found {
         self.node.as_deref() == Some(&context.node)
     }
 
-    /// Nobody holds it.
+    /// Returns whether no node holds it.
     fn is_free(&self) -> bool {
         self.node.as_deref().is_none_or(str::is_empty)
     }
@@ -246,10 +244,10 @@ fn own(
         match one.node.as_deref() {
             Some(node) if node == context.node => held.push(one.ours()),
             Some("") => leaving.push(one),
-            // Claimed by nobody: its coming-online was cut short. In `exists` all the same, it is one
-            // an older server left, and adopted.
+            // Without a claim: its coming-online was interrupted. If it is in `exists` all the
+            // same, an older server left it, and it is adopted.
             None if one.exists => held.push(one.adopted()),
-            // Another's, who tells of it.
+            // Another node's, which reports it.
             None | Some(_) => step.shared(0, Shared::OwnRemove, &one.host),
         }
     }
@@ -365,8 +363,7 @@ fn known(context: &Context, found: Found) -> Option<HeldHost> {
     }
 }
 
-/// A host that is online for all to see and that nobody holds; or that this node holds, while nothing
-/// else says so.
+/// A host that is online without a holder; or one that this node holds, while no other key says so.
 fn orphan(context: &Context, found: Found) -> Option<HeldHost> {
     if found.in_own_set {
         // It has come already.

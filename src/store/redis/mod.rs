@@ -50,7 +50,7 @@ use crate::ids::HostId;
 use crate::limits::{EVENTS_OWED_MAX, REDIS_KEYS_MAX};
 use crate::time::UnixMs;
 
-/// What every operation has to know.
+/// Context of every operation.
 #[derive(Clone, Debug)]
 struct Context {
     node: String,
@@ -58,9 +58,10 @@ struct Context {
     own_set: String,
     delete_fields: Vec<String>,
     clear_on_done: bool,
-    /// How many keys a command may have: those of a cluster, even of one server, may have one.
+    /// Number of keys that a command may have: on a cluster, even one of a single server, one.
     keys_max: usize,
-    /// How long what is over is kept, in milliseconds; at least one, since zero would delete.
+    /// Time for which finished records are stored, in milliseconds; at least one, since zero would
+    /// delete.
     keep_ms: u64,
 }
 
@@ -76,7 +77,7 @@ pub struct RedisStore {
     owed: HashSet<(HostId, u64)>,
     /// Names no host can have, met since the reading of all hosts began.
     strange_names: usize,
-    /// How many of the oldest tasks the sweeps have looked at.
+    /// Number of the oldest tasks that the sweeps have examined.
     swept: usize,
 }
 
@@ -140,7 +141,7 @@ impl RedisStore {
         self.with_lease(|_, link, context| work(link, context))
     }
 
-    /// The same with the lease at hand.
+    /// Runs `work` with the lease.
     fn with_lease<T>(
         &mut self,
         work: impl FnOnce(&mut lease::Holder, &mut Link, &Context) -> Result<T, StoreError>,

@@ -72,7 +72,7 @@ fn names(link: &mut Link, context: &Context) -> Result<Vec<String>, StoreError> 
     Ok(names)
 }
 
-/// Whether this node is the one that takes over what `node` left. It is for as long as it goes on asking.
+/// Returns whether this node takes over the hosts of `node`. It stays so as long as it asks again.
 fn is_heir(link: &mut Link, context: &Context, node: &str) -> Result<bool, StoreError> {
     let heir = schema::node_heir(node);
     let mut set = redis::cmd("SET");

@@ -1,4 +1,4 @@
-//! Who is online: claims, releases, and what goes with them.
+//! Presence: claims, releases, and their consequences.
 
 use redis::Cmd;
 
@@ -66,26 +66,27 @@ pub(super) struct Offline<'a> {
     stage: Leaving,
 }
 
-/// How far a going-offline is.
+/// Progress of a going-offline.
 #[derive(Clone, Copy)]
 enum Leaving {
     /// The claim is to be given up.
     Release,
-    /// It was given up before, or is another node's, or there is none: where is the host all the same?
+    /// The claim was released before, or belongs to another node, or does not exist: examine where
+    /// the host is recorded.
     Look(Holder),
     /// There is no claim to it, and it is online for all to see: what an older server left, or the store has lost
     /// all but that of, is ended as if it were ours.
     Adopt,
     /// It is given up; the host is to leave `exists`.
     Withdraw,
-    /// It has; the event is to be told, and the node's set to be left unless the node has claimed
-    /// the host again.
+    /// It was released; the event is to be written, and the node's set to be left unless the node
+    /// has claimed the host again.
     Tell(Claimant),
     /// The claim was not ours; only the node's set is left.
     Leave,
 }
 
-/// Who holds a host whose claim was not ours to give up.
+/// Holder of a host whose claim was not ours.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Holder {
     /// Its claim was given up.
@@ -95,7 +96,7 @@ enum Holder {
     Another,
 }
 
-/// Who holds a host after it went offline.
+/// Holder of a host after it went offline.
 #[derive(Clone, Copy)]
 enum Claimant {
     Nobody,
@@ -112,7 +113,8 @@ impl<'a> Offline<'a> {
         }
     }
 
-    /// What follows the attempt to give the claim up; nothing when another claim of ours holds the host.
+    /// Next step after the attempt to release the claim; `None` if another claim of ours holds the
+    /// host.
     fn released(&self, mut replies: Replies) -> Result<Option<Leaving>, Fault> {
         let (given_up, found) = replies.pair()?;
         if int(given_up)? == 1 {
@@ -128,7 +130,7 @@ impl<'a> Offline<'a> {
         })
     }
 
-    /// What is to be done about a host that is in the node's set, or in `exists`, without a claim of ours.
+    /// Next step for a host that is in the node's set, or in `exists`, without a claim of ours.
     fn looked(&self, holder: Holder, own: bool, exists: bool) -> Option<Leaving> {
         match holder {
             // A going-offline that broke off behind its first write: it is finished.

@@ -1,18 +1,15 @@
-//! How far a host has come with a task, and what it answered to a dispatch.
-//!
-//! ```text
+//! Progress of a host in a task, and its answer to a dispatch.
+//!  ```text
 //!  look ──▶ complete ──▶ oncall ──▶ working, names of the lists, clean-up, event
 //!   │       (script)     (script)
 //!   └─ nothing would change: done
 //! ```
-//!
-//! Each list is merged by a script on that one key, so that saying a thing twice, or saying an older thing
-//! after a newer one, changes nothing: what is done is only added to, and is never left to do again.
-//! What the scripts do and what follows from it is [`merge`]'s arithmetic.
-//!
-//! The host's state in the task comes last of all: one that says the host is done for good says as well that
-//! nothing is left to be written, and whatever comes then is only taken note of. Unless what it has done is not there:
-//! a store that lost all was given the state again, and not yet what led to it.
+//!  Each list is merged by a script on that one key, so that a repeated message, or an older one after
+//! a newer one, changes nothing: the list of finished commands only grows, and they never return to the
+//! list of remaining ones. [`merge`] has the arithmetic of the scripts and their consequences.
+//!  The host's state in the task comes last: a terminal state also says that nothing is left to be written,
+//! and later messages are only noted. The exception is a list that is missing: a store that lost its data
+//! was given the state again, but not yet the reports before it.
 
 use redis::Cmd;
 
@@ -39,19 +36,19 @@ pub(super) struct Progress<'a> {
     stage: Coming,
     /// It was begun before and broke off: its event may be missing though nothing is left to write.
     owed: bool,
-    /// How many commands may be done.
+    /// Greatest number of finished commands.
     room: usize,
-    /// What the keys say, as far as it is known by now.
+    /// Content of the keys, as far as it has been read.
     known: Before,
 }
 
-/// How far the writing is.
+/// Progress of the writing.
 enum Coming {
     /// All of it is to be read.
     Look,
-    /// What is done is to be merged.
+    /// The finished commands are to be merged.
     Complete,
-    /// What is left is to be merged.
+    /// The remaining commands are to be merged.
     Oncall,
     /// The host's fields are to be written, and the event.
     Fields,
@@ -115,7 +112,7 @@ impl<'a> Progress<'a> {
         })
     }
 
-    /// What the message makes of what is known.
+    /// Result of the message for the known content.
     fn merged(&self) -> After {
         let after = merge(&self.known, self.op, self.room);
         if self.context.clear_on_done {
@@ -145,7 +142,7 @@ impl<'a> Progress<'a> {
         merge
     }
 
-    /// Brings the host's fields in line with its lists, and tells of it.
+    /// Writes the host's fields according to its lists, and the event.
     fn write_fields(&self, step: &mut Step) {
         let after = self.merged();
         let (key, host) = (&self.op.key, &self.op.host);

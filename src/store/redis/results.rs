@@ -1,4 +1,4 @@
-//! What commands put out: written as it comes, and read back with how far the hosts have come.
+//! Results of commands: written as they arrive, and read with the progress of the hosts.
 
 use redis::Value;
 
@@ -117,7 +117,7 @@ impl Job for Whole<'_> {
     }
 }
 
-/// How far hosts have come with a task, some of them at a time.
+/// Progress of some hosts in a task.
 pub(super) struct Task<'a> {
     ticket: u64,
     code: &'a str,
@@ -125,17 +125,17 @@ pub(super) struct Task<'a> {
     key: Option<&'a TaskKey>,
     hosts: &'a [HostId],
     told: Vec<FoundHost>,
-    /// How much of outputs may still be read, in characters.
+    /// Number of characters of outputs that may still be read.
     room: usize,
 }
 
 impl<'a> Task<'a> {
-    /// How far they have come with a task.
+    /// Reads the progress in a task.
     pub(super) fn of_task(ticket: u64, key: &'a TaskKey, hosts: &'a [HostId]) -> Self {
         Self::new(ticket, key.as_str(), Some(key), hosts)
     }
 
-    /// What a console command put out on them.
+    /// Reads the outputs of a console command.
     pub(super) fn of_command(ticket: u64, cid: &'a str, hosts: &'a [HostId]) -> Self {
         Self::new(ticket, cid, None, hosts)
     }

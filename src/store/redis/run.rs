@@ -29,7 +29,7 @@ use crate::store::op::{Op, Outcome, Question, TaskState};
 /// command.
 const STEP_JOBS: usize = REDIS_KEYS_MAX;
 
-/// How an operation goes on after a step.
+/// Continuation of an operation after a step.
 #[derive(Debug)]
 pub(super) enum Heard {
     /// There is another step.
@@ -53,14 +53,14 @@ pub(super) trait Job {
     fn refused(&self, why: String) -> Option<Outcome>;
 }
 
-/// What became of operations that were run together.
+/// Result of operations that were run together.
 #[derive(Debug)]
 pub(super) struct Course {
     /// For each operation its outcome, if it is settled.
     pub(super) settled: Vec<Option<Option<Outcome>>>,
     /// Those that were begun and are not settled.
     pub(super) broken_off: Vec<usize>,
-    /// Why it stopped, if it did.
+    /// Reason for stopping, if it did.
     pub(super) error: Option<StoreError>,
 }
 
@@ -157,7 +157,7 @@ fn deal_out(
         match (recipient, reply) {
             (Recipient::One(job), reply) => dealt[job].1.push(reply),
             (Recipient::Dealt(owners), Value::Array(values)) => {
-                // Too short a list is noticed by whoever misses a reply.
+                // A list that is too short is noticed by the operation that misses a reply.
                 for (job, value) in owners.into_iter().zip(values) {
                     dealt[job].1.push(value);
                 }
@@ -223,7 +223,7 @@ fn waves(ops: &[Op]) -> Vec<Vec<usize>> {
             }
             Op::TaskStates(op) => behind_task(&mut last, &op.key, &op.states, floor),
             Op::Restore(op) => behind_task(&mut last, &op.key, &op.hosts, floor),
-            // A device of a host's name follows that host for nothing, and harms nobody.
+            // A device with a host's name follows that host without need, which is harmless.
             Op::Outside(op) => behind(&mut last, op.place.as_str(), floor),
             Op::Read(op) => match &op.question {
                 Question::Task { hosts, .. } | Question::Command { hosts, .. } => {

@@ -4,7 +4,7 @@
 
 use std::sync::LazyLock;
 
-/// What is done by script.
+/// The scripts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Script {
     /// Takes a host for a node.
@@ -41,7 +41,7 @@ pub(super) enum Script {
     Drop,
     /// Reads a host's results.
     Results,
-    /// Whether one of them says that a command failed.
+    /// Returns whether a result reports a failed command.
     Failed,
     /// Tries commands.
     Trial,

@@ -121,7 +121,7 @@ fn retake<'a>(
     Ok(ours)
 }
 
-/// Claims keys that nobody holds, so that nobody else begins with them while they are cleared.
+/// Claims unowned keys, so that no other node uses them while they are deleted.
 fn claim_to_clear<'a>(
     link: &mut Link,
     context: &Context,

@@ -12,7 +12,7 @@ use crate::store::address::{RedisAddress, RedisPlace};
 use crate::store::{Backend, Settings};
 use crate::time::Span;
 
-/// How long anything may take on a busy machine.
+/// Time limit of every condition.
 pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A running server; it ends with this value.
@@ -46,8 +46,8 @@ impl RedisServer {
         panic!("no Redis came up");
     }
 
-    /// The user of the docs, who is behind every [`store`](Self::store), so that all tests run with its rights. It may also
-    /// read keys back.
+    /// Creates the user of the docs, with whose rights every [`store`](Self::store) runs. It may
+    /// also read keys back.
     fn enter_user(&self) {
         let docs = include_str!("../../../docs/operations.md");
         let user = docs.lines().find(|line| line.contains("user anthill on "));
@@ -63,7 +63,7 @@ impl RedisServer {
         let _ = self.try_say::<redis::Value>(&user);
     }
 
-    /// What the user of the docs was denied, as the server logged it.
+    /// Commands that the user of the docs was denied, from the server's log.
     fn denied(&self) -> Vec<String> {
         let log: redis::RedisResult<Vec<std::collections::HashMap<String, redis::Value>>> =
             self.try_say(&["ACL", "LOG"]);
@@ -92,7 +92,7 @@ impl RedisServer {
         false
     }
 
-    /// Where it is over TCP.
+    /// Its address over TCP.
     pub(super) fn address(&self) -> RedisAddress {
         RedisAddress {
             place: RedisPlace::Tcp {
@@ -105,7 +105,7 @@ impl RedisServer {
         }
     }
 
-    /// Where it is over its Unix socket.
+    /// Its address over the Unix socket.
     pub(super) fn unix_address(&self) -> RedisAddress {
         RedisAddress {
             place: RedisPlace::Unix(self.socket()),

@@ -87,7 +87,7 @@ impl Wire {
         }
     }
 
-    /// What the other side speaks, if that is known and not Redis.
+    /// Protocol of the other side, if it is known and not Redis.
     pub(super) fn speaks(&self) -> Option<&'static str> {
         match &self.stream {
             Stream::Plain(stream) => other_protocol(&stream.first),
@@ -144,7 +144,7 @@ impl Steady {
     }
 }
 
-/// What a server speaks whose first bytes are these, if it is known and not Redis.
+/// Protocol of a server with these first bytes, if it is known and not Redis.
 fn other_protocol(first: &[u8]) -> Option<&'static str> {
     match first {
         [b'H', b'T', b'T', b'P', ..] => Some("an HTTP server answers there, not Redis"),

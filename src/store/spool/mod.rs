@@ -342,7 +342,7 @@ impl Spool {
         Ok(())
     }
 
-    /// The oldest unsettled reports: at most `ops_max` and about `bytes_max`; empty if there are none.
+    /// The oldest unsettled reports: at most `ops_max` and about `bytes_max`; may be empty.
     ///  # Errors
     /// When the disk fails at a place where it must not. Unreadable segments are set aside.
     pub fn next(&mut self, ops_max: usize, bytes_max: usize) -> Result<&[Op], SpoolError> {
@@ -520,7 +520,7 @@ fn lock(dir: &Path) -> Result<DirLock, TryLockError> {
     Ok(DirLock(file))
 }
 
-/// Whether a server has the spool in `dir` now. Nothing is made.
+/// Returns whether a server uses the spool in `dir`. Nothing is created.
 #[must_use]
 pub fn is_in_use(dir: &Path) -> bool {
     let taken = File::open(dir.join("lock")).map(|file| file.try_lock_shared());

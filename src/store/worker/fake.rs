@@ -1,5 +1,5 @@
-//! A backend in memory that does as it is told: be away, hang, refuse, panic, forget. And a clock that
-//! stands still until it is moved.
+//! A backend in memory with faults on demand: unavailable, hanging, refusing, panicking, losing its
+//! data. And a clock that the test advances.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,7 +11,7 @@ use crate::time::{Instant, Span, UnixMs};
 
 use super::Clock;
 
-/// What the test and the backends made in its course share.
+/// State shared by the test and its backends.
 #[derive(Debug, Default)]
 pub struct World {
     pub now: Instant,
@@ -19,9 +19,9 @@ pub struct World {
     pub is_empty: bool,
     /// The node is not among the nodes.
     pub forgot_node: bool,
-    /// What every call answers.
+    /// Error of every call.
     pub error: Option<StoreError>,
-    /// How long a call takes that fails.
+    /// Duration of a failing call.
     pub hang: Span,
     /// Calls of `run` settle so many operations and then find the store away, once for each entry.
     pub cut: Vec<usize>,
@@ -38,19 +38,19 @@ pub struct World {
     pub panics: u32,
     /// Calls of `held` that panic.
     pub held_panics: u32,
-    /// Somebody else's lease: when it ends.
+    /// End of another process's lease.
     pub foreign: Option<Instant>,
-    /// Whether we hold the lease.
+    /// This process holds the lease.
     pub ours: bool,
     /// A look shows whether it is away, and so many were taken.
     pub looks: Option<usize>,
-    /// What it confirmed is safe with it.
+    /// Confirmed operations survive its death.
     pub is_durable: bool,
     /// Reports as they were stored, in order, repetitions included.
     pub log: Vec<u64>,
-    /// What is stored now: forgetting empties it.
+    /// Stored operations; a loss empties it.
     pub stored: BTreeSet<u64>,
-    /// When each report was last stored.
+    /// Time at which each report was last stored.
     pub written: BTreeMap<u64, Instant>,
     /// State operations run.
     pub state: usize,
@@ -59,7 +59,7 @@ pub struct World {
     pub opens: usize,
     pub sweeps: usize,
     pub made: usize,
-    /// Whom `held` was asked for, each time from its start.
+    /// Arguments of `held`, each time from its start.
     pub held: Vec<bool>,
     /// The tasks there are, each told on a page of its own.
     pub tasks: Vec<HeldTask>,

@@ -1,18 +1,17 @@
-//! What the store thread does, one step at a time.
-//!
-//! ```text
-//!            open                     spool empty                                 all told
+//! State machine of the store thread, one step at a time.
+//!  ```text
+//!            open                     spool empty                                  all read
 //!   Down ───────────▶ Again ─▶ Replay ───────────▶ Settle ─▶ Lease ─▶ Held, Tasks ─────────▶ Up
 //!    ▲                  ▲                                                                    │
 //!    │ away, from       └──────────────── the store has lost its contents ───────────────────┤
 //!    └─ anywhere ────────────────────────────────────────────────────────────────────────────┘
 //! ```
-//!
-//! *Again* writes what the store confirmed lately, *Replay* what waits in the spool, *Settle* ends the dispatches that
-//! it went away under, and only then is the store up and state written to it. A step does one bounded thing; between two of them new batches are taken.
-//!
-//! A panic is caught around one step. All that must not be lost is outside of the call that
-//! panicked: it is taken out of the hands, the spool and the recent only after the backend has answered.
+//!  *Again* replays recently confirmed reports, *Replay* those in the spool, *Settle* finishes interrupted
+//! dispatches, and only then is the store available and state written to it. A step does one bounded
+//! thing; between two of them new batches are taken.
+//!  A panic is caught around one step. Everything that must not be lost is outside of the call that
+//! panicked: an operation leaves the pending operations, the spool and the replay buffer only after the
+//! backend has answered.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -35,12 +34,12 @@ use crate::store::spool::{Rejected, Spool};
 use crate::store::{Backend, HeldCursor, Lease, StoreError};
 use crate::time::{Instant, Span};
 
-/// Where things stand with the store.
+/// State of the store connection.
 #[derive(Debug)]
 pub(super) enum Phase {
     /// It is away; when to try again.
     Down(Instant),
-    /// What was confirmed lately is written again, from this one on.
+    /// Recently confirmed reports are replayed, from this index on.
     Again(usize),
     /// The spool is replayed.
     Replay,
@@ -48,9 +47,9 @@ pub(super) enum Phase {
     Settle,
     /// The lease is looked at.
     Lease,
-    /// The core is told who is held.
+    /// The held hosts are read for the core.
     Held(HeldCursor),
-    /// The core is told which tasks there are, once.
+    /// The tasks are read for the core, once.
     Tasks(HeldCursor),
     /// State and reports are written.
     Up,
@@ -60,7 +59,7 @@ pub(super) enum Phase {
     Over,
 }
 
-/// What is to follow a step.
+/// Continuation after a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Next {
     /// Another one, without waiting.
@@ -71,7 +70,7 @@ pub enum Next {
     Over,
 }
 
-/// What the core has been told of the store being away.
+/// The outage as the core knows it.
 #[derive(Debug, Default)]
 struct Outage {
     why: String,
@@ -87,7 +86,7 @@ struct Ending {
     drained: bool,
 }
 
-/// The store thread's mind: everything but the waiting. Whoever turns it brings the time, as a [`Clock`].
+/// State of the store thread, without the waiting. The caller brings the time, as a [`Clock`].
 pub struct Life {
     make: Make,
     pub(super) plan: Plan,
@@ -108,25 +107,25 @@ pub struct Life {
     pub(super) nodes: Nodes,
     pub(super) taking: Option<TakeOver>,
     session: u32,
-    /// Since the last coming-up something said that the store has lost what it had.
+    /// There is evidence since the last connection that the store has lost its data.
     emptied: bool,
-    /// When a task was last put back into a store that had lost it.
+    /// Time at which a task was last restored to a store that had lost it.
     pub(super) restored: Option<Instant>,
     /// Operations taken and not settled; only reports unless it is up.
     pub(super) hands: Vec<Op>,
     pub(super) dispatches: Dispatches,
-    /// Since when there are any in the hands, if there are.
+    /// Time since which operations are pending.
     gathering: Instant,
     /// The hands are kept for another try after a panic, instead of being spooled.
     hold: bool,
-    /// Why reports can be put nowhere at all, if so.
+    /// Reason for which reports cannot be stored anywhere.
     pub(super) stuck: Option<String>,
     outage: Outage,
     contact: Instant,
     sweep_due: Instant,
     look_due: Instant,
     contest_due: Instant,
-    /// What the backend answered to the run under way.
+    /// The backend's outcomes of the present run.
     pub(super) answers: Vec<Outcome>,
     pub(super) out: Vec<Outcome>,
     ending: Option<Ending>,
@@ -184,19 +183,20 @@ impl Life {
         life
     }
 
-    /// What its clock says.
+    /// Time of its clock.
     #[must_use]
     pub fn now(&self) -> Instant {
         self.clock.now()
     }
 
-    /// What is to be told since the last time it was asked for.
+    /// Takes the outcomes since the last call.
     pub fn outcomes(&mut self) -> Vec<Outcome> {
         std::mem::take(&mut self.out)
     }
 
-    /// Whether another batch may be taken: never while reports can be put nowhere, nor when the hands are
-    /// full, nor while the last of the spool is being replayed (a steady flow would keep that from ending).
+    /// Returns whether another batch may be taken: never while reports cannot be stored anywhere,
+    /// nor when the pending operations are full, nor while the last of the spool is being replayed
+    /// (a steady flow would keep that from ending).
     #[must_use]
     pub fn has_room(&self) -> bool {
         let emptying =
@@ -204,13 +204,13 @@ impl Life {
         self.stuck.is_none() && !self.full() && !emptying
     }
 
-    /// Whether the hands have no room for another batch.
+    /// Returns whether the pending operations have no room for another batch.
     fn full(&self) -> bool {
         self.hands.len() + BATCH_OPS_MAX > STORE_HANDS_OPS_MAX
     }
 
-    /// Takes a batch. State that was made for another coming-up of the store is thrown away; dispatches and questions
-    /// are answered at once while it is away.
+    /// Takes a batch. State for another store connection is dropped; dispatches and questions are
+    /// answered at once while the store is unavailable.
     pub fn take(&mut self, batch: Batch) {
         let up = matches!(self.phase, Phase::Up);
         let current = up && batch.session == self.session;
@@ -263,7 +263,7 @@ impl Life {
         }
     }
 
-    /// Whether that was said.
+    /// Returns whether the end was announced.
     #[must_use]
     pub fn drained(&self) -> bool {
         self.ending.is_some_and(|ending| ending.drained)
@@ -319,7 +319,7 @@ impl Life {
         }
     }
 
-    /// A sign of life, over a new connection if there is none.
+    /// Checks the connection, and opens a new one if there is none.
     fn open(&mut self) -> Result<(), StoreError> {
         self.backend
             .get_or_insert_with(&mut self.make)
@@ -401,8 +401,8 @@ impl Life {
         let mut forgot_us = false;
         if let Some(backend) = &mut self.backend {
             backend.tasks(&mut cursor, &mut tasks)?;
-            // The look at the lease entered us. Nobody reads the tasks a second time: had it been emptied meanwhile, those
-            // that are written again from what it confirmed lately would be nobody's.
+            // The check of the lease entered this node. The tasks are not read again: had the store
+            // been emptied meanwhile, those that are replayed would belong to no node.
             forgot_us = cursor == HeldCursor::End && !backend.knows_node()?;
         }
         self.contact();
@@ -484,7 +484,7 @@ impl Life {
         backend.look()
     }
 
-    /// Whether what is in the hands is to be run now.
+    /// Returns whether the pending operations should be run now.
     fn ripe(&self, now: Instant) -> bool {
         let waited = now >= self.gathering + self.plan.flush;
         let enough = self.hands.len() >= STORE_RUN_OPS_MAX;
@@ -497,8 +497,8 @@ impl Life {
             return Ok(());
         };
         let up = matches!(self.phase, Phase::Up);
-        // Each look enters us among the nodes. Who never had the lease may have no other sign that the store lost all: what he
-        // has written since is there, and the lease was due to run out.
+        // Each check enters this node among the nodes. A process that never had the lease may have
+        // no other sign of a loss: its later writes are there, and the lease was due to run out.
         let watching = self.session > 0 && !self.lease.cleared();
         let forgot_us = watching && !backend.knows_node()?;
         let before = self.clock.now();
@@ -599,7 +599,7 @@ impl Life {
         Next::At(retry)
     }
 
-    /// When to try again: servers that lost the same store do not all come at once.
+    /// Time of the next attempt: servers that lost the same store do not all come at once.
     fn soon(&mut self) -> Instant {
         self.now() + self.chance.at_least(2, self.plan.retry)
     }
@@ -620,8 +620,8 @@ impl Life {
         self.out.push(Outcome::Away(text));
     }
 
-    /// A step has panicked. Where it was one operation alone, that is put aside and nothing else is disturbed; else
-    /// the store is opened anew and the same is run again.
+    /// Handles a panic of a step. If it was one operation alone, that is set aside and nothing else
+    /// is disturbed; else the store is opened again and the same operations are run again.
     fn after_panic(&mut self, text: &str) -> Next {
         let now = self.now();
         self.faults.note(now);
@@ -696,7 +696,7 @@ impl Life {
     }
 }
 
-/// What is told of an operation that the store is not there for. Of state there is nothing to tell.
+/// Outcome of an operation while the store is unavailable. State has none.
 fn not_begun(op: &Op) -> Option<Outcome> {
     let why = "the store is away".to_owned();
     match op {

@@ -47,20 +47,20 @@ use crate::time::{Instant, Span, UnixMs};
 /// the same random number.
 pub type Make = Box<dyn FnMut() -> Box<dyn Backend> + Send>;
 
-/// How the store thread is to work.
+/// Settings of the store thread.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// Where reports wait while the store is away.
+    /// Directory of the spool.
     pub spool_dir: PathBuf,
-    /// How much may wait there, in bytes.
+    /// Size of the spool, in bytes.
     pub spool_bytes: u64,
-    /// How long operations may gather before they are run as one batch.
+    /// Time for which operations may gather before they run as one batch.
     pub flush: Span,
-    /// How long the lease of another node has to be missing before what it held is taken over.
+    /// Time for which another node's lease must be missing before its hosts are taken over.
     pub grace: Span,
     /// Between two attempts to reach a store that is away, a second at most.
     pub retry: Span,
-    /// Where the chance in that begins: servers that lost the same store do not all come back at once.
+    /// Seed of the jitter: servers that lost the same store do not all come back at once.
     pub seed: u64,
 }
 
@@ -68,9 +68,9 @@ pub struct Plan {
 /// with no time left.
 #[derive(Debug)]
 pub struct StoreThread {
-    /// What is to be written. Only ever `try_send`; when full, the batch stays with its maker.
+    /// Operations. Senders use `try_send` only; when full, the batch stays with its sender.
     pub batches: Sender<Batch>,
-    /// What became of it. Whoever is woken takes all there is, until it is empty.
+    /// Outcomes. A woken reader takes all of them, until the channel is empty.
     pub outcomes: Receiver<Vec<Outcome>>,
     /// Counters and gauges.
     pub stats: Arc<StoreStats>,
@@ -78,12 +78,12 @@ pub struct StoreThread {
     thread: JoinHandle<()>,
 }
 
-/// How the store thread ended.
+/// End of the store thread.
 #[derive(Debug)]
 pub struct Stopped {
-    /// What was still to be told.
+    /// Outcomes that were not sent.
     pub outcomes: Vec<Outcome>,
-    /// Whether it ended in time. If not it is left to itself.
+    /// It ended in time. If not, it is abandoned.
     pub ended: bool,
 }
 
@@ -161,8 +161,9 @@ impl StoreThread {
     /// lease is given up. Waits for `deadline` at most.
     pub fn stop(self, deadline: Duration) -> Stopped {
         let until = std::time::Instant::now() + deadline;
-        // The channel has room for the one message that is ever sent. If nobody reads it the thread is gone.
-        // It is told of less time than there is, so that giving up the lease still fits in.
+        // The channel has room for the one message that is ever sent. If its receiver is gone, so
+        // is the thread. The thread is given less time than there is, so that releasing the lease
+        // still fits in.
         let _ = self.stop.try_send(deadline / 4 * 3);
         drop(self.batches);
         let mut outcomes = Vec::new();
@@ -180,7 +181,7 @@ impl StoreThread {
     }
 }
 
-/// Rings when it is let go of.
+/// Wakes the loop when it is dropped.
 struct LastRing<W: Fn()>(Arc<W>);
 
 impl<W: Fn()> Drop for LastRing<W> {
@@ -198,7 +199,7 @@ struct Loop<W> {
     wake: Arc<W>,
 }
 
-/// What ended a wait.
+/// Result of a wait.
 enum Came {
     Batch(Batch),
     Stop(Duration),
@@ -262,7 +263,7 @@ impl<W: Fn()> Loop<W> {
         }
     }
 
-    /// Takes what is left in the channel after the end was told.
+    /// Takes the rest of the channel after the stop was requested.
     fn rest(&mut self, wait: Duration) -> Came {
         match self.batches.try_recv() {
             Ok(batch) => Came::Batch(batch),
@@ -277,13 +278,14 @@ impl<W: Fn()> Loop<W> {
         }
     }
 
-    /// Hands the outcomes over. Nobody has to be woken who still has some to take: he takes them all.
+    /// Sends the outcomes. If outcomes are already queued, the reader drains these too; it is not
+    /// woken again.
     fn publish(&mut self) {
         let outcomes = self.life.outcomes();
         if outcomes.is_empty() {
             return;
         }
-        // Without a receiver there is nobody left to tell.
+        // Without a receiver the outcomes are dropped.
         if self.outcomes.send(outcomes).is_ok() && self.outcomes.len() <= 1 {
             (self.wake)();
         }

@@ -15,14 +15,14 @@ use crate::time::{Instant, Span};
 /// The nodes without a lease.
 #[derive(Debug, Default)]
 pub(super) struct Nodes {
-    /// Since when each has been missing in every look.
+    /// Time since which each has been missing in every check.
     missing: HashMap<String, Instant>,
     last: Instant,
     due: Instant,
 }
 
 impl Nodes {
-    /// When the next look is due.
+    /// Time of the next check.
     pub fn due(&self) -> Instant {
         self.due
     }
@@ -57,7 +57,7 @@ impl Nodes {
 #[derive(Debug)]
 pub(super) struct TakeOver {
     node: String,
-    /// Where its tasks are read, once its hosts have been taken.
+    /// Position in its tasks, once its hosts have been taken over.
     tasks: Option<HeldCursor>,
 }
 

@@ -16,7 +16,8 @@ use crate::time::{Instant, Span};
 const HANDS_KEPT: usize = 64;
 
 impl Life {
-    /// How many to run at once, `max` unless panics of late call for care; notes what is being run.
+    /// Number of operations to run at once: `max`, unless recent panics call for care. Records what
+    /// is run.
     fn begin(&mut self, source: Source, max: usize) -> usize {
         let alone = self.faults.careful(self.now());
         self.running = Some(Running { source, alone });
@@ -42,7 +43,7 @@ impl Life {
         Ok(false)
     }
 
-    /// What was begun has been answered.
+    /// Ends a run whose operations were answered.
     fn end_run(&mut self, ran: &Ran) {
         self.running = None;
         if ran.error.is_none() {
@@ -342,7 +343,7 @@ fn execute(
     ran
 }
 
-/// Notes what a run says of the operations in it: those that were settled are no suspects any more, and where the connection
+/// Records the result of a run: settled operations are no longer suspects, and if the connection
 /// broke the others are.
 fn judge(suspects: &mut Suspects, ops: &[Op], ran: &Ran, now: Instant) {
     let (settled, open) = ops.split_at(ran.done);
@@ -352,7 +353,7 @@ fn judge(suspects: &mut Suspects, ops: &[Op], ran: &Ran, now: Instant) {
     }
 }
 
-/// Whether an operation has an outcome when it is run.
+/// Returns whether an operation has an outcome when it is run.
 fn is_told(op: &Op) -> bool {
     !matches!(op, Op::Notice(_) | Op::Outside(_))
 }
@@ -410,7 +411,7 @@ fn refusal(op: &Op, error: &str) -> Option<Outcome> {
     })
 }
 
-/// Why a report was refused for good, if it was.
+/// Reason for the final refusal of a report, if it was refused.
 fn refusal_of(answer: Outcome) -> Option<String> {
     match answer {
         Outcome::Report {

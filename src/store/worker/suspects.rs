@@ -23,9 +23,9 @@ const PARTS: usize = 16;
 pub(super) struct Suspects {
     found: HashMap<u64, Suspect>,
     hasher: RandomState,
-    /// How many suspects run together.
+    /// Number of suspects that run together.
     group: usize,
-    /// Why the connection broke the last time.
+    /// Reason of the last break.
     why: String,
 }
 
@@ -34,17 +34,17 @@ pub(super) struct Suspects {
 struct Suspect {
     /// Connections in a row that it has broken alone.
     breaks: u32,
-    /// When it was last under way at a break.
+    /// Time of the last break during which it was in progress.
     at: Instant,
 }
 
 impl Suspects {
-    /// Whether there are none.
+    /// Returns whether there is no suspect.
     pub fn is_empty(&self) -> bool {
         self.found.is_empty()
     }
 
-    /// How many of `ops`, from the first, may run together.
+    /// Number of `ops`, from the first, that may run together.
     pub fn together(&self, ops: &[Op]) -> usize {
         if self.is_empty() {
             return ops.len();
@@ -90,8 +90,8 @@ impl Suspects {
         }
     }
 
-    /// Why an operation is refused without being run, if it is. A report is refused once; state and questions are made
-    /// anew, and stay refused for [`STORE_CARE_S`].
+    /// Reason to refuse an operation without running it. A report is refused once; state and
+    /// questions are made anew, and stay refused for [`STORE_CARE_S`].
     pub fn verdict(&mut self, op: &Op, now: Instant) -> Option<String> {
         if self.is_empty() {
             return None;

@@ -27,7 +27,7 @@ fn op(task: &Dispatch) -> Op {
     Op::Dispatch(Box::new(task.clone()))
 }
 
-/// Whether entry, claim, states, response and book are there.
+/// Returns whether entry, claim, states, response and book exist.
 fn keys_of(server: &RedisServer, name: &str) -> [bool; 5] {
     let exists = |key: String| server.say(&["EXISTS", &key]) == redis::Value::Int(1);
     [
@@ -95,7 +95,7 @@ fn what_a_cut_left_is_undone_at_the_next_start() {
         let whole = left == [true; 5];
         assert_eq!(found.len(), usize::from(whole), "{verb}");
         match left {
-            // The entry, by which a start finds the rest, comes first: without it there is nothing to go by.
+            // The entry, by which a start finds the rest, comes first.
             [false, ..] => assert_eq!(keys_of(&server, &name), left, "{verb}"),
             _ => assert_eq!(keys_of(&server, &name), [whole; 5], "{verb}"),
         }

@@ -314,7 +314,7 @@ fn a_key_of_the_wrong_type_is_the_operations_own_fault() {
     );
     assert_eq!(list(&mut store, "AC7_j_complete"), ["x"]);
 
-    // A set that all share is everybody's fault, and still nobody waits.
+    // A shared set of the wrong type fails every operation, and still none waits.
     server.say(&["SET", "exists", "what"]);
     let outcomes = run(&mut store, &[online("c", 7), Op::Audit(vec![host("c")])]);
     assert!(matches!(

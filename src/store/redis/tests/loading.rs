@@ -1,4 +1,4 @@
-//! What a start finds, with two nodes at once, and by the thousand.
+//! Reading at a start: with two nodes, and by the thousand.
 
 use super::*;
 use crate::store::HeldCursor;

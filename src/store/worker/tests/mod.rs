@@ -1,4 +1,4 @@
-//! The store thread under a clock that is moved by hand, over a backend that does as it is told.
+//! The store thread with a clock that the test advances, over a backend with faults on demand.
 
 use std::collections::BTreeMap;
 use std::fs;
