@@ -22,9 +22,9 @@ use std::time::{Duration, Instant};
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 
-/// How long a file that could not be written is left alone.
+/// Pause after a failed write of the file.
 const RETRY: Duration = Duration::from_secs(1);
-/// What a pipe takes whole or not at all, in bytes.
+/// Bytes that a pipe takes whole or not at all.
 const PIECE_BYTES: usize = 4_096;
 
 /// The file. What it has to say of itself is returned, for standard error.
@@ -56,9 +56,9 @@ enum State {
     /// Open, and no regular file.
     Special {
         file: File,
-        /// Since when it takes no more, if it does not.
+        /// Start of the stall, if it takes no more.
         stalled: Option<Instant>,
-        /// Whether it has the beginning of a line and not its end.
+        /// It has the beginning of a line and not its end.
         is_torn: bool,
     },
     Broken {
@@ -237,7 +237,7 @@ impl LogFile {
     }
 }
 
-/// What has been opened.
+/// The opened destination.
 enum Opened {
     /// A regular file of so many bytes.
     Regular(File, u64),
@@ -299,7 +299,7 @@ fn piece_bytes(lines: &[u8]) -> usize {
     end_of(fits).or_else(first).map_or(lines.len(), |at| at + 1)
 }
 
-/// Whether all of `bytes` was taken.
+/// Returns whether all of `bytes` was written.
 fn write_whole(file: &mut File, mut bytes: &[u8], is_torn: &mut bool) -> io::Result<bool> {
     let whole = bytes.len();
     while !bytes.is_empty() {

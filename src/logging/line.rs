@@ -26,7 +26,7 @@ pub(super) struct Line {
     pub(super) target: CompactString,
     /// As it was given, but not longer than it may be.
     pub(super) message: String,
-    /// What the caller gave beside the message, for lines of JSON.
+    /// The caller's fields beside the message, for lines of JSON.
     pub(super) fields: Vec<(CompactString, serde_json::Value)>,
 }
 

@@ -36,7 +36,7 @@ use limit::{Beginning, Limiter};
 use line::Line;
 use writer::Writer;
 
-/// Why there is no log.
+/// Error of the log's start.
 #[derive(Debug, thiserror::Error)]
 pub enum LogError {
     /// The system gives us no thread.
@@ -77,7 +77,8 @@ impl Logging {
         log::set_max_level(level);
     }
 
-    /// Closes the log's file and opens what is under its name then: for those who rename it. Does not wait.
+    /// Closes the log's file and opens the one that has its name then, after a rename. Does not
+    /// wait.
     pub fn reopen(&self) {
         self.shared.reopen.store(true, Ordering::Relaxed);
         self.wake();
@@ -97,7 +98,7 @@ impl Logging {
         let (done, waiting) = bounded(1);
         let limit = Duration::from_secs(LOG_FLUSH_S_MAX);
         if self.jobs.send_timeout(Job::Flush(done), limit).is_ok() {
-            // Too late, or the thread has ended: then there is nothing to wait for.
+            // Too late, or the thread has ended.
             let _ = waiting.recv_timeout(limit);
         }
     }
@@ -126,7 +127,7 @@ impl Logging {
     }
 }
 
-/// What the log thread is told.
+/// A job for the log thread.
 #[derive(Debug)]
 enum Job {
     /// To be written.
@@ -139,14 +140,14 @@ enum Job {
     Stop,
 }
 
-/// What callers and the thread share.
+/// State shared by callers and the thread.
 #[derive(Debug)]
 struct Shared {
     limiter: Mutex<Limiter>,
     dropped: AtomicU64,
     reopen: AtomicBool,
     reload: Mutex<Option<Log>>,
-    /// Whether lines are written as JSON, with their fields.
+    /// Lines are written as JSON, with their fields.
     is_json: AtomicBool,
 }
 
@@ -167,7 +168,7 @@ impl Shared {
     }
 }
 
-/// Locks, also after a panic: a count may be off by one then, which harms nobody.
+/// Locks, also after a panic: a count may then be off by one, which is harmless.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
