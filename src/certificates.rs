@@ -1,4 +1,4 @@
-//! Certificates and keys in PEM files, and the names in certificates: for whoever speaks TLS.
+//! Certificates and keys in PEM files, and the names in certificates.
 
 mod clients;
 mod name;
@@ -24,7 +24,7 @@ pub use clients::{Clients, expiry};
 pub use name::of as name_of;
 pub use words::of as error_in_words;
 
-/// What is wrong with a file: which, and why, in one line.
+/// An error of a PEM file, in one line.
 #[derive(Debug, thiserror::Error)]
 #[error("{file} {why}")]
 pub struct PemError {
@@ -56,19 +56,19 @@ impl PemFile {
         })
     }
 
-    /// Where it is.
+    /// Path of the file.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// What it holds.
+    /// Content of the file.
     #[must_use]
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
     }
 
-    /// What is in it is refused by whoever was to use it.
+    /// An error for content that its user refused.
     pub fn unusable(&self, why: impl fmt::Display) -> PemError {
         self.wrong(format_args!("cannot be used: {why}"))
     }
@@ -136,10 +136,9 @@ impl PemFile {
         shown(&self.path)
     }
 
-    /// Its certificates as those who sign others.
-    ///
-    /// # Errors
-    /// When it is no PEM, holds none, or one that cannot be used.
+    /// The certificates as trusted authorities.
+    ///  # Errors
+    /// When it is not PEM, has no certificate, or one that cannot be used.
     pub fn authorities(&self) -> Result<RootCertStore, PemError> {
         let mut roots = RootCertStore::empty();
         for certificate in self.certificates()? {
@@ -151,10 +150,9 @@ impl PemFile {
     }
 }
 
-/// Those whom the system believes. `SSL_CERT_FILE` and `SSL_CERT_DIR` say where else they are.
-///
-/// # Errors
-/// When there are none; with the first error, if there was one.
+/// The system's authorities. `SSL_CERT_FILE` and `SSL_CERT_DIR` name other places.
+///  # Errors
+/// When the system has no authority; with the first error, if there was one.
 pub fn authorities_of_the_system() -> Result<RootCertStore, String> {
     let mut roots = RootCertStore::empty();
     // Some that cannot be used are usual.
@@ -164,10 +162,9 @@ pub fn authorities_of_the_system() -> Result<RootCertStore, String> {
     }
 }
 
-/// Certificates of the same, usable or not.
-///
-/// # Errors
-/// When there are none; with the first error, if there was one.
+/// The certificates of the system's authorities, usable or not.
+///  # Errors
+/// When the system has no authority; with the first error, if there was one.
 pub fn certificates_of_the_system() -> Result<Vec<CertificateDer<'static>>, String> {
     let found = rustls_native_certs::load_native_certs();
     match found.errors.first() {
@@ -177,13 +174,14 @@ pub fn certificates_of_the_system() -> Result<Vec<CertificateDer<'static>>, Stri
     }
 }
 
-/// What encrypts. Named wherever it is needed, so that no other crate's choice can be in the way.
+/// The cryptographic provider. It is passed explicitly, so another crate's default cannot
+/// interfere.
 #[must_use]
 pub fn provider() -> Arc<CryptoProvider> {
     Arc::new(rustls::crypto::ring::default_provider())
 }
 
-/// What TLS finds wrong with a certificate or its key, in words for a person.
+/// Explains rustls's error about a certificate or its key.
 #[must_use]
 pub fn explain(error: &rustls::Error) -> String {
     match error {

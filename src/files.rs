@@ -16,12 +16,12 @@ use crate::text::escape;
 /// The mark that some editors put in front of UTF-8.
 pub(crate) const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
-/// How a file is to be protected.
+/// Required protection of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Guard {
     /// Anyone may write it: it is given by the user of a command.
     None,
-    /// Not everybody may write it: its owner and its group may be any.
+    /// Not writable by everybody: its owner and its group may be any.
     Shared,
     /// Only root and the user of this process may own and write it.
     Trusted,
@@ -29,7 +29,7 @@ pub enum Guard {
     Secret,
 }
 
-/// Why a file is not used. The text follows the file's name.
+/// Error of a refused file. The text follows the file's name.
 #[derive(Debug, thiserror::Error)]
 pub enum FileError {
     /// The system refuses.
@@ -103,7 +103,7 @@ pub fn decode(bytes: Vec<u8>) -> Result<String, NotUtf8> {
 /// A text file that has been read.
 #[derive(Debug)]
 pub struct Text {
-    /// What it holds, without a byte order mark.
+    /// The text, without a byte order mark.
     pub text: String,
     /// Its permissions, as in `chmod`.
     pub mode: u32,
@@ -167,7 +167,7 @@ fn open(path: &Path, guard: Guard) -> Result<(File, Metadata), FileError> {
     Ok((file, metadata))
 }
 
-/// What is wrong with a file's owner or mode, or with a directory around it, and what mends it.
+/// Checks a file's owner and mode, and the directories around it; returns the error and its remedy.
 fn fault(path: &Path, metadata: &Metadata, guard: Guard) -> Option<String> {
     let kind = metadata.file_type();
     // A device is the system's.
@@ -209,7 +209,7 @@ pub fn check(path: &Path, guard: Guard) -> Result<(), FileError> {
     open(path, guard).map(|_| ())
 }
 
-/// What is wrong with an owner or a mode, and what mends it.
+/// Checks an owner and a mode; returns the error and its remedy.
 fn owner_or_mode(path: &Path, metadata: &Metadata) -> Option<String> {
     let (mode, file) = (metadata.mode() & 0o777, shown(path));
     let own = rustix::process::geteuid().as_raw();
@@ -227,7 +227,7 @@ fn owner_or_mode(path: &Path, metadata: &Metadata) -> Option<String> {
         .then(|| format!("can be changed by other users (mode {mode:04o}): chmod go-w {file}"))
 }
 
-/// Whether it belongs to root or to the user of this process.
+/// Returns whether it belongs to root or to the user of this process.
 fn is_ours(metadata: &Metadata) -> bool {
     let own = rustix::process::geteuid().as_raw();
     [0, own].contains(&metadata.uid())

@@ -12,7 +12,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::limits::{HOST_ID_BYTES_MAX, TASK_KEY_BYTES_MAX};
 
-/// A map keyed by numbers that we give ourselves, so that nobody can choose them to meet: hashed at next to no cost.
+/// A map keyed by numbers that this program assigns, so an attacker cannot make them collide:
+/// hashed at almost no cost.
 pub type Numbered<K, V> = HashMap<K, V, FxBuildHasher>;
 
 /// Prefix of the store's own keys.
@@ -38,13 +39,12 @@ pub fn meets_another<'f>(field: &str, fields: &'f [String]) -> Option<&'f str> {
     })
 }
 
-/// Who a host is, everywhere: its IP address as text, or the id it gave itself.
-///
-/// Up to 24 bytes are held in place: every IPv4 address and most ids take no memory of their own.
+/// Name of a host: its IP address as text, or the id that it gave.
+///  Up to 24 bytes are stored in place: every IPv4 address and most ids need no allocation.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct HostId(CompactString);
 
-/// Why a text is no [`HostId`].
+/// Error of a [`HostId`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum HostIdError {
     /// It is empty or longer than 64 bytes.
@@ -86,9 +86,8 @@ impl HostId {
         }
     }
 
-    /// A name as it stands in the store or in a request: of the alphabet, but nobody's yet.
-    ///
-    /// # Errors
+    /// Checks a name from the store or a request against the alphabet.
+    ///  # Errors
     /// When it is not 1 to 64 of the alphabet, or begins with `anthill:`: the keys `<host>_<field>` of such an id could be
     /// keys of the store's own, such as the claim `anthill:host:<other>`.
     pub fn checked(id: &str) -> Result<Self, HostIdError> {
@@ -151,7 +150,7 @@ fn dotted(ip: Ipv4Addr) -> CompactString {
         text[length..length + 4].copy_from_slice(&digits);
         length += own;
     }
-    // Always text: there is nothing else in the table.
+    // Always text: the table holds nothing else.
     CompactString::from_utf8(&text[..length - 1]).unwrap_or_default()
 }
 
@@ -198,7 +197,7 @@ impl TaskKey {
     }
 }
 
-/// Whether `text` has the form of a console command's id.
+/// Returns whether `text` has the form of a console command's id.
 fn is_command_id(text: &str) -> bool {
     let digit = |b: u8| matches!(b, b'0'..=b'9' | b'a'..=b'f');
     text.len() == 32 && text.bytes().all(digit)
@@ -216,8 +215,8 @@ impl fmt::Debug for TaskKey {
     }
 }
 
-/// One connection: its slot, and which of the connections that have used the slot it is. An event
-/// or an answer for a connection that is gone finds another generation there, and falls flat.
+/// A connection: its slot, and the number of the connection in that slot. An event or an answer for
+/// a closed connection finds another generation there, and is dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ConnId {
     /// Index into the table of connections.
@@ -227,7 +226,7 @@ pub struct ConnId {
 }
 
 impl ConnId {
-    /// The highest generation; behind it they begin anew. Two bits are left for whoever packs one.
+    /// The highest generation; the next one is the first again. Two bits are free for packing.
     pub const GENERATION_MAX: u32 = u32::MAX >> 2;
 }
 

@@ -5,7 +5,7 @@
 pub const FRAME_BYTES_MAX: usize = 65_535;
 /// A frame's header, in bytes.
 pub const FRAME_HEADER_BYTES: usize = 4;
-/// How deep a body may nest. Deeper is abnormal data.
+/// Nesting depth of a body. Deeper is abnormal data.
 pub const NESTING_DEPTH_MAX: usize = 32;
 /// A `seq` a client may give: the integers every JSON reader holds exactly.
 pub const SEQ_MAX: u64 = (1 << 53) - 1;
@@ -15,11 +15,11 @@ pub const INVENTORY_ASKS_MAX: usize = 4;
 pub const HOST_ID_BYTES_MAX: usize = 64;
 /// A task's key, in bytes.
 pub const TASK_KEY_BYTES_MAX: usize = 64;
-/// How many places of a slash body are tried as the beginning of its two lists.
+/// Places of a slash body that are tried as the beginning of its two lists.
 pub const SLASH_SPLITS_MAX: usize = 16;
-/// What those of them may read, in bytes, that turn out wrong; after that no other is tried.
+/// Bytes that failed attempts may read; after that no other is tried.
 pub const SLASH_TRIED_BYTES_MAX: usize = FRAME_BYTES_MAX;
-/// How much of a text that somebody sent is quoted in an error, in characters; the rest is cut off.
+/// Length of a received text quoted in an error, in characters; the rest is cut off.
 pub const EXCERPT_CHARS_MAX: usize = 32;
 /// The reason in a `keepRefused`, in characters; the rest is cut off.
 pub const REFUSAL_CHARS_MAX: usize = 512;
@@ -37,7 +37,7 @@ pub const BEATS_OF_THE_IDLE_MIN: u32 = 4;
 pub const BEATS_OF_THE_IDLE_S: u64 = 30;
 /// Timeouts that a plain host held over a restart has to come back if it is in the middle of a task.
 pub const TIMEOUTS_OF_THE_BUSY: u64 = 10;
-/// What a host's report of itself may hold in text, in bytes; more is refused.
+/// Text in a host's report of itself, in bytes; more is refused.
 pub const INVENTORY_BYTES_MAX: usize = 8_192;
 
 /// Bytes read from one connection in a turn; the rest waits for the next, behind everyone else.
@@ -47,8 +47,8 @@ pub const READ_BUFFER_BYTES: usize = 64 * 1024 + 4096;
 /// Frames handled for one connection in a turn. With TLS, also its records: a record counts whether or not it holds
 /// data.
 pub const FRAMES_PER_TURN_MAX: usize = 256;
-/// Bytes read from all connections in a turn, and frames handled for them: shared among those who have
-/// something to say, as long as each gets at least the two below.
+/// Bytes read from all connections in a turn, and frames handled for them: shared among the ready
+/// connections, as long as each gets at least the two below.
 pub const READ_BYTES_PER_TURN_ALL: usize = 4 * 1024 * 1024;
 /// See [`READ_BYTES_PER_TURN_ALL`].
 pub const FRAMES_PER_TURN_ALL: usize = 4_096;
@@ -56,13 +56,14 @@ pub const FRAMES_PER_TURN_ALL: usize = 4_096;
 pub const READ_BYTES_PER_TURN_MIN: usize = 16 * 1024;
 /// Frames each may have handled likewise.
 pub const FRAMES_PER_TURN_MIN: usize = 16;
-/// What a turn spends at most on those who have had their budget and want more, on newcomers, and on accepting, and on
-/// what the store has answered, each, in microseconds: a heartbeat of anybody else waits for no more of them.
+/// Time of a turn for each of: connections at the end of their budget, newcomers, accepting, and
+/// outcomes of the store, in microseconds. The heartbeat of another host waits for no more of them.
 pub const TURN_SLICE_US: u64 = 300;
-/// The same for those who answer a task while it is still being sent to others, who are told first: what an answer takes of
-/// the loop, of the store thread and of the acknowledgement would all be between them and their task.
+/// The same for hosts that answer a task while it is still being sent to others, in microseconds.
+/// Hosts that have not been sent the task come first: an answer takes time of the loop and of the
+/// store thread.
 pub const TURN_SLICE_SENDING_US: u64 = TURN_SLICE_US / 3;
-/// So many of each get their turn however long it takes.
+/// Number of each that are served in a turn however long it takes.
 pub const TURN_SLICE_FEW: u32 = 4;
 /// Connections accepted in a turn.
 pub const ACCEPTS_PER_TURN_MAX: usize = 256;
@@ -89,8 +90,8 @@ pub const DESCRIPTORS_RESERVED: usize = 128;
 /// it until it has taken some, so its silence ends it in time.
 pub const UNREAD_REPLY_BYTES_MAX: usize = 64 * 1024;
 
-/// What the kernel is asked to hold for one connection until its peer reads it, in bytes; it takes twice as much to
-/// account for itself. Left to itself it would take megabytes for a peer that never reads.
+/// Kernel send buffer of one connection, in bytes; the kernel takes twice as much to account for
+/// itself. Without it a peer that never reads would take megabytes.
 pub const KERNEL_SEND_BYTES: usize = 64 * 1024;
 /// The same of what a peer has sent and we have not read, as when its reports wait: then the peer has to
 /// wait as well.
@@ -102,35 +103,35 @@ pub const CONNECTIONS_MAX: usize = 1 << 20;
 /// connections that have not proved themselves: by a first message, or by a key where keys are demanded. Beyond, the oldest of
 /// them is closed for each further one.
 pub const UNPROVEN_PARTS: usize = 4;
-/// So many of them one network may have in any case.
+/// Unproven connections that one network may have in any case.
 pub const UNPROVEN_MIN: usize = 64;
 /// Connections that have not proved themselves looked at to find the one that makes room.
 pub const NEWCOMERS_LOOKED_AT_MAX: usize = 64;
 /// Connections the kernel may hold for us before they are accepted; it caps this itself.
 pub const BACKLOG_MAX: i32 = 4_096;
-/// How long accepting rests after the system had no descriptor or memory for it, in milliseconds.
+/// Pause of accepting after the system had no descriptor or memory for it, in milliseconds.
 pub const ACCEPT_RETRY_MS: u64 = 100;
 /// Closed connections kept for a moment, so that their peers can read the last reply. One more
 /// takes the place of the oldest.
 pub const LINGERING_MAX: usize = 32;
-/// How long one of those is kept, in milliseconds.
+/// Lifetime of one of those, in milliseconds.
 pub const LINGER_MS: u64 = 1_000;
 /// Buffers kept for the next connection that needs one; more are given back to the system.
 pub const BUFFERS_KEPT_MAX: usize = 1_024;
 /// A buffer above this size is never kept, in bytes.
 pub const BUFFER_KEPT_BYTES_MAX: usize = 4 * 1024;
-/// Connections accepted, buffers lent and operations handed over, all together, after which the memory they took
-/// is given back to the system, once it is calm.
+/// Connections accepted, buffers lent and operations sent, all together, after which their memory
+/// is returned to the system, once it is calm.
 pub const STORM_WORK_MIN: u64 = 4_096;
-/// So many of them a second are calm.
+/// Number of them a second that counts as calm.
 pub const CALM_WORK_PER_S_MAX: u64 = 256;
-/// How long a busy loop may hold the horizon back, in milliseconds of turning.
+/// Longest delay of the horizon by a busy loop, in milliseconds of turning.
 pub const HORIZON_LAG_MS_MAX: u64 = 5_000;
-/// What one turn counts for in that at most, in milliseconds: a stopped process was not turning.
+/// Share of one turn in that, at most, in milliseconds: a stopped process was not turning.
 pub const TURN_COUNTED_MS_MAX: u64 = 100;
 /// Requests of handles served in a turn: each may look at [`PAGE_SCAN_MAX`] hosts.
 pub const REQUESTS_PER_TURN_MAX: usize = 16;
-/// How long the ready line waits for the store to answer or to be away, in milliseconds.
+/// Longest wait of the ready line for the store's first answer, in milliseconds.
 pub const READY_WAIT_MS_MAX: u64 = 1_500;
 /// Seconds a handle waits for the loop's answer.
 pub const HANDLE_WAIT_S_MAX: u64 = 10;
@@ -138,9 +139,9 @@ pub const HANDLE_WAIT_S_MAX: u64 = 10;
 pub const ASKERS_MAX: usize = 1_024;
 /// Seconds a handle waits for that answer: as long as a dispatch may take, and the loop besides.
 pub const ASKER_S_MAX: u64 = DISPATCH_WAIT_S_MAX + HANDLE_WAIT_S_MAX;
-/// Subscribers to the events at once; one more is told nothing.
+/// Subscribers to the events at once; a further one receives nothing.
 pub const SUBSCRIBERS_MAX: usize = 64;
-/// Seconds the loop goes on at the end, so that the store can settle what was handed over.
+/// Seconds that the loop goes on at the end, so that the store can settle outstanding operations.
 pub const SHUTDOWN_S_MAX: u64 = 5;
 /// Seconds the store thread is then given to put down the rest.
 pub const STORE_STOP_S_MAX: u64 = 5;
@@ -159,15 +160,15 @@ pub const BATCH_OPS_MAX: usize = 2_048;
 /// Comings and goings with the store at most; the rest waits as a few bytes each. The store thread runs one half of
 /// them while the loop makes the other.
 pub const PRESENCE_IN_FLIGHT_MAX: usize = 2 * STORE_RUN_OPS_MAX;
-/// Between two batches of what hosts have become and when they were heard of, in milliseconds, where nobody waits
-/// for them. Many are then one batch and one wake.
+/// Interval between two batches of presence changes and last-seen times, in milliseconds. Many are
+/// then one batch and one wake-up.
 pub const GATHER_STATE_MS: u64 = 5;
 /// Batches in the channel to the store thread. When full, presence stays in the table of hosts
 /// (the latest wins), reports stay counted above.
 pub const BATCHES_WAITING_MAX: usize = 8;
 /// Batches of outcomes in the channel back. The store thread waits when it is full; the loop never.
 pub const OUTCOMES_WAITING_MAX: usize = 64;
-/// Hosts in one batch of last-seen times, or of one look at who is in the set.
+/// Hosts in one batch of last-seen times, or of one audit of the set.
 pub const HOSTS_PER_OP_MAX: usize = 1_024;
 /// Batches of last-seen times with the store; the next goes when one is settled, so that a large fleet's are never
 /// all in memory at once.
@@ -182,17 +183,18 @@ pub const HOSTS_MAX: usize = 1 << 21;
 /// oldest goes, counted.
 pub const NOTICES_WAITING_MAX: usize = 1_024;
 
-/// Replacements of one id within [`QUARANTINE_WINDOW_S`] beyond which the one who has it keeps it.
+/// Replacements of one id within [`QUARANTINE_WINDOW_S`] beyond which the present connection keeps
+/// it.
 pub const REPLACEMENTS_MAX: u32 = 15;
 /// The window in which replacements are counted, and how long others are then refused, in seconds.
 pub const QUARANTINE_WINDOW_S: u64 = 60;
-/// Hosts below which going offline together is nothing to report.
+/// Hosts below which going offline together is not reported.
 pub const MASS_OFFLINE_HOSTS_MIN: usize = 20;
 
 /// A PEM file, in bytes: a longer one is refused.
 pub const PEM_FILE_BYTES_MAX: u64 = 1 << 20;
-/// Steps of TLS handshakes in a turn: who is behind that waits for the next, so that a storm of them does not
-/// stop the heartbeats of the rest. One costs up to half a millisecond.
+/// Steps of TLS handshakes in a turn: the others wait for the next, so that a storm of them does
+/// not stop heartbeats. One costs up to half a millisecond.
 pub const TLS_HANDSHAKES_PER_TURN_MAX: usize = 8;
 /// Certificates of connected peers checked again in a turn, when they expire or the authorities have changed; the rest
 /// waits for the next. One costs up to half a millisecond.
@@ -207,7 +209,7 @@ pub const TLS_HANDSHAKES_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Bytes that each handshake may have however many there are: more than one with two usual certificates takes. Their number is
 /// bounded by that of connections.
 pub const TLS_HANDSHAKE_SPARED_BYTES: usize = 4 * 1024;
-/// What TLS holds of one connection on its way out, in bytes: what is behind that stays where replies wait.
+/// Outgoing bytes that TLS holds of one connection; further bytes stay in the queue of replies.
 pub const TLS_BUFFER_BYTES_MAX: usize = 4096;
 
 /// A request's head over HTTP, in bytes: 431 beyond.
@@ -227,18 +229,18 @@ pub const HTTP_CONNECTIONS_MAX: usize = 64;
 const _: () = assert!(HTTP_STALLED_S < HTTP_REQUEST_S_MAX && HTTP_STALLED_S < HTTP_ANSWER_S_MAX);
 /// Header lines in one request over HTTP: 431 beyond.
 pub const HTTP_HEADERS_MAX: usize = 64;
-/// How long a peer may take to read an answer over HTTP, in seconds; then it is dropped.
+/// Time for a peer to read a response over HTTP, in seconds; then it is dropped.
 pub const HTTP_ANSWER_S_MAX: u64 = 10;
-/// How long a connection over HTTP that we have ended is still read, in seconds, so that what the
-/// peer was sending does not destroy the answer on its way.
+/// Time for which a closed HTTP connection is still read, in seconds, so that bytes which the peer
+/// was sending do not destroy the response on its way.
 pub const HTTP_LINGER_S_MAX: u64 = 2;
 /// HTTP connections beyond [`HTTP_CONNECTIONS_MAX`], so that probes and short questions are answered while all
 /// places are taken. Each has one request answered; one more takes the place of the oldest, however it stands.
 pub const HTTP_SPARE_MAX: usize = 16;
 /// Those of them that may wait for the core: 503 beyond.
 pub const HTTP_SPARE_ASKS_MAX: usize = HTTP_SPARE_MAX / 2;
-/// How long the answer to a wrong token is held back, in milliseconds. Meanwhile nothing more is read from
-/// its connection, which makes room for others before any that has a request under way.
+/// Delay of the response to a wrong token, in milliseconds. Meanwhile nothing more is read from its
+/// connection, which makes room for others before any that has a request in progress.
 pub const HTTP_TOKEN_DELAY_MS: u64 = 1_000;
 /// Bytes asked of an HTTP socket in one call.
 pub const HTTP_READ_BYTES: usize = 16 * 1024;
@@ -255,7 +257,7 @@ pub const HTTP_ACCEPT_RETRY_MS: u64 = 100;
 pub const HTTP_ASK_S_MAX: u64 = DISPATCH_WAIT_S_MAX + 5;
 /// HTTP connections that follow the events; one more takes the place of one that has stalled, else 503.
 pub const HTTP_FOLLOWERS_MAX: usize = 16;
-/// Text of events waiting for one of them to read, in bytes; who is further behind is dropped.
+/// Text of events waiting for one follower, in bytes; a slower one is dropped.
 pub const HTTP_FOLLOWER_BYTES_MAX: usize = 1024 * 1024;
 /// So much of it is handed to the kernel at once, in the middle of a turn, in bytes.
 pub const HTTP_FOLLOWER_FLUSH_BYTES: usize = 64 * 1024;
@@ -270,8 +272,8 @@ pub const PAGE_SCAN_MAX: usize = 20_000;
 pub const API_ANSWER_BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// A token in a file, in bytes; a longer one is refused.
 pub const API_TOKEN_BYTES_MAX: u64 = 4_096;
-/// Pages the command line asks for in a row. A server that has more to say than every host of a
-/// full table is none of ours: an error.
+/// Pages that the command line requests in a row. A server that has more than every host of a full
+/// table is not Anthill: an error.
 pub const API_PAGES_MAX: usize = 3 * HOSTS_MAX / PAGE_HOSTS_MAX;
 /// Hosts of a task the command line asks for at a time: each may bring the beginning of an output for
 /// every command, and all of them must fit one answer.
@@ -295,8 +297,8 @@ pub const TARGET_SPANS_MAX: usize = 65_536;
 /// Pages of hosts the console looks through to complete a name.
 pub const CONSOLE_COMPLETION_PAGES_MAX: usize = 10;
 
-/// Tasks the core holds. When full, the oldest whose hosts have all ended is let go (the store still has it); if there is none
-/// a dispatch is refused for now.
+/// Tasks in memory. When full, the oldest finished one is evicted (the store still has it); if
+/// there is none a dispatch is refused for now.
 pub const TASKS_MAX: usize = 16_384;
 /// Of the tasks, deliveries and bytes of books that the core holds, so many quarters may belong to tasks that wait for hosts
 /// that are offline. Beyond, a dispatch that would wait is refused for now: one that goes out at once always has the rest.
@@ -329,7 +331,7 @@ pub const RESULT_PROGRESS_BYTES: usize = 64 * 1024;
 pub const RESULT_STALLED_S: u64 = 2;
 /// Milliseconds between two looks for such results, while connections wait.
 pub const RESULT_LOOK_MS: u64 = 500;
-/// So many bytes of a result count as a message.
+/// Bytes of a result that count as a message.
 pub const RESULT_BYTES_A_MESSAGE: u64 = 16 * 1024;
 /// Seconds a result may wait for room before it is refused.
 pub const RESULT_WAIT_S_MAX: u64 = 60;
@@ -350,7 +352,7 @@ pub const EARLY_REPORTS_MAX: usize = 65_536;
 
 /// Requests from handles waiting for the loop; a handle waits when it is full.
 pub const REQUESTS_WAITING_MAX: usize = 1_024;
-/// Events waiting for one subscriber; the rest is dropped for it, and it is told how many.
+/// Events waiting for one subscriber; further ones are dropped for it, and it sees their number.
 pub const EVENTS_WAITING_MAX: usize = 4_096;
 /// Log lines waiting for the log thread; the rest is dropped, counted and said so.
 pub const LOG_LINES_WAITING_MAX: usize = 8_192;
@@ -440,12 +442,12 @@ pub const REDIS_TLS_READS_MAX: usize = 256;
 /// Messages of Redis that answer no command (pushes), between two replies. Beyond, the connection is given up
 /// likewise.
 pub const REDIS_PUSHES_MAX: usize = 1_000;
-/// Hosts' keys in one command to Redis: while it is at them it serves nobody else.
+/// Hosts' keys in one command to Redis, which serves no other client meanwhile.
 pub const REDIS_KEYS_MAX: usize = 64;
 /// Members of a set named in one command to Redis.
 pub const REDIS_MEMBERS_MAX: usize = 1_000;
-/// Reports whose writing broke off and whose event is still to be told when they are repeated. More
-/// than so many may lose theirs (the state is written all the same).
+/// Reports whose write was interrupted and whose event must still be raised when they are repeated.
+/// Beyond this number events may be lost (the state is written all the same).
 pub const EVENTS_OWED_MAX: usize = 4 * BATCH_OPS_MAX;
 /// The configuration file, in bytes: refused beyond.
 pub const CONFIG_FILE_BYTES_MAX: u64 = 16 * 1024 * 1024;
@@ -473,8 +475,8 @@ pub const LOG_KEPT_BYTES: usize = 16 * 1024;
 pub const LOG_FLUSH_S_MAX: u64 = 5;
 /// Operations in the hands of the store thread at most. It takes no batch for which that leaves no room.
 pub const STORE_HANDS_OPS_MAX: usize = 4_096;
-/// Operations it runs at once. A few hundred are as cheap each as thousands, and what they take of memory meanwhile,
-/// as commands and as replies, is a hundred kilobytes instead of megabytes.
+/// Operations run at once. A few hundred cost as little each as thousands, and their commands and
+/// replies take a hundred kilobytes instead of megabytes.
 pub const STORE_RUN_OPS_MAX: usize = 256;
 /// Records of the spool, or recent reports, written again in one batch.
 pub const REPLAY_OPS_MAX: usize = 1_024;
@@ -494,13 +496,13 @@ pub const SPOOL_MARK_BYTES: usize = 1024 * 1024;
 pub const EVENTS_OF_A_LIFE_MAX: u64 = 1 << 36;
 /// The file of rejected records, in bytes; then it becomes `rejected.1`, and an older one goes.
 pub const REJECTED_BYTES_MAX: u64 = 64 * 1024 * 1024;
-/// How long the loop's thread wants the processor for at a time, in microseconds: the least that the kernel grants.
+/// Scheduler slice of the loop's thread, in microseconds: the least that the kernel grants.
 pub const LOOP_SLICE_US: u64 = 100;
 /// By how much the store thread steps back behind the loop: of a processor that both want, about a quarter is left to it.
 pub const STORE_NICENESS: i32 = 5;
 /// The same of the log thread.
 pub const LOG_NICENESS: i32 = 10;
-/// How long a stored report is kept to be written again after a reconnect, in seconds.
+/// Time for which a stored report stays in the replay buffer, in seconds.
 pub const RECENT_S: u64 = 10;
 /// Reports so kept. When full the oldest is given up.
 pub const RECENT_OPS_MAX: usize = 32_768;
@@ -521,8 +523,9 @@ pub const READ_OUTPUT_BYTES_MAX: usize = 32 * 1024 * 1024;
 pub const STORE_RETRY_MS_MAX: u64 = 1_000;
 /// Milliseconds of idleness after which the store is asked for a sign of life.
 pub const STORE_IDLE_MS: u64 = 1_000;
-/// Milliseconds between two looks whether its connection has been closed, while reports that it confirmed lately are in
-/// memory only: so long they have nobody else who knows of them when it dies, and a little longer until they are on disk.
+/// Milliseconds between two checks for a closed connection, while confirmed reports are in memory
+/// only: for this long, and until they are on disk, the memory has their only copy if the store
+/// dies.
 pub const STORE_LOOK_MS: u64 = 20;
 /// Seconds between two sweeps of what is over in the store.
 pub const STORE_SWEEP_S: u64 = 60;
@@ -561,7 +564,7 @@ pub const AGENT_TASKS_WAITING_MAX: usize = 64;
 pub const AGENT_COMMAND_RESUME_S_MAX: u64 = 3_600;
 /// Reports an agent keeps for the server. When full it takes no further task.
 pub const AGENT_REPORTS_WAITING_MAX: usize = 16_384;
-/// Output an agent keeps for the server, in bytes. Beyond, what a command put out is let go, and its
+/// Output that an agent stores for the server, in bytes. Beyond it, output is dropped, and its
 /// result says `truncated`.
 pub const AGENT_OUTPUTS_BYTES_MAX: u64 = 256 * 1024 * 1024;
 /// Of what a command puts out so much is kept, in bytes; the rest is read and dropped.
@@ -583,9 +586,9 @@ pub const AGENT_JOURNAL_BYTES_MIN: u64 = 1024 * 1024;
 pub const AGENT_ALLOW_BYTES_MAX: u64 = 1024 * 1024;
 /// Entries of the allow file: refused beyond.
 pub const AGENT_ALLOW_ENTRIES_MAX: usize = 4_096;
-/// How long a command may run where its entry does not say, in seconds.
+/// Time limit of a command whose entry does not set one, in seconds.
 pub const AGENT_RUN_S: u64 = 600;
-/// How long an entry may let it run, in seconds.
+/// Longest time limit of an entry, in seconds.
 pub const AGENT_RUN_S_MAX: u64 = 30 * 86_400;
 /// Milliseconds between the two signals that end a command, the second of which it cannot catch.
 pub const AGENT_KILL_MS: u64 = 2_000;
@@ -612,15 +615,15 @@ pub const AGENT_SETTLED_S: u64 = 300;
 pub const AGENT_SILENT_INTERVALS: u64 = 3;
 /// Seconds between two looks at what the host is: its name and addresses.
 pub const AGENT_LOOK_S: u64 = 60;
-/// What an agent has to send and its server does not take, in bytes; beyond, the connection is given up.
+/// Bytes that an agent's server does not take; beyond, the connection is dropped.
 pub const AGENT_UNREAD_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Bytes an agent reads from its server in a turn, and datagrams; the rest waits for the next.
 pub const AGENT_READ_BYTES_PER_TURN_MAX: usize = 1024 * 1024;
 
 /// Descriptors the bench client keeps from its hosts: its poll, pipes, `/proc`, HTTP.
 pub const BENCH_DESCRIPTORS_RESERVED: u64 = 64;
-/// What a host of the bench client has to send and its server does not take, in bytes; beyond, a heartbeat
-/// is not sent and counts as an error.
+/// Bytes that the server does not take of a host of the load generator; beyond, a heartbeat is not
+/// sent and counts as an error.
 pub const BENCH_UNSENT_BYTES_MAX: usize = 64 * 1024;
 /// Heartbeats it sends before it looks again what has come.
 pub const BENCH_SENDS_PER_TURN_MAX: usize = 64;

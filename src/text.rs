@@ -46,9 +46,9 @@ const UNSAFE: [(char, char); 30] = [
     ('\u{e0000}', '\u{e0fff}'),
 ];
 
-/// Whether `c` may not be shown as it is: a control character (line breaks and tabs included), a
-/// mark that changes the direction of writing, one of the two line breaks of Unicode, or a character that
-/// is not seen.
+/// Returns whether `c` must not be shown: a control character (line breaks and tabs included), a
+/// mark that changes the direction of writing, one of the two line breaks of Unicode, or an
+/// invisible character.
 #[must_use]
 pub const fn is_unsafe(c: char) -> bool {
     if c.is_ascii() {
@@ -64,8 +64,8 @@ pub const fn is_unsafe(c: char) -> bool {
     false
 }
 
-/// `text` on one line, with every character that [may not be shown](is_unsafe) written as `\u{…}`.
-/// Borrowed where there is none.
+/// Escapes every character of `text` that [must not be shown](is_unsafe) as `\u{…}`, so that it
+/// fits one line. Borrowed if it has none.
 #[must_use]
 pub fn escape(text: &str) -> Cow<'_, str> {
     if !text.chars().any(is_unsafe) {
@@ -122,8 +122,8 @@ pub fn whole_number<T: FromStr>(digits: &str) -> Option<T> {
     digits.parse().ok().filter(|_| all)
 }
 
-/// JSON in which every character that [may not be shown](is_unsafe) is spelled as JSON's own escape. Such
-/// characters stand only in strings, so it means the same. Borrowed where there is none.
+/// Escapes every character of a JSON text that [must not be shown](is_unsafe) in JSON's own way.
+/// Such characters occur only in strings, so its meaning stays the same. Borrowed if it has none.
 #[must_use]
 pub fn escape_json(json: &str) -> Cow<'_, str> {
     // ASCII but DEL, which most documents are, is looked at byte by byte.

@@ -25,13 +25,13 @@ impl Clients {
         Self { verifier, digest }
     }
 
-    /// What checks a certificate during the handshake.
+    /// The verifier for handshakes.
     #[must_use]
     pub fn verifier(&self) -> Arc<dyn ClientCertVerifier> {
         Arc::clone(&self.verifier)
     }
 
-    /// Whether the authorities are the same as those of `other`.
+    /// Returns whether the authorities equal those of `other`.
     #[must_use]
     pub fn is_same(&self, other: &Self) -> bool {
         self.digest == other.digest

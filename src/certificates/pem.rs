@@ -1,4 +1,4 @@
-//! What is wrong with a PEM file, in words for a person.
+//! Explanations of faulty PEM files.
 
 use rustls::pki_types::pem::Error;
 
@@ -23,7 +23,7 @@ pub(super) fn explain(error: &Error) -> String {
     }
 }
 
-/// Whether a private key in it is encrypted, in either of the two ways.
+/// Returns whether the file has an encrypted private key, in either form.
 pub(super) fn is_encrypted(bytes: &[u8]) -> bool {
     let text = String::from_utf8_lossy(bytes);
     let mut lines = text.lines().map(str::trim);
@@ -33,7 +33,7 @@ pub(super) fn is_encrypted(bytes: &[u8]) -> bool {
     })
 }
 
-/// What the sections of a file say they are.
+/// Labels of the file's sections.
 pub(super) fn labels(bytes: &[u8]) -> Vec<String> {
     let text = String::from_utf8_lossy(bytes);
     let labels = text.lines().filter_map(|line| {

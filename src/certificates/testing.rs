@@ -1,5 +1,5 @@
-//! What tests of TLS need on either side: settings of a client and a server that know each other, and a socket
-//! in memory.
+//! Support for TLS tests: settings of a client and a server that trust each other, and a socket in
+//! memory.
 
 use std::io::{self, Cursor, ErrorKind, Read, Write};
 use std::sync::Arc;

@@ -1,14 +1,12 @@
-//! AK, the protocol of measuring devices: a question out, an answer back, a byte before and behind.
-//!
-//! ```text
+//! AK, the protocol of measuring devices: a request out, a reply back, with a byte before and behind.
+//!  ```text
 //!  request  STX  X  C C C C  ' '  'K' channel  [' ' data]  ETX
 //!  reply    STX  X  C C C C  ' '  S            [' ' data]  ETX
 //! ```
-//!
-//! There is no length and no checksum, so a reply is found by its ends alone. Every STX begins anew; what stands
-//! before one is noise and dropped, and so is what stands behind an ETX (a CR, mostly). Within a reply all
-//! bytes count, CR and LF too. Replies carry no number: whether one belongs to a question is for the
-//! caller to know, who is told which of the beginnings it came from.
+//!  There is no length and no checksum, so a reply is found by its ends alone. Every STX begins anew. Bytes
+//! before it, and bytes behind an ETX (a CR, mostly), are noise and dropped. Within a reply all bytes
+//! count, CR and LF too. Replies carry no number: the caller decides whether a reply belongs to a
+//! request, from the number of STX bytes before it.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -19,7 +17,7 @@ use crate::limits::{AK_NOISE_BYTES_MAX, AK_REPLY_BYTES_MAX};
 pub const STX: u8 = 0x02;
 /// The byte it ends with.
 pub const ETX: u8 = 0x03;
-/// What a device says in the place of the code it did not know, or could not read.
+/// The code in a reply to an unknown or unreadable request.
 pub const UNKNOWN: [u8; 4] = *b"????";
 
 /// Filler, code, blank and status: what every reply has between its ends.
@@ -45,7 +43,7 @@ impl Code {
         (code[0].is_ascii_uppercase() && code.iter().all(rest)).then_some(Self(code))
     }
 
-    /// Whether it changes the device, rather than reading it.
+    /// Returns whether the code changes the device rather than reading it.
     #[must_use]
     pub const fn is_control(self) -> bool {
         matches!(self.0[0], b'S' | b'E')
@@ -85,7 +83,7 @@ pub fn emit_request(filler: u8, code: Code, channel: u32, out: &mut Vec<u8>) {
     out.push(ETX);
 }
 
-/// Appends a reply, as a device sends it. An empty `data` is none.
+/// Appends a reply, as a device sends it. Empty `data` is left out.
 pub fn emit_reply(filler: u8, code: [u8; 4], status: u8, data: &[u8], out: &mut Vec<u8>) {
     out.extend([STX, filler]);
     out.extend(code);
@@ -171,7 +169,7 @@ impl<'a> Reply<'a> {
     }
 }
 
-/// Why a device refuses.
+/// Reason of a refusal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
     /// `BS`: it is busy.
@@ -231,7 +229,7 @@ impl Refusal {
     }
 }
 
-/// A word without the channel (`K` and digits) that it begins with; empty where it is nothing else.
+/// A word without its channel (`K` and digits); empty if it is nothing else.
 fn behind_channel(word: &[u8]) -> &[u8] {
     let Some(rest) = word.strip_prefix(b"K") else {
         return word;
@@ -246,7 +244,7 @@ pub fn words(data: &[u8]) -> impl Iterator<Item = &[u8]> {
     words.filter(|word| !word.is_empty())
 }
 
-/// What is no AK.
+/// Errors of AK data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AkError {
     /// A reply without an end.
@@ -260,7 +258,7 @@ pub enum AkError {
     Malformed,
 }
 
-/// What stood between two ends, and at which of the beginnings so far it began.
+/// Bytes between STX and ETX, and the number of the STX.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Frame<'a> {
     /// Its bytes.
@@ -270,10 +268,9 @@ pub struct Frame<'a> {
 }
 
 impl<'a> Frame<'a> {
-    /// The reply in it.
-    ///
-    /// # Errors
-    /// When it is none.
+    /// Parses the reply.
+    ///  # Errors
+    /// When the bytes are not a reply.
     pub fn reply(&self) -> Result<Reply<'a>, AkError> {
         Reply::parse(self.bytes).ok_or(AkError::Malformed)
     }
@@ -291,7 +288,7 @@ pub struct Parser {
 }
 
 impl Parser {
-    /// How many beginnings there were so far. A frame whose number is no higher began before now.
+    /// Number of STX bytes so far. A frame with a number not above it began before now.
     #[must_use]
     pub fn begun(&self) -> u64 {
         self.begun

@@ -22,7 +22,7 @@ pub(super) fn text(value: &RawValue) -> Option<Cow<'_, str>> {
     Some(Cow::Borrowed(inner))
 }
 
-/// Whether a value is a number.
+/// Returns whether a value is a number.
 pub(super) fn is_number(value: &RawValue) -> bool {
     value
         .get()

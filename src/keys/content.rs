@@ -58,7 +58,7 @@ pub struct Window {
 }
 
 impl Window {
-    /// The highest accepted number; 0 if there is none.
+    /// The highest accepted number; 0 before the first.
     #[must_use]
     pub const fn highest(&self) -> u64 {
         self.highest

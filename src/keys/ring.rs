@@ -305,7 +305,7 @@ impl Access {
         }
     }
 
-    /// Whether every host may be plain, since there are no keys.
+    /// Returns whether every host is admitted without a key.
     #[must_use]
     pub const fn is_open(&self) -> bool {
         matches!(self, Self::Open)

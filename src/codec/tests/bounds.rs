@@ -1,4 +1,4 @@
-//! Where a body stops being good: lengths, members, depth, and bodies made to take long.
+//! Bounds of a body: lengths, members, depth, and bodies made to take long.
 
 use super::super::fuzzing::read_in_pieces;
 use super::super::message::{Answer, Ask, Incoming, Message, ResultCode};

@@ -1,4 +1,4 @@
-//! What must hold for any bytes at all, and for any message.
+//! Properties for any bytes, and for any message.
 
 use proptest::prelude::*;
 
@@ -105,7 +105,7 @@ fn amount() -> impl Strategy<Value = f64> {
     prop_oneof![(-20..20_i32).prop_map(f64::from), any]
 }
 
-/// What a server may say.
+/// Any message of a server.
 fn said() -> impl Strategy<Value = FromServer<'static>> {
     let book = (text(), prop::collection::vec((text(), amount()), 0..5));
     let book = book.prop_map(|(task, commands)| (Flag::Book, Word::Book { task, commands }));
@@ -290,7 +290,7 @@ proptest! {
         fuzzing::frames(&data);
     }
 
-    /// What is taken is JSON; and JSON with one good message in it is refused only for the rules
+    /// Every accepted body is JSON; and JSON with one valid message in it is refused only by rules
     /// that JSON itself does not have.
     #[test]
     fn json_is_taken_as_serde_json_takes_it(

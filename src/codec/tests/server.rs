@@ -1,11 +1,11 @@
-//! What a server says, as bytes, and what is not taken from one.
+//! Messages of a server as bytes, and bytes that are refused.
 
 use super::super::message::{Flag, FromServer, Push, Reply, Word};
 use super::super::*;
 use super::{AUTO, frame};
 use crate::limits::FRAME_BYTES_MAX;
 
-/// What a body says that came from a server, or the label of what is wrong and the text it points at.
+/// The message in a server's body, or the label of the error and the text it points at.
 fn said(body: &str) -> Result<FromServer<'static>, (&'static str, String)> {
     let frame = frame(body.len(), body.as_bytes());
     match decode_from_server(AUTO, &mut Order::Unknown, &frame) {
