@@ -1,7 +1,9 @@
 //! Rate at which the store thread writes presence changes to Redis, beside the rate of `redis-benchmark`
 //! with the same commands. Redis runs on one core, its clients on another.
-//!      cargo bench --bench comings
-//!  The commands are those that Redis reports for one host (`MONITOR`), with a random host name each time.
+//!
+//!     cargo bench --bench comings
+//!
+//! The commands are those that Redis reports for one host (`MONITOR`), with a random host name each time.
 //! Commands that serve many hosts do so here too.
 
 use std::io::{BufRead, BufReader, Write};

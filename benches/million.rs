@@ -1,7 +1,8 @@
 //! Memory and time of the core with a million hosts, in absolute figures: memory, a heartbeat beside that
 //! of a thousand hosts, a tick in which nothing is due, and one in which a hundred thousand hosts are lost. No
 //! sockets and no store: other benches measure theirs.
-//!      cargo bench --bench million
+//!
+//!     cargo bench --bench million
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::net::{Ipv4Addr, SocketAddr};

@@ -1,5 +1,6 @@
 //! A number of heartbeats, from their bytes to the bytes of their replies: the program whose instructions `scripts/callgrind` counts.
-//!      cargo run --release --example heartbeats -- 100000
+//!
+//!     cargo run --release --example heartbeats -- 100000
 
 use std::hint::black_box;
 use std::net::{Ipv4Addr, SocketAddr};

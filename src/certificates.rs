@@ -137,7 +137,8 @@ impl PemFile {
     }
 
     /// The certificates as trusted authorities.
-    ///  # Errors
+    ///
+    /// # Errors
     /// When it is not PEM, has no certificate, or one that cannot be used.
     pub fn authorities(&self) -> Result<RootCertStore, PemError> {
         let mut roots = RootCertStore::empty();
@@ -151,7 +152,8 @@ impl PemFile {
 }
 
 /// The system's authorities. `SSL_CERT_FILE` and `SSL_CERT_DIR` name other places.
-///  # Errors
+///
+/// # Errors
 /// When the system has no authority; with the first error, if there was one.
 pub fn authorities_of_the_system() -> Result<RootCertStore, String> {
     let mut roots = RootCertStore::empty();
@@ -163,7 +165,8 @@ pub fn authorities_of_the_system() -> Result<RootCertStore, String> {
 }
 
 /// The certificates of the system's authorities, usable or not.
-///  # Errors
+///
+/// # Errors
 /// When the system has no authority; with the first error, if there was one.
 pub fn certificates_of_the_system() -> Result<Vec<CertificateDer<'static>>, String> {
     let found = rustls_native_certs::load_native_certs();

@@ -40,7 +40,8 @@ pub fn meets_another<'f>(field: &str, fields: &'f [String]) -> Option<&'f str> {
 }
 
 /// Name of a host: its IP address as text, or the id that it gave.
-///  Up to 24 bytes are stored in place: every IPv4 address and most ids need no allocation.
+///
+/// Up to 24 bytes are stored in place: every IPv4 address and most ids need no allocation.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct HostId(CompactString);
 
@@ -87,7 +88,8 @@ impl HostId {
     }
 
     /// Checks a name from the store or a request against the alphabet.
-    ///  # Errors
+    ///
+    /// # Errors
     /// When it is not 1 to 64 of the alphabet, or begins with `anthill:`: the keys `<host>_<field>` of such an id could be
     /// keys of the store's own, such as the claim `anthill:host:<other>`.
     pub fn checked(id: &str) -> Result<Self, HostIdError> {

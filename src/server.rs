@@ -43,7 +43,8 @@ pub use preflight::preflight;
 use metrics::StoreMetrics;
 
 /// A server: bound, and run by its owner.
-///  ```no_run
+///
+/// ```no_run
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let server = anthill::Server::bind(anthill::config::Config::default())?;
 /// println!("{}", server.ready());
@@ -177,7 +178,8 @@ impl Server {
     }
 
     /// Runs one turn of the loop, waiting for at most `max` (`None`: unlimited). Returns false after it has been shut down and the store is stopped.
-    ///  # Errors
+    ///
+    /// # Errors
     /// When it cannot go on: the store refuses the user, another server has the same name, or the system
     /// fails. The store is stopped then, too.
     pub fn turn(&mut self, max: Option<Duration>) -> Result<bool, ServeError> {

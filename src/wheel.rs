@@ -1,13 +1,16 @@
 //! A hierarchical timer wheel, pure: insert a deadline, collect those that are due, ask for the next.
-//!  Six levels of 64 slots, each slot of a level as wide as the whole level below it. A deadline goes to
+//!
+//! Six levels of 64 slots, each slot of a level as wide as the whole level below it. A deadline goes to
 //! the lowest level on which it and the present still differ, and moves down as its time comes nearer,
 //! at most five times.
-//!  ```text
+//!
+//! ```text
 //! level 0   |.|.|.|x|.|…|   64 slots of 1 tick (2^20 ns, about a millisecond)
 //! level 1   |.|x|.|.|.|…|   64 slots of 64 ticks
 //!   …                       six of them; a deadline is at most 2^31 ticks ahead, 26 days
 //! ```
-//!  There is no cancelling and no searching: the owner checks a deadline when it comes due, and inserts
+//!
+//! There is no cancelling and no searching: the owner checks a deadline when it comes due, and inserts
 //! another if it was too early. An entry is 12 bytes: it holds the lower half of its tick, which is
 //! unambiguous near the present.
 

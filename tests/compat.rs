@@ -1,6 +1,7 @@
 //! The captured messages of the older fleet, replayed to the built program in front of a real Redis:
 //! the same bytes from the same addresses must leave the same keys.
-//!  `tests/vectors/README.md` explains the cases. Where our rules deliberately differ from the keys that
+//!
+//! `tests/vectors/README.md` explains the cases. Where our rules deliberately differ from the keys that
 //! the older server left, [`OURS`] gives the reason and the expected keys.
 
 #![cfg(feature = "cli")]

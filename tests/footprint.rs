@@ -1,5 +1,6 @@
 //! Memory of the core for a fleet that is online and sends only heartbeats: so little that a million hosts fit where others hold some ten thousand.
-//!  The allocator counts live bytes, not requested ones.
+//!
+//! The allocator counts live bytes, not requested ones.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::net::{Ipv4Addr, SocketAddr};

@@ -1,5 +1,6 @@
 //! Dependencies: no async runtime, no copyleft, nothing that is not in the lock file.
-//!  All packages in the lock file are checked for runtimes, even those of unused features; licences are
+//!
+//! All packages in the lock file are checked for runtimes, even those of unused features; licences are
 //! checked for everything that is built on this machine with all features, tests and benches.
 
 use std::process::Command;

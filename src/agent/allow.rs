@@ -1,16 +1,20 @@
 //! Commands that an agent may run: the allow file.
-//!  ```text
+//!
+//! ```text
 //!  ["uptime", "systemctl restart web.service", "systemctl status *",
 //!   {"run": "backup --full", "timeout_s": 3600}, {"run": "ls *", "options": true},
 //!   {"shell": "df -h | tail -1"}]
-//!   command ─▶ words ─▶ first entry that matches ─▶ run directly, within its time
+//!
+//!  command ─▶ words ─▶ first entry that matches ─▶ run directly, within its time
 //!    └──── as it is ─▶ a shell entry            ─▶ /bin/sh -c
 //!                      no match                 ─▶ refused
 //! ```
-//!  The owner of a host writes this file; a dispatch cannot go beyond it. Words are compared after the
+//!
+//! The owner of a host writes this file; a dispatch cannot go beyond it. Words are compared after the
 //! command line has been split as a shell would, and are passed to the program unchanged: nothing in
 //! them is expanded.
-//!  A `*` matches no word that begins with `-`, unless its entry has `"options": true`: an option such as
+//!
+//! A `*` matches no word that begins with `-`, unless its entry has `"options": true`: an option such as
 //! `--host=…` would turn an allowed program into another one.
 
 use serde_json::Value;

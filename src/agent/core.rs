@@ -1,14 +1,17 @@
 //! The agent's core: bytes, datagrams, ended commands and time go in, effects come out. It owns no socket,
 //! file, thread or clock, so that a fleet of agents runs in a test.
-//!  ```text
+//!
+//! ```text
 //!            connected        welcome             silence, close
 //!  Resting ─▶ Connecting ─▶ Greeting ─▶ Live ──────────┐
 //!     ▲ backoff, jittered, for ever                    │
 //!     └────────────────────────────────────────────────┘
-//!   key ─▶ taken ─▶ book ─▶ phase 1 ─▶ ( starting ─ phase 2 ─ run ─ result ─ phase 3 )… ─▶ ended
+//!
+//!  key ─▶ taken ─▶ book ─▶ phase 1 ─▶ ( starting ─ phase 2 ─ run ─ result ─ phase 3 )… ─▶ ended
 //!           └ ADH33 RCC 1   └ refused: ADH33 RCC 2
 //! ```
-//!  The order of the effects makes a book run at most once: the driver brings every [`Effect::Write`]
+//!
+//! The order of the effects makes a book run at most once: the driver brings every [`Effect::Write`]
 //! to the disk before the next effect that is visible outside.
 
 mod keyed;

@@ -114,7 +114,8 @@ impl Journal {
     }
 
     /// Syncs all records to the disk.
-    ///  # Errors
+    ///
+    /// # Errors
     /// When the system refuses; the content of the disk is then uncertain. Also when the file is no longer in
     /// its directory: its records would not be found there.
     pub fn sync(&mut self) -> io::Result<()> {
@@ -177,7 +178,8 @@ impl Journal {
     }
 
     /// Reads the output of report `seq`.
-    ///  # Errors
+    ///
+    /// # Errors
     /// When it cannot be read.
     pub fn output(&self, seq: u64) -> io::Result<Vec<u8>> {
         files::read_own(&self.output_path(seq))

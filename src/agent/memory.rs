@@ -1,11 +1,13 @@
 //! The agent's durable state: the keys it has taken, the progress of its tasks, and the reports that
 //! the server has not yet acknowledged.
-//!  ```text
+//!
+//! ```text
 //!  Task ─▶ Book ─▶ Starting ─▶ Report(Output) ─▶ Report(Phase 3) ─▶ … ─▶ ended, its key remembered
 //!                               └──────┬───────┘
 //!                                   outbox, until Settled
 //! ```
-//!  All of it follows from a sequence of [`Record`]s, which a journal keeps. A record that refers to an
+//!
+//! All of it follows from a sequence of [`Record`]s, which a journal keeps. A record that refers to an
 //! unknown task, because a disk lost the records before it, changes nothing.
 
 use std::collections::{BTreeMap, HashMap};

@@ -1,8 +1,10 @@
 //! The connection to the server: plain, or with TLS between the socket and the bytes.
-//!  ```text
+//!
+//! ```text
 //!  begin ─▶ TCP is established ─▶ (handshake) ─▶ connected ─▶ read, write ─▶ dropped: (close_notify)
 //! ```
-//!  The core sees no difference: the connection is established when data can be sent.
+//!
+//! The core sees no difference: the connection is established when data can be sent.
 
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};

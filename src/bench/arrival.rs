@@ -24,7 +24,8 @@ pub struct Arrival {
 }
 
 /// Makes the kernel report the destination address and arrival time of each datagram.
-///  # Errors
+///
+/// # Errors
 /// The kernel's refusal.
 pub fn tell(socket: &impl AsRawFd) -> io::Result<()> {
     for (level, option) in [
@@ -50,7 +51,8 @@ pub fn tell(socket: &impl AsRawFd) -> io::Result<()> {
 }
 
 /// Reads one datagram into `text`.
-///  # Errors
+///
+/// # Errors
 /// The kernel's error; `WouldBlock` if no datagram waits.
 pub fn receive(socket: &impl AsRawFd, text: &mut [u8]) -> io::Result<Arrival> {
     let mut beside = [0_u64; BESIDE];

@@ -19,7 +19,8 @@ pub struct Sender(Child);
 
 impl Sender {
     /// Starts a sender of `count` datagrams of `bytes` bytes to the addresses from `first` on, on the given CPUs.
-    ///  # Errors
+    ///
+    /// # Errors
     /// When the process cannot be started.
     pub fn start(
         first: SocketAddr,
@@ -56,7 +57,8 @@ impl Drop for Sender {
 }
 
 /// Runs as the child: sends all datagrams when a line arrives on stdin.
-///  # Errors
+///
+/// # Errors
 /// The system's refusal.
 pub fn send(first: SocketAddr, count: u32, bytes: usize) -> io::Result<()> {
     let SocketAddr::V4(first) = first else {

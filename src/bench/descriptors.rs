@@ -8,7 +8,8 @@ use super::report::Descriptors;
 use crate::limits::BENCH_DESCRIPTORS_RESERVED;
 
 /// Raises the soft limit to the hard one and compares it with the plan's need.
-///  # Errors
+///
+/// # Errors
 /// When the plan needs more.
 pub fn check(plan: &Plan) -> Result<Descriptors, BenchError> {
     let limit = getrlimit(Resource::Nofile);

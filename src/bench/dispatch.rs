@@ -1,5 +1,6 @@
 //! A task for every host: posted, received, answered and worked through, while heartbeats go on.
-//!  ```text
+//!
+//! ```text
 //!  posted ─▶ ADH44, or a datagram ─▶ ADH33 RCC 1 ─▶ ADH27 phase 1 ─▶ ( phase 2 ─▶ phase 3 )… ─▶ done
 //!                                  each when the one before it has been acknowledged
 //! ```

@@ -123,7 +123,8 @@ pub struct Fleet {
 
 impl Fleet {
     /// Creates a fleet without connections. Its clock starts at zero.
-    ///  # Errors
+    ///
+    /// # Errors
     /// When the system has no poll.
     pub fn new(setup: Setup) -> Result<Self, BenchError> {
         let mut plain = Vec::new();
@@ -250,7 +251,8 @@ impl Fleet {
     }
 
     /// Opens the connection of a host that has none; it was due at `due`.
-    ///  # Errors
+    ///
+    /// # Errors
     /// When its source address cannot be used. Other failures are counted.
     pub fn open(&mut self, index: usize, due: Instant) -> Result<(), BenchError> {
         debug_assert!(!self.is_open(index));
@@ -441,7 +443,8 @@ impl Fleet {
     }
 
     /// Waits for events until `until` at the latest, and handles them.
-    ///  # Errors
+    ///
+    /// # Errors
     /// When the poll fails.
     pub fn turn(&mut self, until: Instant) -> Result<(), BenchError> {
         let until = match self.inbox.as_ref().is_some_and(Inbox::waits) {

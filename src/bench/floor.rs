@@ -1,9 +1,11 @@
 //! The floor: a program that only waits, reads and looks at the length. Its cost is the kernel's. No program that makes the same calls can be much below it.
-//!  ```text
+//!
+//! ```text
 //!  epoll_wait, level-triggered ─▶ one read into a shared buffer for each ready connection ─▶ its length
 //!                                                                       └ with replies: the same bytes back
 //! ```
-//!  It runs as a process of its own, so that it can be measured like a server. It ends when its parent closes its stdin.
+//!
+//! It runs as a process of its own, so that it can be measured like a server. It ends when its parent closes its stdin.
 
 use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
@@ -37,7 +39,8 @@ pub struct Floor {
 
 impl Floor {
     /// Starts a floor on the given CPUs.
-    ///  # Errors
+    ///
+    /// # Errors
     /// When the process cannot be started.
     pub fn start(replies: bool, cpus: Option<&CpuSet>) -> Result<Self, BenchError> {
         let failed = |error| BenchError::system("cannot start the floor")(error);
@@ -89,7 +92,8 @@ impl Drop for Floor {
 }
 
 /// Runs as a floor: prints its address and drains connections until stdin ends.
-///  # Errors
+///
+/// # Errors
 /// The system's refusal.
 pub fn serve(replies: bool) -> io::Result<()> {
     let socket = socket2::Socket::new(

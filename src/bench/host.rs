@@ -59,7 +59,8 @@ impl Host {
     }
 
     /// Sends `bytes`, whole frames, behind waiting bytes. Returns false, and sends nothing, if too much waits already.
-    ///  # Errors
+    ///
+    /// # Errors
     /// When the connection is broken.
     pub(super) fn send(&mut self, bytes: &[u8]) -> io::Result<bool> {
         if !self.unsent.is_empty() {
@@ -75,7 +76,8 @@ impl Host {
     }
 
     /// Sends waiting bytes until the socket takes no more.
-    ///  # Errors
+    ///
+    /// # Errors
     /// When the connection is broken.
     pub(super) fn flush(&mut self) -> io::Result<()> {
         if self.unsent.is_empty() {

@@ -30,7 +30,8 @@ pub struct Inbox {
 
 impl Inbox {
     /// Opens the sockets on `port`, or on a free one for 0. Their tokens start at `first`.
-    ///  # Errors
+    ///
+    /// # Errors
     /// The system's refusal.
     pub fn open(mut port: u16, registry: &Registry, first: usize) -> io::Result<Self> {
         let mut sockets = Vec::with_capacity(SOCKETS);
@@ -68,7 +69,8 @@ impl Inbox {
     }
 
     /// Reads at most `most` datagrams and passes each to `each`.
-    ///  # Errors
+    ///
+    /// # Errors
     /// The system's error.
     pub fn take(&mut self, most: usize, mut each: impl FnMut(Arrival, &[u8])) -> io::Result<()> {
         for _ in 0..most {

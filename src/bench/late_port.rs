@@ -5,7 +5,8 @@ use std::io;
 use std::os::fd::AsRawFd;
 
 /// Makes the kernel choose the port of `socket` when it connects, not when it binds. The port then has to be free for that peer only. Otherwise it has to be free for all peers, and the search slows down with the number of ports in use.
-///  # Errors
+///
+/// # Errors
 /// The system's refusal.
 pub fn choose(socket: &impl AsRawFd) -> io::Result<()> {
     let on: libc::c_int = 1;

@@ -1,14 +1,17 @@
 //! The load generator: many hosts in one process, on one thread and one loop, and the cost that they cause at a server.
-//!  ```text
+//!
+//! ```text
 //!  Plan ─▶ trial ─▶ schedule: due times ─▶ fleet: sockets ─▶ the server, or the floor
 //!            │                                               │ replies, each with its due time
 //!            ├─ proc: CPU and memory of the listening process ▼
 //!            └───────────────────────────────▶ tally ─▶ Report: one document, and lines to read
 //! ```
-//!  A heartbeat that asks for a reply carries its due time as its `seq`. The reply therefore shows the
+//!
+//! A heartbeat that asks for a reply carries its due time as its `seq`. The reply therefore shows the
 //! whole latency, including delays of the load generator and of the server. Heartbeats that wait for
 //! their replies are remembered, so that missing replies are not left out of the figures.
-//!  [`schedule`], [`tally`], [`report`] and [`proc::text`] are pure; the rest owns sockets and reads
+//!
+//! [`schedule`], [`tally`], [`report`] and [`proc::text`] are pure; the rest owns sockets and reads
 //! clocks.
 
 use std::num::NonZeroU64;
@@ -45,7 +48,8 @@ pub use report::Report;
 pub use watch::{Progress, Watch};
 
 /// Runs the plan and reports its progress to `watch`.
-///  # Errors
+///
+/// # Errors
 /// When the plan needs more than the system allows, or the server cannot be reached or goes away.
 pub fn run(plan: &Plan, watch: &mut dyn Watch) -> Result<Report, BenchError> {
     let descriptors = descriptors::check(plan)?;

@@ -12,8 +12,10 @@ use super::trial::{self, Other, Trial};
 use super::watch::Watch;
 
 /// Runs the trials and computes the ratios.
-///  If the server goes away or the run is ended, the finished pairs are compared.
-///  # Errors
+///
+/// If the server goes away or the run is ended, the finished pairs are compared.
+///
+/// # Errors
 /// Those of the first trial, and a server that cannot be measured: the comparison would be empty.
 pub fn run(
     plan: &Plan,

@@ -105,7 +105,8 @@ pub struct Sources {
 
 impl Sources {
     /// Parses the usable addresses of an IPv4 network, or one address: `127.0.0.0/8`, `10.0.0.5`.
-    ///  # Errors
+    ///
+    /// # Errors
     /// The allowed forms.
     pub fn parse(text: &str) -> Result<Self, String> {
         let wrong = || "it may be an IPv4 address or network, such as 127.0.0.0/8".to_owned();

@@ -25,7 +25,8 @@ pub struct Polls {
 
 impl Polls {
     /// Creates one poll, and a second one if `first`.
-    ///  # Errors
+    ///
+    /// # Errors
     /// When the system has none.
     pub fn new(first: bool) -> io::Result<Self> {
         let all = Poll::new()?;
@@ -49,7 +50,8 @@ impl Polls {
     }
 
     /// Collects events without waiting: those of the second poll, or else those of the first.
-    ///  # Errors
+    ///
+    /// # Errors
     /// When a poll fails.
     pub fn look(&mut self, events: &mut Events) -> io::Result<()> {
         for poll in self.first.iter_mut().chain([&mut self.all]) {
@@ -65,7 +67,8 @@ impl Polls {
     }
 
     /// Sleeps until there are events, at most for `span`.
-    ///  # Errors
+    ///
+    /// # Errors
     /// When the system refuses.
     pub fn sleep(&self, span: Span) -> io::Result<()> {
         let nanos = span.as_nanos();

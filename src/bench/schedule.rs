@@ -1,10 +1,12 @@
 //! Due times, pure: the same seed gives the same moments.
-//!  ```text
+//!
+//! ```text
 //!  turn      0        1        2        3        4 …      a turn every 1/rate
 //!         |  x     |     x  |x       |      x |   x       the moment within it is random
 //!           host 3   host 0   host 2   host 1   host 3    in an order drawn once
 //! ```
-//!  Each host's heartbeats are a period apart, give or take a turn. All hosts are spread evenly over the
+//!
+//! Each host's heartbeats are a period apart, give or take a turn. All hosts are spread evenly over the
 //! period, in an order that differs from the order of their connections.
 
 use crate::chance::Chance;

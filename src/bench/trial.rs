@@ -73,7 +73,8 @@ pub struct Trial {
 }
 
 /// Runs the plan's load against the listener at its address.
-///  # Errors
+///
+/// # Errors
 /// When no host can connect. If all connections are lost later, the trial says so.
 pub fn run(
     plan: &Plan,

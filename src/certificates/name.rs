@@ -4,7 +4,8 @@ use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 /// Returns the name in a certificate: its first DNS name. The common name counts only without any subject alternative name (RFC 6125, section 6.4.4).
-///  # Errors
+///
+/// # Errors
 /// The reason for a missing name.
 pub fn of(certificate: &[u8]) -> Result<String, String> {
     let (_, certificate) = X509Certificate::from_der(certificate)

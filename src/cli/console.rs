@@ -53,7 +53,8 @@ more: output comes from hosts that are pushed to.
 ";
 
 /// Reads lines and executes them.
-///  # Errors
+///
+/// # Errors
 /// Wrong usage, a script with a failed line, or a closed stdout.
 pub fn run(args: &ConsoleArgs) -> Result<(), Failure> {
     let api = Api::new(&args.api)?;

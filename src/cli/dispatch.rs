@@ -237,7 +237,8 @@ fn conclude(key: &str, task: &Task, json: bool) -> Result<(), Failure> {
 }
 
 /// Checks that every host has ended `done`.
-///  # Errors
+///
+/// # Errors
 /// The counts, if one has not.
 pub fn check_ended(key: &str, task: &Task) -> Result<(), Failure> {
     let tally = task.tally();

@@ -1,5 +1,6 @@
 //! `anthill hosts`: the hosts that a running server knows.
-//!  All pages are fetched before anything is shown, so that the list has one order: addresses by
+//!
+//! All pages are fetched before anything is shown, so that the list has one order: addresses by
 //! their number, then names with their digits read as numbers, `web-2` before `web-10`.
 
 use std::time::SystemTime;

@@ -80,7 +80,8 @@ pub fn watch(caught: Option<Caught>) -> Result<Watch, Failure> {
 }
 
 /// Returns whether the subcommand catches signals: `agent`, and `serve`, named or by default.
-///  A flag in front means `serve`; `--help` and `--version` end before a signal could matter.
+///
+/// A flag in front means `serve`; `--help` and `--version` end before a signal could matter.
 fn stops_cleanly(args: &[OsString]) -> bool {
     args.get(1).is_none_or(|first| {
         let first = first.as_encoded_bytes();

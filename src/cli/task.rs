@@ -232,7 +232,8 @@ impl Task {
     }
 
     /// Checks that each of `named` is a host of the task.
-    ///  # Errors
+    ///
+    /// # Errors
     /// The first one that is not, with the nearest name.
     fn check_hosts(&self, key: &str, named: &[String]) -> Result<(), Failure> {
         let is_here = |name: &&String| self.host(name).is_some();

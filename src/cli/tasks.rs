@@ -32,7 +32,8 @@ pub fn run(args: &TasksArgs) -> Result<(), Failure> {
 }
 
 /// Prints the table of all tasks.
-///  # Errors
+///
+/// # Errors
 /// No good answer from the server, or a closed stdout.
 pub fn print_all(api: &Api) -> Result<(), Failure> {
     show(api, &fetch(api)?)

@@ -26,7 +26,8 @@ const CLEAR_LINE_END: &str = "\x1b[K";
 const CLEAR_BELOW: &str = "\x1b[J";
 
 /// Watches until the reader of stdout is gone or the server gives no useful answer.
-///  # Errors
+///
+/// # Errors
 /// See [`ApiError`]; an unreachable server is not an error.
 pub fn run(api: &Api, filter: Filter, target: Option<Target>, json: bool) -> Result<(), Failure> {
     // If each change is printed, a host that leaves the selected state is a change too.

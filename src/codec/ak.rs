@@ -1,9 +1,11 @@
 //! AK, the protocol of measuring devices: a request out, a reply back, with a byte before and behind.
-//!  ```text
+//!
+//! ```text
 //!  request  STX  X  C C C C  ' '  'K' channel  [' ' data]  ETX
 //!  reply    STX  X  C C C C  ' '  S            [' ' data]  ETX
 //! ```
-//!  There is no length and no checksum, so a reply is found by its ends alone. Every STX begins anew. Bytes
+//!
+//! There is no length and no checksum, so a reply is found by its ends alone. Every STX begins anew. Bytes
 //! before it, and bytes behind an ETX (a CR, mostly), are noise and dropped. Within a reply all bytes
 //! count, CR and LF too. Replies carry no number: the caller decides whether a reply belongs to a
 //! request, from the number of STX bytes before it.
@@ -269,7 +271,8 @@ pub struct Frame<'a> {
 
 impl<'a> Frame<'a> {
     /// Parses the reply.
-    ///  # Errors
+    ///
+    /// # Errors
     /// When the bytes are not a reply.
     pub fn reply(&self) -> Result<Reply<'a>, AkError> {
         Reply::parse(self.bytes).ok_or(AkError::Malformed)

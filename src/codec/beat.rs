@@ -1,9 +1,11 @@
 //! Heartbeats in their usual spelling, parsed in one pass: they are nearly all of the traffic.
-//!  ```text
+//!
+//! ```text
 //! {"flag": "ADH18", "phase": 1, "ACK": "keepAlive"}          members in any order behind the flag,
 //! {"flag":"ADH18","ACK":"keepAlive","reply":true,"seq":7}    a blank or none behind each mark
 //! ```
-//!  This parser rejects nothing. Any other spelling, valid or not, is left to the full parser.
+//!
+//! This parser rejects nothing. Any other spelling, valid or not, is left to the full parser.
 
 use super::message::Ask;
 

@@ -1,5 +1,6 @@
 //! Frames: bytes to a complete frame, a partial frame or an error; messages to bytes.
-//!  The result for a frame depends on its own bytes alone, never on the sizes of the reads. If the length of a frame cannot be computed from its header (slash text beyond ASCII), the parser works in steps, each over exactly the bytes that the step before asked for.
+//!
+//! The result for a frame depends on its own bytes alone, never on the sizes of the reads. If the length of a frame cannot be computed from its header (slash text beyond ASCII), the parser works in steps, each over exactly the bytes that the step before asked for.
 
 use byteorder::{BigEndian, ByteOrder as _, LittleEndian};
 
@@ -72,8 +73,10 @@ pub enum ServerStep<'a> {
 }
 
 /// Parses the first frame of `input`.
-///  `order` belongs to the connection and is detected from its first length.
-///  # Errors
+///
+/// `order` belongs to the connection and is detected from its first length.
+///
+/// # Errors
 /// When the bytes are abnormal data, regardless of later bytes. A length is checked as soon as it has
 /// arrived.
 pub fn decode<'a>(
@@ -110,7 +113,8 @@ pub fn decode<'a>(
 }
 
 /// Parses the first frame of `input` from a server: the counterpart of [`decode`], with the same strictness. All frames of a server have JSON bodies.
-///  # Errors
+///
+/// # Errors
 /// When the bytes are abnormal data, regardless of later bytes.
 pub fn decode_from_server<'a>(
     framing: Framing,
@@ -130,7 +134,8 @@ pub fn decode_from_server<'a>(
 }
 
 /// Parses the first frame of `input`, which must end in its tag. The tag is checked before anything else is parsed. The length counts the tag.
-///  # Errors
+///
+/// # Errors
 /// When the tag is wrong, or the bytes are abnormal data.
 pub fn decode_sealed<'a>(
     framing: Framing,
@@ -150,7 +155,8 @@ pub fn decode_sealed<'a>(
 }
 
 /// Parses a tagged frame from a server.
-///  # Errors
+///
+/// # Errors
 /// When the tag is wrong, or the bytes are abnormal data.
 pub fn decode_from_server_sealed<'a>(
     framing: Framing,
@@ -342,14 +348,16 @@ pub fn emit_sealed(reply: &Reply, order: Order, mut seal: Option<&mut Seal>, out
 }
 
 /// Appends `push` as one frame in a connection's byte order (little-endian if it is not detected yet).
-///  # Errors
+///
+/// # Errors
 /// When it is longer than a frame may be; `out` is then unchanged.
 pub fn emit_push(push: &Push<'_>, order: Order, out: &mut Vec<u8>) -> Result<(), FrameTooLong> {
     emit_push_sealed(push, order, None, out)
 }
 
 /// Appends a push, with a tag behind the body if there is a seal.
-///  # Errors
+///
+/// # Errors
 /// When it is longer than a frame may be; `out` is then unchanged.
 pub fn emit_push_sealed(
     push: &Push<'_>,
@@ -363,7 +371,8 @@ pub fn emit_push_sealed(
 }
 
 /// Appends a host's message as one frame with a JSON body.
-///  # Errors
+///
+/// # Errors
 /// When it is longer than a frame may be; `out` is then unchanged.
 pub fn encode(
     incoming: &Incoming<'_>,
@@ -374,7 +383,8 @@ pub fn encode(
 }
 
 /// Appends a host's message, with a tag behind the body if there is a seal.
-///  # Errors
+///
+/// # Errors
 /// When it is longer than a frame may be; `out` is then unchanged.
 pub fn encode_sealed(
     incoming: &Incoming<'_>,
@@ -388,7 +398,8 @@ pub fn encode_sealed(
 }
 
 /// Appends an answer to a dispatch with its time. The server checks the time and does not keep it, so it is not part of [`Answer`].
-///  # Errors
+///
+/// # Errors
 /// When it is longer than a frame may be; `out` is then unchanged.
 pub fn emit_answer(
     answer: &Answer<'_>,

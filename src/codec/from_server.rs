@@ -1,5 +1,6 @@
 //! Parser for messages from a server, for the other end: replies and dispatches, always JSON.
-//!  ```text
+//!
+//! ```text
 //! body ─▶ members ─▶ flag ─ ADH44 ─▶ Push
 //!                      └─ else ─▶ ACK ─▶ Reply
 //! ```
@@ -14,7 +15,8 @@ use super::{Abnormal, json};
 const CID_DIGITS: usize = 32;
 
 /// Parses the body of a frame from a server.
-///  # Errors
+///
+/// # Errors
 /// When it is abnormal data; offsets count from the body's first byte.
 pub(super) fn decode_body(body: &[u8]) -> Result<FromServer<'_>, DecodeError> {
     let body = str::from_utf8(body)
@@ -27,7 +29,8 @@ pub(super) fn decode_body(body: &[u8]) -> Result<FromServer<'_>, DecodeError> {
 }
 
 /// Parses a JSON datagram from a server: an ADH44.
-///  # Errors
+///
+/// # Errors
 /// When it is abnormal data; offsets count from the body's first byte.
 pub fn decode_push(body: &[u8]) -> Result<Datagram<'_, Push<'_>>, DecodeError> {
     let body = str::from_utf8(body)

@@ -1,5 +1,6 @@
 //! Bodies of the fuzz targets.
-//!  They are library functions, so that ordinary tests run them over their corpus as well as a fuzzer
+//!
+//! They are library functions, so that ordinary tests run them over their corpus as well as a fuzzer
 //! over generated input. A broken rule is a panic.
 
 use super::message::{FromServer, Incoming, Word};
@@ -21,7 +22,8 @@ pub struct Outcome {
 }
 
 /// Parses `stream` like a connection that receives it in pieces of `sizes` bytes, over and over (a size of zero counts as one; no sizes mean one piece).
-///  # Panics
+///
+/// # Panics
 /// When [`decode`] breaks one of its promises: a need that is not more than the available bytes, a frame
 /// longer than the available bytes, an error that points outside.
 pub fn read_in_pieces(framing: Framing, stream: &[u8], sizes: &[usize]) -> Outcome {
@@ -68,8 +70,10 @@ pub fn read_in_pieces(framing: Framing, stream: &[u8], sizes: &[usize]) -> Outco
 
 /// Fuzz target `frame`: any split of a stream gives the same messages, and each message
 /// is emitted to bytes that parse to the same message again.
-///  The first two bytes of `data` select the byte order, the limit and the split.
-///  # Panics
+///
+/// The first two bytes of `data` select the byte order, the limit and the split.
+///
+/// # Panics
 /// When that does not hold.
 pub fn frames(data: &[u8]) {
     let [how, cut, stream @ ..] = data else {
@@ -103,7 +107,8 @@ pub fn frames(data: &[u8]) {
 }
 
 /// Fuzz target `body`: a body gives the same result alone and in a frame, with its error four bytes later.
-///  # Panics
+///
+/// # Panics
 /// When that does not hold.
 pub fn body(data: &[u8]) {
     let alone = super::decode_body(data);
@@ -133,8 +138,10 @@ pub fn body(data: &[u8]) {
 
 /// Fuzz target `slash`: slash text, its length counted in bytes and in characters; any split gives the
 /// same result.
-///  The first byte of `data` selects the split.
-///  # Panics
+///
+/// The first byte of `data` selects the split.
+///
+/// # Panics
 /// When that does not hold.
 pub fn slash(data: &[u8]) {
     let [cut, body @ ..] = data else {
@@ -160,7 +167,8 @@ pub fn slash(data: &[u8]) {
 
 /// Fuzz target `datagram`: a body without a frame is parsed or refused, and a parsed message is emitted
 /// to a frame that parses to the same message.
-///  # Panics
+///
+/// # Panics
 /// When that does not hold.
 pub fn datagram(data: &[u8]) {
     match super::decode_body(data) {
@@ -171,7 +179,8 @@ pub fn datagram(data: &[u8]) {
 
 /// Fuzz target `from_server`: any beginning of a frame gives the same result as all of it or asks for
 /// more, and a parsed message is emitted to bytes that parse to it again.
-///  # Panics
+///
+/// # Panics
 /// When that does not hold.
 pub fn from_server(data: &[u8]) {
     let framing = Framing {
@@ -208,7 +217,8 @@ pub fn from_server(data: &[u8]) {
 
 /// Emits a server's message and parses it again: it is equal, and no bytes are left. Exceptions: a task
 /// book that does not fit a frame is refused, and a reason that is too long is cut.
-///  # Panics
+///
+/// # Panics
 /// When that does not hold.
 pub fn say_and_read(said: &FromServer<'_>, order: Order) {
     let mut frame = Vec::new();
@@ -264,7 +274,8 @@ fn again(framing: Framing, stream: &[u8]) {
 }
 
 /// Emits a message and parses it again: it is equal, and no bytes are left.
-///  # Panics
+///
+/// # Panics
 /// When that does not hold.
 pub fn emit_and_parse(incoming: &Incoming<'_>, order: Order) {
     let mut frame = Vec::new();
@@ -316,7 +327,8 @@ pub fn ak_in_pieces(stream: &[u8], sizes: &[usize]) -> Vec<String> {
 }
 
 /// Parses any bytes as a device's stream: every split gives the same result, and a parsed reply is parsed again when it is emitted. The first byte selects the split.
-///  # Panics
+///
+/// # Panics
 /// When that does not hold.
 pub fn ak(data: &[u8]) {
     let [cut, stream @ ..] = data else {

@@ -1,9 +1,11 @@
 //! The JSON body, borrowed.
-//!  ```text
+//!
+//! ```text
 //! body ─▶ members: one slot a known name, every value still raw ─▶ flag ─▶ Message
 //!           └ each value checked: nesting, members given twice
 //! ```
-//!  A body is first split into its members, in any order, and then parsed according to its flag. Values
+//!
+//! A body is first split into its members, in any order, and then parsed according to its flag. Values
 //! stay raw until then, so each is checked by the rules of its own message and an error can point at
 //! it. Unknown members are checked like the others and dropped.
 
@@ -27,7 +29,8 @@ use crate::limits::SEQ_MAX;
 const BOOT_DIGITS_MAX: usize = 64;
 
 /// Parses a bare JSON body, as in a datagram, without a length in front.
-///  # Errors
+///
+/// # Errors
 /// When it is abnormal data; offsets count from the body's first byte.
 pub fn decode_body(body: &[u8]) -> Result<Incoming<'_>, DecodeError> {
     if let Some(ask) = beat::read(body) {
@@ -41,7 +44,8 @@ pub fn decode_body(body: &[u8]) -> Result<Incoming<'_>, DecodeError> {
 }
 
 /// Parses a datagram from a host: bare JSON, signed if it has a `mac`.
-///  # Errors
+///
+/// # Errors
 /// When it is abnormal data; offsets count from the body's first byte.
 pub fn decode_datagram(body: &[u8]) -> Result<Datagram<'_, Incoming<'_>>, DecodeError> {
     let body = str::from_utf8(body)
@@ -53,7 +57,8 @@ pub fn decode_datagram(body: &[u8]) -> Result<Datagram<'_, Incoming<'_>>, Decode
 }
 
 /// Parses a JSON body.
-///  # Errors
+///
+/// # Errors
 /// When it is abnormal data; offsets count from the body's first byte.
 pub(super) fn parse(body: &str) -> Result<Incoming<'_>, DecodeError> {
     Members::read(body)?.incoming()

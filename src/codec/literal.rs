@@ -1,5 +1,6 @@
 //! Python literals, as `repr` writes them: `['a', "it's"]`, `{'k': None}`. Parsed, never evaluated.
-//!  Accepted are strings in either quote with Python's escapes (`u''` as well), lists, tuples (like
+//!
+//! Accepted are strings in either quote with Python's escapes (`u''` as well), lists, tuples (like
 //! lists), dicts, `None`, `True`, `False`, integers and floats. Not accepted are forms that `repr` of such
 //! values does not write: bytes, sets, `\N{…}`, names, sums, triple quotes. Nesting is bounded, and a
 //! dict that gives a key twice is refused.

@@ -1,5 +1,6 @@
 //! The messages, borrowed from the bytes of their frame where possible.
-//!  One variant per ADH code. The codec only knows that a message is well formed; its meaning is decided
+//!
+//! One variant per ADH code. The codec only knows that a message is well formed; its meaning is decided
 //! in the handlers.
 
 use std::borrow::Cow;

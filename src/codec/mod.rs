@@ -1,18 +1,24 @@
 //! Bytes to messages and back.
-//!  ```text
+//!
+//! ```text
 //! +----------------------+------------------------+
 //! | length: i32, 4 bytes | body: `length` bytes   |
 //! +----------------------+------------------------+
-//!                          ┌─ '{' ─▶ json ───┐
+//!
+//!                         ┌─ '{' ─▶ json ───┐
 //!  bytes ─▶ frame ─ body ─┤                 ├─▶ Incoming { message, ask }
 //!                         └─ else ▶ slash ──┘
 //!                                    └ literal
 //!  Reply, Push, Incoming ─▶ write ─▶ frame ─▶ bytes
-//!   bytes from a server ─▶ frame ─▶ from_server ─▶ FromServer { Reply | Push }
+//!
+//!  bytes from a server ─▶ frame ─▶ from_server ─▶ FromServer { Reply | Push }
 //! ```
-//!  Measuring devices speak a protocol of their own, AK; [`ak`] holds all of it.
-//!  Both ends are here: agents and load generators parse with the same strictness as the server.
-//!  The codec keeps no state between two calls except a connection's byte order, and allocates nothing
+//!
+//! Measuring devices speak a protocol of their own, AK; [`ak`] holds all of it.
+//!
+//! Both ends are here: agents and load generators parse with the same strictness as the server.
+//!
+//! The codec keeps no state between two calls except a connection's byte order, and allocates nothing
 //! for a heartbeat.
 
 pub mod ak;

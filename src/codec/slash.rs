@@ -1,5 +1,6 @@
 //! The older slash text: `ADH27II/keepGotIt/AC132/echo two/['echo one']/['echo two']`.
-//!  A code, a word, and the data of the code. Lists and dicts are Python literals. A command may contain
+//!
+//! A code, a word, and the data of the code. Lists and dicts are Python literals. A command may contain
 //! a `/` and is written in front of the lists without quotes, so its end is found by trying each place
 //! at which a list could begin.
 
@@ -33,7 +34,8 @@ pub(super) fn parse(text: &str) -> Result<Message<'_>, DecodeError> {
 }
 
 /// Checks code and word alone. An error there cannot be corrected by later bytes, so it is reported before the whole text has arrived.
-///  # Errors
+///
+/// # Errors
 /// When code or word are abnormal data.
 pub(super) fn check_head(text: &str) -> Result<(), DecodeError> {
     head(&mut Reader::new(text)).map(|_| ())

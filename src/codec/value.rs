@@ -1,5 +1,6 @@
 //! JSON values before their meaning is known: split, checked, and located.
-//!  serde_json parses. Faults that it does not report (a member given twice, too deep a nesting) are kept
+//!
+//! serde_json parses. Faults that it does not report (a member given twice, too deep a nesting) are kept
 //! beside its own error as a *fault*. Every value is a slice of the body, so its position is known.
 
 use std::borrow::Cow;

@@ -1,5 +1,6 @@
 //! The body of a POST, parsed to a request for the core.
-//!  It is stricter than JSON: an unknown or repeated member is refused, because its author means
+//!
+//! It is stricter than JSON: an unknown or repeated member is refused, because its author means
 //! something that would otherwise not happen.
 
 use std::collections::{BTreeMap, HashSet};

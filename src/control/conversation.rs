@@ -1,12 +1,14 @@
 //! One HTTP connection: bytes arrive in any pieces, and whole requests are answered one at a time.
-//!  ```text
+//!
+//! ```text
 //!  take(bytes) ──▶ input ──▶ step ──▶ More        read on
 //!                                 ├─▶ Continue    100 Continue, for a peer that waits before its body
 //!                                 ├─▶ Answered    write this out first, then step again
 //!                                 ├─▶ Asked       the core's answer goes to `answer`
 //!                                 └─▶ Follow      events, and nothing else any more
 //! ```
-//!  The memory is bounded by a head, a body and one read: the caller reads only after [`Step::More`].
+//!
+//! The memory is bounded by a head, a body and one read: the caller reads only after [`Step::More`].
 
 use super::Site;
 use super::gate::Door;

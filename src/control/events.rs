@@ -14,7 +14,8 @@ pub const HEAD: &str = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\
 pub const COMMENT: &str = ":\n\n";
 
 /// Formats `event` as a message of `node`. JSON has no line breaks, so it is one line of data. It has no event name, so a listener for messages receives all of them.
-///  # Errors
+///
+/// # Errors
 /// When it cannot be written as JSON.
 pub fn message(event: &effect::Event, node: &str) -> serde_json::Result<String> {
     let told = Event::of(event, node);

@@ -1,5 +1,6 @@
 //! Admission of requests: those that a browser sends for another site are refused, and so are those without the token where one is set.
-//!  `Host` is checked because another site's name may be made to point at this machine (DNS
+//!
+//! `Host` is checked because another site's name may be made to point at this machine (DNS
 //! rebinding); `Origin` and `Sec-Fetch-Site` because any page may make a browser send requests here.
 
 use std::collections::BTreeMap;

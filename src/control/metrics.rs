@@ -1,5 +1,6 @@
 //! The page of counters and gauges in Prometheus' text format, 0.0.4.
-//!  Each part with counters implements [`Source`]. No sample is labelled by host: the page has the same
+//!
+//! Each part with counters implements [`Source`]. No sample is labelled by host: the page has the same
 //! length for ten hosts and for a million.
 
 use std::collections::HashSet;

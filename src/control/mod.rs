@@ -1,10 +1,12 @@
 //! HTTP: bytes in, a response out. Pure: no socket and no clock, and nothing here can change the fleet.
-//!  ```text
+//!
+//! ```text
 //!  bytes ──▶ http::parse ──▶ gate: Host, Origin, token ──▶ routes ──▶ Response ──▶ bytes
 //!            framing, sizes  Door                          a Fleet, read
 //!            └────────────────────── Conversation ──────────────────────────┘
 //! ```
-//!  A [`Conversation`] is one connection. A request that can be refused by its head is refused before its
+//!
+//! A [`Conversation`] is one connection. A request that can be refused by its head is refused before its
 //! body is read.
 
 pub mod body;

@@ -61,7 +61,8 @@ impl Part {
 }
 
 /// Parses the state filter.
-///  # Errors
+///
+/// # Errors
 /// 400 for an unknown word.
 pub fn filter(text: Option<&str>) -> Result<Filter, Response> {
     match text {

@@ -83,7 +83,8 @@ pub enum Outcome {
 }
 
 /// Finds the route of a request.
-///  # Errors
+///
+/// # Errors
 /// The response if there is no route: 404, 405, 415, or 400 for its parameters.
 pub fn find(head: &Head<'_>) -> Result<Route, Response> {
     let place = Place::of(head.path);

@@ -2,8 +2,10 @@ use super::Script;
 use crate::store::spool::fuzzing;
 
 /// Fuzz target `spool`: the intact records of any segment are found, and after its torn tail is cut off nothing of it is torn.
-///  The first byte of `data` selects whether the rest is a segment, or payloads of which one is made.
-///  # Panics
+///
+/// The first byte of `data` selects whether the rest is a segment, or payloads of which one is made.
+///
+/// # Panics
 /// When that does not hold.
 pub fn spool(data: &[u8]) {
     let mut script = Script(data);

@@ -1,10 +1,12 @@
 //! AK devices: one request at a time on one connection each, availability, and freshness of their data.
-//!  ```text
+//!
+//! ```text
 //!  tick ─▶ due devices ─▶ dial, ask, time out, find stale       actions, events
 //!  fate ─▶ connected, bytes ─▶ reply ─▶ value, status ─▶ next request
 //!  pull ─▶ changes, for the store
 //! ```
-//!  A machine of its own beside the core: it knows no host, and the core no device.
+//!
+//! A machine of its own beside the core: it knows no host, and the core no device.
 //! `docs/internals/devices.md` has its states and rules.
 
 mod device;

@@ -1,6 +1,7 @@
 //! Cache for the result of the last search for due work. Nearly every turn of a busy server brings
 //! heartbeats only, and those of known hosts change no deadline and create no work.
-//!  ```text
+//!
+//! ```text
 //!   tick: searches everything ──▶ cached, until the next deadline ──▶ tick: searches again
 //!                 ▲                      │
 //!                 └──── invalidated ◀─────┘  by anything but such a heartbeat

@@ -1,5 +1,6 @@
 //! The table of hosts: names and slots.
-//!  A slot is found by name through an index of bare slot numbers, so that a name is stored once. The
+//!
+//! A slot is found by name through an index of bare slot numbers, so that a name is stored once. The
 //! table is bounded; when it is full a host that is offline makes room.
 
 use std::hash::{BuildHasher, RandomState};

@@ -1,6 +1,7 @@
 //! Detection of mass events: more than half of at least twenty hosts offline within one timeout points to a
 //! failed switch, or to this server, and raises one event beside the single ones.
-//!  Offline hosts are counted in a ring of buckets that together span one timeout. A host that returns
+//!
+//! Offline hosts are counted in a ring of buckets that together span one timeout. A host that returns
 //! within it is subtracted, so a host that comes and goes counts once.
 
 use crate::limits::MASS_OFFLINE_HOSTS_MIN;

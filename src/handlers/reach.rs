@@ -1,5 +1,6 @@
 //! Reachability: each target is tried every period, and a change raises an event.
-//!  ```text
+//!
+//! ```text
 //!            room among REACH_PROBES_MAX          connected, an answer: up     refused: refused
 //!  Resting ──────────────────────────▶ Trying ──┤ no answer in time: down (UDP: up, unless one was wanted)
 //!     ▲                                          └──────┐

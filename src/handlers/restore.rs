@@ -1,10 +1,12 @@
 //! Rewriting of tasks after the store has lost its data.
-//!  ```text
+//!
+//! ```text
 //!   Up, emptied ─▶ walk over the tasks ─▶ Op::Restore, a few at a time ─▶ Restored … all ─▶ done
 //!                     ▲                                                     │ the store goes away
 //!                     └────────────── next Up, emptied or not ◀─────────────┘
 //! ```
-//!  A restore is state: one that was in flight when the store went away is dropped, and the walk begins anew
+//!
+//! A restore is state: one that was in flight when the store went away is dropped, and the walk begins anew
 //! at the next connection. Parts of a task that are still there stay unchanged.
 
 use crate::ids::{HostId, TaskKey};

@@ -1,5 +1,6 @@
 //! Sending to hosts: pulled by the reactor, with a budget per turn, so that ten thousand hosts do not stop the loop.
-//!  ```text
+//!
+//! ```text
 //!   queue ─▶ host online? ─▶ wants pushes, and is connected ─▶ Effect::Push
 //!                  │ no              └─▶ Datagram to (address, its port)
 //!                  └─▶ the try is counted all the same

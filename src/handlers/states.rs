@@ -1,12 +1,14 @@
 //! States of hosts in tasks, kept in step with the store.
-//!  ```text
+//!
+//! ```text
 //!   change ─▶ dirty ─┐
 //!                    ├─▶ Op::TaskStates ─▶ StatesWritten … all ─▶ connected for another 10 s: sure
 //!   Up ─▶ walk ──────┘                        │
 //!    ▲                                        │ the store goes away before: the next walk writes them too
 //!    └────────────────────────────────────────┘
 //! ```
-//!  A state that was sent to the store is not yet durable: the store may go away, or lose its last seconds.
+//!
+//! A state that was sent to the store is not yet durable: the store may go away, or lose its last seconds.
 //! Each new store connection therefore rewrites the changes since the last connection whose walk was
 //! finished and survived.
 

@@ -1,11 +1,13 @@
 //! Pending writes: the core's half of the way to the store.
-//!  ```text
+//!
+//! ```text
 //!  changes of hosts ─▶ per host, in order, one with the store at a time ─┐
 //!  all hosts again, after each reconnection (the sweep) ─────────────────┤
 //!  reports, in order, counted until settled ─────────────────────────────┼─▶ pull ─▶ one batch a turn
 //!  inventories, last-seen times, audits, notices ────────────────────────┘
 //! ```
-//!  Presence is never queued as operations: a host is in the queue, and its operation is made in its turn.
+//!
+//! Presence is never queued as operations: a host is in the queue, and its operation is made in its turn.
 //! A slow store therefore costs one entry per host, however often hosts come and go.
 
 use std::collections::VecDeque;

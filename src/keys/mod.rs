@@ -1,12 +1,14 @@
 //! Keyed sessions, pure: proofs, tags, and the permission to use a key.
-//!  ```text
+//!
+//! ```text
 //!   Ring ── KEY_ID, id ──▶ Key ─┐
 //!   both nonces, id, … ─▶ Transcript ─▶ proofs, and a key for each direction
 //!                                                      │
 //!                        frames:    Seal tags ◀────────┤────────▶ Open checks
 //!                        datagrams: Content::mac ◀─────┴────────▶ Window: each number once
 //! ```
-//!  This module owns no socket, reads no clock and draws no random numbers: nonces are arguments.
+//!
+//! This module owns no socket, reads no clock and draws no random numbers: nonces are arguments.
 //! `docs/keyed-sessions.md` has the layout of every byte, with an example whose values are also in the
 //! tests.
 

@@ -80,7 +80,8 @@ pub enum KeyFault {
 
 impl Ring {
     /// Adds a key under a new name, for the ids that one of the patterns matches (`None`: all), either as it is or as a base for each host's own key.
-    ///  # Errors
+    ///
+    /// # Errors
     /// When another name has the same key: the server could not tell which of them a host meant.
     pub fn insert(
         &mut self,

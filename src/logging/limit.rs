@@ -1,10 +1,12 @@
 //! Repeated lines are written a few times, then only counted: a host that connects and sends rubbish
 //! a thousand times a second must not fill the disk, nor hide other lines.
-//!  Lines repeat if they have one target and one host. The core's targets are single words (`online`,
+//!
+//! Lines repeat if they have one target and one host. The core's targets are single words (`online`,
 //! `abnormal`), and its messages begin with the host and `": "`; lines of any other target repeat
 //! if they begin with the same characters. The decision is made before the message is
 //! formatted: only a hash of its beginning is used.
-//!  Time is divided into windows by the caller of [`Limiter::close_window`]: at the end of a window the
+//!
+//! Time is divided into windows by the caller of [`Limiter::close_window`]: at the end of a window the
 //! number of suppressed lines is logged, and counting begins anew.
 
 use std::fmt;

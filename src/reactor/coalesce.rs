@@ -1,7 +1,8 @@
 //! Naps under dense traffic: with many hosts active it is cheaper to let events gather than to wake up for
 //! each. The loop then naps before it waits, so that its waits begin `server.coalesce_us` apart.
 //! Thin traffic is never delayed.
-//!  Density counts events a second, not events per wait: evenly spread traffic brings one or two per wait
+//!
+//! Density counts events a second, not events per wait: evenly spread traffic brings one or two per wait
 //! until the loop is nearly saturated, and naps save most at that point.
 
 use crate::time::{Instant, Span};

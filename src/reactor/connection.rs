@@ -123,7 +123,8 @@ impl Connection {
     }
 
     /// Registers the socket for readability.
-    ///  # Errors
+    ///
+    /// # Errors
     /// When the system has no memory for it.
     pub fn register(&mut self, conn: ConnId, registry: &Registry) -> io::Result<()> {
         registry.register(&mut self.stream, token::host(conn), Interest::READABLE)
@@ -285,10 +286,12 @@ impl Connection {
     }
 
     /// Registers the socket for writability, from now on.
-    ///  Few hosts ever make a write block, so no other pays for it: both interests from the start would
+    ///
+    /// Few hosts ever make a write block, so no other pays for it: both interests from the start would
     /// cause one useless event per accept. A socket that did block keeps both interests, since
     /// writability without a blocked write raises no event of its own.
-    ///  # Errors
+    ///
+    /// # Errors
     /// When the system refuses.
     pub fn ask_writable(&mut self, conn: ConnId, registry: &Registry) -> io::Result<()> {
         if self.flags.set(Flags::WRITABLE_ASKED) {

@@ -1,11 +1,13 @@
 //! Delay of presence batches: when hosts come and go in crowds, their changes go to the store thread in
 //! batches. Waking that thread for each change costs more than the rest of accepting a host.
-//!  ```text
+//!
+//! ```text
 //!   a batch  ▼                   ▼                    ▼  at once: the last is long ago
 //!            ├── GATHER_STATE ──▶├── GATHER_STATE ──▶          time
 //!   changes  x   x  x   x   x     x x                 x
 //! ```
-//!  The first change goes at once, so thin traffic is not delayed. Operations with a waiting requester are
+//!
+//! The first change goes at once, so thin traffic is not delayed. Operations with a waiting requester are
 //! never delayed.
 
 use crate::limits::GATHER_STATE_MS;

@@ -1,13 +1,16 @@
 //! The horizon: the latest moment up to which everything that had arrived has also been read.
 //! Silence is judged against it and never against the clock, so a slow server accuses no host.
-//!  ```text
+//!
+//! ```text
 //!   wait₁ ── read all ──── wait₂ ── read all ──── wait₃ ── budget ran out ──── wait₄ ── read all
 //!                                   horizon = 1             stays                       horizon = 2
 //! ```
-//!  A turn that reads everything the kernel reported is *complete*. It moves the horizon only to
+//!
+//! A turn that reads everything the kernel reported is *complete*. It moves the horizon only to
 //! the moment before the wait of the complete turn before it: connections that were in the accept
 //! queue then were accepted by that turn, and read by this one.
-//!  A flood can keep turns from ever being complete. It holds the horizon back for
+//!
+//! A flood can keep turns from ever being complete. It holds the horizon back for
 //! [`HORIZON_LAG_MS_MAX`] of turning at most; a turn counts for [`TURN_COUNTED_MS_MAX`] at most,
 //! since a process that was stopped, or a machine that was suspended, was not turning.
 

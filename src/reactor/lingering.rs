@@ -1,5 +1,6 @@
 //! Connections that the server has closed and their peers have not.
-//!  A socket closed with unread bytes makes the kernel send a reset, and a reset destroys the reply
+//!
+//! A socket closed with unread bytes makes the kernel send a reset, and a reset destroys the reply
 //! that was just sent, usually a refusal. So the sending side is shut down, and incoming bytes are
 //! read and dropped until the peer closes too, for a second at most.
 

@@ -1,5 +1,6 @@
 //! The listening socket: accepting within a budget, and the answer to missing descriptors.
-//!  ```text
+//!
+//! ```text
 //!   readiness ──▶ pending ──▶ accept … ──▶ WouldBlock: the queue is empty
 //!                    ▲           ├──▶ budget used up: still pending, the next wait is zero
 //!                    │           └──▶ no descriptor: the oldest is refused, then rest ─┐
@@ -55,14 +56,16 @@ impl Listener {
     }
 
     /// Registers the socket.
-    ///  # Errors
+    ///
+    /// # Errors
     /// The system's error.
     pub fn register(&mut self, registry: &Registry) -> io::Result<()> {
         registry.register(&mut self.socket, token::LISTENER, Interest::READABLE)
     }
 
     /// Bound address, with the assigned port.
-    ///  # Errors
+    ///
+    /// # Errors
     /// The system's error.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
         self.socket.local_addr()

@@ -1,5 +1,6 @@
 //! The queues between the loop and the other threads. All are bounded, and the loop never blocks on them.
-//!  ```text
+//!
+//! ```text
 //!   handles ──requests──▶ ┌──────┐ ──batches──▶ store thread
 //!                         │ loop │
 //!        store ─outcomes─▶ └──────┘    one batch may be held here, until there is room for it

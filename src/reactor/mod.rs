@@ -1,10 +1,12 @@
 //! The turn: the only place that waits, and the only room with sockets and clocks.
-//!  ```text
+//!
+//! ```text
 //!    ┌─▶ wait ─▶ read ─▶ mailbox ─▶ tick ─▶ send ─▶ pull ─▶ write ─┐
 //!    │        each within its budget; effects as they come        │
 //!    └────────────────────────────────────────────────────────────┘
 //! ```
-//!  The reactor does not know the meaning of a message: bytes go to the codec, messages to the core, and
+//!
+//! The reactor does not know the meaning of a message: bytes go to the codec, messages to the core, and
 //! the core's effects are applied.
 
 pub mod alarm;

@@ -13,7 +13,8 @@ use crate::handlers::ask::Datagram;
 const PER_CALL: usize = 64;
 
 /// Sends `datagrams` in order and returns their number, at least one. Those beyond one call are left for the next.
-///  # Errors
+///
+/// # Errors
 /// When the first was not sent. An error of a later one is reported when that is the first.
 pub fn send(socket: &impl AsRawFd, datagrams: &[Datagram]) -> io::Result<usize> {
     let datagrams = &datagrams[..datagrams.len().min(PER_CALL)];

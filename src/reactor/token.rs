@@ -1,11 +1,14 @@
 //! The subject of an event, to and from mio's bare number.
-//!  ```text
+//!
+//! ```text
 //!  bit 63        62      61     60 … 29          28 … 0
 //!  lingering | HTTP | host | generation (32) | slot (29)      or, with none of the three: 0 to 4
 //! ```
-//!  Or, for an outbound connection, with bit 60 alone of the upper four: its generation (32 bits) above its
+//!
+//! Or, for an outbound connection, with bit 60 alone of the upper four: its generation (32 bits) above its
 //! index (16).
-//!  A host's connection carries its generation, so an event for one that was closed earlier in the
+//!
+//! A host's connection carries its generation, so an event for one that was closed earlier in the
 //! same batch is dropped even when its slot is taken again.
 
 use mio::Token;

@@ -54,14 +54,16 @@ impl Udp {
     }
 
     /// Registers the socket.
-    ///  # Errors
+    ///
+    /// # Errors
     /// The system's error.
     pub fn register(&mut self, registry: &Registry) -> io::Result<()> {
         registry.register(&mut self.socket, token::UDP, Interest::READABLE)
     }
 
     /// Bound address, with the assigned port.
-    ///  # Errors
+    ///
+    /// # Errors
     /// The system's error.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
         self.socket.local_addr()

@@ -1,10 +1,12 @@
 //! The HTTP sockets, beside those of the hosts on the same loop.
-//!  ```text
+//!
+//! ```text
 //!  event ──▶ ready ──▶ ready queue ──▶ run_ready ──▶ Connection::drive ──▶ control
 //!                        ▲  within a budget ▲     │
 //!                        └── not finished ──┴─────┘            tick: deadlines
 //! ```
-//!  An event only queues its connection. [`Web::run_ready`] serves the queue within a budget, so that a
+//!
+//! An event only queues its connection. [`Web::run_ready`] serves the queue within a budget, so that a
 //! client with many requests takes turns with the others and with the hosts. Requests for the core are
 //! taken by the reactor ([`Web::take_asks`]) and answered through [`Web::respond`], in this turn or a later
 //! one. Requests are few; no client can occupy the loop or its memory.

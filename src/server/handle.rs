@@ -26,7 +26,8 @@ const WAIT: Duration = Duration::from_secs(HANDLE_WAIT_S_MAX);
 const ASK_WAIT: Duration = Duration::from_secs(ASKER_S_MAX);
 
 /// A handle of a server: inexpensive to clone, for any thread.
-///  The loop answers between turns. A request made on the loop's own thread, between two calls of
+///
+/// The loop answers between turns. A request made on the loop's own thread, between two calls of
 /// [`Server::turn`](super::Server::turn), cannot be answered while it waits, and fails after
 /// ten seconds; [`events`](Self::events), [`reload`](Self::reload) and
 /// [`shutdown`](Self::shutdown) wait for no answer and may be called anywhere.
@@ -56,7 +57,8 @@ impl Handle {
     }
 
     /// Returns for each of `hosts`, in their order, whether it is online. An invalid name is not online.
-    ///  # Errors
+    ///
+    /// # Errors
     /// When the server has ended or does not answer.
     pub fn alive(&self, hosts: &[&str]) -> Result<Vec<bool>, HandleError> {
         let mut alive = Vec::with_capacity(hosts.len());
@@ -93,8 +95,10 @@ impl Handle {
 
     /// Dispatches a task: it is checked, stored and sent. Returns the state of each host in it. Later states come by
     /// the [`events`](Self::events), and by [`ask`](Self::ask) at any time.
-    ///  It may be called any number of times, from any thread, at once or one after the other.
-    ///  # Errors
+    ///
+    /// It may be called any number of times, from any thread, at once or one after the other.
+    ///
+    /// # Errors
     /// When it is wrong, its key was used before, the server cannot take it now, or has ended. If
     /// the server does not answer in time, the task may yet be stored and sent.
     pub fn dispatch(
@@ -178,7 +182,8 @@ impl Handle {
 }
 
 /// Events of the fleet, as they happen. The iterator ends when the server does.
-///  The server waits for no subscriber: one that falls more than [`EVENTS_WAITING_MAX`] behind loses events, and
+///
+/// The server waits for no subscriber: one that falls more than [`EVENTS_WAITING_MAX`] behind loses events, and
 /// [`missed`](Self::missed) gives their number.
 #[derive(Debug)]
 pub struct Events {

@@ -1,5 +1,6 @@
 //! Checks of a configuration before anything is created: directories, ports, the file of the log.
-//!  A start checks the directories first, so that a failed one leaves nothing behind. `check-config` checks everything.
+//!
+//! A start checks the directories first, so that a failed one leaves nothing behind. `check-config` checks everything.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener, UdpSocket};

@@ -1,12 +1,14 @@
 //! The store's URL: parsing and printing. A password goes in and never comes out: an error repeats only the
 //! scheme (and other text only if it has neither `:` nor `@`), and a printed URL has `***` in its place.
-//!  ```text
+//!
+//! ```text
 //!  embedded:DIR
 //!  redis://[[user]:password@]host[:port][/db]
 //!  rediss://[[user]:password@]host[:port][/db][?ca=FILE]
 //!  redis+unix://[[user]:password@]/path/to.sock[?db=N]
 //! ```
-//!  User, password, the socket's path and FILE may have any character written as `%XX`; `@ / ? # %` and `:` in a
+//!
+//! User, password, the socket's path and FILE may have any character written as `%XX`; `@ / ? # %` and `:` in a
 //! user have to be.
 
 use std::fmt;

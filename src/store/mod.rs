@@ -1,10 +1,12 @@
 //! The store: what is written, what may be lost, and how a start reads it.
-//!  ```text
+//!
+//! ```text
 //!  core ──Batch──▶ bounded channel ──▶ worker ──ops──▶ backend: Redis or embedded
 //!    ▲                                   │  │
 //!    └──Outcome──◀ bounded channel ◀─────┘  └──▶ spool, while the backend is unavailable
 //! ```
-//!  The reactor sees [`op`] and the two channels. Everything else here lives on the store thread.
+//!
+//! The reactor sees [`op`] and the two channels. Everything else here lives on the store thread.
 
 pub mod address;
 #[cfg(test)]
@@ -127,12 +129,14 @@ pub trait Backend: Send {
 
     /// Returns whether the node's own set exists. It is missing if the node held no host, or if the store has
     /// lost its data.
-    ///  # Errors
+    ///
+    /// # Errors
     /// When the store is unavailable.
     fn has_own_set(&mut self) -> Result<bool, StoreError>;
 
     /// Returns whether the node is among the nodes, where each check of its lease enters it.
-    ///  # Errors
+    ///
+    /// # Errors
     /// When the store is unavailable.
     fn knows_node(&mut self) -> Result<bool, StoreError>;
 
@@ -204,7 +208,8 @@ pub trait Backend: Send {
 
     /// Checks that the connection is still open, without a request and without waiting. Returns whether that is
     /// possible at all.
-    ///  # Errors
+    ///
+    /// # Errors
     /// When it has been closed.
     fn look(&mut self) -> Result<bool, StoreError> {
         Ok(false)

@@ -1,13 +1,16 @@
 //! Operations of the store and their outcomes: plain data, the only part of the store that other rooms may name.
-//!  There are four kinds of operation:
-//!  * **State** (`Online`, `Offline`, `Inventory`, `Seen`, `Audit`, `Notice`, `Outside`, `TaskStates`, `Restore`): the latest wins. While the store is
+//!
+//! There are four kinds of operation:
+//!
+//! * **State** (`Online`, `Offline`, `Inventory`, `Seen`, `Audit`, `Notice`, `Outside`, `TaskStates`, `Restore`): the latest wins. While the store is
 //!   unavailable it is not stored as history; the core writes it again from its present view.
 //! * **Transactions** (`Dispatch`): stored whole or not at all. One that is in progress when the store goes away is
 //!   settled after the reconnection.
 //! * **Questions** (`Read`): dropped when the store goes away.
 //! * **Reports** (`Progress`, `Answer`, `Result`): events. They are kept in order until the store or the
 //!   spool has them, and only then acknowledged.
-//!  Every operation can be repeated: running one twice leaves what running it once leaves.
+//!
+//! Every operation can be repeated: running one twice leaves what running it once leaves.
 
 mod outside;
 mod tasks;

@@ -1,12 +1,15 @@
 //! Progress of a host in a task: the arithmetic of the lists, and nothing else.
-//!  A task's messages arrive once or many times, late, and in any order. In every order the lists end the
+//!
+//! A task's messages arrive once or many times, late, and in any order. In every order the lists end the
 //! same and never go back: a finished command stays finished, and never again counts as remaining or
 //! running.
-//!  ```text
+//!
+//! ```text
 //!  before                            message                              after
 //!  complete [a]     oncall [c, b]    + 3: complete [a, b], oncall [c]  =  complete [a, b]  oncall [c]
 //! ```
-//!  The `oncall` list is stored last command first, as the old server's LPUSH left it.
+//!
+//! The `oncall` list is stored last command first, as the old server's LPUSH left it.
 
 use std::collections::HashSet;
 
@@ -109,7 +112,8 @@ fn completed(list: &[String], message: &[String], bound: usize) -> Vec<String> {
 }
 
 /// Remaining commands, last first, each once.
-///  A list that shares no open command with the message counts as missing, and is set from the
+///
+/// A list that shares no open command with the message counts as missing, and is set from the
 /// message. The messages of one task leave always an end of its book, so of any two that
 /// leave something one contains the other. The rule therefore only applies to a missing list, and to a
 /// host that reports commands which it never listed. Without the rule such a message would empty the

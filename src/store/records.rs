@@ -1,5 +1,6 @@
 //! Records stored as JSON: the claim of a task, and the result of a command, with their parsers.
-//!  The members of a result have a fixed order with `output` last, so that a reader that needs only the
+//!
+//! The members of a result have a fixed order with `output` last, so that a reader that needs only the
 //! beginning of the output can cut the text there.
 
 use std::borrow::Cow;

@@ -1,6 +1,7 @@
 //! Crowds of misbehaving hosts beside one that behaves: it is answered as before, memory stays within
 //! its bound, nothing spins, and no other host is harmed.
-//!  These tests measure, so they run one after the other.
+//!
+//! These tests measure, so they run one after the other.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr};

@@ -51,7 +51,8 @@ impl Sample {
 
 impl Observed {
     /// Finds the process that listens at `server`.
-    ///  # Errors
+    ///
+    /// # Errors
     /// The reason as text.
     pub fn find(server: SocketAddr) -> Result<Self, String> {
         let tables = ["/proc/net/tcp", "/proc/net/tcp6"];
@@ -97,7 +98,8 @@ impl Observed {
     }
 
     /// The CPUs on which it may run.
-    ///  # Errors
+    ///
+    /// # Errors
     /// When it has ended, or may not be asked.
     pub fn cpus(&self) -> io::Result<CpuSet> {
         let pid = i32::try_from(self.pid).ok().and_then(Pid::from_raw);
@@ -105,7 +107,8 @@ impl Observed {
     }
 
     /// Measures the resources used so far.
-    ///  # Errors
+    ///
+    /// # Errors
     /// When it has ended, or may not be measured.
     pub fn sample(&self) -> io::Result<Sample> {
         let base = PathBuf::from(format!("/proc/{}", self.pid));

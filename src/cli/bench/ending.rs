@@ -1,5 +1,6 @@
 //! Signals that end a run: the first ends the load, and the figures so far are printed; one that comes more than [`REPEAT`](crate::cli::signals::REPEAT) later ends the program at once.
-//!  A thread waits for them, since a server that is stopped while its heartbeats are sent has to be resumed first.
+//!
+//! A thread waits for them, since a server that is stopped while its heartbeats are sent has to be resumed first.
 
 use std::fmt;
 use std::io;

@@ -1,5 +1,6 @@
 //! Store updates of devices: changes, gathered for a moment; everything after a reconnection.
-//!  Fields of `anthill:ak:<device>`: each command by its code holds the data of its last reply. All other
+//!
+//! Fields of `anthill:ak:<device>`: each command by its code holds the data of its last reply. All other
 //! names cannot be codes, which are four capitals or digits: `ASTZ.refused` and `ASTZ.fields` belong to a
 //! command, and lower-case words to the device.
 

@@ -118,7 +118,8 @@ impl Wire {
     }
 
     /// Sends all of `bytes` at once.
-    ///  # Errors
+    ///
+    /// # Errors
     /// When the socket does not take them; nothing else is in its buffer.
     pub(super) fn send(&mut self, bytes: &[u8]) -> Result<(), Failure> {
         let sent = match &mut self.socket {

@@ -1,10 +1,12 @@
 //! TLS on the connections of hosts: between the socket and the bytes, and nowhere else.
-//!  ```text
+//!
+//! ```text
 //!   socket ──▶ Channel::read ──▶ plain bytes, as if they had been read
 //!      ▲          │ certificate: the host's name
 //!      └── Channel::send ◀── plain bytes, as if they were being sent
 //! ```
-//!  Channels are in a table beside the connections, so that a plain connection costs nothing. Steps of
+//!
+//! Channels are in a table beside the connections, so that a plain connection costs nothing. Steps of
 //! handshakes have a budget per turn, since one costs as much as a thousand heartbeats. Each connection has a
 //! budget per turn of encrypted bytes and of records, whether or not the records hold data.
 

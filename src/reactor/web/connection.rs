@@ -1,5 +1,6 @@
 //! One HTTP socket.
-//!  ```text
+//!
+//! ```text
 //!            first byte          whole request          flushed
 //!  Receiving(idle) ──▶ Receiving ──▶ Sending ─────────▶ Receiving(idle)
 //!                        │   │ 10 s: 408 ──▲ │ last answer
@@ -9,8 +10,10 @@
 //!                     Delayed: the response to a wrong token waits, then it is sent
 //!                     Following: events, until either side ends it
 //! ```
-//!  *Asking* waits for the core; *Following* receives the events as long as it keeps up.
-//!  Nothing is read while a response is being sent, so one response and one request are all that is ever
+//!
+//! *Asking* waits for the core; *Following* receives the events as long as it keeps up.
+//!
+//! Nothing is read while a response is being sent, so one response and one request are all that is ever
 //! in memory. *Lingering* reads and drops the bytes that the peer was still sending; closing over unread
 //! bytes would reset the connection and destroy the response.
 

@@ -1,5 +1,6 @@
 //! The conformance suite of the stores: one suite, run over each of them.
-//!  A store's tests implement [`Seed`] for it, write a function that runs a [`Case`] over an empty
+//!
+//! A store's tests implement [`Seed`] for it, write a function that runs a [`Case`] over an empty
 //! database, and name it to [`conformance_tests!`], which makes a test of each case. A case opens
 //! the store as often as it likes, over the same data, one at a time.
 

@@ -1,5 +1,6 @@
 //! Reading at a start: the hosts, page by page, and whole keys for tests.
-//!  Hosts come from three places, one after the other: the node's own set, the hosts ever seen, and
+//!
+//! Hosts come from three places, one after the other: the node's own set, the hosts ever seen, and
 //! those that are only in `exists`, where the old server left them.
 
 use std::net::{IpAddr, SocketAddr};

@@ -1,15 +1,18 @@
 //! The embedded store, for machines without Redis: one file, with the keys and contents that
 //! Redis would have, so that both pass the same tests.
-//!  ```text
+//!
+//! ```text
 //!  run(ops) ─▶ one write transaction: op, op, op … ─▶ one durable commit ─▶ outcomes
 //!                       │                                    │
 //!                       └─ its own fault: refused,           └─ the disk's: all of it is lost,
 //!                          nothing of it written                nothing is confirmed, file reopened
 //! ```
-//!  Modules, in reading order: `file` (opening it, one transaction), `keyspace` (keys over
+//!
+//! Modules, in reading order: `file` (opening it, one transaction), `keyspace` (keys over
 //! tables of bytes), `kinds` (Redis' types), `events`, `presence`, `reports`, `tasks`
 //! (the operations), `load` (reading it all back), `memory` (the same without a file). The keys are in [`schema`].
-//!  A commit is on the disk when it returns, and a file left by `kill -9` opens at once: every
+//!
+//! A commit is on the disk when it returns, and a file left by `kill -9` opens at once: every
 //! commit carries the data that a repair would have to search for.
 
 mod events;

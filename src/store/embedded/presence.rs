@@ -1,5 +1,6 @@
 //! Presence and inventory: the operations of state.
-//!  Each checks the type of every key that it will touch before it writes the first, so that
+//!
+//! Each checks the type of every key that it will touch before it writes the first, so that
 //! a refused operation leaves nothing half done in the transaction it shares with others.
 
 use crate::ids::HostId;

@@ -1,10 +1,12 @@
 //! Reading all hosts at a start, page by page.
-//!  ```text
+//!
+//! ```text
 //!  stage 0  the node's own set    ours, and those that a crash interrupted (finished here)
 //!  stage 1  last seen             all other known hosts
 //!  stage 2  exists                online without a holder: an older server left them, they are adopted
 //! ```
-//!  The sets may change while they are read. A host that is always there comes at least once; one may come
+//!
+//! The sets may change while they are read. A host that is always there comes at least once; one may come
 //! twice, with the same facts.
 
 use std::net::{IpAddr, SocketAddr};

@@ -1,13 +1,16 @@
 //! Progress of a host in a task, and its answer to a dispatch.
-//!  ```text
+//!
+//! ```text
 //!  look ──▶ complete ──▶ oncall ──▶ working, names of the lists, clean-up, event
 //!   │       (script)     (script)
 //!   └─ nothing would change: done
 //! ```
-//!  Each list is merged by a script on that one key, so that a repeated message, or an older one after
+//!
+//! Each list is merged by a script on that one key, so that a repeated message, or an older one after
 //! a newer one, changes nothing: the list of finished commands only grows, and they never return to the
 //! list of remaining ones. [`merge`] has the arithmetic of the scripts and their consequences.
-//!  The host's state in the task comes last: a terminal state also says that nothing is left to be written,
+//!
+//! The host's state in the task comes last: a terminal state also says that nothing is left to be written,
 //! and later messages are only noted. The exception is a list that is missing: a store that lost its data
 //! was given the state again, but not yet the reports before it.
 

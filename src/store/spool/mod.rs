@@ -1,10 +1,12 @@
 //! The spool: reports on disk while the store is unavailable, in order, until they are replayed.
-//!  ```text
+//!
+//! ```text
 //!  append, sync ──▶ 00000009.seg (written)
 //!                   00000008.seg
 //!                   00000007.seg ──▶ next, settled ──▶ the store; deleted once all of it is
 //! ```
-//!  Plain files of records (`record.rs`). A segment is read only when it is no longer written, and
+//!
+//! Plain files of records (`record.rs`). A segment is read only when it is no longer written, and
 //! whole. Only the deletion of a segment marks it as replayed: records may be replayed twice, and
 //! repeating them changes nothing. While the store is unavailable the replay buffer lies beside them
 //! (`recent.rs`).
@@ -343,7 +345,8 @@ impl Spool {
     }
 
     /// The oldest unsettled reports: at most `ops_max` and about `bytes_max`; may be empty.
-    ///  # Errors
+    ///
+    /// # Errors
     /// When the disk fails at a place where it must not. Unreadable segments are set aside.
     pub fn next(&mut self, ops_max: usize, bytes_max: usize) -> Result<&[Op], SpoolError> {
         while !self.is_empty() {
@@ -479,7 +482,8 @@ impl Spool {
 }
 
 /// Checks that an operation can be a record.
-///  # Errors
+///
+/// # Errors
 /// When it never can.
 pub fn check(op: &Op) -> Result<(), RecordError> {
     encode_report(op, &mut Vec::new())

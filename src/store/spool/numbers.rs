@@ -1,5 +1,6 @@
 //! Number of a process's first event: above all numbers that an earlier process of this node can have used.
-//!  The wall clock alone would suffice, unless it is set back between two processes. Each process therefore
+//!
+//! The wall clock alone would suffice, unless it is set back between two processes. Each process therefore
 //! notes its first number beside the spool, and the next one begins at least [`EVENTS_OF_A_LIFE_MAX`] higher.
 
 use std::fs::{self, File};

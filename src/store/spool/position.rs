@@ -1,6 +1,7 @@
 //! Position of the replay in the oldest segment, noted from time to time, so that an interrupted replay
 //! need not start over.
-//!  The note is never synced and never trusted: it counts only if it names its segment by number and
+//!
+//! The note is never synced and never trusted: it counts only if it names its segment by number and
 //! by that segment's first bytes, and a position at which a record begins. Without it records are
 //! replayed twice, which changes nothing.
 

@@ -1,11 +1,13 @@
 //! The replay buffer on disk while the store is unavailable. A store that dies with its last seconds receives
 //! them again; this copy serves a server that is killed before it could do so.
-//!  ```text
+//!
+//! ```text
 //!  the store goes away ──▶ recent.new ──synced, renamed──▶ recent
 //!  the next start, if there is one before the store is back ──▶ all of it, as if it had just been confirmed
 //!  all of it replayed ──▶ deleted
 //! ```
-//!  One file of records, oldest first. It is rewritten as a whole, so a store that comes and goes does not
+//!
+//! One file of records, oldest first. It is rewritten as a whole, so a store that comes and goes does not
 //! make it grow. It is deleted before anything newer is written to the store, so its content is never
 //! older than the store's. It counts towards the spool's bound, and takes at most half of the room: the
 //! rest is for new reports. Once written it stays, also when the spool is full: its content is

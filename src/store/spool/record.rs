@@ -1,11 +1,13 @@
 //! One record of a segment, and the distinction between intact records and damage.
-//!  ```text
+//!
+//! ```text
 //! +-------------+--------------+---------+------+-----------------------+
 //! | length: u32 | CRC-32: u32  | version | kind | the operation as JSON |
 //! +-------------+--------------+---------+------+-----------------------+
 //!                               \____________ length bytes ____________/
 //! ```
-//!  Both numbers are little-endian. The checksum covers the length as well, so a record cannot
+//!
+//! Both numbers are little-endian. The checksum covers the length as well, so a record cannot
 //! be read with a damaged length. The segments hold reports; dispatches are stored only in the replay
 //! buffer (`recent.rs`).
 

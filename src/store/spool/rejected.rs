@@ -1,5 +1,6 @@
 //! Records that the store refuses for good, stored for inspection, one line of JSON each.
-//!  Two files at most, `rejected` and the older `rejected.1`.
+//!
+//! Two files at most, `rejected` and the older `rejected.1`.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};

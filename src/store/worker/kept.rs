@@ -1,6 +1,7 @@
 //! The replay buffer on disk for as long as the store is unavailable: a server that is killed in the outage
 //! replays it after its next start.
-//!  It is written when the store is found to be unavailable, before any later report is spooled; it is
+//!
+//! It is written when the store is found to be unavailable, before any later report is spooled; it is
 //! deleted when all of it has been replayed, before anything newer is written. In between it equals the
 //! copy in memory.
 

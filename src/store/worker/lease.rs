@@ -1,6 +1,7 @@
 //! The node's lease, as the store thread sees it: its own, or another process's that it watches. Pure: checks go
 //! in, conclusions come out.
-//!  A foreign lease belongs either to a dead process, and then only runs down, or to a living one, and
+//!
+//! A foreign lease belongs either to a dead process, and then only runs down, or to a living one, and
 //! then its time to live grows. Only one of our own name found at the first connection can end this
 //! process; later this process serves, and logs the conflict.
 

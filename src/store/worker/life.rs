@@ -1,15 +1,18 @@
 //! State machine of the store thread, one step at a time.
-//!  ```text
+//!
+//! ```text
 //!            open                     spool empty                                  all read
 //!   Down ───────────▶ Again ─▶ Replay ───────────▶ Settle ─▶ Lease ─▶ Held, Tasks ─────────▶ Up
 //!    ▲                  ▲                                                                    │
 //!    │ away, from       └──────────────── the store has lost its contents ───────────────────┤
 //!    └─ anywhere ────────────────────────────────────────────────────────────────────────────┘
 //! ```
-//!  *Again* replays recently confirmed reports, *Replay* those in the spool, *Settle* finishes interrupted
+//!
+//! *Again* replays recently confirmed reports, *Replay* those in the spool, *Settle* finishes interrupted
 //! dispatches, and only then is the store available and state written to it. A step does one bounded
 //! thing; between two of them new batches are taken.
-//!  A panic is caught around one step. Everything that must not be lost is outside of the call that
+//!
+//! A panic is caught around one step. Everything that must not be lost is outside of the call that
 //! panicked: an operation leaves the pending operations, the spool and the replay buffer only after the
 //! backend has answered.
 
