@@ -155,6 +155,7 @@ fn report(store: &mut dyn Backend, hosts: u32) {
             oncall: vec!["uptime".to_owned()],
             state: None,
             told: None,
+            lifetime: Default::default(),
             stamp: stamp(3),
         }))
     };

@@ -18,7 +18,7 @@ use super::Moment;
 use super::core::Core;
 use super::host::Presence;
 use super::sends::Outgoing;
-use super::tasks::{NEVER, is_at_work};
+use super::tasks::{NEVER, Task, is_at_work};
 
 /// Why a delivery changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,7 +53,12 @@ impl Core {
         delivery.to_send = false;
         delivery.cut = false;
         delivery.due = NEVER;
-        let recipient = delivery.recipient;
+        let (recipient, task) = (delivery.recipient, delivery.task);
+        if self.tasks.task(task).is_some_and(Task::is_over) {
+            // A report of the only host has its task expire itself.
+            let reported = cause == Cause::Report;
+            self.tasks.end(task, reported, self.stats.store_sessions);
+        }
         if is_at_work(next) {
             self.arm_delivery(slot, at.now + self.rules.working_timeout);
         } else if is_at_work(before) {

@@ -17,7 +17,7 @@ use super::Moment;
 use super::ask::{Answer, ErrorKind, NewTask};
 use super::core::{Core, StoreState};
 use super::effect::{Effect, Effects, EventKind, Note};
-use super::tasks::{Draft, Room, sort_book};
+use super::tasks::{Draft, Room, Task, sort_book};
 
 /// How long an asker waits for the store.
 pub(super) const WAIT: Span = Span::from_secs(DISPATCH_WAIT_S_MAX);
@@ -298,10 +298,8 @@ impl Core {
         };
         let task = self.tasks.insert(draft, at.now);
         self.begin_task(task, at.now + self.rules.keep, Begin::First, at);
-        let entry = self.tasks.task(task).filter(|task| !task.is_open());
-        if let Some(first) = entry.and_then(|task| task.deliveries.first()).copied() {
-            // All of it has ended at once: its lifetime begins, and somebody has to say so.
-            self.tasks.write(first, self.stats.store_sessions);
+        if self.tasks.task(task).is_some_and(Task::is_over) {
+            self.tasks.write_over(task, self.stats.store_sessions);
         }
     }
 

@@ -65,6 +65,7 @@ impl Core {
                 request,
                 commands,
                 hosts,
+                expires,
             } = found;
             if self.tasks.find(&key).is_some() {
                 continue;
@@ -87,7 +88,16 @@ impl Core {
                 commands,
                 hosts,
             };
-            entered.push(self.tasks.insert(draft, at.now));
+            let slot = self.tasks.insert(draft, at.now);
+            entered.push(slot);
+            let Some(task) = self.tasks.task_mut(slot) else {
+                continue;
+            };
+            task.expires = expires;
+            if task.is_over() && !expires {
+                // A crash came before its time to live; the coming-up that is about to be told of brings it.
+                self.tasks.write_over(slot, self.stats.store_sessions + 1);
+            }
         }
         entered
     }
@@ -151,6 +161,15 @@ impl Core {
             };
             for delivery in task.deliveries.clone() {
                 self.expire_delivery(delivery, at);
+            }
+            let Some(task) = self.tasks.task_mut(slot) else {
+                continue;
+            };
+            task.aged = true;
+            if task.is_over() && !task.expires {
+                // A host without a book ends with it.
+                task.ended = at.now;
+                self.tasks.write_over(slot, self.stats.store_sessions);
             }
             let Some(task) = self.tasks.task(slot) else {
                 continue;

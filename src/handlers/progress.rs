@@ -77,6 +77,11 @@ impl Core {
                 .map(|text| text.to_string())
                 .collect::<Vec<String>>()
         };
+        let lifetime = match self.is_starting() {
+            // It may be one of ours, of which others are at work.
+            true => op::Lifetime::Open,
+            false => self.tasks.lifetime(&key),
+        };
         let report = op::Progress {
             origin: Some(Origin {
                 conn,
@@ -92,6 +97,7 @@ impl Core {
             oncall: own(&progress.oncall),
             state: became,
             told: Some(told),
+            lifetime,
             stamp,
         };
         let (state, command) = report.event(false);

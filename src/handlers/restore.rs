@@ -149,7 +149,5 @@ impl Core {
 
 /// Returns whether a host of the task may still change, so that its book is needed.
 pub(super) fn may_go_on(task: &Task) -> bool {
-    use TaskState as T;
-    let is_settled = |state| matches!(state, T::Offline | T::Done | T::Failed | T::Expired);
-    task.counts().any(|(state, _)| !is_settled(state))
+    task.counts().any(|(state, _)| !state.is_settled())
 }

@@ -15,7 +15,7 @@ use crate::codec::message::{Ask, Flag, ResultHeader, Word};
 use crate::codec::{Abnormal, DecodeError};
 use crate::ids::{ConnId, HostId, TaskKey};
 use crate::limits::{RESULT_BYTES_A_MESSAGE, RESULT_WAIT_S_MAX};
-use crate::store::op::{Op, Origin, Reason, TaskResult};
+use crate::store::op::{Lifetime, Op, Origin, Reason, TaskResult};
 use crate::time::{Instant, Span};
 
 use super::book::NO_SUCH_TASK;
@@ -148,6 +148,8 @@ impl Core {
         };
         self.tell(stamp, kind, fx);
         let bytes = report_bytes(&payload);
+        let key = TaskKey::parse(&payload.code, &self.rules.key_prefix);
+        let lifetime = key.map_or(Lifetime::Foreign, |key| self.tasks.lifetime(&key));
         let report = TaskResult {
             origin: Some(Origin {
                 conn,
@@ -164,6 +166,7 @@ impl Core {
             truncated: payload.truncated,
             output: BASE64.encode(&payload.bytes),
             size: payload.size,
+            lifetime,
             stamp,
         };
         self.writes.report(Op::Result(Box::new(report)), bytes);

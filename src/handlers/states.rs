@@ -84,11 +84,18 @@ impl States {
 impl Core {
     /// Returns whether states of tasks must be written.
     pub(super) fn has_states(&self) -> bool {
-        self.states.walk.is_some() || !self.tasks.dirty.is_empty()
+        self.states.walk.is_some() || !self.tasks.dirty.is_empty() || !self.tasks.gone.is_empty()
     }
 
     /// Moves states into a batch: those that changed, then those of the walk.
     pub(super) fn take_states(&mut self, now: Instant, max: usize, ops: &mut Vec<Op>) {
+        while ops.len() < max {
+            let Some(states) = self.tasks.gone.pop_front() else {
+                break;
+            };
+            self.states.in_flight += 1;
+            ops.push(Op::TaskStates(Box::new(states)));
+        }
         while ops.len() < max {
             let Some(slot) = self.tasks.dirty.front().copied() else {
                 break;
@@ -107,7 +114,11 @@ impl Core {
                     delivery.dirty = false;
                 }
             }
-            ops.extend(self.states_op(slot, &some));
+            let last = self
+                .tasks
+                .task(slot)
+                .is_none_or(|task| task.dirty.is_empty());
+            ops.extend(self.states_op(slot, &some, last));
         }
         while ops.len() < max {
             let Some(walk) = self.states.walk else {
@@ -141,18 +152,26 @@ impl Core {
         }
         let some = task.deliveries[place..end].to_vec();
         self.states.walk = Some(Walk { number, place: end });
-        self.states_op(slot, &some)
+        let last = end == task.deliveries.len();
+        self.states_op(slot, &some, last)
     }
 
-    fn states_op(&mut self, task: u32, deliveries: &[u32]) -> Option<Op> {
-        let key = self.tasks.task(task)?.key.clone();
+    /// States of some hosts of a task; `last` says whether no others are to follow.
+    fn states_op(&mut self, task: u32, deliveries: &[u32], last: bool) -> Option<Op> {
+        let task = self.tasks.task(task)?;
+        let (key, over) = (task.key.clone(), task.is_over());
         let state = |slot: &u32| {
             let (host, _) = self.tasks.names_of(*slot)?;
             Some((host.clone(), self.tasks.delivery(*slot)?.state))
         };
         let states: Vec<(HostId, TaskState)> = deliveries.iter().filter_map(state).collect();
         self.states.in_flight += 1;
-        let ended = states.iter().any(|(_, state)| state.has_ended());
-        Some(Op::TaskStates(Box::new(TaskStates { key, states, ended })))
+        let states = TaskStates {
+            key,
+            states,
+            over,
+            last,
+        };
+        Some(Op::TaskStates(Box::new(states)))
     }
 }

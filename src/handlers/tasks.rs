@@ -15,8 +15,10 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use slab::Slab;
 
 use crate::ids::{HostId, TaskKey};
-use crate::limits::{BOOKS_BYTES_MAX, DELIVERIES_MAX, QUEUED_QUARTERS_MAX, TASKS_MAX};
-use crate::store::op::TaskState;
+use crate::limits::{
+    BOOKS_BYTES_MAX, DELIVERIES_MAX, HOSTS_PER_OP_MAX, QUEUED_QUARTERS_MAX, TASKS_MAX,
+};
+use crate::store::op::{Lifetime, TaskState, TaskStates};
 use crate::time::{Instant, UnixMs};
 
 /// No moment at all: later than every other.
@@ -47,6 +49,10 @@ pub struct Task {
     pub changed: u64,
     /// Deliveries whose state is to be written.
     pub dirty: Vec<u32>,
+    /// Its time was over: a host without a book is not waited for any longer.
+    pub aged: bool,
+    /// Its keys have a time to live, or are to be given one.
+    pub expires: bool,
     /// When it is looked at next, to end what is over.
     look: Instant,
     counts: [u32; TaskState::ALL.len()],
@@ -72,6 +78,13 @@ impl Task {
                 bytes: self.bytes,
             },
         }
+    }
+
+    /// Whether no host of it may become anything any more: from then on its keys have a time to live.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.counts()
+            .all(|(state, _)| state.is_settled() || (self.aged && state == TaskState::NoBook))
     }
 
     /// Whether something is still awaited of a host of it.
@@ -207,6 +220,8 @@ pub struct Tasks {
     recipients_working: usize,
     /// Tasks with states to be written, each once.
     pub dirty: VecDeque<u32>,
+    /// Last states of tasks that made room for others: as many as the tables can have held.
+    pub gone: VecDeque<TaskStates>,
 }
 
 impl Tasks {
@@ -335,7 +350,7 @@ impl Tasks {
             return None;
         }
         for slot in &going {
-            self.remove(*slot);
+            self.let_go(*slot);
         }
         Some(going.len() as u64)
     }
@@ -370,6 +385,8 @@ impl Tasks {
             ended: now,
             changed: 0,
             dirty: Vec::new(),
+            aged: false,
+            expires: false,
             counts: [0; TaskState::ALL.len()],
             bytes,
         }) as u32;
@@ -416,6 +433,27 @@ impl Tasks {
         deliveries.insert(place, (task, slot));
         self.tasks[task as usize].deliveries.push(slot);
         self.count(slot, state, true);
+    }
+
+    /// Forgets a task to make room. What it has in the store expires, even if a host of it might have become something.
+    fn let_go(&mut self, slot: u32) {
+        if let Some(task) = self.tasks.get(slot as usize).filter(|task| !task.expires) {
+            let state = |delivery: &u32| {
+                let (host, _) = self.names_of(*delivery)?;
+                Some((host.clone(), self.delivery(*delivery)?.state))
+            };
+            let pieces = task.deliveries.chunks(HOSTS_PER_OP_MAX);
+            let count = pieces.len();
+            let states = pieces.enumerate().map(|(place, piece)| TaskStates {
+                key: task.key.clone(),
+                states: piece.iter().filter_map(state).collect(),
+                over: true,
+                last: place + 1 == count,
+            });
+            let states: Vec<TaskStates> = states.collect();
+            self.gone.extend(states);
+        }
+        self.remove(slot);
     }
 
     /// Forgets a task and all its deliveries.
@@ -500,6 +538,36 @@ impl Tasks {
             _ => {}
         }
         Some(before)
+    }
+
+    /// Whether what is written of a task now expires.
+    #[must_use]
+    pub fn lifetime(&self, key: &TaskKey) -> Lifetime {
+        match self.find(key).and_then(|slot| self.task(slot)) {
+            None => Lifetime::Foreign,
+            Some(task) if task.is_over() => Lifetime::Over,
+            Some(_) => Lifetime::Open,
+        }
+    }
+
+    /// A task is over: with the report that says so where it has only that host, else with the states of all of them it is given
+    /// its time to live.
+    pub fn end(&mut self, slot: u32, reported: bool, store_session: u64) {
+        match self.tasks.get_mut(slot as usize) {
+            Some(task) if reported && task.deliveries.len() == 1 => task.expires = true,
+            _ => self.write_over(slot, store_session),
+        }
+    }
+
+    /// Has the states of all hosts of a task that is over written, and with them its time to live.
+    pub fn write_over(&mut self, slot: u32, store_session: u64) {
+        let Some(task) = self.tasks.get_mut(slot as usize) else {
+            return;
+        };
+        task.expires = true;
+        for delivery in task.deliveries.clone() {
+            self.write(delivery, store_session);
+        }
     }
 
     /// Has the state of a delivery written.

@@ -240,11 +240,24 @@ pub struct Progress {
     /// has none.
     #[serde(default)]
     pub told: Option<TaskState>,
+    /// Whether what it writes expires.
+    #[serde(default)]
+    pub lifetime: Lifetime,
     /// For the event.
     pub stamp: Stamp,
 }
 
 impl Progress {
+    /// Whether the keys of its task expire with it. `done` says whether nothing is left of the host's part.
+    #[must_use]
+    pub fn expires(&self, done: bool) -> bool {
+        match self.lifetime {
+            Lifetime::Foreign => done || self.state.is_some_and(TaskState::has_ended),
+            Lifetime::Open => false,
+            Lifetime::Over => true,
+        }
+    }
+
     /// The state and the command of its event. `done` says whether nothing is left, for records that do not
     /// say what the host is.
     #[must_use]

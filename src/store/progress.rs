@@ -159,6 +159,7 @@ mod tests {
             oncall: words(oncall),
             state: None,
             told: None,
+            lifetime: Default::default(),
             stamp: Stamp {
                 at: UnixMs(1),
                 seq: 1,

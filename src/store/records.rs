@@ -221,6 +221,7 @@ mod tests {
             truncated: true,
             output: BASE64.encode(output),
             size: output.len() as u64,
+            lifetime: Default::default(),
             stamp: STAMP,
         }
     }

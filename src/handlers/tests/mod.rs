@@ -29,8 +29,8 @@ use crate::codec::{Abnormal, DecodeError};
 use crate::ids::{ConnId, HostId, TaskKey};
 use crate::limits::{REPORT_BYTES_WAITING_MAX, REPORTS_WAITING_MAX, TRANSITIONS_WAITING_MAX};
 use crate::store::op::{
-    Found, FoundHost, FoundResult, HeldHost, HeldTask, Op, Outcome, Question, Reason, Settled,
-    Stored, TaskResult, TaskState,
+    Found, FoundHost, FoundResult, HeldHost, HeldTask, Lifetime, Op, Outcome, Question, Reason,
+    Settled, Stored, TaskResult, TaskState,
 };
 use crate::time::{Instant, Span, UnixMs};
 

@@ -107,6 +107,7 @@ impl Model {
             }
             Op::Progress(op) => {
                 self.reports += 1;
+                self.renewed += usize::from(op.lifetime == Lifetime::Over);
                 self.become_(&op.key, &op.host, op.state);
                 Some(Outcome::Report {
                     origin: op.origin,
@@ -124,7 +125,7 @@ impl Model {
             }
             Op::Outside(op) => panic!("the core knows no {op:?}"),
             Op::TaskStates(op) => {
-                self.renewed += usize::from(op.ended);
+                self.renewed += usize::from(op.over && op.last);
                 for (host, state) in &op.states {
                     self.become_(&op.key, host, Some(*state));
                 }
@@ -246,6 +247,7 @@ impl Model {
                 .iter()
                 .map(|(host, state)| (host.clone(), *state, failed(key, host)))
                 .collect(),
+            expires: true,
         };
         self.tasks.iter().map(held).collect()
     }

@@ -271,3 +271,62 @@ fn a_heartbeat_by_datagram_puts_silence_off() {
     world.pass(TIMEOUT + 10);
     assert!(world.online().is_empty());
 }
+
+#[test]
+fn a_task_expires_when_no_host_of_it_may_change_any_more() {
+    let mut world = World::new();
+    let conns = ["10.0.0.1", "10.0.0.2", "10.0.0.3"].map(|ip| world.plain(ip));
+    let named = ["10.0.0.1", "10.0.0.2", "10.0.0.3", "10.0.0.9"];
+    world.dispatch("AC1", &named).unwrap();
+    // The walk writes all states, that of the host that was offline, too.
+    world.pass(SWEEPS_MS);
+    assert_eq!(world.store.renewed, 0, "one is offline, others have it");
+    world.report(conns[0], "AC1", Phase::Ended, &[]);
+    world.rcc(conns[1], ResultCode::NoBook, Some("AC1"));
+    world.core.rules.tries = 1;
+    world.pass_beating(60_000, &conns);
+    assert_eq!(world.state("AC1", "10.0.0.3"), "unanswered");
+    world.go_away();
+    world.come_up(true);
+    world.pass_beating(20_000, &conns);
+    assert_eq!(world.store.renewed, 0, "it may still answer");
+    world.report(conns[2], "AC1", Phase::Ended, &[]);
+    world.report(conns[1], "AC1", Phase::Received, &["x"]);
+    assert_eq!(world.store.renewed, 0, "one had no book, and works now");
+    world.report(conns[1], "AC1", Phase::Ended, &[]);
+    assert!(world.store.renewed > 0);
+}
+
+#[test]
+fn a_host_without_a_book_holds_a_task_until_its_time_is_over() {
+    let mut world = World::new();
+    world.core.rules.keep = Span::from_secs(1_000);
+    let conn = world.plain("10.0.0.1");
+    world.dispatch("AC1", &[]).unwrap();
+    world.rcc(conn, ResultCode::NoBook, Some("AC1"));
+    world.pass_beating(990_000, &[conn]);
+    assert_eq!(world.store.renewed, 0);
+    world.pass_beating(70_000, &[conn]);
+    assert_eq!(world.store.renewed, 1);
+    world.pass_beating(900_000, &[conn]);
+    assert_eq!(world.store.renewed, 1);
+}
+
+#[test]
+fn a_task_that_makes_room_expires() {
+    let mut world = World::new();
+    world.core.rules.tries = 1;
+    let conn = world.plain("10.0.0.1");
+    world.dispatch("AC1", &[]).unwrap();
+    world.pass_beating(60_000, &[conn]);
+    assert_eq!(world.state("AC1", "10.0.0.1"), "unanswered");
+    let room = crate::limits::DELIVERIES_MAX;
+    let more = super::super::tasks::Room {
+        deliveries: room,
+        ..Default::default()
+    };
+    assert_eq!(world.core.tasks.make_room(more), Some(1));
+    world.core.calm.stir();
+    world.settle();
+    assert_eq!(world.store.renewed, 1);
+}

@@ -189,7 +189,7 @@ fn states_of_thousands_are_written_some_at_a_time() {
         for op in batch.ops {
             if let Op::TaskStates(op) = op {
                 ops += 1;
-                assert!(!op.ended && op.states.len() <= crate::limits::HOSTS_PER_OP_MAX);
+                assert!(!op.over && op.states.len() <= crate::limits::HOSTS_PER_OP_MAX);
                 states.extend(op.states.into_iter().map(|(host, _)| host));
             }
         }

@@ -2,7 +2,7 @@
 
 use super::results::result;
 use super::*;
-use crate::store::op::{Dispatch, HeldTask, Stored, TaskStates};
+use crate::store::op::{Dispatch, HeldTask, Lifetime, Stored, TaskStates};
 
 /// The task `name` of two commands for two hosts.
 fn task(name: &str, request: u64) -> Dispatch {
@@ -373,7 +373,8 @@ pub fn tasks_are_found_again_after_a_restart(open: &mut Factory<'_>) {
             (host("h"), TaskState::Working),
             (host("i"), TaskState::Failed),
         ],
-        ended: false,
+        over: false,
+        last: false,
     };
     run(&mut s, &[Op::TaskStates(Box::new(states))]);
     store_all(
@@ -397,6 +398,7 @@ pub fn tasks_are_found_again_after_a_restart(open: &mut Factory<'_>) {
             (host("h"), TaskState::Working, false),
             (host("i"), TaskState::Failed, true),
         ],
+        expires: false,
     };
     assert_eq!(found["AC7"], one);
     assert!(found["AC8"].hosts[0].2, "a command has failed");
@@ -457,7 +459,8 @@ pub fn a_task_that_is_gone_is_written_again(open: &mut Factory<'_>) {
     let done = TaskStates {
         key: now.key.clone(),
         states: vec![(host("h"), TaskState::Done)],
-        ended: false,
+        over: false,
+        last: false,
     };
     run(&mut s, &[Op::TaskStates(Box::new(done))]);
     assert_eq!(restore(&mut s, &now), Stored::Whole);
@@ -497,7 +500,8 @@ pub fn states_change_for_named_hosts_until_they_have_ended(open: &mut Factory<'_
         Op::TaskStates(Box::new(TaskStates {
             key: TaskKey::parse("AC1", "AC").unwrap(),
             states: states.iter().map(|(h, state)| (host(h), *state)).collect(),
-            ended,
+            over: ended,
+            last: ended,
         }))
     };
     use TaskState as T;
@@ -584,7 +588,8 @@ pub fn a_state_is_never_taken_back(open: &mut Factory<'_>) {
         let states = TaskStates {
             key: TaskKey::parse("AC1", "AC").unwrap(),
             states: vec![(host("h"), next)],
-            ended: false,
+            over: false,
+            last: false,
         };
         run(&mut s, &[Op::TaskStates(Box::new(states))]);
         let fields = fields(&mut s, "anthill:task:AC1:hosts");
@@ -620,7 +625,8 @@ pub fn a_task_expires_after_a_host_has_ended(open: &mut Factory<'_>) {
     let states = TaskStates {
         key: TaskKey::parse("AC1", "AC").unwrap(),
         states: vec![(host("h"), TaskState::Lost)],
-        ended: true,
+        over: true,
+        last: true,
     };
     run(&mut s, &[Op::TaskStates(Box::new(states))]);
     for name in [
@@ -788,4 +794,61 @@ pub fn a_task_of_any_node_is_found_whole(open: &mut Factory<'_>) {
         .collect();
     assert_eq!(hosts, [("h", TaskState::Sent), ("i", TaskState::Offline)]);
     assert_eq!(ask("AC2"), crate::store::op::Found::Whole(None));
+}
+
+pub fn a_task_of_which_a_host_may_still_change_does_not_expire(open: &mut Factory<'_>) {
+    let mut s = open(Settings {
+        keep: Span::from_millis(50),
+        ..settings()
+    });
+    dispatch(&mut s, &task("AC1", 1));
+    let report = |lifetime: Lifetime, state: Option<TaskState>| {
+        let Op::Progress(mut report) = progress("h", 3, None, &["uptime", "df -h"], &[]) else {
+            panic!("a report of progress");
+        };
+        (report.lifetime, report.state) = (lifetime, state);
+        Op::Progress(report)
+    };
+    let Op::Result(mut output) = result("AC1", "h", "uptime", 0) else {
+        panic!("a result");
+    };
+    output.lifetime = Lifetime::Open;
+    let done = report(Lifetime::Open, Some(TaskState::Done));
+    store_all(&mut s, &[Op::Result(output), done]);
+    // One host has ended, and so it does again; what lives for so long beside it is gone by then.
+    let states = |over| TaskStates {
+        key: TaskKey::parse("AC1", "AC").unwrap(),
+        states: vec![(host("h"), TaskState::Done), (host("i"), TaskState::Lost)],
+        over,
+        last: true,
+    };
+    run(&mut s, &[Op::TaskStates(Box::new(states(false)))]);
+    store_all(&mut s, &[result("AC2", "h", "uptime", 0)]);
+    until_gone(&mut s, "anthill:task:AC2:result:h");
+    let kept = [
+        "AC1",
+        "AC1_complete",
+        "AC1_h_complete",
+        "anthill:task:AC1",
+        "anthill:task:AC1:hosts",
+        "anthill:task:AC1:result:h",
+    ];
+    for name in kept {
+        assert!(key(&mut s, name).is_some(), "{name} is gone");
+    }
+    let expires = |s: &mut Box<dyn Subject>| tasks(s)["AC1"].expires;
+    assert!(!expires(&mut s));
+    // Not the last piece of its hosts: the rest of the task waits for that.
+    let piece = TaskStates {
+        last: false,
+        ..states(true)
+    };
+    run(&mut s, &[Op::TaskStates(Box::new(piece))]);
+    until_gone(&mut s, "AC1_h_complete");
+    until_gone(&mut s, "anthill:task:AC1:result:h");
+    assert!(!expires(&mut s));
+    run(&mut s, &[Op::TaskStates(Box::new(states(true)))]);
+    for name in kept {
+        until_gone(&mut s, name);
+    }
 }

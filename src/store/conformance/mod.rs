@@ -92,6 +92,7 @@ macro_rules! conformance_tests {
             states_change_for_named_hosts_until_they_have_ended
             a_state_is_never_taken_back
             a_task_expires_after_a_host_has_ended
+            a_task_of_which_a_host_may_still_change_does_not_expire
             a_result_is_stored_and_replaces_itself
             a_question_is_answered_from_lists_and_results
             a_console_command_has_only_results
@@ -214,6 +215,7 @@ fn progress(name: &str, phase: u8, working: Option<&str>, complete: &[&str], lef
         complete: owned(complete),
         oncall: owned(left),
         told: None,
+        lifetime: Default::default(),
         state: None,
         stamp: stamp(u64::from(phase)),
     }))

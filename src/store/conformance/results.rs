@@ -25,6 +25,7 @@ fn put_out(code: &str, name: &str, command: &str, exit: i32, output: &[u8]) -> O
         truncated: exit != 0,
         output: base64::engine::general_purpose::STANDARD.encode(output),
         size: output.len() as u64,
+        lifetime: Default::default(),
         stamp: stamp(9),
     }))
 }

@@ -187,6 +187,12 @@ impl<'t> Space<'t> {
     }
 
     /// Lets `key` stay for good.
+    /// Whether a key has a time to live.
+    pub(super) fn expires(&self, key: &str) -> Result<bool, Fault> {
+        Ok(self.meta(key)?.is_some_and(|meta| meta.expires != 0))
+    }
+
+    /// Takes a key's time to live from it.
     pub(super) fn persist(&mut self, key: &str) -> Result<(), Fault> {
         self.reschedule(key, 0)
     }

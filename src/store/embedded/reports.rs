@@ -1,7 +1,7 @@
 //! Reports of hosts on their tasks: the operations that are never lost.
 
 use crate::limits::COMPLETE_COMMANDS_MAX;
-use crate::store::op::{Answer, Progress, TaskResult, TaskState};
+use crate::store::op::{Answer, Lifetime, Progress, TaskResult};
 use crate::store::progress::{After, Before, merge};
 use crate::store::records::{is_final, result_text};
 use crate::store::schema::{self, event};
@@ -74,7 +74,7 @@ pub(super) fn progress(
     if let Some(state) = op.state {
         tasks::set_state(space, &op.key, &op.host, state)?;
     }
-    if after.done || op.state.is_some_and(TaskState::has_ended) {
+    if op.expires(after.done) {
         tasks::expire(space, context, schema::of_task(&op.key, &op.host))?;
     }
     Ok(())
@@ -94,7 +94,9 @@ pub(super) fn result(
         Err(error) => return Ok(Err(error.to_string())),
     };
     space.hash_set(&key, &op.command, &text)?;
-    tasks::expire(space, context, [key])?;
+    if op.lifetime != Lifetime::Open {
+        tasks::expire(space, context, [key])?;
+    }
     let told = Told {
         event: event::RESULT,
         host: op.host.as_str(),
@@ -169,9 +171,6 @@ pub(super) fn answer(
     events::check(space)?;
     if let Some(state) = op.state {
         tasks::set_state(space, &op.key, &op.host, state)?;
-        if state.has_ended() {
-            tasks::expire(space, context, schema::of_task(&op.key, &op.host))?;
-        }
     }
     if op.rcc == 1 {
         space.set_remove(&response, op.host.as_str())?;

@@ -149,7 +149,7 @@ fn write(space: &mut Space<'_>, context: &Context<'_>, op: &Dispatch) -> Result<
         .map(|(command, priority)| (&**command, *priority));
     space.raise_scores(&schema::book(key), commands)?;
     // No host will change state, so the expiry begins now.
-    if op.hosts.iter().all(|(_, state)| state.has_ended()) {
+    if op.hosts.iter().all(|(_, state)| state.is_settled()) {
         expire(space, context, schema::of_whole_task(key))?;
     }
     Ok(())
@@ -275,8 +275,10 @@ pub(super) fn states(
     for (host, state) in &op.states {
         set_state(space, &op.key, host, *state)?;
     }
-    if op.ended {
+    if op.over && op.last {
         expire(space, context, schema::of_whole_task(&op.key))?;
+    }
+    if op.over {
         for (host, _) in &op.states {
             expire(space, context, schema::of_host_in_task(&op.key, host))?;
         }
@@ -448,6 +450,7 @@ fn described(space: &Space<'_>, key: TaskKey, claim: Claim) -> Result<HeldTask, 
         request: claim.request.parse().unwrap_or_default(),
         commands,
         hosts,
+        expires: space.expires(&schema::task_hosts(&key))?,
         key,
     })
 }

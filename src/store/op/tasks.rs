@@ -31,6 +31,9 @@ pub struct TaskResult {
     pub output: String,
     /// Bytes of it before that.
     pub size: u64,
+    /// Whether it expires.
+    #[serde(default)]
+    pub lifetime: Lifetime,
     /// For the event.
     pub stamp: Stamp,
 }
@@ -42,8 +45,23 @@ pub struct TaskStates {
     pub key: TaskKey,
     /// Hosts and their new states.
     pub states: Vec<(HostId, TaskState)>,
-    /// The hosts that have ended with this: the task's lifetime begins anew.
-    pub ended: bool,
+    /// No host of the task may change state any more: the keys of these hosts expire.
+    pub over: bool,
+    /// These are the last of its hosts: with `over`, the keys of the whole task expire, too.
+    pub last: bool,
+}
+
+/// Rule for the expiry of the keys of a task.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Lifetime {
+    /// The server knows no such task: it expires when a host has ended with it.
+    #[default]
+    Foreign,
+    /// A host of it may still change state: none of its keys expires.
+    Open,
+    /// No host of it may change state any more: each key that is written expires.
+    Over,
 }
 
 /// A task to be stored.
@@ -265,6 +283,15 @@ impl TaskState {
         reached.contains(&next)
     }
 
+    /// Returns whether the state is final. A `no-book` may still become `working`, until the task's time is over.
+    #[must_use]
+    pub const fn is_settled(self) -> bool {
+        matches!(
+            self,
+            Self::Offline | Self::Done | Self::Failed | Self::Expired
+        )
+    }
+
     /// Returns whether the state is terminal, as far as this node knows.
     #[must_use]
     pub const fn has_ended(self) -> bool {
@@ -290,6 +317,8 @@ pub struct HeldTask {
     pub commands: Vec<(String, f64)>,
     /// Every host named, its state, and whether a result of it has an exit other than 0.
     pub hosts: Vec<(HostId, TaskState, bool)>,
+    /// Whether its keys have a time to live.
+    pub expires: bool,
 }
 
 /// Result of a dispatch.

@@ -252,7 +252,7 @@ impl<'a> Dispatch<'a> {
             },
         );
         // No host will change state, so the expiry begins now.
-        if op.hosts.iter().all(|(_, state)| state.has_ended()) {
+        if op.hosts.iter().all(|(_, state)| state.is_settled()) {
             for name in schema::of_whole_task(&op.key) {
                 step.one(0, expire(self.context, &name));
             }

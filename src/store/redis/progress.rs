@@ -185,7 +185,7 @@ impl<'a> Progress<'a> {
     /// Gives what is over its last days, and the host its state.
     fn conclude(&self, done: bool, step: &mut Step) {
         let op = self.op;
-        if done || op.state.is_some_and(TaskState::has_ended) {
+        if op.expires(done) {
             expire_task(self.context, &op.key, &op.host, step);
         }
         if let Some(state) = op.state {
@@ -265,7 +265,7 @@ impl Job for Progress<'_> {
     }
 }
 
-/// Gives everything of a task its last days, now that one of its hosts has ended.
+/// Gives everything of a task that is over its last days.
 fn expire_task(context: &Context, key: &TaskKey, host: &HostId, step: &mut Step) {
     for name in schema::of_task(key, host) {
         step.one(1, expire(context, &name));
@@ -325,9 +325,6 @@ impl Job for Answer<'_> {
             step.one(1, entry.append(&self.context.node));
         }
         if let Some(state) = op.state {
-            if state.has_ended() {
-                expire_task(self.context, &op.key, &op.host, step);
-            }
             step.one(2, set_states(&op.key, &[(op.host.clone(), state)]));
         }
     }

@@ -13,7 +13,7 @@ use super::step::{Replies, Step, texts};
 use super::tasks::{commands_of, hosts_of};
 use crate::ids::{HostId, TaskKey};
 use crate::limits::{READ_HOSTS_PER_STEP_MAX, READ_OUTPUT_BYTES_MAX};
-use crate::store::op::{self, Found, FoundHost, HeldTask, Outcome};
+use crate::store::op::{self, Found, FoundHost, HeldTask, Lifetime, Outcome};
 use crate::store::records::{Claim, SHOWN_CHARS, found_result, result_text, whole_output};
 use crate::store::schema::{self, event};
 use crate::time::UnixMs;
@@ -53,7 +53,9 @@ impl Job for Arrived<'_> {
         let mut write = redis::cmd("HSET");
         write.arg(&name).arg(&op.command).arg(text);
         step.one(0, write);
-        step.one(0, expire(self.context, &name));
+        if op.lifetime != Lifetime::Open {
+            step.one(0, expire(self.context, &name));
+        }
         let mut entry = Entry::new(event::RESULT, op.stamp);
         entry.host = Some(&op.host);
         entry.key = Some(&op.code);
@@ -107,6 +109,8 @@ impl Job for Whole<'_> {
                 request: claim.request.parse().unwrap_or_default(),
                 commands,
                 hosts,
+                // Only looked at.
+                expires: true,
             })
         });
         Ok(Heard::Done(found(self.ticket, Found::Whole(task))))

@@ -339,7 +339,8 @@ mod tests {
             Op::TaskStates(Box::new(TaskStates {
                 key: key(),
                 states: vec![(host(name), TaskState::Lost)],
-                ended: false,
+                over: false,
+                last: false,
             }))
         };
         let dispatch = || {

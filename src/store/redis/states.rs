@@ -36,14 +36,17 @@ impl Job for States<'_> {
         for states in op.states.chunks(REDIS_MEMBERS_MAX) {
             step.one(0, set_states(&op.key, states));
         }
-        if op.ended {
-            for name in schema::of_whole_task(&op.key) {
-                step.one(1, expire(self.context, &name));
-            }
+        if op.over {
             for (host, _) in &op.states {
                 for name in schema::of_host_in_task(&op.key, host) {
                     step.one(1, expire(self.context, &name));
                 }
+            }
+        }
+        if op.over && op.last {
+            // After those of the hosts: a start looks at these to see whether all of it expires.
+            for name in schema::of_whole_task(&op.key) {
+                step.one(2, expire(self.context, &name));
             }
         }
     }

@@ -173,7 +173,9 @@ fn load(
     let read = whole.iter().flat_map(|(key, ..)| {
         let mut book = command("ZREVRANGE", schema::book(key));
         book.arg(0).arg(-1).arg("WITHSCORES");
-        [book, command("HGETALL", schema::task_hosts(key))]
+        let hosts = schema::task_hosts(key);
+        let lives = command("PTTL", hosts.clone());
+        [book, command("HGETALL", hosts), lives]
     });
     let mut replies = Replies::new(link.ask(&read.collect())?);
     let (mut found, mut foreign) = (Vec::new(), Commands::default());
@@ -181,6 +183,7 @@ fn load(
         let book = lenient(&schema::book(key), replies.value()).map_err(away)?;
         let hosts = lenient(&schema::task_hosts(key), replies.value()).map_err(away)?;
         let hosts = hosts.map_or(Ok(Vec::new()), hosts_of).map_err(away)?;
+        let expires = replies.int().map_err(away)? >= 0;
         if hosts.is_empty() {
             // Another program's book: it was there before our claim.
             release(key, text, &mut foreign);
@@ -193,6 +196,7 @@ fn load(
             request: claim.request.parse().unwrap_or_default(),
             commands: book.map_or(Ok(Vec::new()), commands_of).map_err(away)?,
             hosts,
+            expires,
         });
     }
     all_good(link, &foreign)?;

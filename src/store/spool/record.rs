@@ -201,6 +201,7 @@ mod tests {
             truncated: true,
             output: "QUJD".repeat(16 * 1024 * 1024 / 3 + 1),
             size: 16 * 1024 * 1024,
+            lifetime: Default::default(),
             stamp: Stamp {
                 at: UnixMs(1),
                 seq: 8,

@@ -287,6 +287,7 @@ fn a_question_with_great_results_keeps_its_bound() {
             truncated: false,
             output: output.clone(),
             size: 1_200_000,
+            lifetime: Default::default(),
             stamp: stamp(1),
         }))
     };

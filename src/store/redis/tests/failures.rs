@@ -257,6 +257,7 @@ fn large_result(bytes: usize) -> Op {
         truncated: false,
         output: "A".repeat(bytes / 4 * 4),
         size: bytes as u64 / 4 * 3,
+        lifetime: Default::default(),
         stamp: stamp(1),
     }))
 }

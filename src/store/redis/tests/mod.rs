@@ -125,6 +125,7 @@ impl Part {
             complete: owned(complete),
             oncall: owned(oncall),
             told: None,
+            lifetime: Default::default(),
             state: None,
             stamp: stamp(self.2),
         }))

@@ -35,7 +35,8 @@ fn states() -> Op {
     Op::TaskStates(Box::new(TaskStates {
         key: TaskKey::parse("AC1", "AC").unwrap(),
         states: Vec::new(),
-        ended: false,
+        over: false,
+        last: false,
     }))
 }
 
@@ -71,6 +72,7 @@ fn tasks_are_told_in_pages_before_the_first_up_and_never_again() {
         request: u64::from(n),
         commands: Vec::new(),
         hosts: Vec::new(),
+        expires: false,
     };
     bench.world.get().tasks = (0..3).map(task).collect();
     bench.pass(1);
