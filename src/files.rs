@@ -21,7 +21,7 @@ pub(crate) const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 pub enum Guard {
     /// Anyone may write it: it is given by the user of a command.
     None,
-    /// Not writable by everybody: its owner and its group may be any.
+    /// Only its owner and its group may write it, and these may be any.
     Shared,
     /// Only root and the user of this process may own and write it.
     Trusted,

@@ -354,7 +354,7 @@ fn killed_at_work_it_tells_so_and_does_not_begin_again() {
     wait_for("the command ends", is_gone);
 }
 
-/// Whether a process runs: a zombie does not.
+/// Returns whether a process runs: a zombie does not.
 fn runs(pid: &str) -> bool {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat"));
     stat.is_ok_and(|stat| !stat.contains(") Z "))

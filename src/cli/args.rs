@@ -197,7 +197,7 @@ pub struct ApiArgs {
     pub color: Color,
 }
 
-/// When output is coloured.
+/// Use of colour.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Color {
     /// On a terminal, unless NO_COLOR is set

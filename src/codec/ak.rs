@@ -231,7 +231,7 @@ impl Refusal {
     }
 }
 
-/// A word without its channel (`K` and digits); empty if it is nothing else.
+/// A word without its channel (`K` and digits); empty if nothing follows.
 fn behind_channel(word: &[u8]) -> &[u8] {
     let Some(rest) = word.strip_prefix(b"K") else {
         return word;

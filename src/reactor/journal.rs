@@ -82,7 +82,8 @@ pub fn event(event: &Event) {
     }
 }
 
-/// Returns whether received messages are logged: one comparison, cheap enough for a heartbeat.
+/// Returns whether received messages are logged: one comparison, inexpensive enough for a
+/// heartbeat.
 #[inline]
 pub fn is_tracing() -> bool {
     log::log_enabled!(target: RECEIVED, log::Level::Trace)

@@ -9,7 +9,7 @@ fn asking(address: SocketAddr, args: &[&str]) -> Command {
     command
 }
 
-/// What a server with two hosts answers about these.
+/// The answer of a server with two hosts about `target`.
 fn fleet(target: &str) -> String {
     match target {
         "/readyz" => http("200 OK", r#"{"status":"ready"}"#),
@@ -25,7 +25,8 @@ fn fleet(target: &str) -> String {
     }
 }
 
-/// A server that takes any task, and tells of it by `states`, one answer a look, the last for ever.
+/// A server that takes any task, and answers each look at it with the next of `states`, the last
+/// one for ever.
 fn dispatcher(states: &'static [&'static str]) -> (SocketAddr, Receiver<Request>) {
     let (posted, requests) = channel();
     let mut looks = 0;

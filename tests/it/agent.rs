@@ -244,7 +244,7 @@ fn the_server_is_killed_while_the_agent_works(mut home: Home) {
     );
     until_so("the command runs", || slow.runs() == 1);
     server.kill();
-    // All of the book is done before there is a server to be told.
+    // The whole book is done before a server can be reached.
     slow.goes_on();
     let server = home.start();
     let done = until_state(&server, "AC1", "web-1", "done");

@@ -1,4 +1,4 @@
-//! A load of `anthill bench` that ends before its time: what came of it so far is told all the same.
+//! Early ends of a load of `anthill bench`: the figures so far are reported all the same.
 
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Child, Output};

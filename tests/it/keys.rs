@@ -55,7 +55,7 @@ fn write_keys(home: &Home, keys: &Value) {
     std::fs::set_permissions(&path, PermissionsExt::from_mode(0o600)).unwrap();
 }
 
-/// What a host says of itself, and what it proves with it.
+/// Identity of a host, and its proof.
 #[derive(Clone, Copy)]
 struct Who<'a> {
     id: &'a str,
@@ -324,7 +324,7 @@ fn before_the_proof_nothing_else_is_taken() {
         host.send(&bytes);
         assert_eq!(host.until_closed(), b"");
     }
-    // A challenge gives nobody more time.
+    // A challenge extends no deadline.
     let mut slow = Host::connect(server.tcp, "127.0.9.1");
     challenged(&mut slow, WEB_1);
     assert_eq!(slow.until_closed(), b"");
@@ -400,7 +400,7 @@ fn only_a_proof_replaces_a_session() {
         },
     );
     assert_eq!(web.ask(BEAT_ASKING)["ACK"], "keepAlive", "still there");
-    // Half a handshake replaces nobody either.
+    // Half a handshake replaces no connection either.
     let mut half = Host::connect(server.tcp, "127.0.9.3");
     challenged(&mut half, WEB_1);
     assert_eq!(web.ask(BEAT_ASKING)["ACK"], "keepAlive", "still there");
@@ -446,7 +446,7 @@ fn networks_may_stay_plain() {
     foreign.beat();
     assert_eq!(foreign.until_closed(), b"");
     Session::open(server.tcp, "127.0.9.1", WEB_1);
-    // Nobody plain speaks for a host that has proved itself.
+    // No plain connection speaks for a host that has proved itself.
     let own = Who {
         id: "127.0.9.3",
         ..WEB_1
@@ -664,7 +664,8 @@ fn datagrams_are_signed_both_ways() {
         let sample = format!("anthill_datagrams_{name}_total");
         until_so(&sample, || server.metric(&sample) == wanted);
     };
-    // Forged: a wrong key, another number, another task, another host, nobody's, another address; and a bare one.
+    // Forged: a wrong key, another number, another task, another host, an unknown host, another
+    // address; and a bare one.
     let good = answer(&web.up, 70, "AC1");
     let mut forged = [
         answer(&web.down, 70, "AC1"),

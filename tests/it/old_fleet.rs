@@ -81,8 +81,8 @@ fn a_server_killed_in_mid_task_costs_old_clients_a_report_and_no_more() {
     server.dispatch(&task("AC2", "", &ips[..1]));
     server.kill();
     let server = home.start();
-    // The command lasts for longer than two timeouts, and then there is no socket for the reports. The next task shows
-    // that it has ended; where there is none, heartbeats do.
+    // The command lasts for longer than two timeouts, and then the reports have no socket. The next
+    // task shows that it has ended; without one, heartbeats do.
     server.until_task("AC2", ips[0], "done");
     server.until_task("AC1", ips[0], "lost");
     server.dispatch(&task("AC3", "", &ips[..1]));

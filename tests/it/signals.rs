@@ -17,7 +17,7 @@ fn told_to_end(home: Home) {
     for signal in [Signal::TERM, Signal::INT] {
         let mut server = home.start();
         let mut host = Host::online(server.tcp, "127.0.8.1");
-        // Half a frame, a peer that does not read, and an idle one hold nobody up.
+        // Half a frame, a peer that does not read, and an idle one delay no other connection.
         host.send(&[20, 0, 0]);
         let _mute = Host::connect(server.tcp, "127.0.8.2");
         server.signal(signal);
@@ -186,7 +186,7 @@ fn a_new_configuration_is_taken() {
     let (now, later) = line.split_once("after a restart").expect("both are told");
     assert!(now.contains("heartbeat.timeout_s"), "{line}");
     assert!(later.contains("server.tcp"), "{line}");
-    // It holds for who is connected already.
+    // It applies to connected hosts too.
     assert_eq!(server.until_offline("127.0.8.1")["reason"], "timeout");
     server.stop();
 }

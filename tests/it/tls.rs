@@ -9,7 +9,7 @@ use serde_json::json;
 use super::support::tls::{Authority, Certified, TlsHost};
 use super::support::{BEAT_ASKING, Home, Host, Server, big, little, until, until_so};
 
-/// A server with a certificate, and whoever signed it.
+/// A server with a certificate, and its authority.
 struct Secured {
     home: Home,
     server: Server,
@@ -307,7 +307,8 @@ fn half_handshakes_have_a_common_bound_of_memory() {
     for host in &mut half {
         host.send(&records);
     }
-    // Those that are too many are told; a host gets in, and all is as before when they have gone.
+    // Handshakes beyond the bound are refused; a host is admitted, and all is as before when they
+    // have gone.
     let refused = COUNT - 8 * 1024 * 1024 / 60_000 - 1;
     until_so("refused", || {
         let line = all.abnormal();
@@ -377,7 +378,7 @@ fn a_new_certificate_is_taken_and_a_bad_one_changes_nothing() {
         .files(all.home.path(), "server");
     all.server.signal(Signal::HUP);
     all.server.logged(&["in force now", "tls"]);
-    // Who knows the new authority is let in; who is connected stays.
+    // A host that trusts the new authority is admitted; a connected one stays.
     let mut newer = until("the new certificate", || {
         let mut host = TlsHost::connect(all.server.tcp, "127.0.9.3", &other, None);
         host.stream
@@ -581,7 +582,7 @@ fn an_idle_connection_holds_little_memory() {
             host.ask(BEAT_ASKING);
             host
         };
-        // What is needed once, whoever comes.
+        // Memory that every first connection needs.
         let _first: Vec<TlsHost> = (0..50).map(connect).collect();
         let before = all.server.resident();
         let _idle: Vec<TlsHost> = (50..50 + HOSTS).map(connect).collect();

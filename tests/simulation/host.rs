@@ -20,7 +20,7 @@ use crate::network::{Chunk, Network, soonest};
 use crate::server::{ADDRESS, TIMEOUT};
 use crate::store::Shared;
 
-/// What an agent wrote down. What is synced survives everything.
+/// An agent's records. Synced ones survive everything.
 #[derive(Debug, Default)]
 struct Disk {
     records: Vec<Record>,
@@ -100,7 +100,7 @@ struct Book {
     left: Vec<String>,
 }
 
-/// What a host is.
+/// Kind of a host.
 pub enum Kind {
     Agent(Box<Agent>),
     Plain(Plain),
@@ -109,29 +109,29 @@ pub enum Kind {
 /// A host.
 pub struct Host {
     pub place: usize,
-    /// What the server knows it by.
+    /// Its name at the server.
     pub name: String,
     pub ip: IpAddr,
     pub udp: Option<u16>,
     kind: Kind,
     link: Option<u64>,
-    /// When connecting succeeds or fails.
+    /// Time at which connecting succeeds or fails.
     connecting: Option<(Instant, Option<u64>)>,
-    /// When it is started, or a plain one tries to connect again.
+    /// Time of its start, or of a plain one's next attempt to connect.
     pub wakes: Option<Instant>,
     next_port: u16,
     /// Its own wall clock, against the true one.
     pub wall_ms: i64,
 }
 
-/// What hosts need of the world.
+/// Context of the hosts.
 pub struct Around<'a> {
     pub now: Instant,
     pub network: &'a mut Network,
     pub dice: &'a mut Dice,
     pub ledger: &'a mut Ledger,
     pub store: &'a Shared,
-    /// Whether the server's machine takes connections.
+    /// The server's machine accepts connections.
     pub listening: bool,
     /// Commands run so far: where, and what.
     pub ran: &'a mut std::collections::BTreeSet<(usize, String)>,
@@ -195,7 +195,7 @@ impl Host {
         }
     }
 
-    /// When it next has something to do.
+    /// Time of its next work.
     pub fn next(&self, network: &Network) -> Option<Instant> {
         let link = self.link.and_then(|link| network.links.get(&link));
         let comes = link.and_then(|link| soonest([link.down.next(), link.host_gives_up]));
@@ -600,7 +600,7 @@ impl Host {
         self.say(Message::Progress(ended), around);
     }
 
-    /// Why it has not come to rest, if it has not.
+    /// Reason for not being at rest, if any.
     pub fn unrest(&self) -> Option<String> {
         match &self.kind {
             Kind::Agent(agent) => match &agent.core {
@@ -643,7 +643,7 @@ fn progress(
     }
 }
 
-/// How long a host stays away.
+/// Time for which a host stays away.
 pub fn pause(dice: &mut Dice) -> Span {
     match dice.below(3) {
         0 => dice.ms(200, 2_000),

@@ -33,7 +33,7 @@ struct Session {
     last: Instant,
     /// The message that is being handed in.
     said: Option<Said>,
-    /// What it says of the sequence of an old client's work.
+    /// Its place in the sequence of an old client's work.
     sequence: Option<sequence::Said>,
 }
 
@@ -159,7 +159,7 @@ pub struct Ledger {
     holes: Vec<Hole>,
     arrows: Arrows,
     pub sequences: Sequences,
-    /// What is to be sent by datagram.
+    /// Datagrams to be sent.
     pub datagrams: Vec<(SocketAddr, String)>,
     pub counts: BTreeMap<&'static str, u64>,
     /// Log of the run, for the reader of a failure.

@@ -10,16 +10,16 @@ use anthill::time::{Instant, Span};
 
 use crate::server::WORKING_TIMEOUT;
 
-/// Where old clients take datagrams.
+/// UDP port of old clients.
 pub const PORT: u16 = 6_655;
 
-/// What the server knows of old clients by their reports, each by an address of its own.
+/// State of old clients by their reports, each with an address of its own.
 #[derive(Debug, Default)]
 pub struct Sequences {
     clients: BTreeMap<String, Client>,
     /// Copies of a key that were sent to an address, by whichever server.
     sent: BTreeMap<(SocketAddr, String), u64>,
-    /// How often a command ran on a host.
+    /// Number of runs of a command on a host.
     pub ran: BTreeMap<(String, String), u64>,
 }
 
@@ -72,7 +72,7 @@ impl Sequences {
     }
 }
 
-/// What a report says of the sequence.
+/// Place of a report in the sequence.
 #[derive(Clone, Debug)]
 pub enum Said {
     Runs(String),

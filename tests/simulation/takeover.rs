@@ -31,10 +31,10 @@ pub struct Takeovers {
     free: Vec<u32>,
     open: BTreeMap<ConnId, Session>,
     told: BTreeSet<String>,
-    /// What the store has not answered: it does so in any order.
+    /// Operations that the store has not answered: it does so in any order.
     asked: Vec<(HostRef, bool)>,
     epoch: u64,
-    /// What happened in this interleaving, where that is wanted.
+    /// Events of this interleaving, if they are wanted.
     story: Vec<String>,
     tells: bool,
     pub interleavings: u64,
@@ -96,7 +96,7 @@ impl Takeovers {
         }
     }
 
-    /// One interleaving: a few steps, and then everybody goes.
+    /// One interleaving: a few steps, and then all hosts disconnect.
     fn interleave(&mut self) {
         self.story.clear();
         for _ in 0..STEPS {
@@ -117,7 +117,7 @@ impl Takeovers {
             self.end_of(conn);
             self.look();
         }
-        // Nobody is left, so nobody is online; and beyond a minute nobody is in quarantine.
+        // No connection is left, so no host is online; and beyond a minute no id is in quarantine.
         assert!(self.told.is_empty(), "{:?} left online", self.told);
         for _ in 0..4 {
             self.pull();
@@ -143,7 +143,7 @@ impl Takeovers {
         }
     }
 
-    /// What led to a failure.
+    /// Events that led to a failure.
     pub fn story(&self) -> String {
         self.story.join("\n")
     }
@@ -296,7 +296,7 @@ impl Takeovers {
         let next = self.core.tick(self.now, at, &mut fx);
         assert!(next.is_none_or(|next| next > self.now));
         self.apply(fx);
-        // Whoever spoke within the timeout is still there.
+        // A connection with a message within the timeout is still open.
         for (conn, session) in &self.open {
             let silent = self.now.since(session.last);
             let slack = TIMEOUT + Span::from_millis(2);
@@ -347,7 +347,7 @@ impl Takeovers {
         }
     }
 
-    /// Who is online is who has a connection, and of an id the newest alone.
+    /// A host is online exactly if it has a connection, and of an id the newest alone.
     fn look(&self) {
         let page = self.core.page(Filter::Online, 100, 0);
         let online: BTreeSet<&str> = page.hosts.iter().map(|host| host.id.as_str()).collect();

@@ -151,7 +151,7 @@ impl Client {
         }
     }
 
-    /// The book as it stands in Redis, the highest priority first.
+    /// The book in Redis, the highest priority first.
     fn book(&self, key: &str) -> Vec<String> {
         let client = redis::Client::open(self.redis.as_str()).expect("an address");
         let mut connection = client.get_connection().expect("Redis");

@@ -17,11 +17,11 @@ use super::{PATIENCE, http, until};
 /// A running server. Dropped, it is killed.
 pub struct Server {
     child: Child,
-    /// Where hosts connect.
+    /// Address for hosts.
     pub tcp: SocketAddr,
-    /// Where datagrams are taken.
+    /// Address for datagrams.
     pub udp: SocketAddr,
-    /// Where it is asked.
+    /// Address of the HTTP API.
     pub http: SocketAddr,
     /// The ready line.
     pub ready: String,
@@ -100,7 +100,7 @@ impl Server {
         kb.expect("a figure") * 1024
     }
 
-    /// Whether it is still running.
+    /// Returns whether it is still running.
     pub fn is_running(&mut self) -> bool {
         self.child.try_wait().unwrap().is_none()
     }
@@ -143,13 +143,13 @@ impl Server {
         })
     }
 
-    /// What it answers to GET: the status and the body.
+    /// Response to a GET: the status and the body.
     pub fn get(&self, path: &str) -> (u16, String) {
         let answer = http::get(self.http, path);
         (answer.status, answer.body)
     }
 
-    /// What it answers to POST: the status and the JSON.
+    /// Response to a POST: the status and the JSON.
     #[track_caller]
     pub fn post(&self, path: &str, body: &Value) -> (u16, Value) {
         let answer = http::post(self.http, path, &body.to_string());
@@ -165,7 +165,7 @@ impl Server {
         answer["hosts"].clone()
     }
 
-    /// What a host is in a task.
+    /// State of a host in a task.
     #[track_caller]
     pub fn task_state(&self, key: &str, host: &str) -> String {
         let task = self.json(&format!("/v1/tasks/{key}"));
@@ -200,7 +200,7 @@ impl Server {
         (status == 200).then(|| serde_json::from_str(&body).expect("JSON"))
     }
 
-    /// Whether a host is online.
+    /// Returns whether a host is online.
     pub fn is_online(&self, host: &str) -> bool {
         self.host(host)
             .is_some_and(|host| host["state"] == "online")
@@ -247,7 +247,7 @@ impl Drop for Server {
     }
 }
 
-/// What a program that ends by itself has to say.
+/// Output of a program that ends by itself.
 pub struct Ended {
     /// Its exit status; `None` if a signal ended it.
     pub status: Option<i32>,
