@@ -412,7 +412,14 @@ fn a_command_that_detaches_its_processes_ends_with_its_time_and_with_the_agent()
     drop(agent);
     let mut agent = stage.start(&allow, &["--push"]);
     let mut server = stage.welcome();
-    assert_eq!(server.phase(3)["lost"], true);
+    // The acknowledgement of phase 2 may have come too late to be written down: then it is sent again.
+    let mut said = server.next("ADH27");
+    while said["phase"] == 2 {
+        server.got_it(&said);
+        said = server.next("ADH27");
+    }
+    assert_eq!((&said["phase"], &said["lost"]), (&json!(3), &json!(true)));
+    server.got_it(&said);
     wait_for("what the killed agent left is ended", || {
         !pids(&marks).iter().any(|pid| runs(pid))
     });
@@ -483,7 +490,12 @@ fn a_command_out_of_time_and_one_that_says_too_much() {
         (&header["exit"], &header["truncated"]),
         (&json!(0), &json!(true))
     );
-    assert_eq!(output, vec![0; 1024 * 1024]);
+    // Both ends are there, with a line between them that counts the missing bytes.
+    assert_eq!(output.len(), 1024 * 1024);
+    assert!(output.starts_with(&[0; 1_000]) && output.ends_with(&[0; 1_000]));
+    let missing = 2_000_000 - output.iter().filter(|byte| **byte == 0).count();
+    let line = format!("[anthill: {missing} bytes are missing here]");
+    assert!(String::from_utf8_lossy(&output).contains(&line), "{line}");
     let (header, _) = server.runs(commands[2]);
     assert_eq!(header["exit"], 127);
 }
