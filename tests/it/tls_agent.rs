@@ -114,7 +114,9 @@ fn a_book_goes_to_the_host_of_a_certificate_and_its_output_comes_back() {
     server.dispatch(&json!({"key": "AC2", "commands": {"echo two": 1}, "hosts": ["web-1"]}));
     server.until_task("AC2", "web-1", "done");
     drop(agent);
-    assert_eq!(server.until_offline("web-1")["reason"], "closed");
+    // A killed process whose socket holds unread replies resets the connection.
+    let reason = server.until_offline("web-1")["reason"].clone();
+    assert!(reason == "closed" || reason == "reset", "{reason}");
     server.stop();
 }
 
