@@ -268,18 +268,7 @@ pub(super) fn inherit_page(
     hosts: &mut Vec<HeldHost>,
 ) -> Result<bool, StoreError> {
     let key = schema::node_hosts(node);
-    let mut scan = redis::cmd("SSCAN");
-    scan.arg(&key).arg(0).arg("COUNT").arg(HOSTS_PER_OP_MAX);
-    let members = ask(link, [scan], |replies| {
-        Ok(match lenient(&key, replies.pair())? {
-            Some((_, members)) => list(members)?,
-            None => Vec::new(),
-        })
-    })?;
-    let members: Vec<String> = members
-        .into_iter()
-        .filter_map(|m| text(m).ok().flatten())
-        .collect();
+    let members = members_of(link, &key)?;
     if members.is_empty() {
         return Ok(false);
     }
@@ -317,6 +306,32 @@ pub(super) fn inherit_page(
     let mut leave = redis::cmd("SREM");
     leave.arg(&key).arg(&members);
     ask(link, [leave], |_| Ok(true))
+}
+
+/// Some of the members of a set; none only where it has none.
+fn members_of(link: &mut Link, key: &str) -> Result<Vec<String>, StoreError> {
+    let mut position = "0".to_owned();
+    loop {
+        let mut scan = redis::cmd("SSCAN");
+        scan.arg(key).arg(&position);
+        scan.arg("COUNT").arg(HOSTS_PER_OP_MAX);
+        let (next, members) = ask(link, [scan], |replies| {
+            Ok(match lenient(key, replies.pair())? {
+                Some((next, members)) => (text(next)?, list(members)?),
+                None => (None, Vec::new()),
+            })
+        })?;
+        let members: Vec<String> = members
+            .into_iter()
+            .filter_map(|member| text(member).ok().flatten())
+            .collect();
+        // Redis looks at a bounded number of places at once: where many members have been taken out, it may find
+        // nothing in them though more follow.
+        match next {
+            Some(next) if members.is_empty() && next != "0" => position = next,
+            _ => return Ok(members),
+        }
+    }
 }
 
 /// Ends for good what was going offline when the server or the store fell.

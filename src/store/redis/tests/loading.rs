@@ -93,3 +93,18 @@ fn thousands_come_page_by_page() {
     assert_eq!(hosts.len(), 5_000);
     assert!(hosts.iter().all(|one| one.ours));
 }
+
+#[test]
+fn a_large_set_of_a_node_that_is_gone_is_taken_over_whole() {
+    let server = RedisServer::start(&[]);
+    let mut store = server.store(settings("n2"));
+    let names: Vec<String> = (0..20_000).map(|n| format!("h{n}")).collect();
+    let key = schema::node_hosts("n1");
+    let words = ["SADD", key.as_str()].into_iter();
+    let words: Vec<&str> = words.chain(names.iter().map(String::as_str)).collect();
+    server.say(&words);
+    let mut hosts = Vec::new();
+    while store.take_over_hosts("n1", &mut hosts).unwrap() {}
+    assert_eq!(hosts, []);
+    assert_eq!(server.say(&["EXISTS", &key]), redis::Value::Int(0));
+}
