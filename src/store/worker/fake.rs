@@ -63,6 +63,10 @@ pub struct World {
     pub held: Vec<bool>,
     /// The tasks there are, each told on a page of its own.
     pub tasks: Vec<HeldTask>,
+    /// Nodes that are gone. Taking over ends that.
+    pub silent: Vec<String>,
+    /// The store goes away while the tasks of one are taken over, once.
+    pub cut_taking: bool,
     /// Dispatches run, by request.
     pub dispatched: Vec<u64>,
     /// Dispatches settled, and whether they were to be finished.
@@ -195,6 +199,26 @@ impl Backend for Fake {
             false => HeldCursor::End,
         };
         Ok(())
+    }
+
+    fn silent_nodes(&mut self, _now: UnixMs) -> Result<Vec<String>, StoreError> {
+        Ok(self.world()?.silent.clone())
+    }
+
+    fn take_over_tasks(
+        &mut self,
+        _node: &str,
+        _now: UnixMs,
+        cursor: &mut HeldCursor,
+        _tasks: &mut Vec<HeldTask>,
+    ) -> Result<(), StoreError> {
+        let mut world = self.world()?;
+        world.silent.clear();
+        *cursor = HeldCursor::End;
+        match std::mem::take(&mut world.cut_taking) {
+            true => Err(StoreError::Away("cut".to_owned())),
+            false => Ok(()),
+        }
     }
 
     fn settle(&mut self, dispatch: &Dispatch, finish: bool) -> Result<Stored, StoreError> {

@@ -109,6 +109,8 @@ pub struct Life {
     lease: Keeper,
     pub(super) nodes: Nodes,
     pub(super) taking: Option<TakeOver>,
+    /// Taking over was cut short: some of the tasks may be ours by now, and the core does not know them.
+    retell: bool,
     session: u32,
     /// There is evidence since the last connection that the store has lost its data.
     emptied: bool,
@@ -165,6 +167,7 @@ impl Life {
             lease: Keeper::default(),
             nodes: Nodes::default(),
             taking: None,
+            retell: false,
             session: 0,
             emptied: false,
             restored: None,
@@ -392,7 +395,9 @@ impl Life {
             self.out.push(Outcome::Held(hosts));
         }
         match cursor {
-            HeldCursor::End if everyone => self.phase = Phase::Tasks(HeldCursor::Start),
+            HeldCursor::End if everyone || self.retell => {
+                self.phase = Phase::Tasks(HeldCursor::Start);
+            }
             HeldCursor::End => self.come_up(),
             cursor => self.phase = Phase::Held(cursor),
         }
@@ -410,8 +415,12 @@ impl Life {
         }
         self.contact();
         if !tasks.is_empty() {
-            self.out.push(Outcome::Tasks(tasks));
+            self.out.push(match self.session {
+                0 => Outcome::Tasks(tasks),
+                _ => Outcome::InheritedTasks(tasks),
+            });
         }
+        self.retell &= cursor != HeldCursor::End;
         match cursor {
             HeldCursor::End if forgot_us => self.write_anew(),
             HeldCursor::End => self.come_up(),
@@ -590,7 +599,7 @@ impl Life {
     fn go_down(&mut self, retry: Instant) -> Next {
         self.probed = false;
         self.nodes.interrupted();
-        self.taking = None;
+        self.retell |= self.taking.take().is_some();
         self.lease.interrupted();
         // What was put back just before it went may have gone with its last seconds, and our set be back without it.
         let recent = Span::from_secs(RECENT_S);

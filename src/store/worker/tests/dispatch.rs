@@ -92,6 +92,32 @@ fn tasks_are_told_in_pages_before_the_first_up_and_never_again() {
 }
 
 #[test]
+fn tasks_are_told_again_when_taking_over_was_cut_short() {
+    let mut bench = Bench::up(ROOM);
+    bench.world.get().silent = vec!["b".to_owned()];
+    bench.world.get().cut_taking = true;
+    bench.world.get().tasks = vec![HeldTask {
+        key: TaskKey::parse("AC1", "AC").unwrap(),
+        created: UnixMs(1),
+        queue: false,
+        request: 1,
+        commands: Vec::new(),
+        hosts: Vec::new(),
+        expires: false,
+    }];
+    bench.pass(90_000);
+    assert_eq!(bench.session, 2);
+    let told =
+        |outcome: &Outcome| matches!(outcome, Outcome::InheritedTasks(tasks) if tasks.len() == 1);
+    assert_eq!(bench.count(told), 1);
+    bench.world.get().error = away();
+    bench.pass(2_000);
+    bench.world.get().error = None;
+    bench.pass(2_000);
+    assert_eq!((bench.session, bench.count(told)), (3, 1), "only once");
+}
+
+#[test]
 fn a_store_that_lost_its_contents_is_told_of_and_a_restore_is_state() {
     let mut bench = Bench::up(ROOM);
     let emptied = |bench: &Bench| {
