@@ -363,17 +363,20 @@ impl Core {
             let Some(host) = self.hosts.get_mut(slot) else {
                 continue;
             };
-            if !matches!(host.presence, Presence::Offline(_)) {
+            if matches!(host.presence, Presence::Offline(_)) {
+                host.epoch = found.epoch;
+                host.seen = host.seen.max(found.seen);
+                host.set(Marks::TOLD_ONLINE, true);
+                host.set_presence(Presence::Inherited, None);
+                self.stats.hosts_online += 1;
+                self.stats.hosts_inherited += 1;
+                self.go_offline(slot, Reason::Lost, at, fx);
+            } else {
                 self.write_again(slot);
-                continue;
             }
-            host.epoch = found.epoch;
-            host.seen = host.seen.max(found.seen);
-            host.set(Marks::TOLD_ONLINE, true);
-            host.set_presence(Presence::Inherited, None);
-            self.stats.hosts_online += 1;
-            self.stats.hosts_inherited += 1;
-            self.go_offline(slot, Reason::Lost, at, fx);
+            if found.keyed {
+                self.recall_keyed(slot, at, fx);
+            }
         }
     }
 

@@ -115,6 +115,22 @@ fn a_proved_id_stays_keyed_over_a_restart() {
 }
 
 #[test]
+fn an_id_that_proved_a_key_at_a_node_that_is_gone_stays_keyed() {
+    let mut gone = world();
+    gone.prove("10.0.0.1:4000", "db-1");
+    gone.prove("10.0.0.1:4001", "db-2");
+    let mut world = world();
+    let plain = world.open("10.0.0.9:5000");
+    world.hello(plain, "db-2", None);
+    world.store.claims.extend(gone.store.claims.clone());
+    let held = Input::Outcome(Outcome::Inherited(gone.store.held()));
+    let _ = world.input(held);
+    world.settle();
+    assert!(world.refuses_plain("db-1"));
+    assert!(world.closed(plain) && world.online().is_empty());
+}
+
+#[test]
 fn a_plain_host_that_came_before_the_store_told_of_its_key_is_ended() {
     let mut world = world();
     world.prove("10.0.0.1:4000", "db-1");
