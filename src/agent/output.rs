@@ -89,7 +89,8 @@ fn missing_in(output: &[u8]) -> Option<u64> {
 #[must_use]
 pub fn whole_size(kept: &[u8]) -> Option<u64> {
     let missing = missing_in(kept)?;
-    Some((kept.len() as u64).saturating_sub(mark(missing).len() as u64) + missing)
+    let own = (kept.len() as u64).saturating_sub(mark(missing).len() as u64);
+    Some(own.saturating_add(missing))
 }
 
 #[cfg(test)]
@@ -137,6 +138,9 @@ mod tests {
         let (bytes, _) = of(&[&ended, &just]);
         assert_eq!(whole_size(&bytes), Some((HEAD_BYTES + just.len()) as u64));
         assert_eq!(missing_in(b"[anthill: x bytes are missing here]\n"), None);
+        // A command may put out such a line itself.
+        let forged = format!("[anthill: {} bytes are missing here]\n", u64::MAX);
+        assert_eq!(whole_size(forged.repeat(2).as_bytes()), Some(u64::MAX));
     }
 
     #[test]
