@@ -58,9 +58,11 @@ impl Core {
         }
         let address = self.sessions.peer(conn).ip();
         let mut payload = Payload::new(header, slot, address, ask);
+        // It is meant for this result, whatever that is refused for.
+        let is_overdue = self.payloads.take_mark(conn);
         if !self.is_result_wanted(&host, &header.code) {
             payload.refusal = Some(NO_SUCH_TASK);
-        } else if self.payloads.take_mark(conn) {
+        } else if is_overdue {
             payload.refusal = Some(NO_ROOM);
         }
         if payload.is_wanted() {

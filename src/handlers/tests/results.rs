@@ -285,6 +285,29 @@ fn one_address_has_its_share_of_the_room() {
 }
 
 #[test]
+fn only_the_result_that_waited_too_long_is_refused_for_it() {
+    let mut world = World::new();
+    let output = b"0123456789";
+    let first = world.plain("10.0.0.1");
+    let more = world.open("10.0.0.1:4001");
+    world.beat(more);
+    world.dispatch("AC1", &[]).unwrap();
+    world.dispatch("AC2", &[]).unwrap();
+    let message = |key| Message::Result(header(key, "x", output, 0));
+    assert_eq!(world.send(first, message("AC2"), Some(1)), Flow::Raw(10));
+    assert_eq!(world.send(more, message("AC1"), Some(1)), Flow::Wait);
+    world.core.payloads.mark(more);
+    // Its task ends its time meanwhile.
+    let key = TaskKey::parse("AC1", "AC").unwrap();
+    let slot = world.core.tasks.find(&key).unwrap();
+    world.core.tasks.remove(slot);
+    assert_eq!(world.send(more, message("AC1"), Some(1)), Flow::Raw(10));
+    let bytes = &output[..];
+    let _ = world.input(Input::Raw { conn: more, bytes });
+    assert_eq!(world.send(more, message("AC2"), Some(2)), Flow::Wait);
+}
+
+#[test]
 fn a_result_that_waits_too_long_for_room_is_refused_and_its_host_stays() {
     let mut world = World::new();
     let output = b"0123456789";
