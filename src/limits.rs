@@ -317,6 +317,9 @@ pub const RESTORES_IN_FLIGHT_MAX: usize = 8;
 pub const SENDS_PER_TURN_MAX: usize = 1_024;
 /// Dispatches under way with the store; more are refused for now.
 pub const DISPATCHES_WAITING_MAX: usize = 64;
+/// Hosts of one request that are handled at a time: the rest of a request with more follows in later turns, as many at a
+/// time, for [`TURN_SLICE_US`] of each turn.
+pub const HOSTS_PER_STEP_MAX: usize = 256;
 /// Seconds an asker waits for the store to say what became of a dispatch.
 pub const DISPATCH_WAIT_S_MAX: u64 = 10;
 /// Questions to the store under way; more are refused for now.

@@ -269,6 +269,9 @@ impl World {
             request: u64::from(self.generation),
         });
         let _ = self.input(Input::Ask { asker: 1, ask });
+        let mut fx = Effects::default();
+        while self.core.go_on(self.at(), 1, &mut fx) {}
+        self.apply(fx);
     }
 
     /// The store takes whatever it is given.

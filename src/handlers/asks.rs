@@ -13,6 +13,7 @@ use super::ask::{Answer, Ask, ErrorKind, TaskSummary, TaskView};
 use super::core::{Core, StoreState};
 use super::dispatch::{WAIT, not_now, respond};
 use super::effect::Effects;
+use super::tasks::Task;
 
 /// What is made of the store's answer.
 #[derive(Clone, Debug)]
@@ -111,12 +112,19 @@ impl Core {
         }
     }
 
+    /// The tasks whose number is below `below` (all if that is 0), the newest first, without those that still
+    /// miss hosts.
+    fn whole_tasks(&self, below: u64) -> impl Iterator<Item = &Task> {
+        let slots = self.tasks.newest_first(below);
+        let tasks = slots.filter_map(|slot| self.tasks.task(slot));
+        tasks.filter(|task| !task.is_partial())
+    }
+
     fn list_tasks(&self, cursor: u64, limit: usize) -> Answer {
         let limit = limit.clamp(1, PAGE_TASKS_MAX);
-        let slots = self.tasks.newest_first(cursor).take(limit);
-        let found: Vec<_> = slots.filter_map(|slot| self.tasks.task(slot)).collect();
+        let found: Vec<_> = self.whole_tasks(cursor).take(limit).collect();
         let last = found.last().map(|task| task.number);
-        let more = |number: &u64| self.tasks.newest_first(*number).next().is_some();
+        let more = |number: &u64| self.whole_tasks(*number).next().is_some();
         Answer::Tasks {
             next: last.filter(more),
             tasks: found
@@ -142,8 +150,9 @@ impl Core {
         let Some(key) = TaskKey::parse(key, &self.rules.key_prefix) else {
             return respond(asker, unknown("no such task"), fx);
         };
-        let Some(task) = self.tasks.find(&key).and_then(|slot| self.tasks.task(slot)) else {
-            // One that has ended long ago, or another node's: the store may have it.
+        let task = self.tasks.find(&key).and_then(|slot| self.tasks.task(slot));
+        let Some(task) = task.filter(|task| !task.is_partial()) else {
+            // One that has ended long ago, another node's, or one that still misses hosts here: the store may have it.
             let question = Question::Whole { key: key.clone() };
             let reading = Reading::Stored { key, cursor, limit };
             return self.read(at, asker, reading, question, fx);

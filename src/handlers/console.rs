@@ -18,6 +18,7 @@ use super::commands::{Command, CommandHost};
 use super::core::Core;
 use super::dispatch::{Refusal, not_now, respond, wrong};
 use super::effect::{Effect, Effects};
+use super::jobs::{Named, Purpose};
 use super::keys::over;
 use super::sends::{Outgoing, Way};
 
@@ -32,6 +33,63 @@ fn fits_signed(text: &str, cid: &str) -> bool {
     longest.len() <= DATAGRAM_SIGNED_BYTES_MAX
 }
 
+fn not_new() -> Refusal {
+    wrong("the command's id must be new, 32 hex digits".to_owned())
+}
+
+/// A console command whose text has been checked, but not its hosts.
+#[derive(Debug)]
+pub(super) struct NewCommand {
+    text: String,
+    cid: String,
+}
+
+/// A console command to whose hosts the way is looked up.
+#[derive(Debug)]
+pub(super) struct Commanding {
+    asker: u64,
+    command: NewCommand,
+    /// Whether it fits a signed datagram, once that has been asked.
+    fits_signed: Option<bool>,
+    named: Named,
+    addresses: HashSet<SocketAddr>,
+    /// Places among the entries that it is sent to.
+    sends: Vec<usize>,
+    entries: Vec<CommandHost>,
+    told: Vec<(HostId, bool)>,
+    /// Hosts that were never seen, by name.
+    unknown: Vec<HostId>,
+}
+
+impl Commanding {
+    /// The command of this asker, to these hosts.
+    pub(super) fn new(asker: u64, command: NewCommand, named: Named) -> Self {
+        Self {
+            asker,
+            command,
+            fits_signed: None,
+            named,
+            addresses: HashSet::new(),
+            sends: Vec::new(),
+            entries: Vec::new(),
+            told: Vec::new(),
+            unknown: Vec::new(),
+        }
+    }
+
+    /// Who has asked.
+    pub(super) fn asker(&self) -> u64 {
+        self.asker
+    }
+
+    fn fits_signed(&mut self) -> bool {
+        let NewCommand { text, cid } = &self.command;
+        *self
+            .fits_signed
+            .get_or_insert_with(|| fits_signed(text, cid))
+    }
+}
+
 impl Core {
     /// Somebody sends a console command.
     pub(super) fn command(
@@ -41,50 +99,54 @@ impl Core {
         (text, hosts, cid): (String, Option<Vec<String>>, String),
         fx: &mut Effects,
     ) {
-        let answer = match self.begin_command(at, text, hosts.as_deref(), cid) {
-            Ok(answer) => answer,
-            Err((kind, text)) => Answer::Error { kind, text },
-        };
-        respond(asker, answer, fx);
+        if let Err((kind, text)) = self.begin_command(at, asker, (text, hosts, cid), fx) {
+            respond(asker, Answer::Error { kind, text }, fx);
+        }
     }
 
     fn begin_command(
         &mut self,
         at: Moment,
-        text: String,
-        hosts: Option<&[String]>,
-        cid: String,
-    ) -> Result<Answer, Refusal> {
+        asker: u64,
+        (text, hosts, cid): (String, Option<Vec<String>>, String),
+        fx: &mut Effects,
+    ) -> Result<(), Refusal> {
         self.check_command(&text)?;
         let is_cid = cid.len() == CID_DIGITS && cid.bytes().all(|b| b.is_ascii_hexdigit());
         if !is_cid || self.commands.has(&cid) {
-            return Err(wrong(
-                "the command's id must be new, 32 hex digits".to_owned(),
-            ));
+            return Err(not_new());
         }
-        let mut names = self.named_hosts(hosts)?;
-        names.sort();
-        let unknown = match hosts {
-            Some(_) => self.never_seen(&names),
-            None => Vec::new(),
-        };
-        let mut addresses: HashSet<SocketAddr> = HashSet::new();
-        let mut sends = Vec::new();
-        let mut entries = Vec::with_capacity(names.len());
-        for (index, id) in names.into_iter().enumerate() {
+        let command = NewCommand { text, cid };
+        self.name_hosts(at, asker, Purpose::Command(command), hosts, fx)
+    }
+
+    /// Looks up the way to at most `max` more hosts of a command. Whether these were the last.
+    pub(super) fn command_some(
+        &self,
+        commanding: &mut Commanding,
+        max: usize,
+    ) -> Result<bool, Refusal> {
+        for _ in 0..max {
+            let Some((id, _)) = commanding.named.places.pop_first() else {
+                break;
+            };
             let sent = self.is_online(&id);
             match self.way_to(&id) {
                 // Another host at this address gets the same datagram.
-                Some(Way::Datagram(to)) if !addresses.insert(to) => {}
-                Some(Way::Signed(..)) if !fits_signed(&text, &cid) => {
+                Some(Way::Datagram(to)) if !commanding.addresses.insert(to) => {}
+                Some(Way::Signed(..)) if !commanding.fits_signed() => {
                     return Err(wrong(format!(
                         "the command is longer than {DATAGRAM_SIGNED_BYTES_MAX} bytes when signed"
                     )));
                 }
-                Some(_) => sends.push(index),
+                Some(_) => commanding.sends.push(commanding.entries.len()),
                 None => {}
             }
-            entries.push(CommandHost {
+            if !commanding.named.unknown.is_empty() && self.hosts.find(&id).is_none() {
+                commanding.unknown.push(id.clone());
+            }
+            commanding.told.push((id.clone(), sent));
+            commanding.entries.push(CommandHost {
                 id,
                 sent,
                 answered: false,
@@ -92,8 +154,31 @@ impl Core {
                 tries: 0,
             });
         }
-        let told = entries.iter().map(|host| (host.id.clone(), host.sent));
-        let told: Vec<(HostId, bool)> = told.collect();
+        Ok(commanding.named.places.is_empty())
+    }
+
+    /// The way to all hosts of a command is known: it goes out.
+    pub(super) fn commanded(&mut self, commanding: Commanding, at: Moment, fx: &mut Effects) {
+        let asker = commanding.asker;
+        let answer = match self.send_out_command(commanding, at) {
+            Ok(answer) => answer,
+            Err((kind, text)) => Answer::Error { kind, text },
+        };
+        respond(asker, answer, fx);
+    }
+
+    fn send_out_command(&mut self, commanding: Commanding, at: Moment) -> Result<Answer, Refusal> {
+        let Commanding {
+            command: NewCommand { text, cid },
+            unknown,
+            sends,
+            entries,
+            told,
+            ..
+        } = commanding;
+        if self.commands.has(&cid) {
+            return Err(not_new());
+        }
         let number = self.commands.insert(Command {
             cid: cid.clone(),
             text,

@@ -27,6 +27,7 @@ use super::dispatch::Dispatches;
 use super::effect::{Effect, Effects, Event, EventKind, Note};
 use super::host::{Host, Peer, Presence};
 use super::hosts::Hosts;
+use super::jobs::Jobs;
 use super::keys::Keys;
 use super::lifetime::Early;
 use super::mass::Mass;
@@ -104,6 +105,7 @@ pub struct Core {
     pub(super) chance: Chance,
     pub(super) sends: VecDeque<Outgoing>,
     pub(super) dispatches: Dispatches,
+    pub(super) jobs: Jobs,
     pub(super) states: States,
     pub(super) restores: Restores,
     pub(super) early: Early,
@@ -162,6 +164,7 @@ impl Core {
             tries: Wheel::new(),
             sends: VecDeque::new(),
             dispatches: Dispatches::default(),
+            jobs: Jobs::default(),
             states: States::default(),
             restores: Restores::default(),
             early: Early::default(),
@@ -276,6 +279,7 @@ impl Core {
                 }
             }
         }
+        self.refuse_jobs(fx);
         self.calm.stir();
         self.stopping = true;
     }
@@ -287,7 +291,8 @@ impl Core {
             && self.writes.presence_in_flight == 0
             && !self.has_states()
             && !self.restores.is_due()
-            && self.dispatches.len() == 0;
+            && self.dispatches.len() == 0
+            && !self.has_jobs();
         let state = !matches!(self.store, StoreState::Up) || written;
         state && self.writes.reports_waiting == 0
     }

@@ -1,14 +1,16 @@
 //! A task comes in: checked, stored, and only then sent.
 //!
 //! ```text
-//!   NewTask ─▶ checked ─▶ pending, Op::Dispatch ─▶ Outcome::Dispatched ─▶ tables, sends, answer
-//!                            └ after ten seconds its asker is told "outcome unknown"; what turns
-//!                              out stored is sent all the same
+//!   NewTask ─▶ checked, its hosts named ─▶ pending, Op::Dispatch ─▶ Outcome::Dispatched ─▶ tables, sends, answer
+//!                                             └ after ten seconds its asker is told "outcome unknown"; what turns
+//!                                               out stored is sent all the same
 //! ```
+//!
+//! What takes long with many hosts is done in steps: see [`jobs`](super::jobs).
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
 
-use crate::ids::{HostId, TaskKey};
+use crate::ids::TaskKey;
 use crate::limits::{BOOK_BYTES_MAX, DISPATCH_WAIT_S_MAX, DISPATCHES_WAITING_MAX};
 use crate::store::op::{self, Op, Stamp, Stored, TaskState};
 use crate::time::{Instant, Span, UnixMs};
@@ -17,6 +19,7 @@ use super::Moment;
 use super::ask::{Answer, ErrorKind, NewTask};
 use super::core::{Core, StoreState};
 use super::effect::{Effect, Effects, EventKind, Note};
+use super::jobs::{Job, Named, Purpose};
 use super::tasks::{Draft, Room, Task, sort_book};
 
 /// How long an asker waits for the store.
@@ -34,10 +37,33 @@ struct Pending {
     created: UnixMs,
     queue: bool,
     commands: Vec<(String, f64)>,
-    hosts: Vec<(HostId, TaskState)>,
-    /// Hosts among them that were never seen when the task was handed in.
-    unknown: Vec<HostId>,
+    named: Named,
+    /// Whether one of the hosts is offline and queued for.
+    waits: bool,
     stamp: Stamp,
+}
+
+/// A task whose key and commands have been checked, but not its hosts.
+#[derive(Debug)]
+pub(super) struct CheckedTask {
+    key: TaskKey,
+    /// In the order in which they are run.
+    commands: Vec<(String, f64)>,
+    /// Whether hosts that are offline get it when they come.
+    pub(super) queue: bool,
+    request: u64,
+    /// How long its asker waits for the store.
+    deadline: Instant,
+}
+
+/// A task that is stored, on its way into the tables.
+#[derive(Debug)]
+pub(super) struct Entering {
+    asker: Option<u64>,
+    key: TaskKey,
+    /// Its slot in the tables.
+    task: u32,
+    named: Named,
 }
 
 /// The tasks that are being stored.
@@ -66,13 +92,9 @@ impl Dispatches {
 
     /// What those take that are being stored: all of them, or those with hosts that are offline and queued for.
     fn reserved(&self, queued: bool) -> Room {
-        let is_queued = |pending: &&Pending| {
-            let mut hosts = pending.hosts.iter();
-            hosts.any(|(_, state)| *state == TaskState::Queued)
-        };
-        let counted = self.pending.values().filter(|p| !queued || is_queued(p));
+        let counted = self.pending.values().filter(|p| !queued || p.waits);
         counted.fold(Room::default(), |sum, pending| {
-            sum.and(Room::of(&pending.commands, pending.hosts.len()))
+            sum.and(Room::of(&pending.commands, pending.named.hosts.len()))
         })
     }
 
@@ -91,7 +113,7 @@ impl Dispatches {
                 created: pending.created,
                 queue: pending.queue,
                 commands: pending.commands.clone(),
-                hosts: pending.hosts.clone(),
+                hosts: pending.named.hosts.clone(),
                 stamp: pending.stamp,
             })));
         }
@@ -110,12 +132,18 @@ pub(super) enum Begin {
 impl Core {
     /// Somebody wants a task sent.
     pub(super) fn dispatch(&mut self, at: Moment, asker: u64, task: NewTask, fx: &mut Effects) {
-        if let Err((kind, text)) = self.begin_dispatch(at, asker, task) {
+        if let Err((kind, text)) = self.begin_dispatch(at, asker, task, fx) {
             respond(asker, Answer::Error { kind, text }, fx);
         }
     }
 
-    fn begin_dispatch(&mut self, at: Moment, asker: u64, task: NewTask) -> Result<(), Refusal> {
+    fn begin_dispatch(
+        &mut self,
+        at: Moment,
+        asker: u64,
+        task: NewTask,
+        fx: &mut Effects,
+    ) -> Result<(), Refusal> {
         let prefix = &self.rules.key_prefix;
         let key = TaskKey::parse(&task.key, prefix).ok_or_else(|| {
             wrong(format!(
@@ -125,100 +153,71 @@ impl Core {
         let mut commands = task.commands;
         check_book(&commands)?;
         sort_book(&mut commands);
-        let hosts = self.named_hosts(task.hosts.as_deref())?;
-        let unknown = match task.hosts {
-            Some(_) => self.never_seen(&hosts),
-            None => Vec::new(),
+        let checked = CheckedTask {
+            key,
+            commands,
+            queue: task.queue,
+            request: task.request,
+            deadline: at.now + WAIT,
         };
-        let state = |host: &HostId| match (self.is_online(host), task.queue) {
-            (true, _) => TaskState::Sent,
-            (false, true) => TaskState::Queued,
-            (false, false) => TaskState::Offline,
-        };
-        let hosts: Vec<(HostId, TaskState)> = hosts
-            .into_iter()
-            .map(|host| {
-                let state = state(&host);
-                (host, state)
-            })
-            .collect();
+        self.name_hosts(at, asker, Purpose::Task(checked), task.hosts, fx)
+    }
+
+    /// The hosts of a task have been looked up: it is to be stored, if there is room for it.
+    pub(super) fn store_task(
+        &mut self,
+        at: Moment,
+        asker: u64,
+        task: CheckedTask,
+        named: Named,
+    ) -> Result<(), Refusal> {
+        let CheckedTask {
+            key,
+            commands,
+            queue,
+            request,
+            deadline,
+        } = task;
         if !matches!(self.store, StoreState::Up) {
             return Err(not_now("the store is away"));
         }
         if self.dispatches.len() >= DISPATCHES_WAITING_MAX
-            || self.dispatches.pending.contains_key(&task.request)
+            || self.dispatches.pending.contains_key(&request)
         {
             return Err(not_now("too many dispatches are under way"));
         }
         if self.tasks.find(&key).is_some() {
             return Err((ErrorKind::Taken, taken(&key)));
         }
-        let waits = hosts.iter().any(|(_, state)| *state == TaskState::Queued);
-        let queued = self
-            .dispatches
-            .reserved(true)
-            .and(Room::of(&commands, hosts.len()));
+        let hosts = named.hosts.len();
+        let waits = named.hosts.iter().any(|host| host.1 == TaskState::Queued);
+        let queued = self.dispatches.reserved(true);
+        let queued = queued.and(Room::of(&commands, hosts));
         if waits && !self.tasks.has_room_to_queue(queued) {
             return Err(not_now(
                 "too many tasks wait for hosts that are offline; without `queue` there is room",
             ));
         }
         let room = self.dispatches.reserved(false);
-        let room = room.and(Room::of(&commands, hosts.len()));
+        let room = room.and(Room::of(&commands, hosts));
         let Some(gone) = self.tasks.make_room(room) else {
             return Err(not_now("the tables are full of tasks that have not ended"));
         };
         self.stats.tasks_let_go += gone;
         let pending = Pending {
             asker: Some(asker),
-            deadline: at.now + WAIT,
+            deadline,
             key,
             created: at.wall,
-            queue: task.queue,
+            queue,
             commands,
-            hosts,
-            unknown,
+            named,
+            waits,
             stamp: self.stamp(at),
         };
-        self.dispatches.pending.insert(task.request, pending);
-        self.dispatches.turn.push_back(task.request);
+        self.dispatches.pending.insert(request, pending);
+        self.dispatches.turn.push_back(request);
         Ok(())
-    }
-
-    /// The hosts that a request names, each once; all that are online if it names none.
-    pub(super) fn named_hosts(&self, names: Option<&[String]>) -> Result<Vec<HostId>, Refusal> {
-        let Some(names) = names else {
-            let slots = 0..self.hosts.slots() as u32;
-            let online = slots.filter_map(|slot| self.hosts.get(slot));
-            let online = online.filter(|host| host.presence.is_online());
-            let all: Vec<HostId> = online.map(|host| host.id()).collect();
-            return match all.is_empty() {
-                true => Err(wrong("no host is online".to_owned())),
-                false => Ok(all),
-            };
-        };
-        if names.is_empty() {
-            return Err(wrong(
-                "`hosts` names no host; leave it out for all that are online".to_owned(),
-            ));
-        }
-        let mut seen = HashSet::new();
-        let mut hosts = Vec::new();
-        for name in names {
-            let host = HostId::named(name)
-                .map_err(|error| wrong(format!("{name:?} is no host: {error}")))?;
-            if seen.insert(host.clone()) {
-                hosts.push(host);
-            }
-        }
-        Ok(hosts)
-    }
-
-    /// Hosts that neither the store nor this server has ever seen: the table holds all that the store knew
-    /// at the start, and each that has come since.
-    pub(super) fn never_seen(&self, hosts: &[HostId]) -> Vec<HostId> {
-        let unknown = hosts.iter().filter(|host| self.hosts.find(host).is_none());
-        unknown.cloned().collect()
     }
 
     /// The store has settled a dispatch.
@@ -234,18 +233,7 @@ impl Core {
         };
         let asker = pending.asker;
         let (kind, text) = match stored {
-            Stored::Whole => {
-                let answer = Answer::Dispatched {
-                    key: pending.key.clone(),
-                    hosts: pending.hosts.clone(),
-                    unknown: pending.unknown.clone(),
-                };
-                self.send_task(at, request, pending, fx);
-                if let Some(asker) = asker {
-                    respond(asker, answer, fx);
-                }
-                return;
-            }
+            Stored::Whole => return self.send_task(at, request, pending, fx),
             Stored::Taken => (ErrorKind::Taken, taken(&pending.key)),
             Stored::Undone(why) => (ErrorKind::NotNow, why),
             Stored::Refused(why) => {
@@ -262,45 +250,80 @@ impl Core {
     /// A task is stored: it goes into the tables, and out to its hosts.
     fn send_task(&mut self, at: Moment, request: u64, pending: Pending, fx: &mut Effects) {
         let Pending {
+            asker,
             key,
             created,
             queue,
             commands,
-            hosts,
+            named,
             stamp,
             ..
         } = pending;
         if self.tasks.find(&key).is_some() {
-            return;
+            return answer_stored(asker, key, named, fx);
         }
-        let sent = hosts.iter().filter(|host| host.1 == TaskState::Sent);
-        let count = sent.count() as u64;
+        let count = named.hosts.len();
+        let sent = named
+            .hosts
+            .iter()
+            .filter(|h| h.1 == TaskState::Sent)
+            .count();
         fx.push(Effect::Log(Note {
             level: log::Level::Info,
             what: "dispatch",
             who: key.to_string(),
-            text: format!("stored; to be sent to {count} of {} hosts", hosts.len()),
+            text: format!("stored; to be sent to {sent} of {count} hosts"),
         }));
         // As the store's stream has it: all that are named.
         let kind = EventKind::Dispatch {
             key: key.clone(),
-            count: hosts.len() as u64,
+            count: count as u64,
         };
         self.tell(stamp, kind, fx);
-        let hosts = hosts.into_iter().map(|(host, state)| (host, state, false));
         let draft = Draft {
-            key,
+            key: key.clone(),
             created,
             request,
             queue,
             commands,
-            hosts: hosts.collect(),
+            hosts: Vec::new(),
         };
-        let task = self.tasks.insert(draft, at.now);
-        self.begin_task(task, at.now + self.rules.keep, Begin::First, at);
+        let entering = Entering {
+            asker,
+            key,
+            task: self.tasks.begin(draft, count, at.now),
+            named,
+        };
+        self.begin_job(Job::Entering(Box::new(entering)), at, fx);
+    }
+
+    /// Enters at most `max` more hosts of a task, and has it sent to them. Whether these were the last.
+    pub(super) fn enter_some(&mut self, entering: &mut Entering, at: Moment, max: usize) -> bool {
+        let Entering { task, named, .. } = entering;
+        for _ in 0..max {
+            let Some((host, place)) = named.places.pop_first() else {
+                break;
+            };
+            let state = named.hosts[place as usize].1;
+            let delivery = self.tasks.enter(*task, host, state, false);
+            self.begin_delivery(delivery, Begin::First, at);
+        }
+        named.places.is_empty()
+    }
+
+    /// All hosts of a task have been entered.
+    pub(super) fn entered(&mut self, entering: Entering, at: Moment, fx: &mut Effects) {
+        let Entering {
+            asker,
+            key,
+            task,
+            named,
+        } = entering;
+        self.tasks.set_look(task, at.now + self.rules.keep);
         if self.tasks.task(task).is_some_and(Task::is_over) {
             self.tasks.write_over(task, self.stats.store_sessions);
         }
+        answer_stored(asker, key, named, fx);
     }
 
     /// Sends what of a task is to be sent, and sets when its time is over.
@@ -308,30 +331,35 @@ impl Core {
         self.tasks.set_look(task, over);
         let deliveries = self.tasks.task(task).map(|task| task.deliveries.clone());
         for slot in deliveries.unwrap_or_default() {
-            let Some(delivery) = self.tasks.delivery(slot) else {
-                continue;
-            };
-            let (state, recipient) = (delivery.state, delivery.recipient);
-            match state {
-                TaskState::Sent
-                    if begin == Begin::Again && self.waits_for_host(slot, recipient, at) => {}
-                TaskState::Sent => self.queue_delivery(slot),
-                TaskState::Queued => {
-                    // It may have come while the task was being stored.
-                    let host = self.tasks.names_of(slot).map(|names| names.0.clone());
-                    if let Some(host) = host.filter(|host| self.is_online(host)) {
-                        self.send_queued(&host, at);
-                    }
+            self.begin_delivery(slot, begin, at);
+        }
+    }
+
+    /// The same of one of its hosts.
+    fn begin_delivery(&mut self, slot: u32, begin: Begin, at: Moment) {
+        let Some(delivery) = self.tasks.delivery(slot) else {
+            return;
+        };
+        let (state, recipient) = (delivery.state, delivery.recipient);
+        match state {
+            TaskState::Sent
+                if begin == Begin::Again && self.waits_for_host(slot, recipient, at) => {}
+            TaskState::Sent => self.queue_delivery(slot),
+            TaskState::Queued => {
+                // It may have come while the task was being stored.
+                let host = self.tasks.names_of(slot).map(|names| names.0.clone());
+                if let Some(host) = host.filter(|host| self.is_online(host)) {
+                    self.send_queued(&host, at);
                 }
-                TaskState::Answered | TaskState::Working => {
-                    self.touch_delivery(slot, at);
-                    if let Some(delivery) = self.tasks.delivery_mut(slot) {
-                        // Whoever reports on it has to connect first.
-                        delivery.cut = true;
-                    }
-                }
-                _ => {}
             }
+            TaskState::Answered | TaskState::Working => {
+                self.touch_delivery(slot, at);
+                if let Some(delivery) = self.tasks.delivery_mut(slot) {
+                    // Whoever reports on it has to connect first.
+                    delivery.cut = true;
+                }
+            }
+            _ => {}
         }
     }
 
@@ -358,6 +386,19 @@ impl Core {
                 respond(asker, Answer::Error { kind, text }, fx);
             }
         }
+    }
+}
+
+/// A task is stored: its asker is told, if it still waits.
+fn answer_stored(asker: Option<u64>, key: TaskKey, named: Named, fx: &mut Effects) {
+    let Named { hosts, unknown, .. } = named;
+    let answer = Answer::Dispatched {
+        key,
+        hosts,
+        unknown,
+    };
+    if let Some(asker) = asker {
+        respond(asker, answer, fx);
     }
 }
 

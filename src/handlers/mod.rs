@@ -27,6 +27,7 @@ mod hosts;
 #[cfg(any(test, fuzzing))]
 mod invariants;
 mod inventory;
+mod jobs;
 pub mod keys;
 mod lifetime;
 mod mass;

@@ -88,6 +88,11 @@ impl Core {
                 self.restores.is_over();
                 return;
             };
+            if self.has_jobs() && self.tasks.task(slot).is_some_and(Task::is_partial) {
+                // Its other hosts have to be entered first.
+                self.restores.cursor = Some(number);
+                return;
+            }
             self.restores.cursor = Some(number + 1);
             if let Some(task) = self.tasks.task(slot).filter(|task| may_go_on(task)) {
                 ops.push(self.restore_op(task));

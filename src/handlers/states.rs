@@ -19,6 +19,7 @@ use crate::time::{Instant, Span};
 
 use super::core::Core;
 use super::restore::may_go_on;
+use super::tasks::Task;
 
 /// Progress of writing the states.
 #[derive(Debug, Default)]
@@ -124,8 +125,18 @@ impl Core {
             let Some(walk) = self.states.walk else {
                 return;
             };
+            if self.is_at_partial(walk) {
+                return;
+            }
             ops.extend(self.walk_states(walk, now));
         }
+    }
+
+    /// Whether the next task of the walk still misses hosts: they have to be entered first.
+    fn is_at_partial(&self, walk: Walk) -> bool {
+        let next = self.tasks.first_at_or_above(walk.number);
+        let next = next.and_then(|(_, slot)| self.tasks.task(slot));
+        self.has_jobs() && next.is_some_and(Task::is_partial)
     }
 
     /// One step of the walk.

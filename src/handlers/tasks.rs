@@ -43,6 +43,8 @@ pub struct Task {
     pub commands: Vec<(String, f64)>,
     /// Its deliveries, by name of the host.
     pub deliveries: Vec<u32>,
+    /// Hosts of it that are still to be entered.
+    left: usize,
     /// When the last of its hosts ended.
     pub ended: Instant,
     /// In which coming-up of the store a state of it last changed without a report.
@@ -71,10 +73,10 @@ impl Task {
     /// What it takes of the room for those that wait for hosts that are offline.
     fn queued(&self) -> Room {
         match self.counts[TaskState::Queued as usize] {
-            0 => Room::default(),
+            0 if !(self.queue && self.is_partial()) => Room::default(),
             _ => Room {
                 tasks: 1,
-                deliveries: self.deliveries.len(),
+                deliveries: self.deliveries.len() + self.left,
                 bytes: self.bytes,
             },
         }
@@ -83,14 +85,22 @@ impl Task {
     /// Whether no host of it may become anything any more: from then on its keys have a time to live.
     #[must_use]
     pub fn is_over(&self) -> bool {
-        self.counts()
-            .all(|(state, _)| state.is_settled() || (self.aged && state == TaskState::NoBook))
+        let mut counts = self.counts();
+        !self.is_partial()
+            && counts
+                .all(|(state, _)| state.is_settled() || (self.aged && state == TaskState::NoBook))
     }
 
-    /// Whether something is still awaited of a host of it.
+    /// Whether something is still awaited of a host of it, or some are still to be entered.
     #[must_use]
     pub fn is_open(&self) -> bool {
-        self.counts().any(|(state, _)| !state.has_ended())
+        self.is_partial() || self.counts().any(|(state, _)| !state.has_ended())
+    }
+
+    /// Whether hosts of it are still to be entered.
+    #[must_use]
+    pub fn is_partial(&self) -> bool {
+        self.left > 0
     }
 }
 
@@ -212,6 +222,8 @@ pub struct Tasks {
     deliveries: Slab<Delivery>,
     recipients: Slab<Recipient>,
     names: HashMap<HostId, u32>,
+    /// Deliveries still to be entered, of all tasks.
+    left: usize,
     bytes: usize,
     /// What tasks take that wait for hosts that are offline.
     queued: Room,
@@ -230,7 +242,7 @@ impl Tasks {
     pub fn taken(&self) -> Room {
         Room {
             tasks: self.tasks.len(),
-            deliveries: self.deliveries.len(),
+            deliveries: self.deliveries.len() + self.left,
             bytes: self.bytes,
         }
     }
@@ -356,18 +368,29 @@ impl Tasks {
     }
 
     /// Enters a task that is not there yet. Whoever calls has made room for it.
-    pub fn insert(&mut self, draft: Draft, now: Instant) -> u32 {
+    pub fn insert(&mut self, mut draft: Draft, now: Instant) -> u32 {
+        let mut hosts = std::mem::take(&mut draft.hosts);
+        hosts.sort_by(|one, other| one.0.cmp(&other.0));
+        let slot = self.begin(draft, hosts.len(), now);
+        for (host, state, failed) in hosts {
+            self.enter(slot, host, state, failed);
+        }
+        slot
+    }
+
+    /// Enters a task that is not there yet, without its hosts: `count` of them are to be [entered](Self::enter) by name.
+    /// It stays open until then. Whoever calls has made room for it.
+    pub fn begin(&mut self, draft: Draft, count: usize, now: Instant) -> u32 {
         let Draft {
             key,
             created,
             request,
             queue,
             mut commands,
-            mut hosts,
+            ..
         } = draft;
         debug_assert!(self.find(&key).is_none(), "{key} is there already");
         sort_book(&mut commands);
-        hosts.sort_by(|one, other| one.0.cmp(&other.0));
         let mut number = (created.0 << NUMBER_BITS) | 1;
         while self.order.contains_key(&number) {
             number += 1;
@@ -380,7 +403,8 @@ impl Tasks {
             queue,
             number,
             commands,
-            deliveries: Vec::with_capacity(hosts.len()),
+            deliveries: Vec::with_capacity(count),
+            left: count,
             look: NEVER,
             ended: now,
             changed: 0,
@@ -391,20 +415,30 @@ impl Tasks {
             bytes,
         }) as u32;
         self.bytes += bytes;
+        self.left += count;
         self.keys.insert(key, slot);
         self.order.insert(number, slot);
-        for (host, state, failed) in hosts {
-            self.insert_delivery(slot, host, state, failed);
-        }
         let task = &self.tasks[slot as usize];
         self.queued = self.queued.and(task.queued());
-        if task.is_open() {
-            self.tasks_open += 1;
+        self.tasks_open += usize::from(task.is_open());
+        slot
+    }
+
+    /// Enters the next host of a task that has [begun](Self::begin), and returns its delivery.
+    pub fn enter(&mut self, task: u32, host: HostId, state: TaskState, failed: bool) -> u32 {
+        let before = self.tasks[task as usize].queued();
+        let slot = self.insert_delivery(task, host, state, failed);
+        let task = &mut self.tasks[task as usize];
+        task.left -= 1;
+        self.left -= 1;
+        self.queued = self.queued.without(before).and(task.queued());
+        if !task.is_open() {
+            self.tasks_open -= 1;
         }
         slot
     }
 
-    fn insert_delivery(&mut self, task: u32, host: HostId, state: TaskState, failed: bool) {
+    fn insert_delivery(&mut self, task: u32, host: HostId, state: TaskState, failed: bool) -> u32 {
         let recipients = &mut self.recipients;
         let recipient = *self.names.entry(host.clone()).or_insert_with(|| {
             let deliveries = Vec::new();
@@ -433,6 +467,7 @@ impl Tasks {
         deliveries.insert(place, (task, slot));
         self.tasks[task as usize].deliveries.push(slot);
         self.count(slot, state, true);
+        slot
     }
 
     /// Forgets a task to make room. What it has in the store expires, even if a host of it might have become something.
@@ -482,6 +517,7 @@ impl Tasks {
             }
         }
         let task = self.tasks.remove(slot as usize);
+        self.left -= task.left;
         self.bytes -= task.bytes;
         self.keys.remove(&task.key);
         self.order.remove(&task.number);

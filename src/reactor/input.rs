@@ -451,7 +451,7 @@ impl Reactor {
         }
     }
 
-    fn panicked(&mut self, what: fmt::Arguments<'_>, panic: &(dyn Any + Send)) {
+    pub(super) fn panicked(&mut self, what: fmt::Arguments<'_>, panic: &(dyn Any + Send)) {
         self.stats.panics += 1;
         let said = panic_message(panic);
         log::error!(target: "panic", "{what} failed: {said}");

@@ -371,6 +371,7 @@ impl Reactor {
         let all_told = self.read(at) && all_told;
         self.mail(at);
         self.tick(before_wait, all_told, at);
+        self.go_on(at);
         self.send(at);
         self.hand_over(at);
         self.connections
@@ -433,6 +434,7 @@ impl Reactor {
             || self.out.has_ready()
             || self.mailbox.has_left()
             || self.walking
+            || self.core.has_jobs()
         {
             return Some(Span::ZERO);
         }

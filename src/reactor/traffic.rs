@@ -1,16 +1,18 @@
 //! Traffic beside the connections: datagrams, requests, and the core's send queue.
 
 use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crossbeam_channel::Sender;
 
 use super::askers::WEB;
+use super::share::Slice;
 use super::{Reactor, journal};
 use crate::codec::message::Datagram;
 use crate::codec::{Abnormal, decode_datagram};
 use crate::handlers::ask::{Answer, Ask, ErrorKind};
 use crate::handlers::{Input, Moment};
-use crate::limits::{DATAGRAM_IN_BYTES_MAX, DATAGRAMS_PER_TURN_MAX};
+use crate::limits::{DATAGRAM_IN_BYTES_MAX, DATAGRAMS_PER_TURN_MAX, HOSTS_PER_STEP_MAX};
 
 impl Reactor {
     /// Takes the datagrams that have come, within the budget of a turn.
@@ -100,6 +102,23 @@ impl Reactor {
             0 => self.askers.respond(asker, answer),
             _ => self.web.respond(asker, answer),
         }
+    }
+
+    /// Goes on with requests that have many hosts, for a slice of the turn.
+    pub(super) fn go_on(&mut self, at: Moment) {
+        if !self.core.has_jobs() {
+            return;
+        }
+        let mut slice = Slice::begin(self.clock.now()).at_least(1);
+        let (core, fx, clock) = (&mut self.core, &mut self.fx, &self.clock);
+        let worked = catch_unwind(AssertUnwindSafe(|| {
+            while core.go_on(at, HOSTS_PER_STEP_MAX, fx) && !slice.is_over(|| clock.now()) {}
+        }));
+        if let Err(panic) = worked {
+            // The job has left the line before its step: its asker is told when it has waited long enough.
+            self.panicked(format_args!("a request with many hosts"), &*panic);
+        }
+        self.apply(at);
     }
 
     /// Sends what the core has to send, within the budget of a turn. Whether there is more is kept for the

@@ -14,7 +14,8 @@ use anthill::handlers::effect::{Effect, Effects};
 use anthill::handlers::{Core, End, Flow, Input, Moment, Rules};
 use anthill::ids::ConnId;
 use anthill::limits::{
-    BATCH_OPS_MAX, BATCHES_WAITING_MAX, FRAME_BYTES_MAX, HORIZON_LAG_MS_MAX, SENDS_PER_TURN_MAX,
+    BATCH_OPS_MAX, BATCHES_WAITING_MAX, FRAME_BYTES_MAX, HORIZON_LAG_MS_MAX, HOSTS_PER_STEP_MAX,
+    SENDS_PER_TURN_MAX,
 };
 use anthill::reactor::horizon::Horizon;
 use anthill::store::op::{Batch, Outcome};
@@ -513,8 +514,9 @@ impl Server {
     }
 
     fn send(&mut self, around: &mut Around<'_>) -> bool {
-        let mut datagrams = Vec::new();
         let at = self.moment(around.now);
+        while self.core.go_on(at, HOSTS_PER_STEP_MAX, &mut self.fx) {}
+        let mut datagrams = Vec::new();
         let more = self
             .core
             .take_sends(at, SENDS_PER_TURN_MAX, &mut datagrams, &mut self.fx);

@@ -301,6 +301,7 @@ fn ten_thousand_hosts_are_sent_to_a_budget_a_turn() {
     let asker = world.ask(ask::Ask::Dispatch(task));
     let stored = Stored::Whole;
     let _ = world.input(Input::Outcome(Outcome::Dispatched { request, stored }));
+    world.finish_jobs();
     assert!(world.answer_to(asker).is_some());
     let (mut fx, mut datagrams, mut turns) = (Effects::default(), Vec::new(), 0);
     while world.core.has_sends() {

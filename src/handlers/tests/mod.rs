@@ -3,6 +3,7 @@
 mod console;
 mod dispatch;
 mod keyed;
+mod many;
 mod model;
 mod outage;
 mod presence;
@@ -184,7 +185,11 @@ impl World {
 
     /// Runs all that waits for the store, and what that leads to.
     fn settle(&mut self) {
-        while self.up && self.core.has_work() {
+        loop {
+            self.finish_jobs();
+            if !self.up || !self.core.has_work() {
+                break;
+            }
             let Some(batch) = self.core.pull(self.at(), 64) else {
                 break;
             };
@@ -195,6 +200,15 @@ impl World {
             }
         }
         self.send_out();
+    }
+
+    /// Takes all steps that are left of requests with many hosts.
+    fn finish_jobs(&mut self) {
+        while self.core.has_jobs() {
+            let mut fx = Effects::default();
+            self.core.go_on(self.at(), 100, &mut fx);
+            self.take(fx);
+        }
     }
 
     /// Takes all that is to be sent to hosts.

@@ -1,0 +1,271 @@
+//! Requests with many hosts, of which a step handles only some.
+
+use super::*;
+use crate::limits::HOSTS_PER_STEP_MAX;
+
+const MANY: usize = 3 * HOSTS_PER_STEP_MAX;
+const STEP: usize = 50;
+
+/// Names in the reverse of their order, the first once more at the end.
+fn names() -> Vec<String> {
+    let mut names: Vec<String> = (0..MANY).rev().map(|n| format!("h-{n:04}")).collect();
+    names.push(names[0].clone());
+    names
+}
+
+impl World {
+    /// Asks for something with many hosts, and leaves it where its first step has brought it.
+    fn ask_much(&mut self, ask: ask::Ask) -> u64 {
+        self.next += 1;
+        let asker = u64::from(self.next);
+        let _ = self.input(Input::Ask { asker, ask });
+        assert!(self.core.has_jobs(), "a step is not enough");
+        asker
+    }
+
+    fn step(&mut self) -> bool {
+        let mut fx = Effects::default();
+        let more = self.core.go_on(self.at(), STEP, &mut fx);
+        self.take(fx);
+        more
+    }
+
+    /// How many steps there are to the end.
+    fn steps(&mut self) -> usize {
+        let mut steps = 1;
+        while self.step() {
+            steps += 1;
+        }
+        steps
+    }
+
+    /// Hands over what is to be stored, and the store's answers.
+    fn store_all(&mut self) {
+        while let Some(batch) = self.core.pull(self.at(), 64) {
+            for op in batch.ops {
+                if let Some(outcome) = self.store.run(op) {
+                    let _ = self.input(Input::Outcome(outcome));
+                }
+            }
+        }
+    }
+
+    fn many(&mut self, queue: bool) -> ask::Ask {
+        let hosts = Some(names());
+        let task = self.task("AC1", &[]);
+        ask::Ask::Dispatch(NewTask {
+            hosts,
+            queue,
+            ..task
+        })
+    }
+}
+
+#[test]
+fn a_step_handles_no_more_hosts_of_a_task_than_it_may() {
+    let mut world = World::new();
+    let ask = world.many(true);
+    let asker = world.ask_much(ask);
+    // One more name than hosts, and the end of the names is found by a step as well.
+    let names_left = MANY + 1 - HOSTS_PER_STEP_MAX;
+    assert_eq!(world.steps(), names_left / STEP + 1);
+    assert_eq!(world.core.stats().deliveries_open, 0, "nothing is stored");
+
+    world.store_all();
+    let mut open = world.core.stats().deliveries_open;
+    assert_eq!(open, HOSTS_PER_STEP_MAX as u64);
+    while world.core.has_jobs() {
+        assert!(world.answer_to(asker).is_none(), "not before all is done");
+        world.step();
+        let now = world.core.stats().deliveries_open;
+        assert!(now > open && now - open <= STEP as u64, "{open} to {now}");
+        open = now;
+    }
+    assert_eq!(open, MANY as u64);
+    let Some(ask::Answer::Dispatched { hosts, unknown, .. }) = world.answer_to(asker) else {
+        panic!("it is stored");
+    };
+    let named: Vec<&str> = hosts.iter().map(|(host, _)| host.as_str()).collect();
+    assert_eq!(named, names()[..MANY], "each once, as they were named");
+    assert!(hosts.iter().all(|host| host.1 == TaskState::Queued));
+    assert_eq!(unknown.len(), MANY);
+}
+
+#[test]
+fn a_task_is_listed_when_all_its_hosts_are_there() {
+    let mut world = World::new();
+    let ask = world.many(true);
+    world.ask_much(ask);
+    world.steps();
+    world.store_all();
+    assert!(world.core.has_jobs());
+    let tasks = |world: &mut World| {
+        let asker = u64::MAX - world.inputs;
+        let (cursor, limit) = (0, 9);
+        let ask = ask::Ask::Tasks { cursor, limit };
+        let _ = world.input(Input::Ask { asker, ask });
+        match world.answer_to(asker) {
+            Some(ask::Answer::Tasks { tasks, .. }) => tasks.len(),
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(tasks(&mut world), 0);
+    let again = world.task("AC1", &["x"]);
+    let asker = u64::MAX;
+    let ask = ask::Ask::Dispatch(again);
+    let _ = world.input(Input::Ask { asker, ask });
+    let refused = error(world.answer_to(asker).unwrap());
+    assert_eq!(refused.0, ErrorKind::Taken, "its key is used already");
+    world.steps();
+    assert_eq!(tasks(&mut world), 1);
+}
+
+#[test]
+fn a_host_that_comes_while_a_task_is_entered_is_sent_it_once() {
+    let mut world = World::new();
+    let ask = world.many(true);
+    world.ask_much(ask);
+    world.steps();
+    world.store_all();
+    // The first by name is there already, the last is still to come.
+    let last = format!("h-{:04}", MANY - 1);
+    for host in ["h-0000", &last] {
+        let conn = world.open("10.0.0.7:4000");
+        let hello = Hello {
+            id: host.into(),
+            udp: None,
+            push: true,
+            boot: None,
+            resumes: false,
+        };
+        let message = Message::Hello(hello);
+        let ask = Ask {
+            reply: false,
+            seq: None,
+        };
+        let incoming = Incoming { message, ask };
+        let _ = world.input(Input::Message { conn, incoming });
+    }
+    assert!(world.core.has_jobs());
+    world.steps();
+    world.settle();
+    assert_eq!(world.sent_to().len(), 2);
+    assert_eq!(world.state("AC1", "h-0000"), "sent");
+    assert_eq!(world.core.stats().tasks_open, 1);
+}
+
+#[test]
+fn tasks_lost_by_the_store_are_written_again_with_all_their_hosts() {
+    let mut world = World::new();
+    let ask = world.many(true);
+    world.ask_much(ask);
+    world.steps();
+    world.store_all();
+    assert!(world.core.has_jobs());
+    world.go_away();
+    world.store = Model::default();
+    let (session, lease_clear, emptied) = (2, true, true);
+    for outcome in [
+        Outcome::Held(Vec::new()),
+        Outcome::Up {
+            session,
+            lease_clear,
+            emptied,
+        },
+    ] {
+        let _ = world.input(Input::Outcome(outcome));
+    }
+    world.up = true;
+    world.store_all();
+    assert!(world.store.tasks.is_empty(), "not without its last hosts");
+    world.steps();
+    world.settle();
+    assert_eq!(world.store.tasks["AC1"].states.len(), MANY);
+}
+
+#[test]
+fn a_wrong_name_far_behind_is_an_error_all_the_same() {
+    let mut world = World::new();
+    let mut hosts = names();
+    hosts.push("a b".to_owned());
+    let task = world.task("AC1", &[]);
+    let hosts = Some(hosts);
+    let asker = world.ask_much(ask::Ask::Dispatch(NewTask { hosts, ..task }));
+    world.steps();
+    let (kind, text) = error(world.answer_to(asker).unwrap());
+    assert_eq!(kind, ErrorKind::Wrong);
+    assert!(text.contains("a b"), "{text}");
+    assert!(world.core.settled());
+}
+
+#[test]
+fn all_that_are_online_are_found_in_steps() {
+    let mut world = World::new();
+    let count = HOSTS_PER_STEP_MAX + 2 * STEP;
+    for n in 0..count {
+        world.plain(&format!("10.0.{}.{}", n / 250, n % 250));
+    }
+    let task = world.task("AC1", &[]);
+    let asker = world.ask_much(ask::Ask::Dispatch(task));
+    assert!(world.steps() >= 3);
+    world.settle();
+    world.steps();
+    let answer = world.answer_to(asker);
+    let Some(ask::Answer::Dispatched { hosts, unknown, .. }) = answer else {
+        panic!("{answer:?}");
+    };
+    assert_eq!((hosts.len(), unknown.len()), (count, 0));
+    world.settle();
+    assert_eq!(world.sent_to().len(), count);
+}
+
+#[test]
+fn a_command_to_many_hosts_takes_steps_as_well() {
+    let mut world = World::new();
+    let hosts = Some(names());
+    let (text, cid) = ("uptime".to_owned(), "c".repeat(32));
+    let asker = world.ask_much(ask::Ask::Command { text, hosts, cid });
+    let both = 2 * (MANY - HOSTS_PER_STEP_MAX) / STEP;
+    let steps = world.steps();
+    assert!((both..=both + 2).contains(&steps), "{steps} of {both}");
+    let Some(ask::Answer::Commanded { hosts, unknown, .. }) = world.answer_to(asker) else {
+        panic!("it went out");
+    };
+    assert!(hosts.is_sorted_by_key(|host| &host.0) && unknown.is_sorted());
+    assert_eq!((hosts.len(), unknown.len()), (MANY, MANY));
+}
+
+#[test]
+fn requests_take_turns() {
+    let mut world = World::new();
+    let ask = world.many(false);
+    let long = world.ask_much(ask);
+    let hosts = Some(names()[..HOSTS_PER_STEP_MAX + 1].to_vec());
+    let (text, cid) = ("uptime".to_owned(), "c".repeat(32));
+    let short = world.ask_much(ask::Ask::Command { text, hosts, cid });
+    while world.answer_to(short).is_none() {
+        assert!(world.step() && world.answer_to(long).is_none());
+    }
+}
+
+#[test]
+fn the_end_refuses_what_is_named_and_enters_what_is_stored() {
+    let mut world = World::new();
+    let ask = world.many(false);
+    let stored = world.ask_much(ask);
+    world.steps();
+    world.store_all();
+    let hosts = Some(names());
+    let (text, cid) = ("uptime".to_owned(), "c".repeat(32));
+    let named = world.ask_much(ask::Ask::Command { text, hosts, cid });
+    let mut fx = Effects::default();
+    world.core.shutdown(world.at(), false, &mut fx);
+    world.take(fx);
+    assert_eq!(error(world.answer_to(named).unwrap()).0, ErrorKind::NotNow);
+    assert!(!world.core.settled());
+    world.steps();
+    let answer = world.answer_to(stored);
+    assert!(matches!(answer, Some(ask::Answer::Dispatched { .. })));
+    world.store_all();
+    assert!(world.core.settled());
+}
