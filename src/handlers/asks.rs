@@ -260,7 +260,7 @@ impl Core {
                 }))
             }
             (Reading::Command { cid, hosts }, Found::Task(found)) => {
-                return self.show_command(asker, &cid, &hosts, found, fx);
+                return self.show_command(at, asker, cid, hosts, found, fx);
             }
             (Reading::Output, Found::Output(Some(bytes))) => Answer::Output(bytes),
             (Reading::Output, Found::Output(None)) => unknown("no such output"),

@@ -2,7 +2,7 @@
 //! until it answers, and runs it once; all others are sent it once and never again.
 
 use std::borrow::Cow;
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
 use std::net::SocketAddr;
 
 use crate::codec::message::Push;
@@ -18,7 +18,7 @@ use super::commands::{Command, CommandHost};
 use super::core::Core;
 use super::dispatch::{Refusal, not_now, respond, wrong};
 use super::effect::{Effect, Effects};
-use super::jobs::{Named, Purpose};
+use super::jobs::{Job, Named, Purpose};
 use super::keys::over;
 use super::sends::{Outgoing, Way};
 
@@ -31,6 +31,17 @@ fn fits_signed(text: &str, cid: &str) -> bool {
     let push = Push::Command { text, cid };
     let longest = crate::codec::signed(&over(&push), None, u64::MAX, &[0; 32]);
     longest.len() <= DATAGRAM_SIGNED_BYTES_MAX
+}
+
+/// A console command that is being shown.
+#[derive(Debug)]
+pub(super) struct Showing {
+    pub(super) asker: u64,
+    pub(super) view: CommandView,
+    /// How many hosts it has.
+    pub(super) count: usize,
+    /// What hosts put out, by name.
+    found: VecDeque<(HostId, FoundHost)>,
 }
 
 fn not_new() -> Refusal {
@@ -286,7 +297,8 @@ impl Core {
             .map(|host| host.id.clone())
             .collect();
         if hosts.is_empty() {
-            return self.show_command(asker, cid, &[], Vec::new(), fx);
+            let cid = cid.to_owned();
+            return self.show_command(at, asker, cid, Vec::new(), Vec::new(), fx);
         }
         let question = Question::Command {
             cid: cid.to_owned(),
@@ -298,30 +310,55 @@ impl Core {
 
     /// A command, with what its hosts put out as far as that was found.
     pub(super) fn show_command(
-        &self,
+        &mut self,
+        at: Moment,
         asker: u64,
-        cid: &str,
-        hosts: &[HostId],
+        cid: String,
+        hosts: Vec<HostId>,
         found: Vec<FoundHost>,
         fx: &mut Effects,
     ) {
-        let Some(command) = self.commands.of(cid) else {
-            let text = "the command has made room for newer ones".to_owned();
-            let kind = ErrorKind::Unknown;
-            return respond(asker, Answer::Error { kind, text }, fx);
-        };
-        let mut found = hosts.iter().zip(found).peekable();
-        let view = |host: &CommandHost| {
-            let own = found.next_if(|(id, _)| **id == host.id);
-            let found = own.map(|(_, found)| found).unwrap_or_default();
-            (host.id.clone(), host.sent, host.answered, found)
+        let Some(command) = self.commands.of(&cid) else {
+            return respond(asker, gone(), fx);
         };
         let view = CommandView {
-            cid: command.cid.clone(),
+            cid,
             text: command.text.clone(),
             created: command.created,
-            hosts: command.hosts.iter().map(view).collect(),
+            hosts: Vec::new(),
         };
-        respond(asker, Answer::Command(Box::new(view)), fx);
+        let count = command.hosts.len();
+        let found = hosts.into_iter().zip(found).collect();
+        let showing = Showing {
+            asker,
+            view,
+            count,
+            found,
+        };
+        self.begin_if_room(Job::Showing(Box::new(showing)), at, fx);
+    }
+
+    /// Shows at most `max` more hosts of a command. Whether these were the last.
+    ///
+    /// # Errors
+    /// When the command has been let go meanwhile: what is to be answered.
+    pub(super) fn show_some(&self, showing: &mut Showing, max: usize) -> Result<bool, Answer> {
+        let Showing { view, found, .. } = showing;
+        let command = self.commands.of(&view.cid).ok_or_else(gone)?;
+        let rest = &command.hosts[view.hosts.len()..];
+        for host in rest.iter().take(max) {
+            let own = found.pop_front_if(|(id, _)| *id == host.id);
+            let found = own.map(|(_, found)| found).unwrap_or_default();
+            let shown = (host.id.clone(), host.sent, host.answered, found);
+            view.hosts.push(shown);
+        }
+        Ok(view.hosts.len() == command.hosts.len())
+    }
+}
+
+fn gone() -> Answer {
+    Answer::Error {
+        kind: ErrorKind::Unknown,
+        text: "the command has made room for newer ones".to_owned(),
     }
 }

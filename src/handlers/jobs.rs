@@ -17,7 +17,7 @@ use crate::store::op::TaskState;
 
 use super::Moment;
 use super::ask::Answer;
-use super::console::{Commanding, NewCommand};
+use super::console::{Commanding, NewCommand, Showing};
 use super::core::Core;
 use super::dispatch::{CheckedTask, Entering, Refusal, not_now, respond, wrong};
 use super::effect::Effects;
@@ -31,6 +31,8 @@ pub(super) enum Job {
     Entering(Box<Entering>),
     /// A console command goes out to its hosts.
     Commanding(Box<Commanding>),
+    /// What became of a console command is shown.
+    Showing(Box<Showing>),
 }
 
 /// The jobs under way, the next first.
@@ -90,6 +92,7 @@ impl Jobs {
     fn has_room(&self, count: usize) -> bool {
         let hosts = self.line.iter().map(|job| match job {
             Job::Naming(naming) => naming.count,
+            Job::Showing(showing) => showing.count,
             Job::Entering(_) | Job::Commanding(_) => 0,
         });
         self.line.is_empty()
@@ -119,6 +122,17 @@ impl Core {
         self.step(job, at, HOSTS_PER_STEP_MAX, fx);
     }
 
+    /// The same of one that shows something, if there is room for it beside the others.
+    pub(super) fn begin_if_room(&mut self, job: Job, at: Moment, fx: &mut Effects) {
+        match &job {
+            Job::Showing(showing) if !self.jobs.has_room(showing.count) => {
+                let (kind, text) = too_many();
+                respond(showing.asker, Answer::Error { kind, text }, fx);
+            }
+            _ => self.begin_job(job, at, fx),
+        }
+    }
+
     /// One step of a job, which goes to the end of the line if it is not the last.
     fn step(&mut self, mut job: Job, at: Moment, max: usize, fx: &mut Effects) {
         let is_over = match &mut job {
@@ -129,6 +143,10 @@ impl Core {
                 }
             },
             Job::Entering(entering) => self.enter_some(entering, at, max),
+            Job::Showing(showing) => match self.show_some(showing, max) {
+                Ok(is_over) => is_over,
+                Err(answer) => return respond(showing.asker, answer, fx),
+            },
             Job::Commanding(commanding) => match self.command_some(commanding, max) {
                 Ok(is_over) => is_over,
                 Err((kind, text)) => {
@@ -143,6 +161,10 @@ impl Core {
             Job::Naming(naming) => self.named(*naming, at, fx),
             Job::Entering(entering) => self.entered(*entering, at, fx),
             Job::Commanding(commanding) => self.commanded(*commanding, at, fx),
+            Job::Showing(showing) => {
+                let Showing { asker, view, .. } = *showing;
+                respond(asker, Answer::Command(Box::new(view)), fx);
+            }
         }
     }
 
@@ -162,7 +184,7 @@ impl Core {
             ));
         }
         if !self.jobs.has_room(count) {
-            return Err(not_now("too many requests with many hosts are under way"));
+            return Err(too_many());
         }
         let names = match hosts {
             Some(names) => Names::Listed(names.into_iter()),
@@ -251,6 +273,7 @@ impl Core {
             let asker = match &job {
                 Job::Naming(naming) => naming.asker,
                 Job::Commanding(commanding) => commanding.asker(),
+                Job::Showing(showing) => showing.asker,
                 Job::Entering(_) => {
                     self.jobs.line.push_back(job);
                     continue;
@@ -260,6 +283,10 @@ impl Core {
             respond(asker, Answer::Error { kind, text }, fx);
         }
     }
+}
+
+fn too_many() -> Refusal {
+    not_now("too many requests with many hosts are under way")
 }
 
 impl Named {

@@ -43,6 +43,7 @@ mod result;
 mod sends;
 mod sequence;
 mod session;
+mod shards;
 mod slot_set;
 mod states;
 pub mod stats;

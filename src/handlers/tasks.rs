@@ -21,6 +21,8 @@ use crate::limits::{
 use crate::store::op::{Lifetime, TaskState, TaskStates};
 use crate::time::{Instant, UnixMs};
 
+use super::shards::Shards;
+
 /// No moment at all: later than every other.
 pub const NEVER: Instant = Instant::from_nanos(u64::MAX);
 /// A task's number is made of the milliseconds of its creation and these bits below.
@@ -221,7 +223,7 @@ pub struct Tasks {
     looks: BTreeSet<(Instant, u32)>,
     deliveries: Slab<Delivery>,
     recipients: Slab<Recipient>,
-    names: HashMap<HostId, u32>,
+    names: Shards<HostId, u32>,
     /// Deliveries still to be entered, of all tasks.
     left: usize,
     bytes: usize,
@@ -440,7 +442,7 @@ impl Tasks {
 
     fn insert_delivery(&mut self, task: u32, host: HostId, state: TaskState, failed: bool) -> u32 {
         let recipients = &mut self.recipients;
-        let recipient = *self.names.entry(host.clone()).or_insert_with(|| {
+        let recipient = *self.names.get_or_insert_with(host.clone(), || {
             let deliveries = Vec::new();
             recipients.insert(Recipient {
                 id: host,

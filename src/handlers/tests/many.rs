@@ -233,6 +233,14 @@ fn a_command_to_many_hosts_takes_steps_as_well() {
     };
     assert!(hosts.is_sorted_by_key(|host| &host.0) && unknown.is_sorted());
     assert_eq!((hosts.len(), unknown.len()), (MANY, MANY));
+    let cid = "c".repeat(32);
+    let asker = world.ask_much(ask::Ask::CommandStatus { cid });
+    assert_eq!(world.steps(), (MANY - HOSTS_PER_STEP_MAX).div_ceil(STEP));
+    let Some(ask::Answer::Command(view)) = world.answer_to(asker) else {
+        panic!("it is shown");
+    };
+    let shown: Vec<&HostId> = view.hosts.iter().map(|host| &host.0).collect();
+    assert_eq!(shown, hosts.iter().map(|host| &host.0).collect::<Vec<_>>());
 }
 
 #[test]
