@@ -320,6 +320,11 @@ pub const DISPATCHES_WAITING_MAX: usize = 64;
 /// Hosts of one request that are handled at a time: the rest of a request with more follows in later turns, as many at a
 /// time, for [`TURN_SLICE_US`] of each turn.
 pub const HOSTS_PER_STEP_MAX: usize = 256;
+/// A body over HTTP whose names of hosts are read all at once, in bytes; those of a longer one are read
+/// [`HOSTS_SHOWN_PER_STEP_MAX`] at a time.
+pub const BODY_BYTES_AT_ONCE_MAX: usize = 32 * 1024;
+/// Hosts of one answer that are put into its body at a time; those of a longer answer follow in later turns.
+pub const HOSTS_SHOWN_PER_STEP_MAX: usize = 1_024;
 /// Seconds an asker waits for the store to say what became of a dispatch.
 pub const DISPATCH_WAIT_S_MAX: u64 = 10;
 /// Questions to the store under way; more are refused for now.

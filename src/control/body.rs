@@ -9,18 +9,19 @@ use std::fmt;
 use serde::de::{DeserializeOwned, Error, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
+use serde_json::value::RawValue;
 
 use super::response::Response;
 use crate::handlers::ask::{Ask, NewTask};
+use crate::limits::BOOK_BYTES_MAX;
 
 /// A task to be sent.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct TaskBody {
+struct TaskBody<H> {
     key: String,
     commands: Commands,
-    #[serde(default)]
-    hosts: Option<Vec<String>>,
+    hosts: Option<H>,
     #[serde(default)]
     queue: bool,
 }
@@ -28,10 +29,9 @@ struct TaskBody {
 /// A console command to be sent.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct CommandBody {
+struct CommandBody<H> {
     command: String,
-    #[serde(default)]
-    hosts: Option<Vec<String>>,
+    hosts: Option<H>,
 }
 
 /// Command → priority, in the order they stand.
@@ -56,6 +56,7 @@ impl<'de> Visitor<'de> for CommandsVisitor {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Commands, A::Error> {
         let mut commands = Vec::new();
         let mut seen = HashSet::new();
+        let mut bytes = 0;
         while let Some((command, value)) = map.next_entry::<String, Value>()? {
             let priority = value.as_f64().filter(|priority| priority.is_finite());
             let Some(priority) = priority else {
@@ -64,6 +65,11 @@ impl<'de> Visitor<'de> for CommandsVisitor {
                     "{was}, and must be a finite number"
                 )));
             };
+            bytes += command.len();
+            if bytes > BOOK_BYTES_MAX {
+                let error = format!("the commands are longer than {BOOK_BYTES_MAX} bytes");
+                return Err(A::Error::custom(error));
+            }
             if !seen.insert(command.clone()) {
                 let error = format!("the command {command:?} stands twice");
                 return Err(A::Error::custom(error));
@@ -79,19 +85,30 @@ impl<'de> Visitor<'de> for CommandsVisitor {
 /// # Errors
 /// 400 with what is wrong with it.
 pub fn task(body: &[u8], request: u64) -> Result<Ask, Response> {
-    let TaskBody {
-        key,
-        commands,
-        hosts,
-        queue,
-    } = read(body)?;
-    Ok(Ask::Dispatch(NewTask {
+    let body: TaskBody<Vec<String>> = read(body)?;
+    Ok(task_of(
+        body.key,
+        body.commands,
+        body.queue,
+        request,
+        body.hosts,
+    ))
+}
+
+fn task_of(
+    key: String,
+    commands: Commands,
+    queue: bool,
+    request: u64,
+    hosts: Option<Vec<String>>,
+) -> Ask {
+    Ask::Dispatch(NewTask {
         key,
         commands: commands.0,
         hosts,
         queue,
         request,
-    }))
+    })
 }
 
 /// The console command in `body`, under the id `cid`. The name of an instruction stands for its text.
@@ -103,9 +120,120 @@ pub fn command(
     instructions: &BTreeMap<String, String>,
     cid: String,
 ) -> Result<Ask, Response> {
-    let CommandBody { command, hosts } = read(body)?;
+    let CommandBody { command, hosts } = read::<CommandBody<Vec<String>>>(body)?;
     let text = instructions.get(&command).cloned().unwrap_or(command);
     Ok(Ask::Command { text, hosts, cid })
+}
+
+/// A long body that is being read: all but the names of its hosts, which follow some at a time.
+#[derive(Debug)]
+pub struct Reading {
+    ask: Ask,
+    /// The names as they stand in the body: JSON, but not yet known to be a list of strings.
+    list: Box<RawValue>,
+    /// Bytes of it that have been read.
+    at: usize,
+    names: Vec<String>,
+}
+
+impl Reading {
+    /// Begins to read the [`task`] in `body`. What it is asked, if it names no hosts.
+    ///
+    /// # Errors
+    /// 400 with what is wrong with it.
+    pub fn task(body: &[u8], request: u64) -> Result<Begun, Response> {
+        let body: TaskBody<Box<RawValue>> = read(body)?;
+        let ask = task_of(body.key, body.commands, body.queue, request, None);
+        Ok(Self::begin(ask, body.hosts))
+    }
+
+    /// Begins to read the [`command`] in `body`.
+    ///
+    /// # Errors
+    /// 400 with what is wrong with it.
+    pub fn command(
+        body: &[u8],
+        instructions: &BTreeMap<String, String>,
+        cid: String,
+    ) -> Result<Begun, Response> {
+        let CommandBody { command, hosts } = read::<CommandBody<Box<RawValue>>>(body)?;
+        let text = instructions.get(&command).cloned().unwrap_or(command);
+        let ask = Ask::Command {
+            text,
+            hosts: None,
+            cid,
+        };
+        Ok(Self::begin(ask, hosts))
+    }
+
+    fn begin(ask: Ask, list: Option<Box<RawValue>>) -> Begun {
+        match list {
+            None => Begun::Whole(ask),
+            Some(list) => Begun::Partly(Self {
+                ask,
+                list,
+                at: 0,
+                names: Vec::new(),
+            }),
+        }
+    }
+
+    /// Reads at most `max` more names. What is asked, if these were the last.
+    ///
+    /// # Errors
+    /// 400 with what is wrong with it.
+    pub fn step(&mut self, max: usize) -> Result<Option<Ask>, Response> {
+        let text = self.list.get();
+        for _ in 0..max {
+            // That it is JSON is known: between two values stand a comma and blanks.
+            let rest = text[self.at..].trim_start();
+            let rest = match (self.at, rest.strip_prefix([',', '['])) {
+                (0, _) if !rest.starts_with('[') => return Err(no_list("`hosts` is no list")),
+                (_, Some(rest)) => rest.trim_start(),
+                (_, None) => rest,
+            };
+            if rest.starts_with(']') {
+                return Ok(Some(self.done()));
+            }
+            let mut values = serde_json::Deserializer::from_str(rest).into_iter::<String>();
+            let Some(Ok(name)) = values.next() else {
+                let place = self.names.len();
+                return Err(no_list(&format!("`hosts[{place}]` is no string")));
+            };
+            self.at = text.len() - rest.len() + values.byte_offset();
+            self.names.push(name);
+        }
+        Ok(None)
+    }
+
+    fn done(&mut self) -> Ask {
+        let names = Some(std::mem::take(&mut self.names));
+        match self.ask.clone() {
+            Ask::Dispatch(task) => Ask::Dispatch(NewTask {
+                hosts: names,
+                ..task
+            }),
+            Ask::Command { text, cid, .. } => Ask::Command {
+                text,
+                hosts: names,
+                cid,
+            },
+            other => other,
+        }
+    }
+}
+
+/// What the beginning of a long body came to.
+#[derive(Debug)]
+pub enum Begun {
+    /// That is all.
+    Whole(Ask),
+    /// The names of hosts are still to be read.
+    Partly(Reading),
+}
+
+fn no_list(what: &str) -> Response {
+    Response::error(400, &format!("the body is wrong: {what}"))
 }
 
 fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Response> {
@@ -227,6 +355,65 @@ mod tests {
         ] {
             why(&command(bad.as_bytes(), &instructions, String::new()).unwrap_err());
         }
+    }
+
+    fn in_steps(begun: Result<Begun, Response>, max: usize) -> (Result<Ask, Response>, usize) {
+        let mut reading = match begun {
+            Ok(Begun::Partly(reading)) => reading,
+            Ok(Begun::Whole(ask)) => return (Ok(ask), 0),
+            Err(response) => return (Err(response), 0),
+        };
+        for steps in 1.. {
+            match reading.step(max) {
+                Ok(None) => {}
+                Ok(Some(ask)) => return (Ok(ask), steps),
+                Err(response) => return (Err(response), steps),
+            }
+        }
+        unreachable!()
+    }
+
+    #[test]
+    fn many_names_are_read_in_steps_to_the_same_request() {
+        let names = r#"[ "a" ,"b","c\n\u0041]\"," , "", "[","e"]"#;
+        for hosts in [names, "[]", " [ ] ", "null", r#"["a"]"#] {
+            let text = format!(r#"{{"key":"AC1","hosts":{hosts},"commands":{{"x":1}}}}"#);
+            let whole = task(text.as_bytes(), 7);
+            for max in 1..8 {
+                let (read, steps) = in_steps(Reading::task(text.as_bytes(), 7), max);
+                assert_eq!(read, whole, "{text}");
+                assert!(hosts != names || steps > 6 / max, "{steps} steps of {max}");
+            }
+            let text = format!(r#"{{"command":"x","hosts":{hosts}}}"#);
+            let none = BTreeMap::new();
+            let begun = Reading::command(text.as_bytes(), &none, "c".into());
+            let whole = command(text.as_bytes(), &none, "c".into());
+            assert_eq!(in_steps(begun, 2).0, whole);
+        }
+        for (hosts, what) in [
+            ("7", "list"),
+            (r#"{"a":1}"#, "list"),
+            (r#""a""#, "list"),
+            (r#"["a",7]"#, "hosts[1]"),
+            (r#"[["a"]]"#, "hosts[0]"),
+            (r#"["a",null]"#, "hosts[1]"),
+            (r#"["a","b"#, "EOF"),
+            (r#"["a" "b"]"#, "expected"),
+        ] {
+            let text = format!(r#"{{"command":"x","hosts":{hosts}}}"#);
+            let begun = Reading::command(text.as_bytes(), &BTreeMap::new(), "c".into());
+            let why = why(&in_steps(begun, 3).0.unwrap_err());
+            assert!(why.contains(what), "{text}: {why}");
+        }
+    }
+
+    #[test]
+    fn commands_that_no_book_holds_are_not_read_to_their_end() {
+        let long: Vec<String> = (0..BOOK_BYTES_MAX / 8).map(|n| format!("{n:09}")).collect();
+        let commands: BTreeMap<&str, u32> = long.iter().map(|text| (text.as_str(), 1)).collect();
+        let body = serde_json::json!({"key": "AC1", "commands": commands}).to_string();
+        let why = why(&task(body.as_bytes(), 1).unwrap_err());
+        assert!(why.contains("longer than 60000 bytes"), "{why}");
     }
 
     proptest! {

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!  take(bytes) ──▶ input ──▶ step ──▶ More        read on
+//!                                 ├─▶ Working     step again: a long body is read in several
 //!                                 ├─▶ Continue    100 Continue, for a peer that waits before its body
 //!                                 ├─▶ Answered    write this out first, then step again
 //!                                 ├─▶ Asked       the core's answer goes to `answer`
@@ -11,11 +12,13 @@
 //! The memory is bounded by a head, a body and one read: the caller reads only after [`Step::More`].
 
 use super::Site;
+use super::body::{Begun, Reading};
 use super::gate::Door;
 use super::http::{self, Head};
 use super::response::{Note, Response, Sending};
 use super::routes::{self, Outcome, Route};
 use crate::handlers::ask::Ask;
+use crate::limits::{BODY_BYTES_AT_ONCE_MAX, HOSTS_SHOWN_PER_STEP_MAX};
 
 /// The bytes of one connection that have not been answered yet.
 #[derive(Debug, Default)]
@@ -27,6 +30,8 @@ pub struct Conversation {
     is_last: bool,
     /// Form of the response that the core will give.
     asked: Option<Sending>,
+    /// A long body that is being read, and how its answer is to be sent.
+    reading: Option<(Reading, Sending)>,
 }
 
 /// Result of a step.
@@ -34,6 +39,8 @@ pub struct Conversation {
 pub enum Step {
     /// Nothing was written. More of the request has to come.
     More,
+    /// Nothing was written. The request is long: it takes another step, which needs nothing from the peer.
+    Working,
     /// The peer was asked to send its body.
     Continue,
     /// A request was answered.
@@ -62,7 +69,7 @@ impl Conversation {
     /// Returns whether no byte of a request has arrived.
     #[must_use]
     pub fn is_silent(&self) -> bool {
-        self.input.is_empty()
+        self.input.is_empty() && self.reading.is_none()
     }
 
     /// The connection ends with the next answer, whatever the peer wants.
@@ -84,6 +91,9 @@ impl Conversation {
         number: u128,
         out: &mut Vec<u8>,
     ) -> Step {
+        if let Some((reading, sending)) = self.reading.take() {
+            return self.go_on(reading, sending, out);
+        }
         if self.total.is_some_and(|total| self.input.len() < total) {
             return Step::More;
         }
@@ -111,6 +121,12 @@ impl Conversation {
             }
             Ok(route) => {
                 let body = &self.input[head_len..total];
+                if body.len() > BODY_BYTES_AT_ONCE_MAX
+                    && let Some(begun) = routes::begin(&route, body, door.rules, number)
+                {
+                    self.forget(total);
+                    return self.begun(begun, sending, out);
+                }
                 match routes::act(route, body, site, door.rules, number) {
                     Outcome::Answer(response) => response,
                     Outcome::Ask(ask) => {
@@ -137,6 +153,43 @@ impl Conversation {
             close: sending.close,
             wrong_token: response.note == Note::WrongToken,
         }
+    }
+
+    /// The beginning of a long body has been read.
+    fn begun(
+        &mut self,
+        begun: Result<Begun, Response>,
+        sending: Sending,
+        out: &mut Vec<u8>,
+    ) -> Step {
+        match begun {
+            Ok(Begun::Partly(reading)) => {
+                self.reading = Some((reading, sending));
+                Step::Working
+            }
+            Ok(Begun::Whole(ask)) => {
+                self.asked = Some(sending);
+                Step::Asked(ask)
+            }
+            Err(refusal) => {
+                refusal.write(sending, out);
+                Step::Answered {
+                    status: refusal.status,
+                    close: sending.close,
+                    wrong_token: false,
+                }
+            }
+        }
+    }
+
+    /// Reads some more of a long body.
+    fn go_on(&mut self, mut reading: Reading, sending: Sending, out: &mut Vec<u8>) -> Step {
+        let begun = match reading.step(HOSTS_SHOWN_PER_STEP_MAX) {
+            Ok(None) => Ok(Begun::Partly(reading)),
+            Ok(Some(ask)) => Ok(Begun::Whole(ask)),
+            Err(refusal) => Err(refusal),
+        };
+        self.begun(begun, sending, out)
     }
 
     /// The answer to what was [`Asked`](Step::Asked). Whether the connection ends with it.
@@ -211,6 +264,7 @@ mod tests {
             loop {
                 match conversation.step(&door, &site(&ants), 1, &mut out) {
                     Step::More => break,
+                    Step::Working => {}
                     Step::Asked(_) => {
                         let answer = Response::error(409, "taken");
                         let close = conversation.answer(&answer, &mut out);

@@ -73,6 +73,12 @@ impl Response {
         }
     }
 
+    /// `status` with JSON that may be shown as it is.
+    #[must_use]
+    pub fn json_text(status: u16, body: String) -> Self {
+        Self::with_body(status, JSON, body.into_bytes())
+    }
+
     /// 200 with `body` as it is.
     #[must_use]
     pub fn bytes(body: Vec<u8>) -> Self {

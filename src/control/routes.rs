@@ -12,6 +12,7 @@ use crate::limits::{
     AK_DATA_SHOWN_BYTES_MAX, EVENTS_RECENT_MAX, PAGE_HOSTS_MAX, PAGE_TASK_HOSTS_MAX, PAGE_TASKS_MAX,
 };
 
+use super::body::{self, Begun, Reading};
 use super::gate::HttpRules;
 use super::http::Head;
 use super::json::{Device, Devices, Host, Hosts, Target, Targets};
@@ -20,7 +21,7 @@ use super::query::{self, Part};
 use super::recent::Recent;
 use super::response::{Note, Response};
 use super::target::decode;
-use super::{Site, body, metrics};
+use super::{Site, metrics};
 
 /// The resources.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -135,6 +136,24 @@ pub fn find(head: &Head<'_>) -> Result<Route, Response> {
             let part = Part::of(limit.as_deref(), None, EVENTS_RECENT_MAX)?;
             Ok(Route::RecentEvents(part.limit))
         }
+    }
+}
+
+/// Begins to read a long `body`, if `route` is one that takes names of hosts.
+#[must_use]
+pub fn begin(
+    route: &Route,
+    body: &[u8],
+    rules: &HttpRules,
+    number: u128,
+) -> Option<Result<Begun, Response>> {
+    match route {
+        Route::NewTask => Some(Reading::task(body, number as u64)),
+        Route::NewCommand => {
+            let cid = format!("{number:032x}");
+            Some(Reading::command(body, &rules.instructions, cid))
+        }
+        _ => None,
     }
 }
 

@@ -60,7 +60,7 @@ fn talk(stream: &[u8], size: usize) -> Vec<String> {
             let is_over = matches!(step, Step::Follow | Step::Answered { close: true, .. });
             let goes_on = !matches!(step, Step::More | Step::Continue);
             match step {
-                Step::More => {}
+                Step::More | Step::Working => {}
                 // Whether it is said depends on whether the body comes along.
                 Step::Continue => assert!(out.starts_with(b"HTTP/1.1 100 ")),
                 Step::Answered { .. } => said.push(String::from_utf8_lossy(&out).into_owned()),

@@ -23,6 +23,19 @@ impl<K: Serialize, V: Serialize> Serialize for Map<K, V> {
     }
 }
 
+impl<K: Serialize, V: Serialize> Map<K, V> {
+    /// Its members as JSON, without the braces around them.
+    ///
+    /// # Errors
+    /// When one of them has no form.
+    pub fn members(&self) -> serde_json::Result<String> {
+        let mut text = serde_json::to_string(self)?;
+        text.pop();
+        text.remove(0);
+        Ok(text)
+    }
+}
+
 /// A task that was just stored.
 #[derive(Debug, Serialize)]
 pub struct Dispatched<'a> {
@@ -39,14 +52,22 @@ impl<'a> Dispatched<'a> {
     /// The task `key`, in which `hosts` are what they are, some of them `unknown`.
     #[must_use]
     pub fn of(key: &'a TaskKey, hosts: &'a [(HostId, TaskState)], unknown: &'a [HostId]) -> Self {
-        let hosts = hosts.iter();
+        let key = key.as_str();
+        let hosts = Self::states(hosts);
         Self {
-            key: key.as_str(),
-            hosts: Map(hosts
-                .map(|(host, state)| (host.as_str(), state.as_str()))
-                .collect()),
+            key,
+            hosts,
             unknown,
         }
+    }
+
+    /// Some of its hosts.
+    #[must_use]
+    pub fn states(hosts: &'a [(HostId, TaskState)]) -> Map<&'a str, &'static str> {
+        let hosts = hosts.iter();
+        Map(hosts
+            .map(|(host, state)| (host.as_str(), state.as_str()))
+            .collect())
     }
 }
 
@@ -199,14 +220,20 @@ impl<'a> Commanded<'a> {
     /// The command `cid`, and whether it was sent to each of `hosts`, some of them `unknown`.
     #[must_use]
     pub fn of(cid: &'a str, hosts: &'a [(HostId, bool)], unknown: &'a [HostId]) -> Self {
-        let hosts = hosts.iter();
         Self {
             id: cid,
-            hosts: Map(hosts
-                .map(|(host, sent)| (host.as_str(), word(*sent, false)))
-                .collect()),
+            hosts: Self::states(hosts),
             unknown,
         }
+    }
+
+    /// Some of its hosts.
+    #[must_use]
+    pub fn states(hosts: &'a [(HostId, bool)]) -> Map<&'a str, &'static str> {
+        let hosts = hosts.iter();
+        Map(hosts
+            .map(|(host, sent)| (host.as_str(), word(*sent, false)))
+            .collect())
     }
 }
 
@@ -236,19 +263,31 @@ impl<'a> Command<'a> {
     /// `view` as it is shown.
     #[must_use]
     pub fn of(view: &'a CommandView) -> Self {
-        let hosts = view.hosts.iter().map(|(host, sent, answered, found)| {
+        Self::with(view, &view.hosts)
+    }
+
+    /// The same with these hosts.
+    #[must_use]
+    pub fn with(view: &'a CommandView, hosts: &'a [(HostId, bool, bool, FoundHost)]) -> Self {
+        Self {
+            id: &view.cid,
+            command: &view.text,
+            created: Time(view.created),
+            hosts: Self::hosts(hosts),
+        }
+    }
+
+    /// Some of its hosts.
+    #[must_use]
+    pub fn hosts(hosts: &'a [(HostId, bool, bool, FoundHost)]) -> Map<&'a str, CommandHost<'a>> {
+        let hosts = hosts.iter().map(|(host, sent, answered, found)| {
             let shown = CommandHost {
                 state: word(*sent, *answered),
                 results: results(found),
             };
             (host.as_str(), shown)
         });
-        Self {
-            id: &view.cid,
-            command: &view.text,
-            created: Time(view.created),
-            hosts: Map(hosts.collect()),
-        }
+        Map(hosts.collect())
     }
 }
 

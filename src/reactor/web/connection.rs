@@ -23,12 +23,13 @@ use std::net::{IpAddr, Shutdown, SocketAddr};
 use mio::Token;
 use mio::net::TcpStream;
 
-use crate::control::{Conversation, Door, HttpRules, Response, Site, Step, events, reply};
+use crate::control::reply::Composing;
+use crate::control::{Conversation, Door, HttpRules, Response, Site, Step, events};
 use crate::handlers::ask::{Answer, Ask};
 use crate::limits::{
-    HTTP_ANSWER_S_MAX, HTTP_ASK_S_MAX, HTTP_FOLLOWER_BYTES_MAX, HTTP_FOLLOWER_COMMENT_S,
-    HTTP_FOLLOWER_FLUSH_BYTES, HTTP_LINGER_S_MAX, HTTP_PROGRESS_BYTES, HTTP_REQUEST_S_MAX,
-    HTTP_STALLED_S, HTTP_TOKEN_DELAY_MS, READ_BYTES_PER_TURN_MAX,
+    HOSTS_SHOWN_PER_STEP_MAX, HTTP_ANSWER_S_MAX, HTTP_ASK_S_MAX, HTTP_FOLLOWER_BYTES_MAX,
+    HTTP_FOLLOWER_COMMENT_S, HTTP_FOLLOWER_FLUSH_BYTES, HTTP_LINGER_S_MAX, HTTP_PROGRESS_BYTES,
+    HTTP_REQUEST_S_MAX, HTTP_STALLED_S, HTTP_TOKEN_DELAY_MS, READ_BYTES_PER_TURN_MAX,
 };
 use crate::time::{Instant, Span};
 
@@ -45,7 +46,7 @@ pub(super) struct Connection {
     sent: usize,
     phase: Phase,
     /// The core's answer, until it is written.
-    reply: Option<Answer>,
+    reply: Option<Composing>,
     /// Set when the server stops: there is no time for lingering.
     hurried: bool,
     /// The name of this connection.
@@ -263,7 +264,7 @@ impl Connection {
     pub(super) fn reply(&mut self, answer: Answer) -> bool {
         let waits = self.phase == Phase::Asking && self.reply.is_none();
         if waits {
-            self.reply = Some(answer);
+            self.reply = Some(Composing::new(answer));
         }
         waits
     }
@@ -377,10 +378,13 @@ impl Connection {
                 return Ok(Progress::Blocked);
             }
             if self.phase == Phase::Asking {
-                let Some(answer) = self.reply.take() else {
+                let Some(reply) = &mut self.reply else {
                     return Ok(Progress::Blocked);
                 };
-                let response = reply::of(answer);
+                let Some(response) = reply.step(HOSTS_SHOWN_PER_STEP_MAX) else {
+                    return Ok(Progress::Again);
+                };
+                self.reply = None;
                 let close = self.conversation.answer(&response, &mut self.output);
                 driven.answered = Some(response.status);
                 self.send_answer(close, now);
@@ -392,6 +396,7 @@ impl Connection {
             if self.phase == Phase::Receiving {
                 match self.conversation.step(door, site, number, &mut self.output) {
                     Step::More => {}
+                    Step::Working => return Ok(Progress::Again),
                     Step::Asked(ask) => {
                         self.phase = Phase::Asking;
                         self.deadline = now + Span::from_secs(HTTP_ASK_S_MAX);
