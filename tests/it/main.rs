@@ -28,6 +28,7 @@ mod faults;
 mod frames;
 mod http;
 mod keys;
+mod many_hosts;
 mod names;
 mod old_fleet;
 mod outage;

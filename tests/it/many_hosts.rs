@@ -1,0 +1,59 @@
+//! Requests with many hosts, beside one host that beats.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use super::support::{BEAT_ASKING, Home, Host, http};
+
+/// Hosts of a request.
+const HOSTS: usize = 20_000;
+/// A heartbeat waits for one part in so many of the time that the request takes.
+const PARTS: u32 = 5;
+/// Requests among which a busy machine must leave one alone.
+const ROUNDS: u32 = 10;
+
+#[test]
+fn a_heartbeat_waits_for_a_small_part_of_a_request_with_many_hosts() {
+    let home = Home::embedded();
+    let server = home.start();
+    let mut host = Host::online(server.tcp, "127.0.60.2");
+    let names: Vec<String> = (0..HOSTS).map(|n| format!("host-{n}")).collect();
+    let http = server.http;
+    let mut longest_beside = |path: &'static str, body: String, status: u16| {
+        let began = Instant::now();
+        let posted = thread::spawn(move || http::post(http, path, &body).status);
+        let mut longest = Duration::ZERO;
+        while !posted.is_finished() {
+            let asked = Instant::now();
+            assert_eq!(host.ask(BEAT_ASKING)["ACK"], "keepAlive");
+            longest = longest.max(asked.elapsed());
+        }
+        assert_eq!(posted.join().unwrap(), status);
+        (longest, began.elapsed())
+    };
+    for (path, status) in [("/v1/tasks", 201), ("/v1/commands", 202)] {
+        let mut seen = Vec::new();
+        loop {
+            let body = match path {
+                "/v1/tasks" => json!({
+                    "key": format!("AC{}", seen.len()),
+                    "commands": {"uptime": 1},
+                    "hosts": names,
+                }),
+                _ => json!({"command": "uptime", "hosts": names}),
+            };
+            let (longest, took) = longest_beside(path, body.to_string(), status);
+            seen.push((longest, took));
+            if longest * PARTS <= took {
+                break;
+            }
+            assert!(
+                seen.len() < ROUNDS as usize,
+                "{path}: waits and times: {seen:?}"
+            );
+        }
+        eprintln!("{path}: {seen:?}");
+    }
+}
