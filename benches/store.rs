@@ -154,6 +154,7 @@ fn report(store: &mut dyn Backend, hosts: u32) {
             complete: Vec::new(),
             oncall: vec!["uptime".to_owned()],
             state: None,
+            unknown: false,
             told: None,
             lifetime: Default::default(),
             stamp: stamp(3),

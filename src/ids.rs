@@ -12,6 +12,15 @@ use serde::{Deserialize, Serialize};
 
 use crate::limits::{HOST_ID_BYTES_MAX, TASK_KEY_BYTES_MAX};
 
+/// The network by which hosts are counted at `address`, as a number: the address itself, of IPv6 its first 64 bits.
+#[must_use]
+pub fn network_of(address: IpAddr) -> u128 {
+    match address.to_canonical() {
+        IpAddr::V4(ip) => ip.to_ipv6_mapped().to_bits(),
+        IpAddr::V6(ip) => ip.to_bits() & !u128::from(u64::MAX),
+    }
+}
+
 /// A map keyed by numbers that this program assigns, so an attacker cannot make them collide:
 /// hashed at almost no cost.
 pub type Numbered<K, V> = HashMap<K, V, FxBuildHasher>;

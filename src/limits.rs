@@ -179,6 +179,39 @@ pub const TRANSITIONS_WAITING_MAX: usize = 16;
 /// Hosts kept in the table, offline ones included. When full, the host offline for longest is
 /// forgotten (the store keeps it); when all are online, a new one is refused.
 pub const HOSTS_MAX: usize = 1 << 21;
+/// New ids that one address (of IPv6, one /64) may bring within a minute; one more is refused until the next.
+pub const NEW_IDS_PER_NETWORK_MAX: u32 = 32_768;
+/// Networks whose new ids are counted; those of further ones within the same minute are not.
+pub const NEW_NETWORKS_MAX: usize = 65_536;
+/// Hosts that have never stayed online for a timeout and are told of one by one; beyond, they are one event `new-ids` with
+/// their number. So many are then told again each second ([`NEW_IDS_TOLD_PER_S`]).
+pub const NEW_IDS_TOLD_MAX: u64 = 16_384;
+/// Hosts by which that budget grows each second.
+pub const NEW_IDS_TOLD_PER_S: u64 = 1;
+/// Hosts kept that are offline and have never stayed online for a timeout. The oldest of one more is forgotten, here and
+/// in the store.
+pub const BRIEF_HOSTS_MAX: usize = 16_384;
+/// Of those, looked at to find one that can be forgotten: of the others something is being written.
+pub const BRIEF_LOOKS_MAX: usize = 64;
+/// Ids whose replacements are watched; those of the last minute stay when it is full, and then no further one is watched.
+pub const FIGHTS_MAX: usize = 16_384;
+/// Networks remembered for one of those, each with how long it held the id; the least goes.
+pub const TENURES_MAX: usize = 8;
+/// The window in which reports on keys that this server never stored are counted, and how long such a key is kept that
+/// has no task book, in seconds.
+pub const STRAY_WINDOW_S: u64 = 3_600;
+/// Such keys of one host within the window. Beyond these bounds a report is refused.
+pub const STRAY_HOST_KEYS_MAX: usize = 16_384;
+/// Such reports of one host within the window.
+pub const STRAY_HOST_REPORTS_MAX: u32 = 65_536;
+/// Their texts, in bytes.
+pub const STRAY_HOST_BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// Hosts with such reports within the window.
+pub const STRAY_HOSTS_MAX: usize = 16_384;
+/// Such reports of all hosts within the window.
+pub const STRAY_REPORTS_MAX: u32 = 262_144;
+/// Their texts, in bytes.
+pub const STRAY_BYTES_MAX: u64 = 512 * 1024 * 1024;
 /// Events of the fleet itself (mass offline, quarantine) waiting for the store. When full the
 /// oldest goes, counted.
 pub const NOTICES_WAITING_MAX: usize = 1_024;

@@ -303,6 +303,16 @@ impl Stats {
                 self.refused_hellos,
             ),
             (
+                "anthill_new_ids_refused_total",
+                "Connections refused because their address brought too many new ids within a minute.",
+                self.new_ids_refused,
+            ),
+            (
+                "anthill_unknown_keys_refused_total",
+                "Reports refused for their number, on keys that this server never stored.",
+                self.strays_refused,
+            ),
+            (
                 "anthill_speechless_total",
                 "Connections closed because no valid message came in time.",
                 self.speechless,
@@ -458,9 +468,11 @@ mod tests {
             datagrams_forged: 1055,
             datagrams_replayed: 1056,
             datagrams_stale: 1057,
+            new_ids_refused: 1058,
+            strays_refused: 1059,
         };
         let text = page(&site(&ants));
-        for number in 1001..=1057 {
+        for number in 1001..=1059 {
             let needle = format!(" {number}\n");
             assert_eq!(text.matches(&needle).count(), 1, "{number}");
         }

@@ -40,6 +40,10 @@ impl Core {
         if !self.make_room_for_report(conn, REPORT_BYTES) {
             return Flow::Wait;
         }
+        let unknown = !self.is_starting() && self.tasks.delivery_of(&key, &host).is_none();
+        if unknown && !self.admit_stray(slot, &key, REPORT_BYTES, at) {
+            return self.refuse_stray(conn, Flag::Answer, &host, &key, ask, fx);
+        }
         let again = answer.code == ResultCode::Received && self.has_finished(&host, &key);
         let (state, said) = match answer.code {
             ResultCode::Received => {

@@ -31,13 +31,16 @@ use super::jobs::Jobs;
 use super::keys::Keys;
 use super::lifetime::Early;
 use super::mass::Mass;
+use super::newcomers::{Arrivals, Newcomers};
 use super::payloads::Payloads;
 use super::quarantine::Quarantine;
 use super::restore::Restores;
 use super::sends::Outgoing;
 use super::session::Sessions;
+use super::slot_set::SlotSet;
 use super::states::States;
 use super::stats::Stats;
+use super::strays::Strays;
 use super::tasks::Tasks;
 use super::view::{Filter, HostView, Page, StoreView};
 use super::work::Work;
@@ -94,6 +97,10 @@ pub struct Core {
     pub(super) work: Work,
     pub(super) writes: Writes,
     pub(super) mass: Mass,
+    pub(super) arrivals: Arrivals,
+    pub(super) newcomers: Newcomers,
+    /// Hosts online, by slot, that came without an event of their own.
+    pub(super) untold: SlotSet,
     pub(super) quarantine: Quarantine,
     pub(super) store: StoreState,
     pub(super) inherited: Inherited,
@@ -110,6 +117,7 @@ pub struct Core {
     pub(super) restores: Restores,
     pub(super) early: Early,
     pub(super) payloads: Payloads,
+    pub(super) strays: Strays,
     pub(super) commands: Commands,
     pub(super) reads: Reads,
     pub(super) keys: Keys,
@@ -145,6 +153,9 @@ impl Core {
         Self {
             hosts: Hosts::new(rules.hosts_max),
             mass: Mass::new(rules.timeout),
+            arrivals: Arrivals::new(rules.timeout),
+            newcomers: Newcomers::default(),
+            untold: SlotSet::default(),
             chance: Chance::new(rules.seed),
             rules,
             stats: Stats::default(),
@@ -169,6 +180,7 @@ impl Core {
             restores: Restores::default(),
             early: Early::default(),
             payloads: Payloads::default(),
+            strays: Strays::default(),
             commands: Commands::default(),
             reads: Reads::default(),
             keys: Keys::default(),
@@ -186,6 +198,8 @@ impl Core {
             rules.timeout < self.rules.timeout || rules.first_message < self.rules.first_message;
         if rules.timeout != self.rules.timeout {
             self.mass = Mass::new(rules.timeout);
+            // All who are here count as having stayed.
+            self.arrivals = Arrivals::new(rules.timeout);
         }
         self.rules = rules;
         if shorter {
@@ -254,7 +268,7 @@ impl Core {
         self.hurry_dispatches(judge, fx);
         self.hurry_reads(judge, fx);
         self.hurry_results(judge, at, fx);
-        self.rounds(judge, at);
+        self.rounds(judge, at, fx);
         self.resume_if_plenty(at, fx);
         let next = self.next_deadline(judge);
         // Whoever waits for room may be let go on by the next look.
@@ -623,7 +637,7 @@ impl Core {
         self.end_session(conn, Reason::Timeout, at, fx);
     }
 
-    fn rounds(&mut self, judge: Instant, at: Moment) {
+    fn rounds(&mut self, judge: Instant, at: Moment, fx: &mut Effects) {
         if self.seen_due.is_some_and(|due| due <= judge) {
             self.seen_due = None;
             self.note_seen(at);
@@ -631,6 +645,8 @@ impl Core {
         if self.audit_due.is_some_and(|due| due <= judge) {
             self.audit_due = Some(judge + AUDIT_ROUND);
             self.quarantine.forget(judge);
+            self.newcomers.forget(judge);
+            self.sum_up_new_ids(at, fx);
             self.work.expire(judge, self.rules.working_timeout);
             if self.writes.audit.is_none() {
                 self.writes.audit = Some(0);

@@ -164,6 +164,18 @@ pub enum EventKind {
         /// Both addresses, in words.
         reason: String,
     },
+    /// Two connections have one id and replace each other.
+    Duplicate {
+        /// The id.
+        host: HostId,
+        /// Both addresses, in words.
+        reason: String,
+    },
+    /// Hosts came online that have no events of their own: ids never seen before, in too great a number.
+    NewIds {
+        /// How many.
+        count: u64,
+    },
     /// A device or a target has changed.
     Outside(News),
 }

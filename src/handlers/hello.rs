@@ -4,12 +4,13 @@ use crate::codec::message::{Ask, Flag, Hello, Word};
 use crate::codec::{Abnormal, DecodeError};
 use crate::ids::{ConnId, HostId};
 use crate::store::op::{Notice, Reason};
+use crate::time::Span;
 
 use super::Moment;
 use super::core::Core;
 use super::effect::{Effect, Effects, EventKind, Note};
 use super::host::{Marks, Peer};
-use super::quarantine::Verdict;
+use super::quarantine::{Claim, Verdict};
 
 impl Core {
     /// A hello: the first message of a connection, and the only one of its kind.
@@ -31,7 +32,7 @@ impl Core {
         let peer = self.sessions.peer(conn);
         match self.admit(at, conn, hello, peer, fx) {
             Ok(slot) => {
-                let interval_s = self.welcome(at, conn, slot, hello, fx);
+                let interval_s = self.welcome(at, conn, slot, hello, ask, fx);
                 self.reply(conn, Flag::Hello, ask.seq, Word::Welcome { interval_s }, fx);
             }
             Err(why) => self.refuse_hello(at, conn, ask, &why, fx),
@@ -85,9 +86,7 @@ impl Core {
             self.note_unkeyed(&id, peer, &why, fx);
             return Err(why);
         }
-        let slot = self
-            .find_or_enter(id.clone())
-            .ok_or_else(|| "the server knows as many hosts as it can".to_owned())?;
+        let slot = self.admit_id(id.clone(), peer, at).map_err(str::to_owned)?;
         let holder = self.hosts.get(slot).and_then(|host| host.identified());
         let Some(holder) = holder.filter(|holder| *holder != conn) else {
             return Ok(slot);
@@ -103,9 +102,19 @@ impl Core {
             self.quarantine.settled(reference);
             return Ok(slot);
         }
-        match self.quarantine.claimed(reference, at.now) {
+        let since = self.hosts.get(slot).map_or(at.wall, |host| host.since);
+        let claim = Claim {
+            holder: self.sessions.peer(holder).ip(),
+            claimant: peer.ip(),
+            online: Span::from_millis(at.wall.0.saturating_sub(since.0)),
+        };
+        match self.quarantine.claimed(reference, &claim, at.now) {
             Verdict::Replace => return Ok(slot),
-            Verdict::Report => self.quarantined(at, id, holder, peer, fx),
+            Verdict::ReplaceAndReport => {
+                self.quarantined(at, id, holder, peer, fx);
+                return Ok(slot);
+            }
+            Verdict::RefuseAndReport => self.quarantined(at, id, holder, peer, fx),
             Verdict::Refuse => {}
         }
         Err("this id is in use and has been replaced too often; try again in a minute".to_owned())
@@ -118,12 +127,15 @@ impl Core {
         conn: ConnId,
         slot: u32,
         hello: &Hello<'_>,
+        ask: Ask,
         fx: &mut Effects,
     ) -> f64 {
+        self.note_duplicate(at, conn, slot, hello.boot.as_deref(), fx);
         self.attach(at, conn, slot, true, fx);
         self.heard(at, conn);
         let reference = self.hosts.reference(slot);
         if let Some(host) = self.hosts.get_mut(slot) {
+            host.set_asks(ask.reply);
             host.set_udp(hello.udp.unwrap_or(0));
             host.set(Marks::PUSH, hello.push);
             let ip = host.peer().ip();
@@ -146,6 +158,53 @@ impl Core {
         self.rules.timeout.part(3).as_secs_f64()
     }
 
+    /// Reports, once a fight, that the host's id is used by two processes: another one is about to replace its connection.
+    fn note_duplicate(
+        &mut self,
+        at: Moment,
+        conn: ConnId,
+        slot: u32,
+        boot: Option<&str>,
+        fx: &mut Effects,
+    ) {
+        let Some(host) = self.hosts.get(slot) else {
+            return;
+        };
+        let older = host.identified().filter(|older| *older != conn);
+        let (Some(older), Some(reference)) = (older, self.hosts.reference(slot)) else {
+            return;
+        };
+        let differs = host.boot().zip(boot).map(|(one, other)| one != other);
+        if !self.quarantine.is_duplicate(reference, differs, at.now) {
+            return;
+        }
+        let host = host.id();
+        let (before, now) = (self.sessions.peer(older), self.sessions.peer(conn));
+        let reason = format!("held by {}, claimed by {}", before.address(), now.address());
+        let stamp = self.stamp(at);
+        fx.push(Effect::Log(Note {
+            level: log::Level::Warn,
+            what: "duplicate-id",
+            who: host.to_string(),
+            text: format!(
+                "another process with this id replaces its connection, which was still open: {reason}"
+            ),
+        }));
+        let kind = EventKind::Duplicate {
+            host: host.clone(),
+            reason: reason.clone(),
+        };
+        self.tell(stamp, kind, fx);
+        self.notice(Notice {
+            event: "duplicate-id",
+            about: Some(host.to_string()),
+            state: None,
+            reason: Some(reason),
+            count: None,
+            stamp,
+        });
+    }
+
     fn quarantined(
         &mut self,
         at: Moment,
@@ -164,7 +223,9 @@ impl Core {
             level: log::Level::Error,
             what: "quarantine",
             who: id.to_string(),
-            text: format!("replaced too often, kept as it is for a minute: {reason}"),
+            text: format!(
+                "replaced too often, left for a minute to the address that had it longest: {reason}"
+            ),
         }));
         let kind = EventKind::Quarantine {
             host: id.clone(),

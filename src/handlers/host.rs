@@ -63,6 +63,8 @@ impl Marks {
     pub const ASKED: Self = Self(1 << 5);
     /// It has proved a key, in this life of the server or an earlier one.
     pub const KEYED: Self = Self(1 << 6);
+    /// It has stayed online for a timeout at least, once.
+    pub const LASTING: Self = Self(1 << 7);
 }
 
 /// Where a host stands.
@@ -135,6 +137,8 @@ struct Extra {
     udp: u16,
     /// The connection it named itself on, if there is one.
     identified: Option<ConnId>,
+    /// Its hello on that connection asked for a reply.
+    asks: bool,
     /// Names the host's process.
     boot: Option<Box<str>>,
     rest: Option<Box<Rest>>,
@@ -147,6 +151,7 @@ impl Default for Extra {
             peer: Peer::UNKNOWN,
             udp: 0,
             identified: None,
+            asks: false,
             boot: None,
             rest: None,
         }
@@ -305,6 +310,19 @@ impl Host {
             return None;
         }
         std::mem::replace(&mut self.extra_mut().identified, conn)
+    }
+
+    /// Whether its last hello asked for a reply.
+    #[must_use]
+    pub fn asks(&self) -> bool {
+        self.extra.as_deref().is_some_and(|extra| extra.asks)
+    }
+
+    /// Its hello asked for a reply, or did not.
+    pub fn set_asks(&mut self, asks: bool) {
+        if asks != self.asks() {
+            self.extra_mut().asks = asks;
+        }
     }
 
     /// Its UDP port, where it gave one; else 0.

@@ -90,10 +90,15 @@ impl Hosts {
         })
     }
 
-    /// Enters a new host, as offline and not yet written. `None` when the table is full and no host
-    /// can be evicted: none is offline with nothing left to write (`is_behind`).
-    pub fn insert(&mut self, id: HostId, is_behind: impl Fn(u32) -> bool) -> Option<u32> {
-        if self.slots.len() >= self.max && !self.make_room(is_behind) {
+    /// Whether a further host has no room.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.slots.len() >= self.max
+    }
+
+    /// Enters a host that is not there yet, as offline and never told of. `None` when the table is full.
+    pub fn insert(&mut self, id: HostId) -> Option<u32> {
+        if self.is_full() {
             return None;
         }
         self.generations = self.generations.wrapping_add(1);
@@ -116,29 +121,25 @@ impl Hosts {
         }
     }
 
-    /// Forgets the host offline for longest among the next few, if nothing of it is still to be
-    /// written. The store keeps it for as long as it keeps anyone.
-    fn make_room(&mut self, is_behind: impl Fn(u32) -> bool) -> bool {
+    /// The host to make room when the table is full, looked for among the next few: offline, and such that `may_go`. One that
+    /// has proved a key goes last, since its id would then be anyone's, and one that was never online for long goes
+    /// first; among equals the one offline for longest.
+    pub fn evictable(&mut self, may_go: impl Fn(u32, &Host) -> bool) -> Option<u32> {
         let reach = self.slots();
-        let mut oldest: Option<(UnixMs, u32)> = None;
+        let mut best: Option<(bool, bool, UnixMs, u32)> = None;
         for _ in 0..EVICTION_LOOKS.min(reach) {
             self.hand = (self.hand + 1) % reach;
+            let slot = self.hand as u32;
             let Some(host) = self.slots.get(self.hand) else {
                 continue;
             };
-            let settled = !host.has(Marks::TOLD_ONLINE)
-                && !host.has(Marks::IN_FLIGHT)
-                && !host.has(Marks::IN_DOUBT);
-            if !host.presence.is_online() && settled && !is_behind(self.hand as u32) {
-                let candidate = (host.since, self.hand as u32);
-                oldest = Some(oldest.map_or(candidate, |best| best.min(candidate)));
+            if !host.presence.is_online() && may_go(slot, host) {
+                let (keyed, lasting) = (host.has(Marks::KEYED), host.has(Marks::LASTING));
+                let candidate = (keyed, lasting, host.since, slot);
+                best = Some(best.map_or(candidate, |best| best.min(candidate)));
             }
         }
-        let Some((_, slot)) = oldest else {
-            return false;
-        };
-        self.remove(slot);
-        true
+        best.map(|(.., slot)| slot)
     }
 }
 
@@ -154,12 +155,12 @@ mod tests {
     #[test]
     fn a_host_is_found_by_name_until_it_is_removed() {
         let mut hosts = Hosts::new(10);
-        let slot = hosts.insert(id("web-1"), |_| false).unwrap();
+        let slot = hosts.insert(id("web-1")).unwrap();
         let reference = hosts.reference(slot).unwrap();
         assert_eq!(hosts.find(&id("web-1")), Some(slot));
         hosts.remove(slot);
         assert_eq!(hosts.find(&id("web-1")), None);
-        let again = hosts.insert(id("web-2"), |_| false).unwrap();
+        let again = hosts.insert(id("web-2")).unwrap();
         assert_eq!(again, slot, "the slot is used again");
         assert_eq!(
             hosts.resolve(reference),
@@ -169,27 +170,27 @@ mod tests {
     }
 
     #[test]
-    fn a_full_table_forgets_the_host_offline_for_longest_and_never_one_online() {
-        let mut hosts = Hosts::new(2);
-        let first = hosts.insert(id("a"), |_| false).unwrap();
-        let second = hosts.insert(id("b"), |_| false).unwrap();
-        hosts.get_mut(first).unwrap().since = UnixMs(5);
-        hosts.get_mut(second).unwrap().since = UnixMs(4);
-        let third = hosts.insert(id("c"), |_| false).unwrap();
-        assert!(hosts.find(&id("b")).is_none() && hosts.find(&id("a")).is_some());
-        hosts.get_mut(first).unwrap().presence = Presence::Online;
-        hosts.get_mut(third).unwrap().presence = Presence::Inherited;
-        assert_eq!(hosts.insert(id("d"), |_| false), None);
-    }
-
-    #[test]
-    fn a_host_of_whom_something_is_still_to_be_written_makes_no_room() {
-        let mut hosts = Hosts::new(1);
-        let slot = hosts.insert(id("a"), |_| false).unwrap();
-        assert_eq!(hosts.insert(id("b"), |behind| behind == slot), None);
-        hosts.get_mut(slot).unwrap().set(Marks::IN_DOUBT, true);
-        assert_eq!(hosts.insert(id("b"), |_| false), None);
-        hosts.get_mut(slot).unwrap().set(Marks::IN_DOUBT, false);
-        assert!(hosts.insert(id("b"), |_| false).is_some());
+    fn a_short_stay_goes_first_and_a_keyed_or_online_host_last() {
+        let mut hosts = Hosts::new(5);
+        let slots = ["online", "keyed", "old", "new", "brief"].map(|name| {
+            let slot = hosts.insert(id(name)).unwrap();
+            let host = hosts.get_mut(slot).unwrap();
+            host.set(Marks::LASTING, name != "brief");
+            host.set(Marks::KEYED, name == "keyed");
+            host.since = UnixMs(match name {
+                "brief" => 9,
+                "new" => 5,
+                _ => 4,
+            });
+            slot
+        });
+        assert_eq!(hosts.insert(id("more")), None);
+        hosts.get_mut(slots[0]).unwrap().presence = Presence::Online;
+        for slot in [slots[4], slots[2], slots[3], slots[1]] {
+            assert_eq!(hosts.evictable(|other, _| other == slot), Some(slot));
+            assert_eq!(hosts.evictable(|_, _| true), Some(slot));
+            hosts.remove(slot);
+        }
+        assert_eq!(hosts.evictable(|_, _| true), None);
     }
 }

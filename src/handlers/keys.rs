@@ -337,7 +337,7 @@ impl Core {
             // Before it comes online, so that it is stored with that.
             host.set(Marks::KEYED, true);
         }
-        let interval_s = self.welcome(at, conn, slot, &hello, fx);
+        let interval_s = self.welcome(at, conn, slot, &hello, ask, fx);
         let word = Word::Proven { proof, interval_s };
         self.reply(conn, Flag::Hello, ask.seq, word, fx);
         fx.push(Effect::Guard { conn, keys });

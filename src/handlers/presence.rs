@@ -5,6 +5,7 @@
 
 use crate::codec::Abnormal;
 use crate::codec::DecodeError;
+use crate::codec::message::{Flag, Word};
 use crate::ids::{ConnId, HostId};
 use crate::limits::TIMEOUTS_OF_THE_BUSY;
 use crate::store::op::{HeldHost, Notice, Reason, Settled};
@@ -15,10 +16,14 @@ use super::changes::{Became, Change};
 use super::core::{AUDIT_ROUND, Core, StoreState};
 use super::effect::{Effect, Effects, EventKind, Note};
 use super::host::{Marks, Peer, Presence, Rest};
+use super::room::NO_ROW;
 
 /// A Redis that only hung still executes what lay in a dropped connection; so long after a
 /// coming-up all state is written once more.
 const SWEEP_AGAIN: Span = Span::from_secs(5);
+
+/// The last words to a connection whose id another connection has taken.
+const REPLACED: &str = "replaced by another connection with this id";
 
 impl Core {
     /// The host of a connection that has sent a valid message; a plain connection's first makes
@@ -40,11 +45,13 @@ impl Core {
             self.abnormal(at, conn, &error, fx);
             return None;
         }
-        let Some(slot) = self.find_or_enter(id) else {
-            let error =
-                DecodeError::new(Abnormal::OutOfPlace("one more host: the table is full"), 0);
-            self.abnormal(at, conn, &error, fx);
-            return None;
+        let slot = match self.admit_id(id, peer, at) {
+            Ok(slot) => slot,
+            Err(why) => {
+                let error = DecodeError::new(Abnormal::OutOfPlace(why), 0);
+                self.abnormal(at, conn, &error, fx);
+                return None;
+            }
         };
         if self.hosts.get(slot).is_some_and(|host| self.has_key(host)) {
             let what = "a plain message for a host that has proved its key";
@@ -54,17 +61,6 @@ impl Core {
         }
         self.attach(at, conn, slot, false, fx);
         Some(slot)
-    }
-
-    /// The host of this name, entered if it is new. `None` when the table is full.
-    pub(super) fn find_or_enter(&mut self, id: HostId) -> Option<u32> {
-        match self.hosts.find(&id) {
-            Some(slot) => Some(slot),
-            None => {
-                let writes = &self.writes;
-                self.hosts.insert(id, |slot| writes.is_behind(slot))
-            }
-        }
     }
 
     /// Makes `conn` a connection of the host in `slot`.
@@ -86,7 +82,9 @@ impl Core {
             return;
         };
         host.sessions += 1;
+        let older_asks = host.asks();
         let older = if identified {
+            host.set_asks(false);
             host.set_identified(Some(conn))
         } else {
             None
@@ -119,6 +117,10 @@ impl Core {
         }
         if let Some(older) = older {
             self.stats.replacements += 1;
+            if older_asks {
+                let why = Word::Refused(REPLACED.to_owned());
+                self.reply(older, Flag::Hello, None, why, fx);
+            }
             fx.push(Effect::Close { conn: older });
             self.end_session(older, Reason::Closed, at, fx);
         }
@@ -167,7 +169,8 @@ impl Core {
         let Some(host) = self.hosts.get_mut(slot) else {
             return;
         };
-        if let Some(gone) = host.gone() {
+        let lasting = host.has(Marks::LASTING);
+        if let Some(gone) = host.gone().filter(|_| lasting) {
             self.mass.back(at.now, gone);
         }
         host.set_presence(Presence::Online, None);
@@ -176,16 +179,26 @@ impl Core {
         let (id, peer) = (host.id(), host.peer());
         self.stats.onlines += 1;
         self.stats.hosts_online += 1;
+        let mut stamp = Some(stamp);
+        if !lasting {
+            self.arrivals.came(at.now, at.wall);
+            if !self.newcomers.may_tell(at.now) {
+                self.untold.insert(slot);
+                stamp = None;
+            }
+        }
         self.write(
             slot,
             Change {
                 to: Became::Online,
                 since: at.wall,
-                event: Some(stamp.seq),
+                event: stamp.map(|stamp| stamp.seq),
             },
         );
-        let from = peer.address();
-        self.tell(stamp, EventKind::Online { host: id, from }, fx);
+        if let Some(stamp) = stamp {
+            let from = peer.address();
+            self.tell(stamp, EventKind::Online { host: id, from }, fx);
+        }
         self.send_queued_to(slot, at);
     }
 
@@ -207,6 +220,13 @@ impl Core {
         if host.presence == Presence::Inherited {
             self.stats.hosts_inherited -= 1;
         }
+        if !host.has(Marks::LASTING) {
+            let lasted = !self.arrivals.went(at.now, host.since);
+            host.set(Marks::LASTING, lasted);
+        }
+        let lasting = host.has(Marks::LASTING);
+        let keyed = host.has(Marks::KEYED);
+        let is_told = !self.untold.remove(slot) || lasting;
         host.set_presence(Presence::Offline(Some(reason)), Some(at.now));
         host.since = at.wall;
         host.set(
@@ -225,16 +245,25 @@ impl Core {
         }
         self.stats.offlines[reason as usize] += 1;
         self.stats.hosts_online -= 1;
-        self.tell(stamp, EventKind::Offline { host: id, reason }, fx);
+        if is_told {
+            self.tell(stamp, EventKind::Offline { host: id, reason }, fx);
+        }
         self.write(
             slot,
             Change {
                 to: Became::Offline(reason),
                 since: at.wall,
-                event: Some(stamp.seq),
+                event: is_told.then_some(stamp.seq),
             },
         );
-        if let Some(count) = self.mass.gone(at.now, self.stats.hosts_online) {
+        if !lasting {
+            // Not a loss of the fleet's; and a key that was proved is not forgotten for want of room here.
+            return if !keyed {
+                self.note_brief(slot)
+            };
+        }
+        let lasting = self.stats.hosts_online - self.arrivals.count(at.now);
+        if let Some(count) = self.mass.gone(at.now, lasting) {
             self.mass_offline(at, count, fx);
         }
     }
@@ -292,6 +321,9 @@ impl Core {
         let first = self.stats.store_sessions == 0;
         for found in held {
             let Some(slot) = self.find_or_enter(found.host.clone()) else {
+                if found.ours && !first {
+                    self.end_unknown(at, found, fx);
+                }
                 continue;
             };
             if found.keyed {
@@ -327,6 +359,10 @@ impl Core {
                     rest.addresses = found.addresses;
                 }
             }
+            if host.presence.is_online() && !host.has(Marks::LASTING) {
+                self.arrivals.went(at.now, host.since);
+            }
+            host.set(Marks::LASTING, true);
             if found.ours && host.presence.is_online() {
                 // It came back before the store could be read for the first time: it was never offline.
                 if first {
@@ -422,6 +458,7 @@ impl Core {
     /// The store does not answer.
     pub(super) fn store_away(&mut self, at: Moment, why: String, fx: &mut Effects) {
         self.forget_flights();
+        self.writes.forget_unknown();
         self.writes.forget_state();
         fx.push(Effect::Log(Note {
             level: log::Level::Warn,
@@ -469,6 +506,9 @@ impl Core {
         settled: Settled,
         fx: &mut Effects,
     ) {
+        if ticket == NO_ROW {
+            return;
+        }
         self.writes.presence_in_flight = self.writes.presence_in_flight.saturating_sub(1);
         let Some(slot) = self.hosts.resolve(ticket) else {
             return;

@@ -1,7 +1,7 @@
 //! ADH27: how far a host has come with a task. Saying it twice changes nothing.
 
 use crate::codec::message::{Ask, Flag, Phase, Progress, Word};
-use crate::ids::{ConnId, TaskKey};
+use crate::ids::{ConnId, HostId, TaskKey};
 use crate::store::op::{self, Op, Origin, TaskState};
 
 use super::core::Core;
@@ -61,6 +61,10 @@ impl Core {
         if !self.make_room_for_report(conn, bytes) {
             return Flow::Wait;
         }
+        let unknown = state.is_none() && !self.is_starting();
+        if unknown && !self.admit_stray(slot, &key, bytes, at) {
+            return self.refuse_stray(conn, Flag::Progress, &host, &key, ask, fx);
+        }
         self.sequence_begins(conn, slot, !is_left, at);
         let next = becomes(progress, failed);
         let begins = progress.phase == Phase::Received;
@@ -96,6 +100,7 @@ impl Core {
             complete: own(&progress.complete),
             oncall: own(&progress.oncall),
             state: became,
+            unknown,
             told: Some(told),
             lifetime,
             stamp,
@@ -109,6 +114,42 @@ impl Core {
         };
         self.tell(stamp, kind, fx);
         self.writes.report(Op::Progress(Box::new(report)), bytes);
+        Flow::Taken
+    }
+
+    /// Whether the host may report on a key that this server never stored.
+    pub(super) fn admit_stray(
+        &mut self,
+        slot: u32,
+        key: &TaskKey,
+        bytes: usize,
+        at: Moment,
+    ) -> bool {
+        let host = self.hosts.reference(slot);
+        host.is_some_and(|host| self.strays.admit(host, key, bytes, at.now))
+    }
+
+    /// Refuses a report on a key that this server never stored.
+    pub(super) fn refuse_stray(
+        &mut self,
+        conn: ConnId,
+        flag: Flag,
+        host: &HostId,
+        key: &TaskKey,
+        ask: Ask,
+        fx: &mut Effects,
+    ) -> Flow {
+        self.stats.strays_refused += 1;
+        let why = "too many reports on keys that this server never stored; try again in an hour";
+        fx.push(Effect::Log(Note {
+            level: log::Level::Warn,
+            what: "unknown-keys",
+            who: host.to_string(),
+            text: format!("report on {key} refused: {why}"),
+        }));
+        if ask.reply {
+            self.reply(conn, flag, ask.seq, Word::Refused(why.to_owned()), fx);
+        }
         Flow::Taken
     }
 

@@ -60,7 +60,10 @@ impl Core {
             };
             // First, since it may find changes to be written.
             self.take_audit(at, room, &mut ops);
+            // Before any of them can be online again.
+            self.writes.take_unknown(room, &mut ops);
             self.take_presence(at, room, &mut ops);
+            self.writes.take_forgotten(room, &mut ops);
             self.take_inventories(room, &mut ops);
             self.take_seen(at, room, &mut ops);
         }
@@ -182,7 +185,7 @@ impl Core {
         if let Some(rest) = host.rest_mut() {
             rest.inventory_behind = to == Became::Online && rest.inventory_from.is_some();
         }
-        let news = to != Became::Online || !told;
+        let news = (to != Became::Online || !told) && !self.untold.has(slot);
         let event = news.then(|| self.stamp(at).seq);
         self.write(slot, Change { to, since, event });
     }
@@ -289,7 +292,7 @@ impl Core {
             } else if self.was_refused(slot, host) {
                 self.write_refused(slot, at);
             } else if !behind && self.is_over(host, at) {
-                self.hosts.remove(slot);
+                self.forget_host(slot);
             }
             slot += 1;
         }

@@ -1,30 +1,73 @@
-//! Contested ids: two machines with one id would replace each other for ever. Beyond fifteen
-//! replacements within a minute the present connection keeps the id, and others are refused for a
-//! minute.
+//! Ids that are fought over: two machines with one id would replace each other for ever. Beyond fifteen replacements
+//! within a minute the id is left for a minute with the network that held it longest in the last hour, and others are refused.
 
 use std::collections::VecDeque;
+use std::net::IpAddr;
 
-use crate::ids::{HostRef, Numbered};
-use crate::limits::{QUARANTINE_WINDOW_S, REPLACEMENTS_MAX};
+use crate::ids::{HostRef, Numbered, network_of};
+use crate::limits::{FIGHTS_MAX, QUARANTINE_WINDOW_S, REPLACEMENTS_MAX, TENURES_MAX};
 use crate::time::{Instant, Span};
 
 const WINDOW: Span = Span::from_secs(QUARANTINE_WINDOW_S);
+/// How far back the time counts for which a network has held an id.
+const HOUR: Span = Span::from_secs(3_600);
+/// Replacements within [`WINDOW`] that make two claimants of connections that tell nothing of their processes.
+const DUPLICATE_REPLACEMENTS: usize = 3;
 
-/// Decision about a new claimant.
+/// A connection that wants an id which another connection has.
+#[derive(Clone, Copy, Debug)]
+pub struct Claim {
+    /// Address of the connection that has the id.
+    pub holder: IpAddr,
+    /// Address of the connection that wants it.
+    pub claimant: IpAddr,
+    /// How long the host has been online.
+    pub online: Span,
+}
+
+/// Answer to a [`Claim`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// It replaces the present connection.
+    /// The claimant replaces the holder.
     Replace,
-    /// It is refused, and this is the first: to be reported.
-    Report,
-    /// It is refused.
+    /// The claimant replaces the holder, and the quarantine that begins is to be reported.
+    ReplaceAndReport,
+    /// The claimant is refused, and the quarantine that begins is to be reported.
+    RefuseAndReport,
+    /// The claimant is refused.
     Refuse,
+}
+
+/// Time for which a network held an id.
+#[derive(Clone, Copy, Debug)]
+struct Tenure {
+    network: u128,
+    held: Span,
+    until: Instant,
+}
+
+impl Tenure {
+    /// The part within the last hour; exact for a network that held the id without interruption.
+    fn within_hour(&self, now: Instant) -> Span {
+        let left = HOUR
+            .as_nanos()
+            .saturating_sub(now.since(self.until).as_nanos());
+        self.held.min(Span::from_nanos(left))
+    }
 }
 
 #[derive(Debug, Default)]
 struct Fight {
     replacements: VecDeque<Instant>,
+    /// End of the quarantine.
     until: Option<Instant>,
+    /// Network that the quarantine leaves the id to.
+    owner: Option<u128>,
+    tenures: Vec<Tenure>,
+    /// Time of the last claim.
+    claimed: Option<Instant>,
+    /// The two claimants have been reported.
+    is_reported: bool,
 }
 
 /// The ids replaced of late.
@@ -34,51 +77,132 @@ pub struct Quarantine {
 }
 
 impl Quarantine {
-    /// Records that a connection claims an id in use by another.
-    pub fn claimed(&mut self, host: HostRef, now: Instant) -> Verdict {
-        let fight = self.fights.entry(host).or_default();
+    /// Decides on a claim.
+    pub fn claimed(&mut self, host: HostRef, claim: &Claim, now: Instant) -> Verdict {
+        let Some(fight) = self.fight(host, now) else {
+            return Verdict::Replace;
+        };
+        let (holder, claimant) = (network_of(claim.holder), network_of(claim.claimant));
+        fight.credit(holder, claim.online, now);
         if let Some(until) = fight.until {
             if now < until {
-                return Verdict::Refuse;
+                let is_owner = fight.owner == Some(claimant) && holder != claimant;
+                return if is_owner {
+                    Verdict::Replace
+                } else {
+                    Verdict::Refuse
+                };
             }
-            *fight = Fight::default();
+            fight.until = None;
+            fight.replacements.clear();
         }
-        while fight
-            .replacements
-            .front()
-            .is_some_and(|at| now.since(*at) >= WINDOW)
-        {
-            fight.replacements.pop_front();
-        }
+        fight.prune(now);
         if fight.replacements.len() >= REPLACEMENTS_MAX as usize {
             fight.until = Some(now + WINDOW);
-            return Verdict::Report;
+            fight.owner = fight.longest(holder, now);
+            let is_owner = fight.owner == Some(claimant) && holder != claimant;
+            return if is_owner {
+                Verdict::ReplaceAndReport
+            } else {
+                Verdict::RefuseAndReport
+            };
         }
         fight.replacements.push_back(now);
         Verdict::Replace
     }
 
-    /// The one whose id it is has come: the fight is over.
+    /// One connection of an id has replaced another. Whether that is to be reported, once a fight, as two claimants of one id:
+    /// their processes differ, or replacements follow each other where that is not known.
+    pub fn is_duplicate(&mut self, host: HostRef, differs: Option<bool>, now: Instant) -> bool {
+        let Some(fight) = self.fight(host, now) else {
+            return false;
+        };
+        let often = fight.replacements.len() >= DUPLICATE_REPLACEMENTS;
+        let is_first = !fight.is_reported && differs.unwrap_or(often);
+        fight.is_reported |= is_first;
+        is_first
+    }
+
+    /// A connection that has proved a key has taken the id from one that has not: the fight is over.
     pub fn settled(&mut self, host: HostRef) {
         self.fights.remove(&host);
     }
 
-    /// Forgets what is over. Called now and then, so that the table holds no more ids than were
-    /// replaced within the last minute or two.
+    /// Forgets fights in which nothing was replaced for an hour; those of the last minute are reported once only.
     pub fn forget(&mut self, now: Instant) {
         self.fights.retain(|_, fight| {
-            let held = fight.until.is_some_and(|until| now < until);
-            held || fight
-                .replacements
-                .back()
-                .is_some_and(|at| now.since(*at) < WINDOW)
+            fight.prune(now);
+            fight.is_reported &= fight.is_live(now);
+            fight.claimed.is_some_and(|last| now.since(last) < HOUR)
         });
     }
 
-    /// Number of watched ids.
+    /// How many ids were replaced within the last minute, or are in quarantine.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.fights.len()
+        let live = |fight: &&Fight| fight.until.is_some() || !fight.replacements.is_empty();
+        self.fights.values().filter(live).count()
+    }
+
+    /// The fight over this id. `None` where there is no room for another one.
+    fn fight(&mut self, host: HostRef, now: Instant) -> Option<&mut Fight> {
+        if self.fights.len() >= FIGHTS_MAX && !self.fights.contains_key(&host) {
+            self.fights.retain(|_, fight| {
+                fight.prune(now);
+                fight.is_live(now)
+            });
+            if self.fights.len() >= FIGHTS_MAX {
+                return None;
+            }
+        }
+        Some(self.fights.entry(host).or_default())
+    }
+}
+
+impl Fight {
+    /// The holder has had the id since the last claim, or since the host came online, whichever is later.
+    fn credit(&mut self, holder: u128, online: Span, now: Instant) {
+        let last = self.claimed.replace(now);
+        let held = last.map_or(online, |last| now.since(last).min(online));
+        if let Some(tenure) = self.tenures.iter_mut().find(|t| t.network == holder) {
+            tenure.held = (tenure.within_hour(now) + held).min(HOUR);
+            tenure.until = now;
+            return;
+        }
+        if self.tenures.len() >= TENURES_MAX {
+            let all = self.tenures.iter().enumerate();
+            let least = all.min_by_key(|(_, tenure)| tenure.within_hour(now));
+            if let Some((place, _)) = least {
+                self.tenures.swap_remove(place);
+            }
+        }
+        self.tenures.push(Tenure {
+            network: holder,
+            held: held.min(HOUR),
+            until: now,
+        });
+    }
+
+    /// The network that held the id longest in the last hour; the holder among equals.
+    fn longest(&self, holder: u128, now: Instant) -> Option<u128> {
+        let rank = |tenure: &&Tenure| (tenure.within_hour(now), tenure.network == holder);
+        let longest = self.tenures.iter().max_by_key(rank);
+        longest.map(|tenure| tenure.network)
+    }
+
+    fn prune(&mut self, now: Instant) {
+        let is_old = |at: &Instant| now.since(*at) >= WINDOW;
+        while self.replacements.front().is_some_and(is_old) {
+            self.replacements.pop_front();
+        }
+        if self.until.is_some_and(|until| until <= now) {
+            self.until = None;
+            self.replacements.clear();
+        }
+    }
+
+    fn is_live(&self, now: Instant) -> bool {
+        self.until.is_some() || self.claimed.is_some_and(|last| now.since(last) < WINDOW)
     }
 }
 
@@ -95,24 +219,106 @@ mod tests {
         Instant::ZERO + Span::from_secs(seconds)
     }
 
+    /// `holder` has been online for an hour.
+    fn claim(holder: &str, claimant: &str) -> Claim {
+        Claim {
+            holder: holder.parse().unwrap(),
+            claimant: claimant.parse().unwrap(),
+            online: HOUR,
+        }
+    }
+
+    fn claimed(quarantine: &mut Quarantine, now: u64) -> Verdict {
+        quarantine.claimed(HOST, &claim("10.0.0.1", "10.0.0.1"), at(now))
+    }
+
     #[test]
     fn the_sixteenth_within_a_minute_is_refused_and_reported_once() {
         let mut quarantine = Quarantine::default();
-        assert!((0..15).all(|i| quarantine.claimed(HOST, at(i)) == Verdict::Replace));
-        assert_eq!(quarantine.claimed(HOST, at(15)), Verdict::Report);
-        assert_eq!(quarantine.claimed(HOST, at(74)), Verdict::Refuse);
-        assert_eq!(
-            quarantine.claimed(HOST, at(75)),
-            Verdict::Replace,
-            "a minute later it is over"
-        );
+        assert!((0..15).all(|i| claimed(&mut quarantine, i) == Verdict::Replace));
+        assert_eq!(claimed(&mut quarantine, 15), Verdict::RefuseAndReport);
+        assert_eq!(claimed(&mut quarantine, 74), Verdict::Refuse);
+        let later = claimed(&mut quarantine, 75);
+        assert_eq!(later, Verdict::Replace, "a minute later it is over");
     }
 
     #[test]
     fn one_replacement_every_few_seconds_is_a_host_with_a_bad_network() {
         let mut quarantine = Quarantine::default();
-        assert!((0..100).all(|i| quarantine.claimed(HOST, at(4 * i)) == Verdict::Replace));
+        assert!((0..100).all(|i| claimed(&mut quarantine, 4 * i) == Verdict::Replace));
         quarantine.forget(at(1_000));
         assert_eq!(quarantine.len(), 0);
+        quarantine.forget(at(4_000));
+        assert!(quarantine.fights.is_empty());
+    }
+
+    #[test]
+    fn the_longest_holder_keeps_the_id_though_it_came_last() {
+        let (owner, thief) = ("2001:db8::1", "10.0.0.9");
+        let mut quarantine = Quarantine::default();
+        let first = quarantine.claimed(HOST, &claim(owner, thief), at(0));
+        assert_eq!(first, Verdict::Replace);
+        for _ in 1..15 {
+            let again = quarantine.claimed(HOST, &claim(thief, thief), at(1));
+            assert_eq!(again, Verdict::Replace);
+        }
+        let thief_again = quarantine.claimed(HOST, &claim(thief, thief), at(2));
+        assert_eq!(thief_again, Verdict::RefuseAndReport);
+        // Another address of the owner's network is its own.
+        let back = quarantine.claimed(HOST, &claim(thief, "2001:db8::7"), at(3));
+        assert_eq!(back, Verdict::Replace);
+        let thief_again = quarantine.claimed(HOST, &claim(owner, thief), at(4));
+        assert_eq!(thief_again, Verdict::Refuse);
+        let at_once = quarantine.claimed(HOST, &claim(owner, owner), at(5));
+        assert_eq!(at_once, Verdict::Refuse, "nor do two of the owner's fight");
+    }
+
+    #[test]
+    fn the_sixteenth_claim_is_taken_if_it_is_the_owners() {
+        let (owner, thief) = ("10.0.0.1", "10.0.0.9");
+        let mut quarantine = Quarantine::default();
+        let _ = quarantine.claimed(HOST, &claim(owner, thief), at(0));
+        for _ in 1..15 {
+            let _ = quarantine.claimed(HOST, &claim(thief, thief), at(1));
+        }
+        let back = quarantine.claimed(HOST, &claim(thief, owner), at(2));
+        assert_eq!(back, Verdict::ReplaceAndReport);
+    }
+
+    #[test]
+    fn two_processes_of_one_id_are_reported_once_a_fight() {
+        let mut quarantine = Quarantine::default();
+        let mut reported = 0;
+        for n in 0..10 {
+            let _ = claimed(&mut quarantine, n);
+            reported += u32::from(quarantine.is_duplicate(HOST, Some(n > 1), at(n)));
+        }
+        assert_eq!(reported, 1);
+        quarantine.forget(at(100));
+        let _ = claimed(&mut quarantine, 100);
+        assert!(quarantine.is_duplicate(HOST, Some(true), at(100)));
+        // Nothing is known of their processes: how often they come decides.
+        let mut quarantine = Quarantine::default();
+        let reports: Vec<bool> = (0..5)
+            .map(|n| {
+                let _ = claimed(&mut quarantine, n);
+                quarantine.is_duplicate(HOST, None, at(n))
+            })
+            .collect();
+        assert_eq!(reports, [false, false, true, false, false]);
+    }
+
+    #[test]
+    fn a_full_table_of_fights_stops_no_takeover() {
+        let mut quarantine = Quarantine::default();
+        for slot in 0..=FIGHTS_MAX as u32 {
+            let host = HostRef {
+                slot,
+                generation: 1,
+            };
+            let verdict = quarantine.claimed(host, &claim("10.0.0.1", "10.0.0.1"), at(0));
+            assert_eq!(verdict, Verdict::Replace);
+        }
+        assert_eq!(quarantine.len(), FIGHTS_MAX);
     }
 }

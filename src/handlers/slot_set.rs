@@ -37,6 +37,13 @@ impl SlotSet {
         true
     }
 
+    /// Whether `slot` is in it.
+    #[must_use]
+    pub fn has(&self, slot: u32) -> bool {
+        let (word, bit) = place(slot);
+        self.words.get(word).is_some_and(|word| word & bit != 0)
+    }
+
     /// Number of slots.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -109,6 +116,7 @@ mod tests {
                     }
                     _ => {}
                 }
+                prop_assert_eq!(set.has(slot), model.contains(&slot));
                 prop_assert_eq!(set.len(), model.len());
                 prop_assert_eq!(set.is_empty(), model.is_empty());
                 prop_assert!(set.iter().eq(model.iter().copied()));

@@ -31,6 +31,10 @@ pub struct Stats {
     pub replacements: u64,
     /// Hellos refused (id, quarantine, table full).
     pub refused_hellos: u64,
+    /// Connections refused whose network brought too many new ids.
+    pub new_ids_refused: u64,
+    /// Reports refused for their number, on keys that this server never stored.
+    pub strays_refused: u64,
     /// Proofs of keys that were not accepted.
     pub proofs_refused: u64,
     /// Connections that have been asked to prove their key and have not yet.

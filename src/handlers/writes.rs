@@ -14,12 +14,12 @@ use std::collections::VecDeque;
 
 use super::changes::{Change, Changes};
 use super::slot_set::SlotSet;
-use crate::ids::ConnId;
+use crate::ids::{ConnId, HostId};
 use crate::limits::{
-    NOTICES_WAITING_MAX, PRESENCE_IN_FLIGHT_MAX, REPORT_BYTES_WAITING_MAX, REPORTS_WAITING_MAX,
-    SEEN_IN_FLIGHT_MAX, STORE_RUN_OPS_MAX, TRANSITIONS_WAITING_MAX,
+    BRIEF_HOSTS_MAX, NOTICES_WAITING_MAX, PRESENCE_IN_FLIGHT_MAX, REPORT_BYTES_WAITING_MAX,
+    REPORTS_WAITING_MAX, SEEN_IN_FLIGHT_MAX, STORE_RUN_OPS_MAX, TRANSITIONS_WAITING_MAX,
 };
-use crate::store::op::{Notice, Op, Origin};
+use crate::store::op::{Notice, Offline, Op, Origin};
 use crate::time::Instant;
 
 /// A walk over all hosts that writes each of them anew.
@@ -38,6 +38,12 @@ pub struct Writes {
     changes: Changes,
     /// Hosts whose first change is ready, each once.
     turn: VecDeque<u32>,
+    /// Which slots are in there; that of a host that was forgotten meanwhile is passed over.
+    in_turn: SlotSet,
+    /// Hosts that the store is to forget as well.
+    forgotten: VecDeque<HostId>,
+    /// Hosts without a row that are to be offline in the store. As many as the store has as ours, at most.
+    unknown: VecDeque<Offline>,
     /// Hosts whose inventory is ready.
     pub inventories: VecDeque<u32>,
     /// The walk over all hosts.
@@ -77,7 +83,7 @@ impl Writes {
     pub fn change(&mut self, slot: u32, change: Change, in_flight: bool) {
         if !self.changes.has(slot) {
             self.changes.push_first(slot, change);
-            self.turn.push_back(slot);
+            self.take_turn(slot);
             return;
         }
         let untouched = usize::from(in_flight);
@@ -100,6 +106,7 @@ impl Writes {
     /// The next host with a ready change, and the change.
     pub fn next_change(&mut self) -> Option<(u32, Change)> {
         while let Some(slot) = self.turn.pop_front() {
+            self.in_turn.remove(slot);
             if let Some(change) = self.changes.of(slot).next() {
                 return Some((slot, change));
             }
@@ -111,8 +118,51 @@ impl Writes {
     pub fn settled(&mut self, slot: u32) {
         self.changes.pop_front(slot);
         if self.changes.has(slot) {
+            self.take_turn(slot);
+        }
+    }
+
+    fn take_turn(&mut self, slot: u32) {
+        if self.in_turn.insert(slot) {
             self.turn.push_back(slot);
         }
+    }
+
+    /// The host in `slot` is forgotten, and nothing of it is with the store: what was still to be written is not.
+    pub fn forget_host(&mut self, slot: u32) {
+        while self.changes.has(slot) {
+            self.changes.pop_front(slot);
+        }
+    }
+
+    /// The store is to forget this host. When too many wait it stays there for as long as any host that is offline.
+    pub fn forget_in_store(&mut self, host: HostId) {
+        if self.forgotten.len() < BRIEF_HOSTS_MAX {
+            self.forgotten.push_back(host);
+        }
+    }
+
+    /// A host that has no row is to be offline in the store.
+    pub fn end_unknown(&mut self, offline: Offline) {
+        self.unknown.push_back(offline);
+    }
+
+    /// Moves up to `max` of these into a batch.
+    pub fn take_unknown(&mut self, max: usize, ops: &mut Vec<Op>) {
+        let count = self.unknown.len().min(max.saturating_sub(ops.len()));
+        let some = self.unknown.drain(..count).map(Box::new);
+        ops.extend(some.map(Op::Offline));
+    }
+
+    /// The store is away: it tells again which hosts it has as ours.
+    pub fn forget_unknown(&mut self) {
+        self.unknown = VecDeque::new();
+    }
+
+    /// Moves up to `max` hosts to be forgotten into a batch.
+    pub fn take_forgotten(&mut self, max: usize, ops: &mut Vec<Op>) {
+        let count = self.forgotten.len().min(max.saturating_sub(ops.len()));
+        ops.extend(self.forgotten.drain(..count).map(Op::Forget));
     }
 
     /// Returns whether a change of this host is still to be written.
@@ -138,6 +188,8 @@ impl Writes {
     pub fn forget_state(&mut self) {
         self.changes = Changes::default();
         self.turn = VecDeque::new();
+        self.in_turn.clear();
+        self.forgotten = VecDeque::new();
         self.inventories = VecDeque::new();
         self.sweep = Sweep::default();
         self.seen_in_flight = 0;
@@ -219,6 +271,7 @@ impl Writes {
     /// Gives back the memory of what is not in use.
     pub fn tidy(&mut self) {
         self.turn.shrink_to_fit();
+        self.forgotten.shrink_to_fit();
         self.inventories.shrink_to_fit();
         self.reports.shrink_to_fit();
         self.owed.shrink_to_fit();
@@ -237,6 +290,8 @@ impl Writes {
         (self.has_presence_room() && (!self.turn.is_empty() || self.sweep.cursor.is_some()))
             || !self.inventories.is_empty()
             || !self.notices.is_empty()
+            || !self.forgotten.is_empty()
+            || !self.unknown.is_empty()
             || (!self.seen.is_empty() && self.seen_in_flight < SEEN_IN_FLIGHT_MAX)
             || (self.audit.is_some() && self.audits_in_flight == 0)
     }
@@ -271,7 +326,9 @@ impl Writes {
                 );
             }
         }
-        assert!(turn.iter().all(|slot| self.changes.has(*slot)));
+        assert!(turn.iter().all(|slot| !in_flight(*slot)));
+        assert!(self.in_turn.iter().all(|slot| turn.contains(&slot)));
+        assert_eq!(self.in_turn.len(), turn.len());
         assert!(self.reports.len() <= self.reports_waiting);
         assert!(self.reports_waiting <= REPORTS_WAITING_MAX);
         assert!(self.reports_waiting > 0 || self.report_bytes_waiting == 0);

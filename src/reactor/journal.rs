@@ -34,7 +34,9 @@ pub fn note(note: &Note) {
         "reach" => {
             log::log!(target: what, *level, address:% = who, reason:% = text; "{who}: {text}");
         }
-        "mass-offline" => log::log!(target: what, *level, reason:% = text; "{who}: {text}"),
+        "mass-offline" | "new-ids" => {
+            log::log!(target: what, *level, reason:% = text; "{who}: {text}")
+        }
         "store" if who == "store" => {
             log::log!(target: what, *level, reason:% = text; "{who}: {text}");
         }
@@ -78,7 +80,11 @@ pub fn event(event: &Event) {
                 "{host}: {code}: a result, exit {exit}"
             );
         }
-        EventKind::MassOffline { .. } | EventKind::Quarantine { .. } | EventKind::Outside(_) => {}
+        EventKind::MassOffline { .. }
+        | EventKind::Quarantine { .. }
+        | EventKind::Duplicate { .. }
+        | EventKind::NewIds { .. }
+        | EventKind::Outside(_) => {}
     }
 }
 

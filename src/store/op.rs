@@ -2,7 +2,7 @@
 //!
 //! There are four kinds of operation:
 //!
-//! * **State** (`Online`, `Offline`, `Inventory`, `Seen`, `Audit`, `Notice`, `Outside`, `TaskStates`, `Restore`): the latest wins. While the store is
+//! * **State** (`Online`, `Offline`, `Inventory`, `Forget`, `Seen`, `Audit`, `Notice`, `Outside`, `TaskStates`, `Restore`): the latest wins. While the store is
 //!   unavailable it is not stored as history; the core writes it again from its present view.
 //! * **Transactions** (`Dispatch`): stored whole or not at all. One that is in progress when the store goes away is
 //!   settled after the reconnection.
@@ -45,6 +45,8 @@ pub enum Op {
     Offline(Box<Offline>),
     /// Inventory of a host.
     Inventory(Box<Inventory>),
+    /// A host that is offline is to be as if it had never been seen.
+    Forget(HostId),
     /// Last-seen times of hosts.
     Seen(Vec<(HostId, UnixMs)>),
     /// Hosts of ours that must all be in `exists`: what is missing is added.
@@ -188,7 +190,7 @@ pub struct Inventory {
 /// An event of the fleet itself.
 #[derive(Clone, Debug)]
 pub struct Notice {
-    /// Its name: `mass-offline`, `quarantine`, `device` or `reach`.
+    /// Its name: `mass-offline`, `quarantine`, `duplicate-id`, `new-ids`, `device` or `reach`.
     pub event: &'static str,
     /// The host it is about, or the device or target; none where it is about the whole fleet.
     pub about: Option<String>,
@@ -236,6 +238,9 @@ pub struct Progress {
     /// New state of the host in the task, if the task is known here and the state changes.
     #[serde(default)]
     pub state: Option<TaskState>,
+    /// The core's tables have no such task of this host. If the store has none either, its keys get a time to live.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unknown: bool,
     /// State of the host in the task after the report, for the event. A record of an older spool
     /// has none.
     #[serde(default)]

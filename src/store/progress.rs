@@ -158,6 +158,7 @@ mod tests {
             complete: words(complete),
             oncall: words(oncall),
             state: None,
+            unknown: false,
             told: None,
             lifetime: Default::default(),
             stamp: Stamp {

@@ -1,6 +1,7 @@
 //! Hosts and their connections: several of one address, the newest of one name.
 
 use std::net::{IpAddr, SocketAddr};
+use std::time::{Duration, Instant};
 
 use super::support::{BEAT_ASKING, Home, Host, on_both_stores, until, until_so};
 
@@ -169,11 +170,21 @@ fn both_families_on_one_listener(mut home: Home) {
     }
 }
 
-fn more_than_half_go_offline(home: Home) {
+fn more_than_half_go_offline(mut home: Home) {
+    let timeout = Duration::from_secs(5);
+    home.set("heartbeat.timeout_s", timeout.as_secs());
     let server = home.start();
     let mut hosts: Vec<Host> = (1..=24)
         .map(|number| Host::online(server.tcp, &format!("127.0.4.{number}")))
         .collect();
+    // Only hosts that have stayed for a timeout count.
+    let online = Instant::now();
+    while online.elapsed() <= timeout {
+        for host in &mut hosts {
+            assert_eq!(host.ask(BEAT_ASKING)["ACK"], "keepAlive");
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
     hosts.truncate(12);
     until_so("half are left", || {
         server.metric("anthill_hosts_online") == 12

@@ -90,6 +90,14 @@ impl<'a> Event<'a> {
                 reason: Some(reason),
                 ..about("quarantine", Some(host))
             },
+            EventKind::Duplicate { host, reason } => Self {
+                reason: Some(reason),
+                ..about("duplicate-id", Some(host))
+            },
+            EventKind::NewIds { count } => Self {
+                count: Some(*count),
+                ..about("new-ids", None)
+            },
             EventKind::Outside(News::Device {
                 name,
                 state,

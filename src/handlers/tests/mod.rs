@@ -11,6 +11,7 @@ mod random;
 mod reports;
 mod restart;
 mod results;
+mod room;
 mod sequence;
 mod storm;
 mod tries;
@@ -163,6 +164,8 @@ impl World {
                     }
                     EventKind::MassOffline { count } => format!("mass-offline {count}"),
                     EventKind::Quarantine { host, .. } => format!("quarantine {host}"),
+                    EventKind::Duplicate { host, .. } => format!("duplicate-id {host}"),
+                    EventKind::NewIds { count } => format!("new-ids {count}"),
                     EventKind::Dispatch { key, count } => format!("dispatch {key} {count}"),
                     EventKind::Answer { host, key, state } => {
                         format!("answer {host} {key} {state}")

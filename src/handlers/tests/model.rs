@@ -97,6 +97,16 @@ impl Model {
                     .extend(seen.into_iter().map(|(host, at)| (host.to_string(), at.0)));
                 Some(Outcome::Seen)
             }
+            Op::Forget(host) => {
+                let name = host.to_string();
+                assert!(
+                    !self.exists.contains(&name),
+                    "{name} is forgotten and online"
+                );
+                self.claims.remove(&name);
+                self.seen.remove(&name);
+                None
+            }
             Op::Audit(hosts) => {
                 self.exists.extend(hosts.iter().map(HostId::to_string));
                 Some(Outcome::Audited)

@@ -164,7 +164,10 @@ fn an_id_fought_over_stays_with_the_one_who_has_it() {
     }
     let holder = conns[15];
     assert!(!world.closed(holder) && conns[16..].iter().all(|conn| world.closed(*conn)));
-    assert_eq!(world.told, ["online web-1", "quarantine web-1"]);
+    assert_eq!(
+        world.told,
+        ["online web-1", "duplicate-id web-1", "quarantine web-1"]
+    );
     assert_eq!(world.core.stats().replacements, 15);
     world.pass(30_000);
     world.beat(holder);
@@ -612,12 +615,9 @@ fn an_inventory_is_acknowledged_when_written_and_written_again_after_an_outage()
 fn hosts_that_go_together_are_one_more_event() {
     let mut world = World::new();
     let conns: Vec<ConnId> = (0..30)
-        .map(|i| {
-            let conn = world.open(&format!("10.0.0.{i}:1"));
-            world.beat(conn);
-            conn
-        })
+        .map(|i| world.plain(&format!("10.0.0.{i}")))
         .collect();
+    world.pass_beating(TIMEOUT, &conns);
     for conn in conns {
         world.end(conn, End::Reset);
     }

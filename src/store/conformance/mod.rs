@@ -47,6 +47,7 @@ macro_rules! conformance_tests {
             an_inventory_replaces_the_one_before
             an_inventory_of_another_nodes_host_leaves_its_claim_alone
             last_seen_never_goes_back
+            a_host_offline_is_forgotten_and_one_online_is_not
             an_audit_adds_what_is_missing
             a_notice_is_an_event
             devices_and_targets_are_fields_of_hashes
@@ -72,6 +73,7 @@ macro_rules! conformance_tests {
             a_spoilt_key_hides_nobody_else
             names_that_are_no_hosts_are_skipped
             what_is_over_expires
+            a_task_that_was_never_stored_expires
             old_last_seen_times_are_swept
             the_lease_is_taken_renewed_and_given_up
             what_a_node_left_is_taken_over
@@ -214,11 +216,23 @@ fn progress(name: &str, phase: u8, working: Option<&str>, complete: &[&str], lef
         working: working.map(str::to_owned),
         complete: owned(complete),
         oncall: owned(left),
+        unknown: false,
         told: None,
         lifetime: Default::default(),
         state: None,
         stamp: stamp(u64::from(phase)),
     }))
+}
+
+/// The same of a task that the core does not know.
+fn unknown(op: Op) -> Op {
+    match op {
+        Op::Progress(progress) => Op::Progress(Box::new(Progress {
+            unknown: true,
+            ..*progress
+        })),
+        other => other,
+    }
 }
 
 fn answer(name: &str, rcc: u8) -> Op {

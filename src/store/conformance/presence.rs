@@ -368,3 +368,35 @@ pub fn devices_and_targets_are_fields_of_hashes(open: &mut Factory<'_>) {
     assert!(run(&mut s, &odd).is_empty());
     assert_eq!(fields(&mut s, "anthill:ak:bench-1")["AKON"], "2");
 }
+
+pub fn a_host_offline_is_forgotten_and_one_online_is_not(open: &mut Factory<'_>) {
+    let mut s = open(settings());
+    let forget = |name| Op::Forget(host(name));
+    let batch = [
+        online("gone", Some(1)),
+        offline("gone", 1, Some(2)),
+        forget("gone"),
+        online("back", Some(3)),
+        offline("back", 1, Some(4)),
+        online("back", Some(5)),
+        forget("back"),
+        forget("never"),
+        online("after", Some(6)),
+        offline("after", 1, Some(7)),
+        forget("after"),
+        online("after", Some(8)),
+    ];
+    run(&mut s, &batch);
+    for (name, epoch) in [("gone", None), ("back", Some("2")), ("after", Some("1"))] {
+        let key = key(&mut s, &format!("anthill:host:{name}"));
+        assert_eq!(key.is_some(), epoch.is_some(), "{name}");
+        if let Some(epoch) = epoch {
+            assert_eq!(
+                fields(&mut s, &format!("anthill:host:{name}"))["epoch"],
+                epoch
+            );
+        }
+    }
+    let known: Vec<String> = held(&mut s, true).into_keys().collect();
+    assert_eq!(known, ["after", "back"]);
+}

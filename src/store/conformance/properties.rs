@@ -23,6 +23,7 @@ fn message(key: &TaskKey, told: &Told) -> op::Progress {
         working: working.clone(),
         complete: complete.clone(),
         oncall: oncall.clone(),
+        unknown: false,
         told: None,
         lifetime: Default::default(),
         state: None,

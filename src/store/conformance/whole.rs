@@ -313,3 +313,38 @@ pub fn the_lease_is_taken_renewed_and_given_up(open: &mut Factory<'_>) {
     assert_eq!(s.lease(true), Ok(Lease::Taken));
     assert_eq!(key(&mut s, name), ours);
 }
+
+pub fn a_task_that_was_never_stored_expires(open: &mut Factory<'_>) {
+    let mut s = open(Settings {
+        keep: Span::from_millis(50),
+        ..settings()
+    });
+    let report = || unknown(progress("h", 3, None, &["a"], &["b"]));
+    let began = || unknown(progress("h", 2, Some("b"), &["a"], &["b"]));
+    store_all(&mut s, &[report(), began()]);
+    let own = ["AC1_h_oncall", "AC1_h_complete"];
+    let shared = ["AC1_working", "AC1_oncall", "AC1_complete"];
+    for name in own.into_iter().chain(shared) {
+        until_gone(&mut s, name);
+    }
+    // The task of another host is left alone by one that has no part in it.
+    s.seed("anthill:task:AC1", Dump::Text("{}".into()));
+    s.seed(
+        "anthill:task:AC1:hosts",
+        hash(&[("other", "working")]).unwrap(),
+    );
+    s.seed("AC1_working", hash(&[("other", "a")]).unwrap());
+    store_all(&mut s, &[report(), began()]);
+    for name in own {
+        until_gone(&mut s, name);
+    }
+    assert_eq!(fields(&mut s, "AC1_working")["other"], "a");
+    // A host that is named is not unknown to the store, whatever the core says.
+    s.seed("anthill:task:AC1:hosts", hash(&[("h", "working")]).unwrap());
+    store_all(
+        &mut s,
+        &[report(), unknown(progress("g", 3, None, &["a"], &["b"]))],
+    );
+    until_gone(&mut s, "AC1_g_complete");
+    assert_eq!(key(&mut s, "AC1_h_complete"), list(&["a"]));
+}

@@ -82,6 +82,11 @@ impl Space<'_> {
         value.map(|bytes| score_of(&bytes, key)).transpose()
     }
 
+    /// Takes `member` out of the sorted set.
+    pub(super) fn sorted_remove(&mut self, key: &str, member: &str) -> Result<(), Fault> {
+        self.take(key, Kind::Sorted, member.as_bytes())
+    }
+
     /// Raises the scores of these members of the sorted set to at least what is given.
     pub(super) fn raise_scores<'a>(
         &mut self,

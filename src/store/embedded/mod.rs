@@ -250,6 +250,10 @@ fn apply(
             ticket: op.ticket,
             found: own_fault(tasks::read(space, &op.question))?.unwrap_or_else(Found::Nothing),
         }),
+        Op::Forget(host) => {
+            logged("a host to be forgotten", presence::forget(space, host))?;
+            None
+        }
         Op::Seen(hosts) => {
             logged("last-seen times", presence::seen(space, hosts))?;
             Some(Outcome::Seen)

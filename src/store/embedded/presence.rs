@@ -125,6 +125,17 @@ pub(super) fn remove(
     space.set_remove(&schema::node_hosts(context.node), host.as_str())
 }
 
+/// Forgets a host, unless a node has claimed it.
+pub(super) fn forget(space: &mut Space<'_>, host: &HostId) -> Result<(), Fault> {
+    let hash = schema::host(host);
+    let node = space.hash_get(&hash, field::NODE)?;
+    if node.is_none_or(|node| node.is_empty()) {
+        space.delete(&hash)?;
+        space.sorted_remove(schema::SEEN, host.as_str())?;
+    }
+    Ok(())
+}
+
 /// Last-seen times. A time older than the stored one changes nothing.
 pub(super) fn seen(space: &mut Space<'_>, hosts: &[(HostId, UnixMs)]) -> Result<(), Fault> {
     // A time in ms is exact as a double for the next 285,000 years.

@@ -1,10 +1,12 @@
 //! Reports of hosts on their tasks: the operations that are never lost.
 
-use crate::limits::COMPLETE_COMMANDS_MAX;
+use crate::limits::{COMPLETE_COMMANDS_MAX, STRAY_WINDOW_S};
 use crate::store::op::{Answer, Lifetime, Progress, TaskResult};
 use crate::store::progress::{After, Before, merge};
 use crate::store::records::{is_final, result_text};
 use crate::store::schema::{self, event};
+
+use crate::time::UnixMs;
 
 use super::Context;
 use super::events::{self, Told};
@@ -74,8 +76,34 @@ pub(super) fn progress(
     if let Some(state) = op.state {
         tasks::set_state(space, &op.key, &op.host, state)?;
     }
-    if op.expires(after.done) {
+    let has_book = space.count(&book, Kind::Sorted)? > 0;
+    let is_stray = op.unknown && tasks::state(space, &op.key, &op.host)?.is_none();
+    if is_stray && !(after.done && has_book) {
+        expire_stray(space, context, op, has_book)?;
+    } else if op.expires(after.done) {
         tasks::expire(space, context, schema::of_task(&op.key, &op.host))?;
+    }
+    Ok(())
+}
+
+/// Gives the keys of a task that was never stored here a time to live: as long as any task that has ended where a script has
+/// written its book, else shorter. What it shares with a task of other hosts is left alone.
+fn expire_stray(
+    space: &mut Space<'_>,
+    context: &Context<'_>,
+    op: &Progress,
+    has_book: bool,
+) -> Result<(), Fault> {
+    let whole = space.kind(&schema::task(&op.key))?.is_none();
+    let until = context.kept_until(space.now());
+    let until = match has_book {
+        true => until,
+        false => until.min(UnixMs(space.now().0 + STRAY_WINDOW_S * 1_000)),
+    };
+    for key in schema::of_stray_task(&op.key, &op.host, whole) {
+        if space.kind(&key)?.is_some() {
+            space.expire(&key, until)?;
+        }
     }
     Ok(())
 }

@@ -195,6 +195,7 @@ fn begin<'a>(
         Op::Online(op) => Box::new(presence::Online { context, op }),
         Op::Offline(op) => Box::new(presence::Offline::new(context, op)),
         Op::Inventory(op) => Box::new(facts::Inventory { context, op }),
+        Op::Forget(host) => Box::new(presence::Forget::new(host)),
         Op::Seen(seen) => Box::new(facts::Seen(seen)),
         Op::Audit(hosts) => Box::new(facts::Audit(hosts)),
         Op::Notice(op) => Box::new(facts::Notice { context, op }),

@@ -6,6 +6,7 @@ use super::Context;
 use super::errors::Fault;
 use super::events::Entry;
 use super::run::{Heard, Job};
+use super::scripts::Script;
 use super::step::{Many, Replies, Shared, Step, int, text};
 use crate::ids::{HostId, HostRef};
 use crate::store::op::{self, Outcome, Reason, Settled, Stamp};
@@ -51,6 +52,42 @@ impl Job for Online<'_> {
 
     fn refused(&self, why: String) -> Option<Outcome> {
         presence(self.op.ticket, Settled::Refused(why))
+    }
+}
+
+/// Forgets a host, unless a node has claimed it.
+pub(super) struct Forget<'a> {
+    host: &'a HostId,
+    is_gone: bool,
+}
+
+impl<'a> Forget<'a> {
+    pub(super) const fn new(host: &'a HostId) -> Self {
+        let is_gone = false;
+        Self { host, is_gone }
+    }
+}
+
+impl Job for Forget<'_> {
+    fn ask(&mut self, step: &mut Step) {
+        if self.is_gone {
+            let mut seen = redis::cmd("ZREM");
+            seen.arg(schema::SEEN).arg(self.host.as_str());
+            step.one(0, seen);
+        } else {
+            step.one(0, Script::Forget.on(&schema::host(self.host)));
+        }
+    }
+
+    fn hear(&mut self, mut replies: Replies) -> Result<Heard, Fault> {
+        let done = replies.int()? == 0 || self.is_gone;
+        self.is_gone = true;
+        Ok(if done { Heard::Done(None) } else { Heard::More })
+    }
+
+    fn refused(&self, why: String) -> Option<Outcome> {
+        log::warn!("host {} cannot be forgotten: {why}", self.host);
+        None
     }
 }
 

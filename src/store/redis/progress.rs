@@ -26,7 +26,7 @@ use super::states::set_states;
 use super::step::{Replies, Step};
 use crate::codec::message::Phase;
 use crate::ids::{HostId, TaskKey};
-use crate::limits::COMPLETE_COMMANDS_MAX;
+use crate::limits::{COMPLETE_COMMANDS_MAX, STRAY_WINDOW_S};
 use crate::store::op::{self, Outcome, TaskState};
 use crate::store::progress::{After, Before, merge};
 use crate::store::records::is_final;
@@ -41,6 +41,10 @@ pub(super) struct Progress<'a> {
     owed: bool,
     /// Greatest number of finished commands.
     room: usize,
+    /// There is a task book.
+    has_book: bool,
+    /// The host has no part in a task stored under the key; whether there is such a task.
+    stray: Option<bool>,
     /// Content of the keys, as far as it has been read.
     known: Before,
 }
@@ -68,6 +72,8 @@ impl<'a> Progress<'a> {
             stage: Coming::Look,
             owed,
             room: COMPLETE_COMMANDS_MAX,
+            has_book: false,
+            stray: None,
             known: Before::default(),
         }
     }
@@ -83,6 +89,11 @@ impl<'a> Progress<'a> {
         step.one(0, hget(&schema::complete_names(key), host));
         step.one(0, hget(&schema::oncall_names(key), host));
         step.one(0, hget(&schema::task_hosts(key), host));
+        if self.op.unknown {
+            let mut claim = redis::cmd("EXISTS");
+            claim.arg(schema::task(key));
+            step.one(0, claim);
+        }
     }
 
     /// Takes what was read, and decides what is to be done about it, if anything.
@@ -91,6 +102,7 @@ impl<'a> Progress<'a> {
         if size > 0 {
             self.room = size;
         }
+        self.has_book = size > 0;
         self.known = Before {
             complete: replies.texts()?,
             oncall: replies.texts()?,
@@ -98,7 +110,11 @@ impl<'a> Progress<'a> {
             complete_named: replies.text()?.is_some(),
             oncall_named: replies.text()?.is_some(),
         };
-        let state = replies.text()?.as_deref().and_then(TaskState::parse);
+        let state = replies.text()?;
+        if self.op.unknown && state.is_none() {
+            self.stray = Some(replies.int()? == 1);
+        }
+        let state = state.as_deref().and_then(TaskState::parse);
         let after = self.merged();
         Ok(if self.owed {
             Some(Coming::Complete)
@@ -185,11 +201,28 @@ impl<'a> Progress<'a> {
     /// Gives what is over its last days, and the host its state.
     fn conclude(&self, done: bool, step: &mut Step) {
         let op = self.op;
-        if op.expires(done) {
+        let stray = self.stray.filter(|_| !(done && self.has_book));
+        if let Some(has_task) = stray {
+            self.expire_stray(has_task, step);
+        } else if op.expires(done) {
             expire_task(self.context, &op.key, &op.host, step);
         }
         if let Some(state) = op.state {
             step.one(2, set_states(&op.key, &[(op.host.clone(), state)]));
+        }
+    }
+
+    /// Gives the keys of a task that was never stored here a time to live: as long as any task that has ended where a script
+    /// has written its book, else shorter. What it shares with a task of other hosts is left alone.
+    fn expire_stray(&self, has_task: bool, step: &mut Step) {
+        let keep_ms = match self.has_book {
+            true => self.context.keep_ms,
+            false => self.context.keep_ms.min(STRAY_WINDOW_S * 1_000),
+        };
+        for name in schema::of_stray_task(&self.op.key, &self.op.host, !has_task) {
+            let mut expire = redis::cmd("PEXPIRE");
+            expire.arg(name).arg(keep_ms);
+            step.one(1, expire);
         }
     }
 

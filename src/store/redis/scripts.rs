@@ -11,6 +11,8 @@ pub(super) enum Script {
     Claim,
     /// Gives up a claim.
     Release,
+    /// Forgets a host.
+    Forget,
     /// Writes what a host said of itself.
     Describe,
     /// Sets a set.
@@ -52,9 +54,10 @@ pub(super) enum Script {
 }
 
 /// Their texts, in the order of the variants.
-const SOURCES: [&str; 21] = [
+const SOURCES: [&str; 22] = [
     include_str!("lua/claim.lua"),
     include_str!("lua/release.lua"),
+    include_str!("lua/forget.lua"),
     include_str!("lua/describe.lua"),
     include_str!("lua/replace_set.lua"),
     include_str!("lua/replace_list.lua"),
@@ -119,6 +122,7 @@ mod tests {
         for (script, sign) in [
             (Script::Claim, "Takes a host for a node"),
             (Script::Release, "Gives up a claim"),
+            (Script::Forget, "Forgets a host"),
             (Script::Describe, "what a host said of itself"),
             (Script::ReplaceSet, "Sets a set"),
             (Script::ReplaceList, "Sets a list"),

@@ -15,6 +15,7 @@ pub(in crate::store) fn report(n: u64) -> Op {
         working: None,
         complete: Vec::new(),
         oncall: vec!["uptime \"now\"\n".to_owned()],
+        unknown: false,
         told: None,
         lifetime: Default::default(),
         state: None,

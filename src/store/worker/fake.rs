@@ -352,7 +352,7 @@ impl World {
                     settled: Settled::Claimed { epoch: 1 },
                 });
             }
-            Op::Notice(_) => return None,
+            Op::Notice(_) | Op::Forget(_) => return None,
             Op::TaskStates(_) => {
                 self.state += 1;
                 return Some(Outcome::StatesWritten);

@@ -355,7 +355,7 @@ fn judge(suspects: &mut Suspects, ops: &[Op], ran: &Ran, now: Instant) {
 
 /// Returns whether an operation has an outcome when it is run.
 fn is_told(op: &Op) -> bool {
-    !matches!(op, Op::Notice(_) | Op::Outside(_))
+    !matches!(op, Op::Notice(_) | Op::Outside(_) | Op::Forget(_))
 }
 
 /// The outcome of a report the spool has taken.
@@ -407,7 +407,7 @@ fn refusal(op: &Op, error: &str) -> Option<Outcome> {
             stored: Stored::Refused(error),
         },
         Op::TaskStates(_) => Outcome::StatesWritten,
-        Op::Notice(_) | Op::Outside(_) => return None,
+        Op::Notice(_) | Op::Outside(_) | Op::Forget(_) => return None,
     })
 }
 

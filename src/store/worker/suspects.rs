@@ -123,6 +123,7 @@ impl Suspects {
             Op::Online(op) => op.host.hash(&mut hasher),
             Op::Offline(op) => op.host.hash(&mut hasher),
             Op::Inventory(op) => op.host.hash(&mut hasher),
+            Op::Forget(host) => host.as_str().hash(&mut hasher),
             Op::Seen(_) | Op::Audit(_) => {}
             Op::Notice(op) => op.stamp.seq.hash(&mut hasher),
             Op::Progress(op) => (&op.host, &op.key, op.stamp.seq).hash(&mut hasher),

@@ -124,6 +124,7 @@ impl Part {
             working: working.map(str::to_owned),
             complete: owned(complete),
             oncall: owned(oncall),
+            unknown: false,
             told: None,
             lifetime: Default::default(),
             state: None,

@@ -1,0 +1,257 @@
+//! Ids that were never seen before: how many a network may bring, how many of their events are told one by one, and which of
+//! them have gone again after a short stay.
+//!
+//! ```text
+//!  new id ──▶ admit: its network's count this minute ──▶ row
+//!  online ──▶ may_tell: budget of single events ──▶ event, or one more in the next summary
+//!  offline after less than a timeout ──▶ brief: the first rows to go
+//! ```
+
+use std::collections::{HashMap, VecDeque};
+use std::net::IpAddr;
+
+use crate::ids::{HostRef, network_of};
+use crate::limits::{
+    NEW_IDS_PER_NETWORK_MAX, NEW_IDS_TOLD_MAX, NEW_IDS_TOLD_PER_S, NEW_NETWORKS_MAX,
+};
+use crate::time::{Instant, Span, UnixMs};
+
+const MINUTE: Span = Span::from_secs(60);
+
+/// New ids of one network.
+#[derive(Clone, Copy, Debug)]
+struct Count {
+    minute: u64,
+    ids: u32,
+}
+
+/// See the [module](self).
+#[derive(Debug)]
+pub struct Newcomers {
+    networks: HashMap<u128, Count>,
+    /// Single events left, and when the budget was last looked at.
+    budget: u64,
+    refilled: Instant,
+    /// Hosts that came online without an event of their own since the last summary.
+    untold: u64,
+    /// Hosts that are offline after a short stay, the oldest first. Some of them may be back or gone.
+    pub brief: VecDeque<HostRef>,
+}
+
+impl Default for Newcomers {
+    fn default() -> Self {
+        Self {
+            networks: HashMap::new(),
+            budget: NEW_IDS_TOLD_MAX,
+            refilled: Instant::ZERO,
+            untold: 0,
+            brief: VecDeque::new(),
+        }
+    }
+}
+
+impl Newcomers {
+    /// Whether one more new id may come from this address now; it is counted.
+    pub fn admit(&mut self, ip: IpAddr, now: Instant) -> bool {
+        let minute = now.as_nanos() / MINUTE.as_nanos();
+        let network = network_of(ip);
+        if self.networks.len() >= NEW_NETWORKS_MAX && !self.networks.contains_key(&network) {
+            self.networks.retain(|_, count| count.minute == minute);
+            if self.networks.len() >= NEW_NETWORKS_MAX {
+                // So many networks at once are a fleet, or an attack that no count of one network holds back.
+                return true;
+            }
+        }
+        let fresh = Count { minute, ids: 0 };
+        let count = self.networks.entry(network).or_insert(fresh);
+        if count.minute != minute {
+            *count = fresh;
+        }
+        if count.ids >= NEW_IDS_PER_NETWORK_MAX {
+            return false;
+        }
+        count.ids += 1;
+        true
+    }
+
+    /// Whether a host that has never stayed for a timeout may have events of its own; if not it is counted for the summary.
+    pub fn may_tell(&mut self, now: Instant) -> bool {
+        let per_s = NEW_IDS_TOLD_PER_S.max(1);
+        let whole = now.since(self.refilled).as_millis() * per_s / 1_000;
+        if whole > 0 {
+            self.budget = self.budget.saturating_add(whole).min(NEW_IDS_TOLD_MAX);
+            self.refilled = now;
+        }
+        let left = self.budget.checked_sub(1);
+        match left {
+            Some(left) => self.budget = left,
+            None => self.untold += 1,
+        }
+        left.is_some()
+    }
+
+    /// How many hosts came without an event of their own since this was last asked.
+    pub fn take_untold(&mut self) -> u64 {
+        std::mem::take(&mut self.untold)
+    }
+
+    /// Forgets the counts of earlier minutes, and the memory they took.
+    pub fn forget(&mut self, now: Instant) {
+        let minute = now.as_nanos() / MINUTE.as_nanos();
+        self.networks.retain(|_, count| count.minute == minute);
+        if self.networks.is_empty() {
+            self.networks = HashMap::new();
+        }
+    }
+}
+
+/// Parts of a timeout by which arrivals are counted together.
+const PARTS: u64 = 32;
+
+/// How many hosts are online that have not stayed for a timeout yet, by when they came. A host costs nothing here: where it is
+/// counted follows from the time it came online.
+#[derive(Clone, Debug)]
+pub struct Arrivals {
+    timeout: Span,
+    parts: VecDeque<Part>,
+    sum: u64,
+}
+
+/// Hosts that came within one part of a timeout of the wall clock.
+#[derive(Clone, Copy, Debug)]
+struct Part {
+    number: u64,
+    /// When the last of them came, of the monotonic clock.
+    last: Instant,
+    hosts: u64,
+}
+
+impl Arrivals {
+    /// Nobody is online yet.
+    #[must_use]
+    pub fn new(timeout: Span) -> Self {
+        Self {
+            timeout,
+            parts: VecDeque::new(),
+            sum: 0,
+        }
+    }
+
+    /// A host has come online at `since`, which is now.
+    pub fn came(&mut self, now: Instant, since: UnixMs) {
+        self.mature(now);
+        self.sum += 1;
+        let number = self.number(since);
+        match self.parts.back_mut().filter(|part| part.number == number) {
+            Some(part) => {
+                part.last = now;
+                part.hosts += 1;
+            }
+            None => self.parts.push_back(Part {
+                number,
+                last: now,
+                hosts: 1,
+            }),
+        }
+    }
+
+    /// A host that had come at `since` has gone. Whether its stay was shorter than a timeout.
+    pub fn went(&mut self, now: Instant, since: UnixMs) -> bool {
+        self.mature(now);
+        let number = self.number(since);
+        let mut parts = self.parts.iter_mut().rev();
+        let part = parts.find(|part| part.number == number && part.hosts > 0);
+        if let Some(part) = part {
+            part.hosts -= 1;
+            self.sum -= 1;
+            return true;
+        }
+        false
+    }
+
+    /// How many hosts online have not stayed for a timeout.
+    pub fn count(&mut self, now: Instant) -> u64 {
+        self.mature(now);
+        self.sum
+    }
+
+    fn number(&self, since: UnixMs) -> u64 {
+        since.0 / (self.timeout.as_millis() / PARTS).max(1)
+    }
+
+    fn mature(&mut self, now: Instant) {
+        while let Some(part) = self.parts.front() {
+            if now.since(part.last) < self.timeout {
+                return;
+            }
+            self.sum -= part.hosts;
+            self.parts.pop_front();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(ms: u64) -> Instant {
+        Instant::ZERO + Span::from_millis(ms)
+    }
+
+    #[test]
+    fn a_network_brings_so_many_new_ids_a_minute() {
+        let mut newcomers = Newcomers::default();
+        let mut admit = |ip: &str, ms| newcomers.admit(ip.parse().unwrap(), at(ms));
+        assert!((0..NEW_IDS_PER_NETWORK_MAX).all(|_| admit("2001:db8::1", 0)));
+        assert!(!admit("2001:db8::2", 0), "of the same /64");
+        assert!(admit("2001:db8:0:1::2", 0), "of another");
+        assert!(admit("10.0.0.1", 0) && admit("2001:db8::2", 60_000));
+        assert!((1..NEW_IDS_PER_NETWORK_MAX).all(|_| admit("::ffff:10.0.0.1", 1)));
+        assert!(!admit("10.0.0.1", 2), "a mapped address is the IPv4 one");
+    }
+
+    #[test]
+    fn networks_are_counted_while_there_is_room() {
+        let mut newcomers = Newcomers::default();
+        let ip = |n: u32| IpAddr::from(std::net::Ipv4Addr::from_bits(n + 1));
+        let networks = NEW_NETWORKS_MAX as u32;
+        assert!((0..networks + 5).all(|n| newcomers.admit(ip(n), at(0))));
+        assert_eq!(newcomers.networks.len(), NEW_NETWORKS_MAX);
+        newcomers.forget(at(60_000));
+        assert!(newcomers.networks.is_empty());
+    }
+
+    #[test]
+    fn events_beyond_the_budget_are_counted() {
+        let mut newcomers = Newcomers::default();
+        let told = (0..NEW_IDS_TOLD_MAX + 10).filter(|_| newcomers.may_tell(at(0)));
+        assert_eq!(told.count() as u64, NEW_IDS_TOLD_MAX);
+        assert_eq!(newcomers.take_untold(), 10);
+        let later = (0..10).filter(|_| newcomers.may_tell(at(3_000))).count();
+        assert_eq!(later as u64, 3 * NEW_IDS_TOLD_PER_S);
+    }
+
+    #[test]
+    fn a_stay_is_short_until_a_timeout_is_over() {
+        let mut arrivals = Arrivals::new(Span::from_secs(60));
+        for ms in [0, 1_000, 30_000] {
+            arrivals.came(at(ms), UnixMs(1_000_000 + ms));
+        }
+        assert_eq!(arrivals.count(at(30_000)), 3);
+        assert!(arrivals.went(at(31_000), UnixMs(1_000_000)));
+        assert_eq!(arrivals.count(at(62_000)), 1, "one has gone, one stayed");
+        assert!(!arrivals.went(at(62_000), UnixMs(1_001_000)));
+        assert!(arrivals.went(at(62_000), UnixMs(1_030_000)));
+        assert_eq!(arrivals.count(at(62_000)), 0);
+    }
+
+    #[test]
+    fn a_step_of_the_wall_clock_makes_no_stay_longer() {
+        let mut arrivals = Arrivals::new(Span::from_secs(60));
+        arrivals.came(at(0), UnixMs(9_000_000));
+        arrivals.came(at(1_000), UnixMs(1_000));
+        assert!(arrivals.went(at(2_000), UnixMs(9_000_000)));
+        assert!(arrivals.went(at(2_000), UnixMs(1_000)));
+        assert_eq!(arrivals.count(at(2_000)), 0);
+    }
+}

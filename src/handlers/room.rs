@@ -1,0 +1,156 @@
+//! Room in the table of hosts: who is let in, who goes for them, and what is then told of in sum.
+
+use crate::ids::{HostId, HostRef};
+use crate::limits::{BRIEF_HOSTS_MAX, BRIEF_LOOKS_MAX};
+use crate::store::op::{HeldHost, Notice, Offline, Reason};
+
+use super::Moment;
+use super::core::{Core, StoreState};
+use super::effect::{Effect, Effects, EventKind, Note};
+use super::host::{Host, Marks, Peer};
+
+/// The ticket of a host that has no row.
+pub(super) const NO_ROW: HostRef = HostRef {
+    slot: u32::MAX,
+    generation: u32::MAX,
+};
+
+/// Hosts forgotten at most when one more has gone after a short stay.
+const BRIEF_FORGOTTEN_AT_ONCE: usize = 4;
+
+impl Core {
+    /// The host of this name that `peer` wants to be, entered if it is new.
+    ///
+    /// # Errors
+    /// When its network has brought too many new ids, or the table is full.
+    pub(super) fn admit_id(
+        &mut self,
+        id: HostId,
+        peer: Peer,
+        at: Moment,
+    ) -> Result<u32, &'static str> {
+        if let Some(slot) = self.hosts.find(&id) {
+            return Ok(slot);
+        }
+        let ip = peer.ip();
+        // One IPv4 address is one host by its own name. Until the store has told who is known, all are new.
+        let is_free = self.is_starting() || (ip.is_ipv4() && id == HostId::of_address(ip));
+        if !is_free && !self.newcomers.admit(ip, at.now) {
+            self.stats.new_ids_refused += 1;
+            return Err("too many new ids from this address; try again in a minute");
+        }
+        self.find_or_enter(id)
+            .ok_or("the server knows as many hosts as it can")
+    }
+
+    /// The host of this name, entered if it is new. `None` when the table is full of hosts online.
+    pub(super) fn find_or_enter(&mut self, id: HostId) -> Option<u32> {
+        if let Some(slot) = self.hosts.find(&id) {
+            return Some(slot);
+        }
+        if self.hosts.is_full() && !self.forget_brief() {
+            let is_up = matches!(self.store, StoreState::Up);
+            let slot = self.hosts.evictable(|_, host| may_go(host, is_up))?;
+            self.forget_host(slot);
+        }
+        self.hosts.insert(id)
+    }
+
+    /// The host in `slot` has gone offline after a short stay. Only so many of these are kept.
+    pub(super) fn note_brief(&mut self, slot: u32) {
+        if let Some(host) = self.hosts.reference(slot) {
+            self.newcomers.brief.push_back(host);
+        }
+        // More than one goes where some could not go before.
+        for _ in 0..BRIEF_FORGOTTEN_AT_ONCE {
+            if self.newcomers.brief.len() <= BRIEF_HOSTS_MAX || !self.forget_brief() {
+                return;
+            }
+        }
+    }
+
+    /// Forgets the host that has been offline for longest of those whose stay was short, if there is one.
+    fn forget_brief(&mut self) -> bool {
+        let is_up = matches!(self.store, StoreState::Up);
+        for _ in 0..BRIEF_LOOKS_MAX {
+            let Some(reference) = self.newcomers.brief.pop_front() else {
+                return false;
+            };
+            let slot = self.hosts.resolve(reference);
+            let Some(host) = slot.and_then(|slot| self.hosts.get(slot)) else {
+                continue;
+            };
+            if host.presence.is_online() || host.has(Marks::LASTING) || host.has(Marks::KEYED) {
+                // It will be noted again, if its stay is short again.
+                continue;
+            }
+            if !may_go(host, is_up) {
+                self.newcomers.brief.push_back(reference);
+                continue;
+            }
+            if is_up && host.epoch > 0 {
+                let id = host.id();
+                self.writes.forget_in_store(id);
+            }
+            self.forget_host(reference.slot);
+            return true;
+        }
+        false
+    }
+
+    /// Forgets a host that is offline, and what was still to be written of it.
+    pub(super) fn forget_host(&mut self, slot: u32) {
+        self.writes.forget_host(slot);
+        self.untold.remove(slot);
+        self.hosts.remove(slot);
+    }
+
+    /// Ends a host that the store has as ours, and that has no room here: its row was forgotten while the store was away.
+    pub(super) fn end_unknown(&mut self, at: Moment, found: HeldHost, fx: &mut Effects) {
+        let stamp = self.stamp(at);
+        let (host, reason) = (found.host, Reason::Lost);
+        self.writes.end_unknown(Offline {
+            ticket: NO_ROW,
+            host: host.clone(),
+            epoch: found.epoch,
+            reason,
+            since: at.wall,
+            event: Some(stamp),
+        });
+        self.tell(stamp, EventKind::Offline { host, reason }, fx);
+    }
+
+    /// Tells how many hosts have come without an event of their own.
+    pub(super) fn sum_up_new_ids(&mut self, at: Moment, fx: &mut Effects) {
+        let count = self.newcomers.take_untold();
+        if count == 0 {
+            return;
+        }
+        let stamp = self.stamp(at);
+        fx.push(Effect::Log(Note {
+            level: log::Level::Warn,
+            what: "new-ids",
+            who: "fleet".to_owned(),
+            text: format!(
+                "{count} hosts never seen before came online; they have no events of their own"
+            ),
+        }));
+        self.tell(stamp, EventKind::NewIds { count }, fx);
+        self.notice(Notice {
+            event: "new-ids",
+            about: None,
+            state: None,
+            reason: None,
+            count: Some(count),
+            stamp,
+        });
+    }
+}
+
+/// Whether a host that is offline can be forgotten, as far as the store goes: nothing of it is with the store, and the store
+/// does not say it is online. While the store is away its return sets that right.
+fn may_go(host: &Host, is_up: bool) -> bool {
+    let is_wrong = host.has(Marks::TOLD_ONLINE) || host.has(Marks::IN_DOUBT);
+    let stays = host.has(Marks::IN_FLIGHT) || (is_up && is_wrong);
+    !stays
+}

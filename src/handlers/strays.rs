@@ -1,0 +1,114 @@
+//! Reports on keys that this server never stored. Scripts that write task books straight into the store lead to some of them;
+//! without a bound a host could fill the store and the event stream with keys of its own invention.
+
+use std::collections::HashSet;
+
+use crate::ids::{HostRef, Numbered, TaskKey};
+use crate::limits::{
+    STRAY_BYTES_MAX, STRAY_HOST_BYTES_MAX, STRAY_HOST_KEYS_MAX, STRAY_HOST_REPORTS_MAX,
+    STRAY_HOSTS_MAX, STRAY_REPORTS_MAX, STRAY_WINDOW_S,
+};
+use crate::time::{Instant, Span};
+
+const WINDOW: Span = Span::from_secs(STRAY_WINDOW_S);
+
+/// What one host has reported.
+#[derive(Debug, Default)]
+struct Stray {
+    keys: HashSet<TaskKey>,
+    reports: u32,
+    bytes: u64,
+}
+
+/// The counts of the present window.
+#[derive(Debug, Default)]
+pub struct Strays {
+    hosts: Numbered<HostRef, Stray>,
+    began: Instant,
+    reports: u32,
+    bytes: u64,
+}
+
+impl Strays {
+    /// Whether `host` may report on `key`, which was never stored here; the report is counted if so.
+    pub fn admit(&mut self, host: HostRef, key: &TaskKey, bytes: usize, now: Instant) -> bool {
+        if now.since(self.began) >= WINDOW {
+            *self = Self {
+                began: now,
+                ..Self::default()
+            };
+        }
+        let bytes = bytes as u64;
+        let is_full = self.hosts.len() >= STRAY_HOSTS_MAX && !self.hosts.contains_key(&host);
+        if is_full
+            || self.reports >= STRAY_REPORTS_MAX
+            || self.bytes.saturating_add(bytes) > STRAY_BYTES_MAX
+        {
+            return false;
+        }
+        let stray = self.hosts.entry(host).or_default();
+        let is_new = !stray.keys.contains(key);
+        if (is_new && stray.keys.len() >= STRAY_HOST_KEYS_MAX)
+            || stray.reports >= STRAY_HOST_REPORTS_MAX
+            || stray.bytes.saturating_add(bytes) > STRAY_HOST_BYTES_MAX
+        {
+            return false;
+        }
+        if is_new {
+            stray.keys.insert(key.clone());
+        }
+        stray.reports += 1;
+        stray.bytes += bytes;
+        self.reports += 1;
+        self.bytes += bytes;
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn host(slot: u32) -> HostRef {
+        HostRef {
+            slot,
+            generation: 1,
+        }
+    }
+
+    fn key(number: usize) -> TaskKey {
+        TaskKey::parse(&format!("AC{number}"), "AC").unwrap()
+    }
+
+    fn at(seconds: u64) -> Instant {
+        Instant::ZERO + Span::from_secs(seconds)
+    }
+
+    #[test]
+    fn a_host_has_so_many_keys_reports_and_bytes_an_hour() {
+        let mut strays = Strays::default();
+        let keys = 0..STRAY_HOST_KEYS_MAX;
+        assert!(
+            keys.clone()
+                .all(|n| strays.admit(host(1), &key(n), 1, at(1)))
+        );
+        assert!(!strays.admit(host(1), &key(STRAY_HOST_KEYS_MAX), 1, at(2)));
+        assert!(strays.admit(host(1), &key(0), 1, at(2)), "a key it has");
+        assert!(strays.admit(host(2), &key(STRAY_HOST_KEYS_MAX), 1, at(2)));
+        let all = STRAY_HOST_BYTES_MAX as usize;
+        assert!(!strays.admit(host(2), &key(1), all, at(2)));
+        assert!(strays.admit(host(3), &key(1), all, at(2)));
+        let reports =
+            (0..STRAY_HOST_REPORTS_MAX + 9).filter(|_| strays.admit(host(4), &key(1), 1, at(2)));
+        assert_eq!(reports.count() as u32, STRAY_HOST_REPORTS_MAX);
+        assert!(strays.admit(host(1), &key(STRAY_HOST_KEYS_MAX), 1, at(STRAY_WINDOW_S)));
+    }
+
+    #[test]
+    fn all_hosts_together_have_a_bound_too() {
+        let mut strays = Strays::default();
+        let all = STRAY_HOST_BYTES_MAX as usize;
+        let taken = (0..1_000).filter(|n| strays.admit(host(*n), &key(1), all, at(1)));
+        assert_eq!(taken.count() as u64, STRAY_BYTES_MAX / STRAY_HOST_BYTES_MAX);
+    }
+}

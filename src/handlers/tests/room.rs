@@ -1,0 +1,326 @@
+//! Strangers in great number: what they take of the table, of the events, and of an id that is somebody's.
+
+use super::*;
+use crate::limits::{
+    BRIEF_HOSTS_MAX, NEW_IDS_PER_NETWORK_MAX, NEW_IDS_TOLD_MAX, STRAY_HOST_BYTES_MAX,
+};
+
+/// A world with room for so many hosts.
+fn world_of(hosts_max: usize) -> World {
+    let mut world = World::starting(Model::default());
+    let rules = Rules {
+        hosts_max,
+        ..world.core.rules.clone()
+    };
+    world.core = Core::new(rules, 1);
+    world.come_up(true);
+    // Until all is written once more, hosts that go offline are in doubt, and stay.
+    world.pass(SWEEPS_MS);
+    world
+}
+
+impl World {
+    fn named(&mut self, peer: &str, id: &str) -> ConnId {
+        let conn = self.open(peer);
+        self.hello(conn, id, None);
+        conn
+    }
+
+    /// Runs all that waits for the store, without a look at all hosts behind each outcome.
+    fn drain(&mut self) {
+        while let Some(batch) = self.core.pull(self.at(), 2_048) {
+            let mut fx = Effects::default();
+            for op in batch.ops {
+                if let Some(outcome) = self.store.run(op) {
+                    let _ = self
+                        .core
+                        .handle(self.at(), Input::Outcome(outcome), &mut fx);
+                }
+            }
+            self.take(fx);
+        }
+    }
+
+    /// Lets time pass at once, and does what is due then.
+    fn jump(&mut self, ms: u64) {
+        self.ms += ms;
+        let (mut fx, at) = (Effects::default(), self.at());
+        self.core.tick(at.now, at, &mut fx);
+        self.take(fx);
+        self.drain();
+    }
+
+    /// A host that comes and goes, without the store being asked in between.
+    fn flicker(&mut self, ip: &str, id: &str) -> ConnId {
+        self.next += 1;
+        let conn = ConnId {
+            slot: 60_000,
+            generation: self.next,
+        };
+        let peer = SocketAddr::new(ip.parse().unwrap(), 4000);
+        let hello = Hello {
+            id: id.into(),
+            udp: None,
+            push: false,
+            boot: None,
+            resumes: false,
+        };
+        let ask = Ask {
+            reply: true,
+            seq: None,
+        };
+        let incoming = Incoming {
+            message: Message::Hello(hello),
+            ask,
+        };
+        let mut fx = Effects::default();
+        let at = self.at();
+        for input in [
+            Input::Opened { conn, peer },
+            Input::Message { conn, incoming },
+            Input::Ended {
+                conn,
+                end: End::Closed,
+            },
+        ] {
+            let _ = self.core.handle(at, input, &mut fx);
+        }
+        self.take(fx);
+        conn
+    }
+}
+
+#[test]
+fn short_stays_leave_room_for_hosts_though_nothing_of_them_is_written() {
+    let mut world = world_of(100);
+    let steady = world.named("10.0.0.1:4000", "steady");
+    // The store is slow: it is not asked while strangers come.
+    for number in 0..1_000 {
+        world.flicker("10.0.0.9", &format!("stranger-{number}"));
+    }
+    assert!(world.core.stats().hosts_known <= 100);
+    let honest: Vec<ConnId> = (0..50)
+        .map(|number| world.named("10.0.0.2:4000", &format!("honest-{number}")))
+        .collect();
+    assert!(honest.iter().all(|conn| !world.closed(*conn)) && !world.closed(steady));
+    world.settle();
+    world.core.assert_invariants();
+    assert_eq!(world.store.exists.len(), 51);
+}
+
+#[test]
+fn while_the_store_is_away_offline_hosts_make_room_too() {
+    let mut world = world_of(10);
+    let conns: Vec<ConnId> = (0..10)
+        .map(|number| world.named("10.0.0.1:4000", &format!("old-{number}")))
+        .collect();
+    world.pass_beating(TIMEOUT, &conns);
+    world.go_away();
+    for conn in conns {
+        world.end(conn, End::Closed);
+    }
+    for number in 0..10 {
+        let conn = world.named("10.0.0.2:4000", &format!("new-{number}"));
+        assert!(!world.closed(conn));
+    }
+    world.come_up(true);
+    world.pass(SWEEPS_MS);
+    let online: Vec<&String> = world.store.exists.iter().collect();
+    assert_eq!(online.len(), 10);
+    assert!(
+        online.iter().all(|name| name.starts_with("new")),
+        "{online:?}"
+    );
+}
+
+#[test]
+fn only_so_many_short_stays_are_kept_here_and_in_the_store() {
+    let mut world = world_of(1 << 20);
+    let more = 500;
+    for number in 0..BRIEF_HOSTS_MAX + more {
+        world.flicker("10.0.0.9", &format!("stranger-{number}"));
+        if number % 100 == 0 {
+            world.drain();
+        }
+    }
+    world.drain();
+    assert_eq!(world.core.stats().hosts_known, BRIEF_HOSTS_MAX as u64);
+    assert_eq!(world.store.claims.len(), BRIEF_HOSTS_MAX);
+    assert!(!world.store.claims.contains_key("stranger-0"));
+    assert!(!world.store.seen.contains_key("stranger-0"));
+    // One that is known again counts as new.
+    let conn = world.named("10.0.0.9:4000", "stranger-0");
+    assert!(!world.closed(conn));
+}
+
+#[test]
+fn an_address_brings_so_many_new_ids_a_minute_and_keeps_those_it_has() {
+    let mut world = world_of(1 << 20);
+    for number in 0..NEW_IDS_PER_NETWORK_MAX {
+        world.flicker("2001:db8::9", &format!("stranger-{number}"));
+    }
+    world.drain();
+    assert_eq!(world.core.stats().new_ids_refused, 0);
+    let refused = world.flicker("2001:db8::8", "one-more");
+    assert!(matches!(world.words(refused)[..], [Word::Refused(_)]));
+    let plain = world.open("[2001:db8::7]:4000");
+    let _ = world.send(plain, Message::Heartbeat, None);
+    assert!(world.closed(plain), "nor an address of the same /64");
+    let known = NEW_IDS_PER_NETWORK_MAX - 1;
+    let known = world.named("[2001:db8::9]:4000", &format!("stranger-{known}"));
+    assert!(!world.closed(known));
+    assert_eq!(world.core.stats().new_ids_refused, 2);
+    world.jump(60_000);
+    let later = world.named("[2001:db8::9]:4000", "one-more");
+    assert!(!world.closed(later));
+}
+
+#[test]
+fn events_of_short_stays_are_summed_up_beyond_a_number() {
+    let mut world = world_of(1 << 20);
+    let more = 1_000;
+    for number in 0..NEW_IDS_TOLD_MAX + more {
+        world.flicker("10.0.0.9", &format!("stranger-{number}"));
+    }
+    world.drain();
+    let stays = world.named("10.0.0.1:4000", "stays");
+    world.jump(TIMEOUT / 2);
+    world.beat(stays);
+    world.jump(TIMEOUT / 2);
+    world.end(stays, End::Reset);
+    let single = |told: &&String| told.contains("stranger");
+    let told = world.told.iter().filter(single).count() as u64;
+    assert_eq!(told, 2 * NEW_IDS_TOLD_MAX);
+    assert!(world.store.events.len() as u64 <= told + 10);
+    let sum = format!("new-ids {}", more + 1);
+    assert!(world.told.contains(&sum), "{:?}", world.told.last());
+    assert!(
+        world
+            .events()
+            .contains(&format!("new-ids Some({})", more + 1))
+    );
+    assert_eq!(world.told.last().unwrap(), "offline stays reset");
+}
+
+#[test]
+fn fakes_do_not_silence_the_loss_of_hosts_that_have_stayed() {
+    let mut world = World::new();
+    let real: Vec<ConnId> = (0..40)
+        .map(|n| world.named("10.0.0.1:4000", &format!("real-{n}")))
+        .collect();
+    world.pass_beating(TIMEOUT, &real);
+    for n in 0..45 {
+        world.named("10.0.0.9:4000", &format!("fake-{n}"));
+    }
+    for conn in real {
+        world.end(conn, End::Reset);
+    }
+    assert!(world.told.contains(&"mass-offline 21".to_owned()));
+}
+
+#[test]
+fn fakes_that_go_are_no_loss_of_the_fleet() {
+    let mut world = World::new();
+    let real: Vec<ConnId> = (0..5)
+        .map(|n| world.named("10.0.0.1:4000", &format!("real-{n}")))
+        .collect();
+    world.pass_beating(TIMEOUT, &real);
+    for n in 0..45 {
+        world.flicker("10.0.0.9", &format!("fake-{n}"));
+    }
+    assert!(!world.told.iter().any(|told| told.starts_with("mass")));
+}
+
+#[test]
+fn an_owner_gets_its_id_back_in_spite_of_the_claims_of_another_address() {
+    let mut world = World::new();
+    let owner = world.named("10.0.0.1:4000", "web-1");
+    world.pass_beating(TIMEOUT, &[owner]);
+    for _ in 0..15 {
+        world.named("10.0.0.9:4000", "web-1");
+    }
+    let back = world.named("10.0.0.1:4001", "web-1");
+    assert!(!world.closed(back));
+    let thief = world.named("10.0.0.9:4001", "web-1");
+    assert!(world.closed(thief) && !world.closed(back));
+    let reports = world
+        .told
+        .iter()
+        .filter(|told| told.starts_with("quarantine"));
+    assert_eq!(reports.count(), 1);
+}
+
+#[test]
+fn a_replaced_agent_is_told_and_the_fight_is_reported_once() {
+    let mut world = World::new();
+    let mut before: Option<ConnId> = None;
+    for turn in 0..6 {
+        let (peer, boot) = [("10.0.0.1:4000", "aa"), ("10.0.0.2:4000", "bb")][turn % 2];
+        let conn = world.open(peer);
+        world.hello(conn, "web-1", Some(boot));
+        if let Some(before) = before {
+            let last = world.words(before).pop();
+            let replaced = Word::Refused("replaced by another connection with this id".to_owned());
+            assert_eq!(last, Some(replaced));
+            assert!(world.closed(before));
+        }
+        before = Some(conn);
+        world.pass(1_000);
+    }
+    assert_eq!(world.told, ["online web-1", "duplicate-id web-1"]);
+    let lines: Vec<&Effect> = world
+        .effects
+        .iter()
+        .filter(|effect| matches!(effect, Effect::Log(note) if note.what == "duplicate-id"))
+        .collect();
+    let [Effect::Log(note)] = lines[..] else {
+        panic!("one line: {lines:?}");
+    };
+    assert!(note.text.contains("10.0.0.1:4000") && note.text.contains("10.0.0.2:4000"));
+}
+
+#[test]
+fn a_client_that_asked_for_no_reply_is_told_nothing() {
+    let mut world = World::new();
+    let hello = Hello {
+        id: "web-1".into(),
+        udp: None,
+        push: false,
+        boot: None,
+        resumes: false,
+    };
+    let older = world.open("10.0.0.1:4000");
+    let _ = world.send(older, Message::Hello(hello), None);
+    let before = world.words(older).len();
+    world.named("10.0.0.2:4000", "web-1");
+    assert!(world.closed(older) && world.words(older).len() == before);
+    assert_eq!(world.told, ["online web-1"], "once is a reconnect");
+}
+
+#[test]
+fn a_host_reports_on_so_many_keys_that_were_never_stored() {
+    let mut world = World::new();
+    let conn = world.plain("10.0.0.1");
+    let refused = |world: &World| world.core.stats().strays_refused;
+    world.dispatch("AC1", &["10.0.0.1"]).unwrap();
+    let text = "x".repeat(60_000);
+    let most = STRAY_HOST_BYTES_MAX as usize / 60_000;
+    for number in 0..most + 10 {
+        let key = format!("ACx{number}");
+        let progress = Progress {
+            code: key.into(),
+            oncall: vec![text.as_str().into()],
+            ..progress_of("AC1", Phase::Received, &["a"])
+        };
+        assert_eq!(
+            world.send(conn, Message::Progress(progress), Some(1)),
+            Flow::Taken
+        );
+    }
+    assert!(refused(&world) >= 10);
+    assert!(world.store.reports <= most);
+    assert!(matches!(world.words(conn).last(), Some(Word::Refused(_))));
+    // Its own task is another matter.
+    world.report(conn, "AC1", Phase::Received, &["uptime"]);
+    assert_eq!(world.state("AC1", "10.0.0.1"), "working");
+}

@@ -1,0 +1,7 @@
+-- Forgets a host, unless a node has claimed it. KEYS[1] the host's hash. Returns whether no claim is left.
+local node = redis.call('HGET', KEYS[1], 'node')
+if node and node ~= '' then
+  return 0
+end
+redis.call('DEL', KEYS[1])
+return 1
