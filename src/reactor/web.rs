@@ -371,7 +371,11 @@ impl Web {
         }
         (self.accepting, self.retry_at, self.waiting) = (false, None, None);
         self.followers.clear();
+        // A delayed answer waits for no event of its socket: its connection has to be worked on.
+        let delayed = self.connections.iter().filter(|(_, c)| c.is_delayed());
+        let delayed: Vec<Token> = delayed.map(|(_, connection)| connection.token).collect();
         self.connections.retain(|_, connection| connection.stop());
+        delayed.into_iter().for_each(|token| self.enqueue(token));
         self.count_connections();
     }
 

@@ -637,6 +637,22 @@ fn the_answer_to_a_wrong_token_is_counted_and_held_back() {
 }
 
 #[test]
+fn a_delayed_answer_is_sent_at_once_when_the_server_stops() {
+    let mut lp = Loop::new();
+    lp.web.set_rules(HttpRules {
+        token: Some("sesame".into()),
+        ..HttpRules::default()
+    });
+    let mut guesser = lp.client();
+    guesser.say("GET /readyz HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer x\r\n\r\n");
+    lp.until("it is judged", |lp| lp.web.stats.wrong_tokens == 1);
+    lp.web.stop(lp.poll.registry());
+    // The clock of this test stands still: no deadline passes.
+    assert_eq!(lp.answer(&mut guesser).0, 401);
+    lp.until("gone", |lp| lp.web.connections() == 0);
+}
+
+#[test]
 fn tokens_of_others_are_not_ours() {
     let web = Web::bind("127.0.0.1:0".parse().unwrap(), HttpRules::default()).unwrap();
     assert!(web.owns(LISTENER) && web.owns(token_of(u32::MAX, 79)) && web.owns(token_of(0, 0)));
