@@ -254,6 +254,14 @@ fn denied(path: &Path, why: &str) -> io::Error {
 /// what mends it.
 pub fn own_directory(dir: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+    check_own_directory(dir)
+}
+
+/// Checks that a directory belongs to this process alone.
+///
+/// # Errors
+/// As [`own_directory`], and when it is not there.
+pub fn check_own_directory(dir: &Path) -> io::Result<()> {
     let link = fs::symlink_metadata(dir)?;
     if link.is_symlink() && !is_ours(&link) {
         return Err(denied(
@@ -271,30 +279,36 @@ pub fn own_directory(dir: &Path) -> io::Result<()> {
     }
 }
 
-/// Opens a file in a directory of our own. A link there is not followed, and a file that is another user's
-/// to change is refused.
+/// Opens a file in a directory of our own. A link there is not followed, a pipe or a device is not waited for, and a
+/// file that is another user's to change is refused.
 ///
 /// # Errors
 /// When the system refuses, or the file is not ours.
 pub fn open_own(path: &Path, options: &OpenOptions) -> io::Result<File> {
     // Flags that were set before are replaced: none of the callers sets any.
     let mut options = options.clone();
-    options.custom_flags(libc::O_NOFOLLOW);
-    let file =
-        options
-            .open(path)
-            .map_err(|error| match error.raw_os_error() == Some(libc::ELOOP) {
-                true => {
-                    let why = format!("is a link, which is not followed: rm {}", shown(path));
-                    denied(path, &why)
-                }
-                false => error,
-            })?;
+    options.custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK);
+    let file = options
+        .open(path)
+        .map_err(|error| match error.raw_os_error() {
+            Some(libc::ELOOP) => {
+                let why = format!("is a link, which is not followed: rm {}", shown(path));
+                denied(path, &why)
+            }
+            Some(libc::ENXIO) => denied(path, &special(path)),
+            _ => error,
+        })?;
     let metadata = file.metadata()?;
-    match owner_or_mode(path, &metadata) {
+    let kind = metadata.file_type();
+    let is_special = !kind.is_file() && !kind.is_dir();
+    match owner_or_mode(path, &metadata).or(is_special.then(|| special(path))) {
         Some(why) => Err(denied(path, &why)),
         None => Ok(file),
     }
+}
+
+fn special(path: &Path) -> String {
+    format!("is no regular file: rm {}", shown(path))
 }
 
 /// All bytes of a file in a directory of our own.
@@ -451,6 +465,28 @@ mod tests {
         assert!(check_named_output(&link).is_err());
         std::os::unix::fs::chown(dir.path(), Some(12_345), None).unwrap();
         assert!(own_directory(dir.path()).is_err());
+    }
+
+    #[test]
+    fn a_planted_pipe_is_refused_and_not_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let pipe = dir.path().join("lock");
+        let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+        rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+        let (done, told) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            let write = open_own(&pipe, OpenOptions::new().create(true).append(true));
+            done.send(read_own(&pipe).map(|_| ())).unwrap();
+            done.send(write.map(|_| ())).unwrap();
+        });
+        for _ in 0..2 {
+            let got = told.recv_timeout(std::time::Duration::from_secs(20));
+            let error = got.expect("it waits for the pipe").unwrap_err();
+            assert!(
+                error.to_string().contains("no regular file: rm "),
+                "{error}"
+            );
+        }
     }
 
     #[test]
