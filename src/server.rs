@@ -121,7 +121,7 @@ impl Server {
     /// or the spool cannot be opened (another server has it, say).
     pub fn bind(config: Config) -> Result<Self, BindError> {
         // First all that makes nothing: a start that fails there leaves no directory behind.
-        preflight::directories(&config)?;
+        preflight::directories(&config, false)?;
         let settings = assemble::settings(&config);
         let sockets = Sockets::bind(&settings)?;
         let (key, addr) = ("server.http", config.server.http);

@@ -4,11 +4,14 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{Access, access};
+use rustix::process::geteuid;
 
 use crate::config::{Config, LogFileKind, log_file_kind};
+use crate::files;
 use crate::reactor::error::BindError;
 use crate::store::address::StoreUrl;
 use crate::store::spool;
@@ -20,7 +23,11 @@ use crate::store::spool;
 #[must_use]
 pub fn preflight(config: &Config) -> Vec<String> {
     let mut problems: Vec<String> = Vec::new();
-    problems.extend(directories(config).err().map(|error| error.to_string()));
+    problems.extend(
+        directories(config, true)
+            .err()
+            .map(|error| error.to_string()),
+    );
     problems.extend(config.log.file.as_deref().and_then(log_file));
     if !spool::is_in_use(&config.store.spool) {
         problems.extend(ports(config));
@@ -32,14 +39,15 @@ pub fn preflight(config: &Config) -> Vec<String> {
 ///
 /// # Errors
 /// The first that is neither; or a store that this build does not have.
-pub(super) fn directories(config: &Config) -> Result<(), BindError> {
+pub(super) fn directories(config: &Config, is_checked: bool) -> Result<(), BindError> {
     if let StoreUrl::Embedded(dir) = &config.store.url {
         if !cfg!(feature = "embedded") {
             return Err(lacks_store(&config.store.url));
         }
-        directory(dir).map_err(|why| BindError::Store(format!("{}: {why}", config.store.url)))?;
+        directory(dir, is_checked)
+            .map_err(|why| BindError::Store(format!("{}: {why}", config.store.url)))?;
     }
-    directory(&config.store.spool)
+    directory(&config.store.spool, is_checked)
         .map_err(|why| BindError::Spool(format!("{}: {why}", config.store.spool.display())))
 }
 
@@ -51,15 +59,23 @@ pub(super) fn lacks_store(url: &StoreUrl) -> BindError {
     ))
 }
 
-/// Looks whether files can be made in `dir`, or in the nearest directory above it where it is missing.
-fn directory(dir: &Path) -> Result<(), String> {
+/// Looks whether files can be made in `dir`, or in the nearest directory above it where it is missing, and whether
+/// it is this process's alone. `is_checked`: by `check-config`.
+fn directory(dir: &Path, is_checked: bool) -> Result<(), String> {
     let mut at = dir.to_path_buf();
     loop {
         match at.metadata() {
             Ok(found) if !found.is_dir() => {
                 return Err(format!("{} is no directory", at.display()));
             }
-            Ok(_) => return writable(&at, Access::WRITE_OK | Access::EXEC_OK),
+            Ok(found) => {
+                // Root may look for the user that the server runs as: the owner is then another.
+                let is_others = is_checked && geteuid().is_root() && found.uid() != 0;
+                if at == dir && !is_others {
+                    files::check_own_directory(dir).map_err(|error| error.to_string())?;
+                }
+                return writable(&at, Access::WRITE_OK | Access::EXEC_OK);
+            }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 if at.is_symlink() {
                     return Err(format!("{} is a link that leads nowhere", at.display()));
@@ -176,5 +192,23 @@ mod tests {
             assert!(problems.contains(words), "{words} in {problems}");
         }
         assert!(!problems.contains("server.tcp"), "{problems}");
+    }
+
+    #[test]
+    fn a_directory_that_others_may_write_fails_before_anything_is_made() {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = tempfile::tempdir().unwrap();
+        let config = config(dir.path());
+        std::fs::create_dir(&config.store.spool).unwrap();
+        let open = std::fs::Permissions::from_mode(0o777);
+        std::fs::set_permissions(&config.store.spool, open).unwrap();
+        let problems = preflight(&config).join("\n");
+        let error = crate::server::Server::bind(config).map(|_| ()).unwrap_err();
+        if cfg!(feature = "embedded") {
+            for why in [problems, error.to_string()] {
+                assert!(why.contains("chmod go-w"), "{why}");
+            }
+        }
+        assert_eq!(dir.path().read_dir().unwrap().count(), 1);
     }
 }
