@@ -22,7 +22,7 @@ use crate::text::escape;
 
 pub use clients::{Clients, expiry};
 pub use name::of as name_of;
-pub use words::of as error_in_words;
+pub use words::{of as error_in_words, of_stream as stream_error_in_words};
 
 /// An error of a PEM file, in one line.
 #[derive(Debug, thiserror::Error)]
@@ -192,8 +192,7 @@ pub fn explain(error: &rustls::Error) -> String {
         rustls::Error::InvalidCertificate(rustls::CertificateError::BadEncoding) => {
             "a certificate in it is damaged".to_owned()
         }
-        rustls::Error::General(why) => why.clone(),
-        error => error.to_string(),
+        error => words::of(error),
     }
 }
 

@@ -160,7 +160,7 @@ const ROOMS: &[Room] = &[
     Room {
         paths: &["server"],
         may_name: &[
-            "server", "reactor", "codec", "handlers", "control", "keys", "store", "config",
+            "server", "reactor", "codec", "handlers", "control", "keys", "store", "config", "files",
         ],
         pure: false,
     },

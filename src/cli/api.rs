@@ -276,7 +276,7 @@ impl Api {
         let why = match error {
             // What TLS refuses, its library wraps so.
             ureq::Error::Io(error) if error.kind() == io::ErrorKind::InvalidData => {
-                let why = error.to_string();
+                let why = trust::in_words(error);
                 return ApiError::Untrusted { base, why };
             }
             ureq::Error::Tls(why) => {

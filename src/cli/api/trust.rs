@@ -1,9 +1,10 @@
 //! Authorities that a server's certificate is checked against where it is asked over TLS.
 
-pub use imp::settings;
+pub use imp::{in_words, settings};
 
 #[cfg(feature = "tls")]
 mod imp {
+    use std::io;
     use std::path::Path;
 
     use anthill::certificates::{self, PemFile};
@@ -38,10 +39,16 @@ mod imp {
             .root_certs(RootCerts::from(roots))
             .build())
     }
+
+    /// Error of a connection over TLS, in words.
+    pub fn in_words(error: io::Error) -> String {
+        certificates::stream_error_in_words(error).to_string()
+    }
 }
 
 #[cfg(not(feature = "tls"))]
 mod imp {
+    use std::io;
     use std::path::Path;
 
     use ureq::tls::TlsConfig;
@@ -56,5 +63,10 @@ mod imp {
         Err(Failure::usage(
             "--api is an https:// address: this build speaks no TLS (the feature \"tls\")",
         ))
+    }
+
+    /// The error's own text.
+    pub fn in_words(error: io::Error) -> String {
+        error.to_string()
     }
 }

@@ -11,6 +11,7 @@ use super::super::connection::{Flushed, Got};
 use super::super::share::Share;
 use super::TlsSettings;
 use super::records::{Metered, Records};
+use crate::certificates::error_in_words;
 use crate::ids::ConnId;
 use crate::limits::TLS_BUFFER_BYTES_MAX;
 use crate::time::UnixMs;
@@ -106,7 +107,7 @@ impl Channel {
             if let Err(error) = self.tls.process_new_packets() {
                 // The alert that says why: as far as it can be said at once.
                 let _ = self.tls.write_tls(stream);
-                return Got::Failed(error.to_string());
+                return Got::Failed(error_in_words(&error));
             }
         }
     }

@@ -14,6 +14,8 @@ use socket2::{Domain, Protocol, SockAddr, Socket, TcpKeepalive, Type};
 
 #[cfg(feature = "tls")]
 use super::tls::{self, Tls};
+#[cfg(feature = "tls")]
+use crate::certificates::stream_error_in_words;
 use crate::limits::REDIS_TLS_READS_MAX;
 use crate::store::address::RedisPlace;
 
@@ -70,7 +72,8 @@ impl Wire {
             #[cfg(feature = "tls")]
             Stream::Tls(stream) => {
                 stream.sock.renew();
-                stream.write_all(bytes).and_then(|()| stream.flush())
+                let sent = stream.write_all(bytes).and_then(|()| stream.flush());
+                sent.map_err(stream_error_in_words)
             }
         }
     }
@@ -188,7 +191,7 @@ impl Read for Fresh<'_, Steady> {
 impl Read for Fresh<'_, Tls> {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         self.0.sock.renew();
-        self.0.read(into)
+        self.0.read(into).map_err(stream_error_in_words)
     }
 }
 
