@@ -78,6 +78,12 @@ fn is_number(text: &str) -> bool {
         && text.parse::<f64>().is_ok()
 }
 
+/// Returns whether a line with `c` is not text that a person wrote: a control character except the tab, or a
+/// second byte order mark.
+fn is_stray(c: char) -> bool {
+    (c.is_control() && c != '\t') || c == '\u{feff}'
+}
+
 /// Parses a tasks file. A text that begins like JSON is JSON.
 fn read(text: &str) -> Result<Vec<Entry>, String> {
     let json = |error: serde_json::Error| {
@@ -92,11 +98,19 @@ fn read(text: &str) -> Result<Vec<Entry>, String> {
         Some(b'[') => serde_json::from_str::<Vec<String>>(text)
             .map(|list| list.into_iter().map(|command| (command, None)).collect())
             .map_err(json),
-        _ => Ok(text
+        _ => text
             .lines()
-            .filter(|line| !line.trim().is_empty())
-            .map(|line| (line.to_owned(), None))
-            .collect()),
+            .zip(1..)
+            .filter(|(line, _)| !line.trim().is_empty())
+            .map(|(line, number)| match line.chars().find(|c| is_stray(*c)) {
+                None => Ok((line.to_owned(), None)),
+                Some(c) => Err(format!(
+                    "line {number} has the character {}, which no command can have: the file must be UTF-8 \
+                     with line ends of Unix or Windows",
+                    c.escape_unicode()
+                )),
+            })
+            .collect(),
     }
 }
 
@@ -209,6 +223,11 @@ mod tests {
             of_file(&file).unwrap(),
             json!({"uptime": 2.0, "df -h": 1.0})
         );
+        for stray in ["u\0p\0\n\0", "uptime\rdf\r", "\u{feff}\u{feff}{}"] {
+            std::fs::write(&file, stray).unwrap();
+            let why = of_file(&file).unwrap_err().why.unwrap();
+            assert!(why.contains("line 1 has the character"), "{why}");
+        }
         std::fs::write(&file, b"{\"caf\xe9\": 1}").unwrap();
         let why = of_file(&file).unwrap_err().why.unwrap();
         assert!(

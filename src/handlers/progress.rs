@@ -42,7 +42,9 @@ impl Core {
             Some(delivery) => (Some(delivery.state), delivery.failed),
             None => (None, false),
         };
-        let is_left = !progress.oncall.is_empty() || progress.working.is_some();
+        // A command that has ended is not left, although some clients name it still.
+        let works = progress.phase != Phase::Ended && progress.working.is_some();
+        let is_left = !progress.oncall.is_empty() || works;
         if let Some(TaskState::Done | TaskState::Failed) = state {
             let flow = self.said_again(conn, Flag::Progress, ask, fx);
             if flow == Flow::Taken {

@@ -70,6 +70,8 @@ impl Old {
 fn say(world: &mut World, conn: ConnId, key: &str, phase: Phase, left: &[&'static str]) {
     let progress = Progress {
         code: key.to_owned().into(),
+        // Named in phase 3 as well, as some clients do.
+        working: (phase != Phase::Received).then(|| "uptime".into()),
         ..progress_of("AC1", phase, left)
     };
     assert_eq!(
