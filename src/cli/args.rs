@@ -15,7 +15,7 @@ use clap::{
 use clap::{ArgMatches, Id};
 
 use super::{Failure, usage};
-use anthill::config::Overrides;
+use anthill::config::{Overrides, flag_help};
 
 /// Knows which machines of a fleet are alive, and gets work done on them.
 #[derive(Parser)]
@@ -93,20 +93,16 @@ pub struct ServeArgs {
     /// Store: embedded:DIR, redis://…, redis+unix://… (store.url)
     #[arg(long, value_name = "URL")]
     store: Option<String>,
-    /// Address the hosts connect to (server.tcp)
-    #[arg(long, value_name = "ADDR")]
+    #[arg(long, help = flag_help("server.tcp"), value_name = "ADDR")]
     tcp: Option<String>,
-    /// Address datagrams are sent from and taken at (server.udp)
-    #[arg(long, value_name = "ADDR")]
+    #[arg(long, help = flag_help("server.udp"), value_name = "ADDR")]
     udp: Option<String>,
-    /// Address of the HTTP interface (server.http)
-    #[arg(long, value_name = "ADDR")]
+    #[arg(long, help = flag_help("server.http"), value_name = "ADDR")]
     http: Option<String>,
     /// Listen beyond this machine although hosts need no key (auth)
     #[arg(long, value_name = "WORD", value_parser = ["none"])]
     auth: Option<String>,
-    /// Lowest level that is logged (log.level)
-    #[arg(long, value_name = "LEVEL", value_parser = ["off", "error", "warn", "info", "debug", "trace"])]
+    #[arg(long, help = flag_help("log.level"), value_name = "LEVEL", value_parser = ["off", "error", "warn", "info", "debug", "trace"])]
     log_level: Option<String>,
 }
 

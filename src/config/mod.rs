@@ -2,23 +2,24 @@
 //! checked [`Config`], or an error of one line that names the key.
 //!
 //! ```text
-//!  config.json ──▶ tree ──▶ read (or old) ──▶ flags ──▶ check ──▶ Config
-//!                  JSON     each key alone              what must hold between them
+//!  config.json ──▶ tree ──▶ table (or old) ──▶ flags ──▶ check ──▶ Config
+//!                  JSON     each key alone               what must hold between two values
 //! ```
 //!
-//! Every section and every key may be left out; the value it then has is the one in the
-//! `config.json` that is shipped. What a key means, its unit and its range stand beside its member
-//! here. A flag beats the file, the file beats the default. Relative paths are relative to the
+//! Every section and every key may be left out; its value is then the one in the `config.json` that
+//! is shipped. `table` lists each key once, with its range and its meaning. A flag beats the file, the file beats the default. Relative paths are relative to the
 //! working directory.
 
 mod check;
 mod error;
+mod form;
 mod keys;
 mod log_file;
 mod old;
 mod outside;
 mod read;
 mod show;
+mod table;
 #[cfg(test)]
 mod tests;
 mod tls;
@@ -36,6 +37,7 @@ pub use error::{ConfigError, Place};
 pub use keys::{read_key_file, read_keys};
 pub use log_file::{LogFileKind, log_file_kind};
 pub use outside::{Device, Field, Target};
+pub use table::{documentation, flag_help};
 pub use tls::{Acceptor, Tls};
 use tree::Node;
 
@@ -468,7 +470,7 @@ impl Config {
         let config = if old::is_old(&root) {
             old::read(name, &root)?
         } else {
-            read::read(name, &root)?
+            table::read(name, &root)?
         };
         let server = root.member("server");
         let is_given = |key| {
@@ -496,20 +498,20 @@ impl Config {
         given: Given,
         flags: &Overrides,
     ) -> Result<Self, ConfigError> {
-        if let Some(url) = &flags.store {
-            self.store.url = tls::store_url(url).map_err(|why| flag_error("--store", why))?;
-        }
-        if let Some(tcp) = &flags.tcp {
-            self.server.tcp = flag_address("--tcp", tcp)?;
-            if !given.udp {
-                self.server.udp = read::udp_beside(self.server.tcp);
+        for (flag, path, text) in [
+            ("--store", "store.url", &flags.store),
+            ("--tcp", "server.tcp", &flags.tcp),
+            ("--udp", "server.udp", &flags.udp),
+            ("--http", "server.http", &flags.http),
+            ("--log-level", "log.level", &flags.log_level),
+        ] {
+            if let Some(text) = text {
+                let set = table::set_from_text(&mut self, path, text);
+                set.map_err(|why| flag_error(flag, why))?;
             }
         }
-        if let Some(udp) = &flags.udp {
-            self.server.udp = flag_address("--udp", udp)?;
-        }
-        if let Some(http) = &flags.http {
-            self.server.http = flag_address("--http", http)?;
+        if !given.udp && flags.udp.is_none() {
+            self.server.udp = read::udp_beside(self.server.tcp);
         }
         match flags.auth.as_deref() {
             None => {}
@@ -518,12 +520,6 @@ impl Config {
                 let why = format!("{} is not \"none\"", value::shown_text(other));
                 return Err(flag_error("--auth", why));
             }
-        }
-        if let Some(level) = &flags.log_level {
-            self.log.level = value::choose(level, &read::LEVELS).ok_or_else(|| {
-                let (was, may_be) = (value::shown_text(level), value::list_of(&read::LEVELS));
-                flag_error("--log-level", format!("{was} is not one of {may_be}"))
-            })?;
         }
         let origin = check::Origin { file, flags };
         if let Some(path) = &self.server.http_token_file {
@@ -578,11 +574,6 @@ fn flag_error(flag: &'static str, why: String) -> ConfigError {
         place: Place::Flag(flag),
         why,
     }
-}
-
-fn flag_address(flag: &'static str, text: &str) -> Result<SocketAddr, ConfigError> {
-    value::address(text)
-        .map_err(|may_be| flag_error(flag, format!("{} {may_be}", value::shown_text(text))))
 }
 
 /// The machine's host name, made of characters a node's name may have.

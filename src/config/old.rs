@@ -15,7 +15,8 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use super::error::ConfigError;
-use super::read::{self, SECTIONS, delete_field, meets_another, udp_beside};
+use super::read::{delete_field, meets_another};
+use super::table;
 use super::tree::Node;
 use super::value::Value;
 use super::{Auth, Config, OnDone, TCP_PORT};
@@ -62,11 +63,11 @@ pub(super) fn read(file: &str, root: &Node) -> Result<Config, ConfigError> {
             REDIS => config.store.url = redis(&value, &mut config.warnings)?,
             LOCAL => local(&value, &mut config)?,
             FIELDS => fields(&value, &mut config)?,
-            ours if SECTIONS.contains(&ours) => {}
+            ours if table::sections().contains(&ours) => {}
             _ => ignored(&value, &mut config.warnings),
         }
     }
-    read::sections(&root.clone().open_section()?, &mut config)?;
+    table::read_sections(&root.clone().open_section()?, &mut config)?;
     if config.auth == Auth::Unset {
         config.auth = Auth::None;
     }
@@ -146,7 +147,6 @@ fn local(of: &Value<'_>, config: &mut Config) -> Result<(), ConfigError> {
         let value = of.member(name, node);
         if name == "ip" {
             config.server.tcp = SocketAddr::new(ip(&value)?, TCP_PORT);
-            config.server.udp = udp_beside(config.server.tcp);
         } else {
             ignored(&value, &mut config.warnings);
         }

@@ -82,7 +82,7 @@ const DEVICE_KEYS: [&str; 10] = [
 ];
 
 /// Reads `ak.devices`.
-pub(super) fn devices(v: Value<'_>) -> Result<Vec<Device>, ConfigError> {
+pub(super) fn devices(v: &Value<'_>) -> Result<Vec<Device>, ConfigError> {
     let mut devices: Vec<Device> = Vec::new();
     let mut names = HashSet::new();
     for entry in v.list(AK_DEVICES_MAX)? {
@@ -251,7 +251,7 @@ fn word(v: Value<'_>) -> Result<String, ConfigError> {
 }
 
 /// Reads `reach.targets`.
-pub(super) fn targets(v: Value<'_>) -> Result<Vec<Target>, ConfigError> {
+pub(super) fn targets(v: &Value<'_>) -> Result<Vec<Target>, ConfigError> {
     let mut targets: Vec<Target> = Vec::new();
     let mut seen = HashSet::new();
     for entry in v.list(REACH_TARGETS_MAX)? {

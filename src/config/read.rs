@@ -1,289 +1,78 @@
-//! Our own `config.json`, key by key: each value alone. What must hold between them is in `check`.
+//! Values of single keys: their words, and the readers of those that are neither a number nor a word.
+//! The keys are in `table`; what must hold between two values is in `check`.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use log::LevelFilter;
+use serde_json::{Value as Json, json};
 
 use super::error::ConfigError;
-use super::outside;
+use super::form::Words;
 use super::tree::Node;
-use super::value::{NAME_CHARS_MAX, Section, Value, is_name_char};
-use super::{
-    Auth, Config, Dispatch, Format, Heartbeat, HttpWrite, KeysFile, Limits, Log, MIB, OnDone,
-    OnShutdown, Server, Store, UDP_PORT,
-};
+use super::value::{NAME_CHARS_MAX, Value, is_name_char};
+use super::{Auth, Format, HttpWrite, KeysFile, OnDone, OnShutdown, UDP_PORT};
 use crate::codec::frame::ByteOrder;
 use crate::ids::{self, TASK_FIELDS};
 use crate::keys::Network;
-use crate::limits::{CONFIG_ENTRIES_MAX, FRAME_BYTES_MAX};
+use crate::limits::CONFIG_ENTRIES_MAX;
+use crate::store::address::StoreUrl;
 
-/// The members of the whole file.
-pub(super) const SECTIONS: [&str; 12] = [
-    "server",
-    "heartbeat",
-    "limits",
-    "dispatch",
-    "offline",
-    "store",
-    "auth",
-    "tls",
-    "instructions",
-    "ak",
-    "reach",
-    "log",
-];
+/// The keys of `auth` where it is an object.
+pub(super) const AUTH_KEYS: [&str; 2] = ["keys_file", "plain_from"];
 
-/// The keys of a section; none where its keys are not ours to know.
-pub(super) fn keys_of(section: &str) -> &'static [&'static str] {
-    match section {
-        "server" => &[
-            "name",
-            "tcp",
-            "udp",
-            "http",
-            "http_names",
-            "http_token_file",
-            "http_write",
-            "coalesce_us",
-        ],
-        "heartbeat" => &[
-            "timeout_s",
-            "first_message_s",
-            "working_timeout_s",
-            "tcp_keepalive_s",
-            "byte_order",
-            "on_shutdown",
-        ],
-        "limits" => &[
-            "connections",
-            "connections_per_ip",
-            "frame_bytes",
-            "result_bytes",
-        ],
-        "dispatch" => &[
-            "agent_port",
-            "key_prefix",
-            "rto_ms",
-            "tries",
-            "on_done",
-            "keep_s",
-        ],
-        "offline" => &["delete_fields"],
-        "store" => &["url", "spool", "spool_mb", "flush_ms", "timeout_ms"],
-        "auth" => &["keys_file", "plain_from"],
-        "ak" => &["devices"],
-        "reach" => &["period_s", "targets"],
-        "log" => &["level", "file", "format", "rotate_mb", "keep"],
-        _ => &[],
-    }
+impl Words for LevelFilter {
+    const WORDS: &[(&str, Self)] = &[
+        ("off", Self::Off),
+        ("error", Self::Error),
+        ("warn", Self::Warn),
+        ("info", Self::Info),
+        ("debug", Self::Debug),
+        ("trace", Self::Trace),
+    ];
 }
 
-/// The words for a level, in the file and after `--log-level`.
-pub(super) const LEVELS: [(&str, LevelFilter); 6] = [
-    ("off", LevelFilter::Off),
-    ("error", LevelFilter::Error),
-    ("warn", LevelFilter::Warn),
-    ("info", LevelFilter::Info),
-    ("debug", LevelFilter::Debug),
-    ("trace", LevelFilter::Trace),
-];
-/// The words for a byte order.
-pub(super) const BYTE_ORDERS: [(&str, ByteOrder); 3] = [
-    ("auto", ByteOrder::Auto),
-    ("little", ByteOrder::Little),
-    ("big", ByteOrder::Big),
-];
-/// The words for what a planned stop does.
-pub(super) const ON_SHUTDOWN: [(&str, OnShutdown); 2] =
-    [("keep", OnShutdown::Keep), ("offline", OnShutdown::Offline)];
-/// The words for requests that change something where no token is set.
-pub(super) const HTTP_WRITE: [(&str, HttpWrite); 2] =
-    [("token", HttpWrite::Token), ("open", HttpWrite::Open)];
-/// The words for what becomes of a finished host's record.
-pub(super) const ON_DONE: [(&str, OnDone); 2] = [("keep", OnDone::Keep), ("clear", OnDone::Clear)];
-/// The words for the form of a log line.
-pub(super) const FORMATS: [(&str, Format); 2] = [("text", Format::Text), ("json", Format::Json)];
-
-const HOUR_S: f64 = 3_600.0;
-const DAY_S: f64 = 24.0 * HOUR_S;
-/// Connections that may be asked for: more than any machine holds.
-const CONNECTIONS_MAX: u64 = 1 << 24;
-
-/// Reads the whole file over the defaults.
-pub(super) fn read(file: &str, root: &Node) -> Result<Config, ConfigError> {
-    let root = Value {
-        file,
-        path: String::new(),
-        node: root,
-    };
-    let mut config = Config::default();
-    sections(&root.section(&SECTIONS)?, &mut config)?;
-    Ok(config)
+impl Words for ByteOrder {
+    const WORDS: &[(&str, Self)] = &[
+        ("auto", Self::Auto),
+        ("little", Self::Little),
+        ("big", Self::Big),
+    ];
 }
 
-/// Reads the sections that are given over what `config` has.
-pub(super) fn sections(root: &Section<'_>, config: &mut Config) -> Result<(), ConfigError> {
-    let section = |name| {
-        root.get(name)
-            .map(|value| value.section(keys_of(name)))
-            .transpose()
-    };
-    if let Some(of) = section("server")? {
-        server(&of, &mut config.server)?;
-    }
-    if let Some(of) = section("heartbeat")? {
-        heartbeat(&of, &mut config.heartbeat)?;
-    }
-    if let Some(of) = section("limits")? {
-        limits(&of, &mut config.limits)?;
-    }
-    if let Some(of) = section("dispatch")? {
-        dispatch(&of, &mut config.dispatch)?;
-    }
-    if let Some(of) = section("offline")? {
-        of.set("delete_fields", &mut config.offline.delete_fields, |v| {
-            delete_fields(&v)
-        })?;
-    }
-    if let Some(of) = section("store")? {
-        store(&of, &mut config.store)?;
-    }
-    root.set("auth", &mut config.auth, auth)?;
-    root.set_or_null("tls", &mut config.tls, super::tls::read)?;
-    root.set("instructions", &mut config.instructions, |v| {
-        let members = v.members()?;
-        if members.len() > CONFIG_ENTRIES_MAX {
-            let given = members.len();
-            return Err(v.error(format!(
-                "has {given} entries, and may have {CONFIG_ENTRIES_MAX}"
-            )));
-        }
-        let mut instructions = BTreeMap::new();
-        for (name, node) in members {
-            instructions.insert(name.clone(), command(&v.member(name, node))?);
-        }
-        Ok(instructions)
-    })?;
-    if let Some(of) = section("ak")? {
-        of.set("devices", &mut config.ak.devices, outside::devices)?;
-    }
-    if let Some(of) = section("reach")? {
-        of.set("period_s", &mut config.reach.period, |v| {
-            v.seconds(0.1..=DAY_S)
-        })?;
-        of.set("targets", &mut config.reach.targets, outside::targets)?;
-    }
-    if let Some(of) = section("log")? {
-        log(&of, &mut config.log)?;
-    }
-    Ok(())
+impl Words for OnShutdown {
+    const WORDS: &[(&str, Self)] = &[("keep", Self::Keep), ("offline", Self::Offline)];
 }
 
-fn server(of: &Section<'_>, server: &mut Server) -> Result<(), ConfigError> {
-    if let Some(name) = of.get("name").and_then(Value::unless_null) {
-        server.name = node_name(&name)?;
-    }
-    of.set("tcp", &mut server.tcp, |v| v.address())?;
-    server.udp = udp_beside(server.tcp);
-    if let Some(udp) = of.get("udp").and_then(Value::unless_null) {
-        server.udp = udp.address()?;
-    }
-    of.set("http", &mut server.http, |v| v.address())?;
-    of.set("http_names", &mut server.http_names, |v| {
-        v.list(CONFIG_ENTRIES_MAX)?.iter().map(http_name).collect()
-    })?;
-    of.set_or_null("http_token_file", &mut server.http_token_file, path)?;
-    if let Some(write) = of.get("http_write").and_then(Value::unless_null) {
-        server.http_write = write.word(&HTTP_WRITE)?;
-    }
-    of.set("coalesce_us", &mut server.coalesce_us, |v| {
-        v.whole(0..=10_000)
-    })
+impl Words for HttpWrite {
+    const WORDS: &[(&str, Self)] = &[("token", Self::Token), ("open", Self::Open)];
 }
 
-/// Where UDP is when nobody says: at the address of TCP.
+impl Words for OnDone {
+    const WORDS: &[(&str, Self)] = &[("keep", Self::Keep), ("clear", Self::Clear)];
+}
+
+impl Words for Format {
+    const WORDS: &[(&str, Self)] = &[("text", Self::Text), ("json", Self::Json)];
+}
+
+/// The default of `server.udp`: the address of `server.tcp`, with the UDP port.
 pub(super) fn udp_beside(tcp: SocketAddr) -> SocketAddr {
     let mut udp = tcp;
     udp.set_port(UDP_PORT);
     udp
 }
 
-fn heartbeat(of: &Section<'_>, heartbeat: &mut Heartbeat) -> Result<(), ConfigError> {
-    of.set("timeout_s", &mut heartbeat.timeout, |v| {
-        v.seconds(0.1..=DAY_S)
-    })?;
-    of.set("first_message_s", &mut heartbeat.first_message, |v| {
-        v.seconds(0.1..=HOUR_S)
-    })?;
-    of.set("working_timeout_s", &mut heartbeat.working_timeout, |v| {
-        v.seconds(1.0..=30.0 * DAY_S)
-    })?;
-    of.set("tcp_keepalive_s", &mut heartbeat.tcp_keepalive, |v| {
-        v.seconds(1.0..=32_767.0)
-    })?;
-    of.set("byte_order", &mut heartbeat.byte_order, |v| {
-        v.word(&BYTE_ORDERS)
-    })?;
-    of.set("on_shutdown", &mut heartbeat.on_shutdown, |v| {
-        v.word(&ON_SHUTDOWN)
-    })
-}
-
-fn limits(of: &Section<'_>, limits: &mut Limits) -> Result<(), ConfigError> {
-    let count = |v: Value<'_>| v.whole(1..=CONNECTIONS_MAX).map(size);
-    of.set_or_null("connections", &mut limits.connections, count)?;
-    of.set_or_null("connections_per_ip", &mut limits.connections_per_ip, count)?;
-    of.set("frame_bytes", &mut limits.frame_bytes, |v| {
-        v.whole(64..=FRAME_BYTES_MAX as u64).map(size)
-    })?;
-    of.set("result_bytes", &mut limits.result_bytes, |v| {
-        v.whole(1..=16 * MIB).map(size)
-    })
-}
-
-fn dispatch(of: &Section<'_>, dispatch: &mut Dispatch) -> Result<(), ConfigError> {
-    of.set("agent_port", &mut dispatch.agent_port, |v| {
-        // Within the range of a port, so nothing is cut off.
-        v.whole(1..=65_535).map(|port| port as u16)
-    })?;
-    of.set("key_prefix", &mut dispatch.key_prefix, |v| key_prefix(&v))?;
-    of.set("rto_ms", &mut dispatch.rto, |v| v.millis(10..=3_600_000))?;
-    of.set("tries", &mut dispatch.tries, |v| {
-        v.whole(1..=100).map(|tries| tries as u32)
-    })?;
-    of.set("on_done", &mut dispatch.on_done, |v| v.word(&ON_DONE))?;
-    of.set("keep_s", &mut dispatch.keep, |v| {
-        v.seconds(60.0..=3_650.0 * DAY_S)
-    })
-}
-
-fn store(of: &Section<'_>, store: &mut Store) -> Result<(), ConfigError> {
-    of.set("url", &mut store.url, |v| match v.node {
-        // The error of a URL never shows what may be a password, so nor must this one.
+/// The URL of the store. The error of a URL never shows what may be a password.
+pub(super) fn store_url(v: &Value<'_>) -> Result<StoreUrl, ConfigError> {
+    match v.node {
         Node::Text(text) => super::tls::store_url(text).map_err(|why| v.error(why)),
         _ => Err(v.wrong("is not a URL in quotes")),
-    })?;
-    of.set("spool", &mut store.spool, path)?;
-    of.set("spool_mb", &mut store.spool_bytes, |v| {
-        v.whole(1..=MIB).map(|mb| mb * MIB)
-    })?;
-    of.set("flush_ms", &mut store.flush, |v| v.millis(0..=10_000))?;
-    of.set("timeout_ms", &mut store.timeout, |v| v.millis(10..=60_000))
+    }
 }
 
-fn log(of: &Section<'_>, log: &mut Log) -> Result<(), ConfigError> {
-    of.set("level", &mut log.level, |v| v.word(&LEVELS))?;
-    of.set_or_null("file", &mut log.file, path)?;
-    of.set("format", &mut log.format, |v| v.word(&FORMATS))?;
-    of.set("rotate_mb", &mut log.rotate_mb, |v| v.whole(0..=MIB))?;
-    of.set("keep", &mut log.keep, |v| {
-        v.whole(0..=1_000).map(|files| files as u32)
-    })
-}
-
-fn auth(v: Value<'_>) -> Result<Auth, ConfigError> {
+pub(super) fn auth(v: &Value<'_>) -> Result<Auth, ConfigError> {
     match v.node {
         Node::Null => Ok(Auth::Unset),
         Node::Text(word) if word == "none" => Ok(Auth::None),
@@ -292,17 +81,26 @@ fn auth(v: Value<'_>) -> Result<Auth, ConfigError> {
     }
 }
 
-fn keys(v: Value<'_>) -> Result<KeysFile, ConfigError> {
-    let place = v.clone();
-    let of = v.section(keys_of("auth"))?;
+/// `auth` in the shape of the file.
+pub(super) fn auth_json(auth: &Auth) -> Json {
+    match auth {
+        Auth::Unset => Json::Null,
+        Auth::None => "none".into(),
+        Auth::Keys(keys) => json!({
+            "keys_file": keys.keys_file,
+            "plain_from": keys.plain_from.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        }),
+    }
+}
+
+fn keys(v: &Value<'_>) -> Result<KeysFile, ConfigError> {
+    let of = v.clone().section(&AUTH_KEYS)?;
     let mut keys = KeysFile::default();
     match of.get("keys_file") {
-        Some(file) => keys.keys_file = path(file)?,
-        None => return Err(place.error("has no \"keys_file\"".to_owned())),
+        Some(file) => keys.keys_file = path(&file)?,
+        None => return Err(v.error("has no \"keys_file\"".to_owned())),
     }
-    of.set("plain_from", &mut keys.plain_from, |v| {
-        v.list(CONFIG_ENTRIES_MAX)?.iter().map(network).collect()
-    })?;
+    of.set("plain_from", &mut keys.plain_from, |v| list(&v, network))?;
     Ok(keys)
 }
 
@@ -314,7 +112,7 @@ fn network(v: &Value<'_>) -> Result<Network, ConfigError> {
     network.ok_or_else(|| v.wrong("is not a network such as 10.0.0.0/8, or an address"))
 }
 
-fn node_name(v: &Value<'_>) -> Result<String, ConfigError> {
+pub(super) fn node_name(v: &Value<'_>) -> Result<String, ConfigError> {
     match v.node {
         Node::Text(name)
             if (1..=NAME_CHARS_MAX).contains(&name.len()) && name.chars().all(is_name_char) =>
@@ -326,7 +124,7 @@ fn node_name(v: &Value<'_>) -> Result<String, ConfigError> {
 }
 
 /// A name that may stand in a request's `Host`: of a host name's letters, or an address.
-fn http_name(v: &Value<'_>) -> Result<String, ConfigError> {
+pub(super) fn http_name(v: &Value<'_>) -> Result<String, ConfigError> {
     let allowed = |c: char| is_name_char(c) || matches!(c, ':' | '[' | ']');
     match v.node {
         Node::Text(name) if (1..=253).contains(&name.len()) && name.chars().all(allowed) => {
@@ -336,7 +134,7 @@ fn http_name(v: &Value<'_>) -> Result<String, ConfigError> {
     }
 }
 
-fn key_prefix(v: &Value<'_>) -> Result<String, ConfigError> {
+pub(super) fn key_prefix(v: &Value<'_>) -> Result<String, ConfigError> {
     match v.node {
         Node::Text(prefix)
             if (1..=16).contains(&prefix.len())
@@ -373,7 +171,8 @@ pub(super) fn delete_field(v: &Value<'_>) -> Result<String, ConfigError> {
     }
 }
 
-fn delete_fields(v: &Value<'_>) -> Result<Vec<String>, ConfigError> {
+/// Several of them, none of which could name a key of another host or of a task.
+pub(super) fn delete_fields(v: &Value<'_>) -> Result<Vec<String>, ConfigError> {
     let entries = v.list(CONFIG_ENTRIES_MAX)?;
     let fields: Vec<String> = entries.iter().map(delete_field).collect::<Result<_, _>>()?;
     for (entry, field) in entries.iter().zip(&fields) {
@@ -382,6 +181,17 @@ fn delete_fields(v: &Value<'_>) -> Result<Vec<String>, ConfigError> {
         }
     }
     Ok(fields)
+}
+
+/// Commands by their names.
+pub(super) fn instructions(v: &Value<'_>) -> Result<BTreeMap<String, String>, ConfigError> {
+    let members = v.members()?;
+    let (given, max) = (members.len(), CONFIG_ENTRIES_MAX);
+    if given > max {
+        return Err(v.error(format!("has {given} entries, and may have {max}")));
+    }
+    let entry = |(name, node): &(String, Node)| Ok((name.clone(), command(&v.member(name, node))?));
+    members.iter().map(entry).collect()
 }
 
 fn command(v: &Value<'_>) -> Result<String, ConfigError> {
@@ -393,11 +203,15 @@ fn command(v: &Value<'_>) -> Result<String, ConfigError> {
     }
 }
 
-fn path(v: Value<'_>) -> Result<PathBuf, ConfigError> {
+/// The path of a file or a directory.
+pub(super) fn path(v: &Value<'_>) -> Result<PathBuf, ConfigError> {
     v.path().map(PathBuf::from)
 }
 
-/// A number within the bounds above as a size: they all are far below 2³¹.
-fn size(number: u64) -> usize {
-    number as usize
+/// A list of at most [`CONFIG_ENTRIES_MAX`] entries.
+pub(super) fn list<T>(
+    v: &Value<'_>,
+    read: fn(&Value<'_>) -> Result<T, ConfigError>,
+) -> Result<Vec<T>, ConfigError> {
+    v.list(CONFIG_ENTRIES_MAX)?.iter().map(read).collect()
 }

@@ -6,6 +6,8 @@ use std::path::PathBuf;
 #[cfg(feature = "tls")]
 use std::sync::Arc;
 
+use serde_json::json;
+
 use super::error::ConfigError;
 use super::value::Value;
 #[cfg(feature = "tls")]
@@ -23,6 +25,13 @@ pub struct Tls {
     pub client_ca: Option<PathBuf>,
     /// Content of the files.
     pub acceptor: Acceptor,
+}
+
+impl serde::Serialize for Tls {
+    fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        let (cert, key, client_ca) = (&self.cert, &self.key, &self.client_ca);
+        json!({"cert": cert, "key": key, "client_ca": client_ca}).serialize(to)
+    }
 }
 
 /// Acceptor of TLS connections.
@@ -52,13 +61,13 @@ impl PartialEq for Acceptor {
 
 /// Reads the object.
 #[cfg(feature = "tls")]
-pub(super) fn read(v: Value<'_>) -> Result<Tls, ConfigError> {
+pub(super) fn read(v: &Value<'_>) -> Result<Tls, ConfigError> {
     files::read(v)
 }
 
 /// Refuses the object: what cannot be done is not to be believed done.
 #[cfg(not(feature = "tls"))]
-pub(super) fn read(v: Value<'_>) -> Result<Tls, ConfigError> {
+pub(super) fn read(v: &Value<'_>) -> Result<Tls, ConfigError> {
     Err(v.wrong("asks for TLS, which this build does not have (feature \"tls\"); it may be null"))
 }
 
@@ -117,9 +126,9 @@ mod files {
         }
     }
 
-    pub(super) fn read(v: Value<'_>) -> Result<Tls, ConfigError> {
+    pub(super) fn read(v: &Value<'_>) -> Result<Tls, ConfigError> {
         let missing = v.error("needs \"cert\" and \"key\", the names of two PEM files".to_owned());
-        let of = v.section(&KEYS)?;
+        let of = v.clone().section(&KEYS)?;
         let (Some(cert), Some(key)) = (of.get("cert"), of.get("key")) else {
             return Err(missing);
         };

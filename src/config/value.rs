@@ -6,7 +6,8 @@ use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 
 use super::error::{ConfigError, Place};
-use super::read::{SECTIONS, keys_of};
+use super::read::AUTH_KEYS;
+use super::table::{keys_of, sections};
 use super::tree::Node;
 use crate::text::escape;
 use crate::time::Span;
@@ -317,9 +318,12 @@ fn kind(node: &Node) -> &'static str {
 /// Which key an unknown one may have been: the same one of another section, the nearest of this
 /// one, or else all there are.
 fn hint(key: &str, known: &[&str]) -> String {
-    let elsewhere = SECTIONS
-        .iter()
-        .find(|section| !known.contains(&key) && keys_of(section).contains(&key));
+    let has_it = |section: &&str| match *section {
+        "auth" => AUTH_KEYS.contains(&key),
+        section => keys_of(section).contains(&key),
+    };
+    let elsewhere = sections().into_iter().find(has_it);
+    let elsewhere = elsewhere.filter(|_| !known.contains(&key));
     if let Some(section) = elsewhere {
         return format!("did you mean {section}.{key}?");
     }

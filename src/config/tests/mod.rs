@@ -1,6 +1,7 @@
 //! Tests of the configuration: every default, every key, files and flags, who may listen where, and that
 //! what is shown reads back. What is wrong in a file is in `errors`, the old server's file in `old`.
 
+mod docs;
 mod errors;
 mod old;
 mod outside;
@@ -167,7 +168,7 @@ fn every_key_is_read() {
 
     // No key is shown that is not read, and none is read that is not shown.
     let shown = config.to_json();
-    for section in read::SECTIONS {
+    for section in table::sections() {
         let given = &text[section];
         let keys = |value: &Value| -> Vec<String> {
             value
@@ -177,7 +178,7 @@ fn every_key_is_read() {
         };
         assert_eq!(keys(&shown[section]), keys(given), "{section}");
         if !["instructions", "auth"].contains(&section) {
-            let mut known = read::keys_of(section).to_vec();
+            let mut known = table::keys_of(section);
             known.sort_unstable();
             assert_eq!(known, keys(given), "{section}");
         }
