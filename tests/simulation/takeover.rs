@@ -320,7 +320,9 @@ impl Takeovers {
                     self.forget(conn);
                 }
                 Effect::Reply { conn, reply } => {
-                    let refused = matches!(reply.word, Word::Refused(_));
+                    // A connection that was replaced is told so, too, and closed behind that.
+                    let refused =
+                        matches!(&reply.word, Word::Refused(why) if !why.starts_with("replaced"));
                     if refused && reply.flag == Flag::Hello {
                         // It never was anybody.
                         self.forget(conn);
