@@ -110,6 +110,11 @@ impl ApiError {
         matches!(self, Self::Status { status, .. } if *status == StatusCode::NOT_FOUND)
     }
 
+    /// Returns whether the server reports that it cannot do it now.
+    pub fn is_not_now(&self) -> bool {
+        matches!(self, Self::Status { status, .. } if *status == StatusCode::SERVICE_UNAVAILABLE)
+    }
+
     /// Returns whether the server reports an existing resource.
     pub fn is_conflict(&self) -> bool {
         matches!(self, Self::Status { status, .. } if *status == StatusCode::CONFLICT)
@@ -196,6 +201,16 @@ impl Api {
                 .map_or_else(|error| error, |_| self.foreign("its status is odd")));
         }
         Ok(BufReader::new(response.into_body().into_reader()))
+    }
+
+    /// Deletes what is at `path`.
+    ///
+    /// # Errors
+    /// See [`ApiError`].
+    pub fn delete(&self, path: &str) -> Result<(), ApiError> {
+        let request = self.agent.delete(format!("{}{path}", self.base));
+        let answer = self.with_token(request).call();
+        self.body(answer).map(drop)
     }
 
     /// Posts `body` to `path`, and takes what comes back where it was done.

@@ -43,6 +43,8 @@ pub enum Command {
     Hosts(HostsArgs),
     /// Show all that is known of one host
     Host(HostArgs),
+    /// Forget hosts that are offline
+    Forget(ForgetArgs),
     /// Run a command on hosts, and show its output and exit status on each
     Run(RunArgs),
     /// Send a task to hosts, and with --wait see it done
@@ -213,6 +215,23 @@ pub struct HostArgs {
     /// Print all there is as JSON, as the server gives it
     #[arg(long)]
     pub json: bool,
+    #[command(flatten)]
+    pub api: ApiArgs,
+}
+
+/// Options of `forget`.
+#[derive(Args)]
+#[command(group(ArgGroup::new("which").required(true).args(["target", "offline_for"])))]
+pub struct ForgetArgs {
+    /// Hosts: names, globs (* ?) and ranges (web-[1-9]), ! takes away, all
+    #[arg(value_name = "TARGET")]
+    pub target: Option<String>,
+    /// All hosts that have been offline for so long, such as 12h or 1d
+    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
+    pub offline_for: Option<Duration>,
+    /// Ask for no confirmation, however many hosts there are
+    #[arg(long)]
+    pub yes: bool,
     #[command(flatten)]
     pub api: ApiArgs,
 }

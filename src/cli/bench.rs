@@ -19,7 +19,7 @@ use serde_json::{Map, Value, json};
 
 use super::api::Api;
 use super::args::{BenchArgs, BenchMode, FloorArgs};
-use super::{Failure, agent, print};
+use super::{Failure, agent, forget, print, remark};
 use bar::Bar;
 use ending::Ending;
 
@@ -31,7 +31,9 @@ use ending::Ending;
 pub fn run(args: &BenchArgs) -> Result<(), Failure> {
     let ending = Ending::catch()
         .map_err(|error| Failure::failed(format!("cannot catch signals: {error}")))?;
-    let report = match measure(args, ending.clone()) {
+    let measured = measure(args, ending.clone());
+    forget_hosts(args);
+    let report = match measured {
         Ok(report) => report,
         Err(failure) => {
             if args.json {
@@ -50,6 +52,23 @@ pub fn run(args: &BenchArgs) -> Result<(), Failure> {
         (None, _) => Ok(()),
         (Some(trouble), Some(signal)) => Err(Failure::ended(signal.status(), trouble)),
         (Some(trouble), None) => Err(Failure::failed(format!("not all went well: {trouble}"))),
+    }
+}
+
+/// Has the server forget the hosts of the run, which are offline now. A server without HTTP here keeps them.
+fn forget_hosts(args: &BenchArgs) {
+    if args.plain {
+        // They are addresses, which other hosts may have had before.
+        return;
+    }
+    let Ok(api) = Api::new(&args.api) else {
+        return;
+    };
+    let ids = (0..args.hosts as usize).map(bench::fleet::id);
+    if let Err(error) = forget::all(&api, ids) {
+        remark(&format!(
+            "the hosts of the bench are not forgotten: {error}"
+        ));
     }
 }
 

@@ -10,32 +10,38 @@ use super::Failure;
 /// Characters of a folded list that are shown in a question.
 const FOLDED_CHARS_MAX: usize = 200;
 
-/// Asks on the terminal whether to send `what` to these hosts; without a terminal `--yes` has to be given.
+/// Asks on the terminal whether to do what `action` says (`send 'uptime' to 12 hosts (web-[1-12])`); without a
+/// terminal `--yes` has to be given.
 ///
 /// # Errors
 /// Status 2 where it cannot be asked, 1 where the answer is no.
-pub fn ask(what: &str, hosts: &str, yes: bool) -> Result<(), Failure> {
+pub fn ask(action: &str, yes: bool) -> Result<(), Failure> {
     if yes {
         return Ok(());
     }
     if !io::stdin().is_terminal() || !io::stderr().is_terminal() {
         return Err(Failure::usage(format!(
-            "'{what}' would go to {hosts}: without a terminal to confirm it, give --yes"
+            "not confirmed: to {action} without a terminal give --yes"
         )));
     }
-    match is_confirmed(what, hosts)? {
+    match is_confirmed(action)? {
         true => Ok(()),
-        false => Err(Failure::failed("not confirmed, and not sent")),
+        false => Err(Failure::failed("not confirmed: nothing is done")),
     }
+}
+
+/// The action of sending a command to hosts.
+pub fn sending(command: &str, hosts: &str) -> String {
+    format!("send '{command}' to {hosts}")
 }
 
 /// The answer typed on the terminal.
 ///
 /// # Errors
 /// When the terminal cannot be used.
-pub fn is_confirmed(what: &str, hosts: &str) -> Result<bool, Failure> {
+fn is_confirmed(action: &str) -> Result<bool, Failure> {
     let broken = |error: io::Error| Failure::failed(format!("cannot ask on the terminal: {error}"));
-    let question = format!("Send '{what}' to {hosts}? [y/N] ");
+    let question = format!("To {action}? [y/N] ");
     let mut out = io::stderr().lock();
     out.write_all(text::escape(&question).as_bytes())
         .and_then(|()| out.flush())

@@ -290,11 +290,7 @@ impl Console<'_> {
         if !many || self.yes {
             return Ok(());
         }
-        match self.interactive {
-            false => confirm::ask(command, &hosts(), false),
-            true if confirm::is_confirmed(command, &hosts())? => Ok(()),
-            true => Err(Failure::failed("not confirmed, and not sent")),
-        }
+        confirm::ask(&confirm::sending(command, &hosts()), false)
     }
 
     fn send(&self, target: &str, command: &str) -> Result<(), Failure> {

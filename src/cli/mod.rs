@@ -24,6 +24,7 @@ mod confirm;
 mod console;
 mod dispatch;
 mod events;
+mod forget;
 mod host;
 mod hosts;
 mod keygen;
@@ -73,6 +74,7 @@ fn run(args: &[OsString], caught: Option<Caught>) -> Result<(), Failure> {
         Asked::Run(Command::Agent(args)) => agent::run(&args, caught),
         Asked::Run(Command::Hosts(args)) => hosts::run(&args),
         Asked::Run(Command::Host(args)) => host::run(&args),
+        Asked::Run(Command::Forget(args)) => forget::run(&args),
         Asked::Run(Command::Run(args)) => run::run(&args),
         Asked::Run(Command::Dispatch(args)) => dispatch::run(&args),
         Asked::Run(Command::Tasks(args)) => tasks::run(&args),

@@ -110,7 +110,7 @@ pub fn confirmed(
     let hosts = resolve(api, target)?;
     if target.names_all() || hosts.len() > UNCONFIRMED_MAX {
         let counted = confirm::counted(hosts.iter().map(String::as_str));
-        confirm::ask(what, &counted, yes)?;
+        confirm::ask(&confirm::sending(what, &counted), yes)?;
     }
     Ok(hosts)
 }

@@ -80,7 +80,7 @@ fn check_unnamed(api: &Api, args: &RunArgs) -> Result<(), Failure> {
     let many = online > UNNAMED_MAX as u64;
     let hosts = format!("all {online} hosts online");
     match many {
-        true => confirm::ask(&args.command, &hosts, args.yes),
+        true => confirm::ask(&confirm::sending(&args.command, &hosts), args.yes),
         false => Ok(()),
     }
 }

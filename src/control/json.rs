@@ -63,6 +63,26 @@ impl<'a> Host<'a> {
     }
 }
 
+/// A host that was forgotten.
+#[derive(Debug, Serialize)]
+pub struct Forgotten<'a> {
+    /// Its name.
+    pub id: &'a str,
+    /// Always `forgotten`.
+    pub state: &'static str,
+}
+
+impl<'a> Forgotten<'a> {
+    /// `host` as it is shown when it is forgotten.
+    #[must_use]
+    pub fn of(host: &'a HostId) -> Self {
+        Self {
+            id: host.as_str(),
+            state: "forgotten",
+        }
+    }
+}
+
 /// Some hosts, and where to go on.
 #[derive(Debug, Serialize)]
 pub struct Hosts<'a> {

@@ -77,6 +77,7 @@ impl<'a> Place<'a> {
         match self {
             Self::Tasks => "GET, HEAD, POST",
             Self::Commands => "POST",
+            Self::Host(_) => "GET, HEAD, DELETE",
             // It has no end, so there is no length that HEAD could tell.
             Self::Events => "GET",
             _ => "GET, HEAD",

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::json::{Command, Commanded, Dispatched, Task, Tasks};
+use super::json::{Command, Commanded, Dispatched, Forgotten, Task, Tasks};
 use super::response::Response;
 use crate::handlers::ask::{Answer, ErrorKind};
 use crate::text;
@@ -24,6 +24,7 @@ pub fn of(answer: Answer) -> Response {
             hosts,
             unknown,
         } => Response::json_with(202, &Commanded::of(&cid, &hosts, &unknown)),
+        Answer::Forgotten { host } => Response::json(&Forgotten::of(&host)),
         Answer::Command(view) => Response::json(&Command::of(&view)),
         Answer::Error { kind, text } => Response::error(status(kind), &text),
     }

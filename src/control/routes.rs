@@ -36,6 +36,8 @@ pub enum Route {
     Hosts(Filter, Part),
     /// The host of this name, if it is one.
     Host(Option<HostId>),
+    /// The host of this name, if it is one, is to be forgotten.
+    Forget(Option<HostId>),
     /// Some tasks.
     Tasks(Part),
     /// One task, with some of its hosts.
@@ -114,6 +116,9 @@ pub fn find(head: &Head<'_>) -> Result<Route, Response> {
             let part = Part::of(limit.as_deref(), cursor.as_deref(), PAGE_HOSTS_MAX)?;
             Ok(Route::Hosts(filter, part))
         }
+        Place::Host(name) if head.method == "DELETE" => {
+            plain(Route::Forget(HostId::named(&text(name)?).ok()))
+        }
         Place::Host(name) => plain(Route::Host(HostId::named(&text(name)?).ok())),
         Place::Tasks if head.method == "POST" => plain(Route::NewTask),
         Place::Tasks => part(query, PAGE_TASKS_MAX).map(Route::Tasks),
@@ -171,6 +176,8 @@ pub fn act(route: Route, body: &[u8], site: &Site<'_>, rules: &HttpRules, number
         }),
         Route::Output { key, host, command } => Ok(Ask::Output { key, host, command }),
         Route::Command(cid) => Ok(Ask::CommandStatus { cid }),
+        Route::Forget(Some(host)) => Ok(Ask::Forget { host }),
+        Route::Forget(None) => Err(host(None, site)),
         Route::Events => return Outcome::Follow,
         Route::RecentEvents(limit) => {
             let none = Recent::default();
@@ -439,6 +446,8 @@ mod tests {
             ("GET /V1/hosts", "", 404),
             ("GET /healthz/", "", 404),
             ("DELETE /nothing", "", 404),
+            ("DELETE /v1/hosts", "", 405),
+            ("DELETE /v1/hosts/a%20b", "", 404),
             ("POST /v1/hosts", json, 405),
             ("POST /v1/hosts", "", 405),
             ("DELETE /v1/hosts/h-0", "", 405),

@@ -48,6 +48,11 @@ pub enum Ask {
         /// 32 random hex digits.
         cid: String,
     },
+    /// Forget a host that is offline.
+    Forget {
+        /// Its name.
+        host: HostId,
+    },
     /// What became of a console command.
     CommandStatus {
         /// Which.
@@ -101,6 +106,11 @@ pub enum Answer {
         hosts: Vec<(HostId, bool)>,
         /// Hosts among them that were never seen, by name.
         unknown: Vec<HostId>,
+    },
+    /// The host is forgotten.
+    Forgotten {
+        /// Its name.
+        host: HostId,
     },
     /// What became of a console command.
     Command(Box<CommandView>),

@@ -108,6 +108,7 @@ impl Core {
                 self.read(at, asker, Reading::Output, question, fx);
             }
             Ask::Command { text, hosts, cid } => self.command(at, asker, (text, hosts, cid), fx),
+            Ask::Forget { host } => self.ask_forget(asker, &host, fx),
             Ask::CommandStatus { cid } => self.command_status(at, asker, &cid, fx),
         }
     }

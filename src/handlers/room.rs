@@ -5,7 +5,9 @@ use crate::limits::{BRIEF_HOSTS_MAX, BRIEF_LOOKS_MAX};
 use crate::store::op::{HeldHost, Notice, Offline, Reason};
 
 use super::Moment;
+use super::ask::{Answer, ErrorKind};
 use super::core::{Core, StoreState};
+use super::dispatch::{Refusal, not_now, respond};
 use super::effect::{Effect, Effects, EventKind, Note};
 use super::host::{Host, Marks, Peer};
 
@@ -96,6 +98,40 @@ impl Core {
             return true;
         }
         false
+    }
+
+    /// A host is to be forgotten, here and in the store, if it is offline and nothing of it is under way.
+    pub(super) fn ask_forget(&mut self, asker: u64, host: &HostId, fx: &mut Effects) {
+        let answer = match self.try_forget(host) {
+            Ok(()) => Answer::Forgotten { host: host.clone() },
+            Err((kind, text)) => Answer::Error { kind, text },
+        };
+        respond(asker, answer, fx);
+    }
+
+    fn try_forget(&mut self, id: &HostId) -> Result<(), Refusal> {
+        if !matches!(self.store, StoreState::Up) {
+            return Err(not_now("the store is away"));
+        }
+        let unknown = || {
+            (
+                ErrorKind::Unknown,
+                "no host of this name is known".to_owned(),
+            )
+        };
+        let slot = self.hosts.find(id).ok_or_else(unknown)?;
+        let host = self.hosts.get(slot).ok_or_else(unknown)?;
+        if host.presence.is_online() {
+            let text = format!("{id} is online: only a host that is offline can be forgotten");
+            return Err((ErrorKind::Taken, text));
+        }
+        let is_written = may_go(host, true) && !self.writes.is_behind(slot);
+        if !is_written || !self.writes.may_forget() {
+            return Err(not_now("the store is still being told of it; try again"));
+        }
+        self.writes.forget_in_store(id.clone());
+        self.forget_host(slot);
+        Ok(())
     }
 
     /// Forgets a host that is offline, and what was still to be written of it.

@@ -159,6 +159,12 @@ impl Writes {
         self.unknown = VecDeque::new();
     }
 
+    /// Returns whether one more host can be forgotten in the store.
+    #[must_use]
+    pub fn may_forget(&self) -> bool {
+        self.forgotten.len() < BRIEF_HOSTS_MAX
+    }
+
     /// Moves up to `max` hosts to be forgotten into a batch.
     pub fn take_forgotten(&mut self, max: usize, ops: &mut Vec<Op>) {
         let count = self.forgotten.len().min(max.saturating_sub(ops.len()));

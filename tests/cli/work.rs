@@ -530,6 +530,38 @@ fn one_host_is_shown_and_a_mistyped_one_named() {
 }
 
 #[test]
+fn hosts_are_forgotten_by_target_or_age() {
+    let (asked, requests) = channel();
+    let address = server(move |request| {
+        if request.method != "DELETE" {
+            return fleet(&request.target);
+        }
+        let answer = match request.target.as_str() {
+            "/v1/hosts/web-9" => http("200 OK", "{}"),
+            _ => http("409 Conflict", r#"{"error":"web-10 is online"}"#),
+        };
+        asked.send(request.target).expect("the test listens");
+        answer
+    });
+    let said = |args: &[&str], status| {
+        let output = asking(address, &[&["forget"], args].concat()).output();
+        let output = output.unwrap();
+        assert_eq!(output.status.code(), Some(status), "{output:?}");
+        String::from_utf8(output.stderr).unwrap()
+    };
+    assert!(said(&["web-9"], 0).contains("1 forgotten"));
+    assert_eq!(requests.recv_timeout(DEADLINE).unwrap(), "/v1/hosts/web-9");
+    let mixed = said(&["web-*"], 1);
+    assert!(mixed.contains("web-10 is online") && mixed.contains("1 forgotten, 1 kept"));
+    assert_eq!(requests.iter().take(2).count(), 2);
+    assert!(said(&["wbe-9"], 2).contains("'web-9'"));
+    assert!(said(&["--offline-for", "1000000d"], 0).contains("0 forgotten"));
+    assert!(said(&["--offline-for", "soon"], 2).contains("'soon'"));
+    assert!(said(&[], 2).contains("--offline-for"));
+    assert!(requests.try_recv().is_err());
+}
+
+#[test]
 fn events_are_shown_and_followed_by_name() {
     let event = |name: &str, seq: u32| {
         format!(r#"{{"event":"{name}","host":"web-1","at":1000,"node":"n","seq":{seq}}}"#)

@@ -324,3 +324,30 @@ fn a_host_reports_on_so_many_keys_that_were_never_stored() {
     world.report(conn, "AC1", Phase::Received, &["uptime"]);
     assert_eq!(world.state("AC1", "10.0.0.1"), "working");
 }
+
+#[test]
+fn a_host_is_forgotten_where_it_is_offline_and_written() {
+    let mut world = World::new();
+    let conn = world.plain("10.0.0.1");
+    let host = HostId::named("10.0.0.1").unwrap();
+    let forget = |world: &mut World| {
+        let host = host.clone();
+        match world.asked(ask::Ask::Forget { host }) {
+            ask::Answer::Forgotten { .. } => Ok(()),
+            ask::Answer::Error { kind, .. } => Err(kind),
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(forget(&mut world), Err(ErrorKind::Taken));
+    world.end(conn, End::Closed);
+    assert_eq!(forget(&mut world), Err(ErrorKind::NotNow));
+    // Shortly after a store has come up an earlier write may still be executed.
+    world.pass(20_000);
+    assert_eq!(forget(&mut world), Ok(()));
+    assert_eq!(forget(&mut world), Err(ErrorKind::Unknown));
+    // It may come again, as a new host.
+    world.plain("10.0.0.1");
+    assert_eq!(forget(&mut world), Err(ErrorKind::Taken));
+    world.go_away();
+    assert_eq!(forget(&mut world), Err(ErrorKind::NotNow));
+}

@@ -1,0 +1,120 @@
+//! `anthill forget`: hosts that are offline for good.
+
+use std::thread;
+use std::time::{Duration, Instant, SystemTime};
+
+use super::api::{Api, ApiError};
+use super::args::ForgetArgs;
+use super::hosts::{Filter, Fleet, Host};
+use super::pages::percent_encoded;
+use super::{Failure, complain, confirm, recipients, remark};
+
+/// Hosts above which it has to be confirmed.
+const UNCONFIRMED_MAX: usize = 10;
+/// How long the server may still be busy with writing that a host went offline.
+const BUSY_MAX: Duration = Duration::from_secs(10);
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// Forgets the hosts.
+///
+/// # Errors
+/// Wrong usage, a host that is online, or no good answer from a server.
+pub fn run(args: &ForgetArgs) -> Result<(), Failure> {
+    let target = match &args.target {
+        Some(text) => Some(recipients::parse("TARGET", text)?),
+        None => None,
+    };
+    let api = Api::new(&args.api)?;
+    let hosts = match (&target, args.offline_for) {
+        (Some(target), _) => recipients::resolve(&api, target)?,
+        (None, limit) => offline_for(&api, limit.unwrap_or_default())?,
+    };
+    if hosts.len() > UNCONFIRMED_MAX {
+        let counted = confirm::counted(hosts.iter().map(String::as_str));
+        confirm::ask(&format!("forget {counted}"), args.yes)?;
+    }
+    let (gone, kept) = all(&api, hosts.into_iter())?;
+    let words = format!("{gone} forgotten");
+    match kept {
+        0 => {
+            remark(&words);
+            Ok(())
+        }
+        kept => Err(Failure::failed(format!("{words}, {kept} kept"))),
+    }
+}
+
+/// Forgets these hosts: how many are gone, and how many stay, of which each is named.
+///
+/// # Errors
+/// No good answer from the server.
+pub fn all(api: &Api, hosts: impl Iterator<Item = String>) -> Result<(usize, usize), ApiError> {
+    let (mut gone, mut kept) = (0, 0);
+    for host in hosts {
+        match one(api, &host) {
+            Ok(()) => gone += 1,
+            Err(error) if error.is_unknown() => {}
+            Err(error) if error.is_conflict() => {
+                kept += 1;
+                complain(&error.to_string());
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok((gone, kept))
+}
+
+/// Forgets one host; one that has just gone offline is still being written, so this is tried again.
+fn one(api: &Api, host: &str) -> Result<(), ApiError> {
+    let begun = Instant::now();
+    loop {
+        match api.delete(&format!("/v1/hosts/{}", percent_encoded(host))) {
+            Err(error) if error.is_not_now() && begun.elapsed() < BUSY_MAX => thread::sleep(PAUSE),
+            done => return done,
+        }
+    }
+}
+
+/// The hosts that have been offline for so long.
+fn offline_for(api: &Api, limit: Duration) -> Result<Vec<String>, Failure> {
+    let fleet = Fleet::fetch(api, Filter::Offline)?;
+    let now = SystemTime::now();
+    let old = fleet
+        .hosts
+        .into_iter()
+        .filter(|host| is_old(host, now, limit));
+    Ok(old.map(|host| host.id).collect())
+}
+
+fn is_old(host: &Host, now: SystemTime, limit: Duration) -> bool {
+    let since = host.since.as_deref();
+    let since = since.and_then(|text| humantime::parse_rfc3339(text).ok());
+    // A host of which nobody knows since when stays.
+    let passed = since.and_then(|since| now.duration_since(since).ok());
+    host.state == "offline" && passed.is_some_and(|passed| passed >= limit)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_hosts_that_are_offline_for_long_are_old() {
+        let now = humantime::parse_rfc3339("2026-11-21T10:00:00Z").unwrap();
+        for (state, since, old) in [
+            ("offline", r#""2026-11-20T10:00:00Z""#, true),
+            ("offline", r#""2026-11-20T10:00:01Z""#, false),
+            ("offline", r#""2026-11-22T10:00:00Z""#, false),
+            ("offline", "null", false),
+            ("online", r#""2026-11-20T10:00:00Z""#, false),
+        ] {
+            let json = format!(r#"{{"id":"a","state":"{state}","since":{since}}}"#);
+            let host: Host = serde_json::from_str(&json).unwrap();
+            assert_eq!(
+                is_old(&host, now, Duration::from_secs(86_400)),
+                old,
+                "{json}"
+            );
+        }
+    }
+}
