@@ -185,7 +185,7 @@ pub const NEW_IDS_PER_NETWORK_MAX: u32 = 32_768;
 pub const NEW_NETWORKS_MAX: usize = 65_536;
 /// Hosts that have never stayed online for a timeout and are told of one by one; beyond, they are one event `new-ids` with
 /// their number. So many are then told again each second ([`NEW_IDS_TOLD_PER_S`]).
-pub const NEW_IDS_TOLD_MAX: u64 = 16_384;
+pub const NEW_IDS_TOLD_MAX: u64 = 32_768;
 /// Hosts by which that budget grows each second.
 pub const NEW_IDS_TOLD_PER_S: u64 = 1;
 /// Hosts kept that are offline and have never stayed online for a timeout. The oldest of one more is forgotten, here and

@@ -104,6 +104,8 @@ fn write_down(core: &mut Core, at: Moment, fx: &mut Effects) {
                 }
                 Op::Seen(_) => tell(core, Outcome::Seen, fx),
                 Op::Audit(_) => tell(core, Outcome::Audited, fx),
+                // So many new hosts are told of in sum.
+                Op::Notice(_) => {}
                 other => panic!("nothing else happens here: {other:?}"),
             }
         }
