@@ -11,7 +11,7 @@ use super::{Failure, complain, confirm, recipients, remark};
 
 /// Hosts above which it has to be confirmed.
 const UNCONFIRMED_MAX: usize = 10;
-/// How long the server may still be busy with writing that a host went offline.
+/// Longest wait while the server still writes that a host went offline.
 const BUSY_MAX: Duration = Duration::from_secs(10);
 const PAUSE: Duration = Duration::from_millis(50);
 
@@ -89,7 +89,7 @@ fn offline_for(api: &Api, limit: Duration) -> Result<Vec<String>, Failure> {
 fn is_old(host: &Host, now: SystemTime, limit: Duration) -> bool {
     let since = host.since.as_deref();
     let since = since.and_then(|text| humantime::parse_rfc3339(text).ok());
-    // A host of which nobody knows since when stays.
+    // A host without a time of its last change stays.
     let passed = since.and_then(|since| now.duration_since(since).ok());
     host.state == "offline" && passed.is_some_and(|passed| passed >= limit)
 }

@@ -1,12 +1,12 @@
-//! What must hold between the values: who may listen where. A server that anybody can reach and
-//! that asks nobody who he is has to be wanted in so many words.
+//! Rules between values: addresses and authentication. A server that other machines can reach
+//! without authentication must be configured so in so many words.
 
 use std::net::{IpAddr, SocketAddr};
 
 use super::error::{ConfigError, Place};
 use super::{Auth, Config, HttpWrite, Overrides};
 
-/// Who gave the values that are checked here, so that an error can name it.
+/// Origin of the checked values, for the error.
 pub(super) struct Origin<'a> {
     /// The file that was read, if one was.
     pub(super) file: Option<&'a str>,
@@ -15,7 +15,7 @@ pub(super) struct Origin<'a> {
 }
 
 impl Origin<'_> {
-    /// Where the value at `path` came from, which `flag` replaces if it is given.
+    /// Origin of the value at `path`, which `flag` replaces if it is given.
     fn place(&self, path: &'static str, flag: Option<(&'static str, &Option<String>)>) -> Place {
         match (flag, self.file) {
             (Some((flag, Some(_))), _) => Place::Flag(flag),
@@ -79,8 +79,8 @@ pub(super) fn check(config: &Config, origin: &Origin<'_>) -> Result<(), ConfigEr
     Ok(())
 }
 
-/// What the processes of this machine may do over HTTP where hosts have to prove who they are and HTTP asks
-/// for no token: to be said at each start.
+/// Warning, logged at each start, for processes of this machine that may change things over HTTP
+/// without a token although hosts must prove their identity.
 pub(super) fn open_to_this_machine(config: &Config) -> Option<String> {
     if !config.is_guarded() || config.server.http_token.is_some() {
         return None;
@@ -99,7 +99,7 @@ pub(super) fn open_to_this_machine(config: &Config) -> Option<String> {
     Some(text.to_owned())
 }
 
-/// Whether two listeners of one kind cannot both have their address.
+/// Returns whether two listeners of one kind cannot both have their address.
 fn meet(one: SocketAddr, other: SocketAddr) -> bool {
     let (a, b) = (one.ip().to_canonical(), other.ip().to_canonical());
     // Every address of IPv6 includes those of IPv4.
@@ -109,7 +109,7 @@ fn meet(one: SocketAddr, other: SocketAddr) -> bool {
     one.port() != 0 && one.port() == other.port() && (a == b || covers(a, b) || covers(b, a))
 }
 
-/// Whether others than this machine may reach the address.
+/// Returns whether other machines may reach the address.
 fn is_open(address: SocketAddr) -> bool {
     !address.ip().to_canonical().is_loopback()
 }

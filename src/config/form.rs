@@ -95,7 +95,7 @@ pub(super) fn millis(bounds: RangeInclusive<u64>) -> Form<Span> {
     shown(may_be, read, |span| span.as_millis().into())
 }
 
-/// Number of seconds within a range, shown without a fraction where there is none.
+/// Number of seconds within a range, shown without a fraction if it is whole.
 pub(super) fn seconds(bounds: RangeInclusive<f64>) -> Form<Span> {
     let may_be = range(&bounds);
     let read = move |v: &Value<'_>| v.seconds(bounds.clone());

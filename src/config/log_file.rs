@@ -1,4 +1,4 @@
-//! What `log.file` names: a regular file, which is rotated, or something else, which is only written to.
+//! The kind of `log.file`: a regular file, which is rotated, or another, which is only written to.
 
 use std::fs::{self, FileType};
 use std::io;
@@ -10,7 +10,7 @@ use super::error::shown_path;
 /// Links that are followed one after the other: as many as the kernel follows.
 const LINKS_MAX: usize = 40;
 
-/// What a path names.
+/// Kind of a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LogFileKind {
     /// A regular file, or none yet, at this path behind all links: it is rotated there.
@@ -65,7 +65,7 @@ fn special(kind: FileType) -> Option<&'static str> {
     kinds.into_iter().find_map(|(is, name)| is.then_some(name))
 }
 
-/// What to know at a start whose `log.file` is no regular file.
+/// Warning for a start whose `log.file` is not a regular file.
 pub(super) fn warning(path: &Path) -> Option<String> {
     let LogFileKind::Special(kind) = log_file_kind(path) else {
         return None;

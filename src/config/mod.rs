@@ -85,7 +85,7 @@ pub struct Config {
     pub reach: Reach,
     /// `log`: what is written down, and where.
     pub log: Log,
-    /// What is not wrong but should be known: to be logged at each start. Not part of the file.
+    /// Warnings, to be logged at each start. Not part of the file.
     pub warnings: Vec<String>,
 }
 
@@ -120,7 +120,7 @@ pub enum HttpWrite {
     /// `open`: every process that can connect may make them.
     #[default]
     Open,
-    /// `token`: they need a token, and are refused while there is none.
+    /// `token`: they need a token, and are refused without one.
     Token,
 }
 
@@ -311,16 +311,16 @@ impl Default for Store {
 /// `auth`: who may connect.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Auth {
-    /// `null`: nobody has said. Then the server listens on loopback only.
+    /// `null`: not configured. The server then listens on loopback only.
     #[default]
     Unset,
-    /// `"none"`: everybody, in so many words.
+    /// `"none"`: every host is admitted.
     None,
-    /// `{"keys_file": FILE, "plain_from": [NETWORK…]}`: whoever has a key.
+    /// `{"keys_file": FILE, "plain_from": [NETWORK…]}`: hosts with a key.
     Keys(KeysFile),
 }
 
-/// `auth` as an object: who has a key, and who needs none.
+/// `auth` as an object: the keys, and the networks that need none.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct KeysFile {
     /// `keys_file`: the file with the keys, which others must not be able to read.
@@ -393,7 +393,7 @@ pub enum Format {
     Json,
 }
 
-/// What the command line says instead of the file.
+/// Values from the command line, which replace those of the file.
 #[derive(Clone, Default)]
 pub struct Overrides {
     /// `--store URL`.
@@ -425,7 +425,7 @@ impl fmt::Debug for Overrides {
 
 const MIB: u64 = 1024 * 1024;
 
-/// Values that stand in the file, where the default of one that does not depends on others.
+/// Values of the file whose defaults depend on others.
 #[derive(Clone, Copy, Debug, Default)]
 struct Given {
     udp: bool,
@@ -433,12 +433,12 @@ struct Given {
 }
 
 impl Config {
-    /// Reads the configuration: `path`, or without one `./config.json` if it is there, or else the
+    /// Reads the configuration: `path`, or without one `./config.json` if it exists, or else the
     /// defaults; then the flags over it.
     ///
     /// # Errors
-    /// When a file cannot be read or is not JSON, a key is unknown or given twice, a value is not
-    /// one it may have, or the server would be open to everybody without anybody having said so.
+    /// When a file cannot be read or is not JSON, a key is unknown or given twice, a value is out of
+    /// range, or the server would be open to every machine without `auth` saying so.
     pub fn load(path: Option<&Path>, overrides: &Overrides) -> Result<Self, ConfigError> {
         let file = path.unwrap_or(Path::new(DEFAULT_FILE));
         // Not following a link: one that leads nowhere is there, and wrong.
@@ -484,7 +484,7 @@ impl Config {
         config.finish(Some(name), given, overrides)
     }
 
-    /// Whether hosts have to prove who they are: by keys, or by certificates.
+    /// Returns whether hosts must prove their identity: by keys, or by certificates.
     #[must_use]
     pub fn is_guarded(&self) -> bool {
         let certified = self.tls.as_ref().is_some_and(|tls| tls.client_ca.is_some());
@@ -548,7 +548,7 @@ impl Config {
     }
 }
 
-/// The file's text; the error says why there is none.
+/// Reads the file's text; the error is the reason for failing.
 fn read_file(path: &Path) -> Result<String, String> {
     match read_text(path, CONFIG_FILE_BYTES_MAX, Guard::Shared) {
         Ok(read) => Ok(read.text),

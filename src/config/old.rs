@@ -1,5 +1,4 @@
-//! The old server's configuration file, taken as it is: where its Redis is, where it listens, and
-//! which fields it deletes.
+//! The old server's configuration file, accepted as it is: its Redis, its addresses, and the fields that it deletes.
 //!
 //! ```text
 //!  redisConfig.host, .password ──▶ store.url               redis://…@host:6379/0
@@ -8,7 +7,7 @@
 //!                             ──▶ dispatch.on_done      clear: it deleted what a finished host left
 //! ```
 //!
-//! The old server knew no keys and served everybody, so this counts as `auth: "none"`, with a warning at
+//! The old server knew no keys and served every host, so this counts as `auth: "none"`, with a warning at
 //! each start. Everything else has its default; HTTP, which the old server did not have, stays on loopback.
 //! Sections of our own configuration may stand beside the old ones, and take precedence where both give a value.
 
@@ -28,7 +27,7 @@ const REDIS: &str = "redisConfig";
 const LOCAL: &str = "localConfig";
 const FIELDS: &str = "offlineDelFields";
 
-/// Whether this is a file of the old server.
+/// Returns whether this is a file of the old server.
 pub(super) fn is_old(root: &Node) -> bool {
     root.member(REDIS).is_some() || root.member(LOCAL).is_some()
 }
@@ -91,7 +90,7 @@ pub(super) fn read(file: &str, root: &Node) -> Result<Config, ConfigError> {
     Ok(config)
 }
 
-/// Whether `of` has a value under `key` other than `null`.
+/// Returns whether `of` has a value under `key` other than `null`.
 fn gives(of: &Node, key: &str) -> bool {
     of.member(key).is_some_and(|value| *value != Node::Null)
 }

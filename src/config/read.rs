@@ -123,7 +123,7 @@ pub(super) fn node_name(v: &Value<'_>) -> Result<String, ConfigError> {
     }
 }
 
-/// A name that may stand in a request's `Host`: of a host name's letters, or an address.
+/// A name that a request's `Host` may have: of a host name's letters, or an address.
 pub(super) fn http_name(v: &Value<'_>) -> Result<String, ConfigError> {
     let allowed = |c: char| is_name_char(c) || matches!(c, ':' | '[' | ']');
     match v.node {
@@ -146,7 +146,7 @@ pub(super) fn key_prefix(v: &Value<'_>) -> Result<String, ConfigError> {
     }
 }
 
-/// Why `field` cannot stand among `fields`, if it cannot.
+/// Reason for which `field` cannot be among `fields`, if there is one.
 pub(super) fn meets_another(field: &str, fields: &[String]) -> Option<String> {
     let other = ids::meets_another(field, fields)?;
     Some(format!(

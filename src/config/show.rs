@@ -78,7 +78,7 @@ impl Config {
     }
 }
 
-/// Seconds, without a fraction where there is none.
+/// Seconds, without a fraction if they are whole.
 pub(super) fn seconds(span: Span) -> Value {
     let millis = span.as_millis();
     if span == Span::from_secs(millis / 1_000) {

@@ -14,7 +14,7 @@ use crate::limits::FRAME_BYTES_MAX;
 pub(super) struct Key {
     /// `section.name`; the section alone where it is one value.
     pub(super) path: &'static str,
-    /// Whether a reload takes over another value; if not, the value waits for a restart.
+    /// A reload applies a new value; if not, the value waits for a restart.
     pub(super) is_reloaded: bool,
     /// Meaning of the default `null`; empty where the default is not `null` or needs no words.
     null: &'static str,

@@ -14,10 +14,10 @@ use crate::time::Span;
 
 /// A node's name, in characters.
 pub(super) const NAME_CHARS_MAX: usize = 64;
-/// How much of a wrong value is shown, in characters.
+/// Length of a wrong value in an error, in characters.
 const SHOWN_CHARS_MAX: usize = 80;
 
-/// Whether a node's name may have this character.
+/// Returns whether a node's name may have this character.
 pub(super) const fn is_name_char(c: char) -> bool {
     c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-')
 }
@@ -38,7 +38,7 @@ pub(super) struct Section<'a> {
 }
 
 impl<'a> Value<'a> {
-    /// Where it stands.
+    /// Its position.
     pub(super) fn place(&self) -> Place {
         Place::Key {
             file: self.file.to_owned(),
@@ -207,7 +207,7 @@ impl<'a> Section<'a> {
         })
     }
 
-    /// Reads the value under `key` into `target`; leaves that as it is where there is none.
+    /// Reads the value under `key` into `target`; without a value that stays unchanged.
     pub(super) fn set<T>(
         &self,
         key: &str,
@@ -233,7 +233,7 @@ impl<'a> Section<'a> {
     }
 }
 
-/// What `word` stands for among `words`.
+/// Meaning of `word` among `words`.
 pub(super) fn choose<T: Copy>(word: &str, words: &[(&str, T)]) -> Option<T> {
     words
         .iter()
@@ -263,7 +263,7 @@ pub(super) fn address(text: &str) -> Result<SocketAddr, String> {
     })
 }
 
-/// Whether this reads as a host name and not as a damaged address.
+/// Returns whether this reads as a host name and not as a damaged address.
 pub(super) fn is_host_name(text: &str) -> bool {
     text.chars().any(|c| c.is_ascii_alphabetic()) && text.chars().all(is_name_char)
 }
@@ -315,8 +315,8 @@ fn kind(node: &Node) -> &'static str {
     }
 }
 
-/// Which key an unknown one may have been: the same one of another section, the nearest of this
-/// one, or else all there are.
+/// Suggestion for an unknown key: the same one of another section, the nearest of this one, or else
+/// all keys.
 fn hint(key: &str, known: &[&str]) -> String {
     let has_it = |section: &&str| match *section {
         "auth" => AUTH_KEYS.contains(&key),

@@ -129,7 +129,7 @@ pub fn command(
 #[derive(Debug)]
 pub struct Reading {
     ask: Ask,
-    /// The names as they stand in the body: JSON, but not yet known to be a list of strings.
+    /// The names as in the body: JSON, but not yet known to be a list of strings.
     list: Box<RawValue>,
     /// Bytes of it that have been read.
     at: usize,
@@ -223,10 +223,10 @@ impl Reading {
     }
 }
 
-/// What the beginning of a long body came to.
+/// Result of the beginning of a long body.
 #[derive(Debug)]
 pub enum Begun {
-    /// That is all.
+    /// The request is complete.
     Whole(Ask),
     /// The names of hosts are still to be read.
     Partly(Reading),

@@ -39,7 +39,7 @@ pub struct Composing {
     hosts: usize,
     /// Hosts never seen that have been written.
     unknown: usize,
-    /// What has been written of the body.
+    /// The written part of the body.
     body: String,
 }
 

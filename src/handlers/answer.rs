@@ -110,7 +110,7 @@ impl Core {
         Flow::Taken
     }
 
-    /// Whether a host is done with a task, well or not.
+    /// Returns whether a host has finished a task, with or without success.
     fn has_finished(&self, host: &HostId, key: &TaskKey) -> bool {
         let delivery = self.tasks.delivery_of(key, host);
         let delivery = delivery.and_then(|slot| self.tasks.delivery(slot));

@@ -1,5 +1,4 @@
-//! What may be asked of the core by those who are no hosts (HTTP, the command line, handles), and
-//! what they are answered.
+//! Requests to the core from HTTP, the command line and handles, and their answers.
 
 use std::net::SocketAddr;
 
@@ -14,20 +13,20 @@ use crate::time::UnixMs;
 pub enum Ask {
     /// Send a task.
     Dispatch(NewTask),
-    /// Which tasks there are, the newest first, from `cursor` on (0 is the beginning).
+    /// All tasks, the newest first, from `cursor` on (0 is the beginning).
     Tasks {
-        /// Where to go on.
+        /// Start of the page.
         cursor: u64,
-        /// How many at most.
+        /// Maximum number of tasks.
         limit: usize,
     },
     /// One task, with its hosts from `cursor` on.
     Task {
-        /// Which.
+        /// The key.
         key: String,
-        /// Where to go on among its hosts.
+        /// Start of the page of its hosts.
         cursor: u64,
-        /// How many hosts at most.
+        /// Maximum number of hosts.
         limit: usize,
     },
     /// All that a command put out on a host.
@@ -53,9 +52,9 @@ pub enum Ask {
         /// Its name.
         host: HostId,
     },
-    /// What became of a console command.
+    /// Answers to a console command.
     CommandStatus {
-        /// Which.
+        /// Its id.
         cid: String,
     },
 }
@@ -69,13 +68,13 @@ pub struct NewTask {
     pub commands: Vec<(String, f64)>,
     /// The hosts; all that are online if none are named.
     pub hosts: Option<Vec<String>>,
-    /// Whether hosts that are offline get it when they come.
+    /// Hosts that are offline receive it when they come online.
     pub queue: bool,
     /// A random number that tells this request from all others.
     pub request: u64,
 }
 
-/// What an asker is answered.
+/// Answer to a requester.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Answer {
     /// The task is stored; what each host is in it.
@@ -91,7 +90,7 @@ pub enum Answer {
     Tasks {
         /// The newest first.
         tasks: Vec<TaskSummary>,
-        /// Where to go on, if there may be more.
+        /// Start of the next page, if there may be one.
         next: Option<u64>,
     },
     /// One task.
@@ -112,21 +111,21 @@ pub enum Answer {
         /// Its name.
         host: HostId,
     },
-    /// What became of a console command.
+    /// Answers to a console command.
     Command(Box<CommandView>),
     /// It cannot be done.
     Error {
-        /// Whose fault it is, or how long it lasts.
+        /// Kind of the error: a mistake in the request, or a condition that may pass.
         kind: ErrorKind,
         /// In a few words.
         text: String,
     },
 }
 
-/// Why something cannot be done.
+/// Kind of an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ErrorKind {
-    /// What was asked is wrong: 400.
+    /// The request is wrong: 400.
     Wrong,
     /// There is no such thing: 404.
     Unknown,
@@ -141,9 +140,9 @@ pub enum ErrorKind {
 pub struct TaskSummary {
     /// Its key.
     pub key: TaskKey,
-    /// When it was stored.
+    /// Creation time.
     pub created: UnixMs,
-    /// How many hosts are what in it; only states that somebody is in.
+    /// Number of hosts in each state; only states with a host.
     pub hosts: Vec<(TaskState, u64)>,
 }
 
@@ -152,13 +151,13 @@ pub struct TaskSummary {
 pub struct TaskView {
     /// Its key.
     pub key: TaskKey,
-    /// When it was stored.
+    /// Creation time.
     pub created: UnixMs,
     /// Command and priority, highest first.
     pub commands: Vec<(String, f64)>,
     /// Hosts by name, each with its state and how far it has come.
     pub hosts: Vec<(HostId, TaskState, FoundHost)>,
-    /// Where to go on among the hosts, if there are more.
+    /// Start of the next page of hosts, if there is one.
     pub next: Option<u64>,
 }
 
@@ -169,7 +168,7 @@ pub struct CommandView {
     pub cid: String,
     /// Its text.
     pub text: String,
-    /// When it was sent.
+    /// Creation time.
     pub created: UnixMs,
     /// Hosts by name: whether it was sent, whether the host has answered, and what it put out.
     pub hosts: Vec<(HostId, bool, bool, FoundHost)>,
@@ -178,7 +177,7 @@ pub struct CommandView {
 /// Something to be sent to a host by datagram.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Datagram {
-    /// Where to.
+    /// Destination.
     pub to: SocketAddr,
     /// The text. A task's key is short enough to take no memory of its own.
     pub text: CompactString,

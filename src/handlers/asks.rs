@@ -1,5 +1,4 @@
-//! What is asked by those who are no hosts: answered from the tables at once, or when the store has
-//! said what it knows.
+//! Requests that read: answered from the tables at once, or after the store has answered.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -15,30 +14,30 @@ use super::dispatch::{WAIT, not_now, respond};
 use super::effect::Effects;
 use super::tasks::Task;
 
-/// What is made of the store's answer.
+/// Use of the store's answer.
 #[derive(Clone, Debug)]
 pub(super) enum Reading {
     /// A task that is not in the tables, of which a page is wanted.
     Stored {
         /// Its key.
         key: TaskKey,
-        /// Where the page begins.
+        /// Start of the page.
         cursor: u64,
-        /// How many hosts it may have.
+        /// Maximum number of hosts.
         limit: usize,
     },
     /// A page of a task.
     Task {
         /// Its key.
         key: TaskKey,
-        /// When it was stored.
+        /// Creation time.
         created: UnixMs,
         /// Command and priority, in the order in which they are run.
         commands: Vec<(String, f64)>,
         /// The hosts of the page, and what each was when it was asked: how far it had come by then is in the
         /// store when that is read.
         hosts: Vec<(HostId, TaskState)>,
-        /// Where to go on.
+        /// Start of the next page.
         next: Option<u64>,
     },
     /// An output.
@@ -69,7 +68,7 @@ pub(super) struct Reads {
 }
 
 impl Reads {
-    /// Whether some are still to be handed over.
+    /// Returns whether operations are ready.
     pub(super) fn has_ops(&self) -> bool {
         !self.turn.is_empty()
     }
@@ -81,7 +80,7 @@ impl Reads {
         ops.extend(reads.map(|read| Op::Read(Box::new(read))));
     }
 
-    /// When the next asker has waited long enough: tickets are given in the order of their deadlines.
+    /// Deadline of the next requester: tickets are assigned in the order of their deadlines.
     pub(super) fn deadline(&self) -> Option<Instant> {
         let (_, first) = self.pending.first_key_value()?;
         Some(first.deadline)
@@ -89,7 +88,7 @@ impl Reads {
 }
 
 impl Core {
-    /// Somebody asks for something.
+    /// Handles a request.
     pub(super) fn ask(&mut self, at: Moment, asker: u64, ask: Ask, fx: &mut Effects) {
         if self.stopping {
             let (kind, text) = not_now("the server is stopping");
@@ -276,7 +275,7 @@ impl Core {
         respond(asker, answer, fx);
     }
 
-    /// The store is away: nobody will answer.
+    /// The store is unavailable: answers the waiting requesters.
     pub(super) fn forget_reads(&mut self, fx: &mut Effects) {
         self.reads.turn = VecDeque::new();
         for (_, pending) in std::mem::take(&mut self.reads.pending) {

@@ -38,7 +38,7 @@ impl Calm {
         next.is_none_or(|next| judge < next).then_some(next)
     }
 
-    /// Whether there is work for the store, if that is cached.
+    /// Returns whether there is work for the store, if that is cached.
     pub(super) fn work(&self) -> Option<bool> {
         Some(self.found?.work)
     }

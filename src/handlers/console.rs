@@ -25,7 +25,7 @@ use super::sends::{Outgoing, Way};
 /// Hexadecimal digits of a command's id.
 const CID_DIGITS: usize = 32;
 
-/// Whether a command fits a signed datagram, however high the number of that gets.
+/// Returns whether a command fits a signed datagram, with the longest number.
 fn fits_signed(text: &str, cid: &str) -> bool {
     let (text, cid) = (Cow::Borrowed(text), Cow::Borrowed(cid));
     let push = Push::Command { text, cid };
@@ -38,9 +38,9 @@ fn fits_signed(text: &str, cid: &str) -> bool {
 pub(super) struct Showing {
     pub(super) asker: u64,
     pub(super) view: CommandView,
-    /// How many hosts it has.
+    /// Number of its hosts.
     pub(super) count: usize,
-    /// What hosts put out, by name.
+    /// Outputs of hosts, by name.
     found: VecDeque<(HostId, FoundHost)>,
 }
 
@@ -60,7 +60,7 @@ pub(super) struct NewCommand {
 pub(super) struct Commanding {
     asker: u64,
     command: NewCommand,
-    /// Whether it fits a signed datagram, once that has been asked.
+    /// It fits a signed datagram; `None` before the check.
     fits_signed: Option<bool>,
     named: Named,
     addresses: HashSet<SocketAddr>,
@@ -88,7 +88,7 @@ impl Commanding {
         }
     }
 
-    /// Who has asked.
+    /// The requester.
     pub(super) fn asker(&self) -> u64 {
         self.asker
     }
@@ -102,7 +102,7 @@ impl Commanding {
 }
 
 impl Core {
-    /// Somebody sends a console command.
+    /// Handles a console command.
     pub(super) fn command(
         &mut self,
         at: Moment,
@@ -286,7 +286,7 @@ impl Core {
         }
     }
 
-    /// Somebody asks what became of a command.
+    /// Handles a request for the answers to a command.
     pub(super) fn command_status(&mut self, at: Moment, asker: u64, cid: &str, fx: &mut Effects) {
         let Some(command) = self.commands.of(cid) else {
             return respond(asker, unknown("no such command"), fx);
@@ -338,10 +338,10 @@ impl Core {
         self.begin_if_room(Job::Showing(Box::new(showing)), at, fx);
     }
 
-    /// Shows at most `max` more hosts of a command. Whether these were the last.
+    /// Shows at most `max` more hosts of a command. Returns whether these were the last.
     ///
     /// # Errors
-    /// When the command has been let go meanwhile: what is to be answered.
+    /// When the command has been evicted meanwhile: the answer to give.
     pub(super) fn show_some(&self, showing: &mut Showing, max: usize) -> Result<bool, Answer> {
         let Showing { view, found, .. } = showing;
         let command = self.commands.of(&view.cid).ok_or_else(gone)?;

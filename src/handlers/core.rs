@@ -47,44 +47,49 @@ use super::work::Work;
 use super::writes::Writes;
 use super::{End, Flow, Input, Moment};
 
-/// How often last-seen times are written down.
+/// Interval between two writes of last-seen times.
 pub(super) const SEEN_ROUND: Span = Span::from_secs(1);
-/// How often it is looked whether all our hosts are among those online.
+/// Interval between two checks that all our hosts are in `exists`.
 pub(super) const AUDIT_ROUND: Span = Span::from_secs(AUDIT_S);
 
 /// Connections whose rows are brought into the cache together when their deadlines have come.
 const LOOKED_AT_TOGETHER: usize = 32;
 
-/// What the core has to know of the configuration. May change while it runs.
+/// Configuration of the core. May change while it runs.
 #[derive(Clone, Debug)]
 pub struct Rules {
     /// Silence after which a host is offline.
     pub timeout: Span,
-    /// How long a connection may take to its first valid message.
+    /// Time of a connection for its first valid message.
     pub first_message: Span,
-    /// How long a plain host at work may be silent.
+    /// Longest silence of a busy plain host.
     pub working_timeout: Span,
-    /// What task keys begin with.
+    /// Prefix of task keys.
     pub key_prefix: String,
-    /// How long a host that is offline is remembered.
+    /// Time for which an offline host is remembered.
     pub keep: Span,
     /// Hosts in the table at most. Fixed when the core is made.
     pub hosts_max: usize,
-    /// Where hosts listen for datagrams that name no port of their own.
+    /// UDP port of hosts that name none of their own.
     pub agent_port: u16,
-    /// How long the first answer to a dispatch is waited for; each try doubles it.
+    /// Wait for the first answer to a dispatch; each try doubles it.
     pub rto: Span,
-    /// How often a task is sent to a host, in all.
+    /// Number of sends of a task to a host, in all.
     pub tries: u32,
     /// The longest result taken, in bytes.
     pub result_bytes: u64,
-    /// Whether every connection shows a certificate that names its host: then a bare datagram proves nothing.
+    /// Every connection shows a certificate that names its host: then a bare datagram proves
+    /// nothing.
     pub certificates: bool,
-    /// Where the chance in the intervals between tries begins. Fixed when the core is made.
+    /// Seed of the random intervals between tries. Fixed when the core is made.
     pub seed: u64,
 }
 
-/// The core. See the [room](super).
+/// The core: hosts, sessions, tasks and pending writes.
+///
+/// The reactor drives it in this order: [`handle`](Self::handle) for each input, with the effects applied
+/// after each; [`tick`](Self::tick) once a turn; [`take_sends`](Self::take_sends) and then
+/// [`pull`](Self::pull) until they return nothing or their budgets are used up.
 #[derive(Debug)]
 pub struct Core {
     pub(super) rules: Rules,
@@ -126,7 +131,7 @@ pub struct Core {
     pub(super) stopping: bool,
 }
 
-/// What the store is to us.
+/// State of the store.
 #[derive(Debug)]
 pub(super) enum StoreState {
     Starting,
@@ -137,17 +142,17 @@ pub(super) enum StoreState {
 /// The hosts held from before a restart.
 #[derive(Debug, Default)]
 pub(super) struct Inherited {
-    /// When they are judged; none before the store could be read.
+    /// Time of their judgement; `None` before the store could be read.
     pub deadline: Option<Instant>,
     /// Those in the middle of a task, too, are judged then.
     pub is_last: bool,
-    /// Whether nobody else can be holding them.
+    /// No other process can be holding them.
     pub lease_clear: bool,
 }
 
 impl Core {
-    /// A core that knows nobody yet. `seq` is the number of its first event: above all that this
-    /// node has told before.
+    /// Creates an empty core. `seq` is the number of its first event: above all earlier numbers of
+    /// this node.
     #[must_use]
     pub fn new(rules: Rules, seq: u64) -> Self {
         Self {
@@ -198,7 +203,7 @@ impl Core {
             rules.timeout < self.rules.timeout || rules.first_message < self.rules.first_message;
         if rules.timeout != self.rules.timeout {
             self.mass = Mass::new(rules.timeout);
-            // All who are here count as having stayed.
+            // All online hosts count as having stayed.
             self.arrivals = Arrivals::new(rules.timeout);
         }
         self.rules = rules;
@@ -271,7 +276,7 @@ impl Core {
         self.rounds(judge, at, fx);
         self.resume_if_plenty(at, fx);
         let next = self.next_deadline(judge);
-        // Whoever waits for room may be let go on by the next look.
+        // The next look may resume a connection that waits for room.
         if self.writes.waiting.is_empty() {
             self.calm.found(next, self.look_for_work());
         }
@@ -298,7 +303,8 @@ impl Core {
         self.stopping = true;
     }
 
-    /// Whether everything has been handed over and settled by the store; while it is away, all reports.
+    /// Returns whether all operations have been sent and settled by the store; while it is
+    /// unavailable, all reports.
     #[must_use]
     pub fn settled(&self) -> bool {
         let written = !self.writes.has_state()
@@ -324,8 +330,8 @@ impl Core {
     }
 
     /// Some hosts, from `cursor` on (0 is the beginning): at most `limit`, and no more than
-    /// `PAGE_SCAN_MAX` entries looked at. Whoever follows the cursors to the end sees every host that was
-    /// there all the while just once.
+    /// `PAGE_SCAN_MAX` entries examined. A walk over all cursors shows every host that was there all the
+    /// while exactly once.
     #[must_use]
     pub fn page(&self, filter: Filter, limit: usize, cursor: u64) -> Page<'_> {
         let reach = self.hosts.slots() as u64;
@@ -346,7 +352,7 @@ impl Core {
         page
     }
 
-    /// What the store is to us now.
+    /// State of the store.
     #[must_use]
     pub fn store(&self) -> StoreView<'_> {
         match &self.store {
@@ -361,7 +367,7 @@ impl Core {
         self.stopping
     }
 
-    /// How every task key begins.
+    /// Prefix of task keys.
     #[must_use]
     pub fn key_prefix(&self) -> &str {
         &self.rules.key_prefix
@@ -396,7 +402,7 @@ impl Core {
 
     fn opened(&mut self, at: Moment, conn: ConnId, peer: SocketAddr, fx: &mut Effects) {
         self.sessions.open(conn, peer, at.now);
-        // Whichever comes first; who is looked at too early is given another deadline.
+        // The earlier of the two; a connection that is examined too early gets another deadline.
         let first = self.rules.first_message.min(self.rules.timeout);
         self.arm(conn, at.now + first);
         self.narrow_unproven(conn, fx);

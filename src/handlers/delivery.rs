@@ -1,13 +1,13 @@
-//! What becomes of one host in one task: every change of state goes through here, and so do the tries.
+//! State of one host in one task: every change goes through here, and so do the tries.
 //!
 //! ```text
 //!   sent ── interval over ──▶ sent again … tries over ──▶ unanswered
-//!    │ ▲ at work on something else, or at rest: its tries wait
+//!    │ ▲ busy with another task, or at rest: its tries wait
 //!    ▼ answer, report
 //!   answered, working ── no message for working_timeout, another boot ──▶ lost
 //! ```
 //!
-//! A delivery has one deadline. Putting it off only writes it down; the one that is set looks again
+//! A delivery has one deadline. Postponing it only records the new time; the one in the wheel is checked
 //! when it comes.
 
 use crate::ids::{HostId, TaskKey};
@@ -20,7 +20,7 @@ use super::host::Presence;
 use super::sends::Outgoing;
 use super::tasks::{NEVER, Task, is_at_work};
 
-/// Why a delivery changes.
+/// Cause of a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Cause {
     /// A report says so, and takes the state to the store itself.
@@ -144,7 +144,7 @@ impl Core {
         }
     }
 
-    /// Whether the next try of a delivery waits, since its host is at work or rests: then it is seen to.
+    /// Returns whether the next try waits because its host is busy or rests; if so it is postponed.
     pub(super) fn waits_for_host(&mut self, slot: u32, recipient: u32, at: Moment) -> bool {
         if self.is_busy(recipient, at) {
             self.hold_delivery(slot, at);
@@ -183,14 +183,14 @@ impl Core {
         self.arm_delivery(slot, from + wait);
     }
 
-    /// Until when a recipient rests after a task, if it does.
+    /// End of a recipient's rest after a task, if it rests.
     fn rest_of(&self, recipient: u32, at: Moment) -> Option<Instant> {
         let recipient = self.tasks.recipient(recipient)?;
         let host = self.hosts.find(&recipient.id)?;
         self.work.rests_until(self.hosts.reference(host)?, at.now)
     }
 
-    /// Whether a recipient is at work on any task.
+    /// Returns whether a recipient is busy with any task.
     fn is_busy(&self, recipient: u32, at: Moment) -> bool {
         let Some(recipient) = self.tasks.recipient(recipient) else {
             return false;
@@ -229,8 +229,8 @@ impl Core {
         }
     }
 
-    /// How long the answer to try number `tries` is waited for: each twice as long as the one before,
-    /// give or take a quarter.
+    /// Wait for the answer to try number `tries`: each twice as long as the one before, plus or
+    /// minus a quarter.
     pub(super) fn interval(&mut self, tries: u32) -> Span {
         let times = 1_u64.checked_shl(tries.saturating_sub(1));
         let span = self.rules.rto.times(times.unwrap_or(u64::MAX));
@@ -327,7 +327,7 @@ impl Core {
         self.lose_deliveries(host, at, |_, _| true);
     }
 
-    /// Until when a host counts as at work on tasks that name it.
+    /// Time until which a host counts as busy with tasks that name it.
     pub(super) fn delivering_until(&self, host: &HostId) -> Option<Instant> {
         let recipient = self.tasks.recipient_of(host)?;
         if recipient.working == 0 {
@@ -361,7 +361,7 @@ impl Core {
         }
     }
 
-    /// Whether the host of this name is online, a host held from before a restart included.
+    /// Returns whether this host is online, also if it is held from before a restart.
     pub(super) fn is_online(&self, host: &HostId) -> bool {
         let found = self.hosts.find(host).and_then(|slot| self.hosts.get(slot));
         found.is_some_and(|host| !matches!(host.presence, Presence::Offline(_)))

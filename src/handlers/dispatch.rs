@@ -1,12 +1,12 @@
-//! A task comes in: checked, stored, and only then sent.
+//! Dispatch of a task: checked, stored, and only then sent.
 //!
 //! ```text
 //!   NewTask ─▶ checked, its hosts named ─▶ pending, Op::Dispatch ─▶ Outcome::Dispatched ─▶ tables, sends, answer
-//!                                             └ after ten seconds its asker is told "outcome unknown"; what turns
-//!                                               out stored is sent all the same
+//!                                             └ after ten seconds its requester is answered "outcome unknown";
+//!                                               a task that turns out stored is sent all the same
 //! ```
 //!
-//! What takes long with many hosts is done in steps: see [`jobs`](super::jobs).
+//! Work on many hosts is done in steps: see [`jobs`](super::jobs).
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
 
@@ -22,10 +22,10 @@ use super::effect::{Effect, Effects, EventKind, Note};
 use super::jobs::{Job, Named, Purpose};
 use super::tasks::{Draft, Room, Task, sort_book};
 
-/// How long an asker waits for the store.
+/// Longest wait of a requester for the store.
 pub(super) const WAIT: Span = Span::from_secs(DISPATCH_WAIT_S_MAX);
 
-/// Why something cannot be done, and in words.
+/// Kind and text of a refusal.
 pub(super) type Refusal = (ErrorKind, String);
 
 /// A task that is being stored.
@@ -38,7 +38,7 @@ struct Pending {
     queue: bool,
     commands: Vec<(String, f64)>,
     named: Named,
-    /// Whether one of the hosts is offline and queued for.
+    /// A host is offline and queued for.
     waits: bool,
     stamp: Stamp,
 }
@@ -49,10 +49,10 @@ pub(super) struct CheckedTask {
     key: TaskKey,
     /// In the order in which they are run.
     commands: Vec<(String, f64)>,
-    /// Whether hosts that are offline get it when they come.
+    /// Hosts that are offline receive it when they come online.
     pub(super) queue: bool,
     request: u64,
-    /// How long its asker waits for the store.
+    /// Deadline of its requester.
     deadline: Instant,
 }
 
@@ -79,18 +79,18 @@ impl Dispatches {
         self.pending.len()
     }
 
-    /// Whether some are still to be handed over.
+    /// Returns whether operations are ready.
     pub(super) fn has_ops(&self) -> bool {
         !self.turn.is_empty()
     }
 
-    /// When the next asker has waited long enough.
+    /// Deadline of the next requester.
     pub(super) fn deadline(&self) -> Option<Instant> {
         let asked = self.pending.values().filter(|p| p.asker.is_some());
         asked.map(|pending| pending.deadline).min()
     }
 
-    /// What those take that are being stored: all of them, or those with hosts that are offline and queued for.
+    /// Room taken by the dispatches in progress: all of them, or those with queued hosts.
     fn reserved(&self, queued: bool) -> Room {
         let counted = self.pending.values().filter(|p| !queued || p.waits);
         counted.fold(Room::default(), |sum, pending| {
@@ -120,7 +120,7 @@ impl Dispatches {
     }
 }
 
-/// Why the sending of a task begins.
+/// Reason to begin sending a task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Begin {
     /// It is new: the first copy goes out at once.
@@ -130,7 +130,7 @@ pub(super) enum Begin {
 }
 
 impl Core {
-    /// Somebody wants a task sent.
+    /// Handles a request to send a task.
     pub(super) fn dispatch(&mut self, at: Moment, asker: u64, task: NewTask, fx: &mut Effects) {
         if let Err((kind, text)) = self.begin_dispatch(at, asker, task, fx) {
             respond(asker, Answer::Error { kind, text }, fx);
@@ -355,7 +355,7 @@ impl Core {
             TaskState::Answered | TaskState::Working => {
                 self.touch_delivery(slot, at);
                 if let Some(delivery) = self.tasks.delivery_mut(slot) {
-                    // Whoever reports on it has to connect first.
+                    // A host that reports on it has to connect first.
                     delivery.cut = true;
                 }
             }
@@ -363,7 +363,7 @@ impl Core {
         }
     }
 
-    /// Askers that have waited long enough are told that nobody knows yet.
+    /// Answers the requesters whose deadline has passed with an unknown outcome.
     pub(super) fn hurry_dispatches(&mut self, judge: Instant, fx: &mut Effects) {
         for pending in self.dispatches.pending.values_mut() {
             if pending.deadline <= judge
@@ -389,7 +389,7 @@ impl Core {
     }
 }
 
-/// A task is stored: its asker is told, if it still waits.
+/// Answers the requester of a stored task, if it still waits.
 fn answer_stored(asker: Option<u64>, key: TaskKey, named: Named, fx: &mut Effects) {
     let Named { hosts, unknown, .. } = named;
     let answer = Answer::Dispatched {
@@ -453,7 +453,7 @@ fn check_book(commands: &[(String, f64)]) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// What `text` takes as a JSON string of ASCII characters only, its quotes included.
+/// Length of `text` as a JSON string of ASCII characters only, including its quotes.
 fn escaped_bytes(text: &str) -> usize {
     let of = |c: char| match c {
         '"' | '\\' | '\n' | '\r' | '\t' | '\u{8}' | '\u{c}' => 2,

@@ -173,7 +173,7 @@ pub enum EventKind {
     },
     /// Hosts came online that have no events of their own: ids never seen before, in too great a number.
     NewIds {
-        /// How many.
+        /// Number of hosts.
         count: u64,
     },
     /// A device or a target has changed.

@@ -54,8 +54,8 @@ impl Core {
         self.end_session(conn, Reason::Closed, at, fx);
     }
 
-    /// The slot of the host that `hello` names, if it may be that host. Whoever has proved a key is never
-    /// replaced by one who has not.
+    /// The slot of the host that `hello` names, if it may be that host. A host that has proved a
+    /// key is never replaced by one that has not.
     pub(super) fn admit(
         &mut self,
         at: Moment,

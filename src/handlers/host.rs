@@ -17,12 +17,12 @@ use crate::time::{Instant, UnixMs};
 /// One host.
 #[derive(Debug)]
 pub struct Host {
-    /// Since when it is online or offline.
+    /// Time of the last change.
     pub since: UnixMs,
-    /// When it was last heard of, as of the last round of writing that down.
+    /// Time of the last message, as of the last flush.
     pub seen: UnixMs,
-    /// When it went offline, if it has done so since the server started and is not back; while it is
-    /// online, when the last datagram of it came. Zero is never.
+    /// Time at which it went offline, if it did so since the start and is not back; while it is
+    /// online, time of its last datagram. Zero: never.
     moved: Instant,
     /// The epoch of our claim.
     pub epoch: u64,
@@ -35,7 +35,7 @@ pub struct Host {
     pub sessions: u32,
     /// The port of a plain IPv4 host whose peer is known.
     port: u16,
-    /// Where it stands.
+    /// Its presence.
     pub presence: Presence,
     marks: Marks,
 }
@@ -43,7 +43,7 @@ pub struct Host {
 #[cfg(target_pointer_width = "64")]
 const _: () = assert!(size_of::<Option<Host>>() <= 56, "there may be a million");
 
-/// What is true of a host: bits.
+/// Properties of a host: bits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Marks(u8);
 
@@ -67,7 +67,7 @@ impl Marks {
     pub const LASTING: Self = Self(1 << 7);
 }
 
-/// Where a host stands.
+/// Presence of a host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Presence {
     /// It has a live connection.
@@ -79,7 +79,7 @@ pub enum Presence {
 }
 
 impl Presence {
-    /// Whether it is shown as online.
+    /// Returns whether it is shown as online.
     #[must_use]
     pub const fn is_online(self) -> bool {
         matches!(self, Self::Online | Self::Inherited)
@@ -94,7 +94,7 @@ pub struct Peer {
 }
 
 impl Peer {
-    /// Nobody's address.
+    /// An unknown address.
     pub const UNKNOWN: Self = Self {
         ip: [0; 16],
         port: 0,
@@ -126,12 +126,12 @@ impl Peer {
     }
 }
 
-/// What only hosts have that have a name or an IPv6 address, or say more than that they live.
+/// Data of hosts with an id, an IPv6 address, or reports.
 #[derive(Debug)]
 struct Extra {
     /// Its name; none for a plain IPv4 host.
     id: Option<HostId>,
-    /// Where it connects, or connected, from, if that is not the address that is its name.
+    /// Peer address, current or last, if it differs from the address that is its name.
     peer: Peer,
     /// Its UDP port, where it gave one.
     udp: u16,
@@ -158,12 +158,12 @@ impl Default for Extra {
     }
 }
 
-/// What only hosts have that have reported themselves or answered.
+/// Data of hosts that have reported themselves or answered.
 #[derive(Debug, Default)]
 pub struct Rest {
     /// The key it last answered with "received".
     pub answered: Option<TaskKey>,
-    /// What it says it is.
+    /// Host name from its report.
     pub hostname: Option<String>,
     /// Its MAC address.
     pub mac: Option<String>,
@@ -173,9 +173,9 @@ pub struct Rest {
     pub values: Vec<String>,
     /// The connection its inventory came by, while that is to be, or is, stored.
     pub inventory_from: Option<ConnId>,
-    /// Whether the inventory still waits to be handed to the store.
+    /// The inventory is still to be written.
     pub inventory_behind: bool,
-    /// Who waits to hear that it is stored.
+    /// Reports that wait for it to be written.
     pub inventory_asks: Vec<Origin>,
 }
 
@@ -198,7 +198,7 @@ impl<'a> Key<'a> {
 }
 
 impl Host {
-    /// A host that is offline and was never told of.
+    /// A host that is offline and not yet written.
     #[must_use]
     pub(super) fn new(id: HostId, generation: u32) -> Self {
         let address = match Key::of(&id) {
@@ -239,7 +239,7 @@ impl Host {
         id.map_or(Key::Address(self.address), |id| Key::Text(id.as_str()))
     }
 
-    /// Whether `ip` is its very name.
+    /// Returns whether `ip` is its name.
     #[must_use]
     pub fn is_named_by(&self, ip: IpAddr) -> bool {
         match self.key() {
@@ -248,7 +248,7 @@ impl Host {
         }
     }
 
-    /// Where it connects, or connected, from.
+    /// Peer address, current or last.
     #[must_use]
     pub fn peer(&self) -> Peer {
         if self.has(Marks::LOCATED) {
@@ -268,7 +268,7 @@ impl Host {
         }
     }
 
-    /// When it went offline, if it has done so since the server started and is not back.
+    /// Time at which it went offline, if it did so since the start and is not back.
     #[must_use]
     pub fn gone(&self) -> Option<Instant> {
         (!self.presence.is_online() && self.moved > Instant::ZERO).then_some(self.moved)
@@ -282,7 +282,7 @@ impl Host {
         self.presence = presence;
     }
 
-    /// When the last datagram came while it has been online.
+    /// Time of the last datagram while it has been online.
     #[must_use]
     pub fn datagram(&self) -> Instant {
         match self.presence.is_online() {
@@ -291,7 +291,7 @@ impl Host {
         }
     }
 
-    /// A datagram has come. Those of a host that is offline are nobody's.
+    /// Records a datagram. One for an offline host is ignored.
     pub fn set_datagram(&mut self, at: Instant) {
         if self.presence.is_online() {
             self.moved = at;
@@ -312,7 +312,7 @@ impl Host {
         std::mem::replace(&mut self.extra_mut().identified, conn)
     }
 
-    /// Whether its last hello asked for a reply.
+    /// Returns whether its last hello asked for a reply.
     #[must_use]
     pub fn asks(&self) -> bool {
         self.extra.as_deref().is_some_and(|extra| extra.asks)
@@ -338,7 +338,7 @@ impl Host {
         }
     }
 
-    /// Whether this is true of it.
+    /// Returns whether the mark is set.
     #[must_use]
     pub const fn has(&self, mark: Marks) -> bool {
         self.marks.0 & mark.0 != 0
@@ -359,29 +359,29 @@ impl Host {
         was
     }
 
-    /// What names its process.
+    /// Identifier of its process.
     #[must_use]
     pub fn boot(&self) -> Option<&str> {
         self.extra.as_deref()?.boot.as_deref()
     }
 
-    /// What names its process.
+    /// Sets the identifier of its process.
     pub fn set_boot(&mut self, boot: &str) {
         self.extra_mut().boot = Some(boot.into());
     }
 
-    /// What it has reported, if anything.
+    /// Its reported data, if there are any.
     #[must_use]
     pub fn rest(&self) -> Option<&Rest> {
         self.extra.as_deref()?.rest.as_deref()
     }
 
-    /// What it has reported, if anything.
+    /// Its reported data, if there are any.
     pub fn rest_mut(&mut self) -> Option<&mut Rest> {
         self.extra.as_deref_mut()?.rest.as_deref_mut()
     }
 
-    /// Where what it reports is kept.
+    /// Its reported data, created if necessary.
     pub fn rest_or_new(&mut self) -> &mut Rest {
         self.extra_mut().rest.get_or_insert_default()
     }

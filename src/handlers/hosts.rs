@@ -90,13 +90,13 @@ impl Hosts {
         })
     }
 
-    /// Whether a further host has no room.
+    /// Returns whether the table has no room for another host.
     #[must_use]
     pub fn is_full(&self) -> bool {
         self.slots.len() >= self.max
     }
 
-    /// Enters a host that is not there yet, as offline and never told of. `None` when the table is full.
+    /// Enters a new host, as offline and not yet written. `None` when the table is full.
     pub fn insert(&mut self, id: HostId) -> Option<u32> {
         if self.is_full() {
             return None;

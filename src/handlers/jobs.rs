@@ -31,7 +31,7 @@ pub(super) enum Job {
     Entering(Box<Entering>),
     /// A console command goes out to its hosts.
     Commanding(Box<Commanding>),
-    /// What became of a console command is shown.
+    /// The answers to a console command are collected.
     Showing(Box<Showing>),
 }
 
@@ -41,7 +41,7 @@ pub(super) struct Jobs {
     line: VecDeque<Job>,
 }
 
-/// What the hosts are named for.
+/// Purpose of the looked-up hosts.
 #[derive(Debug)]
 pub(super) enum Purpose {
     /// A task.
@@ -56,7 +56,7 @@ pub(super) struct Naming {
     asker: u64,
     purpose: Purpose,
     names: Names,
-    /// How many names, or entries of the table, there were in all.
+    /// Number of names, or entries of the table, in all.
     count: usize,
     named: Named,
 }
@@ -83,12 +83,12 @@ pub(super) struct Named {
 }
 
 impl Jobs {
-    /// Whether there is none.
+    /// Returns whether there is no job.
     pub(super) fn is_empty(&self) -> bool {
         self.line.is_empty()
     }
 
-    /// Whether a request with `count` more hosts may be looked up beside those that are.
+    /// Returns whether a request with `count` more hosts has room beside the others.
     fn has_room(&self, count: usize) -> bool {
         let hosts = self.line.iter().map(|job| match job {
             Job::Naming(naming) => naming.count,
@@ -102,7 +102,7 @@ impl Jobs {
 }
 
 impl Core {
-    /// Whether [`go_on`](Self::go_on) has something to do.
+    /// Returns whether [`go_on`](Self::go_on) has work.
     #[must_use]
     pub fn has_jobs(&self) -> bool {
         !self.jobs.is_empty()

@@ -1,4 +1,4 @@
-//! Keyed sessions: who has still to prove itself, and who has. A side table by connection, so that plain
+//! Keyed sessions: connections that must still prove their key, and those that have. A side table by connection, so that plain
 //! connections cost nothing.
 //!
 //! ```text
@@ -27,7 +27,7 @@ use super::effect::{Effect, Effects, Note};
 use super::host::{Host, Marks, Peer, Presence};
 use super::{Flow, Moment};
 
-/// Where nonces come from: the system, in the server. `None` when it has none to give.
+/// Source of nonces: the system, in the server. `None` when it has none to give.
 pub type Nonces = Box<dyn FnMut() -> Option<[u8; NONCE_DIGITS / 2]> + Send>;
 
 /// Worked on in the place of a key that there is not. What it proves is never believed.
@@ -45,7 +45,7 @@ pub(super) struct Keys {
     proven: Numbered<ConnId, Box<Proven>>,
 }
 
-/// What a connection has said of itself and has still to prove.
+/// The unproved identity of a connection.
 struct Challenge {
     server: Nonce,
     client: Nonce,
@@ -79,17 +79,17 @@ impl fmt::Debug for Keys {
 }
 
 impl Keys {
-    /// How many have still to prove themselves, and how many have.
+    /// Number of challenges, and of proven sessions.
     pub(super) fn len(&self) -> (usize, usize) {
         (self.challenges.len(), self.proven.len())
     }
 
-    /// Whether the server has keys, so that a plain host needs a network of `plain_from`.
+    /// Returns whether the server has keys, so that a plain host needs a network of `plain_from`.
     pub(super) fn are_demanded(&self) -> bool {
         !self.access.is_open()
     }
 
-    /// Whether this connection has proved itself.
+    /// Returns whether this connection has proved its key.
     pub(super) fn has(&self, conn: ConnId) -> bool {
         self.proven.contains_key(&conn)
     }
@@ -102,7 +102,8 @@ impl Keys {
 }
 
 impl Core {
-    /// Who gets in how, and where nonces come from. Before this everybody gets in, without a key.
+    /// Sets the admission rules and the source of nonces. Without them every host is admitted
+    /// without a key.
     #[must_use]
     pub fn with_keys(mut self, access: Access, nonces: Nonces) -> Self {
         self.keys.access = access;
@@ -142,15 +143,17 @@ impl Core {
         }
     }
 
-    /// Whether a connection without a key may stay: its network may be plain, and its host needs no key.
+    /// Returns whether a connection without a key may stay: its network may be plain, and its host
+    /// needs no key.
     fn may_stay_plain(&self, conn: ConnId, host: Option<u32>) -> bool {
         let host = host.and_then(|slot| self.hosts.get(slot));
         self.keys.access.may_be_plain(self.sessions.peer(conn).ip())
             && host.is_none_or(|host| self.demands_key(&host.id()).is_none())
     }
 
-    /// Why `id` is no plain host's, if the server has keys and the id belongs to one: a key's `ids` name it, or it
-    /// has proved a key before. A network of `plain_from` changes nothing about that.
+    /// Reason for which a plain host cannot have `id`, if the server has keys: the `ids` of a key
+    /// name it, or it has proved a key before. A network of `plain_from` changes nothing about
+    /// that.
     pub(super) fn demands_key(&self, id: &HostId) -> Option<String> {
         if self.keys.access.is_open() {
             return None;
@@ -239,7 +242,7 @@ impl Core {
         None
     }
 
-    /// A hello with a key: whoever it names and whichever key, it is asked for a proof.
+    /// Answers a hello with a key by a challenge, whatever host and key it names.
     fn challenge(
         &mut self,
         at: Moment,
@@ -388,12 +391,12 @@ impl Core {
         }));
     }
 
-    /// Whether the host has proved itself on the connection it has.
+    /// Returns whether the host has proved its key on its present connection.
     pub(super) fn has_key(&self, host: &Host) -> bool {
         host.identified().is_some_and(|conn| self.keys.has(conn))
     }
 
-    /// Whether the host may be sent to, and believed, without a signature.
+    /// Returns whether the host may be sent to, and trusted, without a signature.
     pub(super) fn is_plain(&self, host: &Host) -> bool {
         !self.rules.certificates
             && !self.has_key(host)
@@ -440,8 +443,8 @@ impl Core {
         None
     }
 
-    /// What a host with a session reports on a task that does not name it is not taken: what becomes of
-    /// the message then. `None` where it is to be taken.
+    /// Refuses a report of a host with a session on a task that does not name it, and returns the
+    /// result. `None` if it is to be accepted.
     pub(super) fn keep_to_own(
         &mut self,
         at: Moment,
@@ -455,7 +458,7 @@ impl Core {
             return None;
         }
         if self.is_starting() {
-            // Nobody knows yet which tasks there are.
+            // The tasks are not known yet.
             return Some(self.hold(conn, slot, 0, at));
         }
         if ask.reply {
@@ -465,7 +468,7 @@ impl Core {
         Some(Flow::Taken)
     }
 
-    /// Whether the task that a report is on names the host; `None` where it is on none.
+    /// Returns whether the task of a report names the host; `None` if the report has no task.
     pub(super) fn names(&self, slot: u32, message: &Message<'_>) -> Option<bool> {
         let text = match message {
             Message::Progress(progress) => &*progress.code,
@@ -491,7 +494,7 @@ impl Challenge {
     }
 }
 
-/// What a signature of an ADH44 is over.
+/// Signed content of an ADH44.
 pub(super) fn over<'a>(push: &'a Push<'_>) -> Over<'a> {
     let (field, value, cid) = match push {
         Push::Task(key) => ("taskId", key, None),

@@ -1,5 +1,5 @@
-//! How tasks live: found again after a restart, ended when their time is over, let go when the store
-//! lets them go.
+//! Lifetime of tasks: restored after a restart, ended when their time is over, and evicted when the
+//! store no longer has them.
 
 use std::collections::HashMap;
 
@@ -20,7 +20,7 @@ const LOOK_AGAIN: Span = Span::from_secs(60);
 /// A task is never looked at twice at one moment.
 const TICK: Span = Span::from_millis(1);
 
-/// Reports about tasks that came before the store had told of any.
+/// Reports that arrived before the store's tasks were known.
 #[derive(Debug, Default)]
 pub(super) struct Early {
     states: HashMap<(HostId, TaskKey), TaskState>,
@@ -40,8 +40,8 @@ impl Early {
 }
 
 impl Core {
-    /// A report about a task that is not in the tables: if the store has not told of any yet, it may
-    /// turn out to be one of them.
+    /// Remembers a report on an unknown task: before the store's tasks are known, it may belong to
+    /// one of them.
     pub(super) fn note_early(&mut self, host: &HostId, key: &TaskKey, next: TaskState) {
         if self.is_starting() {
             self.early.note(host.clone(), key.clone(), next);
@@ -95,7 +95,7 @@ impl Core {
             };
             task.expires = expires;
             if task.is_over() && !expires {
-                // A crash came before its time to live; the coming-up that is about to be told of brings it.
+                // A crash came before its time to live; the next store connection brings it.
                 self.tasks.write_over(slot, self.stats.store_sessions + 1);
             }
         }
@@ -118,8 +118,8 @@ impl Core {
         self.begin_task(slot, at.now + left, Begin::Again, at);
     }
 
-    /// The store is up for the first time: what it told of goes on. What is `sent` has its tries begin
-    /// anew, what is at work may be so for as long as ever.
+    /// Resumes the tasks that the store knows, at its first connection. Tries of `sent` hosts begin
+    /// anew, and busy ones have their full time.
     pub(super) fn resume_tasks(&mut self, at: Moment) {
         let all: Vec<u32> = self.tasks.newest_first(0).collect();
         for slot in all {
@@ -152,8 +152,8 @@ impl Core {
         self.watch_those_at_work();
     }
 
-    /// Looks at the tasks whose time has come: what has not ended in its time is over, and what has
-    /// ended for as long as anything is kept is let go.
+    /// Examines the tasks whose time has come: unfinished ones expire, and old finished ones are
+    /// evicted.
     pub(super) fn look_at_tasks(&mut self, judge: Instant, at: Moment) {
         while let Some(slot) = self.tasks.take_look(judge) {
             let Some(task) = self.tasks.task(slot) else {

@@ -1,7 +1,7 @@
-//! What it all means: messages, ends and deadlines go in, effects and store operations come out.
+//! The core: messages, ends and deadlines go in, effects and store operations come out.
 //!
-//! Nothing here owns a socket, a thread, a channel or a file, reads a clock, or uses chance that
-//! is not seeded.
+//! Nothing here owns a socket, a thread, a channel or a file, reads a clock, or uses random numbers
+//! without a seed.
 
 mod addresses;
 pub mod ak;
@@ -84,7 +84,7 @@ pub enum Input<'a> {
     Opened {
         /// The connection.
         conn: ConnId,
-        /// From where.
+        /// Its address.
         peer: SocketAddr,
     },
     /// The peer has shown a certificate that names it. Comes before any message, and at most once.
@@ -113,14 +113,14 @@ pub enum Input<'a> {
     Abnormal {
         /// By which connection.
         conn: ConnId,
-        /// What was wrong.
+        /// The error.
         error: DecodeError,
     },
     /// The peer's end, or the network's. The reactor forgets the connection.
     Ended {
-        /// Which connection.
+        /// The connection.
         conn: ConnId,
-        /// How.
+        /// Kind of the end.
         end: End,
     },
     /// The store has something to say.
@@ -134,30 +134,30 @@ pub enum Input<'a> {
     },
     /// A datagram has come.
     Datagram {
-        /// From where.
+        /// Sender.
         from: SocketAddr,
-        /// What it says.
+        /// The message.
         incoming: Incoming<'a>,
     },
     /// A datagram has come that says whose it is.
     Signed {
-        /// From where.
+        /// Sender.
         from: SocketAddr,
-        /// What it says.
+        /// The message.
         incoming: Incoming<'a>,
-        /// Who says so.
+        /// Its signature.
         signature: Signature<'a>,
     },
-    /// Somebody asks for something.
+    /// A request.
     Ask {
-        /// Who: a number that comes back with the answer.
+        /// Number of the requester, returned with the answer.
         asker: u64,
-        /// What.
+        /// The request.
         ask: ask::Ask,
     },
 }
 
-/// How a connection ended by itself.
+/// Kind of a connection's end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
     /// The peer closed it.
@@ -168,7 +168,7 @@ pub enum End {
     Dead,
 }
 
-/// What became of an input.
+/// Result of an input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub enum Flow {

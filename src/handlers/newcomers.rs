@@ -1,10 +1,9 @@
-//! Ids that were never seen before: how many a network may bring, how many of their events are told one by one, and which of
-//! them have gone again after a short stay.
+//! New ids: bounds per network, a budget of single events, and hosts that left after a short stay.
 //!
 //! ```text
 //!  new id ──▶ admit: its network's count this minute ──▶ row
 //!  online ──▶ may_tell: budget of single events ──▶ event, or one more in the next summary
-//!  offline after less than a timeout ──▶ brief: the first rows to go
+//!  offline after less than a timeout ──▶ brief: the first rows to be evicted
 //! ```
 
 use std::collections::{HashMap, VecDeque};
@@ -51,7 +50,7 @@ impl Default for Newcomers {
 }
 
 impl Newcomers {
-    /// Whether one more new id may come from this address now; it is counted.
+    /// Returns whether one more new id may come from this address now; it is counted.
     pub fn admit(&mut self, ip: IpAddr, now: Instant) -> bool {
         let minute = now.as_nanos() / MINUTE.as_nanos();
         let network = network_of(ip);
@@ -74,7 +73,8 @@ impl Newcomers {
         true
     }
 
-    /// Whether a host that has never stayed for a timeout may have events of its own; if not it is counted for the summary.
+    /// Returns whether a host that has never stayed for a timeout may have events of its own; if
+    /// not it is counted for the summary.
     pub fn may_tell(&mut self, now: Instant) -> bool {
         let per_s = NEW_IDS_TOLD_PER_S.max(1);
         let whole = now.since(self.refilled).as_millis() * per_s / 1_000;
@@ -90,7 +90,7 @@ impl Newcomers {
         left.is_some()
     }
 
-    /// How many hosts came without an event of their own since this was last asked.
+    /// Number of hosts without an event of their own since the last call.
     pub fn take_untold(&mut self) -> u64 {
         std::mem::take(&mut self.untold)
     }
@@ -108,8 +108,8 @@ impl Newcomers {
 /// Parts of a timeout by which arrivals are counted together.
 const PARTS: u64 = 32;
 
-/// How many hosts are online that have not stayed for a timeout yet, by when they came. A host costs nothing here: where it is
-/// counted follows from the time it came online.
+/// Number of hosts online that have not stayed for a timeout yet, by time of arrival. A host costs
+/// nothing here: its place follows from the time at which it came online.
 #[derive(Clone, Debug)]
 pub struct Arrivals {
     timeout: Span,
@@ -121,13 +121,13 @@ pub struct Arrivals {
 #[derive(Clone, Copy, Debug)]
 struct Part {
     number: u64,
-    /// When the last of them came, of the monotonic clock.
+    /// Time of the latest arrival, by the monotonic clock.
     last: Instant,
     hosts: u64,
 }
 
 impl Arrivals {
-    /// Nobody is online yet.
+    /// Creates an empty count.
     #[must_use]
     pub fn new(timeout: Span) -> Self {
         Self {
@@ -169,7 +169,7 @@ impl Arrivals {
         false
     }
 
-    /// How many hosts online have not stayed for a timeout.
+    /// Number of hosts online that have not stayed for a timeout.
     pub fn count(&mut self, now: Instant) -> u64 {
         self.mature(now);
         self.sum

@@ -1,9 +1,9 @@
-//! Results on their way: the bytes of each connection so far, who waits for room, and how much is held
-//! in all. Memory is taken as bytes arrive, never for what is only announced.
+//! Results in transit: the bytes received on each connection, the connections that wait for room, and the total.
+//! Memory is allocated as bytes arrive, never for an announced size.
 //!
-//! A result begins when there is room for all of it, so that each that has begun can come to its end; one
-//! address has a share of the room. A result that stalls while connections wait for room is given up: its bytes
-//! are dropped and it is refused, but its connection stays.
+//! A result begins when there is room for all of it, so that each that has begun can be completed; one
+//! address has a share of the room. A result that stalls while connections wait for room is refused: its bytes
+//! are dropped, but its connection stays.
 
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::net::{IpAddr, Ipv6Addr};
@@ -39,9 +39,9 @@ pub struct Payload {
     pub truncated: bool,
     /// The requested reply.
     pub ask: Ask,
-    /// Why it is not kept, if it is not: its bytes are dropped as they come, and it is refused.
+    /// Reason of its refusal; its bytes are then dropped as they arrive.
     pub refusal: Option<&'static str>,
-    /// Where it comes from.
+    /// Its sender's address.
     pub address: IpAddr,
     /// The bytes so far.
     pub bytes: Vec<u8>,
@@ -51,7 +51,7 @@ pub struct Payload {
     pub came: u64,
     /// Its place among those that arrive.
     number: u64,
-    /// When it began, or the latest [`RESULT_PROGRESS_BYTES`] of it were complete.
+    /// Time of its start, or of its latest complete [`RESULT_PROGRESS_BYTES`].
     progress_at: Instant,
     /// Bytes since then.
     progressed: usize,
@@ -82,7 +82,7 @@ impl Payload {
         }
     }
 
-    /// Whether it is kept.
+    /// Returns whether it is stored.
     #[must_use]
     pub const fn is_wanted(&self) -> bool {
         self.refusal.is_none()
@@ -114,7 +114,7 @@ pub struct Payloads {
     /// Connection whose payload is being received for each host: one at a time is stored.
     sending: Numbered<u32, ConnId>,
     held: usize,
-    /// What those kept will take when they are whole.
+    /// Memory of the stored ones when they are complete.
     reserved: usize,
     /// The same by address.
     reserved_by: HashMap<IpAddr, usize>,
@@ -125,7 +125,7 @@ pub struct Payloads {
     waiting: VecDeque<Waiting>,
     /// Connections that have waited too long: the result they send next is refused.
     overdue: HashSet<ConnId>,
-    /// When to look next for results that have stalled; only while connections wait.
+    /// Time of the next search for stalled results; only while connections wait.
     look_at: Option<Instant>,
 }
 
@@ -148,7 +148,7 @@ impl Payloads {
         self.arriving.get(&conn)
     }
 
-    /// Whether a payload of `bytes` by the host in `slot` at `address` has room.
+    /// Returns whether a payload of `bytes` by the host in `slot` at `address` has room.
     #[must_use]
     pub fn has_room(&self, slot: u32, address: IpAddr, bytes: usize) -> bool {
         self.fits(slot, network(address), bytes, (0, 0))
@@ -239,7 +239,8 @@ impl Payloads {
         self.arriving.insert(conn, payload);
     }
 
-    /// Whether the next result of this connection is to be refused, since it has waited too long.
+    /// Returns whether the next result of this connection must be refused because it has waited too
+    /// long.
     pub fn take_mark(&mut self, conn: ConnId) -> bool {
         !self.overdue.is_empty() && self.overdue.remove(&conn)
     }
@@ -299,7 +300,7 @@ impl Payloads {
         resumed
     }
 
-    /// When the next of those that wait has waited long enough, or results are to be looked at.
+    /// Time at which the next connection has waited long enough, or results are searched.
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
         let first = self.waiting.front().map(|wait| wait.deadline);

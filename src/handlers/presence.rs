@@ -1,7 +1,7 @@
-//! Who is online, since when, through which connections.
+//! Presence: hosts online, their times, and their connections.
 //!
-//! A connection that ends can only ever end its own session: a host is offline when the last of
-//! its connections has ended, and for the reason that one ended.
+//! A connection that ends can end only its own session: a host is offline when the last of
+//! its connections has ended, for the reason of that end.
 
 use crate::codec::Abnormal;
 use crate::codec::DecodeError;
@@ -18,8 +18,8 @@ use super::effect::{Effect, Effects, EventKind, Note};
 use super::host::{Marks, Peer, Presence, Rest};
 use super::room::NO_ROW;
 
-/// A Redis that only hung still executes what lay in a dropped connection; so long after a
-/// coming-up all state is written once more.
+/// Delay of the second sweep after a store connection: a Redis that only hung still executes
+/// commands of a dropped connection.
 const SWEEP_AGAIN: Span = Span::from_secs(5);
 
 /// The last words to a connection whose id another connection has taken.
@@ -106,7 +106,8 @@ impl Core {
                 self.send_queued_to(slot, at);
             }
             Presence::Online if moved => {
-                // Else what is written here would stand in for the walk, and the event would never be told.
+                // Otherwise this write would replace that of the sweep, and its event would be
+                // lost.
                 self.sweep_early(slot, at);
                 self.write_again(slot);
             }
@@ -437,7 +438,7 @@ impl Core {
         self.writes.sweep.cursor = Some(0);
         self.writes.sweep.again = Some(at.now + SWEEP_AGAIN);
         self.states.walk();
-        // At the first coming-up the tables are what the store has told.
+        // At the first store connection the tables equal the store's content.
         self.restores
             .begin(emptied && !is_first, self.stats.store_sessions);
         if !matches!(self.store, StoreState::Up) {
@@ -532,8 +533,8 @@ impl Core {
             }
             Settled::Released | Settled::NotOurs => host.set(Marks::TOLD_ONLINE, false),
             Settled::Refused(why) => {
-                // Written as far as it went, so whichever claim we have is meant when it is ended, and what
-                // is told counts as the opposite of what it became: the next audit tries again.
+                // The write may be partial, so any claim of ours is meant when it is ended, and the
+                // stored presence counts as the opposite: the next audit tries again.
                 host.epoch = 0;
                 host.set(Marks::TOLD_ONLINE, !host.presence.is_online());
                 let who = host.id().to_string();
@@ -583,7 +584,8 @@ pub(super) fn wall_of(moment: Instant, at: Moment) -> crate::time::UnixMs {
     crate::time::UnixMs(at.wall.0.saturating_sub(at.now.since(moment).as_millis()))
 }
 
-/// What a host said of itself is no longer stored once it is offline; its name and MAC address are.
+/// Forgets the parts of a host's inventory that are deleted when it goes offline; its name and MAC
+/// address stay.
 fn forget_inventory(rest: &mut Rest) {
     rest.addresses = Vec::new();
     rest.values = Vec::new();

@@ -9,7 +9,7 @@ use super::effect::{Effect, Effects, EventKind, Note};
 use super::session::Turn;
 use super::{Flow, Moment};
 
-/// What a report takes in memory beside its texts, in bytes: about.
+/// Memory of a report beside its texts, in bytes: about.
 pub(super) const REPORT_BYTES: usize = 256;
 
 /// Connections that a tick lets go on while there is plenty of room for what they have to report.
@@ -119,7 +119,7 @@ impl Core {
         Flow::Taken
     }
 
-    /// Whether the host may report on a key that this server never stored.
+    /// Returns whether the host may report on a key that this server never stored.
     pub(super) fn admit_stray(
         &mut self,
         slot: u32,
@@ -182,8 +182,9 @@ impl Core {
         Flow::Taken
     }
 
-    /// Whether a report of `bytes` has room; else its connection is to wait. While others wait nobody goes before them: what
-    /// becomes free is for whoever was let go on, and a host that had to wait once more would be sent its task again.
+    /// Returns whether a report of `bytes` has room; else its connection must wait. While
+    /// connections wait no other goes first: freed capacity goes to resumed ones, and a host that
+    /// had to wait once more would be sent its task again.
     pub(super) fn make_room_for_report(&mut self, conn: ConnId, bytes: usize) -> bool {
         let is_crowded = !self.writes.waiting.is_empty();
         let session = self.sessions.get_mut(conn);
@@ -244,9 +245,10 @@ impl Core {
         self.resume_waiting(at, fx);
     }
 
-    /// Each report settled lets one connection go on. Should that one never send what it had, or one large report have made
-    /// room for many small ones, those behind would go on by fewer and fewer, and at last by none: where there is plenty of room,
-    /// some are let go on here.
+    /// Resumes some waiting connections while there is plenty of room.
+    ///
+    /// Each settled report resumes one connection. If that one never sends its report, or one large report made
+    /// room for many small ones, fewer and fewer would be resumed.
     pub(super) fn resume_if_plenty(&mut self, at: Moment, fx: &mut Effects) {
         for _ in 0..RESUMED_PER_TICK_MAX {
             if self.writes.waiting.is_empty() || !self.writes.has_plenty_of_room() {
@@ -256,7 +258,7 @@ impl Core {
         }
     }
 
-    /// Lets a connection that waited for room go on; it stands behind others if there is none.
+    /// Resumes a connection that waited for room, if there is one.
     fn resume_waiting(&mut self, at: Moment, fx: &mut Effects) {
         while self.writes.has_room(REPORT_BYTES) {
             let Some(conn) = self.writes.waiting.pop_front() else {
@@ -274,8 +276,8 @@ impl Core {
     }
 }
 
-/// What a host is in a task that says this of itself. Not only phase 1 begins it: after a restart of
-/// ours the next that comes may be any.
+/// State of a host in a task according to its report. Any phase can begin it: after a restart of
+/// the server the next report may be any.
 fn becomes(progress: &Progress<'_>, failed: bool) -> TaskState {
     let is_left = !progress.oncall.is_empty();
     match (progress.phase, is_left) {

@@ -16,7 +16,7 @@ use super::writes::Writes;
 const SLOTS_PER_PULL_MAX: u32 = 20_000;
 
 impl Core {
-    /// Whether [`pull`](Self::pull) may return something.
+    /// Returns whether [`pull`](Self::pull) may return something.
     #[must_use]
     pub fn has_work(&self) -> bool {
         self.calm.work().unwrap_or_else(|| self.look_for_work())
@@ -26,8 +26,8 @@ impl Core {
         self.writes.has_reports() || (self.is_store_up() && self.has_more_than_reports())
     }
 
-    /// Whether somebody waits for some of that, or it is much: all but what hosts have become and when they
-    /// were heard of, a few of them.
+    /// Returns whether the work is urgent: a requester waits for it, or it is much. Presence
+    /// changes and last-seen times of a few hosts are not urgent.
     #[must_use]
     pub fn has_urgent_work(&self) -> bool {
         let much = || self.writes.is_much();
@@ -45,7 +45,7 @@ impl Core {
             || self.reads.has_ops()
     }
 
-    /// Takes what is to be written: at most `max` operations, none if there is nothing.
+    /// Takes operations for the store: at most `max`; `None` if there are none.
     pub fn pull(&mut self, at: Moment, max: usize) -> Option<Batch> {
         let mut ops = Vec::new();
         self.calm.stir();
@@ -137,7 +137,7 @@ impl Core {
         })
     }
 
-    /// One step of the walk that writes everybody anew; false when it is not under way.
+    /// One step of the sweep that rewrites all hosts; false when there is no sweep.
     fn sweep_step(&mut self, at: Moment) -> bool {
         let Some(slot) = self.writes.sweep.cursor else {
             return false;
@@ -153,8 +153,8 @@ impl Core {
         true
     }
 
-    /// Before a host changes: if the walk has not come to it yet, it is written as it was first, so that
-    /// what becomes of it now is told of against what the store has.
+    /// Writes a host before it changes, if the sweep has not reached it yet: its next event then
+    /// refers to the stored state.
     pub(super) fn sweep_early(&mut self, slot: u32, at: Moment) {
         let ahead = self
             .writes
@@ -268,8 +268,8 @@ impl Core {
         }
     }
 
-    /// The next hosts to be looked for among those online; on the way, what the store refused is tried
-    /// again, and who has been offline for as long as anyone is remembered is forgotten.
+    /// Takes the next hosts to be checked in `exists`. On the way, refused writes are repeated, and
+    /// hosts that have been offline for too long are forgotten.
     fn take_audit(&mut self, at: Moment, max: usize, ops: &mut Vec<Op>) {
         if self.writes.audits_in_flight > 0 || ops.len() >= max {
             return;
@@ -303,7 +303,8 @@ impl Core {
         }
     }
 
-    /// Whether what the host became last is neither written nor on its way: the store refused it.
+    /// Returns whether the host's last change is neither written nor in flight: the store refused
+    /// it.
     fn was_refused(&self, slot: u32, host: &Host) -> bool {
         let walked = self.writes.sweep.cursor.is_none_or(|cursor| slot < cursor);
         walked

@@ -9,7 +9,7 @@ use crate::limits::{FIGHTS_MAX, QUARANTINE_WINDOW_S, REPLACEMENTS_MAX, TENURES_M
 use crate::time::{Instant, Span};
 
 const WINDOW: Span = Span::from_secs(QUARANTINE_WINDOW_S);
-/// How far back the time counts for which a network has held an id.
+/// Interval in which the time of a network with an id counts.
 const HOUR: Span = Span::from_secs(3_600);
 /// Replacements within [`WINDOW`] that make two claimants of connections that tell nothing of their processes.
 const DUPLICATE_REPLACEMENTS: usize = 3;
@@ -21,7 +21,7 @@ pub struct Claim {
     pub holder: IpAddr,
     /// Address of the connection that wants it.
     pub claimant: IpAddr,
-    /// How long the host has been online.
+    /// Time for which the host has been online.
     pub online: Span,
 }
 
@@ -137,7 +137,7 @@ impl Quarantine {
         });
     }
 
-    /// How many ids were replaced within the last minute, or are in quarantine.
+    /// Number of ids that were replaced within the last minute, or are in quarantine.
     #[must_use]
     pub fn len(&self) -> usize {
         let live = |fight: &&Fight| fight.until.is_some() || !fight.replacements.is_empty();

@@ -1,7 +1,7 @@
-//! ADH43: what a command put out. A header, and behind its frame the bytes themselves.
+//! ADH43: output of a command. A header, and the bytes behind its frame.
 //!
 //! ```text
-//!   header ─▶ too large: closed     nobody asked for it: bytes dropped, then refused
+//!   header ─▶ too large: closed     not requested: bytes dropped, then refused
 //!      │       no room: waits, up to a minute, then refused
 //!      ▼
 //!   bytes, as they come ─▶ complete ─▶ digest ─▶ Op::Result, a report like others

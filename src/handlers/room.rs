@@ -1,4 +1,4 @@
-//! Room in the table of hosts: who is let in, who goes for them, and what is then told of in sum.
+//! Room in the table of hosts: admission, eviction, and events in sum.
 
 use crate::ids::{HostId, HostRef};
 use crate::limits::{BRIEF_HOSTS_MAX, BRIEF_LOOKS_MAX};
@@ -35,7 +35,8 @@ impl Core {
             return Ok(slot);
         }
         let ip = peer.ip();
-        // One IPv4 address is one host by its own name. Until the store has told who is known, all are new.
+        // One IPv4 address is one host by its own name. Until the store's hosts are known, all are
+        // new.
         let is_free = self.is_starting() || (ip.is_ipv4() && id == HostId::of_address(ip));
         if !is_free && !self.newcomers.admit(ip, at.now) {
             self.stats.new_ids_refused += 1;
@@ -183,8 +184,8 @@ impl Core {
     }
 }
 
-/// Whether a host that is offline can be forgotten, as far as the store goes: nothing of it is with the store, and the store
-/// does not say it is online. While the store is away its return sets that right.
+/// Returns whether an offline host can be forgotten: no write of it is with the store, and the
+/// store does not have it as online. While the store is unavailable its return corrects that.
 fn may_go(host: &Host, is_up: bool) -> bool {
     let is_wrong = host.has(Marks::TOLD_ONLINE) || host.has(Marks::IN_DOUBT);
     let stays = host.has(Marks::IN_FLIGHT) || (is_up && is_wrong);

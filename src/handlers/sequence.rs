@@ -1,4 +1,4 @@
-//! What follows for plain hosts from the way old clients work: strictly in sequence, one datagram after the
+//! Conclusions for plain hosts from the way old clients work: strictly in sequence, one datagram after the
 //! other, one command after the other.
 //!
 //! ```text
@@ -6,11 +6,11 @@
 //!                                   └─ send lock held: no heartbeat ─┘
 //! ```
 //!
-//! - After a report that leaves nothing the host still sleeps: it is not sent anything again meanwhile.
+//! - After a report with nothing remaining the host still sleeps: it is sent nothing again meanwhile.
 //! - A command that begins shows that nothing older runs any more.
-//! - A task that is done and reported on again is running once more: the host may be silent.
-//! - Heartbeats without reports show that no command runs; what was not reported on since the host
-//!   connected anew is lost then.
+//! - A finished task that is reported on again is running once more: the host may be silent.
+//! - Heartbeats without reports show that no command runs; tasks without a report since the host
+//!   connected are lost then.
 
 use std::net::IpAddr;
 
@@ -27,14 +27,15 @@ use super::host::Host;
 use super::tasks::is_at_work;
 
 impl Core {
-    /// Whether a host that is online is a plain one: it has given no id.
+    /// Returns whether an online host is a plain one: it has given no id.
     pub(super) fn is_sequential(&self, slot: u32) -> bool {
         let host = self.hosts.get(slot);
         host.is_some_and(|host| host.identified().is_none())
     }
 
-    /// A report of a plain host has come and is taken: counts its heartbeats anew, and notes the sleep after a task.
-    /// To be called before the report changes any state, since that may let go of what waits for the host.
+    /// Handles an accepted report of a plain host: counts its heartbeats anew, and notes the sleep
+    /// after a task. Call it before the report changes any state, since that may release tries that
+    /// wait for the host.
     pub(super) fn sequence_begins(
         &mut self,
         conn: ConnId,
@@ -110,7 +111,7 @@ impl Core {
         self.release_held_of(&host, at);
     }
 
-    /// What a host is at work on is lost, as far as it is meant.
+    /// Ends the selected work of a host as lost.
     pub(super) fn lose_deliveries(
         &mut self,
         host: &HostId,
@@ -180,18 +181,18 @@ impl Core {
         }
     }
 
-    /// Until when the host counts as at work, whatever its heartbeats show.
+    /// Time until which the host counts as busy, whatever its heartbeats show.
     pub(super) fn working_until(&self, slot: u32) -> Option<Instant> {
         let reference = self.hosts.reference(slot)?;
         let elsewhere = self.work.until(reference, self.rules.working_timeout);
         if self.tasks.recipients_working() == 0 {
-            // Nobody is looked up by name for nothing: a hundred thousand may be judged at once.
+            // No name is looked up without need: a hundred thousand hosts may be judged at once.
             return elsewhere;
         }
         elsewhere.max(self.delivering_until(&self.hosts.get(slot)?.id()))
     }
 
-    /// Until when the host behind a plain connection may be silent.
+    /// Time until which the host of a plain connection may be silent.
     pub(super) fn may_be_silent_until(
         &mut self,
         conn: ConnId,
@@ -207,8 +208,8 @@ impl Core {
         Some(until)
     }
 
-    /// Whether a host held over a restart has more time to come back: a plain one in the middle of a command does not
-    /// notice before its command ends.
+    /// Returns whether a host held over a restart has more time to come back: a plain one in the
+    /// middle of a command does not notice before its command ends.
     pub(super) fn may_come_back_late(&self, slot: u32, at: Moment) -> bool {
         // Only a host's own address may be an id that reads as one.
         let is_plain = |host: &Host| host.id().as_str().parse::<IpAddr>().is_ok();

@@ -1,12 +1,12 @@
-//! What one connection means to the core.
+//! One connection in the core.
 //!
 //! ```text
 //! Fresh ──first valid message──▶ Known(host) ──▶ gone
 //!   └────abnormal, silent, closed───────────────▶ gone
 //! ```
 //!
-//! What a heartbeat reads and writes of it lies apart, eight bytes for each connection: of a million, those stay in the
-//! cache, and all the rest of a session does not.
+//! The data that a heartbeat reads and writes are in a column of their own, eight bytes per connection:
+//! those of a million connections stay in the cache, and the rest of a session does not.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -18,11 +18,12 @@ use super::host::Peer;
 
 const NONE: u32 = u32::MAX;
 
-/// What is needed of a connection to take a heartbeat of it.
+/// Data of a connection that a heartbeat needs.
 #[derive(Clone, Copy, Debug, Default)]
 struct Pulse {
-    /// When its last complete valid message came; before the first, when it was opened. In milliseconds, rounded up so that nobody
-    /// is silent too early, and of those the lower half: whoever asks knows what time it is, and nobody is silent for 24 days.
+    /// Time of its last complete valid message; before the first, of its opening. In milliseconds,
+    /// rounded up so that no host is silent too early, and of those the lower half, which is
+    /// unambiguous: no host is silent for 24 days.
     last: u32,
     /// Its generation, and the marks below.
     mark: u32,
@@ -48,7 +49,7 @@ impl Pulse {
         pulse
     }
 
-    /// Whether it is that of `conn`.
+    /// Returns whether it belongs to `conn`.
     fn is_of(self, conn: ConnId) -> bool {
         self.mark & !UNWATCHED == conn.generation << MARKS | OPEN
     }
@@ -86,16 +87,16 @@ pub struct Session {
     /// The latest deadline set for it, in milliseconds, rounded down, and of those the lower half: it is a day ahead at most.
     armed: u32,
     host: u32,
-    /// Its peer's address; nobody's if that is an IPv6 one, which is kept aside.
+    /// Its peer's address; unspecified for an IPv6 one, which is stored aside.
     ip: Ipv4Addr,
     port: u16,
     /// It named its host with a hello.
     pub identified: bool,
-    /// Whether it waits for room.
+    /// Its place in waiting for room.
     pub turn: Turn,
 }
 
-/// Where a connection stands that had something for which there was no room.
+/// Place of a connection whose input had no room.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Turn {
     /// Nowhere: it had none, or there was room.
@@ -103,7 +104,7 @@ pub enum Turn {
     None,
     /// It waits, and is not read meanwhile; so it is not silent.
     Waiting,
-    /// It has waited for a report, and goes before those who have not.
+    /// It has waited for a report, and goes before those that have not.
     Next,
 }
 
@@ -119,13 +120,13 @@ impl Session {
         self.armed = millis_down(deadline);
     }
 
-    /// Whether the deadline is still to come.
+    /// Returns whether the deadline is still to come.
     #[must_use]
     pub fn is_armed_after(&self, judge: Instant) -> bool {
         self.armed.wrapping_sub(millis_down(judge)).cast_signed() > 0
     }
 
-    /// Whether it waits for room.
+    /// Returns whether it waits for room.
     #[must_use]
     pub fn is_waiting(&self) -> bool {
         self.turn == Turn::Waiting
@@ -150,7 +151,7 @@ pub struct Sessions {
 }
 
 impl Sessions {
-    /// How many there are.
+    /// Number of sessions.
     #[must_use]
     pub fn len(&self) -> usize {
         self.len
@@ -198,13 +199,14 @@ impl Sessions {
         self.slots.get_mut(conn.slot as usize)?.as_mut()
     }
 
-    /// Whether the connection is there; as cheap as can be.
+    /// Returns whether the connection is open; as inexpensive as possible.
     #[must_use]
     pub fn is_open(&self, conn: ConnId) -> bool {
         self.pulse(conn).is_some()
     }
 
-    /// Whether the connection has a host, and its heartbeats are not counted; as cheap as can be.
+    /// Returns whether the connection has a host, and its heartbeats are not counted; as
+    /// inexpensive as possible.
     #[must_use]
     pub fn is_unwatched(&self, conn: ConnId) -> bool {
         self.pulse(conn)
@@ -243,7 +245,8 @@ impl Sessions {
         }
     }
 
-    /// When the connection in `slot` was last heard of, seen from now; rounded up to a millisecond.
+    /// Time of the last message of the connection in `slot`, seen from now; rounded up to a
+    /// millisecond.
     #[must_use]
     pub fn last(&self, slot: u32, now: Instant) -> Instant {
         let pulse = self.pulses.get(slot as usize);
@@ -258,7 +261,7 @@ impl Sessions {
         }
     }
 
-    /// Where a connection comes from; nobody's address if it is gone.
+    /// Peer of a connection; an unknown address if it is gone.
     #[must_use]
     pub fn peer(&self, conn: ConnId) -> Peer {
         let Some(session) = self.get(conn) else {

@@ -4,10 +4,10 @@
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hash, RandomState};
 
-/// How many parts there are.
+/// Number of parts.
 const SHARDS: usize = 256;
 
-/// See the [room](self).
+/// A map in parts, so that growing one does not rehash all.
 #[derive(Debug)]
 pub(super) struct Shards<K, V> {
     hasher: RandomState,
@@ -15,12 +15,12 @@ pub(super) struct Shards<K, V> {
 }
 
 impl<K: Hash + Eq, V> Shards<K, V> {
-    /// What is held under `key`.
+    /// The value of `key`.
     pub(super) fn get(&self, key: &K) -> Option<&V> {
         self.parts[self.part_of(key)].get(key)
     }
 
-    /// What is held under `key`, which is entered if it is not there.
+    /// The value of `key`, which is entered if it is missing.
     pub(super) fn get_or_insert_with(&mut self, key: K, make: impl FnOnce() -> V) -> &mut V {
         let part = self.part_of(&key);
         self.parts[part].entry(key).or_insert_with(make)

@@ -37,7 +37,7 @@ impl SlotSet {
         true
     }
 
-    /// Whether `slot` is in it.
+    /// Returns whether `slot` is in the set.
     #[must_use]
     pub fn has(&self, slot: u32) -> bool {
         let (word, bit) = place(slot);

@@ -132,7 +132,7 @@ impl Core {
         }
     }
 
-    /// Whether the next task of the walk still misses hosts: they have to be entered first.
+    /// Returns whether the next task of the walk still lacks hosts, which must be entered first.
     fn is_at_partial(&self, walk: Walk) -> bool {
         let next = self.tasks.first_at_or_above(walk.number);
         let next = next.and_then(|(_, slot)| self.tasks.task(slot));

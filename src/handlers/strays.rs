@@ -12,7 +12,7 @@ use crate::time::{Instant, Span};
 
 const WINDOW: Span = Span::from_secs(STRAY_WINDOW_S);
 
-/// What one host has reported.
+/// Reports of one host.
 #[derive(Debug, Default)]
 struct Stray {
     keys: HashSet<TaskKey>,
@@ -30,7 +30,8 @@ pub struct Strays {
 }
 
 impl Strays {
-    /// Whether `host` may report on `key`, which was never stored here; the report is counted if so.
+    /// Returns whether `host` may report on `key`, which was never stored here; the report is
+    /// counted if so.
     pub fn admit(&mut self, host: HostRef, key: &TaskKey, bytes: usize, now: Instant) -> bool {
         if now.since(self.began) >= WINDOW {
             *self = Self {

@@ -69,7 +69,7 @@ pub enum TargetError {
     Unsupported {
         /// The term.
         term: String,
-        /// What it looks like.
+        /// Its kind.
         what: &'static str,
     },
     /// A range that cannot be read.
@@ -182,7 +182,7 @@ impl Target {
         ids.collect()
     }
 
-    /// Whether one of the terms is `all`, in so many words.
+    /// Returns whether one of the terms is `all`.
     #[must_use]
     pub fn names_all(&self) -> bool {
         let all = |term: &Term| !term.takes_away && term.name == Name::All;
@@ -327,8 +327,8 @@ fn number(text: &str) -> Option<u64> {
     digits.then(|| text.parse().ok()).flatten()
 }
 
-/// Whether `pattern` matches all of `text`: `*` any run of characters, `?` one of them. Takes at most
-/// the product of the two lengths.
+/// Returns whether `pattern` matches all of `text`: `*` any run of characters, `?` one of them.
+/// Takes at most the product of the two lengths.
 fn glob(pattern: &[u8], text: &[u8]) -> bool {
     let (mut p, mut t) = (0, 0);
     // Where the last star stands, and from where in the text it is tried next.

@@ -33,11 +33,11 @@ const NUMBER_BITS: u32 = 10;
 pub struct Task {
     /// Its key.
     pub key: TaskKey,
-    /// When it was stored.
+    /// Creation time.
     pub created: UnixMs,
     /// The random number of the request that stored it.
     pub request: u64,
-    /// Whether hosts that are offline get it when they come.
+    /// Hosts that are offline receive it when they come online.
     pub queue: bool,
     /// Greater than that of every older task.
     pub number: u64,
@@ -47,9 +47,9 @@ pub struct Task {
     pub deliveries: Vec<u32>,
     /// Hosts of it that are still to be entered.
     left: usize,
-    /// When the last of its hosts ended.
+    /// Time at which its last host ended.
     pub ended: Instant,
-    /// In which coming-up of the store a state of it last changed without a report.
+    /// Number of the store connection during which a state of it last changed without a report.
     pub changed: u64,
     /// Deliveries whose state is to be written.
     pub dirty: Vec<u32>,
@@ -57,14 +57,14 @@ pub struct Task {
     pub aged: bool,
     /// Its keys have a time to live, or are to be given one.
     pub expires: bool,
-    /// When it is looked at next, to end what is over.
+    /// Time of the next check for its end.
     look: Instant,
     counts: [u32; TaskState::ALL.len()],
     bytes: usize,
 }
 
 impl Task {
-    /// How many hosts are what, in the order of [`TaskState::ALL`]; only what somebody is.
+    /// Number of hosts in each state, in the order of [`TaskState::ALL`]; only states with a host.
     pub fn counts(&self) -> impl Iterator<Item = (TaskState, u64)> {
         let counts = TaskState::ALL.into_iter().zip(self.counts);
         counts
@@ -72,7 +72,7 @@ impl Task {
             .map(|(state, count)| (state, u64::from(count)))
     }
 
-    /// What it takes of the room for those that wait for hosts that are offline.
+    /// Its share of the room for tasks with queued hosts.
     fn queued(&self) -> Room {
         match self.counts[TaskState::Queued as usize] {
             0 if !(self.queue && self.is_partial()) => Room::default(),
@@ -84,7 +84,8 @@ impl Task {
         }
     }
 
-    /// Whether no host of it may become anything any more: from then on its keys have a time to live.
+    /// Returns whether no host of it may change any more: from then on its keys have a time to
+    /// live.
     #[must_use]
     pub fn is_over(&self) -> bool {
         let mut counts = self.counts();
@@ -93,13 +94,13 @@ impl Task {
                 .all(|(state, _)| state.is_settled() || (self.aged && state == TaskState::NoBook))
     }
 
-    /// Whether something is still awaited of a host of it, or some are still to be entered.
+    /// Returns whether a host of it is still awaited, or hosts are still to be entered.
     #[must_use]
     pub fn is_open(&self) -> bool {
         self.is_partial() || self.counts().any(|(state, _)| !state.has_ended())
     }
 
-    /// Whether hosts of it are still to be entered.
+    /// Returns whether hosts of it are still to be entered.
     #[must_use]
     pub fn is_partial(&self) -> bool {
         self.left > 0
@@ -113,9 +114,9 @@ pub struct Delivery {
     pub task: u32,
     /// The slot of the recipient.
     pub recipient: u32,
-    /// What it is.
+    /// Its state.
     pub state: TaskState,
-    /// How often it was sent, skipped tries included.
+    /// Number of sends, including skipped tries.
     pub tries: u32,
     /// A result of it has an exit other than 0.
     pub failed: bool,
@@ -129,7 +130,7 @@ pub struct Delivery {
     pub cut: bool,
     /// It is among those of its task whose state is to be written.
     pub dirty: bool,
-    /// When it is looked at.
+    /// Time of the next check.
     pub due: Instant,
     /// The deadline that is set for it: never later than `due`.
     pub armed: Instant,
@@ -142,20 +143,20 @@ pub struct Recipient {
     pub id: HostId,
     /// Slots of task and delivery, by slot of the task.
     pub deliveries: Vec<(u32, u32)>,
-    /// How many of them it is at work on.
+    /// Number of them with which it is busy.
     pub working: u32,
 }
 
-/// What a new task is made of.
+/// Data of a new task.
 #[derive(Clone, Debug)]
 pub struct Draft {
     /// Its key.
     pub key: TaskKey,
-    /// When it was stored.
+    /// Creation time.
     pub created: UnixMs,
     /// The random number of the request that stored it.
     pub request: u64,
-    /// Whether hosts that are offline get it when they come.
+    /// Hosts that are offline receive it when they come online.
     pub queue: bool,
     /// Command and priority, in any order.
     pub commands: Vec<(String, f64)>,
@@ -163,7 +164,7 @@ pub struct Draft {
     pub hosts: Vec<(HostId, TaskState, bool)>,
 }
 
-/// How much room something takes in the tables.
+/// Room in the tables.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Room {
     /// Tasks.
@@ -175,7 +176,7 @@ pub struct Room {
 }
 
 impl Room {
-    /// What a task with this book and so many hosts takes.
+    /// Room of a task with this book and so many hosts.
     #[must_use]
     pub fn of(commands: &[(String, f64)], hosts: usize) -> Self {
         Self {
@@ -227,7 +228,7 @@ pub struct Tasks {
     /// Deliveries still to be entered, of all tasks.
     left: usize,
     bytes: usize,
-    /// What tasks take that wait for hosts that are offline.
+    /// Room of the tasks with queued hosts.
     queued: Room,
     tasks_open: usize,
     deliveries_open: usize,
@@ -239,7 +240,7 @@ pub struct Tasks {
 }
 
 impl Tasks {
-    /// How much room is taken.
+    /// Room taken.
     #[must_use]
     pub fn taken(&self) -> Room {
         Room {
@@ -249,7 +250,7 @@ impl Tasks {
         }
     }
 
-    /// Whether there is room for `more` that waits for hosts that are offline.
+    /// Returns whether there is room for `more` with queued hosts.
     #[must_use]
     pub fn has_room_to_queue(&self, more: Room) -> bool {
         self.queued.and(more).fits_quarters(QUEUED_QUARTERS_MAX)
@@ -343,8 +344,8 @@ impl Tasks {
         Some((*number, *slot))
     }
 
-    /// Whether there is room for `more`, once the oldest tasks that have ended are let go. Those go
-    /// only if that makes room enough; the answer is how many did.
+    /// Makes room for `more` by evicting the oldest finished tasks. They are evicted only if that
+    /// makes enough room; returns their number.
     pub fn make_room(&mut self, more: Room) -> Option<u64> {
         let mut left = self.taken().and(more);
         let mut going = Vec::new();
@@ -369,7 +370,7 @@ impl Tasks {
         Some(going.len() as u64)
     }
 
-    /// Enters a task that is not there yet. Whoever calls has made room for it.
+    /// Enters a new task. The caller has made room for it.
     pub fn insert(&mut self, mut draft: Draft, now: Instant) -> u32 {
         let mut hosts = std::mem::take(&mut draft.hosts);
         hosts.sort_by(|one, other| one.0.cmp(&other.0));
@@ -380,8 +381,8 @@ impl Tasks {
         slot
     }
 
-    /// Enters a task that is not there yet, without its hosts: `count` of them are to be [entered](Self::enter) by name.
-    /// It stays open until then. Whoever calls has made room for it.
+    /// Enters a new task without its hosts: `count` of them are to be [entered](Self::enter) by
+    /// name. It stays open until then. The caller has made room for it.
     pub fn begin(&mut self, draft: Draft, count: usize, now: Instant) -> u32 {
         let Draft {
             key,
@@ -537,7 +538,7 @@ impl Tasks {
         self.looks.insert((look, slot));
     }
 
-    /// When the next task is to be looked at.
+    /// Time of the next check of a task.
     #[must_use]
     pub fn next_look(&self) -> Option<Instant> {
         self.looks.first().map(|(look, _)| *look)
@@ -578,7 +579,7 @@ impl Tasks {
         Some(before)
     }
 
-    /// Whether what is written of a task now expires.
+    /// Returns whether writes on a task expire now.
     #[must_use]
     pub fn lifetime(&self, key: &TaskKey) -> Lifetime {
         match self.find(key).and_then(|slot| self.task(slot)) {
@@ -646,7 +647,7 @@ impl Tasks {
     }
 }
 
-/// Whether a host in this state of a task is at work on it.
+/// Returns whether a host in this state is busy with the task.
 #[must_use]
 pub const fn is_at_work(state: TaskState) -> bool {
     matches!(state, TaskState::Answered | TaskState::Working)

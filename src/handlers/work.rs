@@ -1,8 +1,8 @@
-//! Which hosts are busy, and with which tasks. A plain host that is busy may be silent: old clients hold
+//! Busy hosts and their tasks. A plain host that is busy may be silent: old clients hold
 //! their send lock while a command runs.
 //!
-//! Beside that, what only plain hosts need: until when one rests after a task, and how many heartbeats
-//! have come by a connection since its last report.
+//! Also data that only plain hosts need: the end of a rest after a task, and the number of heartbeats
+//! on a connection since its last report.
 
 use crate::ids::{ConnId, HostRef, Numbered, TaskKey};
 use crate::limits::{BEATS_OF_THE_IDLE_MIN, BEATS_OF_THE_IDLE_S, TASKS_AT_WORK_MAX};
@@ -95,10 +95,10 @@ impl Work {
         }
     }
 
-    /// Until when `host` counts as at work, each task ending `limit` after its last message.
+    /// Time until which `host` counts as busy, each task ending `limit` after its last message.
     #[must_use]
     pub fn until(&self, host: HostRef, limit: Span) -> Option<Instant> {
-        // Tasks stand in the order of their last messages.
+        // Tasks are in the order of their last messages.
         self.hosts.get(&host)?.last().map(|job| job.last + limit)
     }
 
@@ -132,7 +132,7 @@ impl Work {
         beats.idle
     }
 
-    /// Whether heartbeats have shown that no command is under way behind this connection.
+    /// Returns whether heartbeats have shown that no command runs behind this connection.
     #[must_use]
     pub fn is_idle(&self, conn: ConnId) -> bool {
         self.beats.get(&conn).is_some_and(|beats| beats.idle)
@@ -154,7 +154,7 @@ impl Work {
         self.rests.retain(|_, until| *until > now);
     }
 
-    /// How many hosts are at work.
+    /// Number of busy hosts.
     #[must_use]
     pub fn len(&self) -> usize {
         self.hosts.len()

@@ -38,7 +38,7 @@ pub struct Writes {
     changes: Changes,
     /// Hosts whose first change is ready, each once.
     turn: VecDeque<u32>,
-    /// Which slots are in there; that of a host that was forgotten meanwhile is passed over.
+    /// Slots in the queue; that of a forgotten host is skipped.
     in_turn: SlotSet,
     /// Hosts that the store is to forget as well.
     forgotten: VecDeque<HostId>,

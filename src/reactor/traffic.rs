@@ -115,7 +115,7 @@ impl Reactor {
             while core.go_on(at, HOSTS_PER_STEP_MAX, fx) && !slice.is_over(|| clock.now()) {}
         }));
         if let Err(panic) = worked {
-            // The job has left the line before its step: its asker is told when it has waited long enough.
+            // The job has left the line before its step: its requester is answered at its deadline.
             self.panicked(format_args!("a request with many hosts"), &*panic);
         }
         self.apply(at);

@@ -245,7 +245,7 @@ pub struct Progress {
     /// has none.
     #[serde(default)]
     pub told: Option<TaskState>,
-    /// Whether what it writes expires.
+    /// Lifetime of the written keys.
     #[serde(default)]
     pub lifetime: Lifetime,
     /// For the event.
@@ -253,7 +253,8 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// Whether the keys of its task expire with it. `done` says whether nothing is left of the host's part.
+    /// Returns whether the keys of its task expire with it. `done`: nothing is left of the host's
+    /// part.
     #[must_use]
     pub fn expires(&self, done: bool) -> bool {
         match self.lifetime {

@@ -233,8 +233,8 @@ pub fn of_task(key: &TaskKey, host: &HostId) -> impl Iterator<Item = String> {
     whole.chain(of_host_in_task(key, host))
 }
 
-/// What a report on a task that was never stored writes: the host's own lists, and with `whole` what it shares with other
-/// hosts of the task.
+/// Keys of a report on a task that was never stored: the host's own lists, and with `whole` those
+/// that it shares with other hosts of the task.
 pub fn of_stray_task(key: &TaskKey, host: &HostId, whole: bool) -> impl Iterator<Item = String> {
     let shared = [working(key), oncall_names(key), complete_names(key)];
     let shared = shared.into_iter().filter(move |_| whole);

@@ -320,7 +320,7 @@ impl Takeovers {
                     self.forget(conn);
                 }
                 Effect::Reply { conn, reply } => {
-                    // A connection that was replaced is told so, too, and closed behind that.
+                    // A replaced connection is refused first, and then closed.
                     let refused =
                         matches!(&reply.word, Word::Refused(why) if !why.starts_with("replaced"));
                     if refused && reply.flag == Flag::Hello {

@@ -1,4 +1,4 @@
-//! What is wrong in our own file, and how it is said: word for word.
+//! Errors of our own file, word for word.
 
 use super::error;
 

@@ -1,4 +1,4 @@
-//! The old server's file: what is taken from it, what is told of it, what is refused.
+//! The old server's file: accepted values, warnings, errors.
 
 use super::super::*;
 use super::{address, error, good};

@@ -71,7 +71,7 @@ impl World {
         conn
     }
 
-    /// Whether a plain hello with `id` is refused.
+    /// Returns whether a plain hello with `id` is refused.
     fn refuses_plain(&mut self, id: &str) -> bool {
         let conn = self.open("10.0.0.9:5000");
         self.hello(conn, id, None);

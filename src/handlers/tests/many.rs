@@ -30,7 +30,7 @@ impl World {
         more
     }
 
-    /// How many steps there are to the end.
+    /// Number of steps to the end.
     fn steps(&mut self) -> usize {
         let mut steps = 1;
         while self.step() {

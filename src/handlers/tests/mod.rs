@@ -50,7 +50,7 @@ struct World {
     ms: u64,
     told: Vec<String>,
     effects: Vec<Effect>,
-    /// What was sent to hosts, and when: `ms`, `address or connection`, `text`.
+    /// Sends to hosts, with their times: `ms`, `address or connection`, `text`.
     sent: Vec<(u64, String, String)>,
     sessions: u32,
     up: bool,
@@ -136,7 +136,7 @@ impl World {
         let flow = self.core.handle(self.at(), input, &mut fx);
         self.take(fx);
         self.inputs += 1;
-        // The sweep walks over everybody: a large world is swept now and then.
+        // The sweep examines every host: a large world is swept now and then.
         if self
             .inputs
             .is_multiple_of(1 + self.core.stats().sessions / 16)
@@ -338,7 +338,7 @@ impl World {
         asker
     }
 
-    /// What an asker was answered, if it was.
+    /// Answer to a requester, if it was answered.
     fn answer_to(&self, asker: u64) -> Option<ask::Answer> {
         let answers = self.effects.iter().filter_map(|effect| match effect {
             Effect::Respond { asker: to, answer } if *to == asker => Some(answer.clone()),
@@ -381,7 +381,7 @@ impl World {
         }
     }
 
-    /// What a host is in a task, in the core and, as far as it is written, in the store.
+    /// State of a host in a task, in the core and, if it is written, in the store.
     fn state(&mut self, key: &str, host: &str) -> &'static str {
         let ask = ask::Ask::Task {
             key: key.to_owned(),
@@ -398,7 +398,7 @@ impl World {
         state.as_str()
     }
 
-    /// When, to whom and what was sent since this was last asked.
+    /// Sends since the last call: time, recipient and text.
     fn sent(&mut self) -> Vec<(u64, String, String)> {
         std::mem::take(&mut self.sent)
     }
@@ -422,7 +422,7 @@ impl World {
         }
     }
 
-    /// The events the store was told, which must be those that followers were told.
+    /// Events in the store, which must equal those of the followers.
     fn events(&self) -> &[String] {
         &self.store.events
     }

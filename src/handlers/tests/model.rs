@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// What a store would hold: enough of it to see whether presence is told rightly.
+/// A model of the store's content: enough of it to check presence.
 #[derive(Debug, Default)]
 pub(super) struct Model {
     pub(super) exists: BTreeSet<String>,
@@ -64,7 +64,7 @@ impl Model {
                 }
                 let claim = self.claims.get(&name).copied().unwrap_or_default();
                 let ours = claim.1 && (op.epoch == 0 || op.epoch == claim.0);
-                // In `exists` and nobody's: the old server left it, or an audit that came too late.
+                // In `exists` without a holder: the old server left it, or a late audit.
                 let adopted = !claim.1 && op.epoch == 0 && self.exists.contains(&name);
                 if !ours && !adopted {
                     return Some(Outcome::Presence {
@@ -280,7 +280,7 @@ impl Model {
     }
 }
 
-/// Whether `state` can become `next` in any number of steps.
+/// Returns whether `state` can become `next` in any number of steps.
 fn is_within_reach(state: TaskState, next: TaskState) -> bool {
     let mut reached = vec![state];
     let mut looked_at = 0;

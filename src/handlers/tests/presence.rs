@@ -1,4 +1,4 @@
-//! Presence: who is online, since when, and how the store is told.
+//! Presence: hosts online, their times, and their writes to the store.
 
 use super::*;
 

@@ -291,7 +291,7 @@ fn no_book_without_a_key_means_the_one_answered_before_a_restart() {
     assert_eq!(world.state("AC2", "10.0.0.1"), "sent");
 }
 
-/// What a node that is gone has left, as the store thread passes it on.
+/// Passes on the hosts and tasks of a dead node, as the store thread does.
 fn inherit(world: &mut World, left: &Model) {
     let _ = world.input(Input::Outcome(Outcome::Inherited(left.held())));
     let _ = world.input(Input::Outcome(Outcome::InheritedTasks(left.held_tasks())));

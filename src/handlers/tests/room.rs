@@ -1,4 +1,4 @@
-//! Strangers in great number: what they take of the table, of the events, and of an id that is somebody's.
+//! Strangers in great number: their share of the table, of the events, and of a contested id.
 
 use super::*;
 use crate::limits::{

@@ -35,13 +35,13 @@ impl Chance {
 struct Thread {
     session: u32,
     up: bool,
-    /// Who is still to be told as held, on the way up.
+    /// Hosts still to be reported as held before the store is available.
     held: Option<Vec<HeldHost>>,
     batches: VecDeque<Batch>,
     outcomes: VecDeque<Outcome>,
-    /// What lay in a dropped connection: a store that only hung runs it in the end.
+    /// Operations of a dropped connection: a store that only hung runs them in the end.
     late: VecDeque<Op>,
-    /// Whose offline was, if it was, told so: when it should not have been any more, perhaps.
+    /// Hosts whose offline event came from such an operation, and so perhaps too late.
     late_events: BTreeSet<String>,
 }
 
@@ -58,7 +58,7 @@ impl Thread {
         }
     }
 
-    /// Runs some of what nobody waits for any more, or all of it.
+    /// Runs some of the late operations, or all of them.
     fn run_late(&mut self, store: &mut Model, count: usize) {
         for op in self.late.drain(..count.min(self.late.len())) {
             if let Op::Offline(op) = &op {
@@ -126,7 +126,7 @@ impl Thread {
         let was_up = std::mem::take(&mut self.up);
         self.held = None;
         if was_up && chance.one_in(4) {
-            // It has lost its contents; that is found out while it answers, so nobody hears of "away".
+            // It has lost its contents while it answers, so no "away" is seen.
             store.exists.clear();
             store.claims.clear();
             store.events.clear();
@@ -153,7 +153,7 @@ struct Storm {
     generations: Vec<u32>,
     open: Vec<ConnId>,
     waiting: BTreeMap<ConnId, (Said, u64)>,
-    /// What was asked, and how often it was answered.
+    /// Requests, and the number of their answers.
     asked: BTreeMap<(ConnId, u64), usize>,
     effects: usize,
     seq: u64,
@@ -201,14 +201,14 @@ impl Storm {
                     }
                 }
                 Effect::Reply { conn, reply } => {
-                    // One to a connection that is gone is nobody's, and sent to nobody.
+                    // A reply to a closed connection is dropped.
                     let asked = reply.seq.and_then(|seq| self.asked.get_mut(&(conn, seq)));
                     let Some(count) = asked else { continue };
                     *count += 1;
                     assert_eq!(*count, 1, "answered twice: {conn:?} {reply:?}");
                 }
                 Effect::Stop { why, .. } => panic!("stopped: {why}"),
-                // Nobody asks here, and no task goes out.
+                // No request is made here, and no task is sent.
                 Effect::Push { .. } | Effect::Respond { .. } => unreachable!("{effect:?}"),
                 Effect::Tell(_) | Effect::Log(_) | Effect::Narrow { .. } | Effect::Guard { .. } => {
                 }
@@ -438,7 +438,7 @@ impl Storm {
         }
     }
 
-    /// What followers are told alternates, host by host.
+    /// Asserts that the events of each host alternate.
     fn assert_told_in_turn(&self) {
         let mut before: BTreeMap<String, bool> = BTreeMap::new();
         for (name, online) in events(&self.world.told) {

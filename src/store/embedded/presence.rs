@@ -177,7 +177,7 @@ pub(super) fn inventory(
     Ok(())
 }
 
-/// Epoch of the last claim; 0 if there was none, or if it is not a number.
+/// Epoch of the last claim; 0 before the first, or if it is not a number.
 pub(super) fn epoch(space: &Space<'_>, hash: &str) -> Result<u64, Fault> {
     let text = space.hash_get(hash, field::EPOCH)?;
     Ok(text.and_then(|text| text.parse().ok()).unwrap_or(0))

@@ -31,7 +31,7 @@ pub struct TaskResult {
     pub output: String,
     /// Bytes of it before that.
     pub size: u64,
-    /// Whether it expires.
+    /// Its lifetime.
     #[serde(default)]
     pub lifetime: Lifetime,
     /// For the event.
@@ -317,7 +317,7 @@ pub struct HeldTask {
     pub commands: Vec<(String, f64)>,
     /// Every host named, its state, and whether a result of it has an exit other than 0.
     pub hosts: Vec<(HostId, TaskState, bool)>,
-    /// Whether its keys have a time to live.
+    /// Its keys have a time to live.
     pub expires: bool,
 }
 

@@ -325,7 +325,7 @@ impl Life {
         }
     }
 
-    /// Checks the connection, and opens a new one if there is none.
+    /// Checks the connection, and opens a missing one.
     fn open(&mut self) -> Result<(), StoreError> {
         self.backend
             .get_or_insert_with(&mut self.make)
