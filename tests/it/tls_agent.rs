@@ -148,13 +148,13 @@ fn a_handshake_that_fails_is_said_and_tried_again() {
         (
             "127.0.0.1",
             &["--push", "--ca", "ca.pem"],
-            "not valid for name",
+            "it is for another name",
         ),
         // The server wants a certificate.
         (
             "localhost",
             &["--push", "--ca", "ca.pem"],
-            "CertificateRequired",
+            "certificate required",
         ),
     ];
     for (host, how, why) in cases {

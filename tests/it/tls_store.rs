@@ -67,7 +67,7 @@ fn another_authority_or_another_name_is_said_and_tried_again() {
     let by_address = url(&redis, ca.to_str().unwrap()).replace("localhost", "127.0.0.1");
     let server = Home::at(&by_address).start();
     server.until_ready(false);
-    server.logged(&["not valid for name"]);
+    server.logged(&["it is for another name"]);
 }
 
 #[test]
