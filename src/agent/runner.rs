@@ -8,7 +8,7 @@
 //!
 //! A command has ended when its own process has: what it left running in the background keeps the pipe
 //! open and is not waited for. Out of time, or told to stop, all of its processes are ended, also those
-//! that have left its process group: see [`tree`](super::tree). Every step of that has a bound, so that
+//! that have left its process group: see `agent::tree`. Every step of that has a bound, so that
 //! nothing a command does, and nothing that holds its pipe open, keeps the runner.
 
 use std::collections::HashSet;
