@@ -491,7 +491,7 @@ fn a_command_out_of_time_and_one_that_says_too_much() {
         (&json!(0), &json!(true))
     );
     // Both ends are there, with a line between them that counts the missing bytes.
-    assert_eq!(output.len(), 1024 * 1024);
+    assert!((1024 * 1024 - 100..=1024 * 1024).contains(&output.len()));
     assert!(output.starts_with(&[0; 1_000]) && output.ends_with(&[0; 1_000]));
     let missing = 2_000_000 - output.iter().filter(|byte| **byte == 0).count();
     let line = format!("[anthill: {missing} bytes are missing here]");
