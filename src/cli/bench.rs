@@ -17,7 +17,7 @@ use anthill::bench::{self, BenchError, Mode, Plan, Post};
 use rustix::thread::{CpuSet, sched_setaffinity};
 use serde_json::{Map, Value, json};
 
-use super::api::Api;
+use super::api::{Api, ApiError};
 use super::args::{BenchArgs, BenchMode, FloorArgs};
 use super::{Failure, agent, forget, print, remark};
 use bar::Bar;
@@ -32,9 +32,11 @@ pub fn run(args: &BenchArgs) -> Result<(), Failure> {
     let ending = Ending::catch()
         .map_err(|error| Failure::failed(format!("cannot catch signals: {error}")))?;
     let measured = measure(args, ending.clone());
-    forget_hosts(args);
     let report = match measured {
-        Ok(report) => report,
+        Ok(report) => {
+            forget_hosts(args);
+            report
+        }
         Err(failure) => {
             if args.json {
                 let document = json!({"bench": 1, "error": failure.why});
@@ -55,7 +57,7 @@ pub fn run(args: &BenchArgs) -> Result<(), Failure> {
     }
 }
 
-/// Has the server forget the hosts of the run, which are offline now. A server without HTTP here keeps them.
+/// Makes the server forget the hosts of the run, which are offline now. A server without HTTP here keeps them.
 fn forget_hosts(args: &BenchArgs) {
     if args.plain {
         // They are addresses, which other hosts may have had before.
@@ -65,10 +67,9 @@ fn forget_hosts(args: &BenchArgs) {
         return;
     };
     let ids = (0..args.hosts as usize).map(bench::fleet::id);
-    if let Err(error) = forget::all(&api, ids) {
-        remark(&format!(
-            "the hosts of the bench are not forgotten: {error}"
-        ));
+    match forget::all(&api, ids) {
+        Ok(_) | Err(ApiError::Unreachable { .. }) => {}
+        Err(error) => remark(&format!("the hosts of the run are not forgotten: {error}")),
     }
 }
 
