@@ -140,8 +140,9 @@ fn methods_paths_and_sizes() {
         |line: &str, more: &str| request(server.http, &format!("{line} HTTP/1.1\r\n{host}{more}"));
     assert_eq!(ask("GET /nowhere", "").status, 404);
     assert_eq!(ask("GET /v1/hosts/nobody", "").status, 404);
+    assert_eq!(ask("DELETE /v1/hosts/nobody", "").status, 404);
     for path in ["/v1/hosts", "/healthz", "/metrics", "/v1/hosts/nobody"] {
-        let answer = ask(&format!("DELETE {path}"), "");
+        let answer = ask(&format!("PUT {path}"), "");
         assert_eq!(answer.status, 405, "{path}");
         assert!(
             answer
