@@ -30,7 +30,9 @@ use super::pages::percent_encoded;
 use super::prompt::{Prompt, WORDS};
 use super::recipients::{self, Health};
 use super::task::{self, Outcome};
-use super::{Failure, complain, confirm, host, output, print, remark, tasks, terminal};
+use super::{
+    Failure, complain, confirm, host, output, print, remark, signal_mask, tasks, terminal,
+};
 
 /// Between two looks at the answers.
 const PAUSE: Duration = Duration::from_millis(200);
@@ -62,7 +64,8 @@ pub fn run(args: &ConsoleArgs) -> Result<(), Failure> {
     let interrupted = Arc::new(AtomicBool::new(false));
     let interactive = prompt.is_interactive();
     if interactive {
-        signal_hook::flag::register(SIGINT, Arc::clone(&interrupted))
+        let flag = Arc::clone(&interrupted);
+        signal_mask::held_while(&[SIGINT], || signal_hook::flag::register(SIGINT, flag))
             .map_err(|error| Failure::failed(format!("cannot catch signals: {error}")))?;
     }
     let console = Console {

@@ -37,6 +37,7 @@ mod reach;
 mod recipients;
 mod run;
 mod serve;
+mod signal_mask;
 mod signals;
 mod table;
 mod task;

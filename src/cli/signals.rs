@@ -23,7 +23,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-use super::Failure;
+use super::{Failure, signal_mask};
 
 /// Stop signals closer than this to the first one repeat it: service managers, `timeout` and terminals send the same
 /// request to the process and then to its whole group.
@@ -31,6 +31,9 @@ pub const REPEAT: Duration = Duration::from_secs(2);
 
 /// Exit status of a process that a later stop signal ends before its clean stop is complete.
 const FORCED: i32 = 1;
+
+/// Signals that a long-running subcommand catches.
+const CAUGHT: [i32; 3] = [SIGTERM, SIGINT, SIGHUP];
 
 /// Installed handlers, without a thread yet: signals stay pending.
 pub struct Caught(Signals);
@@ -43,7 +46,8 @@ impl Caught {
     /// What the system refuses.
     pub fn early(args: &[OsString]) -> io::Result<Option<Self>> {
         match stops_cleanly(args) {
-            true => Signals::new([SIGTERM, SIGINT, SIGHUP]).map(|signals| Some(Self(signals))),
+            true => signal_mask::held_while(&CAUGHT, || Signals::new(CAUGHT))
+                .map(|signals| Some(Self(signals))),
             false => Ok(None),
         }
     }

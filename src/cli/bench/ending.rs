@@ -13,6 +13,7 @@ use anthill::bench;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 use signal_hook::iterator::Signals;
 
+use crate::cli::signal_mask;
 use crate::cli::signals::{Arrival, StopSignals};
 
 /// The first signal; 0 before it.
@@ -56,11 +57,14 @@ impl Ending {
     /// What the system refuses.
     pub fn catch() -> io::Result<Self> {
         let ending = Self::default();
-        let mut signals = Signals::new([SIGINT, SIGTERM, SIGQUIT])?;
-        // Under nohup the terminal may go.
-        if !is_ignored(SIGHUP) {
-            signals.add_signal(SIGHUP)?;
-        }
+        let mut signals = signal_mask::held_while(&[SIGINT, SIGTERM, SIGQUIT, SIGHUP], || {
+            let signals = Signals::new([SIGINT, SIGTERM, SIGQUIT])?;
+            // Under nohup the terminal may go.
+            if !is_ignored(SIGHUP) {
+                signals.add_signal(SIGHUP)?;
+            }
+            Ok(signals)
+        })?;
         let first = ending.clone();
         thread::Builder::new()
             .name("signals".to_owned())
