@@ -16,9 +16,9 @@ use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
+use crate::escape::escape;
 use crate::files::{Guard, read_bytes};
 use crate::limits::PEM_FILE_BYTES_MAX;
-use crate::text::escape;
 
 pub use clients::{Clients, expiry};
 pub use name::of as name_of;

@@ -14,14 +14,13 @@
 //! is in [`agent`].
 
 pub mod agent;
-mod ahead;
 pub mod bench;
 #[cfg(feature = "tls")]
 pub mod certificates;
-pub mod chance;
 pub mod codec;
 pub mod config;
 pub mod control;
+pub mod escape;
 pub mod files;
 pub mod fuzzing;
 pub mod handlers;
@@ -29,10 +28,11 @@ pub mod ids;
 pub mod keys;
 pub mod limits;
 pub mod logging;
+mod prefetch;
 pub mod reactor;
+pub mod rng;
 pub mod server;
 pub mod store;
-pub mod text;
 pub mod time;
 pub mod wheel;
 

@@ -16,11 +16,11 @@ struct Room {
 }
 
 /// Modules that every room may name.
-const BASE: &[&str] = &["ahead", "chance", "ids", "limits", "time", "text"];
+const BASE: &[&str] = &["escape", "ids", "limits", "prefetch", "rng", "time"];
 
 const ROOMS: &[Room] = &[
     Room {
-        paths: &["ahead", "chance", "ids", "limits", "time", "text"],
+        paths: &["escape", "ids", "limits", "prefetch", "rng", "time"],
         may_name: &[],
         pure: true,
     },

@@ -29,8 +29,8 @@ use log::Level;
 
 use super::allow::{Allow, Job};
 use super::memory::{Memory, Record};
-use crate::chance::Chance;
 use crate::codec::message::ResultCode;
+use crate::rng::Rng;
 use crate::time::{Instant, Span, UnixMs};
 pub use keyed::Nonces;
 
@@ -147,7 +147,7 @@ pub struct Core {
     settings: Settings,
     allow: Arc<Allow>,
     memory: Memory,
-    chance: Chance,
+    rng: Rng,
     link: Link,
     /// Number of failed connection attempts since the last success.
     failures: u32,
@@ -180,7 +180,7 @@ impl Core {
         fx: &mut Vec<Effect>,
     ) -> Self {
         let mut core = Self {
-            chance: Chance::new(settings.seed),
+            rng: Rng::new(settings.seed),
             settings,
             allow,
             memory,

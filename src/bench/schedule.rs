@@ -9,7 +9,7 @@
 //! Each host's heartbeats are a period apart, give or take a turn. All hosts are spread evenly over the
 //! period, in an order that differs from the order of their connections.
 
-use crate::chance::Chance;
+use crate::rng::Rng;
 use crate::time::{Instant, Span};
 
 /// Due times at an even rate.
@@ -76,7 +76,7 @@ impl Schedule {
         }
         let begins = Span::from_secs_f64(turn as f64 / self.rate);
         let gap = Span::from_secs_f64(1.0 / self.rate);
-        let within = Chance::new(self.seed ^ turn).part_of(gap);
+        let within = Rng::new(self.seed ^ turn).part_of(gap);
         Some(self.start + begins + within)
     }
 }
@@ -85,10 +85,10 @@ impl Schedule {
 #[must_use]
 pub fn shuffled(count: usize, seed: u64) -> Vec<usize> {
     let mut order: Vec<usize> = (0..count).collect();
-    let mut chance = Chance::new(seed);
+    let mut rng = Rng::new(seed);
     for last in (1..count).rev() {
         let among = Span::from_nanos(last as u64 + 1);
-        let at = chance.part_of(among).as_nanos();
+        let at = rng.part_of(among).as_nanos();
         order.swap(last, usize::try_from(at).unwrap_or(last));
     }
     order

@@ -2,8 +2,8 @@
 
 use rustls::pki_types::pem::Error;
 
+use crate::escape::escape;
 use crate::limits::EXCERPT_CHARS_MAX;
-use crate::text::escape;
 
 /// The error of a file that is no whole PEM.
 pub(super) fn explain(error: &Error) -> String {

@@ -9,12 +9,12 @@ use std::time::Duration;
 
 use anthill::agent::{Agent, Allow, Handle, Setup, adopt_orphans};
 use anthill::config::{Config, read_key_file};
+use anthill::escape::escape;
 use anthill::files::{Guard, read_text};
 use anthill::ids::HostId;
 use anthill::keys::Key;
 use anthill::limits::{AGENT_ALLOW_BYTES_MAX, AGENT_STOP_MS_MAX};
 use anthill::logging;
-use anthill::text::escape;
 use anthill::time::Span;
 
 use super::Failure;
@@ -208,7 +208,7 @@ pub fn server(text: &str) -> Result<String, Failure> {
     {
         return Ok(format!("[{text}]:{SERVER_PORT}"));
     }
-    let (host, port) = anthill::text::host_and_port(text).map_err(wrong)?;
+    let (host, port) = anthill::escape::host_and_port(text).map_err(wrong)?;
     let port = port.unwrap_or(SERVER_PORT);
     Ok(match host.contains(':') {
         true => format!("[{host}]:{port}"),

@@ -5,7 +5,7 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::time::SystemTime;
 
-use anthill::text;
+use anthill::escape;
 use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
@@ -27,7 +27,7 @@ pub fn run(args: &AkArgs) -> Result<(), Failure> {
     };
     let raw: Box<RawValue> = api.get(&path)?;
     if args.json {
-        return print(&format!("{}\n", text::escape_json(raw.get())));
+        return print(&format!("{}\n", escape::escape_json(raw.get())));
     }
     let lines = match &args.device {
         Some(_) => one(&read(&api, &raw)?),
@@ -143,8 +143,8 @@ fn all(devices: &[Device]) -> Vec<String> {
     let now = SystemTime::now();
     let rows = devices.iter().map(|device| {
         [
-            text::escape(&device.name),
-            text::escape(&device.state),
+            escape::escape(&device.name),
+            escape::escape(&device.state),
             Cow::Owned(device.error_status.to_string()),
             table::age(&device.last_good, now),
             table::age(&device.since, now),
@@ -161,10 +161,10 @@ fn one(device: &Device) -> Vec<String> {
     let rows = device.values.0.iter().map(|(command, value)| {
         let fields = value.fields.as_ref().map(words);
         [
-            text::escape(command),
+            escape::escape(command),
             table::age(&value.at, now),
             table::known(&value.refused),
-            text::escape(&value.data),
+            escape::escape(&value.data),
             owned(table::known(&fields)),
         ]
     });

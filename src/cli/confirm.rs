@@ -2,8 +2,8 @@
 
 use std::io::{self, BufRead, IsTerminal, Write};
 
+use anthill::escape;
 use anthill::handlers::target::fold;
-use anthill::text;
 
 use super::Failure;
 
@@ -43,7 +43,7 @@ fn is_confirmed(action: &str) -> Result<bool, Failure> {
     let broken = |error: io::Error| Failure::failed(format!("cannot ask on the terminal: {error}"));
     let question = format!("To {action}? [y/N] ");
     let mut out = io::stderr().lock();
-    out.write_all(text::escape(&question).as_bytes())
+    out.write_all(escape::escape(&question).as_bytes())
         .and_then(|()| out.flush())
         .map_err(broken)?;
     let mut line = String::new();

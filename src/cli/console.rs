@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anthill::text::{self, nearest};
+use anthill::escape::{self, nearest};
 use serde::Deserialize;
 use serde_json::json;
 use signal_hook::consts::SIGINT;
@@ -348,7 +348,7 @@ impl Console<'_> {
                     print(&format!("{}\n", outcome.lines(host, command).join("\n")))?;
                 } else if status.state == "answered" && silent.remove(host.as_str()) {
                     progress.clear();
-                    print(&format!("{}: has it\n", text::escape(host)))?;
+                    print(&format!("{}: has it\n", escape::escape(host)))?;
                 }
             }
             let stopped = self.interrupted.load(Ordering::Relaxed);
@@ -462,7 +462,7 @@ fn ids(hosts: &BTreeMap<String, String>, state: impl Fn(&str) -> bool) -> Vec<&s
 
 /// One line: what they are, and who.
 fn list(what: &str, ids: &[&str]) -> String {
-    format!("{what}: {}\n", text::escape(&ids.join(", ")))
+    format!("{what}: {}\n", escape::escape(&ids.join(", ")))
 }
 
 #[cfg(test)]

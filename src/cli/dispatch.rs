@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anthill::text;
+use anthill::escape;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
@@ -140,13 +140,13 @@ fn show(
     let tally = Tally::of(hosts.values().map(String::as_str));
     if args.json {
         let document = Value::Object(answer).to_string();
-        print(&format!("{}\n", text::escape_json(&document)))?;
+        print(&format!("{}\n", escape::escape_json(&document)))?;
     } else {
         let mut hosts: Vec<_> = hosts.iter().collect();
         hosts.sort_by_cached_key(|(id, _)| Rank::of(id));
         let rows = hosts
             .iter()
-            .map(|(id, state)| [text::escape(id), text::escape(state)]);
+            .map(|(id, state)| [escape::escape(id), escape::escape(state)]);
         let width = terminal::size().map(|size| size.columns);
         let lines = color::states(table::columns(&["HOST", "STATE"], rows, width));
         print(&format!("{}\n", lines.join("\n")))?;

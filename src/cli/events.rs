@@ -3,8 +3,8 @@
 use std::io::BufRead;
 use std::time::{Duration, UNIX_EPOCH};
 
+use anthill::escape;
 use anthill::limits::{API_EVENT_BYTES_MAX, EVENTS_RECENT_MAX};
-use anthill::text;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
@@ -28,7 +28,7 @@ pub fn run(args: &EventsArgs) -> Result<(), Failure> {
     page.events.retain(|event| is_wanted(event, &args.event));
     if args.json {
         let document = serde_json::json!({ "events": page.events }).to_string();
-        return print(&format!("{}\n", text::escape_json(&document)));
+        return print(&format!("{}\n", escape::escape_json(&document)));
     }
     let lines: String = page.events.iter().map(|event| line(event) + "\n").collect();
     print(&lines)
@@ -97,7 +97,7 @@ fn listen(
             serde_json::from_str(data).map_err(|error| Ended::Api(api.foreign(error)))?;
         if is_wanted(&event, &args.event) {
             let shown = match args.json {
-                true => text::escape_json(data.trim()).into_owned(),
+                true => escape::escape_json(data.trim()).into_owned(),
                 false => line(&event),
             };
             print(&format!("{shown}\n")).map_err(Ended::Failure)?;
@@ -119,8 +119,8 @@ fn line(event: &Map<String, Value>) -> String {
     let word = |name: &str| event.get(name).and_then(Value::as_str).unwrap_or_default();
     let mut line = format!(
         "{at}  {:<12}  {}",
-        text::escape(word("event")),
-        text::escape(word("host"))
+        escape::escape(word("event")),
+        escape::escape(word("host"))
     );
     for (name, value) in event {
         if matches!(name.as_str(), "event" | "host" | "at" | "node" | "seq") {
@@ -130,7 +130,7 @@ fn line(event: &Map<String, Value>) -> String {
             Value::String(text) => text.clone(),
             other => other.to_string(),
         };
-        line.push_str(&text::escape(&format!("  {name}={value}")));
+        line.push_str(&escape::escape(&format!("  {name}={value}")));
     }
     line.trim_end().to_owned()
 }

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::time::SystemTime;
 
-use anthill::text::{self, nearest};
+use anthill::escape::{self, nearest};
 use serde_json::value::RawValue;
 
 use super::api::Api;
@@ -33,7 +33,7 @@ pub fn show(api: &Api, name: &str, json: bool) -> Result<(), Failure> {
         Err(error) => return Err(error.into()),
     };
     if json {
-        return print(&format!("{}\n", text::escape_json(raw.get())));
+        return print(&format!("{}\n", escape::escape_json(raw.get())));
     }
     let host: Host = serde_json::from_str(raw.get()).map_err(|error| api.foreign(error))?;
     print(&format!("{}\n", lines(&host, SystemTime::now()).join("\n")))
@@ -51,16 +51,16 @@ fn unknown(api: &Api, name: &str) -> Failure {
 
 fn lines(host: &Host, now: SystemTime) -> Vec<String> {
     let time = |time: &Option<String>| match time {
-        Some(moment) => format!("{} ({})", table::age(time, now), text::escape(moment)),
+        Some(moment) => format!("{} ({})", table::age(time, now), escape::escape(moment)),
         None => "-".to_owned(),
     };
     let addresses = match host.ipv4.as_slice() {
         [] => Cow::Borrowed("-"),
-        all => Cow::Owned(text::escape(&all.join(", ")).into_owned()),
+        all => Cow::Owned(escape::escape(&all.join(", ")).into_owned()),
     };
     let rows: [(&str, Cow<'_, str>); 9] = [
-        ("ID", text::escape(&host.id)),
-        ("STATE", color::state(&text::escape(&host.state)).into()),
+        ("ID", escape::escape(&host.id)),
+        ("STATE", color::state(&escape::escape(&host.state)).into()),
         ("REASON", table::known(&host.reason)),
         ("SINCE", time(&host.since).into()),
         ("LAST SEEN", time(&host.last_seen).into()),

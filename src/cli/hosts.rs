@@ -5,9 +5,9 @@
 
 use std::time::SystemTime;
 
+use anthill::escape;
 use anthill::handlers::target::{NoMatch, Target};
 use anthill::limits::{API_PAGES_MAX, CONSOLE_COMPLETION_PAGES_MAX, PAGE_HOSTS_MAX};
-use anthill::text;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -247,7 +247,7 @@ impl Fleet {
         let hosts: Vec<&str> = self.raw.iter().map(|raw| raw.get()).collect();
         format!(
             "{{\"hosts\":[{}],\"next\":null}}\n",
-            text::escape_json(&hosts.join(","))
+            escape::escape_json(&hosts.join(","))
         )
     }
 

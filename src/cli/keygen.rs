@@ -25,7 +25,7 @@ fn fresh() -> Result<(String, Key), Failure> {
     let (mut name, mut key) = ([0; 4], [0; KEY_BYTES]);
     for bytes in [&mut name[..], &mut key[..]] {
         getrandom::fill(bytes)
-            .map_err(|error| Failure::failed(format!("the system gives no chance: {error}")))?;
+            .map_err(|error| Failure::failed(format!("the system gives no rng: {error}")))?;
     }
     Ok((format!("key-{}", Hex(&name)), Key::new(key)))
 }

@@ -50,7 +50,7 @@ use std::ffi::OsString;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use anthill::text;
+use anthill::escape;
 use args::{Asked, Command};
 use signals::Caught;
 
@@ -163,5 +163,5 @@ fn complain(line: &str) {
 /// Says something on stderr, as one line whatever is in it.
 fn remark(line: &str) {
     // There is no place left to complain to when stderr is gone as well.
-    let _ = writeln!(io::stderr(), "{}", text::escape(line));
+    let _ = writeln!(io::stderr(), "{}", escape::escape(line));
 }

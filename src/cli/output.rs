@@ -4,7 +4,7 @@
 
 use std::io::{self, IsTerminal, Write};
 
-use anthill::text;
+use anthill::escape;
 
 use super::api::{Api, ApiError};
 use super::args::OutputArgs;
@@ -113,7 +113,7 @@ fn harmless(bytes: &[u8]) -> String {
 
 /// A line of output made harmless. Tabs stay: many programs part their columns with them.
 pub fn line_shown(line: &str) -> String {
-    let cells: Vec<_> = line.split('\t').map(text::escape).collect();
+    let cells: Vec<_> = line.split('\t').map(escape::escape).collect();
     cells.join("\t")
 }
 

@@ -3,7 +3,7 @@
 
 use std::io::{self, IsTerminal, Write};
 
-use anthill::text;
+use anthill::escape;
 
 use super::task::Task;
 use super::terminal::{self, Size};
@@ -87,7 +87,7 @@ fn lines(task: &Task, size: Option<Size>) -> Vec<String> {
             tally.all(),
             tally.in_words()
         );
-        vec![text::escape(&words).into_owned()]
+        vec![escape::escape(&words).into_owned()]
     };
     if let Some(size) = size {
         for line in &mut lines {

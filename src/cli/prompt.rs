@@ -7,9 +7,9 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use anthill::escape;
 use anthill::files::{decode, text_of};
 use anthill::limits::{CONSOLE_HISTORY_LINES_MAX, CONSOLE_LINE_BYTES_MAX};
-use anthill::text;
 use rustyline::completion::Completer;
 use rustyline::error::ReadlineError;
 use rustyline::highlight::Highlighter;
@@ -223,7 +223,7 @@ impl Words<'_> {
         let names = names.map(String::as_str);
         std::iter::once("all")
             .chain(names)
-            .filter(|name| name.starts_with(begun) && !name.chars().any(text::is_unsafe))
+            .filter(|name| name.starts_with(begun) && !name.chars().any(escape::is_unsafe))
             .map(|name| format!("@{name} "))
             .collect()
     }

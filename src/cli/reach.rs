@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::time::SystemTime;
 
-use anthill::text;
+use anthill::escape;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -19,7 +19,7 @@ pub fn run(args: &ReachArgs) -> Result<(), Failure> {
     let api = Api::new(&args.api)?;
     let raw: Box<RawValue> = api.get("/v1/reach")?;
     if args.json {
-        return print(&format!("{}\n", text::escape_json(raw.get())));
+        return print(&format!("{}\n", escape::escape_json(raw.get())));
     }
     let read: Result<Targets, _> = serde_json::from_str(raw.get());
     let targets = read.map_err(|error| api.foreign(error))?.targets;
@@ -27,8 +27,8 @@ pub fn run(args: &ReachArgs) -> Result<(), Failure> {
     let rows = targets.iter().map(|target| {
         let rtt = target.rtt_ms.map(|rtt| format!("{rtt:.3} ms"));
         [
-            text::escape(&target.target),
-            text::escape(&target.state),
+            escape::escape(&target.target),
+            escape::escape(&target.state),
             Cow::Owned(rtt.unwrap_or_else(|| "-".to_owned())),
             table::age(&target.since, now),
         ]

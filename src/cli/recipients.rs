@@ -8,9 +8,9 @@
 
 use std::collections::HashSet;
 
+use anthill::escape::nearest;
 use anthill::handlers::target::Target;
 use anthill::ids::HostId;
-use anthill::text::nearest;
 use serde::Deserialize;
 use serde_json::Value;
 

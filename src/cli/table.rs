@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::time::SystemTime;
 
-use anthill::text;
+use anthill::escape;
 use comfy_table::{ColumnConstraint, ContentArrangement, Table, presets};
 
 use super::hosts::Host;
@@ -102,8 +102,8 @@ const fn mark_width(left_out: usize) -> u64 {
 
 fn row(host: &Host, now: SystemTime) -> [Cow<'_, str>; 8] {
     [
-        text::escape(&host.id),
-        text::escape(&host.state),
+        escape::escape(&host.id),
+        escape::escape(&host.state),
         known(&host.reason),
         age(&host.since, now),
         age(&host.last_seen, now),
@@ -117,7 +117,7 @@ fn row(host: &Host, now: SystemTime) -> [Cow<'_, str>; 8] {
 pub fn known(text: &Option<String>) -> Cow<'_, str> {
     match text.as_deref() {
         None | Some("") => Cow::Borrowed("-"),
-        Some(text) => text::escape(text),
+        Some(text) => escape::escape(text),
     }
 }
 

@@ -9,9 +9,9 @@ use std::fmt::Write as _;
 use std::time::SystemTime;
 
 use anthill::agent::output::whole_size;
+use anthill::escape::{self, nearest};
 use anthill::ids::HostId;
 use anthill::limits::{API_TASK_HOSTS, API_TASK_PAGES_MAX};
-use anthill::text::{self, nearest};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
@@ -115,7 +115,11 @@ impl HostTask {
     fn failure(&self) -> Option<String> {
         let mut failed = self.results.iter().filter(|(_, outcome)| outcome.exit != 0);
         let (command, outcome) = failed.next()?;
-        Some(format!("{}: exit {}", text::escape(command), outcome.exit))
+        Some(format!(
+            "{}: exit {}",
+            escape::escape(command),
+            outcome.exit
+        ))
     }
 }
 
@@ -209,7 +213,7 @@ impl Task {
     /// All of it as one page of the server's, on one line.
     pub fn json(&self) -> String {
         let json = serde_json::to_string(&self.document).unwrap_or_default();
-        format!("{}\n", text::escape_json(&json))
+        format!("{}\n", escape::escape_json(&json))
     }
 
     /// Counts the hosts by state.
@@ -263,9 +267,9 @@ impl Task {
         let failed = self.hosts.iter().any(|(_, host)| host.failure().is_some());
         let rows = self.hosts.iter().map(|(id, host)| {
             let cells = [
-                text::escape(id),
-                text::escape(&host.state),
-                text::escape(host.working.as_deref().unwrap_or("-")),
+                escape::escape(id),
+                escape::escape(&host.state),
+                escape::escape(host.working.as_deref().unwrap_or("-")),
                 Cow::Owned(format!("{}/{}", host.complete.len(), self.commands())),
             ];
             (cells, host)
@@ -311,7 +315,7 @@ impl Task {
         let rows = self
             .commands
             .iter()
-            .map(|(command, priority)| [Cow::Owned(priority.to_string()), text::escape(command)]);
+            .map(|(command, priority)| [Cow::Owned(priority.to_string()), escape::escape(command)]);
         let mut lines = vec![format!(
             "CREATED  {}",
             table::age(&self.created, SystemTime::now())
@@ -334,7 +338,7 @@ impl Task {
         if let Some((id, command)) = cut {
             let words = ["anthill", "output", key, id, command];
             let words = shlex::try_join(words).unwrap_or_else(|_| words.join(" "));
-            lines.push(format!("All of an output: {}", text::escape(&words)));
+            lines.push(format!("All of an output: {}", escape::escape(&words)));
             lines.push(String::new());
         }
         lines.join("\n")
@@ -385,8 +389,8 @@ impl Outcome {
     pub fn head(&self, host: &str, command: &str) -> String {
         let mut head = format!(
             "{}: {}: exit {}, {:.1} s",
-            text::escape(host),
-            text::escape(command),
+            escape::escape(host),
+            escape::escape(command),
             self.exit,
             self.seconds
         );
@@ -423,7 +427,7 @@ fn shown(line: &str) -> String {
         .nth(OUTPUT_LINE_CHARS_MAX)
         .map(|(at, _)| at);
     let begin = end.map_or(line, |end| &line[..end]);
-    let cells: Vec<_> = begin.split('\t').map(text::escape).collect();
+    let cells: Vec<_> = begin.split('\t').map(escape::escape).collect();
     let rest = if end.is_some() { "…" } else { "" };
     format!("{}{rest}", cells.join("\t"))
 }

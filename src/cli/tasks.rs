@@ -4,8 +4,8 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::time::SystemTime;
 
+use anthill::escape;
 use anthill::limits::{API_PAGES_MAX, PAGE_TASKS_MAX};
-use anthill::text;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -25,7 +25,7 @@ pub fn run(args: &TasksArgs) -> Result<(), Failure> {
     if args.json {
         let tasks: Vec<&str> = raw.iter().map(|raw| raw.get()).collect();
         let tasks = tasks.join(",");
-        let tasks = text::escape_json(&tasks);
+        let tasks = escape::escape_json(&tasks);
         return print(&format!("{{\"tasks\":[{tasks}],\"next\":null}}\n"));
     }
     show(&api, &raw)
@@ -83,9 +83,9 @@ fn show(api: &Api, raw: &[Box<RawValue>]) -> Result<(), Failure> {
     let rows = tasks.iter().map(|task| {
         let tally = Tally::counted(task.hosts.clone()).in_words();
         [
-            text::escape(&task.key),
+            escape::escape(&task.key),
             table::age(&task.created, now),
-            Cow::Owned(text::escape(&tally).into_owned()),
+            Cow::Owned(escape::escape(&tally).into_owned()),
         ]
     });
     let lines = table::columns(&["KEY", "CREATED", "HOSTS"], rows, width);

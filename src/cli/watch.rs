@@ -10,8 +10,8 @@ use std::fmt::Write as _;
 use std::io::{self, IsTerminal};
 use std::time::{Duration, SystemTime};
 
+use anthill::escape;
 use anthill::handlers::target::{NoMatch, Target};
-use anthill::text;
 use serde_json::json;
 
 use super::api::{Api, ApiError};
@@ -131,7 +131,7 @@ impl View {
             }
             None => Vec::new(),
         };
-        print(&screen(&text::escape(&head), body, size))
+        print(&screen(&escape::escape(&head), body, size))
     }
 }
 
@@ -144,7 +144,7 @@ fn changes(before: Option<&Fleet>, now: &Fleet, filter: Filter) -> String {
         let old = known.remove(host.id.as_str());
         let wanted = filter.takes(host) || old.is_some_and(|old| filter.takes(old));
         if wanted && !old.is_some_and(|old| old.stands_as(host)) {
-            let _ = writeln!(lines, "{}", text::escape_json(raw.get()));
+            let _ = writeln!(lines, "{}", escape::escape_json(raw.get()));
         }
     }
     let mut gone: Vec<&str> = known
@@ -155,7 +155,7 @@ fn changes(before: Option<&Fleet>, now: &Fleet, filter: Filter) -> String {
     gone.sort_unstable();
     for id in gone {
         let line = json!({"id": id, "state": "forgotten"}).to_string();
-        let _ = writeln!(lines, "{}", text::escape_json(&line));
+        let _ = writeln!(lines, "{}", escape::escape_json(&line));
     }
     lines
 }

@@ -4,7 +4,7 @@
 use std::fmt;
 use std::path::Path;
 
-use crate::text::escape;
+use crate::escape::escape;
 
 /// An error of the configuration.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

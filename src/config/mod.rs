@@ -42,11 +42,11 @@ pub use tls::{Acceptor, Tls};
 use tree::Node;
 
 use crate::codec::frame::ByteOrder;
+use crate::escape;
 use crate::files::{FileError, Guard, read_text};
 use crate::keys::{Network, Ring};
 use crate::limits::{CONFIG_FILE_BYTES_MAX, FRAME_BYTES_MAX};
 use crate::store::address::StoreUrl;
-use crate::text;
 use crate::time::Span;
 
 /// The file that is read when none is named, if it is there.
@@ -565,7 +565,7 @@ fn syntax(file: &str, error: &serde_json::Error) -> ConfigError {
         file: file.to_owned(),
         line,
         column,
-        why: text::escape(why.strip_suffix(&suffix).unwrap_or(&why)).into_owned(),
+        why: escape::escape(why.strip_suffix(&suffix).unwrap_or(&why)).into_owned(),
     }
 }
 

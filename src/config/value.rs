@@ -9,7 +9,7 @@ use super::error::{ConfigError, Place};
 use super::read::AUTH_KEYS;
 use super::table::{keys_of, sections};
 use super::tree::Node;
-use crate::text::escape;
+use crate::escape::escape;
 use crate::time::Span;
 
 /// A node's name, in characters.

@@ -1,7 +1,7 @@
 //! The stream of events as Server-Sent Events: one answer without an end.
 
+use crate::escape;
 use crate::handlers::effect;
-use crate::text;
 
 use super::json::Event;
 
@@ -20,7 +20,7 @@ pub const COMMENT: &str = ":\n\n";
 pub fn message(event: &effect::Event, node: &str) -> serde_json::Result<String> {
     let told = Event::of(event, node);
     let data = serde_json::to_string(&told)?;
-    let data = text::escape_json(&data);
+    let data = escape::escape_json(&data);
     Ok(format!("id: {}\ndata: {data}\n\n", told.seq))
 }
 

@@ -4,8 +4,8 @@ use serde::Serialize;
 
 use super::json::{Command, Commanded, Dispatched, Forgotten, Task, Tasks};
 use super::response::Response;
+use crate::escape;
 use crate::handlers::ask::{Answer, ErrorKind};
-use crate::text;
 
 /// `answer` over HTTP.
 #[must_use]
@@ -114,7 +114,7 @@ impl Composing {
         };
         if count > 0 {
             body.push_str(if self.hosts == 0 { "" } else { "," });
-            body.push_str(&text::escape_json(&members));
+            body.push_str(&escape::escape_json(&members));
             self.hosts += count;
             return Ok(None);
         }
@@ -138,7 +138,7 @@ impl Composing {
 /// Begins a body with that of the same answer without hosts, of which only the end is missing.
 fn begin(body: &mut String, empty: &impl Serialize) -> serde_json::Result<()> {
     if body.is_empty() {
-        *body = text::escape_json(&serde_json::to_string(empty)?).into_owned();
+        *body = escape::escape_json(&serde_json::to_string(empty)?).into_owned();
         body.truncate(body.len() - "}}".len());
     }
     Ok(())

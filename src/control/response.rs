@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use serde::Serialize;
 
-use crate::text;
+use crate::escape;
 
 /// The type of everything but the metrics, outputs and events.
 const JSON: &str = "application/json";
@@ -46,7 +46,7 @@ pub struct Sending {
 
 /// A document as it is sent: it may end up on a terminal as it is.
 fn shown(json: String) -> Vec<u8> {
-    match text::escape_json(&json) {
+    match escape::escape_json(&json) {
         Cow::Borrowed(_) => json.into_bytes(),
         Cow::Owned(json) => json.into_bytes(),
     }

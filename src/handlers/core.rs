@@ -9,11 +9,11 @@
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 
-use crate::chance::Chance;
 use crate::codec::message::{Flag, Incoming, Message, Reply, Word};
 use crate::codec::{Abnormal, DecodeError};
 use crate::ids::{ConnId, HostId};
 use crate::limits::{AUDIT_S, PAGE_SCAN_MAX};
+use crate::rng::Rng;
 use crate::store::op::{Outcome, Reason, Stamp};
 use crate::time::{Instant, Span};
 use crate::wheel::Wheel;
@@ -114,7 +114,7 @@ pub struct Core {
     pub(super) addresses: Addresses,
     pub(super) tasks: Tasks,
     pub(super) tries: Wheel,
-    pub(super) chance: Chance,
+    pub(super) rng: Rng,
     pub(super) sends: VecDeque<Outgoing>,
     pub(super) dispatches: Dispatches,
     pub(super) jobs: Jobs,
@@ -161,7 +161,7 @@ impl Core {
             arrivals: Arrivals::new(rules.timeout),
             newcomers: Newcomers::default(),
             untold: SlotSet::default(),
-            chance: Chance::new(rules.seed),
+            rng: Rng::new(rules.seed),
             rules,
             stats: Stats::default(),
             sessions: Sessions::default(),

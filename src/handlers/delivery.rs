@@ -178,7 +178,7 @@ impl Core {
         let tries = delivery.tries;
         let wait = match tries >= self.rules.tries {
             true => self.interval(tries),
-            false => self.rules.rto + self.chance.part_of(self.rules.rto.part(4)),
+            false => self.rules.rto + self.rng.part_of(self.rules.rto.part(4)),
         };
         self.arm_delivery(slot, from + wait);
     }
@@ -234,7 +234,7 @@ impl Core {
     pub(super) fn interval(&mut self, tries: u32) -> Span {
         let times = 1_u64.checked_shl(tries.saturating_sub(1));
         let span = self.rules.rto.times(times.unwrap_or(u64::MAX));
-        self.chance.about(span)
+        self.rng.about(span)
     }
 
     /// Has a delivery sent, as soon as it is its turn.

@@ -10,8 +10,8 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use crate::ahead;
 use crate::ids::{ConnId, Numbered};
+use crate::prefetch;
 use crate::time::{Instant, Span};
 
 use super::host::Peer;
@@ -226,7 +226,7 @@ impl Sessions {
 
     /// A message may be about to come by this connection.
     pub fn expect(&self, conn: ConnId) {
-        ahead::fetch(&self.pulses, conn.slot as usize);
+        prefetch::prefetch(&self.pulses, conn.slot as usize);
     }
 
     fn pulse(&self, conn: ConnId) -> Option<&Pulse> {

@@ -12,9 +12,9 @@
 
 use std::collections::HashMap;
 
+use crate::escape::nearest;
 use crate::ids::HostId;
 use crate::limits::{TARGET_BYTES_MAX, TARGET_SPANS_MAX};
-use crate::text::nearest;
 
 /// Parsed target.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -248,7 +248,7 @@ impl Name {
         if let Some(character) = name.chars().find(|c| !allowed(c)) {
             return Err(TargetError::Character {
                 term: term.to_owned(),
-                character: crate::text::escape(&character.to_string()).into_owned(),
+                character: crate::escape::escape(&character.to_string()).into_owned(),
             });
         }
         Ok(match (wild, HostId::named(name)) {

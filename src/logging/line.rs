@@ -14,8 +14,8 @@ use log::Level;
 use log::kv::{Error, Key, Value, VisitSource};
 
 use crate::config::Format;
+use crate::escape::escape;
 use crate::limits::{LOG_FIELDS_MAX, LOG_MESSAGE_BYTES_MAX};
-use crate::text::escape;
 
 /// A line on its way to the log thread.
 #[derive(Clone, Debug)]

@@ -5,8 +5,8 @@ use std::hint::black_box;
 
 use slab::Slab;
 
-use crate::ahead;
 use crate::ids::ConnId;
+use crate::prefetch;
 
 /// Things in slots, named by [`ConnId`].
 #[derive(Debug)]
@@ -72,7 +72,7 @@ impl<T> Table<T> {
     /// It is about to be asked for the entry of that name.
     pub fn expect(&self, conn: ConnId) {
         let slot = conn.slot as usize;
-        ahead::fetch(&self.generations, slot);
+        prefetch::prefetch(&self.generations, slot);
         // Looked at is brought, too; nothing has to wait for what it says.
         black_box(self.slots.contains(slot));
     }

@@ -15,7 +15,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use crate::text;
+use crate::escape;
 
 /// Redis's port where none is given.
 pub const REDIS_PORT: u16 = 6_379;
@@ -264,12 +264,12 @@ fn credentials(login: Option<&str>) -> Result<Credentials, &'static str> {
 }
 
 fn host_and_port(place: &str) -> Result<(String, u16), &'static str> {
-    let (host, port) = text::host_and_port(place)?;
+    let (host, port) = escape::host_and_port(place)?;
     Ok((host, port.unwrap_or(REDIS_PORT)))
 }
 
 fn database(digits: &str) -> Result<i64, &'static str> {
-    text::whole_number::<u16>(digits)
+    escape::whole_number::<u16>(digits)
         .map(i64::from)
         .ok_or("has a database that is not a number from 0 to 65535")
 }
@@ -359,7 +359,7 @@ impl fmt::Display for StoreUrl {
                 write!(
                     f,
                     "{EMBEDDED}{}",
-                    crate::text::escape(&dir.to_string_lossy())
+                    crate::escape::escape(&dir.to_string_lossy())
                 )
             }
             Self::Redis(address) => address.fmt(f),

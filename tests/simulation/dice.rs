@@ -1,15 +1,15 @@
 //! All the chance of a run: one seed, one stream.
 
-use anthill::chance::Chance;
+use anthill::rng::Rng;
 use anthill::time::Span;
 
 /// The stream, with the questions a simulation asks of it.
 #[derive(Clone, Debug)]
-pub struct Dice(Chance);
+pub struct Dice(Rng);
 
 impl Dice {
     pub fn new(seed: u64) -> Self {
-        Self(Chance::new(seed))
+        Self(Rng::new(seed))
     }
 
     /// A number below `bound`, all of them alike.

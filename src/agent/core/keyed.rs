@@ -103,7 +103,7 @@ impl Core {
             return;
         };
         let Some(random) = (keyed.nonces)() else {
-            return self.hang_up(at, "the system gives no chance", fx);
+            return self.hang_up(at, "the system gives no rng", fx);
         };
         let (id, nonce) = (hello.id.to_string(), Nonce::of(random));
         let key = keyed.name.clone().into();

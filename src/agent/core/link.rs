@@ -123,7 +123,7 @@ impl Core {
                     fx.push(Effect::Look);
                 }
                 if at.now >= live.next_beat {
-                    let wait = self.chance.at_least(2, live.interval.part(4));
+                    let wait = self.rng.at_least(2, live.interval.part(4));
                     live.next_beat = at.now + live.interval.part(4).times(3) + wait;
                     let seq = live.number();
                     self.say(Message::Heartbeat, Some(seq), fx);
@@ -209,7 +209,7 @@ impl Core {
         if let Link::Live(live) = &self.link {
             self.losses.lost(&live.sent);
         }
-        let wait = self.chance.at_least(2, most);
+        let wait = self.rng.at_least(2, most);
         self.link = Link::Resting {
             until: at.now + wait,
         };
@@ -334,7 +334,7 @@ impl Core {
             inbox: Inbox::default(),
             interval,
             // A fleet that was welcomed at once does not beat at once.
-            next_beat: at.now + self.chance.part_of(interval),
+            next_beat: at.now + self.rng.part_of(interval),
             next_seq: 1,
             since: at.now,
             heard: at.now,

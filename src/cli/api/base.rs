@@ -3,7 +3,7 @@
 //! The address is taken apart here and nowhere else, and then put together again: the HTTP client
 //! receives a text that it cannot read as another host or port. A token is sent to that place only.
 
-use anthill::text;
+use anthill::escape;
 use ureq::http::Uri;
 
 use super::super::Failure;
@@ -45,7 +45,7 @@ fn read(url: &str) -> Result<Base, &'static str> {
         return Err("has an @: a user is given by --token-file");
     }
     let (place, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
-    let (host, port) = text::host_and_port(place)?;
+    let (host, port) = escape::host_and_port(place)?;
     let path = path.trim_end_matches('/');
     let fits = |c: char| c.is_ascii_alphanumeric() || "/-._~!$&'()*+,;=:%".contains(c);
     if !path.chars().all(fits) || path.split('/').any(|part| part == "." || part == "..") {

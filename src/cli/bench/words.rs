@@ -5,7 +5,7 @@ use anthill::bench::report::{
     Dispatched, Floored, Heartbeats, Latency, Left, Pair, Ratio, Report, Round, ServerUse, Shown,
     Stride,
 };
-use anthill::text;
+use anthill::escape;
 
 /// A number with commas between its thousands.
 pub fn grouped(number: u64) -> String {
@@ -63,7 +63,7 @@ pub fn in_words(report: &Report) -> String {
     );
     let mut text = String::new();
     for line in &lines {
-        text.push_str(&text::escape(line));
+        text.push_str(&escape::escape(line));
         text.push('\n');
     }
     text

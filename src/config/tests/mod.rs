@@ -481,7 +481,7 @@ proptest! {
             if let Err(error) = parse(&text.to_string()) {
                 let shown = error.to_string();
                 prop_assert!(!shown.contains(&secret), "{}", shown);
-                prop_assert!(!shown.chars().any(crate::text::is_unsafe), "{}", shown);
+                prop_assert!(!shown.chars().any(crate::escape::is_unsafe), "{}", shown);
             }
         }
     }

@@ -11,9 +11,9 @@ use super::*;
 use crate::store::op::Batch;
 
 /// SplitMix64: all the chance there is.
-struct Chance(u64);
+struct Rng(u64);
 
-impl Chance {
+impl Rng {
     fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
@@ -80,10 +80,10 @@ impl Thread {
         }
     }
 
-    fn step(&mut self, store: &mut Model, chance: &mut Chance, calm: bool) {
-        self.run_late(store, chance.below(4));
+    fn step(&mut self, store: &mut Model, rng: &mut Rng, calm: bool) {
+        self.run_late(store, rng.below(4));
         if !self.up && self.held.is_none() {
-            if calm || chance.one_in(4) {
+            if calm || rng.one_in(4) {
                 let everyone = self.session == 0;
                 let held = store.held().into_iter();
                 self.held = Some(held.filter(|host| everyone || host.ours).collect());
@@ -114,18 +114,17 @@ impl Thread {
         let current = self.up && batch.session == self.session;
         let kept = batch.ops.into_iter().filter(|op| current || op.is_report());
         let kept: Vec<Op> = kept.collect();
-        let fatal =
-            (!calm && !kept.is_empty() && chance.one_in(30)).then(|| chance.below(kept.len()));
+        let fatal = (!calm && !kept.is_empty() && rng.one_in(30)).then(|| rng.below(kept.len()));
         self.run(store, kept, fatal);
         if fatal.is_some() {
-            self.lose(store, chance);
+            self.lose(store, rng);
         }
     }
 
-    fn lose(&mut self, store: &mut Model, chance: &mut Chance) {
+    fn lose(&mut self, store: &mut Model, rng: &mut Rng) {
         let was_up = std::mem::take(&mut self.up);
         self.held = None;
-        if was_up && chance.one_in(4) {
+        if was_up && rng.one_in(4) {
             // It has lost its contents while it answers, so no "away" is seen.
             store.exists.clear();
             store.claims.clear();
@@ -149,7 +148,7 @@ enum Said {
 struct Storm {
     world: World,
     thread: Thread,
-    chance: Chance,
+    rng: Rng,
     generations: Vec<u32>,
     open: Vec<ConnId>,
     waiting: BTreeMap<ConnId, (Said, u64)>,
@@ -172,7 +171,7 @@ impl Storm {
         Self {
             world,
             thread: Thread::new(),
-            chance: Chance(seed),
+            rng: Rng(seed),
             generations: vec![0; SLOTS],
             open: Vec::new(),
             waiting: BTreeMap::new(),
@@ -193,7 +192,7 @@ impl Storm {
                 Effect::Resume { conn } => {
                     assert!(self.open.contains(&conn), "resumed after its end");
                     // A peer may be gone by the time it is read again.
-                    if !self.calm && self.chance.one_in(4) {
+                    if !self.calm && self.rng.one_in(4) {
                         self.waiting.remove(&conn);
                         self.end(conn);
                     } else if let Some((said, seq)) = self.waiting.remove(&conn) {
@@ -226,13 +225,13 @@ impl Storm {
     fn end(&mut self, conn: ConnId) {
         self.forget(conn);
         let ends = [End::Closed, End::Reset, End::Dead];
-        let end = ends[self.chance.below(3)];
+        let end = ends[self.rng.below(3)];
         let _ = self.world.input(Input::Ended { conn, end });
         self.apply();
     }
 
     fn connect(&mut self) {
-        let slot = self.chance.below(SLOTS);
+        let slot = self.rng.below(SLOTS);
         if self.open.iter().any(|conn| conn.slot as usize == slot) {
             return;
         }
@@ -241,22 +240,22 @@ impl Storm {
             slot: slot as u32,
             generation: self.generations[slot],
         };
-        let name = self.chance.below(NAMES);
-        let peer = format!("10.0.0.{}:{}", name % 20, 1_000 + self.chance.below(5));
+        let name = self.rng.below(NAMES);
+        let peer = format!("10.0.0.{}:{}", name % 20, 1_000 + self.rng.below(5));
         let peer: SocketAddr = peer.parse().unwrap();
         let _ = self.world.input(Input::Opened { conn, peer });
         self.open.push(conn);
         self.apply();
-        if self.chance.one_in(2) {
+        if self.rng.one_in(2) {
             // A name of its own, one of another, or its address.
-            let id = match self.chance.below(4) {
+            let id = match self.rng.below(4) {
                 0 => peer.ip().to_string(),
                 1 => "10.9.9.9".to_owned(),
                 _ => format!("web-{}", name % 6),
             };
             self.seq += 1;
             self.asked.insert((conn, self.seq), 0);
-            let boot = ["a", "b"][self.chance.below(2)];
+            let boot = ["a", "b"][self.rng.below(2)];
             let hello = Hello {
                 id: id.into(),
                 udp: None,
@@ -309,18 +308,18 @@ impl Storm {
     fn anyone(&mut self) -> Option<ConnId> {
         let open = self.open.iter().copied();
         let free: Vec<ConnId> = open.filter(|c| !self.waiting.contains_key(c)).collect();
-        (!free.is_empty()).then(|| free[self.chance.below(free.len())])
+        (!free.is_empty()).then(|| free[self.rng.below(free.len())])
     }
 
     fn talk(&mut self) {
         let Some(conn) = self.anyone() else { return };
-        let said = match self.chance.below(6) {
+        let said = match self.rng.below(6) {
             0 | 1 => Said::Beat,
             2 | 3 => Said::Progress {
-                done: self.chance.one_in(2),
-                large: self.chance.one_in(2),
+                done: self.rng.one_in(2),
+                large: self.rng.one_in(2),
             },
-            4 => Said::Answer([ResultCode::Received, ResultCode::NoBook][self.chance.below(2)]),
+            4 => Said::Answer([ResultCode::Received, ResultCode::NoBook][self.rng.below(2)]),
             _ => Said::Inventory,
         };
         self.seq += 1;
@@ -329,7 +328,7 @@ impl Storm {
 
     fn pull(&mut self) {
         if self.thread.batches.len() < 3 && self.world.core.has_work() {
-            let max = 1 + self.chance.below(12);
+            let max = 1 + self.rng.below(12);
             let batch = self.world.core.pull(self.world.at(), max);
             self.thread.batches.extend(batch);
             self.world.core.assert_invariants();
@@ -348,7 +347,7 @@ impl Storm {
         self.thread.run_late(&mut self.world.store, usize::MAX);
         self.world.ms += ms;
         let (at, mut fx) = (self.world.at(), Effects::default());
-        let lag = Span::from_millis(self.chance.below(50) as u64);
+        let lag = Span::from_millis(self.rng.below(50) as u64);
         let next = self.world.core.tick(at.now - lag, at, &mut fx);
         assert!(next.is_none_or(|next| next > at.now - lag));
         self.world.take(fx);
@@ -357,7 +356,7 @@ impl Storm {
 
     /// Killed, and started again: of all of this only the store is left.
     fn kill(&mut self) {
-        let mut fresh = Self::new(self.chance.next());
+        let mut fresh = Self::new(self.rng.next());
         fresh.world.store = std::mem::take(&mut self.world.store);
         fresh.world.ms = self.world.ms;
         fresh.large = self.large;
@@ -365,7 +364,7 @@ impl Storm {
     }
 
     fn step(&mut self) {
-        match self.chance.below(100) {
+        match self.rng.below(100) {
             0..12 => self.connect(),
             12..22 => {
                 if let Some(conn) = self.anyone() {
@@ -382,8 +381,8 @@ impl Storm {
             24..50 => self.talk(),
             50..65 => self.pull(),
             65..75 => {
-                let (store, chance) = (&mut self.world.store, &mut self.chance);
-                self.thread.step(store, chance, self.calm);
+                let (store, rng) = (&mut self.world.store, &mut self.rng);
+                self.thread.step(store, rng, self.calm);
             }
             75..95 => self.deliver(),
             95 => self.tick(30_000),
@@ -403,8 +402,7 @@ impl Storm {
             }
             for _ in 0..12 {
                 self.pull();
-                self.thread
-                    .step(&mut self.world.store, &mut self.chance, true);
+                self.thread.step(&mut self.world.store, &mut self.rng, true);
                 while !self.thread.outcomes.is_empty() {
                     self.deliver();
                 }
@@ -476,7 +474,7 @@ fn weather(seed: u64, large: &'static str) {
         storm.assert_agreement();
         storm.assert_told_in_turn();
         storm.calm = false;
-        if storm.chance.one_in(3) {
+        if storm.rng.one_in(3) {
             storm.kill();
         }
     }

@@ -27,11 +27,11 @@ use super::nodes::{Nodes, TakeOver};
 use super::recent::Recent;
 use super::suspects::Suspects;
 use super::{Clock, Make, Plan, StoreStats};
-use crate::chance::Chance;
 use crate::limits::{
     BATCH_OPS_MAX, RECENT_S, SPOOL_TAIL_RECORDS, STORE_HANDS_OPS_MAX, STORE_IDLE_MS, STORE_LOOK_MS,
     STORE_RUN_OPS_MAX, STORE_SWEEP_S,
 };
+use crate::rng::Rng;
 use crate::store::op::{Batch, Found, Op, Outcome, Stored};
 use crate::store::spool::{Rejected, Spool};
 use crate::store::{Backend, HeldCursor, Lease, StoreError};
@@ -134,7 +134,7 @@ pub struct Life {
     pub(super) answers: Vec<Outcome>,
     pub(super) out: Vec<Outcome>,
     ending: Option<Ending>,
-    chance: Chance,
+    rng: Rng,
 }
 
 impl Life {
@@ -151,7 +151,7 @@ impl Life {
         let mut life = Self {
             make,
             rejected: Rejected::in_dir(&plan.spool_dir),
-            chance: Chance::new(plan.seed),
+            rng: Rng::new(plan.seed),
             plan,
             clock,
             backend: None,
@@ -613,7 +613,7 @@ impl Life {
 
     /// Time of the next attempt: servers that lost the same store do not all come at once.
     fn soon(&mut self) -> Instant {
-        self.now() + self.chance.at_least(2, self.plan.retry)
+        self.now() + self.rng.at_least(2, self.plan.retry)
     }
 
     /// Tells the core that the store is away: once, and again when reports can be put nowhere, or somewhere again.

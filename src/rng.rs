@@ -1,14 +1,14 @@
-//! Chance from a seed: what spreads tries, beats and reconnects over time. The same seed gives the same
-//! intervals, so that a failure is one number. Not for secrets.
+//! Seeded random numbers, which spread retries, heartbeats and reconnects over time. The same seed
+//! gives the same intervals, so a failure is one number. Not for secrets.
 
 use crate::time::Span;
 
-/// A stream of numbers (splitmix64).
+/// A splitmix64 generator.
 #[derive(Clone, Debug)]
-pub struct Chance(u64);
+pub struct Rng(u64);
 
-impl Chance {
-    /// The stream that `seed` names.
+impl Rng {
+    /// Creates the generator of `seed`.
     #[must_use]
     pub const fn new(seed: u64) -> Self {
         Self(seed)
@@ -22,7 +22,7 @@ impl Chance {
         mixed ^ (mixed >> 31)
     }
 
-    /// `span`, give or take a quarter of it.
+    /// Returns `span` with a deviation of up to a quarter in either direction.
     pub fn about(&mut self, span: Span) -> Span {
         let nanos = u128::from(span.as_nanos());
         let quarter = nanos / 4;
@@ -31,14 +31,14 @@ impl Chance {
         Span::from_nanos(u64::try_from(sum).unwrap_or(u64::MAX))
     }
 
-    /// Some part of `span`, all of them alike.
+    /// Returns a span below `span`, uniformly distributed.
     pub fn part_of(&mut self, span: Span) -> Span {
         let part = (u128::from(self.next()) * u128::from(span.as_nanos())) >> 64;
         // Less than the span, which is a u64.
         Span::from_nanos(part as u64)
     }
 
-    /// Between the `least`-th part of `span` and all of it.
+    /// Returns a span between `span / least` and `span`, uniformly distributed.
     ///
     /// # Panics
     /// When `least` is zero.
@@ -55,28 +55,28 @@ mod tests {
 
     #[test]
     fn about_is_within_a_quarter_and_reaches_both_ends_of_it() {
-        let mut chance = Chance::new(7);
+        let mut rng = Rng::new(7);
         let span = Span::from_secs(4);
-        let drawn: Vec<u64> = (0..1_000).map(|_| chance.about(span).as_millis()).collect();
+        let drawn: Vec<u64> = (0..1_000).map(|_| rng.about(span).as_millis()).collect();
         assert!(drawn.iter().all(|ms| (3_000..=5_000).contains(ms)));
         assert!(drawn.iter().any(|ms| *ms < 3_100) && drawn.iter().any(|ms| *ms > 4_900));
-        let again = Chance::new(7).about(span).as_millis();
+        let again = Rng::new(7).about(span).as_millis();
         assert_eq!(again, drawn[0], "the seed says it all");
-        let longest = chance.about(Span::from_nanos(u64::MAX)).as_nanos();
+        let longest = rng.about(Span::from_nanos(u64::MAX)).as_nanos();
         assert!(longest >= u64::MAX / 4 * 3, "nothing wraps");
     }
 
     #[test]
     fn draws_reach_both_ends_of_their_range_and_no_further() {
-        let mut chance = Chance::new(7);
+        let mut rng = Rng::new(7);
         let span = Span::from_secs(4);
         let drawn: Vec<u64> = (0..1_000)
-            .map(|_| chance.at_least(2, span).as_millis())
+            .map(|_| rng.at_least(2, span).as_millis())
             .collect();
         assert!(drawn.iter().all(|ms| (2_000..=4_000).contains(ms)));
         assert!(drawn.iter().any(|ms| *ms < 2_100) && drawn.iter().any(|ms| *ms > 3_900));
-        let again = Chance::new(7).at_least(2, span).as_millis();
+        let again = Rng::new(7).at_least(2, span).as_millis();
         assert_eq!(again, drawn[0], "the seed says it all");
-        assert!(chance.part_of(Span::ZERO) == Span::ZERO);
+        assert!(rng.part_of(Span::ZERO) == Span::ZERO);
     }
 }
