@@ -1,680 +1,709 @@
-//! Every bound of the program, named with its unit, and what happens when it is reached. Checks
-//! between them run when the program is compiled.
+//! Every bound of the program, named with its unit, and the answer when it is reached. Relations
+//! between bounds are checked at compile time.
 
-/// A frame's body, in bytes. More is refused from its header alone.
+/// Body of a frame, in bytes. A longer one is refused once its header has been read.
 pub const FRAME_BYTES_MAX: usize = 65_535;
-/// A frame's header, in bytes.
+/// Header of a frame, in bytes.
 pub const FRAME_HEADER_BYTES: usize = 4;
-/// Nesting depth of a body. Deeper is abnormal data.
+/// Nesting depth of a body. A deeper body is invalid data.
 pub const NESTING_DEPTH_MAX: usize = 32;
-/// A `seq` a client may give: the integers every JSON reader holds exactly.
+/// Largest `seq` of a client: every JSON reader represents integers up to it exactly.
 pub const SEQ_MAX: u64 = (1 << 53) - 1;
-/// Acknowledgements owed to one host for reports of itself; the oldest is refused for one more.
+/// Outstanding acknowledgements for inventory reports of one host. The oldest is refused for a
+/// further one.
 pub const INVENTORY_ASKS_MAX: usize = 4;
-/// A host's id, in bytes.
+/// Id of a host, in bytes.
 pub const HOST_ID_BYTES_MAX: usize = 64;
-/// A task's key, in bytes.
+/// Key of a task, in bytes.
 pub const TASK_KEY_BYTES_MAX: usize = 64;
-/// Places of a slash body that are tried as the beginning of its two lists.
+/// Positions in a slash body that are tried as the beginning of its two lists.
 pub const SLASH_SPLITS_MAX: usize = 16;
-/// Bytes that failed attempts may read; after that no other is tried.
+/// Bytes that failed attempts at those positions may read. No further position is tried then.
 pub const SLASH_TRIED_BYTES_MAX: usize = FRAME_BYTES_MAX;
-/// Length of a received text quoted in an error, in characters; the rest is cut off.
+/// Received text quoted in an error, in characters. The rest is cut off.
 pub const EXCERPT_CHARS_MAX: usize = 32;
-/// The reason in a `keepRefused`, in characters; the rest is cut off.
+/// Reason in a `keepRefused`, in characters. The rest is cut off.
 pub const REFUSAL_CHARS_MAX: usize = 512;
 
-/// A task's commands as recorded for one host where there is no book to say how many there are.
+/// Commands of one task recorded for one host if no book gives their number.
 pub const COMPLETE_COMMANDS_MAX: usize = 4_096;
-/// Tasks one host may be at work on; the one heard of longest ago makes room.
+/// Tasks that one host may be busy with. A further one replaces the one with the oldest report.
 pub const TASKS_AT_WORK_MAX: usize = 16;
-/// Sleep of an old client after its last command, with a second to spare, in seconds: it reads no datagram before, and is
-/// sent nothing again.
+/// Seconds for which an old client sleeps after its last command, and one second more. It reads no
+/// datagram during that time, so it is sent no second copy.
 pub const REST_S: u64 = 6;
-/// Heartbeats of a plain host without a report among them that show that no command holds its send lock, at least.
+/// Consecutive heartbeats of a plain host without a report that show that no command holds its send
+/// lock.
 pub const BEATS_OF_THE_IDLE_MIN: u32 = 4;
-/// Time from the first to the last of those, in seconds, at least.
+/// Least time from the first to the last of those heartbeats, in seconds.
 pub const BEATS_OF_THE_IDLE_S: u64 = 30;
-/// Timeouts that a plain host held over a restart has to come back if it is in the middle of a task.
+/// Timeouts that a plain host in the middle of a task has to return after a restart of the server.
 pub const TIMEOUTS_OF_THE_BUSY: u64 = 10;
-/// Text in a host's report of itself, in bytes; more is refused.
+/// Text of an inventory report, in bytes. A longer report is refused.
 pub const INVENTORY_BYTES_MAX: usize = 8_192;
 
-/// Bytes read from one connection in a turn; the rest waits for the next, behind everyone else.
+/// Bytes read from one connection in a turn. The rest waits for the next turn, behind all other
+/// connections.
 pub const READ_BYTES_PER_TURN_MAX: usize = 256 * 1024;
-/// Bytes asked of a socket in one call: the size of the one buffer all connections read into.
+/// Bytes requested from a socket in one call: the size of the buffer that all connections share.
 pub const READ_BUFFER_BYTES: usize = 64 * 1024 + 4096;
-/// Frames handled for one connection in a turn. With TLS, also its records: a record counts whether or not it holds
-/// data.
+/// Frames handled for one connection in a turn. With TLS also its records, with or without data.
 pub const FRAMES_PER_TURN_MAX: usize = 256;
-/// Bytes read from all connections in a turn, and frames handled for them: shared among the ready
-/// connections, as long as each gets at least the two below.
+/// Bytes read from all connections in a turn. The ready connections share them, and each gets at
+/// least [`READ_BYTES_PER_TURN_MIN`].
 pub const READ_BYTES_PER_TURN_ALL: usize = 4 * 1024 * 1024;
-/// See [`READ_BYTES_PER_TURN_ALL`].
+/// Frames handled for all connections in a turn, shared likewise; each gets at least
+/// [`FRAMES_PER_TURN_MIN`].
 pub const FRAMES_PER_TURN_ALL: usize = 4_096;
-/// Bytes each may have read in a turn, however many there are.
+/// Bytes that each ready connection may have read in a turn, whatever their number.
 pub const READ_BYTES_PER_TURN_MIN: usize = 16 * 1024;
-/// Frames each may have handled likewise.
+/// Frames that each ready connection may have handled in a turn, whatever their number.
 pub const FRAMES_PER_TURN_MIN: usize = 16;
-/// Time of a turn for each of: connections at the end of their budget, newcomers, accepting, and
-/// outcomes of the store, in microseconds. The heartbeat of another host waits for no more of them.
+/// Slice of a turn, in microseconds, for each of: connections at the end of their budget, new
+/// connections, accepting, outcomes of the store. It bounds how long a heartbeat of another host
+/// waits for each of them.
 pub const TURN_SLICE_US: u64 = 300;
-/// The same for hosts that answer a task while it is still being sent to others, in microseconds.
-/// Hosts that have not been sent the task come first: an answer takes time of the loop and of the
-/// store thread.
+/// Slice for hosts that answer a task while it is still being sent to others, in microseconds.
+/// Sending comes first: an answer takes time of the loop and of the store thread.
 pub const TURN_SLICE_SENDING_US: u64 = TURN_SLICE_US / 3;
-/// Number of each that are served in a turn however long it takes.
+/// Items of each slice that are served in every turn, however long they take.
 pub const TURN_SLICE_FEW: u32 = 4;
 /// Connections accepted in a turn.
 pub const ACCEPTS_PER_TURN_MAX: usize = 256;
-/// Readiness taken from the kernel in one wait.
+/// Readiness events taken from the kernel in one wait.
 pub const EVENTS_PER_TURN_MAX: usize = 1_024;
 /// Datagrams received in a turn.
 pub const DATAGRAMS_PER_TURN_MAX: usize = 256;
-/// A datagram from a host, in bytes; a longer one is dropped.
+/// Datagram from a host, in bytes. A longer one is dropped.
 pub const DATAGRAM_IN_BYTES_MAX: usize = 2_048;
-/// A signed datagram to a host, in bytes; what does not fit is refused.
+/// Signed datagram to a host, in bytes. A longer one is refused.
 pub const DATAGRAM_SIGNED_BYTES_MAX: usize = 2_048;
-/// Numbers of signed datagrams that are taken: the highest, and so many less one below it.
+/// Replay window of signed datagrams: numbers from the highest one down to this many below it are
+/// accepted.
 pub const DATAGRAM_WINDOW: u64 = 64;
-/// A frame of a connection that has still to prove itself, in bytes: abnormal beyond. With it such a
-/// connection holds one challenge, so that their memory is bounded by the number of connections.
+/// Frame of a connection that must still prove its key, in bytes. A longer one is invalid data.
+/// Such a connection holds one challenge, so the number of connections bounds their memory.
 pub const UNPROVEN_FRAME_BYTES_MAX: usize = 512;
-/// Digits of a nonce.
+/// Hexadecimal digits of a nonce.
 pub const NONCE_DIGITS: usize = 32;
-/// A file of keys, in bytes: refused beyond.
+/// Key file, in bytes. A longer one is refused.
 pub const KEYS_FILE_BYTES_MAX: u64 = 4 * 1024 * 1024;
-/// Descriptors kept from the connections: HTTP, the store, the log, the reserve of `accept`.
+/// Descriptors that host connections may not use: HTTP, the store, the log, and the reserve of
+/// `accept` need them.
 pub const DESCRIPTORS_RESERVED: usize = 128;
-/// Replies waiting for a peer that does not read, in bytes. Above this nothing more is read from
-/// it until it has taken some, so its silence ends it in time.
+/// Replies waiting for a peer that does not read, in bytes. Above this the connection is not read
+/// either, so its silence ends it in time.
 pub const UNREAD_REPLY_BYTES_MAX: usize = 64 * 1024;
 
-/// Kernel send buffer of one connection, in bytes; the kernel takes twice as much to account for
-/// itself. Without it a peer that never reads would take megabytes.
+/// Kernel send buffer of one connection, in bytes; the kernel doubles it for its own bookkeeping.
+/// Without this bound a peer that never reads would take megabytes.
 pub const KERNEL_SEND_BYTES: usize = 64 * 1024;
-/// The same of what a peer has sent and we have not read, as when its reports wait: then the peer has to
-/// wait as well.
+/// Kernel receive buffer of one connection, in bytes. A paused connection makes its peer wait once
+/// it is full.
 pub const KERNEL_RECEIVE_BYTES: usize = 256 * 1024;
 
-/// Connections at once where the system names no limit of descriptors.
+/// Connections if the system sets no limit on descriptors.
 pub const CONNECTIONS_MAX: usize = 1 << 20;
-/// Of the room for connections, one network (an IPv4 address or an IPv6 /64) may fill one part in so many with
-/// connections that have not proved themselves: by a first message, or by a key where keys are demanded. Beyond, the oldest of
-/// them is closed for each further one.
+/// Share of the room for connections that one network (an IPv4 address or an IPv6 /64) may fill
+/// with unproven connections: one part in this many. A connection is proven by its first message
+/// or, where keys are demanded, by its key. The oldest unproven one is closed for each further one.
 pub const UNPROVEN_PARTS: usize = 4;
 /// Unproven connections that one network may have in any case.
 pub const UNPROVEN_MIN: usize = 64;
-/// Connections that have not proved themselves looked at to find the one that makes room.
+/// Unproven connections examined to find the one to close.
 pub const NEWCOMERS_LOOKED_AT_MAX: usize = 64;
-/// Connections the kernel may hold for us before they are accepted; it caps this itself.
+/// Connections that the kernel may hold before they are accepted. The kernel caps this value
+/// itself.
 pub const BACKLOG_MAX: i32 = 4_096;
-/// Pause of accepting after the system had no descriptor or memory for it, in milliseconds.
+/// Pause of accepting after the system had no descriptor or memory left, in milliseconds.
 pub const ACCEPT_RETRY_MS: u64 = 100;
-/// Closed connections kept for a moment, so that their peers can read the last reply. One more
-/// takes the place of the oldest.
+/// Closed connections that are kept open for [`LINGER_MS`], so that their peers can read the last
+/// reply. A further one replaces the oldest.
 pub const LINGERING_MAX: usize = 32;
-/// Lifetime of one of those, in milliseconds.
+/// Lifetime of such a connection, in milliseconds.
 pub const LINGER_MS: u64 = 1_000;
-/// Buffers kept for the next connection that needs one; more are given back to the system.
+/// Free buffers kept for later connections. Further ones are returned to the system.
 pub const BUFFERS_KEPT_MAX: usize = 1_024;
-/// A buffer above this size is never kept, in bytes.
+/// Size of a buffer that may be kept, in bytes.
 pub const BUFFER_KEPT_BYTES_MAX: usize = 4 * 1024;
-/// Connections accepted, buffers lent and operations sent, all together, after which their memory
-/// is returned to the system, once it is calm.
+/// Units of work (connections accepted, buffers lent, operations sent) after which freed memory is
+/// returned to the system once the load is calm.
 pub const STORM_WORK_MIN: u64 = 4_096;
-/// Number of them a second that counts as calm.
+/// Units of work a second that count as calm.
 pub const CALM_WORK_PER_S_MAX: u64 = 256;
-/// Longest delay of the horizon by a busy loop, in milliseconds of turning.
+/// Longest lag of the horizon behind the clock, in milliseconds of running time.
 pub const HORIZON_LAG_MS_MAX: u64 = 5_000;
-/// Share of one turn in that, at most, in milliseconds: a stopped process was not turning.
+/// Longest part of one turn that counts towards that lag, in milliseconds: a stopped process was
+/// not running.
 pub const TURN_COUNTED_MS_MAX: u64 = 100;
-/// Requests of handles served in a turn: each may look at [`PAGE_SCAN_MAX`] hosts.
+/// Requests of handles served in a turn. Each may examine [`PAGE_SCAN_MAX`] hosts.
 pub const REQUESTS_PER_TURN_MAX: usize = 16;
-/// Longest wait of the ready line for the store's first answer, in milliseconds.
+/// Longest wait of the ready line for the first answer of the store, in milliseconds.
 pub const READY_WAIT_MS_MAX: u64 = 1_500;
-/// Seconds a handle waits for the loop's answer.
+/// Seconds for which a handle waits for an answer of the loop.
 pub const HANDLE_WAIT_S_MAX: u64 = 10;
-/// Handles that wait for the core's answer; one more is refused for now.
+/// Handles that wait for an answer of the core. A further one is refused for now.
 pub const ASKERS_MAX: usize = 1_024;
-/// Seconds a handle waits for that answer: as long as a dispatch may take, and the loop besides.
+/// Seconds for which such a handle waits: the longest dispatch, and the loop's own time.
 pub const ASKER_S_MAX: u64 = DISPATCH_WAIT_S_MAX + HANDLE_WAIT_S_MAX;
-/// Subscribers to the events at once; a further one receives nothing.
+/// Subscribers to events. A further one receives nothing.
 pub const SUBSCRIBERS_MAX: usize = 64;
-/// Seconds that the loop goes on at the end, so that the store can settle outstanding operations.
+/// Seconds for which the loop goes on at shutdown, so that the store can settle outstanding
+/// operations.
 pub const SHUTDOWN_S_MAX: u64 = 5;
-/// Seconds the store thread is then given to put down the rest.
+/// Seconds that the store thread then has to write the rest to the spool.
 pub const STORE_STOP_S_MAX: u64 = 5;
 const _: () = assert!(
     HTTP_CONNECTIONS_MAX + HTTP_SPARE_MAX + LINGERING_MAX + 16 <= DESCRIPTORS_RESERVED,
     "what is not a host's connection fits into the reserve"
 );
 
-/// Reports accepted and not yet settled by the store. When full, connections that report are not
-/// read until there is room.
+/// Reports accepted and not yet settled by the store. Connections that report are paused while it
+/// is full.
 pub const REPORTS_WAITING_MAX: usize = 8_192;
-/// The same in bytes of text.
+/// Text of those reports, in bytes. Connections are paused likewise.
 pub const REPORT_BYTES_WAITING_MAX: usize = 16 * 1024 * 1024;
 /// Operations handed to the store thread as one batch.
 pub const BATCH_OPS_MAX: usize = 2_048;
-/// Comings and goings with the store at most; the rest waits as a few bytes each. The store thread runs one half of
-/// them while the loop makes the other.
+/// Presence changes that the store thread holds. Further ones wait in the core as a few bytes each.
+/// The store thread runs one half of them while the loop prepares the other.
 pub const PRESENCE_IN_FLIGHT_MAX: usize = 2 * STORE_RUN_OPS_MAX;
-/// Interval between two batches of presence changes and last-seen times, in milliseconds. Many are
-/// then one batch and one wake-up.
+/// Interval between two batches of presence changes and last-seen times, in milliseconds. Many
+/// changes then share one batch and one wake-up.
 pub const GATHER_STATE_MS: u64 = 5;
-/// Batches in the channel to the store thread. When full, presence stays in the table of hosts
-/// (the latest wins), reports stay counted above.
+/// Batches in the channel to the store thread. While it is full, presence stays in the host table
+/// (the latest state wins), and reports stay counted above.
 pub const BATCHES_WAITING_MAX: usize = 8;
-/// Batches of outcomes in the channel back. The store thread waits when it is full; the loop never.
+/// Batches of outcomes in the channel back. The store thread waits while it is full; the loop never
+/// waits.
 pub const OUTCOMES_WAITING_MAX: usize = 64;
-/// Hosts in one batch of last-seen times, or of one audit of the set.
+/// Hosts in one batch of last-seen times, or in one audit of the set.
 pub const HOSTS_PER_OP_MAX: usize = 1_024;
-/// Batches of last-seen times with the store; the next goes when one is settled, so that a large fleet's are never
-/// all in memory at once.
+/// Batches of last-seen times that the store thread holds. The next follows when one is settled, so
+/// those of a large fleet are never all in memory at once.
 pub const SEEN_IN_FLIGHT_MAX: usize = 4;
-/// Presence changes of one host kept in order while one of its own is being written; beyond, an
-/// online and the offline that follows it cancel out.
+/// Presence changes of one host kept in order while an earlier one is being written. Beyond, an
+/// online and the offline after it cancel out.
 pub const TRANSITIONS_WAITING_MAX: usize = 16;
-/// Hosts kept in the table, offline ones included. When full, the host offline for longest is
-/// forgotten (the store keeps it); when all are online, a new one is refused.
+/// Hosts in the table, offline ones included. When full, the host that has been offline for longest
+/// is evicted (the store keeps it). If all are online, a new host is refused.
 pub const HOSTS_MAX: usize = 1 << 21;
-/// New ids that one address (of IPv6, one /64) may bring within a minute; one more is refused until the next.
+/// New ids that one network (an IPv4 address or an IPv6 /64) may bring within a minute. A further
+/// one is refused until the next minute.
 pub const NEW_IDS_PER_NETWORK_MAX: u32 = 32_768;
-/// Networks whose new ids are counted; those of further ones within the same minute are not.
+/// Networks whose new ids are counted. Further ones in the same minute are not counted.
 pub const NEW_NETWORKS_MAX: usize = 65_536;
-/// Hosts that have never stayed online for a timeout and are told of one by one; beyond, they are one event `new-ids` with
-/// their number. So many are then told again each second ([`NEW_IDS_TOLD_PER_S`]).
+/// Budget of events for hosts that have never stayed online for a timeout. Without budget, one
+/// event `new-ids` gives their number instead.
 pub const NEW_IDS_TOLD_MAX: u64 = 32_768;
-/// Hosts by which that budget grows each second.
+/// Events by which that budget grows each second.
 pub const NEW_IDS_TOLD_PER_S: u64 = 1;
-/// Hosts kept that are offline and have never stayed online for a timeout. The oldest of one more is forgotten, here and
-/// in the store.
+/// Offline hosts in the table that have never stayed online for a timeout. For a further one the
+/// oldest is removed, here and in the store.
 pub const BRIEF_HOSTS_MAX: usize = 16_384;
-/// Of those, looked at to find one that can be forgotten: of the others something is being written.
+/// Such hosts examined to find one that can be removed: a host with a pending write cannot.
 pub const BRIEF_LOOKS_MAX: usize = 64;
-/// Ids whose replacements are watched; those of the last minute stay when it is full, and then no further one is watched.
+/// Ids whose replacements are watched. When full, those of the last minute stay, and no further id
+/// is watched.
 pub const FIGHTS_MAX: usize = 16_384;
-/// Networks remembered for one of those, each with how long it held the id; the least goes.
+/// Networks remembered for one of those ids, each with the time for which it held the id. The
+/// shortest is dropped.
 pub const TENURES_MAX: usize = 8;
-/// The window in which reports on keys that this server never stored are counted, and how long such a key is kept that
-/// has no task book, in seconds.
+/// Window in which reports on keys that this server never stored are counted, and the lifetime of
+/// such a key without a task book, in seconds.
 pub const STRAY_WINDOW_S: u64 = 3_600;
-/// Such keys of one host within the window. Beyond these bounds a report is refused.
+/// Such keys of one host within the window. Beyond each of these bounds the report is refused.
 pub const STRAY_HOST_KEYS_MAX: usize = 16_384;
 /// Such reports of one host within the window.
 pub const STRAY_HOST_REPORTS_MAX: u32 = 65_536;
-/// Their texts, in bytes.
+/// Text of such reports of one host, in bytes.
 pub const STRAY_HOST_BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// Hosts with such reports within the window.
 pub const STRAY_HOSTS_MAX: usize = 16_384;
 /// Such reports of all hosts within the window.
 pub const STRAY_REPORTS_MAX: u32 = 262_144;
-/// Their texts, in bytes.
+/// Text of such reports of all hosts, in bytes.
 pub const STRAY_BYTES_MAX: u64 = 512 * 1024 * 1024;
-/// Events of the fleet itself (mass offline, quarantine) waiting for the store. When full the
-/// oldest goes, counted.
+/// Events of the fleet itself (mass offline, quarantine) waiting for the store. When full, the
+/// oldest is dropped and counted.
 pub const NOTICES_WAITING_MAX: usize = 1_024;
 
-/// Replacements of one id within [`QUARANTINE_WINDOW_S`] beyond which the present connection keeps
-/// it.
+/// Replacements of one id within [`QUARANTINE_WINDOW_S`]. Beyond, the id is quarantined.
 pub const REPLACEMENTS_MAX: u32 = 15;
-/// The window in which replacements are counted, and how long others are then refused, in seconds.
+/// Window in which replacements are counted, and the time for which a quarantined id refuses other
+/// connections, in seconds.
 pub const QUARANTINE_WINDOW_S: u64 = 60;
-/// Hosts below which going offline together is not reported.
+/// Hosts that must go offline together before that is reported.
 pub const MASS_OFFLINE_HOSTS_MIN: usize = 20;
 
-/// A PEM file, in bytes: a longer one is refused.
+/// PEM file, in bytes. A longer one is refused.
 pub const PEM_FILE_BYTES_MAX: u64 = 1 << 20;
-/// Steps of TLS handshakes in a turn: the others wait for the next, so that a storm of them does
-/// not stop heartbeats. One costs up to half a millisecond.
+/// Steps of TLS handshakes in a turn, so that a storm of them does not delay heartbeats. One takes
+/// up to half a millisecond.
 pub const TLS_HANDSHAKES_PER_TURN_MAX: usize = 8;
-/// Certificates of connected peers checked again in a turn, when they expire or the authorities have changed; the rest
-/// waits for the next. One costs up to half a millisecond.
+/// Certificates of connected peers that are verified again in a turn, after one expired or the
+/// authorities changed. One takes up to half a millisecond; the rest waits for the next turn.
 pub const TLS_CHECKS_PER_TURN_MAX: usize = 8;
-/// Slots of connections looked at in a turn for one that has to be checked.
+/// Connection slots scanned in a turn for such certificates.
 pub const TLS_SLOTS_PER_TURN_MAX: usize = 4_096;
-/// Seconds between two looks at the wall clock for certificates that expire: it may have been set.
+/// Seconds between two readings of the wall clock for expired certificates: the clock may have been
+/// set.
 pub const TLS_EXPIRY_LOOK_S: u64 = 60;
-/// Bytes of handshakes under way, for all connections together. Beyond, a handshake longer than
+/// Memory of unfinished handshakes of all connections, in bytes. Beyond, a handshake longer than
 /// [`TLS_HANDSHAKE_SPARED_BYTES`] is refused.
 pub const TLS_HANDSHAKES_BYTES_MAX: usize = 8 * 1024 * 1024;
-/// Bytes that each handshake may have however many there are: more than one with two usual certificates takes. Their number is
-/// bounded by that of connections.
+/// Bytes that each handshake may have in any case: more than one with two usual certificates takes.
+/// The number of connections bounds their sum.
 pub const TLS_HANDSHAKE_SPARED_BYTES: usize = 4 * 1024;
-/// Outgoing bytes that TLS holds of one connection; further bytes stay in the queue of replies.
+/// Outgoing bytes of one connection that TLS holds. Further bytes stay in the reply queue.
 pub const TLS_BUFFER_BYTES_MAX: usize = 4096;
 
-/// A request's head over HTTP, in bytes: 431 beyond.
+/// Head of an HTTP request, in bytes. A longer one is answered with 431.
 pub const HTTP_HEAD_BYTES_MAX: usize = 16 * 1024;
-/// A request's body over HTTP, in bytes: 413 beyond.
+/// Body of an HTTP request, in bytes. A longer one is answered with 413.
 pub const HTTP_BODY_BYTES_MAX: usize = 4 * 1024 * 1024;
-/// A whole request over HTTP, in seconds, and how long a kept connection may idle.
+/// Seconds for a whole HTTP request, and the idle time of a kept-alive connection.
 pub const HTTP_REQUEST_S_MAX: u64 = 10;
-/// Seconds without progress after which a connection may be closed for another where there is no room: its
-/// request does not go on, or its peer does not read.
+/// Seconds without progress after which an HTTP connection may be closed to make room for another:
+/// its request does not continue, or its peer does not read.
 pub const HTTP_STALLED_S: u64 = 1;
-/// Bytes of a request or of an answer within [`HTTP_STALLED_S`] that count as progress.
+/// Bytes of a request or an answer within [`HTTP_STALLED_S`] that count as progress.
 pub const HTTP_PROGRESS_BYTES: usize = 64 * 1024;
-/// HTTP connections at once; one more takes the place of the one idle for longest, else of one whose token was
-/// wrong, else of one that has stalled, else one of [`HTTP_SPARE_MAX`].
+/// HTTP connections. A further one replaces the one idle for longest, else one with a wrong token,
+/// else a stalled one; else it takes one of the [`HTTP_SPARE_MAX`] spare places.
 pub const HTTP_CONNECTIONS_MAX: usize = 64;
 const _: () = assert!(HTTP_STALLED_S < HTTP_REQUEST_S_MAX && HTTP_STALLED_S < HTTP_ANSWER_S_MAX);
-/// Header lines in one request over HTTP: 431 beyond.
+/// Header lines of an HTTP request. A request with more is answered with 431.
 pub const HTTP_HEADERS_MAX: usize = 64;
-/// Time for a peer to read a response over HTTP, in seconds; then it is dropped.
+/// Seconds for a peer to read an HTTP response. The connection is closed then.
 pub const HTTP_ANSWER_S_MAX: u64 = 10;
-/// Time for which a closed HTTP connection is still read, in seconds, so that bytes which the peer
-/// was sending do not destroy the response on its way.
+/// Seconds for which a closed HTTP connection is still read, so that bytes on their way from the
+/// peer do not destroy the response.
 pub const HTTP_LINGER_S_MAX: u64 = 2;
-/// HTTP connections beyond [`HTTP_CONNECTIONS_MAX`], so that probes and short questions are answered while all
-/// places are taken. Each has one request answered; one more takes the place of the oldest, however it stands.
+/// HTTP connections beyond [`HTTP_CONNECTIONS_MAX`], so that health probes are answered while all
+/// places are taken. Each has one request answered. A further one replaces the oldest, whatever its
+/// state.
 pub const HTTP_SPARE_MAX: usize = 16;
-/// Those of them that may wait for the core: 503 beyond.
+/// Spare connections that may wait for the core. A further request is answered with 503.
 pub const HTTP_SPARE_ASKS_MAX: usize = HTTP_SPARE_MAX / 2;
-/// Delay of the response to a wrong token, in milliseconds. Meanwhile nothing more is read from its
-/// connection, which makes room for others before any that has a request in progress.
+/// Delay of the response to a wrong token, in milliseconds. The connection is not read meanwhile,
+/// and is the first to be closed when room is needed.
 pub const HTTP_TOKEN_DELAY_MS: u64 = 1_000;
-/// Bytes asked of an HTTP socket in one call.
+/// Bytes requested from an HTTP socket in one call.
 pub const HTTP_READ_BYTES: usize = 16 * 1024;
-/// Requests over HTTP answered in a turn, one for each connection at most, and as long as [`TURN_SLICE_US`] is not
-/// over; the rest waits for the next turn. A connection of which [`HTTP_READ_BYTES`] or more are read counts as well,
-/// answered or not.
+/// HTTP requests answered in a turn: at most one of each connection, and within [`TURN_SLICE_US`].
+/// A connection that delivers [`HTTP_READ_BYTES`] or more counts as well.
 pub const HTTP_ANSWERS_PER_TURN_MAX: usize = 8;
 /// HTTP connections accepted in a turn.
 pub const HTTP_ACCEPTS_PER_TURN_MAX: usize = 16;
-/// Milliseconds until `accept` is tried again after it failed for want of descriptors or memory.
+/// Pause of accepting after the system had no descriptor or memory left, in milliseconds.
 pub const HTTP_ACCEPT_RETRY_MS: u64 = 100;
-/// Seconds an asker over HTTP waits for the core's answer: as long as a dispatch may take, and the
-/// loop besides; then 503.
+/// Seconds for which an HTTP request waits for an answer of the core: the longest dispatch, and the
+/// loop's own time. It is answered with 503 then.
 pub const HTTP_ASK_S_MAX: u64 = DISPATCH_WAIT_S_MAX + 5;
-/// HTTP connections that follow the events; one more takes the place of one that has stalled, else 503.
+/// HTTP connections that follow the events. A further one replaces a stalled one, else it is
+/// answered with 503.
 pub const HTTP_FOLLOWERS_MAX: usize = 16;
-/// Text of events waiting for one follower, in bytes; a slower one is dropped.
+/// Text of events waiting for one follower, in bytes. A slower follower is disconnected.
 pub const HTTP_FOLLOWER_BYTES_MAX: usize = 1024 * 1024;
-/// So much of it is handed to the kernel at once, in the middle of a turn, in bytes.
+/// Text of events at which a follower's socket is written in the middle of a turn, in bytes.
 pub const HTTP_FOLLOWER_FLUSH_BYTES: usize = 64 * 1024;
-/// Seconds between two comments that keep such a connection alive.
+/// Seconds between two comments that keep an event stream alive.
 pub const HTTP_FOLLOWER_COMMENT_S: u64 = 15;
 /// Hosts on one page.
 pub const PAGE_HOSTS_MAX: usize = 1_000;
-/// Entries of the table looked at for one page: a page may so come short, with a cursor to go on.
+/// Host table entries examined for one page. A page may therefore be short, with a cursor to
+/// continue.
 pub const PAGE_SCAN_MAX: usize = 20_000;
 
-/// One answer the command line takes from a server, in bytes; a longer one is an error.
+/// Response that the command line accepts from a server, in bytes. A longer one is an error.
 pub const API_ANSWER_BYTES_MAX: u64 = 64 * 1024 * 1024;
-/// A token in a file, in bytes; a longer one is refused.
+/// Token in a file, in bytes. A longer one is refused.
 pub const API_TOKEN_BYTES_MAX: u64 = 4_096;
-/// Pages that the command line requests in a row. A server that has more than every host of a full
-/// table is not Anthill: an error.
+/// Pages that the command line requests in a row. A server with more pages than a full host table
+/// has is not Anthill: an error.
 pub const API_PAGES_MAX: usize = 3 * HOSTS_MAX / PAGE_HOSTS_MAX;
-/// Hosts of a task the command line asks for at a time: each may bring the beginning of an output for
-/// every command, and all of them must fit one answer.
+/// Hosts of a task that the command line requests at a time: all their outputs must fit one
+/// response.
 pub const API_TASK_HOSTS: usize = 100;
-/// Pages of those asked for in a row: likewise an error beyond.
+/// Pages of those requested in a row. More are an error likewise.
 pub const API_TASK_PAGES_MAX: usize = DELIVERIES_MAX / API_TASK_HOSTS + 1;
-/// A file of commands for a dispatch, in bytes; a longer one is refused. Far more than a book may hold.
+/// File of commands for a dispatch, in bytes. A longer one is refused; a book holds far less.
 pub const TASKS_FILE_BYTES_MAX: u64 = 1024 * 1024;
-/// A line given to the console by a script, in bytes; a longer one is refused.
+/// Line of a console script, in bytes. A longer one is refused.
 pub const CONSOLE_LINE_BYTES_MAX: usize = 64 * 1024;
-/// Lines the console remembers from one time to the next.
+/// Lines in the history of the console.
 pub const CONSOLE_HISTORY_LINES_MAX: usize = 1_000;
-/// Bytes of one event that `anthill events` reads; the stream is ended at a longer line.
+/// Event that `anthill events` reads, in bytes. A longer line ends the stream.
 pub const API_EVENT_BYTES_MAX: u64 = 1024 * 1024;
-/// Events kept for clients that ask later; the oldest goes.
+/// Events kept for clients that reconnect. The oldest is dropped.
 pub const EVENTS_RECENT_MAX: usize = 1_024;
-/// Bytes of a target; a longer one is refused.
+/// Target expression, in bytes. A longer one is refused.
 pub const TARGET_BYTES_MAX: usize = 1024 * 1024;
-/// Spans of numbers in one range of a target; more are refused.
+/// Number spans in one range of a target. A range with more is refused.
 pub const TARGET_SPANS_MAX: usize = 65_536;
-/// Pages of hosts the console looks through to complete a name.
+/// Pages of hosts that the console reads to complete a name.
 pub const CONSOLE_COMPLETION_PAGES_MAX: usize = 10;
 
-/// Tasks in memory. When full, the oldest finished one is evicted (the store still has it); if
-/// there is none a dispatch is refused for now.
+/// Tasks in memory. When full, the oldest finished one is evicted (the store keeps it). Without a
+/// finished one a dispatch is refused for now.
 pub const TASKS_MAX: usize = 16_384;
-/// Of the tasks, deliveries and bytes of books that the core holds, so many quarters may belong to tasks that wait for hosts
-/// that are offline. Beyond, a dispatch that would wait is refused for now: one that goes out at once always has the rest.
+/// Quarters of the tasks, deliveries and book bytes in the core that may belong to tasks waiting
+/// for offline hosts. Beyond, a dispatch that would wait is refused for now, so one that goes out
+/// at once always finds room.
 pub const QUEUED_QUARTERS_MAX: usize = 3;
-/// Hosts of all those tasks together. When full likewise.
+/// Hosts of all tasks in memory together. Full likewise.
 pub const DELIVERIES_MAX: usize = 1 << 21;
-/// A task book: its commands as ASCII-escaped JSON and the longest of them once more, in bytes.
+/// Task book, in bytes: its commands as ASCII-escaped JSON and the longest of them once more.
 pub const BOOK_BYTES_MAX: usize = 60_000;
-/// Text of all books the core holds, in bytes. When full likewise.
+/// Text of all books in the core, in bytes. Full likewise.
 pub const BOOKS_BYTES_MAX: usize = 64 * 1024 * 1024;
-/// A datagram to a host, in bytes: old clients read no more.
+/// Datagram to a host, in bytes. Old clients read no more.
 pub const DATAGRAM_BYTES_MAX: usize = 1_024;
-/// Tasks with the store that are written again because it has lost them; the next follows when one is settled.
+/// Tasks being rewritten to a store that lost its data. The next follows when one is settled.
 pub const RESTORES_IN_FLIGHT_MAX: usize = 8;
 /// Datagrams and pushes sent in a turn.
 pub const SENDS_PER_TURN_MAX: usize = 1_024;
-/// Dispatches under way with the store; more are refused for now.
+/// Dispatches that wait for the store. A further one is refused for now.
 pub const DISPATCHES_WAITING_MAX: usize = 64;
-/// Hosts of one request that are handled at a time: the rest of a request with more follows in later turns, as many at a
-/// time, for [`TURN_SLICE_US`] of each turn.
+/// Hosts of one request handled in one step. A request with more continues in later turns, for
+/// [`TURN_SLICE_US`] of each.
 pub const HOSTS_PER_STEP_MAX: usize = 256;
-/// A body over HTTP whose names of hosts are read all at once, in bytes; those of a longer one are read
-/// [`HOSTS_SHOWN_PER_STEP_MAX`] at a time.
+/// HTTP body whose host names are read in one step, in bytes. A longer one is read
+/// [`HOSTS_SHOWN_PER_STEP_MAX`] names at a time.
 pub const BODY_BYTES_AT_ONCE_MAX: usize = 32 * 1024;
-/// Hosts of one answer that are put into its body at a time; those of a longer answer follow in later turns.
+/// Hosts written into a response in one step. A longer response continues in later turns.
 pub const HOSTS_SHOWN_PER_STEP_MAX: usize = 1_024;
-/// Seconds an asker waits for the store to say what became of a dispatch.
+/// Seconds for which a requester waits for the store's outcome of a dispatch.
 pub const DISPATCH_WAIT_S_MAX: u64 = 10;
-/// Questions to the store under way; more are refused for now.
+/// Read requests that the store thread holds. A further one is refused for now.
 pub const READS_WAITING_MAX: usize = 256;
-/// Bytes that the results which arrive may come to, for all connections together. Beyond, those connections wait.
+/// Unfinished results of all connections, in bytes. Beyond, their connections are paused.
 pub const RESULT_BYTES_HELD_MAX: usize = 64 * 1024 * 1024;
-/// The share of one address (an IPv6 network of 64 bits), in bytes. Beyond, its connections wait.
+/// Share of one network (an IPv4 address or an IPv6 /64) in them, in bytes. Beyond, its connections
+/// are paused.
 pub const RESULT_BYTES_ADDRESS_MAX: usize = 16 * 1024 * 1024;
 /// Bytes of a result that count as progress.
 pub const RESULT_PROGRESS_BYTES: usize = 64 * 1024;
 /// Seconds without such progress after which a result is refused, if connections wait for room.
 pub const RESULT_STALLED_S: u64 = 2;
-/// Milliseconds between two looks for such results, while connections wait.
+/// Milliseconds between two checks for such results while connections wait.
 pub const RESULT_LOOK_MS: u64 = 500;
-/// Bytes of a result that count as a message.
+/// Bytes of a result that count as one message.
 pub const RESULT_BYTES_A_MESSAGE: u64 = 16 * 1024;
-/// Seconds a result may wait for room before it is refused.
+/// Seconds for which a result may wait for room before it is refused.
 pub const RESULT_WAIT_S_MAX: u64 = 60;
-/// Of each output so much is shown with the task, in bytes; all of it can be asked for by itself.
+/// Part of each output shown with its task, in bytes. The whole output can be requested separately.
 pub const OUTPUT_SHOWN_BYTES_MAX: usize = 4_096;
 /// Hosts on one page of a task.
 pub const PAGE_TASK_HOSTS_MAX: usize = 1_000;
 /// Tasks on one page.
 pub const PAGE_TASKS_MAX: usize = 1_000;
-/// Console commands remembered. The oldest goes for one more.
+/// Console commands remembered. The oldest is dropped for a further one.
 pub const COMMANDS_MAX: usize = 1_024;
 
-/// Hosts of all remembered console commands together. The oldest go; one to more hosts than this is refused.
+/// Hosts of all remembered console commands together. The oldest commands are dropped. A command to
+/// more hosts than this is refused.
 pub const COMMAND_HOSTS_MAX: usize = 1 << 20;
-/// Hosts that report on tasks before the store has been reached for the first time, and so before it has
-/// told which there are, one entry a task. What more come with is in the store, but their states here lag.
+/// Hosts that report on tasks before the store was reached for the first time, one entry a task.
+/// Reports of further hosts are stored, but their states here lag.
 pub const EARLY_REPORTS_MAX: usize = 65_536;
 
-/// Requests from handles waiting for the loop; a handle waits when it is full.
+/// Requests of handles that wait for the loop. A handle waits while it is full.
 pub const REQUESTS_WAITING_MAX: usize = 1_024;
-/// Events waiting for one subscriber; further ones are dropped for it, and it sees their number.
+/// Events waiting for one subscriber. Further ones are dropped for it, and it learns their number.
 pub const EVENTS_WAITING_MAX: usize = 4_096;
-/// Log lines waiting for the log thread; the rest is dropped, counted and said so.
+/// Log lines waiting for the log thread. Further ones are dropped and counted, and a line gives
+/// their number.
 pub const LOG_LINES_WAITING_MAX: usize = 8_192;
 
-/// The event stream is trimmed to about so many entries.
+/// Entries to which the event stream is trimmed, approximately.
 pub const STREAM_ENTRIES_MAX: usize = 100_000;
-/// The node's lease, in seconds, and how often it is renewed.
+/// Lifetime of the node's lease, in seconds.
 pub const LEASE_S: u64 = 15;
 /// Seconds between two renewals of the lease.
 pub const LEASE_RENEW_S: u64 = 5;
 /// Seconds for which a lease found at the start must not be renewed before it counts as dead.
 pub const LEASE_WATCH_S: u64 = 6;
-/// Seconds between two looks at whether our hosts are all in the set of those online.
+/// Seconds between two audits: checks that the store's set of online hosts holds all of ours.
 pub const AUDIT_S: u64 = 10;
 
-/// AK devices in the configuration: refused beyond.
+/// AK devices in the configuration. More are refused.
 pub const AK_DEVICES_MAX: usize = 1_024;
-/// Commands of one device, and fields of one command: refused beyond.
+/// Commands of one device, and fields of one command. More are refused.
 pub const AK_COMMANDS_MAX: usize = 32;
-/// A reply of a device, in bytes from behind STX to before ETX. A longer one is abnormal: the connection is closed.
+/// Reply of a device between STX and ETX, in bytes. A longer one is invalid data: the connection is
+/// closed.
 pub const AK_REPLY_BYTES_MAX: usize = 8_192;
-/// Of each value so much is shown where all devices are, in bytes; all of it is shown with its device.
+/// Part of each value shown in the list of all devices, in bytes. The whole value is shown with its
+/// device.
 pub const AK_DATA_SHOWN_BYTES_MAX: usize = 256;
-/// Bytes that belong to no reply, between two replies. More is abnormal likewise.
+/// Bytes between two replies that belong to neither. More are invalid data likewise.
 pub const AK_NOISE_BYTES_MAX: usize = 16_384;
-/// Milliseconds before a device is connected to again; doubled with each time in vain.
+/// Milliseconds before the first reconnect to a device. Doubled with each failure.
 pub const AK_RETRY_MS_MIN: u64 = 1_000;
-/// Milliseconds between two attempts to connect to a device, at most.
+/// Longest wait between two attempts to connect to a device, in milliseconds.
 pub const AK_RETRY_MS_MAX: u64 = 5_000;
-/// Milliseconds a connection to a device may take at least to come about, however short its `timeout_ms`:
-/// the kernel asks a second time after one second.
+/// Least time for a connection attempt to a device, in milliseconds, however short its
+/// `timeout_ms`: the kernel repeats its first packet after one second.
 pub const AK_CONNECT_MS_MIN: u64 = 1_500;
-/// The same at most, however long its `timeout_ms`: one that is switched off says nothing, and others wait for its place.
+/// Longest time for a connection attempt to a device, in milliseconds, however long its
+/// `timeout_ms`: a device without power answers nothing, and others wait for the place.
 pub const AK_CONNECT_MS_MAX: u64 = 5_000;
-/// Milliseconds that a device just connected is listened to before it is asked: a converter in front of it may still hold the
-/// late answer to a question of the connection before, which is not to be taken for that to the first of this one.
+/// Milliseconds for which a newly connected device is listened to before the first request. A
+/// converter in front of it may still hold the late reply to a request of the previous connection.
 pub const AK_LISTEN_MS: u64 = 50;
-/// Milliseconds that the loop may be late for devices; when it is later it stood still, and that time makes no data stale.
+/// Milliseconds by which the loop may be late for devices. If it is later, it stood still, and that
+/// time makes no data stale.
 pub const AK_STANDSTILL_MS: u64 = 500;
-/// Devices being connected to at once; the others wait for their turn. Half of all there may be: were all of them switched
-/// off, each would be tried as long as it rests.
+/// Devices with a connection attempt in progress; the others wait. This is half of
+/// [`AK_DEVICES_MAX`]: even if no device answers, each is tried for as long as it rests.
 pub const AK_CONNECTING_MAX: usize = 512;
-/// Milliseconds between two connects to devices: many are not to be asked in step, each of their rounds a heap of questions
-/// that hosts wait for.
+/// Milliseconds between two connection attempts to devices, so that their requests do not come in
+/// step.
 pub const AK_DIAL_EVERY_MS: u64 = 1;
-/// Targets of `reach` in the configuration: refused beyond.
+/// Targets of `reach` in the configuration. More are refused.
 pub const REACH_TARGETS_MAX: usize = 1_024;
-/// A target as it is written, in bytes: refused beyond.
+/// Text of one target, in bytes. A longer one is refused.
 pub const REACH_TARGET_BYTES_MAX: usize = 128;
-/// Targets being tried at once; the others wait for their turn.
+/// Targets with a probe in progress. The others wait.
 pub const REACH_PROBES_MAX: usize = 512;
-/// Milliseconds a target has to answer, or its period if that is shorter.
+/// Milliseconds for a target to answer, or its period if that is shorter.
 pub const REACH_WAIT_MS_MAX: u64 = 3_000;
-/// Connections begun from here in a turn, to devices and to targets each; the rest waits for the next.
+/// Connection attempts begun in a turn, to devices and to targets each. The rest waits for the next
+/// turn.
 pub const DIALS_PER_TURN_MAX: usize = 32;
-/// Devices, and sockets of devices and targets, looked at in a turn; the others wait for the next: a host whose
-/// heartbeat comes meanwhile waits for so many at most.
+/// Devices and their sockets served in a turn. The others wait for the next turn, and heartbeats
+/// come between.
 pub const DEVICES_PER_TURN_MAX: usize = 8;
-/// Bytes read from one of those in a turn; the rest waits for the next.
+/// Bytes read from one of those sockets in a turn. The rest waits for the next turn.
 pub const DIALED_BYTES_PER_TURN_MAX: usize = 16 * 1024;
-/// Milliseconds between two writings of what devices and targets are: what changes meanwhile is written once.
+/// Milliseconds between two writes of the state of devices and targets. Changes in between are
+/// written once.
 pub const OUTSIDE_WRITE_MS: u64 = 200;
-/// Seconds after the store has come up at which all of it is written once more.
+/// Seconds after the store became available at which that state is rewritten as a whole.
 pub const OUTSIDE_AGAIN_S: u64 = 5;
-/// Seconds after which what has not changed of a device is written all the same, with what has.
+/// Seconds after which the unchanged values of a device are written together with the changed ones.
 pub const OUTSIDE_ALL_S: u64 = 10;
-/// Devices, and targets, written in one batch: hosts wait for it to be made.
+/// Devices, and targets, written in one batch. Hosts wait while it is prepared.
 pub const OUTSIDE_OPS_MAX: usize = 32;
-/// Milliseconds between two of these batches at least: many that change often are written less often, and the
-/// store thread leaves the rest of its core to the hosts.
+/// Least time between two of these batches, in milliseconds, so that they leave most of the store
+/// thread to hosts.
 pub const OUTSIDE_PACE_MS: u64 = 50;
 
-/// Memory the embedded store may use to keep parts of its file, in bytes.
+/// Page cache of the embedded store, in bytes.
 pub const EMBEDDED_CACHE_BYTES: usize = 16 * 1024 * 1024;
-/// An embedded store's file without its mark that is not larger was being made when its process
-/// ended, and is made anew, in bytes; a larger one is left alone and refused.
+/// File of the embedded store without its mark, in bytes, that counts as unfinished and is created
+/// anew. A larger one is left untouched and refused.
 pub const EMBEDDED_NEW_FILE_BYTES_MAX: u64 = 4 * 1024 * 1024;
-/// Keys, and last-seen times, looked at by one sweep of the embedded store; the next goes on there.
+/// Keys, and last-seen times, examined by one sweep of the embedded store. The next sweep continues
+/// there.
 pub const SWEEP_ROWS_MAX: usize = 65_536;
 /// Commands sent to Redis before their replies are read.
 pub const REDIS_WINDOW_COMMANDS_MAX: usize = 1_000;
-/// The same in bytes; a single command that is longer goes alone.
+/// Bytes sent to Redis before the replies are read. A single longer command is sent alone.
 pub const REDIS_WINDOW_BYTES_MAX: usize = 256 * 1024;
-/// Reads of a TLS connection to Redis for the next bytes of data, since a record of TLS need not hold any. A connection
-/// that brings none in so many is given up, and the store is away.
+/// Reads of a TLS connection to Redis without data, since a TLS record need not hold any. The
+/// connection is closed then, and the store counts as unavailable.
 pub const REDIS_TLS_READS_MAX: usize = 256;
-/// Messages of Redis that answer no command (pushes), between two replies. Beyond, the connection is given up
-/// likewise.
+/// Push messages of Redis between two replies. Beyond, the connection is closed likewise.
 pub const REDIS_PUSHES_MAX: usize = 1_000;
-/// Hosts' keys in one command to Redis, which serves no other client meanwhile.
+/// Host keys in one command to Redis, which serves no other client meanwhile.
 pub const REDIS_KEYS_MAX: usize = 64;
-/// Members of a set named in one command to Redis.
+/// Set members in one command to Redis.
 pub const REDIS_MEMBERS_MAX: usize = 1_000;
-/// Reports whose write was interrupted and whose event must still be raised when they are repeated.
-/// Beyond this number events may be lost (the state is written all the same).
+/// Reports whose write was interrupted and whose event is raised when they are repeated. Beyond
+/// this number events may be lost; the state is written all the same.
 pub const EVENTS_OWED_MAX: usize = 4 * BATCH_OPS_MAX;
-/// The configuration file, in bytes: refused beyond.
+/// Configuration file, in bytes. A longer one is refused.
 pub const CONFIG_FILE_BYTES_MAX: u64 = 16 * 1024 * 1024;
-/// The token's file, in bytes: refused beyond.
+/// Token file, in bytes. A longer one is refused.
 pub const TOKEN_FILE_BYTES_MAX: u64 = 4_096;
-/// Entries of one list or map of the configuration: refused beyond.
+/// Entries of one list or map of the configuration. More are refused.
 pub const CONFIG_ENTRIES_MAX: usize = 64;
-/// A log line's message, in bytes; the rest of it is cut off.
+/// Message of a log line, in bytes. The rest is cut off.
 pub const LOG_MESSAGE_BYTES_MAX: usize = 4_096;
-/// Bytes of a message of a peer that a trace line shows; the rest is cut off.
+/// Part of a peer's message that a trace line shows, in bytes. The rest is cut off.
 pub const LOG_TRACE_BYTES_MAX: usize = 512;
-/// Fields of a log line; the rest is left out.
+/// Fields of a log line. Further ones are left out.
 pub const LOG_FIELDS_MAX: usize = 8;
-/// Lines alike (one target, one host) written within [`LOG_WINDOW_S`]; the rest is counted.
+/// Similar lines (one target, one host) written within [`LOG_WINDOW_S`]. Further ones are counted.
 pub const LOG_LINES_ALIKE_MAX: u32 = 20;
-/// The window in which lines alike are counted, in seconds.
+/// Window in which similar lines are counted, in seconds.
 pub const LOG_WINDOW_S: u64 = 10;
-/// Pairs of target and host counted within a window; all further ones of a target count as one.
+/// Pairs of target and host counted within a window. All further ones of a target count as one.
 pub const LOG_PAIRS_MAX: usize = 8_192;
-/// Bytes of log lines gathered before they are written, about.
+/// Log text gathered before it is written, in bytes, approximately.
 pub const LOG_BATCH_BYTES: usize = 256 * 1024;
-/// Of the memory for those so much is kept from one batch to the next, in bytes.
+/// Memory for that text kept from one batch to the next, in bytes.
 pub const LOG_KEPT_BYTES: usize = 16 * 1024;
-/// Seconds the program waits at its end, or for a flush, for a log that cannot be written.
+/// Seconds for which the end of the program, or a flush, waits for a log that cannot be written.
 pub const LOG_FLUSH_S_MAX: u64 = 5;
-/// Operations in the hands of the store thread at most. It takes no batch for which that leaves no room.
+/// Pending operations of the store thread. It takes no batch for which there is no room.
 pub const STORE_HANDS_OPS_MAX: usize = 4_096;
-/// Operations run at once. A few hundred cost as little each as thousands, and their commands and
-/// replies take a hundred kilobytes instead of megabytes.
+/// Operations run at once. A few hundred cost no more each than thousands do, and their commands
+/// and replies take a hundred kilobytes instead of megabytes.
 pub const STORE_RUN_OPS_MAX: usize = 256;
-/// Records of the spool, or recent reports, written again in one batch.
+/// Spool records, or reports of the replay buffer, written in one batch.
 pub const REPLAY_OPS_MAX: usize = 1_024;
-/// The same in bytes on disk; a record that is larger goes alone.
+/// Size of such a batch on disk, in bytes. A larger record is written alone.
 pub const REPLAY_BYTES_MAX: usize = 4 * 1024 * 1024;
-/// Records left in the spool below which it is emptied before anything new is taken, so that
-/// a steady flow of new ones cannot keep it from ever becoming empty.
+/// Records left in the spool at which the store thread takes nothing new until it is empty, so that
+/// a steady flow of reports cannot keep it from becoming empty.
 pub const SPOOL_TAIL_RECORDS: u64 = 4 * REPLAY_OPS_MAX as u64;
-/// One segment file of the spool, in bytes; one that holds a larger batch may exceed it.
+/// Segment file of the spool, in bytes. A segment with a larger batch may exceed it.
 pub const SPOOL_SEGMENT_BYTES: u64 = 8 * 1024 * 1024;
-/// One record of the spool, in bytes. A report that comes to more is refused for good.
+/// Record of the spool, in bytes. A longer report is refused.
 pub const SPOOL_RECORD_BYTES_MAX: usize = 24 * 1024 * 1024;
-/// Bytes replayed between two notes of how far the replay has come.
+/// Bytes replayed between two records of the replay position.
 pub const SPOOL_MARK_BYTES: usize = 1024 * 1024;
-/// Events that one life of a server may tell before their numbers meet those kept for its next life: two
-/// years of a thousand a second. Each start while the clock is behind uses up so many of the 2⁵³ there are.
+/// Event numbers reserved for one run of a server: two years of a thousand events a second. Each
+/// start with a clock that is behind uses up this many of the 2⁵³ there are.
 pub const EVENTS_OF_A_LIFE_MAX: u64 = 1 << 36;
-/// The file of rejected records, in bytes; then it becomes `rejected.1`, and an older one goes.
+/// File of rejected records, in bytes. It is renamed to `rejected.1` then, and an older
+/// `rejected.1` is deleted.
 pub const REJECTED_BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// Scheduler slice of the loop's thread, in microseconds: the least that the kernel grants.
 pub const LOOP_SLICE_US: u64 = 100;
-/// By how much the store thread steps back behind the loop: of a processor that both want, about a quarter is left to it.
+/// Niceness of the store thread relative to the loop. If both want the same processor, the store
+/// thread gets about a quarter of it.
 pub const STORE_NICENESS: i32 = 5;
-/// The same of the log thread.
+/// Niceness of the log thread relative to the loop.
 pub const LOG_NICENESS: i32 = 10;
-/// Time for which a stored report stays in the replay buffer, in seconds.
+/// Seconds for which a stored report stays in the replay buffer.
 pub const RECENT_S: u64 = 10;
-/// Reports so kept. When full the oldest is given up.
+/// Reports in the replay buffer. When full, the oldest is dropped.
 pub const RECENT_OPS_MAX: usize = 32_768;
-/// The same in bytes of text.
+/// Text in the replay buffer, in bytes. Full likewise.
 pub const RECENT_BYTES_MAX: usize = 16 * 1024 * 1024;
-/// The file that keeps them while the store is away, in bytes; the oldest that would not fit are in memory only.
+/// File that holds the replay buffer while the store is unavailable, in bytes. The oldest reports
+/// beyond it are in memory only.
 pub const RECENT_FILE_BYTES_MAX: u64 = 2 * RECENT_BYTES_MAX as u64;
-/// Tasks looked at in one go when they are read at the start.
+/// Tasks read in one step at the start.
 pub const TASKS_PER_LOOK_MAX: usize = 16;
-/// Tasks looked at by one sweep; the next goes on there.
+/// Tasks examined by one sweep. The next sweep continues there.
 pub const SWEEP_TASKS_MAX: usize = 1_024;
-/// Hosts whose progress is read from Redis in one go for a question.
+/// Hosts whose progress is read from Redis in one step of a read request.
 pub const READ_HOSTS_PER_STEP_MAX: usize = 16;
-/// Outputs in the answer to one question, in bytes of base64. They share it as they come; what has no
-/// room is left out, and can be asked for by itself.
+/// Outputs in the response to one read request, in bytes of base64. An output without room is left
+/// out, and can be requested separately.
 pub const READ_OUTPUT_BYTES_MAX: usize = 32 * 1024 * 1024;
-/// Milliseconds between two attempts to reach a store that is away, at most.
+/// Longest wait between two attempts to reach an unavailable store, in milliseconds.
 pub const STORE_RETRY_MS_MAX: u64 = 1_000;
-/// Milliseconds of idleness after which the store is asked for a sign of life.
+/// Milliseconds of idleness after which the store is pinged.
 pub const STORE_IDLE_MS: u64 = 1_000;
-/// Milliseconds between two checks for a closed connection, while confirmed reports are in memory
-/// only: for this long, and until they are on disk, the memory has their only copy if the store
-/// dies.
+/// Milliseconds between two checks for a closed connection while confirmed reports are in memory
+/// only. If the store dies, memory holds their only copy for this long, and until they are on disk.
 pub const STORE_LOOK_MS: u64 = 20;
-/// Seconds between two sweeps of what is over in the store.
+/// Seconds between two sweeps for expired data in the store.
 pub const STORE_SWEEP_S: u64 = 60;
-/// Panics of the store thread, each within [`STORE_CARE_S`] of the one before, after which operations are
-/// run one by one, and the one that panics again is rejected.
+/// Panics of the store thread, each within [`STORE_CARE_S`] of the previous one, after which
+/// operations are run one by one. An operation that panics again is rejected.
 pub const STORE_PANICS_MAX: u32 = 3;
 /// Seconds without a panic after which operations are run in batches again.
 pub const STORE_CARE_S: u64 = 60;
-/// A file of the embedded store up to which it is read whole at the start, to find damage before anything is served, in
-/// bytes. Of a larger one damage shows where it is met.
+/// File of the embedded store that is read whole at the start, in bytes, so that damage is found
+/// before anything is served. In a larger file damage is found when it is read.
 pub const EMBEDDED_CHECK_BYTES_MAX: u64 = 64 * 1024 * 1024;
-/// Seconds between two looks at the leases of other nodes, at most.
+/// Longest interval between two checks of other nodes' leases, in seconds.
 pub const NODE_LOOK_S: u64 = 5;
-/// Seconds between two looks beyond which what was seen before them does not count: the store or this node stood still.
+/// Interval between two such checks beyond which earlier observations are discarded, in seconds:
+/// the store or this node stood still.
 pub const NODE_LOOK_GAP_S: u64 = 10;
-/// Names of other nodes that are looked at; further ones wait until some of these have gone.
+/// Other nodes that are watched. Further ones wait until some of these have gone.
 pub const NODES_SEEN_MAX: usize = 1_000;
-/// Connections that one operation may break in a row, each time alone, before it is refused (`rejected`).
+/// Connections that one operation may break in a row, each time alone. It is rejected then.
 pub const SUSPECT_BREAKS_MAX: u32 = 3;
-/// Operations that are remembered as the possible cause of a broken connection. When full, those that have broken none
-/// alone are forgotten first.
+/// Operations remembered as a possible cause of a broken connection. When full, those that have
+/// broken none alone are dropped first.
 pub const SUSPECTS_MAX: usize = 2 * REPLAY_OPS_MAX;
-/// Milliseconds between two looks at a lease that is not ours.
+/// Milliseconds between two checks of a lease that another process holds.
 pub const LEASE_LOOK_MS: u64 = 500;
-/// Milliseconds by which a lease may seem to have grown without having been renewed.
+/// Milliseconds by which a lease may appear to have grown without a renewal.
 pub const LEASE_GROWTH_MS: u64 = 500;
 
-/// Seconds after which an agent whose disk was full or read-only tries it again. Until then it beats and
-/// takes no work.
+/// Seconds after which an agent tries a full or read-only disk again. Until then it sends
+/// heartbeats and takes no work.
 pub const AGENT_DISK_RETRY_S: u64 = 30;
-/// Tasks and commands an agent has taken and not yet begun or ended. A further one is not answered: it
-/// comes again.
+/// Tasks and console commands that an agent has taken and not finished. A further one is not
+/// answered, so the server sends it again.
 pub const AGENT_TASKS_WAITING_MAX: usize = 64;
-/// Seconds after which a restarted agent no longer runs a console command that an earlier process took
-/// and did not begin: its result says so. (A task is begun however old it is, if the server still has it.)
+/// Age in seconds beyond which a restarted agent does not begin a console command of an earlier
+/// process; its result says so. A task is begun at any age if the server still has it.
 pub const AGENT_COMMAND_RESUME_S_MAX: u64 = 3_600;
-/// Reports an agent keeps for the server. When full it takes no further task.
+/// Reports that an agent keeps for the server. When full, it takes no further task.
 pub const AGENT_REPORTS_WAITING_MAX: usize = 16_384;
-/// Output that an agent stores for the server, in bytes. Beyond it, output is dropped, and its
-/// result says `truncated`.
+/// Output that an agent keeps for the server, in bytes. Beyond, output is dropped, and its result
+/// says `truncated`.
 pub const AGENT_OUTPUTS_BYTES_MAX: u64 = 256 * 1024 * 1024;
-/// Of what a command puts out so much is kept, in bytes; the rest is read and dropped.
+/// Output of one command that is kept, in bytes. The rest is read and dropped.
 pub const AGENT_OUTPUT_BYTES_MAX: usize = 1024 * 1024;
-/// Reports sent and not yet acknowledged; further ones wait for their turn.
+/// Reports sent and not yet acknowledged. Further ones wait.
 pub const AGENT_REPORTS_IN_FLIGHT_MAX: usize = 32;
-/// The same for their output, in bytes; a single one may exceed it.
+/// Output of those reports, in bytes. A single one may exceed it.
 pub const AGENT_OUTPUT_BYTES_IN_FLIGHT_MAX: u64 = 1024 * 1024;
 /// Connections that may be lost over one result before it is sent without its output.
 pub const AGENT_RESULT_LOSSES_MAX: u32 = 3;
-/// Answers kept while there is no connection; the oldest makes room, since its key comes again.
+/// Answers kept without a connection. The oldest is dropped, since the server sends its key again.
 pub const AGENT_ANSWERS_WAITING_MAX: usize = 256;
-/// Keys an agent remembers having taken; the oldest that has ended is forgotten first. Only their number
-/// counts and not their age: a wall clock that steps must not let a book be run again.
+/// Keys of past tasks that an agent remembers. The oldest finished one is forgotten first. Age does
+/// not count: a stepping wall clock must not let a book run twice.
 pub const AGENT_KEYS_MAX: usize = 100_000;
-/// The agent's journal is written anew when it is larger than so many bytes, and twice what is in it.
+/// Size in bytes at which the agent's journal is compacted, if it is also twice its live content.
 pub const AGENT_JOURNAL_BYTES_MIN: u64 = 1024 * 1024;
-/// The allow file, in bytes: refused beyond.
+/// Allow file, in bytes. A longer one is refused.
 pub const AGENT_ALLOW_BYTES_MAX: u64 = 1024 * 1024;
-/// Entries of the allow file: refused beyond.
+/// Entries of the allow file. More are refused.
 pub const AGENT_ALLOW_ENTRIES_MAX: usize = 4_096;
-/// Time limit of a command whose entry does not set one, in seconds.
+/// Default time limit of a command, in seconds.
 pub const AGENT_RUN_S: u64 = 600;
-/// Longest time limit of an entry, in seconds.
+/// Longest time limit of an allow-file entry, in seconds.
 pub const AGENT_RUN_S_MAX: u64 = 30 * 86_400;
-/// Milliseconds between the two signals that end a command, the second of which it cannot catch.
+/// Milliseconds between SIGTERM and SIGKILL to a command.
 pub const AGENT_KILL_MS: u64 = 2_000;
-/// Milliseconds after which an agent that was asked to end ends, whatever hangs: longer than both signals have
-/// to end a command.
+/// Milliseconds after which a stopping agent ends in any case: longer than both signals to a
+/// command take.
 pub const AGENT_STOP_MS_MAX: u64 = 10_000;
-/// Milliseconds between two looks at the processes of a command under way, at most: they are written down, for
-/// the next agent to end if this one is killed.
+/// Longest interval between two scans of a command's processes, in milliseconds. They are written
+/// down, so that the next agent can end them if this one is killed.
 pub const AGENT_PROCESS_LOOK_MS_MAX: u64 = 3_200;
-/// Seconds in which a connection, and then the server's welcome, must come about.
+/// Seconds for a connection attempt, and then for the server's welcome.
 pub const AGENT_CONNECT_S_MAX: u64 = 10;
-/// Milliseconds before the first attempt to reconnect; doubled each time.
+/// Milliseconds before the first reconnect. Doubled each time.
 pub const AGENT_RETRY_MS_MIN: u64 = 1_000;
-/// Milliseconds between two attempts to reconnect, at most.
+/// Longest wait between two reconnects, in milliseconds.
 pub const AGENT_RETRY_MS_MAX: u64 = 15_000;
-/// Milliseconds before an agent connects again after the server has ended a connection that it had accepted,
-/// as when another agent has the same id; doubled each time.
+/// Milliseconds before a reconnect after the server ended an accepted connection, for instance
+/// because another agent has the same id. Doubled each time.
 pub const AGENT_EVICTED_MS_MIN: u64 = 5_000;
-/// The same, at most.
+/// Longest such wait, in milliseconds.
 pub const AGENT_EVICTED_MS_MAX: u64 = 60_000;
-/// Seconds after which an accepted connection counts as settled, and the wait begins anew.
+/// Seconds after which an accepted connection counts as settled, and the wait starts over.
 pub const AGENT_SETTLED_S: u64 = 300;
-/// Intervals without anything from the server after which it is taken for dead.
+/// Heartbeat intervals without a byte from the server after which the agent reconnects.
 pub const AGENT_SILENT_INTERVALS: u64 = 3;
-/// Seconds between two looks at what the host is: its name and addresses.
+/// Seconds between two readings of the host's name and addresses.
 pub const AGENT_LOOK_S: u64 = 60;
-/// Bytes that an agent's server does not take; beyond, the connection is dropped.
+/// Bytes that the server has not taken. Beyond, the agent drops the connection.
 pub const AGENT_UNREAD_BYTES_MAX: usize = 8 * 1024 * 1024;
-/// Bytes an agent reads from its server in a turn, and datagrams; the rest waits for the next.
+/// Bytes that an agent reads from its server in a turn. The rest waits for the next turn.
 pub const AGENT_READ_BYTES_PER_TURN_MAX: usize = 1024 * 1024;
 
-/// Descriptors the bench client keeps from its hosts: its poll, pipes, `/proc`, HTTP.
+/// Descriptors that the load generator's hosts may not use: its poll, pipes, `/proc` and HTTP need
+/// them.
 pub const BENCH_DESCRIPTORS_RESERVED: u64 = 64;
-/// Bytes that the server does not take of a host of the load generator; beyond, a heartbeat is not
-/// sent and counts as an error.
+/// Bytes of one host that the server has not taken. Beyond, a heartbeat is not sent and counts as
+/// an error.
 pub const BENCH_UNSENT_BYTES_MAX: usize = 64 * 1024;
-/// Heartbeats it sends before it looks again what has come.
+/// Heartbeats sent before the load generator reads again.
 pub const BENCH_SENDS_PER_TURN_MAX: usize = 64;
-/// Sockets it reads before it sends what is due meanwhile, and datagrams: so few that nothing waits for long.
+/// Sockets and datagrams read before the load generator sends again.
 pub const BENCH_EVENTS_PER_TURN_MAX: usize = 32;
-/// Connections it ends before it looks again what has come, where many hosts go at once.
+/// Connections closed before the load generator reads again.
 pub const BENCH_CLOSES_PER_TURN_MAX: usize = 8;
-/// Seconds it waits for a connection to come about, and at the end for replies that are missing.
+/// Seconds for which the load generator waits for a connection, and at the end for missing replies.
 pub const BENCH_WAIT_S_MAX: u64 = 10;
-/// Bytes of a file in `/proc` it reads at most; the rest is not looked at.
+/// Part of a file in `/proc` that is read, in bytes.
 pub const BENCH_PROC_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
 const _: () = {
