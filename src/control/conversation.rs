@@ -11,9 +11,9 @@
 //!
 //! The memory is bounded by a head, a body and one read: the caller reads only after [`Step::More`].
 
-use super::Site;
+use super::HttpContext;
 use super::body::{Begun, Reading};
-use super::gate::Door;
+use super::guard::RequestGuard;
 use super::http::{self, Head};
 use super::response::{Note, Response, Sending};
 use super::routes::{self, Outcome, Route};
@@ -86,8 +86,8 @@ impl Conversation {
     /// every step another.
     pub fn step(
         &mut self,
-        door: &Door<'_>,
-        site: &Site<'_>,
+        guard: &RequestGuard<'_>,
+        context: &HttpContext<'_>,
         number: u128,
         out: &mut Vec<u8>,
     ) -> Step {
@@ -114,7 +114,7 @@ impl Conversation {
             head_only: head.is_head(),
             close: head.close || self.is_last,
         };
-        let response = match admit(&head, door) {
+        let response = match admit(&head, guard) {
             Ok(_) if self.input.len() < total => {
                 let waits = head.expects_continue && self.input.len() == head_len;
                 return self.wait_for(total, waits, out);
@@ -122,12 +122,12 @@ impl Conversation {
             Ok(route) => {
                 let body = &self.input[head_len..total];
                 if body.len() > BODY_BYTES_AT_ONCE_MAX
-                    && let Some(begun) = routes::begin(&route, body, door.rules, number)
+                    && let Some(begun) = routes::begin(&route, body, guard.rules, number)
                 {
                     self.forget(total);
                     return self.begun(begun, sending, out);
                 }
-                match routes::act(route, body, site, door.rules, number) {
+                match routes::act(route, body, context, guard.rules, number) {
                     Outcome::Answer(response) => response,
                     Outcome::Ask(ask) => {
                         self.asked = Some(sending);
@@ -234,8 +234,8 @@ impl Conversation {
 }
 
 /// Everything that can be said from the head alone.
-fn admit(head: &Head<'_>, door: &Door<'_>) -> Result<Route, Response> {
-    door.judge(head)?;
+fn admit(head: &Head<'_>, guard: &RequestGuard<'_>) -> Result<Route, Response> {
+    guard.judge(head)?;
     routes::find(head)
 }
 
@@ -243,7 +243,7 @@ fn admit(head: &Head<'_>, door: &Door<'_>) -> Result<Route, Response> {
 mod tests {
     use super::*;
     use crate::control::HttpRules;
-    use crate::control::testing::{Ants, site};
+    use crate::control::testing::{Ants, context};
     use crate::limits::{HTTP_BODY_BYTES_MAX, HTTP_HEAD_BYTES_MAX};
     use proptest::prelude::*;
 
@@ -252,7 +252,7 @@ mod tests {
         let ants = Ants::with_hosts(3);
         let rules = HttpRules::default();
         let bound = "127.0.0.1:11480".parse().unwrap();
-        let door = Door {
+        let guard = RequestGuard {
             rules: &rules,
             bound,
             local: bound,
@@ -262,7 +262,7 @@ mod tests {
         for piece in pieces {
             conversation.take(piece);
             loop {
-                match conversation.step(&door, &site(&ants), 1, &mut out) {
+                match conversation.step(&guard, &context(&ants), 1, &mut out) {
                     Step::More => break,
                     Step::Working => {}
                     Step::Asked(_) => {

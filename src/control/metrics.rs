@@ -9,7 +9,7 @@ use std::fmt::{Display, Write};
 use crate::handlers::stats::Stats;
 use crate::handlers::view::StoreView;
 
-use super::Site;
+use super::HttpContext;
 
 /// The media type of the page.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -143,7 +143,7 @@ fn escape(text: &str) -> String {
 
 /// The whole page.
 #[must_use]
-pub fn page(site: &Site<'_>) -> String {
+pub fn page(context: &HttpContext<'_>) -> String {
     let mut page = Exposition::new();
     page.info(
         "anthill_build_info",
@@ -154,15 +154,15 @@ pub fn page(site: &Site<'_>) -> String {
     page.gauge(
         "anthill_uptime_seconds",
         "Seconds since the server started.",
-        site.at.now.since(site.started).as_secs_f64(),
+        context.at.now.since(context.started).as_secs_f64(),
     );
     page.gauge(
         "anthill_store_up",
         "Whether the store answers.",
-        u8::from(site.fleet.store() == StoreView::Up),
+        u8::from(context.fleet.store() == StoreView::Up),
     );
-    site.fleet.stats().collect(&mut page);
-    site.metrics.collect(&mut page);
+    context.fleet.stats().collect(&mut page);
+    context.metrics.collect(&mut page);
     page.finish()
 }
 
@@ -402,14 +402,14 @@ impl Stats {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::control::testing::{Ants, metrics_of, site};
+    use crate::control::testing::{Ants, context, metrics_of};
 
     #[test]
     fn the_page_is_what_a_scraper_reads() {
         let mut ants = Ants::with_hosts(3);
         ants.stats.messages = [1, 2, 3, 4, 5, 6, 7, 8];
         ants.stats.offlines[2] = 7;
-        let families = metrics_of(&page(&site(&ants)));
+        let families = metrics_of(&page(&context(&ants)));
         let value = |name: &str, sample: &str| families[name].samples[sample].clone();
         assert_eq!(value("anthill_hosts_online", ""), "3");
         assert_eq!(value("anthill_store_up", ""), "1");
@@ -471,7 +471,7 @@ mod tests {
             new_ids_refused: 1058,
             strays_refused: 1059,
         };
-        let text = page(&site(&ants));
+        let text = page(&context(&ants));
         for number in 1001..=1059 {
             let needle = format!(" {number}\n");
             assert_eq!(text.matches(&needle).count(), 1, "{number}");

@@ -1,8 +1,8 @@
 //! HTTP: bytes in, a response out. Pure: no socket and no clock, and nothing here can change the fleet.
 //!
 //! ```text
-//!  bytes ──▶ http::parse ──▶ gate: Host, Origin, token ──▶ routes ──▶ Response ──▶ bytes
-//!            framing, sizes  Door                          a Fleet, read
+//!  bytes ──▶ http::parse ──▶ RequestGuard ──────▶ routes ──▶ Response ──▶ bytes
+//!            framing, sizes  Host, Origin, token  a Fleet, read
 //!            └────────────────────── Conversation ──────────────────────────┘
 //! ```
 //!
@@ -12,7 +12,7 @@
 pub mod body;
 pub mod conversation;
 pub mod events;
-pub mod gate;
+pub mod guard;
 pub mod http;
 pub mod json;
 pub mod metrics;
@@ -25,7 +25,7 @@ pub mod routes;
 pub mod target;
 
 pub use conversation::{Conversation, Step};
-pub use gate::{Door, HttpRules};
+pub use guard::{HttpRules, RequestGuard};
 pub use response::Response;
 
 use crate::handlers::ak::Devices;
@@ -78,7 +78,7 @@ impl Fleet for Core {
 
 /// All that an answer can be made of, for the length of a turn.
 #[derive(Clone, Copy)]
-pub struct Site<'a> {
+pub struct HttpContext<'a> {
     /// The fleet.
     pub fleet: &'a dyn Fleet,
     /// The AK devices.

@@ -30,14 +30,14 @@ pub fn take<const N: usize>(
 
 /// A part of a list that has many pages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Part {
+pub struct Page {
     /// Maximum number of entries.
     pub limit: usize,
     /// Start of the page; 0 is the beginning.
     pub cursor: u64,
 }
 
-impl Part {
+impl Page {
     /// The part that `limit` and `cursor` ask for, of at most `most`. What is above that is taken for
     /// it: the cursor leads on.
     ///
@@ -102,7 +102,7 @@ mod tests {
     #[test]
     fn a_part_is_within_its_bound() {
         let part =
-            |limit, cursor| Part::of(limit, cursor, 10).map(|part| (part.limit, part.cursor));
+            |limit, cursor| Page::of(limit, cursor, 10).map(|part| (part.limit, part.cursor));
         assert_eq!(part(None, None), Ok((10, 0)));
         assert_eq!(
             part(Some("3"), Some("18446744073709551615")),

@@ -13,15 +13,15 @@ use crate::limits::{
 };
 
 use super::body::{self, Begun, Reading};
-use super::gate::HttpRules;
+use super::guard::HttpRules;
 use super::http::Head;
 use super::json::{Device, Devices, Host, Hosts, Target, Targets};
 use super::place::Place;
-use super::query::{self, Part};
+use super::query::{self, Page};
 use super::recent::Recent;
 use super::response::{Note, Response};
 use super::target::decode;
-use super::{Site, metrics};
+use super::{HttpContext, metrics};
 
 /// The resources.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,19 +33,19 @@ pub enum Route {
     /// Counters and gauges.
     Metrics,
     /// Some hosts.
-    Hosts(Filter, Part),
+    Hosts(Filter, Page),
     /// The host of this name, if it is one.
     Host(Option<HostId>),
     /// The host of this name, if it is one, is to be forgotten.
     Forget(Option<HostId>),
     /// Some tasks.
-    Tasks(Part),
+    Tasks(Page),
     /// One task, with some of its hosts.
     Task {
         /// The key.
         key: String,
         /// The page of its hosts.
-        hosts: Part,
+        hosts: Page,
     },
     /// All that a command put out.
     Output {
@@ -113,7 +113,7 @@ pub fn find(head: &Head<'_>) -> Result<Route, Response> {
         Place::Hosts => {
             let [state, limit, cursor] = query::take(query, ["state", "limit", "cursor"])?;
             let filter = query::filter(state.as_deref())?;
-            let part = Part::of(limit.as_deref(), cursor.as_deref(), PAGE_HOSTS_MAX)?;
+            let part = Page::of(limit.as_deref(), cursor.as_deref(), PAGE_HOSTS_MAX)?;
             Ok(Route::Hosts(filter, part))
         }
         Place::Host(name) if head.method == "DELETE" => {
@@ -138,7 +138,7 @@ pub fn find(head: &Head<'_>) -> Result<Route, Response> {
         Place::Events => plain(Route::Events),
         Place::RecentEvents => {
             let [limit] = query::take(query, ["limit"])?;
-            let part = Part::of(limit.as_deref(), None, EVENTS_RECENT_MAX)?;
+            let part = Page::of(limit.as_deref(), None, EVENTS_RECENT_MAX)?;
             Ok(Route::RecentEvents(part.limit))
         }
     }
@@ -164,11 +164,17 @@ pub fn begin(
 
 /// Executes a request for `route` with this `body`. `number` is random, and identifies its task.
 #[must_use]
-pub fn act(route: Route, body: &[u8], site: &Site<'_>, rules: &HttpRules, number: u128) -> Outcome {
+pub fn act(
+    route: Route,
+    body: &[u8],
+    context: &HttpContext<'_>,
+    rules: &HttpRules,
+    number: u128,
+) -> Outcome {
     let asked = match route {
         Route::NewTask => body::task(body, number as u64),
         Route::NewCommand => body::command(body, &rules.instructions, format!("{number:032x}")),
-        Route::Tasks(Part { limit, cursor }) => Ok(Ask::Tasks { cursor, limit }),
+        Route::Tasks(Page { limit, cursor }) => Ok(Ask::Tasks { cursor, limit }),
         Route::Task { key, hosts } => Ok(Ask::Task {
             key,
             cursor: hosts.cursor,
@@ -177,42 +183,49 @@ pub fn act(route: Route, body: &[u8], site: &Site<'_>, rules: &HttpRules, number
         Route::Output { key, host, command } => Ok(Ask::Output { key, host, command }),
         Route::Command(cid) => Ok(Ask::CommandStatus { cid }),
         Route::Forget(Some(host)) => Ok(Ask::Forget { host }),
-        Route::Forget(None) => Err(host(None, site)),
+        Route::Forget(None) => Err(host(None, context)),
         Route::Events => return Outcome::Follow,
         Route::RecentEvents(limit) => {
             let none = Recent::default();
-            let recent = site.recent.unwrap_or(&none);
+            let recent = context.recent.unwrap_or(&none);
             Err(Response::json(&recent.last(limit, &rules.node)))
         }
-        Route::Health => Err(health(site)),
-        Route::Ready => Err(ready(site)),
-        Route::Metrics => Err(Response::text(metrics::CONTENT_TYPE, metrics::page(site))),
-        Route::Hosts(filter, Part { limit, cursor }) => {
-            let page = site.fleet.page(filter, limit, cursor);
+        Route::Health => Err(health(context)),
+        Route::Ready => Err(ready(context)),
+        Route::Metrics => Err(Response::text(
+            metrics::CONTENT_TYPE,
+            metrics::page(context),
+        )),
+        Route::Hosts(filter, Page { limit, cursor }) => {
+            let page = context.fleet.page(filter, limit, cursor);
             Err(Response::json(&Hosts::of(&page)))
         }
-        Route::Host(name) => Err(host(name.as_ref(), site)),
+        Route::Host(name) => Err(host(name.as_ref(), context)),
         Route::Devices => Err(Response::json(&Devices {
-            devices: site
+            devices: context
                 .devices
                 .iter()
                 .map(|view| Device::of(&view, AK_DATA_SHOWN_BYTES_MAX))
                 .collect(),
         })),
-        Route::Device(name) => Err(match site.devices.get(&name) {
+        Route::Device(name) => Err(match context.devices.get(&name) {
             Some(view) => Response::json(&Device::of(&view, usize::MAX)),
             None => Response::error(404, "no device has this name"),
         }),
         Route::Reach => Err(Response::json(&Targets {
-            targets: site.targets.iter().map(|view| Target::of(&view)).collect(),
+            targets: context
+                .targets
+                .iter()
+                .map(|view| Target::of(&view))
+                .collect(),
         })),
     };
     // What needs not be asked is answered here.
     asked.map_or_else(Outcome::Answer, Outcome::Ask)
 }
 
-fn host(name: Option<&HostId>, site: &Site<'_>) -> Response {
-    match name.and_then(|id| site.fleet.host(id)) {
+fn host(name: Option<&HostId>, context: &HttpContext<'_>) -> Response {
+    match name.and_then(|id| context.fleet.host(id)) {
         Some(view) => Response::json(&Host::of(&view)),
         None => Response::error(404, "no host of this name is known"),
     }
@@ -228,8 +241,8 @@ struct Health<'a> {
     key_prefix: &'a str,
 }
 
-fn health(site: &Site<'_>) -> Response {
-    let (status, store) = match site.fleet.store() {
+fn health(context: &HttpContext<'_>) -> Response {
+    let (status, store) = match context.fleet.store() {
         StoreView::Up => ("ok", "up"),
         StoreView::Starting => ("degraded", "starting"),
         StoreView::Away(_) => ("degraded", "away"),
@@ -237,10 +250,10 @@ fn health(site: &Site<'_>) -> Response {
     Response::json(&Health {
         status,
         store,
-        hosts_online: site.fleet.stats().hosts_online,
-        uptime_s: site.at.now.since(site.started).as_millis() as f64 / 1e3,
+        hosts_online: context.fleet.stats().hosts_online,
+        uptime_s: context.at.now.since(context.started).as_millis() as f64 / 1e3,
         version: env!("CARGO_PKG_VERSION"),
-        key_prefix: site.fleet.key_prefix(),
+        key_prefix: context.fleet.key_prefix(),
     })
 }
 
@@ -249,8 +262,8 @@ struct Ready {
     status: &'static str,
 }
 
-fn ready(site: &Site<'_>) -> Response {
-    match site.fleet.store() {
+fn ready(context: &HttpContext<'_>) -> Response {
+    match context.fleet.store() {
         StoreView::Up => Response::json(&Ready { status: "ready" }),
         StoreView::Starting => Response::error(503, "the store has not been reached yet"),
         StoreView::Away(why) => Response::error(503, &format!("the store is away: {why}")),
@@ -258,9 +271,9 @@ fn ready(site: &Site<'_>) -> Response {
 }
 
 /// Some of a list.
-fn part(query: Option<&str>, most: usize) -> Result<Part, Response> {
+fn part(query: Option<&str>, most: usize) -> Result<Page, Response> {
     let [limit, cursor] = query::take(query, ["limit", "cursor"])?;
-    Part::of(limit.as_deref(), cursor.as_deref(), most)
+    Page::of(limit.as_deref(), cursor.as_deref(), most)
 }
 
 fn output(key: &str, host: &str, query: Option<&str>) -> Result<Route, Response> {
@@ -292,14 +305,14 @@ fn is_json(content_type: Option<&str>) -> bool {
 mod tests {
     use super::*;
     use crate::control::http::parse;
-    use crate::control::testing::{Ants, site};
+    use crate::control::testing::{Ants, context};
     use serde_json::{Value, json};
 
     fn ask(ants: &Ants, line: &str, headers: &str) -> Response {
         let request = format!("{line} HTTP/1.1\r\nHost: localhost\r\n{headers}\r\n");
         let (head, _) = parse(request.as_bytes()).unwrap().unwrap();
         match find(&head) {
-            Ok(route) => match act(route, b"", &site(ants), &HttpRules::default(), 1) {
+            Ok(route) => match act(route, b"", &context(ants), &HttpRules::default(), 1) {
                 Outcome::Answer(response) => response,
                 other => panic!("{line} is not answered at once: {other:?}"),
             },
@@ -485,7 +498,13 @@ mod tests {
         };
         let ants = Ants::with_hosts(1);
         match find(&head) {
-            Ok(route) => act(route, body.as_bytes(), &site(&ants), &rules, 0xab << 64 | 7),
+            Ok(route) => act(
+                route,
+                body.as_bytes(),
+                &context(&ants),
+                &rules,
+                0xab << 64 | 7,
+            ),
             Err(response) => Outcome::Answer(response),
         }
     }

@@ -11,7 +11,7 @@ use crate::handlers::view::{Filter, HostView, Page, StoreView};
 use crate::ids::HostId;
 use crate::time::{Instant, UnixMs};
 
-use super::{Fleet, Site};
+use super::{Fleet, HttpContext};
 
 /// A host of the made-up fleet.
 pub(crate) struct Ant {
@@ -102,8 +102,8 @@ impl Fleet for Ants {
 }
 
 /// `ants` asked 90.5 s after the start, with nothing else to show among the metrics.
-pub(crate) fn site(ants: &Ants) -> Site<'_> {
-    Site {
+pub(crate) fn context(ants: &Ants) -> HttpContext<'_> {
+    HttpContext {
         fleet: ants,
         devices: &ants.devices,
         targets: &ants.targets,

@@ -1,4 +1,4 @@
-use crate::control::{Conversation, Door, HttpRules, Site, Step};
+use crate::control::{Conversation, HttpContext, HttpRules, RequestGuard, Step};
 use crate::handlers::ak::Devices;
 use crate::handlers::reach::Targets;
 use crate::handlers::{Core, Moment};
@@ -33,12 +33,12 @@ fn talk(stream: &[u8], size: usize) -> Vec<String> {
     let core = Core::new(rules(), 1);
     let http = HttpRules::default();
     let bound = std::net::SocketAddr::from(([127, 0, 0, 1], 11480));
-    let door = Door {
+    let guard = RequestGuard {
         rules: &http,
         bound,
         local: bound,
     };
-    let site = Site {
+    let context = HttpContext {
         fleet: &core,
         devices: &Devices::default(),
         targets: &Targets::default(),
@@ -56,7 +56,7 @@ fn talk(stream: &[u8], size: usize) -> Vec<String> {
         conversation.take(piece);
         loop {
             let mut out = Vec::new();
-            let step = conversation.step(&door, &site, 7, &mut out);
+            let step = conversation.step(&guard, &context, 7, &mut out);
             let is_over = matches!(step, Step::Follow | Step::Answered { close: true, .. });
             let goes_on = !matches!(step, Step::More | Step::Continue);
             match step {

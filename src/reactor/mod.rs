@@ -85,7 +85,7 @@ use self::wake::Wake;
 use self::web::Web;
 use crate::codec::Framing;
 use crate::control::metrics::Source;
-use crate::control::{HttpRules, Site};
+use crate::control::{HttpContext, HttpRules};
 use crate::handlers::ask::Datagram;
 use crate::handlers::effect::{Effect, Effects};
 use crate::handlers::view::StoreView;
@@ -817,7 +817,7 @@ impl Reactor {
         if self.web.has_ready() {
             let stats = self.stats();
             let sources: [&dyn Source; 3] = [&stats, &*self.store_metrics, &self.out];
-            let site = Site {
+            let context = HttpContext {
                 fleet: &self.core,
                 devices: self.out.devices(),
                 targets: self.out.targets(),
@@ -828,7 +828,7 @@ impl Reactor {
             };
             let mut slice = Slice::of(TURN_SLICE_US, self.clock.now()).at_least(1);
             let goes_on = || !slice.is_over(|| self.clock.now());
-            self.web.run_ready(self.poll.registry(), &site, goes_on);
+            self.web.run_ready(self.poll.registry(), &context, goes_on);
         }
         for (asker, ask) in self.web.take_asks() {
             self.ask(asker, ask, at);

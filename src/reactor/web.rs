@@ -25,7 +25,7 @@ use slab::Slab;
 
 use crate::control::metrics::{Exposition, Source};
 use crate::control::recent::Recent;
-use crate::control::{HttpRules, Response, Site, events};
+use crate::control::{HttpContext, HttpRules, Response, events};
 use crate::handlers::ask::{Answer, Ask};
 use crate::handlers::effect::Event;
 use crate::limits::{
@@ -262,11 +262,11 @@ impl Web {
     pub fn run_ready(
         &mut self,
         registry: &Registry,
-        site: &Site<'_>,
+        context: &HttpContext<'_>,
         mut goes_on: impl FnMut() -> bool,
     ) {
         if self.accepting {
-            self.accept(registry, site.at.now);
+            self.accept(registry, context.at.now);
         }
         let mut answers = HTTP_ANSWERS_PER_TURN_MAX;
         // Each of those that are ready now, once: what goes back on the queue waits for its turn.
@@ -275,7 +275,7 @@ impl Web {
                 break;
             }
             if let Some(token) = self.queue.pop_front() {
-                answers -= usize::from(self.run(token, site));
+                answers -= usize::from(self.run(token, context));
                 if !goes_on() {
                     break;
                 }
@@ -515,24 +515,30 @@ impl Web {
     }
 
     /// Works on one connection. Whether that was work: a request was answered, or much was read.
-    fn run(&mut self, token: Token, site: &Site<'_>) -> bool {
+    fn run(&mut self, token: Token, context: &HttpContext<'_>) -> bool {
         let Some(slot) = self.slot_of(token) else {
             return false;
         };
         let connection = &mut self.connections[slot];
         connection.queued = false;
         let peer = connection.peer;
-        let sources: [&dyn Source; 2] = [site.metrics, &self.stats];
-        let now = site.at.now;
-        let site = Site {
+        let sources: [&dyn Source; 2] = [context.metrics, &self.stats];
+        let now = context.at.now;
+        let context = HttpContext {
             metrics: &sources,
             recent: Some(&self.recent),
-            ..*site
+            ..*context
         };
         // What is read of the fleet cannot be left half changed, and the connection goes: a panic is
         // the end of one request and of nothing else.
         let driven = panic::catch_unwind(AssertUnwindSafe(|| {
-            connection.drive(&self.rules, self.bound, &site, random(), &mut self.scratch)
+            connection.drive(
+                &self.rules,
+                self.bound,
+                &context,
+                random(),
+                &mut self.scratch,
+            )
         }));
         let driven = driven.unwrap_or_else(|_| {
             self.stats.panics += 1;

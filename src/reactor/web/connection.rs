@@ -24,7 +24,7 @@ use mio::Token;
 use mio::net::TcpStream;
 
 use crate::control::reply::Composing;
-use crate::control::{Conversation, Door, HttpRules, Response, Site, Step, events};
+use crate::control::{Conversation, HttpContext, HttpRules, RequestGuard, Response, Step, events};
 use crate::handlers::ask::{Answer, Ask};
 use crate::limits::{
     HOSTS_SHOWN_PER_STEP_MAX, HTTP_ANSWER_S_MAX, HTTP_ASK_S_MAX, HTTP_FOLLOWER_BYTES_MAX,
@@ -327,11 +327,11 @@ impl Connection {
         &mut self,
         rules: &HttpRules,
         bound: SocketAddr,
-        site: &Site<'_>,
+        context: &HttpContext<'_>,
         number: u128,
         scratch: &mut [u8],
     ) -> Driven {
-        let door = Door {
+        let guard = RequestGuard {
             rules,
             bound,
             local: self.local,
@@ -343,7 +343,7 @@ impl Connection {
             wants: None,
             read: 0,
         };
-        let progress = self.advance(&door, site, number, scratch, &mut driven);
+        let progress = self.advance(&guard, context, number, scratch, &mut driven);
         // An error of the socket is its end, whatever it was.
         driven.progress = progress.unwrap_or(Progress::Gone);
         driven
@@ -351,13 +351,13 @@ impl Connection {
 
     fn advance(
         &mut self,
-        door: &Door<'_>,
-        site: &Site<'_>,
+        guard: &RequestGuard<'_>,
+        context: &HttpContext<'_>,
         number: u128,
         scratch: &mut [u8],
         driven: &mut Driven,
     ) -> io::Result<Progress> {
-        let now = site.at.now;
+        let now = context.at.now;
         let mut budget = READ_BYTES_PER_TURN_MAX;
         loop {
             if let Phase::Sending(then) = self.phase {
@@ -394,7 +394,10 @@ impl Connection {
                 self.flush(now)?;
             }
             if self.phase == Phase::Receiving {
-                match self.conversation.step(door, site, number, &mut self.output) {
+                match self
+                    .conversation
+                    .step(guard, context, number, &mut self.output)
+                {
                     Step::More => {}
                     Step::Working => return Ok(Progress::Again),
                     Step::Asked(ask) => {

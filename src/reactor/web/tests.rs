@@ -9,7 +9,7 @@ use std::time::{Duration, Instant as WallInstant};
 use mio::{Events, Poll};
 
 use super::*;
-use crate::control::testing::{Ants, site};
+use crate::control::testing::{Ants, context};
 use crate::handlers::Moment;
 use crate::limits::{
     HTTP_ANSWER_S_MAX, HTTP_LINGER_S_MAX, HTTP_PROGRESS_BYTES, HTTP_REQUEST_S_MAX, HTTP_STALLED_S,
@@ -53,14 +53,14 @@ impl Loop {
             assert!(self.web.owns(event.token()));
             self.web.ready(event);
         }
-        let site = Site {
+        let context = HttpContext {
             at: Moment {
                 now: self.now,
                 wall: UnixMs(1),
             },
-            ..site(&self.ants)
+            ..context(&self.ants)
         };
-        self.web.run_ready(self.poll.registry(), &site, || true);
+        self.web.run_ready(self.poll.registry(), &context, || true);
         if let Some(next) = self.web.tick(self.now) {
             assert!(next > self.now, "the next deadline is still to come");
         }

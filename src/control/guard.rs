@@ -49,9 +49,9 @@ impl fmt::Debug for HttpRules {
     }
 }
 
-/// The door one connection came in by.
+/// Checks of the requests of one connection.
 #[derive(Clone, Copy, Debug)]
-pub struct Door<'a> {
+pub struct RequestGuard<'a> {
     /// The rules.
     pub rules: &'a HttpRules,
     /// The address we listen on.
@@ -60,7 +60,7 @@ pub struct Door<'a> {
     pub local: SocketAddr,
 }
 
-impl Door<'_> {
+impl RequestGuard<'_> {
     /// Judges a request by its head.
     ///
     /// # Errors
@@ -177,10 +177,10 @@ mod tests {
     use super::*;
     use crate::control::http::parse;
 
-    fn judge(door: &Door<'_>, lines: &str) -> u16 {
+    fn judge(guard: &RequestGuard<'_>, lines: &str) -> u16 {
         let request = format!("GET /v1/hosts HTTP/1.1\r\n{lines}\r\n\r\n");
         let (head, _) = parse(request.as_bytes()).unwrap().unwrap();
-        door.judge(&head).map_or_else(|r| r.status, |()| 200)
+        guard.judge(&head).map_or_else(|r| r.status, |()| 200)
     }
 
     fn rules(token: Option<&str>) -> HttpRules {
@@ -193,13 +193,13 @@ mod tests {
 
     fn table(bound: &str, local: &str, cases: &[(&str, u16)]) {
         let rules = rules(None);
-        let door = Door {
+        let guard = RequestGuard {
             rules: &rules,
             bound: bound.parse().unwrap(),
             local: local.parse().unwrap(),
         };
         for (lines, expected) in cases {
-            assert_eq!(judge(&door, lines), *expected, "{lines}");
+            assert_eq!(judge(&guard, lines), *expected, "{lines}");
         }
     }
 
@@ -282,7 +282,7 @@ mod tests {
     fn a_token_is_asked_for_everywhere_but_on_healthz() {
         let rules = rules(Some("sesame"));
         let bound = "127.0.0.1:1".parse().unwrap();
-        let door = Door {
+        let guard = RequestGuard {
             rules: &rules,
             bound,
             local: bound,
@@ -300,11 +300,11 @@ mod tests {
         ];
         for (line, expected) in cases {
             let lines = format!("Host: localhost\r\n{line}");
-            assert_eq!(judge(&door, &lines), expected, "{line}");
+            assert_eq!(judge(&guard, &lines), expected, "{line}");
         }
         let open = b"GET /healthz?x HTTP/1.1\r\nHost: localhost\r\n\r\n";
         let (head, _) = parse(open).unwrap().unwrap();
-        assert_eq!(door.judge(&head), Ok(()));
+        assert_eq!(guard.judge(&head), Ok(()));
     }
 
     #[test]
@@ -324,12 +324,12 @@ mod tests {
             for path in ["/v1/tasks", "/v1/commands", "/anything"] {
                 let request = format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\n\r\n");
                 let (head, _) = parse(request.as_bytes()).unwrap().unwrap();
-                let door = Door {
+                let guard = RequestGuard {
                     rules: &rules,
                     bound,
                     local: bound,
                 };
-                let status = door.judge(&head).map_or_else(|r| r.status, |()| 200);
+                let status = guard.judge(&head).map_or_else(|r| r.status, |()| 200);
                 assert_eq!(status, expected, "{method} {path}");
             }
         }
@@ -339,7 +339,7 @@ mod tests {
     fn a_wrong_token_is_told_from_none() {
         let rules = rules(Some("sesame"));
         let bound = "127.0.0.1:1".parse().unwrap();
-        let door = Door {
+        let guard = RequestGuard {
             rules: &rules,
             bound,
             local: bound,
@@ -351,7 +351,7 @@ mod tests {
         ] {
             let request = format!("GET /v1/hosts HTTP/1.1\r\nHost: localhost\r\n{line}\r\n\r\n");
             let (head, _) = parse(request.as_bytes()).unwrap().unwrap();
-            assert_eq!(door.judge(&head).unwrap_err().note, note, "{line}");
+            assert_eq!(guard.judge(&head).unwrap_err().note, note, "{line}");
         }
     }
 
