@@ -201,14 +201,6 @@ fn fault(path: &Path, metadata: &Metadata, guard: Guard) -> Option<String> {
     })
 }
 
-/// Checks that a file is protected as `guard` says.
-///
-/// # Errors
-/// What is wrong, in words that follow the file's name, and what mends it.
-pub fn check(path: &Path, guard: Guard) -> Result<(), FileError> {
-    open(path, guard).map(|_| ())
-}
-
 /// Checks an owner and a mode; returns the error and its remedy.
 fn owner_or_mode(path: &Path, metadata: &Metadata) -> Option<String> {
     let (mode, file) = (metadata.mode() & 0o777, shown(path));

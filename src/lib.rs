@@ -1,41 +1,84 @@
 //! Anthill knows which machines of a fleet are alive, and gets work done on them.
 //!
-//! ```text
-//!              bytes, now        message           effects
-//!  sockets ──▶ reactor ──▶ codec ──▶ handlers ──▶ reactor ──▶ replies, deadlines
-//!                                                 │    ▲
-//!                                      operations ▼    │ outcomes, one wake
-//!                                            bounded mailbox ◀──▶ store thread ◀──▶ Redis or files
+//! This library is the server, to be embedded in a program of your own. [`Server::bind`] opens the
+//! sockets; [`Server::run`] runs it on the calling thread, or [`Server::turn`] inside a loop of your
+//! own; a [`Handle`] asks it questions, sends tasks and stops it from other threads.
+//!
+//! ```no_run
+//! use anthill::{Config, Filter, Server};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let server = Server::bind(Config::default())?;
+//! let handle = server.handle();
+//! let running = std::thread::spawn(move || server.run());
+//! println!("{} hosts online", handle.hosts(Filter::Online)?.len());
+//! handle.shutdown();
+//! running.join().expect("the server does not panic")?;
+//! # Ok(())
+//! # }
 //! ```
 //!
-//! Rooms, in reading order: [`time`], [`ids`], [`limits`], [`keys`]; [`codec`] (what travels); [`store::op`]
-//! (what is written); [`handlers`] (what it means); [`control`] (the same over HTTP, to read);
-//! [`reactor`] (the turn and the sockets); [`server`] (all of it together). The other end, a host's,
-//! is in [`agent`].
+//! - [`Config`] holds every setting, with defaults; [`Config::load`] reads `config.json`.
+//! - [`Handle::events`] follows hosts that come and go, as [`Event`]s.
+//! - [`DispatchSource`] describes a task: its commands, its hosts and its key.
+//!
+//! Features: `embedded` (default) is the store in files, `tls` (default) is TLS for hosts and for
+//! Redis, `cli` (default) is the program `anthill`. Modules that this page does not show belong to
+//! the program, its tests and its benchmarks, and may change in any version.
 
+#[cfg(feature = "cli")]
+#[doc(hidden)]
 pub mod agent;
-pub mod bench;
+#[cfg(feature = "cli")]
+mod bench;
 #[cfg(feature = "tls")]
-pub mod certificates;
+mod certificates;
+#[cfg(feature = "cli")]
+#[doc(hidden)]
+pub mod cli;
+#[doc(hidden)]
 pub mod codec;
+#[doc(hidden)]
 pub mod config;
-pub mod control;
-pub mod escape;
-pub mod files;
+mod control;
+mod escape;
+#[cfg_attr(
+    not(feature = "cli"),
+    allow(dead_code, reason = "the agent uses the rest")
+)]
+mod files;
+#[doc(hidden)]
 pub mod fuzzing;
+#[doc(hidden)]
 pub mod handlers;
+#[doc(hidden)]
 pub mod ids;
-pub mod keys;
+#[cfg_attr(
+    not(feature = "cli"),
+    allow(dead_code, reason = "the agent uses the rest")
+)]
+mod keys;
+#[doc(hidden)]
 pub mod limits;
-pub mod logging;
+#[cfg(feature = "cli")]
+mod logging;
 mod prefetch;
+#[doc(hidden)]
 pub mod reactor;
+#[doc(hidden)]
 pub mod rng;
-pub mod server;
+mod server;
+#[doc(hidden)]
 pub mod store;
+#[doc(hidden)]
 pub mod time;
+#[doc(hidden)]
 pub mod wheel;
 
+pub use config::{Config, ConfigError, Overrides};
+pub use handlers::effect::{Event, EventKind};
+pub use handlers::view::Filter;
+pub use ids::HostId;
 pub use server::{
     BindError, DispatchError, DispatchSource, Events, Handle, HandleError, Host, Ready, ServeError,
     Server, TaskState,

@@ -1,7 +1,5 @@
-//! The program `anthill`: selects the subcommand. [`cli`] holds the subcommands.
-
-mod cli;
+//! The program `anthill`: everything it does is in the library's command line.
 
 fn main() -> std::process::ExitCode {
-    cli::main()
+    anthill::cli::main()
 }

@@ -11,6 +11,10 @@ mod assemble;
 mod dispatch;
 mod handle;
 mod metrics;
+#[cfg_attr(
+    not(feature = "cli"),
+    allow(dead_code, reason = "`check-config` uses the rest")
+)]
 mod preflight;
 
 use std::fmt;
@@ -30,15 +34,13 @@ use crate::reactor::{Reactor, Sockets};
 use crate::store::spool::Spool;
 use crate::store::worker::{self, Make, Plan, StoreThread};
 
-pub use crate::handlers::ask::{Answer, Ask, ErrorKind, NewTask};
-pub use crate::handlers::effect::{Event, EventKind};
-pub use crate::handlers::view::Filter;
 pub use crate::reactor::error::{BindError, ServeError};
 pub use crate::reactor::request::Host;
 pub use crate::store::op::TaskState;
 pub use dispatch::{DispatchError, DispatchSource};
 pub use handle::{Events, Handle, HandleError};
-pub use preflight::preflight;
+#[cfg(feature = "cli")]
+pub(crate) use preflight::preflight;
 
 use metrics::StoreMetrics;
 
@@ -46,7 +48,7 @@ use metrics::StoreMetrics;
 ///
 /// ```no_run
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// let server = anthill::Server::bind(anthill::config::Config::default())?;
+/// let server = anthill::Server::bind(anthill::Config::default())?;
 /// println!("{}", server.ready());
 /// let handle = server.handle(); // for other threads
 /// server.run()?; // on this one, until handle.shutdown()

@@ -8,11 +8,13 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anthill::config::Config;
+use anthill::handlers::ask::{Answer, Ask, ErrorKind};
 use anthill::ids::HostId;
-use anthill::server::{Answer, Ask, ErrorKind, Event, EventKind, Filter, TaskState};
 use anthill::store::address::StoreUrl;
-use anthill::{DispatchError, DispatchSource, Events, Handle, HandleError};
-use anthill::{Ready, ServeError, Server};
+use anthill::{
+    DispatchError, DispatchSource, Event, EventKind, Events, Filter, Handle, HandleError,
+};
+use anthill::{Ready, ServeError, Server, TaskState};
 
 /// Time limit of every condition.
 const PATIENCE: Duration = Duration::from_secs(60);

@@ -20,7 +20,7 @@
 //!                                                       fresh seeds for so long; from ANTHILL_SEED on, if given
 //! ```
 
-#![cfg(feature = "embedded")]
+#![cfg(all(feature = "cli", feature = "embedded"))]
 
 #[path = "simulation/arrows.rs"]
 mod arrows;

@@ -34,12 +34,3 @@ pub trait Watch {
         None
     }
 }
-
-/// An observer that does nothing.
-#[derive(Debug)]
-pub struct Nobody;
-
-impl Watch for Nobody {
-    fn progress(&mut self, _: &Progress) {}
-    fn note(&mut self, _: &str) {}
-}

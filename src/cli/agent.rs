@@ -7,15 +7,15 @@ use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
-use anthill::agent::{Agent, Allow, Handle, Setup, adopt_orphans};
-use anthill::config::{Config, read_key_file};
-use anthill::escape::escape;
-use anthill::files::{Guard, read_text};
-use anthill::ids::HostId;
-use anthill::keys::Key;
-use anthill::limits::{AGENT_ALLOW_BYTES_MAX, AGENT_STOP_MS_MAX};
-use anthill::logging;
-use anthill::time::Span;
+use crate::agent::{Agent, Allow, Handle, Setup, adopt_orphans};
+use crate::config::{Config, read_key_file};
+use crate::escape::escape;
+use crate::files::{Guard, read_text};
+use crate::ids::HostId;
+use crate::keys::Key;
+use crate::limits::{AGENT_ALLOW_BYTES_MAX, AGENT_STOP_MS_MAX};
+use crate::logging;
+use crate::time::Span;
 
 use super::Failure;
 use super::args::AgentArgs;
@@ -208,7 +208,7 @@ pub fn server(text: &str) -> Result<String, Failure> {
     {
         return Ok(format!("[{text}]:{SERVER_PORT}"));
     }
-    let (host, port) = anthill::escape::host_and_port(text).map_err(wrong)?;
+    let (host, port) = crate::escape::host_and_port(text).map_err(wrong)?;
     let port = port.unwrap_or(SERVER_PORT);
     Ok(match host.contains(':') {
         true => format!("[{host}]:{port}"),

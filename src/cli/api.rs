@@ -10,8 +10,8 @@ use std::io::{self, BufRead, BufReader};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anthill::files::{Guard, read_text};
-use anthill::limits::{API_ANSWER_BYTES_MAX, API_TOKEN_BYTES_MAX};
+use crate::files::{Guard, read_text};
+use crate::limits::{API_ANSWER_BYTES_MAX, API_TOKEN_BYTES_MAX};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;

@@ -15,7 +15,7 @@ use clap::{
 use clap::{ArgMatches, Id};
 
 use super::{Failure, usage};
-use anthill::config::{Overrides, flag_help};
+use crate::config::{Overrides, flag_help};
 
 /// Knows which machines of a fleet are alive, and gets work done on them.
 #[derive(Parser)]

@@ -11,9 +11,9 @@ use std::sync::Arc;
 use std::thread::available_parallelism;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use anthill::bench::plan::Sources;
-use anthill::bench::report::Report;
-use anthill::bench::{self, BenchError, Mode, Plan, Post};
+use crate::bench::plan::Sources;
+use crate::bench::report::Report;
+use crate::bench::{self, BenchError, Mode, Plan, Post};
 use rustix::thread::{CpuSet, sched_setaffinity};
 use serde_json::{Map, Value, json};
 

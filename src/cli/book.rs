@@ -7,8 +7,8 @@ use std::collections::HashSet;
 use std::fmt;
 use std::path::Path;
 
-use anthill::files::{Guard, read_text};
-use anthill::limits::TASKS_FILE_BYTES_MAX;
+use crate::files::{Guard, read_text};
+use crate::limits::TASKS_FILE_BYTES_MAX;
 use serde::Deserialize;
 use serde::de::{Deserializer, Error, MapAccess, Visitor};
 use serde_json::{Map, Value};

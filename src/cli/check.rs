@@ -1,8 +1,8 @@
 //! `anthill check-config`: reads the configuration as the server would, prints what is in force, with every default
 //! filled in and passwords hidden, and tries what a start would need: directories, ports, the file of the log.
 
-use anthill::config::{Config, Overrides};
-use anthill::server;
+use crate::config::{Config, Overrides};
+use crate::server;
 
 use super::args::ConfigArgs;
 use super::{Failure, complain, print};

@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anthill::escape::{self, nearest};
+use crate::escape::{self, nearest};
 use serde::Deserialize;
 use serde_json::json;
 use signal_hook::consts::SIGINT;

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anthill::escape;
+use crate::escape;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 

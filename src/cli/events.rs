@@ -3,8 +3,8 @@
 use std::io::BufRead;
 use std::time::{Duration, UNIX_EPOCH};
 
-use anthill::escape;
-use anthill::limits::{API_EVENT_BYTES_MAX, EVENTS_RECENT_MAX};
+use crate::escape;
+use crate::limits::{API_EVENT_BYTES_MAX, EVENTS_RECENT_MAX};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 

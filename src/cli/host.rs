@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::time::SystemTime;
 
-use anthill::escape::{self, nearest};
+use crate::escape::{self, nearest};
 use serde_json::value::RawValue;
 
 use super::api::Api;

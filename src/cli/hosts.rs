@@ -5,9 +5,9 @@
 
 use std::time::SystemTime;
 
-use anthill::escape;
-use anthill::handlers::target::{NoMatch, Target};
-use anthill::limits::{API_PAGES_MAX, CONSOLE_COMPLETION_PAGES_MAX, PAGE_HOSTS_MAX};
+use crate::escape;
+use crate::handlers::target::{NoMatch, Target};
+use crate::limits::{API_PAGES_MAX, CONSOLE_COMPLETION_PAGES_MAX, PAGE_HOSTS_MAX};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 

@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
-use anthill::config::{read_key_file, read_keys};
-use anthill::ids::HostId;
-use anthill::keys::{Hex, KEY_BYTES, Key};
+use crate::config::{read_key_file, read_keys};
+use crate::ids::HostId;
+use crate::keys::{Hex, KEY_BYTES, Key};
 
 use super::args::KeygenArgs;
 use super::{Failure, print};

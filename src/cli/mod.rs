@@ -50,7 +50,7 @@ use std::ffi::OsString;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use anthill::escape;
+use crate::escape;
 use args::{Asked, Command};
 use signals::Caught;
 

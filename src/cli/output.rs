@@ -4,7 +4,7 @@
 
 use std::io::{self, IsTerminal, Write};
 
-use anthill::escape;
+use crate::escape;
 
 use super::api::{Api, ApiError};
 use super::args::OutputArgs;

@@ -3,7 +3,7 @@
 
 use std::io::{self, IsTerminal, Write};
 
-use anthill::escape;
+use crate::escape;
 
 use super::task::Task;
 use super::terminal::{self, Size};

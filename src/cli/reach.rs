@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::time::SystemTime;
 
-use anthill::escape;
+use crate::escape;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 

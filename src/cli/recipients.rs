@@ -8,9 +8,9 @@
 
 use std::collections::HashSet;
 
-use anthill::escape::nearest;
-use anthill::handlers::target::Target;
-use anthill::ids::HostId;
+use crate::escape::nearest;
+use crate::handlers::target::Target;
+use crate::ids::HostId;
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -164,7 +164,7 @@ mod tests {
         };
         let (one, two) = (health.new_key(), health.new_key());
         assert_ne!(one, two);
-        assert!(anthill::ids::TaskKey::parse(&one, "AC").is_some(), "{one}");
+        assert!(crate::ids::TaskKey::parse(&one, "AC").is_some(), "{one}");
         assert_eq!(one.len(), 20, "{one}");
     }
 }

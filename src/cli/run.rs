@@ -92,7 +92,7 @@ fn show(api: &Api, key: &str, task: &Task, by_line: bool) -> Result<(), Failure>
         if results.is_empty() {
             let line = format!(
                 "{}: {}",
-                anthill::escape::escape(id),
+                crate::escape::escape(id),
                 color::state(&host.state)
             );
             print(&format!("{line}\n"))?;
@@ -106,10 +106,10 @@ fn show(api: &Api, key: &str, task: &Task, by_line: bool) -> Result<(), Failure>
             };
             let mut text = String::new();
             let indent = match by_line {
-                true if outcome.exit == 0 => format!("{}: ", anthill::escape::escape(id)),
+                true if outcome.exit == 0 => format!("{}: ", crate::escape::escape(id)),
                 true => {
                     remark(&outcome.head(id, command));
-                    format!("{}: ", anthill::escape::escape(id))
+                    format!("{}: ", crate::escape::escape(id))
                 }
                 false => {
                     text.push_str(&outcome.head(id, command));

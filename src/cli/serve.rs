@@ -13,11 +13,11 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anthill::config::{Config, ConfigError, Overrides};
-use anthill::limits::READY_WAIT_MS_MAX;
-use anthill::logging::{self, Logging};
-use anthill::reactor::{memory, scheduling};
-use anthill::server::{Handle, ServeError, Server};
+use crate::config::{Config, ConfigError, Overrides};
+use crate::limits::READY_WAIT_MS_MAX;
+use crate::logging::{self, Logging};
+use crate::reactor::{memory, scheduling};
+use crate::server::{Handle, ServeError, Server};
 use crossbeam_channel::Receiver;
 
 use super::args::ServeArgs;

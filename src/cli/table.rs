@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::time::SystemTime;
 
-use anthill::escape;
+use crate::escape;
 use comfy_table::{ColumnConstraint, ContentArrangement, Table, presets};
 
 use super::hosts::Host;

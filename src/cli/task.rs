@@ -8,10 +8,10 @@ use std::collections::{BTreeMap, HashSet};
 use std::fmt::Write as _;
 use std::time::SystemTime;
 
-use anthill::agent::output::whole_size;
-use anthill::escape::{self, nearest};
-use anthill::ids::HostId;
-use anthill::limits::{API_TASK_HOSTS, API_TASK_PAGES_MAX};
+use crate::agent::output::whole_size;
+use crate::escape::{self, nearest};
+use crate::ids::HostId;
+use crate::limits::{API_TASK_HOSTS, API_TASK_PAGES_MAX};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 

@@ -4,8 +4,8 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::time::SystemTime;
 
-use anthill::escape;
-use anthill::limits::{API_PAGES_MAX, PAGE_TASKS_MAX};
+use crate::escape;
+use crate::limits::{API_PAGES_MAX, PAGE_TASKS_MAX};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 

@@ -15,9 +15,7 @@ use crate::time::UnixMs;
 
 pub use event::Event;
 pub use outside::{Device, Devices, Target, Targets};
-pub use tasks::{
-    Command, CommandHost, Commanded, Dispatched, Map, Result, Task, TaskHost, TaskSummary, Tasks,
-};
+pub use tasks::{Command, Commanded, Dispatched, Map, Task, Tasks};
 
 /// The last millisecond of the year 9999: RFC 3339 has no year beyond.
 const TIME_MAX: u64 = 253_402_300_799_999;

@@ -23,7 +23,7 @@ mod tests;
 pub use content::{Content, Window};
 pub use hex::{Hex, bytes_of};
 pub use proof::{Directions, Nonce, Transcript};
-pub use ring::{Access, Key, KeyFault, Network, Ring, is_pattern};
+pub use ring::{Access, Key, Network, Ring, is_pattern};
 pub use seal::{Guard, Open, Seal, TAG_BYTES};
 
 use hmac::{Hmac, KeyInit, Mac};

@@ -94,6 +94,7 @@ impl Logging {
     }
 
     /// Waits until everything logged so far is written; [`LOG_FLUSH_S_MAX`] at most.
+    #[cfg_attr(not(test), allow(dead_code, reason = "tests wait for the log"))]
     pub fn flush(&self) {
         let (done, waiting) = bounded(1);
         let limit = Duration::from_secs(LOG_FLUSH_S_MAX);
@@ -134,7 +135,8 @@ enum Job {
     Line(Line),
     /// Look at what has been asked for.
     Wake,
-    /// Say so when all before this is written.
+    /// Confirm that everything before this is written.
+    #[cfg_attr(not(test), allow(dead_code, reason = "tests wait for the log"))]
     Flush(Sender<()>),
     /// Write what there is, and end.
     Stop,

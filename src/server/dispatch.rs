@@ -24,7 +24,7 @@ use crate::handlers::ask::{ErrorKind, NewTask};
 /// }
 ///
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// # let server = anthill::Server::bind(anthill::config::Config::default())?;
+/// # let server = anthill::Server::bind(anthill::Config::default())?;
 /// # let handle = server.handle();
 /// for (host, state) in handle.dispatch(&Uptime)? {
 ///     println!("{host}: {}", state.as_str());

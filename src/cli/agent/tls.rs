@@ -1,6 +1,6 @@
 //! `--tls --ca --cert --key`: the files, read; and whom the certificate says this host is.
 
-use anthill::agent::TlsSettings;
+use crate::agent::TlsSettings;
 
 use super::super::args::AgentArgs;
 
@@ -16,14 +16,14 @@ pub(super) struct Tls {
 /// Reads the files; else says which flag's is wrong, and why, in one line.
 #[cfg(feature = "tls")]
 pub(super) fn read(args: &AgentArgs, server: &str) -> Result<Tls, String> {
-    use anthill::agent::tls::TlsError;
-    use anthill::certificates::{PemFile, authorities_of_the_system, name_of};
+    use crate::agent::tls::TlsError;
+    use crate::certificates::{PemFile, authorities_of_the_system, name_of};
 
     if !args.tls {
         return Ok(Tls::default());
     }
     let open = |flag: &'static str, path: &std::path::Path| {
-        let wrong = move |error: anthill::certificates::PemError| format!("{flag}: {error}");
+        let wrong = move |error: crate::certificates::PemError| format!("{flag}: {error}");
         PemFile::open(path).map(|file| (file, wrong)).map_err(wrong)
     };
     let authorities = match &args.ca {

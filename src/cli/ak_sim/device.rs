@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use anthill::codec::ak::{Request, UNKNOWN, emit_reply};
+use crate::codec::ak::{Request, UNKNOWN, emit_reply};
 
 /// The actions for one request, in order.
 #[derive(Debug, PartialEq, Eq)]

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Read, Write};
 use std::time::Instant;
 
-use anthill::codec::ak::Parser;
+use crate::codec::ak::Parser;
 
 use super::device::{Device, Habits, Step};
 

@@ -3,7 +3,7 @@
 //! The address is taken apart here and nowhere else, and then put together again: the HTTP client
 //! receives a text that it cannot read as another host or port. A token is sent to that place only.
 
-use anthill::escape;
+use crate::escape;
 use ureq::http::Uri;
 
 use super::super::Failure;

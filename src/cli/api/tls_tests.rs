@@ -25,7 +25,7 @@ fn signed_server(dir: &Path) -> (PathBuf, Arc<ServerConfig>) {
     let own_key = KeyPair::generate().unwrap();
     let own = CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
     let own = own.signed_by(&own_key, &issuer).unwrap();
-    let config = ServerConfig::builder_with_provider(anthill::certificates::provider())
+    let config = ServerConfig::builder_with_provider(crate::certificates::provider())
         .with_safe_default_protocol_versions()
         .unwrap()
         .with_no_client_auth()

@@ -7,7 +7,7 @@ mod imp {
     use std::io;
     use std::path::Path;
 
-    use anthill::certificates::{self, PemFile};
+    use crate::certificates::{self, PemFile};
     use ureq::tls::{Certificate, RootCerts, TlsConfig, TlsProvider};
 
     use crate::cli::Failure;

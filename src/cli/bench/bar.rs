@@ -2,7 +2,7 @@
 
 use std::io::{self, IsTerminal, Write};
 
-use anthill::bench::{Progress, Watch};
+use crate::bench::{Progress, Watch};
 
 use super::ending::Ending;
 use super::words::grouped;
@@ -110,7 +110,7 @@ fn progress_line(progress: &Progress) -> String {
 
 #[cfg(test)]
 mod tests {
-    use anthill::time::Span;
+    use crate::time::Span;
 
     use super::*;
 

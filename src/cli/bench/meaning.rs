@@ -1,7 +1,7 @@
 //! Options without a meaning for the load: those that scripts give to every load are noted, and the
 //! others are refused.
 
-use anthill::bench::Mode::{self, Churn, Dispatch, Flood, Steady, Storm};
+use crate::bench::Mode::{self, Churn, Dispatch, Flood, Steady, Storm};
 
 use crate::cli::Failure;
 use crate::cli::args::BenchArgs;

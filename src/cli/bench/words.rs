@@ -1,11 +1,11 @@
 //! A report as lines to read.
 
-use anthill::bench::Mode;
-use anthill::bench::report::{
+use crate::bench::Mode;
+use crate::bench::report::{
     Dispatched, Floored, Heartbeats, Latency, Left, Pair, Ratio, Report, Round, ServerUse, Shown,
     Stride,
 };
-use anthill::escape;
+use crate::escape;
 
 /// A number with commas between its thousands.
 pub fn grouped(number: u64) -> String {
