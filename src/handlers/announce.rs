@@ -3,9 +3,9 @@
 use crate::store::op::Notice;
 
 use super::Moment;
-use super::core::{Core, StoreState};
-use super::effect::{Effects, EventKind};
-use super::outside::News;
+use crate::handlers::core::{Core, StoreState};
+use crate::handlers::effect::{Effects, EventKind};
+use crate::handlers::outside::News;
 
 impl Core {
     /// Tells of a change of a device or a target.

@@ -6,45 +6,26 @@
 //! pull()        ─▶ operations for the store
 //! ```
 
-use std::collections::VecDeque;
 use std::net::SocketAddr;
 
 use crate::codec::message::{Flag, Incoming, Message, Reply, Word};
 use crate::codec::{Abnormal, DecodeError};
 use crate::ids::{ConnId, HostId};
 use crate::limits::{AUDIT_S, PAGE_SCAN_MAX};
-use crate::rng::Rng;
 use crate::store::op::{Outcome, Reason, Stamp};
 use crate::time::{Instant, Span};
-use crate::wheel::Wheel;
 
-use super::addresses::Addresses;
-use super::asks::Reads;
-use super::calm::Calm;
-use super::certified::Certified;
-use super::commands::Commands;
-use super::dispatch::Dispatches;
+use super::auth::Auth;
+use super::deadline_cache::Calm;
 use super::effect::{Effect, Effects, Event, EventKind, Note};
-use super::host::{Host, Peer, Presence};
-use super::hosts::Hosts;
-use super::jobs::Jobs;
-use super::keys::Keys;
-use super::lifetime::Early;
-use super::mass::Mass;
-use super::newcomers::{Arrivals, Newcomers};
-use super::payloads::Payloads;
-use super::quarantine::Quarantine;
-use super::restore::Restores;
-use super::sends::Outgoing;
-use super::session::Sessions;
-use super::slot_set::SlotSet;
-use super::states::States;
+use super::fleet::Fleet;
+use super::fleet::host::{Host, Peer, Presence};
+use super::fleet::mass_offline::Mass;
+use super::fleet::newcomers::Arrivals;
+use super::outbox::Outbox;
 use super::stats::Stats;
-use super::strays::Strays;
 use super::tasks::Tasks;
 use super::view::{Filter, HostView, Page, StoreView};
-use super::work::Work;
-use super::writes::Writes;
 use super::{End, Flow, Input, Moment};
 
 /// Interval between two writes of last-seen times.
@@ -92,40 +73,13 @@ pub struct Rules {
 /// [`pull`](Self::pull) until they return nothing or their budgets are used up.
 #[derive(Debug)]
 pub struct Core {
+    pub(super) fleet: Fleet,
+    pub(super) tasks: Tasks,
+    pub(super) outbox: Outbox,
+    pub(super) auth: Auth,
     pub(super) rules: Rules,
     pub(super) stats: Stats,
-    pub(super) hosts: Hosts,
-    pub(super) sessions: Sessions,
-    pub(super) certified: Certified,
-    pub(super) wheel: Wheel,
-    pub(super) due: Vec<u32>,
-    pub(super) work: Work,
-    pub(super) writes: Writes,
-    pub(super) mass: Mass,
-    pub(super) arrivals: Arrivals,
-    pub(super) newcomers: Newcomers,
-    /// Hosts online, by slot, that came without an event of their own.
-    pub(super) untold: SlotSet,
-    pub(super) quarantine: Quarantine,
     pub(super) store: StoreState,
-    pub(super) inherited: Inherited,
-    pub(super) seen_due: Option<Instant>,
-    pub(super) audit_due: Option<Instant>,
-    pub(super) addresses: Addresses,
-    pub(super) tasks: Tasks,
-    pub(super) tries: Wheel,
-    pub(super) rng: Rng,
-    pub(super) sends: VecDeque<Outgoing>,
-    pub(super) dispatches: Dispatches,
-    pub(super) jobs: Jobs,
-    pub(super) states: States,
-    pub(super) restores: Restores,
-    pub(super) early: Early,
-    pub(super) payloads: Payloads,
-    pub(super) strays: Strays,
-    pub(super) commands: Commands,
-    pub(super) reads: Reads,
-    pub(super) keys: Keys,
     pub(super) calm: Calm,
     seq: u64,
     pub(super) stopping: bool,
@@ -139,56 +93,19 @@ pub(super) enum StoreState {
     Away(String),
 }
 
-/// The hosts held from before a restart.
-#[derive(Debug, Default)]
-pub(super) struct Inherited {
-    /// Time of their judgement; `None` before the store could be read.
-    pub deadline: Option<Instant>,
-    /// Those in the middle of a task, too, are judged then.
-    pub is_last: bool,
-    /// No other process can be holding them.
-    pub lease_clear: bool,
-}
-
 impl Core {
     /// Creates an empty core. `seq` is the number of its first event: above all earlier numbers of
     /// this node.
     #[must_use]
     pub fn new(rules: Rules, seq: u64) -> Self {
         Self {
-            hosts: Hosts::new(rules.hosts_max),
-            mass: Mass::new(rules.timeout),
-            arrivals: Arrivals::new(rules.timeout),
-            newcomers: Newcomers::default(),
-            untold: SlotSet::default(),
-            rng: Rng::new(rules.seed),
+            fleet: Fleet::new(&rules),
+            tasks: Tasks::new(rules.seed),
+            outbox: Outbox::default(),
+            auth: Auth::default(),
             rules,
             stats: Stats::default(),
-            sessions: Sessions::default(),
-            certified: Certified::default(),
-            wheel: Wheel::new(),
-            due: Vec::new(),
-            work: Work::default(),
-            writes: Writes::default(),
-            quarantine: Quarantine::default(),
             store: StoreState::Starting,
-            inherited: Inherited::default(),
-            seen_due: None,
-            audit_due: None,
-            addresses: Addresses::default(),
-            tasks: Tasks::default(),
-            tries: Wheel::new(),
-            sends: VecDeque::new(),
-            dispatches: Dispatches::default(),
-            jobs: Jobs::default(),
-            states: States::default(),
-            restores: Restores::default(),
-            early: Early::default(),
-            payloads: Payloads::default(),
-            strays: Strays::default(),
-            commands: Commands::default(),
-            reads: Reads::default(),
-            keys: Keys::default(),
             calm: Calm::default(),
             seq,
             stopping: false,
@@ -202,13 +119,13 @@ impl Core {
         let shorter =
             rules.timeout < self.rules.timeout || rules.first_message < self.rules.first_message;
         if rules.timeout != self.rules.timeout {
-            self.mass = Mass::new(rules.timeout);
+            self.fleet.mass = Mass::new(rules.timeout);
             // All online hosts count as having stayed.
-            self.arrivals = Arrivals::new(rules.timeout);
+            self.fleet.arrivals = Arrivals::new(rules.timeout);
         }
         self.rules = rules;
         if shorter {
-            let all: Vec<ConnId> = self.sessions.iter().map(|(conn, _)| conn).collect();
+            let all: Vec<ConnId> = self.fleet.sessions.iter().map(|(conn, _)| conn).collect();
             for conn in all {
                 self.arm(conn, now);
             }
@@ -243,7 +160,7 @@ impl Core {
 
     /// A message may be about to come by this connection: what has to be looked at for it is brought meanwhile.
     pub fn expect(&self, conn: ConnId) {
-        self.sessions.expect(conn);
+        self.fleet.sessions.expect(conn);
     }
 
     /// Does what is due at `judge`, the horizon (never later than `at.now`), and returns the next
@@ -256,8 +173,8 @@ impl Core {
             debug_assert_eq!(next, self.next_deadline(judge), "stirred unnoticed");
             return next;
         }
-        let mut due = std::mem::take(&mut self.due);
-        self.wheel.expire(judge, &mut due);
+        let mut due = std::mem::take(&mut self.fleet.due);
+        self.fleet.wheel.expire(judge, &mut due);
         for together in due.chunks(LOOKED_AT_TOGETHER) {
             self.bring(together);
             for slot in together {
@@ -265,7 +182,7 @@ impl Core {
             }
         }
         due.clear();
-        self.due = due;
+        self.fleet.due = due;
         self.judge_inherited(judge, at, fx);
         self.look_at_deliveries(judge, at);
         self.look_at_tasks(judge, at);
@@ -277,7 +194,7 @@ impl Core {
         self.resume_if_plenty(at, fx);
         let next = self.next_deadline(judge);
         // The next look may resume a connection that waits for room.
-        if self.writes.waiting.is_empty() {
+        if self.outbox.writes.waiting.is_empty() {
             self.calm.found(next, self.look_for_work());
         }
         next
@@ -287,9 +204,10 @@ impl Core {
     /// as it is. Nothing that comes in afterwards changes anything, but what the store answers.
     pub fn shutdown(&mut self, at: Moment, offline: bool, fx: &mut Effects) {
         if offline {
-            let slots: Vec<u32> = (0..self.hosts.slots() as u32).collect();
+            let slots: Vec<u32> = (0..self.fleet.hosts.slots() as u32).collect();
             for slot in slots {
                 if self
+                    .fleet
                     .hosts
                     .get(slot)
                     .is_some_and(|host| host.presence.is_online())
@@ -307,26 +225,27 @@ impl Core {
     /// unavailable, all reports.
     #[must_use]
     pub fn settled(&self) -> bool {
-        let written = !self.writes.has_state()
-            && self.writes.presence_in_flight == 0
+        let written = !self.outbox.writes.has_state()
+            && self.outbox.writes.presence_in_flight == 0
             && !self.has_states()
-            && !self.restores.is_due()
-            && self.dispatches.len() == 0
+            && !self.tasks.restores.is_due()
+            && self.tasks.dispatches.len() == 0
             && !self.has_jobs();
         let state = !matches!(self.store, StoreState::Up) || written;
-        state && self.writes.reports_waiting == 0
+        state && self.outbox.writes.reports_waiting == 0
     }
 
     /// Gives back the memory of what is not in use.
     pub fn tidy(&mut self) {
-        self.due.shrink_to_fit();
-        self.writes.tidy();
+        self.fleet.due.shrink_to_fit();
+        self.tasks.due.shrink_to_fit();
+        self.outbox.writes.tidy();
     }
 
     /// One host.
     #[must_use]
     pub fn host(&self, host: &HostId) -> Option<HostView<'_>> {
-        self.hosts.get(self.hosts.find(host)?).map(view)
+        self.fleet.hosts.get(self.fleet.hosts.find(host)?).map(view)
     }
 
     /// Some hosts, from `cursor` on (0 is the beginning): at most `limit`, and no more than
@@ -334,7 +253,7 @@ impl Core {
     /// while exactly once.
     #[must_use]
     pub fn page(&self, filter: Filter, limit: usize, cursor: u64) -> Page<'_> {
-        let reach = self.hosts.slots() as u64;
+        let reach = self.fleet.hosts.slots() as u64;
         let end = reach.min(cursor.saturating_add(PAGE_SCAN_MAX as u64));
         let mut page = Page::default();
         let mut slot = cursor;
@@ -345,7 +264,7 @@ impl Core {
                 Filter::Offline => !host.presence.is_online(),
             };
             page.hosts
-                .extend(self.hosts.get(slot as u32).filter(wanted).map(view));
+                .extend(self.fleet.hosts.get(slot as u32).filter(wanted).map(view));
             slot += 1;
         }
         page.next = (slot < reach).then_some(slot);
@@ -377,19 +296,19 @@ impl Core {
     #[must_use]
     pub fn stats(&self) -> Stats {
         Stats {
-            hosts_known: self.hosts.len() as u64,
-            sessions: self.sessions.len() as u64,
-            hosts_at_work: (self.work.len() + self.tasks.recipients_working()) as u64,
-            ids_contested: self.quarantine.len() as u64,
-            challenges: self.keys.len().0 as u64,
-            keyed_sessions: self.keys.len().1 as u64,
-            reports_waiting: self.writes.reports_waiting as u64,
-            report_bytes_waiting: self.writes.report_bytes_waiting as u64,
-            presence_behind: self.writes.hosts_behind() as u64,
-            tasks_open: self.tasks.tasks_open() as u64,
-            deliveries_open: self.tasks.deliveries_open() as u64,
-            dispatches_waiting: self.dispatches.len() as u64,
-            result_bytes_held: self.payloads.held() as u64,
+            hosts_known: self.fleet.hosts.len() as u64,
+            sessions: self.fleet.sessions.len() as u64,
+            hosts_at_work: (self.tasks.work.len() + self.tasks.table.recipients_working()) as u64,
+            ids_contested: self.fleet.quarantine.len() as u64,
+            challenges: self.auth.keys.len().0 as u64,
+            keyed_sessions: self.auth.keys.len().1 as u64,
+            reports_waiting: self.outbox.writes.reports_waiting as u64,
+            report_bytes_waiting: self.outbox.writes.report_bytes_waiting as u64,
+            presence_behind: self.outbox.writes.hosts_behind() as u64,
+            tasks_open: self.tasks.table.tasks_open() as u64,
+            deliveries_open: self.tasks.table.deliveries_open() as u64,
+            dispatches_waiting: self.tasks.dispatches.len() as u64,
+            result_bytes_held: self.tasks.payloads.held() as u64,
             ..self.stats.clone()
         }
     }
@@ -397,11 +316,11 @@ impl Core {
     /// Address of the peer of `conn`.
     #[must_use]
     pub fn peer(&self, conn: ConnId) -> SocketAddr {
-        self.sessions.peer(conn).address()
+        self.fleet.sessions.peer(conn).address()
     }
 
     fn opened(&mut self, at: Moment, conn: ConnId, peer: SocketAddr, fx: &mut Effects) {
-        self.sessions.open(conn, peer, at.now);
+        self.fleet.sessions.open(conn, peer, at.now);
         // The earlier of the two; a connection that is examined too early gets another deadline.
         let first = self.rules.first_message.min(self.rules.timeout);
         self.arm(conn, at.now + first);
@@ -410,11 +329,11 @@ impl Core {
 
     /// Sets the deadline at which a connection is looked at.
     fn arm(&mut self, conn: ConnId, deadline: Instant) {
-        let Some(session) = self.sessions.get_mut(conn) else {
+        let Some(session) = self.fleet.sessions.get_mut(conn) else {
             return;
         };
         session.arm(deadline);
-        self.wheel.insert(deadline, conn.slot);
+        self.fleet.wheel.insert(deadline, conn.slot);
     }
 
     fn message(
@@ -424,11 +343,11 @@ impl Core {
         incoming: Incoming<'_>,
         fx: &mut Effects,
     ) -> Flow {
-        if self.stopping || !self.sessions.is_open(conn) {
+        if self.stopping || !self.fleet.sessions.is_open(conn) {
             return Flow::Taken;
         }
         let Incoming { message, ask } = incoming;
-        if matches!(message, Message::Heartbeat) && self.sessions.is_unwatched(conn) {
+        if matches!(message, Message::Heartbeat) && self.fleet.sessions.is_unwatched(conn) {
             // Nearly all messages are this, and nothing else of the session is looked at for it.
             self.heartbeat(conn, ask, fx);
             self.heard(at, conn);
@@ -450,11 +369,11 @@ impl Core {
         };
         let incoming = Incoming { message, ask };
         let own = match incoming.message {
-            Message::Progress(_) | Message::Answer(_) if self.keys.has(conn) => {
+            Message::Progress(_) | Message::Answer(_) if self.auth.keys.has(conn) => {
                 self.keep_to_own(at, conn, slot, &incoming, fx)
             }
             Message::Progress(_) | Message::Answer(_)
-                if self.is_starting() && self.keys.are_demanded() =>
+                if self.is_starting() && self.auth.keys.are_demanded() =>
             {
                 // The store still has to say which hosts have proved a key.
                 Some(self.hold(conn, slot, 0, at))
@@ -483,11 +402,11 @@ impl Core {
 
     /// A complete valid message came by this connection. Whether it is still there.
     pub(super) fn heard(&mut self, at: Moment, conn: ConnId) -> bool {
-        if !self.sessions.heard(conn, at.now) {
+        if !self.fleet.sessions.heard(conn, at.now) {
             return false;
         }
-        if self.writes.beaten.insert(conn.slot) && self.seen_due.is_none() {
-            self.seen_due = Some(at.now + SEEN_ROUND);
+        if self.outbox.writes.beaten.insert(conn.slot) && self.outbox.seen_due.is_none() {
+            self.outbox.seen_due = Some(at.now + SEEN_ROUND);
             self.calm.stir();
         }
         true
@@ -511,11 +430,11 @@ impl Core {
         if let Some(place) = Abnormal::LABELS.iter().position(|known| *known == label) {
             self.stats.abnormal[place] += 1;
         }
-        let Some(session) = self.sessions.get(conn) else {
+        let Some(session) = self.fleet.sessions.get(conn) else {
             return;
         };
-        let peer = self.sessions.peer(conn).address();
-        let who = match session.host().and_then(|slot| self.hosts.get(slot)) {
+        let peer = self.fleet.sessions.peer(conn).address();
+        let who = match session.host().and_then(|slot| self.fleet.hosts.get(slot)) {
             Some(host) => host.id().to_string(),
             None => peer.ip().to_string(),
         };
@@ -549,7 +468,7 @@ impl Core {
                 emptied,
                 ..
             } => self.store_up(at, lease_clear, emptied, fx),
-            Outcome::LeaseClear => self.inherited.lease_clear = true,
+            Outcome::LeaseClear => self.fleet.inherited.lease_clear = true,
             Outcome::NameTaken => fx.push(Effect::Stop {
                 status: 1,
                 why: "another living server has this server.name and holds its hosts".to_owned(),
@@ -566,13 +485,15 @@ impl Core {
                 self.inventory_settled(ticket, origins, result, fx);
             }
             Outcome::Seen => {
-                self.writes.seen_in_flight = self.writes.seen_in_flight.saturating_sub(1);
+                self.outbox.writes.seen_in_flight =
+                    self.outbox.writes.seen_in_flight.saturating_sub(1);
             }
             Outcome::Audited => {
-                self.writes.audits_in_flight = self.writes.audits_in_flight.saturating_sub(1);
+                self.outbox.writes.audits_in_flight =
+                    self.outbox.writes.audits_in_flight.saturating_sub(1);
             }
             Outcome::StatesWritten if matches!(self.store, StoreState::Up) => {
-                self.states.settled(at.now);
+                self.tasks.states.settled(at.now);
             }
             Outcome::StatesWritten => {}
             Outcome::Tasks(held) => drop(self.held_tasks(at, held, fx)),
@@ -590,7 +511,11 @@ impl Core {
     /// Brings into the cache what is needed of these connections and of their hosts. Of a hundred thousand that are due at once
     /// each is somewhere else in memory: looked at alone, each would be waited for in turn.
     fn bring(&self, slots: &[u32]) {
-        let host = |slot: &u32| self.hosts.get(self.sessions.at(*slot)?.1.host()?);
+        let host = |slot: &u32| {
+            self.fleet
+                .hosts
+                .get(self.fleet.sessions.at(*slot)?.1.host()?)
+        };
         let online = slots.iter().filter_map(host);
         let online = online.filter(|host| host.presence.is_online()).count();
         std::hint::black_box(online);
@@ -598,18 +523,22 @@ impl Core {
 
     /// A deadline of the connection in `slot` has come: is it silent, or was it heard of since?
     fn look_at(&mut self, slot: u32, judge: Instant, at: Moment, fx: &mut Effects) {
-        let Some((conn, &session)) = self.sessions.at(slot) else {
+        let Some((conn, &session)) = self.fleet.sessions.at(slot) else {
             return;
         };
         if session.is_armed_after(judge) {
             return;
         }
-        let last = self.sessions.last(slot, at.now);
+        let last = self.fleet.sessions.last(slot, at.now);
         let deadline = match session.host() {
             None => last + self.rules.first_message,
             Some(_) if session.is_waiting() => at.now + self.rules.timeout,
             Some(host) => {
-                let datagram = self.hosts.get(host).map_or(last, |host| host.datagram());
+                let datagram = self
+                    .fleet
+                    .hosts
+                    .get(host)
+                    .map_or(last, |host| host.datagram());
                 let silent = last.max(datagram) + self.rules.timeout;
                 let may_be_silent = if session.identified {
                     None
@@ -630,7 +559,7 @@ impl Core {
             return;
         }
         if session.host().is_none() {
-            let peer = self.sessions.peer(conn).address();
+            let peer = self.fleet.sessions.peer(conn).address();
             self.stats.speechless += 1;
             fx.push(Effect::Log(Note {
                 level: log::Level::Info,
@@ -644,44 +573,51 @@ impl Core {
     }
 
     fn rounds(&mut self, judge: Instant, at: Moment, fx: &mut Effects) {
-        if self.seen_due.is_some_and(|due| due <= judge) {
-            self.seen_due = None;
+        if self.outbox.seen_due.is_some_and(|due| due <= judge) {
+            self.outbox.seen_due = None;
             self.note_seen(at);
         }
-        if self.audit_due.is_some_and(|due| due <= judge) {
-            self.audit_due = Some(judge + AUDIT_ROUND);
-            self.quarantine.forget(judge);
-            self.newcomers.forget(judge);
+        if self.outbox.audit_due.is_some_and(|due| due <= judge) {
+            self.outbox.audit_due = Some(judge + AUDIT_ROUND);
+            self.fleet.quarantine.forget(judge);
+            self.fleet.newcomers.forget(judge);
             self.sum_up_new_ids(at, fx);
-            self.work.expire(judge, self.rules.working_timeout);
-            if self.writes.audit.is_none() {
-                self.writes.audit = Some(0);
+            self.tasks.work.expire(judge, self.rules.working_timeout);
+            if self.outbox.writes.audit.is_none() {
+                self.outbox.writes.audit = Some(0);
             }
         }
-        if self.writes.sweep.again.is_some_and(|due| due <= judge) {
-            self.writes.sweep.again = None;
-            self.writes.sweep.cursor = Some(0);
-            self.states.walk();
+        if self
+            .outbox
+            .writes
+            .sweep
+            .again
+            .is_some_and(|due| due <= judge)
+        {
+            self.outbox.writes.sweep.again = None;
+            self.outbox.writes.sweep.cursor = Some(0);
+            self.tasks.states.walk();
         }
     }
 
     fn next_deadline(&self, judge: Instant) -> Option<Instant> {
         let inherited = self
+            .fleet
             .inherited
             .deadline
-            .filter(|_| self.inherited.lease_clear);
+            .filter(|_| self.fleet.inherited.lease_clear);
         let soonest = [
-            self.wheel.next(),
-            self.seen_due,
-            self.audit_due,
-            self.writes.sweep.again,
+            self.fleet.wheel.next(),
+            self.outbox.seen_due,
+            self.outbox.audit_due,
+            self.outbox.writes.sweep.again,
             inherited,
-            self.tries.next(),
-            self.tasks.next_look(),
-            self.commands.deadline(),
-            self.dispatches.deadline(),
-            self.reads.deadline(),
-            self.payloads.deadline(),
+            self.tasks.tries.next(),
+            self.tasks.table.next_look(),
+            self.tasks.commands.deadline(),
+            self.tasks.dispatches.deadline(),
+            self.tasks.reads.deadline(),
+            self.tasks.payloads.deadline(),
         ];
         let next = soonest.into_iter().flatten().min()?;
         // Rounds may lag behind the horizon by nothing, but never ahead of it.

@@ -8,8 +8,8 @@ use crate::ids::{ConnId, HostId, TaskKey};
 use crate::keys::Directions;
 use crate::store::op::{Reason, Stamp, TaskState};
 
-use super::ask::Answer;
-use super::outside::News;
+use crate::handlers::ask::Answer;
+use crate::handlers::outside::News;
 
 /// The effects of an input, in order. Filled by the handlers and drained by the reactor after each
 /// input; the memory is kept.

@@ -4,8 +4,8 @@
 use crate::codec::message::{Ask, Flag, Word};
 use crate::ids::ConnId;
 
-use super::core::Core;
-use super::effect::Effects;
+use crate::handlers::core::Core;
+use crate::handlers::effect::Effects;
 
 impl Core {
     /// A heartbeat, answered at once where an answer is wanted.

@@ -2,8 +2,8 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::core::Core;
-use super::host::{Marks, Presence};
+use crate::handlers::core::Core;
+use crate::handlers::fleet::host::{Marks, Presence};
 
 impl Core {
     /// Looks at all of it.
@@ -18,48 +18,54 @@ impl Core {
 
     fn assert_hosts(&self) {
         let mut sessions: HashMap<u32, u32> = HashMap::new();
-        for slot in self.sessions.iter().filter_map(|(_, s)| s.host()) {
+        for slot in self.fleet.sessions.iter().filter_map(|(_, s)| s.host()) {
             *sessions.entry(slot).or_default() += 1;
         }
         let (mut known, mut online, mut inherited, mut flying) = (0, 0, 0, 0);
-        for slot in 0..self.hosts.slots() as u32 {
-            let Some(host) = self.hosts.get(slot) else {
-                assert!(!self.writes.is_behind(slot), "a vacant slot is behind");
+        for slot in 0..self.fleet.hosts.slots() as u32 {
+            let Some(host) = self.fleet.hosts.get(slot) else {
+                assert!(
+                    !self.outbox.writes.is_behind(slot),
+                    "a vacant slot is behind"
+                );
                 continue;
             };
             let id = &host.id();
-            assert_eq!(self.hosts.find(id), Some(slot), "{id} is not found");
+            assert_eq!(self.fleet.hosts.find(id), Some(slot), "{id} is not found");
             let own = sessions.get(&slot).copied().unwrap_or_default();
             assert_eq!(host.sessions, own, "sessions of {id}");
             let live = host.presence == Presence::Online;
             assert!(live == (own > 0) || self.is_stopping(), "{id}: {host:?}");
             if let Some(conn) = host.identified() {
-                let session = self.sessions.get(conn);
+                let session = self.fleet.sessions.get(conn);
                 let its = session.is_some_and(|s| s.identified && s.host() == Some(slot));
                 assert!(its, "{id} is named by a connection that is gone");
             }
             if host.has(Marks::IN_FLIGHT) {
-                assert!(self.writes.is_behind(slot), "{id} is written for nothing");
+                assert!(
+                    self.outbox.writes.is_behind(slot),
+                    "{id} is written for nothing"
+                );
             }
             known += 1;
             online += u64::from(host.presence.is_online());
             inherited += u64::from(host.presence == Presence::Inherited);
             flying += usize::from(host.has(Marks::IN_FLIGHT));
         }
-        assert_eq!(self.hosts.len(), known);
+        assert_eq!(self.fleet.hosts.len(), known);
         assert_eq!(self.stats.hosts_online, online);
         assert_eq!(self.stats.hosts_inherited, inherited);
-        assert_eq!(self.writes.presence_in_flight, flying);
+        assert_eq!(self.outbox.writes.presence_in_flight, flying);
     }
 
     fn assert_sessions(&self) {
-        let for_reports = self.writes.waiting.iter().copied();
-        let waiting: HashSet<_> = for_reports.chain(self.payloads.waiting()).collect();
+        let for_reports = self.outbox.writes.waiting.iter().copied();
+        let waiting: HashSet<_> = for_reports.chain(self.tasks.payloads.waiting()).collect();
         let mut count = 0;
-        for (conn, session) in self.sessions.iter() {
+        for (conn, session) in self.fleet.sessions.iter() {
             count += 1;
             if let Some(slot) = session.host() {
-                assert!(self.hosts.get(slot).is_some(), "{conn:?} is nobody's");
+                assert!(self.fleet.hosts.get(slot).is_some(), "{conn:?} is nobody's");
             }
             assert_eq!(
                 session.is_waiting(),
@@ -67,17 +73,22 @@ impl Core {
                 "{conn:?} waits"
             );
         }
-        assert_eq!(self.sessions.len(), count);
-        assert!(self.wheel.len() >= count, "a session without a deadline");
+        assert_eq!(self.fleet.sessions.len(), count);
+        assert!(
+            self.fleet.wheel.len() >= count,
+            "a session without a deadline"
+        );
     }
 
     fn assert_writes(&self) {
         let in_flight = |slot| {
-            self.hosts
+            self.fleet
+                .hosts
                 .get(slot)
                 .is_some_and(|host| host.has(Marks::IN_FLIGHT))
         };
-        self.writes
-            .assert_invariants(self.hosts.slots() as u32, in_flight);
+        self.outbox
+            .writes
+            .assert_invariants(self.fleet.hosts.slots() as u32, in_flight);
     }
 }

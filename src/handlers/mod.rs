@@ -3,61 +3,29 @@
 //! Nothing here owns a socket, a thread, a channel or a file, reads a clock, or uses random numbers
 //! without a seed.
 
-mod addresses;
 pub mod ak;
 mod announce;
-mod answer;
 pub mod ask;
-mod asks;
-mod book;
-mod calm;
-mod certified;
-mod changes;
-mod commands;
-mod console;
+mod auth;
 pub mod core;
-mod datagram;
-mod delivery;
-mod dispatch;
+mod deadline_cache;
 pub mod effect;
+mod fleet;
 mod heartbeat;
-mod hello;
-mod host;
-mod hosts;
 #[cfg(any(test, fuzzing))]
 mod invariants;
-mod inventory;
-mod jobs;
-pub mod keys;
-mod lifetime;
-mod mass;
-mod newcomers;
+mod outbox;
 pub mod outside;
-mod payloads;
-mod presence;
-mod progress;
-mod pull;
-mod quarantine;
 pub mod reach;
-mod restore;
-mod result;
-mod room;
-mod sends;
-mod sequence;
-mod session;
-mod shards;
 mod slot_set;
-mod states;
 pub mod stats;
-mod strays;
 pub mod target;
 mod tasks;
 #[cfg(test)]
 mod tests;
 pub mod view;
-mod work;
-mod writes;
 
+pub use self::auth::Nonces;
 pub use self::core::{Core, Rules};
 
 use std::net::SocketAddr;

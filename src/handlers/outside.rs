@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use crate::ids::HostId;
 use crate::time::Span;
 
-use super::effect::Note;
+use crate::handlers::effect::Note;
 
 /// Owner of a link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -243,7 +243,7 @@ fn queued_hosts_get_the_task_when_they_come_and_until_its_time_is_over() {
     assert!(world.sent().is_empty());
     world.pass(7 * 86_400_000 + 1_000);
     assert_eq!(
-        world.core.tasks.taken(),
+        world.core.tasks.table.taken(),
         Default::default(),
         "and is let go"
     );
@@ -291,7 +291,7 @@ fn two_hosts_at_one_address_and_port_get_one_datagram_a_try() {
 fn ten_thousand_hosts_are_sent_to_a_budget_a_turn() {
     let mut world = World::new();
     world.core.rules.hosts_max = 20_000;
-    world.core.hosts = crate::handlers::hosts::Hosts::new(20_000);
+    world.core.fleet.hosts = crate::handlers::fleet::hosts::Hosts::new(20_000);
     for i in 0..10_000 {
         world.plain(&format!("10.1.{}.{}", i / 250, i % 250));
     }
@@ -414,8 +414,12 @@ fn a_task_that_left_the_tables_is_read_from_the_store() {
         cursor: 0,
         limit: 2,
     });
-    let slot = world.core.tasks.find(&TaskKey::parse("AC1", "AC").unwrap());
-    world.core.tasks.remove(slot.unwrap());
+    let slot = world
+        .core
+        .tasks
+        .table
+        .find(&TaskKey::parse("AC1", "AC").unwrap());
+    world.core.tasks.table.remove(slot.unwrap());
     let after = world.asked(ask::Ask::Task {
         key: "AC1".to_owned(),
         cursor: 0,

@@ -20,14 +20,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
 use self::model::Model;
-use super::ask::{self, Datagram, ErrorKind, NewTask};
-use super::effect::{Effect, Effects, EventKind};
-use super::view::{Filter, StoreView};
 use super::{Core, End, Flow, Input, Moment, Rules};
 use crate::codec::message::{
     Answer, Ask, Hello, Incoming, Inventory, Message, Phase, Progress, Push, ResultCode, Word,
 };
 use crate::codec::{Abnormal, DecodeError};
+use crate::handlers::ask::{self, Datagram, ErrorKind, NewTask};
+use crate::handlers::effect::{Effect, Effects, EventKind};
+use crate::handlers::view::{Filter, StoreView};
 use crate::ids::{ConnId, HostId, TaskKey};
 use crate::limits::{REPORT_BYTES_WAITING_MAX, REPORTS_WAITING_MAX, TRANSITIONS_WAITING_MAX};
 use crate::store::op::{

@@ -99,9 +99,9 @@ fn a_slot_used_again_is_not_judged_by_its_last_users_deadline() {
     world.pass(TIMEOUT - 1);
     assert!(!world.closed(last));
     assert!(
-        world.core.wheel.len() < 10,
+        world.core.fleet.wheel.len() < 10,
         "{} deadlines for one slot",
-        world.core.wheel.len()
+        world.core.fleet.wheel.len()
     );
 }
 
@@ -548,13 +548,13 @@ fn where_there_is_plenty_of_room_those_who_waited_go_on_though_nothing_is_settle
             }
         }
     }
-    assert!(!world.core.writes.waiting.is_empty());
-    assert!(world.core.writes.reports_waiting > 0);
+    assert!(!world.core.outbox.writes.waiting.is_empty());
+    assert!(world.core.outbox.writes.reports_waiting > 0);
     for _ in 0..REPORTS_WAITING_MAX / 64 {
         let (at, mut fx) = (world.at(), Effects::default());
         let _ = world.core.tick(at.now, at, &mut fx);
     }
-    assert!(world.core.writes.waiting.is_empty());
+    assert!(world.core.outbox.writes.waiting.is_empty());
 }
 
 #[test]

@@ -321,11 +321,11 @@ fn a_task_that_makes_room_expires() {
     world.pass_beating(60_000, &[conn]);
     assert_eq!(world.state("AC1", "10.0.0.1"), "unanswered");
     let room = crate::limits::DELIVERIES_MAX;
-    let more = super::super::tasks::Room {
+    let more = crate::handlers::tasks::table::Room {
         deliveries: room,
         ..Default::default()
     };
-    assert_eq!(world.core.tasks.make_room(more), Some(1));
+    assert_eq!(world.core.tasks.table.make_room(more), Some(1));
     world.core.calm.stir();
     world.settle();
     assert_eq!(world.store.renewed, 1);

@@ -21,7 +21,10 @@ fn tries_double_give_or_take_a_quarter_and_end() {
     }
     assert_eq!(world.state("AC1", "10.0.0.1"), "unanswered");
     assert_eq!(world.core.stats().resends, 4);
-    assert!(world.core.tries.len() < 3, "no deadlines are left behind");
+    assert!(
+        world.core.tasks.tries.len() < 3,
+        "no deadlines are left behind"
+    );
 }
 
 #[test]

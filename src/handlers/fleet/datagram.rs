@@ -1,0 +1,123 @@
+//! Datagrams from hosts: a heartbeat or an answer, accepted only from the address of a host that is
+//! online already. They bring no host online and are never answered.
+
+use std::net::{IpAddr, SocketAddr};
+
+use crate::codec::message::{Incoming, Message, Signature};
+use crate::ids::{ConnId, HostId};
+
+use crate::handlers::core::Core;
+use crate::handlers::effect::Effects;
+use crate::handlers::fleet::host::Host;
+use crate::handlers::{Flow, Moment};
+
+/// The connection of what came by none.
+pub(crate) const NO_CONNECTION: ConnId = ConnId {
+    slot: u32::MAX,
+    generation: u32::MAX,
+};
+
+impl Core {
+    /// A datagram has come.
+    pub(crate) fn datagram(
+        &mut self,
+        at: Moment,
+        from: SocketAddr,
+        incoming: &Incoming<'_>,
+        fx: &mut Effects,
+    ) {
+        if self.stopping {
+            return;
+        }
+        match self.sender(from) {
+            Some(slot) => self.take_datagram(at, slot, incoming, fx),
+            None => self.stats.datagrams_refused += 1,
+        }
+    }
+
+    /// A datagram has come that says whose it is.
+    pub(crate) fn signed_datagram(
+        &mut self,
+        at: Moment,
+        from: SocketAddr,
+        incoming: &Incoming<'_>,
+        signature: &Signature<'_>,
+        fx: &mut Effects,
+    ) {
+        if self.stopping {
+            return;
+        }
+        let Some(slot) = self.signer(from.ip(), signature) else {
+            return;
+        };
+        match self.names(slot, &incoming.message) {
+            Some(false) => self.stats.datagrams_refused += 1,
+            Some(true) | None => self.take_datagram(at, slot, incoming, fx),
+        }
+    }
+
+    fn take_datagram(&mut self, at: Moment, slot: u32, incoming: &Incoming<'_>, fx: &mut Effects) {
+        let flag = incoming.message.flag();
+        let nothing_back = crate::codec::message::Ask::default();
+        let flow = match &incoming.message {
+            Message::Heartbeat => Flow::Taken,
+            Message::Answer(answer) => {
+                self.answer(at, NO_CONNECTION, slot, answer, nothing_back, fx)
+            }
+            // Without room for its report an answer is lost, as datagrams are: it comes again.
+            _ => Flow::Wait,
+        };
+        if flow != Flow::Taken {
+            self.stats.datagrams_refused += 1;
+            return;
+        }
+        if let Some(host) = self.fleet.hosts.get_mut(slot) {
+            host.set_datagram(at.now);
+            host.seen = host.seen.max(at.wall);
+        }
+        self.count(flag);
+    }
+
+    /// The host that sends from this address without a signature: one that may.
+    fn sender(&self, from: SocketAddr) -> Option<u32> {
+        let slot = self.only_one_at(from)?;
+        self.is_plain(self.fleet.hosts.get(slot)?).then_some(slot)
+    }
+
+    /// The host at this address: the only one there, or the only one there with that port.
+    fn only_one_at(&self, from: SocketAddr) -> Option<u32> {
+        let ip = from.ip().to_canonical();
+        let plain = self.plain_at(ip);
+        let mut all = plain.into_iter().chain(self.fleet.addresses.behind(ip));
+        if self.fleet.addresses.behind(ip).len() + plain.iter().len() == 1 {
+            return all.next();
+        }
+        let mut same = self.reached_at(ip, from.port());
+        let first = same.next()?;
+        same.next().is_none().then_some(first)
+    }
+
+    /// The host online that has this address for its name.
+    fn plain_at(&self, ip: IpAddr) -> Option<u32> {
+        let slot = self.fleet.hosts.find(&HostId::of_address(ip))?;
+        let host = self.fleet.hosts.get(slot)?;
+        host.presence.is_online().then_some(slot)
+    }
+
+    /// The hosts online that are reached by datagram at this address and port, or would be if they did not want
+    /// pushes.
+    pub(crate) fn reached_at(&self, ip: IpAddr, port: u16) -> impl Iterator<Item = u32> {
+        let port_of = |host: &Host| match host.udp() {
+            0 => self.rules.agent_port,
+            port => port,
+        };
+        let plain = self.plain_at(ip);
+        let plain = plain.filter(|slot| self.fleet.hosts.get(*slot).map(port_of) == Some(port));
+        let silent = (port == self.rules.agent_port).then(|| self.fleet.addresses.at(ip, 0));
+        let named = self.fleet.addresses.at(ip, port);
+        plain
+            .into_iter()
+            .chain(silent.into_iter().flatten())
+            .chain(named)
+    }
+}

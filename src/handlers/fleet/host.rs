@@ -1,0 +1,452 @@
+//! One host's row: small, since there may be a million of them that say nothing but "alive".
+//!
+//! A plain IPv4 host *is* its address: four bytes name it and locate it. What only others have
+//! (a name of their own, an IPv6 address, a report of themselves) is behind one pointer.
+//!
+//! ```text
+//!   Host, 56 bytes ──▶ Extra: id, other address, own connection ──▶ Rest: what it says it is
+//!      every host              hosts that name themselves              hosts that report
+//! ```
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use crate::ids::{ConnId, HostId, TaskKey};
+use crate::store::op::{Origin, Reason};
+use crate::time::{Instant, UnixMs};
+
+/// One host.
+#[derive(Debug)]
+pub struct Host {
+    /// Time of the last change.
+    pub since: UnixMs,
+    /// Time of the last message, as of the last flush.
+    pub seen: UnixMs,
+    /// Time at which it went offline, if it did so since the start and is not back; while it is
+    /// online, time of its last datagram. Zero: never.
+    moved: Instant,
+    /// The epoch of our claim.
+    pub epoch: u64,
+    extra: Option<Box<Extra>>,
+    /// The name of a plain IPv4 host.
+    address: Ipv4Addr,
+    /// Counts the uses of the slot.
+    pub(crate) generation: u32,
+    /// Its connections.
+    pub sessions: u32,
+    /// The port of a plain IPv4 host whose peer is known.
+    port: u16,
+    /// Its presence.
+    pub presence: Presence,
+    marks: Marks,
+}
+
+#[cfg(target_pointer_width = "64")]
+const _: () = assert!(size_of::<Option<Host>>() <= 56, "there may be a million");
+
+/// Properties of a host: bits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Marks(u8);
+
+impl Marks {
+    /// The event stream, as far as it is written, says it is online.
+    pub const TOLD_ONLINE: Self = Self(1);
+    /// An `Online` or `Offline` of it is with the store.
+    pub const IN_FLIGHT: Self = Self(1 << 1);
+    /// A store that went away may have run, or may still run, something of it that says it is online. It is
+    /// written offline, if that is what it is, until the walk after the store's return has been made twice.
+    pub const IN_DOUBT: Self = Self(1 << 2);
+    /// It wants dispatches over its connection.
+    pub const PUSH: Self = Self(1 << 3);
+    /// Its row has its port, and so says where it connects from.
+    const LOCATED: Self = Self(1 << 4);
+    /// It was sent a task and has not answered yet.
+    pub const ASKED: Self = Self(1 << 5);
+    /// It has proved a key, in this life of the server or an earlier one.
+    pub const KEYED: Self = Self(1 << 6);
+    /// It has stayed online for a timeout at least, once.
+    pub const LASTING: Self = Self(1 << 7);
+}
+
+/// Presence of a host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Presence {
+    /// It has a live connection.
+    Online,
+    /// It had one before a restart, and is not judged yet.
+    Inherited,
+    /// It is offline, and why, as far as that is known.
+    Offline(Option<Reason>),
+}
+
+impl Presence {
+    /// Returns whether it is shown as online.
+    #[must_use]
+    pub const fn is_online(self) -> bool {
+        matches!(self, Self::Online | Self::Inherited)
+    }
+}
+
+/// An address and a port, packed: an IPv4 address is held mapped into IPv6.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Peer {
+    ip: [u8; 16],
+    port: u16,
+}
+
+impl Peer {
+    /// An unknown address.
+    pub const UNKNOWN: Self = Self {
+        ip: [0; 16],
+        port: 0,
+    };
+
+    /// `address`, packed.
+    #[must_use]
+    pub fn new(address: SocketAddr) -> Self {
+        let ip = match address.ip() {
+            IpAddr::V4(ip) => ip.to_ipv6_mapped(),
+            IpAddr::V6(ip) => ip,
+        };
+        Self {
+            ip: ip.octets(),
+            port: address.port(),
+        }
+    }
+
+    /// The IP address, a mapped one as IPv4.
+    #[must_use]
+    pub fn ip(self) -> IpAddr {
+        IpAddr::V6(Ipv6Addr::from(self.ip)).to_canonical()
+    }
+
+    /// Address and port.
+    #[must_use]
+    pub fn address(self) -> SocketAddr {
+        SocketAddr::new(self.ip(), self.port)
+    }
+}
+
+/// Data of hosts with an id, an IPv6 address, or reports.
+#[derive(Debug)]
+struct Extra {
+    /// Its name; none for a plain IPv4 host.
+    id: Option<HostId>,
+    /// Peer address, current or last, if it differs from the address that is its name.
+    peer: Peer,
+    /// Its UDP port, where it gave one.
+    udp: u16,
+    /// The connection it named itself on, if there is one.
+    identified: Option<ConnId>,
+    /// Its hello on that connection asked for a reply.
+    asks: bool,
+    /// Names the host's process.
+    boot: Option<Box<str>>,
+    rest: Option<Box<Rest>>,
+}
+
+impl Default for Extra {
+    fn default() -> Self {
+        Self {
+            id: None,
+            peer: Peer::UNKNOWN,
+            udp: 0,
+            identified: None,
+            asks: false,
+            boot: None,
+            rest: None,
+        }
+    }
+}
+
+/// Data of hosts that have reported themselves or answered.
+#[derive(Debug, Default)]
+pub struct Rest {
+    /// The key it last answered with "received".
+    pub answered: Option<TaskKey>,
+    /// Host name from its report.
+    pub hostname: Option<String>,
+    /// Its MAC address.
+    pub mac: Option<String>,
+    /// Its IPv4 addresses.
+    pub addresses: Vec<String>,
+    /// The values that are stored for it.
+    pub values: Vec<String>,
+    /// The connection its inventory came by, while that is to be, or is, stored.
+    pub inventory_from: Option<ConnId>,
+    /// The inventory is still to be written.
+    pub inventory_behind: bool,
+    /// Reports that wait for it to be written.
+    pub inventory_asks: Vec<Origin>,
+}
+
+/// A host's name as the table looks it up: four bytes, or a text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Key<'a> {
+    Address(Ipv4Addr),
+    Text(&'a str),
+}
+
+impl<'a> Key<'a> {
+    /// The key of `id`: what reads as an IPv4 address is that address, since only one text does.
+    pub(crate) fn of(id: &'a HostId) -> Self {
+        let text = id.as_str();
+        match text.parse() {
+            Ok(address) => Self::Address(address),
+            Err(_) => Self::Text(text),
+        }
+    }
+}
+
+impl Host {
+    /// A host that is offline and not yet written.
+    #[must_use]
+    pub(crate) fn new(id: HostId, generation: u32) -> Self {
+        let address = match Key::of(&id) {
+            Key::Address(address) => Some(address),
+            Key::Text(_) => None,
+        };
+        let named = || {
+            let id = Some(id);
+            Box::new(Extra {
+                id,
+                ..Extra::default()
+            })
+        };
+        Self {
+            extra: address.is_none().then(named),
+            address: address.unwrap_or(Ipv4Addr::UNSPECIFIED),
+            generation,
+            sessions: 0,
+            presence: Presence::Offline(None),
+            marks: Marks::default(),
+            port: 0,
+            since: UnixMs(0),
+            seen: UnixMs(0),
+            moved: Instant::ZERO,
+            epoch: 0,
+        }
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn id(&self) -> HostId {
+        let id = self.extra.as_deref().and_then(|extra| extra.id.clone());
+        id.unwrap_or_else(|| HostId::of_address(self.address.into()))
+    }
+
+    pub(crate) fn key(&self) -> Key<'_> {
+        let id = self.extra.as_deref().and_then(|extra| extra.id.as_ref());
+        id.map_or(Key::Address(self.address), |id| Key::Text(id.as_str()))
+    }
+
+    /// Returns whether `ip` is its name.
+    #[must_use]
+    pub fn is_named_by(&self, ip: IpAddr) -> bool {
+        match self.key() {
+            Key::Address(own) => ip.to_canonical() == own,
+            Key::Text(text) => HostId::of_address(ip).as_str() == text,
+        }
+    }
+
+    /// Peer address, current or last.
+    #[must_use]
+    pub fn peer(&self) -> Peer {
+        if self.has(Marks::LOCATED) {
+            return Peer::new(SocketAddr::new(self.address.into(), self.port));
+        }
+        self.extra.as_deref().map_or(Peer::UNKNOWN, |x| x.peer)
+    }
+
+    /// It connects from `peer`.
+    pub fn set_peer(&mut self, peer: Peer) {
+        let plain = matches!(self.key(), Key::Address(own) if peer.ip() == own);
+        let located = plain && peer != Peer::UNKNOWN;
+        self.set(Marks::LOCATED, located);
+        self.port = if located { peer.port } else { 0 };
+        if !located && (self.extra.is_some() || peer != Peer::UNKNOWN) {
+            self.extra_mut().peer = peer;
+        }
+    }
+
+    /// Time at which it went offline, if it did so since the start and is not back.
+    #[must_use]
+    pub fn gone(&self) -> Option<Instant> {
+        (!self.presence.is_online() && self.moved > Instant::ZERO).then_some(self.moved)
+    }
+
+    /// It goes online, or offline at `gone`.
+    pub fn set_presence(&mut self, presence: Presence, gone: Option<Instant>) {
+        if !(self.presence.is_online() && presence.is_online()) {
+            self.moved = gone.unwrap_or(Instant::ZERO);
+        }
+        self.presence = presence;
+    }
+
+    /// Time of the last datagram while it has been online.
+    #[must_use]
+    pub fn datagram(&self) -> Instant {
+        match self.presence.is_online() {
+            true => self.moved,
+            false => Instant::ZERO,
+        }
+    }
+
+    /// Records a datagram. One for an offline host is ignored.
+    pub fn set_datagram(&mut self, at: Instant) {
+        if self.presence.is_online() {
+            self.moved = at;
+        }
+    }
+
+    /// The connection it named itself on, if there is one.
+    #[must_use]
+    pub fn identified(&self) -> Option<ConnId> {
+        self.extra.as_deref()?.identified
+    }
+
+    /// It has named itself on `conn`, or on none any more; on which before.
+    pub fn set_identified(&mut self, conn: Option<ConnId>) -> Option<ConnId> {
+        if conn.is_none() && self.extra.is_none() {
+            return None;
+        }
+        std::mem::replace(&mut self.extra_mut().identified, conn)
+    }
+
+    /// Returns whether its last hello asked for a reply.
+    #[must_use]
+    pub fn asks(&self) -> bool {
+        self.extra.as_deref().is_some_and(|extra| extra.asks)
+    }
+
+    /// Its hello asked for a reply, or did not.
+    pub fn set_asks(&mut self, asks: bool) {
+        if asks != self.asks() {
+            self.extra_mut().asks = asks;
+        }
+    }
+
+    /// Its UDP port, where it gave one; else 0.
+    #[must_use]
+    pub fn udp(&self) -> u16 {
+        self.extra.as_deref().map_or(0, |extra| extra.udp)
+    }
+
+    /// It takes datagrams at this port; at none of its own if that is 0.
+    pub fn set_udp(&mut self, port: u16) {
+        if port != self.udp() {
+            self.extra_mut().udp = port;
+        }
+    }
+
+    /// Returns whether the mark is set.
+    #[must_use]
+    pub const fn has(&self, mark: Marks) -> bool {
+        self.marks.0 & mark.0 != 0
+    }
+
+    /// It is true of it, or not.
+    pub const fn set(&mut self, mark: Marks, to: bool) {
+        match to {
+            true => self.marks.0 |= mark.0,
+            false => self.marks.0 &= !mark.0,
+        }
+    }
+
+    /// It is not true of it any more; whether it was.
+    pub const fn take(&mut self, mark: Marks) -> bool {
+        let was = self.has(mark);
+        self.set(mark, false);
+        was
+    }
+
+    /// Identifier of its process.
+    #[must_use]
+    pub fn boot(&self) -> Option<&str> {
+        self.extra.as_deref()?.boot.as_deref()
+    }
+
+    /// Sets the identifier of its process.
+    pub fn set_boot(&mut self, boot: &str) {
+        self.extra_mut().boot = Some(boot.into());
+    }
+
+    /// Its reported data, if there are any.
+    #[must_use]
+    pub fn rest(&self) -> Option<&Rest> {
+        self.extra.as_deref()?.rest.as_deref()
+    }
+
+    /// Its reported data, if there are any.
+    pub fn rest_mut(&mut self) -> Option<&mut Rest> {
+        self.extra.as_deref_mut()?.rest.as_deref_mut()
+    }
+
+    /// Its reported data, created if necessary.
+    pub fn rest_or_new(&mut self) -> &mut Rest {
+        self.extra_mut().rest.get_or_insert_default()
+    }
+
+    fn extra_mut(&mut self) -> &mut Extra {
+        self.extra.get_or_insert_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn host(id: &str) -> Host {
+        Host::new(HostId::checked(id).unwrap(), 1)
+    }
+
+    fn peer(text: &str) -> Peer {
+        Peer::new(text.parse().unwrap())
+    }
+
+    #[test]
+    fn a_packed_peer_unpacks_to_what_it_was() {
+        for text in ["10.0.0.7:51234", "[fe80::1]:7"] {
+            let address: SocketAddr = text.parse().unwrap();
+            assert_eq!(Peer::new(address).address(), address);
+        }
+        assert_eq!(peer("[::ffff:10.0.0.7]:1").ip().to_string(), "10.0.0.7");
+    }
+
+    #[test]
+    fn a_plain_host_is_its_address_and_needs_nothing_beside_its_row() {
+        let mut host = host("10.0.0.7");
+        assert_eq!(host.peer(), Peer::UNKNOWN);
+        host.set_peer(peer("10.0.0.7:0"));
+        assert_eq!(host.peer(), peer("10.0.0.7:0"));
+        assert_eq!(host.id().as_str(), "10.0.0.7");
+        assert!(host.set_identified(None).is_none() && host.extra.is_none());
+    }
+
+    #[test]
+    fn whatever_its_name_a_host_is_found_where_it_was_last() {
+        for id in ["10.0.0.7", "web-1", "fe80::1", "10.0.0.07", "1.2.3"] {
+            let mut host = host(id);
+            assert_eq!(host.id().as_str(), id);
+            for text in ["10.0.0.7:1", "[fe80::1]:2", "10.0.0.8:3", "10.0.0.7:4"] {
+                host.set_peer(peer(text));
+                assert_eq!(host.peer(), peer(text), "{id}");
+            }
+            host.set_peer(Peer::UNKNOWN);
+            assert_eq!((host.peer(), host.id().as_str()), (Peer::UNKNOWN, id));
+        }
+    }
+
+    #[test]
+    fn a_datagram_is_of_a_host_online_and_a_going_of_one_offline() {
+        let (early, late) = (Instant::from_nanos(5), Instant::from_nanos(9));
+        let mut host = host("a");
+        host.set_datagram(early);
+        assert_eq!((host.gone(), host.datagram()), (None, Instant::ZERO));
+        host.set_presence(Presence::Inherited, None);
+        host.set_datagram(late);
+        host.set_presence(Presence::Online, None);
+        assert_eq!((host.gone(), host.datagram()), (None, late));
+        host.set_presence(Presence::Offline(None), Some(early));
+        assert_eq!((host.gone(), host.datagram()), (Some(early), Instant::ZERO));
+    }
+}

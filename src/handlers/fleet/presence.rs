@@ -1,0 +1,607 @@
+//! Presence: hosts online, their times, and their connections.
+//!
+//! A connection that ends can end only its own session: a host is offline when the last of
+//! its connections has ended, for the reason of that end.
+
+use crate::codec::Abnormal;
+use crate::codec::DecodeError;
+use crate::codec::message::{Flag, Word};
+use crate::ids::{ConnId, HostId};
+use crate::limits::TIMEOUTS_OF_THE_BUSY;
+use crate::store::op::{HeldHost, Notice, Reason, Settled};
+use crate::time::{Instant, Span};
+
+use crate::handlers::Moment;
+use crate::handlers::core::{AUDIT_ROUND, Core, StoreState};
+use crate::handlers::effect::{Effect, Effects, EventKind, Note};
+use crate::handlers::fleet::admission::NO_ROW;
+use crate::handlers::fleet::host::{Marks, Peer, Presence, Rest};
+use crate::handlers::outbox::changes::{Became, Change};
+
+/// Delay of the second sweep after a store connection: a Redis that only hung still executes
+/// commands of a dropped connection.
+const SWEEP_AGAIN: Span = Span::from_secs(5);
+
+/// The last words to a connection whose id another connection has taken.
+const REPLACED: &str = "replaced by another connection with this id";
+
+impl Core {
+    /// The host of a connection that has sent a valid message; a plain connection's first makes
+    /// the peer's address its host. `None` when the connection had to be closed instead.
+    pub(crate) fn known(&mut self, at: Moment, conn: ConnId, fx: &mut Effects) -> Option<u32> {
+        let session = self.fleet.sessions.get(conn)?;
+        if session.host().is_some() {
+            return session.host();
+        }
+        let peer = self.fleet.sessions.peer(conn);
+        if let Some(id) = self.auth.certified.get(&conn).cloned() {
+            return self.known_by_certificate(at, conn, id, peer, fx);
+        }
+        let id = HostId::of_address(peer.ip());
+        if let Some(why) = self.demands_key(&id) {
+            self.note_unkeyed(&id, peer, &why, fx);
+            let what = "a plain message for a host that must prove a key";
+            let error = DecodeError::new(Abnormal::OutOfPlace(what), 0);
+            self.abnormal(at, conn, &error, fx);
+            return None;
+        }
+        let slot = match self.admit_id(id, peer, at) {
+            Ok(slot) => slot,
+            Err(why) => {
+                let error = DecodeError::new(Abnormal::OutOfPlace(why), 0);
+                self.abnormal(at, conn, &error, fx);
+                return None;
+            }
+        };
+        if self
+            .fleet
+            .hosts
+            .get(slot)
+            .is_some_and(|host| self.has_key(host))
+        {
+            let what = "a plain message for a host that has proved its key";
+            let error = DecodeError::new(Abnormal::OutOfPlace(what), 0);
+            self.abnormal(at, conn, &error, fx);
+            return None;
+        }
+        self.attach(at, conn, slot, false, fx);
+        Some(slot)
+    }
+
+    /// Makes `conn` a connection of the host in `slot`.
+    pub(crate) fn attach(
+        &mut self,
+        at: Moment,
+        conn: ConnId,
+        slot: u32,
+        identified: bool,
+        fx: &mut Effects,
+    ) {
+        let Some(session) = self.fleet.sessions.get_mut(conn) else {
+            return;
+        };
+        session.identified = identified;
+        self.fleet.sessions.set_host(conn, slot);
+        let peer = self.fleet.sessions.peer(conn);
+        let Some(host) = self.fleet.hosts.get_mut(slot) else {
+            return;
+        };
+        host.sessions += 1;
+        let older_asks = host.asks();
+        let older = if identified {
+            host.set_asks(false);
+            host.set_identified(Some(conn))
+        } else {
+            None
+        };
+        let before = host.peer();
+        let moved = identified && before != peer;
+        host.set_peer(peer);
+        self.fleet.addresses.remove(before.ip(), slot);
+        if !host.is_named_by(peer.ip()) {
+            self.fleet.addresses.insert(peer.ip(), host.udp(), slot);
+        }
+        let was = host.presence;
+        match was {
+            Presence::Offline(_) => self.come_online(at, slot, fx),
+            Presence::Inherited => {
+                host.set_presence(Presence::Online, None);
+                self.stats.hosts_inherited -= 1;
+                self.write_again(slot);
+                self.send_queued_to(slot, at);
+            }
+            Presence::Online if moved => {
+                // Otherwise this write would replace that of the sweep, and its event would be
+                // lost.
+                self.sweep_early(slot, at);
+                self.write_again(slot);
+            }
+            Presence::Online => {}
+        }
+        if !identified {
+            self.connected_anew(conn, slot);
+        }
+        if let Some(older) = older {
+            self.stats.replacements += 1;
+            if older_asks {
+                let why = Word::Refused(REPLACED.to_owned());
+                self.reply(older, Flag::Hello, None, why, fx);
+            }
+            fx.push(Effect::Close { conn: older });
+            self.end_session(older, Reason::Closed, at, fx);
+        }
+    }
+
+    /// Takes a connection out, and its host offline if it was the last.
+    pub(crate) fn end_session(
+        &mut self,
+        conn: ConnId,
+        reason: Reason,
+        at: Moment,
+        fx: &mut Effects,
+    ) {
+        let last = self.fleet.sessions.last(conn.slot, at.now);
+        let Some(session) = self.fleet.sessions.remove(conn) else {
+            return;
+        };
+        self.auth.certified.remove(&conn);
+        self.auth.keys.forget(conn);
+        self.tasks.work.closed(conn);
+        if self.tasks.payloads.forget(conn) {
+            self.resume_results(at, fx);
+        }
+        let beaten = self.outbox.writes.beaten.remove(conn.slot);
+        let Some(slot) = session.host() else { return };
+        let Some(host) = self.fleet.hosts.get_mut(slot) else {
+            return;
+        };
+        if beaten {
+            host.seen = host.seen.max(wall_of(last, at));
+        }
+        host.sessions -= 1;
+        if host.identified() == Some(conn) {
+            host.set_identified(None);
+        }
+        if host.sessions == 0 && host.presence.is_online() {
+            self.go_offline(slot, reason, at, fx);
+        } else {
+            self.inventory_orphaned(conn, slot, fx);
+        }
+    }
+
+    fn come_online(&mut self, at: Moment, slot: u32, fx: &mut Effects) {
+        self.sweep_early(slot, at);
+        let stamp = self.stamp(at);
+        let Some(host) = self.fleet.hosts.get_mut(slot) else {
+            return;
+        };
+        let lasting = host.has(Marks::LASTING);
+        if let Some(gone) = host.gone().filter(|_| lasting) {
+            self.fleet.mass.back(at.now, gone);
+        }
+        host.set_presence(Presence::Online, None);
+        host.since = at.wall;
+        host.seen = at.wall;
+        let (id, peer) = (host.id(), host.peer());
+        self.stats.onlines += 1;
+        self.stats.hosts_online += 1;
+        let mut stamp = Some(stamp);
+        if !lasting {
+            self.fleet.arrivals.came(at.now, at.wall);
+            if !self.fleet.newcomers.may_tell(at.now) {
+                self.fleet.untold.insert(slot);
+                stamp = None;
+            }
+        }
+        self.write(
+            slot,
+            Change {
+                to: Became::Online,
+                since: at.wall,
+                event: stamp.map(|stamp| stamp.seq),
+            },
+        );
+        if let Some(stamp) = stamp {
+            let from = peer.address();
+            self.tell(stamp, EventKind::Online { host: id, from }, fx);
+        }
+        self.send_queued_to(slot, at);
+    }
+
+    fn send_queued_to(&mut self, slot: u32, at: Moment) {
+        if let Some(host) = self.fleet.hosts.get(slot).map(|host| host.id()) {
+            self.send_queued(&host, at);
+        }
+    }
+
+    /// Takes a host offline. Its connections, if any are left, are the caller's business.
+    pub(crate) fn go_offline(&mut self, slot: u32, reason: Reason, at: Moment, fx: &mut Effects) {
+        self.sweep_early(slot, at);
+        let up = matches!(self.store, StoreState::Up);
+        let stamp = self.stamp(at);
+        let reference = self.fleet.hosts.reference(slot);
+        let Some(host) = self.fleet.hosts.get_mut(slot) else {
+            return;
+        };
+        if host.presence == Presence::Inherited {
+            self.stats.hosts_inherited -= 1;
+        }
+        if !host.has(Marks::LASTING) {
+            let lasted = !self.fleet.arrivals.went(at.now, host.since);
+            host.set(Marks::LASTING, lasted);
+        }
+        let lasting = host.has(Marks::LASTING);
+        let keyed = host.has(Marks::KEYED);
+        let is_told = !self.fleet.untold.remove(slot) || lasting;
+        host.set_presence(Presence::Offline(Some(reason)), Some(at.now));
+        host.since = at.wall;
+        host.set(
+            Marks::IN_DOUBT,
+            host.has(Marks::IN_DOUBT) || (self.outbox.writes.sweep.again.is_some() || !up),
+        );
+        let id = host.id();
+        if !self.fleet.addresses.is_empty() {
+            self.fleet.addresses.remove(host.peer().ip(), slot);
+        }
+        if let Some(rest) = host.rest_mut() {
+            forget_inventory(rest);
+        }
+        if let Some(reference) = reference {
+            self.tasks.work.forget(reference);
+        }
+        self.stats.offlines[reason as usize] += 1;
+        self.stats.hosts_online -= 1;
+        if is_told {
+            self.tell(stamp, EventKind::Offline { host: id, reason }, fx);
+        }
+        self.write(
+            slot,
+            Change {
+                to: Became::Offline(reason),
+                since: at.wall,
+                event: is_told.then_some(stamp.seq),
+            },
+        );
+        if !lasting {
+            // Not a loss of the fleet's; and a key that was proved is not forgotten for want of room here.
+            return if !keyed {
+                self.note_brief(slot)
+            };
+        }
+        let lasting = self.stats.hosts_online - self.fleet.arrivals.count(at.now);
+        if let Some(count) = self.fleet.mass.gone(at.now, lasting) {
+            self.mass_offline(at, count, fx);
+        }
+    }
+
+    fn mass_offline(&mut self, at: Moment, count: u64, fx: &mut Effects) {
+        let stamp = self.stamp(at);
+        fx.push(Effect::Log(Note {
+            level: log::Level::Error,
+            what: "mass-offline",
+            who: "fleet".to_owned(),
+            text: format!("{count} hosts, more than half, went offline within one timeout"),
+        }));
+        self.tell(stamp, EventKind::MassOffline { count }, fx);
+        self.notice(Notice {
+            event: "mass-offline",
+            about: None,
+            state: None,
+            reason: None,
+            count: Some(count),
+            stamp,
+        });
+    }
+
+    /// An event of the fleet itself, for the store.
+    pub(crate) fn notice(&mut self, notice: Notice) {
+        if self.outbox.writes.notice(notice) {
+            self.stats.notices_dropped += 1;
+        }
+    }
+
+    /// Hosts that did not come back in time after a restart.
+    pub(crate) fn judge_inherited(&mut self, judge: Instant, at: Moment, fx: &mut Effects) {
+        let due = self.fleet.inherited.deadline.filter(|due| *due <= judge);
+        let Some(due) = due.filter(|_| self.fleet.inherited.lease_clear) else {
+            return;
+        };
+        let is_last = std::mem::replace(&mut self.fleet.inherited.is_last, true);
+        self.fleet.inherited.deadline = None;
+        for slot in 0..self.fleet.hosts.slots() as u32 {
+            let host = self.fleet.hosts.get(slot);
+            if host.is_none_or(|host| host.presence != Presence::Inherited) {
+                continue;
+            }
+            if !is_last && self.may_come_back_late(slot, at) {
+                let more = self.rules.timeout.times(TIMEOUTS_OF_THE_BUSY - 1);
+                self.fleet.inherited.deadline = Some(due + more);
+            } else {
+                self.go_offline(slot, Reason::Lost, at, fx);
+            }
+        }
+    }
+
+    /// Some of the hosts the store knows, before it is up.
+    pub(crate) fn held(&mut self, at: Moment, held: Vec<HeldHost>, fx: &mut Effects) {
+        let first = self.stats.store_sessions == 0;
+        for found in held {
+            let Some(slot) = self.find_or_enter(found.host.clone()) else {
+                if found.ours && !first {
+                    self.end_unknown(at, found, fx);
+                }
+                continue;
+            };
+            if found.keyed {
+                self.recall_keyed(slot, at, fx);
+            }
+            let Some(host) = self.fleet.hosts.get_mut(slot) else {
+                continue;
+            };
+            let unheard_of = host.since.0 == 0;
+            // One that an older server left behind has no time of its own.
+            let since = if found.since.0 == 0 {
+                at.wall
+            } else {
+                found.since
+            };
+            host.set(
+                Marks::TOLD_ONLINE,
+                host.has(Marks::TOLD_ONLINE) || found.ours,
+            );
+            if found.ours {
+                // What the store says now counts, also where it has gone back to an older copy of itself.
+                host.epoch = found.epoch;
+            }
+            host.seen = host.seen.max(found.seen);
+            if host.peer() == Peer::UNKNOWN {
+                host.set_peer(found.peer.map_or(Peer::UNKNOWN, Peer::new));
+            }
+            if found.hostname.is_some() || found.mac.is_some() || !found.addresses.is_empty() {
+                let rest = host.rest_or_new();
+                if rest.inventory_from.is_none() {
+                    rest.hostname = found.hostname;
+                    rest.mac = found.mac;
+                    rest.addresses = found.addresses;
+                }
+            }
+            if host.presence.is_online() && !host.has(Marks::LASTING) {
+                self.fleet.arrivals.went(at.now, host.since);
+            }
+            host.set(Marks::LASTING, true);
+            if found.ours && host.presence.is_online() {
+                // It came back before the store could be read for the first time: it was never offline.
+                if first {
+                    host.since = since;
+                }
+            } else if found.ours && first && unheard_of {
+                host.set_presence(Presence::Inherited, None);
+                let peer = host.peer();
+                if peer != Peer::UNKNOWN && !host.is_named_by(peer.ip()) {
+                    self.fleet.addresses.insert(peer.ip(), host.udp(), slot);
+                }
+                host.since = since;
+                self.stats.hosts_online += 1;
+                self.stats.hosts_inherited += 1;
+            } else if unheard_of {
+                let reason = if found.ours {
+                    Some(Reason::Lost)
+                } else {
+                    found.reason
+                };
+                host.set_presence(Presence::Offline(reason), None);
+                host.since = if found.ours { at.wall } else { since };
+            }
+        }
+    }
+
+    /// Hosts of a node that is gone, which this node holds now. Those that have not come here are lost: their node has been gone
+    /// for as long as a host may be silent.
+    pub(crate) fn inherit_hosts(&mut self, at: Moment, held: Vec<HeldHost>, fx: &mut Effects) {
+        for found in held {
+            let Some(slot) = self.find_or_enter(found.host.clone()) else {
+                continue;
+            };
+            let Some(host) = self.fleet.hosts.get_mut(slot) else {
+                continue;
+            };
+            if matches!(host.presence, Presence::Offline(_)) {
+                host.epoch = found.epoch;
+                host.seen = host.seen.max(found.seen);
+                host.set(Marks::TOLD_ONLINE, true);
+                host.set_presence(Presence::Inherited, None);
+                self.stats.hosts_online += 1;
+                self.stats.hosts_inherited += 1;
+                self.go_offline(slot, Reason::Lost, at, fx);
+            } else {
+                self.write_again(slot);
+            }
+            if found.keyed {
+                self.recall_keyed(slot, at, fx);
+            }
+        }
+    }
+
+    /// The store can be read and written; all that it knew of our hosts has been said.
+    pub(crate) fn store_up(
+        &mut self,
+        at: Moment,
+        lease_clear: bool,
+        emptied: bool,
+        fx: &mut Effects,
+    ) {
+        self.forget_flights();
+        self.outbox.writes.forget_state();
+        if self.stats.store_sessions == 0 {
+            self.fleet.inherited.deadline = Some(at.now + self.rules.timeout);
+            self.outbox.audit_due = Some(at.now + AUDIT_ROUND);
+        }
+        let is_first = self.stats.store_sessions == 0;
+        self.tasks
+            .states
+            .interrupt(self.stats.store_sessions, at.now);
+        self.fleet.inherited.lease_clear |= lease_clear;
+        self.stats.store_sessions += 1;
+        self.outbox.writes.sweep.cursor = Some(0);
+        self.outbox.writes.sweep.again = Some(at.now + SWEEP_AGAIN);
+        self.tasks.states.walk();
+        // At the first store connection the tables equal the store's content.
+        self.tasks
+            .restores
+            .begin(emptied && !is_first, self.stats.store_sessions);
+        if !matches!(self.store, StoreState::Up) {
+            fx.push(Effect::Log(Note {
+                level: log::Level::Info,
+                what: "store",
+                who: "store".to_owned(),
+                text: format!("up; {} hosts held from before", self.stats.hosts_inherited),
+            }));
+        }
+        self.store = StoreState::Up;
+        if is_first {
+            self.resume_tasks(at);
+            self.resume_results(at, fx);
+        }
+    }
+
+    /// The store does not answer.
+    pub(crate) fn store_away(&mut self, at: Moment, why: String, fx: &mut Effects) {
+        self.forget_flights();
+        self.outbox.writes.forget_unknown();
+        self.outbox.writes.forget_state();
+        fx.push(Effect::Log(Note {
+            level: log::Level::Warn,
+            what: "store",
+            who: "store".to_owned(),
+            text: format!("away: {why}"),
+        }));
+        self.tasks
+            .states
+            .interrupt(self.stats.store_sessions, at.now);
+        self.tasks.restores.interrupt();
+        self.undo_dispatches(fx);
+        self.forget_reads(fx);
+        self.store = StoreState::Away(why);
+    }
+
+    /// There is no use in waiting for the store: it refuses us, or is damaged. A server that has never had it ends with `status`;
+    /// one that has goes on without it.
+    pub(crate) fn store_unusable(&mut self, at: Moment, status: u8, why: String, fx: &mut Effects) {
+        if self.stats.store_sessions == 0 {
+            fx.push(Effect::Stop { status, why });
+        } else {
+            self.store_away(at, why, fx);
+        }
+    }
+
+    fn forget_flights(&mut self) {
+        for slot in 0..self.fleet.hosts.slots() as u32 {
+            if let Some(host) = self.fleet.hosts.get_mut(slot)
+                && host.take(Marks::IN_FLIGHT)
+            {
+                host.set(Marks::IN_DOUBT, true);
+                // If it was an `Offline` and was run, the stream has told it. If not, the store
+                // still has the host as ours, and says so.
+                host.set(
+                    Marks::TOLD_ONLINE,
+                    host.has(Marks::TOLD_ONLINE) && !self.outbox.writes.is_leaving(slot),
+                );
+            }
+        }
+    }
+
+    /// An `Online` or `Offline` was settled.
+    pub(crate) fn presence_settled(
+        &mut self,
+        ticket: crate::ids::HostRef,
+        settled: Settled,
+        fx: &mut Effects,
+    ) {
+        if ticket == NO_ROW {
+            return;
+        }
+        self.outbox.writes.presence_in_flight =
+            self.outbox.writes.presence_in_flight.saturating_sub(1);
+        let Some(slot) = self.fleet.hosts.resolve(ticket) else {
+            return;
+        };
+        let Some(host) = self.fleet.hosts.get_mut(slot) else {
+            return;
+        };
+        host.set(Marks::IN_FLIGHT, false);
+        // What a store that went away still runs it runs before all is written once more.
+        host.set(
+            Marks::IN_DOUBT,
+            host.has(Marks::IN_DOUBT) && self.outbox.writes.sweep.again.is_some(),
+        );
+        match settled {
+            Settled::Claimed { epoch } => {
+                host.epoch = epoch;
+                host.set(Marks::TOLD_ONLINE, true);
+                if host.rest().is_some_and(|rest| rest.inventory_behind) {
+                    self.outbox.writes.inventories.push_back(slot);
+                }
+            }
+            Settled::Released | Settled::NotOurs => host.set(Marks::TOLD_ONLINE, false),
+            Settled::Refused(why) => {
+                // The write may be partial, so any claim of ours is meant when it is ended, and the
+                // stored presence counts as the opposite: the next audit tries again.
+                host.epoch = 0;
+                host.set(Marks::TOLD_ONLINE, !host.presence.is_online());
+                let who = host.id().to_string();
+                let text = format!("its presence is not written: {why}");
+                fx.push(Effect::Log(Note {
+                    level: log::Level::Error,
+                    what: "store",
+                    who,
+                    text,
+                }));
+            }
+        }
+        self.outbox.writes.settled(slot);
+    }
+
+    /// Writes a host that is online again, without an event.
+    pub(crate) fn write_again(&mut self, slot: u32) {
+        let Some(host) = self.fleet.hosts.get(slot) else {
+            return;
+        };
+        let since = host.since;
+        self.write(
+            slot,
+            Change {
+                to: Became::Online,
+                since,
+                event: None,
+            },
+        );
+    }
+
+    /// A change to be written, unless the store is not there: then all is written when it is.
+    pub(crate) fn write(&mut self, slot: u32, change: Change) {
+        if !matches!(self.store, StoreState::Up) {
+            return;
+        }
+        let in_flight = self
+            .fleet
+            .hosts
+            .get(slot)
+            .is_some_and(|host| host.has(Marks::IN_FLIGHT));
+        self.outbox.writes.change(slot, change, in_flight);
+    }
+}
+
+/// The wall clock at an earlier moment of the monotonic one.
+pub(crate) fn wall_of(moment: Instant, at: Moment) -> crate::time::UnixMs {
+    crate::time::UnixMs(at.wall.0.saturating_sub(at.now.since(moment).as_millis()))
+}
+
+/// Forgets the parts of a host's inventory that are deleted when it goes offline; its name and MAC
+/// address stay.
+fn forget_inventory(rest: &mut Rest) {
+    rest.addresses = Vec::new();
+    rest.values = Vec::new();
+    rest.inventory_from = None;
+    rest.inventory_behind = false;
+    rest.inventory_asks = Vec::new();
+}

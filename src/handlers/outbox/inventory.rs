@@ -1,0 +1,131 @@
+//! ADH56: what a host is. A new report replaces the older one; it is state, written for as long as the
+//! connection it came by is still the host's.
+
+use std::borrow::Cow;
+
+use crate::codec::message::{Ask, Flag, Inventory, Word};
+use crate::ids::{ConnId, HostRef};
+use crate::limits::{INVENTORY_ASKS_MAX, INVENTORY_BYTES_MAX};
+use crate::store::op::Origin;
+
+use crate::handlers::Flow;
+use crate::handlers::core::Core;
+use crate::handlers::effect::{Effect, Effects, Note};
+use crate::handlers::fleet::host::Rest;
+
+impl Core {
+    /// A host's report of itself.
+    pub(crate) fn inventory(
+        &mut self,
+        conn: ConnId,
+        slot: u32,
+        inventory: &Inventory<'_>,
+        ask: Ask,
+        fx: &mut Effects,
+    ) -> Flow {
+        let values = inventory.values.iter().chain(&inventory.addresses);
+        if values.map(|value| value.len()).sum::<usize>() > INVENTORY_BYTES_MAX {
+            if ask.reply {
+                let why = Word::Refused(format!("more than {INVENTORY_BYTES_MAX} bytes of text"));
+                self.reply(conn, Flag::Inventory, ask.seq, why, fx);
+            }
+            return Flow::Taken;
+        }
+        let Some(host) = self.fleet.hosts.get_mut(slot) else {
+            return Flow::Taken;
+        };
+        let rest = host.rest_or_new();
+        let own = |list: &[Cow<'_, str>]| list.iter().map(|text| text.to_string()).collect();
+        rest.hostname = inventory.hostname.as_deref().map(str::to_owned);
+        rest.mac = inventory.mac.as_deref().map(str::to_owned);
+        rest.values = own(&inventory.values);
+        rest.addresses = own(&inventory.addresses);
+        rest.inventory_from = Some(conn);
+        let mut superseded = None;
+        if ask.reply {
+            if rest.inventory_asks.len() == INVENTORY_ASKS_MAX {
+                superseded = Some(rest.inventory_asks.remove(0));
+            }
+            rest.inventory_asks.push(Origin {
+                conn,
+                flag: Flag::Inventory,
+                ask,
+                bytes: 0,
+            });
+        }
+        if !std::mem::replace(&mut rest.inventory_behind, true)
+            && !self.outbox.writes.is_behind(slot)
+        {
+            self.outbox.writes.inventories.push_back(slot);
+        }
+        if let Some(origin) = superseded {
+            let why = Word::Refused("a later report has taken its place".to_owned());
+            self.reply(origin.conn, Flag::Inventory, origin.ask.seq, why, fx);
+        }
+        Flow::Taken
+    }
+
+    /// An inventory is written, or never will be.
+    pub(crate) fn inventory_settled(
+        &mut self,
+        ticket: HostRef,
+        origins: Vec<Origin>,
+        result: Result<(), String>,
+        fx: &mut Effects,
+    ) {
+        let word = match result {
+            Ok(()) => Word::RogerThat,
+            Err(why) => {
+                let host = self
+                    .fleet
+                    .hosts
+                    .resolve(ticket)
+                    .and_then(|slot| self.fleet.hosts.get(slot));
+                let who = host.map_or_else(|| "a host".to_owned(), |host| host.id().to_string());
+                let text = format!("what it says of itself is not written: {why}");
+                fx.push(Effect::Log(Note {
+                    level: log::Level::Error,
+                    what: "store",
+                    who,
+                    text,
+                }));
+                Word::Refused(why)
+            }
+        };
+        let slot = self.fleet.hosts.resolve(ticket);
+        let rest = slot.and_then(|slot| self.fleet.hosts.get_mut(slot)?.rest_mut());
+        let Some(owed) = rest.map(|rest| &mut rest.inventory_asks) else {
+            return;
+        };
+        // An earlier operation of the host may have answered some of them already.
+        let mut answered = Vec::new();
+        for origin in origins {
+            if let Some(place) = owed.iter().position(|ask| *ask == origin) {
+                answered.push(owed.remove(place));
+            }
+        }
+        self.answer_inventories(answered, &word, fx);
+    }
+
+    /// The connection of a host's report has ended before the write: the report is dropped, and
+    /// waiting requests for a reply are refused.
+    pub(crate) fn inventory_orphaned(&mut self, conn: ConnId, slot: u32, fx: &mut Effects) {
+        let host = self.fleet.hosts.get_mut(slot);
+        let rest = host.and_then(|host| host.rest_mut());
+        let its = |rest: &&mut Rest| rest.inventory_behind && rest.inventory_from == Some(conn);
+        let Some(rest) = rest.filter(its) else { return };
+        rest.inventory_behind = false;
+        let owed = std::mem::take(&mut rest.inventory_asks);
+        let why = "a later report took its place and was given up by its connection".to_owned();
+        self.answer_inventories(owed, &Word::Refused(why), fx);
+    }
+
+    fn answer_inventories(&self, owed: Vec<Origin>, word: &Word, fx: &mut Effects) {
+        for origin in owed {
+            if self.fleet.sessions.get(origin.conn).is_some() {
+                let (conn, seq) = (origin.conn, origin.ask.seq);
+                self.reply(conn, Flag::Inventory, seq, word.clone(), fx);
+            }
+        }
+    }
+}

@@ -1,0 +1,350 @@
+//! The core's queue turned into operations, a batch a turn.
+
+use crate::ids::ConnId;
+use crate::limits::{HOSTS_PER_OP_MAX, SEEN_IN_FLIGHT_MAX};
+use crate::store::op::{Batch, Inventory, Offline, Online, Op, Reason};
+
+use crate::handlers::Moment;
+use crate::handlers::core::{Core, StoreState};
+use crate::handlers::fleet::host::{Host, Marks, Presence};
+use crate::handlers::fleet::presence::wall_of;
+use crate::handlers::fleet::session::Session;
+use crate::handlers::outbox::changes::{Became, Change};
+use crate::handlers::outbox::writes::Writes;
+
+/// Slots a sweep or an audit looks at for one batch, however few of them lead to an operation.
+const SLOTS_PER_PULL_MAX: u32 = 20_000;
+
+impl Core {
+    /// Returns whether [`pull`](Self::pull) may return something.
+    #[must_use]
+    pub fn has_work(&self) -> bool {
+        self.calm.work().unwrap_or_else(|| self.look_for_work())
+    }
+
+    pub(crate) fn look_for_work(&self) -> bool {
+        self.outbox.writes.has_reports() || (self.is_store_up() && self.has_more_than_reports())
+    }
+
+    /// Returns whether the work is urgent: a requester waits for it, or it is much. Presence
+    /// changes and last-seen times of a few hosts are not urgent.
+    #[must_use]
+    pub fn has_urgent_work(&self) -> bool {
+        let much = || self.outbox.writes.is_much();
+        self.outbox.writes.has_reports() || (self.is_store_up() && (self.is_asked() || much()))
+    }
+
+    fn has_more_than_reports(&self) -> bool {
+        self.outbox.writes.has_state() || self.is_asked()
+    }
+
+    fn is_asked(&self) -> bool {
+        self.tasks.dispatches.has_ops()
+            || self.has_states()
+            || self.tasks.restores.has_ops()
+            || self.tasks.reads.has_ops()
+    }
+
+    /// Takes operations for the store: at most `max`; `None` if there are none.
+    pub fn pull(&mut self, at: Moment, max: usize) -> Option<Batch> {
+        let mut ops = Vec::new();
+        self.calm.stir();
+        if self.is_store_up() {
+            self.outbox.writes.take_notices(max, &mut ops);
+            self.tasks.dispatches.take_ops(max, &mut ops);
+            // Half is left for reports, so that neither starves the other.
+            let room = if self.outbox.writes.has_reports() {
+                max / 2
+            } else {
+                max
+            };
+            // First, since it may find changes to be written.
+            self.take_audit(at, room, &mut ops);
+            // Before any of them can be online again.
+            self.outbox.writes.take_unknown(room, &mut ops);
+            self.take_presence(at, room, &mut ops);
+            self.outbox.writes.take_forgotten(room, &mut ops);
+            self.take_inventories(room, &mut ops);
+            self.take_seen(at, room, &mut ops);
+        }
+        let room = max.saturating_sub(ops.len());
+        self.outbox.writes.take_reports(room, &mut ops);
+        if self.is_store_up() {
+            // A state never overtakes the reports that led to it, and a question none that came before it.
+            if !self.outbox.writes.has_reports() {
+                self.take_restores(max, &mut ops);
+                self.take_states(at.now, max, &mut ops);
+                self.tasks.reads.take_ops(max, &mut ops);
+            }
+        }
+        let session = self.stats.store_sessions as u32;
+        (!ops.is_empty()).then_some(Batch { session, ops })
+    }
+
+    fn is_store_up(&self) -> bool {
+        matches!(self.store, StoreState::Up)
+    }
+
+    fn take_presence(&mut self, at: Moment, max: usize, ops: &mut Vec<Op>) {
+        let mut looks = 0;
+        while ops.len() < max && self.outbox.writes.has_presence_room() {
+            if let Some((slot, change)) = self.outbox.writes.next_change() {
+                ops.extend(self.presence_op(slot, change));
+            } else if looks < SLOTS_PER_PULL_MAX && self.sweep_step(at) {
+                looks += 1;
+            } else {
+                break;
+            }
+        }
+    }
+
+    fn presence_op(&mut self, slot: u32, change: Change) -> Option<Op> {
+        let ticket = self.fleet.hosts.reference(slot)?;
+        let host = self.fleet.hosts.get_mut(slot)?;
+        host.set(Marks::IN_FLIGHT, true);
+        self.outbox.writes.presence_in_flight += 1;
+        let Change { to, since, .. } = change;
+        let event = change.stamp();
+        let name = host.id();
+        Some(match to {
+            Became::Online => {
+                let peer = host.peer().address();
+                Op::Online(Box::new(Online {
+                    ticket,
+                    host: name,
+                    peer,
+                    keyed: host.has(Marks::KEYED),
+                    since,
+                    event,
+                }))
+            }
+            Became::Offline(reason) => {
+                // The claim of one in doubt may have an epoch that we were never told: 0 is any of ours.
+                let epoch = if host.has(Marks::IN_DOUBT) {
+                    0
+                } else {
+                    host.epoch
+                };
+                Op::Offline(Box::new(Offline {
+                    ticket,
+                    host: name,
+                    epoch,
+                    reason,
+                    since,
+                    event,
+                }))
+            }
+        })
+    }
+
+    /// One step of the sweep that rewrites all hosts; false when there is no sweep.
+    fn sweep_step(&mut self, at: Moment) -> bool {
+        let Some(slot) = self.outbox.writes.sweep.cursor else {
+            return false;
+        };
+        if slot as usize >= self.fleet.hosts.slots() {
+            self.outbox.writes.sweep.cursor = None;
+            return false;
+        }
+        self.outbox.writes.sweep.cursor = Some(slot + 1);
+        if !self.outbox.writes.is_behind(slot) {
+            self.sweep_one(slot, at);
+        }
+        true
+    }
+
+    /// Writes a host before it changes, if the sweep has not reached it yet: its next event then
+    /// refers to the stored state.
+    pub(crate) fn sweep_early(&mut self, slot: u32, at: Moment) {
+        let ahead = self
+            .outbox
+            .writes
+            .sweep
+            .cursor
+            .is_some_and(|cursor| slot >= cursor);
+        if ahead && self.is_store_up() && !self.outbox.writes.is_behind(slot) {
+            self.sweep_one(slot, at);
+        }
+    }
+
+    fn sweep_one(&mut self, slot: u32, at: Moment) {
+        let Some(host) = self.fleet.hosts.get_mut(slot) else {
+            return;
+        };
+        let (since, told, doubt) = (
+            host.since,
+            host.has(Marks::TOLD_ONLINE),
+            host.has(Marks::IN_DOUBT),
+        );
+        let to = match host.presence {
+            Presence::Online | Presence::Inherited => Became::Online,
+            Presence::Offline(reason) if told || doubt => {
+                Became::Offline(reason.unwrap_or(Reason::Lost))
+            }
+            Presence::Offline(_) => return,
+        };
+        if let Some(rest) = host.rest_mut() {
+            rest.inventory_behind = to == Became::Online && rest.inventory_from.is_some();
+        }
+        let news = (to != Became::Online || !told) && !self.fleet.untold.has(slot);
+        let event = news.then(|| self.stamp(at).seq);
+        self.write(slot, Change { to, since, event });
+    }
+
+    fn take_inventories(&mut self, max: usize, ops: &mut Vec<Op>) {
+        while ops.len() < max {
+            let Some(slot) = self.outbox.writes.inventories.pop_front() else {
+                return;
+            };
+            ops.extend(self.inventory_op(slot));
+        }
+    }
+
+    /// A host's inventory, if it is still to be written and the connection it came by is still its own.
+    fn inventory_op(&mut self, slot: u32) -> Option<Op> {
+        let ticket = self.fleet.hosts.reference(slot)?;
+        if self.outbox.writes.is_behind(slot) {
+            // Its presence goes first, and brings the inventory back here when it is settled.
+            return None;
+        }
+        let host = self.fleet.hosts.get_mut(slot)?;
+        let name = host.id();
+        let rest = host.rest_mut()?;
+        let from = rest.inventory_from?;
+        let own = self
+            .fleet
+            .sessions
+            .get(from)
+            .is_some_and(|session| session.host() == Some(slot));
+        if !std::mem::take(&mut rest.inventory_behind) || !own {
+            return None;
+        }
+        Some(Op::Inventory(Box::new(Inventory {
+            origins: rest.inventory_asks.clone(),
+            ticket,
+            host: name,
+            hostname: rest.hostname.clone(),
+            mac: rest.mac.clone(),
+            values: rest.values.clone(),
+            addresses: rest.addresses.clone(),
+        })))
+    }
+
+    /// Notes when the hosts heard of since the last round were last heard of, and has it written if the
+    /// last round has been. What falls out here is written a round later, or with the next beat.
+    pub(crate) fn note_seen(&mut self, at: Moment) {
+        let mut beaten = std::mem::take(&mut self.outbox.writes.beaten);
+        for slot in beaten.iter() {
+            let Some((_, session)) = self.fleet.sessions.at(slot) else {
+                continue;
+            };
+            let last = self.fleet.sessions.last(slot, at.now);
+            if let Some(host) = session
+                .host()
+                .and_then(|host| self.fleet.hosts.get_mut(host))
+            {
+                host.seen = host.seen.max(wall_of(last, at));
+            }
+        }
+        if self.is_store_up()
+            && self.outbox.writes.seen.is_empty()
+            && self.outbox.writes.seen_in_flight == 0
+        {
+            std::mem::swap(&mut self.outbox.writes.seen, &mut beaten);
+        }
+        beaten.clear();
+        self.outbox.writes.beaten = beaten;
+    }
+
+    fn take_seen(&mut self, at: Moment, max: usize, ops: &mut Vec<Op>) {
+        let room = |writes: &Writes| writes.seen_in_flight < SEEN_IN_FLIGHT_MAX;
+        while ops.len() < max && room(&self.outbox.writes) && !self.outbox.writes.seen.is_empty() {
+            let mut seen = Vec::with_capacity(HOSTS_PER_OP_MAX.min(self.outbox.writes.seen.len()));
+            while seen.len() < HOSTS_PER_OP_MAX
+                && let Some(slot) = self.outbox.writes.seen.pop()
+            {
+                let last = |(_, session): (ConnId, &Session)| {
+                    let host = self.fleet.hosts.get(session.host()?)?;
+                    Some((
+                        host.id(),
+                        wall_of(self.fleet.sessions.last(slot, at.now), at),
+                    ))
+                };
+                seen.extend(self.fleet.sessions.at(slot).and_then(last));
+            }
+            if !seen.is_empty() {
+                self.outbox.writes.seen_in_flight += 1;
+                ops.push(Op::Seen(seen));
+            }
+        }
+    }
+
+    /// Takes the next hosts to be checked in `exists`. On the way, refused writes are repeated, and
+    /// hosts that have been offline for too long are forgotten.
+    fn take_audit(&mut self, at: Moment, max: usize, ops: &mut Vec<Op>) {
+        if self.outbox.writes.audits_in_flight > 0 || ops.len() >= max {
+            return;
+        }
+        let Some(mut slot) = self.outbox.writes.audit else {
+            return;
+        };
+        let end = self.fleet.hosts.slots() as u32;
+        let stop = end.min(slot.saturating_add(SLOTS_PER_PULL_MAX));
+        let mut hosts = Vec::new();
+        while slot < stop && hosts.len() < HOSTS_PER_OP_MAX {
+            let Some(host) = self.fleet.hosts.get(slot) else {
+                slot += 1;
+                continue;
+            };
+            // One with a change to be written may not be claimed, and would be left behind in there.
+            let behind = self.outbox.writes.is_behind(slot);
+            if host.presence.is_online() && host.has(Marks::TOLD_ONLINE) && !behind {
+                hosts.push(host.id());
+            } else if self.was_refused(slot, host) {
+                self.write_refused(slot, at);
+            } else if !behind && self.is_over(host, at) {
+                self.forget_host(slot);
+            }
+            slot += 1;
+        }
+        self.outbox.writes.audit = (slot < end).then_some(slot);
+        if !hosts.is_empty() {
+            self.outbox.writes.audits_in_flight += 1;
+            ops.push(Op::Audit(hosts));
+        }
+    }
+
+    /// Returns whether the host's last change is neither written nor in flight: the store refused
+    /// it.
+    fn was_refused(&self, slot: u32, host: &Host) -> bool {
+        let walked = self
+            .outbox
+            .writes
+            .sweep
+            .cursor
+            .is_none_or(|cursor| slot < cursor);
+        walked
+            && host.presence.is_online() != host.has(Marks::TOLD_ONLINE)
+            && !host.has(Marks::IN_FLIGHT)
+            && !self.outbox.writes.is_behind(slot)
+    }
+
+    /// Writes once more what was refused. An online has its event already, which is written beside the rest;
+    /// that of an offline comes last of all.
+    fn write_refused(&mut self, slot: u32, at: Moment) {
+        let online = |host: &Host| host.presence.is_online();
+        match self.fleet.hosts.get(slot).is_some_and(online) {
+            true => self.write_again(slot),
+            false => self.sweep_one(slot, at),
+        }
+    }
+
+    fn is_over(&self, host: &Host, at: Moment) -> bool {
+        let last = host.since.max(host.seen);
+        let settled = !host.has(Marks::TOLD_ONLINE)
+            && !host.has(Marks::IN_FLIGHT)
+            && !host.has(Marks::IN_DOUBT);
+        let old = at.wall.0.saturating_sub(last.0) > self.rules.keep.as_millis();
+        !host.presence.is_online() && settled && old
+    }
+}

@@ -1,0 +1,145 @@
+//! ADH33: the key arrived, was damaged, or has no book.
+
+use crate::codec::message::{Answer, Ask, Flag, ResultCode, Word};
+use crate::ids::{ConnId, HostId, TaskKey};
+use crate::store::op::{self, Op, Origin, Stamp, TaskState};
+
+use crate::handlers::core::Core;
+use crate::handlers::effect::{Effect, Effects, EventKind, Note};
+use crate::handlers::fleet::host::Marks;
+use crate::handlers::tasks::progress::REPORT_BYTES;
+use crate::handlers::{Flow, Moment};
+
+impl Core {
+    /// An answer to a dispatch. One that names no key is valid: old clients answer a console line with
+    /// its text.
+    pub(crate) fn answer(
+        &mut self,
+        at: Moment,
+        conn: ConnId,
+        slot: u32,
+        answer: &Answer<'_>,
+        ask: Ask,
+        fx: &mut Effects,
+    ) -> Flow {
+        let Some(host) = self.fleet.hosts.get_mut(slot) else {
+            return Flow::Taken;
+        };
+        host.set(Marks::ASKED, false);
+        let host = host.id();
+        let Some(key) = self.answered_key(slot, &host, answer) else {
+            let received = answer.code == ResultCode::Received;
+            if let Some(text) = answer.task.as_deref().filter(|_| received) {
+                self.tasks.commands.answered(text, &host);
+            }
+            if ask.reply {
+                self.reply(conn, Flag::Answer, ask.seq, Word::GotIt, fx);
+            }
+            return Flow::Taken;
+        };
+        if !self.make_room_for_report(conn, REPORT_BYTES) {
+            return Flow::Wait;
+        }
+        let unknown = !self.is_starting() && self.tasks.table.delivery_of(&key, &host).is_none();
+        if unknown && !self.admit_stray(slot, &key, REPORT_BYTES, at) {
+            return self.refuse_stray(conn, Flag::Answer, &host, &key, ask, fx);
+        }
+        let again = answer.code == ResultCode::Received && self.has_finished(&host, &key);
+        let (state, said) = match answer.code {
+            ResultCode::Received => {
+                self.sequence_begins(conn, slot, false, at);
+                if let Some(host) = self.fleet.hosts.get_mut(slot) {
+                    host.rest_or_new().answered = Some(key.clone());
+                }
+                let state = self.reported(slot, &host, &key, TaskState::Answered, at);
+                (state, "answered")
+            }
+            ResultCode::NoBook => {
+                self.sequence_begins(conn, slot, false, at);
+                fx.push(Effect::Log(Note {
+                    level: log::Level::Warn,
+                    what: "no-book",
+                    who: host.to_string(),
+                    text: format!("finds no task book under {key}"),
+                }));
+                let state = self.reported(slot, &host, &key, TaskState::NoBook, at);
+                (state, "no-book")
+            }
+            ResultCode::Unanswered | ResultCode::Damaged => {
+                self.send_newest_again(&host);
+                (None, "damaged")
+            }
+        };
+        // A task that is done and answered once more is no news.
+        let stamp = match again {
+            true => Stamp {
+                at: at.wall,
+                seq: 0,
+            },
+            false => self.stamp(at),
+        };
+        if !again {
+            let kind = EventKind::Answer {
+                host: host.clone(),
+                key: key.clone(),
+                state: said,
+            };
+            self.tell(stamp, kind, fx);
+        }
+        let report = op::Answer {
+            origin: Some(Origin {
+                conn,
+                flag: Flag::Answer,
+                ask,
+                bytes: REPORT_BYTES as u32,
+            }),
+            host,
+            key,
+            rcc: match answer.code {
+                ResultCode::Unanswered => 0,
+                ResultCode::Received => 1,
+                ResultCode::NoBook => 2,
+                ResultCode::Damaged => 3,
+            },
+            state,
+            again,
+            stamp,
+        };
+        self.outbox
+            .writes
+            .report(Op::Answer(Box::new(report)), REPORT_BYTES);
+        Flow::Taken
+    }
+
+    /// Returns whether a host has finished a task, with or without success.
+    fn has_finished(&self, host: &HostId, key: &TaskKey) -> bool {
+        let delivery = self.tasks.table.delivery_of(key, host);
+        let delivery = delivery.and_then(|slot| self.tasks.table.delivery(slot));
+        delivery.is_some_and(|d| matches!(d.state, TaskState::Done | TaskState::Failed))
+    }
+
+    /// The key of the newest task in which a host is this.
+    fn newest_key(&self, host: &HostId, state: TaskState) -> Option<TaskKey> {
+        let slot = self.newest_in(host, state)?;
+        Some(self.tasks.table.names_of(slot)?.1.clone())
+    }
+
+    /// The key an answer is about. "No book" without a key means the one last answered with "received";
+    /// "damaged" whatever is to go out again, since an old client names the one before.
+    fn answered_key(&self, slot: u32, host: &HostId, answer: &Answer<'_>) -> Option<TaskKey> {
+        let named = answer.task.as_deref();
+        let named = named.and_then(|text| TaskKey::parse(text, &self.rules.key_prefix));
+        match answer.code {
+            ResultCode::Unanswered | ResultCode::Damaged => {
+                self.newest_key(host, TaskState::Sent).or(named)
+            }
+            ResultCode::NoBook if answer.task.is_none() => {
+                let rest = self.fleet.hosts.get(slot)?.rest();
+                let answered = rest.and_then(|rest| rest.answered.clone());
+                // After a restart of ours only the tables know.
+                answered.or_else(|| self.newest_key(host, TaskState::Answered))
+            }
+            ResultCode::NoBook | ResultCode::Received => named,
+        }
+    }
+}

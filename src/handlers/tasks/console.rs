@@ -1,0 +1,367 @@
+//! Console commands: one line to many hosts, not stored anywhere. A host that takes pushes is sent it
+//! until it answers, and runs it once; all others are sent it once and never again.
+
+use std::borrow::Cow;
+use std::collections::{HashSet, VecDeque};
+use std::net::SocketAddr;
+
+use crate::codec::message::Push;
+use crate::ids::HostId;
+use crate::limits::{DATAGRAM_BYTES_MAX, DATAGRAM_SIGNED_BYTES_MAX, PAGE_TASK_HOSTS_MAX};
+use crate::store::op::{FoundHost, Question};
+use crate::time::Instant;
+
+use crate::handlers::Moment;
+use crate::handlers::ask::{Answer, CommandView, Datagram, ErrorKind};
+use crate::handlers::auth::keys::over;
+use crate::handlers::core::Core;
+use crate::handlers::effect::{Effect, Effects};
+use crate::handlers::tasks::commands::{Command, CommandHost};
+use crate::handlers::tasks::dispatch::{Refusal, not_now, respond, wrong};
+use crate::handlers::tasks::jobs::{Job, Named, Purpose};
+use crate::handlers::tasks::reads::{Reading, unknown};
+use crate::handlers::tasks::sends::{Outgoing, Way};
+
+/// Hexadecimal digits of a command's id.
+const CID_DIGITS: usize = 32;
+
+/// Returns whether a command fits a signed datagram, with the longest number.
+fn fits_signed(text: &str, cid: &str) -> bool {
+    let (text, cid) = (Cow::Borrowed(text), Cow::Borrowed(cid));
+    let push = Push::Command { text, cid };
+    let longest = crate::codec::signed(&over(&push), None, u64::MAX, &[0; 32]);
+    longest.len() <= DATAGRAM_SIGNED_BYTES_MAX
+}
+
+/// A console command that is being shown.
+#[derive(Debug)]
+pub(crate) struct Showing {
+    pub(crate) asker: u64,
+    pub(crate) view: CommandView,
+    /// Number of its hosts.
+    pub(crate) count: usize,
+    /// Outputs of hosts, by name.
+    found: VecDeque<(HostId, FoundHost)>,
+}
+
+fn not_new() -> Refusal {
+    wrong("the command's id must be new, 32 hex digits".to_owned())
+}
+
+/// A console command whose text has been checked, but not its hosts.
+#[derive(Debug)]
+pub(crate) struct NewCommand {
+    text: String,
+    cid: String,
+}
+
+/// A console command to whose hosts the way is looked up.
+#[derive(Debug)]
+pub(crate) struct Commanding {
+    asker: u64,
+    command: NewCommand,
+    /// It fits a signed datagram; `None` before the check.
+    fits_signed: Option<bool>,
+    named: Named,
+    addresses: HashSet<SocketAddr>,
+    /// Places among the entries that it is sent to.
+    sends: Vec<usize>,
+    entries: Vec<CommandHost>,
+    told: Vec<(HostId, bool)>,
+    /// Hosts that were never seen, by name.
+    unknown: Vec<HostId>,
+}
+
+impl Commanding {
+    /// The command of this asker, to these hosts.
+    pub(crate) fn new(asker: u64, command: NewCommand, named: Named) -> Self {
+        Self {
+            asker,
+            command,
+            fits_signed: None,
+            named,
+            addresses: HashSet::new(),
+            sends: Vec::new(),
+            entries: Vec::new(),
+            told: Vec::new(),
+            unknown: Vec::new(),
+        }
+    }
+
+    /// The requester.
+    pub(crate) fn asker(&self) -> u64 {
+        self.asker
+    }
+
+    fn fits_signed(&mut self) -> bool {
+        let NewCommand { text, cid } = &self.command;
+        *self
+            .fits_signed
+            .get_or_insert_with(|| fits_signed(text, cid))
+    }
+}
+
+impl Core {
+    /// Handles a console command.
+    pub(crate) fn command(
+        &mut self,
+        at: Moment,
+        asker: u64,
+        (text, hosts, cid): (String, Option<Vec<String>>, String),
+        fx: &mut Effects,
+    ) {
+        if let Err((kind, text)) = self.begin_command(at, asker, (text, hosts, cid), fx) {
+            respond(asker, Answer::Error { kind, text }, fx);
+        }
+    }
+
+    fn begin_command(
+        &mut self,
+        at: Moment,
+        asker: u64,
+        (text, hosts, cid): (String, Option<Vec<String>>, String),
+        fx: &mut Effects,
+    ) -> Result<(), Refusal> {
+        self.check_command(&text)?;
+        let is_cid = cid.len() == CID_DIGITS && cid.bytes().all(|b| b.is_ascii_hexdigit());
+        if !is_cid || self.tasks.commands.has(&cid) {
+            return Err(not_new());
+        }
+        let command = NewCommand { text, cid };
+        self.name_hosts(at, asker, Purpose::Command(command), hosts, fx)
+    }
+
+    /// Looks up the way to at most `max` more hosts of a command. Whether these were the last.
+    pub(crate) fn command_some(
+        &self,
+        commanding: &mut Commanding,
+        max: usize,
+    ) -> Result<bool, Refusal> {
+        for _ in 0..max {
+            let Some((id, _)) = commanding.named.places.pop_first() else {
+                break;
+            };
+            let sent = self.is_online(&id);
+            match self.way_to(&id) {
+                // Another host at this address gets the same datagram.
+                Some(Way::Datagram(to)) if !commanding.addresses.insert(to) => {}
+                Some(Way::Signed(..)) if !commanding.fits_signed() => {
+                    return Err(wrong(format!(
+                        "the command is longer than {DATAGRAM_SIGNED_BYTES_MAX} bytes when signed"
+                    )));
+                }
+                Some(_) => commanding.sends.push(commanding.entries.len()),
+                None => {}
+            }
+            if !commanding.named.unknown.is_empty() && self.fleet.hosts.find(&id).is_none() {
+                commanding.unknown.push(id.clone());
+            }
+            commanding.told.push((id.clone(), sent));
+            commanding.entries.push(CommandHost {
+                id,
+                sent,
+                answered: false,
+                has_result: false,
+                tries: 0,
+            });
+        }
+        Ok(commanding.named.places.is_empty())
+    }
+
+    /// The way to all hosts of a command is known: it goes out.
+    pub(crate) fn commanded(&mut self, commanding: Commanding, at: Moment, fx: &mut Effects) {
+        let asker = commanding.asker;
+        let answer = match self.send_out_command(commanding, at) {
+            Ok(answer) => answer,
+            Err((kind, text)) => Answer::Error { kind, text },
+        };
+        respond(asker, answer, fx);
+    }
+
+    fn send_out_command(&mut self, commanding: Commanding, at: Moment) -> Result<Answer, Refusal> {
+        let Commanding {
+            command: NewCommand { text, cid },
+            unknown,
+            sends,
+            entries,
+            told,
+            ..
+        } = commanding;
+        if self.tasks.commands.has(&cid) {
+            return Err(not_new());
+        }
+        let number = self.tasks.commands.insert(Command {
+            cid: cid.clone(),
+            text,
+            created: at.wall,
+            hosts: entries,
+        });
+        let number = number.ok_or_else(|| not_now("a command cannot go to so many hosts"))?;
+        let sends = sends.into_iter();
+        self.tasks
+            .sends
+            .extend(sends.map(|index| Outgoing::Command { number, index }));
+        Ok(Answer::Commanded {
+            cid,
+            hosts: told,
+            unknown,
+        })
+    }
+
+    fn check_command(&self, text: &str) -> Result<(), Refusal> {
+        let why = if text.trim().is_empty() {
+            "the command is empty".to_owned()
+        } else if text.chars().any(char::is_control) {
+            "the command has a control character".to_owned()
+        } else if text.starts_with(&self.rules.key_prefix) {
+            let prefix = &self.rules.key_prefix;
+            format!("the command begins with {prefix}, as task keys do")
+        } else if text.len() > DATAGRAM_BYTES_MAX {
+            format!("the command is longer than {DATAGRAM_BYTES_MAX} bytes")
+        } else {
+            return Ok(());
+        };
+        Err(wrong(why))
+    }
+
+    /// Sends a command to one of its hosts.
+    pub(crate) fn send_command(
+        &mut self,
+        number: u64,
+        index: usize,
+        at: Moment,
+        datagrams: &mut Vec<Datagram>,
+        fx: &mut Effects,
+    ) {
+        let Some(command) = self.tasks.commands.get(number) else {
+            return;
+        };
+        let Some(host) = command.hosts.get(index).filter(|host| !host.answered) else {
+            return;
+        };
+        let (text, cid) = (command.text.clone(), command.cid.clone());
+        let way = self.way_to(&host.id);
+        let tries = host.tries + 1;
+        if tries > 1 && matches!(way, Some(Way::Datagram(_))) {
+            // It took pushes, and no longer does: by datagram it might run the command twice.
+            return;
+        }
+        match way {
+            Some(Way::Datagram(to)) => datagrams.push(Datagram {
+                to,
+                text: text.into(),
+            }),
+            Some(Way::Signed(to, conn)) => {
+                let (text, cid) = (Cow::Owned(text), Cow::Owned(cid));
+                let text = self.sign(conn, &Push::Command { text, cid });
+                datagrams.extend(text.map(|text| Datagram {
+                    to,
+                    text: text.into(),
+                }));
+            }
+            Some(Way::Push(conn)) => {
+                let (text, cid) = (Cow::Owned(text), Cow::Owned(cid));
+                let push = Push::Command { text, cid };
+                fx.push(Effect::Push { conn, push });
+            }
+            None => {}
+        }
+        self.stats.sends += u64::from(way.is_some());
+        self.stats.resends += u64::from(way.is_some() && tries > 1);
+        if let Some(host) = self.tasks.commands.host_mut(number, index) {
+            host.tries = tries;
+        }
+        if tries < self.rules.tries && !matches!(way, Some(Way::Datagram(_))) {
+            let due = at.now + self.interval(tries);
+            self.tasks.commands.arm(number, index, due);
+        }
+    }
+
+    /// Sends again what has not been answered.
+    pub(crate) fn look_at_commands(&mut self, judge: Instant) {
+        while let Some((number, index)) = self.tasks.commands.take_due(judge) {
+            let host = self.tasks.commands.host_mut(number, index);
+            if host.is_some_and(|host| !host.answered) {
+                self.tasks
+                    .sends
+                    .push_back(Outgoing::Command { number, index });
+            }
+        }
+    }
+
+    /// Handles a request for the answers to a command.
+    pub(crate) fn command_status(&mut self, at: Moment, asker: u64, cid: &str, fx: &mut Effects) {
+        let Some(command) = self.tasks.commands.of(cid) else {
+            return respond(asker, unknown("no such command"), fx);
+        };
+        let with_results = command.hosts.iter().filter(|host| host.has_result);
+        let hosts: Vec<HostId> = with_results
+            .take(PAGE_TASK_HOSTS_MAX)
+            .map(|host| host.id.clone())
+            .collect();
+        if hosts.is_empty() {
+            let cid = cid.to_owned();
+            return self.show_command(at, asker, cid, Vec::new(), Vec::new(), fx);
+        }
+        let question = Question::Command {
+            cid: cid.to_owned(),
+            hosts: hosts.clone(),
+        };
+        let cid = cid.to_owned();
+        self.read(at, asker, Reading::Command { cid, hosts }, question, fx);
+    }
+
+    /// A command, with what its hosts put out as far as that was found.
+    pub(crate) fn show_command(
+        &mut self,
+        at: Moment,
+        asker: u64,
+        cid: String,
+        hosts: Vec<HostId>,
+        found: Vec<FoundHost>,
+        fx: &mut Effects,
+    ) {
+        let Some(command) = self.tasks.commands.of(&cid) else {
+            return respond(asker, gone(), fx);
+        };
+        let view = CommandView {
+            cid,
+            text: command.text.clone(),
+            created: command.created,
+            hosts: Vec::new(),
+        };
+        let count = command.hosts.len();
+        let found = hosts.into_iter().zip(found).collect();
+        let showing = Showing {
+            asker,
+            view,
+            count,
+            found,
+        };
+        self.begin_if_room(Job::Showing(Box::new(showing)), at, fx);
+    }
+
+    /// Shows at most `max` more hosts of a command. Returns whether these were the last.
+    ///
+    /// # Errors
+    /// When the command has been evicted meanwhile: the answer to give.
+    pub(crate) fn show_some(&self, showing: &mut Showing, max: usize) -> Result<bool, Answer> {
+        let Showing { view, found, .. } = showing;
+        let command = self.tasks.commands.of(&view.cid).ok_or_else(gone)?;
+        let rest = &command.hosts[view.hosts.len()..];
+        for host in rest.iter().take(max) {
+            let own = found.pop_front_if(|(id, _)| *id == host.id);
+            let found = own.map(|(_, found)| found).unwrap_or_default();
+            let shown = (host.id.clone(), host.sent, host.answered, found);
+            view.hosts.push(shown);
+        }
+        Ok(view.hosts.len() == command.hosts.len())
+    }
+}
+
+fn gone() -> Answer {
+    Answer::Error {
+        kind: ErrorKind::Unknown,
+        text: "the command has made room for newer ones".to_owned(),
+    }
+}

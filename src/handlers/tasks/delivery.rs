@@ -1,0 +1,382 @@
+//! State of one host in one task: every change goes through here, and so do the tries.
+//!
+//! ```text
+//!   sent ── interval over ──▶ sent again … tries over ──▶ unanswered
+//!    │ ▲ busy with another task, or at rest: its tries wait
+//!    ▼ answer, report
+//!   answered, working ── no message for working_timeout, another boot ──▶ lost
+//! ```
+//!
+//! A delivery has one deadline. Postponing it only records the new time; the one in the wheel is checked
+//! when it comes.
+
+use crate::ids::{HostId, TaskKey};
+use crate::store::op::TaskState;
+use crate::time::{Instant, Span};
+
+use crate::handlers::Moment;
+use crate::handlers::core::Core;
+use crate::handlers::fleet::host::Presence;
+use crate::handlers::tasks::sends::Outgoing;
+use crate::handlers::tasks::table::{NEVER, Task, is_at_work};
+
+/// Cause of a change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Cause {
+    /// A report says so, and takes the state to the store itself.
+    Report,
+    /// We say so: the state is to be written.
+    Ourselves,
+}
+
+impl Core {
+    /// Makes a delivery `next`, if it may become that. Whether it did.
+    pub(crate) fn turn_delivery(
+        &mut self,
+        slot: u32,
+        next: TaskState,
+        cause: Cause,
+        at: Moment,
+    ) -> bool {
+        let Some(before) = self.tasks.table.become_(slot, next, at.now) else {
+            return false;
+        };
+        if cause == Cause::Ourselves {
+            self.tasks.table.write(slot, self.stats.store_sessions);
+        } else if matches!(before, TaskState::Unanswered | TaskState::Lost) {
+            self.stats.late_answers += 1;
+        }
+        let Some(delivery) = self.tasks.table.delivery_mut(slot) else {
+            return true;
+        };
+        delivery.held = false;
+        delivery.to_send = false;
+        delivery.cut = false;
+        delivery.due = NEVER;
+        let (recipient, task) = (delivery.recipient, delivery.task);
+        if self.tasks.table.task(task).is_some_and(Task::is_over) {
+            // A report of the only host has its task expire itself.
+            let reported = cause == Cause::Report;
+            self.tasks
+                .table
+                .end(task, reported, self.stats.store_sessions);
+        }
+        if is_at_work(next) {
+            self.arm_delivery(slot, at.now + self.rules.working_timeout);
+        } else if is_at_work(before) {
+            self.release_held(recipient, at);
+        }
+        true
+    }
+
+    /// A message about this delivery has come: what is at work may be so for longer.
+    pub(crate) fn touch_delivery(&mut self, slot: u32, at: Moment) {
+        let working = |state| is_at_work(state);
+        if let Some(delivery) = self.tasks.table.delivery_mut(slot)
+            && working(delivery.state)
+        {
+            delivery.cut = false;
+            self.arm_delivery(slot, at.now + self.rules.working_timeout);
+        }
+    }
+
+    /// Sets when a delivery is looked at.
+    pub(crate) fn arm_delivery(&mut self, slot: u32, due: Instant) {
+        let Some(delivery) = self.tasks.table.delivery_mut(slot) else {
+            return;
+        };
+        delivery.due = due;
+        if due < delivery.armed {
+            delivery.armed = due;
+            self.tasks.tries.insert(due, slot);
+        }
+    }
+
+    /// Looks at the deliveries whose deadlines have come.
+    pub(crate) fn look_at_deliveries(&mut self, judge: Instant, at: Moment) {
+        let mut due = std::mem::take(&mut self.tasks.due);
+        self.tasks.tries.expire(judge, &mut due);
+        for slot in due.drain(..) {
+            self.look_at_delivery(slot, judge, at);
+        }
+        self.tasks.due = due;
+    }
+
+    fn look_at_delivery(&mut self, slot: u32, judge: Instant, at: Moment) {
+        let Some(delivery) = self.tasks.table.delivery_mut(slot) else {
+            return;
+        };
+        if delivery.armed > judge {
+            // Set for another that had the slot, or before an earlier deadline was.
+            return;
+        }
+        delivery.armed = NEVER;
+        let (due, state) = (delivery.due, delivery.state);
+        if due > judge {
+            if due < NEVER {
+                self.arm_delivery(slot, due);
+            }
+            return;
+        }
+        delivery.due = NEVER;
+        match state {
+            TaskState::Sent => self.interval_over(slot, at),
+            TaskState::Answered | TaskState::Working => {
+                self.turn_delivery(slot, TaskState::Lost, Cause::Ourselves, at);
+            }
+            _ => {}
+        }
+    }
+
+    /// No answer came within the interval after a try.
+    fn interval_over(&mut self, slot: u32, at: Moment) {
+        let Some(delivery) = self.tasks.table.delivery(slot) else {
+            return;
+        };
+        let (tries, held, recipient) = (delivery.tries, delivery.held, delivery.recipient);
+        if self.waits_for_host(slot, recipient, at) {
+            return;
+        }
+        if held {
+            self.release_delivery(slot, at.now);
+        } else if tries >= self.rules.tries {
+            self.turn_delivery(slot, TaskState::Unanswered, Cause::Ourselves, at);
+        } else {
+            self.queue_delivery(slot);
+        }
+    }
+
+    /// Returns whether the next try waits because its host is busy or rests; if so it is postponed.
+    pub(crate) fn waits_for_host(&mut self, slot: u32, recipient: u32, at: Moment) -> bool {
+        if self.is_busy(recipient, at) {
+            self.hold_delivery(slot, at);
+        } else if let Some(rest) = self.rest_of(recipient, at) {
+            self.release_delivery(slot, rest);
+        } else {
+            return false;
+        }
+        true
+    }
+
+    /// Has the tries of a delivery wait until the host is no longer at work. Looked at again now and then: what it
+    /// is at work on may end without a word.
+    fn hold_delivery(&mut self, slot: u32, at: Moment) {
+        let Some(delivery) = self.tasks.table.delivery_mut(slot) else {
+            return;
+        };
+        delivery.held = true;
+        let tries = delivery.tries;
+        let next = at.now + self.interval(tries);
+        self.arm_delivery(slot, next);
+    }
+
+    /// The host of a delivery reads its datagrams from `from` on: the next try comes a full interval later, since it may
+    /// come to a copy that it has had for long only then.
+    fn release_delivery(&mut self, slot: u32, from: Instant) {
+        let Some(delivery) = self.tasks.table.delivery_mut(slot) else {
+            return;
+        };
+        delivery.held = false;
+        let tries = delivery.tries;
+        let wait = match tries >= self.rules.tries {
+            true => self.interval(tries),
+            false => self.rules.rto + self.tasks.rng.part_of(self.rules.rto.part(4)),
+        };
+        self.arm_delivery(slot, from + wait);
+    }
+
+    /// End of a recipient's rest after a task, if it rests.
+    fn rest_of(&self, recipient: u32, at: Moment) -> Option<Instant> {
+        let recipient = self.tasks.table.recipient(recipient)?;
+        let host = self.fleet.hosts.find(&recipient.id)?;
+        self.tasks
+            .work
+            .rests_until(self.fleet.hosts.reference(host)?, at.now)
+    }
+
+    /// Returns whether a recipient is busy with any task.
+    fn is_busy(&self, recipient: u32, at: Moment) -> bool {
+        let Some(recipient) = self.tasks.table.recipient(recipient) else {
+            return false;
+        };
+        let unknown = self.fleet.hosts.find(&recipient.id);
+        let unknown = unknown.and_then(|slot| self.fleet.hosts.reference(slot));
+        let until =
+            unknown.and_then(|host| self.tasks.work.until(host, self.rules.working_timeout));
+        recipient.working > 0 || until.is_some_and(|until| until > at.now)
+    }
+
+    /// The recipient is no longer at work: tries that waited for that go on when it has rested.
+    fn release_held(&mut self, recipient: u32, at: Moment) {
+        if self.is_busy(recipient, at) {
+            return;
+        }
+        let from = self.rest_of(recipient, at).unwrap_or(at.now);
+        let Some(recipient) = self.tasks.table.recipient(recipient) else {
+            return;
+        };
+        let all: Vec<u32> = recipient.deliveries.iter().map(|pair| pair.1).collect();
+        for slot in all {
+            if self.tasks.table.delivery(slot).is_some_and(|d| d.held) {
+                self.release_delivery(slot, from);
+            }
+        }
+    }
+
+    /// A host's work on a task that is not in the tables has ended.
+    pub(crate) fn release_held_of(&mut self, host: &HostId, at: Moment) {
+        let recipient = self.tasks.table.recipient_of(host);
+        let Some((_, delivery)) = recipient.and_then(|r| r.deliveries.first()).copied() else {
+            return;
+        };
+        if let Some(recipient) = self.tasks.table.delivery(delivery).map(|d| d.recipient) {
+            self.release_held(recipient, at);
+        }
+    }
+
+    /// Wait for the answer to try number `tries`: each twice as long as the one before, plus or
+    /// minus a quarter.
+    pub(crate) fn interval(&mut self, tries: u32) -> Span {
+        let times = 1_u64.checked_shl(tries.saturating_sub(1));
+        let span = self.rules.rto.times(times.unwrap_or(u64::MAX));
+        self.tasks.rng.about(span)
+    }
+
+    /// Has a delivery sent, as soon as it is its turn.
+    pub(crate) fn queue_delivery(&mut self, slot: u32) {
+        let Some(delivery) = self.tasks.table.delivery_mut(slot) else {
+            return;
+        };
+        delivery.held = false;
+        if !std::mem::replace(&mut delivery.to_send, true) {
+            self.tasks.sends.push_back(Outgoing::Delivery(slot));
+        }
+    }
+
+    /// A datagram came to a host damaged, and the host's receiver stands ready again: the newest key
+    /// that it has not answered goes out again at once, also to a host that is at work.
+    pub(crate) fn send_newest_again(&mut self, host: &HostId) {
+        let Some(slot) = self.newest_in(host, TaskState::Sent) else {
+            return;
+        };
+        let tries = self.tasks.table.delivery(slot).map_or(0, |d| d.tries);
+        if tries > 0 && tries < self.rules.tries {
+            if let Some(delivery) = self.tasks.table.delivery_mut(slot) {
+                delivery.at_once = true;
+            }
+            self.queue_delivery(slot);
+        }
+    }
+
+    /// The delivery of the newest task in which a host is this; `sent` is what it has not answered.
+    pub(crate) fn newest_in(&self, host: &HostId, state: TaskState) -> Option<u32> {
+        let deliveries = &self.tasks.table.recipient_of(host)?.deliveries;
+        let waiting = deliveries.iter().filter(|pair| {
+            let delivery = self.tasks.table.delivery(pair.1);
+            delivery.is_some_and(|delivery| delivery.state == state)
+        });
+        let number = |pair: &&(u32, u32)| self.tasks.table.task(pair.0).map(|task| task.number);
+        waiting.max_by_key(number).map(|pair| pair.1)
+    }
+
+    /// A report says that a host is `next` in a task: what it becomes there, if it becomes something.
+    pub(crate) fn reported(
+        &mut self,
+        slot: u32,
+        host: &HostId,
+        key: &TaskKey,
+        next: TaskState,
+        at: Moment,
+    ) -> Option<TaskState> {
+        let goes_on = is_at_work(next);
+        let Some(delivery) = self.tasks.table.delivery_of(key, host) else {
+            self.note_early(host, key, next);
+            self.work_elsewhere(slot, key, goes_on, at);
+            return None;
+        };
+        if self.turn_delivery(delivery, next, Cause::Report, at) {
+            if !goes_on {
+                self.work_elsewhere(slot, key, false, at);
+            }
+            return Some(next);
+        }
+        let state = self
+            .tasks
+            .table
+            .delivery(delivery)
+            .map(|delivery| delivery.state);
+        match state {
+            Some(TaskState::Answered | TaskState::Working) => self.touch_delivery(delivery, at),
+            Some(TaskState::Done | TaskState::Failed) => self.runs_again(slot, key, goes_on, at),
+            None => {}
+            // It stays what it is in the task, and is at work all the same.
+            Some(_) => self.work_elsewhere(slot, key, goes_on, at),
+        }
+        None
+    }
+
+    /// A host is online: what was queued for it goes out.
+    pub(crate) fn send_queued(&mut self, host: &HostId, at: Moment) {
+        let Some(recipient) = self.tasks.table.recipient_of(host) else {
+            return;
+        };
+        let all: Vec<u32> = recipient.deliveries.iter().map(|pair| pair.1).collect();
+        for slot in all {
+            let delivery = self.tasks.table.delivery(slot);
+            if delivery.is_some_and(|d| d.state == TaskState::Queued)
+                && self.turn_delivery(slot, TaskState::Sent, Cause::Ourselves, at)
+            {
+                self.queue_delivery(slot);
+            }
+        }
+    }
+
+    /// The host's process has ended, whatever it was at work on.
+    pub(crate) fn lose_work(&mut self, host: &HostId, at: Moment) {
+        self.lose_deliveries(host, at, |_, _| true);
+    }
+
+    /// Time until which a host counts as busy with tasks that name it.
+    pub(crate) fn delivering_until(&self, host: &HostId) -> Option<Instant> {
+        let recipient = self.tasks.table.recipient_of(host)?;
+        if recipient.working == 0 {
+            return None;
+        }
+        let of = |pair: &(u32, u32)| self.tasks.table.delivery(pair.1);
+        let working = recipient.deliveries.iter().filter_map(of);
+        working
+            .filter(|delivery| is_at_work(delivery.state))
+            .map(|delivery| delivery.due)
+            .max()
+    }
+
+    /// A message says that a host is at work on `key`, though no delivery says so, or has ended there.
+    pub(crate) fn work_elsewhere(&mut self, slot: u32, key: &TaskKey, goes_on: bool, at: Moment) {
+        let Some(reference) = self.fleet.hosts.reference(slot) else {
+            return;
+        };
+        if goes_on {
+            // A task that does not name the host is no reason for it to be silent.
+            let host = self.fleet.hosts.get(slot).map(|host| host.id());
+            let named = host.is_some_and(|host| self.tasks.table.delivery_of(key, &host).is_some());
+            if named || self.tasks.table.find(key).is_none() {
+                self.tasks.work.heard(reference, key, at.now);
+            }
+            return;
+        }
+        self.tasks.work.ended(reference, key);
+        if let Some(host) = self.fleet.hosts.get(slot).map(|host| host.id()) {
+            self.release_held_of(&host, at);
+        }
+    }
+
+    /// Returns whether this host is online, also if it is held from before a restart.
+    pub(crate) fn is_online(&self, host: &HostId) -> bool {
+        let found = self
+            .fleet
+            .hosts
+            .find(host)
+            .and_then(|slot| self.fleet.hosts.get(slot));
+        found.is_some_and(|host| !matches!(host.presence, Presence::Offline(_)))
+    }
+}

@@ -1,0 +1,519 @@
+//! Dispatch of a task: checked, stored, and only then sent.
+//!
+//! ```text
+//!   NewTask ─▶ checked, its hosts named ─▶ pending, Op::Dispatch ─▶ Outcome::Dispatched ─▶ tables, sends, answer
+//!                                             └ after ten seconds its requester is answered "outcome unknown";
+//!                                               a task that turns out stored is sent all the same
+//! ```
+//!
+//! Work on many hosts is done in steps: see [`jobs`](crate::handlers::tasks::jobs).
+
+use std::collections::{BTreeMap, HashSet, VecDeque};
+
+use crate::ids::TaskKey;
+use crate::limits::{BOOK_BYTES_MAX, DISPATCH_WAIT_S_MAX, DISPATCHES_WAITING_MAX};
+use crate::store::op::{self, Op, Stamp, Stored, TaskState};
+use crate::time::{Instant, Span, UnixMs};
+
+use crate::handlers::Moment;
+use crate::handlers::ask::{Answer, ErrorKind, NewTask};
+use crate::handlers::core::{Core, StoreState};
+use crate::handlers::effect::{Effect, Effects, EventKind, Note};
+use crate::handlers::tasks::jobs::{Job, Named, Purpose};
+use crate::handlers::tasks::table::{Draft, Room, Task, sort_book};
+
+/// Longest wait of a requester for the store.
+pub(crate) const WAIT: Span = Span::from_secs(DISPATCH_WAIT_S_MAX);
+
+/// Kind and text of a refusal.
+pub(crate) type Refusal = (ErrorKind, String);
+
+/// A task that is being stored.
+#[derive(Debug)]
+struct Pending {
+    asker: Option<u64>,
+    deadline: Instant,
+    key: TaskKey,
+    created: UnixMs,
+    queue: bool,
+    commands: Vec<(String, f64)>,
+    named: Named,
+    /// A host is offline and queued for.
+    waits: bool,
+    stamp: Stamp,
+}
+
+/// A task whose key and commands have been checked, but not its hosts.
+#[derive(Debug)]
+pub(crate) struct CheckedTask {
+    key: TaskKey,
+    /// In the order in which they are run.
+    commands: Vec<(String, f64)>,
+    /// Hosts that are offline receive it when they come online.
+    pub(crate) queue: bool,
+    request: u64,
+    /// Deadline of its requester.
+    deadline: Instant,
+}
+
+/// A task that is stored, on its way into the tables.
+#[derive(Debug)]
+pub(crate) struct Entering {
+    asker: Option<u64>,
+    key: TaskKey,
+    /// Its slot in the tables.
+    task: u32,
+    named: Named,
+}
+
+/// The tasks that are being stored.
+#[derive(Debug, Default)]
+pub(crate) struct Dispatches {
+    pending: BTreeMap<u64, Pending>,
+    /// Those still to be handed to the store, in order.
+    turn: VecDeque<u64>,
+}
+
+impl Dispatches {
+    pub(crate) fn len(&self) -> usize {
+        self.pending.len()
+    }
+
+    /// Returns whether operations are ready.
+    pub(crate) fn has_ops(&self) -> bool {
+        !self.turn.is_empty()
+    }
+
+    /// Deadline of the next requester.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        let asked = self.pending.values().filter(|p| p.asker.is_some());
+        asked.map(|pending| pending.deadline).min()
+    }
+
+    /// Room taken by the dispatches in progress: all of them, or those with queued hosts.
+    fn reserved(&self, queued: bool) -> Room {
+        let counted = self.pending.values().filter(|p| !queued || p.waits);
+        counted.fold(Room::default(), |sum, pending| {
+            sum.and(Room::of(&pending.commands, pending.named.hosts.len()))
+        })
+    }
+
+    /// Moves up to `max` of them into a batch.
+    pub(crate) fn take_ops(&mut self, max: usize, ops: &mut Vec<Op>) {
+        while ops.len() < max {
+            let Some(request) = self.turn.pop_front() else {
+                return;
+            };
+            let Some(pending) = self.pending.get(&request) else {
+                continue;
+            };
+            ops.push(Op::Dispatch(Box::new(op::Dispatch {
+                request,
+                key: pending.key.clone(),
+                created: pending.created,
+                queue: pending.queue,
+                commands: pending.commands.clone(),
+                hosts: pending.named.hosts.clone(),
+                stamp: pending.stamp,
+            })));
+        }
+    }
+}
+
+/// Reason to begin sending a task.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Begin {
+    /// It is new: the first copy goes out at once.
+    First,
+    /// After a restart. Another process has sent a copy already: nothing more goes to a host that is busy.
+    Again,
+}
+
+impl Core {
+    /// Handles a request to send a task.
+    pub(crate) fn dispatch(&mut self, at: Moment, asker: u64, task: NewTask, fx: &mut Effects) {
+        if let Err((kind, text)) = self.begin_dispatch(at, asker, task, fx) {
+            respond(asker, Answer::Error { kind, text }, fx);
+        }
+    }
+
+    fn begin_dispatch(
+        &mut self,
+        at: Moment,
+        asker: u64,
+        task: NewTask,
+        fx: &mut Effects,
+    ) -> Result<(), Refusal> {
+        let prefix = &self.rules.key_prefix;
+        let key = TaskKey::parse(&task.key, prefix).ok_or_else(|| {
+            wrong(format!(
+                "the key must be {prefix}, then letters, digits, `.` and `-`, at most 64 characters in all"
+            ))
+        })?;
+        let mut commands = task.commands;
+        check_book(&commands)?;
+        sort_book(&mut commands);
+        let checked = CheckedTask {
+            key,
+            commands,
+            queue: task.queue,
+            request: task.request,
+            deadline: at.now + WAIT,
+        };
+        self.name_hosts(at, asker, Purpose::Task(checked), task.hosts, fx)
+    }
+
+    /// The hosts of a task have been looked up: it is to be stored, if there is room for it.
+    pub(crate) fn store_task(
+        &mut self,
+        at: Moment,
+        asker: u64,
+        task: CheckedTask,
+        named: Named,
+    ) -> Result<(), Refusal> {
+        let CheckedTask {
+            key,
+            commands,
+            queue,
+            request,
+            deadline,
+        } = task;
+        if !matches!(self.store, StoreState::Up) {
+            return Err(not_now("the store is away"));
+        }
+        if self.tasks.dispatches.len() >= DISPATCHES_WAITING_MAX
+            || self.tasks.dispatches.pending.contains_key(&request)
+        {
+            return Err(not_now("too many dispatches are under way"));
+        }
+        if self.tasks.table.find(&key).is_some() {
+            return Err((ErrorKind::Taken, taken(&key)));
+        }
+        let hosts = named.hosts.len();
+        let waits = named.hosts.iter().any(|host| host.1 == TaskState::Queued);
+        let queued = self.tasks.dispatches.reserved(true);
+        let queued = queued.and(Room::of(&commands, hosts));
+        if waits && !self.tasks.table.has_room_to_queue(queued) {
+            return Err(not_now(
+                "too many tasks wait for hosts that are offline; without `queue` there is room",
+            ));
+        }
+        let room = self.tasks.dispatches.reserved(false);
+        let room = room.and(Room::of(&commands, hosts));
+        let Some(gone) = self.tasks.table.make_room(room) else {
+            return Err(not_now("the tables are full of tasks that have not ended"));
+        };
+        self.stats.tasks_let_go += gone;
+        let pending = Pending {
+            asker: Some(asker),
+            deadline,
+            key,
+            created: at.wall,
+            queue,
+            commands,
+            named,
+            waits,
+            stamp: self.stamp(at),
+        };
+        self.tasks.dispatches.pending.insert(request, pending);
+        self.tasks.dispatches.turn.push_back(request);
+        Ok(())
+    }
+
+    /// The store has settled a dispatch.
+    pub(crate) fn dispatched(
+        &mut self,
+        at: Moment,
+        request: u64,
+        stored: Stored,
+        fx: &mut Effects,
+    ) {
+        let Some(pending) = self.tasks.dispatches.pending.remove(&request) else {
+            return;
+        };
+        let asker = pending.asker;
+        let (kind, text) = match stored {
+            Stored::Whole => return self.send_task(at, request, pending, fx),
+            Stored::Taken => (ErrorKind::Taken, taken(&pending.key)),
+            Stored::Undone(why) => (ErrorKind::NotNow, why),
+            Stored::Refused(why) => {
+                let key = &pending.key;
+                let text = format!("the store does not take the task {key}: {why}");
+                (ErrorKind::Wrong, text)
+            }
+        };
+        if let Some(asker) = asker {
+            respond(asker, Answer::Error { kind, text }, fx);
+        }
+    }
+
+    /// A task is stored: it goes into the tables, and out to its hosts.
+    fn send_task(&mut self, at: Moment, request: u64, pending: Pending, fx: &mut Effects) {
+        let Pending {
+            asker,
+            key,
+            created,
+            queue,
+            commands,
+            named,
+            stamp,
+            ..
+        } = pending;
+        if self.tasks.table.find(&key).is_some() {
+            return answer_stored(asker, key, named, fx);
+        }
+        let count = named.hosts.len();
+        let sent = named
+            .hosts
+            .iter()
+            .filter(|h| h.1 == TaskState::Sent)
+            .count();
+        fx.push(Effect::Log(Note {
+            level: log::Level::Info,
+            what: "dispatch",
+            who: key.to_string(),
+            text: format!("stored; to be sent to {sent} of {count} hosts"),
+        }));
+        // As the store's stream has it: all that are named.
+        let kind = EventKind::Dispatch {
+            key: key.clone(),
+            count: count as u64,
+        };
+        self.tell(stamp, kind, fx);
+        let draft = Draft {
+            key: key.clone(),
+            created,
+            request,
+            queue,
+            commands,
+            hosts: Vec::new(),
+        };
+        let entering = Entering {
+            asker,
+            key,
+            task: self.tasks.table.begin(draft, count, at.now),
+            named,
+        };
+        self.begin_job(Job::Entering(Box::new(entering)), at, fx);
+    }
+
+    /// Enters at most `max` more hosts of a task, and has it sent to them. Whether these were the last.
+    pub(crate) fn enter_some(&mut self, entering: &mut Entering, at: Moment, max: usize) -> bool {
+        let Entering { task, named, .. } = entering;
+        for _ in 0..max {
+            let Some((host, place)) = named.places.pop_first() else {
+                break;
+            };
+            let state = named.hosts[place as usize].1;
+            let delivery = self.tasks.table.enter(*task, host, state, false);
+            self.begin_delivery(delivery, Begin::First, at);
+        }
+        named.places.is_empty()
+    }
+
+    /// All hosts of a task have been entered.
+    pub(crate) fn entered(&mut self, entering: Entering, at: Moment, fx: &mut Effects) {
+        let Entering {
+            asker,
+            key,
+            task,
+            named,
+        } = entering;
+        self.tasks.table.set_look(task, at.now + self.rules.keep);
+        if self.tasks.table.task(task).is_some_and(Task::is_over) {
+            self.tasks.table.write_over(task, self.stats.store_sessions);
+        }
+        answer_stored(asker, key, named, fx);
+    }
+
+    /// Sends what of a task is to be sent, and sets when its time is over.
+    pub(crate) fn begin_task(&mut self, task: u32, over: Instant, begin: Begin, at: Moment) {
+        self.tasks.table.set_look(task, over);
+        let deliveries = self
+            .tasks
+            .table
+            .task(task)
+            .map(|task| task.deliveries.clone());
+        for slot in deliveries.unwrap_or_default() {
+            self.begin_delivery(slot, begin, at);
+        }
+    }
+
+    /// The same of one of its hosts.
+    fn begin_delivery(&mut self, slot: u32, begin: Begin, at: Moment) {
+        let Some(delivery) = self.tasks.table.delivery(slot) else {
+            return;
+        };
+        let (state, recipient) = (delivery.state, delivery.recipient);
+        match state {
+            TaskState::Sent
+                if begin == Begin::Again && self.waits_for_host(slot, recipient, at) => {}
+            TaskState::Sent => self.queue_delivery(slot),
+            TaskState::Queued => {
+                // It may have come while the task was being stored.
+                let host = self.tasks.table.names_of(slot).map(|names| names.0.clone());
+                if let Some(host) = host.filter(|host| self.is_online(host)) {
+                    self.send_queued(&host, at);
+                }
+            }
+            TaskState::Answered | TaskState::Working => {
+                self.touch_delivery(slot, at);
+                if let Some(delivery) = self.tasks.table.delivery_mut(slot) {
+                    // A host that reports on it has to connect first.
+                    delivery.cut = true;
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Answers the requesters whose deadline has passed with an unknown outcome.
+    pub(crate) fn hurry_dispatches(&mut self, judge: Instant, fx: &mut Effects) {
+        for pending in self.tasks.dispatches.pending.values_mut() {
+            if pending.deadline <= judge
+                && let Some(asker) = pending.asker.take()
+            {
+                let (kind, text) = not_now(
+                    "outcome unknown: the store has not answered; the task will be sent if it turns out stored",
+                );
+                respond(asker, Answer::Error { kind, text }, fx);
+            }
+        }
+    }
+
+    /// The store is away: what it has not been handed is not stored.
+    pub(crate) fn undo_dispatches(&mut self, fx: &mut Effects) {
+        for request in std::mem::take(&mut self.tasks.dispatches.turn) {
+            let pending = self.tasks.dispatches.pending.remove(&request);
+            if let Some(asker) = pending.and_then(|pending| pending.asker) {
+                let (kind, text) = not_now("the store is away");
+                respond(asker, Answer::Error { kind, text }, fx);
+            }
+        }
+    }
+}
+
+/// Answers the requester of a stored task, if it still waits.
+fn answer_stored(asker: Option<u64>, key: TaskKey, named: Named, fx: &mut Effects) {
+    let Named { hosts, unknown, .. } = named;
+    let answer = Answer::Dispatched {
+        key,
+        hosts,
+        unknown,
+    };
+    if let Some(asker) = asker {
+        respond(asker, answer, fx);
+    }
+}
+
+/// Answers an asker.
+pub(crate) fn respond(asker: u64, answer: Answer, fx: &mut Effects) {
+    fx.push(Effect::Respond { asker, answer });
+}
+
+pub(crate) fn wrong(text: String) -> Refusal {
+    (ErrorKind::Wrong, text)
+}
+
+pub(crate) fn not_now(text: &str) -> Refusal {
+    (ErrorKind::NotNow, text.to_owned())
+}
+
+fn taken(key: &TaskKey) -> String {
+    format!("the key {key} was used before")
+}
+
+/// A book: not empty, every command once, every priority a finite number, and all of it short enough
+/// for every message that it travels in.
+fn check_book(commands: &[(String, f64)]) -> Result<(), Refusal> {
+    if commands.is_empty() {
+        return Err(wrong("there is no command".to_owned()));
+    }
+    let mut seen = HashSet::new();
+    let mut bytes = 2;
+    let mut longest = 0;
+    for (text, priority) in commands {
+        if text.trim().is_empty() {
+            return Err(wrong("a command is empty".to_owned()));
+        }
+        if !seen.insert(text.as_str()) {
+            return Err(wrong(format!("the command {text:?} comes twice")));
+        }
+        if !priority.is_finite() {
+            return Err(wrong(format!(
+                "the priority of {text:?} is no finite number"
+            )));
+        }
+        let length = escaped_bytes(text);
+        longest = longest.max(length);
+        bytes += length + ": , ".len() + number_bytes(*priority);
+    }
+    if bytes + longest > BOOK_BYTES_MAX {
+        return Err(wrong(format!(
+            "the commands are {} bytes as JSON with the longest once more; at most {BOOK_BYTES_MAX} are possible",
+            bytes + longest
+        )));
+    }
+    Ok(())
+}
+
+/// Length of `text` as a JSON string of ASCII characters only, including its quotes.
+fn escaped_bytes(text: &str) -> usize {
+    let of = |c: char| match c {
+        '"' | '\\' | '\n' | '\r' | '\t' | '\u{8}' | '\u{c}' => 2,
+        ' '..='~' => 1,
+        _ => 6 * c.len_utf16(),
+    };
+    2 + text.chars().map(of).sum::<usize>()
+}
+
+fn number_bytes(number: f64) -> usize {
+    // The shortest text that reads as the same number, with an exponent where that is shorter.
+    format!("{number}").len().min(format!("{number:e}").len()) + 2
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn book(pairs: &[(&str, f64)]) -> Vec<(String, f64)> {
+        pairs.iter().map(|(t, p)| ((*t).to_owned(), *p)).collect()
+    }
+
+    #[test]
+    fn escapes_are_counted_as_they_travel() {
+        for (text, bytes) in [
+            ("ls", 4),
+            ("a\"b", 6),
+            ("ä", 8),
+            ("\u{1}", 8),
+            ("😀", 14),
+            ("\n", 4),
+        ] {
+            assert_eq!(escaped_bytes(text), bytes, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_book_is_refused_for_what_it_holds() {
+        for bad in [
+            book(&[]),
+            book(&[("x", 1.0), ("x", 2.0)]),
+            book(&[("x", f64::NAN)]),
+            book(&[("x", f64::INFINITY)]),
+            book(&[(" ", 1.0)]),
+        ] {
+            assert_eq!(check_book(&bad).unwrap_err().0, ErrorKind::Wrong);
+        }
+        assert!(check_book(&book(&[("x", -0.5), ("y", 1e300)])).is_ok());
+    }
+
+    #[test]
+    fn the_longest_command_counts_twice() {
+        let half = |bytes: usize| book(&[(&"a".repeat(bytes), 1.0)]);
+        assert!(check_book(&half(BOOK_BYTES_MAX / 2 - 20)).is_ok());
+        assert!(check_book(&half(BOOK_BYTES_MAX / 2 + 20)).is_err());
+        let escaped = "\u{1}".repeat(BOOK_BYTES_MAX / 12 + 20);
+        assert!(check_book(&book(&[(&escaped, 1.0)])).is_err());
+    }
+}

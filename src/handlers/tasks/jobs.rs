@@ -1,0 +1,306 @@
+//! Requests with many hosts, worked on a few hosts at a time, so that no heartbeat waits for all of them.
+//!
+//! ```text
+//!   Ask ─▶ Naming: every name checked, once, with its state ─┬─▶ pending, Op::Dispatch ─▶ Stored ─▶ Entering ─▶ answer
+//!                                                            └─▶ Commanding ─▶ answer
+//! ```
+//!
+//! A step handles a bounded number of hosts. The first step of a job is taken at once, so a request with few hosts
+//! needs no other. The rest follow in later turns, the jobs by turns.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::vec;
+
+use crate::ids::HostId;
+use crate::limits::{DELIVERIES_MAX, DISPATCHES_WAITING_MAX, HOSTS_PER_STEP_MAX};
+use crate::store::op::TaskState;
+
+use crate::handlers::Moment;
+use crate::handlers::ask::Answer;
+use crate::handlers::core::Core;
+use crate::handlers::effect::Effects;
+use crate::handlers::tasks::console::{Commanding, NewCommand, Showing};
+use crate::handlers::tasks::dispatch::{CheckedTask, Entering, Refusal, not_now, respond, wrong};
+
+/// Something that may take more steps than one.
+#[derive(Debug)]
+pub(crate) enum Job {
+    /// The hosts of a request are looked up.
+    Naming(Box<Naming>),
+    /// A task that is stored goes into the tables, and out to its hosts.
+    Entering(Box<Entering>),
+    /// A console command goes out to its hosts.
+    Commanding(Box<Commanding>),
+    /// The answers to a console command are collected.
+    Showing(Box<Showing>),
+}
+
+/// The jobs under way, the next first.
+#[derive(Debug, Default)]
+pub(crate) struct Jobs {
+    line: VecDeque<Job>,
+}
+
+/// Purpose of the looked-up hosts.
+#[derive(Debug)]
+pub(crate) enum Purpose {
+    /// A task.
+    Task(CheckedTask),
+    /// A console command.
+    Command(NewCommand),
+}
+
+/// The lookup of the hosts of a request.
+#[derive(Debug)]
+pub(crate) struct Naming {
+    asker: u64,
+    purpose: Purpose,
+    names: Names,
+    /// Number of names, or entries of the table, in all.
+    count: usize,
+    named: Named,
+}
+
+/// Names still to be looked up.
+#[derive(Debug)]
+enum Names {
+    /// Those of the request.
+    Listed(vec::IntoIter<String>),
+    /// All hosts that are online, from this slot on.
+    Online(u32),
+}
+
+/// The hosts of a request, each once.
+#[derive(Debug, Default)]
+pub(crate) struct Named {
+    /// In the order they were named; in the state that a task would begin with.
+    pub(crate) hosts: Vec<(HostId, TaskState)>,
+    /// By name: the place of each in `hosts`.
+    pub(crate) places: BTreeMap<HostId, u32>,
+    /// Hosts among them that neither the store nor this server has ever seen. The table holds all that the store knew
+    /// at the start, and each that has come since.
+    pub(crate) unknown: Vec<HostId>,
+}
+
+impl Jobs {
+    /// Returns whether there is no job.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.line.is_empty()
+    }
+
+    /// Returns whether a request with `count` more hosts has room beside the others.
+    fn has_room(&self, count: usize) -> bool {
+        let hosts = self.line.iter().map(|job| match job {
+            Job::Naming(naming) => naming.count,
+            Job::Showing(showing) => showing.count,
+            Job::Entering(_) | Job::Commanding(_) => 0,
+        });
+        self.line.is_empty()
+            || (self.line.len() < DISPATCHES_WAITING_MAX
+                && hosts.sum::<usize>() + count <= DELIVERIES_MAX)
+    }
+}
+
+impl Core {
+    /// Returns whether [`go_on`](Self::go_on) has work.
+    #[must_use]
+    pub fn has_jobs(&self) -> bool {
+        !self.tasks.jobs.is_empty()
+    }
+
+    /// Goes on with a request that has many hosts: at most `max` of them. Whether there is more to do.
+    pub fn go_on(&mut self, at: Moment, max: usize, fx: &mut Effects) -> bool {
+        if let Some(job) = self.tasks.jobs.line.pop_front() {
+            self.calm.stir();
+            self.step(job, at, max, fx);
+        }
+        self.has_jobs()
+    }
+
+    /// Begins a job: its first step is taken at once.
+    pub(crate) fn begin_job(&mut self, job: Job, at: Moment, fx: &mut Effects) {
+        self.step(job, at, HOSTS_PER_STEP_MAX, fx);
+    }
+
+    /// The same of one that shows something, if there is room for it beside the others.
+    pub(crate) fn begin_if_room(&mut self, job: Job, at: Moment, fx: &mut Effects) {
+        match &job {
+            Job::Showing(showing) if !self.tasks.jobs.has_room(showing.count) => {
+                let (kind, text) = too_many();
+                respond(showing.asker, Answer::Error { kind, text }, fx);
+            }
+            _ => self.begin_job(job, at, fx),
+        }
+    }
+
+    /// One step of a job, which goes to the end of the line if it is not the last.
+    fn step(&mut self, mut job: Job, at: Moment, max: usize, fx: &mut Effects) {
+        let is_over = match &mut job {
+            Job::Naming(naming) => match self.name_some(naming, max) {
+                Ok(is_over) => is_over,
+                Err((kind, text)) => {
+                    return respond(naming.asker, Answer::Error { kind, text }, fx);
+                }
+            },
+            Job::Entering(entering) => self.enter_some(entering, at, max),
+            Job::Showing(showing) => match self.show_some(showing, max) {
+                Ok(is_over) => is_over,
+                Err(answer) => return respond(showing.asker, answer, fx),
+            },
+            Job::Commanding(commanding) => match self.command_some(commanding, max) {
+                Ok(is_over) => is_over,
+                Err((kind, text)) => {
+                    return respond(commanding.asker(), Answer::Error { kind, text }, fx);
+                }
+            },
+        };
+        if !is_over {
+            return self.tasks.jobs.line.push_back(job);
+        }
+        match job {
+            Job::Naming(naming) => self.named(*naming, at, fx),
+            Job::Entering(entering) => self.entered(*entering, at, fx),
+            Job::Commanding(commanding) => self.commanded(*commanding, at, fx),
+            Job::Showing(showing) => {
+                let Showing { asker, view, .. } = *showing;
+                respond(asker, Answer::Command(Box::new(view)), fx);
+            }
+        }
+    }
+
+    /// Begins to look up the hosts of a request: those named, or all that are online.
+    pub(crate) fn name_hosts(
+        &mut self,
+        at: Moment,
+        asker: u64,
+        purpose: Purpose,
+        hosts: Option<Vec<String>>,
+        fx: &mut Effects,
+    ) -> Result<(), Refusal> {
+        let count = hosts.as_ref().map_or(self.fleet.hosts.slots(), Vec::len);
+        if hosts.is_some() && count == 0 {
+            return Err(wrong(
+                "`hosts` names no host; leave it out for all that are online".to_owned(),
+            ));
+        }
+        if !self.tasks.jobs.has_room(count) {
+            return Err(too_many());
+        }
+        let names = match hosts {
+            Some(names) => Names::Listed(names.into_iter()),
+            None => Names::Online(0),
+        };
+        let naming = Naming {
+            asker,
+            purpose,
+            names,
+            count,
+            named: Named::default(),
+        };
+        self.begin_job(Job::Naming(Box::new(naming)), at, fx);
+        Ok(())
+    }
+
+    /// Looks up at most `max` more names. Whether these were the last.
+    fn name_some(&self, naming: &mut Naming, max: usize) -> Result<bool, Refusal> {
+        let waits = match &naming.purpose {
+            Purpose::Task(task) if task.queue => TaskState::Queued,
+            Purpose::Task(_) | Purpose::Command(_) => TaskState::Offline,
+        };
+        for _ in 0..max {
+            let is_listed = matches!(naming.names, Names::Listed(_));
+            let host = match &mut naming.names {
+                Names::Listed(names) => {
+                    let Some(name) = names.next() else {
+                        return Ok(true);
+                    };
+                    HostId::named(&name)
+                        .map_err(|error| wrong(format!("{name:?} is no host: {error}")))?
+                }
+                Names::Online(slot) => {
+                    if *slot as usize >= self.fleet.hosts.slots() {
+                        return Ok(true);
+                    }
+                    let host = self.fleet.hosts.get(*slot);
+                    *slot += 1;
+                    match host.filter(|host| host.presence.is_online()) {
+                        Some(host) => host.id(),
+                        None => continue,
+                    }
+                }
+            };
+            naming.named.add(host, |host| {
+                let place = self.fleet.hosts.find(host);
+                let unknown = is_listed && place.is_none();
+                match self.is_online(host) {
+                    true => (TaskState::Sent, unknown),
+                    false => (waits, unknown),
+                }
+            });
+        }
+        Ok(false)
+    }
+
+    /// All hosts of a request have been looked up.
+    fn named(&mut self, naming: Naming, at: Moment, fx: &mut Effects) {
+        let Naming {
+            asker,
+            purpose,
+            named,
+            ..
+        } = naming;
+        if named.hosts.is_empty() {
+            let (kind, text) = wrong("no host is online".to_owned());
+            return respond(asker, Answer::Error { kind, text }, fx);
+        }
+        match purpose {
+            Purpose::Task(task) => {
+                if let Err((kind, text)) = self.store_task(at, asker, task, named) {
+                    respond(asker, Answer::Error { kind, text }, fx);
+                }
+            }
+            Purpose::Command(command) => {
+                let commanding = Commanding::new(asker, command, named);
+                self.begin_job(Job::Commanding(Box::new(commanding)), at, fx);
+            }
+        }
+    }
+
+    /// The end: what has not been handed to the store or to a host will not be.
+    pub(crate) fn refuse_jobs(&mut self, fx: &mut Effects) {
+        let line = std::mem::take(&mut self.tasks.jobs.line);
+        for job in line {
+            let asker = match &job {
+                Job::Naming(naming) => naming.asker,
+                Job::Commanding(commanding) => commanding.asker(),
+                Job::Showing(showing) => showing.asker,
+                Job::Entering(_) => {
+                    self.tasks.jobs.line.push_back(job);
+                    continue;
+                }
+            };
+            let (kind, text) = not_now("the server is stopping");
+            respond(asker, Answer::Error { kind, text }, fx);
+        }
+    }
+}
+
+fn too_many() -> Refusal {
+    not_now("too many requests with many hosts are under way")
+}
+
+impl Named {
+    /// One more host, if it is not there yet: `look` finds its state, and whether it is unknown.
+    fn add(&mut self, host: HostId, look: impl FnOnce(&HostId) -> (TaskState, bool)) {
+        let std::collections::btree_map::Entry::Vacant(place) = self.places.entry(host) else {
+            return;
+        };
+        let host = place.key().clone();
+        place.insert(self.hosts.len() as u32);
+        let (state, is_unknown) = look(&host);
+        if is_unknown {
+            self.unknown.push(host.clone());
+        }
+        self.hosts.push((host, state));
+    }
+}

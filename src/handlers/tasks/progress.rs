@@ -1,0 +1,291 @@
+//! ADH27: how far a host has come with a task. Saying it twice changes nothing.
+
+use crate::codec::message::{Ask, Flag, Phase, Progress, Word};
+use crate::ids::{ConnId, HostId, TaskKey};
+use crate::store::op::{self, Op, Origin, TaskState};
+
+use crate::handlers::core::Core;
+use crate::handlers::effect::{Effect, Effects, EventKind, Note};
+use crate::handlers::fleet::session::Turn;
+use crate::handlers::{Flow, Moment};
+
+/// Memory of a report beside its texts, in bytes: about.
+pub(crate) const REPORT_BYTES: usize = 256;
+
+/// Connections that a tick lets go on while there is plenty of room for what they have to report.
+const RESUMED_PER_TICK_MAX: usize = 64;
+
+impl Core {
+    /// A report of progress. Waits when there is no room for another.
+    pub(crate) fn progress(
+        &mut self,
+        at: Moment,
+        conn: ConnId,
+        slot: u32,
+        progress: &Progress<'_>,
+        ask: Ask,
+        fx: &mut Effects,
+    ) -> Flow {
+        let Some(key) = TaskKey::parse(&progress.code, &self.rules.key_prefix) else {
+            if ask.reply {
+                let why = Word::Refused("the code is no task key".to_owned());
+                self.reply(conn, Flag::Progress, ask.seq, why, fx);
+            }
+            return Flow::Taken;
+        };
+        let Some(host) = self.fleet.hosts.get(slot).map(|host| host.id()) else {
+            return Flow::Taken;
+        };
+        let delivery = self.tasks.table.delivery_of(&key, &host);
+        let delivery = delivery.and_then(|slot| self.tasks.table.delivery(slot));
+        let (state, failed) = match delivery {
+            Some(delivery) => (Some(delivery.state), delivery.failed),
+            None => (None, false),
+        };
+        // A command that has ended is not left, although some clients name it still.
+        let works = progress.phase != Phase::Ended && progress.working.is_some();
+        let is_left = !progress.oncall.is_empty() || works;
+        if let Some(TaskState::Done | TaskState::Failed) = state {
+            let flow = self.said_again(conn, Flag::Progress, ask, fx);
+            if flow == Flow::Taken {
+                self.sequence_begins(conn, slot, !is_left, at);
+                self.runs_again(slot, &key, is_left, at);
+                self.sequence_goes_on(slot, &host, &key, progress.phase, at);
+            }
+            return flow;
+        }
+        let texts = progress
+            .complete
+            .iter()
+            .chain(&progress.oncall)
+            .chain(&progress.working);
+        let bytes = REPORT_BYTES + texts.map(|text| text.len() + 24).sum::<usize>();
+        if !self.make_room_for_report(conn, bytes) {
+            return Flow::Wait;
+        }
+        let unknown = state.is_none() && !self.is_starting();
+        if unknown && !self.admit_stray(slot, &key, bytes, at) {
+            return self.refuse_stray(conn, Flag::Progress, &host, &key, ask, fx);
+        }
+        self.sequence_begins(conn, slot, !is_left, at);
+        let next = becomes(progress, failed);
+        let begins = progress.phase == Phase::Received;
+        let became = if state == Some(TaskState::NoBook) && !begins {
+            None
+        } else {
+            self.reported(slot, &host, &key, next, at)
+        };
+        self.sequence_goes_on(slot, &host, &key, progress.phase, at);
+        let told = became.or(state).unwrap_or(next);
+        let stamp = self.stamp(at);
+        let own = |list: &[std::borrow::Cow<'_, str>]| {
+            list.iter()
+                .map(|text| text.to_string())
+                .collect::<Vec<String>>()
+        };
+        let lifetime = match self.is_starting() {
+            // It may be one of ours, of which others are at work.
+            true => op::Lifetime::Open,
+            false => self.tasks.table.lifetime(&key),
+        };
+        let report = op::Progress {
+            origin: Some(Origin {
+                conn,
+                flag: Flag::Progress,
+                ask,
+                bytes: bytes as u32,
+            }),
+            host,
+            key,
+            phase: progress.phase,
+            working: progress.working.as_deref().map(str::to_owned),
+            complete: own(&progress.complete),
+            oncall: own(&progress.oncall),
+            state: became,
+            unknown,
+            told: Some(told),
+            lifetime,
+            stamp,
+        };
+        let (state, command) = report.event(false);
+        let kind = EventKind::Progress {
+            host: report.host.clone(),
+            key: report.key.clone(),
+            command: command.map(str::to_owned),
+            state,
+        };
+        self.tell(stamp, kind, fx);
+        self.outbox
+            .writes
+            .report(Op::Progress(Box::new(report)), bytes);
+        Flow::Taken
+    }
+
+    /// Returns whether the host may report on a key that this server never stored.
+    pub(crate) fn admit_stray(
+        &mut self,
+        slot: u32,
+        key: &TaskKey,
+        bytes: usize,
+        at: Moment,
+    ) -> bool {
+        let host = self.fleet.hosts.reference(slot);
+        host.is_some_and(|host| self.tasks.strays.admit(host, key, bytes, at.now))
+    }
+
+    /// Refuses a report on a key that this server never stored.
+    pub(crate) fn refuse_stray(
+        &mut self,
+        conn: ConnId,
+        flag: Flag,
+        host: &HostId,
+        key: &TaskKey,
+        ask: Ask,
+        fx: &mut Effects,
+    ) -> Flow {
+        self.stats.strays_refused += 1;
+        let why = "too many reports on keys that this server never stored; try again in an hour";
+        fx.push(Effect::Log(Note {
+            level: log::Level::Warn,
+            what: "unknown-keys",
+            who: host.to_string(),
+            text: format!("report on {key} refused: {why}"),
+        }));
+        if ask.reply {
+            self.reply(conn, flag, ask.seq, Word::Refused(why.to_owned()), fx);
+        }
+        Flow::Taken
+    }
+
+    /// A report that changes nothing, since the host has ended with its task. Acknowledged as soon as
+    /// what it repeats is kept for good.
+    pub(crate) fn said_again(
+        &mut self,
+        conn: ConnId,
+        flag: Flag,
+        ask: Ask,
+        fx: &mut Effects,
+    ) -> Flow {
+        if !ask.reply {
+            return Flow::Taken;
+        }
+        if self.outbox.writes.reports_waiting == 0 {
+            self.reply(conn, flag, ask.seq, Word::GotIt, fx);
+        } else if self.make_room_for_report(conn, 0) {
+            self.outbox.writes.owe(Origin {
+                conn,
+                flag,
+                ask,
+                bytes: 0,
+            });
+        } else {
+            return Flow::Wait;
+        }
+        Flow::Taken
+    }
+
+    /// Returns whether a report of `bytes` has room; else its connection must wait. While
+    /// connections wait no other goes first: freed capacity goes to resumed ones, and a host that
+    /// had to wait once more would be sent its task again.
+    pub(crate) fn make_room_for_report(&mut self, conn: ConnId, bytes: usize) -> bool {
+        let is_crowded = !self.outbox.writes.waiting.is_empty();
+        let session = self.fleet.sessions.get_mut(conn);
+        let turn = session.map_or(Turn::None, |session| std::mem::take(&mut session.turn));
+        // Who answered by a datagram cannot be had to wait.
+        let may_go = turn == Turn::Next || !is_crowded || self.fleet.sessions.get(conn).is_none();
+        if self.outbox.writes.has_room(bytes) && may_go {
+            return true;
+        }
+        if let Some(session) = self.fleet.sessions.get_mut(conn) {
+            session.turn = Turn::Waiting;
+            if turn == Turn::Next {
+                self.outbox.writes.waiting.push_front(conn);
+            } else {
+                self.outbox.writes.waiting.push_back(conn);
+            }
+            self.stats.waits += 1;
+        }
+        false
+    }
+
+    /// A report is kept for good, or refused for good.
+    pub(crate) fn report_settled(
+        &mut self,
+        at: Moment,
+        origin: Option<Origin>,
+        result: Result<(), String>,
+        fx: &mut Effects,
+    ) {
+        let Some(origin) = origin else { return };
+        self.outbox.writes.report_settled(origin.bytes as usize);
+        let word = match result {
+            Ok(()) => {
+                self.stats.reports_stored += 1;
+                Word::GotIt
+            }
+            Err(why) => {
+                self.stats.reports_refused += 1;
+                let who = origin.flag.as_str().to_owned();
+                let text = format!("a report is refused by the store: {why}");
+                fx.push(Effect::Log(Note {
+                    level: log::Level::Error,
+                    what: "rejected",
+                    who,
+                    text,
+                }));
+                Word::Refused(why)
+            }
+        };
+        if origin.ask.reply && self.fleet.sessions.get(origin.conn).is_some() {
+            self.reply(origin.conn, origin.flag, origin.ask.seq, word, fx);
+        }
+        while let Some(owed) = self.outbox.writes.take_owed() {
+            if self.fleet.sessions.get(owed.conn).is_some() {
+                self.reply(owed.conn, owed.flag, owed.ask.seq, Word::GotIt, fx);
+            }
+        }
+        self.resume_waiting(at, fx);
+    }
+
+    /// Resumes some waiting connections while there is plenty of room.
+    ///
+    /// Each settled report resumes one connection. If that one never sends its report, or one large report made
+    /// room for many small ones, fewer and fewer would be resumed.
+    pub(crate) fn resume_if_plenty(&mut self, at: Moment, fx: &mut Effects) {
+        for _ in 0..RESUMED_PER_TICK_MAX {
+            if self.outbox.writes.waiting.is_empty() || !self.outbox.writes.has_plenty_of_room() {
+                return;
+            }
+            self.resume_waiting(at, fx);
+        }
+    }
+
+    /// Resumes a connection that waited for room, if there is one.
+    fn resume_waiting(&mut self, at: Moment, fx: &mut Effects) {
+        while self.outbox.writes.has_room(REPORT_BYTES) {
+            let Some(conn) = self.outbox.writes.waiting.pop_front() else {
+                return;
+            };
+            let Some(session) = self.fleet.sessions.get_mut(conn) else {
+                continue;
+            };
+            session.turn = Turn::Next;
+            // It was not read, so it was not silent.
+            self.fleet.sessions.heard(conn, at.now);
+            fx.push(Effect::Resume { conn });
+            return;
+        }
+    }
+}
+
+/// State of a host in a task according to its report. Any phase can begin it: after a restart of
+/// the server the next report may be any.
+fn becomes(progress: &Progress<'_>, failed: bool) -> TaskState {
+    let is_left = !progress.oncall.is_empty();
+    match (progress.phase, is_left) {
+        (Phase::Ended, true) if progress.lost => TaskState::Lost,
+        (Phase::Ended, false) if failed => TaskState::Failed,
+        (Phase::Ended, false) => TaskState::Done,
+        _ => TaskState::Working,
+    }
+}

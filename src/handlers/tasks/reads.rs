@@ -1,0 +1,315 @@
+//! Requests that read: answered from the tables at once, or after the store has answered.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use crate::ids::{HostId, TaskKey};
+use crate::limits::{PAGE_TASK_HOSTS_MAX, PAGE_TASKS_MAX, READS_WAITING_MAX};
+use crate::store::op::{Found, FoundHost, Op, Question, Read, TaskState};
+use crate::time::{Instant, UnixMs};
+
+use crate::handlers::Moment;
+use crate::handlers::ask::{Answer, Ask, ErrorKind, TaskSummary, TaskView};
+use crate::handlers::core::{Core, StoreState};
+use crate::handlers::effect::Effects;
+use crate::handlers::tasks::dispatch::{WAIT, not_now, respond};
+use crate::handlers::tasks::table::Task;
+
+/// Use of the store's answer.
+#[derive(Clone, Debug)]
+pub(crate) enum Reading {
+    /// A task that is not in the tables, of which a page is wanted.
+    Stored {
+        /// Its key.
+        key: TaskKey,
+        /// Start of the page.
+        cursor: u64,
+        /// Maximum number of hosts.
+        limit: usize,
+    },
+    /// A page of a task.
+    Task {
+        /// Its key.
+        key: TaskKey,
+        /// Creation time.
+        created: UnixMs,
+        /// Command and priority, in the order in which they are run.
+        commands: Vec<(String, f64)>,
+        /// The hosts of the page, and what each was when it was asked: how far it had come by then is in the
+        /// store when that is read.
+        hosts: Vec<(HostId, TaskState)>,
+        /// Start of the next page.
+        next: Option<u64>,
+    },
+    /// An output.
+    Output,
+    /// A console command.
+    Command {
+        /// Its id.
+        cid: String,
+        /// The hosts asked for.
+        hosts: Vec<HostId>,
+    },
+}
+
+/// A question to the store.
+#[derive(Debug)]
+struct Pending {
+    asker: u64,
+    deadline: Instant,
+    reading: Reading,
+}
+
+/// Questions to the store.
+#[derive(Debug, Default)]
+pub(crate) struct Reads {
+    pending: BTreeMap<u64, Pending>,
+    turn: VecDeque<Read>,
+    next: u64,
+}
+
+impl Reads {
+    /// Returns whether operations are ready.
+    pub(crate) fn has_ops(&self) -> bool {
+        !self.turn.is_empty()
+    }
+
+    /// Moves up to `max` of them into a batch.
+    pub(crate) fn take_ops(&mut self, max: usize, ops: &mut Vec<Op>) {
+        let count = self.turn.len().min(max.saturating_sub(ops.len()));
+        let reads = self.turn.drain(..count);
+        ops.extend(reads.map(|read| Op::Read(Box::new(read))));
+    }
+
+    /// Deadline of the next requester: tickets are assigned in the order of their deadlines.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        let (_, first) = self.pending.first_key_value()?;
+        Some(first.deadline)
+    }
+}
+
+impl Core {
+    /// Handles a request.
+    pub(crate) fn ask(&mut self, at: Moment, asker: u64, ask: Ask, fx: &mut Effects) {
+        if self.stopping {
+            let (kind, text) = not_now("the server is stopping");
+            return respond(asker, Answer::Error { kind, text }, fx);
+        }
+        match ask {
+            Ask::Dispatch(task) => self.dispatch(at, asker, task, fx),
+            Ask::Tasks { cursor, limit } => respond(asker, self.list_tasks(cursor, limit), fx),
+            Ask::Task { key, cursor, limit } => self.ask_task(at, asker, &key, cursor, limit, fx),
+            Ask::Output { key, host, command } => {
+                let question = Question::Output {
+                    code: key,
+                    host,
+                    command,
+                };
+                self.read(at, asker, Reading::Output, question, fx);
+            }
+            Ask::Command { text, hosts, cid } => self.command(at, asker, (text, hosts, cid), fx),
+            Ask::Forget { host } => self.ask_forget(asker, &host, fx),
+            Ask::CommandStatus { cid } => self.command_status(at, asker, &cid, fx),
+        }
+    }
+
+    /// The tasks whose number is below `below` (all if that is 0), the newest first, without those that still
+    /// miss hosts.
+    fn whole_tasks(&self, below: u64) -> impl Iterator<Item = &Task> {
+        let slots = self.tasks.table.newest_first(below);
+        let tasks = slots.filter_map(|slot| self.tasks.table.task(slot));
+        tasks.filter(|task| !task.is_partial())
+    }
+
+    fn list_tasks(&self, cursor: u64, limit: usize) -> Answer {
+        let limit = limit.clamp(1, PAGE_TASKS_MAX);
+        let found: Vec<_> = self.whole_tasks(cursor).take(limit).collect();
+        let last = found.last().map(|task| task.number);
+        let more = |number: &u64| self.whole_tasks(*number).next().is_some();
+        Answer::Tasks {
+            next: last.filter(more),
+            tasks: found
+                .into_iter()
+                .map(|task| TaskSummary {
+                    key: task.key.clone(),
+                    created: task.created,
+                    hosts: task.counts().collect(),
+                })
+                .collect(),
+        }
+    }
+
+    fn ask_task(
+        &mut self,
+        at: Moment,
+        asker: u64,
+        key: &str,
+        cursor: u64,
+        limit: usize,
+        fx: &mut Effects,
+    ) {
+        let Some(key) = TaskKey::parse(key, &self.rules.key_prefix) else {
+            return respond(asker, unknown("no such task"), fx);
+        };
+        let task = self
+            .tasks
+            .table
+            .find(&key)
+            .and_then(|slot| self.tasks.table.task(slot));
+        let Some(task) = task.filter(|task| !task.is_partial()) else {
+            // One that has ended long ago, another node's, or one that still misses hosts here: the store may have it.
+            let question = Question::Whole { key: key.clone() };
+            let reading = Reading::Stored { key, cursor, limit };
+            return self.read(at, asker, reading, question, fx);
+        };
+        let host = |slot: &u32| {
+            let name = self.tasks.table.names_of(*slot)?.0.clone();
+            Some((name, self.tasks.table.delivery(*slot)?.state))
+        };
+        let (page, next) = page_of(&task.deliveries, cursor, limit);
+        let hosts = page.iter().filter_map(host).collect();
+        let (created, commands) = (task.created, task.commands.clone());
+        self.read_page(at, asker, (key, created, commands), hosts, next, fx);
+    }
+
+    /// Asks the store how far the hosts of a page have come.
+    fn read_page(
+        &mut self,
+        at: Moment,
+        asker: u64,
+        (key, created, commands): (TaskKey, UnixMs, Vec<(String, f64)>),
+        hosts: Vec<(HostId, TaskState)>,
+        next: Option<u64>,
+        fx: &mut Effects,
+    ) {
+        let question = Question::Task {
+            key: key.clone(),
+            hosts: hosts.iter().map(|(name, _)| name.clone()).collect(),
+        };
+        let reading = Reading::Task {
+            key,
+            created,
+            commands,
+            hosts,
+            next,
+        };
+        self.read(at, asker, reading, question, fx);
+    }
+
+    /// Asks the store, for an asker.
+    pub(crate) fn read(
+        &mut self,
+        at: Moment,
+        asker: u64,
+        reading: Reading,
+        question: Question,
+        fx: &mut Effects,
+    ) {
+        let refusal = if !matches!(self.store, StoreState::Up) {
+            Some("the store is away")
+        } else if self.tasks.reads.pending.len() >= READS_WAITING_MAX {
+            Some("too many questions are under way")
+        } else {
+            None
+        };
+        if let Some(why) = refusal {
+            let (kind, text) = not_now(why);
+            return respond(asker, Answer::Error { kind, text }, fx);
+        }
+        let ticket = self.tasks.reads.next;
+        self.tasks.reads.next += 1;
+        let deadline = at.now + WAIT;
+        let pending = Pending {
+            asker,
+            deadline,
+            reading,
+        };
+        self.tasks.reads.pending.insert(ticket, pending);
+        self.tasks.reads.turn.push_back(Read { ticket, question });
+    }
+
+    /// The store has answered a question.
+    pub(crate) fn read_settled(&mut self, at: Moment, ticket: u64, found: Found, fx: &mut Effects) {
+        let Some(Pending { asker, reading, .. }) = self.tasks.reads.pending.remove(&ticket) else {
+            return;
+        };
+        let answer = match (reading, found) {
+            (Reading::Stored { .. }, Found::Whole(None)) => unknown("no such task"),
+            (Reading::Stored { key, cursor, limit }, Found::Whole(Some(task))) => {
+                let (page, next) = page_of(&task.hosts, cursor, limit);
+                let hosts = page.iter().map(|(host, state, _)| (host.clone(), *state));
+                let task_facts = (key, task.created, task.commands.clone());
+                return self.read_page(at, asker, task_facts, hosts.collect(), next, fx);
+            }
+            (
+                Reading::Task {
+                    key,
+                    created,
+                    commands,
+                    hosts,
+                    next,
+                },
+                Found::Task(found),
+            ) => {
+                let found = found
+                    .into_iter()
+                    .chain(std::iter::repeat_with(FoundHost::default));
+                let hosts = hosts.into_iter().zip(found);
+                let hosts = hosts.map(|((host, state), found)| (host, state, found));
+                Answer::Task(Box::new(TaskView {
+                    key,
+                    created,
+                    commands,
+                    hosts: hosts.collect(),
+                    next,
+                }))
+            }
+            (Reading::Command { cid, hosts }, Found::Task(found)) => {
+                return self.show_command(at, asker, cid, hosts, found, fx);
+            }
+            (Reading::Output, Found::Output(Some(bytes))) => Answer::Output(bytes),
+            (Reading::Output, Found::Output(None)) => unknown("no such output"),
+            (_, Found::Nothing(text)) => {
+                let kind = ErrorKind::NotNow;
+                Answer::Error { kind, text }
+            }
+            (_, Found::Task(_) | Found::Whole(_) | Found::Output(_)) => {
+                unknown("the store answered something else")
+            }
+        };
+        respond(asker, answer, fx);
+    }
+
+    /// The store is unavailable: answers the waiting requesters.
+    pub(crate) fn forget_reads(&mut self, fx: &mut Effects) {
+        self.tasks.reads.turn = VecDeque::new();
+        for (_, pending) in std::mem::take(&mut self.tasks.reads.pending) {
+            let (kind, text) = not_now("the store is away");
+            respond(pending.asker, Answer::Error { kind, text }, fx);
+        }
+    }
+
+    /// Askers that have waited long enough.
+    pub(crate) fn hurry_reads(&mut self, judge: Instant, fx: &mut Effects) {
+        while self.tasks.reads.deadline().is_some_and(|due| due <= judge) {
+            let Some((_, pending)) = self.tasks.reads.pending.pop_first() else {
+                return;
+            };
+            let (kind, text) = not_now("the store has not answered");
+            respond(pending.asker, Answer::Error { kind, text }, fx);
+        }
+    }
+}
+
+/// The hosts of one page, and where the next one begins.
+fn page_of<T>(all: &[T], cursor: u64, limit: usize) -> (&[T], Option<u64>) {
+    let start = usize::try_from(cursor).unwrap_or(usize::MAX).min(all.len());
+    let end = all.len().min(start + limit.clamp(1, PAGE_TASK_HOSTS_MAX));
+    (&all[start..end], (end < all.len()).then_some(end as u64))
+}
+
+/// There is no such thing.
+pub(crate) fn unknown(text: &str) -> Answer {
+    let kind = ErrorKind::Unknown;
+    let text = text.to_owned();
+    Answer::Error { kind, text }
+}

@@ -1,0 +1,239 @@
+//! Sending to hosts: pulled by the reactor, with a budget per turn, so that ten thousand hosts do not stop the loop.
+//!
+//! ```text
+//!   queue ─▶ host online? ─▶ wants pushes, and is connected ─▶ Effect::Push
+//!                  │ no              └─▶ Datagram to (address, its port)
+//!                  └─▶ the try is counted all the same
+//! ```
+
+use std::borrow::Cow;
+use std::net::{IpAddr, SocketAddr};
+
+use crate::codec::message::Push;
+use crate::ids::{ConnId, HostId};
+use crate::store::op::TaskState;
+
+use crate::handlers::Moment;
+use crate::handlers::ask::Datagram;
+use crate::handlers::core::Core;
+use crate::handlers::effect::{Effect, Effects};
+use crate::handlers::fleet::host::{Host, Marks, Peer, Presence};
+use crate::handlers::fleet::session::Session;
+
+/// Something to be sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Outgoing {
+    /// A task to a host.
+    Delivery(u32),
+    /// A console command to a host of it.
+    Command {
+        /// The number of the command.
+        number: u64,
+        /// Index of the recipient.
+        index: usize,
+    },
+}
+
+/// Way to reach a host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Way {
+    /// Over its connection.
+    Push(ConnId),
+    /// By datagram.
+    Datagram(SocketAddr),
+    /// By a datagram signed in the session of this connection.
+    Signed(SocketAddr, ConnId),
+}
+
+impl Core {
+    /// Takes what is to be sent to hosts: pushes go into `fx`, datagrams into `datagrams`; at most `max` in
+    /// all. Whether there is more.
+    pub fn take_sends(
+        &mut self,
+        at: Moment,
+        max: usize,
+        datagrams: &mut Vec<Datagram>,
+        fx: &mut Effects,
+    ) -> bool {
+        self.calm.stir();
+        if self.stopping {
+            self.tasks.sends.clear();
+        }
+        for _ in 0..max {
+            match self.tasks.sends.pop_front() {
+                None => break,
+                Some(Outgoing::Delivery(slot)) => self.send_delivery(slot, at, datagrams, fx),
+                Some(Outgoing::Command { number, index }) => {
+                    self.send_command(number, index, at, datagrams, fx);
+                }
+            }
+        }
+        self.has_sends()
+    }
+
+    /// Returns whether the host of this connection was sent a task and has not answered yet. When
+    /// many answer at once they can wait for the others to be sent to.
+    #[must_use]
+    pub fn owes_answer(&self, conn: ConnId) -> bool {
+        let host = self.fleet.sessions.get(conn).and_then(Session::host);
+        let host = host.and_then(|slot| self.fleet.hosts.get(slot));
+        host.is_some_and(|host| host.has(Marks::ASKED))
+    }
+
+    /// Returns whether the send queue has entries.
+    #[must_use]
+    pub fn has_sends(&self) -> bool {
+        !self.tasks.sends.is_empty()
+    }
+
+    /// One try of a delivery. It counts whether or not the host can be reached now.
+    fn send_delivery(
+        &mut self,
+        slot: u32,
+        at: Moment,
+        datagrams: &mut Vec<Datagram>,
+        fx: &mut Effects,
+    ) {
+        let Some(delivery) = self.tasks.table.delivery_mut(slot) else {
+            return;
+        };
+        if !std::mem::take(&mut delivery.to_send) || delivery.state != TaskState::Sent {
+            return;
+        }
+        let (before, recipient) = (delivery.tries, delivery.recipient);
+        let at_once = std::mem::take(&mut delivery.at_once);
+        if before > 0 && !at_once && self.waits_for_host(slot, recipient, at) {
+            return;
+        }
+        let tries = before + 1;
+        let due = at.now + self.interval(tries);
+        self.arm_delivery(slot, due);
+        // A name is looked up once: of ten thousand hosts every look is somewhere else in memory.
+        let place = self.tasks.table.names_of(slot);
+        let place = place.and_then(|(host, _)| self.fleet.hosts.find(host));
+        if place.is_some_and(|place| self.waits_for_its_session(place)) {
+            return;
+        }
+        if let Some(delivery) = self.tasks.table.delivery_mut(slot) {
+            delivery.tries = tries;
+        }
+        let Some((place, way)) =
+            place.and_then(|place| Some((place, self.way_of(self.fleet.hosts.get(place)?)?)))
+        else {
+            return;
+        };
+        if let Some(host) = self.fleet.hosts.get_mut(place) {
+            host.set(Marks::ASKED, true);
+        }
+        self.stats.sends += 1;
+        self.stats.resends += u64::from(tries > 1);
+        let Some(text) = self
+            .tasks
+            .table
+            .names_of(slot)
+            .map(|(_, key)| key.to_text())
+        else {
+            return;
+        };
+        match way {
+            Way::Push(conn) => {
+                let push = Push::Task(Cow::Owned(text.into()));
+                fx.push(Effect::Push { conn, push });
+            }
+            Way::Datagram(to) => {
+                self.share_try((slot, place), to, tries, due);
+                datagrams.push(Datagram { to, text });
+            }
+            Way::Signed(to, conn) => {
+                let text = self.sign(conn, &Push::Task(Cow::Owned(text.into())));
+                datagrams.extend(text.map(|text| Datagram {
+                    to,
+                    text: text.into(),
+                }));
+            }
+        }
+    }
+
+    /// Returns whether the host is held over a restart and can be sent to only in its session; its
+    /// tries then wait.
+    fn waits_for_its_session(&self, place: u32) -> bool {
+        let host = self.fleet.hosts.get(place);
+        host.is_some_and(|host| host.presence == Presence::Inherited && !self.is_plain(host))
+    }
+
+    /// The same task is on its way to this address: its other hosts there have had this try too.
+    fn share_try(
+        &mut self,
+        sent: (u32, u32),
+        to: SocketAddr,
+        tries: u32,
+        due: crate::time::Instant,
+    ) {
+        let mates = self.mates(sent, to);
+        for mate in mates {
+            let Some(delivery) = self.tasks.table.delivery_mut(mate) else {
+                continue;
+            };
+            if delivery.state == TaskState::Sent && delivery.tries < tries {
+                delivery.tries = tries;
+                delivery.to_send = false;
+                self.arm_delivery(mate, due);
+            }
+        }
+    }
+
+    /// Other deliveries of the same task than this one to the host in this place, whose hosts are reached by datagram
+    /// at the same address.
+    fn mates(&self, (slot, place): (u32, u32), to: SocketAddr) -> Vec<u32> {
+        let Some((_, key)) = self.tasks.table.names_of(slot) else {
+            return Vec::new();
+        };
+        let own = self.fleet.hosts.get(place);
+        if own.is_some_and(|host| host.is_named_by(to.ip())) && !self.fleet.addresses.has(to.ip()) {
+            // The plain host with that address is the only one there.
+            return Vec::new();
+        }
+        let there = self.reached_at(to.ip(), to.port());
+        let there = there.filter(|host| *host != place).filter_map(|host| {
+            let host = self.fleet.hosts.get(host)?;
+            let same = self.way_of(host) == Some(Way::Datagram(to));
+            let mate = same.then(|| self.tasks.table.delivery_of(key, &host.id()))??;
+            (mate != slot).then_some(mate)
+        });
+        there.collect()
+    }
+
+    /// Way to reach a host now; `None` if it is offline.
+    pub(crate) fn way_to(&self, host: &HostId) -> Option<Way> {
+        self.way_of(self.fleet.hosts.get(self.fleet.hosts.find(host)?)?)
+    }
+
+    fn way_of(&self, host: &Host) -> Option<Way> {
+        if !host.presence.is_online() {
+            return None;
+        }
+        let keyed = host.identified().filter(|conn| self.auth.keys.has(*conn));
+        let by_connection = host.has(Marks::PUSH) || (self.rules.certificates && keyed.is_none());
+        if let Some(conn) = host.identified().filter(|_| by_connection) {
+            return Some(Way::Push(conn));
+        }
+        if keyed.is_none() && !self.is_plain(host) {
+            return None;
+        }
+        let ip: IpAddr = if host.peer() == Peer::UNKNOWN {
+            // Left behind by an older server, which knew hosts by their addresses only.
+            host.id().as_str().parse().ok()?
+        } else {
+            host.peer().ip()
+        };
+        let port = match host.udp() {
+            0 => self.rules.agent_port,
+            port => port,
+        };
+        let to = SocketAddr::new(ip, port);
+        Some(match keyed {
+            Some(conn) => Way::Signed(to, conn),
+            None => Way::Datagram(to),
+        })
+    }
+}

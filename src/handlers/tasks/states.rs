@@ -1,0 +1,191 @@
+//! States of hosts in tasks, kept in step with the store.
+//!
+//! ```text
+//!   change ─▶ dirty ─┐
+//!                    ├─▶ Op::TaskStates ─▶ StatesWritten … all ─▶ connected for another 10 s: sure
+//!   Up ─▶ walk ──────┘                        │
+//!    ▲                                        │ the store goes away before: the next walk writes them too
+//!    └────────────────────────────────────────┘
+//! ```
+//!
+//! A state that was sent to the store is not yet durable: the store may go away, or lose its last seconds.
+//! Each new store connection therefore rewrites the changes since the last connection whose walk was
+//! finished and survived.
+
+use crate::ids::HostId;
+use crate::limits::{HOSTS_PER_OP_MAX, RECENT_S};
+use crate::store::op::{Op, TaskState, TaskStates};
+use crate::time::{Instant, Span};
+
+use crate::handlers::core::Core;
+use crate::handlers::tasks::restore::may_go_on;
+use crate::handlers::tasks::table::Task;
+
+/// Progress of writing the states.
+#[derive(Debug, Default)]
+pub(crate) struct States {
+    /// The walk over all tasks, while it is under way.
+    walk: Option<Walk>,
+    /// `TaskStates` operations with the store.
+    in_flight: usize,
+    /// Time at which the last walk of this store connection was written.
+    written: Option<Instant>,
+    /// Changes during earlier store connections than this one are durable.
+    sure_before: u64,
+}
+
+/// Position of a walk over all tasks.
+#[derive(Clone, Copy, Debug)]
+struct Walk {
+    /// The least number of the next task.
+    number: u64,
+    /// The first of its deliveries that is left.
+    place: usize,
+}
+
+impl States {
+    /// Has all that may be missing written again.
+    pub(crate) fn walk(&mut self) {
+        self.written = None;
+        self.walk = Some(Walk {
+            number: 0,
+            place: 0,
+        });
+    }
+
+    /// The `session`-th store connection has ended. Its walk is durable if the connection lasted
+    /// longer after it than a store may lose.
+    pub(crate) fn interrupt(&mut self, session: u64, now: Instant) {
+        self.walk = None;
+        self.in_flight = 0;
+        let written = self.written.take();
+        if written.is_some_and(|at| now.since(at) >= Span::from_secs(RECENT_S)) {
+            self.sure_before = session;
+        }
+    }
+
+    /// An operation is done with.
+    pub(crate) fn settled(&mut self, now: Instant) {
+        self.in_flight = self.in_flight.saturating_sub(1);
+        self.look(now);
+    }
+
+    fn look(&mut self, now: Instant) {
+        if self.walk.is_none() && self.in_flight == 0 {
+            self.written.get_or_insert(now);
+        }
+    }
+
+    /// Returns whether changes of this store connection, counted from 1, may be missing.
+    fn is_unsure(&self, changed: u64) -> bool {
+        changed > 0 && changed >= self.sure_before
+    }
+}
+
+impl Core {
+    /// Returns whether states of tasks must be written.
+    pub(crate) fn has_states(&self) -> bool {
+        self.tasks.states.walk.is_some()
+            || !self.tasks.table.dirty.is_empty()
+            || !self.tasks.table.gone.is_empty()
+    }
+
+    /// Moves states into a batch: those that changed, then those of the walk.
+    pub(crate) fn take_states(&mut self, now: Instant, max: usize, ops: &mut Vec<Op>) {
+        while ops.len() < max {
+            let Some(states) = self.tasks.table.gone.pop_front() else {
+                break;
+            };
+            self.tasks.states.in_flight += 1;
+            ops.push(Op::TaskStates(Box::new(states)));
+        }
+        while ops.len() < max {
+            let Some(slot) = self.tasks.table.dirty.front().copied() else {
+                break;
+            };
+            let Some(task) = self.tasks.table.task_mut(slot) else {
+                self.tasks.table.dirty.pop_front();
+                continue;
+            };
+            let rest = task.dirty.len().saturating_sub(HOSTS_PER_OP_MAX);
+            let some = task.dirty.split_off(rest);
+            if task.dirty.is_empty() {
+                self.tasks.table.dirty.pop_front();
+            }
+            for delivery in &some {
+                if let Some(delivery) = self.tasks.table.delivery_mut(*delivery) {
+                    delivery.dirty = false;
+                }
+            }
+            let last = self
+                .tasks
+                .table
+                .task(slot)
+                .is_none_or(|task| task.dirty.is_empty());
+            ops.extend(self.states_op(slot, &some, last));
+        }
+        while ops.len() < max {
+            let Some(walk) = self.tasks.states.walk else {
+                return;
+            };
+            if self.is_at_partial(walk) {
+                return;
+            }
+            ops.extend(self.walk_states(walk, now));
+        }
+    }
+
+    /// Returns whether the next task of the walk still lacks hosts, which must be entered first.
+    fn is_at_partial(&self, walk: Walk) -> bool {
+        let next = self.tasks.table.first_at_or_above(walk.number);
+        let next = next.and_then(|(_, slot)| self.tasks.table.task(slot));
+        self.has_jobs() && next.is_some_and(Task::is_partial)
+    }
+
+    /// One step of the walk.
+    fn walk_states(&mut self, walk: Walk, now: Instant) -> Option<Op> {
+        let Some((number, slot)) = self.tasks.table.first_at_or_above(walk.number) else {
+            self.tasks.states.walk = None;
+            self.tasks.states.look(now);
+            return None;
+        };
+        let task = self.tasks.table.task(slot)?;
+        // The reports confirmed lately have just been written again, and with them what was passed since: a
+        // state that another may follow is not safe from them.
+        let goes_on = may_go_on(task);
+        let lost = self.tasks.states.is_unsure(self.tasks.restores.lost_at());
+        let unsure = self.tasks.states.is_unsure(task.changed);
+        let place = if number == walk.number { walk.place } else { 0 };
+        let end = task.deliveries.len().min(place + HOSTS_PER_OP_MAX);
+        if !(unsure || goes_on || lost) || place >= end {
+            self.tasks.states.walk = Some(Walk {
+                number: number + 1,
+                place: 0,
+            });
+            return None;
+        }
+        let some = task.deliveries[place..end].to_vec();
+        self.tasks.states.walk = Some(Walk { number, place: end });
+        let last = end == task.deliveries.len();
+        self.states_op(slot, &some, last)
+    }
+
+    /// States of some hosts of a task; `last` says whether no others are to follow.
+    fn states_op(&mut self, task: u32, deliveries: &[u32], last: bool) -> Option<Op> {
+        let task = self.tasks.table.task(task)?;
+        let (key, over) = (task.key.clone(), task.is_over());
+        let state = |slot: &u32| {
+            let (host, _) = self.tasks.table.names_of(*slot)?;
+            Some((host.clone(), self.tasks.table.delivery(*slot)?.state))
+        };
+        let states: Vec<(HostId, TaskState)> = deliveries.iter().filter_map(state).collect();
+        self.tasks.states.in_flight += 1;
+        let states = TaskStates {
+            key,
+            states,
+            over,
+            last,
+        };
+        Some(Op::TaskStates(Box::new(states)))
+    }
+}

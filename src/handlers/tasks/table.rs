@@ -1,0 +1,782 @@
+//! The tables of dispatch: tasks, and their deliveries, one for each host in each task.
+//!
+//! ```text
+//!   key ──▶ Task ──▶ its deliveries, by name of the host
+//!                          ▲
+//!   name of a host ──▶ Recipient ──▶ its deliveries, by task
+//! ```
+//!
+//! A host need not be known to be named in a task, so a recipient is found by name. What a delivery
+//! becomes is decided elsewhere; here it is only counted, and kept to the arrows of
+//! [`TaskState::may_become`].
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+
+use slab::Slab;
+
+use crate::ids::{HostId, TaskKey};
+use crate::limits::{
+    BOOKS_BYTES_MAX, DELIVERIES_MAX, HOSTS_PER_OP_MAX, QUEUED_QUARTERS_MAX, TASKS_MAX,
+};
+use crate::store::op::{Lifetime, TaskState, TaskStates};
+use crate::time::{Instant, UnixMs};
+
+use crate::handlers::tasks::shards::Shards;
+
+/// No moment at all: later than every other.
+pub const NEVER: Instant = Instant::from_nanos(u64::MAX);
+/// A task's number is made of the milliseconds of its creation and these bits below.
+const NUMBER_BITS: u32 = 10;
+
+/// One task.
+#[derive(Debug)]
+pub struct Task {
+    /// Its key.
+    pub key: TaskKey,
+    /// Creation time.
+    pub created: UnixMs,
+    /// The random number of the request that stored it.
+    pub request: u64,
+    /// Hosts that are offline receive it when they come online.
+    pub queue: bool,
+    /// Greater than that of every older task.
+    pub number: u64,
+    /// Command and priority, in the order in which they are run.
+    pub commands: Vec<(String, f64)>,
+    /// Its deliveries, by name of the host.
+    pub deliveries: Vec<u32>,
+    /// Hosts of it that are still to be entered.
+    left: usize,
+    /// Time at which its last host ended.
+    pub ended: Instant,
+    /// Number of the store connection during which a state of it last changed without a report.
+    pub changed: u64,
+    /// Deliveries whose state is to be written.
+    pub dirty: Vec<u32>,
+    /// Its time was over: a host without a book is not waited for any longer.
+    pub aged: bool,
+    /// Its keys have a time to live, or are to be given one.
+    pub expires: bool,
+    /// Time of the next check for its end.
+    look: Instant,
+    counts: [u32; TaskState::ALL.len()],
+    bytes: usize,
+}
+
+impl Task {
+    /// Number of hosts in each state, in the order of [`TaskState::ALL`]; only states with a host.
+    pub fn counts(&self) -> impl Iterator<Item = (TaskState, u64)> {
+        let counts = TaskState::ALL.into_iter().zip(self.counts);
+        counts
+            .filter(|(_, count)| *count > 0)
+            .map(|(state, count)| (state, u64::from(count)))
+    }
+
+    /// Its share of the room for tasks with queued hosts.
+    fn queued(&self) -> Room {
+        match self.counts[TaskState::Queued as usize] {
+            0 if !(self.queue && self.is_partial()) => Room::default(),
+            _ => Room {
+                tasks: 1,
+                deliveries: self.deliveries.len() + self.left,
+                bytes: self.bytes,
+            },
+        }
+    }
+
+    /// Returns whether no host of it may change any more: from then on its keys have a time to
+    /// live.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        let mut counts = self.counts();
+        !self.is_partial()
+            && counts
+                .all(|(state, _)| state.is_settled() || (self.aged && state == TaskState::NoBook))
+    }
+
+    /// Returns whether a host of it is still awaited, or hosts are still to be entered.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        self.is_partial() || self.counts().any(|(state, _)| !state.has_ended())
+    }
+
+    /// Returns whether hosts of it are still to be entered.
+    #[must_use]
+    pub fn is_partial(&self) -> bool {
+        self.left > 0
+    }
+}
+
+/// One host in one task.
+#[derive(Debug)]
+pub struct Delivery {
+    /// The slot of the task.
+    pub task: u32,
+    /// The slot of the recipient.
+    pub recipient: u32,
+    /// Its state.
+    pub state: TaskState,
+    /// Number of sends, including skipped tries.
+    pub tries: u32,
+    /// A result of it has an exit other than 0.
+    pub failed: bool,
+    /// It is in the queue of what is to be sent.
+    pub to_send: bool,
+    /// Its tries wait until the host is no longer at work on something else.
+    pub held: bool,
+    /// Its next copy goes out even to a host that is at work.
+    pub at_once: bool,
+    /// The host has connected anew since its last message about it.
+    pub cut: bool,
+    /// It is among those of its task whose state is to be written.
+    pub dirty: bool,
+    /// Time of the next check.
+    pub due: Instant,
+    /// The deadline that is set for it: never later than `due`.
+    pub armed: Instant,
+}
+
+/// A host, as far as it is named in tasks.
+#[derive(Debug)]
+pub struct Recipient {
+    /// Its name.
+    pub id: HostId,
+    /// Slots of task and delivery, by slot of the task.
+    pub deliveries: Vec<(u32, u32)>,
+    /// Number of them with which it is busy.
+    pub working: u32,
+}
+
+/// Data of a new task.
+#[derive(Clone, Debug)]
+pub struct Draft {
+    /// Its key.
+    pub key: TaskKey,
+    /// Creation time.
+    pub created: UnixMs,
+    /// The random number of the request that stored it.
+    pub request: u64,
+    /// Hosts that are offline receive it when they come online.
+    pub queue: bool,
+    /// Command and priority, in any order.
+    pub commands: Vec<(String, f64)>,
+    /// Host, state, and whether a result has an exit other than 0. No host comes twice.
+    pub hosts: Vec<(HostId, TaskState, bool)>,
+}
+
+/// Room in the tables.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Room {
+    /// Tasks.
+    pub tasks: usize,
+    /// Hosts in them.
+    pub deliveries: usize,
+    /// Text of their books, in bytes.
+    pub bytes: usize,
+}
+
+impl Room {
+    /// Room of a task with this book and so many hosts.
+    #[must_use]
+    pub fn of(commands: &[(String, f64)], hosts: usize) -> Self {
+        Self {
+            tasks: 1,
+            deliveries: hosts,
+            bytes: commands.iter().map(|(text, _)| text.len() + 32).sum(),
+        }
+    }
+
+    /// Both together.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        Self {
+            tasks: self.tasks + other.tasks,
+            deliveries: self.deliveries + other.deliveries,
+            bytes: self.bytes + other.bytes,
+        }
+    }
+
+    fn without(self, other: Self) -> Self {
+        Self {
+            tasks: self.tasks - other.tasks,
+            deliveries: self.deliveries - other.deliveries,
+            bytes: self.bytes - other.bytes,
+        }
+    }
+
+    fn fits(self) -> bool {
+        self.fits_quarters(4)
+    }
+
+    fn fits_quarters(self, quarters: usize) -> bool {
+        self.tasks <= TASKS_MAX / 4 * quarters
+            && self.deliveries <= DELIVERIES_MAX / 4 * quarters
+            && self.bytes <= BOOKS_BYTES_MAX / 4 * quarters
+    }
+}
+
+/// The tables.
+#[derive(Debug, Default)]
+pub struct TaskTable {
+    tasks: Slab<Task>,
+    keys: HashMap<TaskKey, u32>,
+    order: BTreeMap<u64, u32>,
+    looks: BTreeSet<(Instant, u32)>,
+    deliveries: Slab<Delivery>,
+    recipients: Slab<Recipient>,
+    names: Shards<HostId, u32>,
+    /// Deliveries still to be entered, of all tasks.
+    left: usize,
+    bytes: usize,
+    /// Room of the tasks with queued hosts.
+    queued: Room,
+    tasks_open: usize,
+    deliveries_open: usize,
+    recipients_working: usize,
+    /// Tasks with states to be written, each once.
+    pub dirty: VecDeque<u32>,
+    /// Last states of tasks that made room for others: as many as the tables can have held.
+    pub gone: VecDeque<TaskStates>,
+}
+
+impl TaskTable {
+    /// Room taken.
+    #[must_use]
+    pub fn taken(&self) -> Room {
+        Room {
+            tasks: self.tasks.len(),
+            deliveries: self.deliveries.len() + self.left,
+            bytes: self.bytes,
+        }
+    }
+
+    /// Returns whether there is room for `more` with queued hosts.
+    #[must_use]
+    pub fn has_room_to_queue(&self, more: Room) -> bool {
+        self.queued.and(more).fits_quarters(QUEUED_QUARTERS_MAX)
+    }
+
+    /// Tasks of which something is still awaited.
+    #[must_use]
+    pub fn tasks_open(&self) -> usize {
+        self.tasks_open
+    }
+
+    /// Deliveries of which something is still awaited.
+    #[must_use]
+    pub fn deliveries_open(&self) -> usize {
+        self.deliveries_open
+    }
+
+    /// Hosts at work on a task of the tables.
+    #[must_use]
+    pub fn recipients_working(&self) -> usize {
+        self.recipients_working
+    }
+
+    /// The task under this key.
+    #[must_use]
+    pub fn find(&self, key: &TaskKey) -> Option<u32> {
+        self.keys.get(key).copied()
+    }
+
+    /// The task in this slot.
+    #[must_use]
+    pub fn task(&self, slot: u32) -> Option<&Task> {
+        self.tasks.get(slot as usize)
+    }
+
+    /// The task in this slot.
+    pub fn task_mut(&mut self, slot: u32) -> Option<&mut Task> {
+        self.tasks.get_mut(slot as usize)
+    }
+
+    /// The delivery in this slot.
+    #[must_use]
+    pub fn delivery(&self, slot: u32) -> Option<&Delivery> {
+        self.deliveries.get(slot as usize)
+    }
+
+    /// The delivery in this slot.
+    pub fn delivery_mut(&mut self, slot: u32) -> Option<&mut Delivery> {
+        self.deliveries.get_mut(slot as usize)
+    }
+
+    /// The recipient in this slot.
+    #[must_use]
+    pub fn recipient(&self, slot: u32) -> Option<&Recipient> {
+        self.recipients.get(slot as usize)
+    }
+
+    /// The recipient of this name.
+    #[must_use]
+    pub fn recipient_of(&self, host: &HostId) -> Option<&Recipient> {
+        self.recipient(*self.names.get(host)?)
+    }
+
+    /// The delivery of a task to a host, if the task names it.
+    #[must_use]
+    pub fn delivery_of(&self, key: &TaskKey, host: &HostId) -> Option<u32> {
+        let task = self.find(key)?;
+        let deliveries = &self.recipient_of(host)?.deliveries;
+        let place = deliveries.binary_search_by_key(&task, |pair| pair.0).ok()?;
+        Some(deliveries[place].1)
+    }
+
+    /// The host and the key of a delivery.
+    #[must_use]
+    pub fn names_of(&self, delivery: u32) -> Option<(&HostId, &TaskKey)> {
+        let delivery = self.delivery(delivery)?;
+        let host = &self.recipient(delivery.recipient)?.id;
+        Some((host, &self.task(delivery.task)?.key))
+    }
+
+    /// Slots of all tasks whose number is below `below` (all if that is 0), the newest first.
+    pub fn newest_first(&self, below: u64) -> impl Iterator<Item = u32> {
+        let end = if below == 0 { u64::MAX } else { below };
+        self.order.range(..end).rev().map(|(_, slot)| *slot)
+    }
+
+    /// The first task whose number is at least `number`.
+    #[must_use]
+    pub fn first_at_or_above(&self, number: u64) -> Option<(u64, u32)> {
+        let (number, slot) = self.order.range(number..).next()?;
+        Some((*number, *slot))
+    }
+
+    /// Makes room for `more` by evicting the oldest finished tasks. They are evicted only if that
+    /// makes enough room; returns their number.
+    pub fn make_room(&mut self, more: Room) -> Option<u64> {
+        let mut left = self.taken().and(more);
+        let mut going = Vec::new();
+        for slot in self.order.values() {
+            if left.fits() {
+                break;
+            }
+            let task = &self.tasks[*slot as usize];
+            if !task.is_open() {
+                left.tasks -= 1;
+                left.deliveries -= task.deliveries.len();
+                left.bytes -= task.bytes;
+                going.push(*slot);
+            }
+        }
+        if !left.fits() {
+            return None;
+        }
+        for slot in &going {
+            self.let_go(*slot);
+        }
+        Some(going.len() as u64)
+    }
+
+    /// Enters a new task. The caller has made room for it.
+    pub fn insert(&mut self, mut draft: Draft, now: Instant) -> u32 {
+        let mut hosts = std::mem::take(&mut draft.hosts);
+        hosts.sort_by(|one, other| one.0.cmp(&other.0));
+        let slot = self.begin(draft, hosts.len(), now);
+        for (host, state, failed) in hosts {
+            self.enter(slot, host, state, failed);
+        }
+        slot
+    }
+
+    /// Enters a new task without its hosts: `count` of them are to be [entered](Self::enter) by
+    /// name. It stays open until then. The caller has made room for it.
+    pub fn begin(&mut self, draft: Draft, count: usize, now: Instant) -> u32 {
+        let Draft {
+            key,
+            created,
+            request,
+            queue,
+            mut commands,
+            ..
+        } = draft;
+        debug_assert!(self.find(&key).is_none(), "{key} is there already");
+        sort_book(&mut commands);
+        let mut number = (created.0 << NUMBER_BITS) | 1;
+        while self.order.contains_key(&number) {
+            number += 1;
+        }
+        let bytes = Room::of(&commands, 0).bytes;
+        let slot = self.tasks.insert(Task {
+            key: key.clone(),
+            created,
+            request,
+            queue,
+            number,
+            commands,
+            deliveries: Vec::with_capacity(count),
+            left: count,
+            look: NEVER,
+            ended: now,
+            changed: 0,
+            dirty: Vec::new(),
+            aged: false,
+            expires: false,
+            counts: [0; TaskState::ALL.len()],
+            bytes,
+        }) as u32;
+        self.bytes += bytes;
+        self.left += count;
+        self.keys.insert(key, slot);
+        self.order.insert(number, slot);
+        let task = &self.tasks[slot as usize];
+        self.queued = self.queued.and(task.queued());
+        self.tasks_open += usize::from(task.is_open());
+        slot
+    }
+
+    /// Enters the next host of a task that has [begun](Self::begin), and returns its delivery.
+    pub fn enter(&mut self, task: u32, host: HostId, state: TaskState, failed: bool) -> u32 {
+        let before = self.tasks[task as usize].queued();
+        let slot = self.insert_delivery(task, host, state, failed);
+        let task = &mut self.tasks[task as usize];
+        task.left -= 1;
+        self.left -= 1;
+        self.queued = self.queued.without(before).and(task.queued());
+        if !task.is_open() {
+            self.tasks_open -= 1;
+        }
+        slot
+    }
+
+    fn insert_delivery(&mut self, task: u32, host: HostId, state: TaskState, failed: bool) -> u32 {
+        let recipients = &mut self.recipients;
+        let recipient = *self.names.get_or_insert_with(host.clone(), || {
+            let deliveries = Vec::new();
+            recipients.insert(Recipient {
+                id: host,
+                deliveries,
+                working: 0,
+            }) as u32
+        });
+        let slot = self.deliveries.insert(Delivery {
+            task,
+            recipient,
+            state,
+            tries: 0,
+            failed,
+            to_send: false,
+            held: false,
+            at_once: false,
+            cut: false,
+            dirty: false,
+            due: NEVER,
+            armed: NEVER,
+        }) as u32;
+        let deliveries = &mut self.recipients[recipient as usize].deliveries;
+        let place = deliveries.partition_point(|pair| pair.0 < task);
+        deliveries.insert(place, (task, slot));
+        self.tasks[task as usize].deliveries.push(slot);
+        self.count(slot, state, true);
+        slot
+    }
+
+    /// Forgets a task to make room. What it has in the store expires, even if a host of it might have become something.
+    fn let_go(&mut self, slot: u32) {
+        if let Some(task) = self.tasks.get(slot as usize).filter(|task| !task.expires) {
+            let state = |delivery: &u32| {
+                let (host, _) = self.names_of(*delivery)?;
+                Some((host.clone(), self.delivery(*delivery)?.state))
+            };
+            let pieces = task.deliveries.chunks(HOSTS_PER_OP_MAX);
+            let count = pieces.len();
+            let states = pieces.enumerate().map(|(place, piece)| TaskStates {
+                key: task.key.clone(),
+                states: piece.iter().filter_map(state).collect(),
+                over: true,
+                last: place + 1 == count,
+            });
+            let states: Vec<TaskStates> = states.collect();
+            self.gone.extend(states);
+        }
+        self.remove(slot);
+    }
+
+    /// Forgets a task and all its deliveries.
+    pub fn remove(&mut self, slot: u32) {
+        let Some(task) = self.tasks.get(slot as usize) else {
+            return;
+        };
+        if task.is_open() {
+            self.tasks_open -= 1;
+        }
+        self.queued = self.queued.without(task.queued());
+        let deliveries = self.tasks[slot as usize].deliveries.clone();
+        for delivery in deliveries {
+            self.count(delivery, self.deliveries[delivery as usize].state, false);
+            let gone = self.deliveries.remove(delivery as usize);
+            let recipient = &mut self.recipients[gone.recipient as usize];
+            let place = recipient
+                .deliveries
+                .binary_search_by_key(&slot, |pair| pair.0);
+            if let Ok(place) = place {
+                recipient.deliveries.remove(place);
+            }
+            if recipient.deliveries.is_empty() {
+                let recipient = self.recipients.remove(gone.recipient as usize);
+                self.names.remove(&recipient.id);
+            }
+        }
+        let task = self.tasks.remove(slot as usize);
+        self.left -= task.left;
+        self.bytes -= task.bytes;
+        self.keys.remove(&task.key);
+        self.order.remove(&task.number);
+        self.looks.remove(&(task.look, slot));
+        self.dirty.retain(|dirty| *dirty != slot);
+    }
+
+    /// Sets when a task is looked at.
+    pub fn set_look(&mut self, slot: u32, look: Instant) {
+        let Some(task) = self.tasks.get_mut(slot as usize) else {
+            return;
+        };
+        self.looks.remove(&(task.look, slot));
+        task.look = look;
+        self.looks.insert((look, slot));
+    }
+
+    /// Time of the next check of a task.
+    #[must_use]
+    pub fn next_look(&self) -> Option<Instant> {
+        self.looks.first().map(|(look, _)| *look)
+    }
+
+    /// A task whose time to be looked at has come; each once, until it is set again.
+    pub fn take_look(&mut self, now: Instant) -> Option<u32> {
+        let (look, slot) = self.looks.first().copied()?;
+        (look <= now).then(|| {
+            self.looks.remove(&(look, slot));
+            slot
+        })
+    }
+
+    /// Makes a delivery `next`, if it may become that and is not that already: what it was before.
+    pub fn become_(&mut self, slot: u32, next: TaskState, now: Instant) -> Option<TaskState> {
+        let delivery = self.deliveries.get_mut(slot as usize)?;
+        let before = delivery.state;
+        if before == next || !before.may_become(next) {
+            return None;
+        }
+        delivery.state = next;
+        let task = delivery.task;
+        let was_open = self.tasks[task as usize].is_open();
+        let was_queued = self.tasks[task as usize].queued();
+        self.count(slot, before, false);
+        self.count(slot, next, true);
+        let task = &mut self.tasks[task as usize];
+        self.queued = self.queued.without(was_queued).and(task.queued());
+        if next.has_ended() {
+            task.ended = now;
+        }
+        match (was_open, task.is_open()) {
+            (true, false) => self.tasks_open -= 1,
+            (false, true) => self.tasks_open += 1,
+            _ => {}
+        }
+        Some(before)
+    }
+
+    /// Returns whether writes on a task expire now.
+    #[must_use]
+    pub fn lifetime(&self, key: &TaskKey) -> Lifetime {
+        match self.find(key).and_then(|slot| self.task(slot)) {
+            None => Lifetime::Foreign,
+            Some(task) if task.is_over() => Lifetime::Over,
+            Some(_) => Lifetime::Open,
+        }
+    }
+
+    /// A task is over: with the report that says so where it has only that host, else with the states of all of them it is given
+    /// its time to live.
+    pub fn end(&mut self, slot: u32, reported: bool, store_session: u64) {
+        match self.tasks.get_mut(slot as usize) {
+            Some(task) if reported && task.deliveries.len() == 1 => task.expires = true,
+            _ => self.write_over(slot, store_session),
+        }
+    }
+
+    /// Has the states of all hosts of a task that is over written, and with them its time to live.
+    pub fn write_over(&mut self, slot: u32, store_session: u64) {
+        let Some(task) = self.tasks.get_mut(slot as usize) else {
+            return;
+        };
+        task.expires = true;
+        for delivery in task.deliveries.clone() {
+            self.write(delivery, store_session);
+        }
+    }
+
+    /// Has the state of a delivery written.
+    pub fn write(&mut self, slot: u32, store_session: u64) {
+        let Some(delivery) = self.deliveries.get_mut(slot as usize) else {
+            return;
+        };
+        let task_slot = delivery.task;
+        let task = &mut self.tasks[task_slot as usize];
+        task.changed = store_session;
+        if !std::mem::replace(&mut delivery.dirty, true) {
+            if task.dirty.is_empty() {
+                self.dirty.push_back(task_slot);
+            }
+            task.dirty.push(slot);
+        }
+    }
+
+    /// Counts a delivery in or out of `state`.
+    fn count(&mut self, slot: u32, state: TaskState, comes: bool) {
+        let delivery = &self.deliveries[slot as usize];
+        let step = |count: u32| if comes { count + 1 } else { count - 1 };
+        let counts = &mut self.tasks[delivery.task as usize].counts;
+        counts[state as usize] = step(counts[state as usize]);
+        if !state.has_ended() {
+            self.deliveries_open = step(self.deliveries_open as u32) as usize;
+        }
+        if is_at_work(state) {
+            let recipient = &mut self.recipients[delivery.recipient as usize];
+            let before = recipient.working;
+            recipient.working = step(before);
+            match (before, recipient.working) {
+                (0, 1) => self.recipients_working += 1,
+                (1, 0) => self.recipients_working -= 1,
+                _ => {}
+            }
+        }
+    }
+}
+
+/// Returns whether a host in this state is busy with the task.
+#[must_use]
+pub const fn is_at_work(state: TaskState) -> bool {
+    matches!(state, TaskState::Answered | TaskState::Working)
+}
+
+/// The order in which a book is run: the highest priority first, equal ones in the reverse order of
+/// their bytes, as Redis gives them.
+pub fn sort_book(commands: &mut [(String, f64)]) {
+    commands.sort_by(|(text, priority), (other_text, other)| {
+        let by_priority = other.partial_cmp(priority);
+        let by_priority = by_priority.unwrap_or(std::cmp::Ordering::Equal);
+        by_priority.then_with(|| other_text.cmp(text))
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn host(number: usize) -> HostId {
+        HostId::checked(&format!("h{number}")).unwrap()
+    }
+
+    fn key(number: usize) -> TaskKey {
+        TaskKey::parse(&format!("AC{number}"), "AC").unwrap()
+    }
+
+    fn draft(number: usize, hosts: usize, state: TaskState) -> Draft {
+        Draft {
+            request: 0,
+            queue: false,
+            key: key(number),
+            created: UnixMs(5 + number as u64),
+            commands: vec![("x".to_owned(), 1.0)],
+            hosts: (0..hosts).map(|h| (host(h), state, false)).collect(),
+        }
+    }
+
+    #[test]
+    fn a_delivery_is_found_by_task_and_host_and_only_there() {
+        let mut tasks = TaskTable::default();
+        for number in 0..20 {
+            tasks.insert(draft(number, 3, TaskState::Sent), Instant::ZERO);
+        }
+        for number in 0..20 {
+            let slot = tasks.delivery_of(&key(number), &host(1)).unwrap();
+            assert_eq!(tasks.names_of(slot), Some((&host(1), &key(number))));
+        }
+        assert_eq!(tasks.delivery_of(&key(1), &host(3)), None);
+        assert_eq!(tasks.delivery_of(&key(99), &host(1)), None);
+        let newest: Vec<u32> = tasks.newest_first(0).collect();
+        assert_eq!(newest[0], tasks.find(&key(19)).unwrap());
+        assert_eq!((newest.len(), tasks.deliveries_open()), (20, 60));
+    }
+
+    #[test]
+    fn counts_follow_every_state_and_end_at_nothing() {
+        let mut tasks = TaskTable::default();
+        let slot = tasks.insert(draft(1, 2, TaskState::Sent), Instant::ZERO);
+        let one = tasks.delivery_of(&key(1), &host(0)).unwrap();
+        let now = Instant::ZERO;
+        assert_eq!(
+            tasks.become_(one, TaskState::Working, now),
+            Some(TaskState::Sent)
+        );
+        assert_eq!(tasks.become_(one, TaskState::Sent, now), None);
+        assert_eq!(tasks.recipients_working(), 1);
+        let counts: Vec<_> = tasks.task(slot).unwrap().counts().collect();
+        assert_eq!(counts, [(TaskState::Sent, 1), (TaskState::Working, 1)]);
+        tasks.become_(one, TaskState::Done, now);
+        let other = tasks.delivery_of(&key(1), &host(1)).unwrap();
+        tasks.become_(other, TaskState::Unanswered, now);
+        assert_eq!((tasks.tasks_open(), tasks.deliveries_open()), (0, 0));
+        tasks.become_(other, TaskState::Answered, now);
+        assert_eq!((tasks.tasks_open(), tasks.recipients_working()), (1, 1));
+        tasks.remove(slot);
+        assert_eq!(tasks.taken(), Room::default());
+        assert_eq!((tasks.tasks_open(), tasks.recipients_working()), (0, 0));
+        assert!(tasks.recipient_of(&host(0)).is_none());
+    }
+
+    #[test]
+    fn a_full_table_lets_the_oldest_ended_task_go_and_no_open_one() {
+        let mut tasks = TaskTable::default();
+        for number in 0..TASKS_MAX {
+            let state = match number {
+                0 => TaskState::Sent,
+                _ => TaskState::Done,
+            };
+            tasks.insert(draft(number, 1, state), Instant::ZERO);
+        }
+        let one = Room::of(&[], 1);
+        assert_eq!(tasks.make_room(one), Some(1));
+        assert!(tasks.find(&key(0)).is_some() && tasks.find(&key(1)).is_none());
+        let too_much = Room {
+            deliveries: DELIVERIES_MAX,
+            ..one
+        };
+        assert_eq!(tasks.make_room(too_much), None);
+        assert_eq!(tasks.taken().tasks, TASKS_MAX - 1, "and nothing has gone");
+    }
+
+    #[test]
+    fn what_waits_for_hosts_leaves_room_for_what_goes_out() {
+        let mut tasks = TaskTable::default();
+        let one = Room::of(&[("x".to_owned(), 1.0)], 1);
+        let mut number = 0;
+        while tasks.has_room_to_queue(one) {
+            tasks.insert(draft(number, 1, TaskState::Queued), Instant::ZERO);
+            number += 1;
+        }
+        assert_eq!(number, TASKS_MAX / 4 * QUEUED_QUARTERS_MAX);
+        assert_eq!(tasks.make_room(one), Some(0), "an urgent one");
+        // One that comes online makes room.
+        let slot = tasks.delivery_of(&key(0), &host(0)).unwrap();
+        tasks.become_(slot, TaskState::Sent, Instant::ZERO);
+        assert!(tasks.has_room_to_queue(one));
+        for number in 0..number {
+            tasks.remove(tasks.find(&key(number)).unwrap());
+        }
+        assert_eq!(tasks.queued, Room::default());
+    }
+
+    #[test]
+    fn a_book_is_run_as_redis_gives_it() {
+        let pairs = [("b", 1.0), ("a", 1.0), ("c", -0.5), ("d", 7.0), ("ab", 1.0)];
+        let mut book: Vec<(String, f64)> = pairs.map(|(text, p)| (text.to_owned(), p)).into();
+        sort_book(&mut book);
+        let order: Vec<&str> = book.iter().map(|(text, _)| text.as_str()).collect();
+        assert_eq!(order, ["d", "b", "ab", "a", "c"]);
+    }
+}
