@@ -369,9 +369,6 @@ pub const DISPATCHES_WAITING_MAX: usize = 64;
 /// Hosts of one request handled in one step. A request with more continues in later turns, for
 /// [`TURN_SLICE_US`] of each.
 pub const HOSTS_PER_STEP_MAX: usize = 256;
-/// HTTP body whose host names are read in one step, in bytes. A longer one is read
-/// [`HOSTS_SHOWN_PER_STEP_MAX`] names at a time.
-pub const BODY_BYTES_AT_ONCE_MAX: usize = 32 * 1024;
 /// Hosts written into a response in one step. A longer response continues in later turns.
 pub const HOSTS_SHOWN_PER_STEP_MAX: usize = 1_024;
 /// Seconds for which a requester waits for the store's outcome of a dispatch.

@@ -1,248 +1,358 @@
-//! The body of a POST, parsed to a request for the core.
+//! Parser for the body of a POST: a request for the core.
 //!
-//! It is stricter than JSON: an unknown or repeated member is refused, because its author means
-//! something that would otherwise not happen.
+//! It is stricter than JSON. An unknown or repeated member is refused, because its author expects an
+//! effect that it would not have. The names of hosts are read some at a time, so a long list is
+//! spread over several turns. Errors name the member, the expected value, and the line and column.
 
 use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 
-use serde::de::{DeserializeOwned, Error, MapAccess, Visitor};
+use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
-use serde_json::Value;
+use serde_json::error::Category;
 use serde_json::value::RawValue;
 
-use super::response::Response;
+use super::response::{Reply, Response};
 use crate::handlers::ask::{Ask, NewTask};
 use crate::limits::BOOK_BYTES_MAX;
 
-/// A task to be sent.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct TaskBody<H> {
-    key: String,
-    commands: Commands,
-    hosts: Option<H>,
-    #[serde(default)]
-    queue: bool,
-}
+/// Members that are kept of a body. No request has more, so an unknown or a repeated one is among
+/// the first of a longer body.
+const MEMBERS_KEPT: usize = 8;
+/// Characters of a name or a number that an error repeats.
+const QUOTED_CHARS_MAX: usize = 64;
 
-/// A console command to be sent.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct CommandBody<H> {
-    command: String,
-    hosts: Option<H>,
-}
-
-/// Command → priority, in the order they stand.
+/// A body whose names of hosts are still to be read.
 #[derive(Debug)]
-struct Commands(Vec<(String, f64)>);
-
-impl<'de> Deserialize<'de> for Commands {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_map(CommandsVisitor)
-    }
+pub struct BodyReader {
+    /// The request without its hosts.
+    ask: Ask,
+    /// The names so far. None if the request names no hosts.
+    names: Option<Vec<String>>,
+    /// JSON of the list of names.
+    list: Box<str>,
+    /// Position of the list in the body.
+    start: Position,
+    /// Bytes of the list that have been read, its bracket included.
+    read: usize,
 }
 
-struct CommandsVisitor;
-
-impl<'de> Visitor<'de> for CommandsVisitor {
-    type Value = Commands;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an object of commands, each with its priority")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Commands, A::Error> {
-        let mut commands = Vec::new();
-        let mut seen = HashSet::new();
-        let mut bytes = 0;
-        while let Some((command, value)) = map.next_entry::<String, Value>()? {
-            let priority = value.as_f64().filter(|priority| priority.is_finite());
-            let Some(priority) = priority else {
-                let was = format!("the priority of {command:?} is {value}");
-                return Err(A::Error::custom(format!(
-                    "{was}, and must be a finite number"
-                )));
-            };
-            bytes += command.len();
-            if bytes > BOOK_BYTES_MAX {
-                let error = format!("the commands are longer than {BOOK_BYTES_MAX} bytes");
-                return Err(A::Error::custom(error));
-            }
-            if !seen.insert(command.clone()) {
-                let error = format!("the command {command:?} stands twice");
-                return Err(A::Error::custom(error));
-            }
-            commands.push((command, priority));
-        }
-        Ok(Commands(commands))
-    }
+/// Progress of a request.
+#[derive(Debug)]
+pub enum Progress {
+    /// It is answered.
+    Done(Reply),
+    /// More names are to be read.
+    Reading(BodyReader),
 }
 
-/// The task in `body`, as the request of this number.
+/// Begins to read a task, which the number `request` tells from all others.
 ///
 /// # Errors
-/// 400 with what is wrong with it.
-pub fn task(body: &[u8], request: u64) -> Result<Ask, Response> {
-    let body: TaskBody<Vec<String>> = read(body)?;
-    Ok(task_of(
-        body.key,
-        body.commands,
-        body.queue,
+/// 400 with the first mistake.
+pub fn task(body: &[u8], request: u64) -> Result<BodyReader, Response> {
+    let [key, commands, hosts, queue] = members(body, ["key", "commands", "hosts", "queue"])?;
+    let task = NewTask {
+        key: required(key, "key")?.string()?,
+        commands: required(commands, "commands")?.priorities()?,
+        hosts: None,
+        queue: queue.map_or(Ok(false), Member::flag)?,
         request,
-        body.hosts,
-    ))
+    };
+    BodyReader::new(Ask::Dispatch(task), hosts)
 }
 
-fn task_of(
-    key: String,
-    commands: Commands,
-    queue: bool,
-    request: u64,
-    hosts: Option<Vec<String>>,
-) -> Ask {
-    Ask::Dispatch(NewTask {
-        key,
-        commands: commands.0,
-        hosts,
-        queue,
-        request,
-    })
-}
-
-/// The console command in `body`, under the id `cid`. The name of an instruction stands for its text.
+/// Begins to read a console command with the id `cid`. The name of an instruction stands for its text.
 ///
 /// # Errors
-/// 400 with what is wrong with it.
+/// 400 with the first mistake.
 pub fn command(
     body: &[u8],
     instructions: &BTreeMap<String, String>,
     cid: String,
-) -> Result<Ask, Response> {
-    let CommandBody { command, hosts } = read::<CommandBody<Vec<String>>>(body)?;
+) -> Result<BodyReader, Response> {
+    let [command, hosts] = members(body, ["command", "hosts"])?;
+    let command = required(command, "command")?.string()?;
     let text = instructions.get(&command).cloned().unwrap_or(command);
-    Ok(Ask::Command { text, hosts, cid })
+    let ask = Ask::Command {
+        text,
+        hosts: None,
+        cid,
+    };
+    BodyReader::new(ask, hosts)
 }
 
-/// A long body that is being read: all but the names of its hosts, which follow some at a time.
-#[derive(Debug)]
-pub struct Reading {
-    ask: Ask,
-    /// The names as in the body: JSON, but not yet known to be a list of strings.
-    list: Box<RawValue>,
-    /// Bytes of it that have been read.
-    at: usize,
-    names: Vec<String>,
-}
-
-impl Reading {
-    /// Begins to read the [`task`] in `body`. What it is asked, if it names no hosts.
-    ///
-    /// # Errors
-    /// 400 with what is wrong with it.
-    pub fn task(body: &[u8], request: u64) -> Result<Begun, Response> {
-        let body: TaskBody<Box<RawValue>> = read(body)?;
-        let ask = task_of(body.key, body.commands, body.queue, request, None);
-        Ok(Self::begin(ask, body.hosts))
-    }
-
-    /// Begins to read the [`command`] in `body`.
-    ///
-    /// # Errors
-    /// 400 with what is wrong with it.
-    pub fn command(
-        body: &[u8],
-        instructions: &BTreeMap<String, String>,
-        cid: String,
-    ) -> Result<Begun, Response> {
-        let CommandBody { command, hosts } = read::<CommandBody<Box<RawValue>>>(body)?;
-        let text = instructions.get(&command).cloned().unwrap_or(command);
-        let ask = Ask::Command {
-            text,
-            hosts: None,
-            cid,
-        };
-        Ok(Self::begin(ask, hosts))
-    }
-
-    fn begin(ask: Ask, list: Option<Box<RawValue>>) -> Begun {
-        match list {
-            None => Begun::Whole(ask),
-            Some(list) => Begun::Partly(Self {
-                ask,
-                list,
-                at: 0,
-                names: Vec::new(),
-            }),
+impl BodyReader {
+    fn new(ask: Ask, hosts: Option<Member<'_>>) -> Result<Self, Response> {
+        let list = hosts.filter(|hosts| hosts.json != "null");
+        if let Some(list) = list.filter(|list| !list.json.starts_with('[')) {
+            return Err(list.wrong("a list of names or null"));
         }
+        Ok(Self {
+            ask,
+            names: list.map(|_| Vec::new()),
+            list: list.map_or_else(Box::default, |list| list.json.into()),
+            start: list.map_or(Position::START, |list| list.position()),
+            read: 1,
+        })
     }
 
-    /// Reads at most `max` more names. What is asked, if these were the last.
-    ///
-    /// # Errors
-    /// 400 with what is wrong with it.
-    pub fn step(&mut self, max: usize) -> Result<Option<Ask>, Response> {
-        let text = self.list.get();
-        for _ in 0..max {
-            // That it is JSON is known: between two values stand a comma and blanks.
-            let rest = text[self.at..].trim_start();
-            let rest = match (self.at, rest.strip_prefix([',', '['])) {
-                (0, _) if !rest.starts_with('[') => return Err(no_list("`hosts` is no list")),
-                (_, Some(rest)) => rest.trim_start(),
-                (_, None) => rest,
+    /// Reads at most `max` more names.
+    #[must_use]
+    pub fn step(self, max: usize) -> Progress {
+        self.read(max)
+            .unwrap_or_else(|refusal| Progress::Done(Reply::Now(refusal)))
+    }
+
+    fn read(mut self, max: usize) -> Result<Progress, Response> {
+        let mut elements = Elements(self.list.get(self.read..).unwrap_or_default());
+        for json in elements.by_ref().take(max) {
+            let names = self.names.get_or_insert_default();
+            let name = string(json).map_err(|found| {
+                let path = format!("hosts[{}]", names.len());
+                let before = &self.list[..offset(&self.list, json)];
+                mismatch(&path, "a string", &found, self.start.after(before))
+            })?;
+            names.push(name);
+        }
+        if elements.clone().next().is_some() {
+            self.read = offset(&self.list, elements.0);
+            return Ok(Progress::Reading(self));
+        }
+        if let Ask::Dispatch(NewTask { hosts, .. }) | Ask::Command { hosts, .. } = &mut self.ask {
+            *hosts = self.names;
+        }
+        Ok(Progress::Done(Reply::Ask(self.ask)))
+    }
+}
+
+/// The value of a member.
+#[derive(Clone, Copy)]
+struct Member<'a> {
+    name: &'static str,
+    /// The value, a part of the body.
+    json: &'a str,
+    body: &'a str,
+}
+
+impl Member<'_> {
+    fn string(self) -> Result<String, Response> {
+        string(self.json).map_err(|found| mismatch(self.name, "a string", &found, self.position()))
+    }
+
+    fn flag(self) -> Result<bool, Response> {
+        self.json.parse().map_err(|_| self.wrong("true or false"))
+    }
+
+    /// Commands and their priorities, in the order of the body.
+    fn priorities(self) -> Result<Vec<(String, f64)>, Response> {
+        if !self.json.starts_with('{') {
+            return Err(self.wrong("an object of commands, each with its priority"));
+        }
+        let mut commands = Vec::new();
+        let mut seen = HashSet::new();
+        let mut bytes = 0;
+        let mut elements = Elements(&self.json[1..]);
+        while let (Some(name), Some(value)) = (elements.next(), elements.next()) {
+            let at = |json| Position::START.after(&self.body[..offset(self.body, json)]);
+            let command = string(name)
+                .map_err(|found| mismatch("a name in commands", "a string", &found, at(name)))?;
+            let path = || format!("commands[{}]", quoted(&command));
+            let priority = value
+                .parse()
+                .ok()
+                .filter(|priority: &f64| priority.is_finite());
+            let Some(priority) = priority else {
+                return Err(mismatch(
+                    &path(),
+                    "a finite number",
+                    &found(value),
+                    at(value),
+                ));
             };
-            if rest.starts_with(']') {
-                return Ok(Some(self.done()));
+            bytes += command.len();
+            if bytes > BOOK_BYTES_MAX {
+                return Err(wrong(&format!(
+                    "commands: longer than {BOOK_BYTES_MAX} bytes"
+                )));
             }
-            let mut values = serde_json::Deserializer::from_str(rest).into_iter::<String>();
-            let Some(Ok(name)) = values.next() else {
-                let place = self.names.len();
-                return Err(no_list(&format!("`hosts[{place}]` is no string")));
-            };
-            self.at = text.len() - rest.len() + values.byte_offset();
-            self.names.push(name);
+            if !seen.insert(command.clone()) {
+                return Err(wrong(&format!(
+                    "{} is given twice, at {}",
+                    path(),
+                    at(name)
+                )));
+            }
+            commands.push((command, priority));
         }
-        Ok(None)
+        Ok(commands)
     }
 
-    fn done(&mut self) -> Ask {
-        let names = Some(std::mem::take(&mut self.names));
-        match self.ask.clone() {
-            Ask::Dispatch(task) => Ask::Dispatch(NewTask {
-                hosts: names,
-                ..task
-            }),
-            Ask::Command { text, cid, .. } => Ask::Command {
-                text,
-                hosts: names,
-                cid,
-            },
-            other => other,
+    fn position(self) -> Position {
+        Position::START.after(&self.body[..offset(self.body, self.json)])
+    }
+
+    fn wrong(self, expected: &str) -> Response {
+        mismatch(self.name, expected, &found(self.json), self.position())
+    }
+}
+
+/// The values of the members `names` of the object `body`.
+fn members<'a, const N: usize>(
+    body: &'a [u8],
+    names: [&'static str; N],
+) -> Result<[Option<Member<'a>>; N], Response> {
+    let body = std::str::from_utf8(body)
+        .map_err(|error| wrong(&format!("byte {} is not UTF-8", error.valid_up_to() + 1)))?;
+    if !body.trim_ascii_start().starts_with('{') {
+        return Err(wrong("expected a JSON object"));
+    }
+    let Members(found) = serde_json::from_str(body).map_err(|error| {
+        let (line, column) = (error.line(), error.column());
+        let what = match error.classify() {
+            Category::Eof => "the JSON is not complete",
+            _ => "not valid JSON",
+        };
+        wrong(&format!("{what}, at line {line} column {column}"))
+    })?;
+    let mut values = [None; N];
+    for (name, value) in found {
+        let json = value.get();
+        let place = names.iter().position(|known| *known == name);
+        let member = Member {
+            name: place.map_or("", |place| names[place]),
+            json,
+            body,
+        };
+        let problem = match place.map(|place| values[place].replace(member)) {
+            Some(None) => continue,
+            Some(Some(_)) => format!("{name} is given twice"),
+            None => format!(
+                "unknown member {} (known: {})",
+                quoted(&name),
+                names.join(", ")
+            ),
+        };
+        return Err(wrong(&format!("{problem}, at {}", member.position())));
+    }
+    Ok(values)
+}
+
+fn required<'a>(member: Option<Member<'a>>, name: &str) -> Result<Member<'a>, Response> {
+    member.ok_or_else(|| wrong(&format!("{name} is missing")))
+}
+
+/// The first members of an object, in order.
+struct Members<'a>(Vec<(String, &'a RawValue)>);
+
+impl<'de> Deserialize<'de> for Members<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(MembersVisitor)
+    }
+}
+
+struct MembersVisitor;
+
+impl<'de> Visitor<'de> for MembersVisitor {
+    type Value = Members<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut members = Vec::new();
+        while let Some(member) = map.next_entry()? {
+            if members.len() < MEMBERS_KEPT {
+                members.push(member);
+            }
+        }
+        Ok(Members(members))
+    }
+}
+
+/// The elements of a list, or names and values of an object in turn, behind the bracket. The JSON is
+/// known to be valid.
+#[derive(Clone)]
+struct Elements<'a>(&'a str);
+
+impl<'a> Iterator for Elements<'a> {
+    type Item = &'a str;
+
+    fn next(&mut self) -> Option<&'a str> {
+        let opening = |c: char| matches!(c, ',' | ':') || c.is_ascii_whitespace();
+        let rest = self.0.trim_start_matches(opening);
+        let mut values = serde_json::Deserializer::from_str(rest).into_iter::<&RawValue>();
+        let value = values.next()?.ok()?;
+        self.0 = &rest[values.byte_offset()..];
+        Some(value.get())
+    }
+}
+
+/// Line and column, from 1, the column in characters.
+#[derive(Clone, Copy, Debug)]
+struct Position {
+    line: usize,
+    column: usize,
+}
+
+impl Position {
+    const START: Self = Self { line: 1, column: 1 };
+
+    /// The position behind `text` that begins here.
+    fn after(self, text: &str) -> Self {
+        let last = text.rsplit('\n').next().unwrap_or_default();
+        let lines = text.matches('\n').count();
+        let column = if lines == 0 { self.column } else { 1 };
+        Self {
+            line: self.line + lines,
+            column: column + last.chars().count(),
         }
     }
 }
 
-/// Result of the beginning of a long body.
-#[derive(Debug)]
-pub enum Begun {
-    /// The request is complete.
-    Whole(Ask),
-    /// The names of hosts are still to be read.
-    Partly(Reading),
-}
-
-fn no_list(what: &str) -> Response {
-    Response::error(400, &format!("the body is wrong: {what}"))
-}
-
-fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Response> {
-    // An array would do for serde, its elements taken for the members in their order.
-    if body.trim_ascii_start().first() != Some(&b'{') {
-        return Err(Response::error(400, "the body is no JSON object"));
+impl fmt::Display for Position {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "line {} column {}", self.line, self.column)
     }
-    serde_json::from_slice(body)
-        .map_err(|error| Response::error(400, &format!("the body is wrong: {error}")))
+}
+
+/// Bytes of `text` before its slice `part`.
+fn offset(text: &str, part: &str) -> usize {
+    part.as_ptr().addr() - text.as_ptr().addr()
+}
+
+/// The string `json`, else what it is instead.
+fn string(json: &str) -> Result<String, String> {
+    serde_json::from_str(json).map_err(|_| {
+        let broken = json.starts_with('"').then_some(" with a broken escape");
+        found(json) + broken.unwrap_or_default()
+    })
+}
+
+/// How an error shows the value `json`.
+fn found(json: &str) -> String {
+    match json.as_bytes().first() {
+        Some(b'"') => "a string".to_owned(),
+        Some(b'[') => "a list".to_owned(),
+        Some(b'{') => "an object".to_owned(),
+        _ => json.chars().take(QUOTED_CHARS_MAX).collect(),
+    }
+}
+
+fn quoted(name: &str) -> String {
+    let shown: String = name.chars().take(QUOTED_CHARS_MAX).collect();
+    format!("{shown:?}")
+}
+
+fn mismatch(path: &str, expected: &str, found: &str, at: Position) -> Response {
+    wrong(&format!(
+        "{path}: expected {expected}, found {found}, at {at}"
+    ))
+}
+
+fn wrong(text: &str) -> Response {
+    Response::error(400, &format!("the body is wrong: {text}"))
 }
 
 #[cfg(test)]
@@ -252,11 +362,41 @@ mod tests {
 
     fn why(response: &Response) -> String {
         assert_eq!(response.status, 400);
-        String::from_utf8(response.body.clone()).unwrap()
+        let body: serde_json::Value = serde_json::from_slice(&response.body).unwrap();
+        let text = body["error"].as_str().unwrap();
+        text.strip_prefix("the body is wrong: ").unwrap().to_owned()
+    }
+
+    /// Reads in steps of `max` names. Returns the number of steps, too.
+    fn in_steps(
+        reader: Result<BodyReader, Response>,
+        max: usize,
+    ) -> (Result<Ask, Response>, usize) {
+        let mut reader = match reader {
+            Ok(reader) => reader,
+            Err(response) => return (Err(response), 0),
+        };
+        for steps in 1.. {
+            match reader.step(max) {
+                Progress::Reading(rest) => reader = rest,
+                Progress::Done(Reply::Ask(ask)) => return (Ok(ask), steps),
+                Progress::Done(Reply::Now(response)) => return (Err(response), steps),
+                Progress::Done(Reply::Follow) => panic!("a body asks for no events"),
+            }
+        }
+        unreachable!()
+    }
+
+    fn read_task(body: &[u8], request: u64) -> Result<Ask, Response> {
+        in_steps(task(body, request), usize::MAX).0
+    }
+
+    fn read_command(body: &[u8], instructions: &BTreeMap<String, String>) -> Result<Ask, Response> {
+        in_steps(command(body, instructions, "c1".into()), usize::MAX).0
     }
 
     #[test]
-    fn a_task_is_read_in_the_order_it_is_written() {
+    fn a_task_keeps_the_order_of_its_members() {
         let text = r#" {"commands":{"z":2,"a":-1.5e2},"key":"AC1"}"#;
         let expected = NewTask {
             key: "AC1".into(),
@@ -265,76 +405,124 @@ mod tests {
             queue: false,
             request: 7,
         };
-        assert_eq!(
-            task(text.as_bytes(), 7),
-            Ok(Ask::Dispatch(expected.clone()))
-        );
+        let read = read_task(text.as_bytes(), 7);
+        assert_eq!(read, Ok(Ask::Dispatch(expected.clone())));
         let text = r#"{"key":"AC1","commands":{"z":2,"a":-150},"hosts":["b","a"],"queue":true}"#;
-        let hosts = Some(vec!["b".to_owned(), "a".to_owned()]);
         let expected = NewTask {
-            hosts,
+            hosts: Some(vec!["b".to_owned(), "a".to_owned()]),
             queue: true,
             ..expected
         };
-        assert_eq!(task(text.as_bytes(), 7), Ok(Ask::Dispatch(expected)));
-        let null = task(br#"{"key":"","commands":{},"hosts":null}"#, 1).unwrap();
+        let read = read_task(text.as_bytes(), 7);
+        assert_eq!(read, Ok(Ask::Dispatch(expected)));
+        let null = read_task(br#"{"key":"","commands":{},"hosts":null}"#, 1).unwrap();
         assert!(matches!(null, Ask::Dispatch(NewTask { hosts: None, .. })));
     }
 
     #[test]
-    fn what_is_wrong_with_a_task_is_named() {
+    fn an_error_names_member_expectation_and_position() {
         let cases = [
-            ("", "object"),
-            ("null", "object"),
-            (r#"["AC1",{"a":1}]"#, "object"),
-            (r#""AC1""#, "object"),
-            ("{", "EOF"),
-            (r#"{"key":"AC1"}"#, "commands"),
-            (r#"{"commands":{"a":1}}"#, "key"),
-            (r#"{"key":1,"commands":{"a":1}}"#, "string"),
-            (r#"{"key":"AC1","commands":["a"]}"#, "commands"),
-            (r#"{"key":"AC1","commands":null}"#, "commands"),
-            (r#"{"key":"AC1","commands":{"a":1,"a":2}}"#, "twice"),
-            (r#"{"key":"AC1","commands":{"a":1,"\u0061":2}}"#, "twice"),
+            ("", "expected a JSON object"),
+            ("null", "expected a JSON object"),
+            (r#"["AC1",{"a":1}]"#, "expected a JSON object"),
+            (r#""AC1""#, "expected a JSON object"),
+            ("{", "the JSON is not complete, at line 1 column 1"),
+            (r#"{"key":"AC1"}"#, "commands is missing"),
+            (r#"{"commands":{"a":1}}"#, "key is missing"),
             (
-                r#"{"key":"AC1","commands":{"a":"1"}}"#,
-                "must be a finite number",
+                "{\n \"\u{e4}\":1, \"key\":2}",
+                "unknown member \"\u{e4}\" (known: key, commands, hosts, queue), at line 2 column 6",
             ),
             (
-                r#"{"key":"AC1","commands":{"a":true}}"#,
-                "must be a finite number",
+                "{\"commands\":{},\n\n \"key\": 1}",
+                "key: expected a string, found 1, at line 3 column 9",
+            ),
+            (
+                r#"{"key":"\ud800","commands":{}}"#,
+                "key: expected a string, found a string with a broken escape, at line 1 column 8",
+            ),
+            (
+                r#"{"key":"AC1","commands":["a"]}"#,
+                "commands: expected an object of commands, each with its priority, \
+                 found a list, at line 1 column 25",
+            ),
+            (
+                r#"{"key":"AC1","commands":null}"#,
+                "commands: expected an object of commands, each with its priority, \
+                 found null, at line 1 column 25",
+            ),
+            (
+                r#"{"key":"AC1","commands":{"a":1,"a":2}}"#,
+                "commands[\"a\"] is given twice, at line 1 column 32",
+            ),
+            (
+                r#"{"key":"AC1","commands":{"a":1,"\u0061":2}}"#,
+                "commands[\"a\"] is given twice, at line 1 column 32",
+            ),
+            (
+                r#"{"key":"AC1","commands":{"a" : "1"}}"#,
+                "commands[\"a\"]: expected a finite number, found a string, at line 1 column 32",
+            ),
+            (
+                r#"{"key":"AC1","commands":{"b":1,"a":true}}"#,
+                "commands[\"a\"]: expected a finite number, found true, at line 1 column 36",
             ),
             (
                 r#"{"key":"AC1","commands":{"a":null}}"#,
-                "must be a finite number",
+                "commands[\"a\"]: expected a finite number, found null, at line 1 column 30",
             ),
-            (r#"{"key":"AC1","commands":{"a":1e999}}"#, "range"),
-            (r#"{"key":"AC1","commands":{"a":NaN}}"#, "expected"),
-            (r#"{"key":"AC1","commands":{"a":Infinity}}"#, "expected"),
+            (
+                r#"{"key":"AC1","commands":{"a":1e999}}"#,
+                "commands[\"a\"]: expected a finite number, found 1e999, at line 1 column 30",
+            ),
+            (
+                r#"{"key":"AC1","commands":{"a":NaN}}"#,
+                "not valid JSON, at line 1 column 30",
+            ),
+            (
+                r#"{"key":"AC1","commands":{"a":Infinity}}"#,
+                "not valid JSON, at line 1 column 30",
+            ),
             (
                 r#"{"key":"AC1","key":"AC2","commands":{"a":1}}"#,
-                "duplicate",
+                "key is given twice, at line 1 column 20",
             ),
-            (r#"{"key":"AC1","commands":{"a":1},"prio":1}"#, "prio"),
-            (r#"{"key":"AC1","commands":{"a":1},"hosts":"b"}"#, "string"),
-            (r#"{"key":"AC1","commands":{"a":1},"hosts":[1]}"#, "string"),
-            (r#"{"key":"AC1","commands":{"a":1},"queue":1}"#, "bool"),
-            (r#"{"key":"AC1","commands":{"a":1},"queue":null}"#, "bool"),
-            (r#"{"key":"AC1","commands":{"a":1}} {}"#, "trailing"),
+            (
+                r#"{"key":"AC1","commands":{"a":1},"hosts":"b"}"#,
+                "hosts: expected a list of names or null, found a string, at line 1 column 41",
+            ),
+            (
+                r#"{"key":"AC1","commands":{"a":1},"hosts":["a", 1]}"#,
+                "hosts[1]: expected a string, found 1, at line 1 column 47",
+            ),
+            (
+                r#"{"key":"AC1","commands":{"a":1},"queue":1}"#,
+                "queue: expected true or false, found 1, at line 1 column 41",
+            ),
+            (
+                r#"{"key":"AC1","commands":{"a":1},"queue":null}"#,
+                "queue: expected true or false, found null, at line 1 column 41",
+            ),
+            (
+                r#"{"key":"AC1","commands":{"a":1}} {}"#,
+                "not valid JSON, at line 1 column 34",
+            ),
         ];
-        for (text, word) in cases {
-            let why = why(&task(text.as_bytes(), 1).unwrap_err());
-            assert!(why.contains(word), "{text}: {why}");
+        for (text, expected) in cases {
+            let why = why(&read_task(text.as_bytes(), 1).unwrap_err());
+            assert_eq!(why, expected, "{text}");
         }
         let deep = format!(r#"{{"key":{}"#, "[".repeat(100_000));
-        why(&task(deep.as_bytes(), 1).unwrap_err());
-        why(&task(b"{\"key\":\"\xff\",\"commands\":{}}", 1).unwrap_err());
+        let error = why(&read_task(deep.as_bytes(), 1).unwrap_err());
+        assert_eq!(error, "the JSON is not complete, at line 1 column 100007");
+        let error = why(&read_task(b"{\"key\":\"\xff\",\"commands\":{}}", 1).unwrap_err());
+        assert_eq!(error, "byte 9 is not UTF-8");
     }
 
     #[test]
     fn a_command_may_be_the_name_of_an_instruction() {
         let instructions = BTreeMap::from([("up".to_owned(), "uptime -p".to_owned())]);
-        let text = |body: &str| match command(body.as_bytes(), &instructions, "c1".into()) {
+        let text = |body: &str| match read_command(body.as_bytes(), &instructions) {
             Ok(Ask::Command { text, hosts, cid }) => {
                 assert_eq!(cid, "c1");
                 (text, hosts)
@@ -347,30 +535,21 @@ mod tests {
             text(r#"{"hosts":["a"],"command":"up x"}"#),
             ("up x".into(), hosts)
         );
-        for bad in [
-            "{}",
-            r#"{"command":1}"#,
-            r#"{"command":"a","cid":"b"}"#,
-            r#"["a"]"#,
+        for (body, expected) in [
+            ("{}", "command is missing"),
+            (
+                r#"{"command":1}"#,
+                "command: expected a string, found 1, at line 1 column 12",
+            ),
+            (
+                r#"{"command":"a","cid":"b"}"#,
+                "unknown member \"cid\" (known: command, hosts), at line 1 column 22",
+            ),
+            (r#"["a"]"#, "expected a JSON object"),
         ] {
-            why(&command(bad.as_bytes(), &instructions, String::new()).unwrap_err());
+            let error = read_command(body.as_bytes(), &instructions).unwrap_err();
+            assert_eq!(why(&error), expected);
         }
-    }
-
-    fn in_steps(begun: Result<Begun, Response>, max: usize) -> (Result<Ask, Response>, usize) {
-        let mut reading = match begun {
-            Ok(Begun::Partly(reading)) => reading,
-            Ok(Begun::Whole(ask)) => return (Ok(ask), 0),
-            Err(response) => return (Err(response), 0),
-        };
-        for steps in 1.. {
-            match reading.step(max) {
-                Ok(None) => {}
-                Ok(Some(ask)) => return (Ok(ask), steps),
-                Err(response) => return (Err(response), steps),
-            }
-        }
-        unreachable!()
     }
 
     #[test]
@@ -378,42 +557,60 @@ mod tests {
         let names = r#"[ "a" ,"b","c\n\u0041]\"," , "", "[","e"]"#;
         for hosts in [names, "[]", " [ ] ", "null", r#"["a"]"#] {
             let text = format!(r#"{{"key":"AC1","hosts":{hosts},"commands":{{"x":1}}}}"#);
-            let whole = task(text.as_bytes(), 7);
+            let whole = read_task(text.as_bytes(), 7);
+            assert!(whole.is_ok());
             for max in 1..8 {
-                let (read, steps) = in_steps(Reading::task(text.as_bytes(), 7), max);
+                let (read, steps) = in_steps(task(text.as_bytes(), 7), max);
                 assert_eq!(read, whole, "{text}");
-                assert!(hosts != names || steps > 6 / max, "{steps} steps of {max}");
+                assert!(hosts != names || steps >= 6 / max, "{steps} steps of {max}");
             }
             let text = format!(r#"{{"command":"x","hosts":{hosts}}}"#);
             let none = BTreeMap::new();
-            let begun = Reading::command(text.as_bytes(), &none, "c".into());
-            let whole = command(text.as_bytes(), &none, "c".into());
+            let begun = command(text.as_bytes(), &none, "c1".into());
+            let whole = read_command(text.as_bytes(), &none);
             assert_eq!(in_steps(begun, 2).0, whole);
         }
-        for (hosts, what) in [
-            ("7", "list"),
-            (r#"{"a":1}"#, "list"),
-            (r#""a""#, "list"),
-            (r#"["a",7]"#, "hosts[1]"),
-            (r#"[["a"]]"#, "hosts[0]"),
-            (r#"["a",null]"#, "hosts[1]"),
-            (r#"["a","b"#, "EOF"),
-            (r#"["a" "b"]"#, "expected"),
+        for (hosts, expected) in [
+            (
+                "7",
+                "hosts: expected a list of names or null, found 7, at line 1 column 24",
+            ),
+            (
+                r#"{"a":1}"#,
+                "hosts: expected a list of names or null, found an object, at line 1 column 24",
+            ),
+            (
+                "[\"a\",\"b\",\"c\",\n  7]",
+                "hosts[3]: expected a string, found 7, at line 2 column 3",
+            ),
+            (
+                r#"[["a"]]"#,
+                "hosts[0]: expected a string, found a list, at line 1 column 25",
+            ),
+            (
+                r#"["a",null]"#,
+                "hosts[1]: expected a string, found null, at line 1 column 29",
+            ),
+            (
+                r#"["a","b"#,
+                "the JSON is not complete, at line 1 column 31",
+            ),
+            (r#"["a" "b"]"#, "not valid JSON, at line 1 column 29"),
         ] {
             let text = format!(r#"{{"command":"x","hosts":{hosts}}}"#);
-            let begun = Reading::command(text.as_bytes(), &BTreeMap::new(), "c".into());
+            let begun = command(text.as_bytes(), &BTreeMap::new(), "c".into());
             let why = why(&in_steps(begun, 3).0.unwrap_err());
-            assert!(why.contains(what), "{text}: {why}");
+            assert_eq!(why, expected, "{text}");
         }
     }
 
     #[test]
-    fn commands_that_no_book_holds_are_not_read_to_their_end() {
+    fn commands_beyond_a_book_are_not_read_to_their_end() {
         let long: Vec<String> = (0..BOOK_BYTES_MAX / 8).map(|n| format!("{n:09}")).collect();
         let commands: BTreeMap<&str, u32> = long.iter().map(|text| (text.as_str(), 1)).collect();
         let body = serde_json::json!({"key": "AC1", "commands": commands}).to_string();
-        let why = why(&task(body.as_bytes(), 1).unwrap_err());
-        assert!(why.contains("longer than 60000 bytes"), "{why}");
+        let why = why(&read_task(body.as_bytes(), 1).unwrap_err());
+        assert_eq!(why, "commands: longer than 60000 bytes");
     }
 
     proptest! {
@@ -421,17 +618,17 @@ mod tests {
         fn nothing_panics(body in proptest::collection::vec(any::<u8>(), 0..64)) {
             let braced = [b"{", body.as_slice(), b"}"].concat();
             for body in [&body, &braced] {
-                if let Err(response) = task(body, 1) {
+                if let Err(response) = read_task(body, 1) {
                     prop_assert_eq!(response.status, 400);
                 }
-                if let Err(response) = command(body, &BTreeMap::new(), String::new()) {
+                if let Err(response) = read_command(body, &BTreeMap::new()) {
                     prop_assert_eq!(response.status, 400);
                 }
             }
         }
 
         #[test]
-        fn what_was_written_is_read(
+        fn a_written_task_is_read_back(
             key in ".{0,8}",
             commands in proptest::collection::btree_map(".{0,8}", -1e300f64..1e300, 0..5),
             hosts in proptest::option::of(proptest::collection::vec(".{0,8}", 0..4)),
@@ -441,16 +638,13 @@ mod tests {
             let body = serde_json::json!(
                 {"key": key, "commands": commands, "hosts": hosts, "queue": queue}
             );
-            let task = task(body.to_string().as_bytes(), request);
+            let task = read_task(body.to_string().as_bytes(), request);
             let Ok(Ask::Dispatch(task)) = task else {
                 return Err(TestCaseError::fail(format!("{task:?}")));
             };
             let read: BTreeMap<String, f64> = task.commands.iter().cloned().collect();
             prop_assert_eq!(task.commands.len(), commands.len());
-            prop_assert!(read.keys().eq(commands.keys()));
-            for (one, other) in read.values().zip(commands.values()) {
-                prop_assert!((one - other).abs() <= other.abs() * 1e-12);
-            }
+            prop_assert_eq!(read, commands);
             prop_assert_eq!((task.key, task.hosts, task.queue), (key, hosts, queue));
             prop_assert_eq!(task.request, request);
         }

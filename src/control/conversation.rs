@@ -2,97 +2,78 @@
 //!
 //! ```text
 //!  take(bytes) ──▶ input ──▶ step ──▶ More        read on
-//!                                 ├─▶ Working     step again: a long body is read in several
-//!                                 ├─▶ Continue    100 Continue, for a peer that waits before its body
-//!                                 ├─▶ Answered    write this out first, then step again
-//!                                 ├─▶ Asked       the core's answer goes to `answer`
-//!                                 └─▶ Follow      events, and nothing else any more
+//!                                 ├─▶ Working     step again: a long body is read in several steps
+//!                                 ├─▶ Continue    send [`CONTINUE`]: the peer waits before its body
+//!                                 └─▶ Reply       a response goes to `respond`, then step again;
+//!                                                 after `Follow` nothing more is stepped
 //! ```
 //!
 //! The memory is bounded by a head, a body and one read: the caller reads only after [`Step::More`].
 
 use super::HttpContext;
-use super::body::{Begun, Reading};
+use super::body::{BodyReader, Progress};
 use super::guard::RequestGuard;
-use super::http::{self, Head};
-use super::response::{Note, Response, Sending};
-use super::routes::{self, Outcome, Route};
-use crate::handlers::ask::Ask;
-use crate::limits::{BODY_BYTES_AT_ONCE_MAX, HOSTS_SHOWN_PER_STEP_MAX};
+use super::http;
+use super::response::{Reply, Response, Sending};
+use super::routes;
+use crate::limits::HOSTS_SHOWN_PER_STEP_MAX;
+
+/// The interim response that asks a peer for its body.
+pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
 /// The bytes of one connection that have not been answered yet.
 #[derive(Debug, Default)]
 pub struct Conversation {
     input: Vec<u8>,
-    /// Bytes of the request under way, head and body, once its head has been let in.
+    /// Bytes of the request under way, head and body, once its head has been admitted.
     total: Option<usize>,
     /// The connection ends with the next response.
     is_last: bool,
-    /// Form of the response that the core will give.
-    asked: Option<Sending>,
-    /// A long body that is being read, and how its answer is to be sent.
-    reading: Option<(Reading, Sending)>,
+    /// Form of the response that is awaited.
+    sending: Option<Sending>,
+    /// A long body that is being read.
+    body: Option<BodyReader>,
 }
 
 /// Result of a step.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Step {
-    /// Nothing was written. More of the request has to come.
+    /// More of the request has to arrive.
     More,
-    /// Nothing was written. The request is long: it takes another step, which needs nothing from the peer.
+    /// The request is long: it takes another step, which needs nothing from the peer.
     Working,
-    /// The peer was asked to send its body.
+    /// The peer waits for [`CONTINUE`] before it sends the body.
     Continue,
-    /// A request was answered.
-    Answered {
-        /// With this status.
-        status: u16,
-        /// The connection ends with it.
-        close: bool,
-        /// The request had a wrong token.
-        wrong_token: bool,
-    },
-    /// This is to be asked of the core; [`Conversation::answer`] takes the answer. Nothing is to be
-    /// stepped before.
-    Asked(Ask),
-    /// The peer wants the events. It says nothing more that counts.
-    Follow,
+    /// A request is answered so. No step follows before [`Conversation::respond`].
+    Reply(Reply),
 }
 
 impl Conversation {
-    /// A connection that has said nothing yet.
-    #[must_use]
-    pub fn new() -> Self {
-        Self::default()
-    }
-
     /// Returns whether no byte of a request has arrived.
     #[must_use]
     pub fn is_silent(&self) -> bool {
-        self.input.is_empty() && self.reading.is_none()
+        self.input.is_empty() && self.body.is_none()
     }
 
-    /// The connection ends with the next answer, whatever the peer wants.
+    /// The connection ends with the next response, whatever the peer wants.
     pub fn end_after_next(&mut self) {
         self.is_last = true;
     }
 
-    /// Takes what was read.
+    /// Takes bytes that were read.
     pub fn take(&mut self, bytes: &[u8]) {
         self.input.extend_from_slice(bytes);
     }
 
-    /// Answers the next request if it is whole, appending the answer to `out`. `number` is random, in
-    /// every step another.
+    /// Answers the next request if it is whole. `number` is random, in every step another.
     pub fn step(
         &mut self,
         guard: &RequestGuard<'_>,
         context: &HttpContext<'_>,
         number: u128,
-        out: &mut Vec<u8>,
     ) -> Step {
-        if let Some((reading, sending)) = self.reading.take() {
-            return self.go_on(reading, sending, out);
+        if let Some(body) = self.body.take() {
+            return self.advance(body.step(HOSTS_SHOWN_PER_STEP_MAX));
         }
         if self.total.is_some_and(|total| self.input.len() < total) {
             return Step::More;
@@ -101,12 +82,8 @@ impl Conversation {
             Ok(Some(parsed)) => parsed,
             Ok(None) => return Step::More,
             Err(refusal) => {
-                self.refuse(&refusal, out);
-                return Step::Answered {
-                    status: refusal.status,
-                    close: true,
-                    wrong_token: false,
-                };
+                self.forget(usize::MAX);
+                return Step::Reply(Reply::Now(refusal));
             }
         };
         let total = head_len + head.body_len;
@@ -114,112 +91,62 @@ impl Conversation {
             head_only: head.is_head(),
             close: head.close || self.is_last,
         };
-        let response = match admit(&head, guard) {
+        let admitted = guard.judge(&head).and_then(|()| routes::find(&head));
+        let route = match admitted {
             Ok(_) if self.input.len() < total => {
+                self.total = Some(total);
                 let waits = head.expects_continue && self.input.len() == head_len;
-                return self.wait_for(total, waits, out);
+                return if waits { Step::Continue } else { Step::More };
             }
-            Ok(route) => {
-                let body = &self.input[head_len..total];
-                if body.len() > BODY_BYTES_AT_ONCE_MAX
-                    && let Some(begun) = routes::begin(&route, body, guard.rules, number)
-                {
-                    self.forget(total);
-                    return self.begun(begun, sending, out);
-                }
-                match routes::act(route, body, context, guard.rules, number) {
-                    Outcome::Answer(response) => response,
-                    Outcome::Ask(ask) => {
-                        self.asked = Some(sending);
-                        self.forget(total);
-                        return Step::Asked(ask);
-                    }
-                    Outcome::Follow => {
-                        self.forget(usize::MAX);
-                        return Step::Follow;
-                    }
-                }
-            }
+            Ok(route) => route,
             Err(refusal) => {
-                // Its body is not waited for, so where the next request begins is never reached.
+                // Its body is not waited for, so the beginning of the next request is not known.
                 sending.close |= head.body_len > 0;
-                refusal
+                self.sending = Some(sending);
+                self.forget(total);
+                return Step::Reply(Reply::Now(refusal));
             }
         };
-        response.write(sending, out);
+        self.sending = Some(sending);
+        let body = &self.input[head_len..total];
+        let progress = route.handle(body, context, guard.rules, number);
         self.forget(total);
-        Step::Answered {
-            status: response.status,
-            close: sending.close,
-            wrong_token: response.note == Note::WrongToken,
-        }
+        self.advance(progress)
     }
 
-    /// The beginning of a long body has been read.
-    fn begun(
-        &mut self,
-        begun: Result<Begun, Response>,
-        sending: Sending,
-        out: &mut Vec<u8>,
-    ) -> Step {
-        match begun {
-            Ok(Begun::Partly(reading)) => {
-                self.reading = Some((reading, sending));
+    fn advance(&mut self, progress: Progress) -> Step {
+        match progress {
+            Progress::Reading(body) => {
+                self.body = Some(body);
                 Step::Working
             }
-            Ok(Begun::Whole(ask)) => {
-                self.asked = Some(sending);
-                Step::Asked(ask)
-            }
-            Err(refusal) => {
-                refusal.write(sending, out);
-                Step::Answered {
-                    status: refusal.status,
-                    close: sending.close,
-                    wrong_token: false,
+            Progress::Done(reply) => {
+                if let Reply::Follow = reply {
+                    self.forget(usize::MAX);
                 }
+                Step::Reply(reply)
             }
         }
     }
 
-    /// Reads some more of a long body.
-    fn go_on(&mut self, mut reading: Reading, sending: Sending, out: &mut Vec<u8>) -> Step {
-        let begun = match reading.step(HOSTS_SHOWN_PER_STEP_MAX) {
-            Ok(None) => Ok(Begun::Partly(reading)),
-            Ok(Some(ask)) => Ok(Begun::Whole(ask)),
-            Err(refusal) => Err(refusal),
-        };
-        self.begun(begun, sending, out)
-    }
-
-    /// The answer to what was [`Asked`](Step::Asked). Whether the connection ends with it.
-    pub fn answer(&mut self, response: &Response, out: &mut Vec<u8>) -> bool {
-        let sending = self.asked.take().unwrap_or(Sending {
-            head_only: false,
-            close: true,
-        });
+    /// Appends the awaited response to `out`. Returns whether the connection ends with it.
+    pub fn respond(&mut self, response: &Response, out: &mut Vec<u8>) -> bool {
+        let sending = self.sending.take().unwrap_or(Sending::LAST);
         response.write(sending, out);
         sending.close
     }
 
-    /// An answer after which nothing the peer says is read any more.
+    /// Appends a response to `out` after which no further request is read.
     pub fn refuse(&mut self, refusal: &Response, out: &mut Vec<u8>) {
-        let asked = self.asked.take();
-        let sending = Sending {
-            head_only: asked.is_some_and(|asked| asked.head_only),
-            close: true,
-        };
-        refusal.write(sending, out);
+        let sending = self.sending.take().unwrap_or(Sending::LAST);
+        refusal.write(
+            Sending {
+                close: true,
+                ..sending
+            },
+            out,
+        );
         self.forget(usize::MAX);
-    }
-
-    fn wait_for(&mut self, total: usize, waits: bool, out: &mut Vec<u8>) -> Step {
-        self.total = Some(total);
-        if !waits {
-            return Step::More;
-        }
-        out.extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
-        Step::Continue
     }
 
     /// Drops the first `len` bytes, and with the last of them the memory.
@@ -233,12 +160,6 @@ impl Conversation {
     }
 }
 
-/// Everything that can be said from the head alone.
-fn admit(head: &Head<'_>, guard: &RequestGuard<'_>) -> Result<Route, Response> {
-    guard.judge(head)?;
-    routes::find(head)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -247,8 +168,9 @@ mod tests {
     use crate::limits::{HTTP_BODY_BYTES_MAX, HTTP_HEAD_BYTES_MAX};
     use proptest::prelude::*;
 
-    /// Feeds `pieces` to a fresh conversation as a connection would, until it is closed.
-    fn talk<'p>(pieces: impl IntoIterator<Item = &'p [u8]>) -> (Vec<Step>, String) {
+    /// Feeds `pieces` to a fresh conversation as a connection would, until it is closed. Returns
+    /// the status of each response and whether the connection ends with it (100 for `Continue`).
+    fn talk<'p>(pieces: impl IntoIterator<Item = &'p [u8]>) -> (Vec<(u16, bool)>, String) {
         let ants = Ants::with_hosts(3);
         let rules = HttpRules::default();
         let bound = "127.0.0.1:11480".parse().unwrap();
@@ -257,35 +179,31 @@ mod tests {
             bound,
             local: bound,
         };
-        let (mut out, mut steps) = (Vec::new(), Vec::new());
-        let mut conversation = Conversation::new();
+        let (mut out, mut answers) = (Vec::new(), Vec::new());
+        let mut conversation = Conversation::default();
         for piece in pieces {
             conversation.take(piece);
             loop {
-                match conversation.step(&guard, &context(&ants), 1, &mut out) {
+                let response = match conversation.step(&guard, &context(&ants), 1) {
                     Step::More => break,
-                    Step::Working => {}
-                    Step::Asked(_) => {
-                        let answer = Response::error(409, "taken");
-                        let close = conversation.answer(&answer, &mut out);
-                        steps.push(answered(409, close));
+                    Step::Working => continue,
+                    Step::Continue => {
+                        out.extend_from_slice(CONTINUE);
+                        answers.push((100, false));
+                        continue;
                     }
-                    step => steps.push(step),
-                }
-                if matches!(steps.last(), Some(Step::Answered { close: true, .. })) {
-                    return (steps, String::from_utf8(out).unwrap());
+                    Step::Reply(Reply::Now(response)) => response,
+                    Step::Reply(Reply::Ask(_)) => Response::error(409, "taken"),
+                    Step::Reply(Reply::Follow) => Response::error(503, "too many"),
+                };
+                let close = conversation.respond(&response, &mut out);
+                answers.push((response.status, close));
+                if close {
+                    return (answers, String::from_utf8(out).unwrap());
                 }
             }
         }
-        (steps, String::from_utf8(out).unwrap())
-    }
-
-    fn answered(status: u16, close: bool) -> Step {
-        Step::Answered {
-            status,
-            close,
-            wrong_token: false,
-        }
+        (answers, String::from_utf8(out).unwrap())
     }
 
     const CONVERSATIONS: [&[u8]; 7] = [
@@ -299,19 +217,19 @@ mod tests {
     ];
 
     #[test]
-    fn requests_are_answered_in_order_and_a_close_ends_it() {
+    fn requests_are_answered_in_order_until_a_close() {
         let steps: Vec<_> = CONVERSATIONS.iter().map(|text| talk([*text]).0).collect();
-        assert_eq!(steps[0], [answered(200, false)]);
-        assert_eq!(steps[1], [answered(200, false), answered(200, true)]);
-        assert_eq!(steps[2], [answered(200, false), answered(404, true)]);
-        assert_eq!(steps[3], [answered(421, false), answered(200, false)]);
-        assert_eq!(steps[4], [answered(400, false)]);
-        assert_eq!(steps[5], [answered(411, true)]);
-        assert_eq!(steps[6], [answered(400, true)]);
+        assert_eq!(steps[0], [(200, false)]);
+        assert_eq!(steps[1], [(200, false), (200, true)]);
+        assert_eq!(steps[2], [(200, false), (404, true)]);
+        assert_eq!(steps[3], [(421, false), (200, false)]);
+        assert_eq!(steps[4], [(400, false)]);
+        assert_eq!(steps[5], [(411, true)]);
+        assert_eq!(steps[6], [(400, true)]);
     }
 
     #[test]
-    fn however_the_bytes_are_cut_the_answers_are_the_same() {
+    fn any_cut_of_the_bytes_gets_the_same_answers() {
         for text in CONVERSATIONS {
             let whole = talk([text]);
             assert_eq!(talk(text.chunks(1)), whole);
@@ -336,19 +254,19 @@ mod tests {
     }
 
     #[test]
-    fn who_waits_before_its_body_is_told_to_go_on() {
+    fn a_peer_that_waits_is_asked_for_its_body() {
         let head = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\
             Expect: 100-continue\r\n\r\n";
         let (steps, text) = talk([head.as_slice(), b"{", b"}"]);
-        assert_eq!(steps, [Step::Continue, answered(200, false)]);
+        assert_eq!(steps, [(100, false), (200, false)]);
         assert!(text.starts_with("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\n"));
         // A peer that did not wait needs no `100 Continue`.
         let all = [head.as_slice(), b"{}"].concat();
-        assert_eq!(talk([all.as_slice()]).0, [answered(200, false)]);
+        assert_eq!(talk([all.as_slice()]).0, [(200, false)]);
     }
 
     #[test]
-    fn what_is_refused_by_its_head_is_not_waited_for() {
+    fn a_refused_head_has_no_body_read() {
         let cases = [
             (format!("Content-Length: {}", HTTP_BODY_BYTES_MAX + 1), 413),
             ("Content-Length: 9\r\nOrigin: http://evil".into(), 403),
@@ -357,16 +275,12 @@ mod tests {
         ];
         for (lines, status) in cases {
             let text = format!("PUT /healthz HTTP/1.1\r\nHost: localhost\r\n{lines}\r\n\r\n");
-            assert_eq!(
-                talk([text.as_bytes()]).0,
-                [answered(status, true)],
-                "{lines}"
-            );
+            assert_eq!(talk([text.as_bytes()]).0, [(status, true)], "{lines}");
         }
     }
 
     #[test]
-    fn a_body_that_is_allowed_is_taken_and_nothing_of_it_kept() {
+    fn an_allowed_body_is_dropped_after_its_request() {
         let head = format!(
             "GET /healthz HTTP/1.1\r\nHost: localhost\r\nContent-Length: {HTTP_BODY_BYTES_MAX}\r\n\r\n"
         );
@@ -374,7 +288,7 @@ mod tests {
         let next = b"GET /readyz HTTP/1.1\r\nHost: localhost\r\n\r\n";
         let pieces = std::iter::once(head.as_bytes()).chain(body.chunks(16 * 1024));
         let (steps, _) = talk(pieces.chain([next.as_slice()]));
-        assert_eq!(steps, [answered(200, false), answered(200, false)]);
+        assert_eq!(steps, [(200, false), (200, false)]);
     }
 
     proptest! {

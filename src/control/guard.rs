@@ -10,9 +10,8 @@ use std::net::{IpAddr, SocketAddr};
 
 use super::http::Head;
 use super::response::{Note, Response};
+use super::routes;
 
-/// The path that may be asked without a token, so that a supervisor needs none.
-const OPEN_PATH: &str = "/healthz";
 /// The answer to a request that would change something, where that needs a token and none is set.
 const NO_TOKEN_SET: &str = "a request that changes something needs a token, and this server has none: \
      server.http_token_file names the file with one, or server.http_write \"open\" lets every process of its machine in";
@@ -81,14 +80,14 @@ impl RequestGuard<'_> {
         if head.cross_site {
             return Err(Response::error(403, "another site makes this request"));
         }
+        let is_open = routes::is_open(head.path);
         let Some(token) = &self.rules.token else {
-            let changes = head.path != OPEN_PATH && !is_read(head.method);
-            return match self.rules.write_needs_token && changes {
-                true => Err(Response::error(401, NO_TOKEN_SET).noting(Note::Authenticate)),
-                false => Ok(()),
-            };
+            if self.rules.write_needs_token && !is_open && !is_read(head.method) {
+                return Err(Response::error(401, NO_TOKEN_SET).noting(Note::Authenticate));
+            }
+            return Ok(());
         };
-        if head.path == OPEN_PATH {
+        if is_open {
             return Ok(());
         }
         match head.authorization {

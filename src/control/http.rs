@@ -4,7 +4,6 @@
 use crate::limits::{HTTP_BODY_BYTES_MAX, HTTP_HEAD_BYTES_MAX, HTTP_HEADERS_MAX};
 
 use super::response::Response;
-use super::target::Target;
 
 /// The used parts of a request's head. Texts are trimmed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -189,6 +188,44 @@ impl<'a> Framing<'a> {
     }
 }
 
+/// The parts of a request's target, undecoded.
+struct Target<'a> {
+    /// The authority of a whole URL, which a proxy receives.
+    authority: Option<&'a str>,
+    path: &'a str,
+    query: Option<&'a str>,
+}
+
+impl<'a> Target<'a> {
+    /// Parses a path or an `http` URL.
+    fn parse(text: &'a str) -> Option<Self> {
+        let (authority, rest) = if text.starts_with('/') {
+            (None, text)
+        } else {
+            let rest = strip_scheme(text)?;
+            let end = rest.find(['/', '?']).unwrap_or(rest.len());
+            (Some(&rest[..end]), &rest[end..])
+        };
+        let (path, query) = match rest.split_once('?') {
+            Some((path, query)) => (path, Some(query)),
+            None => (rest, None),
+        };
+        Some(Self {
+            authority,
+            path: if path.is_empty() { "/" } else { path },
+            query,
+        })
+    }
+}
+
+fn strip_scheme(text: &str) -> Option<&str> {
+    const SCHEME: &str = "http://";
+    let scheme = text.get(..SCHEME.len())?;
+    scheme
+        .eq_ignore_ascii_case(SCHEME)
+        .then(|| &text[SCHEME.len()..])
+}
+
 fn once<'a>(place: &mut Option<&'a str>, line: &httparse::Header<'a>) -> Result<(), Response> {
     if place.replace(text_of(line)?).is_some() {
         return Err(bad(&format!("{} is given twice", line.name)));
@@ -248,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn connections_are_kept_by_default_only_in_the_newer_version() {
+    fn only_http_1_1_keeps_connections_by_default() {
         assert!(!head("GET / HTTP/1.1\r\nHost: h\r\n\r\n").close);
         assert!(head("GET / HTTP/1.0\r\n\r\n").close);
         assert!(!head("GET / HTTP/1.0\r\nConnection: Keep-Alive\r\n\r\n").close);
@@ -256,13 +293,29 @@ mod tests {
     }
 
     #[test]
-    fn a_whole_url_says_whom_it_is_meant_for() {
+    fn the_host_of_a_whole_url_is_used() {
         let head = head("GET http://other/p HTTP/1.1\r\nHost: h\r\n\r\n");
         assert_eq!((head.host, head.path), (Some("other"), "/p"));
     }
 
     #[test]
-    fn framing_that_could_be_read_in_two_ways_is_refused() {
+    fn a_target_is_a_path_or_a_url() {
+        let parts = |text| Target::parse(text).map(|t| (t.authority, t.path, t.query));
+        assert_eq!(parts("/"), Some((None, "/", None)));
+        assert_eq!(parts("/a?b=c?d"), Some((None, "/a", Some("b=c?d"))));
+        assert_eq!(
+            parts("HTTP://h:1/a?b"),
+            Some((Some("h:1"), "/a", Some("b")))
+        );
+        assert_eq!(parts("http://h?b"), Some((Some("h"), "/", Some("b"))));
+        assert_eq!(parts("http://h"), Some((Some("h"), "/", None)));
+        for bad in ["*", "h:1", "a", "", "httpé://x", "https://h/"] {
+            assert_eq!(parts(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn ambiguous_framing_is_refused() {
         let cases = [
             ("Content-Length: 5\r\n", 200),
             ("Content-Length: 5\r\nContent-Length: 5\r\n", 200),
@@ -297,7 +350,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_request_is_refused_at_once() {
+    fn bytes_of_another_protocol_are_refused_at_once() {
         let cases: [(&[u8], u16); 8] = [
             (b"\x16\x03\x01\x02\x00\x01\x00", 400),
             (b"GET / HTTP/2.0\r\n\r\n", 505),
@@ -342,14 +395,14 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_bytes_are_survived(bytes in proptest::collection::vec(any::<u8>(), 0..600)) {
+        fn any_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..600)) {
             if let Ok(Some((_, len))) = parse(&bytes) {
                 prop_assert!(len <= bytes.len());
             }
         }
 
         #[test]
-        fn a_damaged_request_is_survived(at in 0usize..200, byte: u8, cut in 0usize..200) {
+        fn a_damaged_request_never_panics(at in 0usize..200, byte: u8, cut in 0usize..200) {
             let mut bytes = b"POST /v1/hosts?x=%41 HTTP/1.1\r\nHost: localhost\r\nOrigin: http://a\r\n\
                 Content-Length: 12\r\nConnection: close\r\nExpect: 100-continue\r\n\r\n".to_vec();
             let at = at % bytes.len();

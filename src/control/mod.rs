@@ -1,12 +1,12 @@
 //! HTTP: bytes in, a response out. Pure: no socket and no clock, and nothing here can change the fleet.
 //!
 //! ```text
-//!  bytes ──▶ http::parse ──▶ RequestGuard ──────▶ routes ──▶ Response ──▶ bytes
-//!            framing, sizes  Host, Origin, token  a Fleet, read
-//!            └────────────────────── Conversation ──────────────────────────┘
+//!  bytes ──▶ http::parse ──▶ RequestGuard ──────▶ routes ─────▶ Reply: Now a response,
+//!            framing, sizes  Host, Origin, token  one table            Ask the core, or
+//!            └──────────────── Conversation ─────────────┘             Follow events
 //! ```
 //!
-//! A [`Conversation`] is one connection. A request that can be refused by its head is refused before its
+//! A [`Conversation`] is one connection. Its [`response::Reply`] travels to the socket as it is. A request that can be refused by its head is refused before its
 //! body is read.
 
 pub mod body;
@@ -16,13 +16,10 @@ pub mod guard;
 pub mod http;
 pub mod json;
 pub mod metrics;
-pub mod place;
 pub mod query;
 pub mod recent;
-pub mod reply;
 pub mod response;
 pub mod routes;
-pub mod target;
 
 pub use conversation::{Conversation, Step};
 pub use guard::{HttpRules, RequestGuard};

@@ -1,75 +1,96 @@
-//! Parser for the query: parameters by name, each at most once, and only known ones.
+//! Parser for the query: parameters by name, each at most once, and only those of the endpoint.
+
+use std::borrow::Cow;
 
 use super::response::Response;
-use super::target::parameters;
 use crate::handlers::view::Filter;
 
-/// The values of the parameters `names` in `query`.
-///
-/// # Errors
-/// 400 for a parameter that is not among them, stands twice, or has a broken escape.
-pub fn take<const N: usize>(
-    query: Option<&str>,
-    names: [&str; N],
-) -> Result<[Option<String>; N], Response> {
-    let mut values = [const { None }; N];
-    for parameter in parameters(query.unwrap_or("")) {
-        let Some((name, value)) = parameter else {
-            return Err(wrong("the query has a broken % escape"));
-        };
-        let place = names.iter().position(|known| *known == name);
-        let Some(place) = place else {
-            return Err(wrong(&format!("unknown parameter {name:?}")));
-        };
-        if values[place].replace(value.into_owned()).is_some() {
-            return Err(wrong(&format!("{name} is given twice")));
-        }
-    }
-    Ok(values)
+/// A parameter that an endpoint has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Parameter {
+    /// Selects hosts by their state.
+    State,
+    /// Maximum number of entries on a page, with its bound. A larger one is lowered to the bound.
+    Limit(usize),
+    /// Start of a page.
+    Cursor,
+    /// The command of an output; required.
+    Command,
 }
 
-/// A part of a list that has many pages.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Page {
+impl Parameter {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::State => "state",
+            Self::Limit(_) => "limit",
+            Self::Cursor => "cursor",
+            Self::Command => "command",
+        }
+    }
+}
+
+/// The parameters of a request.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Parameters {
+    /// Selection of hosts.
+    pub filter: Filter,
     /// Maximum number of entries.
     pub limit: usize,
     /// Start of the page; 0 is the beginning.
     pub cursor: u64,
+    /// The command of an output.
+    pub command: String,
 }
 
-impl Page {
-    /// The part that `limit` and `cursor` ask for, of at most `most`. What is above that is taken for
-    /// it: the cursor leads on.
-    ///
-    /// # Errors
-    /// 400 for what is no number.
-    pub fn of(limit: Option<&str>, cursor: Option<&str>, most: usize) -> Result<Self, Response> {
-        let limit = match limit {
-            None => most,
-            Some(text) => number(text)
-                .filter(|limit| *limit > 0)
-                .map(|limit| usize::try_from(limit).map_or(most, |limit| limit.min(most)))
-                .ok_or_else(|| wrong(&format!("limit is {text:?}, and may be 1 to {most}")))?,
+/// Parses `query`, which may have the parameters `allowed`.
+///
+/// # Errors
+/// 400 for a parameter that is unknown, repeated, wrong or missing, or that has a broken escape.
+pub fn parse(query: Option<&str>, allowed: &[Parameter]) -> Result<Parameters, Response> {
+    let mut given: Vec<(Parameter, Option<String>)> = Vec::new();
+    given.extend(allowed.iter().map(|parameter| (*parameter, None)));
+    for pair in pairs(query.unwrap_or_default()) {
+        let Some((name, value)) = pair else {
+            return Err(wrong("the query has a broken % escape"));
         };
-        let cursor = match cursor {
-            None => 0,
-            Some(text) => number(text)
-                .ok_or_else(|| wrong(&format!("cursor is {text:?}, which no page has given")))?,
+        let Some((_, place)) = given.iter_mut().find(|(known, _)| known.name() == name) else {
+            return Err(wrong(&format!("unknown parameter {name:?}")));
         };
-        Ok(Self { limit, cursor })
+        if place.replace(value.into_owned()).is_some() {
+            return Err(wrong(&format!("{name} is given twice")));
+        }
+    }
+    let mut parsed = Parameters::default();
+    for (parameter, text) in given {
+        match (parameter, text) {
+            (Parameter::Limit(max), None) => parsed.limit = max,
+            (Parameter::Limit(max), Some(text)) => parsed.limit = limit(&text, max)?,
+            (Parameter::State, Some(text)) => parsed.filter = filter(&text)?,
+            (Parameter::Cursor, Some(text)) => parsed.cursor = cursor(&text)?,
+            (Parameter::Command, Some(text)) => parsed.command = text,
+            (Parameter::Command, None) => return Err(wrong("the parameter command is missing")),
+            (Parameter::State | Parameter::Cursor, None) => {}
+        }
+    }
+    Ok(parsed)
+}
+
+fn limit(text: &str, max: usize) -> Result<usize, Response> {
+    match number(text) {
+        Some(limit @ 1..) => Ok(usize::try_from(limit).map_or(max, |limit| limit.min(max))),
+        _ => Err(wrong(&format!("limit is {text:?}, and may be 1 to {max}"))),
     }
 }
 
-/// Parses the state filter.
-///
-/// # Errors
-/// 400 for an unknown word.
-pub fn filter(text: Option<&str>) -> Result<Filter, Response> {
+fn cursor(text: &str) -> Result<u64, Response> {
+    number(text).ok_or_else(|| wrong(&format!("cursor is {text:?}, which no page has given")))
+}
+
+fn filter(text: &str) -> Result<Filter, Response> {
     match text {
-        None => Ok(Filter::All),
-        Some("online") => Ok(Filter::Online),
-        Some("offline") => Ok(Filter::Offline),
-        Some(other) => Err(wrong(&format!(
+        "online" => Ok(Filter::Online),
+        "offline" => Ok(Filter::Offline),
+        other => Err(wrong(&format!(
             "state is {other:?}, and may be online or offline"
         ))),
     }
@@ -85,33 +106,124 @@ fn wrong(text: &str) -> Response {
     Response::error(400, text)
 }
 
+/// The parameters of a query, in order, decoded. `None` stands for one whose escapes are broken.
+fn pairs(query: &str) -> impl Iterator<Item = Option<(Cow<'_, str>, Cow<'_, str>)>> {
+    let pairs = query.split('&').filter(|pair| !pair.is_empty());
+    pairs.map(|pair| {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        Some((decode_form(name)?, decode_form(value)?))
+    })
+}
+
+/// The same as [`decode`], where `+` stands for a blank, as forms write it.
+fn decode_form(text: &str) -> Option<Cow<'_, str>> {
+    if !text.contains('+') {
+        return decode(text);
+    }
+    decode(&text.replace('+', " ")).map(|plain| Cow::Owned(plain.into_owned()))
+}
+
+/// `text` with each `%XX` as the byte it stands for. `None` if an escape is broken or the bytes
+/// are not UTF-8.
+#[must_use]
+pub fn decode(text: &str) -> Option<Cow<'_, str>> {
+    if !text.contains('%') {
+        return Some(Cow::Borrowed(text));
+    }
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.bytes();
+    while let Some(byte) = rest.next() {
+        bytes.push(match byte {
+            b'%' => hex_digit(rest.next()?)? << 4 | hex_digit(rest.next()?)?,
+            plain => plain,
+        });
+    }
+    String::from_utf8(bytes).ok().map(Cow::Owned)
+}
+
+fn hex_digit(byte: u8) -> Option<u8> {
+    let digit = char::from(byte).to_digit(16)?;
+    u8::try_from(digit).ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
-    fn parameters_are_taken_by_name_in_any_order() {
-        let taken = take(Some("b=2&a=1"), ["a", "b", "c"]).unwrap();
-        assert_eq!(taken, [Some("1".into()), Some("2".into()), None]);
-        assert_eq!(take(None, []), Ok([]));
-        for bad in ["a=1&a=1", "d=1", "a=%", "a=1&b"] {
-            assert_eq!(take(Some(bad), ["a"]).unwrap_err().status, 400, "{bad}");
+    fn parameters_have_any_order_and_stand_once() {
+        let all = [Parameter::State, Parameter::Limit(10), Parameter::Cursor];
+        let expected = Parameters {
+            filter: Filter::Online,
+            limit: 3,
+            cursor: u64::MAX,
+            command: String::new(),
+        };
+        let query = "cursor=18446744073709551615&state=online&limit=3";
+        assert_eq!(parse(Some(query), &all), Ok(expected));
+        assert_eq!(parse(None, &[]), Ok(Parameters::default()));
+        for bad in [
+            "limit=1&limit=1",
+            "d=1",
+            "limit=%",
+            "limit=1&b",
+            "command=a",
+        ] {
+            assert_eq!(parse(Some(bad), &all).unwrap_err().status, 400, "{bad}");
+        }
+        assert!(parse(None, &[Parameter::Command]).is_err());
+    }
+
+    #[test]
+    fn a_page_is_within_its_bound() {
+        let all = [Parameter::Limit(10), Parameter::Cursor];
+        let page = |query: &str| parse(Some(query), &all).map(|page| (page.limit, page.cursor));
+        assert_eq!(page(""), Ok((10, 0)));
+        assert_eq!(page("limit=11"), Ok((10, 0)));
+        for bad in ["", "%2B1", "+1", "x", "99999999999999999999999"] {
+            assert!(page(&format!("limit={bad}")).is_err(), "{bad}");
+            assert!(page(&format!("cursor={bad}")).is_err(), "{bad}");
+        }
+        assert!(page("limit=0").is_err());
+    }
+
+    #[test]
+    fn escapes_are_bytes_of_utf8() {
+        assert_eq!(decode("a%2Fb%c3%a4").as_deref(), Some("a/bä"));
+        for bad in ["%", "%2", "%zz", "%ff", "%+1"] {
+            assert_eq!(decode(bad), None, "{bad}");
         }
     }
 
     #[test]
-    fn a_part_is_within_its_bound() {
-        let part =
-            |limit, cursor| Page::of(limit, cursor, 10).map(|part| (part.limit, part.cursor));
-        assert_eq!(part(None, None), Ok((10, 0)));
+    fn pairs_come_in_order() {
+        let all: Vec<_> = pairs("a=1&&b&c=%3d=&d=%&e=df+-h%2B").collect();
         assert_eq!(
-            part(Some("3"), Some("18446744073709551615")),
-            Ok((3, u64::MAX))
+            all,
+            [
+                Some(("a".into(), "1".into())),
+                Some(("b".into(), "".into())),
+                Some(("c".into(), "==".into())),
+                None,
+                Some(("e".into(), "df -h+".into()))
+            ]
         );
-        assert_eq!(part(Some("11"), None), Ok((10, 0)));
-        for bad in ["", "+1", " 1", "x", "99999999999999999999999"] {
-            assert!(part(Some(bad), None).is_err() && part(None, Some(bad)).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn an_escaped_text_is_decoded(text in ".*") {
+            let escaped: String = text.bytes().map(|byte| format!("%{byte:02X}")).collect();
+            let decoded = decode(&escaped);
+            prop_assert_eq!(decoded.as_deref(), Some(text.as_str()));
         }
-        assert!(part(Some("0"), None).is_err());
+
+        #[test]
+        fn nothing_panics(text in "[a%?&=/:ä0-9]{0,40}") {
+            prop_assert!(pairs(&text).count() <= text.len());
+            let decoded = decode(&text).map_or(0, |plain| plain.len());
+            prop_assert!(decoded <= text.len());
+        }
     }
 }

@@ -1,15 +1,28 @@
-//! An answer: its status, its body, and how it is put into bytes.
+//! Replies to requests, responses and their bytes.
 
 use std::borrow::Cow;
 
 use serde::Serialize;
 
+use super::json::{Command, Commanded, Dispatched, Forgotten, Task, Tasks};
 use crate::escape;
+use crate::handlers::ask::{Answer, Ask, ErrorKind};
 
-/// The type of everything but the metrics, outputs and events.
+/// Media type of every body except metrics, outputs and events.
 const JSON: &str = "application/json";
 
-/// An answer over HTTP.
+/// The way in which a request is answered, from its route to its socket.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Reply {
+    /// With this response, at once.
+    Now(Response),
+    /// With the core's answer to this request.
+    Ask(Ask),
+    /// With events, until the peer disconnects.
+    Follow,
+}
+
+/// A response.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Response {
     /// The status code.
@@ -23,15 +36,15 @@ pub struct Response {
 }
 
 /// A header line that some statuses must have.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Note {
     /// None.
     None,
-    /// With 405: the methods that would do.
-    Allow(&'static str),
-    /// With 401: how to authenticate.
+    /// `Allow`, with 405: the methods of the path.
+    Allow(String),
+    /// `WWW-Authenticate`, with 401.
     Authenticate,
-    /// The same where a token was given, and is not the one.
+    /// The same, where the request had a wrong token.
     WrongToken,
 }
 
@@ -42,6 +55,14 @@ pub struct Sending {
     pub head_only: bool,
     /// The connection ends with this response.
     pub close: bool,
+}
+
+impl Sending {
+    /// A whole response that ends the connection.
+    pub const LAST: Self = Self {
+        head_only: false,
+        close: true,
+    };
 }
 
 /// A document as it is sent: it may end up on a terminal as it is.
@@ -125,7 +146,7 @@ impl Response {
             self.body.len(),
         );
         out.extend_from_slice(head.as_bytes());
-        match self.note {
+        match &self.note {
             Note::None => {}
             Note::Allow(methods) => {
                 out.extend_from_slice(format!("Allow: {methods}\r\n").as_bytes());
@@ -135,10 +156,8 @@ impl Response {
             }
         }
         // Sent in both cases: a client of HTTP/1.0 that asked for keep-alive must see it confirmed.
-        out.extend_from_slice(match sending.close {
-            true => b"Connection: close\r\n\r\n",
-            false => b"Connection: keep-alive\r\n\r\n",
-        });
+        let connection = if sending.close { "close" } else { "keep-alive" };
+        out.extend_from_slice(format!("Connection: {connection}\r\n\r\n").as_bytes());
         if !sending.head_only {
             out.extend_from_slice(&self.body);
         }
@@ -172,9 +191,159 @@ fn reason_phrase(status: u16) -> &'static str {
     }
 }
 
+impl From<Answer> for Response {
+    fn from(answer: Answer) -> Self {
+        match answer {
+            Answer::Dispatched {
+                key,
+                hosts,
+                unknown,
+            } => Self::json_with(201, &Dispatched::of(&key, &hosts, &unknown)),
+            Answer::Tasks { tasks, next } => Self::json(&Tasks::of(&tasks, next)),
+            Answer::Task(view) => Self::json(&Task::of(&view)),
+            Answer::Output(bytes) => Self::bytes(bytes),
+            Answer::Commanded {
+                cid,
+                hosts,
+                unknown,
+            } => Self::json_with(202, &Commanded::of(&cid, &hosts, &unknown)),
+            Answer::Forgotten { host } => Self::json(&Forgotten::of(&host)),
+            Answer::Command(view) => Self::json(&Command::of(&view)),
+            Answer::Error { kind, text } => Self::error(status(kind), &text),
+        }
+    }
+}
+
+/// A response under construction from the core's answer. One that names many hosts takes several steps.
+#[derive(Debug)]
+pub struct ResponseBuilder {
+    /// None once the response is complete.
+    answer: Option<Answer>,
+    /// Hosts in the body.
+    hosts: usize,
+    /// Unknown hosts in the body.
+    unknown: usize,
+    /// The body so far.
+    body: String,
+}
+
+impl ResponseBuilder {
+    /// Begins a response.
+    #[must_use]
+    pub fn new(answer: Answer) -> Self {
+        Self {
+            answer: Some(answer),
+            hosts: 0,
+            unknown: 0,
+            body: String::new(),
+        }
+    }
+
+    /// Writes at most `max` more hosts. Returns the response if these were the last.
+    pub fn step(&mut self, max: usize) -> Option<Response> {
+        let is_long = match self.answer.as_ref()? {
+            Answer::Dispatched { hosts, .. } => hosts.len() > max,
+            Answer::Commanded { hosts, .. } => hosts.len() > max,
+            Answer::Command(view) => view.hosts.len() > max,
+            _ => false,
+        };
+        if !is_long {
+            return self.answer.take().map(Response::from);
+        }
+        match self.write_some(max) {
+            Ok(None) => None,
+            Ok(Some(status)) => {
+                self.answer = None;
+                Some(Response::json_text(status, std::mem::take(&mut self.body)))
+            }
+            Err(error) => {
+                self.answer = None;
+                Some(Response::error(500, &error.to_string()))
+            }
+        }
+    }
+
+    /// Writes the beginning, some hosts, or the end. Returns the status once the body is complete.
+    fn write_some(&mut self, max: usize) -> serde_json::Result<Option<u16>> {
+        let body = &mut self.body;
+        let next = |from: usize, len: usize| from..len.min(from + max);
+        let (status, members, count, unknown) = match &self.answer {
+            Some(Answer::Dispatched {
+                key,
+                hosts,
+                unknown,
+            }) => {
+                begin(body, &Dispatched::of(key, &[], &[]))?;
+                let some = &hosts[next(self.hosts, hosts.len())];
+                let members = Dispatched::states(some).members()?;
+                (201, members, some.len(), unknown.as_slice())
+            }
+            Some(Answer::Commanded {
+                cid,
+                hosts,
+                unknown,
+            }) => {
+                begin(body, &Commanded::of(cid, &[], &[]))?;
+                let some = &hosts[next(self.hosts, hosts.len())];
+                let members = Commanded::states(some).members()?;
+                (202, members, some.len(), unknown.as_slice())
+            }
+            Some(Answer::Command(view)) => {
+                begin(body, &Command::with(view, &[]))?;
+                let some = &view.hosts[next(self.hosts, view.hosts.len())];
+                let members = Command::hosts(some).members()?;
+                (200, members, some.len(), [].as_slice())
+            }
+            _ => return Ok(Some(500)),
+        };
+        if count > 0 {
+            body.push_str(if self.hosts == 0 { "" } else { "," });
+            body.push_str(&escape::escape_json(&members));
+            self.hosts += count;
+            return Ok(None);
+        }
+        let some = &unknown[next(self.unknown, unknown.len())];
+        if !some.is_empty() {
+            let text = serde_json::to_string(some)?;
+            body.push_str(if self.unknown == 0 {
+                "},\"unknown\":["
+            } else {
+                ","
+            });
+            body.push_str(&text[1..text.len() - 1]);
+            self.unknown += some.len();
+            return Ok(None);
+        }
+        body.push_str(if unknown.is_empty() { "}}" } else { "]}" });
+        Ok(Some(status))
+    }
+}
+
+/// Begins a body with the document `empty`, which has no hosts, without its end.
+fn begin(body: &mut String, empty: &impl Serialize) -> serde_json::Result<()> {
+    if body.is_empty() {
+        *body = escape::escape_json(&serde_json::to_string(empty)?).into_owned();
+        body.truncate(body.len() - "}}".len());
+    }
+    Ok(())
+}
+
+const fn status(kind: ErrorKind) -> u16 {
+    match kind {
+        ErrorKind::Wrong => 400,
+        ErrorKind::Unknown => 404,
+        ErrorKind::Taken => 409,
+        ErrorKind::NotNow => 503,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::handlers::ask::CommandView;
+    use crate::ids::{HostId, TaskKey};
+    use crate::store::op::{FoundHost, TaskState};
+    use crate::time::UnixMs;
 
     fn bytes(response: &Response, head_only: bool, close: bool) -> String {
         let mut out = Vec::new();
@@ -183,7 +352,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_has_its_length_and_never_a_cors_header() {
+    fn a_response_has_its_length_and_no_cors_header() {
         let response = Response::error(404, "no such \"path\"");
         let text = bytes(&response, false, false);
         assert_eq!(
@@ -204,8 +373,114 @@ mod tests {
     }
 
     #[test]
-    fn methods_that_would_do_are_named() {
-        let response = Response::error(405, "no").noting(Note::Allow("GET, HEAD"));
+    fn a_405_names_the_allowed_methods() {
+        let response = Response::error(405, "no").noting(Note::Allow("GET, HEAD".into()));
         assert!(bytes(&response, false, false).contains("\r\nAllow: GET, HEAD\r\n"));
+    }
+
+    #[test]
+    fn every_answer_has_its_status() {
+        let key = TaskKey::parse("AC1", "AC").unwrap();
+        let error = |kind| {
+            let text = "why".to_owned();
+            Answer::Error { kind, text }
+        };
+        let cases = [
+            (
+                Answer::Dispatched {
+                    key,
+                    hosts: vec![],
+                    unknown: vec![],
+                },
+                201,
+                r#"{"key":"AC1","hosts":{}}"#,
+            ),
+            (
+                Answer::Tasks {
+                    tasks: vec![],
+                    next: Some(3),
+                },
+                200,
+                r#"{"tasks":[],"next":"3"}"#,
+            ),
+            (
+                Answer::Commanded {
+                    cid: "c1".into(),
+                    hosts: vec![],
+                    unknown: vec![],
+                },
+                202,
+                r#"{"id":"c1","hosts":{}}"#,
+            ),
+            (error(ErrorKind::Wrong), 400, r#"{"error":"why"}"#),
+            (error(ErrorKind::Unknown), 404, r#"{"error":"why"}"#),
+            (error(ErrorKind::Taken), 409, r#"{"error":"why"}"#),
+            (error(ErrorKind::NotNow), 503, r#"{"error":"why"}"#),
+        ];
+        for (answer, status, body) in cases {
+            let response = Response::from(answer);
+            assert_eq!(response.status, status);
+            assert_eq!(response.content_type, "application/json");
+            assert_eq!(String::from_utf8(response.body).unwrap(), body);
+        }
+    }
+
+    #[test]
+    fn many_hosts_are_written_in_steps_to_the_same_answer() {
+        let host = |n: usize| HostId::checked(&format!("h{n}")).unwrap();
+        let ids = |count| (0..count).map(host).collect::<Vec<_>>();
+        let key = TaskKey::parse("AC1", "AC").unwrap();
+        let hosts: Vec<_> = (0..7).map(|n| (host(n), TaskState::Sent)).collect();
+        let sent: Vec<_> = (0..7).map(|n| (host(n), n % 2 == 0)).collect();
+        let found = |n| FoundHost {
+            working: (n == 3).then(|| "\u{202e}".to_owned()),
+            ..FoundHost::default()
+        };
+        let shown = (0..7).map(|n| (host(n), true, n == 1, found(n)));
+        let view = CommandView {
+            cid: "c1".into(),
+            text: "a\u{202e}b".into(),
+            created: UnixMs(5),
+            hosts: shown.collect(),
+        };
+        let mut answers = vec![Answer::Command(Box::new(view))];
+        for unknown in [0, 1, 5] {
+            answers.push(Answer::Dispatched {
+                key: key.clone(),
+                hosts: hosts.clone(),
+                unknown: ids(unknown),
+            });
+            answers.push(Answer::Commanded {
+                cid: "c1".into(),
+                hosts: sent.clone(),
+                unknown: ids(unknown),
+            });
+        }
+        for answer in answers {
+            let whole = Response::from(answer.clone());
+            for max in 1..9 {
+                let mut builder = ResponseBuilder::new(answer.clone());
+                let mut steps = 1;
+                let response = loop {
+                    match builder.step(max) {
+                        Some(response) => break response,
+                        None => steps += 1,
+                    }
+                };
+                assert_eq!(response, whole);
+                assert!(max >= 7 || steps > 7 / max, "{steps} steps of {max}");
+                assert_eq!(builder.step(max), None);
+            }
+        }
+    }
+
+    #[test]
+    fn an_output_is_its_bytes() {
+        let response = Response::from(Answer::Output(b"\0\xff".to_vec()));
+        assert_eq!(
+            (response.status, response.body.as_slice()),
+            (200, &b"\0\xff"[..])
+        );
+        assert_eq!(response.content_type, "application/octet-stream");
     }
 }

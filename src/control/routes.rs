@@ -1,88 +1,196 @@
-//! Requests → answers, or what has to be asked first.
+//! Endpoints of the HTTP API: one table, from which requests are routed, 404 and 405 are answered, and
+//! the table in `docs/http.md` is made.
 //!
-//! In two steps, because a request may be refused before its body has come: [`find`] looks at the
-//! head alone, [`act`] makes the answer or the question to the core.
+//! A request is routed in two steps, because it may be refused before its body has arrived: [`find`]
+//! judges the head alone, [`Route::handle`] answers the whole request.
 
 use serde::Serialize;
 
 use crate::handlers::ask::Ask;
-use crate::handlers::view::{Filter, StoreView};
+use crate::handlers::view::StoreView;
 use crate::ids::HostId;
 use crate::limits::{
-    AK_DATA_SHOWN_BYTES_MAX, EVENTS_RECENT_MAX, PAGE_HOSTS_MAX, PAGE_TASK_HOSTS_MAX, PAGE_TASKS_MAX,
+    AK_DATA_SHOWN_BYTES_MAX, EVENTS_RECENT_MAX, HOSTS_SHOWN_PER_STEP_MAX, PAGE_HOSTS_MAX,
+    PAGE_TASK_HOSTS_MAX, PAGE_TASKS_MAX,
 };
 
-use super::body::{self, Begun, Reading};
+use super::body::{self, BodyReader, Progress};
 use super::guard::HttpRules;
 use super::http::Head;
 use super::json::{Device, Devices, Host, Hosts, Target, Targets};
-use super::place::Place;
-use super::query::{self, Page};
+use super::query::{self, Parameter, Parameters, decode};
 use super::recent::Recent;
-use super::response::{Note, Response};
-use super::target::decode;
+use super::response::{Note, Reply, Response};
 use super::{HttpContext, metrics};
 
-/// The resources.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Route {
-    /// State of the loop.
-    Health,
-    /// State of the store.
-    Ready,
-    /// Counters and gauges.
-    Metrics,
-    /// Some hosts.
-    Hosts(Filter, Page),
-    /// The host of this name, if it is one.
-    Host(Option<HostId>),
-    /// The host of this name, if it is one, is to be forgotten.
-    Forget(Option<HostId>),
-    /// Some tasks.
-    Tasks(Page),
-    /// One task, with some of its hosts.
-    Task {
-        /// The key.
-        key: String,
-        /// The page of its hosts.
-        hosts: Page,
-    },
-    /// All that a command put out.
-    Output {
-        /// In which task.
-        key: String,
-        /// On which host.
-        host: HostId,
-        /// The command.
-        command: String,
-    },
-    /// The task in the body is to be sent.
-    NewTask,
-    /// The console command in the body is to be sent.
-    NewCommand,
-    /// Answers of a console command.
-    Command(String),
-    /// All devices.
-    Devices,
-    /// The device of this name.
-    Device(String),
-    /// All targets.
-    Reach,
-    /// Events from now on.
-    Events,
-    /// The last events: so many at most.
-    RecentEvents(usize),
+/// A row of the table.
+#[derive(Debug)]
+#[cfg_attr(
+    not(test),
+    expect(dead_code, reason = "the documentation is made of some columns")
+)]
+struct Endpoint {
+    /// The methods, as `Allow` lists them.
+    methods: &'static str,
+    /// The path. A segment in capitals stands for any name.
+    path: &'static str,
+    query: Query,
+    access: Access,
+    cost: Cost,
+    handler: Handler,
+    /// The answer, as the documentation describes it.
+    answer: &'static str,
 }
 
-/// Result of a request.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Outcome {
-    /// It is answered.
-    Answer(Response),
-    /// The core is asked; its answer is the answer.
-    Ask(Ask),
-    /// It is answered with the events, for as long as the peer listens.
+/// Parameters of an endpoint.
+#[derive(Debug)]
+enum Query {
+    /// Any, without effect: supervisors and scrapers may append what they like.
+    Any,
+    /// Only these.
+    Of(&'static [Parameter]),
+}
+
+/// Effect of an endpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Access {
+    /// It reads, and needs no token.
+    Open,
+    /// It changes nothing.
+    Reads,
+    /// It changes something.
+    Writes,
+}
+
+/// Work that a request causes.
+#[derive(Clone, Copy, Debug)]
+enum Cost {
+    /// A few look-ups in memory.
+    Memory,
+    /// As many entries as are shown, in memory.
+    Page,
+    /// A read of the store, for which the response waits.
+    StoreRead,
+    /// A write to the store, for which the response waits.
+    StoreWrite,
+    /// A connection, and a message for each event.
+    Stream,
+}
+
+/// The way in which an endpoint answers.
+#[derive(Clone, Copy, Debug)]
+enum Handler {
+    /// At once.
+    Now(fn(&Route, &HttpContext<'_>, &HttpRules) -> Response),
+    /// From the core.
+    Ask(fn(&Route) -> Result<Ask, Response>),
+    /// From the core, after the body has been read. The number is random.
+    Body(fn(&[u8], &HttpRules, u128) -> Result<BodyReader, Response>),
+    /// With events.
     Follow,
+}
+
+use Access::{Open, Reads, Writes};
+use Cost::{Memory, Page, StoreRead, StoreWrite, Stream};
+use Handler::{Body, Follow, Now};
+use Parameter::{Command, Cursor, Limit, State};
+
+const NONE: Query = Query::Of(&[]);
+
+#[rustfmt::skip] // A table: methods, path, parameters, access, cost, handler; answer.
+const ENDPOINTS: &[Endpoint] = &[
+    row("GET, HEAD", "/healthz", Query::Any, Open, Memory, Now(health),
+        "200 while the loop turns: `{\"status\":\"ok\" or \"degraded\",…}`"),
+    row("GET, HEAD", "/readyz", Query::Any, Reads, Memory, Now(ready),
+        "503 while the store is unavailable; hosts are served all the same"),
+    row("GET, HEAD", "/metrics", Query::Any, Reads, Memory, Now(metrics),
+        "metrics for Prometheus"),
+    row("GET, HEAD", "/v1/hosts", Query::Of(&[State, Limit(PAGE_HOSTS_MAX), Cursor]), Reads, Page, Now(hosts),
+        "`{\"hosts\":[…],\"next\":CURSOR or null}`"),
+    row("GET, HEAD", "/v1/hosts/HOST", NONE, Reads, Memory, Now(host),
+        "one host"),
+    row("DELETE", "/v1/hosts/HOST", NONE, Writes, Memory, Handler::Ask(forget),
+        "forgets an offline host; 409 while it is online"),
+    row("GET, HEAD", "/v1/tasks", Query::Of(&[Limit(PAGE_TASKS_MAX), Cursor]), Reads, Page, Handler::Ask(tasks),
+        "open and recently ended tasks, the newest first, each with its number of hosts by state: `{\"tasks\":[…],\"next\":CURSOR or null}`"),
+    row("POST", "/v1/tasks", NONE, Writes, StoreWrite, Body(new_task),
+        "sends a task: 201 with the state of each host; named hosts that were never seen stand under `unknown`"),
+    row("GET, HEAD", "/v1/tasks/KEY", Query::Of(&[Limit(PAGE_TASK_HOSTS_MAX), Cursor]), Reads, StoreRead, Handler::Ask(task),
+        "any stored task, with the state and the results of each host"),
+    row("GET, HEAD", "/v1/tasks/KEY/hosts/HOST/output", Query::Of(&[Command]), Reads, StoreRead, Handler::Ask(output),
+        "all bytes of an output"),
+    row("POST", "/v1/commands", NONE, Writes, Memory, Body(new_command),
+        "sends a console command: 202 with its `id`"),
+    row("GET, HEAD", "/v1/commands/ID", NONE, Reads, StoreRead, Handler::Ask(command),
+        "the answers to a console command"),
+    row("GET, HEAD", "/v1/ak", NONE, Reads, Page, Now(devices),
+        "AK devices, each with its last replies (the first 256 bytes of each)"),
+    row("GET, HEAD", "/v1/ak/DEVICE", NONE, Reads, Memory, Now(device),
+        "one AK device, with its whole replies"),
+    row("GET, HEAD", "/v1/reach", NONE, Reads, Page, Now(targets),
+        "targets, each with its state and round-trip time"),
+    row("GET, HEAD", "/v1/events/recent", Query::Of(&[Limit(EVENTS_RECENT_MAX)]), Reads, Page, Now(recent_events),
+        "the last events since the start, the oldest first: `{\"events\":[…]}`"),
+    // A stream has no length, so there is nothing that HEAD could answer.
+    row("GET", "/v1/events", NONE, Reads, Stream, Follow,
+        "events, as Server-Sent Events"),
+];
+
+const fn row(
+    methods: &'static str,
+    path: &'static str,
+    query: Query,
+    access: Access,
+    cost: Cost,
+    handler: Handler,
+    answer: &'static str,
+) -> Endpoint {
+    Endpoint {
+        methods,
+        path,
+        query,
+        access,
+        cost,
+        handler,
+        answer,
+    }
+}
+
+impl Endpoint {
+    /// The names in `path`, still escaped, if it is the path of this endpoint.
+    fn names<'p>(&self, path: &'p str) -> Option<Vec<&'p str>> {
+        let mut names = Vec::new();
+        let mut segments = path.split('/');
+        for pattern in self.path.split('/') {
+            let segment = segments.next()?;
+            if pattern.starts_with(|c: char| c.is_ascii_uppercase()) && !segment.is_empty() {
+                names.push(segment);
+            } else if pattern != segment {
+                return None;
+            }
+        }
+        segments.next().is_none().then_some(names)
+    }
+
+    fn allows(&self, method: &str) -> bool {
+        self.methods.split(", ").any(|allowed| allowed == method)
+    }
+}
+
+/// Returns whether `path` needs no token.
+#[must_use]
+pub fn is_open(path: &str) -> bool {
+    let mut open = ENDPOINTS.iter().filter(|row| row.access == Open);
+    open.any(|row| row.path == path)
+}
+
+/// A request with its endpoint.
+#[derive(Clone, Debug)]
+pub struct Route {
+    endpoint: &'static Endpoint,
+    /// The names in the path, in order.
+    names: Vec<String>,
+    parameters: Parameters,
 }
 
 /// Finds the route of a request.
@@ -90,10 +198,16 @@ pub enum Outcome {
 /// # Errors
 /// The response if there is no route: 404, 405, 415, or 400 for its parameters.
 pub fn find(head: &Head<'_>) -> Result<Route, Response> {
-    let place = Place::of(head.path);
-    if let Some(place) = place.filter(|place| !place.takes(head.method)) {
-        let methods = place.methods();
-        let why = format!("{} takes {methods} only", head.path);
+    let path = head.path;
+    let matching = ENDPOINTS
+        .iter()
+        .filter_map(|row| Some((row, row.names(path)?)));
+    let matching: Vec<_> = matching.collect();
+    let found = matching.iter().find(|(row, _)| row.allows(head.method));
+    if found.is_none() && !matching.is_empty() {
+        let methods: Vec<_> = matching.iter().map(|(row, _)| row.methods).collect();
+        let methods = methods.join(", ");
+        let why = format!("{path} takes {methods} only");
         return Err(Response::error(405, &why).noting(Note::Allow(methods)));
     }
     if head.method == "POST" && !is_json(head.content_type) {
@@ -102,132 +216,48 @@ pub fn find(head: &Head<'_>) -> Result<Route, Response> {
             "a POST must have the header Content-Type: application/json",
         ));
     }
-    let place = place.ok_or_else(|| Response::error(404, &format!("there is no {}", head.path)))?;
-    let query = head.query;
-    let plain = |route| query::take(query, []).map(|[]| route);
-    match place {
-        // Supervisors and scrapers may append what they like.
-        Place::Health => Ok(Route::Health),
-        Place::Ready => Ok(Route::Ready),
-        Place::Metrics => Ok(Route::Metrics),
-        Place::Hosts => {
-            let [state, limit, cursor] = query::take(query, ["state", "limit", "cursor"])?;
-            let filter = query::filter(state.as_deref())?;
-            let part = Page::of(limit.as_deref(), cursor.as_deref(), PAGE_HOSTS_MAX)?;
-            Ok(Route::Hosts(filter, part))
-        }
-        Place::Host(name) if head.method == "DELETE" => {
-            plain(Route::Forget(HostId::named(&text(name)?).ok()))
-        }
-        Place::Host(name) => plain(Route::Host(HostId::named(&text(name)?).ok())),
-        Place::Tasks if head.method == "POST" => plain(Route::NewTask),
-        Place::Tasks => part(query, PAGE_TASKS_MAX).map(Route::Tasks),
-        Place::Task(key) => {
-            let hosts = part(query, PAGE_TASK_HOSTS_MAX)?;
-            Ok(Route::Task {
-                key: text(key)?,
-                hosts,
-            })
-        }
-        Place::Output { key, host } => output(key, host, query),
-        Place::Commands => plain(Route::NewCommand),
-        Place::Command(cid) => plain(Route::Command(text(cid)?)),
-        Place::Devices => plain(Route::Devices),
-        Place::Device(name) => plain(Route::Device(text(name)?)),
-        Place::Reach => plain(Route::Reach),
-        Place::Events => plain(Route::Events),
-        Place::RecentEvents => {
-            let [limit] = query::take(query, ["limit"])?;
-            let part = Page::of(limit.as_deref(), None, EVENTS_RECENT_MAX)?;
-            Ok(Route::RecentEvents(part.limit))
-        }
-    }
-}
-
-/// Begins to read a long `body`, if `route` is one that takes names of hosts.
-#[must_use]
-pub fn begin(
-    route: &Route,
-    body: &[u8],
-    rules: &HttpRules,
-    number: u128,
-) -> Option<Result<Begun, Response>> {
-    match route {
-        Route::NewTask => Some(Reading::task(body, number as u64)),
-        Route::NewCommand => {
-            let cid = format!("{number:032x}");
-            Some(Reading::command(body, &rules.instructions, cid))
-        }
-        _ => None,
-    }
-}
-
-/// Executes a request for `route` with this `body`. `number` is random, and identifies its task.
-#[must_use]
-pub fn act(
-    route: Route,
-    body: &[u8],
-    context: &HttpContext<'_>,
-    rules: &HttpRules,
-    number: u128,
-) -> Outcome {
-    let asked = match route {
-        Route::NewTask => body::task(body, number as u64),
-        Route::NewCommand => body::command(body, &rules.instructions, format!("{number:032x}")),
-        Route::Tasks(Page { limit, cursor }) => Ok(Ask::Tasks { cursor, limit }),
-        Route::Task { key, hosts } => Ok(Ask::Task {
-            key,
-            cursor: hosts.cursor,
-            limit: hosts.limit,
-        }),
-        Route::Output { key, host, command } => Ok(Ask::Output { key, host, command }),
-        Route::Command(cid) => Ok(Ask::CommandStatus { cid }),
-        Route::Forget(Some(host)) => Ok(Ask::Forget { host }),
-        Route::Forget(None) => Err(host(None, context)),
-        Route::Events => return Outcome::Follow,
-        Route::RecentEvents(limit) => {
-            let none = Recent::default();
-            let recent = context.recent.unwrap_or(&none);
-            Err(Response::json(&recent.last(limit, &rules.node)))
-        }
-        Route::Health => Err(health(context)),
-        Route::Ready => Err(ready(context)),
-        Route::Metrics => Err(Response::text(
-            metrics::CONTENT_TYPE,
-            metrics::page(context),
-        )),
-        Route::Hosts(filter, Page { limit, cursor }) => {
-            let page = context.fleet.page(filter, limit, cursor);
-            Err(Response::json(&Hosts::of(&page)))
-        }
-        Route::Host(name) => Err(host(name.as_ref(), context)),
-        Route::Devices => Err(Response::json(&Devices {
-            devices: context
-                .devices
-                .iter()
-                .map(|view| Device::of(&view, AK_DATA_SHOWN_BYTES_MAX))
-                .collect(),
-        })),
-        Route::Device(name) => Err(match context.devices.get(&name) {
-            Some(view) => Response::json(&Device::of(&view, usize::MAX)),
-            None => Response::error(404, "no device has this name"),
-        }),
-        Route::Reach => Err(Response::json(&Targets {
-            targets: context
-                .targets
-                .iter()
-                .map(|view| Target::of(&view))
-                .collect(),
-        })),
+    let Some((endpoint, names)) = found else {
+        return Err(Response::error(404, &format!("there is no {path}")));
     };
-    // What needs not be asked is answered here.
-    asked.map_or_else(Outcome::Answer, Outcome::Ask)
+    let parameters = match endpoint.query {
+        Query::Any => Parameters::default(),
+        Query::Of(allowed) => query::parse(head.query, allowed)?,
+    };
+    let names: Option<_> = names
+        .iter()
+        .map(|name| Some(decode(name)?.into_owned()))
+        .collect();
+    Ok(Route {
+        endpoint,
+        names: names.ok_or_else(|| Response::error(400, "the path has a broken % escape"))?,
+        parameters,
+    })
 }
 
-fn host(name: Option<&HostId>, context: &HttpContext<'_>) -> Response {
-    match name.and_then(|id| context.fleet.host(id)) {
-        Some(view) => Response::json(&Host::of(&view)),
-        None => Response::error(404, "no host of this name is known"),
+impl Route {
+    /// Answers the request with this `body`. `number` is random, and identifies its task.
+    #[must_use]
+    pub fn handle(
+        &self,
+        body: &[u8],
+        context: &HttpContext<'_>,
+        rules: &HttpRules,
+        number: u128,
+    ) -> Progress {
+        Progress::Done(match self.endpoint.handler {
+            Now(respond) => Reply::Now(respond(self, context, rules)),
+            Handler::Ask(ask) => ask(self).map_or_else(Reply::Now, Reply::Ask),
+            Follow => Reply::Follow,
+            Body(read) => match read(body, rules, number) {
+                Ok(reader) => return reader.step(HOSTS_SHOWN_PER_STEP_MAX),
+                Err(refusal) => Reply::Now(refusal),
+            },
+        })
+    }
+
+    /// A name in the path, by its number from 0.
+    fn name(&self, index: usize) -> &str {
+        self.names.get(index).map_or("", String::as_str)
     }
 }
 
@@ -241,7 +271,7 @@ struct Health<'a> {
     key_prefix: &'a str,
 }
 
-fn health(context: &HttpContext<'_>) -> Response {
+fn health(_: &Route, context: &HttpContext<'_>, _: &HttpRules) -> Response {
     let (status, store) = match context.fleet.store() {
         StoreView::Up => ("ok", "up"),
         StoreView::Starting => ("degraded", "starting"),
@@ -262,7 +292,7 @@ struct Ready {
     status: &'static str,
 }
 
-fn ready(context: &HttpContext<'_>) -> Response {
+fn ready(_: &Route, context: &HttpContext<'_>, _: &HttpRules) -> Response {
     match context.fleet.store() {
         StoreView::Up => Response::json(&Ready { status: "ready" }),
         StoreView::Starting => Response::error(503, "the store has not been reached yet"),
@@ -270,30 +300,99 @@ fn ready(context: &HttpContext<'_>) -> Response {
     }
 }
 
-/// Some of a list.
-fn part(query: Option<&str>, most: usize) -> Result<Page, Response> {
-    let [limit, cursor] = query::take(query, ["limit", "cursor"])?;
-    Page::of(limit.as_deref(), cursor.as_deref(), most)
+fn metrics(_: &Route, context: &HttpContext<'_>, _: &HttpRules) -> Response {
+    Response::text(metrics::CONTENT_TYPE, metrics::page(context))
 }
 
-fn output(key: &str, host: &str, query: Option<&str>) -> Result<Route, Response> {
-    let [command] = query::take(query, ["command"])?;
-    let command =
-        command.ok_or_else(|| Response::error(400, "the parameter command is missing"))?;
-    let host = HostId::named(&text(host)?);
-    Ok(Route::Output {
-        key: text(key)?,
-        host: host.map_err(|_| Response::error(404, "no host can have this name"))?,
-        command,
+fn hosts(route: &Route, context: &HttpContext<'_>, _: &HttpRules) -> Response {
+    let Parameters {
+        filter,
+        limit,
+        cursor,
+        ..
+    } = route.parameters;
+    Response::json(&Hosts::of(&context.fleet.page(filter, limit, cursor)))
+}
+
+fn host(route: &Route, context: &HttpContext<'_>, _: &HttpRules) -> Response {
+    let id = HostId::named(route.name(0)).ok();
+    match id.as_ref().and_then(|id| context.fleet.host(id)) {
+        Some(view) => Response::json(&Host::of(&view)),
+        None => unknown_host(),
+    }
+}
+
+fn forget(route: &Route) -> Result<Ask, Response> {
+    let host = HostId::named(route.name(0)).map_err(|_| unknown_host())?;
+    Ok(Ask::Forget { host })
+}
+
+fn unknown_host() -> Response {
+    Response::error(404, "no host of this name is known")
+}
+
+fn tasks(route: &Route) -> Result<Ask, Response> {
+    let Parameters { limit, cursor, .. } = route.parameters;
+    Ok(Ask::Tasks { cursor, limit })
+}
+
+fn new_task(body: &[u8], _: &HttpRules, number: u128) -> Result<BodyReader, Response> {
+    body::task(body, number as u64)
+}
+
+fn task(route: &Route) -> Result<Ask, Response> {
+    Ok(Ask::Task {
+        key: route.name(0).to_owned(),
+        cursor: route.parameters.cursor,
+        limit: route.parameters.limit,
     })
 }
 
-/// A part of a path without its escapes.
-fn text(part: &str) -> Result<String, Response> {
-    match decode(part) {
-        Some(text) => Ok(text.into_owned()),
-        None => Err(Response::error(400, "the path has a broken % escape")),
+fn output(route: &Route) -> Result<Ask, Response> {
+    let host = HostId::named(route.name(1));
+    Ok(Ask::Output {
+        key: route.name(0).to_owned(),
+        host: host.map_err(|_| Response::error(404, "no host can have this name"))?,
+        command: route.parameters.command.clone(),
+    })
+}
+
+fn new_command(body: &[u8], rules: &HttpRules, number: u128) -> Result<BodyReader, Response> {
+    body::command(body, &rules.instructions, format!("{number:032x}"))
+}
+
+fn command(route: &Route) -> Result<Ask, Response> {
+    let cid = route.name(0).to_owned();
+    Ok(Ask::CommandStatus { cid })
+}
+
+fn devices(_: &Route, context: &HttpContext<'_>, _: &HttpRules) -> Response {
+    let devices = context.devices.iter();
+    Response::json(&Devices {
+        devices: devices
+            .map(|view| Device::of(&view, AK_DATA_SHOWN_BYTES_MAX))
+            .collect(),
+    })
+}
+
+fn device(route: &Route, context: &HttpContext<'_>, _: &HttpRules) -> Response {
+    match context.devices.get(route.name(0)) {
+        Some(view) => Response::json(&Device::of(&view, usize::MAX)),
+        None => Response::error(404, "no device has this name"),
     }
+}
+
+fn targets(_: &Route, context: &HttpContext<'_>, _: &HttpRules) -> Response {
+    let targets = context.targets.iter();
+    Response::json(&Targets {
+        targets: targets.map(|view| Target::of(&view)).collect(),
+    })
+}
+
+fn recent_events(route: &Route, context: &HttpContext<'_>, rules: &HttpRules) -> Response {
+    let none = Recent::default();
+    let recent = context.recent.unwrap_or(&none);
+    Response::json(&recent.last(route.parameters.limit, &rules.node))
 }
 
 fn is_json(content_type: Option<&str>) -> bool {
@@ -312,8 +411,8 @@ mod tests {
         let request = format!("{line} HTTP/1.1\r\nHost: localhost\r\n{headers}\r\n");
         let (head, _) = parse(request.as_bytes()).unwrap().unwrap();
         match find(&head) {
-            Ok(route) => match act(route, b"", &context(ants), &HttpRules::default(), 1) {
-                Outcome::Answer(response) => response,
+            Ok(route) => match route.handle(b"", &context(ants), &HttpRules::default(), 1) {
+                Progress::Done(Reply::Now(response)) => response,
                 other => panic!("{line} is not answered at once: {other:?}"),
             },
             Err(response) => response,
@@ -332,7 +431,7 @@ mod tests {
     }
 
     #[test]
-    fn health_says_how_things_are_and_why_not_is_for_those_with_a_token() {
+    fn health_shows_no_reason_to_strangers() {
         let mut ants = Ants::with_hosts(4);
         let (status, body) = get(&ants, "/healthz");
         assert_eq!(status, 200);
@@ -371,7 +470,7 @@ mod tests {
     }
 
     #[test]
-    fn one_host_is_found_by_its_name() {
+    fn a_host_is_found_by_its_name() {
         let ants = Ants::with_hosts(2);
         let (status, body) = get(&ants, "/v1/hosts/h%2D1");
         assert_eq!(status, 200);
@@ -381,9 +480,9 @@ mod tests {
                    "since": "1970-01-01T00:00:02.000Z", "last_seen": "1970-01-01T00:00:03.500Z",
                    "hostname": "ant", "mac": null, "ipv4": []})
         );
-        for nobody in ["h-9", "", "a/b", "h%2f1", "%C3%A4", "h-1/"] {
-            let (status, body) = get(&ants, &format!("/v1/hosts/{nobody}"));
-            assert_eq!(status, 404, "{nobody}");
+        for unknown in ["h-9", "", "a/b", "h%2f1", "%C3%A4", "h-1/"] {
+            let (status, body) = get(&ants, &format!("/v1/hosts/{unknown}"));
+            assert_eq!(status, 404, "{unknown}");
             assert!(body["error"].is_string());
         }
         assert_eq!(get(&ants, "/v1/hosts/h%2").0, 400);
@@ -449,7 +548,7 @@ mod tests {
     }
 
     #[test]
-    fn paths_and_methods_are_checked_before_anything_is_read() {
+    fn paths_and_methods_are_checked_by_the_head() {
         let ants = Ants::with_hosts(1);
         let json = "Content-Type: Application/JSON; charset=utf-8\r\n";
         let cases = [
@@ -479,16 +578,16 @@ mod tests {
         for (line, headers, expected) in cases {
             let response = ask(&ants, line, headers);
             assert_eq!(response.status, expected, "{line} {headers}");
-            let allow = Note::Allow("GET, HEAD");
+            let allow = Note::Allow("GET, HEAD".into());
             assert_eq!(response.note == allow, expected == 405, "{line}");
         }
         let response = ask(&ants, "PUT /v1/hosts/h-0", "");
-        let allow = Note::Allow("GET, HEAD, DELETE");
+        let allow = Note::Allow("GET, HEAD, DELETE".into());
         assert_eq!((response.status, response.note), (405, allow));
     }
 
-    /// Result of the request `line` with `body`.
-    fn outcome(line: &str, body: &str) -> Outcome {
+    /// Reply to the request `line` with `body`.
+    fn reply(line: &str, body: &str) -> Reply {
         let request =
             format!("{line} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\r\n");
         let (head, _) = parse(request.as_bytes()).unwrap().unwrap();
@@ -496,21 +595,17 @@ mod tests {
             instructions: [("up".to_owned(), "uptime".to_owned())].into(),
             ..HttpRules::default()
         };
-        let ants = Ants::with_hosts(1);
-        match find(&head) {
-            Ok(route) => act(
-                route,
-                body.as_bytes(),
-                &context(&ants),
-                &rules,
-                0xab << 64 | 7,
-            ),
-            Err(response) => Outcome::Answer(response),
+        let (ants, number) = (Ants::with_hosts(1), 0xab << 64 | 7);
+        let handle = |route: Route| route.handle(body.as_bytes(), &context(&ants), &rules, number);
+        match find(&head).map(handle) {
+            Ok(Progress::Done(reply)) => reply,
+            Ok(Progress::Reading(_)) => panic!("{body} is short"),
+            Err(response) => Reply::Now(response),
         }
     }
 
     #[test]
-    fn tasks_are_asked_for_in_the_core() {
+    fn tasks_are_read_from_the_core() {
         let key = "AC 1".to_owned();
         let command = "df -h".to_owned();
         let cases = [
@@ -550,26 +645,26 @@ mod tests {
             ),
         ];
         for (line, ask) in cases {
-            assert_eq!(outcome(line, ""), Outcome::Ask(ask), "{line}");
+            assert_eq!(reply(line, ""), Reply::Ask(ask), "{line}");
         }
-        assert_eq!(outcome("GET /v1/events", ""), Outcome::Follow);
+        assert_eq!(reply("GET /v1/events", ""), Reply::Follow);
     }
 
     #[test]
-    fn what_is_ordered_has_a_number_of_its_own() {
-        let task = outcome("POST /v1/tasks", r#"{"key":"AC1","commands":{"a":1}}"#);
-        assert!(matches!(task, Outcome::Ask(Ask::Dispatch(task)) if task.request == 7));
+    fn an_order_has_a_number_of_its_own() {
+        let task = reply("POST /v1/tasks", r#"{"key":"AC1","commands":{"a":1}}"#);
+        assert!(matches!(task, Reply::Ask(Ask::Dispatch(task)) if task.request == 7));
         let command = Ask::Command {
             text: "uptime".into(),
             hosts: None,
             cid: "00000000000000ab0000000000000007".into(),
         };
-        let asked = outcome("POST /v1/commands", r#"{"command":"up"}"#);
-        assert_eq!(asked, Outcome::Ask(command));
+        let asked = reply("POST /v1/commands", r#"{"command":"up"}"#);
+        assert_eq!(asked, Reply::Ask(command));
     }
 
     #[test]
-    fn what_is_wrong_never_reaches_the_core() {
+    fn a_wrong_request_never_reaches_the_core() {
         let cases = [
             ("POST /v1/tasks", "[]", 400),
             ("POST /v1/tasks?queue=1", "{}", 400),
@@ -594,10 +689,115 @@ mod tests {
             ("POST /v1/commands/0f", "{}", 405),
         ];
         for (line, body, status) in cases {
-            let Outcome::Answer(response) = outcome(line, body) else {
+            let Reply::Now(response) = reply(line, body) else {
                 panic!("{line} {body} is let through");
             };
             assert_eq!(response.status, status, "{line} {body}");
         }
+    }
+
+    #[test]
+    fn a_path_has_one_endpoint_for_each_method() {
+        fn found(path: &str) -> Vec<(&str, Vec<&str>)> {
+            let rows = ENDPOINTS.iter();
+            rows.filter_map(|row| Some((row.path, row.names(path)?)))
+                .collect()
+        }
+        let output = "/v1/tasks/KEY/hosts/HOST/output";
+        for (path, expected) in [
+            ("/v1/tasks/AC1", ("/v1/tasks/KEY", vec!["AC1"])),
+            (
+                "/v1/tasks/AC%31/hosts/h/output",
+                (output, vec!["AC%31", "h"]),
+            ),
+            ("/v1/commands", ("/v1/commands", vec![])),
+            ("/v1/commands/0f", ("/v1/commands/ID", vec!["0f"])),
+            ("/v1/events", ("/v1/events", vec![])),
+            ("/v1/events/recent", ("/v1/events/recent", vec![])),
+            ("/v1/ak/d", ("/v1/ak/DEVICE", vec!["d"])),
+            ("/v1/reach", ("/v1/reach", vec![])),
+        ] {
+            assert_eq!(found(path), [expected], "{path}");
+        }
+        for path in [
+            "/v1/ak/",
+            "/v1/ak/d/x",
+            "/v1/reach/x",
+            "/v1/hosts/",
+            "/v1/tasks/",
+            "/v1/tasks/AC1/",
+            "/v1/tasks/AC1/hosts",
+            "/v1/tasks/AC1/hosts/h",
+            "/v1/tasks/AC1/hosts/h/output/",
+            "/v1/events/",
+            "/v1/events/1",
+            "/v1",
+            "/v1/",
+            "/",
+        ] {
+            assert_eq!(found(path), [], "{path}");
+        }
+        for (number, row) in ENDPOINTS.iter().enumerate() {
+            for other in &ENDPOINTS[..number] {
+                let both = row.methods.split(", ").any(|method| other.allows(method));
+                assert!(row.path != other.path || !both, "{row:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn only_get_and_head_change_nothing() {
+        for row in ENDPOINTS {
+            let reads = row.methods.starts_with("GET");
+            assert_eq!(row.access == Writes, !reads, "{row:?}");
+            assert!(reads || row.methods.split(", ").count() == 1, "{row:?}");
+        }
+        assert!(is_open("/healthz") && !is_open("/readyz") && !is_open("/nothing"));
+    }
+
+    /// The table of `docs/http.md`.
+    fn documented() -> String {
+        let mut table = "| Request | Access | Cost | Answer |\n|---|---|---|---|\n".to_owned();
+        for row in ENDPOINTS {
+            let method = row.methods.split(", ").next().unwrap();
+            let parameters = match row.query {
+                Query::Any => &[],
+                Query::Of(parameters) => parameters,
+            };
+            let examples = parameters.iter().map(|parameter| match parameter {
+                State => "state=online".to_owned(),
+                Limit(max) => format!("limit={max}"),
+                Cursor => "cursor=…".to_owned(),
+                Command => "command=CMD".to_owned(),
+            });
+            let query = examples.collect::<Vec<_>>().join("&");
+            let mark = if query.is_empty() { "" } else { "?" };
+            let access = match row.access {
+                Open => "reads, without a token",
+                Reads => "reads",
+                Writes => "writes",
+            };
+            let cost = match row.cost {
+                Memory => "memory",
+                Page => "memory, for each entry",
+                StoreRead => "a read of the store",
+                StoreWrite => "a write to the store",
+                Stream => "a connection",
+            };
+            let Endpoint { path, answer, .. } = row;
+            table +=
+                &format!("| `{method} {path}{mark}{query}` | {access} | {cost} | {answer} |\n");
+        }
+        table
+    }
+
+    #[test]
+    fn the_documentation_has_the_table_of_endpoints() {
+        let page = include_str!("../../docs/http.md");
+        let table = documented();
+        assert!(
+            page.contains(&table),
+            "docs/http.md is to have this:\n{table}"
+        );
     }
 }

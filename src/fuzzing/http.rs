@@ -1,4 +1,5 @@
-use crate::control::{Conversation, HttpContext, HttpRules, RequestGuard, Step};
+use crate::control::response::Reply;
+use crate::control::{Conversation, HttpContext, HttpRules, RequestGuard, Response, Step};
 use crate::handlers::ak::Devices;
 use crate::handlers::reach::Targets;
 use crate::handlers::{Core, Moment};
@@ -21,7 +22,7 @@ pub fn http(data: &[u8]) {
     };
     let whole = talk(stream, stream.len().max(1));
     assert_eq!(talk(stream, 1 + usize::from(*cut)), whole);
-    for said in whole.iter().filter(|said| !said.is_empty()) {
+    for said in &whole {
         assert!(said.starts_with("HTTP/1.1 "), "{said:?}");
         assert!(said.contains("\r\n\r\n"), "{said:?}");
     }
@@ -50,34 +51,24 @@ fn talk(stream: &[u8], size: usize) -> Vec<String> {
         started: Instant::ZERO,
         metrics: &(),
     };
-    let mut conversation = Conversation::new();
+    let mut conversation = Conversation::default();
     let mut said = Vec::new();
     for piece in stream.chunks(size) {
         conversation.take(piece);
         loop {
+            let response = match conversation.step(&guard, &context, 7) {
+                // Whether it continues depends on whether the body comes along.
+                Step::More | Step::Continue => break,
+                Step::Working => continue,
+                Step::Reply(Reply::Now(response)) => response,
+                Step::Reply(Reply::Ask(ask)) => Response::error(404, &format!("{ask:?}")),
+                Step::Reply(Reply::Follow) => return said,
+            };
             let mut out = Vec::new();
-            let step = conversation.step(&guard, &context, 7, &mut out);
-            let is_over = matches!(step, Step::Follow | Step::Answered { close: true, .. });
-            let goes_on = !matches!(step, Step::More | Step::Continue);
-            match step {
-                Step::More | Step::Working => {}
-                // Whether it is said depends on whether the body comes along.
-                Step::Continue => assert!(out.starts_with(b"HTTP/1.1 100 ")),
-                Step::Answered { .. } => said.push(String::from_utf8_lossy(&out).into_owned()),
-                Step::Asked(ask) => {
-                    said.push(String::new());
-                    let answer = crate::control::Response::error(404, &format!("{ask:?}"));
-                    if conversation.answer(&answer, &mut out) {
-                        return said;
-                    }
-                }
-                Step::Follow => said.push(String::new()),
-            }
+            let is_over = conversation.respond(&response, &mut out);
+            said.push(String::from_utf8_lossy(&out).into_owned());
             if is_over || said.len() >= STEPS_MAX {
                 return said;
-            }
-            if !goes_on {
-                break;
             }
         }
     }

@@ -25,6 +25,7 @@ use slab::Slab;
 
 use crate::control::metrics::{Exposition, Source};
 use crate::control::recent::Recent;
+use crate::control::response::{Note, Reply};
 use crate::control::{HttpContext, HttpRules, Response, events};
 use crate::handlers::ask::{Answer, Ask};
 use crate::handlers::effect::Event;
@@ -34,7 +35,7 @@ use crate::limits::{
 };
 use crate::time::{Instant, Span};
 
-use connection::{Connection, Driven, Late, Progress, Wants};
+use connection::{Connection, Driven, Late, Progress};
 
 /// The token of the HTTP listener.
 pub const LISTENER: Token = Token(3);
@@ -332,7 +333,7 @@ impl Web {
             return;
         };
         if let Some(slot) = self.slot_of(token)
-            && self.connections[slot].reply(answer)
+            && self.connections[slot].answer(answer)
         {
             self.enqueue(token);
         }
@@ -542,35 +543,28 @@ impl Web {
         }));
         let driven = driven.unwrap_or_else(|_| {
             self.stats.panics += 1;
-            Driven {
-                progress: Progress::Gone,
-                answered: None,
-                wrong_token: false,
-                wants: None,
-                read: 0,
-            }
+            Driven::GONE
         });
-        let worked =
-            driven.answered.is_some() || driven.wants.is_some() || driven.read >= HTTP_READ_BYTES;
+        let worked = driven.reply.is_some() || driven.read >= HTTP_READ_BYTES;
         match driven.progress {
             Progress::Blocked => {}
             Progress::Again => self.enqueue(token),
             Progress::Gone => self.close(slot),
         }
-        if driven.wrong_token {
-            self.stats.wrong_tokens += 1;
-            log::warn!(target: "token", "{peer}: a request over HTTP had a wrong token");
-        }
-        if let Some(status) = driven.answered {
-            self.stats.answered(status);
-        }
-        match driven.wants {
-            Some(Wants::Ask(_)) if !self.may_ask(slot, now) => {
+        match driven.reply {
+            None => {}
+            Some(Reply::Now(response)) => {
+                self.stats.answered(response.status);
+                if response.note == Note::WrongToken {
+                    self.stats.wrong_tokens += 1;
+                    log::warn!(target: "token", "{peer}: a request over HTTP had a wrong token");
+                }
+            }
+            Some(Reply::Ask(_)) if !self.may_ask(slot, now) => {
                 self.refuse(slot, "too many connections", now);
             }
-            Some(Wants::Ask(ask)) => self.asks.push((ASKER | token.0 as u64, ask)),
-            Some(Wants::Events) => self.follow(slot, now),
-            None => {}
+            Some(Reply::Ask(ask)) => self.asks.push((ASKER | token.0 as u64, ask)),
+            Some(Reply::Follow) => self.follow(slot, now),
         }
         worked
     }

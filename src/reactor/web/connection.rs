@@ -23,9 +23,10 @@ use std::net::{IpAddr, Shutdown, SocketAddr};
 use mio::Token;
 use mio::net::TcpStream;
 
-use crate::control::reply::Composing;
+use crate::control::conversation::CONTINUE;
+use crate::control::response::{Note, Reply, ResponseBuilder};
 use crate::control::{Conversation, HttpContext, HttpRules, RequestGuard, Response, Step, events};
-use crate::handlers::ask::{Answer, Ask};
+use crate::handlers::ask::Answer;
 use crate::limits::{
     HOSTS_SHOWN_PER_STEP_MAX, HTTP_ANSWER_S_MAX, HTTP_ASK_S_MAX, HTTP_FOLLOWER_BYTES_MAX,
     HTTP_FOLLOWER_COMMENT_S, HTTP_FOLLOWER_FLUSH_BYTES, HTTP_LINGER_S_MAX, HTTP_PROGRESS_BYTES,
@@ -45,8 +46,8 @@ pub(super) struct Connection {
     /// Bytes of `output` the kernel has taken.
     sent: usize,
     phase: Phase,
-    /// The core's answer, until it is written.
-    reply: Option<Composing>,
+    /// The response to the core's answer, until it is complete.
+    response: Option<ResponseBuilder>,
     /// Set when the server stops: there is no time for lingering.
     hurried: bool,
     /// The name of this connection.
@@ -103,15 +104,6 @@ pub(super) enum Progress {
     Gone,
 }
 
-/// A need of a connection that its owner must serve.
-#[derive(Debug)]
-pub(super) enum Wants {
-    /// This asked of the core.
-    Ask(Ask),
-    /// To follow the events.
-    Events,
-}
-
 /// Result of a passed deadline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Late {
@@ -130,14 +122,19 @@ pub(super) enum Late {
 pub(super) struct Driven {
     /// Its state.
     pub(super) progress: Progress,
-    /// The status of the request that was answered, if one was.
-    pub(super) answered: Option<u16>,
-    /// The request had a wrong token.
-    pub(super) wrong_token: bool,
-    /// Its need.
-    pub(super) wants: Option<Wants>,
+    /// The reply to its request. A response has been written already; the rest is to be served.
+    pub(super) reply: Option<Reply>,
     /// Bytes read from it.
     pub(super) read: usize,
+}
+
+impl Driven {
+    /// The connection is over.
+    pub(super) const GONE: Self = Self {
+        progress: Progress::Gone,
+        reply: None,
+        read: 0,
+    };
 }
 
 /// Result of reading.
@@ -159,11 +156,11 @@ impl Connection {
             stream,
             local,
             peer: peer.to_canonical(),
-            conversation: Conversation::new(),
+            conversation: Conversation::default(),
             output: Vec::new(),
             sent: 0,
             phase: Phase::Receiving,
-            reply: None,
+            response: None,
             hurried: false,
             token,
             deadline: now + Span::from_secs(HTTP_REQUEST_S_MAX),
@@ -260,13 +257,13 @@ impl Connection {
         self.send(Then::Close, now);
     }
 
-    /// The core's answer to what was asked. Whether it was waited for.
-    pub(super) fn reply(&mut self, answer: Answer) -> bool {
-        let waits = self.phase == Phase::Asking && self.reply.is_none();
-        if waits {
-            self.reply = Some(Composing::new(answer));
+    /// Takes the core's answer. Returns whether it was awaited.
+    pub(super) fn answer(&mut self, answer: Answer) -> bool {
+        let awaited = self.phase == Phase::Asking && self.response.is_none();
+        if awaited {
+            self.response = Some(ResponseBuilder::new(answer));
         }
-        waits
+        awaited
     }
 
     /// Makes the connection follow the events.
@@ -336,13 +333,7 @@ impl Connection {
             bound,
             local: self.local,
         };
-        let mut driven = Driven {
-            progress: Progress::Blocked,
-            answered: None,
-            wrong_token: false,
-            wants: None,
-            read: 0,
-        };
+        let mut driven = Driven::GONE;
         let progress = self.advance(&guard, context, number, scratch, &mut driven);
         // An error of the socket is its end, whatever it was.
         driven.progress = progress.unwrap_or(Progress::Gone);
@@ -378,56 +369,40 @@ impl Connection {
                 return Ok(Progress::Blocked);
             }
             if self.phase == Phase::Asking {
-                let Some(reply) = &mut self.reply else {
+                let Some(builder) = &mut self.response else {
                     return Ok(Progress::Blocked);
                 };
-                let Some(response) = reply.step(HOSTS_SHOWN_PER_STEP_MAX) else {
+                let Some(response) = builder.step(HOSTS_SHOWN_PER_STEP_MAX) else {
                     return Ok(Progress::Again);
                 };
-                self.reply = None;
-                let close = self.conversation.answer(&response, &mut self.output);
-                driven.answered = Some(response.status);
-                self.send_answer(close, now);
+                self.response = None;
+                self.respond(response, now, driven);
                 continue;
             }
             if self.phase == Phase::Following {
                 self.flush(now)?;
             }
             if self.phase == Phase::Receiving {
-                match self
-                    .conversation
-                    .step(guard, context, number, &mut self.output)
-                {
+                match self.conversation.step(guard, context, number) {
                     Step::More => {}
                     Step::Working => return Ok(Progress::Again),
-                    Step::Asked(ask) => {
-                        self.phase = Phase::Asking;
-                        self.deadline = now + Span::from_secs(HTTP_ASK_S_MAX);
-                        driven.wants = Some(Wants::Ask(ask));
-                        return Ok(Progress::Blocked);
-                    }
-                    Step::Follow => {
-                        driven.wants = Some(Wants::Events);
-                        return Ok(Progress::Blocked);
-                    }
-                    // The time of a request goes on running while its body is asked for.
+                    // The time of the request goes on while its body is awaited.
                     Step::Continue => {
+                        self.output.extend_from_slice(CONTINUE);
                         self.phase = Phase::Sending(Then::Body);
                         continue;
                     }
-                    Step::Answered {
-                        status,
-                        close,
-                        wrong_token,
-                    } => {
-                        driven.answered = Some(status);
-                        driven.wrong_token = wrong_token;
-                        self.send_answer(close, now);
-                        if wrong_token && !self.hurried {
-                            self.delay(now);
-                            return Ok(Progress::Blocked);
-                        }
+                    Step::Reply(Reply::Now(response)) => {
+                        self.respond(response, now, driven);
                         continue;
+                    }
+                    Step::Reply(reply) => {
+                        if let Reply::Ask(_) = reply {
+                            self.phase = Phase::Asking;
+                            self.deadline = now + Span::from_secs(HTTP_ASK_S_MAX);
+                        }
+                        driven.reply = Some(reply);
+                        return Ok(Progress::Blocked);
                     }
                 }
             }
@@ -464,9 +439,14 @@ impl Connection {
         self.progress_begins(now);
     }
 
-    fn send_answer(&mut self, close: bool, now: Instant) {
-        let last = close || self.hurried;
-        self.send(if last { Then::Close } else { Then::Next }, now);
+    /// Begins to send a response. Each guess of a token has to wait.
+    fn respond(&mut self, response: Response, now: Instant, driven: &mut Driven) {
+        let close = self.conversation.respond(&response, &mut self.output) || self.hurried;
+        self.send(if close { Then::Close } else { Then::Next }, now);
+        if response.note == Note::WrongToken && !self.hurried {
+            self.delay(now);
+        }
+        driven.reply = Some(Reply::Now(response));
     }
 
     fn send(&mut self, then: Then, now: Instant) {
@@ -475,7 +455,6 @@ impl Connection {
         self.progress_begins(now);
     }
 
-    /// Delays the response: each guess of a token has to wait.
     fn delay(&mut self, now: Instant) {
         if let Phase::Sending(then) = self.phase {
             self.phase = Phase::Delayed(then);
