@@ -1,40 +1,34 @@
-//! The core: one place where everything that happens comes in, and the one match over it.
-//!
-//! ```text
-//! handle(input) ─▶ session ─▶ presence, heartbeat, progress, answer, inventory, hello ─▶ effects
-//! tick(horizon) ─▶ silence, inherited hosts, the rounds of every second and every ten
-//! pull()        ─▶ operations for the store
-//! ```
+//! The core: owns the parts, is driven by the reactor, and knows the next deadline.
 
 use std::net::SocketAddr;
 
-use crate::codec::message::{Flag, Incoming, Message, Reply, Word};
-use crate::codec::{Abnormal, DecodeError};
+use crate::codec::message::{Ask, Flag, Message, Reply, Word};
 use crate::ids::{ConnId, HostId};
+use crate::keys::Access;
 use crate::limits::{AUDIT_S, PAGE_SCAN_MAX};
-use crate::store::op::{Outcome, Reason, Stamp};
+use crate::store::op::{Batch, Notice, Reason};
 use crate::time::{Instant, Span};
 
-use super::auth::Auth;
-use super::deadline_cache::Calm;
-use super::effect::{Effect, Effects, Event, EventKind, Note};
+use super::ask::Datagram;
+use super::auth::{Auth, Nonces};
+use super::context::{Ctx, Env, StoreState};
+use super::deadline_cache::DeadlineCache;
+use super::effect::{Effect, Effects, EventKind};
 use super::fleet::Fleet;
-use super::fleet::host::{Host, Peer, Presence};
-use super::fleet::mass_offline::Mass;
-use super::fleet::newcomers::Arrivals;
+use super::fleet::host::{Host, Marks, Peer, Presence};
+use super::fleet::session::Session;
 use super::outbox::Outbox;
+use super::outside::News;
 use super::stats::Stats;
+use super::step::Step;
 use super::tasks::Tasks;
 use super::view::{Filter, HostView, Page, StoreView};
-use super::{End, Flow, Input, Moment};
+use super::{Flow, Input, Moment};
 
 /// Interval between two writes of last-seen times.
 pub(super) const SEEN_ROUND: Span = Span::from_secs(1);
 /// Interval between two checks that all our hosts are in `exists`.
 pub(super) const AUDIT_ROUND: Span = Span::from_secs(AUDIT_S);
-
-/// Connections whose rows are brought into the cache together when their deadlines have come.
-const LOOKED_AT_TOGETHER: usize = 32;
 
 /// Configuration of the core. May change while it runs.
 #[derive(Clone, Debug)]
@@ -66,31 +60,35 @@ pub struct Rules {
     pub seed: u64,
 }
 
-/// The core: hosts, sessions, tasks and pending writes.
+/// The core: hosts, sessions, tasks and pending writes, without sockets, threads and clocks.
 ///
-/// The reactor drives it in this order: [`handle`](Self::handle) for each input, with the effects applied
-/// after each; [`tick`](Self::tick) once a turn; [`take_sends`](Self::take_sends) and then
-/// [`pull`](Self::pull) until they return nothing or their budgets are used up.
+/// # Order of calls
+///
+/// The reactor calls these methods in each turn, in this order:
+///
+/// 1. [`expect`](Self::expect) for each ready connection, and [`handle`](Self::handle) for each
+///    input. The effects of an input are applied before the next input.
+/// 2. [`tick`](Self::tick), which does what is due and returns the next deadline. Then
+///    [`go_on`](Self::go_on), while requests with many hosts are under way.
+/// 3. [`take_sends`](Self::take_sends), which returns datagrams and pushes to hosts.
+/// 4. [`pull`](Self::pull), which returns operations for the store, until it returns `None` or the
+///    store's channel is full. Their outcomes come back through `handle`.
+///
+/// # Other methods
+///
+/// - Rules and keys that change at run time: [`set_rules`](Self::set_rules),
+///   [`set_access`](Self::set_access).
+/// - Views, which change nothing: [`host`](Self::host), [`page`](Self::page),
+///   [`store`](Self::store), [`stats`](Self::stats), [`peer`](Self::peer).
+/// - The end: [`shutdown`](Self::shutdown), then turns until [`settled`](Self::settled).
 #[derive(Debug)]
 pub struct Core {
     pub(super) fleet: Fleet,
     pub(super) tasks: Tasks,
     pub(super) outbox: Outbox,
     pub(super) auth: Auth,
-    pub(super) rules: Rules,
-    pub(super) stats: Stats,
-    pub(super) store: StoreState,
-    pub(super) calm: Calm,
-    seq: u64,
-    pub(super) stopping: bool,
-}
-
-/// State of the store.
-#[derive(Debug)]
-pub(super) enum StoreState {
-    Starting,
-    Up,
-    Away(String),
+    pub(super) env: Env,
+    pub(super) cache: DeadlineCache,
 }
 
 impl Core {
@@ -103,62 +101,72 @@ impl Core {
             tasks: Tasks::new(rules.seed),
             outbox: Outbox::default(),
             auth: Auth::default(),
-            rules,
-            stats: Stats::default(),
-            store: StoreState::Starting,
-            calm: Calm::default(),
-            seq,
-            stopping: false,
+            env: Env {
+                rules,
+                stats: Stats::default(),
+                store: StoreState::Starting,
+                seq,
+                stopping: false,
+            },
+            cache: DeadlineCache::default(),
         }
+    }
+
+    /// Sets the admission rules and the source of nonces. Without them every host is admitted
+    /// without a key.
+    #[must_use]
+    pub fn with_keys(mut self, access: Access, nonces: Nonces) -> Self {
+        self.auth.keys.access = access;
+        self.auth.keys.nonces = Some(nonces);
+        self
     }
 
     /// Takes new rules. A connection whose deadline was set under the old ones is judged by the new
     /// ones at the latest when that deadline comes.
     pub fn set_rules(&mut self, rules: Rules, now: Instant) {
-        self.calm.stir();
-        let shorter =
-            rules.timeout < self.rules.timeout || rules.first_message < self.rules.first_message;
-        if rules.timeout != self.rules.timeout {
-            self.fleet.mass = Mass::new(rules.timeout);
-            // All online hosts count as having stayed.
-            self.fleet.arrivals = Arrivals::new(rules.timeout);
-        }
-        self.rules = rules;
-        if shorter {
-            let all: Vec<ConnId> = self.fleet.sessions.iter().map(|(conn, _)| conn).collect();
-            for conn in all {
-                self.arm(conn, now);
-            }
-        }
+        self.cache.invalidate();
+        self.fleet.set_rules(&self.env.rules, &rules, now);
+        self.env.rules = rules;
     }
 
-    /// Something has happened.
+    /// Takes new keys. Ends every session whose key has changed, and every plain session that would
+    /// not be admitted now.
+    pub fn set_access(&mut self, access: Access, at: Moment, fx: &mut Effects) {
+        self.step(at, fx).set_access(access);
+    }
+
+    /// Handles an input.
     pub fn handle(&mut self, at: Moment, input: Input<'_>, fx: &mut Effects) -> Flow {
-        if let Input::Message { conn, incoming } = input {
-            return self.message(at, conn, incoming, fx);
+        if let Input::Message { conn, incoming } = &input
+            && matches!(incoming.message, Message::Heartbeat)
+            && self.fleet.sessions.is_unwatched(*conn)
+            && !self.env.stopping
+        {
+            self.heartbeat(at, *conn, incoming.ask, fx);
+            return Flow::Taken;
         }
-        self.calm.stir();
-        match input {
-            Input::Opened { conn, peer } => self.opened(at, conn, peer, fx),
-            Input::Certified { conn, name } => self.certified(at, conn, name, fx),
-            Input::Revoked { conn, why } => self.revoked(at, conn, why, fx),
-            Input::Message { .. } => {}
-            Input::Abnormal { conn, error } => self.abnormal(at, conn, &error, fx),
-            Input::Ended { conn, end } => self.ended(at, conn, end, fx),
-            Input::Outcome(outcome) => self.outcome(at, outcome, fx),
-            Input::Raw { conn, bytes } => return self.raw(at, conn, bytes, fx),
-            Input::Datagram { from, incoming } => self.datagram(at, from, &incoming, fx),
-            Input::Signed {
-                from,
-                incoming,
-                signature,
-            } => self.signed_datagram(at, from, &incoming, &signature, fx),
-            Input::Ask { asker, ask } => self.ask(at, asker, ask, fx),
-        }
-        Flow::Taken
+        self.step(at, fx).handle(input)
     }
 
-    /// A message may be about to come by this connection: what has to be looked at for it is brought meanwhile.
+    /// Handles a heartbeat of a known host: nearly all messages are this. It touches the session's
+    /// pulse and one bit of the outbox.
+    fn heartbeat(&mut self, at: Moment, conn: ConnId, ask: Ask, fx: &mut Effects) {
+        if ask.reply {
+            let reply = Reply {
+                flag: Flag::Heartbeat,
+                seq: ask.seq,
+                word: Word::Alive,
+            };
+            fx.push(Effect::Reply { conn, reply });
+        }
+        self.fleet.sessions.heard(conn, at.now);
+        if self.outbox.note_seen(conn.slot, at.now) {
+            self.cache.invalidate();
+        }
+        self.env.stats.count(Flag::Heartbeat);
+    }
+
+    /// Prefetches the row of a connection that may be about to send a message.
     pub fn expect(&self, conn: ConnId) {
         self.fleet.sessions.expect(conn);
     }
@@ -166,76 +174,167 @@ impl Core {
     /// Does what is due at `judge`, the horizon (never later than `at.now`), and returns the next
     /// deadline, which is later than `judge`.
     pub fn tick(&mut self, judge: Instant, at: Moment, fx: &mut Effects) -> Option<Instant> {
-        if self.stopping {
+        if self.env.stopping {
             return None;
         }
-        if let Some(next) = self.calm.next_after(judge) {
-            debug_assert_eq!(next, self.next_deadline(judge), "stirred unnoticed");
+        if let Some(next) = self.cache.next_after(judge) {
+            debug_assert_eq!(next, self.next_deadline(judge), "the cache is stale");
             return next;
         }
-        let mut due = std::mem::take(&mut self.fleet.due);
-        self.fleet.wheel.expire(judge, &mut due);
-        for together in due.chunks(LOOKED_AT_TOGETHER) {
-            self.bring(together);
-            for slot in together {
-                self.look_at(*slot, judge, at, fx);
-            }
-        }
-        due.clear();
-        self.fleet.due = due;
-        self.judge_inherited(judge, at, fx);
-        self.look_at_deliveries(judge, at);
-        self.look_at_tasks(judge, at);
-        self.look_at_commands(judge);
-        self.hurry_dispatches(judge, fx);
-        self.hurry_reads(judge, fx);
-        self.hurry_results(judge, at, fx);
-        self.rounds(judge, at, fx);
-        self.resume_if_plenty(at, fx);
+        self.step(at, fx).tick(judge);
         let next = self.next_deadline(judge);
-        // The next look may resume a connection that waits for room.
+        // The next tick may resume a paused connection.
         if self.outbox.writes.waiting.is_empty() {
-            self.calm.found(next, self.look_for_work());
+            self.cache.found(next, self.search_work());
         }
         next
     }
 
-    /// The server is about to stop. With `offline` every host goes offline, else the presence stays
-    /// as it is. Nothing that comes in afterwards changes anything, but what the store answers.
+    fn next_deadline(&self, judge: Instant) -> Option<Instant> {
+        let inherited = self
+            .fleet
+            .inherited
+            .deadline
+            .filter(|_| self.fleet.inherited.lease_clear);
+        let soonest = [
+            self.fleet.wheel.next(),
+            self.outbox.seen_due,
+            self.outbox.audit_due,
+            self.outbox.writes.sweep.again,
+            inherited,
+            self.tasks.tries.next(),
+            self.tasks.table.next_look(),
+            self.tasks.commands.deadline(),
+            self.tasks.dispatches.deadline(),
+            self.tasks.reads.deadline(),
+            self.tasks.payloads.deadline(),
+        ];
+        let next = soonest.into_iter().flatten().min()?;
+        // Rounds may lag behind the horizon by nothing, but never ahead of it.
+        Some(next.max(judge + Span::from_nanos(1)))
+    }
+
+    /// Goes on with a request that has many hosts: at most `max` of them. Returns whether there is
+    /// more to do.
+    pub fn go_on(&mut self, at: Moment, max: usize, fx: &mut Effects) -> bool {
+        if self.has_jobs() {
+            self.step(at, fx).go_on(max);
+        }
+        self.has_jobs()
+    }
+
+    /// Returns whether [`go_on`](Self::go_on) has work.
+    #[must_use]
+    pub fn has_jobs(&self) -> bool {
+        self.tasks.has_jobs()
+    }
+
+    /// Takes what is to be sent to hosts: pushes go into `fx`, datagrams into `datagrams`; at most
+    /// `max` in all. Returns whether there is more.
+    pub fn take_sends(
+        &mut self,
+        at: Moment,
+        max: usize,
+        datagrams: &mut Vec<Datagram>,
+        fx: &mut Effects,
+    ) -> bool {
+        self.step(at, fx).take_sends(max, datagrams);
+        self.has_sends()
+    }
+
+    /// Returns whether the send queue has entries.
+    #[must_use]
+    pub fn has_sends(&self) -> bool {
+        !self.tasks.sends.is_empty()
+    }
+
+    /// Returns whether the host of this connection was sent a task and has not answered yet. When
+    /// many answer at once they can wait for the others to be sent to.
+    #[must_use]
+    pub fn owes_answer(&self, conn: ConnId) -> bool {
+        let host = self.fleet.sessions.get(conn).and_then(Session::host);
+        let host = host.and_then(|slot| self.fleet.hosts.get(slot));
+        host.is_some_and(|host| host.has(Marks::ASKED))
+    }
+
+    /// Takes operations for the store: at most `max`; `None` if there are none.
+    pub fn pull(&mut self, at: Moment, max: usize) -> Option<Batch> {
+        let mut fx = Effects::default();
+        let batch = self.step(at, &mut fx).pull(max);
+        debug_assert!(fx.list.is_empty(), "a pull has no effects");
+        batch
+    }
+
+    /// Returns whether [`pull`](Self::pull) may return something.
+    #[must_use]
+    pub fn has_work(&self) -> bool {
+        self.cache.work().unwrap_or_else(|| self.search_work())
+    }
+
+    fn search_work(&self) -> bool {
+        let writes = &self.outbox.writes;
+        writes.has_reports()
+            || (self.env.store.is_up() && (writes.has_state() || self.tasks.has_ops()))
+    }
+
+    /// Returns whether the work is urgent: a requester waits for it, or it is much. Presence
+    /// changes and last-seen times of a few hosts are not urgent.
+    #[must_use]
+    pub fn has_urgent_work(&self) -> bool {
+        let writes = &self.outbox.writes;
+        writes.has_reports()
+            || (self.env.store.is_up() && (self.tasks.has_ops() || writes.is_much()))
+    }
+
+    /// Publishes a change of a device or a target.
+    pub fn announce(&mut self, at: Moment, news: News, fx: &mut Effects) {
+        let mut step = self.step(at, fx);
+        let stamp = step.cx.stamp();
+        let (event, about, state, reason) = match &news {
+            News::Device {
+                name,
+                state,
+                reason,
+            } => ("device", name.to_string(), *state, reason.clone()),
+            News::Target { target, state } => ("reach", target.clone(), *state, None),
+        };
+        step.notice(Notice {
+            event,
+            about: Some(about),
+            state: Some(state),
+            reason,
+            count: None,
+            stamp,
+        });
+        step.cx.tell(stamp, EventKind::Outside(news));
+    }
+
+    /// Begins the end of the server. With `offline` every host goes offline, else the presence stays
+    /// as it is. After this only outcomes of the store change anything.
     pub fn shutdown(&mut self, at: Moment, offline: bool, fx: &mut Effects) {
+        let mut step = self.step(at, fx);
         if offline {
-            let slots: Vec<u32> = (0..self.fleet.hosts.slots() as u32).collect();
-            for slot in slots {
-                if self
-                    .fleet
-                    .hosts
-                    .get(slot)
-                    .is_some_and(|host| host.presence.is_online())
-                {
-                    self.go_offline(slot, Reason::Closed, at, fx);
+            for slot in 0..step.fleet.hosts.slots() as u32 {
+                let host = step.fleet.hosts.get(slot);
+                if host.is_some_and(|host| host.presence.is_online()) {
+                    step.go_offline(slot, Reason::Closed);
                 }
             }
         }
-        self.refuse_jobs(fx);
-        self.calm.stir();
-        self.stopping = true;
+        step.refuse_jobs();
+        self.env.stopping = true;
     }
 
     /// Returns whether all operations have been sent and settled by the store; while it is
     /// unavailable, all reports.
     #[must_use]
     pub fn settled(&self) -> bool {
-        let written = !self.outbox.writes.has_state()
-            && self.outbox.writes.presence_in_flight == 0
-            && !self.has_states()
-            && !self.tasks.restores.is_due()
-            && self.tasks.dispatches.len() == 0
-            && !self.has_jobs();
-        let state = !matches!(self.store, StoreState::Up) || written;
+        let state =
+            !self.env.store.is_up() || (self.outbox.is_settled() && self.tasks.is_settled());
         state && self.outbox.writes.reports_waiting == 0
     }
 
-    /// Gives back the memory of what is not in use.
+    /// Returns unused memory to the allocator.
     pub fn tidy(&mut self) {
         self.fleet.due.shrink_to_fit();
         self.tasks.due.shrink_to_fit();
@@ -274,22 +373,20 @@ impl Core {
     /// State of the store.
     #[must_use]
     pub fn store(&self) -> StoreView<'_> {
-        match &self.store {
-            StoreState::Starting => StoreView::Starting,
-            StoreState::Up => StoreView::Up,
-            StoreState::Away(why) => StoreView::Away(why),
-        }
+        self.env.store.view()
     }
 
-    #[cfg(any(test, fuzzing))]
-    pub(super) fn is_stopping(&self) -> bool {
-        self.stopping
+    /// Number of the store connection, while there is one: a batch carries it.
+    #[must_use]
+    pub fn store_session(&self) -> Option<u32> {
+        let is_up = self.env.store.is_up();
+        is_up.then_some(self.env.stats.store_sessions as u32)
     }
 
     /// Prefix of task keys.
     #[must_use]
     pub fn key_prefix(&self) -> &str {
-        &self.rules.key_prefix
+        &self.env.rules.key_prefix
     }
 
     /// Counters and gauges.
@@ -309,7 +406,7 @@ impl Core {
             deliveries_open: self.tasks.table.deliveries_open() as u64,
             dispatches_waiting: self.tasks.dispatches.len() as u64,
             result_bytes_held: self.tasks.payloads.held() as u64,
-            ..self.stats.clone()
+            ..self.env.stats.clone()
         }
     }
 
@@ -319,334 +416,16 @@ impl Core {
         self.fleet.sessions.peer(conn).address()
     }
 
-    fn opened(&mut self, at: Moment, conn: ConnId, peer: SocketAddr, fx: &mut Effects) {
-        self.fleet.sessions.open(conn, peer, at.now);
-        // The earlier of the two; a connection that is examined too early gets another deadline.
-        let first = self.rules.first_message.min(self.rules.timeout);
-        self.arm(conn, at.now + first);
-        self.narrow_unproven(conn, fx);
-    }
-
-    /// Sets the deadline at which a connection is looked at.
-    fn arm(&mut self, conn: ConnId, deadline: Instant) {
-        let Some(session) = self.fleet.sessions.get_mut(conn) else {
-            return;
-        };
-        session.arm(deadline);
-        self.fleet.wheel.insert(deadline, conn.slot);
-    }
-
-    fn message(
-        &mut self,
-        at: Moment,
-        conn: ConnId,
-        incoming: Incoming<'_>,
-        fx: &mut Effects,
-    ) -> Flow {
-        if self.stopping || !self.fleet.sessions.is_open(conn) {
-            return Flow::Taken;
+    /// Begins a step.
+    fn step<'a>(&'a mut self, at: Moment, fx: &'a mut Effects) -> Step<'a> {
+        self.cache.invalidate();
+        Step {
+            fleet: &mut self.fleet,
+            tasks: &mut self.tasks,
+            outbox: &mut self.outbox,
+            auth: &mut self.auth,
+            cx: Ctx::new(at, &mut self.env, fx),
         }
-        let Incoming { message, ask } = incoming;
-        if matches!(message, Message::Heartbeat) && self.fleet.sessions.is_unwatched(conn) {
-            // Nearly all messages are this, and nothing else of the session is looked at for it.
-            self.heartbeat(conn, ask, fx);
-            self.heard(at, conn);
-            self.count(Flag::Heartbeat);
-            return Flow::Taken;
-        }
-        self.calm.stir();
-        let Some(message) = self.gate(at, conn, message, ask, fx) else {
-            return Flow::Taken;
-        };
-        let flag = message.flag();
-        if let Message::Hello(hello) = message {
-            self.hello(at, conn, &hello, ask, fx);
-            self.count(flag);
-            return Flow::Taken;
-        }
-        let Some(slot) = self.known(at, conn, fx) else {
-            return Flow::Taken;
-        };
-        let incoming = Incoming { message, ask };
-        let own = match incoming.message {
-            Message::Progress(_) | Message::Answer(_) if self.auth.keys.has(conn) => {
-                self.keep_to_own(at, conn, slot, &incoming, fx)
-            }
-            Message::Progress(_) | Message::Answer(_)
-                if self.is_starting() && self.auth.keys.are_demanded() =>
-            {
-                // The store still has to say which hosts have proved a key.
-                Some(self.hold(conn, slot, 0, at))
-            }
-            _ => None,
-        };
-        let flow = match incoming.message {
-            _ if own.is_some() => own.unwrap_or(Flow::Taken),
-            Message::Heartbeat => {
-                self.heartbeat(conn, ask, fx);
-                self.counted_beat(conn, slot, at);
-                Flow::Taken
-            }
-            Message::Progress(progress) => self.progress(at, conn, slot, &progress, ask, fx),
-            Message::Answer(answer) => self.answer(at, conn, slot, &answer, ask, fx),
-            Message::Inventory(inventory) => self.inventory(conn, slot, &inventory, ask, fx),
-            Message::Hello(_) | Message::KeyedHello(_) | Message::Proof(_) => Flow::Taken,
-            Message::Book(book) => self.book(at, conn, slot, &book, ask, fx),
-            Message::Result(header) => self.result(at, conn, slot, &header, ask, fx),
-        };
-        if flow != Flow::Wait && self.heard(at, conn) {
-            self.count(flag);
-        }
-        flow
-    }
-
-    /// A complete valid message came by this connection. Whether it is still there.
-    pub(super) fn heard(&mut self, at: Moment, conn: ConnId) -> bool {
-        if !self.fleet.sessions.heard(conn, at.now) {
-            return false;
-        }
-        if self.outbox.writes.beaten.insert(conn.slot) && self.outbox.seen_due.is_none() {
-            self.outbox.seen_due = Some(at.now + SEEN_ROUND);
-            self.calm.stir();
-        }
-        true
-    }
-
-    pub(super) fn count(&mut self, flag: Flag) {
-        if let Some(place) = Flag::ALL.iter().position(|known| *known == flag) {
-            self.stats.messages[place] += 1;
-        }
-    }
-
-    /// Ends a connection for bad data, ours or the peer's.
-    pub(super) fn abnormal(
-        &mut self,
-        at: Moment,
-        conn: ConnId,
-        error: &DecodeError,
-        fx: &mut Effects,
-    ) {
-        let label = error.kind.label();
-        if let Some(place) = Abnormal::LABELS.iter().position(|known| *known == label) {
-            self.stats.abnormal[place] += 1;
-        }
-        let Some(session) = self.fleet.sessions.get(conn) else {
-            return;
-        };
-        let peer = self.fleet.sessions.peer(conn).address();
-        let who = match session.host().and_then(|slot| self.fleet.hosts.get(slot)) {
-            Some(host) => host.id().to_string(),
-            None => peer.ip().to_string(),
-        };
-        fx.push(Effect::Log(Note {
-            level: log::Level::Warn,
-            what: "abnormal",
-            who,
-            text: format!("{error} ({label}), from {peer}"),
-        }));
-        fx.push(Effect::Close { conn });
-        self.end_session(conn, Reason::Abnormal, at, fx);
-    }
-
-    fn ended(&mut self, at: Moment, conn: ConnId, end: End, fx: &mut Effects) {
-        if self.stopping {
-            return;
-        }
-        let reason = match end {
-            End::Closed => Reason::Closed,
-            End::Reset => Reason::Reset,
-            End::Dead => Reason::Timeout,
-        };
-        self.end_session(conn, reason, at, fx);
-    }
-
-    fn outcome(&mut self, at: Moment, outcome: Outcome, fx: &mut Effects) {
-        match outcome {
-            Outcome::Held(held) => self.held(at, held, fx),
-            Outcome::Up {
-                lease_clear,
-                emptied,
-                ..
-            } => self.store_up(at, lease_clear, emptied, fx),
-            Outcome::LeaseClear => self.fleet.inherited.lease_clear = true,
-            Outcome::NameTaken => fx.push(Effect::Stop {
-                status: 1,
-                why: "another living server has this server.name and holds its hosts".to_owned(),
-            }),
-            Outcome::Refused(why) => self.store_unusable(at, 2, format!("store.url: {why}"), fx),
-            Outcome::Damaged(why) => self.store_unusable(at, 1, why, fx),
-            Outcome::Away(why) => self.store_away(at, why, fx),
-            Outcome::Presence { ticket, settled } => self.presence_settled(ticket, settled, fx),
-            Outcome::Inventory {
-                origins,
-                ticket,
-                result,
-            } => {
-                self.inventory_settled(ticket, origins, result, fx);
-            }
-            Outcome::Seen => {
-                self.outbox.writes.seen_in_flight =
-                    self.outbox.writes.seen_in_flight.saturating_sub(1);
-            }
-            Outcome::Audited => {
-                self.outbox.writes.audits_in_flight =
-                    self.outbox.writes.audits_in_flight.saturating_sub(1);
-            }
-            Outcome::StatesWritten if matches!(self.store, StoreState::Up) => {
-                self.tasks.states.settled(at.now);
-            }
-            Outcome::StatesWritten => {}
-            Outcome::Tasks(held) => drop(self.held_tasks(at, held, fx)),
-            Outcome::Inherited(held) => self.inherit_hosts(at, held, fx),
-            Outcome::InheritedTasks(held) => self.inherit_tasks(at, held, fx),
-            Outcome::Dispatched { request, stored } => self.dispatched(at, request, stored, fx),
-            Outcome::Restored { key, stored } => self.restored(&key, &stored, fx),
-            Outcome::Read { ticket, found } => self.read_settled(at, ticket, found, fx),
-            Outcome::Report { origin, result } => {
-                self.report_settled(at, origin, result, fx);
-            }
-        }
-    }
-
-    /// Brings into the cache what is needed of these connections and of their hosts. Of a hundred thousand that are due at once
-    /// each is somewhere else in memory: looked at alone, each would be waited for in turn.
-    fn bring(&self, slots: &[u32]) {
-        let host = |slot: &u32| {
-            self.fleet
-                .hosts
-                .get(self.fleet.sessions.at(*slot)?.1.host()?)
-        };
-        let online = slots.iter().filter_map(host);
-        let online = online.filter(|host| host.presence.is_online()).count();
-        std::hint::black_box(online);
-    }
-
-    /// A deadline of the connection in `slot` has come: is it silent, or was it heard of since?
-    fn look_at(&mut self, slot: u32, judge: Instant, at: Moment, fx: &mut Effects) {
-        let Some((conn, &session)) = self.fleet.sessions.at(slot) else {
-            return;
-        };
-        if session.is_armed_after(judge) {
-            return;
-        }
-        let last = self.fleet.sessions.last(slot, at.now);
-        let deadline = match session.host() {
-            None => last + self.rules.first_message,
-            Some(_) if session.is_waiting() => at.now + self.rules.timeout,
-            Some(host) => {
-                let datagram = self
-                    .fleet
-                    .hosts
-                    .get(host)
-                    .map_or(last, |host| host.datagram());
-                let silent = last.max(datagram) + self.rules.timeout;
-                let may_be_silent = if session.identified {
-                    None
-                } else {
-                    self.may_be_silent_until(conn, host, at)
-                };
-                match may_be_silent {
-                    // Looked at again within a timeout: work may end long before it must.
-                    Some(until) if until > silent && judge >= silent => {
-                        until.min(judge + self.rules.timeout)
-                    }
-                    _ => silent,
-                }
-            }
-        };
-        if deadline > judge {
-            self.arm(conn, deadline);
-            return;
-        }
-        if session.host().is_none() {
-            let peer = self.fleet.sessions.peer(conn).address();
-            self.stats.speechless += 1;
-            fx.push(Effect::Log(Note {
-                level: log::Level::Info,
-                what: "speechless",
-                who: peer.ip().to_string(),
-                text: format!("no valid message in time, from {peer}"),
-            }));
-        }
-        fx.push(Effect::Close { conn });
-        self.end_session(conn, Reason::Timeout, at, fx);
-    }
-
-    fn rounds(&mut self, judge: Instant, at: Moment, fx: &mut Effects) {
-        if self.outbox.seen_due.is_some_and(|due| due <= judge) {
-            self.outbox.seen_due = None;
-            self.note_seen(at);
-        }
-        if self.outbox.audit_due.is_some_and(|due| due <= judge) {
-            self.outbox.audit_due = Some(judge + AUDIT_ROUND);
-            self.fleet.quarantine.forget(judge);
-            self.fleet.newcomers.forget(judge);
-            self.sum_up_new_ids(at, fx);
-            self.tasks.work.expire(judge, self.rules.working_timeout);
-            if self.outbox.writes.audit.is_none() {
-                self.outbox.writes.audit = Some(0);
-            }
-        }
-        if self
-            .outbox
-            .writes
-            .sweep
-            .again
-            .is_some_and(|due| due <= judge)
-        {
-            self.outbox.writes.sweep.again = None;
-            self.outbox.writes.sweep.cursor = Some(0);
-            self.tasks.states.walk();
-        }
-    }
-
-    fn next_deadline(&self, judge: Instant) -> Option<Instant> {
-        let inherited = self
-            .fleet
-            .inherited
-            .deadline
-            .filter(|_| self.fleet.inherited.lease_clear);
-        let soonest = [
-            self.fleet.wheel.next(),
-            self.outbox.seen_due,
-            self.outbox.audit_due,
-            self.outbox.writes.sweep.again,
-            inherited,
-            self.tasks.tries.next(),
-            self.tasks.table.next_look(),
-            self.tasks.commands.deadline(),
-            self.tasks.dispatches.deadline(),
-            self.tasks.reads.deadline(),
-            self.tasks.payloads.deadline(),
-        ];
-        let next = soonest.into_iter().flatten().min()?;
-        // Rounds may lag behind the horizon by nothing, but never ahead of it.
-        Some(next.max(judge + Span::from_nanos(1)))
-    }
-
-    /// The stamp of an event that happens now.
-    pub(super) fn stamp(&mut self, at: Moment) -> Stamp {
-        let seq = self.seq;
-        self.seq += 1;
-        Stamp { at: at.wall, seq }
-    }
-
-    pub(super) fn tell(&self, stamp: Stamp, kind: EventKind, fx: &mut Effects) {
-        fx.push(Effect::Tell(Event { stamp, kind }));
-    }
-
-    pub(super) fn reply(
-        &self,
-        conn: ConnId,
-        flag: Flag,
-        seq: Option<u64>,
-        word: Word,
-        fx: &mut Effects,
-    ) {
-        fx.push(Effect::Reply {
-            conn,
-            reply: Reply { flag, seq, word },
-        });
     }
 }
 

@@ -11,7 +11,7 @@ use crate::time::Instant;
 
 /// The cached result.
 #[derive(Debug, Default)]
-pub(super) struct Calm {
+pub(super) struct DeadlineCache {
     found: Option<Found>,
 }
 
@@ -21,9 +21,9 @@ struct Found {
     work: bool,
 }
 
-impl Calm {
+impl DeadlineCache {
     /// Something has happened that may have changed what is due, or what there is to do.
-    pub(super) fn stir(&mut self) {
+    pub(super) fn invalidate(&mut self) {
         self.found = None;
     }
 
@@ -50,19 +50,19 @@ mod tests {
     use crate::time::Span;
 
     #[test]
-    fn it_lasts_until_the_deadline_or_until_it_is_stirred() {
+    fn a_result_is_cached_until_its_deadline() {
         let at = |second| Instant::ZERO + Span::from_secs(second);
-        let mut calm = Calm::default();
-        assert_eq!((calm.next_after(at(1)), calm.work()), (None, None));
-        calm.found(Some(at(5)), true);
-        assert_eq!(calm.next_after(at(4)), Some(Some(at(5))));
-        assert_eq!(calm.next_after(at(5)), None, "due");
-        assert_eq!(calm.work(), Some(true));
-        calm.stir();
-        assert_eq!((calm.next_after(at(4)), calm.work()), (None, None));
-        calm.found(None, false);
+        let mut cache = DeadlineCache::default();
+        assert_eq!((cache.next_after(at(1)), cache.work()), (None, None));
+        cache.found(Some(at(5)), true);
+        assert_eq!(cache.next_after(at(4)), Some(Some(at(5))));
+        assert_eq!(cache.next_after(at(5)), None, "due");
+        assert_eq!(cache.work(), Some(true));
+        cache.invalidate();
+        assert_eq!((cache.next_after(at(4)), cache.work()), (None, None));
+        cache.found(None, false);
         assert_eq!(
-            (calm.next_after(at(9)), calm.work()),
+            (cache.next_after(at(9)), cache.work()),
             (Some(None), Some(false))
         );
     }

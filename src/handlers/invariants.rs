@@ -35,7 +35,7 @@ impl Core {
             let own = sessions.get(&slot).copied().unwrap_or_default();
             assert_eq!(host.sessions, own, "sessions of {id}");
             let live = host.presence == Presence::Online;
-            assert!(live == (own > 0) || self.is_stopping(), "{id}: {host:?}");
+            assert!(live == (own > 0) || self.env.stopping, "{id}: {host:?}");
             if let Some(conn) = host.identified() {
                 let session = self.fleet.sessions.get(conn);
                 let its = session.is_some_and(|s| s.identified && s.host() == Some(slot));
@@ -53,8 +53,8 @@ impl Core {
             flying += usize::from(host.has(Marks::IN_FLIGHT));
         }
         assert_eq!(self.fleet.hosts.len(), known);
-        assert_eq!(self.stats.hosts_online, online);
-        assert_eq!(self.stats.hosts_inherited, inherited);
+        assert_eq!(self.env.stats.hosts_online, online);
+        assert_eq!(self.env.stats.hosts_inherited, inherited);
         assert_eq!(self.outbox.writes.presence_in_flight, flying);
     }
 

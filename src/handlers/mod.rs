@@ -4,14 +4,13 @@
 //! without a seed.
 
 pub mod ak;
-mod announce;
 pub mod ask;
 mod auth;
+mod context;
 pub mod core;
 mod deadline_cache;
 pub mod effect;
 mod fleet;
-mod heartbeat;
 #[cfg(any(test, fuzzing))]
 mod invariants;
 mod outbox;
@@ -19,6 +18,7 @@ pub mod outside;
 pub mod reach;
 mod slot_set;
 pub mod stats;
+mod step;
 pub mod target;
 mod tasks;
 #[cfg(test)]

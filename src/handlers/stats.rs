@@ -88,6 +88,13 @@ pub struct Stats {
 }
 
 impl Stats {
+    /// Counts a valid message.
+    pub(crate) fn count(&mut self, flag: Flag) {
+        if let Some(place) = Flag::ALL.iter().position(|known| *known == flag) {
+            self.messages[place] += 1;
+        }
+    }
+
     /// Valid messages, each count with its code.
     pub fn messages_by_code(&self) -> impl Iterator<Item = (&'static str, u64)> {
         let codes = Flag::ALL.iter().map(|flag| flag.as_str());

@@ -6,17 +6,15 @@ use crate::codec::{Abnormal, DecodeError};
 use crate::ids::{ConnId, HostId, Numbered};
 use crate::store::op::Reason;
 
-use crate::handlers::Moment;
-use crate::handlers::core::Core;
-use crate::handlers::effect::{Effect, Effects, Note};
 use crate::handlers::fleet::host::Peer;
+use crate::handlers::step::Step;
 
 /// Name in the certificate of each connection. As many as there are such connections.
 pub(crate) type Certified = Numbered<ConnId, HostId>;
 
-impl Core {
+impl Step<'_> {
     /// The peer of `conn` has shown a certificate with this name.
-    pub(crate) fn certified(&mut self, at: Moment, conn: ConnId, name: &str, fx: &mut Effects) {
+    pub(crate) fn certified(&mut self, conn: ConnId, name: &str) {
         if self.fleet.sessions.get(conn).is_none() {
             return;
         }
@@ -27,13 +25,13 @@ impl Core {
             Err(error) => {
                 let why = format!("the certificate names {name:?}: {error}");
                 let error = DecodeError::new(Abnormal::Tls(why), 0);
-                self.abnormal(at, conn, &error, fx);
+                self.abnormal(conn, &error);
             }
         }
     }
 
     /// Ends the session of a connection that its certificate does not let in any more.
-    pub(crate) fn revoked(&mut self, at: Moment, conn: ConnId, why: &str, fx: &mut Effects) {
+    pub(crate) fn revoked(&mut self, conn: ConnId, why: &str) {
         let Some(session) = self.fleet.sessions.get(conn) else {
             return;
         };
@@ -42,34 +40,32 @@ impl Core {
             Some(host) => host.id().to_string(),
             None => self.fleet.sessions.peer(conn).ip().to_string(),
         };
-        fx.push(Effect::Log(Note {
-            level: log::Level::Warn,
-            what: "tls",
+        self.cx.log(
+            log::Level::Warn,
+            "tls",
             who,
-            text: format!("its session ends: {why}"),
-        }));
-        fx.push(Effect::Close { conn });
-        self.end_session(conn, Reason::Closed, at, fx);
+            format!("its session ends: {why}"),
+        );
+        self.cx.close(conn);
+        self.end_session(conn, Reason::Closed);
     }
 
     /// The host of a connection whose first message is no hello: the one its certificate names.
     pub(crate) fn known_by_certificate(
         &mut self,
-        at: Moment,
         conn: ConnId,
         id: HostId,
         peer: Peer,
-        fx: &mut Effects,
     ) -> Option<u32> {
-        match self.place_of(at, conn, id, peer, fx) {
+        match self.place_of(conn, id, peer) {
             Ok(slot) => {
-                self.attach(at, conn, slot, true, fx);
+                self.attach(conn, slot, true);
                 Some(slot)
             }
             Err(why) => {
-                self.stats.refused_hellos += 1;
+                self.cx.stats.refused_hellos += 1;
                 let error = DecodeError::new(Abnormal::Tls(why), 0);
-                self.abnormal(at, conn, &error, fx);
+                self.abnormal(conn, &error);
                 None
             }
         }

@@ -21,11 +21,11 @@ use crate::keys::{Access, Directions, KEY_BYTES, Key, Nonce, Transcript, Window,
 use crate::limits::{DATAGRAM_WINDOW, NONCE_DIGITS};
 use crate::store::op::{Reason, TaskState};
 
-use crate::handlers::core::Core;
-use crate::handlers::effect::{Effect, Effects, Note};
+use crate::handlers::Flow;
+use crate::handlers::effect::Effect;
 use crate::handlers::fleet::host::{Host, Marks, Peer, Presence};
+use crate::handlers::step::Step;
 use crate::handlers::tasks::book::NO_SUCH_TASK;
-use crate::handlers::{Flow, Moment};
 
 /// Source of nonces: the system, in the server. `None` when it has none to give.
 pub type Nonces = Box<dyn FnMut() -> Option<[u8; NONCE_DIGITS / 2]> + Send>;
@@ -39,8 +39,8 @@ const NOT_ACCEPTED: &str = "not accepted";
 /// See the [module](self).
 #[derive(Default)]
 pub(crate) struct Keys {
-    access: Access,
-    nonces: Option<Nonces>,
+    pub(crate) access: Access,
+    pub(crate) nonces: Option<Nonces>,
     challenges: Numbered<ConnId, Box<Challenge>>,
     proven: Numbered<ConnId, Box<Proven>>,
 }
@@ -101,20 +101,10 @@ impl Keys {
     }
 }
 
-impl Core {
-    /// Sets the admission rules and the source of nonces. Without them every host is admitted
-    /// without a key.
-    #[must_use]
-    pub fn with_keys(mut self, access: Access, nonces: Nonces) -> Self {
-        self.auth.keys.access = access;
-        self.auth.keys.nonces = Some(nonces);
-        self
-    }
-
+impl Step<'_> {
     /// Takes new keys. Every session ends whose key is not the same any more, and every plain one that
     /// would not be let in now.
-    pub fn set_access(&mut self, access: Access, at: Moment, fx: &mut Effects) {
-        self.calm.stir();
+    pub(crate) fn set_access(&mut self, access: Access) {
         self.auth.keys.access = access;
         let mut over = Vec::new();
         for (conn, session) in self.fleet.sessions.iter() {
@@ -127,19 +117,19 @@ impl Core {
                 (true, _) => {}
                 (false, Some(host)) => over.push((conn, host)),
                 // It has said nothing yet, or has still to prove itself.
-                (false, None) => fx.push(Effect::Narrow { conn }),
+                (false, None) => self.cx.fx.push(Effect::Narrow { conn }),
             }
         }
         for (conn, host) in over {
             let who = self.fleet.hosts.get(host).map(|host| host.id().to_string());
-            fx.push(Effect::Log(Note {
-                level: log::Level::Warn,
-                what: "keys",
-                who: who.unwrap_or_default(),
-                text: "its session ends: its key is gone or another".to_owned(),
-            }));
-            fx.push(Effect::Close { conn });
-            self.end_session(conn, Reason::Closed, at, fx);
+            self.cx.log(
+                log::Level::Warn,
+                "keys",
+                who.unwrap_or_default(),
+                "its session ends: its key is gone or another".to_owned(),
+            );
+            self.cx.close(conn);
+            self.end_session(conn, Reason::Closed);
         }
     }
 
@@ -174,21 +164,21 @@ impl Core {
     }
 
     /// Logs a plain connection that is refused an id.
-    pub(crate) fn note_unkeyed(&self, id: &HostId, peer: Peer, why: &str, fx: &mut Effects) {
-        fx.push(Effect::Log(Note {
-            level: log::Level::Warn,
-            what: "keys",
-            who: id.to_string(),
-            text: format!("plain connection from {} refused: {why}", peer.address()),
-        }));
+    pub(crate) fn note_unkeyed(&mut self, id: &HostId, peer: Peer, why: &str) {
+        self.cx.log(
+            log::Level::Warn,
+            "keys",
+            id.to_string(),
+            format!("plain connection from {} refused: {why}", peer.address()),
+        );
     }
 
     /// The store says that this host has proved a key before. Plain connections that took its id meanwhile end.
-    pub(crate) fn recall_keyed(&mut self, slot: u32, at: Moment, fx: &mut Effects) {
+    pub(crate) fn recall_keyed(&mut self, slot: u32) {
         if let Some(host) = self.fleet.hosts.get_mut(slot) {
             host.set(Marks::KEYED, true);
             if self.auth.keys.are_demanded() && host.sessions > 0 {
-                self.end_plain_of(slot, at, fx);
+                self.end_plain_of(slot);
             }
         }
     }
@@ -206,7 +196,7 @@ impl Core {
     }
 
     /// A peer has connected: is it to be let say only little?
-    pub(crate) fn narrow_unproven(&self, conn: ConnId, fx: &mut Effects) {
+    pub(crate) fn narrow_unproven(&mut self, conn: ConnId) {
         let is_there = self.fleet.sessions.get(conn).is_some();
         if is_there
             && !self
@@ -215,18 +205,16 @@ impl Core {
                 .access
                 .may_be_plain(self.fleet.sessions.peer(conn).ip())
         {
-            fx.push(Effect::Narrow { conn });
+            self.cx.fx.push(Effect::Narrow { conn });
         }
     }
 
     /// Lets a message on that may be handled; sees to the others.
     pub(crate) fn gate<'m>(
         &mut self,
-        at: Moment,
         conn: ConnId,
         message: Message<'m>,
         ask: Ask,
-        fx: &mut Effects,
     ) -> Option<Message<'m>> {
         let session = self.fleet.sessions.get(conn);
         let is_fresh = session.is_none_or(|session| session.host().is_none());
@@ -234,12 +222,12 @@ impl Core {
             Message::KeyedHello(hello)
                 if is_fresh && !self.auth.keys.challenges.contains_key(&conn) =>
             {
-                self.challenge(at, conn, &hello, ask, fx);
+                self.challenge(conn, &hello, ask);
                 return None;
             }
             Message::KeyedHello(_) => "a hello",
             Message::Proof(proof) => {
-                self.proof(at, conn, &proof, ask, fx);
+                self.proof(conn, &proof, ask);
                 return None;
             }
             message if !is_fresh => return Some(message),
@@ -254,39 +242,32 @@ impl Core {
                 return Some(message);
             }
             Message::Hello(_) => {
-                self.refuse_hello(at, conn, ask, "a key is demanded", fx);
+                self.refuse_hello(conn, ask, "a key is demanded");
                 return None;
             }
             _ => "a message before the proof of a key",
         };
         let error = DecodeError::new(Abnormal::OutOfPlace(out_of_place), 0);
-        self.abnormal(at, conn, &error, fx);
+        self.abnormal(conn, &error);
         None
     }
 
     /// Answers a hello with a key by a challenge, whatever host and key it names.
-    fn challenge(
-        &mut self,
-        at: Moment,
-        conn: ConnId,
-        keyed: &KeyedHello<'_>,
-        ask: Ask,
-        fx: &mut Effects,
-    ) {
+    fn challenge(&mut self, conn: ConnId, keyed: &KeyedHello<'_>, ask: Ask) {
         if self.fleet.sessions.get(conn).is_none() {
             return;
         }
         let peer = self.fleet.sessions.peer(conn);
         if matches!(self.auth.keys.access, Access::Open) {
-            return self.refuse_hello(at, conn, ask, "this server has no keys", fx);
+            return self.refuse_hello(conn, ask, "this server has no keys");
         }
         let hello = &keyed.hello;
         let id = match HostId::given(&hello.id, peer.ip()) {
             Ok(id) => id,
-            Err(error) => return self.refuse_hello(at, conn, ask, &error.to_string(), fx),
+            Err(error) => return self.refuse_hello(conn, ask, &error.to_string()),
         };
         let Some(random) = self.auth.keys.nonces.as_mut().and_then(|nonces| nonces()) else {
-            return self.refuse_hello(at, conn, ask, "not now", fx);
+            return self.refuse_hello(conn, ask, "not now");
         };
         let server = Nonce::of(random);
         let challenge = Challenge {
@@ -300,13 +281,14 @@ impl Core {
             resumes: hello.resumes,
         };
         self.auth.keys.challenges.insert(conn, Box::new(challenge));
-        self.reply(conn, Flag::Hello, ask.seq, Word::Challenge(server), fx);
+        self.cx
+            .reply(conn, Flag::Hello, ask.seq, Word::Challenge(server));
     }
 
-    fn proof(&mut self, at: Moment, conn: ConnId, proof: &str, ask: Ask, fx: &mut Effects) {
+    fn proof(&mut self, conn: ConnId, proof: &str, ask: Ask) {
         let Some(challenge) = self.auth.keys.challenges.remove(&conn) else {
             let error = DecodeError::new(Abnormal::OutOfPlace("a proof"), 0);
-            return self.abnormal(at, conn, &error, fx);
+            return self.abnormal(conn, &error);
         };
         let said = challenge.transcript();
         let id = challenge.id.as_str();
@@ -314,9 +296,9 @@ impl Core {
         let given = bytes_of(proof);
         let has = said.client_has(&key, &given.unwrap_or_default());
         if !(has && known && given.is_some()) {
-            self.stats.proofs_refused += 1;
-            self.note_refused(conn, &challenge, fx);
-            return self.refuse_hello(at, conn, ask, NOT_ACCEPTED, fx);
+            self.cx.stats.proofs_refused += 1;
+            self.note_refused(conn, &challenge);
+            return self.refuse_hello(conn, ask, NOT_ACCEPTED);
         }
         let proven = Proven {
             name: challenge.key.clone(),
@@ -325,19 +307,11 @@ impl Core {
             came: Window::default(),
             key,
         };
-        self.proved(at, conn, &challenge, proven, ask, fx);
+        self.proved(conn, &challenge, proven, ask);
     }
 
     /// It has the key: it is the host it says it is.
-    fn proved(
-        &mut self,
-        at: Moment,
-        conn: ConnId,
-        challenge: &Challenge,
-        proven: Proven,
-        ask: Ask,
-        fx: &mut Effects,
-    ) {
+    fn proved(&mut self, conn: ConnId, challenge: &Challenge, proven: Proven, ask: Ask) {
         let hello = Hello {
             id: Cow::Borrowed(challenge.id.as_str()),
             udp: challenge.udp,
@@ -353,27 +327,27 @@ impl Core {
         let keys = proven.directions.clone();
         // Forgotten again with the session, if it is refused after all.
         self.auth.keys.proven.insert(conn, Box::new(proven));
-        let slot = match self.admit(at, conn, &hello, peer, fx) {
+        let slot = match self.admit(conn, &hello, peer) {
             Ok(slot) => slot,
-            Err(why) => return self.refuse_hello(at, conn, ask, &why, fx),
+            Err(why) => return self.refuse_hello(conn, ask, &why),
         };
         let was = self.fleet.hosts.get(slot).map(|host| host.presence);
         if let Some(host) = self.fleet.hosts.get_mut(slot) {
             // Before it comes online, so that it is stored with that.
             host.set(Marks::KEYED, true);
         }
-        let interval_s = self.welcome(at, conn, slot, &hello, ask, fx);
+        let interval_s = self.welcome(conn, slot, &hello, ask);
         let word = Word::Proven { proof, interval_s };
-        self.reply(conn, Flag::Hello, ask.seq, word, fx);
-        fx.push(Effect::Guard { conn, keys });
-        self.count(Flag::Hello);
+        self.cx.reply(conn, Flag::Hello, ask.seq, word);
+        self.cx.fx.push(Effect::Guard { conn, keys });
+        self.cx.count(Flag::Hello);
         if self
             .fleet
             .hosts
             .get(slot)
             .is_some_and(|host| host.sessions > 1)
         {
-            self.end_plain_of(slot, at, fx);
+            self.end_plain_of(slot);
         }
         if was == Some(Presence::Inherited) {
             self.send_again_to(&challenge.id);
@@ -381,14 +355,14 @@ impl Core {
     }
 
     /// Ends the connections of a host that have proved no key.
-    fn end_plain_of(&mut self, slot: u32, at: Moment, fx: &mut Effects) {
+    fn end_plain_of(&mut self, slot: u32) {
         let others = self.fleet.sessions.iter();
         let others =
             others.filter(|(conn, s)| s.host() == Some(slot) && !self.auth.keys.has(*conn));
         let others: Vec<ConnId> = others.map(|(conn, _)| conn).collect();
         for conn in others {
-            fx.push(Effect::Close { conn });
-            self.end_session(conn, Reason::Closed, at, fx);
+            self.cx.close(conn);
+            self.end_session(conn, Reason::Closed);
         }
     }
 
@@ -410,17 +384,17 @@ impl Core {
         }
     }
 
-    fn note_refused(&self, conn: ConnId, challenge: &Challenge, fx: &mut Effects) {
+    fn note_refused(&mut self, conn: ConnId, challenge: &Challenge) {
         let peer = self.fleet.sessions.peer(conn).address().to_string();
-        fx.push(Effect::Log(Note {
-            level: log::Level::Warn,
-            what: "keys",
-            who: challenge.id.to_string(),
-            text: format!(
+        self.cx.log(
+            log::Level::Warn,
+            "keys",
+            challenge.id.to_string(),
+            format!(
                 "its proof is not accepted: key {}, from {peer}",
                 challenge.key
             ),
-        }));
+        );
     }
 
     /// Returns whether the host has proved its key on its present connection.
@@ -431,7 +405,7 @@ impl Core {
 
     /// Returns whether the host may be sent to, and trusted, without a signature.
     pub(crate) fn is_plain(&self, host: &Host) -> bool {
-        !self.rules.certificates
+        !self.cx.rules.certificates
             && !self.has_key(host)
             && (host.presence == Presence::Online
                 || (self.auth.keys.access.may_be_plain(host.peer().ip())
@@ -453,7 +427,7 @@ impl Core {
         from: std::net::IpAddr,
         signature: &Signature<'_>,
     ) -> Option<u32> {
-        let stats = &mut self.stats;
+        let stats = &mut self.cx.stats;
         let id = signature.id.as_deref();
         let id = id.and_then(|id| HostId::checked(id).ok());
         let slot = id.and_then(|id| self.fleet.hosts.find(&id));
@@ -481,23 +455,21 @@ impl Core {
     /// result. `None` if it is to be accepted.
     pub(crate) fn keep_to_own(
         &mut self,
-        at: Moment,
         conn: ConnId,
         slot: u32,
         incoming: &Incoming<'_>,
-        fx: &mut Effects,
     ) -> Option<Flow> {
         let Incoming { message, ask } = incoming;
         if self.names(slot, message)? {
             return None;
         }
-        if self.is_starting() {
+        if self.cx.is_starting() {
             // The tasks are not known yet.
-            return Some(self.hold(conn, slot, 0, at));
+            return Some(self.hold(conn, slot, 0));
         }
         if ask.reply {
             let why = Word::Refused(NO_SUCH_TASK.to_owned());
-            self.reply(conn, message.flag(), ask.seq, why, fx);
+            self.cx.reply(conn, message.flag(), ask.seq, why);
         }
         Some(Flow::Taken)
     }
@@ -509,7 +481,7 @@ impl Core {
             Message::Answer(answer) => answer.task.as_deref()?,
             _ => return None,
         };
-        let key = TaskKey::parse(text, &self.rules.key_prefix)?;
+        let key = TaskKey::parse(text, &self.cx.rules.key_prefix)?;
         let host = self.fleet.hosts.get(slot)?;
         Some(self.tasks.table.delivery_of(&key, &host.id()).is_some())
     }

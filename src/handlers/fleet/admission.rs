@@ -4,12 +4,11 @@ use crate::ids::{HostId, HostRef};
 use crate::limits::{BRIEF_HOSTS_MAX, BRIEF_LOOKS_MAX};
 use crate::store::op::{HeldHost, Notice, Offline, Reason};
 
-use crate::handlers::Moment;
 use crate::handlers::ask::{Answer, ErrorKind};
-use crate::handlers::core::{Core, StoreState};
-use crate::handlers::effect::{Effect, Effects, EventKind, Note};
+use crate::handlers::effect::EventKind;
 use crate::handlers::fleet::host::{Host, Marks, Peer};
-use crate::handlers::tasks::dispatch::{Refusal, not_now, respond};
+use crate::handlers::step::Step;
+use crate::handlers::tasks::dispatch::{Refusal, not_now};
 
 /// The ticket of a host that has no row.
 pub(crate) const NO_ROW: HostRef = HostRef {
@@ -20,26 +19,21 @@ pub(crate) const NO_ROW: HostRef = HostRef {
 /// Hosts forgotten at most when one more has gone after a short stay.
 const BRIEF_FORGOTTEN_AT_ONCE: usize = 4;
 
-impl Core {
+impl Step<'_> {
     /// The host of this name that `peer` wants to be, entered if it is new.
     ///
     /// # Errors
     /// When its network has brought too many new ids, or the table is full.
-    pub(crate) fn admit_id(
-        &mut self,
-        id: HostId,
-        peer: Peer,
-        at: Moment,
-    ) -> Result<u32, &'static str> {
+    pub(crate) fn admit_id(&mut self, id: HostId, peer: Peer) -> Result<u32, &'static str> {
         if let Some(slot) = self.fleet.hosts.find(&id) {
             return Ok(slot);
         }
         let ip = peer.ip();
         // One IPv4 address is one host by its own name. Until the store's hosts are known, all are
         // new.
-        let is_free = self.is_starting() || (ip.is_ipv4() && id == HostId::of_address(ip));
-        if !is_free && !self.fleet.newcomers.admit(ip, at.now) {
-            self.stats.new_ids_refused += 1;
+        let is_free = self.cx.is_starting() || (ip.is_ipv4() && id == HostId::of_address(ip));
+        if !is_free && !self.fleet.newcomers.admit(ip, self.cx.at.now) {
+            self.cx.stats.new_ids_refused += 1;
             return Err("too many new ids from this address; try again in a minute");
         }
         self.find_or_enter(id)
@@ -52,7 +46,7 @@ impl Core {
             return Some(slot);
         }
         if self.fleet.hosts.is_full() && !self.forget_brief() {
-            let is_up = matches!(self.store, StoreState::Up);
+            let is_up = self.cx.is_store_up();
             let slot = self.fleet.hosts.evictable(|_, host| may_go(host, is_up))?;
             self.forget_host(slot);
         }
@@ -74,7 +68,7 @@ impl Core {
 
     /// Forgets the host that has been offline for longest of those whose stay was short, if there is one.
     fn forget_brief(&mut self) -> bool {
-        let is_up = matches!(self.store, StoreState::Up);
+        let is_up = self.cx.is_store_up();
         for _ in 0..BRIEF_LOOKS_MAX {
             let Some(reference) = self.fleet.newcomers.brief.pop_front() else {
                 return false;
@@ -102,16 +96,16 @@ impl Core {
     }
 
     /// A host is to be forgotten, here and in the store, if it is offline and nothing of it is under way.
-    pub(crate) fn ask_forget(&mut self, asker: u64, host: &HostId, fx: &mut Effects) {
+    pub(crate) fn ask_forget(&mut self, asker: u64, host: &HostId) {
         let answer = match self.try_forget(host) {
             Ok(()) => Answer::Forgotten { host: host.clone() },
             Err((kind, text)) => Answer::Error { kind, text },
         };
-        respond(asker, answer, fx);
+        self.cx.respond(asker, answer);
     }
 
     fn try_forget(&mut self, id: &HostId) -> Result<(), Refusal> {
-        if !matches!(self.store, StoreState::Up) {
+        if !self.cx.is_store_up() {
             return Err(not_now("the store is away"));
         }
         let unknown = || {
@@ -143,36 +137,36 @@ impl Core {
     }
 
     /// Ends a host that the store has as ours, and that has no room here: its row was forgotten while the store was away.
-    pub(crate) fn end_unknown(&mut self, at: Moment, found: HeldHost, fx: &mut Effects) {
-        let stamp = self.stamp(at);
+    pub(crate) fn end_unknown(&mut self, found: HeldHost) {
+        let stamp = self.cx.stamp();
         let (host, reason) = (found.host, Reason::Lost);
         self.outbox.writes.end_unknown(Offline {
             ticket: NO_ROW,
             host: host.clone(),
             epoch: found.epoch,
             reason,
-            since: at.wall,
+            since: self.cx.at.wall,
             event: Some(stamp),
         });
-        self.tell(stamp, EventKind::Offline { host, reason }, fx);
+        self.cx.tell(stamp, EventKind::Offline { host, reason });
     }
 
     /// Tells how many hosts have come without an event of their own.
-    pub(crate) fn sum_up_new_ids(&mut self, at: Moment, fx: &mut Effects) {
+    pub(crate) fn sum_up_new_ids(&mut self) {
         let count = self.fleet.newcomers.take_untold();
         if count == 0 {
             return;
         }
-        let stamp = self.stamp(at);
-        fx.push(Effect::Log(Note {
-            level: log::Level::Warn,
-            what: "new-ids",
-            who: "fleet".to_owned(),
-            text: format!(
+        let stamp = self.cx.stamp();
+        self.cx.log(
+            log::Level::Warn,
+            "new-ids",
+            "fleet".to_owned(),
+            format!(
                 "{count} hosts never seen before came online; they have no events of their own"
             ),
-        }));
-        self.tell(stamp, EventKind::NewIds { count }, fx);
+        );
+        self.cx.tell(stamp, EventKind::NewIds { count });
         self.notice(Notice {
             event: "new-ids",
             about: None,

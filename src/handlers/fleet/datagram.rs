@@ -6,10 +6,9 @@ use std::net::{IpAddr, SocketAddr};
 use crate::codec::message::{Incoming, Message, Signature};
 use crate::ids::{ConnId, HostId};
 
-use crate::handlers::core::Core;
-use crate::handlers::effect::Effects;
+use crate::handlers::Flow;
 use crate::handlers::fleet::host::Host;
-use crate::handlers::{Flow, Moment};
+use crate::handlers::step::Step;
 
 /// The connection of what came by none.
 pub(crate) const NO_CONNECTION: ConnId = ConnId {
@@ -17,65 +16,55 @@ pub(crate) const NO_CONNECTION: ConnId = ConnId {
     generation: u32::MAX,
 };
 
-impl Core {
+impl Step<'_> {
     /// A datagram has come.
-    pub(crate) fn datagram(
-        &mut self,
-        at: Moment,
-        from: SocketAddr,
-        incoming: &Incoming<'_>,
-        fx: &mut Effects,
-    ) {
-        if self.stopping {
+    pub(crate) fn datagram(&mut self, from: SocketAddr, incoming: &Incoming<'_>) {
+        if self.cx.stopping {
             return;
         }
         match self.sender(from) {
-            Some(slot) => self.take_datagram(at, slot, incoming, fx),
-            None => self.stats.datagrams_refused += 1,
+            Some(slot) => self.take_datagram(slot, incoming),
+            None => self.cx.stats.datagrams_refused += 1,
         }
     }
 
     /// A datagram has come that says whose it is.
     pub(crate) fn signed_datagram(
         &mut self,
-        at: Moment,
         from: SocketAddr,
         incoming: &Incoming<'_>,
         signature: &Signature<'_>,
-        fx: &mut Effects,
     ) {
-        if self.stopping {
+        if self.cx.stopping {
             return;
         }
         let Some(slot) = self.signer(from.ip(), signature) else {
             return;
         };
         match self.names(slot, &incoming.message) {
-            Some(false) => self.stats.datagrams_refused += 1,
-            Some(true) | None => self.take_datagram(at, slot, incoming, fx),
+            Some(false) => self.cx.stats.datagrams_refused += 1,
+            Some(true) | None => self.take_datagram(slot, incoming),
         }
     }
 
-    fn take_datagram(&mut self, at: Moment, slot: u32, incoming: &Incoming<'_>, fx: &mut Effects) {
+    fn take_datagram(&mut self, slot: u32, incoming: &Incoming<'_>) {
         let flag = incoming.message.flag();
         let nothing_back = crate::codec::message::Ask::default();
         let flow = match &incoming.message {
             Message::Heartbeat => Flow::Taken,
-            Message::Answer(answer) => {
-                self.answer(at, NO_CONNECTION, slot, answer, nothing_back, fx)
-            }
+            Message::Answer(answer) => self.answer(NO_CONNECTION, slot, answer, nothing_back),
             // Without room for its report an answer is lost, as datagrams are: it comes again.
             _ => Flow::Wait,
         };
         if flow != Flow::Taken {
-            self.stats.datagrams_refused += 1;
+            self.cx.stats.datagrams_refused += 1;
             return;
         }
         if let Some(host) = self.fleet.hosts.get_mut(slot) {
-            host.set_datagram(at.now);
-            host.seen = host.seen.max(at.wall);
+            host.set_datagram(self.cx.at.now);
+            host.seen = host.seen.max(self.cx.at.wall);
         }
-        self.count(flag);
+        self.cx.count(flag);
     }
 
     /// The host that sends from this address without a signature: one that may.
@@ -108,12 +97,12 @@ impl Core {
     /// pushes.
     pub(crate) fn reached_at(&self, ip: IpAddr, port: u16) -> impl Iterator<Item = u32> {
         let port_of = |host: &Host| match host.udp() {
-            0 => self.rules.agent_port,
+            0 => self.cx.rules.agent_port,
             port => port,
         };
         let plain = self.plain_at(ip);
         let plain = plain.filter(|slot| self.fleet.hosts.get(*slot).map(port_of) == Some(port));
-        let silent = (port == self.rules.agent_port).then(|| self.fleet.addresses.at(ip, 0));
+        let silent = (port == self.cx.rules.agent_port).then(|| self.fleet.addresses.at(ip, 0));
         let named = self.fleet.addresses.at(ip, port);
         plain
             .into_iter()

@@ -6,87 +6,64 @@ use crate::ids::{ConnId, HostId};
 use crate::store::op::{Notice, Reason};
 use crate::time::Span;
 
-use crate::handlers::Moment;
-use crate::handlers::core::Core;
-use crate::handlers::effect::{Effect, Effects, EventKind, Note};
+use crate::handlers::effect::EventKind;
 use crate::handlers::fleet::host::{Marks, Peer};
 use crate::handlers::fleet::quarantine::{Claim, Verdict};
+use crate::handlers::step::Step;
 
-impl Core {
+impl Step<'_> {
     /// A hello: the first message of a connection, and the only one of its kind.
-    pub(crate) fn hello(
-        &mut self,
-        at: Moment,
-        conn: ConnId,
-        hello: &Hello<'_>,
-        ask: Ask,
-        fx: &mut Effects,
-    ) {
+    pub(crate) fn hello(&mut self, conn: ConnId, hello: &Hello<'_>, ask: Ask) {
         let Some(session) = self.fleet.sessions.get(conn) else {
             return;
         };
         if session.host().is_some() {
             let error = DecodeError::new(Abnormal::OutOfPlace("a hello"), 0);
-            return self.abnormal(at, conn, &error, fx);
+            return self.abnormal(conn, &error);
         }
         let peer = self.fleet.sessions.peer(conn);
-        match self.admit(at, conn, hello, peer, fx) {
+        match self.admit(conn, hello, peer) {
             Ok(slot) => {
-                let interval_s = self.welcome(at, conn, slot, hello, ask, fx);
-                self.reply(conn, Flag::Hello, ask.seq, Word::Welcome { interval_s }, fx);
+                let interval_s = self.welcome(conn, slot, hello, ask);
+                self.cx
+                    .reply(conn, Flag::Hello, ask.seq, Word::Welcome { interval_s });
             }
-            Err(why) => self.refuse_hello(at, conn, ask, &why, fx),
+            Err(why) => self.refuse_hello(conn, ask, &why),
         }
     }
 
-    pub(crate) fn refuse_hello(
-        &mut self,
-        at: Moment,
-        conn: ConnId,
-        ask: Ask,
-        why: &str,
-        fx: &mut Effects,
-    ) {
-        self.stats.refused_hellos += 1;
+    pub(crate) fn refuse_hello(&mut self, conn: ConnId, ask: Ask, why: &str) {
+        self.cx.stats.refused_hellos += 1;
         let word = Word::Refused(why.to_owned());
-        self.reply(conn, Flag::Hello, ask.seq, word, fx);
-        fx.push(Effect::Close { conn });
-        self.end_session(conn, Reason::Closed, at, fx);
+        self.cx.reply(conn, Flag::Hello, ask.seq, word);
+        self.cx.close(conn);
+        self.end_session(conn, Reason::Closed);
     }
 
     /// The slot of the host that `hello` names, if it may be that host. A host that has proved a
     /// key is never replaced by one that has not.
     pub(crate) fn admit(
         &mut self,
-        at: Moment,
         conn: ConnId,
         hello: &Hello<'_>,
         peer: Peer,
-        fx: &mut Effects,
     ) -> Result<u32, String> {
         let id = HostId::given(&hello.id, peer.ip()).map_err(|error| error.to_string())?;
         if let Some(why) = self.contradicts_certificate(conn, hello) {
             return Err(why);
         }
-        self.place_of(at, conn, id, peer, fx)
+        self.place_of(conn, id, peer)
     }
 
     /// The slot of the host of this name, if `conn` may be its connection.
-    pub(crate) fn place_of(
-        &mut self,
-        at: Moment,
-        conn: ConnId,
-        id: HostId,
-        peer: Peer,
-        fx: &mut Effects,
-    ) -> Result<u32, String> {
+    pub(crate) fn place_of(&mut self, conn: ConnId, id: HostId, peer: Peer) -> Result<u32, String> {
         if !self.auth.keys.has(conn)
             && let Some(why) = self.demands_key(&id)
         {
-            self.note_unkeyed(&id, peer, &why, fx);
+            self.note_unkeyed(&id, peer, &why);
             return Err(why);
         }
-        let slot = self.admit_id(id.clone(), peer, at).map_err(str::to_owned)?;
+        let slot = self.admit_id(id.clone(), peer).map_err(str::to_owned)?;
         let holder = self
             .fleet
             .hosts
@@ -110,37 +87,33 @@ impl Core {
             .fleet
             .hosts
             .get(slot)
-            .map_or(at.wall, |host| host.since);
+            .map_or(self.cx.at.wall, |host| host.since);
         let claim = Claim {
             holder: self.fleet.sessions.peer(holder).ip(),
             claimant: peer.ip(),
-            online: Span::from_millis(at.wall.0.saturating_sub(since.0)),
+            online: Span::from_millis(self.cx.at.wall.0.saturating_sub(since.0)),
         };
-        match self.fleet.quarantine.claimed(reference, &claim, at.now) {
+        match self
+            .fleet
+            .quarantine
+            .claimed(reference, &claim, self.cx.at.now)
+        {
             Verdict::Replace => return Ok(slot),
             Verdict::ReplaceAndReport => {
-                self.quarantined(at, id, holder, peer, fx);
+                self.quarantined(id, holder, peer);
                 return Ok(slot);
             }
-            Verdict::RefuseAndReport => self.quarantined(at, id, holder, peer, fx),
+            Verdict::RefuseAndReport => self.quarantined(id, holder, peer),
             Verdict::Refuse => {}
         }
         Err("this id is in use and has been replaced too often; try again in a minute".to_owned())
     }
 
     /// Makes it the host. How often it is to beat, in seconds.
-    pub(crate) fn welcome(
-        &mut self,
-        at: Moment,
-        conn: ConnId,
-        slot: u32,
-        hello: &Hello<'_>,
-        ask: Ask,
-        fx: &mut Effects,
-    ) -> f64 {
-        self.note_duplicate(at, conn, slot, hello.boot.as_deref(), fx);
-        self.attach(at, conn, slot, true, fx);
-        self.heard(at, conn);
+    pub(crate) fn welcome(&mut self, conn: ConnId, slot: u32, hello: &Hello<'_>, ask: Ask) -> f64 {
+        self.note_duplicate(conn, slot, hello.boot.as_deref());
+        self.attach(conn, slot, true);
+        self.heard(conn);
         let reference = self.fleet.hosts.reference(slot);
         if let Some(host) = self.fleet.hosts.get_mut(slot) {
             host.set_asks(ask.reply);
@@ -159,22 +132,15 @@ impl Core {
                     // Another process than before has forgotten what it was at work on.
                     self.tasks.work.forget(reference);
                     let id = host.id();
-                    self.lose_work(&id, at);
+                    self.lose_work(&id);
                 }
             }
         }
-        self.rules.timeout.part(3).as_secs_f64()
+        self.cx.rules.timeout.part(3).as_secs_f64()
     }
 
     /// Reports, once a fight, that the host's id is used by two processes: another one is about to replace its connection.
-    fn note_duplicate(
-        &mut self,
-        at: Moment,
-        conn: ConnId,
-        slot: u32,
-        boot: Option<&str>,
-        fx: &mut Effects,
-    ) {
+    fn note_duplicate(&mut self, conn: ConnId, slot: u32, boot: Option<&str>) {
         let Some(host) = self.fleet.hosts.get(slot) else {
             return;
         };
@@ -186,7 +152,7 @@ impl Core {
         if !self
             .fleet
             .quarantine
-            .is_duplicate(reference, differs, at.now)
+            .is_duplicate(reference, differs, self.cx.at.now)
         {
             return;
         }
@@ -196,20 +162,15 @@ impl Core {
             self.fleet.sessions.peer(conn),
         );
         let reason = format!("held by {}, claimed by {}", before.address(), now.address());
-        let stamp = self.stamp(at);
-        fx.push(Effect::Log(Note {
-            level: log::Level::Warn,
-            what: "duplicate-id",
-            who: host.to_string(),
-            text: format!(
+        let stamp = self.cx.stamp();
+        self.cx.log(log::Level::Warn, "duplicate-id", host.to_string(), format!(
                 "another process with this id replaces its connection, which was still open: {reason}"
-            ),
-        }));
+            ));
         let kind = EventKind::Duplicate {
             host: host.clone(),
             reason: reason.clone(),
         };
-        self.tell(stamp, kind, fx);
+        self.cx.tell(stamp, kind);
         self.notice(Notice {
             event: "duplicate-id",
             about: Some(host.to_string()),
@@ -220,33 +181,26 @@ impl Core {
         });
     }
 
-    fn quarantined(
-        &mut self,
-        at: Moment,
-        id: HostId,
-        holder: ConnId,
-        newcomer: Peer,
-        fx: &mut Effects,
-    ) {
+    fn quarantined(&mut self, id: HostId, holder: ConnId, newcomer: Peer) {
         let holder = match self.fleet.sessions.get(holder) {
             Some(_) => self.fleet.sessions.peer(holder).address().to_string(),
             None => "nobody".to_owned(),
         };
         let reason = format!("held by {holder}, claimed by {}", newcomer.address());
-        let stamp = self.stamp(at);
-        fx.push(Effect::Log(Note {
-            level: log::Level::Error,
-            what: "quarantine",
-            who: id.to_string(),
-            text: format!(
+        let stamp = self.cx.stamp();
+        self.cx.log(
+            log::Level::Error,
+            "quarantine",
+            id.to_string(),
+            format!(
                 "replaced too often, left for a minute to the address that had it longest: {reason}"
             ),
-        }));
+        );
         let kind = EventKind::Quarantine {
             host: id.clone(),
             reason: reason.clone(),
         };
-        self.tell(stamp, kind, fx);
+        self.cx.tell(stamp, kind);
         self.notice(Notice {
             event: "quarantine",
             about: Some(id.to_string()),

@@ -14,6 +14,7 @@ pub(crate) mod session;
 
 use crate::handlers::core::Rules;
 use crate::handlers::slot_set::SlotSet;
+use crate::ids::ConnId;
 use crate::time::Instant;
 use crate::wheel::Wheel;
 
@@ -67,6 +68,29 @@ impl Fleet {
             untold: SlotSet::default(),
             quarantine: Quarantine::default(),
             inherited: Inherited::default(),
+        }
+    }
+
+    /// Takes new rules. Under shorter ones every connection is looked at, from `now` on.
+    pub(crate) fn set_rules(&mut self, before: &Rules, rules: &Rules, now: Instant) {
+        if rules.timeout != before.timeout {
+            self.mass = Mass::new(rules.timeout);
+            // All online hosts count as having stayed.
+            self.arrivals = Arrivals::new(rules.timeout);
+        }
+        if rules.timeout < before.timeout || rules.first_message < before.first_message {
+            let all: Vec<ConnId> = self.sessions.iter().map(|(conn, _)| conn).collect();
+            for conn in all {
+                self.arm(conn, now);
+            }
+        }
+    }
+
+    /// Sets the deadline at which a connection is looked at.
+    pub(crate) fn arm(&mut self, conn: ConnId, deadline: Instant) {
+        if let Some(session) = self.sessions.get_mut(conn) {
+            session.arm(deadline);
+            self.wheel.insert(deadline, conn.slot);
         }
     }
 }

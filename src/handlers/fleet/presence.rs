@@ -12,11 +12,13 @@ use crate::store::op::{HeldHost, Notice, Reason, Settled};
 use crate::time::{Instant, Span};
 
 use crate::handlers::Moment;
-use crate::handlers::core::{AUDIT_ROUND, Core, StoreState};
-use crate::handlers::effect::{Effect, Effects, EventKind, Note};
+use crate::handlers::context::StoreState;
+use crate::handlers::core::AUDIT_ROUND;
+use crate::handlers::effect::{Effect, EventKind};
 use crate::handlers::fleet::admission::NO_ROW;
 use crate::handlers::fleet::host::{Marks, Peer, Presence, Rest};
 use crate::handlers::outbox::changes::{Became, Change};
+use crate::handlers::step::Step;
 
 /// Delay of the second sweep after a store connection: a Redis that only hung still executes
 /// commands of a dropped connection.
@@ -25,31 +27,31 @@ const SWEEP_AGAIN: Span = Span::from_secs(5);
 /// The last words to a connection whose id another connection has taken.
 const REPLACED: &str = "replaced by another connection with this id";
 
-impl Core {
+impl Step<'_> {
     /// The host of a connection that has sent a valid message; a plain connection's first makes
     /// the peer's address its host. `None` when the connection had to be closed instead.
-    pub(crate) fn known(&mut self, at: Moment, conn: ConnId, fx: &mut Effects) -> Option<u32> {
+    pub(crate) fn known(&mut self, conn: ConnId) -> Option<u32> {
         let session = self.fleet.sessions.get(conn)?;
         if session.host().is_some() {
             return session.host();
         }
         let peer = self.fleet.sessions.peer(conn);
         if let Some(id) = self.auth.certified.get(&conn).cloned() {
-            return self.known_by_certificate(at, conn, id, peer, fx);
+            return self.known_by_certificate(conn, id, peer);
         }
         let id = HostId::of_address(peer.ip());
         if let Some(why) = self.demands_key(&id) {
-            self.note_unkeyed(&id, peer, &why, fx);
+            self.note_unkeyed(&id, peer, &why);
             let what = "a plain message for a host that must prove a key";
             let error = DecodeError::new(Abnormal::OutOfPlace(what), 0);
-            self.abnormal(at, conn, &error, fx);
+            self.abnormal(conn, &error);
             return None;
         }
-        let slot = match self.admit_id(id, peer, at) {
+        let slot = match self.admit_id(id, peer) {
             Ok(slot) => slot,
             Err(why) => {
                 let error = DecodeError::new(Abnormal::OutOfPlace(why), 0);
-                self.abnormal(at, conn, &error, fx);
+                self.abnormal(conn, &error);
                 return None;
             }
         };
@@ -61,22 +63,15 @@ impl Core {
         {
             let what = "a plain message for a host that has proved its key";
             let error = DecodeError::new(Abnormal::OutOfPlace(what), 0);
-            self.abnormal(at, conn, &error, fx);
+            self.abnormal(conn, &error);
             return None;
         }
-        self.attach(at, conn, slot, false, fx);
+        self.attach(conn, slot, false);
         Some(slot)
     }
 
     /// Makes `conn` a connection of the host in `slot`.
-    pub(crate) fn attach(
-        &mut self,
-        at: Moment,
-        conn: ConnId,
-        slot: u32,
-        identified: bool,
-        fx: &mut Effects,
-    ) {
+    pub(crate) fn attach(&mut self, conn: ConnId, slot: u32, identified: bool) {
         let Some(session) = self.fleet.sessions.get_mut(conn) else {
             return;
         };
@@ -103,17 +98,17 @@ impl Core {
         }
         let was = host.presence;
         match was {
-            Presence::Offline(_) => self.come_online(at, slot, fx),
+            Presence::Offline(_) => self.come_online(slot),
             Presence::Inherited => {
                 host.set_presence(Presence::Online, None);
-                self.stats.hosts_inherited -= 1;
+                self.cx.stats.hosts_inherited -= 1;
                 self.write_again(slot);
-                self.send_queued_to(slot, at);
+                self.send_queued_to(slot);
             }
             Presence::Online if moved => {
                 // Otherwise this write would replace that of the sweep, and its event would be
                 // lost.
-                self.sweep_early(slot, at);
+                self.sweep_early(slot);
                 self.write_again(slot);
             }
             Presence::Online => {}
@@ -122,25 +117,19 @@ impl Core {
             self.connected_anew(conn, slot);
         }
         if let Some(older) = older {
-            self.stats.replacements += 1;
+            self.cx.stats.replacements += 1;
             if older_asks {
                 let why = Word::Refused(REPLACED.to_owned());
-                self.reply(older, Flag::Hello, None, why, fx);
+                self.cx.reply(older, Flag::Hello, None, why);
             }
-            fx.push(Effect::Close { conn: older });
-            self.end_session(older, Reason::Closed, at, fx);
+            self.cx.close(older);
+            self.end_session(older, Reason::Closed);
         }
     }
 
     /// Takes a connection out, and its host offline if it was the last.
-    pub(crate) fn end_session(
-        &mut self,
-        conn: ConnId,
-        reason: Reason,
-        at: Moment,
-        fx: &mut Effects,
-    ) {
-        let last = self.fleet.sessions.last(conn.slot, at.now);
+    pub(crate) fn end_session(&mut self, conn: ConnId, reason: Reason) {
+        let last = self.fleet.sessions.last(conn.slot, self.cx.at.now);
         let Some(session) = self.fleet.sessions.remove(conn) else {
             return;
         };
@@ -148,7 +137,7 @@ impl Core {
         self.auth.keys.forget(conn);
         self.tasks.work.closed(conn);
         if self.tasks.payloads.forget(conn) {
-            self.resume_results(at, fx);
+            self.resume_results();
         }
         let beaten = self.outbox.writes.beaten.remove(conn.slot);
         let Some(slot) = session.host() else { return };
@@ -156,39 +145,39 @@ impl Core {
             return;
         };
         if beaten {
-            host.seen = host.seen.max(wall_of(last, at));
+            host.seen = host.seen.max(wall_of(last, self.cx.at));
         }
         host.sessions -= 1;
         if host.identified() == Some(conn) {
             host.set_identified(None);
         }
         if host.sessions == 0 && host.presence.is_online() {
-            self.go_offline(slot, reason, at, fx);
+            self.go_offline(slot, reason);
         } else {
-            self.inventory_orphaned(conn, slot, fx);
+            self.inventory_orphaned(conn, slot);
         }
     }
 
-    fn come_online(&mut self, at: Moment, slot: u32, fx: &mut Effects) {
-        self.sweep_early(slot, at);
-        let stamp = self.stamp(at);
+    fn come_online(&mut self, slot: u32) {
+        self.sweep_early(slot);
+        let stamp = self.cx.stamp();
         let Some(host) = self.fleet.hosts.get_mut(slot) else {
             return;
         };
         let lasting = host.has(Marks::LASTING);
         if let Some(gone) = host.gone().filter(|_| lasting) {
-            self.fleet.mass.back(at.now, gone);
+            self.fleet.mass.back(self.cx.at.now, gone);
         }
         host.set_presence(Presence::Online, None);
-        host.since = at.wall;
-        host.seen = at.wall;
+        host.since = self.cx.at.wall;
+        host.seen = self.cx.at.wall;
         let (id, peer) = (host.id(), host.peer());
-        self.stats.onlines += 1;
-        self.stats.hosts_online += 1;
+        self.cx.stats.onlines += 1;
+        self.cx.stats.hosts_online += 1;
         let mut stamp = Some(stamp);
         if !lasting {
-            self.fleet.arrivals.came(at.now, at.wall);
-            if !self.fleet.newcomers.may_tell(at.now) {
+            self.fleet.arrivals.came(self.cx.at.now, self.cx.at.wall);
+            if !self.fleet.newcomers.may_tell(self.cx.at.now) {
                 self.fleet.untold.insert(slot);
                 stamp = None;
             }
@@ -197,44 +186,44 @@ impl Core {
             slot,
             Change {
                 to: Became::Online,
-                since: at.wall,
+                since: self.cx.at.wall,
                 event: stamp.map(|stamp| stamp.seq),
             },
         );
         if let Some(stamp) = stamp {
             let from = peer.address();
-            self.tell(stamp, EventKind::Online { host: id, from }, fx);
+            self.cx.tell(stamp, EventKind::Online { host: id, from });
         }
-        self.send_queued_to(slot, at);
+        self.send_queued_to(slot);
     }
 
-    fn send_queued_to(&mut self, slot: u32, at: Moment) {
+    fn send_queued_to(&mut self, slot: u32) {
         if let Some(host) = self.fleet.hosts.get(slot).map(|host| host.id()) {
-            self.send_queued(&host, at);
+            self.send_queued(&host);
         }
     }
 
     /// Takes a host offline. Its connections, if any are left, are the caller's business.
-    pub(crate) fn go_offline(&mut self, slot: u32, reason: Reason, at: Moment, fx: &mut Effects) {
-        self.sweep_early(slot, at);
-        let up = matches!(self.store, StoreState::Up);
-        let stamp = self.stamp(at);
+    pub(crate) fn go_offline(&mut self, slot: u32, reason: Reason) {
+        self.sweep_early(slot);
+        let up = self.cx.is_store_up();
+        let stamp = self.cx.stamp();
         let reference = self.fleet.hosts.reference(slot);
         let Some(host) = self.fleet.hosts.get_mut(slot) else {
             return;
         };
         if host.presence == Presence::Inherited {
-            self.stats.hosts_inherited -= 1;
+            self.cx.stats.hosts_inherited -= 1;
         }
         if !host.has(Marks::LASTING) {
-            let lasted = !self.fleet.arrivals.went(at.now, host.since);
+            let lasted = !self.fleet.arrivals.went(self.cx.at.now, host.since);
             host.set(Marks::LASTING, lasted);
         }
         let lasting = host.has(Marks::LASTING);
         let keyed = host.has(Marks::KEYED);
         let is_told = !self.fleet.untold.remove(slot) || lasting;
-        host.set_presence(Presence::Offline(Some(reason)), Some(at.now));
-        host.since = at.wall;
+        host.set_presence(Presence::Offline(Some(reason)), Some(self.cx.at.now));
+        host.since = self.cx.at.wall;
         host.set(
             Marks::IN_DOUBT,
             host.has(Marks::IN_DOUBT) || (self.outbox.writes.sweep.again.is_some() || !up),
@@ -249,16 +238,16 @@ impl Core {
         if let Some(reference) = reference {
             self.tasks.work.forget(reference);
         }
-        self.stats.offlines[reason as usize] += 1;
-        self.stats.hosts_online -= 1;
+        self.cx.stats.offlines[reason as usize] += 1;
+        self.cx.stats.hosts_online -= 1;
         if is_told {
-            self.tell(stamp, EventKind::Offline { host: id, reason }, fx);
+            self.cx.tell(stamp, EventKind::Offline { host: id, reason });
         }
         self.write(
             slot,
             Change {
                 to: Became::Offline(reason),
-                since: at.wall,
+                since: self.cx.at.wall,
                 event: is_told.then_some(stamp.seq),
             },
         );
@@ -268,21 +257,21 @@ impl Core {
                 self.note_brief(slot)
             };
         }
-        let lasting = self.stats.hosts_online - self.fleet.arrivals.count(at.now);
-        if let Some(count) = self.fleet.mass.gone(at.now, lasting) {
-            self.mass_offline(at, count, fx);
+        let lasting = self.cx.stats.hosts_online - self.fleet.arrivals.count(self.cx.at.now);
+        if let Some(count) = self.fleet.mass.gone(self.cx.at.now, lasting) {
+            self.mass_offline(count);
         }
     }
 
-    fn mass_offline(&mut self, at: Moment, count: u64, fx: &mut Effects) {
-        let stamp = self.stamp(at);
-        fx.push(Effect::Log(Note {
-            level: log::Level::Error,
-            what: "mass-offline",
-            who: "fleet".to_owned(),
-            text: format!("{count} hosts, more than half, went offline within one timeout"),
-        }));
-        self.tell(stamp, EventKind::MassOffline { count }, fx);
+    fn mass_offline(&mut self, count: u64) {
+        let stamp = self.cx.stamp();
+        self.cx.log(
+            log::Level::Error,
+            "mass-offline",
+            "fleet".to_owned(),
+            format!("{count} hosts, more than half, went offline within one timeout"),
+        );
+        self.cx.tell(stamp, EventKind::MassOffline { count });
         self.notice(Notice {
             event: "mass-offline",
             about: None,
@@ -296,12 +285,12 @@ impl Core {
     /// An event of the fleet itself, for the store.
     pub(crate) fn notice(&mut self, notice: Notice) {
         if self.outbox.writes.notice(notice) {
-            self.stats.notices_dropped += 1;
+            self.cx.stats.notices_dropped += 1;
         }
     }
 
     /// Hosts that did not come back in time after a restart.
-    pub(crate) fn judge_inherited(&mut self, judge: Instant, at: Moment, fx: &mut Effects) {
+    pub(crate) fn judge_inherited(&mut self, judge: Instant) {
         let due = self.fleet.inherited.deadline.filter(|due| *due <= judge);
         let Some(due) = due.filter(|_| self.fleet.inherited.lease_clear) else {
             return;
@@ -313,27 +302,27 @@ impl Core {
             if host.is_none_or(|host| host.presence != Presence::Inherited) {
                 continue;
             }
-            if !is_last && self.may_come_back_late(slot, at) {
-                let more = self.rules.timeout.times(TIMEOUTS_OF_THE_BUSY - 1);
+            if !is_last && self.may_come_back_late(slot) {
+                let more = self.cx.rules.timeout.times(TIMEOUTS_OF_THE_BUSY - 1);
                 self.fleet.inherited.deadline = Some(due + more);
             } else {
-                self.go_offline(slot, Reason::Lost, at, fx);
+                self.go_offline(slot, Reason::Lost);
             }
         }
     }
 
     /// Some of the hosts the store knows, before it is up.
-    pub(crate) fn held(&mut self, at: Moment, held: Vec<HeldHost>, fx: &mut Effects) {
-        let first = self.stats.store_sessions == 0;
+    pub(crate) fn held(&mut self, held: Vec<HeldHost>) {
+        let first = self.cx.stats.store_sessions == 0;
         for found in held {
             let Some(slot) = self.find_or_enter(found.host.clone()) else {
                 if found.ours && !first {
-                    self.end_unknown(at, found, fx);
+                    self.end_unknown(found);
                 }
                 continue;
             };
             if found.keyed {
-                self.recall_keyed(slot, at, fx);
+                self.recall_keyed(slot);
             }
             let Some(host) = self.fleet.hosts.get_mut(slot) else {
                 continue;
@@ -341,7 +330,7 @@ impl Core {
             let unheard_of = host.since.0 == 0;
             // One that an older server left behind has no time of its own.
             let since = if found.since.0 == 0 {
-                at.wall
+                self.cx.at.wall
             } else {
                 found.since
             };
@@ -366,7 +355,7 @@ impl Core {
                 }
             }
             if host.presence.is_online() && !host.has(Marks::LASTING) {
-                self.fleet.arrivals.went(at.now, host.since);
+                self.fleet.arrivals.went(self.cx.at.now, host.since);
             }
             host.set(Marks::LASTING, true);
             if found.ours && host.presence.is_online() {
@@ -381,8 +370,8 @@ impl Core {
                     self.fleet.addresses.insert(peer.ip(), host.udp(), slot);
                 }
                 host.since = since;
-                self.stats.hosts_online += 1;
-                self.stats.hosts_inherited += 1;
+                self.cx.stats.hosts_online += 1;
+                self.cx.stats.hosts_inherited += 1;
             } else if unheard_of {
                 let reason = if found.ours {
                     Some(Reason::Lost)
@@ -390,14 +379,14 @@ impl Core {
                     found.reason
                 };
                 host.set_presence(Presence::Offline(reason), None);
-                host.since = if found.ours { at.wall } else { since };
+                host.since = if found.ours { self.cx.at.wall } else { since };
             }
         }
     }
 
     /// Hosts of a node that is gone, which this node holds now. Those that have not come here are lost: their node has been gone
     /// for as long as a host may be silent.
-    pub(crate) fn inherit_hosts(&mut self, at: Moment, held: Vec<HeldHost>, fx: &mut Effects) {
+    pub(crate) fn inherit_hosts(&mut self, held: Vec<HeldHost>) {
         for found in held {
             let Some(slot) = self.find_or_enter(found.host.clone()) else {
                 continue;
@@ -410,87 +399,84 @@ impl Core {
                 host.seen = host.seen.max(found.seen);
                 host.set(Marks::TOLD_ONLINE, true);
                 host.set_presence(Presence::Inherited, None);
-                self.stats.hosts_online += 1;
-                self.stats.hosts_inherited += 1;
-                self.go_offline(slot, Reason::Lost, at, fx);
+                self.cx.stats.hosts_online += 1;
+                self.cx.stats.hosts_inherited += 1;
+                self.go_offline(slot, Reason::Lost);
             } else {
                 self.write_again(slot);
             }
             if found.keyed {
-                self.recall_keyed(slot, at, fx);
+                self.recall_keyed(slot);
             }
         }
     }
 
     /// The store can be read and written; all that it knew of our hosts has been said.
-    pub(crate) fn store_up(
-        &mut self,
-        at: Moment,
-        lease_clear: bool,
-        emptied: bool,
-        fx: &mut Effects,
-    ) {
+    pub(crate) fn store_up(&mut self, lease_clear: bool, emptied: bool) {
         self.forget_flights();
         self.outbox.writes.forget_state();
-        if self.stats.store_sessions == 0 {
-            self.fleet.inherited.deadline = Some(at.now + self.rules.timeout);
-            self.outbox.audit_due = Some(at.now + AUDIT_ROUND);
+        if self.cx.stats.store_sessions == 0 {
+            self.fleet.inherited.deadline = Some(self.cx.at.now + self.cx.rules.timeout);
+            self.outbox.audit_due = Some(self.cx.at.now + AUDIT_ROUND);
         }
-        let is_first = self.stats.store_sessions == 0;
+        let is_first = self.cx.stats.store_sessions == 0;
         self.tasks
             .states
-            .interrupt(self.stats.store_sessions, at.now);
+            .interrupt(self.cx.stats.store_sessions, self.cx.at.now);
         self.fleet.inherited.lease_clear |= lease_clear;
-        self.stats.store_sessions += 1;
+        self.cx.stats.store_sessions += 1;
         self.outbox.writes.sweep.cursor = Some(0);
-        self.outbox.writes.sweep.again = Some(at.now + SWEEP_AGAIN);
+        self.outbox.writes.sweep.again = Some(self.cx.at.now + SWEEP_AGAIN);
         self.tasks.states.walk();
         // At the first store connection the tables equal the store's content.
         self.tasks
             .restores
-            .begin(emptied && !is_first, self.stats.store_sessions);
-        if !matches!(self.store, StoreState::Up) {
-            fx.push(Effect::Log(Note {
-                level: log::Level::Info,
-                what: "store",
-                who: "store".to_owned(),
-                text: format!("up; {} hosts held from before", self.stats.hosts_inherited),
-            }));
+            .begin(emptied && !is_first, self.cx.stats.store_sessions);
+        if !self.cx.is_store_up() {
+            self.cx.log(
+                log::Level::Info,
+                "store",
+                "store".to_owned(),
+                format!(
+                    "up; {} hosts held from before",
+                    self.cx.stats.hosts_inherited
+                ),
+            );
         }
-        self.store = StoreState::Up;
+        *self.cx.store = StoreState::Up;
         if is_first {
-            self.resume_tasks(at);
-            self.resume_results(at, fx);
+            self.resume_tasks();
+            self.resume_results();
         }
     }
 
     /// The store does not answer.
-    pub(crate) fn store_away(&mut self, at: Moment, why: String, fx: &mut Effects) {
+    pub(crate) fn store_away(&mut self, why: String) {
         self.forget_flights();
         self.outbox.writes.forget_unknown();
         self.outbox.writes.forget_state();
-        fx.push(Effect::Log(Note {
-            level: log::Level::Warn,
-            what: "store",
-            who: "store".to_owned(),
-            text: format!("away: {why}"),
-        }));
+        self.cx.log(
+            log::Level::Warn,
+            "store",
+            "store".to_owned(),
+            format!("away: {why}"),
+        );
         self.tasks
             .states
-            .interrupt(self.stats.store_sessions, at.now);
+            .interrupt(self.cx.stats.store_sessions, self.cx.at.now);
         self.tasks.restores.interrupt();
-        self.undo_dispatches(fx);
-        self.forget_reads(fx);
-        self.store = StoreState::Away(why);
+        self.undo_dispatches();
+        self.forget_reads();
+        *self.cx.store = StoreState::Away(why);
     }
 
     /// There is no use in waiting for the store: it refuses us, or is damaged. A server that has never had it ends with `status`;
     /// one that has goes on without it.
-    pub(crate) fn store_unusable(&mut self, at: Moment, status: u8, why: String, fx: &mut Effects) {
-        if self.stats.store_sessions == 0 {
-            fx.push(Effect::Stop { status, why });
+    pub(crate) fn store_unusable(&mut self, status: u8, why: String) {
+        if self.cx.stats.store_sessions == 0 {
+            self.cx.fx.push(Effect::Stop { status, why });
         } else {
-            self.store_away(at, why, fx);
+            self.store_away(why);
         }
     }
 
@@ -511,12 +497,7 @@ impl Core {
     }
 
     /// An `Online` or `Offline` was settled.
-    pub(crate) fn presence_settled(
-        &mut self,
-        ticket: crate::ids::HostRef,
-        settled: Settled,
-        fx: &mut Effects,
-    ) {
+    pub(crate) fn presence_settled(&mut self, ticket: crate::ids::HostRef, settled: Settled) {
         if ticket == NO_ROW {
             return;
         }
@@ -550,12 +531,7 @@ impl Core {
                 host.set(Marks::TOLD_ONLINE, !host.presence.is_online());
                 let who = host.id().to_string();
                 let text = format!("its presence is not written: {why}");
-                fx.push(Effect::Log(Note {
-                    level: log::Level::Error,
-                    what: "store",
-                    who,
-                    text,
-                }));
+                self.cx.log(log::Level::Error, "store", who, text);
             }
         }
         self.outbox.writes.settled(slot);
@@ -579,7 +555,7 @@ impl Core {
 
     /// A change to be written, unless the store is not there: then all is written when it is.
     pub(crate) fn write(&mut self, slot: u32, change: Change) {
-        if !matches!(self.store, StoreState::Up) {
+        if !self.cx.is_store_up() {
             return;
         }
         let in_flight = self

@@ -9,11 +9,10 @@ use crate::limits::{INVENTORY_ASKS_MAX, INVENTORY_BYTES_MAX};
 use crate::store::op::Origin;
 
 use crate::handlers::Flow;
-use crate::handlers::core::Core;
-use crate::handlers::effect::{Effect, Effects, Note};
 use crate::handlers::fleet::host::Rest;
+use crate::handlers::step::Step;
 
-impl Core {
+impl Step<'_> {
     /// A host's report of itself.
     pub(crate) fn inventory(
         &mut self,
@@ -21,13 +20,12 @@ impl Core {
         slot: u32,
         inventory: &Inventory<'_>,
         ask: Ask,
-        fx: &mut Effects,
     ) -> Flow {
         let values = inventory.values.iter().chain(&inventory.addresses);
         if values.map(|value| value.len()).sum::<usize>() > INVENTORY_BYTES_MAX {
             if ask.reply {
                 let why = Word::Refused(format!("more than {INVENTORY_BYTES_MAX} bytes of text"));
-                self.reply(conn, Flag::Inventory, ask.seq, why, fx);
+                self.cx.reply(conn, Flag::Inventory, ask.seq, why);
             }
             return Flow::Taken;
         }
@@ -60,7 +58,8 @@ impl Core {
         }
         if let Some(origin) = superseded {
             let why = Word::Refused("a later report has taken its place".to_owned());
-            self.reply(origin.conn, Flag::Inventory, origin.ask.seq, why, fx);
+            self.cx
+                .reply(origin.conn, Flag::Inventory, origin.ask.seq, why);
         }
         Flow::Taken
     }
@@ -71,7 +70,6 @@ impl Core {
         ticket: HostRef,
         origins: Vec<Origin>,
         result: Result<(), String>,
-        fx: &mut Effects,
     ) {
         let word = match result {
             Ok(()) => Word::RogerThat,
@@ -83,12 +81,7 @@ impl Core {
                     .and_then(|slot| self.fleet.hosts.get(slot));
                 let who = host.map_or_else(|| "a host".to_owned(), |host| host.id().to_string());
                 let text = format!("what it says of itself is not written: {why}");
-                fx.push(Effect::Log(Note {
-                    level: log::Level::Error,
-                    what: "store",
-                    who,
-                    text,
-                }));
+                self.cx.log(log::Level::Error, "store", who, text);
                 Word::Refused(why)
             }
         };
@@ -104,12 +97,12 @@ impl Core {
                 answered.push(owed.remove(place));
             }
         }
-        self.answer_inventories(answered, &word, fx);
+        self.answer_inventories(answered, &word);
     }
 
     /// The connection of a host's report has ended before the write: the report is dropped, and
     /// waiting requests for a reply are refused.
-    pub(crate) fn inventory_orphaned(&mut self, conn: ConnId, slot: u32, fx: &mut Effects) {
+    pub(crate) fn inventory_orphaned(&mut self, conn: ConnId, slot: u32) {
         let host = self.fleet.hosts.get_mut(slot);
         let rest = host.and_then(|host| host.rest_mut());
         let its = |rest: &&mut Rest| rest.inventory_behind && rest.inventory_from == Some(conn);
@@ -117,14 +110,14 @@ impl Core {
         rest.inventory_behind = false;
         let owed = std::mem::take(&mut rest.inventory_asks);
         let why = "a later report took its place and was given up by its connection".to_owned();
-        self.answer_inventories(owed, &Word::Refused(why), fx);
+        self.answer_inventories(owed, &Word::Refused(why));
     }
 
-    fn answer_inventories(&self, owed: Vec<Origin>, word: &Word, fx: &mut Effects) {
+    fn answer_inventories(&mut self, owed: Vec<Origin>, word: &Word) {
         for origin in owed {
             if self.fleet.sessions.get(origin.conn).is_some() {
                 let (conn, seq) = (origin.conn, origin.ask.seq);
-                self.reply(conn, Flag::Inventory, seq, word.clone(), fx);
+                self.cx.reply(conn, Flag::Inventory, seq, word.clone());
             }
         }
     }

@@ -5,6 +5,7 @@ pub(crate) mod inventory;
 pub(crate) mod pull;
 pub(crate) mod writes;
 
+use crate::handlers::core::SEEN_ROUND;
 use crate::time::Instant;
 
 use self::writes::Writes;
@@ -15,4 +16,20 @@ pub(crate) struct Outbox {
     pub(crate) writes: Writes,
     pub(crate) seen_due: Option<Instant>,
     pub(crate) audit_due: Option<Instant>,
+}
+
+impl Outbox {
+    /// Notes that the connection in `slot` has sent a message. Returns whether this set a deadline.
+    pub(crate) fn note_seen(&mut self, slot: u32, now: Instant) -> bool {
+        let is_first = self.writes.beaten.insert(slot) && self.seen_due.is_none();
+        if is_first {
+            self.seen_due = Some(now + SEEN_ROUND);
+        }
+        is_first
+    }
+
+    /// Returns whether all state has been sent and settled.
+    pub(crate) fn is_settled(&self) -> bool {
+        !self.writes.has_state() && self.writes.presence_in_flight == 0
+    }
 }

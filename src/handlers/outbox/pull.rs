@@ -4,52 +4,21 @@ use crate::ids::ConnId;
 use crate::limits::{HOSTS_PER_OP_MAX, SEEN_IN_FLIGHT_MAX};
 use crate::store::op::{Batch, Inventory, Offline, Online, Op, Reason};
 
-use crate::handlers::Moment;
-use crate::handlers::core::{Core, StoreState};
 use crate::handlers::fleet::host::{Host, Marks, Presence};
 use crate::handlers::fleet::presence::wall_of;
 use crate::handlers::fleet::session::Session;
 use crate::handlers::outbox::changes::{Became, Change};
 use crate::handlers::outbox::writes::Writes;
+use crate::handlers::step::Step;
 
 /// Slots a sweep or an audit looks at for one batch, however few of them lead to an operation.
 const SLOTS_PER_PULL_MAX: u32 = 20_000;
 
-impl Core {
-    /// Returns whether [`pull`](Self::pull) may return something.
-    #[must_use]
-    pub fn has_work(&self) -> bool {
-        self.calm.work().unwrap_or_else(|| self.look_for_work())
-    }
-
-    pub(crate) fn look_for_work(&self) -> bool {
-        self.outbox.writes.has_reports() || (self.is_store_up() && self.has_more_than_reports())
-    }
-
-    /// Returns whether the work is urgent: a requester waits for it, or it is much. Presence
-    /// changes and last-seen times of a few hosts are not urgent.
-    #[must_use]
-    pub fn has_urgent_work(&self) -> bool {
-        let much = || self.outbox.writes.is_much();
-        self.outbox.writes.has_reports() || (self.is_store_up() && (self.is_asked() || much()))
-    }
-
-    fn has_more_than_reports(&self) -> bool {
-        self.outbox.writes.has_state() || self.is_asked()
-    }
-
-    fn is_asked(&self) -> bool {
-        self.tasks.dispatches.has_ops()
-            || self.has_states()
-            || self.tasks.restores.has_ops()
-            || self.tasks.reads.has_ops()
-    }
-
+impl Step<'_> {
     /// Takes operations for the store: at most `max`; `None` if there are none.
-    pub fn pull(&mut self, at: Moment, max: usize) -> Option<Batch> {
+    pub(crate) fn pull(&mut self, max: usize) -> Option<Batch> {
         let mut ops = Vec::new();
-        self.calm.stir();
-        if self.is_store_up() {
+        if self.cx.is_store_up() {
             self.outbox.writes.take_notices(max, &mut ops);
             self.tasks.dispatches.take_ops(max, &mut ops);
             // Half is left for reports, so that neither starves the other.
@@ -59,38 +28,34 @@ impl Core {
                 max
             };
             // First, since it may find changes to be written.
-            self.take_audit(at, room, &mut ops);
+            self.take_audit(room, &mut ops);
             // Before any of them can be online again.
             self.outbox.writes.take_unknown(room, &mut ops);
-            self.take_presence(at, room, &mut ops);
+            self.take_presence(room, &mut ops);
             self.outbox.writes.take_forgotten(room, &mut ops);
             self.take_inventories(room, &mut ops);
-            self.take_seen(at, room, &mut ops);
+            self.take_seen(room, &mut ops);
         }
         let room = max.saturating_sub(ops.len());
         self.outbox.writes.take_reports(room, &mut ops);
-        if self.is_store_up() {
+        if self.cx.is_store_up() {
             // A state never overtakes the reports that led to it, and a question none that came before it.
             if !self.outbox.writes.has_reports() {
                 self.take_restores(max, &mut ops);
-                self.take_states(at.now, max, &mut ops);
+                self.take_states(self.cx.at.now, max, &mut ops);
                 self.tasks.reads.take_ops(max, &mut ops);
             }
         }
-        let session = self.stats.store_sessions as u32;
+        let session = self.cx.stats.store_sessions as u32;
         (!ops.is_empty()).then_some(Batch { session, ops })
     }
 
-    fn is_store_up(&self) -> bool {
-        matches!(self.store, StoreState::Up)
-    }
-
-    fn take_presence(&mut self, at: Moment, max: usize, ops: &mut Vec<Op>) {
+    fn take_presence(&mut self, max: usize, ops: &mut Vec<Op>) {
         let mut looks = 0;
         while ops.len() < max && self.outbox.writes.has_presence_room() {
             if let Some((slot, change)) = self.outbox.writes.next_change() {
                 ops.extend(self.presence_op(slot, change));
-            } else if looks < SLOTS_PER_PULL_MAX && self.sweep_step(at) {
+            } else if looks < SLOTS_PER_PULL_MAX && self.sweep_step() {
                 looks += 1;
             } else {
                 break;
@@ -138,7 +103,7 @@ impl Core {
     }
 
     /// One step of the sweep that rewrites all hosts; false when there is no sweep.
-    fn sweep_step(&mut self, at: Moment) -> bool {
+    fn sweep_step(&mut self) -> bool {
         let Some(slot) = self.outbox.writes.sweep.cursor else {
             return false;
         };
@@ -148,26 +113,26 @@ impl Core {
         }
         self.outbox.writes.sweep.cursor = Some(slot + 1);
         if !self.outbox.writes.is_behind(slot) {
-            self.sweep_one(slot, at);
+            self.sweep_one(slot);
         }
         true
     }
 
     /// Writes a host before it changes, if the sweep has not reached it yet: its next event then
     /// refers to the stored state.
-    pub(crate) fn sweep_early(&mut self, slot: u32, at: Moment) {
+    pub(crate) fn sweep_early(&mut self, slot: u32) {
         let ahead = self
             .outbox
             .writes
             .sweep
             .cursor
             .is_some_and(|cursor| slot >= cursor);
-        if ahead && self.is_store_up() && !self.outbox.writes.is_behind(slot) {
-            self.sweep_one(slot, at);
+        if ahead && self.cx.is_store_up() && !self.outbox.writes.is_behind(slot) {
+            self.sweep_one(slot);
         }
     }
 
-    fn sweep_one(&mut self, slot: u32, at: Moment) {
+    fn sweep_one(&mut self, slot: u32) {
         let Some(host) = self.fleet.hosts.get_mut(slot) else {
             return;
         };
@@ -187,7 +152,7 @@ impl Core {
             rest.inventory_behind = to == Became::Online && rest.inventory_from.is_some();
         }
         let news = (to != Became::Online || !told) && !self.fleet.untold.has(slot);
-        let event = news.then(|| self.stamp(at).seq);
+        let event = news.then(|| self.cx.stamp().seq);
         self.write(slot, Change { to, since, event });
     }
 
@@ -232,21 +197,21 @@ impl Core {
 
     /// Notes when the hosts heard of since the last round were last heard of, and has it written if the
     /// last round has been. What falls out here is written a round later, or with the next beat.
-    pub(crate) fn note_seen(&mut self, at: Moment) {
+    pub(crate) fn note_seen(&mut self) {
         let mut beaten = std::mem::take(&mut self.outbox.writes.beaten);
         for slot in beaten.iter() {
             let Some((_, session)) = self.fleet.sessions.at(slot) else {
                 continue;
             };
-            let last = self.fleet.sessions.last(slot, at.now);
+            let last = self.fleet.sessions.last(slot, self.cx.at.now);
             if let Some(host) = session
                 .host()
                 .and_then(|host| self.fleet.hosts.get_mut(host))
             {
-                host.seen = host.seen.max(wall_of(last, at));
+                host.seen = host.seen.max(wall_of(last, self.cx.at));
             }
         }
-        if self.is_store_up()
+        if self.cx.is_store_up()
             && self.outbox.writes.seen.is_empty()
             && self.outbox.writes.seen_in_flight == 0
         {
@@ -256,7 +221,7 @@ impl Core {
         self.outbox.writes.beaten = beaten;
     }
 
-    fn take_seen(&mut self, at: Moment, max: usize, ops: &mut Vec<Op>) {
+    fn take_seen(&mut self, max: usize, ops: &mut Vec<Op>) {
         let room = |writes: &Writes| writes.seen_in_flight < SEEN_IN_FLIGHT_MAX;
         while ops.len() < max && room(&self.outbox.writes) && !self.outbox.writes.seen.is_empty() {
             let mut seen = Vec::with_capacity(HOSTS_PER_OP_MAX.min(self.outbox.writes.seen.len()));
@@ -267,7 +232,7 @@ impl Core {
                     let host = self.fleet.hosts.get(session.host()?)?;
                     Some((
                         host.id(),
-                        wall_of(self.fleet.sessions.last(slot, at.now), at),
+                        wall_of(self.fleet.sessions.last(slot, self.cx.at.now), self.cx.at),
                     ))
                 };
                 seen.extend(self.fleet.sessions.at(slot).and_then(last));
@@ -281,7 +246,7 @@ impl Core {
 
     /// Takes the next hosts to be checked in `exists`. On the way, refused writes are repeated, and
     /// hosts that have been offline for too long are forgotten.
-    fn take_audit(&mut self, at: Moment, max: usize, ops: &mut Vec<Op>) {
+    fn take_audit(&mut self, max: usize, ops: &mut Vec<Op>) {
         if self.outbox.writes.audits_in_flight > 0 || ops.len() >= max {
             return;
         }
@@ -301,8 +266,8 @@ impl Core {
             if host.presence.is_online() && host.has(Marks::TOLD_ONLINE) && !behind {
                 hosts.push(host.id());
             } else if self.was_refused(slot, host) {
-                self.write_refused(slot, at);
-            } else if !behind && self.is_over(host, at) {
+                self.write_refused(slot);
+            } else if !behind && self.is_over(host) {
                 self.forget_host(slot);
             }
             slot += 1;
@@ -331,20 +296,20 @@ impl Core {
 
     /// Writes once more what was refused. An online has its event already, which is written beside the rest;
     /// that of an offline comes last of all.
-    fn write_refused(&mut self, slot: u32, at: Moment) {
+    fn write_refused(&mut self, slot: u32) {
         let online = |host: &Host| host.presence.is_online();
         match self.fleet.hosts.get(slot).is_some_and(online) {
             true => self.write_again(slot),
-            false => self.sweep_one(slot, at),
+            false => self.sweep_one(slot),
         }
     }
 
-    fn is_over(&self, host: &Host, at: Moment) -> bool {
+    fn is_over(&self, host: &Host) -> bool {
         let last = host.since.max(host.seen);
         let settled = !host.has(Marks::TOLD_ONLINE)
             && !host.has(Marks::IN_FLIGHT)
             && !host.has(Marks::IN_DOUBT);
-        let old = at.wall.0.saturating_sub(last.0) > self.rules.keep.as_millis();
+        let old = self.cx.at.wall.0.saturating_sub(last.0) > self.cx.rules.keep.as_millis();
         !host.presence.is_online() && settled && old
     }
 }

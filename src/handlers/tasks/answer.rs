@@ -4,23 +4,21 @@ use crate::codec::message::{Answer, Ask, Flag, ResultCode, Word};
 use crate::ids::{ConnId, HostId, TaskKey};
 use crate::store::op::{self, Op, Origin, Stamp, TaskState};
 
-use crate::handlers::core::Core;
-use crate::handlers::effect::{Effect, Effects, EventKind, Note};
+use crate::handlers::Flow;
+use crate::handlers::effect::EventKind;
 use crate::handlers::fleet::host::Marks;
+use crate::handlers::step::Step;
 use crate::handlers::tasks::progress::REPORT_BYTES;
-use crate::handlers::{Flow, Moment};
 
-impl Core {
+impl Step<'_> {
     /// An answer to a dispatch. One that names no key is valid: old clients answer a console line with
     /// its text.
     pub(crate) fn answer(
         &mut self,
-        at: Moment,
         conn: ConnId,
         slot: u32,
         answer: &Answer<'_>,
         ask: Ask,
-        fx: &mut Effects,
     ) -> Flow {
         let Some(host) = self.fleet.hosts.get_mut(slot) else {
             return Flow::Taken;
@@ -33,36 +31,36 @@ impl Core {
                 self.tasks.commands.answered(text, &host);
             }
             if ask.reply {
-                self.reply(conn, Flag::Answer, ask.seq, Word::GotIt, fx);
+                self.cx.reply(conn, Flag::Answer, ask.seq, Word::GotIt);
             }
             return Flow::Taken;
         };
         if !self.make_room_for_report(conn, REPORT_BYTES) {
             return Flow::Wait;
         }
-        let unknown = !self.is_starting() && self.tasks.table.delivery_of(&key, &host).is_none();
-        if unknown && !self.admit_stray(slot, &key, REPORT_BYTES, at) {
-            return self.refuse_stray(conn, Flag::Answer, &host, &key, ask, fx);
+        let unknown = !self.cx.is_starting() && self.tasks.table.delivery_of(&key, &host).is_none();
+        if unknown && !self.admit_stray(slot, &key, REPORT_BYTES) {
+            return self.refuse_stray(conn, Flag::Answer, &host, &key, ask);
         }
         let again = answer.code == ResultCode::Received && self.has_finished(&host, &key);
         let (state, said) = match answer.code {
             ResultCode::Received => {
-                self.sequence_begins(conn, slot, false, at);
+                self.sequence_begins(conn, slot, false);
                 if let Some(host) = self.fleet.hosts.get_mut(slot) {
                     host.rest_or_new().answered = Some(key.clone());
                 }
-                let state = self.reported(slot, &host, &key, TaskState::Answered, at);
+                let state = self.reported(slot, &host, &key, TaskState::Answered);
                 (state, "answered")
             }
             ResultCode::NoBook => {
-                self.sequence_begins(conn, slot, false, at);
-                fx.push(Effect::Log(Note {
-                    level: log::Level::Warn,
-                    what: "no-book",
-                    who: host.to_string(),
-                    text: format!("finds no task book under {key}"),
-                }));
-                let state = self.reported(slot, &host, &key, TaskState::NoBook, at);
+                self.sequence_begins(conn, slot, false);
+                self.cx.log(
+                    log::Level::Warn,
+                    "no-book",
+                    host.to_string(),
+                    format!("finds no task book under {key}"),
+                );
+                let state = self.reported(slot, &host, &key, TaskState::NoBook);
                 (state, "no-book")
             }
             ResultCode::Unanswered | ResultCode::Damaged => {
@@ -73,10 +71,10 @@ impl Core {
         // A task that is done and answered once more is no news.
         let stamp = match again {
             true => Stamp {
-                at: at.wall,
+                at: self.cx.at.wall,
                 seq: 0,
             },
-            false => self.stamp(at),
+            false => self.cx.stamp(),
         };
         if !again {
             let kind = EventKind::Answer {
@@ -84,7 +82,7 @@ impl Core {
                 key: key.clone(),
                 state: said,
             };
-            self.tell(stamp, kind, fx);
+            self.cx.tell(stamp, kind);
         }
         let report = op::Answer {
             origin: Some(Origin {
@@ -128,7 +126,7 @@ impl Core {
     /// "damaged" whatever is to go out again, since an old client names the one before.
     fn answered_key(&self, slot: u32, host: &HostId, answer: &Answer<'_>) -> Option<TaskKey> {
         let named = answer.task.as_deref();
-        let named = named.and_then(|text| TaskKey::parse(text, &self.rules.key_prefix));
+        let named = named.and_then(|text| TaskKey::parse(text, &self.cx.rules.key_prefix));
         match answer.code {
             ResultCode::Unanswered | ResultCode::Damaged => {
                 self.newest_key(host, TaskState::Sent).or(named)

@@ -3,37 +3,28 @@
 use crate::codec::message::{Ask, Book, Flag, Word};
 use crate::ids::{ConnId, TaskKey};
 
-use crate::handlers::core::Core;
-use crate::handlers::effect::Effects;
-use crate::handlers::{Flow, Moment};
+use crate::handlers::Flow;
+use crate::handlers::step::Step;
 
 /// In the same words whether there is no such task or it does not name the host: neither is for it to
 /// know.
 pub(crate) const NO_SUCH_TASK: &str = "no such task for this host";
 
-impl Core {
+impl Step<'_> {
     /// The book of a task of the tables that names the host. A question in itself, answered whether or
     /// not a reply was asked for. Waits while the store has not told yet which tasks there are.
-    pub(crate) fn book(
-        &mut self,
-        at: Moment,
-        conn: ConnId,
-        slot: u32,
-        book: &Book<'_>,
-        ask: Ask,
-        fx: &mut Effects,
-    ) -> Flow {
-        if self.is_starting() {
-            return self.hold(conn, slot, 0, at);
+    pub(crate) fn book(&mut self, conn: ConnId, slot: u32, book: &Book<'_>, ask: Ask) -> Flow {
+        if self.cx.is_starting() {
+            return self.hold(conn, slot, 0);
         }
         let word = self.book_of(slot, &book.task);
         let word = word.unwrap_or_else(|| Word::Refused(NO_SUCH_TASK.to_owned()));
-        self.reply(conn, Flag::Book, ask.seq, word, fx);
+        self.cx.reply(conn, Flag::Book, ask.seq, word);
         Flow::Taken
     }
 
     fn book_of(&self, slot: u32, text: &str) -> Option<Word> {
-        let key = TaskKey::parse(text, &self.rules.key_prefix)?;
+        let key = TaskKey::parse(text, &self.cx.rules.key_prefix)?;
         let host = &self.fleet.hosts.get(slot)?.id();
         let delivery = self
             .tasks

@@ -11,13 +11,12 @@ use crate::limits::{DATAGRAM_BYTES_MAX, DATAGRAM_SIGNED_BYTES_MAX, PAGE_TASK_HOS
 use crate::store::op::{FoundHost, Question};
 use crate::time::Instant;
 
-use crate::handlers::Moment;
 use crate::handlers::ask::{Answer, CommandView, Datagram, ErrorKind};
 use crate::handlers::auth::keys::over;
-use crate::handlers::core::Core;
-use crate::handlers::effect::{Effect, Effects};
+use crate::handlers::effect::Effect;
+use crate::handlers::step::Step;
 use crate::handlers::tasks::commands::{Command, CommandHost};
-use crate::handlers::tasks::dispatch::{Refusal, not_now, respond, wrong};
+use crate::handlers::tasks::dispatch::{Refusal, not_now, wrong};
 use crate::handlers::tasks::jobs::{Job, Named, Purpose};
 use crate::handlers::tasks::reads::{Reading, unknown};
 use crate::handlers::tasks::sends::{Outgoing, Way};
@@ -101,26 +100,22 @@ impl Commanding {
     }
 }
 
-impl Core {
+impl Step<'_> {
     /// Handles a console command.
     pub(crate) fn command(
         &mut self,
-        at: Moment,
         asker: u64,
         (text, hosts, cid): (String, Option<Vec<String>>, String),
-        fx: &mut Effects,
     ) {
-        if let Err((kind, text)) = self.begin_command(at, asker, (text, hosts, cid), fx) {
-            respond(asker, Answer::Error { kind, text }, fx);
+        if let Err((kind, text)) = self.begin_command(asker, (text, hosts, cid)) {
+            self.cx.respond(asker, Answer::Error { kind, text });
         }
     }
 
     fn begin_command(
         &mut self,
-        at: Moment,
         asker: u64,
         (text, hosts, cid): (String, Option<Vec<String>>, String),
-        fx: &mut Effects,
     ) -> Result<(), Refusal> {
         self.check_command(&text)?;
         let is_cid = cid.len() == CID_DIGITS && cid.bytes().all(|b| b.is_ascii_hexdigit());
@@ -128,7 +123,7 @@ impl Core {
             return Err(not_new());
         }
         let command = NewCommand { text, cid };
-        self.name_hosts(at, asker, Purpose::Command(command), hosts, fx)
+        self.name_hosts(asker, Purpose::Command(command), hosts)
     }
 
     /// Looks up the way to at most `max` more hosts of a command. Whether these were the last.
@@ -169,16 +164,16 @@ impl Core {
     }
 
     /// The way to all hosts of a command is known: it goes out.
-    pub(crate) fn commanded(&mut self, commanding: Commanding, at: Moment, fx: &mut Effects) {
+    pub(crate) fn commanded(&mut self, commanding: Commanding) {
         let asker = commanding.asker;
-        let answer = match self.send_out_command(commanding, at) {
+        let answer = match self.send_out_command(commanding) {
             Ok(answer) => answer,
             Err((kind, text)) => Answer::Error { kind, text },
         };
-        respond(asker, answer, fx);
+        self.cx.respond(asker, answer);
     }
 
-    fn send_out_command(&mut self, commanding: Commanding, at: Moment) -> Result<Answer, Refusal> {
+    fn send_out_command(&mut self, commanding: Commanding) -> Result<Answer, Refusal> {
         let Commanding {
             command: NewCommand { text, cid },
             unknown,
@@ -193,7 +188,7 @@ impl Core {
         let number = self.tasks.commands.insert(Command {
             cid: cid.clone(),
             text,
-            created: at.wall,
+            created: self.cx.at.wall,
             hosts: entries,
         });
         let number = number.ok_or_else(|| not_now("a command cannot go to so many hosts"))?;
@@ -213,8 +208,8 @@ impl Core {
             "the command is empty".to_owned()
         } else if text.chars().any(char::is_control) {
             "the command has a control character".to_owned()
-        } else if text.starts_with(&self.rules.key_prefix) {
-            let prefix = &self.rules.key_prefix;
+        } else if text.starts_with(&self.cx.rules.key_prefix) {
+            let prefix = &self.cx.rules.key_prefix;
             format!("the command begins with {prefix}, as task keys do")
         } else if text.len() > DATAGRAM_BYTES_MAX {
             format!("the command is longer than {DATAGRAM_BYTES_MAX} bytes")
@@ -229,9 +224,7 @@ impl Core {
         &mut self,
         number: u64,
         index: usize,
-        at: Moment,
         datagrams: &mut Vec<Datagram>,
-        fx: &mut Effects,
     ) {
         let Some(command) = self.tasks.commands.get(number) else {
             return;
@@ -262,17 +255,17 @@ impl Core {
             Some(Way::Push(conn)) => {
                 let (text, cid) = (Cow::Owned(text), Cow::Owned(cid));
                 let push = Push::Command { text, cid };
-                fx.push(Effect::Push { conn, push });
+                self.cx.fx.push(Effect::Push { conn, push });
             }
             None => {}
         }
-        self.stats.sends += u64::from(way.is_some());
-        self.stats.resends += u64::from(way.is_some() && tries > 1);
+        self.cx.stats.sends += u64::from(way.is_some());
+        self.cx.stats.resends += u64::from(way.is_some() && tries > 1);
         if let Some(host) = self.tasks.commands.host_mut(number, index) {
             host.tries = tries;
         }
-        if tries < self.rules.tries && !matches!(way, Some(Way::Datagram(_))) {
-            let due = at.now + self.interval(tries);
+        if tries < self.cx.rules.tries && !matches!(way, Some(Way::Datagram(_))) {
+            let due = self.cx.at.now + self.interval(tries);
             self.tasks.commands.arm(number, index, due);
         }
     }
@@ -290,9 +283,9 @@ impl Core {
     }
 
     /// Handles a request for the answers to a command.
-    pub(crate) fn command_status(&mut self, at: Moment, asker: u64, cid: &str, fx: &mut Effects) {
+    pub(crate) fn command_status(&mut self, asker: u64, cid: &str) {
         let Some(command) = self.tasks.commands.of(cid) else {
-            return respond(asker, unknown("no such command"), fx);
+            return self.cx.respond(asker, unknown("no such command"));
         };
         let with_results = command.hosts.iter().filter(|host| host.has_result);
         let hosts: Vec<HostId> = with_results
@@ -301,28 +294,26 @@ impl Core {
             .collect();
         if hosts.is_empty() {
             let cid = cid.to_owned();
-            return self.show_command(at, asker, cid, Vec::new(), Vec::new(), fx);
+            return self.show_command(asker, cid, Vec::new(), Vec::new());
         }
         let question = Question::Command {
             cid: cid.to_owned(),
             hosts: hosts.clone(),
         };
         let cid = cid.to_owned();
-        self.read(at, asker, Reading::Command { cid, hosts }, question, fx);
+        self.read(asker, Reading::Command { cid, hosts }, question);
     }
 
     /// A command, with what its hosts put out as far as that was found.
     pub(crate) fn show_command(
         &mut self,
-        at: Moment,
         asker: u64,
         cid: String,
         hosts: Vec<HostId>,
         found: Vec<FoundHost>,
-        fx: &mut Effects,
     ) {
         let Some(command) = self.tasks.commands.of(&cid) else {
-            return respond(asker, gone(), fx);
+            return self.cx.respond(asker, gone());
         };
         let view = CommandView {
             cid,
@@ -338,7 +329,7 @@ impl Core {
             count,
             found,
         };
-        self.begin_if_room(Job::Showing(Box::new(showing)), at, fx);
+        self.begin_if_room(Job::Showing(Box::new(showing)));
     }
 
     /// Shows at most `max` more hosts of a command. Returns whether these were the last.

@@ -14,9 +14,8 @@ use crate::ids::{HostId, TaskKey};
 use crate::store::op::TaskState;
 use crate::time::{Instant, Span};
 
-use crate::handlers::Moment;
-use crate::handlers::core::Core;
 use crate::handlers::fleet::host::Presence;
+use crate::handlers::step::Step;
 use crate::handlers::tasks::sends::Outgoing;
 use crate::handlers::tasks::table::{NEVER, Task, is_at_work};
 
@@ -29,22 +28,16 @@ pub(crate) enum Cause {
     Ourselves,
 }
 
-impl Core {
+impl Step<'_> {
     /// Makes a delivery `next`, if it may become that. Whether it did.
-    pub(crate) fn turn_delivery(
-        &mut self,
-        slot: u32,
-        next: TaskState,
-        cause: Cause,
-        at: Moment,
-    ) -> bool {
-        let Some(before) = self.tasks.table.become_(slot, next, at.now) else {
+    pub(crate) fn turn_delivery(&mut self, slot: u32, next: TaskState, cause: Cause) -> bool {
+        let Some(before) = self.tasks.table.become_(slot, next, self.cx.at.now) else {
             return false;
         };
         if cause == Cause::Ourselves {
-            self.tasks.table.write(slot, self.stats.store_sessions);
+            self.tasks.table.write(slot, self.cx.stats.store_sessions);
         } else if matches!(before, TaskState::Unanswered | TaskState::Lost) {
-            self.stats.late_answers += 1;
+            self.cx.stats.late_answers += 1;
         }
         let Some(delivery) = self.tasks.table.delivery_mut(slot) else {
             return true;
@@ -59,24 +52,24 @@ impl Core {
             let reported = cause == Cause::Report;
             self.tasks
                 .table
-                .end(task, reported, self.stats.store_sessions);
+                .end(task, reported, self.cx.stats.store_sessions);
         }
         if is_at_work(next) {
-            self.arm_delivery(slot, at.now + self.rules.working_timeout);
+            self.arm_delivery(slot, self.cx.at.now + self.cx.rules.working_timeout);
         } else if is_at_work(before) {
-            self.release_held(recipient, at);
+            self.release_held(recipient);
         }
         true
     }
 
     /// A message about this delivery has come: what is at work may be so for longer.
-    pub(crate) fn touch_delivery(&mut self, slot: u32, at: Moment) {
+    pub(crate) fn touch_delivery(&mut self, slot: u32) {
         let working = |state| is_at_work(state);
         if let Some(delivery) = self.tasks.table.delivery_mut(slot)
             && working(delivery.state)
         {
             delivery.cut = false;
-            self.arm_delivery(slot, at.now + self.rules.working_timeout);
+            self.arm_delivery(slot, self.cx.at.now + self.cx.rules.working_timeout);
         }
     }
 
@@ -93,16 +86,16 @@ impl Core {
     }
 
     /// Looks at the deliveries whose deadlines have come.
-    pub(crate) fn look_at_deliveries(&mut self, judge: Instant, at: Moment) {
+    pub(crate) fn look_at_deliveries(&mut self, judge: Instant) {
         let mut due = std::mem::take(&mut self.tasks.due);
         self.tasks.tries.expire(judge, &mut due);
         for slot in due.drain(..) {
-            self.look_at_delivery(slot, judge, at);
+            self.look_at_delivery(slot, judge);
         }
         self.tasks.due = due;
     }
 
-    fn look_at_delivery(&mut self, slot: u32, judge: Instant, at: Moment) {
+    fn look_at_delivery(&mut self, slot: u32, judge: Instant) {
         let Some(delivery) = self.tasks.table.delivery_mut(slot) else {
             return;
         };
@@ -120,37 +113,37 @@ impl Core {
         }
         delivery.due = NEVER;
         match state {
-            TaskState::Sent => self.interval_over(slot, at),
+            TaskState::Sent => self.interval_over(slot),
             TaskState::Answered | TaskState::Working => {
-                self.turn_delivery(slot, TaskState::Lost, Cause::Ourselves, at);
+                self.turn_delivery(slot, TaskState::Lost, Cause::Ourselves);
             }
             _ => {}
         }
     }
 
     /// No answer came within the interval after a try.
-    fn interval_over(&mut self, slot: u32, at: Moment) {
+    fn interval_over(&mut self, slot: u32) {
         let Some(delivery) = self.tasks.table.delivery(slot) else {
             return;
         };
         let (tries, held, recipient) = (delivery.tries, delivery.held, delivery.recipient);
-        if self.waits_for_host(slot, recipient, at) {
+        if self.waits_for_host(slot, recipient) {
             return;
         }
         if held {
-            self.release_delivery(slot, at.now);
-        } else if tries >= self.rules.tries {
-            self.turn_delivery(slot, TaskState::Unanswered, Cause::Ourselves, at);
+            self.release_delivery(slot, self.cx.at.now);
+        } else if tries >= self.cx.rules.tries {
+            self.turn_delivery(slot, TaskState::Unanswered, Cause::Ourselves);
         } else {
             self.queue_delivery(slot);
         }
     }
 
     /// Returns whether the next try waits because its host is busy or rests; if so it is postponed.
-    pub(crate) fn waits_for_host(&mut self, slot: u32, recipient: u32, at: Moment) -> bool {
-        if self.is_busy(recipient, at) {
-            self.hold_delivery(slot, at);
-        } else if let Some(rest) = self.rest_of(recipient, at) {
+    pub(crate) fn waits_for_host(&mut self, slot: u32, recipient: u32) -> bool {
+        if self.is_busy(recipient) {
+            self.hold_delivery(slot);
+        } else if let Some(rest) = self.rest_of(recipient) {
             self.release_delivery(slot, rest);
         } else {
             return false;
@@ -160,13 +153,13 @@ impl Core {
 
     /// Has the tries of a delivery wait until the host is no longer at work. Looked at again now and then: what it
     /// is at work on may end without a word.
-    fn hold_delivery(&mut self, slot: u32, at: Moment) {
+    fn hold_delivery(&mut self, slot: u32) {
         let Some(delivery) = self.tasks.table.delivery_mut(slot) else {
             return;
         };
         delivery.held = true;
         let tries = delivery.tries;
-        let next = at.now + self.interval(tries);
+        let next = self.cx.at.now + self.interval(tries);
         self.arm_delivery(slot, next);
     }
 
@@ -178,40 +171,40 @@ impl Core {
         };
         delivery.held = false;
         let tries = delivery.tries;
-        let wait = match tries >= self.rules.tries {
+        let wait = match tries >= self.cx.rules.tries {
             true => self.interval(tries),
-            false => self.rules.rto + self.tasks.rng.part_of(self.rules.rto.part(4)),
+            false => self.cx.rules.rto + self.tasks.rng.part_of(self.cx.rules.rto.part(4)),
         };
         self.arm_delivery(slot, from + wait);
     }
 
     /// End of a recipient's rest after a task, if it rests.
-    fn rest_of(&self, recipient: u32, at: Moment) -> Option<Instant> {
+    fn rest_of(&self, recipient: u32) -> Option<Instant> {
         let recipient = self.tasks.table.recipient(recipient)?;
         let host = self.fleet.hosts.find(&recipient.id)?;
         self.tasks
             .work
-            .rests_until(self.fleet.hosts.reference(host)?, at.now)
+            .rests_until(self.fleet.hosts.reference(host)?, self.cx.at.now)
     }
 
     /// Returns whether a recipient is busy with any task.
-    fn is_busy(&self, recipient: u32, at: Moment) -> bool {
+    fn is_busy(&self, recipient: u32) -> bool {
         let Some(recipient) = self.tasks.table.recipient(recipient) else {
             return false;
         };
         let unknown = self.fleet.hosts.find(&recipient.id);
         let unknown = unknown.and_then(|slot| self.fleet.hosts.reference(slot));
         let until =
-            unknown.and_then(|host| self.tasks.work.until(host, self.rules.working_timeout));
-        recipient.working > 0 || until.is_some_and(|until| until > at.now)
+            unknown.and_then(|host| self.tasks.work.until(host, self.cx.rules.working_timeout));
+        recipient.working > 0 || until.is_some_and(|until| until > self.cx.at.now)
     }
 
     /// The recipient is no longer at work: tries that waited for that go on when it has rested.
-    fn release_held(&mut self, recipient: u32, at: Moment) {
-        if self.is_busy(recipient, at) {
+    fn release_held(&mut self, recipient: u32) {
+        if self.is_busy(recipient) {
             return;
         }
-        let from = self.rest_of(recipient, at).unwrap_or(at.now);
+        let from = self.rest_of(recipient).unwrap_or(self.cx.at.now);
         let Some(recipient) = self.tasks.table.recipient(recipient) else {
             return;
         };
@@ -224,13 +217,13 @@ impl Core {
     }
 
     /// A host's work on a task that is not in the tables has ended.
-    pub(crate) fn release_held_of(&mut self, host: &HostId, at: Moment) {
+    pub(crate) fn release_held_of(&mut self, host: &HostId) {
         let recipient = self.tasks.table.recipient_of(host);
         let Some((_, delivery)) = recipient.and_then(|r| r.deliveries.first()).copied() else {
             return;
         };
         if let Some(recipient) = self.tasks.table.delivery(delivery).map(|d| d.recipient) {
-            self.release_held(recipient, at);
+            self.release_held(recipient);
         }
     }
 
@@ -238,7 +231,7 @@ impl Core {
     /// minus a quarter.
     pub(crate) fn interval(&mut self, tries: u32) -> Span {
         let times = 1_u64.checked_shl(tries.saturating_sub(1));
-        let span = self.rules.rto.times(times.unwrap_or(u64::MAX));
+        let span = self.cx.rules.rto.times(times.unwrap_or(u64::MAX));
         self.tasks.rng.about(span)
     }
 
@@ -260,7 +253,7 @@ impl Core {
             return;
         };
         let tries = self.tasks.table.delivery(slot).map_or(0, |d| d.tries);
-        if tries > 0 && tries < self.rules.tries {
+        if tries > 0 && tries < self.cx.rules.tries {
             if let Some(delivery) = self.tasks.table.delivery_mut(slot) {
                 delivery.at_once = true;
             }
@@ -286,17 +279,16 @@ impl Core {
         host: &HostId,
         key: &TaskKey,
         next: TaskState,
-        at: Moment,
     ) -> Option<TaskState> {
         let goes_on = is_at_work(next);
         let Some(delivery) = self.tasks.table.delivery_of(key, host) else {
             self.note_early(host, key, next);
-            self.work_elsewhere(slot, key, goes_on, at);
+            self.work_elsewhere(slot, key, goes_on);
             return None;
         };
-        if self.turn_delivery(delivery, next, Cause::Report, at) {
+        if self.turn_delivery(delivery, next, Cause::Report) {
             if !goes_on {
-                self.work_elsewhere(slot, key, false, at);
+                self.work_elsewhere(slot, key, false);
             }
             return Some(next);
         }
@@ -306,17 +298,17 @@ impl Core {
             .delivery(delivery)
             .map(|delivery| delivery.state);
         match state {
-            Some(TaskState::Answered | TaskState::Working) => self.touch_delivery(delivery, at),
-            Some(TaskState::Done | TaskState::Failed) => self.runs_again(slot, key, goes_on, at),
+            Some(TaskState::Answered | TaskState::Working) => self.touch_delivery(delivery),
+            Some(TaskState::Done | TaskState::Failed) => self.runs_again(slot, key, goes_on),
             None => {}
             // It stays what it is in the task, and is at work all the same.
-            Some(_) => self.work_elsewhere(slot, key, goes_on, at),
+            Some(_) => self.work_elsewhere(slot, key, goes_on),
         }
         None
     }
 
     /// A host is online: what was queued for it goes out.
-    pub(crate) fn send_queued(&mut self, host: &HostId, at: Moment) {
+    pub(crate) fn send_queued(&mut self, host: &HostId) {
         let Some(recipient) = self.tasks.table.recipient_of(host) else {
             return;
         };
@@ -324,7 +316,7 @@ impl Core {
         for slot in all {
             let delivery = self.tasks.table.delivery(slot);
             if delivery.is_some_and(|d| d.state == TaskState::Queued)
-                && self.turn_delivery(slot, TaskState::Sent, Cause::Ourselves, at)
+                && self.turn_delivery(slot, TaskState::Sent, Cause::Ourselves)
             {
                 self.queue_delivery(slot);
             }
@@ -332,8 +324,8 @@ impl Core {
     }
 
     /// The host's process has ended, whatever it was at work on.
-    pub(crate) fn lose_work(&mut self, host: &HostId, at: Moment) {
-        self.lose_deliveries(host, at, |_, _| true);
+    pub(crate) fn lose_work(&mut self, host: &HostId) {
+        self.lose_deliveries(host, |_, _| true);
     }
 
     /// Time until which a host counts as busy with tasks that name it.
@@ -351,7 +343,7 @@ impl Core {
     }
 
     /// A message says that a host is at work on `key`, though no delivery says so, or has ended there.
-    pub(crate) fn work_elsewhere(&mut self, slot: u32, key: &TaskKey, goes_on: bool, at: Moment) {
+    pub(crate) fn work_elsewhere(&mut self, slot: u32, key: &TaskKey, goes_on: bool) {
         let Some(reference) = self.fleet.hosts.reference(slot) else {
             return;
         };
@@ -360,13 +352,13 @@ impl Core {
             let host = self.fleet.hosts.get(slot).map(|host| host.id());
             let named = host.is_some_and(|host| self.tasks.table.delivery_of(key, &host).is_some());
             if named || self.tasks.table.find(key).is_none() {
-                self.tasks.work.heard(reference, key, at.now);
+                self.tasks.work.heard(reference, key, self.cx.at.now);
             }
             return;
         }
         self.tasks.work.ended(reference, key);
         if let Some(host) = self.fleet.hosts.get(slot).map(|host| host.id()) {
-            self.release_held_of(&host, at);
+            self.release_held_of(&host);
         }
     }
 

@@ -15,10 +15,9 @@ use crate::limits::{BOOK_BYTES_MAX, DISPATCH_WAIT_S_MAX, DISPATCHES_WAITING_MAX}
 use crate::store::op::{self, Op, Stamp, Stored, TaskState};
 use crate::time::{Instant, Span, UnixMs};
 
-use crate::handlers::Moment;
 use crate::handlers::ask::{Answer, ErrorKind, NewTask};
-use crate::handlers::core::{Core, StoreState};
-use crate::handlers::effect::{Effect, Effects, EventKind, Note};
+use crate::handlers::effect::{Effect, Effects, EventKind};
+use crate::handlers::step::Step;
 use crate::handlers::tasks::jobs::{Job, Named, Purpose};
 use crate::handlers::tasks::table::{Draft, Room, Task, sort_book};
 
@@ -129,22 +128,16 @@ pub(crate) enum Begin {
     Again,
 }
 
-impl Core {
+impl Step<'_> {
     /// Handles a request to send a task.
-    pub(crate) fn dispatch(&mut self, at: Moment, asker: u64, task: NewTask, fx: &mut Effects) {
-        if let Err((kind, text)) = self.begin_dispatch(at, asker, task, fx) {
-            respond(asker, Answer::Error { kind, text }, fx);
+    pub(crate) fn dispatch(&mut self, asker: u64, task: NewTask) {
+        if let Err((kind, text)) = self.begin_dispatch(asker, task) {
+            self.cx.respond(asker, Answer::Error { kind, text });
         }
     }
 
-    fn begin_dispatch(
-        &mut self,
-        at: Moment,
-        asker: u64,
-        task: NewTask,
-        fx: &mut Effects,
-    ) -> Result<(), Refusal> {
-        let prefix = &self.rules.key_prefix;
+    fn begin_dispatch(&mut self, asker: u64, task: NewTask) -> Result<(), Refusal> {
+        let prefix = &self.cx.rules.key_prefix;
         let key = TaskKey::parse(&task.key, prefix).ok_or_else(|| {
             wrong(format!(
                 "the key must be {prefix}, then letters, digits, `.` and `-`, at most 64 characters in all"
@@ -158,15 +151,14 @@ impl Core {
             commands,
             queue: task.queue,
             request: task.request,
-            deadline: at.now + WAIT,
+            deadline: self.cx.at.now + WAIT,
         };
-        self.name_hosts(at, asker, Purpose::Task(checked), task.hosts, fx)
+        self.name_hosts(asker, Purpose::Task(checked), task.hosts)
     }
 
     /// The hosts of a task have been looked up: it is to be stored, if there is room for it.
     pub(crate) fn store_task(
         &mut self,
-        at: Moment,
         asker: u64,
         task: CheckedTask,
         named: Named,
@@ -178,7 +170,7 @@ impl Core {
             request,
             deadline,
         } = task;
-        if !matches!(self.store, StoreState::Up) {
+        if !self.cx.is_store_up() {
             return Err(not_now("the store is away"));
         }
         if self.tasks.dispatches.len() >= DISPATCHES_WAITING_MAX
@@ -203,17 +195,17 @@ impl Core {
         let Some(gone) = self.tasks.table.make_room(room) else {
             return Err(not_now("the tables are full of tasks that have not ended"));
         };
-        self.stats.tasks_let_go += gone;
+        self.cx.stats.tasks_let_go += gone;
         let pending = Pending {
             asker: Some(asker),
             deadline,
             key,
-            created: at.wall,
+            created: self.cx.at.wall,
             queue,
             commands,
             named,
             waits,
-            stamp: self.stamp(at),
+            stamp: self.cx.stamp(),
         };
         self.tasks.dispatches.pending.insert(request, pending);
         self.tasks.dispatches.turn.push_back(request);
@@ -221,19 +213,13 @@ impl Core {
     }
 
     /// The store has settled a dispatch.
-    pub(crate) fn dispatched(
-        &mut self,
-        at: Moment,
-        request: u64,
-        stored: Stored,
-        fx: &mut Effects,
-    ) {
+    pub(crate) fn dispatched(&mut self, request: u64, stored: Stored) {
         let Some(pending) = self.tasks.dispatches.pending.remove(&request) else {
             return;
         };
         let asker = pending.asker;
         let (kind, text) = match stored {
-            Stored::Whole => return self.send_task(at, request, pending, fx),
+            Stored::Whole => return self.send_task(request, pending),
             Stored::Taken => (ErrorKind::Taken, taken(&pending.key)),
             Stored::Undone(why) => (ErrorKind::NotNow, why),
             Stored::Refused(why) => {
@@ -243,12 +229,12 @@ impl Core {
             }
         };
         if let Some(asker) = asker {
-            respond(asker, Answer::Error { kind, text }, fx);
+            self.cx.respond(asker, Answer::Error { kind, text });
         }
     }
 
     /// A task is stored: it goes into the tables, and out to its hosts.
-    fn send_task(&mut self, at: Moment, request: u64, pending: Pending, fx: &mut Effects) {
+    fn send_task(&mut self, request: u64, pending: Pending) {
         let Pending {
             asker,
             key,
@@ -260,7 +246,7 @@ impl Core {
             ..
         } = pending;
         if self.tasks.table.find(&key).is_some() {
-            return answer_stored(asker, key, named, fx);
+            return answer_stored(asker, key, named, self.cx.fx);
         }
         let count = named.hosts.len();
         let sent = named
@@ -268,18 +254,18 @@ impl Core {
             .iter()
             .filter(|h| h.1 == TaskState::Sent)
             .count();
-        fx.push(Effect::Log(Note {
-            level: log::Level::Info,
-            what: "dispatch",
-            who: key.to_string(),
-            text: format!("stored; to be sent to {sent} of {count} hosts"),
-        }));
+        self.cx.log(
+            log::Level::Info,
+            "dispatch",
+            key.to_string(),
+            format!("stored; to be sent to {sent} of {count} hosts"),
+        );
         // As the store's stream has it: all that are named.
         let kind = EventKind::Dispatch {
             key: key.clone(),
             count: count as u64,
         };
-        self.tell(stamp, kind, fx);
+        self.cx.tell(stamp, kind);
         let draft = Draft {
             key: key.clone(),
             created,
@@ -291,14 +277,14 @@ impl Core {
         let entering = Entering {
             asker,
             key,
-            task: self.tasks.table.begin(draft, count, at.now),
+            task: self.tasks.table.begin(draft, count, self.cx.at.now),
             named,
         };
-        self.begin_job(Job::Entering(Box::new(entering)), at, fx);
+        self.begin_job(Job::Entering(Box::new(entering)));
     }
 
     /// Enters at most `max` more hosts of a task, and has it sent to them. Whether these were the last.
-    pub(crate) fn enter_some(&mut self, entering: &mut Entering, at: Moment, max: usize) -> bool {
+    pub(crate) fn enter_some(&mut self, entering: &mut Entering, max: usize) -> bool {
         let Entering { task, named, .. } = entering;
         for _ in 0..max {
             let Some((host, place)) = named.places.pop_first() else {
@@ -306,28 +292,32 @@ impl Core {
             };
             let state = named.hosts[place as usize].1;
             let delivery = self.tasks.table.enter(*task, host, state, false);
-            self.begin_delivery(delivery, Begin::First, at);
+            self.begin_delivery(delivery, Begin::First);
         }
         named.places.is_empty()
     }
 
     /// All hosts of a task have been entered.
-    pub(crate) fn entered(&mut self, entering: Entering, at: Moment, fx: &mut Effects) {
+    pub(crate) fn entered(&mut self, entering: Entering) {
         let Entering {
             asker,
             key,
             task,
             named,
         } = entering;
-        self.tasks.table.set_look(task, at.now + self.rules.keep);
+        self.tasks
+            .table
+            .set_look(task, self.cx.at.now + self.cx.rules.keep);
         if self.tasks.table.task(task).is_some_and(Task::is_over) {
-            self.tasks.table.write_over(task, self.stats.store_sessions);
+            self.tasks
+                .table
+                .write_over(task, self.cx.stats.store_sessions);
         }
-        answer_stored(asker, key, named, fx);
+        answer_stored(asker, key, named, self.cx.fx);
     }
 
     /// Sends what of a task is to be sent, and sets when its time is over.
-    pub(crate) fn begin_task(&mut self, task: u32, over: Instant, begin: Begin, at: Moment) {
+    pub(crate) fn begin_task(&mut self, task: u32, over: Instant, begin: Begin) {
         self.tasks.table.set_look(task, over);
         let deliveries = self
             .tasks
@@ -335,29 +325,28 @@ impl Core {
             .task(task)
             .map(|task| task.deliveries.clone());
         for slot in deliveries.unwrap_or_default() {
-            self.begin_delivery(slot, begin, at);
+            self.begin_delivery(slot, begin);
         }
     }
 
     /// The same of one of its hosts.
-    fn begin_delivery(&mut self, slot: u32, begin: Begin, at: Moment) {
+    fn begin_delivery(&mut self, slot: u32, begin: Begin) {
         let Some(delivery) = self.tasks.table.delivery(slot) else {
             return;
         };
         let (state, recipient) = (delivery.state, delivery.recipient);
         match state {
-            TaskState::Sent
-                if begin == Begin::Again && self.waits_for_host(slot, recipient, at) => {}
+            TaskState::Sent if begin == Begin::Again && self.waits_for_host(slot, recipient) => {}
             TaskState::Sent => self.queue_delivery(slot),
             TaskState::Queued => {
                 // It may have come while the task was being stored.
                 let host = self.tasks.table.names_of(slot).map(|names| names.0.clone());
                 if let Some(host) = host.filter(|host| self.is_online(host)) {
-                    self.send_queued(&host, at);
+                    self.send_queued(&host);
                 }
             }
             TaskState::Answered | TaskState::Working => {
-                self.touch_delivery(slot, at);
+                self.touch_delivery(slot);
                 if let Some(delivery) = self.tasks.table.delivery_mut(slot) {
                     // A host that reports on it has to connect first.
                     delivery.cut = true;
@@ -368,7 +357,7 @@ impl Core {
     }
 
     /// Answers the requesters whose deadline has passed with an unknown outcome.
-    pub(crate) fn hurry_dispatches(&mut self, judge: Instant, fx: &mut Effects) {
+    pub(crate) fn hurry_dispatches(&mut self, judge: Instant) {
         for pending in self.tasks.dispatches.pending.values_mut() {
             if pending.deadline <= judge
                 && let Some(asker) = pending.asker.take()
@@ -376,18 +365,18 @@ impl Core {
                 let (kind, text) = not_now(
                     "outcome unknown: the store has not answered; the task will be sent if it turns out stored",
                 );
-                respond(asker, Answer::Error { kind, text }, fx);
+                self.cx.respond(asker, Answer::Error { kind, text });
             }
         }
     }
 
     /// The store is away: what it has not been handed is not stored.
-    pub(crate) fn undo_dispatches(&mut self, fx: &mut Effects) {
+    pub(crate) fn undo_dispatches(&mut self) {
         for request in std::mem::take(&mut self.tasks.dispatches.turn) {
             let pending = self.tasks.dispatches.pending.remove(&request);
             if let Some(asker) = pending.and_then(|pending| pending.asker) {
                 let (kind, text) = not_now("the store is away");
-                respond(asker, Answer::Error { kind, text }, fx);
+                self.cx.respond(asker, Answer::Error { kind, text });
             }
         }
     }

@@ -15,12 +15,10 @@ use crate::ids::HostId;
 use crate::limits::{DELIVERIES_MAX, DISPATCHES_WAITING_MAX, HOSTS_PER_STEP_MAX};
 use crate::store::op::TaskState;
 
-use crate::handlers::Moment;
 use crate::handlers::ask::Answer;
-use crate::handlers::core::Core;
-use crate::handlers::effect::Effects;
+use crate::handlers::step::Step;
 use crate::handlers::tasks::console::{Commanding, NewCommand, Showing};
-use crate::handlers::tasks::dispatch::{CheckedTask, Entering, Refusal, not_now, respond, wrong};
+use crate::handlers::tasks::dispatch::{CheckedTask, Entering, Refusal, not_now, wrong};
 
 /// Something that may take more steps than one.
 #[derive(Debug)]
@@ -101,56 +99,50 @@ impl Jobs {
     }
 }
 
-impl Core {
-    /// Returns whether [`go_on`](Self::go_on) has work.
-    #[must_use]
-    pub fn has_jobs(&self) -> bool {
-        !self.tasks.jobs.is_empty()
-    }
-
+impl Step<'_> {
     /// Goes on with a request that has many hosts: at most `max` of them. Whether there is more to do.
-    pub fn go_on(&mut self, at: Moment, max: usize, fx: &mut Effects) -> bool {
+    pub(crate) fn go_on(&mut self, max: usize) {
         if let Some(job) = self.tasks.jobs.line.pop_front() {
-            self.calm.stir();
-            self.step(job, at, max, fx);
+            self.step(job, max);
         }
-        self.has_jobs()
     }
 
     /// Begins a job: its first step is taken at once.
-    pub(crate) fn begin_job(&mut self, job: Job, at: Moment, fx: &mut Effects) {
-        self.step(job, at, HOSTS_PER_STEP_MAX, fx);
+    pub(crate) fn begin_job(&mut self, job: Job) {
+        self.step(job, HOSTS_PER_STEP_MAX);
     }
 
     /// The same of one that shows something, if there is room for it beside the others.
-    pub(crate) fn begin_if_room(&mut self, job: Job, at: Moment, fx: &mut Effects) {
+    pub(crate) fn begin_if_room(&mut self, job: Job) {
         match &job {
             Job::Showing(showing) if !self.tasks.jobs.has_room(showing.count) => {
                 let (kind, text) = too_many();
-                respond(showing.asker, Answer::Error { kind, text }, fx);
+                self.cx.respond(showing.asker, Answer::Error { kind, text });
             }
-            _ => self.begin_job(job, at, fx),
+            _ => self.begin_job(job),
         }
     }
 
     /// One step of a job, which goes to the end of the line if it is not the last.
-    fn step(&mut self, mut job: Job, at: Moment, max: usize, fx: &mut Effects) {
+    fn step(&mut self, mut job: Job, max: usize) {
         let is_over = match &mut job {
             Job::Naming(naming) => match self.name_some(naming, max) {
                 Ok(is_over) => is_over,
                 Err((kind, text)) => {
-                    return respond(naming.asker, Answer::Error { kind, text }, fx);
+                    return self.cx.respond(naming.asker, Answer::Error { kind, text });
                 }
             },
-            Job::Entering(entering) => self.enter_some(entering, at, max),
+            Job::Entering(entering) => self.enter_some(entering, max),
             Job::Showing(showing) => match self.show_some(showing, max) {
                 Ok(is_over) => is_over,
-                Err(answer) => return respond(showing.asker, answer, fx),
+                Err(answer) => return self.cx.respond(showing.asker, answer),
             },
             Job::Commanding(commanding) => match self.command_some(commanding, max) {
                 Ok(is_over) => is_over,
                 Err((kind, text)) => {
-                    return respond(commanding.asker(), Answer::Error { kind, text }, fx);
+                    return self
+                        .cx
+                        .respond(commanding.asker(), Answer::Error { kind, text });
                 }
             },
         };
@@ -158,12 +150,12 @@ impl Core {
             return self.tasks.jobs.line.push_back(job);
         }
         match job {
-            Job::Naming(naming) => self.named(*naming, at, fx),
-            Job::Entering(entering) => self.entered(*entering, at, fx),
-            Job::Commanding(commanding) => self.commanded(*commanding, at, fx),
+            Job::Naming(naming) => self.named(*naming),
+            Job::Entering(entering) => self.entered(*entering),
+            Job::Commanding(commanding) => self.commanded(*commanding),
             Job::Showing(showing) => {
                 let Showing { asker, view, .. } = *showing;
-                respond(asker, Answer::Command(Box::new(view)), fx);
+                self.cx.respond(asker, Answer::Command(Box::new(view)));
             }
         }
     }
@@ -171,11 +163,9 @@ impl Core {
     /// Begins to look up the hosts of a request: those named, or all that are online.
     pub(crate) fn name_hosts(
         &mut self,
-        at: Moment,
         asker: u64,
         purpose: Purpose,
         hosts: Option<Vec<String>>,
-        fx: &mut Effects,
     ) -> Result<(), Refusal> {
         let count = hosts.as_ref().map_or(self.fleet.hosts.slots(), Vec::len);
         if hosts.is_some() && count == 0 {
@@ -197,7 +187,7 @@ impl Core {
             count,
             named: Named::default(),
         };
-        self.begin_job(Job::Naming(Box::new(naming)), at, fx);
+        self.begin_job(Job::Naming(Box::new(naming)));
         Ok(())
     }
 
@@ -242,7 +232,7 @@ impl Core {
     }
 
     /// All hosts of a request have been looked up.
-    fn named(&mut self, naming: Naming, at: Moment, fx: &mut Effects) {
+    fn named(&mut self, naming: Naming) {
         let Naming {
             asker,
             purpose,
@@ -251,23 +241,23 @@ impl Core {
         } = naming;
         if named.hosts.is_empty() {
             let (kind, text) = wrong("no host is online".to_owned());
-            return respond(asker, Answer::Error { kind, text }, fx);
+            return self.cx.respond(asker, Answer::Error { kind, text });
         }
         match purpose {
             Purpose::Task(task) => {
-                if let Err((kind, text)) = self.store_task(at, asker, task, named) {
-                    respond(asker, Answer::Error { kind, text }, fx);
+                if let Err((kind, text)) = self.store_task(asker, task, named) {
+                    self.cx.respond(asker, Answer::Error { kind, text });
                 }
             }
             Purpose::Command(command) => {
                 let commanding = Commanding::new(asker, command, named);
-                self.begin_job(Job::Commanding(Box::new(commanding)), at, fx);
+                self.begin_job(Job::Commanding(Box::new(commanding)));
             }
         }
     }
 
     /// The end: what has not been handed to the store or to a host will not be.
-    pub(crate) fn refuse_jobs(&mut self, fx: &mut Effects) {
+    pub(crate) fn refuse_jobs(&mut self) {
         let line = std::mem::take(&mut self.tasks.jobs.line);
         for job in line {
             let asker = match &job {
@@ -280,7 +270,7 @@ impl Core {
                 }
             };
             let (kind, text) = not_now("the server is stopping");
-            respond(asker, Answer::Error { kind, text }, fx);
+            self.cx.respond(asker, Answer::Error { kind, text });
         }
     }
 }

@@ -8,9 +8,7 @@ use crate::limits::EARLY_REPORTS_MAX;
 use crate::store::op::{HeldTask, TaskState};
 use crate::time::{Instant, Span};
 
-use crate::handlers::Moment;
-use crate::handlers::core::Core;
-use crate::handlers::effect::{Effect, Effects, Note};
+use crate::handlers::step::Step;
 use crate::handlers::tasks::delivery::Cause;
 use crate::handlers::tasks::dispatch::Begin;
 use crate::handlers::tasks::table::{Draft, Room, is_at_work};
@@ -39,23 +37,18 @@ impl Early {
     }
 }
 
-impl Core {
+impl Step<'_> {
     /// Remembers a report on an unknown task: before the store's tasks are known, it may belong to
     /// one of them.
     pub(crate) fn note_early(&mut self, host: &HostId, key: &TaskKey, next: TaskState) {
-        if self.is_starting() {
+        if self.cx.is_starting() {
             self.tasks.early.note(host.clone(), key.clone(), next);
         }
     }
 
     /// Some of the tasks this node has dispatched, before the store is up for the first time. Returns the slots of those that
     /// were entered.
-    pub(crate) fn held_tasks(
-        &mut self,
-        at: Moment,
-        held: Vec<HeldTask>,
-        fx: &mut Effects,
-    ) -> Vec<u32> {
+    pub(crate) fn held_tasks(&mut self, held: Vec<HeldTask>) -> Vec<u32> {
         let mut entered = Vec::new();
         for found in held {
             let HeldTask {
@@ -72,12 +65,12 @@ impl Core {
             }
             let room = Room::of(&commands, hosts.len());
             if self.tasks.table.make_room(room).is_none() {
-                fx.push(Effect::Log(Note {
-                    level: log::Level::Error,
-                    what: "dispatch",
-                    who: key.to_string(),
-                    text: "is in the store, and there is no room for it here".to_owned(),
-                }));
+                self.cx.log(
+                    log::Level::Error,
+                    "dispatch",
+                    key.to_string(),
+                    "is in the store, and there is no room for it here".to_owned(),
+                );
                 continue;
             }
             let draft = Draft {
@@ -88,7 +81,7 @@ impl Core {
                 commands,
                 hosts,
             };
-            let slot = self.tasks.table.insert(draft, at.now);
+            let slot = self.tasks.table.insert(draft, self.cx.at.now);
             entered.push(slot);
             let Some(task) = self.tasks.table.task_mut(slot) else {
                 continue;
@@ -98,34 +91,34 @@ impl Core {
                 // A crash came before its time to live; the next store connection brings it.
                 self.tasks
                     .table
-                    .write_over(slot, self.stats.store_sessions + 1);
+                    .write_over(slot, self.cx.stats.store_sessions + 1);
             }
         }
         entered
     }
 
     /// Tasks of a node that is gone go on here.
-    pub(crate) fn inherit_tasks(&mut self, at: Moment, held: Vec<HeldTask>, fx: &mut Effects) {
-        for slot in self.held_tasks(at, held, fx) {
-            self.resume_task(slot, at);
+    pub(crate) fn inherit_tasks(&mut self, held: Vec<HeldTask>) {
+        for slot in self.held_tasks(held) {
+            self.resume_task(slot);
         }
     }
 
-    fn resume_task(&mut self, slot: u32, at: Moment) {
+    fn resume_task(&mut self, slot: u32) {
         let Some(task) = self.tasks.table.task(slot) else {
             return;
         };
-        let age = Span::from_millis(at.wall.0.saturating_sub(task.created.0));
-        let left = Span::from_nanos(self.rules.keep.as_nanos().saturating_sub(age.as_nanos()));
-        self.begin_task(slot, at.now + left, Begin::Again, at);
+        let age = Span::from_millis(self.cx.at.wall.0.saturating_sub(task.created.0));
+        let left = Span::from_nanos(self.cx.rules.keep.as_nanos().saturating_sub(age.as_nanos()));
+        self.begin_task(slot, self.cx.at.now + left, Begin::Again);
     }
 
     /// Resumes the tasks that the store knows, at its first connection. Tries of `sent` hosts begin
     /// anew, and busy ones have their full time.
-    pub(crate) fn resume_tasks(&mut self, at: Moment) {
+    pub(crate) fn resume_tasks(&mut self) {
         let all: Vec<u32> = self.tasks.table.newest_first(0).collect();
         for slot in all {
-            self.resume_task(slot, at);
+            self.resume_task(slot);
         }
         for ((host, key), next) in std::mem::take(&mut self.tasks.early).states {
             let Some(slot) = self.tasks.table.delivery_of(&key, &host) else {
@@ -136,7 +129,7 @@ impl Core {
                 TaskState::Done if failed => TaskState::Failed,
                 next => next,
             };
-            self.turn_delivery(slot, next, Cause::Ourselves, at);
+            self.turn_delivery(slot, next, Cause::Ourselves);
             if let Some(delivery) = self.tasks.table.delivery_mut(slot) {
                 delivery.cut = false;
             }
@@ -160,13 +153,13 @@ impl Core {
 
     /// Examines the tasks whose time has come: unfinished ones expire, and old finished ones are
     /// evicted.
-    pub(crate) fn look_at_tasks(&mut self, judge: Instant, at: Moment) {
+    pub(crate) fn look_at_tasks(&mut self, judge: Instant) {
         while let Some(slot) = self.tasks.table.take_look(judge) {
             let Some(task) = self.tasks.table.task(slot) else {
                 continue;
             };
             for delivery in task.deliveries.clone() {
-                self.expire_delivery(delivery, at);
+                self.expire_delivery(delivery);
             }
             let Some(task) = self.tasks.table.task_mut(slot) else {
                 continue;
@@ -174,31 +167,35 @@ impl Core {
             task.aged = true;
             if task.is_over() && !task.expires {
                 // A host without a book ends with it.
-                task.ended = at.now;
-                self.tasks.table.write_over(slot, self.stats.store_sessions);
+                task.ended = self.cx.at.now;
+                self.tasks
+                    .table
+                    .write_over(slot, self.cx.stats.store_sessions);
             }
             let Some(task) = self.tasks.table.task(slot) else {
                 continue;
             };
-            let over = task.ended + self.rules.keep;
+            let over = task.ended + self.cx.rules.keep;
             if task.is_open() {
-                self.tasks.table.set_look(slot, at.now + LOOK_AGAIN);
+                self.tasks.table.set_look(slot, self.cx.at.now + LOOK_AGAIN);
             } else if over <= judge {
                 self.tasks.table.remove(slot);
             } else {
-                self.tasks.table.set_look(slot, over.max(at.now + TICK));
+                self.tasks
+                    .table
+                    .set_look(slot, over.max(self.cx.at.now + TICK));
             }
         }
     }
 
-    fn expire_delivery(&mut self, slot: u32, at: Moment) {
+    fn expire_delivery(&mut self, slot: u32) {
         let state = self
             .tasks
             .table
             .delivery(slot)
             .map(|delivery| delivery.state);
         if let Some(TaskState::Queued | TaskState::Lost | TaskState::Unanswered) = state {
-            self.turn_delivery(slot, TaskState::Expired, Cause::Ourselves, at);
+            self.turn_delivery(slot, TaskState::Expired, Cause::Ourselves);
         }
     }
 }

@@ -80,4 +80,30 @@ impl Tasks {
             work: Work::default(),
         }
     }
+
+    /// Returns whether states of tasks must be written.
+    pub(crate) fn has_states(&self) -> bool {
+        self.states.is_walking() || !self.table.dirty.is_empty() || !self.table.gone.is_empty()
+    }
+
+    /// Returns whether requests with many hosts are under way.
+    pub(crate) fn has_jobs(&self) -> bool {
+        !self.jobs.is_empty()
+    }
+
+    /// Returns whether operations are ready.
+    pub(crate) fn has_ops(&self) -> bool {
+        self.dispatches.has_ops()
+            || self.has_states()
+            || self.restores.has_ops()
+            || self.reads.has_ops()
+    }
+
+    /// Returns whether nothing is left to be written.
+    pub(crate) fn is_settled(&self) -> bool {
+        !self.has_states()
+            && !self.restores.is_due()
+            && self.dispatches.len() == 0
+            && !self.has_jobs()
+    }
 }

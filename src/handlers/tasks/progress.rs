@@ -4,10 +4,10 @@ use crate::codec::message::{Ask, Flag, Phase, Progress, Word};
 use crate::ids::{ConnId, HostId, TaskKey};
 use crate::store::op::{self, Op, Origin, TaskState};
 
-use crate::handlers::core::Core;
-use crate::handlers::effect::{Effect, Effects, EventKind, Note};
+use crate::handlers::Flow;
+use crate::handlers::effect::EventKind;
 use crate::handlers::fleet::session::Turn;
-use crate::handlers::{Flow, Moment};
+use crate::handlers::step::Step;
 
 /// Memory of a report beside its texts, in bytes: about.
 pub(crate) const REPORT_BYTES: usize = 256;
@@ -15,21 +15,19 @@ pub(crate) const REPORT_BYTES: usize = 256;
 /// Connections that a tick lets go on while there is plenty of room for what they have to report.
 const RESUMED_PER_TICK_MAX: usize = 64;
 
-impl Core {
+impl Step<'_> {
     /// A report of progress. Waits when there is no room for another.
     pub(crate) fn progress(
         &mut self,
-        at: Moment,
         conn: ConnId,
         slot: u32,
         progress: &Progress<'_>,
         ask: Ask,
-        fx: &mut Effects,
     ) -> Flow {
-        let Some(key) = TaskKey::parse(&progress.code, &self.rules.key_prefix) else {
+        let Some(key) = TaskKey::parse(&progress.code, &self.cx.rules.key_prefix) else {
             if ask.reply {
                 let why = Word::Refused("the code is no task key".to_owned());
-                self.reply(conn, Flag::Progress, ask.seq, why, fx);
+                self.cx.reply(conn, Flag::Progress, ask.seq, why);
             }
             return Flow::Taken;
         };
@@ -46,11 +44,11 @@ impl Core {
         let works = progress.phase != Phase::Ended && progress.working.is_some();
         let is_left = !progress.oncall.is_empty() || works;
         if let Some(TaskState::Done | TaskState::Failed) = state {
-            let flow = self.said_again(conn, Flag::Progress, ask, fx);
+            let flow = self.said_again(conn, Flag::Progress, ask);
             if flow == Flow::Taken {
-                self.sequence_begins(conn, slot, !is_left, at);
-                self.runs_again(slot, &key, is_left, at);
-                self.sequence_goes_on(slot, &host, &key, progress.phase, at);
+                self.sequence_begins(conn, slot, !is_left);
+                self.runs_again(slot, &key, is_left);
+                self.sequence_goes_on(slot, &host, &key, progress.phase);
             }
             return flow;
         }
@@ -63,27 +61,27 @@ impl Core {
         if !self.make_room_for_report(conn, bytes) {
             return Flow::Wait;
         }
-        let unknown = state.is_none() && !self.is_starting();
-        if unknown && !self.admit_stray(slot, &key, bytes, at) {
-            return self.refuse_stray(conn, Flag::Progress, &host, &key, ask, fx);
+        let unknown = state.is_none() && !self.cx.is_starting();
+        if unknown && !self.admit_stray(slot, &key, bytes) {
+            return self.refuse_stray(conn, Flag::Progress, &host, &key, ask);
         }
-        self.sequence_begins(conn, slot, !is_left, at);
+        self.sequence_begins(conn, slot, !is_left);
         let next = becomes(progress, failed);
         let begins = progress.phase == Phase::Received;
         let became = if state == Some(TaskState::NoBook) && !begins {
             None
         } else {
-            self.reported(slot, &host, &key, next, at)
+            self.reported(slot, &host, &key, next)
         };
-        self.sequence_goes_on(slot, &host, &key, progress.phase, at);
+        self.sequence_goes_on(slot, &host, &key, progress.phase);
         let told = became.or(state).unwrap_or(next);
-        let stamp = self.stamp(at);
+        let stamp = self.cx.stamp();
         let own = |list: &[std::borrow::Cow<'_, str>]| {
             list.iter()
                 .map(|text| text.to_string())
                 .collect::<Vec<String>>()
         };
-        let lifetime = match self.is_starting() {
+        let lifetime = match self.cx.is_starting() {
             // It may be one of ours, of which others are at work.
             true => op::Lifetime::Open,
             false => self.tasks.table.lifetime(&key),
@@ -114,7 +112,7 @@ impl Core {
             command: command.map(str::to_owned),
             state,
         };
-        self.tell(stamp, kind, fx);
+        self.cx.tell(stamp, kind);
         self.outbox
             .writes
             .report(Op::Progress(Box::new(report)), bytes);
@@ -122,15 +120,9 @@ impl Core {
     }
 
     /// Returns whether the host may report on a key that this server never stored.
-    pub(crate) fn admit_stray(
-        &mut self,
-        slot: u32,
-        key: &TaskKey,
-        bytes: usize,
-        at: Moment,
-    ) -> bool {
+    pub(crate) fn admit_stray(&mut self, slot: u32, key: &TaskKey, bytes: usize) -> bool {
         let host = self.fleet.hosts.reference(slot);
-        host.is_some_and(|host| self.tasks.strays.admit(host, key, bytes, at.now))
+        host.is_some_and(|host| self.tasks.strays.admit(host, key, bytes, self.cx.at.now))
     }
 
     /// Refuses a report on a key that this server never stored.
@@ -141,36 +133,30 @@ impl Core {
         host: &HostId,
         key: &TaskKey,
         ask: Ask,
-        fx: &mut Effects,
     ) -> Flow {
-        self.stats.strays_refused += 1;
+        self.cx.stats.strays_refused += 1;
         let why = "too many reports on keys that this server never stored; try again in an hour";
-        fx.push(Effect::Log(Note {
-            level: log::Level::Warn,
-            what: "unknown-keys",
-            who: host.to_string(),
-            text: format!("report on {key} refused: {why}"),
-        }));
+        self.cx.log(
+            log::Level::Warn,
+            "unknown-keys",
+            host.to_string(),
+            format!("report on {key} refused: {why}"),
+        );
         if ask.reply {
-            self.reply(conn, flag, ask.seq, Word::Refused(why.to_owned()), fx);
+            self.cx
+                .reply(conn, flag, ask.seq, Word::Refused(why.to_owned()));
         }
         Flow::Taken
     }
 
     /// A report that changes nothing, since the host has ended with its task. Acknowledged as soon as
     /// what it repeats is kept for good.
-    pub(crate) fn said_again(
-        &mut self,
-        conn: ConnId,
-        flag: Flag,
-        ask: Ask,
-        fx: &mut Effects,
-    ) -> Flow {
+    pub(crate) fn said_again(&mut self, conn: ConnId, flag: Flag, ask: Ask) -> Flow {
         if !ask.reply {
             return Flow::Taken;
         }
         if self.outbox.writes.reports_waiting == 0 {
-            self.reply(conn, flag, ask.seq, Word::GotIt, fx);
+            self.cx.reply(conn, flag, ask.seq, Word::GotIt);
         } else if self.make_room_for_report(conn, 0) {
             self.outbox.writes.owe(Origin {
                 conn,
@@ -203,65 +189,56 @@ impl Core {
             } else {
                 self.outbox.writes.waiting.push_back(conn);
             }
-            self.stats.waits += 1;
+            self.cx.stats.waits += 1;
         }
         false
     }
 
     /// A report is kept for good, or refused for good.
-    pub(crate) fn report_settled(
-        &mut self,
-        at: Moment,
-        origin: Option<Origin>,
-        result: Result<(), String>,
-        fx: &mut Effects,
-    ) {
+    pub(crate) fn report_settled(&mut self, origin: Option<Origin>, result: Result<(), String>) {
         let Some(origin) = origin else { return };
         self.outbox.writes.report_settled(origin.bytes as usize);
         let word = match result {
             Ok(()) => {
-                self.stats.reports_stored += 1;
+                self.cx.stats.reports_stored += 1;
                 Word::GotIt
             }
             Err(why) => {
-                self.stats.reports_refused += 1;
+                self.cx.stats.reports_refused += 1;
                 let who = origin.flag.as_str().to_owned();
                 let text = format!("a report is refused by the store: {why}");
-                fx.push(Effect::Log(Note {
-                    level: log::Level::Error,
-                    what: "rejected",
-                    who,
-                    text,
-                }));
+                self.cx.log(log::Level::Error, "rejected", who, text);
                 Word::Refused(why)
             }
         };
         if origin.ask.reply && self.fleet.sessions.get(origin.conn).is_some() {
-            self.reply(origin.conn, origin.flag, origin.ask.seq, word, fx);
+            self.cx
+                .reply(origin.conn, origin.flag, origin.ask.seq, word);
         }
         while let Some(owed) = self.outbox.writes.take_owed() {
             if self.fleet.sessions.get(owed.conn).is_some() {
-                self.reply(owed.conn, owed.flag, owed.ask.seq, Word::GotIt, fx);
+                self.cx
+                    .reply(owed.conn, owed.flag, owed.ask.seq, Word::GotIt);
             }
         }
-        self.resume_waiting(at, fx);
+        self.resume_waiting();
     }
 
     /// Resumes some waiting connections while there is plenty of room.
     ///
     /// Each settled report resumes one connection. If that one never sends its report, or one large report made
     /// room for many small ones, fewer and fewer would be resumed.
-    pub(crate) fn resume_if_plenty(&mut self, at: Moment, fx: &mut Effects) {
+    pub(crate) fn resume_if_plenty(&mut self) {
         for _ in 0..RESUMED_PER_TICK_MAX {
             if self.outbox.writes.waiting.is_empty() || !self.outbox.writes.has_plenty_of_room() {
                 return;
             }
-            self.resume_waiting(at, fx);
+            self.resume_waiting();
         }
     }
 
     /// Resumes a connection that waited for room, if there is one.
-    fn resume_waiting(&mut self, at: Moment, fx: &mut Effects) {
+    fn resume_waiting(&mut self) {
         while self.outbox.writes.has_room(REPORT_BYTES) {
             let Some(conn) = self.outbox.writes.waiting.pop_front() else {
                 return;
@@ -271,8 +248,8 @@ impl Core {
             };
             session.turn = Turn::Next;
             // It was not read, so it was not silent.
-            self.fleet.sessions.heard(conn, at.now);
-            fx.push(Effect::Resume { conn });
+            self.fleet.sessions.heard(conn, self.cx.at.now);
+            self.cx.resume(conn);
             return;
         }
     }

@@ -7,11 +7,9 @@ use crate::limits::{PAGE_TASK_HOSTS_MAX, PAGE_TASKS_MAX, READS_WAITING_MAX};
 use crate::store::op::{Found, FoundHost, Op, Question, Read, TaskState};
 use crate::time::{Instant, UnixMs};
 
-use crate::handlers::Moment;
 use crate::handlers::ask::{Answer, Ask, ErrorKind, TaskSummary, TaskView};
-use crate::handlers::core::{Core, StoreState};
-use crate::handlers::effect::Effects;
-use crate::handlers::tasks::dispatch::{WAIT, not_now, respond};
+use crate::handlers::step::Step;
+use crate::handlers::tasks::dispatch::{WAIT, not_now};
 use crate::handlers::tasks::table::Task;
 
 /// Use of the store's answer.
@@ -87,28 +85,28 @@ impl Reads {
     }
 }
 
-impl Core {
+impl Step<'_> {
     /// Handles a request.
-    pub(crate) fn ask(&mut self, at: Moment, asker: u64, ask: Ask, fx: &mut Effects) {
-        if self.stopping {
+    pub(crate) fn ask(&mut self, asker: u64, ask: Ask) {
+        if self.cx.stopping {
             let (kind, text) = not_now("the server is stopping");
-            return respond(asker, Answer::Error { kind, text }, fx);
+            return self.cx.respond(asker, Answer::Error { kind, text });
         }
         match ask {
-            Ask::Dispatch(task) => self.dispatch(at, asker, task, fx),
-            Ask::Tasks { cursor, limit } => respond(asker, self.list_tasks(cursor, limit), fx),
-            Ask::Task { key, cursor, limit } => self.ask_task(at, asker, &key, cursor, limit, fx),
+            Ask::Dispatch(task) => self.dispatch(asker, task),
+            Ask::Tasks { cursor, limit } => self.cx.respond(asker, self.list_tasks(cursor, limit)),
+            Ask::Task { key, cursor, limit } => self.ask_task(asker, &key, cursor, limit),
             Ask::Output { key, host, command } => {
                 let question = Question::Output {
                     code: key,
                     host,
                     command,
                 };
-                self.read(at, asker, Reading::Output, question, fx);
+                self.read(asker, Reading::Output, question);
             }
-            Ask::Command { text, hosts, cid } => self.command(at, asker, (text, hosts, cid), fx),
-            Ask::Forget { host } => self.ask_forget(asker, &host, fx),
-            Ask::CommandStatus { cid } => self.command_status(at, asker, &cid, fx),
+            Ask::Command { text, hosts, cid } => self.command(asker, (text, hosts, cid)),
+            Ask::Forget { host } => self.ask_forget(asker, &host),
+            Ask::CommandStatus { cid } => self.command_status(asker, &cid),
         }
     }
 
@@ -138,17 +136,9 @@ impl Core {
         }
     }
 
-    fn ask_task(
-        &mut self,
-        at: Moment,
-        asker: u64,
-        key: &str,
-        cursor: u64,
-        limit: usize,
-        fx: &mut Effects,
-    ) {
-        let Some(key) = TaskKey::parse(key, &self.rules.key_prefix) else {
-            return respond(asker, unknown("no such task"), fx);
+    fn ask_task(&mut self, asker: u64, key: &str, cursor: u64, limit: usize) {
+        let Some(key) = TaskKey::parse(key, &self.cx.rules.key_prefix) else {
+            return self.cx.respond(asker, unknown("no such task"));
         };
         let task = self
             .tasks
@@ -159,7 +149,7 @@ impl Core {
             // One that has ended long ago, another node's, or one that still misses hosts here: the store may have it.
             let question = Question::Whole { key: key.clone() };
             let reading = Reading::Stored { key, cursor, limit };
-            return self.read(at, asker, reading, question, fx);
+            return self.read(asker, reading, question);
         };
         let host = |slot: &u32| {
             let name = self.tasks.table.names_of(*slot)?.0.clone();
@@ -168,18 +158,16 @@ impl Core {
         let (page, next) = page_of(&task.deliveries, cursor, limit);
         let hosts = page.iter().filter_map(host).collect();
         let (created, commands) = (task.created, task.commands.clone());
-        self.read_page(at, asker, (key, created, commands), hosts, next, fx);
+        self.read_page(asker, (key, created, commands), hosts, next);
     }
 
     /// Asks the store how far the hosts of a page have come.
     fn read_page(
         &mut self,
-        at: Moment,
         asker: u64,
         (key, created, commands): (TaskKey, UnixMs, Vec<(String, f64)>),
         hosts: Vec<(HostId, TaskState)>,
         next: Option<u64>,
-        fx: &mut Effects,
     ) {
         let question = Question::Task {
             key: key.clone(),
@@ -192,19 +180,12 @@ impl Core {
             hosts,
             next,
         };
-        self.read(at, asker, reading, question, fx);
+        self.read(asker, reading, question);
     }
 
     /// Asks the store, for an asker.
-    pub(crate) fn read(
-        &mut self,
-        at: Moment,
-        asker: u64,
-        reading: Reading,
-        question: Question,
-        fx: &mut Effects,
-    ) {
-        let refusal = if !matches!(self.store, StoreState::Up) {
+    pub(crate) fn read(&mut self, asker: u64, reading: Reading, question: Question) {
+        let refusal = if !self.cx.is_store_up() {
             Some("the store is away")
         } else if self.tasks.reads.pending.len() >= READS_WAITING_MAX {
             Some("too many questions are under way")
@@ -213,11 +194,11 @@ impl Core {
         };
         if let Some(why) = refusal {
             let (kind, text) = not_now(why);
-            return respond(asker, Answer::Error { kind, text }, fx);
+            return self.cx.respond(asker, Answer::Error { kind, text });
         }
         let ticket = self.tasks.reads.next;
         self.tasks.reads.next += 1;
-        let deadline = at.now + WAIT;
+        let deadline = self.cx.at.now + WAIT;
         let pending = Pending {
             asker,
             deadline,
@@ -228,7 +209,7 @@ impl Core {
     }
 
     /// The store has answered a question.
-    pub(crate) fn read_settled(&mut self, at: Moment, ticket: u64, found: Found, fx: &mut Effects) {
+    pub(crate) fn read_settled(&mut self, ticket: u64, found: Found) {
         let Some(Pending { asker, reading, .. }) = self.tasks.reads.pending.remove(&ticket) else {
             return;
         };
@@ -238,7 +219,7 @@ impl Core {
                 let (page, next) = page_of(&task.hosts, cursor, limit);
                 let hosts = page.iter().map(|(host, state, _)| (host.clone(), *state));
                 let task_facts = (key, task.created, task.commands.clone());
-                return self.read_page(at, asker, task_facts, hosts.collect(), next, fx);
+                return self.read_page(asker, task_facts, hosts.collect(), next);
             }
             (
                 Reading::Task {
@@ -264,7 +245,7 @@ impl Core {
                 }))
             }
             (Reading::Command { cid, hosts }, Found::Task(found)) => {
-                return self.show_command(at, asker, cid, hosts, found, fx);
+                return self.show_command(asker, cid, hosts, found);
             }
             (Reading::Output, Found::Output(Some(bytes))) => Answer::Output(bytes),
             (Reading::Output, Found::Output(None)) => unknown("no such output"),
@@ -276,26 +257,26 @@ impl Core {
                 unknown("the store answered something else")
             }
         };
-        respond(asker, answer, fx);
+        self.cx.respond(asker, answer);
     }
 
     /// The store is unavailable: answers the waiting requesters.
-    pub(crate) fn forget_reads(&mut self, fx: &mut Effects) {
+    pub(crate) fn forget_reads(&mut self) {
         self.tasks.reads.turn = VecDeque::new();
         for (_, pending) in std::mem::take(&mut self.tasks.reads.pending) {
             let (kind, text) = not_now("the store is away");
-            respond(pending.asker, Answer::Error { kind, text }, fx);
+            self.cx.respond(pending.asker, Answer::Error { kind, text });
         }
     }
 
     /// Askers that have waited long enough.
-    pub(crate) fn hurry_reads(&mut self, judge: Instant, fx: &mut Effects) {
+    pub(crate) fn hurry_reads(&mut self, judge: Instant) {
         while self.tasks.reads.deadline().is_some_and(|due| due <= judge) {
             let Some((_, pending)) = self.tasks.reads.pending.pop_first() else {
                 return;
             };
             let (kind, text) = not_now("the store has not answered");
-            respond(pending.asker, Answer::Error { kind, text }, fx);
+            self.cx.respond(pending.asker, Answer::Error { kind, text });
         }
     }
 }

@@ -13,8 +13,7 @@ use crate::ids::{HostId, TaskKey};
 use crate::limits::RESTORES_IN_FLIGHT_MAX;
 use crate::store::op::{Dispatch, Op, Stamp, Stored, TaskState};
 
-use crate::handlers::core::Core;
-use crate::handlers::effect::{Effect, Effects, Note};
+use crate::handlers::step::Step;
 use crate::handlers::tasks::table::Task;
 
 /// Progress of the rewrite.
@@ -76,7 +75,7 @@ impl Restores {
     }
 }
 
-impl Core {
+impl Step<'_> {
     /// Moves possibly missing tasks into a batch. Call it only while no report waits: a state here
     /// never overtakes the report that led to it.
     pub(crate) fn take_restores(&mut self, max: usize, ops: &mut Vec<Op>) {
@@ -88,7 +87,7 @@ impl Core {
                 self.tasks.restores.is_over();
                 return;
             };
-            if self.has_jobs() && self.tasks.table.task(slot).is_some_and(Task::is_partial) {
+            if self.tasks.has_jobs() && self.tasks.table.task(slot).is_some_and(Task::is_partial) {
                 // Its other hosts have to be entered first.
                 self.tasks.restores.cursor = Some(number);
                 return;
@@ -123,7 +122,7 @@ impl Core {
     }
 
     /// The store has settled a restore.
-    pub(crate) fn restored(&mut self, key: &TaskKey, stored: &Stored, fx: &mut Effects) {
+    pub(crate) fn restored(&mut self, key: &TaskKey, stored: &Stored) {
         let restores = &mut self.tasks.restores;
         restores.in_flight = restores.in_flight.saturating_sub(1);
         restores.stored += usize::from(*stored == Stored::Whole);
@@ -133,21 +132,21 @@ impl Core {
             Stored::Undone(why) | Stored::Refused(why) => Some(&**why),
         };
         if let Some(why) = lost {
-            fx.push(Effect::Log(Note {
-                level: log::Level::Error,
-                what: "dispatch",
-                who: key.to_string(),
-                text: format!("the store has lost it, and does not take it again: {why}"),
-            }));
+            self.cx.log(
+                log::Level::Error,
+                "dispatch",
+                key.to_string(),
+                format!("the store has lost it, and does not take it again: {why}"),
+            );
         }
         if restores.is_over() {
             let count = restores.stored;
-            fx.push(Effect::Log(Note {
-                level: log::Level::Info,
-                what: "store",
-                who: "store".to_owned(),
-                text: format!("it may have lost what it had; {count} tasks written again"),
-            }));
+            self.cx.log(
+                log::Level::Info,
+                "store",
+                "store".to_owned(),
+                format!("it may have lost what it had; {count} tasks written again"),
+            );
         }
     }
 }

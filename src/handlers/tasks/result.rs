@@ -18,13 +18,13 @@ use crate::limits::{RESULT_BYTES_A_MESSAGE, RESULT_WAIT_S_MAX};
 use crate::store::op::{Lifetime, Op, Origin, Reason, TaskResult};
 use crate::time::{Instant, Span};
 
-use crate::handlers::core::Core;
-use crate::handlers::effect::{Effect, Effects, EventKind, Note};
+use crate::handlers::Flow;
+use crate::handlers::effect::EventKind;
 use crate::handlers::fleet::session::{Session, Turn};
+use crate::handlers::step::Step;
 use crate::handlers::tasks::book::NO_SUCH_TASK;
 use crate::handlers::tasks::payloads::Payload;
 use crate::handlers::tasks::progress::REPORT_BYTES;
-use crate::handlers::{Flow, Moment};
 
 /// The refusal of a result that has waited for room for too long.
 const NO_ROOM: &str = "no room for it in time";
@@ -33,28 +33,29 @@ const STALLED: &str = "too slow while others waited for room";
 
 const WAIT: Span = Span::from_secs(RESULT_WAIT_S_MAX);
 
-impl Core {
+impl Step<'_> {
     /// The header of a result.
     pub(crate) fn result(
         &mut self,
-        at: Moment,
         conn: ConnId,
         slot: u32,
         header: &ResultHeader<'_>,
         ask: Ask,
-        fx: &mut Effects,
     ) -> Flow {
-        if header.size > self.rules.result_bytes {
-            let what = format!("a result is larger than {} bytes", self.rules.result_bytes);
+        if header.size > self.cx.rules.result_bytes {
+            let what = format!(
+                "a result is larger than {} bytes",
+                self.cx.rules.result_bytes
+            );
             let error = DecodeError::new(Abnormal::Field(what), 0);
-            self.abnormal(at, conn, &error, fx);
+            self.abnormal(conn, &error);
             return Flow::Taken;
         }
         let Some(host) = self.fleet.hosts.get(slot).map(|host| host.id()) else {
             return Flow::Taken;
         };
-        if self.is_starting() {
-            return self.hold(conn, slot, 0, at);
+        if self.cx.is_starting() {
+            return self.hold(conn, slot, 0);
         }
         let address = self.fleet.sessions.peer(conn).ip();
         let mut payload = Payload::new(header, slot, address, ask);
@@ -68,23 +69,23 @@ impl Core {
         if payload.is_wanted() {
             let bytes = header.size as usize;
             if !self.tasks.payloads.has_room(slot, address, bytes) {
-                return self.hold(conn, slot, bytes, at);
+                return self.hold(conn, slot, bytes);
             }
             if header.size == 0 && !self.make_room_for_report(conn, report_bytes(&payload)) {
                 return Flow::Wait;
             }
         }
-        self.tasks.payloads.begin(conn, payload, at.now);
+        self.tasks.payloads.begin(conn, payload, self.cx.at.now);
         if header.size > 0 {
             return Flow::Raw(header.size);
         }
-        self.result_is_whole(at, conn, fx);
+        self.result_is_whole(conn);
         Flow::Taken
     }
 
     /// Bytes of a result. The last of them are taken only when there is room for the report that they
     /// make whole.
-    pub(crate) fn raw(&mut self, at: Moment, conn: ConnId, bytes: &[u8], fx: &mut Effects) -> Flow {
+    pub(crate) fn raw(&mut self, conn: ConnId, bytes: &[u8]) -> Flow {
         let Some(payload) = self.tasks.payloads.get(conn) else {
             return Flow::Taken;
         };
@@ -97,19 +98,19 @@ impl Core {
                 return Flow::Wait;
             }
         }
-        let came = self.tasks.payloads.take(conn, bytes, at.now);
+        let came = self.tasks.payloads.take(conn, bytes, self.cx.at.now);
         let before = came - bytes.len() as u64;
         if is_last || came / RESULT_BYTES_A_MESSAGE > before / RESULT_BYTES_A_MESSAGE {
-            self.heard(at, conn);
+            self.heard(conn);
         }
         if is_last {
-            self.result_is_whole(at, conn, fx);
+            self.result_is_whole(conn);
         }
         Flow::Taken
     }
 
     /// All bytes are there.
-    fn result_is_whole(&mut self, at: Moment, conn: ConnId, fx: &mut Effects) {
+    fn result_is_whole(&mut self, conn: ConnId) {
         let Some(payload) = self.tasks.payloads.remove(conn) else {
             return;
         };
@@ -117,40 +118,40 @@ impl Core {
         let good = payload.digest.clone().finalize().as_slice() == payload.sha256.as_slice();
         let refusal = payload.refusal.or((!good).then_some("wrong digest"));
         if let Some(why) = refusal {
-            self.stats.results_refused += 1;
+            self.cx.stats.results_refused += 1;
             if ask.reply {
                 let word = Word::Refused(why.to_owned());
-                self.reply(conn, Flag::Result, ask.seq, word, fx);
+                self.cx.reply(conn, Flag::Result, ask.seq, word);
             }
         } else {
-            self.keep_result(at, conn, payload, fx);
+            self.keep_result(conn, payload);
         }
-        self.resume_results(at, fx);
+        self.resume_results();
     }
 
-    fn keep_result(&mut self, at: Moment, conn: ConnId, payload: Payload, fx: &mut Effects) {
+    fn keep_result(&mut self, conn: ConnId, payload: Payload) {
         let Some(host) = self.fleet.hosts.get(payload.slot).map(|host| host.id()) else {
             return;
         };
-        let key = TaskKey::parse(&payload.code, &self.rules.key_prefix);
+        let key = TaskKey::parse(&payload.code, &self.cx.rules.key_prefix);
         if let Some(slot) = key.and_then(|key| self.tasks.table.delivery_of(&key, &host)) {
-            self.touch_delivery(slot, at);
+            self.touch_delivery(slot);
             if let Some(delivery) = self.tasks.table.delivery_mut(slot) {
                 delivery.failed |= payload.exit != 0;
             }
         } else {
             self.tasks.commands.has_result(&payload.code, &host);
         }
-        let stamp = self.stamp(at);
+        let stamp = self.cx.stamp();
         let kind = EventKind::Result {
             host: host.clone(),
             code: payload.code.clone(),
             command: payload.command.clone(),
             exit: payload.exit,
         };
-        self.tell(stamp, kind, fx);
+        self.cx.tell(stamp, kind);
         let bytes = report_bytes(&payload);
-        let key = TaskKey::parse(&payload.code, &self.rules.key_prefix);
+        let key = TaskKey::parse(&payload.code, &self.cx.rules.key_prefix);
         let lifetime = key.map_or(Lifetime::Foreign, |key| self.tasks.table.lifetime(&key));
         let report = TaskResult {
             origin: Some(Origin {
@@ -179,28 +180,28 @@ impl Core {
     /// Returns whether a result with this code is wanted: of a task that names the host, or of a
     /// console command that was sent to it.
     fn is_result_wanted(&self, host: &HostId, code: &str) -> bool {
-        let key = TaskKey::parse(code, &self.rules.key_prefix);
+        let key = TaskKey::parse(code, &self.cx.rules.key_prefix);
         key.is_some_and(|key| self.tasks.table.delivery_of(&key, host).is_some())
             || self.tasks.commands.was_sent(code, host)
     }
 
     /// Has a connection wait: nothing of what it sent is taken, and it is not read meanwhile.
-    pub(crate) fn hold(&mut self, conn: ConnId, slot: u32, bytes: usize, at: Moment) -> Flow {
+    pub(crate) fn hold(&mut self, conn: ConnId, slot: u32, bytes: usize) -> Flow {
         if let Some(session) = self.fleet.sessions.get_mut(conn) {
             session.turn = Turn::Waiting;
             let address = self.fleet.sessions.peer(conn).ip();
             let place = (slot, address);
             self.tasks
                 .payloads
-                .wait(conn, place, bytes, at.now, at.now + WAIT);
-            self.stats.waits += 1;
+                .wait(conn, place, bytes, self.cx.at.now, self.cx.at.now + WAIT);
+            self.cx.stats.waits += 1;
         }
         Flow::Wait
     }
 
     /// Lets those go on for whom there is room now.
-    pub(crate) fn resume_results(&mut self, at: Moment, fx: &mut Effects) {
-        if self.is_starting() {
+    pub(crate) fn resume_results(&mut self) {
+        if self.cx.is_starting() {
             return;
         }
         for conn in self.tasks.payloads.take_resumable() {
@@ -209,14 +210,14 @@ impl Core {
             };
             session.turn = Turn::None;
             // It was not read, so it was not silent.
-            self.fleet.sessions.heard(conn, at.now);
-            fx.push(Effect::Resume { conn });
+            self.fleet.sessions.heard(conn, self.cx.at.now);
+            self.cx.resume(conn);
         }
     }
 
     /// Refuses results that have stalled while connections wait for room, and those of connections that have waited
     /// for too long. Before the store has been up, no result can be judged: such a connection is closed.
-    pub(crate) fn hurry_results(&mut self, judge: Instant, at: Moment, fx: &mut Effects) {
+    pub(crate) fn hurry_results(&mut self, judge: Instant) {
         let mut refused = false;
         for conn in self.tasks.payloads.take_stalled(judge).unwrap_or_default() {
             let waits = |session: &Session| session.turn == Turn::Waiting;
@@ -226,43 +227,38 @@ impl Core {
             }
             refused = true;
             self.tasks.payloads.give_up(conn, STALLED);
-            self.note_result(conn, "refused: it stalled while others waited for room", fx);
+            self.note_result(conn, "refused: it stalled while others waited for room");
         }
         while let Some(conn) = self.tasks.payloads.take_overdue(judge) {
-            let starting = self.is_starting();
+            let starting = self.cx.is_starting();
             let Some(session) = self.fleet.sessions.get_mut(conn) else {
                 continue;
             };
             if starting {
-                self.note_result(conn, "closed: the store has not been reached", fx);
-                fx.push(Effect::Close { conn });
-                self.end_session(conn, Reason::Closed, at, fx);
+                self.note_result(conn, "closed: the store has not been reached");
+                self.cx.close(conn);
+                self.end_session(conn, Reason::Closed);
                 continue;
             }
             session.turn = Turn::None;
             refused = true;
-            self.fleet.sessions.heard(conn, at.now);
+            self.fleet.sessions.heard(conn, self.cx.at.now);
             self.tasks.payloads.mark(conn);
-            self.note_result(conn, "refused: there was no room for it", fx);
-            fx.push(Effect::Resume { conn });
+            self.note_result(conn, "refused: there was no room for it");
+            self.cx.resume(conn);
         }
         if refused {
-            self.resume_results(at, fx);
+            self.resume_results();
         }
     }
 
-    fn note_result(&self, conn: ConnId, text: &str, fx: &mut Effects) {
-        fx.push(Effect::Log(Note {
-            level: log::Level::Warn,
-            what: "result",
-            who: self.fleet.sessions.peer(conn).ip().to_string(),
-            text: text.to_owned(),
-        }));
-    }
-
-    /// Returns whether the store has never been available, so that the tasks are not known.
-    pub(crate) fn is_starting(&self) -> bool {
-        self.stats.store_sessions == 0
+    fn note_result(&mut self, conn: ConnId, text: &str) {
+        self.cx.log(
+            log::Level::Warn,
+            "result",
+            self.fleet.sessions.peer(conn).ip().to_string(),
+            text.to_owned(),
+        );
     }
 }
 

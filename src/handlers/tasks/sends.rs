@@ -13,12 +13,10 @@ use crate::codec::message::Push;
 use crate::ids::{ConnId, HostId};
 use crate::store::op::TaskState;
 
-use crate::handlers::Moment;
 use crate::handlers::ask::Datagram;
-use crate::handlers::core::Core;
-use crate::handlers::effect::{Effect, Effects};
+use crate::handlers::effect::Effect;
 use crate::handlers::fleet::host::{Host, Marks, Peer, Presence};
-use crate::handlers::fleet::session::Session;
+use crate::handlers::step::Step;
 
 /// Something to be sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,55 +43,26 @@ pub(crate) enum Way {
     Signed(SocketAddr, ConnId),
 }
 
-impl Core {
-    /// Takes what is to be sent to hosts: pushes go into `fx`, datagrams into `datagrams`; at most `max` in
+impl Step<'_> {
+    /// Takes what is to be sent to hosts: pushes go into `self.cx.fx`, datagrams into `datagrams`; at most `max` in
     /// all. Whether there is more.
-    pub fn take_sends(
-        &mut self,
-        at: Moment,
-        max: usize,
-        datagrams: &mut Vec<Datagram>,
-        fx: &mut Effects,
-    ) -> bool {
-        self.calm.stir();
-        if self.stopping {
+    pub(crate) fn take_sends(&mut self, max: usize, datagrams: &mut Vec<Datagram>) {
+        if self.cx.stopping {
             self.tasks.sends.clear();
         }
         for _ in 0..max {
             match self.tasks.sends.pop_front() {
                 None => break,
-                Some(Outgoing::Delivery(slot)) => self.send_delivery(slot, at, datagrams, fx),
+                Some(Outgoing::Delivery(slot)) => self.send_delivery(slot, datagrams),
                 Some(Outgoing::Command { number, index }) => {
-                    self.send_command(number, index, at, datagrams, fx);
+                    self.send_command(number, index, datagrams);
                 }
             }
         }
-        self.has_sends()
-    }
-
-    /// Returns whether the host of this connection was sent a task and has not answered yet. When
-    /// many answer at once they can wait for the others to be sent to.
-    #[must_use]
-    pub fn owes_answer(&self, conn: ConnId) -> bool {
-        let host = self.fleet.sessions.get(conn).and_then(Session::host);
-        let host = host.and_then(|slot| self.fleet.hosts.get(slot));
-        host.is_some_and(|host| host.has(Marks::ASKED))
-    }
-
-    /// Returns whether the send queue has entries.
-    #[must_use]
-    pub fn has_sends(&self) -> bool {
-        !self.tasks.sends.is_empty()
     }
 
     /// One try of a delivery. It counts whether or not the host can be reached now.
-    fn send_delivery(
-        &mut self,
-        slot: u32,
-        at: Moment,
-        datagrams: &mut Vec<Datagram>,
-        fx: &mut Effects,
-    ) {
+    fn send_delivery(&mut self, slot: u32, datagrams: &mut Vec<Datagram>) {
         let Some(delivery) = self.tasks.table.delivery_mut(slot) else {
             return;
         };
@@ -102,11 +71,11 @@ impl Core {
         }
         let (before, recipient) = (delivery.tries, delivery.recipient);
         let at_once = std::mem::take(&mut delivery.at_once);
-        if before > 0 && !at_once && self.waits_for_host(slot, recipient, at) {
+        if before > 0 && !at_once && self.waits_for_host(slot, recipient) {
             return;
         }
         let tries = before + 1;
-        let due = at.now + self.interval(tries);
+        let due = self.cx.at.now + self.interval(tries);
         self.arm_delivery(slot, due);
         // A name is looked up once: of ten thousand hosts every look is somewhere else in memory.
         let place = self.tasks.table.names_of(slot);
@@ -125,8 +94,8 @@ impl Core {
         if let Some(host) = self.fleet.hosts.get_mut(place) {
             host.set(Marks::ASKED, true);
         }
-        self.stats.sends += 1;
-        self.stats.resends += u64::from(tries > 1);
+        self.cx.stats.sends += 1;
+        self.cx.stats.resends += u64::from(tries > 1);
         let Some(text) = self
             .tasks
             .table
@@ -138,7 +107,7 @@ impl Core {
         match way {
             Way::Push(conn) => {
                 let push = Push::Task(Cow::Owned(text.into()));
-                fx.push(Effect::Push { conn, push });
+                self.cx.fx.push(Effect::Push { conn, push });
             }
             Way::Datagram(to) => {
                 self.share_try((slot, place), to, tries, due);
@@ -213,7 +182,8 @@ impl Core {
             return None;
         }
         let keyed = host.identified().filter(|conn| self.auth.keys.has(*conn));
-        let by_connection = host.has(Marks::PUSH) || (self.rules.certificates && keyed.is_none());
+        let by_connection =
+            host.has(Marks::PUSH) || (self.cx.rules.certificates && keyed.is_none());
         if let Some(conn) = host.identified().filter(|_| by_connection) {
             return Some(Way::Push(conn));
         }
@@ -227,7 +197,7 @@ impl Core {
             host.peer().ip()
         };
         let port = match host.udp() {
-            0 => self.rules.agent_port,
+            0 => self.cx.rules.agent_port,
             port => port,
         };
         let to = SocketAddr::new(ip, port);

@@ -20,13 +20,12 @@ use crate::limits::REST_S;
 use crate::store::op::TaskState;
 use crate::time::{Instant, Span};
 
-use crate::handlers::Moment;
-use crate::handlers::core::Core;
 use crate::handlers::fleet::host::Host;
+use crate::handlers::step::Step;
 use crate::handlers::tasks::delivery::Cause;
 use crate::handlers::tasks::table::is_at_work;
 
-impl Core {
+impl Step<'_> {
     /// Returns whether an online host is a plain one: it has given no id.
     pub(crate) fn is_sequential(&self, slot: u32) -> bool {
         let host = self.fleet.hosts.get(slot);
@@ -36,20 +35,16 @@ impl Core {
     /// Handles an accepted report of a plain host: counts its heartbeats anew, and notes the sleep
     /// after a task. Call it before the report changes any state, since that may release tries that
     /// wait for the host.
-    pub(crate) fn sequence_begins(
-        &mut self,
-        conn: ConnId,
-        slot: u32,
-        leaves_nothing: bool,
-        at: Moment,
-    ) {
+    pub(crate) fn sequence_begins(&mut self, conn: ConnId, slot: u32, leaves_nothing: bool) {
         if !self.is_sequential(slot) {
             return;
         }
         self.tasks.work.reported(conn);
         self.fleet.sessions.watch(conn, true);
         if leaves_nothing && let Some(host) = self.fleet.hosts.reference(slot) {
-            self.tasks.work.rest(host, at.now + Span::from_secs(REST_S));
+            self.tasks
+                .work
+                .rest(host, self.cx.at.now + Span::from_secs(REST_S));
         }
     }
 
@@ -60,65 +55,61 @@ impl Core {
         host: &HostId,
         key: &TaskKey,
         phase: Phase,
-        at: Moment,
     ) {
         if phase != Phase::Began || !self.is_sequential(slot) {
             return;
         }
         let elsewhere = self.fleet.hosts.reference(slot);
         let elsewhere = elsewhere.is_some_and(|host| self.tasks.work.only(host, key));
-        self.lose_deliveries(host, at, |core, slot| {
+        self.lose_deliveries(host, |core, slot| {
             core.tasks
                 .table
                 .names_of(slot)
                 .is_some_and(|names| names.1 != key)
         });
         if elsewhere {
-            self.release_held_of(host, at);
+            self.release_held_of(host);
         }
     }
 
     /// A host reports on a task that it has finished already. A plain one runs its commands once more: it is at work
     /// until nothing is left, and its state stays what it is.
-    pub(crate) fn runs_again(&mut self, slot: u32, key: &TaskKey, is_left: bool, at: Moment) {
+    pub(crate) fn runs_again(&mut self, slot: u32, key: &TaskKey, is_left: bool) {
         if self.is_sequential(slot) {
-            self.work_elsewhere(slot, key, is_left, at);
+            self.work_elsewhere(slot, key, is_left);
         }
     }
 
     /// A heartbeat by a connection whose heartbeats are counted.
-    pub(crate) fn counted_beat(&mut self, conn: ConnId, slot: u32, at: Moment) {
-        let is_busy = self.working_until(slot).is_some_and(|until| until > at.now);
+    pub(crate) fn counted_beat(&mut self, conn: ConnId, slot: u32) {
+        let is_busy = self
+            .working_until(slot)
+            .is_some_and(|until| until > self.cx.at.now);
         if !is_busy || !self.is_sequential(slot) {
             self.tasks.work.closed(conn);
             self.fleet.sessions.watch(conn, false);
-        } else if self.tasks.work.beat(conn, at.now) {
+        } else if self.tasks.work.beat(conn, self.cx.at.now) {
             self.fleet.sessions.watch(conn, false);
-            self.lose_cut(slot, at);
+            self.lose_cut(slot);
         }
     }
 
     /// No command is under way on a plain host: what it has not reported on since it connected anew is lost.
-    fn lose_cut(&mut self, slot: u32, at: Moment) {
+    fn lose_cut(&mut self, slot: u32) {
         let Some(host) = self.fleet.hosts.get(slot).map(Host::id) else {
             return;
         };
         if let Some(reference) = self.fleet.hosts.reference(slot) {
             self.tasks.work.lose_cut(reference);
         }
-        self.lose_deliveries(&host, at, |core, slot| {
+        self.lose_deliveries(&host, |core, slot| {
             core.tasks.table.delivery(slot).is_some_and(|d| d.cut)
         });
-        self.release_held_of(&host, at);
+        self.release_held_of(&host);
     }
 
     /// Ends the selected work of a host as lost.
-    pub(crate) fn lose_deliveries(
-        &mut self,
-        host: &HostId,
-        at: Moment,
-        is_meant: impl Fn(&Self, u32) -> bool,
-    ) {
+    pub(crate) fn lose_deliveries(&mut self, host: &HostId, is_meant: impl Fn(&Self, u32) -> bool) {
         let Some(recipient) = self.tasks.table.recipient_of(host) else {
             return;
         };
@@ -133,7 +124,7 @@ impl Core {
                 .delivery(slot)
                 .map(|delivery| delivery.state);
             if state.is_some_and(is_at_work) && is_meant(self, slot) {
-                self.turn_delivery(slot, TaskState::Lost, Cause::Ourselves, at);
+                self.turn_delivery(slot, TaskState::Lost, Cause::Ourselves);
             }
         }
     }
@@ -190,7 +181,10 @@ impl Core {
     /// Time until which the host counts as busy, whatever its heartbeats show.
     pub(crate) fn working_until(&self, slot: u32) -> Option<Instant> {
         let reference = self.fleet.hosts.reference(slot)?;
-        let elsewhere = self.tasks.work.until(reference, self.rules.working_timeout);
+        let elsewhere = self
+            .tasks
+            .work
+            .until(reference, self.cx.rules.working_timeout);
         if self.tasks.table.recipients_working() == 0 {
             // No name is looked up without need: a hundred thousand hosts may be judged at once.
             return elsewhere;
@@ -199,13 +193,10 @@ impl Core {
     }
 
     /// Time until which the host of a plain connection may be silent.
-    pub(crate) fn may_be_silent_until(
-        &mut self,
-        conn: ConnId,
-        slot: u32,
-        at: Moment,
-    ) -> Option<Instant> {
-        let until = self.working_until(slot).filter(|until| *until > at.now)?;
+    pub(crate) fn may_be_silent_until(&mut self, conn: ConnId, slot: u32) -> Option<Instant> {
+        let until = self
+            .working_until(slot)
+            .filter(|until| *until > self.cx.at.now)?;
         if self.tasks.work.is_idle(conn) {
             return None;
         }
@@ -216,11 +207,11 @@ impl Core {
 
     /// Returns whether a host held over a restart has more time to come back: a plain one in the
     /// middle of a command does not notice before its command ends.
-    pub(crate) fn may_come_back_late(&self, slot: u32, at: Moment) -> bool {
+    pub(crate) fn may_come_back_late(&self, slot: u32) -> bool {
         // Only a host's own address may be an id that reads as one.
         let is_plain = |host: &Host| host.id().as_str().parse::<IpAddr>().is_ok();
         let until = self.working_until(slot);
         self.fleet.hosts.get(slot).is_some_and(is_plain)
-            && until.is_some_and(|until| until > at.now)
+            && until.is_some_and(|until| until > self.cx.at.now)
     }
 }

@@ -17,7 +17,7 @@ use crate::limits::{HOSTS_PER_OP_MAX, RECENT_S};
 use crate::store::op::{Op, TaskState, TaskStates};
 use crate::time::{Instant, Span};
 
-use crate::handlers::core::Core;
+use crate::handlers::step::Step;
 use crate::handlers::tasks::restore::may_go_on;
 use crate::handlers::tasks::table::Task;
 
@@ -44,6 +44,11 @@ struct Walk {
 }
 
 impl States {
+    /// Returns whether a walk is under way.
+    pub(crate) fn is_walking(&self) -> bool {
+        self.walk.is_some()
+    }
+
     /// Has all that may be missing written again.
     pub(crate) fn walk(&mut self) {
         self.written = None;
@@ -82,14 +87,7 @@ impl States {
     }
 }
 
-impl Core {
-    /// Returns whether states of tasks must be written.
-    pub(crate) fn has_states(&self) -> bool {
-        self.tasks.states.walk.is_some()
-            || !self.tasks.table.dirty.is_empty()
-            || !self.tasks.table.gone.is_empty()
-    }
-
+impl Step<'_> {
     /// Moves states into a batch: those that changed, then those of the walk.
     pub(crate) fn take_states(&mut self, now: Instant, max: usize, ops: &mut Vec<Op>) {
         while ops.len() < max {
@@ -139,7 +137,7 @@ impl Core {
     fn is_at_partial(&self, walk: Walk) -> bool {
         let next = self.tasks.table.first_at_or_above(walk.number);
         let next = next.and_then(|(_, slot)| self.tasks.table.task(slot));
-        self.has_jobs() && next.is_some_and(Task::is_partial)
+        self.tasks.has_jobs() && next.is_some_and(Task::is_partial)
     }
 
     /// One step of the walk.

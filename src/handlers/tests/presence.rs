@@ -671,7 +671,7 @@ fn shorter_rules_hold_for_those_who_are_here_already() {
     world.beat(conn);
     let rules = Rules {
         timeout: Span::from_secs(2),
-        ..world.core.rules.clone()
+        ..world.core.env.rules.clone()
     };
     world.core.set_rules(rules, world.at().now);
     world.pass(1_900);

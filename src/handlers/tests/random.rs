@@ -14,7 +14,7 @@ type Step = (u8, usize, usize, u64);
 
 fn run(steps: Vec<Step>) {
     let mut world = World::new();
-    world.core.rules.keep = Span::from_secs(20_000);
+    world.core.env.rules.keep = Span::from_secs(20_000);
     let mut conns: [Option<ConnId>; 4] = [None; 4];
     for (what, host, key, ms) in steps {
         step(&mut world, &mut conns, what, host % 4, key % 4);

@@ -283,7 +283,7 @@ fn a_task_expires_when_no_host_of_it_may_change_any_more() {
     assert_eq!(world.store.renewed, 0, "one is offline, others have it");
     world.report(conns[0], "AC1", Phase::Ended, &[]);
     world.rcc(conns[1], ResultCode::NoBook, Some("AC1"));
-    world.core.rules.tries = 1;
+    world.core.env.rules.tries = 1;
     world.pass_beating(60_000, &conns);
     assert_eq!(world.state("AC1", "10.0.0.3"), "unanswered");
     world.go_away();
@@ -300,7 +300,7 @@ fn a_task_expires_when_no_host_of_it_may_change_any_more() {
 #[test]
 fn a_host_without_a_book_holds_a_task_until_its_time_is_over() {
     let mut world = World::new();
-    world.core.rules.keep = Span::from_secs(1_000);
+    world.core.env.rules.keep = Span::from_secs(1_000);
     let conn = world.plain("10.0.0.1");
     world.dispatch("AC1", &[]).unwrap();
     world.rcc(conn, ResultCode::NoBook, Some("AC1"));
@@ -315,7 +315,7 @@ fn a_host_without_a_book_holds_a_task_until_its_time_is_over() {
 #[test]
 fn a_task_that_makes_room_expires() {
     let mut world = World::new();
-    world.core.rules.tries = 1;
+    world.core.env.rules.tries = 1;
     let conn = world.plain("10.0.0.1");
     world.dispatch("AC1", &[]).unwrap();
     world.pass_beating(60_000, &[conn]);
@@ -326,7 +326,7 @@ fn a_task_that_makes_room_expires() {
         ..Default::default()
     };
     assert_eq!(world.core.tasks.table.make_room(more), Some(1));
-    world.core.calm.stir();
+    world.core.cache.invalidate();
     world.settle();
     assert_eq!(world.store.renewed, 1);
 }

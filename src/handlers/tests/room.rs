@@ -10,7 +10,7 @@ fn world_of(hosts_max: usize) -> World {
     let mut world = World::starting(Model::default());
     let rules = Rules {
         hosts_max,
-        ..world.core.rules.clone()
+        ..world.core.env.rules.clone()
     };
     world.core = Core::new(rules, 1);
     world.come_up(true);

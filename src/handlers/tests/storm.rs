@@ -166,7 +166,7 @@ const NAMES: usize = 30;
 impl Storm {
     fn new(seed: u64) -> Self {
         let mut world = World::starting(Model::default());
-        world.core.rules.hosts_max = 64;
+        world.core.env.rules.hosts_max = 64;
         world.core.fleet.hosts = crate::handlers::fleet::hosts::Hosts::new(64);
         Self {
             world,

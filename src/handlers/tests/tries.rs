@@ -30,7 +30,7 @@ fn tries_double_give_or_take_a_quarter_and_end() {
 #[test]
 fn the_last_interval_passes_before_a_host_is_unanswered() {
     let mut world = World::new();
-    world.core.rules.tries = 1;
+    world.core.env.rules.tries = 1;
     let conn = world.plain("10.0.0.1");
     world.dispatch("AC1", &[]).unwrap();
     world.pass_beating(2_200, &[conn]);

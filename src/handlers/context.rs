@@ -1,0 +1,135 @@
+//! The context of one step: the time, the effects, and the values that all parts use.
+
+use crate::codec::message::{Flag, Reply, Word};
+use crate::ids::ConnId;
+use crate::store::op::Stamp;
+
+use super::Moment;
+use super::ask::Answer;
+use super::core::Rules;
+use super::effect::{Effect, Effects, Event, EventKind, Note};
+use super::stats::Stats;
+use super::view::StoreView;
+
+/// Values that all parts use.
+#[derive(Debug)]
+pub(crate) struct Env {
+    pub(crate) rules: Rules,
+    pub(crate) stats: Stats,
+    pub(crate) store: StoreState,
+    /// Number of the next event.
+    pub(crate) seq: u64,
+    pub(crate) stopping: bool,
+}
+
+/// State of the store.
+#[derive(Debug)]
+pub(crate) enum StoreState {
+    Starting,
+    Up,
+    Away(String),
+}
+
+impl StoreState {
+    pub(crate) fn is_up(&self) -> bool {
+        matches!(self, Self::Up)
+    }
+
+    pub(crate) fn view(&self) -> StoreView<'_> {
+        match self {
+            Self::Starting => StoreView::Starting,
+            Self::Up => StoreView::Up,
+            Self::Away(why) => StoreView::Away(why),
+        }
+    }
+}
+
+/// Context of one step.
+#[derive(Debug)]
+pub(crate) struct Ctx<'a> {
+    pub(crate) at: Moment,
+    pub(crate) rules: &'a Rules,
+    pub(crate) stats: &'a mut Stats,
+    pub(crate) store: &'a mut StoreState,
+    pub(crate) fx: &'a mut Effects,
+    pub(crate) stopping: bool,
+    seq: &'a mut u64,
+}
+
+impl<'a> Ctx<'a> {
+    pub(crate) fn new(at: Moment, env: &'a mut Env, fx: &'a mut Effects) -> Self {
+        Self {
+            at,
+            rules: &env.rules,
+            stats: &mut env.stats,
+            store: &mut env.store,
+            fx,
+            stopping: env.stopping,
+            seq: &mut env.seq,
+        }
+    }
+}
+
+impl Ctx<'_> {
+    pub(crate) fn is_store_up(&self) -> bool {
+        self.store.is_up()
+    }
+
+    /// Returns whether the store has never been available, so that the tasks are not known.
+    pub(crate) fn is_starting(&self) -> bool {
+        self.stats.store_sessions == 0
+    }
+
+    /// The stamp of an event that happens now.
+    pub(crate) fn stamp(&mut self) -> Stamp {
+        let seq = *self.seq;
+        *self.seq += 1;
+        Stamp {
+            at: self.at.wall,
+            seq,
+        }
+    }
+
+    /// Publishes an event.
+    pub(crate) fn tell(&mut self, stamp: Stamp, kind: EventKind) {
+        self.fx.push(Effect::Tell(Event { stamp, kind }));
+    }
+
+    pub(crate) fn reply(&mut self, conn: ConnId, flag: Flag, seq: Option<u64>, word: Word) {
+        let reply = Reply { flag, seq, word };
+        self.fx.push(Effect::Reply { conn, reply });
+    }
+
+    pub(crate) fn close(&mut self, conn: ConnId) {
+        self.fx.push(Effect::Close { conn });
+    }
+
+    pub(crate) fn resume(&mut self, conn: ConnId) {
+        self.fx.push(Effect::Resume { conn });
+    }
+
+    pub(crate) fn respond(&mut self, asker: u64, answer: Answer) {
+        self.fx.push(Effect::Respond { asker, answer });
+    }
+
+    /// Writes a line to the log.
+    pub(crate) fn log(
+        &mut self,
+        level: log::Level,
+        what: &'static str,
+        who: impl Into<String>,
+        text: impl Into<String>,
+    ) {
+        self.fx.push(Effect::Log(Note {
+            level,
+            what,
+            who: who.into(),
+            text: text.into(),
+        }));
+    }
+
+    /// Counts a valid message.
+    pub(crate) fn count(&mut self, flag: Flag) {
+        self.stats.count(flag);
+    }
+}

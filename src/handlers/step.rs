@@ -1,0 +1,323 @@
+//! One step of the core: routes an input to the parts, and carries facts between them.
+
+use std::net::SocketAddr;
+
+use crate::codec::message::{Incoming, Message, Word};
+use crate::codec::{Abnormal, DecodeError};
+use crate::ids::ConnId;
+use crate::store::op::{Outcome, Reason};
+use crate::time::Instant;
+
+use super::auth::Auth;
+use super::context::Ctx;
+use super::core::AUDIT_ROUND;
+use super::effect::Effect;
+use super::fleet::Fleet;
+use super::outbox::Outbox;
+use super::tasks::Tasks;
+use super::{End, Flow, Input};
+
+/// The core while it works: its parts, and the context of the step.
+#[derive(Debug)]
+pub(crate) struct Step<'a> {
+    pub(crate) fleet: &'a mut Fleet,
+    pub(crate) tasks: &'a mut Tasks,
+    pub(crate) outbox: &'a mut Outbox,
+    pub(crate) auth: &'a mut Auth,
+    pub(crate) cx: Ctx<'a>,
+}
+
+/// Connections whose rows are prefetched together when their deadlines have come.
+const LOOKED_AT_TOGETHER: usize = 32;
+
+impl Step<'_> {
+    /// Handles an input.
+    pub(super) fn handle(&mut self, input: Input<'_>) -> Flow {
+        match input {
+            Input::Opened { conn, peer } => self.opened(conn, peer),
+            Input::Certified { conn, name } => self.certified(conn, name),
+            Input::Revoked { conn, why } => self.revoked(conn, why),
+            Input::Message { conn, incoming } => return self.message(conn, incoming),
+            Input::Abnormal { conn, error } => self.abnormal(conn, &error),
+            Input::Ended { conn, end } => self.ended(conn, end),
+            Input::Outcome(outcome) => self.outcome(outcome),
+            Input::Raw { conn, bytes } => return self.raw(conn, bytes),
+            Input::Datagram { from, incoming } => self.datagram(from, &incoming),
+            Input::Signed {
+                from,
+                incoming,
+                signature,
+            } => self.signed_datagram(from, &incoming, &signature),
+            Input::Ask { asker, ask } => self.ask(asker, ask),
+        }
+        Flow::Taken
+    }
+
+    /// Does what is due at `judge`.
+    pub(super) fn tick(&mut self, judge: Instant) {
+        let mut due = std::mem::take(&mut self.fleet.due);
+        self.fleet.wheel.expire(judge, &mut due);
+        for together in due.chunks(LOOKED_AT_TOGETHER) {
+            self.bring(together);
+            for slot in together {
+                self.look_at(*slot, judge);
+            }
+        }
+        due.clear();
+        self.fleet.due = due;
+        self.judge_inherited(judge);
+        self.look_at_deliveries(judge);
+        self.look_at_tasks(judge);
+        self.look_at_commands(judge);
+        self.hurry_dispatches(judge);
+        self.hurry_reads(judge);
+        self.hurry_results(judge);
+        self.rounds(judge);
+        self.resume_if_plenty();
+    }
+
+    fn opened(&mut self, conn: ConnId, peer: SocketAddr) {
+        self.fleet.sessions.open(conn, peer, self.cx.at.now);
+        // The earlier of the two; a connection that is examined too early gets another deadline.
+        let first = self.cx.rules.first_message.min(self.cx.rules.timeout);
+        self.fleet.arm(conn, self.cx.at.now + first);
+        self.narrow_unproven(conn);
+    }
+
+    fn message(&mut self, conn: ConnId, incoming: Incoming<'_>) -> Flow {
+        if self.cx.stopping || !self.fleet.sessions.is_open(conn) {
+            return Flow::Taken;
+        }
+        let Incoming { message, ask } = incoming;
+        let Some(message) = self.gate(conn, message, ask) else {
+            return Flow::Taken;
+        };
+        let flag = message.flag();
+        if let Message::Hello(hello) = message {
+            self.hello(conn, &hello, ask);
+            self.cx.count(flag);
+            return Flow::Taken;
+        }
+        let Some(slot) = self.known(conn) else {
+            return Flow::Taken;
+        };
+        let incoming = Incoming { message, ask };
+        let own = match incoming.message {
+            Message::Progress(_) | Message::Answer(_) if self.auth.keys.has(conn) => {
+                self.keep_to_own(conn, slot, &incoming)
+            }
+            Message::Progress(_) | Message::Answer(_)
+                if self.cx.is_starting() && self.auth.keys.are_demanded() =>
+            {
+                // The store still has to say which hosts have proved a key.
+                Some(self.hold(conn, slot, 0))
+            }
+            _ => None,
+        };
+        let flow = match incoming.message {
+            _ if own.is_some() => own.unwrap_or(Flow::Taken),
+            Message::Heartbeat => {
+                if ask.reply {
+                    self.cx.reply(conn, flag, ask.seq, Word::Alive);
+                }
+                self.counted_beat(conn, slot);
+                Flow::Taken
+            }
+            Message::Progress(progress) => self.progress(conn, slot, &progress, ask),
+            Message::Answer(answer) => self.answer(conn, slot, &answer, ask),
+            Message::Inventory(inventory) => self.inventory(conn, slot, &inventory, ask),
+            Message::Hello(_) | Message::KeyedHello(_) | Message::Proof(_) => Flow::Taken,
+            Message::Book(book) => self.book(conn, slot, &book, ask),
+            Message::Result(header) => self.result(conn, slot, &header, ask),
+        };
+        if flow != Flow::Wait && self.heard(conn) {
+            self.cx.count(flag);
+        }
+        flow
+    }
+
+    /// A complete valid message came by this connection. Whether it is still there.
+    pub(super) fn heard(&mut self, conn: ConnId) -> bool {
+        if !self.fleet.sessions.heard(conn, self.cx.at.now) {
+            return false;
+        }
+        self.outbox.note_seen(conn.slot, self.cx.at.now);
+        true
+    }
+
+    /// Ends a connection for bad data, ours or the peer's.
+    pub(super) fn abnormal(&mut self, conn: ConnId, error: &DecodeError) {
+        let label = error.kind.label();
+        if let Some(place) = Abnormal::LABELS.iter().position(|known| *known == label) {
+            self.cx.stats.abnormal[place] += 1;
+        }
+        let Some(session) = self.fleet.sessions.get(conn) else {
+            return;
+        };
+        let peer = self.fleet.sessions.peer(conn).address();
+        let who = match session.host().and_then(|slot| self.fleet.hosts.get(slot)) {
+            Some(host) => host.id().to_string(),
+            None => peer.ip().to_string(),
+        };
+        self.cx.log(
+            log::Level::Warn,
+            "abnormal",
+            who,
+            format!("{error} ({label}), from {peer}"),
+        );
+        self.cx.close(conn);
+        self.end_session(conn, Reason::Abnormal);
+    }
+
+    fn ended(&mut self, conn: ConnId, end: End) {
+        if self.cx.stopping {
+            return;
+        }
+        let reason = match end {
+            End::Closed => Reason::Closed,
+            End::Reset => Reason::Reset,
+            End::Dead => Reason::Timeout,
+        };
+        self.end_session(conn, reason);
+    }
+
+    fn outcome(&mut self, outcome: Outcome) {
+        match outcome {
+            Outcome::Held(held) => self.held(held),
+            Outcome::Up {
+                lease_clear,
+                emptied,
+                ..
+            } => self.store_up(lease_clear, emptied),
+            Outcome::LeaseClear => self.fleet.inherited.lease_clear = true,
+            Outcome::NameTaken => self.cx.fx.push(Effect::Stop {
+                status: 1,
+                why: "another living server has this server.name and holds its hosts".to_owned(),
+            }),
+            Outcome::Refused(why) => self.store_unusable(2, format!("store.url: {why}")),
+            Outcome::Damaged(why) => self.store_unusable(1, why),
+            Outcome::Away(why) => self.store_away(why),
+            Outcome::Presence { ticket, settled } => self.presence_settled(ticket, settled),
+            Outcome::Inventory {
+                origins,
+                ticket,
+                result,
+            } => {
+                self.inventory_settled(ticket, origins, result);
+            }
+            Outcome::Seen => {
+                self.outbox.writes.seen_in_flight =
+                    self.outbox.writes.seen_in_flight.saturating_sub(1);
+            }
+            Outcome::Audited => {
+                self.outbox.writes.audits_in_flight =
+                    self.outbox.writes.audits_in_flight.saturating_sub(1);
+            }
+            Outcome::StatesWritten if self.cx.is_store_up() => {
+                self.tasks.states.settled(self.cx.at.now);
+            }
+            Outcome::StatesWritten => {}
+            Outcome::Tasks(held) => drop(self.held_tasks(held)),
+            Outcome::Inherited(held) => self.inherit_hosts(held),
+            Outcome::InheritedTasks(held) => self.inherit_tasks(held),
+            Outcome::Dispatched { request, stored } => self.dispatched(request, stored),
+            Outcome::Restored { key, stored } => self.restored(&key, &stored),
+            Outcome::Read { ticket, found } => self.read_settled(ticket, found),
+            Outcome::Report { origin, result } => {
+                self.report_settled(origin, result);
+            }
+        }
+    }
+
+    /// Brings into the cache what is needed of these connections and of their hosts. Of a hundred thousand that are due at once
+    /// each is somewhere else in memory: looked at alone, each would be waited for in turn.
+    fn bring(&self, slots: &[u32]) {
+        let host = |slot: &u32| {
+            self.fleet
+                .hosts
+                .get(self.fleet.sessions.at(*slot)?.1.host()?)
+        };
+        let online = slots.iter().filter_map(host);
+        let online = online.filter(|host| host.presence.is_online()).count();
+        std::hint::black_box(online);
+    }
+
+    /// A deadline of the connection in `slot` has come: is it silent, or was it heard of since?
+    fn look_at(&mut self, slot: u32, judge: Instant) {
+        let Some((conn, &session)) = self.fleet.sessions.at(slot) else {
+            return;
+        };
+        if session.is_armed_after(judge) {
+            return;
+        }
+        let last = self.fleet.sessions.last(slot, self.cx.at.now);
+        let deadline = match session.host() {
+            None => last + self.cx.rules.first_message,
+            Some(_) if session.is_waiting() => self.cx.at.now + self.cx.rules.timeout,
+            Some(host) => {
+                let datagram = self
+                    .fleet
+                    .hosts
+                    .get(host)
+                    .map_or(last, |host| host.datagram());
+                let silent = last.max(datagram) + self.cx.rules.timeout;
+                let may_be_silent = if session.identified {
+                    None
+                } else {
+                    self.may_be_silent_until(conn, host)
+                };
+                match may_be_silent {
+                    // Looked at again within a timeout: work may end long before it must.
+                    Some(until) if until > silent && judge >= silent => {
+                        until.min(judge + self.cx.rules.timeout)
+                    }
+                    _ => silent,
+                }
+            }
+        };
+        if deadline > judge {
+            self.fleet.arm(conn, deadline);
+            return;
+        }
+        if session.host().is_none() {
+            let peer = self.fleet.sessions.peer(conn).address();
+            self.cx.stats.speechless += 1;
+            self.cx.log(
+                log::Level::Info,
+                "speechless",
+                peer.ip().to_string(),
+                format!("no valid message in time, from {peer}"),
+            );
+        }
+        self.cx.close(conn);
+        self.end_session(conn, Reason::Timeout);
+    }
+
+    fn rounds(&mut self, judge: Instant) {
+        if self.outbox.seen_due.is_some_and(|due| due <= judge) {
+            self.outbox.seen_due = None;
+            self.note_seen();
+        }
+        if self.outbox.audit_due.is_some_and(|due| due <= judge) {
+            self.outbox.audit_due = Some(judge + AUDIT_ROUND);
+            self.fleet.quarantine.forget(judge);
+            self.fleet.newcomers.forget(judge);
+            self.sum_up_new_ids();
+            self.tasks.work.expire(judge, self.cx.rules.working_timeout);
+            if self.outbox.writes.audit.is_none() {
+                self.outbox.writes.audit = Some(0);
+            }
+        }
+        if self
+            .outbox
+            .writes
+            .sweep
+            .again
+            .is_some_and(|due| due <= judge)
+        {
+            self.outbox.writes.sweep.again = None;
+            self.outbox.writes.sweep.cursor = Some(0);
+            self.tasks.states.walk();
+        }
+    }
+}
