@@ -537,7 +537,7 @@ pub const LOG_KEPT_BYTES: usize = 16 * 1024;
 /// Seconds for which the end of the program, or a flush, waits for a log that cannot be written.
 pub const LOG_FLUSH_S_MAX: u64 = 5;
 /// Pending operations of the store thread. It takes no batch for which there is no room.
-pub const STORE_HANDS_OPS_MAX: usize = 4_096;
+pub const STORE_PENDING_OPS_MAX: usize = 4_096;
 /// Operations run at once. A few hundred cost no more each than thousands do, and their commands
 /// and replies take a hundred kilobytes instead of megabytes.
 pub const STORE_RUN_OPS_MAX: usize = 256;
@@ -726,7 +726,7 @@ const _: () = {
         "the longest result that can be configured fits a record, in base64"
     );
     assert!(
-        STORE_HANDS_OPS_MAX >= BATCH_OPS_MAX,
+        STORE_PENDING_OPS_MAX >= BATCH_OPS_MAX,
         "a whole batch is taken into the hands"
     );
     assert!(

@@ -17,7 +17,7 @@ impl Source for StoreMetrics {
             ("anthill_store_thread_state", "The store thread: 0 coming up, 1 up, 2 away, 3 ended.", &stats.state),
             ("anthill_spool_records_waiting", "Records that wait in the spool.", &stats.spool_records_waiting),
             ("anthill_spool_bytes", "Bytes of the spool on disk.", &stats.spool_bytes),
-            ("anthill_store_ops_in_hand", "Operations neither stored nor spooled yet.", &stats.in_hand),
+            ("anthill_store_ops_in_hand", "Operations neither stored nor spooled yet.", &stats.pending_ops),
         ] {
             page.gauge(name, help, gauge.get());
         }

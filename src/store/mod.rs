@@ -45,7 +45,7 @@ pub enum StoreError {
     /// It cannot be reached, or says it cannot serve now (LOADING, READONLY, OOM, MISCONF, CLUSTERDOWN,
     /// TRYAGAIN, NOREPLICAS, no permission, a full disk). Waited out.
     #[error("{0}")]
-    Away(String),
+    Unavailable(String),
     /// The connection broke, or no answer came in time, while operations were under way. Waited out like the above, but
     /// one of the operations may be the cause.
     #[error("{0}")]

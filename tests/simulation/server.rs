@@ -20,7 +20,7 @@ use anthill::limits::{
 use anthill::reactor::horizon::Horizon;
 use anthill::store::op::{Batch, Outcome};
 use anthill::store::spool::Spool;
-use anthill::store::worker::{Life, Next, Plan, StoreStats};
+use anthill::store::worker::{Next, Plan, StoreStats, Worker};
 use anthill::time::{Instant, Span, UnixMs};
 
 use crate::dice::Dice;
@@ -60,7 +60,7 @@ struct Socket {
 
 /// The store thread, turned by hand.
 struct Thread {
-    life: Life,
+    worker: Worker,
     stats: Arc<StoreStats>,
     channel: VecDeque<Batch>,
     busy_until: Instant,
@@ -142,7 +142,7 @@ impl Server {
         let spool = Spool::open(spool, SPOOL_BYTES).expect("the server before it is dead");
         store.get().elapsed = Span::ZERO;
         let stats = Arc::<StoreStats>::default();
-        let life = Life::new(
+        let worker = Worker::new(
             Box::new(move || maker.connection(process)),
             plan,
             spool,
@@ -156,7 +156,7 @@ impl Server {
             free: Vec::new(),
             generation: 0,
             thread: Thread {
-                life,
+                worker,
                 stats,
                 channel: VecDeque::new(),
                 busy_until: now,
@@ -200,7 +200,7 @@ impl Server {
     /// Time of the next work of its store thread.
     pub fn next_of_thread(&self) -> Option<Instant> {
         let thread = &self.thread;
-        let asked = !thread.channel.is_empty() && thread.life.has_room();
+        let asked = !thread.channel.is_empty() && thread.worker.has_room();
         let at = match thread.next {
             Next::Over => return None,
             Next::Now => Instant::ZERO,
@@ -214,13 +214,13 @@ impl Server {
     pub fn turn_thread(&mut self, now: Instant, store: &Shared) {
         store.get().elapsed = Span::ZERO;
         let thread = &mut self.thread;
-        if thread.life.has_room()
+        if thread.worker.has_room()
             && let Some(batch) = thread.channel.pop_front()
         {
-            thread.life.take(batch);
+            thread.worker.take(batch);
         }
-        thread.next = thread.life.turn();
-        let outcomes = thread.life.outcomes();
+        thread.next = thread.worker.turn();
+        let outcomes = thread.worker.outcomes();
         let wrong = store.get().arrows.wrong.take();
         assert_eq!(wrong, None, "in the store");
         let restarts = thread.stats.restarts.get();

@@ -336,7 +336,7 @@ struct Connection {
 }
 
 fn away(text: &str) -> StoreError {
-    StoreError::Away(text.to_owned())
+    StoreError::Unavailable(text.to_owned())
 }
 
 impl Connection {

@@ -35,7 +35,7 @@ impl Memory {
         let mut builder = Database::builder();
         builder.set_cache_size(EMBEDDED_CACHE_BYTES);
         let database = builder.create_with_backend(self.clone());
-        let database = database.map_err(|error| StoreError::Away(error.to_string()))?;
+        let database = database.map_err(|error| StoreError::Unavailable(error.to_string()))?;
         Ok(Opened::in_memory(database))
     }
 }

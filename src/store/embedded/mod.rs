@@ -74,7 +74,7 @@ impl Place {
         match self {
             Self::Dir(dir) => file::open(dir).map_err(|error| match error {
                 OpenError::Unusable { .. } => StoreError::Damaged(error.to_string()),
-                error => StoreError::Away(error.to_string()),
+                error => StoreError::Unavailable(error.to_string()),
             }),
             Self::Memory(memory, _) => memory.open(),
         }
@@ -169,7 +169,7 @@ impl EmbeddedStore {
             keep: self.settings.keep,
         };
         let Some(opened) = &self.opened else {
-            return Err(StoreError::Away("the store's file is closed".into()));
+            return Err(StoreError::Unavailable("the store's file is closed".into()));
         };
         let result = file::guarded(|| {
             file::transaction(&opened.database, now, |space| work(space, &context))
@@ -178,7 +178,7 @@ impl EmbeddedStore {
         match result {
             Ok(value) => Ok(value),
             // An operation's own fault is an outcome; here it is the store's own key that is spoilt.
-            Err(fault @ Fault::Kind(_)) => Err(StoreError::Away(fault.to_string())),
+            Err(fault @ Fault::Kind(_)) => Err(StoreError::Unavailable(fault.to_string())),
             Err(Fault::Storage(error)) => {
                 self.has_lease = false;
                 let opened = self.opened.take();
@@ -188,7 +188,7 @@ impl EmbeddedStore {
                     (StorageError::Corrupted(why), Place::Dir(dir)) => {
                         StoreError::Damaged(file::damaged(dir, why))
                     }
-                    (error, _) => StoreError::Away(error.to_string()),
+                    (error, _) => StoreError::Unavailable(error.to_string()),
                 })
             }
         }
@@ -318,7 +318,7 @@ impl Backend for EmbeddedStore {
         {
             self.has_lease = false;
             let why = format!("somebody has deleted the file in {}", dir.display());
-            return Err(StoreError::Away(why));
+            return Err(StoreError::Unavailable(why));
         }
         if self.has_lease && !force {
             return Ok(Lease::Ours);

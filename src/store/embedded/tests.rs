@@ -186,9 +186,12 @@ fn a_disconnected_store_is_away_until_it_is_opened() {
     store.disconnect();
     let mut outcomes = Vec::new();
     let ran = store.run(&onlines(0, 2), &mut outcomes);
-    assert!(matches!(ran.error, Some(StoreError::Away(_))));
+    assert!(matches!(ran.error, Some(StoreError::Unavailable(_))));
     assert_eq!((ran.done, outcomes.len()), (0, 0));
-    assert!(matches!(store.lease(false), Err(StoreError::Away(_))));
+    assert!(matches!(
+        store.lease(false),
+        Err(StoreError::Unavailable(_))
+    ));
     Backend::open(&mut store).unwrap();
     assert_eq!(store.run(&onlines(0, 2), &mut outcomes).error, None);
     assert_eq!(outcomes.len(), 2);
@@ -239,7 +242,7 @@ fn fill_the_disk(dir: &Path) {
             break error;
         }
     };
-    assert!(matches!(error, StoreError::Away(_)), "{error}");
+    assert!(matches!(error, StoreError::Unavailable(_)), "{error}");
     // As long as there is no room it stays away, or takes what still fits: it never lies.
     for _ in 0..3 {
         if Backend::open(&mut store).is_ok() {
@@ -366,7 +369,10 @@ fn a_file_that_is_deleted_under_us_is_made_anew() {
     assert_eq!(store.lease(false), Ok(Lease::Taken));
     assert_eq!(store.lease(false), Ok(Lease::Ours));
     fs::remove_dir_all(&dir).unwrap();
-    assert!(matches!(store.lease(false), Err(StoreError::Away(_))));
+    assert!(matches!(
+        store.lease(false),
+        Err(StoreError::Unavailable(_))
+    ));
     store.open().unwrap();
     assert_eq!(store.lease(false), Ok(Lease::Taken), "it came back empty");
     assert!(dir.join(FILE_NAME).exists());

@@ -93,7 +93,7 @@ impl Link {
     ///
     /// # Errors
     /// [`StoreError::Refused`] when the server refuses the user, the password or the database; else
-    /// [`StoreError::Away`].
+    /// [`StoreError::Unavailable`].
     pub(super) fn open(
         address: &RedisAddress,
         node: &str,
@@ -121,7 +121,11 @@ impl Link {
     /// When one is refused, with its name.
     pub(super) fn try_commands(&mut self, node: &str) -> Result<(), StoreError> {
         let trial = Commands::from_iter([commands::trial(node)]);
-        let reply = self.ask(&trial).map_err(never_begun)?.into_iter().next();
+        let reply = self
+            .request(&trial)
+            .map_err(never_begun)?
+            .into_iter()
+            .next();
         let failed = match reply {
             Some(Value::ServerError(error)) => return Err(judge(&error).into_store_error()),
             Some(value) => texts(value).map_err(Fault::into_store_error)?,
@@ -129,7 +133,7 @@ impl Link {
         };
         match failed.chunks_exact(2).next() {
             None => Ok(()),
-            Some(first) => Err(StoreError::Away(unusable(
+            Some(first) => Err(StoreError::Unavailable(unusable(
                 &first[0],
                 &first[1],
                 failed.len() / 2,
@@ -147,8 +151,8 @@ impl Link {
     ///
     /// # Errors
     /// When the connection failed: drop it.
-    pub(super) fn ask(&mut self, commands: &Commands) -> Result<Vec<Value>, StoreError> {
-        let asked = self.ask_each([(commands, ())].into_iter())?;
+    pub(super) fn request(&mut self, commands: &Commands) -> Result<Vec<Value>, StoreError> {
+        let asked = self.request_each([(commands, ())].into_iter())?;
         Ok(asked
             .into_iter()
             .flat_map(|(replies, ())| replies)
@@ -160,7 +164,7 @@ impl Link {
     ///
     /// # Errors
     /// As above.
-    pub(super) fn ask_each<C: Borrow<Commands>, T>(
+    pub(super) fn request_each<C: Borrow<Commands>, T>(
         &mut self,
         sets: impl Iterator<Item = (C, T)>,
     ) -> Result<Vec<(Vec<Value>, T)>, StoreError> {
@@ -198,7 +202,7 @@ impl Link {
             }
         }
         if replies.iter().any(is_noscript) {
-            return Err(StoreError::Away(
+            return Err(StoreError::Unavailable(
                 "the scripts vanish as they are loaded".to_owned(),
             ));
         }
@@ -228,17 +232,17 @@ impl Link {
                 if let Err(error) = self.wire.send(bytes) {
                     // A server that has had enough says why before it closes.
                     let (before, count) = awaited.unwrap_or((at, 1));
-                    self.hear(count, &mut heard[before])?;
+                    self.read_replies(count, &mut heard[before])?;
                     return Err(self.explain(&error.into(), heard[before].last()));
                 }
                 if let Some((before, count)) = awaited.replace((at, count)) {
-                    self.hear(count, &mut heard[before])?;
+                    self.read_replies(count, &mut heard[before])?;
                 }
             }
             asked.push((commands, whose));
         }
         if let Some((before, count)) = awaited {
-            self.hear(count, &mut heard[before])?;
+            self.read_replies(count, &mut heard[before])?;
         }
         let each = asked.into_iter().zip(heard);
         Ok(each
@@ -247,7 +251,7 @@ impl Link {
     }
 
     /// Reads so many replies.
-    fn hear(&mut self, count: usize, replies: &mut Vec<Value>) -> Result<(), StoreError> {
+    fn read_replies(&mut self, count: usize, replies: &mut Vec<Value>) -> Result<(), StoreError> {
         for _ in 0..count {
             let reply = self.reply();
             let reply = reply.map_err(|error| self.explain(&error, replies.last()))?;
@@ -313,7 +317,7 @@ fn admitted(reply: &Value) -> Result<(), StoreError> {
     match reply {
         Value::ServerError(error) => Err(match refused(error) {
             Some(what) => StoreError::Refused(format!("{what} is refused: {}", text(error))),
-            None => StoreError::Away(text(error)),
+            None => StoreError::Unavailable(text(error)),
         }),
         _ => Ok(()),
     }
@@ -327,7 +331,7 @@ fn hide(error: StoreError, password: Option<&str>) -> StoreError {
         _ => text,
     };
     match error {
-        StoreError::Away(text) => StoreError::Away(mask(text)),
+        StoreError::Unavailable(text) => StoreError::Unavailable(mask(text)),
         StoreError::Broken(text) => StoreError::Broken(mask(text)),
         StoreError::Refused(text) => StoreError::Refused(mask(text)),
         damaged @ StoreError::Damaged(_) => damaged,
@@ -337,7 +341,7 @@ fn hide(error: StoreError, password: Option<&str>) -> StoreError {
 /// A connection that broke before any operation was under way: none of them is the cause.
 fn never_begun(error: StoreError) -> StoreError {
     match error {
-        StoreError::Broken(text) => StoreError::Away(text),
+        StoreError::Broken(text) => StoreError::Unavailable(text),
         other => other,
     }
 }
@@ -356,8 +360,10 @@ fn is_noscript(reply: &Value) -> bool {
 /// A bare connection.
 fn connect(address: &RedisAddress, timeout: Duration) -> Result<Wire, StoreError> {
     Wire::connect(&address.place, timeout).map_err(|error| match error.kind() {
-        ErrorKind::TimedOut => StoreError::Away("cannot connect: no answer in time".to_owned()),
-        _ => StoreError::Away(format!("cannot connect: {error}")),
+        ErrorKind::TimedOut => {
+            StoreError::Unavailable("cannot connect: no answer in time".to_owned())
+        }
+        _ => StoreError::Unavailable(format!("cannot connect: {error}")),
     })
 }
 

@@ -14,7 +14,7 @@ use redis::Cmd;
 use super::Context;
 use super::errors::Fault;
 use super::events::Entry;
-use super::run::{Heard, Job};
+use super::run::{Job, StepResult};
 use super::scripts::Script;
 use super::step::{Replies, Step};
 use crate::limits::REDIS_MEMBERS_MAX;
@@ -28,7 +28,7 @@ pub(super) struct Dispatch<'a> {
     op: &'a op::Dispatch,
     /// Our claim, as it is stored.
     claim: String,
-    stage: Stage,
+    stage: DispatchStep,
     /// It was stored once, and may be gone.
     again: bool,
     /// It has been found out how far it came: what is refused from then on ends it.
@@ -36,7 +36,7 @@ pub(super) struct Dispatch<'a> {
 }
 
 /// Progress of the dispatch.
-enum Stage {
+enum DispatchStep {
     /// The key is to be claimed.
     Claim,
     /// It is ours; the hosts are to be written.
@@ -109,8 +109,8 @@ impl<'a> Dispatch<'a> {
             op,
             claim: Claim::of(op, &context.node).text(),
             stage: match unfit(op) {
-                None => Stage::Claim,
-                Some(why) => Stage::Look(Stored::Refused(why.to_owned())),
+                None => DispatchStep::Claim,
+                Some(why) => DispatchStep::Look(Stored::Refused(why.to_owned())),
             },
             again: false,
             looked: false,
@@ -128,7 +128,7 @@ impl<'a> Dispatch<'a> {
     /// Takes back what an earlier attempt left, unless all of it is there.
     pub(super) fn given_up(context: &'a Context, op: &'a op::Dispatch) -> Self {
         Self {
-            stage: Stage::Look(Stored::Undone(GIVEN_UP.to_owned())),
+            stage: DispatchStep::Look(Stored::Undone(GIVEN_UP.to_owned())),
             ..Self::new(context, op)
         }
     }
@@ -176,7 +176,7 @@ impl<'a> Dispatch<'a> {
     }
 
     /// Next step after the attempt to claim the key.
-    fn claimed(&self, mut replies: Replies) -> Result<Next, Fault> {
+    fn claimed(&self, mut replies: Replies) -> Result<NextStep, Fault> {
         replies.value()?;
         let fresh = replies.text()?.is_some();
         let standing = self.looked(&mut replies)?;
@@ -184,17 +184,17 @@ impl<'a> Dispatch<'a> {
             return Err(Fault::Own(why));
         }
         Ok(match standing.claim {
-            Holder::Us if !standing.book || self.again => Next::Stage(Stage::Hosts),
+            Holder::Us if !standing.book || self.again => NextStep::Go(DispatchStep::Hosts),
             // An earlier attempt of ours came to the end, if that is our book.
-            Holder::Us if !fresh && standing.hosts => Next::Stage(Stage::Book),
+            Holder::Us if !fresh && standing.hosts => NextStep::Go(DispatchStep::Book),
             Holder::Us => {
                 let reach = Reach {
                     hosts: false,
                     ..standing.reach()
                 };
-                Next::Stage(Stage::Undo(reach, Stored::Taken))
+                NextStep::Go(DispatchStep::Undo(reach, Stored::Taken))
             }
-            Holder::Another => Next::Done(Stored::Taken),
+            Holder::Another => NextStep::Done(Stored::Taken),
             // It existed a moment ago: another program deletes keys.
             Holder::Nobody => {
                 return Err(Fault::Own("the claim of the task vanished".to_owned()));
@@ -276,58 +276,58 @@ impl<'a> Dispatch<'a> {
         step.one(2, last);
     }
 
-    fn next(&self, mut replies: Replies) -> Result<Next, Fault> {
+    fn next(&self, mut replies: Replies) -> Result<NextStep, Fault> {
         Ok(match &self.stage {
-            Stage::Claim => self.claimed(replies)?,
-            Stage::Hosts => {
+            DispatchStep::Claim => self.claimed(replies)?,
+            DispatchStep::Hosts => {
                 replies.rest_good()?;
-                Next::Stage(Stage::Book)
+                NextStep::Go(DispatchStep::Book)
             }
-            Stage::Book if replies.int()? == 1 => Next::Stage(Stage::Tell),
+            DispatchStep::Book if replies.int()? == 1 => NextStep::Go(DispatchStep::Tell),
             // Another program wrote a book of this name since we claimed the key.
-            Stage::Book => {
+            DispatchStep::Book => {
                 let reach = Reach {
                     hosts: true,
                     claim: true,
                     entry: true,
                 };
-                Next::Stage(Stage::Undo(reach, Stored::Taken))
+                NextStep::Go(DispatchStep::Undo(reach, Stored::Taken))
             }
-            Stage::Tell => {
+            DispatchStep::Tell => {
                 replies.rest_good()?;
-                Next::Done(Stored::Whole)
+                NextStep::Done(Stored::Whole)
             }
-            Stage::Look(why) => {
+            DispatchStep::Look(why) => {
                 let standing = self.looked(&mut replies)?;
                 if standing.may_be_stored() {
-                    Next::Stage(Stage::Book)
+                    NextStep::Go(DispatchStep::Book)
                 } else {
-                    Next::Stage(Stage::Undo(standing.reach(), why.clone()))
+                    NextStep::Go(DispatchStep::Undo(standing.reach(), why.clone()))
                 }
             }
-            Stage::Undo(_, why) => {
+            DispatchStep::Undo(_, why) => {
                 replies.rest_good()?;
-                Next::Done(why.clone())
+                NextStep::Done(why.clone())
             }
         })
     }
 
     /// Next step after the store has refused a part.
-    fn spoilt(&self, why: String) -> Next {
+    fn spoilt(&self, why: String) -> NextStep {
         match &self.stage {
-            Stage::Claim | Stage::Hosts | Stage::Book if self.looked => {
-                Next::Done(Stored::Refused(why))
+            DispatchStep::Claim | DispatchStep::Hosts | DispatchStep::Book if self.looked => {
+                NextStep::Done(Stored::Refused(why))
             }
-            Stage::Claim | Stage::Hosts | Stage::Book => {
-                Next::Stage(Stage::Look(Stored::Refused(why)))
+            DispatchStep::Claim | DispatchStep::Hosts | DispatchStep::Book => {
+                NextStep::Go(DispatchStep::Look(Stored::Refused(why)))
             }
             // Stored is stored.
-            Stage::Tell => {
+            DispatchStep::Tell => {
                 log::warn!("the event of task {} cannot be written: {why}", self.op.key);
-                Next::Done(Stored::Whole)
+                NextStep::Done(Stored::Whole)
             }
             // What it cannot take back it never had: a key that is spoilt is not ours.
-            Stage::Look(told) | Stage::Undo(_, told) => Next::Done(told.clone()),
+            DispatchStep::Look(told) | DispatchStep::Undo(_, told) => NextStep::Done(told.clone()),
         }
     }
 
@@ -358,41 +358,41 @@ fn readable<T>(read: Result<T, Fault>, spoilt: &mut Option<String>) -> Result<Op
 }
 
 /// The next step.
-enum Next {
-    Stage(Stage),
+enum NextStep {
+    Go(DispatchStep),
     Done(Stored),
 }
 
 impl Job for Dispatch<'_> {
-    fn ask(&mut self, step: &mut Step) {
+    fn encode(&mut self, step: &mut Step) {
         match &self.stage {
-            Stage::Claim => {
+            DispatchStep::Claim => {
                 step.one(0, self.enter());
                 let mut claim = redis::cmd("SET");
                 claim.arg(schema::task(&self.op.key)).arg(&self.claim);
                 step.one(0, claim.arg("NX").take());
                 self.look(step);
             }
-            Stage::Hosts => self.write_hosts(step),
-            Stage::Book => step.one(0, self.write_book()),
-            Stage::Tell => self.tell(step),
-            Stage::Look(_) => self.look(step),
-            Stage::Undo(reach, _) => self.undo(reach, step),
+            DispatchStep::Hosts => self.write_hosts(step),
+            DispatchStep::Book => step.one(0, self.write_book()),
+            DispatchStep::Tell => self.tell(step),
+            DispatchStep::Look(_) => self.look(step),
+            DispatchStep::Undo(reach, _) => self.undo(reach, step),
         }
     }
 
-    fn hear(&mut self, replies: Replies) -> Result<Heard, Fault> {
+    fn on_replies(&mut self, replies: Replies) -> Result<StepResult, Fault> {
         let next = match self.next(replies) {
             Err(Fault::Own(why)) => self.spoilt(why),
             next => next?,
         };
         Ok(match next {
-            Next::Stage(stage) => {
-                self.looked |= matches!(self.stage, Stage::Look(_));
+            NextStep::Go(stage) => {
+                self.looked |= matches!(self.stage, DispatchStep::Look(_));
                 self.stage = stage;
-                Heard::More
+                StepResult::More
             }
-            Next::Done(stored) => Heard::Done(self.outcome(stored)),
+            NextStep::Done(stored) => StepResult::Done(self.outcome(stored)),
         })
     }
 

@@ -4,7 +4,7 @@ use redis::Value;
 
 use super::connection::Link;
 use super::errors::Fault;
-use super::load::ask;
+use super::load::query;
 use super::step::{list, text, texts};
 use crate::store::{Dump, StoreError};
 
@@ -12,7 +12,7 @@ use crate::store::{Dump, StoreError};
 pub(super) fn read(link: &mut Link, key: &str) -> Result<Option<Dump>, StoreError> {
     let mut kind = redis::cmd("TYPE");
     kind.arg(key);
-    let kind = ask(link, [kind], |replies| replies.text())?;
+    let kind = query(link, [kind], |replies| replies.text())?;
     let (verb, arguments): (&str, &[&str]) = match kind.as_deref() {
         Some("string") => ("GET", &[]),
         Some("set") => ("SMEMBERS", &[]),
@@ -24,7 +24,7 @@ pub(super) fn read(link: &mut Link, key: &str) -> Result<Option<Dump>, StoreErro
     };
     let mut command = redis::cmd(verb);
     command.arg(key).arg(arguments);
-    let value = ask(link, [command], |replies| replies.value())?;
+    let value = query(link, [command], |replies| replies.value())?;
     shape(verb, value).map_err(Fault::into_store_error)
 }
 

@@ -13,7 +13,7 @@ pub(super) const CROSSSLOT: &str = "CROSSSLOT";
 
 /// Codes of a server that cannot serve now, or not us. MOVED, ASK and CROSSSLOT come from one that is part of a
 /// cluster: nothing that is written can be its own fault there.
-const AWAY_CODES: [&str; 15] = [
+const UNAVAILABLE_CODES: [&str; 15] = [
     "LOADING",
     "READONLY",
     "OOM",
@@ -35,7 +35,7 @@ const AWAY_CODES: [&str; 15] = [
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Fault {
     /// The store cannot serve: the operation waits, and all behind it.
-    Away(String),
+    Unavailable(String),
     /// The operation's own fault: it will never be written.
     Own(String),
 }
@@ -44,7 +44,7 @@ impl Fault {
     /// For calls that have nothing of their own that could be at fault.
     pub(super) fn into_store_error(self) -> StoreError {
         match self {
-            Self::Away(text) | Self::Own(text) => StoreError::Away(text),
+            Self::Unavailable(text) | Self::Own(text) => StoreError::Unavailable(text),
         }
     }
 }
@@ -58,7 +58,7 @@ pub(super) fn unexpected(value: &Value) -> Fault {
         Value::Array(_) => "a list",
         _ => "something else",
     };
-    Fault::Away(format!("unexpected reply: {kind}"))
+    Fault::Unavailable(format!("unexpected reply: {kind}"))
 }
 
 /// The error as one short line.
@@ -78,7 +78,7 @@ pub(super) fn judge(error: &ServerError) -> Fault {
     // Before version 7 an error inside a script was wrapped: its code is in the middle.
     let wrapped = error.code() == "ERR"
         && details.starts_with("Error running script")
-        && AWAY_CODES.iter().any(|code| {
+        && UNAVAILABLE_CODES.iter().any(|code| {
             details.contains(&format!(": -{code} ")) || details.contains(&format!(": {code} "))
         });
     // In version 7 a script without a permission gets an error without the code.
@@ -88,11 +88,11 @@ pub(super) fn judge(error: &ServerError) -> Fault {
     let missing = details.starts_with("unknown command")
         || details.starts_with("unknown subcommand")
         || details.contains("Unknown Redis command");
-    if AWAY_CODES.contains(&error.code())
+    if UNAVAILABLE_CODES.contains(&error.code())
         || wrapped
         || (error.code() == "ERR" && (forbidden || missing))
     {
-        Fault::Away(line)
+        Fault::Unavailable(line)
     } else {
         Fault::Own(line)
     }
@@ -179,7 +179,10 @@ mod tests {
             "ERR Error running script (call to f_1): @user_script:1: -OOM command not allowed",
             "ERR Error running script (call to f_1): @user_script:1: READONLY You can't",
         ] {
-            assert!(matches!(judge(&error(away)), Fault::Away(_)), "{away}");
+            assert!(
+                matches!(judge(&error(away)), Fault::Unavailable(_)),
+                "{away}"
+            );
         }
         for own in [
             "WRONGTYPE Operation against a key holding the wrong kind of value",

@@ -4,7 +4,7 @@
 use super::Context;
 use super::errors::Fault;
 use super::events::Entry;
-use super::run::{Heard, Job};
+use super::run::{Job, StepResult};
 use super::scripts::Script;
 use super::step::{Replies, Shared, Step};
 use crate::ids::HostId;
@@ -29,7 +29,7 @@ impl Inventory<'_> {
 }
 
 impl Job for Inventory<'_> {
-    fn ask(&mut self, step: &mut Step) {
+    fn encode(&mut self, step: &mut Step) {
         let op = self.op;
         let mut values = Script::ReplaceSet.on(&schema::system_info(&op.host));
         values.arg(&op.values);
@@ -45,9 +45,9 @@ impl Job for Inventory<'_> {
         step.one(0, describe);
     }
 
-    fn hear(&mut self, mut replies: Replies) -> Result<Heard, Fault> {
+    fn on_replies(&mut self, mut replies: Replies) -> Result<StepResult, Fault> {
         replies.rest_good()?;
-        Ok(Heard::Done(self.outcome(Ok(()))))
+        Ok(StepResult::Done(self.outcome(Ok(()))))
     }
 
     fn refused(&self, why: String) -> Option<Outcome> {
@@ -59,15 +59,15 @@ impl Job for Inventory<'_> {
 pub(super) struct Seen<'a>(pub(super) &'a [(HostId, UnixMs)]);
 
 impl Job for Seen<'_> {
-    fn ask(&mut self, step: &mut Step) {
+    fn encode(&mut self, step: &mut Step) {
         step.expect_seen(0, self.0.len());
         for (host, at) in self.0 {
             step.seen(0, host, at.0);
         }
     }
 
-    fn hear(&mut self, _: Replies) -> Result<Heard, Fault> {
-        Ok(Heard::Done(Some(Outcome::Seen)))
+    fn on_replies(&mut self, _: Replies) -> Result<StepResult, Fault> {
+        Ok(StepResult::Done(Some(Outcome::Seen)))
     }
 
     fn refused(&self, why: String) -> Option<Outcome> {
@@ -80,14 +80,14 @@ impl Job for Seen<'_> {
 pub(super) struct Audit<'a>(pub(super) &'a [HostId]);
 
 impl Job for Audit<'_> {
-    fn ask(&mut self, step: &mut Step) {
+    fn encode(&mut self, step: &mut Step) {
         for host in self.0 {
             step.shared(0, Shared::ExistsAdd, host);
         }
     }
 
-    fn hear(&mut self, _: Replies) -> Result<Heard, Fault> {
-        Ok(Heard::Done(Some(Outcome::Audited)))
+    fn on_replies(&mut self, _: Replies) -> Result<StepResult, Fault> {
+        Ok(StepResult::Done(Some(Outcome::Audited)))
     }
 
     fn refused(&self, why: String) -> Option<Outcome> {
@@ -103,7 +103,7 @@ pub(super) struct Notice<'a> {
 }
 
 impl Job for Notice<'_> {
-    fn ask(&mut self, step: &mut Step) {
+    fn encode(&mut self, step: &mut Step) {
         let mut entry = Entry::new(self.op.event, self.op.stamp);
         entry.about = self.op.about.as_deref();
         entry.state = self.op.state;
@@ -112,9 +112,9 @@ impl Job for Notice<'_> {
         step.one(0, entry.append(&self.context.node));
     }
 
-    fn hear(&mut self, mut replies: Replies) -> Result<Heard, Fault> {
+    fn on_replies(&mut self, mut replies: Replies) -> Result<StepResult, Fault> {
         replies.rest_good()?;
-        Ok(Heard::Done(None))
+        Ok(StepResult::Done(None))
     }
 
     fn refused(&self, why: String) -> Option<Outcome> {

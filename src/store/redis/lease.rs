@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::Context;
 use super::connection::Link;
-use super::load::ask;
+use super::load::query;
 use super::scripts::Script;
 use super::step::int;
 use crate::limits::{LEASE_RENEW_S, LEASE_S};
@@ -15,14 +15,14 @@ use crate::store::{Lease, StoreError, schema};
 use crate::time::Span;
 
 /// The lease of this process.
-pub(super) struct Holder {
+pub(super) struct LeaseHolder {
     /// The random number by which the process knows it.
     number: String,
     /// Last time at which it was certainly ours; `None` while it is not.
     pub(super) renewed: Option<Instant>,
 }
 
-impl Holder {
+impl LeaseHolder {
     /// # Panics
     /// When the system has no randomness to give.
     pub(super) fn new() -> Self {
@@ -61,7 +61,7 @@ impl Holder {
             .arg(schema::node_info(&context.node))
             .arg(schema::node::GONE);
         self.renewed = None;
-        let lease = ask(link, [look, enter, lives], |replies| {
+        let lease = query(link, [look, enter, lives], |replies| {
             let (state, left) = replies.pair()?;
             let left = int(left)?;
             Ok(match int(state)? {
@@ -92,7 +92,7 @@ impl Holder {
         }
         let mut renew = Script::RenewLease.on(&schema::node_lease(&context.node));
         renew.arg(&self.number).arg(LEASE_S * 1_000);
-        let is_ours = ask(link, [renew], |replies| Ok(replies.int()? == 1))?;
+        let is_ours = query(link, [renew], |replies| Ok(replies.int()? == 1))?;
         self.renewed = is_ours.then_some(asked);
         Ok(())
     }
@@ -102,6 +102,6 @@ impl Holder {
         self.renewed = None;
         let mut release = Script::ReleaseLease.on(&schema::node_lease(&context.node));
         release.arg(&self.number);
-        ask(link, [release], |_| Ok(()))
+        query(link, [release], |_| Ok(()))
     }
 }

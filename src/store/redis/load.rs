@@ -77,7 +77,7 @@ fn scan(
         .arg(position)
         .arg("COUNT")
         .arg(HOSTS_PER_OP_MAX);
-    let found = ask(link, [scan], |replies| {
+    let found = query(link, [scan], |replies| {
         // A key of another type has no hosts; the other places still do.
         let Some((next, members)) = lenient(key, replies.pair())? else {
             return Ok((b"0".to_vec(), Vec::new()));
@@ -139,7 +139,7 @@ fn look_up(link: &mut Link, context: &Context, names: &[HostId]) -> Result<Vec<F
         addresses.arg(schema::system_info_ipv4(host)).arg(0).arg(-1);
         commands.push(&addresses);
     }
-    let mut replies = link.ask(&commands)?.into_iter();
+    let mut replies = link.request(&commands)?.into_iter();
     names
         .iter()
         .map(|host| Found::read(host, Replies::new(replies.by_ref().take(5).collect())))
@@ -294,7 +294,7 @@ pub(super) fn inherit_page(
         inherit.arg(node).arg(&context.node);
         inherit
     });
-    let mut replies = Replies::new(link.ask(&inherit.collect())?);
+    let mut replies = Replies::new(link.request(&inherit.collect())?);
     for one in held {
         let taken = lenient("a key of a host's", replies.int());
         if taken.map_err(Fault::into_store_error)? == Some(1) {
@@ -305,7 +305,7 @@ pub(super) fn inherit_page(
     // Whatever became of them, the set has no more use for them.
     let mut leave = redis::cmd("SREM");
     leave.arg(&key).arg(&members);
-    ask(link, [leave], |_| Ok(true))
+    query(link, [leave], |_| Ok(true))
 }
 
 /// Some of the members of a set; none only where it has none.
@@ -315,7 +315,7 @@ fn members_of(link: &mut Link, key: &str) -> Result<Vec<String>, StoreError> {
         let mut scan = redis::cmd("SSCAN");
         scan.arg(key).arg(&position);
         scan.arg("COUNT").arg(HOSTS_PER_OP_MAX);
-        let (next, members) = ask(link, [scan], |replies| {
+        let (next, members) = query(link, [scan], |replies| {
             Ok(match lenient(key, replies.pair())? {
                 Some((next, members)) => (text(next)?, list(members)?),
                 None => (None, Vec::new()),
@@ -397,7 +397,7 @@ fn orphan(context: &Context, found: Found) -> Option<HeldHost> {
 /// not keep everyone else from being found.
 fn take(link: &mut Link, context: &Context, step: Step) -> Result<Vec<(usize, Value)>, StoreError> {
     let (commands, recipients) = step.finish(&context.own_set, context.keys_max);
-    let replies = link.ask(&commands)?;
+    let replies = link.request(&commands)?;
     let mut heard = Vec::new();
     for (reply, recipient) in replies.into_iter().zip(recipients) {
         let value = lenient("a key of a host's", Replies::new(vec![reply]).value());
@@ -410,12 +410,12 @@ fn take(link: &mut Link, context: &Context, step: Step) -> Result<Vec<(usize, Va
 }
 
 /// Asks a few things of the store's own, in which nothing may fail.
-pub(super) fn ask<T>(
+pub(super) fn query<T>(
     link: &mut Link,
     commands: impl IntoIterator<Item = Cmd>,
     read: impl FnOnce(&mut Replies) -> Result<T, Fault>,
 ) -> Result<T, StoreError> {
-    let mut replies = Replies::new(link.ask(&commands.into_iter().collect())?);
+    let mut replies = Replies::new(link.request(&commands.into_iter().collect())?);
     let value = read(&mut replies).map_err(Fault::into_store_error)?;
     replies.rest_good().map_err(Fault::into_store_error)?;
     Ok(value)

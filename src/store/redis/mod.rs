@@ -42,7 +42,7 @@ use std::collections::HashSet;
 
 use self::connection::Link;
 use self::errors::CROSSSLOT;
-use self::load::ask;
+use self::load::query;
 use super::address::RedisAddress;
 use super::op::{self, HeldHost, HeldTask, Op, Outcome, Question, Stored};
 use super::{Backend, Dump, HeldCursor, Lease, Ran, Settings, StoreError, schema};
@@ -71,7 +71,7 @@ pub struct RedisStore {
     context: Context,
     timeout: std::time::Duration,
     link: Option<Link>,
-    lease: lease::Holder,
+    lease: lease::LeaseHolder,
     /// Reports whose writing broke off: their lists may be written and their event not. By host and the
     /// number of the event.
     owed: HashSet<(HostId, u64)>,
@@ -109,7 +109,7 @@ impl RedisStore {
             },
             timeout: settings.timeout.into(),
             link: None,
-            lease: lease::Holder::new(),
+            lease: lease::LeaseHolder::new(),
             owed: HashSet::new(),
             strange_names: 0,
             swept: 0,
@@ -144,7 +144,7 @@ impl RedisStore {
     /// Runs `work` with the lease.
     fn with_lease<T>(
         &mut self,
-        work: impl FnOnce(&mut lease::Holder, &mut Link, &Context) -> Result<T, StoreError>,
+        work: impl FnOnce(&mut lease::LeaseHolder, &mut Link, &Context) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
         let Some(mut link) = self.link.take() else {
             return Err(not_connected());
@@ -159,20 +159,20 @@ impl RedisStore {
 
     /// A server that takes one key a command says so by an error, and is asked so from then on.
     fn learn(&mut self, error: &StoreError) {
-        if matches!(error, StoreError::Away(why) if why.starts_with(CROSSSLOT)) {
+        if matches!(error, StoreError::Unavailable(why) if why.starts_with(CROSSSLOT)) {
             self.context.keys_max = 1;
         }
     }
 
-    fn note_owed(&mut self, ops: &[Op], course: &run::Course) {
-        for (op, settled) in ops.iter().zip(&course.settled) {
+    fn note_owed(&mut self, ops: &[Op], progress: &run::BatchProgress) {
+        for (op, settled) in ops.iter().zip(&progress.settled) {
             if let (Op::Progress(op), Some(_)) = (op, settled)
                 && !self.owed.is_empty()
             {
                 self.owed.remove(&(op.host.clone(), op.stamp.seq));
             }
         }
-        for &at in &course.broken_off {
+        for &at in &progress.broken_off {
             if let Op::Progress(op) = &ops[at]
                 && self.owed.len() < EVENTS_OWED_MAX
             {
@@ -183,7 +183,7 @@ impl RedisStore {
 }
 
 fn not_connected() -> StoreError {
-    StoreError::Away("not connected".to_owned())
+    StoreError::Unavailable("not connected".to_owned())
 }
 
 fn begin<'a>(
@@ -273,7 +273,7 @@ impl Backend for RedisStore {
         self.with_link(|link, context| {
             let mut look = redis::cmd("EXISTS");
             look.arg(&context.own_set);
-            ask(link, [look], |replies| Ok(replies.int()? == 1))
+            query(link, [look], |replies| Ok(replies.int()? == 1))
         })
     }
 
@@ -281,7 +281,7 @@ impl Backend for RedisStore {
         self.with_link(|link, context| {
             let mut look = redis::cmd("SISMEMBER");
             look.arg(schema::NODES).arg(&context.node);
-            ask(link, [look], |replies| Ok(replies.int()? == 1))
+            query(link, [look], |replies| Ok(replies.int()? == 1))
         })
     }
 
@@ -324,13 +324,15 @@ impl Backend for RedisStore {
                     false => dispatch::Dispatch::given_up(context, dispatch),
                 })
             };
-            let mut course = run::run(link, context, lease, &op, begin);
-            if let Some(error) = course.error {
+            let mut progress = run::run(link, context, lease, &op, begin);
+            if let Some(error) = progress.error {
                 return Err(error);
             }
-            match course.settled.pop().flatten().flatten() {
+            match progress.settled.pop().flatten().flatten() {
                 Some(Outcome::Dispatched { stored, .. }) => Ok(stored),
-                _ => Err(StoreError::Away("a dispatch was not settled".to_owned())),
+                _ => Err(StoreError::Unavailable(
+                    "a dispatch was not settled".to_owned(),
+                )),
             }
         })
     }
@@ -343,20 +345,20 @@ impl Backend for RedisStore {
             };
         };
         let (context, owed) = (&self.context, &self.owed);
-        let course = run::run(&mut link, context, &mut self.lease, ops, |op| {
+        let progress = run::run(&mut link, context, &mut self.lease, ops, |op| {
             begin(context, owed, op)
         });
-        self.note_owed(ops, &course);
-        match &course.error {
+        self.note_owed(ops, &progress);
+        match &progress.error {
             None => self.link = Some(link),
             Some(error) => self.learn(error),
         }
-        let first_open = course.settled.iter().position(Option::is_none);
+        let first_open = progress.settled.iter().position(Option::is_none);
         let done = first_open.unwrap_or(ops.len());
-        outcomes.extend(course.settled.into_iter().take(done).flatten().flatten());
+        outcomes.extend(progress.settled.into_iter().take(done).flatten().flatten());
         Ran {
             done,
-            error: course.error,
+            error: progress.error,
         }
     }
 
@@ -368,7 +370,7 @@ impl Backend for RedisStore {
                 .arg(schema::SEEN)
                 .arg("-inf")
                 .arg(format!("({oldest}"));
-            ask(link, [sweep], |replies| {
+            query(link, [sweep], |replies| {
                 load::lenient(schema::SEEN, replies.int())
             })?;
             Ok(())

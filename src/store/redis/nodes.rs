@@ -5,7 +5,7 @@
 
 use super::Context;
 use super::connection::Link;
-use super::load::{ask, inherit_page, lenient};
+use super::load::{inherit_page, lenient, query};
 use super::step::{list, text};
 use super::tasks;
 use crate::limits::{HOSTS_PER_OP_MAX, LEASE_S, NODES_SEEN_MAX};
@@ -29,7 +29,7 @@ pub(super) fn silent(
         hosts.arg(schema::node_hosts(&name));
         let mut gone = redis::cmd("HGET");
         gone.arg(&info).arg(schema::node::GONE);
-        let (lease, hosts, gone) = ask(link, [lease, hosts, gone], |replies| {
+        let (lease, hosts, gone) = query(link, [lease, hosts, gone], |replies| {
             let (lease, hosts) = (replies.int()? == 1, replies.int()? == 1);
             Ok((lease, hosts, lenient(&info, replies.text())?.flatten()))
         })?;
@@ -41,7 +41,7 @@ pub(super) fn silent(
                 leave.arg(schema::NODES).arg(&name);
                 let mut forget = redis::cmd("DEL");
                 forget.arg(&info);
-                ask(link, [leave, forget], |_| Ok(()))?;
+                query(link, [leave, forget], |_| Ok(()))?;
             }
             Some(_) if !hosts => {}
             _ => silent.push(name),
@@ -56,7 +56,7 @@ fn names(link: &mut Link, context: &Context) -> Result<Vec<String>, StoreError> 
         let mut scan = redis::cmd("SSCAN");
         scan.arg(schema::NODES).arg(&position);
         scan.arg("COUNT").arg(HOSTS_PER_OP_MAX);
-        let (next, page) = ask(link, [scan], |replies| {
+        let (next, page) = query(link, [scan], |replies| {
             let (next, page) = replies.pair()?;
             let page = list(page)?.into_iter().map(text);
             let page: Vec<_> = page.collect::<Result<_, _>>()?;
@@ -82,7 +82,7 @@ fn is_heir(link: &mut Link, context: &Context, node: &str) -> Result<bool, Store
     get.arg(&heir);
     let mut lease = redis::cmd("EXISTS");
     lease.arg(schema::node_lease(node));
-    let (heir_is, back) = ask(link, [set, get, lease], |replies| {
+    let (heir_is, back) = query(link, [set, get, lease], |replies| {
         replies.value()?;
         Ok((replies.text()?, replies.int()? == 1))
     })?;
@@ -91,7 +91,7 @@ fn is_heir(link: &mut Link, context: &Context, node: &str) -> Result<bool, Store
     }
     let mut renew = redis::cmd("PEXPIRE");
     renew.arg(&heir).arg(LEASE_S * 1_000);
-    ask(link, [renew], |_| Ok(true))
+    query(link, [renew], |_| Ok(true))
 }
 
 /// Takes over the next of the hosts that `node` holds. Whether there may be more.
@@ -127,7 +127,7 @@ pub(super) fn tasks(
         gone.arg(now.0);
         let mut heir = redis::cmd("DEL");
         heir.arg(schema::node_heir(node));
-        ask(link, [gone, heir], |_| Ok(()))?;
+        query(link, [gone, heir], |_| Ok(()))?;
     }
     Ok(())
 }

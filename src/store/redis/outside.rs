@@ -1,7 +1,7 @@
 //! State of devices and targets.
 
 use super::errors::Fault;
-use super::run::{Heard, Job};
+use super::run::{Job, StepResult};
 use super::step::{Replies, Step};
 use crate::limits::REDIS_MEMBERS_MAX;
 use crate::store::op::{Outcome, Outside};
@@ -11,7 +11,7 @@ use crate::store::schema;
 pub(super) struct Fields<'a>(pub(super) &'a Outside);
 
 impl Job for Fields<'_> {
-    fn ask(&mut self, step: &mut Step) {
+    fn encode(&mut self, step: &mut Step) {
         let key = schema::outside(&self.0.place);
         if self.0.whole {
             let mut del = redis::cmd("DEL");
@@ -33,9 +33,9 @@ impl Job for Fields<'_> {
         }
     }
 
-    fn hear(&mut self, mut replies: Replies) -> Result<Heard, Fault> {
+    fn on_replies(&mut self, mut replies: Replies) -> Result<StepResult, Fault> {
         replies.rest_good()?;
-        Ok(Heard::Done(None))
+        Ok(StepResult::Done(None))
     }
 
     fn refused(&self, why: String) -> Option<Outcome> {

@@ -5,7 +5,7 @@ use redis::Cmd;
 use super::Context;
 use super::errors::Fault;
 use super::events::Entry;
-use super::run::{Heard, Job};
+use super::run::{Job, StepResult};
 use super::scripts::Script;
 use super::step::{Many, Replies, Shared, Step, int, text};
 use crate::ids::{HostId, HostRef};
@@ -19,7 +19,7 @@ pub(super) struct Online<'a> {
 }
 
 impl Job for Online<'_> {
-    fn ask(&mut self, step: &mut Step) {
+    fn encode(&mut self, step: &mut Step) {
         let op = self.op;
         step.shared(0, Shared::OwnAdd, &op.host);
         step.many(1, Many::Claim, &schema::host(&op.host), |claim| {
@@ -41,10 +41,10 @@ impl Job for Online<'_> {
         }
     }
 
-    fn hear(&mut self, mut replies: Replies) -> Result<Heard, Fault> {
+    fn on_replies(&mut self, mut replies: Replies) -> Result<StepResult, Fault> {
         let epoch = replies.int()?.unsigned_abs();
         replies.rest_good()?;
-        Ok(Heard::Done(presence(
+        Ok(StepResult::Done(presence(
             self.op.ticket,
             Settled::Claimed { epoch },
         )))
@@ -69,7 +69,7 @@ impl<'a> Forget<'a> {
 }
 
 impl Job for Forget<'_> {
-    fn ask(&mut self, step: &mut Step) {
+    fn encode(&mut self, step: &mut Step) {
         if self.is_gone {
             let mut seen = redis::cmd("ZREM");
             seen.arg(schema::SEEN).arg(self.host.as_str());
@@ -79,10 +79,14 @@ impl Job for Forget<'_> {
         }
     }
 
-    fn hear(&mut self, mut replies: Replies) -> Result<Heard, Fault> {
+    fn on_replies(&mut self, mut replies: Replies) -> Result<StepResult, Fault> {
         let done = replies.int()? == 0 || self.is_gone;
         self.is_gone = true;
-        Ok(if done { Heard::Done(None) } else { Heard::More })
+        Ok(if done {
+            StepResult::Done(None)
+        } else {
+            StepResult::More
+        })
     }
 
     fn refused(&self, why: String) -> Option<Outcome> {
@@ -100,12 +104,12 @@ fn presence(ticket: HostRef, settled: Settled) -> Option<Outcome> {
 pub(super) struct Offline<'a> {
     context: &'a Context,
     op: &'a op::Offline,
-    stage: Leaving,
+    stage: OfflineStep,
 }
 
 /// Progress of a going-offline.
 #[derive(Clone, Copy)]
-enum Leaving {
+enum OfflineStep {
     /// The claim is to be given up.
     Release,
     /// The claim was released before, or belongs to another node, or does not exist: examine where
@@ -146,36 +150,36 @@ impl<'a> Offline<'a> {
         Self {
             context,
             op,
-            stage: Leaving::Release,
+            stage: OfflineStep::Release,
         }
     }
 
     /// Next step after the attempt to release the claim; `None` if another claim of ours holds the
     /// host.
-    fn released(&self, mut replies: Replies) -> Result<Option<Leaving>, Fault> {
+    fn released(&self, mut replies: Replies) -> Result<Option<OfflineStep>, Fault> {
         let (given_up, found) = replies.pair()?;
         if int(given_up)? == 1 {
-            return Ok(Some(Leaving::Withdraw));
+            return Ok(Some(OfflineStep::Withdraw));
         }
         // What the script found is `-` and the node's name, or nothing at all.
         let found = text(found)?.unwrap_or_default();
         Ok(match found.strip_prefix('-') {
             Some(node) if node == self.context.node => None,
-            Some("") => Some(Leaving::Look(Holder::Nobody)),
-            Some(_) => Some(Leaving::Look(Holder::Another)),
-            None => Some(Leaving::Look(Holder::Unclaimed)),
+            Some("") => Some(OfflineStep::Look(Holder::Nobody)),
+            Some(_) => Some(OfflineStep::Look(Holder::Another)),
+            None => Some(OfflineStep::Look(Holder::Unclaimed)),
         })
     }
 
     /// Next step for a host that is in the node's set, or in `exists`, without a claim of ours.
-    fn looked(&self, holder: Holder, own: bool, exists: bool) -> Option<Leaving> {
+    fn looked(&self, holder: Holder, own: bool, exists: bool) -> Option<OfflineStep> {
         match holder {
             // A going-offline that broke off behind its first write: it is finished.
-            Holder::Nobody if own => Some(Leaving::Withdraw),
-            Holder::Nobody if self.op.epoch == 0 && exists => Some(Leaving::Adopt),
+            Holder::Nobody if own => Some(OfflineStep::Withdraw),
+            Holder::Nobody if self.op.epoch == 0 && exists => Some(OfflineStep::Adopt),
             // Also under an epoch of ours: the store has lost the claim, and an audit has put the host back in sight.
-            Holder::Unclaimed if exists => Some(Leaving::Adopt),
-            _ => own.then_some(Leaving::Leave),
+            Holder::Unclaimed if exists => Some(OfflineStep::Adopt),
+            _ => own.then_some(OfflineStep::Leave),
         }
     }
 
@@ -194,21 +198,21 @@ impl<'a> Offline<'a> {
 }
 
 impl Job for Offline<'_> {
-    fn ask(&mut self, step: &mut Step) {
+    fn encode(&mut self, step: &mut Step) {
         let (context, op) = (self.context, self.op);
         match self.stage {
-            Leaving::Release => self.release(step, 0, false),
-            Leaving::Look(_) => {
+            OfflineStep::Release => self.release(step, 0, false),
+            OfflineStep::Look(_) => {
                 step.one(0, is_member(&context.own_set, &op.host));
                 step.one(0, is_member(schema::EXISTS, &op.host));
             }
-            Leaving::Adopt => {
+            OfflineStep::Adopt => {
                 // In the node's set first, so that it is finished should it break off here.
                 step.shared(0, Shared::OwnAdd, &op.host);
                 self.release(step, 1, true);
             }
-            Leaving::Withdraw => withdraw(context, &op.host, step),
-            Leaving::Tell(claimant) => {
+            OfflineStep::Withdraw => withdraw(context, &op.host, step),
+            OfflineStep::Tell(claimant) => {
                 if !matches!(claimant, Claimant::Nobody) {
                     step.shared(0, Shared::ExistsAdd, &op.host);
                 }
@@ -220,39 +224,46 @@ impl Job for Offline<'_> {
                     step.shared(1, Shared::OwnRemove, &op.host);
                 }
             }
-            Leaving::Leave => step.shared(1, Shared::OwnRemove, &op.host),
+            OfflineStep::Leave => step.shared(1, Shared::OwnRemove, &op.host),
         }
     }
 
-    fn hear(&mut self, mut replies: Replies) -> Result<Heard, Fault> {
+    fn on_replies(&mut self, mut replies: Replies) -> Result<StepResult, Fault> {
         self.stage = match self.stage {
-            Leaving::Release | Leaving::Adopt => match self.released(replies)? {
+            OfflineStep::Release | OfflineStep::Adopt => match self.released(replies)? {
                 Some(next) => next,
-                None => return Ok(Heard::Done(presence(self.op.ticket, Settled::NotOurs))),
+                None => return Ok(StepResult::Done(presence(self.op.ticket, Settled::NotOurs))),
             },
-            Leaving::Look(holder) => {
+            OfflineStep::Look(holder) => {
                 let (own, exists) = (replies.int()? == 1, replies.int()? == 1);
                 match self.looked(holder, own, exists) {
                     Some(next) => next,
-                    None => return Ok(Heard::Done(presence(self.op.ticket, Settled::NotOurs))),
+                    None => {
+                        return Ok(StepResult::Done(presence(self.op.ticket, Settled::NotOurs)));
+                    }
                 }
             }
-            Leaving::Withdraw => {
+            OfflineStep::Withdraw => {
                 let node = replies.text()?.unwrap_or_default();
                 replies.rest_good()?;
-                Leaving::Tell(match node.as_str() {
+                OfflineStep::Tell(match node.as_str() {
                     "" => Claimant::Nobody,
                     node if node == self.context.node => Claimant::ThisNode,
                     _ => Claimant::Another,
                 })
             }
-            Leaving::Tell(_) => {
+            OfflineStep::Tell(_) => {
                 replies.rest_good()?;
-                return Ok(Heard::Done(presence(self.op.ticket, Settled::Released)));
+                return Ok(StepResult::Done(presence(
+                    self.op.ticket,
+                    Settled::Released,
+                )));
             }
-            Leaving::Leave => return Ok(Heard::Done(presence(self.op.ticket, Settled::NotOurs))),
+            OfflineStep::Leave => {
+                return Ok(StepResult::Done(presence(self.op.ticket, Settled::NotOurs)));
+            }
         };
-        Ok(Heard::More)
+        Ok(StepResult::More)
     }
 
     fn refused(&self, why: String) -> Option<Outcome> {

@@ -20,7 +20,7 @@ use super::Context;
 use super::dispatch::expire;
 use super::errors::Fault;
 use super::events::Entry;
-use super::run::{Heard, Job};
+use super::run::{Job, StepResult};
 use super::scripts::Script;
 use super::states::set_states;
 use super::step::{Replies, Step};
@@ -36,7 +36,7 @@ use crate::store::schema::{self, event};
 pub(super) struct Progress<'a> {
     context: &'a Context,
     op: &'a op::Progress,
-    stage: Coming,
+    stage: ProgressStep,
     /// It was begun before and broke off: its event may be missing though nothing is left to write.
     owed: bool,
     /// Greatest number of finished commands.
@@ -50,7 +50,7 @@ pub(super) struct Progress<'a> {
 }
 
 /// Progress of the writing.
-enum Coming {
+enum ProgressStep {
     /// All of it is to be read.
     Look,
     /// The finished commands are to be merged.
@@ -69,7 +69,7 @@ impl<'a> Progress<'a> {
         Self {
             context,
             op,
-            stage: Coming::Look,
+            stage: ProgressStep::Look,
             owed,
             room: COMPLETE_COMMANDS_MAX,
             has_book: false,
@@ -97,7 +97,7 @@ impl<'a> Progress<'a> {
     }
 
     /// Takes what was read, and decides what is to be done about it, if anything.
-    fn looked(&mut self, mut replies: Replies) -> Result<Option<Coming>, Fault> {
+    fn looked(&mut self, mut replies: Replies) -> Result<Option<ProgressStep>, Fault> {
         let size = usize::try_from(replies.int()?).unwrap_or_default();
         if size > 0 {
             self.room = size;
@@ -117,17 +117,17 @@ impl<'a> Progress<'a> {
         let state = state.as_deref().and_then(TaskState::parse);
         let after = self.merged();
         Ok(if self.owed {
-            Some(Coming::Complete)
+            Some(ProgressStep::Complete)
         } else if state.is_some_and(is_final)
             && (self.context.clear_on_done || after.complete == self.known.complete)
         {
             None
         } else if after.changes(&self.known) {
-            Some(Coming::Complete)
+            Some(ProgressStep::Complete)
         } else {
             // Said again, an end still says how long the task is to be kept.
             let news = self.op.state.is_some() && self.op.state != state;
-            (news || after.done).then_some(Coming::Renew)
+            (news || after.done).then_some(ProgressStep::Renew)
         })
     }
 
@@ -258,28 +258,28 @@ impl<'a> Progress<'a> {
 }
 
 impl Job for Progress<'_> {
-    fn ask(&mut self, step: &mut Step) {
+    fn encode(&mut self, step: &mut Step) {
         match self.stage {
-            Coming::Look => self.look(step),
-            Coming::Complete => step.one(0, self.merge_complete()),
-            Coming::Oncall => step.one(0, self.merge_oncall()),
-            Coming::Fields => self.write_fields(step),
-            Coming::Renew => self.conclude(self.merged().done, step),
+            ProgressStep::Look => self.look(step),
+            ProgressStep::Complete => step.one(0, self.merge_complete()),
+            ProgressStep::Oncall => step.one(0, self.merge_oncall()),
+            ProgressStep::Fields => self.write_fields(step),
+            ProgressStep::Renew => self.conclude(self.merged().done, step),
         }
     }
 
-    fn hear(&mut self, mut replies: Replies) -> Result<Heard, Fault> {
+    fn on_replies(&mut self, mut replies: Replies) -> Result<StepResult, Fault> {
         let next = match self.stage {
-            Coming::Look => self.looked(replies)?,
-            Coming::Complete => {
+            ProgressStep::Look => self.looked(replies)?,
+            ProgressStep::Complete => {
                 self.known.complete = replies.texts()?;
-                Some(Coming::Oncall)
+                Some(ProgressStep::Oncall)
             }
-            Coming::Oncall => {
+            ProgressStep::Oncall => {
                 self.known.oncall = replies.texts()?;
-                Some(Coming::Fields)
+                Some(ProgressStep::Fields)
             }
-            Coming::Fields | Coming::Renew => {
+            ProgressStep::Fields | ProgressStep::Renew => {
                 replies.rest_good()?;
                 None
             }
@@ -287,9 +287,9 @@ impl Job for Progress<'_> {
         Ok(match next {
             Some(next) => {
                 self.stage = next;
-                Heard::More
+                StepResult::More
             }
-            None => Heard::Done(self.outcome(Ok(()))),
+            None => StepResult::Done(self.outcome(Ok(()))),
         })
     }
 
@@ -336,7 +336,7 @@ pub(super) struct Answer<'a> {
 }
 
 impl Job for Answer<'_> {
-    fn ask(&mut self, step: &mut Step) {
+    fn encode(&mut self, step: &mut Step) {
         let op = self.op;
         let state = match op.rcc {
             1 => event::ANSWERED,
@@ -362,9 +362,9 @@ impl Job for Answer<'_> {
         }
     }
 
-    fn hear(&mut self, mut replies: Replies) -> Result<Heard, Fault> {
+    fn on_replies(&mut self, mut replies: Replies) -> Result<StepResult, Fault> {
         replies.rest_good()?;
-        Ok(Heard::Done(Some(Outcome::Report {
+        Ok(StepResult::Done(Some(Outcome::Report {
             origin: self.op.origin,
             result: Ok(()),
         })))

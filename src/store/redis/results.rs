@@ -7,7 +7,7 @@ use super::dispatch::expire;
 use super::errors::Fault;
 use super::events::Entry;
 use super::progress::{hget, lrange};
-use super::run::{Heard, Job};
+use super::run::{Job, StepResult};
 use super::scripts::Script;
 use super::step::{Replies, Step, texts};
 use super::tasks::{commands_of, hosts_of};
@@ -44,7 +44,7 @@ impl<'a> Arrived<'a> {
 }
 
 impl Job for Arrived<'_> {
-    fn ask(&mut self, step: &mut Step) {
+    fn encode(&mut self, step: &mut Step) {
         let op = self.op;
         let Ok(text) = &self.text else {
             return step.one(0, redis::cmd("PING"));
@@ -63,10 +63,10 @@ impl Job for Arrived<'_> {
         step.one(1, entry.append(&self.context.node));
     }
 
-    fn hear(&mut self, mut replies: Replies) -> Result<Heard, Fault> {
+    fn on_replies(&mut self, mut replies: Replies) -> Result<StepResult, Fault> {
         replies.rest_good()?;
         let result = self.text.as_ref().map(drop).map_err(Clone::clone);
-        Ok(Heard::Done(self.outcome(result)))
+        Ok(StepResult::Done(self.outcome(result)))
     }
 
     fn refused(&self, why: String) -> Option<Outcome> {
@@ -85,7 +85,7 @@ pub(super) struct Whole<'a> {
 }
 
 impl Job for Whole<'_> {
-    fn ask(&mut self, step: &mut Step) {
+    fn encode(&mut self, step: &mut Step) {
         let mut claim = redis::cmd("GET");
         step.one(0, claim.arg(schema::task(self.key)).take());
         let mut book = redis::cmd("ZREVRANGE");
@@ -95,7 +95,7 @@ impl Job for Whole<'_> {
         step.one(0, hosts.arg(schema::task_hosts(self.key)).take());
     }
 
-    fn hear(&mut self, mut replies: Replies) -> Result<Heard, Fault> {
+    fn on_replies(&mut self, mut replies: Replies) -> Result<StepResult, Fault> {
         let claim = replies.text()?;
         let commands = commands_of(replies.value()?)?;
         let hosts = hosts_of(replies.value()?)?;
@@ -113,7 +113,7 @@ impl Job for Whole<'_> {
                 expires: true,
             })
         });
-        Ok(Heard::Done(found(self.ticket, Found::Whole(task))))
+        Ok(StepResult::Done(found(self.ticket, Found::Whole(task))))
     }
 
     fn refused(&self, why: String) -> Option<Outcome> {
@@ -186,7 +186,7 @@ impl<'a> Task<'a> {
 }
 
 impl Job for Task<'_> {
-    fn ask(&mut self, step: &mut Step) {
+    fn encode(&mut self, step: &mut Step) {
         let hosts = self.next();
         if hosts.is_empty() {
             return step.one(0, redis::cmd("PING"));
@@ -204,16 +204,16 @@ impl Job for Task<'_> {
         }
     }
 
-    fn hear(&mut self, mut replies: Replies) -> Result<Heard, Fault> {
+    fn on_replies(&mut self, mut replies: Replies) -> Result<StepResult, Fault> {
         for _ in self.next() {
             let host = self.read(&mut replies)?;
             self.told.push(host);
         }
         Ok(if self.told.len() == self.hosts.len() {
             let told = std::mem::take(&mut self.told);
-            Heard::Done(found(self.ticket, Found::Task(told)))
+            StepResult::Done(found(self.ticket, Found::Task(told)))
         } else {
-            Heard::More
+            StepResult::More
         })
     }
 
@@ -231,20 +231,23 @@ pub(super) struct Output<'a> {
 }
 
 impl Job for Output<'_> {
-    fn ask(&mut self, step: &mut Step) {
+    fn encode(&mut self, step: &mut Step) {
         let mut read = redis::cmd("HGET");
         read.arg(schema::task_result(self.code, self.host));
         step.one(0, read.arg(self.command).take());
     }
 
-    fn hear(&mut self, mut replies: Replies) -> Result<Heard, Fault> {
+    fn on_replies(&mut self, mut replies: Replies) -> Result<StepResult, Fault> {
         let text = match replies.value()? {
-            Value::Nil => return Ok(Heard::Done(found(self.ticket, Found::Output(None)))),
+            Value::Nil => return Ok(StepResult::Done(found(self.ticket, Found::Output(None)))),
             value => super::step::text(value)?.unwrap_or_default(),
         };
         let output = whole_output(&text);
         let output = output.ok_or_else(|| Fault::Own("what is stored is no result".to_owned()))?;
-        Ok(Heard::Done(found(self.ticket, Found::Output(Some(output)))))
+        Ok(StepResult::Done(found(
+            self.ticket,
+            Found::Output(Some(output)),
+        )))
     }
 
     fn refused(&self, why: String) -> Option<Outcome> {

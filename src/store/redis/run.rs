@@ -18,7 +18,7 @@ use redis::Value;
 use super::Context;
 use super::connection::Link;
 use super::errors::{Fault, judge, unexpected};
-use super::lease::Holder;
+use super::lease::LeaseHolder;
 use super::step::{Recipient, Replies, Step};
 use crate::ids::{HostId, TaskKey};
 use crate::limits::REDIS_KEYS_MAX;
@@ -31,7 +31,7 @@ const STEP_JOBS: usize = REDIS_KEYS_MAX;
 
 /// Continuation of an operation after a step.
 #[derive(Debug)]
-pub(super) enum Heard {
+pub(super) enum StepResult {
     /// There is another step.
     More,
     /// It is settled; a notice has no outcome.
@@ -41,13 +41,13 @@ pub(super) enum Heard {
 /// One operation on its way.
 pub(super) trait Job {
     /// Adds the commands of the next step. There is at least one.
-    fn ask(&mut self, step: &mut Step);
+    fn encode(&mut self, step: &mut Step);
 
     /// Takes the replies to them.
     ///
     /// # Errors
     /// When one is an error that ends the operation, or all of them.
-    fn hear(&mut self, replies: Replies) -> Result<Heard, Fault>;
+    fn on_replies(&mut self, replies: Replies) -> Result<StepResult, Fault>;
 
     /// The outcome when the store will never have it.
     fn refused(&self, why: String) -> Option<Outcome>;
@@ -55,7 +55,7 @@ pub(super) trait Job {
 
 /// Result of operations that were run together.
 #[derive(Debug)]
-pub(super) struct Course {
+pub(super) struct BatchProgress {
     /// For each operation its outcome, if it is settled.
     pub(super) settled: Vec<Option<Option<Outcome>>>,
     /// Those that were begun and are not settled.
@@ -69,31 +69,31 @@ pub(super) struct Course {
 pub(super) fn run<'a>(
     link: &mut Link,
     context: &Context,
-    lease: &mut Holder,
+    lease: &mut LeaseHolder,
     ops: &'a [Op],
     begin: impl Fn(&'a Op) -> Box<dyn Job + 'a>,
-) -> Course {
-    let mut course = Course {
+) -> BatchProgress {
+    let mut progress = BatchProgress {
         settled: ops.iter().map(|_| None).collect(),
         broken_off: Vec::new(),
         error: None,
     };
     for wave in waves(ops) {
         let mut active: Vec<_> = wave.into_iter().map(|at| (at, begin(&ops[at]))).collect();
-        while !active.is_empty() && course.error.is_none() {
-            course.error = lease.keep(link, context).err();
-            if course.error.is_none() {
-                active = take_step(link, context, active, &mut course);
+        while !active.is_empty() && progress.error.is_none() {
+            progress.error = lease.keep(link, context).err();
+            if progress.error.is_none() {
+                active = take_step(link, context, active, &mut progress);
             }
         }
-        if course.error.is_some() {
-            course
+        if progress.error.is_some() {
+            progress
                 .broken_off
                 .extend(active.into_iter().map(|(at, _)| at));
             break;
         }
     }
-    course
+    progress
 }
 
 /// Lets all take one step, and returns those that are not settled by it.
@@ -101,7 +101,7 @@ fn take_step<'a>(
     link: &mut Link,
     context: &Context,
     active: Vec<(usize, Box<dyn Job + 'a>)>,
-    course: &mut Course,
+    progress: &mut BatchProgress,
 ) -> Vec<(usize, Box<dyn Job + 'a>)> {
     let mut active = active;
     let jobs = active.len();
@@ -112,30 +112,30 @@ fn take_step<'a>(
             let mut step = Step::new();
             for (at, (_, job)) in some.iter_mut().enumerate() {
                 step.for_owner(number * STEP_JOBS + at);
-                job.ask(&mut step);
+                job.encode(&mut step);
             }
             step.finish(&context.own_set, context.keys_max)
         });
-    let replies = match link.ask_each(sets) {
+    let replies = match link.request_each(sets) {
         Ok(replies) => replies,
         Err(error) => {
-            course.error = Some(error);
+            progress.error = Some(error);
             return active;
         }
     };
-    let heard = deal_out(jobs, replies);
+    let heard = scatter_replies(jobs, replies);
     let mut left = Vec::new();
     for ((at, mut job), (fault, own)) in active.into_iter().zip(heard) {
         let result = match fault {
             Some(fault) => Err(fault),
-            None => job.hear(Replies::new(own)),
+            None => job.on_replies(Replies::new(own)),
         };
         match result {
-            Ok(Heard::Done(outcome)) => course.settled[at] = Some(outcome),
-            Ok(Heard::More) => left.push((at, job)),
-            Err(Fault::Own(why)) => course.settled[at] = Some(job.refused(why)),
-            Err(Fault::Away(why)) => {
-                course.error.get_or_insert(StoreError::Away(why));
+            Ok(StepResult::Done(outcome)) => progress.settled[at] = Some(outcome),
+            Ok(StepResult::More) => left.push((at, job)),
+            Err(Fault::Own(why)) => progress.settled[at] = Some(job.refused(why)),
+            Err(Fault::Unavailable(why)) => {
+                progress.error.get_or_insert(StoreError::Unavailable(why));
                 left.push((at, job));
             }
         }
@@ -144,38 +144,38 @@ fn take_step<'a>(
 }
 
 /// Gives each operation the replies to its own commands, and what went wrong with those it shares.
-fn deal_out(
+fn scatter_replies(
     jobs: usize,
     sets: Vec<(Vec<Value>, Vec<Recipient>)>,
 ) -> Vec<(Option<Fault>, Vec<Value>)> {
-    let mut dealt: Vec<(Option<Fault>, Vec<Value>)> = Vec::new();
-    dealt.resize_with(jobs, Default::default);
+    let mut scattered: Vec<(Option<Fault>, Vec<Value>)> = Vec::new();
+    scattered.resize_with(jobs, Default::default);
     let each = sets
         .into_iter()
         .flat_map(|(replies, recipients)| replies.into_iter().zip(recipients));
     for (reply, recipient) in each {
         match (recipient, reply) {
-            (Recipient::One(job), reply) => dealt[job].1.push(reply),
-            (Recipient::Dealt(owners), Value::Array(values)) => {
+            (Recipient::One(job), reply) => scattered[job].1.push(reply),
+            (Recipient::Scattered(owners), Value::Array(values)) => {
                 // A list that is too short is noticed by the operation that misses a reply.
                 for (job, value) in owners.into_iter().zip(values) {
-                    dealt[job].1.push(value);
+                    scattered[job].1.push(value);
                 }
             }
-            (Recipient::Each(owners) | Recipient::Dealt(owners), Value::ServerError(error)) => {
+            (Recipient::Each(owners) | Recipient::Scattered(owners), Value::ServerError(error)) => {
                 for job in owners {
-                    dealt[job].0.get_or_insert_with(|| judge(&error));
+                    scattered[job].0.get_or_insert_with(|| judge(&error));
                 }
             }
             (Recipient::Each(_), _) => {}
-            (Recipient::Dealt(owners), other) => {
+            (Recipient::Scattered(owners), other) => {
                 for job in owners {
-                    dealt[job].0.get_or_insert_with(|| unexpected(&other));
+                    scattered[job].0.get_or_insert_with(|| unexpected(&other));
                 }
             }
         }
     }
-    dealt
+    scattered
 }
 
 /// The operations in waves, as their places.
@@ -380,28 +380,31 @@ mod tests {
     #[test]
     fn an_error_of_a_shared_command_reaches_all_who_shared_it() {
         let error = redis::parse_redis_value(b"-WRONGTYPE no\r\n").unwrap();
-        let dealt = deal_out(
+        let scattered = scatter_replies(
             3,
             vec![
                 (vec![error], vec![Recipient::Each(vec![0, 2])]),
                 (vec![Value::Int(1)], vec![Recipient::One(1)]),
             ],
         );
-        assert!(matches!(dealt[0].0, Some(Fault::Own(_))));
-        assert!(dealt[1].0.is_none() && dealt[1].1 == [Value::Int(1)]);
-        assert!(matches!(dealt[2].0, Some(Fault::Own(_))));
+        assert!(matches!(scattered[0].0, Some(Fault::Own(_))));
+        assert!(scattered[1].0.is_none() && scattered[1].1 == [Value::Int(1)]);
+        assert!(matches!(scattered[2].0, Some(Fault::Own(_))));
     }
     #[test]
     fn a_list_is_dealt_out_and_an_error_in_it_is_one_operations_own() {
         let list = redis::parse_redis_value(b"*2\r\n:7\r\n-WRONGTYPE no\r\n").unwrap();
-        let dealt = deal_out(3, vec![(vec![list], vec![Recipient::Dealt(vec![2, 0])])]);
-        assert_eq!(dealt[2], (None, vec![Value::Int(7)]));
-        assert!(matches!(dealt[0].1[..], [Value::ServerError(_)]));
-        assert_eq!(dealt[1], (None, vec![]));
-        let none = deal_out(
-            1,
-            vec![(vec![Value::Okay], vec![Recipient::Dealt(vec![0])])],
+        let scattered = scatter_replies(
+            3,
+            vec![(vec![list], vec![Recipient::Scattered(vec![2, 0])])],
         );
-        assert!(matches!(none[0].0, Some(Fault::Away(_))));
+        assert_eq!(scattered[2], (None, vec![Value::Int(7)]));
+        assert!(matches!(scattered[0].1[..], [Value::ServerError(_)]));
+        assert_eq!(scattered[1], (None, vec![]));
+        let none = scatter_replies(
+            1,
+            vec![(vec![Value::Okay], vec![Recipient::Scattered(vec![0])])],
+        );
+        assert!(matches!(none[0].0, Some(Fault::Unavailable(_))));
     }
 }

@@ -5,7 +5,7 @@ use redis::Cmd;
 use super::Context;
 use super::dispatch::expire;
 use super::errors::Fault;
-use super::run::{Heard, Job};
+use super::run::{Job, StepResult};
 use super::scripts::Script;
 use super::step::{Replies, Step};
 use crate::ids::{HostId, TaskKey};
@@ -31,7 +31,7 @@ pub(super) struct States<'a> {
 }
 
 impl Job for States<'_> {
-    fn ask(&mut self, step: &mut Step) {
+    fn encode(&mut self, step: &mut Step) {
         let op = self.op;
         for states in op.states.chunks(REDIS_MEMBERS_MAX) {
             step.one(0, set_states(&op.key, states));
@@ -51,9 +51,9 @@ impl Job for States<'_> {
         }
     }
 
-    fn hear(&mut self, mut replies: Replies) -> Result<Heard, Fault> {
+    fn on_replies(&mut self, mut replies: Replies) -> Result<StepResult, Fault> {
         replies.rest_good()?;
-        Ok(Heard::Done(Some(Outcome::StatesWritten)))
+        Ok(StepResult::Done(Some(Outcome::StatesWritten)))
     }
 
     fn refused(&self, why: String) -> Option<Outcome> {

@@ -101,7 +101,7 @@ impl Keys {
             into.0.push(&command);
             into.1.push(match what {
                 Many::Delete => Recipient::Each(owners.to_vec()),
-                Many::Claim | Many::Release => Recipient::Dealt(owners.to_vec()),
+                Many::Claim | Many::Release => Recipient::Scattered(owners.to_vec()),
             });
         }
     }
@@ -128,7 +128,7 @@ pub(super) enum Recipient {
     /// Several, which only want to know that it went well.
     Each(Vec<usize>),
     /// Several: it is a list, and each has an entry of it to read.
-    Dealt(Vec<usize>),
+    Scattered(Vec<usize>),
 }
 
 impl Step {
@@ -248,7 +248,7 @@ impl Replies {
         match self.0.next() {
             Some(Value::ServerError(error)) => Err(judge(&error)),
             Some(value) => Ok(value),
-            None => Err(Fault::Away("a reply is missing".to_owned())),
+            None => Err(Fault::Unavailable("a reply is missing".to_owned())),
         }
     }
 
@@ -272,7 +272,9 @@ impl Replies {
         let mut values = list(self.value()?)?.into_iter();
         match (values.next(), values.next()) {
             (Some(first), Some(second)) => Ok((first, second)),
-            _ => Err(Fault::Away("unexpected reply: too short a list".to_owned())),
+            _ => Err(Fault::Unavailable(
+                "unexpected reply: too short a list".to_owned(),
+            )),
         }
     }
 
@@ -346,7 +348,7 @@ mod tests {
         let sizes: Vec<_> = recipients[1..]
             .iter()
             .map(|recipient| match recipient {
-                Recipient::Each(owners) | Recipient::Dealt(owners) => owners.len(),
+                Recipient::Each(owners) | Recipient::Scattered(owners) => owners.len(),
                 Recipient::One(_) => 0,
             })
             .collect();
@@ -358,7 +360,7 @@ mod tests {
         let mut replies = Replies::new(vec![Value::Int(3), Value::Nil, Value::Okay]);
         assert_eq!(replies.int(), Ok(3));
         assert_eq!(replies.text(), Ok(None));
-        assert!(matches!(replies.texts(), Err(Fault::Away(_))));
-        assert!(matches!(replies.int(), Err(Fault::Away(_))));
+        assert!(matches!(replies.texts(), Err(Fault::Unavailable(_))));
+        assert!(matches!(replies.int(), Err(Fault::Unavailable(_))));
     }
 }

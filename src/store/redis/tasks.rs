@@ -6,7 +6,7 @@ use redis::{Cmd, Value};
 use super::Context;
 use super::connection::{Commands, Link};
 use super::errors::Fault;
-use super::load::{ask, lenient};
+use super::load::{lenient, query};
 use super::scripts::Script;
 use super::step::{Replies, list, text, texts};
 use crate::ids::{HostId, TaskKey};
@@ -33,7 +33,7 @@ pub(super) fn page(
     let mut scan = redis::cmd("ZSCAN");
     scan.arg(schema::TASKS).arg(position);
     scan.arg("COUNT").arg(TASKS_PER_LOOK_MAX);
-    let (next, members) = ask(link, [scan], |replies| {
+    let (next, members) = query(link, [scan], |replies| {
         // A key of another kind names no task.
         let Some((next, members)) = lenient(schema::TASKS, replies.pair())? else {
             return Ok((b"0".to_vec(), Vec::new()));
@@ -71,11 +71,11 @@ fn look_at(
             command("EXISTS", schema::book(key)),
         ]
     });
-    let mut replies = Replies::new(link.ask(&look.collect())?);
+    let mut replies = Replies::new(link.request(&look.collect())?);
     let (mut whole, mut cut, mut unclaimed) = (Vec::new(), Vec::new(), Vec::new());
     for key in keys {
-        let claim = lenient(&schema::task(key), replies.text()).map_err(away)?;
-        let book = replies.int().map_err(away)? == 1;
+        let claim = lenient(&schema::task(key), replies.text()).map_err(unavailable)?;
+        let book = replies.int().map_err(unavailable)? == 1;
         match claim {
             Some(Some(text)) => match Claim::parse(&text) {
                 Some(claim) if claim.node == of && book => whole.push((key, text, claim)),
@@ -111,10 +111,10 @@ fn retake<'a>(
         calls.push(Script::Retake.on(&schema::task(key)).arg(before).arg(&text));
         claims.push((key, text, claim));
     }
-    let mut replies = Replies::new(link.ask(&calls)?);
+    let mut replies = Replies::new(link.request(&calls)?);
     let mut ours = Vec::new();
     for claim in claims {
-        if lenient("a task's claim", replies.int()).map_err(away)? == Some(1) {
+        if lenient("a task's claim", replies.int()).map_err(unavailable)? == Some(1) {
             ours.push(claim);
         }
     }
@@ -132,10 +132,10 @@ fn claim_to_clear<'a>(
         let mut set = command("SET", schema::task(key));
         set.arg(&claim).arg("NX").take()
     });
-    let mut replies = Replies::new(link.ask(&set.collect())?);
+    let mut replies = Replies::new(link.request(&set.collect())?);
     let mut ours = Vec::new();
     for key in keys {
-        if replies.text().map_err(away)?.is_some() {
+        if replies.text().map_err(unavailable)?.is_some() {
             ours.push((*key, claim.clone()));
         }
     }
@@ -177,13 +177,15 @@ fn load(
         let lives = command("PTTL", hosts.clone());
         [book, command("HGETALL", hosts), lives]
     });
-    let mut replies = Replies::new(link.ask(&read.collect())?);
+    let mut replies = Replies::new(link.request(&read.collect())?);
     let (mut found, mut foreign) = (Vec::new(), Commands::default());
     for (key, text, claim) in whole {
-        let book = lenient(&schema::book(key), replies.value()).map_err(away)?;
-        let hosts = lenient(&schema::task_hosts(key), replies.value()).map_err(away)?;
-        let hosts = hosts.map_or(Ok(Vec::new()), hosts_of).map_err(away)?;
-        let expires = replies.int().map_err(away)? >= 0;
+        let book = lenient(&schema::book(key), replies.value()).map_err(unavailable)?;
+        let hosts = lenient(&schema::task_hosts(key), replies.value()).map_err(unavailable)?;
+        let hosts = hosts
+            .map_or(Ok(Vec::new()), hosts_of)
+            .map_err(unavailable)?;
+        let expires = replies.int().map_err(unavailable)? >= 0;
         if hosts.is_empty() {
             // Another program's book: it was there before our claim.
             release(key, text, &mut foreign);
@@ -194,7 +196,9 @@ fn load(
             created: UnixMs(claim.created),
             queue: claim.queue,
             request: claim.request.parse().unwrap_or_default(),
-            commands: book.map_or(Ok(Vec::new()), commands_of).map_err(away)?,
+            commands: book
+                .map_or(Ok(Vec::new()), commands_of)
+                .map_err(unavailable)?,
             hosts,
             expires,
         });
@@ -215,9 +219,9 @@ fn mark_failures(link: &mut Link, tasks: &mut [HeldTask]) -> Result<(), StoreErr
         let ask = open
             .iter()
             .map(|(host, ..)| Script::Failed.on(&schema::task_result(key.as_str(), host)));
-        let mut replies = Replies::new(link.ask(&ask.collect())?);
+        let mut replies = Replies::new(link.request(&ask.collect())?);
         for (_, _, failed) in &mut open {
-            let said = lenient("the results of a host", replies.int()).map_err(away)?;
+            let said = lenient("the results of a host", replies.int()).map_err(unavailable)?;
             *failed = said == Some(1);
         }
     }
@@ -258,7 +262,7 @@ pub(super) fn sweep(
     let mut old = redis::cmd("ZRANGEBYSCORE");
     old.arg(schema::TASKS).arg("-inf").arg(format!("({oldest}"));
     old.arg("LIMIT").arg(from).arg(SWEEP_TASKS_MAX);
-    let names = ask(link, [old], |replies| {
+    let names = query(link, [old], |replies| {
         Ok(lenient(schema::TASKS, replies.texts())?.unwrap_or_default())
     })?;
     let keys = names.iter().filter_map(|name| TaskKey::parse(name, ""));
@@ -266,10 +270,10 @@ pub(super) fn sweep(
     let look = keys
         .iter()
         .flat_map(|key| [schema::task(key), schema::book(key)].map(|name| command("EXISTS", name)));
-    let mut replies = Replies::new(link.ask(&look.collect())?);
+    let mut replies = Replies::new(link.request(&look.collect())?);
     let mut gone = Commands::default();
     for key in &keys {
-        let left = replies.int().map_err(away)? + replies.int().map_err(away)?;
+        let left = replies.int().map_err(unavailable)? + replies.int().map_err(unavailable)?;
         if left == 0 {
             gone.push(redis::cmd("ZREM").arg(schema::TASKS).arg(key.as_str()));
         }
@@ -285,14 +289,14 @@ fn command(verb: &str, key: String) -> Cmd {
     redis::cmd(verb).arg(key).take()
 }
 
-fn away(fault: Fault) -> StoreError {
+fn unavailable(fault: Fault) -> StoreError {
     fault.into_store_error()
 }
 
 /// Runs commands whose replies say nothing. What a spoilt key does not take is left.
 fn all_good(link: &mut Link, commands: &Commands) -> Result<(), StoreError> {
-    for reply in link.ask(commands)? {
-        lenient("a key of a task's", Replies::new(vec![reply]).value()).map_err(away)?;
+    for reply in link.request(commands)? {
+        lenient("a key of a task's", Replies::new(vec![reply]).value()).map_err(unavailable)?;
     }
     Ok(())
 }

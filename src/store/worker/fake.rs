@@ -216,7 +216,7 @@ impl Backend for Fake {
         world.silent.clear();
         *cursor = HeldCursor::End;
         match std::mem::take(&mut world.cut_taking) {
-            true => Err(StoreError::Away("cut".to_owned())),
+            true => Err(StoreError::Unavailable("cut".to_owned())),
             false => Ok(()),
         }
     }
@@ -265,7 +265,7 @@ impl Backend for Fake {
             if done >= cut {
                 return Ran {
                     done,
-                    error: Some(StoreError::Away("cut".to_owned())),
+                    error: Some(StoreError::Unavailable("cut".to_owned())),
                 };
             }
             outcomes.extend(world.run(op));
@@ -285,7 +285,9 @@ impl Backend for Fake {
         let mut world = self.world()?;
         world.probes += 1;
         match world.breaks_always {
-            true => Err(StoreError::Away("the connection was closed".to_owned())),
+            true => Err(StoreError::Unavailable(
+                "the connection was closed".to_owned(),
+            )),
             false => Ok(()),
         }
     }

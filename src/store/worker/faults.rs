@@ -8,7 +8,7 @@ use crate::time::{Instant, Span};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Source {
     /// Operations of the core.
-    Hands,
+    Pending,
     /// Operations of the replay buffer: the one at this index.
     Recent(usize),
     /// The oldest of the spool.

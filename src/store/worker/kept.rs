@@ -5,7 +5,7 @@
 //! deleted when all of it has been replayed, before anything newer is written. In between it equals the
 //! copy in memory.
 
-use super::life::Life;
+use super::machine::Worker;
 use crate::store::Backend;
 
 /// Relation of the copy on disk to the one in memory.
@@ -15,7 +15,7 @@ pub(super) struct Kept {
     given_up: bool,
 }
 
-impl Life {
+impl Worker {
     /// Takes over what a process kept that ended in an outage.
     pub(super) fn take_over_recent(&mut self) {
         let now = self.now();

@@ -1,20 +1,20 @@
 //! The store thread: take a batch, run it, answer, wake.
 //!
 //! ```text
-//!  core ──Batch──▶ [ channel ] ──▶ hands ──▶ backend ──▶ outcomes ──▶ [ channel ] ──▶ core, one wake
+//!  core ──Batch──▶ [ channel ] ──▶ pending ──▶ backend ──▶ outcomes ──▶ [ channel ] ──▶ core, one wake
 //!                                    │          ▲
 //!                     while it is away ▼          │ replay, before anything new
 //!                                  spool ────────┘
 //! ```
 //!
-//! This page is the thread and its channels; what it does is in [`Life`], one step at a time, so
+//! This page is the thread and its channels; what it does is in [`Worker`], one step at a time, so
 //! that tests and the simulation turn it by hand under a clock of their own.
 
 mod dispatches;
 mod faults;
 mod kept;
 mod lease;
-mod life;
+mod machine;
 mod nodes;
 mod recent;
 mod runs;
@@ -22,7 +22,7 @@ mod stats;
 mod suspects;
 mod trip;
 
-pub use life::{Life, Next};
+pub use machine::{Next, Worker};
 pub use stats::{Gauge, StoreStats};
 
 use std::io;
@@ -124,7 +124,7 @@ pub fn start(
     let (batches, from_core) = bounded(BATCHES_WAITING_MAX);
     let (to_core, outcomes) = bounded(OUTCOMES_WAITING_MAX);
     let (stop, stopping) = bounded(1);
-    let life_stats = Arc::clone(&stats);
+    let worker_stats = Arc::clone(&stats);
     let wake = Arc::new(wake);
     let run = move || {
         // Let go of last, when the channels are: that there is no store thread any more is to be noticed, too.
@@ -138,7 +138,7 @@ pub fn start(
             ..plan
         };
         Loop {
-            life: Life::new(make, plan, spool, clock, life_stats),
+            worker: Worker::new(make, plan, spool, clock, worker_stats),
             batches: from_core,
             outcomes: to_core,
             stopping,
@@ -167,7 +167,7 @@ impl StoreThread {
         let _ = self.stop.try_send(deadline / 4 * 3);
         drop(self.batches);
         let mut outcomes = Vec::new();
-        // The channel ends with the thread. It is emptied so that the thread never waits for room.
+        // The channel ends with the thread. It is drained so that the thread never waits for room.
         let ended = loop {
             match self.outcomes.recv_deadline(until) {
                 Ok(more) => outcomes.extend(more),
@@ -190,9 +190,9 @@ impl<W: Fn()> Drop for LastRing<W> {
     }
 }
 
-/// The thread's own loop: turns the life, and waits where it says so.
+/// The thread's own loop: turns the worker, and waits where it says so.
 struct Loop<W> {
-    life: Life,
+    worker: Worker,
     batches: Receiver<Batch>,
     outcomes: Sender<Vec<Outcome>>,
     stopping: Receiver<Duration>,
@@ -210,14 +210,14 @@ impl<W: Fn()> Loop<W> {
     fn run(mut self) {
         let mut ending = false;
         loop {
-            let next = self.life.turn();
+            let next = self.worker.turn();
             self.publish();
             let wait = match next {
                 Next::Over => return,
                 Next::Now => Duration::ZERO,
-                Next::At(moment) => moment.since(self.life.now()).into(),
+                Next::At(moment) => moment.since(self.worker.now()).into(),
             };
-            let came = match (ending, self.life.has_room()) {
+            let came = match (ending, self.worker.has_room()) {
                 (true, true) => self.rest(wait),
                 (true, false) => {
                     std::thread::park_timeout(wait);
@@ -227,17 +227,17 @@ impl<W: Fn()> Loop<W> {
             };
             match came {
                 Came::Batch(batch) => {
-                    self.life.take(batch);
+                    self.worker.take(batch);
                     // What came while the last was run is run as one.
-                    while self.life.has_room()
+                    while self.worker.has_room()
                         && let Ok(more) = self.batches.try_recv()
                     {
-                        self.life.take(more);
+                        self.worker.take(more);
                     }
                 }
                 Came::Stop(left) => {
                     ending = true;
-                    self.life.end(left.into());
+                    self.worker.end(left.into());
                 }
                 Came::Nothing => {}
             }
@@ -267,12 +267,12 @@ impl<W: Fn()> Loop<W> {
     fn rest(&mut self, wait: Duration) -> Came {
         match self.batches.try_recv() {
             Ok(batch) => Came::Batch(batch),
-            Err(_) if self.life.drained() => {
+            Err(_) if self.worker.drained() => {
                 std::thread::park_timeout(wait);
                 Came::Nothing
             }
             Err(_) => {
-                self.life.channel_is_empty();
+                self.worker.channel_is_empty();
                 Came::Nothing
             }
         }
@@ -281,7 +281,7 @@ impl<W: Fn()> Loop<W> {
     /// Sends the outcomes. If outcomes are already queued, the reader drains these too; it is not
     /// woken again.
     fn publish(&mut self) {
-        let outcomes = self.life.outcomes();
+        let outcomes = self.worker.outcomes();
         if outcomes.is_empty() {
             return;
         }

@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 
-use super::life::Life;
+use super::machine::Worker;
 use crate::limits::{NODE_LOOK_GAP_S, NODE_LOOK_S};
 use crate::store::op::Outcome;
 use crate::store::{HeldCursor, StoreError};
@@ -61,7 +61,7 @@ pub(super) struct TakeOver {
     tasks: Option<HeldCursor>,
 }
 
-impl Life {
+impl Worker {
     /// Looks at the leases of other nodes when that is due, and takes over what one that is gone has left, a page at a time.
     /// Whether there is more to do at once.
     pub(super) fn watch_nodes(&mut self) -> Result<bool, StoreError> {

@@ -9,7 +9,7 @@ use crate::limits::{RECENT_BYTES_MAX, RECENT_OPS_MAX, RECENT_S};
 use crate::store::op::Op;
 use crate::time::{Instant, Span};
 
-/// The reports and dispatches since [`RECENT_S`] seconds before the store was last seen not to have been emptied, bounded
+/// The reports and dispatches since [`RECENT_S`] seconds before the store was last seen to have its data, bounded
 /// in number and bytes.
 #[derive(Debug, Default)]
 pub(super) struct Recent {
@@ -42,7 +42,7 @@ impl Recent {
         }
     }
 
-    /// The store has not been emptied by `now`: what it confirmed [`RECENT_S`] before is safe with it.
+    /// The store still has its data at `now`: what it confirmed [`RECENT_S`] before is safe with it.
     pub fn prune(&mut self, now: Instant) {
         let limit = now - Span::from_secs(RECENT_S);
         while self.notes.front().is_some_and(|&(at, _)| at < limit) {

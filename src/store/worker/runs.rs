@@ -1,8 +1,8 @@
-//! Running operations and settling them: from the hands, from the spool, from what was confirmed lately. And
+//! Running operations and settling them: pending operations, the spool, the replay buffer. And
 //! the two other places an operation may end in, the spool and `rejected`.
 
 use super::faults::{Running, Source};
-use super::life::{Life, Next, Phase};
+use super::machine::{Next, Phase, Worker};
 use super::suspects::Suspects;
 use super::trip::trip;
 use super::{Clock, StoreStats};
@@ -13,9 +13,9 @@ use crate::store::{Backend, Ran, StoreError};
 use crate::time::{Instant, Span};
 
 /// Operations for which memory is kept between two runs.
-const HANDS_KEPT: usize = 64;
+const PENDING_KEPT: usize = 64;
 
-impl Life {
+impl Worker {
     /// Number of operations to run at once: `max`, unless recent panics call for care. Records what
     /// is run.
     fn begin(&mut self, source: Source, max: usize) -> usize {
@@ -31,7 +31,7 @@ impl Life {
         let now = self.now();
         if let Some(why) = op.and_then(|op| self.suspects.verdict(&op, now)) {
             self.running = None;
-            self.put_aside(source, &why);
+            self.set_aside(source, &why);
             return Ok(true);
         }
         if let Some(backend) = &mut self.backend
@@ -52,12 +52,14 @@ impl Life {
     }
 
     /// Runs what came from the core, and passes the outcomes on.
-    pub(super) fn run_hands(&mut self) -> Result<(), StoreError> {
-        if !self.suspects.is_empty() && self.convict(Source::Hands, self.hands.first().cloned())? {
+    pub(super) fn run_pending(&mut self) -> Result<(), StoreError> {
+        if !self.suspects.is_empty()
+            && self.convict(Source::Pending, self.pending.first().cloned())?
+        {
             return Ok(());
         }
-        let max = self.begin(Source::Hands, STORE_RUN_OPS_MAX);
-        let ops = &self.hands[..max.min(self.hands.len())];
+        let max = self.begin(Source::Pending, STORE_RUN_OPS_MAX);
+        let ops = &self.pending[..max.min(self.pending.len())];
         let ops = &ops[..self.suspects.together(ops)];
         let Some(backend) = &mut self.backend else {
             return Ok(());
@@ -73,10 +75,10 @@ impl Life {
         judge(&mut self.suspects, ops, &ran, now);
         self.end_run(&ran);
         let mut refused = Vec::new();
-        let settled: Vec<Op> = self.hands.drain(..ran.done).collect();
+        let settled: Vec<Op> = self.pending.drain(..ran.done).collect();
         let mut answers = std::mem::take(&mut self.answers).into_iter();
         for op in settled {
-            if !is_told(&op) {
+            if !has_outcome(&op) {
                 continue;
             }
             let Some(answer) = answers.next() else {
@@ -100,21 +102,24 @@ impl Life {
         }
         self.reject(&refused);
         // What a crowd of hosts filled is not kept for the few that follow it.
-        self.hands.shrink_to(HANDS_KEPT);
+        self.pending.shrink_to(PENDING_KEPT);
         ran.error.map_or(Ok(()), Err)
     }
 
     /// Replays some of the spool.
-    pub(super) fn run_spooled(&mut self) -> Result<Next, StoreError> {
+    pub(super) fn replay_spooled(&mut self) -> Result<Next, StoreError> {
         if !self.suspects.is_empty() {
-            let next = self.spool.next(1, REPLAY_BYTES_MAX).map_err(away)?;
+            let next = self.spool.next(1, REPLAY_BYTES_MAX).map_err(unavailable)?;
             let next = next.first().cloned();
             if self.convict(Source::Spool, next)? {
                 return Ok(Next::Now);
             }
         }
         let max = self.begin(Source::Spool, REPLAY_OPS_MAX);
-        let ops = self.spool.next(max, REPLAY_BYTES_MAX).map_err(away)?;
+        let ops = self
+            .spool
+            .next(max, REPLAY_BYTES_MAX)
+            .map_err(unavailable)?;
         let ops = &ops[..self.suspects.together(ops)];
         let Some(backend) = &mut self.backend else {
             return Ok(Next::Now);
@@ -144,7 +149,7 @@ impl Life {
     }
 
     /// Writes again what was confirmed lately, from the `next`-th on.
-    pub(super) fn run_again(&mut self, next: usize) -> Result<Next, StoreError> {
+    pub(super) fn replay_recent(&mut self, next: usize) -> Result<Next, StoreError> {
         if !self.suspects.is_empty() {
             let op = self.recent.slice(next, 1).first().cloned();
             if self.convict(Source::Recent(next), op)? {
@@ -162,7 +167,7 @@ impl Life {
             self.recent.renew(now);
             // Before anything newer is written: what is found at a start must not be older than what is in the store.
             self.forget_kept();
-            self.phase = Phase::Replay;
+            self.phase = Phase::ReplaySpool;
             return Ok(Next::Now);
         }
         let ran = execute(
@@ -183,7 +188,7 @@ impl Life {
             refused.extend(self.recent.remove(index).map(|op| (op, error)));
         }
         refused.reverse();
-        self.phase = Phase::Again(next + ran.done - refused.len());
+        self.phase = Phase::ReplayRecent(next + ran.done - refused.len());
         self.reject(&refused);
         ran.error.map_or(Ok(Next::Now), Err)
     }
@@ -228,27 +233,27 @@ impl Life {
         Ok(Next::Now)
     }
 
-    /// Puts the reports in the hands into the spool, all of them, and acknowledges them. If that cannot be they
-    /// stay, and [`stuck`](Life::stuck) says why.
-    pub(super) fn put_away(&mut self) {
-        if self.hands.is_empty() {
+    /// Spools all pending reports and acknowledges them. If that cannot be they
+    /// stay, and [`stuck`](Worker::stuck) says why.
+    pub(super) fn spool_pending(&mut self) {
+        if self.pending.is_empty() {
             self.stuck = None;
             return;
         }
-        match self.spool_hands() {
+        match self.append_pending() {
             Ok(()) => self.stuck = None,
             Err(SpoolError::Record(_)) => self.refuse_unspoolable(),
             Err(error) => self.stuck = Some(error.to_string()),
         }
     }
 
-    fn spool_hands(&mut self) -> Result<(), SpoolError> {
-        let reports: Vec<&Op> = self.hands.iter().collect();
+    fn append_pending(&mut self) -> Result<(), SpoolError> {
+        let reports: Vec<&Op> = self.pending.iter().collect();
         self.spool.append(&reports)?;
         self.spool.sync()?;
-        self.stats.spooled.add(self.hands.len());
-        self.out.extend(self.hands.iter().filter_map(spooled));
-        self.hands.clear();
+        self.stats.spooled.add(self.pending.len());
+        self.out.extend(self.pending.iter().filter_map(spooled));
+        self.pending.clear();
         Ok(())
     }
 
@@ -256,27 +261,27 @@ impl Life {
     fn refuse_unspoolable(&mut self) {
         let mut refused = Vec::new();
         let mut good = Vec::new();
-        for op in self.hands.drain(..) {
+        for op in self.pending.drain(..) {
             match spool::check(&op) {
                 Ok(()) => good.push(op),
                 Err(error) => refused.push((op, error.to_string())),
             }
         }
-        self.hands = good;
+        self.pending = good;
         self.reject(&refused);
         let told = refused.iter().filter_map(|(op, error)| refusal(op, error));
         self.out.extend(told);
-        if let Err(error) = self.spool_hands() {
+        if let Err(error) = self.append_pending() {
             self.stuck = Some(error.to_string());
         }
     }
 
     /// Takes the one operation out that was run alone and cannot be run, for this reason.
-    pub(super) fn put_aside(&mut self, source: Source, why: &str) {
+    pub(super) fn set_aside(&mut self, source: Source, why: &str) {
         let error = why.to_owned();
         let op = match source {
-            Source::Hands => {
-                let op = (!self.hands.is_empty()).then(|| self.hands.remove(0));
+            Source::Pending => {
+                let op = (!self.pending.is_empty()).then(|| self.pending.remove(0));
                 let told = op.as_ref().and_then(|op| refusal(op, &error));
                 self.out.extend(told);
                 if let Some(Op::Dispatch(dispatch)) = &op {
@@ -334,7 +339,7 @@ fn execute(
     );
     assert_eq!(
         answers.len(),
-        ops[..ran.done].iter().filter(|op| is_told(op)).count(),
+        ops[..ran.done].iter().filter(|op| has_outcome(op)).count(),
         "one outcome for each operation"
     );
     stats.batches.add(1);
@@ -354,7 +359,7 @@ fn judge(suspects: &mut Suspects, ops: &[Op], ran: &Ran, now: Instant) {
 }
 
 /// Returns whether an operation has an outcome when it is run.
-fn is_told(op: &Op) -> bool {
+fn has_outcome(op: &Op) -> bool {
     !matches!(op, Op::Notice(_) | Op::Outside(_) | Op::Forget(_))
 }
 
@@ -421,6 +426,6 @@ fn refusal_of(answer: Outcome) -> Option<String> {
     }
 }
 
-fn away(error: SpoolError) -> StoreError {
-    StoreError::Away(error.to_string())
+fn unavailable(error: SpoolError) -> StoreError {
+    StoreError::Unavailable(error.to_string())
 }

@@ -30,8 +30,8 @@ pub struct StoreStats {
     pub spool_bytes: Gauge,
     /// Damaged stretches found in the spool.
     pub spool_damaged: Gauge,
-    /// Operations in the hands of the thread: neither stored nor spooled yet.
-    pub in_hand: Gauge,
+    /// Pending operations: neither stored nor spooled yet.
+    pub pending_ops: Gauge,
 }
 
 /// One number of [`StoreStats`].

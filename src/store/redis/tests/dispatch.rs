@@ -61,7 +61,10 @@ fn a_dispatch_cut_at_any_command_is_finished_or_given_up_when_the_server_serves_
             let mut outcomes = Vec::new();
             let ran = store.run(&[op(&one)], &mut outcomes);
             server.say(&["ACL", "SETUSER", "default", &format!("+{verb}")]);
-            assert!(matches!(ran.error, Some(StoreError::Away(_))), "{verb}");
+            assert!(
+                matches!(ran.error, Some(StoreError::Unavailable(_))),
+                "{verb}"
+            );
             assert_eq!((ran.done, outcomes.len()), (0, 0), "{verb}");
             assert_eq!(keys_of(&server, &name), left, "{verb}");
             reopen(&mut store);

@@ -16,7 +16,10 @@ pub(super) fn impatient(timeout_ms: u64) -> Settings {
 }
 
 fn assert_away(ran: &Ran) {
-    let away = matches!(ran.error, Some(StoreError::Away(_) | StoreError::Broken(_)));
+    let away = matches!(
+        ran.error,
+        Some(StoreError::Unavailable(_) | StoreError::Broken(_))
+    );
     assert!(away, "{ran:?}");
 }
 
@@ -41,7 +44,7 @@ fn a_server_that_hangs_is_away_in_bounded_time_and_comes_back() {
     assert_eq!((ran.done, outcomes.len()), (0, 0));
     // One timeout, and not one for each of thousands of replies.
     assert!(begun.elapsed() < PATIENCE, "{:?}", begun.elapsed());
-    assert!(matches!(store.open(), Err(StoreError::Away(_))));
+    assert!(matches!(store.open(), Err(StoreError::Unavailable(_))));
     server.go_on();
     reopen(&mut store);
     run(&mut store, &ops);
@@ -55,7 +58,7 @@ fn a_hung_servers_socket_does_not_hold_us_for_ever() {
     let mut store = RedisStore::new(server.unix_address(), impatient(50));
     let begun = Instant::now();
     for _ in 0..8 {
-        assert!(matches!(store.open(), Err(StoreError::Away(_))));
+        assert!(matches!(store.open(), Err(StoreError::Unavailable(_))));
     }
     assert!(begun.elapsed() < PATIENCE);
     server.go_on();
@@ -90,7 +93,7 @@ fn a_server_that_dies_is_away_and_is_found_again() {
     let mut outcomes = Vec::new();
     assert_away(&store.run(&[online("b", 2)], &mut outcomes));
     assert_eq!(store.run(&[online("b", 2)], &mut outcomes).done, 0);
-    assert!(matches!(store.open(), Err(StoreError::Away(_))));
+    assert!(matches!(store.open(), Err(StoreError::Unavailable(_))));
     server.restart();
     reopen(&mut store);
     assert_eq!(claim(&mut store, "b", 2), 1);
@@ -139,7 +142,7 @@ fn a_user_that_lacks_a_command_makes_the_store_away() {
         (["~*", "+@all", "-zscan"], "ZSCAN"),
     ] {
         match open("limited", &rights).1 {
-            Err(StoreError::Away(why)) => assert!(why.contains(command), "{why}"),
+            Err(StoreError::Unavailable(why)) => assert!(why.contains(command), "{why}"),
             other => panic!("{command}: {other:?}"),
         }
     }
@@ -156,7 +159,7 @@ fn a_renamed_command_makes_the_store_away() {
         let server = RedisServer::start(&["--rename-command", command, "OTHER"]);
         let mut store = RedisStore::new(server.address(), settings("n1"));
         match store.open() {
-            Err(StoreError::Away(why)) => {
+            Err(StoreError::Unavailable(why)) => {
                 assert!(why.to_lowercase().contains(&ours.to_lowercase()), "{why}");
             }
             other => panic!("{command}: {other:?}"),
@@ -169,7 +172,7 @@ fn a_read_only_replica_is_away() {
     let server = RedisServer::start(&["--replicaof", "127.0.0.1 1"]);
     let mut store = RedisStore::new(server.address(), settings("n1"));
     match store.open() {
-        Err(StoreError::Away(why)) => assert!(why.contains("READONLY"), "{why}"),
+        Err(StoreError::Unavailable(why)) => assert!(why.contains("READONLY"), "{why}"),
         other => panic!("{other:?}"),
     }
 }
@@ -182,7 +185,9 @@ fn a_full_server_says_so() {
     let mut second = RedisStore::new(server.address(), settings("n1"));
     for _ in 0..20 {
         match second.open() {
-            Err(StoreError::Away(why)) => assert!(why.contains("max number of clients"), "{why}"),
+            Err(StoreError::Unavailable(why)) => {
+                assert!(why.contains("max number of clients"), "{why}")
+            }
             other => panic!("{other:?}"),
         }
     }
@@ -224,7 +229,7 @@ fn what_is_no_redis_is_named() {
     ] {
         let (answer, mut store) = answering(bytes);
         match store.open() {
-            Err(StoreError::Away(why)) => assert!(why.contains(words), "{why}"),
+            Err(StoreError::Unavailable(why)) => assert!(why.contains(words), "{why}"),
             other => panic!("{other:?}"),
         }
         drop(store);
@@ -338,13 +343,13 @@ fn a_cluster_of_one_server_is_asked_about_one_key_at_a_time() {
     // No slot is served yet.
     assert!(matches!(
         store.open(),
-        Err(StoreError::Away(why)) if why.starts_with("CLUSTERDOWN")
+        Err(StoreError::Unavailable(why)) if why.starts_with("CLUSTERDOWN")
     ));
     server.say(&["CLUSTER", "ADDSLOTSRANGE", "0", "16383"]);
     reopen(&mut store);
     let error = store.run(&ops, &mut Vec::new()).error;
     assert!(
-        matches!(&error, Some(StoreError::Away(why)) if why.starts_with("CROSSSLOT")),
+        matches!(&error, Some(StoreError::Unavailable(why)) if why.starts_with("CROSSSLOT")),
         "{error:?}"
     );
     store.open().unwrap();
@@ -399,7 +404,7 @@ fn a_server_busy_with_a_script_is_waited_for() {
         let why = loop {
             let ran = store.run(&[online("a", 1)], &mut Vec::new());
             match ran.error {
-                Some(StoreError::Away(why)) => break why,
+                Some(StoreError::Unavailable(why)) => break why,
                 other => assert!(Instant::now() < deadline, "{other:?}"),
             }
         };
@@ -504,7 +509,7 @@ fn a_store_that_was_never_opened_is_away_and_shows_no_password() {
     assert_away(&store.run(&[online("a", 1)], &mut Vec::new()));
     assert!(store.lease(false).is_err());
     match store.open() {
-        Err(StoreError::Away(why)) => assert!(!why.contains("secret"), "{why}"),
+        Err(StoreError::Unavailable(why)) => assert!(!why.contains("secret"), "{why}"),
         other => panic!("{other:?}"),
     }
     assert!(!store.describe().contains("secret"));

@@ -52,7 +52,7 @@ impl Seed for RedisStore {
                 );
             }
         }
-        self.with_link(|link, _| super::load::ask(link, commands, |_| Ok(())))
+        self.with_link(|link, _| super::load::query(link, commands, |_| Ok(())))
             .unwrap();
     }
 }

@@ -120,21 +120,21 @@ fn tasks_are_told_again_when_taking_over_was_cut_short() {
 #[test]
 fn a_store_that_lost_its_contents_is_told_of_and_a_restore_is_state() {
     let mut bench = Bench::up(ROOM);
-    let emptied = |bench: &Bench| {
+    let lost_data = |bench: &Bench| {
         let last = bench.seen.iter().rev().find_map(|outcome| match outcome {
             Outcome::Up { emptied, .. } => Some(*emptied),
             _ => None,
         });
         last.unwrap()
     };
-    assert!(!emptied(&bench));
+    assert!(!lost_data(&bench));
     for is_empty in [true, false] {
         bench.world.get().error = away();
         bench.pass(1_001);
         bench.world.get().is_empty = is_empty;
         bench.world.get().error = None;
         bench.pass(1_001);
-        assert_eq!(emptied(&bench), is_empty);
+        assert_eq!(lost_data(&bench), is_empty);
     }
     let Op::Dispatch(task) = dispatch(7) else {
         panic!("a dispatch");
@@ -159,7 +159,7 @@ fn while_it_is_up_they_are_run_like_all_else_and_states_have_no_outcome() {
     assert_eq!(bench.world.get().state, 1);
     assert_eq!(bench.world.get().runs, [5]);
     // One of an older session is begun all the same: it is no state.
-    bench.life.take(Batch {
+    bench.worker.take(Batch {
         session: 0,
         ops: vec![states(), dispatch(3), read(4)],
     });
@@ -230,7 +230,7 @@ fn one_is_settled_however_often_it_goes_away_and_once() {
         bench.pass(1_100);
         // Back for the sign of life, and gone again before it is settled.
         bench.world.get().error = None;
-        while !matches!(bench.life.phase, life::Phase::Settle) {
+        while !matches!(bench.worker.phase, machine::Phase::Settle) {
             let next = bench.turn();
             if let Next::At(moment) = next {
                 bench.world.get().now = moment;
@@ -265,7 +265,7 @@ fn one_that_panics_is_run_again_and_then_put_aside_alone() {
     bench.world.get().mines = BTreeMap::from([(2, 1), (3, u32::MAX)]);
     bench.give([dispatch(1), dispatch(2)]);
     bench.pass(2_000);
-    // After a panic all that was in the hands is settled like what the store went away under.
+    // After a panic all that was was pending is settled like what the store went away under.
     assert_eq!(ended(&bench), [(1, Stored::Whole), (2, Stored::Whole)]);
     bench.give([dispatch(3), dispatch(4), report(9)]);
     bench.pass(10_000);
@@ -279,8 +279,8 @@ fn one_that_panics_is_run_again_and_then_put_aside_alone() {
 fn the_end_settles_what_is_in_the_hands() {
     let mut bench = Bench::up(ROOM);
     bench.give([dispatch(1), read(2)]);
-    bench.life.end(ms(1_000));
-    bench.life.channel_is_empty();
+    bench.worker.end(ms(1_000));
+    bench.worker.channel_is_empty();
     bench.pass(1);
     assert_eq!(ended(&bench), [(1, Stored::Whole)]);
     assert_eq!(answered(&bench), [(2, true)]);
@@ -293,7 +293,7 @@ fn what_was_put_back_into_an_emptied_store_is_put_back_again_when_it_loses_its_l
         Op::Dispatch(dispatch) => Op::Restore(dispatch),
         _ => unreachable!(),
     };
-    let emptied = |bench: &Bench, in_session| {
+    let lost_data = |bench: &Bench, in_session| {
         let up = |outcome: &Outcome| matches!(outcome, Outcome::Up { session, emptied: true, .. } if *session == in_session);
         bench.count(up) == 1
     };
@@ -306,15 +306,15 @@ fn what_was_put_back_into_an_emptied_store_is_put_back_again_when_it_loses_its_l
     let mut bench = Bench::up(ROOM);
     bench.world.get().ours = false;
     bench.pass(5_001);
-    assert!(emptied(&bench, 2), "the lease was gone");
+    assert!(lost_data(&bench, 2), "the lease was gone");
     bench.give([restore()]);
     bench.pass(1_000);
     // Our own set is there again, which says nothing of the tasks.
     away_and_back(&mut bench);
-    assert!(emptied(&bench, 3));
+    assert!(lost_data(&bench, 3));
     bench.give([restore()]);
     bench.pass(12_000);
     away_and_back(&mut bench);
     assert_eq!(bench.session, 4);
-    assert!(!emptied(&bench, 4), "long safe with the store");
+    assert!(!lost_data(&bench, 4), "long safe with the store");
 }

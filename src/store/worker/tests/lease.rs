@@ -1,12 +1,12 @@
 //! Ownership of the lease.
 
-use super::super::life::Phase;
+use super::super::machine::Phase;
 use super::*;
 
 #[test]
 fn a_dead_servers_lease_is_watched_and_then_taken() {
     let mut bench = Bench::new(ROOM);
-    let end = bench.life.now() + ms(14_000);
+    let end = bench.worker.now() + ms(14_000);
     bench.world.get().foreign = Some(end);
     bench.pass(1);
     let unclear = |o: &Outcome| {
@@ -33,7 +33,7 @@ fn a_dead_servers_lease_is_watched_and_then_taken() {
 #[test]
 fn a_lease_that_lapses_is_taken_without_more_ado() {
     let mut bench = Bench::new(ROOM);
-    let end = bench.life.now() + ms(700);
+    let end = bench.worker.now() + ms(700);
     bench.world.get().foreign = Some(end);
     bench.pass(1_100);
     assert_eq!(bench.count(|o| matches!(o, Outcome::LeaseClear)), 1);
@@ -43,7 +43,7 @@ fn a_lease_that_lapses_is_taken_without_more_ado() {
 #[test]
 fn a_living_servers_lease_ends_the_work_but_keeps_the_reports() {
     let mut bench = Bench::new(ROOM);
-    let now = bench.life.now();
+    let now = bench.worker.now();
     bench.world.get().foreign = Some(now + ms(12_000));
     bench.pass(3_000);
     bench.world.get().foreign = Some(now + ms(18_000));
@@ -62,7 +62,7 @@ fn a_living_servers_lease_ends_the_work_but_keeps_the_reports() {
 fn whoever_serves_goes_on_when_a_foreign_lease_appears() {
     let mut bench = Bench::up(ROOM);
     for _ in 0..4 {
-        let end = bench.life.now() + ms(15_000);
+        let end = bench.worker.now() + ms(15_000);
         bench.world.get().foreign = Some(end);
         bench.world.get().ours = false;
         bench.pass(5_000);
@@ -112,7 +112,7 @@ fn what_was_confirmed_before_a_long_standstill_in_which_the_store_was_emptied_is
 #[test]
 fn a_store_that_was_emptied_when_a_foreign_lease_ran_out_is_a_new_coming_up() {
     let mut bench = Bench::new(ROOM);
-    let end = bench.life.now() + ms(14_000);
+    let end = bench.worker.now() + ms(14_000);
     bench.world.get().foreign = Some(end);
     bench.pass(1);
     bench.give([report(1)]);
@@ -133,7 +133,7 @@ fn a_store_that_was_emptied_when_a_foreign_lease_ran_out_is_a_new_coming_up() {
 #[test]
 fn so_is_one_that_was_emptied_and_went_away_while_a_foreign_lease_ran_out() {
     let mut bench = Bench::new(ROOM);
-    let end = bench.life.now() + ms(14_000);
+    let end = bench.worker.now() + ms(14_000);
     bench.world.get().foreign = Some(end);
     bench.pass(1);
     bench.world.get().error = away();
@@ -159,7 +159,7 @@ fn so_is_one_that_was_emptied_and_went_away_while_a_foreign_lease_ran_out() {
 #[test]
 fn one_that_is_emptied_while_it_is_read_for_the_first_time_is_read_again() {
     let mut bench = Bench::new(ROOM);
-    while !matches!(bench.life.phase, Phase::Tasks(_)) {
+    while !matches!(bench.worker.phase, Phase::Tasks(_)) {
         bench.turn();
     }
     bench.world.get().forgot_node = true;

@@ -34,7 +34,7 @@ fn audit() -> Op {
 }
 
 fn away() -> Option<StoreError> {
-    Some(StoreError::Away("gone".to_owned()))
+    Some(StoreError::Unavailable("gone".to_owned()))
 }
 
 fn ms(ms: u64) -> Span {
@@ -43,7 +43,7 @@ fn ms(ms: u64) -> Span {
 
 struct Bench {
     world: Shared,
-    life: Life,
+    worker: Worker,
     dir: tempfile::TempDir,
     seen: Vec<Outcome>,
     session: u32,
@@ -54,17 +54,17 @@ impl Bench {
         let dir = tempfile::tempdir().unwrap();
         let world = Shared::default();
         world.get().now = Instant::ZERO + ms(1_000_000);
-        let life = Self::life(&world, dir.path(), spool_bytes);
+        let worker = Self::worker(&world, dir.path(), spool_bytes);
         Self {
             world,
-            life,
+            worker,
             dir,
             seen: Vec::new(),
             session: 0,
         }
     }
 
-    fn life(world: &Shared, dir: &std::path::Path, spool_bytes: u64) -> Life {
+    fn worker(world: &Shared, dir: &std::path::Path, spool_bytes: u64) -> Worker {
         let plan = Plan {
             spool_dir: dir.to_path_buf(),
             spool_bytes,
@@ -75,7 +75,7 @@ impl Bench {
         };
         let spool = Spool::open(dir, spool_bytes).unwrap();
         let maker = world.clone();
-        Life::new(
+        Worker::new(
             Box::new(move || maker.backend()),
             plan,
             spool,
@@ -87,13 +87,13 @@ impl Bench {
     /// The process is killed, and another one started in its place.
     fn killed(self, spool_bytes: u64) -> Self {
         let Self {
-            world, life, dir, ..
+            world, worker, dir, ..
         } = self;
-        drop(life);
+        drop(worker);
         // The lease of the dead one has run out meanwhile.
         world.get().ours = false;
         Self {
-            life: Self::life(&world, dir.path(), spool_bytes),
+            worker: Self::worker(&world, dir.path(), spool_bytes),
             world,
             dir,
             seen: Vec::new(),
@@ -110,8 +110,8 @@ impl Bench {
 
     /// One step, and how long until the next.
     fn turn(&mut self) -> Next {
-        let next = self.life.turn();
-        let told = self.life.outcomes();
+        let next = self.worker.turn();
+        let told = self.worker.outcomes();
         for outcome in &told {
             if let Outcome::Up { session, .. } = outcome {
                 self.session = *session;
@@ -123,11 +123,11 @@ impl Bench {
 
     /// Lets so many milliseconds pass, with a step whenever one is due.
     fn pass(&mut self, millis: u64) {
-        let end = self.life.now() + ms(millis);
+        let end = self.worker.now() + ms(millis);
         let mut steps = 0;
         loop {
             steps += 1;
-            assert!(steps < 10_000, "it never rests: {:?}", self.life.phase);
+            assert!(steps < 10_000, "it never rests: {:?}", self.worker.phase);
             match self.turn() {
                 Next::Over => return,
                 Next::Now => {}
@@ -137,7 +137,7 @@ impl Bench {
                     world.now = world.now.max(moment);
                 }
             }
-            if self.life.now() > end {
+            if self.worker.now() > end {
                 return;
             }
         }
@@ -146,8 +146,8 @@ impl Bench {
     }
 
     fn give(&mut self, ops: impl IntoIterator<Item = Op>) {
-        assert!(self.life.has_room());
-        self.life.take(Batch {
+        assert!(self.worker.has_room());
+        self.worker.take(Batch {
             session: self.session,
             ops: ops.into_iter().collect(),
         });

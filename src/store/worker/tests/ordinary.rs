@@ -39,11 +39,11 @@ fn operations_gather_for_no_longer_than_the_flush() {
 fn full_hands_are_not_kept_waiting() {
     let mut bench = Bench::up(ROOM);
     bench.give((0..2_500).map(report));
-    assert!(!bench.life.has_room());
+    assert!(!bench.worker.has_room());
     bench.turn();
     bench.turn();
     assert_eq!(bench.world.get().runs, [STORE_RUN_OPS_MAX; 2]);
-    assert!(bench.life.has_room());
+    assert!(bench.worker.has_room());
 }
 
 #[test]
@@ -72,7 +72,7 @@ fn while_it_is_away_reports_are_spooled_and_state_is_forgotten() {
     bench.pass(5_000);
     assert_eq!(bench.acknowledged().0, [1, 2, 3]);
     assert_eq!(bench.aways(), ["gone"]);
-    assert_eq!(bench.life.stats.spool_records_waiting.get(), 3);
+    assert_eq!(bench.worker.stats.spool_records_waiting.get(), 3);
     assert_eq!(bench.world.get().stored.len(), 0);
     bench.world.get().error = None;
     bench.pass(1_001);
@@ -85,7 +85,7 @@ fn while_it_is_away_reports_are_spooled_and_state_is_forgotten() {
     drop(world);
     assert_eq!(bench.session, 2);
     assert_eq!(bench.acknowledged().0, [1, 2, 3], "told once");
-    assert_eq!(bench.life.stats.replayed.get(), 3);
+    assert_eq!(bench.worker.stats.replayed.get(), 3);
 }
 
 #[test]
@@ -98,7 +98,7 @@ fn it_is_tried_again_at_least_every_second() {
         let Next::At(moment) = bench.turn() else {
             panic!("it does not wait");
         };
-        let now = bench.life.now();
+        let now = bench.worker.now();
         assert!(moment > now && moment.since(now) <= ms(1_000));
         bench.world.get().now = moment;
     }
@@ -107,7 +107,7 @@ fn it_is_tried_again_at_least_every_second() {
 #[test]
 fn state_of_an_old_session_is_thrown_away_and_its_reports_are_not() {
     let mut bench = Bench::up(ROOM);
-    bench.life.take(Batch {
+    bench.worker.take(Batch {
         session: 0,
         ops: vec![audit(), report(1), audit()],
     });
@@ -174,7 +174,7 @@ fn a_refused_report_is_answered_so_and_written_down() {
     bench.pass(1_001);
     assert_eq!(bench.world.get().log.last(), Some(&5));
     assert_eq!(bench.rejected(), [2, 4]);
-    assert_eq!(bench.life.stats.rejected.get(), 2);
+    assert_eq!(bench.worker.stats.rejected.get(), 2);
     assert_eq!(bench.session, 2);
 }
 
@@ -196,7 +196,7 @@ fn a_full_spool_keeps_the_reports_in_hand_and_takes_no_more() {
     bench.world.get().error = away();
     bench.pass(1_001);
     let mut given = 0;
-    while bench.life.has_room() {
+    while bench.worker.has_room() {
         given += 1;
         assert!(given < 100, "its bound does not hold");
         bench.give([report(given)]);
@@ -213,7 +213,7 @@ fn a_full_spool_keeps_the_reports_in_hand_and_takes_no_more() {
     bench.pass(1_001);
     assert_eq!(bench.acknowledged().0, (1..=given).collect::<Vec<_>>());
     assert_eq!(bench.world.get().log, (1..=given).collect::<Vec<_>>());
-    assert!(bench.life.has_room());
+    assert!(bench.worker.has_room());
 }
 
 #[test]
@@ -226,12 +226,12 @@ fn a_long_replay_takes_new_reports_behind_it_and_ends() {
         bench.pass(1);
     }
     bench.world.get().error = None;
-    bench.world.get().now = bench.life.now() + ms(1_000);
+    bench.world.get().now = bench.worker.now() + ms(1_000);
     // One new report after every step for which there is room.
     let mut next = 10_000;
     for _ in 0..100 {
         bench.turn();
-        if bench.life.has_room() && bench.session == 0 {
+        if bench.worker.has_room() && bench.session == 0 {
             bench.give([report(next)]);
             next += 1;
         }
@@ -247,8 +247,8 @@ fn a_long_replay_takes_new_reports_behind_it_and_ends() {
 fn the_end_settles_what_is_there_and_gives_up_the_lease() {
     let mut bench = Bench::up(ROOM);
     bench.give([report(1), audit()]);
-    bench.life.end(ms(1_000));
-    bench.life.channel_is_empty();
+    bench.worker.end(ms(1_000));
+    bench.worker.channel_is_empty();
     bench.pass(1);
     assert_eq!(bench.acknowledged().0, [1]);
     let world = bench.world.get();
@@ -263,18 +263,18 @@ fn the_end_of_a_server_whose_store_is_away_leaves_reports_in_the_spool() {
     bench.world.get().error = away();
     bench.pass(1);
     bench.give([report(1)]);
-    bench.life.end(ms(1_000));
-    bench.life.channel_is_empty();
+    bench.worker.end(ms(1_000));
+    bench.worker.channel_is_empty();
     bench.pass(2_000);
     assert_eq!(bench.acknowledged().0, [1]);
     assert_eq!(bench.turn(), Next::Over);
     let Bench {
-        world, life, dir, ..
+        world, worker, dir, ..
     } = bench;
-    drop(life);
+    drop(worker);
     world.get().error = None;
     let mut bench = Bench {
-        life: Bench::life(&world, dir.path(), ROOM),
+        worker: Bench::worker(&world, dir.path(), ROOM),
         world,
         dir,
         seen: Vec::new(),

@@ -16,7 +16,7 @@ fn storm(seed: u64) {
             5 if rng.u8(..4) == 0 => bench.world.get().panics = rng.u32(1..3),
             6 if rng.u8(..4) == 0 => bench.world.get().ours = false,
             7 if rng.u8(..4) == 0 => bench.world.get().held_panics = 1,
-            _ if bench.life.has_room() => {
+            _ if bench.worker.has_room() => {
                 let more = rng.u64(1..20);
                 let mut ops: Vec<Op> = (given..given + more).map(report).collect();
                 ops.push(audit());
@@ -27,7 +27,7 @@ fn storm(seed: u64) {
         }
         bench.pass(rng.u64(1..700));
         let kept = bench.world.get().stored.len() as u64;
-        let waiting = bench.life.spool.records();
+        let waiting = bench.worker.spool.records();
         let rejected = bench.rejected();
         let (good, bad) = bench.acknowledged();
         // Only what panicked when it was run alone, after others did, is ever refused.
@@ -65,7 +65,7 @@ fn storm(seed: u64) {
     settled.sort_unstable();
     settled.dedup();
     assert_eq!(settled, all, "seed {seed}: each is stored or written down");
-    assert!(bench.life.spool.is_empty());
+    assert!(bench.worker.spool.is_empty());
 }
 
 #[test]

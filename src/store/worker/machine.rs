@@ -28,8 +28,8 @@ use super::recent::Recent;
 use super::suspects::Suspects;
 use super::{Clock, Make, Plan, StoreStats};
 use crate::limits::{
-    BATCH_OPS_MAX, RECENT_S, SPOOL_TAIL_RECORDS, STORE_HANDS_OPS_MAX, STORE_IDLE_MS, STORE_LOOK_MS,
-    STORE_RUN_OPS_MAX, STORE_SWEEP_S,
+    BATCH_OPS_MAX, RECENT_S, SPOOL_TAIL_RECORDS, STORE_IDLE_MS, STORE_LOOK_MS,
+    STORE_PENDING_OPS_MAX, STORE_RUN_OPS_MAX, STORE_SWEEP_S,
 };
 use crate::rng::Rng;
 use crate::store::op::{Batch, Found, Op, Outcome, Stored};
@@ -43,9 +43,9 @@ pub(super) enum Phase {
     /// It is away; when to try again.
     Down(Instant),
     /// Recently confirmed reports are replayed, from this index on.
-    Again(usize),
+    ReplayRecent(usize),
     /// The spool is replayed.
-    Replay,
+    ReplaySpool,
     /// Dispatches that the store went away under are settled.
     Settle,
     /// The lease is looked at.
@@ -77,9 +77,9 @@ pub enum Next {
 #[derive(Debug, Default)]
 struct Outage {
     why: String,
-    told: bool,
-    told_stuck: bool,
-    told_hopeless: bool,
+    notified: bool,
+    notified_stuck: bool,
+    notified_hopeless: bool,
 }
 
 /// The end that was asked for.
@@ -90,7 +90,7 @@ struct Ending {
 }
 
 /// State of the store thread, without the waiting. The caller brings the time, as a [`Clock`].
-pub struct Life {
+pub struct Worker {
     make: Make,
     pub(super) plan: Plan,
     pub(super) clock: Box<dyn Clock>,
@@ -110,18 +110,18 @@ pub struct Life {
     pub(super) nodes: Nodes,
     pub(super) taking: Option<TakeOver>,
     /// Taking over was cut short: some of the tasks may be ours by now, and the core does not know them.
-    retell: bool,
+    tasks_unread: bool,
     session: u32,
     /// There is evidence since the last connection that the store has lost its data.
-    emptied: bool,
+    lost_data: bool,
     /// Time at which a task was last restored to a store that had lost it.
     pub(super) restored: Option<Instant>,
     /// Operations taken and not settled; only reports unless it is up.
-    pub(super) hands: Vec<Op>,
+    pub(super) pending: Vec<Op>,
     pub(super) dispatches: Dispatches,
     /// Time since which operations are pending.
-    gathering: Instant,
-    /// The hands are kept for another try after a panic, instead of being spooled.
+    pending_since: Instant,
+    /// The pending operations are kept for another try after a panic, instead of being spooled.
     hold: bool,
     /// Reason for which reports cannot be stored anywhere.
     pub(super) stuck: Option<String>,
@@ -137,7 +137,7 @@ pub struct Life {
     rng: Rng,
 }
 
-impl Life {
+impl Worker {
     /// One that has not reached its store yet.
     #[must_use]
     pub fn new(
@@ -148,7 +148,7 @@ impl Life {
         stats: Arc<StoreStats>,
     ) -> Self {
         let now = clock.now();
-        let mut life = Self {
+        let mut worker = Self {
             make,
             rejected: Rejected::in_dir(&plan.spool_dir),
             rng: Rng::new(plan.seed),
@@ -167,13 +167,13 @@ impl Life {
             lease: Keeper::default(),
             nodes: Nodes::default(),
             taking: None,
-            retell: false,
+            tasks_unread: false,
             session: 0,
-            emptied: false,
+            lost_data: false,
             restored: None,
-            hands: Vec::new(),
+            pending: Vec::new(),
             dispatches: Dispatches::default(),
-            gathering: now,
+            pending_since: now,
             hold: false,
             stuck: None,
             outage: Outage::default(),
@@ -185,8 +185,8 @@ impl Life {
             out: Vec::new(),
             ending: None,
         };
-        life.take_over_recent();
-        life
+        worker.take_over_recent();
+        worker
     }
 
     /// Time of its clock.
@@ -206,13 +206,13 @@ impl Life {
     #[must_use]
     pub fn has_room(&self) -> bool {
         let emptying =
-            matches!(self.phase, Phase::Replay) && self.spool.records() <= SPOOL_TAIL_RECORDS;
+            matches!(self.phase, Phase::ReplaySpool) && self.spool.records() <= SPOOL_TAIL_RECORDS;
         self.stuck.is_none() && !self.full() && !emptying
     }
 
     /// Returns whether the pending operations have no room for another batch.
     fn full(&self) -> bool {
-        self.hands.len() + BATCH_OPS_MAX > STORE_HANDS_OPS_MAX
+        self.pending.len() + BATCH_OPS_MAX > STORE_PENDING_OPS_MAX
     }
 
     /// Takes a batch. State for another store connection is dropped; dispatches and questions are
@@ -220,8 +220,8 @@ impl Life {
     pub fn take(&mut self, batch: Batch) {
         let up = matches!(self.phase, Phase::Up);
         let current = up && batch.session == self.session;
-        if self.hands.is_empty() {
-            self.gathering = self.now();
+        if self.pending.is_empty() {
+            self.pending_since = self.now();
         }
         for op in batch.ops {
             let kept = match &op {
@@ -230,7 +230,7 @@ impl Life {
                 op => current || op.is_report(),
             };
             if kept {
-                self.hands.push(op);
+                self.pending.push(op);
             } else {
                 self.out.extend(not_begun(&op));
             }
@@ -242,12 +242,12 @@ impl Life {
         self.dispatches.begin(request, now)
     }
 
-    /// Leaves only reports in the hands: state is forgotten, questions are answered so, and dispatches, which may have been
+    /// Leaves only reports among the pending operations: state is forgotten, questions are answered so, and dispatches, which may have been
     /// begun, wait to be settled.
-    fn empty_hands(&mut self) {
-        for op in std::mem::take(&mut self.hands) {
+    fn keep_only_reports(&mut self) {
+        for op in std::mem::take(&mut self.pending) {
             match op {
-                op if op.is_report() => self.hands.push(op),
+                op if op.is_report() => self.pending.push(op),
                 Op::Dispatch(dispatch) => self.dispatches.keep(dispatch),
                 op => self.out.extend(not_begun(&op)),
             }
@@ -289,14 +289,14 @@ impl Life {
         let now = self.now();
         self.running = None;
         if let Some(ending) = self.ending
-            && (now >= ending.deadline || (ending.drained && self.hands.is_empty()))
+            && (now >= ending.deadline || (ending.drained && self.pending.is_empty()))
         {
             self.finish();
         }
         match self.phase {
             Phase::Over => Next::Over,
             Phase::NameTaken => {
-                self.put_away();
+                self.spool_pending();
                 Next::At(now + self.plan.retry)
             }
             Phase::Down(retry) => self.down(retry),
@@ -310,15 +310,15 @@ impl Life {
     fn down(&mut self, retry: Instant) -> Next {
         if !self.hold || self.ending.is_some() {
             self.keep_recent();
-            self.put_away();
-            self.tell();
+            self.spool_pending();
+            self.notify();
         }
         if self.now() < retry {
             return Next::At(retry);
         }
         match self.open() {
             Ok(()) => {
-                self.phase = Phase::Again(0);
+                self.phase = Phase::ReplayRecent(0);
                 Next::Now
             }
             Err(error) => self.lose(&error),
@@ -348,8 +348,8 @@ impl Life {
         }
         // A look at the lease may have changed the phase; what follows is one of those below all the same.
         match &self.phase {
-            Phase::Again(next) => self.run_again(*next),
-            Phase::Replay => self.replay(),
+            Phase::ReplayRecent(next) => self.replay_recent(*next),
+            Phase::ReplaySpool => self.replay(),
             Phase::Settle => self.settle_dispatch(),
             Phase::Lease => {
                 self.look_at_lease(false)?;
@@ -360,11 +360,11 @@ impl Life {
             }
             Phase::Held(cursor) => {
                 let cursor = cursor.clone();
-                self.tell_held(cursor)
+                self.read_hosts(cursor)
             }
             Phase::Tasks(cursor) => {
                 let cursor = cursor.clone();
-                self.tell_tasks(cursor)
+                self.read_tasks(cursor)
             }
             Phase::Up => self.up(),
             Phase::Down(_) | Phase::NameTaken | Phase::Over => Ok(Next::Now),
@@ -377,16 +377,16 @@ impl Life {
             return Ok(Next::Now);
         }
         // New ones go behind those that wait.
-        self.put_away();
-        self.run_spooled()
+        self.spool_pending();
+        self.replay_spooled()
     }
 
-    fn tell_held(&mut self, mut cursor: HeldCursor) -> Result<Next, StoreError> {
+    fn read_hosts(&mut self, mut cursor: HeldCursor) -> Result<Next, StoreError> {
         let everyone = self.session == 0;
         let mut hosts = Vec::new();
         if let Some(backend) = &mut self.backend {
             if cursor == HeldCursor::Start {
-                self.emptied |= !backend.has_own_set()?;
+                self.lost_data |= !backend.has_own_set()?;
             }
             backend.held(everyone, &mut cursor, &mut hosts)?;
         }
@@ -395,22 +395,22 @@ impl Life {
             self.out.push(Outcome::Held(hosts));
         }
         match cursor {
-            HeldCursor::End if everyone || self.retell => {
+            HeldCursor::End if everyone || self.tasks_unread => {
                 self.phase = Phase::Tasks(HeldCursor::Start);
             }
-            HeldCursor::End => self.come_up(),
+            HeldCursor::End => self.become_available(),
             cursor => self.phase = Phase::Held(cursor),
         }
         Ok(Next::Now)
     }
 
-    fn tell_tasks(&mut self, mut cursor: HeldCursor) -> Result<Next, StoreError> {
+    fn read_tasks(&mut self, mut cursor: HeldCursor) -> Result<Next, StoreError> {
         let mut tasks = Vec::new();
         let mut forgot_us = false;
         if let Some(backend) = &mut self.backend {
             backend.tasks(&mut cursor, &mut tasks)?;
             // The check of the lease entered this node. The tasks are not read again: had the store
-            // been emptied meanwhile, those that are replayed would belong to no node.
+            // lost its data meanwhile, those that are replayed would belong to no node.
             forgot_us = cursor == HeldCursor::End && !backend.knows_node()?;
         }
         self.contact();
@@ -420,18 +420,18 @@ impl Life {
                 _ => Outcome::InheritedTasks(tasks),
             });
         }
-        self.retell &= cursor != HeldCursor::End;
+        self.tasks_unread &= cursor != HeldCursor::End;
         match cursor {
-            HeldCursor::End if forgot_us => self.write_anew(),
-            HeldCursor::End => self.come_up(),
+            HeldCursor::End if forgot_us => self.rewrite(),
+            HeldCursor::End => self.become_available(),
             cursor => self.phase = Phase::Tasks(cursor),
         }
         Ok(Next::Now)
     }
 
-    fn come_up(&mut self) {
+    fn become_available(&mut self) {
         if !self.spool.is_empty() {
-            self.phase = Phase::Replay;
+            self.phase = Phase::ReplaySpool;
             return;
         }
         self.stats.reconnects.add(usize::from(self.session > 0));
@@ -444,14 +444,14 @@ impl Life {
         self.out.push(Outcome::Up {
             session: self.session,
             lease_clear: self.lease.cleared(),
-            emptied: std::mem::take(&mut self.emptied),
+            emptied: std::mem::take(&mut self.lost_data),
         });
     }
 
     fn up(&mut self) -> Result<Next, StoreError> {
         let now = self.now();
         if self.ripe(now) {
-            self.run_hands()?;
+            self.run_pending()?;
             return Ok(Next::Now);
         }
         if let Some(backend) = &mut self.backend
@@ -475,8 +475,8 @@ impl Life {
         if self.watch()? {
             due = due.min(self.look_due);
         }
-        let flush = self.gathering + self.plan.flush;
-        Ok(Next::At(match self.hands.is_empty() {
+        let flush = self.pending_since + self.plan.flush;
+        Ok(Next::At(match self.pending.is_empty() {
             true => due,
             false => due.min(flush),
         }))
@@ -498,10 +498,10 @@ impl Life {
 
     /// Returns whether the pending operations should be run now.
     fn ripe(&self, now: Instant) -> bool {
-        let waited = now >= self.gathering + self.plan.flush;
-        let enough = self.hands.len() >= STORE_RUN_OPS_MAX;
+        let waited = now >= self.pending_since + self.plan.flush;
+        let enough = self.pending.len() >= STORE_RUN_OPS_MAX;
         let hurry = enough || self.ending.is_some() || self.faults.careful(now);
-        !self.hands.is_empty() && (waited || hurry)
+        !self.pending.is_empty() && (waited || hurry)
     }
 
     fn look_at_lease(&mut self, forced: bool) -> Result<(), StoreError> {
@@ -518,7 +518,7 @@ impl Life {
         let after = self.clock.now();
         self.contact();
         // While it comes up, what it confirmed before it went away is still to be written again. And an answer alone does
-        // not say that it has kept anything: it may have been emptied while we stood still.
+        // not say that it has kept anything: it may have lost its data while we stood still.
         if up && matches!(lease, Lease::Ours) {
             self.recent.prune(before);
         }
@@ -526,20 +526,20 @@ impl Life {
             News::Nothing => {}
             News::ClearAndLost if up => {
                 self.out.push(Outcome::LeaseClear);
-                self.write_anew();
+                self.rewrite();
             }
-            News::ClearAndLost => self.emptied = true,
+            News::ClearAndLost => self.lost_data = true,
             // It was due to run out, so that it is gone says nothing of the rest.
             News::Clear if up => self.out.push(Outcome::LeaseClear),
             News::Clear => {}
             // It is written once more as it is: only what may be missing besides has to be known.
-            News::Lost if matches!(self.phase, Phase::Lease) => self.emptied = true,
-            News::Lost => self.write_anew(),
+            News::Lost if matches!(self.phase, Phase::Lease) => self.lost_data = true,
+            News::Lost => self.rewrite(),
             News::Dead if forced => {}
             News::Dead => self.look_at_lease(true)?,
             News::NameTaken => {
                 log::error!("store: another server renews the lease of our name");
-                self.empty_hands();
+                self.keep_only_reports();
                 self.out.push(Outcome::NameTaken);
                 self.phase = Phase::NameTaken;
             }
@@ -553,21 +553,21 @@ impl Life {
             }
         }
         match self.phase {
-            Phase::Up if forgot_us => self.write_anew(),
-            _ => self.emptied |= forgot_us,
+            Phase::Up if forgot_us => self.rewrite(),
+            _ => self.lost_data |= forgot_us,
         }
         Ok(())
     }
 
     /// The lease is gone that was there: the rest may be as well.
-    fn write_anew(&mut self) {
+    fn rewrite(&mut self) {
         log::warn!(
             "store: our entry in it has gone, since we stood still or it lost what it had: all is written anew"
         );
-        self.emptied = true;
-        self.empty_hands();
+        self.lost_data = true;
+        self.keep_only_reports();
         self.keep_recent();
-        self.phase = Phase::Again(0);
+        self.phase = Phase::ReplayRecent(0);
     }
 
     /// The store is away.
@@ -580,15 +580,15 @@ impl Life {
         let retry = self.soon();
         let next = self.go_down(retry);
         self.keep_recent();
-        self.put_away();
-        self.tell();
+        self.spool_pending();
+        self.notify();
         let hopeless = match error {
             StoreError::Refused(why) => Some(Outcome::Refused(why.clone())),
             StoreError::Damaged(why) => Some(Outcome::Damaged(why.clone())),
-            StoreError::Away(_) | StoreError::Broken(_) => None,
+            StoreError::Unavailable(_) | StoreError::Broken(_) => None,
         };
         if let Some(outcome) = hopeless
-            && !std::mem::replace(&mut self.outage.told_hopeless, true)
+            && !std::mem::replace(&mut self.outage.notified_hopeless, true)
         {
             self.out.push(outcome);
         }
@@ -599,14 +599,14 @@ impl Life {
     fn go_down(&mut self, retry: Instant) -> Next {
         self.probed = false;
         self.nodes.interrupted();
-        self.retell |= self.taking.take().is_some();
+        self.tasks_unread |= self.taking.take().is_some();
         self.lease.interrupted();
         // What was put back just before it went may have gone with its last seconds, and our set be back without it.
         let recent = Span::from_secs(RECENT_S);
-        self.emptied |= self
+        self.lost_data |= self
             .restored
             .is_some_and(|at| self.contact.since(at) <= recent);
-        self.empty_hands();
+        self.keep_only_reports();
         self.phase = Phase::Down(retry);
         Next::At(retry)
     }
@@ -617,13 +617,15 @@ impl Life {
     }
 
     /// Tells the core that the store is away: once, and again when reports can be put nowhere, or somewhere again.
-    fn tell(&mut self) {
+    fn notify(&mut self) {
         let stuck = self.stuck.is_some();
-        if self.outage.why.is_empty() || (self.outage.told && self.outage.told_stuck == stuck) {
+        if self.outage.why.is_empty()
+            || (self.outage.notified && self.outage.notified_stuck == stuck)
+        {
             return;
         }
-        self.outage.told = true;
-        self.outage.told_stuck = stuck;
+        self.outage.notified = true;
+        self.outage.notified_stuck = stuck;
         let text = match &self.stuck {
             Some(stuck) => format!("{}; reports wait unacknowledged: {stuck}", self.outage.why),
             None => self.outage.why.clone(),
@@ -655,14 +657,14 @@ impl Life {
             alone: true,
         }) = running
         {
-            self.put_aside(source, &format!("running it panicked: {text}"));
+            self.set_aside(source, &format!("running it panicked: {text}"));
             return Next::Now;
         }
         let careful = self.faults.careful(now);
-        let in_hands = running.is_some_and(|running| running.source == Source::Hands);
-        self.hold = in_hands || !careful;
+        let was_pending = running.is_some_and(|running| running.source == Source::Pending);
+        self.hold = was_pending || !careful;
         self.outage.why = format!("the store thread failed: {text}");
-        self.tell();
+        self.notify();
         let retry = if careful { self.soon() } else { now };
         self.go_down(retry)
     }
@@ -671,10 +673,10 @@ impl Life {
     fn finish(&mut self) {
         let connected = !matches!(self.phase, Phase::Down(_) | Phase::NameTaken | Phase::Over);
         self.phase = Phase::Over;
-        self.empty_hands();
-        self.put_away();
-        if !self.hands.is_empty() {
-            let left = self.hands.len();
+        self.keep_only_reports();
+        self.spool_pending();
+        if !self.pending.is_empty() {
+            let left = self.pending.len();
             log::error!("store: ended with {left} reports neither stored nor spooled");
         }
         if let Some(backend) = &mut self.backend
@@ -695,13 +697,13 @@ impl Life {
     fn gauge(&self) {
         let stats = &self.stats;
         stats.state.set(match self.phase {
-            Phase::Again(_) | Phase::Replay | Phase::Settle => 0,
+            Phase::ReplayRecent(_) | Phase::ReplaySpool | Phase::Settle => 0,
             Phase::Lease | Phase::Held(_) | Phase::Tasks(_) => 0,
             Phase::Up => 1,
             Phase::Down(_) => 2,
             Phase::NameTaken | Phase::Over => 3,
         });
-        stats.in_hand.set(self.hands.len() as u64);
+        stats.pending_ops.set(self.pending.len() as u64);
         stats.spool_records_waiting.set(self.spool.records());
         stats.spool_bytes.set(self.spool.bytes());
         stats.spool_damaged.set(self.spool.damaged());
