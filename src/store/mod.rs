@@ -9,8 +9,6 @@
 //! The reactor sees [`op`] and the two channels. Everything else here lives on the store thread.
 
 pub mod address;
-#[cfg(test)]
-pub(crate) mod conformance;
 #[cfg(feature = "embedded")]
 pub mod embedded;
 pub mod op;
@@ -19,6 +17,8 @@ pub mod records;
 pub mod redis;
 pub mod schema;
 pub mod spool;
+#[cfg(test)]
+pub(crate) mod tests;
 pub mod worker;
 
 use crate::time::{Span, UnixMs};

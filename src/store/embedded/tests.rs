@@ -6,8 +6,8 @@ use std::os::unix::fs::PermissionsExt;
 use super::file::FILE_NAME;
 use super::*;
 use crate::ids::{HostId, HostRef};
-use crate::store::conformance::{Case, Seed, Subject, conformance_tests};
 use crate::store::op::{Online, Stamp};
+use crate::store::tests::conformance::{Case, Seed, Subject, conformance_tests};
 
 conformance_tests!(fresh);
 

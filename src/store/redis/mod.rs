@@ -34,8 +34,6 @@ mod tls;
 mod wire;
 
 #[cfg(test)]
-mod testing;
-#[cfg(test)]
 mod tests;
 
 use std::collections::HashSet;

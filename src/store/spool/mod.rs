@@ -532,6 +532,4 @@ pub fn is_in_use(dir: &Path) -> bool {
 }
 
 #[cfg(test)]
-pub(super) mod testing;
-#[cfg(test)]
 mod tests;

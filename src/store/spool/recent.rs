@@ -183,7 +183,7 @@ mod tests {
     use super::*;
     use crate::ids::{HostId, TaskKey};
     use crate::store::op::{Dispatch, Stamp, TaskState};
-    use crate::store::spool::testing::{name, report};
+    use crate::store::tests::reports::{name, report};
     use crate::time::UnixMs;
 
     const ROOM: u64 = 1 << 20;

@@ -161,7 +161,7 @@ mod tests {
     use super::*;
     use crate::ids::HostId;
     use crate::store::op::{Stamp, TaskResult};
-    use crate::store::spool::testing::{name, report};
+    use crate::store::tests::reports::{name, report};
     use crate::time::UnixMs;
     use proptest::prelude::*;
 

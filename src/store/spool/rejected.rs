@@ -82,7 +82,7 @@ fn show(op: &Op) -> (&'static str, Value) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::spool::testing::report;
+    use crate::store::tests::reports::report;
 
     #[test]
     fn a_line_has_the_time_the_reason_and_the_record() {

@@ -3,8 +3,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::testing::{name, report};
 use super::*;
+use crate::store::tests::reports::{name, report};
 
 const ROOM: u64 = 1 << 30;
 

@@ -293,6 +293,4 @@ impl<W: Fn()> Loop<W> {
 }
 
 #[cfg(test)]
-mod fake;
-#[cfg(test)]
 mod tests;

@@ -115,7 +115,7 @@ fn weight(op: &Op) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::spool::testing::{name, report};
+    use crate::store::tests::reports::{name, report};
 
     fn at(secs: u64) -> Instant {
         Instant::ZERO + Span::from_secs(secs)

@@ -150,7 +150,7 @@ impl Suspects {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::spool::testing::report;
+    use crate::store::tests::reports::report;
 
     fn at(secs: u64) -> Instant {
         Instant::ZERO + Span::from_secs(secs)

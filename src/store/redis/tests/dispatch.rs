@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::failures::{impatient, reopen};
 use super::*;
 use crate::store::op::{Batch, Dispatch, Found, Question, Read, Stored, TaskResult, TaskState};
-use crate::store::redis::testing::PATIENCE;
+use crate::store::redis::tests::server::PATIENCE;
 use crate::store::spool::Spool;
 use crate::store::worker::{Plan, StoreThread, start};
 use crate::store::{HeldCursor, StoreError};

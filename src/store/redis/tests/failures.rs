@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::*;
-use crate::store::redis::testing::PATIENCE;
+use crate::store::redis::tests::server::PATIENCE;
 use crate::store::{Ran, Settings, StoreError};
 use crate::time::Span;
 

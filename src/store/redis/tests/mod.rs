@@ -6,15 +6,16 @@ mod failures;
 mod loading;
 mod presence;
 mod progress;
+mod server;
 
 use super::RedisStore;
-use super::testing::{RedisServer, settings};
 use crate::codec::message::Phase;
 use crate::ids::{HostId, HostRef, TaskKey};
-use crate::store::conformance::{Case, Seed, Subject, conformance_tests};
 use crate::store::op::{self, Op, Outcome, Reason, Settled, Stamp};
+use crate::store::tests::conformance::{Case, Seed, Subject, conformance_tests};
 use crate::store::{Backend, Dump, schema};
 use crate::time::UnixMs;
+use server::{RedisServer, settings};
 
 conformance_tests!(fresh);
 

@@ -3,18 +3,18 @@
 use std::collections::BTreeMap;
 use std::fs;
 
-use super::fake::Shared;
 use super::*;
 use crate::codec::message::{Ask, Flag};
 use crate::ids::{ConnId, HostId};
 use crate::limits::STORE_LOOK_MS;
 use crate::store::StoreError;
 use crate::store::op::{Notice, Op, Origin, Stamp};
-use crate::store::spool::testing;
+use crate::store::tests::reports;
+use fake::Shared;
 
 /// One report, told apart by its number here and in its outcome.
 fn report(n: u64) -> Op {
-    let mut op = testing::report(n);
+    let mut op = reports::report(n);
     if let Op::Progress(report) = &mut op {
         report.origin = Some(Origin {
             conn: ConnId {
@@ -199,6 +199,7 @@ const ROOM: u64 = 1 << 30;
 
 mod breakers;
 mod dispatch;
+mod fake;
 mod faults;
 mod kept;
 mod lease;

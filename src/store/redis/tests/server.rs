@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::RedisStore;
 use crate::store::address::{RedisAddress, RedisPlace};
+use crate::store::redis::RedisStore;
 use crate::store::{Backend, Settings};
 use crate::time::Span;
 
@@ -49,7 +49,7 @@ impl RedisServer {
     /// Creates the user of the docs, with whose rights every [`store`](Self::store) runs. It may
     /// also read keys back.
     fn enter_user(&self) {
-        let docs = include_str!("../../../docs/operations.md");
+        let docs = include_str!("../../../../docs/operations.md");
         let user = docs.lines().find(|line| line.contains("user anthill on "));
         let user = user.expect("the docs have the user");
         let words: Vec<&str> = user.split_whitespace().skip(1).collect();

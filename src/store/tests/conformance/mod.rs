@@ -11,11 +11,11 @@ use crate::codec::message::Phase;
 use crate::ids::{HostId, HostRef, TaskKey};
 use crate::time::{Span, UnixMs};
 
-use super::op::{
+use crate::store::op::{
     Answer, HeldHost, Inventory, Offline, Online, Op, Outcome, Progress, Reason, Settled, Stamp,
     TaskState,
 };
-use super::{Backend, Dump, HeldCursor, Settings};
+use crate::store::{Backend, Dump, HeldCursor, Settings};
 
 /// Writes a key as it is, past all operations: what a crash, a script or the old server left.
 pub trait Seed {
@@ -36,7 +36,7 @@ pub type Case = fn(&mut Factory<'_>);
 /// Makes a test of every case. `$fresh` is a `fn(Case)` that runs one over an empty database.
 macro_rules! conformance_tests {
     ($fresh:path) => {
-        $crate::store::conformance::conformance_tests!($fresh:
+        $crate::store::tests::conformance::conformance_tests!($fresh:
             coming_online_claims_the_host
             going_offline_gives_the_claim_up
             a_late_offline_does_nothing
@@ -105,7 +105,7 @@ macro_rules! conformance_tests {
     ($fresh:path: $($case:ident)*) => {
         $(#[test]
         fn $case() {
-            $fresh($crate::store::conformance::$case);
+            $fresh($crate::store::tests::conformance::$case);
         })*
     };
 }

@@ -5,11 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::store::op::{Dispatch, Found, HeldHost, HeldTask, Op, Outcome, Settled, Stored};
-use crate::store::spool::testing::name;
+use crate::store::tests::reports::name;
 use crate::store::{Backend, Dump, HeldCursor, Lease, Ran, StoreError};
 use crate::time::{Instant, Span, UnixMs};
 
-use super::Clock;
+use crate::store::worker::Clock;
 
 /// State shared by the test and its backends.
 #[derive(Debug, Default)]

@@ -1,0 +1,4 @@
+//! Tests of all stores, and reports for the tests of this room.
+
+pub(crate) mod conformance;
+pub(super) mod reports;
