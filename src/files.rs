@@ -9,12 +9,16 @@ use std::fmt;
 use std::fs::{self, DirBuilder, File, Metadata, OpenOptions};
 use std::io::{self, Read};
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt};
-use std::path::Path;
+use std::path::{Component, Path, PathBuf};
+
+use rustix::process::{getegid, geteuid};
 
 use crate::escape::escape;
 
 /// The mark that some editors put in front of UTF-8.
 pub(crate) const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+/// Links that are followed one after the other: as many as the kernel follows.
+pub(crate) const LINKS_MAX: usize = 40;
 
 /// Required protection of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -145,84 +149,154 @@ fn read(path: &Path, max: u64, guard: Guard) -> Result<(Vec<u8>, Metadata), File
 }
 
 /// Opens a file that a person has named. Links are followed, as those of certbot and Kubernetes, where they
-/// are the process's own or root's.
+/// belong to root or to the user of the process.
 fn open(path: &Path, guard: Guard) -> Result<(File, Metadata), FileError> {
-    let refuse = |why: String| Err(FileError::Unsafe(why));
-    if matches!(guard, Guard::Trusted | Guard::Secret) {
-        let link = fs::symlink_metadata(path)?;
-        if link.is_symlink() && !is_ours(&link) {
-            let (path, uid) = (shown(path), link.uid());
-            return refuse(format!(
-                "is a link of user {uid}, which is not followed: rm {path}"
-            ));
-        }
-    }
+    let check = |metadata: &Metadata| match fault(path, metadata, guard) {
+        Some(why) => Err(FileError::Unsafe(why)),
+        None => Ok(()),
+    };
+    // Before it is opened, since opening the pipe of another user would block.
+    check(&fs::metadata(path)?)?;
     let file = File::open(path)?;
     let metadata = file.metadata()?;
-    if guard != Guard::None
-        && let Some(why) = fault(path, &metadata, guard)
-    {
-        return refuse(why);
-    }
+    check(&metadata)?;
     Ok((file, metadata))
 }
 
-/// Checks a file's owner and mode, and the directories around it; returns the error and its remedy.
+/// Checks a file's owner and mode, and the way to it; returns the error and its remedy.
 fn fault(path: &Path, metadata: &Metadata, guard: Guard) -> Option<String> {
     let kind = metadata.file_type();
     // A device is the system's.
-    if kind.is_char_device() || kind.is_block_device() || kind.is_socket() {
-        return None;
-    }
+    let is_device = kind.is_char_device() || kind.is_block_device() || kind.is_socket();
     let (mode, file) = (metadata.mode() & 0o777, shown(path));
-    if guard == Guard::Shared {
-        return (mode & 0o002 != 0).then(|| {
+    match guard {
+        Guard::None => None,
+        Guard::Shared => (mode & 0o002 != 0 && !is_device).then(|| {
             format!(
                 "can be changed by everybody on this machine (mode {mode:04o}): chmod o-w {file}"
             )
-        });
+        }),
+        Guard::Secret if mode & 0o007 != 0 && !is_device => {
+            let go = if mode & 0o020 != 0 { "g-w,o=" } else { "o=" };
+            Some(format!(
+                "can be read or changed by everybody on this machine (mode {mode:04o}): chmod {go} {file}"
+            ))
+        }
+        Guard::Secret | Guard::Trusted => Some(metadata)
+            .filter(|_| !is_device)
+            .and_then(|metadata| owner_or_mode(path, metadata))
+            .or_else(|| fault_on_the_way(path, Groups::Refused)),
     }
-    if guard == Guard::Secret && mode & 0o007 != 0 {
-        let go = if mode & 0o020 != 0 { "g-w,o=" } else { "o=" };
+}
+
+/// Directories that a group can write, among those above a file.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Groups {
+    /// Refused, unless the group is root's or the user's own.
+    Refused,
+    /// Accepted: `/var/log` often belongs to the group of the system's log.
+    Accepted,
+}
+
+/// Walks from `/` to a path, along its links, and returns the first directory or link by which another user could
+/// replace the file, with its remedy. A path that does not exist is walked as far as it does.
+fn fault_on_the_way(path: &Path, groups: Groups) -> Option<String> {
+    let mut at = PathBuf::new();
+    let mut rest = std::path::absolute(path).ok()?;
+    let mut links = 0;
+    loop {
+        let mut parts = rest.components();
+        match parts.next()? {
+            Component::ParentDir => {
+                at.pop();
+            }
+            part => at.push(part),
+        }
+        let after = parts.as_path().to_path_buf();
+        let found = fs::symlink_metadata(&at).ok()?;
+        if !found.is_symlink() {
+            let is_above = found.is_dir() && after.components().next().is_some();
+            if is_above && let Some(why) = directory_fault(&at, &found, groups) {
+                return Some(why);
+            }
+            rest = after;
+            continue;
+        }
+        // `/dev/stdin` and its like lead to an open descriptor, which has no directory. More links than the
+        // kernel follows are left to the call that opens the file.
+        if at.starts_with("/proc") || links == LINKS_MAX {
+            return None;
+        }
+        if !is_ours(&found) {
+            let (uid, link) = (found.uid(), shown(&at));
+            return Some(format!(
+                "is behind a link of user {uid}, which is not followed: rm {link}"
+            ));
+        }
+        links += 1;
+        rest = fs::read_link(&at).ok()?.join(after);
+        at.pop();
+    }
+}
+
+/// Checks whether another user can replace what is in a directory; returns the error and its remedy.
+fn directory_fault(dir: &Path, metadata: &Metadata, groups: Groups) -> Option<String> {
+    if !is_ours(metadata) {
         return Some(format!(
-            "can be read or changed by everybody on this machine (mode {mode:04o}): chmod {go} {file}"
+            "can be replaced by user {}, the owner of a directory above it: {}",
+            metadata.uid(),
+            change_owner(dir)
         ));
     }
-    owner_or_mode(path, metadata).or_else(|| {
-        let whole = fs::canonicalize(path).ok()?;
-        let around = whole.ancestors().skip(1).chain(path.parent());
-        let mut open = around.filter(|dir| {
-            fs::metadata(dir).is_ok_and(|dir| dir.is_dir() && dir.mode() & 0o1002 == 0o002)
-        });
-        let dir = shown(open.next()?);
-        Some(format!(
-            "can be replaced by everybody on this machine: chmod o-w {dir}"
-        ))
-    })
+    // In a sticky directory only the owner of a file replaces it.
+    if metadata.mode() & 0o1000 != 0 {
+        return None;
+    }
+    let gid = metadata.gid();
+    let is_private = gid == 0 || gid == own_user() && gid == getegid().as_raw();
+    let by_group = metadata.mode() & 0o020 != 0 && groups == Groups::Refused && !is_private;
+    let (by, bits) = match (by_group, metadata.mode() & 0o002 != 0) {
+        (false, false) => return None,
+        (true, false) => (format!("group {gid}"), "g-w"),
+        (false, true) => ("everybody on this machine".to_owned(), "o-w"),
+        (true, true) => ("everybody on this machine".to_owned(), "go-w"),
+    };
+    let dir = shown(dir);
+    Some(format!("can be replaced by {by}: chmod {bits} {dir}"))
 }
 
 /// Checks an owner and a mode; returns the error and its remedy.
 fn owner_or_mode(path: &Path, metadata: &Metadata) -> Option<String> {
-    let (mode, file) = (metadata.mode() & 0o777, shown(path));
-    let own = rustix::process::geteuid().as_raw();
+    let mode = metadata.mode() & 0o777;
     if !is_ours(metadata) {
-        let owner = match own {
-            0 => "root".to_owned(),
-            own => own.to_string(),
-        };
         return Some(format!(
-            "belongs to user {}, who could change it: chown {owner} {file}",
-            metadata.uid()
+            "belongs to user {}, which could change it: {}",
+            metadata.uid(),
+            change_owner(path)
         ));
     }
-    (mode & 0o022 != 0)
-        .then(|| format!("can be changed by other users (mode {mode:04o}): chmod go-w {file}"))
+    (mode & 0o022 != 0).then(|| {
+        let file = shown(path);
+        format!("can be changed by other users (mode {mode:04o}): chmod go-w {file}")
+    })
+}
+
+/// The remedy for a file or directory of another user. Root may have started by hand what is a service of that user.
+fn change_owner(path: &Path) -> String {
+    let path = shown(path);
+    match own_user() {
+        0 => format!("run anthill as that user, or chown root {path}"),
+        own => format!("chown {own} {path}"),
+    }
+}
+
+fn own_user() -> u32 {
+    geteuid().as_raw()
 }
 
 /// Returns whether it belongs to root or to the user of this process.
 fn is_ours(metadata: &Metadata) -> bool {
-    let own = rustix::process::geteuid().as_raw();
-    [0, own].contains(&metadata.uid())
+    [0, own_user()].contains(&metadata.uid())
 }
 
 /// A path as a shell takes it.
@@ -242,9 +316,9 @@ fn denied(path: &Path, why: &str) -> io::Error {
 /// Makes a directory that belongs to this process alone, if it is not there; else checks that it does.
 ///
 /// # Errors
-/// When it cannot be made, is a link of another user, or others could put files into it: the error names
-/// what mends it.
+/// When it cannot be made, or another user could put files into it or replace it: the error names what mends it.
 pub fn own_directory(dir: &Path) -> io::Result<()> {
+    check_way(dir)?;
     DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
     check_own_directory(dir)
 }
@@ -254,18 +328,19 @@ pub fn own_directory(dir: &Path) -> io::Result<()> {
 /// # Errors
 /// As [`own_directory`], and when it is not there.
 pub fn check_own_directory(dir: &Path) -> io::Result<()> {
-    let link = fs::symlink_metadata(dir)?;
-    if link.is_symlink() && !is_ours(&link) {
-        return Err(denied(
-            dir,
-            "is a link of another user, which is not followed",
-        ));
-    }
+    check_way(dir)?;
     let metadata = fs::metadata(dir)?;
     // In a sticky directory, such as a fresh tmpfs, others can put files but not take or change ours, and
     // theirs are not opened.
     let is_sticky = is_ours(&metadata) && metadata.mode() & 0o1000 != 0;
     match owner_or_mode(dir, &metadata).filter(|_| !is_sticky) {
+        Some(why) => Err(denied(dir, &why)),
+        None => Ok(()),
+    }
+}
+
+fn check_way(dir: &Path) -> io::Result<()> {
+    match fault_on_the_way(dir, Groups::Refused) {
         Some(why) => Err(denied(dir, &why)),
         None => Ok(()),
     }
@@ -313,33 +388,22 @@ pub fn read_own(path: &Path) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Checks a file that is written to and that a person has named, if it is there: a regular file must be ours.
-/// A device, or a pipe that stands for one, is the system's.
+/// Checks a file that is written to and that a person has named: another user can neither replace it nor, where it
+/// is there and regular, change it. A device, or a pipe that stands for one, is the system's.
 ///
 /// # Errors
 /// What is wrong with it, in words that follow its name, and what mends it.
 pub fn check_named_output(path: &Path) -> Result<(), String> {
-    let Ok(link) = fs::symlink_metadata(path) else {
-        return Ok(());
-    };
-    if link.is_symlink() && !is_ours(&link) {
-        return Err(format!(
-            "is a link of user {}, which is not followed: rm {}",
-            link.uid(),
-            shown(path)
-        ));
-    }
-    match fs::metadata(path) {
-        Ok(metadata) if metadata.is_file() => owner_or_mode(path, &metadata).map_or(Ok(()), Err),
-        _ => Ok(()),
-    }
+    let file = fs::metadata(path).ok().filter(Metadata::is_file);
+    fault_on_the_way(path, Groups::Accepted)
+        .or_else(|| file.and_then(|metadata| owner_or_mode(path, &metadata)))
+        .map_or(Ok(()), Err)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::os::unix::fs::{PermissionsExt, symlink};
-    use std::path::PathBuf;
 
     const MAX: u64 = 100;
 
@@ -457,6 +521,53 @@ mod tests {
         assert!(check_named_output(&link).is_err());
         std::os::unix::fs::chown(dir.path(), Some(12_345), None).unwrap();
         assert!(own_directory(dir.path()).is_err());
+    }
+
+    #[test]
+    fn the_way_to_a_file_is_checked_up_to_the_root() {
+        use std::os::unix::fs::{chown, lchown};
+        let top = tempfile::tempdir().unwrap();
+        let (outer, inner) = (top.path().join("outer"), top.path().join("outer/inner"));
+        fs::create_dir_all(&inner).unwrap();
+        let path = file(&inner, b"x", 0o644);
+        let wanted = |command: &str| {
+            for got in [
+                why(&path, Guard::Trusted),
+                own_directory(&inner.join("new")).unwrap_err().to_string(),
+            ] {
+                assert!(
+                    got.ends_with(&format!("{command} {}", outer.display())),
+                    "{got}"
+                );
+            }
+            assert!(!inner.join("new").exists());
+        };
+        chmod(&outer, 0o757);
+        wanted("chmod o-w");
+        assert!(check_named_output(&inner.join("log")).is_err());
+        chmod(&outer, 0o1777);
+        assert!(read_text(&path, MAX, Guard::Trusted).is_ok());
+        if chown(&outer, None, Some(12_345)).is_err() {
+            eprintln!("not tested: giving a directory to another user needs root");
+            return;
+        }
+        chmod(&outer, 0o775);
+        wanted("chmod g-w");
+        assert_eq!(check_named_output(&inner.join("log")), Ok(()));
+        chown(&outer, Some(12_345), Some(0)).unwrap();
+        for mode in [0o755, 0o1755] {
+            chmod(&outer, mode);
+            wanted("run anthill as that user, or chown root");
+            assert!(check_named_output(&inner.join("log")).is_err());
+        }
+        let link = top.path().join("link");
+        symlink(&outer, &link).unwrap();
+        chown(&outer, Some(0), None).unwrap();
+        let through = link.join("inner").join("../inner/a file");
+        assert_eq!(read_text(&through, MAX, Guard::Trusted).unwrap().text, "x");
+        lchown(&link, Some(12_345), None).unwrap();
+        let why = why(&through, Guard::Trusted);
+        assert!(why.ends_with(&format!("rm {}", link.display())), "{why}");
     }
 
     #[test]

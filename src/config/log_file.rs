@@ -6,9 +6,7 @@ use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
 use super::error::shown_path;
-
-/// Links that are followed one after the other: as many as the kernel follows.
-const LINKS_MAX: usize = 40;
+use crate::files::LINKS_MAX;
 
 /// Kind of a file.
 #[derive(Clone, Debug, PartialEq, Eq)]

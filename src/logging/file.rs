@@ -247,30 +247,31 @@ enum Opened {
 
 /// Opens for appending, without waiting for a reader of a pipe.
 fn open(path: &Path) -> io::Result<Opened> {
-    let kind = log_file_kind(path);
-    if kind == LogFileKind::Special("a block device") {
-        let why = "it is a block device, whose content would be overwritten";
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
-    }
-    if matches!(kind, LogFileKind::Regular(_)) {
-        let refused = |why| io::Error::new(io::ErrorKind::PermissionDenied, format!("it {why}"));
-        files::check_named_output(path).map_err(refused)?;
+    let mut options = OpenOptions::new();
+    options.append(true).create(true).mode(0o640);
+    match log_file_kind(path) {
+        LogFileKind::Regular(real) => {
+            let refused =
+                |why| io::Error::new(io::ErrorKind::PermissionDenied, format!("it {why}"));
+            files::check_named_output(path).map_err(refused)?;
+            let file = files::open_own(&real, &options)?;
+            let bytes = file.metadata()?.len();
+            return Ok(Opened::Regular(file, bytes));
+        }
+        LogFileKind::Special("a block device") => {
+            let why = "it is a block device, whose content would be overwritten";
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
+        }
+        LogFileKind::Special(_) => {}
     }
     let flags = OFlags::NONBLOCK | OFlags::NOCTTY;
-    let file = OpenOptions::new()
-        .append(true)
-        .create(true)
-        .mode(0o640)
-        .custom_flags(flags.bits().cast_signed())
-        .open(path)
-        .map_err(|error| match Errno::from_io_error(&error) {
-            Some(Errno::NXIO) => io::Error::other("no process reads it"),
-            _ => error,
-        })?;
-    let metadata = file.metadata()?;
-    match kind {
-        LogFileKind::Regular(_) if metadata.is_file() => Ok(Opened::Regular(file, metadata.len())),
-        _ => Ok(Opened::Special(file)),
+    options.custom_flags(flags.bits().cast_signed());
+    match options.open(path) {
+        Ok(file) => Ok(Opened::Special(file)),
+        Err(error) if Errno::from_io_error(&error) == Some(Errno::NXIO) => {
+            Err(io::Error::other("no process reads it"))
+        }
+        Err(error) => Err(error),
     }
 }
 
@@ -382,6 +383,22 @@ mod tests {
         fn read(&self, name: &str) -> String {
             fs::read_to_string(self.path(name)).unwrap_or_else(|e| format!("({:?})", e.kind()))
         }
+    }
+
+    #[test]
+    fn a_file_that_everybody_could_replace_is_not_opened() {
+        use std::os::unix::fs::PermissionsExt;
+        let mut case = case(0, 0);
+        let dir = case.dir.path().to_owned();
+        let open = |mode| {
+            fs::set_permissions(&dir, fs::Permissions::from_mode(mode)).unwrap();
+        };
+        open(0o777);
+        case.line("one\n");
+        case.flush();
+        open(0o700);
+        assert!(case.said[0].contains("chmod o-w"), "{:?}", case.said);
+        assert_eq!(case.read("a.log"), "(NotFound)");
     }
 
     #[test]

@@ -108,11 +108,13 @@ fn log_file(path: &Path) -> Option<String> {
     };
     let looked = match path.metadata() {
         Ok(found) if found.is_dir() => Err("it is a directory".to_owned()),
-        Ok(_) => writable(&path, Access::WRITE_OK),
+        Ok(_) => writable(&path, Access::WRITE_OK).and_then(|()| alone(&path)),
         Err(_) => {
             let dir = parent(&path);
             match dir.is_dir() {
-                true => writable(&dir, Access::WRITE_OK | Access::EXEC_OK),
+                true => {
+                    writable(&dir, Access::WRITE_OK | Access::EXEC_OK).and_then(|()| alone(&path))
+                }
                 false => Err(format!("there is no directory {}", dir.display())),
             }
         }
@@ -120,6 +122,15 @@ fn log_file(path: &Path) -> Option<String> {
     looked
         .err()
         .map(|why| format!("log.file: {}: {why}", path.display()))
+}
+
+/// Checks that no other user can replace the file of the log. Root may look for the user that the server runs as.
+fn alone(path: &Path) -> Result<(), String> {
+    let is_roots = parent(path).metadata().is_ok_and(|dir| dir.uid() == 0);
+    match geteuid().is_root() && !is_roots {
+        true => Ok(()),
+        false => files::check_named_output(path).map_err(|why| format!("it {why}")),
+    }
 }
 
 /// The addresses that cannot be listened at now.
