@@ -22,6 +22,7 @@ mod tests;
 mod work;
 
 use std::collections::{HashSet, VecDeque};
+use std::fmt::Display;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -138,7 +139,30 @@ pub enum Effect {
     /// Look what the host is, and tell by [`Core::facts`].
     Look,
     /// Write this to the log.
-    Note(Level, String),
+    Log(Note),
+}
+
+/// A line for the log.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Note {
+    /// Log level.
+    pub level: Level,
+    /// The whole message.
+    pub text: String,
+    /// What the message is about, for lines in JSON: `key`, `command`, `reason`, …
+    pub fields: Vec<(&'static str, String)>,
+}
+
+impl log::kv::Source for Note {
+    fn visit<'kvs>(
+        &'kvs self,
+        visitor: &mut dyn log::kv::VisitSource<'kvs>,
+    ) -> Result<(), log::kv::Error> {
+        for (name, value) in &self.fields {
+            visitor.visit_pair((*name).into(), value.as_str().into())?;
+        }
+        Ok(())
+    }
 }
 
 /// An agent.
@@ -231,6 +255,18 @@ impl Core {
     }
 }
 
-fn note(level: Level, text: impl Into<String>, fx: &mut Vec<Effect>) {
-    fx.push(Effect::Note(level, text.into()));
+fn note(
+    level: Level,
+    fields: &[(&'static str, &dyn Display)],
+    text: impl Into<String>,
+    fx: &mut Vec<Effect>,
+) {
+    let fields = fields
+        .iter()
+        .map(|(name, value)| (*name, value.to_string()));
+    fx.push(Effect::Log(Note {
+        level,
+        text: text.into(),
+        fields: fields.collect(),
+    }));
 }

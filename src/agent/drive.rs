@@ -22,7 +22,7 @@ use mio::{Events, Interest, Poll, Token, Waker};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::allow::Allow;
-use super::core::{Core, Effect, Moment, Settings};
+use super::core::{Core, Effect, Moment, Note, Settings};
 use super::facts;
 use super::journal::{Journal, JournalError, is_the_disk};
 use super::memory::Memory;
@@ -158,7 +158,7 @@ impl Agent {
         let opened = match open_journal(&setup.state) {
             Ok(opened) => Some(opened),
             Err(error) if error.is_the_disk() => {
-                log::error!(target: "agent", "{error}; {NO_WORK}");
+                log::error!(target: "agent", error:% = error; "{error}; {NO_WORK}");
                 None
             }
             Err(error) => return Err(error.into()),
@@ -420,7 +420,7 @@ impl Agent {
                 let facts = facts::look(self.tcp.as_ref().and_then(Wire::local));
                 self.core.facts(facts, more);
             }
-            Effect::Note(level, text) => log::log!(target: "agent", level, "{text}"),
+            Effect::Log(note) => write_note(&note),
         }
         Ok(())
     }
@@ -431,10 +431,10 @@ impl Agent {
 
     /// Gives up all work, since what cannot be written down must not be done, and goes on beating.
     fn go_on_without_journal(&mut self, error: &io::Error) {
+        let path = self.setup.state.display();
         log::error!(
-            target: "agent",
-            "cannot write the journal in {}: {error}; {}",
-            self.setup.state.display(),
+            target: "agent", path:% = path, error:% = error;
+            "cannot write the journal in {path}: {error}; {}",
             if is_the_disk(error) { NO_WORK } else { NO_WORK_ANY_MORE }
         );
         self.retry = is_the_disk(error).then(|| self.now() + DISK_RETRY);
@@ -445,12 +445,16 @@ impl Agent {
     fn try_the_disk(&mut self) {
         match open_journal(&self.setup.state) {
             Ok((journal, memory)) => {
-                log::info!(target: "agent", "the journal can be written again: this host takes work");
+                let path = self.setup.state.display();
+                log::info!(
+                    target: "agent", path:% = path;
+                    "the journal in {path} can be written again: this host takes work"
+                );
                 self.retry = None;
                 self.begin_anew(Some(journal), memory);
             }
             Err(error) => {
-                log::warn!(target: "agent", "{error}; {NO_WORK}");
+                log::warn!(target: "agent", error:% = error; "{error}; {NO_WORK}");
                 self.retry = Some(self.now() + DISK_RETRY);
             }
         }
@@ -470,7 +474,7 @@ impl Agent {
                 self.runner = runner;
             }
             (Err(error), _) | (_, Err(error)) => {
-                log::error!(target: "agent", "cannot go on: {error}");
+                log::error!(target: "agent", error:% = error; "cannot go on: {error}");
                 self.handle.stop();
             }
         }
@@ -514,10 +518,17 @@ impl Agent {
         let output = self.journal.as_ref().map(|journal| journal.output(seq));
         match output {
             Some(Ok(output)) if output.len() as u64 == size => self.send(&output),
-            Some(_) => {
+            Some(read) => {
+                let error = read.err().map_or_else(
+                    || "it has another size".to_owned(),
+                    |error| error.to_string(),
+                );
                 // Its header is out already: only another connection can do without it, and at the next
                 // start the journal will.
-                log::error!(target: "agent", "the output kept for report {seq} cannot be read");
+                log::error!(
+                    target: "agent", report = seq, error = error.as_str();
+                    "the output kept for report {seq} cannot be read: {error}"
+                );
                 let at = self.moment();
                 self.lost(at, "what it is to be sent cannot be read", more);
             }
@@ -548,6 +559,19 @@ impl Agent {
     }
 }
 
+fn write_note(note: &Note) {
+    if note.level <= log::max_level() {
+        log::logger().log(
+            &log::Record::builder()
+                .level(note.level)
+                .target("agent")
+                .args(format_args!("{}", note.text))
+                .key_values(note)
+                .build(),
+        );
+    }
+}
+
 fn wall() -> UnixMs {
     let wall = SystemTime::now()
         .duration_since(UNIX_EPOCH)
@@ -559,7 +583,10 @@ fn wall() -> UnixMs {
 fn open_journal(dir: &Path) -> Result<(Journal, Memory), JournalError> {
     let (journal, memory, torn) = Journal::open(dir)?;
     if torn > 0 {
-        log::warn!(target: "agent", "{torn} lines of the journal cannot be read and are let go");
+        log::warn!(
+            target: "agent", path:% = dir.display(), lines = torn;
+            "{torn} lines of the journal in {} cannot be read and are dropped", dir.display()
+        );
     }
     Ok((journal, memory))
 }

@@ -31,7 +31,9 @@ use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, pidfd_open
 use super::allow::Job;
 use super::core::{Finished, NOT_FOUND, REFUSED, TIMED_OUT};
 use super::output::Output;
-use super::tree::{Cgroup, Earlier, Note, Process, Tree, reap_orphans, remove_empty_groups};
+use super::tree::{
+    Cgroup, Earlier, Note, Process, Tree, reap_orphans, remove_empty_groups, wait_for_end,
+};
 use crate::limits::{AGENT_KILL_MS, AGENT_PROCESS_LOOK_MS_MAX};
 
 /// Directories in which a bare program name is looked up.
@@ -172,9 +174,14 @@ impl Place {
             return;
         };
         if !left.look().is_empty() {
-            log::warn!(target: "agent", "a command that an earlier agent left running is ended");
+            let processes = left.known().len();
+            log::warn!(
+                target: "agent", processes = processes;
+                "a command that an earlier agent left running is ended"
+            );
             if !end(&mut left, || Ok(())).unwrap_or(false) {
-                log::error!(target: "agent", "some of its processes cannot be ended");
+                let processes = left.look().len();
+                log::error!(target: "agent", processes = processes; "{processes} of its processes cannot be ended");
             }
         }
         self.note.clear();
@@ -190,13 +197,14 @@ fn end(tree: &mut Tree, mut meanwhile: impl FnMut() -> io::Result<()>) -> io::Re
         tree.signal(Signal::CONT);
         loop {
             meanwhile()?;
-            if tree.look().is_empty() {
+            let running = tree.look();
+            if running.is_empty() {
                 return Ok(true);
             }
             if Instant::now() >= deadline {
                 break;
             }
-            thread::sleep(END_TICK);
+            wait_for_end(&running, END_TICK);
             if signal == Signal::KILL {
                 // Some may have been started meanwhile.
                 tree.signal(signal);

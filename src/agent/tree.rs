@@ -14,7 +14,9 @@ use std::collections::{HashMap, HashSet};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{
     Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, kill_process, pidfd_open, pidfd_send_signal,
     waitid,
@@ -67,6 +69,20 @@ impl Process {
             }
         }
     }
+}
+
+/// Waits until one of these processes has ended, for `most` at the longest. Processes can join a command at any
+/// moment, so that a caller looks again after a short time.
+pub(super) fn wait_for_end(running: &[Process], most: Duration) {
+    let first = running
+        .first()
+        .and_then(|process| Pid::from_raw(process.pid));
+    let end = first.and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
+    // Without a descriptor this only waits.
+    let mut polled = Vec::from_iter(end.iter().map(|end| PollFd::new(end, PollFlags::IN)));
+    let most = Timespec::try_from(most).ok();
+    // Cut short by a signal, the caller looks earlier.
+    let _ = poll(&mut polled, most.as_ref());
 }
 
 impl std::fmt::Display for Process {

@@ -39,11 +39,10 @@ pub fn run(args: &AgentArgs, caught: Option<Caught>) -> Result<(), Failure> {
     watch.on_stop(end_in_time);
     let setup = setup(args)?;
     let _logging = logging::start(&Config::default().log).map_err(Failure::usage)?;
+    let (server, path) = (&setup.server, setup.state.display());
     log::info!(
-        target: "agent",
-        "for the server {}, with its state in {}",
-        setup.server,
-        setup.state.display()
+        target: "agent", server = server.as_str(), path:% = path;
+        "for the server {server}, with its state in {path}"
     );
     warn(&setup.allow);
     if setup.tls.is_some() && setup.key.is_none() && setup.udp.is_some() {
@@ -67,7 +66,7 @@ pub fn run(args: &AgentArgs, caught: Option<Caught>) -> Result<(), Failure> {
 fn serve(setup: Setup, given: Given, watch: &Watch) -> Result<(), Failure> {
     if let Err(error) = adopt_orphans() {
         log::warn!(
-            target: "agent",
+            target: "agent", error:% = error;
             "processes that a command detaches may outlive it: {error}"
         );
     }
@@ -93,8 +92,10 @@ fn serve(setup: Setup, given: Given, watch: &Watch) -> Result<(), Failure> {
 /// Ends the process if its clean stop takes too long, as when a disk or a name lookup hangs.
 fn end_in_time() {
     let end = || {
+        // Not a wait for a condition: a clean stop ends the process, and this thread with it.
         thread::sleep(Duration::from_millis(AGENT_STOP_MS_MAX));
         log::error!(target: "agent", "the clean stop takes too long and is cut short");
+        // Time for the log thread to write the line. It is not waited for, since stderr may block.
         thread::sleep(Duration::from_millis(100));
         std::process::exit(1);
     };
@@ -121,11 +122,14 @@ fn read_allow_again(handle: &Handle, file: Option<&Path>) {
     match file.map(read_allow) {
         None => log::info!(target: "agent", "there is no allow file to read again"),
         Some(Ok(allow)) => {
-            log::info!(target: "agent", "the allow file has been read again; its entries: {}", allow.len());
+            let entries = allow.len();
+            log::info!(target: "agent", entries = entries; "the allow file has been read again; its entries: {entries}");
             warn(&allow);
             handle.allow(allow);
         }
-        Some(Err(why)) => log::error!(target: "agent", "{why}; what was allowed stays so"),
+        Some(Err(why)) => {
+            log::error!(target: "agent", reason = why.as_str(); "{why}; what was allowed stays so");
+        }
     }
 }
 
@@ -145,7 +149,9 @@ fn read_tls_again(handle: &Handle, given: &Given) {
                 .into_iter()
                 .for_each(|settings| handle.tls(settings));
         }
-        Err(why) => log::error!(target: "agent", "{why}; what was there stays in force"),
+        Err(why) => {
+            log::error!(target: "agent", reason = why.as_str(); "{why}; what was there stays in force");
+        }
     }
 }
 
@@ -262,14 +268,14 @@ fn warn(allow: &Allow) {
     }
     for (entry, by) in allow.covered().into_iter().take(COVERED_TOLD_MAX) {
         log::warn!(
-            target: "agent",
+            target: "agent", entry = entry, by = by;
             "entry {entry} of the allow file never counts: entry {by} has all that it could match"
         );
     }
     if allow.has_wildcard() && rustix::process::geteuid().is_root() {
         log::warn!(
             target: "agent",
-            "the allow file has a wildcard and the agent is root: whoever may dispatch chooses what stands there"
+            "the allow file has a wildcard and the agent is root: each user who may dispatch chooses the words there"
         );
     }
 }

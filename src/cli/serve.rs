@@ -53,9 +53,7 @@ fn serve(
     watch: &Watch,
     logging: &Arc<Logging>,
 ) -> Result<(), Failure> {
-    for warning in &config.warnings {
-        log::warn!(target: LOG, "{warning}");
-    }
+    warn(&config);
     if watch.stop_requested() {
         return Ok(());
     }
@@ -87,6 +85,12 @@ fn serve(
         ended => ended.map(|_| ()),
     };
     served.map_err(|error| Failure::ended(error.status, error.why))
+}
+
+fn warn(config: &Config) {
+    for warning in &config.warnings {
+        log::warn!(target: LOG, reason = warning.as_str(); "{warning}");
+    }
 }
 
 /// Source of the configuration: the file and the flags, read again at each SIGHUP.
@@ -130,7 +134,7 @@ fn announce(server: &Server) {
     // On stdout alone: a log that stands beside it has no second one.
     log::debug!(target: LOG, "{ready}");
     if print(&format!("{ready}\n")).is_err() {
-        log::warn!(target: LOG, "nobody reads the ready line");
+        log::warn!(target: LOG, "the ready line cannot be written to stdout");
     }
 }
 
@@ -159,22 +163,20 @@ impl Reloader {
         let config = match self.source.load() {
             Ok(config) => config,
             Err(error) => {
-                log::error!(target: LOG, "configuration not read again, nothing changed: {error}");
+                log::error!(target: LOG, error:% = error; "configuration not read again, nothing changed: {error}");
                 return;
             }
         };
-        for warning in &config.warnings {
-            log::warn!(target: LOG, "{warning}");
-        }
+        warn(&config);
         let (applied, _) = self.before.describe_changes(&config);
         let (_, waiting) = self.started.describe_changes(&config);
         self.before = config.clone();
         self.logging.reload(&config.log);
         self.handle.reload(config);
+        let (applied, waiting) = (in_words(&applied), in_words(&waiting));
         log::info!(
-            target: LOG, "configuration read again; in force now: {}; after a restart: {}",
-            in_words(&applied),
-            in_words(&waiting)
+            target: LOG, applied = applied.as_str(), after_restart = waiting.as_str();
+            "configuration read again; in force now: {applied}; after a restart: {waiting}"
         );
     }
 }

@@ -489,8 +489,10 @@ impl Host {
                         core.facts(facts, &mut more);
                     }
                 }
-                Effect::Note(_, text) => {
-                    around.ledger.log(format_args!("{}: {text}", self.name));
+                Effect::Log(note) => {
+                    around
+                        .ledger
+                        .log(format_args!("{}: {}", self.name, note.text));
                 }
             }
         }

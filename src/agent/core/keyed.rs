@@ -103,7 +103,7 @@ impl Core {
             return;
         };
         let Some(random) = (keyed.nonces)() else {
-            return self.hang_up(at, "the system gives no rng", fx);
+            return self.hang_up(at, "the system gives no random numbers", fx);
         };
         let (id, nonce) = (hello.id.to_string(), Nonce::of(random));
         let key = keyed.name.clone().into();
@@ -166,21 +166,22 @@ impl Core {
         let Some((push, signature)) = said
             .and_then(|Datagram { said, signature }| signature.map(|signature| (said, signature)))
         else {
-            return note(Level::Warn, "a datagram without a signature is let go", fx);
+            return drop_datagram("it has no signature", fx);
         };
         if !signature.is_of(&session.keys.to_client) {
-            return note(
-                Level::Warn,
-                "a datagram with a wrong signature is let go",
-                fx,
-            );
+            return drop_datagram("its signature is wrong", fx);
         }
         if !session.came.take(signature.n) {
-            return note(Level::Warn, "a datagram that came before is let go", fx);
+            return drop_datagram("it came before", fx);
         }
         match push {
             Push::Task(key) => self.take_key(at, &key, fx),
             Push::Command { text, cid } => self.take_command(at, &text, &cid, fx),
         }
     }
+}
+
+fn drop_datagram(why: &str, fx: &mut Vec<Effect>) {
+    let text = format!("a datagram is dropped: {why}");
+    note(Level::Warn, &[("reason", &why)], text, fx);
 }

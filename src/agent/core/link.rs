@@ -214,11 +214,8 @@ impl Core {
             until: at.now + wait,
         };
         let seconds = wait.as_secs_f64();
-        note(
-            Level::Warn,
-            format!("{why}; tried again in {seconds:.1} s"),
-            fx,
-        );
+        let text = format!("{why}; tried again in {seconds:.1} s");
+        note(Level::Warn, &[("reason", &why)], text, fx);
     }
 
     /// Bytes have come from the server.
@@ -305,7 +302,7 @@ impl Core {
             (Flag::Progress | Flag::Result, word) => self.settled(reply.seq, &word, fx),
             (Flag::Inventory, Word::Refused(why)) => {
                 let text = format!("the server refuses what this host says of itself: {why}");
-                note(Level::Warn, text, fx);
+                note(Level::Warn, &[("reason", &why)], text, fx);
             }
             _ => {}
         }
@@ -349,10 +346,15 @@ impl Core {
             let text = format!(
                 "a beat every {seconds} s is too seldom: the server wants one every {told} s, and may take us for dead"
             );
-            note(Level::Warn, text, fx);
+            note(
+                Level::Warn,
+                &[("seconds", &seconds), ("wanted", &told)],
+                text,
+                fx,
+            );
         }
         let text = format!("connected to the server; a beat every {seconds} s");
-        note(Level::Info, text, fx);
+        note(Level::Info, &[("seconds", &seconds)], text, fx);
         fx.push(Effect::Look);
         for (given, code, task) in std::mem::take(&mut self.answers) {
             self.answer(given, code, task, fx);
@@ -473,7 +475,10 @@ fn seal_of(keyed: &mut Option<Box<Keyed>>) -> Option<&mut Seal> {
 fn send_if(encoded: Result<(), FrameTooLong>, frame: Vec<u8>, fx: &mut Vec<Effect>) -> bool {
     match encoded {
         Ok(()) => fx.push(Effect::Send(frame)),
-        Err(error) => note(Level::Error, format!("a message is not sent: {error}"), fx),
+        Err(error) => {
+            let text = format!("a message is not sent: {error}");
+            note(Level::Error, &[("error", &error)], text, fx);
+        }
     }
     encoded.is_ok()
 }

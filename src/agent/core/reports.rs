@@ -101,7 +101,9 @@ impl Core {
             mut truncated,
         } = finished;
         if self.memory.output_bytes() + output.len() as u64 > AGENT_OUTPUTS_BYTES_MAX {
-            note(Level::Warn, "no room for what a command put out", fx);
+            let (reason, key) = ("no room for the output of a command", &code);
+            let text = format!("task {key}: {reason}");
+            note(Level::Warn, &[("key", key), ("reason", &reason)], text, fx);
             output.clear();
             truncated = true;
         }
@@ -138,9 +140,12 @@ impl Core {
             live.sent.next = seq + 1;
             let has_output = report.output_bytes() > 0;
             if has_output && self.losses.are_enough(seq) {
+                let reason = "the server takes no result of that size";
+                let text = format!("report {seq} is sent without output: {reason}");
                 note(
                     Level::Error,
-                    "the server takes no result of that size: sent without output",
+                    &[("report", &seq), ("reason", &reason)],
+                    text,
                     fx,
                 );
                 self.memory.without_output(seq, Sha256::digest([]).into());
@@ -175,11 +180,8 @@ impl Core {
             return;
         };
         if let Word::Refused(why) = word {
-            note(
-                Level::Warn,
-                format!("the server refuses a report: {why}"),
-                fx,
-            );
+            let text = format!("the server refuses report {seq}: {why}");
+            note(Level::Warn, &[("report", &seq), ("reason", why)], text, fx);
         }
         self.settle(seq, fx);
         self.send_reports(fx);

@@ -50,8 +50,14 @@ impl Core {
             return self.signed_datagram(at, bytes, fx);
         }
         if self.settings.tls {
-            let text = format!("a bare datagram of {from} is dropped: this agent speaks TLS");
-            return note(Level::Warn, text, fx);
+            let reason = "this agent speaks TLS";
+            let text = format!("a bare datagram of {from} is dropped: {reason}");
+            return note(
+                Level::Warn,
+                &[("from", &from), ("reason", &reason)],
+                text,
+                fx,
+            );
         }
         let is_server = self.server == Some(from.to_canonical());
         let is_key = |text| TaskKey::parse(text, KEY_PREFIX).is_some();
@@ -63,12 +69,19 @@ impl Core {
                 self.take_key(at, key, fx);
             }
             _ if !is_server => {
-                let text = format!("{from} is not the server: a datagram of it is let go");
-                note(Level::Warn, text, fx);
+                let reason = "its sender is not the server";
+                let text = format!("a datagram of {from} is dropped: {reason}");
+                note(
+                    Level::Warn,
+                    &[("from", &from), ("reason", &reason)],
+                    text,
+                    fx,
+                );
             }
             Some(line) => self.take_line(at, line, fx),
             None => {
-                note(Level::Warn, "a datagram cannot be read", fx);
+                let text = format!("a datagram of {from} cannot be read");
+                note(Level::Warn, &[("from", &from)], text, fx);
                 self.answer(at, ResultCode::Damaged, None, fx);
             }
         }
@@ -77,7 +90,8 @@ impl Core {
     /// There is a task. Taken once; answered as often as it comes.
     pub(super) fn take_key(&mut self, at: Moment, text: &str, fx: &mut Vec<Effect>) {
         let Some(key) = TaskKey::parse(text, "") else {
-            note(Level::Warn, format!("{text:?} is no task key"), fx);
+            let why = format!("{text:?} is no task key");
+            note(Level::Warn, &[("reason", &why)], why.as_str(), fx);
             return self.answer(at, ResultCode::Damaged, None, fx);
         };
         let code = key.as_str().to_owned();
@@ -91,7 +105,12 @@ impl Core {
             at: at.wall,
             ..Task::default()
         };
-        note(Level::Info, format!("task {code} is taken"), fx);
+        note(
+            Level::Info,
+            &[("key", &code)],
+            format!("task {code} is taken"),
+            fx,
+        );
         self.take(code.clone(), task, fx);
         self.answer(at, ResultCode::Received, Some(code.clone()), fx);
         self.ask_for_book(code, fx);
@@ -145,7 +164,8 @@ impl Core {
         } else {
             return true;
         };
-        note(Level::Warn, format!("{what:?} is not taken: {why}"), fx);
+        let text = format!("{what:?} is not taken: {why}");
+        note(Level::Warn, &[("key", &what), ("reason", &why)], text, fx);
         false
     }
 
@@ -197,24 +217,20 @@ impl Core {
             }
             Word::Refused(why) if self.unconfirmed.remove(&code) => {
                 let text = format!("task {code} is not begun after a restart: {why}");
-                note(Level::Warn, text, fx);
+                note(Level::Warn, &[("key", &code), ("reason", &why)], text, fx);
                 self.report_phase(code, Phase::Ended, 0, true, fx);
                 self.work(fx);
             }
             Word::Refused(why) => {
-                note(
-                    Level::Warn,
-                    format!("there is no book for {code}: {why}"),
-                    fx,
-                );
+                let text = format!("there is no book for {code}: {why}");
+                note(Level::Warn, &[("key", &code), ("reason", &why)], text, fx);
                 self.forget(&code, fx);
                 self.answer(at, ResultCode::NoBook, Some(code), fx);
             }
-            _ => note(
-                Level::Error,
-                format!("the server answers another question than {code}"),
-                fx,
-            ),
+            _ => {
+                let text = format!("the server answers another question than {code}");
+                note(Level::Error, &[("key", &code)], text, fx);
+            }
         }
     }
 
@@ -312,12 +328,19 @@ impl Core {
     fn run(&mut self, command: &str, fx: &mut Vec<Effect>) {
         match self.allow.job(command) {
             Some(job) => {
-                note(Level::Info, format!("runs {command:?}"), fx);
+                let text = format!("runs {command:?}");
+                note(Level::Info, &[("command", &command)], text, fx);
                 fx.push(Effect::Run(job));
             }
             None => {
                 let why = "refused: this host's allow file does not name it";
-                note(Level::Warn, format!("{command:?} is {why}"), fx);
+                let text = format!("{command:?} is {why}");
+                note(
+                    Level::Warn,
+                    &[("command", &command), ("reason", &why)],
+                    text,
+                    fx,
+                );
                 self.ended(because(REFUSED, why), fx);
             }
         }
@@ -338,7 +361,13 @@ impl Core {
                 }
             }
             Some(Running::Line) => {
-                note(Level::Info, format!("ended with {}", finished.exit), fx);
+                let exit = finished.exit;
+                note(
+                    Level::Info,
+                    &[("exit", &exit)],
+                    format!("ended with {exit}"),
+                    fx,
+                );
             }
             None => {}
         }
@@ -372,10 +401,11 @@ impl Core {
                 }
             } else if has_begun {
                 let text = format!("task {code} had begun when the agent ended: reported lost");
-                note(Level::Warn, text, fx);
+                note(Level::Warn, &[("key", &code)], text, fx);
                 self.report_phase(code, Phase::Ended, task.done, task.done < all, fx);
             } else {
-                note(Level::Info, format!("task {code} is still to be done"), fx);
+                let text = format!("task {code} is still to be done");
+                note(Level::Info, &[("key", &code)], text, fx);
                 if !task.wants_book() {
                     self.unconfirmed.insert(code.clone());
                 }

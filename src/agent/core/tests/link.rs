@@ -104,7 +104,7 @@ fn facts_are_told_again_when_they_change() {
 fn notes(talk: &mut Talk) -> Vec<(Level, String)> {
     let fx = std::mem::take(&mut talk.fx);
     let notes = fx.into_iter().filter_map(|effect| match effect {
-        Effect::Note(level, text) => Some((level, text)),
+        Effect::Log(note) => Some((note.level, note.text)),
         _ => None,
     });
     notes.collect()

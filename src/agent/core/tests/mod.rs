@@ -195,7 +195,7 @@ impl Talk {
             Effect::Connect => Some("connect".to_owned()),
             Effect::Disconnect => Some("disconnect".to_owned()),
             Effect::Look => Some("look".to_owned()),
-            Effect::Note(..) => None,
+            Effect::Log(_) => None,
         });
         words.collect()
     }
