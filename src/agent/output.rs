@@ -74,15 +74,17 @@ fn mark(missing: u64) -> String {
 }
 
 /// Number of missing bytes of an output of which both ends were kept, according to the line between
-/// them.
+/// them. A command may put out such lines itself, but not at that place.
 fn missing_in(output: &[u8]) -> Option<u64> {
-    let mut lines = output.split(|byte| *byte == b'\n');
-    // The line is in the middle; a similar line further down is output of the command.
-    lines.find_map(|line| {
+    // The line has taken the place of a line's end, if the head had one there.
+    let at = |place| {
+        let line = output.get(place..)?.strip_prefix(b"\n")?;
+        let line = line.split(|byte| *byte == b'\n').next()?;
         let line = std::str::from_utf8(line).ok()?;
         let digits = line.strip_prefix(MARK_BEGIN)?.strip_suffix(MARK_END)?;
         digits.parse().ok()
-    })
+    };
+    at(HEAD_BYTES - 1).or_else(|| at(HEAD_BYTES))
 }
 
 /// Bytes that a command put out in all, of whose output these were kept, as the line between them says.
@@ -137,10 +139,19 @@ mod tests {
         ended.push(b'\n');
         let (bytes, _) = of(&[&ended, &just]);
         assert_eq!(whole_size(&bytes), Some((HEAD_BYTES + just.len()) as u64));
-        assert_eq!(missing_in(b"[anthill: x bytes are missing here]\n"), None);
-        // A command may put out such a line itself.
-        let forged = format!("[anthill: {} bytes are missing here]\n", u64::MAX);
-        assert_eq!(whole_size(forged.repeat(2).as_bytes()), Some(u64::MAX));
+    }
+
+    #[test]
+    fn a_forged_line_of_missing_bytes_does_not_count() {
+        let forged = format!("\n{MARK_BEGIN}{}{MARK_END}", u64::MAX).repeat(30_000);
+        assert_eq!(whole_size(forged.as_bytes()), None);
+        // Each place of the cut within the line.
+        for shift in 0..60 {
+            let all = [&b"x".repeat(shift)[..], forged.as_bytes()].concat();
+            let (bytes, is_cut) = of(&[&all]);
+            assert!(is_cut);
+            assert_eq!(whole_size(&bytes), Some(all.len() as u64), "{shift}");
+        }
     }
 
     #[test]
