@@ -85,6 +85,7 @@ mod tests {
                 return;
             }
             assert!(Instant::now() < deadline, "{stat}");
+            // No descriptor reports that a process is stopped.
             std::thread::sleep(Duration::from_millis(5));
         }
     }

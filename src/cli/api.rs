@@ -186,13 +186,17 @@ impl Api {
         self.body(answer)
     }
 
-    /// Gets what is at `path` as it comes, for as long as the server sends.
+    /// Gets what is at `path` as it comes, for as long as the server sends. Reading it has no time limit.
     ///
     /// # Errors
     /// See [`ApiError`].
-    pub fn stream(&self, path: &str) -> Result<impl BufRead + use<>, ApiError> {
+    pub fn stream(&self, path: &str) -> Result<impl BufRead + Send + use<>, ApiError> {
         let request = self.agent.get(format!("{}{path}", self.base));
-        let request = request.config().timeout_global(None).build();
+        let request = request
+            .config()
+            .timeout_global(None)
+            .timeout_recv_response(Some(REQUEST_TIMEOUT))
+            .build();
         let answer = self.with_token(request).call();
         let response = answer.map_err(|error| self.broken(error))?;
         if !response.status().is_success() {

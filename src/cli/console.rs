@@ -14,7 +14,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, IsTerminal, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::escape::{self, nearest};
@@ -364,7 +363,10 @@ impl Console<'_> {
                 all - silent.len(),
                 left.as_secs() + 1
             ));
-            thread::sleep(PAUSE.min(left));
+            // Ctrl-C cuts the wait short.
+            if !terminal::wait(PAUSE.min(left)) {
+                return Err(Failure::reader_gone());
+            }
         }
     }
 

@@ -1,19 +1,26 @@
 //! `anthill events`: what has happened, and with `--follow` what happens.
 
 use std::io::BufRead;
+use std::thread;
 use std::time::{Duration, UNIX_EPOCH};
 
-use crate::escape;
-use crate::limits::{API_EVENT_BYTES_MAX, EVENTS_RECENT_MAX};
+use crossbeam_channel::{Receiver, RecvTimeoutError, bounded};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::api::{Api, ApiError};
 use super::args::EventsArgs;
 use super::{Failure, complain, print, terminal};
+use crate::escape;
+use crate::limits::{API_EVENT_BYTES_MAX, EVENTS_RECENT_MAX, HTTP_FOLLOWER_COMMENT_S};
 
 /// Between two attempts to hear from a server that has ended the stream.
 const PAUSE: Duration = Duration::from_secs(1);
+
+/// Silence after which a stream counts as broken: a server sends a comment where it has no event.
+const SILENCE_S_MAX: u64 = 3 * HTTP_FOLLOWER_COMMENT_S;
+/// Lines read ahead of the one that is printed.
+const LINES_AHEAD: usize = 64;
 
 /// Shows the events.
 ///
@@ -47,9 +54,7 @@ fn follow(api: &Api, args: &EventsArgs) -> Result<(), Failure> {
     let mut away = false;
     loop {
         match listen(api, args, &mut was_there, &mut away) {
-            Ok(()) => {
-                complain("the server has ended the stream: events may be missing; trying again");
-            }
+            Ok(why) => complain(&format!("{why}: events may be missing; trying again")),
             Err(Ended::Failure(failure)) => return Err(failure),
             Err(Ended::Api(error)) if was_there && error.may_pass() => {
                 if !std::mem::replace(&mut away, true) {
@@ -69,26 +74,24 @@ enum Ended {
     Failure(Failure),
 }
 
-/// Prints the events of one stream, to its end.
+/// Prints the events of one stream, to its end. Returns why it has ended.
 fn listen(
     api: &Api,
     args: &EventsArgs,
     was_there: &mut bool,
     away: &mut bool,
-) -> Result<(), Ended> {
-    let mut stream = api.stream("/v1/events").map_err(Ended::Api)?;
+) -> Result<String, Ended> {
+    let stream = api.stream("/v1/events").map_err(Ended::Api)?;
     *was_there = true;
     if std::mem::take(away) {
         complain("the server answers again");
     }
-    let mut bytes = Vec::new();
+    let lines = lines_of(stream).map_err(Ended::Failure)?;
     loop {
-        bytes.clear();
-        let read =
-            std::io::Read::take(&mut stream, API_EVENT_BYTES_MAX).read_until(b'\n', &mut bytes);
-        if !matches!(read, Ok(1..)) {
-            return Ok(());
-        }
+        let bytes = match next(&lines, Duration::from_secs(SILENCE_S_MAX)) {
+            Ok(bytes) => bytes,
+            Err(why) => return Ok(why),
+        };
         let text = String::from_utf8_lossy(&bytes);
         let Some(data) = text.strip_prefix("data:") else {
             continue;
@@ -102,6 +105,35 @@ fn listen(
             };
             print(&format!("{shown}\n")).map_err(Ended::Failure)?;
         }
+    }
+}
+
+/// Receives the next line, or returns the reason why the stream has ended.
+fn next(lines: &Receiver<Vec<u8>>, silence: Duration) -> Result<Vec<u8>, String> {
+    lines.recv_timeout(silence).map_err(|error| match error {
+        RecvTimeoutError::Disconnected => "the server has ended the stream".to_owned(),
+        RecvTimeoutError::Timeout => {
+            format!("the server has sent nothing for {} s", silence.as_secs())
+        }
+    })
+}
+
+/// Reads the lines of a stream on a thread of its own, since the stream itself cannot be waited for with a limit.
+fn lines_of(mut stream: impl BufRead + Send + 'static) -> Result<Receiver<Vec<u8>>, Failure> {
+    let (sender, lines) = bounded(LINES_AHEAD);
+    let read = move || {
+        loop {
+            let mut bytes = Vec::new();
+            let read =
+                std::io::Read::take(&mut stream, API_EVENT_BYTES_MAX).read_until(b'\n', &mut bytes);
+            if !matches!(read, Ok(1..)) || sender.send(bytes).is_err() {
+                return;
+            }
+        }
+    };
+    match thread::Builder::new().name("stream".to_owned()).spawn(read) {
+        Ok(_) => Ok(lines),
+        Err(error) => Err(Failure::failed(format!("cannot start a thread: {error}"))),
     }
 }
 
@@ -138,6 +170,19 @@ fn line(event: &Map<String, Value>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_silent_stream_ends_as_one_that_is_closed() {
+        use std::io::{BufReader, Write, pipe};
+        let (reader, mut writer) = pipe().unwrap();
+        let lines = lines_of(BufReader::new(reader)).unwrap();
+        let next = |millis| next(&lines, Duration::from_millis(millis));
+        writer.write_all(b"data: 1\n").unwrap();
+        assert_eq!(next(20_000), Ok(b"data: 1\n".to_vec()));
+        assert!(next(1).unwrap_err().contains("sent nothing"));
+        drop(writer);
+        assert!(next(20_000).unwrap_err().contains("has ended the stream"));
+    }
 
     #[test]
     fn an_event_is_one_line_that_cannot_steer_the_terminal() {
