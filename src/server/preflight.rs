@@ -102,18 +102,18 @@ fn writable(path: &Path, wanted: Access) -> Result<(), String> {
     })
 }
 
-fn log_file(path: &Path) -> Option<String> {
-    let LogFileKind::Regular(path) = log_file_kind(path) else {
+fn log_file(given: &Path) -> Option<String> {
+    let LogFileKind::Regular(path) = log_file_kind(given) else {
         return None;
     };
     let looked = match path.metadata() {
         Ok(found) if found.is_dir() => Err("it is a directory".to_owned()),
-        Ok(_) => writable(&path, Access::WRITE_OK).and_then(|()| alone(&path)),
+        Ok(_) => writable(&path, Access::WRITE_OK).and_then(|()| alone(given)),
         Err(_) => {
             let dir = parent(&path);
             match dir.is_dir() {
                 true => {
-                    writable(&dir, Access::WRITE_OK | Access::EXEC_OK).and_then(|()| alone(&path))
+                    writable(&dir, Access::WRITE_OK | Access::EXEC_OK).and_then(|()| alone(given))
                 }
                 false => Err(format!("there is no directory {}", dir.display())),
             }
