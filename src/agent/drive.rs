@@ -11,25 +11,23 @@
 //! tried again, and once the journal opens the agent is as if started anew.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant as SystemInstant, SystemTime, UNIX_EPOCH};
 
 use mio::net::UdpSocket;
 use mio::{Events, Interest, Poll, Token, Waker};
-use socket2::{Domain, Protocol, Socket, Type};
 
 use super::allow::Allow;
 use super::core::{Core, Effect, Moment, Note, Settings};
 use super::facts;
+use super::handle::Handle;
 use super::journal::{Journal, JournalError, is_the_disk};
 use super::memory::Memory;
 use super::runner::Runner;
-use super::tls::TlsSettings;
+use super::setup::{AgentError, Setup};
+use super::udp;
 use super::wire::Wire;
-use crate::keys::Key;
 use crate::limits::{
     AGENT_DISK_RETRY_S, AGENT_READ_BYTES_PER_TURN_MAX, AGENT_UNREAD_BYTES_MAX,
     DATAGRAM_SIGNED_BYTES_MAX, DATAGRAMS_PER_TURN_MAX, READ_BUFFER_BYTES,
@@ -44,86 +42,6 @@ const DISK_RETRY: Span = Span::from_secs(AGENT_DISK_RETRY_S);
 const NO_WORK: &str = "this host beats and takes no work until it can be written";
 /// Consequence of any other unwritable journal.
 const NO_WORK_ANY_MORE: &str = "this host beats and takes no work until the agent is started again";
-
-/// Setup of an agent.
-#[derive(Clone, Debug)]
-pub struct Setup {
-    /// The server, `host:port`. A name is looked up at each attempt to connect.
-    pub server: String,
-    /// The id it gives itself; without one it is known by the address it connects from.
-    pub id: Option<String>,
-    /// The address it connects from and takes datagrams at.
-    pub source: Option<IpAddr>,
-    /// The port it takes datagrams at; 0 is any free one. None: it takes none.
-    pub udp: Option<u16>,
-    /// The agent wants dispatches over its connection.
-    pub push: bool,
-    /// Heartbeat interval; `None`: the server's.
-    pub interval: Option<Span>,
-    /// Allowed commands.
-    pub allow: Allow,
-    /// Its key, with the key's name. None: it is a plain host.
-    pub key: Option<(String, Key)>,
-    /// Directory of the journal.
-    pub state: PathBuf,
-    /// TLS settings; `None`: plain TCP.
-    pub tls: Option<TlsSettings>,
-}
-
-/// Error of the start of an agent.
-#[derive(Debug, thiserror::Error)]
-pub enum AgentError {
-    /// Its journal cannot be used.
-    #[error(transparent)]
-    Journal(#[from] JournalError),
-    /// It cannot take datagrams where it is to.
-    #[error("cannot take datagrams at {0}: {1}")]
-    Bind(SocketAddr, io::Error),
-    /// The system refuses something else.
-    #[error("cannot start: {0}")]
-    System(#[from] io::Error),
-}
-
-/// Changes requested by another thread.
-#[derive(Debug, Default)]
-struct News {
-    allow: Option<Allow>,
-    tls: Option<TlsSettings>,
-}
-
-/// Steers an agent from another thread.
-#[derive(Clone, Debug)]
-pub struct Handle {
-    asked: Arc<AtomicBool>,
-    news: Arc<Mutex<News>>,
-    waker: Arc<Waker>,
-}
-
-impl Handle {
-    /// Says what may be run from now on. The command under way goes on.
-    pub fn allow(&self, allow: Allow) {
-        self.news().allow = Some(allow);
-        // Fails only when the loop is gone.
-        let _ = self.waker.wake();
-    }
-
-    /// Says how TLS is spoken from the next connection on.
-    pub fn tls(&self, tls: TlsSettings) {
-        self.news().tls = Some(tls);
-    }
-
-    fn news(&self) -> MutexGuard<'_, News> {
-        // What is in it is replaced as a whole.
-        self.news.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Asks it to end: the command under way is ended with it.
-    pub fn stop(&self) {
-        self.asked.store(true, Ordering::Release);
-        // Fails only when the loop is gone.
-        let _ = self.waker.wake();
-    }
-}
 
 /// An agent.
 #[derive(Debug)]
@@ -173,10 +91,13 @@ impl Agent {
             setup.udp = None;
             setup.push = true;
         }
-        let udp = match setup.udp {
-            Some(port) => Some(bind_udp(&setup, port, &poll)?),
+        let mut udp = match setup.udp {
+            Some(port) => Some(udp::bind(setup.source, port)?),
             None => None,
         };
+        if let Some(udp) = &mut udp {
+            poll.registry().register(udp, UDP, Interest::READABLE)?;
+        }
         let settings = Settings {
             id: setup.id.clone(),
             udp: match &udp {
@@ -208,11 +129,7 @@ impl Agent {
         if let Some((name, key)) = setup.key.take() {
             core.set_key(name, key, Box::new(nonce));
         }
-        let handle = Handle {
-            asked: Arc::default(),
-            news: Arc::default(),
-            waker,
-        };
+        let handle = Handle::new(waker);
         let mut agent = Self {
             setup,
             settings,
@@ -253,7 +170,7 @@ impl Agent {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) => return Err(error.into()),
             }
-            if self.handle.asked.load(Ordering::Acquire) {
+            if self.handle.is_stopped() {
                 return Ok(());
             }
             self.turn(&mut buffer);
@@ -589,45 +506,6 @@ fn open_journal(dir: &Path) -> Result<(Journal, Memory), JournalError> {
         );
     }
     Ok((journal, memory))
-}
-
-fn bind_udp(setup: &Setup, port: u16, poll: &Poll) -> Result<UdpSocket, AgentError> {
-    // Without a source: of both families where the system has the newer one.
-    let anywhere = [
-        IpAddr::V6(Ipv6Addr::UNSPECIFIED),
-        IpAddr::V4(Ipv4Addr::UNSPECIFIED),
-    ];
-    let addresses = setup
-        .source
-        .as_ref()
-        .map_or(&anywhere[..], std::slice::from_ref);
-    let mut refused = None;
-    for address in addresses {
-        let address = SocketAddr::new(*address, port);
-        match open_udp(address) {
-            Ok(mut udp) => {
-                poll.registry()
-                    .register(&mut udp, UDP, Interest::READABLE)?;
-                return Ok(udp);
-            }
-            Err(error) => refused = Some(AgentError::Bind(address, error)),
-        }
-    }
-    Err(refused.unwrap_or_else(|| io::Error::from(io::ErrorKind::AddrNotAvailable).into()))
-}
-
-fn open_udp(address: SocketAddr) -> io::Result<UdpSocket> {
-    let socket = Socket::new(
-        Domain::for_address(address),
-        Type::DGRAM,
-        Some(Protocol::UDP),
-    )?;
-    if address.is_ipv6() && address.ip().is_unspecified() {
-        socket.set_only_v6(false)?;
-    }
-    socket.set_nonblocking(true)?;
-    socket.bind(&address.into())?;
-    Ok(UdpSocket::from_std(socket.into()))
 }
 
 /// A name for this process that no other has: 32 random hex digits.

@@ -14,7 +14,7 @@ use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
 use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 
-use super::drive::Setup;
+use super::setup::Setup;
 use super::tls::Channel;
 
 /// Seconds of an idle connection before the kernel asks whether the server's machine is there.

@@ -1,0 +1,193 @@
+use std::io::Read;
+
+use rustix::process::Pid;
+
+use super::*;
+use crate::agent::core::TIMED_OUT;
+use crate::limits::AGENT_OUTPUT_BYTES_MAX;
+use crate::time::Span;
+
+fn job(script: &str, time: Span) -> Job {
+    let words = ["/bin/sh", "-c", script].map(str::to_owned).to_vec();
+    Job { words, time }
+}
+
+fn run_it(job: &Job) -> Finished {
+    let (stopped, _stop) = io::pipe().unwrap();
+    run(job, &stopped, &mut Place::new(None)).expect("nobody stops it")
+}
+
+fn sh(script: &str) -> Finished {
+    run_it(&job(script, Span::from_secs(60)))
+}
+
+fn text(finished: &Finished) -> String {
+    String::from_utf8(finished.output.clone()).unwrap()
+}
+
+#[test]
+fn exit_and_both_outputs_come_back_in_order() {
+    let finished = sh("echo out; echo err >&2; echo out again; exit 3");
+    assert_eq!((finished.exit, finished.truncated), (3, false));
+    assert_eq!(text(&finished), "out\nerr\nout again\n");
+    assert!(finished.seconds > 0.0);
+    assert_eq!(sh("kill -9 $$").exit, 137);
+}
+
+#[test]
+fn nothing_of_our_environment_is_handed_on_and_there_is_no_input() {
+    let finished = sh("env | grep -v -e ^PWD= -e ^_= -e ^SHLVL= | sort; cat");
+    assert_eq!(text(&finished), format!("LANG=C.UTF-8\nPATH={PATH}\n"));
+}
+
+#[test]
+fn a_program_is_looked_up_or_not_found_or_no_program() {
+    let words = |words: &[&str]| Job {
+        words: words.iter().map(|word| (*word).to_owned()).collect(),
+        time: Span::from_secs(60),
+    };
+    let found = run_it(&words(&["echo", "$HOME *"]));
+    assert_eq!((found.exit, text(&found)), (0, "$HOME *\n".to_owned()));
+    for (program, exit) in [
+        ("no-such-program-anywhere", NOT_FOUND),
+        ("/no/such/program", NOT_FOUND),
+        ("/etc/passwd", REFUSED),
+        ("/etc", REFUSED),
+    ] {
+        let finished = run_it(&words(&[program]));
+        assert_eq!(finished.exit, exit, "{program}");
+        assert!(text(&finished).contains(program), "{program}");
+    }
+}
+
+#[test]
+fn output_beyond_its_bound_is_read_and_dropped() {
+    let finished = sh("head -c 3000000 /dev/zero; exit 5");
+    assert_eq!((finished.exit, finished.truncated), (5, true));
+    assert!(finished.output.len() <= AGENT_OUTPUT_BYTES_MAX);
+    let just = sh(&format!("head -c {AGENT_OUTPUT_BYTES_MAX} /dev/zero"));
+    assert_eq!((just.exit, just.truncated), (0, false));
+}
+
+#[test]
+fn out_of_time_the_whole_group_is_ended_even_if_it_does_not_listen() {
+    let script = "trap '' TERM; echo $$; sleep 1000 & echo $!; yes > /dev/null";
+    let finished = run_it(&job(script, Span::from_millis(300)));
+    let out = text(&finished);
+    assert_eq!(finished.exit, TIMED_OUT);
+    assert!(
+        out.ends_with("anthill: not ended within 0.3 s, and killed\n"),
+        "{out}"
+    );
+    for pid in out.lines().take(2) {
+        wait_until_gone(pid);
+    }
+}
+
+/// Waits for a process of ours, or a zombie that its adopter has not reaped.
+fn wait_until_gone(pid: &str) {
+    let begun = Instant::now();
+    let is_there = || {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"));
+        stat.is_ok_and(|stat| !stat.contains(") Z "))
+    };
+    while is_there() {
+        assert!(
+            begun.elapsed() < Duration::from_secs(60),
+            "{pid} is still there"
+        );
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[test]
+fn out_of_time_what_has_left_its_group_and_session_is_ended_too() {
+    // The second `sleep` is in a session of its own, and holds the pipe open.
+    let script = "sleep 1000 & echo $!; setsid sleep 1000 & echo $!; wait";
+    let finished = run_it(&job(script, Span::from_millis(500)));
+    assert_eq!(finished.exit, TIMED_OUT);
+    let out = text(&finished);
+    for pid in out.lines().take(2) {
+        wait_until_gone(pid);
+    }
+}
+
+#[test]
+fn a_stopped_command_ends_with_its_time() {
+    let finished = run_it(&job("echo $$; kill -STOP $$", Span::from_millis(300)));
+    assert_eq!(finished.exit, TIMED_OUT);
+    let out = text(&finished);
+    wait_until_gone(out.lines().next().unwrap());
+}
+
+#[test]
+fn what_a_killed_runner_left_running_is_ended_by_the_next_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut child = Command::new("/bin/sh")
+        .args(["-c", "setsid sleep 1000 & echo $!; wait"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = Vec::new();
+    let mut stdout = child.stdout.take().unwrap();
+    while line.last() != Some(&b'\n') {
+        let mut byte = [0];
+        stdout.read_exact(&mut byte).unwrap();
+        line.push(byte[0]);
+    }
+    let root = Process::of(i32::try_from(child.id()).unwrap());
+    let mut note = Note::new(Some(dir.path().to_owned()));
+    note.write(None, &root.into_iter().collect());
+    Place::new(Some(dir.path().to_owned())).end_leftovers();
+    let pid = String::from_utf8(line).unwrap();
+    wait_until_gone(pid.trim());
+    child.wait().unwrap();
+    assert!(note.left().is_none());
+}
+
+#[test]
+fn what_is_left_in_the_background_is_not_waited_for() {
+    let finished = sh("sleep 1000 & echo $!");
+    assert_eq!(finished.exit, 0);
+    let pid = text(&finished).trim().parse().unwrap();
+    let pid = Pid::from_raw(pid).unwrap();
+    rustix::process::kill_process(pid, Signal::KILL).expect("it was left running");
+}
+
+#[test]
+fn a_flood_does_not_outlive_its_time() {
+    // Far longer than so many bytes take, also on a busy machine.
+    let finished = run_it(&job("yes", Span::from_secs(3)));
+    assert_eq!((finished.exit, finished.truncated), (TIMED_OUT, true));
+    let text = String::from_utf8(finished.output).unwrap();
+    assert!(text.len() <= AGENT_OUTPUT_BYTES_MAX);
+    assert!(text.contains("bytes are missing here]\n"));
+    assert!(text.ends_with("y\nanthill: not ended within 3 s, and killed\n"));
+}
+
+#[test]
+fn dropping_the_runner_ends_what_it_runs() {
+    let poll = mio::Poll::new().unwrap();
+    let waker = Arc::new(Waker::new(poll.registry(), mio::Token(0)).unwrap());
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("pid");
+    let script = format!(
+        "echo $$ > {0}.new; mv {0}.new {0}; sleep 1000",
+        file.display()
+    );
+    let runner = Runner::start(waker, None).unwrap();
+    runner.run(job(&script, Span::from_secs(1000)));
+    let begun = Instant::now();
+    let pid = loop {
+        assert!(
+            begun.elapsed() < Duration::from_secs(60),
+            "it does not start"
+        );
+        if let Ok(pid) = std::fs::read_to_string(&file) {
+            break pid;
+        }
+        thread::sleep(Duration::from_millis(5));
+    };
+    drop(runner);
+    wait_until_gone(pid.trim());
+}
