@@ -1,36 +1,31 @@
 //! The hosts' sockets and the loop over them. The [trial](super::trial) decides when a message is
 //! sent; this module counts the replies.
 
+mod connect;
+mod failures;
+mod frames;
+
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Read};
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Instant as Origin;
 
 use mio::event::Event;
-use mio::net::TcpStream;
 use mio::{Events, Interest, Token};
-use socket2::{Domain, Protocol, Socket, Type};
 
 use super::BenchError;
 use super::host::{Host, State};
 use super::inbox::Inbox;
-use super::late_port;
 use super::plan::Sources;
 use super::polls::{FIRST, Polls};
 use super::tally::Tally;
-use crate::codec::message::{Ask, FromServer, Hello, Incoming, Message, Push, Word};
-use crate::codec::{ByteOrder, Framing, Order, ServerStep, decode_from_server, encode};
-use crate::limits::{
-    BENCH_EVENTS_PER_TURN_MAX, BENCH_WAIT_S_MAX, FRAME_BYTES_MAX, FRAME_HEADER_BYTES,
-    READ_BUFFER_BYTES,
-};
+use crate::codec::message::{FromServer, Incoming, Push, Word};
+use crate::codec::{Order, ServerStep, decode_from_server, encode};
+use crate::limits::{BENCH_EVENTS_PER_TURN_MAX, BENCH_WAIT_S_MAX, READ_BUFFER_BYTES};
 use crate::time::{Instant, Span};
+use connect::{Refused, connect, connected};
+pub use failures::Failures;
 
-/// Framing of the server's replies.
-const FRAMING: Framing = Framing {
-    order: ByteOrder::Auto,
-    limit: FRAME_BYTES_MAX,
-};
 /// Last part of a wait that is spent polling instead of sleeping, if a processor is free: about the
 /// time of a wake-up.
 const SPUN: Span = Span::from_micros(20);
@@ -81,15 +76,6 @@ pub enum News {
     Writable(usize),
 }
 
-/// A failed connection attempt.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Failure {
-    /// Reason as text.
-    pub why: String,
-    /// The peer had accepted it: a server that refuses, or another service.
-    pub reached: bool,
-}
-
 /// The hosts of a run and their sockets.
 pub struct Fleet {
     setup: Setup,
@@ -108,8 +94,6 @@ pub struct Fleet {
     live: usize,
     /// Heartbeats that wait for a reply.
     in_flight: u64,
-    /// Failed attempts since the last success.
-    failures_in_a_row: u64,
     opened: u64,
     looked: Instant,
     /// Counters of the trial.
@@ -117,8 +101,8 @@ pub struct Fleet {
     /// Events are collected.
     pub gathers: bool,
     news: Vec<News>,
-    first_failure: Option<Failure>,
-    last_failure: Option<Failure>,
+    /// Failed connection attempts.
+    pub failures: Failures,
 }
 
 impl Fleet {
@@ -128,7 +112,7 @@ impl Fleet {
     /// When the system has no poll.
     pub fn new(setup: Setup) -> Result<Self, BenchError> {
         let mut plain = Vec::new();
-        let fits = encode(&heartbeat(None), Order::Little, &mut plain);
+        let fits = encode(&frames::heartbeat(None), Order::Little, &mut plain);
         debug_assert_eq!(fits, Ok(()));
         let polls = Polls::new(setup.apart < setup.hosts)
             .map_err(BenchError::system("cannot make a poll"))?;
@@ -149,14 +133,12 @@ impl Fleet {
             in_progress: 0,
             live: 0,
             in_flight: 0,
-            failures_in_a_row: 0,
             opened: 0,
             looked: Instant::ZERO,
             tally: Tally::default(),
             gathers: false,
             news: Vec::new(),
-            first_failure: None,
-            last_failure: None,
+            failures: Failures::default(),
             setup,
         })
     }
@@ -210,28 +192,10 @@ impl Fleet {
         self.in_flight
     }
 
-    /// Failed attempts since the last success.
-    #[must_use]
-    pub const fn failures_in_a_row(&self) -> u64 {
-        self.failures_in_a_row
-    }
-
     /// Returns whether unsent bytes wait for a socket.
     #[must_use]
     pub fn has_unsent(&self) -> bool {
         self.hosts.iter().flatten().any(|host| !host.is_flushed())
-    }
-
-    /// First failed attempt.
-    #[must_use]
-    pub const fn first_failure(&self) -> Option<&Failure> {
-        self.first_failure.as_ref()
-    }
-
-    /// Last failed attempt.
-    #[must_use]
-    pub const fn last_failure(&self) -> Option<&Failure> {
-        self.last_failure.as_ref()
     }
 
     /// Moves the events since the last call into `into`.
@@ -281,36 +245,9 @@ impl Fleet {
                 self.hosts[index] = Some(Host::new(stream, due, self.now()));
                 self.in_progress += 1;
             }
-            Err(error) => self.failed(&error, false),
+            Err(error) => self.failures.record(&mut self.tally, &error, false),
         }
         Ok(())
-    }
-
-    /// Records a failed attempt; `reached`: the peer had accepted it.
-    fn failed(&mut self, error: &io::Error, reached: bool) {
-        self.tally.failed += 1;
-        self.failures_in_a_row += 1;
-        let kind = match error.kind() {
-            ErrorKind::ConnectionRefused => "connect_refused",
-            ErrorKind::ConnectionReset => "connect_reset",
-            ErrorKind::TimedOut => "connect_timeout",
-            ErrorKind::AddrNotAvailable | ErrorKind::AddrInUse => "connect_no_free_port",
-            ErrorKind::UnexpectedEof => "connect_closed",
-            _ => "connect_other",
-        };
-        self.tally.error(kind);
-        let why = match error.kind() {
-            ErrorKind::UnexpectedEof => "it closes the connection".to_owned(),
-            ErrorKind::TimedOut => "no answer in time".to_owned(),
-            ErrorKind::InvalidData => "what it answers is no message to a host".to_owned(),
-            _ => error.to_string(),
-        };
-        let failure = Failure {
-            why,
-            reached: reached && error.kind() != ErrorKind::TimedOut,
-        };
-        self.first_failure.get_or_insert_with(|| failure.clone());
-        self.last_failure = Some(failure);
     }
 
     /// Closes a host's connection from this side. Heartbeats in flight count as unanswered.
@@ -367,7 +304,8 @@ impl Fleet {
         let state = host.state;
         self.forget(index, host);
         if state != State::Live {
-            return self.failed(error, state == State::Greeting);
+            let reached = state == State::Greeting;
+            return self.failures.record(&mut self.tally, error, reached);
         }
         self.tally.lost += 1;
         self.tally.error(match error.kind() {
@@ -393,7 +331,7 @@ impl Fleet {
         self.frame.clear();
         for _ in 0..count {
             if reply {
-                let message = heartbeat(Some(due.as_nanos()));
+                let message = frames::heartbeat(Some(due.as_nanos()));
                 let fits = encode(&message, Order::Little, &mut self.frame);
                 debug_assert_eq!(fits, Ok(()));
             } else {
@@ -546,17 +484,7 @@ impl Fleet {
         self.frame.clear();
         if self.setup.identified {
             let id = id(index);
-            let hello = Hello {
-                id: id.as_str().into(),
-                udp: self.port(),
-                push: self.setup.push,
-                boot: None,
-                resumes: false,
-            };
-            let hello = Incoming {
-                message: Message::Hello(hello),
-                ask: Ask::default(),
-            };
+            let hello = frames::hello(&id, self.port(), self.setup.push);
             let fits = encode(&hello, Order::Little, &mut self.frame);
             debug_assert_eq!(fits, Ok(()));
         } else {
@@ -584,7 +512,7 @@ impl Fleet {
             self.in_progress -= 1;
             self.live += 1;
             self.tally.made += 1;
-            self.failures_in_a_row = 0;
+            self.failures.in_a_row = 0;
             self.tally.connecting.record(now.since(host.due));
             self.tell(News::Live(index));
         }
@@ -629,13 +557,13 @@ impl Fleet {
         let mut used = 0;
         while let Some(host) = self.hosts[index].as_mut() {
             let rest = &bytes[used..];
-            match decode_from_server(FRAMING, &mut host.order, rest) {
+            match decode_from_server(frames::FRAMING, &mut host.order, rest) {
                 Ok(ServerStep::Need(_)) => break,
                 Ok(ServerStep::Got { said, used: more }) => {
                     self.said(now, index, said)?;
                     used += more;
                 }
-                Err(_) if !self.setup.strict => used += echoed(rest),
+                Err(_) if !self.setup.strict => used += frames::echoed(rest),
                 Err(_) => return Err(ErrorKind::InvalidData.into()),
             }
         }
@@ -666,10 +594,7 @@ impl Fleet {
             (Word::Welcome { .. }, _) => self.welcome(index),
             (Word::GotIt, _) => self.tell(News::Acknowledged(index)),
             (Word::Refused(why), _) => {
-                self.first_failure.get_or_insert(Failure {
-                    why: format!("it refuses: {why}"),
-                    reached: true,
-                });
+                self.failures.refused(&why);
                 return Err(ErrorKind::PermissionDenied.into());
             }
             // A floor echoes every frame.
@@ -701,61 +626,4 @@ impl Fleet {
 #[must_use]
 pub fn id(index: usize) -> String {
     format!("bench-{:05}", index + 1)
-}
-
-fn heartbeat(seq: Option<u64>) -> Incoming<'static> {
-    let reply = seq.is_some();
-    Incoming {
-        message: Message::Heartbeat,
-        ask: Ask { reply, seq },
-    }
-}
-
-/// Reason for a connection that cannot be started.
-enum Refused {
-    Source(IpAddr, io::Error),
-    Other(io::Error),
-}
-
-fn connect(server: SocketAddr, source: Option<IpAddr>) -> Result<TcpStream, Refused> {
-    let other = Refused::Other;
-    let domain = Domain::for_address(server);
-    let kind = Type::STREAM.nonblocking();
-    let socket = Socket::new(domain, kind, Some(Protocol::TCP)).map_err(other)?;
-    socket.set_tcp_nodelay(true).map_err(other)?;
-    if let Some(address) = source {
-        late_port::choose(&socket).map_err(other)?;
-        let bound = socket.bind(&SocketAddr::new(address, 0).into());
-        bound.map_err(|error| match error.kind() {
-            ErrorKind::AddrNotAvailable | ErrorKind::InvalidInput => {
-                Refused::Source(address, error)
-            }
-            _ => Refused::Other(error),
-        })?;
-    }
-    match socket.connect(&server.into()) {
-        Ok(()) => {}
-        Err(error) if error.raw_os_error() == Some(libc::EINPROGRESS) => {}
-        Err(error) => return Err(Refused::Other(error)),
-    }
-    Ok(TcpStream::from_std(socket.into()))
-}
-
-/// Returns whether the connection is established.
-fn connected(host: &Host) -> io::Result<bool> {
-    if let Some(error) = host.stream.take_error()? {
-        return Err(error);
-    }
-    match host.stream.peer_addr() {
-        Ok(_) => Ok(true),
-        Err(error) if error.kind() == ErrorKind::NotConnected => Ok(false),
-        Err(error) => Err(error),
-    }
-}
-
-/// Length of a frame that a floor echoed.
-fn echoed(bytes: &[u8]) -> usize {
-    let header = bytes.first_chunk::<FRAME_HEADER_BYTES>().copied();
-    let length = header.map_or(0, u32::from_le_bytes) as usize;
-    (FRAME_HEADER_BYTES + length).min(bytes.len())
 }

@@ -263,7 +263,13 @@ impl Stage<'_> {
     /// hosts only is not a failure.
     pub(super) fn none_at_all(&self) -> Result<(), BenchError> {
         let (tally, server) = (&self.fleet.tally, self.plan.server);
-        let Some(failure) = self.fleet.first_failure().filter(|_| tally.failed > 0) else {
+        let Some(failure) = self
+            .fleet
+            .failures
+            .first
+            .as_ref()
+            .filter(|_| tally.failed > 0)
+        else {
             return Ok(());
         };
         let why = failure.why.clone();
@@ -279,7 +285,7 @@ impl Stage<'_> {
     /// fail too.
     fn is_hopeless(&self) -> bool {
         let most = FAILURES_MAX.max(self.plan.hosts as u64);
-        self.fleet.in_progress() == 0 || self.fleet.failures_in_a_row() >= most
+        self.fleet.in_progress() == 0 || self.fleet.failures.in_a_row >= most
     }
 
     /// Waits for missing replies and for unsent bytes.
@@ -391,8 +397,12 @@ impl Stage<'_> {
             true => tally.lost > 0 && nobody,
             // A server that refuses for a while, because it is full, has not gone.
             false => {
-                let away = fleet.last_failure().is_some_and(|last| !last.reached);
-                let many = fleet.failures_in_a_row() >= FAILURES_MAX;
+                let away = fleet
+                    .failures
+                    .last
+                    .as_ref()
+                    .is_some_and(|last| !last.reached);
+                let many = fleet.failures.in_a_row >= FAILURES_MAX;
                 away && many && fleet.live() == 0 && self.is_hopeless()
             }
         };
@@ -413,9 +423,11 @@ impl Stage<'_> {
             ),
             false => format!(
                 "{} connections in a row have failed ({})",
-                self.fleet.failures_in_a_row(),
+                self.fleet.failures.in_a_row,
                 self.fleet
-                    .last_failure()
+                    .failures
+                    .last
+                    .as_ref()
                     .map_or("no connection", |last| &last.why)
             ),
         };

@@ -1,0 +1,40 @@
+//! Frames of the hosts.
+
+use crate::codec::message::{Ask, Hello, Incoming, Message};
+use crate::codec::{ByteOrder, Framing};
+use crate::limits::{FRAME_BYTES_MAX, FRAME_HEADER_BYTES};
+
+/// Framing of the server's replies.
+pub(super) const FRAMING: Framing = Framing {
+    order: ByteOrder::Auto,
+    limit: FRAME_BYTES_MAX,
+};
+
+pub(super) fn heartbeat(seq: Option<u64>) -> Incoming<'static> {
+    let reply = seq.is_some();
+    Incoming {
+        message: Message::Heartbeat,
+        ask: Ask { reply, seq },
+    }
+}
+
+pub(super) fn hello(id: &str, udp: Option<u16>, push: bool) -> Incoming<'_> {
+    let hello = Hello {
+        id: id.into(),
+        udp,
+        push,
+        boot: None,
+        resumes: false,
+    };
+    Incoming {
+        message: Message::Hello(hello),
+        ask: Ask::default(),
+    }
+}
+
+/// Length of a frame that a floor echoed.
+pub(super) fn echoed(bytes: &[u8]) -> usize {
+    let header = bytes.first_chunk::<FRAME_HEADER_BYTES>().copied();
+    let length = header.map_or(0, u32::from_le_bytes) as usize;
+    (FRAME_HEADER_BYTES + length).min(bytes.len())
+}
