@@ -62,6 +62,7 @@ mod keys;
 pub mod limits;
 #[cfg(feature = "cli")]
 mod logging;
+mod metrics;
 mod prefetch;
 #[doc(hidden)]
 pub mod reactor;

@@ -10,7 +10,6 @@
 mod assemble;
 mod dispatch;
 mod handle;
-mod metrics;
 #[cfg_attr(
     not(feature = "cli"),
     allow(dead_code, reason = "`check-config` uses the rest")
@@ -41,8 +40,6 @@ pub use dispatch::{DispatchError, DispatchSource};
 pub use handle::{Events, Handle, HandleError};
 #[cfg(feature = "cli")]
 pub(crate) use preflight::preflight;
-
-use metrics::StoreMetrics;
 
 /// A server: bound, and run by its owner.
 ///
@@ -218,8 +215,8 @@ impl Server {
             batches: thread.batches.clone(),
             outcomes: thread.outcomes.clone(),
         };
-        let metrics = StoreMetrics(Arc::clone(&thread.stats));
-        self.reactor.attach_store(ends, Box::new(metrics));
+        let stats = Box::new(Arc::clone(&thread.stats));
+        self.reactor.attach_store(ends, stats);
         self.store = Store::Running(thread);
         Ok(())
     }

@@ -16,11 +16,15 @@ struct Room {
 }
 
 /// Modules that every room may name.
-const BASE: &[&str] = &["escape", "ids", "limits", "prefetch", "rng", "time"];
+const BASE: &[&str] = &[
+    "escape", "ids", "limits", "metrics", "prefetch", "rng", "time",
+];
 
 const ROOMS: &[Room] = &[
     Room {
-        paths: &["escape", "ids", "limits", "prefetch", "rng", "time"],
+        paths: &[
+            "escape", "ids", "limits", "metrics", "prefetch", "rng", "time",
+        ],
         may_name: &[],
         pure: true,
     },

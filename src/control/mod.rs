@@ -15,7 +15,6 @@ pub mod events;
 pub mod guard;
 pub mod http;
 pub mod json;
-pub mod metrics;
 pub mod query;
 pub mod recent;
 pub mod response;
@@ -31,6 +30,7 @@ use crate::handlers::stats::Stats;
 use crate::handlers::view::{Filter, HostView, Page, StoreView};
 use crate::handlers::{Core, Moment};
 use crate::ids::HostId;
+use crate::metrics::Source;
 use crate::time::Instant;
 
 /// Read access to the fleet.
@@ -89,7 +89,7 @@ pub struct HttpContext<'a> {
     /// Start of the server.
     pub started: Instant,
     /// Metrics of `/metrics` besides the fleet's own.
-    pub metrics: &'a dyn metrics::Source,
+    pub metrics: &'a dyn Source,
 }
 
 #[cfg(test)]

@@ -14,6 +14,7 @@ use crate::limits::{
     PAGE_TASK_HOSTS_MAX, PAGE_TASKS_MAX,
 };
 
+use super::HttpContext;
 use super::body::{self, BodyReader, Progress};
 use super::guard::HttpRules;
 use super::http::Head;
@@ -21,7 +22,7 @@ use super::json::{Device, Devices, Host, Hosts, Target, Targets};
 use super::query::{self, Parameter, Parameters, decode};
 use super::recent::Recent;
 use super::response::{Note, Reply, Response};
-use super::{HttpContext, metrics};
+use crate::metrics::{self, Measured, Metric, Source};
 
 /// A row of the table.
 #[derive(Debug)]
@@ -104,7 +105,7 @@ const ENDPOINTS: &[Endpoint] = &[
     row("GET, HEAD", "/readyz", Query::Any, Reads, Memory, Now(ready),
         "503 while the store is unavailable; hosts are served all the same"),
     row("GET, HEAD", "/metrics", Query::Any, Reads, Memory, Now(metrics),
-        "metrics for Prometheus"),
+        "[metrics](metrics.md) for Prometheus"),
     row("GET, HEAD", "/v1/hosts", Query::Of(&[State, Limit(PAGE_HOSTS_MAX), Cursor]), Reads, Page, Now(hosts),
         "`{\"hosts\":[…],\"next\":CURSOR or null}`"),
     row("GET, HEAD", "/v1/hosts/HOST", NONE, Reads, Memory, Now(host),
@@ -300,8 +301,31 @@ fn ready(_: &Route, context: &HttpContext<'_>, _: &HttpRules) -> Response {
     }
 }
 
+struct Instance {
+    uptime_s: f64,
+    store_up: bool,
+}
+
+#[rustfmt::skip] // A table: name, meaning, value.
+impl Measured for Instance {
+    const METRICS: &'static [Metric<Self>] = &[
+        Metric::by("version", "anthill_build_info", "Version of this server.", |_| vec![(env!("CARGO_PKG_VERSION"), 1)]),
+        Metric::seconds("anthill_uptime_seconds", "Seconds since the server started.", |s| s.uptime_s),
+        Metric::new("anthill_store_up", "1 while the store answers.", |s| u64::from(s.store_up)),
+    ];
+}
+
 fn metrics(_: &Route, context: &HttpContext<'_>, _: &HttpRules) -> Response {
-    Response::text(metrics::CONTENT_TYPE, metrics::page(context))
+    let instance = Instance {
+        uptime_s: context.at.now.since(context.started).as_secs_f64(),
+        store_up: context.fleet.store() == StoreView::Up,
+    };
+    let (fleet, devices) = (context.fleet.stats(), context.devices.stats());
+    let targets = context.targets.stats();
+    let sources: [&dyn Source; 5] = [&instance, &fleet, context.metrics, &devices, &targets];
+    let mut page = String::new();
+    sources.collect(&mut page);
+    Response::text(metrics::CONTENT_TYPE, page)
 }
 
 fn hosts(route: &Route, context: &HttpContext<'_>, _: &HttpRules) -> Response {
@@ -405,6 +429,7 @@ mod tests {
     use super::*;
     use crate::control::http::parse;
     use crate::control::testing::{Ants, context};
+    use crate::metrics::testing::metrics_of;
     use serde_json::{Value, json};
 
     fn ask(ants: &Ants, line: &str, headers: &str) -> Response {
@@ -467,6 +492,26 @@ mod tests {
             "text/plain; version=0.0.4; charset=utf-8"
         );
         assert!(response.body.starts_with(b"# HELP anthill_build_info "));
+    }
+
+    #[test]
+    fn the_page_is_what_a_scraper_reads() {
+        let mut ants = Ants::with_hosts(3);
+        ants.stats.messages = [1, 2, 3, 4, 5, 6, 7, 8];
+        ants.stats.offlines[2] = 7;
+        let response = ask(&ants, "GET /metrics", "");
+        let families = metrics_of(std::str::from_utf8(&response.body).unwrap());
+        let value = |name: &str, sample: &str| families[name].samples[sample].clone();
+        assert_eq!(value("anthill_hosts_online", ""), "3");
+        assert_eq!(value("anthill_store_up", ""), "1");
+        assert_eq!(value("anthill_uptime_seconds", ""), "90.5");
+        assert_eq!(value("anthill_messages_total", "code=\"ADH33\""), "3");
+        assert_eq!(value("anthill_offlines_total", "reason=\"timeout\""), "7");
+        let kinds = ants.stats.abnormal.len();
+        assert_eq!(families["anthill_abnormal_total"].samples.len(), kinds);
+        for (name, family) in &families {
+            assert_eq!(family.kind == "counter", name.ends_with("_total"), "{name}");
+        }
     }
 
     #[test]

@@ -1,6 +1,5 @@
-//! A made-up fleet to ask about, and a reader of the metrics page: for tests only.
+//! A made-up fleet, for tests only.
 
-use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 
 use crate::handlers::Moment;
@@ -115,68 +114,4 @@ pub(crate) fn context(ants: &Ants) -> HttpContext<'_> {
         started: Instant::from_nanos(10_000_000_000),
         metrics: &(),
     }
-}
-
-/// A family of samples.
-pub(crate) struct Family {
-    pub(crate) kind: String,
-    /// Labels as they stand between the braces → value.
-    pub(crate) samples: BTreeMap<String, String>,
-}
-
-/// Reads a page of metrics as strictly as the format is written: each family once, with its HELP
-/// and its TYPE in front and its samples together, no sample twice, every value a number.
-pub(crate) fn metrics_of(page: &str) -> BTreeMap<String, Family> {
-    assert!(page.ends_with('\n'), "the last line has its end");
-    let mut families: BTreeMap<String, Family> = BTreeMap::new();
-    let mut current = String::new();
-    let mut helped = String::new();
-    for line in page.lines() {
-        if let Some(rest) = line.strip_prefix("# HELP ") {
-            let (name, help) = rest.split_once(' ').expect("a name and a text");
-            assert!(!help.is_empty() && !families.contains_key(name), "{line}");
-            helped = name.into();
-        } else if let Some(rest) = line.strip_prefix("# TYPE ") {
-            let (name, kind) = rest.split_once(' ').expect("a name and a kind");
-            assert_eq!(name, helped, "HELP stands before TYPE");
-            assert!(["counter", "gauge"].contains(&kind), "{line}");
-            let family = Family {
-                kind: kind.into(),
-                samples: BTreeMap::new(),
-            };
-            assert!(families.insert(name.into(), family).is_none(), "{line}");
-            current = name.into();
-        } else {
-            let (name, labels, value) = sample_of(line);
-            assert_eq!(name, current, "samples stand behind their TYPE");
-            assert!(value.parse::<f64>().is_ok(), "{line}");
-            let samples = &mut families.get_mut(&current).expect("just inserted").samples;
-            assert!(samples.insert(labels, value).is_none(), "{line}");
-        }
-    }
-    families
-}
-
-/// Name, labels and value of a line.
-fn sample_of(line: &str) -> (String, String, String) {
-    let word = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
-    let end = line.find(|c| !word(c)).expect("something behind the name");
-    let (name, rest) = line.split_at(end);
-    assert!(name.starts_with(|c: char| c.is_ascii_lowercase()), "{line}");
-    if let Some(value) = rest.strip_prefix(' ') {
-        return (name.into(), String::new(), value.into());
-    }
-    let rest = rest.strip_prefix('{').expect("labels");
-    let (label, text) = rest.split_once("=\"").expect("one label");
-    assert!(label.chars().all(word), "{line}");
-    let mut escaped = false;
-    let end = text.find(|c| {
-        let ends = c == '"' && !escaped;
-        assert!(!escaped || matches!(c, '\\' | '"' | 'n'), "{line}");
-        escaped = c == '\\' && !escaped;
-        ends
-    });
-    let (text, tail) = text.split_at(end.expect("the label ends"));
-    let value = tail.strip_prefix("\"} ").expect("a value");
-    (name.into(), format!("{label}=\"{text}\""), value.into())
 }

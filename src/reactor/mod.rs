@@ -84,7 +84,6 @@ use self::udp::Udp;
 use self::wake::Wake;
 use self::web::Web;
 use crate::codec::Framing;
-use crate::control::metrics::Source;
 use crate::control::{HttpContext, HttpRules};
 use crate::handlers::ask::Datagram;
 use crate::handlers::effect::{Effect, Effects};
@@ -96,6 +95,7 @@ use crate::limits::{
     BATCH_OPS_MAX, EVENTS_PER_TURN_MAX, READ_BUFFER_BYTES, REQUESTS_PER_TURN_MAX, SHUTDOWN_S_MAX,
     TURN_SLICE_SENDING_US, TURN_SLICE_US,
 };
+use crate::metrics::Source;
 use crate::store::op::{Batch, Outcome};
 use crate::time::{Instant, Span};
 

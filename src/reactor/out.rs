@@ -19,13 +19,13 @@ use slab::Slab;
 use super::clock::Clock;
 use super::horizon::Horizon;
 use super::token;
-use crate::control::metrics::{Exposition, Source};
 use crate::handlers::Moment;
 use crate::handlers::ak::{DeviceRules, Devices};
 use crate::handlers::effect::Note;
 use crate::handlers::outside::{Act, Failure, Fate, Link, News, Owner, Way, Wishes};
 use crate::handlers::reach::{TargetRules, Targets};
 use crate::limits::{DEVICES_PER_TURN_MAX, DIALED_BYTES_PER_TURN_MAX, REACH_PROBES_MAX};
+use crate::metrics::{Measured, Metric};
 use crate::store::op::Op;
 use crate::time::{Instant, Span};
 
@@ -376,79 +376,10 @@ impl From<&std::io::Error> for Failure {
     }
 }
 
-impl Source for Out {
-    fn collect(&self, page: &mut Exposition) {
-        let (devices, targets) = (self.devices.stats(), self.targets.stats());
-        page.gauges(
-            "anthill_devices",
-            "AK devices, by what they are.",
-            "state",
-            [
-                ("up", devices.up),
-                ("stale", devices.stale),
-                ("down", devices.down),
-            ],
-        );
-        page.gauges(
-            "anthill_targets",
-            "Targets of reach, by what they are.",
-            "state",
-            [
-                ("up", targets.up),
-                ("refused", targets.refused),
-                ("down", targets.down),
-            ],
-        );
-        page.counters(
-            "anthill_device_replies_total",
-            "Replies of AK devices, by whether they refuse.",
-            "kind",
-            [("good", devices.good), ("refused", devices.refused)],
-        );
-        let counters = [
-            (
-                "anthill_device_dials_total",
-                "Connections to AK devices begun.",
-                devices.dials,
-            ),
-            (
-                "anthill_device_failures_total",
-                "Connections to AK devices that did not come about, or ended with a question open.",
-                devices.failures,
-            ),
-            (
-                "anthill_device_questions_total",
-                "Questions to AK devices.",
-                devices.asked,
-            ),
-            (
-                "anthill_device_timeouts_total",
-                "Questions that AK devices did not answer in time.",
-                devices.timeouts,
-            ),
-            (
-                "anthill_device_abnormal_total",
-                "Connections to AK devices closed for what was no answer to the question.",
-                devices.abnormal,
-            ),
-            (
-                "anthill_device_status_changes_total",
-                "Changes of the error status of AK devices.",
-                devices.status_changes,
-            ),
-            (
-                "anthill_target_tries_total",
-                "Attempts to reach a target.",
-                targets.tries,
-            ),
-            (
-                "anthill_out_panics_total",
-                "Panics that ended one connection of ours.",
-                self.panics,
-            ),
-        ];
-        for (name, help, value) in counters {
-            page.counter(name, help, value);
-        }
-    }
+impl Measured for Out {
+    const METRICS: &'static [Metric<Self>] = &[Metric::new(
+        "anthill_out_panics_total",
+        "Panics that ended one outbound connection.",
+        |out| out.panics,
+    )];
 }

@@ -23,7 +23,6 @@ use mio::net::{TcpListener, TcpStream};
 use mio::{Interest, Registry, Token};
 use slab::Slab;
 
-use crate::control::metrics::{Exposition, Source};
 use crate::control::recent::Recent;
 use crate::control::response::{Note, Reply};
 use crate::control::{HttpContext, HttpRules, Response, events};
@@ -33,6 +32,7 @@ use crate::limits::{
     HTTP_ACCEPT_RETRY_MS, HTTP_ACCEPTS_PER_TURN_MAX, HTTP_ANSWERS_PER_TURN_MAX,
     HTTP_CONNECTIONS_MAX, HTTP_FOLLOWERS_MAX, HTTP_READ_BYTES, HTTP_SPARE_ASKS_MAX, HTTP_SPARE_MAX,
 };
+use crate::metrics::{Measured, Metric, Source};
 use crate::time::{Instant, Span};
 
 use connection::{Connection, Driven, Late, Progress};
@@ -73,31 +73,38 @@ pub struct Web {
     stats: WebStats,
 }
 
-/// Counters of HTTP.
+/// Counters and gauges of HTTP. [`Measured::METRICS`] says what each of them counts.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct WebStats {
-    /// Connections open now.
     pub connections: u64,
-    /// Connections accepted.
     pub accepted: u64,
-    /// Requests answered, by the first digit of the status: 2xx, 3xx, 4xx, 5xx.
+    /// By the first digit of the status: 2xx, 3xx, 4xx, 5xx.
     pub answers: [u64; 4],
-    /// Connections closed because a request, its answer or the next request took too long.
     pub timeouts: u64,
-    /// Idle, stalled and spare connections closed to make room for new ones.
     pub evicted: u64,
-    /// Requests refused for want of room.
     pub refused: u64,
-    /// Times that `accept` failed for want of descriptors or memory.
     pub accept_failures: u64,
-    /// Requests with a wrong token.
     pub wrong_tokens: u64,
-    /// Connections closed because answering them panicked.
     pub panics: u64,
-    /// Connections that follow the events now.
     pub followers: u64,
-    /// Connections closed because they did not read the events as fast as they happened.
     pub followers_dropped: u64,
+}
+
+#[rustfmt::skip] // A table: name, meaning, value.
+impl Measured for WebStats {
+    const METRICS: &'static [Metric<Self>] = &[
+        Metric::new("anthill_http_connections", "HTTP connections open now.", |s| s.connections),
+        Metric::new("anthill_http_followers", "HTTP connections that follow the events now.", |s| s.followers),
+        Metric::by("class", "anthill_http_answers_total", "HTTP requests answered, by class of status.", |s| ["2xx", "3xx", "4xx", "5xx"].into_iter().zip(s.answers).collect()),
+        Metric::new("anthill_http_accepted_total", "HTTP connections accepted.", |s| s.accepted),
+        Metric::new("anthill_http_timeouts_total", "HTTP connections closed for being slow or idle.", |s| s.timeouts),
+        Metric::new("anthill_http_evicted_total", "Idle, stalled and spare HTTP connections closed for new ones.", |s| s.evicted),
+        Metric::new("anthill_http_refused_total", "HTTP requests refused because there was no room.", |s| s.refused),
+        Metric::new("anthill_http_accept_failures_total", "Failures to accept an HTTP connection.", |s| s.accept_failures),
+        Metric::new("anthill_http_wrong_tokens_total", "HTTP requests refused for a wrong token.", |s| s.wrong_tokens),
+        Metric::new("anthill_http_panics_total", "HTTP connections closed because answering them panicked.", |s| s.panics),
+        Metric::new("anthill_http_followers_dropped_total", "HTTP connections closed for not reading the events fast enough.", |s| s.followers_dropped),
+    ];
 }
 
 impl WebStats {
@@ -105,72 +112,6 @@ impl WebStats {
         let class = usize::from(status / 100).saturating_sub(2);
         if let Some(count) = self.answers.get_mut(class) {
             *count += 1;
-        }
-    }
-}
-
-impl Source for WebStats {
-    fn collect(&self, page: &mut Exposition) {
-        page.gauge(
-            "anthill_http_connections",
-            "HTTP connections open now.",
-            self.connections,
-        );
-        page.gauge(
-            "anthill_http_followers",
-            "HTTP connections that follow the events now.",
-            self.followers,
-        );
-        page.counters(
-            "anthill_http_answers_total",
-            "Requests over HTTP answered, by class of status.",
-            "class",
-            ["2xx", "3xx", "4xx", "5xx"].into_iter().zip(self.answers),
-        );
-        let counters = [
-            (
-                "anthill_http_accepted_total",
-                "HTTP connections accepted.",
-                self.accepted,
-            ),
-            (
-                "anthill_http_timeouts_total",
-                "HTTP connections closed for being slow or idle.",
-                self.timeouts,
-            ),
-            (
-                "anthill_http_evicted_total",
-                "Idle, stalled and spare HTTP connections closed to make room.",
-                self.evicted,
-            ),
-            (
-                "anthill_http_refused_total",
-                "HTTP requests refused for want of room.",
-                self.refused,
-            ),
-            (
-                "anthill_http_accept_failures_total",
-                "Failures to accept an HTTP connection.",
-                self.accept_failures,
-            ),
-            (
-                "anthill_http_wrong_tokens_total",
-                "HTTP requests refused for a wrong token.",
-                self.wrong_tokens,
-            ),
-            (
-                "anthill_http_panics_total",
-                "HTTP connections closed because answering them panicked.",
-                self.panics,
-            ),
-            (
-                "anthill_http_followers_dropped_total",
-                "HTTP connections closed for not reading the events fast enough.",
-                self.followers_dropped,
-            ),
-        ];
-        for (name, help, value) in counters {
-            page.counter(name, help, value);
         }
     }
 }

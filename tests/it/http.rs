@@ -212,3 +212,29 @@ fn a_token_is_asked_for() {
         assert_eq!(request(server.http, &head).status, status, "{token}");
     }
 }
+
+#[test]
+fn every_metric_is_documented() {
+    let server = Home::embedded().start();
+    let (_, page) = server.get("/metrics");
+    let mut table = "| Metric | Kind | Label | Meaning |\n|---|---|---|---|\n".to_owned();
+    let mut names = BTreeSet::new();
+    for family in page.split("# HELP ").skip(1) {
+        let mut lines = family.lines();
+        let mut line = || lines.next().expect("HELP, TYPE and a sample");
+        let (name, help) = line().split_once(' ').expect("a name and a meaning");
+        let kind = line().rsplit(' ').next().expect("a kind");
+        let label = line()
+            .split_once('{')
+            .and_then(|(_, label)| label.split_once('='));
+        let label = label.map_or(String::new(), |(label, _)| format!("`{label}`"));
+        assert!(names.insert(name), "{name} stands twice");
+        table += &format!("| `{name}` | {kind} | {label} | {help} |\n");
+    }
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/metrics.md");
+    let documented = std::fs::read_to_string(path).expect("the documentation");
+    assert!(
+        documented.contains(&table),
+        "docs/metrics.md is to have this:\n{table}"
+    );
+}

@@ -1,28 +1,35 @@
-//! Counters of devices. None is labelled by device.
+//! Counters of devices.
 
-/// Counters and gauges.
+use crate::metrics::{Measured, Metric};
+
+/// Counters and gauges of devices. [`Measured::METRICS`] says what each of them counts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Stats {
-    /// Devices that answer with fresh data.
     pub up: u64,
-    /// Devices that do not answer.
     pub down: u64,
-    /// Devices that answer without good data.
     pub stale: u64,
-    /// Connections begun.
     pub dials: u64,
-    /// Connections that did not come about, or ended with a question open.
     pub failures: u64,
-    /// Questions.
     pub asked: u64,
-    /// Good replies.
     pub good: u64,
-    /// Replies that refuse.
     pub refused: u64,
-    /// Questions not answered in time.
     pub timeouts: u64,
-    /// Connections closed for an invalid reply, or one to another request.
     pub abnormal: u64,
-    /// Changes of an error status.
     pub status_changes: u64,
+}
+
+#[rustfmt::skip] // A table: name, meaning, value.
+impl Measured for Stats {
+    const METRICS: &'static [Metric<Self>] = &[
+        Metric::by("state", "anthill_devices", "AK devices, by state: up (good data), stale (answers without good data) or down.",
+            |s| vec![("up", s.up), ("stale", s.stale), ("down", s.down)]),
+        Metric::by("kind", "anthill_device_replies_total", "Replies of AK devices: good ones and refusals.",
+            |s| vec![("good", s.good), ("refused", s.refused)]),
+        Metric::new("anthill_device_dials_total", "Connections to AK devices begun.", |s| s.dials),
+        Metric::new("anthill_device_failures_total", "Connections to AK devices that failed, or ended before a reply.", |s| s.failures),
+        Metric::new("anthill_device_questions_total", "Requests to AK devices.", |s| s.asked),
+        Metric::new("anthill_device_timeouts_total", "Requests that AK devices did not answer in time.", |s| s.timeouts),
+        Metric::new("anthill_device_abnormal_total", "Connections to AK devices closed for an invalid reply.", |s| s.abnormal),
+        Metric::new("anthill_device_status_changes_total", "Changes of the error status of AK devices.", |s| s.status_changes),
+    ];
 }

@@ -1,14 +1,21 @@
-//! Counters of targets. None is labelled by target.
+//! Counters of targets.
 
-/// Counters and gauges.
+use crate::metrics::{Measured, Metric};
+
+/// Counters and gauges of targets. [`Measured::METRICS`] says what each of them counts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Stats {
-    /// Targets that were reached.
     pub up: u64,
-    /// Targets that refuse connections.
     pub refused: u64,
-    /// Targets that do not answer.
     pub down: u64,
-    /// Attempts.
     pub tries: u64,
+}
+
+#[rustfmt::skip] // A table: name, meaning, value.
+impl Measured for Stats {
+    const METRICS: &'static [Metric<Self>] = &[
+        Metric::by("state", "anthill_targets", "Targets of `reach`, by state: up, refused (connections are refused) or down.",
+            |s| vec![("up", s.up), ("refused", s.refused), ("down", s.down)]),
+        Metric::new("anthill_target_tries_total", "Attempts to reach a target.", |s| s.tries),
+    ];
 }

@@ -244,7 +244,7 @@ fn metrics_count_their_own_connection() {
     let mut client = lp.client();
     client.ask("/metrics");
     let (_, page) = lp.answer(&mut client);
-    let families = crate::control::testing::metrics_of(&page);
+    let families = crate::metrics::testing::metrics_of(&page);
     assert_eq!(families["anthill_http_connections"].samples[""], "1");
     assert_eq!(families["anthill_http_answers_total"].samples.len(), 4);
 }

@@ -3,35 +3,43 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Counters and gauges.
+use crate::metrics::{Measured, Metric};
+
+/// Counters and gauges of the store thread. [`Measured::METRICS`] says what each of them counts.
 #[derive(Debug, Default)]
 pub struct StoreStats {
-    /// State of the store: 0 connecting, 1 available, 2 unavailable, 3 ended.
     pub state: Gauge,
-    /// Batches run.
     pub batches: Gauge,
-    /// Operations settled by the store, those written again included.
     pub ops: Gauge,
-    /// Duration of the last batch, in microseconds.
     pub last_batch_us: Gauge,
-    /// Comings-up after the first.
     pub reconnects: Gauge,
-    /// Panics of the store thread; after each it went on with a new connection.
     pub restarts: Gauge,
-    /// Reports written to the spool.
     pub spooled: Gauge,
-    /// Reports read from the spool and settled.
     pub replayed: Gauge,
-    /// Operations refused for good, and written to `rejected`.
     pub rejected: Gauge,
-    /// Records that wait in the spool.
     pub spool_records_waiting: Gauge,
-    /// Bytes of the spool on disk.
     pub spool_bytes: Gauge,
-    /// Damaged stretches found in the spool.
     pub spool_damaged: Gauge,
-    /// Pending operations: neither stored nor spooled yet.
     pub pending_ops: Gauge,
+}
+
+#[rustfmt::skip] // A table: name, meaning, value.
+impl Measured for StoreStats {
+    const METRICS: &'static [Metric<Self>] = &[
+        Metric::new("anthill_store_thread_state", "The store thread: 0 connecting, 1 available, 2 unavailable, 3 ended.", |s| s.state.get()),
+        Metric::new("anthill_spool_records_waiting", "Records that wait in the spool.", |s| s.spool_records_waiting.get()),
+        Metric::new("anthill_spool_bytes", "Bytes of the spool on disk.", |s| s.spool_bytes.get()),
+        Metric::new("anthill_store_ops_in_hand", "Pending operations: neither stored nor spooled yet.", |s| s.pending_ops.get()),
+        Metric::seconds("anthill_store_last_batch_seconds", "Duration of the last batch of the store.", |s| s.last_batch_us.get() as f64 / 1e6),
+        Metric::new("anthill_store_batches_total", "Batches run by the store.", |s| s.batches.get()),
+        Metric::new("anthill_store_ops_total", "Operations settled by the store, rewrites included.", |s| s.ops.get()),
+        Metric::new("anthill_store_reconnects_total", "Connections to the store after the first.", |s| s.reconnects.get()),
+        Metric::new("anthill_store_restarts_total", "Panics of the store thread. It continues with a new connection.", |s| s.restarts.get()),
+        Metric::new("anthill_spool_written_total", "Reports written to the spool.", |s| s.spooled.get()),
+        Metric::new("anthill_spool_replayed_total", "Reports read from the spool and settled.", |s| s.replayed.get()),
+        Metric::new("anthill_store_rejected_total", "Operations refused for good and written to `rejected`.", |s| s.rejected.get()),
+        Metric::new("anthill_spool_damaged_total", "Damaged stretches found in the spool.", |s| s.spool_damaged.get()),
+    ];
 }
 
 /// One number of [`StoreStats`].
