@@ -111,7 +111,16 @@ pub const UNPROVEN_PARTS: usize = 4;
 /// Unproven connections that one network may have in any case.
 pub const UNPROVEN_MIN: usize = 64;
 /// Unproven connections examined to find the one to close.
-pub const NEWCOMERS_LOOKED_AT_MAX: usize = 64;
+pub const UNPROVEN_LOOKED_AT_MAX: usize = 64;
+/// Time that a connection has for its first bytes before it may be closed for a new one of the
+/// same or a higher rank, in milliseconds.
+pub const UNPROVEN_SILENT_MS: u64 = 50;
+/// The same during a TLS handshake or with an outstanding challenge.
+pub const UNPROVEN_BUSY_MS: u64 = 2_000;
+/// Cells of 4 bytes in each of the two rows of the table of ranks.
+pub const UNPROVEN_RANK_CELLS: usize = 4_096;
+/// Time after which ranks halve, in seconds.
+pub const UNPROVEN_RANK_HALF_S: u64 = 60;
 /// Connections that the kernel may hold before they are accepted. The kernel caps this value
 /// itself.
 pub const BACKLOG_MAX: i32 = 4_096;

@@ -31,11 +31,15 @@ impl Rng {
         Span::from_nanos(u64::try_from(sum).unwrap_or(u64::MAX))
     }
 
+    /// Returns a number below `bound`, uniformly distributed.
+    pub fn below(&mut self, bound: u64) -> u64 {
+        // Less than the bound, which is a u64.
+        ((u128::from(self.next()) * u128::from(bound)) >> 64) as u64
+    }
+
     /// Returns a span below `span`, uniformly distributed.
     pub fn part_of(&mut self, span: Span) -> Span {
-        let part = (u128::from(self.next()) * u128::from(span.as_nanos())) >> 64;
-        // Less than the span, which is a u64.
-        Span::from_nanos(part as u64)
+        Span::from_nanos(self.below(span.as_nanos()))
     }
 
     /// Returns a span between `span / least` and `span`, uniformly distributed.

@@ -1,17 +1,17 @@
 //! All connections of hosts, and the lists they are on. Sockets only: what is said on them is
 //! handled in `input`.
 
-use std::net::{IpAddr, SocketAddr};
+use std::hash::{BuildHasher, RandomState};
+use std::net::IpAddr;
 
 use mio::event::Event;
 use mio::net::TcpStream;
 use mio::{Registry, Token};
 
+use super::admission::{Admission, Refusal};
 use super::buffer::Pool;
 use super::connection::{Connection, Flags, Flushed, Got};
 use super::lingering::Lingering;
-use super::newcomers::Newcomers;
-use super::per_ip::PerIp;
 use super::share::Share;
 use super::stats::ReactorStats;
 use super::still_ready::{Line, StillReady};
@@ -23,7 +23,7 @@ use crate::codec::{emit_push_sealed, emit_sealed};
 use crate::handlers::End;
 use crate::ids::{ConnId, Numbered};
 use crate::keys::{Directions, Guard};
-use crate::limits::{TLS_EXPIRY_LOOK_S, UNPROVEN_MIN, UNPROVEN_PARTS};
+use crate::limits::{TLS_EXPIRY_LOOK_S, UNPROVEN_BUSY_MS, UNPROVEN_SILENT_MS};
 use crate::time::{Instant, Span, UnixMs};
 
 /// All connections of hosts.
@@ -39,14 +39,11 @@ pub struct Connections {
     pub lingering: Lingering,
     /// Of those whose frames have tags.
     pub guards: Numbered<ConnId, Box<Guard>>,
-    per_ip: Option<PerIp>,
-    /// Those that have not proved themselves.
-    newcomers: Newcomers,
+    admission: Admission,
     /// TLS, where it is spoken.
     tls: Option<Tls>,
     /// Connections with bytes to send. Each once, which its own flag ensures.
     dirty: Vec<ConnId>,
-    max: usize,
 }
 
 /// Time at which a connection that the kernel reports is read.
@@ -70,66 +67,53 @@ impl Connections {
             pool: Pool::default(),
             lingering: Lingering::default(),
             guards: Numbered::default(),
-            per_ip: PerIp::new(per_ip),
-            newcomers: Newcomers::default(),
+            admission: Admission::new(max, per_ip, RandomState::new().hash_one(max)),
             tls: tls.map(Tls::new),
             dirty: Vec::new(),
-            max,
         }
     }
 
     /// Room for so many.
     #[must_use]
     pub fn max(&self) -> usize {
-        self.max
+        self.admission.max()
     }
 
-    /// The connection that is to be closed for a new one from `peer`, if one has to be: where there is no room, for all
-    /// or for this peer, the oldest that has not proved itself. One whose bytes the server has still to read is spared
-    /// where that is possible.
-    pub fn makes_room(&mut self, peer: IpAddr) -> Option<ConnId> {
-        let is_full = self.table.len() >= self.max;
-        let own_is_full = self.per_ip.as_ref().is_some_and(|own| !own.has_room(peer));
-        let share = (self.max / UNPROVEN_PARTS).max(UNPROVEN_MIN);
-        let has_share = self.newcomers.count(peer) >= share;
-        if !(is_full || own_is_full || has_share) {
-            return None;
-        }
-        let table = &self.table;
-        let waits = |conn| table.get(conn).is_some_and(|c| c.flags.has(Flags::LISTED));
-        let oldest = match own_is_full || has_share {
-            true => self.newcomers.oldest_of(peer, waits),
-            false => self.newcomers.victim(waits),
+    /// Decides on a new connection from `peer`: returns the connection to close for it, if one must be closed.
+    ///
+    /// # Errors
+    /// When the new connection must be closed.
+    pub fn decide(&mut self, peer: IpAddr, now: Instant) -> Result<Option<ConnId>, Refusal> {
+        let (table, tls) = (&self.table, self.tls.as_ref());
+        let time_of = |conn| {
+            let flags = table
+                .get(conn)
+                .map_or(Flags::default(), |entry| entry.flags);
+            let is_busy = flags.has(Flags::NARROW) || tls.is_some_and(|tls| tls.has_begun(conn));
+            let ms = if is_busy {
+                UNPROVEN_BUSY_MS
+            } else {
+                UNPROVEN_SILENT_MS
+            };
+            (!flags.has(Flags::LISTED)).then_some(Span::from_millis(ms))
         };
-        // Beyond its share, but for the server's slowness, which is not the peer's.
-        let forced = is_full || own_is_full;
-        oldest.filter(|conn| forced || !waits(*conn))
+        self.admission.decide(peer, table.len(), now, time_of)
     }
 
     /// A connection has proved itself.
     pub fn proved(&mut self, conn: ConnId) {
-        self.newcomers.remove(conn);
+        self.admission.proved(conn);
     }
 
-    /// Takes in a new connection, unless there is no room for it: then it is closed at once, so
-    /// that its peer knows, and counted.
+    /// Adds a new connection, unless the system has no memory for it: then it is closed and counted.
     pub fn admit(
         &mut self,
         stream: TcpStream,
-        peer: SocketAddr,
+        peer: IpAddr,
+        now: Instant,
         registry: &Registry,
         stats: &mut ReactorStats,
     ) -> Option<ConnId> {
-        if self.table.len() >= self.max {
-            stats.shed_full += 1;
-            return None;
-        }
-        if let Some(per_ip) = &self.per_ip
-            && !per_ip.has_room(peer.ip())
-        {
-            stats.shed_per_ip += 1;
-            return None;
-        }
         let conn = self.table.insert(Connection::new(stream));
         let registered = self
             .table
@@ -147,10 +131,7 @@ impl Connections {
             self.table.remove(conn);
             return None;
         }
-        if let Some(per_ip) = &mut self.per_ip {
-            per_ip.add(conn, peer.ip());
-        }
-        self.newcomers.add(conn, peer.ip());
+        self.admission.add(conn, peer, now);
         stats.accepted += 1;
         Some(conn)
     }
@@ -360,7 +341,7 @@ impl Connections {
         if let Some(entry) = self.table.get_mut(conn) {
             entry.flags.set(Flags::GUARDED);
             entry.flags.clear(Flags::NARROW);
-            self.newcomers.remove(conn);
+            self.admission.proved(conn);
             self.guards.insert(conn, Box::new(Guard::of_server(keys)));
         }
     }
@@ -457,7 +438,7 @@ impl Connections {
     /// Gives back the memory of what is not in use.
     pub fn tidy(&mut self) {
         self.pool.empty();
-        self.newcomers.tidy();
+        self.admission.trim();
         self.lines.iter_mut().for_each(StillReady::tidy);
         self.dirty.shrink_to(0);
     }
@@ -468,13 +449,8 @@ impl Connections {
         if let Some(tls) = &mut self.tls {
             tls.forget(conn);
         }
-        if let Some(per_ip) = &mut self.per_ip {
-            per_ip.remove(conn);
-        }
+        self.admission.remove(conn);
         let flags = entry.flags;
-        if flags.has(Flags::NEWCOMER) {
-            self.newcomers.remove(conn);
-        }
         if flags.has(Flags::GUARDED) {
             self.guards.remove(&conn);
         }

@@ -9,6 +9,7 @@
 //! The reactor does not know the meaning of a message: bytes go to the codec, messages to the core, and
 //! the core's effects are applied.
 
+pub mod admission;
 pub mod alarm;
 pub mod askers;
 pub mod buffer;
@@ -29,10 +30,8 @@ pub mod lingering;
 pub mod listener;
 pub mod mailbox;
 pub mod memory;
-pub mod newcomers;
 pub mod out;
 mod outbox;
-pub mod per_ip;
 pub mod request;
 pub mod scheduling;
 mod send_many;
@@ -59,6 +58,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crossbeam_channel::Receiver;
+use mio::net::TcpStream;
 use mio::{Events, Poll};
 
 use self::alarm::Alarm;
@@ -558,15 +558,13 @@ impl Reactor {
         let mut slice = Slice::begin(self.clock.now());
         let before = self.stats.accepted;
         while let Some((stream, peer)) = listener.accept(at.now, &mut self.stats) {
-            if let Some(oldest) = self.connections.makes_room(peer.ip()) {
-                self.evict(oldest, at);
-            }
-            let registry = self.poll.registry();
-            let admitted = self
-                .connections
-                .admit(stream, peer, registry, &mut self.stats);
-            if let Some(conn) = admitted {
-                self.opened(conn, peer, at);
+            match self.connections.decide(peer.ip(), at.now) {
+                Ok(victim) => {
+                    victim.iter().for_each(|conn| self.evict(*conn, at));
+                    self.admit(stream, peer, at);
+                }
+                // Dropping the stream closes it, so that its peer knows.
+                Err(refusal) => self.stats.refused(refusal),
             }
             if slice.is_over(|| self.clock.now()) {
                 break;
@@ -574,6 +572,16 @@ impl Reactor {
         }
         self.listener = Some(listener);
         self.coalesce.accepted(self.stats.accepted - before);
+    }
+
+    fn admit(&mut self, stream: TcpStream, peer: SocketAddr, at: Moment) {
+        let (registry, stats) = (self.poll.registry(), &mut self.stats);
+        let admitted = self
+            .connections
+            .admit(stream, peer.ip(), at.now, registry, stats);
+        if let Some(conn) = admitted {
+            self.opened(conn, peer, at);
+        }
     }
 
     /// Handles outcomes of the store, requests of handles, and a requested stop.

@@ -1,5 +1,6 @@
 //! Counters and gauges of the reactor.
 
+use super::admission::Refusal;
 use crate::codec::Abnormal;
 use crate::metrics::{Measured, Metric};
 
@@ -41,6 +42,17 @@ pub struct ReactorStats {
     pub batches_held: u64,
     pub subscribers: u64,
     pub events_missed: u64,
+}
+
+impl ReactorStats {
+    /// Counts a new connection that is closed at once.
+    pub fn refused(&mut self, refusal: Refusal) {
+        match refusal {
+            Refusal::Full => self.shed_full += 1,
+            Refusal::PerNetwork => self.shed_per_ip += 1,
+            Refusal::Unproven => self.shed_unproven += 1,
+        }
+    }
 }
 
 #[rustfmt::skip] // A table: name, meaning, value.

@@ -70,6 +70,12 @@ impl Tls {
     }
 
     /// Never called.
+    #[must_use]
+    pub fn has_begun(&self, _conn: ConnId) -> bool {
+        match *self {}
+    }
+
+    /// Never called.
     pub fn end(&mut self, _conn: ConnId, _stream: &mut TcpStream) {
         match *self {}
     }

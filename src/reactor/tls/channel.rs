@@ -148,6 +148,11 @@ impl Channel {
         is_over && !std::mem::replace(&mut self.is_known, true)
     }
 
+    /// Returns whether the peer has begun a handshake.
+    pub(super) fn has_begun(&self) -> bool {
+        self.shaken > 0
+    }
+
     /// Bytes of its handshake that have come, while it is under way. TLS holds no more of it than these and what it
     /// answers.
     pub(super) fn handshake_bytes(&self) -> usize {

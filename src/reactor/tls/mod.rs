@@ -168,6 +168,13 @@ impl Tls {
         }
     }
 
+    /// Returns whether the peer has begun a handshake.
+    #[must_use]
+    pub fn has_begun(&self, conn: ConnId) -> bool {
+        let channel = self.channels.get(conn.slot as usize);
+        channel.is_some_and(|channel| channel.as_ref().is_some_and(|one| one.has_begun()))
+    }
+
     /// Says goodbye.
     pub fn end(&mut self, conn: ConnId, stream: &mut TcpStream) {
         if let Some(Some(channel)) = self.channels.get_mut(conn.slot as usize) {
