@@ -13,7 +13,7 @@
 use super::HttpContext;
 use super::body::{BodyReader, Progress};
 use super::guard::RequestGuard;
-use super::http;
+use super::request;
 use super::response::{Reply, Response, Sending};
 use super::routes;
 use crate::limits::HOSTS_SHOWN_PER_STEP_MAX;
@@ -78,7 +78,7 @@ impl Conversation {
         if self.total.is_some_and(|total| self.input.len() < total) {
             return Step::More;
         }
-        let (head, head_len) = match http::parse(&self.input) {
+        let (head, head_len) = match request::parse(&self.input) {
             Ok(Some(parsed)) => parsed,
             Ok(None) => return Step::More,
             Err(refusal) => {

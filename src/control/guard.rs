@@ -8,7 +8,7 @@ use std::fmt;
 use std::hint::black_box;
 use std::net::{IpAddr, SocketAddr};
 
-use super::http::Head;
+use super::request::Head;
 use super::response::{Note, Response};
 use super::routes;
 
@@ -174,7 +174,7 @@ fn equal(given: &[u8], secret: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::control::http::parse;
+    use crate::control::request::parse;
 
     fn judge(guard: &RequestGuard<'_>, lines: &str) -> u16 {
         let request = format!("GET /v1/hosts HTTP/1.1\r\n{lines}\r\n\r\n");

@@ -1,22 +1,20 @@
 //! HTTP: bytes in, a response out. Pure: no socket and no clock, and nothing here can change the fleet.
 //!
 //! ```text
-//!  bytes ──▶ http::parse ──▶ RequestGuard ──────▶ routes ─────▶ Reply: Now a response,
-//!            framing, sizes  Host, Origin, token  one table            Ask the core, or
-//!            └──────────────── Conversation ─────────────┘             Follow events
+//!  bytes ──▶ request::parse ─▶ RequestGuard ──────▶ routes ─────▶ Reply: Now a response,
+//!            framing, sizes    Host, Origin, token  one table            Ask the core, or
+//!            └───────────────── Conversation ─────────────┘              Follow events
 //! ```
 //!
-//! A [`Conversation`] is one connection. Its [`response::Reply`] travels to the socket as it is. A request that can be refused by its head is refused before its
-//! body is read.
+//! A [`Conversation`] is one connection. Its [`response::Reply`] travels to the socket as it is. A
+//! request that can be refused by its head is refused before its body is read.
 
 pub mod body;
 pub mod conversation;
 pub mod events;
 pub mod guard;
-pub mod http;
 pub mod json;
-pub mod query;
-pub mod recent;
+pub mod request;
 pub mod response;
 pub mod routes;
 
@@ -81,7 +79,7 @@ pub struct HttpContext<'a> {
     /// The AK devices.
     pub devices: &'a Devices,
     /// The last events, where they are kept.
-    pub recent: Option<&'a recent::Recent>,
+    pub recent: Option<&'a events::Recent>,
     /// The targets of `reach`.
     pub targets: &'a Targets,
     /// The time of this turn.

@@ -16,11 +16,10 @@ use crate::limits::{
 
 use super::HttpContext;
 use super::body::{self, BodyReader, Progress};
+use super::events::Recent;
 use super::guard::HttpRules;
-use super::http::Head;
 use super::json::{Device, Devices, Host, Hosts, Target, Targets};
-use super::query::{self, Parameter, Parameters, decode};
-use super::recent::Recent;
+use super::request::{Head, Parameter, Parameters, decode};
 use super::response::{Note, Reply, Response};
 use crate::metrics::{self, Measured, Metric, Source};
 
@@ -222,7 +221,7 @@ pub fn find(head: &Head<'_>) -> Result<Route, Response> {
     };
     let parameters = match endpoint.query {
         Query::Any => Parameters::default(),
-        Query::Of(allowed) => query::parse(head.query, allowed)?,
+        Query::Of(allowed) => Parameters::parse(head.query, allowed)?,
     };
     let names: Option<_> = names
         .iter()
@@ -427,7 +426,7 @@ fn is_json(content_type: Option<&str>) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::control::http::parse;
+    use crate::control::request::parse;
     use crate::control::testing::{Ants, context};
     use crate::metrics::testing::metrics_of;
     use serde_json::{Value, json};

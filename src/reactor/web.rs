@@ -23,7 +23,7 @@ use mio::net::{TcpListener, TcpStream};
 use mio::{Interest, Registry, Token};
 use slab::Slab;
 
-use crate::control::recent::Recent;
+use crate::control::events::Recent;
 use crate::control::response::{Note, Reply};
 use crate::control::{HttpContext, HttpRules, Response, events};
 use crate::handlers::ask::{Answer, Ask};
