@@ -159,7 +159,7 @@ impl Core {
             };
             fx.push(Effect::Reply { conn, reply });
         }
-        self.fleet.sessions.heard(conn, at.now);
+        self.fleet.touch(conn, at.now);
         if self.outbox.note_seen(conn.slot, at.now) {
             self.cache.invalidate();
         }
@@ -252,8 +252,8 @@ impl Core {
     /// many answer at once they can wait for the others to be sent to.
     #[must_use]
     pub fn owes_answer(&self, conn: ConnId) -> bool {
-        let host = self.fleet.sessions.get(conn).and_then(Session::host);
-        let host = host.and_then(|slot| self.fleet.hosts.get(slot));
+        let host = self.fleet.session(conn).and_then(Session::host);
+        let host = host.and_then(|slot| self.fleet.host(slot));
         host.is_some_and(|host| host.has(Marks::ASKED))
     }
 
@@ -298,14 +298,17 @@ impl Core {
             } => ("device", name.to_string(), *state, reason.clone()),
             News::Target { target, state } => ("reach", target.clone(), *state, None),
         };
-        step.notice(Notice {
-            event,
-            about: Some(about),
-            state: Some(state),
-            reason,
-            count: None,
-            stamp,
-        });
+        step.outbox.notice(
+            &mut step.cx,
+            Notice {
+                event,
+                about: Some(about),
+                state: Some(state),
+                reason,
+                count: None,
+                stamp,
+            },
+        );
         step.cx.tell(stamp, EventKind::Outside(news));
     }
 
@@ -314,14 +317,14 @@ impl Core {
     pub fn shutdown(&mut self, at: Moment, offline: bool, fx: &mut Effects) {
         let mut step = self.step(at, fx);
         if offline {
-            for slot in 0..step.fleet.hosts.slots() as u32 {
-                let host = step.fleet.hosts.get(slot);
+            for slot in 0..step.fleet.slots() as u32 {
+                let host = step.fleet.host(slot);
                 if host.is_some_and(|host| host.presence.is_online()) {
                     step.go_offline(slot, Reason::Closed);
                 }
             }
         }
-        step.refuse_jobs();
+        step.tasks.refuse_jobs(&mut step.cx);
         self.env.stopping = true;
     }
 
@@ -344,7 +347,7 @@ impl Core {
     /// One host.
     #[must_use]
     pub fn host(&self, host: &HostId) -> Option<HostView<'_>> {
-        self.fleet.hosts.get(self.fleet.hosts.find(host)?).map(view)
+        self.fleet.host(self.fleet.find(host)?).map(view)
     }
 
     /// Some hosts, from `cursor` on (0 is the beginning): at most `limit`, and no more than
@@ -352,7 +355,7 @@ impl Core {
     /// while exactly once.
     #[must_use]
     pub fn page(&self, filter: Filter, limit: usize, cursor: u64) -> Page<'_> {
-        let reach = self.fleet.hosts.slots() as u64;
+        let reach = self.fleet.slots() as u64;
         let end = reach.min(cursor.saturating_add(PAGE_SCAN_MAX as u64));
         let mut page = Page::default();
         let mut slot = cursor;
@@ -363,7 +366,7 @@ impl Core {
                 Filter::Offline => !host.presence.is_online(),
             };
             page.hosts
-                .extend(self.fleet.hosts.get(slot as u32).filter(wanted).map(view));
+                .extend(self.fleet.host(slot as u32).filter(wanted).map(view));
             slot += 1;
         }
         page.next = (slot < reach).then_some(slot);
@@ -413,7 +416,7 @@ impl Core {
     /// Address of the peer of `conn`.
     #[must_use]
     pub fn peer(&self, conn: ConnId) -> SocketAddr {
-        self.fleet.sessions.peer(conn).address()
+        self.fleet.peer(conn).address()
     }
 
     /// Begins a step.

@@ -18,12 +18,12 @@ impl Core {
 
     fn assert_hosts(&self) {
         let mut sessions: HashMap<u32, u32> = HashMap::new();
-        for slot in self.fleet.sessions.iter().filter_map(|(_, s)| s.host()) {
+        for slot in self.fleet.sessions().filter_map(|(_, s)| s.host()) {
             *sessions.entry(slot).or_default() += 1;
         }
         let (mut known, mut online, mut inherited, mut flying) = (0, 0, 0, 0);
-        for slot in 0..self.fleet.hosts.slots() as u32 {
-            let Some(host) = self.fleet.hosts.get(slot) else {
+        for slot in 0..self.fleet.slots() as u32 {
+            let Some(host) = self.fleet.host(slot) else {
                 assert!(
                     !self.outbox.writes.is_behind(slot),
                     "a vacant slot is behind"
@@ -31,13 +31,13 @@ impl Core {
                 continue;
             };
             let id = &host.id();
-            assert_eq!(self.fleet.hosts.find(id), Some(slot), "{id} is not found");
+            assert_eq!(self.fleet.find(id), Some(slot), "{id} is not found");
             let own = sessions.get(&slot).copied().unwrap_or_default();
             assert_eq!(host.sessions, own, "sessions of {id}");
             let live = host.presence == Presence::Online;
             assert!(live == (own > 0) || self.env.stopping, "{id}: {host:?}");
             if let Some(conn) = host.identified() {
-                let session = self.fleet.sessions.get(conn);
+                let session = self.fleet.session(conn);
                 let its = session.is_some_and(|s| s.identified && s.host() == Some(slot));
                 assert!(its, "{id} is named by a connection that is gone");
             }
@@ -62,10 +62,10 @@ impl Core {
         let for_reports = self.outbox.writes.waiting.iter().copied();
         let waiting: HashSet<_> = for_reports.chain(self.tasks.payloads.waiting()).collect();
         let mut count = 0;
-        for (conn, session) in self.fleet.sessions.iter() {
+        for (conn, session) in self.fleet.sessions() {
             count += 1;
             if let Some(slot) = session.host() {
-                assert!(self.fleet.hosts.get(slot).is_some(), "{conn:?} is nobody's");
+                assert!(self.fleet.host(slot).is_some(), "{conn:?} is nobody's");
             }
             assert_eq!(
                 session.is_waiting(),
@@ -83,12 +83,11 @@ impl Core {
     fn assert_writes(&self) {
         let in_flight = |slot| {
             self.fleet
-                .hosts
-                .get(slot)
+                .host(slot)
                 .is_some_and(|host| host.has(Marks::IN_FLIGHT))
         };
         self.outbox
             .writes
-            .assert_invariants(self.fleet.hosts.slots() as u32, in_flight);
+            .assert_invariants(self.fleet.slots() as u32, in_flight);
     }
 }

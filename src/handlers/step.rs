@@ -1,10 +1,10 @@
 //! One step of the core: routes an input to the parts, and carries facts between them.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use crate::codec::message::{Incoming, Message, Word};
 use crate::codec::{Abnormal, DecodeError};
-use crate::ids::ConnId;
+use crate::ids::{ConnId, HostId};
 use crate::store::op::{Outcome, Reason};
 use crate::time::Instant;
 
@@ -13,6 +13,8 @@ use super::context::Ctx;
 use super::core::AUDIT_ROUND;
 use super::effect::Effect;
 use super::fleet::Fleet;
+use super::fleet::host::Host;
+use super::fleet::session::Session;
 use super::outbox::Outbox;
 use super::tasks::Tasks;
 use super::{End, Flow, Input};
@@ -29,6 +31,17 @@ pub(crate) struct Step<'a> {
 
 /// Connections whose rows are prefetched together when their deadlines have come.
 const LOOKED_AT_TOGETHER: usize = 32;
+
+impl Fleet {
+    /// Brings into the cache what is needed of these connections and of their hosts. Of a hundred thousand that are due at once
+    /// each is somewhere else in memory: looked at alone, each would be waited for in turn.
+    pub(crate) fn bring(&self, slots: &[u32]) {
+        let host = |slot: &u32| self.hosts.get(self.sessions.at(*slot)?.1.host()?);
+        let online = slots.iter().filter_map(host);
+        let online = online.filter(|host| host.presence.is_online()).count();
+        std::hint::black_box(online);
+    }
+}
 
 impl Step<'_> {
     /// Handles an input.
@@ -58,7 +71,7 @@ impl Step<'_> {
         let mut due = std::mem::take(&mut self.fleet.due);
         self.fleet.wheel.expire(judge, &mut due);
         for together in due.chunks(LOOKED_AT_TOGETHER) {
-            self.bring(together);
+            self.fleet.bring(together);
             for slot in together {
                 self.look_at(*slot, judge);
             }
@@ -66,11 +79,11 @@ impl Step<'_> {
         due.clear();
         self.fleet.due = due;
         self.judge_inherited(judge);
-        self.look_at_deliveries(judge);
-        self.look_at_tasks(judge);
-        self.look_at_commands(judge);
-        self.hurry_dispatches(judge);
-        self.hurry_reads(judge);
+        self.tasks.look_at_deliveries(&mut self.cx, judge);
+        self.tasks.look_at_tasks(&mut self.cx, judge);
+        self.tasks.look_at_commands(judge);
+        self.tasks.hurry_dispatches(&mut self.cx, judge);
+        self.tasks.hurry_reads(&mut self.cx, judge);
         self.hurry_results(judge);
         self.rounds(judge);
         self.resume_if_plenty();
@@ -138,7 +151,7 @@ impl Step<'_> {
 
     /// A complete valid message came by this connection. Whether it is still there.
     pub(super) fn heard(&mut self, conn: ConnId) -> bool {
-        if !self.fleet.sessions.heard(conn, self.cx.at.now) {
+        if !self.fleet.touch(conn, self.cx.at.now) {
             return false;
         }
         self.outbox.note_seen(conn.slot, self.cx.at.now);
@@ -151,11 +164,11 @@ impl Step<'_> {
         if let Some(place) = Abnormal::LABELS.iter().position(|known| *known == label) {
             self.cx.stats.abnormal[place] += 1;
         }
-        let Some(session) = self.fleet.sessions.get(conn) else {
+        let Some(session) = self.fleet.session(conn) else {
             return;
         };
-        let peer = self.fleet.sessions.peer(conn).address();
-        let who = match session.host().and_then(|slot| self.fleet.hosts.get(slot)) {
+        let peer = self.fleet.peer(conn).address();
+        let who = match session.host().and_then(|slot| self.fleet.host(slot)) {
             Some(host) => host.id().to_string(),
             None => peer.ip().to_string(),
         };
@@ -203,7 +216,8 @@ impl Step<'_> {
                 ticket,
                 result,
             } => {
-                self.inventory_settled(ticket, origins, result);
+                self.fleet
+                    .inventory_settled(&mut self.cx, ticket, origins, result);
             }
             Outcome::Seen => {
                 self.outbox.writes.seen_in_flight =
@@ -217,11 +231,11 @@ impl Step<'_> {
                 self.tasks.states.settled(self.cx.at.now);
             }
             Outcome::StatesWritten => {}
-            Outcome::Tasks(held) => drop(self.held_tasks(held)),
+            Outcome::Tasks(held) => drop(self.tasks.held_tasks(&mut self.cx, held)),
             Outcome::Inherited(held) => self.inherit_hosts(held),
             Outcome::InheritedTasks(held) => self.inherit_tasks(held),
             Outcome::Dispatched { request, stored } => self.dispatched(request, stored),
-            Outcome::Restored { key, stored } => self.restored(&key, &stored),
+            Outcome::Restored { key, stored } => self.tasks.restored(&mut self.cx, &key, &stored),
             Outcome::Read { ticket, found } => self.read_settled(ticket, found),
             Outcome::Report { origin, result } => {
                 self.report_settled(origin, result);
@@ -229,37 +243,20 @@ impl Step<'_> {
         }
     }
 
-    /// Brings into the cache what is needed of these connections and of their hosts. Of a hundred thousand that are due at once
-    /// each is somewhere else in memory: looked at alone, each would be waited for in turn.
-    fn bring(&self, slots: &[u32]) {
-        let host = |slot: &u32| {
-            self.fleet
-                .hosts
-                .get(self.fleet.sessions.at(*slot)?.1.host()?)
-        };
-        let online = slots.iter().filter_map(host);
-        let online = online.filter(|host| host.presence.is_online()).count();
-        std::hint::black_box(online);
-    }
-
     /// A deadline of the connection in `slot` has come: is it silent, or was it heard of since?
     fn look_at(&mut self, slot: u32, judge: Instant) {
-        let Some((conn, &session)) = self.fleet.sessions.at(slot) else {
+        let Some((conn, &session)) = self.fleet.session_at(slot) else {
             return;
         };
         if session.is_armed_after(judge) {
             return;
         }
-        let last = self.fleet.sessions.last(slot, self.cx.at.now);
+        let last = self.fleet.last_message(slot, self.cx.at.now);
         let deadline = match session.host() {
             None => last + self.cx.rules.first_message,
             Some(_) if session.is_waiting() => self.cx.at.now + self.cx.rules.timeout,
             Some(host) => {
-                let datagram = self
-                    .fleet
-                    .hosts
-                    .get(host)
-                    .map_or(last, |host| host.datagram());
+                let datagram = self.fleet.host(host).map_or(last, |host| host.datagram());
                 let silent = last.max(datagram) + self.cx.rules.timeout;
                 let may_be_silent = if session.identified {
                     None
@@ -280,7 +277,7 @@ impl Step<'_> {
             return;
         }
         if session.host().is_none() {
-            let peer = self.fleet.sessions.peer(conn).address();
+            let peer = self.fleet.peer(conn).address();
             self.cx.stats.speechless += 1;
             self.cx.log(
                 log::Level::Info,
@@ -319,5 +316,90 @@ impl Step<'_> {
             self.outbox.writes.sweep.cursor = Some(0);
             self.tasks.states.walk();
         }
+    }
+
+    /// Handles a heartbeat of a connection whose heartbeats are counted.
+    fn counted_beat(&mut self, conn: ConnId, slot: u32) {
+        let is_plain = self.fleet.is_plain(slot);
+        let Some(host) = self.fleet.host(slot).map(Host::id) else {
+            return;
+        };
+        if !self.tasks.counted_beat(&mut self.cx, conn, &host, is_plain) {
+            self.fleet.watch(conn, false);
+        }
+    }
+
+    /// Notes that a host has made a report. Returns whether it is a plain one; its heartbeats are
+    /// counted from now on.
+    pub(crate) fn note_plain_report(
+        &mut self,
+        conn: ConnId,
+        slot: u32,
+        host: &HostId,
+        leaves_nothing: bool,
+    ) -> bool {
+        let is_plain = self.fleet.is_plain(slot);
+        if is_plain {
+            self.tasks
+                .sequence_begins(&self.cx, conn, host, leaves_nothing);
+            self.fleet.watch(conn, true);
+        }
+        is_plain
+    }
+
+    /// A plain connection has become one of a host's.
+    pub(crate) fn connected_anew(&mut self, conn: ConnId, slot: u32) {
+        if !self.tasks.has_busy_hosts() {
+            return;
+        }
+        let host = self.fleet.host(slot).map(Host::id);
+        if host.is_some_and(|host| self.tasks.connected_anew(&self.cx, &host)) {
+            self.fleet.watch(conn, true);
+        }
+    }
+
+    /// Time until which a host counts as busy, whatever its heartbeats show.
+    fn working_until(&self, slot: u32) -> Option<Instant> {
+        if !self.tasks.has_busy_hosts() {
+            return None;
+        }
+        let host = self.fleet.host(slot)?.id();
+        self.tasks.working_until(&self.cx, &host)
+    }
+
+    /// Has the heartbeats of busy plain hosts counted: the tasks of before a restart are known.
+    pub(crate) fn watch_busy_hosts(&mut self) {
+        let plain = |(conn, session): (ConnId, &Session)| {
+            let host = session.host().filter(|_| !session.identified)?;
+            Some((conn, host))
+        };
+        let all: Vec<(ConnId, u32)> = self.fleet.sessions().filter_map(plain).collect();
+        for (conn, slot) in all {
+            if self.working_until(slot).is_some() {
+                self.fleet.watch(conn, true);
+            }
+        }
+    }
+
+    /// Time until which the host of a plain connection may be silent.
+    fn may_be_silent_until(&mut self, conn: ConnId, slot: u32) -> Option<Instant> {
+        let until = self.working_until(slot);
+        let until = until.filter(|until| *until > self.cx.at.now)?;
+        if self.tasks.is_idle(conn) {
+            return None;
+        }
+        // The host may have answered by datagram, or over another connection.
+        self.fleet.watch(conn, true);
+        Some(until)
+    }
+
+    /// Returns whether a host held over a restart has more time to come back: a plain one in the
+    /// middle of a command does not notice before its command ends.
+    pub(crate) fn may_come_back_late(&self, slot: u32) -> bool {
+        // Only a host's own address may be an id that reads as one.
+        let is_plain = |host: &Host| host.id().as_str().parse::<IpAddr>().is_ok();
+        let until = self.working_until(slot);
+        self.fleet.host(slot).is_some_and(is_plain)
+            && until.is_some_and(|until| until > self.cx.at.now)
     }
 }

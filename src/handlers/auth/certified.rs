@@ -3,6 +3,7 @@
 
 use crate::codec::message::Hello;
 use crate::codec::{Abnormal, DecodeError};
+use crate::handlers::auth::Auth;
 use crate::ids::{ConnId, HostId, Numbered};
 use crate::store::op::Reason;
 
@@ -12,13 +13,25 @@ use crate::handlers::step::Step;
 /// Name in the certificate of each connection. As many as there are such connections.
 pub(crate) type Certified = Numbered<ConnId, HostId>;
 
+impl Auth {
+    /// Reason to refuse a hello that contradicts the certificate of `conn`.
+    pub(crate) fn contradicts_certificate(
+        &self,
+        conn: ConnId,
+        hello: &Hello<'_>,
+    ) -> Option<String> {
+        let id = self.certified.get(&conn)?;
+        (id.as_str() != hello.id).then(|| format!("the certificate is that of {id}"))
+    }
+}
+
 impl Step<'_> {
     /// The peer of `conn` has shown a certificate with this name.
     pub(crate) fn certified(&mut self, conn: ConnId, name: &str) {
-        if self.fleet.sessions.get(conn).is_none() {
+        if self.fleet.session(conn).is_none() {
             return;
         }
-        match HostId::given(name, self.fleet.sessions.peer(conn).ip()) {
+        match HostId::given(name, self.fleet.peer(conn).ip()) {
             Ok(id) => {
                 self.auth.certified.insert(conn, id);
             }
@@ -32,13 +45,13 @@ impl Step<'_> {
 
     /// Ends the session of a connection that its certificate does not let in any more.
     pub(crate) fn revoked(&mut self, conn: ConnId, why: &str) {
-        let Some(session) = self.fleet.sessions.get(conn) else {
+        let Some(session) = self.fleet.session(conn) else {
             return;
         };
-        let host = session.host().and_then(|slot| self.fleet.hosts.get(slot));
+        let host = session.host().and_then(|slot| self.fleet.host(slot));
         let who = match host {
             Some(host) => host.id().to_string(),
-            None => self.fleet.sessions.peer(conn).ip().to_string(),
+            None => self.fleet.peer(conn).ip().to_string(),
         };
         self.cx.log(
             log::Level::Warn,
@@ -69,15 +82,5 @@ impl Step<'_> {
                 None
             }
         }
-    }
-
-    /// Reason to refuse a hello that contradicts the certificate of `conn`.
-    pub(crate) fn contradicts_certificate(
-        &self,
-        conn: ConnId,
-        hello: &Hello<'_>,
-    ) -> Option<String> {
-        let id = self.auth.certified.get(&conn)?;
-        (id.as_str() != hello.id).then(|| format!("the certificate is that of {id}"))
     }
 }

@@ -9,6 +9,10 @@
 //!
 //! Before the proof no host is entered, nothing is replaced, and nothing is counted as a message.
 
+use crate::handlers::auth::Auth;
+use crate::handlers::context::Ctx;
+use crate::handlers::fleet::Fleet;
+use crate::handlers::tasks::Tasks;
 use std::borrow::Cow;
 use std::fmt;
 
@@ -101,13 +105,60 @@ impl Keys {
     }
 }
 
+impl Tasks {
+    /// A host held over the restart is back: what could not be signed for it goes out.
+    pub(crate) fn send_again_to(&mut self, host: &HostId) {
+        let Some(recipient) = self.table.recipient_of(host) else {
+            return;
+        };
+        let all: Vec<u32> = recipient.deliveries.iter().map(|pair| pair.1).collect();
+        for slot in all {
+            let state = self.table.delivery(slot).map(|delivery| delivery.state);
+            if state == Some(TaskState::Sent) {
+                self.queue_delivery(slot);
+            }
+        }
+    }
+}
+
+impl Fleet {
+    fn note_refused(&mut self, cx: &mut Ctx<'_>, conn: ConnId, challenge: &Challenge) {
+        let peer = self.sessions.peer(conn).address().to_string();
+        cx.log(
+            log::Level::Warn,
+            "keys",
+            challenge.id.to_string(),
+            format!(
+                "its proof is not accepted: key {}, from {peer}",
+                challenge.key
+            ),
+        );
+    }
+}
+
+impl Auth {
+    /// Returns whether the host has proved its key on its present connection.
+    pub(crate) fn has_key(&self, host: &Host) -> bool {
+        host.identified().is_some_and(|conn| self.keys.has(conn))
+    }
+
+    /// A signed datagram for the host that has proved itself on `conn`.
+    pub(crate) fn sign(&mut self, conn: ConnId, push: &Push<'_>) -> Option<String> {
+        let proven = self.keys.proven.get_mut(&conn)?;
+        proven.sent += 1;
+        let over = over(push);
+        let mac = over.content(proven.sent).mac(&proven.directions.to_client);
+        Some(crate::codec::signed(&over, None, proven.sent, &mac))
+    }
+}
+
 impl Step<'_> {
     /// Takes new keys. Every session ends whose key is not the same any more, and every plain one that
     /// would not be let in now.
     pub(crate) fn set_access(&mut self, access: Access) {
         self.auth.keys.access = access;
         let mut over = Vec::new();
-        for (conn, session) in self.fleet.sessions.iter() {
+        for (conn, session) in self.fleet.sessions() {
             let good = match (self.auth.keys.proven.get(&conn), session.host()) {
                 (Some(proven), Some(host)) => self.is_current(proven, host),
                 (None, host) => self.may_stay_plain(conn, host),
@@ -121,7 +172,7 @@ impl Step<'_> {
             }
         }
         for (conn, host) in over {
-            let who = self.fleet.hosts.get(host).map(|host| host.id().to_string());
+            let who = self.fleet.host(host).map(|host| host.id().to_string());
             self.cx.log(
                 log::Level::Warn,
                 "keys",
@@ -136,11 +187,11 @@ impl Step<'_> {
     /// Returns whether a connection without a key may stay: its network may be plain, and its host
     /// needs no key.
     fn may_stay_plain(&self, conn: ConnId, host: Option<u32>) -> bool {
-        let host = host.and_then(|slot| self.fleet.hosts.get(slot));
+        let host = host.and_then(|slot| self.fleet.host(slot));
         self.auth
             .keys
             .access
-            .may_be_plain(self.fleet.sessions.peer(conn).ip())
+            .may_be_plain(self.fleet.peer(conn).ip())
             && host.is_none_or(|host| self.demands_key(&host.id()).is_none())
     }
 
@@ -154,11 +205,7 @@ impl Step<'_> {
         if self.auth.keys.access.owner(id.as_str()).is_some() {
             return Some("a key is demanded: the ids of a key name this id".to_owned());
         }
-        let host = self
-            .fleet
-            .hosts
-            .find(id)
-            .and_then(|slot| self.fleet.hosts.get(slot));
+        let host = self.fleet.find(id).and_then(|slot| self.fleet.host(slot));
         let proved = host.is_some_and(|host| host.has(Marks::KEYED));
         proved.then(|| "a key is demanded: this id has proved its key before".to_owned())
     }
@@ -175,7 +222,7 @@ impl Step<'_> {
 
     /// The store says that this host has proved a key before. Plain connections that took its id meanwhile end.
     pub(crate) fn recall_keyed(&mut self, slot: u32) {
-        if let Some(host) = self.fleet.hosts.get_mut(slot) {
+        if let Some(host) = self.fleet.host_mut(slot) {
             host.set(Marks::KEYED, true);
             if self.auth.keys.are_demanded() && host.sessions > 0 {
                 self.end_plain_of(slot);
@@ -184,7 +231,7 @@ impl Step<'_> {
     }
 
     fn is_current(&self, proven: &Proven, host: u32) -> bool {
-        let Some(host) = self.fleet.hosts.get(host) else {
+        let Some(host) = self.fleet.host(host) else {
             return false;
         };
         let (key, known) = self
@@ -197,13 +244,13 @@ impl Step<'_> {
 
     /// A peer has connected: is it to be let say only little?
     pub(crate) fn narrow_unproven(&mut self, conn: ConnId) {
-        let is_there = self.fleet.sessions.get(conn).is_some();
+        let is_there = self.fleet.session(conn).is_some();
         if is_there
             && !self
                 .auth
                 .keys
                 .access
-                .may_be_plain(self.fleet.sessions.peer(conn).ip())
+                .may_be_plain(self.fleet.peer(conn).ip())
         {
             self.cx.fx.push(Effect::Narrow { conn });
         }
@@ -216,7 +263,7 @@ impl Step<'_> {
         message: Message<'m>,
         ask: Ask,
     ) -> Option<Message<'m>> {
-        let session = self.fleet.sessions.get(conn);
+        let session = self.fleet.session(conn);
         let is_fresh = session.is_none_or(|session| session.host().is_none());
         let out_of_place = match message {
             Message::KeyedHello(hello)
@@ -237,7 +284,7 @@ impl Step<'_> {
                     .auth
                     .keys
                     .access
-                    .may_be_plain(self.fleet.sessions.peer(conn).ip()) =>
+                    .may_be_plain(self.fleet.peer(conn).ip()) =>
             {
                 return Some(message);
             }
@@ -254,10 +301,10 @@ impl Step<'_> {
 
     /// Answers a hello with a key by a challenge, whatever host and key it names.
     fn challenge(&mut self, conn: ConnId, keyed: &KeyedHello<'_>, ask: Ask) {
-        if self.fleet.sessions.get(conn).is_none() {
+        if self.fleet.session(conn).is_none() {
             return;
         }
-        let peer = self.fleet.sessions.peer(conn);
+        let peer = self.fleet.peer(conn);
         if matches!(self.auth.keys.access, Access::Open) {
             return self.refuse_hello(conn, ask, "this server has no keys");
         }
@@ -297,7 +344,7 @@ impl Step<'_> {
         let has = said.client_has(&key, &given.unwrap_or_default());
         if !(has && known && given.is_some()) {
             self.cx.stats.proofs_refused += 1;
-            self.note_refused(conn, &challenge);
+            self.fleet.note_refused(&mut self.cx, conn, &challenge);
             return self.refuse_hello(conn, ask, NOT_ACCEPTED);
         }
         let proven = Proven {
@@ -319,10 +366,10 @@ impl Step<'_> {
             boot: challenge.boot.as_deref().map(Cow::Borrowed),
             resumes: challenge.resumes,
         };
-        if self.fleet.sessions.get(conn).is_none() {
+        if self.fleet.session(conn).is_none() {
             return;
         }
-        let peer = self.fleet.sessions.peer(conn);
+        let peer = self.fleet.peer(conn);
         let proof = challenge.transcript().server_proof(&proven.key);
         let keys = proven.directions.clone();
         // Forgotten again with the session, if it is refused after all.
@@ -331,8 +378,8 @@ impl Step<'_> {
             Ok(slot) => slot,
             Err(why) => return self.refuse_hello(conn, ask, &why),
         };
-        let was = self.fleet.hosts.get(slot).map(|host| host.presence);
-        if let Some(host) = self.fleet.hosts.get_mut(slot) {
+        let was = self.fleet.host(slot).map(|host| host.presence);
+        if let Some(host) = self.fleet.host_mut(slot) {
             // Before it comes online, so that it is stored with that.
             host.set(Marks::KEYED, true);
         }
@@ -341,22 +388,17 @@ impl Step<'_> {
         self.cx.reply(conn, Flag::Hello, ask.seq, word);
         self.cx.fx.push(Effect::Guard { conn, keys });
         self.cx.count(Flag::Hello);
-        if self
-            .fleet
-            .hosts
-            .get(slot)
-            .is_some_and(|host| host.sessions > 1)
-        {
+        if self.fleet.host(slot).is_some_and(|host| host.sessions > 1) {
             self.end_plain_of(slot);
         }
         if was == Some(Presence::Inherited) {
-            self.send_again_to(&challenge.id);
+            self.tasks.send_again_to(&challenge.id);
         }
     }
 
     /// Ends the connections of a host that have proved no key.
     fn end_plain_of(&mut self, slot: u32) {
-        let others = self.fleet.sessions.iter();
+        let others = self.fleet.sessions();
         let others =
             others.filter(|(conn, s)| s.host() == Some(slot) && !self.auth.keys.has(*conn));
         let others: Vec<ConnId> = others.map(|(conn, _)| conn).collect();
@@ -366,59 +408,13 @@ impl Step<'_> {
         }
     }
 
-    /// A host held over the restart is back: what could not be signed for it goes out.
-    fn send_again_to(&mut self, host: &HostId) {
-        let Some(recipient) = self.tasks.table.recipient_of(host) else {
-            return;
-        };
-        let all: Vec<u32> = recipient.deliveries.iter().map(|pair| pair.1).collect();
-        for slot in all {
-            let state = self
-                .tasks
-                .table
-                .delivery(slot)
-                .map(|delivery| delivery.state);
-            if state == Some(TaskState::Sent) {
-                self.queue_delivery(slot);
-            }
-        }
-    }
-
-    fn note_refused(&mut self, conn: ConnId, challenge: &Challenge) {
-        let peer = self.fleet.sessions.peer(conn).address().to_string();
-        self.cx.log(
-            log::Level::Warn,
-            "keys",
-            challenge.id.to_string(),
-            format!(
-                "its proof is not accepted: key {}, from {peer}",
-                challenge.key
-            ),
-        );
-    }
-
-    /// Returns whether the host has proved its key on its present connection.
-    pub(crate) fn has_key(&self, host: &Host) -> bool {
-        host.identified()
-            .is_some_and(|conn| self.auth.keys.has(conn))
-    }
-
     /// Returns whether the host may be sent to, and trusted, without a signature.
     pub(crate) fn is_plain(&self, host: &Host) -> bool {
         !self.cx.rules.certificates
-            && !self.has_key(host)
+            && !self.auth.has_key(host)
             && (host.presence == Presence::Online
                 || (self.auth.keys.access.may_be_plain(host.peer().ip())
                     && self.demands_key(&host.id()).is_none()))
-    }
-
-    /// A signed datagram for the host that has proved itself on `conn`.
-    pub(crate) fn sign(&mut self, conn: ConnId, push: &Push<'_>) -> Option<String> {
-        let proven = self.auth.keys.proven.get_mut(&conn)?;
-        proven.sent += 1;
-        let over = over(push);
-        let mac = over.content(proven.sent).mac(&proven.directions.to_client);
-        Some(crate::codec::signed(&over, None, proven.sent, &mac))
     }
 
     /// A signed datagram has come: whose it is, if it is good and new.
@@ -430,10 +426,9 @@ impl Step<'_> {
         let stats = &mut self.cx.stats;
         let id = signature.id.as_deref();
         let id = id.and_then(|id| HostId::checked(id).ok());
-        let slot = id.and_then(|id| self.fleet.hosts.find(&id));
-        let conn = slot.and_then(|slot| self.fleet.hosts.get(slot)?.identified());
-        let at_home =
-            conn.is_some_and(|conn| self.fleet.sessions.peer(conn).ip() == from.to_canonical());
+        let slot = id.and_then(|id| self.fleet.find(&id));
+        let conn = slot.and_then(|slot| self.fleet.host(slot)?.identified());
+        let at_home = conn.is_some_and(|conn| self.fleet.peer(conn).ip() == from.to_canonical());
         let proven = conn.filter(|_| at_home);
         let proven = proven.and_then(|conn| self.auth.keys.proven.get_mut(&conn));
         let Some(proven) = proven.filter(|p| signature.is_of(&p.directions.to_server)) else {
@@ -482,7 +477,7 @@ impl Step<'_> {
             _ => return None,
         };
         let key = TaskKey::parse(text, &self.cx.rules.key_prefix)?;
-        let host = self.fleet.hosts.get(slot)?;
+        let host = self.fleet.host(slot)?;
         Some(self.tasks.table.delivery_of(&key, &host.id()).is_some())
     }
 }

@@ -1,5 +1,7 @@
 //! Room in the table of hosts: admission, eviction, and events in sum.
 
+use crate::handlers::context::Ctx;
+use crate::handlers::outbox::Outbox;
 use crate::ids::{HostId, HostRef};
 use crate::limits::{BRIEF_HOSTS_MAX, BRIEF_LOOKS_MAX};
 use crate::store::op::{HeldHost, Notice, Offline, Reason};
@@ -19,13 +21,30 @@ pub(crate) const NO_ROW: HostRef = HostRef {
 /// Hosts forgotten at most when one more has gone after a short stay.
 const BRIEF_FORGOTTEN_AT_ONCE: usize = 4;
 
+impl Outbox {
+    /// Ends a host that the store has as ours, and that has no room here: its row was forgotten while the store was away.
+    pub(crate) fn end_unknown(&mut self, cx: &mut Ctx<'_>, found: HeldHost) {
+        let stamp = cx.stamp();
+        let (host, reason) = (found.host, Reason::Lost);
+        self.writes.end_unknown(Offline {
+            ticket: NO_ROW,
+            host: host.clone(),
+            epoch: found.epoch,
+            reason,
+            since: cx.at.wall,
+            event: Some(stamp),
+        });
+        cx.tell(stamp, EventKind::Offline { host, reason });
+    }
+}
+
 impl Step<'_> {
     /// The host of this name that `peer` wants to be, entered if it is new.
     ///
     /// # Errors
     /// When its network has brought too many new ids, or the table is full.
     pub(crate) fn admit_id(&mut self, id: HostId, peer: Peer) -> Result<u32, &'static str> {
-        if let Some(slot) = self.fleet.hosts.find(&id) {
+        if let Some(slot) = self.fleet.find(&id) {
             return Ok(slot);
         }
         let ip = peer.ip();
@@ -42,7 +61,7 @@ impl Step<'_> {
 
     /// The host of this name, entered if it is new. `None` when the table is full of hosts online.
     pub(crate) fn find_or_enter(&mut self, id: HostId) -> Option<u32> {
-        if let Some(slot) = self.fleet.hosts.find(&id) {
+        if let Some(slot) = self.fleet.find(&id) {
             return Some(slot);
         }
         if self.fleet.hosts.is_full() && !self.forget_brief() {
@@ -55,7 +74,7 @@ impl Step<'_> {
 
     /// The host in `slot` has gone offline after a short stay. Only so many of these are kept.
     pub(crate) fn note_brief(&mut self, slot: u32) {
-        if let Some(host) = self.fleet.hosts.reference(slot) {
+        if let Some(host) = self.fleet.reference(slot) {
             self.fleet.newcomers.brief.push_back(host);
         }
         // More than one goes where some could not go before.
@@ -73,8 +92,8 @@ impl Step<'_> {
             let Some(reference) = self.fleet.newcomers.brief.pop_front() else {
                 return false;
             };
-            let slot = self.fleet.hosts.resolve(reference);
-            let Some(host) = slot.and_then(|slot| self.fleet.hosts.get(slot)) else {
+            let slot = self.fleet.resolve(reference);
+            let Some(host) = slot.and_then(|slot| self.fleet.host(slot)) else {
                 continue;
             };
             if host.presence.is_online() || host.has(Marks::LASTING) || host.has(Marks::KEYED) {
@@ -114,8 +133,8 @@ impl Step<'_> {
                 "no host of this name is known".to_owned(),
             )
         };
-        let slot = self.fleet.hosts.find(id).ok_or_else(unknown)?;
-        let host = self.fleet.hosts.get(slot).ok_or_else(unknown)?;
+        let slot = self.fleet.find(id).ok_or_else(unknown)?;
+        let host = self.fleet.host(slot).ok_or_else(unknown)?;
         if host.presence.is_online() {
             let text = format!("{id} is online: only a host that is offline can be forgotten");
             return Err((ErrorKind::Taken, text));
@@ -136,21 +155,6 @@ impl Step<'_> {
         self.fleet.hosts.remove(slot);
     }
 
-    /// Ends a host that the store has as ours, and that has no room here: its row was forgotten while the store was away.
-    pub(crate) fn end_unknown(&mut self, found: HeldHost) {
-        let stamp = self.cx.stamp();
-        let (host, reason) = (found.host, Reason::Lost);
-        self.outbox.writes.end_unknown(Offline {
-            ticket: NO_ROW,
-            host: host.clone(),
-            epoch: found.epoch,
-            reason,
-            since: self.cx.at.wall,
-            event: Some(stamp),
-        });
-        self.cx.tell(stamp, EventKind::Offline { host, reason });
-    }
-
     /// Tells how many hosts have come without an event of their own.
     pub(crate) fn sum_up_new_ids(&mut self) {
         let count = self.fleet.newcomers.take_untold();
@@ -167,14 +171,17 @@ impl Step<'_> {
             ),
         );
         self.cx.tell(stamp, EventKind::NewIds { count });
-        self.notice(Notice {
-            event: "new-ids",
-            about: None,
-            state: None,
-            reason: None,
-            count: Some(count),
-            stamp,
-        });
+        self.outbox.notice(
+            &mut self.cx,
+            Notice {
+                event: "new-ids",
+                about: None,
+                state: None,
+                reason: None,
+                count: Some(count),
+                stamp,
+            },
+        );
     }
 }
 

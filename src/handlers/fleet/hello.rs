@@ -14,14 +14,14 @@ use crate::handlers::step::Step;
 impl Step<'_> {
     /// A hello: the first message of a connection, and the only one of its kind.
     pub(crate) fn hello(&mut self, conn: ConnId, hello: &Hello<'_>, ask: Ask) {
-        let Some(session) = self.fleet.sessions.get(conn) else {
+        let Some(session) = self.fleet.session(conn) else {
             return;
         };
         if session.host().is_some() {
             let error = DecodeError::new(Abnormal::OutOfPlace("a hello"), 0);
             return self.abnormal(conn, &error);
         }
-        let peer = self.fleet.sessions.peer(conn);
+        let peer = self.fleet.peer(conn);
         match self.admit(conn, hello, peer) {
             Ok(slot) => {
                 let interval_s = self.welcome(conn, slot, hello, ask);
@@ -49,7 +49,7 @@ impl Step<'_> {
         peer: Peer,
     ) -> Result<u32, String> {
         let id = HostId::given(&hello.id, peer.ip()).map_err(|error| error.to_string())?;
-        if let Some(why) = self.contradicts_certificate(conn, hello) {
+        if let Some(why) = self.auth.contradicts_certificate(conn, hello) {
             return Err(why);
         }
         self.place_of(conn, id, peer)
@@ -72,7 +72,7 @@ impl Step<'_> {
         let Some(holder) = holder.filter(|holder| *holder != conn) else {
             return Ok(slot);
         };
-        let Some(reference) = self.fleet.hosts.reference(slot) else {
+        let Some(reference) = self.fleet.reference(slot) else {
             return Ok(slot);
         };
         if self.auth.keys.has(holder) && !self.auth.keys.has(conn) {
@@ -89,7 +89,7 @@ impl Step<'_> {
             .get(slot)
             .map_or(self.cx.at.wall, |host| host.since);
         let claim = Claim {
-            holder: self.fleet.sessions.peer(holder).ip(),
+            holder: self.fleet.peer(holder).ip(),
             claimant: peer.ip(),
             online: Span::from_millis(self.cx.at.wall.0.saturating_sub(since.0)),
         };
@@ -114,7 +114,6 @@ impl Step<'_> {
         self.note_duplicate(conn, slot, hello.boot.as_deref());
         self.attach(conn, slot, true);
         self.heard(conn);
-        let reference = self.fleet.hosts.reference(slot);
         if let Some(host) = self.fleet.hosts.get_mut(slot) {
             host.set_asks(ask.reply);
             host.set_udp(hello.udp.unwrap_or(0));
@@ -127,12 +126,10 @@ impl Step<'_> {
             if let Some(boot) = hello.boot.as_deref().filter(|boot| before != Some(boot)) {
                 let restarted = before.is_some();
                 host.set_boot(boot);
-                // A process that resumes reports what became of the tasks of the one before.
-                if let Some(reference) = reference.filter(|_| restarted && !hello.resumes) {
-                    // Another process than before has forgotten what it was at work on.
-                    self.tasks.work.forget(reference);
-                    let id = host.id();
-                    self.lose_work(&id);
+                // A process that resumes reports what became of the tasks of the one before; any
+                // other has forgotten what it was at work on.
+                if restarted && !hello.resumes {
+                    self.tasks.lose_work(&mut self.cx, &host.id());
                 }
             }
         }
@@ -145,7 +142,7 @@ impl Step<'_> {
             return;
         };
         let older = host.identified().filter(|older| *older != conn);
-        let (Some(older), Some(reference)) = (older, self.fleet.hosts.reference(slot)) else {
+        let (Some(older), Some(reference)) = (older, self.fleet.reference(slot)) else {
             return;
         };
         let differs = host.boot().zip(boot).map(|(one, other)| one != other);
@@ -157,10 +154,7 @@ impl Step<'_> {
             return;
         }
         let host = host.id();
-        let (before, now) = (
-            self.fleet.sessions.peer(older),
-            self.fleet.sessions.peer(conn),
-        );
+        let (before, now) = (self.fleet.peer(older), self.fleet.peer(conn));
         let reason = format!("held by {}, claimed by {}", before.address(), now.address());
         let stamp = self.cx.stamp();
         self.cx.log(log::Level::Warn, "duplicate-id", host.to_string(), format!(
@@ -171,19 +165,22 @@ impl Step<'_> {
             reason: reason.clone(),
         };
         self.cx.tell(stamp, kind);
-        self.notice(Notice {
-            event: "duplicate-id",
-            about: Some(host.to_string()),
-            state: None,
-            reason: Some(reason),
-            count: None,
-            stamp,
-        });
+        self.outbox.notice(
+            &mut self.cx,
+            Notice {
+                event: "duplicate-id",
+                about: Some(host.to_string()),
+                state: None,
+                reason: Some(reason),
+                count: None,
+                stamp,
+            },
+        );
     }
 
     fn quarantined(&mut self, id: HostId, holder: ConnId, newcomer: Peer) {
-        let holder = match self.fleet.sessions.get(holder) {
-            Some(_) => self.fleet.sessions.peer(holder).address().to_string(),
+        let holder = match self.fleet.session(holder) {
+            Some(_) => self.fleet.peer(holder).address().to_string(),
             None => "nobody".to_owned(),
         };
         let reason = format!("held by {holder}, claimed by {}", newcomer.address());
@@ -201,13 +198,16 @@ impl Step<'_> {
             reason: reason.clone(),
         };
         self.cx.tell(stamp, kind);
-        self.notice(Notice {
-            event: "quarantine",
-            about: Some(id.to_string()),
-            state: None,
-            reason: Some(reason),
-            count: None,
-            stamp,
-        });
+        self.outbox.notice(
+            &mut self.cx,
+            Notice {
+                event: "quarantine",
+                about: Some(id.to_string()),
+                state: None,
+                reason: Some(reason),
+                count: None,
+                stamp,
+            },
+        );
     }
 }

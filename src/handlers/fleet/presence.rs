@@ -6,6 +6,8 @@
 use crate::codec::Abnormal;
 use crate::codec::DecodeError;
 use crate::codec::message::{Flag, Word};
+use crate::handlers::context::Ctx;
+use crate::handlers::outbox::Outbox;
 use crate::ids::{ConnId, HostId};
 use crate::limits::TIMEOUTS_OF_THE_BUSY;
 use crate::store::op::{HeldHost, Notice, Reason, Settled};
@@ -27,15 +29,46 @@ const SWEEP_AGAIN: Span = Span::from_secs(5);
 /// The last words to a connection whose id another connection has taken.
 const REPLACED: &str = "replaced by another connection with this id";
 
+impl Outbox {
+    pub(crate) fn mass_offline(&mut self, cx: &mut Ctx<'_>, count: u64) {
+        let stamp = cx.stamp();
+        cx.log(
+            log::Level::Error,
+            "mass-offline",
+            "fleet".to_owned(),
+            format!("{count} hosts, more than half, went offline within one timeout"),
+        );
+        cx.tell(stamp, EventKind::MassOffline { count });
+        self.notice(
+            cx,
+            Notice {
+                event: "mass-offline",
+                about: None,
+                state: None,
+                reason: None,
+                count: Some(count),
+                stamp,
+            },
+        );
+    }
+
+    /// An event of the fleet itself, for the store.
+    pub(crate) fn notice(&mut self, cx: &mut Ctx<'_>, notice: Notice) {
+        if self.writes.notice(notice) {
+            cx.stats.notices_dropped += 1;
+        }
+    }
+}
+
 impl Step<'_> {
     /// The host of a connection that has sent a valid message; a plain connection's first makes
     /// the peer's address its host. `None` when the connection had to be closed instead.
     pub(crate) fn known(&mut self, conn: ConnId) -> Option<u32> {
-        let session = self.fleet.sessions.get(conn)?;
+        let session = self.fleet.session(conn)?;
         if session.host().is_some() {
             return session.host();
         }
-        let peer = self.fleet.sessions.peer(conn);
+        let peer = self.fleet.peer(conn);
         if let Some(id) = self.auth.certified.get(&conn).cloned() {
             return self.known_by_certificate(conn, id, peer);
         }
@@ -59,7 +92,7 @@ impl Step<'_> {
             .fleet
             .hosts
             .get(slot)
-            .is_some_and(|host| self.has_key(host))
+            .is_some_and(|host| self.auth.has_key(host))
         {
             let what = "a plain message for a host that has proved its key";
             let error = DecodeError::new(Abnormal::OutOfPlace(what), 0);
@@ -72,12 +105,12 @@ impl Step<'_> {
 
     /// Makes `conn` a connection of the host in `slot`.
     pub(crate) fn attach(&mut self, conn: ConnId, slot: u32, identified: bool) {
-        let Some(session) = self.fleet.sessions.get_mut(conn) else {
+        let Some(session) = self.fleet.session_mut(conn) else {
             return;
         };
         session.identified = identified;
         self.fleet.sessions.set_host(conn, slot);
-        let peer = self.fleet.sessions.peer(conn);
+        let peer = self.fleet.peer(conn);
         let Some(host) = self.fleet.hosts.get_mut(slot) else {
             return;
         };
@@ -129,7 +162,7 @@ impl Step<'_> {
 
     /// Takes a connection out, and its host offline if it was the last.
     pub(crate) fn end_session(&mut self, conn: ConnId, reason: Reason) {
-        let last = self.fleet.sessions.last(conn.slot, self.cx.at.now);
+        let last = self.fleet.last_message(conn.slot, self.cx.at.now);
         let Some(session) = self.fleet.sessions.remove(conn) else {
             return;
         };
@@ -154,7 +187,7 @@ impl Step<'_> {
         if host.sessions == 0 && host.presence.is_online() {
             self.go_offline(slot, reason);
         } else {
-            self.inventory_orphaned(conn, slot);
+            self.fleet.inventory_orphaned(&mut self.cx, conn, slot);
         }
     }
 
@@ -199,7 +232,7 @@ impl Step<'_> {
 
     fn send_queued_to(&mut self, slot: u32) {
         if let Some(host) = self.fleet.hosts.get(slot).map(|host| host.id()) {
-            self.send_queued(&host);
+            self.tasks.send_queued(&mut self.cx, &host);
         }
     }
 
@@ -208,7 +241,6 @@ impl Step<'_> {
         self.sweep_early(slot);
         let up = self.cx.is_store_up();
         let stamp = self.cx.stamp();
-        let reference = self.fleet.hosts.reference(slot);
         let Some(host) = self.fleet.hosts.get_mut(slot) else {
             return;
         };
@@ -235,9 +267,7 @@ impl Step<'_> {
         if let Some(rest) = host.rest_mut() {
             forget_inventory(rest);
         }
-        if let Some(reference) = reference {
-            self.tasks.work.forget(reference);
-        }
+        self.tasks.work.forget(&id);
         self.cx.stats.offlines[reason as usize] += 1;
         self.cx.stats.hosts_online -= 1;
         if is_told {
@@ -259,33 +289,7 @@ impl Step<'_> {
         }
         let lasting = self.cx.stats.hosts_online - self.fleet.arrivals.count(self.cx.at.now);
         if let Some(count) = self.fleet.mass.gone(self.cx.at.now, lasting) {
-            self.mass_offline(count);
-        }
-    }
-
-    fn mass_offline(&mut self, count: u64) {
-        let stamp = self.cx.stamp();
-        self.cx.log(
-            log::Level::Error,
-            "mass-offline",
-            "fleet".to_owned(),
-            format!("{count} hosts, more than half, went offline within one timeout"),
-        );
-        self.cx.tell(stamp, EventKind::MassOffline { count });
-        self.notice(Notice {
-            event: "mass-offline",
-            about: None,
-            state: None,
-            reason: None,
-            count: Some(count),
-            stamp,
-        });
-    }
-
-    /// An event of the fleet itself, for the store.
-    pub(crate) fn notice(&mut self, notice: Notice) {
-        if self.outbox.writes.notice(notice) {
-            self.cx.stats.notices_dropped += 1;
+            self.outbox.mass_offline(&mut self.cx, count);
         }
     }
 
@@ -297,7 +301,7 @@ impl Step<'_> {
         };
         let is_last = std::mem::replace(&mut self.fleet.inherited.is_last, true);
         self.fleet.inherited.deadline = None;
-        for slot in 0..self.fleet.hosts.slots() as u32 {
+        for slot in 0..self.fleet.slots() as u32 {
             let host = self.fleet.hosts.get(slot);
             if host.is_none_or(|host| host.presence != Presence::Inherited) {
                 continue;
@@ -317,7 +321,7 @@ impl Step<'_> {
         for found in held {
             let Some(slot) = self.find_or_enter(found.host.clone()) else {
                 if found.ours && !first {
-                    self.end_unknown(found);
+                    self.outbox.end_unknown(&mut self.cx, found);
                 }
                 continue;
             };
@@ -446,6 +450,7 @@ impl Step<'_> {
         *self.cx.store = StoreState::Up;
         if is_first {
             self.resume_tasks();
+            self.watch_busy_hosts();
             self.resume_results();
         }
     }
@@ -465,8 +470,8 @@ impl Step<'_> {
             .states
             .interrupt(self.cx.stats.store_sessions, self.cx.at.now);
         self.tasks.restores.interrupt();
-        self.undo_dispatches();
-        self.forget_reads();
+        self.tasks.undo_dispatches(&mut self.cx);
+        self.tasks.forget_reads(&mut self.cx);
         *self.cx.store = StoreState::Away(why);
     }
 
@@ -481,7 +486,7 @@ impl Step<'_> {
     }
 
     fn forget_flights(&mut self) {
-        for slot in 0..self.fleet.hosts.slots() as u32 {
+        for slot in 0..self.fleet.slots() as u32 {
             if let Some(host) = self.fleet.hosts.get_mut(slot)
                 && host.take(Marks::IN_FLIGHT)
             {
@@ -503,7 +508,7 @@ impl Step<'_> {
         }
         self.outbox.writes.presence_in_flight =
             self.outbox.writes.presence_in_flight.saturating_sub(1);
-        let Some(slot) = self.fleet.hosts.resolve(ticket) else {
+        let Some(slot) = self.fleet.resolve(ticket) else {
             return;
         };
         let Some(host) = self.fleet.hosts.get_mut(slot) else {

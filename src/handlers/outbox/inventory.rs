@@ -1,6 +1,8 @@
 //! ADH56: what a host is. A new report replaces the older one; it is state, written for as long as the
 //! connection it came by is still the host's.
 
+use crate::handlers::context::Ctx;
+use crate::handlers::fleet::Fleet;
 use std::borrow::Cow;
 
 use crate::codec::message::{Ask, Flag, Inventory, Word};
@@ -11,6 +13,66 @@ use crate::store::op::Origin;
 use crate::handlers::Flow;
 use crate::handlers::fleet::host::Rest;
 use crate::handlers::step::Step;
+
+impl Fleet {
+    /// An inventory is written, or never will be.
+    pub(crate) fn inventory_settled(
+        &mut self,
+        cx: &mut Ctx<'_>,
+        ticket: HostRef,
+        origins: Vec<Origin>,
+        result: Result<(), String>,
+    ) {
+        let word = match result {
+            Ok(()) => Word::RogerThat,
+            Err(why) => {
+                let host = self
+                    .hosts
+                    .resolve(ticket)
+                    .and_then(|slot| self.hosts.get(slot));
+                let who = host.map_or_else(|| "a host".to_owned(), |host| host.id().to_string());
+                let text = format!("what it says of itself is not written: {why}");
+                cx.log(log::Level::Error, "store", who, text);
+                Word::Refused(why)
+            }
+        };
+        let slot = self.hosts.resolve(ticket);
+        let rest = slot.and_then(|slot| self.hosts.get_mut(slot)?.rest_mut());
+        let Some(owed) = rest.map(|rest| &mut rest.inventory_asks) else {
+            return;
+        };
+        // An earlier operation of the host may have answered some of them already.
+        let mut answered = Vec::new();
+        for origin in origins {
+            if let Some(place) = owed.iter().position(|ask| *ask == origin) {
+                answered.push(owed.remove(place));
+            }
+        }
+        self.answer_inventories(cx, answered, &word);
+    }
+
+    /// The connection of a host's report has ended before the write: the report is dropped, and
+    /// waiting requests for a reply are refused.
+    pub(crate) fn inventory_orphaned(&mut self, cx: &mut Ctx<'_>, conn: ConnId, slot: u32) {
+        let host = self.hosts.get_mut(slot);
+        let rest = host.and_then(|host| host.rest_mut());
+        let its = |rest: &&mut Rest| rest.inventory_behind && rest.inventory_from == Some(conn);
+        let Some(rest) = rest.filter(its) else { return };
+        rest.inventory_behind = false;
+        let owed = std::mem::take(&mut rest.inventory_asks);
+        let why = "a later report took its place and was given up by its connection".to_owned();
+        self.answer_inventories(cx, owed, &Word::Refused(why));
+    }
+
+    pub(crate) fn answer_inventories(&mut self, cx: &mut Ctx<'_>, owed: Vec<Origin>, word: &Word) {
+        for origin in owed {
+            if self.sessions.get(origin.conn).is_some() {
+                let (conn, seq) = (origin.conn, origin.ask.seq);
+                cx.reply(conn, Flag::Inventory, seq, word.clone());
+            }
+        }
+    }
+}
 
 impl Step<'_> {
     /// A host's report of itself.
@@ -29,7 +91,7 @@ impl Step<'_> {
             }
             return Flow::Taken;
         }
-        let Some(host) = self.fleet.hosts.get_mut(slot) else {
+        let Some(host) = self.fleet.host_mut(slot) else {
             return Flow::Taken;
         };
         let rest = host.rest_or_new();
@@ -62,63 +124,5 @@ impl Step<'_> {
                 .reply(origin.conn, Flag::Inventory, origin.ask.seq, why);
         }
         Flow::Taken
-    }
-
-    /// An inventory is written, or never will be.
-    pub(crate) fn inventory_settled(
-        &mut self,
-        ticket: HostRef,
-        origins: Vec<Origin>,
-        result: Result<(), String>,
-    ) {
-        let word = match result {
-            Ok(()) => Word::RogerThat,
-            Err(why) => {
-                let host = self
-                    .fleet
-                    .hosts
-                    .resolve(ticket)
-                    .and_then(|slot| self.fleet.hosts.get(slot));
-                let who = host.map_or_else(|| "a host".to_owned(), |host| host.id().to_string());
-                let text = format!("what it says of itself is not written: {why}");
-                self.cx.log(log::Level::Error, "store", who, text);
-                Word::Refused(why)
-            }
-        };
-        let slot = self.fleet.hosts.resolve(ticket);
-        let rest = slot.and_then(|slot| self.fleet.hosts.get_mut(slot)?.rest_mut());
-        let Some(owed) = rest.map(|rest| &mut rest.inventory_asks) else {
-            return;
-        };
-        // An earlier operation of the host may have answered some of them already.
-        let mut answered = Vec::new();
-        for origin in origins {
-            if let Some(place) = owed.iter().position(|ask| *ask == origin) {
-                answered.push(owed.remove(place));
-            }
-        }
-        self.answer_inventories(answered, &word);
-    }
-
-    /// The connection of a host's report has ended before the write: the report is dropped, and
-    /// waiting requests for a reply are refused.
-    pub(crate) fn inventory_orphaned(&mut self, conn: ConnId, slot: u32) {
-        let host = self.fleet.hosts.get_mut(slot);
-        let rest = host.and_then(|host| host.rest_mut());
-        let its = |rest: &&mut Rest| rest.inventory_behind && rest.inventory_from == Some(conn);
-        let Some(rest) = rest.filter(its) else { return };
-        rest.inventory_behind = false;
-        let owed = std::mem::take(&mut rest.inventory_asks);
-        let why = "a later report took its place and was given up by its connection".to_owned();
-        self.answer_inventories(owed, &Word::Refused(why));
-    }
-
-    fn answer_inventories(&mut self, owed: Vec<Origin>, word: &Word) {
-        for origin in owed {
-            if self.fleet.sessions.get(origin.conn).is_some() {
-                let (conn, seq) = (origin.conn, origin.ask.seq);
-                self.cx.reply(conn, Flag::Inventory, seq, word.clone());
-            }
-        }
     }
 }

@@ -1,5 +1,6 @@
 //! The core's queue turned into operations, a batch a turn.
 
+use crate::handlers::outbox::Outbox;
 use crate::ids::ConnId;
 use crate::limits::{HOSTS_PER_OP_MAX, SEEN_IN_FLIGHT_MAX};
 use crate::store::op::{Batch, Inventory, Offline, Online, Op, Reason};
@@ -13,6 +14,18 @@ use crate::handlers::step::Step;
 
 /// Slots a sweep or an audit looks at for one batch, however few of them lead to an operation.
 const SLOTS_PER_PULL_MAX: u32 = 20_000;
+
+impl Outbox {
+    /// Returns whether the host's last change is neither written nor in flight: the store refused
+    /// it.
+    pub(crate) fn was_refused(&self, slot: u32, host: &Host) -> bool {
+        let walked = self.writes.sweep.cursor.is_none_or(|cursor| slot < cursor);
+        walked
+            && host.presence.is_online() != host.has(Marks::TOLD_ONLINE)
+            && !host.has(Marks::IN_FLIGHT)
+            && !self.writes.is_behind(slot)
+    }
+}
 
 impl Step<'_> {
     /// Takes operations for the store: at most `max`; `None` if there are none.
@@ -41,8 +54,8 @@ impl Step<'_> {
         if self.cx.is_store_up() {
             // A state never overtakes the reports that led to it, and a question none that came before it.
             if !self.outbox.writes.has_reports() {
-                self.take_restores(max, &mut ops);
-                self.take_states(self.cx.at.now, max, &mut ops);
+                self.tasks.take_restores(max, &mut ops);
+                self.tasks.take_states(self.cx.at.now, max, &mut ops);
                 self.tasks.reads.take_ops(max, &mut ops);
             }
         }
@@ -64,8 +77,8 @@ impl Step<'_> {
     }
 
     fn presence_op(&mut self, slot: u32, change: Change) -> Option<Op> {
-        let ticket = self.fleet.hosts.reference(slot)?;
-        let host = self.fleet.hosts.get_mut(slot)?;
+        let ticket = self.fleet.reference(slot)?;
+        let host = self.fleet.host_mut(slot)?;
         host.set(Marks::IN_FLIGHT, true);
         self.outbox.writes.presence_in_flight += 1;
         let Change { to, since, .. } = change;
@@ -107,7 +120,7 @@ impl Step<'_> {
         let Some(slot) = self.outbox.writes.sweep.cursor else {
             return false;
         };
-        if slot as usize >= self.fleet.hosts.slots() {
+        if slot as usize >= self.fleet.slots() {
             self.outbox.writes.sweep.cursor = None;
             return false;
         }
@@ -133,7 +146,7 @@ impl Step<'_> {
     }
 
     fn sweep_one(&mut self, slot: u32) {
-        let Some(host) = self.fleet.hosts.get_mut(slot) else {
+        let Some(host) = self.fleet.host_mut(slot) else {
             return;
         };
         let (since, told, doubt) = (
@@ -167,20 +180,17 @@ impl Step<'_> {
 
     /// A host's inventory, if it is still to be written and the connection it came by is still its own.
     fn inventory_op(&mut self, slot: u32) -> Option<Op> {
-        let ticket = self.fleet.hosts.reference(slot)?;
+        let ticket = self.fleet.reference(slot)?;
         if self.outbox.writes.is_behind(slot) {
             // Its presence goes first, and brings the inventory back here when it is settled.
             return None;
         }
-        let host = self.fleet.hosts.get_mut(slot)?;
+        let from = self.fleet.host(slot)?.rest()?.inventory_from?;
+        let session = self.fleet.session(from);
+        let own = session.is_some_and(|session| session.host() == Some(slot));
+        let host = self.fleet.host_mut(slot)?;
         let name = host.id();
         let rest = host.rest_mut()?;
-        let from = rest.inventory_from?;
-        let own = self
-            .fleet
-            .sessions
-            .get(from)
-            .is_some_and(|session| session.host() == Some(slot));
         if !std::mem::take(&mut rest.inventory_behind) || !own {
             return None;
         }
@@ -200,14 +210,11 @@ impl Step<'_> {
     pub(crate) fn note_seen(&mut self) {
         let mut beaten = std::mem::take(&mut self.outbox.writes.beaten);
         for slot in beaten.iter() {
-            let Some((_, session)) = self.fleet.sessions.at(slot) else {
+            let Some((_, session)) = self.fleet.session_at(slot) else {
                 continue;
             };
-            let last = self.fleet.sessions.last(slot, self.cx.at.now);
-            if let Some(host) = session
-                .host()
-                .and_then(|host| self.fleet.hosts.get_mut(host))
-            {
+            let last = self.fleet.last_message(slot, self.cx.at.now);
+            if let Some(host) = session.host().and_then(|host| self.fleet.host_mut(host)) {
                 host.seen = host.seen.max(wall_of(last, self.cx.at));
             }
         }
@@ -229,13 +236,13 @@ impl Step<'_> {
                 && let Some(slot) = self.outbox.writes.seen.pop()
             {
                 let last = |(_, session): (ConnId, &Session)| {
-                    let host = self.fleet.hosts.get(session.host()?)?;
+                    let host = self.fleet.host(session.host()?)?;
                     Some((
                         host.id(),
-                        wall_of(self.fleet.sessions.last(slot, self.cx.at.now), self.cx.at),
+                        wall_of(self.fleet.last_message(slot, self.cx.at.now), self.cx.at),
                     ))
                 };
-                seen.extend(self.fleet.sessions.at(slot).and_then(last));
+                seen.extend(self.fleet.session_at(slot).and_then(last));
             }
             if !seen.is_empty() {
                 self.outbox.writes.seen_in_flight += 1;
@@ -253,11 +260,11 @@ impl Step<'_> {
         let Some(mut slot) = self.outbox.writes.audit else {
             return;
         };
-        let end = self.fleet.hosts.slots() as u32;
+        let end = self.fleet.slots() as u32;
         let stop = end.min(slot.saturating_add(SLOTS_PER_PULL_MAX));
         let mut hosts = Vec::new();
         while slot < stop && hosts.len() < HOSTS_PER_OP_MAX {
-            let Some(host) = self.fleet.hosts.get(slot) else {
+            let Some(host) = self.fleet.host(slot) else {
                 slot += 1;
                 continue;
             };
@@ -265,7 +272,7 @@ impl Step<'_> {
             let behind = self.outbox.writes.is_behind(slot);
             if host.presence.is_online() && host.has(Marks::TOLD_ONLINE) && !behind {
                 hosts.push(host.id());
-            } else if self.was_refused(slot, host) {
+            } else if self.outbox.was_refused(slot, host) {
                 self.write_refused(slot);
             } else if !behind && self.is_over(host) {
                 self.forget_host(slot);
@@ -279,26 +286,11 @@ impl Step<'_> {
         }
     }
 
-    /// Returns whether the host's last change is neither written nor in flight: the store refused
-    /// it.
-    fn was_refused(&self, slot: u32, host: &Host) -> bool {
-        let walked = self
-            .outbox
-            .writes
-            .sweep
-            .cursor
-            .is_none_or(|cursor| slot < cursor);
-        walked
-            && host.presence.is_online() != host.has(Marks::TOLD_ONLINE)
-            && !host.has(Marks::IN_FLIGHT)
-            && !self.outbox.writes.is_behind(slot)
-    }
-
     /// Writes once more what was refused. An online has its event already, which is written beside the rest;
     /// that of an offline comes last of all.
     fn write_refused(&mut self, slot: u32) {
         let online = |host: &Host| host.presence.is_online();
-        match self.fleet.hosts.get(slot).is_some_and(online) {
+        match self.fleet.host(slot).is_some_and(online) {
             true => self.write_again(slot),
             false => self.sweep_one(slot),
         }

@@ -1,6 +1,7 @@
 //! ADH33: the key arrived, was damaged, or has no book.
 
 use crate::codec::message::{Answer, Ask, Flag, ResultCode, Word};
+use crate::handlers::tasks::Tasks;
 use crate::ids::{ConnId, HostId, TaskKey};
 use crate::store::op::{self, Op, Origin, Stamp, TaskState};
 
@@ -9,6 +10,21 @@ use crate::handlers::effect::EventKind;
 use crate::handlers::fleet::host::Marks;
 use crate::handlers::step::Step;
 use crate::handlers::tasks::progress::REPORT_BYTES;
+
+impl Tasks {
+    /// Returns whether a host has finished a task, with or without success.
+    pub(crate) fn has_finished(&self, host: &HostId, key: &TaskKey) -> bool {
+        let delivery = self.table.delivery_of(key, host);
+        let delivery = delivery.and_then(|slot| self.table.delivery(slot));
+        delivery.is_some_and(|d| matches!(d.state, TaskState::Done | TaskState::Failed))
+    }
+
+    /// The key of the newest task in which a host is this.
+    pub(crate) fn newest_key(&self, host: &HostId, state: TaskState) -> Option<TaskKey> {
+        let slot = self.newest_in(host, state)?;
+        Some(self.table.names_of(slot)?.1.clone())
+    }
+}
 
 impl Step<'_> {
     /// An answer to a dispatch. One that names no key is valid: old clients answer a console line with
@@ -20,7 +36,7 @@ impl Step<'_> {
         answer: &Answer<'_>,
         ask: Ask,
     ) -> Flow {
-        let Some(host) = self.fleet.hosts.get_mut(slot) else {
+        let Some(host) = self.fleet.host_mut(slot) else {
             return Flow::Taken;
         };
         host.set(Marks::ASKED, false);
@@ -42,29 +58,33 @@ impl Step<'_> {
         if unknown && !self.admit_stray(slot, &key, REPORT_BYTES) {
             return self.refuse_stray(conn, Flag::Answer, &host, &key, ask);
         }
-        let again = answer.code == ResultCode::Received && self.has_finished(&host, &key);
+        let again = answer.code == ResultCode::Received && self.tasks.has_finished(&host, &key);
         let (state, said) = match answer.code {
             ResultCode::Received => {
-                self.sequence_begins(conn, slot, false);
-                if let Some(host) = self.fleet.hosts.get_mut(slot) {
+                let is_plain = self.note_plain_report(conn, slot, &host, false);
+                if let Some(host) = self.fleet.host_mut(slot) {
                     host.rest_or_new().answered = Some(key.clone());
                 }
-                let state = self.reported(slot, &host, &key, TaskState::Answered);
+                let state =
+                    self.tasks
+                        .reported(&mut self.cx, &host, is_plain, &key, TaskState::Answered);
                 (state, "answered")
             }
             ResultCode::NoBook => {
-                self.sequence_begins(conn, slot, false);
+                let is_plain = self.note_plain_report(conn, slot, &host, false);
                 self.cx.log(
                     log::Level::Warn,
                     "no-book",
                     host.to_string(),
                     format!("finds no task book under {key}"),
                 );
-                let state = self.reported(slot, &host, &key, TaskState::NoBook);
+                let state =
+                    self.tasks
+                        .reported(&mut self.cx, &host, is_plain, &key, TaskState::NoBook);
                 (state, "no-book")
             }
             ResultCode::Unanswered | ResultCode::Damaged => {
-                self.send_newest_again(&host);
+                self.tasks.send_newest_again(&self.cx, &host);
                 (None, "damaged")
             }
         };
@@ -109,19 +129,6 @@ impl Step<'_> {
         Flow::Taken
     }
 
-    /// Returns whether a host has finished a task, with or without success.
-    fn has_finished(&self, host: &HostId, key: &TaskKey) -> bool {
-        let delivery = self.tasks.table.delivery_of(key, host);
-        let delivery = delivery.and_then(|slot| self.tasks.table.delivery(slot));
-        delivery.is_some_and(|d| matches!(d.state, TaskState::Done | TaskState::Failed))
-    }
-
-    /// The key of the newest task in which a host is this.
-    fn newest_key(&self, host: &HostId, state: TaskState) -> Option<TaskKey> {
-        let slot = self.newest_in(host, state)?;
-        Some(self.tasks.table.names_of(slot)?.1.clone())
-    }
-
     /// The key an answer is about. "No book" without a key means the one last answered with "received";
     /// "damaged" whatever is to go out again, since an old client names the one before.
     fn answered_key(&self, slot: u32, host: &HostId, answer: &Answer<'_>) -> Option<TaskKey> {
@@ -129,13 +136,13 @@ impl Step<'_> {
         let named = named.and_then(|text| TaskKey::parse(text, &self.cx.rules.key_prefix));
         match answer.code {
             ResultCode::Unanswered | ResultCode::Damaged => {
-                self.newest_key(host, TaskState::Sent).or(named)
+                self.tasks.newest_key(host, TaskState::Sent).or(named)
             }
             ResultCode::NoBook if answer.task.is_none() => {
-                let rest = self.fleet.hosts.get(slot)?.rest();
+                let rest = self.fleet.host(slot)?.rest();
                 let answered = rest.and_then(|rest| rest.answered.clone());
                 // After a restart of ours only the tables know.
-                answered.or_else(|| self.newest_key(host, TaskState::Answered))
+                answered.or_else(|| self.tasks.newest_key(host, TaskState::Answered))
             }
             ResultCode::NoBook | ResultCode::Received => named,
         }

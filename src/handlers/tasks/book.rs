@@ -25,7 +25,7 @@ impl Step<'_> {
 
     fn book_of(&self, slot: u32, text: &str) -> Option<Word> {
         let key = TaskKey::parse(text, &self.cx.rules.key_prefix)?;
-        let host = &self.fleet.hosts.get(slot)?.id();
+        let host = &self.fleet.host(slot)?.id();
         let delivery = self
             .tasks
             .table

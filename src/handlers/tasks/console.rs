@@ -1,6 +1,8 @@
 //! Console commands: one line to many hosts, not stored anywhere. A host that takes pushes is sent it
 //! until it answers, and runs it once; all others are sent it once and never again.
 
+use crate::handlers::context::Ctx;
+use crate::handlers::tasks::Tasks;
 use std::borrow::Cow;
 use std::collections::{HashSet, VecDeque};
 use std::net::SocketAddr;
@@ -100,6 +102,78 @@ impl Commanding {
     }
 }
 
+impl Tasks {
+    /// The way to all hosts of a command is known: it goes out.
+    pub(crate) fn commanded(&mut self, cx: &mut Ctx<'_>, commanding: Commanding) {
+        let asker = commanding.asker;
+        let answer = match self.send_out_command(cx, commanding) {
+            Ok(answer) => answer,
+            Err((kind, text)) => Answer::Error { kind, text },
+        };
+        cx.respond(asker, answer);
+    }
+
+    pub(crate) fn send_out_command(
+        &mut self,
+        cx: &Ctx<'_>,
+        commanding: Commanding,
+    ) -> Result<Answer, Refusal> {
+        let Commanding {
+            command: NewCommand { text, cid },
+            unknown,
+            sends,
+            entries,
+            told,
+            ..
+        } = commanding;
+        if self.commands.has(&cid) {
+            return Err(not_new());
+        }
+        let number = self.commands.insert(Command {
+            cid: cid.clone(),
+            text,
+            created: cx.at.wall,
+            hosts: entries,
+        });
+        let number = number.ok_or_else(|| not_now("a command cannot go to so many hosts"))?;
+        let sends = sends.into_iter();
+        self.sends
+            .extend(sends.map(|index| Outgoing::Command { number, index }));
+        Ok(Answer::Commanded {
+            cid,
+            hosts: told,
+            unknown,
+        })
+    }
+
+    /// Sends again what has not been answered.
+    pub(crate) fn look_at_commands(&mut self, judge: Instant) {
+        while let Some((number, index)) = self.commands.take_due(judge) {
+            let host = self.commands.host_mut(number, index);
+            if host.is_some_and(|host| !host.answered) {
+                self.sends.push_back(Outgoing::Command { number, index });
+            }
+        }
+    }
+
+    /// Shows at most `max` more hosts of a command. Returns whether these were the last.
+    ///
+    /// # Errors
+    /// When the command has been evicted meanwhile: the answer to give.
+    pub(crate) fn show_some(&self, showing: &mut Showing, max: usize) -> Result<bool, Answer> {
+        let Showing { view, found, .. } = showing;
+        let command = self.commands.of(&view.cid).ok_or_else(gone)?;
+        let rest = &command.hosts[view.hosts.len()..];
+        for host in rest.iter().take(max) {
+            let own = found.pop_front_if(|(id, _)| *id == host.id);
+            let found = own.map(|(_, found)| found).unwrap_or_default();
+            let shown = (host.id.clone(), host.sent, host.answered, found);
+            view.hosts.push(shown);
+        }
+        Ok(view.hosts.len() == command.hosts.len())
+    }
+}
+
 impl Step<'_> {
     /// Handles a console command.
     pub(crate) fn command(
@@ -136,7 +210,7 @@ impl Step<'_> {
             let Some((id, _)) = commanding.named.places.pop_first() else {
                 break;
             };
-            let sent = self.is_online(&id);
+            let sent = self.fleet.is_online(&id);
             match self.way_to(&id) {
                 // Another host at this address gets the same datagram.
                 Some(Way::Datagram(to)) if !commanding.addresses.insert(to) => {}
@@ -148,7 +222,7 @@ impl Step<'_> {
                 Some(_) => commanding.sends.push(commanding.entries.len()),
                 None => {}
             }
-            if !commanding.named.unknown.is_empty() && self.fleet.hosts.find(&id).is_none() {
+            if !commanding.named.unknown.is_empty() && self.fleet.find(&id).is_none() {
                 commanding.unknown.push(id.clone());
             }
             commanding.told.push((id.clone(), sent));
@@ -161,46 +235,6 @@ impl Step<'_> {
             });
         }
         Ok(commanding.named.places.is_empty())
-    }
-
-    /// The way to all hosts of a command is known: it goes out.
-    pub(crate) fn commanded(&mut self, commanding: Commanding) {
-        let asker = commanding.asker;
-        let answer = match self.send_out_command(commanding) {
-            Ok(answer) => answer,
-            Err((kind, text)) => Answer::Error { kind, text },
-        };
-        self.cx.respond(asker, answer);
-    }
-
-    fn send_out_command(&mut self, commanding: Commanding) -> Result<Answer, Refusal> {
-        let Commanding {
-            command: NewCommand { text, cid },
-            unknown,
-            sends,
-            entries,
-            told,
-            ..
-        } = commanding;
-        if self.tasks.commands.has(&cid) {
-            return Err(not_new());
-        }
-        let number = self.tasks.commands.insert(Command {
-            cid: cid.clone(),
-            text,
-            created: self.cx.at.wall,
-            hosts: entries,
-        });
-        let number = number.ok_or_else(|| not_now("a command cannot go to so many hosts"))?;
-        let sends = sends.into_iter();
-        self.tasks
-            .sends
-            .extend(sends.map(|index| Outgoing::Command { number, index }));
-        Ok(Answer::Commanded {
-            cid,
-            hosts: told,
-            unknown,
-        })
     }
 
     fn check_command(&self, text: &str) -> Result<(), Refusal> {
@@ -246,7 +280,7 @@ impl Step<'_> {
             }),
             Some(Way::Signed(to, conn)) => {
                 let (text, cid) = (Cow::Owned(text), Cow::Owned(cid));
-                let text = self.sign(conn, &Push::Command { text, cid });
+                let text = self.auth.sign(conn, &Push::Command { text, cid });
                 datagrams.extend(text.map(|text| Datagram {
                     to,
                     text: text.into(),
@@ -265,20 +299,8 @@ impl Step<'_> {
             host.tries = tries;
         }
         if tries < self.cx.rules.tries && !matches!(way, Some(Way::Datagram(_))) {
-            let due = self.cx.at.now + self.interval(tries);
+            let due = self.cx.at.now + self.tasks.interval(&self.cx, tries);
             self.tasks.commands.arm(number, index, due);
-        }
-    }
-
-    /// Sends again what has not been answered.
-    pub(crate) fn look_at_commands(&mut self, judge: Instant) {
-        while let Some((number, index)) = self.tasks.commands.take_due(judge) {
-            let host = self.tasks.commands.host_mut(number, index);
-            if host.is_some_and(|host| !host.answered) {
-                self.tasks
-                    .sends
-                    .push_back(Outgoing::Command { number, index });
-            }
         }
     }
 
@@ -301,7 +323,12 @@ impl Step<'_> {
             hosts: hosts.clone(),
         };
         let cid = cid.to_owned();
-        self.read(asker, Reading::Command { cid, hosts }, question);
+        self.tasks.read(
+            &mut self.cx,
+            asker,
+            Reading::Command { cid, hosts },
+            question,
+        );
     }
 
     /// A command, with what its hosts put out as far as that was found.
@@ -330,23 +357,6 @@ impl Step<'_> {
             found,
         };
         self.begin_if_room(Job::Showing(Box::new(showing)));
-    }
-
-    /// Shows at most `max` more hosts of a command. Returns whether these were the last.
-    ///
-    /// # Errors
-    /// When the command has been evicted meanwhile: the answer to give.
-    pub(crate) fn show_some(&self, showing: &mut Showing, max: usize) -> Result<bool, Answer> {
-        let Showing { view, found, .. } = showing;
-        let command = self.tasks.commands.of(&view.cid).ok_or_else(gone)?;
-        let rest = &command.hosts[view.hosts.len()..];
-        for host in rest.iter().take(max) {
-            let own = found.pop_front_if(|(id, _)| *id == host.id);
-            let found = own.map(|(_, found)| found).unwrap_or_default();
-            let shown = (host.id.clone(), host.sent, host.answered, found);
-            view.hosts.push(shown);
-        }
-        Ok(view.hosts.len() == command.hosts.len())
     }
 }
 

@@ -10,12 +10,12 @@
 //! A delivery has one deadline. Postponing it only records the new time; the one in the wheel is checked
 //! when it comes.
 
+use crate::handlers::context::Ctx;
+use crate::handlers::tasks::Tasks;
 use crate::ids::{HostId, TaskKey};
 use crate::store::op::TaskState;
 use crate::time::{Instant, Span};
 
-use crate::handlers::fleet::host::Presence;
-use crate::handlers::step::Step;
 use crate::handlers::tasks::sends::Outgoing;
 use crate::handlers::tasks::table::{NEVER, Task, is_at_work};
 
@@ -28,18 +28,24 @@ pub(crate) enum Cause {
     Ourselves,
 }
 
-impl Step<'_> {
+impl Tasks {
     /// Makes a delivery `next`, if it may become that. Whether it did.
-    pub(crate) fn turn_delivery(&mut self, slot: u32, next: TaskState, cause: Cause) -> bool {
-        let Some(before) = self.tasks.table.become_(slot, next, self.cx.at.now) else {
+    pub(crate) fn turn_delivery(
+        &mut self,
+        cx: &mut Ctx<'_>,
+        slot: u32,
+        next: TaskState,
+        cause: Cause,
+    ) -> bool {
+        let Some(before) = self.table.become_(slot, next, cx.at.now) else {
             return false;
         };
         if cause == Cause::Ourselves {
-            self.tasks.table.write(slot, self.cx.stats.store_sessions);
+            self.table.write(slot, cx.stats.store_sessions);
         } else if matches!(before, TaskState::Unanswered | TaskState::Lost) {
-            self.cx.stats.late_answers += 1;
+            cx.stats.late_answers += 1;
         }
-        let Some(delivery) = self.tasks.table.delivery_mut(slot) else {
+        let Some(delivery) = self.table.delivery_mut(slot) else {
             return true;
         };
         delivery.held = false;
@@ -47,56 +53,54 @@ impl Step<'_> {
         delivery.cut = false;
         delivery.due = NEVER;
         let (recipient, task) = (delivery.recipient, delivery.task);
-        if self.tasks.table.task(task).is_some_and(Task::is_over) {
+        if self.table.task(task).is_some_and(Task::is_over) {
             // A report of the only host has its task expire itself.
             let reported = cause == Cause::Report;
-            self.tasks
-                .table
-                .end(task, reported, self.cx.stats.store_sessions);
+            self.table.end(task, reported, cx.stats.store_sessions);
         }
         if is_at_work(next) {
-            self.arm_delivery(slot, self.cx.at.now + self.cx.rules.working_timeout);
+            self.arm_delivery(slot, cx.at.now + cx.rules.working_timeout);
         } else if is_at_work(before) {
-            self.release_held(recipient);
+            self.release_held(cx, recipient);
         }
         true
     }
 
     /// A message about this delivery has come: what is at work may be so for longer.
-    pub(crate) fn touch_delivery(&mut self, slot: u32) {
+    pub(crate) fn touch_delivery(&mut self, cx: &Ctx<'_>, slot: u32) {
         let working = |state| is_at_work(state);
-        if let Some(delivery) = self.tasks.table.delivery_mut(slot)
+        if let Some(delivery) = self.table.delivery_mut(slot)
             && working(delivery.state)
         {
             delivery.cut = false;
-            self.arm_delivery(slot, self.cx.at.now + self.cx.rules.working_timeout);
+            self.arm_delivery(slot, cx.at.now + cx.rules.working_timeout);
         }
     }
 
     /// Sets when a delivery is looked at.
     pub(crate) fn arm_delivery(&mut self, slot: u32, due: Instant) {
-        let Some(delivery) = self.tasks.table.delivery_mut(slot) else {
+        let Some(delivery) = self.table.delivery_mut(slot) else {
             return;
         };
         delivery.due = due;
         if due < delivery.armed {
             delivery.armed = due;
-            self.tasks.tries.insert(due, slot);
+            self.tries.insert(due, slot);
         }
     }
 
     /// Looks at the deliveries whose deadlines have come.
-    pub(crate) fn look_at_deliveries(&mut self, judge: Instant) {
-        let mut due = std::mem::take(&mut self.tasks.due);
-        self.tasks.tries.expire(judge, &mut due);
+    pub(crate) fn look_at_deliveries(&mut self, cx: &mut Ctx<'_>, judge: Instant) {
+        let mut due = std::mem::take(&mut self.due);
+        self.tries.expire(judge, &mut due);
         for slot in due.drain(..) {
-            self.look_at_delivery(slot, judge);
+            self.look_at_delivery(cx, slot, judge);
         }
-        self.tasks.due = due;
+        self.due = due;
     }
 
-    fn look_at_delivery(&mut self, slot: u32, judge: Instant) {
-        let Some(delivery) = self.tasks.table.delivery_mut(slot) else {
+    pub(crate) fn look_at_delivery(&mut self, cx: &mut Ctx<'_>, slot: u32, judge: Instant) {
+        let Some(delivery) = self.table.delivery_mut(slot) else {
             return;
         };
         if delivery.armed > judge {
@@ -113,38 +117,38 @@ impl Step<'_> {
         }
         delivery.due = NEVER;
         match state {
-            TaskState::Sent => self.interval_over(slot),
+            TaskState::Sent => self.interval_over(cx, slot),
             TaskState::Answered | TaskState::Working => {
-                self.turn_delivery(slot, TaskState::Lost, Cause::Ourselves);
+                self.turn_delivery(cx, slot, TaskState::Lost, Cause::Ourselves);
             }
             _ => {}
         }
     }
 
     /// No answer came within the interval after a try.
-    fn interval_over(&mut self, slot: u32) {
-        let Some(delivery) = self.tasks.table.delivery(slot) else {
+    pub(crate) fn interval_over(&mut self, cx: &mut Ctx<'_>, slot: u32) {
+        let Some(delivery) = self.table.delivery(slot) else {
             return;
         };
         let (tries, held, recipient) = (delivery.tries, delivery.held, delivery.recipient);
-        if self.waits_for_host(slot, recipient) {
+        if self.waits_for_host(cx, slot, recipient) {
             return;
         }
         if held {
-            self.release_delivery(slot, self.cx.at.now);
-        } else if tries >= self.cx.rules.tries {
-            self.turn_delivery(slot, TaskState::Unanswered, Cause::Ourselves);
+            self.release_delivery(cx, slot, cx.at.now);
+        } else if tries >= cx.rules.tries {
+            self.turn_delivery(cx, slot, TaskState::Unanswered, Cause::Ourselves);
         } else {
             self.queue_delivery(slot);
         }
     }
 
     /// Returns whether the next try waits because its host is busy or rests; if so it is postponed.
-    pub(crate) fn waits_for_host(&mut self, slot: u32, recipient: u32) -> bool {
-        if self.is_busy(recipient) {
-            self.hold_delivery(slot);
-        } else if let Some(rest) = self.rest_of(recipient) {
-            self.release_delivery(slot, rest);
+    pub(crate) fn waits_for_host(&mut self, cx: &Ctx<'_>, slot: u32, recipient: u32) -> bool {
+        if self.is_busy(cx, recipient) {
+            self.hold_delivery(cx, slot);
+        } else if let Some(rest) = self.rest_of(cx, recipient) {
+            self.release_delivery(cx, slot, rest);
         } else {
             return false;
         }
@@ -153,108 +157,103 @@ impl Step<'_> {
 
     /// Has the tries of a delivery wait until the host is no longer at work. Looked at again now and then: what it
     /// is at work on may end without a word.
-    fn hold_delivery(&mut self, slot: u32) {
-        let Some(delivery) = self.tasks.table.delivery_mut(slot) else {
+    pub(crate) fn hold_delivery(&mut self, cx: &Ctx<'_>, slot: u32) {
+        let Some(delivery) = self.table.delivery_mut(slot) else {
             return;
         };
         delivery.held = true;
         let tries = delivery.tries;
-        let next = self.cx.at.now + self.interval(tries);
+        let next = cx.at.now + self.interval(cx, tries);
         self.arm_delivery(slot, next);
     }
 
     /// The host of a delivery reads its datagrams from `from` on: the next try comes a full interval later, since it may
     /// come to a copy that it has had for long only then.
-    fn release_delivery(&mut self, slot: u32, from: Instant) {
-        let Some(delivery) = self.tasks.table.delivery_mut(slot) else {
+    pub(crate) fn release_delivery(&mut self, cx: &Ctx<'_>, slot: u32, from: Instant) {
+        let Some(delivery) = self.table.delivery_mut(slot) else {
             return;
         };
         delivery.held = false;
         let tries = delivery.tries;
-        let wait = match tries >= self.cx.rules.tries {
-            true => self.interval(tries),
-            false => self.cx.rules.rto + self.tasks.rng.part_of(self.cx.rules.rto.part(4)),
+        let wait = match tries >= cx.rules.tries {
+            true => self.interval(cx, tries),
+            false => cx.rules.rto + self.rng.part_of(cx.rules.rto.part(4)),
         };
         self.arm_delivery(slot, from + wait);
     }
 
     /// End of a recipient's rest after a task, if it rests.
-    fn rest_of(&self, recipient: u32) -> Option<Instant> {
-        let recipient = self.tasks.table.recipient(recipient)?;
-        let host = self.fleet.hosts.find(&recipient.id)?;
-        self.tasks
-            .work
-            .rests_until(self.fleet.hosts.reference(host)?, self.cx.at.now)
+    pub(crate) fn rest_of(&self, cx: &Ctx<'_>, recipient: u32) -> Option<Instant> {
+        let recipient = self.table.recipient(recipient)?;
+        self.work.rests_until(&recipient.id, cx.at.now)
     }
 
     /// Returns whether a recipient is busy with any task.
-    fn is_busy(&self, recipient: u32) -> bool {
-        let Some(recipient) = self.tasks.table.recipient(recipient) else {
+    pub(crate) fn is_busy(&self, cx: &Ctx<'_>, recipient: u32) -> bool {
+        let Some(recipient) = self.table.recipient(recipient) else {
             return false;
         };
-        let unknown = self.fleet.hosts.find(&recipient.id);
-        let unknown = unknown.and_then(|slot| self.fleet.hosts.reference(slot));
-        let until =
-            unknown.and_then(|host| self.tasks.work.until(host, self.cx.rules.working_timeout));
-        recipient.working > 0 || until.is_some_and(|until| until > self.cx.at.now)
+        let limit = cx.rules.working_timeout;
+        let until = self.work.until(&recipient.id, limit);
+        recipient.working > 0 || until.is_some_and(|until| until > cx.at.now)
     }
 
     /// The recipient is no longer at work: tries that waited for that go on when it has rested.
-    fn release_held(&mut self, recipient: u32) {
-        if self.is_busy(recipient) {
+    pub(crate) fn release_held(&mut self, cx: &Ctx<'_>, recipient: u32) {
+        if self.is_busy(cx, recipient) {
             return;
         }
-        let from = self.rest_of(recipient).unwrap_or(self.cx.at.now);
-        let Some(recipient) = self.tasks.table.recipient(recipient) else {
+        let from = self.rest_of(cx, recipient).unwrap_or(cx.at.now);
+        let Some(recipient) = self.table.recipient(recipient) else {
             return;
         };
         let all: Vec<u32> = recipient.deliveries.iter().map(|pair| pair.1).collect();
         for slot in all {
-            if self.tasks.table.delivery(slot).is_some_and(|d| d.held) {
-                self.release_delivery(slot, from);
+            if self.table.delivery(slot).is_some_and(|d| d.held) {
+                self.release_delivery(cx, slot, from);
             }
         }
     }
 
     /// A host's work on a task that is not in the tables has ended.
-    pub(crate) fn release_held_of(&mut self, host: &HostId) {
-        let recipient = self.tasks.table.recipient_of(host);
+    pub(crate) fn release_held_of(&mut self, cx: &Ctx<'_>, host: &HostId) {
+        let recipient = self.table.recipient_of(host);
         let Some((_, delivery)) = recipient.and_then(|r| r.deliveries.first()).copied() else {
             return;
         };
-        if let Some(recipient) = self.tasks.table.delivery(delivery).map(|d| d.recipient) {
-            self.release_held(recipient);
+        if let Some(recipient) = self.table.delivery(delivery).map(|d| d.recipient) {
+            self.release_held(cx, recipient);
         }
     }
 
     /// Wait for the answer to try number `tries`: each twice as long as the one before, plus or
     /// minus a quarter.
-    pub(crate) fn interval(&mut self, tries: u32) -> Span {
+    pub(crate) fn interval(&mut self, cx: &Ctx<'_>, tries: u32) -> Span {
         let times = 1_u64.checked_shl(tries.saturating_sub(1));
-        let span = self.cx.rules.rto.times(times.unwrap_or(u64::MAX));
-        self.tasks.rng.about(span)
+        let span = cx.rules.rto.times(times.unwrap_or(u64::MAX));
+        self.rng.about(span)
     }
 
     /// Has a delivery sent, as soon as it is its turn.
     pub(crate) fn queue_delivery(&mut self, slot: u32) {
-        let Some(delivery) = self.tasks.table.delivery_mut(slot) else {
+        let Some(delivery) = self.table.delivery_mut(slot) else {
             return;
         };
         delivery.held = false;
         if !std::mem::replace(&mut delivery.to_send, true) {
-            self.tasks.sends.push_back(Outgoing::Delivery(slot));
+            self.sends.push_back(Outgoing::Delivery(slot));
         }
     }
 
     /// A datagram came to a host damaged, and the host's receiver stands ready again: the newest key
     /// that it has not answered goes out again at once, also to a host that is at work.
-    pub(crate) fn send_newest_again(&mut self, host: &HostId) {
+    pub(crate) fn send_newest_again(&mut self, cx: &Ctx<'_>, host: &HostId) {
         let Some(slot) = self.newest_in(host, TaskState::Sent) else {
             return;
         };
-        let tries = self.tasks.table.delivery(slot).map_or(0, |d| d.tries);
-        if tries > 0 && tries < self.cx.rules.tries {
-            if let Some(delivery) = self.tasks.table.delivery_mut(slot) {
+        let tries = self.table.delivery(slot).map_or(0, |d| d.tries);
+        if tries > 0 && tries < cx.rules.tries {
+            if let Some(delivery) = self.table.delivery_mut(slot) {
                 delivery.at_once = true;
             }
             self.queue_delivery(slot);
@@ -263,78 +262,71 @@ impl Step<'_> {
 
     /// The delivery of the newest task in which a host is this; `sent` is what it has not answered.
     pub(crate) fn newest_in(&self, host: &HostId, state: TaskState) -> Option<u32> {
-        let deliveries = &self.tasks.table.recipient_of(host)?.deliveries;
+        let deliveries = &self.table.recipient_of(host)?.deliveries;
         let waiting = deliveries.iter().filter(|pair| {
-            let delivery = self.tasks.table.delivery(pair.1);
+            let delivery = self.table.delivery(pair.1);
             delivery.is_some_and(|delivery| delivery.state == state)
         });
-        let number = |pair: &&(u32, u32)| self.tasks.table.task(pair.0).map(|task| task.number);
+        let number = |pair: &&(u32, u32)| self.table.task(pair.0).map(|task| task.number);
         waiting.max_by_key(number).map(|pair| pair.1)
     }
 
     /// A report says that a host is `next` in a task: what it becomes there, if it becomes something.
     pub(crate) fn reported(
         &mut self,
-        slot: u32,
+        cx: &mut Ctx<'_>,
         host: &HostId,
+        is_plain: bool,
         key: &TaskKey,
         next: TaskState,
     ) -> Option<TaskState> {
         let goes_on = is_at_work(next);
-        let Some(delivery) = self.tasks.table.delivery_of(key, host) else {
-            self.note_early(host, key, next);
-            self.work_elsewhere(slot, key, goes_on);
+        let Some(delivery) = self.table.delivery_of(key, host) else {
+            self.note_early(cx, host, key, next);
+            self.work_elsewhere(cx, host, key, goes_on);
             return None;
         };
-        if self.turn_delivery(delivery, next, Cause::Report) {
+        if self.turn_delivery(cx, delivery, next, Cause::Report) {
             if !goes_on {
-                self.work_elsewhere(slot, key, false);
+                self.work_elsewhere(cx, host, key, false);
             }
             return Some(next);
         }
-        let state = self
-            .tasks
-            .table
-            .delivery(delivery)
-            .map(|delivery| delivery.state);
+        let state = self.table.delivery(delivery).map(|delivery| delivery.state);
         match state {
-            Some(TaskState::Answered | TaskState::Working) => self.touch_delivery(delivery),
-            Some(TaskState::Done | TaskState::Failed) => self.runs_again(slot, key, goes_on),
+            Some(TaskState::Answered | TaskState::Working) => self.touch_delivery(cx, delivery),
+            // A plain host runs the commands of a finished task once more.
+            Some(TaskState::Done | TaskState::Failed) if !is_plain => {}
             None => {}
             // It stays what it is in the task, and is at work all the same.
-            Some(_) => self.work_elsewhere(slot, key, goes_on),
+            Some(_) => self.work_elsewhere(cx, host, key, goes_on),
         }
         None
     }
 
     /// A host is online: what was queued for it goes out.
-    pub(crate) fn send_queued(&mut self, host: &HostId) {
-        let Some(recipient) = self.tasks.table.recipient_of(host) else {
+    pub(crate) fn send_queued(&mut self, cx: &mut Ctx<'_>, host: &HostId) {
+        let Some(recipient) = self.table.recipient_of(host) else {
             return;
         };
         let all: Vec<u32> = recipient.deliveries.iter().map(|pair| pair.1).collect();
         for slot in all {
-            let delivery = self.tasks.table.delivery(slot);
+            let delivery = self.table.delivery(slot);
             if delivery.is_some_and(|d| d.state == TaskState::Queued)
-                && self.turn_delivery(slot, TaskState::Sent, Cause::Ourselves)
+                && self.turn_delivery(cx, slot, TaskState::Sent, Cause::Ourselves)
             {
                 self.queue_delivery(slot);
             }
         }
     }
 
-    /// The host's process has ended, whatever it was at work on.
-    pub(crate) fn lose_work(&mut self, host: &HostId) {
-        self.lose_deliveries(host, |_, _| true);
-    }
-
     /// Time until which a host counts as busy with tasks that name it.
     pub(crate) fn delivering_until(&self, host: &HostId) -> Option<Instant> {
-        let recipient = self.tasks.table.recipient_of(host)?;
+        let recipient = self.table.recipient_of(host)?;
         if recipient.working == 0 {
             return None;
         }
-        let of = |pair: &(u32, u32)| self.tasks.table.delivery(pair.1);
+        let of = |pair: &(u32, u32)| self.table.delivery(pair.1);
         let working = recipient.deliveries.iter().filter_map(of);
         working
             .filter(|delivery| is_at_work(delivery.state))
@@ -343,32 +335,22 @@ impl Step<'_> {
     }
 
     /// A message says that a host is at work on `key`, though no delivery says so, or has ended there.
-    pub(crate) fn work_elsewhere(&mut self, slot: u32, key: &TaskKey, goes_on: bool) {
-        let Some(reference) = self.fleet.hosts.reference(slot) else {
-            return;
-        };
+    pub(crate) fn work_elsewhere(
+        &mut self,
+        cx: &Ctx<'_>,
+        host: &HostId,
+        key: &TaskKey,
+        goes_on: bool,
+    ) {
         if goes_on {
             // A task that does not name the host is no reason for it to be silent.
-            let host = self.fleet.hosts.get(slot).map(|host| host.id());
-            let named = host.is_some_and(|host| self.tasks.table.delivery_of(key, &host).is_some());
-            if named || self.tasks.table.find(key).is_none() {
-                self.tasks.work.heard(reference, key, self.cx.at.now);
+            let named = self.table.delivery_of(key, host).is_some();
+            if named || self.table.find(key).is_none() {
+                self.work.heard(host, key, cx.at.now);
             }
             return;
         }
-        self.tasks.work.ended(reference, key);
-        if let Some(host) = self.fleet.hosts.get(slot).map(|host| host.id()) {
-            self.release_held_of(&host);
-        }
-    }
-
-    /// Returns whether this host is online, also if it is held from before a restart.
-    pub(crate) fn is_online(&self, host: &HostId) -> bool {
-        let found = self
-            .fleet
-            .hosts
-            .find(host)
-            .and_then(|slot| self.fleet.hosts.get(slot));
-        found.is_some_and(|host| !matches!(host.presence, Presence::Offline(_)))
+        self.work.ended(host, key);
+        self.release_held_of(cx, host);
     }
 }

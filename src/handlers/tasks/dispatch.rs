@@ -8,6 +8,8 @@
 //!
 //! Work on many hosts is done in steps: see [`jobs`](crate::handlers::tasks::jobs).
 
+use crate::handlers::context::Ctx;
+use crate::handlers::tasks::Tasks;
 use std::collections::{BTreeMap, HashSet, VecDeque};
 
 use crate::ids::TaskKey;
@@ -128,6 +130,105 @@ pub(crate) enum Begin {
     Again,
 }
 
+impl Tasks {
+    /// The hosts of a task have been looked up: it is to be stored, if there is room for it.
+    pub(crate) fn store_task(
+        &mut self,
+        cx: &mut Ctx<'_>,
+        asker: u64,
+        task: CheckedTask,
+        named: Named,
+    ) -> Result<(), Refusal> {
+        let CheckedTask {
+            key,
+            commands,
+            queue,
+            request,
+            deadline,
+        } = task;
+        if !cx.is_store_up() {
+            return Err(not_now("the store is away"));
+        }
+        if self.dispatches.len() >= DISPATCHES_WAITING_MAX
+            || self.dispatches.pending.contains_key(&request)
+        {
+            return Err(not_now("too many dispatches are under way"));
+        }
+        if self.table.find(&key).is_some() {
+            return Err((ErrorKind::Taken, taken(&key)));
+        }
+        let hosts = named.hosts.len();
+        let waits = named.hosts.iter().any(|host| host.1 == TaskState::Queued);
+        let queued = self.dispatches.reserved(true);
+        let queued = queued.and(Room::of(&commands, hosts));
+        if waits && !self.table.has_room_to_queue(queued) {
+            return Err(not_now(
+                "too many tasks wait for hosts that are offline; without `queue` there is room",
+            ));
+        }
+        let room = self.dispatches.reserved(false);
+        let room = room.and(Room::of(&commands, hosts));
+        let Some(gone) = self.table.make_room(room) else {
+            return Err(not_now("the tables are full of tasks that have not ended"));
+        };
+        cx.stats.tasks_let_go += gone;
+        let pending = Pending {
+            asker: Some(asker),
+            deadline,
+            key,
+            created: cx.at.wall,
+            queue,
+            commands,
+            named,
+            waits,
+            stamp: cx.stamp(),
+        };
+        self.dispatches.pending.insert(request, pending);
+        self.dispatches.turn.push_back(request);
+        Ok(())
+    }
+
+    /// All hosts of a task have been entered.
+    pub(crate) fn entered(&mut self, cx: &mut Ctx<'_>, entering: Entering) {
+        let Entering {
+            asker,
+            key,
+            task,
+            named,
+        } = entering;
+        self.table.set_look(task, cx.at.now + cx.rules.keep);
+        if self.table.task(task).is_some_and(Task::is_over) {
+            self.table.write_over(task, cx.stats.store_sessions);
+        }
+        answer_stored(asker, key, named, cx.fx);
+    }
+
+    /// Answers the requesters whose deadline has passed with an unknown outcome.
+    pub(crate) fn hurry_dispatches(&mut self, cx: &mut Ctx<'_>, judge: Instant) {
+        for pending in self.dispatches.pending.values_mut() {
+            if pending.deadline <= judge
+                && let Some(asker) = pending.asker.take()
+            {
+                let (kind, text) = not_now(
+                    "outcome unknown: the store has not answered; the task will be sent if it turns out stored",
+                );
+                cx.respond(asker, Answer::Error { kind, text });
+            }
+        }
+    }
+
+    /// The store is away: what it has not been handed is not stored.
+    pub(crate) fn undo_dispatches(&mut self, cx: &mut Ctx<'_>) {
+        for request in std::mem::take(&mut self.dispatches.turn) {
+            let pending = self.dispatches.pending.remove(&request);
+            if let Some(asker) = pending.and_then(|pending| pending.asker) {
+                let (kind, text) = not_now("the store is away");
+                cx.respond(asker, Answer::Error { kind, text });
+            }
+        }
+    }
+}
+
 impl Step<'_> {
     /// Handles a request to send a task.
     pub(crate) fn dispatch(&mut self, asker: u64, task: NewTask) {
@@ -154,62 +255,6 @@ impl Step<'_> {
             deadline: self.cx.at.now + WAIT,
         };
         self.name_hosts(asker, Purpose::Task(checked), task.hosts)
-    }
-
-    /// The hosts of a task have been looked up: it is to be stored, if there is room for it.
-    pub(crate) fn store_task(
-        &mut self,
-        asker: u64,
-        task: CheckedTask,
-        named: Named,
-    ) -> Result<(), Refusal> {
-        let CheckedTask {
-            key,
-            commands,
-            queue,
-            request,
-            deadline,
-        } = task;
-        if !self.cx.is_store_up() {
-            return Err(not_now("the store is away"));
-        }
-        if self.tasks.dispatches.len() >= DISPATCHES_WAITING_MAX
-            || self.tasks.dispatches.pending.contains_key(&request)
-        {
-            return Err(not_now("too many dispatches are under way"));
-        }
-        if self.tasks.table.find(&key).is_some() {
-            return Err((ErrorKind::Taken, taken(&key)));
-        }
-        let hosts = named.hosts.len();
-        let waits = named.hosts.iter().any(|host| host.1 == TaskState::Queued);
-        let queued = self.tasks.dispatches.reserved(true);
-        let queued = queued.and(Room::of(&commands, hosts));
-        if waits && !self.tasks.table.has_room_to_queue(queued) {
-            return Err(not_now(
-                "too many tasks wait for hosts that are offline; without `queue` there is room",
-            ));
-        }
-        let room = self.tasks.dispatches.reserved(false);
-        let room = room.and(Room::of(&commands, hosts));
-        let Some(gone) = self.tasks.table.make_room(room) else {
-            return Err(not_now("the tables are full of tasks that have not ended"));
-        };
-        self.cx.stats.tasks_let_go += gone;
-        let pending = Pending {
-            asker: Some(asker),
-            deadline,
-            key,
-            created: self.cx.at.wall,
-            queue,
-            commands,
-            named,
-            waits,
-            stamp: self.cx.stamp(),
-        };
-        self.tasks.dispatches.pending.insert(request, pending);
-        self.tasks.dispatches.turn.push_back(request);
-        Ok(())
     }
 
     /// The store has settled a dispatch.
@@ -297,25 +342,6 @@ impl Step<'_> {
         named.places.is_empty()
     }
 
-    /// All hosts of a task have been entered.
-    pub(crate) fn entered(&mut self, entering: Entering) {
-        let Entering {
-            asker,
-            key,
-            task,
-            named,
-        } = entering;
-        self.tasks
-            .table
-            .set_look(task, self.cx.at.now + self.cx.rules.keep);
-        if self.tasks.table.task(task).is_some_and(Task::is_over) {
-            self.tasks
-                .table
-                .write_over(task, self.cx.stats.store_sessions);
-        }
-        answer_stored(asker, key, named, self.cx.fx);
-    }
-
     /// Sends what of a task is to be sent, and sets when its time is over.
     pub(crate) fn begin_task(&mut self, task: u32, over: Instant, begin: Begin) {
         self.tasks.table.set_look(task, over);
@@ -336,48 +362,25 @@ impl Step<'_> {
         };
         let (state, recipient) = (delivery.state, delivery.recipient);
         match state {
-            TaskState::Sent if begin == Begin::Again && self.waits_for_host(slot, recipient) => {}
-            TaskState::Sent => self.queue_delivery(slot),
+            TaskState::Sent
+                if begin == Begin::Again
+                    && self.tasks.waits_for_host(&self.cx, slot, recipient) => {}
+            TaskState::Sent => self.tasks.queue_delivery(slot),
             TaskState::Queued => {
                 // It may have come while the task was being stored.
                 let host = self.tasks.table.names_of(slot).map(|names| names.0.clone());
-                if let Some(host) = host.filter(|host| self.is_online(host)) {
-                    self.send_queued(&host);
+                if let Some(host) = host.filter(|host| self.fleet.is_online(host)) {
+                    self.tasks.send_queued(&mut self.cx, &host);
                 }
             }
             TaskState::Answered | TaskState::Working => {
-                self.touch_delivery(slot);
+                self.tasks.touch_delivery(&self.cx, slot);
                 if let Some(delivery) = self.tasks.table.delivery_mut(slot) {
                     // A host that reports on it has to connect first.
                     delivery.cut = true;
                 }
             }
             _ => {}
-        }
-    }
-
-    /// Answers the requesters whose deadline has passed with an unknown outcome.
-    pub(crate) fn hurry_dispatches(&mut self, judge: Instant) {
-        for pending in self.tasks.dispatches.pending.values_mut() {
-            if pending.deadline <= judge
-                && let Some(asker) = pending.asker.take()
-            {
-                let (kind, text) = not_now(
-                    "outcome unknown: the store has not answered; the task will be sent if it turns out stored",
-                );
-                self.cx.respond(asker, Answer::Error { kind, text });
-            }
-        }
-    }
-
-    /// The store is away: what it has not been handed is not stored.
-    pub(crate) fn undo_dispatches(&mut self) {
-        for request in std::mem::take(&mut self.tasks.dispatches.turn) {
-            let pending = self.tasks.dispatches.pending.remove(&request);
-            if let Some(asker) = pending.and_then(|pending| pending.asker) {
-                let (kind, text) = not_now("the store is away");
-                self.cx.respond(asker, Answer::Error { kind, text });
-            }
         }
     }
 }

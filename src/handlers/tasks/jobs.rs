@@ -8,6 +8,9 @@
 //! A step handles a bounded number of hosts. The first step of a job is taken at once, so a request with few hosts
 //! needs no other. The rest follow in later turns, the jobs by turns.
 
+use crate::handlers::context::Ctx;
+use crate::handlers::fleet::Fleet;
+use crate::handlers::tasks::Tasks;
 use std::collections::{BTreeMap, VecDeque};
 use std::vec;
 
@@ -99,6 +102,68 @@ impl Jobs {
     }
 }
 
+impl Tasks {
+    /// The end: what has not been handed to the store or to a host will not be.
+    pub(crate) fn refuse_jobs(&mut self, cx: &mut Ctx<'_>) {
+        let line = std::mem::take(&mut self.jobs.line);
+        for job in line {
+            let asker = match &job {
+                Job::Naming(naming) => naming.asker,
+                Job::Commanding(commanding) => commanding.asker(),
+                Job::Showing(showing) => showing.asker,
+                Job::Entering(_) => {
+                    self.jobs.line.push_back(job);
+                    continue;
+                }
+            };
+            let (kind, text) = not_now("the server is stopping");
+            cx.respond(asker, Answer::Error { kind, text });
+        }
+    }
+}
+
+impl Fleet {
+    /// Looks up at most `max` more names. Whether these were the last.
+    pub(crate) fn name_some(&self, naming: &mut Naming, max: usize) -> Result<bool, Refusal> {
+        let waits = match &naming.purpose {
+            Purpose::Task(task) if task.queue => TaskState::Queued,
+            Purpose::Task(_) | Purpose::Command(_) => TaskState::Offline,
+        };
+        for _ in 0..max {
+            let is_listed = matches!(naming.names, Names::Listed(_));
+            let host = match &mut naming.names {
+                Names::Listed(names) => {
+                    let Some(name) = names.next() else {
+                        return Ok(true);
+                    };
+                    HostId::named(&name)
+                        .map_err(|error| wrong(format!("{name:?} is no host: {error}")))?
+                }
+                Names::Online(slot) => {
+                    if *slot as usize >= self.hosts.slots() {
+                        return Ok(true);
+                    }
+                    let host = self.hosts.get(*slot);
+                    *slot += 1;
+                    match host.filter(|host| host.presence.is_online()) {
+                        Some(host) => host.id(),
+                        None => continue,
+                    }
+                }
+            };
+            naming.named.add(host, |host| {
+                let place = self.hosts.find(host);
+                let unknown = is_listed && place.is_none();
+                match self.is_online(host) {
+                    true => (TaskState::Sent, unknown),
+                    false => (waits, unknown),
+                }
+            });
+        }
+        Ok(false)
+    }
+}
+
 impl Step<'_> {
     /// Goes on with a request that has many hosts: at most `max` of them. Whether there is more to do.
     pub(crate) fn go_on(&mut self, max: usize) {
@@ -126,14 +191,14 @@ impl Step<'_> {
     /// One step of a job, which goes to the end of the line if it is not the last.
     fn step(&mut self, mut job: Job, max: usize) {
         let is_over = match &mut job {
-            Job::Naming(naming) => match self.name_some(naming, max) {
+            Job::Naming(naming) => match self.fleet.name_some(naming, max) {
                 Ok(is_over) => is_over,
                 Err((kind, text)) => {
                     return self.cx.respond(naming.asker, Answer::Error { kind, text });
                 }
             },
             Job::Entering(entering) => self.enter_some(entering, max),
-            Job::Showing(showing) => match self.show_some(showing, max) {
+            Job::Showing(showing) => match self.tasks.show_some(showing, max) {
                 Ok(is_over) => is_over,
                 Err(answer) => return self.cx.respond(showing.asker, answer),
             },
@@ -151,8 +216,8 @@ impl Step<'_> {
         }
         match job {
             Job::Naming(naming) => self.named(*naming),
-            Job::Entering(entering) => self.entered(*entering),
-            Job::Commanding(commanding) => self.commanded(*commanding),
+            Job::Entering(entering) => self.tasks.entered(&mut self.cx, *entering),
+            Job::Commanding(commanding) => self.tasks.commanded(&mut self.cx, *commanding),
             Job::Showing(showing) => {
                 let Showing { asker, view, .. } = *showing;
                 self.cx.respond(asker, Answer::Command(Box::new(view)));
@@ -167,7 +232,7 @@ impl Step<'_> {
         purpose: Purpose,
         hosts: Option<Vec<String>>,
     ) -> Result<(), Refusal> {
-        let count = hosts.as_ref().map_or(self.fleet.hosts.slots(), Vec::len);
+        let count = hosts.as_ref().map_or(self.fleet.slots(), Vec::len);
         if hosts.is_some() && count == 0 {
             return Err(wrong(
                 "`hosts` names no host; leave it out for all that are online".to_owned(),
@@ -191,46 +256,6 @@ impl Step<'_> {
         Ok(())
     }
 
-    /// Looks up at most `max` more names. Whether these were the last.
-    fn name_some(&self, naming: &mut Naming, max: usize) -> Result<bool, Refusal> {
-        let waits = match &naming.purpose {
-            Purpose::Task(task) if task.queue => TaskState::Queued,
-            Purpose::Task(_) | Purpose::Command(_) => TaskState::Offline,
-        };
-        for _ in 0..max {
-            let is_listed = matches!(naming.names, Names::Listed(_));
-            let host = match &mut naming.names {
-                Names::Listed(names) => {
-                    let Some(name) = names.next() else {
-                        return Ok(true);
-                    };
-                    HostId::named(&name)
-                        .map_err(|error| wrong(format!("{name:?} is no host: {error}")))?
-                }
-                Names::Online(slot) => {
-                    if *slot as usize >= self.fleet.hosts.slots() {
-                        return Ok(true);
-                    }
-                    let host = self.fleet.hosts.get(*slot);
-                    *slot += 1;
-                    match host.filter(|host| host.presence.is_online()) {
-                        Some(host) => host.id(),
-                        None => continue,
-                    }
-                }
-            };
-            naming.named.add(host, |host| {
-                let place = self.fleet.hosts.find(host);
-                let unknown = is_listed && place.is_none();
-                match self.is_online(host) {
-                    true => (TaskState::Sent, unknown),
-                    false => (waits, unknown),
-                }
-            });
-        }
-        Ok(false)
-    }
-
     /// All hosts of a request have been looked up.
     fn named(&mut self, naming: Naming) {
         let Naming {
@@ -245,7 +270,7 @@ impl Step<'_> {
         }
         match purpose {
             Purpose::Task(task) => {
-                if let Err((kind, text)) = self.store_task(asker, task, named) {
+                if let Err((kind, text)) = self.tasks.store_task(&mut self.cx, asker, task, named) {
                     self.cx.respond(asker, Answer::Error { kind, text });
                 }
             }
@@ -253,24 +278,6 @@ impl Step<'_> {
                 let commanding = Commanding::new(asker, command, named);
                 self.begin_job(Job::Commanding(Box::new(commanding)));
             }
-        }
-    }
-
-    /// The end: what has not been handed to the store or to a host will not be.
-    pub(crate) fn refuse_jobs(&mut self) {
-        let line = std::mem::take(&mut self.tasks.jobs.line);
-        for job in line {
-            let asker = match &job {
-                Job::Naming(naming) => naming.asker,
-                Job::Commanding(commanding) => commanding.asker(),
-                Job::Showing(showing) => showing.asker,
-                Job::Entering(_) => {
-                    self.tasks.jobs.line.push_back(job);
-                    continue;
-                }
-            };
-            let (kind, text) = not_now("the server is stopping");
-            self.cx.respond(asker, Answer::Error { kind, text });
         }
     }
 }

@@ -1,6 +1,8 @@
 //! Lifetime of tasks: restored after a restart, ended when their time is over, and evicted when the
 //! store no longer has them.
 
+use crate::handlers::context::Ctx;
+use crate::handlers::tasks::Tasks;
 use std::collections::HashMap;
 
 use crate::ids::{HostId, TaskKey};
@@ -37,18 +39,24 @@ impl Early {
     }
 }
 
-impl Step<'_> {
+impl Tasks {
     /// Remembers a report on an unknown task: before the store's tasks are known, it may belong to
     /// one of them.
-    pub(crate) fn note_early(&mut self, host: &HostId, key: &TaskKey, next: TaskState) {
-        if self.cx.is_starting() {
-            self.tasks.early.note(host.clone(), key.clone(), next);
+    pub(crate) fn note_early(
+        &mut self,
+        cx: &Ctx<'_>,
+        host: &HostId,
+        key: &TaskKey,
+        next: TaskState,
+    ) {
+        if cx.is_starting() {
+            self.early.note(host.clone(), key.clone(), next);
         }
     }
 
     /// Some of the tasks this node has dispatched, before the store is up for the first time. Returns the slots of those that
     /// were entered.
-    pub(crate) fn held_tasks(&mut self, held: Vec<HeldTask>) -> Vec<u32> {
+    pub(crate) fn held_tasks(&mut self, cx: &mut Ctx<'_>, held: Vec<HeldTask>) -> Vec<u32> {
         let mut entered = Vec::new();
         for found in held {
             let HeldTask {
@@ -60,12 +68,12 @@ impl Step<'_> {
                 hosts,
                 expires,
             } = found;
-            if self.tasks.table.find(&key).is_some() {
+            if self.table.find(&key).is_some() {
                 continue;
             }
             let room = Room::of(&commands, hosts.len());
-            if self.tasks.table.make_room(room).is_none() {
-                self.cx.log(
+            if self.table.make_room(room).is_none() {
+                cx.log(
                     log::Level::Error,
                     "dispatch",
                     key.to_string(),
@@ -81,25 +89,65 @@ impl Step<'_> {
                 commands,
                 hosts,
             };
-            let slot = self.tasks.table.insert(draft, self.cx.at.now);
+            let slot = self.table.insert(draft, cx.at.now);
             entered.push(slot);
-            let Some(task) = self.tasks.table.task_mut(slot) else {
+            let Some(task) = self.table.task_mut(slot) else {
                 continue;
             };
             task.expires = expires;
             if task.is_over() && !expires {
                 // A crash came before its time to live; the next store connection brings it.
-                self.tasks
-                    .table
-                    .write_over(slot, self.cx.stats.store_sessions + 1);
+                self.table.write_over(slot, cx.stats.store_sessions + 1);
             }
         }
         entered
     }
 
+    /// Examines the tasks whose time has come: unfinished ones expire, and old finished ones are
+    /// evicted.
+    pub(crate) fn look_at_tasks(&mut self, cx: &mut Ctx<'_>, judge: Instant) {
+        while let Some(slot) = self.table.take_look(judge) {
+            let Some(task) = self.table.task(slot) else {
+                continue;
+            };
+            for delivery in task.deliveries.clone() {
+                self.expire_delivery(cx, delivery);
+            }
+            let Some(task) = self.table.task_mut(slot) else {
+                continue;
+            };
+            task.aged = true;
+            if task.is_over() && !task.expires {
+                // A host without a book ends with it.
+                task.ended = cx.at.now;
+                self.table.write_over(slot, cx.stats.store_sessions);
+            }
+            let Some(task) = self.table.task(slot) else {
+                continue;
+            };
+            let over = task.ended + cx.rules.keep;
+            if task.is_open() {
+                self.table.set_look(slot, cx.at.now + LOOK_AGAIN);
+            } else if over <= judge {
+                self.table.remove(slot);
+            } else {
+                self.table.set_look(slot, over.max(cx.at.now + TICK));
+            }
+        }
+    }
+
+    pub(crate) fn expire_delivery(&mut self, cx: &mut Ctx<'_>, slot: u32) {
+        let state = self.table.delivery(slot).map(|delivery| delivery.state);
+        if let Some(TaskState::Queued | TaskState::Lost | TaskState::Unanswered) = state {
+            self.turn_delivery(cx, slot, TaskState::Expired, Cause::Ourselves);
+        }
+    }
+}
+
+impl Step<'_> {
     /// Tasks of a node that is gone go on here.
     pub(crate) fn inherit_tasks(&mut self, held: Vec<HeldTask>) {
-        for slot in self.held_tasks(held) {
+        for slot in self.tasks.held_tasks(&mut self.cx, held) {
             self.resume_task(slot);
         }
     }
@@ -129,7 +177,8 @@ impl Step<'_> {
                 TaskState::Done if failed => TaskState::Failed,
                 next => next,
             };
-            self.turn_delivery(slot, next, Cause::Ourselves);
+            self.tasks
+                .turn_delivery(&mut self.cx, slot, next, Cause::Ourselves);
             if let Some(delivery) = self.tasks.table.delivery_mut(slot) {
                 delivery.cut = false;
             }
@@ -142,60 +191,8 @@ impl Step<'_> {
                 // It has finished with it and runs it once more.
                 continue;
             }
-            if let Some(host) = self.fleet.hosts.find(&host) {
-                // What it was taken to be at work on elsewhere is this.
-                let reference = self.fleet.hosts.reference(host);
-                reference.inspect(|reference| self.tasks.work.ended(*reference, &key));
-            }
-        }
-        self.watch_those_at_work();
-    }
-
-    /// Examines the tasks whose time has come: unfinished ones expire, and old finished ones are
-    /// evicted.
-    pub(crate) fn look_at_tasks(&mut self, judge: Instant) {
-        while let Some(slot) = self.tasks.table.take_look(judge) {
-            let Some(task) = self.tasks.table.task(slot) else {
-                continue;
-            };
-            for delivery in task.deliveries.clone() {
-                self.expire_delivery(delivery);
-            }
-            let Some(task) = self.tasks.table.task_mut(slot) else {
-                continue;
-            };
-            task.aged = true;
-            if task.is_over() && !task.expires {
-                // A host without a book ends with it.
-                task.ended = self.cx.at.now;
-                self.tasks
-                    .table
-                    .write_over(slot, self.cx.stats.store_sessions);
-            }
-            let Some(task) = self.tasks.table.task(slot) else {
-                continue;
-            };
-            let over = task.ended + self.cx.rules.keep;
-            if task.is_open() {
-                self.tasks.table.set_look(slot, self.cx.at.now + LOOK_AGAIN);
-            } else if over <= judge {
-                self.tasks.table.remove(slot);
-            } else {
-                self.tasks
-                    .table
-                    .set_look(slot, over.max(self.cx.at.now + TICK));
-            }
-        }
-    }
-
-    fn expire_delivery(&mut self, slot: u32) {
-        let state = self
-            .tasks
-            .table
-            .delivery(slot)
-            .map(|delivery| delivery.state);
-        if let Some(TaskState::Queued | TaskState::Lost | TaskState::Unanswered) = state {
-            self.turn_delivery(slot, TaskState::Expired, Cause::Ourselves);
+            // What it was taken to be at work on elsewhere is this.
+            self.tasks.work.ended(&host, &key);
         }
     }
 }

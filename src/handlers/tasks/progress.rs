@@ -31,7 +31,7 @@ impl Step<'_> {
             }
             return Flow::Taken;
         };
-        let Some(host) = self.fleet.hosts.get(slot).map(|host| host.id()) else {
+        let Some(host) = self.fleet.host(slot).map(|host| host.id()) else {
             return Flow::Taken;
         };
         let delivery = self.tasks.table.delivery_of(&key, &host);
@@ -46,9 +46,14 @@ impl Step<'_> {
         if let Some(TaskState::Done | TaskState::Failed) = state {
             let flow = self.said_again(conn, Flag::Progress, ask);
             if flow == Flow::Taken {
-                self.sequence_begins(conn, slot, !is_left);
-                self.runs_again(slot, &key, is_left);
-                self.sequence_goes_on(slot, &host, &key, progress.phase);
+                let is_plain = self.note_plain_report(conn, slot, &host, !is_left);
+                if is_plain {
+                    // It runs the commands once more, and its state stays what it is.
+                    self.tasks.work_elsewhere(&self.cx, &host, &key, is_left);
+                }
+                if is_plain && progress.phase == Phase::Began {
+                    self.tasks.command_began(&mut self.cx, &host, &key);
+                }
             }
             return flow;
         }
@@ -65,15 +70,18 @@ impl Step<'_> {
         if unknown && !self.admit_stray(slot, &key, bytes) {
             return self.refuse_stray(conn, Flag::Progress, &host, &key, ask);
         }
-        self.sequence_begins(conn, slot, !is_left);
+        let is_plain = self.note_plain_report(conn, slot, &host, !is_left);
         let next = becomes(progress, failed);
         let begins = progress.phase == Phase::Received;
         let became = if state == Some(TaskState::NoBook) && !begins {
             None
         } else {
-            self.reported(slot, &host, &key, next)
+            self.tasks
+                .reported(&mut self.cx, &host, is_plain, &key, next)
         };
-        self.sequence_goes_on(slot, &host, &key, progress.phase);
+        if is_plain && progress.phase == Phase::Began {
+            self.tasks.command_began(&mut self.cx, &host, &key);
+        }
         let told = became.or(state).unwrap_or(next);
         let stamp = self.cx.stamp();
         let own = |list: &[std::borrow::Cow<'_, str>]| {
@@ -121,7 +129,7 @@ impl Step<'_> {
 
     /// Returns whether the host may report on a key that this server never stored.
     pub(crate) fn admit_stray(&mut self, slot: u32, key: &TaskKey, bytes: usize) -> bool {
-        let host = self.fleet.hosts.reference(slot);
+        let host = self.fleet.reference(slot);
         host.is_some_and(|host| self.tasks.strays.admit(host, key, bytes, self.cx.at.now))
     }
 
@@ -175,14 +183,14 @@ impl Step<'_> {
     /// had to wait once more would be sent its task again.
     pub(crate) fn make_room_for_report(&mut self, conn: ConnId, bytes: usize) -> bool {
         let is_crowded = !self.outbox.writes.waiting.is_empty();
-        let session = self.fleet.sessions.get_mut(conn);
+        let session = self.fleet.session_mut(conn);
         let turn = session.map_or(Turn::None, |session| std::mem::take(&mut session.turn));
         // Who answered by a datagram cannot be had to wait.
-        let may_go = turn == Turn::Next || !is_crowded || self.fleet.sessions.get(conn).is_none();
+        let may_go = turn == Turn::Next || !is_crowded || self.fleet.session(conn).is_none();
         if self.outbox.writes.has_room(bytes) && may_go {
             return true;
         }
-        if let Some(session) = self.fleet.sessions.get_mut(conn) {
+        if let Some(session) = self.fleet.session_mut(conn) {
             session.turn = Turn::Waiting;
             if turn == Turn::Next {
                 self.outbox.writes.waiting.push_front(conn);
@@ -211,12 +219,12 @@ impl Step<'_> {
                 Word::Refused(why)
             }
         };
-        if origin.ask.reply && self.fleet.sessions.get(origin.conn).is_some() {
+        if origin.ask.reply && self.fleet.session(origin.conn).is_some() {
             self.cx
                 .reply(origin.conn, origin.flag, origin.ask.seq, word);
         }
         while let Some(owed) = self.outbox.writes.take_owed() {
-            if self.fleet.sessions.get(owed.conn).is_some() {
+            if self.fleet.session(owed.conn).is_some() {
                 self.cx
                     .reply(owed.conn, owed.flag, owed.ask.seq, Word::GotIt);
             }
@@ -243,12 +251,12 @@ impl Step<'_> {
             let Some(conn) = self.outbox.writes.waiting.pop_front() else {
                 return;
             };
-            let Some(session) = self.fleet.sessions.get_mut(conn) else {
+            let Some(session) = self.fleet.session_mut(conn) else {
                 continue;
             };
             session.turn = Turn::Next;
             // It was not read, so it was not silent.
-            self.fleet.sessions.heard(conn, self.cx.at.now);
+            self.fleet.touch(conn, self.cx.at.now);
             self.cx.resume(conn);
             return;
         }

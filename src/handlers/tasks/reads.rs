@@ -1,5 +1,7 @@
 //! Requests that read: answered from the tables at once, or after the store has answered.
 
+use crate::handlers::context::Ctx;
+use crate::handlers::tasks::Tasks;
 use std::collections::{BTreeMap, VecDeque};
 
 use crate::ids::{HostId, TaskKey};
@@ -85,40 +87,16 @@ impl Reads {
     }
 }
 
-impl Step<'_> {
-    /// Handles a request.
-    pub(crate) fn ask(&mut self, asker: u64, ask: Ask) {
-        if self.cx.stopping {
-            let (kind, text) = not_now("the server is stopping");
-            return self.cx.respond(asker, Answer::Error { kind, text });
-        }
-        match ask {
-            Ask::Dispatch(task) => self.dispatch(asker, task),
-            Ask::Tasks { cursor, limit } => self.cx.respond(asker, self.list_tasks(cursor, limit)),
-            Ask::Task { key, cursor, limit } => self.ask_task(asker, &key, cursor, limit),
-            Ask::Output { key, host, command } => {
-                let question = Question::Output {
-                    code: key,
-                    host,
-                    command,
-                };
-                self.read(asker, Reading::Output, question);
-            }
-            Ask::Command { text, hosts, cid } => self.command(asker, (text, hosts, cid)),
-            Ask::Forget { host } => self.ask_forget(asker, &host),
-            Ask::CommandStatus { cid } => self.command_status(asker, &cid),
-        }
-    }
-
+impl Tasks {
     /// The tasks whose number is below `below` (all if that is 0), the newest first, without those that still
     /// miss hosts.
-    fn whole_tasks(&self, below: u64) -> impl Iterator<Item = &Task> {
-        let slots = self.tasks.table.newest_first(below);
-        let tasks = slots.filter_map(|slot| self.tasks.table.task(slot));
+    pub(crate) fn whole_tasks(&self, below: u64) -> impl Iterator<Item = &Task> {
+        let slots = self.table.newest_first(below);
+        let tasks = slots.filter_map(|slot| self.table.task(slot));
         tasks.filter(|task| !task.is_partial())
     }
 
-    fn list_tasks(&self, cursor: u64, limit: usize) -> Answer {
+    pub(crate) fn list_tasks(&self, cursor: u64, limit: usize) -> Answer {
         let limit = limit.clamp(1, PAGE_TASKS_MAX);
         let found: Vec<_> = self.whole_tasks(cursor).take(limit).collect();
         let last = found.last().map(|task| task.number);
@@ -136,34 +114,38 @@ impl Step<'_> {
         }
     }
 
-    fn ask_task(&mut self, asker: u64, key: &str, cursor: u64, limit: usize) {
-        let Some(key) = TaskKey::parse(key, &self.cx.rules.key_prefix) else {
-            return self.cx.respond(asker, unknown("no such task"));
+    pub(crate) fn ask_task(
+        &mut self,
+        cx: &mut Ctx<'_>,
+        asker: u64,
+        key: &str,
+        cursor: u64,
+        limit: usize,
+    ) {
+        let Some(key) = TaskKey::parse(key, &cx.rules.key_prefix) else {
+            return cx.respond(asker, unknown("no such task"));
         };
-        let task = self
-            .tasks
-            .table
-            .find(&key)
-            .and_then(|slot| self.tasks.table.task(slot));
+        let task = self.table.find(&key).and_then(|slot| self.table.task(slot));
         let Some(task) = task.filter(|task| !task.is_partial()) else {
             // One that has ended long ago, another node's, or one that still misses hosts here: the store may have it.
             let question = Question::Whole { key: key.clone() };
             let reading = Reading::Stored { key, cursor, limit };
-            return self.read(asker, reading, question);
+            return self.read(cx, asker, reading, question);
         };
         let host = |slot: &u32| {
-            let name = self.tasks.table.names_of(*slot)?.0.clone();
-            Some((name, self.tasks.table.delivery(*slot)?.state))
+            let name = self.table.names_of(*slot)?.0.clone();
+            Some((name, self.table.delivery(*slot)?.state))
         };
         let (page, next) = page_of(&task.deliveries, cursor, limit);
         let hosts = page.iter().filter_map(host).collect();
         let (created, commands) = (task.created, task.commands.clone());
-        self.read_page(asker, (key, created, commands), hosts, next);
+        self.read_page(cx, asker, (key, created, commands), hosts, next);
     }
 
     /// Asks the store how far the hosts of a page have come.
-    fn read_page(
+    pub(crate) fn read_page(
         &mut self,
+        cx: &mut Ctx<'_>,
         asker: u64,
         (key, created, commands): (TaskKey, UnixMs, Vec<(String, f64)>),
         hosts: Vec<(HostId, TaskState)>,
@@ -180,32 +162,90 @@ impl Step<'_> {
             hosts,
             next,
         };
-        self.read(asker, reading, question);
+        self.read(cx, asker, reading, question);
     }
 
     /// Asks the store, for an asker.
-    pub(crate) fn read(&mut self, asker: u64, reading: Reading, question: Question) {
-        let refusal = if !self.cx.is_store_up() {
+    pub(crate) fn read(
+        &mut self,
+        cx: &mut Ctx<'_>,
+        asker: u64,
+        reading: Reading,
+        question: Question,
+    ) {
+        let refusal = if !cx.is_store_up() {
             Some("the store is away")
-        } else if self.tasks.reads.pending.len() >= READS_WAITING_MAX {
+        } else if self.reads.pending.len() >= READS_WAITING_MAX {
             Some("too many questions are under way")
         } else {
             None
         };
         if let Some(why) = refusal {
             let (kind, text) = not_now(why);
-            return self.cx.respond(asker, Answer::Error { kind, text });
+            return cx.respond(asker, Answer::Error { kind, text });
         }
-        let ticket = self.tasks.reads.next;
-        self.tasks.reads.next += 1;
-        let deadline = self.cx.at.now + WAIT;
+        let ticket = self.reads.next;
+        self.reads.next += 1;
+        let deadline = cx.at.now + WAIT;
         let pending = Pending {
             asker,
             deadline,
             reading,
         };
-        self.tasks.reads.pending.insert(ticket, pending);
-        self.tasks.reads.turn.push_back(Read { ticket, question });
+        self.reads.pending.insert(ticket, pending);
+        self.reads.turn.push_back(Read { ticket, question });
+    }
+
+    /// The store is unavailable: answers the waiting requesters.
+    pub(crate) fn forget_reads(&mut self, cx: &mut Ctx<'_>) {
+        self.reads.turn = VecDeque::new();
+        for (_, pending) in std::mem::take(&mut self.reads.pending) {
+            let (kind, text) = not_now("the store is away");
+            cx.respond(pending.asker, Answer::Error { kind, text });
+        }
+    }
+
+    /// Askers that have waited long enough.
+    pub(crate) fn hurry_reads(&mut self, cx: &mut Ctx<'_>, judge: Instant) {
+        while self.reads.deadline().is_some_and(|due| due <= judge) {
+            let Some((_, pending)) = self.reads.pending.pop_first() else {
+                return;
+            };
+            let (kind, text) = not_now("the store has not answered");
+            cx.respond(pending.asker, Answer::Error { kind, text });
+        }
+    }
+}
+
+impl Step<'_> {
+    /// Handles a request.
+    pub(crate) fn ask(&mut self, asker: u64, ask: Ask) {
+        if self.cx.stopping {
+            let (kind, text) = not_now("the server is stopping");
+            return self.cx.respond(asker, Answer::Error { kind, text });
+        }
+        match ask {
+            Ask::Dispatch(task) => self.dispatch(asker, task),
+            Ask::Tasks { cursor, limit } => {
+                self.cx.respond(asker, self.tasks.list_tasks(cursor, limit))
+            }
+            Ask::Task { key, cursor, limit } => {
+                self.tasks
+                    .ask_task(&mut self.cx, asker, &key, cursor, limit)
+            }
+            Ask::Output { key, host, command } => {
+                let question = Question::Output {
+                    code: key,
+                    host,
+                    command,
+                };
+                self.tasks
+                    .read(&mut self.cx, asker, Reading::Output, question);
+            }
+            Ask::Command { text, hosts, cid } => self.command(asker, (text, hosts, cid)),
+            Ask::Forget { host } => self.ask_forget(asker, &host),
+            Ask::CommandStatus { cid } => self.command_status(asker, &cid),
+        }
     }
 
     /// The store has answered a question.
@@ -219,7 +259,13 @@ impl Step<'_> {
                 let (page, next) = page_of(&task.hosts, cursor, limit);
                 let hosts = page.iter().map(|(host, state, _)| (host.clone(), *state));
                 let task_facts = (key, task.created, task.commands.clone());
-                return self.read_page(asker, task_facts, hosts.collect(), next);
+                return self.tasks.read_page(
+                    &mut self.cx,
+                    asker,
+                    task_facts,
+                    hosts.collect(),
+                    next,
+                );
             }
             (
                 Reading::Task {
@@ -258,26 +304,6 @@ impl Step<'_> {
             }
         };
         self.cx.respond(asker, answer);
-    }
-
-    /// The store is unavailable: answers the waiting requesters.
-    pub(crate) fn forget_reads(&mut self) {
-        self.tasks.reads.turn = VecDeque::new();
-        for (_, pending) in std::mem::take(&mut self.tasks.reads.pending) {
-            let (kind, text) = not_now("the store is away");
-            self.cx.respond(pending.asker, Answer::Error { kind, text });
-        }
-    }
-
-    /// Askers that have waited long enough.
-    pub(crate) fn hurry_reads(&mut self, judge: Instant) {
-        while self.tasks.reads.deadline().is_some_and(|due| due <= judge) {
-            let Some((_, pending)) = self.tasks.reads.pending.pop_first() else {
-                return;
-            };
-            let (kind, text) = not_now("the store has not answered");
-            self.cx.respond(pending.asker, Answer::Error { kind, text });
-        }
     }
 }
 

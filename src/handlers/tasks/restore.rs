@@ -9,11 +9,12 @@
 //! A restore is state: one that was in flight when the store went away is dropped, and the walk begins anew
 //! at the next connection. Parts of a task that are still there stay unchanged.
 
+use crate::handlers::context::Ctx;
+use crate::handlers::tasks::Tasks;
 use crate::ids::{HostId, TaskKey};
 use crate::limits::RESTORES_IN_FLIGHT_MAX;
 use crate::store::op::{Dispatch, Op, Stamp, Stored, TaskState};
 
-use crate::handlers::step::Step;
 use crate::handlers::tasks::table::Task;
 
 /// Progress of the rewrite.
@@ -75,35 +76,35 @@ impl Restores {
     }
 }
 
-impl Step<'_> {
+impl Tasks {
     /// Moves possibly missing tasks into a batch. Call it only while no report waits: a state here
     /// never overtakes the report that led to it.
     pub(crate) fn take_restores(&mut self, max: usize, ops: &mut Vec<Op>) {
-        while ops.len() < max && self.tasks.restores.has_ops() {
-            let number = self.tasks.restores.cursor.unwrap_or_default();
-            let Some((number, slot)) = self.tasks.table.first_at_or_above(number) else {
-                self.tasks.restores.cursor = None;
+        while ops.len() < max && self.restores.has_ops() {
+            let number = self.restores.cursor.unwrap_or_default();
+            let Some((number, slot)) = self.table.first_at_or_above(number) else {
+                self.restores.cursor = None;
                 // Where some are with the store, the last of them ends it.
-                self.tasks.restores.is_over();
+                self.restores.is_over();
                 return;
             };
-            if self.tasks.has_jobs() && self.tasks.table.task(slot).is_some_and(Task::is_partial) {
+            if self.has_jobs() && self.table.task(slot).is_some_and(Task::is_partial) {
                 // Its other hosts have to be entered first.
-                self.tasks.restores.cursor = Some(number);
+                self.restores.cursor = Some(number);
                 return;
             }
-            self.tasks.restores.cursor = Some(number + 1);
-            if let Some(task) = self.tasks.table.task(slot).filter(|task| may_go_on(task)) {
+            self.restores.cursor = Some(number + 1);
+            if let Some(task) = self.table.task(slot).filter(|task| may_go_on(task)) {
                 ops.push(self.restore_op(task));
-                self.tasks.restores.in_flight += 1;
+                self.restores.in_flight += 1;
             }
         }
     }
 
-    fn restore_op(&self, task: &Task) -> Op {
+    pub(crate) fn restore_op(&self, task: &Task) -> Op {
         let host = |slot: &u32| {
-            let (host, _) = self.tasks.table.names_of(*slot)?;
-            Some((host.clone(), self.tasks.table.delivery(*slot)?.state))
+            let (host, _) = self.table.names_of(*slot)?;
+            Some((host.clone(), self.table.delivery(*slot)?.state))
         };
         let hosts: Vec<(HostId, TaskState)> = task.deliveries.iter().filter_map(host).collect();
         Op::Restore(Box::new(Dispatch {
@@ -122,8 +123,8 @@ impl Step<'_> {
     }
 
     /// The store has settled a restore.
-    pub(crate) fn restored(&mut self, key: &TaskKey, stored: &Stored) {
-        let restores = &mut self.tasks.restores;
+    pub(crate) fn restored(&mut self, cx: &mut Ctx<'_>, key: &TaskKey, stored: &Stored) {
+        let restores = &mut self.restores;
         restores.in_flight = restores.in_flight.saturating_sub(1);
         restores.stored += usize::from(*stored == Stored::Whole);
         let lost = match stored {
@@ -132,7 +133,7 @@ impl Step<'_> {
             Stored::Undone(why) | Stored::Refused(why) => Some(&**why),
         };
         if let Some(why) = lost {
-            self.cx.log(
+            cx.log(
                 log::Level::Error,
                 "dispatch",
                 key.to_string(),
@@ -141,7 +142,7 @@ impl Step<'_> {
         }
         if restores.is_over() {
             let count = restores.stored;
-            self.cx.log(
+            cx.log(
                 log::Level::Info,
                 "store",
                 "store".to_owned(),

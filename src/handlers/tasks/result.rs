@@ -7,6 +7,9 @@
 //!   bytes, as they come ─▶ complete ─▶ digest ─▶ Op::Result, a report like others
 //! ```
 
+use crate::handlers::context::Ctx;
+use crate::handlers::fleet::Fleet;
+use crate::handlers::tasks::Tasks;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use sha2::Digest as _;
@@ -33,6 +36,27 @@ const STALLED: &str = "too slow while others waited for room";
 
 const WAIT: Span = Span::from_secs(RESULT_WAIT_S_MAX);
 
+impl Tasks {
+    /// Returns whether a result with this code is wanted: of a task that names the host, or of a
+    /// console command that was sent to it.
+    pub(crate) fn is_result_wanted(&self, cx: &Ctx<'_>, host: &HostId, code: &str) -> bool {
+        let key = TaskKey::parse(code, &cx.rules.key_prefix);
+        key.is_some_and(|key| self.table.delivery_of(&key, host).is_some())
+            || self.commands.was_sent(code, host)
+    }
+}
+
+impl Fleet {
+    pub(crate) fn note_result(&mut self, cx: &mut Ctx<'_>, conn: ConnId, text: &str) {
+        cx.log(
+            log::Level::Warn,
+            "result",
+            self.sessions.peer(conn).ip().to_string(),
+            text.to_owned(),
+        );
+    }
+}
+
 impl Step<'_> {
     /// The header of a result.
     pub(crate) fn result(
@@ -51,17 +75,17 @@ impl Step<'_> {
             self.abnormal(conn, &error);
             return Flow::Taken;
         }
-        let Some(host) = self.fleet.hosts.get(slot).map(|host| host.id()) else {
+        let Some(host) = self.fleet.host(slot).map(|host| host.id()) else {
             return Flow::Taken;
         };
         if self.cx.is_starting() {
             return self.hold(conn, slot, 0);
         }
-        let address = self.fleet.sessions.peer(conn).ip();
+        let address = self.fleet.peer(conn).ip();
         let mut payload = Payload::new(header, slot, address, ask);
         // It is meant for this result, whatever that is refused for.
         let is_overdue = self.tasks.payloads.take_mark(conn);
-        if !self.is_result_wanted(&host, &header.code) {
+        if !self.tasks.is_result_wanted(&self.cx, &host, &header.code) {
             payload.refusal = Some(NO_SUCH_TASK);
         } else if is_overdue {
             payload.refusal = Some(NO_ROOM);
@@ -130,12 +154,12 @@ impl Step<'_> {
     }
 
     fn keep_result(&mut self, conn: ConnId, payload: Payload) {
-        let Some(host) = self.fleet.hosts.get(payload.slot).map(|host| host.id()) else {
+        let Some(host) = self.fleet.host(payload.slot).map(|host| host.id()) else {
             return;
         };
         let key = TaskKey::parse(&payload.code, &self.cx.rules.key_prefix);
         if let Some(slot) = key.and_then(|key| self.tasks.table.delivery_of(&key, &host)) {
-            self.touch_delivery(slot);
+            self.tasks.touch_delivery(&self.cx, slot);
             if let Some(delivery) = self.tasks.table.delivery_mut(slot) {
                 delivery.failed |= payload.exit != 0;
             }
@@ -177,19 +201,11 @@ impl Step<'_> {
             .report(Op::Result(Box::new(report)), bytes);
     }
 
-    /// Returns whether a result with this code is wanted: of a task that names the host, or of a
-    /// console command that was sent to it.
-    fn is_result_wanted(&self, host: &HostId, code: &str) -> bool {
-        let key = TaskKey::parse(code, &self.cx.rules.key_prefix);
-        key.is_some_and(|key| self.tasks.table.delivery_of(&key, host).is_some())
-            || self.tasks.commands.was_sent(code, host)
-    }
-
     /// Has a connection wait: nothing of what it sent is taken, and it is not read meanwhile.
     pub(crate) fn hold(&mut self, conn: ConnId, slot: u32, bytes: usize) -> Flow {
-        if let Some(session) = self.fleet.sessions.get_mut(conn) {
+        if let Some(session) = self.fleet.session_mut(conn) {
             session.turn = Turn::Waiting;
-            let address = self.fleet.sessions.peer(conn).ip();
+            let address = self.fleet.peer(conn).ip();
             let place = (slot, address);
             self.tasks
                 .payloads
@@ -205,12 +221,12 @@ impl Step<'_> {
             return;
         }
         for conn in self.tasks.payloads.take_resumable() {
-            let Some(session) = self.fleet.sessions.get_mut(conn) else {
+            let Some(session) = self.fleet.session_mut(conn) else {
                 continue;
             };
             session.turn = Turn::None;
             // It was not read, so it was not silent.
-            self.fleet.sessions.heard(conn, self.cx.at.now);
+            self.fleet.touch(conn, self.cx.at.now);
             self.cx.resume(conn);
         }
     }
@@ -222,43 +238,43 @@ impl Step<'_> {
         for conn in self.tasks.payloads.take_stalled(judge).unwrap_or_default() {
             let waits = |session: &Session| session.turn == Turn::Waiting;
             // One that waits for room among the reports is not read.
-            if self.fleet.sessions.get(conn).is_none_or(waits) {
+            if self.fleet.session(conn).is_none_or(waits) {
                 continue;
             }
             refused = true;
             self.tasks.payloads.give_up(conn, STALLED);
-            self.note_result(conn, "refused: it stalled while others waited for room");
+            self.fleet.note_result(
+                &mut self.cx,
+                conn,
+                "refused: it stalled while others waited for room",
+            );
         }
         while let Some(conn) = self.tasks.payloads.take_overdue(judge) {
             let starting = self.cx.is_starting();
-            let Some(session) = self.fleet.sessions.get_mut(conn) else {
+            let Some(session) = self.fleet.session_mut(conn) else {
                 continue;
             };
             if starting {
-                self.note_result(conn, "closed: the store has not been reached");
+                self.fleet.note_result(
+                    &mut self.cx,
+                    conn,
+                    "closed: the store has not been reached",
+                );
                 self.cx.close(conn);
                 self.end_session(conn, Reason::Closed);
                 continue;
             }
             session.turn = Turn::None;
             refused = true;
-            self.fleet.sessions.heard(conn, self.cx.at.now);
+            self.fleet.touch(conn, self.cx.at.now);
             self.tasks.payloads.mark(conn);
-            self.note_result(conn, "refused: there was no room for it");
+            self.fleet
+                .note_result(&mut self.cx, conn, "refused: there was no room for it");
             self.cx.resume(conn);
         }
         if refused {
             self.resume_results();
         }
-    }
-
-    fn note_result(&mut self, conn: ConnId, text: &str) {
-        self.cx.log(
-            log::Level::Warn,
-            "result",
-            self.fleet.sessions.peer(conn).ip().to_string(),
-            text.to_owned(),
-        );
     }
 }
 

@@ -71,15 +71,15 @@ impl Step<'_> {
         }
         let (before, recipient) = (delivery.tries, delivery.recipient);
         let at_once = std::mem::take(&mut delivery.at_once);
-        if before > 0 && !at_once && self.waits_for_host(slot, recipient) {
+        if before > 0 && !at_once && self.tasks.waits_for_host(&self.cx, slot, recipient) {
             return;
         }
         let tries = before + 1;
-        let due = self.cx.at.now + self.interval(tries);
-        self.arm_delivery(slot, due);
+        let due = self.cx.at.now + self.tasks.interval(&self.cx, tries);
+        self.tasks.arm_delivery(slot, due);
         // A name is looked up once: of ten thousand hosts every look is somewhere else in memory.
         let place = self.tasks.table.names_of(slot);
-        let place = place.and_then(|(host, _)| self.fleet.hosts.find(host));
+        let place = place.and_then(|(host, _)| self.fleet.find(host));
         if place.is_some_and(|place| self.waits_for_its_session(place)) {
             return;
         }
@@ -87,11 +87,11 @@ impl Step<'_> {
             delivery.tries = tries;
         }
         let Some((place, way)) =
-            place.and_then(|place| Some((place, self.way_of(self.fleet.hosts.get(place)?)?)))
+            place.and_then(|place| Some((place, self.way_of(self.fleet.host(place)?)?)))
         else {
             return;
         };
-        if let Some(host) = self.fleet.hosts.get_mut(place) {
+        if let Some(host) = self.fleet.host_mut(place) {
             host.set(Marks::ASKED, true);
         }
         self.cx.stats.sends += 1;
@@ -114,7 +114,7 @@ impl Step<'_> {
                 datagrams.push(Datagram { to, text });
             }
             Way::Signed(to, conn) => {
-                let text = self.sign(conn, &Push::Task(Cow::Owned(text.into())));
+                let text = self.auth.sign(conn, &Push::Task(Cow::Owned(text.into())));
                 datagrams.extend(text.map(|text| Datagram {
                     to,
                     text: text.into(),
@@ -126,7 +126,7 @@ impl Step<'_> {
     /// Returns whether the host is held over a restart and can be sent to only in its session; its
     /// tries then wait.
     fn waits_for_its_session(&self, place: u32) -> bool {
-        let host = self.fleet.hosts.get(place);
+        let host = self.fleet.host(place);
         host.is_some_and(|host| host.presence == Presence::Inherited && !self.is_plain(host))
     }
 
@@ -146,7 +146,7 @@ impl Step<'_> {
             if delivery.state == TaskState::Sent && delivery.tries < tries {
                 delivery.tries = tries;
                 delivery.to_send = false;
-                self.arm_delivery(mate, due);
+                self.tasks.arm_delivery(mate, due);
             }
         }
     }
@@ -157,14 +157,14 @@ impl Step<'_> {
         let Some((_, key)) = self.tasks.table.names_of(slot) else {
             return Vec::new();
         };
-        let own = self.fleet.hosts.get(place);
+        let own = self.fleet.host(place);
         if own.is_some_and(|host| host.is_named_by(to.ip())) && !self.fleet.addresses.has(to.ip()) {
             // The plain host with that address is the only one there.
             return Vec::new();
         }
-        let there = self.reached_at(to.ip(), to.port());
+        let there = self.fleet.reached_at(&self.cx, to.ip(), to.port());
         let there = there.filter(|host| *host != place).filter_map(|host| {
-            let host = self.fleet.hosts.get(host)?;
+            let host = self.fleet.host(host)?;
             let same = self.way_of(host) == Some(Way::Datagram(to));
             let mate = same.then(|| self.tasks.table.delivery_of(key, &host.id()))??;
             (mate != slot).then_some(mate)
@@ -174,7 +174,7 @@ impl Step<'_> {
 
     /// Way to reach a host now; `None` if it is offline.
     pub(crate) fn way_to(&self, host: &HostId) -> Option<Way> {
-        self.way_of(self.fleet.hosts.get(self.fleet.hosts.find(host)?)?)
+        self.way_of(self.fleet.host(self.fleet.find(host)?)?)
     }
 
     fn way_of(&self, host: &Host) -> Option<Way> {

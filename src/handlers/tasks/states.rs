@@ -12,12 +12,12 @@
 //! Each new store connection therefore rewrites the changes since the last connection whose walk was
 //! finished and survived.
 
+use crate::handlers::tasks::Tasks;
 use crate::ids::HostId;
 use crate::limits::{HOSTS_PER_OP_MAX, RECENT_S};
 use crate::store::op::{Op, TaskState, TaskStates};
 use crate::time::{Instant, Span};
 
-use crate::handlers::step::Step;
 use crate::handlers::tasks::restore::may_go_on;
 use crate::handlers::tasks::table::Task;
 
@@ -87,43 +87,42 @@ impl States {
     }
 }
 
-impl Step<'_> {
+impl Tasks {
     /// Moves states into a batch: those that changed, then those of the walk.
     pub(crate) fn take_states(&mut self, now: Instant, max: usize, ops: &mut Vec<Op>) {
         while ops.len() < max {
-            let Some(states) = self.tasks.table.gone.pop_front() else {
+            let Some(states) = self.table.gone.pop_front() else {
                 break;
             };
-            self.tasks.states.in_flight += 1;
+            self.states.in_flight += 1;
             ops.push(Op::TaskStates(Box::new(states)));
         }
         while ops.len() < max {
-            let Some(slot) = self.tasks.table.dirty.front().copied() else {
+            let Some(slot) = self.table.dirty.front().copied() else {
                 break;
             };
-            let Some(task) = self.tasks.table.task_mut(slot) else {
-                self.tasks.table.dirty.pop_front();
+            let Some(task) = self.table.task_mut(slot) else {
+                self.table.dirty.pop_front();
                 continue;
             };
             let rest = task.dirty.len().saturating_sub(HOSTS_PER_OP_MAX);
             let some = task.dirty.split_off(rest);
             if task.dirty.is_empty() {
-                self.tasks.table.dirty.pop_front();
+                self.table.dirty.pop_front();
             }
             for delivery in &some {
-                if let Some(delivery) = self.tasks.table.delivery_mut(*delivery) {
+                if let Some(delivery) = self.table.delivery_mut(*delivery) {
                     delivery.dirty = false;
                 }
             }
             let last = self
-                .tasks
                 .table
                 .task(slot)
                 .is_none_or(|task| task.dirty.is_empty());
             ops.extend(self.states_op(slot, &some, last));
         }
         while ops.len() < max {
-            let Some(walk) = self.tasks.states.walk else {
+            let Some(walk) = self.states.walk else {
                 return;
             };
             if self.is_at_partial(walk) {
@@ -135,49 +134,49 @@ impl Step<'_> {
 
     /// Returns whether the next task of the walk still lacks hosts, which must be entered first.
     fn is_at_partial(&self, walk: Walk) -> bool {
-        let next = self.tasks.table.first_at_or_above(walk.number);
-        let next = next.and_then(|(_, slot)| self.tasks.table.task(slot));
-        self.tasks.has_jobs() && next.is_some_and(Task::is_partial)
+        let next = self.table.first_at_or_above(walk.number);
+        let next = next.and_then(|(_, slot)| self.table.task(slot));
+        self.has_jobs() && next.is_some_and(Task::is_partial)
     }
 
     /// One step of the walk.
     fn walk_states(&mut self, walk: Walk, now: Instant) -> Option<Op> {
-        let Some((number, slot)) = self.tasks.table.first_at_or_above(walk.number) else {
-            self.tasks.states.walk = None;
-            self.tasks.states.look(now);
+        let Some((number, slot)) = self.table.first_at_or_above(walk.number) else {
+            self.states.walk = None;
+            self.states.look(now);
             return None;
         };
-        let task = self.tasks.table.task(slot)?;
+        let task = self.table.task(slot)?;
         // The reports confirmed lately have just been written again, and with them what was passed since: a
         // state that another may follow is not safe from them.
         let goes_on = may_go_on(task);
-        let lost = self.tasks.states.is_unsure(self.tasks.restores.lost_at());
-        let unsure = self.tasks.states.is_unsure(task.changed);
+        let lost = self.states.is_unsure(self.restores.lost_at());
+        let unsure = self.states.is_unsure(task.changed);
         let place = if number == walk.number { walk.place } else { 0 };
         let end = task.deliveries.len().min(place + HOSTS_PER_OP_MAX);
         if !(unsure || goes_on || lost) || place >= end {
-            self.tasks.states.walk = Some(Walk {
+            self.states.walk = Some(Walk {
                 number: number + 1,
                 place: 0,
             });
             return None;
         }
         let some = task.deliveries[place..end].to_vec();
-        self.tasks.states.walk = Some(Walk { number, place: end });
+        self.states.walk = Some(Walk { number, place: end });
         let last = end == task.deliveries.len();
         self.states_op(slot, &some, last)
     }
 
     /// States of some hosts of a task; `last` says whether no others are to follow.
-    fn states_op(&mut self, task: u32, deliveries: &[u32], last: bool) -> Option<Op> {
-        let task = self.tasks.table.task(task)?;
+    pub(crate) fn states_op(&mut self, task: u32, deliveries: &[u32], last: bool) -> Option<Op> {
+        let task = self.table.task(task)?;
         let (key, over) = (task.key.clone(), task.is_over());
         let state = |slot: &u32| {
-            let (host, _) = self.tasks.table.names_of(*slot)?;
-            Some((host.clone(), self.tasks.table.delivery(*slot)?.state))
+            let (host, _) = self.table.names_of(*slot)?;
+            Some((host.clone(), self.table.delivery(*slot)?.state))
         };
         let states: Vec<(HostId, TaskState)> = deliveries.iter().filter_map(state).collect();
-        self.tasks.states.in_flight += 1;
+        self.states.in_flight += 1;
         let states = TaskStates {
             key,
             states,

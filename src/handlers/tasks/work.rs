@@ -4,16 +4,18 @@
 //! Also data that only plain hosts need: the end of a rest after a task, and the number of heartbeats
 //! on a connection since its last report.
 
-use crate::ids::{ConnId, HostRef, Numbered, TaskKey};
+use std::collections::HashMap;
+
+use crate::ids::{ConnId, HostId, Numbered, TaskKey};
 use crate::limits::{BEATS_OF_THE_IDLE_MIN, BEATS_OF_THE_IDLE_S, TASKS_AT_WORK_MAX};
 use crate::time::{Instant, Span};
 
 /// The hosts at work. A host that is not takes no memory here.
 #[derive(Debug, Default)]
 pub struct Work {
-    hosts: Numbered<HostRef, Vec<Job>>,
+    hosts: HashMap<HostId, Vec<Job>>,
     /// End of the rest of hosts that have finished a task. At most one a host, removed when it is over.
-    rests: Numbered<HostRef, Instant>,
+    rests: HashMap<HostId, Instant>,
     /// At most one a connection, removed with it.
     beats: Numbered<ConnId, Beats>,
 }
@@ -39,8 +41,8 @@ struct Beats {
 
 impl Work {
     /// A message of `host` says that it is at work on `key`.
-    pub fn heard(&mut self, host: HostRef, key: &TaskKey, now: Instant) {
-        let tasks = self.hosts.entry(host).or_default();
+    pub fn heard(&mut self, host: &HostId, key: &TaskKey, now: Instant) {
+        let tasks = self.hosts.entry(host.clone()).or_default();
         tasks.retain(|job| job.key != *key);
         if tasks.len() == TASKS_AT_WORK_MAX {
             tasks.remove(0);
@@ -53,64 +55,67 @@ impl Work {
     }
 
     /// Nothing is left of `key`, or there is no book for it.
-    pub fn ended(&mut self, host: HostRef, key: &TaskKey) {
+    pub fn ended(&mut self, host: &HostId, key: &TaskKey) {
         self.keep(host, |job| job.key != *key);
     }
 
     /// The host is at work on `key` and nothing else. Whether it was at work on something else.
-    pub fn only(&mut self, host: HostRef, key: &TaskKey) -> bool {
+    pub fn only(&mut self, host: &HostId, key: &TaskKey) -> bool {
         self.keep(host, |job| job.key == *key)
     }
 
     /// The host has connected anew: reports on what it is at work on may be lost.
-    pub fn cut(&mut self, host: HostRef) {
-        for job in self.hosts.get_mut(&host).into_iter().flatten() {
+    pub fn cut(&mut self, host: &HostId) {
+        for job in self.hosts.get_mut(host).into_iter().flatten() {
             job.cut = true;
         }
     }
 
     /// The host is not at work on anything that it has not reported on since it connected anew.
-    pub fn lose_cut(&mut self, host: HostRef) {
+    pub fn lose_cut(&mut self, host: &HostId) {
         self.keep(host, |job| !job.cut);
     }
 
     /// Keeps some of the tasks of a host. Whether any went.
-    fn keep(&mut self, host: HostRef, wanted: impl Fn(&Job) -> bool) -> bool {
-        let Some(tasks) = self.hosts.get_mut(&host) else {
+    fn keep(&mut self, host: &HostId, wanted: impl Fn(&Job) -> bool) -> bool {
+        if self.hosts.is_empty() {
+            return false;
+        }
+        let Some(tasks) = self.hosts.get_mut(host) else {
             return false;
         };
         let before = tasks.len();
         tasks.retain(wanted);
         let went = tasks.len() < before;
         if tasks.is_empty() {
-            self.hosts.remove(&host);
+            self.hosts.remove(host);
         }
         went
     }
 
     /// The host has forgotten all it was at work on, or is itself forgotten.
-    pub fn forget(&mut self, host: HostRef) {
+    pub fn forget(&mut self, host: &HostId) {
         if !self.hosts.is_empty() {
-            self.hosts.remove(&host);
+            self.hosts.remove(host);
         }
     }
 
     /// Time until which `host` counts as busy, each task ending `limit` after its last message.
     #[must_use]
-    pub fn until(&self, host: HostRef, limit: Span) -> Option<Instant> {
+    pub fn until(&self, host: &HostId, limit: Span) -> Option<Instant> {
         // Tasks are in the order of their last messages.
-        self.hosts.get(&host)?.last().map(|job| job.last + limit)
+        self.hosts.get(host)?.last().map(|job| job.last + limit)
     }
 
     /// The host has finished a task and reads no datagram before `until`.
-    pub fn rest(&mut self, host: HostRef, until: Instant) {
-        self.rests.insert(host, until);
+    pub fn rest(&mut self, host: &HostId, until: Instant) {
+        self.rests.insert(host.clone(), until);
     }
 
     /// End of the rest of `host`, if it is still to come.
     #[must_use]
-    pub fn rests_until(&self, host: HostRef, now: Instant) -> Option<Instant> {
-        self.rests.get(&host).copied().filter(|until| *until > now)
+    pub fn rests_until(&self, host: &HostId, now: Instant) -> Option<Instant> {
+        self.rests.get(host).copied().filter(|until| *until > now)
     }
 
     /// A report has come by this connection: its heartbeats are counted anew.
@@ -154,6 +159,12 @@ impl Work {
         self.rests.retain(|_, until| *until > now);
     }
 
+    /// Returns whether no host is busy. No name need be looked up then.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.hosts.is_empty()
+    }
+
     /// Number of busy hosts.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -165,15 +176,15 @@ impl Work {
 mod tests {
     use super::*;
 
-    const HOST: HostRef = HostRef {
-        slot: 3,
-        generation: 9,
-    };
     const CONN: ConnId = ConnId {
         slot: 4,
         generation: 1,
     };
     const HOUR: Span = Span::from_secs(3_600);
+
+    fn host() -> HostId {
+        HostId::checked("10.0.0.7").unwrap()
+    }
 
     fn key(number: usize) -> TaskKey {
         TaskKey::parse(&format!("AC{number}"), "AC").unwrap()
@@ -186,24 +197,24 @@ mod tests {
     #[test]
     fn a_host_is_at_work_until_the_last_of_its_tasks_ends() {
         let mut work = Work::default();
-        work.heard(HOST, &key(1), at(0));
-        work.heard(HOST, &key(2), at(10));
-        work.heard(HOST, &key(1), at(20));
-        assert_eq!(work.until(HOST, HOUR), Some(at(3_620)));
-        work.ended(HOST, &key(1));
-        assert_eq!(work.until(HOST, HOUR), Some(at(3_610)));
+        work.heard(&host(), &key(1), at(0));
+        work.heard(&host(), &key(2), at(10));
+        work.heard(&host(), &key(1), at(20));
+        assert_eq!(work.until(&host(), HOUR), Some(at(3_620)));
+        work.ended(&host(), &key(1));
+        assert_eq!(work.until(&host(), HOUR), Some(at(3_610)));
         work.expire(at(3_610), HOUR);
-        assert_eq!((work.until(HOST, HOUR), work.len()), (None, 0));
+        assert_eq!((work.until(&host(), HOUR), work.len()), (None, 0));
     }
 
     #[test]
     fn the_task_heard_of_longest_ago_makes_room() {
         let mut work = Work::default();
         for number in 0..=TASKS_AT_WORK_MAX {
-            work.heard(HOST, &key(number), at(number as u64));
+            work.heard(&host(), &key(number), at(number as u64));
         }
         for number in 1..=TASKS_AT_WORK_MAX {
-            work.ended(HOST, &key(number));
+            work.ended(&host(), &key(number));
         }
         assert_eq!(work.len(), 0, "the first had gone already");
     }
@@ -211,13 +222,13 @@ mod tests {
     #[test]
     fn only_tasks_not_reported_on_since_a_reconnect_are_lost() {
         let mut work = Work::default();
-        work.heard(HOST, &key(1), at(0));
-        work.heard(HOST, &key(2), at(1));
-        work.cut(HOST);
-        work.heard(HOST, &key(2), at(2));
-        work.lose_cut(HOST);
-        assert!(!work.only(HOST, &key(2)), "the first has gone");
-        assert!(work.only(HOST, &key(3)), "the second was still there");
+        work.heard(&host(), &key(1), at(0));
+        work.heard(&host(), &key(2), at(1));
+        work.cut(&host());
+        work.heard(&host(), &key(2), at(2));
+        work.lose_cut(&host());
+        assert!(!work.only(&host(), &key(2)), "the first has gone");
+        assert!(work.only(&host(), &key(3)), "the second was still there");
         assert_eq!(work.len(), 0);
     }
 
@@ -243,10 +254,10 @@ mod tests {
     #[test]
     fn a_rest_ends_by_itself_and_leaves_nothing() {
         let mut work = Work::default();
-        work.rest(HOST, at(6));
-        work.forget(HOST);
-        assert_eq!(work.rests_until(HOST, at(5)), Some(at(6)));
-        assert_eq!(work.rests_until(HOST, at(6)), None);
+        work.rest(&host(), at(6));
+        work.forget(&host());
+        assert_eq!(work.rests_until(&host(), at(5)), Some(at(6)));
+        assert_eq!(work.rests_until(&host(), at(6)), None);
         work.expire(at(6), HOUR);
         assert!(work.rests.is_empty());
     }
