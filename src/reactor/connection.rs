@@ -22,7 +22,7 @@ pub struct Flags(u16);
 
 impl Flags {
     /// It waits for room for a report, and is not read meanwhile.
-    pub const WAITING: Self = Self(1);
+    pub const BACKPRESSURE: Self = Self(1);
     /// Its peer does not read its replies, and it is not read meanwhile.
     pub const UNREAD: Self = Self(1 << 1);
     /// The kernel has reported the end of the stream: a short read does not mean that all has been
@@ -31,26 +31,26 @@ impl Flags {
     /// Writing to it has failed: its end is a reset, however reading ends.
     pub const BROKEN: Self = Self(1 << 3);
     /// Something has been sent to it.
-    pub const SPOKEN_TO: Self = Self(1 << 4);
+    pub const SENT_TO: Self = Self(1 << 4);
     /// The kernel tells when it can be written to.
     pub const WRITABLE_ASKED: Self = Self(1 << 5);
     /// It is on the still-ready list.
-    pub const LISTED: Self = Self(1 << 6);
+    pub const QUEUED: Self = Self(1 << 6);
     /// It is on the list of those with something to send.
     pub const DIRTY: Self = Self(1 << 7);
     /// It has still to prove itself: its frames are short.
-    pub const NARROW: Self = Self(1 << 8);
+    pub const CHALLENGED: Self = Self(1 << 8);
     /// Its frames have tags: there is a guard for it.
     pub const GUARDED: Self = Self(1 << 9);
     /// It is not to be read, or has a place on a list for that.
-    pub const UNREADABLE: Self = Self(Self::WAITING.0 | Self::UNREAD.0 | Self::LISTED.0);
+    pub const UNREADABLE: Self = Self(Self::BACKPRESSURE.0 | Self::UNREAD.0 | Self::QUEUED.0);
     /// It has not said one whole message yet.
     pub const SILENT: Self = Self(1 << 10);
     /// The peer is unknown: it has sent no message, or has still to prove itself.
-    pub const NEWCOMER: Self = Self(Self::SILENT.0 | Self::NARROW.0);
+    pub const UNPROVEN: Self = Self(Self::SILENT.0 | Self::CHALLENGED.0);
     /// The connection is read behind those that are known and stay: newcomers, and connections
     /// whose end was reported.
-    pub const BEHIND: Self = Self(Self::NEWCOMER.0 | Self::ENDING.0);
+    pub const LOW_PRIORITY: Self = Self(Self::UNPROVEN.0 | Self::ENDING.0);
 
     /// Returns whether any bit of `other` is set.
     #[must_use]
@@ -138,7 +138,7 @@ impl Connection {
     /// Returns whether the connection must not be read now.
     #[must_use]
     pub fn is_paused(&self) -> bool {
-        self.flags.has(Flags::WAITING) || self.flags.has(Flags::UNREAD)
+        self.flags.has(Flags::BACKPRESSURE) || self.flags.has(Flags::UNREAD)
     }
 
     /// Reads once into `into`.
@@ -181,7 +181,7 @@ impl Connection {
             let buffer = self.buffer.get_or_insert_with(|| pool.lend());
             buffer.input = input;
             buffer.need = need;
-            self.tidy(pool);
+            self.return_empty(pool);
         }
     }
 
@@ -195,7 +195,7 @@ impl Connection {
     pub fn set_raw(&mut self, bytes: u64, pool: &mut Pool) {
         if bytes > 0 || self.buffer.is_some() {
             self.buffer.get_or_insert_with(|| pool.lend()).raw = bytes;
-            self.tidy(pool);
+            self.return_empty(pool);
         }
     }
 
@@ -235,7 +235,7 @@ impl Connection {
                 Ok(0) => break Flushed::Broken,
                 Ok(bytes) => {
                     buffer.advance(bytes);
-                    self.flags.set(Flags::SPOKEN_TO);
+                    self.flags.set(Flags::SENT_TO);
                     *sent += bytes as u64;
                 }
                 Err(Errno::INTR) => {}
@@ -247,7 +247,7 @@ impl Connection {
             buffer.drop_unsent();
             self.flags.set(Flags::BROKEN);
         }
-        self.tidy(pool);
+        self.return_empty(pool);
         flushed
     }
 
@@ -275,13 +275,13 @@ impl Connection {
             }
         };
         if *sent > before {
-            self.flags.set(Flags::SPOKEN_TO);
+            self.flags.set(Flags::SENT_TO);
         }
         if flushed == Flushed::Broken {
             self.buffer.iter_mut().for_each(|b| b.drop_unsent());
             self.flags.set(Flags::BROKEN);
         }
-        self.tidy(pool);
+        self.return_empty(pool);
         flushed
     }
 
@@ -315,7 +315,7 @@ impl Connection {
     }
 
     /// Returns an empty buffer to the pool.
-    fn tidy(&mut self, pool: &mut Pool) {
+    fn return_empty(&mut self, pool: &mut Pool) {
         if let Some(buffer) = self.buffer.take_if(|buffer| buffer.is_empty()) {
             pool.give(buffer);
         }
@@ -353,11 +353,11 @@ mod tests {
     #[test]
     fn flags_do_not_touch_each_other() {
         let mut flags = Flags::default();
-        assert!(!flags.set(Flags::WAITING));
+        assert!(!flags.set(Flags::BACKPRESSURE));
         assert!(!flags.set(Flags::DIRTY));
         assert!(flags.set(Flags::DIRTY));
-        assert!(flags.clear(Flags::WAITING));
-        assert!(flags.has(Flags::DIRTY) && !flags.has(Flags::WAITING));
+        assert!(flags.clear(Flags::BACKPRESSURE));
+        assert!(flags.has(Flags::DIRTY) && !flags.has(Flags::BACKPRESSURE));
     }
 
     #[cfg(not(debug_assertions))]

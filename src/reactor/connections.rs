@@ -10,11 +10,11 @@ use mio::{Registry, Token};
 
 use super::admission::{Admission, Refusal};
 use super::buffer::Pool;
+use super::closing::Closing;
 use super::connection::{Connection, Flags, Flushed, Got};
-use super::lingering::Lingering;
-use super::share::Share;
+use super::read_budget::ReadBudget;
+use super::ready_queue::{ReadQueue, ReadyQueue};
 use super::stats::ReactorStats;
-use super::still_ready::{Line, StillReady};
 use super::table::Table;
 use super::tls::{Tls, TlsSettings};
 use super::token::About;
@@ -31,12 +31,12 @@ use crate::time::{Instant, Span, UnixMs};
 pub struct Connections {
     /// The connections.
     pub table: Table<Connection>,
-    /// Connections with more to read, by [`Line`].
-    lines: [StillReady; Line::ALL.len()],
+    /// Connections with more to read, by [`ReadQueue`].
+    queues: [ReadyQueue; ReadQueue::ALL.len()],
     /// Pool of buffers.
     pub pool: Pool,
     /// Closed for us, not yet for their peers.
-    pub lingering: Lingering,
+    pub closing: Closing,
     /// Of those whose frames have tags.
     pub guards: Numbered<ConnId, Box<Guard>>,
     admission: Admission,
@@ -53,8 +53,8 @@ pub enum Readable {
     No,
     /// At once.
     Now,
-    /// Behind all that are known and stay.
-    Behind,
+    /// After the connections of known hosts.
+    Later,
 }
 
 impl Connections {
@@ -63,9 +63,9 @@ impl Connections {
     pub fn new(max: usize, per_ip: Option<usize>, tls: Option<TlsSettings>) -> Self {
         Self {
             table: Table::default(),
-            lines: Default::default(),
+            queues: Default::default(),
             pool: Pool::default(),
-            lingering: Lingering::default(),
+            closing: Closing::default(),
             guards: Numbered::default(),
             admission: Admission::new(max, per_ip, RandomState::new().hash_one(max)),
             tls: tls.map(Tls::new),
@@ -89,13 +89,14 @@ impl Connections {
             let flags = table
                 .get(conn)
                 .map_or(Flags::default(), |entry| entry.flags);
-            let is_busy = flags.has(Flags::NARROW) || tls.is_some_and(|tls| tls.has_begun(conn));
+            let is_busy =
+                flags.has(Flags::CHALLENGED) || tls.is_some_and(|tls| tls.has_begun(conn));
             let ms = if is_busy {
                 UNPROVEN_BUSY_MS
             } else {
                 UNPROVEN_SILENT_MS
             };
-            (!flags.has(Flags::LISTED)).then_some(Span::from_millis(ms))
+            (!flags.has(Flags::QUEUED)).then_some(Span::from_millis(ms))
         };
         self.admission.decide(peer, table.len(), now, time_of)
     }
@@ -138,7 +139,7 @@ impl Connections {
 
     /// A turn begins.
     pub fn begin(&mut self) {
-        self.begin_line(Line::Ready);
+        self.begin_queue(ReadQueue::OverBudget);
         self.tls.iter_mut().for_each(Tls::begin);
     }
 
@@ -152,7 +153,7 @@ impl Connections {
 
     /// Reads `conn` once into `into`, within `budget`, which is charged for what the socket gave, encrypted or
     /// not. Whether a read that does not fill it has emptied the socket.
-    pub fn read(&mut self, conn: ConnId, into: &mut [u8], budget: &mut Share) -> (Got, bool) {
+    pub fn read(&mut self, conn: ConnId, into: &mut [u8], budget: &mut ReadBudget) -> (Got, bool) {
         let Some(entry) = self.table.get_mut(conn) else {
             return (Got::Nothing, false);
         };
@@ -169,7 +170,7 @@ impl Connections {
         };
         // A handshake answers by itself.
         if tls.has_unsent(conn) {
-            self.has_something(conn);
+            self.mark_dirty(conn);
         }
         (got, false)
     }
@@ -197,49 +198,56 @@ impl Connections {
     }
 
     /// Puts `conn` in the line of those like it who still have something to be read, once.
-    pub fn list(&mut self, conn: ConnId) {
+    pub fn requeue(&mut self, conn: ConnId) {
         let behind = self.table.get_mut(conn);
-        let behind = behind.is_some_and(|entry| entry.flags.has(Flags::BEHIND));
-        self.queue(conn, if behind { Line::Behind } else { Line::Ready });
+        let behind = behind.is_some_and(|entry| entry.flags.has(Flags::LOW_PRIORITY));
+        self.enqueue(
+            conn,
+            if behind {
+                ReadQueue::Transient
+            } else {
+                ReadQueue::OverBudget
+            },
+        );
     }
 
     /// Puts `conn` in this line, if it is in none.
-    pub fn queue(&mut self, conn: ConnId, line: Line) {
+    pub fn enqueue(&mut self, conn: ConnId, queue: ReadQueue) {
         if let Some(entry) = self.table.get_mut(conn)
-            && !entry.flags.set(Flags::LISTED)
+            && !entry.flags.set(Flags::QUEUED)
         {
-            self.lines[line as usize].push(conn);
+            self.queues[queue as usize].push(conn);
         }
     }
 
     /// Number of connections in a line.
     #[must_use]
-    pub fn waiting(&self, line: Line) -> usize {
-        self.lines[line as usize].len()
+    pub fn waiting(&self, queue: ReadQueue) -> usize {
+        self.queues[queue as usize].len()
     }
 
     /// Returns whether any connection is in these lines.
     #[must_use]
     pub fn has_ready(&self) -> bool {
-        self.lines.iter().any(|line| !line.is_empty())
+        self.queues.iter().any(|queue| !queue.is_empty())
     }
 
     /// Empties the lines.
     pub fn clear_ready(&mut self) {
-        self.lines.iter_mut().for_each(StillReady::clear);
+        self.queues.iter_mut().for_each(ReadyQueue::clear);
     }
 
     /// Starts a round: each connection in this line gets one go.
-    pub fn begin_line(&mut self, line: Line) {
-        self.lines[line as usize].begin();
+    pub fn begin_queue(&mut self, queue: ReadQueue) {
+        self.queues[queue as usize].begin();
     }
 
     /// The next of a line in this turn. Who has gone meanwhile is not in it.
-    pub fn next_of(&mut self, line: Line) -> Option<ConnId> {
+    pub fn next_of(&mut self, queue: ReadQueue) -> Option<ConnId> {
         loop {
-            let conn = self.lines[line as usize].pop()?;
+            let conn = self.queues[queue as usize].pop()?;
             if let Some(entry) = self.table.get_mut(conn) {
-                entry.flags.clear(Flags::LISTED);
+                entry.flags.clear(Flags::QUEUED);
                 return Some(conn);
             }
         }
@@ -274,7 +282,7 @@ impl Connections {
             // Who is on a list is read from there, within one budget.
             None => Readable::No,
             Some(flags) if flags.has(Flags::UNREADABLE) => Readable::No,
-            Some(flags) if flags.has(Flags::BEHIND) => Readable::Behind,
+            Some(flags) if flags.has(Flags::LOW_PRIORITY) => Readable::Later,
             Some(_) => Readable::Now,
         }
     }
@@ -291,7 +299,7 @@ impl Connections {
                 false => None,
             };
             emit_sealed(reply, order, seal, entry.out(&mut self.pool));
-            self.has_something(conn);
+            self.mark_dirty(conn);
         }
     }
 
@@ -317,11 +325,11 @@ impl Connections {
                 log::error!(target: "push", "a dispatch is not sent: {error}");
             }
         }
-        self.has_something(conn);
+        self.mark_dirty(conn);
     }
 
     /// `conn` has something to send.
-    fn has_something(&mut self, conn: ConnId) {
+    fn mark_dirty(&mut self, conn: ConnId) {
         if let Some(entry) = self.table.get_mut(conn)
             && !entry.flags.set(Flags::DIRTY)
         {
@@ -332,7 +340,7 @@ impl Connections {
     /// Takes only short frames from `conn` until it is guarded.
     pub fn narrow(&mut self, conn: ConnId) {
         if let Some(entry) = self.table.get_mut(conn) {
-            entry.flags.set(Flags::NARROW);
+            entry.flags.set(Flags::CHALLENGED);
         }
     }
 
@@ -340,7 +348,7 @@ impl Connections {
     pub fn guard(&mut self, conn: ConnId, keys: &Directions) {
         if let Some(entry) = self.table.get_mut(conn) {
             entry.flags.set(Flags::GUARDED);
-            entry.flags.clear(Flags::NARROW);
+            entry.flags.clear(Flags::CHALLENGED);
             self.admission.proved(conn);
             self.guards.insert(conn, Box::new(Guard::of_server(keys)));
         }
@@ -349,9 +357,9 @@ impl Connections {
     /// There is room for what `conn` had to wait with: read on.
     pub fn resume(&mut self, conn: ConnId) {
         if let Some(entry) = self.table.get_mut(conn)
-            && entry.flags.clear(Flags::WAITING)
+            && entry.flags.clear(Flags::BACKPRESSURE)
         {
-            self.list(conn);
+            self.requeue(conn);
         }
     }
 
@@ -389,7 +397,7 @@ impl Connections {
                 stats.read_paused += 1;
             }
         } else if entry.is_drained() && entry.flags.clear(Flags::UNREAD) {
-            self.list(conn);
+            self.requeue(conn);
         }
         if flushed == Flushed::Broken {
             // Reading goes on to its end: what came before the break is still worth hearing.
@@ -397,7 +405,7 @@ impl Connections {
                 entry.flags.set(Flags::ENDING);
                 entry.flags.clear(Flags::UNREAD);
             }
-            self.list(conn);
+            self.requeue(conn);
         }
     }
 
@@ -411,10 +419,10 @@ impl Connections {
         stats: &mut ReactorStats,
     ) {
         if let Some((stream, flags)) = self.end(conn, stats)
-            && flags.has(Flags::SPOKEN_TO)
+            && flags.has(Flags::SENT_TO)
             && !flags.has(Flags::BROKEN)
         {
-            self.lingering.keep(stream, now, registry);
+            self.closing.keep(stream, now, registry);
         }
     }
 
@@ -436,10 +444,10 @@ impl Connections {
     }
 
     /// Gives back the memory of what is not in use.
-    pub fn tidy(&mut self) {
+    pub fn trim(&mut self) {
         self.pool.empty();
         self.admission.trim();
-        self.lines.iter_mut().for_each(StillReady::tidy);
+        self.queues.iter_mut().for_each(ReadyQueue::trim);
         self.dirty.shrink_to(0);
     }
 

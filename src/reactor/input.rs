@@ -18,7 +18,7 @@ use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::connection::{Flags, Got};
-use super::share::Share;
+use super::read_budget::ReadBudget;
 use super::{Reactor, fault, journal};
 use crate::codec::{Abnormal, DecodeError, Step, decode, decode_sealed};
 use crate::handlers::effect::Effects;
@@ -66,7 +66,7 @@ impl Reactor {
         self.core.expect(conn);
         let (mut kept, mut need) = entry.take_input();
         let mut scratch = std::mem::take(&mut self.scratch);
-        let mut budget = self.share;
+        let mut budget = self.read_budget;
         let stop = self.serve_within(conn, &mut budget, &mut kept, &mut need, &mut scratch, at);
         self.scratch = scratch;
         let Some(entry) = self.connections.table.get_mut(conn) else {
@@ -75,7 +75,7 @@ impl Reactor {
         entry.keep_input(kept, need, &mut self.connections.pool);
         match stop {
             Stop::Waiting => self.stats.read_waited += 1,
-            Stop::Budget => self.connections.list(conn),
+            Stop::Budget => self.connections.requeue(conn),
             Stop::Hungry(_) | Stop::Gone => {}
         }
     }
@@ -85,7 +85,7 @@ impl Reactor {
     fn serve_within(
         &mut self,
         conn: ConnId,
-        budget: &mut Share,
+        budget: &mut ReadBudget,
         kept: &mut Vec<u8>,
         need: &mut usize,
         scratch: &mut [u8],
@@ -188,7 +188,7 @@ impl Reactor {
     fn digest_kept(
         &mut self,
         conn: ConnId,
-        budget: &mut Share,
+        budget: &mut ReadBudget,
         kept: &mut Vec<u8>,
         need: &mut usize,
         at: Moment,
@@ -204,7 +204,7 @@ impl Reactor {
     fn digest_read(
         &mut self,
         conn: ConnId,
-        budget: &mut Share,
+        budget: &mut ReadBudget,
         read: &[u8],
         kept: &mut Vec<u8>,
         need: &mut usize,
@@ -228,7 +228,7 @@ impl Reactor {
     fn digest(
         &mut self,
         conn: ConnId,
-        budget: &mut Share,
+        budget: &mut ReadBudget,
         input: &[u8],
         at: Moment,
     ) -> (usize, Stop) {
@@ -265,7 +265,7 @@ impl Reactor {
                 None => return (used, Stop::Gone),
                 Some(entry) => {
                     let unread = entry.is_unread();
-                    if entry.flags.clear(Flags::SILENT) && !entry.flags.has(Flags::NARROW) {
+                    if entry.flags.clear(Flags::SILENT) && !entry.flags.has(Flags::CHALLENGED) {
                         self.connections.proved(conn);
                     }
                     // One question can have a long answer: the next turn sees whether its peer reads.
@@ -283,7 +283,7 @@ impl Reactor {
             return One::Refused;
         };
         let (order, mut framing) = (&mut entry.order, self.tuning.framing);
-        if entry.flags.has(Flags::NARROW) {
+        if entry.flags.has(Flags::CHALLENGED) {
             framing.limit = framing.limit.min(UNPROVEN_FRAME_BYTES_MAX);
         }
         let guarded = entry.flags.has(Flags::GUARDED);
@@ -376,7 +376,7 @@ impl Reactor {
             Ok(One::Wait) => {
                 // Set before any effect is looked at, so that no resume can come too early.
                 if let Some(entry) = self.connections.table.get_mut(conn) {
-                    entry.flags.set(Flags::WAITING);
+                    entry.flags.set(Flags::BACKPRESSURE);
                 }
                 One::Wait
             }
@@ -474,7 +474,7 @@ impl fmt::Display for Of<'_> {
 /// The one door to the core for what comes from outside.
 fn hand_in(core: &mut Core, at: Moment, input: Input<'_>, fx: &mut Effects) -> Flow {
     #[cfg(test)]
-    if let Some(flow) = super::double::answers(&input, fx) {
+    if let Some(flow) = super::test_double::answers(&input, fx) {
         return flow;
     }
     core.handle(at, input, fx)

@@ -10,37 +10,36 @@
 //! the core's effects are applied.
 
 pub mod admission;
-pub mod alarm;
-pub mod askers;
 pub mod buffer;
 pub mod clock;
+pub mod closing;
 pub mod coalesce;
 pub mod connection;
 pub mod connections;
+mod datagram_queue;
 pub mod descriptors;
-#[cfg(test)]
-mod double;
 pub mod error;
 pub mod fault;
-pub mod gather;
+pub mod flush_delay;
 pub mod horizon;
 mod input;
 mod journal;
-pub mod lingering;
 pub mod listener;
 pub mod mailbox;
 pub mod memory;
-pub mod out;
-mod outbox;
+pub mod outbound;
+pub mod read_budget;
+pub mod ready_queue;
 pub mod request;
+pub mod requesters;
 pub mod scheduling;
 mod send_many;
-pub mod share;
 pub mod stats;
-pub mod still_ready;
 pub mod subscribers;
 pub mod table;
-pub mod tidy;
+#[cfg(test)]
+mod test_double;
+pub mod timerfd;
 #[cfg(feature = "tls")]
 pub mod tls;
 #[cfg(not(feature = "tls"))]
@@ -48,6 +47,7 @@ pub mod tls;
 pub mod tls;
 pub mod token;
 mod traffic;
+pub mod trim;
 pub mod udp;
 pub mod wake;
 pub mod web;
@@ -61,25 +61,25 @@ use crossbeam_channel::Receiver;
 use mio::net::TcpStream;
 use mio::{Events, Poll};
 
-use self::alarm::Alarm;
-use self::askers::Askers;
 use self::clock::{Clock, Moments};
 use self::coalesce::Coalesce;
 use self::connections::{Connections, Readable};
 use self::error::{BindError, ServeError};
-use self::gather::Gather;
+use self::flush_delay::FlushDelay;
 use self::horizon::Horizon;
 use self::listener::Listener;
 use self::mailbox::{Handed, Mailbox, StoreEnds};
-use self::out::{Out, Outside};
+use self::outbound::{Outbound, OutboundRules};
+use self::read_budget::{ReadBudget, Slice};
+use self::ready_queue::ReadQueue;
 use self::request::Request;
-use self::share::{Share, Slice};
+use self::requesters::Requesters;
 use self::stats::ReactorStats;
-use self::still_ready::Line;
 use self::subscribers::Subscribers;
-use self::tidy::Tidy;
+use self::timerfd::Timerfd;
 use self::tls::TlsSettings;
 use self::token::About;
+use self::trim::Trim;
 use self::udp::Udp;
 use self::wake::Wake;
 use self::web::Web;
@@ -118,7 +118,7 @@ pub struct Settings {
     /// TLS for the hosts' port.
     pub tls: Option<TlsSettings>,
     /// Devices and targets.
-    pub outside: Outside,
+    pub outside: OutboundRules,
     /// The rest.
     pub tuning: Tuning,
 }
@@ -136,7 +136,7 @@ pub struct Tuning {
 
 /// A new configuration, as far as it can be had without a restart.
 #[derive(Clone, Debug)]
-pub struct News {
+pub struct Reload {
     /// For the core.
     pub rules: Rules,
     /// Admission rules.
@@ -144,7 +144,7 @@ pub struct News {
     /// For the web.
     pub http: HttpRules,
     /// Devices and targets.
-    pub outside: Outside,
+    pub outside: OutboundRules,
     /// For the reactor itself.
     pub tuning: Tuning,
     /// For the connections to come, where TLS is spoken.
@@ -159,21 +159,21 @@ pub struct Reactor {
     moments: Moments,
     horizon: Horizon,
     coalesce: Coalesce,
-    gather: Gather,
-    alarm: Alarm,
+    flush_delay: FlushDelay,
+    timerfd: Timerfd,
     /// Gone once the end has begun.
     listener: Option<Listener>,
     udp: Udp,
     web: Web,
     connections: Connections,
     /// Connections that we open.
-    out: Out,
+    outbound: Outbound,
     core: Core,
     fx: Effects,
     mailbox: Mailbox,
     subscribers: Subscribers,
     /// Handles that wait for the core's answer.
-    askers: Askers,
+    requesters: Requesters,
     /// Datagrams on their way from the core to the socket's queue; empty between turns.
     datagrams: Vec<Datagram>,
     /// The core had more to send than a turn sends.
@@ -181,19 +181,19 @@ pub struct Reactor {
     /// Buffer into which all connections read.
     scratch: Box<[u8]>,
     /// Read budget of a connection in this turn.
-    share: Share,
+    read_budget: ReadBudget,
     tuning: Tuning,
     stats: ReactorStats,
     /// Metrics of the store thread, once it runs.
     store_metrics: Box<dyn Source + Send>,
     started: Instant,
     /// The core has not come to the end of what it looks through for the store.
-    walking: bool,
-    tidy: Tidy,
+    sweep_pending: bool,
+    trim: Trim,
     /// Next deadline of the core.
     deadline: Option<Instant>,
     /// Next deadline of HTTP and of closing connections.
-    chores: Option<Instant>,
+    sockets_due: Option<Instant>,
     /// Shutdown deadline for outstanding writes.
     stopping: Option<Instant>,
     /// Error that ends the loop.
@@ -262,15 +262,15 @@ impl Reactor {
         udp.register(poll.registry())?;
         web.register(poll.registry())?;
         let wake = Arc::new(Wake::new(poll.registry())?);
-        let alarm = Alarm::new(poll.registry())?;
+        let timerfd = Timerfd::new(poll.registry())?;
         let bound = Bound {
             tcp: listener.local_addr()?,
             udp: udp.local_addr()?,
             connections: room,
         };
         let clock = Clock::start();
-        let mut out = Out::new(clock);
-        out.set(settings.outside.clone(), poll.registry(), clock.moment());
+        let mut outbound = Outbound::new(clock);
+        outbound.set(settings.outside.clone(), poll.registry(), clock.moment());
         let reactor = Self {
             started: clock.now(),
             store_metrics: Box::new(()),
@@ -280,28 +280,28 @@ impl Reactor {
             moments: Moments::of(clock),
             horizon: Horizon::default(),
             coalesce: Coalesce::new(settings.tuning.coalesce),
-            gather: Gather::default(),
-            alarm,
+            flush_delay: FlushDelay::default(),
+            timerfd,
             listener: Some(listener),
             udp,
             web,
             connections: Connections::new(room, settings.connections_per_ip, settings.tls.clone()),
-            out,
+            outbound,
             core,
             fx: Effects::default(),
             mailbox: Mailbox::new(wake, requests),
             subscribers: Subscribers::default(),
-            askers: Askers::default(),
+            requesters: Requesters::default(),
             datagrams: Vec::new(),
             more_to_send: false,
             scratch: vec![0; READ_BUFFER_BYTES].into_boxed_slice(),
-            share: Share::default(),
+            read_budget: ReadBudget::default(),
             tuning: settings.tuning,
             stats: ReactorStats::default(),
-            walking: false,
-            tidy: Tidy::default(),
+            sweep_pending: false,
+            trim: Trim::default(),
             deadline: None,
-            chores: None,
+            sockets_due: None,
             stopping: None,
             failed: None,
         };
@@ -349,13 +349,13 @@ impl Reactor {
     /// Counters and gauges.
     #[must_use]
     pub fn stats(&self) -> ReactorStats {
-        let waiting = Line::ALL.map(|line| self.connections.waiting(line) as u64);
+        let waiting = ReadQueue::ALL.map(|queue| self.connections.waiting(queue) as u64);
         ReactorStats {
             connections: self.connections.table.len() as u64,
             connections_max: self.connections.max() as u64,
             still_ready: waiting.iter().sum(),
             subscribers: self.subscribers.len() as u64,
-            askers: self.askers.len() as u64,
+            requesters: self.requesters.len() as u64,
             ..self.stats
         }
     }
@@ -366,29 +366,29 @@ impl Reactor {
     /// # Errors
     /// When it cannot go on.
     pub fn turn(&mut self, max: Option<Duration>) -> Result<bool, ServeError> {
-        let (before_wait, all_told) = self.wait(max)?;
+        let (before_wait, all_reported) = self.wait(max)?;
         let at = self.moments.moment();
-        let all_told = self.read(at) && all_told;
+        let all_reported = self.read(at) && all_reported;
         self.mail(at);
-        self.tick(before_wait, all_told, at);
+        self.tick(before_wait, all_reported, at);
         self.go_on(at);
         self.send(at);
         self.hand_over(at);
         self.connections
             .flush_dirty(self.poll.registry(), &mut self.stats);
         self.stats.turns += 1;
-        self.tidy_up(at.now);
+        self.trim_memory(at.now);
         match self.failed.take() {
             Some(error) => Err(error),
             None => Ok(!self.is_over(at.now)),
         }
     }
 
-    /// Waits for something to happen. When the wait began, and whether the kernel has told all
+    /// Waits for something to happen. When the wait began, and whether the kernel has reported all
     /// that it knew.
     fn wait(&mut self, max: Option<Duration>) -> Result<(Instant, bool), ServeError> {
         let mut now = self.clock.now();
-        let mut wait = self.patience(now, max);
+        let mut wait = self.poll_timeout(now, max);
         if wait == Some(Span::ZERO) {
             self.stats.busy_turns += 1;
         }
@@ -401,11 +401,11 @@ impl Reactor {
             wait = wait.map(|wait| (before + wait).since(now));
         }
         let wait = match wait {
-            // What is ours to do has a timer; only a caller's own patience is a time-out.
+            // What is ours to do has a timer; only a caller's own limit is a time-out.
             Some(wait)
                 if wait > Span::ZERO
                     && max.is_none_or(|max| wait < Span::from(max))
-                    && self.alarm.ends(now, wait) =>
+                    && self.timerfd.ends(now, wait) =>
             {
                 max
             }
@@ -423,25 +423,32 @@ impl Reactor {
 
     /// Time-out of the next wait. Zero while a connection is still ready, or a deadline has passed
     /// on the clock (one ahead of the horizon needs more turns, not more time).
-    fn patience(&self, now: Instant, max: Option<Duration>) -> Option<Span> {
+    fn poll_timeout(&self, now: Instant, max: Option<Duration>) -> Option<Span> {
         let reading = self.stopping.is_none() && self.connections.has_ready();
-        let knocking = self.listener.as_ref().is_some_and(|l| !l.accepted_all());
+        let pending_accepts = self.listener.as_ref().is_some_and(|l| !l.accepted_all());
         if reading
-            || knocking
+            || pending_accepts
             || self.udp.has_ready()
             || (self.more_to_send && self.udp.room() > 0)
             || self.web.has_ready()
-            || self.out.has_ready()
+            || self.outbound.has_ready()
             || self.mailbox.has_left()
-            || self.walking
+            || self.sweep_pending
             || self.core.has_jobs()
         {
             return Some(Span::ZERO);
         }
         let retry = self.listener.as_ref().and_then(Listener::retry_at);
-        let tidy = self.tidy.next();
-        let heap = self.gather.due();
-        let next = [self.deadline, self.chores, retry, self.stopping, tidy, heap];
+        let trim = self.trim.next();
+        let heap = self.flush_delay.due();
+        let next = [
+            self.deadline,
+            self.sockets_due,
+            retry,
+            self.stopping,
+            trim,
+            heap,
+        ];
         let next = next.into_iter().flatten().min().map(|at| at.since(now));
         [next, max.map(Span::from)].into_iter().flatten().min()
     }
@@ -449,53 +456,53 @@ impl Reactor {
     /// Reads everyone whom the kernel named and everyone who was still ready, accepts, and serves
     /// the other sockets. Whether the kernel had no more to name.
     fn read(&mut self, at: Moment) -> bool {
-        let (mut told, mut ours) = (0, 0);
+        let (mut reported, mut ours) = (0, 0);
         let events = std::mem::replace(&mut self.events, Events::with_capacity(0));
         self.connections.begin();
-        self.share = Share::among(events.iter().count() + self.connections.waiting(Line::Ready));
+        self.read_budget = ReadBudget::among(
+            events.iter().count() + self.connections.waiting(ReadQueue::OverBudget),
+        );
         let mut behind = events.iter().skip(1);
         for event in &events {
-            told += 1;
+            reported += 1;
             if let Some(next) = behind.next() {
                 self.connections.expect(next.token());
             }
             match About::of(event.token()) {
                 About::Listener => self.listener.iter_mut().for_each(Listener::ready),
                 About::Udp => self.udp.ready(event),
-                // That it is time for the mailbox, or a deadline, is seen without being told.
-                About::Waker | About::Alarm => {}
+                // That it is time for the mailbox, or a deadline, is seen without being reported.
+                About::Waker | About::Timerfd => {}
                 About::Web => self.web.ready(event),
-                About::Out => {
+                About::Outbound => {
                     ours += 1;
-                    self.out.ready(event);
+                    self.outbound.ready(event);
                 }
                 About::Host(conn) => self.host_event(conn, event, at),
-                About::Lingering(place) => {
-                    self.connections.lingering.ready(place, &mut self.scratch)
-                }
+                About::Closing(place) => self.connections.closing.ready(place, &mut self.scratch),
             }
         }
         self.events = events;
         // Hosts are not to wait for the sake of devices.
-        self.coalesce.turn(told - ours, at.now);
+        self.coalesce.turn(reported - ours, at.now);
         if self.stopping.is_none() {
-            self.serve_lines(at);
+            self.serve_queues(at);
             if self.listener.as_ref().is_some_and(|l| l.is_due(at.now)) {
                 self.accept(at);
             }
         }
         self.receive(at);
-        self.serve_out(at);
+        self.serve_outbound(at);
         self.serve_web(at);
-        told < EVENTS_PER_TURN_MAX
+        reported < EVENTS_PER_TURN_MAX
     }
 
     /// Devices and targets, behind the hosts, whose replies are not to wait for them.
-    fn serve_out(&mut self, at: Moment) {
-        if self.out.has_ready() {
+    fn serve_outbound(&mut self, at: Moment) {
+        if self.outbound.has_ready() {
             let registry = self.poll.registry();
             self.connections.flush_dirty(registry, &mut self.stats);
-            self.out.serve(registry, at);
+            self.outbound.serve(registry, at);
         }
     }
 
@@ -506,10 +513,10 @@ impl Reactor {
             .event(conn, event, registry, &mut self.stats);
         match read {
             Readable::Now if self.answers_wait() && self.core.owes_answer(conn) => {
-                self.connections.queue(conn, Line::Asked);
+                self.connections.enqueue(conn, ReadQueue::Dispatched);
             }
             Readable::Now if self.stopping.is_none() => self.serve(conn, at),
-            Readable::Behind => self.connections.list(conn),
+            Readable::Later => self.connections.requeue(conn),
             Readable::Now | Readable::No => {}
         }
     }
@@ -517,30 +524,30 @@ impl Reactor {
     /// Returns whether hosts that were sent a task must wait: it is still being sent to others, or
     /// they are too many for one turn.
     fn answers_wait(&self) -> bool {
-        let waiting = self.more_to_send || self.connections.waiting(Line::Asked) > 0;
+        let waiting = self.more_to_send || self.connections.waiting(ReadQueue::Dispatched) > 0;
         waiting && self.stopping.is_none()
     }
 
     /// Serves the lines, each for a slice of the turn, behind the connections that have just sent
     /// something.
-    fn serve_lines(&mut self, at: Moment) {
+    fn serve_queues(&mut self, at: Moment) {
         if !self.connections.has_ready() {
             return;
         }
         let registry = self.poll.registry();
         self.connections.flush_dirty(registry, &mut self.stats);
-        for line in Line::ALL {
+        for queue in ReadQueue::ALL {
             // The slice of the still-ready line began with the turn: a connection that used its
             // budget just now waits for the next.
-            if line != Line::Ready {
-                self.connections.begin_line(line);
+            if queue != ReadQueue::OverBudget {
+                self.connections.begin_queue(queue);
             }
-            let long = match line {
-                Line::Asked if self.more_to_send => TURN_SLICE_SENDING_US,
+            let long = match queue {
+                ReadQueue::Dispatched if self.more_to_send => TURN_SLICE_SENDING_US,
                 _ => TURN_SLICE_US,
             };
             let mut slice = Slice::of(long, self.clock.now());
-            while let Some(conn) = self.connections.next_of(line) {
+            while let Some(conn) = self.connections.next_of(queue) {
                 self.serve(conn, at);
                 if slice.is_over(|| self.clock.now()) {
                     break;
@@ -640,18 +647,18 @@ impl Reactor {
             }
             Request::Ask { ask, reply } => self.handle_asks(*ask, reply, at),
             Request::Subscribe { events, missed } => self.subscribers.add(events, missed),
-            Request::Reload(news) => {
-                let News {
+            Request::Reload(reload) => {
+                let Reload {
                     rules,
                     access,
                     http,
                     outside,
                     tuning,
                     tls,
-                } = *news;
+                } = *reload;
                 self.connections.set_tls(tls);
                 if self.stopping.is_none() {
-                    self.out.set(outside, self.poll.registry(), at);
+                    self.outbound.set(outside, self.poll.registry(), at);
                 }
                 self.core.set_rules(rules, at.now);
                 self.core.set_access(access, at, &mut self.fx);
@@ -664,26 +671,26 @@ impl Reactor {
     }
 
     /// Deadlines, up to the horizon.
-    fn tick(&mut self, before_wait: Instant, all_told: bool, at: Moment) {
-        let complete = all_told && !self.connections.has_ready();
+    fn tick(&mut self, before_wait: Instant, all_reported: bool, at: Moment) {
+        let complete = all_reported && !self.connections.has_ready();
         let accepted_all = self.listener.as_ref().is_none_or(Listener::accepted_all);
         let horizon = self.horizon.turn(before_wait, complete, accepted_all);
         self.stats.horizon_lag_ns = at.now.since(horizon).as_nanos();
         self.deadline = self.core.tick(horizon, at, &mut self.fx);
         self.apply(at);
         let web = self.web.tick(at.now);
-        let lingering = self.connections.lingering.tick(at.now);
+        let closing = self.connections.closing.tick(at.now);
         let registry = self.poll.registry();
-        let out = self.out.tick(before_wait, all_told, registry, at);
-        self.tell_news(at);
+        let outbound = self.outbound.tick(before_wait, all_reported, registry, at);
+        self.publish_outbound(at);
         let certificates = self.check_certificates(at);
-        let chores = [web, lingering, out, certificates];
-        self.chores = chores.into_iter().flatten().min();
+        let sockets_due = [web, closing, outbound, certificates];
+        self.sockets_due = sockets_due.into_iter().flatten().min();
     }
 
     /// Publishes events of devices and targets.
-    fn tell_news(&mut self, at: Moment) {
-        let (news, notes) = self.out.take_news();
+    fn publish_outbound(&mut self, at: Moment) {
+        let (news, notes) = self.outbound.take_events();
         for note in notes {
             self.fx.push(Effect::Log(note));
         }
@@ -695,28 +702,28 @@ impl Reactor {
 
     /// Hands what is to be written to the store thread, as long as it has room.
     fn hand_over(&mut self, at: Moment) {
-        self.walking = false;
-        self.gather.begin();
+        self.sweep_pending = false;
+        self.flush_delay.begin();
         self.mailbox.hand_held();
         if self.core.has_work() {
-            self.hand_over_ours(at);
+            self.hand_over_core(at);
         }
-        if self.out.is_used() {
-            self.hand_over_out(at);
+        if self.outbound.is_used() {
+            self.hand_over_outbound(at);
         }
     }
 
     /// Sends the core's operations to the store thread.
-    fn hand_over_ours(&mut self, at: Moment) {
+    fn hand_over_core(&mut self, at: Moment) {
         // Urgent operations go at once, and take along those that have gathered.
         let at_once = self.core.has_urgent_work() || self.stopping.is_some();
         while self.core.has_work()
-            && (at_once || self.gather.may_go(at.now))
+            && (at_once || self.flush_delay.may_go(at.now))
             && self.mailbox.has_room()
         {
             let Some(batch) = self.core.pull(at, BATCH_OPS_MAX) else {
                 // A walk over many hosts of whom nothing is to be written: it goes on in the next turn.
-                self.walking = self.core.has_work();
+                self.sweep_pending = self.core.has_work();
                 break;
             };
             self.stats.ops += batch.ops.len() as u64;
@@ -728,18 +735,18 @@ impl Reactor {
                 }
             }
             if !self.core.has_work() {
-                self.gather.gone(at.now);
+                self.flush_delay.gone(at.now);
             }
         }
     }
 
     /// The same of devices and targets: a little at a time, so that no host waits for long.
-    fn hand_over_out(&mut self, at: Moment) {
+    fn hand_over_outbound(&mut self, at: Moment) {
         if !self.mailbox.has_room() {
             return;
         }
         let session = self.core.store_session();
-        let ops = self.out.pull(at, session);
+        let ops = self.outbound.pull(at, session);
         if let Some(session) = session.filter(|_| !ops.is_empty()) {
             match self.mailbox.hand(Batch { session, ops }) {
                 Handed::Over => self.stats.batches += 1,
@@ -749,8 +756,8 @@ impl Reactor {
                 }
             }
         }
-        let both = [self.chores, self.out.write_due(at.now)];
-        self.chores = both.into_iter().flatten().min();
+        let both = [self.sockets_due, self.outbound.write_due(at.now)];
+        self.sockets_due = both.into_iter().flatten().min();
     }
 
     /// Does what the core wants done, in order. Its list keeps its memory.
@@ -770,7 +777,7 @@ impl Reactor {
                 Effect::Guard { conn, keys } => self.connections.guard(conn, &keys),
                 Effect::Tell(event) => {
                     journal::event(&event);
-                    self.stats.events_missed += self.subscribers.tell(&event);
+                    self.stats.events_missed += self.subscribers.notify(&event);
                     self.web.tell(&event, at.now);
                 }
                 Effect::Log(note) => journal::note(&note),
@@ -796,7 +803,7 @@ impl Reactor {
     fn begin_stop(&mut self, at: Moment) {
         self.listener = None;
         self.web.stop(self.poll.registry());
-        self.out.stop();
+        self.outbound.stop();
         self.connections.clear_ready();
         let offline = self.tuning.offline_on_shutdown;
         self.core.shutdown(at, offline, &mut self.fx);
@@ -810,10 +817,10 @@ impl Reactor {
     }
 
     /// After a storm, when it is calm again, what it took of memory goes back.
-    fn tidy_up(&mut self, now: Instant) {
+    fn trim_memory(&mut self, now: Instant) {
         let work = self.stats.accepted + self.stats.ops + self.connections.pool.lent();
-        if self.tidy.is_due(now, work) {
-            self.connections.tidy();
+        if self.trim.is_due(now, work) {
+            self.connections.trim();
             self.fx.list.shrink_to(EFFECTS_KEPT);
             self.core.tidy();
             memory::give_back();
@@ -824,11 +831,11 @@ impl Reactor {
     fn serve_web(&mut self, at: Moment) {
         if self.web.has_ready() {
             let stats = self.stats();
-            let sources: [&dyn Source; 3] = [&stats, &*self.store_metrics, &self.out];
+            let sources: [&dyn Source; 3] = [&stats, &*self.store_metrics, &self.outbound];
             let context = HttpContext {
                 fleet: &self.core,
-                devices: self.out.devices(),
-                targets: self.out.targets(),
+                devices: self.outbound.devices(),
+                targets: self.outbound.targets(),
                 recent: None,
                 at,
                 started: self.started,
@@ -838,8 +845,8 @@ impl Reactor {
             let goes_on = || !slice.is_over(|| self.clock.now());
             self.web.run_ready(self.poll.registry(), &context, goes_on);
         }
-        for (asker, ask) in self.web.take_asks() {
-            self.ask(asker, ask, at);
+        for (requester, ask) in self.web.take_asks() {
+            self.ask(requester, ask, at);
         }
     }
 }

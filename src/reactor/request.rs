@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicU64;
 
 use crossbeam_channel::Sender;
 
-use super::News;
+use super::Reload;
 use crate::handlers::Core;
 use crate::handlers::ask::{Answer, Ask};
 use crate::handlers::effect::Event;
@@ -98,7 +98,7 @@ pub enum Request {
         missed: Arc<AtomicU64>,
     },
     /// A new configuration.
-    Reload(Box<News>),
+    Reload(Box<Reload>),
 }
 
 /// Returns for each of `hosts` whether it is online.

@@ -32,7 +32,7 @@ pub struct ReactorStats {
     pub datagrams_blocked: u64,
     pub pushes: u64,
     pub pushes_dropped: u64,
-    pub askers: u64,
+    pub requesters: u64,
     pub read_paused: u64,
     pub read_waited: u64,
     pub still_ready: u64,
@@ -62,7 +62,7 @@ impl Measured for ReactorStats {
         Metric::new("anthill_connections_max", "Largest number of connections of hosts.", |s| s.connections_max),
         Metric::new("anthill_still_ready", "Connections that used up their budget of the last turn.", |s| s.still_ready),
         Metric::new("anthill_subscribers", "Subscribers to the events.", |s| s.subscribers),
-        Metric::new("anthill_askers", "Requests of handles that wait for an answer.", |s| s.askers),
+        Metric::new("anthill_askers", "Requests of handles that wait for an answer.", |s| s.requesters),
         Metric::seconds("anthill_horizon_lag_seconds", "Distance of the horizon behind the clock in the last turn.", |s| s.horizon_lag_ns as f64 / 1e9),
         Metric::by("cause", "anthill_connections_shed_total", "Connections closed because there was no room, by cause.", |s| vec![
             ("full", s.shed_full),

@@ -33,7 +33,7 @@ impl Subscribers {
 
     /// Sends an event to all; returns the number of subscribers that missed it. Disconnected ones
     /// are removed.
-    pub fn tell(&mut self, event: &Event) -> u64 {
+    pub fn notify(&mut self, event: &Event) -> u64 {
         let mut missed = 0;
         self.list
             .retain(|to| match to.events.try_send(event.clone()) {
@@ -83,7 +83,7 @@ mod tests {
         let missed = Arc::new(AtomicU64::new(0));
         subscribers.add(slow, Arc::clone(&missed));
         subscribers.add(quick, Arc::default());
-        let lost: u64 = (0..5).map(|seq| subscribers.tell(&event(seq))).sum();
+        let lost: u64 = (0..5).map(|seq| subscribers.notify(&event(seq))).sum();
         assert_eq!((lost, missed.load(Ordering::Relaxed)), (4, 4));
         assert_eq!(slow_end.try_iter().count(), 1);
         assert_eq!(quick_end.try_iter().count(), 5);
@@ -101,7 +101,7 @@ mod tests {
             .collect();
         assert_eq!(subscribers.len(), SUBSCRIBERS_MAX);
         drop(ends);
-        subscribers.tell(&event(1));
+        subscribers.notify(&event(1));
         assert!(subscribers.is_empty());
     }
 }

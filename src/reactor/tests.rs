@@ -21,7 +21,7 @@ use crate::store::op::{Batch, HeldHost, Op, Outcome, Reason, Settled};
 use crate::time::UnixMs;
 
 /// Time limit of every condition.
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 const BEAT: &str = r#"{"flag":"ADH18","phase":1,"ACK":"keepAlive"}"#;
 /// The length of the reply to [`BEAT_ASKING`], its header included.
@@ -51,7 +51,7 @@ impl Rig {
             connections: Some(100),
             connections_per_ip: None,
             tls: None,
-            outside: Outside::default(),
+            outside: OutboundRules::default(),
             tuning: Tuning {
                 framing: Framing {
                     order: ByteOrder::Auto,
@@ -136,7 +136,7 @@ impl Rig {
     fn until(&mut self, mut done: impl FnMut(&mut Self) -> bool) {
         let start = SystemInstant::now();
         while !done(self) {
-            assert!(start.elapsed() < PATIENCE, "{:?}", self.reactor.stats);
+            assert!(start.elapsed() < TIMEOUT, "{:?}", self.reactor.stats);
             self.turn();
         }
     }
@@ -156,11 +156,11 @@ impl Rig {
     }
 
     /// Returns whether the first connection in that slot is still a newcomer.
-    fn is_newcomer(&mut self, slot: u32) -> bool {
+    fn is_unproven(&mut self, slot: u32) -> bool {
         let generation = 0;
         let conn = ConnId { slot, generation };
         let entry = self.reactor.connections.table.get_mut(conn);
-        entry.unwrap().flags.has(Flags::NEWCOMER)
+        entry.unwrap().flags.has(Flags::UNPROVEN)
     }
 
     fn online(&self) -> u64 {
@@ -645,7 +645,7 @@ fn an_end_that_is_asked_for_comes_when_the_store_has_settled_what_it_was_given()
         if !rig.turn() {
             break;
         }
-        assert!(start.elapsed() < PATIENCE);
+        assert!(start.elapsed() < TIMEOUT);
     }
     assert!(start.elapsed() < Duration::from_secs(SHUTDOWN_S_MAX));
 }
@@ -700,7 +700,7 @@ fn a_walk_over_many_of_whom_nothing_is_written_does_not_wait_for_the_next_event(
     let mut busy = 0;
     while !is_ended(&rig) {
         let now = rig.reactor.clock.now();
-        assert_eq!(rig.reactor.patience(now, None), Some(Span::ZERO));
+        assert_eq!(rig.reactor.poll_timeout(now, None), Some(Span::ZERO));
         rig.turn();
         busy += 1;
     }

@@ -3,7 +3,7 @@
 use mio::net::TcpStream;
 
 use super::connection::{Flushed, Got};
-use super::share::Share;
+use super::read_budget::ReadBudget;
 use crate::ids::ConnId;
 use crate::time::UnixMs;
 
@@ -48,7 +48,7 @@ impl Tls {
         _conn: ConnId,
         _stream: &mut TcpStream,
         _into: &mut [u8],
-        _budget: &mut Share,
+        _budget: &mut ReadBudget,
     ) -> Got {
         match *self {}
     }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  bit 63        62      61     60 … 29          28 … 0
-//!  lingering | HTTP | host | generation (32) | slot (29)      or, with none of the three: 0 to 4
+//!  closing | HTTP | host | generation (32) | slot (29)      or, with none of the three: 0 to 4
 //! ```
 //!
 //! Or, for an outbound connection, with bit 60 alone of the upper four: its generation (32 bits) above its
@@ -24,13 +24,13 @@ pub const WAKER: Token = Token(2);
 /// The HTTP listener.
 pub const HTTP_LISTENER: Token = Token(3);
 /// The timer of the next deadline.
-pub const ALARM: Token = Token(4);
+pub const TIMERFD: Token = Token(4);
 /// Set in the token of every HTTP connection; the bits below are the web room's own.
 pub const HTTP_BIT: usize = 1 << 62;
 
-const OUT_BIT: usize = 1 << 60;
-const OUT_PLACE_BITS: u32 = 16;
-const LINGERING_BIT: usize = 1 << 63;
+const OUTBOUND_BIT: usize = 1 << 60;
+const OUTBOUND_PLACE_BITS: u32 = 16;
+const CLOSING_BIT: usize = 1 << 63;
 const HOST_BIT: usize = 1 << 61;
 const SLOT_BITS: u32 = 29;
 const SLOT_MASK: usize = (1 << SLOT_BITS) - 1;
@@ -51,15 +51,15 @@ pub enum About {
     /// The mailbox: another thread has sent something.
     Waker,
     /// A deadline has come.
-    Alarm,
+    Timerfd,
     /// The HTTP listener, or one of its connections.
     Web,
     /// A host's connection.
     Host(ConnId),
     /// A connection that we opened.
-    Out,
-    /// A connection that is closed, at this place among those lingering.
-    Lingering(usize),
+    Outbound,
+    /// A connection that is closed, at this place among those closing.
+    Closing(usize),
 }
 
 impl About {
@@ -71,10 +71,10 @@ impl About {
             UDP => Self::Udp,
             WAKER => Self::Waker,
             HTTP_LISTENER => Self::Web,
-            ALARM => Self::Alarm,
-            Token(bits) if bits & LINGERING_BIT != 0 => Self::Lingering(bits & !LINGERING_BIT),
+            TIMERFD => Self::Timerfd,
+            Token(bits) if bits & CLOSING_BIT != 0 => Self::Closing(bits & !CLOSING_BIT),
             Token(bits) if bits & HTTP_BIT != 0 => Self::Web,
-            Token(bits) if bits & HOST_BIT == 0 => Self::Out,
+            Token(bits) if bits & HOST_BIT == 0 => Self::Outbound,
             // Both casts keep what the masks let through: 29 and 32 bits.
             Token(bits) => Self::Host(ConnId {
                 slot: (bits & SLOT_MASK) as u32,
@@ -85,20 +85,20 @@ impl About {
 }
 
 const _: () = assert!(
-    crate::limits::AK_DEVICES_MAX + crate::limits::REACH_PROBES_MAX < 1 << OUT_PLACE_BITS,
+    crate::limits::AK_DEVICES_MAX + crate::limits::REACH_PROBES_MAX < 1 << OUTBOUND_PLACE_BITS,
     "every place fits a token"
 );
 
 /// The token of a connection that we opened.
 #[must_use]
-pub const fn of_out(generation: u32, place: usize) -> Token {
-    Token(OUT_BIT | (generation as usize) << OUT_PLACE_BITS | place)
+pub const fn outbound(generation: u32, place: usize) -> Token {
+    Token(OUTBOUND_BIT | (generation as usize) << OUTBOUND_PLACE_BITS | place)
 }
 
 /// The place in such a token.
 #[must_use]
-pub const fn out_place(token: Token) -> usize {
-    token.0 & ((1 << OUT_PLACE_BITS) - 1)
+pub const fn outbound_place(token: Token) -> usize {
+    token.0 & ((1 << OUTBOUND_PLACE_BITS) - 1)
 }
 
 /// The token of a host's connection.
@@ -107,10 +107,10 @@ pub fn host(conn: ConnId) -> Token {
     Token(HOST_BIT | ((conn.generation as usize) << SLOT_BITS) | (conn.slot as usize & SLOT_MASK))
 }
 
-/// The token of the lingering connection at `place`.
+/// The token of the closing connection at `place`.
 #[must_use]
-pub fn lingering(place: usize) -> Token {
-    Token(LINGERING_BIT | place)
+pub fn closing(place: usize) -> Token {
+    Token(CLOSING_BIT | place)
 }
 
 #[cfg(test)]
@@ -135,8 +135,8 @@ mod tests {
         assert_eq!(About::of(UDP), About::Udp);
         assert_eq!(About::of(WAKER), About::Waker);
         assert_eq!(About::of(HTTP_LISTENER), About::Web);
-        assert_eq!(About::of(ALARM), About::Alarm);
+        assert_eq!(About::of(TIMERFD), About::Timerfd);
         assert_eq!(About::of(Token(HTTP_BIT | 7)), About::Web);
-        assert_eq!(About::of(lingering(7)), About::Lingering(7));
+        assert_eq!(About::of(closing(7)), About::Closing(7));
     }
 }

@@ -5,8 +5,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crossbeam_channel::Sender;
 
-use super::askers::WEB;
-use super::share::Slice;
+use super::read_budget::Slice;
+use super::requesters::WEB;
 use super::{Reactor, journal};
 use crate::codec::message::Datagram;
 use crate::codec::{Abnormal, decode_datagram};
@@ -71,8 +71,8 @@ impl Reactor {
 
     /// A handle asks.
     pub(super) fn handle_asks(&mut self, ask: Ask, reply: Sender<Answer>, at: Moment) {
-        match self.askers.add(reply.clone(), at.now) {
-            Some(asker) => self.ask(asker, ask, at),
+        match self.requesters.add(reply.clone(), at.now) {
+            Some(requester) => self.ask(requester, ask, at),
             None => {
                 let _ = reply.try_send(not_now("too many are waiting for an answer"));
             }
@@ -80,27 +80,30 @@ impl Reactor {
     }
 
     /// Passes a request to the core. During a stop it is refused.
-    pub(super) fn ask(&mut self, asker: u64, ask: Ask, at: Moment) {
+    pub(super) fn ask(&mut self, requester: u64, ask: Ask, at: Moment) {
         if self.stopping.is_some() {
-            self.respond(asker, not_now("the server is ending"));
+            self.respond(requester, not_now("the server is ending"));
             return;
         }
         let handled = self.handed_in(
             format_args!("an order or a question: handling it"),
             at,
-            Input::Ask { asker, ask },
+            Input::Ask {
+                asker: requester,
+                ask,
+            },
         );
         if !handled {
-            self.respond(asker, not_now("it failed inside the server"));
+            self.respond(requester, not_now("it failed inside the server"));
         }
         self.apply(at);
     }
 
     /// Answers a requester.
-    pub(super) fn respond(&mut self, asker: u64, answer: Answer) {
-        match asker & WEB {
-            0 => self.askers.respond(asker, answer),
-            _ => self.web.respond(asker, answer),
+    pub(super) fn respond(&mut self, requester: u64, answer: Answer) {
+        match requester & WEB {
+            0 => self.requesters.respond(requester, answer),
+            _ => self.web.respond(requester, answer),
         }
     }
 

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   socket ──▶ receive ──▶ one datagram, and from where
-//!   queue ──▶ outbox ──▶ sendmmsg ──▶ socket        the socket is full: wait until it is writable
+//!   queue ──▶ queue ──▶ sendmmsg ──▶ socket        the socket is full: wait until it is writable
 //! ```
 
 use std::io::{self, ErrorKind};
@@ -13,7 +13,7 @@ use mio::net::UdpSocket;
 use mio::{Interest, Registry};
 use socket2::{Domain, Protocol, Socket, Type};
 
-use super::outbox::Outbox;
+use super::datagram_queue::DatagramQueue;
 use super::stats::ReactorStats;
 use super::{send_many, token};
 use crate::handlers::ask::Datagram;
@@ -26,7 +26,7 @@ pub struct Udp {
     is_v6: bool,
     /// Something may be in its queue.
     pending: bool,
-    outbox: Outbox,
+    queue: DatagramQueue,
     /// It took no more; the kernel tells when it does again.
     blocked: bool,
 }
@@ -48,7 +48,7 @@ impl Udp {
             socket: UdpSocket::from_std(socket.into()),
             is_v6: addr.is_ipv6(),
             pending: true,
-            outbox: Outbox::default(),
+            queue: DatagramQueue::default(),
             blocked: false,
         })
     }
@@ -78,7 +78,7 @@ impl Udp {
     /// Returns whether a datagram may be left that the kernel will not report again.
     #[must_use]
     pub fn has_ready(&self) -> bool {
-        self.pending || (!self.blocked && !self.outbox.is_empty())
+        self.pending || (!self.blocked && !self.queue.is_empty())
     }
 
     /// Returns whether there may be a datagram to receive.
@@ -109,7 +109,7 @@ impl Udp {
     /// For how many more datagrams there is room.
     #[must_use]
     pub fn room(&self) -> usize {
-        self.outbox.room()
+        self.queue.room()
     }
 
     /// Puts a datagram behind those that wait. Not to be called without [`room`](Self::room): then it is
@@ -120,12 +120,12 @@ impl Udp {
         {
             datagram.to.set_ip(ip.to_ipv6_mapped().into());
         }
-        self.outbox.push(datagram);
+        self.queue.push(datagram);
     }
 
     /// Sends what waits, as far as the socket takes it.
     pub fn flush(&mut self, registry: &Registry, stats: &mut ReactorStats) {
-        if self.blocked || self.outbox.is_empty() {
+        if self.blocked || self.queue.is_empty() {
             return;
         }
         let socket = &self.socket;
@@ -133,7 +133,7 @@ impl Udp {
             [one] => socket.send_to(one.text.as_bytes(), one.to).map(|_| 1),
             many => send_many::send(socket, many),
         };
-        let flushed = self.outbox.flush(|datagrams| match send(datagrams) {
+        let flushed = self.queue.flush(|datagrams| match send(datagrams) {
             Err(error) if error.raw_os_error() == Some(libc::EMSGSIZE) => {
                 // The path to this address needs small packets. It is rare, and fragmentation is
                 // allowed for it.

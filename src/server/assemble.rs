@@ -15,9 +15,9 @@ use crate::handlers::reach::TargetRules;
 use crate::keys::Access;
 use crate::limits::{HOSTS_MAX, STORE_RETRY_MS_MAX};
 use crate::reactor::error::BindError;
-use crate::reactor::out::Outside;
+use crate::reactor::outbound::OutboundRules;
 use crate::reactor::tls::TlsSettings;
-use crate::reactor::{self, News, Tuning};
+use crate::reactor::{self, Reload, Tuning};
 use crate::store::Settings;
 use crate::store::address::StoreUrl;
 #[cfg(feature = "embedded")]
@@ -98,8 +98,8 @@ pub fn settings(config: &Config) -> reactor::Settings {
 }
 
 /// Parts of a new configuration that need no restart.
-pub fn news(config: &Config) -> News {
-    News {
+pub fn reload(config: &Config) -> Reload {
+    Reload {
         rules: rules(config),
         access: access(config),
         http: http_rules(config),
@@ -124,14 +124,14 @@ fn tls(_config: &Config) -> Option<TlsSettings> {
 }
 
 /// For the machines of devices and targets.
-fn outside(config: &Config) -> Outside {
+fn outside(config: &Config) -> OutboundRules {
     let targets = config.reach.targets.iter().map(|target| TargetRules {
         text: target.text.clone(),
         way: if target.is_udp { Way::Udp } else { Way::Tcp },
         addr: target.addr,
         wants_answer: target.wants_answer,
     });
-    Outside {
+    OutboundRules {
         devices: config.ak.devices.iter().map(device).collect(),
         period: config.reach.period,
         targets: targets.collect(),
@@ -247,9 +247,9 @@ mod tests {
         config.server.http_token = Some("a token of sixteen".to_owned());
         assert_eq!(rules(&config).timeout, Span::from_secs(7));
         assert_eq!(settings(&config).connections_per_ip, Some(3));
-        assert_eq!(news(&config).tuning.framing.limit, 100);
-        assert!(news(&config).tuning.offline_on_shutdown);
-        assert_eq!(news(&config).http.token, config.server.http_token);
+        assert_eq!(reload(&config).tuning.framing.limit, 100);
+        assert!(reload(&config).tuning.offline_on_shutdown);
+        assert_eq!(reload(&config).http.token, config.server.http_token);
         assert!(store_settings(&config).clear_on_done);
     }
 

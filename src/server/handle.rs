@@ -141,7 +141,7 @@ impl Handle {
     /// node's name, the number of connections and their keep-alive.
     pub fn reload(&self, config: Config) {
         // A server that has ended needs none; one that does not turn would not heed it.
-        if let Err(error) = self.send(Request::Reload(Box::new(assemble::news(&config)))) {
+        if let Err(error) = self.send(Request::Reload(Box::new(assemble::reload(&config)))) {
             log::error!(target: "reload", "not taken: {error}");
         }
     }

@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use super::super::double::stand_in;
+use super::super::test_double::test_double;
 use super::*;
 use crate::limits::{TURN_SLICE_FEW, TURN_SLICE_US};
 
@@ -24,7 +24,7 @@ fn who_is_known_is_read_and_answered_before_newcomers_that_spoke_first() {
     let mut others = newcomers(&mut rig, 3);
     let order = Rc::new(RefCell::new(Vec::new()));
     let seen = Rc::clone(&order);
-    let _stand_in = stand_in(move |input, _| {
+    let _stand_in = test_double(move |input, _| {
         if let Input::Message { conn, .. } = input {
             seen.borrow_mut().push(conn.slot);
         }
@@ -59,7 +59,7 @@ fn who_goes_is_read_behind_who_stays() {
     rig.until(|rig| rig.reactor.stats.frames == COUNT);
     let order = Rc::new(RefCell::new(Vec::new()));
     let seen = Rc::clone(&order);
-    let _stand_in = stand_in(move |input, _| {
+    let _stand_in = test_double(move |input, _| {
         match input {
             Input::Message { conn, .. } => seen.borrow_mut().push(("beats", conn.slot)),
             Input::Ended { conn, .. } => seen.borrow_mut().push(("goes", conn.slot)),
@@ -82,7 +82,7 @@ fn newcomers_beyond_a_slice_wait_for_the_next_turn_and_the_horizon_for_them() {
     let mut rig = Rig::new();
     let mut peers = newcomers(&mut rig, COUNT);
     // Each of them alone takes longer than a slice.
-    let _stand_in = stand_in(|input, _| {
+    let _stand_in = test_double(|input, _| {
         if let Input::Message { .. } = input {
             std::thread::sleep(Duration::from_micros(TURN_SLICE_US));
         }
@@ -113,10 +113,10 @@ fn bytes_that_are_no_whole_message_leave_a_newcomer_one() {
         peers[0].send(&[*byte]);
         rig.until(|rig| rig.reactor.stats.bytes_in == before + 1);
     }
-    let slots: Vec<bool> = (0..2).map(|slot| rig.is_newcomer(slot)).collect();
+    let slots: Vec<bool> = (0..2).map(|slot| rig.is_unproven(slot)).collect();
     assert_eq!(slots, [true, true]);
     peers[0].send(&bytes[bytes.len() - 1..]);
     rig.until(|rig| rig.reactor.stats.frames == 1);
-    let slots: Vec<bool> = (0..2).map(|slot| rig.is_newcomer(slot)).collect();
+    let slots: Vec<bool> = (0..2).map(|slot| rig.is_unproven(slot)).collect();
     assert_eq!(slots, [false, true]);
 }

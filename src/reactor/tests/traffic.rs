@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use std::net::UdpSocket;
 use std::rc::Rc;
 
-use super::super::double::{StandIn, stand_in};
+use super::super::test_double::{TestDouble, test_double};
 use super::*;
 use crate::codec::message::{Flag, Message, Push, Reply, Word};
 use crate::handlers::Flow;
@@ -41,11 +41,11 @@ struct Seen {
 
 /// Takes results: each header asks for its bytes, which are put together. Every piece for which
 /// `waits` says so is turned away first.
-fn take_results(mut waits: impl FnMut(usize) -> bool + 'static) -> (StandIn, Rc<RefCell<Seen>>) {
+fn take_results(mut waits: impl FnMut(usize) -> bool + 'static) -> (TestDouble, Rc<RefCell<Seen>>) {
     let seen = Rc::new(RefCell::new(Seen::default()));
     let shown = Rc::clone(&seen);
     let (mut left, mut pieces) = (0, 0);
-    let stand_in = stand_in(move |input, _| {
+    let test_double = test_double(move |input, _| {
         let mut seen = seen.borrow_mut();
         match input {
             Input::Message { incoming, .. } => match &incoming.message {
@@ -77,7 +77,7 @@ fn take_results(mut waits: impl FnMut(usize) -> bool + 'static) -> (StandIn, Rc<
             _ => None,
         }
     });
-    (stand_in, shown)
+    (test_double, shown)
 }
 
 impl Rig {
@@ -217,7 +217,7 @@ fn long_answers_to_short_questions_wait_until_the_peer_reads() {
         task: "AC1".to_owned(),
         commands: vec![("x".repeat(50_000), 1.0)],
     };
-    let _stand_in = stand_in(move |input, fx| match input {
+    let _stand_in = test_double(move |input, fx| match input {
         Input::Message { conn, incoming } if incoming.message.flag() == Flag::Book => {
             let (conn, flag, seq, word) = (*conn, Flag::Book, None, book());
             let reply = Reply { flag, seq, word };
@@ -257,7 +257,7 @@ fn long_answers_to_short_questions_wait_until_the_peer_reads() {
 fn datagrams_are_handed_in_and_what_is_no_message_is_counted() {
     let seen = Rc::new(RefCell::new(Vec::new()));
     let shown = Rc::clone(&seen);
-    let _stand_in = stand_in(move |input, _| match input {
+    let _stand_in = test_double(move |input, _| match input {
         Input::Datagram { from, incoming } => {
             if let Message::Answer(answer) = &incoming.message {
                 assert_ne!(answer.task.as_deref(), Some("panic"));
@@ -305,13 +305,13 @@ fn datagrams_are_handed_in_and_what_is_no_message_is_counted() {
 fn datagrams_that_wait_leave_with_the_turn() {
     let mut rig = Rig::new();
     let peer = UdpSocket::bind("127.0.0.1:0").unwrap();
-    peer.set_read_timeout(Some(PATIENCE)).unwrap();
+    peer.set_read_timeout(Some(TIMEOUT)).unwrap();
     for text in ["AC1", "AC2", "AC3"] {
         let (to, text) = (peer.local_addr().unwrap(), text.into());
         rig.reactor.udp.push(Datagram { to, text });
     }
     assert_eq!(
-        rig.reactor.patience(rig.reactor.clock.now(), None),
+        rig.reactor.poll_timeout(rig.reactor.clock.now(), None),
         Some(Span::ZERO)
     );
     rig.turn();
@@ -364,7 +364,7 @@ fn a_push_comes_as_a_frame_in_the_byte_order_of_its_connection() {
 fn who_asks_is_answered_and_nobody_waits_for_an_answer_that_cannot_come() {
     let asked = Rc::new(RefCell::new(Vec::new()));
     let shown = Rc::clone(&asked);
-    let _stand_in = stand_in(move |input, fx| match input {
+    let _stand_in = test_double(move |input, fx| match input {
         Input::Ask { asker, ask } => {
             match ask {
                 Ask::Tasks { .. } => {
@@ -398,7 +398,7 @@ fn who_asks_is_answered_and_nobody_waits_for_an_answer_that_cannot_come() {
         ask(&mut rig, Ask::CommandStatus { cid })
     });
     assert_eq!(ask(&mut rig, tasks()).recv(), Ok(Answer::Output(vec![7])));
-    assert_eq!(rig.reactor.stats().askers, 2);
+    assert_eq!(rig.reactor.stats().requesters, 2);
     for (asker, cid) in shown.borrow().iter().rev() {
         let answer = Answer::Output(cid.as_bytes().to_vec());
         let asker = *asker;
@@ -421,7 +421,10 @@ fn who_asks_is_answered_and_nobody_waits_for_an_answer_that_cannot_come() {
         cid,
     };
     assert!(not_now(&ask(&mut rig, nonsense)));
-    assert_eq!((rig.reactor.stats.panics, rig.reactor.askers.len()), (1, 0));
+    assert_eq!(
+        (rig.reactor.stats.panics, rig.reactor.requesters.len()),
+        (1, 0)
+    );
     rig.reactor.begin_stop(at);
     assert!(not_now(&ask(&mut rig, tasks())));
 }

@@ -8,7 +8,7 @@ use rustls::ServerConnection;
 use rustls::pki_types::CertificateDer;
 
 use super::super::connection::{Flushed, Got};
-use super::super::share::Share;
+use super::super::read_budget::ReadBudget;
 use super::TlsSettings;
 use super::records::{Metered, Records};
 use crate::certificates::error_in_words;
@@ -65,7 +65,7 @@ impl Channel {
         &mut self,
         stream: &mut (impl Read + Write),
         into: &mut [u8],
-        budget: &mut Share,
+        budget: &mut ReadBudget,
         steps: &mut usize,
     ) -> Got {
         loop {
@@ -202,7 +202,7 @@ mod tests {
     fn say(client: &mut ClientConnection, channel: &mut Channel) -> Got {
         let mut socket = Socket::default();
         client.write_tls(socket.came.get_mut()).unwrap();
-        let (mut budget, mut steps) = (Share::among(1), 8);
+        let (mut budget, mut steps) = (ReadBudget::among(1), 8);
         let got = channel.read(&mut socket, &mut [0; 1_024], &mut budget, &mut steps);
         channel.send(&mut socket.gone, &mut 0);
         client.read_tls(&mut &socket.gone[..]).unwrap();
@@ -219,7 +219,7 @@ mod tests {
 
     /// Reads as in one turn of a connection. Returns the bytes taken from the socket, and the plain
     /// bytes.
-    fn turn(channel: &mut Channel, socket: &mut Socket, mut budget: Share) -> (usize, usize) {
+    fn turn(channel: &mut Channel, socket: &mut Socket, mut budget: ReadBudget) -> (usize, usize) {
         let (before, mut plain) = (socket.left(), 0);
         let mut into = vec![0; 65_536];
         while budget.bytes > 0 {
@@ -249,9 +249,9 @@ mod tests {
         }
         let mut counted = Records::default();
         for frames in [1, 16, 256] {
-            let budget = Share {
+            let budget = ReadBudget {
                 records: frames,
-                ..Share::among(1)
+                ..ReadBudget::among(1)
             };
             let from = socket.came.position() as usize;
             let (taken, _) = turn(&mut channel, &mut socket, budget);
@@ -261,11 +261,11 @@ mod tests {
         // Each turn gets on, and nothing is lost.
         let mut plain = 0;
         while socket.left() > 0 {
-            let (taken, some) = turn(&mut channel, &mut socket, Share::among(1_000_000));
+            let (taken, some) = turn(&mut channel, &mut socket, ReadBudget::among(1_000_000));
             assert!(taken > 0);
             plain += some;
         }
-        plain += turn(&mut channel, &mut socket, Share::among(1)).1;
+        plain += turn(&mut channel, &mut socket, ReadBudget::among(1)).1;
         assert!(plain >= 30, "{plain}");
     }
 
@@ -279,9 +279,9 @@ mod tests {
                 client.writer().write_all(b"x").unwrap();
             }
             client.write_tls(socket.came.get_mut()).unwrap();
-            let budget = Share {
+            let budget = ReadBudget {
                 bytes: 2_000,
-                ..Share::among(1)
+                ..ReadBudget::among(1)
             };
             let (taken, _) = turn(&mut channel, &mut socket, budget);
             assert!(taken > 0 && taken <= 2_000, "{taken} bytes");
@@ -299,7 +299,7 @@ mod tests {
             socket.came.get_mut().extend([22, 3, 1, 0, 1, *byte]);
         }
         let mut steps = 1;
-        let mut budget = Share::among(1_000_000);
+        let mut budget = ReadBudget::among(1_000_000);
         let before = socket.left();
         let got = channel.read(&mut socket, &mut [0; 64], &mut budget, &mut steps);
         assert_eq!(got, Got::Later);
@@ -307,7 +307,7 @@ mod tests {
         assert!(before - socket.left() <= 8_192);
         // It gets on all the same.
         for _ in 0..64 {
-            channel.read(&mut socket, &mut [0; 64], &mut Share::among(1), &mut 8);
+            channel.read(&mut socket, &mut [0; 64], &mut ReadBudget::among(1), &mut 8);
         }
         assert!(channel.has_unsent(), "the server's first flight");
     }

@@ -20,7 +20,7 @@ use mio::net::TcpStream;
 
 use self::channel::Channel;
 use super::connection::{Flushed, Got};
-use super::share::Share;
+use super::read_budget::ReadBudget;
 use crate::certificates::{self, Clients};
 use crate::ids::ConnId;
 use crate::limits::{
@@ -124,7 +124,7 @@ impl Tls {
         conn: ConnId,
         stream: &mut TcpStream,
         into: &mut [u8],
-        budget: &mut Share,
+        budget: &mut ReadBudget,
     ) -> Got {
         match self.channels.get_mut(conn.slot as usize) {
             Some(Some(channel)) => {

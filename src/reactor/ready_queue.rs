@@ -8,31 +8,31 @@ use crate::ids::ConnId;
 /// The lines, in the order of service: each for a slice of the turn, behind the connections that
 /// have just sent something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Line {
+pub enum ReadQueue {
     /// Connections that used their budget and have more.
-    Ready,
+    OverBudget,
     /// Connections of hosts that were sent a task. All of them answer at once; no other host
     /// depends on it.
-    Asked,
+    Dispatched,
     /// Connections that arrive or leave.
-    Behind,
+    Transient,
 }
 
-impl Line {
+impl ReadQueue {
     /// All of them, in their order.
-    pub const ALL: [Self; 3] = [Self::Ready, Self::Asked, Self::Behind];
+    pub const ALL: [Self; 3] = [Self::OverBudget, Self::Dispatched, Self::Transient];
 }
 
 /// First in, first out. Each connection is in it once at most, which its own flag sees to, so it
 /// is never longer than the table of connections.
 #[derive(Debug, Default)]
-pub struct StillReady {
+pub struct ReadyQueue {
     queue: VecDeque<ConnId>,
     /// Remaining connections of this turn; later ones wait for the next.
     round: usize,
 }
 
-impl StillReady {
+impl ReadyQueue {
     /// Puts `conn` behind everyone else.
     pub fn push(&mut self, conn: ConnId) {
         self.queue.push_back(conn);
@@ -50,7 +50,7 @@ impl StillReady {
     }
 
     /// Gives back the memory of what is not in use.
-    pub fn tidy(&mut self) {
+    pub fn trim(&mut self) {
         self.queue.shrink_to_fit();
     }
 
@@ -85,7 +85,7 @@ mod tests {
 
     #[test]
     fn who_comes_back_during_a_turn_waits_for_the_next_behind_everyone() {
-        let mut ready = StillReady::default();
+        let mut ready = ReadyQueue::default();
         ready.push(conn(1));
         ready.push(conn(2));
         ready.begin();

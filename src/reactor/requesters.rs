@@ -9,45 +9,46 @@ use crate::handlers::ask::Answer;
 use crate::limits::{ASKER_S_MAX, ASKERS_MAX};
 use crate::time::{Instant, Span};
 
-/// The bit in the number of every asker that is the web's.
+/// The bit in the number of every requester that is the web's.
 pub const WEB: u64 = 1 << 63;
 
 /// One that waits.
 #[derive(Debug)]
-struct Asker {
+struct Requester {
     reply: Sender<Answer>,
     since: Instant,
 }
 
 /// The waiting handles.
 #[derive(Debug, Default)]
-pub struct Askers {
-    waiting: HashMap<u64, Asker>,
+pub struct Requesters {
+    waiting: HashMap<u64, Requester>,
     last: u64,
 }
 
-impl Askers {
+impl Requesters {
     /// One more, and its number; none when there are too many.
     pub fn add(&mut self, reply: Sender<Answer>, now: Instant) -> Option<u64> {
         if self.waiting.len() >= ASKERS_MAX {
             // Requesters have given up after so long.
             let oldest = Span::from_secs(ASKER_S_MAX);
-            self.waiting.retain(|_, asker| asker.since + oldest > now);
+            self.waiting
+                .retain(|_, requester| requester.since + oldest > now);
         }
         if self.waiting.len() >= ASKERS_MAX {
             return None;
         }
         self.last += 1;
         let since = now;
-        self.waiting.insert(self.last, Asker { reply, since });
+        self.waiting.insert(self.last, Requester { reply, since });
         Some(self.last)
     }
 
     /// Answers one requester. If it has stopped waiting, the answer is dropped.
-    pub fn respond(&mut self, asker: u64, answer: Answer) {
-        if let Some(asker) = self.waiting.remove(&asker) {
+    pub fn respond(&mut self, requester: u64, answer: Answer) {
+        if let Some(requester) = self.waiting.remove(&requester) {
             // The channel has room for its one answer; only a dropped receiver refuses it.
-            let _ = asker.reply.try_send(answer);
+            let _ = requester.reply.try_send(answer);
         }
     }
 
@@ -75,35 +76,35 @@ mod tests {
 
     #[test]
     fn each_gets_its_own_answer_once() {
-        let mut askers = Askers::default();
+        let mut requesters = Requesters::default();
         let ends: Vec<_> = (0..3)
             .map(|_| {
                 let (reply, end) = bounded(1);
-                (askers.add(reply, Instant::ZERO).unwrap(), end)
+                (requesters.add(reply, Instant::ZERO).unwrap(), end)
             })
             .collect();
-        for (asker, _) in ends.iter().rev() {
-            askers.respond(*asker, output(*asker as u8));
-            askers.respond(*asker, output(0));
+        for (requester, _) in ends.iter().rev() {
+            requesters.respond(*requester, output(*requester as u8));
+            requesters.respond(*requester, output(0));
         }
-        for (asker, end) in &ends {
-            assert_eq!(asker & WEB, 0);
-            assert_eq!(end.try_recv(), Ok(output(*asker as u8)));
+        for (requester, end) in &ends {
+            assert_eq!(requester & WEB, 0);
+            assert_eq!(end.try_recv(), Ok(output(*requester as u8)));
             assert!(end.try_recv().is_err());
         }
-        assert!(askers.is_empty());
+        assert!(requesters.is_empty());
     }
 
     #[test]
     fn there_are_never_too_many_and_who_gave_up_long_ago_makes_room() {
-        let mut askers = Askers::default();
+        let mut requesters = Requesters::default();
         let (reply, _end) = bounded(1);
         for _ in 0..ASKERS_MAX {
-            assert!(askers.add(reply.clone(), Instant::ZERO).is_some());
+            assert!(requesters.add(reply.clone(), Instant::ZERO).is_some());
         }
-        assert_eq!(askers.add(reply.clone(), Instant::ZERO), None);
+        assert_eq!(requesters.add(reply.clone(), Instant::ZERO), None);
         let later = Instant::ZERO + Span::from_secs(ASKER_S_MAX);
-        assert!(askers.add(reply, later).is_some());
-        assert_eq!(askers.len(), 1);
+        assert!(requesters.add(reply, later).is_some());
+        assert_eq!(requesters.len(), 1);
     }
 }

@@ -15,21 +15,21 @@ use crate::limits::{LINGER_MS, LINGERING_MAX, READ_BYTES_PER_TURN_MAX};
 use crate::time::{Instant, Span};
 
 #[derive(Debug)]
-struct Lingerer {
+struct Closed {
     stream: TcpStream,
     until: Instant,
 }
 
 /// A ring of fixed size: a new one takes the place of the oldest.
 #[derive(Debug)]
-pub struct Lingering {
-    ring: [Option<Lingerer>; LINGERING_MAX],
+pub struct Closing {
+    ring: [Option<Closed>; LINGERING_MAX],
     next: usize,
     /// There may be closing connections.
     any: bool,
 }
 
-impl Default for Lingering {
+impl Default for Closing {
     fn default() -> Self {
         Self {
             ring: std::array::from_fn(|_| None),
@@ -39,17 +39,17 @@ impl Default for Lingering {
     }
 }
 
-impl Lingering {
+impl Closing {
     /// Shuts our side of `stream` and keeps it for its peer's sake. If the kernel will not, it is closed.
     pub fn keep(&mut self, mut stream: TcpStream, now: Instant, registry: &Registry) {
-        let token = token::lingering(self.next);
+        let token = token::closing(self.next);
         let kept = stream.shutdown(Shutdown::Write).is_ok()
             && registry
                 .reregister(&mut stream, token, Interest::READABLE)
                 .is_ok();
         if kept {
             let until = now + Span::from_millis(LINGER_MS);
-            self.ring[self.next] = Some(Lingerer { stream, until });
+            self.ring[self.next] = Some(Closed { stream, until });
             self.any = true;
             self.next = (self.next + 1) % LINGERING_MAX;
         }

@@ -17,7 +17,7 @@ const LOOK_EVERY: Span = Span::from_secs(1);
 /// Detector for the end of a storm. *Work* is everything that takes memory for a while: connections
 /// accepted, buffers lent, operations sent.
 #[derive(Debug, Default)]
-pub struct Tidy {
+pub struct Trim {
     looked: Instant,
     /// All work up to then.
     work: u64,
@@ -27,7 +27,7 @@ pub struct Tidy {
     again: Option<Instant>,
 }
 
-impl Tidy {
+impl Trim {
     /// Returns whether a storm is over, so that its memory may be returned. `work` is the total so
     /// far.
     pub fn is_due(&mut self, now: Instant, work: u64) -> bool {
@@ -67,34 +67,34 @@ mod tests {
 
     #[test]
     fn it_is_due_when_a_storm_is_over_and_not_while_it_lasts() {
-        let mut tidy = Tidy::default();
+        let mut trim = Trim::default();
         let mut work = 0;
         for second in 1..10 {
             work += STORM_WORK_MIN;
-            assert!(!tidy.is_due(at(second), work));
+            assert!(!trim.is_due(at(second), work));
         }
-        assert_eq!(tidy.next(), Some(at(10)));
-        assert!(tidy.is_due(at(10), work + 1));
-        assert!(!tidy.is_due(at(11), work + 1));
+        assert_eq!(trim.next(), Some(at(10)));
+        assert!(trim.is_due(at(10), work + 1));
+        assert!(!trim.is_due(at(11), work + 1));
     }
 
     #[test]
     fn once_more_it_is_when_nothing_of_the_storm_is_left_anywhere() {
-        let mut tidy = Tidy::default();
+        let mut trim = Trim::default();
         let again = at(10) + AGAIN_AFTER;
-        assert!(!tidy.is_due(at(9), STORM_WORK_MIN));
-        assert!(tidy.is_due(at(10), STORM_WORK_MIN));
-        assert_eq!(tidy.next(), Some(again));
-        assert!(!tidy.is_due(at(11), STORM_WORK_MIN));
-        assert!(tidy.is_due(again, STORM_WORK_MIN));
-        assert_eq!(tidy.next(), None);
-        assert!(!tidy.is_due(again + LOOK_EVERY, STORM_WORK_MIN));
+        assert!(!trim.is_due(at(9), STORM_WORK_MIN));
+        assert!(trim.is_due(at(10), STORM_WORK_MIN));
+        assert_eq!(trim.next(), Some(again));
+        assert!(!trim.is_due(at(11), STORM_WORK_MIN));
+        assert!(trim.is_due(again, STORM_WORK_MIN));
+        assert_eq!(trim.next(), None);
+        assert!(!trim.is_due(again + LOOK_EVERY, STORM_WORK_MIN));
     }
 
     #[test]
     fn a_little_work_all_the_time_is_given_back_now_and_then() {
-        let mut tidy = Tidy::default();
-        let due = (1..=1_000).filter(|second| tidy.is_due(at(*second), 100 * second));
+        let mut trim = Trim::default();
+        let due = (1..=1_000).filter(|second| trim.is_due(at(*second), 100 * second));
         // Twice each time.
         let expected = 2 * (100 * 1_000 / STORM_WORK_MIN);
         assert!(due.count().abs_diff(expected as usize) <= 2);

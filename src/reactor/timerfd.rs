@@ -22,13 +22,13 @@ use crate::time::{Instant, Span};
 
 /// The timer descriptor.
 #[derive(Debug)]
-pub struct Alarm {
+pub struct Timerfd {
     timer: OwnedFd,
     /// Time at which it fires, or fired.
     set: Option<Instant>,
 }
 
-impl Alarm {
+impl Timerfd {
     /// A timer that is not set, known to the loop behind `registry`.
     ///
     /// # Errors
@@ -38,7 +38,7 @@ impl Alarm {
         let timer = timerfd_create(TimerfdClockId::Monotonic, flags)?;
         registry.register(
             &mut SourceFd(&timer.as_raw_fd()),
-            token::ALARM,
+            token::TIMERFD,
             Interest::READABLE,
         )?;
         Ok(Self { timer, set: None })
@@ -79,7 +79,7 @@ mod tests {
     fn a_wait_ends_with_it_however_often_it_is_set_and_it_is_set_only_for_something_earlier() {
         let mut poll = Poll::new().unwrap();
         let mut events = Events::with_capacity(8);
-        let mut alarm = Alarm::new(poll.registry()).unwrap();
+        let mut alarm = Timerfd::new(poll.registry()).unwrap();
         let (hour, soon) = (Span::from_secs(3_600), Span::from_millis(1));
         let mut now = Instant::ZERO;
         for _ in 0..3 {
@@ -92,7 +92,7 @@ mod tests {
             assert_eq!(alarm.set, Some(now + soon));
             let deadline = Some(Duration::from_secs(30));
             poll.poll(&mut events, deadline).unwrap();
-            assert!(events.iter().any(|event| event.token() == token::ALARM));
+            assert!(events.iter().any(|event| event.token() == token::TIMERFD));
             now = now + soon;
         }
     }

@@ -9,28 +9,28 @@ use crate::handlers::{Flow, Input};
 type Answers = dyn FnMut(&Input<'_>, &mut Effects) -> Option<Flow>;
 
 thread_local! {
-    static STANDING_IN: RefCell<Option<Box<Answers>>> = const { RefCell::new(None) };
+    static CURRENT: RefCell<Option<Box<Answers>>> = const { RefCell::new(None) };
 }
 
 /// While it lives, on this thread, its answers are asked for before the core's.
 #[must_use]
-pub struct StandIn;
+pub struct TestDouble;
 
 /// Makes `answers` answer in place of the core.
-pub fn stand_in(
+pub fn test_double(
     answers: impl FnMut(&Input<'_>, &mut Effects) -> Option<Flow> + 'static,
-) -> StandIn {
-    STANDING_IN.set(Some(Box::new(answers)));
-    StandIn
+) -> TestDouble {
+    CURRENT.set(Some(Box::new(answers)));
+    TestDouble
 }
 
-impl Drop for StandIn {
+impl Drop for TestDouble {
     fn drop(&mut self) {
-        STANDING_IN.set(None);
+        CURRENT.set(None);
     }
 }
 
 /// Response of the test double, if there is one and it has a response.
 pub fn answers(input: &Input<'_>, fx: &mut Effects) -> Option<Flow> {
-    STANDING_IN.with_borrow_mut(|answers| answers.as_mut()?(input, fx))
+    CURRENT.with_borrow_mut(|answers| answers.as_mut()?(input, fx))
 }

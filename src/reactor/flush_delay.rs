@@ -15,14 +15,14 @@ use crate::time::{Instant, Span};
 
 /// The delay of one loop.
 #[derive(Debug, Default)]
-pub struct Gather {
+pub struct FlushDelay {
     /// Earliest time of the next batch.
     next: Instant,
     /// Something waits for that, as of this turn.
     waiting: bool,
 }
 
-impl Gather {
+impl FlushDelay {
     /// Starts a turn. Waiting changes may have left with another batch, or be obsolete since the
     /// store went away.
     pub fn begin(&mut self) {
@@ -55,18 +55,18 @@ mod tests {
 
     #[test]
     fn the_first_goes_at_once_and_those_close_behind_it_together() {
-        let mut gather = Gather::default();
+        let mut delay = FlushDelay::default();
         let pause = Span::from_millis(GATHER_STATE_MS);
         let now = Instant::ZERO + Span::from_secs(1);
-        assert!(gather.may_go(now));
-        gather.gone(now);
-        assert_eq!(gather.due(), None, "nothing waits");
+        assert!(delay.may_go(now));
+        delay.gone(now);
+        assert_eq!(delay.due(), None, "nothing waits");
         let soon = now + pause.part(2);
-        assert!(!gather.may_go(soon));
-        assert_eq!(gather.due(), Some(now + pause));
-        gather.begin();
-        assert_eq!(gather.due(), None, "nothing is left to wait");
-        assert!(gather.may_go(now + pause));
-        assert_eq!(gather.due(), None);
+        assert!(!delay.may_go(soon));
+        assert_eq!(delay.due(), Some(now + pause));
+        delay.begin();
+        assert_eq!(delay.due(), None, "nothing is left to wait");
+        assert!(delay.may_go(now + pause));
+        assert_eq!(delay.due(), None);
     }
 }

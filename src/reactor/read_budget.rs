@@ -9,7 +9,7 @@ use crate::time::{Instant, Span};
 
 /// The remaining budget.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Share {
+pub struct ReadBudget {
     /// Bytes to be read.
     pub bytes: usize,
     /// Frames to be handled.
@@ -18,7 +18,7 @@ pub struct Share {
     pub records: usize,
 }
 
-impl Share {
+impl ReadBudget {
     /// The share of each of `ready` connections.
     #[must_use]
     pub fn among(ready: usize) -> Self {
@@ -84,7 +84,7 @@ impl Slice {
     }
 }
 
-impl Default for Share {
+impl Default for ReadBudget {
     fn default() -> Self {
         Self::among(1)
     }
@@ -96,11 +96,11 @@ mod tests {
 
     #[test]
     fn few_get_much_and_many_get_little() {
-        let alone = Share::among(1);
+        let alone = ReadBudget::among(1);
         assert_eq!(alone.frames, FRAMES_PER_TURN_MAX);
         assert_eq!(alone.bytes, READ_BYTES_PER_TURN_MAX);
-        assert_eq!(Share::among(0), alone);
-        let crowd = Share::among(1_000_000);
+        assert_eq!(ReadBudget::among(0), alone);
+        let crowd = ReadBudget::among(1_000_000);
         assert_eq!(crowd.frames, FRAMES_PER_TURN_MIN);
         assert_eq!(crowd.bytes, READ_BYTES_PER_TURN_MIN);
     }
@@ -124,8 +124,8 @@ mod tests {
     #[test]
     fn a_crowd_together_takes_no_more_than_a_turn_has() {
         for ready in 1..=FRAMES_PER_TURN_ALL / FRAMES_PER_TURN_MIN {
-            assert!(ready * Share::among(ready).frames <= FRAMES_PER_TURN_ALL);
-            assert!(ready * Share::among(ready).bytes <= READ_BYTES_PER_TURN_ALL);
+            assert!(ready * ReadBudget::among(ready).frames <= FRAMES_PER_TURN_ALL);
+            assert!(ready * ReadBudget::among(ready).bytes <= READ_BYTES_PER_TURN_ALL);
         }
     }
 }

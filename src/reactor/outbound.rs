@@ -36,7 +36,7 @@ const EARLY_BYTES: usize = 1_024;
 
 /// Configured devices and targets.
 #[derive(Clone, Debug, Default)]
-pub struct Outside {
+pub struct OutboundRules {
     /// The devices, in order.
     pub devices: Vec<DeviceRules>,
     /// Interval between two tries of a target.
@@ -45,7 +45,7 @@ pub struct Outside {
     pub targets: Vec<TargetRules>,
 }
 
-impl Outside {
+impl OutboundRules {
     /// Number of descriptors that all of it needs at once.
     #[must_use]
     pub fn descriptors(&self) -> usize {
@@ -55,7 +55,7 @@ impl Outside {
 
 /// Outbound connections of devices and targets.
 #[derive(Debug)]
-pub struct Out {
+pub struct Outbound {
     clock: Clock,
     wires: Slab<Wire>,
     places: HashMap<Link, usize>,
@@ -73,7 +73,7 @@ pub struct Out {
     is_used: bool,
 }
 
-impl Out {
+impl Outbound {
     /// Creates it without devices and targets.
     #[must_use]
     pub fn new(clock: Clock) -> Self {
@@ -95,8 +95,8 @@ impl Out {
     }
 
     /// Takes the devices and targets of a configuration.
-    pub fn set(&mut self, outside: Outside, registry: &Registry, at: Moment) {
-        let Outside {
+    pub fn set(&mut self, outside: OutboundRules, registry: &Registry, at: Moment) {
+        let OutboundRules {
             devices,
             period,
             targets,
@@ -170,7 +170,7 @@ impl Out {
                     (Fate::Ended { failure, took }, false)
                 }
             };
-            self.tell(link, fate, at);
+            self.deliver(link, fate, at);
             self.act(registry, at);
             if !goes_on {
                 break;
@@ -190,18 +190,18 @@ impl Out {
         }
     }
 
-    /// Deadlines, against a horizon of its own: `before_wait` and `all_told` are the turn's. Returns the next one.
+    /// Deadlines, against a horizon of its own: `before_wait` and `all_reported` are the turn's. Returns the next one.
     pub fn tick(
         &mut self,
         before_wait: Instant,
-        all_told: bool,
+        all_reported: bool,
         registry: &Registry,
         at: Moment,
     ) -> Option<Instant> {
         if self.is_stopped || !self.is_used {
             return None;
         }
-        let complete = all_told && self.queue.is_empty();
+        let complete = all_reported && self.queue.is_empty();
         let judge = self.horizon.turn(before_wait, complete, true).min(at.now);
         let devices = self.devices.tick(judge, at, &mut self.wishes);
         let targets = self.targets.tick(judge, at, &mut self.wishes);
@@ -237,7 +237,7 @@ impl Out {
     }
 
     /// Takes the events and log lines since the last call.
-    pub fn take_news(&mut self) -> (Vec<News>, Vec<Note>) {
+    pub fn take_events(&mut self) -> (Vec<News>, Vec<Note>) {
         let Wishes { news, notes, .. } = &mut self.wishes;
         (std::mem::take(news), std::mem::take(notes))
     }
@@ -251,14 +251,14 @@ impl Out {
     }
 
     /// Tells the machine of a link what became of it. A panic in there ends that link alone.
-    fn tell(&mut self, link: Link, fate: Fate<'_>, at: Moment) {
+    fn deliver(&mut self, link: Link, fate: Fate<'_>, at: Moment) {
         let (devices, targets) = (&mut self.devices, &mut self.targets);
         let wishes = &mut self.wishes;
-        let told = catch_unwind(AssertUnwindSafe(|| match link.owner {
+        let handled = catch_unwind(AssertUnwindSafe(|| match link.owner {
             Owner::Device => devices.fate(at, link, fate, wishes),
             Owner::Target => targets.fate(at, link, fate, wishes),
         }));
-        if told.is_err() {
+        if handled.is_err() {
             self.panics += 1;
             log::error!(target: "panic", "a link to be closed: handling what came of it failed");
             self.wishes.acts.push(Act::Hang { link });
@@ -291,7 +291,7 @@ impl Out {
         let entry = self.wires.vacant_entry();
         let place = entry.key();
         self.generation = self.generation.wrapping_add(1);
-        let token = token::of_out(self.generation, place);
+        let token = token::outbound(self.generation, place);
         let dialed = self.clock.now();
         match Wire::dial(link, token, way, to, dialed, registry) {
             Ok(wire) => {
@@ -300,7 +300,7 @@ impl Out {
             }
             Err(failure) => {
                 let took = self.clock.now().since(dialed);
-                self.tell(link, Fate::Ended { failure, took }, at);
+                self.deliver(link, Fate::Ended { failure, took }, at);
             }
         }
     }
@@ -315,7 +315,7 @@ impl Out {
         if let Err(failure) = self.wires[place].send(bytes) {
             let took = self.clock.now().since(self.wires[place].dialed);
             self.forget(place);
-            self.tell(link, Fate::Ended { failure, took }, at);
+            self.deliver(link, Fate::Ended { failure, took }, at);
         }
     }
 
@@ -329,7 +329,7 @@ impl Out {
                 Got::Bytes { bytes, more } => {
                     let acts = self.wishes.acts.len();
                     let bytes = &early[..bytes];
-                    self.tell(link, Fate::Early { bytes }, at);
+                    self.deliver(link, Fate::Early { bytes }, at);
                     let is_over = self.wishes.acts.len() > acts;
                     if is_over || !more {
                         return !is_over;
@@ -338,7 +338,7 @@ impl Out {
                 Got::Ended(failure) => {
                     let took = self.clock.now().since(wire.dialed);
                     self.forget(place);
-                    self.tell(link, Fate::Ended { failure, took }, at);
+                    self.deliver(link, Fate::Ended { failure, took }, at);
                     return false;
                 }
             }
@@ -355,7 +355,7 @@ impl Out {
 
     /// The place of a wire that is still there.
     fn place_of(&self, token: Token) -> Option<usize> {
-        let place = token::out_place(token);
+        let place = token::outbound_place(token);
         let wire = self.wires.get(place)?;
         (wire.token == token).then_some(place)
     }
@@ -376,7 +376,7 @@ impl From<&std::io::Error> for Failure {
     }
 }
 
-impl Measured for Out {
+impl Measured for Outbound {
     const METRICS: &'static [Metric<Self>] = &[Metric::new(
         "anthill_out_panics_total",
         "Panics that ended one outbound connection.",

@@ -9,7 +9,7 @@ use crate::limits::SENDS_PER_TURN_MAX;
 
 /// First in, first out; as many as are sent in one turn.
 #[derive(Debug, Default)]
-pub struct Outbox {
+pub struct DatagramQueue {
     queue: VecDeque<Datagram>,
     /// The socket took no more the last time.
     blocked: bool,
@@ -28,7 +28,7 @@ pub struct Flushed {
     pub was_blocked: bool,
 }
 
-impl Outbox {
+impl DatagramQueue {
     /// Returns whether the queue is empty.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -87,15 +87,15 @@ impl Outbox {
 mod tests {
     use super::*;
 
-    fn outbox(datagrams: usize) -> Outbox {
-        let mut outbox = Outbox::default();
+    fn queue(datagrams: usize) -> DatagramQueue {
+        let mut queue = DatagramQueue::default();
         for number in 0..datagrams {
-            outbox.push(Datagram {
+            queue.push(Datagram {
                 to: "127.0.0.1:6655".parse().unwrap(),
                 text: number.to_string().into(),
             });
         }
-        outbox
+        queue
     }
 
     fn error(errno: i32) -> io::Result<usize> {
@@ -104,11 +104,11 @@ mod tests {
 
     /// Sends one at a time unless `trouble` says otherwise; what went out, and what the flush came to.
     fn flush(
-        outbox: &mut Outbox,
+        queue: &mut DatagramQueue,
         mut trouble: impl FnMut(&str) -> Option<io::Result<usize>>,
     ) -> (Vec<String>, Flushed) {
         let mut out = Vec::new();
-        let flushed = outbox.flush(|datagrams| {
+        let flushed = queue.flush(|datagrams| {
             let first = &datagrams[0].text;
             trouble(first).unwrap_or_else(|| {
                 out.push(first.to_string());
@@ -120,22 +120,22 @@ mod tests {
 
     #[test]
     fn a_socket_that_is_full_keeps_the_rest_in_its_order() {
-        let mut outbox = outbox(5);
-        let (out, flushed) = flush(&mut outbox, |text| {
+        let mut queue = queue(5);
+        let (out, flushed) = flush(&mut queue, |text| {
             (text == "2").then(|| error(libc::EAGAIN))
         });
         assert_eq!((out.len(), flushed.blocked, flushed.failed), (2, true, 0));
-        let (out, flushed) = flush(&mut outbox, |_| None);
+        let (out, flushed) = flush(&mut queue, |_| None);
         assert_eq!(out, ["2", "3", "4"]);
-        assert!(flushed.was_blocked && !flushed.blocked && outbox.is_empty());
-        assert!(!flush(&mut outbox, |_| None).1.was_blocked);
+        assert!(flushed.was_blocked && !flushed.blocked && queue.is_empty());
+        assert!(!flush(&mut queue, |_| None).1.was_blocked);
     }
 
     #[test]
     fn an_error_left_by_something_earlier_costs_nobody_a_datagram() {
-        let mut outbox = outbox(4);
+        let mut queue = queue(4);
         let mut errors = 3;
-        let (out, flushed) = flush(&mut outbox, |_| {
+        let (out, flushed) = flush(&mut queue, |_| {
             errors -= 1;
             (errors % 2 == 0 && errors >= 0).then(|| error(libc::ECONNREFUSED))
         });
@@ -145,9 +145,9 @@ mod tests {
 
     #[test]
     fn one_that_cannot_be_sent_is_dropped_and_the_others_go() {
-        let mut outbox = outbox(4);
+        let mut queue = queue(4);
         let mut interrupted = false;
-        let (out, flushed) = flush(&mut outbox, |text| match text {
+        let (out, flushed) = flush(&mut queue, |text| match text {
             "1" => Some(error(libc::ENETUNREACH)),
             "3" if !std::mem::replace(&mut interrupted, true) => Some(error(libc::EINTR)),
             _ => None,
@@ -158,7 +158,7 @@ mod tests {
 
     #[test]
     fn there_are_never_more_than_a_turn_sends() {
-        let outbox = outbox(SENDS_PER_TURN_MAX);
-        assert_eq!(outbox.room(), 0);
+        let queue = queue(SENDS_PER_TURN_MAX);
+        assert_eq!(queue.room(), 0);
     }
 }
