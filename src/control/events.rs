@@ -200,7 +200,7 @@ mod tests {
     use crate::time::UnixMs;
 
     #[test]
-    fn a_message_is_two_lines_whatever_it_says() {
+    fn a_message_has_two_lines_always() {
         let kind = EventKind::Quarantine {
             host: HostId::checked("h").unwrap(),
             reason: "a\n\ndata: b\r\n\u{202e}\u{9b}".into(),
@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_events_are_kept_and_no_more() {
+    fn only_the_last_events_are_kept() {
         let mut recent = Recent::default();
         assert!(recent.last(10, "n").events.is_empty());
         for seq in 0..=EVENTS_RECENT_MAX as u64 {

@@ -1,4 +1,5 @@
-//! Admission of requests: those that a browser sends for another site are refused, and so are those without the token where one is set.
+//! Admission of requests. Those that a browser sends for another site are refused, and those without a
+//! token that is required.
 //!
 //! `Host` is checked because another site's name may be made to point at this machine (DNS
 //! rebinding); `Origin` and `Sec-Fetch-Site` because any page may make a browser send requests here.
@@ -176,10 +177,27 @@ mod tests {
     use super::*;
     use crate::control::request::parse;
 
-    fn judge(guard: &RequestGuard<'_>, lines: &str) -> u16 {
-        let request = format!("GET /v1/hosts HTTP/1.1\r\n{lines}\r\n\r\n");
+    /// Judges `line` with the header `lines` at the address `bound`, asked at `local`.
+    fn judge(
+        rules: &HttpRules,
+        (bound, local): (&str, &str),
+        line: &str,
+        lines: &str,
+    ) -> Result<(), Response> {
+        let guard = RequestGuard {
+            rules,
+            bound: bound.parse().unwrap(),
+            local: local.parse().unwrap(),
+        };
+        let request = format!("{line} HTTP/1.1\r\n{lines}\r\n\r\n");
         let (head, _) = parse(request.as_bytes()).unwrap().unwrap();
-        guard.judge(&head).map_or_else(|r| r.status, |()| 200)
+        guard.judge(&head)
+    }
+
+    fn status(rules: &HttpRules, line: &str, lines: &str) -> u16 {
+        let local = ("127.0.0.1:1", "127.0.0.1:1");
+        let judged = judge(rules, local, line, &format!("Host: localhost\r\n{lines}"));
+        judged.map_or_else(|refusal| refusal.status, |()| 200)
     }
 
     fn rules(token: Option<&str>) -> HttpRules {
@@ -191,14 +209,10 @@ mod tests {
     }
 
     fn table(bound: &str, local: &str, cases: &[(&str, u16)]) {
-        let rules = rules(None);
-        let guard = RequestGuard {
-            rules: &rules,
-            bound: bound.parse().unwrap(),
-            local: local.parse().unwrap(),
-        };
         for (lines, expected) in cases {
-            assert_eq!(judge(&guard, lines), *expected, "{lines}");
+            let judged = judge(&rules(None), (bound, local), "GET /v1/hosts", lines);
+            let status = judged.map_or_else(|refusal| refusal.status, |()| 200);
+            assert_eq!(status, *expected, "{lines}");
         }
     }
 
@@ -230,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn on_the_port_of_http_the_port_may_be_left_out() {
+    fn port_80_may_be_left_out() {
         table(
             "[::1]:80",
             "[::1]:80",
@@ -244,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn where_all_addresses_are_bound_the_one_asked_counts() {
+    fn with_a_wildcard_the_local_address_counts() {
         table(
             "[::]:11480",
             "[::ffff:10.0.0.5]:11480",
@@ -257,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn other_sites_are_kept_out() {
+    fn requests_of_other_sites_are_refused() {
         table(
             "127.0.0.1:11480",
             "127.0.0.1:11480",
@@ -278,14 +292,8 @@ mod tests {
     }
 
     #[test]
-    fn a_token_is_asked_for_everywhere_but_on_healthz() {
+    fn every_path_but_healthz_needs_the_token() {
         let rules = rules(Some("sesame"));
-        let bound = "127.0.0.1:1".parse().unwrap();
-        let guard = RequestGuard {
-            rules: &rules,
-            bound,
-            local: bound,
-        };
         let cases = [
             ("Authorization: Bearer sesame", 200),
             ("Authorization: bearer  sesame", 200),
@@ -298,19 +306,15 @@ mod tests {
             ("X: y", 401),
         ];
         for (line, expected) in cases {
-            let lines = format!("Host: localhost\r\n{line}");
-            assert_eq!(judge(&guard, &lines), expected, "{line}");
+            assert_eq!(status(&rules, "GET /v1/hosts", line), expected, "{line}");
         }
-        let open = b"GET /healthz?x HTTP/1.1\r\nHost: localhost\r\n\r\n";
-        let (head, _) = parse(open).unwrap().unwrap();
-        assert_eq!(guard.judge(&head), Ok(()));
+        assert_eq!(status(&rules, "GET /healthz?x", "X: y"), 200);
     }
 
     #[test]
-    fn without_a_token_nothing_is_changed_where_one_is_needed() {
+    fn writes_without_a_configured_token_are_refused() {
         let mut rules = rules(None);
         rules.write_needs_token = true;
-        let bound = "127.0.0.1:1".parse().unwrap();
         for (method, expected) in [
             ("GET", 200),
             ("HEAD", 200),
@@ -321,36 +325,24 @@ mod tests {
             ("get", 401),
         ] {
             for path in ["/v1/tasks", "/v1/commands", "/anything"] {
-                let request = format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\n\r\n");
-                let (head, _) = parse(request.as_bytes()).unwrap().unwrap();
-                let guard = RequestGuard {
-                    rules: &rules,
-                    bound,
-                    local: bound,
-                };
-                let status = guard.judge(&head).map_or_else(|r| r.status, |()| 200);
-                assert_eq!(status, expected, "{method} {path}");
+                let line = format!("{method} {path}");
+                assert_eq!(status(&rules, &line, "X: y"), expected, "{line}");
             }
         }
     }
 
     #[test]
-    fn a_wrong_token_is_told_from_none() {
+    fn a_wrong_token_differs_from_none() {
         let rules = rules(Some("sesame"));
-        let bound = "127.0.0.1:1".parse().unwrap();
-        let guard = RequestGuard {
-            rules: &rules,
-            bound,
-            local: bound,
-        };
+        let local = ("127.0.0.1:1", "127.0.0.1:1");
         for (line, note) in [
             ("X: y", Note::Authenticate),
             ("Authorization: Bearer sesam", Note::WrongToken),
             ("Authorization: Basic sesame", Note::WrongToken),
         ] {
-            let request = format!("GET /v1/hosts HTTP/1.1\r\nHost: localhost\r\n{line}\r\n\r\n");
-            let (head, _) = parse(request.as_bytes()).unwrap().unwrap();
-            assert_eq!(guard.judge(&head).unwrap_err().note, note, "{line}");
+            let lines = format!("Host: localhost\r\n{line}");
+            let refusal = judge(&rules, local, "GET /v1/hosts", &lines).unwrap_err();
+            assert_eq!(refusal.note, note, "{line}");
         }
     }
 

@@ -532,7 +532,7 @@ mod tests {
     }
 
     #[test]
-    fn a_host_has_all_its_members_always() {
+    fn a_host_has_all_members() {
         let id = HostId::checked("web-1").unwrap();
         let view = HostView {
             id,
@@ -580,7 +580,7 @@ mod tests {
         \"truncated\":true,\"output\":\"a\u{fffd}b\"}}";
 
     #[test]
-    fn a_task_has_all_its_members_and_keeps_the_order() {
+    fn a_task_has_all_members_in_order() {
         let view = TaskView {
             key: TaskKey::parse("AC1", "AC").unwrap(),
             created: UnixMs(1_000),
@@ -629,7 +629,7 @@ mod tests {
     }
 
     #[test]
-    fn a_command_tells_what_became_of_it_on_each_host() {
+    fn a_command_shows_the_result_of_each_host() {
         let hosts = [(host("b"), true), (host("a"), false)];
         assert_eq!(
             text(&Commanded::of("c1", &hosts, &[])),

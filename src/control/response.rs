@@ -426,7 +426,7 @@ mod tests {
     }
 
     #[test]
-    fn many_hosts_are_written_in_steps_to_the_same_answer() {
+    fn many_hosts_are_written_in_steps() {
         let host = |n: usize| HostId::checked(&format!("h{n}")).unwrap();
         let ids = |count| (0..count).map(host).collect::<Vec<_>>();
         let key = TaskKey::parse("AC1", "AC").unwrap();

@@ -84,7 +84,7 @@ fn pages_over_many_hosts(home: Home) {
 }
 
 #[test]
-fn who_is_let_in() {
+fn hosts_and_origins_are_checked() {
     let server = Home::embedded().start();
     let port = server.http.port();
     let ask = |lines: &str| {
@@ -133,7 +133,7 @@ fn who_is_let_in() {
 }
 
 #[test]
-fn methods_paths_and_sizes() {
+fn methods_paths_and_sizes_are_checked() {
     let server = Home::embedded().start();
     let host = format!("Host: {}\r\n", server.http);
     let ask =
@@ -187,7 +187,7 @@ fn methods_paths_and_sizes() {
 }
 
 #[test]
-fn a_token_is_asked_for() {
+fn a_configured_token_is_required() {
     let mut home = Home::embedded();
     home.set("server.http_token_file", "token");
     let path = home.path().join("token");

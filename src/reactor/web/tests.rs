@@ -42,6 +42,18 @@ impl Loop {
         }
     }
 
+    /// A page of all hosts is 16 MB, more than the kernel takes at once.
+    fn with_large_page() -> Self {
+        let mut ants = Ants::with_hosts(1_000);
+        for ant in &mut ants.hosts {
+            ant.hostname = "x".repeat(16 * 1024);
+        }
+        Self {
+            ants,
+            ..Self::new()
+        }
+    }
+
     /// One turn: wait, note, work, tick.
     fn turn(&mut self) {
         let wait = match self.web.has_ready() {
@@ -90,6 +102,16 @@ impl Loop {
             heard: Vec::new(),
             ended: false,
         }
+    }
+
+    /// Takes every place, with clients that say `text`.
+    fn full_of(&mut self, text: &str) -> Vec<Client> {
+        let mut clients: Vec<_> = (0..HTTP_CONNECTIONS_MAX).map(|_| self.client()).collect();
+        clients.iter_mut().for_each(|client| client.say(text));
+        self.until("all heard", |lp| {
+            lp.web.connections.iter().all(|(_, c)| !c.is_idle()) && !lp.web.has_ready()
+        });
+        clients
     }
 
     /// All responses for the client, until there are `count`.
@@ -196,7 +218,7 @@ fn pipelined_requests_are_answered_in_order() {
 }
 
 #[test]
-fn a_turn_answers_so_many_and_each_connection_once() {
+fn a_turn_answers_each_connection_once() {
     let mut lp = Loop::new();
     let mut clients: Vec<_> = (0..12).map(|_| lp.client()).collect();
     for client in &mut clients {
@@ -216,7 +238,7 @@ fn a_turn_answers_so_many_and_each_connection_once() {
 }
 
 #[test]
-fn a_turn_reads_much_of_only_so_many() {
+fn a_turn_reads_much_of_few_connections() {
     const CLIENTS: usize = 2 * HTTP_ANSWERS_PER_TURN_MAX;
     let mut lp = Loop::new();
     let mut clients: Vec<_> = (0..CLIENTS).map(|_| lp.client()).collect();
@@ -250,7 +272,7 @@ fn metrics_count_their_own_connection() {
 }
 
 #[test]
-fn close_is_close_and_what_follows_is_not_answered() {
+fn nothing_is_answered_after_a_close() {
     let mut lp = Loop::new();
     let mut client = lp.client();
     client.say("GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
@@ -263,7 +285,7 @@ fn close_is_close_and_what_follows_is_not_answered() {
 }
 
 #[test]
-fn an_end_that_only_says_no_more_still_gets_its_answer() {
+fn a_half_closed_peer_gets_its_answers() {
     let mut lp = Loop::new();
     let mut client = lp.client();
     client.ask("/readyz");
@@ -275,7 +297,7 @@ fn an_end_that_only_says_no_more_still_gets_its_answer() {
 }
 
 #[test]
-fn a_request_that_drips_is_ended_when_its_time_is_over() {
+fn a_dripping_request_ends_at_its_deadline() {
     let mut lp = Loop::new();
     let mut client = lp.client();
     // The first byte starts the time of the request, not those after it.
@@ -301,7 +323,7 @@ fn a_request_that_drips_is_ended_when_its_time_is_over() {
 }
 
 #[test]
-fn an_idle_connection_is_closed_without_a_word() {
+fn an_idle_connection_is_closed_silently() {
     let mut lp = Loop::new();
     let mut silent = lp.client();
     let mut kept = lp.client();
@@ -317,12 +339,8 @@ fn an_idle_connection_is_closed_without_a_word() {
 }
 
 #[test]
-fn who_does_not_read_is_not_listened_to_and_then_dropped() {
-    let mut lp = Loop::new();
-    lp.ants = Ants::with_hosts(1_000);
-    for ant in &mut lp.ants.hosts {
-        ant.hostname = "x".repeat(16 * 1024);
-    }
+fn a_peer_that_does_not_read_is_dropped() {
+    let mut lp = Loop::with_large_page();
     let mut client = lp.client();
     client.ask("/v1/hosts");
     client.ask("/healthz");
@@ -338,12 +356,8 @@ fn who_does_not_read_is_not_listened_to_and_then_dropped() {
 }
 
 #[test]
-fn a_large_page_reaches_who_reads_it() {
-    let mut lp = Loop::new();
-    lp.ants = Ants::with_hosts(1_000);
-    for ant in &mut lp.ants.hosts {
-        ant.hostname = "x".repeat(16 * 1024);
-    }
+fn a_large_page_arrives_whole() {
+    let mut lp = Loop::with_large_page();
     let mut client = lp.client();
     client.ask("/v1/hosts");
     client.ask("/readyz");
@@ -353,7 +367,7 @@ fn a_large_page_reaches_who_reads_it() {
 }
 
 #[test]
-fn one_too_many_takes_the_place_of_the_one_idle_for_longest() {
+fn the_connection_idle_longest_makes_room() {
     let mut lp = Loop::new();
     let mut clients = Vec::new();
     for number in 0..HTTP_CONNECTIONS_MAX {
@@ -384,15 +398,9 @@ fn one_too_many_takes_the_place_of_the_one_idle_for_longest() {
 }
 
 #[test]
-fn where_all_places_are_taken_one_request_is_answered_in_a_spare_one() {
+fn a_spare_place_answers_one_request() {
     let mut lp = Loop::new();
-    let mut busy: Vec<_> = (0..HTTP_CONNECTIONS_MAX).map(|_| lp.client()).collect();
-    for client in &mut busy {
-        client.say("GET /healthz HTTP/1.1\r\n");
-    }
-    lp.until("all heard", |lp| {
-        lp.web.connections.iter().all(|(_, c)| !c.is_idle()) && !lp.web.has_ready()
-    });
+    let mut busy = lp.full_of("GET /healthz HTTP/1.1\r\n");
     // More than there are: the oldest make room, whatever they do.
     let mut spare = Vec::new();
     for number in 0..2 * HTTP_SPARE_MAX {
@@ -418,12 +426,8 @@ fn where_all_places_are_taken_one_request_is_answered_in_a_spare_one() {
 }
 
 #[test]
-fn peers_that_do_not_read_make_room_after_a_second() {
-    let mut lp = Loop::new();
-    lp.ants = Ants::with_hosts(1_000);
-    for ant in &mut lp.ants.hosts {
-        ant.hostname = "x".repeat(16 * 1024);
-    }
+fn a_stalled_reader_makes_room_after_a_second() {
+    let mut lp = Loop::with_large_page();
     let mut deaf = lp.client();
     deaf.ask("/v1/hosts");
     deaf.ask("/v1/hosts");
@@ -458,16 +462,10 @@ fn peers_that_do_not_read_make_room_after_a_second() {
 }
 
 #[test]
-fn a_body_that_goes_on_is_not_evicted_and_one_that_drips_is() {
+fn only_a_dripping_body_is_evicted() {
     let mut lp = Loop::new();
-    let mut clients: Vec<_> = (0..HTTP_CONNECTIONS_MAX).map(|_| lp.client()).collect();
     let head = "POST /v1/tasks HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 4000000\r\n\r\n";
-    for client in &mut clients {
-        client.say(head);
-    }
-    lp.until("all heard", |lp| {
-        lp.web.connections.iter().all(|(_, c)| !c.is_idle()) && !lp.web.has_ready()
-    });
+    let mut clients = lp.full_of(head);
     lp.pass(HTTP_STALLED_S);
     for (number, client) in clients.iter_mut().enumerate() {
         let bytes = if number == 7 { 1 } else { HTTP_PROGRESS_BYTES };
@@ -490,15 +488,9 @@ fn a_body_that_goes_on_is_not_evicted_and_one_that_drips_is() {
 }
 
 #[test]
-fn half_requests_keep_nobody_out_for_longer_than_a_request_needs() {
+fn half_requests_make_room_when_stalled() {
     let mut lp = Loop::new();
-    let mut slow: Vec<_> = (0..HTTP_CONNECTIONS_MAX).map(|_| lp.client()).collect();
-    for client in &mut slow {
-        client.say("GET /healthz HTTP/1.1\r\n");
-    }
-    lp.until("all heard", |lp| {
-        lp.web.connections.iter().all(|(_, c)| !c.is_idle()) && !lp.web.has_ready()
-    });
+    let _slow = lp.full_of("GET /healthz HTTP/1.1\r\n");
     lp.pass(HTTP_STALLED_S);
     let mut good = lp.client();
     good.ask("/healthz");
@@ -508,7 +500,7 @@ fn half_requests_keep_nobody_out_for_longer_than_a_request_needs() {
 }
 
 #[test]
-fn an_answer_survives_the_body_that_nobody_wants() {
+fn a_refusal_survives_the_unread_body() {
     let mut lp = Loop::new();
     let mut client = lp.client();
     client.say("POST /v1/hosts HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5000000\r\n\r\n");
@@ -526,7 +518,7 @@ fn an_answer_survives_the_body_that_nobody_wants() {
 }
 
 #[test]
-fn a_failed_accept_is_tried_again_in_a_while() {
+fn a_failed_accept_is_retried_later() {
     let mut lp = Loop::new();
     lp.web.accept_failed(lp.now);
     let retry = lp.web.tick(lp.now).unwrap();
@@ -537,12 +529,8 @@ fn a_failed_accept_is_tried_again_in_a_while() {
 }
 
 #[test]
-fn stopping_ends_the_idle_at_once_and_the_others_with_their_answer() {
-    let mut lp = Loop::new();
-    lp.ants = Ants::with_hosts(1_000);
-    for ant in &mut lp.ants.hosts {
-        ant.hostname = "x".repeat(16 * 1024);
-    }
+fn a_stop_ends_others_after_their_answer() {
+    let mut lp = Loop::with_large_page();
     let mut idle = lp.client();
     let mut reading = lp.client();
     reading.ask("/v1/hosts");
@@ -559,7 +547,7 @@ fn stopping_ends_the_idle_at_once_and_the_others_with_their_answer() {
 }
 
 #[test]
-fn a_token_of_a_connection_that_is_gone_names_nobody() {
+fn a_stale_token_names_no_connection() {
     let mut lp = Loop::new();
     drop(lp.client());
     lp.until("gone", |lp| lp.web.connections() == 0);
@@ -572,7 +560,7 @@ fn a_token_of_a_connection_that_is_gone_names_nobody() {
 }
 
 #[test]
-fn a_panic_ends_one_connection_and_no_other() {
+fn a_panic_ends_one_connection_only() {
     let mut lp = Loop::new();
     let (mut unlucky, mut other) = (lp.client(), lp.client());
     lp.ants.broken = true;
@@ -585,7 +573,7 @@ fn a_panic_ends_one_connection_and_no_other() {
 }
 
 #[test]
-fn new_rules_hold_from_the_next_request_on() {
+fn new_rules_apply_from_the_next_request() {
     let mut lp = Loop::new();
     let mut client = lp.client();
     client.ask("/readyz");
@@ -604,7 +592,7 @@ fn new_rules_hold_from_the_next_request_on() {
 }
 
 #[test]
-fn the_answer_to_a_wrong_token_is_counted_and_held_back() {
+fn a_wrong_token_is_counted_and_delayed() {
     let mut lp = Loop::new();
     lp.web.set_rules(HttpRules {
         token: Some("sesame".into()),
@@ -637,7 +625,7 @@ fn the_answer_to_a_wrong_token_is_counted_and_held_back() {
 }
 
 #[test]
-fn a_delayed_answer_is_sent_at_once_when_the_server_stops() {
+fn a_stop_sends_delayed_answers_at_once() {
     let mut lp = Loop::new();
     lp.web.set_rules(HttpRules {
         token: Some("sesame".into()),

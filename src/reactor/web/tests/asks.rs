@@ -78,7 +78,7 @@ fn online(seq: u64) -> Event {
 }
 
 #[test]
-fn a_task_is_asked_of_the_core_and_answered_when_it_has_answered() {
+fn a_task_waits_for_the_answer_of_the_core() {
     let mut lp = Loop::new();
     let mut client = lp.client();
     client.post("/v1/tasks", JSON, TASK);
@@ -114,7 +114,7 @@ fn a_task_is_asked_of_the_core_and_answered_when_it_has_answered() {
 }
 
 #[test]
-fn each_answer_reaches_who_asked() {
+fn each_answer_reaches_its_requester() {
     let mut lp = Loop::new();
     let mut clients: Vec<_> = (0..4).map(|_| lp.client()).collect();
     let mut askers = Vec::new();
@@ -147,7 +147,7 @@ fn head_asks_as_get_does_and_has_no_body() {
 }
 
 #[test]
-fn an_answer_that_does_not_come_is_not_waited_for_for_ever() {
+fn a_missing_answer_ends_in_503() {
     let mut lp = Loop::new();
     let mut client = lp.client();
     client.post("/v1/tasks", JSON, TASK);
@@ -165,7 +165,7 @@ fn an_answer_that_does_not_come_is_not_waited_for_for_ever() {
 }
 
 #[test]
-fn an_answer_for_who_is_gone_falls_flat() {
+fn an_answer_to_a_closed_connection_is_dropped() {
     let mut lp = Loop::new();
     let mut client = lp.client();
     client.ask("/v1/tasks");
@@ -189,7 +189,7 @@ fn an_answer_for_who_is_gone_falls_flat() {
 }
 
 #[test]
-fn a_post_keeps_to_the_rules_of_every_request() {
+fn a_post_passes_all_checks() {
     let mut lp = Loop::new();
     let too_long = format!("{JSON}Content-Length: {}\r\n", HTTP_BODY_BYTES_MAX + 1);
     let cases = [
@@ -265,7 +265,7 @@ fn an_instruction_stands_for_its_text() {
 }
 
 #[test]
-fn stopping_lets_who_asked_have_the_answer() {
+fn a_stop_waits_for_awaited_answers() {
     let mut lp = Loop::new();
     let mut client = lp.client();
     client.post("/v1/tasks", JSON, TASK);
@@ -284,7 +284,7 @@ fn stopping_lets_who_asked_have_the_answer() {
 }
 
 #[test]
-fn a_follower_is_told_what_happens() {
+fn a_follower_receives_events() {
     let mut lp = Loop::new();
     lp.web.set_rules(HttpRules {
         node: "n-1".into(),
@@ -329,7 +329,7 @@ fn comments_keep_a_follower_alive() {
 }
 
 #[test]
-fn many_events_in_one_turn_reach_who_reads() {
+fn many_events_in_one_turn_reach_a_reader() {
     let mut lp = Loop::new();
     let mut client = lp.follower();
     let count = 4 * HTTP_FOLLOWER_BYTES_MAX / 100;
@@ -347,7 +347,7 @@ fn many_events_in_one_turn_reach_who_reads() {
 }
 
 #[test]
-fn a_follower_that_does_not_read_is_dropped_and_no_other() {
+fn only_a_slow_follower_is_dropped() {
     let mut lp = Loop::new();
     let mut slow = lp.follower();
     let mut quick = lp.follower();
@@ -374,7 +374,7 @@ fn a_follower_that_does_not_read_is_dropped_and_no_other() {
 }
 
 #[test]
-fn so_many_follow_and_no_more() {
+fn followers_have_a_bound() {
     let mut lp = Loop::new();
     let mut followers: Vec<_> = (0..HTTP_FOLLOWERS_MAX).map(|_| lp.follower()).collect();
     let mut one_more = lp.client();
