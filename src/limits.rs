@@ -431,6 +431,8 @@ pub const LEASE_S: u64 = 15;
 pub const LEASE_RENEW_S: u64 = 5;
 /// Seconds for which a lease found at the start must not be renewed before it counts as dead.
 pub const LEASE_WATCH_S: u64 = 6;
+/// Seconds between two log lines about a lease that another server renews.
+pub const LEASE_CONTEST_LOG_S: u64 = 60;
 /// Seconds between two audits: checks that the store's set of online hosts holds all of ours.
 pub const AUDIT_S: u64 = 10;
 

@@ -67,6 +67,56 @@ pub struct Ran {
     pub error: Option<StoreError>,
 }
 
+impl Ran {
+    /// All `count` operations are settled.
+    #[must_use]
+    pub fn all(count: usize) -> Self {
+        Self {
+            done: count,
+            error: None,
+        }
+    }
+
+    /// The first `done` operations are settled; then there was an error.
+    #[must_use]
+    pub fn stopped(done: usize, error: StoreError) -> Self {
+        Self {
+            done,
+            error: Some(error),
+        }
+    }
+
+    /// Checks the promises of a backend that has run `ops`.
+    ///
+    /// # Panics
+    /// When one is broken: the worker then treats the backend like one that panicked.
+    fn check(&self, ops: &[Op], outcomes: &[Outcome]) {
+        assert!(self.done <= ops.len(), "more settled than was requested");
+        assert!(
+            self.error.is_some() || self.done == ops.len(),
+            "operations left without a reason"
+        );
+        let expected = ops[..self.done].iter().filter(|op| op.has_outcome());
+        assert_eq!(
+            outcomes.len(),
+            expected.count(),
+            "one outcome for each operation"
+        );
+    }
+}
+
+/// Message of a panic.
+pub(crate) fn panic_text(payload: &(dyn std::any::Any + Send)) -> String {
+    match (
+        payload.downcast_ref::<&str>(),
+        payload.downcast_ref::<String>(),
+    ) {
+        (Some(text), _) => (*text).to_owned(),
+        (_, Some(text)) => text.clone(),
+        _ => "a panic without a message".to_owned(),
+    }
+}
+
 /// State of the node's lease.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lease {

@@ -77,6 +77,68 @@ impl Op {
     pub const fn is_report(&self) -> bool {
         matches!(self, Self::Progress(_) | Self::Answer(_) | Self::Result(_))
     }
+
+    /// Returns whether the operation has an outcome.
+    #[must_use]
+    pub const fn has_outcome(&self) -> bool {
+        !matches!(self, Self::Notice(_) | Self::Outside(_) | Self::Forget(_))
+    }
+
+    /// Outcome of an operation that was written; none if it has no outcome, or one that says more.
+    #[must_use]
+    pub fn written(&self) -> Option<Outcome> {
+        self.settled(Ok(()))
+    }
+
+    /// Outcome of an operation that is refused for good.
+    #[must_use]
+    pub fn refused(&self, reason: &str) -> Option<Outcome> {
+        let reason = reason.to_owned();
+        let (ticket, settled) = match self {
+            Self::Online(op) => (op.ticket, Settled::Refused(reason)),
+            Self::Offline(op) => (op.ticket, Settled::Refused(reason)),
+            Self::Dispatch(op) => {
+                return Some(Outcome::Dispatched {
+                    request: op.request,
+                    stored: Stored::Refused(reason),
+                });
+            }
+            Self::Restore(op) => {
+                return Some(Outcome::Restored {
+                    key: op.key.clone(),
+                    stored: Stored::Refused(reason),
+                });
+            }
+            Self::Read(op) => {
+                return Some(Outcome::Read {
+                    ticket: op.ticket,
+                    found: Found::Nothing(reason),
+                });
+            }
+            _ => return self.settled(Err(reason)),
+        };
+        Some(Outcome::Presence { ticket, settled })
+    }
+
+    fn settled(&self, result: Result<(), String>) -> Option<Outcome> {
+        let origin = match self {
+            Self::Progress(op) => op.origin,
+            Self::Answer(op) => op.origin,
+            Self::Result(op) => op.origin,
+            Self::Inventory(op) => {
+                return Some(Outcome::Inventory {
+                    origins: op.origins.clone(),
+                    ticket: op.ticket,
+                    result,
+                });
+            }
+            Self::TaskStates(_) => return Some(Outcome::StatesWritten),
+            Self::Seen(_) => return Some(Outcome::Seen),
+            Self::Audit(_) => return Some(Outcome::Audited),
+            _ => return None,
+        };
+        Some(Outcome::Report { origin, result })
+    }
 }
 
 /// Time of an event, and its number among this node's.

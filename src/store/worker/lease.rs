@@ -1,128 +1,143 @@
-//! The node's lease, as the store thread sees it: its own, or another process's that it watches. Pure: checks go
-//! in, conclusions come out.
+//! The node's lease, as the worker sees it: its own, or a foreign one under the node's name. Pure:
+//! checks go in, changes come out.
 //!
 //! A foreign lease belongs either to a dead process, and then only runs down, or to a living one, and
-//! then its time to live grows. Only one of our own name found at the first connection can end this
-//! process; later this process serves, and logs the conflict.
+//! then its time to live grows. A living owner found at the first connection ends this process. Once
+//! this process has served, it goes on and logs the conflict.
 
-use crate::limits::{LEASE_GROWTH_MS, LEASE_LOOK_MS, LEASE_RENEW_S, LEASE_WATCH_S};
+use crate::limits::{
+    LEASE_CONTEST_LOG_S, LEASE_GROWTH_MS, LEASE_LOOK_MS, LEASE_RENEW_S, LEASE_WATCH_S,
+};
 use crate::store::Lease;
 use crate::time::{Instant, Span};
 
-/// Conclusion of a check.
+/// Change that a check has shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum News {
-    /// Nothing to be done.
+pub(super) enum LeaseChange {
+    /// No change.
     Nothing,
-    /// It is ours for the first time.
+    /// The lease is ours for the first time.
     Clear,
-    /// The same, and another's vanished long before its time: given up, or the store has lost its contents.
+    /// Likewise, and the foreign lease vanished before its time: given up, or lost with the store's data.
     ClearAndLost,
-    /// It was ours, was gone, and is ours again: the store has lost its contents.
+    /// It was ours, was gone, and is ours again: the store has lost its data.
     Lost,
-    /// It has not been renewed for long enough: take it by force.
+    /// The foreign lease has not been renewed for long enough: take it by force.
     Dead,
-    /// A living server renews it, and had it before us.
+    /// A living server renews the foreign lease, and had it before us.
     NameTaken,
-    /// A living server renews it, although we have served under its name.
+    /// A living server renews it, although we have served under its name. Reported at intervals.
     Contested,
 }
 
 /// State of the lease.
 #[derive(Debug, Default)]
-pub(super) struct Keeper {
-    ours: bool,
-    cleared: bool,
-    watch: Option<Watch>,
+pub(super) struct LeaseWatch {
+    is_ours: bool,
+    was_ours: bool,
+    foreign: Option<Foreign>,
     due: Instant,
+    /// Time before which a conflict is not reported again.
+    contest_due: Instant,
 }
 
 /// A foreign lease under watch.
 #[derive(Clone, Copy, Debug)]
-struct Watch {
+struct Foreign {
     since: Instant,
-    /// Its time to live at the last look, and when that look had certainly been taken.
+    /// Time to live at the last check, and the time by which that check was certainly taken.
     left: Span,
     at: Instant,
 }
 
-impl Keeper {
+impl LeaseWatch {
     /// Time of the next check or renewal.
     pub fn due(&self) -> Instant {
         self.due
     }
 
     /// Returns whether it is ours, according to the last check.
-    pub fn ours(&self) -> bool {
-        self.ours
+    pub fn is_ours(&self) -> bool {
+        self.is_ours
     }
 
     /// Returns whether it has been ours, so that inherited hosts may be judged.
-    pub fn cleared(&self) -> bool {
-        self.cleared
+    pub fn was_ours(&self) -> bool {
+        self.was_ours
     }
 
-    /// The connection is gone: a watch begins anew.
+    /// The connection ended: a watch begins anew.
     pub fn interrupted(&mut self) {
-        self.watch = None;
+        self.foreign = None;
     }
 
-    /// The store answered a look, or with `forced` a taking, that began at `before` and ended at `after`.
-    pub fn saw(&mut self, lease: Lease, forced: bool, before: Instant, after: Instant) -> News {
-        let watched = self.watch.is_some();
+    /// The store answered a check, or with `forced` a taking, that began at `before` and ended at
+    /// `after`.
+    pub fn checked(
+        &mut self,
+        lease: Lease,
+        forced: bool,
+        before: Instant,
+        after: Instant,
+    ) -> LeaseChange {
+        let watched = self.foreign.is_some();
         let slack = Span::from_millis(LEASE_GROWTH_MS);
         let early = self
-            .watch
+            .foreign
             .is_some_and(|last| after.since(last.at) + slack < last.left);
         match lease {
             Lease::Foreign { left } => {
-                self.ours = false;
+                self.is_ours = false;
                 self.due = after + Span::from_millis(LEASE_LOOK_MS);
                 return self.watch(left, before, after);
             }
             Lease::Ours | Lease::Taken => {
-                self.watch = None;
+                self.foreign = None;
                 self.due = before + Span::from_secs(LEASE_RENEW_S);
             }
         }
-        let had = std::mem::replace(&mut self.ours, true);
-        if !std::mem::replace(&mut self.cleared, true) {
+        let had = std::mem::replace(&mut self.is_ours, true);
+        if !std::mem::replace(&mut self.was_ours, true) {
             match early && !forced {
-                true => News::ClearAndLost,
-                false => News::Clear,
+                true => LeaseChange::ClearAndLost,
+                false => LeaseChange::Clear,
             }
         } else if lease == Lease::Taken && !forced && (had || watched) {
-            News::Lost
+            LeaseChange::Lost
         } else {
-            News::Nothing
+            LeaseChange::Nothing
         }
     }
 
-    fn watch(&mut self, left: Span, before: Instant, after: Instant) -> News {
-        let fresh = Watch {
+    fn watch(&mut self, left: Span, before: Instant, after: Instant) -> LeaseChange {
+        let fresh = Foreign {
             since: after,
             left,
             at: after,
         };
-        let Some(last) = self.watch.replace(fresh) else {
-            return News::Nothing;
+        let Some(last) = self.foreign.replace(fresh) else {
+            return LeaseChange::Nothing;
         };
-        // At least so much time lies between the two looks, so it should have run down by as much.
+        // At least so much time lies between the two checks, so it should have run down by as much.
         let elapsed = before.since(last.at);
         let grown = left + elapsed > last.left + Span::from_millis(LEASE_GROWTH_MS);
         if grown {
-            return match self.cleared {
-                true => News::Contested,
-                false => News::NameTaken,
-            };
+            if !self.was_ours {
+                return LeaseChange::NameTaken;
+            }
+            if after < self.contest_due {
+                return LeaseChange::Nothing;
+            }
+            self.contest_due = after + Span::from_secs(LEASE_CONTEST_LOG_S);
+            return LeaseChange::Contested;
         }
-        self.watch = Some(Watch {
+        self.foreign = Some(Foreign {
             since: last.since,
             ..fresh
         });
         match before.since(last.since) >= Span::from_secs(LEASE_WATCH_S) {
-            true => News::Dead,
-            false => News::Nothing,
+            true => LeaseChange::Dead,
+            false => LeaseChange::Nothing,
         }
     }
 }
@@ -143,89 +158,102 @@ mod tests {
 
     #[test]
     fn a_lease_that_only_runs_down_is_dead_after_the_watch() {
-        let mut keeper = Keeper::default();
+        let mut watch = LeaseWatch::default();
         let mut now = 0;
-        while keeper.saw(foreign(14_000 - now), false, at(now), at(now)) == News::Nothing {
+        while watch.checked(foreign(14_000 - now), false, at(now), at(now)) == LeaseChange::Nothing
+        {
             assert!(now < 6_500, "it ought to be dead");
-            now = keeper.due().as_nanos() / 1_000_000;
+            now = watch.due().as_nanos() / 1_000_000;
         }
         assert!((6_000..=6_500).contains(&now), "dead at {now} ms");
-        assert!(!keeper.cleared());
-        let news = keeper.saw(Lease::Taken, true, at(now), at(now));
-        assert_eq!((news, keeper.ours()), (News::Clear, true));
+        assert!(!watch.was_ours());
+        let change = watch.checked(Lease::Taken, true, at(now), at(now));
+        assert_eq!((change, watch.is_ours()), (LeaseChange::Clear, true));
     }
 
     #[test]
-    fn one_that_lapses_under_watch_is_free() {
-        let mut keeper = Keeper::default();
-        assert_eq!(keeper.saw(foreign(400), false, at(0), at(0)), News::Nothing);
+    fn a_foreign_lease_that_lapses_is_free() {
+        let mut watch = LeaseWatch::default();
         assert_eq!(
-            keeper.saw(Lease::Taken, false, at(500), at(500)),
-            News::Clear
+            watch.checked(foreign(400), false, at(0), at(0)),
+            LeaseChange::Nothing
+        );
+        assert_eq!(
+            watch.checked(Lease::Taken, false, at(500), at(500)),
+            LeaseChange::Clear
         );
     }
 
     #[test]
-    fn one_that_vanishes_before_its_time_may_have_gone_with_all_the_rest() {
-        let mut keeper = Keeper::default();
-        keeper.saw(foreign(9_000), false, at(0), at(0));
+    fn a_vanished_lease_is_evidence_of_a_loss() {
+        let mut watch = LeaseWatch::default();
+        watch.checked(foreign(9_000), false, at(0), at(0));
         assert_eq!(
-            keeper.saw(Lease::Taken, false, at(500), at(500)),
-            News::ClearAndLost
+            watch.checked(Lease::Taken, false, at(500), at(500)),
+            LeaseChange::ClearAndLost
         );
     }
 
     #[test]
-    fn one_that_grows_has_a_living_owner() {
-        let mut keeper = Keeper::default();
-        keeper.saw(foreign(10_400), false, at(0), at(0));
+    fn a_lease_that_grows_has_a_living_owner() {
+        let mut watch = LeaseWatch::default();
+        watch.checked(foreign(10_400), false, at(0), at(0));
         assert_eq!(
-            keeper.saw(foreign(15_000), false, at(500), at(500)),
-            News::NameTaken
+            watch.checked(foreign(15_000), false, at(500), at(500)),
+            LeaseChange::NameTaken
         );
     }
 
     #[test]
-    fn a_slow_look_is_no_growth() {
-        let mut keeper = Keeper::default();
+    fn a_slow_check_is_no_growth() {
+        let mut watch = LeaseWatch::default();
         // Asked at 0, looked at and answered only at 900; the next is answered at once.
-        keeper.saw(foreign(10_000), false, at(0), at(900));
+        watch.checked(foreign(10_000), false, at(0), at(900));
         assert_eq!(
-            keeper.saw(foreign(9_500), false, at(1_400), at(1_400)),
-            News::Nothing
+            watch.checked(foreign(9_500), false, at(1_400), at(1_400)),
+            LeaseChange::Nothing
         );
     }
 
     #[test]
-    fn whoever_has_served_is_not_ended_by_another_but_told() {
-        let mut keeper = Keeper::default();
-        keeper.saw(Lease::Taken, false, at(0), at(0));
+    fn a_server_that_served_only_reports_a_contest() {
+        let mut watch = LeaseWatch::default();
+        watch.checked(Lease::Taken, false, at(0), at(0));
         assert_eq!(
-            keeper.saw(foreign(9_000), false, at(5_000), at(5_000)),
-            News::Nothing
+            watch.checked(foreign(9_000), false, at(5_000), at(5_000)),
+            LeaseChange::Nothing
         );
         assert_eq!(
-            keeper.saw(foreign(15_000), false, at(5_500), at(5_500)),
-            News::Contested
+            watch.checked(foreign(15_000), false, at(5_500), at(5_500)),
+            LeaseChange::Contested
         );
-        // It goes on being watched, and is ours again when its owner is gone.
+        // The watch goes on, and the lease is ours again when its owner is gone.
         assert_eq!(
-            keeper.saw(foreign(8_000), false, at(12_600), at(12_600)),
-            News::Dead
+            watch.checked(foreign(8_000), false, at(12_600), at(12_600)),
+            LeaseChange::Dead
         );
         assert_eq!(
-            keeper.saw(Lease::Taken, true, at(12_600), at(12_600)),
-            News::Nothing
+            watch.checked(Lease::Taken, true, at(12_600), at(12_600)),
+            LeaseChange::Nothing
         );
-        assert_eq!(keeper.due(), at(17_600));
+        assert_eq!(watch.due(), at(17_600));
     }
 
     #[test]
-    fn a_lease_of_ours_that_was_gone_means_that_everything_is() {
-        let mut keeper = Keeper::default();
-        assert_eq!(keeper.saw(Lease::Taken, false, at(0), at(0)), News::Clear);
+    fn our_lease_that_was_gone_is_a_loss() {
+        let mut watch = LeaseWatch::default();
+        assert_eq!(
+            watch.checked(Lease::Taken, false, at(0), at(0)),
+            LeaseChange::Clear
+        );
         let later = at(5_000);
-        assert_eq!(keeper.saw(Lease::Ours, false, later, later), News::Nothing);
-        assert_eq!(keeper.saw(Lease::Taken, false, later, later), News::Lost);
+        assert_eq!(
+            watch.checked(Lease::Ours, false, later, later),
+            LeaseChange::Nothing
+        );
+        assert_eq!(
+            watch.checked(Lease::Taken, false, later, later),
+            LeaseChange::Lost
+        );
     }
 }

@@ -10,16 +10,18 @@
 //! This page is the thread and its channels; what it does is in [`Worker`], one step at a time, so
 //! that tests and the simulation turn it by hand under a clock of their own.
 
-mod dispatches;
+mod disk;
 mod faults;
-mod kept;
 mod lease;
+mod link;
 mod machine;
 mod nodes;
-mod recent;
-mod runs;
+mod pending;
+mod replay;
+mod runner;
 mod stats;
 mod suspects;
+#[cfg(debug_assertions)]
 mod trip;
 
 pub use machine::{Next, Worker};
@@ -267,7 +269,7 @@ impl<W: Fn()> Loop<W> {
     fn rest(&mut self, wait: Duration) -> Came {
         match self.batches.try_recv() {
             Ok(batch) => Came::Batch(batch),
-            Err(_) if self.worker.drained() => {
+            Err(_) if self.worker.is_drained() => {
                 std::thread::park_timeout(wait);
                 Came::Nothing
             }

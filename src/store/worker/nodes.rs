@@ -1,108 +1,152 @@
-//! Other nodes, as the store thread sees them: whose lease is missing, and for how long. Pure: looks go in, the name of a node
-//! that is gone comes out.
+//! Other nodes, as the worker sees them: a node whose lease is missing for long enough is gone, and its
+//! hosts and tasks are taken over.
 //!
-//! A node is gone when its lease was missing in every look for the grace, each look at most [`NODE_LOOK_GAP_S`] after the one
-//! before. A look that comes later, after an outage of the store or a stall of this node, begins the count anew.
+//! A node is gone when its lease was missing in every check for the grace, each check at most
+//! [`NODE_LOOK_GAP_S`] after the one before. A check that comes later, after an outage of the store or a
+//! stall of this node, begins the count anew.
 
 use std::collections::HashMap;
 
-use super::machine::Worker;
+use super::Clock;
+use super::link::Link;
 use crate::limits::{NODE_LOOK_GAP_S, NODE_LOOK_S};
 use crate::store::op::Outcome;
 use crate::store::{HeldCursor, StoreError};
 use crate::time::{Instant, Span};
 
-/// The nodes without a lease.
-#[derive(Debug, Default)]
+/// The nodes without a lease, and the takeover in progress.
+#[derive(Debug)]
 pub(super) struct Nodes {
-    /// Time since which each has been missing in every check.
-    missing: HashMap<String, Instant>,
-    last: Instant,
+    grace: Span,
+    missing: HashMap<String, Missing>,
+    checked: Instant,
     due: Instant,
+    takeover: Option<Takeover>,
+    /// A takeover was interrupted: some of the tasks may be ours, and the core does not know them.
+    has_unread_tasks: bool,
 }
 
-impl Nodes {
-    /// Time of the next check.
-    pub fn due(&self) -> Instant {
-        self.due
-    }
-
-    /// The store went away: what was counted says nothing any more.
-    pub fn interrupted(&mut self) {
-        self.missing.clear();
-    }
-
-    /// A look at `now` found these without a lease. The first of them that has been so for `grace`.
-    pub fn saw(&mut self, silent: Vec<String>, grace: Span, now: Instant) -> Option<String> {
-        if now.since(self.last) > Span::from_secs(NODE_LOOK_GAP_S) {
-            self.missing.clear();
-        }
-        self.last = now;
-        let often = Span::from_nanos((grace.as_nanos() / 2).max(500_000_000));
-        self.due = now + often.min(Span::from_secs(NODE_LOOK_S));
-        let before = std::mem::take(&mut self.missing);
-        for name in silent {
-            let since = before.get(&name).copied().unwrap_or(now);
-            self.missing.insert(name, since);
-        }
-        let gone = self
-            .missing
-            .iter()
-            .filter(|(_, since)| now.since(**since) >= grace);
-        gone.map(|(name, _)| name).min().cloned()
-    }
+/// A node without a lease.
+#[derive(Debug)]
+struct Missing {
+    since: Instant,
+    /// Its end is logged: another node may take over its hosts.
+    is_logged: bool,
 }
 
 /// A node whose hosts and tasks are being taken over.
 #[derive(Debug)]
-pub(super) struct TakeOver {
+struct Takeover {
     node: String,
     /// Position in its tasks, once its hosts have been taken over.
     tasks: Option<HeldCursor>,
 }
 
-impl Worker {
-    /// Looks at the leases of other nodes when that is due, and takes over what one that is gone has left, a page at a time.
-    /// Whether there is more to do at once.
-    pub(super) fn watch_nodes(&mut self) -> Result<bool, StoreError> {
-        let now = self.now();
-        let wall = self.clock.wall();
-        let Some(backend) = &mut self.backend else {
-            return Ok(false);
-        };
-        let Some(taking) = &mut self.taking else {
-            if now < self.nodes.due() {
+impl Nodes {
+    pub fn new(grace: Span) -> Self {
+        Self {
+            grace,
+            missing: HashMap::new(),
+            checked: Instant::ZERO,
+            due: Instant::ZERO,
+            takeover: None,
+            has_unread_tasks: false,
+        }
+    }
+
+    /// Time of the next check.
+    pub fn due(&self) -> Instant {
+        self.due
+    }
+
+    /// Returns whether the tasks must be read again, since a takeover was interrupted.
+    pub fn has_unread_tasks(&self) -> bool {
+        self.has_unread_tasks
+    }
+
+    /// All tasks of this node were read.
+    pub fn tasks_are_read(&mut self) {
+        self.has_unread_tasks = false;
+    }
+
+    /// The store became unavailable: the count begins anew.
+    pub fn interrupted(&mut self) {
+        self.missing.clear();
+        self.has_unread_tasks |= self.takeover.take().is_some();
+    }
+
+    /// Checks the leases of other nodes when that is due, and takes over one page of what a node that
+    /// is gone has left. Returns whether there is more to do at once.
+    pub fn step(
+        &mut self,
+        link: &mut Link,
+        clock: &dyn Clock,
+        out: &mut Vec<Outcome>,
+    ) -> Result<bool, StoreError> {
+        let (now, wall) = (clock.now(), clock.wall());
+        let Some(takeover) = &mut self.takeover else {
+            if now < self.due {
                 return Ok(false);
             }
-            let silent = backend.silent_nodes(wall)?;
-            let gone = self.nodes.saw(silent, self.plan.grace, now);
-            self.taking = gone.map(|node| {
-                log::warn!("store: the node {node} is gone: what it held is taken over");
-                TakeOver { node, tasks: None }
-            });
-            self.contact();
-            return Ok(self.taking.is_some());
+            let silent = link.call(clock, |backend| backend.silent_nodes(wall))?;
+            let gone = self.checked(silent, now);
+            self.takeover = gone.map(|node| Takeover { node, tasks: None });
+            return Ok(self.takeover.is_some());
         };
-        let (mut hosts, mut tasks) = (Vec::new(), Vec::new());
-        match &mut taking.tasks {
+        let node = &takeover.node;
+        match &mut takeover.tasks {
             None => {
-                if !backend.take_over_hosts(&taking.node, &mut hosts)? {
-                    taking.tasks = Some(HeldCursor::Start);
+                let mut hosts = Vec::new();
+                if !link.call(clock, |backend| backend.take_over_hosts(node, &mut hosts))? {
+                    takeover.tasks = Some(HeldCursor::Start);
+                }
+                if !hosts.is_empty() {
+                    out.push(Outcome::Inherited(hosts));
                 }
             }
-            Some(cursor) => backend.take_over_tasks(&taking.node, wall, cursor, &mut tasks)?,
-        }
-        if taking.tasks == Some(HeldCursor::End) {
-            self.taking = None;
-        }
-        self.contact();
-        if !hosts.is_empty() {
-            self.out.push(Outcome::Inherited(hosts));
-        }
-        if !tasks.is_empty() {
-            self.out.push(Outcome::InheritedTasks(tasks));
+            Some(cursor) => {
+                let mut tasks = Vec::new();
+                link.call(clock, |backend| {
+                    backend.take_over_tasks(node, wall, cursor, &mut tasks)
+                })?;
+                if *cursor == HeldCursor::End {
+                    self.takeover = None;
+                }
+                if !tasks.is_empty() {
+                    out.push(Outcome::InheritedTasks(tasks));
+                }
+            }
         }
         Ok(true)
+    }
+
+    /// A check at `now` found these nodes without a lease. Returns the first that is gone.
+    fn checked(&mut self, silent: Vec<String>, now: Instant) -> Option<String> {
+        if now.since(self.checked) > Span::from_secs(NODE_LOOK_GAP_S) {
+            self.missing.clear();
+        }
+        self.checked = now;
+        let often = Span::from_nanos((self.grace.as_nanos() / 2).max(500_000_000));
+        self.due = now + often.min(Span::from_secs(NODE_LOOK_S));
+        let mut before = std::mem::take(&mut self.missing);
+        for name in silent {
+            let missing = before.remove(&name).unwrap_or(Missing {
+                since: now,
+                is_logged: false,
+            });
+            self.missing.insert(name, missing);
+        }
+        let grace = self.grace;
+        let gone = self.missing.iter_mut();
+        let gone = gone.filter(|(_, node)| now.since(node.since) >= grace);
+        let (name, node) = gone.min_by(|a, b| a.0.cmp(b.0))?;
+        if !std::mem::replace(&mut node.is_logged, true) {
+            log::warn!(
+                node = name;
+                "store: the node {name} is gone: its hosts and tasks go to this node or to another"
+            );
+        }
+        Some(name.clone())
     }
 }
 
@@ -116,12 +160,12 @@ mod tests {
 
     fn see(nodes: &mut Nodes, names: &[&str], now: u64) -> Option<String> {
         let names = names.iter().map(|&name| name.to_owned()).collect();
-        nodes.saw(names, Span::from_secs(20), at(now))
+        nodes.checked(names, at(now))
     }
 
     #[test]
     fn a_lease_missing_for_the_grace_marks_a_node_gone() {
-        let mut nodes = Nodes::default();
+        let mut nodes = Nodes::new(Span::from_secs(20));
         for now in [100, 105, 110, 115] {
             assert_eq!(see(&mut nodes, &["b"], now), None);
             assert_eq!(nodes.due(), at(now + NODE_LOOK_S));
@@ -130,8 +174,8 @@ mod tests {
     }
 
     #[test]
-    fn one_look_that_finds_it_begins_the_count_anew() {
-        let mut nodes = Nodes::default();
+    fn a_check_that_finds_the_lease_restarts_the_count() {
+        let mut nodes = Nodes::new(Span::from_secs(20));
         for (now, names) in [(100, &["b"][..]), (105, &[]), (110, &["b"]), (119, &["b"])] {
             assert_eq!(see(&mut nodes, names, now), None);
         }
@@ -140,13 +184,31 @@ mod tests {
     }
 
     #[test]
-    fn a_stall_or_an_outage_begins_it_anew() {
-        let mut nodes = Nodes::default();
+    fn a_stall_or_an_outage_restarts_the_count() {
+        let mut nodes = Nodes::new(Span::from_secs(20));
         see(&mut nodes, &["b"], 100);
         assert_eq!(see(&mut nodes, &["b"], 121), None, "a stall");
         nodes.interrupted();
         assert_eq!(see(&mut nodes, &["b"], 130), None);
         assert_eq!(see(&mut nodes, &["b"], 140), None);
         assert!(see(&mut nodes, &["b"], 150).is_some());
+    }
+
+    #[test]
+    fn a_gone_node_is_logged_once() {
+        let mut nodes = Nodes::new(Span::from_secs(20));
+        let is_logged = |nodes: &Nodes| nodes.missing["b"].is_logged;
+        for now in [100, 105, 110, 115] {
+            see(&mut nodes, &["b"], now);
+            assert!(!is_logged(&nodes));
+        }
+        // Another node is its heir, so each check finds it again.
+        for now in [120, 125, 130] {
+            assert_eq!(see(&mut nodes, &["b"], now).as_deref(), Some("b"));
+            assert!(is_logged(&nodes));
+        }
+        see(&mut nodes, &[], 135);
+        see(&mut nodes, &["b"], 140);
+        assert!(!is_logged(&nodes), "it returned, and is gone again");
     }
 }

@@ -1,11 +1,9 @@
-//! A fault put in on purpose, to see that the store thread goes on and loses nothing. Debug builds
-//! only: with `ANTHILL_FAULT=panic-store-on:KEY` in the environment, running a report of that task panics. A
-//! release build has no trace of it.
+//! A fault on purpose, in debug builds only, for the tests of a store thread that panics: with
+//! `ANTHILL_FAULT=panic-store-on:KEY` in the environment, running a report of that task panics.
 
 use crate::store::op::Op;
 
-/// Panics if one of these was asked to fail.
-#[cfg(debug_assertions)]
+/// Panics if one of `ops` is to fail.
 pub(super) fn trip(ops: &[Op]) {
     use std::sync::OnceLock;
     static TRIGGER: OnceLock<Option<String>> = OnceLock::new();
@@ -25,7 +23,3 @@ pub(super) fn trip(ops: &[Op]) {
         "a fault was asked for with ANTHILL_FAULT"
     );
 }
-
-/// A release build never fails on purpose.
-#[cfg(not(debug_assertions))]
-pub(super) fn trip(_ops: &[Op]) {}

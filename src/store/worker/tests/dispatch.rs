@@ -230,7 +230,7 @@ fn one_is_settled_however_often_it_goes_away_and_once() {
         bench.pass(1_100);
         // Back for the sign of life, and gone again before it is settled.
         bench.world.get().error = None;
-        while !matches!(bench.worker.phase, machine::Phase::Settle) {
+        while !matches!(bench.worker.phase(), machine::Phase::Settle) {
             let next = bench.turn();
             if let Next::At(moment) = next {
                 bench.world.get().now = moment;

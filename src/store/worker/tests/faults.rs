@@ -13,8 +13,8 @@ fn after_a_panic_the_same_reports_are_run_again() {
     assert_eq!(world.log, [1, 2]);
     assert_eq!((world.made, world.state), (3, 0));
     drop(world);
-    assert_eq!(bench.worker.stats.restarts.get(), 2);
-    assert_eq!(bench.worker.stats.spooled.get(), 0);
+    assert_eq!(bench.worker.stats().restarts.get(), 2);
+    assert_eq!(bench.worker.stats().spooled.get(), 0);
     assert_eq!(bench.session, 3);
 }
 
@@ -26,7 +26,7 @@ fn a_report_that_always_panics_is_put_aside_alone() {
     bench.pass(5_000);
     assert_eq!(bench.acknowledged(), (vec![1, 3], vec![2]));
     assert_eq!(bench.rejected(), [2]);
-    assert_eq!(bench.worker.stats.restarts.get(), 4);
+    assert_eq!(bench.worker.stats().restarts.get(), 4);
     let session = bench.session;
     // Now that it is careful one more costs nothing but itself, state included.
     bench.world.get().mines = BTreeMap::from([(5, u32::MAX)]);

@@ -159,7 +159,7 @@ fn so_is_one_that_was_emptied_and_went_away_while_a_foreign_lease_ran_out() {
 #[test]
 fn one_that_is_emptied_while_it_is_read_for_the_first_time_is_read_again() {
     let mut bench = Bench::new(ROOM);
-    while !matches!(bench.worker.phase, Phase::Tasks(_)) {
+    while !matches!(bench.worker.phase(), Phase::Tasks(_)) {
         bench.turn();
     }
     bench.world.get().forgot_node = true;

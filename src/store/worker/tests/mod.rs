@@ -127,7 +127,7 @@ impl Bench {
         let mut steps = 0;
         loop {
             steps += 1;
-            assert!(steps < 10_000, "it never rests: {:?}", self.worker.phase);
+            assert!(steps < 10_000, "it never rests: {:?}", self.worker.phase());
             match self.turn() {
                 Next::Over => return,
                 Next::Now => {}
@@ -201,8 +201,8 @@ mod breakers;
 mod dispatch;
 mod fake;
 mod faults;
-mod kept;
 mod lease;
 mod ordinary;
+mod replay;
 mod storm;
 mod threads;

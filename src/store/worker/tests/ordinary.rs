@@ -72,7 +72,7 @@ fn while_it_is_away_reports_are_spooled_and_state_is_forgotten() {
     bench.pass(5_000);
     assert_eq!(bench.acknowledged().0, [1, 2, 3]);
     assert_eq!(bench.aways(), ["gone"]);
-    assert_eq!(bench.worker.stats.spool_records_waiting.get(), 3);
+    assert_eq!(bench.worker.stats().spool_records_waiting.get(), 3);
     assert_eq!(bench.world.get().stored.len(), 0);
     bench.world.get().error = None;
     bench.pass(1_001);
@@ -85,7 +85,7 @@ fn while_it_is_away_reports_are_spooled_and_state_is_forgotten() {
     drop(world);
     assert_eq!(bench.session, 2);
     assert_eq!(bench.acknowledged().0, [1, 2, 3], "told once");
-    assert_eq!(bench.worker.stats.replayed.get(), 3);
+    assert_eq!(bench.worker.stats().replayed.get(), 3);
 }
 
 #[test]
@@ -174,7 +174,7 @@ fn a_refused_report_is_answered_so_and_written_down() {
     bench.pass(1_001);
     assert_eq!(bench.world.get().log.last(), Some(&5));
     assert_eq!(bench.rejected(), [2, 4]);
-    assert_eq!(bench.worker.stats.rejected.get(), 2);
+    assert_eq!(bench.worker.stats().rejected.get(), 2);
     assert_eq!(bench.session, 2);
 }
 

@@ -27,7 +27,7 @@ fn storm(seed: u64) {
         }
         bench.pass(rng.u64(1..700));
         let kept = bench.world.get().stored.len() as u64;
-        let waiting = bench.worker.spool.records();
+        let waiting = bench.worker.spool().records();
         let rejected = bench.rejected();
         let (good, bad) = bench.acknowledged();
         // Only what panicked when it was run alone, after others did, is ever refused.
@@ -65,7 +65,7 @@ fn storm(seed: u64) {
     settled.sort_unstable();
     settled.dedup();
     assert_eq!(settled, all, "seed {seed}: each is stored or written down");
-    assert!(bench.worker.spool.is_empty());
+    assert!(bench.worker.spool().is_empty());
 }
 
 #[test]

@@ -39,7 +39,7 @@ fn what_it_confirmed_lately_outlives_the_process_in_an_outage() {
     is_back(&mut bench);
     assert_eq!(bench.world.get().log, [2, 3, 4], "in order, and once");
     assert!(!kept(&bench).exists());
-    assert!(bench.worker.spool.is_empty());
+    assert!(bench.worker.spool().is_empty());
     let mut bench = bench.killed(ROOM);
     bench.pass(1_001);
     assert_eq!(bench.world.get().log, [2, 3, 4], "safe with the store");
@@ -66,15 +66,15 @@ fn a_store_that_comes_and_goes_makes_it_no_longer() {
     bench.pass(100);
     bench.world.get().error = away();
     bench.pass(1_001);
-    let first = bench.worker.spool.bytes();
+    let first = bench.worker.spool().bytes();
     for _ in 0..20 {
         is_back(&mut bench);
         bench.world.get().error = away();
         bench.pass(1_001);
-        assert_eq!(bench.worker.spool.bytes(), first);
+        assert_eq!(bench.worker.spool().bytes(), first);
     }
     assert!(fs::metadata(kept(&bench)).unwrap().len() == first);
-    assert_eq!(bench.worker.spool.records(), 0, "no part of the queue");
+    assert_eq!(bench.worker.spool().records(), 0, "no part of the queue");
     // Away all the time, it is written once.
     let written = fs::metadata(kept(&bench)).unwrap().modified().unwrap();
     bench.pass(10_000);
@@ -146,7 +146,7 @@ fn a_spool_that_is_full_of_reports_gives_up_nothing_that_was_confirmed() {
     }
     let acknowledged = bench.acknowledged().0;
     assert!(acknowledged.len() > 10, "{acknowledged:?}");
-    assert!(bench.worker.spool.bytes() <= 4_000);
+    assert!(bench.worker.spool().bytes() <= 4_000);
     bench.world.get().stored.clear();
     bench.world.get().log.clear();
     // The last, for which there was no room, was not acknowledged either.
@@ -266,7 +266,7 @@ fn storm(seed: u64) {
             }
             2..=4 => bench.world.get().error = None,
             5 => bench.world.get().cut.push(rng.usize(..5)),
-            6 if rng.bool() && matches!(bench.worker.phase, machine::Phase::Down(_)) => {
+            6 if rng.bool() && matches!(bench.worker.phase(), machine::Phase::Down { .. }) => {
                 acknowledged.extend(bench.acknowledged().0);
                 bench = bench.killed(ROOM);
             }
@@ -289,7 +289,7 @@ fn storm(seed: u64) {
     assert!(lost.is_empty(), "seed {seed}: {lost:?}");
     assert!(acknowledged.len() > 100, "seed {seed}");
     drop(world);
-    assert!(bench.worker.spool.is_empty() && bench.worker.spool.bytes() == 0);
+    assert!(bench.worker.spool().is_empty() && bench.worker.spool().bytes() == 0);
 }
 
 #[test]
