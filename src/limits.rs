@@ -112,9 +112,9 @@ pub const UNPROVEN_PARTS: usize = 4;
 pub const UNPROVEN_MIN: usize = 64;
 /// Unproven connections examined to find the one to close.
 pub const UNPROVEN_LOOKED_AT_MAX: usize = 64;
-/// Time that a connection has for its first bytes before it may be closed for a new one of the
-/// same or a higher rank, in milliseconds.
-pub const UNPROVEN_SILENT_MS: u64 = 50;
+/// Time that the first connection of a network has for its first bytes before it may be closed for
+/// a new one of the same or a higher rank, in milliseconds. The n-th connection has an n-th of it.
+pub const UNPROVEN_SILENT_MS: u64 = 5;
 /// The same during a TLS handshake or with an outstanding challenge.
 pub const UNPROVEN_BUSY_MS: u64 = 2_000;
 /// Cells of 4 bytes in each of the two rows of the table of ranks.

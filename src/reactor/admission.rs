@@ -11,9 +11,10 @@
 //! A *network* is an IPv4 address or an IPv6 /64. Each place given to a network raises the *rank*
 //! of its next connections; a proof clears it, and it halves every [`UNPROVEN_RANK_HALF_S`].
 //! Without room, the unproven connection of the highest rank is closed if its rank is above that of
-//! the new connection, or its time for a proof is over. Otherwise the new connection is refused.
-//! Connections that are reopened again and again therefore lose against a host that needs a round
-//! trip for its proof, and a place is shared by networks instead of going to the fastest of them.
+//! the new connection, or its time for a proof is over, which is shorter for higher ranks.
+//! Otherwise the new connection is refused. Connections that are reopened again and again therefore
+//! lose against a host that needs a round trip for its proof, and a place is shared by networks
+//! instead of going to the fastest of them.
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
@@ -140,7 +141,8 @@ impl Admission {
             let (one, time) = (&unproven[&conn], time_of(conn));
             let age = now.since(one.since);
             unread |= time.is_none();
-            let rank = match time.is_some_and(|time| age >= time) {
+            // The higher its rank, the shorter is the time of a connection.
+            let rank = match time.is_some_and(|time| age >= time.part(one.rank.max(1).into())) {
                 // The rank of its network, so that the oldest of a network is closed first.
                 true => Some(self.ranks.of(one.network)),
                 false => Some(one.rank).filter(|own| *own > rank),

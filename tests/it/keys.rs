@@ -590,6 +590,8 @@ fn strangers_that_fill_the_table_keep_no_good_host_out() {
     until_so("the table is full", || {
         server.metric("anthill_connections") == ROOM as u64
     });
+    // The time that half a proof has for its other half.
+    std::thread::sleep(Duration::from_secs(2));
     let ids: Vec<String> = (2..ROOM).map(|number| format!("web-{number}")).collect();
     let mut sessions: Vec<Session> = ids
         .iter()
