@@ -6,21 +6,23 @@
 //! The commands are those that Redis reports for one host (`MONITOR`), with a random host name each time.
 //! Commands that serve many hosts do so here too.
 
+mod support;
+
 use std::io::{BufRead, BufReader, Write};
-use std::net::{TcpListener, TcpStream};
-use std::process::{Child, Command, Stdio};
-use std::thread::sleep;
+use std::net::TcpStream;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anthill::ids::{HostId, HostRef};
 use anthill::limits::{REDIS_MEMBERS_MAX, STORE_RUN_OPS_MAX};
-use anthill::store::address::StoreUrl;
+use anthill::store::Backend;
 use anthill::store::op::{Offline, Online, Op, Outcome, Reason, Settled, Stamp};
 use anthill::store::redis::RedisStore;
-use anthill::store::{Backend, Settings};
-use anthill::time::{Span, UnixMs};
+use anthill::time::UnixMs;
 use rustix::process::Pid;
 use rustix::thread::{CpuSet, sched_setaffinity};
+use support::connect;
+use testkit::Redis;
 
 const AT: UnixMs = UnixMs(1_800_000_000_000);
 const HOSTS: u32 = 100_000;
@@ -39,121 +41,67 @@ fn stamp(seq: u64) -> Option<Stamp> {
 }
 
 /// Keeps a process, or this one, on one core, where there are two.
-fn stay(process: Option<&Child>, cpu: usize) {
+fn stay(process: Option<Pid>, cpu: usize) {
     let mut set = CpuSet::new();
     set.set(cpu);
     // On a machine with one core both are on it.
-    let _ = sched_setaffinity(process.map(Pid::from_child), &set);
+    let _ = sched_setaffinity(process, &set);
 }
 
-/// A Redis on a free port; it ends with this value.
-struct Redis {
-    child: Child,
-    port: String,
+/// Starts a Redis that stays on the first core.
+fn start() -> Redis {
+    let redis = Redis::start(&[]);
+    let pid = Pid::from_raw(redis.pid() as i32);
+    stay(pid, 0);
+    redis
 }
 
-impl Redis {
-    fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-        let port = listener
-            .local_addr()
-            .expect("an address")
-            .port()
-            .to_string();
-        drop(listener);
-        let child = Command::new("redis-server")
-            .args(["--port", &port, "--bind", "127.0.0.1"])
-            .args(["--save", "", "--appendonly", "no"])
-            .stdout(Stdio::null())
-            .spawn()
-            .expect("redis-server is installed");
-        stay(Some(&child), 0);
-        Self { child, port }
-    }
-
-    fn store(&self) -> RedisStore {
-        let url = format!("redis://127.0.0.1:{}/0", self.port);
-        let StoreUrl::Redis(address) = url.parse().expect("a URL of a store") else {
-            unreachable!("a Redis it is");
-        };
-        let settings = Settings {
-            node: "bench".to_owned(),
-            delete_fields: vec!["systemInfo".to_owned(), "systemInfoIPV4".to_owned()],
-            clear_on_done: false,
-            keep: Span::from_secs(604_800),
-            timeout: Span::from_secs(10),
-        };
-        let mut store = RedisStore::new(address, settings);
-        let start = Instant::now();
-        while let Err(error) = store.open() {
-            assert!(start.elapsed() < Duration::from_secs(30), "{error}");
-            sleep(Duration::from_millis(10));
-        }
-        store
-    }
-
-    /// Commands that Redis receives during `work`, from `MONITOR`.
-    fn monitor(&self, work: impl FnOnce()) -> Vec<Vec<String>> {
-        let mut stream = TcpStream::connect(format!("127.0.0.1:{}", self.port)).expect("it is up");
-        stream.write_all(b"MONITOR\r\n").expect("it listens");
-        let mut lines = BufReader::new(stream.try_clone().expect("a copy")).lines();
-        assert_eq!(lines.next().expect("a line").expect("of text"), "+OK");
-        work();
-        // What scripts call is not sent.
-        let words = |line: String| {
-            let sent = !line.contains(" lua] ");
-            let words = line.split('"').skip(1).step_by(2).map(str::to_owned);
-            sent.then(|| words.collect::<Vec<_>>())
-        };
-        let mut end = TcpStream::connect(format!("127.0.0.1:{}", self.port)).expect("it is up");
-        end.write_all(b"ECHO end\r\n").expect("it listens");
-        lines
-            .map(|line| line.expect("of text"))
-            .take_while(|line| !line.contains("\"end\""))
-            .filter_map(words)
-            .collect()
-    }
-
-    fn flush(&self) {
-        let status = Command::new("redis-cli")
-            .args(["-p", &self.port, "flushdb"])
-            .stdout(Stdio::null())
-            .status();
-        assert!(status.expect("redis-cli is installed").success());
-    }
-
-    /// Time that `redis-benchmark` takes for the same command, for all hosts.
-    fn benchmark(&self, command: &[String]) -> Duration {
-        // Of those that are shared there are too few for a pipeline, and drawing a thousand names takes longer than
-        // adding them: one at a time, on one connection.
-        let (requests, how) = match shared(command) {
-            true => (HOSTS as usize / REDIS_MEMBERS_MAX, ["-P", "1", "-c", "1"]),
-            false => (HOSTS as usize, ["-P", PIPELINE, "-c", "50"]),
-        };
-        let output = Command::new("redis-benchmark")
-            .args(["-p", &self.port, "-q", "--csv"])
-            .args(how)
-            .args(["-n", &requests.to_string(), "-r", &HOSTS.to_string()])
-            .args(of_many(command))
-            .output()
-            .expect("redis-benchmark is installed");
-        let said = String::from_utf8_lossy(&output.stdout);
-        let last = said.lines().last().unwrap_or_default();
-        let rate = last
-            .split('"')
-            .nth(3)
-            .and_then(|rate| rate.parse::<f64>().ok());
-        let rate = rate.unwrap_or_else(|| panic!("no rate for {command:?}: {said}"));
-        Duration::from_secs_f64(requests as f64 / rate)
-    }
+/// Commands that Redis receives during `work`, from `MONITOR`.
+fn monitor(redis: &Redis, work: impl FnOnce()) -> Vec<Vec<String>> {
+    let connect = || TcpStream::connect(("127.0.0.1", redis.port())).expect("it is up");
+    let mut stream = connect();
+    stream.write_all(b"MONITOR\r\n").expect("it listens");
+    let mut lines = BufReader::new(stream.try_clone().expect("a copy")).lines();
+    assert_eq!(lines.next().expect("a line").expect("of text"), "+OK");
+    work();
+    // What scripts call is not sent.
+    let words = |line: String| {
+        let sent = !line.contains(" lua] ");
+        let words = line.split('"').skip(1).step_by(2).map(str::to_owned);
+        sent.then(|| words.collect::<Vec<_>>())
+    };
+    let mut end = connect();
+    end.write_all(b"ECHO end\r\n").expect("it listens");
+    lines
+        .map(|line| line.expect("of text"))
+        .take_while(|line| !line.contains("\"end\""))
+        .filter_map(words)
+        .collect()
 }
 
-impl Drop for Redis {
-    fn drop(&mut self) {
-        // Already ended is ended.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
+/// Time that `redis-benchmark` takes for the same command, for all hosts.
+fn benchmark(redis: &Redis, command: &[String]) -> Duration {
+    // Of those that are shared there are too few for a pipeline, and drawing a thousand names takes longer than
+    // adding them: one at a time, on one connection.
+    let (requests, how) = match shared(command) {
+        true => (HOSTS as usize / REDIS_MEMBERS_MAX, ["-P", "1", "-c", "1"]),
+        false => (HOSTS as usize, ["-P", PIPELINE, "-c", "50"]),
+    };
+    let output = Command::new("redis-benchmark")
+        .args(["-p", &redis.port().to_string(), "-q", "--csv"])
+        .args(how)
+        .args(["-n", &requests.to_string(), "-r", &HOSTS.to_string()])
+        .args(of_many(command))
+        .output()
+        .expect("redis-benchmark is installed");
+    let said = String::from_utf8_lossy(&output.stdout);
+    let last = said.lines().last().unwrap_or_default();
+    let rate = last
+        .split('"')
+        .nth(3)
+        .and_then(|rate| rate.parse::<f64>().ok());
+    let rate = rate.unwrap_or_else(|| panic!("no rate for {command:?}: {said}"));
+    Duration::from_secs_f64(requests as f64 / rate)
 }
 
 /// Returns whether a command serves many hosts.
@@ -240,7 +188,7 @@ fn goings(claimed: &[Outcome]) -> Vec<Op> {
 
 /// All hosts come online and go offline; returns both times.
 fn store(redis: &Redis, hosts: u32) -> [Duration; 2] {
-    let mut store = redis.store();
+    let mut store = connect(redis);
     let come = comings(hosts);
     let start = Instant::now();
     let claimed = run(&mut store, &come);
@@ -253,33 +201,31 @@ fn store(redis: &Redis, hosts: u32) -> [Duration; 2] {
 
 fn main() {
     let measuring = std::env::args().any(|argument| argument == "--bench");
-    let installed = |program| {
-        let tried = Command::new(program).arg("--version").output();
-        tried.is_ok()
-    };
-    if !measuring || !installed("redis-server") || !installed("redis-benchmark") {
+    let mut version = Command::new("redis-benchmark");
+    let is_installed = version.arg("--version").output().is_ok() && Redis::is_installed();
+    if !measuring || !is_installed {
         eprintln!("it takes --bench, a redis-server and a redis-benchmark: left out");
         return;
     }
     stay(None, 1);
     let mut ratios = Vec::new();
     for round in 1..=ROUNDS {
-        let redis = Redis::start();
+        let redis = start();
         let (mut came, mut went) = (Vec::new(), Vec::new());
-        let mut one = redis.store();
-        came.extend(redis.monitor(|| drop(run(&mut one, &comings(1)))));
+        let mut one = connect(&redis);
+        came.extend(monitor(&redis, || drop(run(&mut one, &comings(1)))));
         let again = run(&mut one, &comings(1));
-        went.extend(redis.monitor(|| drop(run(&mut one, &goings(&again)))));
+        went.extend(monitor(&redis, || drop(run(&mut one, &goings(&again)))));
         drop(one);
         let mut theirs = [Duration::ZERO; 2];
         for (took, commands) in theirs.iter_mut().zip([&came, &went]) {
-            redis.flush();
+            let _: () = redis.say(&["FLUSHDB"]);
             // Those who go have come.
             if std::ptr::eq(commands, &raw const went) {
-                run(&mut redis.store(), &comings(HOSTS));
+                run(&mut connect(&redis), &comings(HOSTS));
             }
             for command in commands {
-                let one = redis.benchmark(command);
+                let one = benchmark(&redis, command);
                 if round == 1 {
                     println!(
                         "  {:9.1} ms  {}",
@@ -290,7 +236,7 @@ fn main() {
                 *took += one;
             }
         }
-        redis.flush();
+        let _: () = redis.say(&["FLUSHDB"]);
         let ours = store(&redis, HOSTS);
         let seconds = |took: [Duration; 2]| (took[0] + took[1]).as_secs_f64();
         let ratio = seconds(theirs) / seconds(ours);

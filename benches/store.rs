@@ -1,34 +1,25 @@
 //! Throughput of the store thread per batch: presence changes and reports, in the embedded store
 //! and, if `redis-server` is installed, in a Redis of the bench's own.
 
-use std::net::{Ipv4Addr, TcpListener};
-use std::process::{Child, Command, Stdio};
-use std::thread::sleep;
-use std::time::{Duration, Instant};
+mod support;
+
+use std::net::Ipv4Addr;
 
 use anthill::codec::message::Phase;
 use anthill::ids::{HostId, HostRef, TaskKey};
 use anthill::limits::BATCH_OPS_MAX;
-use anthill::store::address::StoreUrl;
+use anthill::store::Backend;
 #[cfg(feature = "embedded")]
 use anthill::store::embedded::EmbeddedStore;
 use anthill::store::op::{Offline, Online, Op, Outcome, Progress, Reason, Settled, Stamp};
-use anthill::store::redis::RedisStore;
-use anthill::store::{Backend, Settings};
-use anthill::time::{Span, UnixMs};
+use anthill::time::UnixMs;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use support::connect;
+#[cfg(feature = "embedded")]
+use support::settings;
+use testkit::Redis;
 
 const AT: UnixMs = UnixMs(1_800_000_000_000);
-
-fn settings() -> Settings {
-    Settings {
-        node: "bench".to_owned(),
-        delete_fields: vec!["systemInfo".to_owned(), "systemInfoIPV4".to_owned()],
-        clear_on_done: false,
-        keep: Span::from_secs(604_800),
-        timeout: Span::from_secs(10),
-    }
-}
 
 /// Operations in a batch. A mere test of the benches makes do with few.
 fn batch() -> u32 {
@@ -49,51 +40,6 @@ const fn ticket(number: u32) -> HostRef {
 
 fn stamp(seq: u64) -> Stamp {
     Stamp { at: AT, seq }
-}
-
-/// A Redis on a free port; it ends with this value.
-struct Redis {
-    child: Child,
-    port: u16,
-}
-
-impl Redis {
-    /// One that answers, if a `redis-server` is installed.
-    fn start() -> Option<Self> {
-        let listener = TcpListener::bind("127.0.0.1:0").ok()?;
-        let port = listener.local_addr().ok()?.port();
-        drop(listener);
-        let child = Command::new("redis-server")
-            .args(["--port", &port.to_string(), "--bind", "127.0.0.1"])
-            .args(["--save", "", "--appendonly", "no"])
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .ok()?;
-        Some(Self { child, port })
-    }
-
-    fn store(&self) -> RedisStore {
-        let url = format!("redis://127.0.0.1:{}/0", self.port);
-        let StoreUrl::Redis(address) = url.parse().expect("a URL of a store") else {
-            unreachable!("a Redis it is");
-        };
-        let mut store = RedisStore::new(address, settings());
-        let start = Instant::now();
-        while let Err(error) = store.open() {
-            assert!(start.elapsed() < Duration::from_secs(30), "{error}");
-            sleep(Duration::from_millis(10));
-        }
-        store
-    }
-}
-
-impl Drop for Redis {
-    fn drop(&mut self) {
-        // Already ended is ended.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
 }
 
 fn run(store: &mut dyn Backend, ops: &[Op]) -> Vec<Outcome> {
@@ -187,9 +133,11 @@ fn stores(c: &mut Criterion) {
         let mut store = EmbeddedStore::open(directory.path(), settings()).expect("a new store");
         measure(c, "embedded", &mut store);
     }
-    match Redis::start() {
-        Some(redis) => measure(c, "Redis", &mut redis.store()),
-        None => eprintln!("no redis-server is installed: its part is left out"),
+    if Redis::is_installed() {
+        let redis = Redis::start(&[]);
+        measure(c, "Redis", &mut connect(&redis));
+    } else {
+        eprintln!("no redis-server is installed: its part is left out");
     }
 }
 

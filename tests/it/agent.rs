@@ -1,314 +1,761 @@
-//! Both ends: the real server and the real agent, over datagrams and over the agent's connection, and
-//! what is left when either is killed.
+//! The agent from outside: the built program against a server that the test plays, frame by frame.
 
 use std::fs;
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream, UdpSocket};
+use std::io::{ErrorKind, Read, Write};
+use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Stdio};
+use std::process::{Command, Stdio};
 
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::process::Signal;
 use serde_json::{Value, json};
+use tempfile::TempDir;
 
-use super::support::server::{program, run};
-use super::support::{Home, PATIENCE, Server, http, on_both_stores, until, until_so};
+use super::support::agent::Agent;
+use super::support::process::Process;
+use super::support::server::{program, program_path};
+use super::support::{PATIENCE, accepted, until_so};
 
-on_both_stores! {
-    a_book_is_worked_through_and_shown_to_the_byte,
-    killed_at_work_it_is_lost_and_a_key_that_comes_ten_times_is_run_once,
-    the_server_is_killed_while_the_agent_works,
+const CID: &str = "00112233445566778899aabbccddeeff";
+
+/// A place for an agent, and the port where its server listens.
+struct Stage {
+    dir: TempDir,
+    listener: TcpListener,
 }
 
-/// A running agent, killed with the test.
-struct Agent(Child);
+impl Stage {
+    fn new() -> Self {
+        Self {
+            dir: TempDir::new().unwrap(),
+            listener: TcpListener::bind("127.0.0.1:0").unwrap(),
+        }
+    }
 
-impl Drop for Agent {
-    fn drop(&mut self) {
-        // Already dead is dead.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn start(&self, allow: &Value, more: &[&str]) -> Agent {
+        fs::write(self.path("allow.json"), allow.to_string()).unwrap();
+        let args = ["--id", "web-1", "--source", "127.0.0.1", "--state", "state"];
+        Agent::start(
+            self.dir.path(),
+            &self.address(),
+            &[&args[..], more].concat(),
+        )
+    }
+
+    /// Address of the server.
+    fn address(&self) -> String {
+        self.listener.local_addr().unwrap().to_string()
+    }
+
+    /// The agent's next connection, welcomed.
+    fn welcome(&self) -> Server {
+        let mut server = self.accept();
+        let hello = server.next("ADH40");
+        assert_eq!(hello["id"], "web-1");
+        let seq = &hello["seq"];
+        server.send(&json!({"flag":"ADH40","ACK":"keepGotIt","interval_s":1.0,"seq":seq}));
+        server.hello = hello;
+        server
+    }
+
+    fn accept(&self) -> Server {
+        let stream = accepted(&self.listener);
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        Server {
+            stream,
+            hello: Value::Null,
+        }
     }
 }
 
-impl Agent {
-    /// Starts an agent that is named as its state directory is, and waits until it is online.
-    fn start(home: &Home, server: &Server, id: &str, how: &[&str]) -> Self {
-        let tcp = server.tcp.to_string();
-        let mut args = vec!["agent", "--server", &tcp, "--id", id, "--state", id];
-        args.extend(["--allow", "allow.json", "--source", "127.0.0.1"]);
-        args.extend(how);
-        let mut command = program(home.path(), &args);
-        command.stdout(Stdio::null()).stderr(Stdio::null());
-        let agent = Self(command.spawn().unwrap());
-        until_so("the agent is online", || server.is_online(id));
-        agent
+/// The server's end of a connection.
+struct Server {
+    stream: TcpStream,
+    hello: Value,
+}
+
+impl Server {
+    fn send(&mut self, body: &Value) {
+        let body = body.to_string();
+        let length = i32::try_from(body.len()).unwrap();
+        let mut frame = length.to_le_bytes().to_vec();
+        frame.extend_from_slice(body.as_bytes());
+        self.stream.write_all(&frame).unwrap();
     }
 
-    /// As `kill -9` does.
-    fn kill(mut self) {
-        self.0.kill().unwrap();
-        self.0.wait().unwrap();
+    fn bytes(&mut self, count: usize) -> Vec<u8> {
+        let mut bytes = vec![0; count];
+        self.stream.read_exact(&mut bytes).unwrap();
+        bytes
     }
-}
 
-fn allows(home: &Home, entries: &Value) {
-    fs::write(home.path().join("allow.json"), entries.to_string()).unwrap();
-}
+    /// The next message of this code. Beats on the way are replied to; information about the host is
+    /// passed over; anything else fails.
+    fn next(&mut self, flag: &str) -> Value {
+        loop {
+            let length = i32::from_le_bytes(self.bytes(4).try_into().unwrap());
+            let body = self.bytes(usize::try_from(length).unwrap());
+            let body: Value = serde_json::from_slice(&body).unwrap();
+            if body["flag"] == "ADH18" {
+                self.send(&json!({"flag":"ADH18","ACK":"keepAlive","seq":body["seq"]}));
+            }
+            if body["flag"] == flag {
+                return body;
+            }
+            let may_pass = body["flag"] == "ADH18" || body["flag"] == "ADH56";
+            assert!(may_pass, "waiting for {flag}, {body} comes");
+        }
+    }
 
-/// A command that leaves its group's number in a file, a line each time it is run, and goes on until there
-/// is another file.
-struct Slow {
-    marks: PathBuf,
-    go: PathBuf,
-    line: String,
-}
+    fn got_it(&mut self, message: &Value) {
+        let (flag, seq) = (&message["flag"], &message["seq"]);
+        self.send(&json!({"flag":flag,"ACK":"keepGotIt","seq":seq}));
+    }
 
-impl Slow {
-    fn new(home: &Home) -> Self {
-        let (marks, go) = (home.path().join("marks"), home.path().join("go"));
-        let line = format!(
-            "echo $$ >> {}; until test -e {}; do sleep 0.02; done; echo went on",
-            marks.display(),
-            go.display()
+    fn pushes(&mut self, key: &str) {
+        self.send(&json!({"flag":"ADH44","taskId":key}));
+    }
+
+    fn gives_book(&mut self, key: &str, commands: &[&str]) {
+        let asked = self.next("ADH41");
+        assert_eq!(asked["taskId"], key);
+        let count = commands.len();
+        let tasks = commands
+            .iter()
+            .zip(0..)
+            .map(|(command, at)| json!([command, count - at]));
+        let tasks: Vec<Value> = tasks.collect();
+        self.send(
+            &json!({"flag":"ADH41","ACK":"keepGotIt","taskId":key,"tasks":tasks,"seq":asked["seq"]}),
         );
-        Self { marks, go, line }
     }
 
-    fn runs(&self) -> usize {
-        let text = fs::read_to_string(&self.marks).unwrap_or_default();
-        text.lines().count()
-    }
-
-    fn goes_on(&self) {
-        fs::write(&self.go, "").unwrap();
-    }
-
-    /// Ends what an agent that was killed has left running.
-    fn end(&self) {
-        let text = fs::read_to_string(&self.marks).unwrap();
-        let pid = Pid::from_raw(text.trim().parse().unwrap()).unwrap();
-        kill_process_group(pid, Signal::KILL).unwrap();
-    }
-}
-
-/// `anthill` with these words, asking this server: its status and what it has to say.
-#[track_caller]
-fn anthill(dir: &Path, server: &Server, args: &[&str]) -> (Option<i32>, String) {
-    let api = format!("http://{}", server.http);
-    let ended = run(dir, &[args, &["--api", &api]].concat());
-    (ended.status, ended.stdout)
-}
-
-/// The body at `path`, which may be any bytes.
-fn body_at(server: SocketAddr, path: &str) -> Vec<u8> {
-    let mut stream = TcpStream::connect(server).unwrap();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    let head = format!("GET {path} HTTP/1.1\r\nHost: {server}\r\nConnection: close\r\n\r\n");
-    stream.write_all(head.as_bytes()).unwrap();
-    let mut bytes = Vec::new();
-    stream.read_to_end(&mut bytes).unwrap();
-    let end = bytes.windows(4).position(|four| four == b"\r\n\r\n");
-    bytes.split_off(end.expect("a head") + 4)
-}
-
-fn state(server: &Server, key: &str, host: &str) -> Value {
-    server.json(&format!("/v1/tasks/{key}"))["hosts"][host].clone()
-}
-
-#[track_caller]
-fn until_state(server: &Server, key: &str, host: &str, wanted: &str) -> Value {
-    until(&format!("{host} {wanted} in {key}"), || {
-        Some(state(server, key, host)).filter(|host| host["state"] == wanted)
-    })
-}
-
-#[track_caller]
-fn dispatched(home: &Home, server: &Server, key: &str, host: &str, commands: &[&str]) {
-    let mut args = vec!["dispatch", key, "--host", host];
-    for command in commands {
-        args.extend(["--task", command]);
-    }
-    assert_eq!(anthill(home.path(), server, &args).0, Some(0));
-}
-
-fn a_book_is_worked_through_and_shown_to_the_byte(home: Home) {
-    let bytes = r"printf '\000\377\033[2Jx\n'; printf '\200' >&2";
-    allows(&home, &json!(["echo *", {"shell": bytes}]));
-    let server = home.start();
-    let _by_push = Agent::start(&home, &server, "web-1", &["--push"]);
-    let _by_udp = Agent::start(&home, &server, "web-2", &["--udp", "0"]);
-    let refused = "rm -rf /nowhere";
-    let mut args = vec!["dispatch", "AC1", "--wait=25", "--json"];
-    let commands = ["echo first", refused, bytes];
-    for command in commands {
-        args.extend(["--task", command]);
-    }
-    let (status, text) = anthill(home.path(), &server, &args);
-    assert_eq!(status, Some(1), "a refused command has failed: {text}");
-    let told: Value = serde_json::from_str(&text).unwrap();
-    for host in ["web-1", "web-2"] {
-        let told = &told["hosts"][host];
-        assert_eq!(told["state"], "failed", "{told}");
-        assert_eq!(told["complete"], json!(commands), "in order, to the end");
-        let exits = commands.map(|command| told["results"][command]["exit"].clone());
-        assert_eq!(exits, [json!(0), json!(126), json!(0)]);
-        let path = format!(
-            "/v1/tasks/AC1/hosts/{host}/output?command=printf%20%27%5C000%5C377%5C033%5B2Jx%5Cn%27%3B%20printf%20%27%5C200%27%20%3E%262"
+    fn answered(&mut self, key: &str, rcc: u8) {
+        let answer = self.next("ADH33");
+        assert_eq!(
+            (&answer["taskId"], &answer["RCC"]),
+            (&json!(key), &json!(rcc))
         );
-        let output = body_at(server.http, &path);
-        assert_eq!(output, b"\0\xff\x1b[2Jx\n\x80", "byte by byte");
     }
-    let (_, shown) = anthill(home.path(), &server, &["task", "AC1"]);
-    assert!(
-        shown.contains("exit 126") && shown.contains("allow file"),
-        "{shown}"
-    );
-    assert!(
-        !shown.contains('\x1b'),
-        "what a host says does not steer the screen"
-    );
-    let args = ["dispatch", "AC2", "--task", "echo fine", "--wait=25"];
-    let (status, text) = anthill(home.path(), &server, &args);
-    assert_eq!(status, Some(0), "{text}");
+
+    /// The next phase, acknowledged.
+    fn phase(&mut self, phase: u8) -> Value {
+        let said = self.next("ADH27");
+        assert_eq!(said["phase"], phase, "{said}");
+        self.got_it(&said);
+        said
+    }
+
+    /// The next result with its bytes, acknowledged.
+    fn result(&mut self) -> (Value, Vec<u8>) {
+        let header = self.next("ADH43");
+        let size = usize::try_from(header["total_size"].as_u64().unwrap()).unwrap();
+        let output = self.bytes(size);
+        self.got_it(&header);
+        (header, output)
+    }
+
+    fn runs(&mut self, command: &str) -> (Value, Vec<u8>) {
+        assert_eq!(self.phase(2)["working"], command);
+        let result = self.result();
+        assert_eq!(result.0["task"], command);
+        self.phase(3);
+        result
+    }
 }
 
-fn killed_at_work_it_is_lost_and_a_key_that_comes_ten_times_is_run_once(mut home: Home) {
-    home.set("dispatch.rto_ms", 200);
-    let slow = Slow::new(&home);
-    allows(&home, &json!(["echo *", {"shell": slow.line}]));
-    let server = home.start();
-    let port = UdpSocket::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port();
-    let how = ["--udp", &port.to_string()];
-    let agent = Agent::start(&home, &server, "web-1", &how);
-    dispatched(
-        &home,
-        &server,
-        "AC1",
-        "web-1",
-        &["echo one", &slow.line, "echo two"],
-    );
-    until_so("the command runs", || slow.runs() == 1);
-    let udp = UdpSocket::bind("127.0.0.1:0").unwrap();
-    for _ in 0..10 {
-        udp.send_to(b"AC1", ("127.0.0.1", port)).unwrap();
-        // Answered with RCC 3: the server sends what is not answered, again.
-        udp.send_to(b"\xff", ("127.0.0.1", port)).unwrap();
-    }
-    until_so("the first command is told of", || {
-        state(&server, "AC1", "web-1")["complete"] == json!(["echo one"])
-    });
-    // Queued behind the first: it has not begun, so a restart does not lose it.
-    dispatched(&home, &server, "AC9", "web-1", &["echo queued"]);
-    until_so("the second task is taken", || {
-        let state = state(&server, "AC9", "web-1")["state"].clone();
-        state == "answered" || state == "working"
-    });
-    agent.kill();
-    slow.end();
-
-    let _agent = Agent::start(&home, &server, "web-1", &how);
-    let lost = until_state(&server, "AC1", "web-1", "lost");
-    assert_eq!(lost["complete"], json!(["echo one"]));
-    // The store has them in either order.
-    let left = lost["oncall"].as_array().unwrap();
-    let is_left = |command: &str| left.iter().any(|left| left == command);
-    assert!(left.len() == 2 && is_left(&slow.line) && is_left("echo two"));
-    until_state(&server, "AC9", "web-1", "done");
-    for _ in 0..10 {
-        udp.send_to(b"AC1", ("127.0.0.1", port)).unwrap();
-    }
-    // It works through another task, so it was idle: nothing of the old one was begun before it.
-    dispatched(&home, &server, "AC2", "web-1", &["echo new"]);
-    until_state(&server, "AC2", "web-1", "done");
-    assert_eq!(slow.runs(), 1);
-    assert_eq!(state(&server, "AC1", "web-1")["state"], "lost");
+fn lines(path: &Path) -> usize {
+    fs::read_to_string(path).unwrap_or_default().lines().count()
 }
 
-fn the_server_is_killed_while_the_agent_works(mut home: Home) {
-    let slow = Slow::new(&home);
-    allows(&home, &json!(["echo *", {"shell": slow.line}]));
-    let server = home.start();
-    // The same port again, so that the agent finds it.
-    home.set("server.tcp", server.tcp.to_string());
-    let _agent = Agent::start(&home, &server, "web-1", &["--push"]);
-    dispatched(
-        &home,
-        &server,
-        "AC1",
-        "web-1",
-        &["echo one", &slow.line, "echo two"],
-    );
-    until_so("the command runs", || slow.runs() == 1);
-    server.kill();
-    // The whole book is done before a server can be reached.
-    slow.goes_on();
-    let server = home.start();
-    let done = until_state(&server, "AC1", "web-1", "done");
-    assert_eq!(done["complete"].as_array().unwrap().len(), 3);
-    for (command, output) in [
-        ("echo one", "one\n"),
-        ("echo two", "two\n"),
-        (&slow.line, "went on\n"),
-    ] {
-        assert_eq!(done["results"][command]["output"], output, "{done}");
-    }
-    assert_eq!(slow.runs(), 1);
-}
-
-/// A server that takes less than an agent sends must not keep it from all else it has to tell.
-#[cfg(feature = "embedded")]
 #[test]
-fn a_result_that_the_server_does_not_take_costs_its_output_and_nothing_else() {
-    let mut home = Home::embedded();
-    home.set("limits.result_bytes", 1_000);
-    allows(&home, &json!(["echo *", "head -c * /dev/zero"]));
-    let server = home.start();
-    let _agent = Agent::start(&home, &server, "web-1", &["--push"]);
-    let long = "head -c 5000 /dev/zero";
-    dispatched(
-        &home,
-        &server,
-        "AC1",
-        "web-1",
-        &["echo one", long, "echo two"],
+fn it_beats_and_says_what_the_host_is_and_comes_back() {
+    let stage = Stage::new();
+    let _agent = stage.start(&json!([]), &["--push", "--interval", "0.1"]);
+    let mut server = stage.welcome();
+    assert_eq!(server.hello["push"], true);
+    assert!(server.hello.get("udp").is_none());
+    let boot = server.hello["boot"].clone();
+    assert!(boot.as_str().is_some_and(|boot| boot.len() >= 16));
+    let facts = server.next("ADH56");
+    assert!(
+        facts["systemInfoTask"]["localAddrsIPV4"]
+            .as_array()
+            .is_some_and(|list| !list.is_empty())
     );
-    let done = until_state(&server, "AC1", "web-1", "done");
-    let (one, cut) = (&done["results"]["echo one"], &done["results"][long]);
-    assert_eq!(
-        (&one["output"], &one["truncated"]),
-        (&json!("one\n"), &json!(false))
-    );
-    assert_eq!((&cut["size"], &cut["truncated"]), (&json!(0), &json!(true)));
-    assert_eq!(done["results"]["echo two"]["output"], "two\n");
+    for _ in 0..3 {
+        let beat = server.next("ADH18");
+        assert_eq!((&beat["reply"], beat["seq"].is_u64()), (&json!(true), true));
+    }
+    drop(server);
+    let server = stage.welcome();
+    assert_eq!(server.hello["boot"], boot, "the same process");
+    // Nothing is replied from here on: it is taken for dead.
+    let again = stage.welcome();
+    drop((server, again));
 }
 
-/// The console's lines reach both kinds of agents; only one that takes pushes has something to tell.
-#[cfg(feature = "embedded")]
 #[test]
-fn a_console_command_is_run_once_and_its_result_is_shown() {
-    let home = Home::embedded();
-    let marks = home.path().join("marks");
+fn a_task_by_datagram_and_one_by_push_are_run_once() {
+    let stage = Stage::new();
+    let marks = stage.path("marks");
     let mark = format!("echo x >> {}", marks.display());
-    allows(&home, &json!(["echo *", {"shell": mark}]));
-    let server = home.start();
-    let agent = Agent::start(&home, &server, "web-1", &["--push"]);
-    let body = json!({"command": mark, "hosts": ["web-1"]}).to_string();
-    let answer = http::post(server.http, "/v1/commands", &body);
-    assert_eq!(answer.status, 202, "{}", answer.body);
-    let told: Value = serde_json::from_str(&answer.body).unwrap();
-    let path = format!("/v1/commands/{}", told["id"].as_str().unwrap());
-    let result = |server: &Server| {
-        let told = server.json(&path);
-        told.to_string().contains("\"exit\":0").then_some(())
+    let allow = json!(["echo *", {"shell": mark}]);
+    let _agent = stage.start(&allow, &["--push", "--udp", "0"]);
+    let mut server = stage.welcome();
+    let port = u16::try_from(server.hello["udp"].as_u64().unwrap()).unwrap();
+    let udp = UdpSocket::bind("127.0.0.1:0").unwrap();
+    udp.send_to(b"AC1", ("127.0.0.1", port)).unwrap();
+    server.answered("AC1", 1);
+    server.gives_book("AC1", &["echo $HOME", "rm -rf /nowhere", &mark]);
+    assert_eq!(server.phase(1)["oncall"].as_array().unwrap().len(), 3);
+    let (header, output) = server.runs("echo $HOME");
+    assert_eq!((&header["exit"], output), (&json!(0), b"$HOME\n".to_vec()));
+    let (header, output) = server.runs("rm -rf /nowhere");
+    assert_eq!(header["exit"], 126);
+    assert!(String::from_utf8(output).unwrap().contains("allow file"));
+    server.runs(&mark);
+    for _ in 0..5 {
+        udp.send_to(b"AC1", ("127.0.0.1", port)).unwrap();
+        server.answered("AC1", 1);
+        server.pushes("AC1");
+        server.answered("AC1", 1);
+    }
+    udp.send_to(b"\xff\xfe", ("127.0.0.1", port)).unwrap();
+    assert_eq!(server.next("ADH33")["RCC"], 3);
+    udp.send_to(b"echo line", ("127.0.0.1", port)).unwrap();
+    server.answered("echo line", 1);
+    server.pushes("AC2");
+    server.answered("AC2", 1);
+    let asked = server.next("ADH41");
+    let refusal =
+        json!({"flag":"ADH41","ACK":"keepRefused","error":"no such task","seq":asked["seq"]});
+    server.send(&refusal);
+    server.answered("AC2", 2);
+    server.send(&json!({"flag":"ADH44","command":mark,"cid":CID}));
+    server.answered(CID, 1);
+    let (header, _) = server.result();
+    assert_eq!((&header["code"], &header["exit"]), (&json!(CID), &json!(0)));
+    server.send(&json!({"flag":"ADH44","command":mark,"cid":CID}));
+    server.answered(CID, 1);
+    assert_eq!(lines(&marks), 2, "once for the task, once for the command");
+}
+
+#[test]
+fn killed_at_work_it_tells_so_and_does_not_begin_again() {
+    let stage = Stage::new();
+    let marks = stage.path("marks");
+    let slow = format!("echo $$ >> {}; sleep 1000", marks.display());
+    let allow = json!(["echo *", {"shell": slow}]);
+    let mut agent = stage.start(&allow, &["--push"]);
+    let mut server = stage.welcome();
+    server.pushes("AC1");
+    server.answered("AC1", 1);
+    server.gives_book("AC1", &["echo one", &slow, "echo two"]);
+    server.phase(1);
+    server.runs("echo one");
+    // Not acknowledged: it comes again.
+    let began = server.next("ADH27");
+    until_so("the command starts", || lines(&marks) == 1);
+    let beat = server.next("ADH18");
+    assert!(beat["seq"].is_u64(), "it beats while a command runs");
+    // Its answer says that all that came before is written down, what was acknowledged too.
+    server.pushes("AC_");
+    assert_eq!(server.next("ADH33")["RCC"], 3);
+    agent.process.kill();
+    let pid = fs::read_to_string(&marks).unwrap();
+    let pid = rustix::process::Pid::from_raw(pid.trim().parse().unwrap()).unwrap();
+    rustix::process::kill_process_group(pid, Signal::KILL).unwrap();
+    drop(agent);
+
+    let agent = stage.start(&allow, &["--push"]);
+    let boot = server.hello["boot"].clone();
+    let mut server = stage.welcome();
+    assert_ne!(server.hello["boot"], boot);
+    let again = server.phase(2);
+    assert_eq!(again, began);
+    let lost = server.phase(3);
+    assert_eq!(lost["lost"], true);
+    assert_eq!(lost["complete"], json!(["echo one"]));
+    assert_eq!(lost["oncall"], json!([slow, "echo two"]));
+    for _ in 0..10 {
+        server.pushes("AC1");
+        server.answered("AC1", 1);
+    }
+    // It is idle, so the next task is run at once: nothing of the old one was begun before it.
+    server.pushes("AC2");
+    server.answered("AC2", 1);
+    server.gives_book("AC2", &["echo new"]);
+    server.phase(1);
+    server.runs("echo new");
+    assert_eq!(lines(&marks), 1);
+
+    // Stopped in good order, it takes its command with it.
+    server.pushes("AC3");
+    server.answered("AC3", 1);
+    server.gives_book("AC3", &[&slow]);
+    until_so("the command starts", || lines(&marks) == 2);
+    let text = fs::read_to_string(&marks).unwrap();
+    let pid = text.lines().last().unwrap().to_owned();
+    let mut agent = agent;
+    agent.process.signal(Signal::TERM);
+    assert_eq!(agent.process.ended().code(), Some(0));
+    let is_gone = || {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat"));
+        stat.map_or(true, |stat| stat.contains(") Z "))
     };
-    until("the result", || result(&server));
-    agent.kill();
-    let _agent = Agent::start(&home, &server, "web-1", &["--push"]);
-    dispatched(&home, &server, "AC1", "web-1", &["echo idle"]);
-    until_state(&server, "AC1", "web-1", "done");
-    assert_eq!(fs::read_to_string(&marks).unwrap(), "x\n");
+    until_so("the command ends", is_gone);
+}
+
+/// Returns whether a process runs: a zombie does not.
+fn runs(pid: &str) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat"));
+    stat.is_ok_and(|stat| !stat.contains(") Z "))
+}
+
+fn pids(path: &Path) -> Vec<String> {
+    let text = fs::read_to_string(path).unwrap_or_default();
+    text.lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn a_command_that_detaches_its_processes_ends_with_its_time_and_with_the_agent() {
+    let stage = Stage::new();
+    let marks = stage.path("marks");
+    // One process in a session of its own, whose parent has ended; one that ignores SIGTERM.
+    let detach = format!(
+        "(setsid sh -c 'trap \"\" TERM; echo $$ >> {0}; while :; do sleep 0.1; done' &); echo $$ >> {0}; sleep 1000",
+        marks.display()
+    );
+    let endless = format!("{detach}; true");
+    let allow = json!([{"shell": detach, "timeout_s": 1}, {"shell": endless}]);
+    let mut agent = stage.start(&allow, &["--push"]);
+    let mut server = stage.welcome();
+    server.pushes("AC1");
+    server.answered("AC1", 1);
+    server.gives_book("AC1", &[&detach]);
+    server.phase(1);
+    assert_eq!(server.runs(&detach).0["exit"], 124);
+    assert_eq!(pids(&marks).len(), 2);
+    assert!(!pids(&marks).iter().any(|pid| runs(pid)), "out of time");
+
+    let start = |server: &mut Server, key: &str, count: usize| {
+        server.pushes(key);
+        server.answered(key, 1);
+        server.gives_book(key, &[&endless]);
+        server.phase(1);
+        server.phase(2);
+        until_so("the command starts", || pids(&marks).len() == count);
+    };
+    start(&mut server, "AC2", 4);
+    // The process that has left its parent may be written down a little later.
+    until_so("what runs is written down", || {
+        let text = fs::read_to_string(stage.path("state/running")).unwrap_or_default();
+        text.contains("cgroup ")
+            || pids(&marks)[2..]
+                .iter()
+                .all(|pid| text.contains(&format!("process {pid} ")))
+    });
+    agent.process.kill();
+    assert!(
+        pids(&marks)[2..].iter().any(|pid| runs(pid)),
+        "it was killed"
+    );
+    drop(agent);
+    let mut agent = stage.start(&allow, &["--push"]);
+    let mut server = stage.welcome();
+    // The acknowledgement of phase 2 may have come too late to be written down: then it is sent again.
+    let mut said = server.next("ADH27");
+    while said["phase"] == 2 {
+        server.got_it(&said);
+        said = server.next("ADH27");
+    }
+    assert_eq!((&said["phase"], &said["lost"]), (&json!(3), &json!(true)));
+    server.got_it(&said);
+    until_so("what the killed agent left is ended", || {
+        !pids(&marks).iter().any(|pid| runs(pid))
+    });
+
+    start(&mut server, "AC3", 6);
+    agent.process.signal(Signal::TERM);
+    assert_eq!(agent.process.ended().code(), Some(0));
+    assert!(
+        !pids(&marks).iter().any(|pid| runs(pid)),
+        "it takes all with it"
+    );
+}
+
+#[test]
+fn signals_during_the_start_are_neither_lost_nor_fatal() {
+    let stage = Stage::new();
+    let fifo = stage.path("fifo.json");
+    let mode = rustix::fs::Mode::from_raw_mode(0o600);
+    rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+    for signal in [Signal::HUP, Signal::TERM, Signal::INT] {
+        let args = ["agent", "--id", "web-1", "--push", "--state", "state"];
+        let (server, files) = (stage.address(), ["--allow", "fifo.json"]);
+        let args = [&args[..], &["--server", &server], &files].concat();
+        let mut agent = Process::start(&mut program(stage.dir.path(), &args));
+        // Opened once the agent reads it: in the middle of its start.
+        let mut writer = fs::OpenOptions::new().write(true).open(&fifo).unwrap();
+        agent.signal(signal);
+        writer.write_all(b"[]").unwrap();
+        drop(writer);
+        match signal {
+            Signal::HUP => drop(stage.welcome()),
+            _ => assert_eq!(agent.ended().code(), Some(0), "{signal:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_command_out_of_time_and_one_that_says_too_much() {
+    let stage = Stage::new();
+    let allow = json!([
+        {"run": "sleep *", "timeout_s": 0.3},
+        "head -c 2000000 /dev/zero",
+        "no-such-program"
+    ]);
+    let _agent = stage.start(&allow, &["--push"]);
+    let mut server = stage.welcome();
+    server.pushes("AC1");
+    server.answered("AC1", 1);
+    let commands = ["sleep 1000", "head -c 2000000 /dev/zero", "no-such-program"];
+    server.gives_book("AC1", &commands);
+    server.phase(1);
+    let (header, output) = server.runs(commands[0]);
+    assert_eq!(header["exit"], 124);
+    assert!(String::from_utf8(output).unwrap().contains("0.3 s"));
+    let (header, output) = server.runs(commands[1]);
+    assert_eq!(
+        (&header["exit"], &header["truncated"]),
+        (&json!(0), &json!(true))
+    );
+    // Both ends are there, with a line between them that counts the missing bytes.
+    assert!((1024 * 1024 - 100..=1024 * 1024).contains(&output.len()));
+    assert!(output.starts_with(&[0; 1_000]) && output.ends_with(&[0; 1_000]));
+    let missing = 2_000_000 - output.iter().filter(|byte| **byte == 0).count();
+    let line = format!("[anthill: {missing} bytes are missing here]");
+    assert!(String::from_utf8_lossy(&output).contains(&line), "{line}");
+    let (header, _) = server.runs(commands[2]);
+    assert_eq!(header["exit"], 127);
+}
+
+#[test]
+fn reports_wait_for_a_server_that_is_away() {
+    let stage = Stage::new();
+    let allow = json!(["echo *"]);
+    let _agent = stage.start(&allow, &["--push"]);
+    let mut server = stage.welcome();
+    server.pushes("AC1");
+    server.answered("AC1", 1);
+    server.gives_book("AC1", &["echo 1"]);
+    let said = server.next("ADH27");
+    drop(server);
+    let mut server = stage.welcome();
+    assert_eq!(server.phase(1), said);
+    assert_eq!(server.runs("echo 1").1, b"1\n");
+}
+
+#[test]
+fn without_its_journal_it_beats_and_takes_no_work() {
+    let stage = Stage::new();
+    let _agent = stage.start(&json!(["echo *"]), &["--push", "--interval", "0.1"]);
+    let mut server = stage.welcome();
+    server.pushes("AC1");
+    server.answered("AC1", 1);
+    // There is no place left for what the command puts out.
+    fs::remove_dir_all(stage.path("state")).unwrap();
+    server.gives_book("AC1", &["echo 1"]);
+    let mut again = stage.welcome();
+    assert_ne!(
+        again.hello["boot"], server.hello["boot"],
+        "what was under way is lost"
+    );
+    again.pushes("AC1");
+    again.pushes("AC2");
+    for _ in 0..3 {
+        // Anything but beats would fail here.
+        again.next("ADH18");
+    }
+}
+
+fn fails(args: &[&str], status: i32, words: &[&str]) {
+    let here = Path::new(".");
+    let output = program(here, &[&["agent"], args].concat())
+        .output()
+        .unwrap();
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(status), "{args:?}: {text}");
+    let last = text.lines().last().unwrap_or_default();
+    for word in words {
+        assert!(last.contains(word), "{word:?} in {text:?}");
+    }
+    assert!(status != 2 || text.lines().count() == 1, "one line: {text}");
+}
+
+#[test]
+fn files_that_others_could_change_are_refused() {
+    use std::os::unix::fs::{PermissionsExt, symlink};
+    let chmod = |path: &Path, mode| {
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    };
+    let stage = Stage::new();
+    let (allow, state) = (stage.path("allow.json"), stage.path("state"));
+    let args = |allow: &Path| {
+        let words = ["--server", "127.0.0.1:9", "--state"].map(str::to_owned);
+        let (state, allow) = (state.display().to_string(), allow.display().to_string());
+        [&words[..], &[state, "--allow".to_owned(), allow]].concat()
+    };
+    let refused = |allow: &Path, status, said: &[&str]| {
+        let args = args(allow);
+        fails(
+            &args.iter().map(String::as_str).collect::<Vec<_>>(),
+            status,
+            said,
+        );
+    };
+    fs::write(&allow, "[]").unwrap();
+    for mode in [0o666, 0o646, 0o664] {
+        chmod(&allow, mode);
+        refused(&allow, 2, &["--allow", "chmod go-w"]);
+    }
+    chmod(&allow, 0o644);
+    let latin = stage.path("latin.json");
+    fs::write(&latin, b"[\"caf\xe9\"]").unwrap();
+    refused(&latin, 2, &["latin.json", "not UTF-8", "at byte 5"]);
+    let victim = stage.path("victim");
+    fs::write(&victim, "precious").unwrap();
+    for (name, mode, said) in [
+        ("journal.new", 0o777, "chmod go-w"),
+        ("journal.new", 0o700, "is a link"),
+        ("journal", 0o700, "is a link"),
+        ("lock", 0o700, "is a link"),
+    ] {
+        fs::create_dir(&state).unwrap();
+        symlink(&victim, state.join(name)).unwrap();
+        chmod(&state, mode);
+        refused(&allow, 1, &[said]);
+        assert_eq!(fs::read_to_string(&victim).unwrap(), "precious");
+        fs::remove_dir_all(&state).unwrap();
+    }
+    // What is allowed may begin with a byte order mark.
+    let _agent = stage.start(&json!([]), &["--push"]);
+    drop(stage.welcome());
+}
+
+#[test]
+fn wrong_usage_is_status_2_and_one_line() {
+    let dir = TempDir::new().unwrap();
+    let file = dir.path().join("allow.json");
+    fs::write(&file, r#"["ls", 5]"#).unwrap();
+    let file = file.to_str().unwrap();
+    for (args, words) in [
+        (&[][..], &["--server"][..]),
+        (&["--server", "x:y"], &["--server", "'x:y'", "HOST:PORT"]),
+        (&["--server", "x", "--id", "a b"], &["--id", "'a b'"]),
+        (&["--server", "x", "--udp", "70000"], &["--udp", "'70000'"]),
+        (&["--server", "x", "--source", "me"], &["--source", "'me'"]),
+        (
+            &["--server", "x", "--interval", "0"],
+            &["--interval", "'0'"],
+        ),
+        (&["--server", "x", "--allow", file], &["--allow", "entry 2"]),
+        (
+            &["--server", "x", "--allow", "/no/such"],
+            &["--allow", "/no/such"],
+        ),
+    ] {
+        fails(args, 2, words);
+    }
+}
+
+#[test]
+fn a_state_directory_has_one_agent_and_a_port_one_owner() {
+    let stage = Stage::new();
+    let _agent = stage.start(&json!([]), &["--push"]);
+    let _server = stage.welcome();
+    let (state, other) = (stage.path("state"), stage.path("other"));
+    let (state, other) = (state.to_str().unwrap(), other.to_str().unwrap());
+    fails(
+        &["--server", "x", "--push", "--state", state],
+        1,
+        &["in use"],
+    );
+    let taken = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port().to_string();
+    let args = [
+        "--server",
+        "x",
+        "--source",
+        "127.0.0.1",
+        "--udp",
+        &port,
+        "--state",
+        other,
+    ];
+    fails(&args, 1, &["datagrams", &port]);
+}
+
+#[test]
+fn the_example_of_an_allow_file_is_one() {
+    let text = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/examples/allow.json"));
+    let allow = anthill::agent::Allow::parse(&text.unwrap()).unwrap();
+    assert!(allow.job("uptime").is_some());
+    assert!(allow.job("rm -rf /").is_none());
+}
+
+/// Everything that no server should say, each on a connection of its own.
+#[test]
+fn nothing_that_a_server_says_ends_it() {
+    let stage = Stage::new();
+    let mut agent = stage.start(&json!(["echo *"]), &["--push", "--interval", "0.1"]);
+    let frame = |body: &[u8]| {
+        let length = i32::try_from(body.len()).unwrap();
+        [&length.to_le_bytes(), body].concat()
+    };
+    let nested = format!(r#"{{"flag":{}1"#, "[".repeat(5_000));
+    let command =
+        format!(r#"{{"flag":"ADH44","command":"echo \u0000\u001b[2J\u202e","cid":"{CID}"}}"#);
+    let hostile: [Vec<u8>; 11] = [
+        b"\xff\xff\xff\xff".to_vec(),
+        i32::MAX.to_le_bytes().to_vec(),
+        vec![0; 4],
+        b"HTTP/1.1 400 Bad Request\r\n\r\n".to_vec(),
+        frame(b"\xff\xfe"),
+        frame(b"[]"),
+        frame(nested.as_bytes()),
+        frame(br#"{"flag":"ADH44","taskId":5}"#),
+        frame(br#"{"flag":"ADH44","command":"echo","cid":"short"}"#),
+        frame(
+            br#"{"flag":"ADH41","ACK":"keepGotIt","taskId":"AC1","tasks":[["a",1e999]],"seq":1}"#,
+        ),
+        frame(br#"{"flag":"ADH27","ACK":"keepNothing","seq":1}"#),
+    ];
+    for bytes in hostile {
+        let mut server = stage.accept();
+        let hello = server.next("ADH40");
+        let welcome = json!({"flag":"ADH40","ACK":"keepGotIt","interval_s":1.0,"seq":hello["seq"]});
+        server.send(&welcome);
+        // It beats and is answered, so that it comes back soon.
+        server.next("ADH18");
+        server.stream.write_all(&bytes).unwrap();
+        assert!(
+            agent.process.try_ended().is_none(),
+            "{}",
+            bytes.escape_ascii()
+        );
+        if bytes == i32::MAX.to_le_bytes() || bytes == [0xff; 4] || bytes == [0; 4] {
+            // A length alone is enough to know: nothing is waited for.
+            wait_for_end(&mut server);
+        }
+    }
+    let mut server = stage.welcome();
+    server.stream.write_all(&frame(command.as_bytes())).unwrap();
+    server.answered(CID, 1);
+    let (header, _) = server.result();
+    assert_eq!(header["exit"], 126, "no program can be given a NUL");
+    // Replies to what was never asked, and a book that was not.
+    server.send(&json!({"flag":"ADH43","ACK":"keepGotIt","seq":9_007_199_254_740_991_u64}));
+    server.send(&json!({"flag":"ADH41","ACK":"keepGotIt","taskId":"AC9","tasks":[],"seq":77}));
+    server.pushes("AC1");
+    server.answered("AC1", 1);
+    server.gives_book("AC1", &["echo fine"]);
+    server.phase(1);
+    assert_eq!(server.runs("echo fine").1, b"fine\n");
+}
+
+/// Reads until the agent has hung up.
+fn wait_for_end(server: &mut Server) {
+    let mut rest = Vec::new();
+    match server.stream.read_to_end(&mut rest) {
+        Ok(_) => {}
+        Err(error) => assert_eq!(error.kind(), ErrorKind::ConnectionReset),
+    }
+}
+
+#[test]
+fn its_allow_file_is_read_again_when_it_is_told_to() {
+    let stage = Stage::new();
+    let agent = stage.start(&json!(["echo one"]), &["--push", "--interval", "0.1"]);
+    let mut server = stage.welcome();
+    let mut number = 0;
+    let mut exit_of = |command: &str| {
+        number += 1;
+        let cid = format!("{number:032x}");
+        server.send(&json!({"flag":"ADH44","command":command,"cid":cid}));
+        server.answered(&cid, 1);
+        server.result().0["exit"].clone()
+    };
+    let hangup = |text: &str| {
+        fs::write(stage.path("allow.json"), text).unwrap();
+        agent.process.signal(Signal::HUP);
+    };
+    assert_eq!([exit_of("echo one"), exit_of("echo two")], [0, 126]);
+    hangup(r#"["echo two"]"#);
+    until_so("it is read again", || exit_of("echo two") == 0);
+    assert_eq!(exit_of("echo one"), 126);
+    hangup("[5]");
+    assert_eq!(exit_of("echo two"), 0, "a wrong one changes nothing");
+}
+
+/// A shell that lets what it becomes write no file beyond so many blocks, as a full disk would not.
+fn with_little_disk(stage: &Stage, blocks: u32) -> Process {
+    let script = format!(r#"trap "" XFSZ; ulimit -f {blocks}; exec "$@""#);
+    let log = fs::File::create(stage.path("log")).unwrap();
+    let mut command = Command::new("/bin/sh");
+    command
+        .args(["-c", &script, "sh"])
+        .arg(program_path())
+        .args(["agent", "--id", "web-1", "--push", "--interval", "0.1"])
+        .args(["--server", &stage.address(), "--state", "state"])
+        .args(["--allow", "allow.json"])
+        .current_dir(stage.dir.path())
+        .stdin(Stdio::null())
+        .stderr(log);
+    Process::start(&mut command)
+}
+
+#[test]
+fn on_a_full_disk_it_beats_and_runs_nothing() {
+    let stage = Stage::new();
+    let log = || fs::read_to_string(stage.path("log")).unwrap();
+    let marks = stage.path("marks");
+    let mark = format!("echo x >> {}", marks.display());
+    let long = format!("echo {}", "x".repeat(8_000));
+    fs::write(
+        stage.path("allow.json"),
+        json!(["echo *", {"shell": mark}]).to_string(),
+    )
+    .unwrap();
+    let agent = with_little_disk(&stage, 8);
+    let mut server = stage.welcome();
+    server.pushes("AC1");
+    server.answered("AC1", 1);
+    // The key can still be written down, and its book cannot.
+    server.gives_book("AC1", &[&mark, &long]);
+    let mut again = stage.welcome();
+    assert_ne!(
+        again.hello["boot"], server.hello["boot"],
+        "what was under way is lost"
+    );
+    again.pushes("AC1");
+    for _ in 0..3 {
+        again.next("ADH18");
+    }
+    assert!(log().contains("cannot write the journal in"), "{}", log());
+    drop(agent);
+
+    // Not even what is there can be written anew.
+    let mut agent = with_little_disk(&stage, 0);
+    let mut server = stage.welcome();
+    server.pushes("AC1");
+    for _ in 0..3 {
+        server.next("ADH18");
+    }
+    assert!(agent.try_ended().is_none());
+    assert_eq!(lines(&marks), 0, "what is not written down is not run");
 }

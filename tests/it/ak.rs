@@ -1,9 +1,10 @@
 //! AK devices, asked by the built program: a simulator of ours, and devices made by hand, good and bad.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::process::{Child, ChildStdout, Stdio};
+use std::process::Stdio;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::Receiver;
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
@@ -11,7 +12,8 @@ use std::time::Duration;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use super::support::server::{program, run};
+use super::support::process::Process;
+use super::support::server::{lines, program, run};
 use super::support::{Home, PATIENCE, Server, on_both_stores, until, until_so};
 
 on_both_stores! {
@@ -22,9 +24,9 @@ on_both_stores! {
 
 /// `anthill ak-sim`, running. Dropped, it is killed.
 struct Sim {
-    child: Child,
+    _process: Process,
     /// Kept open: a closed pipe would end the simulator.
-    _stdout: BufReader<ChildStdout>,
+    _stdout: Receiver<String>,
     addr: SocketAddr,
 }
 
@@ -32,26 +34,15 @@ impl Sim {
     fn start(home: &Home, flags: &[&str]) -> Self {
         let args = [&["ak-sim", "--listen", "127.0.0.1:0"], flags].concat();
         let mut command = program(home.path(), &args);
-        let mut child = command
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("ak-sim starts");
-        let mut stdout = BufReader::new(child.stdout.take().expect("a pipe"));
-        let mut ready = String::new();
-        stdout.read_line(&mut ready).expect("a ready line");
-        let addr = ready.trim().strip_prefix("anthill ak-sim ready tcp=");
+        let mut process = Process::start(command.stderr(Stdio::null()));
+        let stdout = lines(process.stdout.take().expect("a pipe"));
+        let ready = stdout.recv_timeout(PATIENCE).expect("a ready line");
+        let addr = ready.strip_prefix("anthill ak-sim ready tcp=");
         Self {
-            child,
+            _process: process,
             _stdout: stdout,
             addr: addr.expect("its address").parse().expect("an address"),
         }
-    }
-}
-
-impl Drop for Sim {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
 

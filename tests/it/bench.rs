@@ -6,6 +6,7 @@ use std::time::Duration;
 use rustix::process::Signal;
 use serde_json::Value;
 
+use crate::support::process::Process;
 use crate::support::server::{Ended, program, run};
 use crate::support::{Home, Server, until_so};
 
@@ -324,7 +325,7 @@ fn time_the_server_hangs_counts_for_every_heartbeat_that_was_due_meanwhile() {
         "--seconds",
         "3",
     ];
-    let child = program(home.path(), &words).spawn().unwrap();
+    let child = Process::start(&mut program(home.path(), &words));
     // Twice the first message: beating has begun.
     until_so("heartbeats", || {
         server.metric("anthill_messages_total{code=\"ADH18\"}") > 5
@@ -332,7 +333,7 @@ fn time_the_server_hangs_counts_for_every_heartbeat_that_was_due_meanwhile() {
     server.signal(Signal::STOP);
     std::thread::sleep(Duration::from_secs(1));
     server.signal(Signal::CONT);
-    let output = child.wait_with_output().unwrap();
+    let output = child.output();
     let report: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(report["heartbeats"]["answered"], 300);
     // A third of them was due while the server was stopped. If each heartbeat had waited for the

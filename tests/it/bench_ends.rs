@@ -1,17 +1,18 @@
 //! Early ends of a load of `anthill bench`: the figures so far are reported all the same.
 
 use std::os::unix::fs::PermissionsExt;
-use std::process::{Child, Output};
+use std::process::Output;
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 use serde_json::Value;
 
+use super::support::process::Process;
 use super::support::server::program;
 use super::support::{Home, Server, until_so};
 
 /// A load under way for ten minutes, unless something ends it.
-fn begin(home: &Home, server: &Server, words: &[&str]) -> Child {
+fn begin(home: &Home, server: &Server, words: &[&str]) -> Process {
     let (tcp, api) = (server.tcp.to_string(), format!("http://{}", server.http));
     let mut all = vec!["bench"];
     all.extend_from_slice(words);
@@ -21,11 +22,7 @@ fn begin(home: &Home, server: &Server, words: &[&str]) -> Child {
     } else {
         all.extend_from_slice(&["--seconds", "600"]);
     }
-    program(home.path(), &all).spawn().unwrap()
-}
-
-fn signal(child: &Child, signal: Signal) {
-    kill_process(Pid::from_child(child), signal).unwrap();
+    Process::start(&mut program(home.path(), &all))
 }
 
 /// Its status, the document on stdout, and stderr.
@@ -50,7 +47,7 @@ fn a_server_that_dies_in_the_middle_takes_nothing_of_the_report_with_it() {
         until_so("heartbeats", || messages(&server) > 20);
         let tcp = server.tcp.to_string();
         server.kill();
-        let (status, report, said) = told(&child.wait_with_output().unwrap());
+        let (status, report, said) = told(&child.output());
         assert_eq!(status, Some(1), "{load}: {said}");
         let why = report["ended_early"].as_str().unwrap_or_default();
         assert!(
@@ -81,7 +78,7 @@ fn a_server_that_dies_while_a_task_is_worked_through_is_told() {
         server.metric("anthill_messages_total{code=\"ADH27\"}") > 100
     });
     server.kill();
-    let (status, report, said) = told(&child.wait_with_output().unwrap());
+    let (status, report, said) = told(&child.output());
     assert_eq!(status, Some(1), "{said}");
     assert!(report["ended_early"].is_string(), "{report:#}");
     assert!(report["dispatch"]["received"]["hosts"].as_u64() > Some(0));
@@ -107,10 +104,10 @@ fn pairs_that_are_finished_are_told_where_the_server_dies_in_a_later_one() {
         "100",
         "--json",
     ];
-    let child = program(home.path(), &words).spawn().unwrap();
+    let child = Process::start(&mut program(home.path(), &words));
     until_so("a second pair", || messages(&server) > 700);
     server.kill();
-    let (status, report, said) = told(&child.wait_with_output().unwrap());
+    let (status, report, said) = told(&child.output());
     assert_eq!(status, Some(1), "{said}");
     let why = report["ended_early"].as_str().unwrap();
     assert!(why.contains("went away"), "{why}");
@@ -138,8 +135,8 @@ fn a_signal_ends_the_load_and_what_came_of_it_is_told() {
         let words = [load, &["--hosts", "10", "--json"]].concat();
         let child = begin(&home, &server, &words);
         until_so("heartbeats", || messages(&server) > before + 20);
-        signal(&child, which);
-        let (status, report, said) = told(&child.wait_with_output().unwrap());
+        child.signal(which);
+        let (status, report, said) = told(&child.output());
         assert_eq!(status, Some(wanted), "{load:?}: {said}");
         let why = report["ended_early"].as_str().unwrap();
         assert!(why.contains(name), "{why}");
@@ -165,11 +162,11 @@ fn two_signals_in_succession_are_one_and_a_server_that_is_held_goes_on() {
     let child = begin(&home, &server, &words);
     until_so("heartbeats", || messages(&server) > 100);
     // Stopped itself, it has both signals before it can heed the first.
-    signal(&child, Signal::STOP);
-    signal(&child, Signal::INT);
-    signal(&child, Signal::TERM);
-    signal(&child, Signal::CONT);
-    let (status, report, said) = told(&child.wait_with_output().unwrap());
+    child.signal(Signal::STOP);
+    child.signal(Signal::INT);
+    child.signal(Signal::TERM);
+    child.signal(Signal::CONT);
+    let (status, report, said) = told(&child.output());
     assert!(matches!(status, Some(130 | 143)), "{status:?}: {said}");
     let why = report["ended_early"].as_str().unwrap();
     assert!(why.contains("SIGINT") || why.contains("SIGTERM"), "{why}");
@@ -186,8 +183,8 @@ fn a_server_that_hangs_for_good_is_not_shown_as_fast() {
     server.signal(Signal::STOP);
     // Far more are due meanwhile than were answered before.
     std::thread::sleep(Duration::from_secs(1));
-    signal(&child, Signal::INT);
-    let (_, report, said) = told(&child.wait_with_output().unwrap());
+    child.signal(Signal::INT);
+    let (_, report, said) = told(&child.output());
     server.signal(Signal::CONT);
     let beats = &report["heartbeats"];
     assert!(beats["unanswered"].as_f64() > Some(100.0), "{said}");
@@ -212,8 +209,8 @@ fn the_load_generator_is_not_blamed_for_a_server_that_takes_no_connection() {
     server.signal(Signal::CONT);
     let before = messages(&server);
     until_so("more of them", || messages(&server) > before + 50);
-    signal(&child, Signal::INT);
-    let (_, report, said) = told(&child.wait_with_output().unwrap());
+    child.signal(Signal::INT);
+    let (_, report, said) = told(&child.output());
     let figure = |path: &str| report.pointer(path).and_then(Value::as_f64);
     let waited = figure("/connections/latency/max_us").unwrap();
     assert!(waited > 900_000.0, "{said} {report:#}");

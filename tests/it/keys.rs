@@ -9,6 +9,7 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 use sha2::Sha256;
 
+use super::support::agent::Agent;
 use super::support::server::run;
 use super::support::{BEAT, BEAT_ASKING, Home, Host, Inbox, Server, little, until, until_so};
 
@@ -914,45 +915,20 @@ fn keygen_prints_a_key_or_the_own_key_of_a_host() {
     );
 }
 
-/// A real agent with a key; killed with the test.
-struct Agent(std::process::Child);
-
-impl Drop for Agent {
-    fn drop(&mut self) {
-        // Already dead is dead.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
+/// Starts an agent with a key.
 fn agent(home: &Home, server: SocketAddr, key: &Bytes, more: &[&str]) -> Agent {
     let dir = home.path();
     let file = dir.join("agent.key");
     std::fs::write(&file, format!("fleet {}\n", hex(key))).unwrap();
     std::fs::set_permissions(&file, PermissionsExt::from_mode(0o600)).unwrap();
     std::fs::write(dir.join("allow.json"), r#"["echo *"]"#).unwrap();
-    let server = server.to_string();
-    let args = [
-        "agent",
-        "--server",
-        &server,
-        "--id",
-        "web-1",
-        "--source",
-        "127.0.9.1",
-    ];
-    let files = [
-        "--key-file",
-        "agent.key",
-        "--allow",
-        "allow.json",
-        "--interval",
-        "0.2",
-    ];
-    let mut command = super::support::server::program(dir, &[&args[..], &files, more].concat());
-    command.stdout(std::process::Stdio::null());
-    command.stderr(std::fs::File::create(dir.join("agent.log")).unwrap());
-    Agent(command.spawn().unwrap())
+    let args = ["--id", "web-1", "--source", "127.0.9.1"];
+    let files = ["--key-file", "agent.key", "--interval", "0.2"];
+    Agent::start(
+        dir,
+        &server.to_string(),
+        &[&args[..], &files, more].concat(),
+    )
 }
 
 #[test]

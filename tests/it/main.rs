@@ -1,13 +1,5 @@
 //! The built program from outside: real sockets, a real Redis, real signals.
 //!
-//! ```text
-//!  test ── Home: a directory, config.json, a store ──▶ Server: the program, its ready line, its log
-//!   │                                                     ▲            ▲
-//!   ├── Host: a hand-made client from 127.0.0.x ──────────┘            │
-//!   ├── http: requests, written out ───────────────────────────────────┘
-//!   └── Redis: what any other program would read there
-//! ```
-//!
 //! Everything waits for a condition with a deadline, and ends only what it started.
 
 #![cfg(feature = "cli")]
@@ -16,10 +8,12 @@ mod support;
 
 mod abnormal;
 mod agent;
+mod agent_server;
 mod ak;
 mod bench;
 mod bench_ends;
 mod both_killed;
+mod cli;
 mod crash;
 mod crowd;
 mod dispatch;
@@ -30,7 +24,6 @@ mod http;
 mod keys;
 mod many_hosts;
 mod names;
-mod old_fleet;
 mod outage;
 mod presence;
 mod reach;

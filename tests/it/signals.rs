@@ -3,11 +3,11 @@
 use std::fs::OpenOptions;
 use std::io::Write;
 use std::path::Path;
-use std::process::{Child, ExitStatus};
 
 use rustix::fs::{CWD, FileType, Mode, mknodat};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 
+use super::support::process::Process;
 use super::support::server::{lines, program};
 use super::support::{BEAT_ASKING, Home, Host, on_both_stores, until, until_so};
 
@@ -91,14 +91,13 @@ fn a_later_signal_ends_a_stop_that_hangs() {
 }
 
 /// A configuration that is a fifo holds the start where the configuration is read, until it is written.
-fn held_start(home: &Home) -> Child {
+fn held_start(home: &Home) -> Process {
     let fifo = home.path().join("held.json");
     if !fifo.exists() {
         mknodat(CWD, &fifo, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
     }
-    program(home.path(), &["serve", "--config", "held.json"])
-        .spawn()
-        .unwrap()
+    let args = ["serve", "--config", "held.json"];
+    Process::start(&mut program(home.path(), &args))
 }
 
 /// Waits until the program reads its configuration, does something, and lets it read `text`.
@@ -109,10 +108,6 @@ fn at_its_configuration(fifo: &Path, text: &[u8], meanwhile: impl FnOnce()) {
     writer.write_all(text).unwrap();
 }
 
-fn ended(child: &mut Child) -> ExitStatus {
-    until("its end", || child.try_wait().unwrap())
-}
-
 #[test]
 fn a_stop_signal_during_the_start_is_a_clean_stop() {
     let home = Home::embedded();
@@ -121,9 +116,9 @@ fn a_stop_signal_during_the_start_is_a_clean_stop() {
     for signal in [Signal::TERM, Signal::INT] {
         let mut child = held_start(&home);
         at_its_configuration(&fifo, &text, || {
-            kill_process(Pid::from_child(&child), signal).unwrap();
+            child.signal(signal);
         });
-        assert_eq!(ended(&mut child).code(), Some(0), "{signal:?}");
+        assert_eq!(child.ended().code(), Some(0), "{signal:?}");
         let said = lines(child.stdout.take().unwrap());
         assert_eq!(said.iter().next(), None, "it was never ready");
     }
@@ -136,7 +131,7 @@ fn a_hangup_during_the_start_reads_the_configuration_again() {
     let fifo = home.path().join("held.json");
     let mut child = held_start(&home);
     at_its_configuration(&fifo, &text, || {
-        kill_process(Pid::from_child(&child), Signal::HUP).unwrap();
+        child.signal(Signal::HUP);
     });
     let ready = lines(child.stdout.take().unwrap());
     let line = ready.recv_timeout(super::support::PATIENCE).unwrap();
@@ -145,8 +140,8 @@ fn a_hangup_during_the_start_reads_the_configuration_again() {
     let log = lines(child.stderr.take().unwrap());
     let again = log.iter().find(|line| line.contains("read again"));
     assert!(again.is_some(), "the hangup was lost");
-    kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
-    assert_eq!(ended(&mut child).code(), Some(0));
+    child.signal(Signal::TERM);
+    assert_eq!(child.ended().code(), Some(0));
 }
 
 #[test]

@@ -3,57 +3,18 @@
 use std::io::Write;
 use std::net::{Shutdown, TcpListener};
 use std::path::Path;
-use std::process::Child;
-use std::sync::{Arc, Mutex};
 
+use rustix::process::Signal;
 use serde_json::json;
 
-use super::support::server::{program, run};
+use super::support::agent::Agent;
+use super::support::server::run;
 use super::support::tls::Authority;
 use super::support::{Home, Server, accepted, until_so};
 
-/// A running agent and what it has logged, killed with the test.
-struct Agent {
-    child: Child,
-    log: Arc<Mutex<Vec<String>>>,
-}
-
-impl Drop for Agent {
-    fn drop(&mut self) {
-        // Already dead is dead.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-        if std::thread::panicking() {
-            eprintln!("--- the log of the agent: {:#?}", self.log.lock().unwrap());
-        }
-    }
-}
-
-impl Agent {
-    fn start(home: &Home, server: &str, how: &[&str]) -> Self {
-        let mut args = vec!["agent", "--server", server, "--tls", "--state", "state"];
-        args.extend(["--allow", "allow.json", "--source", "127.0.0.1"]);
-        args.extend(how);
-        let mut child = program(home.path(), &args).spawn().unwrap();
-        let log = Arc::new(Mutex::new(Vec::new()));
-        let into = Arc::clone(&log);
-        let said = super::support::server::lines(child.stderr.take().expect("a pipe"));
-        std::thread::spawn(move || said.iter().for_each(|line| into.lock().unwrap().push(line)));
-        Self { child, log }
-    }
-
-    fn logged(&self, words: &[&str]) {
-        until_so(&format!("{words:?} in the agent's log"), || {
-            let log = self.log.lock().unwrap();
-            log.iter()
-                .any(|line| words.iter().all(|word| line.contains(word)))
-        });
-    }
-
-    fn hang_up(&self) {
-        let pid = rustix::process::Pid::from_child(&self.child);
-        rustix::process::kill_process(pid, rustix::process::Signal::HUP).unwrap();
-    }
+fn start(home: &Home, server: &str, how: &[&str]) -> Agent {
+    let args = ["--tls", "--state", "state", "--source", "127.0.0.1"];
+    Agent::start(home.path(), server, &[&args[..], how].concat())
 }
 
 /// A directory with `ca.pem`, a server's and a host's certificate, and what the host may run.
@@ -90,7 +51,7 @@ fn a_book_goes_to_the_host_of_a_certificate_and_its_output_comes_back() {
     let authority = Authority::new();
     let home = home(&authority, true);
     let server = home.start();
-    let agent = Agent::start(&home, &by_name(&server), &BOTH);
+    let agent = start(&home, &by_name(&server), &BOTH);
     until_so("web-1 online", || server.is_online("web-1"));
     let long = "head -c 700000 /dev/zero";
     server.dispatch(&json!({
@@ -106,7 +67,7 @@ fn a_book_goes_to_the_host_of_a_certificate_and_its_output_comes_back() {
     let address = server.tcp.to_string();
     server.kill();
     agent.logged(&["no connection to the server"]);
-    agent.hang_up();
+    agent.process.signal(Signal::HUP);
     agent.logged(&["the files of TLS have been read again"]);
     let mut home = home;
     home.set("server.tcp", address);
@@ -126,7 +87,7 @@ fn a_host_that_shows_none_is_known_by_its_id() {
     let home = home(&authority, false);
     let server = home.start();
     let how = ["--ca", "ca.pem", "--id", "db-1", "--udp", "0"];
-    let _agent = Agent::start(&home, &by_name(&server), &how);
+    let _agent = start(&home, &by_name(&server), &how);
     until_so("db-1 online", || server.is_online("db-1"));
     server.dispatch(&json!({"key": "AC1", "commands": {"echo one": 1}, "hosts": ["db-1"]}));
     server.until_task("AC1", "db-1", "done");
@@ -159,23 +120,23 @@ fn a_handshake_that_fails_is_said_and_tried_again() {
     ];
     for (host, how, why) in cases {
         let address = format!("{host}:{}", server.tcp.port());
-        let agent = Agent::start(&home, &address, how);
+        let agent = start(&home, &address, how);
         agent.logged(&["no connection to the server: TLS: ", why, "tried again"]);
         until_so("tried again", || {
-            let log = agent.log.lock().unwrap();
+            let log = agent.log();
             log.iter().filter(|line| line.contains(why)).count() > 1
         });
     }
     assert_eq!(server.json("/v1/hosts")["hosts"], json!([]));
     // The right one comes as soon as the file is right.
-    let agent = Agent::start(
+    let agent = start(
         &home,
         &by_name(&server),
         &[&["--ca", "other.pem"], &BOTH[2..]].concat(),
     );
     agent.logged(&["invalid peer certificate"]);
     authority.file(home.path(), "other.pem");
-    agent.hang_up();
+    agent.process.signal(Signal::HUP);
     until_so("web-1 online", || server.is_online("web-1"));
 }
 
@@ -185,7 +146,7 @@ fn a_server_that_speaks_no_tls_or_nothing_is_left_and_tried_again() {
     let home = home(&authority, false);
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = format!("localhost:{}", listener.local_addr().unwrap().port());
-    let agent = Agent::start(&home, &address, &["--push", "--ca", "ca.pem"]);
+    let agent = start(&home, &address, &["--push", "--ca", "ca.pem"]);
     let mut plain = accepted(&listener);
     plain
         .write_all(b"HTTP/1.0 400 Bad Request\r\n\r\n")
@@ -302,12 +263,12 @@ fn where_keys_are_demanded_a_certificate_alone_is_not_enough() {
     }
     home.set("auth.keys_file", "keys.json");
     let server = home.start();
-    let without = Agent::start(&home, &by_name(&server), &BOTH);
+    let without = start(&home, &by_name(&server), &BOTH);
     without.logged(&["it refuses us"]);
     drop(without);
     assert!(!server.is_online("web-1"));
     let how = [&BOTH[..], &["--key-file", "host.key", "--push"]].concat();
-    let _agent = Agent::start(&home, &by_name(&server), &how);
+    let _agent = start(&home, &by_name(&server), &how);
     until_so("web-1 online", || server.is_online("web-1"));
     server.dispatch(&json!({"key": "AC1", "commands": {"echo one": 1}, "hosts": ["web-1"]}));
     server.until_task("AC1", "web-1", "done");

@@ -1,49 +1,24 @@
-//! A Redis of a test's own: a real server on a free port and a Unix socket in a directory that goes
-//! with it.
+//! A Redis for the tests of the store, with the user of the docs.
 
-use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::ops::{Deref, DerefMut};
 
-use rustix::process::{Pid, Signal, kill_process};
+pub(super) use testkit::PATIENCE;
+use testkit::Redis;
 
 use crate::store::address::{RedisAddress, RedisPlace};
 use crate::store::redis::RedisStore;
 use crate::store::{Backend, Settings};
 use crate::time::Span;
 
-/// Time limit of every condition.
-pub(super) const PATIENCE: Duration = Duration::from_secs(30);
-
 /// A running server; it ends with this value.
-pub(super) struct RedisServer {
-    child: Child,
-    port: u16,
-    arguments: Vec<String>,
-    directory: tempfile::TempDir,
-}
+pub(super) struct RedisServer(Redis);
 
 impl RedisServer {
     /// Starts a server with further `arguments` and waits until it answers.
     pub(super) fn start(arguments: &[&str]) -> Self {
-        let arguments: Vec<_> = arguments.iter().map(|&word| word.to_owned()).collect();
-        let deadline = Instant::now() + PATIENCE;
-        while Instant::now() < deadline {
-            // Another process may take the port before the server does: then it ends, and we try another.
-            let port = free_port();
-            let directory = tempfile::tempdir().unwrap();
-            let mut server = Self {
-                child: spawn(port, &arguments, directory.path()),
-                port,
-                arguments: arguments.clone(),
-                directory,
-            };
-            if server.answers() {
-                server.enter_user();
-                return server;
-            }
-        }
-        panic!("no Redis came up");
+        let server = Self(Redis::start(arguments));
+        server.enter_user();
+        server
     }
 
     /// Creates the user of the docs, with whose rights every [`store`](Self::store) runs. It may
@@ -59,7 +34,7 @@ impl RedisServer {
             .chain(words)
             .chain(reading)
             .collect();
-        // One that asks for a password has its own users.
+        // A server that asks for a password has its own users.
         let _ = self.try_say::<redis::Value>(&user);
     }
 
@@ -74,30 +49,12 @@ impl RedisServer {
             .collect()
     }
 
-    /// Waits until it answers; false if it ended instead.
-    fn answers(&mut self) -> bool {
-        let deadline = Instant::now() + PATIENCE;
-        while Instant::now() < deadline {
-            if self.child.try_wait().unwrap().is_some() {
-                return false;
-            }
-            match self.try_say::<String>(&["PING"]) {
-                Ok(_) => return true,
-                Err(error) if error.to_string().contains("NOAUTH") => return true,
-                Err(error) if error.to_string().contains("Authentication") => return true,
-                Err(_) => {}
-            }
-            std::thread::yield_now();
-        }
-        false
-    }
-
     /// Its address over TCP.
     pub(super) fn address(&self) -> RedisAddress {
         RedisAddress {
             place: RedisPlace::Tcp {
                 host: "127.0.0.1".to_owned(),
-                port: self.port,
+                port: self.port(),
             },
             user: None,
             password: None,
@@ -111,10 +68,6 @@ impl RedisServer {
             place: RedisPlace::Unix(self.socket()),
             ..self.address()
         }
-    }
-
-    fn socket(&self) -> PathBuf {
-        self.directory.path().join("socket")
     }
 
     /// A connected store of this node.
@@ -134,50 +87,29 @@ impl RedisServer {
         store
     }
 
-    /// Says something to it as any other program would, and returns the reply.
+    /// Runs a command as any other program does, and returns the reply.
     pub(super) fn say(&self, words: &[&str]) -> redis::Value {
-        self.try_say(words)
-            .unwrap_or_else(|error| panic!("{words:?}: {error}"))
+        self.0.say(words)
     }
 
-    /// The same for what may be refused.
-    pub(super) fn try_say<T: redis::FromRedisValue>(
-        &self,
-        words: &[&str],
-    ) -> redis::RedisResult<T> {
-        let client = redis::Client::open(format!("redis://127.0.0.1:{}/", self.port))?;
-        let mut connection = client.get_connection_with_timeout(PATIENCE)?;
-        redis::cmd(words[0]).arg(&words[1..]).query(&mut connection)
-    }
-
-    /// It hangs.
-    pub(super) fn stop(&self) {
-        self.signal(Signal::STOP);
-    }
-
-    /// It goes on.
-    pub(super) fn go_on(&self) {
-        self.signal(Signal::CONT);
-    }
-
-    fn signal(&self, signal: Signal) {
-        let pid = Pid::from_child(&self.child);
-        kill_process(pid, signal).unwrap();
-    }
-
-    /// It dies, and everything in it is gone.
-    pub(super) fn kill(&mut self) {
-        // Already dead is dead.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-
-    /// Comes back on the same port.
+    /// Starts it again on the same port, with nothing in it.
     pub(super) fn restart(&mut self) {
-        self.kill();
-        self.child = spawn(self.port, &self.arguments, self.directory.path());
-        assert!(self.answers(), "it did not come back");
+        self.0.restart();
         self.enter_user();
+    }
+}
+
+impl Deref for RedisServer {
+    type Target = Redis;
+
+    fn deref(&self) -> &Redis {
+        &self.0
+    }
+}
+
+impl DerefMut for RedisServer {
+    fn deref_mut(&mut self) -> &mut Redis {
+        &mut self.0
     }
 }
 
@@ -190,28 +122,7 @@ impl Drop for RedisServer {
                 "the user of the docs lacks something"
             );
         }
-        self.kill();
     }
-}
-
-fn free_port() -> u16 {
-    let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
-    listener.local_addr().unwrap().port()
-}
-
-fn spawn(port: u16, arguments: &[String], directory: &std::path::Path) -> Child {
-    Command::new("redis-server")
-        .args(["--port", &port.to_string(), "--bind", "127.0.0.1"])
-        .args(["--save", "", "--appendonly", "no", "--unixsocket"])
-        .arg(directory.join("socket"))
-        .arg("--dir")
-        .arg(directory)
-        .args(arguments)
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .expect("redis-server is installed")
 }
 
 /// Settings of a node, as they are when nothing is configured.

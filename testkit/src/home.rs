@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-use super::{Redis, Server};
+use crate::{Redis, Server};
 
 /// A directory, a configuration and a store.
 pub struct Home {

@@ -1,20 +1,20 @@
-//! A Redis of a test's own, and what any other program would read in it.
+//! A Redis server of a test's own, and its keys as any other program reads them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::TcpListener;
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use redis::FromRedisValue;
 use redis::streams::StreamRangeReply;
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 
-use super::{PATIENCE, PAUSE};
+use crate::{PATIENCE, Process, until, until_or};
 
-/// A running Redis on a free port; it ends with this value.
+/// A running Redis on a free port and a Unix socket; it ends with this value.
 pub struct Redis {
-    child: Child,
+    process: Process,
     port: u16,
     arguments: Vec<String>,
     dir: tempfile::TempDir,
@@ -32,41 +32,46 @@ impl Event {
 }
 
 impl Redis {
-    /// Starts one with further `arguments` and waits until it answers.
+    /// Starts a server with further `arguments` and waits until it answers.
+    ///
+    /// # Panics
+    /// When no `redis-server` is installed, or it does not come up.
+    #[track_caller]
     pub fn start(arguments: &[&str]) -> Self {
         let arguments: Vec<String> = arguments.iter().map(|&word| word.to_owned()).collect();
-        let start = Instant::now();
-        while start.elapsed() < PATIENCE {
-            // Another process may take the port before it does: then it ends, and we try another.
-            let port = free_port();
-            let dir = tempfile::tempdir().unwrap();
+        until("a Redis", || {
+            // Another process may take the port first. Then the server ends, and the next port is tried.
+            let (port, dir) = (free_port(), tempfile::tempdir().unwrap());
             let mut redis = Self {
-                child: spawn(port, &arguments, dir.path()),
+                process: spawn(port, &arguments, dir.path()),
                 port,
                 arguments: arguments.clone(),
                 dir,
             };
-            if redis.answers() {
-                return redis;
-            }
-        }
-        panic!("no Redis came up");
+            redis.answers().then_some(redis)
+        })
     }
 
+    /// Returns whether a `redis-server` is installed.
+    pub fn is_installed() -> bool {
+        let mut version = Command::new("redis-server");
+        version.arg("--version").output().is_ok()
+    }
+
+    /// Waits until it answers; false if it ended instead.
     fn answers(&mut self) -> bool {
-        let start = Instant::now();
-        while start.elapsed() < PATIENCE {
-            if self.child.try_wait().unwrap().is_some() {
-                return false;
+        let answers = until_or(|| {
+            if self.process.try_ended().is_some() {
+                return Some(false);
             }
             match self.try_say::<String>(&["PING"]) {
-                Ok(_) => return true,
-                Err(error) if error.to_string().contains("NOAUTH") => return true,
-                Err(error) if error.to_string().contains("Authentication") => return true,
-                Err(_) => std::thread::sleep(PAUSE),
+                Ok(_) => Some(true),
+                Err(error) if error.to_string().contains("NOAUTH") => Some(true),
+                Err(error) if error.to_string().contains("Authentication") => Some(true),
+                Err(_) => None,
             }
-        }
-        false
+        });
+        answers == Some(true)
     }
 
     /// Its address as a store URL.
@@ -80,31 +85,40 @@ impl Redis {
         self.arguments[at.expect("with TLS") + 1].parse().unwrap()
     }
 
-    /// Starts one that also speaks TLS, with these files; it demands no client certificate.
+    /// Starts a server that also speaks TLS, with these files; it demands no client certificate.
+    #[track_caller]
     pub fn start_with_tls(cert: &Path, key: &Path) -> Self {
-        let start = Instant::now();
-        while start.elapsed() < PATIENCE {
+        let files = [cert, key].map(|path| path.to_str().expect("text"));
+        until("a Redis with TLS", || {
             let redis = Self::start(&[
                 "--tls-port",
                 &free_port().to_string(),
                 "--tls-cert-file",
-                cert.to_str().unwrap(),
+                files[0],
                 "--tls-key-file",
-                key.to_str().unwrap(),
+                files[1],
                 "--tls-auth-clients",
                 "no",
             ]);
-            // Its second port may have been taken, too: then it would have ended at once.
-            if std::net::TcpStream::connect(("127.0.0.1", redis.tls_port())).is_ok() {
-                return redis;
-            }
-        }
-        panic!("no Redis with TLS came up");
+            // Its second port may have been taken, too.
+            let connected = std::net::TcpStream::connect(("127.0.0.1", redis.tls_port()));
+            connected.is_ok().then_some(redis)
+        })
+    }
+
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// Path of its Unix socket.
+    pub fn socket(&self) -> PathBuf {
+        self.dir.path().join("socket")
     }
 
     /// Its Unix socket as a store URL.
     pub fn unix_url(&self) -> String {
-        format!("redis+unix://{}", self.dir.path().join("socket").display())
+        format!("redis+unix://{}", self.socket().display())
     }
 
     /// Its port.
@@ -112,19 +126,26 @@ impl Redis {
         self.port
     }
 
-    /// Says something and returns the reply.
+    /// Runs a command and returns the reply.
     #[track_caller]
     pub fn say<T: FromRedisValue>(&self, words: &[&str]) -> T {
         self.try_say(words)
             .unwrap_or_else(|error| panic!("{words:?}: {error}"))
     }
 
-    /// The same for what may fail.
+    /// Runs a command that may fail.
     pub fn try_say<T: FromRedisValue>(&self, words: &[&str]) -> redis::RedisResult<T> {
+        redis::cmd(words[0])
+            .arg(&words[1..])
+            .query(&mut self.connect()?)
+    }
+
+    /// A connection of its own.
+    pub fn connect(&self) -> redis::RedisResult<redis::Connection> {
         let client = redis::Client::open(self.url())?;
-        let mut connection = client.get_connection_with_timeout(PATIENCE)?;
+        let connection = client.get_connection_with_timeout(PATIENCE)?;
         connection.set_read_timeout(Some(Duration::from_secs(5)))?;
-        redis::cmd(words[0]).arg(&words[1..]).query(&mut connection)
+        Ok(connection)
     }
 
     /// Hosts online.
@@ -159,40 +180,29 @@ impl Redis {
         self.events().iter().filter_map(of_host).collect()
     }
 
-    /// It hangs.
+    /// Stops it: it keeps its connections and answers nothing.
     pub fn stop(&self) {
-        kill_process(Pid::from_child(&self.child), Signal::STOP).unwrap();
+        self.process.signal(Signal::STOP);
     }
 
-    /// It goes on.
+    /// Lets it continue after [`stop`](Self::stop).
     pub fn go_on(&self) {
-        kill_process(Pid::from_child(&self.child), Signal::CONT).unwrap();
+        self.process.signal(Signal::CONT);
     }
 
-    /// It dies, and everything in it is gone.
+    /// Kills it, and loses everything in its memory.
     pub fn kill(&mut self) {
-        // Already dead is dead.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        self.process.kill();
     }
 
-    /// It comes back on the same port, with what its files hold: nothing, unless the test had them written.
+    /// Starts it again on the same port, with what its files hold: nothing, unless the test had them written.
+    #[track_caller]
     pub fn restart(&mut self) {
         self.kill();
-        let start = Instant::now();
-        while start.elapsed() < PATIENCE {
-            self.child = spawn(self.port, &self.arguments, self.dir.path());
-            if self.answers() {
-                return;
-            }
-        }
-        panic!("Redis did not come back");
-    }
-}
-
-impl Drop for Redis {
-    fn drop(&mut self) {
-        self.kill();
+        until("Redis on its former port", || {
+            self.process = spawn(self.port, &self.arguments, self.dir.path());
+            self.answers().then_some(())
+        });
     }
 }
 
@@ -202,8 +212,9 @@ pub fn free_port() -> u16 {
     listener.local_addr().unwrap().port()
 }
 
-fn spawn(port: u16, arguments: &[String], dir: &Path) -> Child {
-    Command::new("redis-server")
+fn spawn(port: u16, arguments: &[String], dir: &Path) -> Process {
+    let mut command = Command::new("redis-server");
+    command
         .args(["--port", &port.to_string(), "--bind", "127.0.0.1"])
         .args(["--save", "", "--appendonly", "no", "--unixsocket"])
         .arg(dir.join("socket"))
@@ -212,7 +223,6 @@ fn spawn(port: u16, arguments: &[String], dir: &Path) -> Child {
         .args(arguments)
         .stdin(Stdio::null())
         .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .expect("redis-server is installed")
+        .stderr(Stdio::null());
+    Process::start(&mut command)
 }

@@ -3,7 +3,7 @@
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 
-use super::PATIENCE;
+use crate::PATIENCE;
 
 /// An answer.
 #[derive(Debug)]

@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr, TcpStream};
 use serde_json::Value;
 use socket2::{Domain, SockAddr, Socket, Type};
 
-use super::PATIENCE;
+use crate::PATIENCE;
 
 /// A heartbeat.
 pub const BEAT: &[u8] = br#"{"flag":"ADH18","phase":1,"ACK":"keepAlive"}"#;

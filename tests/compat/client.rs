@@ -13,11 +13,11 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use crate::fleet::{
-    Anthill, HEARTBEAT, PATIENCE, Redis, all_before_is_stored, connect_redis, frame,
-};
+use testkit::{Redis, until_so};
+
+use crate::support::{Anthill, HEARTBEAT, all_before_is_stored, frame};
 
 /// Between two heartbeats: five seconds with the real one, which is fifty times slower throughout.
 const BEAT: Duration = Duration::from_millis(100);
@@ -211,7 +211,7 @@ impl OldClient {
         let receiver = Worker {
             line: Arc::clone(&line),
             socket,
-            redis: connect_redis(redis.port).unwrap(),
+            redis: redis.connect().unwrap(),
             gate: steps,
             previous: None,
         };
@@ -238,15 +238,14 @@ impl OldClient {
 
     /// Allows the next steps and waits until they are taken.
     pub fn go(&self, steps: usize) {
-        let (start, before) = (Instant::now(), self.line.steps.load(Ordering::Relaxed));
+        let before = self.line.steps.load(Ordering::Relaxed);
         let gate = self.gate.as_ref().expect("there until the end");
         for _ in 0..steps {
             gate.send(()).unwrap();
         }
-        while self.line.steps.load(Ordering::Relaxed) < before + steps {
-            assert!(start.elapsed() < PATIENCE, "{} stands still", self.address);
-            thread::sleep(Duration::from_millis(1));
-        }
+        until_so(&format!("{} takes its steps", self.address), || {
+            self.line.steps.load(Ordering::Relaxed) >= before + steps
+        });
     }
 
     /// Sends it a datagram, as the dispatcher would.

@@ -2,21 +2,20 @@
 
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
-use std::path::Path;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex};
 use std::thread;
-use std::time::Instant;
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 use serde_json::Value;
 
-use super::{PATIENCE, http, until};
+use crate::{PATIENCE, Process, http, process, until, until_or};
 
 /// A running server. Dropped, it is killed.
 pub struct Server {
-    child: Child,
+    process: Process,
     /// Address for hosts.
     pub tcp: SocketAddr,
     /// Address for datagrams.
@@ -25,12 +24,22 @@ pub struct Server {
     pub http: SocketAddr,
     /// The ready line.
     pub ready: String,
-    log: Arc<Mutex<Vec<String>>>,
+    log: Log,
 }
 
-/// The program in `dir`, with nothing of ours in its environment.
+/// Path of the built program: from cargo, or next to the test's own directory if the test was started by hand.
+pub fn program_path() -> PathBuf {
+    if let Some(path) = std::env::var_os("CARGO_BIN_EXE_anthill") {
+        return path.into();
+    }
+    let test = std::env::current_exe().expect("a path");
+    let profile = test.ancestors().nth(2).expect("target/debug/deps/it");
+    profile.join("anthill")
+}
+
+/// The program in `dir`, with none of its variables in the environment and with pipes for its output.
 pub fn program(dir: &Path, args: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_anthill"));
+    let mut command = Command::new(program_path());
     command
         .args(args)
         .current_dir(dir)
@@ -48,21 +57,12 @@ impl Server {
     pub fn start(dir: &Path, args: &[&str], environment: &[(String, String)]) -> Self {
         let mut command = program(dir, args);
         command.envs(environment.iter().map(|(name, value)| (name, value)));
-        let mut child = command.spawn().expect("the program starts");
-        let log = Arc::new(Mutex::new(Vec::new()));
-        let into = Arc::clone(&log);
-        let errors = lines(child.stderr.take().expect("a pipe"));
-        thread::spawn(move || {
-            errors
-                .iter()
-                .for_each(|line| into.lock().unwrap().push(line))
-        });
-        let output = lines(child.stdout.take().expect("a pipe"));
+        let mut process = Process::start(&mut command);
+        let log = Log::of(process.stderr.take().expect("a pipe"));
+        let output = lines(process.stdout.take().expect("a pipe"));
         let Ok(ready) = output.recv_timeout(PATIENCE) else {
-            // It may have ended, or hang; either way it is ours to end.
-            let _ = child.kill();
-            let status = child.wait();
-            panic!("not ready, {status:?}: {:?}", log.lock().unwrap());
+            process.kill();
+            panic!("not ready: {:?}", log.lines());
         };
         let address = |name: &str| -> SocketAddr {
             let word = ready.split(' ').find_map(|word| word.strip_prefix(name));
@@ -72,7 +72,7 @@ impl Server {
             tcp: address("tcp="),
             udp: address("udp="),
             http: address("http="),
-            child,
+            process,
             ready,
             log,
         }
@@ -80,40 +80,35 @@ impl Server {
 
     /// Its process.
     pub fn pid(&self) -> u32 {
-        self.child.id()
+        self.process.id()
     }
 
     /// Sends it a signal.
+    #[track_caller]
     pub fn signal(&self, signal: Signal) {
-        kill_process(Pid::from_child(&self.child), signal).unwrap();
+        self.process.signal(signal);
     }
 
-    /// The memory it has now, in bytes.
+    /// Its memory now, in bytes.
     #[track_caller]
     pub fn resident(&self) -> u64 {
-        let status = format!("/proc/{}/status", self.child.id());
-        let status = std::fs::read_to_string(status).expect("it runs");
-        let kb = status.lines().find_map(|line| {
-            let rest = line.strip_prefix("VmRSS:")?;
-            rest.split_whitespace().next()?.parse::<u64>().ok()
-        });
-        kb.expect("a figure") * 1024
+        process::memory(self.pid())
     }
 
     /// Returns whether it is still running.
     pub fn is_running(&mut self) -> bool {
-        self.child.try_wait().unwrap().is_none()
+        self.try_ended().is_none()
     }
 
     /// Its exit status, if it has ended.
     pub fn try_ended(&mut self) -> Option<ExitStatus> {
-        self.child.try_wait().unwrap()
+        self.process.try_ended()
     }
 
     /// Waits until it has ended by itself.
     #[track_caller]
     pub fn ended(&mut self) -> ExitStatus {
-        until("the server's end", || self.child.try_wait().unwrap())
+        self.process.ended()
     }
 
     /// Asks it to stop and waits until it has: status 0.
@@ -123,24 +118,20 @@ impl Server {
         assert_eq!(self.ended().code(), Some(0), "{:?}", self.log());
     }
 
-    /// As `kill -9` does.
+    /// Kills it, as `kill -9` does.
     pub fn kill(mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
+        self.process.kill();
     }
 
-    /// The lines of its log so far.
+    /// Lines of its log so far.
     pub fn log(&self) -> Vec<String> {
-        self.log.lock().unwrap().clone()
+        self.log.lines()
     }
 
     /// Waits for a line of the log that has all of `words`, and returns it.
     #[track_caller]
     pub fn logged(&self, words: &[&str]) -> String {
-        until(&format!("{words:?} in the log"), || {
-            let has_all = |line: &String| words.iter().all(|word| line.contains(word));
-            self.log().into_iter().find(has_all)
-        })
+        self.log.line_with(words)
     }
 
     /// Response to a GET: the status and the body.
@@ -179,7 +170,7 @@ impl Server {
     #[track_caller]
     pub fn until_task(&self, key: &str, host: &str, state: &str) {
         let mut last = String::new();
-        let so = super::until_or(|| {
+        let so = until_or(|| {
             last = self.task_state(key, host);
             (last == state).then_some(())
         });
@@ -237,13 +228,48 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // Already dead is dead.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        self.process.kill();
         if thread::panicking() {
-            eprintln!("--- the log of {}", self.ready);
-            self.log().iter().for_each(|line| eprintln!("{line}"));
+            self.log.print(&self.ready);
         }
+    }
+}
+
+/// A log as it grows: the lines of a pipe.
+#[derive(Clone)]
+pub struct Log(Arc<Mutex<Vec<String>>>);
+
+impl Log {
+    /// Reads `pipe` to its end on a thread.
+    pub fn of(pipe: impl Read + Send + 'static) -> Self {
+        let log = Self(Arc::default());
+        let (into, lines) = (Arc::clone(&log.0), lines(pipe));
+        thread::spawn(move || {
+            lines
+                .iter()
+                .for_each(|line| into.lock().unwrap().push(line))
+        });
+        log
+    }
+
+    /// Lines so far.
+    pub fn lines(&self) -> Vec<String> {
+        self.0.lock().unwrap().clone()
+    }
+
+    /// Waits for a line that has all of `words`, and returns it.
+    #[track_caller]
+    pub fn line_with(&self, words: &[&str]) -> String {
+        until(&format!("{words:?} in the log"), || {
+            let has_all = |line: &String| words.iter().all(|word| line.contains(word));
+            self.lines().into_iter().find(has_all)
+        })
+    }
+
+    /// Prints it to stderr, for a test that has failed.
+    pub fn print(&self, title: &str) {
+        eprintln!("--- the log of {title}");
+        self.lines().iter().for_each(|line| eprintln!("{line}"));
     }
 }
 
@@ -260,21 +286,13 @@ pub struct Ended {
 /// Runs the program until it ends by itself.
 #[track_caller]
 pub fn run(dir: &Path, args: &[&str]) -> Ended {
-    let mut child = program(dir, args).spawn().expect("the program starts");
-    let stdout = lines(child.stdout.take().expect("a pipe"));
-    let stderr = lines(child.stderr.take().expect("a pipe"));
-    let start = Instant::now();
-    let status = loop {
-        if let Some(status) = child.try_wait().unwrap() {
-            break status;
-        }
-        if start.elapsed() > PATIENCE {
-            let _ = child.kill();
-            let _ = child.wait();
-            let said: Vec<String> = stdout.iter().chain(stderr.iter()).collect();
-            panic!("{args:?} does not end: {said:?}");
-        }
-        thread::sleep(super::PAUSE);
+    let mut process = Process::start(&mut program(dir, args));
+    let stdout = lines(process.stdout.take().expect("a pipe"));
+    let stderr = lines(process.stderr.take().expect("a pipe"));
+    let Some(status) = until_or(|| process.try_ended()) else {
+        process.kill();
+        let said: Vec<String> = stdout.iter().chain(stderr.iter()).collect();
+        panic!("{args:?} does not end: {said:?}");
     };
     let all = |lines: &Receiver<String>| lines.iter().map(|line| line + "\n").collect();
     Ended {
@@ -284,7 +302,7 @@ pub fn run(dir: &Path, args: &[&str]) -> Ended {
     }
 }
 
-/// The lines of a pipe as they come.
+/// Lines of a pipe as they come.
 pub fn lines(pipe: impl Read + Send + 'static) -> Receiver<String> {
     let (send, lines) = channel();
     thread::spawn(move || {

@@ -10,8 +10,10 @@ use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use super::words::{phase, rcc};
-use super::{BEAT, Host, little};
+use testkit::Host;
+
+use crate::client::{answer, progress};
+use crate::support::{HEARTBEAT, frame};
 
 /// Between two heartbeats.
 const BEATS: Duration = Duration::from_secs(5);
@@ -98,7 +100,7 @@ impl Client {
             if stream.is_none() {
                 *stream = Host::try_connect(self.server, &self.ip).ok();
             }
-            say(&mut stream, BEAT);
+            say(&mut stream, HEARTBEAT);
             let is_there = stream.is_some();
             drop(stream);
             self.sleep(if is_there { BEATS } else { LOOK });
@@ -106,7 +108,7 @@ impl Client {
     }
 
     fn say(&self, text: &str) {
-        say(&mut self.stream.lock().unwrap(), &unasking(text));
+        say(&mut self.stream.lock().unwrap(), text);
     }
 
     fn receive(&self, socket: &UdpSocket) {
@@ -121,13 +123,13 @@ impl Client {
     }
 
     fn work(&self, key: &str) {
-        self.say(&rcc(1, key));
+        self.say(&answer(1, Some(key)));
         let book = self.book(key);
         if book.is_empty() {
-            self.say(&rcc(2, key));
+            self.say(&answer(2, Some(key)));
             return self.sleep(BACK);
         }
-        self.say(&phase(1, key, "null", "[]", &list(&book)));
+        self.say(&progress(key, 1, None, &[], &book));
         for at in 0..book.len() {
             if self.is_over() {
                 return;
@@ -140,10 +142,9 @@ impl Client {
                 .stdin(Stdio::null())
                 .status();
             assert!(status.is_ok_and(|status| status.success()), "{}", left[0]);
-            let working = serde_json::json!(left[0]).to_string();
-            let began = phase(2, key, &working, &list(done), &list(left));
-            let ended = phase(3, key, "null", &list(&book[..=at]), &list(&left[1..]));
-            for text in [&*unasking(&began), BEAT, &unasking(&ended)] {
+            let began = progress(key, 2, Some(&left[0]), done, left);
+            let ended = progress(key, 3, None, &book[..=at], &left[1..]);
+            for text in [&*began, HEARTBEAT, &ended] {
                 say(&mut stream, text);
             }
             drop(stream);
@@ -163,22 +164,11 @@ impl Client {
 }
 
 /// Sends a frame. What cannot be sent is gone, and so is the socket.
-fn say(stream: &mut Option<Host>, body: &[u8]) {
+fn say(stream: &mut Option<Host>, body: &str) {
     let sent = stream
         .as_mut()
-        .map(|host| host.stream.write_all(&little(body)));
+        .map(|host| host.stream.write_all(&frame(body)));
     if !matches!(sent, Some(Ok(()))) {
         *stream = None;
     }
-}
-
-/// Old clients ask for no reply.
-fn unasking(text: &str) -> Vec<u8> {
-    text.replace(",\"reply\":true", "")
-        .replace('\n', "")
-        .into_bytes()
-}
-
-fn list(commands: &[String]) -> String {
-    serde_json::json!(commands).to_string()
 }

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::time::Duration;
 
-use super::PATIENCE;
+use crate::PATIENCE;
 
 /// A host's UDP port.
 pub struct Inbox {

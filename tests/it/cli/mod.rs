@@ -3,29 +3,24 @@
 //! For what asks a server, that is a thread of the test that answers each request by a function, so that
 //! it can also answer what no server of ours would.
 
-#![cfg(feature = "cli")]
-
 mod work;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
 use std::process::{Command, Output, Stdio};
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, channel};
 use std::thread;
-use std::time::Duration;
 
-/// Time limit of every condition: far longer than any takes.
-const DEADLINE: Duration = Duration::from_secs(60);
+use rustix::process::Signal;
 
-/// The program with these arguments and nothing of ours in its environment.
+use super::support::PATIENCE;
+use super::support::process::Process;
+use super::support::server::{lines, program};
+
+/// The program with these arguments.
 fn anthill(args: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_anthill"));
-    command
-        .args(args)
-        .env_remove("ANTHILL_API")
-        .env_remove("ANTHILL_TOKEN_FILE")
-        .stdin(Stdio::null());
-    command
+    program(Path::new("."), args)
 }
 
 fn run(args: &[&str]) -> Output {
@@ -296,7 +291,7 @@ fn server(mut answer: impl FnMut(Request) -> String + Send + 'static) -> SocketA
 }
 
 fn read_request(stream: &TcpStream) -> Request {
-    stream.set_read_timeout(Some(DEADLINE)).expect("a timeout");
+    stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
     let mut reader = BufReader::new(stream);
     let mut next = || {
         let mut line = String::new();
@@ -421,7 +416,7 @@ fn states_and_the_token_go_to_the_server() {
         .output()
         .unwrap();
     assert_eq!(the_line(&output), "0 online");
-    let request = requests.recv_timeout(DEADLINE).unwrap();
+    let request = requests.recv_timeout(PATIENCE).unwrap();
     assert!(
         request.target.contains("state=online"),
         "{}",
@@ -430,7 +425,7 @@ fn states_and_the_token_go_to_the_server() {
     assert_eq!(request.authorization.as_deref(), Some("Bearer s3cret"));
     let output = hosts(address, &["--offline"]).output().unwrap();
     assert_eq!(the_line(&output), "0 offline");
-    let request = requests.recv_timeout(DEADLINE).unwrap();
+    let request = requests.recv_timeout(PATIENCE).unwrap();
     assert!(
         request.target.contains("state=offline"),
         "{}",
@@ -504,34 +499,12 @@ fn a_reader_that_has_seen_enough_is_no_error() {
         // The reader is gone from the beginning: one that stops later might be noticed too late.
         let (reader, writer) = std::io::pipe().unwrap();
         drop(reader);
-        let mut child = hosts(address, args)
-            .stdout(writer)
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut said = String::new();
-        child
-            .stderr
-            .take()
-            .unwrap()
-            .read_to_string(&mut said)
-            .unwrap();
-        assert!(child.wait().unwrap().success());
+        let child = Process::start(hosts(address, args).stdout(writer));
+        let output = child.output();
+        assert!(output.status.success());
+        let said = String::from_utf8_lossy(&output.stderr);
         assert_eq!(said, "", "{args:?}");
     }
-}
-
-/// The lines of a child's output, as they come.
-fn lines_of(output: impl Read + Send + 'static) -> Receiver<String> {
-    let (sender, receiver): (Sender<String>, _) = channel();
-    thread::spawn(move || {
-        for line in BufReader::new(output).lines().map_while(Result::ok) {
-            if sender.send(line).is_err() {
-                break;
-            }
-        }
-    });
-    receiver
 }
 
 #[test]
@@ -546,30 +519,24 @@ fn watching_tells_of_changes_only_and_outlives_an_absence() {
             _ => page(&[host("a", "offline")], "null"),
         }
     });
-    let mut child = hosts(address, &["--watch", "--json"])
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let results = lines_of(child.stdout.take().unwrap());
-    let remarks = lines_of(child.stderr.take().unwrap());
+    let mut child = Process::start(&mut hosts(address, &["--watch", "--json"]));
+    let results = lines(child.stdout.take().unwrap());
+    let remarks = lines(child.stderr.take().unwrap());
     let state = || {
-        let line = results.recv_timeout(DEADLINE).expect("a line in time");
+        let line = results.recv_timeout(PATIENCE).expect("a line in time");
         let value: serde_json::Value = serde_json::from_str(&line).expect("a document a line");
         assert_eq!(value["id"], "a");
         value["state"].as_str().expect("a state").to_owned()
     };
     assert_eq!(state(), "online");
     assert_eq!(state(), "offline");
-    let remark = remarks.recv_timeout(DEADLINE).unwrap();
+    let remark = remarks.recv_timeout(PATIENCE).unwrap();
     assert!(
         remark.contains("503") && remark.contains("trying again"),
         "{remark}"
     );
-    let remark = remarks.recv_timeout(DEADLINE).unwrap();
+    let remark = remarks.recv_timeout(PATIENCE).unwrap();
     assert!(remark.contains("answers again"), "{remark}");
-    child.kill().unwrap();
-    child.wait().unwrap();
 }
 
 #[test]
@@ -586,30 +553,22 @@ fn a_hangup_moves_the_log_to_where_the_file_now_says() {
         std::fs::write(path("config.json"), config.to_string()).unwrap();
     };
     configure(serde_json::json!({"file": path("one.log")}));
-    let mut child = anthill(&["--config", path("config.json").to_str().unwrap()])
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let said = lines_of(child.stderr.take().unwrap());
-    let ready = lines_of(child.stdout.take().unwrap());
-    assert!(ready.recv_timeout(DEADLINE).unwrap().contains(" ready "));
+    let config = path("config.json");
+    let mut child = Process::start(&mut anthill(&["--config", config.to_str().unwrap()]));
+    let said = lines(child.stderr.take().unwrap());
+    let ready = lines(child.stdout.take().unwrap());
+    assert!(ready.recv_timeout(PATIENCE).unwrap().contains(" ready "));
     configure(serde_json::json!({"file": path("two.log"), "format": "json"}));
-    rustix::process::kill_process(
-        rustix::process::Pid::from_child(&child),
-        rustix::process::Signal::HUP,
-    )
-    .unwrap();
+    child.signal(Signal::HUP);
     let line = loop {
-        let line = said.recv_timeout(DEADLINE).expect("the log goes on");
+        let line = said.recv_timeout(PATIENCE).expect("the log goes on");
         if line.contains("read again") {
             break line;
         }
     };
     let line: serde_json::Value = serde_json::from_str(&line).expect("lines are JSON now");
     assert!(line.to_string().contains("log.file: "), "{line}");
-    child.kill().unwrap();
-    child.wait().unwrap();
+    child.kill();
     let one = std::fs::read_to_string(path("one.log")).unwrap();
     assert!(
         one.contains("store: up") && !one.contains("read again"),

@@ -1,19 +1,15 @@
 //! The whole life of tasks with clients of the older fleet, unmodified: the built program between
 //! them and a real Redis, looked at after every step. The test plays the dispatcher.
 
-#![cfg(feature = "cli")]
-
-mod fleet;
-mod imitation;
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::net::Ipv4Addr;
-use std::thread;
-use std::time::{Duration, Instant};
 
-use fleet::{Anthill, HEARTBEAT, Keys, PATIENCE, Redis, Stored, all_before_is_stored, frame};
-use imitation::{OldClient, answer, progress};
+use serde_json::json;
+use testkit::{Redis, until_or};
+
+use crate::client::{OldClient, answer, progress};
+use crate::support::{Anthill, HEARTBEAT, Keys, Stored, all_before_is_stored, frame, until_keys};
 
 const ONE: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
 const TWO: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 3);
@@ -106,29 +102,25 @@ impl Task {
     }
 }
 
-/// The hosts that went offline, in order, as the events tell it.
+/// Hosts that went offline, in the order of their events.
 fn offline_events(redis: &Redis) -> Vec<String> {
-    let reply: redis::streams::StreamRangeReply =
-        redis.say(&["XRANGE", "anthill:events", "-", "+"]);
-    let field = |id: &redis::streams::StreamId, name| id.get::<String>(name).unwrap_or_default();
-    reply
-        .ids
-        .iter()
-        .filter(|id| field(id, "event") == "offline")
-        .map(|id| format!("{} {}", field(id, "host"), field(id, "reason")))
+    let events = redis.events().into_iter();
+    let offline = events.filter(|event| event.field("event") == "offline");
+    offline
+        .map(|event| format!("{} {}", event.field("host"), event.field("reason")))
         .collect()
 }
 
-/// Waits until the events tell that these hosts went offline, and no others. The event is the last of
-/// what is written.
+/// Waits until the events report these hosts as offline, and no others. The event is the last of the
+/// writes.
 #[track_caller]
-fn is_told_offline(redis: &Redis, expected: &[&str]) {
-    let start = Instant::now();
-    while offline_events(redis) != expected {
-        let found = offline_events(redis);
-        assert!(start.elapsed() < PATIENCE, "{found:?}, not {expected:?}");
-        thread::sleep(Duration::from_millis(2));
-    }
+fn until_offline(redis: &Redis, expected: &[&str]) {
+    let so = until_or(|| (offline_events(redis) == expected).then_some(()));
+    assert!(
+        so.is_some(),
+        "{:?}, not {expected:?}",
+        offline_events(redis)
+    );
 }
 
 const AWAITED: Told = Told {
@@ -155,21 +147,22 @@ fn finished(on_done: &str, commands: usize) -> Told {
 }
 
 fn serve(redis: &Redis, on_done: &str) -> Anthill {
-    Anthill::serve(
-        redis,
-        &format!(r#""dispatch": {{"on_done": "{on_done}"}}, "heartbeat": {{"timeout_s": 3}}"#),
-    )
+    let settings = [
+        ("dispatch.on_done", json!(on_done)),
+        ("heartbeat.timeout_s", json!(3)),
+    ];
+    Anthill::serve(redis, &settings)
 }
 
 #[test]
 fn a_task_of_three_commands_from_its_key_to_its_end() {
     for on_done in ["keep", "clear"] {
-        let redis = Redis::start();
+        let redis = Redis::start(&[]);
         let anthill = serve(&redis, on_done);
         let client = OldClient::start(ONE, &anthill, &redis);
         let task = Task::new("AC132", &["echo one", "ls /tmp", "echo 蚂蚁"]);
         task.store(&redis, &[ONE]);
-        let becomes = |what, told| redis.becomes(what, &task.keys(&[(ONE, told)]));
+        let becomes = |what, told| until_keys(&redis, what, &task.keys(&[(ONE, told)]));
         becomes("stored", AWAITED);
         client.datagram(b"AC132");
 
@@ -196,15 +189,15 @@ fn a_task_of_three_commands_from_its_key_to_its_end() {
         drop(client);
         let mut gone = task.keys(&[(ONE, finished(on_done, 3))]);
         gone.remove("exists");
-        redis.becomes("gone", &gone);
-        is_told_offline(&redis, &["127.0.0.2 closed"]);
+        until_keys(&redis, "gone", &gone);
+        until_offline(&redis, &["127.0.0.2 closed"]);
     }
 }
 
 #[test]
 fn two_clients_at_work_on_one_task_have_keys_of_their_own() {
     for on_done in ["keep", "clear"] {
-        let redis = Redis::start();
+        let redis = Redis::start(&[]);
         let anthill = serve(&redis, on_done);
         let (one, two) = (
             OldClient::start(ONE, &anthill, &redis),
@@ -213,7 +206,7 @@ fn two_clients_at_work_on_one_task_have_keys_of_their_own() {
         let task = Task::new("AC201", &["echo a", "echo b"]);
         task.store(&redis, &[ONE, TWO]);
         let becomes = |what, first, second| {
-            redis.becomes(what, &task.keys(&[(ONE, first), (TWO, second)]));
+            until_keys(&redis, what, &task.keys(&[(ONE, first), (TWO, second)]));
         };
         becomes("stored", AWAITED, AWAITED);
         one.datagram(b"AC201");
@@ -258,7 +251,7 @@ fn two_clients_at_work_on_one_task_have_keys_of_their_own() {
 #[test]
 fn a_busy_client_runs_a_key_once_for_each_copy() {
     for on_done in ["keep", "clear"] {
-        let redis = Redis::start();
+        let redis = Redis::start(&[]);
         let anthill = serve(&redis, on_done);
         let client = OldClient::start(ONE, &anthill, &redis);
         let task = Task::new("AC231", &["echo y", "echo z"]);
@@ -276,7 +269,7 @@ fn a_busy_client_runs_a_key_once_for_each_copy() {
                 client.go(2);
                 client.is_stored("a copy");
                 let told = if again { end } else { told };
-                redis.becomes("a copy", &task.keys(&[(ONE, told)]));
+                until_keys(&redis, "a copy", &task.keys(&[(ONE, told)]));
             }
         }
     }
@@ -284,7 +277,7 @@ fn a_busy_client_runs_a_key_once_for_each_copy() {
 
 #[test]
 fn a_host_at_work_may_be_silent_for_longer_than_the_timeout() {
-    let redis = Redis::start();
+    let redis = Redis::start(&[]);
     let anthill = serve(&redis, "clear");
     let client = OldClient::start(ONE, &anthill, &redis);
     let task = Task::new("AC240", &["sleep 66"]);
@@ -292,28 +285,28 @@ fn a_host_at_work_may_be_silent_for_longer_than_the_timeout() {
     client.datagram(b"AC240");
     client.go(3);
     let under_way = task.keys(&[(ONE, RECEIVED)]);
-    redis.becomes("received", &under_way);
+    until_keys(&redis, "received", &under_way);
 
     // Another host falls silent after it, and is not at work.
     let beats = client.beats();
     let mut idle = anthill.connect(TWO);
     idle.write_all(&frame(HEARTBEAT)).unwrap();
     let both = task.keys(&[(ONE, RECEIVED), (TWO, NOTHING)]);
-    redis.becomes("both online", &both);
-    redis.becomes("the idle one is out", &under_way);
-    is_told_offline(&redis, &["127.0.0.3 timeout"]);
+    until_keys(&redis, "both online", &both);
+    until_keys(&redis, "the idle one is out", &under_way);
+    until_offline(&redis, &["127.0.0.3 timeout"]);
     assert_eq!(client.beats(), beats, "it is silent");
 
     // Phase 2, a heartbeat and phase 3 in one burst.
     client.go(1);
     client.is_stored("the end");
-    redis.becomes("the end", &task.keys(&[(ONE, NOTHING)]));
-    is_told_offline(&redis, &["127.0.0.3 timeout"]);
+    until_keys(&redis, "the end", &task.keys(&[(ONE, NOTHING)]));
+    until_offline(&redis, &["127.0.0.3 timeout"]);
 }
 
 #[test]
 fn a_host_without_a_book_is_no_longer_at_work() {
-    let redis = Redis::start();
+    let redis = Redis::start(&[]);
     let anthill = serve(&redis, "keep");
     let client = OldClient::start(ONE, &anthill, &redis);
     let awaited = |hosts: &[&str]| {
@@ -326,14 +319,14 @@ fn a_host_without_a_book_is_no_longer_at_work() {
     for host in ["127.0.0.2", "127.0.0.9"] {
         let _: i64 = redis.say(&["SADD", "AC999_response", host]);
     }
-    redis.becomes("awaited", &awaited(&["127.0.0.2", "127.0.0.9"]));
+    until_keys(&redis, "awaited", &awaited(&["127.0.0.2", "127.0.0.9"]));
     client.datagram(b"AC999");
     client.go(1);
-    redis.becomes("answered", &awaited(&["127.0.0.9"]));
+    until_keys(&redis, "answered", &awaited(&["127.0.0.9"]));
     // RCC 2 names no key: it means the one that was answered.
     client.go(1);
     client.is_stored("no book");
-    redis.becomes("no book", &awaited(&["127.0.0.9"]));
+    until_keys(&redis, "no book", &awaited(&["127.0.0.9"]));
 
     // So its silence is an outage. The question of a moment ago has put it to work as well, for a
     // key of that name, until it says that there is no such book.
@@ -342,13 +335,13 @@ fn a_host_without_a_book_is_no_longer_at_work() {
         .unwrap();
     let mut gone = awaited(&["127.0.0.9"]);
     gone.remove("exists");
-    redis.becomes("silent", &gone);
-    is_told_offline(&redis, &["127.0.0.2 timeout"]);
+    until_keys(&redis, "silent", &gone);
+    until_offline(&redis, &["127.0.0.2 timeout"]);
 }
 
 #[test]
 fn console_lines_and_damaged_datagrams_change_nothing() {
-    let redis = Redis::start();
+    let redis = Redis::start(&[]);
     let anthill = serve(&redis, "keep");
     let client = OldClient::start(ONE, &anthill, &redis);
     let task = Task::new("AC220", &["echo keepAlive"]);
@@ -365,7 +358,7 @@ fn console_lines_and_damaged_datagrams_change_nothing() {
             line.to_owned(),
             Stored::Set(BTreeSet::from([ONE.to_string()])),
         );
-        redis.becomes(what, &keys);
+        until_keys(&redis, what, &keys);
     };
     becomes("stored", AWAITED);
     client.datagram("echo good".as_bytes());
@@ -388,7 +381,7 @@ fn console_lines_and_damaged_datagrams_change_nothing() {
 
 #[test]
 fn a_burst_in_one_segment_is_three_messages() {
-    let redis = Redis::start();
+    let redis = Redis::start(&[]);
     let anthill = serve(&redis, "keep");
     let task = Task::new("AC241", &["sleep 66", "echo keepAlive"]);
     task.store(&redis, &[]);
@@ -399,7 +392,7 @@ fn a_burst_in_one_segment_is_three_messages() {
     for _beat in 0..3 {
         stream.write_all(&received).unwrap();
     }
-    redis.becomes("received", &task.keys(&[(ONE, RECEIVED)]));
+    until_keys(&redis, "received", &task.keys(&[(ONE, RECEIVED)]));
     let burst = [
         frame(&progress("AC241", 2, Some(&all[0]), &[], all)),
         frame(HEARTBEAT),
@@ -411,5 +404,5 @@ fn a_burst_in_one_segment_is_three_messages() {
         done: 1,
         ..RECEIVED
     };
-    redis.becomes("burst", &task.keys(&[(ONE, half)]));
+    until_keys(&redis, "burst", &task.keys(&[(ONE, half)]));
 }

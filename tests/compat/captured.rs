@@ -1,22 +1,23 @@
 //! The captured messages of the older fleet, replayed to the built program in front of a real Redis:
 //! the same bytes from the same addresses must leave the same keys.
 //!
-//! `tests/vectors/README.md` explains the cases. Where our rules deliberately differ from the keys that
+//! `README.md` beside this file explains the cases. Where our rules deliberately differ from the keys that
 //! the older server left, [`OURS`] gives the reason and the expected keys.
-
-#![cfg(feature = "cli")]
-
-mod fleet;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, TcpStream};
 use std::thread;
 
-use fleet::{Anthill, HEARTBEAT, Keys, Redis, Stored, all_before_is_stored, frame};
 use serde::Deserialize;
+use serde_json::json;
+use testkit::Redis;
 
-const CASES: &str = include_str!("vectors/old_fleet.json");
+use crate::support::{
+    Anthill, HEARTBEAT, Keys, Stored, all_before_is_stored, frame, keys, until_keys,
+};
+
+const CASES: &str = include_str!("old_fleet.json");
 
 /// Cases replayed at a time.
 const LANES: usize = 4;
@@ -437,7 +438,7 @@ fn write_keys(redis: &Redis, keys: &Keys) {
 
 fn replay(redis: &Redis, case: &Case) {
     let _: () = redis.say(&["FLUSHALL"]);
-    let anthill = Anthill::serve(redis, r#""dispatch": {"on_done": "clear"}"#);
+    let anthill = Anthill::serve(redis, &[("dispatch.on_done", json!("clear"))]);
 
     // The state to begin with: hosts online through connections of their own, the rest as it was.
     let mut hosts = BTreeMap::new();
@@ -449,10 +450,10 @@ fn replay(redis: &Redis, case: &Case) {
             hosts.insert(host, stream);
         }
         let online = Keys::from([("exists".to_owned(), Stored::Set(exists.clone()))]);
-        redis.becomes(&case.name, &online);
+        until_keys(redis, &case.name, &online);
     }
     write_keys(redis, &case.before);
-    assert_eq!(redis.keys(), case.before, "{}", case.name);
+    assert_eq!(keys(redis), case.before, "{}", case.name);
 
     let end = ours(case).unwrap_or(Same);
     let expected = expected(case, end);
@@ -461,7 +462,7 @@ fn replay(redis: &Redis, case: &Case) {
         .unwrap_or_else(|| anthill.connect(case.from));
     if case.step == Step::Close {
         drop(stream);
-        redis.becomes(&case.name, &expected);
+        until_keys(redis, &case.name, &expected);
         return;
     }
     for piece in &case.bytes {
@@ -475,7 +476,7 @@ fn replay(redis: &Redis, case: &Case) {
         }
         Same | Left(_) => all_before_is_stored(&mut stream, &case.name),
     }
-    redis.becomes(&case.name, &expected);
+    until_keys(redis, &case.name, &expected);
 }
 
 fn cases() -> Vec<Case> {
@@ -489,7 +490,7 @@ fn the_older_fleet_is_served_as_it_was_meant_to_be() {
     thread::scope(|scope| {
         for lane in cases.chunks(cases.len().div_ceil(LANES)) {
             scope.spawn(move || {
-                let redis = Redis::start();
+                let redis = Redis::start(&[]);
                 for case in lane {
                     replay(&redis, case);
                 }

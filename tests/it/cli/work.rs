@@ -87,7 +87,7 @@ fn a_dispatch_says_what_it_is_told_and_shows_what_each_host_is() {
             "web-10      sent"
         ]
     );
-    let request = requests.recv_timeout(DEADLINE).unwrap();
+    let request = requests.recv_timeout(PATIENCE).unwrap();
     assert_eq!((&*request.method, &*request.target), ("POST", "/v1/tasks"));
     let body: serde_json::Value = serde_json::from_str(&request.body).unwrap();
     assert_eq!(
@@ -112,7 +112,7 @@ fn commands_come_from_a_file_and_hosts_may_be_all() {
     assert!(output.stderr.is_empty());
     let value: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(value["hosts"]["web-10"], "sent");
-    let body = requests.recv_timeout(DEADLINE).unwrap().body;
+    let body = requests.recv_timeout(PATIENCE).unwrap().body;
     let body: serde_json::Value = serde_json::from_str(&body).unwrap();
     assert_eq!(
         body,
@@ -321,23 +321,18 @@ fn an_unknown_task_is_status_1_and_one_line() {
     });
     let output = asking(address, &["task", "../AC 1"]).output().unwrap();
     fails(&output, 1, &["404", "no such task"]);
-    let target = requests.recv_timeout(DEADLINE).unwrap();
+    let target = requests.recv_timeout(PATIENCE).unwrap();
     assert!(target.starts_with("/v1/tasks/..%2FAC%201?"), "{target}");
 }
 
 /// Runs the console over these lines.
 fn console(address: SocketAddr, lines: &str) -> Output {
-    let mut child = asking(address, &["console"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let mut child = Process::start(asking(address, &["console"]).stdin(Stdio::piped()));
     let mut stdin = child.stdin.take().unwrap();
     // One that leaves early reads no more.
     let _ = stdin.write_all(lines.as_bytes());
     drop(stdin);
-    child.wait_with_output().unwrap()
+    child.output()
 }
 
 #[test]
@@ -353,7 +348,7 @@ fn a_host_that_was_never_seen_is_refused_before_anything_is_sent() {
             asking(address, &args).output().unwrap().status.code(),
             Some(0)
         );
-        let body = requests.recv_timeout(DEADLINE).unwrap().body;
+        let body = requests.recv_timeout(PATIENCE).unwrap().body;
         assert!(body.contains("wbe-10"), "{body}");
     }
 }
@@ -367,7 +362,7 @@ fn a_target_is_resolved_before_anything_is_sent() {
     ] {
         let output = asking(address, args).output().unwrap();
         assert_eq!(output.status.code(), Some(0), "{output:?}");
-        let body = requests.recv_timeout(DEADLINE).unwrap().body;
+        let body = requests.recv_timeout(PATIENCE).unwrap().body;
         let body: serde_json::Value = serde_json::from_str(&body).unwrap();
         assert_eq!(body["hosts"], serde_json::json!(["web-9", "web-10"]));
         let key = body["key"].as_str().unwrap();
@@ -550,7 +545,7 @@ fn hosts_are_forgotten_by_target_or_age() {
         String::from_utf8(output.stderr).unwrap()
     };
     assert!(said(&["web-9"], 0).contains("1 forgotten"));
-    assert_eq!(requests.recv_timeout(DEADLINE).unwrap(), "/v1/hosts/web-9");
+    assert_eq!(requests.recv_timeout(PATIENCE).unwrap(), "/v1/hosts/web-9");
     let mixed = said(&["web-*"], 1);
     assert!(mixed.contains("web-10 is online") && mixed.contains("1 forgotten, 1 kept"));
     assert_eq!(requests.iter().take(2).count(), 2);
@@ -591,23 +586,18 @@ fn events_are_shown_and_followed_by_name() {
     let output = asking(address, &args).output().unwrap();
     let value: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(value["events"].as_array().unwrap().len(), 1);
-    let mut child = asking(address, &[&args[..], &["--follow"]].concat())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let lines = lines_of(child.stdout.take().unwrap());
+    let args = [&args[..], &["--follow"]].concat();
+    let mut child = Process::start(&mut asking(address, &args));
+    let lines = lines(child.stdout.take().unwrap());
     // The second stream is another: one that ends is asked for again.
     for seq in [2, 3] {
-        let line = lines.recv_timeout(DEADLINE).expect("a line in time");
+        let line = lines.recv_timeout(PATIENCE).expect("a line in time");
         let value: serde_json::Value = serde_json::from_str(&line).expect("a document a line");
         assert_eq!(
             (&value["event"], &value["seq"]),
             (&"offline".into(), &seq.into())
         );
     }
-    child.kill().unwrap();
-    child.wait().unwrap();
     fails(
         &asking(nobody(), &["events", "--follow"]).output().unwrap(),
         1,
@@ -677,7 +667,7 @@ fn the_console_sends_lines_and_shows_who_answers() {
     assert_eq!(said.len(), 2, "{said:?}");
     assert!(said[0].contains("'df -h': of 2 hosts 1 offline"));
     assert!(said[1].contains("there is no command"));
-    let body = requests.recv_timeout(DEADLINE).unwrap();
+    let body = requests.recv_timeout(PATIENCE).unwrap();
     let body: serde_json::Value = serde_json::from_str(&body).unwrap();
     assert_eq!(
         body,

@@ -2,8 +2,9 @@
 
 use serde_json::json;
 
-use super::support::old_client::OldClient;
-use super::support::{Home, Inbox, until};
+use testkit::{Home, Inbox, until};
+
+use crate::paced_client::OldClient;
 
 /// Redis, and a port that every address of the fleet has free: as free as that of the first one is.
 fn home(first: &str) -> (Home, u16) {

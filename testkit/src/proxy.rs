@@ -14,8 +14,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread;
 use std::time::Duration;
 
-use super::redis::free_port;
-use super::{PAUSE, until};
+use crate::{PAUSE, free_port, until};
 
 /// Treatment of connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
