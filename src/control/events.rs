@@ -2,140 +2,87 @@
 
 use std::collections::VecDeque;
 
-use serde::Serialize;
-
-use crate::escape;
+use super::json::Json;
 use crate::handlers::effect::{self, EventKind};
 use crate::handlers::outside::News;
-use crate::ids::HostId;
 use crate::limits::EVENTS_RECENT_MAX;
 
-/// An event. What does not apply to one is left out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub struct Event<'a> {
-    /// Kind of the event.
-    pub event: &'static str,
-    /// To which host, device or target; empty where it is about the whole fleet.
-    pub host: &'a str,
-    /// Time, unix ms.
-    pub at: u64,
-    /// Told by which node.
-    pub node: &'a str,
-    /// Its number among that node's.
-    pub seq: u64,
-    /// Reason.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub reason: Option<&'a str>,
-    /// In which task, or after which console command.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub key: Option<&'a str>,
-    /// At which command.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub command: Option<&'a str>,
-    /// New state.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub state: Option<&'a str>,
-    /// Count.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub count: Option<u64>,
-}
-
-impl<'a> Event<'a> {
-    /// Formats `event` as raised by `node`.
-    #[must_use]
-    pub fn of(event: &'a effect::Event, node: &'a str) -> Self {
-        let about = |event: &'static str, host: Option<&'a HostId>| Self {
-            event,
-            host: host.map_or("", HostId::as_str),
-            ..Self::new(node)
-        };
-        let told = match &event.kind {
-            EventKind::Online { host, .. } => about("online", Some(host)),
-            EventKind::Offline { host, reason } => Self {
-                reason: Some(reason.as_str()),
-                ..about("offline", Some(host))
-            },
-            EventKind::MassOffline { count } => Self {
-                count: Some(*count),
-                ..about("mass-offline", None)
-            },
-            EventKind::Dispatch { key, count } => Self {
-                key: Some(key.as_str()),
-                count: Some(*count),
-                ..about("dispatch", None)
-            },
-            EventKind::Answer { host, key, state } => Self {
-                key: Some(key.as_str()),
-                state: Some(state),
-                ..about("answer", Some(host))
-            },
-            EventKind::Progress {
-                host,
-                key,
-                command,
-                state,
-            } => Self {
-                key: Some(key.as_str()),
-                command: command.as_deref(),
-                state: Some(state.as_str()),
-                ..about("progress", Some(host))
-            },
-            EventKind::Result {
-                host,
-                code,
-                command,
-                exit: _,
-            } => Self {
-                key: Some(code),
-                command: Some(command),
-                ..about("result", Some(host))
-            },
-            EventKind::Quarantine { host, reason } => Self {
-                reason: Some(reason),
-                ..about("quarantine", Some(host))
-            },
-            EventKind::Duplicate { host, reason } => Self {
-                reason: Some(reason),
-                ..about("duplicate-id", Some(host))
-            },
-            EventKind::NewIds { count } => Self {
-                count: Some(*count),
-                ..about("new-ids", None)
-            },
-            EventKind::Outside(News::Device {
-                name,
-                state,
-                reason,
-            }) => Self {
-                state: Some(state),
-                reason: reason.as_deref(),
-                ..about("device", Some(name))
-            },
-            EventKind::Outside(News::Target { target, state }) => Self {
-                host: target,
-                state: Some(state),
-                ..about("reach", None)
-            },
-        };
-        Self {
-            at: event.stamp.at.0,
-            seq: event.stamp.seq,
-            ..told
+/// Writes `event` as raised by `node`, with the fields that it has in the store's stream. A field that
+/// does not apply is left out.
+pub fn write(json: &mut Json, event: &effect::Event, node: &str) {
+    let stamp = &event.stamp;
+    let begin = |json: &mut Json, name: &str, host: &str| {
+        json.member("event", name);
+        json.member("host", host);
+        json.member("at", stamp.at.0);
+        json.member("node", node);
+        json.member("seq", stamp.seq);
+    };
+    match &event.kind {
+        EventKind::Online { host, .. } => begin(json, "online", host.as_str()),
+        EventKind::Offline { host, reason } => {
+            begin(json, "offline", host.as_str());
+            json.member("reason", reason.as_str());
         }
-    }
-
-    const fn new(node: &'a str) -> Self {
-        Self {
-            event: "",
-            host: "",
-            at: 0,
-            node,
-            seq: 0,
-            reason: None,
-            key: None,
-            command: None,
-            state: None,
-            count: None,
+        EventKind::MassOffline { count } => {
+            begin(json, "mass-offline", "");
+            json.member("count", count);
+        }
+        EventKind::Dispatch { key, count } => {
+            begin(json, "dispatch", "");
+            json.member("key", key);
+            json.member("count", count);
+        }
+        EventKind::Answer { host, key, state } => {
+            begin(json, "answer", host.as_str());
+            json.member("key", key);
+            json.member("state", state);
+        }
+        EventKind::Progress {
+            host,
+            key,
+            command,
+            state,
+        } => {
+            begin(json, "progress", host.as_str());
+            json.member("key", key);
+            json.optional("command", command.as_deref());
+            json.member("state", state.as_str());
+        }
+        EventKind::Result {
+            host,
+            code,
+            command,
+            exit: _,
+        } => {
+            begin(json, "result", host.as_str());
+            json.member("key", code);
+            json.member("command", command);
+        }
+        EventKind::Quarantine { host, reason } => {
+            begin(json, "quarantine", host.as_str());
+            json.member("reason", reason);
+        }
+        EventKind::Duplicate { host, reason } => {
+            begin(json, "duplicate-id", host.as_str());
+            json.member("reason", reason);
+        }
+        EventKind::NewIds { count } => {
+            begin(json, "new-ids", "");
+            json.member("count", count);
+        }
+        EventKind::Outside(News::Device {
+            name,
+            state,
+            reason,
+        }) => {
+            begin(json, "device", name.as_str());
+            json.optional("reason", reason.as_deref());
+            json.member("state", state);
+        }
+        EventKind::Outside(News::Target { target, state }) => {
+            begin(json, "reach", target);
+            json.member("state", state);
         }
     }
 }
@@ -143,13 +90,6 @@ impl<'a> Event<'a> {
 /// The last events, the oldest first; when full the oldest goes.
 #[derive(Debug, Default)]
 pub struct Recent(VecDeque<effect::Event>);
-
-/// Some of them as they are shown.
-#[derive(Debug, Serialize)]
-pub struct Events<'a> {
-    /// The oldest first.
-    pub events: Vec<Event<'a>>,
-}
 
 impl Recent {
     /// Keeps an event.
@@ -160,14 +100,9 @@ impl Recent {
         self.0.push_back(event.clone());
     }
 
-    /// The last `limit` events, as raised by `node`.
-    #[must_use]
-    pub fn last<'a>(&'a self, limit: usize, node: &'a str) -> Events<'a> {
-        let skipped = self.0.len().saturating_sub(limit);
-        let shown = self.0.iter().skip(skipped);
-        Events {
-            events: shown.map(|event| Event::of(event, node)).collect(),
-        }
+    /// The last `limit` events.
+    pub fn last(&self, limit: usize) -> impl Iterator<Item = &effect::Event> {
+        self.0.iter().skip(self.0.len().saturating_sub(limit))
     }
 }
 
@@ -179,23 +114,19 @@ pub const HEAD: &str = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\
 /// A comment, so that a connection without events is not taken for a dead one.
 pub const COMMENT: &str = ":\n\n";
 
-/// Formats `event` as a message of `node`. JSON has no line breaks, so it is one line of data. It has no event name, so a listener for messages receives all of them.
-///
-/// # Errors
-/// When it cannot be written as JSON.
-pub fn message(event: &effect::Event, node: &str) -> serde_json::Result<String> {
-    let told = Event::of(event, node);
-    let data = serde_json::to_string(&told)?;
-    let data = escape::escape_json(&data);
-    Ok(format!("id: {}\ndata: {data}\n\n", told.seq))
+/// Formats `event` as a message of `node`. JSON has no line breaks, so it is one line of data. It has no
+/// event name, so a listener for messages receives all of them.
+#[must_use]
+pub fn message(event: &effect::Event, node: &str) -> String {
+    let data = Json::object(|json| write(json, event, node));
+    format!("id: {}\ndata: {data}\n\n", event.stamp.seq)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::handlers::effect::EventKind;
     use crate::handlers::view::Reason;
-    use crate::ids::TaskKey;
+    use crate::ids::{HostId, TaskKey};
     use crate::store::op::{Stamp, TaskState};
     use crate::time::UnixMs;
 
@@ -210,7 +141,7 @@ mod tests {
             seq: 2,
         };
         assert_eq!(
-            message(&effect::Event { stamp, kind }, "n").unwrap(),
+            message(&effect::Event { stamp, kind }, "n"),
             "id: 2\ndata: {\"event\":\"quarantine\",\"host\":\"h\",\"at\":1,\
              \"node\":\"n\",\"seq\":2,\"reason\":\"a\\n\\ndata: b\\r\\n\\u202e\\u009b\"}\n\n"
         );
@@ -219,7 +150,7 @@ mod tests {
     #[test]
     fn only_the_last_events_are_kept() {
         let mut recent = Recent::default();
-        assert!(recent.last(10, "n").events.is_empty());
+        assert_eq!(recent.last(10).count(), 0);
         for seq in 0..=EVENTS_RECENT_MAX as u64 {
             let stamp = Stamp {
                 at: UnixMs(seq),
@@ -229,8 +160,7 @@ mod tests {
             recent.push(&effect::Event { stamp, kind });
         }
         let of = |limit| {
-            let shown = recent.last(limit, "n").events;
-            let seqs = shown.iter().map(|event| event.seq);
+            let seqs = recent.last(limit).map(|event| event.stamp.seq);
             seqs.collect::<Vec<u64>>()
         };
         assert_eq!(of(usize::MAX).len(), EVENTS_RECENT_MAX);
@@ -344,7 +274,7 @@ mod tests {
                 seq: 9,
             };
             let event = effect::Event { stamp, kind };
-            let text = serde_json::to_string(&Event::of(&event, "n")).unwrap();
+            let text = Json::object(|json| write(json, &event, "n"));
             let start = format!("{{\"event\":\"{name}\",\"host\":\"{host}\",\"at\":5,");
             assert_eq!(text, format!("{start}\"node\":\"n\",\"seq\":9{rest}}}"));
         }

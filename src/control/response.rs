@@ -1,12 +1,10 @@
 //! Replies to requests, responses and their bytes.
 
-use std::borrow::Cow;
+use std::ops::Range;
 
-use serde::Serialize;
-
-use super::json::{Command, Commanded, Dispatched, Forgotten, Task, Tasks};
-use crate::escape;
+use super::json::{self, Json};
 use crate::handlers::ask::{Answer, Ask, ErrorKind};
+use crate::ids::HostId;
 
 /// Media type of every body except metrics, outputs and events.
 const JSON: &str = "application/json";
@@ -65,39 +63,15 @@ impl Sending {
     };
 }
 
-/// A document as it is sent: it may end up on a terminal as it is.
-fn shown(json: String) -> Vec<u8> {
-    match escape::escape_json(&json) {
-        Cow::Borrowed(_) => json.into_bytes(),
-        Cow::Owned(json) => json.into_bytes(),
-    }
-}
-
-#[derive(Serialize)]
-struct ErrorBody<'a> {
-    error: &'a str,
-}
-
 impl Response {
-    /// 200 with `value` as JSON.
+    /// 200 with a JSON object.
     #[must_use]
-    pub fn json(value: &impl Serialize) -> Self {
-        Self::json_with(200, value)
+    pub fn object(write: impl FnOnce(&mut Json)) -> Self {
+        Self::json(200, Json::object(write))
     }
 
-    /// `status` with `value` as JSON.
-    #[must_use]
-    pub fn json_with(status: u16, value: &impl Serialize) -> Self {
-        match serde_json::to_string(value) {
-            Ok(body) => Self::with_body(status, JSON, shown(body)),
-            Err(error) => Self::error(500, &error.to_string()),
-        }
-    }
-
-    /// `status` with JSON that may be shown as it is.
-    #[must_use]
-    pub fn json_text(status: u16, body: String) -> Self {
-        Self::with_body(status, JSON, body.into_bytes())
+    fn json(status: u16, document: String) -> Self {
+        Self::with_body(status, JSON, document.into_bytes())
     }
 
     /// 200 with `body` as it is.
@@ -115,8 +89,7 @@ impl Response {
     /// `status` with `{"error": text}`.
     #[must_use]
     pub fn error(status: u16, text: &str) -> Self {
-        let body = serde_json::to_string(&ErrorBody { error: text }).unwrap_or_default();
-        Self::with_body(status, JSON, shown(body))
+        Self::json(status, Json::object(|json| json.member("error", text)))
     }
 
     /// The same answer with another header line.
@@ -191,40 +164,14 @@ fn reason_phrase(status: u16) -> &'static str {
     }
 }
 
-impl From<Answer> for Response {
-    fn from(answer: Answer) -> Self {
-        match answer {
-            Answer::Dispatched {
-                key,
-                hosts,
-                unknown,
-            } => Self::json_with(201, &Dispatched::of(&key, &hosts, &unknown)),
-            Answer::Tasks { tasks, next } => Self::json(&Tasks::of(&tasks, next)),
-            Answer::Task(view) => Self::json(&Task::of(&view)),
-            Answer::Output(bytes) => Self::bytes(bytes),
-            Answer::Commanded {
-                cid,
-                hosts,
-                unknown,
-            } => Self::json_with(202, &Commanded::of(&cid, &hosts, &unknown)),
-            Answer::Forgotten { host } => Self::json(&Forgotten::of(&host)),
-            Answer::Command(view) => Self::json(&Command::of(&view)),
-            Answer::Error { kind, text } => Self::error(status(kind), &text),
-        }
-    }
-}
-
 /// A response under construction from the core's answer. One that names many hosts takes several steps.
 #[derive(Debug)]
 pub struct ResponseBuilder {
-    /// None once the response is complete.
-    answer: Option<Answer>,
-    /// Hosts in the body.
-    hosts: usize,
-    /// Unknown hosts in the body.
-    unknown: usize,
+    answer: Answer,
     /// The body so far.
-    body: String,
+    json: Json,
+    /// Hosts in the body, unknown ones included.
+    written: usize,
 }
 
 impl ResponseBuilder {
@@ -232,100 +179,114 @@ impl ResponseBuilder {
     #[must_use]
     pub fn new(answer: Answer) -> Self {
         Self {
-            answer: Some(answer),
-            hosts: 0,
-            unknown: 0,
-            body: String::new(),
+            answer,
+            json: Json::default(),
+            written: 0,
         }
     }
 
     /// Writes at most `max` more hosts. Returns the response if these were the last.
     pub fn step(&mut self, max: usize) -> Option<Response> {
-        let is_long = match self.answer.as_ref()? {
-            Answer::Dispatched { hosts, .. } => hosts.len() > max,
-            Answer::Commanded { hosts, .. } => hosts.len() > max,
-            Answer::Command(view) => view.hosts.len() > max,
-            _ => false,
-        };
-        if !is_long {
-            return self.answer.take().map(Response::from);
-        }
-        match self.write_some(max) {
-            Ok(None) => None,
-            Ok(Some(status)) => {
-                self.answer = None;
-                Some(Response::json_text(status, std::mem::take(&mut self.body)))
-            }
-            Err(error) => {
-                self.answer = None;
-                Some(Response::error(500, &error.to_string()))
-            }
-        }
-    }
-
-    /// Writes the beginning, some hosts, or the end. Returns the status once the body is complete.
-    fn write_some(&mut self, max: usize) -> serde_json::Result<Option<u16>> {
-        let body = &mut self.body;
-        let next = |from: usize, len: usize| from..len.min(from + max);
-        let (status, members, count, unknown) = match &self.answer {
-            Some(Answer::Dispatched {
+        let range = self.written..self.written.saturating_add(max);
+        self.written = range.end;
+        let json = &mut self.json;
+        let (status, is_whole) = match &mut self.answer {
+            Answer::Dispatched {
                 key,
                 hosts,
                 unknown,
-            }) => {
-                begin(body, &Dispatched::of(key, &[], &[]))?;
-                let some = &hosts[next(self.hosts, hosts.len())];
-                let members = Dispatched::states(some).members()?;
-                (201, members, some.len(), unknown.as_slice())
+            } => {
+                begin(json, &range, |json| json.member("key", &*key));
+                let whole = append(json, &range, hosts, unknown, |json, (host, state)| {
+                    json.member(host.as_str(), state.as_str());
+                });
+                (201, whole)
             }
-            Some(Answer::Commanded {
+            Answer::Commanded {
                 cid,
                 hosts,
                 unknown,
-            }) => {
-                begin(body, &Commanded::of(cid, &[], &[]))?;
-                let some = &hosts[next(self.hosts, hosts.len())];
-                let members = Commanded::states(some).members()?;
-                (202, members, some.len(), unknown.as_slice())
+            } => {
+                begin(json, &range, |json| json.member("id", &*cid));
+                let whole = append(json, &range, hosts, unknown, |json, (host, sent)| {
+                    json.member(host.as_str(), json::sent_or_offline(*sent));
+                });
+                (202, whole)
             }
-            Some(Answer::Command(view)) => {
-                begin(body, &Command::with(view, &[]))?;
-                let some = &view.hosts[next(self.hosts, view.hosts.len())];
-                let members = Command::hosts(some).members()?;
-                (200, members, some.len(), [].as_slice())
+            Answer::Command(view) => {
+                begin(json, &range, |json| {
+                    json.member("id", &view.cid);
+                    json.member("command", &view.text);
+                    json.time("created", view.created);
+                });
+                (
+                    200,
+                    append(json, &range, &view.hosts, &[], json::command_host),
+                )
             }
-            _ => return Ok(Some(500)),
+            Answer::Tasks { tasks, next } => {
+                return Some(Response::object(|json| {
+                    json.list("tasks", &*tasks, json::task_summary);
+                    json.next(*next);
+                }));
+            }
+            Answer::Task(view) => return Some(Response::object(|json| json::task(json, view))),
+            Answer::Output(bytes) => return Some(Response::bytes(std::mem::take(bytes))),
+            Answer::Forgotten { host } => {
+                return Some(Response::object(|json| {
+                    json.member("id", &*host);
+                    json.member("state", "forgotten");
+                }));
+            }
+            Answer::Error { kind, text } => return Some(Response::error(status(*kind), text)),
         };
-        if count > 0 {
-            body.push_str(if self.hosts == 0 { "" } else { "," });
-            body.push_str(&escape::escape_json(&members));
-            self.hosts += count;
-            return Ok(None);
-        }
-        let some = &unknown[next(self.unknown, unknown.len())];
-        if !some.is_empty() {
-            let text = serde_json::to_string(some)?;
-            body.push_str(if self.unknown == 0 {
-                "},\"unknown\":["
-            } else {
-                ","
-            });
-            body.push_str(&text[1..text.len() - 1]);
-            self.unknown += some.len();
-            return Ok(None);
-        }
-        body.push_str(if unknown.is_empty() { "}}" } else { "]}" });
-        Ok(Some(status))
+        is_whole.then(|| Response::json(status, self.json.finish()))
     }
 }
 
-/// Begins a body with the document `empty`, which has no hosts, without its end.
-fn begin(body: &mut String, empty: &impl Serialize) -> serde_json::Result<()> {
-    if body.is_empty() {
-        *body = escape::escape_json(&serde_json::to_string(empty)?).into_owned();
-        body.truncate(body.len() - "}}".len());
+/// Begins a document that has the object `hosts` behind the members that `write` writes.
+fn begin(json: &mut Json, range: &Range<usize>, write: impl FnOnce(&mut Json)) {
+    if range.start == 0 {
+        json.open('{');
+        write(json);
+        json.name("hosts");
+        json.open('{');
     }
-    Ok(())
+}
+
+/// Appends those of `hosts`, and then of `unknown`, whose numbers are in `range`. Returns whether the
+/// document is complete.
+fn append<T>(
+    json: &mut Json,
+    range: &Range<usize>,
+    hosts: &[T],
+    unknown: &[HostId],
+    write: impl Fn(&mut Json, &T),
+) -> bool {
+    let known = hosts.len();
+    let within = |at: usize, len: usize| at.min(len);
+    for host in &hosts[within(range.start, known)..within(range.end, known)] {
+        write(json, host);
+    }
+    if range.contains(&known) {
+        json.close('}');
+        if !unknown.is_empty() {
+            json.name("unknown");
+            json.open('[');
+        }
+    }
+    let [start, end] = [range.start, range.end].map(|at| at.saturating_sub(known));
+    for host in &unknown[within(start, unknown.len())..within(end, unknown.len())] {
+        json.element(host);
+    }
+    let is_whole = range.end > known + unknown.len();
+    if is_whole {
+        if !unknown.is_empty() {
+            json.close(']');
+        }
+        json.close('}');
+    }
+    is_whole
 }
 
 const fn status(kind: ErrorKind) -> u16 {
@@ -344,6 +305,10 @@ mod tests {
     use crate::ids::{HostId, TaskKey};
     use crate::store::op::{FoundHost, TaskState};
     use crate::time::UnixMs;
+
+    fn whole(answer: Answer) -> Response {
+        ResponseBuilder::new(answer).step(usize::MAX).unwrap()
+    }
 
     fn bytes(response: &Response, head_only: bool, close: bool) -> String {
         let mut out = Vec::new();
@@ -418,7 +383,7 @@ mod tests {
             (error(ErrorKind::NotNow), 503, r#"{"error":"why"}"#),
         ];
         for (answer, status, body) in cases {
-            let response = Response::from(answer);
+            let response = whole(answer);
             assert_eq!(response.status, status);
             assert_eq!(response.content_type, "application/json");
             assert_eq!(String::from_utf8(response.body).unwrap(), body);
@@ -457,7 +422,7 @@ mod tests {
             });
         }
         for answer in answers {
-            let whole = Response::from(answer.clone());
+            let whole = whole(answer.clone());
             for max in 1..9 {
                 let mut builder = ResponseBuilder::new(answer.clone());
                 let mut steps = 1;
@@ -468,15 +433,14 @@ mod tests {
                     }
                 };
                 assert_eq!(response, whole);
-                assert!(max >= 7 || steps > 7 / max, "{steps} steps of {max}");
-                assert_eq!(builder.step(max), None);
+                assert!(steps > 7 / max, "{steps} steps of {max}");
             }
         }
     }
 
     #[test]
     fn an_output_is_its_bytes() {
-        let response = Response::from(Answer::Output(b"\0\xff".to_vec()));
+        let response = whole(Answer::Output(b"\0\xff".to_vec()));
         assert_eq!(
             (response.status, response.body.as_slice()),
             (200, &b"\0\xff"[..])

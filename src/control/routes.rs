@@ -4,8 +4,6 @@
 //! A request is routed in two steps, because it may be refused before its body has arrived: [`find`]
 //! judges the head alone, [`Route::handle`] answers the whole request.
 
-use serde::Serialize;
-
 use crate::handlers::ask::Ask;
 use crate::handlers::view::StoreView;
 use crate::ids::HostId;
@@ -16,9 +14,9 @@ use crate::limits::{
 
 use super::HttpContext;
 use super::body::{self, BodyReader, Progress};
-use super::events::Recent;
+use super::events;
 use super::guard::HttpRules;
-use super::json::{Device, Devices, Host, Hosts, Target, Targets};
+use super::json;
 use super::request::{Head, Parameter, Parameters, decode};
 use super::response::{Note, Reply, Response};
 use crate::metrics::{self, Measured, Metric, Source};
@@ -261,40 +259,26 @@ impl Route {
     }
 }
 
-#[derive(Serialize)]
-struct Health<'a> {
-    status: &'static str,
-    store: &'static str,
-    hosts_online: u64,
-    uptime_s: f64,
-    version: &'static str,
-    key_prefix: &'a str,
-}
-
 fn health(_: &Route, context: &HttpContext<'_>, _: &HttpRules) -> Response {
     let (status, store) = match context.fleet.store() {
         StoreView::Up => ("ok", "up"),
         StoreView::Starting => ("degraded", "starting"),
         StoreView::Away(_) => ("degraded", "away"),
     };
-    Response::json(&Health {
-        status,
-        store,
-        hosts_online: context.fleet.stats().hosts_online,
-        uptime_s: context.at.now.since(context.started).as_millis() as f64 / 1e3,
-        version: env!("CARGO_PKG_VERSION"),
-        key_prefix: context.fleet.key_prefix(),
+    Response::object(|json| {
+        json.member("status", status);
+        json.member("store", store);
+        json.member("hosts_online", context.fleet.stats().hosts_online);
+        let uptime = context.at.now.since(context.started);
+        json.member("uptime_s", uptime.as_millis() as f64 / 1e3);
+        json.member("version", env!("CARGO_PKG_VERSION"));
+        json.member("key_prefix", context.fleet.key_prefix());
     })
-}
-
-#[derive(Serialize)]
-struct Ready {
-    status: &'static str,
 }
 
 fn ready(_: &Route, context: &HttpContext<'_>, _: &HttpRules) -> Response {
     match context.fleet.store() {
-        StoreView::Up => Response::json(&Ready { status: "ready" }),
+        StoreView::Up => Response::object(|json| json.member("status", "ready")),
         StoreView::Starting => Response::error(503, "the store has not been reached yet"),
         StoreView::Away(why) => Response::error(503, &format!("the store is away: {why}")),
     }
@@ -334,13 +318,17 @@ fn hosts(route: &Route, context: &HttpContext<'_>, _: &HttpRules) -> Response {
         cursor,
         ..
     } = route.parameters;
-    Response::json(&Hosts::of(&context.fleet.page(filter, limit, cursor)))
+    let page = context.fleet.page(filter, limit, cursor);
+    Response::object(|json| {
+        json.list("hosts", &page.hosts, json::host);
+        json.next(page.next);
+    })
 }
 
 fn host(route: &Route, context: &HttpContext<'_>, _: &HttpRules) -> Response {
     let id = HostId::named(route.name(0)).ok();
     match id.as_ref().and_then(|id| context.fleet.host(id)) {
-        Some(view) => Response::json(&Host::of(&view)),
+        Some(view) => Response::object(|json| json::host(json, &view)),
         None => unknown_host(),
     }
 }
@@ -390,32 +378,35 @@ fn command(route: &Route) -> Result<Ask, Response> {
 }
 
 fn devices(_: &Route, context: &HttpContext<'_>, _: &HttpRules) -> Response {
-    let devices = context.devices.iter();
-    Response::json(&Devices {
-        devices: devices
-            .map(|view| Device::of(&view, AK_DATA_SHOWN_BYTES_MAX))
-            .collect(),
+    Response::object(|json| {
+        json.list("devices", context.devices.iter(), |json, view| {
+            json::device(json, &view, AK_DATA_SHOWN_BYTES_MAX);
+        });
     })
 }
 
 fn device(route: &Route, context: &HttpContext<'_>, _: &HttpRules) -> Response {
     match context.devices.get(route.name(0)) {
-        Some(view) => Response::json(&Device::of(&view, usize::MAX)),
+        Some(view) => Response::object(|json| json::device(json, &view, usize::MAX)),
         None => Response::error(404, "no device has this name"),
     }
 }
 
 fn targets(_: &Route, context: &HttpContext<'_>, _: &HttpRules) -> Response {
-    let targets = context.targets.iter();
-    Response::json(&Targets {
-        targets: targets.map(|view| Target::of(&view)).collect(),
+    Response::object(|json| {
+        let targets = context.targets.iter();
+        json.list("targets", targets, |json, view| json::target(json, &view));
     })
 }
 
 fn recent_events(route: &Route, context: &HttpContext<'_>, rules: &HttpRules) -> Response {
-    let none = Recent::default();
-    let recent = context.recent.unwrap_or(&none);
-    Response::json(&recent.last(route.parameters.limit, &rules.node))
+    let recent = context.recent.into_iter();
+    let events = recent.flat_map(|recent| recent.last(route.parameters.limit));
+    Response::object(|json| {
+        json.list("events", events, |json, event| {
+            events::write(json, event, &rules.node);
+        });
+    })
 }
 
 fn is_json(content_type: Option<&str>) -> bool {

@@ -287,10 +287,7 @@ impl Web {
         if self.followers.is_empty() {
             return;
         }
-        let message = match events::message(event, &self.rules.node) {
-            Ok(message) => message,
-            Err(error) => return log::error!(target: "http", "an event without a form: {error}"),
-        };
+        let message = events::message(event, &self.rules.node);
         for token in self.followers.clone() {
             let Some(slot) = self.slot_of(token) else {
                 continue;
