@@ -1,6 +1,10 @@
 //! All connections of hosts, and the lists they are on. Sockets only: what is said on them is
 //! handled in `input`.
 
+mod reading;
+
+pub use reading::{Advance, Reading};
+
 use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
 
@@ -11,16 +15,14 @@ use mio::{Registry, Token};
 use super::admission::{Admission, Refusal};
 use super::buffer::Pool;
 use super::closing::Closing;
-use super::connection::{Connection, Flags, Flushed, Got};
-use super::read_budget::ReadBudget;
-use super::ready_queue::{ReadQueue, ReadyQueue};
+use super::connection::{Connection, Flags, Flushed};
+use super::ready_queue::{ReadQueue, ReadQueues};
 use super::stats::ReactorStats;
 use super::table::Table;
 use super::tls::{Tls, TlsSettings};
 use super::token::About;
 use crate::codec::message::{Push, Reply};
 use crate::codec::{emit_push_sealed, emit_sealed};
-use crate::handlers::End;
 use crate::ids::{ConnId, Numbered};
 use crate::keys::{Directions, Guard};
 use crate::limits::{TLS_EXPIRY_LOOK_S, UNPROVEN_BUSY_MS, UNPROVEN_SILENT_MS};
@@ -32,7 +34,7 @@ pub struct Connections {
     /// The connections.
     pub table: Table<Connection>,
     /// Connections with more to read, by [`ReadQueue`].
-    queues: [ReadyQueue; ReadQueue::ALL.len()],
+    queues: ReadQueues,
     /// Pool of buffers.
     pub pool: Pool,
     /// Closed for us, not yet for their peers.
@@ -63,7 +65,7 @@ impl Connections {
     pub fn new(max: usize, per_ip: Option<usize>, tls: Option<TlsSettings>) -> Self {
         Self {
             table: Table::default(),
-            queues: Default::default(),
+            queues: ReadQueues::default(),
             pool: Pool::default(),
             closing: Closing::default(),
             guards: Numbered::default(),
@@ -77,6 +79,12 @@ impl Connections {
     #[must_use]
     pub fn max(&self) -> usize {
         self.admission.max()
+    }
+
+    /// Returns whether `conn` is open.
+    #[must_use]
+    pub fn is_open(&self, conn: ConnId) -> bool {
+        self.table.get(conn).is_some()
     }
 
     /// Decides on a new connection from `peer`: returns the connection to close for it, if one must be closed.
@@ -99,11 +107,6 @@ impl Connections {
             (!flags.has(Flags::QUEUED)).then_some(Span::from_millis(ms))
         };
         self.admission.decide(peer, table.len(), now, time_of)
-    }
-
-    /// A connection has proved itself.
-    pub fn proved(&mut self, conn: ConnId) {
-        self.admission.proved(conn);
     }
 
     /// Adds a new connection, unless the system has no memory for it: then it is closed and counted.
@@ -139,7 +142,7 @@ impl Connections {
 
     /// A turn begins.
     pub fn begin(&mut self) {
-        self.begin_queue(ReadQueue::OverBudget);
+        self.queues.begin(ReadQueue::OverBudget);
         self.tls.iter_mut().for_each(Tls::begin);
     }
 
@@ -149,36 +152,6 @@ impl Connections {
         if let (Some(tls), Some(settings)) = (&mut self.tls, settings) {
             tls.set(settings);
         }
-    }
-
-    /// Reads `conn` once into `into`, within `budget`, which is charged for what the socket gave, encrypted or
-    /// not. Whether a read that does not fill it has emptied the socket.
-    pub fn read(&mut self, conn: ConnId, into: &mut [u8], budget: &mut ReadBudget) -> (Got, bool) {
-        let Some(entry) = self.table.get_mut(conn) else {
-            return (Got::Nothing, false);
-        };
-        let Some(tls) = &mut self.tls else {
-            let got = entry.read(into);
-            if let Got::Bytes(bytes) = got {
-                budget.spend_bytes(bytes);
-            }
-            return (got, !entry.flags.has(Flags::ENDING));
-        };
-        let got = match tls.read(conn, entry.stream(), into, budget) {
-            Got::End(End::Closed) if entry.flags.has(Flags::BROKEN) => Got::End(End::Reset),
-            got => got,
-        };
-        // A handshake answers by itself.
-        if tls.has_unsent(conn) {
-            self.mark_dirty(conn);
-        }
-        (got, false)
-    }
-
-    /// The name in the peer's certificate, once, if a certificate is required; or the reason for
-    /// its absence.
-    pub fn certified(&mut self, conn: ConnId, wall: UnixMs) -> Option<Result<String, String>> {
-        self.tls.as_mut()?.name(conn, wall)
     }
 
     /// Connections whose certificates do not let them in any more, and why.
@@ -197,55 +170,42 @@ impl Connections {
         Some(wait.min(Span::from_secs(TLS_EXPIRY_LOOK_S)))
     }
 
-    /// Puts `conn` in the line of those like it who still have something to be read, once.
-    pub fn requeue(&mut self, conn: ConnId) {
-        let behind = self.table.get_mut(conn);
-        let behind = behind.is_some_and(|entry| entry.flags.has(Flags::LOW_PRIORITY));
-        self.enqueue(
-            conn,
-            if behind {
-                ReadQueue::Transient
-            } else {
-                ReadQueue::OverBudget
-            },
-        );
-    }
-
-    /// Puts `conn` in this line, if it is in none.
+    /// Puts `conn` at the end of a queue, unless it is in one.
     pub fn enqueue(&mut self, conn: ConnId, queue: ReadQueue) {
-        if let Some(entry) = self.table.get_mut(conn)
-            && !entry.flags.set(Flags::QUEUED)
-        {
-            self.queues[queue as usize].push(conn);
+        if let Some(entry) = self.table.get_mut(conn) {
+            self.queues.enqueue(entry, conn, queue);
         }
     }
 
-    /// Number of connections in a line.
-    #[must_use]
-    pub fn waiting(&self, queue: ReadQueue) -> usize {
-        self.queues[queue as usize].len()
+    /// Puts `conn` at the end of the queue for connections that have more to read.
+    pub fn requeue(&mut self, conn: ConnId) {
+        if let Some(entry) = self.table.get_mut(conn) {
+            self.queues.requeue(entry, conn);
+        }
     }
 
-    /// Returns whether any connection is in these lines.
+    /// The queues of connections to be read.
+    #[must_use]
+    pub fn queues(&mut self) -> &mut ReadQueues {
+        &mut self.queues
+    }
+
+    /// Returns whether a connection is in a queue.
     #[must_use]
     pub fn has_ready(&self) -> bool {
-        self.queues.iter().any(|queue| !queue.is_empty())
+        !self.queues.is_empty()
     }
 
-    /// Empties the lines.
-    pub fn clear_ready(&mut self) {
-        self.queues.iter_mut().for_each(ReadyQueue::clear);
+    /// Number of connections in a queue.
+    #[must_use]
+    pub fn waiting(&self, queue: ReadQueue) -> usize {
+        self.queues.len(queue)
     }
 
-    /// Starts a round: each connection in this line gets one go.
-    pub fn begin_queue(&mut self, queue: ReadQueue) {
-        self.queues[queue as usize].begin();
-    }
-
-    /// The next of a line in this turn. Who has gone meanwhile is not in it.
+    /// The next connection of a queue in this turn that is still open.
     pub fn next_of(&mut self, queue: ReadQueue) -> Option<ConnId> {
         loop {
-            let conn = self.queues[queue as usize].pop()?;
+            let conn = self.queues.pop(queue)?;
             if let Some(entry) = self.table.get_mut(conn) {
                 entry.flags.clear(Flags::QUEUED);
                 return Some(conn);
@@ -275,12 +235,16 @@ impl Connections {
             entry.flags.set(Flags::ENDING);
         }
         let in_tls = self.tls.as_ref().is_some_and(|tls| tls.has_unsent(conn));
-        if in_tls || entry.unsent() > 0 {
-            self.flush(conn, registry, stats);
-        }
-        match self.table.get_mut(conn).map(|entry| entry.flags) {
-            // Who is on a list is read from there, within one budget.
+        let flags = match in_tls || entry.unsent() > 0 {
+            false => Some(entry.flags),
+            true => {
+                self.flush(conn, registry, stats);
+                self.table.get(conn).map(|entry| entry.flags)
+            }
+        };
+        match flags {
             None => Readable::No,
+            // A queued connection is read in its turn, within one budget.
             Some(flags) if flags.has(Flags::UNREADABLE) => Readable::No,
             Some(flags) if flags.has(Flags::LOW_PRIORITY) => Readable::Later,
             Some(_) => Readable::Now,
@@ -299,7 +263,7 @@ impl Connections {
                 false => None,
             };
             emit_sealed(reply, order, seal, entry.out(&mut self.pool));
-            self.mark_dirty(conn);
+            mark_dirty(&mut self.dirty, entry, conn);
         }
     }
 
@@ -325,16 +289,7 @@ impl Connections {
                 log::error!(target: "push", "a dispatch is not sent: {error}");
             }
         }
-        self.mark_dirty(conn);
-    }
-
-    /// `conn` has something to send.
-    fn mark_dirty(&mut self, conn: ConnId) {
-        if let Some(entry) = self.table.get_mut(conn)
-            && !entry.flags.set(Flags::DIRTY)
-        {
-            self.dirty.push(conn);
-        }
+        mark_dirty(&mut self.dirty, entry, conn);
     }
 
     /// Takes only short frames from `conn` until it is guarded.
@@ -359,7 +314,7 @@ impl Connections {
         if let Some(entry) = self.table.get_mut(conn)
             && entry.flags.clear(Flags::BACKPRESSURE)
         {
-            self.requeue(conn);
+            self.queues.requeue(entry, conn);
         }
     }
 
@@ -370,19 +325,21 @@ impl Connections {
         }
         let mut dirty = std::mem::take(&mut self.dirty);
         for conn in dirty.drain(..) {
-            if let Some(entry) = self.table.get_mut(conn) {
+            if let Some(entry) = self.flush(conn, registry, stats) {
                 entry.flags.clear(Flags::DIRTY);
-                self.flush(conn, registry, stats);
             }
         }
         self.dirty = dirty;
     }
 
     /// Sends what can be sent to `conn`, and stops or resumes reading it by what is left.
-    fn flush(&mut self, conn: ConnId, registry: &Registry, stats: &mut ReactorStats) {
-        let Some(entry) = self.table.get_mut(conn) else {
-            return;
-        };
+    fn flush(
+        &mut self,
+        conn: ConnId,
+        registry: &Registry,
+        stats: &mut ReactorStats,
+    ) -> Option<&mut Connection> {
+        let entry = self.table.get_mut(conn)?;
         let mut flushed = match &mut self.tls {
             None => entry.flush(&mut self.pool, &mut stats.bytes_out),
             Some(tls) => entry.flush_through(tls, conn, &mut self.pool, &mut stats.bytes_out),
@@ -397,16 +354,15 @@ impl Connections {
                 stats.read_paused += 1;
             }
         } else if entry.is_drained() && entry.flags.clear(Flags::UNREAD) {
-            self.requeue(conn);
+            self.queues.requeue(entry, conn);
         }
         if flushed == Flushed::Broken {
-            // Reading goes on to its end: what came before the break is still worth hearing.
-            if let Some(entry) = self.table.get_mut(conn) {
-                entry.flags.set(Flags::ENDING);
-                entry.flags.clear(Flags::UNREAD);
-            }
-            self.requeue(conn);
+            // Reading goes on to its end: what came before the break still counts.
+            entry.flags.set(Flags::ENDING);
+            entry.flags.clear(Flags::UNREAD);
+            self.queues.requeue(entry, conn);
         }
+        Some(entry)
     }
 
     /// Sends what can be sent to `conn`, and closes it: at once if its peer expects nothing from us, else
@@ -447,7 +403,7 @@ impl Connections {
     pub fn trim(&mut self) {
         self.pool.empty();
         self.admission.trim();
-        self.queues.iter_mut().for_each(ReadyQueue::trim);
+        self.queues.trim();
         self.dirty.shrink_to(0);
     }
 
@@ -470,5 +426,12 @@ impl Connections {
             self.pool.give(buffer);
         }
         Some((stream, flags))
+    }
+}
+
+/// Lists `conn`, which has something to send.
+fn mark_dirty(dirty: &mut Vec<ConnId>, entry: &mut Connection, conn: ConnId) {
+    if !entry.flags.set(Flags::DIRTY) {
+        dirty.push(conn);
     }
 }

@@ -28,7 +28,9 @@ const KEEPALIVE_PROBES: u32 = 3;
 /// The listening socket and its state.
 #[derive(Debug)]
 pub struct Listener {
-    socket: TcpListener,
+    /// None after the stop has begun.
+    socket: Option<TcpListener>,
+    bound: SocketAddr,
     reserve: Reserve,
     /// Connections may be in the queue.
     pending: bool,
@@ -46,8 +48,10 @@ impl Listener {
     pub fn bind(addr: SocketAddr, keepalive: Span) -> io::Result<Self> {
         let mut reserve = Reserve::default();
         reserve.refill();
+        let socket = TcpListener::from_std(open(addr, keepalive)?.into());
         Ok(Self {
-            socket: TcpListener::from_std(open(addr, keepalive)?.into()),
+            bound: socket.local_addr()?,
+            socket: Some(socket),
             reserve,
             pending: true,
             retry: None,
@@ -60,15 +64,23 @@ impl Listener {
     /// # Errors
     /// The system's error.
     pub fn register(&mut self, registry: &Registry) -> io::Result<()> {
-        registry.register(&mut self.socket, token::LISTENER, Interest::READABLE)
+        match &mut self.socket {
+            Some(socket) => registry.register(socket, token::LISTENER, Interest::READABLE),
+            None => Ok(()),
+        }
     }
 
     /// Bound address, with the assigned port.
-    ///
-    /// # Errors
-    /// The system's error.
-    pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.socket.local_addr()
+    #[must_use]
+    pub fn local_addr(&self) -> SocketAddr {
+        self.bound
+    }
+
+    /// Closes the socket, and with it the connections that are not accepted.
+    pub fn close(&mut self) {
+        self.socket = None;
+        self.pending = false;
+        self.retry = None;
     }
 
     /// Records that the kernel reports waiting connections.
@@ -99,7 +111,7 @@ impl Listener {
     ) -> Option<(TcpStream, SocketAddr)> {
         while self.pending && self.retry.is_none() {
             self.left = self.left.checked_sub(1)?;
-            match self.socket.accept() {
+            match self.socket.as_ref()?.accept() {
                 Ok(accepted) => return Some(accepted),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => self.pending = false,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
@@ -134,7 +146,8 @@ impl Listener {
     /// Accepts the oldest in the queue with the descriptor kept for that, and closes it, so that
     /// it knows.
     fn shed_oldest(&mut self, stats: &mut ReactorStats) {
-        if self.reserve.spend() && self.socket.accept().is_ok() {
+        let accepts = || self.socket.as_ref().is_some_and(|s| s.accept().is_ok());
+        if self.reserve.spend() && accepts() {
             stats.shed_descriptors += 1;
         }
         self.reserve.refill();
@@ -190,7 +203,7 @@ mod tests {
     #[test]
     fn connections_inherit_what_is_set_on_the_listener() {
         let mut listener = listener();
-        let _peer = StdStream::connect(listener.local_addr().unwrap()).unwrap();
+        let _peer = StdStream::connect(listener.local_addr()).unwrap();
         listener.begin(Instant::ZERO);
         let mut stats = ReactorStats::default();
         let (stream, _) = listener.accept(Instant::ZERO, &mut stats).unwrap();
@@ -220,7 +233,7 @@ mod tests {
     #[test]
     fn the_budget_ends_a_turn_and_the_rest_is_remembered() {
         let mut listener = listener();
-        let addr = listener.local_addr().unwrap();
+        let addr = listener.local_addr();
         let mut stats = ReactorStats::default();
         let peers: Vec<_> = (0..3).map(|_| StdStream::connect(addr).unwrap()).collect();
         listener.begin(Instant::ZERO);
@@ -239,7 +252,7 @@ mod tests {
     #[test]
     fn while_it_rests_nobody_is_accepted_and_at_its_deadline_they_are() {
         let mut listener = listener();
-        let _peer = StdStream::connect(listener.local_addr().unwrap()).unwrap();
+        let _peer = StdStream::connect(listener.local_addr()).unwrap();
         let mut stats = ReactorStats::default();
         let due = Instant::ZERO + Span::from_millis(ACCEPT_RETRY_MS);
         listener.begin(Instant::ZERO);
@@ -254,7 +267,7 @@ mod tests {
     fn the_oldest_is_closed_so_that_it_knows() {
         use std::io::Read;
         let mut listener = listener();
-        let mut peer = StdStream::connect(listener.local_addr().unwrap()).unwrap();
+        let mut peer = StdStream::connect(listener.local_addr()).unwrap();
         peer.set_read_timeout(Some(Duration::from_secs(20)))
             .unwrap();
         let mut stats = ReactorStats::default();

@@ -10,9 +10,15 @@ use std::sync::Arc;
 
 use crossbeam_channel::{Receiver, Sender, TryRecvError, TrySendError};
 
+use super::flush_delay::FlushDelay;
 use super::request::Request;
+use super::stats::ReactorStats;
 use super::wake::Wake;
-use crate::store::op::{Batch, Outcome};
+use crate::handlers::{Core, Moment};
+use crate::limits::BATCH_OPS_MAX;
+use crate::metrics::Source;
+use crate::store::op::{Batch, Op, Outcome};
+use crate::time::Instant;
 
 /// The loop's ends of the two channels of the store thread.
 #[derive(Debug)]
@@ -35,7 +41,6 @@ pub enum Handed {
 }
 
 /// The loop's end of the queues.
-#[derive(Debug)]
 pub struct Mailbox {
     wake: Arc<Wake>,
     requests: Receiver<Request>,
@@ -45,6 +50,11 @@ pub struct Mailbox {
     left: std::vec::IntoIter<Outcome>,
     /// The last turn did not come to the end of what is there.
     has_left: bool,
+    flush_delay: FlushDelay,
+    /// A sweep of the core for the store is still in progress.
+    sweep_pending: bool,
+    /// Metrics of the store thread.
+    metrics: Box<dyn Source + Send>,
 }
 
 impl Mailbox {
@@ -58,12 +68,16 @@ impl Mailbox {
             held: None,
             left: Vec::new().into_iter(),
             has_left: false,
+            flush_delay: FlushDelay::default(),
+            sweep_pending: false,
+            metrics: Box::new(()),
         }
     }
 
-    /// The store thread runs.
-    pub fn attach(&mut self, store: StoreEnds) {
+    /// Attaches the store thread's channels and metrics.
+    pub fn attach(&mut self, store: StoreEnds, metrics: Box<dyn Source + Send>) {
         self.store = Some(store);
+        self.metrics = metrics;
         self.has_left = true;
     }
 
@@ -116,10 +130,83 @@ impl Mailbox {
         self.has_left = true;
     }
 
-    /// Returns whether the last turn left something.
+    /// Returns whether the last turn left something to do at once.
     #[must_use]
     pub fn has_left(&self) -> bool {
-        self.has_left
+        self.has_left || self.sweep_pending
+    }
+
+    /// Time at which delayed operations must be passed.
+    #[must_use]
+    pub fn flush_due(&self) -> Option<Instant> {
+        self.flush_delay.due()
+    }
+
+    #[cfg(test)]
+    pub fn flush_delay(&mut self) -> &mut FlushDelay {
+        &mut self.flush_delay
+    }
+
+    /// Metrics of the store thread.
+    #[must_use]
+    pub fn store_metrics(&self) -> &dyn Source {
+        &*self.metrics
+    }
+
+    /// Passes operations of the core while the store thread has room. Urgent ones go at once, and so
+    /// do all `at_once`; others are delayed a little, so that they share a batch.
+    ///
+    /// # Errors
+    /// When the store thread is gone.
+    pub fn pass_core(
+        &mut self,
+        core: &mut Core,
+        at_once: bool,
+        at: Moment,
+        stats: &mut ReactorStats,
+    ) -> Result<(), StoreGone> {
+        self.sweep_pending = false;
+        self.flush_delay.begin();
+        self.hand_held();
+        let at_once = core.has_work() && (at_once || core.has_urgent_work());
+        while core.has_work() && (at_once || self.flush_delay.may_go(at.now)) && self.has_room() {
+            let Some(batch) = core.pull(at, BATCH_OPS_MAX) else {
+                // A sweep over many hosts with nothing to write goes on in the next turn.
+                self.sweep_pending = core.has_work();
+                break;
+            };
+            stats.ops += batch.ops.len() as u64;
+            self.pass(batch, stats)?;
+            if !core.has_work() {
+                self.flush_delay.gone(at.now);
+            }
+        }
+        Ok(())
+    }
+
+    /// Passes operations of devices and targets, if the store is available.
+    ///
+    /// # Errors
+    /// When the store thread is gone.
+    pub fn pass_ops(
+        &mut self,
+        session: Option<u32>,
+        ops: Vec<Op>,
+        stats: &mut ReactorStats,
+    ) -> Result<(), StoreGone> {
+        match session {
+            Some(session) if !ops.is_empty() => self.pass(Batch { session, ops }, stats),
+            _ => Ok(()),
+        }
+    }
+
+    fn pass(&mut self, batch: Batch, stats: &mut ReactorStats) -> Result<(), StoreGone> {
+        match self.hand(batch) {
+            Handed::Over => stats.batches += 1,
+            Handed::Held => stats.batches_held += 1,
+            Handed::Gone => return Err(StoreGone),
+        }
+        Ok(())
     }
 
     /// Returns whether a batch would be taken now: no other is held, and the channel has room.
@@ -180,7 +267,7 @@ mod tests {
         assert!(!mailbox.has_room(), "there is no store yet");
         let (batches, taken) = bounded(1);
         let (answer, outcomes) = bounded(1);
-        mailbox.attach(StoreEnds { batches, outcomes });
+        mailbox.attach(StoreEnds { batches, outcomes }, Box::new(()));
         (mailbox, taken, answer, poll)
     }
 

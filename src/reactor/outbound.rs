@@ -18,6 +18,7 @@ use slab::Slab;
 
 use super::clock::Clock;
 use super::horizon::Horizon;
+use super::poller::Woken;
 use super::token;
 use crate::handlers::Moment;
 use crate::handlers::ak::{DeviceRules, Devices};
@@ -191,18 +192,12 @@ impl Outbound {
     }
 
     /// Deadlines, against a horizon of its own: `before_wait` and `all_reported` are the turn's. Returns the next one.
-    pub fn tick(
-        &mut self,
-        before_wait: Instant,
-        all_reported: bool,
-        registry: &Registry,
-        at: Moment,
-    ) -> Option<Instant> {
+    pub fn tick(&mut self, woken: Woken, registry: &Registry, at: Moment) -> Option<Instant> {
         if self.is_stopped || !self.is_used {
             return None;
         }
-        let complete = all_reported && self.queue.is_empty();
-        let judge = self.horizon.turn(before_wait, complete, true).min(at.now);
+        let complete = woken.complete && self.queue.is_empty();
+        let judge = self.horizon.turn(woken.before, complete, true).min(at.now);
         let devices = self.devices.tick(judge, at, &mut self.wishes);
         let targets = self.targets.tick(judge, at, &mut self.wishes);
         self.act(registry, at);

@@ -3,10 +3,11 @@
 
 use std::collections::VecDeque;
 
+use super::connection::{Connection, Flags};
 use crate::ids::ConnId;
 
-/// The lines, in the order of service: each for a slice of the turn, behind the connections that
-/// have just sent something.
+/// The queues, in the order of service: each has a slice of the turn, after the connections that the
+/// kernel has just reported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReadQueue {
     /// Connections that used their budget and have more.
@@ -23,58 +24,77 @@ impl ReadQueue {
     pub const ALL: [Self; 3] = [Self::OverBudget, Self::Dispatched, Self::Transient];
 }
 
-/// First in, first out. Each connection is in it once at most, which its own flag sees to, so it
-/// is never longer than the table of connections.
+/// The queues of connections to be read. Each connection is in one of them once at most.
 #[derive(Debug, Default)]
-pub struct ReadyQueue {
+pub struct ReadQueues([Queue; ReadQueue::ALL.len()]);
+
+/// First in, first out.
+#[derive(Debug, Default)]
+struct Queue {
     queue: VecDeque<ConnId>,
     /// Remaining connections of this turn; later ones wait for the next.
     round: usize,
 }
 
-impl ReadyQueue {
-    /// Puts `conn` behind everyone else.
-    pub fn push(&mut self, conn: ConnId) {
-        self.queue.push_back(conn);
+impl ReadQueues {
+    /// Puts a connection at the end of a queue, unless it is in one.
+    pub fn enqueue(&mut self, entry: &mut Connection, conn: ConnId, queue: ReadQueue) {
+        if !entry.flags.set(Flags::QUEUED) {
+            self.0[queue as usize].queue.push_back(conn);
+        }
     }
 
-    /// Begins a turn: each queued connection gets one go.
-    pub fn begin(&mut self) {
-        self.round = self.queue.len();
+    /// Puts a connection that has more to read at the end of its queue, unless it is in one.
+    pub fn requeue(&mut self, entry: &mut Connection, conn: ConnId) {
+        match entry.flags.has(Flags::LOW_PRIORITY) {
+            true => self.enqueue(entry, conn, ReadQueue::Transient),
+            false => self.enqueue(entry, conn, ReadQueue::OverBudget),
+        }
     }
 
-    /// The next of this turn.
-    pub fn pop(&mut self) -> Option<ConnId> {
-        self.round = self.round.checked_sub(1)?;
-        self.queue.pop_front()
+    /// Begins a turn of one queue: each connection in it gets one go.
+    pub fn begin(&mut self, queue: ReadQueue) {
+        let queue = &mut self.0[queue as usize];
+        queue.round = queue.queue.len();
     }
 
-    /// Gives back the memory of what is not in use.
-    pub fn trim(&mut self) {
-        self.queue.shrink_to_fit();
+    /// Next connection of one queue in this turn. It may be closed.
+    pub fn pop(&mut self, queue: ReadQueue) -> Option<ConnId> {
+        let queue = &mut self.0[queue as usize];
+        queue.round = queue.round.checked_sub(1)?;
+        queue.queue.pop_front()
     }
 
-    /// Forgets everyone.
-    pub fn clear(&mut self) {
-        self.queue.clear();
-    }
-
-    /// Number of connections.
+    /// Number of connections in one queue.
     #[must_use]
-    pub fn len(&self) -> usize {
-        self.queue.len()
+    pub fn len(&self, queue: ReadQueue) -> usize {
+        self.0[queue as usize].queue.len()
     }
 
-    /// Returns whether the queue is empty.
+    /// Returns whether all queues are empty.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.queue.is_empty()
+        self.0.iter().all(|queue| queue.queue.is_empty())
+    }
+
+    /// Empties the queues.
+    pub fn clear(&mut self) {
+        self.0.iter_mut().for_each(|queue| queue.queue.clear());
+    }
+
+    /// Returns unused memory.
+    pub fn trim(&mut self) {
+        self.0
+            .iter_mut()
+            .for_each(|queue| queue.queue.shrink_to_fit());
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use mio::net::TcpStream;
+    use std::net::TcpListener;
 
     fn conn(slot: u32) -> ConnId {
         ConnId {
@@ -84,18 +104,26 @@ mod tests {
     }
 
     #[test]
-    fn who_comes_back_during_a_turn_waits_for_the_next_behind_everyone() {
-        let mut ready = ReadyQueue::default();
-        ready.push(conn(1));
-        ready.push(conn(2));
-        ready.begin();
-        assert_eq!(ready.pop(), Some(conn(1)));
-        ready.push(conn(1));
-        assert_eq!(ready.pop(), Some(conn(2)));
-        assert_eq!(ready.pop(), None);
-        ready.begin();
-        assert_eq!(ready.pop(), Some(conn(1)));
-        assert_eq!(ready.pop(), None);
-        assert!(ready.is_empty());
+    fn requeued_connections_wait_for_the_next_turn() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let connect = || TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let mut entries: Vec<_> = (0..2).map(|_| Connection::new(connect())).collect();
+        let mut queues = ReadQueues::default();
+        for _ in 0..2 {
+            for (slot, entry) in (0..).zip(&mut entries) {
+                queues.enqueue(entry, conn(slot), ReadQueue::OverBudget);
+            }
+        }
+        assert_eq!(queues.len(ReadQueue::OverBudget), 2, "each once");
+        queues.begin(ReadQueue::OverBudget);
+        assert_eq!(queues.pop(ReadQueue::OverBudget), Some(conn(0)));
+        entries[0].flags = Flags::default();
+        queues.requeue(&mut entries[0], conn(0));
+        assert_eq!(queues.pop(ReadQueue::OverBudget), Some(conn(1)));
+        assert_eq!(queues.pop(ReadQueue::OverBudget), None);
+        queues.begin(ReadQueue::OverBudget);
+        assert_eq!(queues.pop(ReadQueue::OverBudget), Some(conn(0)));
+        assert_eq!(queues.pop(ReadQueue::OverBudget), None);
+        assert!(queues.is_empty());
     }
 }

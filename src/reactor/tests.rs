@@ -4,18 +4,23 @@ mod crowd;
 mod heaps;
 mod traffic;
 
-use std::io::{Read, Write};
-use std::net::{Shutdown, TcpStream};
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::{Duration, Instant as SystemInstant};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::connection::Flags;
+use super::outbound::OutboundRules;
 use super::*;
-use crate::codec::{Abnormal, ByteOrder};
+use crate::codec::{Abnormal, ByteOrder, Framing};
+use crate::control::HttpRules;
+use crate::handlers::Rules;
+use crate::handlers::ask::Datagram;
 use crate::ids::HostId;
 use crate::limits::{
-    FRAME_BYTES_MAX, FRAMES_PER_TURN_MAX, REPORTS_WAITING_MAX, UNPROVEN_MIN, UNPROVEN_SILENT_MS,
+    FRAME_BYTES_MAX, FRAMES_PER_TURN_MAX, REPORTS_WAITING_MAX, SHUTDOWN_S_MAX, UNPROVEN_MIN,
+    UNPROVEN_SILENT_MS,
 };
 use crate::store::op::{Batch, HeldHost, Op, Outcome, Reason, Settled};
 use crate::time::UnixMs;
@@ -147,12 +152,12 @@ impl Rig {
 
     fn offlines(&self, reason: Reason) -> u64 {
         let of = Reason::ALL.iter().position(|r| *r == reason).unwrap();
-        self.reactor.core.stats().offlines[of]
+        self.reactor.driver.core().stats().offlines[of]
     }
 
     fn abnormal(&self, kind: &Abnormal) -> u64 {
         let of = Abnormal::LABELS.iter().position(|l| *l == kind.label());
-        self.reactor.core.stats().abnormal[of.unwrap()]
+        self.reactor.driver.core().stats().abnormal[of.unwrap()]
     }
 
     /// Returns whether the first connection in that slot is still a newcomer.
@@ -164,7 +169,7 @@ impl Rig {
     }
 
     fn online(&self) -> u64 {
-        self.reactor.core.stats().hosts_online
+        self.reactor.driver.core().stats().hosts_online
     }
 }
 
@@ -394,7 +399,7 @@ fn a_panic_ends_its_own_connection_only_and_is_counted() {
         r#"{"flag":"ADH18","ACK":"keepAlive","note":"fail-here"}"#,
     ));
     rig.until(|_| bad.take().is_some());
-    assert_eq!(rig.reactor.stats.panics, 1);
+    assert_eq!(rig.reactor.driver.panics(), 1);
     assert_eq!(rig.abnormal(&Abnormal::Internal), 1);
     good.send(&frame(BEAT_ASKING));
     rig.until(|_| good.take().is_none() && good.replies() == 1);
@@ -463,7 +468,7 @@ fn a_report_without_room_waits_and_is_taken_later_and_nothing_is_lost() {
         rig.reactor.stats.read_waited > 0
     });
     assert_eq!(
-        rig.reactor.core.stats().reports_waiting,
+        rig.reactor.driver.core().stats().reports_waiting,
         REPORTS_WAITING_MAX as u64
     );
     let frames = rig.reactor.stats.frames;
@@ -479,7 +484,7 @@ fn a_report_without_room_waits_and_is_taken_later_and_nothing_is_lost() {
             rest = &rest[wrote..];
         }
         rig.settle();
-        rig.reactor.core.stats().reports_stored == reports as u64
+        rig.reactor.driver.core().stats().reports_stored == reports as u64
     });
 }
 
@@ -679,7 +684,7 @@ fn a_walk_over_many_of_whom_nothing_is_written_does_not_wait_for_the_next_event(
     let mut hosts: Vec<HeldHost> = (0..50_000).map(|number| held(number, false)).collect();
     hosts.push(held(50_000, true));
     // The rig has come up already, so this one is ended, once the walk has come to it.
-    rig.until(|rig| rig.reactor.core.stats().store_sessions == 1);
+    rig.until(|rig| rig.reactor.driver.core().stats().store_sessions == 1);
     let outcomes = vec![
         Outcome::Held(hosts),
         Outcome::Up {
@@ -689,7 +694,7 @@ fn a_walk_over_many_of_whom_nothing_is_written_does_not_wait_for_the_next_event(
         },
     ];
     rig.tell(outcomes);
-    rig.until(|rig| rig.reactor.core.stats().store_sessions == 2);
+    rig.until(|rig| rig.reactor.driver.core().stats().store_sessions == 2);
     // Other writes after a reconnection do not matter here.
     let is_ended = |rig: &Rig| {
         let ended = |op: &Op| matches!(op, Op::Offline(_));
@@ -699,7 +704,7 @@ fn a_walk_over_many_of_whom_nothing_is_written_does_not_wait_for_the_next_event(
     };
     let mut busy = 0;
     while !is_ended(&rig) {
-        let now = rig.reactor.clock.now();
+        let now = rig.reactor.poller.now();
         assert_eq!(rig.reactor.poll_timeout(now, None), Some(Span::ZERO));
         rig.turn();
         busy += 1;

@@ -1,7 +1,6 @@
 //! Traffic beside the connections: datagrams, requests, and the core's send queue.
 
 use std::net::SocketAddr;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crossbeam_channel::Sender;
 
@@ -17,7 +16,7 @@ use crate::limits::{DATAGRAM_IN_BYTES_MAX, DATAGRAMS_PER_TURN_MAX, HOSTS_PER_STE
 impl Reactor {
     /// Takes the datagrams that have come, within the budget of a turn.
     pub(super) fn receive(&mut self, at: Moment) {
-        let mut scratch = std::mem::take(&mut self.scratch);
+        let mut scratch = std::mem::take(&mut self.reader.scratch);
         for _ in 0..DATAGRAMS_PER_TURN_MAX {
             if !self.udp.is_pending() {
                 break;
@@ -27,7 +26,7 @@ impl Reactor {
                 self.datagram(from, &scratch[..bytes], at);
             }
         }
-        self.scratch = scratch;
+        self.reader.scratch = scratch;
     }
 
     /// Passes a datagram to the core if it is a message. Others are counted and dropped.
@@ -52,7 +51,7 @@ impl Reactor {
                         signature,
                     },
                 };
-                self.handed_in(
+                self.driver.give(
                     format_args!("a datagram from {from}: handling it"),
                     at,
                     input,
@@ -81,11 +80,11 @@ impl Reactor {
 
     /// Passes a request to the core. During a stop it is refused.
     pub(super) fn ask(&mut self, requester: u64, ask: Ask, at: Moment) {
-        if self.stopping.is_some() {
+        if self.lifecycle.is_stopping() {
             self.respond(requester, not_now("the server is ending"));
             return;
         }
-        let handled = self.handed_in(
+        let handled = self.driver.give(
             format_args!("an order or a question: handling it"),
             at,
             Input::Ask {
@@ -109,36 +108,30 @@ impl Reactor {
 
     /// Goes on with requests that have many hosts, for a slice of the turn.
     pub(super) fn go_on(&mut self, at: Moment) {
-        if !self.core.has_jobs() {
+        if !self.driver.core().has_jobs() {
             return;
         }
-        let mut slice = Slice::begin(self.clock.now()).at_least(1);
-        let (core, fx, clock) = (&mut self.core, &mut self.fx, &self.clock);
-        let worked = catch_unwind(AssertUnwindSafe(|| {
-            while core.go_on(at, HOSTS_PER_STEP_MAX, fx) && !slice.is_over(|| clock.now()) {}
-        }));
-        if let Err(panic) = worked {
-            // The job has left the line before its step: its requester is answered at its deadline.
-            self.panicked(format_args!("a request with many hosts"), &*panic);
-        }
+        let clock = self.poller.clock();
+        let mut slice = Slice::begin(clock.now()).at_least(1);
+        // After a panic the job has left its queue: its requester is answered at its deadline.
+        self.driver.guarded(
+            format_args!("a request with many hosts"),
+            |core, effects| {
+                while core.go_on(at, HOSTS_PER_STEP_MAX, effects) && !slice.is_over(|| clock.now())
+                {
+                }
+            },
+        );
         self.apply(at);
     }
 
-    /// Sends what the core has to send, within the budget of a turn. Whether there is more is kept for the
-    /// next wait.
+    /// Sends what the core has to send, within the budget of a turn.
     pub(super) fn send(&mut self, at: Moment) {
-        let room = self.udp.room();
-        self.more_to_send = self.core.has_sends();
-        if self.more_to_send && room > 0 {
-            let mut datagrams = std::mem::take(&mut self.datagrams);
-            self.more_to_send = self.core.take_sends(at, room, &mut datagrams, &mut self.fx);
-            for datagram in datagrams.drain(..) {
-                self.udp.push(datagram);
-            }
-            self.datagrams = datagrams;
-            self.apply(at);
-        }
-        self.udp.flush(self.poll.registry(), &mut self.stats);
+        let udp = &mut self.udp;
+        self.driver
+            .with(|core, effects| udp.take_sends(core, at, effects));
+        self.apply(at);
+        self.udp.flush(self.poller.registry(), &mut self.stats);
     }
 }
 

@@ -17,6 +17,8 @@ use super::datagram_queue::DatagramQueue;
 use super::stats::ReactorStats;
 use super::{send_many, token};
 use crate::handlers::ask::Datagram;
+use crate::handlers::effect::Effects;
+use crate::handlers::{Core, Moment};
 
 /// The UDP socket and its queue.
 #[derive(Debug)]
@@ -29,6 +31,10 @@ pub struct Udp {
     queue: DatagramQueue,
     /// It took no more; the kernel tells when it does again.
     blocked: bool,
+    /// Datagrams on their way from the core to the queue; empty between turns.
+    taken: Vec<Datagram>,
+    /// The core has more to send than a turn sends.
+    has_more: bool,
 }
 
 impl Udp {
@@ -50,6 +56,8 @@ impl Udp {
             pending: true,
             queue: DatagramQueue::default(),
             blocked: false,
+            taken: Vec::new(),
+            has_more: false,
         })
     }
 
@@ -78,7 +86,26 @@ impl Udp {
     /// Returns whether a datagram may be left that the kernel will not report again.
     #[must_use]
     pub fn has_ready(&self) -> bool {
-        self.pending || (!self.blocked && !self.queue.is_empty())
+        let unsent = !self.blocked && !self.queue.is_empty();
+        self.pending || unsent || (self.has_more && self.room() > 0)
+    }
+
+    /// Returns whether the core had more to send than the last turn sent.
+    #[must_use]
+    pub fn has_more(&self) -> bool {
+        self.has_more
+    }
+
+    /// Takes datagrams of the core, as far as there is room.
+    pub fn take_sends(&mut self, core: &mut Core, at: Moment, effects: &mut Effects) {
+        self.has_more = core.has_sends();
+        let room = self.room();
+        if self.has_more && room > 0 {
+            let mut taken = std::mem::take(&mut self.taken);
+            self.has_more = core.take_sends(at, room, &mut taken, effects);
+            taken.drain(..).for_each(|datagram| self.push(datagram));
+            self.taken = taken;
+        }
     }
 
     /// Returns whether there may be a datagram to receive.

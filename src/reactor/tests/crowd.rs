@@ -91,14 +91,14 @@ fn newcomers_beyond_a_slice_wait_for_the_next_turn_and_the_horizon_for_them() {
     for peer in &mut peers {
         peer.send(&frame(BEAT));
     }
-    let reached = rig.reactor.horizon.reached();
+    let reached = rig.reactor.schedule.reached();
     let mut before = 0;
     rig.until(|rig| {
         let frames = rig.reactor.stats.frames;
         assert!(frames - before <= u64::from(TURN_SLICE_FEW));
         before = frames;
         let left = rig.reactor.connections.has_ready();
-        assert!(!left || rig.reactor.horizon.reached() == reached);
+        assert!(!left || rig.reactor.schedule.reached() == reached);
         frames == COUNT as u64
     });
 }

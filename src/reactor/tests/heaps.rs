@@ -1,14 +1,15 @@
 //! The time at which presence changes go to the store thread.
 
+use super::super::flush_delay::FlushDelay;
 use super::*;
 
 /// A rig whose last heap went so lately that the next has to wait for as long as the test takes.
 fn waiting() -> (Rig, Peer) {
     let mut rig = Rig::new();
-    rig.until(|rig| rig.reactor.core.stats().store_sessions == 1);
+    rig.until(|rig| rig.reactor.driver.core().stats().store_sessions == 1);
     rig.settle();
-    let later = rig.reactor.clock.now() + Span::from_secs(3_600);
-    rig.reactor.flush_delay.gone(later);
+    let later = rig.reactor.poller.now() + Span::from_secs(3_600);
+    rig.reactor.mailbox.flush_delay().gone(later);
     let mut peer = rig.connect();
     peer.send(&frame(BEAT));
     rig.until(|rig| rig.reactor.stats.frames == 1);
@@ -24,22 +25,22 @@ fn onlines(rig: &Rig) -> usize {
 #[test]
 fn a_host_that_comes_close_behind_another_waits_for_the_heap() {
     let (mut rig, _peer) = waiting();
-    assert!(rig.reactor.flush_delay.due().is_some());
+    assert!(rig.reactor.mailbox.flush_due().is_some());
     assert_eq!(onlines(&rig), 0);
-    rig.reactor.flush_delay = FlushDelay::default();
+    *rig.reactor.mailbox.flush_delay() = FlushDelay::default();
     rig.turn();
     assert_eq!(onlines(&rig), 1);
-    assert_eq!(rig.reactor.flush_delay.due(), None);
+    assert_eq!(rig.reactor.mailbox.flush_due(), None);
 }
 
 #[test]
 fn what_waited_and_is_nothing_any_more_keeps_nobody_busy() {
     let (mut rig, _peer) = waiting();
-    assert!(rig.reactor.flush_delay.due().is_some());
+    assert!(rig.reactor.mailbox.flush_due().is_some());
     rig.tell(vec![Outcome::Away("gone".to_owned())]);
-    rig.until(|rig| !rig.reactor.core.has_work());
+    rig.until(|rig| !rig.reactor.driver.core().has_work());
     assert_eq!(
-        rig.reactor.flush_delay.due(),
+        rig.reactor.mailbox.flush_due(),
         None,
         "else it would never wait again"
     );

@@ -170,8 +170,8 @@ fn a_piece_without_room_is_kept_and_comes_again_when_there_is() {
                 "it is not read meanwhile"
             );
             resumed = waits;
-            rig.reactor.fx.push(Effect::Resume { conn: CONN });
-            let at = rig.reactor.clock.moment();
+            rig.reactor.driver.push(Effect::Resume { conn: CONN });
+            let at = rig.reactor.poller.clock().moment();
             rig.reactor.apply(at);
         }
         peer.take().is_none() && peer.replies() == 1
@@ -190,7 +190,7 @@ fn a_panic_among_raw_bytes_ends_its_own_connection_only() {
     bad.send(&header(1_000));
     bad.send(b"no frame, and fail-here");
     rig.until(|_| bad.take().is_some());
-    assert_eq!(rig.reactor.stats.panics, 1);
+    assert_eq!(rig.reactor.driver.panics(), 1);
     assert_eq!(rig.abnormal(&Abnormal::Internal), 1);
     good.send(&frame(BEAT_ASKING));
     rig.until(|_| good.take().is_none() && good.replies() == 1);
@@ -295,7 +295,10 @@ fn datagrams_are_handed_in_and_what_is_no_message_is_counted() {
         .collect();
     assert_eq!(flags, [(true, "ADH18"), (true, "ADH33"), (true, "ADH18")]);
     let stats = &rig.reactor.stats;
-    assert_eq!((stats.datagrams_too_long, stats.panics), (1, 1));
+    assert_eq!(
+        (stats.datagrams_too_long, rig.reactor.driver.panics()),
+        (1, 1)
+    );
     let of = |label| Abnormal::LABELS.iter().position(|l| *l == label).unwrap();
     assert_eq!(stats.datagrams_abnormal[of("flag")], 2);
     assert_eq!(stats.datagrams_abnormal[of("syntax")], 1);
@@ -311,7 +314,7 @@ fn datagrams_that_wait_leave_with_the_turn() {
         rig.reactor.udp.push(Datagram { to, text });
     }
     assert_eq!(
-        rig.reactor.poll_timeout(rig.reactor.clock.now(), None),
+        rig.reactor.poll_timeout(rig.reactor.poller.now(), None),
         Some(Span::ZERO)
     );
     rig.turn();
@@ -336,8 +339,8 @@ fn a_push_comes_as_a_frame_in_the_byte_order_of_its_connection() {
         conn: CONN,
         push: Push::Task(text.into()),
     };
-    rig.reactor.fx.push(push("AC1".to_owned()));
-    let at = rig.reactor.clock.moment();
+    rig.reactor.driver.push(push("AC1".to_owned()));
+    let at = rig.reactor.poller.clock().moment();
     rig.reactor.apply(at);
     let mut wanted = frame(r#"{"flag":"ADH44","taskId":"AC1"}"#);
     wanted[..4].reverse();
@@ -345,11 +348,11 @@ fn a_push_comes_as_a_frame_in_the_byte_order_of_its_connection() {
     assert_eq!(rig.reactor.stats.pushes, 1);
 
     // What is too long for a frame is not sent, and a peer that does not read is sent no more.
-    rig.reactor.fx.push(push("x".repeat(FRAME_BYTES_MAX)));
+    rig.reactor.driver.push(push("x".repeat(FRAME_BYTES_MAX)));
     rig.reactor.apply(at);
     assert_eq!(rig.reactor.stats.pushes_dropped, 1);
     for _ in 0..1_000 {
-        rig.reactor.fx.push(push("x".repeat(1_000)));
+        rig.reactor.driver.push(push("x".repeat(1_000)));
     }
     rig.reactor.apply(at);
     let entry = rig.reactor.connections.table.get(CONN).unwrap();
@@ -402,9 +405,9 @@ fn who_asks_is_answered_and_nobody_waits_for_an_answer_that_cannot_come() {
     for (asker, cid) in shown.borrow().iter().rev() {
         let answer = Answer::Output(cid.as_bytes().to_vec());
         let asker = *asker;
-        rig.reactor.fx.push(Effect::Respond { asker, answer });
+        rig.reactor.driver.push(Effect::Respond { asker, answer });
     }
-    let at = rig.reactor.clock.moment();
+    let at = rig.reactor.poller.clock().moment();
     rig.reactor.apply(at);
     for (end, cid) in late.iter().zip([b"a", b"b"]) {
         assert_eq!(end.try_recv(), Ok(Answer::Output(cid.to_vec())));
@@ -422,7 +425,7 @@ fn who_asks_is_answered_and_nobody_waits_for_an_answer_that_cannot_come() {
     };
     assert!(not_now(&ask(&mut rig, nonsense)));
     assert_eq!(
-        (rig.reactor.stats.panics, rig.reactor.requesters.len()),
+        (rig.reactor.driver.panics(), rig.reactor.requesters.len()),
         (1, 0)
     );
     rig.reactor.begin_stop(at);
