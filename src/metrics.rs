@@ -1,8 +1,8 @@
 //! Metrics: tables of counters and gauges, and their text in Prometheus' format, 0.0.4.
 //!
-//! A part that counts has one table, [`Measured::METRICS`]: each metric stands there once, with its name,
-//! its help, its label and its value. No metric is labelled by host, so the page has the same length
-//! for ten hosts and for a million.
+//! A part that counts has one table, [`Measured::METRICS`]: each metric stands there once, with its
+//! name, its help, its label and its value. No metric is labelled by host, so the page has the same
+//! length for ten hosts and for a million.
 
 use std::fmt::Display;
 use std::sync::Arc;
@@ -115,8 +115,8 @@ pub(crate) mod testing {
         pub(crate) samples: BTreeMap<String, String>,
     }
 
-    /// Reads a page of metrics as strictly as the format is written: each family once, with its HELP
-    /// and its TYPE in front and its samples together, no sample twice, every value a number.
+    /// Reads a page of metrics as strictly as the format is written: each family once, with its
+    /// HELP and its TYPE in front and its samples together, no sample twice, every value a number.
     pub(crate) fn metrics_of(page: &str) -> BTreeMap<String, Family> {
         assert!(page.ends_with('\n'), "the last line has its end");
         let mut families: BTreeMap<String, Family> = BTreeMap::new();

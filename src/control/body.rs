@@ -1,7 +1,7 @@
 //! Parser for the body of a POST: a request for the core.
 //!
-//! It is stricter than JSON. An unknown or repeated member is refused, because its author expects an
-//! effect that it would not have. The names of hosts are read some at a time, so a long list is
+//! It is stricter than JSON. An unknown or repeated member is refused, because its author expects
+//! an effect that it would not have. The names of hosts are read some at a time, so a long list is
 //! spread over several turns. Errors name the member, the expected value, and the line and column.
 
 use std::collections::{BTreeMap, HashSet};
@@ -62,7 +62,8 @@ pub fn task(body: &[u8], request: u64) -> Result<BodyReader, Response> {
     BodyReader::new(Ask::Dispatch(task), hosts)
 }
 
-/// Begins to read a console command with the id `cid`. The name of an instruction stands for its text.
+/// Begins to read a console command with the id `cid`. The name of an instruction stands for its
+/// text.
 ///
 /// # Errors
 /// 400 with the first mistake.
@@ -271,8 +272,8 @@ impl<'de> Visitor<'de> for MembersVisitor {
     }
 }
 
-/// The elements of a list, or names and values of an object in turn, behind the bracket. The JSON is
-/// known to be valid.
+/// The elements of a list, or names and values of an object in turn, behind the bracket. The JSON
+/// is known to be valid.
 #[derive(Clone)]
 struct Elements<'a>(&'a str);
 

@@ -8,7 +8,8 @@
 //!                                                 after `Follow` nothing more is stepped
 //! ```
 //!
-//! The memory is bounded by a head, a body and one read: the caller reads only after [`Step::More`].
+//! The memory is bounded by a head, a body and one read: the caller reads only after
+//! [`Step::More`].
 
 use super::HttpContext;
 use super::body::{BodyReader, Progress};

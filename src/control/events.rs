@@ -7,8 +7,8 @@ use crate::handlers::effect::{self, EventKind};
 use crate::handlers::outside::News;
 use crate::limits::EVENTS_RECENT_MAX;
 
-/// Writes `event` as raised by `node`, with the fields that it has in the store's stream. A field that
-/// does not apply is left out.
+/// Writes `event` as raised by `node`, with the fields that it has in the store's stream. A field
+/// that does not apply is left out.
 pub fn write(json: &mut Json, event: &effect::Event, node: &str) {
     let stamp = &event.stamp;
     let begin = |json: &mut Json, name: &str, host: &str| {
@@ -87,12 +87,12 @@ pub fn write(json: &mut Json, event: &effect::Event, node: &str) {
     }
 }
 
-/// The last events, the oldest first; when full the oldest goes.
+/// The last events, the oldest first. When it is full the oldest is dropped.
 #[derive(Debug, Default)]
 pub struct Recent(VecDeque<effect::Event>);
 
 impl Recent {
-    /// Keeps an event.
+    /// Adds an event.
     pub fn push(&mut self, event: &effect::Event) {
         if self.0.len() == EVENTS_RECENT_MAX {
             self.0.pop_front();
@@ -111,11 +111,11 @@ impl Recent {
 pub const HEAD: &str = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\
     X-Content-Type-Options: nosniff\r\nCache-Control: no-store\r\nConnection: close\r\n\r\n: events\n\n";
 
-/// A comment, so that a connection without events is not taken for a dead one.
+/// A comment that shows that a connection without events is alive.
 pub const COMMENT: &str = ":\n\n";
 
-/// Formats `event` as a message of `node`. JSON has no line breaks, so it is one line of data. It has no
-/// event name, so a listener for messages receives all of them.
+/// Formats `event` as a message of `node`. JSON has no line breaks, so it is one line of data. It
+/// has no event name, so a listener for messages receives all of them.
 #[must_use]
 pub fn message(event: &effect::Event, node: &str) -> String {
     let data = Json::object(|json| write(json, event, node));

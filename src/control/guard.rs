@@ -1,8 +1,9 @@
-//! Admission of requests. Those that a browser sends for another site are refused, and those without a
-//! token that is required.
+//! Admission of requests. Those that a browser sends for another site are refused, and those
+//! without a token that is required.
 //!
 //! `Host` is checked because another site's name may be made to point at this machine (DNS
-//! rebinding); `Origin` and `Sec-Fetch-Site` because any page may make a browser send requests here.
+//! rebinding); `Origin` and `Sec-Fetch-Site` because any page may make a browser send requests
+//! here.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -13,29 +14,28 @@ use super::request::Head;
 use super::response::{Note, Response};
 use super::routes;
 
-/// The answer to a request that would change something, where that needs a token and none is set.
+/// Error for a request that changes something, where that needs a token and none is configured.
 const NO_TOKEN_SET: &str = "a request that changes something needs a token, and this server has none: \
      server.http_token_file names the file with one, or server.http_write \"open\" lets every process of its machine in";
-/// HTTP's own port, which a URL leaves out.
+/// Port that a URL leaves out.
 const HTTP_PORT: u16 = 80;
 
 /// Configuration of HTTP.
 #[derive(Clone, Default)]
 pub struct HttpRules {
-    /// Names besides the bound address and `localhost` under which we may be asked, with or
-    /// without a port.
+    /// Names of this server besides the bound address and `localhost`, with or without a port.
     pub names: Vec<String>,
     /// The token that every request must have.
     pub token: Option<String>,
-    /// Requests that change something are refused while there is no token.
+    /// Requests that change something are refused while no token is configured.
     pub write_needs_token: bool,
-    /// Console commands that have a name: name → text.
+    /// Texts of console commands by name.
     pub instructions: BTreeMap<String, String>,
-    /// The name of this node, as its events tell it.
+    /// Name of this node, which its events carry.
     pub node: String,
 }
 
-/// Shows whether there is a token, never which.
+/// Shows that there is a token, never the token.
 impl fmt::Debug for HttpRules {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let token = self.token.as_ref().map(|_| "…");
@@ -54,9 +54,9 @@ impl fmt::Debug for HttpRules {
 pub struct RequestGuard<'a> {
     /// The rules.
     pub rules: &'a HttpRules,
-    /// The address we listen on.
+    /// Bound address.
     pub bound: SocketAddr,
-    /// The address this connection was made to: another where we listen on all of them.
+    /// Local address of the connection, which differs from a bound wildcard address.
     pub local: SocketAddr,
 }
 
@@ -64,7 +64,7 @@ impl RequestGuard<'_> {
     /// Judges a request by its head.
     ///
     /// # Errors
-    /// The answer to a request that is not let in: 421, 403 or 401.
+    /// The response to a refused request: 421, 403 or 401.
     pub fn judge(&self, head: &Head<'_>) -> Result<(), Response> {
         if head.host.is_some_and(|host| !self.is_ours(host)) {
             return Err(Response::error(
@@ -105,7 +105,8 @@ impl RequestGuard<'_> {
         self.is_address(authority) || self.is_name(authority)
     }
 
-    /// An origin is a scheme and an authority. Under a name, TLS may have been taken off before us.
+    /// Checks an origin: a scheme and an authority. A name may have `https`, from a TLS proxy
+    /// before this server.
     fn is_our_origin(&self, origin: &str) -> bool {
         if let Some(authority) = origin.strip_prefix("http://") {
             return self.is_ours(authority);
@@ -139,7 +140,7 @@ impl RequestGuard<'_> {
     }
 }
 
-/// Returns whether requests of this method change nothing.
+/// Returns whether requests with this method change nothing.
 fn is_read(method: &str) -> bool {
     matches!(method, "GET" | "HEAD")
 }
@@ -152,7 +153,7 @@ fn is_token(authorization: &str, token: &str) -> bool {
     scheme.eq_ignore_ascii_case("Bearer") && equal(given.trim().as_bytes(), token.as_bytes())
 }
 
-/// An address without a port, as an authority holds it.
+/// Parses an address without a port, in the form of an authority.
 fn parse_ip(text: &str) -> Option<IpAddr> {
     match text
         .strip_prefix('[')
@@ -163,7 +164,7 @@ fn parse_ip(text: &str) -> Option<IpAddr> {
     }
 }
 
-/// Compares two secrets, in a time that depends on their lengths alone.
+/// Compares two secrets in a time that depends only on their lengths.
 fn equal(given: &[u8], secret: &[u8]) -> bool {
     let mut difference = u8::from(given.len() != secret.len());
     for (a, b) in given.iter().zip(secret) {

@@ -1,7 +1,7 @@
 //! JSON documents of responses, the same as `--json` shows on the command line.
 //!
-//! A document is written member by member, in the order of the calls, with all text escaped: it may end up
-//! on a terminal.
+//! A document is written member by member, in the order of the calls, with all text escaped: it may
+//! end up on a terminal.
 
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -78,8 +78,8 @@ impl Json {
         self.member("next", cursor.map(|cursor| cursor.to_string()));
     }
 
-    /// Writes a time as RFC 3339 in UTC with milliseconds, or null if it is unknown (zero) or has no such
-    /// form.
+    /// Writes a time as RFC 3339 in UTC with milliseconds, or null if it is unknown (zero) or has
+    /// no such form.
     pub fn time(&mut self, name: &str, UnixMs(millis): UnixMs) {
         let known = Some(millis).filter(|millis| (1..=TIME_MAX).contains(millis));
         let moment = known.map(|millis| UNIX_EPOCH + Duration::from_millis(millis));

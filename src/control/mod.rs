@@ -1,4 +1,5 @@
-//! HTTP: bytes in, a response out. Pure: no socket and no clock, and nothing here can change the fleet.
+//! The HTTP API: bytes in, a reply out. It owns no socket and no clock, and cannot change the
+//! fleet.
 //!
 //! ```text
 //!  bytes ──▶ request::parse ─▶ RequestGuard ──────▶ routes ─────▶ Reply: Now a response,
@@ -71,22 +72,22 @@ impl Fleet for Core {
     }
 }
 
-/// All that an answer can be made of, for the length of a turn.
+/// Everything that a response is made of, for the length of a turn.
 #[derive(Clone, Copy)]
 pub struct HttpContext<'a> {
     /// The fleet.
     pub fleet: &'a dyn Fleet,
     /// The AK devices.
     pub devices: &'a Devices,
-    /// The last events, where they are kept.
+    /// The last events.
     pub recent: Option<&'a events::Recent>,
     /// The targets of `reach`.
     pub targets: &'a Targets,
-    /// The time of this turn.
+    /// Time of this turn.
     pub at: Moment,
     /// Start of the server.
     pub started: Instant,
-    /// Metrics of `/metrics` besides the fleet's own.
+    /// Metrics besides those of the fleet, the devices and the targets.
     pub metrics: &'a dyn Source,
 }
 

@@ -1,7 +1,7 @@
 //! Parser for requests: the head, the target and its query.
 //!
-//! Framing is decided without ambiguity: two lengths that differ, a length beside a transfer coding, or
-//! an unknown coding are refused.
+//! Framing is decided without ambiguity: two lengths that differ, a length beside a transfer
+//! coding, or an unknown coding are refused.
 
 use std::borrow::Cow;
 
@@ -12,14 +12,14 @@ use crate::limits::{HTTP_BODY_BYTES_MAX, HTTP_HEAD_BYTES_MAX, HTTP_HEADERS_MAX};
 /// The used parts of a request's head. Texts are trimmed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Head<'a> {
-    /// The method, as it came.
+    /// The method, in its original case.
     pub method: &'a str,
     /// The target's path, with its escapes.
     pub path: &'a str,
     /// The query, behind the `?`.
     pub query: Option<&'a str>,
-    /// Target host of the request: from the target if it is a whole URL, else `Host`. Missing in
-    /// some requests of HTTP/1.0 only.
+    /// Host of the request: from the target if it is a whole URL, else from `Host`. Only a request
+    /// of HTTP/1.0 may have none.
     pub host: Option<&'a str>,
     /// `Origin`.
     pub origin: Option<&'a str>,
@@ -48,11 +48,10 @@ impl Head<'_> {
 /// The head at the beginning of `bytes` and its length in bytes, or `None` if it is not whole yet.
 ///
 /// # Errors
-/// The answer to what is no request, or one too large. The connection cannot be used after it:
-/// where the next request would begin is not known.
+/// The response to bytes that are no request, or a request that is too large. The connection cannot be used
+/// afterwards: the beginning of the next request is not known.
 pub fn parse(bytes: &[u8]) -> Result<Option<(Head<'_>, usize)>, Response> {
-    // Nothing behind the bound is looked at, so that the answer does not depend on how much has
-    // already come.
+    // Bytes beyond the bound are ignored, so the response does not depend on how many have arrived.
     let window = &bytes[..bytes.len().min(HTTP_HEAD_BYTES_MAX)];
     let mut lines = [httparse::EMPTY_HEADER; HTTP_HEADERS_MAX];
     let mut request = httparse::Request::new(&mut lines);
@@ -75,7 +74,7 @@ pub fn parse(bytes: &[u8]) -> Result<Option<(Head<'_>, usize)>, Response> {
     }
 }
 
-/// The lines that say where the body ends, and how.
+/// Header lines about the length of the body.
 #[derive(Default)]
 struct Framing<'a> {
     length: Option<u64>,
@@ -156,13 +155,13 @@ fn read_line<'a>(
 }
 
 impl<'a> Framing<'a> {
-    /// Takes a `Content-Length`, which may be a list if all of it says the same.
+    /// Takes a `Content-Length`, which may be a list of equal numbers.
     fn take_length(&mut self, text: &'a str) -> Result<(), Response> {
         for item in text.split(',').map(str::trim) {
             if item.is_empty() || !item.bytes().all(|byte| byte.is_ascii_digit()) {
                 return Err(bad("Content-Length is not a number"));
             }
-            // Only digits, so what does not fit is too large, and is refused as that below.
+            // A number that does not fit is too large, and is refused below.
             let length = item.parse().unwrap_or(u64::MAX);
             if self.length.is_some_and(|other| other != length) {
                 return Err(bad("two values of Content-Length differ"));
@@ -345,7 +344,7 @@ fn number(text: &str) -> Option<u64> {
     digits.then(|| text.parse().ok()).flatten()
 }
 
-/// The parameters of a query, in order, decoded. `None` stands for one whose escapes are broken.
+/// Parameters of a query, in order, decoded. `None` stands for a broken escape.
 fn pairs(query: &str) -> impl Iterator<Item = Option<(Cow<'_, str>, Cow<'_, str>)>> {
     let pairs = query.split('&').filter(|pair| !pair.is_empty());
     pairs.map(|pair| {
@@ -354,7 +353,7 @@ fn pairs(query: &str) -> impl Iterator<Item = Option<(Cow<'_, str>, Cow<'_, str>
     })
 }
 
-/// The same as [`decode`], where `+` stands for a blank, as forms write it.
+/// Decodes `text` like [`decode`], with `+` as a blank.
 fn decode_form(text: &str) -> Option<Cow<'_, str>> {
     if !text.contains('+') {
         return decode(text);
@@ -362,8 +361,8 @@ fn decode_form(text: &str) -> Option<Cow<'_, str>> {
     decode(&text.replace('+', " ")).map(|plain| Cow::Owned(plain.into_owned()))
 }
 
-/// `text` with each `%XX` as the byte it stands for. `None` if an escape is broken or the bytes
-/// are not UTF-8.
+/// Replaces each `%XX` with its byte. Returns `None` if an escape is broken or the bytes are not
+/// UTF-8.
 #[must_use]
 pub fn decode(text: &str) -> Option<Cow<'_, str>> {
     if !text.contains('%') {

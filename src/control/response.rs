@@ -27,7 +27,7 @@ pub struct Response {
     pub status: u16,
     /// The body's media type.
     pub content_type: &'static str,
-    /// The header line that belongs to this status alone.
+    /// Header line of this status.
     pub note: Note,
     /// The body.
     pub body: Vec<u8>,
@@ -49,7 +49,7 @@ pub enum Note {
 /// Form of a response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sending {
-    /// Without the body, as HEAD wants it. The length stays.
+    /// Without the body, for HEAD. The length stays.
     pub head_only: bool,
     /// The connection ends with this response.
     pub close: bool,
@@ -92,7 +92,7 @@ impl Response {
         Self::json(status, Json::object(|json| json.member("error", text)))
     }
 
-    /// The same answer with another header line.
+    /// Returns the response with a header line.
     #[must_use]
     pub fn noting(mut self, note: Note) -> Self {
         self.note = note;
@@ -108,7 +108,7 @@ impl Response {
         }
     }
 
-    /// Appends the answer's bytes to `out`.
+    /// Appends the bytes of the response to `out`.
     pub fn write(&self, sending: Sending, out: &mut Vec<u8>) {
         let head = format!(
             "HTTP/1.1 {} {}\r\nContent-Type: {}\r\nContent-Length: {}\r\n\
@@ -128,7 +128,7 @@ impl Response {
                 out.extend_from_slice(b"WWW-Authenticate: Bearer\r\n")
             }
         }
-        // Sent in both cases: a client of HTTP/1.0 that asked for keep-alive must see it confirmed.
+        // A client of HTTP/1.0 that asks for keep-alive must see it confirmed.
         let connection = if sending.close { "close" } else { "keep-alive" };
         out.extend_from_slice(format!("Connection: {connection}\r\n\r\n").as_bytes());
         if !sending.head_only {
@@ -137,7 +137,7 @@ impl Response {
     }
 }
 
-/// The words behind a status code. A client needs only the number, so an unlisted one has none.
+/// Reason phrase of a status. Clients need only the number, so an unlisted status has none.
 fn reason_phrase(status: u16) -> &'static str {
     match status {
         200 => "OK",
@@ -164,7 +164,8 @@ fn reason_phrase(status: u16) -> &'static str {
     }
 }
 
-/// A response under construction from the core's answer. One that names many hosts takes several steps.
+/// A response under construction from the core's answer. One that names many hosts takes several
+/// steps.
 #[derive(Debug)]
 pub struct ResponseBuilder {
     answer: Answer,
@@ -254,8 +255,8 @@ fn begin(json: &mut Json, range: &Range<usize>, write: impl FnOnce(&mut Json)) {
     }
 }
 
-/// Appends those of `hosts`, and then of `unknown`, whose numbers are in `range`. Returns whether the
-/// document is complete.
+/// Appends those of `hosts`, and then of `unknown`, whose numbers are in `range`. Returns whether
+/// the document is complete.
 fn append<T>(
     json: &mut Json,
     range: &Range<usize>,

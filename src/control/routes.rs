@@ -1,8 +1,8 @@
-//! Endpoints of the HTTP API: one table, from which requests are routed, 404 and 405 are answered, and
-//! the table in `docs/http.md` is made.
+//! Endpoints of the HTTP API: one table, from which requests are routed, 404 and 405 are answered,
+//! and the table in `docs/http.md` is made.
 //!
-//! A request is routed in two steps, because it may be refused before its body has arrived: [`find`]
-//! judges the head alone, [`Route::handle`] answers the whole request.
+//! A request is routed in two steps, because it may be refused before its body has arrived:
+//! [`find`] judges the head alone, [`Route::handle`] answers the whole request.
 
 use crate::handlers::ask::Ask;
 use crate::handlers::view::StoreView;
@@ -129,7 +129,7 @@ const ENDPOINTS: &[Endpoint] = &[
         "targets, each with its state and round-trip time"),
     row("GET, HEAD", "/v1/events/recent", Query::Of(&[Limit(EVENTS_RECENT_MAX)]), Reads, Page, Now(recent_events),
         "the last events since the start, the oldest first: `{\"events\":[…]}`"),
-    // A stream has no length, so there is nothing that HEAD could answer.
+    // HEAD would have to know the length of the stream.
     row("GET", "/v1/events", NONE, Reads, Stream, Follow,
         "events, as Server-Sent Events"),
 ];

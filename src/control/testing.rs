@@ -100,7 +100,7 @@ impl Fleet for Ants {
     }
 }
 
-/// `ants` asked 90.5 s after the start, with nothing else to show among the metrics.
+/// Context of `ants`, 90.5 s after the start and without other metrics.
 pub(crate) fn context(ants: &Ants) -> HttpContext<'_> {
     HttpContext {
         fleet: ants,

@@ -1,15 +1,15 @@
-//! The HTTP sockets, beside those of the hosts on the same loop.
+//! The sockets of the HTTP API, on the loop of the hosts.
 //!
 //! ```text
-//!  event ──▶ ready ──▶ ready queue ──▶ run_ready ──▶ Connection::drive ──▶ control
+//!  event ──▶ ready ──▶ ready queue ──▶ run_ready ──▶ Connection::drive ──▶ control's Conversation
 //!                        ▲  within a budget ▲     │
 //!                        └── not finished ──┴─────┘            tick: deadlines
 //! ```
 //!
-//! An event only queues its connection. [`Web::run_ready`] serves the queue within a budget, so that a
-//! client with many requests takes turns with the others and with the hosts. Requests for the core are
-//! taken by the reactor ([`Web::take_asks`]) and answered through [`Web::respond`], in this turn or a later
-//! one. Requests are few; no client can occupy the loop or its memory.
+//! An event only queues its connection. [`Web::run_ready`] serves the queue within a budget, so
+//! that a client with many requests takes turns with the others and with the hosts. Requests for
+//! the core are taken by the reactor ([`Web::take_asks`]) and answered through [`Web::respond`], in
+//! this turn or a later one. Requests are few; no client can occupy the loop or its memory.
 
 mod connection;
 
@@ -37,31 +37,33 @@ use crate::time::{Instant, Span};
 
 use connection::{Connection, Driven, Late, Progress};
 
-/// The token of the HTTP listener.
+/// Token of the HTTP listener.
 pub const LISTENER: Token = Token(3);
-/// The bit that makes a token one of an HTTP connection: no other has bits 62 and 63 so.
+/// The bit that marks the token of an HTTP connection. No other token has this bit without bit 63.
 const CONNECTION: usize = 1 << 62;
-/// Below this many bits of such a token stands the slot, above it the generation.
+/// Bits of such a token that hold the slot; those above hold the generation.
 const SLOT_BITS: u32 = 16;
-/// The bit that makes the token of a connection the number of an asker: those of others do not have it.
+/// The bit that makes the token of a connection the number of an asker: those of others do not have
+/// it.
 const ASKER: u64 = 1 << 63;
 
-/// Everything HTTP on the loop.
+/// The HTTP server.
 #[derive(Debug)]
 pub struct Web {
-    /// None once we have stopped.
+    /// None after the stop.
     listener: Option<TcpListener>,
     bound: SocketAddr,
     rules: HttpRules,
     connections: Slab<Connection>,
-    /// Counts the connections: an event for one that is gone finds another number in its slot.
+    /// Number of connections so far. It tells an event of a closed connection from those of the
+    /// next in its slot.
     generation: u32,
     queue: VecDeque<Token>,
-    /// The listener is in the queue.
+    /// The listener has connections to accept.
     accepting: bool,
     /// Next attempt to accept after a failure.
     retry_at: Option<Instant>,
-    /// A connection accepted for which there is no place yet.
+    /// An accepted connection that waits for a place.
     waiting: Option<(TcpStream, IpAddr)>,
     scratch: Box<[u8]>,
     /// Requests for the core: at most one per connection.
@@ -141,7 +143,7 @@ impl Web {
         })
     }
 
-    /// The address as bound.
+    /// Bound address.
     #[must_use]
     pub fn local_addr(&self) -> SocketAddr {
         self.bound
@@ -159,17 +161,17 @@ impl Web {
         &self.stats
     }
 
-    /// Takes new rules, for the next request on. A token can be replaced but not removed: whether
-    /// it may be missing depends on the address, which changes only at a restart.
+    /// Replaces the rules from the next request on. A token can be replaced but not removed: the
+    /// address decides whether a token is required, and it changes only at a restart.
     pub fn set_rules(&mut self, rules: HttpRules) {
         let token = rules.token.or_else(|| self.rules.token.take());
         self.rules = HttpRules { token, ..rules };
     }
 
-    /// Enters the listener with the loop's poll.
+    /// Registers the listener.
     ///
     /// # Errors
-    /// When the kernel refuses.
+    /// When the system refuses it.
     pub fn register(&mut self, registry: &Registry) -> io::Result<()> {
         match &mut self.listener {
             Some(listener) => registry.register(listener, LISTENER, Interest::READABLE),
@@ -183,8 +185,8 @@ impl Web {
         token == LISTENER || token.0 >> 62 == 1
     }
 
-    /// Takes note of an event that is [ours](Self::owns). The work is done by
-    /// [`run_ready`](Self::run_ready), which is to follow in the same turn.
+    /// Queues the connection of an event that HTTP [`owns`](Self::owns).
+    /// [`run_ready`](Self::run_ready), in the same turn, does the work.
     pub fn ready(&mut self, event: &event::Event) {
         if event.token() == LISTENER {
             self.accept_soon();
@@ -193,14 +195,14 @@ impl Web {
         }
     }
 
-    /// Returns whether [`run_ready`](Self::run_ready) has work: then the next wait is zero.
+    /// Returns whether [`run_ready`](Self::run_ready) has work, so that the loop must not wait.
     #[must_use]
     pub fn has_ready(&self) -> bool {
         self.accepting || !self.queue.is_empty()
     }
 
-    /// Does what can be done without waiting, within the budget of a turn: as long as `goes_on` says so, which is
-    /// asked after each connection.
+    /// Works on queued connections within the budget of a turn, as long as `goes_on`, called after
+    /// each connection, returns true.
     pub fn run_ready(
         &mut self,
         registry: &Registry,
@@ -211,7 +213,7 @@ impl Web {
             self.accept(registry, context.at.now);
         }
         let mut answers = HTTP_ANSWERS_PER_TURN_MAX;
-        // Each of those that are ready now, once: what goes back on the queue waits for its turn.
+        // Each connection once: those that are queued again wait for the next turn.
         for _ in 0..self.queue.len() {
             if answers == 0 {
                 break;
@@ -225,8 +227,8 @@ impl Web {
         }
     }
 
-    /// Closes what is past its deadline and returns the next one, which is later than `now`. What
-    /// is still on the queue is not judged: its bytes may have come in time.
+    /// Closes connections past their deadline. Returns the next deadline, which is later than
+    /// `now`. Queued connections are left alone: their bytes may have arrived in time.
     pub fn tick(&mut self, now: Instant) -> Option<Instant> {
         if self.connections.is_empty() && self.retry_at.is_none() {
             return None;
@@ -280,8 +282,8 @@ impl Web {
         }
     }
 
-    /// Sends an event to the followers. One that is too far behind is dropped: it would not see a
-    /// gap, but it sees the end.
+    /// Sends an event to the followers. One that is too far behind is closed: it would not notice a
+    /// gap, but it notices the end.
     pub fn tell(&mut self, event: &Event, now: Instant) {
         self.recent.push(event);
         if self.followers.is_empty() {
@@ -305,12 +307,12 @@ impl Web {
     /// their response, which takes further turns: until [`connections`](Self::connections) is zero.
     pub fn stop(&mut self, registry: &Registry) {
         if let Some(mut listener) = self.listener.take() {
-            // It is closed in the next moment, which ends its registration as well.
+            // Closing it ends its registration as well.
             let _ = registry.deregister(&mut listener);
         }
         (self.accepting, self.retry_at, self.waiting) = (false, None, None);
         self.followers.clear();
-        // A delayed answer waits for no event of its socket: its connection has to be worked on.
+        // A delayed response waits for no event of its socket, so its connection is queued.
         let delayed = self.connections.iter().filter(|(_, c)| c.is_delayed());
         let delayed: Vec<Token> = delayed.map(|(_, connection)| connection.token).collect();
         self.connections.retain(|_, connection| connection.stop());
@@ -323,8 +325,8 @@ impl Web {
         self.accepting = self.listener.is_some();
     }
 
-    /// Accepts until the queue is empty, or the budget is used up. A connection for which no place can be made
-    /// waits, and those behind it stay in the kernel's queue.
+    /// Accepts until the kernel's queue is empty, or the budget is used up. A connection without a
+    /// place waits, and those behind it stay in the kernel's queue.
     fn accept(&mut self, registry: &Registry, now: Instant) {
         for _ in 0..HTTP_ACCEPTS_PER_TURN_MAX {
             let Some((stream, peer)) = self.next_accepted(now) else {
@@ -338,7 +340,7 @@ impl Web {
         }
     }
 
-    /// The connection that waits, else a new one.
+    /// Takes the waiting connection, else accepts one.
     fn next_accepted(&mut self, now: Instant) -> Option<(TcpStream, IpAddr)> {
         if let Some(waiting) = self.waiting.take() {
             return Some(waiting);
@@ -364,16 +366,16 @@ impl Web {
         }
     }
 
-    /// No descriptor, or no memory. Those who wait already raise no further event, so they are
-    /// looked for again in a while.
+    /// Schedules another attempt. Descriptors or memory are missing, and connections that wait
+    /// already raise no further event.
     fn accept_failed(&mut self, now: Instant) {
         self.stats.accept_failures += 1;
         self.accepting = false;
         self.retry_at = Some(now + Span::from_millis(HTTP_ACCEPT_RETRY_MS));
     }
 
-    /// Makes a place for one more connection. Whether it is a spare one; none if every connection is being
-    /// worked on or waits for the core.
+    /// Makes a place for a connection. Returns whether it is a spare one, or `None` if every
+    /// connection is queued or waits for the core.
     fn make_place(&mut self, now: Instant) -> Option<bool> {
         let is_spare = !self.make_own_place(now);
         let slots = HTTP_CONNECTIONS_MAX + HTTP_SPARE_MAX;
@@ -383,7 +385,7 @@ impl Web {
         fits.then_some(is_spare)
     }
 
-    /// Makes a place among [`HTTP_CONNECTIONS_MAX`]. Whether there is one.
+    /// Makes one of the [`HTTP_CONNECTIONS_MAX`] places. Returns whether one is free.
     fn make_own_place(&mut self, now: Instant) -> bool {
         let own = |c: &Connection| !c.is_lingering() && !c.is_spare;
         let held = self.connections.iter().filter(|(_, c)| own(c)).count();
@@ -393,8 +395,8 @@ impl Web {
             || self.evict(|c| own(c) && c.has_stalled(now))
     }
 
-    /// Closes the oldest connection in a spare place that is neither being worked on nor waits for the
-    /// core. Whether there was one.
+    /// Closes the oldest connection in a spare place that is neither queued nor waits for the core.
+    /// Returns whether there was one.
     fn evict_spare(&mut self) -> bool {
         let may = |c: &Connection| c.is_spare && !c.queued && !c.is_asking();
         let candidates = self.connections.iter().filter(|(_, c)| may(c));
@@ -411,7 +413,7 @@ impl Web {
         registry: &Registry,
         now: Instant,
     ) {
-        // A peer that is gone already has no address any more.
+        // The address of a disconnected peer is gone.
         let Ok(local) = stream.local_addr() else {
             return;
         };
@@ -435,8 +437,8 @@ impl Web {
         self.enqueue(token);
     }
 
-    /// Closes, of the connections that `may` go, the one that has waited for longest. Whether there
-    /// was one.
+    /// Closes the connection with the earliest deadline among those that `may` go. Returns whether
+    /// there was one.
     fn evict(&mut self, may: impl Fn(&Connection) -> bool) -> bool {
         let candidates = self.connections.iter().filter(|(_, c)| may(c));
         let oldest = candidates.min_by_key(|(_, connection)| connection.deadline);
@@ -453,7 +455,8 @@ impl Web {
         true
     }
 
-    /// Works on one connection. Whether that was work: a request was answered, or much was read.
+    /// Works on one connection. Returns whether that counts: a request was answered, or much was
+    /// read.
     fn run(&mut self, token: Token, context: &HttpContext<'_>) -> bool {
         let Some(slot) = self.slot_of(token) else {
             return false;
@@ -468,8 +471,8 @@ impl Web {
             recent: Some(&self.recent),
             ..*context
         };
-        // What is read of the fleet cannot be left half changed, and the connection goes: a panic is
-        // the end of one request and of nothing else.
+        // The fleet is only read, so nothing is left half changed, and the connection is closed: a
+        // panic ends this request only.
         let driven = panic::catch_unwind(AssertUnwindSafe(|| {
             connection.drive(
                 &self.rules,
@@ -507,8 +510,8 @@ impl Web {
         worked
     }
 
-    /// Returns whether a connection may wait for the core: one in a spare place only if another
-    /// place is free, or few of those wait.
+    /// Returns whether a connection may wait for the core. In a spare place it may if another place
+    /// is free, or if few others do.
     fn may_ask(&mut self, slot: usize, now: Instant) -> bool {
         if !self.connections[slot].is_spare {
             return true;
@@ -560,7 +563,7 @@ impl Web {
         }
     }
 
-    /// The slot of a connection that is still there.
+    /// Slot of a connection that is still open.
     fn slot_of(&self, token: Token) -> Option<usize> {
         let slot = token.0 & ((1 << SLOT_BITS) - 1);
         let connection = self.connections.get(slot)?;
@@ -587,8 +590,8 @@ fn token_of_asker(asker: u64) -> Option<Token> {
     (asker & ASKER != 0).then_some(Token(token))
 }
 
-/// A number like no other. It only has to differ from those of other servers and other times, so
-/// where the system has none to give, one of our own will do.
+/// A random number. It only has to differ from those of other servers and other times, so a
+/// pseudo-random number does where the system has none.
 fn random() -> u128 {
     let mut bytes = [0; 16];
     match getrandom::fill(&mut bytes) {

@@ -11,11 +11,11 @@
 //!                     Following: events, until either side ends it
 //! ```
 //!
-//! *Asking* waits for the core; *Following* receives the events as long as it keeps up.
+//! *Asking* waits for the core; *Following* receives events while the peer keeps up.
 //!
-//! Nothing is read while a response is being sent, so one response and one request are all that is ever
-//! in memory. *Lingering* reads and drops the bytes that the peer was still sending; closing over unread
-//! bytes would reset the connection and destroy the response.
+//! Nothing is read while a response is sent, so memory holds one response and one request.
+//! *Lingering* reads and drops what the peer still sends: closing a socket with unread bytes would
+//! reset the connection and destroy the response.
 
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Shutdown, SocketAddr};
@@ -50,35 +50,35 @@ pub(super) struct Connection {
     response: Option<ResponseBuilder>,
     /// Set when the server stops: there is no time for lingering.
     hurried: bool,
-    /// The name of this connection.
+    /// Identifies this connection.
     pub(super) token: Token,
     /// Deadline of the present phase.
     pub(super) deadline: Instant,
-    /// It is in the ready queue.
+    /// The connection is in the ready queue.
     pub(super) queued: bool,
-    /// It has a spare place, in which one request is answered.
+    /// The connection has a spare place, in which one request is answered.
     pub(super) is_spare: bool,
     /// Time of the accept.
     pub(super) born: Instant,
-    /// Time at which its request, or its response, began or last made progress.
+    /// Time at which the request or the response began or last made progress.
     progress_at: Instant,
-    /// Bytes of it since then.
+    /// Bytes since then.
     progressed: usize,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
-    /// A request is awaited, or part of it has come.
+    /// A request is awaited or arrives.
     Receiving,
-    /// The core has been asked.
+    /// The core's answer is awaited.
     Asking,
     /// Bytes are on their way to the peer.
     Sending(Then),
     /// The peer receives events.
     Following,
-    /// The answer is held back for a while, since the token was wrong.
+    /// The response to a wrong token is delayed.
     Delayed(Then),
-    /// Everything is said; the peer's end is awaited.
+    /// Everything is sent; the end of the peer is awaited.
     Lingering,
 }
 
@@ -96,9 +96,9 @@ enum Then {
 /// State of a connection after work on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Progress {
-    /// It waits for the kernel: an event will come.
+    /// It waits for an event of its socket.
     Blocked,
-    /// It has used up its budget: no event will come.
+    /// It has used up its budget, and no event will come.
     Again,
     /// It is over.
     Gone,
@@ -107,13 +107,13 @@ pub(super) enum Progress {
 /// Result of a passed deadline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Late {
-    /// Nothing more is to be said: it is to be closed.
+    /// The connection is to be closed.
     Over,
     /// The request is refused with this status.
     Refused(u16),
     /// The deadline was harmless.
     Alive,
-    /// The delay of its answer is over: it is to be worked on.
+    /// The delay of the response is over, and it is to be sent.
     Due,
 }
 
@@ -122,7 +122,7 @@ pub(super) enum Late {
 pub(super) struct Driven {
     /// Its state.
     pub(super) progress: Progress,
-    /// The reply to its request. A response has been written already; the rest is to be served.
+    /// Reply to its request. A response is already on its way; the other replies are to be served.
     pub(super) reply: Option<Reply>,
     /// Bytes read from it.
     pub(super) read: usize,
@@ -172,20 +172,20 @@ impl Connection {
         }
     }
 
-    /// Returns whether it may be closed for another: no byte of a request has arrived, nothing is
-    /// readable, and no response is awaited.
+    /// Returns whether the connection may be closed for another: no byte of a request has arrived,
+    /// nothing is readable, and no response is awaited.
     pub(super) fn is_idle(&self) -> bool {
         !self.queued && self.phase == Phase::Receiving && self.conversation.is_silent()
     }
 
-    /// Gives it a spare place: it has one request answered.
+    /// Moves the connection to a spare place, where one request is answered.
     pub(super) fn make_spare(&mut self) {
         self.is_spare = true;
         self.conversation.end_after_next();
     }
 
-    /// Returns whether it may be closed for another if none is idle: its request, or its peer's
-    /// reading, makes no progress.
+    /// Returns whether the connection may be closed for another if none is idle: its request, or
+    /// the reading of its peer, makes no progress.
     pub(super) fn has_stalled(&self, now: Instant) -> bool {
         let under_way = match self.phase {
             Phase::Receiving => !self.conversation.is_silent(),
@@ -222,12 +222,12 @@ impl Connection {
         }
     }
 
-    /// Returns whether everything is sent, so that nothing is lost if it is closed.
+    /// Returns whether everything is sent, so that closing loses nothing.
     pub(super) fn is_lingering(&self) -> bool {
         self.phase == Phase::Lingering
     }
 
-    /// Its deadline is past.
+    /// Acts on a passed deadline.
     pub(super) fn time_out(&mut self, now: Instant) -> Late {
         let response = match self.phase {
             Phase::Delayed(then) => {
@@ -238,7 +238,7 @@ impl Connection {
                 Response::error(408, "the request took too long")
             }
             Phase::Asking => Response::error(503, "no answer in time: the outcome is unknown"),
-            // Nothing is left to be written unless the peer has not read for long.
+            // Output is left only if the peer has not read for long.
             Phase::Following if self.output.is_empty() => {
                 self.output.extend_from_slice(events::COMMENT.as_bytes());
                 self.progress_begins(now);
@@ -251,7 +251,7 @@ impl Connection {
         Late::Refused(response.status)
     }
 
-    /// Says why there is no more for this peer, and then closes.
+    /// Sends a last response, then closes.
     pub(super) fn refuse(&mut self, response: &Response, now: Instant) {
         self.conversation.refuse(response, &mut self.output);
         self.send(Then::Close, now);
@@ -274,12 +274,12 @@ impl Connection {
         self.deadline = now + Span::from_secs(HTTP_FOLLOWER_COMMENT_S);
     }
 
-    /// Tells a follower something. Whether it keeps up.
+    /// Appends a message for a follower. Returns whether the follower keeps up.
     pub(super) fn tell(&mut self, message: &str, now: Instant) -> bool {
         if self.unsent() == 0 {
             self.progress_begins(now);
         }
-        // What is sent goes in pieces that are worth the copying.
+        // Sent bytes are dropped in pieces that are worth the copying.
         if self.sent > self.output.len() / 2 {
             self.output.drain(..self.sent);
             self.sent = 0;
@@ -301,7 +301,7 @@ impl Connection {
         self.output.len() - self.sent
     }
 
-    /// The server stops. Whether there is an answer to be sent first.
+    /// Prepares for the stop of the server. Returns whether a response is to be sent first.
     pub(super) fn stop(&mut self) -> bool {
         self.hurried = true;
         match &mut self.phase {
@@ -313,13 +313,13 @@ impl Connection {
                 *then = Then::Close;
                 true
             }
-            // A change in progress is finished before the end, and its requester is answered.
+            // A change in progress is finished first, and its requester is answered.
             Phase::Asking => true,
             _ => false,
         }
     }
 
-    /// Does what can be done without waiting: at most one request is answered. `number` is random.
+    /// Works until the socket blocks or one request is answered. `number` is random.
     pub(super) fn drive(
         &mut self,
         rules: &HttpRules,
@@ -335,7 +335,7 @@ impl Connection {
         };
         let mut driven = Driven::GONE;
         let progress = self.advance(&guard, context, number, scratch, &mut driven);
-        // An error of the socket is its end, whatever it was.
+        // Any error of the socket ends the connection.
         driven.progress = progress.unwrap_or(Progress::Gone);
         driven
     }
@@ -432,14 +432,14 @@ impl Connection {
         self.conversation.take(bytes);
     }
 
-    /// A request begins, or is awaited: both may take so long.
+    /// Begins to await a request. Waiting and receiving have the same time limit.
     fn receive(&mut self, now: Instant) {
         self.phase = Phase::Receiving;
         self.deadline = now + Span::from_secs(HTTP_REQUEST_S_MAX);
         self.progress_begins(now);
     }
 
-    /// Begins to send a response. Each guess of a token has to wait.
+    /// Begins to send a response. One to a wrong token is delayed, so that guessing takes long.
     fn respond(&mut self, response: Response, now: Instant, driven: &mut Driven) {
         let close = self.conversation.respond(&response, &mut self.output) || self.hurried;
         self.send(if close { Then::Close } else { Then::Next }, now);
@@ -469,7 +469,7 @@ impl Connection {
         Ok(())
     }
 
-    /// Hands the output to the kernel. Whether it has taken all of it.
+    /// Writes the output. Returns whether the kernel has taken all of it.
     fn flush(&mut self, now: Instant) -> io::Result<bool> {
         while self.sent < self.output.len() {
             match self.stream.write(&self.output[self.sent..]) {
@@ -485,7 +485,7 @@ impl Connection {
                 },
             }
         }
-        // The memory goes with it: a kept connection holds none.
+        // The memory is freed: a kept connection holds none.
         (self.output, self.sent) = (Vec::new(), 0);
         Ok(true)
     }
