@@ -47,6 +47,7 @@ mod escape;
     allow(dead_code, reason = "the agent uses the rest")
 )]
 mod files;
+#[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub mod fuzzing;
 #[doc(hidden)]

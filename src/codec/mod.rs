@@ -24,6 +24,7 @@
 pub mod ak;
 pub mod error;
 pub mod frame;
+#[cfg(any(test, fuzzing))]
 pub mod fuzzing;
 pub mod message;
 

@@ -94,7 +94,6 @@ pub fn session(data: &[u8]) {
             }
         }
         world.settle();
-        #[cfg(any(test, fuzzing))]
         world.core.assert_invariants();
     }
 }

@@ -11,6 +11,7 @@
 //! repeating them changes nothing. While the store is unavailable the replay buffer lies beside them
 //! (`recent.rs`).
 
+#[cfg(any(test, fuzzing))]
 pub mod fuzzing;
 mod node;
 mod numbers;
