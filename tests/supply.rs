@@ -1,6 +1,6 @@
 //! Dependencies: no async runtime, no copyleft, nothing that is not in the lock file.
 //!
-//! The rules stand in `deny.toml`, for `cargo deny check` as well. This test needs no tool besides cargo.
+//! `deny.toml` holds the rules, also for `cargo deny check`. This test needs no tool besides cargo.
 //! All packages in the lock file are checked for runtimes, even those of unused features; licences are
 //! checked for everything that is built on this machine with all features, tests and benches.
 
