@@ -300,7 +300,7 @@ fn no_arrow_points_up() {
 }
 
 #[test]
-fn the_reading_finds_what_it_is_to_find() {
+fn the_reader_finds_names_and_rooms() {
     assert_eq!(named("use crate::store::op::{Op, Outcome};"), ["store::op"]);
     assert_eq!(named("use crate::{ids, reactor};"), ["ids", "reactor"]);
     assert_eq!(

@@ -24,7 +24,7 @@ fn heard(host: &mut Socket) -> Option<usize> {
 }
 
 #[test]
-fn without_a_descriptor_the_oldest_is_told_and_the_others_come_in_later() {
+fn no_descriptors_closes_the_oldest_waiting() {
     let maximum = getrlimit(Resource::Nofile).maximum;
     assert!(maximum.is_none_or(|maximum| maximum >= DESCRIPTORS));
     let limit = Rlimit {

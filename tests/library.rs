@@ -110,7 +110,7 @@ fn until(mut right: impl FnMut() -> bool) {
 }
 
 #[test]
-fn a_host_is_alive_from_its_first_message_to_its_close() {
+fn a_host_is_online_until_it_closes() {
     let dir = tempfile::tempdir().unwrap();
     let server = run(config(dir.path()));
     let events = server.handle.events();
@@ -170,7 +170,7 @@ fn a_report_is_acknowledged_once_it_is_stored() {
 }
 
 #[test]
-fn a_new_configuration_is_taken_without_a_restart() {
+fn a_configuration_reload_takes_effect() {
     let dir = tempfile::tempdir().unwrap();
     let server = run(config(dir.path()));
     let mut news = config(dir.path());
@@ -211,7 +211,7 @@ fn a_server_can_be_turned_inside_another_loop() {
 }
 
 #[test]
-fn what_cannot_be_bound_or_opened_names_its_key() {
+fn a_failed_start_names_its_key() {
     let dir = tempfile::tempdir().unwrap();
     let first = Server::bind(config(dir.path())).unwrap();
     let in_use = Server::bind(config(dir.path())).unwrap_err().to_string();
@@ -225,7 +225,7 @@ fn what_cannot_be_bound_or_opened_names_its_key() {
 }
 
 #[test]
-fn a_spool_in_use_is_known_before_anything_is_served() {
+fn a_spool_in_use_fails_at_the_start() {
     let dir = tempfile::tempdir().unwrap();
     let held = Server::bind(config(dir.path())).unwrap();
     let mut second = config(dir.path());

@@ -152,7 +152,7 @@ fn storms_end_with_everyone_knowing_the_same() {
 }
 
 #[test]
-fn old_clients_run_each_command_exactly_once_where_nothing_fails() {
+fn old_clients_run_each_command_once() {
     for seed in SEEDS {
         let (_, counts) = run_as(seed, World::run_calmly);
         let ran = counts.get("commands run by old clients");
@@ -166,7 +166,7 @@ fn the_seed_says_it_all() {
 }
 
 #[test]
-fn no_end_of_an_old_connection_touches_a_newer_one() {
+fn an_old_connection_ends_no_newer_session() {
     let (mut done, mut replaced) = (0, 0);
     let first = number("ANTHILL_SEED").unwrap_or(0);
     for seed in first.. {

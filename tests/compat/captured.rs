@@ -484,7 +484,7 @@ fn cases() -> Vec<Case> {
 }
 
 #[test]
-fn the_older_fleet_is_served_as_it_was_meant_to_be() {
+fn captured_messages_leave_the_same_keys() {
     // Each case has a server of its own and begins from nothing, so that they can go side by side.
     let cases = cases();
     thread::scope(|scope| {
@@ -500,7 +500,7 @@ fn the_older_fleet_is_served_as_it_was_meant_to_be() {
 }
 
 #[test]
-fn every_case_that_ends_otherwise_is_accounted_for() {
+fn each_deviation_is_listed() {
     let cases = cases();
     let names: BTreeSet<&str> = cases.iter().map(|case| case.name.as_str()).collect();
     assert_eq!((cases.len(), names.len()), (118, 118));

@@ -155,7 +155,7 @@ fn serve(redis: &Redis, on_done: &str) -> Anthill {
 }
 
 #[test]
-fn a_task_of_three_commands_from_its_key_to_its_end() {
+fn a_task_runs_from_key_to_end() {
     for on_done in ["keep", "clear"] {
         let redis = Redis::start(&[]);
         let anthill = serve(&redis, on_done);
@@ -195,7 +195,7 @@ fn a_task_of_three_commands_from_its_key_to_its_end() {
 }
 
 #[test]
-fn two_clients_at_work_on_one_task_have_keys_of_their_own() {
+fn two_clients_keep_separate_keys() {
     for on_done in ["keep", "clear"] {
         let redis = Redis::start(&[]);
         let anthill = serve(&redis, on_done);
@@ -276,7 +276,7 @@ fn a_busy_client_runs_a_key_once_for_each_copy() {
 }
 
 #[test]
-fn a_host_at_work_may_be_silent_for_longer_than_the_timeout() {
+fn a_busy_host_may_be_silent() {
     let redis = Redis::start(&[]);
     let anthill = serve(&redis, "clear");
     let client = OldClient::start(ONE, &anthill, &redis);
@@ -340,7 +340,7 @@ fn a_host_without_a_book_is_no_longer_at_work() {
 }
 
 #[test]
-fn console_lines_and_damaged_datagrams_change_nothing() {
+fn console_lines_and_damage_change_nothing() {
     let redis = Redis::start(&[]);
     let anthill = serve(&redis, "keep");
     let client = OldClient::start(ONE, &anthill, &redis);

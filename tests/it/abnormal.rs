@@ -4,10 +4,10 @@
 use super::support::{BEAT_ASKING, Home, Host, little, on_both_stores, until_so};
 
 on_both_stores! {
-    bodies_and_lengths,
-    a_first_message_that_is_none,
-    only_its_own_connection,
-    hostile_text_in_the_log,
+    invalid_bodies_and_lengths_close,
+    an_invalid_first_message_is_counted,
+    invalid_data_ends_only_its_connection,
+    hostile_text_is_escaped_in_the_log,
 }
 
 /// Invalid messages, the kind under which each is counted, and its text in the log.
@@ -55,7 +55,7 @@ fn abnormal() -> Vec<(Vec<u8>, &'static str, &'static str)> {
     bodies.into_iter().chain(lengths).collect()
 }
 
-fn bodies_and_lengths(home: Home) {
+fn invalid_bodies_and_lengths_close(home: Home) {
     let server = home.start();
     let mut neighbour = Host::online(server.tcp, "127.0.2.250");
     for (number, (bytes, kind, words)) in abnormal().into_iter().enumerate() {
@@ -81,7 +81,7 @@ fn bodies_and_lengths(home: Home) {
     assert_eq!(offlines, abnormal().len() as u64);
 }
 
-fn a_first_message_that_is_none(home: Home) {
+fn an_invalid_first_message_is_counted(home: Home) {
     let server = home.start();
     let sent: [&[u8]; 4] = [
         &[0; 4],
@@ -107,7 +107,7 @@ fn a_first_message_that_is_none(home: Home) {
     assert_eq!(server.metric("anthill_onlines_total"), 0);
 }
 
-fn only_its_own_connection(home: Home) {
+fn invalid_data_ends_only_its_connection(home: Home) {
     let server = home.start();
     let mut good = Host::online(server.tcp, "127.0.2.1");
     let mut bad = Host::online(server.tcp, "127.0.2.1");
@@ -121,7 +121,7 @@ fn only_its_own_connection(home: Home) {
     Host::online(server.tcp, "127.0.2.1");
 }
 
-fn hostile_text_in_the_log(home: Home) {
+fn hostile_text_is_escaped_in_the_log(home: Home) {
     let server = home.start();
     let mut host = Host::connect(server.tcp, "127.0.2.1");
     host.say("{\"flag\":\"\\u001b[31m\\nforged\\u202e\"}".as_bytes());

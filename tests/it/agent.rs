@@ -172,7 +172,7 @@ fn lines(path: &Path) -> usize {
 }
 
 #[test]
-fn it_beats_and_says_what_the_host_is_and_comes_back() {
+fn it_beats_reports_facts_and_reconnects() {
     let stage = Stage::new();
     let _agent = stage.start(&json!([]), &["--push", "--interval", "0.1"]);
     let mut server = stage.welcome();
@@ -199,7 +199,7 @@ fn it_beats_and_says_what_the_host_is_and_comes_back() {
 }
 
 #[test]
-fn a_task_by_datagram_and_one_by_push_are_run_once() {
+fn repeated_datagrams_and_pushes_run_once() {
     let stage = Stage::new();
     let marks = stage.path("marks");
     let mark = format!("echo x >> {}", marks.display());
@@ -245,7 +245,7 @@ fn a_task_by_datagram_and_one_by_push_are_run_once() {
 }
 
 #[test]
-fn killed_at_work_it_tells_so_and_does_not_begin_again() {
+fn a_killed_agent_reports_the_task_as_lost() {
     let stage = Stage::new();
     let marks = stage.path("marks");
     let slow = format!("echo $$ >> {}; sleep 1000", marks.display());
@@ -322,7 +322,7 @@ fn pids(path: &Path) -> Vec<String> {
 }
 
 #[test]
-fn a_command_that_detaches_its_processes_ends_with_its_time_and_with_the_agent() {
+fn detached_processes_end_with_their_command() {
     let stage = Stage::new();
     let marks = stage.path("marks");
     // One process in a session of its own, whose parent has ended; one that ignores SIGTERM.
@@ -331,7 +331,7 @@ fn a_command_that_detaches_its_processes_ends_with_its_time_and_with_the_agent()
         marks.display()
     );
     let endless = format!("{detach}; true");
-    let allow = json!([{"shell": detach, "timeout_s": 1}, {"shell": endless}]);
+    let allow = json!([{"shell": detach, "timeout_s": 4}, {"shell": endless}]);
     let mut agent = stage.start(&allow, &["--push"]);
     let mut server = stage.welcome();
     server.pushes("AC1");
@@ -389,7 +389,7 @@ fn a_command_that_detaches_its_processes_ends_with_its_time_and_with_the_agent()
 }
 
 #[test]
-fn signals_during_the_start_are_neither_lost_nor_fatal() {
+fn signals_during_the_start_take_effect() {
     let stage = Stage::new();
     let fifo = stage.path("fifo.json");
     let mode = rustix::fs::Mode::from_raw_mode(0o600);
@@ -412,7 +412,7 @@ fn signals_during_the_start_are_neither_lost_nor_fatal() {
 }
 
 #[test]
-fn a_command_out_of_time_and_one_that_says_too_much() {
+fn commands_have_limits_of_time_and_output() {
     let stage = Stage::new();
     let allow = json!([
         {"run": "sleep *", "timeout_s": 0.3},
@@ -461,7 +461,7 @@ fn reports_wait_for_a_server_that_is_away() {
 }
 
 #[test]
-fn without_its_journal_it_beats_and_takes_no_work() {
+fn without_a_journal_it_only_beats() {
     let stage = Stage::new();
     let _agent = stage.start(&json!(["echo *"]), &["--push", "--interval", "0.1"]);
     let mut server = stage.welcome();
@@ -574,7 +574,7 @@ fn wrong_usage_is_status_2_and_one_line() {
 }
 
 #[test]
-fn a_state_directory_has_one_agent_and_a_port_one_owner() {
+fn state_directory_and_port_have_one_owner() {
     let stage = Stage::new();
     let _agent = stage.start(&json!([]), &["--push"]);
     let _server = stage.welcome();
@@ -678,7 +678,7 @@ fn wait_for_end(server: &mut Server) {
 }
 
 #[test]
-fn its_allow_file_is_read_again_when_it_is_told_to() {
+fn sighup_reloads_the_allow_file() {
     let stage = Stage::new();
     let agent = stage.start(&json!(["echo one"]), &["--push", "--interval", "0.1"]);
     let mut server = stage.welcome();

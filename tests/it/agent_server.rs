@@ -13,9 +13,9 @@ use super::support::server::run;
 use super::support::{Home, Server, http, on_both_stores, until, until_so};
 
 on_both_stores! {
-    a_book_is_worked_through_and_shown_to_the_byte,
-    killed_at_work_it_is_lost_and_a_key_that_comes_ten_times_is_run_once,
-    the_server_is_killed_while_the_agent_works,
+    output_is_shown_to_the_byte,
+    a_killed_agent_runs_nothing_twice,
+    an_agent_outlives_a_killed_server,
 }
 
 /// Starts an agent that is named as its state directory is, and waits until it is online.
@@ -95,7 +95,7 @@ fn dispatched(home: &Home, server: &Server, key: &str, host: &str, commands: &[&
     assert_eq!(anthill(home.path(), server, &args).0, Some(0));
 }
 
-fn a_book_is_worked_through_and_shown_to_the_byte(home: Home) {
+fn output_is_shown_to_the_byte(home: Home) {
     let bytes = r"printf '\000\377\033[2Jx\n'; printf '\200' >&2";
     allows(&home, &json!(["echo *", {"shell": bytes}]));
     let server = home.start();
@@ -136,7 +136,7 @@ fn a_book_is_worked_through_and_shown_to_the_byte(home: Home) {
     assert_eq!(status, Some(0), "{text}");
 }
 
-fn killed_at_work_it_is_lost_and_a_key_that_comes_ten_times_is_run_once(mut home: Home) {
+fn a_killed_agent_runs_nothing_twice(mut home: Home) {
     home.set("dispatch.rto_ms", 200);
     let slow = Slow::new(&home);
     allows(&home, &json!(["echo *", {"shell": slow.line}]));
@@ -192,7 +192,7 @@ fn killed_at_work_it_is_lost_and_a_key_that_comes_ten_times_is_run_once(mut home
     assert_eq!(state(&server, "AC1", "web-1")["state"], "lost");
 }
 
-fn the_server_is_killed_while_the_agent_works(mut home: Home) {
+fn an_agent_outlives_a_killed_server(mut home: Home) {
     let slow = Slow::new(&home);
     allows(&home, &json!(["echo *", {"shell": slow.line}]));
     let server = home.start();
@@ -226,7 +226,7 @@ fn the_server_is_killed_while_the_agent_works(mut home: Home) {
 /// A server that takes less than an agent sends must not keep it from all else it has to tell.
 #[cfg(feature = "embedded")]
 #[test]
-fn a_result_that_the_server_does_not_take_costs_its_output_and_nothing_else() {
+fn a_refused_result_costs_only_its_output() {
     let mut home = Home::embedded();
     home.set("limits.result_bytes", 1_000);
     allows(&home, &json!(["echo *", "head -c * /dev/zero"]));
@@ -253,7 +253,7 @@ fn a_result_that_the_server_does_not_take_costs_its_output_and_nothing_else() {
 /// The console's lines reach both kinds of agents; only one that takes pushes has something to tell.
 #[cfg(feature = "embedded")]
 #[test]
-fn a_console_command_is_run_once_and_its_result_is_shown() {
+fn a_console_command_runs_once() {
     let home = Home::embedded();
     let marks = home.path().join("marks");
     let mark = format!("echo x >> {}", marks.display());

@@ -17,9 +17,9 @@ use super::support::server::{lines, program, run};
 use super::support::{Home, PATIENCE, Server, on_both_stores, until, until_so};
 
 on_both_stores! {
-    a_device_is_asked_and_what_it_says_is_shown_and_stored,
-    bad_habits_are_seen_for_what_they_are,
-    devices_come_and_go_by_a_reload,
+    device_replies_are_shown_and_stored,
+    bad_devices_are_recognized,
+    a_reload_adds_and_removes_devices,
 }
 
 /// `anthill ak-sim`, running. Dropped, it is killed.
@@ -108,7 +108,7 @@ fn until_state(server: &Server, device: &str, state: &str) -> Value {
     })
 }
 
-fn a_device_is_asked_and_what_it_says_is_shown_and_stored(mut home: Home) {
+fn device_replies_are_shown_and_stored(mut home: Home) {
     let sim = Sim::start(&home, &[]);
     let fields = json!({"AKON": [{"name": "co", "unit": "ppm"}, {"name": "hc"}, {"name": "no"}]});
     let commands = ["ASTZ", "AKON", "AZZZ"];
@@ -188,7 +188,7 @@ fn a_device_is_asked_and_what_it_says_is_shown_and_stored(mut home: Home) {
     server.stop();
 }
 
-fn bad_habits_are_seen_for_what_they_are(mut home: Home) {
+fn bad_devices_are_recognized(mut home: Home) {
     let sim = Sim::start(&home, &["--bad-habits"]);
     home.set(
         "ak.devices",
@@ -217,7 +217,7 @@ fn bad_habits_are_seen_for_what_they_are(mut home: Home) {
     server.stop();
 }
 
-fn devices_come_and_go_by_a_reload(mut home: Home) {
+fn a_reload_adds_and_removes_devices(mut home: Home) {
     let (one, ones) =
         device(|request, stream| say(stream, &format!("\x02 {} 0 1\x03", code(request))));
     let (two, _) =
@@ -272,7 +272,7 @@ fn only_what_is_allowed_is_sent_byte_for_byte() {
 }
 
 #[test]
-fn a_mute_device_is_down_then_up_again_and_is_not_hammered() {
+fn a_mute_device_is_down_and_not_hammered() {
     let mut home = Home::embedded();
     let mute = Arc::new(std::sync::atomic::AtomicBool::new(true));
     let is_mute = Arc::clone(&mute);
@@ -304,7 +304,7 @@ fn a_mute_device_is_down_then_up_again_and_is_not_hammered() {
 }
 
 #[test]
-fn a_late_answer_is_never_taken_for_another_questions() {
+fn a_late_reply_answers_no_other_request() {
     let mut home = Home::embedded();
     let asked = AtomicUsize::new(0);
     let (addr, _) = device(move |request, stream| {
@@ -338,7 +338,7 @@ fn a_late_answer_is_never_taken_for_another_questions() {
 }
 
 #[test]
-fn what_a_device_says_unasked_is_never_an_answer() {
+fn unrequested_data_is_no_reply() {
     let mut home = Home::embedded();
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let addr = listener.local_addr().expect("its address");
@@ -369,7 +369,7 @@ fn what_a_device_says_unasked_is_never_an_answer() {
 }
 
 #[test]
-fn what_waits_to_be_read_when_a_question_is_due_is_no_answer_to_it() {
+fn data_before_a_request_is_no_reply() {
     const MANY: usize = 64;
     let mut home = Home::embedded();
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
@@ -412,7 +412,7 @@ fn what_waits_to_be_read_when_a_question_is_due_is_no_answer_to_it() {
 }
 
 #[test]
-fn a_device_that_only_refuses_is_stale_and_its_text_is_shown_harmlessly() {
+fn a_refusing_device_is_stale() {
     let mut home = Home::embedded();
     let (busy, _) =
         device(|request, stream| say(stream, &format!("\x02 {} 0 BS\x03", code(request))));
@@ -450,7 +450,7 @@ fn a_device_that_only_refuses_is_stale_and_its_text_is_shown_harmlessly() {
 }
 
 #[test]
-fn a_control_code_needs_control_and_the_error_says_so() {
+fn a_control_code_needs_control() {
     let mut home = Home::embedded();
     let addr = "127.0.0.1:9".parse().unwrap();
     home.set(

@@ -34,7 +34,7 @@ fn number(document: &Value, path: &str) -> f64 {
 }
 
 #[test]
-fn a_steady_load_is_sent_and_answered_and_the_server_is_looked_into() {
+fn a_steady_load_is_sent_and_answered() {
     let home = Home::redis();
     let server = home.start();
     let words = ["--hosts", "20", "--rate", "200", "--seconds", "1"];
@@ -66,7 +66,7 @@ fn a_steady_load_is_sent_and_answered_and_the_server_is_looked_into() {
 }
 
 #[test]
-fn hosts_without_an_id_come_from_an_address_each_and_ask_for_nothing() {
+fn plain_hosts_have_an_address_each() {
     let home = Home::redis();
     let server = home.start();
     let words = [
@@ -86,7 +86,7 @@ fn hosts_without_an_id_come_from_an_address_each_and_ask_for_nothing() {
 }
 
 #[test]
-fn a_flood_keeps_its_pipeline_full_or_pours_where_nothing_is_answered() {
+fn a_flood_fills_its_pipeline() {
     let home = Home::redis();
     let server = home.start();
     let words = ["flood", "--hosts", "10", "--seconds", "0.5"];
@@ -147,7 +147,7 @@ fn connections_come_and_go_or_come_all_at_once() {
 }
 
 #[test]
-fn a_task_goes_to_everybody_and_is_worked_through() {
+fn a_task_goes_to_all_and_is_finished() {
     let home = Home::redis();
     let server = home.start();
     let api = format!("http://{}", server.http);
@@ -178,7 +178,7 @@ fn a_task_goes_to_everybody_and_is_worked_through() {
 }
 
 #[test]
-fn a_task_goes_out_by_datagram_and_is_compared_with_bare_ones() {
+fn datagrams_are_compared_with_bare_ones() {
     let mut home = Home::redis();
     // The port stays taken while this test holds it.
     let kept = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -238,7 +238,7 @@ fn some_leave_at_once_and_the_others_beat_on() {
 }
 
 #[test]
-fn the_server_goes_on_after_each_heap_and_memory_is_looked_at_in_silence() {
+fn memory_is_measured_between_heaps() {
     let home = Home::redis();
     let server = home.start();
     let words = [
@@ -262,7 +262,7 @@ fn the_server_goes_on_after_each_heap_and_memory_is_looked_at_in_silence() {
 }
 
 #[test]
-fn the_floor_is_run_turn_about_and_the_ratios_are_told() {
+fn the_floor_alternates_and_gives_ratios() {
     let home = Home::redis();
     let server = home.start();
     for words in [
@@ -309,7 +309,7 @@ fn the_floor_is_run_turn_about_and_the_ratios_are_told() {
 }
 
 #[test]
-fn time_the_server_hangs_counts_for_every_heartbeat_that_was_due_meanwhile() {
+fn a_stop_counts_for_every_due_heartbeat() {
     let home = Home::redis();
     let server = home.start();
     let tcp = server.tcp.to_string();
@@ -349,7 +349,7 @@ fn time_the_server_hangs_counts_for_every_heartbeat_that_was_due_meanwhile() {
 }
 
 #[test]
-fn a_rate_that_cannot_be_held_ends_in_time_and_is_told() {
+fn an_unreachable_rate_ends_in_time() {
     let home = Home::redis();
     let server = home.start();
     let words = ["--no-replies", "--hosts", "10", "--rate", "100000000"];
@@ -378,7 +378,7 @@ fn a_rate_that_cannot_be_held_ends_in_time_and_is_told() {
 }
 
 #[test]
-fn too_few_descriptors_are_found_out_before_anything_is_opened() {
+fn too_few_descriptors_fail_at_once() {
     let script = "ulimit -n 300 && exec \"$0\" bench --hosts 1000 --server 127.0.0.1:1";
     let output = Command::new("sh")
         .args(["-c", script, env!("CARGO_BIN_EXE_anthill")])
@@ -393,7 +393,7 @@ fn too_few_descriptors_are_found_out_before_anything_is_opened() {
 }
 
 #[test]
-fn what_cannot_be_is_wrong_usage() {
+fn impossible_loads_are_wrong_usage() {
     let home = Home::redis();
     for (words, named) in [
         (&["trickle"][..], "'trickle'"),
@@ -469,7 +469,7 @@ fn what_cannot_be_is_wrong_usage() {
 }
 
 #[test]
-fn nobody_there_is_told_at_once() {
+fn an_absent_server_is_reported_at_once() {
     let home = Home::redis();
     let ended = run(home.path(), &["bench", "--server", "127.0.0.1:1"]);
     assert_eq!(ended.status, Some(1));

@@ -39,7 +39,7 @@ fn messages(server: &Server) -> u64 {
 }
 
 #[test]
-fn a_server_that_dies_in_the_middle_takes_nothing_of_the_report_with_it() {
+fn a_dead_server_leaves_the_report_whole() {
     let home = Home::redis();
     for load in ["steady", "flood", "churn", "storm"] {
         let server = home.start();
@@ -68,7 +68,7 @@ fn a_server_that_dies_in_the_middle_takes_nothing_of_the_report_with_it() {
 }
 
 #[test]
-fn a_server_that_dies_while_a_task_is_worked_through_is_told() {
+fn a_server_death_in_a_task_is_reported() {
     let home = Home::redis();
     let server = home.start();
     // So many commands that there is time.
@@ -85,7 +85,7 @@ fn a_server_that_dies_while_a_task_is_worked_through_is_told() {
 }
 
 #[test]
-fn pairs_that_are_finished_are_told_where_the_server_dies_in_a_later_one() {
+fn finished_pairs_survive_a_server_death() {
     let home = Home::redis();
     let server = home.start();
     let tcp = server.tcp.to_string();
@@ -117,7 +117,7 @@ fn pairs_that_are_finished_are_told_where_the_server_dies_in_a_later_one() {
 }
 
 #[test]
-fn a_signal_ends_the_load_and_what_came_of_it_is_told() {
+fn a_signal_ends_the_load_with_a_report() {
     let home = Home::redis();
     let server = home.start();
     let loads: [(&[&str], _, _, _); 3] = [
@@ -146,7 +146,7 @@ fn a_signal_ends_the_load_and_what_came_of_it_is_told() {
 }
 
 #[test]
-fn two_signals_in_succession_are_one_and_a_server_that_is_held_goes_on() {
+fn two_signals_in_succession_are_one() {
     let home = Home::redis();
     let server = home.start();
     let words = [
@@ -174,7 +174,7 @@ fn two_signals_in_succession_are_one_and_a_server_that_is_held_goes_on() {
 }
 
 #[test]
-fn a_server_that_hangs_for_good_is_not_shown_as_fast() {
+fn a_hung_server_is_not_shown_as_fast() {
     let home = Home::redis();
     let server = home.start();
     let words = ["--hosts", "10", "--rate", "200", "--json"];
@@ -198,7 +198,7 @@ fn a_server_that_hangs_for_good_is_not_shown_as_fast() {
 }
 
 #[test]
-fn the_load_generator_is_not_blamed_for_a_server_that_takes_no_connection() {
+fn refused_connections_blame_the_server() {
     let home = Home::redis();
     let server = home.start();
     let load = ["churn", "--hosts", "5", "--connect-rate", "200", "--json"];
@@ -219,7 +219,7 @@ fn the_load_generator_is_not_blamed_for_a_server_that_takes_no_connection() {
 }
 
 #[test]
-fn a_server_with_room_for_some_is_measured_and_the_others_are_errors() {
+fn hosts_without_room_are_errors() {
     let mut home = Home::redis();
     home.set("limits.connections", 20);
     let server = home.start();
@@ -234,7 +234,7 @@ fn a_server_with_room_for_some_is_measured_and_the_others_are_errors() {
 }
 
 #[test]
-fn who_is_there_and_takes_no_such_hosts_is_not_called_away() {
+fn a_refusing_server_is_not_called_away() {
     let mut home = Home::embedded();
     let keys = home.path().join("keys.json");
     std::fs::write(&keys, format!("{{\"fleet\": \"{}\"}}", "07".repeat(32))).unwrap();

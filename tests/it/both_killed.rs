@@ -143,7 +143,7 @@ fn both_are_killed(arguments: &[&str], found: Found) {
 }
 
 #[test]
-fn redis_without_a_file_found_dead_while_nobody_reports() {
+fn an_idle_server_notices_a_dead_redis() {
     both_are_killed(&[], Found::Idle);
 }
 
@@ -170,7 +170,7 @@ fn redis_that_syncs_always() {
 
 /// An idle server sees at once that Redis is gone, for as long as it has something to lose.
 #[test]
-fn a_dead_redis_is_noticed_between_two_signs_of_life() {
+fn a_dead_redis_is_noticed_between_two_pings() {
     let mut quickest = PATIENCE;
     for _ in 0..5 {
         let mut home = Home::redis();

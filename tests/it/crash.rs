@@ -20,9 +20,9 @@ use super::support::{
 };
 
 on_both_stores! {
-    stopped_for_twice_the_timeout_with_some_really_gone,
-    told_to_end_while_hosts_report,
-    the_wall_clock_jumps,
+    a_long_stop_ends_only_hosts_that_left,
+    a_stop_under_load_loses_no_report,
+    a_jump_of_the_wall_clock_is_harmless,
 }
 
 const HOSTS: usize = 3;
@@ -159,7 +159,7 @@ fn nothing_is_lost_to_kills_in_front_of_a_redis() {
     killed_again_and_again(&Home::redis(), 3);
 }
 
-fn told_to_end_while_hosts_report(home: Home) {
+fn a_stop_under_load_loses_no_report(home: Home) {
     let server = home.start();
     server.until_ready(true);
     let done = until_ended(server, "AC1", |server| {
@@ -174,7 +174,7 @@ fn told_to_end_while_hosts_report(home: Home) {
 
 /// Many hosts send all the while, more than the kernel reports at once; three fall silent, and
 /// three disconnect.
-fn stopped_for_twice_the_timeout_with_some_really_gone(mut home: Home) {
+fn a_long_stop_ends_only_hosts_that_left(mut home: Home) {
     const MANY: usize = 1_100;
     need_descriptors(MANY);
     home.set("heartbeat.timeout_s", 2).set("log.level", "warn");
@@ -245,7 +245,7 @@ fn need_faketime() -> Option<String> {
 
 /// Each life begins at the same moment of the wall clock: it has been set back by all of the life before.
 #[test]
-fn events_are_numbered_anew_by_no_clock_that_is_set_back() {
+fn a_clock_set_back_repeats_no_event_number() {
     let Some(library) = need_faketime() else {
         return;
     };
@@ -270,7 +270,7 @@ fn events_are_numbered_anew_by_no_clock_that_is_set_back() {
     }
 }
 
-fn the_wall_clock_jumps(mut home: Home) {
+fn a_jump_of_the_wall_clock_is_harmless(mut home: Home) {
     let Some(library) = need_faketime() else {
         return;
     };

@@ -101,7 +101,7 @@ impl Calm {
 }
 
 #[test]
-fn ten_thousand_that_say_nothing_or_half_a_frame() {
+fn ten_thousand_silent_or_half_frames() {
     const CROWD: usize = 10_000;
     let _alone = alone();
     need_descriptors(CROWD);
@@ -299,7 +299,7 @@ fn bad_clients_of_every_kind_beside_a_good_one() {
 }
 
 #[test]
-fn peers_that_never_read_take_what_is_allowed_and_no_more() {
+fn peers_that_never_read_stay_in_their_bound() {
     const CROWD: usize = 100;
     let _alone = alone();
     let mut calm = Calm::of(Home::embedded());

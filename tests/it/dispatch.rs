@@ -10,11 +10,11 @@ use super::support::{
 };
 
 on_both_stores!(
-    it_is_sent_four_times_and_no_fifth,
-    damaged_datagrams_are_sent_again_at_once_and_within_the_tries,
-    what_comes_late_counts_and_a_host_without_a_book_is_told_of,
-    results_glued_between_frames_are_kept_to_the_byte,
-    who_is_not_named_learns_nothing,
+    a_dispatch_is_sent_four_times,
+    damaged_datagrams_are_resent_at_once,
+    late_reports_change_the_state,
+    results_between_frames_keep_their_bytes,
+    only_named_hosts_get_the_task,
     a_key_is_used_once,
 );
 
@@ -37,7 +37,7 @@ fn copies(server: &Server, inbox: &Inbox, key: &str, host: &str) -> usize {
     copies
 }
 
-fn it_is_sent_four_times_and_no_fifth(mut home: Home) {
+fn a_dispatch_is_sent_four_times(mut home: Home) {
     let inbox = Inbox::at("127.0.32.1");
     let server = quick(&mut home, &inbox);
     let _silent = Host::online(server.tcp, "127.0.32.1");
@@ -57,7 +57,7 @@ fn it_is_sent_four_times_and_no_fifth(mut home: Home) {
     assert_eq!(server.task_state("AC1", "127.0.32.9"), "offline");
 }
 
-fn damaged_datagrams_are_sent_again_at_once_and_within_the_tries(mut home: Home) {
+fn damaged_datagrams_are_resent_at_once(mut home: Home) {
     let inbox = Inbox::at("127.0.33.1");
     home.set("dispatch.rto_ms", 60_000)
         .set("dispatch.tries", 4)
@@ -93,7 +93,7 @@ fn damaged_datagrams_are_sent_again_at_once_and_within_the_tries(mut home: Home)
     server.until_task("AC1", "127.0.33.1", "answered");
 }
 
-fn what_comes_late_counts_and_a_host_without_a_book_is_told_of(mut home: Home) {
+fn late_reports_change_the_state(mut home: Home) {
     let inbox = Inbox::at("127.0.34.1");
     let server = quick(&mut home, &inbox);
     let mut host = Host::online(server.tcp, "127.0.34.1");
@@ -117,7 +117,7 @@ fn what_comes_late_counts_and_a_host_without_a_book_is_told_of(mut home: Home) {
     assert_eq!(task["hosts"]["127.0.34.1"]["oncall"], json!([]));
 }
 
-fn results_glued_between_frames_are_kept_to_the_byte(home: Home) {
+fn results_between_frames_keep_their_bytes(home: Home) {
     let server = home.start();
     let mut host = Host::online(server.tcp, "127.0.35.1");
     server.dispatch(&json!({"key": "AC1", "commands": {"a": 2, "b": 1}}));
@@ -151,7 +151,7 @@ fn results_glued_between_frames_are_kept_to_the_byte(home: Home) {
     );
 }
 
-fn who_is_not_named_learns_nothing(home: Home) {
+fn only_named_hosts_get_the_task(home: Home) {
     let server = home.start();
     let _named = Host::online(server.tcp, "127.0.36.1");
     let mut other = Host::online(server.tcp, "127.0.36.2");
@@ -224,7 +224,7 @@ fn a_key_is_used_once(home: Home) {
 }
 
 #[test]
-fn the_stream_tells_what_became_of_a_host() {
+fn the_stream_reports_the_end_of_a_delivery() {
     let home = Home::redis();
     let server = home.start();
     let mut host = Host::online(server.tcp, "127.0.40.1");
@@ -298,7 +298,7 @@ fn a_script_waits_for_a_task() {
 }
 
 #[test]
-fn thousands_are_sent_to_while_heartbeats_are_answered() {
+fn a_large_dispatch_delays_no_heartbeat() {
     const HOSTS: u16 = 2_000;
     let mut home = Home::embedded();
     home.set("dispatch.rto_ms", 60_000);

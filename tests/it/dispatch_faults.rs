@@ -8,7 +8,7 @@ use super::support::words::{phase, rcc};
 use super::support::{Home, Host, Inbox, http, on_both_stores, until_so};
 
 #[test]
-fn a_redis_that_comes_back_empty_is_given_the_open_tasks_with_their_books() {
+fn an_emptied_redis_gets_the_open_tasks() {
     let mut home = Home::redis();
     let inbox = Inbox::at("127.0.31.1");
     home.set("store.timeout_ms", 500)
@@ -67,12 +67,12 @@ fn a_redis_that_comes_back_empty_is_given_the_open_tasks_with_their_books() {
 }
 
 on_both_stores!(
-    what_was_sent_is_sent_again_by_the_next_server,
-    what_is_queued_goes_out_after_a_restart,
-    a_dispatch_under_a_kill_is_whole_or_nothing,
+    a_restart_resends_open_deliveries,
+    queued_tasks_go_out_after_a_restart,
+    a_kill_leaves_a_dispatch_whole_or_absent,
 );
 
-fn what_was_sent_is_sent_again_by_the_next_server(mut home: Home) {
+fn a_restart_resends_open_deliveries(mut home: Home) {
     let inbox = Inbox::at("127.0.41.1");
     home.set("dispatch.agent_port", inbox.port())
         .set("dispatch.rto_ms", 100);
@@ -100,7 +100,7 @@ fn what_was_sent_is_sent_again_by_the_next_server(mut home: Home) {
     server.until_task("AC1", "127.0.41.1", "done");
 }
 
-fn what_is_queued_goes_out_after_a_restart(mut home: Home) {
+fn queued_tasks_go_out_after_a_restart(mut home: Home) {
     let inbox = Inbox::at("127.0.42.1");
     home.set("dispatch.agent_port", inbox.port())
         .set("dispatch.rto_ms", 100);
@@ -126,7 +126,7 @@ fn what_is_queued_goes_out_after_a_restart(mut home: Home) {
     assert_eq!(late.next(), "AC1");
 }
 
-fn a_dispatch_under_a_kill_is_whole_or_nothing(home: Home) {
+fn a_kill_leaves_a_dispatch_whole_or_absent(home: Home) {
     let (mut whole, mut nothing) = (0, 0);
     let mut server = home.start();
     for round in 0..12_u64 {
@@ -195,7 +195,7 @@ fn hung(seconds: u64, address: &str) -> (u16, bool) {
 }
 
 #[test]
-fn a_dispatch_that_redis_hangs_under_is_finished_when_it_is_back() {
+fn a_hung_redis_delays_a_dispatch() {
     // Where something else of the server's hung before the task came, it was away already.
     let begun = (1..=10).map(|number| hung(1, &format!("127.0.43.{number}")));
     let mut begun = begun.skip_while(|ended| *ended == (503, false));
@@ -203,7 +203,7 @@ fn a_dispatch_that_redis_hangs_under_is_finished_when_it_is_back() {
 }
 
 #[test]
-fn after_ten_seconds_nobody_knows_and_then_it_is_undone() {
+fn an_unconfirmed_dispatch_is_undone() {
     let (told, there) = hung(11, "127.0.44.1");
     assert_eq!((told, there), (503, false));
 }

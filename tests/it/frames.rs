@@ -6,12 +6,12 @@ use std::net::Shutdown;
 use super::support::{BEAT, Home, Host, big, little, on_both_stores};
 
 on_both_stores! {
-    cut_at_every_byte,
-    cut_at_random_places,
-    glued,
-    big_endian,
-    slash_text_beyond_ascii,
-    nothing_is_sent_to_who_did_not_ask,
+    frames_cut_at_every_byte_are_read,
+    frames_cut_at_random_are_read,
+    frames_sent_together_are_read,
+    big_endian_frames_are_read,
+    slash_text_beyond_ascii_is_read,
+    messages_without_reply_get_none,
 }
 
 /// Number of messages in a stream.
@@ -52,7 +52,7 @@ fn all_answered(host: &mut Host) {
     assert!(reports.iter().copied().eq(wanted(false)), "{reports:?}");
 }
 
-fn cut_at_every_byte(home: Home) {
+fn frames_cut_at_every_byte_are_read(home: Home) {
     let server = home.start();
     let mut host = Host::connect(server.tcp, "127.0.1.1");
     for seq in 0..MESSAGES {
@@ -63,7 +63,7 @@ fn cut_at_every_byte(home: Home) {
     all_answered(&mut host);
 }
 
-fn cut_at_random_places(home: Home) {
+fn frames_cut_at_random_are_read(home: Home) {
     let server = home.start();
     for seed in 0..5 {
         let mut random = fastrand::Rng::with_seed(seed);
@@ -82,7 +82,7 @@ fn cut_at_random_places(home: Home) {
     assert_eq!(server.metric("anthill_messages_total{code=\"ADH33\"}"), 250);
 }
 
-fn glued(home: Home) {
+fn frames_sent_together_are_read(home: Home) {
     let server = home.start();
     let mut host = Host::connect(server.tcp, "127.0.1.1");
     let stream: Vec<u8> = (0..MESSAGES).flat_map(|seq| little(&asking(seq))).collect();
@@ -90,7 +90,7 @@ fn glued(home: Home) {
     all_answered(&mut host);
 }
 
-fn big_endian(home: Home) {
+fn big_endian_frames_are_read(home: Home) {
     let server = home.start();
     let mut host = Host::connect(server.tcp, "127.0.1.1");
     for seq in [0, 2, 3] {
@@ -109,7 +109,7 @@ fn big_endian(home: Home) {
     assert_eq!(neighbour.ask(&asking(0))["ACK"], "keepAlive");
 }
 
-fn slash_text_beyond_ascii(home: Home) {
+fn slash_text_beyond_ascii_is_read(home: Home) {
     let server = home.start();
     for (source, count) in [
         ("127.0.1.1", str::len as fn(&str) -> usize),
@@ -119,7 +119,7 @@ fn slash_text_beyond_ascii(home: Home) {
         let text = "ADH27II/keepGotIt/AC7/echo grün ✓ a/b/[]/['echo grün ✓ a/b', 'naïve']";
         let length = i32::try_from(count(text)).unwrap();
         let frame = [&length.to_le_bytes(), text.as_bytes()].concat();
-        // Alone, then glued to what follows, then cut inside a character.
+        // Alone, then joined to the next frame, then cut inside a character.
         host.send(&frame);
         host.send(&[&frame[..], &little(&asking(0))].concat());
         assert_eq!(host.reply()["seq"], 0);
@@ -146,7 +146,7 @@ fn slash_text_beyond_ascii(home: Home) {
     assert_eq!(server.metric("anthill_messages_total{code=\"ADH27\"}"), 6);
 }
 
-fn nothing_is_sent_to_who_did_not_ask(home: Home) {
+fn messages_without_reply_get_none(home: Home) {
     let server = home.start();
     let mut host = Host::connect(server.tcp, "127.0.1.1");
     let all: [&[u8]; 9] = [

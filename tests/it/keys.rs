@@ -195,7 +195,7 @@ fn messages(server: &Server) -> u64 {
 }
 
 #[test]
-fn a_host_that_proves_its_key_is_heard_and_every_frame_has_a_tag() {
+fn a_proved_session_tags_every_frame() {
     let server = home(&[]).start();
     let mut web = Session::open(server.tcp, "127.0.9.1", WEB_1);
     assert!(server.is_online("web-1"));
@@ -223,7 +223,7 @@ fn a_host_that_proves_its_key_is_heard_and_every_frame_has_a_tag() {
 }
 
 #[test]
-fn nobody_else_gets_in_and_all_are_refused_in_the_same_words() {
+fn all_refusals_use_the_same_words() {
     let server = home(&[]).start();
     let master = Who {
         name: "master",
@@ -412,7 +412,7 @@ fn only_a_proof_replaces_a_session() {
 }
 
 #[test]
-fn plain_hosts_that_fight_over_an_id_keep_out_nobody_who_has_its_key() {
+fn plain_hosts_cannot_block_a_keyed_id() {
     let server = home(&["127.0.9.0/24"]).start();
     let mut holders = Vec::new();
     loop {
@@ -461,7 +461,7 @@ fn networks_may_stay_plain() {
 }
 
 #[test]
-fn new_keys_are_read_and_a_removed_one_ends_its_sessions() {
+fn removing_a_key_ends_its_sessions() {
     let home = home(&["127.0.9.77"]);
     let server = home.start();
     let mut web = Session::open(server.tcp, "127.0.9.1", WEB_1);
@@ -569,7 +569,7 @@ fn half_open_handshakes_keep_no_good_host_out() {
 }
 
 #[test]
-fn strangers_that_fill_the_table_keep_no_good_host_out() {
+fn strangers_cannot_fill_the_table() {
     const ROOM: usize = 40;
     let mut home = home(&[]);
     home.set("heartbeat.first_message_s", 600)
@@ -735,7 +735,7 @@ fn datagrams_are_signed_both_ways() {
 }
 
 #[test]
-fn a_host_with_a_session_reports_on_its_own_tasks_only() {
+fn a_keyed_host_reports_on_its_own_tasks() {
     let server = home(&["127.0.9.9"]).start();
     let mut web = Session::open(
         server.tcp,
@@ -762,7 +762,7 @@ fn a_host_with_a_session_reports_on_its_own_tasks_only() {
 }
 
 #[test]
-fn a_host_held_over_a_restart_is_sent_to_when_it_is_back() {
+fn an_inherited_host_gets_its_task() {
     let mut home = home(&[]);
     home.set("dispatch.rto_ms", 50).set("dispatch.tries", 3);
     let server = home.start();
@@ -790,7 +790,7 @@ fn a_host_held_over_a_restart_is_sent_to_when_it_is_back() {
 }
 
 #[test]
-fn a_server_with_keys_may_listen_anywhere_and_a_wrong_file_is_named() {
+fn a_server_with_keys_may_listen_anywhere() {
     let home = home(&[]);
     home.write_config();
     let check = |words: &[&str]| {
@@ -818,7 +818,7 @@ fn a_server_with_keys_may_listen_anywhere_and_a_wrong_file_is_named() {
 }
 
 #[test]
-fn nothing_is_changed_over_http_without_a_token_where_hosts_prove_keys() {
+fn http_changes_need_a_token_with_keys() {
     let mut home = home(&[]);
     home.set("server.http_write", Value::Null);
     home.write_config();
@@ -932,7 +932,7 @@ fn agent(home: &Home, server: SocketAddr, key: &Bytes, more: &[&str]) -> Agent {
 }
 
 #[test]
-fn an_agent_with_a_key_does_its_work_by_push_and_by_datagram() {
+fn an_agent_with_a_key_works() {
     for (number, more) in [(1, &["--push"][..]), (2, &["--udp", "0"])] {
         let home = home(&[]);
         let server = home.start();
@@ -956,7 +956,7 @@ fn an_agent_with_a_key_does_its_work_by_push_and_by_datagram() {
 }
 
 #[test]
-fn an_agent_takes_nothing_from_a_server_that_has_not_its_key() {
+fn an_agent_distrusts_a_server_without_its_key() {
     let home = home(&[]);
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let _agent = agent(&home, listener.local_addr().unwrap(), &K, &["--push"]);

@@ -15,7 +15,7 @@ const PARTS: u32 = 5;
 const ROUNDS: u32 = 10;
 
 #[test]
-fn a_heartbeat_waits_for_a_small_part_of_a_request_with_many_hosts() {
+fn a_large_request_delays_no_heartbeat() {
     let home = Home::embedded();
     let server = home.start();
     let mut host = Host::online(server.tcp, "127.0.60.2");

@@ -5,12 +5,9 @@ use serde_json::json;
 use super::support::words::{phase, rcc};
 use super::support::{Home, Host, on_both_stores, until_so};
 
-on_both_stores!(
-    the_hosts_of_the_old_name_are_lost_and_its_tasks_go_on,
-    hosts_that_come_to_the_new_name_stay,
-);
+on_both_stores!(a_renamed_node_keeps_its_tasks, hosts_of_the_new_name_stay);
 
-fn the_hosts_of_the_old_name_are_lost_and_its_tasks_go_on(mut home: Home) {
+fn a_renamed_node_keeps_its_tasks(mut home: Home) {
     home.set("server.name", "old").set("heartbeat.timeout_s", 2);
     let server = home.start();
     let mut host = Host::named(server.tcp, "127.0.93.1", "dies");
@@ -50,7 +47,7 @@ fn the_hosts_of_the_old_name_are_lost_and_its_tasks_go_on(mut home: Home) {
     assert_eq!(server.task_state("AC1", "dies"), "done");
 }
 
-fn hosts_that_come_to_the_new_name_stay(mut home: Home) {
+fn hosts_of_the_new_name_stay(mut home: Home) {
     home.set("server.name", "old").set("heartbeat.timeout_s", 3);
     let server = home.start();
     let stays = Host::named(server.tcp, "127.0.94.1", "stays");

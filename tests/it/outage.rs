@@ -66,7 +66,7 @@ fn until_agreed(server: &Server, redis: &Redis, expected: &BTreeSet<String>) {
 }
 
 #[test]
-fn redis_is_killed_under_600_reports_and_the_server_in_the_outage() {
+fn redis_and_server_die_under_600_reports() {
     const HOSTS: usize = 4;
     const EACH: u64 = 150;
     let mut home = durable();
@@ -122,7 +122,7 @@ fn redis_is_killed_under_600_reports_and_the_server_in_the_outage() {
 
 /// Reports wait in the spool, hosts are connected, and there is no work to do for either.
 #[test]
-fn nothing_spins_while_reports_wait_for_a_redis_that_is_dead_or_hangs() {
+fn waiting_reports_use_no_cpu() {
     let mut home = durable();
     let server = home.start();
     let mut host = Host::online(server.tcp, &name(1));
@@ -154,7 +154,7 @@ fn nothing_spins_while_reports_wait_for_a_redis_that_is_dead_or_hangs() {
 }
 
 #[test]
-fn a_redis_that_loses_its_last_seconds_is_given_them_again() {
+fn lost_seconds_of_redis_are_replayed() {
     let mut home = Home::redis();
     home.set("store.timeout_ms", 500);
     let server = home.start();
@@ -231,7 +231,7 @@ fn redis_refuses_to_write_for_now() {
 }
 
 #[test]
-fn the_network_to_redis_hangs_delays_cuts_and_refuses() {
+fn a_failing_network_to_redis_loses_nothing() {
     let redis = Redis::start(&[]);
     let proxy = Proxy::before(redis.port());
     let mut home = Home::at(&proxy.url());
@@ -326,7 +326,7 @@ fn reports_are_written_in_their_order() {
 }
 
 #[test]
-fn a_record_refused_for_good_stops_none_behind_it() {
+fn a_refused_record_blocks_no_other() {
     let mut home = durable();
     let _: String = home
         .store()

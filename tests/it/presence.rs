@@ -6,16 +6,16 @@ use std::time::{Duration, Instant};
 use super::support::{BEAT_ASKING, Home, Host, on_both_stores, until, until_so};
 
 on_both_stores! {
-    several_connections_of_one_address,
-    the_newest_connection_of_a_name,
-    one_name_fought_over,
-    names_that_are_addresses,
-    what_a_host_says_of_itself,
-    both_families_on_one_listener,
-    more_than_half_go_offline,
+    connections_of_one_address_are_one_host,
+    the_newest_connection_of_an_id_wins,
+    a_contested_id_is_quarantined,
+    foreign_addresses_are_no_ids,
+    facts_of_a_host_are_shown,
+    one_listener_serves_ipv4_and_ipv6,
+    more_than_half_offline_is_reported,
 }
 
-fn several_connections_of_one_address(home: Home) {
+fn connections_of_one_address_are_one_host(home: Home) {
     let server = home.start();
     let first = Host::online(server.tcp, "127.0.4.1");
     let mut second = Host::online(server.tcp, "127.0.4.1");
@@ -40,7 +40,7 @@ fn several_connections_of_one_address(home: Home) {
     }
 }
 
-fn the_newest_connection_of_a_name(home: Home) {
+fn the_newest_connection_of_an_id_wins(home: Home) {
     let server = home.start();
     let mut older = Host::named(server.tcp, "127.0.4.1", "web-1");
     let mut newer = Host::named(server.tcp, "127.0.4.2", "web-1");
@@ -67,7 +67,7 @@ fn the_newest_connection_of_a_name(home: Home) {
     }
 }
 
-fn one_name_fought_over(home: Home) {
+fn a_contested_id_is_quarantined(home: Home) {
     let server = home.start();
     let mut holder = Host::named(server.tcp, "127.0.4.1", "web-1");
     for _ in 0..15 {
@@ -99,7 +99,7 @@ fn one_name_fought_over(home: Home) {
     }
 }
 
-fn names_that_are_addresses(home: Home) {
+fn foreign_addresses_are_no_ids(home: Home) {
     let server = home.start();
     for refused in ["127.0.4.2", "::ffff:127.0.4.1", "::1", "a/b", "", "a b"] {
         let mut host = Host::connect(server.tcp, "127.0.4.1");
@@ -118,7 +118,7 @@ fn names_that_are_addresses(home: Home) {
     Host::named(server.tcp, "127.0.4.1", "127.0.4.1");
 }
 
-fn what_a_host_says_of_itself(home: Home) {
+fn facts_of_a_host_are_shown(home: Home) {
     let server = home.start();
     let mut host = Host::connect(server.tcp, "127.0.4.1");
     for name in ["old", "new"] {
@@ -148,7 +148,7 @@ fn what_a_host_says_of_itself(home: Home) {
     }
 }
 
-fn both_families_on_one_listener(mut home: Home) {
+fn one_listener_serves_ipv4_and_ipv6(mut home: Home) {
     home.set("server.tcp", "[::]:0").auth_none();
     let server = home.start();
     let port = server.tcp.port();
@@ -170,7 +170,7 @@ fn both_families_on_one_listener(mut home: Home) {
     }
 }
 
-fn more_than_half_go_offline(mut home: Home) {
+fn more_than_half_offline_is_reported(mut home: Home) {
     let timeout = Duration::from_secs(5);
     home.set("heartbeat.timeout_s", timeout.as_secs());
     let server = home.start();

@@ -10,8 +10,8 @@ use super::support::server::run;
 use super::support::{Home, Server, on_both_stores, until, until_so};
 
 on_both_stores! {
-    targets_are_what_their_ports_are,
-    targets_change_and_go_by_a_reload,
+    targets_follow_their_ports,
+    a_reload_changes_targets,
 }
 
 /// A listener with a full queue, so that connections to it wait in vain. Holds it and the
@@ -63,7 +63,7 @@ fn until_state(server: &Server, target: &str, wanted: &str) -> Value {
     })
 }
 
-fn targets_are_what_their_ports_are(mut home: Home) {
+fn targets_follow_their_ports(mut home: Home) {
     let open = TcpListener::bind("127.0.0.1:0").unwrap();
     let closed = TcpListener::bind("127.0.0.1:0")
         .unwrap()
@@ -142,7 +142,7 @@ fn targets_are_what_their_ports_are(mut home: Home) {
     server.stop();
 }
 
-fn targets_change_and_go_by_a_reload(mut home: Home) {
+fn a_reload_changes_targets(mut home: Home) {
     let open = TcpListener::bind("127.0.0.1:0").unwrap();
     let target = open.local_addr().unwrap().to_string();
     home.set("reach.targets", json!(["127.0.0.1:1", target]))

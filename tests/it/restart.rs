@@ -7,9 +7,9 @@ use super::support::server::run;
 use super::support::{BEAT_ASKING, Home, Host, Redis, Server, on_both_stores, until_so};
 
 on_both_stores! {
-    killed_and_half_of_the_hosts_come_back,
-    stopped_and_started,
-    taken_offline_when_stopped,
+    a_kill_ends_only_hosts_that_stay_away,
+    a_stop_leaves_hosts_to_the_next_start,
+    a_stop_can_take_hosts_offline,
 }
 
 const INVENTORY: &[u8] = br#"{"flag":"ADH56","ACK":"keepRogerThat","reply":true,
@@ -34,7 +34,7 @@ fn offline_as(server: &Server, reason: &str) -> u64 {
     server.metric(&format!("anthill_offlines_total{{reason=\"{reason}\"}}"))
 }
 
-fn killed_and_half_of_the_hosts_come_back(mut home: Home) {
+fn a_kill_ends_only_hosts_that_stay_away(mut home: Home) {
     home.set("heartbeat.timeout_s", 2);
     let server = home.start();
     let hosts = online(&server, 1..=10);
@@ -88,7 +88,7 @@ fn killed_and_half_of_the_hosts_come_back(mut home: Home) {
     server.stop();
 }
 
-fn stopped_and_started(mut home: Home) {
+fn a_stop_leaves_hosts_to_the_next_start(mut home: Home) {
     home.set("heartbeat.timeout_s", 1);
     let server = home.start();
     let hosts = online(&server, 1..=4);
@@ -127,7 +127,7 @@ fn stopped_and_started(mut home: Home) {
     }
 }
 
-fn taken_offline_when_stopped(mut home: Home) {
+fn a_stop_can_take_hosts_offline(mut home: Home) {
     home.set("heartbeat.on_shutdown", "offline");
     let server = home.start();
     let _hosts = online(&server, 1..=4);

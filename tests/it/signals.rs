@@ -11,9 +11,9 @@ use super::support::process::Process;
 use super::support::server::{lines, program};
 use super::support::{BEAT_ASKING, Home, Host, on_both_stores, until, until_so};
 
-on_both_stores! { told_to_end }
+on_both_stores! { stop_signals_end_it_cleanly }
 
-fn told_to_end(home: Home) {
+fn stop_signals_end_it_cleanly(home: Home) {
     for signal in [Signal::TERM, Signal::INT] {
         let mut server = home.start();
         let mut host = Host::online(server.tcp, "127.0.8.1");
@@ -28,7 +28,7 @@ fn told_to_end(home: Home) {
 }
 
 #[test]
-fn told_to_end_while_redis_hangs() {
+fn a_stop_with_a_hung_redis_ends() {
     let mut home = Home::redis();
     home.set("store.timeout_ms", 300);
     let server = home.start();
@@ -109,7 +109,7 @@ fn at_its_configuration(fifo: &Path, text: &[u8], meanwhile: impl FnOnce()) {
 }
 
 #[test]
-fn a_stop_signal_during_the_start_is_a_clean_stop() {
+fn a_stop_signal_during_the_start_is_clean() {
     let home = Home::embedded();
     let text = std::fs::read(home.write_config()).unwrap();
     let fifo = home.path().join("held.json");
@@ -125,7 +125,7 @@ fn a_stop_signal_during_the_start_is_a_clean_stop() {
 }
 
 #[test]
-fn a_hangup_during_the_start_reads_the_configuration_again() {
+fn sighup_during_the_start_reloads() {
     let home = Home::embedded();
     let text = std::fs::read(home.write_config()).unwrap();
     let fifo = home.path().join("held.json");
@@ -192,7 +192,7 @@ fn the_log_is_reopened() {
 
 /// The log as JSON: what a host sends, what becomes of it, and one ready line.
 #[test]
-fn the_log_has_fields_and_what_hosts_send() {
+fn the_json_log_has_fields() {
     let mut home = Home::embedded();
     home.set("log.level", "trace").set("log.format", "json");
     let server = home.start();

@@ -155,7 +155,7 @@ fn more_than_there_is_room_for(mut home: Home, says: &str) {
 }
 
 #[test]
-fn a_full_spool_stops_the_reports_and_nothing_else() {
+fn a_full_spool_stops_only_reports() {
     let mut home = Home::redis();
     home.set("store.spool_mb", 1);
     more_than_there_is_room_for(home, "the spool is full");
@@ -193,7 +193,7 @@ impl Drop for SmallDisk {
 }
 
 #[test]
-fn a_full_disk_stops_the_reports_and_nothing_else() {
+fn a_full_disk_stops_only_reports() {
     let dir = tempfile::tempdir().unwrap();
     let Some(disk) = SmallDisk::mount(&dir.path().join("disk")) else {
         return;
@@ -206,7 +206,7 @@ fn a_full_disk_stops_the_reports_and_nothing_else() {
 /// Redis dies with all it had, and the server is killed with a full disk: what Redis confirmed and what the spool took
 /// are both there afterwards.
 #[test]
-fn a_full_disk_and_a_killed_server_lose_nothing_that_redis_had_confirmed() {
+fn a_full_disk_and_a_kill_lose_nothing() {
     const CONFIRMED: u64 = 6;
     let dir = tempfile::tempdir().unwrap();
     let Some(disk) = SmallDisk::mount(&dir.path().join("disk")) else {
@@ -348,7 +348,7 @@ fn a_damaged_record_takes_no_other_with_it() {
 }
 
 #[test]
-fn a_spool_that_somebody_deletes_is_made_anew() {
+fn a_deleted_spool_is_created_again() {
     let mut home = Home::redis();
     home.set("store.timeout_ms", 500);
     let server = home.start();
@@ -378,7 +378,7 @@ fn a_spool_that_somebody_deletes_is_made_anew() {
 }
 
 #[test]
-fn a_spool_that_cannot_be_written_acknowledges_nothing() {
+fn an_unwritable_spool_acknowledges_nothing() {
     let mut home = Home::redis();
     home.set("store.timeout_ms", 500);
     let server = home.start();

@@ -56,7 +56,7 @@ fn a_stopped_server_accuses_nobody(mut home: Home) {
 
 /// Stops and goes on, again and again, mostly while it waits for an answer of Redis.
 #[test]
-fn one_that_stops_and_goes_on_again_and_again_keeps_its_store() {
+fn repeated_stops_keep_the_store() {
     const NAME: &str = "127.0.7.21";
     const COUNT: u64 = 300;
     let redis = Redis::start(&[]);

@@ -160,7 +160,7 @@ fn redis_hangs_for_three_seconds() {
 }
 
 #[test]
-fn keys_of_somebody_else_do_not_hold_up_the_rest() {
+fn foreign_keys_do_not_block_the_rest() {
     let home = Home::redis();
     let redis = home.store();
     let _: String = redis.say(&["SET", "AC1_127.0.6.1_oncall", "a text"]);

@@ -34,7 +34,7 @@ fn pushed(server: &Server, source: &str, id: &str) -> Host {
 }
 
 #[test]
-fn every_feature_works_under_the_documented_user() {
+fn every_feature_works_for_the_documented_user() {
     let (redis, mut home) = documented();
     let inbox = Inbox::at("127.0.91.1");
     home.set("dispatch.agent_port", inbox.port())

@@ -79,7 +79,7 @@ fn settled(
 }
 
 #[test]
-fn all_hosts_come_back_at_once_and_take_no_more_than_before() {
+fn a_reconnect_storm_grows_no_memory() {
     need_descriptors(HOSTS);
     let mut home = Home::redis();
     home.set("log.level", "warn");

@@ -8,9 +8,9 @@ use super::support::{BEAT_ASKING, Home, Host, Server, little, on_both_stores, un
 
 on_both_stores! {
     silence_ends_a_host_on_time,
-    bytes_of_an_unfinished_frame_are_silence,
+    an_unfinished_frame_is_silence,
     a_first_message_must_come_in_time,
-    a_plain_host_at_work_may_be_silent,
+    a_busy_plain_host_may_be_silent,
 }
 
 /// From the last message of a host to its going offline, as the server has it.
@@ -69,7 +69,7 @@ fn silence_ends_a_host_on_time(mut home: Home) {
     }
 }
 
-fn bytes_of_an_unfinished_frame_are_silence(mut home: Home) {
+fn an_unfinished_frame_is_silence(mut home: Home) {
     home.set("heartbeat.timeout_s", 1.2);
     let server = home.start();
     let mut host = Host::online(server.tcp, "127.0.3.1");
@@ -104,7 +104,7 @@ fn a_first_message_must_come_in_time(mut home: Home) {
     assert_eq!(good.ask(BEAT_ASKING)["ACK"], "keepAlive");
 }
 
-fn a_plain_host_at_work_may_be_silent(mut home: Home) {
+fn a_busy_plain_host_may_be_silent(mut home: Home) {
     home.set("heartbeat.timeout_s", 1);
     let server = home.start();
     let received = br#"{"flag":"ADH33","RCC":1,"taskId":"AC9","answerTime":1,"reply":true}"#;

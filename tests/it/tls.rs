@@ -86,7 +86,7 @@ fn an_end_without_a_goodbye_is_an_end() {
 }
 
 #[test]
-fn a_result_of_many_records_arrives_byte_for_byte() {
+fn a_result_of_many_records_arrives_whole() {
     let all = secured(false);
     let mut host = all.host("127.0.9.1", None);
     host.ask(BEAT_ASKING);
@@ -241,7 +241,7 @@ fn openssl_speaks_to_it() {
 }
 
 #[test]
-fn who_speaks_no_tls_is_closed_and_harms_nobody() {
+fn a_plain_connection_is_closed() {
     let all = secured(false);
     let mut good = all.host("127.0.9.1", None);
     good.ask(BEAT_ASKING);
@@ -254,7 +254,7 @@ fn who_speaks_no_tls_is_closed_and_harms_nobody() {
 }
 
 #[test]
-fn half_a_handshake_is_closed_in_time_and_a_storm_of_them_stops_nobody() {
+fn half_handshakes_are_closed_in_time() {
     let all = secured_with(false, |home| {
         home.set("heartbeat.first_message_s", 1.0);
     });
@@ -286,7 +286,7 @@ fn half_a_handshake_is_closed_in_time_and_a_storm_of_them_stops_nobody() {
 }
 
 #[test]
-fn half_handshakes_have_a_common_bound_of_memory() {
+fn half_handshakes_have_a_memory_bound() {
     const COUNT: usize = 500;
     const BYTES_MAX: u64 = 24 * 1024 * 1024;
     let all = secured(false);
@@ -359,7 +359,7 @@ fn records_without_data_stop_no_other_host() {
 }
 
 #[test]
-fn a_new_certificate_is_taken_and_a_bad_one_changes_nothing() {
+fn certificates_reload_and_bad_ones_do_not() {
     let all = secured(false);
     let mut before = all.host("127.0.9.1", None);
     before.ask(BEAT_ASKING);
@@ -397,7 +397,7 @@ fn take_config(all: &Secured) {
 }
 
 #[test]
-fn a_session_ends_with_the_authority_that_let_it_in() {
+fn removing_an_authority_ends_its_sessions() {
     let all = secured(true);
     let other = Authority::new();
     let host = |authority: &Authority, name: &str, source: &str| {
@@ -436,7 +436,7 @@ fn a_session_ends_with_the_authority_that_let_it_in() {
 }
 
 #[test]
-fn sessions_end_when_certificates_begin_or_cease_to_be_demanded() {
+fn changing_the_demand_ends_sessions() {
     let mut all = secured(false);
     let ca = all.home.path().join("ca.pem");
     let mut plain = all.host("127.0.9.1", None);

@@ -47,7 +47,7 @@ fn by_name(server: &Server) -> String {
 const BOTH: [&str; 6] = ["--ca", "ca.pem", "--cert", "web.pem", "--key", "web.key"];
 
 #[test]
-fn a_book_goes_to_the_host_of_a_certificate_and_its_output_comes_back() {
+fn an_agent_with_a_certificate_works() {
     let authority = Authority::new();
     let home = home(&authority, true);
     let server = home.start();
@@ -82,7 +82,7 @@ fn a_book_goes_to_the_host_of_a_certificate_and_its_output_comes_back() {
 }
 
 #[test]
-fn a_host_that_shows_none_is_known_by_its_id() {
+fn a_host_without_certificate_keeps_its_id() {
     let authority = Authority::new();
     let home = home(&authority, false);
     let server = home.start();
@@ -94,7 +94,7 @@ fn a_host_that_shows_none_is_known_by_its_id() {
 }
 
 #[test]
-fn a_handshake_that_fails_is_said_and_tried_again() {
+fn a_failed_handshake_is_retried() {
     let authority = Authority::new();
     let home = home(&authority, true);
     let server = home.start();
@@ -141,7 +141,7 @@ fn a_handshake_that_fails_is_said_and_tried_again() {
 }
 
 #[test]
-fn a_server_that_speaks_no_tls_or_nothing_is_left_and_tried_again() {
+fn a_server_without_tls_is_left_and_retried() {
     let authority = Authority::new();
     let home = home(&authority, false);
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -249,7 +249,7 @@ fn wrong_files_and_flags_are_named() {
 }
 
 #[test]
-fn where_keys_are_demanded_a_certificate_alone_is_not_enough() {
+fn a_certificate_does_not_replace_a_key() {
     let authority = Authority::new();
     let mut home = home(&authority, true);
     let drawn = run(home.path(), &["keygen"]).stdout;

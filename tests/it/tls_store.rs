@@ -18,7 +18,7 @@ fn url(redis: &Redis, ca: &str) -> String {
 }
 
 #[test]
-fn presence_is_kept_in_it_and_it_may_die_and_return() {
+fn a_store_over_tls_outlives_a_restart() {
     let dir = tempfile::tempdir().unwrap();
     let (mut redis, _authority) = redis(dir.path());
     let ca = dir.path().join("ca.pem");
@@ -46,7 +46,7 @@ fn presence_is_kept_in_it_and_it_may_die_and_return() {
 }
 
 #[test]
-fn another_authority_or_another_name_is_said_and_tried_again() {
+fn a_wrong_redis_certificate_is_retried() {
     let dir = tempfile::tempdir().unwrap();
     let (redis, authority) = redis(dir.path());
     let other = Authority::new().file(dir.path(), "other.pem");
@@ -82,7 +82,7 @@ fn a_port_that_speaks_no_tls_is_away() {
 }
 
 #[test]
-fn a_file_that_is_no_authority_is_an_error_of_the_configuration() {
+fn a_wrong_authority_file_is_an_error() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("empty.pem"), "").unwrap();
     for file in ["nowhere.pem", "empty.pem"] {

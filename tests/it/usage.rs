@@ -135,7 +135,7 @@ fn a_failed_start_leaves_no_directories_behind() {
 
 /// A reload is tried first: the ports of the running server are its own.
 #[test]
-fn the_configuration_of_a_running_server_is_good() {
+fn check_config_accepts_a_running_server() {
     let mut home = Home::embedded();
     let server = home.start();
     home.set("server.tcp", server.tcp.to_string());
@@ -190,7 +190,7 @@ fn wrong_flags_are_refused_in_one_line() {
 }
 
 #[test]
-fn a_flag_beats_the_file_and_the_file_the_default() {
+fn flags_beat_the_file_beats_defaults() {
     let home = Home::embedded();
     home.write_config();
     let server = Server::start(home.path(), &["serve", "--store", "embedded:other"], &[]);
@@ -215,7 +215,7 @@ fn a_flag_beats_the_file_and_the_file_the_default() {
 }
 
 #[test]
-fn the_old_servers_configuration_is_taken_as_it_is() {
+fn the_old_configuration_is_accepted() {
     let home = Home::redis();
     // Its TCP port is fixed, so no other test may use the address.
     let [high, low] = (std::process::id() as u16).to_be_bytes();

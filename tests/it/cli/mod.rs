@@ -51,7 +51,7 @@ fn fails(output: &Output, status: i32, words: &[&str]) {
 }
 
 #[test]
-fn wrong_usage_is_status_2_and_one_line_that_names_it() {
+fn wrong_usage_is_status_2_and_one_line() {
     for (args, words) in [
         (&["--bogus"][..], &["'--bogus'", "--store", "--tcp"][..]),
         (
@@ -196,7 +196,7 @@ fn wrong_usage_is_status_2_and_one_line_that_names_it() {
 }
 
 #[test]
-fn the_environment_is_named_where_it_is_wrong_and_an_empty_one_is_none() {
+fn a_wrong_environment_is_named() {
     let output = anthill(&["hosts"]).env("ANTHILL_API", "nonsense").output();
     fails(&output.unwrap(), 2, &["ANTHILL_API", "'nonsense'"]);
     let output = anthill(&["hosts"])
@@ -435,7 +435,7 @@ fn states_and_the_token_go_to_the_server() {
 }
 
 #[test]
-fn what_is_no_good_answer_is_status_1_and_one_line() {
+fn invalid_answers_are_status_1() {
     let cases = [
         (
             http("401 Unauthorized", r#"{"error":"x"}"#),
@@ -484,7 +484,7 @@ fn nobody() -> SocketAddr {
 }
 
 #[test]
-fn a_server_that_is_not_there_is_status_1_and_one_line() {
+fn an_absent_server_is_status_1() {
     let address = nobody();
     let line = format!(
         "anthill: no server at http://{address}: connection refused (is it running? see --api)"
@@ -508,7 +508,7 @@ fn a_reader_that_has_seen_enough_is_no_error() {
 }
 
 #[test]
-fn watching_tells_of_changes_only_and_outlives_an_absence() {
+fn watching_shows_changes_and_outlives_outages() {
     // The server's answers in turn: the same twice, away, then a change that stays.
     let mut asked = 0;
     let address = server(move |_| {
@@ -540,7 +540,7 @@ fn watching_tells_of_changes_only_and_outlives_an_absence() {
 }
 
 #[test]
-fn a_hangup_moves_the_log_to_where_the_file_now_says() {
+fn sighup_moves_the_log_file() {
     let directory = tempfile::tempdir().unwrap();
     let path = |name: &str| directory.path().join(name);
     let configure = |log: serde_json::Value| {

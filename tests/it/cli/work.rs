@@ -59,7 +59,7 @@ fn dispatcher(states: &'static [&'static str]) -> (SocketAddr, Receiver<Request>
 }
 
 #[test]
-fn a_dispatch_says_what_it_is_told_and_shows_what_each_host_is() {
+fn a_dispatch_shows_the_state_of_each_host() {
     let (address, requests) = dispatcher(&[""]);
     let args = [
         "dispatch",
@@ -99,7 +99,7 @@ fn a_dispatch_says_what_it_is_told_and_shows_what_each_host_is() {
 }
 
 #[test]
-fn commands_come_from_a_file_and_hosts_may_be_all() {
+fn commands_come_from_a_file() {
     let (address, requests) = dispatcher(&[""]);
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("tasks");
@@ -121,7 +121,7 @@ fn commands_come_from_a_file_and_hosts_may_be_all() {
 }
 
 #[test]
-fn a_task_that_is_not_taken_is_status_1_and_one_line() {
+fn a_refused_task_is_status_1() {
     for (status, why) in [
         ("400 Bad Request", "nobody is online"),
         ("409 Conflict", "the key was used before"),
@@ -147,7 +147,7 @@ const ALL_DONE: &str = r#""a":{"state":"done","complete":["df -h","uptime"]},"b"
 const ONE_LOST: &str = r#""a":{"state":"done"},"b":{"state":"lost"}"#;
 
 #[test]
-fn waiting_ends_with_0_when_all_are_done_and_with_1_else() {
+fn waiting_ends_with_0_only_if_all_are_done() {
     let args = ["dispatch", "AC1", "--task", "a", "--wait"];
     let (address, _requests) = dispatcher(&[AT_WORK, AT_WORK, ALL_DONE]);
     let output = asking(address, &args).output().unwrap();
@@ -186,7 +186,7 @@ fn waiting_ends_with_0_when_all_are_done_and_with_1_else() {
 }
 
 #[test]
-fn waiting_for_json_prints_the_task_as_it_ended_and_nothing_else() {
+fn waiting_for_json_prints_one_document() {
     for (states, status) in [(&[AT_WORK, ALL_DONE][..], 0), (&[AT_WORK, ONE_LOST], 1)] {
         let states: &'static [&'static str] = states.to_vec().leak();
         let (address, _requests) = dispatcher(states);
@@ -201,7 +201,7 @@ fn waiting_for_json_prints_the_task_as_it_ended_and_nothing_else() {
 }
 
 #[test]
-fn waiting_for_so_long_ends_with_1_and_how_things_stand() {
+fn a_wait_that_times_out_ends_with_1() {
     let (address, _requests) = dispatcher(&[AT_WORK]);
     let args = ["dispatch", "AC1", "--task", "a", "--wait=0.2", "--json"];
     let output = asking(address, &args).output().unwrap();
@@ -270,7 +270,7 @@ fn tasks_are_shown_from_all_pages() {
 }
 
 #[test]
-fn a_task_is_shown_with_its_results_from_all_pages() {
+fn a_task_is_shown_from_all_pages() {
     let address = server(|request| {
         let (hosts, next) = if request.target.contains("cursor=") {
             (r#""b":{"state":"sent"}"#, "null")
@@ -336,7 +336,7 @@ fn console(address: SocketAddr, lines: &str) -> Output {
 }
 
 #[test]
-fn a_host_that_was_never_seen_is_refused_before_anything_is_sent() {
+fn an_unknown_host_is_refused_before_sending() {
     for command in [&["dispatch", "AC1", "--task", "a"][..], &["run", "a"]] {
         let (address, requests) = dispatcher(&[ALL_DONE]);
         let args = [command, &["--host", "web-10", "--host", "wbe-10"]].concat();
@@ -483,7 +483,7 @@ fn an_output_is_printed_whole_and_as_it_is() {
 }
 
 #[test]
-fn a_task_is_narrowed_to_what_failed_and_to_a_host() {
+fn a_task_is_filtered_by_state_and_host() {
     let address = server(one_failed);
     let shown = |more: &[&str]| {
         let args = [&["task", "AC1", "--json"], more].concat();
@@ -606,7 +606,7 @@ fn events_are_shown_and_followed_by_name() {
 }
 
 #[test]
-fn colour_is_for_terminals_and_for_those_who_ask() {
+fn colour_is_for_terminals_or_on_request() {
     let address = server(|request| fleet(&request.target));
     let shown = |more: &[&str]| {
         let args = [&["hosts"], more].concat();
@@ -620,7 +620,7 @@ fn colour_is_for_terminals_and_for_those_who_ask() {
 }
 
 #[test]
-fn the_console_sends_lines_and_shows_who_answers() {
+fn the_console_shows_which_hosts_answer() {
     let (posted, requests) = channel();
     let mut looks = 0;
     let address = server(move |request| {
@@ -677,7 +677,7 @@ fn the_console_sends_lines_and_shows_who_answers() {
 }
 
 #[test]
-fn the_console_outlives_errors_and_tells_a_script_of_them() {
+fn the_console_outlives_errors() {
     let address = server(|request| match request.target.as_str() {
         "/v1/commands" => {
             assert!(request.body.contains(r#""hosts":null"#), "{}", request.body);
@@ -712,7 +712,7 @@ fn the_console_outlives_errors_and_tells_a_script_of_them() {
 }
 
 #[test]
-fn a_line_that_does_not_say_where_it_goes_goes_nowhere() {
+fn a_line_without_a_target_is_refused() {
     let address = server(|request| {
         assert_ne!(request.method, "POST", "{}", request.body);
         match request.target.as_str() {
