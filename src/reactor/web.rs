@@ -75,7 +75,7 @@ pub struct Web {
     stats: WebStats,
 }
 
-/// Counters and gauges of HTTP. [`Measured::METRICS`] says what each of them counts.
+/// Counters and gauges of HTTP. Its table `METRICS` says what each of them counts.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct WebStats {
     pub connections: u64,
