@@ -1,5 +1,7 @@
 //! The context of one step: the time, the effects, and the values that all parts use.
 
+use std::fmt::Display;
+
 use crate::codec::message::{Flag, Reply, Word};
 use crate::ids::ConnId;
 use crate::store::op::Stamp;
@@ -117,13 +119,13 @@ impl Ctx<'_> {
         &mut self,
         level: log::Level,
         what: &'static str,
-        who: impl Into<String>,
+        who: impl Display,
         text: impl Into<String>,
     ) {
         self.fx.push(Effect::Log(Note {
             level,
             what,
-            who: who.into(),
+            who: who.to_string(),
             text: text.into(),
         }));
     }

@@ -89,6 +89,8 @@ pub struct Core {
     pub(super) auth: Auth,
     pub(super) env: Env,
     pub(super) cache: DeadlineCache,
+    #[cfg(debug_assertions)]
+    pub(super) unchecked_steps: usize,
 }
 
 impl Core {
@@ -109,6 +111,8 @@ impl Core {
                 stopping: false,
             },
             cache: DeadlineCache::default(),
+            #[cfg(debug_assertions)]
+            unchecked_steps: 0,
         }
     }
 
@@ -116,8 +120,7 @@ impl Core {
     /// without a key.
     #[must_use]
     pub fn with_keys(mut self, access: Access, nonces: Nonces) -> Self {
-        self.auth.keys.access = access;
-        self.auth.keys.nonces = Some(nonces);
+        self.auth = Auth::new(access, nonces);
         self
     }
 
@@ -139,13 +142,16 @@ impl Core {
     pub fn handle(&mut self, at: Moment, input: Input<'_>, fx: &mut Effects) -> Flow {
         if let Input::Message { conn, incoming } = &input
             && matches!(incoming.message, Message::Heartbeat)
-            && self.fleet.sessions.is_unwatched(*conn)
+            && self.fleet.is_unwatched(*conn)
             && !self.env.stopping
         {
             self.heartbeat(at, *conn, incoming.ask, fx);
             return Flow::Taken;
         }
-        self.step(at, fx).handle(input)
+        let flow = self.step(at, fx).handle(input);
+        #[cfg(debug_assertions)]
+        self.sweep_invariants();
+        flow
     }
 
     /// Handles a heartbeat of a known host: nearly all messages are this. It touches the session's
@@ -168,7 +174,7 @@ impl Core {
 
     /// Prefetches the row of a connection that may be about to send a message.
     pub fn expect(&self, conn: ConnId) {
-        self.fleet.sessions.expect(conn);
+        self.fleet.expect(conn);
     }
 
     /// Does what is due at `judge`, the horizon (never later than `at.now`), and returns the next
@@ -182,6 +188,8 @@ impl Core {
             return next;
         }
         self.step(at, fx).tick(judge);
+        #[cfg(debug_assertions)]
+        self.sweep_invariants();
         let next = self.next_deadline(judge);
         // The next tick may resume a paused connection.
         if self.outbox.writes.waiting.is_empty() {
@@ -191,17 +199,11 @@ impl Core {
     }
 
     fn next_deadline(&self, judge: Instant) -> Option<Instant> {
-        let inherited = self
-            .fleet
-            .inherited
-            .deadline
-            .filter(|_| self.fleet.inherited.lease_clear);
         let soonest = [
-            self.fleet.wheel.next(),
+            self.fleet.deadline(),
             self.outbox.seen_due,
             self.outbox.audit_due,
             self.outbox.writes.sweep.again,
-            inherited,
             self.tasks.tries.next(),
             self.tasks.table.next_look(),
             self.tasks.commands.deadline(),
@@ -339,7 +341,7 @@ impl Core {
 
     /// Returns unused memory to the allocator.
     pub fn tidy(&mut self) {
-        self.fleet.due.shrink_to_fit();
+        self.fleet.trim();
         self.tasks.due.shrink_to_fit();
         self.outbox.writes.tidy();
     }
@@ -396,12 +398,12 @@ impl Core {
     #[must_use]
     pub fn stats(&self) -> Stats {
         Stats {
-            hosts_known: self.fleet.hosts.len() as u64,
-            sessions: self.fleet.sessions.len() as u64,
+            hosts_known: self.fleet.hosts_len() as u64,
+            sessions: self.fleet.sessions_len() as u64,
             hosts_at_work: (self.tasks.work.len() + self.tasks.table.recipients_working()) as u64,
-            ids_contested: self.fleet.quarantine.len() as u64,
-            challenges: self.auth.keys.len().0 as u64,
-            keyed_sessions: self.auth.keys.len().1 as u64,
+            ids_contested: self.fleet.contested_len() as u64,
+            challenges: self.auth.len().0 as u64,
+            keyed_sessions: self.auth.len().1 as u64,
             reports_waiting: self.outbox.writes.reports_waiting as u64,
             report_bytes_waiting: self.outbox.writes.report_bytes_waiting as u64,
             presence_behind: self.outbox.writes.hosts_behind() as u64,

@@ -11,7 +11,7 @@ pub mod core;
 mod deadline_cache;
 pub mod effect;
 mod fleet;
-#[cfg(any(test, fuzzing))]
+#[cfg(any(test, fuzzing, debug_assertions))]
 mod invariants;
 mod outbox;
 pub mod outside;

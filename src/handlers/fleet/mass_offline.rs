@@ -11,7 +11,7 @@ const BUCKETS: u64 = 32;
 
 /// The count, and when it was last told.
 #[derive(Clone, Debug)]
-pub struct Mass {
+pub struct MassOffline {
     window: Span,
     /// Span of a bucket, in nanoseconds.
     width: u64,
@@ -23,7 +23,7 @@ pub struct Mass {
     told: Option<Instant>,
 }
 
-impl Mass {
+impl MassOffline {
     /// Creates an empty count; `window` is the timeout.
     #[must_use]
     pub fn new(window: Span) -> Self {
@@ -38,7 +38,7 @@ impl Mass {
     }
 
     /// A host has gone, leaving `online` behind. The count so far, if this is the moment to tell.
-    pub fn gone(&mut self, now: Instant, online: u64) -> Option<u64> {
+    pub fn record_offline(&mut self, now: Instant, online: u64) -> Option<u64> {
         self.turn(now);
         self.buckets[(self.newest % BUCKETS) as usize] += 1;
         self.sum += 1;
@@ -53,7 +53,7 @@ impl Mass {
     }
 
     /// A host that had gone at `gone` is back.
-    pub fn back(&mut self, now: Instant, gone: Instant) {
+    pub fn record_online(&mut self, now: Instant, gone: Instant) {
         self.turn(now);
         let bucket = self.number(gone);
         if bucket + BUCKETS > self.newest && bucket <= self.newest {
@@ -97,34 +97,34 @@ mod tests {
 
     #[test]
     fn it_is_told_once_when_the_half_is_passed() {
-        let mut mass = Mass::new(WINDOW);
+        let mut mass = MassOffline::new(WINDOW);
         let told: Vec<u64> = (0..40)
-            .filter_map(|i| mass.gone(at(100 + i / 10), 39 - i))
+            .filter_map(|i| mass.record_offline(at(100 + i / 10), 39 - i))
             .collect();
         assert_eq!(told, [21], "of 40, the 21st is more than half");
     }
 
     #[test]
     fn nineteen_hosts_are_no_mass_and_slow_losses_are_none_either() {
-        let mut mass = Mass::new(WINDOW);
-        assert!((0..19).all(|i| mass.gone(at(100), 18 - i).is_none()));
-        let mut mass = Mass::new(WINDOW);
-        assert!((0..40).all(|i| mass.gone(at(100 + 10 * i), 39 - i).is_none()));
+        let mut mass = MassOffline::new(WINDOW);
+        assert!((0..19).all(|i| mass.record_offline(at(100), 18 - i).is_none()));
+        let mut mass = MassOffline::new(WINDOW);
+        assert!((0..40).all(|i| mass.record_offline(at(100 + 10 * i), 39 - i).is_none()));
     }
 
     #[test]
     fn one_host_that_comes_and_goes_is_one_host() {
-        let mut mass = Mass::new(WINDOW);
+        let mut mass = MassOffline::new(WINDOW);
         for i in 0..40 {
-            assert!(mass.gone(at(100 + i), 19).is_none());
-            mass.back(at(100 + i), at(100 + i));
+            assert!(mass.record_offline(at(100 + i), 19).is_none());
+            mass.record_online(at(100 + i), at(100 + i));
         }
     }
 
     #[test]
     fn another_timeout_may_tell_again() {
-        let mut mass = Mass::new(WINDOW);
-        assert!((0..30).any(|i| mass.gone(at(100), 29 - i).is_some()));
-        assert!((0..30).any(|i| mass.gone(at(200), 29 - i).is_some()));
+        let mut mass = MassOffline::new(WINDOW);
+        assert!((0..30).any(|i| mass.record_offline(at(100), 29 - i).is_some()));
+        assert!((0..30).any(|i| mass.record_offline(at(200), 29 - i).is_some()));
     }
 }

@@ -2,16 +2,22 @@
 
 pub(crate) mod addresses;
 pub(crate) mod admission;
-pub(crate) mod datagram;
-pub(crate) mod hello;
 pub(crate) mod host;
 pub(crate) mod hosts;
+#[cfg(any(test, fuzzing, debug_assertions))]
+pub(crate) mod invariants;
+pub(crate) mod inventory;
 pub(crate) mod mass_offline;
 pub(crate) mod newcomers;
 pub(crate) mod presence;
 pub(crate) mod quarantine;
+pub(crate) mod reached;
 pub(crate) mod session;
+pub(crate) mod takeover;
 
+use std::net::SocketAddr;
+
+use crate::handlers::context::Ctx;
 use crate::handlers::core::Rules;
 use crate::handlers::slot_set::SlotSet;
 use crate::ids::{ConnId, HostId, HostRef};
@@ -21,7 +27,7 @@ use crate::wheel::Wheel;
 use self::addresses::Addresses;
 use self::host::{Host, Peer};
 use self::hosts::Hosts;
-use self::mass_offline::Mass;
+use self::mass_offline::MassOffline;
 use self::newcomers::{Arrivals, Newcomers};
 use self::quarantine::Quarantine;
 use self::session::{Session, Sessions};
@@ -29,30 +35,30 @@ use self::session::{Session, Sessions};
 /// Hosts, sessions, and what decides on their presence.
 #[derive(Debug)]
 pub(crate) struct Fleet {
-    pub(crate) hosts: Hosts,
-    pub(crate) sessions: Sessions,
-    pub(crate) addresses: Addresses,
+    hosts: Hosts,
+    sessions: Sessions,
+    addresses: Addresses,
     /// Deadlines of connections, by slot.
-    pub(crate) wheel: Wheel,
-    pub(crate) due: Vec<u32>,
-    pub(crate) mass: Mass,
-    pub(crate) arrivals: Arrivals,
-    pub(crate) newcomers: Newcomers,
+    wheel: Wheel,
+    due: Vec<u32>,
+    mass_offline: MassOffline,
+    arrivals: Arrivals,
+    newcomers: Newcomers,
     /// Hosts online, by slot, that came without an event of their own.
-    pub(crate) untold: SlotSet,
-    pub(crate) quarantine: Quarantine,
-    pub(crate) inherited: Inherited,
+    unannounced: SlotSet,
+    quarantine: Quarantine,
+    inherited: Inherited,
 }
 
 /// The hosts held from before a restart.
 #[derive(Debug, Default)]
-pub(crate) struct Inherited {
+struct Inherited {
     /// Time of their judgement; `None` before the store could be read.
-    pub(crate) deadline: Option<Instant>,
+    deadline: Option<Instant>,
     /// Those in the middle of a task, too, are judged then.
-    pub(crate) is_last: bool,
+    is_last: bool,
     /// No other process can be holding them.
-    pub(crate) lease_clear: bool,
+    lease_clear: bool,
 }
 
 impl Fleet {
@@ -63,10 +69,10 @@ impl Fleet {
             addresses: Addresses::default(),
             wheel: Wheel::new(),
             due: Vec::new(),
-            mass: Mass::new(rules.timeout),
+            mass_offline: MassOffline::new(rules.timeout),
             arrivals: Arrivals::new(rules.timeout),
             newcomers: Newcomers::default(),
-            untold: SlotSet::default(),
+            unannounced: SlotSet::default(),
             quarantine: Quarantine::default(),
             inherited: Inherited::default(),
         }
@@ -101,7 +107,55 @@ impl Fleet {
         self.hosts.slots()
     }
 
+    pub(crate) fn id(&self, slot: u32) -> Option<HostId> {
+        self.hosts.get(slot).map(Host::id)
+    }
+
+    pub(crate) fn hosts_len(&self) -> usize {
+        self.hosts.len()
+    }
+
+    /// Number of ids that were replaced lately, or are in quarantine.
+    pub(crate) fn contested_len(&self) -> usize {
+        self.quarantine.len()
+    }
+
     // Sessions.
+
+    /// Opens a session.
+    pub(crate) fn open(&mut self, cx: &Ctx<'_>, conn: ConnId, peer: SocketAddr) {
+        self.sessions.open(conn, peer, cx.at.now);
+        // The earlier of the two; a connection that is examined too early gets another deadline.
+        let first = cx.rules.first_message.min(cx.rules.timeout);
+        self.arm(conn, cx.at.now + first);
+    }
+
+    /// Prefetches the pulse of a connection that may be about to send a message.
+    pub(crate) fn expect(&self, conn: ConnId) {
+        self.sessions.expect(conn);
+    }
+
+    pub(crate) fn is_open(&self, conn: ConnId) -> bool {
+        self.sessions.is_open(conn)
+    }
+
+    /// Returns whether the connection has a host, and its heartbeats are not counted.
+    pub(crate) fn is_unwatched(&self, conn: ConnId) -> bool {
+        self.sessions.is_unwatched(conn)
+    }
+
+    pub(crate) fn sessions_len(&self) -> usize {
+        self.sessions.len()
+    }
+
+    /// Name of the host of a connection, or its address before it has one.
+    pub(crate) fn name_of(&self, conn: ConnId) -> String {
+        let host = self.sessions.get(conn).and_then(Session::host);
+        match host.and_then(|slot| self.hosts.get(slot)) {
+            Some(host) => host.id().to_string(),
+            None => self.sessions.peer(conn).ip().to_string(),
+        }
+    }
 
     /// The session of a connection, unless it has ended.
     pub(crate) fn session(&self, conn: ConnId) -> Option<&Session> {
@@ -144,7 +198,7 @@ impl Fleet {
     /// Takes new rules. Under shorter ones every connection is looked at, from `now` on.
     pub(crate) fn set_rules(&mut self, before: &Rules, rules: &Rules, now: Instant) {
         if rules.timeout != before.timeout {
-            self.mass = Mass::new(rules.timeout);
+            self.mass_offline = MassOffline::new(rules.timeout);
             // All online hosts count as having stayed.
             self.arrivals = Arrivals::new(rules.timeout);
         }
@@ -174,5 +228,40 @@ impl Fleet {
     pub(crate) fn is_plain(&self, slot: u32) -> bool {
         let host = self.hosts.get(slot);
         host.is_some_and(|host| host.identified().is_none())
+    }
+
+    /// Takes the connections whose deadlines have come by `judge`.
+    pub(crate) fn expire(&mut self, judge: Instant) -> Vec<u32> {
+        let mut due = std::mem::take(&mut self.due);
+        self.wheel.expire(judge, &mut due);
+        due
+    }
+
+    /// Returns the buffer of [`expire`](Self::expire).
+    pub(crate) fn recycle(&mut self, mut due: Vec<u32>) {
+        due.clear();
+        self.due = due;
+    }
+
+    /// Drops what is over by `judge`: counts of new ids, claims on ids.
+    pub(crate) fn clean(&mut self, judge: Instant) {
+        self.quarantine.forget(judge);
+        self.newcomers.forget(judge);
+    }
+
+    #[cfg(test)]
+    pub(crate) fn deadlines_len(&self) -> usize {
+        self.wheel.len()
+    }
+
+    /// The next deadline.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        let soonest = [self.wheel.next(), self.inherited_deadline()];
+        soonest.into_iter().flatten().min()
+    }
+
+    /// Returns unused memory to the allocator.
+    pub(crate) fn trim(&mut self) {
+        self.due.shrink_to_fit();
     }
 }

@@ -1,11 +1,12 @@
 //! The outbox: what the store must still be given.
 
 pub(crate) mod changes;
-pub(crate) mod inventory;
 pub(crate) mod pull;
 pub(crate) mod writes;
 
+use crate::handlers::context::Ctx;
 use crate::handlers::core::SEEN_ROUND;
+use crate::store::op::Notice;
 use crate::time::Instant;
 
 use self::writes::Writes;
@@ -31,5 +32,12 @@ impl Outbox {
     /// Returns whether all state has been sent and settled.
     pub(crate) fn is_settled(&self) -> bool {
         !self.writes.has_state() && self.writes.presence_in_flight == 0
+    }
+
+    /// Publishes an event of the fleet, for the store.
+    pub(crate) fn notice(&mut self, cx: &mut Ctx<'_>, notice: Notice) {
+        if self.writes.notice(notice) {
+            cx.stats.notices_dropped += 1;
+        }
     }
 }

@@ -164,7 +164,7 @@ impl Step<'_> {
         if let Some(rest) = host.rest_mut() {
             rest.inventory_behind = to == Became::Online && rest.inventory_from.is_some();
         }
-        let news = (to != Became::Online || !told) && !self.fleet.untold.has(slot);
+        let news = (to != Became::Online || !told) && !self.fleet.is_unannounced(slot);
         let event = news.then(|| self.cx.stamp().seq);
         self.write(slot, Change { to, since, event });
     }
@@ -291,7 +291,7 @@ impl Step<'_> {
     fn write_refused(&mut self, slot: u32) {
         let online = |host: &Host| host.presence.is_online();
         match self.fleet.host(slot).is_some_and(online) {
-            true => self.write_again(slot),
+            true => self.rewrite(slot),
             false => self.sweep_one(slot),
         }
     }

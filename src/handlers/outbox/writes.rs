@@ -316,7 +316,7 @@ impl Writes {
     }
 
     /// Asserts the invariants; `in_flight` says whether a change of a host is with the store.
-    #[cfg(any(test, fuzzing))]
+    #[cfg(any(test, fuzzing, debug_assertions))]
     pub fn assert_invariants(&self, slots: u32, in_flight: impl Fn(u32) -> bool) {
         let turn: std::collections::HashSet<u32> = self.turn.iter().copied().collect();
         assert_eq!(turn.len(), self.turn.len(), "a host has its turn twice");

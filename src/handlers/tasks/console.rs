@@ -14,7 +14,7 @@ use crate::store::op::{FoundHost, Question};
 use crate::time::Instant;
 
 use crate::handlers::ask::{Answer, CommandView, Datagram, ErrorKind};
-use crate::handlers::auth::keys::over;
+use crate::handlers::auth::over;
 use crate::handlers::effect::Effect;
 use crate::handlers::step::Step;
 use crate::handlers::tasks::commands::{Command, CommandHost};

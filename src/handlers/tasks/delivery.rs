@@ -245,6 +245,20 @@ impl Tasks {
         }
     }
 
+    /// Sends a host its unanswered tasks again: it was held over a restart and is back, and only now
+    /// can they be signed.
+    pub(crate) fn send_again_to(&mut self, host: &HostId) {
+        let recipient = self.table.recipient_of(host);
+        let all = recipient.into_iter().flat_map(|r| &r.deliveries);
+        let all: Vec<u32> = all.map(|pair| pair.1).collect();
+        for slot in all {
+            let delivery = self.table.delivery(slot);
+            if delivery.is_some_and(|d| d.state == TaskState::Sent) {
+                self.queue_delivery(slot);
+            }
+        }
+    }
+
     /// A datagram came to a host damaged, and the host's receiver stands ready again: the newest key
     /// that it has not answered goes out again at once, also to a host that is at work.
     pub(crate) fn send_newest_again(&mut self, cx: &Ctx<'_>, host: &HostId) {

@@ -140,10 +140,10 @@ impl Fleet {
                         .map_err(|error| wrong(format!("{name:?} is no host: {error}")))?
                 }
                 Names::Online(slot) => {
-                    if *slot as usize >= self.hosts.slots() {
+                    if *slot as usize >= self.slots() {
                         return Ok(true);
                     }
-                    let host = self.hosts.get(*slot);
+                    let host = self.host(*slot);
                     *slot += 1;
                     match host.filter(|host| host.presence.is_online()) {
                         Some(host) => host.id(),
@@ -152,7 +152,7 @@ impl Fleet {
                 }
             };
             naming.named.add(host, |host| {
-                let place = self.hosts.find(host);
+                let place = self.find(host);
                 let unknown = is_listed && place.is_none();
                 match self.is_online(host) {
                     true => (TaskState::Sent, unknown),

@@ -131,7 +131,7 @@ pub struct Payloads {
 
 impl Payloads {
     /// Connections that wait for room.
-    #[cfg(any(test, fuzzing))]
+    #[cfg(any(test, fuzzing, debug_assertions))]
     pub fn waiting(&self) -> impl Iterator<Item = ConnId> {
         self.waiting.iter().map(|wait| wait.conn)
     }

@@ -24,8 +24,8 @@ use crate::time::{Instant, Span};
 use crate::handlers::Flow;
 use crate::handlers::effect::EventKind;
 use crate::handlers::fleet::session::{Session, Turn};
+use crate::handlers::step::NO_SUCH_TASK;
 use crate::handlers::step::Step;
-use crate::handlers::tasks::book::NO_SUCH_TASK;
 use crate::handlers::tasks::payloads::Payload;
 use crate::handlers::tasks::progress::REPORT_BYTES;
 
@@ -51,7 +51,7 @@ impl Fleet {
         cx.log(
             log::Level::Warn,
             "result",
-            self.sessions.peer(conn).ip().to_string(),
+            self.peer(conn).ip().to_string(),
             text.to_owned(),
         );
     }
@@ -125,7 +125,7 @@ impl Step<'_> {
         let came = self.tasks.payloads.take(conn, bytes, self.cx.at.now);
         let before = came - bytes.len() as u64;
         if is_last || came / RESULT_BYTES_A_MESSAGE > before / RESULT_BYTES_A_MESSAGE {
-            self.heard(conn);
+            self.touch(conn);
         }
         if is_last {
             self.result_is_whole(conn);

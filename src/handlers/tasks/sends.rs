@@ -127,7 +127,9 @@ impl Step<'_> {
     /// tries then wait.
     fn waits_for_its_session(&self, place: u32) -> bool {
         let host = self.fleet.host(place);
-        host.is_some_and(|host| host.presence == Presence::Inherited && !self.is_plain(host))
+        host.is_some_and(|host| {
+            host.presence == Presence::Inherited && !self.auth.is_plain(self.cx.rules, host)
+        })
     }
 
     /// The same task is on its way to this address: its other hosts there have had this try too.
@@ -158,7 +160,7 @@ impl Step<'_> {
             return Vec::new();
         };
         let own = self.fleet.host(place);
-        if own.is_some_and(|host| host.is_named_by(to.ip())) && !self.fleet.addresses.has(to.ip()) {
+        if own.is_some_and(|host| host.is_named_by(to.ip())) && !self.fleet.has_named_at(to.ip()) {
             // The plain host with that address is the only one there.
             return Vec::new();
         }
@@ -181,13 +183,13 @@ impl Step<'_> {
         if !host.presence.is_online() {
             return None;
         }
-        let keyed = host.identified().filter(|conn| self.auth.keys.has(*conn));
+        let keyed = host.identified().filter(|conn| self.auth.is_proven(*conn));
         let by_connection =
             host.has(Marks::PUSH) || (self.cx.rules.certificates && keyed.is_none());
         if let Some(conn) = host.identified().filter(|_| by_connection) {
             return Some(Way::Push(conn));
         }
-        if keyed.is_none() && !self.is_plain(host) {
+        if keyed.is_none() && !self.auth.is_plain(self.cx.rules, host) {
             return None;
         }
         let ip: IpAddr = if host.peer() == Peer::UNKNOWN {

@@ -291,7 +291,7 @@ fn two_hosts_at_one_address_and_port_get_one_datagram_a_try() {
 fn ten_thousand_hosts_are_sent_to_a_budget_a_turn() {
     let mut world = World::new();
     world.core.env.rules.hosts_max = 20_000;
-    world.core.fleet.hosts = crate::handlers::fleet::hosts::Hosts::new(20_000);
+    world.core.fleet = crate::handlers::fleet::Fleet::new(&world.core.env.rules);
     for i in 0..10_000 {
         world.plain(&format!("10.1.{}.{}", i / 250, i % 250));
     }

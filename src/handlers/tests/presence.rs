@@ -99,9 +99,9 @@ fn a_slot_used_again_is_not_judged_by_its_last_users_deadline() {
     world.pass(TIMEOUT - 1);
     assert!(!world.closed(last));
     assert!(
-        world.core.fleet.wheel.len() < 10,
+        world.core.fleet.deadlines_len() < 10,
         "{} deadlines for one slot",
-        world.core.fleet.wheel.len()
+        world.core.fleet.deadlines_len()
     );
 }
 

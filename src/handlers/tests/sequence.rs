@@ -271,7 +271,7 @@ fn heartbeats_without_reports_show_what_a_reconnect_has_lost() {
     let sent = world.sent();
     assert_eq!(sent.len(), 4, "all other tries: {sent:?}");
     assert!((3_000..=3_755).contains(&(sent[0].0 - over)));
-    assert!(world.core.fleet.sessions.is_unwatched(conn));
+    assert!(world.core.fleet.is_unwatched(conn));
 }
 
 #[test]
@@ -334,8 +334,7 @@ fn heartbeats_are_counted_only_while_a_plain_host_is_busy() {
     world.dispatch("AC1", &[]).unwrap();
     world.report(busy, "AC1", Phase::Received, &["x"]);
     world.report(named, "AC1", Phase::Received, &["x"]);
-    let unwatched =
-        |world: &World| [idle, busy, named].map(|c| world.core.fleet.sessions.is_unwatched(c));
+    let unwatched = |world: &World| [idle, busy, named].map(|c| world.core.fleet.is_unwatched(c));
     assert_eq!(unwatched(&world), [true, false, true]);
     world.report(busy, "AC1", Phase::Ended, &[]);
     world.beat(busy);

@@ -167,7 +167,7 @@ impl Storm {
     fn new(seed: u64) -> Self {
         let mut world = World::starting(Model::default());
         world.core.env.rules.hosts_max = 64;
-        world.core.fleet.hosts = crate::handlers::fleet::hosts::Hosts::new(64);
+        world.core.fleet = crate::handlers::fleet::Fleet::new(&world.core.env.rules);
         Self {
             world,
             thread: Thread::new(),

@@ -1,23 +1,28 @@
 //! One step of the core: routes an input to the parts, and carries facts between them.
 
+mod identity;
+mod presence;
+
+pub(crate) use self::identity::NO_SUCH_TASK;
+
 use std::net::{IpAddr, SocketAddr};
 
-use crate::codec::message::{Incoming, Message, Word};
+use crate::codec::message::{Ask, Incoming, Message, Word};
 use crate::codec::{Abnormal, DecodeError};
 use crate::ids::{ConnId, HostId};
 use crate::store::op::{Outcome, Reason};
 use crate::time::Instant;
 
-use super::auth::Auth;
-use super::context::Ctx;
-use super::core::AUDIT_ROUND;
-use super::effect::Effect;
-use super::fleet::Fleet;
-use super::fleet::host::Host;
-use super::fleet::session::Session;
-use super::outbox::Outbox;
-use super::tasks::Tasks;
-use super::{End, Flow, Input};
+use crate::handlers::auth::{Auth, Barred};
+use crate::handlers::context::Ctx;
+use crate::handlers::core::AUDIT_ROUND;
+use crate::handlers::effect::Effect;
+use crate::handlers::fleet::Fleet;
+use crate::handlers::fleet::host::Host;
+use crate::handlers::fleet::session::Session;
+use crate::handlers::outbox::Outbox;
+use crate::handlers::tasks::Tasks;
+use crate::handlers::{End, Flow, Input};
 
 /// The core while it works: its parts, and the context of the step.
 #[derive(Debug)]
@@ -31,17 +36,6 @@ pub(crate) struct Step<'a> {
 
 /// Connections whose rows are prefetched together when their deadlines have come.
 const LOOKED_AT_TOGETHER: usize = 32;
-
-impl Fleet {
-    /// Brings into the cache what is needed of these connections and of their hosts. Of a hundred thousand that are due at once
-    /// each is somewhere else in memory: looked at alone, each would be waited for in turn.
-    pub(crate) fn bring(&self, slots: &[u32]) {
-        let host = |slot: &u32| self.hosts.get(self.sessions.at(*slot)?.1.host()?);
-        let online = slots.iter().filter_map(host);
-        let online = online.filter(|host| host.presence.is_online()).count();
-        std::hint::black_box(online);
-    }
-}
 
 impl Step<'_> {
     /// Handles an input.
@@ -68,16 +62,14 @@ impl Step<'_> {
 
     /// Does what is due at `judge`.
     pub(super) fn tick(&mut self, judge: Instant) {
-        let mut due = std::mem::take(&mut self.fleet.due);
-        self.fleet.wheel.expire(judge, &mut due);
+        let due = self.fleet.expire(judge);
         for together in due.chunks(LOOKED_AT_TOGETHER) {
-            self.fleet.bring(together);
+            self.fleet.prefetch(together);
             for slot in together {
-                self.look_at(*slot, judge);
+                self.on_deadline(*slot, judge);
             }
         }
-        due.clear();
-        self.fleet.due = due;
+        self.fleet.recycle(due);
         self.judge_inherited(judge);
         self.tasks.look_at_deliveries(&mut self.cx, judge);
         self.tasks.look_at_tasks(&mut self.cx, judge);
@@ -90,72 +82,86 @@ impl Step<'_> {
     }
 
     fn opened(&mut self, conn: ConnId, peer: SocketAddr) {
-        self.fleet.sessions.open(conn, peer, self.cx.at.now);
-        // The earlier of the two; a connection that is examined too early gets another deadline.
-        let first = self.cx.rules.first_message.min(self.cx.rules.timeout);
-        self.fleet.arm(conn, self.cx.at.now + first);
+        self.fleet.open(&self.cx, conn, peer);
         self.narrow_unproven(conn);
     }
 
     fn message(&mut self, conn: ConnId, incoming: Incoming<'_>) -> Flow {
-        if self.cx.stopping || !self.fleet.sessions.is_open(conn) {
+        if self.cx.stopping || !self.fleet.is_open(conn) {
             return Flow::Taken;
         }
         let Incoming { message, ask } = incoming;
-        let Some(message) = self.gate(conn, message, ask) else {
-            return Flow::Taken;
-        };
         let flag = message.flag();
-        if let Message::Hello(hello) = message {
-            self.hello(conn, &hello, ask);
-            self.cx.count(flag);
-            return Flow::Taken;
+        let is_fresh = self.fleet.session(conn).is_none_or(|s| s.host().is_none());
+        let ip = self.fleet.peer(conn).ip();
+        match (self.auth.gate(conn, &message, is_fresh, ip), &message) {
+            (Err(Barred::OutOfPlace(what)), _) => self.out_of_place(conn, what),
+            (Err(Barred::Refused(why)), _) => self.refuse_hello(conn, ask, why),
+            (Ok(()), Message::KeyedHello(hello)) => self.challenge(conn, hello, ask),
+            (Ok(()), Message::Proof(proof)) => self.proof(conn, proof, ask),
+            (Ok(()), Message::Hello(hello)) => {
+                self.hello(conn, hello, ask);
+                self.cx.count(flag);
+            }
+            (Ok(()), _) => return self.host_message(conn, message, ask),
         }
-        let Some(slot) = self.known(conn) else {
+        Flow::Taken
+    }
+
+    /// Handles a message that is no hello.
+    fn host_message(&mut self, conn: ConnId, message: Message<'_>, ask: Ask) -> Flow {
+        let flag = message.flag();
+        let Some(slot) = self.resolve_host(conn) else {
             return Flow::Taken;
         };
-        let incoming = Incoming { message, ask };
-        let own = match incoming.message {
-            Message::Progress(_) | Message::Answer(_) if self.auth.keys.has(conn) => {
-                self.keep_to_own(conn, slot, &incoming)
-            }
-            Message::Progress(_) | Message::Answer(_)
-                if self.cx.is_starting() && self.auth.keys.are_demanded() =>
-            {
-                // The store still has to say which hosts have proved a key.
-                Some(self.hold(conn, slot, 0))
-            }
-            _ => None,
+        let is_report = matches!(message, Message::Progress(_) | Message::Answer(_));
+        let barred = if !is_report {
+            None
+        } else if self.auth.is_proven(conn) {
+            self.keep_to_own(conn, slot, &message, ask)
+        } else if self.cx.is_starting() && self.auth.has_keys() {
+            // The store still has to say which hosts have proved a key.
+            Some(self.hold(conn, slot, 0))
+        } else {
+            None
         };
-        let flow = match incoming.message {
-            _ if own.is_some() => own.unwrap_or(Flow::Taken),
-            Message::Heartbeat => {
+        let flow = match (barred, message) {
+            (Some(flow), _) => flow,
+            (None, Message::Heartbeat) => {
                 if ask.reply {
                     self.cx.reply(conn, flag, ask.seq, Word::Alive);
                 }
                 self.counted_beat(conn, slot);
                 Flow::Taken
             }
-            Message::Progress(progress) => self.progress(conn, slot, &progress, ask),
-            Message::Answer(answer) => self.answer(conn, slot, &answer, ask),
-            Message::Inventory(inventory) => self.inventory(conn, slot, &inventory, ask),
-            Message::Hello(_) | Message::KeyedHello(_) | Message::Proof(_) => Flow::Taken,
-            Message::Book(book) => self.book(conn, slot, &book, ask),
-            Message::Result(header) => self.result(conn, slot, &header, ask),
+            (None, Message::Progress(progress)) => self.progress(conn, slot, &progress, ask),
+            (None, Message::Answer(answer)) => self.answer(conn, slot, &answer, ask),
+            (None, Message::Inventory(inventory)) => {
+                let is_due = self
+                    .fleet
+                    .take_inventory(&mut self.cx, conn, slot, &inventory, ask);
+                if is_due && !self.outbox.writes.is_behind(slot) {
+                    self.outbox.writes.inventories.push_back(slot);
+                }
+                Flow::Taken
+            }
+            (None, Message::Book(book)) => self.book(conn, slot, &book, ask),
+            (None, Message::Result(header)) => self.result(conn, slot, &header, ask),
+            (None, Message::Hello(_) | Message::KeyedHello(_) | Message::Proof(_)) => Flow::Taken,
         };
-        if flow != Flow::Wait && self.heard(conn) {
+        if flow != Flow::Wait && self.touch(conn) {
             self.cx.count(flag);
         }
         flow
     }
 
-    /// A complete valid message came by this connection. Whether it is still there.
-    pub(super) fn heard(&mut self, conn: ConnId) -> bool {
-        if !self.fleet.touch(conn, self.cx.at.now) {
-            return false;
+    /// Notes that a connection has sent a valid message. Returns whether it is still open.
+    pub(crate) fn touch(&mut self, conn: ConnId) -> bool {
+        let is_open = self.fleet.touch(conn, self.cx.at.now);
+        if is_open {
+            self.outbox.note_seen(conn.slot, self.cx.at.now);
         }
-        self.outbox.note_seen(conn.slot, self.cx.at.now);
-        true
+        is_open
     }
 
     /// Ends a connection for bad data, ours or the peer's.
@@ -164,22 +170,14 @@ impl Step<'_> {
         if let Some(place) = Abnormal::LABELS.iter().position(|known| *known == label) {
             self.cx.stats.abnormal[place] += 1;
         }
-        let Some(session) = self.fleet.session(conn) else {
+        if self.fleet.session(conn).is_none() {
             return;
-        };
+        }
+        let who = self.fleet.name_of(conn);
         let peer = self.fleet.peer(conn).address();
-        let who = match session.host().and_then(|slot| self.fleet.host(slot)) {
-            Some(host) => host.id().to_string(),
-            None => peer.ip().to_string(),
-        };
-        self.cx.log(
-            log::Level::Warn,
-            "abnormal",
-            who,
-            format!("{error} ({label}), from {peer}"),
-        );
-        self.cx.close(conn);
-        self.end_session(conn, Reason::Abnormal);
+        let text = format!("{error} ({label}), from {peer}");
+        self.cx.log(log::Level::Warn, "abnormal", who, text);
+        self.close(conn, Reason::Abnormal);
     }
 
     fn ended(&mut self, conn: ConnId, end: End) {
@@ -202,7 +200,7 @@ impl Step<'_> {
                 emptied,
                 ..
             } => self.store_up(lease_clear, emptied),
-            Outcome::LeaseClear => self.fleet.inherited.lease_clear = true,
+            Outcome::LeaseClear => self.fleet.clear_lease(),
             Outcome::NameTaken => self.cx.fx.push(Effect::Stop {
                 status: 1,
                 why: "another living server has this server.name and holds its hosts".to_owned(),
@@ -243,51 +241,31 @@ impl Step<'_> {
         }
     }
 
-    /// A deadline of the connection in `slot` has come: is it silent, or was it heard of since?
-    fn look_at(&mut self, slot: u32, judge: Instant) {
-        let Some((conn, &session)) = self.fleet.session_at(slot) else {
+    /// Judges the connection in `slot`, whose deadline has come: it is silent, or has sent something
+    /// since.
+    fn on_deadline(&mut self, slot: u32, judge: Instant) {
+        let Some(due) = self.fleet.due(&self.cx, slot, judge) else {
             return;
         };
-        if session.is_armed_after(judge) {
-            return;
-        }
-        let last = self.fleet.last_message(slot, self.cx.at.now);
-        let deadline = match session.host() {
-            None => last + self.cx.rules.first_message,
-            Some(_) if session.is_waiting() => self.cx.at.now + self.cx.rules.timeout,
-            Some(host) => {
-                let datagram = self.fleet.host(host).map_or(last, |host| host.datagram());
-                let silent = last.max(datagram) + self.cx.rules.timeout;
-                let may_be_silent = if session.identified {
-                    None
-                } else {
-                    self.may_be_silent_until(conn, host)
-                };
-                match may_be_silent {
-                    // Looked at again within a timeout: work may end long before it must.
-                    Some(until) if until > silent && judge >= silent => {
-                        until.min(judge + self.cx.rules.timeout)
-                    }
-                    _ => silent,
-                }
+        let plain = due.host.filter(|_| due.is_plain);
+        let busy = plain.and_then(|host| self.may_be_silent_until(due.conn, host));
+        let deadline = match busy {
+            // Examined again within a timeout: work may end long before it must.
+            Some(until) if until > due.silent && judge >= due.silent => {
+                until.min(judge + self.cx.rules.timeout)
             }
+            _ => due.silent,
         };
         if deadline > judge {
-            self.fleet.arm(conn, deadline);
-            return;
+            return self.fleet.arm(due.conn, deadline);
         }
-        if session.host().is_none() {
-            let peer = self.fleet.peer(conn).address();
+        if due.host.is_none() {
+            let peer = self.fleet.peer(due.conn).address();
             self.cx.stats.speechless += 1;
-            self.cx.log(
-                log::Level::Info,
-                "speechless",
-                peer.ip().to_string(),
-                format!("no valid message in time, from {peer}"),
-            );
+            let text = format!("no valid message in time, from {peer}");
+            self.cx.log(log::Level::Info, "speechless", peer.ip(), text);
         }
-        self.cx.close(conn);
-        self.end_session(conn, Reason::Timeout);
+        self.close(due.conn, Reason::Timeout);
     }
 
     fn rounds(&mut self, judge: Instant) {
@@ -297,8 +275,7 @@ impl Step<'_> {
         }
         if self.outbox.audit_due.is_some_and(|due| due <= judge) {
             self.outbox.audit_due = Some(judge + AUDIT_ROUND);
-            self.fleet.quarantine.forget(judge);
-            self.fleet.newcomers.forget(judge);
+            self.fleet.clean(judge);
             self.sum_up_new_ids();
             self.tasks.work.expire(judge, self.cx.rules.working_timeout);
             if self.outbox.writes.audit.is_none() {

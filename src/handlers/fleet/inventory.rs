@@ -1,20 +1,64 @@
-//! ADH56: what a host is. A new report replaces the older one; it is state, written for as long as the
-//! connection it came by is still the host's.
+//! Inventories of hosts. A new report replaces the older one; it is state, written for as long as
+//! the connection it came by is still the host's.
 
-use crate::handlers::context::Ctx;
-use crate::handlers::fleet::Fleet;
 use std::borrow::Cow;
 
 use crate::codec::message::{Ask, Flag, Inventory, Word};
+use crate::handlers::context::Ctx;
+use crate::handlers::fleet::Fleet;
+use crate::handlers::fleet::host::Rest;
 use crate::ids::{ConnId, HostRef};
 use crate::limits::{INVENTORY_ASKS_MAX, INVENTORY_BYTES_MAX};
 use crate::store::op::Origin;
 
-use crate::handlers::Flow;
-use crate::handlers::fleet::host::Rest;
-use crate::handlers::step::Step;
-
 impl Fleet {
+    /// Takes the inventory of a host. Returns whether it is to be written, and was not before.
+    pub(crate) fn take_inventory(
+        &mut self,
+        cx: &mut Ctx<'_>,
+        conn: ConnId,
+        slot: u32,
+        inventory: &Inventory<'_>,
+        ask: Ask,
+    ) -> bool {
+        let values = inventory.values.iter().chain(&inventory.addresses);
+        if values.map(|value| value.len()).sum::<usize>() > INVENTORY_BYTES_MAX {
+            if ask.reply {
+                let why = Word::Refused(format!("more than {INVENTORY_BYTES_MAX} bytes of text"));
+                cx.reply(conn, Flag::Inventory, ask.seq, why);
+            }
+            return false;
+        }
+        let Some(host) = self.hosts.get_mut(slot) else {
+            return false;
+        };
+        let rest = host.rest_or_new();
+        let own = |list: &[Cow<'_, str>]| list.iter().map(|text| text.to_string()).collect();
+        rest.hostname = inventory.hostname.as_deref().map(str::to_owned);
+        rest.mac = inventory.mac.as_deref().map(str::to_owned);
+        rest.values = own(&inventory.values);
+        rest.addresses = own(&inventory.addresses);
+        rest.inventory_from = Some(conn);
+        let mut superseded = None;
+        if ask.reply {
+            if rest.inventory_asks.len() == INVENTORY_ASKS_MAX {
+                superseded = Some(rest.inventory_asks.remove(0));
+            }
+            rest.inventory_asks.push(Origin {
+                conn,
+                flag: Flag::Inventory,
+                ask,
+                bytes: 0,
+            });
+        }
+        let was_behind = std::mem::replace(&mut rest.inventory_behind, true);
+        if let Some(origin) = superseded {
+            let why = Word::Refused("a later report has taken its place".to_owned());
+            cx.reply(origin.conn, Flag::Inventory, origin.ask.seq, why);
+        }
+        !was_behind
+    }
+
     /// An inventory is written, or never will be.
     pub(crate) fn inventory_settled(
         &mut self,
@@ -64,65 +108,12 @@ impl Fleet {
         self.answer_inventories(cx, owed, &Word::Refused(why));
     }
 
-    pub(crate) fn answer_inventories(&mut self, cx: &mut Ctx<'_>, owed: Vec<Origin>, word: &Word) {
+    fn answer_inventories(&mut self, cx: &mut Ctx<'_>, owed: Vec<Origin>, word: &Word) {
         for origin in owed {
             if self.sessions.get(origin.conn).is_some() {
                 let (conn, seq) = (origin.conn, origin.ask.seq);
                 cx.reply(conn, Flag::Inventory, seq, word.clone());
             }
         }
-    }
-}
-
-impl Step<'_> {
-    /// A host's report of itself.
-    pub(crate) fn inventory(
-        &mut self,
-        conn: ConnId,
-        slot: u32,
-        inventory: &Inventory<'_>,
-        ask: Ask,
-    ) -> Flow {
-        let values = inventory.values.iter().chain(&inventory.addresses);
-        if values.map(|value| value.len()).sum::<usize>() > INVENTORY_BYTES_MAX {
-            if ask.reply {
-                let why = Word::Refused(format!("more than {INVENTORY_BYTES_MAX} bytes of text"));
-                self.cx.reply(conn, Flag::Inventory, ask.seq, why);
-            }
-            return Flow::Taken;
-        }
-        let Some(host) = self.fleet.host_mut(slot) else {
-            return Flow::Taken;
-        };
-        let rest = host.rest_or_new();
-        let own = |list: &[Cow<'_, str>]| list.iter().map(|text| text.to_string()).collect();
-        rest.hostname = inventory.hostname.as_deref().map(str::to_owned);
-        rest.mac = inventory.mac.as_deref().map(str::to_owned);
-        rest.values = own(&inventory.values);
-        rest.addresses = own(&inventory.addresses);
-        rest.inventory_from = Some(conn);
-        let mut superseded = None;
-        if ask.reply {
-            if rest.inventory_asks.len() == INVENTORY_ASKS_MAX {
-                superseded = Some(rest.inventory_asks.remove(0));
-            }
-            rest.inventory_asks.push(Origin {
-                conn,
-                flag: Flag::Inventory,
-                ask,
-                bytes: 0,
-            });
-        }
-        if !std::mem::replace(&mut rest.inventory_behind, true)
-            && !self.outbox.writes.is_behind(slot)
-        {
-            self.outbox.writes.inventories.push_back(slot);
-        }
-        if let Some(origin) = superseded {
-            let why = Word::Refused("a later report has taken its place".to_owned());
-            self.cx
-                .reply(origin.conn, Flag::Inventory, origin.ask.seq, why);
-        }
-        Flow::Taken
     }
 }

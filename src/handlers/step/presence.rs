@@ -1,0 +1,477 @@
+//! Presence: hosts come online and go offline, and the store follows.
+//!
+//! A connection that ends can end only its own session: a host is offline when the last of
+//! its connections has ended, for the reason of that end.
+
+use crate::codec::message::{Flag, Word};
+use crate::handlers::ask::{Answer, ErrorKind};
+use crate::handlers::context::StoreState;
+use crate::handlers::core::AUDIT_ROUND;
+use crate::handlers::effect::{Effect, EventKind};
+use crate::handlers::fleet::admission::{NO_ROW, may_be_forgotten};
+use crate::handlers::fleet::host::{Host, Marks, Peer, Presence};
+use crate::handlers::fleet::presence::CameOnline;
+use crate::handlers::outbox::changes::{Became, Change};
+use crate::handlers::step::Step;
+use crate::handlers::tasks::dispatch::{Refusal, not_now};
+use crate::ids::{ConnId, HostId, HostRef};
+use crate::limits::TIMEOUTS_OF_THE_BUSY;
+use crate::store::op::{HeldHost, Notice, Offline, Reason, Settled};
+use crate::time::{Instant, Span};
+
+/// Delay of the second sweep after a store connection: a Redis that only hung still executes
+/// commands of a dropped connection.
+const SWEEP_AGAIN: Span = Span::from_secs(5);
+
+/// The reason given to a connection whose id another connection has taken.
+const REPLACED: &str = "replaced by another connection with this id";
+
+/// Hosts forgotten at most when one more has gone after a short stay.
+const BRIEF_FORGOTTEN_AT_ONCE: usize = 4;
+
+impl Step<'_> {
+    /// Makes `conn` a connection of the host in `slot`.
+    pub(super) fn attach(&mut self, conn: ConnId, slot: u32, identified: bool) {
+        let Some(attached) = self.fleet.attach(&mut self.cx, conn, slot, identified) else {
+            return;
+        };
+        match attached.was {
+            Presence::Offline(_) => self.come_online(slot),
+            Presence::Inherited => {
+                self.rewrite(slot);
+                self.send_queued_to(slot);
+            }
+            Presence::Online if attached.moved => {
+                // Otherwise this write would replace that of the sweep, and its event would be
+                // lost.
+                self.sweep_early(slot);
+                self.rewrite(slot);
+            }
+            Presence::Online => {}
+        }
+        if !identified {
+            self.connected_anew(conn, slot);
+        }
+        if let Some((older, asks)) = attached.replaced {
+            self.cx.stats.replacements += 1;
+            if asks {
+                let why = Word::Refused(REPLACED.to_owned());
+                self.cx.reply(older, Flag::Hello, None, why);
+            }
+            self.close(older, Reason::Closed);
+        }
+    }
+
+    /// Closes a connection, and ends its session.
+    pub(crate) fn close(&mut self, conn: ConnId, reason: Reason) {
+        self.cx.close(conn);
+        self.end_session(conn, reason);
+    }
+
+    /// Ends the session of a connection; its host goes offline with its last session.
+    pub(crate) fn end_session(&mut self, conn: ConnId, reason: Reason) {
+        if self.fleet.session(conn).is_none() {
+            return;
+        }
+        let was_seen = self.outbox.writes.beaten.remove(conn.slot);
+        let ended = self.fleet.end_session(&self.cx, conn, was_seen);
+        self.auth.forget(conn);
+        self.tasks.work.closed(conn);
+        if self.tasks.payloads.forget(conn) {
+            self.resume_results();
+        }
+        match ended {
+            Some(ended) if ended.is_last => self.go_offline(ended.slot, reason),
+            Some(ended) => self
+                .fleet
+                .inventory_orphaned(&mut self.cx, conn, ended.slot),
+            None => {}
+        }
+    }
+
+    fn come_online(&mut self, slot: u32) {
+        self.sweep_early(slot);
+        let Some(CameOnline { event }) = self.fleet.come_online(&mut self.cx, slot) else {
+            return;
+        };
+        let change = Change {
+            to: Became::Online,
+            since: self.cx.at.wall,
+            event,
+        };
+        self.write(slot, change);
+        self.send_queued_to(slot);
+    }
+
+    fn send_queued_to(&mut self, slot: u32) {
+        if let Some(host) = self.fleet.id(slot) {
+            self.tasks.send_queued(&mut self.cx, &host);
+        }
+    }
+
+    /// Takes a host offline. Its connections, if any are left, are for the caller to end.
+    pub(crate) fn go_offline(&mut self, slot: u32, reason: Reason) {
+        self.sweep_early(slot);
+        let in_doubt = self.outbox.writes.sweep.again.is_some() || !self.cx.is_store_up();
+        let Some(gone) = self.fleet.go_offline(&mut self.cx, slot, reason, in_doubt) else {
+            return;
+        };
+        self.tasks.work.forget(&gone.id);
+        let change = Change {
+            to: Became::Offline(reason),
+            since: self.cx.at.wall,
+            event: gone.event,
+        };
+        self.write(slot, change);
+        if gone.is_brief {
+            self.fleet.note_brief(slot);
+            // More than one goes where some could not go before.
+            for _ in 0..BRIEF_FORGOTTEN_AT_ONCE {
+                if !self.fleet.has_too_many_brief() || !self.forget_brief() {
+                    return;
+                }
+            }
+        }
+        if let Some(count) = gone.mass_offline {
+            let kind = EventKind::MassOffline { count };
+            let text = "hosts, more than half, went offline within one timeout";
+            self.publish(log::Level::Error, kind, text);
+        }
+    }
+
+    /// Publishes an event of the fleet: to the log, to subscribers and to the store.
+    pub(super) fn publish(&mut self, level: log::Level, kind: EventKind, text: &str) {
+        let (event, about, reason, count) = match &kind {
+            EventKind::MassOffline { count } => ("mass-offline", None, None, Some(*count)),
+            EventKind::NewIds { count } => ("new-ids", None, None, Some(*count)),
+            EventKind::Quarantine { host, reason } => {
+                ("quarantine", Some(host.to_string()), Some(reason), None)
+            }
+            EventKind::Duplicate { host, reason } => {
+                ("duplicate-id", Some(host.to_string()), Some(reason), None)
+            }
+            _ => return,
+        };
+        let stamp = self.cx.stamp();
+        let reason = reason.cloned();
+        let line = match (count, &reason) {
+            (Some(count), _) => format!("{count} {text}"),
+            (None, Some(reason)) => format!("{text}: {reason}"),
+            (None, None) => text.to_owned(),
+        };
+        let who = about.clone().unwrap_or_else(|| "fleet".to_owned());
+        self.cx.log(level, event, who, line);
+        self.cx.tell(stamp, kind);
+        let notice = Notice {
+            event,
+            about,
+            state: None,
+            reason,
+            count,
+            stamp,
+        };
+        self.outbox.notice(&mut self.cx, notice);
+    }
+
+    /// Reports how many hosts have come without an event of their own.
+    pub(super) fn sum_up_new_ids(&mut self) {
+        if let Some(count) = self.fleet.take_unannounced() {
+            let text = "hosts never seen before came online; they have no events of their own";
+            self.publish(log::Level::Warn, EventKind::NewIds { count }, text);
+        }
+    }
+
+    /// Judges the hosts that did not come back in time after a restart.
+    pub(super) fn judge_inherited(&mut self, judge: Instant) {
+        let Some((due, is_last)) = self.fleet.take_inherited_due(judge) else {
+            return;
+        };
+        for slot in 0..self.fleet.slots() as u32 {
+            let host = self.fleet.host(slot);
+            if host.is_none_or(|host| host.presence != Presence::Inherited) {
+                continue;
+            }
+            if !is_last && self.may_come_back_late(slot) {
+                let more = self.cx.rules.timeout.times(TIMEOUTS_OF_THE_BUSY - 1);
+                self.fleet.set_inherited_deadline(due + more);
+            } else {
+                self.go_offline(slot, Reason::Lost);
+            }
+        }
+    }
+
+    /// Takes some of the hosts that the store knows, before it is up.
+    pub(super) fn held(&mut self, held: Vec<HeldHost>) {
+        let is_first = self.cx.is_starting();
+        for found in held {
+            let Some(slot) = self.find_or_enter(found.host.clone()) else {
+                if found.ours && !is_first {
+                    self.end_unknown(found);
+                }
+                continue;
+            };
+            if found.keyed {
+                self.recall_keyed(slot);
+            }
+            self.fleet.recall(&mut self.cx, slot, found, is_first);
+        }
+    }
+
+    /// Ends a host that the store has as ours, and that has no room here: its row was forgotten
+    /// while the store was away.
+    fn end_unknown(&mut self, found: HeldHost) {
+        let stamp = self.cx.stamp();
+        let (host, reason) = (found.host, Reason::Lost);
+        self.outbox.writes.end_unknown(Offline {
+            ticket: NO_ROW,
+            host: host.clone(),
+            epoch: found.epoch,
+            reason,
+            since: self.cx.at.wall,
+            event: Some(stamp),
+        });
+        self.cx.tell(stamp, EventKind::Offline { host, reason });
+    }
+
+    /// Takes the hosts of a node that has ended. Those that have not come here are lost: their node
+    /// has been gone for as long as a host may be silent.
+    pub(super) fn inherit_hosts(&mut self, held: Vec<HeldHost>) {
+        for found in held {
+            let Some(slot) = self.find_or_enter(found.host) else {
+                continue;
+            };
+            if self
+                .fleet
+                .inherit(&mut self.cx, slot, found.epoch, found.seen)
+            {
+                self.go_offline(slot, Reason::Lost);
+            } else {
+                self.rewrite(slot);
+            }
+            if found.keyed {
+                self.recall_keyed(slot);
+            }
+        }
+    }
+
+    /// The store can be read and written; all that it knew of our hosts has been read.
+    pub(super) fn store_up(&mut self, lease_clear: bool, emptied: bool) {
+        self.forget_flights();
+        self.outbox.writes.forget_state();
+        let is_first = self.cx.is_starting();
+        if is_first {
+            let deadline = self.cx.at.now + self.cx.rules.timeout;
+            self.fleet.set_inherited_deadline(deadline);
+            self.outbox.audit_due = Some(self.cx.at.now + AUDIT_ROUND);
+        }
+        self.tasks
+            .states
+            .interrupt(self.cx.stats.store_sessions, self.cx.at.now);
+        if lease_clear {
+            self.fleet.clear_lease();
+        }
+        self.cx.stats.store_sessions += 1;
+        self.outbox.writes.sweep.cursor = Some(0);
+        self.outbox.writes.sweep.again = Some(self.cx.at.now + SWEEP_AGAIN);
+        self.tasks.states.walk();
+        // At the first store connection the tables equal the store's content.
+        self.tasks
+            .restores
+            .begin(emptied && !is_first, self.cx.stats.store_sessions);
+        if !self.cx.is_store_up() {
+            let inherited = self.cx.stats.hosts_inherited;
+            let text = format!("up; {inherited} hosts held from before");
+            self.cx.log(log::Level::Info, "store", "store", text);
+        }
+        *self.cx.store = StoreState::Up;
+        if is_first {
+            self.resume_tasks();
+            self.watch_busy_hosts();
+            self.resume_results();
+        }
+    }
+
+    /// The store does not answer.
+    pub(super) fn store_away(&mut self, why: String) {
+        self.forget_flights();
+        self.outbox.writes.forget_unknown();
+        self.outbox.writes.forget_state();
+        let text = format!("away: {why}");
+        self.cx.log(log::Level::Warn, "store", "store", text);
+        self.tasks
+            .states
+            .interrupt(self.cx.stats.store_sessions, self.cx.at.now);
+        self.tasks.restores.interrupt();
+        self.tasks.undo_dispatches(&mut self.cx);
+        self.tasks.forget_reads(&mut self.cx);
+        *self.cx.store = StoreState::Away(why);
+    }
+
+    /// The store cannot be used: it refuses us, or is damaged. A server that has never had it ends
+    /// with `status`; one that has goes on without it.
+    pub(super) fn store_unusable(&mut self, status: u8, why: String) {
+        if self.cx.is_starting() {
+            self.cx.fx.push(Effect::Stop { status, why });
+        } else {
+            self.store_away(why);
+        }
+    }
+
+    fn forget_flights(&mut self) {
+        for slot in 0..self.fleet.slots() as u32 {
+            if let Some(host) = self.fleet.host_mut(slot)
+                && host.take(Marks::IN_FLIGHT)
+            {
+                host.set(Marks::IN_DOUBT, true);
+                // If it was an `Offline` and was run, the stream has told it. If not, the store
+                // still has the host as ours, and says so.
+                host.set(
+                    Marks::TOLD_ONLINE,
+                    host.has(Marks::TOLD_ONLINE) && !self.outbox.writes.is_leaving(slot),
+                );
+            }
+        }
+    }
+
+    /// An `Online` or `Offline` was settled.
+    pub(super) fn presence_settled(&mut self, ticket: HostRef, settled: Settled) {
+        if ticket == NO_ROW {
+            return;
+        }
+        let writes = &mut self.outbox.writes;
+        writes.presence_in_flight = writes.presence_in_flight.saturating_sub(1);
+        let Some(slot) = self.fleet.resolve(ticket) else {
+            return;
+        };
+        let Some(host) = self.fleet.host_mut(slot) else {
+            return;
+        };
+        host.set(Marks::IN_FLIGHT, false);
+        // What a store that went away still runs it runs before all is written once more.
+        host.set(
+            Marks::IN_DOUBT,
+            host.has(Marks::IN_DOUBT) && writes.sweep.again.is_some(),
+        );
+        match settled {
+            Settled::Claimed { epoch } => {
+                host.epoch = epoch;
+                host.set(Marks::TOLD_ONLINE, true);
+                if host.rest().is_some_and(|rest| rest.inventory_behind) {
+                    writes.inventories.push_back(slot);
+                }
+            }
+            Settled::Released | Settled::NotOurs => host.set(Marks::TOLD_ONLINE, false),
+            Settled::Refused(why) => {
+                // The write may be partial, so any claim of ours is meant when it is ended, and the
+                // stored presence counts as the opposite: the next audit tries again.
+                host.epoch = 0;
+                host.set(Marks::TOLD_ONLINE, !host.presence.is_online());
+                let text = format!("its presence is not written: {why}");
+                self.cx.log(log::Level::Error, "store", host.id(), text);
+            }
+        }
+        writes.settled(slot);
+    }
+
+    /// Writes a host that is online again, without an event.
+    pub(crate) fn rewrite(&mut self, slot: u32) {
+        if let Some(host) = self.fleet.host(slot) {
+            let change = Change {
+                to: Became::Online,
+                since: host.since,
+                event: None,
+            };
+            self.write(slot, change);
+        }
+    }
+
+    /// Has a change written, unless the store is away: then all is written when it is back.
+    pub(crate) fn write(&mut self, slot: u32, change: Change) {
+        if self.cx.is_store_up() {
+            let host = self.fleet.host(slot);
+            let in_flight = host.is_some_and(|host| host.has(Marks::IN_FLIGHT));
+            self.outbox.writes.change(slot, change, in_flight);
+        }
+    }
+
+    /// The host of this name that `peer` wants to be, entered if it is new.
+    ///
+    /// # Errors
+    /// When its network has brought too many new ids, or the table is full.
+    pub(super) fn admit_id(&mut self, id: HostId, peer: Peer) -> Result<u32, &'static str> {
+        if let Some(slot) = self.fleet.find(&id) {
+            return Ok(slot);
+        }
+        if !self.fleet.admits_new(&self.cx, &id, peer.ip()) {
+            self.cx.stats.new_ids_refused += 1;
+            return Err("too many new ids from this address; try again in a minute");
+        }
+        self.find_or_enter(id)
+            .ok_or("the server knows as many hosts as it can")
+    }
+
+    /// The host of this name, entered if it is new. `None` when the table is full of hosts online.
+    fn find_or_enter(&mut self, id: HostId) -> Option<u32> {
+        if let Some(slot) = self.fleet.find(&id) {
+            return Some(slot);
+        }
+        if self.fleet.is_full() && !self.forget_brief() {
+            let slot = self.fleet.evictable(self.cx.is_store_up())?;
+            self.forget_host(slot);
+        }
+        self.fleet.enter(id)
+    }
+
+    /// Forgets the host that has been offline for longest of those whose stay was short, if there is
+    /// one.
+    fn forget_brief(&mut self) -> bool {
+        let is_up = self.cx.is_store_up();
+        let Some(slot) = self.fleet.take_brief(is_up) else {
+            return false;
+        };
+        let stored = |host: &&Host| is_up && host.epoch > 0;
+        if let Some(id) = self.fleet.host(slot).filter(stored).map(Host::id) {
+            self.outbox.writes.forget_in_store(id);
+        }
+        self.forget_host(slot);
+        true
+    }
+
+    /// Handles a request to forget a host, here and in the store.
+    pub(crate) fn ask_forget(&mut self, asker: u64, host: &HostId) {
+        let answer = match self.try_forget(host) {
+            Ok(()) => Answer::Forgotten { host: host.clone() },
+            Err((kind, text)) => Answer::Error { kind, text },
+        };
+        self.cx.respond(asker, answer);
+    }
+
+    fn try_forget(&mut self, id: &HostId) -> Result<(), Refusal> {
+        if !self.cx.is_store_up() {
+            return Err(not_now("the store is away"));
+        }
+        let slot = self.fleet.find(id);
+        let Some((slot, host)) = slot.and_then(|slot| Some((slot, self.fleet.host(slot)?))) else {
+            let text = "no host of this name is known".to_owned();
+            return Err((ErrorKind::Unknown, text));
+        };
+        if host.presence.is_online() {
+            let text = format!("{id} is online: only a host that is offline can be forgotten");
+            return Err((ErrorKind::Taken, text));
+        }
+        let writes = &mut self.outbox.writes;
+        let is_written = may_be_forgotten(host, true) && !writes.is_behind(slot);
+        if !is_written || !writes.may_forget() {
+            return Err(not_now("the store is still being told of it; try again"));
+        }
+        writes.forget_in_store(id.clone());
+        self.forget_host(slot);
+        Ok(())
+    }
+
+    /// Forgets a host that is offline, and what was still to be written of it.
+    pub(crate) fn forget_host(&mut self, slot: u32) {
+        self.outbox.writes.forget_host(slot);
+        self.fleet.forget(slot);
+    }
+}
