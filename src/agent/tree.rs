@@ -27,6 +27,9 @@ use crate::files;
 /// Prefix of the names of our cgroups.
 const GROUP: &str = "anthill-";
 
+/// Readings of the list of children in a row.
+const CHILDREN_ROUNDS_MAX: usize = 1_000;
+
 /// One process, told from others that had or will have its number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Process {
@@ -280,7 +283,43 @@ impl Tree {
         });
         self.known = all.iter().map(|entry| entry.process).collect();
         let running = all.iter().filter(|entry| !entry.is_zombie);
-        running.map(|entry| entry.process).collect()
+        let mut running: Vec<Process> = running.map(|entry| entry.process).collect();
+        if running.is_empty() {
+            // A process that forks and ends at once is easily missed by a scan of the whole table.
+            running = self.children();
+            self.known.extend(&running);
+        }
+        running
+    }
+
+    /// The running children of this process that belong to the command. While the agent adopts orphans,
+    /// every running process of the command is one of these or has one as its ancestor. The kernel's list of
+    /// children is short to read. A process that has ended since is waited for, and the list is read
+    /// again: its own child has become ours.
+    fn children(&self) -> Vec<Process> {
+        let mut running = Vec::new();
+        let mut has_reaped = self.adopts;
+        for _ in 0..CHILDREN_ROUNDS_MAX {
+            if !has_reaped || !running.is_empty() {
+                break;
+            }
+            has_reaped = false;
+            for entry in children_of_all_threads() {
+                let is_earlier = self.earlier.processes.contains(&entry.process)
+                    || self.earlier.sessions.contains(&entry.session);
+                let is_root = self.root == Some(entry.process);
+                match entry.is_zombie {
+                    _ if is_earlier => {}
+                    false => running.push(entry.process),
+                    true if is_root => {}
+                    true => {
+                        reap(entry.process.pid);
+                        has_reaped = true;
+                    }
+                }
+            }
+        }
+        running
     }
 
     /// Sends `signal` to all of them.
@@ -293,7 +332,38 @@ impl Tree {
         for process in self.look() {
             process.signal(signal);
         }
+        if signal == Signal::KILL {
+            self.kill_children();
+        }
     }
+
+    /// Kills children until there are none, [`CHILDREN_ROUNDS_MAX`] times at most: each may have forked
+    /// between the reading of the list and its signal.
+    fn kill_children(&mut self) {
+        for _ in 0..CHILDREN_ROUNDS_MAX {
+            let children = self.children();
+            if children.is_empty() {
+                break;
+            }
+            for process in children {
+                process.signal(Signal::KILL);
+            }
+        }
+    }
+}
+
+/// The children of this process, by the kernel's list. Empty if the kernel has no such list.
+fn children_of_all_threads() -> Vec<Entry> {
+    let threads = fs::read_dir("/proc/self/task").into_iter().flatten();
+    let lists = threads
+        .flatten()
+        .filter_map(|thread| fs::read_to_string(thread.path().join("children")).ok());
+    let mut children = Vec::new();
+    for list in lists {
+        let pids = list.split_whitespace().filter_map(|pid| pid.parse().ok());
+        children.extend(pids.filter_map(Entry::read));
+    }
+    children
 }
 
 fn reap(pid: i32) {

@@ -1,7 +1,7 @@
 //! Both ends: the real server and the real agent, over datagrams and over the agent's connection, and
 //! what is left when either is killed.
 
-use std::fs;
+use std::fs::{self, File};
 use std::net::UdpSocket;
 use std::path::{Path, PathBuf};
 
@@ -275,4 +275,39 @@ fn a_console_command_runs_once() {
     dispatched(&home, &server, "AC1", "web-1", &["echo idle"]);
     until_state(&server, "AC1", "web-1", "done");
     assert_eq!(fs::read_to_string(&marks).unwrap(), "x\n");
+}
+
+/// Each process of this command forks and ends at once, so a scan of the process table easily misses the
+/// one that runs. All of them hold the same lock.
+#[cfg(feature = "embedded")]
+#[test]
+fn a_chain_of_forks_ends_with_its_command() {
+    let home = Home::embedded();
+    let path = |name: &str| home.path().join(name);
+    fs::write(path("alive"), "").unwrap();
+    let chain = format!(
+        "exec 9>{}; flock 9; f() {{ test -e {} && f & }}; f; sleep 60",
+        path("lock").display(),
+        path("alive").display()
+    );
+    allows(
+        &home,
+        &json!(["echo *", {"shell": chain, "timeout_s": 0.5}]),
+    );
+    let server = home.start();
+    let mut agent = start(&home, &server, "web-1", &["--push"]);
+    let is_free = || File::open(path("lock")).is_ok_and(|lock| lock.try_lock().is_ok());
+    for key in ["AC1", "AC2", "AC3"] {
+        dispatched(&home, &server, key, "web-1", &[&chain]);
+        let failed = until_state(&server, key, "web-1", "failed");
+        assert_eq!(failed["results"][&chain]["exit"], 124);
+        assert!(is_free(), "the chain goes on after {key}");
+    }
+    dispatched(&home, &server, "AC4", "web-1", &[&chain]);
+    until_so("the chain runs", || !is_free());
+    agent.process.signal(Signal::TERM);
+    agent.process.ended();
+    let is_free = is_free();
+    fs::remove_file(path("alive")).unwrap();
+    assert!(is_free, "the chain goes on after its agent");
 }
