@@ -6,6 +6,7 @@
 use std::borrow::Cow;
 
 use super::response::Response;
+use crate::escape::whole_number;
 use crate::handlers::view::Filter;
 use crate::limits::{HTTP_BODY_BYTES_MAX, HTTP_HEAD_BYTES_MAX, HTTP_HEADERS_MAX};
 
@@ -116,42 +117,33 @@ fn read_line<'a>(
     minor: u8,
     line: &httparse::Header<'a>,
 ) -> Result<(), Response> {
-    let is = |name: &str| line.name.eq_ignore_ascii_case(name);
     let text = || text_of(line);
-    if is("Host") {
-        once(&mut head.host, line)
-    } else if is("Origin") {
-        once(&mut head.origin, line)
-    } else if is("Authorization") {
-        once(&mut head.authorization, line)
-    } else if is("Content-Type") {
-        once(&mut head.content_type, line)
-    } else if is("Transfer-Encoding") {
-        framing.coding = Some(text()?);
-        Ok(())
-    } else if is("Content-Length") {
-        framing.take_length(text()?)
-    } else if is("Sec-Fetch-Site") {
-        head.cross_site |= text()?.eq_ignore_ascii_case("cross-site");
-        Ok(())
-    } else if is("Connection") {
-        for word in text()?.split(',').map(str::trim) {
-            if word.eq_ignore_ascii_case("close") {
-                head.close = true;
-            } else if word.eq_ignore_ascii_case("keep-alive") && minor == 0 {
-                head.close = false;
+    match line.name.to_ascii_lowercase().as_str() {
+        "host" => once(&mut head.host, line)?,
+        "origin" => once(&mut head.origin, line)?,
+        "authorization" => once(&mut head.authorization, line)?,
+        "content-type" => once(&mut head.content_type, line)?,
+        "transfer-encoding" => framing.coding = Some(text()?),
+        "content-length" => framing.take_length(text()?)?,
+        "sec-fetch-site" => head.cross_site |= text()?.eq_ignore_ascii_case("cross-site"),
+        "connection" => {
+            for word in text()?.split(',').map(str::trim) {
+                if word.eq_ignore_ascii_case("close") {
+                    head.close = true;
+                } else if word.eq_ignore_ascii_case("keep-alive") && minor == 0 {
+                    head.close = false;
+                }
             }
         }
-        Ok(())
-    } else if is("Expect") && minor == 1 {
-        head.expects_continue = text()?.eq_ignore_ascii_case("100-continue");
-        match head.expects_continue {
-            true => Ok(()),
-            false => Err(Response::error(417, "only 100-continue can be expected")),
+        "expect" if minor == 1 => {
+            if !text()?.eq_ignore_ascii_case("100-continue") {
+                return Err(Response::error(417, "only 100-continue can be expected"));
+            }
+            head.expects_continue = true;
         }
-    } else {
-        Ok(())
+        _ => {}
     }
+    Ok(())
 }
 
 impl<'a> Framing<'a> {
@@ -172,22 +164,23 @@ impl<'a> Framing<'a> {
     }
 
     fn body_len(&self) -> Result<usize, Response> {
-        if let Some(coding) = self.coding {
-            return Err(
-                match (self.length, coding.eq_ignore_ascii_case("chunked")) {
-                    (Some(_), _) => bad("Content-Length and Transfer-Encoding exclude each other"),
-                    (None, true) => Response::error(411, "a body needs a Content-Length here"),
-                    (None, false) => Response::error(501, "no transfer coding is understood here"),
-                },
-            );
-        }
-        match usize::try_from(self.length.unwrap_or(0)) {
-            Ok(length) if length <= HTTP_BODY_BYTES_MAX => Ok(length),
-            _ => Err(Response::error(
-                413,
-                &format!("a body has at most {HTTP_BODY_BYTES_MAX} bytes"),
-            )),
-        }
+        let length = usize::try_from(self.length.unwrap_or(0)).unwrap_or(usize::MAX);
+        let (status, why) = match self.coding {
+            None if length <= HTTP_BODY_BYTES_MAX => return Ok(length),
+            None => {
+                let why = format!("a body has at most {HTTP_BODY_BYTES_MAX} bytes");
+                return Err(Response::error(413, &why));
+            }
+            Some(_) if self.length.is_some() => (
+                400,
+                "Content-Length and Transfer-Encoding exclude each other",
+            ),
+            Some(coding) if coding.eq_ignore_ascii_case("chunked") => {
+                (411, "a body needs a Content-Length here")
+            }
+            Some(_) => (501, "no transfer coding is understood here"),
+        };
+        Err(Response::error(status, why))
     }
 }
 
@@ -318,14 +311,14 @@ impl Parameters {
 }
 
 fn limit(text: &str, max: usize) -> Result<usize, Response> {
-    match number(text) {
+    match whole_number::<u64>(text) {
         Some(limit @ 1..) => Ok(usize::try_from(limit).map_or(max, |limit| limit.min(max))),
         _ => Err(bad(&format!("limit is {text:?}, and may be 1 to {max}"))),
     }
 }
 
 fn cursor(text: &str) -> Result<u64, Response> {
-    number(text).ok_or_else(|| bad(&format!("cursor is {text:?}, which no page has given")))
+    whole_number(text).ok_or_else(|| bad(&format!("cursor is {text:?}, which no page has given")))
 }
 
 fn filter(text: &str) -> Result<Filter, Response> {
@@ -336,12 +329,6 @@ fn filter(text: &str) -> Result<Filter, Response> {
             "state is {other:?}, and may be online or offline"
         ))),
     }
-}
-
-/// Digits only: no sign, no blank.
-fn number(text: &str) -> Option<u64> {
-    let digits = text.bytes().all(|byte| byte.is_ascii_digit());
-    digits.then(|| text.parse().ok()).flatten()
 }
 
 /// Parameters of a query, in order, decoded. `None` stands for a broken escape.

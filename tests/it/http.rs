@@ -231,10 +231,16 @@ fn every_metric_is_documented() {
         assert!(names.insert(name), "{name} stands twice");
         table += &format!("| `{name}` | {kind} | {label} | {help} |\n");
     }
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/metrics.md");
-    let documented = std::fs::read_to_string(path).expect("the documentation");
+    let docs = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("docs");
+    let documented = std::fs::read_to_string(docs.join("metrics.md")).expect("the documentation");
     assert!(
         documented.contains(&table),
         "docs/metrics.md is to have this:\n{table}"
     );
+    for page in ["operations.md", "security.md", "tls.md", "performance.md"] {
+        let text = std::fs::read_to_string(docs.join(page)).expect("the documentation");
+        let mut words = text.split(|c: char| !c.is_ascii_lowercase() && c != '_');
+        let unknown = words.find(|word| word.starts_with("anthill_") && !names.contains(word));
+        assert_eq!(unknown, None, "{page}");
+    }
 }
