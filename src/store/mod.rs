@@ -11,6 +11,8 @@
 pub mod address;
 #[cfg(feature = "embedded")]
 pub mod embedded;
+mod events;
+mod held;
 pub mod op;
 pub mod progress;
 pub mod records;
@@ -115,6 +117,25 @@ pub(crate) fn panic_text(payload: &(dyn std::any::Any + Send)) -> String {
         (_, Some(text)) => text.clone(),
         _ => "a panic without a message".to_owned(),
     }
+}
+
+/// Outcome of an operation that a store refuses for good. If it has no room for the reason, that is
+/// logged.
+fn refuse(op: &Op, reason: &str) -> Option<Outcome> {
+    let subject = match op {
+        Op::TaskStates(op) => format!("states in task {}", op.key),
+        Op::Forget(host) => format!("the removal of host {host}"),
+        Op::Seen(_) => "last-seen times".to_owned(),
+        Op::Audit(_) => "the hosts online".to_owned(),
+        Op::Outside(op) => schema::outside(&op.place),
+        Op::Notice(op) => format!("the event {}", op.event),
+        _ => return op.refused(reason),
+    };
+    log::warn!(
+        subject = subject, reason = reason;
+        "store: {subject} cannot be written: {reason}"
+    );
+    op.refused(reason)
 }
 
 /// State of the node's lease.

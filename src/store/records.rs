@@ -10,8 +10,10 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::{Deserialize, Serialize};
 
-use super::op::{Dispatch, FoundResult, TaskResult, TaskState};
+use super::op::{Dispatch, FoundResult, HeldTask, TaskResult, TaskState};
+use crate::ids::{HostId, TaskKey};
 use crate::limits::OUTPUT_SHOWN_BYTES_MAX;
+use crate::time::UnixMs;
 
 /// Reason for undoing a dispatch that could not be finished in time.
 pub const GIVEN_UP: &str = "the store was away for too long";
@@ -69,10 +71,52 @@ impl Claim {
         serde_json::from_str(text).ok()
     }
 
+    /// The task that it claims.
+    #[must_use]
+    pub fn task(
+        &self,
+        key: &TaskKey,
+        commands: Vec<(String, f64)>,
+        hosts: Vec<(HostId, TaskState, bool)>,
+        expires: bool,
+    ) -> HeldTask {
+        HeldTask {
+            key: key.clone(),
+            created: UnixMs(self.created),
+            queue: self.queue,
+            request: self.request.parse().unwrap_or_default(),
+            commands,
+            hosts,
+            expires,
+        }
+    }
+
     /// Returns whether it was set for this dispatch.
     #[must_use]
     pub fn is_for(&self, dispatch: &Dispatch) -> bool {
         self.request == dispatch.request.to_string()
+    }
+}
+
+/// Owner of the claim of a task key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Owner {
+    /// There is no claim.
+    Nobody,
+    /// It is the dispatch's own.
+    Us,
+    /// It is another's, or no claim at all.
+    Another,
+}
+
+impl Owner {
+    /// The owner of the stored `claim`, for this dispatch.
+    pub(super) fn of(claim: Option<&str>, dispatch: &Dispatch) -> Self {
+        match claim.map(Claim::parse) {
+            None => Self::Nobody,
+            Some(Some(claim)) if claim.is_for(dispatch) => Self::Us,
+            Some(_) => Self::Another,
+        }
     }
 }
 
@@ -152,17 +196,29 @@ struct Kept<'a> {
 
 /// A result as it is stored.
 ///
-/// # Errors
-/// When it cannot be written as JSON.
-pub fn result_text(result: &TaskResult) -> Result<String, serde_json::Error> {
-    serde_json::to_string(&Kept {
+/// # Panics
+/// Never: numbers and texts are always JSON.
+#[must_use]
+pub fn result_text(result: &TaskResult) -> String {
+    let kept = Kept {
         exit: result.exit,
         seconds: result.seconds,
         size: result.size,
         sha256: Cow::Borrowed(&result.sha256),
         truncated: result.truncated,
         output: Cow::Borrowed(&result.output),
-    })
+    };
+    serde_json::to_string(&kept).expect("numbers and texts are JSON")
+}
+
+/// Logs that a task which a crash left half stored is removed.
+pub(super) fn undone_task(key: &TaskKey) {
+    log::info!(key:% = key; "store: task {key} was not stored completely, and is removed");
+}
+
+/// Logs that a stored text is no result.
+pub(super) fn skipped_result(code: &str) {
+    log::warn!(key = code; "store: a result of task {code} is damaged and left out");
 }
 
 /// Parses a stored result, with at most `chars` of its output in base64 and
@@ -200,9 +256,7 @@ pub fn has_failed(text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ids::{HostId, TaskKey};
     use crate::store::op::Stamp;
-    use crate::time::UnixMs;
 
     const STAMP: Stamp = Stamp {
         at: UnixMs(1),
@@ -262,7 +316,7 @@ mod tests {
     #[test]
     fn a_result_is_read_back_in_part_or_whole() {
         let bytes: Vec<u8> = (0..10_000_u32).map(|n| n as u8).collect();
-        let text = result_text(&result(&bytes)).unwrap();
+        let text = result_text(&result(&bytes));
         assert_eq!(whole_output(&text).as_deref(), Some(&bytes[..]));
         let found = found_result("df -h", &text, usize::MAX).unwrap();
         assert_eq!(found.output, bytes[..OUTPUT_SHOWN_BYTES_MAX]);
@@ -283,7 +337,7 @@ mod tests {
         }
         let mut bad = result(b"x");
         bad.output = "%%%%".to_owned();
-        let text = result_text(&bad).unwrap();
+        let text = result_text(&bad);
         assert!(found_result("a", &text, 100).is_none() && whole_output(&text).is_none());
     }
 }

@@ -13,6 +13,7 @@ use redb::{CommitError, Database, DatabaseError, StorageError, TransactionError}
 use super::keyspace::{Fault, Space};
 use crate::files;
 use crate::limits::{EMBEDDED_CACHE_BYTES, EMBEDDED_CHECK_BYTES_MAX, EMBEDDED_NEW_FILE_BYTES_MAX};
+use crate::store::panic_text;
 use crate::time::UnixMs;
 
 /// The file's name within its directory.
@@ -87,9 +88,7 @@ pub(super) fn guarded<T>(work: impl FnOnce() -> T) -> Result<T, String> {
     let done = panic::catch_unwind(AssertUnwindSafe(work));
     EXPECTS_PANIC.set(before);
     done.map_err(|payload| {
-        let text = payload.downcast_ref::<&str>().map(ToString::to_string);
-        let text = text.or_else(|| payload.downcast_ref::<String>().cloned());
-        let text = text.unwrap_or_else(|| "its contents contradict each other".to_owned());
+        let text = panic_text(&*payload);
         text.lines().next().unwrap_or_default().to_owned()
     })
 }
@@ -131,7 +130,8 @@ pub(super) fn open_and_check(dir: &Path) -> Result<Opened, OpenError> {
             if !sound {
                 let file = path.display();
                 log::warn!(
-                    "store: {file} was damaged and is mended; its last changes may be missing"
+                    file:% = file;
+                    "store: {file} was damaged and is repaired; its last changes may be missing"
                 );
             }
             Ok(opened)

@@ -37,8 +37,9 @@ use self::file::Opened;
 use self::keyspace::{Fault, Kind, Space};
 use self::kinds::score_of;
 pub use self::memory::Memory;
-use super::op::{Dispatch, Found, HeldHost, HeldTask, Op, Outcome, Settled, Stored};
-use super::{Backend, Dump, HeldCursor, Lease, Ran, Settings, StoreError, schema};
+use super::events::StreamEvent;
+use super::op::{Dispatch, HeldHost, HeldTask, Op, Outcome, Stored};
+use super::{Backend, Dump, HeldCursor, Lease, Ran, Settings, StoreError, refuse, schema};
 use crate::limits::{STREAM_ENTRIES_MAX, SWEEP_ROWS_MAX};
 use crate::time::{Span, UnixMs};
 
@@ -54,6 +55,11 @@ impl Context<'_> {
     /// Expiry of a record that is finished at `now`.
     fn kept_until(&self, now: UnixMs) -> UnixMs {
         UnixMs(now.0.saturating_add(self.keep.as_millis()))
+    }
+
+    /// Scores below this are of records that are not kept any more at `now`.
+    fn oldest_kept(&self, now: UnixMs) -> f64 {
+        now.0.saturating_sub(self.keep.as_millis()) as f64
     }
 }
 
@@ -197,7 +203,7 @@ impl EmbeddedStore {
 
 fn wall_clock() -> UnixMs {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    // A clock before 1970 is as good as none: nothing is over by it.
+    // By a clock before 1970 nothing has expired.
     let ms = since.map_or(0, |since| since.as_millis());
     UnixMs(u64::try_from(ms).unwrap_or(u64::MAX))
 }
@@ -208,94 +214,56 @@ fn apply(
     context: &Context<'_>,
     op: &Op,
 ) -> Result<Option<Outcome>, StorageError> {
-    Ok(match op {
-        Op::Online(op) => Some(Outcome::Presence {
-            ticket: op.ticket,
-            settled: settled(presence::online(space, context, op))?,
-        }),
-        Op::Offline(op) => Some(Outcome::Presence {
-            ticket: op.ticket,
-            settled: settled(presence::offline(space, context, op))?,
-        }),
-        Op::Inventory(op) => Some(Outcome::Inventory {
-            origins: op.origins.clone(),
-            ticket: op.ticket,
-            result: own_fault(presence::inventory(space, context, op))?,
-        }),
-        Op::Progress(op) => Some(Outcome::Report {
-            origin: op.origin,
-            result: own_fault(reports::progress(space, context, op))?,
-        }),
-        Op::Answer(op) => Some(Outcome::Report {
-            origin: op.origin,
-            result: own_fault(reports::answer(space, context, op))?,
-        }),
-        Op::Result(op) => Some(Outcome::Report {
-            origin: op.origin,
-            result: own_fault(reports::result(space, context, op))?.flatten(),
-        }),
-        Op::TaskStates(op) => {
-            logged("states in a task", tasks::states(space, context, op))?;
-            Some(Outcome::StatesWritten)
-        }
-        Op::Dispatch(op) => Some(Outcome::Dispatched {
+    let result = match op {
+        Op::Online(op) => presence::online(space, context, op),
+        Op::Offline(op) => presence::offline(space, context, op),
+        Op::Dispatch(op) => tasks::dispatch(space, context, op).map(|stored| Outcome::Dispatched {
             request: op.request,
-            stored: stored(tasks::dispatch(space, context, op))?,
+            stored,
         }),
-        Op::Restore(op) => Some(Outcome::Restored {
+        Op::Restore(op) => tasks::restore(space, context, op).map(|stored| Outcome::Restored {
             key: op.key.clone(),
-            stored: stored(tasks::restore(space, context, op))?,
+            stored,
         }),
-        Op::Read(op) => Some(Outcome::Read {
+        Op::Read(op) => tasks::read(space, &op.question).map(|found| Outcome::Read {
             ticket: op.ticket,
-            found: own_fault(tasks::read(space, &op.question))?.unwrap_or_else(Found::Nothing),
+            found,
         }),
-        Op::Forget(host) => {
-            logged("a host to be forgotten", presence::forget(space, host))?;
-            None
-        }
-        Op::Seen(hosts) => {
-            logged("last-seen times", presence::seen(space, hosts))?;
-            Some(Outcome::Seen)
-        }
-        Op::Audit(hosts) => {
-            logged("hosts online", presence::audit(space, hosts))?;
-            Some(Outcome::Audited)
-        }
-        Op::Outside(op) => {
-            logged("a device or target", presence::outside(space, op))?;
-            None
-        }
-        Op::Notice(op) => {
-            logged("an event", events::notice(space, context, op))?;
-            None
-        }
-    })
+        _ => return settled(op, write(space, context, op).map(|()| op.written())),
+    };
+    settled(op, result.map(Some))
 }
 
-/// The record's own fault as text, the file's as an error.
-fn own_fault<T>(result: Result<T, Fault>) -> Result<Result<T, String>, StorageError> {
+/// Runs an operation whose outcome says only that it is written.
+fn write(space: &mut Space<'_>, context: &Context<'_>, op: &Op) -> Result<(), Fault> {
+    match op {
+        Op::Inventory(op) => presence::inventory(space, context, op),
+        Op::Progress(op) => reports::progress(space, context, op),
+        Op::Answer(op) => reports::answer(space, context, op),
+        Op::Result(op) => reports::result(space, context, op),
+        Op::TaskStates(op) => tasks::states(space, context, op),
+        Op::Forget(host) => presence::forget(space, host),
+        Op::Seen(hosts) => presence::seen(space, hosts),
+        Op::Audit(hosts) => presence::audit(space, hosts),
+        Op::Outside(op) => presence::outside(space, op),
+        Op::Notice(op) => {
+            events::check(space)?;
+            events::append(space, context, &StreamEvent::notice(op))
+        }
+        Op::Online(_) | Op::Offline(_) | Op::Dispatch(_) | Op::Restore(_) | Op::Read(_) => Ok(()),
+    }
+}
+
+/// The outcome, or the operation's own fault as one. An error of the file stays an error.
+fn settled(
+    op: &Op,
+    result: Result<Option<Outcome>, Fault>,
+) -> Result<Option<Outcome>, StorageError> {
     match result {
-        Ok(value) => Ok(Ok(value)),
-        Err(fault @ Fault::Kind(_)) => Ok(Err(fault.to_string())),
+        Ok(outcome) => Ok(outcome),
+        Err(fault @ Fault::Kind(_)) => Ok(refuse(op, &fault.to_string())),
         Err(Fault::Storage(error)) => Err(error),
     }
-}
-
-fn settled(result: Result<Settled, Fault>) -> Result<Settled, StorageError> {
-    Ok(own_fault(result)?.unwrap_or_else(Settled::Refused))
-}
-
-fn stored(result: Result<Stored, Fault>) -> Result<Stored, StorageError> {
-    Ok(own_fault(result)?.unwrap_or_else(Stored::Refused))
-}
-
-/// For operations whose outcome has no room for a refusal.
-fn logged(what: &str, result: Result<(), Fault>) -> Result<(), StorageError> {
-    if let Err(why) = own_fault(result)? {
-        log::warn!("{what} cannot be stored: {why}");
-    }
-    Ok(())
 }
 
 impl Backend for EmbeddedStore {
@@ -317,7 +285,7 @@ impl Backend for EmbeddedStore {
             && self.opened.take_if(|opened| !opened.is_in(dir)).is_some()
         {
             self.has_lease = false;
-            let why = format!("somebody has deleted the file in {}", dir.display());
+            let why = format!("the file in {} was deleted", dir.display());
             return Err(StoreError::Unavailable(why));
         }
         if self.has_lease && !force {
@@ -359,17 +327,11 @@ impl Backend for EmbeddedStore {
         cursor: &mut HeldCursor,
         hosts: &mut Vec<HeldHost>,
     ) -> Result<(), StoreError> {
-        let had = hosts.len();
-        let next = self.transact(self.place.now(), |space, context| {
-            load::held(space, context, everyone, cursor, hosts)
-        });
-        match next {
-            Ok(next) => *cursor = next,
-            Err(error) => {
-                hosts.truncate(had);
-                return Err(error);
-            }
-        }
+        let (next, page) = self.transact(self.place.now(), |space, context| {
+            load::held(space, context, everyone, cursor)
+        })?;
+        *cursor = next;
+        hosts.extend(page);
         Ok(())
     }
 
@@ -390,17 +352,11 @@ impl Backend for EmbeddedStore {
         cursor: &mut HeldCursor,
         found: &mut Vec<HeldTask>,
     ) -> Result<(), StoreError> {
-        let had = found.len();
-        let next = self.transact(self.place.now(), |space, context| {
-            tasks::held(space, context, context.node, cursor, found)
-        });
-        match next {
-            Ok(next) => *cursor = next,
-            Err(error) => {
-                found.truncate(had);
-                return Err(error);
-            }
-        }
+        let (next, page) = self.transact(self.place.now(), |space, context| {
+            tasks::held(space, context, context.node, cursor)
+        })?;
+        *cursor = next;
+        found.extend(page);
         Ok(())
     }
 
@@ -439,11 +395,14 @@ impl Backend for EmbeddedStore {
 
     fn settle(&mut self, dispatch: &Dispatch, finish: bool) -> Result<Stored, StoreError> {
         self.transact(self.place.now(), |space, context| {
-            let ended = match finish {
+            let settled = match finish {
                 true => tasks::dispatch(space, context, dispatch),
                 false => tasks::give_up(space, dispatch),
             };
-            Ok(stored(ended)?)
+            match settled {
+                Err(fault @ Fault::Kind(_)) => Ok(Stored::Refused(fault.to_string())),
+                settled => settled,
+            }
         })
     }
 
@@ -463,15 +422,9 @@ impl Backend for EmbeddedStore {
         match result {
             Ok(settled) => {
                 outcomes.extend(settled);
-                Ran {
-                    done: ops.len(),
-                    error: None,
-                }
+                Ran::all(ops.len())
             }
-            Err(error) => Ran {
-                done: 0,
-                error: Some(error),
-            },
+            Err(error) => Ran::stopped(0, error),
         }
     }
 
@@ -522,22 +475,23 @@ fn forget_unseen(
     from: Option<&[u8]>,
 ) -> Result<Option<Vec<u8>>, Fault> {
     let key = schema::SEEN;
-    if space.kind(key)? != Some(Kind::Sorted) {
-        return Ok(None);
-    }
-    let oldest = space.now().0.saturating_sub(context.keep.as_millis());
-    let page = space.page(key, Kind::Sorted, from, SWEEP_ROWS_MAX)?;
+    let page = load::lenient(
+        space.page(key, Kind::Sorted, from, SWEEP_ROWS_MAX),
+        Vec::new(),
+    )?;
     for (host, seen) in &page {
-        if score_of(seen, key)? < oldest as f64 {
+        if score_of(seen, key)? < context.oldest_kept(space.now()) {
             space.take(key, Kind::Sorted, host)?;
         }
     }
-    let more = page.len() == SWEEP_ROWS_MAX;
-    Ok(page
-        .into_iter()
-        .next_back()
-        .map(|(host, _)| host)
-        .filter(|_| more))
+    Ok(last_of_full(page, SWEEP_ROWS_MAX))
+}
+
+/// Member of the last row of a page, if the page has `max` rows and others may follow.
+fn last_of_full(page: Vec<keyspace::Row>, max: usize) -> Option<Vec<u8>> {
+    let is_full = page.len() == max;
+    let last = page.into_iter().next_back();
+    last.map(|(member, _)| member).filter(|_| is_full)
 }
 
 #[cfg(test)]

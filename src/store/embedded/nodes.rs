@@ -3,6 +3,7 @@
 use crate::ids::HostId;
 use crate::limits::{HOSTS_PER_OP_MAX, NODES_SEEN_MAX};
 use crate::store::HeldCursor;
+use crate::store::held::OwnHost;
 use crate::store::op::{HeldHost, HeldTask};
 use crate::store::schema::{self, field};
 
@@ -50,24 +51,20 @@ pub(super) fn hosts(
             found.push(None);
             continue;
         };
-        let hash = schema::host(&host);
-        let holder = match space.hash_get(&hash, field::NODE) {
-            Err(Fault::Kind(_)) => None,
-            holder => holder?,
-        };
-        found.push(match holder.as_deref() {
-            Some(holder) if holder == node => {
-                space.set_add(&schema::node_hosts(context.node), host.as_str())?;
-                space.hash_set(&hash, field::NODE, context.node)?;
-                Some(load::describe(space, context, host)?)
-            }
-            Some("") => {
-                let held = load::describe(space, context, host)?;
-                load::lenient(load::finish(space, context, &held), ())?;
-                None
-            }
-            None | Some(_) => None,
-        });
+        found.push(
+            match load::stored_host(space, context, &host)?.of_set_of(node) {
+                OwnHost::Held(held) => {
+                    space.set_add(&schema::node_hosts(context.node), host.as_str())?;
+                    space.hash_set(&schema::host(&host), field::NODE, context.node)?;
+                    Some(held)
+                }
+                OwnHost::Leaving(held) => {
+                    load::lenient(load::finish(space, context, &held), ())?;
+                    None
+                }
+                OwnHost::Foreign(_) => None,
+            },
+        );
     }
     Ok(found)
 }
@@ -79,8 +76,7 @@ pub(super) fn tasks(
     node: &str,
     cursor: &HeldCursor,
 ) -> Result<(HeldCursor, Vec<HeldTask>), Fault> {
-    let mut found = Vec::new();
-    let next = tasks::held(space, context, node, cursor, &mut found)?;
+    let (next, found) = tasks::held(space, context, node, cursor)?;
     if next == HeldCursor::End {
         let now = space.now().0.to_string();
         space.hash_set(&schema::node_info(node), schema::node::GONE, &now)?;

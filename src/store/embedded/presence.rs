@@ -3,21 +3,26 @@
 //! Each checks the type of every key that it will touch before it writes the first, so that
 //! a refused operation leaves nothing half done in the transaction it shares with others.
 
-use crate::ids::HostId;
-use crate::store::op::{Inventory, Offline, Online, Outside, Settled};
-use crate::store::schema::{self, event, field};
+use crate::ids::{HostId, HostRef};
+use crate::store::events::StreamEvent;
+use crate::store::op::{Inventory, Offline, Online, Outcome, Outside, Settled};
+use crate::store::schema::{self, field};
 use crate::time::UnixMs;
 
 use super::Context;
-use super::events::{self, Told};
+use super::events;
 use super::keyspace::{Fault, Kind, Space};
+
+fn settled(ticket: HostRef, settled: Settled) -> Outcome {
+    Outcome::Presence { ticket, settled }
+}
 
 /// A host is online: node's set, claim, `exists`, last seen, event.
 pub(super) fn online(
     space: &mut Space<'_>,
     context: &Context<'_>,
     op: &Online,
-) -> Result<Settled, Fault> {
+) -> Result<Outcome, Fault> {
     let host = op.host.as_str();
     let (own, hash) = (schema::node_hosts(context.node), schema::host(&op.host));
     space.check(&own, Kind::Set)?;
@@ -50,14 +55,9 @@ pub(super) fn online(
     let heard = op.event.map_or(op.since, |stamp| stamp.at);
     space.raise_scores(schema::SEEN, std::iter::once((host, heard.0 as f64)))?;
     if let Some(stamp) = op.event {
-        let told = Told {
-            event: event::ONLINE,
-            host,
-            ..Told::default()
-        };
-        events::tell(space, context, stamp, told)?;
+        events::append(space, context, &StreamEvent::online(&op.host, stamp))?;
     }
-    Ok(Settled::Claimed { epoch })
+    Ok(settled(op.ticket, Settled::Claimed { epoch }))
 }
 
 /// A host is offline, if it is still ours to say so.
@@ -65,7 +65,7 @@ pub(super) fn offline(
     space: &mut Space<'_>,
     context: &Context<'_>,
     op: &Offline,
-) -> Result<Settled, Fault> {
+) -> Result<Outcome, Fault> {
     let (own, hash) = (schema::node_hosts(context.node), schema::host(&op.host));
     space.check(&own, Kind::Set)?;
     space.check(&hash, Kind::Hash)?;
@@ -78,7 +78,7 @@ pub(super) fn offline(
     let to_end = match space.hash_get(&hash, field::NODE)? {
         Some(node) if node == context.node => {
             if op.epoch != 0 && op.epoch != epoch(space, &hash)? {
-                return Ok(Settled::NotOurs);
+                return Ok(settled(op.ticket, Settled::NotOurs));
             }
             true
         }
@@ -92,7 +92,7 @@ pub(super) fn offline(
     };
     if !to_end {
         space.set_remove(&own, host)?;
-        return Ok(Settled::NotOurs);
+        return Ok(settled(op.ticket, Settled::NotOurs));
     }
 
     space.hash_set(&hash, field::NODE, "")?;
@@ -100,16 +100,11 @@ pub(super) fn offline(
     space.hash_set(&hash, field::SINCE, &op.since.0.to_string())?;
     space.expire(&hash, context.kept_until(space.now()))?;
     if let Some(stamp) = op.event {
-        let told = Told {
-            event: event::OFFLINE,
-            host,
-            reason: Some(op.reason.as_str()),
-            ..Told::default()
-        };
-        events::tell(space, context, stamp, told)?;
+        let event = StreamEvent::offline(&op.host, Some(op.reason), stamp);
+        events::append(space, context, &event)?;
     }
     remove(space, context, &op.host)?;
-    Ok(Settled::Released)
+    Ok(settled(op.ticket, Settled::Released))
 }
 
 /// Takes a host out of all that says it is online.

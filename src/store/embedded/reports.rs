@@ -1,15 +1,16 @@
 //! Reports of hosts on their tasks: the operations that are never lost.
 
 use crate::limits::{COMPLETE_COMMANDS_MAX, STRAY_WINDOW_S};
+use crate::store::events::StreamEvent;
 use crate::store::op::{Answer, Lifetime, Progress, TaskResult};
 use crate::store::progress::{After, Before, merge};
 use crate::store::records::{is_final, result_text};
-use crate::store::schema::{self, event};
+use crate::store::schema;
 
 use crate::time::UnixMs;
 
 use super::Context;
-use super::events::{self, Told};
+use super::events;
 use super::keyspace::{Fault, Kind, Space};
 use super::tasks;
 
@@ -71,7 +72,7 @@ pub(super) fn progress(
     let changed = after.changes(&before);
     if changed {
         write(space, &keys, op.host.as_str(), &after)?;
-        tell(space, context, op, after.done)?;
+        events::append(space, context, &StreamEvent::progress(op, after.done))?;
     }
     if let Some(state) = op.state {
         tasks::set_state(space, &op.key, &op.host, state)?;
@@ -113,27 +114,15 @@ pub(super) fn result(
     space: &mut Space<'_>,
     context: &Context<'_>,
     op: &TaskResult,
-) -> Result<Result<(), String>, Fault> {
+) -> Result<(), Fault> {
     let key = schema::task_result(&op.code, &op.host);
     space.check(&key, Kind::Hash)?;
     events::check(space)?;
-    let text = match result_text(op) {
-        Ok(text) => text,
-        Err(error) => return Ok(Err(error.to_string())),
-    };
-    space.hash_set(&key, &op.command, &text)?;
+    space.hash_set(&key, &op.command, &result_text(op))?;
     if op.lifetime != Lifetime::Open {
         tasks::expire(space, context, [key])?;
     }
-    let told = Told {
-        event: event::RESULT,
-        host: op.host.as_str(),
-        key: Some(&op.code),
-        command: Some(&op.command),
-        ..Told::default()
-    };
-    events::tell(space, context, op.stamp, told)?;
-    Ok(Ok(()))
+    events::append(space, context, &StreamEvent::result(op))
 }
 
 /// Greatest number of finished commands: as many as the book has.
@@ -164,24 +153,6 @@ fn write(space: &mut Space<'_>, keys: &Keys, host: &str, after: &After) -> Resul
     space.hash_put(&keys.oncall_names, host, oncall)
 }
 
-fn tell(
-    space: &mut Space<'_>,
-    context: &Context<'_>,
-    op: &Progress,
-    done: bool,
-) -> Result<(), Fault> {
-    let (state, command) = op.event(done);
-    let told = Told {
-        event: event::PROGRESS,
-        host: op.host.as_str(),
-        key: Some(op.key.as_str()),
-        command,
-        state: Some(state.as_str()),
-        ..Told::default()
-    };
-    events::tell(space, context, op.stamp, told)
-}
-
 /// An ADH33: the key arrived, was damaged, or has no book.
 pub(super) fn answer(
     space: &mut Space<'_>,
@@ -189,11 +160,6 @@ pub(super) fn answer(
     op: &Answer,
 ) -> Result<(), Fault> {
     let response = schema::response(&op.key);
-    let state = match op.rcc {
-        1 => event::ANSWERED,
-        2 => event::NO_BOOK,
-        _ => event::DAMAGED,
-    };
     space.check(&response, Kind::Set)?;
     space.check(&schema::task_hosts(&op.key), Kind::Hash)?;
     events::check(space)?;
@@ -203,15 +169,8 @@ pub(super) fn answer(
     if op.rcc == 1 {
         space.set_remove(&response, op.host.as_str())?;
     }
-    if op.again {
-        return Ok(());
+    match op.again {
+        true => Ok(()),
+        false => events::append(space, context, &StreamEvent::answer(op)),
     }
-    let told = Told {
-        event: event::ANSWER,
-        host: op.host.as_str(),
-        key: Some(op.key.as_str()),
-        state: Some(state),
-        ..Told::default()
-    };
-    events::tell(space, context, op.stamp, told)
 }

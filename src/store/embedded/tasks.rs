@@ -6,38 +6,25 @@
 use crate::ids::{HostId, TaskKey};
 use crate::limits::{READ_OUTPUT_BYTES_MAX, SWEEP_TASKS_MAX, TASKS_PER_LOOK_MAX};
 use crate::store::HeldCursor;
+use crate::store::events::StreamEvent;
 use crate::store::op::{
     Dispatch, Found, FoundHost, HeldTask, Question, Stored, TaskState, TaskStates,
 };
 use crate::store::records::{
-    Claim, GIVEN_UP, SHOWN_CHARS, finite_priority, followed_by, found_result, has_failed,
-    is_awaited, unfit, whole_output,
+    Claim, GIVEN_UP, Owner, SHOWN_CHARS, finite_priority, followed_by, found_result, has_failed,
+    is_awaited, skipped_result, undone_task, unfit, whole_output,
 };
-use crate::store::schema::{self, event};
-use crate::time::UnixMs;
+use crate::store::schema;
 
 use super::Context;
-use super::events::{self, Told};
+use super::events;
 use super::keyspace::{Fault, Kind, Space};
 use super::kinds::{score_of, text};
+use super::load::lenient;
 
-/// Owner of the claim of a key.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Holder {
-    Nobody,
-    Us,
-    Another,
-}
-
-fn holder(space: &Space<'_>, op: &Dispatch) -> Result<Holder, Fault> {
-    let Some(text) = space.text_get(&schema::task(&op.key))? else {
-        return Ok(Holder::Nobody);
-    };
-    let claim = Claim::parse(&text);
-    Ok(match claim.is_some_and(|claim| claim.is_for(op)) {
-        true => Holder::Us,
-        false => Holder::Another,
-    })
+fn owner(space: &Space<'_>, op: &Dispatch) -> Result<Owner, Fault> {
+    let claim = space.text_get(&schema::task(&op.key))?;
+    Ok(Owner::of(claim.as_deref(), op))
 }
 
 fn has_book(space: &Space<'_>, key: &TaskKey) -> Result<bool, Fault> {
@@ -58,14 +45,16 @@ pub(super) fn dispatch(
         undo(space, op)?;
         return Ok(Stored::Refused(why.to_owned()));
     }
-    let holder = holder(space, op)?;
-    if holder == Holder::Another {
+    let owner = owner(space, op)?;
+    if owner == Owner::Another {
         return Ok(Stored::Taken);
     }
     if has_book(space, &op.key)? {
         return found(space, op, Stored::Taken);
     }
-    match write(space, context, op).and_then(|()| tell(space, context, op)) {
+    let event = StreamEvent::dispatch(op);
+    let written = write(space, context, op).and_then(|()| events::append(space, context, &event));
+    match written {
         Ok(()) => Ok(Stored::Whole),
         Err(fault @ Fault::Kind(_)) => {
             undo(space, op)?;
@@ -81,7 +70,7 @@ pub(super) fn restore(
     context: &Context<'_>,
     op: &Dispatch,
 ) -> Result<Stored, Fault> {
-    let another = holder(space, op)? == Holder::Another;
+    let another = owner(space, op)? == Owner::Another;
     if another || (has_book(space, &op.key)? && !is_our_book(space, op)?) {
         return Ok(Stored::Taken);
     }
@@ -92,7 +81,7 @@ pub(super) fn restore(
 /// is undone.
 fn found(space: &mut Space<'_>, op: &Dispatch, otherwise: Stored) -> Result<Stored, Fault> {
     let key = &op.key;
-    let ours = holder(space, op)? == Holder::Us && has_hosts(space, key)?;
+    let ours = owner(space, op)? == Owner::Us && has_hosts(space, key)?;
     if ours && is_our_book(space, op)? {
         return Ok(Stored::Whole);
     }
@@ -155,17 +144,6 @@ fn write(space: &mut Space<'_>, context: &Context<'_>, op: &Dispatch) -> Result<
     Ok(())
 }
 
-fn tell(space: &mut Space<'_>, context: &Context<'_>, op: &Dispatch) -> Result<(), Fault> {
-    let count = op.hosts.len().to_string();
-    let told = Told {
-        event: event::DISPATCH,
-        key: Some(op.key.as_str()),
-        count: Some(&count),
-        ..Told::default()
-    };
-    events::tell(space, context, op.stamp, told)
-}
-
 /// A dispatch that is not to be stored any more: taken back, unless all of it is there.
 pub(super) fn give_up(space: &mut Space<'_>, op: &Dispatch) -> Result<Stored, Fault> {
     let undone = Stored::Undone(GIVEN_UP.to_owned());
@@ -179,17 +157,17 @@ pub(super) fn give_up(space: &mut Space<'_>, op: &Dispatch) -> Result<Stored, Fa
 /// Takes back what there is of a dispatch that is not stored.
 fn undo(space: &mut Space<'_>, op: &Dispatch) -> Result<(), Fault> {
     let key = &op.key;
-    match holder(space, op) {
-        Ok(Holder::Us) => {
+    match owner(space, op) {
+        Ok(Owner::Us) => {
             // A book without states is another program's, and so are the answers it awaits.
             if !has_book(space, key)? {
                 clear_hosts(space, key)?;
             }
             release(space, key)
         }
-        Ok(Holder::Another) => Ok(()),
+        Ok(Owner::Another) => Ok(()),
         // An unreadable claim is not ours, but the entry may be: it was made at the time of ours.
-        Ok(Holder::Nobody) | Err(Fault::Kind(_)) => {
+        Ok(Owner::Nobody) | Err(Fault::Kind(_)) => {
             let entry = lenient(space.score(schema::TASKS, key.as_str()), None)?;
             match entry == Some(op.created.0 as f64) {
                 true => space.take(schema::TASKS, Kind::Sorted, key.as_str().as_bytes()),
@@ -218,14 +196,6 @@ fn release(space: &mut Space<'_>, key: &TaskKey) -> Result<(), Fault> {
     space.delete(&schema::task(key))?;
     let entry = space.take(schema::TASKS, Kind::Sorted, key.as_str().as_bytes());
     lenient(entry, ())
-}
-
-/// The value read, or `otherwise` if the key has another type.
-fn lenient<T>(read: Result<T, Fault>, otherwise: T) -> Result<T, Fault> {
-    match read {
-        Err(Fault::Kind(_)) => Ok(otherwise),
-        read => read,
-    }
 }
 
 /// State of a host in a task, if the task names it.
@@ -353,26 +323,26 @@ fn found_host(
                 *room = room.saturating_sub(result.output.len());
                 found.results.push(result);
             }
-            None => log::warn!("a result of task {code} is none and left out"),
+            None => skipped_result(code),
         }
     }
     Ok(found)
 }
 
-/// Appends the next page of tasks that the node `of` has dispatched, and returns where to go on. Those of another node than
+/// The next page of tasks that the node `of` has dispatched, and where to go on. Those of another node than
 /// this one, which is gone, become this node's.
 pub(super) fn held(
     space: &mut Space<'_>,
     context: &Context<'_>,
     of: &str,
     cursor: &HeldCursor,
-    tasks: &mut Vec<HeldTask>,
-) -> Result<HeldCursor, Fault> {
+) -> Result<(HeldCursor, Vec<HeldTask>), Fault> {
     let after = match cursor {
         HeldCursor::Start => None,
         HeldCursor::At(_, after) => Some(&after[..]),
-        HeldCursor::End => return Ok(HeldCursor::End),
+        HeldCursor::End => return Ok((HeldCursor::End, Vec::new())),
     };
+    let mut tasks = Vec::new();
     let page = space.page(schema::TASKS, Kind::Sorted, after, TASKS_PER_LOOK_MAX);
     // A key of another kind names no task.
     let page = lenient(page, Vec::new())?;
@@ -381,10 +351,11 @@ pub(super) fn held(
             tasks.extend(held_task(space, context, of, key)?);
         }
     }
-    Ok(match page.into_iter().next_back() {
+    let next = match page.into_iter().next_back() {
         Some((name, _)) => HeldCursor::At(0, name),
         None => HeldCursor::End,
-    })
+    };
+    Ok((next, tasks))
 }
 
 /// A task of ours. One that was cut short is undone, and then none.
@@ -420,7 +391,7 @@ fn held_task(
         Some(_) if has_book(space, &key)? => release(space, &key).map(|()| None),
         None if has_book(space, &key)? => Ok(None),
         _ => {
-            log::info!("store: task {key} was never stored whole, and is undone");
+            undone_task(&key);
             clear_hosts(space, &key)?;
             release(space, &key).map(|()| None)
         }
@@ -444,15 +415,8 @@ fn described(space: &Space<'_>, key: TaskKey, claim: Claim) -> Result<HeldTask, 
             hosts.push((host, state, failed));
         }
     }
-    Ok(HeldTask {
-        created: UnixMs(claim.created),
-        queue: claim.queue,
-        request: claim.request.parse().unwrap_or_default(),
-        commands,
-        hosts,
-        expires: space.expires(&schema::task_hosts(&key))?,
-        key,
-    })
+    let expires = space.expires(&schema::task_hosts(&key))?;
+    Ok(claim.task(&key, commands, hosts, expires))
 }
 
 /// Returns whether a result of a host reports a failed command. For finished hosts the state says
@@ -463,9 +427,8 @@ fn failed(
     host: &HostId,
     state: TaskState,
 ) -> Result<bool, Fault> {
-    use TaskState as T;
-    if matches!(state, T::Offline | T::Done | T::Failed | T::Expired) {
-        return Ok(state == T::Failed);
+    if state.is_settled() {
+        return Ok(state == TaskState::Failed);
     }
     let results = space.hash_all(&schema::task_result(key.as_str(), host));
     let results = lenient(results, Vec::new())?;
@@ -479,22 +442,17 @@ pub(super) fn sweep(
     context: &Context<'_>,
     from: Option<&[u8]>,
 ) -> Result<Option<Vec<u8>>, Fault> {
-    let oldest = space.now().0.saturating_sub(context.keep.as_millis());
+    let oldest = context.oldest_kept(space.now());
     let page = space.page(schema::TASKS, Kind::Sorted, from, SWEEP_TASKS_MAX);
     let page = lenient(page, Vec::new())?;
     for (name, created) in &page {
         let Some(key) = TaskKey::parse(&text(name), "") else {
             continue;
         };
-        let old = score_of(created, schema::TASKS)? < oldest as f64;
+        let old = score_of(created, schema::TASKS)? < oldest;
         if old && !has_book(space, &key)? && space.kind(&schema::task(&key))?.is_none() {
             space.take(schema::TASKS, Kind::Sorted, name)?;
         }
     }
-    let more = page.len() == SWEEP_TASKS_MAX;
-    Ok(page
-        .into_iter()
-        .next_back()
-        .map(|(name, _)| name)
-        .filter(|_| more))
+    Ok(super::last_of_full(page, SWEEP_TASKS_MAX))
 }

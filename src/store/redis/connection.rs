@@ -111,7 +111,7 @@ impl Link {
 
     /// Asks for a sign of life.
     pub(super) fn ping(&mut self) -> Result<(), StoreError> {
-        let replies = self.exchange_one(&Commands::from_iter([redis::cmd("PING")]))?;
+        let replies = self.exchange_one(&Commands::from_iter([cmd!("PING")]))?;
         replies.iter().try_for_each(admitted)
     }
 
@@ -297,10 +297,9 @@ impl Link {
             hello.push(&auth);
         }
         if address.db != 0 {
-            let mut select = redis::cmd("SELECT");
-            hello.push(select.arg(address.db));
+            hello.push(&cmd!("SELECT", address.db));
         }
-        hello.push(&redis::cmd("PING"));
+        hello.push(&cmd!("PING"));
         let admission = hello.len();
         scripts::load().for_each(|load| hello.push(&load));
         let replies = self.exchange_one(&hello)?;

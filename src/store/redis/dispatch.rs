@@ -13,14 +13,14 @@ use redis::Cmd;
 
 use super::Context;
 use super::errors::Fault;
-use super::events::Entry;
 use super::run::{Job, StepResult};
 use super::scripts::Script;
 use super::step::{Replies, Step};
 use crate::limits::REDIS_MEMBERS_MAX;
+use crate::store::events::StreamEvent;
 use crate::store::op::{self, Outcome, Stored};
-use crate::store::records::{Claim, GIVEN_UP, is_awaited, unfit};
-use crate::store::schema::{self, event};
+use crate::store::records::{Claim, GIVEN_UP, Owner, is_awaited, unfit};
+use crate::store::schema;
 
 /// A dispatch on its way.
 pub(super) struct Dispatch<'a> {
@@ -63,7 +63,7 @@ struct Reach {
 
 /// State of a key.
 struct Standing {
-    claim: Holder,
+    claim: Owner,
     book: bool,
     hosts: bool,
     /// The entry among the tasks may be ours: it was made at the moment of ours.
@@ -72,30 +72,22 @@ struct Standing {
     spoilt: Option<String>,
 }
 
-/// Owner of the claim.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Holder {
-    Nobody,
-    Us,
-    Another,
-}
-
 impl Standing {
     /// All is there, if the book is ours.
     fn may_be_stored(&self) -> bool {
-        self.claim == Holder::Us && self.book && self.hosts
+        self.claim == Owner::Us && self.book && self.hosts
     }
 
     /// Extent of the undo of a dispatch that is not stored.
     fn reach(&self) -> Reach {
         Reach {
             // A book without states is another program's, and so are the answers it awaits.
-            hosts: self.claim == Holder::Us && !self.book,
-            claim: self.claim == Holder::Us,
+            hosts: self.claim == Owner::Us && !self.book,
+            claim: self.claim == Owner::Us,
             entry: match self.claim {
-                Holder::Us => true,
-                Holder::Nobody => self.entry,
-                Holder::Another => false,
+                Owner::Us => true,
+                Owner::Nobody => self.entry,
+                Owner::Another => false,
             },
         }
     }
@@ -134,10 +126,8 @@ impl<'a> Dispatch<'a> {
     }
 
     fn enter(&self) -> Cmd {
-        let mut enter = redis::cmd("ZADD");
-        enter.arg(schema::TASKS).arg("NX");
-        enter.arg(self.op.created.0).arg(self.op.key.as_str());
-        enter
+        let (at, key) = (self.op.created.0, self.op.key.as_str());
+        cmd!("ZADD", schema::TASKS, "NX", at, key)
     }
 
     fn look(&self, step: &mut Step) {
@@ -147,22 +137,15 @@ impl<'a> Dispatch<'a> {
             ("EXISTS", schema::book(key)),
             ("EXISTS", schema::task_hosts(key)),
         ] {
-            step.one(0, redis::cmd(verb).arg(name).take());
+            step.one(0, cmd!(verb, name));
         }
-        let mut entry = redis::cmd("ZSCORE");
-        entry.arg(schema::TASKS).arg(key.as_str());
-        step.one(0, entry);
+        step.one(0, cmd!("ZSCORE", schema::TASKS, key.as_str()));
     }
 
     fn looked(&self, replies: &mut Replies) -> Result<Standing, Fault> {
         let mut spoilt = None;
-        let claim = match readable(replies.text(), &mut spoilt)?.flatten() {
-            None => Holder::Nobody,
-            Some(text) => match Claim::parse(&text) {
-                Some(claim) if claim.is_for(self.op) => Holder::Us,
-                _ => Holder::Another,
-            },
-        };
+        let claim = readable(replies.text(), &mut spoilt)?.flatten();
+        let claim = Owner::of(claim.as_deref(), self.op);
         let (book, hosts) = (replies.int()? == 1, replies.int()? == 1);
         let score = readable(replies.text(), &mut spoilt)?.flatten();
         let score: Option<f64> = score.and_then(|score| score.parse().ok());
@@ -184,19 +167,19 @@ impl<'a> Dispatch<'a> {
             return Err(Fault::Own(why));
         }
         Ok(match standing.claim {
-            Holder::Us if !standing.book || self.again => NextStep::Go(DispatchStep::Hosts),
+            Owner::Us if !standing.book || self.again => NextStep::Go(DispatchStep::Hosts),
             // An earlier attempt of ours came to the end, if that is our book.
-            Holder::Us if !fresh && standing.hosts => NextStep::Go(DispatchStep::Book),
-            Holder::Us => {
+            Owner::Us if !fresh && standing.hosts => NextStep::Go(DispatchStep::Book),
+            Owner::Us => {
                 let reach = Reach {
                     hosts: false,
                     ..standing.reach()
                 };
                 NextStep::Go(DispatchStep::Undo(reach, Stored::Taken))
             }
-            Holder::Another => NextStep::Done(Stored::Taken),
+            Owner::Another => NextStep::Done(Stored::Taken),
             // It existed a moment ago: another program deletes keys.
-            Holder::Nobody => {
+            Owner::Nobody => {
                 return Err(Fault::Own("the claim of the task vanished".to_owned()));
             }
         })
@@ -214,9 +197,7 @@ impl<'a> Dispatch<'a> {
             step.one(0, states);
         }
         self.response("SADD", step);
-        let mut stay = redis::cmd("PERSIST");
-        stay.arg(schema::response(&op.key));
-        step.one(0, stay);
+        step.one(0, cmd!("PERSIST", schema::response(&op.key)));
     }
 
     /// Says something about all hosts to the set of those whose answer is awaited.
@@ -224,9 +205,7 @@ impl<'a> Dispatch<'a> {
         let awaited = self.op.hosts.iter().filter(|(_, state)| is_awaited(*state));
         let awaited: Vec<&str> = awaited.map(|(host, _)| host.as_str()).collect();
         for hosts in awaited.chunks(REDIS_MEMBERS_MAX) {
-            let mut command = redis::cmd(verb);
-            command.arg(schema::response(&self.op.key)).arg(hosts);
-            step.one(0, command);
+            step.one(0, cmd!(verb, schema::response(&self.op.key), hosts));
         }
     }
 
@@ -240,21 +219,18 @@ impl<'a> Dispatch<'a> {
 
     fn tell(&self, step: &mut Step) {
         let op = self.op;
-        let mut entry = Entry::new(event::DISPATCH, op.stamp);
-        entry.key = Some(op.key.as_str());
-        entry.count = Some(op.hosts.len() as u64);
         // The event is not repeated; but a step has at least one command.
         step.one(
             0,
             match self.again {
                 true => self.enter(),
-                false => entry.append(&self.context.node),
+                false => self.context.append(&StreamEvent::dispatch(op)),
             },
         );
         // No host will change state, so the expiry begins now.
         if op.hosts.iter().all(|(_, state)| state.is_settled()) {
             for name in schema::of_whole_task(&op.key) {
-                step.one(0, expire(self.context, &name));
+                step.one(0, self.context.expire(&name));
             }
         }
     }
@@ -271,9 +247,8 @@ impl<'a> Dispatch<'a> {
             step.one(1, unclaim.arg(&self.claim).take());
         }
         // At least one command, and the entry last: while it is there a start finds the rest.
-        let mut last = redis::cmd(if reach.entry { "ZREM" } else { "ZSCORE" });
-        last.arg(schema::TASKS).arg(key.as_str());
-        step.one(2, last);
+        let last = if reach.entry { "ZREM" } else { "ZSCORE" };
+        step.one(2, cmd!(last, schema::TASKS, key.as_str()));
     }
 
     fn next(&self, mut replies: Replies) -> Result<NextStep, Fault> {
@@ -323,7 +298,11 @@ impl<'a> Dispatch<'a> {
             }
             // Stored is stored.
             DispatchStep::Tell => {
-                log::warn!("the event of task {} cannot be written: {why}", self.op.key);
+                let key = &self.op.key;
+                log::warn!(
+                    key:% = key, error = why;
+                    "store: the event of task {key} cannot be written: {why}"
+                );
                 NextStep::Done(Stored::Whole)
             }
             // What it cannot take back it never had: a key that is spoilt is not ours.
@@ -331,8 +310,8 @@ impl<'a> Dispatch<'a> {
         }
     }
 
-    fn outcome(&self, stored: Stored) -> Option<Outcome> {
-        Some(match self.again {
+    fn outcome(&self, stored: Stored) -> Outcome {
+        match self.again {
             true => Outcome::Restored {
                 key: self.op.key.clone(),
                 stored,
@@ -341,7 +320,7 @@ impl<'a> Dispatch<'a> {
                 request: self.op.request,
                 stored,
             },
-        })
+        }
     }
 }
 
@@ -368,9 +347,8 @@ impl Job for Dispatch<'_> {
         match &self.stage {
             DispatchStep::Claim => {
                 step.one(0, self.enter());
-                let mut claim = redis::cmd("SET");
-                claim.arg(schema::task(&self.op.key)).arg(&self.claim);
-                step.one(0, claim.arg("NX").take());
+                let task = schema::task(&self.op.key);
+                step.one(0, cmd!("SET", task, &self.claim, "NX"));
                 self.look(step);
             }
             DispatchStep::Hosts => self.write_hosts(step),
@@ -395,15 +373,4 @@ impl Job for Dispatch<'_> {
             NextStep::Done(stored) => StepResult::Done(self.outcome(stored)),
         })
     }
-
-    fn refused(&self, why: String) -> Option<Outcome> {
-        self.outcome(Stored::Refused(why))
-    }
-}
-
-/// Gives a key of what is over its last days.
-pub(super) fn expire(context: &Context, name: &str) -> Cmd {
-    let mut expire = redis::cmd("PEXPIRE");
-    expire.arg(name).arg(context.keep_ms);
-    expire
 }

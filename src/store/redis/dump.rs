@@ -10,9 +10,7 @@ use crate::store::{Dump, StoreError};
 
 /// The key's value, if there is one of a kind we know.
 pub(super) fn read(link: &mut Link, key: &str) -> Result<Option<Dump>, StoreError> {
-    let mut kind = redis::cmd("TYPE");
-    kind.arg(key);
-    let kind = query(link, [kind], |replies| replies.text())?;
+    let kind = query(link, [cmd!("TYPE", key)], |replies| replies.text())?;
     let (verb, arguments): (&str, &[&str]) = match kind.as_deref() {
         Some("string") => ("GET", &[]),
         Some("set") => ("SMEMBERS", &[]),
@@ -22,9 +20,8 @@ pub(super) fn read(link: &mut Link, key: &str) -> Result<Option<Dump>, StoreErro
         Some("stream") => ("XRANGE", &["-", "+"]),
         _ => return Ok(None),
     };
-    let mut command = redis::cmd(verb);
-    command.arg(key).arg(arguments);
-    let value = query(link, [command], |replies| replies.value())?;
+    let read = cmd!(verb, key, arguments);
+    let value = query(link, [read], |replies| replies.value())?;
     shape(verb, value).map_err(Fault::into_store_error)
 }
 

@@ -1,124 +1,110 @@
-//! Operations of one step that concern one host, or the fleet: inventory, last-seen times,
-//! membership in `exists`, and the fleet's own events.
+//! Operations of one step: inventory, last-seen times, membership in `exists`, the fleet's own events,
+//! answers and results of hosts, states in tasks, and the state of devices and targets.
 
 use super::Context;
-use super::errors::Fault;
-use super::events::Entry;
-use super::run::{Job, StepResult};
 use super::scripts::Script;
-use super::step::{Replies, Shared, Step};
-use crate::ids::HostId;
-use crate::store::op::{self, Outcome};
+use super::step::{Shared, Step};
+use crate::ids::{HostId, TaskKey};
+use crate::limits::REDIS_MEMBERS_MAX;
+use crate::store::events::StreamEvent;
+use crate::store::op::{Answer, Inventory, Lifetime, Outside, TaskResult, TaskState, TaskStates};
+use crate::store::records::{followed_by, result_text};
 use crate::store::schema;
 use crate::time::UnixMs;
 
 /// Inventory of a host. A newer report replaces the older one.
-pub(super) struct Inventory<'a> {
-    pub(super) context: &'a Context,
-    pub(super) op: &'a op::Inventory,
+pub(super) fn inventory(context: &Context, op: &Inventory, step: &mut Step) {
+    let mut values = Script::ReplaceSet.on(&schema::system_info(&op.host));
+    step.one(0, values.arg(&op.values).take());
+    let mut addresses = Script::ReplaceList.on(&schema::system_info_ipv4(&op.host));
+    step.one(0, addresses.arg(&op.addresses).take());
+    let mut describe = Script::Describe.on(&schema::host(&op.host));
+    describe
+        .arg(&context.node)
+        .arg(op.hostname.as_deref().unwrap_or_default())
+        .arg(op.mac.as_deref().unwrap_or_default());
+    step.one(0, describe);
 }
 
-impl Inventory<'_> {
-    fn outcome(&self, result: Result<(), String>) -> Option<Outcome> {
-        Some(Outcome::Inventory {
-            origins: self.op.origins.clone(),
-            ticket: self.op.ticket,
-            result,
-        })
-    }
-}
-
-impl Job for Inventory<'_> {
-    fn encode(&mut self, step: &mut Step) {
-        let op = self.op;
-        let mut values = Script::ReplaceSet.on(&schema::system_info(&op.host));
-        values.arg(&op.values);
-        step.one(0, values);
-        let mut addresses = Script::ReplaceList.on(&schema::system_info_ipv4(&op.host));
-        addresses.arg(&op.addresses);
-        step.one(0, addresses);
-        let mut describe = Script::Describe.on(&schema::host(&op.host));
-        describe
-            .arg(&self.context.node)
-            .arg(op.hostname.as_deref().unwrap_or_default())
-            .arg(op.mac.as_deref().unwrap_or_default());
-        step.one(0, describe);
-    }
-
-    fn on_replies(&mut self, mut replies: Replies) -> Result<StepResult, Fault> {
-        replies.rest_good()?;
-        Ok(StepResult::Done(self.outcome(Ok(()))))
-    }
-
-    fn refused(&self, why: String) -> Option<Outcome> {
-        self.outcome(Err(why))
-    }
-}
-
-/// Last-seen times. A refusal is only logged: the next times follow in a second.
-pub(super) struct Seen<'a>(pub(super) &'a [(HostId, UnixMs)]);
-
-impl Job for Seen<'_> {
-    fn encode(&mut self, step: &mut Step) {
-        step.expect_seen(0, self.0.len());
-        for (host, at) in self.0 {
-            step.seen(0, host, at.0);
-        }
-    }
-
-    fn on_replies(&mut self, _: Replies) -> Result<StepResult, Fault> {
-        Ok(StepResult::Done(Some(Outcome::Seen)))
-    }
-
-    fn refused(&self, why: String) -> Option<Outcome> {
-        log::warn!("when hosts were last seen cannot be written: {why}");
-        Some(Outcome::Seen)
+/// Last-seen times.
+pub(super) fn seen(hosts: &[(HostId, UnixMs)], step: &mut Step) {
+    step.expect_seen(0, hosts.len());
+    for (host, at) in hosts {
+        step.seen(0, host, at.0);
     }
 }
 
 /// Hosts of ours that must all be in `exists`.
-pub(super) struct Audit<'a>(pub(super) &'a [HostId]);
+pub(super) fn audit(hosts: &[HostId], step: &mut Step) {
+    for host in hosts {
+        step.shared(0, Shared::ExistsAdd, host);
+    }
+}
 
-impl Job for Audit<'_> {
-    fn encode(&mut self, step: &mut Step) {
-        for host in self.0 {
-            step.shared(0, Shared::ExistsAdd, host);
+/// An ADH33 about a task key.
+pub(super) fn answer(context: &Context, op: &Answer, step: &mut Step) {
+    if op.rcc == 1 {
+        let response = schema::response(&op.key);
+        step.one(0, cmd!("SREM", response, op.host.as_str()));
+    }
+    if !op.again {
+        step.one(1, context.append(&StreamEvent::answer(op)));
+    }
+    if let Some(state) = op.state {
+        step.one(2, set_states(&op.key, &[(op.host.clone(), state)]));
+    }
+}
+
+/// An ADH43. The same task, host and command replaces itself.
+pub(super) fn result(context: &Context, op: &TaskResult, step: &mut Step) {
+    let name = schema::task_result(&op.code, &op.host);
+    step.one(0, cmd!("HSET", &name, &op.command, result_text(op)));
+    if op.lifetime != Lifetime::Open {
+        step.one(0, context.expire(&name));
+    }
+    step.one(1, context.append(&StreamEvent::result(op)));
+}
+
+/// States of hosts in a task that no report has written.
+pub(super) fn states(context: &Context, op: &TaskStates, step: &mut Step) {
+    for states in op.states.chunks(REDIS_MEMBERS_MAX) {
+        step.one(0, set_states(&op.key, states));
+    }
+    if op.over {
+        for (host, _) in &op.states {
+            for name in schema::of_host_in_task(&op.key, host) {
+                step.one(1, context.expire(&name));
+            }
         }
     }
-
-    fn on_replies(&mut self, _: Replies) -> Result<StepResult, Fault> {
-        Ok(StepResult::Done(Some(Outcome::Audited)))
-    }
-
-    fn refused(&self, why: String) -> Option<Outcome> {
-        log::warn!("the hosts online cannot be written: {why}");
-        Some(Outcome::Audited)
+    if op.over && op.last {
+        // After those of the hosts: a start looks at these to see whether all of it expires.
+        for name in schema::of_whole_task(&op.key) {
+            step.one(2, context.expire(&name));
+        }
     }
 }
 
-/// An event of the fleet itself.
-pub(super) struct Notice<'a> {
-    pub(super) context: &'a Context,
-    pub(super) op: &'a op::Notice,
+/// The command that sets these states, of hosts that the task names and that are not beyond them.
+pub(super) fn set_states(key: &TaskKey, states: &[(HostId, TaskState)]) -> redis::Cmd {
+    let mut set = Script::State.on(&schema::task_hosts(key));
+    for (host, state) in states {
+        let before = followed_by(*state);
+        set.arg(host.as_str()).arg(state.as_str()).arg(before);
+    }
+    set
 }
 
-impl Job for Notice<'_> {
-    fn encode(&mut self, step: &mut Step) {
-        let mut entry = Entry::new(self.op.event, self.op.stamp);
-        entry.about = self.op.about.as_deref();
-        entry.state = self.op.state;
-        entry.reason = self.op.reason.as_deref();
-        entry.count = self.op.count;
-        step.one(0, entry.append(&self.context.node));
+/// State of a device or of the targets.
+pub(super) fn outside(op: &Outside, step: &mut Step) {
+    let key = schema::outside(&op.place);
+    if op.whole {
+        step.one(0, cmd!("DEL", &key));
     }
-
-    fn on_replies(&mut self, mut replies: Replies) -> Result<StepResult, Fault> {
-        replies.rest_good()?;
-        Ok(StepResult::Done(None))
+    for removed in op.removed.chunks(REDIS_MEMBERS_MAX) {
+        step.one(1, cmd!("HDEL", &key, removed));
     }
-
-    fn refused(&self, why: String) -> Option<Outcome> {
-        log::warn!("the event {} cannot be written: {why}", self.op.event);
-        None
+    for set in op.set.chunks(REDIS_MEMBERS_MAX) {
+        step.one(1, cmd!("HSET", &key, set));
     }
 }

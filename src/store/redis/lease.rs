@@ -53,13 +53,10 @@ impl LeaseHolder {
         let lease_ms = LEASE_S * 1_000;
         let mut look = Script::Lease.on(&schema::node_lease(&context.node));
         look.arg(&self.number).arg(lease_ms).arg(u8::from(force));
-        let mut enter = redis::cmd("SADD");
-        enter.arg(schema::NODES).arg(&context.node);
+        let enter = cmd!("SADD", schema::NODES, &context.node);
         // The node lives: its hosts were taken over while its lease was gone.
-        let mut lives = redis::cmd("HDEL");
-        lives
-            .arg(schema::node_info(&context.node))
-            .arg(schema::node::GONE);
+        let info = schema::node_info(&context.node);
+        let lives = cmd!("HDEL", info, schema::node::GONE);
         self.renewed = None;
         let lease = query(link, [look, enter, lives], |replies| {
             let (state, left) = replies.pair()?;

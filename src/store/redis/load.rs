@@ -9,22 +9,21 @@
 //! The sets may change while they are read. A host that is always there comes at least once; one may come
 //! twice, with the same facts.
 
-use std::net::{IpAddr, SocketAddr};
-
 use redis::{Cmd, Value};
 
 use super::Context;
 use super::connection::{Commands, Link};
 use super::errors::Fault;
-use super::presence::{offline_entry, withdraw};
+use super::presence::withdraw;
+use super::progress::lrange;
 use super::scripts::Script;
 use super::step::{Recipient, Replies, Shared, Step, list, text};
 use crate::ids::HostId;
 use crate::limits::HOSTS_PER_OP_MAX;
-use crate::store::op::{HeldHost, Reason, Stamp};
-use crate::store::schema::{self, field};
-use crate::store::{HeldCursor, StoreError};
-use crate::time::UnixMs;
+use crate::store::events::StreamEvent;
+use crate::store::held::{self, OwnHost, StoredHost};
+use crate::store::op::{HeldHost, Stamp};
+use crate::store::{HeldCursor, StoreError, schema};
 
 const STAGE_OWN: u8 = 0;
 const STAGE_SEEN: u8 = 1;
@@ -46,10 +45,11 @@ pub(super) fn page(
     };
     let (next, names, strange) = scan(link, context, stage, &position)?;
     let found = look_up(link, context, &names)?;
+    let node = &context.node;
     match stage {
         STAGE_OWN => own(link, context, found, hosts)?,
-        STAGE_SEEN => hosts.extend(found.into_iter().filter_map(|found| known(context, found))),
-        _ => hosts.extend(found.into_iter().filter_map(|found| orphan(context, found))),
+        STAGE_SEEN => hosts.extend(found.into_iter().filter_map(|one| one.of_seen(node))),
+        _ => hosts.extend(found.into_iter().filter_map(|one| one.of_exists(node))),
     }
     *cursor = match (next == b"0", stage) {
         (false, stage) => HeldCursor::At(stage, next),
@@ -72,11 +72,7 @@ fn scan(
         STAGE_SEEN => ("ZSCAN", schema::SEEN),
         _ => ("SSCAN", schema::EXISTS),
     };
-    let mut scan = redis::cmd(verb);
-    scan.arg(key)
-        .arg(position)
-        .arg("COUNT")
-        .arg(HOSTS_PER_OP_MAX);
+    let scan = cmd!(verb, key, position, "COUNT", HOSTS_PER_OP_MAX);
     let found = query(link, [scan], |replies| {
         // A key of another type has no hosts; the other places still do.
         let Some((next, members)) = lenient(key, replies.pair())? else {
@@ -99,52 +95,40 @@ fn scan(
     Ok((next, names, strange))
 }
 
-/// Stored data of one host.
-struct Found {
-    host: HostId,
-    /// The node that holds it: none where there is no claim, empty where it was given up.
-    node: Option<String>,
-    in_own_set: bool,
-    exists: bool,
-    /// Time of the last message, if there was one.
-    seen: Option<UnixMs>,
-    facts: HeldHost,
-}
-
-fn look_up(link: &mut Link, context: &Context, names: &[HostId]) -> Result<Vec<Found>, StoreError> {
+fn look_up(
+    link: &mut Link,
+    context: &Context,
+    names: &[HostId],
+) -> Result<Vec<StoredHost>, StoreError> {
     let mut commands = Commands::default();
     for host in names {
-        let mut hash = redis::cmd("HMGET");
-        hash.arg(schema::host(host)).arg(&[
-            field::NODE,
-            field::IP,
-            field::PORT,
-            field::HOSTNAME,
-            field::MAC,
-            field::SINCE,
-            field::REASON,
-            field::EPOCH,
-            field::KEYED,
-        ]);
-        commands.push(&hash);
-        for (verb, key) in [
-            ("SISMEMBER", context.own_set.as_str()),
-            ("SISMEMBER", schema::EXISTS),
-            ("ZSCORE", schema::SEEN),
-        ] {
-            let mut of_host = redis::cmd(verb);
-            commands.push(of_host.arg(key).arg(host.as_str()));
-        }
-        let mut addresses = redis::cmd("LRANGE");
-        addresses.arg(schema::system_info_ipv4(host)).arg(0).arg(-1);
-        commands.push(&addresses);
+        let name = host.as_str();
+        commands.push(&cmd!("HMGET", schema::host(host), &held::FIELDS));
+        commands.push(&cmd!("SISMEMBER", &context.own_set, name));
+        commands.push(&cmd!("SISMEMBER", schema::EXISTS, name));
+        commands.push(&cmd!("ZSCORE", schema::SEEN, name));
+        commands.push(&lrange(&schema::system_info_ipv4(host)));
     }
     let mut replies = link.request(&commands)?.into_iter();
     names
         .iter()
-        .map(|host| Found::read(host, Replies::new(replies.by_ref().take(5).collect())))
+        .map(|host| stored_host(host, Replies::new(replies.by_ref().take(5).collect())))
         .collect::<Result<_, _>>()
         .map_err(Fault::into_store_error)
+}
+
+fn stored_host(host: &HostId, mut replies: Replies) -> Result<StoredHost, Fault> {
+    let hash = lenient(&schema::host(host), replies.value())?;
+    let values = hash.map_or(Ok(Vec::new()), list)?.into_iter().map(text);
+    let values: Vec<Option<String>> = values.collect::<Result<_, _>>()?;
+    let in_own_set = lenient("the node's set", replies.int())? == Some(1);
+    let exists = lenient(schema::EXISTS, replies.int())? == Some(1);
+    let score = lenient(schema::SEEN, replies.text())?.flatten();
+    let score = score.and_then(|score| score.parse().ok());
+    let addresses = lenient(&schema::system_info_ipv4(host), replies.texts())?;
+    let addresses = addresses.unwrap_or_default();
+    let sets = (in_own_set, exists);
+    Ok(StoredHost::new(host, values, score, addresses, sets))
 }
 
 /// The value read, or `None` if the key has another type: a reading of all hosts does not end at
@@ -153,110 +137,35 @@ pub(super) fn lenient<T>(key: &str, read: Result<T, Fault>) -> Result<Option<T>,
     match read {
         Ok(value) => Ok(Some(value)),
         Err(Fault::Own(why)) => {
-            log::warn!("{key} cannot be read, and counts as missing: {why}");
+            log::warn!(
+                key = key, error = why;
+                "store: {key} cannot be read, and counts as missing: {why}"
+            );
             Ok(None)
         }
         Err(away) => Err(away),
     }
 }
 
-impl Found {
-    fn read(host: &HostId, mut replies: Replies) -> Result<Self, Fault> {
-        let hash = lenient(&schema::host(host), replies.value())?;
-        let fields = hash.map_or(Ok(Vec::new()), list)?;
-        let mut fields = fields.into_iter().map(text);
-        let mut next = || fields.next().unwrap_or(Ok(None));
-        let node = next()?;
-        let (ip, port) = (next()?, next()?);
-        let (hostname, mac) = (next()?, next()?);
-        let since = number(next()?).map(UnixMs);
-        let reason = next()?.as_deref().and_then(Reason::parse);
-        let epoch = number(next()?).unwrap_or_default();
-        let keyed = next()?.as_deref() == Some("1");
-        let in_own_set = lenient("the node's set", replies.int())? == Some(1);
-        let exists = lenient(schema::EXISTS, replies.int())? == Some(1);
-        // A score is a floating point number; ours are whole and far below where those lose digits.
-        let score = lenient(schema::SEEN, replies.text())?.flatten();
-        let score: Option<f64> = score.and_then(|score| score.parse().ok());
-        let seen = score.map(|score| UnixMs(score as u64));
-        let addresses = lenient(&schema::system_info_ipv4(host), replies.texts())?;
-        let peer = ip.and_then(|ip| ip.parse::<IpAddr>().ok()).map(|ip| {
-            let port = number(port).and_then(|port| u16::try_from(port).ok());
-            SocketAddr::new(ip, port.unwrap_or_default())
-        });
-        Ok(Self {
-            node,
-            in_own_set,
-            exists,
-            seen,
-            facts: HeldHost {
-                host: host.clone(),
-                ours: false,
-                epoch,
-                peer,
-                keyed,
-                since: since.or(seen).unwrap_or_default(),
-                seen: seen.or(since).unwrap_or_default(),
-                reason,
-                hostname,
-                mac,
-                // Stored last first; given back in the order the host gave them.
-                addresses: addresses.into_iter().flatten().rev().collect(),
-            },
-            host: host.clone(),
-        })
-    }
-
-    fn is_of(&self, context: &Context) -> bool {
-        self.node.as_deref() == Some(&context.node)
-    }
-
-    /// Returns whether no node holds it.
-    fn is_free(&self) -> bool {
-        self.node.as_deref().is_none_or(str::is_empty)
-    }
-
-    fn ours(mut self) -> HeldHost {
-        self.facts.ours = true;
-        self.facts
-    }
-
-    fn adopted(self) -> HeldHost {
-        HeldHost {
-            epoch: 0,
-            reason: None,
-            ..self.ours()
-        }
-    }
-}
-
-fn number(text: Option<String>) -> Option<u64> {
-    text?.parse().ok()
-}
-
 /// Hosts in the node's own set: those it holds, and those whose changes were cut short.
 fn own(
     link: &mut Link,
     context: &Context,
-    found: Vec<Found>,
+    found: Vec<StoredHost>,
     hosts: &mut Vec<HeldHost>,
 ) -> Result<(), StoreError> {
     let (mut held, mut leaving, mut step) = (Vec::new(), Vec::new(), Step::new());
     for one in found {
-        match one.node.as_deref() {
-            Some(node) if node == context.node => held.push(one.ours()),
-            Some("") => leaving.push(one),
-            // Without a claim: its coming-online was interrupted. If it is in `exists` all the
-            // same, an older server left it, and it is adopted.
-            None if one.exists => held.push(one.adopted()),
-            // Another node's, which reports it.
-            None | Some(_) => step.shared(0, Shared::OwnRemove, &one.host),
+        match one.of_own_set(&context.node) {
+            OwnHost::Held(one) => held.push(one),
+            OwnHost::Leaving(one) => leaving.push(one),
+            OwnHost::Foreign(host) => step.shared(0, Shared::OwnRemove, &host),
         }
     }
     take(link, context, step)?;
     finish_leaving(link, context, &leaving)?;
     hosts.append(&mut held);
-    hosts.extend(leaving.into_iter().map(|one| one.facts));
+    hosts.append(&mut leaving);
     Ok(())
 }
 
@@ -278,14 +187,13 @@ pub(super) fn inherit_page(
         .collect();
     let (mut held, mut leaving, mut step) = (Vec::new(), Vec::new(), Step::new());
     for one in look_up(link, context, &names)? {
-        match one.node.as_deref() {
-            Some(holder) if holder == node => {
+        match one.of_set_of(node) {
+            OwnHost::Held(one) => {
                 step.shared(0, Shared::OwnAdd, &one.host);
                 held.push(one);
             }
-            Some("") => leaving.push(one),
-            // Its coming-online was cut short, or another has it, this node perhaps.
-            None | Some(_) => {}
+            OwnHost::Leaving(one) => leaving.push(one),
+            OwnHost::Foreign(_) => {}
         }
     }
     take(link, context, step)?;
@@ -298,23 +206,19 @@ pub(super) fn inherit_page(
     for one in held {
         let taken = lenient("a key of a host's", replies.int());
         if taken.map_err(Fault::into_store_error)? == Some(1) {
-            hosts.push(one.ours());
+            hosts.push(one);
         }
     }
     finish_leaving(link, context, &leaving)?;
     // Whatever became of them, the set has no more use for them.
-    let mut leave = redis::cmd("SREM");
-    leave.arg(&key).arg(&members);
-    query(link, [leave], |_| Ok(true))
+    query(link, [cmd!("SREM", &key, &members)], |_| Ok(true))
 }
 
 /// Some of the members of a set; none only where it has none.
 fn members_of(link: &mut Link, key: &str) -> Result<Vec<String>, StoreError> {
     let mut position = "0".to_owned();
     loop {
-        let mut scan = redis::cmd("SSCAN");
-        scan.arg(key).arg(&position);
-        scan.arg("COUNT").arg(HOSTS_PER_OP_MAX);
+        let scan = cmd!("SSCAN", key, &position, "COUNT", HOSTS_PER_OP_MAX);
         let (next, members) = query(link, [scan], |replies| {
             Ok(match lenient(key, replies.pair())? {
                 Some((next, members)) => (text(next)?, list(members)?),
@@ -335,7 +239,11 @@ fn members_of(link: &mut Link, key: &str) -> Result<Vec<String>, StoreError> {
 }
 
 /// Ends for good what was going offline when the server or the store fell.
-fn finish_leaving(link: &mut Link, context: &Context, leaving: &[Found]) -> Result<(), StoreError> {
+fn finish_leaving(
+    link: &mut Link,
+    context: &Context,
+    leaving: &[HeldHost],
+) -> Result<(), StoreError> {
     let mut step = Step::new();
     for (owner, one) in leaving.iter().enumerate() {
         step.for_owner(owner);
@@ -360,37 +268,14 @@ fn finish_leaving(link: &mut Link, context: &Context, leaving: &[Found]) -> Resu
         }
         // Its number is not known any more.
         let stamp = Stamp {
-            at: one.facts.since,
+            at: one.since,
             seq: 0,
         };
-        let told = offline_entry(&one.host, one.facts.reason, stamp);
-        step.one(0, told.append(&context.node));
+        let event = StreamEvent::offline(&one.host, one.reason, stamp);
+        step.one(0, context.append(&event));
         step.shared(1, Shared::OwnRemove, &one.host);
     }
     take(link, context, step).map(drop)
-}
-
-/// Everyone else that is known. Those in the node's own set have come already, those that only `exists`
-/// knows come after.
-fn known(context: &Context, found: Found) -> Option<HeldHost> {
-    match found.in_own_set || (found.exists && found.is_free()) {
-        true => None,
-        false if found.is_of(context) => Some(found.ours()),
-        false => Some(found.facts),
-    }
-}
-
-/// A host that is online without a holder; or one that this node holds, while no other key says so.
-fn orphan(context: &Context, found: Found) -> Option<HeldHost> {
-    if found.in_own_set {
-        // It has come already.
-        return None;
-    }
-    if found.is_free() {
-        return Some(found.adopted());
-    }
-    let forgotten = found.is_of(context) && found.seen.is_none();
-    forgotten.then(|| found.ours())
 }
 
 /// Runs a step, and returns the replies with their owners. What a spoilt key does not take is left: it must

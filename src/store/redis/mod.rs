@@ -10,23 +10,30 @@
 //! commands; every operation can be repeated. The keys are in [`schema`]. Types of the client
 //! library stay in this room.
 
+/// A command: its name, and its arguments.
+macro_rules! cmd {
+    ($name:expr $(, $argument:expr)* $(,)?) => {{
+        #[allow(unused_mut, reason = "a command without arguments")]
+        let mut command = redis::cmd($name);
+        $(command.arg($argument);)*
+        command
+    }};
+}
+
 mod commands;
 mod connection;
 mod dispatch;
 mod dump;
 mod errors;
-mod events;
 mod facts;
 mod lease;
 mod load;
 mod nodes;
-mod outside;
 mod presence;
 mod progress;
 mod results;
 mod run;
 mod scripts;
-mod states;
 mod step;
 mod tasks;
 #[cfg(feature = "tls")]
@@ -41,11 +48,13 @@ use std::collections::HashSet;
 use self::connection::Link;
 use self::errors::CROSSSLOT;
 use self::load::query;
+use self::step::Step;
 use super::address::RedisAddress;
-use super::op::{self, HeldHost, HeldTask, Op, Outcome, Question, Stored};
+use super::events::StreamEvent;
+use super::op::{self, HeldHost, HeldTask, Op, Outcome, Stored};
 use super::{Backend, Dump, HeldCursor, Lease, Ran, Settings, StoreError, schema};
 use crate::ids::HostId;
-use crate::limits::{EVENTS_OWED_MAX, REDIS_KEYS_MAX};
+use crate::limits::{EVENTS_OWED_MAX, REDIS_KEYS_MAX, STREAM_ENTRIES_MAX};
 use crate::time::UnixMs;
 
 /// Context of every operation.
@@ -61,6 +70,25 @@ struct Context {
     /// Time for which finished records are stored, in milliseconds; at least one, since zero would
     /// delete.
     keep_ms: u64,
+}
+
+impl Context {
+    /// The command that appends an event to the stream.
+    fn append(&self, event: &StreamEvent<'_>) -> redis::Cmd {
+        // Room for most entries: fewer moves.
+        let mut xadd = redis::Cmd::with_capacity(20, 192);
+        xadd.arg("XADD").arg(schema::EVENTS).arg("MAXLEN").arg("~");
+        xadd.arg(STREAM_ENTRIES_MAX).arg("*");
+        for (field, value) in event.fields(&self.node) {
+            xadd.arg(field).arg(&*value);
+        }
+        xadd
+    }
+
+    /// The command that lets a finished record expire.
+    fn expire(&self, key: &str) -> redis::Cmd {
+        cmd!("PEXPIRE", key, self.keep_ms)
+    }
 }
 
 /// A Redis as a store. Needs Redis 6.2 or later.
@@ -189,46 +217,28 @@ fn begin<'a>(
     owed: &HashSet<(HostId, u64)>,
     op: &'a Op,
 ) -> Box<dyn run::Job + 'a> {
+    use facts::{answer, audit, inventory, outside, result, seen, states};
     match op {
         Op::Online(op) => Box::new(presence::Online { context, op }),
         Op::Offline(op) => Box::new(presence::Offline::new(context, op)),
-        Op::Inventory(op) => Box::new(facts::Inventory { context, op }),
+        Op::Inventory(op) => Box::new(move |step: &mut Step| inventory(context, op, step)),
         Op::Forget(host) => Box::new(presence::Forget::new(host)),
-        Op::Seen(seen) => Box::new(facts::Seen(seen)),
-        Op::Audit(hosts) => Box::new(facts::Audit(hosts)),
-        Op::Notice(op) => Box::new(facts::Notice { context, op }),
+        Op::Seen(hosts) => Box::new(move |step: &mut Step| seen(hosts, step)),
+        Op::Audit(hosts) => Box::new(move |step: &mut Step| audit(hosts, step)),
+        Op::Notice(op) => Box::new(move |step: &mut Step| {
+            step.one(0, context.append(&StreamEvent::notice(op)));
+        }),
         Op::Progress(op) => {
             let owed = !owed.is_empty() && owed.contains(&(op.host.clone(), op.stamp.seq));
             Box::new(progress::Progress::new(context, op, owed))
         }
-        Op::Answer(op) => Box::new(progress::Answer { context, op }),
-        Op::Result(op) => Box::new(results::Arrived::new(context, op)),
-        Op::TaskStates(op) => Box::new(states::States { context, op }),
-        Op::Outside(op) => Box::new(outside::Fields(op)),
+        Op::Answer(op) => Box::new(move |step: &mut Step| answer(context, op, step)),
+        Op::Result(op) => Box::new(move |step: &mut Step| result(context, op, step)),
+        Op::TaskStates(op) => Box::new(move |step: &mut Step| states(context, op, step)),
+        Op::Outside(op) => Box::new(move |step: &mut Step| outside(op, step)),
         Op::Dispatch(op) => Box::new(dispatch::Dispatch::new(context, op)),
         Op::Restore(op) => Box::new(dispatch::Dispatch::again(context, op)),
-        Op::Read(op) => match &op.question {
-            Question::Task { key, hosts } => {
-                Box::new(results::Task::of_task(op.ticket, key, hosts))
-            }
-            Question::Whole { key } => Box::new(results::Whole {
-                ticket: op.ticket,
-                key,
-            }),
-            Question::Command { cid, hosts } => {
-                Box::new(results::Task::of_command(op.ticket, cid, hosts))
-            }
-            Question::Output {
-                code,
-                host,
-                command,
-            } => Box::new(results::Output {
-                ticket: op.ticket,
-                code,
-                host,
-                command,
-            }),
-        },
+        Op::Read(op) => results::read(op),
     }
 }
 
@@ -262,23 +272,24 @@ impl Backend for RedisStore {
             self.with_link(|link, context| load::page(link, context, everyone, cursor, hosts))?;
         if *cursor == HeldCursor::End && self.strange_names > 0 {
             let count = std::mem::take(&mut self.strange_names);
-            log::warn!("{count} names in the store are none that a host can have: left alone");
+            log::warn!(
+                count = count;
+                "store: {count} names in it cannot be hosts, and are ignored"
+            );
         }
         Ok(())
     }
 
     fn has_own_set(&mut self) -> Result<bool, StoreError> {
         self.with_link(|link, context| {
-            let mut look = redis::cmd("EXISTS");
-            look.arg(&context.own_set);
+            let look = cmd!("EXISTS", &context.own_set);
             query(link, [look], |replies| Ok(replies.int()? == 1))
         })
     }
 
     fn knows_node(&mut self) -> Result<bool, StoreError> {
         self.with_link(|link, context| {
-            let mut look = redis::cmd("SISMEMBER");
-            look.arg(schema::NODES).arg(&context.node);
+            let look = cmd!("SISMEMBER", schema::NODES, &context.node);
             query(link, [look], |replies| Ok(replies.int()? == 1))
         })
     }
@@ -337,10 +348,7 @@ impl Backend for RedisStore {
 
     fn run(&mut self, ops: &[Op], outcomes: &mut Vec<Outcome>) -> Ran {
         let Some(mut link) = self.link.take() else {
-            return Ran {
-                done: 0,
-                error: Some(not_connected()),
-            };
+            return Ran::stopped(0, not_connected());
         };
         let (context, owed) = (&self.context, &self.owed);
         let progress = run::run(&mut link, context, &mut self.lease, ops, |op| {
@@ -363,11 +371,8 @@ impl Backend for RedisStore {
     fn sweep(&mut self, now: UnixMs) -> Result<(), StoreError> {
         self.with_link(|link, context| {
             let oldest = now.0.saturating_sub(context.keep_ms);
-            let mut sweep = redis::cmd("ZREMRANGEBYSCORE");
-            sweep
-                .arg(schema::SEEN)
-                .arg("-inf")
-                .arg(format!("({oldest}"));
+            let end = format!("({oldest}");
+            let sweep = cmd!("ZREMRANGEBYSCORE", schema::SEEN, "-inf", end);
             query(link, [sweep], |replies| {
                 load::lenient(schema::SEEN, replies.int())
             })?;

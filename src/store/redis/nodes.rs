@@ -23,12 +23,9 @@ pub(super) fn silent(
     let mut silent = Vec::new();
     for name in names(link, context)? {
         let info = schema::node_info(&name);
-        let mut lease = redis::cmd("EXISTS");
-        lease.arg(schema::node_lease(&name));
-        let mut hosts = redis::cmd("EXISTS");
-        hosts.arg(schema::node_hosts(&name));
-        let mut gone = redis::cmd("HGET");
-        gone.arg(&info).arg(schema::node::GONE);
+        let lease = cmd!("EXISTS", schema::node_lease(&name));
+        let hosts = cmd!("EXISTS", schema::node_hosts(&name));
+        let gone = cmd!("HGET", &info, schema::node::GONE);
         let (lease, hosts, gone) = query(link, [lease, hosts, gone], |replies| {
             let (lease, hosts) = (replies.int()? == 1, replies.int()? == 1);
             Ok((lease, hosts, lenient(&info, replies.text())?.flatten()))
@@ -37,10 +34,8 @@ pub(super) fn silent(
         match gone {
             _ if lease => {}
             Some(since) if !hosts && now.0.saturating_sub(since) > context.keep_ms => {
-                let mut leave = redis::cmd("SREM");
-                leave.arg(schema::NODES).arg(&name);
-                let mut forget = redis::cmd("DEL");
-                forget.arg(&info);
+                let leave = cmd!("SREM", schema::NODES, &name);
+                let forget = cmd!("DEL", &info);
                 query(link, [leave, forget], |_| Ok(()))?;
             }
             Some(_) if !hosts => {}
@@ -53,9 +48,7 @@ pub(super) fn silent(
 fn names(link: &mut Link, context: &Context) -> Result<Vec<String>, StoreError> {
     let (mut names, mut position) = (Vec::new(), "0".to_owned());
     while names.len() < NODES_SEEN_MAX {
-        let mut scan = redis::cmd("SSCAN");
-        scan.arg(schema::NODES).arg(&position);
-        scan.arg("COUNT").arg(HOSTS_PER_OP_MAX);
+        let scan = cmd!("SSCAN", schema::NODES, &position, "COUNT", HOSTS_PER_OP_MAX);
         let (next, page) = query(link, [scan], |replies| {
             let (next, page) = replies.pair()?;
             let page = list(page)?.into_iter().map(text);
@@ -75,13 +68,10 @@ fn names(link: &mut Link, context: &Context) -> Result<Vec<String>, StoreError> 
 /// Returns whether this node takes over the hosts of `node`. It stays so as long as it asks again.
 fn is_heir(link: &mut Link, context: &Context, node: &str) -> Result<bool, StoreError> {
     let heir = schema::node_heir(node);
-    let mut set = redis::cmd("SET");
-    set.arg(&heir).arg(&context.node).arg("NX");
-    set.arg("PX").arg(LEASE_S * 1_000);
-    let mut get = redis::cmd("GET");
-    get.arg(&heir);
-    let mut lease = redis::cmd("EXISTS");
-    lease.arg(schema::node_lease(node));
+    let lease_ms = LEASE_S * 1_000;
+    let set = cmd!("SET", &heir, &context.node, "NX", "PX", lease_ms);
+    let get = cmd!("GET", &heir);
+    let lease = cmd!("EXISTS", schema::node_lease(node));
     let (heir_is, back) = query(link, [set, get, lease], |replies| {
         replies.value()?;
         Ok((replies.text()?, replies.int()? == 1))
@@ -89,8 +79,7 @@ fn is_heir(link: &mut Link, context: &Context, node: &str) -> Result<bool, Store
     if back || heir_is.as_deref() != Some(&context.node) {
         return Ok(false);
     }
-    let mut renew = redis::cmd("PEXPIRE");
-    renew.arg(&heir).arg(LEASE_S * 1_000);
+    let renew = cmd!("PEXPIRE", &heir, lease_ms);
     query(link, [renew], |_| Ok(true))
 }
 
@@ -122,11 +111,9 @@ pub(super) fn tasks(
     }
     tasks::page(link, context, node, cursor, found)?;
     if *cursor == HeldCursor::End {
-        let mut gone = redis::cmd("HSETNX");
-        gone.arg(schema::node_info(node)).arg(schema::node::GONE);
-        gone.arg(now.0);
-        let mut heir = redis::cmd("DEL");
-        heir.arg(schema::node_heir(node));
+        let info = schema::node_info(node);
+        let gone = cmd!("HSETNX", info, schema::node::GONE, now.0);
+        let heir = cmd!("DEL", schema::node_heir(node));
         query(link, [gone, heir], |_| Ok(()))?;
     }
     Ok(())

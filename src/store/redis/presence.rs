@@ -4,13 +4,13 @@ use redis::Cmd;
 
 use super::Context;
 use super::errors::Fault;
-use super::events::Entry;
 use super::run::{Job, StepResult};
 use super::scripts::Script;
 use super::step::{Many, Replies, Shared, Step, int, text};
 use crate::ids::{HostId, HostRef};
-use crate::store::op::{self, Outcome, Reason, Settled, Stamp};
-use crate::store::schema::{self, event, field};
+use crate::store::events::StreamEvent;
+use crate::store::op::{self, Outcome, Settled};
+use crate::store::schema::{self, field};
 
 /// Node's set, claim, `exists`, last seen and event, in one step.
 pub(super) struct Online<'a> {
@@ -35,23 +35,15 @@ impl Job for Online<'_> {
         let heard_of = op.event.map_or(op.since, |stamp| stamp.at);
         step.seen(2, &op.host, heard_of.0);
         if let Some(stamp) = op.event {
-            let mut entry = Entry::new(event::ONLINE, stamp);
-            entry.host = Some(&op.host);
-            step.one(2, entry.append(&self.context.node));
+            let event = StreamEvent::online(&op.host, stamp);
+            step.one(2, self.context.append(&event));
         }
     }
 
     fn on_replies(&mut self, mut replies: Replies) -> Result<StepResult, Fault> {
         let epoch = replies.int()?.unsigned_abs();
         replies.rest_good()?;
-        Ok(StepResult::Done(presence(
-            self.op.ticket,
-            Settled::Claimed { epoch },
-        )))
-    }
-
-    fn refused(&self, why: String) -> Option<Outcome> {
-        presence(self.op.ticket, Settled::Refused(why))
+        Ok(settled(self.op.ticket, Settled::Claimed { epoch }))
     }
 }
 
@@ -71,9 +63,7 @@ impl<'a> Forget<'a> {
 impl Job for Forget<'_> {
     fn encode(&mut self, step: &mut Step) {
         if self.is_gone {
-            let mut seen = redis::cmd("ZREM");
-            seen.arg(schema::SEEN).arg(self.host.as_str());
-            step.one(0, seen);
+            step.one(0, cmd!("ZREM", schema::SEEN, self.host.as_str()));
         } else {
             step.one(0, Script::Forget.on(&schema::host(self.host)));
         }
@@ -82,21 +72,15 @@ impl Job for Forget<'_> {
     fn on_replies(&mut self, mut replies: Replies) -> Result<StepResult, Fault> {
         let done = replies.int()? == 0 || self.is_gone;
         self.is_gone = true;
-        Ok(if done {
-            StepResult::Done(None)
-        } else {
-            StepResult::More
+        Ok(match done {
+            true => StepResult::Written,
+            false => StepResult::More,
         })
-    }
-
-    fn refused(&self, why: String) -> Option<Outcome> {
-        log::warn!("host {} cannot be forgotten: {why}", self.host);
-        None
     }
 }
 
-fn presence(ticket: HostRef, settled: Settled) -> Option<Outcome> {
-    Some(Outcome::Presence { ticket, settled })
+fn settled(ticket: HostRef, settled: Settled) -> StepResult {
+    StepResult::Done(Outcome::Presence { ticket, settled })
 }
 
 /// Gives the claim up, then takes the host out of sight, then looks whether someone claimed it
@@ -217,8 +201,8 @@ impl Job for Offline<'_> {
                     step.shared(0, Shared::ExistsAdd, &op.host);
                 }
                 if let Some(stamp) = op.event {
-                    let told = offline_entry(&op.host, Some(op.reason), stamp);
-                    step.one(0, told.append(&context.node));
+                    let event = StreamEvent::offline(&op.host, Some(op.reason), stamp);
+                    step.one(0, context.append(&event));
                 }
                 if !matches!(claimant, Claimant::ThisNode) {
                     step.shared(1, Shared::OwnRemove, &op.host);
@@ -232,14 +216,14 @@ impl Job for Offline<'_> {
         self.stage = match self.stage {
             OfflineStep::Release | OfflineStep::Adopt => match self.released(replies)? {
                 Some(next) => next,
-                None => return Ok(StepResult::Done(presence(self.op.ticket, Settled::NotOurs))),
+                None => return Ok(settled(self.op.ticket, Settled::NotOurs)),
             },
             OfflineStep::Look(holder) => {
                 let (own, exists) = (replies.int()? == 1, replies.int()? == 1);
                 match self.looked(holder, own, exists) {
                     Some(next) => next,
                     None => {
-                        return Ok(StepResult::Done(presence(self.op.ticket, Settled::NotOurs)));
+                        return Ok(settled(self.op.ticket, Settled::NotOurs));
                     }
                 }
             }
@@ -254,20 +238,13 @@ impl Job for Offline<'_> {
             }
             OfflineStep::Tell(_) => {
                 replies.rest_good()?;
-                return Ok(StepResult::Done(presence(
-                    self.op.ticket,
-                    Settled::Released,
-                )));
+                return Ok(settled(self.op.ticket, Settled::Released));
             }
             OfflineStep::Leave => {
-                return Ok(StepResult::Done(presence(self.op.ticket, Settled::NotOurs)));
+                return Ok(settled(self.op.ticket, Settled::NotOurs));
             }
         };
         Ok(StepResult::More)
-    }
-
-    fn refused(&self, why: String) -> Option<Outcome> {
-        presence(self.op.ticket, Settled::Refused(why))
     }
 }
 
@@ -275,24 +252,12 @@ impl Job for Offline<'_> {
 /// meanwhile, if one has.
 pub(super) fn withdraw(context: &Context, host: &HostId, step: &mut Step) {
     step.shared(0, Shared::ExistsRemove, host);
-    let mut node = redis::cmd("HGET");
-    node.arg(schema::host(host)).arg(field::NODE);
-    step.one(0, node);
+    step.one(0, cmd!("HGET", schema::host(host), field::NODE));
     for gone in &context.delete_fields {
         step.many(0, Many::Delete, &schema::of_host(host, gone), |_| {});
     }
 }
 
-/// The event of a host that went offline.
-pub(super) fn offline_entry(host: &HostId, reason: Option<Reason>, stamp: Stamp) -> Entry<'_> {
-    let mut entry = Entry::new(event::OFFLINE, stamp);
-    entry.host = Some(host);
-    entry.reason = reason.map(Reason::as_str);
-    entry
-}
-
 fn is_member(set: &str, host: &HostId) -> Cmd {
-    let mut command = redis::cmd("SISMEMBER");
-    command.arg(set).arg(host.as_str());
-    command
+    cmd!("SISMEMBER", set, host.as_str())
 }

@@ -1,4 +1,4 @@
-//! Progress of a host in a task, and its answer to a dispatch.
+//! Progress of a host in a task.
 //!
 //! ```text
 //!  look ──▶ complete ──▶ oncall ──▶ working, names of the lists, clean-up, event
@@ -17,20 +17,19 @@
 use redis::Cmd;
 
 use super::Context;
-use super::dispatch::expire;
 use super::errors::Fault;
-use super::events::Entry;
+use super::facts::set_states;
 use super::run::{Job, StepResult};
 use super::scripts::Script;
-use super::states::set_states;
 use super::step::{Replies, Step};
 use crate::codec::message::Phase;
-use crate::ids::{HostId, TaskKey};
+use crate::ids::HostId;
 use crate::limits::{COMPLETE_COMMANDS_MAX, STRAY_WINDOW_S};
-use crate::store::op::{self, Outcome, TaskState};
+use crate::store::events::StreamEvent;
+use crate::store::op::{self, TaskState};
 use crate::store::progress::{After, Before, merge};
 use crate::store::records::is_final;
-use crate::store::schema::{self, event};
+use crate::store::schema;
 
 /// An ADH27.
 pub(super) struct Progress<'a> {
@@ -80,9 +79,7 @@ impl<'a> Progress<'a> {
 
     fn look(&self, step: &mut Step) {
         let (key, host) = (&self.op.key, &self.op.host);
-        let mut size = redis::cmd("ZCARD");
-        size.arg(schema::book(key));
-        step.one(0, size);
+        step.one(0, cmd!("ZCARD", schema::book(key)));
         step.one(0, lrange(&schema::complete(key, host)));
         step.one(0, lrange(&schema::oncall(key, host)));
         step.one(0, hget(&schema::working(key), host));
@@ -90,9 +87,7 @@ impl<'a> Progress<'a> {
         step.one(0, hget(&schema::oncall_names(key), host));
         step.one(0, hget(&schema::task_hosts(key), host));
         if self.op.unknown {
-            let mut claim = redis::cmd("EXISTS");
-            claim.arg(schema::task(key));
-            step.one(0, claim);
+            step.one(0, cmd!("EXISTS", schema::task(key)));
         }
     }
 
@@ -184,17 +179,16 @@ impl<'a> Progress<'a> {
             ),
         ] {
             match (was, is) {
-                (false, true) => step.one(0, hset(&names, host, list)),
-                (true, false) => step.one(0, hdel(&names, host)),
+                (false, true) => step.one(0, cmd!("HSET", &names, host.as_str(), list)),
+                (true, false) => step.one(0, cmd!("HDEL", &names, host.as_str())),
                 _ => {}
             }
         }
         if after.complete.is_empty() && !self.known.complete.is_empty() {
-            let mut del = redis::cmd("DEL");
-            del.arg(&complete);
-            step.one(0, del);
+            step.one(0, cmd!("DEL", &complete));
         }
-        step.one(1, self.entry(after.done).append(&self.context.node));
+        let event = StreamEvent::progress(self.op, after.done);
+        step.one(1, self.context.append(&event));
         self.conclude(after.done, step);
     }
 
@@ -205,7 +199,9 @@ impl<'a> Progress<'a> {
         if let Some(has_task) = stray {
             self.expire_stray(has_task, step);
         } else if op.expires(done) {
-            expire_task(self.context, &op.key, &op.host, step);
+            for name in schema::of_task(&op.key, &op.host) {
+                step.one(1, self.context.expire(&name));
+            }
         }
         if let Some(state) = op.state {
             step.one(2, set_states(&op.key, &[(op.host.clone(), state)]));
@@ -220,16 +216,16 @@ impl<'a> Progress<'a> {
             false => self.context.keep_ms.min(STRAY_WINDOW_S * 1_000),
         };
         for name in schema::of_stray_task(&self.op.key, &self.op.host, !has_task) {
-            let mut expire = redis::cmd("PEXPIRE");
-            expire.arg(name).arg(keep_ms);
-            step.one(1, expire);
+            step.one(1, cmd!("PEXPIRE", name, keep_ms));
         }
     }
 
     fn write_working(&self, command: Option<&str>) -> Option<Cmd> {
         let (working, host) = (schema::working(&self.op.key), &self.op.host);
         match (self.known.working.as_deref(), command) {
-            (was, Some(command)) if was != Some(command) => Some(hset(&working, host, command)),
+            (was, Some(command)) if was != Some(command) => {
+                Some(cmd!("HSET", &working, host.as_str(), command))
+            }
             (Some(was), None) => {
                 let mut ended = Script::Ended.on(&working);
                 ended.arg(host.as_str()).arg(was);
@@ -237,23 +233,6 @@ impl<'a> Progress<'a> {
             }
             _ => None,
         }
-    }
-
-    fn entry(&self, done: bool) -> Entry<'a> {
-        let op = self.op;
-        let mut entry = Entry::new(event::PROGRESS, op.stamp);
-        entry.host = Some(&op.host);
-        entry.key = Some(op.key.as_str());
-        let (state, command) = op.event(done);
-        (entry.state, entry.command) = (Some(state.as_str()), command);
-        entry
-    }
-
-    fn outcome(&self, result: Result<(), String>) -> Option<Outcome> {
-        Some(Outcome::Report {
-            origin: self.op.origin,
-            result,
-        })
     }
 }
 
@@ -289,91 +268,15 @@ impl Job for Progress<'_> {
                 self.stage = next;
                 StepResult::More
             }
-            None => StepResult::Done(self.outcome(Ok(()))),
+            None => StepResult::Written,
         })
-    }
-
-    fn refused(&self, why: String) -> Option<Outcome> {
-        self.outcome(Err(why))
-    }
-}
-
-/// Gives everything of a task that is over its last days.
-fn expire_task(context: &Context, key: &TaskKey, host: &HostId, step: &mut Step) {
-    for name in schema::of_task(key, host) {
-        step.one(1, expire(context, &name));
     }
 }
 
 pub(super) fn lrange(key: &str) -> Cmd {
-    let mut command = redis::cmd("LRANGE");
-    command.arg(key).arg(0).arg(-1);
-    command
+    cmd!("LRANGE", key, 0, -1)
 }
 
 pub(super) fn hget(key: &str, host: &HostId) -> Cmd {
-    let mut command = redis::cmd("HGET");
-    command.arg(key).arg(host.as_str());
-    command
-}
-
-fn hset(key: &str, host: &HostId, value: &str) -> Cmd {
-    let mut command = redis::cmd("HSET");
-    command.arg(key).arg(host.as_str()).arg(value);
-    command
-}
-
-fn hdel(key: &str, host: &HostId) -> Cmd {
-    let mut command = redis::cmd("HDEL");
-    command.arg(key).arg(host.as_str());
-    command
-}
-
-/// An ADH33 about a task key.
-pub(super) struct Answer<'a> {
-    pub(super) context: &'a Context,
-    pub(super) op: &'a op::Answer,
-}
-
-impl Job for Answer<'_> {
-    fn encode(&mut self, step: &mut Step) {
-        let op = self.op;
-        let state = match op.rcc {
-            1 => event::ANSWERED,
-            2 => event::NO_BOOK,
-            _ => event::DAMAGED,
-        };
-        if op.rcc == 1 {
-            let mut answered = redis::cmd("SREM");
-            answered
-                .arg(schema::response(&op.key))
-                .arg(op.host.as_str());
-            step.one(0, answered);
-        }
-        if !op.again {
-            let mut entry = Entry::new(event::ANSWER, op.stamp);
-            entry.host = Some(&op.host);
-            entry.key = Some(op.key.as_str());
-            entry.state = Some(state);
-            step.one(1, entry.append(&self.context.node));
-        }
-        if let Some(state) = op.state {
-            step.one(2, set_states(&op.key, &[(op.host.clone(), state)]));
-        }
-    }
-
-    fn on_replies(&mut self, mut replies: Replies) -> Result<StepResult, Fault> {
-        replies.rest_good()?;
-        Ok(StepResult::Done(Some(Outcome::Report {
-            origin: self.op.origin,
-            result: Ok(()),
-        })))
-    }
-
-    fn refused(&self, why: String) -> Option<Outcome> {
-        Some(Outcome::Report {
-            origin: self.op.origin,
-            result: Err(why),
-        })
-    }
+    cmd!("HGET", key, host.as_str())
 }

@@ -1,98 +1,56 @@
-//! Results of commands: written as they arrive, and read with the progress of the hosts.
+//! Questions about tasks: the progress of hosts, results of commands, a whole task.
 
 use redis::Value;
 
-use super::Context;
-use super::dispatch::expire;
 use super::errors::Fault;
-use super::events::Entry;
 use super::progress::{hget, lrange};
 use super::run::{Job, StepResult};
 use super::scripts::Script;
 use super::step::{Replies, Step, texts};
-use super::tasks::{commands_of, hosts_of};
+use super::tasks::{commands_of, hosts_of, read_book};
 use crate::ids::{HostId, TaskKey};
 use crate::limits::{READ_HOSTS_PER_STEP_MAX, READ_OUTPUT_BYTES_MAX};
-use crate::store::op::{self, Found, FoundHost, HeldTask, Lifetime, Outcome};
-use crate::store::records::{Claim, SHOWN_CHARS, found_result, result_text, whole_output};
-use crate::store::schema::{self, event};
-use crate::time::UnixMs;
+use crate::store::op::{Found, FoundHost, Outcome, Question, Read};
+use crate::store::records::{Claim, SHOWN_CHARS, found_result, skipped_result, whole_output};
+use crate::store::schema;
 
-/// An ADH43. The same task, host and command replaces itself.
-pub(super) struct Arrived<'a> {
-    context: &'a Context,
-    op: &'a op::TaskResult,
-    /// As it is to be stored, or why it cannot be.
-    text: Result<String, String>,
+fn found(ticket: u64, found: Found) -> StepResult {
+    StepResult::Done(Outcome::Read { ticket, found })
 }
 
-impl<'a> Arrived<'a> {
-    pub(super) fn new(context: &'a Context, op: &'a op::TaskResult) -> Self {
-        Self {
-            context,
-            op,
-            text: result_text(op).map_err(|error| error.to_string()),
+/// The job of a question.
+pub(super) fn read(op: &Read) -> Box<dyn Job + '_> {
+    let ticket = op.ticket;
+    match &op.question {
+        Question::Task { key, hosts } => {
+            Box::new(Task::new(ticket, key.as_str(), Some(key), hosts))
         }
+        Question::Command { cid, hosts } => Box::new(Task::new(ticket, cid, None, hosts)),
+        Question::Whole { key } => Box::new(Whole { ticket, key }),
+        Question::Output {
+            code,
+            host,
+            command,
+        } => Box::new(Output {
+            ticket,
+            code,
+            host,
+            command,
+        }),
     }
-
-    fn outcome(&self, result: Result<(), String>) -> Option<Outcome> {
-        Some(Outcome::Report {
-            origin: self.op.origin,
-            result,
-        })
-    }
-}
-
-impl Job for Arrived<'_> {
-    fn encode(&mut self, step: &mut Step) {
-        let op = self.op;
-        let Ok(text) = &self.text else {
-            return step.one(0, redis::cmd("PING"));
-        };
-        let name = schema::task_result(&op.code, &op.host);
-        let mut write = redis::cmd("HSET");
-        write.arg(&name).arg(&op.command).arg(text);
-        step.one(0, write);
-        if op.lifetime != Lifetime::Open {
-            step.one(0, expire(self.context, &name));
-        }
-        let mut entry = Entry::new(event::RESULT, op.stamp);
-        entry.host = Some(&op.host);
-        entry.key = Some(&op.code);
-        entry.command = Some(&op.command);
-        step.one(1, entry.append(&self.context.node));
-    }
-
-    fn on_replies(&mut self, mut replies: Replies) -> Result<StepResult, Fault> {
-        replies.rest_good()?;
-        let result = self.text.as_ref().map(drop).map_err(Clone::clone);
-        Ok(StepResult::Done(self.outcome(result)))
-    }
-
-    fn refused(&self, why: String) -> Option<Outcome> {
-        self.outcome(Err(why))
-    }
-}
-
-fn found(ticket: u64, found: Found) -> Option<Outcome> {
-    Some(Outcome::Read { ticket, found })
 }
 
 /// A task as it is stored.
-pub(super) struct Whole<'a> {
-    pub(super) ticket: u64,
-    pub(super) key: &'a TaskKey,
+struct Whole<'a> {
+    ticket: u64,
+    key: &'a TaskKey,
 }
 
 impl Job for Whole<'_> {
     fn encode(&mut self, step: &mut Step) {
-        let mut claim = redis::cmd("GET");
-        step.one(0, claim.arg(schema::task(self.key)).take());
-        let mut book = redis::cmd("ZREVRANGE");
-        book.arg(schema::book(self.key)).arg(0).arg(-1);
-        step.one(0, book.arg("WITHSCORES").take());
-        let mut hosts = redis::cmd("HGETALL");
-        step.one(0, hosts.arg(schema::task_hosts(self.key)).take());
+        step.one(0, cmd!("GET", schema::task(self.key)));
+        step.one(0, read_book(self.key));
+        step.one(0, cmd!("HGETALL", schema::task_hosts(self.key)));
     }
 
     fn on_replies(&mut self, mut replies: Replies) -> Result<StepResult, Fault> {
@@ -101,28 +59,14 @@ impl Job for Whole<'_> {
         let hosts = hosts_of(replies.value()?)?;
         let claim = claim.and_then(|text| Claim::parse(&text));
         let whole = claim.filter(|_| !commands.is_empty() && !hosts.is_empty());
-        let task = whole.map(|claim| {
-            Box::new(HeldTask {
-                key: self.key.clone(),
-                created: UnixMs(claim.created),
-                queue: claim.queue,
-                request: claim.request.parse().unwrap_or_default(),
-                commands,
-                hosts,
-                // Only looked at.
-                expires: true,
-            })
-        });
-        Ok(StepResult::Done(found(self.ticket, Found::Whole(task))))
-    }
-
-    fn refused(&self, why: String) -> Option<Outcome> {
-        found(self.ticket, Found::Nothing(why))
+        // It is only shown: when it expires does not matter.
+        let task = whole.map(|claim| Box::new(claim.task(self.key, commands, hosts, true)));
+        Ok(found(self.ticket, Found::Whole(task)))
     }
 }
 
 /// Progress of some hosts in a task.
-pub(super) struct Task<'a> {
+struct Task<'a> {
     ticket: u64,
     code: &'a str,
     /// The task; none for a console command, which has no lists.
@@ -134,16 +78,6 @@ pub(super) struct Task<'a> {
 }
 
 impl<'a> Task<'a> {
-    /// Reads the progress in a task.
-    pub(super) fn of_task(ticket: u64, key: &'a TaskKey, hosts: &'a [HostId]) -> Self {
-        Self::new(ticket, key.as_str(), Some(key), hosts)
-    }
-
-    /// Reads the outputs of a console command.
-    pub(super) fn of_command(ticket: u64, cid: &'a str, hosts: &'a [HostId]) -> Self {
-        Self::new(ticket, cid, None, hosts)
-    }
-
     fn new(ticket: u64, code: &'a str, key: Option<&'a TaskKey>, hosts: &'a [HostId]) -> Self {
         Self {
             ticket,
@@ -177,7 +111,7 @@ impl<'a> Task<'a> {
             self.room = self.room.saturating_sub(text.len());
             match found_result(command, text, SHOWN_CHARS) {
                 Some(result) => host.results.push(result),
-                None => log::warn!("a result of task {} is none and left out", self.code),
+                None => skipped_result(self.code),
             }
         }
         host.results.sort_by(|a, b| a.command.cmp(&b.command));
@@ -189,7 +123,7 @@ impl Job for Task<'_> {
     fn encode(&mut self, step: &mut Step) {
         let hosts = self.next();
         if hosts.is_empty() {
-            return step.one(0, redis::cmd("PING"));
+            return step.one(0, cmd!("PING"));
         }
         let each = self.room / hosts.len();
         for host in hosts {
@@ -211,46 +145,34 @@ impl Job for Task<'_> {
         }
         Ok(if self.told.len() == self.hosts.len() {
             let told = std::mem::take(&mut self.told);
-            StepResult::Done(found(self.ticket, Found::Task(told)))
+            found(self.ticket, Found::Task(told))
         } else {
             StepResult::More
         })
     }
-
-    fn refused(&self, why: String) -> Option<Outcome> {
-        found(self.ticket, Found::Nothing(why))
-    }
 }
 
 /// All that a command put out on a host.
-pub(super) struct Output<'a> {
-    pub(super) ticket: u64,
-    pub(super) code: &'a str,
-    pub(super) host: &'a HostId,
-    pub(super) command: &'a str,
+struct Output<'a> {
+    ticket: u64,
+    code: &'a str,
+    host: &'a HostId,
+    command: &'a str,
 }
 
 impl Job for Output<'_> {
     fn encode(&mut self, step: &mut Step) {
-        let mut read = redis::cmd("HGET");
-        read.arg(schema::task_result(self.code, self.host));
-        step.one(0, read.arg(self.command).take());
+        let results = schema::task_result(self.code, self.host);
+        step.one(0, cmd!("HGET", results, self.command));
     }
 
     fn on_replies(&mut self, mut replies: Replies) -> Result<StepResult, Fault> {
         let text = match replies.value()? {
-            Value::Nil => return Ok(StepResult::Done(found(self.ticket, Found::Output(None)))),
+            Value::Nil => return Ok(found(self.ticket, Found::Output(None))),
             value => super::step::text(value)?.unwrap_or_default(),
         };
         let output = whole_output(&text);
         let output = output.ok_or_else(|| Fault::Own("what is stored is no result".to_owned()))?;
-        Ok(StepResult::Done(found(
-            self.ticket,
-            Found::Output(Some(output)),
-        )))
-    }
-
-    fn refused(&self, why: String) -> Option<Outcome> {
-        found(self.ticket, Found::Nothing(why))
+        Ok(found(self.ticket, Found::Output(Some(output))))
     }
 }

@@ -22,8 +22,8 @@ use super::lease::LeaseHolder;
 use super::step::{Recipient, Replies, Step};
 use crate::ids::{HostId, TaskKey};
 use crate::limits::REDIS_KEYS_MAX;
-use crate::store::StoreError;
 use crate::store::op::{Op, Outcome, Question, TaskState};
+use crate::store::{StoreError, refuse};
 
 /// Operations whose commands are put together at once, while the server is at those before them: as many as share a
 /// command.
@@ -34,23 +34,33 @@ const STEP_JOBS: usize = REDIS_KEYS_MAX;
 pub(super) enum StepResult {
     /// There is another step.
     More,
-    /// It is settled; a notice has no outcome.
-    Done(Option<Outcome>),
+    /// It is written.
+    Written,
+    /// It is settled with this outcome.
+    Done(Outcome),
 }
 
-/// One operation on its way.
+/// An operation in progress.
 pub(super) trait Job {
     /// Adds the commands of the next step. There is at least one.
     fn encode(&mut self, step: &mut Step);
 
-    /// Takes the replies to them.
+    /// Takes the replies to the commands of the last step. By default there is one step, and its
+    /// replies say only whether it failed.
     ///
     /// # Errors
-    /// When one is an error that ends the operation, or all of them.
-    fn on_replies(&mut self, replies: Replies) -> Result<StepResult, Fault>;
+    /// When one is an error that ends the operation, or the batch.
+    fn on_replies(&mut self, mut replies: Replies) -> Result<StepResult, Fault> {
+        replies.rest_good()?;
+        Ok(StepResult::Written)
+    }
+}
 
-    /// The outcome when the store will never have it.
-    fn refused(&self, why: String) -> Option<Outcome>;
+/// An operation of one step, as the function that encodes it.
+impl<F: FnMut(&mut Step)> Job for F {
+    fn encode(&mut self, step: &mut Step) {
+        self(step);
+    }
 }
 
 /// Result of operations that were run together.
@@ -83,7 +93,7 @@ pub(super) fn run<'a>(
         while !active.is_empty() && progress.error.is_none() {
             progress.error = lease.keep(link, context).err();
             if progress.error.is_none() {
-                active = take_step(link, context, active, &mut progress);
+                active = take_step(link, context, ops, active, &mut progress);
             }
         }
         if progress.error.is_some() {
@@ -100,6 +110,7 @@ pub(super) fn run<'a>(
 fn take_step<'a>(
     link: &mut Link,
     context: &Context,
+    ops: &[Op],
     active: Vec<(usize, Box<dyn Job + 'a>)>,
     progress: &mut BatchProgress,
 ) -> Vec<(usize, Box<dyn Job + 'a>)> {
@@ -131,9 +142,10 @@ fn take_step<'a>(
             None => job.on_replies(Replies::new(own)),
         };
         match result {
-            Ok(StepResult::Done(outcome)) => progress.settled[at] = Some(outcome),
+            Ok(StepResult::Written) => progress.settled[at] = Some(ops[at].written()),
+            Ok(StepResult::Done(outcome)) => progress.settled[at] = Some(Some(outcome)),
             Ok(StepResult::More) => left.push((at, job)),
-            Err(Fault::Own(why)) => progress.settled[at] = Some(job.refused(why)),
+            Err(Fault::Own(why)) => progress.settled[at] = Some(refuse(&ops[at], &why)),
             Err(Fault::Unavailable(why)) => {
                 progress.error.get_or_insert(StoreError::Unavailable(why));
                 left.push((at, job));

@@ -98,19 +98,14 @@ impl Script {
 
     /// The call on so many keys; they and then the arguments of each are added by the caller.
     pub(super) fn on_each(self, keys: usize) -> redis::Cmd {
-        let mut call = redis::cmd("EVALSHA");
-        call.arg(&HASHES[self as usize]).arg(keys);
-        call
+        cmd!("EVALSHA", &HASHES[self as usize], keys)
     }
 }
 
 /// The commands that make all of them known to a server.
 pub(super) fn load() -> impl Iterator<Item = redis::Cmd> {
-    SOURCES.into_iter().map(|source| {
-        let mut load = redis::cmd("SCRIPT");
-        load.arg("LOAD").arg(source);
-        load
-    })
+    let sources = SOURCES.into_iter();
+    sources.map(|source| cmd!("SCRIPT", "LOAD", source))
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use super::step::{Replies, list, text, texts};
 use crate::ids::{HostId, TaskKey};
 use crate::limits::{SWEEP_TASKS_MAX, TASKS_PER_LOOK_MAX};
 use crate::store::op::{HeldTask, TaskState};
-use crate::store::records::{Claim, finite_priority};
+use crate::store::records::{Claim, finite_priority, undone_task};
 use crate::store::{HeldCursor, StoreError, schema};
 use crate::time::UnixMs;
 
@@ -30,9 +30,13 @@ pub(super) fn page(
         HeldCursor::At(_, position) => position.clone(),
         HeldCursor::End => return Ok(()),
     };
-    let mut scan = redis::cmd("ZSCAN");
-    scan.arg(schema::TASKS).arg(position);
-    scan.arg("COUNT").arg(TASKS_PER_LOOK_MAX);
+    let scan = cmd!(
+        "ZSCAN",
+        schema::TASKS,
+        position,
+        "COUNT",
+        TASKS_PER_LOOK_MAX
+    );
     let (next, members) = query(link, [scan], |replies| {
         // A key of another kind names no task.
         let Some((next, members)) = lenient(schema::TASKS, replies.pair())? else {
@@ -67,8 +71,8 @@ fn look_at(
 ) -> Result<(), StoreError> {
     let look = keys.iter().flat_map(|key| {
         [
-            command("GET", schema::task(key)),
-            command("EXISTS", schema::book(key)),
+            cmd!("GET", schema::task(key)),
+            cmd!("EXISTS", schema::book(key)),
         ]
     });
     let mut replies = Replies::new(link.request(&look.collect())?);
@@ -128,10 +132,9 @@ fn claim_to_clear<'a>(
     keys: &[&'a TaskKey],
 ) -> Result<Vec<(&'a TaskKey, String)>, StoreError> {
     let claim = Claim::for_clearing(&context.node).text();
-    let set = keys.iter().map(|key| {
-        let mut set = command("SET", schema::task(key));
-        set.arg(&claim).arg("NX").take()
-    });
+    let set = keys
+        .iter()
+        .map(|key| cmd!("SET", schema::task(key), &claim, "NX"));
     let mut replies = Replies::new(link.request(&set.collect())?);
     let mut ours = Vec::new();
     for key in keys {
@@ -147,7 +150,7 @@ fn claim_to_clear<'a>(
 fn undo(link: &mut Link, cut: &[(&TaskKey, String)]) -> Result<(), StoreError> {
     let mut commands = Commands::default();
     for (key, claim) in cut {
-        log::info!("store: task {key} was never stored whole, and is undone");
+        undone_task(key);
         for (name, kind) in [
             (schema::task_hosts(key), "hash"),
             (schema::response(key), "set"),
@@ -161,7 +164,7 @@ fn undo(link: &mut Link, cut: &[(&TaskKey, String)]) -> Result<(), StoreError> {
 
 fn release(key: &TaskKey, claim: &str, commands: &mut Commands) {
     commands.push(Script::Unclaim.on(&schema::task(key)).arg(claim));
-    commands.push(redis::cmd("ZREM").arg(schema::TASKS).arg(key.as_str()));
+    commands.push(&cmd!("ZREM", schema::TASKS, key.as_str()));
 }
 
 /// Reads tasks that are stored.
@@ -171,11 +174,12 @@ fn load(
     tasks: &mut Vec<HeldTask>,
 ) -> Result<(), StoreError> {
     let read = whole.iter().flat_map(|(key, ..)| {
-        let mut book = command("ZREVRANGE", schema::book(key));
-        book.arg(0).arg(-1).arg("WITHSCORES");
         let hosts = schema::task_hosts(key);
-        let lives = command("PTTL", hosts.clone());
-        [book, command("HGETALL", hosts), lives]
+        [
+            read_book(key),
+            cmd!("HGETALL", &hosts),
+            cmd!("PTTL", &hosts),
+        ]
     });
     let mut replies = Replies::new(link.request(&read.collect())?);
     let (mut found, mut foreign) = (Vec::new(), Commands::default());
@@ -191,17 +195,10 @@ fn load(
             release(key, text, &mut foreign);
             continue;
         }
-        found.push(HeldTask {
-            key: (*key).clone(),
-            created: UnixMs(claim.created),
-            queue: claim.queue,
-            request: claim.request.parse().unwrap_or_default(),
-            commands: book
-                .map_or(Ok(Vec::new()), commands_of)
-                .map_err(unavailable)?,
-            hosts,
-            expires,
-        });
+        let commands = book
+            .map_or(Ok(Vec::new()), commands_of)
+            .map_err(unavailable)?;
+        found.push(claim.task(key, commands, hosts, expires));
     }
     all_good(link, &foreign)?;
     mark_failures(link, &mut found)?;
@@ -211,11 +208,10 @@ fn load(
 
 /// Finds out which hosts that have not ended have a result that says a command failed.
 fn mark_failures(link: &mut Link, tasks: &mut [HeldTask]) -> Result<(), StoreError> {
-    use TaskState as T;
     for task in tasks {
         let key = &task.key;
-        let open = |state| !matches!(state, T::Offline | T::Done | T::Failed | T::Expired);
-        let mut open: Vec<_> = task.hosts.iter_mut().filter(|h| open(h.1)).collect();
+        let open = task.hosts.iter_mut().filter(|host| !host.1.is_settled());
+        let mut open: Vec<_> = open.collect();
         let ask = open
             .iter()
             .map(|(host, ..)| Script::Failed.on(&schema::task_result(key.as_str(), host)));
@@ -226,6 +222,11 @@ fn mark_failures(link: &mut Link, tasks: &mut [HeldTask]) -> Result<(), StoreErr
         }
     }
     Ok(())
+}
+
+/// The command that reads a task book, the highest priority first.
+pub(super) fn read_book(key: &TaskKey) -> Cmd {
+    cmd!("ZREVRANGE", schema::book(key), 0, -1, "WITHSCORES")
 }
 
 pub(super) fn hosts_of(value: Value) -> Result<Vec<(HostId, TaskState, bool)>, Fault> {
@@ -259,9 +260,9 @@ pub(super) fn sweep(
     from: usize,
 ) -> Result<usize, StoreError> {
     let oldest = now.0.saturating_sub(context.keep_ms);
-    let mut old = redis::cmd("ZRANGEBYSCORE");
-    old.arg(schema::TASKS).arg("-inf").arg(format!("({oldest}"));
-    old.arg("LIMIT").arg(from).arg(SWEEP_TASKS_MAX);
+    let end = format!("({oldest}");
+    let (tasks, most) = (schema::TASKS, SWEEP_TASKS_MAX);
+    let old = cmd!("ZRANGEBYSCORE", tasks, "-inf", end, "LIMIT", from, most);
     let names = query(link, [old], |replies| {
         Ok(lenient(schema::TASKS, replies.texts())?.unwrap_or_default())
     })?;
@@ -269,13 +270,13 @@ pub(super) fn sweep(
     let keys: Vec<TaskKey> = keys.collect();
     let look = keys
         .iter()
-        .flat_map(|key| [schema::task(key), schema::book(key)].map(|name| command("EXISTS", name)));
+        .flat_map(|key| [schema::task(key), schema::book(key)].map(|name| cmd!("EXISTS", name)));
     let mut replies = Replies::new(link.request(&look.collect())?);
     let mut gone = Commands::default();
     for key in &keys {
         let left = replies.int().map_err(unavailable)? + replies.int().map_err(unavailable)?;
         if left == 0 {
-            gone.push(redis::cmd("ZREM").arg(schema::TASKS).arg(key.as_str()));
+            gone.push(&cmd!("ZREM", schema::TASKS, key.as_str()));
         }
     }
     all_good(link, &gone)?;
@@ -283,10 +284,6 @@ pub(super) fn sweep(
         true => from + names.len() - gone.len(),
         false => 0,
     })
-}
-
-fn command(verb: &str, key: String) -> Cmd {
-    redis::cmd(verb).arg(key).take()
 }
 
 fn unavailable(fault: Fault) -> StoreError {
