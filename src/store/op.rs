@@ -1,16 +1,45 @@
-//! Operations of the store and their outcomes: plain data, the only part of the store that other rooms may name.
+//! Operations of the store and their outcomes: plain data, the only part of the store that other
+//! rooms may name.
 //!
 //! There are four kinds of operation:
 //!
-//! * **State** (`Online`, `Offline`, `Inventory`, `Forget`, `Seen`, `Audit`, `Notice`, `Outside`, `TaskStates`, `Restore`): the latest wins. While the store is
+//! * **State** (`Online`, `Offline`, `Inventory`, `Forget`, `Seen`, `Audit`, `Notice`, `Outside`,
+//! `TaskStates`, `Restore`): the latest wins. While the store is
 //!   unavailable it is not stored as history; the core writes it again from its present view.
-//! * **Transactions** (`Dispatch`): stored whole or not at all. One that is in progress when the store goes away is
+//! * **Transactions** (`Dispatch`): stored whole or not at all. One that is in progress when the
+//! store goes away is
 //!   settled after the reconnection.
 //! * **Questions** (`Read`): dropped when the store goes away.
-//! * **Reports** (`Progress`, `Answer`, `Result`): events. They are kept in order until the store or the
+//! * **Reports** (`Progress`, `Answer`, `Result`): events. They are kept in order until the store
+//! or the
 //!   spool has them, and only then acknowledged.
 //!
 //! Every operation can be repeated: running one twice leaves what running it once leaves.
+
+/// An enum of words, as they are stored and shown.
+macro_rules! words {
+    ($(#[$meta:meta])* pub enum $name:ident { $($(#[$doc:meta])* $variant:ident = $word:literal,)+ }) => {
+        $(#[$meta])*
+        pub enum $name { $($(#[$doc])* #[serde(rename = $word)] $variant,)+ }
+
+        impl $name {
+            /// All variants.
+            pub const ALL: [Self; [$($word),+].len()] = [$(Self::$variant),+];
+
+            /// The word of this variant.
+            #[must_use]
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $word,)+ }
+            }
+
+            /// The variant of a word.
+            #[must_use]
+            pub fn parse(word: &str) -> Option<Self> {
+                Self::ALL.into_iter().find(|variant| variant.as_str() == word)
+            }
+        }
+    };
+}
 
 mod outside;
 mod tasks;
@@ -30,26 +59,27 @@ use crate::time::UnixMs;
 #[derive(Debug)]
 pub struct Batch {
     /// Number of the store connection for which these were made ([`Outcome::Up`]). State for an
-    /// earlier one is dropped: the core has rewritten it, or will.
+    /// earlier connection is dropped, since the core rewrites it.
     pub session: u32,
     /// The operations, in order.
     pub ops: Vec<Op>,
 }
 
-/// One thing to be written.
+/// An operation of the store.
 #[derive(Clone, Debug)]
 pub enum Op {
-    /// A host is online, through us: node's set, claim, `exists`, event.
+    /// A host is online at this node: node's set, claim, `exists`, event.
     Online(Box<Online>),
-    /// A host is offline: claim given up if it is still ours, `exists`, its fields, event.
+    /// A host is offline: the claim is given up if it is still ours, then `exists`, its fields,
+    /// event.
     Offline(Box<Offline>),
     /// Inventory of a host.
     Inventory(Box<Inventory>),
-    /// A host that is offline is to be as if it had never been seen.
+    /// All that is stored of an offline host is deleted.
     Forget(HostId),
     /// Last-seen times of hosts.
     Seen(Vec<(HostId, UnixMs)>),
-    /// Hosts of ours that must all be in `exists`: what is missing is added.
+    /// Hosts of this node that must be in `exists`: missing ones are added.
     Audit(Vec<HostId>),
     /// An event of the fleet itself.
     Notice(Box<Notice>),
@@ -57,13 +87,14 @@ pub enum Op {
     Progress(Box<Progress>),
     /// An ADH33 about a task key.
     Answer(Box<Answer>),
-    /// An ADH43, with its bytes.
+    /// An ADH43, with its output.
     Result(Box<TaskResult>),
-    /// States of hosts in a task that no report has brought with it.
+    /// States of hosts in a task that come from no report.
     TaskStates(Box<TaskStates>),
-    /// A task is to be stored, whole or not at all.
+    /// A task to be stored, completely or not at all.
     Dispatch(Box<Dispatch>),
-    /// A task that was stored once and may be gone: what of it is missing is written again, and no event told.
+    /// A task that was stored once and may be lost: its missing parts are rewritten, without an
+    /// event.
     Restore(Box<Dispatch>),
     /// A question.
     Read(Box<Read>),
@@ -72,7 +103,7 @@ pub enum Op {
 }
 
 impl Op {
-    /// Returns whether this is a report: kept until it is durable.
+    /// Returns whether this is a report, which is kept until it is durable.
     #[must_use]
     pub const fn is_report(&self) -> bool {
         matches!(self, Self::Progress(_) | Self::Answer(_) | Self::Result(_))
@@ -141,57 +172,29 @@ impl Op {
     }
 }
 
-/// Time of an event, and its number among this node's.
+/// Time and number of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stamp {
     /// Wall clock.
     pub at: UnixMs,
-    /// Counts the node's events. Starts anew above all earlier ones at each start.
+    /// Number among the events of this node. At each start it begins above all earlier numbers.
     pub seq: u64,
 }
 
-/// Reason for being offline.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Reason {
-    /// It closed its last connection, or the server took its hosts offline at a planned stop.
-    Closed,
-    /// Its last connection broke.
-    Reset,
-    /// It was silent for too long.
-    Timeout,
-    /// It sent abnormal data.
-    Abnormal,
-    /// It did not come back after a restart.
-    Lost,
-}
-
-impl Reason {
-    /// The word as it is stored and shown.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Closed => "closed",
-            Self::Reset => "reset",
-            Self::Timeout => "timeout",
-            Self::Abnormal => "abnormal",
-            Self::Lost => "lost",
-        }
-    }
-
-    /// Every reason.
-    pub const ALL: [Self; 5] = [
-        Self::Closed,
-        Self::Reset,
-        Self::Timeout,
-        Self::Abnormal,
-        Self::Lost,
-    ];
-
-    /// The reason a stored word stands for.
-    #[must_use]
-    pub fn parse(word: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|reason| reason.as_str() == word)
+words! {
+    /// Reason for being offline.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+    pub enum Reason {
+        /// It closed its last connection, or the server took its hosts offline at a planned stop.
+        Closed = "closed",
+        /// Its last connection broke.
+        Reset = "reset",
+        /// It was silent for too long.
+        Timeout = "timeout",
+        /// It sent invalid data.
+        Abnormal = "abnormal",
+        /// It did not return after a restart.
+        Lost = "lost",
     }
 }
 
@@ -204,11 +207,11 @@ pub struct Online {
     pub host: HostId,
     /// Peer address.
     pub peer: SocketAddr,
-    /// It has proved a key. Once stored, this stays with the host.
+    /// It has proved a key. Once stored, this remains true of the host.
     pub keyed: bool,
     /// Time of coming online.
     pub since: UnixMs,
-    /// The event to tell; none when it was online before and is only written again.
+    /// Its event; none when the host was online before and is only rewritten.
     pub event: Option<Stamp>,
 }
 
@@ -219,14 +222,14 @@ pub struct Offline {
     pub ticket: HostRef,
     /// Its name.
     pub host: HostId,
-    /// The epoch of our claim. Where another node, or a later claim of our own, holds the host,
-    /// nothing is written and nothing told.
+    /// Epoch of our claim. If another node, or a later claim of our own, holds the host, nothing is
+    /// written.
     pub epoch: u64,
     /// Reason.
     pub reason: Reason,
     /// Time of going offline.
     pub since: UnixMs,
-    /// The event to tell.
+    /// Its event.
     pub event: Option<Stamp>,
 }
 
@@ -243,9 +246,10 @@ pub struct Inventory {
     pub hostname: Option<String>,
     /// Its MAC address.
     pub mac: Option<String>,
-    /// Every value that is no list: the members of `<host>_systemInfo`.
+    /// Values that are no lists: the members of `<host>_systemInfo`.
     pub values: Vec<String>,
-    /// Its IPv4 addresses in the order the host gave them; `<host>_systemInfoIPV4` holds them last first.
+    /// Its IPv4 addresses in the order of the report; `<host>_systemInfoIPV4` holds them last
+    /// first.
     pub addresses: Vec<String>,
 }
 
@@ -254,11 +258,11 @@ pub struct Inventory {
 pub struct Notice {
     /// Its name: `mass-offline`, `quarantine`, `duplicate-id`, `new-ids`, `device` or `reach`.
     pub event: &'static str,
-    /// The host it is about, or the device or target; none where it is about the whole fleet.
+    /// The host, device or target; none for an event of the whole fleet.
     pub about: Option<String>,
     /// Its new state, if the event has one.
     pub state: Option<&'static str>,
-    /// In words.
+    /// Reason, as text.
     pub reason: Option<String>,
     /// Its count, if the event has one.
     pub count: Option<u64>,
@@ -275,7 +279,7 @@ pub struct Origin {
     pub flag: Flag,
     /// The requested reply.
     pub ask: Ask,
-    /// Its share of the room for reports, in bytes.
+    /// Bytes that it counts of the room for reports.
     pub bytes: u32,
 }
 
@@ -291,7 +295,7 @@ pub struct Progress {
     pub key: TaskKey,
     /// The event.
     pub phase: Phase,
-    /// The command under way.
+    /// The running command.
     pub working: Option<String>,
     /// Finished commands, in order.
     pub complete: Vec<String>,
@@ -300,11 +304,11 @@ pub struct Progress {
     /// New state of the host in the task, if the task is known here and the state changes.
     #[serde(default)]
     pub state: Option<TaskState>,
-    /// The core's tables have no such task of this host. If the store has none either, its keys get a time to live.
+    /// The core knows no such task of this host. If the store knows none either, the keys expire.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub unknown: bool,
-    /// State of the host in the task after the report, for the event. A record of an older spool
-    /// has none.
+    /// State of the host in the task after the report, for the event. Records of an older spool
+    /// have none.
     #[serde(default)]
     pub told: Option<TaskState>,
     /// Lifetime of the written keys.
@@ -315,8 +319,7 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// Returns whether the keys of its task expire with it. `done`: nothing is left of the host's
-    /// part.
+    /// Returns whether the keys of its task expire with it. `done`: no command of the host remains.
     #[must_use]
     pub fn expires(&self, done: bool) -> bool {
         match self.lifetime {
@@ -326,8 +329,8 @@ impl Progress {
         }
     }
 
-    /// The state and the command of its event. `done` says whether nothing is left, for records that do not
-    /// say what the host is.
+    /// State and command of its event. `done`, no command remains, serves for records without a
+    /// state.
     #[must_use]
     pub fn event(&self, done: bool) -> (TaskState, Option<&str>) {
         let ended = done && self.phase == Phase::Ended;
@@ -354,25 +357,25 @@ pub struct Answer {
     pub host: HostId,
     /// The task.
     pub key: TaskKey,
-    /// 0 to 3, as it came.
+    /// Result code of the message, 0 to 3.
     pub rcc: u8,
     /// New state of the host in the task, if the task is known here and the state changes.
     #[serde(default)]
     pub state: Option<TaskState>,
-    /// The host has finished the task already: there is no event.
+    /// The host has finished the task before: there is no event.
     #[serde(default)]
     pub again: bool,
     /// For the event.
     pub stamp: Stamp,
 }
 
-/// Messages of the store thread to the core.
+/// Message of the store thread to the core.
 #[derive(Debug)]
 pub enum Outcome {
-    /// Some of the hosts in the store. All of them come, in pieces, before each `Up`: at the first
-    /// connection every known host, later only those that this node holds.
+    /// A page of the stored hosts. All pages come before each `Up`: at the first connection every
+    /// known host, later the hosts that this node holds.
     Held(Vec<HeldHost>),
-    /// Some of the tasks this node has dispatched, before the first `Up`.
+    /// A page of the tasks that this node has dispatched, before the first `Up`.
     Tasks(Vec<HeldTask>),
     /// A dispatch is settled.
     Dispatched {
@@ -388,7 +391,7 @@ pub enum Outcome {
         /// Result.
         stored: Stored,
     },
-    /// A `TaskStates` is done with.
+    /// A `TaskStates` is settled.
     StatesWritten,
     /// The answer to a question.
     Read {
@@ -397,30 +400,30 @@ pub enum Outcome {
         /// The data.
         found: Found,
     },
-    /// The store can be read and written.
+    /// The store is available.
     Up {
         /// Number of the store connection, from 1.
         session: u32,
-        /// False while a lease of our own name, not ours, is being watched: inherited hosts are
-        /// not judged until [`Outcome::LeaseClear`].
+        /// False while a foreign lease of our own name is watched: inherited hosts are not judged
+        /// before [`Outcome::LeaseClear`].
         lease_clear: bool,
-        /// The store may have lost what it had: the node's own set, or its lease, was gone.
+        /// The store may have lost its data: the node's own set, or its lease, was missing.
         emptied: bool,
     },
-    /// Hosts of a node that is gone; this node holds them now.
+    /// Hosts of a node that is gone, which this node holds now.
     Inherited(Vec<HeldHost>),
-    /// Tasks of a node that is gone; they are this node's now.
+    /// Tasks of a node that is gone, which belong to this node now.
     InheritedTasks(Vec<HeldTask>),
-    /// The lease found at the start was not renewed, and is ours now.
+    /// The foreign lease found at the start was not renewed, and is ours now.
     LeaseClear,
-    /// Another living server has our name: this one has to end.
+    /// Another living server has our name: this server has to end.
     NameTaken,
-    /// The store refused the user or the password, or is not a store: the server has to end if this
-    /// is the first connection.
+    /// The store refused the user or the password. The server has to end if this is the first
+    /// connection.
     Refused(String),
-    /// The store's file is damaged, for this reason, and what can be done. No use to wait.
+    /// The store's file is damaged: the reason, and the remedy. Waiting does not help.
     Damaged(String),
-    /// The store does not answer. State that is not confirmed is not written.
+    /// The store is unavailable. State that is not confirmed is not written.
     Away(String),
     /// An `Online` or `Offline` was settled.
     Presence {
@@ -435,18 +438,18 @@ pub enum Outcome {
         origins: Vec<Origin>,
         /// The host's entry.
         ticket: HostRef,
-        /// `Ok` if it is written; else the reason why it never will be.
+        /// `Ok` if it is written; else the reason for its final refusal.
         result: Result<(), String>,
     },
-    /// A `Seen` is done with.
+    /// A `Seen` is settled.
     Seen,
-    /// An `Audit` is done with.
+    /// An `Audit` is settled.
     Audited,
-    /// A report is stored or spooled for good, or refused for good, with the reason.
+    /// A report is durable, or refused for good.
     Report {
         /// The report that waits for it.
         origin: Option<Origin>,
-        /// `Ok` if it is durable; else the reason why it never will be.
+        /// `Ok` if it is durable; else the reason for its final refusal.
         result: Result<(), String>,
     },
 }
@@ -459,22 +462,22 @@ pub enum Settled {
         /// The new epoch.
         epoch: u64,
     },
-    /// The claim is given up; the host is offline for all to see.
+    /// The claim is given up, and the host is shown as offline.
     Released,
-    /// The claim was not ours any more; nothing was written.
+    /// The claim was no longer ours; nothing was written.
     NotOurs,
-    /// The store will not have it (a key of the wrong type, say); written as far as it went.
+    /// The store refuses it, for example for a key of the wrong type. Some keys may be written.
     Refused(String),
 }
 
-/// A host as the store knows it.
+/// A stored host.
 #[derive(Clone, Debug, PartialEq)]
 pub struct HeldHost {
     /// Its name.
     pub host: HostId,
-    /// This node holds it: it was online here at the last write.
+    /// This node holds it: the host was online here at the last write.
     pub ours: bool,
-    /// The epoch of the last claim.
+    /// Epoch of the last claim.
     pub epoch: u64,
     /// Peer address.
     pub peer: Option<SocketAddr>,
@@ -490,7 +493,7 @@ pub struct HeldHost {
     pub hostname: Option<String>,
     /// Its MAC address.
     pub mac: Option<String>,
-    /// Its IPv4 addresses, in the order it gave them.
+    /// Its IPv4 addresses, in the order of its report.
     pub addresses: Vec<String>,
 }
 
@@ -499,7 +502,7 @@ mod tests {
     use super::TaskState as T;
 
     #[test]
-    fn the_arrows_between_states_are_these_and_no_others() {
+    fn states_change_only_along_these_arrows() {
         let reported = [T::Answered, T::Working, T::NoBook, T::Done, T::Failed];
         let beyond_work = [T::NoBook, T::Lost, T::Done, T::Failed];
         let sent = [T::Sent, T::Unanswered, T::Lost, T::Expired];
@@ -521,7 +524,7 @@ mod tests {
     }
 
     #[test]
-    fn a_state_is_read_as_it_is_written() {
+    fn a_state_is_parsed_from_its_word() {
         for state in T::ALL {
             assert_eq!(T::parse(state.as_str()), Some(state));
         }

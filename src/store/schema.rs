@@ -1,30 +1,30 @@
-//! Every key, its shape and its lifetime, spelled here and nowhere else. Shared by all backends:
-//! only names and words, nothing of how they are written.
+//! Every key with its type and its lifetime. The names are spelled here and nowhere else, and are
+//! shared by all stores.
 //!
-//! Keys that the fleet's older programs read (they expect exactly these):
+//! Keys that the fleet's older programs read:
 //!
-//! | key | type | what | gone |
+//! | key | type | content | deleted |
 //! |---|---|---|---|
 //! | [`EXISTS`] | set | hosts online | a host leaves when it goes offline |
-//! | [`system_info`] | set | values of the host's report of itself | when it goes offline |
+//! | [`system_info`] | set | values of the host's inventory | when it goes offline |
 //! | [`system_info_ipv4`] | list | its IPv4 addresses, last first | when it goes offline |
 //! | [`book`] | sorted set | the task book: command by priority | `keep` after a host last ended |
 //! | [`response`] | set | hosts whose answer is awaited | likewise |
 //! | [`working`] | hash | host → the command it runs | likewise; the field at its end |
 //! | [`oncall_names`] | hash | host → name of its list below | likewise; the field at its end |
-//! | [`oncall`] | list | commands not yet done, last first | at its end |
+//! | [`oncall`] | list | remaining commands, last first | at its end |
 //! | [`complete_names`] | hash | host → name of its list below | likewise (*) |
-//! | [`complete`] | list | commands done, in order | likewise (*) |
+//! | [`complete`] | list | finished commands, in order | likewise (*) |
 //!
-//! (*) At the host's end already, where what is done is cleared.
+//! (*) When the host ends, where `on_done` is `clear`.
 //!
 //! Keys of our own:
 //!
-//! | key | type | what | gone |
+//! | key | type | content | deleted |
 //! |---|---|---|---|
-//! | [`SEEN`] | sorted set | host → last heard of, unix ms | members swept `keep` after that |
+//! | [`SEEN`] | sorted set | host → time of its last message, unix ms | members swept `keep` after that |
 //! | [`host`] | hash | fields in [`field`] | `keep` after it went offline |
-//! | [`TASKS`] | sorted set | task key → when it was stored, unix ms | members swept when the task is gone |
+//! | [`TASKS`] | sorted set | task key → creation time, unix ms | members swept when the task is gone |
 //! | [`task`] | string | a task's claim, as JSON ([`Claim`](super::records::Claim)) | with the book |
 //! | [`task_hosts`] | hash | host → its state in the task | with the book |
 //! | [`task_result`] | hash | command → its result, as JSON ([`records`](super::records)) | `keep` after the newest, or with the book |
@@ -33,13 +33,13 @@
 //! | [`REACH`] | hash | target → JSON `{state, rtt_ms, since, at}`, times in unix ms | a field when a reload takes the target out |
 //! | [`NODES`] | set | names of the nodes | never |
 //! | [`node_lease`] | string | a random number of the process | `LEASE_S` after it was last renewed |
-//! | [`node_heir`] | string | name of the node that takes over what this one left | when that is done, or `LEASE_S` later |
+//! | [`node_heir`] | string | name of the node that takes over from this one | when that is done, or `LEASE_S` later |
 //! | [`node_info`] | hash | fields in [`node`](mod@node) | `keep` after the node was taken over |
-//! | [`node_probe`] | string | nothing: written to see that the store takes writes | after a second |
-//! | [`node_hosts`] | set | hosts a node holds | a host leaves last of all when it goes offline |
+//! | [`node_probe`] | string | test value: the store takes writes | after a second |
+//! | [`node_hosts`] | set | hosts that a node holds | a host leaves as the last step of going offline |
 //!
-//! A crash may cut any change short between two keys, never within one. The order of the writes
-//! says what was meant:
+//! A crash may interrupt a change between two keys, never within one. The order of the writes shows
+//! how far the change got:
 //!
 //! ```text
 //!  online    node_hosts + ──▶ host: epoch + 1, node = us ──▶ EXISTS + ──▶ EVENTS
@@ -47,14 +47,15 @@
 //!  dispatch  TASKS + ──▶ task: the claim ──▶ task_hosts, response ──▶ book ──▶ EVENTS
 //! ```
 //!
-//! So a host in the node's set whose `node` is empty was going offline, and is helped to the end. One in
-//! [`EXISTS`] that no node holds, and that was not going offline, was left by an older server and is adopted: reported as
-//! ours under epoch 0. Any other in the node's set, with another node or none, is only taken out of it.
-//! Going offline under epoch 0 ends whatever claim the node has, and an adopted host, which has none.
-//!
-//! A task is stored when its book is there: the book comes last and at once. An entry of [`TASKS`] without one whose claim
-//! is this node's, or that has none, was cut short and is undone: hosts and response, claim, entry.
-//! A book beside a claim without `task_hosts` is another program's, which the claim came too late for.
+//! - A host in the node's set whose `node` is empty was going offline: the change is finished.
+//! - A host in [`EXISTS`] that no node holds, and that was not going offline, was left by an older
+//!   server. It is adopted: reported as ours under epoch 0. Going offline under epoch 0 ends any
+//!   claim of this node, and an adopted host, which has none.
+//! - Any other host in the node's set, with another node or none, is only removed from the set.
+//! - A task is stored when its book exists: the book is written last, in one command. An entry of
+//!   [`TASKS`] without a book, whose claim is this node's or missing, was interrupted. It is
+//!   removed: hosts and response, claim, entry.
+//! - A book beside a claim without `task_hosts` belongs to another program, which was faster.
 
 use super::op::Place;
 use crate::ids::{HostId, TaskKey};
@@ -65,7 +66,7 @@ pub use crate::ids::EXISTS;
 pub const SEEN: &str = "anthill:seen";
 /// The event stream.
 pub const EVENTS: &str = "anthill:events";
-/// The tasks, by when they were stored.
+/// The tasks, by creation time.
 pub const TASKS: &str = "anthill:tasks";
 /// Names of the nodes.
 pub const NODES: &str = "anthill:nodes";
@@ -73,13 +74,59 @@ pub const NODES: &str = "anthill:nodes";
 /// States of the targets of `reach`.
 pub const REACH: &str = "anthill:reach";
 
-/// State of an AK device.
-#[must_use]
-pub fn ak(device: &HostId) -> String {
-    format!("anthill:ak:{device}")
+/// One function a key, which returns its name.
+macro_rules! keys {
+    ($($(#[$doc:meta])* $name:ident($($argument:ident: $type:ty),+) = $format:literal;)+) => {
+        $($(#[$doc])* #[must_use] pub fn $name($($argument: $type),+) -> String {
+            format!($format)
+        })+
+    };
 }
 
-/// The key of what devices and targets are.
+keys! {
+    /// State of an AK device.
+    ak(device: &HostId) = "anthill:ak:{device}";
+    /// Key that is deleted when a host goes offline.
+    of_host(host: &HostId, field: &str) = "{host}_{field}";
+    /// Values of the host's inventory.
+    system_info(host: &HostId) = "{host}_systemInfo";
+    /// The host's IPv4 addresses, the last one first.
+    system_info_ipv4(host: &HostId) = "{host}_systemInfoIPV4";
+    /// The task book.
+    book(key: &TaskKey) = "{key}";
+    /// Hosts whose answer is awaited.
+    response(key: &TaskKey) = "{key}_response";
+    /// The command that each host runs.
+    working(key: &TaskKey) = "{key}_working";
+    /// The name of each host's list of remaining commands.
+    oncall_names(key: &TaskKey) = "{key}_oncall";
+    /// A host's remaining commands, the last one first.
+    oncall(key: &TaskKey, host: &HostId) = "{key}_{host}_oncall";
+    /// The name of each host's list of finished commands.
+    complete_names(key: &TaskKey) = "{key}_complete";
+    /// A host's finished commands, in order.
+    complete(key: &TaskKey, host: &HostId) = "{key}_{host}_complete";
+    /// Record of a host; its fields are in [`field`].
+    host(host: &HostId) = "anthill:host:{host}";
+    /// The claim of a task.
+    task(key: &TaskKey) = "anthill:task:{key}";
+    /// The state of each host in a task.
+    task_hosts(key: &TaskKey) = "anthill:task:{key}:hosts";
+    /// Results of commands on a host. `code` is the task's key, or the id of a console command.
+    task_result(code: &str, host: &HostId) = "anthill:task:{code}:result:{host}";
+    /// The lease of a node.
+    node_lease(node: &str) = "anthill:node:{node}";
+    /// The node that takes over from a node that is gone.
+    node_heir(node: &str) = "anthill:node:{node}:heir";
+    /// Record of a node; its fields are in [`node`](mod@node).
+    node_info(node: &str) = "anthill:node:{node}:info";
+    /// Written by a node to see that its store takes writes.
+    node_probe(node: &str) = "anthill:node:{node}:probe";
+    /// The hosts that a node holds.
+    node_hosts(node: &str) = "anthill:node:{node}:hosts";
+}
+
+/// The key of a device or of the targets.
 #[must_use]
 pub fn outside(place: &Place) -> String {
     match place {
@@ -88,122 +135,7 @@ pub fn outside(place: &Place) -> String {
     }
 }
 
-/// Key that is deleted when a host goes offline: `<host>_<field>`.
-#[must_use]
-pub fn of_host(host: &HostId, field: &str) -> String {
-    format!("{host}_{field}")
-}
-
-/// Values of the host's report of itself.
-#[must_use]
-pub fn system_info(host: &HostId) -> String {
-    of_host(host, "systemInfo")
-}
-
-/// The host's IPv4 addresses, the last one given first.
-#[must_use]
-pub fn system_info_ipv4(host: &HostId) -> String {
-    of_host(host, "systemInfoIPV4")
-}
-
-/// The task book.
-#[must_use]
-pub fn book(key: &TaskKey) -> String {
-    key.to_string()
-}
-
-/// Hosts whose answer is awaited.
-#[must_use]
-pub fn response(key: &TaskKey) -> String {
-    format!("{key}_response")
-}
-
-/// The command each host runs.
-#[must_use]
-pub fn working(key: &TaskKey) -> String {
-    format!("{key}_working")
-}
-
-/// The name of each host's list of commands not yet done.
-#[must_use]
-pub fn oncall_names(key: &TaskKey) -> String {
-    format!("{key}_oncall")
-}
-
-/// A host's commands not yet done, the last one first.
-#[must_use]
-pub fn oncall(key: &TaskKey, host: &HostId) -> String {
-    format!("{key}_{host}_oncall")
-}
-
-/// The name of each host's list of commands done.
-#[must_use]
-pub fn complete_names(key: &TaskKey) -> String {
-    format!("{key}_complete")
-}
-
-/// A host's commands done, in order.
-#[must_use]
-pub fn complete(key: &TaskKey, host: &HostId) -> String {
-    format!("{key}_{host}_complete")
-}
-
-/// Record of a host; its fields are in [`field`].
-#[must_use]
-pub fn host(host: &HostId) -> String {
-    format!("anthill:host:{host}")
-}
-
-/// The claim of a task.
-#[must_use]
-pub fn task(key: &TaskKey) -> String {
-    format!("anthill:task:{key}")
-}
-
-/// The state of each host in a task.
-#[must_use]
-pub fn task_hosts(key: &TaskKey) -> String {
-    format!("anthill:task:{key}:hosts")
-}
-
-/// Results of a task's commands on a host. `code` is the task's key, or the id of a console
-/// command.
-#[must_use]
-pub fn task_result(code: &str, host: &HostId) -> String {
-    format!("anthill:task:{code}:result:{host}")
-}
-
-/// The lease of a node.
-#[must_use]
-pub fn node_lease(node: &str) -> String {
-    format!("anthill:node:{node}")
-}
-
-/// The node that takes over what a node that is gone has left.
-#[must_use]
-pub fn node_heir(node: &str) -> String {
-    format!("anthill:node:{node}:heir")
-}
-
-/// Record of a node; its fields are in [`node`](mod@node).
-#[must_use]
-pub fn node_info(node: &str) -> String {
-    format!("anthill:node:{node}:info")
-}
-
-/// Written by a node to see that its store takes writes.
-#[must_use]
-pub fn node_probe(node: &str) -> String {
-    format!("anthill:node:{node}:probe")
-}
-
-/// The hosts a node holds.
-#[must_use]
-pub fn node_hosts(node: &str) -> String {
-    format!("anthill:node:{node}:hosts")
-}
-
-/// Everything of a task that is no single host's. It expires together when one of its hosts ends.
+/// Keys of a task that belong to all its hosts. They expire together when one of the hosts ends.
 #[must_use]
 pub fn of_whole_task(key: &TaskKey) -> [String; 7] {
     [
@@ -217,7 +149,7 @@ pub fn of_whole_task(key: &TaskKey) -> [String; 7] {
     ]
 }
 
-/// Everything of a task that is one host's. It expires when that host ends.
+/// Keys of a task that belong to one host. They expire when that host ends.
 #[must_use]
 pub fn of_host_in_task(key: &TaskKey, host: &HostId) -> [String; 3] {
     [
@@ -227,7 +159,7 @@ pub fn of_host_in_task(key: &TaskKey, host: &HostId) -> [String; 3] {
     ]
 }
 
-/// Everything of a task that expires together when this one of its hosts ends.
+/// Keys of a task that expire when this host ends.
 pub fn of_task(key: &TaskKey, host: &HostId) -> impl Iterator<Item = String> {
     let whole = of_whole_task(key).into_iter();
     whole.chain(of_host_in_task(key, host))
@@ -245,15 +177,15 @@ pub fn of_stray_task(key: &TaskKey, host: &HostId, whole: bool) -> impl Iterator
 
 /// Fields of the hash [`host`].
 pub mod field {
-    /// The host's name once more.
+    /// The host's name.
     pub const ID: &str = "id";
     /// The address it connects from.
     pub const IP: &str = "ip";
     /// The port it connects from.
     pub const PORT: &str = "port";
-    /// Its host name, where it has told.
+    /// Its host name, if it has reported one.
     pub const HOSTNAME: &str = "hostname";
-    /// Its MAC address, where it has told.
+    /// Its MAC address, if it has reported one.
     pub const MAC: &str = "mac";
     /// Time of the last change, unix ms.
     pub const SINCE: &str = "since";
@@ -261,38 +193,38 @@ pub mod field {
     pub const REASON: &str = "reason";
     /// The node that holds it; empty when it is offline.
     pub const NODE: &str = "node";
-    /// Counts its claims.
+    /// Number of its claims.
     pub const EPOCH: &str = "epoch";
-    /// `1` once it has proved a key: from then on it is let in with a key only.
+    /// `1` once it has proved a key: from then on it needs one.
     pub const KEYED: &str = "keyed";
 }
 
 /// Fields of the hash [`node_info`].
 pub mod node {
-    /// Time at which all of the node's hosts had been taken over, unix ms; absent while it lives.
+    /// Time at which all of the node's hosts were taken over, unix ms; absent while it lives.
     pub const GONE: &str = "gone";
 }
 
-/// Fields of the hash [`ak`](fn@ak), spelled where the core can name them.
+/// Fields of the hash [`ak`](fn@ak).
 pub use super::op::device;
 
-/// Fields of an entry of [`EVENTS`], in the order they are written, and the words in them.
+/// Fields of an entry of [`EVENTS`], in the order in which they are written, and their words.
 pub mod event {
     /// Kind of the event: one of the names below.
     pub const EVENT: &str = "event";
-    /// To which host; empty where it is about the whole fleet.
+    /// The host; empty for an event of the whole fleet.
     pub const HOST: &str = "host";
     /// Time, unix ms.
     pub const AT: &str = "at";
-    /// Told by which node.
+    /// The node that wrote it.
     pub const NODE: &str = "node";
-    /// Its number among that node's; 0 for one that a start told again for a crash.
+    /// Its number among that node's; 0 for one that a start repeats after a crash.
     pub const SEQ: &str = "seq";
     /// Reason.
     pub const REASON: &str = "reason";
-    /// In which task.
+    /// The task.
     pub const KEY: &str = "key";
-    /// At which command.
+    /// The command.
     pub const COMMAND: &str = "command";
     /// New state.
     pub const STATE: &str = "state";
@@ -305,11 +237,11 @@ pub mod event {
     pub const OFFLINE: &str = "offline";
     /// A host has answered a dispatch.
     pub const ANSWER: &str = "answer";
-    /// A host has come further with a task.
+    /// A host has made progress in a task.
     pub const PROGRESS: &str = "progress";
     /// A task is stored.
     pub const DISPATCH: &str = "dispatch";
-    /// The result of a command has come.
+    /// The result of a command has arrived.
     pub const RESULT: &str = "result";
 
     /// The book has arrived.
@@ -318,10 +250,6 @@ pub mod event {
     pub const DAMAGED: &str = "damaged";
     /// There is no book under the key.
     pub const NO_BOOK: &str = "no-book";
-    /// A command has begun, or has ended and others are left.
-    pub const WORKING: &str = "working";
-    /// Nothing is left.
-    pub const DONE: &str = "done";
 }
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
-//! Tasks in the store: how one is stored, what each host is in it, what came back, and the
-//! questions about it. Part of [`op`](super): plain data.
+//! Tasks in the store: dispatches, states of hosts, results, and questions about them. Part of
+//! [`op`](super): plain data.
 
 use serde::{Deserialize, Serialize};
 
@@ -27,9 +27,9 @@ pub struct TaskResult {
     pub sha256: String,
     /// The output was cut.
     pub truncated: bool,
-    /// Output in base64, as it is stored.
+    /// Output in base64.
     pub output: String,
-    /// Bytes of it before that.
+    /// Bytes of the whole output.
     pub size: u64,
     /// Its lifetime.
     #[serde(default)]
@@ -45,9 +45,9 @@ pub struct TaskStates {
     pub key: TaskKey,
     /// Hosts and their new states.
     pub states: Vec<(HostId, TaskState)>,
-    /// No host of the task may change state any more: the keys of these hosts expire.
+    /// No host of the task may change state any more, so the keys of these hosts expire.
     pub over: bool,
-    /// These are the last of its hosts: with `over`, the keys of the whole task expire, too.
+    /// These are the last hosts of the task: with `over`, the keys of the whole task expire, too.
     pub last: bool,
 }
 
@@ -55,19 +55,19 @@ pub struct TaskStates {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Lifetime {
-    /// The server knows no such task: it expires when a host has ended with it.
+    /// The server does not know the task: its keys expire when a host has ended.
     #[default]
     Foreign,
-    /// A host of it may still change state: none of its keys expires.
+    /// A host may still change state: no key expires.
     Open,
-    /// No host of it may change state any more: each key that is written expires.
+    /// No host may change state any more: each written key expires.
     Over,
 }
 
 /// A task to be stored.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Dispatch {
-    /// Random: tells our own claim from another's when this is run again.
+    /// Random number by which its own claim is recognized when it is repeated.
     pub request: u64,
     /// Its key.
     pub key: TaskKey,
@@ -77,7 +77,7 @@ pub struct Dispatch {
     pub queue: bool,
     /// Command and priority.
     pub commands: Vec<(String, f64)>,
-    /// Every host named, and what it is: at first `sent`, `queued` or `offline`.
+    /// Every named host, with its state: at first `sent`, `queued` or `offline`.
     pub hosts: Vec<(HostId, TaskState)>,
     /// For the event.
     pub stamp: Stamp,
@@ -86,7 +86,7 @@ pub struct Dispatch {
 /// A question to the store.
 #[derive(Clone, Debug)]
 pub struct Read {
-    /// Sent back with the answer.
+    /// Returned with the answer.
     pub ticket: u64,
     /// The question.
     pub question: Question,
@@ -103,19 +103,19 @@ pub enum Question {
         /// The hosts.
         hosts: Vec<HostId>,
     },
-    /// Outputs of a console command on these hosts, likewise. An id is not a key: it has no lists.
+    /// Outputs of a console command on these hosts, likewise. It has no lists.
     Command {
         /// Its id.
         cid: String,
         /// The hosts.
         hosts: Vec<HostId>,
     },
-    /// A task as it is stored, whatever node dispatched it.
+    /// A stored task, of any node.
     Whole {
         /// Its key.
         key: TaskKey,
     },
-    /// All bytes that a command put out on a host.
+    /// The whole output of a command on a host.
     Output {
         /// The task's key, or the id of a console command.
         code: String,
@@ -129,13 +129,13 @@ pub enum Question {
 /// The answer to a question.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Found {
-    /// To `Question::Task` and `Question::Command`, in the order asked.
+    /// To `Question::Task` and `Question::Command`, in the order of the hosts.
     Task(Vec<FoundHost>),
     /// To `Question::Whole`: the task, if there is one.
     Whole(Option<Box<HeldTask>>),
     /// To `Question::Output`: the bytes, if there are any.
     Output(Option<Vec<u8>>),
-    /// The store went away, or has something else under that key.
+    /// The store became unavailable, or the key has another type: the reason.
     Nothing(String),
 }
 
@@ -148,7 +148,7 @@ pub struct FoundHost {
     pub complete: Vec<String>,
     /// Remaining commands, the next first.
     pub oncall: Vec<String>,
-    /// By command.
+    /// Results, by command.
     pub results: Vec<FoundResult>,
 }
 
@@ -171,74 +171,36 @@ pub struct FoundResult {
     pub output: Vec<u8>,
 }
 
-/// State of a host in a task.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum TaskState {
-    /// It was not online when the task was sent.
-    Offline,
-    /// The task is sent to it when it comes online.
-    Queued,
-    /// Sent, no answer yet.
-    Sent,
-    /// It has the key.
-    Answered,
-    /// It has reported a phase.
-    Working,
-    /// All tries are over.
-    Unanswered,
-    /// It finds no book under the key.
-    NoBook,
-    /// It was at work when it ended, or for longer than allowed.
-    Lost,
-    /// Nothing is left.
-    Done,
-    /// Finished, and something failed or was refused.
-    Failed,
-    /// It was `Queued`, `Lost` or `Unanswered` when the task's time was over.
-    Expired,
+words! {
+    /// State of a host in a task.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+    pub enum TaskState {
+        /// It was not online when the task was sent.
+        Offline = "offline",
+        /// The task is sent to it when it comes online.
+        Queued = "queued",
+        /// Sent, and not answered yet.
+        Sent = "sent",
+        /// It has the key.
+        Answered = "answered",
+        /// It has reported a phase.
+        Working = "working",
+        /// All attempts are over.
+        Unanswered = "unanswered",
+        /// It finds no book under the key.
+        NoBook = "no-book",
+        /// It was busy when it went away, or for longer than allowed.
+        Lost = "lost",
+        /// No command remains.
+        Done = "done",
+        /// No command remains, and one failed or was refused.
+        Failed = "failed",
+        /// It was `Queued`, `Lost` or `Unanswered` when the task's time was over.
+        Expired = "expired",
+    }
 }
 
 impl TaskState {
-    /// Every state.
-    pub const ALL: [Self; 11] = [
-        Self::Offline,
-        Self::Queued,
-        Self::Sent,
-        Self::Answered,
-        Self::Working,
-        Self::Unanswered,
-        Self::NoBook,
-        Self::Lost,
-        Self::Done,
-        Self::Failed,
-        Self::Expired,
-    ];
-
-    /// The word as it is stored and shown.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Offline => "offline",
-            Self::Queued => "queued",
-            Self::Sent => "sent",
-            Self::Answered => "answered",
-            Self::Working => "working",
-            Self::Unanswered => "unanswered",
-            Self::NoBook => "no-book",
-            Self::Lost => "lost",
-            Self::Done => "done",
-            Self::Failed => "failed",
-            Self::Expired => "expired",
-        }
-    }
-
-    /// The state a stored word stands for.
-    #[must_use]
-    pub fn parse(word: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|state| state.as_str() == word)
-    }
-
     /// Returns whether a host in this state can change to `next`. A state may always stay the same.
     /// The caller checks that `no-book` becomes `working` only by a phase 1.
     #[must_use]
@@ -249,12 +211,12 @@ impl TaskState {
         }
         match self {
             T::Offline | T::Done | T::Failed | T::Expired => false,
-            // Whether a host was online when the task was sent is settled once and for all.
+            // The state at the time of the dispatch never comes back.
             T::Queued | T::Sent => !matches!(next, T::Offline | T::Queued),
             T::Answered => matches!(next, T::Working | T::NoBook | T::Lost | T::Done | T::Failed),
             T::Working => matches!(next, T::NoBook | T::Lost | T::Done | T::Failed),
-            // A key that comes again is answered again, also by a host that has given its task up: only
-            // what it reports of the work makes the task more than lost.
+            // A host answers a repeated key even if it has dropped the task: only a report on the
+            // work ends `lost`.
             T::Lost => matches!(
                 next,
                 T::Working | T::NoBook | T::Done | T::Failed | T::Expired
@@ -283,7 +245,8 @@ impl TaskState {
         reached.contains(&next)
     }
 
-    /// Returns whether the state is final. A `no-book` may still become `working`, until the task's time is over.
+    /// Returns whether the state never changes. A `no-book` may become `working` until the task
+    /// expires.
     #[must_use]
     pub const fn is_settled(self) -> bool {
         matches!(
@@ -302,7 +265,7 @@ impl TaskState {
     }
 }
 
-/// A task as the store has it.
+/// A stored task.
 #[derive(Clone, Debug, PartialEq)]
 pub struct HeldTask {
     /// Its key.
@@ -315,7 +278,7 @@ pub struct HeldTask {
     pub request: u64,
     /// Command and priority, highest first.
     pub commands: Vec<(String, f64)>,
-    /// Every host named, its state, and whether a result of it has an exit other than 0.
+    /// Every named host, its state, and whether one of its results has an exit status other than 0.
     pub hosts: Vec<(HostId, TaskState, bool)>,
     /// Its keys have a time to live.
     pub expires: bool,
@@ -324,12 +287,12 @@ pub struct HeldTask {
 /// Result of a dispatch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Stored {
-    /// It is stored: to be sent.
+    /// It is stored, and can be sent.
     Whole,
     /// The key was used before; nothing has changed.
     Taken,
-    /// The store is away or went away before anything was stored for good; nothing is.
+    /// The store was or became unavailable, and nothing is stored.
     Undone(String),
-    /// The store will not have it; nothing is stored.
+    /// The store refuses it, and nothing is stored.
     Refused(String),
 }
