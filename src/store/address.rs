@@ -1,5 +1,6 @@
-//! The store's URL: parsing and printing. A password goes in and never comes out: an error repeats only the
-//! scheme (and other text only if it has neither `:` nor `@`), and a printed URL has `***` in its place.
+//! The store's URL: parsing and printing. A password is never shown: an error repeats only the
+//! scheme (and other text only if it has neither `:` nor `@`), and a printed URL has `***` in its
+//! place.
 //!
 //! ```text
 //!  embedded:DIR
@@ -8,8 +9,8 @@
 //!  redis+unix://[[user]:password@]/path/to.sock[?db=N]
 //! ```
 //!
-//! User, password, the socket's path and FILE may have any character written as `%XX`; `@ / ? # %` and `:` in a
-//! user have to be.
+//! In user, password, the socket's path and FILE any character may be written as `%XX`. `@ / ? #
+//! %`, and `:` in a user, must be.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -17,19 +18,19 @@ use std::str::FromStr;
 
 use crate::escape;
 
-/// Redis's port where none is given.
+/// Default port of Redis.
 pub const REDIS_PORT: u16 = 6_379;
 /// Forms of a URL, for the errors.
 const FORMS: &str = "embedded:DIR, redis://[user:password@]host:port/db, \
      rediss://[user:password@]host:port/db?ca=FILE or redis+unix://[user:password@]/path?db=N";
-/// Kinds of URL that mean something, but not yet.
+/// Schemes that are planned and not built.
 const NOT_BUILT: [&str; 2] = ["redis+sentinel", "redis+cluster"];
-/// The length up to which what stands before `://` is taken for a scheme, and shown.
+/// Longest text before `://` that is taken for a scheme, and shown.
 const SCHEME_BYTES_MAX: usize = 16;
-/// The length up to which a word that is no URL is shown.
+/// Longest word that is shown although it is no URL.
 const WORD_BYTES_MAX: usize = 64;
 
-/// `store.url`, read.
+/// A parsed `store.url`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum StoreUrl {
     /// `embedded:DIR`.
@@ -38,14 +39,14 @@ pub enum StoreUrl {
     Redis(RedisAddress),
 }
 
-/// One Redis.
+/// Address of a Redis server.
 #[derive(Clone, PartialEq, Eq)]
 pub struct RedisAddress {
     /// Transport and address.
     pub place: RedisPlace,
-    /// The user, where one is named.
+    /// The user, if one is given.
     pub user: Option<String>,
-    /// The password, where there is one. Never shown.
+    /// The password, if there is one. Never shown.
     pub password: Option<String>,
     /// The database.
     pub db: i64,
@@ -63,37 +64,36 @@ pub enum RedisPlace {
     },
     /// Over TLS.
     Tls {
-        /// Name or address: what its certificate is for.
+        /// Name or address, for which the certificate must be.
         host: String,
         /// Port.
         port: u16,
-        /// Authority of its certificate, as PEM; `None`: the system's authorities.
+        /// PEM file with the authorities; `None` for the system's.
         ca: Option<PathBuf>,
     },
     /// Over a Unix socket.
     Unix(PathBuf),
 }
 
-/// Error of a [`StoreUrl`]. Shows nothing of it but the scheme, or a word that can hold no
-/// password.
+/// Error of a [`StoreUrl`]. It shows only the scheme, or a word that cannot hold a password.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum StoreUrlError {
-    /// It has no scheme, and may have a password.
+    /// No scheme, and possibly a password.
     #[error("is not a store's URL: it may be {FORMS}")]
     NoScheme,
-    /// It is a word or a path, in which nothing is hidden.
+    /// A word or a path, without a password.
     #[error("\"{0}\" is not a store's URL: it may be {FORMS}")]
     Word(String),
-    /// It has one that means nothing here.
+    /// An unknown scheme.
     #[error("\"{0}://…\" is not a kind of store: it may be {FORMS}")]
     Scheme(String),
-    /// It has one that is to come.
+    /// A planned scheme.
     #[error("\"{0}://…\" is not built yet: it may be {FORMS}")]
     NotBuilt(&'static str),
-    /// One of its parts is wrong.
+    /// A wrong part.
     #[error("\"{scheme}…\" {why}")]
     Part {
-        /// The scheme, with what follows it.
+        /// The scheme, with its `:` or `://`.
         scheme: &'static str,
         /// The part, and its allowed forms.
         why: &'static str,
@@ -223,12 +223,13 @@ fn unix(rest: &str) -> Result<RedisAddress, &'static str> {
     })
 }
 
-/// Splits the text before the first of `marks`.
+/// Splits a text before the first of `marks`.
 fn split_before<'a>(text: &'a str, marks: &[char]) -> (&'a str, &'a str) {
     text.split_at(text.find(marks).unwrap_or(text.len()))
 }
 
-/// Splits who from where. An `@` further on means that the password broke the URL apart.
+/// Splits credentials from the address. An `@` further on belongs to a password that was not
+/// encoded.
 fn split_login<'a>(
     authority: &'a str,
     path: &str,
@@ -274,7 +275,7 @@ fn database(digits: &str) -> Result<i64, &'static str> {
         .ok_or("has a database that is not a number from 0 to 65535")
 }
 
-/// Undoes `%XX`. None where a `%` is not that, or the bytes are not UTF-8.
+/// Decodes `%XX`; `None` for any other `%`, and for bytes that are not UTF-8.
 fn decode(text: &str) -> Option<String> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.bytes();
@@ -294,7 +295,7 @@ fn hex(digit: u8) -> Option<u8> {
     char::from(digit).to_digit(16).map(|value| value as u8)
 }
 
-/// A part of a URL as it is written: what could be taken for something else as `%XX`.
+/// A part of a URL, with special characters written as `%XX`.
 struct Encoded<'a>(&'a [u8]);
 
 impl fmt::Display for Encoded<'_> {

@@ -1,5 +1,5 @@
-//! Hosts as a store has them, read at a start: which of them are ours, and what is left to do for one
-//! whose change was cut short. The rules are in [`schema`](super::schema).
+//! Hosts as a store has them, read at a start: which of them are ours, and what is left to do for
+//! one whose change was cut short. The rules are in [`schema`](super::schema).
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -119,8 +119,8 @@ impl StoredHost {
         }
     }
 
-    /// The host as one of this node's own set. One without a claim that is in `exists` was left by an
-    /// older server, and is adopted.
+    /// The host as one of this node's own set. One without a claim that is in `exists` was left by
+    /// an older server, and is adopted.
     pub fn of_own_set(self, node: &str) -> OwnHost {
         match self.node {
             None if self.exists => OwnHost::Held(self.adopted()),

@@ -1,4 +1,5 @@
-//! The store: what is written, what may be lost, and how a start reads it.
+//! The store: operations of the core, written to Redis or to the embedded store by a thread of its
+//! own.
 //!
 //! ```text
 //!  core ──Batch──▶ bounded channel ──▶ worker ──ops──▶ backend: Redis or embedded
@@ -6,7 +7,7 @@
 //!    └──Outcome──◀ bounded channel ◀─────┘  └──▶ spool, while the backend is unavailable
 //! ```
 //!
-//! The reactor sees [`op`] and the two channels. Everything else here lives on the store thread.
+//! The reactor uses [`op`] and the two channels. All other modules belong to the store thread.
 
 pub mod address;
 #[cfg(feature = "embedded")]
@@ -33,7 +34,7 @@ pub struct Settings {
     pub node: String,
     /// `<host>_<field>` is deleted for each of these when a host goes offline.
     pub delete_fields: Vec<String>,
-    /// A finished host's `complete` list and field are deleted as well.
+    /// The `complete` list and field of a host are deleted when it ends.
     pub clear_on_done: bool,
     /// Time for which finished records are stored.
     pub keep: Span,
@@ -44,18 +45,18 @@ pub struct Settings {
 /// Error of a store operation.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum StoreError {
-    /// It cannot be reached, or says it cannot serve now (LOADING, READONLY, OOM, MISCONF, CLUSTERDOWN,
-    /// TRYAGAIN, NOREPLICAS, no permission, a full disk). Waited out.
+    /// The store cannot be reached or cannot serve now (LOADING, READONLY, OOM, MISCONF,
+    /// CLUSTERDOWN, TRYAGAIN, NOREPLICAS, no permission, a full disk). The operations wait.
     #[error("{0}")]
     Unavailable(String),
-    /// The connection broke, or no answer came in time, while operations were under way. Waited out like the above, but
-    /// one of the operations may be the cause.
+    /// The connection broke, or no answer came in time, while operations were in progress. They
+    /// wait, but one of them may be the cause.
     #[error("{0}")]
     Broken(String),
-    /// It refuses the user or the password. No use to wait.
+    /// The store refuses the user or the password. Waiting does not help.
     #[error("{0}")]
     Refused(String),
-    /// Its file is damaged. No use to wait.
+    /// The file of the store is damaged. Waiting does not help.
     #[error("{0}")]
     Damaged(String),
 }
@@ -63,9 +64,9 @@ pub enum StoreError {
 /// Result of a batch.
 #[derive(Debug, Default)]
 pub struct Ran {
-    /// Number of operations, from the first, that are settled: their outcomes have been pushed.
+    /// Number of operations, from the first, that are settled. Their outcomes have been pushed.
     pub done: usize,
-    /// Reason for stopping there. The state of the rest is unknown, and all of it can be repeated.
+    /// Reason for stopping there. The state of the others is unknown, and all can be repeated.
     pub error: Option<StoreError>,
 }
 
@@ -141,56 +142,57 @@ fn refuse(op: &Op, reason: &str) -> Option<Outcome> {
 /// State of the node's lease.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lease {
-    /// It is ours.
+    /// This process holds it.
     Ours,
-    /// It was gone, and is ours now: the store came back empty, or we were away for too long.
+    /// It was missing, and this process holds it now: the store has lost its data, or this process
+    /// did not renew it for too long.
     Taken,
-    /// Another process holds it, and it lapses after so long unless renewed.
+    /// Another process holds it.
     Foreign {
-        /// Time to live.
+        /// Time to live, unless it is renewed.
         left: Span,
     },
 }
 
-/// Position in a reading of all hosts. Opaque to the worker.
+/// Position in a reading of all hosts or tasks. Opaque to the worker.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum HeldCursor {
     /// From the beginning.
     #[default]
     Start,
-    /// Stage and position within it, as the backend likes.
+    /// Stage, and position within it, in the form of the backend.
     At(u8, Vec<u8>),
-    /// There is no more.
+    /// The end.
     End,
 }
 
-/// One kind of store. All calls block, for about `timeout` at most.
+/// A kind of store. All calls block, for about [`Settings::timeout`] at most.
 pub trait Backend: Send {
-    /// Connects if not connected, and asks for a sign of life.
+    /// Connects if it is not connected, and tests the connection.
     ///
     /// # Errors
-    /// When it cannot be reached or refuses us.
+    /// When the store cannot be reached, or refuses the connection.
     fn open(&mut self) -> Result<(), StoreError>;
 
-    /// Looks at the node's lease; takes it when it is free, renews it when it is ours, and takes it
-    /// from its holder with `force`. Also enters the node among the nodes.
+    /// Checks the node's lease: takes a free one, renews its own, and takes a foreign one with
+    /// `force`. Also enters the node among the nodes.
     ///
     /// # Errors
-    /// When the store is away.
+    /// When the store is unavailable.
     fn lease(&mut self, force: bool) -> Result<Lease, StoreError>;
 
-    /// Gives up the lease, if it is ours.
+    /// Gives up the lease, if this process holds it.
     ///
     /// # Errors
-    /// When the store is away.
+    /// When the store is unavailable.
     fn release_lease(&mut self) -> Result<(), StoreError>;
 
-    /// Appends the next of the hosts the store knows (about `HOSTS_PER_OP_MAX`) and moves `cursor` on. With
-    /// `everyone` all of them; else those in the node's own set only. A host of ours whose
-    /// going-offline was cut short by a crash is finished here: see `store/schema.rs`.
+    /// Appends the next page of hosts (about `HOSTS_PER_OP_MAX`) and advances `cursor`: all hosts
+    /// that the store knows with `everyone`, else those in the node's own set. A change that a
+    /// crash interrupted is finished here: see `store/schema.rs`.
     ///
     /// # Errors
-    /// When the store is away.
+    /// When the store is unavailable.
     fn held(
         &mut self,
         everyone: bool,
@@ -198,8 +200,8 @@ pub trait Backend: Send {
         hosts: &mut Vec<HeldHost>,
     ) -> Result<(), StoreError>;
 
-    /// Returns whether the node's own set exists. It is missing if the node held no host, or if the store has
-    /// lost its data.
+    /// Returns whether the node's own set exists. It is missing if the node held no host, or if the
+    /// store has lost its data.
     ///
     /// # Errors
     /// When the store is unavailable.
@@ -211,48 +213,49 @@ pub trait Backend: Send {
     /// When the store is unavailable.
     fn knows_node(&mut self) -> Result<bool, StoreError>;
 
-    /// Appends the next of the tasks that this node has dispatched and moves `cursor` on. What a crash left half stored is
-    /// undone here: see `store/schema.rs`. A task may come twice, with the same facts.
+    /// Appends the next page of the tasks that this node has dispatched and advances `cursor`. A
+    /// task that a crash left half stored is removed here: see `store/schema.rs`. A task may come
+    /// twice, with the same facts.
     ///
     /// # Errors
-    /// When the store is away.
+    /// When the store is unavailable.
     fn tasks(
         &mut self,
         cursor: &mut HeldCursor,
         tasks: &mut Vec<HeldTask>,
     ) -> Result<(), StoreError>;
 
-    /// Ends a dispatch that the store went away under: with `finish` it is stored, if it is not yet and the key
-    /// is free; without, it is undone unless it is stored already.
+    /// Settles a dispatch that was in progress when the store became unavailable. With `finish` it
+    /// is stored, if it is not yet and the key is free; else it is removed unless it is stored.
     ///
     /// # Errors
-    /// When the store is away.
+    /// When the store is unavailable.
     fn settle(&mut self, dispatch: &Dispatch, finish: bool) -> Result<Stored, StoreError>;
 
-    /// Runs operations in order, as one batch, and pushes one outcome for each (a `Notice` and
-    /// an `Outside` have none).
+    /// Runs operations in order, as one batch, and pushes one outcome for each that
+    /// [has one](Op::has_outcome).
     fn run(&mut self, ops: &[Op], outcomes: &mut Vec<Outcome>) -> Ran;
 
-    /// Throws away what is older than it is kept. Called about once a minute.
+    /// Deletes records that are older than they are kept. Called about once a minute.
     ///
     /// # Errors
-    /// When the store is away.
+    /// When the store is unavailable.
     fn sweep(&mut self, now: UnixMs) -> Result<(), StoreError>;
 
-    /// Names of other nodes that have no lease, and of which something is left to take over. Forgets the names of nodes that
-    /// have been gone for longer than anything is kept.
+    /// Names of other nodes without a lease that have left hosts or tasks to take over. Deletes the
+    /// names of nodes that have been gone for longer than records are kept.
     ///
     /// # Errors
-    /// When the store is away.
+    /// When the store is unavailable.
     fn silent_nodes(&mut self, _now: UnixMs) -> Result<Vec<String>, StoreError> {
         Ok(Vec::new())
     }
 
-    /// Makes this node the holder of the next of the hosts that `node`, which is gone, holds, and appends them. Whether there
-    /// may be more.
+    /// Takes over the next page of the hosts that `node`, which is gone, holds, and appends them.
+    /// Returns whether there may be more.
     ///
     /// # Errors
-    /// When the store is away.
+    /// When the store is unavailable.
     fn take_over_hosts(
         &mut self,
         _node: &str,
@@ -261,11 +264,12 @@ pub trait Backend: Send {
         Ok(false)
     }
 
-    /// Makes the next of the tasks that `node`, which is gone, has dispatched this node's, and appends them; what a crash left
-    /// half stored is undone. At the end `node` counts as taken over.
+    /// Takes over the next page of the tasks that `node`, which is gone, has dispatched, and
+    /// appends them. A task that a crash left half stored is removed. At the end `node` counts as
+    /// taken over.
     ///
     /// # Errors
-    /// When the store is away.
+    /// When the store is unavailable.
     fn take_over_tasks(
         &mut self,
         _node: &str,
@@ -277,8 +281,8 @@ pub trait Backend: Send {
         Ok(())
     }
 
-    /// Checks that the connection is still open, without a request and without waiting. Returns whether that is
-    /// possible at all.
+    /// Checks that the connection is still open, without a request and without waiting. Returns
+    /// whether this kind of store can do that.
     ///
     /// # Errors
     /// When it has been closed.
@@ -286,37 +290,36 @@ pub trait Backend: Send {
         Ok(false)
     }
 
-    /// Returns whether confirmed writes survive the store's death: nothing needs to be replayed
-    /// then.
+    /// Returns whether confirmed writes survive the death of the store, so that none is replayed.
     fn keeps_what_it_confirms(&self) -> bool {
         false
     }
 
-    /// Writes something that harms nothing, to find out whether this connection takes writes at all.
+    /// Tests with a harmless write whether this connection takes writes.
     ///
     /// # Errors
-    /// When the store is away.
+    /// When the store is unavailable.
     fn probe(&mut self) -> Result<(), StoreError> {
         self.open()
     }
 
-    /// Drops the connection, if there is one: its state is not to be trusted.
+    /// Drops the connection, whose state is unknown.
     fn disconnect(&mut self);
 
-    /// The store as it may be shown: no password.
+    /// The address of the store, without its password.
     fn describe(&self) -> String;
 
-    /// The node these hosts belong to, for tests of the layout.
+    /// The name of this node, for tests of the layout.
     fn node(&self) -> &str;
 
-    /// Reads a whole key back in a neutral form, for tests that hold one store against another.
+    /// Reads a whole key in a neutral form, for tests that compare stores.
     ///
     /// # Errors
-    /// When the store is away.
+    /// When the store is unavailable.
     fn dump(&mut self, key: &str) -> Result<Option<Dump>, StoreError>;
 }
 
-/// A key's value, whatever store it is in.
+/// The value of a key, in the form of no store.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Dump {
     /// A string.

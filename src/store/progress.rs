@@ -1,15 +1,15 @@
-//! Progress of a host in a task: the arithmetic of the lists, and nothing else.
+//! Progress of a host in a task: the arithmetic of its lists.
 //!
-//! A task's messages arrive once or many times, late, and in any order. In every order the lists end the
-//! same and never go back: a finished command stays finished, and never again counts as remaining or
-//! running.
+//! The messages of a task arrive once or many times, late, and in any order. In every order the
+//! lists end the same and never go back: a finished command stays finished, and never counts as
+//! remaining or running again.
 //!
 //! ```text
 //!  before                            message                              after
 //!  complete [a]     oncall [c, b]    + 3: complete [a, b], oncall [c]  =  complete [a, b]  oncall [c]
 //! ```
 //!
-//! The `oncall` list is stored last command first, as the old server's LPUSH left it.
+//! The `oncall` list is stored last command first, as the old server did.
 
 use std::collections::HashSet;
 
@@ -19,11 +19,11 @@ use crate::store::op::Progress;
 /// State of one host in the keys of one task.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Before {
-    /// Its list of finished commands, in order; empty if it does not exist.
+    /// Finished commands, in order; empty if the list does not exist.
     pub complete: Vec<String>,
-    /// Its list of remaining commands, last first; empty if it does not exist.
+    /// Remaining commands, last first; empty if the list does not exist.
     pub oncall: Vec<String>,
-    /// The command it is said to run.
+    /// The command that it runs.
     pub working: Option<String>,
     /// The task's hash names its `complete` list.
     pub complete_named: bool,
@@ -34,23 +34,23 @@ pub struct Before {
 /// The state to be written.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct After {
-    /// Commands done, in order. An empty list is no key.
+    /// Finished commands, in order. An empty list is no key.
     pub complete: Vec<String>,
-    /// Commands left, last first. An empty list is no key.
+    /// Remaining commands, last first. An empty list is no key.
     pub oncall: Vec<String>,
-    /// The command it runs.
+    /// The command that it runs.
     pub working: Option<String>,
     /// The task's hash names its `complete` list.
     pub complete_named: bool,
     /// The task's hash names its `oncall` list.
     pub oncall_named: bool,
-    /// The message finished the host's part in the task: from now on all of it expires.
+    /// The message ended the task for this host: its keys expire from now on.
     pub done: bool,
 }
 
 impl After {
-    /// The same with nothing left of a host that is done, as the old server's last version left
-    /// it. Changes nothing while the host is not done.
+    /// The same without the finished commands of a host that is done, as the last version of the
+    /// old server left it.
     #[must_use]
     pub fn cleared(mut self) -> Self {
         if self.done {
@@ -71,12 +71,12 @@ impl After {
     }
 }
 
-/// Applies `op` to `before`. `bound` is the number of commands in the book: `complete` takes no
-/// more of a message once it is that long.
+/// Applies `op` to `before`. `bound` is the number of commands in the book, and the greatest length
+/// of `complete`.
 #[must_use]
 pub fn merge(before: &Before, op: &Progress, bound: usize) -> After {
     let complete = completed(&before.complete, &op.complete, bound);
-    // What the message itself calls done is done, also where the list had no room for it.
+    // A command that the message calls finished is finished, also if the list had no room for it.
     let done: HashSet<&str> = complete.iter().chain(&op.complete).map(|c| &**c).collect();
     let oncall = left(&before.oncall, op, &done);
     let working = match (op.phase, &op.working) {
@@ -96,7 +96,7 @@ pub fn merge(before: &Before, op: &Progress, bound: usize) -> After {
     }
 }
 
-/// `list`, and behind it what `message` has and it has not, each once, up to `bound`.
+/// `list`, followed by the commands that only `message` has, each once, up to `bound`.
 fn completed(list: &[String], message: &[String], bound: usize) -> Vec<String> {
     let mut all = list.to_vec();
     let mut had: HashSet<&str> = list.iter().map(|c| &**c).collect();
@@ -114,10 +114,10 @@ fn completed(list: &[String], message: &[String], bound: usize) -> Vec<String> {
 /// Remaining commands, last first, each once.
 ///
 /// A list that shares no open command with the message counts as missing, and is set from the
-/// message. The messages of one task leave always an end of its book, so of any two that
-/// leave something one contains the other. The rule therefore only applies to a missing list, and to a
-/// host that reports commands which it never listed. Without the rule such a message would empty the
-/// list the first time, and set it the second time.
+/// message. The open commands of each message are an end of the book, so of two messages one always
+/// contains the other. The rule therefore applies only to a missing list, and to a host that
+/// reports commands which it never listed. Without the rule such a message would empty the list the
+/// first time and set it the second time.
 fn left(list: &[String], op: &Progress, done: &HashSet<&str>) -> Vec<String> {
     let mut said = HashSet::new();
     let open = op.oncall.iter().rev();
@@ -203,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn a_task_told_in_order_goes_through_its_lists() {
+    fn messages_in_order_move_commands_through_the_lists() {
         let told: Vec<After> = whole_task(2)
             .iter()
             .scan(Before::default(), |before, message| {
@@ -262,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn an_end_with_nothing_done_and_nothing_left_drops_what_is_listed() {
+    fn an_empty_end_drops_the_listed_commands() {
         let before = Before {
             oncall: words("a"),
             working: Some("a".into()),
@@ -281,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn a_working_command_stays_until_it_is_done() {
+    fn a_running_command_stays_until_it_is_finished() {
         let before = Before {
             oncall: words("b a"),
             working: Some("b".into()),
@@ -303,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn no_more_is_done_than_the_book_has() {
+    fn the_book_bounds_the_finished_commands() {
         let many = message(Phase::Ended, None, "a b c d", "e");
         let after = merge(&Before::default(), &many, 2);
         assert_eq!(after.complete, words("a b"));
@@ -312,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn a_command_done_twice_is_listed_once() {
+    fn a_command_finished_twice_is_listed_once() {
         let after = merge(
             &Before::default(),
             &message(Phase::Ended, None, "a a", "b"),
@@ -323,7 +323,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_order_and_repetition_ends_the_same_and_never_goes_back(
+        fn any_order_and_repetition_ends_the_same(
             commands in 1usize..5,
             order in proptest::collection::vec(any::<prop::sample::Index>(), 0..24),
             at in any::<prop::sample::Index>(),
@@ -349,7 +349,7 @@ mod tests {
         }
 
         #[test]
-        fn nonsense_keeps_the_bounds(
+        fn arbitrary_messages_keep_the_bounds(
             messages in proptest::collection::vec(
                 (0u8..3, proptest::option::of("[a-d]"), proptest::collection::vec("[a-d]", 0..5),
                  proptest::collection::vec("[a-d]", 0..5)), 1..12),

@@ -1,7 +1,7 @@
-//! Records stored as JSON: the claim of a task, and the result of a command, with their parsers.
+//! Records stored as JSON: the claim of a task and the result of a command.
 //!
-//! The members of a result have a fixed order with `output` last, so that a reader that needs only the
-//! beginning of the output can cut the text there.
+//! The members of a result have a fixed order with `output` last, so that a reader that needs only
+//! the beginning of the output can cut the text there.
 
 use std::borrow::Cow;
 use std::sync::LazyLock;
@@ -16,18 +16,18 @@ use crate::limits::OUTPUT_SHOWN_BYTES_MAX;
 use crate::time::UnixMs;
 
 /// Reason for undoing a dispatch that could not be finished in time.
-pub const GIVEN_UP: &str = "the store was away for too long";
-/// So much of an output in base64 holds what is shown of it.
+pub const GIVEN_UP: &str = "the store was unavailable for too long";
+/// Characters of an output in base64 that hold its shown part.
 pub const SHOWN_CHARS: usize = OUTPUT_SHOWN_BYTES_MAX.div_ceil(3) * 4;
 
-/// The claim on a task key. The node that has set it owns the key.
+/// The claim of a task key. The node that set it owns the key.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Claim {
-    /// The request's random number, as text: JSON readers lose digits of numbers so large.
+    /// Random number of the request, as text: JSON readers lose digits of large numbers.
     pub request: String,
     /// Creation time, unix ms.
     pub created: u64,
-    /// Through which node.
+    /// The node that dispatches it.
     pub node: String,
     /// Hosts that are offline receive the task when they come online.
     pub queue: bool,
@@ -45,8 +45,7 @@ impl Claim {
         }
     }
 
-    /// The claim by which a node holds a key while it deletes the remains of a task. No request has
-    /// this number.
+    /// The claim of a node that deletes the remains of a task. No request has this number.
     #[must_use]
     pub fn for_clearing(node: &str) -> Self {
         Self {
@@ -57,7 +56,7 @@ impl Claim {
         }
     }
 
-    /// As it is stored.
+    /// The stored text.
     #[must_use]
     pub fn text(&self) -> String {
         let (node, request) = (quoted(&self.node), quoted(&self.request));
@@ -91,7 +90,7 @@ impl Claim {
         }
     }
 
-    /// Returns whether it was set for this dispatch.
+    /// Returns whether it was set for `dispatch`.
     #[must_use]
     pub fn is_for(&self, dispatch: &Dispatch) -> bool {
         self.request == dispatch.request.to_string()
@@ -138,8 +137,8 @@ pub fn unfit(dispatch: &Dispatch) -> Option<&'static str> {
     }
 }
 
-/// Priority of a command in a book that another program wrote: a sorted set takes infinities, JSON and hosts do
-/// not. The order stays.
+/// Priority of a command in a book that another program wrote. A sorted set takes infinities, JSON
+/// and hosts do not. The order stays the same.
 #[must_use]
 pub const fn finite_priority(score: f64) -> f64 {
     if score.is_nan() {
@@ -159,8 +158,8 @@ pub const fn is_awaited(state: TaskState) -> bool {
 }
 
 /// The words of the states that `next` may follow in the store, each between blanks. Reports are
-/// written again after a reconnect, and what was reported first must not take back what was reported since. A host that was
-/// offline or whose time was over is what the server says.
+/// replayed after a reconnection, so an older report must not undo a newer one. `offline` and
+/// `expired` come from the server, and any report may follow them.
 #[must_use]
 pub fn followed_by(next: TaskState) -> &'static str {
     static WORDS: LazyLock<Vec<String>> = LazyLock::new(|| {
@@ -181,7 +180,7 @@ pub const fn is_final(state: TaskState) -> bool {
     matches!(state, TaskState::Done | TaskState::Failed)
 }
 
-/// A result as it is stored.
+/// A stored result.
 #[derive(Serialize, Deserialize)]
 struct Kept<'a> {
     exit: i32,
@@ -194,7 +193,7 @@ struct Kept<'a> {
     output: Cow<'a, str>,
 }
 
-/// A result as it is stored.
+/// The stored text of a result.
 ///
 /// # Panics
 /// Never: numbers and texts are always JSON.
@@ -221,8 +220,8 @@ pub(super) fn skipped_result(code: &str) {
     log::warn!(key = code; "store: a result of task {code} is damaged and left out");
 }
 
-/// Parses a stored result, with at most `chars` of its output in base64 and
-/// `OUTPUT_SHOWN_BYTES_MAX` of it as bytes; `None` if the text is not one.
+/// Parses a stored result, with at most `chars` characters of its output in base64 and
+/// `OUTPUT_SHOWN_BYTES_MAX` bytes; `None` if the text is not one.
 #[must_use]
 pub fn found_result(command: &str, text: &str, chars: usize) -> Option<FoundResult> {
     let kept: Kept<'_> = serde_json::from_str(text).ok()?;
@@ -240,7 +239,7 @@ pub fn found_result(command: &str, text: &str, chars: usize) -> Option<FoundResu
     })
 }
 
-/// All bytes of a stored result's output; `None` if the text is not one.
+/// The whole output of a stored result; `None` if the text is not one.
 #[must_use]
 pub fn whole_output(text: &str) -> Option<Vec<u8>> {
     let kept: Kept<'_> = serde_json::from_str(text).ok()?;
@@ -281,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn a_claim_is_read_back_and_known_by_its_request() {
+    fn a_claim_is_parsed_and_matches_its_request() {
         let dispatch = Dispatch {
             request: u64::MAX,
             key: TaskKey::parse("AC1", "AC").unwrap(),
@@ -314,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn a_result_is_read_back_in_part_or_whole() {
+    fn a_result_is_parsed_in_part_or_whole() {
         let bytes: Vec<u8> = (0..10_000_u32).map(|n| n as u8).collect();
         let text = result_text(&result(&bytes));
         assert_eq!(whole_output(&text).as_deref(), Some(&bytes[..]));
@@ -331,7 +330,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_result_is_none() {
+    fn damaged_results_are_not_parsed() {
         for text in ["", "{}", r#"{"exit":0}"#] {
             assert!(found_result("a", text, 100).is_none() && !has_failed(text));
         }

@@ -1,4 +1,4 @@
-//! The file: made, locked, opened, and changed by one durable transaction at a time.
+//! The file of the embedded store: creation, lock, check, and durable transactions.
 
 use std::cell::Cell;
 use std::fs::{self, File, OpenOptions, TryLockError};
@@ -16,13 +16,13 @@ use crate::limits::{EMBEDDED_CACHE_BYTES, EMBEDDED_CHECK_BYTES_MAX, EMBEDDED_NEW
 use crate::store::panic_text;
 use crate::time::UnixMs;
 
-/// The file's name within its directory.
+/// Name of the file in its directory.
 pub(super) const FILE_NAME: &str = "anthill.redb";
 
 /// Error of opening the store.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    /// The directory cannot be made.
+    /// The directory cannot be created.
     #[error("cannot make the directory {}: {error}", dir.display())]
     Directory {
         /// The directory.
@@ -30,7 +30,7 @@ pub enum OpenError {
         /// The system's error.
         error: io::Error,
     },
-    /// The file cannot be made, opened or read.
+    /// The file cannot be created, opened or read.
     #[error("cannot open {}: {error}", file.display())]
     File {
         /// The file.
@@ -38,18 +38,18 @@ pub enum OpenError {
         /// The system's error.
         error: io::Error,
     },
-    /// Another process has it open: one at a time.
+    /// Another process has it open.
     #[error("{} is in use by another process", file.display())]
     InUse {
         /// The file.
         file: PathBuf,
     },
     /// The file is not Anthill's, damaged, or of another version.
-    #[error("{} is damaged or no store of this version ({why}); {}", file.display(), advice(file))]
+    #[error("{} is damaged or not a store of this version ({why}); {}", file.display(), advice(file))]
     Unusable {
         /// The file.
         file: PathBuf,
-        /// In words.
+        /// The reason.
         why: String,
     },
     /// The system has no random numbers.
@@ -66,14 +66,14 @@ fn advice(file: &Path) -> String {
 }
 
 thread_local! {
-    /// A panic of this thread is caught and told as an error: nothing is printed of it.
+    /// A panic of this thread is caught and returned as an error, and not printed.
     static EXPECTS_PANIC: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Does `work` with the database library, which panics at some damages of its file.
+/// Runs `work` with the database library, which panics at some damages of its file.
 ///
 /// # Errors
-/// The words of the panic, if it panicked: nothing that it had open may be used again.
+/// The message of the panic. Nothing that was open may be used again.
 pub(super) fn guarded<T>(work: impl FnOnce() -> T) -> Result<T, String> {
     static QUIET: Once = Once::new();
     QUIET.call_once(|| {
@@ -105,15 +105,15 @@ impl Opened {
         Self { database, id: None }
     }
 
-    /// Returns whether `dir` still has this file: data written to a deleted file is lost when it is
-    /// closed.
+    /// Returns whether `dir` still has this file: a deleted file is lost when it is closed.
     pub(super) fn is_in(&self, dir: &Path) -> bool {
         let found = fs::metadata(dir.join(FILE_NAME));
         found.is_ok_and(|found| Some((found.dev(), found.ino())) == self.id)
     }
 }
 
-/// Opens the file for the first time in this process: one that is not too large is also read whole.
+/// Opens the file for the first time in this process, and checks it as a whole if it is not too
+/// large.
 pub(super) fn open_and_check(dir: &Path) -> Result<Opened, OpenError> {
     let path = dir.join(FILE_NAME);
     let mut opened = open(dir)?;
@@ -141,7 +141,7 @@ pub(super) fn open_and_check(dir: &Path) -> Result<Opened, OpenError> {
     }
 }
 
-/// Message about a file in `dir` that turned out damaged while it was in use.
+/// Message about a file in `dir` that was found damaged during use.
 pub(super) fn damaged(dir: &Path, why: String) -> String {
     unusable(&dir.join(FILE_NAME), why).to_string()
 }
@@ -153,7 +153,7 @@ fn unusable(file: &Path, why: String) -> OpenError {
     }
 }
 
-/// Makes the directory if need be, and opens the file in it.
+/// Creates the directory if necessary, and opens the file in it.
 pub(super) fn open(dir: &Path) -> Result<Opened, OpenError> {
     files::own_directory(dir).map_err(|error| OpenError::Directory {
         dir: dir.to_owned(),
@@ -194,10 +194,10 @@ fn is_damage(error: &io::Error) -> bool {
     )
 }
 
-/// The file, locked for this process and fit to be opened: the lock stays with it.
+/// The file, locked for this process as long as it is open.
 ///
-/// One that was being made when its process was killed, or its disk full, has its size but not
-/// the mark that it is a database, and would be refused for ever: it is made anew.
+/// A file whose creation was interrupted has its size but no magic number, and would always be
+/// refused. It is created again.
 fn locked_file(path: &Path) -> Result<File, OpenError> {
     let failed = |error| OpenError::File {
         file: path.to_owned(),
@@ -235,7 +235,7 @@ fn is_half_made(file: &mut File) -> io::Result<bool> {
     Ok(mark.iter().all(|byte| *byte == 0))
 }
 
-/// Does `work` in one transaction at `now`, durable when this returns, if it has written anything.
+/// Runs `work` in one transaction at `now`. What it has written is durable when this returns.
 pub(super) fn transaction<T>(
     database: &Database,
     now: UnixMs,

@@ -1,16 +1,16 @@
-//! Redis' key space over three tables of bytes, inside one write transaction.
+//! The key space of Redis over three tables of bytes, inside one write transaction.
 //!
 //! ```text
-//!  keys   key                             →  kind, expiry        what there is
-//!  rows   length of key ‖ key ‖ member    →  value               what is in it, a row a member
-//!  due    expiry ‖ key                    →                      what goes when
+//!  keys   key                             →  type, expiry        the keys
+//!  rows   length of key ‖ key ‖ member    →  value               their members, a row each
+//!  due    expiry ‖ key                    →                      the expiries, in order
 //! ```
 //!
 //! A member of a set, a field of a hash, an entry of a sorted set or of a stream is one row, so
-//! that adding one to a set of a million rewrites nothing of it. A string or a list is one row
-//! with an empty member. The length in front keeps keys apart of which one begins the other.
+//! that adding one to a set of a million rewrites no other. A string or a list is one row with an
+//! empty member. The length in front separates keys of which one is a prefix of another.
 //!
-//! A key that is over counts as absent from that moment on; its rows go when it is written anew or
+//! An expired key counts as missing at once; its rows are deleted when it is written again or
 //! swept. An empty set, hash or list is no key, as in Redis.
 
 use redb::{ReadableTable, StorageError, Table, TableDefinition, TableError, WriteTransaction};
@@ -21,7 +21,7 @@ const KEYS: TableDefinition<&str, &[u8]> = TableDefinition::new("keys");
 const ROWS: TableDefinition<&[u8], &[u8]> = TableDefinition::new("rows");
 const DUE: TableDefinition<&[u8], &[u8]> = TableDefinition::new("due");
 
-/// The member under which a string's or a list's only row stands.
+/// The member of the only row of a string or a list.
 pub(super) const WHOLE: &[u8] = b"";
 
 /// Type of a key's value. The numbers are on disk.
@@ -47,10 +47,10 @@ impl Kind {
 /// Error of a read or a write.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Fault {
-    /// The record's own fault: nothing of it may be written.
+    /// A key has another type: the operation must not be written.
     #[error("key {0:?} holds a value of another kind")]
     Kind(String),
-    /// The file's or the disk's fault: the transaction is lost.
+    /// An error of the file or the disk: the transaction is lost.
     #[error(transparent)]
     Storage(#[from] StorageError),
 }
@@ -64,7 +64,7 @@ impl From<TableError> for Fault {
     }
 }
 
-/// A member, or where it stands, and what stands there.
+/// A member and its value.
 pub(super) type Row = (Vec<u8>, Vec<u8>);
 
 /// A row of the table of keys.
@@ -95,7 +95,7 @@ impl<'t> Space<'t> {
         })
     }
 
-    /// The moment of the transaction.
+    /// Time of the transaction.
     pub(super) fn now(&self) -> UnixMs {
         self.now
     }
@@ -129,14 +129,14 @@ impl<'t> Space<'t> {
         Ok(())
     }
 
-    fn is_over(&self, meta: &Meta) -> bool {
+    fn is_expired(&self, meta: &Meta) -> bool {
         meta.expires != 0 && meta.expires <= self.now.0
     }
 
     /// Type of the value of `key`, if it exists.
     pub(super) fn kind(&self, key: &str) -> Result<Option<Kind>, Fault> {
         let meta = self.meta(key)?;
-        Ok(meta.filter(|m| !self.is_over(m)).map(|m| m.kind))
+        Ok(meta.filter(|m| !self.is_expired(m)).map(|m| m.kind))
     }
 
     /// Returns whether `key` exists. Refuses one of another type than `kind`.
@@ -148,7 +148,7 @@ impl<'t> Space<'t> {
         }
     }
 
-    /// Makes sure that `key` is there as `kind`, without what an older one of its name left.
+    /// Creates `key` as `kind` if it does not exist, without the rows of an expired one.
     pub(super) fn make(&mut self, key: &str, kind: Kind) -> Result<(), Fault> {
         if !self.check(key, kind)? {
             self.delete(key)?;
@@ -157,7 +157,7 @@ impl<'t> Space<'t> {
         Ok(())
     }
 
-    /// Deletes `key` with all that is in it.
+    /// Deletes `key` with its rows.
     pub(super) fn delete(&mut self, key: &str) -> Result<(), Fault> {
         let Some(meta) = self.meta(key)? else {
             return Ok(());
@@ -181,24 +181,23 @@ impl<'t> Space<'t> {
         Ok(())
     }
 
-    /// Lets `key` be over at `at`. Does nothing where there is no such key.
+    /// Lets `key` expire at `at`, if it exists.
     pub(super) fn expire(&mut self, key: &str, at: UnixMs) -> Result<(), Fault> {
         self.reschedule(key, at.0.max(1))
     }
 
-    /// Lets `key` stay for good.
-    /// Whether a key has a time to live.
+    /// Returns whether `key` has a time to live.
     pub(super) fn expires(&self, key: &str) -> Result<bool, Fault> {
         Ok(self.meta(key)?.is_some_and(|meta| meta.expires != 0))
     }
 
-    /// Takes a key's time to live from it.
+    /// Removes the time to live of `key`.
     pub(super) fn persist(&mut self, key: &str) -> Result<(), Fault> {
         self.reschedule(key, 0)
     }
 
     fn reschedule(&mut self, key: &str, expires: u64) -> Result<(), Fault> {
-        let Some(meta) = self.meta(key)?.filter(|m| !self.is_over(m)) else {
+        let Some(meta) = self.meta(key)?.filter(|m| !self.is_expired(m)) else {
             return Ok(());
         };
         if meta.expires == expires {
@@ -211,15 +210,15 @@ impl<'t> Space<'t> {
         self.set_meta(key, meta.kind, expires)
     }
 
-    /// Deletes keys that are over, at most `limit` of them.
+    /// Deletes at most `limit` expired keys.
     pub(super) fn sweep(&mut self, limit: usize) -> Result<(), Fault> {
-        let mut over = Vec::new();
+        let mut expired = Vec::new();
         let end = due(self.now.0.saturating_add(1), "");
         for entry in self.due.range::<&[u8]>(..&end[..])?.take(limit) {
             let (at, _) = entry?;
-            over.push(at.value().to_vec());
+            expired.push(at.value().to_vec());
         }
-        for at in over {
+        for at in expired {
             match at.get(8..).map(std::str::from_utf8) {
                 Some(Ok(key)) => self.delete(key)?,
                 _ => return Err(StorageError::Corrupted("the order of expiry".into()).into()),
@@ -230,7 +229,7 @@ impl<'t> Space<'t> {
 
     // --- rows ---------------------------------------------------------------------------------
 
-    /// The value of `member` in `key`, if `key` is there as `kind` and has it.
+    /// The value of `member` in `key`, if both exist.
     pub(super) fn get(
         &self,
         key: &str,
@@ -256,7 +255,7 @@ impl<'t> Space<'t> {
         self.replace_unless(key, member, value, |old| old == value)
     }
 
-    /// Takes `member` out of `key`; the key goes with its last.
+    /// Removes `member` from `key`, and the key with its last member.
     pub(super) fn take(&mut self, key: &str, kind: Kind, member: &[u8]) -> Result<(), Fault> {
         if !self.check(key, kind)? || self.rows.remove(&row(key, member)[..])?.is_none() {
             return Ok(());
@@ -270,8 +269,8 @@ impl<'t> Space<'t> {
         }
     }
 
-    /// At most `limit` members of `key` with their values, in the order of their bytes, from
-    /// behind `after` on (`None`: from the first).
+    /// At most `limit` members of `key` with their values, in the order of their bytes: those after
+    /// `after`, or from the first on.
     pub(super) fn page(
         &self,
         key: &str,
@@ -324,8 +323,8 @@ impl<'t> Space<'t> {
         Ok(Some([first, last].map(|at| at[from.len()..].to_vec())))
     }
 
-    /// Takes all members out of `key` that stand before `member`, in the order of their bytes. At
-    /// least one must stay.
+    /// Removes all members of `key` before `member`, in the order of their bytes. At least one must
+    /// remain.
     pub(super) fn take_before(&mut self, key: &str, member: &[u8]) -> Result<(), Fault> {
         let (from, to) = (row(key, WHOLE), row(key, member));
         self.rows.retain_in(&from[..]..&to[..], |_, _| false)?;
@@ -333,8 +332,8 @@ impl<'t> Space<'t> {
         Ok(())
     }
 
-    /// Puts `value` under `member` of `key` unless `stays` says of the old one that it is to stay.
-    /// `key` must have been made as the kind it is.
+    /// Sets `member` of the existing `key` to `value`, unless `stays` says that the old value
+    /// stays.
     pub(super) fn replace_unless(
         &mut self,
         key: &str,
@@ -355,7 +354,7 @@ impl<'t> Space<'t> {
     }
 }
 
-/// Position of `member` of `key` in the table of rows.
+/// Key of the row of `member` in `key`.
 fn row(key: &str, member: &[u8]) -> Vec<u8> {
     let mut at = Vec::with_capacity(8 + key.len() + member.len() + 1);
     at.extend_from_slice(&(key.len() as u64).to_be_bytes());
@@ -364,7 +363,7 @@ fn row(key: &str, member: &[u8]) -> Vec<u8> {
     at
 }
 
-/// A bound above every row of `key`, and not above those of the next key.
+/// A bound above all rows of `key`, and below those of the next key.
 fn end_of_rows(key: &str) -> Vec<u8> {
     let mut end = row(key, WHOLE);
     // The last byte is one of UTF-8 or, where the key is empty, of a length of zero: never 255.

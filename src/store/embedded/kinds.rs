@@ -1,5 +1,5 @@
-//! Redis' types, each as rows of the key space: strings, lists, sets, hashes, sorted sets and the
-//! stream. Only what the operations need of them.
+//! The types of Redis as rows of the key space: strings, lists, sets, hashes, sorted sets and the
+//! stream, with the commands that the operations need.
 
 use redb::StorageError;
 
@@ -11,7 +11,7 @@ impl Space<'_> {
         self.put(key, Kind::Set, member.as_bytes(), b"")
     }
 
-    /// Takes `member` out of the set.
+    /// Removes `member` from the set.
     pub(super) fn set_remove(&mut self, key: &str, member: &str) -> Result<(), Fault> {
         self.take(key, Kind::Set, member.as_bytes())
     }
@@ -56,7 +56,7 @@ impl Space<'_> {
         Ok(self.get(key, Kind::Text, WHOLE)?.map(|v| text(&v)))
     }
 
-    /// Sets the string. An expiry it has stays.
+    /// Sets the string, and keeps its time to live.
     pub(super) fn text_set(&mut self, key: &str, value: &str) -> Result<(), Fault> {
         self.put(key, Kind::Text, WHOLE, value.as_bytes())
     }
@@ -82,12 +82,12 @@ impl Space<'_> {
         value.map(|bytes| score_of(&bytes, key)).transpose()
     }
 
-    /// Takes `member` out of the sorted set.
+    /// Removes `member` from the sorted set.
     pub(super) fn sorted_remove(&mut self, key: &str, member: &str) -> Result<(), Fault> {
         self.take(key, Kind::Sorted, member.as_bytes())
     }
 
-    /// Raises the scores of these members of the sorted set to at least what is given.
+    /// Raises the scores of members of the sorted set to at least these.
     pub(super) fn raise_scores<'a>(
         &mut self,
         key: &str,
@@ -100,7 +100,7 @@ impl Space<'_> {
         self.make(key, Kind::Sorted)?;
         for (member, score) in scores {
             let value = score.to_be_bytes();
-            // An unreadable old score cannot be compared, and is replaced.
+            // A damaged old score is replaced.
             let stays = |old: &[u8]| score_of(old, key).is_ok_and(|old| old >= score);
             self.replace_unless(key, member.as_bytes(), &value, stays)?;
         }
@@ -115,7 +115,7 @@ impl Space<'_> {
         self.put(key, Kind::Stream, &(last + 1).to_be_bytes(), &entry)
     }
 
-    /// Leaves the newest `keep` entries of the stream.
+    /// Deletes all but the newest `keep` entries of the stream.
     pub(super) fn stream_trim(&mut self, key: &str, keep: u64) -> Result<(), Fault> {
         if !self.check(key, Kind::Stream)? {
             return Ok(());
@@ -128,7 +128,7 @@ impl Space<'_> {
         Ok(())
     }
 
-    /// The numbers of a stream's first and last entry.
+    /// The numbers of the first and the last entry of a stream.
     fn stream_ends(&self, key: &str) -> Result<Option<(u64, u64)>, Fault> {
         let Some([first, last]) = self.ends(key)? else {
             return Ok(None);
@@ -142,7 +142,7 @@ impl Space<'_> {
     }
 }
 
-/// Texts, each behind its length.
+/// Packs texts, each after its length.
 fn pack<'a>(texts: impl Iterator<Item = &'a str>) -> Vec<u8> {
     let mut bytes = Vec::new();
     for text in texts {
@@ -152,7 +152,7 @@ fn pack<'a>(texts: impl Iterator<Item = &'a str>) -> Vec<u8> {
     bytes
 }
 
-/// The texts that [`pack`] packed. `key` is where they stood, for the error.
+/// The texts that [`pack`] packed. `key` is for the error.
 pub(super) fn unpack(mut bytes: &[u8], key: &str) -> Result<Vec<String>, Fault> {
     let mut texts = Vec::new();
     while let Some((length, rest)) = bytes.split_first_chunk() {
@@ -173,7 +173,7 @@ pub(super) fn score_of(bytes: &[u8], key: &str) -> Result<f64, Fault> {
     Ok(f64::from_be_bytes(bytes))
 }
 
-/// Bytes written by us as text, as text again.
+/// Text from bytes that were written as text.
 pub(super) fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }

@@ -1,7 +1,7 @@
-//! Reading at a start: the hosts, page by page, and whole keys for tests.
+//! Reading at a start: the hosts, page by page; and whole keys for tests.
 //!
-//! Hosts come from three places, one after the other: the node's own set, the hosts ever seen, and
-//! those that are only in `exists`, where the old server left them.
+//! Hosts come from three sets in turn: the node's own set, the last-seen times, and `exists`, for
+//! hosts that the old server left there.
 
 use crate::ids::HostId;
 use crate::limits::HOSTS_PER_OP_MAX;
@@ -40,7 +40,7 @@ pub(super) fn held(
         SEEN => (schema::SEEN, Kind::Sorted),
         _ => (schema::EXISTS, Kind::Set),
     };
-    // A key of another type has no hosts; the other places still do.
+    // A key of another type has no hosts; the other sets may.
     let page = lenient(space.page(key, kind, after, HOSTS_PER_OP_MAX), Vec::new())?;
     for (name, _) in &page {
         let Ok(host) = HostId::checked(&text(name)) else {
@@ -81,7 +81,7 @@ fn own_host(
     Ok(leaving)
 }
 
-/// Does what is left to do for a host whose claim is given up.
+/// Finishes going offline for a host whose claim is given up.
 pub(super) fn finish(
     space: &mut Space<'_>,
     context: &Context<'_>,
@@ -89,7 +89,7 @@ pub(super) fn finish(
 ) -> Result<(), Fault> {
     presence::remove(space, context, &held.host)?;
     if events::check(space).is_ok() {
-        // Its number is not known any more; 0 is no other event's.
+        // The number of the interrupted event is not known; 0 is no other event's.
         let stamp = Stamp {
             at: held.since,
             seq: 0,
@@ -100,8 +100,7 @@ pub(super) fn finish(
     Ok(())
 }
 
-/// The value read, or `otherwise` if the key has another type: a reading of all hosts does not end
-/// at one damaged key.
+/// The value, or `otherwise` if the key has another type: one damaged key does not stop a start.
 pub(super) fn lenient<T>(read: Result<T, Fault>, otherwise: T) -> Result<T, Fault> {
     match read {
         Err(Fault::Kind(_)) => Ok(otherwise),
@@ -131,7 +130,7 @@ pub(super) fn stored_host(
     Ok(StoredHost::new(host, values, score, addresses, sets))
 }
 
-/// A whole key in the form all stores share.
+/// A whole key, in the form of no store.
 pub(super) fn dump(space: &Space<'_>, key: &str) -> Result<Option<Dump>, Fault> {
     let Some(kind) = space.kind(key)? else {
         return Ok(None);
@@ -149,7 +148,7 @@ pub(super) fn dump(space: &Space<'_>, key: &str) -> Result<Option<Dump>, Fault> 
             for (member, score) in space.page(key, kind, None, usize::MAX)? {
                 entries.push((text(&member), score_of(&score, key)?));
             }
-            // The rows come by member, and the sort keeps that order among equal scores.
+            // The rows are in order of their members, which the sort keeps among equal scores.
             entries.sort_by(|(_, a), (_, b)| a.total_cmp(b));
             Dump::Sorted(entries)
         }

@@ -1,5 +1,4 @@
-//! The same store with its bytes in memory instead of a file: for simulations, which have no disk, no
-//! clock of their own, and want to see what becomes of a store that loses something.
+//! The bytes of a store in memory instead of a file, for simulations that rewind them.
 
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -21,8 +20,8 @@ impl Memory {
         self.bytes().clone()
     }
 
-    /// Puts other bytes in their place: those of an earlier [`snapshot`](Self::snapshot), or none. No store may
-    /// have it open.
+    /// Replaces the bytes by those of an earlier [`snapshot`](Self::snapshot), or by none. No store
+    /// may have them open.
     pub fn restore(&self, bytes: Vec<u8>) {
         *self.bytes() = bytes;
     }

@@ -1,19 +1,20 @@
-//! The embedded store, for machines without Redis: one file, with the keys and contents that
-//! Redis would have, so that both pass the same tests.
+//! The embedded store, for machines without Redis: one file with the keys and contents that Redis
+//! would have, so that both stores pass the same tests.
 //!
 //! ```text
 //!  run(ops) ─▶ one write transaction: op, op, op … ─▶ one durable commit ─▶ outcomes
 //!                       │                                    │
-//!                       └─ its own fault: refused,           └─ the disk's: all of it is lost,
-//!                          nothing of it written                nothing is confirmed, file reopened
+//!                       └─ a key of another type:            └─ a disk error: nothing is written or
+//!                          the operation is refused             confirmed, and the file is reopened
 //! ```
 //!
-//! Modules, in reading order: `file` (opening it, one transaction), `keyspace` (keys over
-//! tables of bytes), `kinds` (Redis' types), `events`, `presence`, `reports`, `tasks`
-//! (the operations), `load` (reading it all back), `memory` (the same without a file). The keys are in [`schema`].
+//! Modules, in reading order: `file` (opening, one transaction), `keyspace` (keys over tables of
+//! bytes), `kinds` (the types of Redis), `events`, `presence`, `reports`, `tasks` (the operations),
+//! `load` and `nodes` (reading, takeover), `memory` (a store without a file). The keys are in
+//! [`schema`].
 //!
-//! A commit is on the disk when it returns, and a file left by `kill -9` opens at once: every
-//! commit carries the data that a repair would have to search for.
+//! A commit is on the disk when it returns, and a file left by `kill -9` opens at once: each commit
+//! has the data that a repair would search for.
 
 mod events;
 mod file;
@@ -63,12 +64,12 @@ impl Context<'_> {
     }
 }
 
-/// Place of the bytes, and the clock.
+/// Location of the bytes, and the clock.
 #[derive(Clone)]
 enum Place {
-    /// In a file in this directory, under the system's clock.
+    /// A file in this directory, with the system's clock.
     Dir(PathBuf),
-    /// In memory, with the caller's clock.
+    /// Memory, with the caller's clock.
     Memory(Memory, Wall),
 }
 
@@ -98,24 +99,24 @@ impl Place {
 pub struct EmbeddedStore {
     place: Place,
     settings: Settings,
-    /// This process's value of the node's lease.
+    /// Value of the node's lease for this process.
     process: String,
-    /// The open file; none after an error of the disk, until [`Backend::open`].
+    /// The open file; none after a disk error, until [`Backend::open`].
     opened: Option<Opened>,
     /// The lease has been written to the open file.
     has_lease: bool,
-    /// Behind which host the next sweep of last-seen times goes on.
+    /// Last host of the previous sweep of last-seen times.
     swept: Option<Vec<u8>>,
-    /// Behind which task the next sweep of tasks goes on.
+    /// Last task of the previous sweep of tasks.
     swept_tasks: Option<Vec<u8>>,
 }
 
 impl EmbeddedStore {
-    /// Opens the store in `dir`, making both if need be. The process that has it open keeps all
-    /// others out.
+    /// Opens the store in `dir`, and creates both if necessary. One process at a time can open it.
     ///
     /// # Errors
-    /// When the directory or file cannot be made or read, is in use, or is no store of ours.
+    /// When the directory or file cannot be created or read, is in use, or is no store of this
+    /// version.
     pub fn open(dir: &Path, settings: Settings) -> Result<Self, OpenError> {
         let random = getrandom::u64().map_err(OpenError::Random)?;
         Ok(Self {
@@ -129,8 +130,8 @@ impl EmbeddedStore {
         })
     }
 
-    /// The store whose bytes are `memory`, under the clock `wall`; closed until [`Backend::open`]. `process` is
-    /// the value of the node's lease. One at a time may be open over the same memory.
+    /// A store over `memory`, with the clock `wall`, closed until [`Backend::open`]. `process` is
+    /// the value of the node's lease. One store at a time may be open over the same memory.
     #[must_use]
     pub fn in_memory(memory: Memory, settings: Settings, wall: Wall, process: u64) -> Self {
         Self {
@@ -144,8 +145,7 @@ impl EmbeddedStore {
         }
     }
 
-    /// The same store again, closed until [`Backend::open`]: for a process whose store thread has to
-    /// begin anew.
+    /// The same store, closed until [`Backend::open`], for a store thread that restarts.
     #[must_use]
     pub fn again(&self) -> Self {
         Self {
@@ -159,10 +159,9 @@ impl EmbeddedStore {
         }
     }
 
-    /// Does `work` in one transaction at `now`, and commits it if it has written anything.
+    /// Runs `work` in one transaction at `now`, and commits it if it has written anything.
     ///
-    /// An error of the file closes it: what was done is lost as a whole, and nothing can be
-    /// trusted before it is opened anew.
+    /// An error of the file discards the whole transaction and closes the file.
     fn transact<T>(
         &mut self,
         now: UnixMs,
@@ -183,12 +182,12 @@ impl EmbeddedStore {
         let result = result.unwrap_or_else(|panic| Err(StorageError::Corrupted(panic).into()));
         match result {
             Ok(value) => Ok(value),
-            // An operation's own fault is an outcome; here it is the store's own key that is spoilt.
+            // Not of an operation, but of a key that the store needs.
             Err(fault @ Fault::Kind(_)) => Err(StoreError::Unavailable(fault.to_string())),
             Err(Fault::Storage(error)) => {
                 self.has_lease = false;
                 let opened = self.opened.take();
-                // What has just failed may panic once more when it is closed.
+                // After an error the library may panic when the file is closed.
                 let _ = file::guarded(|| drop(opened));
                 Err(match (error, &self.place) {
                     (StorageError::Corrupted(why), Place::Dir(dir)) => {
@@ -208,7 +207,7 @@ fn wall_clock() -> UnixMs {
     UnixMs(u64::try_from(ms).unwrap_or(u64::MAX))
 }
 
-/// Runs one operation. An error of the record's own is its outcome; one of the file ends the batch.
+/// Runs one operation. A key of another type refuses it; an error of the file ends the batch.
 fn apply(
     space: &mut Space<'_>,
     context: &Context<'_>,
@@ -254,7 +253,7 @@ fn write(space: &mut Space<'_>, context: &Context<'_>, op: &Op) -> Result<(), Fa
     }
 }
 
-/// The outcome, or the operation's own fault as one. An error of the file stays an error.
+/// The outcome, or a refusal for a key of another type. An error of the file stays an error.
 fn settled(
     op: &Op,
     result: Result<Option<Outcome>, Fault>,
@@ -268,7 +267,7 @@ fn settled(
 
 impl Backend for EmbeddedStore {
     fn open(&mut self) -> Result<(), StoreError> {
-        // One that is open needs no sign of life: an idle server leaves the disk alone.
+        // An open file is not tested: an idle server does not use the disk.
         if self.opened.is_none() {
             self.opened = Some(self.place.open()?);
             return self.transact(self.place.now(), |_, _| Ok(()));
@@ -276,10 +275,9 @@ impl Backend for EmbeddedStore {
         Ok(())
     }
 
-    /// The file is held by one process alone, so another's lease in it is a dead one's: it is
-    /// taken at once, with `force` or without, and never [`Lease::Foreign`]. For the same reason it is written once and never
-    /// renewed. A file that has been
-    /// deleted under us is found out here, and made anew.
+    /// Only one process has the file, so a foreign lease in it belongs to a dead process: it is
+    /// taken at once, and never is [`Lease::Foreign`]. For the same reason the lease is written
+    /// once and never renewed. A file that was deleted is noticed here, and created again.
     fn lease(&mut self, force: bool) -> Result<Lease, StoreError> {
         if let Place::Dir(dir) = &self.place
             && self.opened.take_if(|opened| !opened.is_in(dir)).is_some()
@@ -360,7 +358,7 @@ impl Backend for EmbeddedStore {
         Ok(())
     }
 
-    /// The file is held by this process alone: no other node lives.
+    /// Only this process has the file: no other node lives.
     fn silent_nodes(&mut self, now: UnixMs) -> Result<Vec<String>, StoreError> {
         self.transact(now, nodes::silent)
     }
@@ -441,7 +439,7 @@ impl Backend for EmbeddedStore {
         Ok(())
     }
 
-    /// Everything is synced before it is confirmed.
+    /// All writes are synced before they are confirmed.
     fn keeps_what_it_confirms(&self) -> bool {
         true
     }
@@ -467,8 +465,8 @@ impl Backend for EmbeddedStore {
     }
 }
 
-/// Drops last-seen times older than hosts are kept, in one stretch of the table, and returns where
-/// the next stretch begins.
+/// Deletes last-seen times older than hosts are kept, in one page of the table. Returns the last
+/// host of the page, if others may follow.
 fn forget_unseen(
     space: &mut Space<'_>,
     context: &Context<'_>,

@@ -1,4 +1,4 @@
-//! Nodes that are gone: what they held becomes this node's, a page in one transaction.
+//! Nodes that are gone: their hosts and tasks become this node's, a page in each transaction.
 
 use crate::ids::HostId;
 use crate::limits::{HOSTS_PER_OP_MAX, NODES_SEEN_MAX};
@@ -11,7 +11,8 @@ use super::keyspace::{Fault, Kind, Space};
 use super::kinds::text;
 use super::{Context, load, tasks};
 
-/// Other nodes of which something is left to take over. Forgets those that have been gone for longer than anything is kept.
+/// Other nodes that have left hosts or tasks. Deletes the names of nodes that have been gone for
+/// longer than records are kept.
 pub(super) fn silent(space: &mut Space<'_>, context: &Context<'_>) -> Result<Vec<String>, Fault> {
     let mut silent = Vec::new();
     for (name, _) in space.page(schema::NODES, Kind::Set, None, NODES_SEEN_MAX)? {
@@ -36,7 +37,8 @@ pub(super) fn silent(space: &mut Space<'_>, context: &Context<'_>) -> Result<Vec
     Ok(silent)
 }
 
-/// Takes over the next of the hosts in the set of `node`: an entry for each that was looked at.
+/// Takes over the next page of the hosts in the set of `node`. The result has an entry for each
+/// name.
 pub(super) fn hosts(
     space: &mut Space<'_>,
     context: &Context<'_>,
@@ -69,7 +71,8 @@ pub(super) fn hosts(
     Ok(found)
 }
 
-/// Takes over the next of the tasks that `node` has dispatched. At the end notes that nothing is left.
+/// Takes over the next page of the tasks that `node` has dispatched. At the end `node` counts as
+/// taken over.
 pub(super) fn tasks(
     space: &mut Space<'_>,
     context: &Context<'_>,

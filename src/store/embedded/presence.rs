@@ -1,7 +1,7 @@
-//! Presence and inventory: the operations of state.
+//! Presence and inventory: operations of state.
 //!
-//! Each checks the type of every key that it will touch before it writes the first, so that
-//! a refused operation leaves nothing half done in the transaction it shares with others.
+//! Each checks the types of all its keys before it writes the first, so that a refused operation
+//! leaves no half change in the transaction that it shares with others.
 
 use crate::ids::{HostId, HostRef};
 use crate::store::events::StreamEvent;
@@ -60,7 +60,7 @@ pub(super) fn online(
     Ok(settled(op.ticket, Settled::Claimed { epoch }))
 }
 
-/// A host is offline, if it is still ours to say so.
+/// A host is offline: ends its claim, if that is still ours.
 pub(super) fn offline(
     space: &mut Space<'_>,
     context: &Context<'_>,
@@ -83,11 +83,11 @@ pub(super) fn offline(
             true
         }
         Some(node) if !node.is_empty() => false,
-        // Without a claim, and in the node's set all the same: an interrupted going-offline.
+        // The claim is given up and the host is in the node's set: going offline was interrupted.
         Some(_) if space.set_has(&own, host)? => true,
-        // One that the old server left in `exists` was adopted under epoch 0, and never claimed.
+        // A host that the old server left in `exists` was adopted under epoch 0, and never claimed.
         Some(_) => op.epoch == 0 && space.set_has(schema::EXISTS, host)?,
-        // Likewise; or the claim is lost, and an audit has put the host back in sight.
+        // Likewise; or the claim is lost, and an audit has added the host.
         None => space.set_has(schema::EXISTS, host)?,
     };
     if !to_end {
@@ -107,7 +107,7 @@ pub(super) fn offline(
     Ok(settled(op.ticket, Settled::Released))
 }
 
-/// Takes a host out of all that says it is online.
+/// Removes a host from the keys of online hosts.
 pub(super) fn remove(
     space: &mut Space<'_>,
     context: &Context<'_>,
@@ -120,7 +120,7 @@ pub(super) fn remove(
     space.set_remove(&schema::node_hosts(context.node), host.as_str())
 }
 
-/// Forgets a host, unless a node has claimed it.
+/// Deletes what is stored of a host, unless a node has claimed it.
 pub(super) fn forget(space: &mut Space<'_>, host: &HostId) -> Result<(), Fault> {
     let hash = schema::host(host);
     let node = space.hash_get(&hash, field::NODE)?;
@@ -138,7 +138,7 @@ pub(super) fn seen(space: &mut Space<'_>, hosts: &[(HostId, UnixMs)]) -> Result<
     space.raise_scores(schema::SEEN, scores)
 }
 
-/// Adds what is missing in `exists`.
+/// Adds missing hosts to `exists`.
 pub(super) fn audit(space: &mut Space<'_>, hosts: &[HostId]) -> Result<(), Fault> {
     space.check(schema::EXISTS, Kind::Set)?;
     for host in hosts {
@@ -157,7 +157,7 @@ pub(super) fn inventory(
     let addresses = schema::system_info_ipv4(&op.host);
     space.check(&hash, Kind::Hash)?;
 
-    // Both are replaced whole, so what they held does not matter.
+    // Both are replaced, so their old types do not matter.
     space.delete(&values)?;
     for value in &op.values {
         space.set_add(&values, value)?;

@@ -1,4 +1,4 @@
-//! Reports of hosts on their tasks: the operations that are never lost.
+//! Reports of hosts on their tasks. These operations are never lost.
 
 use crate::limits::{COMPLETE_COMMANDS_MAX, STRAY_WINDOW_S};
 use crate::store::events::StreamEvent;
@@ -14,7 +14,7 @@ use super::events;
 use super::keyspace::{Fault, Kind, Space};
 use super::tasks;
 
-/// The keys that say how far a host has come.
+/// Keys of the progress of a host.
 struct Keys {
     working: String,
     oncall_names: String,
@@ -59,8 +59,8 @@ pub(super) fn progress(
 
     let before = read(space, &keys, op.host.as_str())?;
     let mut after = merge(&before, op, bound(space, &book)?);
-    // Done for good, it is only taken note of. Unless what it has done is not there: a store that lost all was given
-    // the state again, and not yet what led to it.
+    // In a terminal state nothing changes, unless the finished commands are missing: a store that
+    // lost its data was given the state again, but not yet the reports before it.
     if tasks::state(space, &op.key, &op.host)?.is_some_and(is_final)
         && (context.clear_on_done || after.complete == before.complete)
     {
@@ -87,8 +87,8 @@ pub(super) fn progress(
     Ok(())
 }
 
-/// Gives the keys of a task that was never stored here a time to live: as long as any task that has ended where a script has
-/// written its book, else shorter. What it shares with a task of other hosts is left alone.
+/// Lets the keys of a task that was never stored here expire: as late as other ended tasks if a
+/// script has written its book, else earlier. Keys shared with a stored task are not touched.
 fn expire_stray(
     space: &mut Space<'_>,
     context: &Context<'_>,
@@ -125,7 +125,7 @@ pub(super) fn result(
     events::append(space, context, &StreamEvent::result(op))
 }
 
-/// Greatest number of finished commands: as many as the book has.
+/// Greatest number of finished commands: the number of commands in the book.
 fn bound(space: &Space<'_>, book: &str) -> Result<usize, Fault> {
     Ok(match space.count(book, Kind::Sorted)? {
         0 => COMPLETE_COMMANDS_MAX,

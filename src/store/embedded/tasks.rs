@@ -1,7 +1,7 @@
-//! Tasks: stored whole or not at all, what their hosts are in them, and what is read of them.
+//! Tasks: dispatches, states of hosts, and questions.
 //!
-//! One transaction does what takes Redis several steps, so nothing is ever cut short here. What a
-//! seeded or restored file holds half of is cleared away all the same, by the same rules.
+//! One transaction does what takes Redis several steps, so no change is interrupted here. Half a
+//! task in a restored file is removed by the same rules.
 
 use crate::ids::{HostId, TaskKey};
 use crate::limits::{READ_OUTPUT_BYTES_MAX, SWEEP_TASKS_MAX, TASKS_PER_LOOK_MAX};
@@ -64,7 +64,7 @@ pub(super) fn dispatch(
     }
 }
 
-/// Writes again what is missing of a task that was stored.
+/// Rewrites the missing parts of a task that was stored.
 pub(super) fn restore(
     space: &mut Space<'_>,
     context: &Context<'_>,
@@ -77,8 +77,7 @@ pub(super) fn restore(
     write(space, context, op).map(|()| Stored::Whole)
 }
 
-/// Result of a dispatch whose book exists: whole if the book and everything else is ours; else it
-/// is undone.
+/// Result of a dispatch whose book exists: stored if all keys are ours; else it is undone.
 fn found(space: &mut Space<'_>, op: &Dispatch, otherwise: Stored) -> Result<Stored, Fault> {
     let key = &op.key;
     let ours = owner(space, op)? == Owner::Us && has_hosts(space, key)?;
@@ -98,7 +97,7 @@ fn found(space: &mut Space<'_>, op: &Dispatch, otherwise: Stored) -> Result<Stor
     Ok(Stored::Taken)
 }
 
-/// Returns whether the existing book is this one, whatever was added to it since.
+/// Returns whether the existing book has these commands. Others may have been added.
 fn is_our_book(space: &Space<'_>, op: &Dispatch) -> Result<bool, Fault> {
     let book = schema::book(&op.key);
     for (command, priority) in &op.commands {
@@ -144,7 +143,7 @@ fn write(space: &mut Space<'_>, context: &Context<'_>, op: &Dispatch) -> Result<
     Ok(())
 }
 
-/// A dispatch that is not to be stored any more: taken back, unless all of it is there.
+/// Removes a dispatch that will not be stored, unless it is complete.
 pub(super) fn give_up(space: &mut Space<'_>, op: &Dispatch) -> Result<Stored, Fault> {
     let undone = Stored::Undone(GIVEN_UP.to_owned());
     if has_book(space, &op.key)? {
@@ -154,19 +153,19 @@ pub(super) fn give_up(space: &mut Space<'_>, op: &Dispatch) -> Result<Stored, Fa
     Ok(undone)
 }
 
-/// Takes back what there is of a dispatch that is not stored.
+/// Removes the keys of a dispatch that is not stored.
 fn undo(space: &mut Space<'_>, op: &Dispatch) -> Result<(), Fault> {
     let key = &op.key;
     match owner(space, op) {
         Ok(Owner::Us) => {
-            // A book without states is another program's, and so are the answers it awaits.
+            // A book without states is another program's, and so are its awaited answers.
             if !has_book(space, key)? {
                 clear_hosts(space, key)?;
             }
             release(space, key)
         }
         Ok(Owner::Another) => Ok(()),
-        // An unreadable claim is not ours, but the entry may be: it was made at the time of ours.
+        // A damaged claim is not ours, but the entry may be, if it has the time of ours.
         Ok(Owner::Nobody) | Err(Fault::Kind(_)) => {
             let entry = lenient(space.score(schema::TASKS, key.as_str()), None)?;
             match entry == Some(op.created.0 as f64) {
@@ -183,7 +182,7 @@ fn clear_hosts(space: &mut Space<'_>, key: &TaskKey) -> Result<(), Fault> {
         (schema::task_hosts(key), Kind::Hash),
         (schema::response(key), Kind::Set),
     ] {
-        // What is of another kind is not ours.
+        // A key of another type is not ours.
         if space.kind(&name)? == Some(kind) {
             space.delete(&name)?;
         }
@@ -191,7 +190,7 @@ fn clear_hosts(space: &mut Space<'_>, key: &TaskKey) -> Result<(), Fault> {
     Ok(())
 }
 
-/// Gives up the claim of a key, and its entry.
+/// Removes the claim of a key, and its entry.
 fn release(space: &mut Space<'_>, key: &TaskKey) -> Result<(), Fault> {
     space.delete(&schema::task(key))?;
     let entry = space.take(schema::TASKS, Kind::Sorted, key.as_str().as_bytes());
@@ -208,7 +207,7 @@ pub(super) fn state(
     Ok(word.as_deref().and_then(TaskState::parse))
 }
 
-/// Sets what a host is in a task, if the task names it and it has not ended for good.
+/// Sets the state of a host in a task, if the task names it and its present state permits that.
 pub(super) fn set_state(
     space: &mut Space<'_>,
     key: &TaskKey,
@@ -225,7 +224,7 @@ pub(super) fn set_state(
     space.hash_set(&hosts, host.as_str(), next.as_str())
 }
 
-/// Gives keys of what is over their last days.
+/// Lets keys of finished records expire.
 pub(super) fn expire(
     space: &mut Space<'_>,
     context: &Context<'_>,
@@ -314,7 +313,7 @@ fn found_host(
         found.working = space.hash_get(&schema::working(key), host.as_str())?;
         found.complete = list(schema::complete(key, host))?;
         found.oncall = list(schema::oncall(key, host))?;
-        // Stored last first.
+        // The list is stored last first.
         found.oncall.reverse();
     }
     for (command, text) in space.hash_all(&schema::task_result(code, host))? {
@@ -329,8 +328,8 @@ fn found_host(
     Ok(found)
 }
 
-/// The next page of tasks that the node `of` has dispatched, and where to go on. Those of another node than
-/// this one, which is gone, become this node's.
+/// The next page of tasks that the node `of` has dispatched, and where to go on. Tasks of another
+/// node, which is gone, become this node's.
 pub(super) fn held(
     space: &mut Space<'_>,
     context: &Context<'_>,
@@ -344,7 +343,7 @@ pub(super) fn held(
     };
     let mut tasks = Vec::new();
     let page = space.page(schema::TASKS, Kind::Sorted, after, TASKS_PER_LOOK_MAX);
-    // A key of another kind names no task.
+    // A key of another type names no task.
     let page = lenient(page, Vec::new())?;
     for (name, _) in &page {
         if let Some(key) = TaskKey::parse(&text(name), "") {
@@ -358,7 +357,7 @@ pub(super) fn held(
     Ok((next, tasks))
 }
 
-/// A task of ours. One that was cut short is undone, and then none.
+/// A task of the node `of`; none if it is another's, or was interrupted and is removed.
 fn held_task(
     space: &mut Space<'_>,
     context: &Context<'_>,
@@ -387,7 +386,7 @@ fn held_task(
             }
             described(space, key, claim).map(Some)
         }
-        // Another program's book: it was there before our claim, or there is no claim.
+        // The book of another program, older than our claim.
         Some(_) if has_book(space, &key)? => release(space, &key).map(|()| None),
         None if has_book(space, &key)? => Ok(None),
         _ => {
@@ -405,7 +404,7 @@ fn described(space: &Space<'_>, key: TaskKey, claim: Claim) -> Result<HeldTask, 
         let priority = finite_priority(score_of(&score, key.as_str())?);
         commands.push((text(&command), priority));
     }
-    // Among equals the last by name first, as Redis has it.
+    // Equal priorities in reverse order of their names, as in Redis.
     commands.reverse();
     commands.sort_by(|a, b| b.1.total_cmp(&a.1));
     let mut hosts = Vec::new();
@@ -435,8 +434,8 @@ fn failed(
     Ok(results.iter().any(|(_, text)| has_failed(text)))
 }
 
-/// Takes entries of tasks out whose keys are gone, in one stretch of the table, and returns where the next
-/// stretch begins.
+/// Removes entries of tasks whose keys have expired, in one page of the table. Returns the last
+/// task of the page, if others may follow.
 pub(super) fn sweep(
     space: &mut Space<'_>,
     context: &Context<'_>,

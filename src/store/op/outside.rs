@@ -1,13 +1,13 @@
-//! State of devices and targets: fields of a hash each; only changes are written.
+//! State of devices and targets, as fields of a hash each. Only changes are written.
 
 use crate::ids::HostId;
 
 /// The hash.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Place {
-    /// An AK device's own.
+    /// Of an AK device.
     Device(HostId),
-    /// The one of all targets.
+    /// Of all targets.
     Reach,
 }
 
@@ -22,21 +22,21 @@ impl Place {
     }
 }
 
-/// Fields to be set, and to be removed. State: the latest wins.
+/// Fields to be set and removed. The latest change wins.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outside {
     /// The hash.
     pub place: Place,
     /// All earlier fields are deleted first.
     pub whole: bool,
-    /// Fields that are there, each with its text.
+    /// Fields to be set.
     pub set: Vec<(String, String)>,
-    /// Fields that are not.
+    /// Fields to be removed.
     pub removed: Vec<String>,
 }
 
 impl Outside {
-    /// Nothing yet.
+    /// No change.
     #[must_use]
     pub fn of(place: Place) -> Self {
         Self {
@@ -47,7 +47,7 @@ impl Outside {
         }
     }
 
-    /// All of it is to go.
+    /// Deletes the hash.
     #[must_use]
     pub fn gone(place: Place) -> Self {
         Self {
@@ -70,7 +70,8 @@ impl Outside {
     }
 }
 
-/// Fields of a device's hash. A command's own field is its code: four capitals or digits, and so none of these.
+/// Fields of a device's hash. The field of a command is its code: four capitals or digits, so none
+/// of these.
 pub mod device {
     /// `up`, `down` or `stale`.
     pub const STATE: &str = "state";
@@ -82,8 +83,8 @@ pub mod device {
     pub const ERROR_STATUS: &str = "error_status";
     /// Time of the last good reply, unix ms; absent before the first.
     pub const LAST_GOOD: &str = "last_good";
-    /// Behind a command's code: the word by which its last answer refuses.
+    /// Suffix of a command's code: the word by which its last answer refuses.
     pub const REFUSED: &str = ".refused";
-    /// Behind a command's code: its named words, as JSON, name → `{value, unit, valid}`.
+    /// Suffix of a command's code: its named words, as JSON, name → `{value, unit, valid}`.
     pub const FIELDS: &str = ".fields";
 }

@@ -1,13 +1,13 @@
-//! The commands that this room sends, by itself and in its scripts.
+//! The commands that this module sends, directly and in its scripts.
 //!
-//! The list serves two ends. At each connection every command is tried, so that a server which has one of them renamed, or
-//! an ACL that forbids it, shows as a store that is away, with the name of the command; without the trial `/readyz` would be
-//! 200 while every report is refused. And the user in `docs/operations.md` is made of it.
+//! Each connection tries all of them. If one is renamed or forbidden by an ACL, the store counts as
+//! unavailable, and the reason names the command; without the trial `/readyz` would be 200 while
+//! every report is refused. The user in `docs/operations.md` has the permissions of this list.
 
 use super::scripts::Script;
 use crate::store::schema;
 
-/// Calls on one key, `$`, in the order in which they are tried. The key is deleted before each.
+/// Calls on one key, `$`, in the order of the trial. The key is deleted before each.
 const ON_A_KEY: &[&str] = &[
     "DEL $",
     "EXISTS $",
@@ -43,7 +43,7 @@ const ON_A_KEY: &[&str] = &[
     "ZSCORE $ x",
 ];
 
-/// The call that tries them all on `key` and returns those that failed, each with the server's words.
+/// The call that tries all commands and returns those that failed, each with the server's error.
 pub(super) fn trial(node: &str) -> redis::Cmd {
     let mut trial = Script::Trial.on(&schema::node_probe(node));
     trial.arg(ON_A_KEY);
@@ -57,7 +57,7 @@ mod tests {
     use super::ON_A_KEY;
     use crate::store::redis::scripts::Script;
 
-    /// Commands without a key of their own.
+    /// Commands without a key.
     const OTHERS: &[&str] = &["evalsha", "ping", "script|load", "select"];
 
     fn words() -> BTreeSet<String> {
@@ -70,7 +70,7 @@ mod tests {
     }
 
     #[test]
-    fn the_user_in_the_docs_may_do_what_is_done_and_no_more() {
+    fn the_user_in_the_docs_has_exactly_these_commands() {
         let docs = include_str!("../../../docs/operations.md");
         let user = docs.lines().find(|line| line.contains("user anthill on "));
         let user = user.expect("the docs have the user");
@@ -84,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_scripts_call_is_in_the_list() {
+    fn the_list_has_all_commands_of_the_scripts() {
         for source in Script::sources() {
             let calls = source.split("call('").skip(1);
             for call in calls.filter_map(|rest| rest.split('\'').next()) {

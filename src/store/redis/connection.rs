@@ -1,13 +1,13 @@
 //! One connection, and the only code that waits for Redis.
 //!
 //! ```text
-//!  commands ──▶ windows of at most 1,000 and 256 KiB ──▶ written whole ──▶ replies, one by one
-//!                                    (two on their way)       each must come within the timeout of the last
+//!  commands ──▶ windows of at most 1,000 and 256 KiB ──▶ written ──▶ replies, one by one
+//!               (two in flight)                                      each within the timeout of the last
 //! ```
 //!
-//! A server that keeps answering may take its time; one that falls silent is away. After any
-//! failure of the connection itself what is in flight has an unknown fate and the next reply might be an
-//! older command's, so the caller must drop it.
+//! A slow server that keeps answering is waited for; a silent one is unavailable. After a failure
+//! of the connection the state of commands in flight is unknown, and the next reply might be that
+//! of an older command. The caller must then drop the connection.
 
 use std::borrow::Borrow;
 use std::io::ErrorKind;
@@ -27,7 +27,7 @@ use crate::store::address::RedisAddress;
 /// Reloads of unknown scripts for one set of commands.
 const RELOADS_MAX: usize = 3;
 
-/// Commands, packed one behind the other.
+/// Encoded commands, in order.
 #[derive(Default)]
 pub(super) struct Commands {
     bytes: Vec<u8>,
@@ -35,7 +35,7 @@ pub(super) struct Commands {
 }
 
 impl Commands {
-    /// Adds one.
+    /// Adds a command.
     pub(super) fn push(&mut self, command: &Cmd) {
         command.write_packed_command(&mut self.bytes);
         self.ends.push(self.bytes.len());
@@ -56,7 +56,7 @@ impl Commands {
         self.ends.push(self.bytes.len());
     }
 
-    /// The commands in windows: their bytes, and how many.
+    /// The windows of commands: bytes and number of commands of each.
     fn windows(&self) -> impl Iterator<Item = (&[u8], usize)> {
         let mut next = 0;
         std::iter::from_fn(move || {
@@ -83,13 +83,13 @@ impl FromIterator<Cmd> for Commands {
     }
 }
 
-/// A connection that has been let in and knows our scripts.
+/// An authenticated connection to a server that knows our scripts.
 pub(super) struct Link {
     wire: Wire,
 }
 
 impl Link {
-    /// Connects, says who we are, loads the scripts, and tries the commands on a key of this node's.
+    /// Connects, authenticates, loads the scripts, and tries the commands on a key of this node.
     ///
     /// # Errors
     /// [`StoreError::Refused`] when the server refuses the user, the password or the database; else
@@ -99,7 +99,7 @@ impl Link {
         node: &str,
         timeout: Duration,
     ) -> Result<Self, StoreError> {
-        // Zero would mean for ever.
+        // Zero would mean no limit.
         let timeout = timeout.max(Duration::from_millis(1));
         let mut link = Self {
             wire: connect(address, timeout)?,
@@ -109,13 +109,13 @@ impl Link {
         Ok(link)
     }
 
-    /// Asks for a sign of life.
+    /// Tests the connection.
     pub(super) fn ping(&mut self) -> Result<(), StoreError> {
         let replies = self.exchange_one(&Commands::from_iter([cmd!("PING")]))?;
         replies.iter().try_for_each(admitted)
     }
 
-    /// Tries whether the server takes all commands that are needed, writes among them.
+    /// Tests whether the server accepts all needed commands.
     ///
     /// # Errors
     /// When one is refused, with its name.
@@ -141,16 +141,16 @@ impl Link {
         }
     }
 
-    /// Looks whether the server has closed the connection, without a word to it.
+    /// Checks that the server has not closed the connection, without a request.
     pub(super) fn look(&self) -> Result<(), StoreError> {
         self.wire.look().map_err(|error| broken(&error.into()))
     }
 
-    /// Runs commands and returns a reply for each. A script the server has forgotten is loaded again, and only what
-    /// needed it is sent once more.
+    /// Runs commands and returns a reply for each. If the server has forgotten a script, it is
+    /// loaded again, and only the commands that need it are repeated.
     ///
     /// # Errors
-    /// When the connection failed: drop it.
+    /// When the connection failed, and must be dropped.
     pub(super) fn request(&mut self, commands: &Commands) -> Result<Vec<Value>, StoreError> {
         let asked = self.request_each([(commands, ())].into_iter())?;
         Ok(asked
@@ -159,8 +159,8 @@ impl Link {
             .collect())
     }
 
-    /// The same for sets of commands, one behind the other, each with whatever belongs to it. A set is put together
-    /// while the server is at the one before it.
+    /// The same for sets of commands, each with a value that is returned with its replies. A set is
+    /// encoded while the server runs the one before.
     ///
     /// # Errors
     /// As above.
@@ -176,7 +176,7 @@ impl Link {
         asked.into_iter().map(complete).collect()
     }
 
-    /// Sends once more what met a script that the server did not know.
+    /// Repeats the commands whose script the server did not know.
     fn load_forgotten(
         &mut self,
         commands: &Commands,
@@ -203,7 +203,7 @@ impl Link {
         }
         if replies.iter().any(is_noscript) {
             return Err(StoreError::Unavailable(
-                "the scripts vanish as they are loaded".to_owned(),
+                "the scripts vanish after they are loaded".to_owned(),
             ));
         }
         Ok(())
@@ -217,20 +217,20 @@ impl Link {
             .collect())
     }
 
-    /// Writes windows of commands and reads their replies. A window is written before the replies to the one before
-    /// it are read, so that the server has work while we read.
+    /// Writes windows of commands and reads their replies. A window is written before the replies
+    /// to the previous one are read, so that the server is busy meanwhile.
     fn exchange<C: Borrow<Commands>, T>(
         &mut self,
         sets: impl Iterator<Item = (C, T)>,
     ) -> Result<Vec<(C, Vec<Value>, T)>, StoreError> {
         let (mut asked, mut heard) = (Vec::new(), Vec::new());
-        // Whose replies come next, and how many.
+        // The set whose replies come next, and their number.
         let mut awaited: Option<(usize, usize)> = None;
         for (at, (commands, whose)) in sets.enumerate() {
             heard.push(Vec::with_capacity(commands.borrow().len()));
             for (bytes, count) in commands.borrow().windows() {
                 if let Err(error) = self.wire.send(bytes) {
-                    // A server that has had enough says why before it closes.
+                    // A server may send the reason before it closes.
                     let (before, count) = awaited.unwrap_or((at, 1));
                     self.read_replies(count, &mut heard[before])?;
                     return Err(self.explain(&error.into(), heard[before].last()));
@@ -250,7 +250,7 @@ impl Link {
             .collect())
     }
 
-    /// Reads so many replies.
+    /// Reads `count` replies.
     fn read_replies(&mut self, count: usize, replies: &mut Vec<Value>) -> Result<(), StoreError> {
         for _ in 0..count {
             let reply = self.reply();
@@ -262,7 +262,7 @@ impl Link {
 
     fn reply(&mut self) -> RedisResult<Value> {
         for _ in 0..REDIS_PUSHES_MAX {
-            // The read timeout stays as it was set: it starts anew with each reply, which is the rule.
+            // The read timeout starts anew with each reply.
             match self.wire.reply()? {
                 Value::Push { .. } => {}
                 value => return Ok(value),
@@ -272,8 +272,8 @@ impl Link {
         Err(std::io::Error::new(ErrorKind::InvalidData, why).into())
     }
 
-    /// Reason for the broken connection: the server's last error, the foreign protocol, or the
-    /// system's error.
+    /// Reason of a broken connection: the server's last error, another protocol, or the system's
+    /// error.
     fn explain(&self, error: &RedisError, last: Option<&Value>) -> StoreError {
         match (last, self.wire.speaks()) {
             (Some(Value::ServerError(last)), _) => {
@@ -284,7 +284,7 @@ impl Link {
         }
     }
 
-    /// The user, the database and the scripts, in one go.
+    /// Sends user, database and scripts at once.
     fn introduce(&mut self, address: &RedisAddress) -> Result<(), StoreError> {
         let mut hello = Commands::default();
         if address.user.is_some() || address.password.is_some() {
@@ -292,7 +292,7 @@ impl Link {
             if let Some(user) = &address.user {
                 auth.arg(user);
             }
-            // A user without a password is let in with any, the empty one too.
+            // A user without a password is accepted with any, also an empty one.
             auth.arg(address.password.as_deref().unwrap_or_default());
             hello.push(&auth);
         }
@@ -322,8 +322,7 @@ fn admitted(reply: &Value) -> Result<(), StoreError> {
     }
 }
 
-/// A server that does not know a command says so with the words that came with it: the password is
-/// not for the log.
+/// Hides the password: a server that does not know a command repeats its arguments.
 fn hide(error: StoreError, password: Option<&str>) -> StoreError {
     let mask = |text: String| match password {
         Some(password) if !password.is_empty() => text.replace(password, "***"),
@@ -337,7 +336,7 @@ fn hide(error: StoreError, password: Option<&str>) -> StoreError {
     }
 }
 
-/// A connection that broke before any operation was under way: none of them is the cause.
+/// The error of a connection that broke before an operation was in progress: none is the cause.
 fn never_begun(error: StoreError) -> StoreError {
     match error {
         StoreError::Broken(text) => StoreError::Unavailable(text),
@@ -403,7 +402,7 @@ mod tests {
     }
 
     #[test]
-    fn no_commands_are_no_windows() {
+    fn no_commands_make_no_window() {
         assert_eq!(Commands::default().windows().count(), 0);
     }
 }

@@ -1,13 +1,13 @@
-//! A task is stored, whole or not at all.
+//! A task is stored, completely or not at all.
 //!
 //! ```text
 //!  entry, claim, look ──▶ states, response ──▶ book ──▶ event
 //!   │ another's: taken        │ refused          │ another program was faster
-//!   └─ a book is there ───────┴──────────────────┴──▶ look ──▶ undo, the entry last
+//!   └─ a book exists ─────────┴──────────────────┴──▶ look ──▶ undo, the entry last
 //! ```
 //!
-//! A step begins when the one before it has been answered, so that a later key is never there without the
-//! earlier ones. Whatever is undone, the claim tells whether it was ours: nothing of another's is touched.
+//! A step begins when the one before has been answered, so that a later key never exists without
+//! the earlier ones. The claim shows which keys are ours; an undo touches no others.
 
 use redis::Cmd;
 
@@ -22,32 +22,32 @@ use crate::store::op::{self, Outcome, Stored};
 use crate::store::records::{Claim, GIVEN_UP, Owner, is_awaited, unfit};
 use crate::store::schema;
 
-/// A dispatch on its way.
+/// A dispatch in progress.
 pub(super) struct Dispatch<'a> {
     context: &'a Context,
     op: &'a op::Dispatch,
     /// Our claim, as it is stored.
     claim: String,
     stage: DispatchStep,
-    /// It was stored once, and may be gone.
+    /// It was stored once, and may be lost.
     again: bool,
-    /// It has been found out how far it came: what is refused from then on ends it.
+    /// The keys were read after a refusal: another refusal ends the dispatch.
     looked: bool,
 }
 
-/// Progress of the dispatch.
+/// Step of the dispatch.
 enum DispatchStep {
-    /// The key is to be claimed.
+    /// Claim the key.
     Claim,
-    /// It is ours; the hosts are to be written.
+    /// The key is ours: write the hosts.
     Hosts,
-    /// They are; the book is to be written, or it is to be seen whether the one that is there is ours.
+    /// The hosts are written: write the book, or check whether the existing one is ours.
     Book,
-    /// It is stored; its event is to be written.
+    /// The task is stored: write its event.
     Tell,
-    /// It is not to be stored, for this reason; how far it came is to be found out.
+    /// The task will not be stored, with this result: read how far it came.
     Look(Stored),
-    /// All that is ours of it is to be taken back, in this reach.
+    /// Remove our keys of it, to this extent.
     Undo(Reach, Stored),
 }
 
@@ -73,7 +73,7 @@ struct Standing {
 }
 
 impl Standing {
-    /// All is there, if the book is ours.
+    /// Returns whether the task is complete, if the book is ours.
     fn may_be_stored(&self) -> bool {
         self.claim == Owner::Us && self.book && self.hosts
     }
@@ -81,7 +81,7 @@ impl Standing {
     /// Extent of the undo of a dispatch that is not stored.
     fn reach(&self) -> Reach {
         Reach {
-            // A book without states is another program's, and so are the answers it awaits.
+            // A book without states is another program's, and so are its awaited answers.
             hosts: self.claim == Owner::Us && !self.book,
             claim: self.claim == Owner::Us,
             entry: match self.claim {
@@ -94,7 +94,7 @@ impl Standing {
 }
 
 impl<'a> Dispatch<'a> {
-    /// Stores a task, or goes on storing it where an earlier attempt broke off.
+    /// Stores a task, or continues an interrupted attempt.
     pub(super) fn new(context: &'a Context, op: &'a op::Dispatch) -> Self {
         Self {
             context,
@@ -109,7 +109,7 @@ impl<'a> Dispatch<'a> {
         }
     }
 
-    /// Writes again what is missing of a task that was stored.
+    /// Rewrites the missing parts of a task that was stored.
     pub(super) fn again(context: &'a Context, op: &'a op::Dispatch) -> Self {
         Self {
             again: true,
@@ -117,7 +117,7 @@ impl<'a> Dispatch<'a> {
         }
     }
 
-    /// Takes back what an earlier attempt left, unless all of it is there.
+    /// Removes what an earlier attempt left, unless the task is complete.
     pub(super) fn given_up(context: &'a Context, op: &'a op::Dispatch) -> Self {
         Self {
             stage: DispatchStep::Look(Stored::Undone(GIVEN_UP.to_owned())),
@@ -168,7 +168,7 @@ impl<'a> Dispatch<'a> {
         }
         Ok(match standing.claim {
             Owner::Us if !standing.book || self.again => NextStep::Go(DispatchStep::Hosts),
-            // An earlier attempt of ours came to the end, if that is our book.
+            // An earlier attempt was complete, if the book is ours.
             Owner::Us if !fresh && standing.hosts => NextStep::Go(DispatchStep::Book),
             Owner::Us => {
                 let reach = Reach {
@@ -178,7 +178,7 @@ impl<'a> Dispatch<'a> {
                 NextStep::Go(DispatchStep::Undo(reach, Stored::Taken))
             }
             Owner::Another => NextStep::Done(Stored::Taken),
-            // It existed a moment ago: another program deletes keys.
+            // The claim was just written: another program deletes keys.
             Owner::Nobody => {
                 return Err(Fault::Own("the claim of the task vanished".to_owned()));
             }
@@ -187,7 +187,7 @@ impl<'a> Dispatch<'a> {
 
     fn write_hosts(&self, step: &mut Step) {
         let op = self.op;
-        // Once more: a node that gave up the key may have removed the entry.
+        // Repeated, since a node that gave up the key may have removed the entry.
         step.one(0, self.enter());
         for hosts in op.hosts.chunks(REDIS_MEMBERS_MAX) {
             let mut states = Script::Begin.on(&schema::task_hosts(&op.key));
@@ -200,7 +200,7 @@ impl<'a> Dispatch<'a> {
         step.one(0, cmd!("PERSIST", schema::response(&op.key)));
     }
 
-    /// Says something about all hosts to the set of those whose answer is awaited.
+    /// Adds or removes the awaited hosts in the set of awaited answers.
     fn response(&self, verb: &str, step: &mut Step) {
         let awaited = self.op.hosts.iter().filter(|(_, state)| is_awaited(*state));
         let awaited: Vec<&str> = awaited.map(|(host, _)| host.as_str()).collect();
@@ -219,7 +219,7 @@ impl<'a> Dispatch<'a> {
 
     fn tell(&self, step: &mut Step) {
         let op = self.op;
-        // The event is not repeated; but a step has at least one command.
+        // The event is not repeated, but a step needs a command.
         step.one(
             0,
             match self.again {
@@ -246,7 +246,7 @@ impl<'a> Dispatch<'a> {
             let mut unclaim = Script::Unclaim.on(&schema::task(key));
             step.one(1, unclaim.arg(&self.claim).take());
         }
-        // At least one command, and the entry last: while it is there a start finds the rest.
+        // At least one command, and the entry last: a start finds the rest by it.
         let last = if reach.entry { "ZREM" } else { "ZSCORE" };
         step.one(2, cmd!(last, schema::TASKS, key.as_str()));
     }
@@ -296,7 +296,7 @@ impl<'a> Dispatch<'a> {
             DispatchStep::Claim | DispatchStep::Hosts | DispatchStep::Book => {
                 NextStep::Go(DispatchStep::Look(Stored::Refused(why)))
             }
-            // Stored is stored.
+            // The task is stored without its event.
             DispatchStep::Tell => {
                 let key = &self.op.key;
                 log::warn!(
@@ -305,7 +305,7 @@ impl<'a> Dispatch<'a> {
                 );
                 NextStep::Done(Stored::Whole)
             }
-            // What it cannot take back it never had: a key that is spoilt is not ours.
+            // A key that cannot be removed has another type, and is not ours.
             DispatchStep::Look(told) | DispatchStep::Undo(_, told) => NextStep::Done(told.clone()),
         }
     }
@@ -336,7 +336,7 @@ fn readable<T>(read: Result<T, Fault>, spoilt: &mut Option<String>) -> Result<Op
     }
 }
 
-/// The next step.
+/// Continuation of a dispatch.
 enum NextStep {
     Go(DispatchStep),
     Done(Stored),

@@ -1,4 +1,4 @@
-//! A key read back whole, for tests that hold one store against another.
+//! Reading a whole key, for tests that compare stores.
 
 use redis::Value;
 
@@ -8,7 +8,7 @@ use super::load::query;
 use super::step::{list, text, texts};
 use crate::store::{Dump, StoreError};
 
-/// The key's value, if there is one of a kind we know.
+/// The value of a key, if it exists and its type is known.
 pub(super) fn read(link: &mut Link, key: &str) -> Result<Option<Dump>, StoreError> {
     let kind = query(link, [cmd!("TYPE", key)], |replies| replies.text())?;
     let (verb, arguments): (&str, &[&str]) = match kind.as_deref() {
@@ -41,7 +41,7 @@ fn shape(verb: &str, value: Value) -> Result<Option<Dump>, Fault> {
             list(value)?
                 .into_iter()
                 .map(|entry| {
-                    // An entry is its number and its fields.
+                    // An entry has its number and its fields.
                     let fields = list(entry)?.into_iter().nth(1);
                     fields.map_or(Ok(Vec::new()), pairs)
                 })

@@ -1,18 +1,18 @@
-//! Meaning of errors: either the store is unavailable and everything waits, or one operation failed
-//! and the next one follows.
+//! Meaning of errors: either the store is unavailable and all operations wait, or one operation is
+//! refused and the next one follows.
 
 use redis::{ErrorKind, RedisError, ServerError, Value};
 
 use crate::store::StoreError;
 
-/// The longest text of an error that is passed on, in bytes.
+/// Longest text of an error, in bytes.
 const TEXT_BYTES_MAX: usize = 300;
 
-/// The code of a server that takes no command with many keys.
+/// Code of a server that takes one key a command.
 pub(super) const CROSSSLOT: &str = "CROSSSLOT";
 
-/// Codes of a server that cannot serve now, or not us. MOVED, ASK and CROSSSLOT come from one that is part of a
-/// cluster: nothing that is written can be its own fault there.
+/// Codes of a server that cannot serve now, or not this user. MOVED, ASK and CROSSSLOT come from a
+/// cluster, where no operation can be at fault.
 const UNAVAILABLE_CODES: [&str; 15] = [
     "LOADING",
     "READONLY",
@@ -34,14 +34,14 @@ const UNAVAILABLE_CODES: [&str; 15] = [
 /// Error of a reply.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Fault {
-    /// The store cannot serve: the operation waits, and all behind it.
+    /// The store cannot serve: the operation and all behind it wait.
     Unavailable(String),
-    /// The operation's own fault: it will never be written.
+    /// The operation is refused for good.
     Own(String),
 }
 
 impl Fault {
-    /// For calls that have nothing of their own that could be at fault.
+    /// The error of a call that is no operation.
     pub(super) fn into_store_error(self) -> StoreError {
         match self {
             Self::Unavailable(text) | Self::Own(text) => StoreError::Unavailable(text),
@@ -49,7 +49,7 @@ impl Fault {
     }
 }
 
-/// A reply that none of our commands has: the server is not Redis, or its replies are out of step.
+/// A reply of an unexpected type: the server is not Redis, or its replies are out of step.
 pub(super) fn unexpected(value: &Value) -> Fault {
     let kind = match value {
         Value::Nil => "nothing",
@@ -75,16 +75,16 @@ pub(super) fn text(error: &ServerError) -> String {
 pub(super) fn judge(error: &ServerError) -> Fault {
     let line = text(error);
     let details = error.details().unwrap_or_default();
-    // Before version 7 an error inside a script was wrapped: its code is in the middle.
+    // Before version 7 an error inside a script was wrapped, with its code in the middle.
     let wrapped = error.code() == "ERR"
         && details.starts_with("Error running script")
         && UNAVAILABLE_CODES.iter().any(|code| {
             details.contains(&format!(": -{code} ")) || details.contains(&format!(": {code} "))
         });
-    // In version 7 a script without a permission gets an error without the code.
+    // In version 7 a script without a permission gets an error without a code.
     let forbidden = details.contains("The user executing the script can't")
         || details.contains("max number of clients");
-    // A command that was renamed is missing for every operation.
+    // A renamed command is missing for all operations.
     let missing = details.starts_with("unknown command")
         || details.starts_with("unknown subcommand")
         || details.contains("Unknown Redis command");
@@ -112,7 +112,7 @@ pub(super) fn refused(error: &ServerError) -> Option<&'static str> {
     }
 }
 
-/// A server that does not take a command that is needed. `more` is how many it refuses in all.
+/// Text about a server that refuses needed commands, `count` in all.
 pub(super) fn unusable(command: &str, why: &str, count: usize) -> String {
     let mut line = match count {
         1 => format!("it refuses {command}, which is needed: {why}"),
@@ -125,8 +125,7 @@ pub(super) fn unusable(command: &str, why: &str, count: usize) -> String {
     line
 }
 
-/// Meaning of a failed connection: the store is unavailable, and the operations in progress may be
-/// the cause.
+/// The error of a failed connection. The operations in progress may be the cause.
 pub(super) fn broken(error: &RedisError) -> StoreError {
     let mut line = if error.is_timeout() {
         "no answer in time".to_owned()
@@ -136,7 +135,7 @@ pub(super) fn broken(error: &RedisError) -> StoreError {
         error.kind(),
         ErrorKind::Parse | ErrorKind::UnexpectedReturnType
     ) {
-        "what answers there does not speak Redis's protocol".to_owned()
+        "the server does not speak the Redis protocol".to_owned()
     } else {
         error.to_string()
     };
@@ -144,7 +143,7 @@ pub(super) fn broken(error: &RedisError) -> StoreError {
     StoreError::Broken(line)
 }
 
-/// Cuts a line where a character begins.
+/// Shortens a line at a character boundary.
 fn shorten(line: &mut String) {
     if line.len() > TEXT_BYTES_MAX {
         line.truncate(line.floor_char_boundary(TEXT_BYTES_MAX));
@@ -164,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_waited_out_and_what_is_the_operations_own() {
+    fn errors_are_the_stores_or_the_operations() {
         for away in [
             "LOADING Redis is loading the dataset in memory",
             "READONLY You can't write against a read only replica.",
@@ -194,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refused_password_is_told_from_a_server_that_is_away() {
+    fn a_refused_password_is_recognized() {
         for line in [
             "WRONGPASS invalid username-password pair or user is disabled.",
             "NOAUTH Authentication required.",
@@ -215,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn long_errors_are_cut_at_a_character() {
+    fn long_errors_are_cut_at_a_character_boundary() {
         let mut line = "ä".repeat(400);
         shorten(&mut line);
         assert!(line.len() <= TEXT_BYTES_MAX + '…'.len_utf8());

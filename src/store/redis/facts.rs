@@ -1,5 +1,5 @@
-//! Operations of one step: inventory, last-seen times, membership in `exists`, the fleet's own events,
-//! answers and results of hosts, states in tasks, and the state of devices and targets.
+//! Operations of one step: inventory, last-seen times, membership in `exists`, the fleet's own
+//! events, answers and results of hosts, states in tasks, and the state of devices and targets.
 
 use super::Context;
 use super::scripts::Script;

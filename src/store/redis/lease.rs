@@ -1,7 +1,7 @@
-//! The node's lease: looked at when the store thread says so, and kept while a run takes longer than that.
+//! The node's lease: checked when the worker requests it, and renewed during long runs.
 //!
-//! One host's operations follow each other, each with a few round trips. A thousand of them on a Redis that is some
-//! milliseconds away take longer than a lease lasts: it must not run out under a server that is at work.
+//! Operations of one host follow each other, each with a few round trips. A thousand of them on a
+//! distant Redis take longer than a lease lasts: it must not run out under a busy server.
 
 use std::time::{Duration, Instant};
 
@@ -16,9 +16,9 @@ use crate::time::Span;
 
 /// The lease of this process.
 pub(super) struct LeaseHolder {
-    /// The random number by which the process knows it.
+    /// Random number by which the process recognizes it.
     number: String,
-    /// Last time at which it was certainly ours; `None` while it is not.
+    /// Last time at which it was certainly held; `None` while it is not.
     pub(super) renewed: Option<Instant>,
 }
 
@@ -34,7 +34,7 @@ impl LeaseHolder {
         }
     }
 
-    /// The same process, which has not looked yet.
+    /// The same process, before its first check.
     pub(super) fn again(&self) -> Self {
         Self {
             number: self.number.clone(),
@@ -54,7 +54,7 @@ impl LeaseHolder {
         let mut look = Script::Lease.on(&schema::node_lease(&context.node));
         look.arg(&self.number).arg(lease_ms).arg(u8::from(force));
         let enter = cmd!("SADD", schema::NODES, &context.node);
-        // The node lives: its hosts were taken over while its lease was gone.
+        // The node lives, even if its hosts were taken over while its lease was missing.
         let info = schema::node_info(&context.node);
         let lives = cmd!("HDEL", info, schema::node::GONE);
         self.renewed = None;
@@ -64,7 +64,7 @@ impl LeaseHolder {
             Ok(match int(state)? {
                 0 => Lease::Ours,
                 1 => Lease::Taken,
-                // One that never lapses was set by hand; it counts as just renewed.
+                // A lease without a time to live was set by hand; it counts as just renewed.
                 _ => Lease::Foreign {
                     left: Span::from_millis(u64::try_from(left).unwrap_or(lease_ms)),
                 },
@@ -76,8 +76,8 @@ impl LeaseHolder {
         Ok(lease)
     }
 
-    /// Renews the lease if that is due. A missing lease is not taken again: it shows that the store
-    /// has lost its data, and the next check must see that.
+    /// Renews the lease if that is due. A missing lease is not taken again: the next check must see
+    /// that the store has lost its data.
     pub(super) fn keep(&mut self, link: &mut Link, context: &Context) -> Result<(), StoreError> {
         let due = Duration::from_secs(LEASE_RENEW_S);
         let asked = Instant::now();
@@ -94,7 +94,7 @@ impl LeaseHolder {
         Ok(())
     }
 
-    /// Gives it up.
+    /// Gives up the lease.
     pub(super) fn release(&mut self, link: &mut Link, context: &Context) -> Result<(), StoreError> {
         self.renewed = None;
         let mut release = Script::ReleaseLease.on(&schema::node_lease(&context.node));

@@ -1,13 +1,13 @@
 //! Reading all hosts at a start, page by page.
 //!
 //! ```text
-//!  stage 0  the node's own set    ours, and those that a crash interrupted (finished here)
+//!  stage 0  the node's own set    ours, and interrupted changes, which are finished
 //!  stage 1  last seen             all other known hosts
-//!  stage 2  exists                online without a holder: an older server left them, they are adopted
+//!  stage 2  exists                online without a holder: left by an older server, and adopted
 //! ```
 //!
-//! The sets may change while they are read. A host that is always there comes at least once; one may come
-//! twice, with the same facts.
+//! The sets may change meanwhile. A host that stays in its set comes at least once, and may come
+//! twice.
 
 use redis::{Cmd, Value};
 
@@ -29,8 +29,8 @@ const STAGE_OWN: u8 = 0;
 const STAGE_SEEN: u8 = 1;
 // Any other stage is the last: `exists`.
 
-/// Appends the next page of hosts and moves the cursor on. Returns how many names on it were left
-/// alone, because no host can have them.
+/// Appends the next page of hosts and advances the cursor. Returns the number of invalid names on
+/// it, which are ignored.
 pub(super) fn page(
     link: &mut Link,
     context: &Context,
@@ -59,8 +59,8 @@ pub(super) fn page(
     Ok(strange)
 }
 
-/// Cursor of the next page (`0` at the end), the names on this one, and the number of members that
-/// cannot be hosts.
+/// The cursor of the next page (`0` at the end), the names on this page, and the number of invalid
+/// names.
 fn scan(
     link: &mut Link,
     context: &Context,
@@ -74,14 +74,14 @@ fn scan(
     };
     let scan = cmd!(verb, key, position, "COUNT", HOSTS_PER_OP_MAX);
     let found = query(link, [scan], |replies| {
-        // A key of another type has no hosts; the other places still do.
+        // A key of another type has no hosts; the other sets may.
         let Some((next, members)) = lenient(key, replies.pair())? else {
             return Ok((b"0".to_vec(), Vec::new()));
         };
         Ok((text(next)?.unwrap_or_default().into_bytes(), list(members)?))
     });
     let (next, members) = found?;
-    // A sorted set gives the score behind each member.
+    // In a sorted set the score follows each member.
     let each = if stage == STAGE_SEEN { 2 } else { 1 };
     let members = members.into_iter().step_by(each);
     let mut names = Vec::new();
@@ -131,8 +131,7 @@ fn stored_host(host: &HostId, mut replies: Replies) -> Result<StoredHost, Fault>
     Ok(StoredHost::new(host, values, score, addresses, sets))
 }
 
-/// The value read, or `None` if the key has another type: a reading of all hosts does not end at
-/// one damaged key.
+/// The value, or `None` if the key has another type: one damaged key does not stop a start.
 pub(super) fn lenient<T>(key: &str, read: Result<T, Fault>) -> Result<Option<T>, Fault> {
     match read {
         Ok(value) => Ok(Some(value)),
@@ -147,7 +146,7 @@ pub(super) fn lenient<T>(key: &str, read: Result<T, Fault>) -> Result<Option<T>,
     }
 }
 
-/// Hosts in the node's own set: those it holds, and those whose changes were cut short.
+/// Hosts in the node's own set: those that it holds, and those whose change was interrupted.
 fn own(
     link: &mut Link,
     context: &Context,
@@ -169,7 +168,8 @@ fn own(
     Ok(())
 }
 
-/// Takes over the next of the hosts in the set of `node`, which is gone. Whether there may be more.
+/// Takes over the next page of the hosts in the set of `node`, which is gone. Returns whether there
+/// may be more.
 pub(super) fn inherit_page(
     link: &mut Link,
     context: &Context,
@@ -210,11 +210,11 @@ pub(super) fn inherit_page(
         }
     }
     finish_leaving(link, context, &leaving)?;
-    // Whatever became of them, the set has no more use for them.
+    // All of them leave the set.
     query(link, [cmd!("SREM", &key, &members)], |_| Ok(true))
 }
 
-/// Some of the members of a set; none only where it has none.
+/// Some members of a set; none only if the set is empty.
 fn members_of(link: &mut Link, key: &str) -> Result<Vec<String>, StoreError> {
     let mut position = "0".to_owned();
     loop {
@@ -229,8 +229,8 @@ fn members_of(link: &mut Link, key: &str) -> Result<Vec<String>, StoreError> {
             .into_iter()
             .filter_map(|member| text(member).ok().flatten())
             .collect();
-        // Redis looks at a bounded number of places at once: where many members have been taken out, it may find
-        // nothing in them though more follow.
+        // Redis scans a bounded number of buckets at once. After many removals they may be empty
+        // although members follow.
         match next {
             Some(next) if members.is_empty() && next != "0" => position = next,
             _ => return Ok(members),
@@ -238,7 +238,7 @@ fn members_of(link: &mut Link, key: &str) -> Result<Vec<String>, StoreError> {
     }
 }
 
-/// Ends for good what was going offline when the server or the store fell.
+/// Finishes hosts that were going offline when the server or the store failed.
 fn finish_leaving(
     link: &mut Link,
     context: &Context,
@@ -253,7 +253,7 @@ fn finish_leaving(
     let mut claimed = vec![false; leaving.len()];
     let mut answered = vec![false; leaving.len()];
     for (owner, value) in heard {
-        // The first reply of each is the node that holds it now.
+        // The first reply is the node that holds the host now.
         if !std::mem::replace(&mut answered[owner], true) {
             claimed[owner] = text(value)
                 .ok()
@@ -266,7 +266,7 @@ fn finish_leaving(
         if claimed {
             step.shared(0, Shared::ExistsAdd, &one.host);
         }
-        // Its number is not known any more.
+        // The number of the interrupted event is not known.
         let stamp = Stamp {
             at: one.since,
             seq: 0,
@@ -278,8 +278,7 @@ fn finish_leaving(
     take(link, context, step).map(drop)
 }
 
-/// Runs a step, and returns the replies with their owners. What a spoilt key does not take is left: it must
-/// not keep everyone else from being found.
+/// Runs a step, and returns the replies with their operations. A key of another type is skipped.
 fn take(link: &mut Link, context: &Context, step: Step) -> Result<Vec<(usize, Value)>, StoreError> {
     let (commands, recipients) = step.finish(&context.own_set, context.keys_max);
     let replies = link.request(&commands)?;
@@ -294,7 +293,7 @@ fn take(link: &mut Link, context: &Context, step: Step) -> Result<Vec<(usize, Va
     Ok(heard)
 }
 
-/// Asks a few things of the store's own, in which nothing may fail.
+/// Runs a few commands, none of which may fail.
 pub(super) fn query<T>(
     link: &mut Link,
     commands: impl IntoIterator<Item = Cmd>,

@@ -2,13 +2,13 @@
 //!
 //! ```text
 //!  ops ──▶ run: waves, steps ──▶ connection: windows, timeouts ──▶ Redis
-//!           │  presence, facts, progress: what each operation needs, step by step
-//!           └─ errors: away (wait), or this operation's own (go on)
+//!           │  presence, facts, progress, dispatch, results: the steps of each operation
+//!           └─ errors: the store is unavailable, or one operation is refused
 //! ```
 //!
-//! No command does one thing to one key and another to the next, so a batch may be cut short between any two
-//! commands; every operation can be repeated. The keys are in [`schema`]. Types of the client
-//! library stay in this room.
+//! No command changes keys of two kinds, so a batch may be interrupted between any two commands,
+//! and every operation can be repeated. The keys are in [`schema`]. Types of the client library
+//! stay in this module.
 
 /// A command: its name, and its arguments.
 macro_rules! cmd {
@@ -65,9 +65,9 @@ struct Context {
     own_set: String,
     delete_fields: Vec<String>,
     clear_on_done: bool,
-    /// Number of keys that a command may have: on a cluster, even one of a single server, one.
+    /// Greatest number of keys of a command: one on a cluster, even of a single server.
     keys_max: usize,
-    /// Time for which finished records are stored, in milliseconds; at least one, since zero would
+    /// Time for which finished records are stored, in milliseconds. At least 1, since 0 would
     /// delete.
     keep_ms: u64,
 }
@@ -91,19 +91,19 @@ impl Context {
     }
 }
 
-/// A Redis as a store. Needs Redis 6.2 or later.
+/// A Redis server as a store. Needs Redis 6.2 or later.
 pub struct RedisStore {
     address: RedisAddress,
     context: Context,
     timeout: std::time::Duration,
     link: Option<Link>,
     lease: lease::LeaseHolder,
-    /// Reports whose writing broke off: their lists may be written and their event not. By host and the
-    /// number of the event.
+    /// Reports whose write was interrupted: their lists may be written and their event not. By host
+    /// and number of the event.
     owed: HashSet<(HostId, u64)>,
-    /// Names no host can have, met since the reading of all hosts began.
+    /// Invalid host names found since the reading of all hosts began.
     strange_names: usize,
-    /// Number of the oldest tasks that the sweeps have examined.
+    /// Number of the oldest tasks that sweeps have examined.
     swept: usize,
 }
 
@@ -142,8 +142,8 @@ impl RedisStore {
         }
     }
 
-    /// The same address and settings again, not connected, under the same lease: for a process whose
-    /// store thread has to begin anew and must not take its own lease for another's.
+    /// A store with the same address and settings, not connected, under the same lease: for a store
+    /// thread that restarts and must not take its own lease for a foreign one.
     #[must_use]
     pub fn again(&self) -> Self {
         Self {
@@ -158,8 +158,8 @@ impl RedisStore {
         }
     }
 
-    /// Does something on the connection, which is gone if that fails: its next reply might be an older
-    /// command's, and a server that cannot serve may be another one when it is asked for next.
+    /// Runs `work` on the connection, and drops the connection if that fails: its next reply might
+    /// be that of an older command, and after a failover another server answers.
     fn with_link<T>(
         &mut self,
         work: impl FnOnce(&mut Link, &Context) -> Result<T, StoreError>,
@@ -167,7 +167,7 @@ impl RedisStore {
         self.with_lease(|_, link, context| work(link, context))
     }
 
-    /// Runs `work` with the lease.
+    /// Runs `work` on the connection, with the lease.
     fn with_lease<T>(
         &mut self,
         work: impl FnOnce(&mut lease::LeaseHolder, &mut Link, &Context) -> Result<T, StoreError>,
@@ -183,7 +183,7 @@ impl RedisStore {
         done
     }
 
-    /// A server that takes one key a command says so by an error, and is asked so from then on.
+    /// Sends one key a command from now on, if the error is that of a cluster.
     fn learn(&mut self, error: &StoreError) {
         if matches!(error, StoreError::Unavailable(why) if why.starts_with(CROSSSLOT)) {
             self.context.keys_max = 1;

@@ -1,7 +1,7 @@
-//! Nodes that are gone: what they held becomes this node's.
+//! Nodes that are gone: their hosts and tasks become this node's.
 //!
-//! A host is entered in this node's set before its claim changes hands, and leaves the other's set last of all; a task's claim
-//! is all there is to it. So what is cut short is done again.
+//! A host enters this node's set before its claim changes, and leaves the other set last. A task
+//! changes with its claim. An interrupted takeover can therefore be repeated.
 
 use super::Context;
 use super::connection::Link;
@@ -13,8 +13,8 @@ use crate::store::op::{HeldHost, HeldTask};
 use crate::store::{HeldCursor, StoreError, schema};
 use crate::time::UnixMs;
 
-/// Other nodes without a lease of which something is left to take over, and drops the names of those that have been gone for
-/// longer than anything is kept.
+/// Other nodes without a lease that have left hosts or tasks. Deletes the names of nodes that have
+/// been gone for longer than records are kept.
 pub(super) fn silent(
     link: &mut Link,
     context: &Context,
@@ -65,7 +65,7 @@ fn names(link: &mut Link, context: &Context) -> Result<Vec<String>, StoreError> 
     Ok(names)
 }
 
-/// Returns whether this node takes over the hosts of `node`. It stays so as long as it asks again.
+/// Returns whether this node takes over from `node`: the first that asks, while it keeps asking.
 fn is_heir(link: &mut Link, context: &Context, node: &str) -> Result<bool, StoreError> {
     let heir = schema::node_heir(node);
     let lease_ms = LEASE_S * 1_000;
@@ -83,7 +83,7 @@ fn is_heir(link: &mut Link, context: &Context, node: &str) -> Result<bool, Store
     query(link, [renew], |_| Ok(true))
 }
 
-/// Takes over the next of the hosts that `node` holds. Whether there may be more.
+/// Takes over the next page of the hosts that `node` holds. Returns whether there may be more.
 pub(super) fn hosts(
     link: &mut Link,
     context: &Context,
@@ -96,7 +96,8 @@ pub(super) fn hosts(
     }
 }
 
-/// Takes over the next of the tasks that `node` has dispatched. At the end notes that nothing is left.
+/// Takes over the next page of the tasks that `node` has dispatched. At the end `node` counts as
+/// taken over.
 pub(super) fn tasks(
     link: &mut Link,
     context: &Context,

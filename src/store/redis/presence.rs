@@ -47,7 +47,7 @@ impl Job for Online<'_> {
     }
 }
 
-/// Forgets a host, unless a node has claimed it.
+/// Deletes what is stored of a host, unless a node has claimed it.
 pub(super) struct Forget<'a> {
     host: &'a HostId,
     is_gone: bool,
@@ -83,40 +83,38 @@ fn settled(ticket: HostRef, settled: Settled) -> StepResult {
     StepResult::Done(Outcome::Presence { ticket, settled })
 }
 
-/// Gives the claim up, then takes the host out of sight, then looks whether someone claimed it
-/// meanwhile.
+/// Gives up the claim, withdraws the host, and checks whether a node has claimed it meanwhile.
 pub(super) struct Offline<'a> {
     context: &'a Context,
     op: &'a op::Offline,
     stage: OfflineStep,
 }
 
-/// Progress of a going-offline.
+/// Step of going offline.
 #[derive(Clone, Copy)]
 enum OfflineStep {
-    /// The claim is to be given up.
+    /// Give up the claim.
     Release,
-    /// The claim was released before, or belongs to another node, or does not exist: examine where
-    /// the host is recorded.
+    /// The claim was released before, or belongs to another node, or does not exist: read the sets.
     Look(Holder),
-    /// There is no claim to it, and it is online for all to see: what an older server left, or the store has lost
-    /// all but that of, is ended as if it were ours.
+    /// There is no claim, and the host is in `exists`: an older server left it, or the store has
+    /// lost the claim. It is ended like one of ours.
     Adopt,
-    /// It is given up; the host is to leave `exists`.
+    /// The claim is given up: remove the host from `exists`.
     Withdraw,
-    /// It was released; the event is to be written, and the node's set to be left unless the node
-    /// has claimed the host again.
+    /// The host is withdrawn: write the event, and remove it from the node's set unless the node
+    /// has claimed it again.
     Tell(Claimant),
-    /// The claim was not ours; only the node's set is left.
+    /// The claim was not ours: remove the host from the node's set.
     Leave,
 }
 
 /// Holder of a host whose claim was not ours.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Holder {
-    /// Its claim was given up.
+    /// No node: the claim was given up.
     Nobody,
-    /// It was never claimed, or the store has lost the claim.
+    /// There is no claim, or the store has lost it.
     Unclaimed,
     Another,
 }
@@ -138,14 +136,14 @@ impl<'a> Offline<'a> {
         }
     }
 
-    /// Next step after the attempt to release the claim; `None` if another claim of ours holds the
-    /// host.
+    /// The next step after the attempt to release the claim; `None` if a later claim of ours holds
+    /// the host.
     fn released(&self, mut replies: Replies) -> Result<Option<OfflineStep>, Fault> {
         let (given_up, found) = replies.pair()?;
         if int(given_up)? == 1 {
             return Ok(Some(OfflineStep::Withdraw));
         }
-        // What the script found is `-` and the node's name, or nothing at all.
+        // The script returns `-` and the node's name, or nothing.
         let found = text(found)?.unwrap_or_default();
         Ok(match found.strip_prefix('-') {
             Some(node) if node == self.context.node => None,
@@ -155,13 +153,14 @@ impl<'a> Offline<'a> {
         })
     }
 
-    /// Next step for a host that is in the node's set, or in `exists`, without a claim of ours.
+    /// The next step for a host that is in the node's set or in `exists`, without a claim of ours.
     fn looked(&self, holder: Holder, own: bool, exists: bool) -> Option<OfflineStep> {
         match holder {
-            // A going-offline that broke off behind its first write: it is finished.
+            // Going offline was interrupted after the first write: it is finished.
             Holder::Nobody if own => Some(OfflineStep::Withdraw),
             Holder::Nobody if self.op.epoch == 0 && exists => Some(OfflineStep::Adopt),
-            // Also under an epoch of ours: the store has lost the claim, and an audit has put the host back in sight.
+            // Also under an epoch of ours: the store has lost the claim, and an audit has added the
+            // host.
             Holder::Unclaimed if exists => Some(OfflineStep::Adopt),
             _ => own.then_some(OfflineStep::Leave),
         }
@@ -191,7 +190,7 @@ impl Job for Offline<'_> {
                 step.one(0, is_member(schema::EXISTS, &op.host));
             }
             OfflineStep::Adopt => {
-                // In the node's set first, so that it is finished should it break off here.
+                // In the node's set first, so that a start finishes it after an interruption.
                 step.shared(0, Shared::OwnAdd, &op.host);
                 self.release(step, 1, true);
             }
@@ -248,8 +247,8 @@ impl Job for Offline<'_> {
     }
 }
 
-/// Takes a host whose claim is given up out of sight. The first reply is the node that has claimed it
-/// meanwhile, if one has.
+/// Withdraws a host whose claim is given up. The first reply is the node that has claimed it
+/// meanwhile, if any.
 pub(super) fn withdraw(context: &Context, host: &HostId, step: &mut Step) {
     step.shared(0, Shared::ExistsRemove, host);
     step.one(0, cmd!("HGET", schema::host(host), field::NODE));

@@ -3,16 +3,16 @@
 //! ```text
 //!  look ──▶ complete ──▶ oncall ──▶ working, names of the lists, clean-up, event
 //!   │       (script)     (script)
-//!   └─ nothing would change: done
+//!   └─ no change: done
 //! ```
 //!
-//! Each list is merged by a script on that one key, so that a repeated message, or an older one after
-//! a newer one, changes nothing: the list of finished commands only grows, and they never return to the
-//! list of remaining ones. [`merge`] has the arithmetic of the scripts and their consequences.
+//! A script merges each list on its one key, so that a repeated message, or an older one after a
+//! newer one, changes nothing: the list of finished commands only grows, and a finished command
+//! never returns to the list of remaining ones. [`merge`] has the same arithmetic.
 //!
-//! The host's state in the task comes last: a terminal state also says that nothing is left to be written,
-//! and later messages are only noted. The exception is a list that is missing: a store that lost its data
-//! was given the state again, but not yet the reports before it.
+//! The host's state in the task is written last. In a terminal state all has been written, and
+//! later messages change nothing. The exception is a missing list: a store that lost its data was
+//! given the state again, but not yet the reports before it.
 
 use redis::Cmd;
 
@@ -36,34 +36,34 @@ pub(super) struct Progress<'a> {
     context: &'a Context,
     op: &'a op::Progress,
     stage: ProgressStep,
-    /// It was begun before and broke off: its event may be missing though nothing is left to write.
+    /// An earlier run was interrupted: the event may be missing although all else is written.
     owed: bool,
     /// Greatest number of finished commands.
     room: usize,
     /// There is a task book.
     has_book: bool,
-    /// The host has no part in a task stored under the key; whether there is such a task.
+    /// For a host that has no part in the task: whether the task is stored.
     stray: Option<bool>,
     /// Content of the keys, as far as it has been read.
     known: Before,
 }
 
-/// Progress of the writing.
+/// Step of the write.
 enum ProgressStep {
-    /// All of it is to be read.
+    /// Read the keys.
     Look,
-    /// The finished commands are to be merged.
+    /// Merge the finished commands.
     Complete,
-    /// The remaining commands are to be merged.
+    /// Merge the remaining commands.
     Oncall,
-    /// The host's fields are to be written, and the event.
+    /// Write the host's fields and the event.
     Fields,
-    /// Nothing is new but the host's state, or how long what is over is to be kept.
+    /// Write only the host's state and the expiry.
     Renew,
 }
 
 impl<'a> Progress<'a> {
-    /// `owed`: it was begun before and broke off, so its event may be missing.
+    /// `owed`: an earlier run was interrupted, so the event may be missing.
     pub(super) fn new(context: &'a Context, op: &'a op::Progress, owed: bool) -> Self {
         Self {
             context,
@@ -91,7 +91,7 @@ impl<'a> Progress<'a> {
         }
     }
 
-    /// Takes what was read, and decides what is to be done about it, if anything.
+    /// The next step after the keys were read; `None` if there is no change.
     fn looked(&mut self, mut replies: Replies) -> Result<Option<ProgressStep>, Fault> {
         let size = usize::try_from(replies.int()?).unwrap_or_default();
         if size > 0 {
@@ -120,9 +120,9 @@ impl<'a> Progress<'a> {
         } else if after.changes(&self.known) {
             Some(ProgressStep::Complete)
         } else {
-            // Said again, an end still says how long the task is to be kept.
-            let news = self.op.state.is_some() && self.op.state != state;
-            (news || after.done).then_some(ProgressStep::Renew)
+            // A repeated end still renews the expiry.
+            let is_new = self.op.state.is_some() && self.op.state != state;
+            (is_new || after.done).then_some(ProgressStep::Renew)
         })
     }
 
@@ -151,7 +151,7 @@ impl<'a> Progress<'a> {
             .arg(op.oncall.len())
             .arg(&op.oncall)
             .arg(&self.known.complete)
-            // What the list had no room for is done all the same.
+            // Commands that the list had no room for are finished, too.
             .arg(&op.complete);
         merge
     }
@@ -192,7 +192,7 @@ impl<'a> Progress<'a> {
         self.conclude(after.done, step);
     }
 
-    /// Gives what is over its last days, and the host its state.
+    /// Writes the expiry and the state of the host.
     fn conclude(&self, done: bool, step: &mut Step) {
         let op = self.op;
         let stray = self.stray.filter(|_| !(done && self.has_book));
@@ -208,8 +208,8 @@ impl<'a> Progress<'a> {
         }
     }
 
-    /// Gives the keys of a task that was never stored here a time to live: as long as any task that has ended where a script
-    /// has written its book, else shorter. What it shares with a task of other hosts is left alone.
+    /// Lets the keys of a task that was never stored here expire: as late as other ended tasks if a
+    /// script has written its book, else earlier. Keys shared with a stored task are not touched.
     fn expire_stray(&self, has_task: bool, step: &mut Step) {
         let keep_ms = match self.has_book {
             true => self.context.keep_ms,

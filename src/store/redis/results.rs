@@ -72,8 +72,8 @@ struct Task<'a> {
     /// The task; none for a console command, which has no lists.
     key: Option<&'a TaskKey>,
     hosts: &'a [HostId],
-    told: Vec<FoundHost>,
-    /// Number of characters of outputs that may still be read.
+    found: Vec<FoundHost>,
+    /// Characters of outputs that may still be read.
     room: usize,
 }
 
@@ -84,14 +84,14 @@ impl<'a> Task<'a> {
             code,
             key,
             hosts,
-            told: Vec::with_capacity(hosts.len()),
+            found: Vec::with_capacity(hosts.len()),
             room: READ_OUTPUT_BYTES_MAX,
         }
     }
 
     /// The hosts of the next step.
     fn next(&self) -> &'a [HostId] {
-        let left = &self.hosts[self.told.len()..];
+        let left = &self.hosts[self.found.len()..];
         &left[..left.len().min(READ_HOSTS_PER_STEP_MAX)]
     }
 
@@ -107,7 +107,7 @@ impl<'a> Task<'a> {
         let fields = texts(replies.value()?)?;
         for field in fields.chunks_exact(2) {
             let (command, text) = (&field[0], &field[1]);
-            // Not all of it is output; it is an upper bound all the same.
+            // An upper bound: not all of the text is output.
             self.room = self.room.saturating_sub(text.len());
             match found_result(command, text, SHOWN_CHARS) {
                 Some(result) => host.results.push(result),
@@ -141,18 +141,18 @@ impl Job for Task<'_> {
     fn on_replies(&mut self, mut replies: Replies) -> Result<StepResult, Fault> {
         for _ in self.next() {
             let host = self.read(&mut replies)?;
-            self.told.push(host);
+            self.found.push(host);
         }
-        Ok(if self.told.len() == self.hosts.len() {
-            let told = std::mem::take(&mut self.told);
-            found(self.ticket, Found::Task(told))
+        Ok(if self.found.len() == self.hosts.len() {
+            let hosts = std::mem::take(&mut self.found);
+            found(self.ticket, Found::Task(hosts))
         } else {
             StepResult::More
         })
     }
 }
 
-/// All that a command put out on a host.
+/// The whole output of a command on a host.
 struct Output<'a> {
     ticket: u64,
     code: &'a str,

@@ -1,4 +1,4 @@
-//! Many operations at once, each of which may take several steps.
+//! Runs many operations at once, each of which may take several steps.
 //!
 //! ```text
 //!            wave 0              wave 1
@@ -8,8 +8,8 @@
 //! ```
 //!
 //! All operations of a wave take their steps together, so that a batch of two thousand takes a few
-//! round trips and not thousands. What is settled is counted from the first: an operation behind one that is not
-//! settled counts as not done, though it may be; all of them can be repeated.
+//! round trips. Settled operations are counted from the first: an operation behind an open one
+//! counts as open, even if it was written, since all can be repeated.
 
 use std::collections::HashMap;
 
@@ -25,8 +25,7 @@ use crate::limits::REDIS_KEYS_MAX;
 use crate::store::op::{Op, Outcome, Question, TaskState};
 use crate::store::{StoreError, refuse};
 
-/// Operations whose commands are put together at once, while the server is at those before them: as many as share a
-/// command.
+/// Operations that are encoded while the server runs the ones before: as many as share a command.
 const STEP_JOBS: usize = REDIS_KEYS_MAX;
 
 /// Continuation of an operation after a step.
@@ -66,16 +65,16 @@ impl<F: FnMut(&mut Step)> Job for F {
 /// Result of operations that were run together.
 #[derive(Debug)]
 pub(super) struct BatchProgress {
-    /// For each operation its outcome, if it is settled.
+    /// The outcome of each settled operation.
     pub(super) settled: Vec<Option<Option<Outcome>>>,
-    /// Those that were begun and are not settled.
+    /// Operations that were begun and are not settled.
     pub(super) broken_off: Vec<usize>,
-    /// Reason for stopping, if it did.
+    /// Reason for stopping early.
     pub(super) error: Option<StoreError>,
 }
 
-/// Runs operations as far as the store lets them, and keeps the lease meanwhile. `begin` makes the job of an
-/// operation.
+/// Runs operations until all are settled or the store fails, and renews the lease meanwhile.
+/// `begin` makes the job of an operation.
 pub(super) fn run<'a>(
     link: &mut Link,
     context: &Context,
@@ -106,7 +105,7 @@ pub(super) fn run<'a>(
     progress
 }
 
-/// Lets all take one step, and returns those that are not settled by it.
+/// Does one step of all operations, and returns those that need another one.
 fn take_step<'a>(
     link: &mut Link,
     context: &Context,
@@ -155,7 +154,7 @@ fn take_step<'a>(
     left
 }
 
-/// Gives each operation the replies to its own commands, and what went wrong with those it shares.
+/// The replies to each operation's own commands, and the error of a command that it shares.
 fn scatter_replies(
     jobs: usize,
     sets: Vec<(Vec<Value>, Vec<Recipient>)>,
@@ -192,11 +191,13 @@ fn scatter_replies(
 
 /// The operations in waves, as their places.
 ///
-/// Those of one host follow each other. A notice comes behind all that was before it, which it may tell
-/// of; so does an audit, which may name a host that has just come online, and what follows an audit comes with it or later.
-/// Dispatches of one key follow each other, and reports on a task the writing of it: what was confirmed lately is
-/// written again in one go. States come behind what their hosts did before, and what those do next comes
-/// behind them; a question sees what its hosts did before.
+/// - Operations of one host follow each other.
+/// - A notice comes after all earlier operations, to which it may refer. So does an audit, which
+///   may name a host that has just come online. Later operations come with it or after it.
+/// - Dispatches of one key follow each other, and reports on a task follow its dispatch: the replay
+///   buffer may hold both.
+/// - States come after the earlier operations of their hosts and before the later ones.
+/// - A question comes after the earlier operations of its hosts.
 fn waves(ops: &[Op]) -> Vec<Vec<usize>> {
     let mut waves: Vec<Vec<usize>> = Vec::new();
     let mut last: HashMap<&str, usize> = HashMap::with_capacity(ops.len());
@@ -236,7 +237,7 @@ fn waves(ops: &[Op]) -> Vec<Vec<usize>> {
             }
             Op::TaskStates(op) => behind_task(&mut last, &op.key, &op.states, floor),
             Op::Restore(op) => behind_task(&mut last, &op.key, &op.hosts, floor),
-            // A device with a host's name follows that host without need, which is harmless.
+            // A device with the name of a host follows that host, which is harmless.
             Op::Outside(op) => behind(&mut last, op.place.as_str(), floor),
             Op::Read(op) => match &op.question {
                 Question::Task { hosts, .. } | Question::Command { hosts, .. } => {
@@ -254,12 +255,12 @@ fn waves(ops: &[Op]) -> Vec<Vec<usize>> {
     waves
 }
 
-/// The first wave for a report on a task: behind the one in which that is written.
+/// The first wave for a report on a task: after the one in which the task is written.
 fn after(written: &HashMap<&str, usize>, key: &str, floor: usize) -> usize {
     written.get(key).map_or(floor, |wave| floor.max(wave + 1))
 }
 
-/// The wave behind the host's last one, which it becomes.
+/// The wave after the host's last one, which it becomes.
 fn behind<'a>(last: &mut HashMap<&'a str, usize>, host: &'a str, floor: usize) -> usize {
     let wave = last
         .get(host)
@@ -268,7 +269,7 @@ fn behind<'a>(last: &mut HashMap<&'a str, usize>, host: &'a str, floor: usize) -
     wave
 }
 
-/// The wave behind the last one of a task and of these hosts of it, which it becomes for all of them.
+/// The wave after the last one of a task and of these hosts, which it becomes for all of them.
 fn behind_task<'a>(
     last: &mut HashMap<&'a str, usize>,
     key: &'a TaskKey,
@@ -282,7 +283,7 @@ fn behind_task<'a>(
     wave
 }
 
-/// The wave behind the last one of any of these.
+/// The wave after the last one of any of these.
 fn behind_all<'a>(
     last: &HashMap<&'a str, usize>,
     names: impl IntoIterator<Item = &'a str>,
@@ -327,7 +328,7 @@ mod tests {
     }
 
     #[test]
-    fn one_hosts_operations_follow_each_other_and_others_go_beside_them() {
+    fn operations_of_one_host_follow_each_other() {
         let ops = [
             answer("a"),
             answer("a"),
@@ -339,13 +340,13 @@ mod tests {
     }
 
     #[test]
-    fn a_notice_comes_behind_what_was_before_it_and_holds_back_what_follows() {
+    fn a_notice_comes_after_all_before_it() {
         let ops = [answer("a"), answer("a"), notice(), answer("b"), answer("a")];
         assert_eq!(waves(&ops), [vec![0], vec![1], vec![2, 3, 4]]);
     }
 
     #[test]
-    fn states_come_behind_their_hosts_and_reports_behind_the_dispatches_of_their_key() {
+    fn states_follow_hosts_and_reports_follow_dispatches() {
         let key = || TaskKey::parse("AC1", "AC").unwrap();
         let host = |name: &str| HostId::checked(name).unwrap();
         let states = |name| {
@@ -390,7 +391,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_of_a_shared_command_reaches_all_who_shared_it() {
+    fn the_error_of_a_shared_command_reaches_all_sharers() {
         let error = redis::parse_redis_value(b"-WRONGTYPE no\r\n").unwrap();
         let scattered = scatter_replies(
             3,
@@ -404,7 +405,7 @@ mod tests {
         assert!(matches!(scattered[2].0, Some(Fault::Own(_))));
     }
     #[test]
-    fn a_list_is_dealt_out_and_an_error_in_it_is_one_operations_own() {
+    fn a_list_is_scattered_with_its_errors() {
         let list = redis::parse_redis_value(b"*2\r\n:7\r\n-WRONGTYPE no\r\n").unwrap();
         let scattered = scatter_replies(
             3,

@@ -1,6 +1,6 @@
-//! The scripts. Each looks before it writes, so that it can be repeated and that no two servers mix their changes of
-//! one key. It has one key, or does the same to each of many: a crowd of hosts that comes or goes costs a call for
-//! each only where it must.
+//! The Lua scripts. Each reads before it writes, so that it can be repeated and two servers do not
+//! mix their changes of one key. A script has one key, or does the same with each of many keys, so
+//! that many hosts share a call.
 
 use std::sync::LazyLock;
 
@@ -13,29 +13,29 @@ pub(super) enum Script {
     Release,
     /// Forgets a host.
     Forget,
-    /// Writes what a host said of itself.
+    /// Writes host name and MAC address.
     Describe,
-    /// Sets a set.
+    /// Replaces a set.
     ReplaceSet,
-    /// Sets a list.
+    /// Replaces a list.
     ReplaceList,
-    /// Adds to the commands done.
+    /// Adds finished commands.
     Complete,
-    /// Brings the commands not yet done up to date.
+    /// Updates the remaining commands.
     Oncall,
-    /// Takes a field out of a hash if it holds a value.
+    /// Deletes a field of a hash if it has a value.
     Ended,
-    /// Looks at the node's lease.
+    /// Checks, takes or renews the node's lease.
     Lease,
     /// Gives up the node's lease.
     ReleaseLease,
-    /// Renews it, if it is there.
+    /// Renews the node's lease, if it exists.
     RenewLease,
     /// Sets states of hosts in a task.
     State,
-    /// Sets their first states.
+    /// Sets the first states of hosts in a task.
     Begin,
-    /// Sets a task book.
+    /// Writes a task book.
     Book,
     /// Gives up the claim of a task.
     Unclaim,
@@ -43,9 +43,9 @@ pub(super) enum Script {
     Drop,
     /// Reads a host's results.
     Results,
-    /// Returns whether a result reports a failed command.
+    /// Checks the results of a host for a failed command.
     Failed,
-    /// Tries commands.
+    /// Tests commands.
     Trial,
     /// Takes a host over from a node that is gone.
     Inherit,
@@ -53,7 +53,7 @@ pub(super) enum Script {
     Retake,
 }
 
-/// Their texts, in the order of the variants.
+/// Sources, in the order of the variants.
 const SOURCES: [&str; 22] = [
     include_str!("lua/claim.lua"),
     include_str!("lua/release.lua"),
@@ -83,26 +83,26 @@ static HASHES: LazyLock<[String; SOURCES.len()]> =
     LazyLock::new(|| SOURCES.map(|source| redis::Script::new(source).get_hash().to_owned()));
 
 impl Script {
-    /// The texts of all of them.
+    /// All sources.
     #[cfg(test)]
     pub(super) fn sources() -> impl Iterator<Item = &'static str> {
         SOURCES.into_iter()
     }
 
-    /// The call of this script on one key; its arguments are added by the caller.
+    /// The call of this script on one key. The caller adds the arguments.
     pub(super) fn on(self, key: &str) -> redis::Cmd {
         let mut call = self.on_each(1);
         call.arg(key);
         call
     }
 
-    /// The call on so many keys; they and then the arguments of each are added by the caller.
+    /// The call on `keys` keys. The caller adds them, and then the arguments of each.
     pub(super) fn on_each(self, keys: usize) -> redis::Cmd {
         cmd!("EVALSHA", &HASHES[self as usize], keys)
     }
 }
 
-/// The commands that make all of them known to a server.
+/// The commands that load all scripts.
 pub(super) fn load() -> impl Iterator<Item = redis::Cmd> {
     let sources = SOURCES.into_iter();
     sources.map(|source| cmd!("SCRIPT", "LOAD", source))
@@ -113,7 +113,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_variants_stand_in_the_order_of_their_texts() {
+    fn variants_and_sources_have_one_order() {
         for (script, sign) in [
             (Script::Claim, "Takes a host for a node"),
             (Script::Release, "Gives up a claim"),

@@ -1,13 +1,13 @@
 //! One step of many operations, as one set of commands.
 //!
 //! ```text
-//!  operation 0 ─┐                     ┌─ SREM exists a b c …     (what can be said of many at once)
-//!  operation 1 ─┼─▶ stage 0, 1, 2 ──▶ ┼─ EVALSHA … a b c …       (what can be done to many at once, with a reply for each)
-//!  operation 2 ─┘                     └─ XADD … a                (what is an operation's own)
+//!  operation 0 ─┐                     ┌─ SREM exists a b c …   (shared, one reply)
+//!  operation 1 ─┼─▶ stage 0, 1, 2 ──▶ ┼─ EVALSHA … a b c …     (shared, one reply for each)
+//!  operation 2 ─┘                     └─ XADD … a              (one operation's own)
 //! ```
 //!
-//! Commands of an earlier stage are executed before those of a later one; within a stage, in the order of the drawing.
-//! Each operation gets the replies to its own commands, in the order of their stages.
+//! Commands of an earlier stage run before those of a later one, and within a stage in the order of
+//! the drawing. Each operation gets the replies to its own commands, in the order of their stages.
 
 use redis::{Arg, Cmd, Value};
 
@@ -18,21 +18,21 @@ use crate::ids::HostId;
 use crate::limits::REDIS_MEMBERS_MAX;
 use crate::store::schema;
 
-/// Room for a word that is a moment or the name of a host.
+/// Estimated bytes of a time or a host name.
 const WORD_BYTES: usize = 16;
 /// Number of stages of a step.
 const STAGES: usize = 3;
 
-/// A set that all hosts share, and what is done to it.
+/// A change of a set that all hosts share.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Shared {
-    /// Into the hosts online.
+    /// Adds to the hosts online.
     ExistsAdd,
-    /// Out of the hosts online.
+    /// Removes from the hosts online.
     ExistsRemove,
-    /// Into the hosts this node holds.
+    /// Adds to the hosts that this node holds.
     OwnAdd,
-    /// Out of the hosts this node holds.
+    /// Removes from the hosts that this node holds.
     OwnRemove,
 }
 
@@ -45,7 +45,7 @@ impl Shared {
     ];
 }
 
-/// Members for one shared set, and who wants them there.
+/// Members of one shared set, each with its operation.
 #[derive(Default)]
 struct Group {
     owners: Vec<usize>,
@@ -59,24 +59,24 @@ pub(super) enum Many {
     Claim,
     /// [`Script::Release`].
     Release,
-    /// Deleting, which has no reply for each.
+    /// `DEL`, which has one reply.
     Delete,
 }
 
 impl Many {
     const ALL: [Self; 3] = [Self::Claim, Self::Release, Self::Delete];
 
-    /// The command on so many keys, which follow.
+    /// The command on `keys` keys, which the caller adds.
     fn command(self, keys: usize) -> Cmd {
         match self {
             Self::Claim => Script::Claim.on_each(keys),
             Self::Release => Script::Release.on_each(keys),
-            Self::Delete => redis::cmd("DEL"),
+            Self::Delete => cmd!("DEL"),
         }
     }
 }
 
-/// Keys of many operations, and each with its arguments: as many of them as the others have.
+/// Keys of many operations, each with the same number of arguments.
 #[derive(Default)]
 struct Keys {
     owners: Vec<usize>,
@@ -85,7 +85,7 @@ struct Keys {
 }
 
 impl Keys {
-    /// The commands, on at most `most` keys each, and whom the replies are for.
+    /// The commands, on at most `most` keys each, and the recipients of the replies.
     fn finish(self, what: Many, most: usize, into: &mut (Commands, Vec<Recipient>)) {
         let args_each = self.args.args_iter().count() / self.owners.len().max(1);
         let (mut keys, mut args) = (self.keys.args_iter(), self.args.args_iter());
@@ -115,7 +115,7 @@ struct Stage {
     singles: Vec<(usize, Cmd)>,
 }
 
-/// A step as it is being put together.
+/// A step that is being encoded.
 pub(super) struct Step {
     owner: usize,
     stages: [Stage; STAGES],
@@ -123,11 +123,11 @@ pub(super) struct Step {
 
 /// Recipient of a reply.
 pub(super) enum Recipient {
-    /// One operation, to read.
+    /// One operation, which reads it.
     One(usize),
-    /// Several, which only want to know that it went well.
+    /// Several operations, which only need to know of an error.
     Each(Vec<usize>),
-    /// Several: it is a list, and each has an entry of it to read.
+    /// Several operations, each of which reads one entry of the list.
     Scattered(Vec<usize>),
 }
 
@@ -156,7 +156,7 @@ impl Step {
         group.members.push(host.clone());
     }
 
-    /// Does something to a key of the operation's own; `args` adds what belongs to it.
+    /// Runs a shared command on a key of the operation; `args` adds its arguments.
     pub(super) fn many(
         &mut self,
         stage: usize,
@@ -170,19 +170,19 @@ impl Step {
         args(&mut many.args);
     }
 
-    /// Notes when a host was last heard of, unless something later is noted.
+    /// Raises the last-seen time of a host.
     pub(super) fn seen(&mut self, stage: usize, host: &HostId, at_ms: u64) {
         let owner = self.owner;
         self.stages[stage].seen.push((owner, host.clone(), at_ms));
     }
 
-    /// There will be so many more of these.
+    /// Reserves room for the last-seen times of `hosts` hosts.
     pub(super) fn expect_seen(&mut self, stage: usize, hosts: usize) {
         self.stages[stage].seen.reserve(hosts);
     }
 
-    /// The commands, and whom each reply is for. `own_set` is the key of the hosts this node holds; no command has more
-    /// than `keys_max` keys.
+    /// The commands, and the recipient of each reply. `own_set` is the key of the hosts that this
+    /// node holds. No command has more than `keys_max` keys.
     pub(super) fn finish(self, own_set: &str, keys_max: usize) -> (Commands, Vec<Recipient>) {
         let mut finished = (Commands::default(), Vec::new());
         for stage in self.stages {
@@ -227,8 +227,7 @@ fn shared_command(what: Shared, own_set: &str, members: &[HostId]) -> Cmd {
         Shared::OwnAdd => ("SADD", own_set),
         Shared::OwnRemove => ("SREM", own_set),
     };
-    let mut command = redis::cmd(verb);
-    command.arg(key);
+    let mut command = cmd!(verb, key);
     for host in members {
         command.arg(host.as_str());
     }
@@ -243,7 +242,7 @@ impl Replies {
         Self(values.into_iter())
     }
 
-    /// The next, whatever it is, if it is no error.
+    /// The next reply, unless it is an error.
     pub(super) fn value(&mut self) -> Result<Value, Fault> {
         match self.0.next() {
             Some(Value::ServerError(error)) => Err(judge(&error)),
@@ -252,22 +251,22 @@ impl Replies {
         }
     }
 
-    /// The next, a number.
+    /// The next reply, a number.
     pub(super) fn int(&mut self) -> Result<i64, Fault> {
         int(self.value()?)
     }
 
-    /// The next, a text or nothing.
+    /// The next reply, a text or nothing.
     pub(super) fn text(&mut self) -> Result<Option<String>, Fault> {
         text(self.value()?)
     }
 
-    /// The next, a list of texts. What is missing in it reads as empty.
+    /// The next reply, a list of texts. A missing text is empty.
     pub(super) fn texts(&mut self) -> Result<Vec<String>, Fault> {
         texts(self.value()?)
     }
 
-    /// The next, two things.
+    /// The next reply, a list of two values.
     pub(super) fn pair(&mut self) -> Result<(Value, Value), Fault> {
         let mut values = list(self.value()?)?.into_iter();
         match (values.next(), values.next()) {
@@ -278,7 +277,7 @@ impl Replies {
         }
     }
 
-    /// All that are left, none of which may be an error.
+    /// The other replies, none of which may be an error.
     pub(super) fn rest_good(&mut self) -> Result<(), Fault> {
         self.0.by_ref().try_for_each(|value| match value {
             Value::ServerError(error) => Err(judge(&error)),
@@ -295,7 +294,7 @@ pub(super) fn int(value: Value) -> Result<i64, Fault> {
     }
 }
 
-/// `value` as a text. Bytes that are no UTF-8 are shown as such: nothing of ours holds them.
+/// `value` as a text. Bytes that are not UTF-8 are replaced: no text of ours has them.
 pub(super) fn text(value: Value) -> Result<Option<String>, Fault> {
     match value {
         Value::Nil => Ok(None),
@@ -331,7 +330,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn members_are_gathered_and_stages_kept_in_order() {
+    fn members_share_commands_and_stages_keep_their_order() {
         let mut step = Step::new();
         let hosts: Vec<_> = (0..REDIS_MEMBERS_MAX + 1)
             .map(|n| HostId::checked(&format!("h{n}")).unwrap())
@@ -356,7 +355,7 @@ mod tests {
     }
 
     #[test]
-    fn replies_are_read_as_what_they_should_be() {
+    fn replies_are_read_by_their_type() {
         let mut replies = Replies::new(vec![Value::Int(3), Value::Nil, Value::Okay]);
         assert_eq!(replies.int(), Ok(3));
         assert_eq!(replies.text(), Ok(None));

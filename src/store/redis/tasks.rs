@@ -1,5 +1,5 @@
-//! Reading the tasks that this node has dispatched, page by page, and cleaning up those that a
-//! crash left half stored, or that are over.
+//! Reading the tasks that this node has dispatched, page by page, and removing tasks that a crash
+//! left half stored or that have expired.
 
 use redis::{Cmd, Value};
 
@@ -16,8 +16,8 @@ use crate::store::records::{Claim, finite_priority, undone_task};
 use crate::store::{HeldCursor, StoreError, schema};
 use crate::time::UnixMs;
 
-/// Appends the next page of the tasks that the node `of` has dispatched and moves the cursor on. Those of another node than
-/// this one, which is gone, become this node's.
+/// Appends the next page of the tasks that the node `of` has dispatched and advances the cursor.
+/// Tasks of another node, which is gone, become this node's.
 pub(super) fn page(
     link: &mut Link,
     context: &Context,
@@ -38,7 +38,7 @@ pub(super) fn page(
         TASKS_PER_LOOK_MAX
     );
     let (next, members) = query(link, [scan], |replies| {
-        // A key of another kind names no task.
+        // A key of another type names no task.
         let Some((next, members)) = lenient(schema::TASKS, replies.pair())? else {
             return Ok((b"0".to_vec(), Vec::new()));
         };
@@ -47,10 +47,10 @@ pub(super) fn page(
             texts(members)?,
         ))
     })?;
-    // A sorted set gives the score behind each member.
+    // In a sorted set the score follows each member.
     let names = members.iter().step_by(2);
     let keys: Vec<TaskKey> = names.filter_map(|name| TaskKey::parse(name, "")).collect();
-    // A small set comes in one piece, however little was asked for.
+    // Redis returns a small set at once, whatever `COUNT` says.
     for keys in keys.chunks(TASKS_PER_LOOK_MAX) {
         look_at(link, context, of, keys, tasks)?;
     }
@@ -61,7 +61,7 @@ pub(super) fn page(
     Ok(())
 }
 
-/// Sorts tasks into those that are stored, those that were cut short, and those of others.
+/// Loads stored tasks, and removes interrupted ones. Other nodes' tasks are skipped.
 fn look_at(
     link: &mut Link,
     context: &Context,
@@ -98,7 +98,7 @@ fn look_at(
     load(link, &whole, tasks)
 }
 
-/// Makes tasks of a node that is gone this node's: those that are still as they were found.
+/// Takes over tasks of a node that is gone, if their claims are unchanged.
 fn retake<'a>(
     link: &mut Link,
     context: &Context,
@@ -125,7 +125,7 @@ fn retake<'a>(
     Ok(ours)
 }
 
-/// Claims unowned keys, so that no other node uses them while they are deleted.
+/// Claims keys without a claim, so that no other node uses them while they are deleted.
 fn claim_to_clear<'a>(
     link: &mut Link,
     context: &Context,
@@ -145,8 +145,8 @@ fn claim_to_clear<'a>(
     Ok(ours)
 }
 
-/// Takes back what a crash left of tasks whose claims these are: the entry last, so that it is found again if
-/// it breaks off here as well.
+/// Removes what a crash left of the tasks with these claims: the entry last, so that a start finds
+/// them again after an interruption.
 fn undo(link: &mut Link, cut: &[(&TaskKey, String)]) -> Result<(), StoreError> {
     let mut commands = Commands::default();
     for (key, claim) in cut {
@@ -167,7 +167,7 @@ fn release(key: &TaskKey, claim: &str, commands: &mut Commands) {
     commands.push(&cmd!("ZREM", schema::TASKS, key.as_str()));
 }
 
-/// Reads tasks that are stored.
+/// Reads stored tasks.
 fn load(
     link: &mut Link,
     whole: &[(&TaskKey, String, Claim)],
@@ -191,7 +191,7 @@ fn load(
             .map_err(unavailable)?;
         let expires = replies.int().map_err(unavailable)? >= 0;
         if hosts.is_empty() {
-            // Another program's book: it was there before our claim.
+            // The book of another program, older than our claim.
             release(key, text, &mut foreign);
             continue;
         }
@@ -206,7 +206,7 @@ fn load(
     Ok(())
 }
 
-/// Finds out which hosts that have not ended have a result that says a command failed.
+/// Marks the open hosts with a result of a failed command.
 fn mark_failures(link: &mut Link, tasks: &mut [HeldTask]) -> Result<(), StoreError> {
     for task in tasks {
         let key = &task.key;
@@ -251,8 +251,8 @@ pub(super) fn commands_of(value: Value) -> Result<Vec<(String, f64)>, Fault> {
     Ok(fields.chunks_exact(2).filter_map(command).collect())
 }
 
-/// Takes entries of tasks out whose keys are gone, among the oldest from the `from`-th on, and returns from
-/// which one to go on.
+/// Removes entries of tasks whose keys have expired, among the oldest from the `from`-th on.
+/// Returns the position of the next sweep.
 pub(super) fn sweep(
     link: &mut Link,
     context: &Context,
@@ -290,7 +290,7 @@ fn unavailable(fault: Fault) -> StoreError {
     fault.into_store_error()
 }
 
-/// Runs commands whose replies say nothing. What a spoilt key does not take is left.
+/// Runs commands without results. A key of another type is skipped.
 fn all_good(link: &mut Link, commands: &Commands) -> Result<(), StoreError> {
     for reply in link.request(commands)? {
         lenient("a key of a task's", Replies::new(vec![reply]).value()).map_err(unavailable)?;

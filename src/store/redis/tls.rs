@@ -1,4 +1,4 @@
-//! TLS to a Redis: whom it must be signed by, and the stream.
+//! TLS to a Redis server: the accepted authorities, and the stream.
 
 use std::io;
 use std::path::Path;
@@ -11,11 +11,11 @@ use rustls::{ClientConfig, ClientConnection, StreamOwned};
 use super::wire::Steady;
 use crate::certificates::{self, PemFile};
 
-/// An encrypted connection. The handshake is made in the first exchange, under its time limits.
+/// An encrypted connection. The handshake takes place in the first exchange, under its time limits.
 pub(super) type Tls = StreamOwned<ClientConnection, Steady>;
 
-/// With the authorities in the file `ca`, or whom the system believes. Read at each attempt, so that a file that was
-/// wrong or is renewed needs no restart.
+/// Settings with the authorities in the file `ca`, or those of the system. The file is read at each
+/// attempt, so that a corrected or renewed one needs no restart.
 pub(super) fn settings(ca: Option<&Path>) -> io::Result<Arc<ClientConfig>> {
     let authorities = match ca {
         Some(ca) => PemFile::open(ca)
@@ -28,7 +28,7 @@ pub(super) fn settings(ca: Option<&Path>) -> io::Result<Arc<ClientConfig>> {
         .map_err(io::Error::other)?
         .with_root_certificates(authorities.map_err(io::Error::other)?)
         .with_no_client_auth();
-    // It connects once and stays.
+    // One connection is kept, so that sessions are never resumed.
     config.resumption = Resumption::disabled();
     Ok(Arc::new(config))
 }

@@ -1,8 +1,8 @@
-//! The bytes to and from one Redis: a socket, TLS over it where that is spoken, and the library's parser over both.
+//! The bytes to and from a Redis server: a socket, optional TLS over it, and the library's parser.
 //!
-//! The socket is ours because of what a stop does to it. A process that is stopped and goes on (SIGSTOP and SIGCONT, a
-//! debugger, a suspended machine) finds a wait with a timeout ended by an interruption, in the middle of a reply
-//! as well. Here the wait simply goes on, below the parser, which never learns of it and stays in step.
+//! The socket is our own because of interruptions. SIGSTOP and SIGCONT, a debugger or a suspended
+//! machine interrupt a wait with a timeout, also in the middle of a reply. Here the wait continues
+//! below the parser, which stays in step.
 
 use std::io::{self, Read, Write};
 use std::net::ToSocketAddrs;
@@ -19,14 +19,14 @@ use crate::certificates::stream_error_in_words;
 use crate::limits::REDIS_TLS_READS_MAX;
 use crate::store::address::RedisPlace;
 
-/// Seconds of idleness before the kernel asks whether the server's machine is still there.
+/// Seconds of idleness before the kernel probes the server's machine.
 const KEEPALIVE_S: u64 = 30;
-/// First bytes that are kept to say what a server is that is no Redis.
+/// First received bytes that are kept, to recognize another protocol.
 const FIRST_BYTES: usize = 8;
-/// Interruptions of one wait after which it counts as one that came to nothing.
+/// Interruptions of one wait after which it counts as timed out.
 const INTERRUPTIONS_MAX: usize = 64;
 
-/// A connection, and the replies that come over it.
+/// A connection, and its parser.
 pub(super) struct Wire {
     stream: Stream,
     parser: Parser,
@@ -42,7 +42,7 @@ impl Wire {
     /// Connects. No wait, here or later, is longer than `timeout`.
     ///
     /// # Errors
-    /// When that fails.
+    /// When it cannot connect.
     pub(super) fn connect(place: &RedisPlace, timeout: Duration) -> io::Result<Self> {
         let stream = match place {
             RedisPlace::Tcp { host, port } => Stream::Plain(tcp(host, *port, timeout)?),
@@ -65,7 +65,7 @@ impl Wire {
     /// Sends all of `bytes`.
     ///
     /// # Errors
-    /// When the connection failed: how much has been sent is not known.
+    /// When the connection failed. The number of sent bytes is unknown then.
     pub(super) fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
         match &mut self.stream {
             Stream::Plain(stream) => stream.write_all(bytes),
@@ -81,7 +81,7 @@ impl Wire {
     /// The next reply.
     ///
     /// # Errors
-    /// When the connection failed: what comes next may be anything.
+    /// When the connection failed. It must be dropped then.
     pub(super) fn reply(&mut self) -> RedisResult<Value> {
         match &mut self.stream {
             Stream::Plain(stream) => self.parser.parse_value(Fresh(stream)),
@@ -90,7 +90,7 @@ impl Wire {
         }
     }
 
-    /// Protocol of the other side, if it is known and not Redis.
+    /// Description of the server's protocol, if it is another one.
     pub(super) fn speaks(&self) -> Option<&'static str> {
         match &self.stream {
             Stream::Plain(stream) => other_protocol(&stream.first),
@@ -102,10 +102,10 @@ impl Wire {
         }
     }
 
-    /// Looks whether the other side has closed it. Waits for nothing and takes nothing.
+    /// Checks that the server has not closed the connection. Does not wait, and reads nothing.
     ///
     /// # Errors
-    /// When it has.
+    /// When it was closed.
     pub(super) fn look(&self) -> io::Result<()> {
         let socket = match &self.stream {
             Stream::Plain(stream) => &stream.socket,
@@ -121,8 +121,9 @@ impl Wire {
     }
 }
 
-/// A socket whose waits go on after an interruption, each with its whole timeout. It is read at most
-/// [`REDIS_TLS_READS_MAX`] times for the next bytes of data, since a record of TLS need not hold any.
+/// A socket whose waits go on after an interruption, each with its whole timeout. It is read at
+/// most [`REDIS_TLS_READS_MAX`] times for the next bytes of data, since a record of TLS need not
+/// hold any.
 pub(super) struct Steady {
     socket: Socket,
     reads_left: usize,
@@ -177,7 +178,7 @@ impl Read for Steady {
     }
 }
 
-/// A stream each read of which may read its socket anew so often.
+/// A stream whose reads each have a fresh budget of socket reads.
 struct Fresh<'a, S>(&'a mut S);
 
 impl Read for Fresh<'_, Steady> {
@@ -215,7 +216,7 @@ fn through_interruptions(mut call: impl FnMut() -> io::Result<usize>) -> io::Res
     Err(io::ErrorKind::TimedOut.into())
 }
 
-/// Tries the addresses of a name one after the other.
+/// Connects to the first address of a name that answers.
 fn tcp(host: &str, port: u16, timeout: Duration) -> io::Result<Steady> {
     let mut failed = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
     for address in (host, port).to_socket_addrs()? {
@@ -234,7 +235,7 @@ fn tcp(host: &str, port: u16, timeout: Duration) -> io::Result<Steady> {
     Err(failed)
 }
 
-/// Connects if that is possible now: to wait in front of a hung server whose queue is full has no bound there.
+/// Connects without waiting: a hung server with a full queue would block without a bound.
 fn unix(path: &std::path::Path, timeout: Duration) -> io::Result<Steady> {
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
     socket.set_nonblocking(true)?;
@@ -249,7 +250,7 @@ mod tests {
     use std::os::unix::net::UnixListener;
 
     #[test]
-    fn a_wait_goes_on_after_interruptions_and_not_for_ever() {
+    fn interruptions_of_a_wait_are_bounded() {
         let mut left = 3;
         let done = through_interruptions(|| match left {
             0 => Ok(7),
@@ -266,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn reads_that_bring_no_data_are_bounded() {
+    fn reads_without_data_are_bounded() {
         let (ours, mut server) = std::os::unix::net::UnixStream::pair().unwrap();
         let socket = Socket::from(std::os::fd::OwnedFd::from(ours));
         let mut steady = Steady::new(socket, Duration::from_secs(20)).unwrap();
@@ -284,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn a_look_sees_the_end_and_takes_nothing() {
+    fn a_look_notices_the_end_and_reads_nothing() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("socket");
         let listener = UnixListener::bind(&path).unwrap();

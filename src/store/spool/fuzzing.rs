@@ -1,18 +1,18 @@
-//! Body of the fuzz target for a segment: a broken rule is a panic.
+//! Body of the fuzz target for segments.
 
 use super::record::{self, Piece};
 use super::segment::scan;
 
-/// Appends `payload` as a record whose checksum is right: no fuzzer would guess one.
+/// Appends `payload` as a record with a correct checksum.
 pub fn wrap(payload: &[u8], out: &mut Vec<u8>) {
     record::seal(payload, out);
 }
 
-/// Walks through the bytes of a segment as a replay does.
+/// Reads the bytes of a segment as a replay does.
 ///
 /// # Panics
-/// When a piece is outside, or nothing but an intact record is said to be one, or cutting a torn tail off
-/// leaves another.
+/// When a piece is outside, when a record is not decoded as it was encoded, or when a torn tail
+/// remains after it is cut off.
 pub fn segment(bytes: &[u8]) {
     let (mut at, mut records) = (0, 0);
     while let Some(piece) = record::piece(bytes, at) {
@@ -21,7 +21,7 @@ pub fn segment(bytes: &[u8]) {
                 records += 1;
                 if let Ok(op) = record::decode(&bytes[payload.clone()]) {
                     let mut again = Vec::new();
-                    // What was read once may be written with other spaces, but is read as the same.
+                    // It may be written with other white space, but is decoded as the same.
                     if record::encode(&op, &mut again).is_ok() {
                         let read = record::decode(&again[record::HEADER_BYTES..]);
                         let read = read.expect("what was just written is read");

@@ -3,12 +3,12 @@
 //! ```text
 //!  append, sync ──▶ 00000009.seg (written)
 //!                   00000008.seg
-//!                   00000007.seg ──▶ next, settled ──▶ the store; deleted once all of it is
+//!                   00000007.seg ──▶ next, settled ──▶ the store; deleted when all of it is settled
 //! ```
 //!
-//! Plain files of records (`record.rs`). A segment is read only when it is no longer written, and
-//! whole. Only the deletion of a segment marks it as replayed: records may be replayed twice, and
-//! repeating them changes nothing. While the store is unavailable the replay buffer lies beside them
+//! Segments are files of records (`record.rs`). A segment is read as a whole, when it is no longer
+//! written. Only its deletion marks it as replayed: records may be replayed twice, which changes
+//! nothing. While the store is unavailable the copy of the replay buffer is beside them
 //! (`recent.rs`).
 
 #[cfg(any(test, fuzzing))]
@@ -37,10 +37,10 @@ use position::Position;
 use record::{HEADER_BYTES, Piece};
 use segment::Segment;
 
-/// Reason for not spooling a batch. None of it is then in the spool.
+/// Error of the spool. No operation of the batch is spooled then.
 #[derive(Debug, thiserror::Error)]
 pub enum SpoolError {
-    /// The bound is reached.
+    /// The spool is full.
     #[error("the spool is full: {bytes} of at most {max} bytes")]
     Full {
         /// Bytes in the spool.
@@ -59,12 +59,12 @@ pub enum SpoolError {
         /// The system's error.
         error: io::Error,
     },
-    /// One of the operations can never be a record.
+    /// One of the operations cannot be a record.
     #[error("{0}")]
     Record(#[from] RecordError),
 }
 
-/// The spool. One process, one thread.
+/// The spool, of one process and one thread.
 #[derive(Debug)]
 pub struct Spool {
     dir: PathBuf,
@@ -79,39 +79,39 @@ pub struct Spool {
     writer: Option<Writer>,
     /// The first of `closed`, if it is being replayed.
     reader: Option<Reader>,
-    /// Position in the first of `closed` up to which it had been replayed before the start.
+    /// Position in the first of `closed` up to which an earlier process replayed it.
     start: usize,
-    /// Bytes of the copy of what the store confirmed lately, if there is one.
+    /// Bytes of the copy of the replay buffer.
     recent_bytes: u64,
     damaged: u64,
 }
 
-/// The segment that is written.
+/// The segment that is being written.
 #[derive(Debug)]
 struct Writer {
     file: File,
     segment: Segment,
-    /// As much of it as is synced.
+    /// The synced part of it.
     synced: Segment,
 }
 
-/// The segment that is replayed.
+/// The segment that is being replayed.
 #[derive(Debug, Default)]
 struct Reader {
     bytes: Vec<u8>,
-    /// Up to where it is decoded.
+    /// Position up to which it is decoded.
     at: usize,
-    /// Decoded and not settled.
+    /// Decoded operations that are not settled.
     ops: Vec<Op>,
     /// End of the record of each of `ops`.
     ends: Vec<usize>,
-    /// Up to where the replay is noted.
+    /// Position up to which the replay is noted.
     marked: usize,
 }
 
 impl Spool {
-    /// Opens the spool in `dir`, which is made if it is not there, and finds what an earlier process left.
-    /// All of it is read once: about a second for each gigabyte.
+    /// Opens the spool in `dir`, which is created if necessary, and finds the segments of an
+    /// earlier process. All of them are read once: about a second for each gigabyte.
     ///
     /// # Errors
     /// When another process has it, or the directory cannot be read and written.
@@ -142,7 +142,7 @@ impl Spool {
         Ok(spool)
     }
 
-    /// Takes up the segments in the directory.
+    /// Finds the segments in the directory.
     fn find(&mut self) -> io::Result<()> {
         self.recent_bytes = recent::found(&self.dir);
         let numbers = segment::numbers(&self.dir, ".seg")?;
@@ -156,11 +156,11 @@ impl Spool {
                 .map_or(0, |note| note.offset);
             match segment::adopt(&self.dir, number, from) {
                 Ok((segment, _)) if segment.records == 0 => {
-                    self.damaged += u64::from(segment.told);
+                    self.damaged += u64::from(segment.is_damage_logged);
                     self.remove(number);
                 }
                 Ok((segment, start)) => {
-                    self.damaged += u64::from(segment.told);
+                    self.damaged += u64::from(segment.is_damage_logged);
                     if self.closed.is_empty() {
                         self.start = start;
                     }
@@ -186,19 +186,19 @@ impl Spool {
         note.number == number && read.is_ok() && first == note.first
     }
 
-    /// Returns whether no report waits.
+    /// Returns whether no record waits.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.closed.is_empty() && self.writer.is_none()
     }
 
-    /// Records that wait.
+    /// Number of records that wait.
     #[must_use]
     pub fn records(&self) -> u64 {
         self.segments().map(|segment| segment.records).sum()
     }
 
-    /// Bytes on disk, replayed parts of segments and the copy of what was confirmed lately included.
+    /// Bytes on the disk, with replayed parts of segments and the copy of the replay buffer.
     #[must_use]
     pub fn bytes(&self) -> u64 {
         self.queue_bytes() + self.recent_bytes
@@ -208,7 +208,7 @@ impl Spool {
         self.segments().map(|segment| segment.bytes).sum()
     }
 
-    /// Damaged stretches found since it was opened.
+    /// Number of damaged places found since it was opened.
     #[must_use]
     pub fn damaged(&self) -> u64 {
         self.damaged
@@ -219,8 +219,8 @@ impl Spool {
         self.closed.iter().chain(written)
     }
 
-    /// Writes reports behind all others: all of them or, with an error, none. They are safe only after
-    /// a [`sync`](Self::sync).
+    /// Appends reports: all of them or, with an error, none. They are safe after a
+    /// [`sync`](Self::sync).
     ///
     /// # Errors
     /// When there is no room, the disk fails, or one of them is no report.
@@ -261,9 +261,9 @@ impl Spool {
                     number: self.next_number,
                     bytes: 0,
                     records: 0,
-                    told: false,
+                    is_damage_logged: false,
                 };
-                // Taken whatever happens: a file left by a failure must not be in the way for ever.
+                // The number is used up: a file left by a failure must not block later segments.
                 self.next_number += 1;
                 self.writer.insert(Writer {
                     file: segment::create(&self.dir, segment.number)?,
@@ -288,7 +288,7 @@ impl Spool {
         Ok(())
     }
 
-    /// Makes what was appended safe. With an error it is taken back.
+    /// Syncs the appended reports. After an error they are removed.
     ///
     /// # Errors
     /// When the disk fails.
@@ -302,7 +302,7 @@ impl Spool {
         let new = writer.synced.bytes == 0;
         let mut synced = match is_deleted(&writer.file) {
             Ok(false) => writer.file.sync_data(),
-            Ok(true) => Err(io::Error::other("somebody has deleted its segment")),
+            Ok(true) => Err(io::Error::other("its segment was deleted")),
             Err(error) => Err(error),
         };
         if new && synced.is_ok() {
@@ -322,10 +322,14 @@ impl Spool {
             if synced.bytes == 0 {
                 self.remove(synced.number);
             } else {
-                // What cannot be cut off was not acknowledged, and if it is ever replayed, it may be.
+                // The records beyond were not acknowledged, and may be replayed all the same.
                 let cut = writer.file.set_len(synced.bytes);
                 if let Err(error) = cut {
-                    log::warn!("spool: segment {} cannot be cut: {error}", synced.number);
+                    let segment = synced.number;
+                    log::warn!(
+                        segment = segment, error:% = error;
+                        "spool: segment {segment} cannot be truncated: {error}"
+                    );
                 }
                 self.closed.push_back(synced);
             }
@@ -336,7 +340,7 @@ impl Spool {
         }
     }
 
-    /// Writes no more to the present segment.
+    /// Closes the segment that is being written.
     fn close(&mut self) -> Result<(), SpoolError> {
         self.sync()?;
         if let Some(writer) = self.writer.take() {
@@ -345,10 +349,10 @@ impl Spool {
         Ok(())
     }
 
-    /// The oldest unsettled reports: at most `ops_max` and about `bytes_max`; may be empty.
+    /// The oldest unsettled reports, at most `ops_max` and about `bytes_max`; possibly none.
     ///
     /// # Errors
-    /// When the disk fails at a place where it must not. Unreadable segments are set aside.
+    /// When the disk fails. Unreadable segments are set aside.
     pub fn next(&mut self, ops_max: usize, bytes_max: usize) -> Result<&[Op], SpoolError> {
         while !self.is_empty() {
             if self.closed.is_empty() {
@@ -367,7 +371,7 @@ impl Spool {
         Ok(&ops[..ops.len().min(ops_max)])
     }
 
-    /// Reads the first closed segment. If that fails, it is set aside.
+    /// Reads the first closed segment, or sets it aside.
     fn load(&mut self) -> bool {
         let start = std::mem::take(&mut self.start);
         let Some(front) = self.closed.front() else {
@@ -393,7 +397,7 @@ impl Spool {
         }
     }
 
-    /// Decodes records until there are as many as asked for, or the segment ends.
+    /// Decodes records up to the limits, or to the end of the segment.
     fn decode(&mut self, ops_max: usize, bytes_max: usize) {
         let (Some(reader), Some(front)) = (&mut self.reader, self.closed.front_mut()) else {
             return;
@@ -412,7 +416,11 @@ impl Spool {
                             false
                         }
                         Err(error) => {
-                            log::error!("spool: segment {}, byte {at}: {error}", front.number);
+                            let segment = front.number;
+                            log::error!(
+                                segment = segment, byte = at, error:% = error;
+                                "spool: segment {segment}, byte {at}: {error}"
+                            );
                             true
                         }
                     }
@@ -426,15 +434,15 @@ impl Spool {
                     true
                 }
             };
-            if damage && !front.told {
-                front.told = true;
+            if damage && !front.is_damage_logged {
+                front.is_damage_logged = true;
                 self.damaged += 1;
                 segment::keep_damage(&self.dir, front.number, &reader.bytes, at);
             }
         }
     }
 
-    /// The first `count` of what [`next`](Self::next) gave are settled: they are not given again, and come back here.
+    /// Settles and returns the first `count` reports of the last [`next`](Self::next).
     pub fn settled(&mut self, count: usize) -> Vec<Op> {
         let (Some(reader), Some(front)) = (&mut self.reader, self.closed.front_mut()) else {
             return Vec::new();
@@ -464,7 +472,7 @@ impl Spool {
         ops
     }
 
-    /// The first closed segment is replayed: it goes.
+    /// Deletes the first closed segment, which is replayed.
     fn finish(&mut self) {
         self.reader = None;
         if let Some(front) = self.closed.pop_front() {
@@ -472,12 +480,14 @@ impl Spool {
         }
     }
 
-    /// Deletes a segment's file. If it stays, its records come again after a restart.
+    /// Deletes the file of a segment. If that fails, its records are replayed again after a
+    /// restart.
     fn remove(&self, number: u64) {
         let path = segment::path(&self.dir, number);
         let removed = fs::remove_file(&path).and_then(|()| self.dir_file.sync_all());
         if let Err(error) = removed {
-            log::warn!("spool: {} cannot be removed: {error}", path.display());
+            let file = path.display();
+            log::warn!(file:% = file, error:% = error; "spool: {file} cannot be deleted: {error}");
         }
     }
 }
@@ -490,7 +500,7 @@ pub fn check(op: &Op) -> Result<(), RecordError> {
     encode_report(op, &mut Vec::new())
 }
 
-/// Nothing but reports goes into the queue.
+/// Appends a report as a record.
 fn encode_report(op: &Op, out: &mut Vec<u8>) -> Result<(), RecordError> {
     match op.is_report() {
         true => record::encode(op, out),
@@ -498,24 +508,23 @@ fn encode_report(op: &Op, out: &mut Vec<u8>) -> Result<(), RecordError> {
     }
 }
 
-/// Says that the directory is ours.
+/// Lock of the directory.
 #[derive(Debug)]
 struct DirLock(File);
 
 impl Drop for DirLock {
     fn drop(&mut self) {
-        // Closing the file would do, were it not for a child process that has just been forked and still
-        // has it open. If this fails, closing is what is left.
+        // Closing the file is not enough while a child process that was just forked has it open.
         let _ = self.0.unlock();
     }
 }
 
-/// Returns whether an open file has been deleted: data written to it is lost when it is closed.
+/// Returns whether an open file was deleted: its data is lost when it is closed.
 fn is_deleted(file: &File) -> io::Result<bool> {
     Ok(file.metadata()?.nlink() == 0)
 }
 
-/// Makes the directory and takes its lock.
+/// Creates the directory and takes its lock.
 fn lock(dir: &Path) -> Result<DirLock, TryLockError> {
     files::own_directory(dir).map_err(TryLockError::Error)?;
     let mut options = OpenOptions::new();
@@ -525,7 +534,7 @@ fn lock(dir: &Path) -> Result<DirLock, TryLockError> {
     Ok(DirLock(file))
 }
 
-/// Returns whether a server uses the spool in `dir`. Nothing is created.
+/// Returns whether a server uses the spool in `dir`. Creates nothing.
 #[must_use]
 pub fn is_in_use(dir: &Path) -> bool {
     let taken = File::open(dir.join("lock")).map(|file| file.try_lock_shared());

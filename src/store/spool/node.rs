@@ -1,5 +1,5 @@
-//! The name of the node that used the spool last. Under another name a server does not find what the last one held: that is
-//! said at the start.
+//! Name of the node that used the spool last. Under another name a server does not find the hosts
+//! and tasks of the last one, which the start reports.
 
 use std::fs;
 
@@ -8,7 +8,7 @@ use super::segment::write_file;
 use crate::files;
 
 impl Spool {
-    /// Notes that the node is called `name`, and returns how it was called before, if that is another name.
+    /// Notes the name of the node, and returns the earlier name if it differs.
     #[must_use]
     pub fn note_node(&self, name: &str) -> Option<String> {
         let path = self.dir.join("node");
@@ -19,11 +19,11 @@ impl Spool {
             return None;
         }
         let fresh = self.dir.join("node.new");
-        // One that is there was left by a crash.
+        // An existing file was left by a crash.
         let _ = fs::remove_file(&fresh);
         let noted = write_file(&fresh, format!("{name}\n").as_bytes());
         if let Err(error) = noted.and_then(|()| fs::rename(&fresh, &path)) {
-            log::warn!("spool: the name of the node cannot be noted: {error}");
+            log::warn!(error:% = error; "spool: the name of the node cannot be noted: {error}");
         }
         before.filter(|before| !before.is_empty())
     }
@@ -34,7 +34,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn another_name_is_noticed_once() {
+    fn another_name_is_reported_once() {
         let dir = tempfile::tempdir().unwrap();
         let note = |name| Spool::open(dir.path(), 1 << 20).unwrap().note_node(name);
         assert_eq!(note("a"), None);

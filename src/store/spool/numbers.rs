@@ -1,7 +1,8 @@
-//! Number of a process's first event: above all numbers that an earlier process of this node can have used.
+//! Number of the first event of a process: above all numbers of earlier processes of this node.
 //!
-//! The wall clock alone would suffice, unless it is set back between two processes. Each process therefore
-//! notes its first number beside the spool, and the next one begins at least [`EVENTS_OF_A_LIFE_MAX`] higher.
+//! The wall clock alone would suffice, unless it is set back between two processes. Each process
+//! therefore notes its first number beside the spool, and the next one begins at least
+//! [`EVENTS_OF_A_LIFE_MAX`] higher.
 
 use std::fs::{self, File};
 use std::io;
@@ -13,16 +14,17 @@ use crate::files;
 use crate::limits::EVENTS_OF_A_LIFE_MAX;
 
 impl Spool {
-    /// The number of this life's first event: `by_clock`, or more where an earlier life may have got
-    /// there. What cannot be noted is logged, and the clock alone must do the next time.
+    /// Number of the first event of this process: `by_clock`, or more if an earlier process may
+    /// have used it. A failure to note it is logged, and the next process relies on the clock.
     #[must_use]
     pub fn first_seq(&self, by_clock: u64) -> u64 {
         let earlier = load(&self.dir).map(|first| first.saturating_add(EVENTS_OF_A_LIFE_MAX));
         let first = earlier.map_or(by_clock, |earlier| earlier.max(by_clock));
         if let Err(error) = save(&self.dir, &self.dir_file, first) {
             log::warn!(
-                "spool: where the numbers of events begin cannot be noted: {error}; should the clock be set \
-                 back before the next start, some may be given twice"
+                error:% = error;
+                "spool: the first event number cannot be noted: {error}; if the clock is set back before \
+                 the next start, numbers may be used twice"
             );
         }
         first
@@ -33,7 +35,7 @@ fn file(dir: &Path) -> PathBuf {
     dir.join("first-seq")
 }
 
-/// First number of the last process; `None` if no readable note exists.
+/// First number of the last process; none if its note is missing or damaged.
 fn load(dir: &Path) -> Option<u64> {
     let text = files::text_of(files::read_own(&file(dir)).ok()?).ok()?;
     text.strip_suffix('\n')?.parse().ok()
@@ -52,13 +54,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_clock_set_back_gives_no_number_twice() {
+    fn a_clock_set_back_repeats_no_number() {
         let dir = tempfile::tempdir().unwrap();
         let life = |by_clock| {
             let spool = Spool::open(dir.path(), 1 << 20).unwrap();
             spool.first_seq(by_clock)
         };
-        assert_eq!(life(5_000), 5_000, "the first one goes by the clock");
+        assert_eq!(life(5_000), 5_000, "the first process uses the clock");
         let second = life(4_000);
         assert_eq!(second, 5_000 + EVENTS_OF_A_LIFE_MAX);
         assert_eq!(life(4_000), second + EVENTS_OF_A_LIFE_MAX);
@@ -67,7 +69,7 @@ mod tests {
     }
 
     #[test]
-    fn a_torn_note_is_none() {
+    fn a_torn_note_is_ignored() {
         let dir = tempfile::tempdir().unwrap();
         let spool = Spool::open(dir.path(), 1 << 20).unwrap();
         for text in ["", "12", "12x\n", "-1\n", "99999999999999999999999\n"] {
@@ -78,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn a_note_that_cannot_be_left_stops_nothing() {
+    fn a_failed_note_changes_nothing() {
         let dir = tempfile::tempdir().unwrap();
         let spool = Spool::open(dir.path(), 1 << 20).unwrap();
         fs::create_dir(dir.path().join("first-seq.new")).unwrap();

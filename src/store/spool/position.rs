@@ -1,9 +1,9 @@
-//! Position of the replay in the oldest segment, noted from time to time, so that an interrupted replay
+//! Position of the replay in the oldest segment, noted at intervals, so that an interrupted replay
 //! need not start over.
 //!
-//! The note is never synced and never trusted: it counts only if it names its segment by number and
-//! by that segment's first bytes, and a position at which a record begins. Without it records are
-//! replayed twice, which changes nothing.
+//! The note is never synced and never trusted: it must have the number and the first bytes of its
+//! segment, and a position at which a record begins. Without it records are replayed twice, which
+//! changes nothing.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -17,9 +17,9 @@ use crate::files;
 pub(super) struct Position {
     /// The segment's number.
     pub number: u64,
-    /// The first bytes of the segment: the length and checksum of its first record, which name it.
+    /// First bytes of the segment: length and checksum of its first record.
     pub first: [u8; HEADER_BYTES],
-    /// Up to where it is replayed, in bytes.
+    /// Replayed bytes.
     pub offset: usize,
 }
 
@@ -27,7 +27,7 @@ fn file(dir: &Path) -> PathBuf {
     dir.join("position")
 }
 
-/// The note in `dir`, if there is a readable one.
+/// The note in `dir`; none if it is missing or damaged.
 pub(super) fn load(dir: &Path) -> Option<Position> {
     let text = files::text_of(files::read_own(&file(dir)).ok()?).ok()?;
     let mut words = text.strip_suffix('\n')?.split(' ');
@@ -41,7 +41,7 @@ pub(super) fn load(dir: &Path) -> Option<Position> {
     })
 }
 
-/// Leaves a note. That it fails costs a repetition, nothing more.
+/// Writes a note. A failure only costs a repetition.
 pub(super) fn save(dir: &Path, position: Position) {
     let first = u64::from_be_bytes(position.first);
     let text = format!("{} {first:016x} {}\n", position.number, position.offset);
@@ -49,7 +49,7 @@ pub(super) fn save(dir: &Path, position: Position) {
     let saved =
         segment::write_file(&fresh, text.as_bytes()).and_then(|()| fs::rename(&fresh, file(dir)));
     if let Err(error) = saved {
-        log::debug!("spool: no note of the position: {error}");
+        log::debug!(error:% = error; "spool: the position of the replay is not noted: {error}");
     }
 }
 
@@ -58,7 +58,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_note_is_read_back_and_a_torn_one_is_none() {
+    fn a_note_is_parsed_and_a_torn_one_is_ignored() {
         let dir = tempfile::tempdir().unwrap();
         assert_eq!(load(dir.path()), None);
         let position = Position {

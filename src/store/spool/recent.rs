@@ -1,16 +1,16 @@
-//! The replay buffer on disk while the store is unavailable. A store that dies with its last seconds receives
-//! them again; this copy serves a server that is killed before it could do so.
+//! The copy of the replay buffer on the disk while the store is unavailable, for a server that is
+//! killed before it could replay the buffer.
 //!
 //! ```text
-//!  the store goes away ──▶ recent.new ──synced, renamed──▶ recent
-//!  the next start, if there is one before the store is back ──▶ all of it, as if it had just been confirmed
-//!  all of it replayed ──▶ deleted
+//!  store unavailable        ──▶ recent.new ──synced, renamed──▶ recent
+//!  start during the outage  ──▶ read, as if just confirmed
+//!  all of it replayed       ──▶ deleted
 //! ```
 //!
-//! One file of records, oldest first. It is rewritten as a whole, so a store that comes and goes does not
-//! make it grow. It is deleted before anything newer is written to the store, so its content is never
-//! older than the store's. It counts towards the spool's bound, and takes at most half of the room: the
-//! rest is for new reports. Once written it stays, also when the spool is full: its content is
+//! It is one file of records, oldest first. It is always rewritten as a whole, so repeated outages
+//! do not make it grow. It is deleted before anything newer is written to the store, so it is never
+//! older than the store. It counts towards the bound of the spool, and takes at most half of the
+//! room; the rest is for new reports. It also stays when the spool is full: its operations are
 //! acknowledged, waiting reports are not.
 
 use std::fs::{self, File};
@@ -32,19 +32,18 @@ fn fresh(dir: &Path) -> PathBuf {
     dir.join("recent.new")
 }
 
-/// The length of what an earlier process left in `dir`; what it could not finish goes.
+/// Length of the copy that an earlier process left in `dir`. An unfinished one is deleted.
 pub(super) fn found(dir: &Path) -> u64 {
-    // A missing file is usual, and one that remains is overwritten.
+    // A missing file is usual, and a remaining one is overwritten.
     let _ = fs::remove_file(fresh(dir));
     fs::metadata(file(dir)).map_or(0, |found| found.len())
 }
 
 impl Spool {
-    /// Keeps what the store confirmed lately, `ops`, in the place of what was kept before: of the newest as many
-    /// as there is room for. Returns how many that are. It is safe then.
+    /// Writes and syncs the copy: as many of the newest `ops` as have room. Returns their number.
     ///
     /// # Errors
-    /// When the disk is full, or fails: nothing new is kept.
+    /// When the disk is full or fails. The earlier copy stays.
     pub fn keep_recent(&mut self, ops: &[Op]) -> Result<usize, SpoolError> {
         let room = self.max_bytes.saturating_sub(self.queue_bytes());
         let half = room.min(self.free_bytes()) / 2;
@@ -54,7 +53,7 @@ impl Spool {
             return Ok(0);
         }
         self.recent_bytes = self.replace(kept).map_err(|error| {
-            // It may be what fills the disk.
+            // The unfinished copy may fill the disk.
             let _ = fs::remove_file(fresh(&self.dir));
             SpoolError::Disk {
                 dir: self.dir.clone(),
@@ -79,7 +78,7 @@ impl Spool {
         Ok(bytes)
     }
 
-    /// Records that an earlier process stored, oldest first.
+    /// The operations of the copy, oldest first.
     pub fn recent(&mut self) -> Vec<Op> {
         if self.recent_bytes == 0 {
             return Vec::new();
@@ -90,19 +89,21 @@ impl Spool {
                 let (ops, damage) = read(&bytes);
                 if let Some(at) = damage {
                     self.damaged += 1;
-                    log::error!("spool: {} is damaged at byte {at}", path.display());
+                    let file = path.display();
+                    log::error!(file:% = file, byte = at; "spool: {file} is damaged at byte {at}");
                 }
                 ops
             }
             Err(error) => {
                 self.damaged += 1;
-                log::error!("spool: {} cannot be read: {error}", path.display());
+                let file = path.display();
+                log::error!(file:% = file, error:% = error; "spool: {file} cannot be read: {error}");
                 Vec::new()
             }
         }
     }
 
-    /// Deletes the stored records.
+    /// Deletes the copy.
     pub fn forget_recent(&mut self) {
         if self.recent_bytes == 0 {
             return;
@@ -113,18 +114,19 @@ impl Spool {
         if let Err(error) = removed
             && error.kind() != io::ErrorKind::NotFound
         {
-            log::warn!("spool: {} cannot be removed: {error}", path.display());
+            let file = path.display();
+            log::warn!(file:% = file, error:% = error; "spool: {file} cannot be deleted: {error}");
         }
     }
 }
 
-/// The newest of `ops` that come to `room` bytes at most.
+/// The newest of `ops` whose records fit into `room` bytes.
 fn newest(ops: &[Op], room: u64) -> &[Op] {
     let mut record = Vec::new();
     let mut left = room;
     let fits = |op: &&Op| {
         record.clear();
-        // An operation that cannot be a record was never confirmed; it is left out.
+        // An operation that cannot be a record is left out.
         let _ = record::encode(op, &mut record);
         let rest = left.checked_sub(record.len() as u64);
         left = rest.unwrap_or(0);
@@ -151,7 +153,7 @@ fn write(path: &Path, ops: &[Op]) -> io::Result<u64> {
     Ok(bytes)
 }
 
-/// The operations in the bytes of the file, and where the first damage is, if there is any.
+/// The operations in the bytes of the file, and the position of the first damage.
 fn read(bytes: &[u8]) -> (Vec<Op>, Option<usize>) {
     let (mut ops, mut damage, mut at) = (Vec::new(), None, 0);
     while let Some(piece) = record::piece(bytes, at) {
@@ -201,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_kept_is_there_at_the_next_start_and_no_part_of_the_queue() {
+    fn the_copy_is_read_at_the_next_start() {
         let dir = tempfile::tempdir().unwrap();
         let mut spool = Spool::open(dir.path(), ROOM).unwrap();
         assert_eq!(spool.keep_recent(&reports(0..5)).unwrap(), 5);
@@ -223,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn a_dispatch_is_kept_and_never_spooled() {
+    fn a_dispatch_is_copied_and_never_spooled() {
         let dir = tempfile::tempdir().unwrap();
         let mut spool = Spool::open(dir.path(), ROOM).unwrap();
         let dispatch = Dispatch {
@@ -250,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn the_newest_are_kept_and_half_of_the_room_is_left() {
+    fn the_copy_takes_half_of_the_room() {
         let dir = tempfile::tempdir().unwrap();
         let mut spool = Spool::open(dir.path(), 4_000).unwrap();
         let kept = spool.keep_recent(&reports(0..100)).unwrap();
@@ -277,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn damage_takes_no_other_record_with_it_and_what_was_never_finished_is_none() {
+    fn damage_costs_one_record() {
         let dir = tempfile::tempdir().unwrap();
         let mut spool = Spool::open(dir.path(), ROOM).unwrap();
         spool.keep_recent(&reports(0..3)).unwrap();

@@ -1,4 +1,4 @@
-//! One record of a segment, and the distinction between intact records and damage.
+//! A record of a segment, and the recognition of damage.
 //!
 //! ```text
 //! +-------------+--------------+---------+------+-----------------------+
@@ -7,9 +7,9 @@
 //!                               \____________ length bytes ____________/
 //! ```
 //!
-//! Both numbers are little-endian. The checksum covers the length as well, so a record cannot
-//! be read with a damaged length. The segments hold reports; dispatches are stored only in the replay
-//! buffer (`recent.rs`).
+//! Both numbers are little-endian. The checksum covers the length as well, so that a damaged length
+//! is noticed. Segments have only reports; the copy of the replay buffer (`recent.rs`) has
+//! dispatches, too.
 
 use std::ops::Range;
 
@@ -26,21 +26,21 @@ const ANSWER: u8 = b'A';
 const RESULT: u8 = b'R';
 const DISPATCH: u8 = b'D';
 
-/// Reason for an operation that can never be a record.
+/// Error of an operation that cannot be a record.
 #[derive(Debug, thiserror::Error)]
 pub enum RecordError {
-    /// Only reports are spooled, and dispatches kept.
+    /// The operation is no report.
     #[error("only reports are spooled")]
     NotAReport,
-    /// It comes to more than a record may hold.
+    /// The record would be too long.
     #[error("a record of {0} bytes is longer than {SPOOL_RECORD_BYTES_MAX}")]
     TooLong(usize),
-    /// It cannot be written down.
-    #[error("not to be written as JSON: {0}")]
+    /// The operation cannot be written as JSON.
+    #[error("cannot be written as JSON: {0}")]
     Json(#[from] serde_json::Error),
 }
 
-/// Appends `op` to `out` as one record. After an error `out` is as it was.
+/// Appends `op` to `out` as one record. An error leaves `out` unchanged.
 pub(super) fn encode(op: &Op, out: &mut Vec<u8>) -> Result<(), RecordError> {
     let begin = out.len();
     let written = write_record(op, begin, out);
@@ -105,7 +105,7 @@ pub(super) fn decode(payload: &[u8]) -> Result<Op, RecordError> {
     }
 }
 
-/// Content of a position in a segment.
+/// Content at a position of a segment.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Piece {
     /// An intact record.
@@ -113,12 +113,12 @@ pub(super) enum Piece {
         /// Range of its payload, whose end is the record's end.
         payload: Range<usize>,
     },
-    /// Bytes that are no record, and an intact one behind them.
+    /// Bytes that are no record, before an intact one.
     Damaged {
         /// Position of the next intact record.
         resume: usize,
     },
-    /// Bytes that are no record, and nothing intact behind them.
+    /// Bytes that are no record, up to the end.
     Torn,
 }
 
@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_is_read_back() {
+    fn records_are_decoded_as_encoded() {
         let (bytes, first) = two();
         assert_eq!(name(&record_at(&bytes, 0)), name(&report(1)));
         assert_eq!(name(&record_at(&bytes, first)), name(&report(2)));
@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn the_longest_result_is_a_record() {
+    fn the_longest_result_fits_a_record() {
         let mut result = TaskResult {
             origin: None,
             host: HostId::checked("h").unwrap(),
@@ -224,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn state_is_not_spooled_and_leaves_no_trace() {
+    fn state_is_no_record() {
         let mut bytes = vec![7];
         let state = Op::Audit(Vec::new());
         assert!(matches!(
@@ -241,7 +241,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_flipped_bit_is_seen_and_the_next_record_is_found(bit in 0usize..4096) {
+        fn a_flipped_bit_is_noticed_and_skipped(bit in 0usize..4096) {
             let (mut bytes, first) = two();
             let bit = bit % (first * 8);
             bytes[bit / 8] ^= 1 << (bit % 8);
@@ -249,7 +249,7 @@ mod tests {
         }
 
         #[test]
-        fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..256), at in 0usize..300) {
+        fn arbitrary_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..256), at in 0usize..300) {
             let found = piece(&bytes, at);
             prop_assert_eq!(found.is_none(), at >= bytes.len());
         }

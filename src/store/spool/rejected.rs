@@ -1,4 +1,4 @@
-//! Records that the store refuses for good, stored for inspection, one line of JSON each.
+//! Operations that the store refuses for good, kept for inspection, one line of JSON each.
 //!
 //! Two files at most, `rejected` and the older `rejected.1`.
 
@@ -14,7 +14,7 @@ use crate::limits::REJECTED_BYTES_MAX;
 use crate::store::op::Op;
 use crate::time::UnixMs;
 
-/// The file of rejected records.
+/// The file of rejected operations.
 #[derive(Debug)]
 pub struct Rejected {
     path: PathBuf,
@@ -22,7 +22,7 @@ pub struct Rejected {
 }
 
 impl Rejected {
-    /// The file in `dir`. Nothing is opened before there is something to write.
+    /// The file in `dir`, which is opened only to write.
     #[must_use]
     pub fn in_dir(dir: &Path) -> Self {
         Self {
@@ -31,7 +31,7 @@ impl Rejected {
         }
     }
 
-    /// Writes down operations with the reason of each, and syncs once.
+    /// Appends operations with their reasons, and syncs once.
     ///
     /// # Errors
     /// When the file cannot be written.
@@ -47,7 +47,7 @@ impl Rejected {
         file.sync_data()
     }
 
-    /// The file, with room for `more` bytes or empty.
+    /// The file, with room for `more` bytes, or empty.
     fn open(&self, more: u64) -> io::Result<File> {
         let mut options = OpenOptions::new();
         options.append(true).create(true).mode(0o600);
@@ -61,7 +61,7 @@ impl Rejected {
     }
 }
 
-/// An operation as it is shown to a person.
+/// Kind and text of an operation.
 fn show(op: &Op) -> (&'static str, Value) {
     let written = match op {
         Op::Progress(report) => ("progress", serde_json::to_value(report)),
@@ -85,7 +85,7 @@ mod tests {
     use crate::store::tests::reports::report;
 
     #[test]
-    fn a_line_has_the_time_the_reason_and_the_record() {
+    fn a_line_has_time_reason_and_record() {
         let dir = tempfile::tempdir().unwrap();
         let rejected = Rejected::in_dir(dir.path());
         let op = report(3);
@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_bounded() {
+    fn the_files_are_bounded() {
         let dir = tempfile::tempdir().unwrap();
         let mut rejected = Rejected::in_dir(dir.path());
         rejected.max_bytes = 1_000;

@@ -1,4 +1,4 @@
-//! One segment file: its name, what is found in it, what becomes of damage.
+//! A segment file: its name, its scan, and the treatment of damage.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
@@ -8,17 +8,17 @@ use std::path::{Path, PathBuf};
 use super::record::{self, Piece};
 use crate::files;
 
-/// A segment, as far as it counts.
+/// A segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Segment {
-    /// Its number: segments are replayed in its order.
+    /// Its number: segments are replayed in the order of their numbers.
     pub number: u64,
-    /// Bytes of it that are valid; what the file holds beyond is not ours.
+    /// Its valid bytes; the file may be longer.
     pub bytes: u64,
-    /// Records in it that are still to be replayed.
+    /// Records that are not replayed.
     pub records: u64,
-    /// Its damage is already logged and stored.
-    pub told: bool,
+    /// Its damage is logged and copied.
+    pub is_damage_logged: bool,
 }
 
 /// The file of segment `number`.
@@ -26,12 +26,12 @@ pub(super) fn path(dir: &Path, number: u64) -> PathBuf {
     dir.join(format!("{number:08}.seg"))
 }
 
-/// The file that keeps what is damaged of segment `number`.
+/// The file with the damaged part of segment `number`.
 pub(super) fn damaged_path(dir: &Path, number: u64) -> PathBuf {
     dir.join(format!("{number:08}.damaged"))
 }
 
-/// The numbers of the files in `dir` that end in `suffix`, ascending.
+/// The numbers of the files in `dir` with this suffix, ascending.
 pub(super) fn numbers(dir: &Path, suffix: &str) -> io::Result<Vec<u64>> {
     let mut found = Vec::new();
     for entry in fs::read_dir(dir)? {
@@ -44,7 +44,7 @@ pub(super) fn numbers(dir: &Path, suffix: &str) -> io::Result<Vec<u64>> {
     Ok(found)
 }
 
-/// Makes the file of a new segment. It must not exist.
+/// Creates the file of a new segment.
 pub(super) fn create(dir: &Path, number: u64) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.write(true).create_new(true).mode(0o600);
@@ -58,13 +58,13 @@ pub(super) struct Scan {
     pub records: u64,
     /// Position of a torn tail, if there is one.
     pub torn: Option<usize>,
-    /// Position of the first damage with intact records behind it, if there is any.
+    /// Position of the first damage before intact records, if there is any.
     pub damaged: Option<usize>,
-    /// `from` is the beginning of a record or the end.
+    /// `from` is the beginning of a record, or the end.
     pub aligned: bool,
 }
 
-/// Looks through the bytes of a segment; records that begin before `from` are not counted.
+/// Scans the bytes of a segment. Records before `from` are not counted.
 pub(super) fn scan(bytes: &[u8], from: usize) -> Scan {
     let mut scan = Scan::default();
     let mut at = 0;
@@ -89,8 +89,8 @@ pub(super) fn scan(bytes: &[u8], from: usize) -> Scan {
     scan
 }
 
-/// Reads a segment found when the spool is opened: cuts off a torn tail, keeps a copy of damage. What the
-/// replay is to begin with is at `from`, if that fits; where it really begins is returned as well.
+/// Reads a segment that is found when the spool is opened: cuts off a torn tail, and copies damage.
+/// The replay begins at `from` if a record begins there; the position is returned.
 pub(super) fn adopt(dir: &Path, number: u64, from: usize) -> io::Result<(Segment, usize)> {
     let path = path(dir, number);
     let bytes = files::read_own(&path)?;
@@ -102,10 +102,10 @@ pub(super) fn adopt(dir: &Path, number: u64, from: usize) -> io::Result<(Segment
     }
     let mut valid = bytes.len();
     if let Some(offset) = found.torn {
+        let (file, lost) = (path.display(), bytes.len() - offset);
         log::warn!(
-            "spool: {} has no whole record at byte {offset}: its last {} bytes are cut off",
-            path.display(),
-            bytes.len() - offset
+            file:% = file, byte = offset, bytes = lost;
+            "spool: {file} has no complete record at byte {offset}: its last {lost} bytes are cut off"
         );
         let file = files::open_own(&path, OpenOptions::new().write(true))?;
         file.set_len(offset as u64)?;
@@ -119,45 +119,46 @@ pub(super) fn adopt(dir: &Path, number: u64, from: usize) -> io::Result<(Segment
         number,
         bytes: valid as u64,
         records: found.records,
-        told: found.damaged.is_some(),
+        is_damage_logged: found.damaged.is_some(),
     };
     Ok((segment, from.min(valid)))
 }
 
-/// Stores the content of a segment from its first damage on, for inspection. The intact records
-/// behind the damage are replayed all the same.
+/// Copies a segment from its first damage on, for inspection. Intact records after the damage are
+/// replayed.
 pub(super) fn keep_damage(dir: &Path, number: u64, bytes: &[u8], offset: usize) {
     let kept = damaged_path(dir, number);
+    let (file, copy) = (path(dir, number), kept.display());
+    let file = file.display();
     log::error!(
-        "spool: {} is damaged at byte {offset}; what follows is kept as {}",
-        path(dir, number).display(),
-        kept.display()
+        file:% = file, byte = offset, copy:% = copy;
+        "spool: {file} is damaged at byte {offset}; the rest is copied to {copy}"
     );
     if let Err(error) = write_file(&kept, &bytes[offset..]) {
-        log::error!("spool: {} cannot be written: {error}", kept.display());
+        log::error!(file:% = copy, error:% = error; "spool: {copy} cannot be written: {error}");
     }
 }
 
-/// Puts a whole segment aside that cannot be read.
+/// Sets a segment aside that cannot be read.
 pub(super) fn set_aside(dir: &Path, number: u64, error: &io::Error) {
     let from = path(dir, number);
     let to = damaged_path(dir, number);
+    let (file, copy) = (from.display(), to.display());
     log::error!(
-        "spool: {} cannot be read ({error}); it is kept as {}",
-        from.display(),
-        to.display()
+        file:% = file, copy:% = copy, error:% = error;
+        "spool: {file} cannot be read ({error}); it is renamed to {copy}"
     );
     if let Err(error) = fs::rename(&from, &to) {
-        log::error!("spool: {} cannot be renamed: {error}", from.display());
+        log::error!(file:% = file, error:% = error; "spool: {file} cannot be renamed: {error}");
     }
 }
 
-/// Writes a small file of ours, anew.
+/// Writes a small file.
 pub(super) fn write_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
     create_file(path)?.write_all(bytes)
 }
 
-/// Opens a file of ours to be written anew.
+/// Creates a file, or truncates an existing one.
 pub(super) fn create_file(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.write(true).create(true).truncate(true).mode(0o600);

@@ -1,4 +1,5 @@
-//! The worker's disk: the spool, for reports while the store is unavailable, and the file `rejected`.
+//! The worker's disk: the spool, for reports while the store is unavailable, and the file
+//! `rejected`.
 
 use std::path::Path;
 use std::sync::Arc;

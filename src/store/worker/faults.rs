@@ -1,5 +1,5 @@
-//! Consecutive panics of the store thread. After a few of them operations run one by one, so that the
-//! faulty one is found and set aside.
+//! Consecutive panics of the store thread. After a few of them operations run one by one, so that
+//! the faulty one is found and set aside.
 
 use crate::limits::{STORE_CARE_S, STORE_PANICS_MAX};
 use crate::time::{Instant, Span};
@@ -34,7 +34,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn three_in_a_row_make_it_careful_until_a_quiet_minute_has_passed() {
+    fn three_panics_in_a_row_make_it_careful_for_a_minute() {
         let at = |secs| Instant::ZERO + Span::from_secs(secs);
         let mut faults = Faults::default();
         faults.note(at(100));

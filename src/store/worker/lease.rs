@@ -1,9 +1,9 @@
 //! The node's lease, as the worker sees it: its own, or a foreign one under the node's name. Pure:
 //! checks go in, changes come out.
 //!
-//! A foreign lease belongs either to a dead process, and then only runs down, or to a living one, and
-//! then its time to live grows. A living owner found at the first connection ends this process. Once
-//! this process has served, it goes on and logs the conflict.
+//! A foreign lease belongs either to a dead process, and then only runs down, or to a living one,
+//! and then its time to live grows. A living owner found at the first connection ends this process.
+//! Once this process has served, it goes on and logs the conflict.
 
 use crate::limits::{
     LEASE_CONTEST_LOG_S, LEASE_GROWTH_MS, LEASE_LOOK_MS, LEASE_RENEW_S, LEASE_WATCH_S,
@@ -18,7 +18,8 @@ pub(super) enum LeaseChange {
     Nothing,
     /// The lease is ours for the first time.
     Clear,
-    /// Likewise, and the foreign lease vanished before its time: given up, or lost with the store's data.
+    /// Likewise, and the foreign lease vanished before its time: given up, or lost with the store's
+    /// data.
     ClearAndLost,
     /// It was ours, was gone, and is ours again: the store has lost its data.
     Lost,

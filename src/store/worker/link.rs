@@ -71,7 +71,7 @@ impl Link {
         }
     }
 
-    /// The backend, made if there is none.
+    /// The backend, which is made if it is missing.
     pub fn backend(&mut self) -> &mut dyn Backend {
         &mut **self.backend.get_or_insert_with(&mut self.make)
     }

@@ -8,13 +8,13 @@
 //!    └───────────────────────────────────────────────────────────────────────────────────────────┘
 //! ```
 //!
-//! *ReplayRecent* replays recently confirmed reports, *ReplaySpool* those in the spool, *Settle* finishes
-//! interrupted dispatches. Only then is the store available, and state is written to it. A step does one
-//! bounded thing; new batches are taken between two steps.
+//! *ReplayRecent* replays recently confirmed reports, *ReplaySpool* those in the spool, *Settle*
+//! finishes interrupted dispatches. Only then is the store available, and state is written to it. A
+//! step does one bounded thing; new batches are taken between two steps.
 //!
 //! A panic is caught around one step. All data that must not be lost is outside of the call that
-//! panicked: an operation leaves the pending operations, the spool and the replay buffer only after the
-//! backend has answered.
+//! panicked: an operation leaves the pending operations, the spool and the replay buffer only after
+//! the backend has answered.
 
 mod runs;
 
@@ -85,9 +85,10 @@ struct Ending {
 
 /// The store thread without its waiting. The caller brings the time, as a [`Clock`].
 ///
-/// Call [`turn`](Self::turn) until it says to wait; then take [`outcomes`](Self::outcomes), and give it
-/// the next [`Batch`] with [`take`](Self::take) if it [`has_room`](Self::has_room). To end it, call
-/// [`end`](Self::end), then [`channel_is_empty`](Self::channel_is_empty) once no batch is left.
+/// Call [`turn`](Self::turn) until it says to wait; then take [`outcomes`](Self::outcomes), and
+/// give it the next [`Batch`] with [`take`](Self::take) if it [`has_room`](Self::has_room). To end
+/// it, call [`end`](Self::end), then [`channel_is_empty`](Self::channel_is_empty) once no batch is
+/// left.
 pub struct Worker {
     clock: Box<dyn Clock>,
     stats: Arc<StoreStats>,
@@ -456,8 +457,8 @@ impl Worker {
             .spool_reports(self.pending.reports(), wall, &mut self.out);
     }
 
-    /// Notifies the core that the store is unavailable: once, and again when reports get stuck or are
-    /// no longer stuck.
+    /// Notifies the core that the store is unavailable: once, and again when reports get stuck or
+    /// are no longer stuck.
     fn notify(&mut self) {
         let event = self.link.outage_event(self.disk.stuck());
         self.out.extend(event);

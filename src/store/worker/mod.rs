@@ -1,14 +1,14 @@
-//! The store thread: take a batch, run it, answer, wake.
+//! The store thread: it takes batches, runs them, returns outcomes and wakes the loop.
 //!
 //! ```text
 //!  core ──Batch──▶ [ channel ] ──▶ pending ──▶ backend ──▶ outcomes ──▶ [ channel ] ──▶ core, one wake
-//!                                    │          ▲
-//!                     while it is away ▼          │ replay, before anything new
-//!                                  spool ────────┘
+//!                                    │            ▲
+//!              store unavailable     ▼            │ replay, before anything new
+//!                                  spool ─────────┘
 //! ```
 //!
-//! This page is the thread and its channels; what it does is in [`Worker`], one step at a time, so
-//! that tests and the simulation turn it by hand under a clock of their own.
+//! This module has the thread and its channels. [`Worker`] has the work, one step at a time, so
+//! that tests and the simulation can drive it with a clock of their own.
 
 mod disk;
 mod faults;
@@ -45,8 +45,8 @@ use crate::limits::{
 };
 use crate::time::{Instant, Span, UnixMs};
 
-/// Makes a backend: at the start, and again after a panic. All it makes must hold the node's lease under
-/// the same random number.
+/// Makes a backend, at the start and after each panic. All of them must use the same random number
+/// for the node's lease.
 pub type Make = Box<dyn FnMut() -> Box<dyn Backend> + Send>;
 
 /// Settings of the store thread.
@@ -56,23 +56,24 @@ pub struct Plan {
     pub spool_dir: PathBuf,
     /// Size of the spool, in bytes.
     pub spool_bytes: u64,
-    /// Time for which operations may gather before they run as one batch.
+    /// Time for which operations gather before they run as one batch.
     pub flush: Span,
     /// Time for which another node's lease must be missing before its hosts are taken over.
     pub grace: Span,
-    /// Between two attempts to reach a store that is away, a second at most.
+    /// Interval of the attempts to reach an unavailable store, at most one second.
     pub retry: Span,
-    /// Seed of the jitter: servers that lost the same store do not all come back at once.
+    /// Seed of the jitter of the attempts: servers that lost the same store do not return at once.
     pub seed: u64,
 }
 
-/// The store thread, and the two channels to it. Dropped without [`stop`](Self::stop) it ends by itself, as if stopped
-/// with no time left.
+/// The store thread and its two channels. If it is dropped without [`stop`](Self::stop), the thread
+/// ends as if stopped with no time left.
 #[derive(Debug)]
 pub struct StoreThread {
-    /// Operations. Senders use `try_send` only; when full, the batch stays with its sender.
+    /// Operations. Senders use only `try_send`; when the channel is full, the batch stays with
+    /// them.
     pub batches: Sender<Batch>,
-    /// Outcomes. A woken reader takes all of them, until the channel is empty.
+    /// Outcomes. A woken reader takes them until the channel is empty.
     pub outcomes: Receiver<Vec<Outcome>>,
     /// Counters and gauges.
     pub stats: Arc<StoreStats>,
@@ -85,7 +86,7 @@ pub struct StoreThread {
 pub struct Stopped {
     /// Outcomes that were not sent.
     pub outcomes: Vec<Outcome>,
-    /// It ended in time. If not, it is abandoned.
+    /// The thread ended in time. If not, it is abandoned.
     pub ended: bool,
 }
 
@@ -97,7 +98,7 @@ pub trait Clock: Send {
     fn wall(&self) -> UnixMs;
 }
 
-/// The system's clocks, counted from when it was made.
+/// The system's clocks, counted from its creation.
 struct SystemClock(std::time::Instant);
 
 impl Clock for SystemClock {
@@ -111,11 +112,10 @@ impl Clock for SystemClock {
     }
 }
 
-/// Starts the thread over the spool the plan names. `wake` is called after outcomes were queued where none were
-/// waiting.
+/// Starts the thread. `wake` is called after outcomes were queued in an empty channel.
 ///
 /// # Errors
-/// When no thread can be had.
+/// When the thread cannot be created.
 pub fn start(
     make: Make,
     plan: Plan,
@@ -129,10 +129,10 @@ pub fn start(
     let worker_stats = Arc::clone(&stats);
     let wake = Arc::new(wake);
     let run = move || {
-        // Let go of last, when the channels are: that there is no store thread any more is to be noticed, too.
-        let _last = LastRing(Arc::clone(&wake));
-        // Where both want the same processor the loop goes first: a heartbeat does not wait for a batch. That it cannot be
-        // so is no reason not to run.
+        // Dropped after the channels, so that the loop notices the end of the thread.
+        let _last = WakeOnDrop(Arc::clone(&wake));
+        // If both want the same processor, the loop goes first: a heartbeat does not wait for a
+        // batch. A failure does not matter.
         let _ = setpriority_process(Some(gettid()), STORE_NICENESS);
         let clock = Box::new(SystemClock(std::time::Instant::now()));
         let plan = Plan {
@@ -159,13 +159,12 @@ pub fn start(
 }
 
 impl StoreThread {
-    /// Ends the thread: what is in the channel is run or, while the store is away, spooled; then the
-    /// lease is given up. Waits for `deadline` at most.
+    /// Ends the thread: queued batches are run or, while the store is unavailable, spooled; then
+    /// the lease is given up. Waits for at most `deadline`.
     pub fn stop(self, deadline: Duration) -> Stopped {
         let until = std::time::Instant::now() + deadline;
-        // The channel has room for the one message that is ever sent. If its receiver is gone, so
-        // is the thread. The thread is given less time than there is, so that releasing the lease
-        // still fits in.
+        // The channel has room for its only message. If the receiver is gone, so is the thread. The
+        // thread gets less time than there is, so that it can still give up the lease.
         let _ = self.stop.try_send(deadline / 4 * 3);
         drop(self.batches);
         let mut outcomes = Vec::new();
@@ -177,22 +176,22 @@ impl StoreThread {
             }
         };
         if ended && self.thread.join().is_err() {
-            log::error!("the store thread ended by a panic");
+            log::error!("store: the thread ended by a panic");
         }
         Stopped { outcomes, ended }
     }
 }
 
 /// Wakes the loop when it is dropped.
-struct LastRing<W: Fn()>(Arc<W>);
+struct WakeOnDrop<W: Fn()>(Arc<W>);
 
-impl<W: Fn()> Drop for LastRing<W> {
+impl<W: Fn()> Drop for WakeOnDrop<W> {
     fn drop(&mut self) {
         (self.0)();
     }
 }
 
-/// The thread's own loop: turns the worker, and waits where it says so.
+/// The loop of the thread: drives the worker, and waits as it says.
 struct Loop<W> {
     worker: Worker,
     batches: Receiver<Batch>,
@@ -202,7 +201,7 @@ struct Loop<W> {
 }
 
 /// Result of a wait.
-enum Came {
+enum Wake {
     Batch(Batch),
     Stop(Duration),
     Nothing,
@@ -223,65 +222,64 @@ impl<W: Fn()> Loop<W> {
                 (true, true) => self.rest(wait),
                 (true, false) => {
                     std::thread::park_timeout(wait);
-                    Came::Nothing
+                    Wake::Nothing
                 }
                 (false, room) => self.wait(wait, room),
             };
             match came {
-                Came::Batch(batch) => {
+                Wake::Batch(batch) => {
                     self.worker.take(batch);
-                    // What came while the last was run is run as one.
+                    // Batches that came during the last run are run as one.
                     while self.worker.has_room()
                         && let Ok(more) = self.batches.try_recv()
                     {
                         self.worker.take(more);
                     }
                 }
-                Came::Stop(left) => {
+                Wake::Stop(left) => {
                     ending = true;
                     self.worker.end(left.into());
                 }
-                Came::Nothing => {}
+                Wake::Nothing => {}
             }
         }
     }
 
-    /// Waits for a batch, if there is room for one, or the end.
-    fn wait(&self, wait: Duration, room: bool) -> Came {
-        let stop = |told: Result<Duration, _>| Came::Stop(told.unwrap_or_default());
+    /// Waits for a batch, if there is room for one, or for the end.
+    fn wait(&self, wait: Duration, room: bool) -> Wake {
+        let stop = |told: Result<Duration, _>| Wake::Stop(told.unwrap_or_default());
         if !room {
             return match self.stopping.recv_timeout(wait) {
-                Err(error) if error.is_timeout() => Came::Nothing,
-                told => Came::Stop(told.unwrap_or_default()),
+                Err(error) if error.is_timeout() => Wake::Nothing,
+                told => Wake::Stop(told.unwrap_or_default()),
             };
         }
         select! {
             recv(self.batches) -> batch => match batch {
-                Ok(batch) => Came::Batch(batch),
+                Ok(batch) => Wake::Batch(batch),
                 Err(_) => stop(self.stopping.recv_timeout(Duration::ZERO)),
             },
-            recv(self.stopping) -> told => Came::Stop(told.unwrap_or_default()),
-            default(wait) => Came::Nothing,
+            recv(self.stopping) -> told => Wake::Stop(told.unwrap_or_default()),
+            default(wait) => Wake::Nothing,
         }
     }
 
-    /// Takes the rest of the channel after the stop was requested.
-    fn rest(&mut self, wait: Duration) -> Came {
+    /// Takes the remaining batches after the stop was requested.
+    fn rest(&mut self, wait: Duration) -> Wake {
         match self.batches.try_recv() {
-            Ok(batch) => Came::Batch(batch),
+            Ok(batch) => Wake::Batch(batch),
             Err(_) if self.worker.is_drained() => {
                 std::thread::park_timeout(wait);
-                Came::Nothing
+                Wake::Nothing
             }
             Err(_) => {
                 self.worker.channel_is_empty();
-                Came::Nothing
+                Wake::Nothing
             }
         }
     }
 
-    /// Sends the outcomes. If outcomes are already queued, the reader drains these too; it is not
-    /// woken again.
+    /// Sends the outcomes. If others are queued, the reader is awake and drains these, too.
     fn publish(&mut self) {
         let outcomes = self.worker.outcomes();
         if outcomes.is_empty() {

@@ -1,9 +1,9 @@
-//! Other nodes, as the worker sees them: a node whose lease is missing for long enough is gone, and its
-//! hosts and tasks are taken over.
+//! Other nodes, as the worker sees them: a node whose lease is missing for long enough is gone, and
+//! its hosts and tasks are taken over.
 //!
 //! A node is gone when its lease was missing in every check for the grace, each check at most
-//! [`NODE_LOOK_GAP_S`] after the one before. A check that comes later, after an outage of the store or a
-//! stall of this node, begins the count anew.
+//! [`NODE_LOOK_GAP_S`] after the one before. A check that comes later, after an outage of the store
+//! or a stall of this node, begins the count anew.
 
 use std::collections::HashMap;
 
@@ -75,8 +75,8 @@ impl Nodes {
         self.has_unread_tasks |= self.takeover.take().is_some();
     }
 
-    /// Checks the leases of other nodes when that is due, and takes over one page of what a node that
-    /// is gone has left. Returns whether there is more to do at once.
+    /// Checks the leases of other nodes when that is due, and takes over one page of what a node
+    /// that is gone has left. Returns whether there is more to do at once.
     pub fn step(
         &mut self,
         link: &mut Link,

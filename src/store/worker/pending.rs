@@ -15,8 +15,8 @@ use crate::time::{Instant, Span};
 /// Operations for which memory is kept between two runs.
 const OPS_KEPT: usize = 64;
 
-/// The pending operations. At most `STORE_PENDING_OPS_MAX`, `DISPATCHES_WAITING_MAX` dispatches among
-/// them.
+/// The pending operations. At most `STORE_PENDING_OPS_MAX`, `DISPATCHES_WAITING_MAX` dispatches
+/// among them.
 #[derive(Debug)]
 pub(super) struct Pending {
     /// In order. Only reports unless the store is available.
@@ -82,7 +82,7 @@ impl Pending {
         self.ops.len() + BATCH_OPS_MAX > STORE_PENDING_OPS_MAX
     }
 
-    /// Returns whether there are none, unsettled dispatches aside.
+    /// Returns whether no operation is pending, apart from unsettled dispatches.
     pub fn is_empty(&self) -> bool {
         self.ops.is_empty()
     }
@@ -102,7 +102,7 @@ impl Pending {
         &mut self.ops
     }
 
-    /// Time at which they should run; none if there are none.
+    /// Time at which they should run, if any is pending.
     pub fn due(&self) -> Option<Instant> {
         match self.ops.len() {
             0 => None,

@@ -1,10 +1,10 @@
 //! The replay buffer: reports and dispatches that the store has confirmed lately.
 //!
-//! A store that dies may lose its last seconds although it confirmed them (a Redis that syncs its file
-//! once a second). They are replayed after every reconnection. While the store is unavailable a copy
-//! is on the disk, so that a server which is killed in the outage replays them after its next start.
-//! The copy is written before any later report is spooled, and deleted when all of it has been
-//! replayed, before anything newer is written to the store.
+//! A store that dies may lose its last seconds although it confirmed them (a Redis that syncs its
+//! file once a second). They are replayed after every reconnection. While the store is unavailable
+//! a copy is on the disk, so that a server which is killed in the outage replays them after its
+//! next start. The copy is written before any later report is spooled, and deleted when all of it
+//! has been replayed, before anything newer is written to the store.
 
 use std::collections::VecDeque;
 
@@ -14,8 +14,8 @@ use crate::store::op::Op;
 use crate::store::spool::Spool;
 use crate::time::{Instant, Span};
 
-/// The operations that were confirmed in the [`RECENT_S`] seconds before the store was last known to
-/// have its data, bounded in number and bytes.
+/// The operations that were confirmed in the [`RECENT_S`] seconds before the store was last known
+/// to have its data, bounded in number and bytes.
 #[derive(Debug, Default)]
 pub(super) struct ReplayBuffer {
     ops: VecDeque<Op>,

@@ -1,5 +1,5 @@
-//! Runs operations on the backend, carefully: one by one after panics, and with an eye on those that
-//! may break the connection. It records what is run, for the case that the run panics.
+//! Runs operations on the backend, carefully: one by one after panics, and with an eye on those
+//! that may break the connection. It records what is run, for the case that the run panics.
 
 use std::sync::Arc;
 

@@ -1,12 +1,13 @@
 //! Operations that may be the cause of a broken connection.
 //!
-//! A server or a proxy may close the connection at one operation: a value above its limit, a reply that is too long. Such
-//! an operation breaks every connection it is sent over, and nothing behind it is ever written. Operations that were under
-//! way when a connection broke are *suspects*. Suspects run in small groups, then alone. An operation that has broken
-//! [`SUSPECT_BREAKS_MAX`] connections in a row, each time alone, is refused.
+//! A server or a proxy may close the connection at one operation: a value above its limit, a reply
+//! that is too long. Such an operation breaks every connection, and no later one is ever written.
+//! Operations that were in progress when a connection broke are *suspects*. They run in small
+//! groups, then alone. An operation that has broken [`SUSPECT_BREAKS_MAX`] connections in a row,
+//! each time alone, is refused.
 //!
-//! An ordinary outage convicts nothing: a connection counts only after it has taken a write of its own
-//! ([`Backend::probe`](crate::store::Backend::probe)), so a store that dies at every write does not count.
+//! An ordinary outage refuses none: a connection counts only after it has taken a write of its own
+//! ([`Backend::probe`](crate::store::Backend::probe)).
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hash, Hasher, RandomState};
@@ -29,12 +30,12 @@ pub(super) struct Suspects {
     why: String,
 }
 
-/// One of them.
+/// A suspect.
 #[derive(Clone, Copy, Debug)]
 struct Suspect {
-    /// Connections in a row that it has broken alone.
+    /// Consecutive connections that it has broken alone.
     breaks: u32,
-    /// Time of the last break during which it was in progress.
+    /// Time of the last break while it was in progress.
     at: Instant,
 }
 
@@ -59,7 +60,7 @@ impl Suspects {
         }
     }
 
-    /// The connection broke at `now`, for this reason, while these were under way.
+    /// The connection broke at `now`, for this reason, while `ops` were in progress.
     pub fn broke(&mut self, ops: &[Op], now: Instant, why: &str) {
         why.clone_into(&mut self.why);
         let care = Span::from_secs(STORE_CARE_S);
@@ -80,7 +81,7 @@ impl Suspects {
         }
     }
 
-    /// These were answered over a connection that held.
+    /// `ops` were answered.
     pub fn passed(&mut self, ops: &[Op]) {
         for op in ops {
             if self.is_empty() {
@@ -91,7 +92,7 @@ impl Suspects {
     }
 
     /// Reason to refuse an operation without running it. A report is refused once; state and
-    /// questions are made anew, and stay refused for [`STORE_CARE_S`].
+    /// questions are repeated by the core, and stay refused for [`STORE_CARE_S`].
     pub fn verdict(&mut self, op: &Op, now: Instant) -> Option<String> {
         if self.is_empty() {
             return None;
@@ -115,7 +116,7 @@ impl Suspects {
         ))
     }
 
-    /// The same fingerprint for an operation that is made anew or comes out of the spool.
+    /// Fingerprint of an operation, the same if it is made again or read from the spool.
     fn mark(&self, op: &Op) -> u64 {
         let mut hasher = self.hasher.build_hasher();
         std::mem::discriminant(op).hash(&mut hasher);
@@ -166,7 +167,11 @@ mod tests {
         suspects.passed(&ops[..4]);
         suspects.broke(&ops[4..8], at(2), "closed");
         assert_eq!(suspects.together(&ops[4..]), 1);
-        assert_eq!(suspects.together(&ops[..8]), 4, "what is no suspect");
+        assert_eq!(
+            suspects.together(&ops[..8]),
+            4,
+            "only unsuspected operations"
+        );
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! Dispatches on a server that refuses in the middle, hangs, or dies; and the thread that settles them.
+//! Dispatches on a server that refuses in the middle, hangs, or dies; and the thread that settles
+//! them.
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
-//! The store against a real server: the suite for every store, and what is its own, most of all what
-//! happens when the server misbehaves.
+//! The store against a real server: the suite for every store, and what is its own, most of all
+//! what happens when the server misbehaves.
 
 mod dispatch;
 mod failures;

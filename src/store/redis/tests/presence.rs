@@ -1,4 +1,5 @@
-//! Claims and releases as the server sees them: fields, lifetimes, two nodes at once, how many commands.
+//! Claims and releases as the server sees them: fields, lifetimes, two nodes at once, how many
+//! commands.
 
 use super::*;
 use crate::limits::REDIS_KEYS_MAX;
@@ -160,7 +161,8 @@ fn thousands_go_offline_in_few_commands() {
         panic!("no statistics");
     };
     let stats = String::from_utf8(stats).unwrap();
-    // For `exists` and for the node's set, one for so many hosts; so for the claims, and for two fields.
+    // For `exists` and for the node's set, one for so many hosts; so for the claims, and for two
+    // fields.
     let calls = names.len().div_ceil(REDIS_KEYS_MAX);
     for (command, calls) in [("srem", 2 * calls), ("evalsha", calls), ("del", 2 * calls)] {
         let sign = format!("cmdstat_{command}:calls={calls},");

@@ -1,4 +1,5 @@
-//! Reports, as far as the suite for every store does not say it: step by step, lifetimes, one batch.
+//! Reports, as far as the suite for every store does not say it: step by step, lifetimes, one
+//! batch.
 
 use super::*;
 use crate::store::Settings;

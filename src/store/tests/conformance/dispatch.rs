@@ -677,7 +677,8 @@ fn named(node: &str) -> Settings {
     }
 }
 
-/// The node `n1` holds `a`, was cut short taking `b` offline, has lost `c` to another, and has dispatched AC1.
+/// The node `n1` holds `a`, was cut short taking `b` offline, has lost `c` to another, and has
+/// dispatched AC1.
 fn left_by_n1(open: &mut Factory<'_>) {
     let mut s = open(named("n1"));
     s.lease(false).unwrap();

@@ -1,5 +1,5 @@
-//! Runs of the worker's operations, and their consequences: pending operations, the spool, the replay
-//! buffer and unsettled dispatches.
+//! Runs of the worker's operations, and their consequences: pending operations, the spool, the
+//! replay buffer and unsettled dispatches.
 
 use super::{Next, Phase, Worker};
 use crate::limits::{REPLAY_OPS_MAX, STORE_RUN_OPS_MAX};
@@ -70,7 +70,8 @@ impl Worker {
     pub(super) fn replay_recent(&mut self, next: usize) -> Result<Next, StoreError> {
         let (ops, clock) = (self.replay.slice(next, REPLAY_OPS_MAX), &*self.clock);
         if ops.is_empty() {
-            // Before anything newer is written: what a start finds must not be older than the store.
+            // Before anything newer is written: what a start finds must not be older than the
+            // store.
             self.replay.replayed(self.disk.spool(), clock.now());
             return Ok(self.go_on(Phase::ReplaySpool));
         }

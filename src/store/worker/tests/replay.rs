@@ -247,8 +247,8 @@ fn it_looks_often_while_there_is_something_to_lose() {
     assert_eq!(bench.world.get().looks, Some(looks), "not for ever");
 }
 
-/// The store comes, goes, breaks off in the middle and forgets its last ten seconds, the process is killed: everything
-/// acknowledged is stored in the end.
+/// The store comes, goes, breaks off in the middle and forgets its last ten seconds, the process is
+/// killed: everything acknowledged is stored in the end.
 fn storm(seed: u64) {
     let mut rng = fastrand::Rng::with_seed(seed);
     let mut bench = Bench::up(ROOM);

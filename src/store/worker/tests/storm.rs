@@ -2,8 +2,8 @@
 
 use super::*;
 
-/// Any mixture of faults: nothing is acknowledged that is neither stored nor spooled, nothing is lost, and each
-/// report's first writing comes after that of all before it.
+/// Any mixture of faults: nothing is acknowledged that is neither stored nor spooled, nothing is
+/// lost, and each report's first writing comes after that of all before it.
 fn storm(seed: u64) {
     let mut rng = fastrand::Rng::with_seed(seed);
     let mut bench = Bench::new(if rng.bool() { ROOM } else { 20_000 });
