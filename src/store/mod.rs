@@ -305,21 +305,9 @@ pub trait Backend: Send {
 
     /// Drops the connection, whose state is unknown.
     fn disconnect(&mut self);
-
-    /// The address of the store, without its password.
-    fn describe(&self) -> String;
-
-    /// The name of this node, for tests of the layout.
-    fn node(&self) -> &str;
-
-    /// Reads a whole key in a neutral form, for tests that compare stores.
-    ///
-    /// # Errors
-    /// When the store is unavailable.
-    fn dump(&mut self, key: &str) -> Result<Option<Dump>, StoreError>;
 }
 
-/// The value of a key, in the form of no store.
+/// The value of a key in a neutral form, for tests that compare stores.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Dump {
     /// A string.

@@ -488,18 +488,6 @@ impl Backend for Connection {
     fn disconnect(&mut self) {
         self.generation = None;
     }
-
-    fn describe(&self) -> String {
-        "simulated".to_owned()
-    }
-
-    fn node(&self) -> &str {
-        NODE
-    }
-
-    fn dump(&mut self, key: &str) -> Result<Option<Dump>, StoreError> {
-        Ok(self.depot()?.dump(key))
-    }
 }
 
 fn is_one_piece(op: &Op) -> bool {

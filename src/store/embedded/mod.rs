@@ -159,6 +159,14 @@ impl EmbeddedStore {
         }
     }
 
+    /// Reads a whole key, for tests.
+    ///
+    /// # Errors
+    /// When the store is unavailable.
+    pub fn dump(&mut self, key: &str) -> Result<Option<Dump>, StoreError> {
+        self.transact(self.place.now(), |space, _| load::dump(space, key))
+    }
+
     /// Runs `work` in one transaction at `now`, and commits it if it has written anything.
     ///
     /// An error of the file discards the whole transaction and closes the file.
@@ -447,21 +455,6 @@ impl Backend for EmbeddedStore {
     fn disconnect(&mut self) {
         self.has_lease = false;
         self.opened = None;
-    }
-
-    fn describe(&self) -> String {
-        match &self.place {
-            Place::Dir(dir) => format!("embedded:{}", dir.display()),
-            Place::Memory(..) => "embedded, in memory".to_owned(),
-        }
-    }
-
-    fn node(&self) -> &str {
-        &self.settings.node
-    }
-
-    fn dump(&mut self, key: &str) -> Result<Option<Dump>, StoreError> {
-        self.transact(self.place.now(), |space, _| load::dump(space, key))
     }
 }
 

@@ -23,7 +23,6 @@ macro_rules! cmd {
 mod commands;
 mod connection;
 mod dispatch;
-mod dump;
 mod errors;
 mod facts;
 mod lease;
@@ -52,7 +51,7 @@ use self::step::Step;
 use super::address::RedisAddress;
 use super::events::StreamEvent;
 use super::op::{self, HeldHost, HeldTask, Op, Outcome, Stored};
-use super::{Backend, Dump, HeldCursor, Lease, Ran, Settings, StoreError, schema};
+use super::{Backend, HeldCursor, Lease, Ran, Settings, StoreError, schema};
 use crate::ids::HostId;
 use crate::limits::{EVENTS_OWED_MAX, REDIS_KEYS_MAX, STREAM_ENTRIES_MAX};
 use crate::time::UnixMs;
@@ -393,17 +392,5 @@ impl Backend for RedisStore {
 
     fn disconnect(&mut self) {
         self.link = None;
-    }
-
-    fn describe(&self) -> String {
-        self.address.to_string()
-    }
-
-    fn node(&self) -> &str {
-        &self.context.node
-    }
-
-    fn dump(&mut self, key: &str) -> Result<Option<Dump>, StoreError> {
-        self.with_link(|link, _| dump::read(link, key))
     }
 }

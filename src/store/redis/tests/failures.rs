@@ -512,6 +512,6 @@ fn a_store_that_was_never_opened_is_away_and_shows_no_password() {
         Err(StoreError::Unavailable(why)) => assert!(!why.contains("secret"), "{why}"),
         other => panic!("{other:?}"),
     }
-    assert!(!store.describe().contains("secret"));
+    assert!(!store.address.to_string().contains("secret"));
     assert!(!format!("{store:?}").contains("secret"));
 }

@@ -2,6 +2,7 @@
 //! what happens when the server misbehaves.
 
 mod dispatch;
+mod dump;
 mod failures;
 mod loading;
 mod presence;
@@ -12,8 +13,8 @@ use super::RedisStore;
 use crate::codec::message::Phase;
 use crate::ids::{HostId, HostRef, TaskKey};
 use crate::store::op::{self, Op, Outcome, Reason, Settled, Stamp};
-use crate::store::tests::conformance::{Case, Seed, Subject, conformance_tests};
-use crate::store::{Backend, Dump, schema};
+use crate::store::tests::conformance::{Case, RawKeys, Subject, conformance_tests};
+use crate::store::{Backend, Dump, StoreError, schema};
 use crate::time::UnixMs;
 use server::{RedisServer, settings};
 
@@ -25,7 +26,11 @@ fn fresh(case: Case) {
     case(&mut |settings| -> Box<dyn Subject> { Box::new(server.store(settings)) });
 }
 
-impl Seed for RedisStore {
+impl RawKeys for RedisStore {
+    fn dump(&mut self, key: &str) -> Result<Option<Dump>, StoreError> {
+        self.with_link(|link, _| dump::read(link, key))
+    }
+
     fn seed(&mut self, key: &str, value: Dump) {
         let mut commands = vec![command("DEL", key)];
         match value {

@@ -1,6 +1,6 @@
 //! The conformance suite of the stores: one suite, run over each of them.
 //!
-//! A store's tests implement [`Seed`] for it, write a function that runs a [`Case`] over an empty
+//! A store's tests implement [`RawKeys`] for it, write a function that runs a [`Case`] over an empty
 //! database, and name it to [`conformance_tests!`], which makes a test of each case. A case opens
 //! the store as often as it likes, over the same data, one at a time.
 
@@ -15,17 +15,20 @@ use crate::store::op::{
     Answer, HeldHost, Inventory, Offline, Online, Op, Outcome, Progress, Reason, Settled, Stamp,
     TaskState,
 };
-use crate::store::{Backend, Dump, HeldCursor, Settings};
+use crate::store::{Backend, Dump, HeldCursor, Settings, StoreError};
 
-/// Writes a key as it is, past all operations: what a crash, a script or the old server left.
-pub trait Seed {
-    /// Replaces whatever `key` held. An empty set, list, hash or sorted set is no key.
+/// Access to single keys without operations, for what a crash, a script or the old server left.
+pub trait RawKeys {
+    /// Replaces the value of `key`. An empty set, list, hash or sorted set is no key.
     fn seed(&mut self, key: &str, value: Dump);
+
+    /// Reads the value of `key`.
+    fn dump(&mut self, key: &str) -> Result<Option<Dump>, StoreError>;
 }
 
 /// A store under test.
-pub trait Subject: Backend + Seed {}
-impl<T: Backend + Seed> Subject for T {}
+pub trait Subject: Backend + RawKeys {}
+impl<T: Backend + RawKeys> Subject for T {}
 
 /// Opens the store over the case's data. Only one may be open at a time.
 pub type Factory<'a> = dyn FnMut(Settings) -> Box<dyn Subject> + 'a;

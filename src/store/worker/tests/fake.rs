@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::store::op::{Dispatch, Found, HeldHost, HeldTask, Op, Outcome, Settled, Stored};
 use crate::store::tests::reports::name;
-use crate::store::{Backend, Dump, HeldCursor, Lease, Ran, StoreError};
+use crate::store::{Backend, HeldCursor, Lease, Ran, StoreError};
 use crate::time::{Instant, Span, UnixMs};
 
 use crate::store::worker::Clock;
@@ -303,18 +303,6 @@ impl Backend for Fake {
     }
 
     fn disconnect(&mut self) {}
-
-    fn describe(&self) -> String {
-        "fake".to_owned()
-    }
-
-    fn node(&self) -> &str {
-        "fake"
-    }
-
-    fn dump(&mut self, _key: &str) -> Result<Option<Dump>, StoreError> {
-        Ok(None)
-    }
 }
 
 impl World {

@@ -2,10 +2,10 @@
 
 use redis::Value;
 
-use super::connection::Link;
-use super::errors::Fault;
-use super::load::query;
-use super::step::{list, text, texts};
+use crate::store::redis::connection::Link;
+use crate::store::redis::errors::Fault;
+use crate::store::redis::load::query;
+use crate::store::redis::step::{list, text, texts};
 use crate::store::{Dump, StoreError};
 
 /// The value of a key, if it exists and its type is known.
