@@ -257,7 +257,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_names_older_programs_read_are_spelled_as_they_expect() {
+    fn older_programs_find_their_key_names() {
         let host_id = HostId::checked("10.0.0.7").unwrap();
         let key = TaskKey::parse("AC132", "AC").unwrap();
         assert_eq!(system_info(&host_id), "10.0.0.7_systemInfo");
@@ -272,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn no_two_keys_of_a_task_are_the_same() {
+    fn the_keys_of_a_task_are_distinct() {
         let host_id = HostId::checked("oncall").unwrap();
         let key = TaskKey::parse("AC1", "AC").unwrap();
         let names: Vec<_> = of_task(&key, &host_id).collect();

@@ -34,7 +34,7 @@ fn an_embedded_store_is_a_directory() {
 }
 
 #[test]
-fn a_redis_has_a_port_and_a_database_even_if_none_is_said() {
+fn port_and_database_have_defaults() {
     for url in [
         "redis://db",
         "redis://db/",
@@ -71,7 +71,7 @@ fn user_and_password_are_decoded() {
 }
 
 #[test]
-fn a_unix_socket_has_its_database_behind_a_question_mark() {
+fn a_unix_socket_takes_the_database_as_an_option() {
     let address = redis("redis+unix:///run/redis.sock?db=3");
     assert_eq!(address.place, RedisPlace::Unix("/run/redis.sock".into()));
     assert_eq!(address.db, 3);
@@ -86,7 +86,7 @@ fn a_unix_socket_has_its_database_behind_a_question_mark() {
 
 #[cfg(feature = "tls")]
 #[test]
-fn a_redis_over_tls_may_have_an_authority_of_its_own() {
+fn tls_takes_an_authority_as_an_option() {
     let tls = |host: &str, port, ca: Option<&str>| RedisPlace::Tls {
         host: host.to_owned(),
         port,
@@ -128,7 +128,7 @@ fn a_build_without_tls_says_so() {
 }
 
 #[test]
-fn what_is_wrong_is_said_with_what_it_may_be() {
+fn an_error_names_the_part_and_its_forms() {
     let forms = "embedded:DIR, redis://[user:password@]host:port/db, \
                  rediss://[user:password@]host:port/db?ca=FILE or \
                  redis+unix://[user:password@]/path?db=N";

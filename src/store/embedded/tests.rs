@@ -1,4 +1,4 @@
-//! The shared suite over the embedded store, and what is its own: its file, its lock, its disk.
+//! The conformance suite over the embedded store, and its file, lock and disk.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -24,7 +24,7 @@ mod in_memory {
 
     conformance_tests!(fresh);
 
-    /// Runs a case over no bytes.
+    /// Runs a case over empty memory.
     fn fresh(case: Case) {
         let memory = Memory::default();
         case(&mut |settings| -> Box<dyn Subject> {
@@ -112,7 +112,7 @@ fn members(store: &mut EmbeddedStore, key: &str) -> usize {
 }
 
 #[test]
-fn the_directory_is_made_for_its_owner_alone() {
+fn the_directory_is_private() {
     let dir = tempfile::tempdir().unwrap();
     let inner = dir.path().join("a/b");
     let _store = EmbeddedStore::open(&inner, settings()).unwrap();
@@ -136,7 +136,7 @@ fn a_second_open_is_refused_and_says_why() {
 }
 
 #[test]
-fn what_is_no_directory_or_no_store_is_refused() {
+fn other_files_are_refused() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("file");
     fs::write(&file, "x").unwrap();
@@ -155,7 +155,7 @@ fn what_is_no_directory_or_no_store_is_refused() {
 }
 
 #[test]
-fn a_file_whose_making_was_cut_short_is_made_anew() {
+fn a_half_created_file_is_created_again() {
     for length in [1, 8, 1 << 20] {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join(FILE_NAME), vec![0; length]).unwrap();
@@ -165,14 +165,14 @@ fn a_file_whose_making_was_cut_short_is_made_anew() {
 }
 
 #[test]
-fn the_copy_of_a_live_store_opens_with_all_that_was_committed() {
+fn the_copy_of_a_live_store_has_all_commits() {
     let (dir, copy) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let mut store = EmbeddedStore::open(dir.path(), settings()).unwrap();
     for batch in 0..5 {
         let ran = store.run(&onlines(batch * 100, 100), &mut Vec::new());
         assert_eq!((ran.done, ran.error), (100, None));
     }
-    // As a killed process leaves it: open, never closed.
+    // Like a killed process: never closed.
     fs::copy(dir.path().join(FILE_NAME), copy.path().join(FILE_NAME)).unwrap();
     let mut found = EmbeddedStore::open(copy.path(), settings()).unwrap();
     assert_eq!(members(&mut found, "exists"), 500);
@@ -183,7 +183,7 @@ fn the_copy_of_a_live_store_opens_with_all_that_was_committed() {
 }
 
 #[test]
-fn a_disconnected_store_is_away_until_it_is_opened() {
+fn a_disconnected_store_is_unavailable() {
     let dir = tempfile::tempdir().unwrap();
     let mut store = EmbeddedStore::open(dir.path(), settings()).unwrap();
     store.disconnect();
@@ -200,17 +200,16 @@ fn a_disconnected_store_is_away_until_it_is_opened() {
     assert_eq!(outcomes.len(), 2);
 }
 
-/// Runs itself in a process of its own, whose files are not allowed to grow: what a full disk
-/// is to the store, for one process only.
+/// Runs itself in a process whose files must not grow, like on a full disk.
 #[test]
-fn a_full_disk_is_waited_out_and_nothing_acknowledged_is_lost() {
+fn a_full_disk_loses_nothing_acknowledged() {
     const DIR: &str = "ANTHILL_TEST_FULL_DISK";
     if let Some(dir) = std::env::var_os(DIR) {
         return fill_the_disk(Path::new(&dir));
     }
     let dir = tempfile::tempdir().unwrap();
-    let name = "store::embedded::tests::a_full_disk_is_waited_out_and_nothing_acknowledged_is_lost";
-    // The signal that a file grows too large is ignored, so that the write fails instead.
+    let name = "store::embedded::tests::a_full_disk_loses_nothing_acknowledged";
+    // SIGXFSZ is ignored, so that the write fails instead.
     let output = std::process::Command::new("sh")
         .args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\""])
         .arg(std::env::current_exe().unwrap())
@@ -246,7 +245,7 @@ fn fill_the_disk(dir: &Path) {
         }
     };
     assert!(matches!(error, StoreError::Unavailable(_)), "{error}");
-    // As long as there is no room it stays away, or takes what still fits: it never lies.
+    // Without room it is unavailable, or takes what still fits.
     for _ in 0..3 {
         if Backend::open(&mut store).is_ok() {
             acknowledged += store.run(&onlines(acknowledged, 1_000), &mut outcomes).done;
@@ -265,7 +264,7 @@ fn fill_the_disk(dir: &Path) {
 }
 
 #[test]
-fn a_lease_found_is_a_dead_ones() {
+fn a_found_lease_is_taken_at_once() {
     let dir = tempfile::tempdir().unwrap();
     let mut store = EmbeddedStore::open(dir.path(), settings()).unwrap();
     assert_eq!(store.lease(false), Ok(Lease::Taken));
@@ -303,7 +302,7 @@ fn the_stream_keeps_its_newest_entries() {
 }
 
 #[test]
-fn keys_of_which_one_begins_the_other_are_kept_apart() {
+fn a_key_and_its_prefix_are_separate() {
     let dir = tempfile::tempdir().unwrap();
     let mut store = EmbeddedStore::open(dir.path(), settings()).unwrap();
     for (key, member) in [("a", "bc"), ("ab", "c"), ("", "abc"), ("ab", "")] {
@@ -325,7 +324,7 @@ fn keys_of_which_one_begins_the_other_are_kept_apart() {
 }
 
 #[test]
-fn a_sweep_leaves_no_row_of_what_is_over() {
+fn a_sweep_deletes_all_rows_of_expired_keys() {
     use redb::{ReadableDatabase, ReadableTableMetadata, TableDefinition};
     let dir = tempfile::tempdir().unwrap();
     let mut store = EmbeddedStore::open(dir.path(), settings()).unwrap();
@@ -365,7 +364,7 @@ fn a_sweep_leaves_no_row_of_what_is_over() {
 }
 
 #[test]
-fn a_file_that_is_deleted_under_us_is_made_anew() {
+fn a_deleted_file_is_created_again() {
     let parent = tempfile::tempdir().unwrap();
     let dir = parent.path().join("data");
     let mut store = EmbeddedStore::open(&dir, settings()).unwrap();
@@ -381,7 +380,7 @@ fn a_file_that_is_deleted_under_us_is_made_anew() {
     assert!(dir.join(FILE_NAME).exists());
 }
 
-/// Everything that a start reads, and a write: each of it done, or refused as damaged.
+/// All that a start reads, and a write: each works, or fails as damaged.
 fn use_all(store: &mut EmbeddedStore) -> Result<(), StoreError> {
     store.lease(false)?;
     let (mut cursor, mut hosts) = (HeldCursor::Start, Vec::new());
@@ -398,7 +397,7 @@ fn use_all(store: &mut EmbeddedStore) -> Result<(), StoreError> {
 }
 
 #[test]
-fn a_damaged_file_is_an_error_that_says_what_to_do() {
+fn a_damaged_file_is_an_error_with_a_remedy() {
     let dir = tempfile::tempdir().unwrap();
     let mut store = EmbeddedStore::open(dir.path(), settings()).unwrap();
     for batch in 0..4 {
@@ -414,7 +413,7 @@ fn a_damaged_file_is_an_error_that_says_what_to_do() {
         let mut bytes = sound.clone();
         match round % 4 {
             0 => bytes.truncate(random.usize(1..sound.len())),
-            // Where most is written, and anywhere.
+            // Near the beginning, and anywhere.
             1 => (0..8).for_each(|_| bytes[random.usize(0..4_096)] ^= 1 << random.u8(0..8)),
             2 => (0..64).for_each(|_| bytes[random.usize(0..sound.len())] ^= 0x55),
             _ => {

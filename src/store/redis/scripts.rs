@@ -7,11 +7,11 @@ use std::sync::LazyLock;
 /// The scripts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Script {
-    /// Takes a host for a node.
+    /// Claims hosts for a node.
     Claim,
     /// Gives up a claim.
     Release,
-    /// Forgets a host.
+    /// Deletes the hash of a host.
     Forget,
     /// Writes host name and MAC address.
     Describe,
@@ -47,9 +47,9 @@ pub(super) enum Script {
     Failed,
     /// Tests commands.
     Trial,
-    /// Takes a host over from a node that is gone.
+    /// Takes over a host from a node that is gone.
     Inherit,
-    /// Takes a task over from a node that is gone.
+    /// Takes over a task from a node that is gone.
     Retake,
 }
 
@@ -115,28 +115,28 @@ mod tests {
     #[test]
     fn variants_and_sources_have_one_order() {
         for (script, sign) in [
-            (Script::Claim, "Takes a host for a node"),
+            (Script::Claim, "Claims hosts for a node"),
             (Script::Release, "Gives up a claim"),
-            (Script::Forget, "Forgets a host"),
-            (Script::Describe, "what a host said of itself"),
-            (Script::ReplaceSet, "Sets a set"),
-            (Script::ReplaceList, "Sets a list"),
-            (Script::Complete, "Adds to the commands done"),
-            (Script::Oncall, "the commands not yet done up to date"),
-            (Script::Ended, "Takes a field out of a hash"),
-            (Script::Lease, "Looks at a node's lease"),
+            (Script::Forget, "Deletes the hash of a host"),
+            (Script::Describe, "Writes host name and MAC"),
+            (Script::ReplaceSet, "Replaces a set"),
+            (Script::ReplaceList, "Replaces a list"),
+            (Script::Complete, "Adds finished commands"),
+            (Script::Oncall, "Updates the remaining commands"),
+            (Script::Ended, "Deletes a field of a hash"),
+            (Script::Lease, "Checks a node's lease"),
             (Script::ReleaseLease, "Gives up a node's lease"),
             (Script::RenewLease, "Renews a node's lease"),
             (Script::State, "Sets states of hosts"),
             (Script::Begin, "Sets the first states"),
-            (Script::Book, "Sets a task book"),
+            (Script::Book, "Writes a task book"),
             (Script::Unclaim, "Gives up the claim of a task"),
             (Script::Drop, "Deletes a key"),
             (Script::Results, "Reads the results of a host"),
-            (Script::Failed, "Whether a command of a host has failed"),
+            (Script::Failed, "whether a command of a host has failed"),
             (Script::Trial, "Tries commands"),
-            (Script::Inherit, "Takes a host over"),
-            (Script::Retake, "Takes a task over"),
+            (Script::Inherit, "Takes over a host"),
+            (Script::Retake, "Takes over a task"),
         ] {
             assert!(SOURCES[script as usize].contains(sign), "{script:?}");
         }

@@ -15,7 +15,7 @@ fn fill(spool: &mut Spool, numbers: impl IntoIterator<Item = u64>) {
     spool.sync().unwrap();
 }
 
-/// Replays all of it, `at_once` records at a time.
+/// Replays the spool, `at_once` records at a time.
 fn drain(spool: &mut Spool, at_once: usize) -> Vec<u64> {
     let mut seen = Vec::new();
     loop {
@@ -40,7 +40,7 @@ fn files(dir: &Path, suffix: &str) -> Vec<PathBuf> {
 }
 
 #[test]
-fn what_goes_in_comes_out_in_order_over_many_segments_and_leaves_nothing() {
+fn reports_are_replayed_in_order_over_many_segments() {
     let dir = tempfile::tempdir().unwrap();
     let mut spool = Spool::open(dir.path(), ROOM).unwrap();
     spool.segment_bytes = 1_000;
@@ -52,7 +52,7 @@ fn what_goes_in_comes_out_in_order_over_many_segments_and_leaves_nothing() {
 }
 
 #[test]
-fn appending_goes_on_behind_what_is_replayed() {
+fn reports_are_appended_during_the_replay() {
     let dir = tempfile::tempdir().unwrap();
     let mut spool = Spool::open(dir.path(), ROOM).unwrap();
     fill(&mut spool, 0..10);
@@ -73,7 +73,7 @@ fn a_batch_is_bounded_in_bytes_too() {
 }
 
 #[test]
-fn a_second_process_is_kept_out_by_name() {
+fn a_second_process_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let spool = Spool::open(dir.path(), ROOM).unwrap();
     let error = Spool::open(dir.path(), ROOM).unwrap_err();
@@ -84,7 +84,7 @@ fn a_second_process_is_kept_out_by_name() {
 }
 
 #[test]
-fn reopening_finds_everything_and_writes_behind_it() {
+fn a_reopened_spool_has_all_reports() {
     let dir = tempfile::tempdir().unwrap();
     for n in 0..5 {
         let mut spool = Spool::open(dir.path(), ROOM).unwrap();
@@ -96,7 +96,7 @@ fn reopening_finds_everything_and_writes_behind_it() {
 }
 
 #[test]
-fn a_tail_torn_at_any_byte_is_cut_off_and_the_rest_is_kept() {
+fn a_tail_torn_at_any_byte_is_cut_off() {
     let dir = tempfile::tempdir().unwrap();
     let mut spool = Spool::open(dir.path(), ROOM).unwrap();
     fill(&mut spool, 0..2);
@@ -123,7 +123,7 @@ fn a_tail_torn_at_any_byte_is_cut_off_and_the_rest_is_kept() {
 }
 
 #[test]
-fn a_flipped_bit_anywhere_costs_its_own_record_only_and_is_kept() {
+fn a_flipped_bit_costs_one_record() {
     let dir = tempfile::tempdir().unwrap();
     let mut spool = Spool::open(dir.path(), ROOM).unwrap();
     fill(&mut spool, 0..3);
@@ -140,7 +140,7 @@ fn a_flipped_bit_anywhere_costs_its_own_record_only_and_is_kept() {
         assert_eq!(spool.records(), 2, "byte {at}");
         assert_eq!(drain(&mut spool, 10), left, "byte {at}");
         let kept = files(dir.path(), ".damaged");
-        // The last record, damaged, is a torn tail; any other is kept with what follows.
+        // A damaged last record is a torn tail; any other is copied with the bytes behind it.
         assert_eq!(spool.damaged(), u64::from(hit < 2));
         for path in kept {
             assert!(hit < 2);
@@ -152,7 +152,7 @@ fn a_flipped_bit_anywhere_costs_its_own_record_only_and_is_kept() {
 }
 
 #[test]
-fn damage_that_happens_while_it_is_open_is_found_at_the_replay() {
+fn damage_during_use_is_found_at_the_replay() {
     let dir = tempfile::tempdir().unwrap();
     let mut spool = Spool::open(dir.path(), ROOM).unwrap();
     fill(&mut spool, 0..3);
@@ -166,7 +166,7 @@ fn damage_that_happens_while_it_is_open_is_found_at_the_replay() {
 }
 
 #[test]
-fn a_segment_that_is_gone_does_not_stop_the_others() {
+fn a_deleted_segment_does_not_stop_the_others() {
     let dir = tempfile::tempdir().unwrap();
     let mut spool = Spool::open(dir.path(), ROOM).unwrap();
     spool.segment_bytes = 1;
@@ -177,7 +177,7 @@ fn a_segment_that_is_gone_does_not_stop_the_others() {
 }
 
 #[test]
-fn its_bound_holds_and_room_comes_back() {
+fn a_replay_frees_room() {
     let dir = tempfile::tempdir().unwrap();
     let mut spool = Spool::open(dir.path(), 4_000).unwrap();
     let mut stored = 0;
@@ -198,7 +198,7 @@ fn its_bound_holds_and_room_comes_back() {
 }
 
 #[test]
-fn a_batch_with_something_that_is_no_report_leaves_nothing_of_itself() {
+fn a_batch_with_state_is_refused_completely() {
     let dir = tempfile::tempdir().unwrap();
     let mut spool = Spool::open(dir.path(), ROOM).unwrap();
     let state = Op::Audit(Vec::new());
@@ -208,7 +208,7 @@ fn a_batch_with_something_that_is_no_report_leaves_nothing_of_itself() {
 }
 
 #[test]
-fn an_interrupted_replay_goes_on_near_where_it_was() {
+fn an_interrupted_replay_continues_near_its_position() {
     let dir = tempfile::tempdir().unwrap();
     let mut spool = Spool::open(dir.path(), ROOM).unwrap();
     let many: Vec<Op> = (0..20_000).map(report).collect();
@@ -260,7 +260,7 @@ impl Drop for Tiny {
 }
 
 #[test]
-fn a_full_disk_refuses_a_batch_whole_and_loses_nothing() {
+fn a_full_disk_refuses_a_whole_batch() {
     let Some(disk) = Tiny::mount() else {
         eprintln!("no mount allowed here: a full disk is not tried");
         return;
@@ -288,7 +288,7 @@ fn a_full_disk_refuses_a_batch_whole_and_loses_nothing() {
 }
 
 #[test]
-fn a_deleted_directory_takes_nothing_and_is_made_anew() {
+fn a_deleted_directory_is_created_again() {
     let parent = tempfile::tempdir().unwrap();
     let dir = parent.path().join("spool");
     let mut spool = Spool::open(&dir, ROOM).unwrap();
@@ -313,7 +313,7 @@ fn no_damage_to_any_file_of_the_spool_panics() {
     let _ = (spool.first_seq(7), spool.note_node("n1"));
     fill(&mut spool, 0..20);
     spool.keep_recent(&[report(1), report(2)]).unwrap();
-    // So that there is a note of how far the replay has come.
+    // Until the position of the replay is noted.
     super::position::save(
         whole.path(),
         super::position::Position {
@@ -356,7 +356,7 @@ fn no_damage_to_any_file_of_the_spool_panics() {
             7 => fs::create_dir(&path).unwrap(),
             _ => fs::write(&path, bytes).unwrap(),
         }
-        // It may be refused, in words; it never panics, and what is left of it can be used.
+        // It may be refused with a message. It never panics, and the rest can be used.
         let mut spool = match Spool::open(dir.path(), ROOM) {
             Ok(spool) => spool,
             Err(error) => {

@@ -1,4 +1,4 @@
-//! Reports for tests, told apart by a number.
+//! Numbered reports for tests.
 
 use crate::codec::message::Phase;
 use crate::ids::{HostId, TaskKey};

@@ -12,6 +12,8 @@
 
 mod disk;
 mod faults;
+#[cfg(debug_assertions)]
+mod inject;
 mod lease;
 mod link;
 mod machine;
@@ -21,8 +23,6 @@ mod replay;
 mod runner;
 mod stats;
 mod suspects;
-#[cfg(debug_assertions)]
-mod trip;
 
 pub use machine::{Next, Worker};
 pub use stats::{Gauge, StoreStats};

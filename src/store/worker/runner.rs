@@ -168,7 +168,7 @@ impl Runner {
             false => &ops[..self.suspects.together(ops)],
         };
         #[cfg(debug_assertions)]
-        super::trip::trip(ops);
+        super::inject::panic_if_ordered(ops);
         let mut outcomes = Vec::new();
         let ran = work(link.backend(), ops, &mut outcomes);
         ran.check(ops, &outcomes);

@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn three_breaks_alone_in_a_row_convict() {
+    fn three_breaks_alone_in_a_row_refuse() {
         let op = report(1);
         let mut suspects = Suspects::default();
         for now in 1..=2 {

@@ -1,5 +1,5 @@
--- Sets the first states of hosts in a task. One that is there stays: what is repeated late undoes
--- nothing. KEYS[1] the hash. ARGV: host and state, by turns.
+-- Sets the first states of hosts in a task. An existing state stays, so that a late repetition undoes
+-- nothing. KEYS[1]: the hash. ARGV: host and state, alternating.
 for i = 1, #ARGV, 2 do
   redis.call('HSETNX', KEYS[1], ARGV[i], ARGV[i + 1])
 end

@@ -1,5 +1,6 @@
--- Sets a task book, all at once, where there is nothing. KEYS[1] the book. ARGV: priority and command, by turns.
--- Returns whether it is this book that is there now, whatever was added to it since.
+-- Writes a task book at once, if the key does not exist. KEYS[1]: the book. ARGV: priority and command,
+-- alternating.
+-- Returns whether the key holds this book now. Other commands may have been added.
 if redis.call('EXISTS', KEYS[1]) == 0 then
   for first = 1, #ARGV, 1000 do
     redis.call('ZADD', KEYS[1], unpack(ARGV, first, math.min(first + 999, #ARGV)))

@@ -1,5 +1,6 @@
--- Takes a host for a node, whoever held it. KEYS the hosts' hashes.
--- ARGV for each of them: node, id, ip, port, since, '1' if it has proved a key. Returns for each its new epoch, or what went wrong with it.
+-- Claims hosts for a node, also from other nodes. KEYS: the hosts' hashes.
+-- ARGV for each: node, id, ip, port, since, '1' if it has proved a key. Returns for each the new epoch,
+-- or an error.
 local function claim(key, at)
   local epoch = redis.call('HINCRBY', key, 'epoch', 1)
   redis.call('HSET', key, 'node', ARGV[at + 1], 'id', ARGV[at + 2], 'ip', ARGV[at + 3], 'port', ARGV[at + 4],

@@ -1,5 +1,5 @@
--- Adds to the commands done what is not among them, in order. KEYS[1] the list.
--- ARGV: how many there may be, then the commands. Returns all of the list.
+-- Adds finished commands that the list does not have, in order. KEYS[1]: the list.
+-- ARGV: greatest length, then the commands. Returns the whole list.
 local list = redis.call('LRANGE', KEYS[1], 0, -1)
 local known = {}
 for _, command in ipairs(list) do

@@ -1,5 +1,5 @@
--- Writes what a host said of itself, while the node holds it. KEYS[1] the host's hash.
--- ARGV: node, host name, MAC address; what is empty goes.
+-- Writes host name and MAC address, if the node holds the host. KEYS[1]: the host's hash.
+-- ARGV: node, host name, MAC address. An empty value deletes the field.
 if redis.call('HGET', KEYS[1], 'node') ~= ARGV[1] then
   return 0
 end

@@ -1,4 +1,4 @@
--- Takes a field out of a hash, if it still holds the value meant. KEYS[1] the hash. ARGV: field, value.
+-- Deletes a field of a hash, if it still has this value. KEYS[1]: the hash. ARGV: field, value.
 if redis.call('HGET', KEYS[1], ARGV[1]) == ARGV[2] then
   return redis.call('HDEL', KEYS[1], ARGV[1])
 end

@@ -1,4 +1,5 @@
--- Forgets a host, unless a node has claimed it. KEYS[1] the host's hash. Returns whether no claim is left.
+-- Deletes the hash of a host, unless a node has claimed it. KEYS[1]: the hash. Returns whether it is
+-- gone.
 local node = redis.call('HGET', KEYS[1], 'node')
 if node and node ~= '' then
   return 0

@@ -1,5 +1,5 @@
--- Looks at a node's lease. KEYS[1] the lease. ARGV: our number, lifetime in ms, '1' to take it from its holder.
--- Returns 0 when it was ours and is renewed, 1 when it was taken, else 2 and what is left of it in ms.
+-- Checks a node's lease. KEYS[1]: the lease. ARGV: our number, lifetime in ms, '1' to take it from its
+-- holder. Returns 0 if it was ours and is renewed, 1 if it was taken, else 2 and its time to live in ms.
 local holder = redis.call('GET', KEYS[1])
 if holder == ARGV[1] then
   redis.call('PEXPIRE', KEYS[1], ARGV[2])

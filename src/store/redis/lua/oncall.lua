@@ -1,7 +1,7 @@
--- Brings the commands not yet done up to date. KEYS[1] the list, the last command first.
--- ARGV: '1' to set it, '0' to only take from it (set all the same where it has nothing open in
--- common with the message); how many commands are left; those; then those that are done.
--- Returns all of the list.
+-- Updates the remaining commands. KEYS[1]: the list, the last command first.
+-- ARGV: '1' to replace it, '0' to only remove from it (it is replaced all the same if it shares no open
+-- command with the message); number of remaining commands; these; then the finished ones.
+-- Returns the whole list.
 local left = tonumber(ARGV[2])
 local done = {}
 for i = 3 + left, #ARGV do

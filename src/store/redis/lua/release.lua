@@ -1,8 +1,7 @@
--- Gives up a claim, if it is still the one meant. KEYS the hosts' hashes.
--- ARGV for each of them: node, epoch ('0' for whichever), reason, since, lifetime in ms, '1' if a host that nobody
--- holds is meant as well.
--- Returns for each whether it was given up, and the node found there ('-' and a name, or '' where there is no
--- field), or what went wrong with it.
+-- Gives up a claim, if it is still this one. KEYS: the hosts' hashes.
+-- ARGV for each: node, epoch ('0' for any), reason, since, lifetime in ms, '1' to include a host without a
+-- claim. Returns for each whether the claim was given up, and the node of the claim ('-' and a name, or ''
+-- without a claim); or an error.
 local function release(key, at)
   local node, epoch = unpack(redis.call('HMGET', key, 'node', 'epoch'))
   local ours = node == ARGV[at + 1] and (ARGV[at + 2] == '0' or ARGV[at + 2] == epoch)

@@ -1,4 +1,4 @@
--- Sets a set to ARGV. KEYS[1] the set. Empty means gone.
+-- Replaces a set by ARGV. KEYS[1]: the set. Without ARGV it is deleted.
 redis.call('DEL', KEYS[1])
 for first = 1, #ARGV, 1000 do
   redis.call('SADD', KEYS[1], unpack(ARGV, first, math.min(first + 999, #ARGV)))

@@ -1,5 +1,6 @@
--- Reads the results of a host, with the beginning of each output, which stands last in its text. KEYS[1] the hash.
--- ARGV: how much of an output, how much of all of them, in characters. Returns command and text, by turns.
+-- Reads the results of a host, with the beginning of each output, which is last in its text. KEYS[1]: the
+-- hash. ARGV: greatest length of an output, and of all of them, in characters. Returns command and text,
+-- alternating.
 local all = redis.call('HGETALL', KEYS[1])
 local mark = '"output":"'
 local each, left = tonumber(ARGV[1]), tonumber(ARGV[2])

@@ -1,4 +1,5 @@
--- Takes a task over from a node that is gone, if its claim is still the one meant. KEYS[1] the claim. ARGV: its text, the new one.
+-- Takes over a task from a node that is gone, if its claim is unchanged. KEYS[1]: the claim.
+-- ARGV: its text, the new text.
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then
   return 0
 end

@@ -1,5 +1,5 @@
--- Tries commands on a key that nothing else uses, and returns those that failed with the server's words. KEYS[1] the key.
--- ARGV: a call each, its words between blanks, `$` for the key.
+-- Tries commands on a key without other use. Returns the commands that failed, with the server's errors.
+-- KEYS[1]: the key. ARGV: a call each, its words between blanks, `$` for the key.
 local failed = {}
 for i = 1, #ARGV do
   redis.pcall('DEL', KEYS[1])

@@ -1,5 +1,4 @@
-//! Dispatches on a server that refuses in the middle, hangs, or dies; and the thread that settles
-//! them.
+//! Dispatches on a server that refuses commands, hangs or dies, and the thread that settles them.
 
 use std::time::Duration;
 
@@ -40,7 +39,7 @@ fn keys_of(server: &RedisServer, name: &str) -> [bool; 5] {
     ]
 }
 
-/// Takes every command in turn away from the user, which cuts a dispatch short at that command.
+/// Forbids each command in turn, which interrupts a dispatch there.
 const CUTS: [(&str, [bool; 5]); 6] = [
     ("zadd", [false, true, false, false, false]),
     ("set", [true, false, false, false, false]),
@@ -51,7 +50,7 @@ const CUTS: [(&str, [bool; 5]); 6] = [
 ];
 
 #[test]
-fn a_dispatch_cut_at_any_command_is_finished_or_given_up_when_the_server_serves_again() {
+fn a_dispatch_refused_at_any_command_is_settled_later() {
     let server = RedisServer::start(&[]);
     let mut store = server.store_as_default(settings("n1"));
     for (n, (verb, left)) in CUTS.into_iter().enumerate() {
@@ -82,7 +81,7 @@ fn a_dispatch_cut_at_any_command_is_finished_or_given_up_when_the_server_serves_
 }
 
 #[test]
-fn what_a_cut_left_is_undone_at_the_next_start() {
+fn a_start_removes_an_interrupted_dispatch() {
     let server = RedisServer::start(&[]);
     for (n, (verb, left)) in CUTS.into_iter().enumerate() {
         let name = format!("AC{n}");
@@ -107,14 +106,14 @@ fn what_a_cut_left_is_undone_at_the_next_start() {
 }
 
 #[test]
-fn a_book_that_another_program_writes_meanwhile_is_never_mixed_up_with_ours() {
+fn a_foreign_book_written_meanwhile_stays_separate() {
     let server = RedisServer::start(&[]);
     let mut store = server.store(settings("n1"));
     let rounds = 200;
     std::thread::scope(|scope| {
         let racing = scope.spawn(|| {
             for n in 0..rounds {
-                // As a program that looks first.
+                // Like a program that checks first.
                 let name = format!("AC{n}");
                 server.say(&["EVAL", THEIRS, "1", &name]);
             }
@@ -145,7 +144,7 @@ const THEIRS: &str =
     "if redis.call('EXISTS', KEYS[1]) == 0 then redis.call('ZADD', KEYS[1], 1, 'theirs') end";
 
 #[test]
-fn two_nodes_that_race_for_a_key_never_both_take_it() {
+fn only_one_of_two_racing_nodes_takes_a_key() {
     let server = RedisServer::start(&[]);
     let rounds = 150;
     let race = |node: &str, request: u64| {
@@ -197,7 +196,7 @@ fn thread(server: &RedisServer, dir: &std::path::Path) -> StoreThread {
     start(make, plan, spool, || {}).unwrap()
 }
 
-/// Waits until the thread has told what is looked for.
+/// Waits for an outcome.
 fn until<T>(thread: &StoreThread, mut what: impl FnMut(&Outcome) -> Option<T>) -> T {
     loop {
         let told = thread.outcomes.recv_timeout(PATIENCE).unwrap();
@@ -230,23 +229,23 @@ fn give(thread: &StoreThread, session: u32, ops: Vec<Op>) {
 }
 
 #[test]
-fn a_server_that_dies_under_a_dispatch_has_it_when_it_is_back_or_nothing_of_it() {
+fn a_dispatch_survives_a_server_death_or_leaves_nothing() {
     let mut server = RedisServer::start(&[]);
     let dir = tempfile::tempdir().unwrap();
     let thread = thread(&server, dir.path());
     let session = until(&thread, up);
-    // It hangs with the dispatch under way, and dies without an answer.
+    // The server hangs during the dispatch, and dies without an answer.
     server.stop();
     give(&thread, session, vec![op(&task("AC1", 7))]);
     until(&thread, |o| matches!(o, Outcome::Away(_)).then_some(()));
-    // One that comes while it is away is refused at once.
+    // A dispatch during the outage is refused at once.
     give(&thread, session, vec![op(&task("AC2", 8))]);
     assert!(matches!(until(&thread, stored), Stored::Undone(_)));
     server.restart();
     let settled = until(&thread, stored);
     let there = match settled {
         Stored::Whole => [true; 5],
-        // A busy machine may take longer than anybody waits.
+        // A busy machine may take longer than the limit.
         Stored::Undone(_) => [false; 5],
         other => panic!("{other:?}"),
     };
@@ -257,7 +256,7 @@ fn a_server_that_dies_under_a_dispatch_has_it_when_it_is_back_or_nothing_of_it()
 }
 
 #[test]
-fn a_server_that_hung_has_a_dispatch_once() {
+fn a_hung_server_stores_a_dispatch_once() {
     let server = RedisServer::start(&[]);
     let dir = tempfile::tempdir().unwrap();
     let thread = thread(&server, dir.path());
@@ -265,7 +264,7 @@ fn a_server_that_hung_has_a_dispatch_once() {
     server.stop();
     give(&thread, session, vec![op(&task("AC1", 7))]);
     until(&thread, |o| matches!(o, Outcome::Away(_)).then_some(()));
-    // What lay in the dropped connection is executed as well.
+    // Commands of the dropped connection are executed as well.
     server.go_on();
     let settled = until(&thread, stored);
     until(&thread, up);
@@ -275,7 +274,7 @@ fn a_server_that_hung_has_a_dispatch_once() {
 }
 
 #[test]
-fn a_question_with_great_results_keeps_its_bound() {
+fn a_question_with_large_results_is_bounded() {
     let server = RedisServer::start(&[]);
     let mut store = server.store(settings("n1"));
     let output = "QUJD".repeat(400_000);

@@ -1,4 +1,4 @@
-//! A server that hangs, dies, refuses or forgets, and operations that are themselves at fault.
+//! A server that hangs, dies, refuses or loses its data, and operations that are refused.
 
 use std::time::Instant;
 
@@ -7,7 +7,7 @@ use crate::store::redis::tests::server::PATIENCE;
 use crate::store::{Ran, Settings, StoreError};
 use crate::time::Span;
 
-/// Settings of a node that waits for so many milliseconds only.
+/// Settings of a node with a time limit in milliseconds.
 pub(super) fn impatient(timeout_ms: u64) -> Settings {
     Settings {
         timeout: Span::from_millis(timeout_ms),
@@ -31,7 +31,7 @@ pub(super) fn reopen(store: &mut RedisStore) {
 }
 
 #[test]
-fn a_server_that_hangs_is_away_in_bounded_time_and_comes_back() {
+fn a_hung_server_is_unavailable_in_bounded_time() {
     let server = RedisServer::start(&[]);
     let mut store = server.store(impatient(300));
     claim(&mut store, "a", 1);
@@ -52,7 +52,7 @@ fn a_server_that_hangs_is_away_in_bounded_time_and_comes_back() {
 }
 
 #[test]
-fn a_hung_servers_socket_does_not_hold_us_for_ever() {
+fn a_hung_unix_socket_blocks_for_a_bounded_time() {
     let server = RedisServer::start(&["--tcp-backlog", "1"]);
     server.stop();
     let mut store = RedisStore::new(server.unix_address(), impatient(50));
@@ -68,7 +68,7 @@ fn a_hung_servers_socket_does_not_hold_us_for_ever() {
 }
 
 #[test]
-fn a_late_offline_from_a_hung_connection_cannot_undo_a_newer_claim() {
+fn a_late_offline_cannot_undo_a_newer_claim() {
     let server = RedisServer::start(&[]);
     let mut store = server.store(impatient(300));
     let old = claim(&mut store, "a", 1);
@@ -78,14 +78,14 @@ fn a_late_offline_from_a_hung_connection_cannot_undo_a_newer_claim() {
     server.go_on();
     reopen(&mut store);
     let new = claim(&mut store, "a", 3);
-    // The same once more, as a connection that was dropped would still deliver it.
+    // Repeated, as a dropped connection would still deliver it.
     assert_eq!(settle(&mut store, offline("a", old, 2)), Settled::NotOurs);
     assert_eq!(set(&mut store, schema::EXISTS), ["a"]);
     assert_eq!(settle(&mut store, offline("a", new, 4)), Settled::Released);
 }
 
 #[test]
-fn a_server_that_dies_is_away_and_is_found_again() {
+fn a_restarted_server_is_found_again() {
     let mut server = RedisServer::start(&[]);
     let mut store = server.store(settings("n1"));
     claim(&mut store, "a", 1);
@@ -101,7 +101,7 @@ fn a_server_that_dies_is_away_and_is_found_again() {
 }
 
 #[test]
-fn passwords_and_users_are_refused_or_let_in() {
+fn users_and_passwords_are_checked() {
     let server = RedisServer::start(&["--requirepass", "secret"]);
     let open = |user: Option<&str>, password: Option<&str>| {
         let mut address = server.address();
@@ -124,7 +124,7 @@ fn passwords_and_users_are_refused_or_let_in() {
 }
 
 #[test]
-fn a_user_that_lacks_a_command_makes_the_store_away() {
+fn a_forbidden_command_makes_the_store_unavailable() {
     let server = RedisServer::start(&[]);
     let open = |user: &str, rights: &[&str]| {
         let words = ["ACL", "SETUSER", user, "on", ">pw"];
@@ -154,7 +154,7 @@ fn a_user_that_lacks_a_command_makes_the_store_away() {
 }
 
 #[test]
-fn a_renamed_command_makes_the_store_away() {
+fn a_renamed_command_makes_the_store_unavailable() {
     for (command, ours) in [("HSET", "HSET"), ("XADD", "XADD"), ("EVALSHA", "evalsha")] {
         let server = RedisServer::start(&["--rename-command", command, "OTHER"]);
         let mut store = RedisStore::new(server.address(), settings("n1"));
@@ -168,7 +168,7 @@ fn a_renamed_command_makes_the_store_away() {
 }
 
 #[test]
-fn a_read_only_replica_is_away() {
+fn a_read_only_replica_is_unavailable() {
     let server = RedisServer::start(&["--replicaof", "127.0.0.1 1"]);
     let mut store = RedisStore::new(server.address(), settings("n1"));
     match store.open() {
@@ -178,7 +178,7 @@ fn a_read_only_replica_is_away() {
 }
 
 #[test]
-fn a_full_server_says_so() {
+fn a_full_server_is_unavailable() {
     let server = RedisServer::start(&["--maxclients", "1"]);
     let mut first = RedisStore::new(server.address(), settings("n1"));
     reopen(&mut first);
@@ -211,14 +211,14 @@ fn answering(bytes: &'static [u8]) -> (std::thread::JoinHandle<()>, RedisStore) 
         let mut some = [0; 64];
         assert!(peer.read(&mut some).unwrap() > 0);
         peer.write_all(bytes).unwrap();
-        // Waits for the end, so that what was written is not thrown away with what was not read.
+        // Waits for the end: a close with unread data would discard the written bytes.
         while peer.read(&mut [0; 65_536]).is_ok_and(|count| count > 0) {}
     });
     (answer, RedisStore::new(address, impatient(1_000)))
 }
 
 #[test]
-fn what_is_no_redis_is_named() {
+fn another_protocol_is_named() {
     for (bytes, words) in [
         (
             &b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n"[..],
@@ -268,7 +268,7 @@ fn large_result(bytes: usize) -> Op {
 }
 
 #[test]
-fn a_database_that_is_not_there_is_refused() {
+fn a_missing_database_is_refused() {
     let server = RedisServer::start(&[]);
     let mut address = server.address();
     address.db = 99;
@@ -285,7 +285,7 @@ fn a_database_that_is_not_there_is_refused() {
 }
 
 #[test]
-fn a_key_of_the_wrong_type_is_the_operations_own_fault() {
+fn a_key_of_another_type_refuses_the_operation() {
     let server = RedisServer::start(&[]);
     let mut store = server.store(settings("n1"));
     server.say(&["SET", "anthill:host:bad", "what"]);
@@ -320,7 +320,7 @@ fn a_key_of_the_wrong_type_is_the_operations_own_fault() {
     );
     assert_eq!(list(&mut store, "AC7_j_complete"), ["x"]);
 
-    // A shared set of the wrong type fails every operation, and still none waits.
+    // A shared set of another type refuses every operation, and none waits.
     server.say(&["SET", "exists", "what"]);
     let outcomes = run(&mut store, &[online("c", 7), Op::Audit(vec![host("c")])]);
     assert!(matches!(
@@ -336,7 +336,7 @@ fn a_key_of_the_wrong_type_is_the_operations_own_fault() {
 }
 
 #[test]
-fn a_cluster_of_one_server_is_asked_about_one_key_at_a_time() {
+fn a_cluster_of_one_server_gets_one_key_a_command() {
     let server = RedisServer::start(&["--cluster-enabled", "yes"]);
     let mut store = RedisStore::new(server.address(), settings("n1"));
     let ops = [online("a", 1), online("b", 2), online("c", 3)];
@@ -360,7 +360,7 @@ fn a_cluster_of_one_server_is_asked_about_one_key_at_a_time() {
 }
 
 #[test]
-fn a_server_that_cannot_serve_now_is_waited_for() {
+fn operations_wait_for_a_loading_server() {
     let server = RedisServer::start(&[]);
     let mut store = server.store(settings("n1"));
     let work = || [online("a", 1), Part("h", "AC1", 1).received(&["x"])];
@@ -391,11 +391,11 @@ fn a_server_that_cannot_serve_now_is_waited_for() {
 }
 
 #[test]
-fn a_server_busy_with_a_script_is_waited_for() {
+fn operations_wait_for_a_server_busy_with_a_script() {
     let server = RedisServer::start(&["--lua-time-limit", "1"]);
     let mut store = server.store(settings("n1"));
     std::thread::scope(|scope| {
-        // It ends with an error, when it is killed.
+        // It ends with an error when it is killed.
         scope.spawn(|| {
             let loops = ["EVAL", "while true do end", "0"];
             assert!(server.try_say::<redis::Value>(&loops).is_err());
@@ -416,7 +416,7 @@ fn a_server_busy_with_a_script_is_waited_for() {
 }
 
 #[test]
-fn a_password_that_comes_back_in_an_error_is_not_passed_on() {
+fn a_password_in_a_server_error_is_hidden() {
     let server = RedisServer::start(&["--rename-command", "AUTH", "KNOCK"]);
     let mut address = server.address();
     address.password = Some("s3cret".to_owned());
@@ -427,13 +427,13 @@ fn a_password_that_comes_back_in_an_error_is_not_passed_on() {
 }
 
 #[test]
-fn what_is_settled_is_counted_from_the_first() {
+fn settled_operations_are_counted_from_the_first() {
     let server = RedisServer::start(&[]);
     let mut store = server.store_as_default(settings("n1"));
     claim(&mut store, "b", 1);
     server.say(&["ACL", "SETUSER", "default", "-hget"]);
     let mut outcomes = Vec::new();
-    // The offline of `b` cannot be run; what is beside it can, but only what is before it counts.
+    // The offline of `b` cannot run. Others can, but only those before it count.
     let ops = [online("a", 2), offline("b", 1, 3), online("c", 4)];
     let ran = store.run(&ops, &mut outcomes);
     assert_away(&ran);
@@ -448,7 +448,7 @@ fn what_is_settled_is_counted_from_the_first() {
 }
 
 #[test]
-fn scripts_that_were_forgotten_are_loaded_again() {
+fn forgotten_scripts_are_loaded_again() {
     let server = RedisServer::start(&[]);
     let mut store = server.store(settings("n1"));
     for seq in 1..4 {
@@ -470,7 +470,7 @@ fn scripts_that_were_forgotten_are_loaded_again() {
 }
 
 #[test]
-fn a_report_that_broke_off_is_told_of_when_it_is_repeated() {
+fn an_interrupted_report_writes_its_event_when_repeated() {
     let server = RedisServer::start(&[]);
     let mut store = server.store_as_default(settings("n1"));
     let report = Part("h", "AC1", 0).ended(&["x"], &["y"]);
@@ -490,7 +490,7 @@ fn a_report_that_broke_off_is_told_of_when_it_is_repeated() {
 }
 
 #[test]
-fn a_batch_of_great_values_passes() {
+fn a_batch_of_large_values_passes() {
     let server = RedisServer::start(&[]);
     let mut store = server.store(settings("n1"));
     let long = "x".repeat(60_000);
@@ -502,7 +502,7 @@ fn a_batch_of_great_values_passes() {
 }
 
 #[test]
-fn a_store_that_was_never_opened_is_away_and_shows_no_password() {
+fn an_unopened_store_is_unavailable_and_hides_the_password() {
     let mut address = RedisServer::start(&[]).address();
     address.password = Some("secret".to_owned());
     let mut store = RedisStore::new(address, settings("n1"));

@@ -1,4 +1,4 @@
-//! Reading at a start: with two nodes, and by the thousand.
+//! Reading at a start, with two nodes and with thousands of hosts.
 
 use super::*;
 use crate::store::HeldCursor;
@@ -25,7 +25,7 @@ fn names(hosts: &[HeldHost], ours: bool) -> Vec<&str> {
 }
 
 #[test]
-fn everyone_comes_once_with_all_that_is_known() {
+fn each_host_comes_once_with_all_its_facts() {
     let server = RedisServer::start(&[]);
     let mut store = server.store(settings("n1"));
     let mut other = server.store(settings("n2"));
@@ -80,7 +80,7 @@ fn everyone_comes_once_with_all_that_is_known() {
 }
 
 #[test]
-fn thousands_come_page_by_page() {
+fn thousands_of_hosts_come_in_pages() {
     let server = RedisServer::start(&[]);
     let mut store = server.store(settings("n1"));
     let ops: Vec<_> = (0..5_000).map(|n| online(&format!("h{n}"), n)).collect();
@@ -95,7 +95,7 @@ fn thousands_come_page_by_page() {
 }
 
 #[test]
-fn a_large_set_of_a_node_that_is_gone_is_taken_over_whole() {
+fn a_large_node_is_taken_over_completely() {
     let server = RedisServer::start(&[]);
     let mut store = server.store(settings("n2"));
     let names: Vec<String> = (0..20_000).map(|n| format!("h{n}")).collect();

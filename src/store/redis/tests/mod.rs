@@ -1,5 +1,4 @@
-//! The store against a real server: the suite for every store, and what is its own, most of all
-//! what happens when the server misbehaves.
+//! The store against a real server: the conformance suite, and failures of the server.
 
 mod dispatch;
 mod dump;
@@ -109,7 +108,7 @@ fn offline(name: &str, epoch: u64, seq: u64) -> Op {
     }))
 }
 
-/// A host's part in a task: its name, the key and the number of its next event.
+/// A host in a task, with the number of its next event.
 struct Part(&'static str, &'static str, u64);
 
 impl Part {

@@ -1,5 +1,4 @@
-//! Claims and releases as the server sees them: fields, lifetimes, two nodes at once, how many
-//! commands.
+//! Claims and releases on the server: fields, lifetimes, two nodes, number of commands.
 
 use super::*;
 use crate::limits::REDIS_KEYS_MAX;
@@ -9,7 +8,7 @@ use crate::store::schema::field as f;
 use crate::time::Span;
 
 #[test]
-fn online_writes_the_nodes_set_the_claim_exists_last_seen_and_the_event() {
+fn online_writes_all_its_keys() {
     let server = RedisServer::start(&[]);
     let mut store = server.store(settings("n1"));
     assert_eq!(claim(&mut store, "a", 1), 1);
@@ -51,7 +50,7 @@ fn online_writes_the_nodes_set_the_claim_exists_last_seen_and_the_event() {
 }
 
 #[test]
-fn offline_leaves_nothing_but_the_hash_and_is_told_once() {
+fn offline_leaves_only_the_hash_and_one_event() {
     let server = RedisServer::start(&[]);
     let mut store = server.store(settings("n1"));
     let epoch = claim(&mut store, "a", 1);
@@ -82,14 +81,14 @@ fn offline_leaves_nothing_but_the_hash_and_is_told_once() {
     assert_eq!(settle(&mut store, offline("a", epoch, 3)), Settled::NotOurs);
     assert_eq!(events(&mut store), ["online a", "offline a timeout"]);
 
-    // Online again: the reason goes, and so does the lifetime.
+    // Online again: reason and time to live are removed.
     assert_eq!(claim(&mut store, "a", 4), 2);
     assert_eq!(field(&mut store, &key, f::REASON), None);
     assert_eq!(server.say(&["PTTL", &key]), redis::Value::Int(-1));
 }
 
 #[test]
-fn a_late_offline_of_an_older_claim_or_another_nodes_host_changes_nothing() {
+fn a_late_offline_changes_nothing() {
     let server = RedisServer::start(&[]);
     let mut store = server.store(settings("n1"));
     let mut other = server.store(settings("n2"));
@@ -113,7 +112,7 @@ fn a_late_offline_of_an_older_claim_or_another_nodes_host_changes_nothing() {
 }
 
 #[test]
-fn a_batch_keeps_each_hosts_order() {
+fn a_batch_keeps_the_order_of_each_host() {
     let server = RedisServer::start(&[]);
     let mut store = server.store(settings("n1"));
     let ops = [
@@ -161,8 +160,7 @@ fn thousands_go_offline_in_few_commands() {
         panic!("no statistics");
     };
     let stats = String::from_utf8(stats).unwrap();
-    // For `exists` and for the node's set, one for so many hosts; so for the claims, and for two
-    // fields.
+    // `exists`, the node's set, claims and two fields share commands.
     let calls = names.len().div_ceil(REDIS_KEYS_MAX);
     for (command, calls) in [("srem", 2 * calls), ("evalsha", calls), ("del", 2 * calls)] {
         let sign = format!("cmdstat_{command}:calls={calls},");
@@ -204,7 +202,7 @@ fn the_lease_is_taken_renewed_watched_and_given_up() {
 }
 
 #[test]
-fn the_lease_is_kept_while_a_run_takes_long_and_not_taken_again() {
+fn a_long_run_renews_the_lease() {
     let server = RedisServer::start(&[]);
     let mut store = server.store(settings("n1"));
     let ops: Vec<_> = (0..20).map(|n| online("a", n)).collect();
@@ -223,7 +221,7 @@ fn the_lease_is_kept_while_a_run_takes_long_and_not_taken_again() {
     store.lease.renewed = long_ago;
     run(&mut store, &ops);
     assert!((0..=15_000).contains(&left()), "renewed");
-    // Gone, it stays so: that it was gone is for the store thread to see.
+    // A missing lease stays missing, so that the worker notices it.
     server.say(&["DEL", &key]);
     store.lease.renewed = long_ago;
     run(&mut store, &ops);

@@ -1,5 +1,4 @@
-//! Reports, as far as the suite for every store does not say it: step by step, lifetimes, one
-//! batch.
+//! Reports beyond the conformance suite: step by step, lifetimes, one batch.
 
 use super::*;
 use crate::store::Settings;
@@ -11,7 +10,7 @@ fn clearing() -> Settings {
     }
 }
 
-/// A task's whole life at one host: two commands.
+/// All reports of a host on a task with two commands.
 fn life() -> Vec<Op> {
     let mut part = Part("h", "AC1", 0);
     vec![
@@ -34,7 +33,7 @@ fn keys(store: &mut RedisStore) -> Vec<(String, Option<Dump>)> {
 }
 
 #[test]
-fn a_task_goes_from_received_to_done_step_by_step() {
+fn a_task_goes_from_received_to_done() {
     let server = RedisServer::start(&[]);
     let mut store = server.store(settings("n1"));
     server.say(&["ZADD", "AC1", "2", "x", "1", "y"]);
@@ -83,7 +82,7 @@ fn a_task_goes_from_received_to_done_step_by_step() {
 }
 
 #[test]
-fn a_whole_life_in_one_batch_ends_the_same() {
+fn a_whole_task_in_one_batch_ends_the_same() {
     let server = RedisServer::start(&[]);
     let mut store = server.store(settings("n1"));
     run(&mut store, &life());
@@ -93,7 +92,7 @@ fn a_whole_life_in_one_batch_ends_the_same() {
 }
 
 #[test]
-fn saying_it_twice_or_an_older_one_after_a_newer_changes_nothing() {
+fn repeated_and_older_reports_change_nothing() {
     let server = RedisServer::start(&[]);
     let mut store = server.store(settings("n1"));
     let steps = life();
@@ -109,7 +108,7 @@ fn saying_it_twice_or_an_older_one_after_a_newer_changes_nothing() {
 }
 
 #[test]
-fn a_report_without_a_list_sets_it_and_an_empty_end_drops_what_is_listed() {
+fn a_missing_list_is_set_and_an_empty_end_drops_it() {
     let server = RedisServer::start(&[]);
     let mut store = server.store(clearing());
     let mut part = Part("h", "AC1", 0);

@@ -102,7 +102,7 @@ fn cut_short(s: &mut Box<dyn Subject>, task: &Dispatch, commands: usize) {
 
 const COMMANDS: usize = 7;
 
-pub fn a_task_is_stored_whole_and_told_of(open: &mut Factory<'_>) {
+pub fn a_task_is_stored_with_its_event(open: &mut Factory<'_>) {
     let mut s = open(settings());
     let one = task("AC1", 1);
     assert_eq!(dispatch(&mut s, &one), Stored::Whole);
@@ -147,7 +147,7 @@ pub fn a_task_of_many_hosts_and_commands_is_stored(open: &mut Factory<'_>) {
     assert_eq!(found.commands[many - 1].0, "c0");
 }
 
-pub fn a_key_somebody_uses_is_left_as_it_is(open: &mut Factory<'_>) {
+pub fn a_used_key_is_not_changed(open: &mut Factory<'_>) {
     let mut s = open(settings());
     let books = [
         sorted(&[("theirs", 1.0)]).unwrap(),
@@ -180,7 +180,7 @@ pub fn a_key_somebody_uses_is_left_as_it_is(open: &mut Factory<'_>) {
     assert!(events(&mut s).is_empty());
 }
 
-pub fn a_book_written_meanwhile_is_left_to_its_owner(open: &mut Factory<'_>) {
+pub fn a_foreign_book_is_not_changed(open: &mut Factory<'_>) {
     let mut s = open(settings());
     for commands in 3..COMMANDS {
         for (n, finish) in [(0, true), (10, false)] {
@@ -204,7 +204,7 @@ pub fn a_book_written_meanwhile_is_left_to_its_owner(open: &mut Factory<'_>) {
     assert_eq!(keys_of(&mut s, "AC1"), ALL);
 }
 
-pub fn a_dispatch_cut_anywhere_is_finished_when_repeated(open: &mut Factory<'_>) {
+pub fn a_cut_dispatch_is_finished_when_repeated(open: &mut Factory<'_>) {
     let mut s = open(settings());
     for commands in 0..=COMMANDS {
         for (offset, settle) in [(0, false), (10, true)] {
@@ -220,7 +220,7 @@ pub fn a_dispatch_cut_anywhere_is_finished_when_repeated(open: &mut Factory<'_>)
     }
 }
 
-pub fn a_dispatch_cut_anywhere_is_given_up_whole(open: &mut Factory<'_>) {
+pub fn a_cut_dispatch_can_be_given_up(open: &mut Factory<'_>) {
     let mut s = open(settings());
     for commands in 0..=COMMANDS {
         let one = task(&format!("AC{commands}"), 7);
@@ -242,7 +242,7 @@ pub fn a_dispatch_cut_anywhere_is_given_up_whole(open: &mut Factory<'_>) {
     }
 }
 
-pub fn a_dispatch_cut_anywhere_is_undone_at_the_start(open: &mut Factory<'_>) {
+pub fn a_cut_dispatch_is_undone_at_the_start(open: &mut Factory<'_>) {
     for commands in 0..=COMMANDS {
         let mut s = open(settings());
         let one = task(&format!("AC{commands}"), 7);
@@ -310,7 +310,7 @@ pub fn two_nodes_cannot_both_take_a_key(open: &mut Factory<'_>) {
     assert_whole(&mut open(settings()), &task("AC9", 1));
 }
 
-pub fn dispatches_of_one_batch_settle_each_for_itself(open: &mut Factory<'_>) {
+pub fn dispatches_of_one_batch_settle_separately(open: &mut Factory<'_>) {
     let mut s = open(settings());
     let ops = [
         task("AC1", 1),
@@ -334,7 +334,7 @@ pub fn dispatches_of_one_batch_settle_each_for_itself(open: &mut Factory<'_>) {
     );
 }
 
-pub fn a_dispatch_the_store_will_not_have_leaves_nothing(open: &mut Factory<'_>) {
+pub fn a_refused_dispatch_leaves_nothing(open: &mut Factory<'_>) {
     let mut s = open(settings());
     let spoilt = || Dump::List(owned(&["spoilt"]));
     for name in ["anthill:task:AC1", "AC1_response", "anthill:task:AC1:hosts"] {
@@ -421,7 +421,7 @@ pub fn tasks_are_found_again_after_a_restart(open: &mut Factory<'_>) {
     assert_eq!(tasks(&mut s).len() as u64, many - 2);
 }
 
-pub fn a_task_that_is_gone_is_written_again(open: &mut Factory<'_>) {
+pub fn a_lost_task_is_restored(open: &mut Factory<'_>) {
     let mut s = open(settings());
     let restore = |s: &mut Box<dyn Subject>, task: &Dispatch| match run(
         s,
@@ -580,7 +580,7 @@ pub fn states_change_for_named_hosts_until_they_have_ended(open: &mut Factory<'_
     assert_eq!(fields(&mut s, name)["i"], "lost");
 }
 
-pub fn a_state_is_never_taken_back(open: &mut Factory<'_>) {
+pub fn a_state_never_goes_back(open: &mut Factory<'_>) {
     use TaskState as T;
     let mut s = open(settings());
     assert_eq!(dispatch(&mut s, &task("AC1", 1)), Stored::Whole);
@@ -715,7 +715,7 @@ fn take_over(s: &mut Box<dyn Subject>, node: &str) -> (Vec<String>, Vec<String>)
     )
 }
 
-pub fn what_a_node_left_is_taken_over(open: &mut Factory<'_>) {
+pub fn hosts_and_tasks_of_a_gone_node_are_taken_over(open: &mut Factory<'_>) {
     left_by_n1(open);
     let mut s = open(named("n2"));
     s.lease(false).unwrap();
@@ -739,7 +739,7 @@ pub fn what_a_node_left_is_taken_over(open: &mut Factory<'_>) {
     assert_eq!(key(&mut s, "anthill:node:n1:info"), None);
 }
 
-pub fn a_node_that_comes_back_is_no_more_gone(open: &mut Factory<'_>) {
+pub fn a_node_that_returns_is_not_gone(open: &mut Factory<'_>) {
     left_by_n1(open);
     let mut s = open(named("n2"));
     s.lease(false).unwrap();
@@ -761,7 +761,7 @@ pub fn a_node_that_comes_back_is_no_more_gone(open: &mut Factory<'_>) {
     assert_eq!(take_over(&mut s, "n1").0, ["a"]);
 }
 
-pub fn a_task_of_any_node_is_found_whole(open: &mut Factory<'_>) {
+pub fn a_task_of_any_node_can_be_read(open: &mut Factory<'_>) {
     left_by_n1(open);
     let mut s = open(named("n2"));
     let mut ask = |name: &str| {
@@ -797,7 +797,7 @@ pub fn a_task_of_any_node_is_found_whole(open: &mut Factory<'_>) {
     assert_eq!(ask("AC2"), crate::store::op::Found::Whole(None));
 }
 
-pub fn a_task_of_which_a_host_may_still_change_does_not_expire(open: &mut Factory<'_>) {
+pub fn a_task_with_open_hosts_does_not_expire(open: &mut Factory<'_>) {
     let mut s = open(Settings {
         keep: Span::from_millis(50),
         ..settings()

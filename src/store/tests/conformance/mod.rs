@@ -1,8 +1,8 @@
 //! The conformance suite of the stores: one suite, run over each of them.
 //!
-//! A store's tests implement [`RawKeys`] for it, write a function that runs a [`Case`] over an empty
-//! database, and name it to [`conformance_tests!`], which makes a test of each case. A case opens
-//! the store as often as it likes, over the same data, one at a time.
+//! The tests of a store implement [`RawKeys`], write a function that runs a [`Case`] over an empty
+//! database, and pass it to [`conformance_tests!`], which makes a test of each case. A case may
+//! open the store several times over the same data, one at a time.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -41,68 +41,68 @@ macro_rules! conformance_tests {
     ($fresh:path) => {
         $crate::store::tests::conformance::conformance_tests!($fresh:
             coming_online_claims_the_host
-            going_offline_gives_the_claim_up
+            going_offline_gives_up_the_claim
             a_late_offline_does_nothing
-            a_host_of_another_node_is_left_alone
+            a_host_of_another_node_is_not_changed
             a_host_the_old_server_left_can_go_offline
             a_host_whose_claim_was_lost_can_go_offline
-            an_offline_that_broke_off_is_finished_when_repeated
+            an_interrupted_offline_is_finished_when_repeated
             an_inventory_replaces_the_one_before
-            an_inventory_of_another_nodes_host_leaves_its_claim_alone
+            an_inventory_does_not_change_a_foreign_claim
             last_seen_never_goes_back
-            a_host_offline_is_forgotten_and_one_online_is_not
-            an_audit_adds_what_is_missing
+            only_offline_hosts_are_forgotten
+            an_audit_adds_missing_hosts
             a_notice_is_an_event
             devices_and_targets_are_fields_of_hashes
             a_task_ends_with_only_its_book_when_cleared
             a_task_of_two_hosts_keeps_them_apart
-            a_task_that_is_kept_keeps_what_is_done
-            what_led_to_a_state_that_was_given_again_is_written_again
-            progress_told_twice_or_late_changes_nothing
+            a_kept_task_keeps_its_finished_commands
+            reports_before_a_restored_state_are_written
+            repeated_or_late_progress_changes_nothing
             progress_without_a_list_sets_it
-            an_end_with_nothing_drops_what_is_listed
-            no_more_is_done_than_the_book_has
-            commands_that_were_never_listed_are_taken_once
-            an_answer_takes_the_host_off_the_awaited
+            an_empty_end_drops_the_list
+            the_book_bounds_the_finished_list
+            unlisted_commands_are_taken_once
+            an_answer_ends_the_wait_for_a_host
             a_stale_message_after_a_newer_changes_nothing
-            whatever_is_said_twice_is_said_once
-            a_spoilt_key_refuses_its_own_record_only
-            a_restart_finds_what_was_there
-            everyone_is_found_in_pages
-            a_cut_short_offline_is_finished
-            a_cut_short_online_is_taken_back_or_adopted
+            every_operation_can_be_repeated
+            a_key_of_another_type_refuses_one_operation
+            a_restart_finds_the_hosts
+            all_hosts_are_found_in_pages
+            a_start_finishes_an_interrupted_offline
+            a_start_undoes_or_adopts_an_interrupted_online
             a_host_another_node_took_leaves_our_set
-            an_orphan_that_was_heard_of_comes_once_and_adopted
-            a_spoilt_key_hides_nobody_else
-            names_that_are_no_hosts_are_skipped
-            what_is_over_expires
+            a_seen_orphan_is_adopted_once
+            a_key_of_another_type_hides_no_other_host
+            invalid_host_names_are_skipped
+            finished_records_expire
             a_task_that_was_never_stored_expires
             old_last_seen_times_are_swept
             the_lease_is_taken_renewed_and_given_up
-            what_a_node_left_is_taken_over
-            a_node_that_comes_back_is_no_more_gone
-            a_task_of_any_node_is_found_whole
-            a_task_is_stored_whole_and_told_of
+            hosts_and_tasks_of_a_gone_node_are_taken_over
+            a_node_that_returns_is_not_gone
+            a_task_of_any_node_can_be_read
+            a_task_is_stored_with_its_event
             a_task_of_many_hosts_and_commands_is_stored
-            a_key_somebody_uses_is_left_as_it_is
-            a_book_written_meanwhile_is_left_to_its_owner
-            a_dispatch_cut_anywhere_is_finished_when_repeated
-            a_dispatch_cut_anywhere_is_given_up_whole
-            a_dispatch_cut_anywhere_is_undone_at_the_start
+            a_used_key_is_not_changed
+            a_foreign_book_is_not_changed
+            a_cut_dispatch_is_finished_when_repeated
+            a_cut_dispatch_can_be_given_up
+            a_cut_dispatch_is_undone_at_the_start
             two_nodes_cannot_both_take_a_key
-            dispatches_of_one_batch_settle_each_for_itself
-            a_dispatch_the_store_will_not_have_leaves_nothing
+            dispatches_of_one_batch_settle_separately
+            a_refused_dispatch_leaves_nothing
             tasks_are_found_again_after_a_restart
-            a_task_that_is_gone_is_written_again
+            a_lost_task_is_restored
             states_change_for_named_hosts_until_they_have_ended
-            a_state_is_never_taken_back
+            a_state_never_goes_back
             a_task_expires_after_a_host_has_ended
-            a_task_of_which_a_host_may_still_change_does_not_expire
+            a_task_with_open_hosts_does_not_expire
             a_result_is_stored_and_replaces_itself
             a_question_is_answered_from_lists_and_results
             a_console_command_has_only_results
-            a_question_about_a_spoilt_key_finds_nothing
-            a_question_about_many_hosts_keeps_their_order
+            a_question_about_a_key_of_another_type_fails
+            a_question_keeps_the_order_of_its_hosts
         );
     };
     ($fresh:path: $($case:ident)*) => {
@@ -128,7 +128,7 @@ pub use reports::*;
 pub use results::*;
 pub use whole::*;
 
-// --- what the cases are written in ---------------------------------------------------------------
+// --- helpers of the cases ---------------------------------------------------------------
 
 const NODE: &str = "n1";
 const TICKET: HostRef = HostRef {
@@ -324,7 +324,7 @@ fn fields(store: &mut Box<dyn Subject>, name: &str) -> BTreeMap<String, String> 
     }
 }
 
-/// The events told so far, each by field.
+/// The events so far, by field.
 fn events(store: &mut Box<dyn Subject>) -> Vec<BTreeMap<String, String>> {
     match key(store, "anthill:events") {
         Some(Dump::Stream(entries)) => entries
@@ -339,7 +339,7 @@ fn events(store: &mut Box<dyn Subject>) -> Vec<BTreeMap<String, String>> {
 /// The named fields of the last event, `-` for missing ones.
 fn last_event(store: &mut Box<dyn Subject>, names: &[&str]) -> Vec<String> {
     let events = events(store);
-    let last = events.last().expect("an event was told");
+    let last = events.last().expect("an event was written");
     let field = |name: &&str| last.get(*name).cloned().unwrap_or_else(|| "-".into());
     names.iter().map(field).collect()
 }

@@ -42,7 +42,7 @@ pub fn coming_online_claims_the_host(open: &mut Factory<'_>) {
     assert_eq!(events(&mut s).len(), 1);
 }
 
-pub fn going_offline_gives_the_claim_up(open: &mut Factory<'_>) {
+pub fn going_offline_gives_up_the_claim(open: &mut Factory<'_>) {
     let mut s = open(settings());
     let mapped: SocketAddr = "[::ffff:10.0.0.9]:1".parse().unwrap();
     let Op::Online(mut op) = online("a", Some(1)) else {
@@ -103,7 +103,7 @@ pub fn a_late_offline_does_nothing(open: &mut Factory<'_>) {
     assert_eq!(key(&mut s, "exists"), None);
 }
 
-pub fn a_host_of_another_node_is_left_alone(open: &mut Factory<'_>) {
+pub fn a_host_of_another_node_is_not_changed(open: &mut Factory<'_>) {
     let mut s = open(settings());
     settle(&mut s, online("a", Some(1)));
     drop(s);
@@ -177,7 +177,7 @@ pub fn a_host_whose_claim_was_lost_can_go_offline(open: &mut Factory<'_>) {
     assert_eq!(settle(&mut s, offline("a", 7, Some(2))), Settled::NotOurs);
 }
 
-pub fn an_offline_that_broke_off_is_finished_when_repeated(open: &mut Factory<'_>) {
+pub fn an_interrupted_offline_is_finished_when_repeated(open: &mut Factory<'_>) {
     let mut s = open(settings());
     run(&mut s, &[online("a", Some(1)), online("b", Some(2))]);
     // The claim is given up, and nothing behind it is written.
@@ -242,7 +242,7 @@ pub fn an_inventory_replaces_the_one_before(open: &mut Factory<'_>) {
     assert_eq!(key(&mut s, "a_systemInfoIPV4"), None);
 }
 
-pub fn an_inventory_of_another_nodes_host_leaves_its_claim_alone(open: &mut Factory<'_>) {
+pub fn an_inventory_does_not_change_a_foreign_claim(open: &mut Factory<'_>) {
     let mut s = open(settings());
     s.seed(
         "anthill:host:a",
@@ -277,7 +277,7 @@ pub fn last_seen_never_goes_back(open: &mut Factory<'_>) {
     );
 }
 
-pub fn an_audit_adds_what_is_missing(open: &mut Factory<'_>) {
+pub fn an_audit_adds_missing_hosts(open: &mut Factory<'_>) {
     let mut s = open(settings());
     run(&mut s, &[online("a", None), online("b", None)]);
     s.seed("exists", Dump::Set(owned(&["b", "z"])));
@@ -369,7 +369,7 @@ pub fn devices_and_targets_are_fields_of_hashes(open: &mut Factory<'_>) {
     assert_eq!(fields(&mut s, "anthill:ak:bench-1")["AKON"], "2");
 }
 
-pub fn a_host_offline_is_forgotten_and_one_online_is_not(open: &mut Factory<'_>) {
+pub fn only_offline_hosts_are_forgotten(open: &mut Factory<'_>) {
     let mut s = open(settings());
     let forget = |name| Op::Forget(host(name));
     let batch = [

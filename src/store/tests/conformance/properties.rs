@@ -145,7 +145,7 @@ pub fn a_stale_message_after_a_newer_changes_nothing(open: &mut Factory<'_>) {
 
 /// For every message the keys equal the result of `merge`, an event is raised if anything changed,
 /// and a repeated message changes nothing.
-pub fn whatever_is_said_twice_is_said_once(open: &mut Factory<'_>) {
+pub fn every_operation_can_be_repeated(open: &mut Factory<'_>) {
     let sequences = || prop::collection::vec(anything(), 1..8);
     for clear_on_done in [false, true] {
         let s = RefCell::new(open(Settings {

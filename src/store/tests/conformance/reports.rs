@@ -149,7 +149,7 @@ pub fn a_task_of_two_hosts_keeps_them_apart(open: &mut Factory<'_>) {
     assert_eq!(task(&mut s, &["h", "i"]), keys(&[]));
 }
 
-pub fn a_task_that_is_kept_keeps_what_is_done(open: &mut Factory<'_>) {
+pub fn a_kept_task_keeps_its_finished_commands(open: &mut Factory<'_>) {
     let mut s = open(settings());
     book(&mut s, &[("b", 1.0), ("a", 2.0)]);
     store_all(
@@ -168,7 +168,7 @@ pub fn a_task_that_is_kept_keeps_what_is_done(open: &mut Factory<'_>) {
     assert_eq!(key(&mut s, "AC1"), sorted(&[("b", 1.0), ("a", 2.0)]));
 }
 
-pub fn what_led_to_a_state_that_was_given_again_is_written_again(open: &mut Factory<'_>) {
+pub fn reports_before_a_restored_state_are_written(open: &mut Factory<'_>) {
     let mut s = open(settings());
     book(&mut s, &[("b", 1.0), ("a", 2.0)]);
     let name = "anthill:task:AC1:hosts";
@@ -208,7 +208,7 @@ pub fn what_led_to_a_state_that_was_given_again_is_written_again(open: &mut Fact
     assert_eq!(task(&mut s, &["h", "i"]), whole);
 }
 
-pub fn progress_told_twice_or_late_changes_nothing(open: &mut Factory<'_>) {
+pub fn repeated_or_late_progress_changes_nothing(open: &mut Factory<'_>) {
     let mut s = open(settings());
     let (first, all): (&[&str], &[&str]) = (&["a"], &["a", "b"]);
     let told = [
@@ -259,7 +259,7 @@ pub fn progress_without_a_list_sets_it(open: &mut Factory<'_>) {
     );
 }
 
-pub fn an_end_with_nothing_drops_what_is_listed(open: &mut Factory<'_>) {
+pub fn an_empty_end_drops_the_list(open: &mut Factory<'_>) {
     let mut s = open(clearing());
     // Nothing there at all: nothing comes of it.
     store_all(&mut s, &[progress("h", 3, None, &[], &[])]);
@@ -275,7 +275,7 @@ pub fn an_end_with_nothing_drops_what_is_listed(open: &mut Factory<'_>) {
     );
 }
 
-pub fn no_more_is_done_than_the_book_has(open: &mut Factory<'_>) {
+pub fn the_book_bounds_the_finished_list(open: &mut Factory<'_>) {
     let mut s = open(settings());
     book(&mut s, &[("a", 1.0), ("b", 2.0)]);
     store_all(&mut s, &[progress("h", 3, None, &["a", "x", "b"], &["y"])]);
@@ -289,7 +289,7 @@ pub fn no_more_is_done_than_the_book_has(open: &mut Factory<'_>) {
     assert_eq!(key(&mut s, "AC1_i_complete"), list(bounded));
 }
 
-pub fn commands_that_were_never_listed_are_taken_once(open: &mut Factory<'_>) {
+pub fn unlisted_commands_are_taken_once(open: &mut Factory<'_>) {
     let mut s = open(settings());
     store_all(&mut s, &[progress("h", 1, None, &[], &["x", "y", "z"])]);
     // What is listed and left stays; what was never listed is not added to it.
@@ -305,7 +305,7 @@ pub fn commands_that_were_never_listed_are_taken_once(open: &mut Factory<'_>) {
     assert_eq!(events(&mut s).len(), 3);
 }
 
-pub fn an_answer_takes_the_host_off_the_awaited(open: &mut Factory<'_>) {
+pub fn an_answer_ends_the_wait_for_a_host(open: &mut Factory<'_>) {
     let mut s = open(settings());
     s.seed("AC1_response", Dump::Set(owned(&["h", "i"])));
     for (rcc, state) in [(0, "damaged"), (3, "damaged"), (2, "no-book")] {

@@ -165,7 +165,7 @@ pub fn a_console_command_has_only_results(open: &mut Factory<'_>) {
     until_gone(&mut s, &format!("anthill:task:{cid}:result:h"));
 }
 
-pub fn a_question_about_a_spoilt_key_finds_nothing(open: &mut Factory<'_>) {
+pub fn a_question_about_a_key_of_another_type_fails(open: &mut Factory<'_>) {
     let mut s = open(settings());
     store_all(&mut s, &[put_out("AC1", "h", "a", 0, b"x")]);
     let field = |text: &str| hash(&[("a", text), ("b", r#"{"exit":1"#)]).unwrap();
@@ -192,7 +192,7 @@ pub fn a_question_about_a_spoilt_key_finds_nothing(open: &mut Factory<'_>) {
     ));
 }
 
-pub fn a_question_about_many_hosts_keeps_their_order(open: &mut Factory<'_>) {
+pub fn a_question_keeps_the_order_of_its_hosts(open: &mut Factory<'_>) {
     let mut s = open(settings());
     let names: Vec<String> = (0..100).rev().map(|n| format!("h{n}")).collect();
     let ops: Vec<Op> = names

@@ -4,7 +4,7 @@ use super::*;
 use crate::limits::HOSTS_PER_OP_MAX;
 use crate::store::Lease;
 
-pub fn a_spoilt_key_refuses_its_own_record_only(open: &mut Factory<'_>) {
+pub fn a_key_of_another_type_refuses_one_operation(open: &mut Factory<'_>) {
     let mut s = open(settings());
     let spoilt = || Dump::Text("spoilt".into());
     s.seed("anthill:host:bad", spoilt());
@@ -32,7 +32,7 @@ pub fn a_spoilt_key_refuses_its_own_record_only(open: &mut Factory<'_>) {
     assert_eq!(fields(&mut s, "anthill:host:c")["epoch"], "1");
 }
 
-pub fn a_restart_finds_what_was_there(open: &mut Factory<'_>) {
+pub fn a_restart_finds_the_hosts(open: &mut Factory<'_>) {
     let mut s = open(settings());
     let seen = Op::Seen(vec![(host("a"), UnixMs(1_800_000_000_000))]);
     run(
@@ -81,7 +81,7 @@ pub fn a_restart_finds_what_was_there(open: &mut Factory<'_>) {
     assert_eq!(events(&mut s).len(), 5);
 }
 
-pub fn everyone_is_found_in_pages(open: &mut Factory<'_>) {
+pub fn all_hosts_are_found_in_pages(open: &mut Factory<'_>) {
     let mut s = open(settings());
     let many = HOSTS_PER_OP_MAX + 7;
     let name = |prefix: &str, n: usize| format!("{prefix}{n:05}");
@@ -104,7 +104,7 @@ pub fn everyone_is_found_in_pages(open: &mut Factory<'_>) {
     assert_eq!(held(&mut s, false).len(), many);
 }
 
-pub fn a_cut_short_offline_is_finished(open: &mut Factory<'_>) {
+pub fn a_start_finishes_an_interrupted_offline(open: &mut Factory<'_>) {
     let mut s = open(settings());
     settle(&mut s, online("whole", Some(1)));
     // The claim is given up, and everything after that did not happen any more.
@@ -139,7 +139,7 @@ pub fn a_cut_short_offline_is_finished(open: &mut Factory<'_>) {
     assert_eq!(events(&mut s).len(), told + 1);
 }
 
-pub fn a_cut_short_online_is_taken_back_or_adopted(open: &mut Factory<'_>) {
+pub fn a_start_undoes_or_adopts_an_interrupted_online(open: &mut Factory<'_>) {
     let mut s = open(settings());
     s.seed("anthill:node:n1:hosts", Dump::Set(owned(&["cut", "old"])));
     s.seed("exists", Dump::Set(owned(&["old"])));
@@ -176,7 +176,7 @@ pub fn a_host_another_node_took_leaves_our_set(open: &mut Factory<'_>) {
     assert_eq!((hosts.len(), hosts[0].ours, hosts[0].epoch), (1, false, 2));
 }
 
-pub fn an_orphan_that_was_heard_of_comes_once_and_adopted(open: &mut Factory<'_>) {
+pub fn a_seen_orphan_is_adopted_once(open: &mut Factory<'_>) {
     let mut s = open(settings());
     // One that was offline for us, and that an older server has seen since.
     run(&mut s, &[online("a", Some(1)), offline("a", 1, Some(2))]);
@@ -196,7 +196,7 @@ pub fn an_orphan_that_was_heard_of_comes_once_and_adopted(open: &mut Factory<'_>
     assert_eq!(hosts[1].peer, "10.0.0.2:0".parse().ok());
 }
 
-pub fn a_spoilt_key_hides_nobody_else(open: &mut Factory<'_>) {
+pub fn a_key_of_another_type_hides_no_other_host(open: &mut Factory<'_>) {
     let mut s = open(settings());
     let spoilt = || Dump::Text("spoilt".into());
     run(&mut s, &[online("a", None), online("b", None)]);
@@ -217,7 +217,7 @@ pub fn a_spoilt_key_hides_nobody_else(open: &mut Factory<'_>) {
     assert!(held(&mut s, true).is_empty(), "nothing names anybody");
 }
 
-pub fn names_that_are_no_hosts_are_skipped(open: &mut Factory<'_>) {
+pub fn invalid_host_names_are_skipped(open: &mut Factory<'_>) {
     let mut s = open(settings());
     let long = "x".repeat(65);
     s.seed("exists", Dump::Set(owned(&["", "a b", "a", "ä", &long])));
@@ -227,7 +227,7 @@ pub fn names_that_are_no_hosts_are_skipped(open: &mut Factory<'_>) {
     assert_eq!(names, ["a", "b"]);
 }
 
-pub fn what_is_over_expires(open: &mut Factory<'_>) {
+pub fn finished_records_expire(open: &mut Factory<'_>) {
     let mut s = open(Settings {
         keep: Span::from_millis(50),
         ..settings()

@@ -1,4 +1,4 @@
-//! Operations that break every connection they are sent over.
+//! Operations that break every connection.
 
 use super::*;
 
@@ -24,7 +24,7 @@ fn a_report_that_breaks_three_connections_goes_to_rejected() {
 }
 
 #[test]
-fn one_that_breaks_alone_breaks_three_connections() {
+fn a_single_breaker_breaks_three_connections() {
     let mut bench = breaks([2]);
     bench.world.get().opens = 0;
     bench.give([report(2)]);
@@ -39,7 +39,7 @@ fn one_that_breaks_alone_breaks_three_connections() {
 }
 
 #[test]
-fn several_of_a_large_batch_are_all_found() {
+fn several_breakers_in_a_large_batch_are_found() {
     let mut bench = breaks([7, 90, 91]);
     bench.give((1..=200).map(report));
     bench.pass(60_000);
@@ -49,7 +49,7 @@ fn several_of_a_large_batch_are_all_found() {
 }
 
 #[test]
-fn one_left_in_the_spool_is_found_after_a_restart() {
+fn a_breaker_in_the_spool_is_found_after_a_restart() {
     let mut bench = breaks([2]);
     bench.give([report(1), report(2), report(3)]);
     bench.pass(100);
@@ -61,7 +61,7 @@ fn one_left_in_the_spool_is_found_after_a_restart() {
 }
 
 #[test]
-fn one_that_was_confirmed_and_cannot_be_written_again_is_found() {
+fn a_breaker_in_the_replay_buffer_is_found() {
     let mut bench = Bench::up(ROOM);
     bench.give([report(1), report(2), report(3)]);
     bench.pass(100);
@@ -77,7 +77,7 @@ fn one_that_was_confirmed_and_cannot_be_written_again_is_found() {
 }
 
 #[test]
-fn state_that_breaks_connections_does_not_keep_the_store_away() {
+fn state_that_breaks_connections_is_refused() {
     let mut bench = breaks([0]);
     for _ in 0..3 {
         let session = bench.session;
@@ -116,7 +116,7 @@ fn a_dispatch_that_breaks_connections_is_refused() {
 }
 
 #[test]
-fn a_store_that_takes_no_write_convicts_nothing() {
+fn a_store_that_takes_no_write_refuses_nothing() {
     let mut bench = Bench::up(ROOM);
     bench.world.get().breaks_always = true;
     bench.give([report(1)]);

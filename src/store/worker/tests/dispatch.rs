@@ -1,4 +1,4 @@
-//! Dispatches and questions, and a store that goes away under them.
+//! Dispatches and questions, and outages while they are in progress.
 
 use super::*;
 use crate::ids::TaskKey;
@@ -49,7 +49,7 @@ fn ended(bench: &Bench) -> Vec<(u64, Stored)> {
     stored.collect()
 }
 
-/// The questions answered so far, and whether the store was there for them.
+/// The questions answered so far, and whether each was run.
 fn answered(bench: &Bench) -> Vec<(u64, bool)> {
     let found = bench.seen.iter().filter_map(|outcome| match outcome {
         Outcome::Read { ticket, found } => Some((*ticket, !matches!(found, Found::Nothing(_)))),
@@ -63,7 +63,7 @@ fn undone() -> Stored {
 }
 
 #[test]
-fn tasks_are_told_in_pages_before_the_first_up_and_never_again() {
+fn tasks_come_in_pages_before_the_first_connection() {
     let mut bench = Bench::new(ROOM);
     let task = |n: u32| HeldTask {
         key: TaskKey::parse(&format!("AC{n}"), "AC").unwrap(),
@@ -92,7 +92,7 @@ fn tasks_are_told_in_pages_before_the_first_up_and_never_again() {
 }
 
 #[test]
-fn tasks_are_told_again_when_taking_over_was_cut_short() {
+fn tasks_are_read_again_after_an_interrupted_takeover() {
     let mut bench = Bench::up(ROOM);
     bench.world.get().silent = vec!["b".to_owned()];
     bench.world.get().cut_taking = true;
@@ -118,7 +118,7 @@ fn tasks_are_told_again_when_taking_over_was_cut_short() {
 }
 
 #[test]
-fn a_store_that_lost_its_contents_is_told_of_and_a_restore_is_state() {
+fn a_data_loss_is_reported_and_a_restore_is_state() {
     let mut bench = Bench::up(ROOM);
     let lost_data = |bench: &Bench| {
         let last = bench.seen.iter().rev().find_map(|outcome| match outcome {
@@ -149,7 +149,7 @@ fn a_store_that_lost_its_contents_is_told_of_and_a_restore_is_state() {
 }
 
 #[test]
-fn while_it_is_up_they_are_run_like_all_else_and_states_have_no_outcome() {
+fn dispatches_and_questions_run_while_available() {
     let mut bench = Bench::up(ROOM);
     bench.give([dispatch(1), report(1), states(), read(2), dispatch(2)]);
     bench.pass(50);
@@ -158,7 +158,7 @@ fn while_it_is_up_they_are_run_like_all_else_and_states_have_no_outcome() {
     assert_eq!(bench.acknowledged().0, [1]);
     assert_eq!(bench.world.get().state, 1);
     assert_eq!(bench.world.get().runs, [5]);
-    // One of an older session is begun all the same: it is no state.
+    // One for an older connection is begun: it is no state.
     bench.worker.take(Batch {
         session: 0,
         ops: vec![states(), dispatch(3), read(4)],
@@ -170,7 +170,7 @@ fn while_it_is_up_they_are_run_like_all_else_and_states_have_no_outcome() {
 }
 
 #[test]
-fn while_it_is_away_they_are_answered_at_once() {
+fn dispatches_and_questions_are_answered_while_unavailable() {
     let mut bench = Bench::new(ROOM);
     bench.world.get().error = away();
     bench.give([dispatch(1), read(1)]);
@@ -185,7 +185,7 @@ fn while_it_is_away_they_are_answered_at_once() {
 }
 
 #[test]
-fn one_that_it_went_away_under_is_finished_on_its_return_behind_the_spool() {
+fn an_unsettled_dispatch_is_finished_after_the_spool() {
     let mut bench = Bench::up(ROOM);
     bench.give([dispatch(1), report(1), dispatch(2), read(1), report(2)]);
     bench.world.get().cut = vec![2];
@@ -195,7 +195,7 @@ fn one_that_it_went_away_under_is_finished_on_its_return_behind_the_spool() {
     bench.pass(1_001);
     assert_eq!(bench.world.get().settled, [(2, true)]);
     assert_eq!(ended(&bench)[1..], [(2, Stored::Whole)]);
-    // Behind what was spooled, before the store is up.
+    // After the spool, before the store is available.
     assert_eq!(bench.world.get().log, [1, 1, 2]);
     let place = |what: fn(&Outcome) -> bool| bench.seen.iter().position(what).unwrap();
     let settled = place(|o| matches!(o, Outcome::Dispatched { request: 2, .. }));
@@ -204,7 +204,7 @@ fn one_that_it_went_away_under_is_finished_on_its_return_behind_the_spool() {
 }
 
 #[test]
-fn one_that_nobody_waits_for_any_more_is_given_up() {
+fn an_expired_unsettled_dispatch_is_removed() {
     let mut bench = Bench::up(ROOM);
     bench.give([dispatch(1)]);
     bench.pass(30);
@@ -222,13 +222,13 @@ fn one_that_nobody_waits_for_any_more_is_given_up() {
 }
 
 #[test]
-fn one_is_settled_however_often_it_goes_away_and_once() {
+fn a_dispatch_is_settled_once_despite_outages() {
     let mut bench = Bench::up(ROOM);
     bench.give([dispatch(1)]);
     for _ in 0..3 {
         bench.world.get().error = away();
         bench.pass(1_100);
-        // Back for the sign of life, and gone again before it is settled.
+        // Available for the test of the connection, and unavailable again before it is settled.
         bench.world.get().error = None;
         while !matches!(bench.worker.phase(), machine::Phase::Settle) {
             let next = bench.turn();
@@ -243,7 +243,7 @@ fn one_is_settled_however_often_it_goes_away_and_once() {
 }
 
 #[test]
-fn there_are_never_too_many() {
+fn dispatches_are_bounded() {
     let mut bench = Bench::up(ROOM);
     let many = DISPATCHES_WAITING_MAX as u64 + 3;
     bench.give((0..many).map(dispatch));
@@ -260,12 +260,12 @@ fn there_are_never_too_many() {
 }
 
 #[test]
-fn one_that_panics_is_run_again_and_then_put_aside_alone() {
+fn a_dispatch_that_panics_alone_is_set_aside() {
     let mut bench = Bench::up(ROOM);
     bench.world.get().mines = BTreeMap::from([(2, 1), (3, u32::MAX)]);
     bench.give([dispatch(1), dispatch(2)]);
     bench.pass(2_000);
-    // After a panic all that was was pending is settled like what the store went away under.
+    // After a panic pending dispatches are settled like after an outage.
     assert_eq!(ended(&bench), [(1, Stored::Whole), (2, Stored::Whole)]);
     bench.give([dispatch(3), dispatch(4), report(9)]);
     bench.pass(10_000);
@@ -276,7 +276,7 @@ fn one_that_panics_is_run_again_and_then_put_aside_alone() {
 }
 
 #[test]
-fn the_end_settles_what_is_in_the_hands() {
+fn the_end_settles_pending_operations() {
     let mut bench = Bench::up(ROOM);
     bench.give([dispatch(1), read(2)]);
     bench.worker.end(ms(1_000));
@@ -288,7 +288,7 @@ fn the_end_settles_what_is_in_the_hands() {
 }
 
 #[test]
-fn what_was_put_back_into_an_emptied_store_is_put_back_again_when_it_loses_its_last_seconds() {
+fn a_restore_is_repeated_after_another_data_loss() {
     let restore = || match dispatch(1) {
         Op::Dispatch(dispatch) => Op::Restore(dispatch),
         _ => unreachable!(),
@@ -309,7 +309,7 @@ fn what_was_put_back_into_an_emptied_store_is_put_back_again_when_it_loses_its_l
     assert!(lost_data(&bench, 2), "the lease was gone");
     bench.give([restore()]);
     bench.pass(1_000);
-    // Our own set is there again, which says nothing of the tasks.
+    // Our own set exists again, which shows nothing of the tasks.
     away_and_back(&mut bench);
     assert!(lost_data(&bench, 3));
     bench.give([restore()]);

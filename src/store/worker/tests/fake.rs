@@ -1,5 +1,5 @@
-//! A backend in memory with faults on demand: unavailable, hanging, refusing, panicking, losing its
-//! data. And a clock that the test advances.
+//! A backend in memory with faults on demand (unavailable, hanging, refusing, panicking, losing its
+//! data), and a clock that the test advances.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -23,18 +23,18 @@ pub struct World {
     pub error: Option<StoreError>,
     /// Duration of a failing call.
     pub hang: Span,
-    /// Calls of `run` settle so many operations and then find the store away, once for each entry.
+    /// Operations that a call of `run` settles before it fails, one entry a call.
     pub cut: Vec<usize>,
     /// Reports that are refused for good.
     pub poison: BTreeSet<u64>,
-    /// Reports that break the connection. Whatever was before them in the batch is stored.
+    /// Reports that break the connection. Those before them in the batch are stored.
     pub breakers: BTreeSet<u64>,
     /// No write is taken: the connection breaks at the first one.
     pub breaks_always: bool,
     pub probes: usize,
-    /// Reports that make `run` panic, and how often still.
+    /// Reports that make `run` panic, with the remaining number of panics.
     pub mines: BTreeMap<u64, u32>,
-    /// Calls of `run` that panic whatever they hold.
+    /// Calls of `run` that panic.
     pub panics: u32,
     /// Calls of `held` that panic.
     pub held_panics: u32,
@@ -42,13 +42,13 @@ pub struct World {
     pub foreign: Option<Instant>,
     /// This process holds the lease.
     pub ours: bool,
-    /// A look shows whether it is away, and so many were taken.
+    /// Number of looks, if the backend can do them.
     pub looks: Option<usize>,
     /// Confirmed operations survive its death.
     pub is_durable: bool,
     /// Reports as they were stored, in order, repetitions included.
     pub log: Vec<u64>,
-    /// Stored operations; a loss empties it.
+    /// Stored operations, empty after a data loss.
     pub stored: BTreeSet<u64>,
     /// Time at which each report was last stored.
     pub written: BTreeMap<u64, Instant>,
@@ -59,13 +59,13 @@ pub struct World {
     pub opens: usize,
     pub sweeps: usize,
     pub made: usize,
-    /// Arguments of `held`, each time from its start.
+    /// Arguments of `held`, for each reading.
     pub held: Vec<bool>,
-    /// The tasks there are, each told on a page of its own.
+    /// The stored tasks, one a page.
     pub tasks: Vec<HeldTask>,
-    /// Nodes that are gone. Taking over ends that.
+    /// Nodes that are gone, until a takeover.
     pub silent: Vec<String>,
-    /// The store goes away while the tasks of one are taken over, once.
+    /// The store becomes unavailable during the next takeover of tasks.
     pub cut_taking: bool,
     /// Dispatches run, by request.
     pub dispatched: Vec<u64>,
@@ -77,7 +77,7 @@ pub struct World {
 pub struct Shared(Arc<Mutex<World>>);
 
 impl Shared {
-    /// The world. A panic that was ordered may have happened while it was held.
+    /// The world. An ordered panic may have poisoned it.
     pub fn get(&self) -> MutexGuard<'_, World> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -101,7 +101,7 @@ impl Clock for Shared {
 struct Fake(Shared);
 
 impl Fake {
-    /// The world, unless it is away.
+    /// The world, unless it is unavailable.
     fn world(&self) -> Result<MutexGuard<'_, World>, StoreError> {
         let mut world = self.0.get();
         match world.error.clone() {
@@ -253,7 +253,7 @@ impl Backend for Fake {
             .iter()
             .position(|op| world.breaks_always || world.breaks(op));
         if let Some(breaker) = breaker {
-            // What is before it is written, and not answered.
+            // Operations before it are written, and not answered.
             ops[..breaker].iter().for_each(|op| drop(world.run(op)));
             return Ran {
                 done: 0,
@@ -306,7 +306,7 @@ impl Backend for Fake {
 }
 
 impl World {
-    /// It dies, and comes back with what was written before `then`.
+    /// Loses what was written since `then`.
     pub fn forget_since(&mut self, then: Instant) {
         let written = &self.written;
         self.stored.retain(|n| written[n] < then);
@@ -321,7 +321,7 @@ impl World {
         }
     }
 
-    /// Panics, if that was ordered for this number.
+    /// Panics if that is ordered for this number.
     fn mine(&mut self, number: u64) {
         if let Some(left) = self.mines.get_mut(&number)
             && *left > 0
@@ -389,7 +389,7 @@ impl World {
     }
 }
 
-/// Panics, without a word on the standard error.
+/// Panics without output.
 fn ordered(place: &str) -> ! {
     std::panic::resume_unwind(Box::new(format!("ordered, {place}")))
 }

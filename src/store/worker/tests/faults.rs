@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn after_a_panic_the_same_reports_are_run_again() {
+fn after_a_panic_the_same_reports_run_again() {
     let mut bench = Bench::up(ROOM);
     bench.world.get().panics = 2;
     bench.give([report(1), audit(), report(2)]);
@@ -19,7 +19,7 @@ fn after_a_panic_the_same_reports_are_run_again() {
 }
 
 #[test]
-fn a_report_that_always_panics_is_put_aside_alone() {
+fn a_report_that_always_panics_is_set_aside() {
     let mut bench = Bench::up(ROOM);
     bench.world.get().mines = BTreeMap::from([(2, u32::MAX)]);
     bench.give([report(1), report(2), report(3)]);
@@ -28,14 +28,14 @@ fn a_report_that_always_panics_is_put_aside_alone() {
     assert_eq!(bench.rejected(), [2]);
     assert_eq!(bench.worker.stats().restarts.get(), 4);
     let session = bench.session;
-    // Now that it is careful one more costs nothing but itself, state included.
+    // When it is careful, one more panic costs only its own operation, state included.
     bench.world.get().mines = BTreeMap::from([(5, u32::MAX)]);
     bench.give([report(4), report(5), audit()]);
     bench.pass(1_000);
     assert_eq!(bench.acknowledged(), (vec![1, 3, 4], vec![2, 5]));
     assert_eq!(bench.world.get().state, 1);
     assert_eq!(bench.session, session);
-    // And after a quiet minute it is not careful any more.
+    // After a quiet minute it is no longer careful.
     bench.pass(61_000);
     bench.world.get().runs.clear();
     bench.give([report(6), report(7)]);
@@ -44,7 +44,7 @@ fn a_report_that_always_panics_is_put_aside_alone() {
 }
 
 #[test]
-fn a_spooled_record_that_always_panics_does_not_stop_those_behind_it() {
+fn a_spooled_record_that_panics_does_not_stop_the_others() {
     let mut bench = Bench::new(ROOM);
     bench.world.get().error = away();
     bench.world.get().mines = BTreeMap::from([(2, u32::MAX)]);
@@ -61,7 +61,7 @@ fn a_spooled_record_that_always_panics_does_not_stop_those_behind_it() {
 }
 
 #[test]
-fn panics_outside_of_a_run_do_not_keep_reports_waiting() {
+fn panics_outside_a_run_do_not_delay_reports() {
     let mut bench = Bench::new(ROOM);
     bench.world.get().held_panics = 6;
     bench.give([report(1)]);

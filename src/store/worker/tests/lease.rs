@@ -1,10 +1,10 @@
-//! Ownership of the lease.
+//! The lease, and data losses that it shows.
 
 use super::super::machine::Phase;
 use super::*;
 
 #[test]
-fn a_dead_servers_lease_is_watched_and_then_taken() {
+fn the_lease_of_a_dead_server_is_watched_and_taken() {
     let mut bench = Bench::new(ROOM);
     let end = bench.worker.now() + ms(14_000);
     bench.world.get().foreign = Some(end);
@@ -31,7 +31,7 @@ fn a_dead_servers_lease_is_watched_and_then_taken() {
 }
 
 #[test]
-fn a_lease_that_lapses_is_taken_without_more_ado() {
+fn a_lapsed_lease_is_taken_at_once() {
     let mut bench = Bench::new(ROOM);
     let end = bench.worker.now() + ms(700);
     bench.world.get().foreign = Some(end);
@@ -41,7 +41,7 @@ fn a_lease_that_lapses_is_taken_without_more_ado() {
 }
 
 #[test]
-fn a_living_servers_lease_ends_the_work_but_keeps_the_reports() {
+fn a_living_owner_ends_the_work_but_keeps_reports() {
     let mut bench = Bench::new(ROOM);
     let now = bench.worker.now();
     bench.world.get().foreign = Some(now + ms(12_000));
@@ -59,7 +59,7 @@ fn a_living_servers_lease_ends_the_work_but_keeps_the_reports() {
 }
 
 #[test]
-fn whoever_serves_goes_on_when_a_foreign_lease_appears() {
+fn a_serving_server_survives_a_foreign_lease() {
     let mut bench = Bench::up(ROOM);
     for _ in 0..4 {
         let end = bench.worker.now() + ms(15_000);
@@ -77,7 +77,7 @@ fn whoever_serves_goes_on_when_a_foreign_lease_appears() {
 }
 
 #[test]
-fn a_store_that_lost_everything_is_a_new_coming_up() {
+fn a_data_loss_is_a_new_connection() {
     let mut bench = Bench::up(ROOM);
     bench.give([report(1)]);
     bench.pass(50);
@@ -93,7 +93,7 @@ fn a_store_that_lost_everything_is_a_new_coming_up() {
 }
 
 #[test]
-fn what_was_confirmed_before_a_long_standstill_in_which_the_store_was_emptied_is_written_again() {
+fn reports_are_replayed_after_a_data_loss_during_a_stall() {
     let mut bench = Bench::up(ROOM);
     bench.pass(4_000);
     bench.give([report(1)]);
@@ -110,15 +110,15 @@ fn what_was_confirmed_before_a_long_standstill_in_which_the_store_was_emptied_is
 }
 
 #[test]
-fn a_store_that_was_emptied_when_a_foreign_lease_ran_out_is_a_new_coming_up() {
+fn a_data_loss_as_a_foreign_lease_lapses_is_noticed() {
     let mut bench = Bench::new(ROOM);
     let end = bench.worker.now() + ms(14_000);
     bench.world.get().foreign = Some(end);
     bench.pass(1);
     bench.give([report(1)]);
     bench.pass(50);
-    // This process stands still, and afterwards no process has the lease: as if nothing had
-    // happened. The own set exists, since a host has connected meanwhile.
+    // This process stands still, and afterwards no process has the lease. The own set exists, since
+    // a host has connected meanwhile.
     let mut world = bench.world.get();
     (world.foreign, world.forgot_node) = (None, true);
     world.stored.clear();
@@ -131,7 +131,7 @@ fn a_store_that_was_emptied_when_a_foreign_lease_ran_out_is_a_new_coming_up() {
 }
 
 #[test]
-fn so_is_one_that_was_emptied_and_went_away_while_a_foreign_lease_ran_out() {
+fn a_data_loss_in_an_outage_with_a_foreign_lease_is_noticed() {
     let mut bench = Bench::new(ROOM);
     let end = bench.worker.now() + ms(14_000);
     bench.world.get().foreign = Some(end);
@@ -157,7 +157,7 @@ fn so_is_one_that_was_emptied_and_went_away_while_a_foreign_lease_ran_out() {
 }
 
 #[test]
-fn one_that_is_emptied_while_it_is_read_for_the_first_time_is_read_again() {
+fn a_data_loss_during_the_first_reading_is_noticed() {
     let mut bench = Bench::new(ROOM);
     while !matches!(bench.worker.phase(), Phase::Tasks(_)) {
         bench.turn();

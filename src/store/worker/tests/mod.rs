@@ -12,7 +12,7 @@ use crate::store::op::{Notice, Op, Origin, Stamp};
 use crate::store::tests::reports;
 use fake::Shared;
 
-/// One report, told apart by its number here and in its outcome.
+/// A report with a number, which is also in its outcome.
 fn report(n: u64) -> Op {
     let mut op = reports::report(n);
     if let Op::Progress(report) = &mut op {
@@ -84,13 +84,13 @@ impl Bench {
         )
     }
 
-    /// The process is killed, and another one started in its place.
+    /// The process is killed, and another one starts.
     fn killed(self, spool_bytes: u64) -> Self {
         let Self {
             world, worker, dir, ..
         } = self;
         drop(worker);
-        // The lease of the dead one has run out meanwhile.
+        // The lease of the dead process has lapsed meanwhile.
         world.get().ours = false;
         Self {
             worker: Self::worker(&world, dir.path(), spool_bytes),
@@ -108,7 +108,7 @@ impl Bench {
         bench
     }
 
-    /// One step, and how long until the next.
+    /// Does one step.
     fn turn(&mut self) -> Next {
         let next = self.worker.turn();
         let told = self.worker.outcomes();
@@ -121,7 +121,7 @@ impl Bench {
         next
     }
 
-    /// Lets so many milliseconds pass, with a step whenever one is due.
+    /// Lets time pass, with a step whenever one is due.
     fn pass(&mut self, millis: u64) {
         let end = self.worker.now() + ms(millis);
         let mut steps = 0;

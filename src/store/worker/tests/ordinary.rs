@@ -1,10 +1,10 @@
-//! A store that comes, goes, comes back and has no room.
+//! Ordinary operation, outages, a full spool and the end.
 
 use super::*;
 use crate::limits::STORE_RUN_OPS_MAX;
 
 #[test]
-fn coming_up_tells_everyone_held_and_then_the_session() {
+fn a_connection_reports_hosts_and_then_its_number() {
     let mut bench = Bench::new(ROOM);
     bench.pass(1);
     assert!(matches!(
@@ -23,7 +23,7 @@ fn coming_up_tells_everyone_held_and_then_the_session() {
 }
 
 #[test]
-fn operations_gather_for_no_longer_than_the_flush() {
+fn operations_gather_for_at_most_the_flush_time() {
     let mut bench = Bench::up(ROOM);
     bench.give([report(1), audit()]);
     bench.pass(30);
@@ -36,7 +36,7 @@ fn operations_gather_for_no_longer_than_the_flush() {
 }
 
 #[test]
-fn full_hands_are_not_kept_waiting() {
+fn a_full_batch_does_not_wait() {
     let mut bench = Bench::up(ROOM);
     bench.give((0..2_500).map(report));
     assert!(!bench.worker.has_room());
@@ -47,7 +47,7 @@ fn full_hands_are_not_kept_waiting() {
 }
 
 #[test]
-fn idle_it_asks_for_a_sign_of_life_renews_the_lease_and_sweeps() {
+fn an_idle_worker_tests_renews_and_sweeps() {
     let mut bench = Bench::up(ROOM);
     let opens = bench.world.get().opens;
     bench.pass(10_000);
@@ -62,7 +62,7 @@ fn idle_it_asks_for_a_sign_of_life_renews_the_lease_and_sweeps() {
 }
 
 #[test]
-fn while_it_is_away_reports_are_spooled_and_state_is_forgotten() {
+fn an_outage_spools_reports_and_drops_state() {
     let mut bench = Bench::up(ROOM);
     bench.give([report(1), audit(), report(2)]);
     bench.world.get().error = away();
@@ -89,7 +89,7 @@ fn while_it_is_away_reports_are_spooled_and_state_is_forgotten() {
 }
 
 #[test]
-fn it_is_tried_again_at_least_every_second() {
+fn attempts_are_at_most_a_second_apart() {
     let mut bench = Bench::new(ROOM);
     bench.world.get().error = away();
     bench.world.get().hang = ms(200);
@@ -105,7 +105,7 @@ fn it_is_tried_again_at_least_every_second() {
 }
 
 #[test]
-fn state_of_an_old_session_is_thrown_away_and_its_reports_are_not() {
+fn state_for_an_old_connection_is_dropped() {
     let mut bench = Bench::up(ROOM);
     bench.worker.take(Batch {
         session: 0,
@@ -117,7 +117,7 @@ fn state_of_an_old_session_is_thrown_away_and_its_reports_are_not() {
 }
 
 #[test]
-fn a_batch_cut_in_its_middle_is_settled_up_to_there_and_the_rest_goes_behind() {
+fn a_cut_batch_is_settled_up_to_the_cut() {
     let mut bench = Bench::up(ROOM);
     let notice = Op::Notice(Box::new(Notice {
         event: "mass-offline",
@@ -135,12 +135,12 @@ fn a_batch_cut_in_its_middle_is_settled_up_to_there_and_the_rest_goes_behind() {
     bench.pass(50);
     assert_eq!(bench.acknowledged().0, [1, 2, 3, 4]);
     bench.pass(2_000);
-    // What was confirmed just before the cut is written again first.
+    // The replay buffer is replayed first.
     assert_eq!(bench.world.get().log, [1, 2, 1, 2, 3, 4]);
 }
 
 #[test]
-fn what_it_confirmed_lately_is_written_again_before_anything_new() {
+fn the_replay_buffer_is_replayed_first() {
     let mut bench = Bench::up(ROOM);
     bench.give([report(1)]);
     bench.pass(11_000);
@@ -160,7 +160,7 @@ fn what_it_confirmed_lately_is_written_again_before_anything_new() {
 }
 
 #[test]
-fn a_refused_report_is_answered_so_and_written_down() {
+fn a_refused_report_goes_to_rejected() {
     let mut bench = Bench::up(ROOM);
     bench.world.get().poison = [2, 4].into();
     bench.give([report(1), report(2), report(3)]);
@@ -179,7 +179,7 @@ fn a_refused_report_is_answered_so_and_written_down() {
 }
 
 #[test]
-fn a_refused_password_is_told_once_and_tried_again() {
+fn a_refused_password_is_reported_once() {
     let mut bench = Bench::new(ROOM);
     bench.world.get().error = Some(StoreError::Refused("WRONGPASS".to_owned()));
     bench.pass(10_000);
@@ -191,7 +191,7 @@ fn a_refused_password_is_told_once_and_tried_again() {
 }
 
 #[test]
-fn a_full_spool_keeps_the_reports_in_hand_and_takes_no_more() {
+fn a_full_spool_stops_the_intake() {
     let mut bench = Bench::up(2_000);
     bench.world.get().error = away();
     bench.pass(1_001);
@@ -217,7 +217,7 @@ fn a_full_spool_keeps_the_reports_in_hand_and_takes_no_more() {
 }
 
 #[test]
-fn a_long_replay_takes_new_reports_behind_it_and_ends() {
+fn a_long_replay_takes_new_reports_and_ends() {
     let mut bench = Bench::new(ROOM);
     bench.world.get().error = away();
     bench.pass(1);
@@ -244,7 +244,7 @@ fn a_long_replay_takes_new_reports_behind_it_and_ends() {
 }
 
 #[test]
-fn the_end_settles_what_is_there_and_gives_up_the_lease() {
+fn the_end_settles_all_and_gives_up_the_lease() {
     let mut bench = Bench::up(ROOM);
     bench.give([report(1), audit()]);
     bench.worker.end(ms(1_000));
@@ -258,7 +258,7 @@ fn the_end_settles_what_is_there_and_gives_up_the_lease() {
 }
 
 #[test]
-fn the_end_of_a_server_whose_store_is_away_leaves_reports_in_the_spool() {
+fn the_end_in_an_outage_spools_reports() {
     let mut bench = Bench::new(ROOM);
     bench.world.get().error = away();
     bench.pass(1);

@@ -1,4 +1,4 @@
-//! The store goes away and loses what it had, and the process is killed before it is back.
+//! Outages with data losses, in which the process is killed.
 
 use super::*;
 
@@ -13,10 +13,10 @@ fn is_back(bench: &mut Bench) {
 }
 
 #[test]
-fn what_it_confirmed_lately_outlives_the_process_in_an_outage() {
+fn the_copy_outlives_the_process_in_an_outage() {
     let mut bench = Bench::up(ROOM);
     bench.give([report(1)]);
-    // Until a look at the lease says that the store still had it ten seconds later.
+    // Until a check of the lease shows that the store still has it ten seconds later.
     bench.pass(16_000);
     bench.give([report(2), report(3)]);
     bench.pass(1_000);
@@ -28,7 +28,7 @@ fn what_it_confirmed_lately_outlives_the_process_in_an_outage() {
     bench.pass(10);
     assert_eq!(bench.acknowledged().0, [1, 2, 3, 4]);
 
-    // It has lost everything, and so have we.
+    // The store has lost its data, and so has the process.
     bench.world.get().stored.clear();
     bench.world.get().log.clear();
     let mut bench = bench.killed(ROOM);
@@ -46,7 +46,7 @@ fn what_it_confirmed_lately_outlives_the_process_in_an_outage() {
 }
 
 #[test]
-fn a_dispatch_outlives_it_too() {
+fn the_copy_has_dispatches() {
     let mut bench = Bench::up(ROOM);
     bench.give([dispatch::dispatch(7), report(1)]);
     bench.pass(100);
@@ -60,7 +60,7 @@ fn a_dispatch_outlives_it_too() {
 }
 
 #[test]
-fn a_store_that_comes_and_goes_makes_it_no_longer() {
+fn repeated_outages_do_not_grow_the_copy() {
     let mut bench = Bench::up(ROOM);
     bench.give((0..100).map(report));
     bench.pass(100);
@@ -75,7 +75,7 @@ fn a_store_that_comes_and_goes_makes_it_no_longer() {
     }
     assert!(fs::metadata(kept(&bench)).unwrap().len() == first);
     assert_eq!(bench.worker.spool().records(), 0, "no part of the queue");
-    // Away all the time, it is written once.
+    // In one outage it is written once.
     let written = fs::metadata(kept(&bench)).unwrap().modified().unwrap();
     bench.pass(10_000);
     let now = fs::metadata(kept(&bench)).unwrap().modified().unwrap();
@@ -83,7 +83,7 @@ fn a_store_that_comes_and_goes_makes_it_no_longer() {
 }
 
 #[test]
-fn it_goes_before_anything_newer_is_written() {
+fn the_copy_is_deleted_before_newer_writes() {
     let mut bench = Bench::up(ROOM);
     bench.give([report(1)]);
     bench.pass(100);
@@ -92,7 +92,7 @@ fn it_goes_before_anything_newer_is_written() {
     bench.give([report(2), report(3)]);
     bench.pass(10);
     assert!(kept(&bench).exists());
-    // Back, and gone again in the middle of what waited in the spool.
+    // Available, and unavailable again in the middle of the spool.
     bench.world.get().error = None;
     bench.world.get().cut = vec![1, usize::MAX];
     while bench.world.get().log.last() != Some(&2) {
@@ -105,14 +105,14 @@ fn it_goes_before_anything_newer_is_written() {
     bench.world.get().error = away();
     bench.pass(2_000);
     bench.world.get().log.clear();
-    // What was written again and what came out of the spool since are both there, in their order.
+    // The replayed operations and those of the spool are in the copy, in order.
     let mut bench = bench.killed(ROOM);
     is_back(&mut bench);
     assert_eq!(bench.world.get().log, [1, 2, 2, 3]);
 }
 
 #[test]
-fn what_is_refused_for_good_is_written_down_once() {
+fn a_refused_replay_goes_to_rejected_once() {
     let mut bench = Bench::up(ROOM);
     bench.give([report(1), report(2), report(3)]);
     bench.pass(100);
@@ -132,7 +132,7 @@ fn what_is_refused_for_good_is_written_down_once() {
 }
 
 #[test]
-fn a_spool_that_is_full_of_reports_gives_up_nothing_that_was_confirmed() {
+fn a_full_spool_keeps_the_copy() {
     let mut bench = Bench::up(4_000);
     bench.give((0..5).map(report));
     bench.pass(100);
@@ -149,14 +149,14 @@ fn a_spool_that_is_full_of_reports_gives_up_nothing_that_was_confirmed() {
     assert!(bench.worker.spool().bytes() <= 4_000);
     bench.world.get().stored.clear();
     bench.world.get().log.clear();
-    // The last, for which there was no room, was not acknowledged either.
+    // The last, which had no room, was not acknowledged.
     let mut bench = bench.killed(4_000);
     is_back(&mut bench);
     assert_eq!(bench.world.get().log, acknowledged);
 }
 
 #[test]
-fn where_there_is_no_room_for_all_the_oldest_are_in_memory_only() {
+fn without_room_the_oldest_stay_in_memory() {
     let mut bench = Bench::up(4_000);
     bench.give((0..50).map(report));
     bench.pass(100);
@@ -180,7 +180,7 @@ fn where_there_is_no_room_for_all_the_oldest_are_in_memory_only() {
 }
 
 #[test]
-fn a_disk_that_fails_is_waited_for_by_nobody() {
+fn a_failed_disk_delays_nothing() {
     let mut bench = Bench::up(ROOM);
     bench.give([report(1)]);
     bench.pass(100);
@@ -197,7 +197,7 @@ fn a_disk_that_fails_is_waited_for_by_nobody() {
 }
 
 #[test]
-fn a_store_that_keeps_what_it_confirms_needs_none() {
+fn a_durable_store_needs_no_copy() {
     let mut bench = Bench::up(ROOM);
     bench.world.get().is_durable = true;
     bench.give([report(1)]);
@@ -208,7 +208,7 @@ fn a_store_that_keeps_what_it_confirms_needs_none() {
 }
 
 #[test]
-fn the_end_in_an_outage_keeps_it_noticed_or_not() {
+fn the_end_in_an_outage_keeps_the_copy() {
     for noticed in [true, false] {
         let mut bench = Bench::up(ROOM);
         bench.give([report(1)]);
@@ -229,7 +229,7 @@ fn the_end_in_an_outage_keeps_it_noticed_or_not() {
 }
 
 #[test]
-fn it_looks_often_while_there_is_something_to_lose() {
+fn the_connection_is_watched_while_data_may_be_lost() {
     let mut bench = Bench::up(ROOM);
     bench.world.get().looks = Some(0);
     bench.pass(5_000);
@@ -247,8 +247,8 @@ fn it_looks_often_while_there_is_something_to_lose() {
     assert_eq!(bench.world.get().looks, Some(looks), "not for ever");
 }
 
-/// The store comes, goes, breaks off in the middle and forgets its last ten seconds, the process is
-/// killed: everything acknowledged is stored in the end.
+/// The store fails, cuts batches and loses its last ten seconds, and the process is killed: all
+/// acknowledged reports are stored in the end.
 fn storm(seed: u64) {
     let mut rng = fastrand::Rng::with_seed(seed);
     let mut bench = Bench::up(ROOM);
@@ -293,7 +293,7 @@ fn storm(seed: u64) {
 }
 
 #[test]
-fn nothing_acknowledged_is_lost_by_the_store_and_the_process_together() {
+fn no_acknowledged_report_is_lost_in_any_outage() {
     let fresh = fastrand::u64(..);
     for seed in (0..12).chain([fresh]) {
         storm(seed);

@@ -1,9 +1,9 @@
-//! Faults of every kind in any order, under a seed that is printed.
+//! Faults of all kinds in random order. The seed is printed.
 
 use super::*;
 
-/// Any mixture of faults: nothing is acknowledged that is neither stored nor spooled, nothing is
-/// lost, and each report's first writing comes after that of all before it.
+/// With any mixture of faults no report is lost, none is acknowledged before it is stored or
+/// spooled, and reports are first written in order.
 fn storm(seed: u64) {
     let mut rng = fastrand::Rng::with_seed(seed);
     let mut bench = Bench::new(if rng.bool() { ROOM } else { 20_000 });
@@ -30,7 +30,7 @@ fn storm(seed: u64) {
         let waiting = bench.worker.spool().records();
         let rejected = bench.rejected();
         let (good, bad) = bench.acknowledged();
-        // Only what panicked when it was run alone, after others did, is ever refused.
+        // Only an operation that panicked alone, after others did, is refused.
         assert!(bad.iter().all(|n| rejected.contains(n)), "seed {seed}");
         assert!(
             good.len() as u64 <= kept + waiting + rejected.len() as u64,
@@ -51,7 +51,7 @@ fn storm(seed: u64) {
     let all: Vec<u64> = (0..given).collect();
     assert_eq!(answered, all, "seed {seed}: each is answered once");
     let world = bench.world.get();
-    // Repetitions aside, that is: only a number above all before it is a first writing.
+    // Without repetitions: only a number above all earlier ones is a first write.
     let mut settled: Vec<u64> = Vec::new();
     for &n in &world.log {
         if settled.last().is_none_or(|&last| n > last) {
@@ -69,7 +69,7 @@ fn storm(seed: u64) {
 }
 
 #[test]
-fn no_report_is_lost_or_acknowledged_too_soon_in_any_storm() {
+fn no_report_is_lost_or_acknowledged_too_early() {
     let fresh = fastrand::u64(..);
     for seed in (0..40).chain([fresh]) {
         storm(seed);

@@ -42,7 +42,7 @@ fn batch(numbers: std::ops::Range<u64>) -> Batch {
 }
 
 #[test]
-fn what_is_in_the_channel_is_settled_before_the_thread_ends() {
+fn queued_batches_are_settled_before_the_end() {
     let dir = tempfile::tempdir().unwrap();
     let world = Shared::default();
     let (thread, wakes) = begin(&world, dir.path());
@@ -86,7 +86,7 @@ fn many_outcomes_make_one_wake() {
 }
 
 #[test]
-fn a_thread_that_is_only_dropped_ends_and_frees_the_spool() {
+fn a_dropped_thread_ends_and_frees_the_spool() {
     let dir = tempfile::tempdir().unwrap();
     let world = Shared::default();
     let (thread, _) = begin(&world, dir.path());

@@ -4,7 +4,7 @@
 use crate::store::op::Op;
 
 /// Panics if one of `ops` is to fail.
-pub(super) fn trip(ops: &[Op]) {
+pub(super) fn panic_if_ordered(ops: &[Op]) {
     use std::sync::OnceLock;
     static TRIGGER: OnceLock<Option<String>> = OnceLock::new();
 
