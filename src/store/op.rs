@@ -3,18 +3,16 @@
 //!
 //! There are four kinds of operation:
 //!
-//! * **State** (`Online`, `Offline`, `Inventory`, `Forget`, `Seen`, `Audit`, `Notice`, `Outside`,
-//! `TaskStates`, `Restore`): the latest wins. While the store is
-//!   unavailable it is not stored as history; the core writes it again from its present view.
-//! * **Transactions** (`Dispatch`): stored whole or not at all. One that is in progress when the
-//! store goes away is
-//!   settled after the reconnection.
-//! * **Questions** (`Read`): dropped when the store goes away.
-//! * **Reports** (`Progress`, `Answer`, `Result`): events. They are kept in order until the store
-//! or the
-//!   spool has them, and only then acknowledged.
+//! - **State** (`Online`, `Offline`, `Inventory`, `Forget`, `Seen`, `Audit`, `Notice`, `Outside`,
+//!   `TaskStates`, `Restore`): the latest wins. While the store is unavailable state is dropped; the
+//!   core rewrites it from memory.
+//! - **Transactions** (`Dispatch`): stored completely or not at all. One that is in progress when the
+//!   store becomes unavailable is settled after the reconnection.
+//! - **Questions** (`Read`): dropped when the store becomes unavailable.
+//! - **Reports** (`Progress`, `Answer`, `Result`): events. They are kept in order until the store or
+//!   the spool has them, and only then acknowledged.
 //!
-//! Every operation can be repeated: running one twice leaves what running it once leaves.
+//! Every operation can be repeated: running it twice leaves what running it once leaves.
 
 /// An enum of words, as they are stored and shown.
 macro_rules! words {
