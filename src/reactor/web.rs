@@ -35,6 +35,7 @@ use crate::limits::{
 use crate::metrics::{Measured, Metric, Source};
 use crate::time::{Instant, Span};
 
+use super::requesters::WEB;
 use connection::{Connection, Driven, Late, Progress};
 
 /// Token of the HTTP listener.
@@ -43,9 +44,6 @@ pub const LISTENER: Token = Token(3);
 const CONNECTION: usize = 1 << 62;
 /// Bits of such a token that hold the slot; those above hold the generation.
 const SLOT_BITS: u32 = 16;
-/// The bit that makes the token of a connection the number of an asker: those of others do not have
-/// it.
-const ASKER: u64 = 1 << 63;
 
 /// The HTTP server.
 #[derive(Debug)]
@@ -271,8 +269,8 @@ impl Web {
 
     /// Passes the core's answer to a requester. If that has disconnected or timed out, the answer
     /// is dropped.
-    pub fn respond(&mut self, asker: u64, answer: Answer) {
-        let Some(token) = token_of_asker(asker) else {
+    pub fn respond(&mut self, requester: u64, answer: Answer) {
+        let Some(token) = token_of_requester(requester) else {
             return;
         };
         if let Some(slot) = self.slot_of(token)
@@ -504,7 +502,7 @@ impl Web {
             Some(Reply::Ask(_)) if !self.may_ask(slot, now) => {
                 self.refuse(slot, "too many connections", now);
             }
-            Some(Reply::Ask(ask)) => self.asks.push((ASKER | token.0 as u64, ask)),
+            Some(Reply::Ask(ask)) => self.asks.push((WEB | token.0 as u64, ask)),
             Some(Reply::Follow) => self.follow(slot, now),
         }
         worked
@@ -584,10 +582,10 @@ impl Web {
     }
 }
 
-/// The connection behind an asker, if it is one of ours.
-fn token_of_asker(asker: u64) -> Option<Token> {
-    let token = usize::try_from(asker & !ASKER).ok()?;
-    (asker & ASKER != 0).then_some(Token(token))
+/// The connection behind an HTTP requester.
+fn token_of_requester(requester: u64) -> Option<Token> {
+    let token = usize::try_from(requester & !WEB).ok()?;
+    (requester & WEB != 0).then_some(Token(token))
 }
 
 /// A random number. It only has to differ from those of other servers and other times, so a

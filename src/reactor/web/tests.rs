@@ -1,6 +1,6 @@
 //! Real sockets on loopback, a real poll, and a clock that the test moves.
 
-mod asks;
+mod requests;
 
 use std::io::{Read, Write};
 use std::net::TcpStream;

@@ -84,8 +84,8 @@ fn a_task_waits_for_the_answer_of_the_core() {
     client.post("/v1/tasks", JSON, TASK);
     // What follows has to wait.
     client.ask("/readyz");
-    let (asker, ask) = lp.asked();
-    assert_eq!(asker >> 63, 1);
+    let (requester, ask) = lp.asked();
+    assert_eq!(requester >> 63, 1);
     let Ask::Dispatch(NewTask { request, .. }) = ask else {
         panic!("{ask:?}");
     };
@@ -100,7 +100,7 @@ fn a_task_waits_for_the_answer_of_the_core() {
         hosts: vec![(host, TaskState::Sent)],
         unknown: Vec::new(),
     };
-    lp.web.respond(asker, answer);
+    lp.web.respond(requester, answer);
     let answers = lp.answers(&mut client, 2);
     let body = r#"{"key":"AC1","hosts":{"h-1":"sent"}}"#;
     assert_eq!(answers[0], (201, body.to_owned()));
@@ -117,16 +117,16 @@ fn a_task_waits_for_the_answer_of_the_core() {
 fn each_answer_reaches_its_requester() {
     let mut lp = Loop::new();
     let mut clients: Vec<_> = (0..4).map(|_| lp.client()).collect();
-    let mut askers = Vec::new();
+    let mut requesters = Vec::new();
     for (number, client) in clients.iter_mut().enumerate() {
         client.ask(&format!("/v1/tasks/AC{number}"));
-        askers.push(lp.asked());
+        requesters.push(lp.asked());
     }
-    for (asker, ask) in askers.into_iter().rev() {
+    for (requester, ask) in requesters.into_iter().rev() {
         let Ask::Task { key, .. } = ask else {
             panic!("{ask:?}");
         };
-        lp.web.respond(asker, error(ErrorKind::Unknown, &key));
+        lp.web.respond(requester, error(ErrorKind::Unknown, &key));
     }
     for (number, client) in clients.iter_mut().enumerate() {
         let body = format!("{{\"error\":\"AC{number}\"}}");
@@ -139,8 +139,9 @@ fn head_asks_as_get_does_and_has_no_body() {
     let mut lp = Loop::new();
     let mut client = lp.client();
     client.say("HEAD /v1/tasks/AC1/hosts/h/output?command=a HTTP/1.1\r\nHost: localhost\r\n\r\n");
-    let (asker, _) = lp.asked();
-    lp.web.respond(asker, Answer::Output(b"\0\xff\n".to_vec()));
+    let (requester, _) = lp.asked();
+    lp.web
+        .respond(requester, Answer::Output(b"\0\xff\n".to_vec()));
     let text = lp.heard(&mut client, |text| text.ends_with("\r\n\r\n"));
     assert!(text.starts_with("HTTP/1.1 200 OK\r\nContent-Type: application/octet-stream\r\n"));
     assert!(text.contains("\r\nContent-Length: 3\r\n"), "{text}");
@@ -151,7 +152,7 @@ fn a_missing_answer_ends_in_503() {
     let mut lp = Loop::new();
     let mut client = lp.client();
     client.post("/v1/tasks", JSON, TASK);
-    let (asker, _) = lp.asked();
+    let (requester, _) = lp.asked();
     lp.pass(HTTP_ASK_S_MAX - 1);
     lp.turn();
     assert_eq!(lp.web.stats.answers, [0; 4]);
@@ -159,7 +160,7 @@ fn a_missing_answer_ends_in_503() {
     let (status, body) = lp.answer(&mut client);
     assert_eq!((status, body.contains("unknown")), (503, true), "{body}");
     // It comes too late, and is dropped.
-    lp.web.respond(asker, error(ErrorKind::Taken, "late"));
+    lp.web.respond(requester, error(ErrorKind::Taken, "late"));
     lp.ended(&mut client);
     assert_eq!(lp.web.stats.answers, [0, 0, 0, 1]);
 }
@@ -169,13 +170,16 @@ fn an_answer_to_a_closed_connection_is_dropped() {
     let mut lp = Loop::new();
     let mut client = lp.client();
     client.ask("/v1/tasks");
-    let (asker, _) = lp.asked();
+    let (requester, _) = lp.asked();
     lp.web.close(0);
     let mut next = lp.client();
     next.ask("/v1/commands/c1");
     let (other, _) = lp.asked();
-    assert_ne!(asker, other, "the slot is the same, the asker is not");
-    for stale in [asker, other & !ASKER, u64::MAX, 0] {
+    assert_ne!(
+        requester, other,
+        "the slot is the same, the requester is not"
+    );
+    for stale in [requester, other & !WEB, u64::MAX, 0] {
         lp.web.respond(stale, error(ErrorKind::Taken, "stale"));
         assert!(!lp.web.has_ready(), "{stale:x}");
     }
@@ -239,7 +243,7 @@ fn an_instruction_stands_for_its_text() {
     });
     let mut client = lp.client();
     client.post("/v1/commands", JSON, r#"{"command":"up","hosts":["h-1"]}"#);
-    let (asker, ask) = lp.asked();
+    let (requester, ask) = lp.asked();
     let Ask::Command { text, hosts, cid } = ask else {
         panic!("{ask:?}");
     };
@@ -259,7 +263,7 @@ fn an_instruction_stands_for_its_text() {
         hosts,
         unknown,
     };
-    lp.web.respond(asker, answer);
+    lp.web.respond(requester, answer);
     let body = format!("{{\"id\":\"{cid_again}\",\"hosts\":{{\"h-1\":\"offline\"}}}}");
     assert_eq!(lp.answer(&mut client), (202, body));
 }
@@ -269,7 +273,7 @@ fn a_stop_waits_for_awaited_answers() {
     let mut lp = Loop::new();
     let mut client = lp.client();
     client.post("/v1/tasks", JSON, TASK);
-    let (asker, _) = lp.asked();
+    let (requester, _) = lp.asked();
     let mut follower = lp.follower();
     lp.heard(&mut follower, |text| text.ends_with(": events\n\n"));
     lp.web.stop(lp.poll.registry());
@@ -278,7 +282,7 @@ fn a_stop_waits_for_awaited_answers() {
         follower.listen();
         follower.ended
     });
-    lp.web.respond(asker, error(ErrorKind::Taken, "taken"));
+    lp.web.respond(requester, error(ErrorKind::Taken, "taken"));
     assert_eq!(lp.answer(&mut client).0, 409);
     lp.until("gone", |lp| lp.web.connections() == 0);
 }
