@@ -397,10 +397,7 @@ impl Web {
     /// Returns whether there was one.
     fn evict_spare(&mut self) -> bool {
         let may = |c: &Connection| c.is_spare && !c.queued && !c.is_asking();
-        let candidates = self.connections.iter().filter(|(_, c)| may(c));
-        let oldest = candidates.min_by_key(|(_, connection)| connection.born);
-        let slot = oldest.map(|(slot, _)| slot);
-        self.evict_slot(slot)
+        self.evict_first(may, |connection| connection.born)
     }
 
     fn admit(
@@ -438,17 +435,20 @@ impl Web {
     /// Closes the connection with the earliest deadline among those that `may` go. Returns whether
     /// there was one.
     fn evict(&mut self, may: impl Fn(&Connection) -> bool) -> bool {
-        let candidates = self.connections.iter().filter(|(_, c)| may(c));
-        let oldest = candidates.min_by_key(|(_, connection)| connection.deadline);
-        let slot = oldest.map(|(slot, _)| slot);
-        self.evict_slot(slot)
+        self.evict_first(may, |connection| connection.deadline)
     }
 
-    fn evict_slot(&mut self, slot: Option<usize>) -> bool {
-        let Some(slot) = slot else {
+    fn evict_first(
+        &mut self,
+        may: impl Fn(&Connection) -> bool,
+        key: impl Fn(&Connection) -> Instant,
+    ) -> bool {
+        let candidates = self.connections.iter().filter(|(_, c)| may(c));
+        let first = candidates.min_by_key(|(_, connection)| key(connection));
+        let Some((slot, connection)) = first else {
             return false;
         };
-        self.stats.evicted += u64::from(!self.connections[slot].is_lingering());
+        self.stats.evicted += u64::from(!connection.is_lingering());
         self.close(slot);
         true
     }
