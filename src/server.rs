@@ -1,5 +1,4 @@
-//! Puts the rooms together: [`Server`], the [`Handle`] others hold of it, and the [`Events`] they
-//! follow.
+//! Server, handles and events: the library's face, which puts the other rooms together.
 //!
 //! ```text
 //!   Config ─▶ bind: sockets, limits ─▶ Server ─▶ turn, turn, turn … ─▶ over: the store is stopped
@@ -41,7 +40,8 @@ pub use handle::{Events, Handle, HandleError};
 #[cfg(feature = "cli")]
 pub(crate) use preflight::preflight;
 
-/// A server: bound, and run by its owner.
+/// A bound server. Its owner runs it: on a thread with [`run`](Self::run), or inside a loop of its
+/// own with [`turn`](Self::turn).
 ///
 /// ```no_run
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -52,6 +52,9 @@ pub(crate) use preflight::preflight;
 /// # Ok(())
 /// # }
 /// ```
+///
+/// A server has one thread of its own, for the store. Dropping the server stops that thread and
+/// waits up to 5 s for outstanding writes. Its log goes to the crate `log`.
 pub struct Server {
     reactor: Reactor,
     handle: Handle,
@@ -59,30 +62,33 @@ pub struct Server {
     store: Store,
 }
 
-/// The store thread's life.
+/// State of the store thread.
 enum Store {
-    /// It is started by the first turn.
+    /// The first turn starts it.
     NotYet(Make, Plan, Box<Spool>),
     Running(StoreThread),
     Stopped,
 }
 
-/// The ready message of a bound server: its addresses and its capacity.
+/// Addresses and capacity of a bound server. Its display is the ready line of the program:
+///
+/// ```text
+/// anthill ready tcp=127.0.0.1:11451 udp=127.0.0.1:11452 http=127.0.0.1:11480 store=embedded:data connections=19872
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ready {
-    /// Address for hosts.
+    /// TCP address for hosts, with the assigned port.
     pub tcp: SocketAddr,
-    /// The UDP socket.
+    /// UDP address for hosts.
     pub udp: SocketAddr,
     /// Address of the HTTP API.
     pub http: SocketAddr,
-    /// The store, without a password.
+    /// URL of the store, without a password.
     pub store: String,
-    /// Connections of hosts there is room for.
+    /// Largest number of connections of hosts.
     pub connections: usize,
 }
 
-/// One line, for people and for scripts.
 impl fmt::Display for Ready {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
@@ -97,7 +103,7 @@ impl fmt::Display for Ready {
     }
 }
 
-/// A value in such a line: in quotes if it has anything that would end it.
+/// A value of the ready line: in quotes if it contains a character that would end it.
 struct Word<'a>(&'a str);
 
 impl fmt::Display for Word<'_> {
@@ -112,14 +118,14 @@ impl fmt::Display for Word<'_> {
 }
 
 impl Server {
-    /// Binds the sockets and raises the limit of descriptors. Nothing is read and nothing stored before the first
-    /// [`turn`](Self::turn), but hosts can connect already: they wait in the queue.
+    /// Binds the sockets and raises the limit of open files. Hosts can connect from now on and wait
+    /// in the kernel's queue; nothing is read or stored before the first [`turn`](Self::turn).
     ///
     /// # Errors
-    /// When an address cannot be bound, the system allows too few descriptors, or an embedded store
-    /// or the spool cannot be opened (another server has it, say).
+    /// When an address cannot be bound, the system allows too few open files, or an embedded store
+    /// or the spool cannot be opened, for example because another server uses it.
     pub fn bind(config: Config) -> Result<Self, BindError> {
-        // First all that makes nothing: a start that fails there leaves no directory behind.
+        // Checks come first, so that a failed start leaves no directory behind.
         preflight::directories(&config, false)?;
         let settings = assemble::settings(&config);
         let sockets = Sockets::bind(&settings)?;
@@ -158,7 +164,7 @@ impl Server {
         })
     }
 
-    /// Addresses, with the assigned ports, and capacity.
+    /// Bound addresses and capacity.
     #[must_use]
     pub fn ready(&self) -> &Ready {
         &self.ready
@@ -170,17 +176,30 @@ impl Server {
         self.reactor.has_tried_store()
     }
 
-    /// A handle for other threads.
+    /// Creates a handle for other threads.
     #[must_use]
     pub fn handle(&self) -> Handle {
         self.handle.clone()
     }
 
-    /// Runs one turn of the loop, waiting for at most `max` (`None`: unlimited). Returns false after it has been shut down and the store is stopped.
+    /// Runs one turn of the loop: waits for input for at most `max` (`None`: unlimited), then
+    /// handles it within a budget of a few milliseconds. Returns false after a shutdown, when the
+    /// store is stopped. The first turn starts the store thread.
     ///
     /// # Errors
-    /// When it cannot go on: the store refuses the user, another server has the same name, or the system
-    /// fails. The store is stopped then, too.
+    /// When the server cannot continue: the store refuses the user, another server has the same
+    /// name, or the system fails. The store is stopped then, too.
+    ///
+    /// ```no_run
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use std::time::Duration;
+    /// let mut server = anthill::Server::bind(anthill::Config::default())?;
+    /// while server.turn(Some(Duration::from_millis(100)))? {
+    ///     // other work
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn turn(&mut self, max: Option<Duration>) -> Result<bool, ServeError> {
         match &self.store {
             Store::Running(_) => {}
@@ -194,10 +213,10 @@ impl Server {
         turned
     }
 
-    /// Turns on this thread until it is shut down.
+    /// Runs the server on this thread until [`Handle::shutdown`].
     ///
     /// # Errors
-    /// As [`turn`](Self::turn).
+    /// The same as of [`turn`](Self::turn).
     pub fn run(mut self) -> Result<(), ServeError> {
         while self.turn(None)? {}
         Ok(())
@@ -238,7 +257,6 @@ impl Server {
     }
 }
 
-/// A server that is dropped between two turns still puts down what it was given to store.
 impl Drop for Server {
     fn drop(&mut self) {
         self.stop_store();
@@ -268,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn the_ready_line_is_one_line_whatever_the_store_is_called() {
+    fn the_ready_line_is_one_line() {
         assert_eq!(
             ready("embedded:anthill-data").to_string(),
             "anthill ready tcp=127.0.0.1:11451 udp=127.0.0.1:11452 http=127.0.0.1:11480 \

@@ -6,10 +6,10 @@ use std::net::SocketAddr;
 /// Error of [`Server::bind`](crate::Server::bind).
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
-    /// A socket could not be bound.
+    /// An address could not be bound.
     #[error("{key} {addr}: {source}")]
     Socket {
-        /// The key of the configuration that names it.
+        /// Configuration key of the address.
         key: &'static str,
         /// The address.
         addr: SocketAddr,
@@ -26,10 +26,11 @@ pub enum BindError {
         /// Number needed.
         needed: u64,
     },
-    /// The store is one that can never be used as it is, or is in use by another process.
+    /// The store cannot be opened: it is damaged, in use by another process, or not part of this
+    /// build.
     #[error("store.url: {0}")]
     Store(String),
-    /// The spool cannot be had: another server has it, or its directory cannot be made.
+    /// The spool cannot be opened: another server uses it, or its directory cannot be created.
     #[error("store.spool: {0}")]
     Spool(String),
     /// The event loop could not be set up.
@@ -37,13 +38,14 @@ pub enum BindError {
     Loop(#[from] io::Error),
 }
 
-/// Error that ended the server.
+/// Error that ended a server: of [`Server::turn`](crate::Server::turn) and
+/// [`Server::run`](crate::Server::run).
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{why}")]
 pub struct ServeError {
-    /// The exit status that says so.
+    /// Exit status for a program.
     pub status: u8,
-    /// One line.
+    /// Reason in one line.
     pub why: String,
 }
 

@@ -16,26 +16,27 @@ use crate::limits::PAGE_HOSTS_MAX;
 use crate::store::op::Reason;
 use crate::time::UnixMs;
 
-/// A host as it was when it was asked for.
+/// State of a host at the time of [`Handle::hosts`](crate::Handle::hosts). Times are milliseconds
+/// since 1970.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Host {
-    /// Its name.
+    /// Name: the id that the host gave, or its IP address.
     pub id: HostId,
-    /// Peer address, current or last.
+    /// Address of the current or last connection.
     pub ip: Option<IpAddr>,
     /// The host is online.
     pub online: bool,
-    /// Reason for being offline.
+    /// Reason for the end of the last connection, if the host is offline.
     pub reason: Option<Reason>,
-    /// Time of the last change.
+    /// Time of the last change between online and offline.
     pub since: UnixMs,
     /// Time of the last message.
     pub last_seen: UnixMs,
-    /// Its host name.
+    /// Host name that the host reported.
     pub hostname: Option<String>,
-    /// Its MAC address.
+    /// MAC address that the host reported.
     pub mac: Option<String>,
-    /// Its IPv4 addresses.
+    /// IPv4 addresses that the host reported.
     pub ipv4: Vec<String>,
 }
 

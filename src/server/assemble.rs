@@ -66,8 +66,9 @@ pub fn nonces() -> Nonces {
     })
 }
 
-/// The number of the first event, by the clock: above all that an earlier life of this node can have told, as
-/// long as it told fewer than a thousand a millisecond. The spool knows better where the clock was set back.
+/// The number of the first event, by the clock: above all that an earlier life of this node can
+/// have told, as long as it told fewer than a thousand a millisecond. The spool knows better where
+/// the clock was set back.
 pub fn first_seq(now: UnixMs) -> u64 {
     now.0.saturating_mul(1_000)
 }
@@ -256,14 +257,14 @@ mod tests {
     /// The default store is an embedded one: a library without it says what it lacks.
     #[cfg(not(feature = "embedded"))]
     #[test]
-    fn a_build_without_the_embedded_store_names_the_feature() {
+    fn a_missing_store_feature_is_named() {
         let error = maker(&Config::default()).err().unwrap().to_string();
         assert!(error.contains("feature \"embedded\""), "{error}");
         assert!(error.contains("embedded:anthill-data"), "{error}");
     }
 
     #[test]
-    fn events_are_numbered_above_those_of_an_earlier_life() {
+    fn event_numbers_rise_over_restarts() {
         let (then, now) = (UnixMs(1_700_000_000_000), UnixMs(1_700_000_000_001));
         assert_eq!(first_seq(now) - first_seq(then), 1_000);
     }

@@ -1,17 +1,16 @@
-//! Dispatch for users of the library: the trait of a source of tasks.
+//! Tasks of users of the library.
 
 use super::handle::HandleError;
 use crate::handlers::ask::{ErrorKind, NewTask};
 
-/// Something to be dispatched: which hosts are to do what, and under which key it is known. Handed in with
-/// [`Handle::dispatch`](super::Handle::dispatch).
+/// A task: commands, hosts and a key. [`Handle::dispatch`](super::Handle::dispatch) sends it.
 ///
 /// ```no_run
 /// struct Uptime;
 ///
 /// impl anthill::DispatchSource for Uptime {
 ///     fn ip_list(&self) -> Option<Vec<String>> {
-///         None // all that are online
+///         None // all hosts online
 ///     }
 ///
 ///     fn dis_commands(&self) -> Vec<(String, f64)> {
@@ -33,31 +32,31 @@ use crate::handlers::ask::{ErrorKind, NewTask};
 /// # }
 /// ```
 pub trait DispatchSource {
-    /// The hosts by name: their address, or the id they gave. `None` for all that are online; an empty list
-    /// is an error.
+    /// Names of the hosts: IP addresses, or the ids that they gave. `None` means all hosts online;
+    /// an empty list is an error.
     fn ip_list(&self) -> Option<Vec<String>>;
 
-    /// The commands, each with its priority, a finite number: the highest is run first.
+    /// Commands with their priorities. The highest priority runs first; it must be a finite number.
     fn dis_commands(&self) -> Vec<(String, f64)>;
 
-    /// The key: `dispatch.key_prefix`, then letters, digits, `.` and `-`, at most 64 bytes in all. Each is used
-    /// once.
+    /// Key of the task: `dispatch.key_prefix` (`AC` by default), then letters, digits, `.` and `-`,
+    /// at most 64 bytes in all. A key is used once.
     fn key(&self) -> String;
 }
 
-/// Error of a dispatch.
+/// Error of [`Handle::dispatch`](super::Handle::dispatch).
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DispatchError {
-    /// The server will not have it. Nothing is sent, and unless the text says that the outcome is unknown
-    /// nothing is stored.
+    /// The server refuses the task. Nothing is sent. Nothing is stored, unless the text says that
+    /// the outcome is unknown.
     #[error("{text}")]
     Refused {
         /// Kind of the error: a mistake in the request, or a condition that may pass.
         kind: ErrorKind,
-        /// In a few words.
+        /// Description in a few words.
         text: String,
     },
-    /// The server did not answer. What became of the task is not known.
+    /// The server did not answer. The task may still be stored and sent.
     #[error(transparent)]
     NoAnswer(#[from] HandleError),
 }
@@ -69,8 +68,8 @@ pub(super) fn new_task(source: &dyn DispatchSource) -> NewTask {
         commands: source.dis_commands(),
         hosts: source.ip_list(),
         queue: false,
-        // It tells this request from those of other servers, so it comes from the system; a system that has
-        // none to give has others than us to worry about.
+        // Distinguishes this request from those of other servers, so it comes from the system if
+        // possible.
         request: getrandom::u64().unwrap_or_else(|_| fastrand::u64(..)),
     }
 }

@@ -25,26 +25,39 @@ const WAIT: Duration = Duration::from_secs(HANDLE_WAIT_S_MAX);
 /// Longest wait for an answer that needs the store.
 const ASK_WAIT: Duration = Duration::from_secs(ASKER_S_MAX);
 
-/// A handle of a server: inexpensive to clone, for any thread.
+/// Requests to a running server, from any thread. Cloning is inexpensive.
 ///
-/// The loop answers between turns. A request made on the loop's own thread, between two calls of
-/// [`Server::turn`](super::Server::turn), cannot be answered while it waits, and fails after
-/// ten seconds; [`events`](Self::events), [`reload`](Self::reload) and
-/// [`shutdown`](Self::shutdown) wait for no answer and may be called anywhere.
+/// The server answers between two turns: within 10 s, or 20 s if the answer needs the store. Then a
+/// request fails with [`HandleError::NoAnswer`]. A request on the server's own thread, between two
+/// calls of [`Server::turn`](super::Server::turn), always fails so; [`events`](Self::events),
+/// [`reload`](Self::reload) and [`shutdown`](Self::shutdown) wait for no answer and may be called
+/// there, too. After the server's end every request fails with [`HandleError::Ended`].
+///
+/// ```no_run
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let server = anthill::Server::bind(anthill::Config::default())?;
+/// let handle = server.handle();
+/// let running = std::thread::spawn(move || server.run());
+/// println!("{:?}", handle.alive(&["10.0.0.7", "web-1"])?);
+/// handle.shutdown();
+/// running.join().expect("the server does not panic")?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct Handle {
     requests: Sender<Request>,
     wake: Arc<Wake>,
 }
 
-/// Error of a request to the server.
+/// Error of a request of a [`Handle`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum HandleError {
-    /// It has ended.
+    /// The server has ended.
     #[error("the server has ended")]
     Ended,
-    /// No answer in time: in ten seconds or, if the answer needs the store, in twenty. The loop
-    /// does not run, or this is its own thread.
+    /// The server has not answered within 10 s, or within 20 s if the answer needs the store: it is
+    /// not running, or the request was made on its own thread.
     #[error(
         "the server has not answered in time: does anyone run it, on another thread than this?"
     )]
@@ -56,10 +69,21 @@ impl Handle {
         Self { requests, wake }
     }
 
-    /// Returns for each of `hosts`, in their order, whether it is online. An invalid name is not online.
+    /// Returns for each of `hosts`, in their order, whether it is online. A host's name is its IP
+    /// address, or the id that it gave. An unknown or invalid name is not online.
     ///
     /// # Errors
     /// When the server has ended or does not answer.
+    ///
+    /// ```no_run
+    /// # fn count(handle: &anthill::Handle) -> Result<(), anthill::HandleError> {
+    /// let [web, db] = handle.alive(&["web-1", "db-1"])?[..] else {
+    ///     unreachable!("one answer for each name");
+    /// };
+    /// println!("web-1: {web}, db-1: {db}");
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn alive(&self, hosts: &[&str]) -> Result<Vec<bool>, HandleError> {
         let mut alive = Vec::with_capacity(hosts.len());
         // In pieces, so that a long list does not keep the loop from its hosts.
@@ -71,11 +95,20 @@ impl Handle {
         Ok(alive)
     }
 
-    /// All hosts that `filter` lets through. They come page by page, between turns: one that changes meanwhile
-    /// is shown as it was when its page was made.
+    /// Returns the hosts that match `filter`. The server answers in pages of 1,000 hosts, between
+    /// turns: a host that changes meanwhile is shown as it was when its page was made.
     ///
     /// # Errors
     /// When the server has ended or does not answer.
+    ///
+    /// ```no_run
+    /// # fn print(handle: &anthill::Handle) -> Result<(), anthill::HandleError> {
+    /// for host in handle.hosts(anthill::Filter::Offline)? {
+    ///     println!("{} since {} ms", host.id, host.since.0);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn hosts(&self, filter: Filter) -> Result<Vec<Host>, HandleError> {
         let mut all = Vec::new();
         let mut cursor = 0;
@@ -93,14 +126,12 @@ impl Handle {
         }
     }
 
-    /// Dispatches a task: it is checked, stored and sent. Returns the state of each host in it. Later states come by
-    /// the [`events`](Self::events), and by [`ask`](Self::ask) at any time.
-    ///
-    /// It may be called any number of times, from any thread, at once or one after the other.
+    /// Stores a task and sends it to its hosts. Returns the first state of each host; later states
+    /// are [`events`](Self::events). See [`DispatchSource`] for an example.
     ///
     /// # Errors
-    /// When it is wrong, its key was used before, the server cannot take it now, or has ended. If
-    /// the server does not answer in time, the task may yet be stored and sent.
+    /// When the task is invalid, its key was used before, the server cannot take it now, or has
+    /// ended. Without an answer within 20 s the task may still be stored and sent.
     pub fn dispatch(
         &self,
         source: &dyn DispatchSource,
@@ -115,16 +146,18 @@ impl Handle {
         }
     }
 
-    /// Asks for tasks and what became of them, or orders something. What cannot be done is an answer too.
+    /// Passes a request to the core. An error of the request is an answer, too.
     ///
     /// # Errors
     /// When the server has ended or does not answer.
+    #[doc(hidden)]
     pub fn ask(&self, ask: Ask) -> Result<Answer, HandleError> {
         let ask = Box::new(ask);
         self.request_within(ASK_WAIT, |reply| Request::Ask { ask, reply })
     }
 
-    /// Events of the fleet from now on: every connection after this call raises one.
+    /// Subscribes to the events from now on: every connection after this call raises one. A server
+    /// has at most 64 subscribers; a further one gets no events.
     #[must_use]
     pub fn events(&self) -> Events {
         let (events, waiting) = bounded(EVENTS_WAITING_MAX);
@@ -137,8 +170,8 @@ impl Handle {
         Events { waiting, missed }
     }
 
-    /// Takes a new configuration, as far as it can be had without a restart: not the addresses, the store, the
-    /// node's name, the number of connections and their keep-alive.
+    /// Applies a new configuration without a restart. Addresses, store, node name, the bounds of
+    /// connections and their keep-alive stay as they were at the start. Never waits for an answer.
     pub fn reload(&self, config: Config) {
         // A server that has ended needs none; one that does not turn would not heed it.
         if let Err(error) = self.send(Request::Reload(Box::new(assemble::reload(&config)))) {
@@ -146,8 +179,8 @@ impl Handle {
         }
     }
 
-    /// Ends the server: connections are no longer accepted or read, outstanding writes are finished, then
-    /// [`run`](super::Server::run) returns. Never waits.
+    /// Ends the server: it no longer accepts or reads connections, finishes outstanding writes
+    /// within 10 s, and then [`run`](super::Server::run) returns. Never waits.
     pub fn shutdown(&self) {
         self.wake.ask_stop();
     }
@@ -181,10 +214,23 @@ impl Handle {
     }
 }
 
-/// Events of the fleet, as they happen. The iterator ends when the server does.
+/// Events of the fleet, as they happen: an iterator that waits for each event and ends with the
+/// server.
 ///
-/// The server waits for no subscriber: one that falls more than [`EVENTS_WAITING_MAX`] behind loses events, and
-/// [`missed`](Self::missed) gives their number.
+/// The server never waits for a subscriber. One that falls more than 4,096 events behind loses
+/// further ones, and [`missed`](Self::missed) counts them.
+///
+/// ```no_run
+/// # fn follow(handle: &anthill::Handle) {
+/// for event in handle.events() {
+///     match event.kind {
+///         anthill::EventKind::Online { host, .. } => println!("{host} is online"),
+///         anthill::EventKind::Offline { host, .. } => println!("{host} is offline"),
+///         _ => {}
+///     }
+/// }
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct Events {
     waiting: Receiver<Event>,
@@ -192,7 +238,7 @@ pub struct Events {
 }
 
 impl Events {
-    /// The next event, if one comes within `timeout`; `None` if none does.
+    /// Waits for the next event for at most `timeout`. Returns `None` if none comes.
     ///
     /// # Errors
     /// When the server has ended.
@@ -204,7 +250,7 @@ impl Events {
         }
     }
 
-    /// The next event, if one is there.
+    /// Returns the next event, if there is one now.
     ///
     /// # Errors
     /// When the server has ended.
@@ -216,14 +262,13 @@ impl Events {
         }
     }
 
-    /// Number of events lost so far because they were not taken in time.
+    /// Number of events that this subscriber has lost so far.
     #[must_use]
     pub fn missed(&self) -> u64 {
         self.missed.load(Ordering::Relaxed)
     }
 }
 
-/// Waits for each; ends when the server does.
 impl Iterator for Events {
     type Item = Event;
 
@@ -256,7 +301,8 @@ mod tests {
         }
     }
 
-    /// A handle, and a thread in the place of the loop that answers `asks` dispatches and returns them.
+    /// A handle, and a thread in the place of the loop that answers `asks` dispatches and returns
+    /// them.
     fn answered(
         asks: usize,
         answer: impl Fn(&NewTask) -> Option<Answer> + Send + 'static,
@@ -283,7 +329,7 @@ mod tests {
     }
 
     #[test]
-    fn a_dispatch_hands_in_what_its_source_says_each_time_as_a_request_of_its_own() {
+    fn each_dispatch_is_a_request_of_its_own() {
         let (handle, _poll, thread) = answered(3, |task| {
             let hosts = task.hosts.as_deref().unwrap_or_default();
             let state = TaskState::Sent;
@@ -329,7 +375,7 @@ mod tests {
     }
 
     #[test]
-    fn a_loop_that_ends_with_a_dispatch_in_hand_is_told_of() {
+    fn an_end_during_a_dispatch_is_an_error() {
         let (handle, _poll, thread) = answered(1, |_| None);
         let ended = Err(DispatchError::NoAnswer(HandleError::Ended));
         assert_eq!(handle.dispatch(&Work(None)), ended);

@@ -1,6 +1,7 @@
 //! Checks of a configuration before anything is created: directories, ports, the file of the log.
 //!
-//! A start checks the directories first, so that a failed one leaves nothing behind. `check-config` checks everything.
+//! A start checks the directories first, so that a failed one leaves nothing behind. `check-config`
+//! checks everything.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
@@ -16,8 +17,8 @@ use crate::reactor::error::BindError;
 use crate::store::address::StoreUrl;
 use crate::store::spool;
 
-/// Tries what a server with this configuration would need, and changes nothing. Each problem is one line that names
-/// the key.
+/// Tries what a server with this configuration would need, and changes nothing. Each problem is one
+/// line that names the key.
 ///
 /// Where a server runs with this configuration already, its ports are its own and are not tried.
 #[must_use]
@@ -59,8 +60,8 @@ pub(super) fn lacks_store(url: &StoreUrl) -> BindError {
     ))
 }
 
-/// Looks whether files can be made in `dir`, or in the nearest directory above it where it is missing, and whether
-/// it is this process's alone. `is_checked`: by `check-config`.
+/// Looks whether files can be made in `dir`, or in the nearest directory above it where it is
+/// missing, and whether it is this process's alone. `is_checked`: by `check-config`.
 fn directory(dir: &Path, is_checked: bool) -> Result<(), String> {
     let mut at = dir.to_path_buf();
     loop {
@@ -124,7 +125,8 @@ fn log_file(given: &Path) -> Option<String> {
         .map(|why| format!("log.file: {}: {why}", path.display()))
 }
 
-/// Checks that no other user can replace the file of the log. Root may look for the user that the server runs as.
+/// Checks that no other user can replace the file of the log. Root may look for the user that the
+/// server runs as.
 fn alone(path: &Path) -> Result<(), String> {
     let is_roots = parent(path).metadata().is_ok_and(|dir| dir.uid() == 0);
     match geteuid().is_root() && !is_roots {
@@ -171,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn a_configuration_that_can_be_had_changes_nothing() {
+    fn a_check_of_a_good_configuration_creates_nothing() {
         let dir = tempfile::tempdir().unwrap();
         let mut config = config(dir.path());
         config.log.file = Some(dir.path().join("anthill.log"));
@@ -206,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_that_others_may_write_fails_before_anything_is_made() {
+    fn writable_directories_fail_before_creation() {
         use std::os::unix::fs::PermissionsExt;
         let dir = tempfile::tempdir().unwrap();
         let config = config(dir.path());
