@@ -80,7 +80,6 @@ struct Network {
 impl Admission {
     /// Bounds all connections, and those of each network if `per_network_max` is given. `seed`
     /// makes the choices unpredictable for peers.
-    #[must_use]
     pub fn new(max: usize, per_network_max: Option<usize>, seed: u64) -> Self {
         Self {
             max,
@@ -95,7 +94,6 @@ impl Admission {
     }
 
     /// Bound of all connections.
-    #[must_use]
     pub fn max(&self) -> usize {
         self.max
     }
@@ -224,7 +222,6 @@ impl Admission {
         }
     }
 
-    /// Returns unused memory.
     pub fn trim(&mut self) {
         self.unproven.shrink_to_fit();
         self.all.shrink_to_fit();
@@ -425,7 +422,6 @@ mod tests {
     /// proof.
     #[derive(Debug)]
     struct Race {
-        /// Places.
         room: usize,
         /// Addresses of the strangers.
         strangers: u32,

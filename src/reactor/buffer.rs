@@ -29,7 +29,6 @@ impl Buffer {
     }
 
     /// Bytes still to be sent.
-    #[must_use]
     pub fn unsent(&self) -> &[u8] {
         &self.out[self.sent..]
     }
@@ -58,7 +57,6 @@ impl Buffer {
     }
 
     /// Returns whether it is empty.
-    #[must_use]
     pub fn is_empty(&self) -> bool {
         self.input.is_empty() && self.out.is_empty() && self.raw == 0
     }
@@ -87,14 +85,12 @@ pub struct Pool {
 }
 
 impl Pool {
-    /// An empty buffer.
     pub fn lend(&mut self) -> Box<Buffer> {
         self.lent += 1;
         self.free.pop().unwrap_or_default()
     }
 
     /// Number of buffers lent so far.
-    #[must_use]
     pub fn lent(&self) -> u64 {
         self.lent
     }
@@ -119,7 +115,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_sent_in_pieces_is_sent_once_and_in_order() {
+    fn partial_sends_keep_the_order() {
         let mut buffer = Buffer::default();
         buffer.out().extend_from_slice(b"abcdefghij");
         buffer.advance(3);
@@ -132,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn a_peer_that_stays_a_little_behind_does_not_make_it_grow() {
+    fn a_lagging_peer_does_not_grow_the_buffer() {
         let mut buffer = Buffer::default();
         buffer.out().extend_from_slice(&[0; 64]);
         for _ in 0..10_000 {
@@ -144,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn the_pool_keeps_small_buffers_and_not_large_memory() {
+    fn the_pool_keeps_small_buffers_only() {
         let mut pool = Pool::default();
         let mut buffer = pool.lend();
         buffer.input.reserve(BUFFER_KEPT_BYTES_MAX + 1);

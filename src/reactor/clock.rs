@@ -13,7 +13,6 @@ pub struct Clock {
 
 impl Clock {
     /// A clock whose monotonic time begins now.
-    #[must_use]
     pub fn start() -> Self {
         Self {
             origin: SystemInstant::now(),
@@ -21,13 +20,11 @@ impl Clock {
     }
 
     /// The monotonic clock. Time for which the machine was suspended does not count.
-    #[must_use]
     pub fn now(&self) -> Instant {
         Instant::ZERO + Span::from(self.origin.elapsed())
     }
 
     /// Both clocks, for all of one turn.
-    #[must_use]
     pub fn moment(&self) -> Moment {
         Moment {
             now: self.now(),
@@ -36,7 +33,6 @@ impl Clock {
     }
 
     /// The wall clock. Zero where it stands before 1970.
-    #[must_use]
     pub fn wall() -> UnixMs {
         let since = SystemTime::now()
             .duration_since(UNIX_EPOCH)
@@ -45,8 +41,8 @@ impl Clock {
     }
 }
 
-/// The moments of turns. The wall is looked at only now and then, and told by the clock that does not jump in between:
-/// what is set by hand is noticed 10 ms later at most.
+/// The moments of turns. The wall is looked at only now and then, and told by the clock that does
+/// not jump in between: what is set by hand is noticed 10 ms later at most.
 #[derive(Clone, Copy, Debug)]
 pub struct Moments {
     clock: Clock,
@@ -55,12 +51,11 @@ pub struct Moments {
     wall_ns: u64,
 }
 
-/// As long as it can be a millisecond's hundredth off at most: a wall that is set right goes 500 millionths too fast or too slow.
+/// As long as it can be a millisecond's hundredth off at most: a wall that is set right goes 500
+/// millionths too fast or too slow.
 const WALL_READ_EVERY: Span = Span::from_millis(10);
 
 impl Moments {
-    /// Of this clock.
-    #[must_use]
     pub fn of(clock: Clock) -> Self {
         Self {
             clock,
@@ -69,7 +64,6 @@ impl Moments {
         }
     }
 
-    /// The current time.
     pub fn moment(&mut self) -> Moment {
         let now = self.clock.now();
         if now.since(self.read) >= WALL_READ_EVERY {
@@ -95,7 +89,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn monotonic_time_begins_at_zero_and_does_not_go_back() {
+    fn the_clock_begins_at_zero_and_never_goes_back() {
         let clock = Clock::start();
         let first = clock.now();
         let second = clock.moment().now;

@@ -40,7 +40,8 @@ impl Default for Closing {
 }
 
 impl Closing {
-    /// Shuts our side of `stream` and keeps it for its peer's sake. If the kernel will not, it is closed.
+    /// Shuts our side of `stream` and keeps it for its peer's sake. If the kernel will not, it is
+    /// closed.
     pub fn keep(&mut self, mut stream: TcpStream, now: Instant, registry: &Registry) {
         let token = token::closing(self.next);
         let kept = stream.shutdown(Shutdown::Write).is_ok()

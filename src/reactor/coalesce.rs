@@ -1,9 +1,9 @@
-//! Naps under dense traffic: with many hosts active it is cheaper to let events gather than to wake up for
-//! each. The loop then naps before it waits, so that its waits begin `server.coalesce_us` apart.
-//! Thin traffic is never delayed.
+//! Naps under dense traffic: with many hosts active it is cheaper to let events gather than to wake
+//! up for each. The loop then naps before it waits, so that its waits begin `server.coalesce_us`
+//! apart. Thin traffic is never delayed.
 //!
-//! Density counts events a second, not events per wait: evenly spread traffic brings one or two per wait
-//! until the loop is nearly saturated, and naps save most at that point.
+//! Density counts events a second, not events per wait: evenly spread traffic brings one or two per
+//! wait until the loop is nearly saturated, and naps save most at that point.
 
 use crate::time::{Instant, Span};
 
@@ -30,7 +30,6 @@ pub struct Coalesce {
 
 impl Coalesce {
     /// Waits of dense traffic begin `nap` apart; zero switches naps off.
-    #[must_use]
     pub fn new(nap: Span) -> Self {
         Self {
             nap,
@@ -67,7 +66,6 @@ impl Coalesce {
     /// Length of a nap at `now`, before a wait of up to `wait` (`None`: unlimited). Never longer
     /// than that wait; no nap if there is no wait or the turn itself was long enough to gather
     /// events.
-    #[must_use]
     pub fn nap(&self, now: Instant, wait: Option<Span>) -> Option<Span> {
         let nap = (self.woke + self.nap).since(now);
         let nap = nap.min(wait.unwrap_or(nap));
@@ -98,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn evenly_spread_traffic_is_dense_however_little_a_wait_brings() {
+    fn evenly_spread_traffic_is_dense() {
         let mut coalesce = Coalesce::new(NAP);
         // 50,000 a second, one at a time.
         let each = Span::from_micros(20);
@@ -108,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn thin_traffic_is_not_and_ends_it_where_it_is_thin_indeed() {
+    fn thin_traffic_ends_density() {
         let mut coalesce = Coalesce::new(NAP);
         // 10,000 a second.
         let (each, long) = (Span::from_micros(100), Span::from_secs(1));
@@ -123,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn after_a_long_wait_what_comes_first_is_not_dense() {
+    fn a_burst_after_a_long_wait_is_not_dense() {
         let mut coalesce = Coalesce::new(NAP);
         let now = Instant::ZERO + Span::from_secs(3_600);
         coalesce.turn(1_000, now);
@@ -131,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn a_nap_never_outlasts_the_wait_nor_what_the_turn_has_left_of_it_and_zero_switches_it_off() {
+    fn naps_are_bounded_by_wait_and_turn() {
         let dense = |nap| {
             let mut coalesce = Coalesce::new(nap);
             let long = WINDOW.times(3);

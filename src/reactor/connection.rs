@@ -53,7 +53,6 @@ impl Flags {
     pub const LOW_PRIORITY: Self = Self(Self::UNPROVEN.0 | Self::ENDING.0);
 
     /// Returns whether any bit of `other` is set.
-    #[must_use]
     pub const fn has(self, other: Self) -> bool {
         self.0 & other.0 != 0
     }
@@ -78,11 +77,9 @@ impl Flags {
 pub enum Got {
     /// A number of bytes.
     Bytes(usize),
-    /// Nothing now.
     Nothing,
     /// Nothing in this turn, whose budget is used up; there is something.
     Later,
-    /// The end.
     End(End),
     /// The bytes violate the protocol, with the reason.
     Failed(String),
@@ -91,7 +88,6 @@ pub enum Got {
 /// Result of a flush.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Flushed {
-    /// All is sent.
     All,
     /// The peer takes no more now.
     Blocked,
@@ -99,20 +95,17 @@ pub enum Flushed {
     Broken,
 }
 
-/// One host's connection.
 #[derive(Debug)]
 pub struct Connection {
     stream: TcpStream,
     /// The byte order of its frames, once known.
     pub order: Order,
-    /// Its properties.
     pub flags: Flags,
     buffer: Option<Box<Buffer>>,
 }
 
 impl Connection {
     /// A connection that has said nothing yet.
-    #[must_use]
     pub fn new(stream: TcpStream) -> Self {
         Self {
             stream,
@@ -123,20 +116,15 @@ impl Connection {
     }
 
     /// Registers the socket for readability.
-    ///
-    /// # Errors
-    /// When the system has no memory for it.
     pub fn register(&mut self, conn: ConnId, registry: &Registry) -> io::Result<()> {
         registry.register(&mut self.stream, token::host(conn), Interest::READABLE)
     }
 
-    /// Its socket.
     pub fn stream(&mut self) -> &mut TcpStream {
         &mut self.stream
     }
 
     /// Returns whether the connection must not be read now.
-    #[must_use]
     pub fn is_paused(&self) -> bool {
         self.flags.has(Flags::BACKPRESSURE) || self.flags.has(Flags::UNREAD)
     }
@@ -186,7 +174,6 @@ impl Connection {
     }
 
     /// Number of following raw bytes.
-    #[must_use]
     pub fn raw(&self) -> u64 {
         self.buffer.as_ref().map_or(0, |buffer| buffer.raw)
     }
@@ -205,19 +192,16 @@ impl Connection {
     }
 
     /// Bytes still to be sent.
-    #[must_use]
     pub fn unsent(&self) -> usize {
         self.buffer.as_ref().map_or(0, |b| b.unsent().len())
     }
 
     /// Returns whether so much is unsent that the connection must not be read.
-    #[must_use]
     pub fn is_unread(&self) -> bool {
         self.unsent() > UNREAD_REPLY_BYTES_MAX
     }
 
     /// Returns whether so much has been sent that reading may go on.
-    #[must_use]
     pub fn is_drained(&self) -> bool {
         self.unsent() < UNREAD_REPLY_BYTES_MAX / 2
     }
@@ -287,12 +271,9 @@ impl Connection {
 
     /// Registers the socket for writability, from now on.
     ///
-    /// Few hosts ever make a write block, so no other pays for it: both interests from the start would
-    /// cause one useless event per accept. A socket that did block keeps both interests, since
-    /// writability without a blocked write raises no event of its own.
-    ///
-    /// # Errors
-    /// When the system refuses.
+    /// Few hosts ever make a write block, so no other pays for it: both interests from the start
+    /// would cause one useless event per accept. A socket that did block keeps both interests,
+    /// since writability without a blocked write raises no event of its own.
     pub fn ask_writable(&mut self, conn: ConnId, registry: &Registry) -> io::Result<()> {
         if self.flags.set(Flags::WRITABLE_ASKED) {
             return Ok(());
@@ -303,13 +284,11 @@ impl Connection {
 
     /// Returns whether it has a buffer.
     #[cfg(test)]
-    #[must_use]
     pub fn has_buffer(&self) -> bool {
         self.buffer.is_some()
     }
 
     /// Its socket and its buffer, as it is taken apart at its end.
-    #[must_use]
     pub fn into_parts(self) -> (TcpStream, Option<Box<Buffer>>) {
         (self.stream, self.buffer)
     }

@@ -31,11 +31,9 @@ use crate::time::{Instant, Span, UnixMs};
 /// All connections of hosts.
 #[derive(Debug)]
 pub struct Connections {
-    /// The connections.
     pub table: Table<Connection>,
     /// Connections with more to read, by [`ReadQueue`].
     queues: ReadQueues,
-    /// Pool of buffers.
     pub pool: Pool,
     /// Closed for us, not yet for their peers.
     pub closing: Closing,
@@ -51,9 +49,7 @@ pub struct Connections {
 /// Time at which a connection that the kernel reports is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Readable {
-    /// Not for this.
     No,
-    /// At once.
     Now,
     /// After the connections of known hosts.
     Later,
@@ -61,7 +57,6 @@ pub enum Readable {
 
 impl Connections {
     /// Room for `max` connections, and for `per_ip` of each address; over TLS if there is such.
-    #[must_use]
     pub fn new(max: usize, per_ip: Option<usize>, tls: Option<TlsSettings>) -> Self {
         Self {
             table: Table::default(),
@@ -76,18 +71,17 @@ impl Connections {
     }
 
     /// Room for so many.
-    #[must_use]
     pub fn max(&self) -> usize {
         self.admission.max()
     }
 
     /// Returns whether `conn` is open.
-    #[must_use]
     pub fn is_open(&self, conn: ConnId) -> bool {
         self.table.get(conn).is_some()
     }
 
-    /// Decides on a new connection from `peer`: returns the connection to close for it, if one must be closed.
+    /// Decides on a new connection from `peer`: returns the connection to close for it, if one must
+    /// be closed.
     ///
     /// # Errors
     /// When the new connection must be closed.
@@ -109,7 +103,8 @@ impl Connections {
         self.admission.decide(peer, table.len(), now, time_of)
     }
 
-    /// Adds a new connection, unless the system has no memory for it: then it is closed and counted.
+    /// Adds a new connection, unless the system has no memory for it: then it is closed and
+    /// counted.
     pub fn admit(
         &mut self,
         stream: TcpStream,
@@ -140,14 +135,13 @@ impl Connections {
         Some(conn)
     }
 
-    /// A turn begins.
     pub fn begin(&mut self) {
         self.queues.begin(ReadQueue::OverBudget);
         self.tls.iter_mut().for_each(Tls::begin);
     }
 
-    /// New connections are made by these, and those that are there are checked where other clients are let in.
-    /// Whether TLS is spoken at all stays as it is.
+    /// New connections are made by these, and those that are there are checked where other clients
+    /// are let in. Whether TLS is spoken at all stays as it is.
     pub fn set_tls(&mut self, settings: Option<TlsSettings>) {
         if let (Some(tls), Some(settings)) = (&mut self.tls, settings) {
             tls.set(settings);
@@ -163,7 +157,6 @@ impl Connections {
     }
 
     /// Time until certificates must be checked again.
-    #[must_use]
     pub fn check_in(&self, wall: UnixMs) -> Option<Span> {
         let due = self.tls.as_ref()?.check_due()?;
         let wait = Span::from_millis(due.0.saturating_sub(wall.0));
@@ -185,19 +178,16 @@ impl Connections {
     }
 
     /// The queues of connections to be read.
-    #[must_use]
     pub fn queues(&mut self) -> &mut ReadQueues {
         &mut self.queues
     }
 
     /// Returns whether a connection is in a queue.
-    #[must_use]
     pub fn has_ready(&self) -> bool {
         !self.queues.is_empty()
     }
 
     /// Number of connections in a queue.
-    #[must_use]
     pub fn waiting(&self, queue: ReadQueue) -> usize {
         self.queues.len(queue)
     }
@@ -267,8 +257,8 @@ impl Connections {
         }
     }
 
-    /// The same for a dispatch. A peer that does not read what it is sent is sent no more of these: one
-    /// that is not answered is sent again.
+    /// The same for a dispatch. A peer that does not read what it is sent is sent no more of these:
+    /// one that is not answered is sent again.
     pub fn push(&mut self, conn: ConnId, push: &Push<'_>, stats: &mut ReactorStats) {
         let Some(entry) = self.table.get_mut(conn) else {
             return;
@@ -365,8 +355,8 @@ impl Connections {
         Some(entry)
     }
 
-    /// Sends what can be sent to `conn`, and closes it: at once if its peer expects nothing from us, else
-    /// so that it can still read the last reply.
+    /// Sends what can be sent to `conn`, and closes it: at once if its peer expects nothing from
+    /// us, else so that it can still read the last reply.
     pub fn close(
         &mut self,
         conn: ConnId,
@@ -382,8 +372,8 @@ impl Connections {
         }
     }
 
-    /// The peer of `conn` has said its last word: sends what can still be sent, since one that only says no more
-    /// may be waiting for its answer, and takes it out of everything.
+    /// The peer of `conn` has said its last word: sends what can still be sent, since one that only
+    /// says no more may be waiting for its answer, and takes it out of everything.
     pub fn end(&mut self, conn: ConnId, stats: &mut ReactorStats) -> Option<(TcpStream, Flags)> {
         if let Some(entry) = self.table.get_mut(conn) {
             match &mut self.tls {

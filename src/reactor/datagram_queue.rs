@@ -1,5 +1,5 @@
-//! Datagrams that wait to be sent, and what is done about each way in which sending can go. Knows no
-//! socket: sending is a function that takes some of them and says how many it sent.
+//! Datagrams that wait to be sent, and what is done about each way in which sending can go. Knows
+//! no socket: sending is a function that takes some of them and says how many it sent.
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
@@ -18,7 +18,6 @@ pub struct DatagramQueue {
 /// Result of a flush.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Flushed {
-    /// Datagrams sent.
     pub sent: u64,
     /// Datagrams that cannot be sent, and are dropped.
     pub failed: u64,
@@ -30,13 +29,11 @@ pub struct Flushed {
 
 impl DatagramQueue {
     /// Returns whether the queue is empty.
-    #[must_use]
     pub fn is_empty(&self) -> bool {
         self.queue.is_empty()
     }
 
     /// For how many more there is room.
-    #[must_use]
     pub fn room(&self) -> usize {
         SENDS_PER_TURN_MAX.saturating_sub(self.queue.len())
     }
@@ -102,7 +99,8 @@ mod tests {
         Err(io::Error::from_raw_os_error(errno))
     }
 
-    /// Sends one at a time unless `trouble` says otherwise; what went out, and what the flush came to.
+    /// Sends one at a time unless `trouble` says otherwise; what went out, and what the flush came
+    /// to.
     fn flush(
         queue: &mut DatagramQueue,
         mut trouble: impl FnMut(&str) -> Option<io::Result<usize>>,
@@ -119,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn a_socket_that_is_full_keeps_the_rest_in_its_order() {
+    fn a_full_socket_keeps_the_rest_in_order() {
         let mut queue = queue(5);
         let (out, flushed) = flush(&mut queue, |text| {
             (text == "2").then(|| error(libc::EAGAIN))
@@ -132,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_left_by_something_earlier_costs_nobody_a_datagram() {
+    fn a_pending_error_costs_no_datagram() {
         let mut queue = queue(4);
         let mut errors = 3;
         let (out, flushed) = flush(&mut queue, |_| {
@@ -144,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn one_that_cannot_be_sent_is_dropped_and_the_others_go() {
+    fn a_bad_datagram_is_dropped_alone() {
         let mut queue = queue(4);
         let mut interrupted = false;
         let (out, flushed) = flush(&mut queue, |text| match text {

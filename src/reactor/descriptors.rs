@@ -8,7 +8,8 @@ use super::error::BindError;
 use crate::limits::{CONNECTIONS_MAX, DESCRIPTORS_RESERVED};
 
 /// Raises the soft limit to the hard one, and says how many connections there is then room for:
-/// `wanted`, or less where the system does not allow that many. `ours` are kept for connections that we open.
+/// `wanted`, or less where the system does not allow that many. `ours` are kept for connections
+/// that we open.
 ///
 /// # Errors
 /// When there is not room for even one.
@@ -67,7 +68,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_room_is_what_is_wanted_or_what_the_system_leaves() {
+    fn descriptors_bound_the_connections() {
         assert_eq!(room(Some(20_000), None, 0).unwrap(), 19_872);
         assert_eq!(room(Some(20_000), Some(500), 0).unwrap(), 500);
         assert_eq!(room(Some(1_024), Some(5_000), 0).unwrap(), 896);
@@ -76,7 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn no_room_at_all_is_an_error_that_says_how_much_it_takes() {
+    fn too_few_descriptors_are_an_error() {
         let error = room(Some(128), None, 0).unwrap_err().to_string();
         assert!(error.contains("128") && error.contains("129"), "{error}");
     }

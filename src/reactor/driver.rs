@@ -54,7 +54,8 @@ impl Driver {
         work(&mut self.core, &mut self.effects)
     }
 
-    /// The same where a panic must not end the loop: returns `None` after one. `what` names the work.
+    /// The same where a panic must not end the loop: returns `None` after one. `what` names the
+    /// work.
     pub fn guarded<T>(
         &mut self,
         what: fmt::Arguments<'_>,
@@ -78,8 +79,9 @@ impl Driver {
         self.give(format_args!("{}", Of(conn, what)), at, input)
     }
 
-    /// Notifies the core that handling `conn` failed, so that it ends like one with invalid data. If
-    /// that fails too, the core is notified of its end. The caller closes the socket in any case.
+    /// Notifies the core that handling `conn` failed, so that it ends like one with invalid data.
+    /// If that fails too, the core is notified of its end. The caller closes the socket in any
+    /// case.
     pub fn give_up(&mut self, conn: ConnId, at: Moment) {
         let error = DecodeError::new(Abnormal::Internal, 0);
         if !self.give_of(conn, "abnormal", at, Input::Abnormal { conn, error }) {
@@ -199,7 +201,6 @@ impl Driver {
         self.effects.push(effect);
     }
 
-    /// Returns unused memory.
     pub fn trim(&mut self) {
         self.effects.list.shrink_to(EFFECTS_KEPT);
         self.core.tidy();

@@ -1,6 +1,6 @@
 //! A fault put in on purpose, to see that it ends one connection and no other. Debug builds only:
-//! with `ANTHILL_FAULT=panic-on:TEXT` in the environment, handling a frame whose bytes contain TEXT panics.
-//! A release build has no trace of it.
+//! with `ANTHILL_FAULT=panic-on:TEXT` in the environment, handling a frame whose bytes contain TEXT
+//! panics. A release build has no trace of it.
 
 /// Panics if this is a frame that was asked to fail.
 #[cfg(debug_assertions)]

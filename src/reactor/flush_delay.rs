@@ -1,5 +1,6 @@
-//! Delay of presence batches: when hosts come and go in crowds, their changes go to the store thread in
-//! batches. Waking that thread for each change costs more than the rest of accepting a host.
+//! Delay of presence batches: when hosts come and go in crowds, their changes go to the store
+//! thread in batches. Waking that thread for each change costs more than the rest of accepting a
+//! host.
 //!
 //! ```text
 //!   a batch  ▼                   ▼                    ▼  at once: the last is long ago
@@ -7,8 +8,8 @@
 //!   changes  x   x  x   x   x     x x                 x
 //! ```
 //!
-//! The first change goes at once, so thin traffic is not delayed. Operations with a waiting requester are
-//! never delayed.
+//! The first change goes at once, so thin traffic is not delayed. Operations with a waiting
+//! requester are never delayed.
 
 use crate::limits::GATHER_STATE_MS;
 use crate::time::{Instant, Span};
@@ -43,7 +44,6 @@ impl FlushDelay {
     }
 
     /// Time at which waiting changes may be sent.
-    #[must_use]
     pub fn due(&self) -> Option<Instant> {
         self.waiting.then_some(self.next)
     }
@@ -54,7 +54,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_goes_at_once_and_those_close_behind_it_together() {
+    fn later_batches_share_a_delay() {
         let mut delay = FlushDelay::default();
         let pause = Span::from_millis(GATHER_STATE_MS);
         let now = Instant::ZERO + Span::from_secs(1);

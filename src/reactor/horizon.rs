@@ -47,7 +47,6 @@ pub struct Horizon {
 
 impl Horizon {
     /// The moment up to which silence may be judged.
-    #[must_use]
     pub fn reached(&self) -> Instant {
         self.reached
     }
@@ -100,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn a_complete_turn_moves_it_to_before_the_wait_of_the_one_before() {
+    fn a_complete_turn_moves_the_horizon() {
         let mut horizon = Horizon::default();
         assert_eq!(horizon.turn(ms(10), true, true), Instant::ZERO);
         assert_eq!(horizon.turn(ms(20), true, true), ms(10));
@@ -108,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn a_turn_that_left_something_unread_or_somebody_waiting_does_not_move_it() {
+    fn an_incomplete_turn_does_not_move_the_horizon() {
         let mut horizon = Horizon::default();
         horizon.turn(ms(10), true, true);
         horizon.turn(ms(20), true, true);
@@ -119,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stopped_process_judges_nobody_by_the_time_it_was_stopped() {
+    fn a_stopped_process_does_not_move_the_horizon() {
         let mut horizon = Horizon::default();
         horizon.turn(ms(10), true, true);
         horizon.turn(ms(20), true, true);
@@ -133,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flood_holds_it_back_for_five_seconds_of_turning_and_no_longer() {
+    fn a_flood_delays_the_horizon_by_5_s() {
         let mut horizon = Horizon::default();
         horizon.turn(ms(0), true, true);
         horizon.turn(ms(1), true, true);

@@ -127,8 +127,8 @@ impl Reactor {
         }
     }
 
-    /// Ends the sessions of connections whose certificates are no longer accepted. Returns the time of
-    /// the next check.
+    /// Ends the sessions of connections whose certificates are no longer accepted. Returns the time
+    /// of the next check.
     pub(super) fn check_certificates(&mut self, at: Moment) -> Option<Instant> {
         if self.lifecycle.is_stopping() {
             return None;

@@ -1,7 +1,8 @@
 //! Lines of the log that the core asks for, and those of its events.
 //!
-//! Hosts come and go by the hundred thousand in one turn, so their lines are made here, of the event, if lines of their
-//! level are written at all. Each line has fields beside its words: with `log.format` `json` they are members.
+//! Hosts come and go by the hundred thousand in one turn, so their lines are made here, of the
+//! event, if lines of their level are written at all. Each line has fields beside its words: with
+//! `log.format` `json` they are members.
 
 use std::net::SocketAddr;
 

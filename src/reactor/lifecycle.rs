@@ -45,7 +45,6 @@ impl Lifecycle {
 }
 
 impl Reactor {
-    /// Takes new settings.
     pub(super) fn reload(&mut self, reload: Reload, at: Moment) {
         let Reload {
             rules,

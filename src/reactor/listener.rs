@@ -42,9 +42,6 @@ pub struct Listener {
 
 impl Listener {
     /// Listens on `addr`; connections idle for `keepalive` are probed.
-    ///
-    /// # Errors
-    /// What the system says.
     pub fn bind(addr: SocketAddr, keepalive: Span) -> io::Result<Self> {
         let mut reserve = Reserve::default();
         reserve.refill();
@@ -59,10 +56,6 @@ impl Listener {
         })
     }
 
-    /// Registers the socket.
-    ///
-    /// # Errors
-    /// The system's error.
     pub fn register(&mut self, registry: &Registry) -> io::Result<()> {
         match &mut self.socket {
             Some(socket) => registry.register(socket, token::LISTENER, Interest::READABLE),
@@ -71,7 +64,6 @@ impl Listener {
     }
 
     /// Bound address, with the assigned port.
-    #[must_use]
     pub fn local_addr(&self) -> SocketAddr {
         self.bound
     }
@@ -89,7 +81,6 @@ impl Listener {
     }
 
     /// Returns whether a connection may be accepted at `now`.
-    #[must_use]
     pub fn is_due(&self, now: Instant) -> bool {
         self.pending || self.retry.is_some_and(|retry| retry <= now)
     }
@@ -132,13 +123,11 @@ impl Listener {
 
     /// Returns whether all connections that can be accepted are accepted. While accepting rests
     /// none can be, and waiting for it would only keep the loop from judging silence.
-    #[must_use]
     pub fn accepted_all(&self) -> bool {
         !self.pending || self.retry.is_some()
     }
 
     /// Time of the next retry.
-    #[must_use]
     pub fn retry_at(&self) -> Option<Instant> {
         self.retry
     }
@@ -201,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn connections_inherit_what_is_set_on_the_listener() {
+    fn connections_inherit_socket_options() {
         let mut listener = listener();
         let _peer = StdStream::connect(listener.local_addr()).unwrap();
         listener.begin(Instant::ZERO);
@@ -231,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn the_budget_ends_a_turn_and_the_rest_is_remembered() {
+    fn accepts_have_a_budget_per_turn() {
         let mut listener = listener();
         let addr = listener.local_addr();
         let mut stats = ReactorStats::default();
@@ -250,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn while_it_rests_nobody_is_accepted_and_at_its_deadline_they_are() {
+    fn accepting_resumes_at_the_deadline() {
         let mut listener = listener();
         let _peer = StdStream::connect(listener.local_addr()).unwrap();
         let mut stats = ReactorStats::default();
@@ -279,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_system_is_out_of_is_told_from_what_one_peer_did() {
+    fn exhaustion_differs_from_a_peer_error() {
         for errno in [libc::EMFILE, libc::ENFILE, libc::ENOBUFS, libc::ENOMEM] {
             assert!(is_exhaustion(&io::Error::from_raw_os_error(errno)));
         }

@@ -1,4 +1,5 @@
-//! The queues between the loop and the other threads. All are bounded, and the loop never blocks on them.
+//! The queues between the loop and the other threads. All are bounded, and the loop never blocks on
+//! them.
 //!
 //! ```text
 //!   handles ──requests──▶ ┌──────┐ ──batches──▶ store thread
@@ -25,7 +26,6 @@ use crate::time::Instant;
 pub struct StoreEnds {
     /// Operations for the store.
     pub batches: Sender<Batch>,
-    /// Their outcomes.
     pub outcomes: Receiver<Vec<Outcome>>,
 }
 
@@ -59,7 +59,6 @@ pub struct Mailbox {
 
 impl Mailbox {
     /// A mailbox without a store yet.
-    #[must_use]
     pub fn new(wake: Arc<Wake>, requests: Receiver<Request>) -> Self {
         Self {
             wake,
@@ -87,7 +86,6 @@ impl Mailbox {
     }
 
     /// The waker that goes with it.
-    #[must_use]
     pub fn wake(&self) -> &Arc<Wake> {
         &self.wake
     }
@@ -113,7 +111,6 @@ impl Mailbox {
     }
 
     /// The next request, if there is one.
-    #[must_use]
     pub fn request(&self) -> Option<Request> {
         self.requests.try_recv().ok()
     }
@@ -131,13 +128,11 @@ impl Mailbox {
     }
 
     /// Returns whether the last turn left something to do at once.
-    #[must_use]
     pub fn has_left(&self) -> bool {
         self.has_left || self.sweep_pending
     }
 
     /// Time at which delayed operations must be passed.
-    #[must_use]
     pub fn flush_due(&self) -> Option<Instant> {
         self.flush_delay.due()
     }
@@ -148,13 +143,12 @@ impl Mailbox {
     }
 
     /// Metrics of the store thread.
-    #[must_use]
     pub fn store_metrics(&self) -> &dyn Source {
         &*self.metrics
     }
 
-    /// Passes operations of the core while the store thread has room. Urgent ones go at once, and so
-    /// do all `at_once`; others are delayed a little, so that they share a batch.
+    /// Passes operations of the core while the store thread has room. Urgent ones go at once, and
+    /// so do all `at_once`; others are delayed a little, so that they share a batch.
     ///
     /// # Errors
     /// When the store thread is gone.
@@ -272,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn a_batch_that_does_not_fit_is_held_and_goes_first_once_there_is_room() {
+    fn a_held_batch_is_sent_first() {
         let (mut mailbox, taken, _answer, _poll) = mailbox();
         assert!(mailbox.has_room());
         assert_eq!(mailbox.hand(batch(1)), Handed::Over);
@@ -286,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn outcomes_come_one_by_one_and_what_is_left_outlives_the_channel() {
+    fn outcomes_outlive_the_channel() {
         let (mut mailbox, _taken, answer, _poll) = mailbox();
         let sent = vec![Outcome::Seen, Outcome::Audited, Outcome::Seen];
         answer.send(sent).unwrap();
@@ -298,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_looked_into_when_somebody_has_rung_or_something_was_left() {
+    fn the_mailbox_is_due_when_rung_or_unfinished() {
         let (mut mailbox, _taken, answer, _poll) = mailbox();
         assert!(mailbox.is_due(), "what was there before the loop was");
         assert!(!mailbox.is_due());
@@ -312,7 +306,7 @@ mod tests {
     }
 
     #[test]
-    fn a_store_thread_that_ended_is_noticed_from_both_sides() {
+    fn a_missing_store_thread_is_an_error() {
         let (mut mailbox, taken, answer, _poll) = mailbox();
         answer.send(vec![Outcome::Seen]).unwrap();
         assert!(matches!(mailbox.outcome(), Ok(Some(_))));

@@ -2,30 +2,33 @@
 //! gets none.
 
 /// Large memory is taken from the system piece by piece, so that growing a table copies nothing and
-/// freeing it gives it back at once. To be called once, before there is another thread, by a program; a
-/// library leaves the allocator to its host.
+/// freeing it gives it back at once. To be called once, before there is another thread, by a
+/// program; a library leaves the allocator to its host.
 pub fn set_up() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     {
         const LARGE_BYTES: libc::c_int = 128 * 1024;
-        // SAFETY: `mallopt` takes plain numbers. Setting either of the first two also ends the allocator's own
-        // adjusting of them, which would keep ever larger memory.
+        // SAFETY: `mallopt` takes plain numbers. Setting either of the first two also ends the
+        // allocator's own adjusting of them, which would keep ever larger memory.
         unsafe {
             libc::mallopt(libc::M_MMAP_THRESHOLD, LARGE_BYTES);
             libc::mallopt(libc::M_TRIM_THRESHOLD, LARGE_BYTES);
-            // One heap for all threads: what the loop makes and the store thread frees, and the other way round, is
-            // had again by either, and no thread keeps pages of its own half full when a storm is over.
+            // One heap for all threads: what the loop makes and the store thread frees, and the
+            // other way round, is had again by either, and no thread keeps pages of its own half
+            // full when a storm is over.
             libc::mallopt(libc::M_ARENA_MAX, 1);
         }
     }
 }
 
-/// All of the program's own code is had from the disk now, and in place: what is done for the first time, in a storm or when
-/// the disk itself hangs, waits for none of it. To be called once by a program. Where the system cannot do that, all goes on as before.
+/// All of the program's own code is had from the disk now, and in place: what is done for the first
+/// time, in a storm or when the disk itself hangs, waits for none of it. To be called once by a
+/// program. Where the system cannot do that, all goes on as before.
 pub fn bring_in_code() {
     #[cfg(target_os = "linux")]
     for (start, length) in code() {
-        // SAFETY: it asks for pages of a mapping to be readable that are mapped to be read and run, and changes nothing.
+        // SAFETY: it asks for pages of a mapping to be readable that are mapped to be read and run,
+        // and changes nothing.
         unsafe {
             libc::madvise(
                 std::ptr::without_provenance_mut(start),
@@ -54,8 +57,8 @@ fn code() -> Vec<(usize, usize)> {
     code.collect()
 }
 
-/// Whole pages that are free go back to the system. It takes about a tenth of a millisecond for each
-/// megabyte.
+/// Whole pages that are free go back to the system. It takes about a tenth of a millisecond for
+/// each megabyte.
 pub fn give_back() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     {
@@ -69,7 +72,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn this_very_function_is_among_the_code_that_is_brought_in() {
+    fn prefetched_code_includes_this_test() {
         let here = code as *const () as usize;
         let within = |&(start, length): &(usize, usize)| (start..start + length).contains(&here);
         assert_eq!(code().iter().filter(|range| within(range)).count(), 1);

@@ -6,56 +6,56 @@
 //!    └────────────────────────────────────────────────────────────┘
 //! ```
 //!
-//! The reactor does not know the meaning of a message: bytes go to the codec, messages to the core, and
-//! the core's effects are applied.
+//! The reactor does not know the meaning of a message: bytes go to the codec, messages to the core,
+//! and the core's effects are applied.
 
-pub mod admission;
-pub mod buffer;
-pub mod clock;
-pub mod closing;
-pub mod coalesce;
-pub mod connection;
-pub mod connections;
+pub(crate) mod admission;
+pub(crate) mod buffer;
+pub(crate) mod clock;
+pub(crate) mod closing;
+pub(crate) mod coalesce;
+pub(crate) mod connection;
+pub(crate) mod connections;
 mod datagram_queue;
-pub mod descriptors;
+pub(crate) mod descriptors;
 mod driver;
-pub mod error;
-pub mod fault;
-pub mod flush_delay;
+pub(crate) mod error;
+pub(crate) mod fault;
+pub(crate) mod flush_delay;
 pub mod horizon;
 mod input;
 mod journal;
 mod lifecycle;
-pub mod listener;
-pub mod mailbox;
-pub mod memory;
-pub mod outbound;
+pub(crate) mod listener;
+pub(crate) mod mailbox;
+pub(crate) mod memory;
+pub(crate) mod outbound;
 mod poller;
-pub mod read_budget;
-pub mod ready_queue;
-pub mod request;
-pub mod requesters;
+pub(crate) mod read_budget;
+pub(crate) mod ready_queue;
+pub(crate) mod request;
+pub(crate) mod requesters;
 mod schedule;
-pub mod scheduling;
+pub(crate) mod scheduling;
 mod send_many;
 mod settings;
-pub mod stats;
-pub mod subscribers;
-pub mod table;
+pub(crate) mod stats;
+pub(crate) mod subscribers;
+pub(crate) mod table;
 #[cfg(test)]
 mod test_double;
-pub mod timerfd;
+pub(crate) mod timerfd;
 #[cfg(feature = "tls")]
-pub mod tls;
+pub(crate) mod tls;
 #[cfg(not(feature = "tls"))]
 #[path = "tls_none.rs"]
-pub mod tls;
-pub mod token;
+pub(crate) mod tls;
+pub(crate) mod token;
 mod traffic;
-pub mod trim;
-pub mod udp;
-pub mod wake;
-pub mod web;
+pub(crate) mod trim;
+pub(crate) mod udp;
+pub(crate) mod wake;
+pub(crate) mod web;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -168,7 +168,6 @@ impl Reactor {
     }
 
     /// The waker: rings after whatever is put into a channel to this loop.
-    #[must_use]
     pub fn wake(&self) -> Arc<Wake> {
         Arc::clone(self.mailbox.wake())
     }
@@ -184,13 +183,10 @@ impl Reactor {
     }
 
     /// Returns whether the store has answered, or is known to be unavailable.
-    #[must_use]
     pub fn has_tried_store(&self) -> bool {
         self.driver.core().store() != StoreView::Starting
     }
 
-    /// Counters and gauges.
-    #[must_use]
     pub fn stats(&self) -> ReactorStats {
         let waiting = ReadQueue::ALL.map(|queue| self.connections.waiting(queue) as u64);
         ReactorStats {

@@ -1,5 +1,5 @@
-//! Connections that we open: to AK devices and to the targets of `reach`. What to dial, ask and close is said by
-//! the machines of these two; here it is done, without waiting for anybody.
+//! Connections that we open: to AK devices and to the targets of `reach`. What to dial, ask and
+//! close is said by the machines of these two; here it is done, without waiting for anybody.
 //!
 //! ```text
 //!  event ──▶ ready ──▶ queue ──▶ serve: connected? bytes? ──▶ machines ──▶ acts ──▶ sockets
@@ -48,7 +48,6 @@ pub struct OutboundRules {
 
 impl OutboundRules {
     /// Number of descriptors that all of it needs at once.
-    #[must_use]
     pub fn descriptors(&self) -> usize {
         self.devices.len() + self.targets.len().min(REACH_PROBES_MAX)
     }
@@ -76,7 +75,6 @@ pub struct Outbound {
 
 impl Outbound {
     /// Creates it without devices and targets.
-    #[must_use]
     pub fn new(clock: Clock) -> Self {
         Self {
             clock,
@@ -109,18 +107,17 @@ impl Outbound {
     }
 
     /// The devices, to read.
-    #[must_use]
     pub fn devices(&self) -> &Devices {
         &self.devices
     }
 
     /// The targets, to read.
-    #[must_use]
     pub fn targets(&self) -> &Targets {
         &self.targets
     }
 
-    /// Takes note of an event of one of its tokens; [`serve`](Self::serve) is to follow in the same turn.
+    /// Takes note of an event of one of its tokens; [`serve`](Self::serve) is to follow in the same
+    /// turn.
     pub fn ready(&mut self, event: &event::Event) {
         let Some(place) = self.place_of(event.token()) else {
             return;
@@ -134,7 +131,6 @@ impl Outbound {
     }
 
     /// Returns whether a socket has more to read than a turn reads.
-    #[must_use]
     pub fn has_ready(&self) -> bool {
         !self.queue.is_empty()
     }
@@ -191,7 +187,8 @@ impl Outbound {
         }
     }
 
-    /// Deadlines, against a horizon of its own: `before_wait` and `all_reported` are the turn's. Returns the next one.
+    /// Deadlines, against a horizon of its own: `before_wait` and `all_reported` are the turn's.
+    /// Returns the next one.
     pub fn tick(&mut self, woken: Woken, registry: &Registry, at: Moment) -> Option<Instant> {
         if self.is_stopped || !self.is_used {
             return None;
@@ -205,7 +202,6 @@ impl Outbound {
     }
 
     /// Returns whether there has ever been a device or a target.
-    #[must_use]
     pub fn is_used(&self) -> bool {
         self.is_used
     }
@@ -222,7 +218,6 @@ impl Outbound {
     }
 
     /// Time of the next write.
-    #[must_use]
     pub fn write_due(&self, now: Instant) -> Option<Instant> {
         if self.is_stopped {
             return None;
@@ -314,7 +309,8 @@ impl Outbound {
         }
     }
 
-    /// Reads what has come before something is sent, lest it be taken for an answer to that. Whether it is to be sent still.
+    /// Reads what has come before something is sent, lest it be taken for an answer to that.
+    /// Whether it is to be sent still.
     fn is_quiet(&mut self, place: usize, link: Link, at: Moment) -> bool {
         let mut early = [0; EARLY_BYTES];
         loop {

@@ -37,9 +37,6 @@ pub struct Woken {
 
 impl Poller {
     /// Creates the poll, with naps of at most `nap`.
-    ///
-    /// # Errors
-    /// The system's error.
     pub fn new(nap: Span) -> io::Result<Self> {
         let poll = Poll::new()?;
         let clock = Clock::start();
@@ -104,8 +101,8 @@ impl Poller {
             stats.busy_turns += 1;
         }
         if let Some(nap) = self.coalesce.nap(now, timeout) {
-            // The one place that sleeps without listening, and only under dense traffic: one wait that
-            // brings a hundred events costs far less than a hundred that bring one each.
+            // The one place that sleeps without listening, and only under dense traffic: one wait
+            // that brings a hundred events costs far less than a hundred that bring one each.
             std::thread::sleep(nap.into());
             stats.naps += 1;
             let before = std::mem::replace(&mut now, self.clock.now());
@@ -138,7 +135,8 @@ impl Poller {
         })
     }
 
-    /// Takes the events of the last wait; [`return_events`](Self::return_events) gives back their memory.
+    /// Takes the events of the last wait; [`return_events`](Self::return_events) gives back their
+    /// memory.
     pub fn take_events(&mut self) -> Events {
         std::mem::replace(&mut self.events, Events::with_capacity(0))
     }

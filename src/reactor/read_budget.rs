@@ -7,7 +7,6 @@ use crate::limits::{
 };
 use crate::time::{Instant, Span};
 
-/// The remaining budget.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ReadBudget {
     /// Bytes to be read.
@@ -20,7 +19,6 @@ pub struct ReadBudget {
 
 impl ReadBudget {
     /// The share of each of `ready` connections.
-    #[must_use]
     pub fn among(ready: usize) -> Self {
         // Nearly always, and two divisions less.
         if ready <= 1 {
@@ -56,13 +54,11 @@ pub struct Slice {
 
 impl Slice {
     /// One that begins `now`.
-    #[must_use]
     pub fn begin(now: Instant) -> Self {
         Self::of(TURN_SLICE_US, now)
     }
 
     /// One of so many microseconds.
-    #[must_use]
     pub fn of(us: u64, now: Instant) -> Self {
         Self {
             end: now + Span::from_micros(us),
@@ -71,7 +67,6 @@ impl Slice {
     }
 
     /// One in which so many are served however long it takes.
-    #[must_use]
     pub const fn at_least(mut self, few: u32) -> Self {
         self.few = few;
         self
@@ -106,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn a_slice_ends_with_its_time_but_not_before_a_few() {
+    fn a_slice_serves_a_few_at_least() {
         let begin = Instant::ZERO + Span::from_secs(1);
         let late = begin + Span::from_micros(TURN_SLICE_US);
         let mut slice = Slice::begin(begin);

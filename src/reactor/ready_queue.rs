@@ -6,8 +6,8 @@ use std::collections::VecDeque;
 use super::connection::{Connection, Flags};
 use crate::ids::ConnId;
 
-/// The queues, in the order of service: each has a slice of the turn, after the connections that the
-/// kernel has just reported.
+/// The queues, in the order of service: each has a slice of the turn, after the connections that
+/// the kernel has just reported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReadQueue {
     /// Connections that used their budget and have more.
@@ -66,23 +66,19 @@ impl ReadQueues {
     }
 
     /// Number of connections in one queue.
-    #[must_use]
     pub fn len(&self, queue: ReadQueue) -> usize {
         self.0[queue as usize].queue.len()
     }
 
     /// Returns whether all queues are empty.
-    #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.iter().all(|queue| queue.queue.is_empty())
     }
 
-    /// Empties the queues.
     pub fn clear(&mut self) {
         self.0.iter_mut().for_each(|queue| queue.queue.clear());
     }
 
-    /// Returns unused memory.
     pub fn trim(&mut self) {
         self.0
             .iter_mut()

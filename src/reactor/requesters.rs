@@ -12,14 +12,12 @@ use crate::time::{Instant, Span};
 /// The bit in the number of every requester that is the web's.
 pub const WEB: u64 = 1 << 63;
 
-/// One that waits.
 #[derive(Debug)]
 struct Requester {
     reply: Sender<Answer>,
     since: Instant,
 }
 
-/// The waiting handles.
 #[derive(Debug, Default)]
 pub struct Requesters {
     waiting: HashMap<u64, Requester>,
@@ -53,15 +51,8 @@ impl Requesters {
     }
 
     /// Number of waiting handles.
-    #[must_use]
     pub fn len(&self) -> usize {
         self.waiting.len()
-    }
-
-    /// Returns whether no handle waits.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.waiting.is_empty()
     }
 }
 
@@ -92,11 +83,11 @@ mod tests {
             assert_eq!(end.try_recv(), Ok(output(*requester as u8)));
             assert!(end.try_recv().is_err());
         }
-        assert!(requesters.is_empty());
+        assert_eq!(requesters.len(), 0);
     }
 
     #[test]
-    fn there_are_never_too_many_and_who_gave_up_long_ago_makes_room() {
+    fn expired_requesters_make_room() {
         let mut requesters = Requesters::default();
         let (reply, _end) = bounded(1);
         for _ in 0..ASKERS_MAX {

@@ -3,17 +3,19 @@
 #[cfg(target_os = "linux")]
 use crate::limits::LOOP_SLICE_US;
 
-/// The calling thread wants the processor for a moment at a time, and soon: woken, it goes before another that has it for
-/// its longer turn, as the store thread may where there is one processor. It gets no more of it in all. To be called by a program on the
-/// thread of its loop, once its other threads run, for they would inherit it. Nothing happens where the system knows no such thing (Linux
-/// does since 6.12), or where the thread is scheduled by other rules.
+/// The calling thread wants the processor for a moment at a time, and soon: woken, it goes before
+/// another that has it for its longer turn, as the store thread may where there is one processor.
+/// It gets no more of it in all. To be called by a program on the thread of its loop, once its
+/// other threads run, for they would inherit it. Nothing happens where the system knows no such
+/// thing (Linux does since 6.12), or where the thread is scheduled by other rules.
 pub fn ask_for_short_slices() {
     #[cfg(target_os = "linux")]
     if let Some(mut attributes) = attributes()
         && attributes.sched_policy == libc::SCHED_OTHER as u32
     {
         attributes.sched_runtime = LOOP_SLICE_US * 1_000;
-        // SAFETY: the kernel reads as much of `attributes` as they say they are long, and they are a live value.
+        // SAFETY: the kernel reads as much of `attributes` as they say they are long, and they are
+        // a live value.
         unsafe { libc::syscall(libc::SYS_sched_setattr, 0, &raw const attributes, 0) };
     }
 }
@@ -21,7 +23,8 @@ pub fn ask_for_short_slices() {
 /// Attributes of the calling thread.
 #[cfg(target_os = "linux")]
 fn attributes() -> Option<libc::sched_attr> {
-    // All numbers of what the first Linux that had it calls `sched_attr`: those of later ones lie behind them.
+    // All numbers of what the first Linux that had it calls `sched_attr`: those of later ones lie
+    // behind them.
     let mut attributes = libc::sched_attr {
         size: size_of::<libc::sched_attr>() as u32,
         sched_policy: 0,

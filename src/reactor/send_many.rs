@@ -1,5 +1,5 @@
-//! Many datagrams in one call to the system. The one place of this room that speaks to it in its own
-//! structures.
+//! Many datagrams in one call to the system. The one place of this room that speaks to it in its
+//! own structures.
 
 use std::io;
 use std::os::fd::AsRawFd;
@@ -12,7 +12,8 @@ use crate::handlers::ask::Datagram;
 /// for a thousand they take 200 KB, allocated and freed each time.
 const PER_CALL: usize = 64;
 
-/// Sends `datagrams` in order and returns their number, at least one. Those beyond one call are left for the next.
+/// Sends `datagrams` in order and returns their number, at least one. Those beyond one call are
+/// left for the next.
 ///
 /// # Errors
 /// When the first was not sent. An error of a later one is reported when that is the first.
@@ -26,9 +27,10 @@ pub fn send(socket: &impl AsRawFd, datagrams: &[Datagram]) -> io::Result<usize> 
         .map(|(address, text)| header(address, text))
         .collect();
     let count = libc::c_uint::try_from(headers.len()).unwrap_or(libc::c_uint::MAX);
-    // SAFETY: `headers` has `count` entries or more. Each points to an address and a text, and these to
-    // their bytes; `addresses`, `texts` and `datagrams` hold all of it until after the call, and nothing moves
-    // them meanwhile. The system writes to nothing but the lengths in `headers`.
+    // SAFETY: `headers` has `count` entries or more. Each points to an address and a text, and
+    // these to their bytes; `addresses`, `texts` and `datagrams` hold all of it until after the
+    // call, and nothing moves them meanwhile. The system writes to nothing but the lengths in
+    // `headers`.
     let sent = unsafe { libc::sendmmsg(socket.as_raw_fd(), headers.as_mut_ptr(), count, 0) };
     usize::try_from(sent).map_err(|_| io::Error::last_os_error())
 }
@@ -93,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn it_stops_before_one_that_cannot_be_sent_and_fails_on_it() {
+    fn sending_stops_at_a_bad_datagram() {
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
         let peer = UdpSocket::bind("127.0.0.1:0").unwrap();
         let to = |to, text: &str| Datagram {

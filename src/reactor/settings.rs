@@ -29,7 +29,6 @@ pub struct Settings {
     pub connections_per_ip: Option<usize>,
     /// TLS on the TCP address.
     pub tls: Option<TlsSettings>,
-    /// Devices and targets.
     pub outside: OutboundRules,
     /// Settings that a reload changes.
     pub tuning: Tuning,
@@ -38,7 +37,6 @@ pub struct Settings {
 /// Settings of the reactor itself that a reload changes.
 #[derive(Clone, Copy, Debug)]
 pub struct Tuning {
-    /// Framing rules.
     pub framing: Framing,
     /// Longest nap under dense traffic.
     pub coalesce: Span,
@@ -51,11 +49,9 @@ pub struct Tuning {
 pub struct Reload {
     /// Rules of the core.
     pub rules: Rules,
-    /// Admission rules.
     pub access: Access,
     /// Rules of the HTTP API.
     pub http: HttpRules,
-    /// Devices and targets.
     pub outside: OutboundRules,
     /// Settings of the reactor itself.
     pub tuning: Tuning,

@@ -4,7 +4,8 @@ use super::admission::Refusal;
 use crate::codec::Abnormal;
 use crate::metrics::{Measured, Metric};
 
-/// Counters and gauges of the sockets and the turn. Its table `METRICS` says what each of them counts.
+/// Counters and gauges of the sockets and the turn. Its table `METRICS` says what each of them
+/// counts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ReactorStats {
     pub connections: u64,

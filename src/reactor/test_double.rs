@@ -1,5 +1,5 @@
-//! A stand-in for the core, for tests of the loop alone: what is handed in is shown to it first, and
-//! what it answers the core never sees.
+//! A stand-in for the core, for tests of the loop alone: what is handed in is shown to it first,
+//! and what it answers the core never sees.
 
 use std::cell::RefCell;
 

@@ -1,6 +1,7 @@
-//! The loop's next deadline as a timer of the kernel's, so that a wait needs no time-out of its own: a time-out is set up and
-//! taken down again with every wait, and a paced heartbeat is one wait. The timer stays where it is until there is
-//! something to be done earlier, or it has gone off. Besides, it is not rounded up to a millisecond.
+//! The loop's next deadline as a timer of the kernel's, so that a wait needs no time-out of its
+//! own: a time-out is set up and taken down again with every wait, and a paced heartbeat is one
+//! wait. The timer stays where it is until there is something to be done earlier, or it has gone
+//! off. Besides, it is not rounded up to a millisecond.
 //!
 //! ```text
 //!   waits   ├─┤├──┤├─┤├───┤├─┤                  most end by what comes
@@ -20,7 +21,6 @@ use rustix::time::{
 use super::token;
 use crate::time::{Instant, Span};
 
-/// The timer descriptor.
 #[derive(Debug)]
 pub struct Timerfd {
     timer: OwnedFd,
@@ -30,9 +30,6 @@ pub struct Timerfd {
 
 impl Timerfd {
     /// A timer that is not set, known to the loop behind `registry`.
-    ///
-    /// # Errors
-    /// What the system says.
     pub fn new(registry: &Registry) -> io::Result<Self> {
         let flags = TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC;
         let timer = timerfd_create(TimerfdClockId::Monotonic, flags)?;
@@ -44,8 +41,8 @@ impl Timerfd {
         Ok(Self { timer, set: None })
     }
 
-    /// Sees to it that a wait that begins `now` ends when `wait` is over at the latest; false if it cannot. It may
-    /// end earlier without cause, once.
+    /// Sees to it that a wait that begins `now` ends when `wait` is over at the latest; false if it
+    /// cannot. It may end earlier without cause, once.
     pub fn ends(&mut self, now: Instant, wait: Span) -> bool {
         let at = now + wait;
         if self.set.is_some_and(|set| now < set && set <= at) {
@@ -76,7 +73,7 @@ mod tests {
     use std::time::Duration;
 
     #[test]
-    fn a_wait_ends_with_it_however_often_it_is_set_and_it_is_set_only_for_something_earlier() {
+    fn the_timer_ends_waits_and_only_moves_forward() {
         let mut poll = Poll::new().unwrap();
         let mut events = Events::with_capacity(8);
         let mut alarm = Timerfd::new(poll.registry()).unwrap();

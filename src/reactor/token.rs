@@ -5,8 +5,8 @@
 //!  closing | HTTP | host | generation (32) | slot (29)      or, with none of the three: 0 to 4
 //! ```
 //!
-//! Or, for an outbound connection, with bit 60 alone of the upper four: its generation (32 bits) above its
-//! index (16).
+//! Or, for an outbound connection, with bit 60 alone of the upper four: its generation (32 bits)
+//! above its index (16).
 //!
 //! A host's connection carries its generation, so an event for one that was closed earlier in the
 //! same batch is dropped even when its slot is taken again.
@@ -17,11 +17,8 @@ use crate::ids::ConnId;
 
 /// The TCP listener of the hosts.
 pub const LISTENER: Token = Token(0);
-/// The UDP socket.
 pub const UDP: Token = Token(1);
-/// The one waker.
 pub const WAKER: Token = Token(2);
-/// The HTTP listener.
 pub const HTTP_LISTENER: Token = Token(3);
 /// The timer of the next deadline.
 pub const TIMERFD: Token = Token(4);
@@ -46,7 +43,6 @@ const _: () = assert!(
 pub enum About {
     /// The listening socket: connections wait.
     Listener,
-    /// Datagrams have come.
     Udp,
     /// The mailbox: another thread has sent something.
     Waker,
@@ -54,7 +50,6 @@ pub enum About {
     Timerfd,
     /// The HTTP listener, or one of its connections.
     Web,
-    /// A host's connection.
     Host(ConnId),
     /// A connection that we opened.
     Outbound,
@@ -64,7 +59,6 @@ pub enum About {
 
 impl About {
     /// The owner of `token`.
-    #[must_use]
     pub fn of(token: Token) -> Self {
         match token {
             LISTENER => Self::Listener,

@@ -68,7 +68,6 @@ impl Reactor {
         }
     }
 
-    /// A handle asks.
     pub(super) fn handle_asks(&mut self, ask: Ask, reply: Sender<Answer>, at: Moment) {
         match self.requesters.add(reply.clone(), at.now) {
             Some(requester) => self.ask(requester, ask, at),
@@ -98,7 +97,6 @@ impl Reactor {
         self.apply(at);
     }
 
-    /// Answers a requester.
     pub(super) fn respond(&mut self, requester: u64, answer: Answer) {
         match requester & WEB {
             0 => self.requesters.respond(requester, answer),

@@ -1,8 +1,9 @@
 //! After a storm: what it took of memory goes back to the system.
 //!
-//! Memory that was freed is kept by the allocator, and buffers that came back by their pool, so that a
-//! busy server asks the system for nothing. Once it is calm again that is only so much memory less for
-//! everyone else: a fleet that connects at once needs several times what it needs when it is idle.
+//! Memory that was freed is kept by the allocator, and buffers that came back by their pool, so
+//! that a busy server asks the system for nothing. Once it is calm again that is only so much
+//! memory less for everyone else: a fleet that connects at once needs several times what it needs
+//! when it is idle.
 
 use crate::limits::{CALM_WORK_PER_S_MAX, LOG_WINDOW_S, STORM_WORK_MIN};
 use crate::time::{Instant, Span};
@@ -48,7 +49,6 @@ impl Trim {
     }
 
     /// Time of the next check, if there is memory to return; nothing else may wake the loop for it.
-    #[must_use]
     pub fn next(&self) -> Option<Instant> {
         let look = self.looked + LOOK_EVERY;
         let storm = (self.since >= STORM_WORK_MIN).then_some(look);
@@ -66,7 +66,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_due_when_a_storm_is_over_and_not_while_it_lasts() {
+    fn trim_is_due_after_a_storm() {
         let mut trim = Trim::default();
         let mut work = 0;
         for second in 1..10 {
@@ -79,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn once_more_it_is_when_nothing_of_the_storm_is_left_anywhere() {
+    fn trim_is_due_again_after_the_log_window() {
         let mut trim = Trim::default();
         let again = at(10) + AGAIN_AFTER;
         assert!(!trim.is_due(at(9), STORM_WORK_MIN));
@@ -92,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn a_little_work_all_the_time_is_given_back_now_and_then() {
+    fn steady_work_is_trimmed_now_and_then() {
         let mut trim = Trim::default();
         let due = (1..=1_000).filter(|second| trim.is_due(at(*second), 100 * second));
         // Twice each time.

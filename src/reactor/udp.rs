@@ -39,9 +39,6 @@ pub struct Udp {
 
 impl Udp {
     /// Binds `addr`.
-    ///
-    /// # Errors
-    /// What the system says.
     pub fn bind(addr: SocketAddr) -> io::Result<Self> {
         let socket = Socket::new(Domain::for_address(addr), Type::DGRAM, Some(Protocol::UDP))?;
         if addr.is_ipv6() {
@@ -61,18 +58,11 @@ impl Udp {
         })
     }
 
-    /// Registers the socket.
-    ///
-    /// # Errors
-    /// The system's error.
     pub fn register(&mut self, registry: &Registry) -> io::Result<()> {
         registry.register(&mut self.socket, token::UDP, Interest::READABLE)
     }
 
     /// Bound address, with the assigned port.
-    ///
-    /// # Errors
-    /// The system's error.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
         self.socket.local_addr()
     }
@@ -84,14 +74,12 @@ impl Udp {
     }
 
     /// Returns whether a datagram may be left that the kernel will not report again.
-    #[must_use]
     pub fn has_ready(&self) -> bool {
         let unsent = !self.blocked && !self.queue.is_empty();
         self.pending || unsent || (self.has_more && self.room() > 0)
     }
 
     /// Returns whether the core had more to send than the last turn sent.
-    #[must_use]
     pub fn has_more(&self) -> bool {
         self.has_more
     }
@@ -109,7 +97,6 @@ impl Udp {
     }
 
     /// Returns whether there may be a datagram to receive.
-    #[must_use]
     pub fn is_pending(&self) -> bool {
         self.pending
     }
@@ -134,13 +121,12 @@ impl Udp {
     }
 
     /// For how many more datagrams there is room.
-    #[must_use]
     pub fn room(&self) -> usize {
         self.queue.room()
     }
 
-    /// Puts a datagram behind those that wait. Not to be called without [`room`](Self::room): then it is
-    /// dropped.
+    /// Puts a datagram behind those that wait. Not to be called without [`room`](Self::room): then
+    /// it is dropped.
     pub fn push(&mut self, mut datagram: Datagram) {
         if let IpAddr::V4(ip) = datagram.to.ip()
             && self.is_v6
@@ -244,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn what_waits_is_sent_in_its_order_and_what_cannot_be_is_counted() {
+    fn datagrams_are_sent_in_order_or_counted() {
         let (mut udp, peer, poll) = local();
         let to = peer.local_addr().unwrap();
         let mut stats = ReactorStats::default();
@@ -272,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn one_that_is_too_long_for_a_packet_is_sent_in_pieces_if_it_can_be_at_all() {
+    fn long_datagrams_are_fragmented() {
         let (mut udp, peer, poll) = local();
         let to = peer.local_addr().unwrap();
         let mut stats = ReactorStats::default();
@@ -281,7 +267,8 @@ mod tests {
             how == rustix::net::sockopt::Ipv4PathMtuDiscovery::DO
         };
         assert!(tied(&udp));
-        // Longer than any datagram can be, so that the system refuses it whatever its packets may be.
+        // Longer than any datagram can be, so that the system refuses it whatever its packets may
+        // be.
         for text in ["before".into(), "x".repeat(70_000).into(), "behind".into()] {
             udp.push(Datagram { to, text });
         }
@@ -292,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn a_peer_that_is_gone_swallows_nothing_of_the_others() {
+    fn a_closed_peer_costs_others_nothing() {
         let (mut udp, peer, poll) = local();
         let gone = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
         let nobody = gone.local_addr().unwrap();

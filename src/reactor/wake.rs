@@ -18,9 +18,6 @@ pub struct Wake {
 
 impl Wake {
     /// The waker of the loop behind `registry`. There may be one only.
-    ///
-    /// # Errors
-    /// What the system says.
     pub fn new(registry: &Registry) -> io::Result<Self> {
         Ok(Self {
             waker: Waker::new(registry, token::WAKER)?,
@@ -44,12 +41,12 @@ impl Wake {
     }
 
     /// Returns whether a stop was requested.
-    #[must_use]
     pub fn stop_asked(&self) -> bool {
         self.stop.load(Ordering::Acquire)
     }
 
-    /// The loop is about to look into the mailbox: what is put there from now on rings again. Whether it has rung.
+    /// The loop is about to look into the mailbox: what is put there from now on rings again.
+    /// Whether it has rung.
     pub fn answer(&self) -> bool {
         // Loaded first, since most turns were not woken, and a swap locks the cache line.
         self.rung.load(Ordering::Relaxed) && self.rung.swap(false, Ordering::AcqRel)
@@ -63,7 +60,7 @@ mod tests {
     use std::time::Duration;
 
     #[test]
-    fn many_rings_are_one_event_and_one_after_the_answer_is_another() {
+    fn many_rings_are_one_event() {
         let mut poll = Poll::new().unwrap();
         let mut events = Events::with_capacity(8);
         let wake = Wake::new(poll.registry()).unwrap();

@@ -31,7 +31,6 @@ use crate::limits::{FRAME_HEADER_BYTES, UNPROVEN_FRAME_BYTES_MAX};
 /// What the caller of [`Connections::advance`] must do after it has applied the effects.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Advance {
-    /// Call it again.
     Again,
     /// Nothing: no more can be read in this turn.
     Done,
@@ -81,7 +80,6 @@ enum After {
 /// Reason to stop reading in this turn.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Stop {
-    /// Bytes are missing.
     Hungry,
     /// The budget is used up, or there is much to send first.
     Budget,
@@ -144,8 +142,8 @@ struct Open<'a> {
 }
 
 impl Connections {
-    /// Reads `conn` and passes its frames to the core, until effects are to be applied or no more can
-    /// be read in this turn.
+    /// Reads `conn` and passes its frames to the core, until effects are to be applied or no more
+    /// can be read in this turn.
     pub fn advance(
         &mut self,
         conn: ConnId,
@@ -240,8 +238,8 @@ impl Open<'_> {
         match got {
             Got::Bytes(bytes) => {
                 self.stats.bytes_in += bytes as u64;
-                // A short read has emptied the socket, and the kernel reports more; but an end that it
-                // has reported already it does not report again.
+                // A short read has emptied the socket, and the kernel reports more; but an end that
+                // it has reported already it does not report again.
                 reading.emptied = bytes < asked && may_empty;
                 if reading.kept.is_empty() {
                     reading.unread = 0..bytes;

@@ -24,7 +24,6 @@ enum Socket {
     Udp(UdpSocket),
 }
 
-/// One outbound socket.
 #[derive(Debug)]
 pub(super) struct Wire {
     pub(super) link: Link,
@@ -42,7 +41,6 @@ pub(super) struct Wire {
 pub(super) enum Got {
     /// Nothing more for now.
     Nothing,
-    /// It is connected.
     Connected,
     /// A number of bytes; there may be more.
     Bytes {

@@ -16,7 +16,7 @@ fn newcomers(rig: &mut Rig, count: usize) -> Vec<Peer> {
 }
 
 #[test]
-fn who_is_known_is_read_and_answered_before_newcomers_that_spoke_first() {
+fn known_hosts_are_read_before_newcomers() {
     let mut rig = Rig::new();
     let mut known = newcomers(&mut rig, 1).remove(0);
     known.send(&frame(BEAT));
@@ -49,7 +49,7 @@ fn who_is_known_is_read_and_answered_before_newcomers_that_spoke_first() {
 }
 
 #[test]
-fn who_goes_is_read_behind_who_stays() {
+fn ending_connections_are_read_last() {
     const COUNT: u64 = 4;
     let mut rig = Rig::new();
     let mut peers = newcomers(&mut rig, COUNT as usize);
@@ -77,7 +77,7 @@ fn who_goes_is_read_behind_who_stays() {
 }
 
 #[test]
-fn newcomers_beyond_a_slice_wait_for_the_next_turn_and_the_horizon_for_them() {
+fn newcomers_beyond_a_slice_wait_a_turn() {
     const COUNT: usize = 60;
     let mut rig = Rig::new();
     let mut peers = newcomers(&mut rig, COUNT);
@@ -104,7 +104,7 @@ fn newcomers_beyond_a_slice_wait_for_the_next_turn_and_the_horizon_for_them() {
 }
 
 #[test]
-fn bytes_that_are_no_whole_message_leave_a_newcomer_one() {
+fn half_a_message_proves_nothing() {
     let mut rig = Rig::new();
     let mut peers = newcomers(&mut rig, 2);
     let bytes = frame(BEAT);

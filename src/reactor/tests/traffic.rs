@@ -1,5 +1,5 @@
-//! Raw bytes, datagrams, pushes and asks over real sockets, with a stand-in where the core would say
-//! what they mean.
+//! Raw bytes, datagrams, pushes and asks over real sockets, with a stand-in where the core would
+//! say what they mean.
 
 use std::cell::RefCell;
 use std::net::UdpSocket;
@@ -93,7 +93,7 @@ impl Rig {
 }
 
 #[test]
-fn raw_bytes_between_frames_come_as_they_are_however_they_are_cut() {
+fn any_cut_keeps_raw_bytes() {
     let (_stand_in, seen) = take_results(|_| false);
     let mut stream = frame(BEAT_ASKING);
     let mut sent = Vec::new();
@@ -121,7 +121,7 @@ fn raw_bytes_between_frames_come_as_they_are_however_they_are_cut() {
 }
 
 #[test]
-fn a_large_result_is_never_copied_and_counts_in_bytes() {
+fn large_results_are_not_copied() {
     let (_stand_in, seen) = take_results(|_| false);
     let mut rig = Rig::new();
     let mut peer = rig.connect();
@@ -148,7 +148,7 @@ fn a_large_result_is_never_copied_and_counts_in_bytes() {
 }
 
 #[test]
-fn a_piece_without_room_is_kept_and_comes_again_when_there_is() {
+fn a_raw_piece_without_room_is_retried() {
     let (_stand_in, seen) = take_results(|piece| piece % 2 == 1);
     let mut rig = Rig::new();
     let mut peer = rig.connect();
@@ -181,7 +181,7 @@ fn a_piece_without_room_is_kept_and_comes_again_when_there_is() {
 }
 
 #[test]
-fn a_panic_among_raw_bytes_ends_its_own_connection_only() {
+fn a_panic_on_raw_bytes_ends_one_connection() {
     let _stand_in = take_results(|_| false);
     let mut rig = Rig::new();
     let (mut good, mut bad) = (rig.connect(), rig.connect());
@@ -212,7 +212,7 @@ fn an_end_among_raw_bytes_is_an_end() {
 }
 
 #[test]
-fn long_answers_to_short_questions_wait_until_the_peer_reads() {
+fn long_answers_wait_until_the_peer_reads() {
     let book = || Word::Book {
         task: "AC1".to_owned(),
         commands: vec![("x".repeat(50_000), 1.0)],
@@ -254,7 +254,7 @@ fn long_answers_to_short_questions_wait_until_the_peer_reads() {
 }
 
 #[test]
-fn datagrams_are_handed_in_and_what_is_no_message_is_counted() {
+fn datagrams_are_handled_or_counted() {
     let seen = Rc::new(RefCell::new(Vec::new()));
     let shown = Rc::clone(&seen);
     let _stand_in = test_double(move |input, _| match input {
@@ -328,7 +328,7 @@ fn datagrams_that_wait_leave_with_the_turn() {
 }
 
 #[test]
-fn a_push_comes_as_a_frame_in_the_byte_order_of_its_connection() {
+fn pushes_use_the_byte_order_of_the_connection() {
     let mut rig = Rig::new();
     let mut peer = rig.connect();
     let mut beat = frame(BEAT);
@@ -364,7 +364,7 @@ fn a_push_comes_as_a_frame_in_the_byte_order_of_its_connection() {
 }
 
 #[test]
-fn who_asks_is_answered_and_nobody_waits_for_an_answer_that_cannot_come() {
+fn every_requester_is_answered() {
     let asked = Rc::new(RefCell::new(Vec::new()));
     let shown = Rc::clone(&asked);
     let _stand_in = test_double(move |input, fx| match input {

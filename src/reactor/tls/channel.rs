@@ -58,9 +58,10 @@ impl Channel {
         })
     }
 
-    /// Reads plain bytes. Decrypted bytes that are left from the read before go first, since no event announces them.
-    /// Charges `budget` for every encrypted byte and every record, whether or not it holds data (a KeyUpdate
-    /// holds none), and `steps` for each step of a handshake. Returns [`Got::Later`] when one of these is used up.
+    /// Reads plain bytes. Decrypted bytes that are left from the read before go first, since no
+    /// event announces them. Charges `budget` for every encrypted byte and every record, whether or
+    /// not it holds data (a KeyUpdate holds none), and `steps` for each step of a handshake.
+    /// Returns [`Got::Later`] when one of these is used up.
     pub(super) fn read(
         &mut self,
         stream: &mut (impl Read + Write),
@@ -73,15 +74,16 @@ impl Channel {
                 Ok(0) => return Got::End(crate::handlers::End::Closed),
                 Ok(bytes) => return Got::Bytes(bytes),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {}
-                // It ended without a goodbye, as hosts do that are switched off: frames have lengths of
-                // their own, so nothing can have been cut off unseen.
+                // It ended without a goodbye, as hosts do that are switched off: frames have
+                // lengths of their own, so nothing can have been cut off unseen.
                 Err(_) => return Got::End(crate::handlers::End::Closed),
             }
             let handshaking = self.tls.is_handshaking();
             if budget.bytes == 0 || budget.records == 0 || (handshaking && *steps == 0) {
                 return Got::Later;
             }
-            // The steps bound a handshake. Afterwards no read may end more records than the budget has left.
+            // The steps bound a handshake. Afterwards no read may end more records than the budget
+            // has left.
             let room = match handshaking {
                 true => budget.bytes,
                 false => self.records.room(budget.records, true).min(budget.bytes),
@@ -153,8 +155,8 @@ impl Channel {
         self.shaken > 0
     }
 
-    /// Bytes of its handshake that have come, while it is under way. TLS holds no more of it than these and what it
-    /// answers.
+    /// Bytes of its handshake that have come, while it is under way. TLS holds no more of it than
+    /// these and what it answers.
     pub(super) fn handshake_bytes(&self) -> usize {
         match self.tls.is_handshaking() {
             true => self.shaken,
@@ -233,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn records_without_data_use_up_the_budget_of_a_turn() {
+    fn empty_records_use_up_the_budget() {
         let (mut client, mut channel) = both(&rustls::version::TLS13);
         shake_hands(&mut client, &mut channel);
         // More key updates in a row than 32 are refused; a byte of data lets 32 more pass.
@@ -289,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn a_handshake_in_tiny_fragments_uses_up_its_steps() {
+    fn handshake_fragments_use_up_steps() {
         let (mut client, mut channel) = both(&rustls::version::TLS13);
         let mut hello = Vec::new();
         client.write_tls(&mut hello).unwrap();

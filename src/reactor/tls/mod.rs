@@ -6,9 +6,10 @@
 //!      └── Channel::send ◀── plain bytes, as if they were being sent
 //! ```
 //!
-//! Channels are in a table beside the connections, so that a plain connection costs nothing. Steps of
-//! handshakes have a budget per turn, since one costs as much as a thousand heartbeats. Each connection has a
-//! budget per turn of encrypted bytes and of records, whether or not the records hold data.
+//! Channels are in a table beside the connections, so that a plain connection costs nothing. Steps
+//! of handshakes have a budget per turn, since one costs as much as a thousand heartbeats. Each
+//! connection has a budget per turn of encrypted bytes and of records, whether or not the records
+//! hold data.
 
 mod channel;
 mod records;
@@ -32,7 +33,6 @@ use crate::time::UnixMs;
 /// Reason of a refused handshake that is valid in itself.
 const TOO_MANY: &str = "too many handshakes are under way for one as long as this";
 
-/// TLS settings.
 #[derive(Clone, Debug)]
 pub struct TlsSettings {
     /// The certificate, the versions, and who must show what.
@@ -41,7 +41,6 @@ pub struct TlsSettings {
     pub clients: Option<Clients>,
 }
 
-/// All channels.
 #[derive(Debug)]
 pub struct Tls {
     settings: TlsSettings,
@@ -51,8 +50,8 @@ pub struct Tls {
     steps: usize,
     /// Bytes of all handshakes under way.
     handshake_bytes: usize,
-    /// Counts the changes of the authorities. A certificate that was accepted in an earlier era has to be checked
-    /// again.
+    /// Counts the changes of the authorities. A certificate that was accepted in an earlier era has
+    /// to be checked again.
     era: u32,
     /// The slot at which the check of all connections goes on, while there is one after a change.
     walk: Option<usize>,
@@ -61,8 +60,6 @@ pub struct Tls {
 }
 
 impl Tls {
-    /// No channels yet.
-    #[must_use]
     pub fn new(settings: TlsSettings) -> Self {
         Self {
             settings,
@@ -75,8 +72,9 @@ impl Tls {
         }
     }
 
-    /// Takes new settings, for the connections that come from now on. Where other clients are let in than before,
-    /// [`check`](Self::check) looks for those that are connected and would not be let in again.
+    /// Takes new settings, for the connections that come from now on. Where other clients are let
+    /// in than before, [`check`](Self::check) looks for those that are connected and would not be
+    /// let in again.
     pub fn set(&mut self, settings: TlsSettings) {
         let same = match (&self.settings.clients, &settings.clients) {
             (None, None) => true,
@@ -90,7 +88,6 @@ impl Tls {
         self.settings = settings;
     }
 
-    /// A turn begins.
     pub fn begin(&mut self) {
         self.steps = TLS_HANDSHAKES_PER_TURN_MAX;
     }
@@ -160,7 +157,6 @@ impl Tls {
     }
 
     /// Returns whether encrypted bytes are unsent.
-    #[must_use]
     pub fn has_unsent(&self, conn: ConnId) -> bool {
         match self.channels.get(conn.slot as usize) {
             Some(Some(channel)) => channel.has_unsent(),
@@ -169,21 +165,19 @@ impl Tls {
     }
 
     /// Returns whether the peer has begun a handshake.
-    #[must_use]
     pub fn has_begun(&self, conn: ConnId) -> bool {
         let channel = self.channels.get(conn.slot as usize);
         channel.is_some_and(|channel| channel.as_ref().is_some_and(|one| one.has_begun()))
     }
 
-    /// Says goodbye.
     pub fn end(&mut self, conn: ConnId, stream: &mut TcpStream) {
         if let Some(Some(channel)) = self.channels.get_mut(conn.slot as usize) {
             channel.end(stream);
         }
     }
 
-    /// The name in the certificate of the peer, once, as soon as it is known. An error if it has none, or one that
-    /// is not accepted any more.
+    /// The name in the certificate of the peer, once, as soon as it is known. An error if it has
+    /// none, or one that is not accepted any more.
     pub fn name(&mut self, conn: ConnId, wall: UnixMs) -> Option<Result<String, String>> {
         let channel = self.channels.get_mut(conn.slot as usize)?.as_mut()?;
         if !channel.has_shaken_hands() {
@@ -209,8 +203,9 @@ impl Tls {
         Some(name)
     }
 
-    /// Connections that would not be let in any more, and why: a certificate has expired, or the authorities have
-    /// changed. At most [`TLS_CHECKS_PER_TURN_MAX`] are checked; [`check_due`](Self::check_due) says when to go on.
+    /// Connections that would not be let in any more, and why: a certificate has expired, or the
+    /// authorities have changed. At most [`TLS_CHECKS_PER_TURN_MAX`] are checked;
+    /// [`check_due`](Self::check_due) says when to go on.
     pub fn check(&mut self, wall: UnixMs) -> Vec<(ConnId, String)> {
         let (mut over, mut left) = (Vec::new(), TLS_CHECKS_PER_TURN_MAX);
         while left > 0
@@ -261,7 +256,6 @@ impl Tls {
     }
 
     /// Time of the next [`check`](Self::check), by the wall clock.
-    #[must_use]
     pub fn check_due(&self) -> Option<UnixMs> {
         match self.walk {
             Some(_) => Some(UnixMs(0)),

@@ -14,7 +14,8 @@ const SHORTEST_ENCRYPTED_BYTES: usize = HEADER_BYTES as usize + 16;
 pub(super) struct Records {
     /// Bytes of the current header that have come.
     header: u8,
-    /// Bytes of the current body that are still to come; while the header is coming, its length so far.
+    /// Bytes of the current body that are still to come; while the header is coming, its length so
+    /// far.
     body: u16,
 }
 

@@ -3,7 +3,7 @@
 use super::super::flush_delay::FlushDelay;
 use super::*;
 
-/// A rig whose last heap went so lately that the next has to wait for as long as the test takes.
+/// A rig whose last batch went so lately that the next has to wait for as long as the test takes.
 fn waiting() -> (Rig, Peer) {
     let mut rig = Rig::new();
     rig.until(|rig| rig.reactor.driver.core().stats().store_sessions == 1);
@@ -23,7 +23,7 @@ fn onlines(rig: &Rig) -> usize {
 }
 
 #[test]
-fn a_host_that_comes_close_behind_another_waits_for_the_heap() {
+fn a_second_online_host_waits_for_the_batch() {
     let (mut rig, _peer) = waiting();
     assert!(rig.reactor.mailbox.flush_due().is_some());
     assert_eq!(onlines(&rig), 0);
@@ -34,7 +34,7 @@ fn a_host_that_comes_close_behind_another_waits_for_the_heap() {
 }
 
 #[test]
-fn what_waited_and_is_nothing_any_more_keeps_nobody_busy() {
+fn an_obsolete_batch_does_not_wake_the_loop() {
     let (mut rig, _peer) = waiting();
     assert!(rig.reactor.mailbox.flush_due().is_some());
     rig.tell(vec![Outcome::Away("gone".to_owned())]);
