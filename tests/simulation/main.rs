@@ -10,7 +10,7 @@
 //! ```
 //!
 //! A run fails everything for a minute and a half of its own time, then nothing, until all has come to rest; checkers
-//! watch all along (`simulation/ledger.rs`) and at the end (`simulation/world.rs`).
+//! watch all along (`ledger.rs`) and at the end (`world.rs`).
 //!
 //! ```text
 //!   cargo test --test simulation                                       a fixed set of seeds
@@ -22,25 +22,15 @@
 
 #![cfg(all(feature = "cli", feature = "embedded"))]
 
-#[path = "simulation/arrows.rs"]
 mod arrows;
-#[path = "simulation/dice.rs"]
 mod dice;
-#[path = "simulation/host.rs"]
 mod host;
-#[path = "simulation/ledger.rs"]
 mod ledger;
-#[path = "simulation/network.rs"]
 mod network;
-#[path = "simulation/sequence.rs"]
 mod sequence;
-#[path = "simulation/server.rs"]
 mod server;
-#[path = "simulation/store.rs"]
 mod store;
-#[path = "simulation/takeover.rs"]
 mod takeover;
-#[path = "simulation/world.rs"]
 mod world;
 
 use std::collections::BTreeMap;
@@ -126,7 +116,7 @@ fn asked() -> (Box<dyn Iterator<Item = u64>>, Option<Duration>) {
 }
 
 #[test]
-fn storms_end_with_everyone_knowing_the_same() {
+fn storms_end_in_agreement() {
     let (seeds, most) = asked();
     let begun = Instant::now();
     let (mut runs, mut first, mut last) = (0_u64, None, 0);
@@ -161,12 +151,12 @@ fn old_clients_run_each_command_once() {
 }
 
 #[test]
-fn the_seed_says_it_all() {
+fn a_seed_repeats_its_run() {
     assert_eq!(run(3).0, run(3).0, "two runs of one seed differ");
 }
 
 #[test]
-fn an_old_connection_ends_no_newer_session() {
+fn takeovers_end_no_newer_session() {
     let (mut done, mut replaced) = (0, 0);
     let first = number("ANTHILL_SEED").unwrap_or(0);
     for seed in first.. {
@@ -180,7 +170,7 @@ fn an_old_connection_ends_no_newer_session() {
             drop(catch_unwind(AssertUnwindSafe(|| again.many())));
             eprintln!("{}", again.story());
             eprintln!(
-                "\nseed {seed} failed; again: ANTHILL_SEED={seed} cargo test --test simulation touches"
+                "\nseed {seed} failed; again: ANTHILL_SEED={seed} cargo test --test simulation takeovers"
             );
             resume_unwind(panic);
         }
