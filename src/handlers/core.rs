@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use crate::codec::message::{Ask, Flag, Message, Reply, Word};
 use crate::ids::{ConnId, HostId};
 use crate::keys::Access;
-use crate::limits::{AUDIT_S, PAGE_SCAN_MAX};
+use crate::limits::PAGE_SCAN_MAX;
 use crate::store::op::{Batch, Notice, Reason};
 use crate::time::{Instant, Span};
 
@@ -24,11 +24,6 @@ use super::step::Step;
 use super::tasks::Tasks;
 use super::view::{Filter, HostView, Page, StoreView};
 use super::{Flow, Input, Moment};
-
-/// Interval between two writes of last-seen times.
-pub(super) const SEEN_ROUND: Span = Span::from_secs(1);
-/// Interval between two checks that all our hosts are in `exists`.
-pub(super) const AUDIT_ROUND: Span = Span::from_secs(AUDIT_S);
 
 /// Configuration of the core. May change while it runs.
 #[derive(Clone, Debug)]
@@ -192,7 +187,7 @@ impl Core {
         self.sweep_invariants();
         let next = self.next_deadline(judge);
         // The next tick may resume a paused connection.
-        if self.outbox.writes.waiting.is_empty() {
+        if !self.outbox.has_paused() {
             self.cache.found(next, self.search_work());
         }
         next
@@ -201,9 +196,7 @@ impl Core {
     fn next_deadline(&self, judge: Instant) -> Option<Instant> {
         let soonest = [
             self.fleet.deadline(),
-            self.outbox.seen_due,
-            self.outbox.audit_due,
-            self.outbox.writes.sweep.again,
+            self.outbox.deadline(),
             self.tasks.tries.next(),
             self.tasks.table.next_look(),
             self.tasks.commands.deadline(),
@@ -274,18 +267,18 @@ impl Core {
     }
 
     fn search_work(&self) -> bool {
-        let writes = &self.outbox.writes;
-        writes.has_reports()
-            || (self.env.store.is_up() && (writes.has_state() || self.tasks.has_ops()))
+        let outbox = &self.outbox;
+        outbox.has_reports()
+            || (self.env.store.is_up() && (outbox.has_state() || self.tasks.has_ops()))
     }
 
     /// Returns whether the work is urgent: a requester waits for it, or it is much. Presence
     /// changes and last-seen times of a few hosts are not urgent.
     #[must_use]
     pub fn has_urgent_work(&self) -> bool {
-        let writes = &self.outbox.writes;
-        writes.has_reports()
-            || (self.env.store.is_up() && (self.tasks.has_ops() || writes.is_much()))
+        let outbox = &self.outbox;
+        outbox.has_reports()
+            || (self.env.store.is_up() && (self.tasks.has_ops() || outbox.is_much()))
     }
 
     /// Publishes a change of a device or a target.
@@ -336,14 +329,14 @@ impl Core {
     pub fn settled(&self) -> bool {
         let state =
             !self.env.store.is_up() || (self.outbox.is_settled() && self.tasks.is_settled());
-        state && self.outbox.writes.reports_waiting == 0
+        state && self.outbox.reports_waiting() == 0
     }
 
     /// Returns unused memory to the allocator.
     pub fn tidy(&mut self) {
         self.fleet.trim();
         self.tasks.due.shrink_to_fit();
-        self.outbox.writes.tidy();
+        self.outbox.tidy();
     }
 
     /// One host.
@@ -404,9 +397,9 @@ impl Core {
             ids_contested: self.fleet.contested_len() as u64,
             challenges: self.auth.len().0 as u64,
             keyed_sessions: self.auth.len().1 as u64,
-            reports_waiting: self.outbox.writes.reports_waiting as u64,
-            report_bytes_waiting: self.outbox.writes.report_bytes_waiting as u64,
-            presence_behind: self.outbox.writes.hosts_behind() as u64,
+            reports_waiting: self.outbox.reports_waiting() as u64,
+            report_bytes_waiting: self.outbox.report_bytes_waiting() as u64,
+            presence_behind: self.outbox.hosts_behind() as u64,
             tasks_open: self.tasks.table.tasks_open() as u64,
             deliveries_open: self.tasks.table.deliveries_open() as u64,
             dispatches_waiting: self.tasks.dispatches.len() as u64,

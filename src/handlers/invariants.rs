@@ -29,23 +29,23 @@ impl Core {
     /// When an invariant does not hold.
     pub(crate) fn assert_invariants(&self) {
         self.fleet.assert_invariants(self.env.stopping);
-        let writes = &self.outbox.writes;
+        let outbox = &self.outbox;
         let (mut online, mut inherited, mut flying) = (0, 0, 0);
         for slot in 0..self.fleet.slots() as u32 {
             let Some(host) = self.fleet.host(slot) else {
-                assert!(!writes.is_behind(slot), "a vacant slot is behind");
+                assert!(!outbox.is_behind(slot), "a vacant slot is behind");
                 continue;
             };
             let in_flight = host.has(Marks::IN_FLIGHT);
-            assert!(!in_flight || writes.is_behind(slot), "nothing is written");
+            assert!(!in_flight || outbox.is_behind(slot), "nothing is written");
             online += u64::from(host.presence.is_online());
             inherited += u64::from(host.presence == Presence::Inherited);
             flying += usize::from(in_flight);
         }
         assert_eq!(self.env.stats.hosts_online, online);
         assert_eq!(self.env.stats.hosts_inherited, inherited);
-        assert_eq!(writes.presence_in_flight, flying);
-        let for_reports = writes.waiting.iter().copied();
+        assert_eq!(outbox.presence_in_flight(), flying);
+        let for_reports = outbox.paused();
         let waiting: HashSet<_> = for_reports.chain(self.tasks.payloads.waiting()).collect();
         for (conn, session) in self.fleet.sessions() {
             let is_waiting = waiting.contains(&conn);
@@ -55,6 +55,6 @@ impl Core {
             let host = self.fleet.host(slot);
             host.is_some_and(|host| host.has(Marks::IN_FLIGHT))
         };
-        writes.assert_invariants(self.fleet.slots() as u32, in_flight);
+        outbox.assert_invariants(self.fleet.slots() as u32, in_flight);
     }
 }

@@ -9,7 +9,7 @@ use crate::handlers::fleet::Fleet;
 use crate::handlers::fleet::host::Rest;
 use crate::ids::{ConnId, HostRef};
 use crate::limits::{INVENTORY_ASKS_MAX, INVENTORY_BYTES_MAX};
-use crate::store::op::Origin;
+use crate::store::op::{self, Origin};
 
 impl Fleet {
     /// Takes the inventory of a host. Returns whether it is to be written, and was not before.
@@ -57,6 +57,29 @@ impl Fleet {
             cx.reply(origin.conn, Flag::Inventory, origin.ask.seq, why);
         }
         !was_behind
+    }
+
+    /// The inventory of a host, if it is still to be written and the connection it came by is still
+    /// the host's.
+    pub(crate) fn inventory_to_write(&mut self, slot: u32) -> Option<op::Inventory> {
+        let ticket = self.hosts.reference(slot)?;
+        let host = self.hosts.get_mut(slot)?;
+        let name = host.id();
+        let rest = host.rest_mut()?;
+        let session = self.sessions.get(rest.inventory_from?);
+        let own = session.is_some_and(|session| session.host() == Some(slot));
+        if !std::mem::take(&mut rest.inventory_behind) || !own {
+            return None;
+        }
+        Some(op::Inventory {
+            origins: rest.inventory_asks.clone(),
+            ticket,
+            host: name,
+            hostname: rest.hostname.clone(),
+            mac: rest.mac.clone(),
+            values: rest.values.clone(),
+            addresses: rest.addresses.clone(),
+        })
     }
 
     /// An inventory is written, or never will be.

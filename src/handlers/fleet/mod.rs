@@ -21,7 +21,7 @@ use crate::handlers::context::Ctx;
 use crate::handlers::core::Rules;
 use crate::handlers::slot_set::SlotSet;
 use crate::ids::{ConnId, HostId, HostRef};
-use crate::time::Instant;
+use crate::time::{Instant, UnixMs};
 use crate::wheel::Wheel;
 
 use self::addresses::Addresses;
@@ -29,6 +29,7 @@ use self::host::{Host, Peer};
 use self::hosts::Hosts;
 use self::mass_offline::MassOffline;
 use self::newcomers::{Arrivals, Newcomers};
+use self::presence::wall_of;
 use self::quarantine::Quarantine;
 use self::session::{Session, Sessions};
 
@@ -166,11 +167,6 @@ impl Fleet {
         self.sessions.get_mut(conn)
     }
 
-    /// The connection that has this slot now.
-    pub(crate) fn session_at(&self, slot: u32) -> Option<(ConnId, &Session)> {
-        self.sessions.at(slot)
-    }
-
     pub(crate) fn sessions(&self) -> impl Iterator<Item = (ConnId, &Session)> {
         self.sessions.iter()
     }
@@ -185,9 +181,23 @@ impl Fleet {
         self.sessions.heard(conn, now)
     }
 
-    /// Time of the last message of the connection in `slot`.
-    pub(crate) fn last_message(&self, slot: u32, now: Instant) -> Instant {
-        self.sessions.last(slot, now)
+    /// The host of the connection in `slot`, and the time of its last message.
+    pub(crate) fn last_seen(&self, cx: &Ctx<'_>, slot: u32) -> Option<(HostId, UnixMs)> {
+        let (_, session) = self.sessions.at(slot)?;
+        let host = self.hosts.get(session.host()?)?;
+        Some((
+            host.id(),
+            wall_of(self.sessions.last(slot, cx.at.now), cx.at),
+        ))
+    }
+
+    /// Notes in its row when the host of the connection in `slot` sent its last message.
+    pub(crate) fn note_last_seen(&mut self, cx: &Ctx<'_>, slot: u32) {
+        let host = self.sessions.at(slot).and_then(|(_, s)| s.host());
+        if let Some(host) = host.and_then(|host| self.hosts.get_mut(host)) {
+            let last = self.sessions.last(slot, cx.at.now);
+            host.seen = host.seen.max(wall_of(last, cx.at));
+        }
     }
 
     /// Has the heartbeats of a connection counted, or counted no longer.

@@ -2,6 +2,7 @@
 
 mod identity;
 mod presence;
+mod store;
 
 pub(crate) use self::identity::NO_SUCH_TASK;
 
@@ -15,7 +16,6 @@ use crate::time::Instant;
 
 use crate::handlers::auth::{Auth, Barred};
 use crate::handlers::context::Ctx;
-use crate::handlers::core::AUDIT_ROUND;
 use crate::handlers::effect::Effect;
 use crate::handlers::fleet::Fleet;
 use crate::handlers::fleet::host::Host;
@@ -140,8 +140,8 @@ impl Step<'_> {
                 let is_due = self
                     .fleet
                     .take_inventory(&mut self.cx, conn, slot, &inventory, ask);
-                if is_due && !self.outbox.writes.is_behind(slot) {
-                    self.outbox.writes.inventories.push_back(slot);
+                if is_due {
+                    self.outbox.queue_inventory(slot);
                 }
                 Flow::Taken
             }
@@ -217,14 +217,8 @@ impl Step<'_> {
                 self.fleet
                     .inventory_settled(&mut self.cx, ticket, origins, result);
             }
-            Outcome::Seen => {
-                self.outbox.writes.seen_in_flight =
-                    self.outbox.writes.seen_in_flight.saturating_sub(1);
-            }
-            Outcome::Audited => {
-                self.outbox.writes.audits_in_flight =
-                    self.outbox.writes.audits_in_flight.saturating_sub(1);
-            }
+            Outcome::Seen => self.outbox.seen_settled(),
+            Outcome::Audited => self.outbox.audit_settled(),
             Outcome::StatesWritten if self.cx.is_store_up() => {
                 self.tasks.states.settled(self.cx.at.now);
             }
@@ -266,33 +260,6 @@ impl Step<'_> {
             self.cx.log(log::Level::Info, "speechless", peer.ip(), text);
         }
         self.close(due.conn, Reason::Timeout);
-    }
-
-    fn rounds(&mut self, judge: Instant) {
-        if self.outbox.seen_due.is_some_and(|due| due <= judge) {
-            self.outbox.seen_due = None;
-            self.note_seen();
-        }
-        if self.outbox.audit_due.is_some_and(|due| due <= judge) {
-            self.outbox.audit_due = Some(judge + AUDIT_ROUND);
-            self.fleet.clean(judge);
-            self.sum_up_new_ids();
-            self.tasks.work.expire(judge, self.cx.rules.working_timeout);
-            if self.outbox.writes.audit.is_none() {
-                self.outbox.writes.audit = Some(0);
-            }
-        }
-        if self
-            .outbox
-            .writes
-            .sweep
-            .again
-            .is_some_and(|due| due <= judge)
-        {
-            self.outbox.writes.sweep.again = None;
-            self.outbox.writes.sweep.cursor = Some(0);
-            self.tasks.states.walk();
-        }
     }
 
     /// Handles a heartbeat of a connection whose heartbeats are counted.

@@ -5,23 +5,17 @@
 
 use crate::codec::message::{Flag, Word};
 use crate::handlers::ask::{Answer, ErrorKind};
-use crate::handlers::context::StoreState;
-use crate::handlers::core::AUDIT_ROUND;
-use crate::handlers::effect::{Effect, EventKind};
+use crate::handlers::effect::EventKind;
 use crate::handlers::fleet::admission::{NO_ROW, may_be_forgotten};
-use crate::handlers::fleet::host::{Host, Marks, Peer, Presence};
+use crate::handlers::fleet::host::{Host, Peer, Presence};
 use crate::handlers::fleet::presence::CameOnline;
 use crate::handlers::outbox::changes::{Became, Change};
 use crate::handlers::step::Step;
 use crate::handlers::tasks::dispatch::{Refusal, not_now};
-use crate::ids::{ConnId, HostId, HostRef};
+use crate::ids::{ConnId, HostId};
 use crate::limits::TIMEOUTS_OF_THE_BUSY;
-use crate::store::op::{HeldHost, Notice, Offline, Reason, Settled};
-use crate::time::{Instant, Span};
-
-/// Delay of the second sweep after a store connection: a Redis that only hung still executes
-/// commands of a dropped connection.
-const SWEEP_AGAIN: Span = Span::from_secs(5);
+use crate::store::op::{HeldHost, Notice, Offline, Reason};
+use crate::time::Instant;
 
 /// The reason given to a connection whose id another connection has taken.
 const REPLACED: &str = "replaced by another connection with this id";
@@ -73,7 +67,7 @@ impl Step<'_> {
         if self.fleet.session(conn).is_none() {
             return;
         }
-        let was_seen = self.outbox.writes.beaten.remove(conn.slot);
+        let was_seen = self.outbox.forget_conn(conn.slot);
         let ended = self.fleet.end_session(&self.cx, conn, was_seen);
         self.auth.forget(conn);
         self.tasks.work.closed(conn);
@@ -99,7 +93,9 @@ impl Step<'_> {
             since: self.cx.at.wall,
             event,
         };
-        self.write(slot, change);
+        if let Some(host) = self.fleet.host(slot) {
+            self.outbox.write(&self.cx, slot, host, change);
+        }
         self.send_queued_to(slot);
     }
 
@@ -112,7 +108,7 @@ impl Step<'_> {
     /// Takes a host offline. Its connections, if any are left, are for the caller to end.
     pub(crate) fn go_offline(&mut self, slot: u32, reason: Reason) {
         self.sweep_early(slot);
-        let in_doubt = self.outbox.writes.sweep.again.is_some() || !self.cx.is_store_up();
+        let in_doubt = self.outbox.expects_sweep() || !self.cx.is_store_up();
         let Some(gone) = self.fleet.go_offline(&mut self.cx, slot, reason, in_doubt) else {
             return;
         };
@@ -122,7 +118,9 @@ impl Step<'_> {
             since: self.cx.at.wall,
             event: gone.event,
         };
-        self.write(slot, change);
+        if let Some(host) = self.fleet.host(slot) {
+            self.outbox.write(&self.cx, slot, host, change);
+        }
         if gone.is_brief {
             self.fleet.note_brief(slot);
             // More than one goes where some could not go before.
@@ -222,7 +220,7 @@ impl Step<'_> {
     fn end_unknown(&mut self, found: HeldHost) {
         let stamp = self.cx.stamp();
         let (host, reason) = (found.host, Reason::Lost);
-        self.outbox.writes.end_unknown(Offline {
+        self.outbox.end_unknown(Offline {
             ticket: NO_ROW,
             host: host.clone(),
             epoch: found.epoch,
@@ -251,146 +249,6 @@ impl Step<'_> {
             if found.keyed {
                 self.recall_keyed(slot);
             }
-        }
-    }
-
-    /// The store can be read and written; all that it knew of our hosts has been read.
-    pub(super) fn store_up(&mut self, lease_clear: bool, emptied: bool) {
-        self.forget_flights();
-        self.outbox.writes.forget_state();
-        let is_first = self.cx.is_starting();
-        if is_first {
-            let deadline = self.cx.at.now + self.cx.rules.timeout;
-            self.fleet.set_inherited_deadline(deadline);
-            self.outbox.audit_due = Some(self.cx.at.now + AUDIT_ROUND);
-        }
-        self.tasks
-            .states
-            .interrupt(self.cx.stats.store_sessions, self.cx.at.now);
-        if lease_clear {
-            self.fleet.clear_lease();
-        }
-        self.cx.stats.store_sessions += 1;
-        self.outbox.writes.sweep.cursor = Some(0);
-        self.outbox.writes.sweep.again = Some(self.cx.at.now + SWEEP_AGAIN);
-        self.tasks.states.walk();
-        // At the first store connection the tables equal the store's content.
-        self.tasks
-            .restores
-            .begin(emptied && !is_first, self.cx.stats.store_sessions);
-        if !self.cx.is_store_up() {
-            let inherited = self.cx.stats.hosts_inherited;
-            let text = format!("up; {inherited} hosts held from before");
-            self.cx.log(log::Level::Info, "store", "store", text);
-        }
-        *self.cx.store = StoreState::Up;
-        if is_first {
-            self.resume_tasks();
-            self.watch_busy_hosts();
-            self.resume_results();
-        }
-    }
-
-    /// The store does not answer.
-    pub(super) fn store_away(&mut self, why: String) {
-        self.forget_flights();
-        self.outbox.writes.forget_unknown();
-        self.outbox.writes.forget_state();
-        let text = format!("away: {why}");
-        self.cx.log(log::Level::Warn, "store", "store", text);
-        self.tasks
-            .states
-            .interrupt(self.cx.stats.store_sessions, self.cx.at.now);
-        self.tasks.restores.interrupt();
-        self.tasks.undo_dispatches(&mut self.cx);
-        self.tasks.forget_reads(&mut self.cx);
-        *self.cx.store = StoreState::Away(why);
-    }
-
-    /// The store cannot be used: it refuses us, or is damaged. A server that has never had it ends
-    /// with `status`; one that has goes on without it.
-    pub(super) fn store_unusable(&mut self, status: u8, why: String) {
-        if self.cx.is_starting() {
-            self.cx.fx.push(Effect::Stop { status, why });
-        } else {
-            self.store_away(why);
-        }
-    }
-
-    fn forget_flights(&mut self) {
-        for slot in 0..self.fleet.slots() as u32 {
-            if let Some(host) = self.fleet.host_mut(slot)
-                && host.take(Marks::IN_FLIGHT)
-            {
-                host.set(Marks::IN_DOUBT, true);
-                // If it was an `Offline` and was run, the stream has told it. If not, the store
-                // still has the host as ours, and says so.
-                host.set(
-                    Marks::TOLD_ONLINE,
-                    host.has(Marks::TOLD_ONLINE) && !self.outbox.writes.is_leaving(slot),
-                );
-            }
-        }
-    }
-
-    /// An `Online` or `Offline` was settled.
-    pub(super) fn presence_settled(&mut self, ticket: HostRef, settled: Settled) {
-        if ticket == NO_ROW {
-            return;
-        }
-        let writes = &mut self.outbox.writes;
-        writes.presence_in_flight = writes.presence_in_flight.saturating_sub(1);
-        let Some(slot) = self.fleet.resolve(ticket) else {
-            return;
-        };
-        let Some(host) = self.fleet.host_mut(slot) else {
-            return;
-        };
-        host.set(Marks::IN_FLIGHT, false);
-        // What a store that went away still runs it runs before all is written once more.
-        host.set(
-            Marks::IN_DOUBT,
-            host.has(Marks::IN_DOUBT) && writes.sweep.again.is_some(),
-        );
-        match settled {
-            Settled::Claimed { epoch } => {
-                host.epoch = epoch;
-                host.set(Marks::TOLD_ONLINE, true);
-                if host.rest().is_some_and(|rest| rest.inventory_behind) {
-                    writes.inventories.push_back(slot);
-                }
-            }
-            Settled::Released | Settled::NotOurs => host.set(Marks::TOLD_ONLINE, false),
-            Settled::Refused(why) => {
-                // The write may be partial, so any claim of ours is meant when it is ended, and the
-                // stored presence counts as the opposite: the next audit tries again.
-                host.epoch = 0;
-                host.set(Marks::TOLD_ONLINE, !host.presence.is_online());
-                let text = format!("its presence is not written: {why}");
-                self.cx.log(log::Level::Error, "store", host.id(), text);
-            }
-        }
-        writes.settled(slot);
-    }
-
-    /// Writes a host that is online again, without an event.
-    pub(crate) fn rewrite(&mut self, slot: u32) {
-        if let Some(host) = self.fleet.host(slot) {
-            let change = Change {
-                to: Became::Online,
-                since: host.since,
-                event: None,
-            };
-            self.write(slot, change);
-        }
-    }
-
-    /// Has a change written, unless the store is away: then all is written when it is back.
-    pub(crate) fn write(&mut self, slot: u32, change: Change) {
-        if self.cx.is_store_up() {
-            let host = self.fleet.host(slot);
-            let in_flight = host.is_some_and(|host| host.has(Marks::IN_FLIGHT));
-            self.outbox.writes.change(slot, change, in_flight);
         }
     }
 
@@ -431,7 +289,7 @@ impl Step<'_> {
         };
         let stored = |host: &&Host| is_up && host.epoch > 0;
         if let Some(id) = self.fleet.host(slot).filter(stored).map(Host::id) {
-            self.outbox.writes.forget_in_store(id);
+            self.outbox.forget_in_store(id);
         }
         self.forget_host(slot);
         true
@@ -459,7 +317,7 @@ impl Step<'_> {
             let text = format!("{id} is online: only a host that is offline can be forgotten");
             return Err((ErrorKind::Taken, text));
         }
-        let writes = &mut self.outbox.writes;
+        let writes = &mut *self.outbox;
         let is_written = may_be_forgotten(host, true) && !writes.is_behind(slot);
         if !is_written || !writes.may_forget() {
             return Err(not_now("the store is still being told of it; try again"));
@@ -471,7 +329,7 @@ impl Step<'_> {
 
     /// Forgets a host that is offline, and what was still to be written of it.
     pub(crate) fn forget_host(&mut self, slot: u32) {
-        self.outbox.writes.forget_host(slot);
+        self.outbox.forget_host(slot);
         self.fleet.forget(slot);
     }
 }

@@ -124,7 +124,6 @@ impl Step<'_> {
             stamp,
         };
         self.outbox
-            .writes
             .report(Op::Answer(Box::new(report)), REPORT_BYTES);
         Flow::Taken
     }

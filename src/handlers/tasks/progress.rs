@@ -121,9 +121,7 @@ impl Step<'_> {
             state,
         };
         self.cx.tell(stamp, kind);
-        self.outbox
-            .writes
-            .report(Op::Progress(Box::new(report)), bytes);
+        self.outbox.report(Op::Progress(Box::new(report)), bytes);
         Flow::Taken
     }
 
@@ -163,10 +161,10 @@ impl Step<'_> {
         if !ask.reply {
             return Flow::Taken;
         }
-        if self.outbox.writes.reports_waiting == 0 {
+        if self.outbox.reports_waiting() == 0 {
             self.cx.reply(conn, flag, ask.seq, Word::GotIt);
         } else if self.make_room_for_report(conn, 0) {
-            self.outbox.writes.owe(Origin {
+            self.outbox.owe(Origin {
                 conn,
                 flag,
                 ask,
@@ -182,21 +180,17 @@ impl Step<'_> {
     /// connections wait no other goes first: freed capacity goes to resumed ones, and a host that
     /// had to wait once more would be sent its task again.
     pub(crate) fn make_room_for_report(&mut self, conn: ConnId, bytes: usize) -> bool {
-        let is_crowded = !self.outbox.writes.waiting.is_empty();
+        let is_crowded = self.outbox.has_paused();
         let session = self.fleet.session_mut(conn);
         let turn = session.map_or(Turn::None, |session| std::mem::take(&mut session.turn));
         // Who answered by a datagram cannot be had to wait.
         let may_go = turn == Turn::Next || !is_crowded || self.fleet.session(conn).is_none();
-        if self.outbox.writes.has_room(bytes) && may_go {
+        if self.outbox.has_room(bytes) && may_go {
             return true;
         }
         if let Some(session) = self.fleet.session_mut(conn) {
             session.turn = Turn::Waiting;
-            if turn == Turn::Next {
-                self.outbox.writes.waiting.push_front(conn);
-            } else {
-                self.outbox.writes.waiting.push_back(conn);
-            }
+            self.outbox.pause(conn, turn == Turn::Next);
             self.cx.stats.waits += 1;
         }
         false
@@ -205,7 +199,7 @@ impl Step<'_> {
     /// A report is kept for good, or refused for good.
     pub(crate) fn report_settled(&mut self, origin: Option<Origin>, result: Result<(), String>) {
         let Some(origin) = origin else { return };
-        self.outbox.writes.report_settled(origin.bytes as usize);
+        self.outbox.report_settled(origin.bytes as usize);
         let word = match result {
             Ok(()) => {
                 self.cx.stats.reports_stored += 1;
@@ -223,7 +217,7 @@ impl Step<'_> {
             self.cx
                 .reply(origin.conn, origin.flag, origin.ask.seq, word);
         }
-        while let Some(owed) = self.outbox.writes.take_owed() {
+        while let Some(owed) = self.outbox.take_owed() {
             if self.fleet.session(owed.conn).is_some() {
                 self.cx
                     .reply(owed.conn, owed.flag, owed.ask.seq, Word::GotIt);
@@ -238,7 +232,7 @@ impl Step<'_> {
     /// room for many small ones, fewer and fewer would be resumed.
     pub(crate) fn resume_if_plenty(&mut self) {
         for _ in 0..RESUMED_PER_TICK_MAX {
-            if self.outbox.writes.waiting.is_empty() || !self.outbox.writes.has_plenty_of_room() {
+            if !self.outbox.has_paused() || !self.outbox.has_plenty_of_room() {
                 return;
             }
             self.resume_waiting();
@@ -247,8 +241,8 @@ impl Step<'_> {
 
     /// Resumes a connection that waited for room, if there is one.
     fn resume_waiting(&mut self) {
-        while self.outbox.writes.has_room(REPORT_BYTES) {
-            let Some(conn) = self.outbox.writes.waiting.pop_front() else {
+        while self.outbox.has_room(REPORT_BYTES) {
+            let Some(conn) = self.outbox.next_paused() else {
                 return;
             };
             let Some(session) = self.fleet.session_mut(conn) else {

@@ -196,9 +196,7 @@ impl Step<'_> {
             lifetime,
             stamp,
         };
-        self.outbox
-            .writes
-            .report(Op::Result(Box::new(report)), bytes);
+        self.outbox.report(Op::Result(Box::new(report)), bytes);
     }
 
     /// Has a connection wait: nothing of what it sent is taken, and it is not read meanwhile.

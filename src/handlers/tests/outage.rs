@@ -143,7 +143,7 @@ fn an_audit_names_nobody_whose_claim_is_not_settled() {
     assert!(matches!(leaving[..], [Op::Offline(_)]));
     let again = world.open("10.0.0.7:4001");
     let _ = world.send(again, Message::Heartbeat, None);
-    world.core.outbox.writes.audit = Some(0);
+    world.core.outbox.begin_audit();
     assert!(world.core.pull(world.at(), 64).is_none());
 }
 

@@ -548,13 +548,13 @@ fn where_there_is_plenty_of_room_those_who_waited_go_on_though_nothing_is_settle
             }
         }
     }
-    assert!(!world.core.outbox.writes.waiting.is_empty());
-    assert!(world.core.outbox.writes.reports_waiting > 0);
+    assert!(world.core.outbox.has_paused());
+    assert!(world.core.outbox.reports_waiting() > 0);
     for _ in 0..REPORTS_WAITING_MAX / 64 {
         let (at, mut fx) = (world.at(), Effects::default());
         let _ = world.core.tick(at.now, at, &mut fx);
     }
-    assert!(world.core.outbox.writes.waiting.is_empty());
+    assert!(!world.core.outbox.has_paused());
 }
 
 #[test]

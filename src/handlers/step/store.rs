@@ -1,0 +1,243 @@
+//! The store: operations for it, a batch a turn, and its outcomes for presence.
+
+use crate::handlers::context::StoreState;
+use crate::handlers::effect::Effect;
+use crate::handlers::fleet::admission::NO_ROW;
+use crate::handlers::fleet::host::{Host, Marks};
+use crate::handlers::outbox::Presence;
+use crate::handlers::outbox::changes::{Became, Change};
+use crate::handlers::step::Step;
+use crate::ids::HostRef;
+use crate::limits::HOSTS_PER_OP_MAX;
+use crate::store::op::{Batch, Op, Settled};
+use crate::time::Instant;
+
+impl Step<'_> {
+    /// Takes operations for the store: at most `max`; `None` if there are none.
+    pub(crate) fn pull(&mut self, max: usize) -> Option<Batch> {
+        let mut ops = Vec::new();
+        if self.cx.is_store_up() {
+            self.outbox.take_notices(max, &mut ops);
+            self.tasks.dispatches.take_ops(max, &mut ops);
+            // Half is left for reports, so that neither starves the other.
+            let room = if self.outbox.has_reports() {
+                max / 2
+            } else {
+                max
+            };
+            // First, since it may find changes to be written.
+            self.take_audit(room, &mut ops);
+            // Before any of them can be online again.
+            self.outbox.take_unknown(room, &mut ops);
+            self.take_presence(room, &mut ops);
+            self.outbox.take_forgotten(room, &mut ops);
+            self.take_inventories(room, &mut ops);
+            let last_seen = |slot| self.fleet.last_seen(&self.cx, slot);
+            self.outbox.take_seen(room, &mut ops, last_seen);
+        }
+        let room = max.saturating_sub(ops.len());
+        self.outbox.take_reports(room, &mut ops);
+        // A state never overtakes the reports that led to it, and a question none that came before it.
+        if self.cx.is_store_up() && !self.outbox.has_reports() {
+            self.tasks.take_restores(max, &mut ops);
+            self.tasks.take_states(self.cx.at.now, max, &mut ops);
+            self.tasks.reads.take_ops(max, &mut ops);
+        }
+        let session = self.cx.stats.store_sessions as u32;
+        (!ops.is_empty()).then_some(Batch { session, ops })
+    }
+
+    fn take_presence(&mut self, max: usize, ops: &mut Vec<Op>) {
+        let mut looks = 0;
+        while ops.len() < max
+            && let Some(next) = self.outbox.next_presence(self.fleet.slots(), &mut looks)
+        {
+            match next {
+                Presence::Change(slot, change) => {
+                    let ticket = self.fleet.reference(slot);
+                    if let Some((ticket, host)) = ticket.zip(self.fleet.host_mut(slot)) {
+                        ops.push(self.outbox.presence_op(ticket, host, change));
+                    }
+                }
+                Presence::Sweep(slot) => self.sweep(slot),
+            }
+        }
+    }
+
+    fn take_inventories(&mut self, max: usize, ops: &mut Vec<Op>) {
+        while ops.len() < max
+            && let Some(slot) = self.outbox.next_inventory()
+        {
+            let inventory = self.fleet.inventory_to_write(slot);
+            ops.extend(inventory.map(|inventory| Op::Inventory(Box::new(inventory))));
+        }
+    }
+
+    /// Takes the next hosts to be checked in `exists`. On the way, refused writes are repeated, and
+    /// hosts that have been offline for too long are forgotten.
+    fn take_audit(&mut self, max: usize, ops: &mut Vec<Op>) {
+        if ops.len() >= max {
+            return;
+        }
+        let end = self.fleet.slots() as u32;
+        let Some(mut slots) = self.outbox.audit_slots(end) else {
+            return;
+        };
+        let mut hosts = Vec::new();
+        while hosts.len() < HOSTS_PER_OP_MAX
+            && let Some(slot) = slots.next()
+        {
+            let Some(host) = self.fleet.host(slot) else {
+                continue;
+            };
+            // One with a change to be written may not be claimed, and would be left behind in there.
+            let behind = self.outbox.is_behind(slot);
+            if host.presence.is_online() && host.has(Marks::TOLD_ONLINE) && !behind {
+                hosts.push(host.id());
+            } else if self.outbox.was_refused(slot, host) {
+                // An online has its event already, which is written beside the rest; that of an
+                // offline comes last of all.
+                match host.presence.is_online() {
+                    true => self.rewrite(slot),
+                    false => self.sweep(slot),
+                }
+            } else if !behind && self.is_outdated(host) {
+                self.forget_host(slot);
+            }
+        }
+        self.outbox.audited(slots.start, end, hosts, ops);
+    }
+
+    /// Returns whether a host has been offline for so long that it is forgotten.
+    fn is_outdated(&self, host: &Host) -> bool {
+        let last = host.since.max(host.seen);
+        let settled = !host.has(Marks::TOLD_ONLINE)
+            && !host.has(Marks::IN_FLIGHT)
+            && !host.has(Marks::IN_DOUBT);
+        let old = self.cx.at.wall.0.saturating_sub(last.0) > self.cx.rules.keep.as_millis();
+        !host.presence.is_online() && settled && old
+    }
+
+    /// Writes a host before it changes, if the sweep has not reached it yet: its next event then
+    /// refers to the stored state.
+    pub(super) fn sweep_early(&mut self, slot: u32) {
+        if self.cx.is_store_up() && self.outbox.is_sweep_before(slot) {
+            self.sweep(slot);
+        }
+    }
+
+    /// Has a host written as it is.
+    fn sweep(&mut self, slot: u32) {
+        let is_unannounced = self.fleet.is_unannounced(slot);
+        if let Some(host) = self.fleet.host_mut(slot) {
+            self.outbox.sweep(&mut self.cx, slot, host, is_unannounced);
+        }
+    }
+
+    /// Writes a host that is online again, without an event.
+    pub(super) fn rewrite(&mut self, slot: u32) {
+        if let Some(host) = self.fleet.host(slot) {
+            let change = Change {
+                to: Became::Online,
+                since: host.since,
+                event: None,
+            };
+            self.outbox.write(&self.cx, slot, host, change);
+        }
+    }
+
+    /// Does what is due at `judge` every second and every ten.
+    pub(super) fn rounds(&mut self, judge: Instant) {
+        let due = self.outbox.take_due(judge);
+        if due.flush {
+            for slot in self.outbox.seen_slots() {
+                self.fleet.note_last_seen(&self.cx, slot);
+            }
+            self.outbox.flush_seen(self.cx.is_store_up());
+        }
+        if due.audit {
+            self.fleet.clean(judge);
+            self.sum_up_new_ids();
+            self.tasks.work.expire(judge, self.cx.rules.working_timeout);
+        }
+        if due.sweep {
+            self.tasks.states.walk();
+        }
+    }
+
+    /// The store can be read and written; all that it knew of our hosts has been read.
+    pub(super) fn store_up(&mut self, lease_clear: bool, emptied: bool) {
+        self.forget_flights();
+        let is_first = self.cx.is_starting();
+        self.outbox.begin(self.cx.at.now, is_first);
+        if is_first {
+            let deadline = self.cx.at.now + self.cx.rules.timeout;
+            self.fleet.set_inherited_deadline(deadline);
+        }
+        if lease_clear {
+            self.fleet.clear_lease();
+        }
+        let before = self.cx.stats.store_sessions;
+        self.cx.stats.store_sessions += 1;
+        self.tasks.states.interrupt(before, self.cx.at.now);
+        self.tasks.states.walk();
+        // At the first store connection the tables equal the store's content.
+        self.tasks.restores.begin(emptied && !is_first, before + 1);
+        if !self.cx.is_store_up() {
+            let inherited = self.cx.stats.hosts_inherited;
+            let text = format!("up; {inherited} hosts held from before");
+            self.cx.log(log::Level::Info, "store", "store", text);
+        }
+        *self.cx.store = StoreState::Up;
+        if is_first {
+            self.resume_tasks();
+            self.watch_busy_hosts();
+            self.resume_results();
+        }
+    }
+
+    /// The store does not answer.
+    pub(super) fn store_away(&mut self, why: String) {
+        self.forget_flights();
+        self.outbox.interrupt();
+        let text = format!("away: {why}");
+        self.cx.log(log::Level::Warn, "store", "store", text);
+        let session = self.cx.stats.store_sessions;
+        self.tasks.states.interrupt(session, self.cx.at.now);
+        self.tasks.restores.interrupt();
+        self.tasks.undo_dispatches(&mut self.cx);
+        self.tasks.forget_reads(&mut self.cx);
+        *self.cx.store = StoreState::Away(why);
+    }
+
+    /// The store cannot be used: it refuses us, or is damaged. A server that has never had it ends
+    /// with `status`; one that has goes on without it.
+    pub(super) fn store_unusable(&mut self, status: u8, why: String) {
+        if self.cx.is_starting() {
+            self.cx.fx.push(Effect::Stop { status, why });
+        } else {
+            self.store_away(why);
+        }
+    }
+
+    /// Forgets the presence operations that are with the store.
+    fn forget_flights(&mut self) {
+        for slot in 0..self.fleet.slots() as u32 {
+            if let Some(host) = self.fleet.host_mut(slot) {
+                self.outbox.forget_flight(slot, host);
+            }
+        }
+    }
+
+    /// An `Online` or `Offline` was settled.
+    pub(super) fn presence_settled(&mut self, ticket: HostRef, settled: Settled) {
+        if ticket == NO_ROW {
+            return;
+        }
+        self.outbox.presence_landed();
+        let slot = self.fleet.resolve(ticket);
+        if let Some((slot, host)) = slot.and_then(|slot| Some((slot, self.fleet.host_mut(slot)?))) {
+            self.outbox.settle(&mut self.cx, slot, host, settled);
+        }
+    }
+}
