@@ -629,6 +629,21 @@ mod tests {
         }
 
         #[test]
+        fn json_of_any_shape_never_panics(
+            hosts in r#"[\[\]{}",:a0\\ue. \n-]{0,40}"#,
+            commands in r#"[\[\]{}",:a0\\ue. \n-]{0,40}"#,
+            max in 1usize..4,
+        ) {
+            let inside = (format!("[{hosts}]"), format!("{{{commands}}}"));
+            for (hosts, commands) in [(hosts, commands), inside] {
+                let body = format!(r#"{{"key":"AC1","hosts":{hosts},"commands":{commands}}}"#);
+                let (read, _) = in_steps(task(body.as_bytes(), 1), max);
+                let valid = serde_json::from_str::<serde_json::Value>(&body);
+                prop_assert!(valid.is_ok() || read.is_err(), "{body}");
+            }
+        }
+
+        #[test]
         fn a_written_task_is_read_back(
             key in ".{0,8}",
             commands in proptest::collection::btree_map(".{0,8}", -1e300f64..1e300, 0..5),
