@@ -207,6 +207,9 @@ pub const NEW_NETWORKS_MAX: usize = 65_536;
 pub const NEW_IDS_TOLD_MAX: u64 = 32_768;
 /// Events by which that budget grows each second.
 pub const NEW_IDS_TOLD_PER_S: u64 = 1;
+/// Hosts of one network (an IPv4 address or an IPv6 /64) per minute that leave before a timeout and
+/// have events of their own. Further ones are counted in the event `new-ids`.
+pub const BRIEF_TOLD_MAX: u32 = 256;
 /// Offline hosts in the table that have never stayed online for a timeout. For a further one the
 /// oldest is removed, here and in the store.
 pub const BRIEF_HOSTS_MAX: usize = 16_384;
@@ -227,6 +230,11 @@ pub const STRAY_HOST_KEYS_MAX: usize = 16_384;
 pub const STRAY_HOST_REPORTS_MAX: u32 = 65_536;
 /// Text of such reports of one host, in bytes.
 pub const STRAY_HOST_BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// Events of such reports of one host within the window. Further reports are stored, and counted in
+/// the event `unknown-keys`.
+pub const STRAY_HOST_TOLD_MAX: u32 = 4_096;
+/// Events of such reports of all hosts within the window.
+pub const STRAY_TOLD_MAX: u32 = 16_384;
 /// Hosts with such reports within the window.
 pub const STRAY_HOSTS_MAX: usize = 16_384;
 /// Such reports of all hosts within the window.
@@ -345,7 +353,8 @@ pub const CONSOLE_LINE_BYTES_MAX: usize = 64 * 1024;
 pub const CONSOLE_HISTORY_LINES_MAX: usize = 1_000;
 /// Event that `anthill events` reads, in bytes. A longer line ends the stream.
 pub const API_EVENT_BYTES_MAX: u64 = 1024 * 1024;
-/// Events kept for clients that reconnect. The oldest is dropped.
+/// Events kept for clients that reconnect. The oldest is dropped. As many again are kept of hosts
+/// that have never stayed for a timeout and of keys that were never stored.
 pub const EVENTS_RECENT_MAX: usize = 1_024;
 /// Target expression, in bytes. A longer one is refused.
 pub const TARGET_BYTES_MAX: usize = 1024 * 1024;

@@ -71,6 +71,10 @@ pub fn write(json: &mut Json, event: &effect::Event, node: &str) {
             begin(json, "new-ids", "");
             json.member("count", count);
         }
+        EventKind::UnknownKeys { count } => {
+            begin(json, "unknown-keys", "");
+            json.member("count", count);
+        }
         EventKind::Outside(News::Device {
             name,
             state,
@@ -87,22 +91,49 @@ pub fn write(json: &mut Json, event: &effect::Event, node: &str) {
     }
 }
 
-/// The last events, the oldest first. When it is full the oldest is dropped.
+/// Share of passing events among those shown where there are enough others: one part in so many.
+const PASSING_PARTS: usize = 4;
+
+/// The last events. Passing ones never push others out.
 #[derive(Debug, Default)]
-pub struct Recent(VecDeque<effect::Event>);
+pub struct Recent {
+    lasting: Ring,
+    passing: Ring,
+}
+
+/// Events, the oldest first. When it is full the oldest is dropped.
+#[derive(Debug, Default)]
+struct Ring(VecDeque<effect::Event>);
 
 impl Recent {
     /// Adds an event.
     pub fn push(&mut self, event: &effect::Event) {
-        if self.0.len() == EVENTS_RECENT_MAX {
-            self.0.pop_front();
+        let ring = match event.passing {
+            true => &mut self.passing,
+            false => &mut self.lasting,
+        };
+        if ring.0.len() == EVENTS_RECENT_MAX {
+            ring.0.pop_front();
         }
-        self.0.push_back(event.clone());
+        ring.0.push_back(event.clone());
     }
 
-    /// The last `limit` events.
+    /// The last `limit` events; of passing ones no more than their share.
     pub fn last(&self, limit: usize) -> impl Iterator<Item = &effect::Event> {
-        self.0.iter().skip(self.0.len().saturating_sub(limit))
+        let limit = limit.min(EVENTS_RECENT_MAX);
+        let share = limit.div_ceil(PASSING_PARTS);
+        let passing = share.max(limit.saturating_sub(self.lasting.0.len()));
+        let passing = self.passing.last(passing);
+        let lasting = self.lasting.last(limit - passing.len());
+        let mut events: Vec<_> = passing.chain(lasting).collect();
+        events.sort_by_key(|event| event.stamp.seq);
+        events.into_iter()
+    }
+}
+
+impl Ring {
+    fn last(&self, limit: usize) -> impl ExactSizeIterator<Item = &effect::Event> {
+        self.0.range(self.0.len().saturating_sub(limit)..)
     }
 }
 
@@ -141,10 +172,47 @@ mod tests {
             seq: 2,
         };
         assert_eq!(
-            message(&effect::Event { stamp, kind }, "n"),
+            message(
+                &effect::Event {
+                    stamp,
+                    kind,
+                    passing: false
+                },
+                "n"
+            ),
             "id: 2\ndata: {\"event\":\"quarantine\",\"host\":\"h\",\"at\":1,\
              \"node\":\"n\",\"seq\":2,\"reason\":\"a\\n\\ndata: b\\r\\n\\u202e\\u009b\"}\n\n"
         );
+    }
+
+    fn event(seq: u64, passing: bool) -> effect::Event {
+        effect::Event {
+            stamp: Stamp {
+                at: UnixMs(seq),
+                seq,
+            },
+            kind: EventKind::MassOffline { count: seq },
+            passing,
+        }
+    }
+
+    #[test]
+    fn passing_events_push_out_no_others() {
+        let mut recent = Recent::default();
+        let all = EVENTS_RECENT_MAX as u64;
+        for seq in 0..4 * all {
+            recent.push(&event(seq, seq >= all));
+        }
+        let of = |limit| {
+            let seqs = recent.last(limit).map(|event| event.stamp.seq);
+            seqs.collect::<Vec<u64>>()
+        };
+        let shown = of(usize::MAX);
+        assert_eq!(shown.len(), EVENTS_RECENT_MAX);
+        let lasting = shown.iter().filter(|seq| **seq < all).count();
+        assert_eq!(lasting, EVENTS_RECENT_MAX / 4 * 3);
+        assert_eq!(of(4), [all - 3, all - 2, all - 1, 4 * all - 1]);
+        assert_eq!(of(1), [4 * all - 1]);
     }
 
     #[test]
@@ -152,12 +220,7 @@ mod tests {
         let mut recent = Recent::default();
         assert_eq!(recent.last(10).count(), 0);
         for seq in 0..=EVENTS_RECENT_MAX as u64 {
-            let stamp = Stamp {
-                at: UnixMs(seq),
-                seq,
-            };
-            let kind = EventKind::MassOffline { count: seq };
-            recent.push(&effect::Event { stamp, kind });
+            recent.push(&event(seq, false));
         }
         let of = |limit| {
             let seqs = recent.last(limit).map(|event| event.stamp.seq);
@@ -273,7 +336,11 @@ mod tests {
                 at: UnixMs(5),
                 seq: 9,
             };
-            let event = effect::Event { stamp, kind };
+            let event = effect::Event {
+                stamp,
+                kind,
+                passing: false,
+            };
             let text = Json::object(|json| write(json, &event, "n"));
             let start = format!("{{\"event\":\"{name}\",\"host\":\"{host}\",\"at\":5,");
             assert_eq!(text, format!("{start}\"node\":\"n\",\"seq\":9{rest}}}"));

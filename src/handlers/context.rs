@@ -94,7 +94,16 @@ impl Ctx<'_> {
 
     /// Publishes an event.
     pub(crate) fn tell(&mut self, stamp: Stamp, kind: EventKind) {
-        self.fx.push(Effect::Tell(Event { stamp, kind }));
+        self.tell_about(stamp, kind, false);
+    }
+
+    /// Raises an event; `passing` says whether it is about a host or key that was never known here.
+    pub(crate) fn tell_about(&mut self, stamp: Stamp, kind: EventKind, passing: bool) {
+        self.fx.push(Effect::Tell(Event {
+            stamp,
+            kind,
+            passing,
+        }));
     }
 
     pub(crate) fn reply(&mut self, conn: ConnId, flag: Flag, seq: Option<u64>, word: Word) {

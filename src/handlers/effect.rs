@@ -95,6 +95,9 @@ pub struct Event {
     pub stamp: Stamp,
     /// The event.
     pub kind: EventKind,
+    /// It is about a host that has never stayed for a timeout, or a key that this server never
+    /// stored: it pushes no other event out of the recent ones.
+    pub passing: bool,
 }
 
 /// Kind of an event.
@@ -174,6 +177,11 @@ pub enum EventKind {
     /// Hosts came online that have no events of their own: ids never seen before, in too great a number.
     NewIds {
         /// Number of hosts.
+        count: u64,
+    },
+    /// Hosts report on keys that were never stored, so often that these reports have no events of their own.
+    UnknownKeys {
+        /// Number of reports.
         count: u64,
     },
     /// A device or a target has changed.

@@ -35,7 +35,7 @@ pub fn note(note: &Note) {
         "reach" => {
             log::log!(target: what, *level, address:% = who, reason:% = text; "{who}: {text}");
         }
-        "mass-offline" | "new-ids" => {
+        "mass-offline" | "new-ids" | "unknown-keys" => {
             log::log!(target: what, *level, reason:% = text; "{who}: {text}")
         }
         "store" if who == "store" => {
@@ -85,6 +85,7 @@ pub fn event(event: &Event) {
         | EventKind::Quarantine { .. }
         | EventKind::Duplicate { .. }
         | EventKind::NewIds { .. }
+        | EventKind::UnknownKeys { .. }
         | EventKind::Outside(_) => {}
     }
 }

@@ -64,7 +64,11 @@ mod tests {
     fn event(seq: u64) -> Event {
         let stamp = Stamp { at: UnixMs(0), seq };
         let kind = EventKind::MassOffline { count: 1 };
-        Event { stamp, kind }
+        Event {
+            stamp,
+            kind,
+            passing: false,
+        }
     }
 
     #[test]

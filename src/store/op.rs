@@ -254,7 +254,7 @@ pub struct Inventory {
 /// An event of the fleet itself.
 #[derive(Clone, Debug)]
 pub struct Notice {
-    /// Its name: `mass-offline`, `quarantine`, `duplicate-id`, `new-ids`, `device` or `reach`.
+    /// Its name: `mass-offline`, `quarantine`, `duplicate-id`, `new-ids`, `unknown-keys`, `device` or `reach`.
     pub event: &'static str,
     /// The host, device or target; none for an event of the whole fleet.
     pub about: Option<String>,
@@ -305,6 +305,9 @@ pub struct Progress {
     /// The core knows no such task of this host. If the store knows none either, the keys expire.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub unknown: bool,
+    /// It has no event of its own: the host reports on too many unknown tasks.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub silent: bool,
     /// State of the host in the task after the report, for the event. Records of an older spool
     /// have none.
     #[serde(default)]

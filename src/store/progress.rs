@@ -159,6 +159,7 @@ mod tests {
             oncall: words(oncall),
             state: None,
             unknown: false,
+            silent: false,
             told: None,
             lifetime: Default::default(),
             stamp: Stamp {

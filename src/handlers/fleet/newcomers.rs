@@ -11,7 +11,7 @@ use std::net::IpAddr;
 
 use crate::ids::{HostRef, network_of};
 use crate::limits::{
-    NEW_IDS_PER_NETWORK_MAX, NEW_IDS_TOLD_MAX, NEW_IDS_TOLD_PER_S, NEW_NETWORKS_MAX,
+    BRIEF_TOLD_MAX, NEW_IDS_PER_NETWORK_MAX, NEW_IDS_TOLD_MAX, NEW_IDS_TOLD_PER_S, NEW_NETWORKS_MAX,
 };
 use crate::time::{Instant, Span, UnixMs};
 
@@ -22,6 +22,8 @@ const MINUTE: Span = Span::from_secs(60);
 struct Count {
     minute: u64,
     ids: u32,
+    /// Hosts that left after less than a timeout.
+    brief: u32,
 }
 
 /// See the [module](self).
@@ -52,20 +54,10 @@ impl Default for Newcomers {
 impl Newcomers {
     /// Returns whether one more new id may come from this address now; it is counted.
     pub fn admit(&mut self, ip: IpAddr, now: Instant) -> bool {
-        let minute = now.as_nanos() / MINUTE.as_nanos();
-        let network = network_of(ip);
-        if self.networks.len() >= NEW_NETWORKS_MAX && !self.networks.contains_key(&network) {
-            self.networks.retain(|_, count| count.minute == minute);
-            if self.networks.len() >= NEW_NETWORKS_MAX {
-                // So many networks at once are a fleet, or an attack that no count of one network holds back.
-                return true;
-            }
-        }
-        let fresh = Count { minute, ids: 0 };
-        let count = self.networks.entry(network).or_insert(fresh);
-        if count.minute != minute {
-            *count = fresh;
-        }
+        let Some(count) = self.count_of(ip, now) else {
+            // So many networks at once are a fleet, or an attack that no count of one network holds back.
+            return true;
+        };
         if count.ids >= NEW_IDS_PER_NETWORK_MAX {
             return false;
         }
@@ -73,9 +65,44 @@ impl Newcomers {
         true
     }
 
-    /// Returns whether a host that has never stayed for a timeout may have events of its own; if
-    /// not it is counted for the summary.
-    pub fn may_tell(&mut self, now: Instant) -> bool {
+    /// Counts of the network of `ip` in this minute. `None` if there is no room for another network.
+    fn count_of(&mut self, ip: IpAddr, now: Instant) -> Option<&mut Count> {
+        let minute = now.as_nanos() / MINUTE.as_nanos();
+        let network = network_of(ip);
+        if self.networks.len() >= NEW_NETWORKS_MAX && !self.networks.contains_key(&network) {
+            self.networks.retain(|_, count| count.minute == minute);
+            if self.networks.len() >= NEW_NETWORKS_MAX {
+                return None;
+            }
+        }
+        let fresh = Count {
+            minute,
+            ids: 0,
+            brief: 0,
+        };
+        let count = self.networks.entry(network).or_insert(fresh);
+        if count.minute != minute {
+            *count = fresh;
+        }
+        Some(count)
+    }
+
+    /// Counts a host from `ip` that left after less than a timeout.
+    pub fn left_early(&mut self, ip: IpAddr, now: Instant) {
+        if let Some(count) = self.count_of(ip, now) {
+            count.brief = count.brief.saturating_add(1);
+        }
+    }
+
+    /// Returns whether a host from `ip` that has never stayed for a timeout may have events of its
+    /// own; if not it is counted for the summary.
+    pub fn may_tell(&mut self, ip: IpAddr, now: Instant) -> bool {
+        let minute = now.as_nanos() / MINUTE.as_nanos();
+        let count = self.networks.get(&network_of(ip));
+        if count.is_some_and(|count| count.minute == minute && count.brief >= BRIEF_TOLD_MAX) {
+            self.untold += 1;
+            return false;
+        }
         let per_s = NEW_IDS_TOLD_PER_S.max(1);
         let whole = now.since(self.refilled).as_millis() * per_s / 1_000;
         if whole > 0 {
@@ -224,11 +251,28 @@ mod tests {
     #[test]
     fn events_beyond_the_budget_are_counted() {
         let mut newcomers = Newcomers::default();
-        let told = (0..NEW_IDS_TOLD_MAX + 10).filter(|_| newcomers.may_tell(at(0)));
+        let ip = "10.0.0.1".parse().unwrap();
+        let told = (0..NEW_IDS_TOLD_MAX + 10).filter(|_| newcomers.may_tell(ip, at(0)));
         assert_eq!(told.count() as u64, NEW_IDS_TOLD_MAX);
         assert_eq!(newcomers.take_untold(), 10);
-        let later = (0..10).filter(|_| newcomers.may_tell(at(3_000))).count();
+        let later = (0..10)
+            .filter(|_| newcomers.may_tell(ip, at(3_000)))
+            .count();
         assert_eq!(later as u64, 3 * NEW_IDS_TOLD_PER_S);
+    }
+
+    #[test]
+    fn a_network_of_short_stays_has_no_single_events() {
+        let mut newcomers = Newcomers::default();
+        let ip = |text: &str| text.parse::<IpAddr>().unwrap();
+        for _ in 0..BRIEF_TOLD_MAX {
+            assert!(newcomers.may_tell(ip("10.0.0.1"), at(0)));
+            newcomers.left_early(ip("10.0.0.1"), at(0));
+        }
+        assert!(!newcomers.may_tell(ip("10.0.0.1"), at(1)));
+        assert!(newcomers.may_tell(ip("10.0.0.2"), at(1)), "of another");
+        assert_eq!(newcomers.take_untold(), 1);
+        assert!(newcomers.may_tell(ip("10.0.0.1"), at(60_000)));
     }
 
     #[test]

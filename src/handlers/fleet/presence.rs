@@ -157,14 +157,14 @@ impl Fleet {
         cx.stats.hosts_online += 1;
         if !lasting {
             self.arrivals.came(cx.at.now, cx.at.wall);
-            if !self.newcomers.may_tell(cx.at.now) {
+            if !self.newcomers.may_tell(host.peer().ip(), cx.at.now) {
                 self.unannounced.insert(slot);
                 return Some(CameOnline { event: None });
             }
         }
         let from = host.peer().address();
         let host = host.id();
-        cx.tell(stamp, EventKind::Online { host, from });
+        cx.tell_about(stamp, EventKind::Online { host, from }, !lasting);
         let event = Some(stamp.seq);
         Some(CameOnline { event })
     }
@@ -202,7 +202,10 @@ impl Fleet {
         let id = host.id();
         if is_announced {
             let host = id.clone();
-            cx.tell(stamp, EventKind::Offline { host, reason });
+            cx.tell_about(stamp, EventKind::Offline { host, reason }, !lasting);
+        }
+        if !lasting {
+            self.newcomers.left_early(host.peer().ip(), cx.at.now);
         }
         // A host that never stayed is no loss of the fleet; a key that was proved is not forgotten
         // for lack of room.

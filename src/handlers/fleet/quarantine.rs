@@ -1,5 +1,6 @@
 //! Ids that are fought over: two machines with one id would replace each other for ever. Beyond fifteen replacements
 //! within a minute the id is left for a minute with the network that held it longest in the last hour, and others are refused.
+//! That network itself keeps what is left of its fifteen replacements, so that a host whose connection is lost can return.
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
@@ -58,7 +59,8 @@ impl Tenure {
 
 #[derive(Debug, Default)]
 struct Fight {
-    replacements: VecDeque<Instant>,
+    /// Time of each replacement, and the network of its claimant.
+    replacements: VecDeque<(Instant, u128)>,
     /// End of the quarantine.
     until: Option<Instant>,
     /// Network that the quarantine leaves the id to.
@@ -86,11 +88,9 @@ impl Quarantine {
         fight.credit(holder, claim.online, now);
         if let Some(until) = fight.until {
             if now < until {
-                let is_owner = fight.owner == Some(claimant) && holder != claimant;
-                return if is_owner {
-                    Verdict::Replace
-                } else {
-                    Verdict::Refuse
+                return match fight.is_left_to(claimant, holder, now) {
+                    true => Verdict::Replace,
+                    false => Verdict::Refuse,
                 };
             }
             fight.until = None;
@@ -100,14 +100,14 @@ impl Quarantine {
         if fight.replacements.len() >= REPLACEMENTS_MAX as usize {
             fight.until = Some(now + WINDOW);
             fight.owner = fight.longest(holder, now);
-            let is_owner = fight.owner == Some(claimant) && holder != claimant;
-            return if is_owner {
-                Verdict::ReplaceAndReport
-            } else {
-                Verdict::RefuseAndReport
+            let owner = fight.owner;
+            fight.replacements.retain(|(_, by)| Some(*by) == owner);
+            return match fight.is_left_to(claimant, holder, now) {
+                true => Verdict::ReplaceAndReport,
+                false => Verdict::RefuseAndReport,
             };
         }
-        fight.replacements.push_back(now);
+        fight.replacements.push_back((now, claimant));
         Verdict::Replace
     }
 
@@ -190,14 +190,32 @@ impl Fight {
         longest.map(|tenure| tenure.network)
     }
 
+    /// Returns whether the quarantine lets `claimant` replace `holder`: it is the owner, and takes
+    /// the id from another network, or has some of its own replacements left.
+    fn is_left_to(&mut self, claimant: u128, holder: u128, now: Instant) -> bool {
+        if self.owner != Some(claimant) {
+            return false;
+        }
+        let own = holder == claimant;
+        let is_left = !own || self.replacements.len() < REPLACEMENTS_MAX as usize;
+        if own && is_left {
+            self.replacements.push_back((now, claimant));
+        }
+        is_left
+    }
+
     fn prune(&mut self, now: Instant) {
-        let is_old = |at: &Instant| now.since(*at) >= WINDOW;
+        match self.until {
+            Some(until) if now < until => return,
+            Some(_) => {
+                self.until = None;
+                self.replacements.clear();
+            }
+            None => {}
+        }
+        let is_old = |(at, _): &(Instant, u128)| now.since(*at) >= WINDOW;
         while self.replacements.front().is_some_and(is_old) {
             self.replacements.pop_front();
-        }
-        if self.until.is_some_and(|until| until <= now) {
-            self.until = None;
-            self.replacements.clear();
         }
     }
 
@@ -269,8 +287,9 @@ mod tests {
         assert_eq!(back, Verdict::Replace);
         let thief_again = quarantine.claimed(HOST, &claim(owner, thief), at(4));
         assert_eq!(thief_again, Verdict::Refuse);
-        let at_once = quarantine.claimed(HOST, &claim(owner, owner), at(5));
-        assert_eq!(at_once, Verdict::Refuse, "nor do two of the owner's fight");
+        let own = (0..20).map(|_| quarantine.claimed(HOST, &claim(owner, owner), at(5)));
+        let own = own.take_while(|verdict| *verdict == Verdict::Replace);
+        assert_eq!(own.count(), 15, "nor do two of the owner's fight");
     }
 
     #[test]

@@ -142,6 +142,7 @@ impl Step<'_> {
         let (event, about, reason, count) = match &kind {
             EventKind::MassOffline { count } => ("mass-offline", None, None, Some(*count)),
             EventKind::NewIds { count } => ("new-ids", None, None, Some(*count)),
+            EventKind::UnknownKeys { count } => ("unknown-keys", None, None, Some(*count)),
             EventKind::Quarantine { host, reason } => {
                 ("quarantine", Some(host.to_string()), Some(reason), None)
             }
@@ -171,11 +172,16 @@ impl Step<'_> {
         self.outbox.notice(&mut self.cx, notice);
     }
 
-    /// Reports how many hosts have come without an event of their own.
-    pub(super) fn sum_up_new_ids(&mut self) {
+    /// Reports how many hosts have come, and how many reports on unknown keys were made, without
+    /// events of their own.
+    pub(super) fn sum_up_events(&mut self) {
         if let Some(count) = self.fleet.take_unannounced() {
             let text = "hosts never seen before came online; they have no events of their own";
             self.publish(log::Level::Warn, EventKind::NewIds { count }, text);
+        }
+        if let Some(count) = self.tasks.strays.take_untold() {
+            let text = "reports on keys that were never stored have no events of their own";
+            self.publish(log::Level::Warn, EventKind::UnknownKeys { count }, text);
         }
     }
 

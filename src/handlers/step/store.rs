@@ -157,7 +157,7 @@ impl Step<'_> {
         }
         if due.audit {
             self.fleet.clean(judge);
-            self.sum_up_new_ids();
+            self.sum_up_events();
             self.tasks.work.expire(judge, self.cx.rules.working_timeout);
         }
         if due.sweep {

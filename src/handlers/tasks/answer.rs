@@ -88,6 +88,7 @@ impl Step<'_> {
                 (None, "damaged")
             }
         };
+        let again = again || (unknown && !self.may_tell_stray(slot));
         // A task that is done and answered once more is no news.
         let stamp = match again {
             true => Stamp {
@@ -102,7 +103,7 @@ impl Step<'_> {
                 key: key.clone(),
                 state: said,
             };
-            self.cx.tell(stamp, kind);
+            self.cx.tell_about(stamp, kind, unknown);
         }
         let report = op::Answer {
             origin: Some(Origin {

@@ -70,6 +70,7 @@ impl Step<'_> {
         if unknown && !self.admit_stray(slot, &key, bytes) {
             return self.refuse_stray(conn, Flag::Progress, &host, &key, ask);
         }
+        let silent = unknown && !self.may_tell_stray(slot);
         let is_plain = self.note_plain_report(conn, slot, &host, !is_left);
         let next = becomes(progress, failed);
         let begins = progress.phase == Phase::Received;
@@ -109,6 +110,7 @@ impl Step<'_> {
             oncall: own(&progress.oncall),
             state: became,
             unknown,
+            silent,
             told: Some(told),
             lifetime,
             stamp,
@@ -120,7 +122,9 @@ impl Step<'_> {
             command: command.map(str::to_owned),
             state,
         };
-        self.cx.tell(stamp, kind);
+        if !silent {
+            self.cx.tell_about(stamp, kind, unknown);
+        }
         self.outbox.report(Op::Progress(Box::new(report)), bytes);
         Flow::Taken
     }
@@ -129,6 +133,12 @@ impl Step<'_> {
     pub(crate) fn admit_stray(&mut self, slot: u32, key: &TaskKey, bytes: usize) -> bool {
         let host = self.fleet.reference(slot);
         host.is_some_and(|host| self.tasks.strays.admit(host, key, bytes, self.cx.at.now))
+    }
+
+    /// Returns whether an admitted report on such a key has an event of its own.
+    pub(crate) fn may_tell_stray(&mut self, slot: u32) -> bool {
+        let host = self.fleet.reference(slot);
+        host.is_none_or(|host| self.tasks.strays.may_tell(host))
     }
 
     /// Refuses a report on a key that this server never stored.

@@ -6,7 +6,7 @@ use std::collections::HashSet;
 use crate::ids::{HostRef, Numbered, TaskKey};
 use crate::limits::{
     STRAY_BYTES_MAX, STRAY_HOST_BYTES_MAX, STRAY_HOST_KEYS_MAX, STRAY_HOST_REPORTS_MAX,
-    STRAY_HOSTS_MAX, STRAY_REPORTS_MAX, STRAY_WINDOW_S,
+    STRAY_HOST_TOLD_MAX, STRAY_HOSTS_MAX, STRAY_REPORTS_MAX, STRAY_TOLD_MAX, STRAY_WINDOW_S,
 };
 use crate::time::{Instant, Span};
 
@@ -17,6 +17,7 @@ const WINDOW: Span = Span::from_secs(STRAY_WINDOW_S);
 struct Stray {
     keys: HashSet<TaskKey>,
     reports: u32,
+    told: u32,
     bytes: u64,
 }
 
@@ -26,7 +27,10 @@ pub struct Strays {
     hosts: Numbered<HostRef, Stray>,
     began: Instant,
     reports: u32,
+    told: u32,
     bytes: u64,
+    /// Reports without an event of their own since the last summary.
+    untold: u64,
 }
 
 impl Strays {
@@ -36,6 +40,7 @@ impl Strays {
         if now.since(self.began) >= WINDOW {
             *self = Self {
                 began: now,
+                untold: self.untold,
                 ..Self::default()
             };
         }
@@ -63,6 +68,22 @@ impl Strays {
         self.reports += 1;
         self.bytes += bytes;
         true
+    }
+
+    /// Returns whether a report of `host` that was admitted may have an event of its own; if not it
+    /// is counted for the summary.
+    pub fn may_tell(&mut self, host: HostRef) -> bool {
+        let stray = self.hosts.entry(host).or_default();
+        let is_told = stray.told < STRAY_HOST_TOLD_MAX && self.told < STRAY_TOLD_MAX;
+        stray.told += u32::from(is_told);
+        self.told += u32::from(is_told);
+        self.untold += u64::from(!is_told);
+        is_told
+    }
+
+    /// Number of reports without an event of their own since the last call, if there are any.
+    pub fn take_untold(&mut self) -> Option<u64> {
+        Some(std::mem::take(&mut self.untold)).filter(|count| *count > 0)
     }
 }
 
@@ -103,6 +124,21 @@ mod tests {
             (0..STRAY_HOST_REPORTS_MAX + 9).filter(|_| strays.admit(host(4), &key(1), 1, at(2)));
         assert_eq!(reports.count() as u32, STRAY_HOST_REPORTS_MAX);
         assert!(strays.admit(host(1), &key(STRAY_HOST_KEYS_MAX), 1, at(STRAY_WINDOW_S)));
+    }
+
+    #[test]
+    fn so_many_reports_of_a_host_and_of_all_have_events() {
+        let mut strays = Strays::default();
+        let mut told = |slot| {
+            let all = (0..STRAY_HOST_TOLD_MAX + 5).map(|_| strays.may_tell(host(slot)));
+            all.filter(|is_told| *is_told).count() as u32
+        };
+        let hosts = STRAY_TOLD_MAX / STRAY_HOST_TOLD_MAX;
+        assert!((0..hosts).all(|slot| told(slot) == STRAY_HOST_TOLD_MAX));
+        assert_eq!(told(hosts), 0);
+        let untold = u64::from(STRAY_HOST_TOLD_MAX + 5 * (hosts + 1));
+        assert_eq!(strays.take_untold(), Some(untold));
+        assert_eq!(strays.take_untold(), None);
     }
 
     #[test]

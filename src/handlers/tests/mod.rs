@@ -166,6 +166,7 @@ impl World {
                     EventKind::Quarantine { host, .. } => format!("quarantine {host}"),
                     EventKind::Duplicate { host, .. } => format!("duplicate-id {host}"),
                     EventKind::NewIds { count } => format!("new-ids {count}"),
+                    EventKind::UnknownKeys { count } => format!("unknown-keys {count}"),
                     EventKind::Dispatch { key, count } => format!("dispatch {key} {count}"),
                     EventKind::Answer { host, key, state } => {
                         format!("answer {host} {key} {state}")

@@ -2,7 +2,8 @@
 
 use super::*;
 use crate::limits::{
-    BRIEF_HOSTS_MAX, NEW_IDS_PER_NETWORK_MAX, NEW_IDS_TOLD_MAX, STRAY_HOST_BYTES_MAX,
+    BRIEF_HOSTS_MAX, BRIEF_TOLD_MAX, NEW_IDS_PER_NETWORK_MAX, NEW_IDS_TOLD_MAX,
+    STRAY_HOST_BYTES_MAX, STRAY_HOST_TOLD_MAX,
 };
 
 /// A world with room for so many hosts.
@@ -180,9 +181,9 @@ fn events_of_short_stays_are_summed_up_beyond_a_number() {
     let mut world = world_of(1 << 20);
     let more = 1_000;
     for number in 0..NEW_IDS_TOLD_MAX + more {
-        // From two addresses: one may not bring so many.
-        let ip = ["10.0.0.8", "10.0.0.9"][(number % 2) as usize];
-        world.flicker(ip, &format!("stranger-{number}"));
+        // From many addresses: of one fewer short stays have events.
+        let (high, low) = (number / 100 / 250, number / 100 % 250);
+        world.flicker(&format!("10.9.{high}.{low}"), &format!("stranger-{number}"));
     }
     world.drain();
     let stays = world.named("10.0.0.1:4000", "stays");
@@ -202,6 +203,66 @@ fn events_of_short_stays_are_summed_up_beyond_a_number() {
             .contains(&format!("new-ids Some({})", more + 1))
     );
     assert_eq!(world.told.last().unwrap(), "offline stays reset");
+}
+
+#[test]
+fn events_of_short_stays_of_one_address_are_summed_up() {
+    let mut world = world_of(1 << 20);
+    for number in 0..8_000 {
+        world.flicker("10.0.0.9", &format!("stranger-{number}"));
+    }
+    world.named("10.0.0.1:4000", "honest");
+    world.jump(60_000);
+    let single = |told: &&String| told.contains("stranger");
+    let told = world.told.iter().filter(single).count() as u32;
+    assert_eq!(told, 2 * BRIEF_TOLD_MAX);
+    assert!(world.told.contains(&"online honest".to_owned()));
+    let sum = format!("new-ids {}", 8_000 - BRIEF_TOLD_MAX);
+    assert!(world.told.contains(&sum), "{:?}", world.told.last());
+}
+
+#[test]
+fn reports_on_unknown_keys_push_out_no_events() {
+    let mut world = World::new();
+    let conn = world.plain("10.0.0.1");
+    let number = STRAY_HOST_TOLD_MAX as usize + 10;
+    for number in 0..number {
+        let progress = Progress {
+            code: format!("ACx{number}").into(),
+            ..progress_of("AC1", Phase::Received, &["a"])
+        };
+        let _ = world.send(conn, Message::Progress(progress), None);
+        world.beat(conn);
+    }
+    world.dispatch("AC1", &["10.0.0.1"]).unwrap();
+    world.report(conn, "AC1", Phase::Received, &["uptime"]);
+    let passing = |effect: &&Effect| matches!(effect, Effect::Tell(event) if event.passing);
+    let passing = world.effects.iter().filter(passing).count() as u32;
+    assert_eq!(passing, STRAY_HOST_TOLD_MAX + 1, "and the host's own");
+    let last = world.told.last().unwrap();
+    assert!(
+        last.starts_with("progress") && last.contains("AC1"),
+        "{last}"
+    );
+    world.pass_beating(20_000, &[conn]);
+    assert!(world.told.contains(&"unknown-keys 10".to_owned()));
+    assert!(world.events().contains(&"unknown-keys Some(10)".to_owned()));
+}
+
+#[test]
+fn an_owner_that_is_back_may_connect_again() {
+    let mut world = World::new();
+    let owner = world.named("10.0.0.1:4000", "web-1");
+    world.pass_beating(TIMEOUT, &[owner]);
+    for _ in 0..20 {
+        world.named("10.0.0.9:4000", "web-1");
+    }
+    for port in 4001..4005 {
+        let back = world.named(&format!("10.0.0.1:{port}"), "web-1");
+        assert!(!world.closed(back), "{port}");
+        let thief = world.named("10.0.0.9:4001", "web-1");
+        assert!(world.closed(thief) && !world.closed(back));
+    }
 }
 
 #[test]

@@ -72,7 +72,9 @@ pub(super) fn progress(
     let changed = after.changes(&before);
     if changed {
         write(space, &keys, op.host.as_str(), &after)?;
-        events::append(space, context, &StreamEvent::progress(op, after.done))?;
+        if !op.silent {
+            events::append(space, context, &StreamEvent::progress(op, after.done))?;
+        }
     }
     if let Some(state) = op.state {
         tasks::set_state(space, &op.key, &op.host, state)?;

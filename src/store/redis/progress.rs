@@ -187,8 +187,14 @@ impl<'a> Progress<'a> {
         if after.complete.is_empty() && !self.known.complete.is_empty() {
             step.one(0, cmd!("DEL", &complete));
         }
-        let event = StreamEvent::progress(self.op, after.done);
-        step.one(1, self.context.append(&event));
+        let told = match self.op.silent {
+            false => self
+                .context
+                .append(&StreamEvent::progress(self.op, after.done)),
+            // A step has at least one command.
+            true => cmd!("EXISTS", schema::working(&self.op.key)),
+        };
+        step.one(1, told);
         self.conclude(after.done, step);
     }
 

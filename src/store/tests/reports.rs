@@ -16,6 +16,7 @@ pub(in crate::store) fn report(n: u64) -> Op {
         complete: Vec::new(),
         oncall: vec!["uptime \"now\"\n".to_owned()],
         unknown: false,
+        silent: false,
         told: None,
         lifetime: Default::default(),
         state: None,

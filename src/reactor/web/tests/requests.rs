@@ -74,6 +74,7 @@ fn online(seq: u64) -> Event {
             host,
             from: ([10, 0, 0, 1], 1).into(),
         },
+        passing: false,
     }
 }
 

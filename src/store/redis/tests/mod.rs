@@ -130,6 +130,7 @@ impl Part {
             complete: owned(complete),
             oncall: owned(oncall),
             unknown: false,
+            silent: false,
             told: None,
             lifetime: Default::default(),
             state: None,
