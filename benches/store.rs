@@ -101,6 +101,7 @@ fn report(store: &mut dyn Backend, hosts: u32) {
             oncall: vec!["uptime".to_owned()],
             state: None,
             unknown: false,
+            silent: false,
             told: None,
             lifetime: Default::default(),
             stamp: stamp(3),

@@ -158,7 +158,7 @@ impl Tasks {
             return Err((ErrorKind::Taken, taken(&key)));
         }
         let hosts = named.hosts.len();
-        let waits = named.hosts.iter().any(|host| host.1 == TaskState::Queued);
+        let waits = named.queued > 0;
         let queued = self.dispatches.reserved(true);
         let queued = queued.and(Room::of(&commands, hosts));
         if waits && !self.table.has_room_to_queue(queued) {
@@ -294,11 +294,7 @@ impl Step<'_> {
             return answer_stored(asker, key, named, self.cx.fx);
         }
         let count = named.hosts.len();
-        let sent = named
-            .hosts
-            .iter()
-            .filter(|h| h.1 == TaskState::Sent)
-            .count();
+        let sent = named.sent;
         self.cx.log(
             log::Level::Info,
             "dispatch",

@@ -34,6 +34,8 @@ pub(crate) enum Job {
     Commanding(Box<Commanding>),
     /// The answers to a console command are collected.
     Showing(Box<Showing>),
+    /// The hosts of a task whose time has come expire.
+    Expiring(Expiring),
 }
 
 /// The jobs under way, the next first.
@@ -81,6 +83,10 @@ pub(crate) struct Named {
     /// Hosts among them that neither the store nor this server has ever seen. The table holds all that the store knew
     /// at the start, and each that has come since.
     pub(crate) unknown: Vec<HostId>,
+    /// Number of hosts that are sent to.
+    pub(crate) sent: usize,
+    /// Number of hosts that are queued for.
+    pub(crate) queued: usize,
 }
 
 impl Jobs {
@@ -89,12 +95,24 @@ impl Jobs {
         self.line.is_empty()
     }
 
+    /// Adds a job whose first step has been taken.
+    pub(crate) fn push(&mut self, job: Job) {
+        self.line.push_back(job);
+    }
+
+    /// Returns whether hosts of a task are still to expire.
+    #[cfg(test)]
+    pub(crate) fn is_expiring(&self) -> bool {
+        let mut line = self.line.iter();
+        line.any(|job| matches!(job, Job::Expiring(_)))
+    }
+
     /// Returns whether a request with `count` more hosts has room beside the others.
     fn has_room(&self, count: usize) -> bool {
         let hosts = self.line.iter().map(|job| match job {
             Job::Naming(naming) => naming.count,
             Job::Showing(showing) => showing.count,
-            Job::Entering(_) | Job::Commanding(_) => 0,
+            Job::Entering(_) | Job::Commanding(_) | Job::Expiring(_) => 0,
         });
         self.line.is_empty()
             || (self.line.len() < DISPATCHES_WAITING_MAX
@@ -111,6 +129,7 @@ impl Tasks {
                 Job::Naming(naming) => naming.asker,
                 Job::Commanding(commanding) => commanding.asker(),
                 Job::Showing(showing) => showing.asker,
+                Job::Expiring(_) => continue,
                 Job::Entering(_) => {
                     self.jobs.line.push_back(job);
                     continue;
@@ -165,9 +184,12 @@ impl Fleet {
 }
 
 impl Step<'_> {
-    /// Goes on with a request that has many hosts: at most `max` of them. Whether there is more to do.
+    /// Goes on with a request or task that has many hosts: at most `max` of them. Removed tasks go
+    /// first, so that these take no room beside new ones.
     pub(crate) fn go_on(&mut self, max: usize) {
-        if let Some(job) = self.tasks.jobs.line.pop_front() {
+        if self.tasks.table.has_going() {
+            self.tasks.table.remove_some(max);
+        } else if let Some(job) = self.tasks.jobs.line.pop_front() {
             self.step(job, max);
         }
     }
@@ -198,6 +220,7 @@ impl Step<'_> {
                 }
             },
             Job::Entering(entering) => self.enter_some(entering, max),
+            Job::Expiring(expiring) => self.tasks.expire_some(&mut self.cx, expiring, max),
             Job::Showing(showing) => match self.tasks.show_some(showing, max) {
                 Ok(is_over) => is_over,
                 Err(answer) => return self.cx.respond(showing.asker, answer),
@@ -217,6 +240,7 @@ impl Step<'_> {
         match job {
             Job::Naming(naming) => self.named(*naming),
             Job::Entering(entering) => self.tasks.entered(&mut self.cx, *entering),
+            Job::Expiring(expiring) => self.tasks.expired(&mut self.cx, &expiring),
             Job::Commanding(commanding) => self.tasks.commanded(&mut self.cx, *commanding),
             Job::Showing(showing) => {
                 let Showing { asker, view, .. } = *showing;
@@ -298,6 +322,8 @@ impl Named {
         if is_unknown {
             self.unknown.push(host.clone());
         }
+        self.sent += usize::from(state == TaskState::Sent);
+        self.queued += usize::from(state == TaskState::Queued);
         self.hosts.push((host, state));
     }
 }

@@ -6,19 +6,31 @@ use crate::handlers::tasks::Tasks;
 use std::collections::HashMap;
 
 use crate::ids::{HostId, TaskKey};
-use crate::limits::EARLY_REPORTS_MAX;
+use crate::limits::{EARLY_REPORTS_MAX, HOSTS_PER_STEP_MAX};
 use crate::store::op::{HeldTask, TaskState};
 use crate::time::{Instant, Span};
 
 use crate::handlers::step::Step;
 use crate::handlers::tasks::delivery::Cause;
 use crate::handlers::tasks::dispatch::Begin;
-use crate::handlers::tasks::table::{Draft, Room, is_at_work};
+use crate::handlers::tasks::jobs::Job;
+use crate::handlers::tasks::table::{Draft, Room, Task, is_at_work};
 
 /// A task that is open when its time is over is looked at again so much later, at least.
 const LOOK_AGAIN: Span = Span::from_secs(60);
 /// A task is never looked at twice at one moment.
 const TICK: Span = Span::from_millis(1);
+
+/// The examination of a task whose time has come.
+#[derive(Debug)]
+pub(crate) struct Expiring {
+    task: u32,
+    number: u64,
+    /// Place of the next delivery.
+    place: usize,
+    /// The time has come by then.
+    judge: Instant,
+}
 
 /// Reports that arrived before the store's tasks were known.
 #[derive(Debug, Default)]
@@ -110,33 +122,74 @@ impl Tasks {
             let Some(task) = self.table.task(slot) else {
                 continue;
             };
-            for delivery in task.deliveries.clone() {
-                self.expire_delivery(cx, delivery);
-            }
-            let Some(task) = self.table.task_mut(slot) else {
-                continue;
+            let mut expiring = Expiring {
+                task: slot,
+                number: task.number,
+                place: 0,
+                judge,
             };
-            task.aged = true;
-            if task.is_over() && !task.expires {
-                // A host without a book ends with it.
-                task.ended = cx.at.now;
-                self.table.write_over(slot, cx.stats.store_sessions);
-            }
-            let Some(task) = self.table.task(slot) else {
-                continue;
-            };
-            let over = task.ended + cx.rules.keep;
-            if task.is_open() {
-                self.table.set_look(slot, cx.at.now + LOOK_AGAIN);
-            } else if over <= judge {
-                self.table.remove(slot);
-            } else {
-                self.table.set_look(slot, over.max(cx.at.now + TICK));
+            match self.expire_some(cx, &mut expiring, HOSTS_PER_STEP_MAX) {
+                true => self.expired(cx, &expiring),
+                false => self.jobs.push(Job::Expiring(expiring)),
             }
         }
     }
 
-    pub(crate) fn expire_delivery(&mut self, cx: &mut Ctx<'_>, slot: u32) {
+    /// Expires at most `max` more hosts of a task. Returns whether these were the last.
+    pub(crate) fn expire_some(
+        &mut self,
+        cx: &mut Ctx<'_>,
+        expiring: &mut Expiring,
+        max: usize,
+    ) -> bool {
+        let Some(task) = self.expiring_task(expiring) else {
+            return true;
+        };
+        let end = task.deliveries.len().min(expiring.place + max);
+        let is_last = end == task.deliveries.len();
+        let some = task.deliveries[expiring.place..end].to_vec();
+        expiring.place = end;
+        for delivery in some {
+            self.expire_delivery(cx, delivery);
+        }
+        is_last
+    }
+
+    /// The task under examination, unless it has been evicted meanwhile.
+    fn expiring_task(&self, expiring: &Expiring) -> Option<&Task> {
+        let task = self.table.task(expiring.task);
+        task.filter(|task| task.number == expiring.number)
+    }
+
+    /// Removes a task whose hosts have been examined, or sets its next check.
+    pub(crate) fn expired(&mut self, cx: &mut Ctx<'_>, expiring: &Expiring) {
+        let slot = expiring.task;
+        if self.expiring_task(expiring).is_none() {
+            return;
+        }
+        let Some(task) = self.table.task_mut(slot) else {
+            return;
+        };
+        task.aged = true;
+        let is_unwritten = task.is_over() && !task.expires;
+        if is_unwritten {
+            // A host without a book ends with it.
+            task.ended = cx.at.now;
+        }
+        let (is_open, over) = (task.is_open(), task.ended + cx.rules.keep);
+        if is_unwritten {
+            self.table.write_over(slot, cx.stats.store_sessions);
+        }
+        if is_open {
+            self.table.set_look(slot, cx.at.now + LOOK_AGAIN);
+        } else if over <= expiring.judge {
+            self.table.remove(slot);
+        } else {
+            self.table.set_look(slot, over.max(cx.at.now + TICK));
+        }
+    }
+
+    fn expire_delivery(&mut self, cx: &mut Ctx<'_>, slot: u32) {
         let state = self.table.delivery(slot).map(|delivery| delivery.state);
         if let Some(TaskState::Queued | TaskState::Lost | TaskState::Unanswered) = state {
             self.turn_delivery(cx, slot, TaskState::Expired, Cause::Ourselves);

@@ -88,7 +88,7 @@ impl Tasks {
 
     /// Returns whether requests with many hosts are under way.
     pub(crate) fn has_jobs(&self) -> bool {
-        !self.jobs.is_empty()
+        !self.jobs.is_empty() || self.table.has_going()
     }
 
     /// Returns whether operations are ready.

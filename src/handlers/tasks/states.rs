@@ -105,9 +105,9 @@ impl Tasks {
                 self.table.dirty.pop_front();
                 continue;
             };
-            let rest = task.dirty.len().saturating_sub(HOSTS_PER_OP_MAX);
-            let some = task.dirty.split_off(rest);
-            if task.dirty.is_empty() {
+            let some = task.take_dirty(HOSTS_PER_OP_MAX);
+            let last = !task.is_dirty();
+            if last {
                 self.table.dirty.pop_front();
             }
             for delivery in &some {
@@ -115,10 +115,6 @@ impl Tasks {
                     delivery.dirty = false;
                 }
             }
-            let last = self
-                .table
-                .task(slot)
-                .is_none_or(|task| task.dirty.is_empty());
             ops.extend(self.states_op(slot, &some, last));
         }
         while ops.len() < max {

@@ -16,7 +16,7 @@ use slab::Slab;
 
 use crate::ids::{HostId, TaskKey};
 use crate::limits::{
-    BOOKS_BYTES_MAX, DELIVERIES_MAX, HOSTS_PER_OP_MAX, QUEUED_QUARTERS_MAX, TASKS_MAX,
+    BOOKS_BYTES_MAX, DELIVERIES_MAX, HOSTS_PER_STEP_MAX, QUEUED_QUARTERS_MAX, TASKS_MAX,
 };
 use crate::store::op::{Lifetime, TaskState, TaskStates};
 use crate::time::{Instant, UnixMs};
@@ -52,7 +52,12 @@ pub struct Task {
     /// Number of the store connection during which a state of it last changed without a report.
     pub changed: u64,
     /// Deliveries whose state is to be written.
-    pub dirty: Vec<u32>,
+    dirty: Vec<u32>,
+    /// Place of the first delivery that is to be written as part of all of them.
+    rewritten: Option<usize>,
+    /// It is removed, and its deliveries are dropped in steps. `Some(true)`: their states are to be
+    /// written.
+    going: Option<bool>,
     /// Its time was over: a host without a book is not waited for any longer.
     pub aged: bool,
     /// Its keys have a time to live, or are to be given one.
@@ -98,6 +103,22 @@ impl Task {
     #[must_use]
     pub fn is_open(&self) -> bool {
         self.is_partial() || self.counts().any(|(state, _)| !state.has_ended())
+    }
+
+    /// Returns whether states of it are to be written.
+    pub fn is_dirty(&self) -> bool {
+        self.rewritten.is_some() || !self.dirty.is_empty()
+    }
+
+    /// Takes at most `max` deliveries whose states are to be written.
+    pub fn take_dirty(&mut self, max: usize) -> Vec<u32> {
+        if let Some(place) = self.rewritten {
+            let end = self.deliveries.len().min(place + max);
+            self.rewritten = (end < self.deliveries.len()).then_some(end);
+            return self.deliveries[place..end].to_vec();
+        }
+        let rest = self.dirty.len().saturating_sub(max);
+        self.dirty.split_off(rest)
     }
 
     /// Returns whether hosts of it are still to be entered.
@@ -237,6 +258,9 @@ pub struct TaskTable {
     pub dirty: VecDeque<u32>,
     /// Last states of tasks that made room for others: as many as the tables can have held.
     pub gone: VecDeque<TaskStates>,
+    /// Removed tasks whose deliveries are still to be dropped.
+    going: VecDeque<u32>,
+    going_deliveries: usize,
 }
 
 impl TaskTable {
@@ -244,8 +268,8 @@ impl TaskTable {
     #[must_use]
     pub fn taken(&self) -> Room {
         Room {
-            tasks: self.tasks.len(),
-            deliveries: self.deliveries.len() + self.left,
+            tasks: self.tasks.len() - self.going.len(),
+            deliveries: self.deliveries.len() - self.going_deliveries + self.left,
             bytes: self.bytes,
         }
     }
@@ -283,12 +307,14 @@ impl TaskTable {
     /// The task in this slot.
     #[must_use]
     pub fn task(&self, slot: u32) -> Option<&Task> {
-        self.tasks.get(slot as usize)
+        let task = self.tasks.get(slot as usize);
+        task.filter(|task| task.going.is_none())
     }
 
     /// The task in this slot.
     pub fn task_mut(&mut self, slot: u32) -> Option<&mut Task> {
-        self.tasks.get_mut(slot as usize)
+        let task = self.tasks.get_mut(slot as usize);
+        task.filter(|task| task.going.is_none())
     }
 
     /// The delivery in this slot.
@@ -412,6 +438,8 @@ impl TaskTable {
             ended: now,
             changed: 0,
             dirty: Vec::new(),
+            rewritten: None,
+            going: None,
             aged: false,
             expires: false,
             counts: [0; TaskState::ALL.len()],
@@ -473,59 +501,103 @@ impl TaskTable {
         slot
     }
 
-    /// Forgets a task to make room. What it has in the store expires, even if a host of it might have become something.
+    /// Removes a task to make room. What it has in the store expires, even if a host of it might
+    /// have become something.
     fn let_go(&mut self, slot: u32) {
-        if let Some(task) = self.tasks.get(slot as usize).filter(|task| !task.expires) {
-            let state = |delivery: &u32| {
-                let (host, _) = self.names_of(*delivery)?;
-                Some((host.clone(), self.delivery(*delivery)?.state))
-            };
-            let pieces = task.deliveries.chunks(HOSTS_PER_OP_MAX);
-            let count = pieces.len();
-            let states = pieces.enumerate().map(|(place, piece)| TaskStates {
-                key: task.key.clone(),
-                states: piece.iter().filter_map(state).collect(),
-                over: true,
-                last: place + 1 == count,
-            });
-            let states: Vec<TaskStates> = states.collect();
-            self.gone.extend(states);
-        }
-        self.remove(slot);
+        let is_unwritten = self.task(slot).is_some_and(|task| !task.expires);
+        self.take_out(slot, is_unwritten);
     }
 
-    /// Forgets a task and all its deliveries.
+    /// Removes a task and its deliveries: the first of many at once, the rest by
+    /// [`remove_some`](Self::remove_some).
     pub fn remove(&mut self, slot: u32) {
-        let Some(task) = self.tasks.get(slot as usize) else {
+        self.take_out(slot, false);
+    }
+
+    fn take_out(&mut self, slot: u32, is_unwritten: bool) {
+        let Some(task) = self.tasks.get_mut(slot as usize) else {
             return;
         };
+        if task.going.is_some() {
+            return;
+        }
         if task.is_open() {
             self.tasks_open -= 1;
         }
         self.queued = self.queued.without(task.queued());
-        let deliveries = self.tasks[slot as usize].deliveries.clone();
-        for delivery in deliveries {
-            self.count(delivery, self.deliveries[delivery as usize].state, false);
-            let gone = self.deliveries.remove(delivery as usize);
-            let recipient = &mut self.recipients[gone.recipient as usize];
-            let place = recipient
-                .deliveries
-                .binary_search_by_key(&slot, |pair| pair.0);
-            if let Ok(place) = place {
-                recipient.deliveries.remove(place);
-            }
-            if recipient.deliveries.is_empty() {
-                let recipient = self.recipients.remove(gone.recipient as usize);
-                self.names.remove(&recipient.id);
-            }
-        }
-        let task = self.tasks.remove(slot as usize);
-        self.left -= task.left;
+        task.going = Some(is_unwritten);
+        self.left -= std::mem::take(&mut task.left);
         self.bytes -= task.bytes;
         self.keys.remove(&task.key);
         self.order.remove(&task.number);
         self.looks.remove(&(task.look, slot));
-        self.dirty.retain(|dirty| *dirty != slot);
+        if task.is_dirty() {
+            self.dirty.retain(|dirty| *dirty != slot);
+        }
+        self.going_deliveries += task.deliveries.len();
+        self.going.push_back(slot);
+        self.remove_some(HOSTS_PER_STEP_MAX);
+    }
+
+    /// Returns whether deliveries of removed tasks are still to be dropped.
+    #[must_use]
+    pub fn has_going(&self) -> bool {
+        !self.going.is_empty()
+    }
+
+    /// Number of deliveries, those of removed tasks included.
+    #[cfg(test)]
+    pub fn held_deliveries(&self) -> usize {
+        self.deliveries.len()
+    }
+
+    /// Drops at most `max` deliveries of removed tasks.
+    pub fn remove_some(&mut self, max: usize) {
+        let Some(slot) = self.going.front().copied() else {
+            return;
+        };
+        let task = &mut self.tasks[slot as usize];
+        let rest = task.deliveries.len().saturating_sub(max);
+        let some = task.deliveries.split_off(rest);
+        let is_unwritten = task.going == Some(true) && !some.is_empty();
+        if is_unwritten {
+            let key = self.tasks[slot as usize].key.clone();
+            let state = |delivery: &u32| {
+                let delivery = &self.deliveries[*delivery as usize];
+                let host = &self.recipients[delivery.recipient as usize].id;
+                (host.clone(), delivery.state)
+            };
+            self.gone.push_back(TaskStates {
+                key,
+                states: some.iter().map(state).collect(),
+                over: true,
+                last: rest == 0,
+            });
+        }
+        self.going_deliveries -= some.len();
+        for delivery in some {
+            self.remove_delivery(slot, delivery);
+        }
+        if rest == 0 {
+            self.tasks.remove(slot as usize);
+            self.going.pop_front();
+        }
+    }
+
+    fn remove_delivery(&mut self, task: u32, delivery: u32) {
+        self.count(delivery, self.deliveries[delivery as usize].state, false);
+        let gone = self.deliveries.remove(delivery as usize);
+        let recipient = &mut self.recipients[gone.recipient as usize];
+        let place = recipient
+            .deliveries
+            .binary_search_by_key(&task, |pair| pair.0);
+        if let Ok(place) = place {
+            recipient.deliveries.remove(place);
+        }
+        if recipient.deliveries.is_empty() {
+            let recipient = self.recipients.remove(gone.recipient as usize);
+            self.names.remove(&recipient.id);
+        }
     }
 
     /// Sets when a task is looked at.
@@ -604,9 +676,15 @@ impl TaskTable {
             return;
         };
         task.expires = true;
-        for delivery in task.deliveries.clone() {
-            self.write(delivery, store_session);
+        if task.deliveries.is_empty() {
+            return;
         }
+        task.changed = store_session;
+        if !task.is_dirty() {
+            self.dirty.push_back(slot);
+        }
+        task.dirty.clear();
+        task.rewritten = Some(0);
     }
 
     /// Has the state of a delivery written.
@@ -618,7 +696,7 @@ impl TaskTable {
         let task = &mut self.tasks[task_slot as usize];
         task.changed = store_session;
         if !std::mem::replace(&mut delivery.dirty, true) {
-            if task.dirty.is_empty() {
+            if !task.is_dirty() {
                 self.dirty.push_back(task_slot);
             }
             task.dirty.push(slot);
@@ -748,6 +826,32 @@ mod tests {
         };
         assert_eq!(tasks.make_room(too_much), None);
         assert_eq!(tasks.taken().tasks, TASKS_MAX - 1, "and nothing has gone");
+    }
+
+    #[test]
+    fn an_evicted_task_of_many_hosts_goes_in_steps_with_its_states() {
+        let mut tasks = TaskTable::default();
+        let many = 3 * HOSTS_PER_STEP_MAX;
+        let slot = tasks.insert(draft(1, many, TaskState::Offline), Instant::ZERO);
+        tasks.let_go(slot);
+        assert!(tasks.has_going() && tasks.task(slot).is_none());
+        assert_eq!(tasks.taken(), Room::default());
+        assert_eq!(tasks.held_deliveries(), many - HOSTS_PER_STEP_MAX);
+        // Its key and its hosts may come again meanwhile.
+        let again = tasks.insert(draft(1, 2, TaskState::Sent), Instant::ZERO);
+        while tasks.has_going() {
+            let before = tasks.held_deliveries();
+            tasks.remove_some(100);
+            assert!(before - tasks.held_deliveries() <= 100);
+        }
+        assert_eq!(tasks.find(&key(1)), Some(again));
+        assert!(tasks.delivery_of(&key(1), &host(1)).is_some());
+        assert_eq!((tasks.deliveries_open(), tasks.held_deliveries()), (2, 2));
+        let states = tasks.gone.iter().map(|piece| piece.states.len());
+        assert_eq!(states.sum::<usize>(), many);
+        let last: Vec<bool> = tasks.gone.iter().map(|piece| piece.last).collect();
+        assert_eq!(last.iter().filter(|last| **last).count(), 1);
+        assert_eq!(last.last(), Some(&true));
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! Requests with many hosts, of which a step handles only some.
 
 use super::*;
-use crate::limits::HOSTS_PER_STEP_MAX;
+use crate::handlers::tasks::table::Room;
+use crate::limits::{HOSTS_PER_OP_MAX, HOSTS_PER_STEP_MAX};
 
 const MANY: usize = 3 * HOSTS_PER_STEP_MAX;
 const STEP: usize = 50;
@@ -276,4 +277,61 @@ fn the_end_refuses_what_is_named_and_enters_what_is_stored() {
     assert!(matches!(answer, Some(ask::Answer::Dispatched { .. })));
     world.store_all();
     assert!(world.core.settled());
+}
+
+#[test]
+fn a_task_of_many_hosts_expires_and_goes_in_steps() {
+    let mut world = World::new();
+    let ask = world.many(true);
+    world.ask_much(ask);
+    world.settle();
+    assert_eq!(world.core.stats().deliveries_open, MANY as u64);
+
+    world.ms += world.core.rules.keep.as_millis();
+    let (mut fx, at) = (Effects::default(), world.at());
+    world.core.tick(at.now, at, &mut fx);
+    let mut open = world.core.stats().deliveries_open;
+    assert!(open >= (MANY - HOSTS_PER_STEP_MAX) as u64, "{open}");
+    while world.core.has_jobs() {
+        world.step();
+        let now = world.core.stats().deliveries_open;
+        assert!(open - now <= STEP as u64, "{open} to {now}");
+        open = now;
+    }
+    assert_eq!(open, 0);
+    world.settle();
+    let states = &world.store.tasks["AC1"].states;
+    assert!(states.values().all(|state| *state == TaskState::Expired));
+
+    world.ms += world.core.rules.keep.as_millis();
+    let (mut fx, at) = (Effects::default(), world.at());
+    world.core.tick(at.now, at, &mut fx);
+    while world.core.tasks.jobs.is_expiring() {
+        world.step();
+    }
+    let left = |world: &World| world.core.tasks.table.held_deliveries();
+    let mut held = left(&world);
+    assert_eq!(held, MANY - HOSTS_PER_STEP_MAX);
+    assert_eq!(world.core.tasks.table.taken(), Room::default());
+    while world.core.has_jobs() {
+        world.step();
+        assert!(held - left(&world) <= STEP);
+        held = left(&world);
+    }
+    assert_eq!(held, 0);
+}
+
+#[test]
+fn states_of_a_finished_task_are_written_by_the_piece() {
+    let mut world = World::new();
+    let ask = world.many(false);
+    world.ask_much(ask);
+    world.steps();
+    world.store_all();
+    world.steps();
+    let batch = world.core.pull(world.at(), 1).expect("states");
+    let Op::TaskStates(states) = &batch.ops[0] else {
+        panic!("{:?}", batch.ops);
+    };
+    assert!(states.states.len() <= HOSTS_PER_OP_MAX && states.over);
 }

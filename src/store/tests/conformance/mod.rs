@@ -220,6 +220,7 @@ fn progress(name: &str, phase: u8, working: Option<&str>, complete: &[&str], lef
         complete: owned(complete),
         oncall: owned(left),
         unknown: false,
+        silent: false,
         told: None,
         lifetime: Default::default(),
         state: None,

@@ -24,6 +24,7 @@ fn message(key: &TaskKey, told: &Told) -> op::Progress {
         complete: complete.clone(),
         oncall: oncall.clone(),
         unknown: false,
+        silent: false,
         told: None,
         lifetime: Default::default(),
         state: None,
