@@ -355,7 +355,7 @@ mod tests {
             (
                 Answer::Dispatched {
                     key,
-                    hosts: vec![],
+                    hosts: vec![].into(),
                     unknown: vec![],
                 },
                 201,
@@ -413,7 +413,7 @@ mod tests {
         for unknown in [0, 1, 5] {
             answers.push(Answer::Dispatched {
                 key: key.clone(),
-                hosts: hosts.clone(),
+                hosts: hosts.clone().into(),
                 unknown: ids(unknown),
             });
             answers.push(Answer::Commanded {

@@ -1,6 +1,7 @@
 //! Requests to the core from HTTP, the command line and handles, and their answers.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use compact_str::CompactString;
 
@@ -82,7 +83,7 @@ pub enum Answer {
         /// Its key.
         key: TaskKey,
         /// By host.
-        hosts: Vec<(HostId, TaskState)>,
+        hosts: Arc<Vec<(HostId, TaskState)>>,
         /// Hosts among them that were never seen, in the order they were named.
         unknown: Vec<HostId>,
     },

@@ -137,7 +137,7 @@ impl Handle {
         source: &dyn DispatchSource,
     ) -> Result<BTreeMap<HostId, TaskState>, DispatchError> {
         match self.ask(Ask::Dispatch(new_task(source)))? {
-            Answer::Dispatched { hosts, .. } => Ok(hosts.into_iter().collect()),
+            Answer::Dispatched { hosts, .. } => Ok(hosts.iter().cloned().collect()),
             Answer::Error { kind, text } => Err(DispatchError::Refused { kind, text }),
             _ => Err(DispatchError::Refused {
                 kind: ErrorKind::NotNow,
@@ -338,7 +338,7 @@ mod tests {
                 .map(|host| (HostId::checked(host).unwrap(), state));
             Some(Answer::Dispatched {
                 key: TaskKey::parse(&task.key, "AC").unwrap(),
-                hosts: named.collect(),
+                hosts: Arc::new(named.collect()),
                 unknown: Vec::new(),
             })
         });

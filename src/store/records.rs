@@ -287,7 +287,7 @@ mod tests {
             created: UnixMs(17),
             queue: true,
             commands: vec![("a".to_owned(), 1.0)],
-            hosts: vec![(HostId::checked("h").unwrap(), TaskState::Sent)],
+            hosts: vec![(HostId::checked("h").unwrap(), TaskState::Sent)].into(),
             stamp: STAMP,
         };
         let claim = Claim::of(&dispatch, "n\"1");

@@ -536,7 +536,7 @@ impl Ledger {
         let fate = match answer {
             Answer::Dispatched { hosts, .. } => {
                 self.count("dispatched");
-                for (host, state) in hosts {
+                for (host, state) in hosts.iter() {
                     self.arrows.became(&key, host.as_str(), *state);
                 }
                 let hosts = hosts.iter().map(|(host, _)| host.to_string()).collect();

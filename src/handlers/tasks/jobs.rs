@@ -12,6 +12,7 @@ use crate::handlers::context::Ctx;
 use crate::handlers::fleet::Fleet;
 use crate::handlers::tasks::Tasks;
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 use std::vec;
 
 use crate::ids::HostId;
@@ -22,6 +23,7 @@ use crate::handlers::ask::Answer;
 use crate::handlers::step::Step;
 use crate::handlers::tasks::console::{Commanding, NewCommand, Showing};
 use crate::handlers::tasks::dispatch::{CheckedTask, Entering, Refusal, not_now, wrong};
+use crate::handlers::tasks::lifetime::Expiring;
 
 /// Something that may take more steps than one.
 #[derive(Debug)]
@@ -77,7 +79,7 @@ enum Names {
 #[derive(Debug, Default)]
 pub(crate) struct Named {
     /// In the order they were named; in the state that a task would begin with.
-    pub(crate) hosts: Vec<(HostId, TaskState)>,
+    pub(crate) hosts: Arc<Vec<(HostId, TaskState)>>,
     /// By name: the place of each in `hosts`.
     pub(crate) places: BTreeMap<HostId, u32>,
     /// Hosts among them that neither the store nor this server has ever seen. The table holds all that the store knew
@@ -324,6 +326,7 @@ impl Named {
         }
         self.sent += usize::from(state == TaskState::Sent);
         self.queued += usize::from(state == TaskState::Queued);
-        self.hosts.push((host, state));
+        // Not shared yet, so nothing is cloned.
+        Arc::make_mut(&mut self.hosts).push((host, state));
     }
 }

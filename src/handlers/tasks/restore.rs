@@ -113,7 +113,7 @@ impl Tasks {
             created: task.created,
             queue: task.queue,
             commands: task.commands.clone(),
-            hosts,
+            hosts: hosts.into(),
             // Never told.
             stamp: Stamp {
                 at: task.created,

@@ -287,7 +287,7 @@ fn a_task_of_many_hosts_expires_and_goes_in_steps() {
     world.settle();
     assert_eq!(world.core.stats().deliveries_open, MANY as u64);
 
-    world.ms += world.core.rules.keep.as_millis();
+    world.ms += world.core.env.rules.keep.as_millis();
     let (mut fx, at) = (Effects::default(), world.at());
     world.core.tick(at.now, at, &mut fx);
     let mut open = world.core.stats().deliveries_open;
@@ -303,7 +303,7 @@ fn a_task_of_many_hosts_expires_and_goes_in_steps() {
     let states = &world.store.tasks["AC1"].states;
     assert!(states.values().all(|state| *state == TaskState::Expired));
 
-    world.ms += world.core.rules.keep.as_millis();
+    world.ms += world.core.env.rules.keep.as_millis();
     let (mut fx, at) = (Effects::default(), world.at());
     world.core.tick(at.now, at, &mut fx);
     while world.core.tasks.jobs.is_expiring() {

@@ -362,7 +362,7 @@ impl World {
             ask::Answer::Dispatched { hosts, .. } => {
                 let text =
                     |(host, state): (HostId, TaskState)| format!("{host} {}", state.as_str());
-                Ok(hosts.into_iter().map(text).collect())
+                Ok(hosts.iter().cloned().map(text).collect())
             }
             ask::Answer::Error { kind, .. } => Err(kind),
             other => panic!("{other:?}"),

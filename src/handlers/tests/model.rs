@@ -152,7 +152,7 @@ impl Model {
                         created: op.created,
                         request: op.request,
                         commands: op.commands,
-                        states: op.hosts.into_iter().collect(),
+                        states: op.hosts.iter().cloned().collect(),
                     });
                 Some(Outcome::Dispatched { request, stored })
             }
@@ -166,7 +166,7 @@ impl Model {
                         created: op.created,
                         request: op.request,
                         commands: op.commands,
-                        states: op.hosts.into_iter().collect(),
+                        states: op.hosts.iter().cloned().collect(),
                     });
                 let stored = Stored::Whole;
                 Some(Outcome::Restored { key, stored })

@@ -211,6 +211,7 @@ fn events_of_short_stays_of_one_address_are_summed_up() {
     for number in 0..8_000 {
         world.flicker("10.0.0.9", &format!("stranger-{number}"));
     }
+    world.drain();
     world.named("10.0.0.1:4000", "honest");
     world.jump(60_000);
     let single = |told: &&String| told.contains("stranger");

@@ -90,7 +90,7 @@ fn found(space: &mut Space<'_>, op: &Dispatch, otherwise: Stored) -> Result<Stor
     }
     // Another program wrote a book of this name since the key was claimed.
     space.delete(&schema::task_hosts(key))?;
-    for (host, _) in &op.hosts {
+    for (host, _) in op.hosts.iter() {
         lenient(space.set_remove(&schema::response(key), host.as_str()), ())?;
     }
     release(space, key)?;
@@ -121,7 +121,7 @@ fn write(space: &mut Space<'_>, context: &Context<'_>, op: &Dispatch) -> Result<
         space.raise_scores(schema::TASKS, std::iter::once(entry))?;
     }
     space.text_set(&schema::task(key), &Claim::of(op, context.node).text())?;
-    for (host, state) in &op.hosts {
+    for (host, state) in op.hosts.iter() {
         if space.hash_get(&hosts, host.as_str())?.is_none() {
             space.hash_set(&hosts, host.as_str(), state.as_str())?;
         }

@@ -1,6 +1,8 @@
 //! Tasks in the store: dispatches, states of hosts, results, and questions about them. Part of
 //! [`op`](super): plain data.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 use super::{Origin, Stamp};
@@ -77,8 +79,9 @@ pub struct Dispatch {
     pub queue: bool,
     /// Command and priority.
     pub commands: Vec<(String, f64)>,
-    /// Every named host, with its state: at first `sent`, `queued` or `offline`.
-    pub hosts: Vec<(HostId, TaskState)>,
+    /// Every named host, with its state: at first `sent`, `queued` or `offline`. Shared with the
+    /// core.
+    pub hosts: Arc<Vec<(HostId, TaskState)>>,
     /// For the event.
     pub stamp: Stamp,
 }

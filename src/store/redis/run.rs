@@ -364,7 +364,7 @@ mod tests {
                 created: UnixMs(1),
                 queue: false,
                 commands: Vec::new(),
-                hosts: Vec::new(),
+                hosts: Vec::new().into(),
                 stamp: STAMP,
             }))
         };

@@ -234,7 +234,7 @@ mod tests {
             created: UnixMs(17),
             queue: true,
             commands: vec![("a \" b".to_owned(), 0.1), ("c".to_owned(), -3.0)],
-            hosts: vec![(HostId::checked("h").unwrap(), TaskState::Sent)],
+            hosts: vec![(HostId::checked("h").unwrap(), TaskState::Sent)].into(),
             stamp: Stamp {
                 at: UnixMs(18),
                 seq: 4,

@@ -98,7 +98,7 @@ fn a_task_waits_for_the_answer_of_the_core() {
     let host = HostId::checked("h-1").unwrap();
     let answer = Answer::Dispatched {
         key: TaskKey::parse("AC1", "AC").unwrap(),
-        hosts: vec![(host, TaskState::Sent)],
+        hosts: vec![(host, TaskState::Sent)].into(),
         unknown: Vec::new(),
     };
     lp.web.respond(requester, answer);

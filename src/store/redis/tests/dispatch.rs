@@ -18,7 +18,7 @@ fn task(name: &str, request: u64) -> Dispatch {
         created: UnixMs(1_000),
         queue: false,
         commands: vec![("uptime".to_owned(), 1.0)],
-        hosts: vec![(host("h"), TaskState::Sent), (host("i"), TaskState::Sent)],
+        hosts: vec![(host("h"), TaskState::Sent), (host("i"), TaskState::Sent)].into(),
         stamp: stamp(request),
     }
 }
@@ -152,7 +152,7 @@ fn only_one_of_two_racing_nodes_takes_a_key() {
         let mut won = Vec::new();
         for n in 0..rounds {
             let one = Dispatch {
-                hosts: vec![(host(node), TaskState::Sent)],
+                hosts: vec![(host(node), TaskState::Sent)].into(),
                 ..task(&format!("AC{n}"), request)
             };
             match &run(&mut store, &[op(&one)])[..] {

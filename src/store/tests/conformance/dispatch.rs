@@ -15,7 +15,8 @@ fn task(name: &str, request: u64) -> Dispatch {
         hosts: vec![
             (host("h"), TaskState::Sent),
             (host("i"), TaskState::Offline),
-        ],
+        ]
+        .into(),
         stamp: stamp(request),
     }
 }
@@ -118,7 +119,7 @@ pub fn a_task_is_stored_with_its_event(open: &mut Factory<'_>) {
     assert_whole(&mut s, &one);
     let told = events(&mut s).len();
     let other = Dispatch {
-        hosts: vec![(host("j"), TaskState::Sent)],
+        hosts: vec![(host("j"), TaskState::Sent)].into(),
         ..task("AC1", 2)
     };
     assert_eq!(dispatch(&mut s, &other), Stored::Taken);
@@ -135,7 +136,8 @@ pub fn a_task_of_many_hosts_and_commands_is_stored(open: &mut Factory<'_>) {
             .collect(),
         hosts: (0..many)
             .map(|n| (host(&format!("h{n:05}")), TaskState::Sent))
-            .collect(),
+            .collect::<Vec<_>>()
+            .into(),
         ..task("AC1", 1)
     };
     assert_eq!(dispatch(&mut s, &great), Stored::Whole);
@@ -353,7 +355,7 @@ pub fn a_refused_dispatch_leaves_nothing(open: &mut Factory<'_>) {
     s.seed("anthill:tasks", Dump::List(Vec::new()));
     assert_eq!(keys_of(&mut s, "AC1"), NOTHING);
     let empty = Dispatch {
-        hosts: Vec::new(),
+        hosts: Vec::new().into(),
         ..task("AC1", 1)
     };
     assert!(matches!(dispatch(&mut s, &empty), Stored::Refused(_)));
@@ -437,7 +439,8 @@ pub fn a_lost_task_is_restored(open: &mut Factory<'_>) {
         hosts: vec![
             (host("h"), TaskState::Working),
             (host("i"), TaskState::Offline),
-        ],
+        ]
+        .into(),
         ..task("AC1", 1)
     };
     assert_eq!(restore(&mut s, &now), Stored::Whole);
@@ -650,7 +653,7 @@ pub fn a_task_expires_after_a_host_has_ended(open: &mut Factory<'_>) {
     assert_eq!(keys_of(&mut s, "AC2"), ALL, "old, and there");
     // The key is free again, and a task without a recipient is terminal from the beginning.
     let nobody = Dispatch {
-        hosts: vec![(host("i"), TaskState::Offline)],
+        hosts: vec![(host("i"), TaskState::Offline)].into(),
         ..task("AC1", 3)
     };
     assert_eq!(dispatch(&mut s, &nobody), Stored::Whole);

@@ -322,6 +322,16 @@ pub fn a_task_that_was_never_stored_expires(open: &mut Factory<'_>) {
     let report = || unknown(progress("h", 3, None, &["a"], &["b"]));
     let began = || unknown(progress("h", 2, Some("b"), &["a"], &["b"]));
     store_all(&mut s, &[report(), began()]);
+    let told = events(&mut s).len();
+    let Op::Progress(op) = unknown(progress("i", 1, None, &[], &["b"])) else {
+        panic!("a report");
+    };
+    let silent = Progress {
+        silent: true,
+        ..*op
+    };
+    store_all(&mut s, &[Op::Progress(Box::new(silent))]);
+    assert_eq!(events(&mut s).len(), told, "without an event of its own");
     let own = ["AC1_h_oncall", "AC1_h_complete"];
     let shared = ["AC1_working", "AC1_oncall", "AC1_complete"];
     for name in own.into_iter().chain(shared) {

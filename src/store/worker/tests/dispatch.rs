@@ -12,7 +12,7 @@ pub(super) fn dispatch(request: u64) -> Op {
         created: UnixMs(1),
         queue: false,
         commands: vec![("uptime".to_owned(), 1.0)],
-        hosts: vec![(HostId::checked("10.0.0.7").unwrap(), TaskState::Sent)],
+        hosts: vec![(HostId::checked("10.0.0.7").unwrap(), TaskState::Sent)].into(),
         stamp: Stamp {
             at: UnixMs(1),
             seq: request,
