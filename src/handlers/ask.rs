@@ -183,3 +183,9 @@ pub struct Datagram {
     /// The text. A task's key is short enough to take no memory of its own.
     pub text: CompactString,
 }
+
+impl From<(ErrorKind, String)> for Answer {
+    fn from((kind, text): (ErrorKind, String)) -> Self {
+        Self::Error { kind, text }
+    }
+}

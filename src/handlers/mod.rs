@@ -9,6 +9,7 @@ mod auth;
 mod context;
 pub mod core;
 mod deadline_cache;
+mod directory;
 pub mod effect;
 mod fleet;
 #[cfg(any(test, fuzzing, debug_assertions))]

@@ -9,6 +9,10 @@
 //!
 //! Before the proof no host is entered, no connection is replaced, and no message is counted.
 
+mod way;
+
+pub(crate) use self::way::Way;
+
 use std::borrow::Cow;
 use std::fmt;
 use std::net::IpAddr;

@@ -2,6 +2,7 @@
 
 mod identity;
 mod presence;
+mod requests;
 mod store;
 
 pub(crate) use self::identity::NO_SUCH_TASK;
@@ -16,6 +17,7 @@ use crate::time::Instant;
 
 use crate::handlers::auth::{Auth, Barred};
 use crate::handlers::context::Ctx;
+use crate::handlers::directory::Directory;
 use crate::handlers::effect::Effect;
 use crate::handlers::fleet::Fleet;
 use crate::handlers::fleet::host::Host;
@@ -225,10 +227,19 @@ impl Step<'_> {
             Outcome::StatesWritten => {}
             Outcome::Tasks(held) => drop(self.tasks.held_tasks(&mut self.cx, held)),
             Outcome::Inherited(held) => self.inherit_hosts(held),
-            Outcome::InheritedTasks(held) => self.inherit_tasks(held),
-            Outcome::Dispatched { request, stored } => self.dispatched(request, stored),
+            Outcome::InheritedTasks(held) => {
+                let hosts = Directory::new(self.fleet, self.auth);
+                self.tasks.inherit_tasks(&mut self.cx, hosts, held);
+            }
+            Outcome::Dispatched { request, stored } => {
+                let hosts = Directory::new(self.fleet, self.auth);
+                self.tasks.dispatched(&mut self.cx, hosts, request, stored);
+            }
             Outcome::Restored { key, stored } => self.tasks.restored(&mut self.cx, &key, &stored),
-            Outcome::Read { ticket, found } => self.read_settled(ticket, found),
+            Outcome::Read { ticket, found } => {
+                let hosts = Directory::new(self.fleet, self.auth);
+                self.tasks.read_settled(&mut self.cx, hosts, ticket, found);
+            }
             Outcome::Report { origin, result } => {
                 self.report_settled(origin, result);
             }

@@ -1,8 +1,6 @@
 //! Console commands: one line to many hosts, not stored anywhere. A host that takes pushes is sent it
 //! until it answers, and runs it once; all others are sent it once and never again.
 
-use crate::handlers::context::Ctx;
-use crate::handlers::tasks::Tasks;
 use std::borrow::Cow;
 use std::collections::{HashSet, VecDeque};
 use std::net::SocketAddr;
@@ -14,14 +12,17 @@ use crate::store::op::{FoundHost, Question};
 use crate::time::Instant;
 
 use crate::handlers::ask::{Answer, CommandView, Datagram, ErrorKind};
-use crate::handlers::auth::over;
+use crate::handlers::auth::{Way, over};
+use crate::handlers::context::Ctx;
+use crate::handlers::directory::Directory;
 use crate::handlers::effect::Effect;
 use crate::handlers::step::Step;
+use crate::handlers::tasks::Tasks;
 use crate::handlers::tasks::commands::{Command, CommandHost};
 use crate::handlers::tasks::dispatch::{Refusal, not_now, wrong};
-use crate::handlers::tasks::jobs::{Job, Named, Purpose};
+use crate::handlers::tasks::jobs::{Named, Purpose};
 use crate::handlers::tasks::reads::{Reading, unknown};
-use crate::handlers::tasks::sends::{Outgoing, Way};
+use crate::handlers::tasks::sends::Outgoing;
 
 /// Hexadecimal digits of a command's id.
 const CID_DIGITS: usize = 32;
@@ -52,8 +53,8 @@ fn not_new() -> Refusal {
 /// A console command whose text has been checked, but not its hosts.
 #[derive(Debug)]
 pub(crate) struct NewCommand {
-    text: String,
-    cid: String,
+    pub(crate) text: String,
+    pub(crate) cid: String,
 }
 
 /// A console command to whose hosts the way is looked up.
@@ -94,6 +95,44 @@ impl Commanding {
         self.asker
     }
 
+    /// Looks up the way to at most `max` more hosts. Returns whether these were the last.
+    pub(crate) fn step(
+        &mut self,
+        cx: &Ctx<'_>,
+        hosts: Directory<'_>,
+        max: usize,
+    ) -> Result<bool, Refusal> {
+        for _ in 0..max {
+            let Some((id, _)) = self.named.places.pop_first() else {
+                break;
+            };
+            let sent = hosts.is_online(&id);
+            match hosts.way_to(cx, &id) {
+                // Another host at this address gets the same datagram.
+                Some(Way::Datagram(to)) if !self.addresses.insert(to) => {}
+                Some(Way::Signed(..)) if !self.fits_signed() => {
+                    return Err(wrong(format!(
+                        "the command is longer than {DATAGRAM_SIGNED_BYTES_MAX} bytes when signed"
+                    )));
+                }
+                Some(_) => self.sends.push(self.entries.len()),
+                None => {}
+            }
+            if !self.named.unknown.is_empty() && !hosts.is_known(&id) {
+                self.unknown.push(id.clone());
+            }
+            self.told.push((id.clone(), sent));
+            self.entries.push(CommandHost {
+                id,
+                sent,
+                answered: false,
+                has_result: false,
+                tries: 0,
+            });
+        }
+        Ok(self.named.places.is_empty())
+    }
+
     fn fits_signed(&mut self) -> bool {
         let NewCommand { text, cid } = &self.command;
         *self
@@ -106,14 +145,11 @@ impl Tasks {
     /// The way to all hosts of a command is known: it goes out.
     pub(crate) fn commanded(&mut self, cx: &mut Ctx<'_>, commanding: Commanding) {
         let asker = commanding.asker;
-        let answer = match self.send_out_command(cx, commanding) {
-            Ok(answer) => answer,
-            Err((kind, text)) => Answer::Error { kind, text },
-        };
-        cx.respond(asker, answer);
+        let answer = self.send_out_command(cx, commanding);
+        cx.respond(asker, answer.unwrap_or_else(Answer::from));
     }
 
-    pub(crate) fn send_out_command(
+    fn send_out_command(
         &mut self,
         cx: &Ctx<'_>,
         commanding: Commanding,
@@ -174,85 +210,90 @@ impl Tasks {
     }
 }
 
-impl Step<'_> {
+impl Tasks {
     /// Handles a console command.
+    ///
+    /// # Errors
+    /// When it is refused at once.
     pub(crate) fn command(
         &mut self,
+        cx: &mut Ctx<'_>,
+        hosts: Directory<'_>,
         asker: u64,
-        (text, hosts, cid): (String, Option<Vec<String>>, String),
-    ) {
-        if let Err((kind, text)) = self.begin_command(asker, (text, hosts, cid)) {
-            self.cx.respond(asker, Answer::Error { kind, text });
-        }
-    }
-
-    fn begin_command(
-        &mut self,
-        asker: u64,
-        (text, hosts, cid): (String, Option<Vec<String>>, String),
+        command: NewCommand,
+        names: Option<Vec<String>>,
     ) -> Result<(), Refusal> {
-        self.check_command(&text)?;
+        let NewCommand { text, cid } = &command;
+        check_command(text, &cx.rules.key_prefix)?;
         let is_cid = cid.len() == CID_DIGITS && cid.bytes().all(|b| b.is_ascii_hexdigit());
-        if !is_cid || self.tasks.commands.has(&cid) {
+        if !is_cid || self.commands.has(cid) {
             return Err(not_new());
         }
-        let command = NewCommand { text, cid };
-        self.name_hosts(asker, Purpose::Command(command), hosts)
+        self.name_hosts(cx, hosts, asker, Purpose::Command(command), names)
     }
 
-    /// Looks up the way to at most `max` more hosts of a command. Whether these were the last.
-    pub(crate) fn command_some(
-        &self,
-        commanding: &mut Commanding,
-        max: usize,
-    ) -> Result<bool, Refusal> {
-        for _ in 0..max {
-            let Some((id, _)) = commanding.named.places.pop_first() else {
-                break;
-            };
-            let sent = self.fleet.is_online(&id);
-            match self.way_to(&id) {
-                // Another host at this address gets the same datagram.
-                Some(Way::Datagram(to)) if !commanding.addresses.insert(to) => {}
-                Some(Way::Signed(..)) if !commanding.fits_signed() => {
-                    return Err(wrong(format!(
-                        "the command is longer than {DATAGRAM_SIGNED_BYTES_MAX} bytes when signed"
-                    )));
-                }
-                Some(_) => commanding.sends.push(commanding.entries.len()),
-                None => {}
-            }
-            if !commanding.named.unknown.is_empty() && self.fleet.find(&id).is_none() {
-                commanding.unknown.push(id.clone());
-            }
-            commanding.told.push((id.clone(), sent));
-            commanding.entries.push(CommandHost {
-                id,
-                sent,
-                answered: false,
-                has_result: false,
-                tries: 0,
-            });
-        }
-        Ok(commanding.named.places.is_empty())
-    }
-
-    fn check_command(&self, text: &str) -> Result<(), Refusal> {
-        let why = if text.trim().is_empty() {
-            "the command is empty".to_owned()
-        } else if text.chars().any(char::is_control) {
-            "the command has a control character".to_owned()
-        } else if text.starts_with(&self.cx.rules.key_prefix) {
-            let prefix = &self.cx.rules.key_prefix;
-            format!("the command begins with {prefix}, as task keys do")
-        } else if text.len() > DATAGRAM_BYTES_MAX {
-            format!("the command is longer than {DATAGRAM_BYTES_MAX} bytes")
-        } else {
-            return Ok(());
+    /// Handles a request for the answers to a command.
+    pub(crate) fn command_status(
+        &mut self,
+        cx: &mut Ctx<'_>,
+        hosts: Directory<'_>,
+        asker: u64,
+        cid: &str,
+    ) {
+        let Some(command) = self.commands.of(cid) else {
+            return cx.respond(asker, unknown("no such command"));
         };
-        Err(wrong(why))
+        let with_results = command.hosts.iter().filter(|host| host.has_result);
+        let with_results: Vec<HostId> = with_results
+            .take(PAGE_TASK_HOSTS_MAX)
+            .map(|host| host.id.clone())
+            .collect();
+        if with_results.is_empty() {
+            let cid = cid.to_owned();
+            return self.show_command(cx, hosts, asker, (cid, Vec::new()), Vec::new());
+        }
+        let question = Question::Command {
+            cid: cid.to_owned(),
+            hosts: with_results.clone(),
+        };
+        let reading = Reading::Command {
+            cid: cid.to_owned(),
+            hosts: with_results,
+        };
+        self.read(cx, asker, reading, question);
     }
 
+    /// A command, with what its hosts put out as far as that was found.
+    pub(crate) fn show_command(
+        &mut self,
+        cx: &mut Ctx<'_>,
+        hosts: Directory<'_>,
+        asker: u64,
+        (cid, asked): (String, Vec<HostId>),
+        found: Vec<FoundHost>,
+    ) {
+        let Some(command) = self.commands.of(&cid) else {
+            return cx.respond(asker, gone());
+        };
+        let view = CommandView {
+            cid,
+            text: command.text.clone(),
+            created: command.created,
+            hosts: Vec::new(),
+        };
+        let count = command.hosts.len();
+        let found = asked.into_iter().zip(found).collect();
+        let showing = Showing {
+            asker,
+            view,
+            count,
+            found,
+        };
+        self.begin_showing(cx, hosts, showing);
+    }
+}
+
+impl Step<'_> {
     /// Sends a command to one of its hosts.
     pub(crate) fn send_command(
         &mut self,
@@ -303,61 +344,21 @@ impl Step<'_> {
             self.tasks.commands.arm(number, index, due);
         }
     }
+}
 
-    /// Handles a request for the answers to a command.
-    pub(crate) fn command_status(&mut self, asker: u64, cid: &str) {
-        let Some(command) = self.tasks.commands.of(cid) else {
-            return self.cx.respond(asker, unknown("no such command"));
-        };
-        let with_results = command.hosts.iter().filter(|host| host.has_result);
-        let hosts: Vec<HostId> = with_results
-            .take(PAGE_TASK_HOSTS_MAX)
-            .map(|host| host.id.clone())
-            .collect();
-        if hosts.is_empty() {
-            let cid = cid.to_owned();
-            return self.show_command(asker, cid, Vec::new(), Vec::new());
-        }
-        let question = Question::Command {
-            cid: cid.to_owned(),
-            hosts: hosts.clone(),
-        };
-        let cid = cid.to_owned();
-        self.tasks.read(
-            &mut self.cx,
-            asker,
-            Reading::Command { cid, hosts },
-            question,
-        );
-    }
-
-    /// A command, with what its hosts put out as far as that was found.
-    pub(crate) fn show_command(
-        &mut self,
-        asker: u64,
-        cid: String,
-        hosts: Vec<HostId>,
-        found: Vec<FoundHost>,
-    ) {
-        let Some(command) = self.tasks.commands.of(&cid) else {
-            return self.cx.respond(asker, gone());
-        };
-        let view = CommandView {
-            cid,
-            text: command.text.clone(),
-            created: command.created,
-            hosts: Vec::new(),
-        };
-        let count = command.hosts.len();
-        let found = hosts.into_iter().zip(found).collect();
-        let showing = Showing {
-            asker,
-            view,
-            count,
-            found,
-        };
-        self.begin_if_room(Job::Showing(Box::new(showing)));
-    }
+fn check_command(text: &str, prefix: &str) -> Result<(), Refusal> {
+    let why = if text.trim().is_empty() {
+        "the command is empty".to_owned()
+    } else if text.chars().any(char::is_control) {
+        "the command has a control character".to_owned()
+    } else if text.starts_with(prefix) {
+        format!("the command begins with {prefix}, as task keys do")
+    } else if text.len() > DATAGRAM_BYTES_MAX {
+        format!("the command is longer than {DATAGRAM_BYTES_MAX} bytes")
+    } else {
+        return Ok(());
+    };
+    Err(wrong(why))
 }
 
 fn gone() -> Answer {

@@ -8,8 +8,6 @@
 //!
 //! Work on many hosts is done in steps: see [`jobs`](crate::handlers::tasks::jobs).
 
-use crate::handlers::context::Ctx;
-use crate::handlers::tasks::Tasks;
 use std::collections::{BTreeMap, HashSet, VecDeque};
 
 use crate::ids::TaskKey;
@@ -18,8 +16,10 @@ use crate::store::op::{self, Op, Stamp, Stored, TaskState};
 use crate::time::{Instant, Span, UnixMs};
 
 use crate::handlers::ask::{Answer, ErrorKind, NewTask};
-use crate::handlers::effect::{Effect, Effects, EventKind};
-use crate::handlers::step::Step;
+use crate::handlers::context::Ctx;
+use crate::handlers::directory::Directory;
+use crate::handlers::effect::EventKind;
+use crate::handlers::tasks::Tasks;
 use crate::handlers::tasks::jobs::{Job, Named, Purpose};
 use crate::handlers::tasks::table::{Draft, Room, Task, sort_book};
 
@@ -200,7 +200,7 @@ impl Tasks {
         if self.table.task(task).is_some_and(Task::is_over) {
             self.table.write_over(task, cx.stats.store_sessions);
         }
-        answer_stored(asker, key, named, cx.fx);
+        answer_stored(cx, asker, key, named);
     }
 
     /// Answers the requesters whose deadline has passed with an unknown outcome.
@@ -209,10 +209,10 @@ impl Tasks {
             if pending.deadline <= judge
                 && let Some(asker) = pending.asker.take()
             {
-                let (kind, text) = not_now(
+                let why = not_now(
                     "outcome unknown: the store has not answered; the task will be sent if it turns out stored",
                 );
-                cx.respond(asker, Answer::Error { kind, text });
+                cx.respond(asker, why.into());
             }
         }
     }
@@ -222,23 +222,25 @@ impl Tasks {
         for request in std::mem::take(&mut self.dispatches.turn) {
             let pending = self.dispatches.pending.remove(&request);
             if let Some(asker) = pending.and_then(|pending| pending.asker) {
-                let (kind, text) = not_now("the store is away");
-                cx.respond(asker, Answer::Error { kind, text });
+                cx.respond(asker, not_now("the store is away").into());
             }
         }
     }
 }
 
-impl Step<'_> {
+impl Tasks {
     /// Handles a request to send a task.
-    pub(crate) fn dispatch(&mut self, asker: u64, task: NewTask) {
-        if let Err((kind, text)) = self.begin_dispatch(asker, task) {
-            self.cx.respond(asker, Answer::Error { kind, text });
-        }
-    }
-
-    fn begin_dispatch(&mut self, asker: u64, task: NewTask) -> Result<(), Refusal> {
-        let prefix = &self.cx.rules.key_prefix;
+    ///
+    /// # Errors
+    /// When it is refused at once.
+    pub(crate) fn dispatch(
+        &mut self,
+        cx: &mut Ctx<'_>,
+        hosts: Directory<'_>,
+        asker: u64,
+        task: NewTask,
+    ) -> Result<(), Refusal> {
+        let prefix = &cx.rules.key_prefix;
         let key = TaskKey::parse(&task.key, prefix).ok_or_else(|| {
             wrong(format!(
                 "the key must be {prefix}, then letters, digits, `.` and `-`, at most 64 characters in all"
@@ -252,19 +254,25 @@ impl Step<'_> {
             commands,
             queue: task.queue,
             request: task.request,
-            deadline: self.cx.at.now + WAIT,
+            deadline: cx.at.now + WAIT,
         };
-        self.name_hosts(asker, Purpose::Task(checked), task.hosts)
+        self.name_hosts(cx, hosts, asker, Purpose::Task(checked), task.hosts)
     }
 
     /// The store has settled a dispatch.
-    pub(crate) fn dispatched(&mut self, request: u64, stored: Stored) {
-        let Some(pending) = self.tasks.dispatches.pending.remove(&request) else {
+    pub(crate) fn dispatched(
+        &mut self,
+        cx: &mut Ctx<'_>,
+        hosts: Directory<'_>,
+        request: u64,
+        stored: Stored,
+    ) {
+        let Some(pending) = self.dispatches.pending.remove(&request) else {
             return;
         };
         let asker = pending.asker;
         let (kind, text) = match stored {
-            Stored::Whole => return self.send_task(request, pending),
+            Stored::Whole => return self.send_task(cx, hosts, request, pending),
             Stored::Taken => (ErrorKind::Taken, taken(&pending.key)),
             Stored::Undone(why) => (ErrorKind::NotNow, why),
             Stored::Refused(why) => {
@@ -274,12 +282,18 @@ impl Step<'_> {
             }
         };
         if let Some(asker) = asker {
-            self.cx.respond(asker, Answer::Error { kind, text });
+            cx.respond(asker, (kind, text).into());
         }
     }
 
     /// A task is stored: it goes into the tables, and out to its hosts.
-    fn send_task(&mut self, request: u64, pending: Pending) {
+    fn send_task(
+        &mut self,
+        cx: &mut Ctx<'_>,
+        hosts: Directory<'_>,
+        request: u64,
+        pending: Pending,
+    ) {
         let Pending {
             asker,
             key,
@@ -290,12 +304,12 @@ impl Step<'_> {
             stamp,
             ..
         } = pending;
-        if self.tasks.table.find(&key).is_some() {
-            return answer_stored(asker, key, named, self.cx.fx);
+        if self.table.find(&key).is_some() {
+            return answer_stored(cx, asker, key, named);
         }
         let count = named.hosts.len();
         let sent = named.sent;
-        self.cx.log(
+        cx.log(
             log::Level::Info,
             "dispatch",
             key.to_string(),
@@ -306,7 +320,7 @@ impl Step<'_> {
             key: key.clone(),
             count: count as u64,
         };
-        self.cx.tell(stamp, kind);
+        cx.tell(stamp, kind);
         let draft = Draft {
             key: key.clone(),
             created,
@@ -318,60 +332,68 @@ impl Step<'_> {
         let entering = Entering {
             asker,
             key,
-            task: self.tasks.table.begin(draft, count, self.cx.at.now),
+            task: self.table.begin(draft, count, cx.at.now),
             named,
         };
-        self.begin_job(Job::Entering(Box::new(entering)));
+        self.begin_job(cx, hosts, Job::Entering(Box::new(entering)));
     }
 
     /// Enters at most `max` more hosts of a task, and has it sent to them. Whether these were the last.
-    pub(crate) fn enter_some(&mut self, entering: &mut Entering, max: usize) -> bool {
+    pub(crate) fn enter_some(
+        &mut self,
+        cx: &mut Ctx<'_>,
+        hosts: Directory<'_>,
+        entering: &mut Entering,
+        max: usize,
+    ) -> bool {
         let Entering { task, named, .. } = entering;
         for _ in 0..max {
             let Some((host, place)) = named.places.pop_first() else {
                 break;
             };
             let state = named.hosts[place as usize].1;
-            let delivery = self.tasks.table.enter(*task, host, state, false);
-            self.begin_delivery(delivery, Begin::First);
+            let delivery = self.table.enter(*task, host, state, false);
+            self.begin_delivery(cx, hosts, delivery, Begin::First);
         }
         named.places.is_empty()
     }
 
     /// Sends what of a task is to be sent, and sets when its time is over.
-    pub(crate) fn begin_task(&mut self, task: u32, over: Instant, begin: Begin) {
-        self.tasks.table.set_look(task, over);
-        let deliveries = self
-            .tasks
-            .table
-            .task(task)
-            .map(|task| task.deliveries.clone());
+    pub(crate) fn begin_task(
+        &mut self,
+        cx: &mut Ctx<'_>,
+        hosts: Directory<'_>,
+        task: u32,
+        over: Instant,
+        begin: Begin,
+    ) {
+        self.table.set_look(task, over);
+        let deliveries = self.table.task(task).map(|task| task.deliveries.clone());
         for slot in deliveries.unwrap_or_default() {
-            self.begin_delivery(slot, begin);
+            self.begin_delivery(cx, hosts, slot, begin);
         }
     }
 
     /// The same of one of its hosts.
-    fn begin_delivery(&mut self, slot: u32, begin: Begin) {
-        let Some(delivery) = self.tasks.table.delivery(slot) else {
+    fn begin_delivery(&mut self, cx: &mut Ctx<'_>, hosts: Directory<'_>, slot: u32, begin: Begin) {
+        let Some(delivery) = self.table.delivery(slot) else {
             return;
         };
         let (state, recipient) = (delivery.state, delivery.recipient);
         match state {
             TaskState::Sent
-                if begin == Begin::Again
-                    && self.tasks.waits_for_host(&self.cx, slot, recipient) => {}
-            TaskState::Sent => self.tasks.queue_delivery(slot),
+                if begin == Begin::Again && self.waits_for_host(cx, slot, recipient) => {}
+            TaskState::Sent => self.queue_delivery(slot),
             TaskState::Queued => {
                 // It may have come while the task was being stored.
-                let host = self.tasks.table.names_of(slot).map(|names| names.0.clone());
-                if let Some(host) = host.filter(|host| self.fleet.is_online(host)) {
-                    self.tasks.send_queued(&mut self.cx, &host);
+                let host = self.table.names_of(slot).map(|names| names.0.clone());
+                if let Some(host) = host.filter(|host| hosts.is_online(host)) {
+                    self.send_queued(cx, &host);
                 }
             }
             TaskState::Answered | TaskState::Working => {
-                self.tasks.touch_delivery(&self.cx, slot);
-                if let Some(delivery) = self.tasks.table.delivery_mut(slot) {
+                self.touch_delivery(cx, slot);
+                if let Some(delivery) = self.table.delivery_mut(slot) {
                     // A host that reports on it has to connect first.
                     delivery.cut = true;
                 }
@@ -382,7 +404,7 @@ impl Step<'_> {
 }
 
 /// Answers the requester of a stored task, if it still waits.
-fn answer_stored(asker: Option<u64>, key: TaskKey, named: Named, fx: &mut Effects) {
+fn answer_stored(cx: &mut Ctx<'_>, asker: Option<u64>, key: TaskKey, named: Named) {
     let Named { hosts, unknown, .. } = named;
     let answer = Answer::Dispatched {
         key,
@@ -390,13 +412,8 @@ fn answer_stored(asker: Option<u64>, key: TaskKey, named: Named, fx: &mut Effect
         unknown,
     };
     if let Some(asker) = asker {
-        respond(asker, answer, fx);
+        cx.respond(asker, answer);
     }
-}
-
-/// Answers an asker.
-pub(crate) fn respond(asker: u64, answer: Answer, fx: &mut Effects) {
-    fx.push(Effect::Respond { asker, answer });
 }
 
 pub(crate) fn wrong(text: String) -> Refusal {

@@ -9,7 +9,7 @@
 //! needs no other. The rest follow in later turns, the jobs by turns.
 
 use crate::handlers::context::Ctx;
-use crate::handlers::fleet::Fleet;
+use crate::handlers::directory::Directory;
 use crate::handlers::tasks::Tasks;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -20,7 +20,6 @@ use crate::limits::{DELIVERIES_MAX, DISPATCHES_WAITING_MAX, HOSTS_PER_STEP_MAX};
 use crate::store::op::TaskState;
 
 use crate::handlers::ask::Answer;
-use crate::handlers::step::Step;
 use crate::handlers::tasks::console::{Commanding, NewCommand, Showing};
 use crate::handlers::tasks::dispatch::{CheckedTask, Entering, Refusal, not_now, wrong};
 use crate::handlers::tasks::lifetime::Expiring;
@@ -137,22 +136,21 @@ impl Tasks {
                     continue;
                 }
             };
-            let (kind, text) = not_now("the server is stopping");
-            cx.respond(asker, Answer::Error { kind, text });
+            cx.respond(asker, not_now("the server is stopping").into());
         }
     }
 }
 
-impl Fleet {
-    /// Looks up at most `max` more names. Whether these were the last.
-    pub(crate) fn name_some(&self, naming: &mut Naming, max: usize) -> Result<bool, Refusal> {
-        let waits = match &naming.purpose {
+impl Naming {
+    /// Looks up at most `max` more names. Returns whether these were the last.
+    fn step(&mut self, hosts: Directory<'_>, max: usize) -> Result<bool, Refusal> {
+        let waits = match &self.purpose {
             Purpose::Task(task) if task.queue => TaskState::Queued,
             Purpose::Task(_) | Purpose::Command(_) => TaskState::Offline,
         };
         for _ in 0..max {
-            let is_listed = matches!(naming.names, Names::Listed(_));
-            let host = match &mut naming.names {
+            let is_listed = matches!(self.names, Names::Listed(_));
+            let host = match &mut self.names {
                 Names::Listed(names) => {
                     let Some(name) = names.next() else {
                         return Ok(true);
@@ -161,21 +159,20 @@ impl Fleet {
                         .map_err(|error| wrong(format!("{name:?} is no host: {error}")))?
                 }
                 Names::Online(slot) => {
-                    if *slot as usize >= self.slots() {
+                    if *slot as usize >= hosts.slots() {
                         return Ok(true);
                     }
-                    let host = self.host(*slot);
+                    let host = hosts.online_at(*slot);
                     *slot += 1;
-                    match host.filter(|host| host.presence.is_online()) {
-                        Some(host) => host.id(),
+                    match host {
+                        Some(host) => host,
                         None => continue,
                     }
                 }
             };
-            naming.named.add(host, |host| {
-                let place = self.find(host);
-                let unknown = is_listed && place.is_none();
-                match self.is_online(host) {
+            self.named.add(host, |host| {
+                let unknown = is_listed && !hosts.is_known(host);
+                match hosts.is_online(host) {
                     true => (TaskState::Sent, unknown),
                     false => (waits, unknown),
                 }
@@ -185,68 +182,60 @@ impl Fleet {
     }
 }
 
-impl Step<'_> {
+impl Tasks {
     /// Goes on with a request or task that has many hosts: at most `max` of them. Removed tasks go
     /// first, so that these take no room beside new ones.
-    pub(crate) fn go_on(&mut self, max: usize) {
-        if self.tasks.table.has_going() {
-            self.tasks.table.remove_some(max);
-        } else if let Some(job) = self.tasks.jobs.line.pop_front() {
-            self.step(job, max);
+    pub(crate) fn go_on(&mut self, cx: &mut Ctx<'_>, hosts: Directory<'_>, max: usize) {
+        if self.table.has_going() {
+            self.table.remove_some(max);
+        } else if let Some(job) = self.jobs.line.pop_front() {
+            self.step(cx, hosts, job, max);
         }
     }
 
     /// Begins a job: its first step is taken at once.
-    pub(crate) fn begin_job(&mut self, job: Job) {
-        self.step(job, HOSTS_PER_STEP_MAX);
+    pub(crate) fn begin_job(&mut self, cx: &mut Ctx<'_>, hosts: Directory<'_>, job: Job) {
+        self.step(cx, hosts, job, HOSTS_PER_STEP_MAX);
     }
 
-    /// The same of one that shows something, if there is room for it beside the others.
-    pub(crate) fn begin_if_room(&mut self, job: Job) {
-        match &job {
-            Job::Showing(showing) if !self.tasks.jobs.has_room(showing.count) => {
-                let (kind, text) = too_many();
-                self.cx.respond(showing.asker, Answer::Error { kind, text });
-            }
-            _ => self.begin_job(job),
+    /// Begins to show something, if there is room for it beside the other jobs.
+    pub(crate) fn begin_showing(
+        &mut self,
+        cx: &mut Ctx<'_>,
+        hosts: Directory<'_>,
+        showing: Showing,
+    ) {
+        match self.jobs.has_room(showing.count) {
+            true => self.begin_job(cx, hosts, Job::Showing(Box::new(showing))),
+            false => cx.respond(showing.asker, too_many().into()),
         }
     }
 
     /// One step of a job, which goes to the end of the line if it is not the last.
-    fn step(&mut self, mut job: Job, max: usize) {
-        let is_over = match &mut job {
-            Job::Naming(naming) => match self.fleet.name_some(naming, max) {
-                Ok(is_over) => is_over,
-                Err((kind, text)) => {
-                    return self.cx.respond(naming.asker, Answer::Error { kind, text });
-                }
-            },
-            Job::Entering(entering) => self.enter_some(entering, max),
-            Job::Expiring(expiring) => self.tasks.expire_some(&mut self.cx, expiring, max),
-            Job::Showing(showing) => match self.tasks.show_some(showing, max) {
-                Ok(is_over) => is_over,
-                Err(answer) => return self.cx.respond(showing.asker, answer),
-            },
-            Job::Commanding(commanding) => match self.command_some(commanding, max) {
-                Ok(is_over) => is_over,
-                Err((kind, text)) => {
-                    return self
-                        .cx
-                        .respond(commanding.asker(), Answer::Error { kind, text });
-                }
-            },
+    fn step(&mut self, cx: &mut Ctx<'_>, hosts: Directory<'_>, mut job: Job, max: usize) {
+        let (asker, is_over) = match &mut job {
+            Job::Naming(naming) => (naming.asker, naming.step(hosts, max).map_err(Answer::from)),
+            Job::Entering(entering) => (0, Ok(self.enter_some(cx, hosts, entering, max))),
+            Job::Expiring(expiring) => (0, Ok(self.expire_some(cx, expiring, max))),
+            Job::Showing(showing) => (showing.asker, self.show_some(showing, max)),
+            Job::Commanding(commanding) => (
+                commanding.asker(),
+                commanding.step(cx, hosts, max).map_err(Answer::from),
+            ),
         };
-        if !is_over {
-            return self.tasks.jobs.line.push_back(job);
+        match is_over {
+            Err(answer) => return cx.respond(asker, answer),
+            Ok(false) => return self.jobs.push(job),
+            Ok(true) => {}
         }
         match job {
-            Job::Naming(naming) => self.named(*naming),
-            Job::Entering(entering) => self.tasks.entered(&mut self.cx, *entering),
-            Job::Expiring(expiring) => self.tasks.expired(&mut self.cx, &expiring),
-            Job::Commanding(commanding) => self.tasks.commanded(&mut self.cx, *commanding),
+            Job::Naming(naming) => self.named(cx, hosts, *naming),
+            Job::Entering(entering) => self.entered(cx, *entering),
+            Job::Expiring(expiring) => self.expired(cx, &expiring),
+            Job::Commanding(commanding) => self.commanded(cx, *commanding),
             Job::Showing(showing) => {
                 let Showing { asker, view, .. } = *showing;
-                self.cx.respond(asker, Answer::Command(Box::new(view)));
+                cx.respond(asker, Answer::Command(Box::new(view)));
             }
         }
     }
@@ -254,20 +243,22 @@ impl Step<'_> {
     /// Begins to look up the hosts of a request: those named, or all that are online.
     pub(crate) fn name_hosts(
         &mut self,
+        cx: &mut Ctx<'_>,
+        hosts: Directory<'_>,
         asker: u64,
         purpose: Purpose,
-        hosts: Option<Vec<String>>,
+        names: Option<Vec<String>>,
     ) -> Result<(), Refusal> {
-        let count = hosts.as_ref().map_or(self.fleet.slots(), Vec::len);
-        if hosts.is_some() && count == 0 {
+        let count = names.as_ref().map_or(hosts.slots(), Vec::len);
+        if names.is_some() && count == 0 {
             return Err(wrong(
                 "`hosts` names no host; leave it out for all that are online".to_owned(),
             ));
         }
-        if !self.tasks.jobs.has_room(count) {
+        if !self.jobs.has_room(count) {
             return Err(too_many());
         }
-        let names = match hosts {
+        let names = match names {
             Some(names) => Names::Listed(names.into_iter()),
             None => Names::Online(0),
         };
@@ -278,12 +269,12 @@ impl Step<'_> {
             count,
             named: Named::default(),
         };
-        self.begin_job(Job::Naming(Box::new(naming)));
+        self.begin_job(cx, hosts, Job::Naming(Box::new(naming)));
         Ok(())
     }
 
     /// All hosts of a request have been looked up.
-    fn named(&mut self, naming: Naming) {
+    fn named(&mut self, cx: &mut Ctx<'_>, hosts: Directory<'_>, naming: Naming) {
         let Naming {
             asker,
             purpose,
@@ -291,18 +282,17 @@ impl Step<'_> {
             ..
         } = naming;
         if named.hosts.is_empty() {
-            let (kind, text) = wrong("no host is online".to_owned());
-            return self.cx.respond(asker, Answer::Error { kind, text });
+            return cx.respond(asker, wrong("no host is online".to_owned()).into());
         }
         match purpose {
             Purpose::Task(task) => {
-                if let Err((kind, text)) = self.tasks.store_task(&mut self.cx, asker, task, named) {
-                    self.cx.respond(asker, Answer::Error { kind, text });
+                if let Err(refusal) = self.store_task(cx, asker, task, named) {
+                    cx.respond(asker, refusal.into());
                 }
             }
             Purpose::Command(command) => {
                 let commanding = Commanding::new(asker, command, named);
-                self.begin_job(Job::Commanding(Box::new(commanding)));
+                self.begin_job(cx, hosts, Job::Commanding(Box::new(commanding)));
             }
         }
     }

@@ -2,6 +2,7 @@
 //! store no longer has them.
 
 use crate::handlers::context::Ctx;
+use crate::handlers::directory::Directory;
 use crate::handlers::tasks::Tasks;
 use std::collections::HashMap;
 
@@ -10,7 +11,6 @@ use crate::limits::{EARLY_REPORTS_MAX, HOSTS_PER_STEP_MAX};
 use crate::store::op::{HeldTask, TaskState};
 use crate::time::{Instant, Span};
 
-use crate::handlers::step::Step;
 use crate::handlers::tasks::delivery::Cause;
 use crate::handlers::tasks::dispatch::Begin;
 use crate::handlers::tasks::jobs::Job;
@@ -197,55 +197,55 @@ impl Tasks {
     }
 }
 
-impl Step<'_> {
+impl Tasks {
     /// Tasks of a node that is gone go on here.
-    pub(crate) fn inherit_tasks(&mut self, held: Vec<HeldTask>) {
-        for slot in self.tasks.held_tasks(&mut self.cx, held) {
-            self.resume_task(slot);
+    pub(crate) fn inherit_tasks(
+        &mut self,
+        cx: &mut Ctx<'_>,
+        hosts: Directory<'_>,
+        held: Vec<HeldTask>,
+    ) {
+        for slot in self.held_tasks(cx, held) {
+            self.resume_task(cx, hosts, slot);
         }
     }
 
-    fn resume_task(&mut self, slot: u32) {
-        let Some(task) = self.tasks.table.task(slot) else {
+    fn resume_task(&mut self, cx: &mut Ctx<'_>, hosts: Directory<'_>, slot: u32) {
+        let Some(task) = self.table.task(slot) else {
             return;
         };
-        let age = Span::from_millis(self.cx.at.wall.0.saturating_sub(task.created.0));
-        let left = Span::from_nanos(self.cx.rules.keep.as_nanos().saturating_sub(age.as_nanos()));
-        self.begin_task(slot, self.cx.at.now + left, Begin::Again);
+        let age = Span::from_millis(cx.at.wall.0.saturating_sub(task.created.0));
+        let left = Span::from_nanos(cx.rules.keep.as_nanos().saturating_sub(age.as_nanos()));
+        self.begin_task(cx, hosts, slot, cx.at.now + left, Begin::Again);
     }
 
     /// Resumes the tasks that the store knows, at its first connection. Tries of `sent` hosts begin
     /// anew, and busy ones have their full time.
-    pub(crate) fn resume_tasks(&mut self) {
-        let all: Vec<u32> = self.tasks.table.newest_first(0).collect();
+    pub(crate) fn resume_tasks(&mut self, cx: &mut Ctx<'_>, hosts: Directory<'_>) {
+        let all: Vec<u32> = self.table.newest_first(0).collect();
         for slot in all {
-            self.resume_task(slot);
+            self.resume_task(cx, hosts, slot);
         }
-        for ((host, key), next) in std::mem::take(&mut self.tasks.early).states {
-            let Some(slot) = self.tasks.table.delivery_of(&key, &host) else {
+        for ((host, key), next) in std::mem::take(&mut self.early).states {
+            let Some(slot) = self.table.delivery_of(&key, &host) else {
                 continue;
             };
-            let failed = self.tasks.table.delivery(slot).is_some_and(|d| d.failed);
+            let failed = self.table.delivery(slot).is_some_and(|d| d.failed);
             let next = match next {
                 TaskState::Done if failed => TaskState::Failed,
                 next => next,
             };
-            self.tasks
-                .turn_delivery(&mut self.cx, slot, next, Cause::Ourselves);
-            if let Some(delivery) = self.tasks.table.delivery_mut(slot) {
+            self.turn_delivery(cx, slot, next, Cause::Ourselves);
+            if let Some(delivery) = self.table.delivery_mut(slot) {
                 delivery.cut = false;
             }
-            let state = self
-                .tasks
-                .table
-                .delivery(slot)
-                .map(|delivery| delivery.state);
+            let state = self.table.delivery(slot).map(|delivery| delivery.state);
             if is_at_work(next) && !state.is_some_and(is_at_work) {
                 // It has finished with it and runs it once more.
                 continue;
             }
             // What it was taken to be at work on elsewhere is this.
-            self.tasks.work.ended(&host, &key);
+            self.work.ended(&host, &key);
         }
     }
 }

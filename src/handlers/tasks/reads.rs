@@ -1,6 +1,7 @@
 //! Requests that read: answered from the tables at once, or after the store has answered.
 
 use crate::handlers::context::Ctx;
+use crate::handlers::directory::Directory;
 use crate::handlers::tasks::Tasks;
 use std::collections::{BTreeMap, VecDeque};
 
@@ -9,8 +10,7 @@ use crate::limits::{PAGE_TASK_HOSTS_MAX, PAGE_TASKS_MAX, READS_WAITING_MAX};
 use crate::store::op::{Found, FoundHost, Op, Question, Read, TaskState};
 use crate::time::{Instant, UnixMs};
 
-use crate::handlers::ask::{Answer, Ask, ErrorKind, TaskSummary, TaskView};
-use crate::handlers::step::Step;
+use crate::handlers::ask::{Answer, ErrorKind, TaskSummary, TaskView};
 use crate::handlers::tasks::dispatch::{WAIT, not_now};
 use crate::handlers::tasks::table::Task;
 
@@ -217,55 +217,42 @@ impl Tasks {
     }
 }
 
-impl Step<'_> {
-    /// Handles a request.
-    pub(crate) fn ask(&mut self, asker: u64, ask: Ask) {
-        if self.cx.stopping {
-            let (kind, text) = not_now("the server is stopping");
-            return self.cx.respond(asker, Answer::Error { kind, text });
-        }
-        match ask {
-            Ask::Dispatch(task) => self.dispatch(asker, task),
-            Ask::Tasks { cursor, limit } => {
-                self.cx.respond(asker, self.tasks.list_tasks(cursor, limit))
-            }
-            Ask::Task { key, cursor, limit } => {
-                self.tasks
-                    .ask_task(&mut self.cx, asker, &key, cursor, limit)
-            }
-            Ask::Output { key, host, command } => {
-                let question = Question::Output {
-                    code: key,
-                    host,
-                    command,
-                };
-                self.tasks
-                    .read(&mut self.cx, asker, Reading::Output, question);
-            }
-            Ask::Command { text, hosts, cid } => self.command(asker, (text, hosts, cid)),
-            Ask::Forget { host } => self.ask_forget(asker, &host),
-            Ask::CommandStatus { cid } => self.command_status(asker, &cid),
-        }
+impl Tasks {
+    /// Asks the store for an output.
+    pub(crate) fn ask_output(
+        &mut self,
+        cx: &mut Ctx<'_>,
+        asker: u64,
+        code: String,
+        host: HostId,
+        command: String,
+    ) {
+        let question = Question::Output {
+            code,
+            host,
+            command,
+        };
+        self.read(cx, asker, Reading::Output, question);
     }
 
     /// The store has answered a question.
-    pub(crate) fn read_settled(&mut self, ticket: u64, found: Found) {
-        let Some(Pending { asker, reading, .. }) = self.tasks.reads.pending.remove(&ticket) else {
+    pub(crate) fn read_settled(
+        &mut self,
+        cx: &mut Ctx<'_>,
+        hosts: Directory<'_>,
+        ticket: u64,
+        found: Found,
+    ) {
+        let Some(Pending { asker, reading, .. }) = self.reads.pending.remove(&ticket) else {
             return;
         };
         let answer = match (reading, found) {
             (Reading::Stored { .. }, Found::Whole(None)) => unknown("no such task"),
             (Reading::Stored { key, cursor, limit }, Found::Whole(Some(task))) => {
                 let (page, next) = page_of(&task.hosts, cursor, limit);
-                let hosts = page.iter().map(|(host, state, _)| (host.clone(), *state));
+                let page = page.iter().map(|(host, state, _)| (host.clone(), *state));
                 let task_facts = (key, task.created, task.commands.clone());
-                return self.tasks.read_page(
-                    &mut self.cx,
-                    asker,
-                    task_facts,
-                    hosts.collect(),
-                    next,
-                );
+                return self.read_page(cx, asker, task_facts, page.collect(), next);
             }
             (
                 Reading::Task {
@@ -290,8 +277,8 @@ impl Step<'_> {
                     next,
                 }))
             }
-            (Reading::Command { cid, hosts }, Found::Task(found)) => {
-                return self.show_command(asker, cid, hosts, found);
+            (Reading::Command { cid, hosts: asked }, Found::Task(found)) => {
+                return self.show_command(cx, hosts, asker, (cid, asked), found);
             }
             (Reading::Output, Found::Output(Some(bytes))) => Answer::Output(bytes),
             (Reading::Output, Found::Output(None)) => unknown("no such output"),
@@ -303,7 +290,7 @@ impl Step<'_> {
                 unknown("the store answered something else")
             }
         };
-        self.cx.respond(asker, answer);
+        cx.respond(asker, answer);
     }
 }
 

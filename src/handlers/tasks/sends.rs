@@ -7,15 +7,16 @@
 //! ```
 
 use std::borrow::Cow;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
 use crate::codec::message::Push;
-use crate::ids::{ConnId, HostId};
+use crate::ids::HostId;
 use crate::store::op::TaskState;
 
 use crate::handlers::ask::Datagram;
+use crate::handlers::auth::Way;
 use crate::handlers::effect::Effect;
-use crate::handlers::fleet::host::{Host, Marks, Peer, Presence};
+use crate::handlers::fleet::host::{Host, Marks, Presence};
 use crate::handlers::step::Step;
 
 /// Something to be sent.
@@ -30,17 +31,6 @@ pub(crate) enum Outgoing {
         /// Index of the recipient.
         index: usize,
     },
-}
-
-/// Way to reach a host.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Way {
-    /// Over its connection.
-    Push(ConnId),
-    /// By datagram.
-    Datagram(SocketAddr),
-    /// By a datagram signed in the session of this connection.
-    Signed(SocketAddr, ConnId),
 }
 
 impl Step<'_> {
@@ -180,32 +170,6 @@ impl Step<'_> {
     }
 
     fn way_of(&self, host: &Host) -> Option<Way> {
-        if !host.presence.is_online() {
-            return None;
-        }
-        let keyed = host.identified().filter(|conn| self.auth.is_proven(*conn));
-        let by_connection =
-            host.has(Marks::PUSH) || (self.cx.rules.certificates && keyed.is_none());
-        if let Some(conn) = host.identified().filter(|_| by_connection) {
-            return Some(Way::Push(conn));
-        }
-        if keyed.is_none() && !self.auth.is_plain(self.cx.rules, host) {
-            return None;
-        }
-        let ip: IpAddr = if host.peer() == Peer::UNKNOWN {
-            // Left behind by an older server, which knew hosts by their addresses only.
-            host.id().as_str().parse().ok()?
-        } else {
-            host.peer().ip()
-        };
-        let port = match host.udp() {
-            0 => self.cx.rules.agent_port,
-            port => port,
-        };
-        let to = SocketAddr::new(ip, port);
-        Some(match keyed {
-            Some(conn) => Way::Signed(to, conn),
-            None => Way::Datagram(to),
-        })
+        self.auth.way_to(self.cx.rules, host)
     }
 }

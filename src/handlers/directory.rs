@@ -1,0 +1,48 @@
+//! Lookup of hosts for the tasks: a read-only view of the fleet and of the sessions' keys.
+
+use crate::ids::HostId;
+
+use super::auth::{Auth, Way};
+use super::context::Ctx;
+use super::fleet::Fleet;
+use super::fleet::host::Host;
+
+/// The hosts, as the tasks see them.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Directory<'a> {
+    fleet: &'a Fleet,
+    auth: &'a Auth,
+}
+
+impl<'a> Directory<'a> {
+    pub(crate) fn new(fleet: &'a Fleet, auth: &'a Auth) -> Self {
+        Self { fleet, auth }
+    }
+
+    /// Returns whether this host has ever been seen.
+    pub(crate) fn is_known(&self, host: &HostId) -> bool {
+        self.fleet.find(host).is_some()
+    }
+
+    /// Returns whether this host is online, also if it is held from before a restart.
+    pub(crate) fn is_online(&self, host: &HostId) -> bool {
+        self.fleet.is_online(host)
+    }
+
+    /// Number of slots, used or free.
+    pub(crate) fn slots(&self) -> usize {
+        self.fleet.slots()
+    }
+
+    /// The host in `slot`, if it is online.
+    pub(crate) fn online_at(&self, slot: u32) -> Option<HostId> {
+        let host = self.fleet.host(slot);
+        host.filter(|host| host.presence.is_online()).map(Host::id)
+    }
+
+    /// Way to reach a host now; `None` if it is offline.
+    pub(crate) fn way_to(&self, cx: &Ctx<'_>, host: &HostId) -> Option<Way> {
+        let host = self.fleet.host(self.fleet.find(host)?)?;
+        self.auth.way_to(cx.rules, host)
+    }
+}
