@@ -423,7 +423,7 @@ mod tests {
     }
 
     #[test]
-    fn a_byte_order_mark_is_left_out_and_wrong_bytes_are_named() {
+    fn text_is_utf8_without_a_byte_order_mark() {
         let dir = tempfile::tempdir().unwrap();
         for (bytes, wanted) in [
             (&b"\xef\xbb\xbf[]\r\n"[..], Ok("[]\r\n")),
@@ -447,7 +447,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_others_may_change_is_refused_with_what_mends_it() {
+    fn a_file_writable_by_others_is_refused() {
         let dir = tempfile::tempdir().unwrap();
         let path = file(dir.path(), b"x", 0o644);
         let name = format!("'{}'", path.display());
@@ -497,7 +497,7 @@ mod tests {
     }
 
     #[test]
-    fn what_belongs_to_another_user_is_refused() {
+    fn files_of_another_user_are_refused() {
         let dir = tempfile::tempdir().unwrap();
         let path = file(dir.path(), b"x", 0o644);
         if std::os::unix::fs::chown(&path, Some(12_345), None).is_err() {
@@ -593,7 +593,7 @@ mod tests {
     }
 
     #[test]
-    fn planted_links_and_open_directories_are_refused() {
+    fn planted_links_in_the_state_are_refused() {
         let dir = tempfile::tempdir().unwrap();
         let victim = file(dir.path(), b"precious", 0o600);
         let own = dir.path().join("own");

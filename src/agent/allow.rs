@@ -305,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn what_no_entry_names_is_refused() {
+    fn commands_without_an_entry_are_refused() {
         let allow = Allow::parse(FILE).unwrap();
         for command in [
             "",
@@ -349,7 +349,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wildcard_matches_options_only_where_the_entry_says_so() {
+    fn a_wildcard_matches_options_on_request() {
         let text = r#"["systemctl restart *", {"run": "ls * *", "options": true},
             {"run": "cat *", "options": false}, "df -h"]"#;
         let allow = Allow::parse(text).unwrap();
@@ -371,7 +371,7 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_with_options_is_covered_only_by_another_one() {
+    fn entries_with_options_cover_each_other() {
         let covered = |text: &str| Allow::parse(text).unwrap().covered();
         let with = r#"{"run": "ls *", "options": true}"#;
         assert_eq!(covered(&format!(r#"["ls *", {with}, "ls -l"]"#)), [(3, 2)]);
@@ -380,7 +380,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wildcard_for_the_program_reaches_bare_names_only() {
+    fn a_program_wildcard_matches_bare_names() {
         let allow = Allow::parse(r#"["* --version"]"#).unwrap();
         assert!(allow.job("ls --version").is_some());
         assert!(allow.job("/tmp/ls --version").is_none());

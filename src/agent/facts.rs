@@ -63,7 +63,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_loopback_counts_only_where_there_is_nothing_else() {
+    fn loopback_is_the_last_resort() {
         let list = |texts: &[&str]| ipv4(texts.iter().map(|text| text.parse().unwrap()));
         assert_eq!(list(&["127.0.0.1", "::1"]), ["127.0.0.1"]);
         assert_eq!(

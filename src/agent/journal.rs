@@ -346,7 +346,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_written_is_there_again() {
+    fn a_journal_reads_back() {
         let dir = tempfile::tempdir().unwrap();
         filled(dir.path());
         // Twice: the first start writes the journal anew.
@@ -374,7 +374,7 @@ mod tests {
     }
 
     #[test]
-    fn outputs_without_a_report_go_and_reports_without_output_say_so() {
+    fn outputs_and_reports_are_matched_at_the_start() {
         let dir = tempfile::tempdir().unwrap();
         filled(dir.path());
         fs::write(dir.path().join("output-2"), b"ou").unwrap();
@@ -435,7 +435,7 @@ mod tests {
     proptest! {
         /// A crash may leave any beginning of what was being written; a disk may spoil a byte.
         #[test]
-        fn a_torn_or_spoilt_journal_loses_those_lines_only(
+        fn a_damaged_journal_loses_only_damaged_lines(
             cut in 0usize..2_000, spoilt in 0usize..2_000, by in 1u8..
         ) {
             let mut bytes = Vec::new();

@@ -471,7 +471,7 @@ mod tests {
     }
 
     #[test]
-    fn an_ended_task_keeps_its_book_until_its_reports_are_settled_and_its_key_beyond() {
+    fn a_finished_task_keeps_its_book_for_reports() {
         let mut memory = memory(taken("AC1", 0, &["a"]));
         memory.apply(phase(7, "AC1", Phase::Ended, 1, false));
         assert_eq!(memory.next_seq(), 8);
@@ -558,7 +558,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_row_of_records_is_survived_and_its_snapshot_comes_to_the_same(
+        fn snapshots_equal_their_records(
             records in prop::collection::vec(any_record(), 0..60)
         ) {
             let memory = memory(records);

@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn of_a_longer_output_both_ends_are_kept_and_the_rest_counted() {
+    fn a_long_output_keeps_both_ends() {
         let lines: Vec<u8> = (0..300_000)
             .flat_map(|n| format!("{n}\n").into_bytes())
             .collect();

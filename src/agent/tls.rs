@@ -281,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn records_without_data_use_up_the_budget_of_a_turn() {
+    fn empty_records_use_the_read_budget() {
         let (mut channel, mut server, mut socket) = connected();
         for _ in 0..400 {
             for _ in 0..30 {

@@ -596,7 +596,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_row_of_the_process_table_is_read_whatever_the_program_is_called() {
+    fn odd_program_names_in_the_process_table() {
         let stat = "42 (a) b) (c) S 7 40 30 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 987654 0 0";
         let entry = Entry::parse(42, stat).unwrap();
         assert_eq!((entry.parent, entry.group, entry.session), (7, 40, 30));
@@ -629,7 +629,7 @@ mod tests {
     }
 
     #[test]
-    fn a_process_that_has_another_start_time_is_not_signalled() {
+    fn a_reused_process_id_gets_no_signal() {
         let own = Process::of(own_pid()).unwrap();
         let other = Process {
             started: own.started + 1,
@@ -642,7 +642,7 @@ mod tests {
     }
 
     #[test]
-    fn what_runs_is_written_down_and_found_again() {
+    fn running_processes_are_found_after_a_restart() {
         let dir = tempfile::tempdir().unwrap();
         let mut note = Note::new(Some(dir.path().to_owned()));
         assert!(note.left().is_none());

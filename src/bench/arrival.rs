@@ -110,7 +110,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_says_which_of_our_addresses_was_meant_and_when() {
+    fn a_datagram_has_its_destination_and_time() {
         let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
         tell(&socket).unwrap();
         let mut text = [0; 16];

@@ -43,7 +43,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_cannot_be_had_is_said_with_both_figures_and_what_can() {
+    fn too_few_descriptors_are_an_error() {
         assert!(within(None, 1_000_000).is_ok());
         assert_eq!(within(Some(1_064), 1_000).unwrap().needed, 1_064);
         let error = within(Some(1_063), 1_000).unwrap_err();

@@ -353,7 +353,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_fewer_than_two_datagrams_show_is_not_known() {
+    fn one_datagram_gives_no_interval() {
         let mut stretch = Stretch::default();
         assert_eq!(stretch.ms(), None);
         stretch.add(Span::from_millis(7));
@@ -368,7 +368,7 @@ mod tests {
     }
 
     #[test]
-    fn a_host_answers_and_works_through_each_command_in_its_phases() {
+    fn a_simulated_host_reports_every_phase() {
         let commands = ["a".to_owned(), "b".to_owned()];
         let mut work = Work::new(1, "AC1", &commands, Instant::ZERO);
         let at = Instant::from_nanos(5);

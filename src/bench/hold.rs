@@ -91,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_stopped_goes_on_however_it_ends_and_then_nothing_is_stopped() {
+    fn a_stopped_process_is_always_resumed() {
         let mut child = Command::new("cat").stdin(Stdio::piped()).spawn().unwrap();
         let (pid, observed) = (child.id(), Observed::of(child.id()));
         let mut hold = Hold::of(&observed).unwrap();

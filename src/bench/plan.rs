@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_network_is_refused() {
+    fn an_invalid_network_is_refused() {
         for text in ["", "::1", "10.0.0.0/33", "10.0.0.0/0", "10.0.0.0/x", "web"] {
             assert!(Sources::parse(text).is_err(), "{text}");
         }

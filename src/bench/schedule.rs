@@ -101,7 +101,7 @@ mod tests {
     const START: Instant = Instant::from_nanos(5_000_000_000);
 
     #[test]
-    fn moments_are_in_order_one_in_each_turn_and_the_seed_says_it_all() {
+    fn a_schedule_follows_from_its_seed() {
         let schedule = Schedule::new(START, 1_000.0, 2.0, 7);
         assert_eq!(schedule.turns(), 2_000);
         assert_eq!(schedule.due(2_000), None);
@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn how_many_are_due_is_known_without_counting() {
+    fn due_heartbeats_are_computed() {
         let schedule = Schedule::new(START, 1_000.0, 2.0, 7);
         let by = |schedule: &Schedule, ms| schedule.due_by(START + Span::from_millis(ms));
         assert_eq!(schedule.due_by(Instant::ZERO), 0);

@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reply_counts_from_when_its_heartbeat_was_due_however_late_it_was_sent() {
+    fn latency_counts_from_the_due_time() {
         let mut tally = Tally::default();
         // Due every 10 ms; the server hangs for a second and then answers all at once.
         for beat in 0..100 {
@@ -219,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_never_answered_counts_with_the_time_it_was_waited_for() {
+    fn unanswered_heartbeats_count_as_latency() {
         let mut tally = Tally::default();
         for beat in 0..60 {
             tally.reply(at(beat + 1), at(beat).as_nanos());
@@ -235,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_measured_is_no_figure_and_what_is_too_long_is_the_longest() {
+    fn empty_and_overlong_latencies() {
         let mut times = Times::default();
         assert!(times.summary().is_none());
         times.record(Span::ZERO);

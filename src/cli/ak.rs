@@ -187,7 +187,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn fields_are_shown_as_the_device_said_them() {
+    fn device_fields_are_shown_unchanged() {
         let fields = serde_json::from_str(
             r#"{"co":{"value":1.25,"unit":"ppm","valid":true},"hc":{"value":9999.0,"valid":false},
                 "no":{"value":-3.0,"valid":true},"mode":{"value":"2.0","valid":true},"gone":{"value":null,"valid":false}}"#,

@@ -364,7 +364,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_error_of_the_network_has_words_and_no_number() {
+    fn network_errors_have_no_numbers() {
         let words = |number| io_words(&io::Error::from_raw_os_error(number));
         assert_eq!(words(libc::ECONNREFUSED), "connection refused");
         // The library has no kind for these.
@@ -398,7 +398,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_says_what_the_server_says_or_how_its_answer_begins() {
+    fn http_errors_quote_the_server() {
         assert_eq!(error_text(br#"{"error":"no such page"}"#), "no such page");
         assert_eq!(error_text(b""), "no more than that");
         assert_eq!(error_text(&[b'x'; 5_000]).len(), 100);

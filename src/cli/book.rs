@@ -191,7 +191,7 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn a_task_is_split_at_the_last_sign_if_a_number_follows() {
+    fn a_task_splits_at_its_priority() {
         for (task, command, priority) in [
             ("uptime", "uptime", None),
             ("uptime=2", "uptime", Some(2.0)),

@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn a_terminal_is_coloured_unless_told_otherwise() {
+    fn colour_follows_terminal_and_flags() {
         assert!(is_wanted(true, false, false));
         assert!(!is_wanted(false, false, false));
         assert!(!is_wanted(true, true, false) && !is_wanted(true, false, true));

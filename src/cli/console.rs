@@ -472,7 +472,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_line_is_a_word_of_ours_or_says_where_it_goes() {
+    fn console_lines_are_parsed() {
         let send = |target: &str, command| Line::Send {
             target: target.to_owned(),
             command,

@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn an_event_is_one_line_that_cannot_steer_the_terminal() {
+    fn an_event_is_one_escaped_line() {
         let event = r#"{"event":"offline","host":"web-1","at":1000,"node":"n","seq":7,"reason":"a\u001b[2J"}"#;
         let event: Map<String, Value> = serde_json::from_str(event).unwrap();
         assert_eq!(

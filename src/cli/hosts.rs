@@ -340,7 +340,7 @@ mod tests {
     }
 
     #[test]
-    fn json_keeps_what_it_does_not_know_and_cannot_steer_a_terminal() {
+    fn json_keeps_unknown_members_and_is_escaped() {
         let fleet = fleet(&[
             "{\"id\":\"a\",\"state\":\"online\",\n\"new\":[1],\"hostname\":\"\u{9b}2J\u{202e}\"}",
         ]);
@@ -355,7 +355,7 @@ mod tests {
     }
 
     #[test]
-    fn a_target_and_a_state_narrow_the_list_and_its_json() {
+    fn target_and_state_filter_the_list() {
         let fleet = fleet(&[
             r#"{"id":"web-1","state":"online"}"#,
             r#"{"id":"web-2","state":"offline"}"#,
@@ -373,7 +373,7 @@ mod tests {
     }
 
     #[test]
-    fn a_heartbeat_is_no_change_and_anything_else_is() {
+    fn only_a_heartbeat_is_no_change() {
         let before = fleet(&[r#"{"id":"a","state":"online","last_seen":"1"}"#]);
         let beat = fleet(&[r#"{"id":"a","state":"online","last_seen":"2"}"#]);
         let gone = fleet(&[r#"{"id":"a","state":"offline","reason":"reset"}"#]);

@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn a_narrow_terminal_shows_the_columns_that_fit_whole() {
+    fn a_narrow_terminal_drops_columns() {
         let hosts = [host("10.0.0.7")];
         let now = at("2026-11-21T10:03:10Z");
         let narrow = lines(&hosts, now, Some(60));
@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn an_age_is_told_in_its_largest_unit() {
+    fn an_age_is_shown_in_its_largest_unit() {
         let now = at("2026-11-21T10:00:00Z");
         for (seconds, text) in [
             (0, "now"),

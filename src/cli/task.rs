@@ -487,7 +487,7 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn a_line_of_output_keeps_its_tabs_and_ends_somewhere() {
+    fn a_line_of_output_keeps_tabs_and_is_bounded() {
         assert_eq!(shown("4\t./a\x1b[2J\t"), "4\t./a\\u{1b}[2J\t");
         let most = "ä".repeat(OUTPUT_LINE_CHARS_MAX);
         assert_eq!(shown(&most), most);
@@ -505,7 +505,7 @@ mod tests {
     }
 
     #[test]
-    fn hosts_commands_and_results_are_shown_and_cannot_steer_the_terminal() {
+    fn a_task_is_shown_escaped() {
         let text = task(json!({
             "web-10": {"state": "sent"},
             "web-20": {"state": "failed", "working": null, "complete": ["uptime", "df -h"], "results": {

@@ -227,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn a_screen_begins_at_home_and_leaves_nothing_of_the_last_one() {
+    fn a_screen_replaces_the_last_one() {
         let text = screen("2 online", vec!["ID".into(), "a".into()], None);
         assert_eq!(
             rows(&text),

@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_named_and_no_key_is_shown() {
+    fn errors_of_keys_files_hide_the_keys() {
         for (text, said) in [
             (
                 "[]".to_owned(),

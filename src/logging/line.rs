@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_that_is_too_long_is_cut_between_characters() {
+    fn a_long_message_is_cut_between_characters() {
         let long = "ö".repeat(LOG_MESSAGE_BYTES_MAX);
         let line = Line::of(
             &log::Record::builder().args(format_args!("x{long}")).build(),
@@ -217,7 +217,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn whatever_is_logged_is_one_line_and_reads_back(message in any::<String>()) {
+        fn every_message_is_one_line(message in any::<String>()) {
             let text = rendered(&line(&message), Format::Text);
             prop_assert_eq!(text.matches('\n').count(), 1);
             let json = rendered(&line(&message), Format::Json);

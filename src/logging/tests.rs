@@ -81,7 +81,7 @@ fn untimed(text: &str) -> Vec<&str> {
 }
 
 #[test]
-fn a_line_goes_to_standard_error_and_to_the_file() {
+fn a_line_goes_to_stderr_and_the_file() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a.log");
     let shown = Shown::default();
@@ -103,7 +103,7 @@ fn a_line_goes_to_standard_error_and_to_the_file() {
 }
 
 #[test]
-fn what_waits_is_written_when_the_log_ends() {
+fn queued_lines_are_written_at_the_end() {
     let shown = Shown::default();
     let (logging, logger) = started(&Log::default(), &shown);
     for i in 0..500 {
@@ -120,7 +120,7 @@ fn what_waits_is_written_when_the_log_ends() {
 }
 
 #[test]
-fn a_renamed_file_is_left_when_it_is_opened_again() {
+fn reopening_leaves_a_renamed_file() {
     let dir = tempfile::tempdir().unwrap();
     let (path, moved) = (dir.path().join("a.log"), dir.path().join("moved"));
     let (logging, logger) = started(&to_file(&path), &Shown::default());
@@ -142,7 +142,7 @@ fn a_renamed_file_is_left_when_it_is_opened_again() {
 }
 
 #[test]
-fn another_configuration_takes_the_place_of_the_first() {
+fn a_reload_replaces_the_configuration() {
     let dir = tempfile::tempdir().unwrap();
     let (first, second) = (dir.path().join("a.log"), dir.path().join("b.log"));
     let (logging, logger) = started(&to_file(&first), &Shown::default());
@@ -170,7 +170,7 @@ fn another_configuration_takes_the_place_of_the_first() {
 
 /// Even where the thread finds the order and the lines around it together.
 #[test]
-fn a_line_is_written_by_the_configuration_it_was_logged_under() {
+fn a_line_keeps_the_format_it_was_logged_with() {
     let dir = tempfile::tempdir().unwrap();
     let (first, second) = (dir.path().join("a.log"), dir.path().join("b.log"));
     let (entered, arrived) = bounded(100);
@@ -196,7 +196,7 @@ fn a_line_is_written_by_the_configuration_it_was_logged_under() {
 }
 
 #[test]
-fn a_file_that_cannot_be_written_is_said_on_standard_error() {
+fn an_unwritable_file_is_reported_on_stderr() {
     let dir = tempfile::tempdir().unwrap();
     let shown = Shown::default();
     let (logging, logger) = started(&to_file(&dir.path().join("missing/a.log")), &shown);
@@ -211,7 +211,7 @@ fn a_file_that_cannot_be_written_is_said_on_standard_error() {
 }
 
 #[test]
-fn lines_alike_are_counted_and_told_of_at_the_end() {
+fn repeated_lines_are_counted() {
     let shown = Shown::default();
     let (logging, logger) = started(&Log::default(), &shown);
     for i in 0..1_000 {
@@ -251,7 +251,7 @@ fn lines_alike_are_counted_and_told_of_at_the_end() {
 }
 
 #[test]
-fn a_log_that_is_held_up_drops_lines_counts_them_and_stops_nobody() {
+fn a_blocked_log_drops_and_counts_lines() {
     let shown = Shown::default();
     let (entered, arrived) = bounded(0);
     let (let_through, open) = bounded(0);

@@ -35,13 +35,13 @@ fn exit_and_both_outputs_come_back_in_order() {
 }
 
 #[test]
-fn nothing_of_our_environment_is_handed_on_and_there_is_no_input() {
+fn commands_get_a_clean_environment() {
     let finished = sh("env | grep -v -e ^PWD= -e ^_= -e ^SHLVL= | sort; cat");
     assert_eq!(text(&finished), format!("LANG=C.UTF-8\nPATH={PATH}\n"));
 }
 
 #[test]
-fn a_program_is_looked_up_or_not_found_or_no_program() {
+fn programs_are_looked_up() {
     let words = |words: &[&str]| Job {
         words: words.iter().map(|word| (*word).to_owned()).collect(),
         time: Span::from_secs(60),
@@ -70,7 +70,7 @@ fn output_beyond_its_bound_is_read_and_dropped() {
 }
 
 #[test]
-fn out_of_time_the_whole_group_is_ended_even_if_it_does_not_listen() {
+fn a_timeout_kills_the_process_group() {
     let script = "trap '' TERM; echo $$; sleep 1000 & echo $!; yes > /dev/null";
     let finished = run_it(&job(script, Span::from_millis(300)));
     let out = text(&finished);
@@ -101,7 +101,7 @@ fn wait_until_gone(pid: &str) {
 }
 
 #[test]
-fn out_of_time_what_has_left_its_group_and_session_is_ended_too() {
+fn a_timeout_kills_processes_in_other_sessions() {
     // The second `sleep` is in a session of its own, and holds the pipe open.
     let script = "sleep 1000 & echo $!; setsid sleep 1000 & echo $!; wait";
     let finished = run_it(&job(script, Span::from_millis(500)));
@@ -121,7 +121,7 @@ fn a_stopped_command_ends_with_its_time() {
 }
 
 #[test]
-fn what_a_killed_runner_left_running_is_ended_by_the_next_one() {
+fn leftovers_of_a_killed_runner_are_ended() {
     let dir = tempfile::tempdir().unwrap();
     let mut child = Command::new("/bin/sh")
         .args(["-c", "setsid sleep 1000 & echo $!; wait"])
@@ -146,7 +146,7 @@ fn what_a_killed_runner_left_running_is_ended_by_the_next_one() {
 }
 
 #[test]
-fn what_is_left_in_the_background_is_not_waited_for() {
+fn background_processes_are_not_awaited() {
     let finished = sh("sleep 1000 & echo $!");
     assert_eq!(finished.exit, 0);
     let pid = text(&finished).trim().parse().unwrap();

@@ -185,7 +185,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_process_is_found_by_where_it_listens_and_says_what_it_has_used() {
+    fn a_process_is_found_by_its_listener() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let found = Observed::find(listener.local_addr().unwrap()).unwrap();
         assert_eq!(found.pid(), std::process::id());
@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn where_nobody_listens_that_is_said() {
+    fn a_closed_port_is_an_error() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         drop(listener);

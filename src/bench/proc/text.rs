@@ -99,7 +99,7 @@ mod tests {
 
     #[test]
     #[cfg(target_endian = "little")]
-    fn the_listener_is_the_one_of_the_very_address_else_the_one_of_all() {
+    fn an_exact_listener_is_preferred() {
         let find = |addr: &str| listener(TCP, addr.parse().unwrap());
         assert_eq!(find("127.0.0.1:11451"), Some(200));
         assert_eq!(find("127.0.0.9:11451"), Some(100));
@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn times_and_memory_are_read_and_nonsense_is_nothing() {
+    fn proc_files_are_parsed() {
         assert_eq!(run_time("123 4 5\n"), Some(Span::from_nanos(123)));
         let stat = "7 (a) b) (c) S 1 2 3 4 5 6 7 8 9 10 70 30 0 0";
         assert_eq!(ticks(stat), Some(100));

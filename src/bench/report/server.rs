@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_server_used_is_told_by_thread_a_heartbeat_and_a_connection() {
+    fn server_use_is_split_by_thread() {
         let samples = [
             sample(10, 5, 1_000),
             sample(30, 15, 3_000),

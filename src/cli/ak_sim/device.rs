@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn it_answers_what_it_knows_and_marks_what_it_does_not() {
+    fn the_simulated_device_answers() {
         let mut device = Device::default();
         assert_eq!(
             said(&mut device, " ASTZ K0", None),

@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn requests_are_answered_one_after_the_other_as_the_peer_has_room() {
+    fn simulated_answers_wait_for_room() {
         let now = Instant::now();
         let mut line = line(b"\x02 AVFI K0\x03x\x02 ADRU K0\x03\x02 AV", 5);
         assert_eq!(line.serve(now, None).unwrap(), Left::Nothing);

@@ -83,7 +83,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn an_address_loses_its_last_slash_and_nothing_else() {
+    fn an_address_loses_only_its_last_slash() {
         for (url, base, is_tls) in [
             ("http://127.0.0.1:11480", "http://127.0.0.1:11480", false),
             ("http://127.0.0.1:11480/", "http://127.0.0.1:11480", false),

@@ -82,7 +82,7 @@ fn a_server_is_asked_over_tls() {
 }
 
 #[test]
-fn a_token_is_not_sent_to_a_server_that_another_authority_signed() {
+fn an_untrusted_server_gets_no_token() {
     let dir = tempfile::tempdir().unwrap();
     let (ca, _) = signed_server(dir.path());
     let other = tempfile::tempdir().unwrap();
@@ -128,7 +128,7 @@ fn a_plain_server_asked_over_tls_is_named() {
 }
 
 #[test]
-fn authorities_are_for_tls_and_have_to_be_certificates() {
+fn authorities_need_https_and_certificates() {
     let dir = tempfile::tempdir().unwrap();
     let token = dir.path().join("token");
     fs::write(&token, "sesame").unwrap();

@@ -386,7 +386,7 @@ mod tests {
     }
 
     #[test]
-    fn quantiles_are_told_of_enough_only() {
+    fn quantiles_need_enough_measurements() {
         let of = |count| {
             latency_in_words(&Latency {
                 count,
@@ -404,7 +404,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_known_is_left_out() {
+    fn unknown_facts_are_omitted() {
         let used = ServerUse {
             pid: 7,
             loop_cpu_us_per_heartbeat: None,

@@ -203,7 +203,7 @@ fn a_wrong_value_is_named_with_what_it_may_be() {
 }
 
 #[test]
-fn a_key_nobody_knows_is_named_with_the_nearest_one() {
+fn an_unknown_key_gets_the_nearest_name() {
     let cases = [
         (
             r#"{"heartbeet": {}}"#,
@@ -252,7 +252,7 @@ fn a_key_given_twice_is_refused_at_every_level() {
 }
 
 #[test]
-fn what_is_not_json_is_named_by_line_and_column() {
+fn json_errors_name_line_and_column() {
     assert_eq!(error(""), "config.json:1:0: EOF while parsing a value");
     assert_eq!(
         error("{\n  \"log\": {,}\n}"),

@@ -38,7 +38,7 @@ fn address(text: &str) -> SocketAddr {
 }
 
 #[test]
-fn the_defaults_are_those_of_the_file_that_is_shipped() {
+fn defaults_match_the_shipped_file() {
     let shipped = include_str!("../../../config.json");
     let config = good(shipped);
     assert_eq!(config, Config::default());
@@ -75,7 +75,7 @@ fn each_default_is_the_documented_one() {
 }
 
 #[test]
-fn changes_over_http_need_a_token_where_hosts_prove_who_they_are() {
+fn http_writes_need_a_token_with_keys() {
     let dir = tempfile::tempdir().unwrap();
     let (keys, token) = (dir.path().join("keys"), dir.path().join("token"));
     fs::write(&keys, "{}").unwrap();
@@ -188,7 +188,7 @@ fn every_key_is_read() {
 }
 
 #[test]
-fn a_file_is_read_or_it_is_said_why_not() {
+fn an_unreadable_key_file_is_an_error() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("ants.json");
     let shown = path.display().to_string();
@@ -346,7 +346,7 @@ fn a_server_is_open_only_in_so_many_words() {
 }
 
 #[test]
-fn the_token_comes_from_its_file_and_is_never_shown() {
+fn the_token_is_never_shown() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("token");
     let shown = path.display();
@@ -394,7 +394,7 @@ fn the_token_comes_from_its_file_and_is_never_shown() {
 }
 
 #[test]
-fn changes_are_told_by_key_and_by_when_they_count() {
+fn changes_are_listed_by_key() {
     let old = good(r#"{"store": {"url": "redis://:one@db"}}"#);
     assert_eq!(old.describe_changes(&old), (Vec::new(), Vec::new()));
     let new = good(
@@ -420,7 +420,7 @@ fn changes_are_told_by_key_and_by_when_they_count() {
 }
 
 #[test]
-fn a_token_is_exchanged_at_once_and_given_up_after_a_restart() {
+fn a_token_reload_applies_at_once() {
     let with = |file: &str, token: &str| {
         let mut config = Config::default();
         config.server.http_token_file = Some(file.into());
@@ -444,7 +444,7 @@ fn a_token_is_exchanged_at_once_and_given_up_after_a_restart() {
 
 proptest! {
     #[test]
-    fn what_is_shown_reads_back_as_the_same(
+    fn the_shown_configuration_reads_back(
         timeout in 0.1f64..86_400.0, keep in 60.0f64..315_360_000.0, rto in 10u64..=3_600_000,
         connections in proptest::option::of(1usize..=1 << 24), port in any::<u16>(),
         name in "[A-Za-z0-9._-]{1,64}", file in proptest::option::of("[^\0]{1,20}"),

@@ -88,7 +88,7 @@ fn sections_of_ours_stand_beside_the_old_ones() {
 }
 
 #[test]
-fn a_section_of_ours_takes_precedence_over_an_old_one() {
+fn new_sections_override_old_ones() {
     let config = good(
         r#"{"server": {"tcp": "127.0.0.9:5"}, "store": {"url": "redis://db:7"},
             "offline": {"delete_fields": []}, "auth": "none",
@@ -114,7 +114,7 @@ fn a_section_of_ours_takes_precedence_over_an_old_one() {
 }
 
 #[test]
-fn an_old_file_that_is_wrong_is_named_without_its_password() {
+fn errors_of_old_files_hide_the_password() {
     let cases = [
         (
             r#"{"redisConfig": {}}"#,

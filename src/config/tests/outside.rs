@@ -28,7 +28,7 @@ fn reaching(targets: Value) -> Result<Config, String> {
 }
 
 #[test]
-fn a_device_is_read_with_all_it_says_and_shown_as_it_is_read() {
+fn a_device_reads_back_as_shown() {
     let fields = json!({"AKON": [{"name": "co", "unit": "ppm"}, {"name": "mode", "type": "text"}]});
     let full = device(json!({
         "name": "b:2", "channel": 3, "allowed_cmd": ["ASTZ", "AKON", "SREM"], "period_s": 0.1,
@@ -53,7 +53,7 @@ fn a_device_is_read_with_all_it_says_and_shown_as_it_is_read() {
 }
 
 #[test]
-fn what_is_wrong_with_a_device_is_named() {
+fn errors_of_devices_name_the_member() {
     let cases = [
         (json!({"name": null}), "name: is missing"),
         (json!({"addr": null}), "addr: is missing"),

@@ -37,7 +37,7 @@ impl Case {
 }
 
 #[test]
-fn a_file_that_everybody_could_replace_is_not_opened() {
+fn a_file_in_an_open_directory_is_refused() {
     use std::os::unix::fs::PermissionsExt;
     let mut case = case(0, 0);
     let dir = case.dir.path().to_owned();
@@ -86,7 +86,7 @@ fn a_file_found_at_the_start_counts_and_is_kept() {
 }
 
 #[test]
-fn nothing_is_kept_or_never_rotated_where_that_is_wanted() {
+fn zero_disables_keeping_and_rotation() {
     let mut none = case(6, 0);
     none.line("one\n");
     none.line("two\n");
@@ -105,7 +105,7 @@ fn nothing_is_kept_or_never_rotated_where_that_is_wanted() {
 }
 
 #[test]
-fn after_a_rename_the_old_file_is_written_until_it_is_opened_again() {
+fn a_renamed_file_is_used_until_reopening() {
     let mut case = case(1_000, 1);
     case.line("one\n");
     case.flush();
@@ -121,7 +121,7 @@ fn after_a_rename_the_old_file_is_written_until_it_is_opened_again() {
 }
 
 #[test]
-fn a_file_that_cannot_be_written_is_said_once_and_tried_again() {
+fn an_unwritable_file_is_reported_once_and_retried() {
     let mut case = case(1_000, 1);
     case.file.path = case.path("missing").join("a.log");
     for line in ["one\n", "two\n"] {
@@ -150,7 +150,7 @@ fn a_file_that_cannot_be_written_is_said_once_and_tried_again() {
 }
 
 #[test]
-fn a_full_disk_loses_the_file_s_lines_and_nothing_else() {
+fn a_full_disk_loses_only_lines_of_the_file() {
     let mut case = case(1_000, 1);
     case.file.path = PathBuf::from("/dev/full");
     case.line("one\n");
@@ -229,7 +229,7 @@ fn a_device_is_never_rotated() {
 }
 
 #[test]
-fn a_pipe_is_written_whole_lines_and_never_rotated() {
+fn a_pipe_gets_whole_lines_without_rotation() {
     use std::os::unix::fs::FileTypeExt;
     let mut case = pipe_case(6);
     let mut reader = reader(&case.path("a.log"));
@@ -286,7 +286,7 @@ fn a_pipe_whose_reader_is_slow_loses_whole_lines() {
 }
 
 #[test]
-fn a_link_to_a_regular_file_stays_and_its_file_is_rotated() {
+fn rotation_follows_links_to_the_file() {
     let mut case = case(6, 1);
     std::os::unix::fs::symlink("real.log", case.path("a.log")).unwrap();
     for line in ["one\n", "two\n"] {

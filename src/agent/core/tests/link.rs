@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn it_says_who_it_is_and_beats_as_often_as_it_is_told() {
+fn hello_and_heartbeats_follow_the_server() {
     let mut talk = agent();
     talk.is_welcome();
     assert_eq!(talk.said(), ["hello web-1", "inventory"]);
@@ -34,7 +34,7 @@ fn without_an_id_it_is_known_by_its_address() {
 }
 
 #[test]
-fn a_silent_server_is_left_and_tried_again_for_ever() {
+fn a_silent_server_is_retried_forever() {
     let mut talk = agent().live();
     let mut silent = 0;
     while talk.core.is_live() {
@@ -68,7 +68,7 @@ fn a_silent_server_is_left_and_tried_again_for_ever() {
 }
 
 #[test]
-fn a_hello_that_is_refused_or_not_answered_is_said_again_later() {
+fn a_failed_hello_is_retried() {
     let mut talk = agent();
     talk.connects();
     talk.replies(Flag::Hello, 0, Word::Refused("in use".into()));
@@ -81,14 +81,14 @@ fn a_hello_that_is_refused_or_not_answered_is_said_again_later() {
 }
 
 #[test]
-fn what_no_server_says_ends_the_connection() {
+fn invalid_server_data_ends_the_connection() {
     let mut talk = agent().live();
     talk.with(|core, at, fx| core.bytes(at, b"\x05\0\0\0hello", fx));
     assert!(talk.did().contains(&"disconnect".to_owned()));
 }
 
 #[test]
-fn facts_are_told_again_when_they_change() {
+fn changed_facts_are_sent_again() {
     let mut talk = agent().live();
     let facts = Facts {
         hostname: Some("web".into()),

@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn each_step_of_a_task_is_written_down_before_it_is_said_or_done() {
+fn each_step_is_journaled_before_its_effect() {
     let mut talk = agent().live();
     talk.datagram("10.9.9.9", b"AC1");
     assert_eq!(talk.did(), ["write taken", "send", "send"]);
@@ -44,7 +44,7 @@ fn each_step_of_a_task_is_written_down_before_it_is_said_or_done() {
 }
 
 #[test]
-fn a_book_is_run_to_its_end_and_told_of_step_by_step() {
+fn each_step_of_a_book_is_reported() {
     let mut talk = agent().live();
     talk.pushes(&Push::Task("AC1".into()));
     talk.book("AC1", &["a", "x"]);
@@ -87,7 +87,7 @@ fn a_key_is_run_once_however_often_it_comes() {
 }
 
 #[test]
-fn reports_are_sent_again_in_order_until_they_are_acknowledged() {
+fn unacknowledged_reports_are_sent_again() {
     let mut talk = agent().live();
     talk.pushes(&Push::Task("AC1".into()));
     talk.book("AC1", &["a"]);
@@ -140,7 +140,7 @@ fn no_more_reports_are_under_way_than_may_be() {
 }
 
 #[test]
-fn what_was_under_way_in_a_crash_is_told_lost_and_never_begun_again() {
+fn a_running_task_is_lost_in_a_crash() {
     let mut talk = agent().live();
     talk.pushes(&Push::Task("AC1".into()));
     talk.book("AC1", &["a", "b", "c"]);
@@ -159,7 +159,7 @@ fn what_was_under_way_in_a_crash_is_told_lost_and_never_begun_again() {
 }
 
 #[test]
-fn queued_tasks_survive_a_restart_and_only_the_begun_one_is_lost() {
+fn a_restart_loses_only_the_running_task() {
     let mut talk = agent().live();
     talk.pushes(&Push::Task("AC1".into()));
     talk.book("AC1", &["a", "b"]);
@@ -198,7 +198,7 @@ fn queued_tasks_survive_a_restart_and_only_the_begun_one_is_lost() {
 }
 
 #[test]
-fn a_queued_task_that_the_server_no_longer_has_is_not_begun() {
+fn a_queued_task_unknown_to_the_server_ends() {
     let mut talk = agent().live();
     talk.pushes(&Push::Task("AC1".into()));
     talk.book("AC1", &["a"]);
@@ -230,7 +230,7 @@ fn a_queued_task_that_the_server_no_longer_has_is_not_begun() {
 }
 
 #[test]
-fn a_hello_says_that_an_earlier_process_left_queued_tasks() {
+fn a_hello_mentions_tasks_queued_before_a_restart() {
     let resumes = |talk: &mut Talk| {
         talk.connects();
         let sent = talk.fx.iter().find_map(|effect| match effect {
@@ -250,7 +250,7 @@ fn a_hello_says_that_an_earlier_process_left_queued_tasks() {
 }
 
 #[test]
-fn a_queued_console_command_is_run_after_a_restart_unless_it_is_old() {
+fn recent_console_commands_survive_a_restart() {
     for (age, runs) in [(5_000, true), (7_200_000, false)] {
         let mut talk = agent().live();
         talk.datagram(SERVER, b"a");
@@ -277,7 +277,7 @@ fn a_queued_console_command_is_run_after_a_restart_unless_it_is_old() {
 }
 
 #[test]
-fn a_crash_at_any_moment_runs_no_command_twice_and_ends_the_task() {
+fn no_crash_runs_a_command_twice() {
     let whole = {
         let mut talk = agent().live();
         talk.pushes(&Push::Task("AC1".into()));
@@ -312,7 +312,7 @@ fn a_crash_at_any_moment_runs_no_command_twice_and_ends_the_task() {
 }
 
 #[test]
-fn an_agent_that_speaks_tls_takes_no_bare_datagram() {
+fn a_tls_agent_drops_bare_datagrams() {
     let settings = Settings {
         tls: true,
         ..settings()
@@ -333,7 +333,7 @@ fn an_agent_that_speaks_tls_takes_no_bare_datagram() {
 }
 
 #[test]
-fn a_task_without_a_book_is_told_so_and_may_come_again() {
+fn a_task_without_a_book_may_come_again() {
     let mut talk = agent().live();
     for _ in 0..2 {
         talk.datagram(SERVER, b"AC1");
@@ -346,7 +346,7 @@ fn a_task_without_a_book_is_told_so_and_may_come_again() {
 }
 
 #[test]
-fn a_book_is_asked_for_again_after_a_reconnect_and_answers_wait_for_it() {
+fn a_book_is_requested_again_after_a_reconnect() {
     let mut talk = agent().live();
     talk.datagram(SERVER, b"AC1");
     talk.with(|core, at, fx| core.disconnected(at, "reset", fx));
@@ -358,7 +358,7 @@ fn a_book_is_asked_for_again_after_a_reconnect_and_answers_wait_for_it() {
 }
 
 #[test]
-fn a_command_with_an_id_is_run_once_and_its_result_comes_back_under_it() {
+fn a_command_with_an_id_runs_once() {
     let mut talk = agent().live();
     let push = Push::Command {
         text: "a".into(),
@@ -390,7 +390,7 @@ fn a_command_with_an_id_is_run_once_and_its_result_comes_back_under_it() {
 }
 
 #[test]
-fn a_console_line_is_the_servers_to_give_and_the_allow_files_to_let() {
+fn console_lines_need_the_server_and_an_entry() {
     let mut talk = agent().live();
     talk.datagram("10.9.9.9", b"a");
     assert!(talk.did().is_empty(), "a stranger");
@@ -404,7 +404,7 @@ fn a_console_line_is_the_servers_to_give_and_the_allow_files_to_let() {
 }
 
 #[test]
-fn what_cannot_be_read_is_answered_as_damaged() {
+fn an_invalid_datagram_is_answered_as_damaged() {
     let mut talk = agent().live();
     talk.datagram(SERVER, b"\xff\xfe");
     talk.datagram(SERVER, b"AC_1");
@@ -416,7 +416,7 @@ fn what_cannot_be_read_is_answered_as_damaged() {
 }
 
 #[test]
-fn what_waits_is_bounded_and_the_rest_is_not_answered() {
+fn the_task_queue_is_bounded() {
     let mut talk = agent().live();
     for number in 0..100 {
         talk.datagram(SERVER, format!("AC{number}").as_bytes());
@@ -440,7 +440,7 @@ fn what_waits_is_bounded_and_the_rest_is_not_answered() {
 }
 
 #[test]
-fn a_result_that_costs_connection_after_connection_goes_without_its_output() {
+fn a_result_that_breaks_connections_loses_its_output() {
     let mut talk = agent().live();
     let push = Push::Command {
         text: "a".into(),
@@ -472,7 +472,7 @@ fn under_way(talk: &mut Talk) -> Vec<String> {
 }
 
 #[test]
-fn a_server_that_hangs_up_over_one_result_gets_it_without_output_and_the_others_whole() {
+fn only_the_result_that_breaks_connections_loses_output() {
     let mut talk = agent().live();
     talk.pushes(&Push::Task("AC1".into()));
     talk.book("AC1", &["a", "b"]);
@@ -516,7 +516,7 @@ fn a_server_that_hangs_up_over_one_result_gets_it_without_output_and_the_others_
 }
 
 #[test]
-fn a_book_that_comes_out_of_order_is_run_in_order() {
+fn an_unordered_book_runs_by_priority() {
     let mut talk = agent().live();
     talk.pushes(&Push::Task("AC1".into()));
     let asked = talk.sent();
@@ -532,7 +532,7 @@ fn a_book_that_comes_out_of_order_is_run_in_order() {
 }
 
 #[test]
-fn strangers_cannot_make_it_complain_to_the_server() {
+fn datagrams_of_strangers_get_no_answer() {
     let mut talk = agent().live();
     for bytes in [&b"AC_"[..], b"AC 1", b"\xff", b"uptime"] {
         talk.datagram("10.9.9.9", bytes);
@@ -560,7 +560,7 @@ fn an_answer_says_when_it_was_given() {
 }
 
 #[test]
-fn another_allow_file_counts_from_the_next_command_on() {
+fn a_reloaded_allow_file_applies_to_the_next_command() {
     let mut talk = agent().live();
     talk.pushes(&Push::Task("AC1".into()));
     talk.book("AC1", &["a", "b", "new"]);
