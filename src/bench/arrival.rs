@@ -27,7 +27,7 @@ pub struct Arrival {
 ///
 /// # Errors
 /// The kernel's refusal.
-pub fn tell(socket: &impl AsRawFd) -> io::Result<()> {
+pub fn enable(socket: &impl AsRawFd) -> io::Result<()> {
     for (level, option) in [
         (libc::IPPROTO_IP, libc::IP_PKTINFO),
         (libc::SOL_SOCKET, libc::SO_TIMESTAMPNS),

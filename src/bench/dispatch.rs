@@ -12,11 +12,11 @@ use std::time::Instant as Clock;
 
 use super::BenchError;
 use super::bare::{self, Sender};
-use super::fleet::News;
+use super::fleet::FleetEvent;
 use super::pacer::Pacer;
-use super::report::{Datagrams, Dispatched, Stride};
+use super::report::{Datagrams, DispatchReport, StepTimes};
 use super::tally::Times;
-use super::trial::{Stage, TELL};
+use super::trial::{PROGRESS_INTERVAL, Stage};
 use crate::codec::message::{Answer, Ask, Incoming, Message, Phase, Progress, ResultCode};
 use crate::limits::BENCH_WAIT_S_MAX;
 use crate::time::{Instant, Span};
@@ -87,7 +87,10 @@ struct Work<'a> {
 
 impl Stage<'_> {
     /// Posts the task and plays all hosts until every one is done, or none makes progress.
-    pub(super) fn dispatch(&mut self, start: Instant) -> Result<Option<Dispatched>, BenchError> {
+    pub(super) fn dispatch(
+        &mut self,
+        start: Instant,
+    ) -> Result<Option<DispatchReport>, BenchError> {
         self.fleet.gathers = true;
         let plan = self.plan;
         let named = plan.hosts - plan.apart;
@@ -117,15 +120,19 @@ impl Stage<'_> {
             if (stored.is_some() && work.is_done(all)) || still || self.is_over() {
                 break;
             }
-            let wait = if stored.is_none() { STEP } else { TELL };
+            let wait = if stored.is_none() {
+                STEP
+            } else {
+                PROGRESS_INTERVAL
+            };
             let until = pacer.send(&mut self.fleet, now + wait);
             self.turn(until)?;
-            self.fleet.take_news(&mut news);
+            self.fleet.take_events(&mut news);
             for item in news.drain(..) {
                 self.go_on(&mut work, item);
             }
             let done = work.counts[2];
-            self.tell("dispatching", start, done, named as u64);
+            self.report_progress("dispatching", start, done, named as u64);
         }
         let now = self.fleet.now();
         self.fleet.tally.gave_up(pacer.given_up(now));
@@ -139,7 +146,7 @@ impl Stage<'_> {
                 ratio: ratio(ours, bare),
             }
         });
-        Ok(Some(self.told(work, stored, datagrams)))
+        Ok(Some(self.report(work, stored, datagrams)))
     }
 
     /// Sends as many bare datagrams as there are hosts, if the task goes out by datagram too.
@@ -165,33 +172,33 @@ impl Stage<'_> {
                 self.fleet.tally.error("bare_datagrams_lost");
                 break;
             }
-            self.turn(now + TELL)?;
-            self.fleet.take_news(&mut news);
+            self.turn(now + PROGRESS_INTERVAL)?;
+            self.fleet.take_events(&mut news);
             for item in &news {
-                if let News::Datagram(_, text, at) = item
+                if let FleetEvent::Datagram(_, text, at) = item
                     && text.as_bytes().first() == Some(&bare::TEXT)
                 {
                     stretch.add(*at);
                 }
             }
-            self.tell("sending bare datagrams", start, stretch.count, hosts as u64);
+            self.report_progress("sending bare datagrams", start, stretch.count, hosts as u64);
         }
         Ok(Some(stretch))
     }
 
     /// Sends a host's next message after the task arrived or its last message was acknowledged.
-    fn go_on(&mut self, work: &mut Work<'_>, item: News) {
+    fn go_on(&mut self, work: &mut Work<'_>, item: FleetEvent) {
         let now = self.fleet.now();
         let (index, next) = match item {
-            News::Task(index, key) if key == work.key => (index, work.receive(index, now)),
-            News::Datagram(index, key, at) if key == work.key => {
+            FleetEvent::Task(index, key) if key == work.key => (index, work.receive(index, now)),
+            FleetEvent::Datagram(index, key, at) if key == work.key => {
                 let next = work.receive(index, now);
                 if next.is_some() {
                     work.stretch.add(at);
                 }
                 (index, next)
             }
-            News::Acknowledged(index) => (index, work.acknowledge(index, now)),
+            FleetEvent::Acknowledged(index) => (index, work.acknowledge(index, now)),
             _ => return,
         };
         if let Some(message) = next.and_then(|step| work.message(step)) {
@@ -207,12 +214,12 @@ impl Stage<'_> {
         }
     }
 
-    fn told(
+    fn report(
         &mut self,
         work: Work<'_>,
         stored: Option<Instant>,
         datagrams: Option<Datagrams>,
-    ) -> Dispatched {
+    ) -> DispatchReport {
         let hosts = (self.plan.hosts - self.plan.apart) as u64;
         let kinds = ["task_not_received", "task_not_answered", "task_not_done"];
         for (kind, count) in kinds.into_iter().zip(work.counts) {
@@ -221,13 +228,13 @@ impl Stage<'_> {
                 self.fleet.tally.errors(kind, hosts.saturating_sub(count));
             }
         }
-        let stride = |hosts, times: &Times| Stride {
+        let stride = |hosts, times: &Times| StepTimes {
             hosts,
             latency: times.summary(),
         };
         let posted = work.posted;
         let stored = stored.map(|stored| stored.since(posted).as_secs_f64() * 1e3);
-        Dispatched {
+        DispatchReport {
             key: work.key.to_owned(),
             commands: work.commands.len(),
             stored_ms: stored,

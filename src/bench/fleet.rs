@@ -61,7 +61,7 @@ pub struct Setup {
 
 /// An event of the fleet, for trials that react to it.
 #[derive(Clone, Debug, PartialEq)]
-pub enum News {
+pub enum FleetEvent {
     /// The host may send heartbeats.
     Live(usize),
     /// A heartbeat was answered.
@@ -100,7 +100,7 @@ pub struct Fleet {
     pub tally: Tally,
     /// Events are collected.
     pub gathers: bool,
-    news: Vec<News>,
+    fleet_events: Vec<FleetEvent>,
     /// Failed connection attempts.
     pub failures: Failures,
 }
@@ -137,7 +137,7 @@ impl Fleet {
             looked: Instant::ZERO,
             tally: Tally::default(),
             gathers: false,
-            news: Vec::new(),
+            fleet_events: Vec::new(),
             failures: Failures::default(),
             setup,
         })
@@ -199,18 +199,18 @@ impl Fleet {
     }
 
     /// Moves the events since the last call into `into`.
-    pub fn take_news(&mut self, into: &mut Vec<News>) {
+    pub fn take_events(&mut self, into: &mut Vec<FleetEvent>) {
         into.clear();
-        std::mem::swap(&mut self.news, into);
+        std::mem::swap(&mut self.fleet_events, into);
     }
 
     fn host(&self, index: usize) -> Option<&Host> {
         self.hosts.get(index)?.as_ref()
     }
 
-    fn tell(&mut self, news: News) {
+    fn emit(&mut self, event: FleetEvent) {
         if self.gathers {
-            self.news.push(news);
+            self.fleet_events.push(event);
         }
     }
 
@@ -397,7 +397,7 @@ impl Fleet {
         }
         self.events = events;
         self.datagrams();
-        self.look_for_slow_ones();
+        self.close_slow_attempts();
         Ok(())
     }
 
@@ -436,11 +436,11 @@ impl Fleet {
         let (Some(inbox), Some(sources)) = (&mut self.inbox, self.setup.sources) else {
             return;
         };
-        let (hosts, news) = (self.setup.hosts, &mut self.news);
+        let (hosts, events) = (self.setup.hosts, &mut self.fleet_events);
         let taken = inbox.take(BENCH_EVENTS_PER_TURN_MAX, |arrival, text| {
             let index = sources.number(arrival.to).filter(|index| *index < hosts);
             let text = String::from_utf8_lossy(text).into_owned();
-            news.extend(index.map(|index| News::Datagram(index, text, arrival.at)));
+            events.extend(index.map(|index| FleetEvent::Datagram(index, text, arrival.at)));
         });
         if taken.is_err() {
             self.tally.error("datagrams");
@@ -466,7 +466,7 @@ impl Fleet {
             };
             match went {
                 Ok(true) => self.greet(index),
-                Ok(false) if self.is_flushed(index) => self.tell(News::Writable(index)),
+                Ok(false) if self.is_flushed(index) => self.emit(FleetEvent::Writable(index)),
                 Ok(false) => {}
                 Err(error) => return self.broken(index, &error),
             }
@@ -514,7 +514,7 @@ impl Fleet {
             self.tally.made += 1;
             self.failures.in_a_row = 0;
             self.tally.connecting.record(now.since(host.due));
-            self.tell(News::Live(index));
+            self.emit(FleetEvent::Live(index));
         }
     }
 
@@ -573,7 +573,7 @@ impl Fleet {
     fn said(&mut self, now: Instant, index: usize, said: FromServer<'_>) -> io::Result<()> {
         let reply = match said {
             FromServer::Push(Push::Task(key)) => {
-                self.tell(News::Task(index, key.into_owned()));
+                self.emit(FleetEvent::Task(index, key.into_owned()));
                 return Ok(());
             }
             FromServer::Push(Push::Command { .. }) => return Ok(()),
@@ -589,10 +589,10 @@ impl Fleet {
                 if index >= self.setup.apart {
                     self.tally.apart(now, Instant::from_nanos(seq));
                 }
-                self.tell(News::Answered(index));
+                self.emit(FleetEvent::Answered(index));
             }
             (Word::Welcome { .. }, _) => self.welcome(index),
-            (Word::GotIt, _) => self.tell(News::Acknowledged(index)),
+            (Word::GotIt, _) => self.emit(FleetEvent::Acknowledged(index)),
             (Word::Refused(why), _) => {
                 self.failures.refused(&why);
                 return Err(ErrorKind::PermissionDenied.into());
@@ -604,7 +604,7 @@ impl Fleet {
         Ok(())
     }
 
-    fn look_for_slow_ones(&mut self) {
+    fn close_slow_attempts(&mut self) {
         let now = self.now();
         if self.in_progress == 0 || now.since(self.looked) < LOOK {
             return;

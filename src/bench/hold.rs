@@ -19,7 +19,7 @@ enum Stopped {
 }
 
 /// Resumes a stopped process and stops none from here on; for an exit without unwinding.
-pub fn let_go() {
+pub fn resume_server() {
     let mut stopped = STOPPED.lock().unwrap_or_else(PoisonError::into_inner);
     if let Stopped::This(process) = std::mem::replace(&mut *stopped, Stopped::Never) {
         // The process may have ended meanwhile.
@@ -107,7 +107,7 @@ mod tests {
         let mut hold = Hold::of(&observed).unwrap();
         hold.stop();
         until_stopped(pid, true);
-        let_go();
+        resume_server();
         until_stopped(pid, false);
         hold.stop();
         until_stopped(pid, false);

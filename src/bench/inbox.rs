@@ -40,7 +40,7 @@ impl Inbox {
             socket.set_reuse_port(true)?;
             // The system may give less.
             socket.set_recv_buffer_size(HELD_BYTES)?;
-            arrival::tell(&socket)?;
+            arrival::enable(&socket)?;
             socket.bind(&SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)).into())?;
             let mut socket = UdpSocket::from_std(socket.into());
             port = socket.local_addr()?.port();

@@ -4,7 +4,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::fleet::Fleet;
 use super::plan::Plan;
-use super::report::Left;
+use super::report::Disconnected;
 use super::tally::{Meanwhile, Times};
 use crate::limits::BENCH_CLOSES_PER_TURN_MAX;
 use crate::time::{Instant, Span};
@@ -83,9 +83,9 @@ impl Leaving {
     }
 
     /// Returns the result, once the disconnects have happened.
-    pub fn told(self) -> Option<Left> {
+    pub fn result(self) -> Option<Disconnected> {
         let (began, wall) = self.began?;
-        Some(Left {
+        Some(Disconnected {
             hosts: self.hosts,
             began_unix_ms: wall,
             closing_ms: self.ended?.since(began).as_secs_f64() * 1e3,

@@ -1,14 +1,14 @@
 //! The kinds of load, except dispatch, which has a module of its own.
 
 use super::BenchError;
-use super::fleet::News;
+use super::fleet::FleetEvent;
 use super::hold::Hold;
 use super::leaving::Leaving;
 use super::pacer::{GRACE, Pacer};
-use super::report::{Left, Round};
+use super::report::{Disconnected, Round};
 use super::schedule::Schedule;
 use super::tally::Tally;
-use super::trial::{Stage, TELL};
+use super::trial::{PROGRESS_INTERVAL, Stage};
 use crate::limits::BENCH_WAIT_S_MAX;
 use crate::time::{Instant, Span};
 
@@ -23,14 +23,14 @@ impl Stage<'_> {
         start + Span::from_secs_f64(self.plan.seconds)
     }
 
-    fn tell_time(&mut self, doing: &'static str, start: Instant) {
+    fn report_time(&mut self, doing: &'static str, start: Instant) {
         let done = self.fleet.now().since(start).as_millis();
         let of = Span::from_secs_f64(self.plan.seconds).as_millis();
-        self.tell(doing, start, done, of);
+        self.report_progress(doing, start, done, of);
     }
 
     /// Evenly spread heartbeats. Some hosts may disconnect in the middle.
-    pub(super) fn steady(&mut self, start: Instant) -> Result<Option<Left>, BenchError> {
+    pub(super) fn steady(&mut self, start: Instant) -> Result<Option<Disconnected>, BenchError> {
         let end = self.end(start);
         let observed = self.observed.as_ref().ok().filter(|_| self.plan.hold);
         let hold = observed.and_then(Hold::of);
@@ -41,17 +41,17 @@ impl Stage<'_> {
             let next = leaving
                 .as_mut()
                 .and_then(|them| them.go(&mut self.fleet, now));
-            let latest = end.min(now + TELL).min(next.unwrap_or(end));
+            let latest = end.min(now + PROGRESS_INTERVAL).min(next.unwrap_or(end));
             let until = pacer.send(&mut self.fleet, latest);
             let left = leaving.as_ref().is_none_or(Leaving::is_over);
             let now = self.fleet.now();
             let late = now >= end + GRACE;
             if self.is_over() || (now >= end && left && (late || pacer.is_over())) {
                 self.fleet.tally.gave_up(pacer.given_up(now));
-                return Ok(leaving.and_then(Leaving::told));
+                return Ok(leaving.and_then(Leaving::result));
             }
             self.turn(until)?;
-            self.tell_time("beating", start);
+            self.report_time("beating", start);
         }
     }
 
@@ -77,9 +77,9 @@ impl Stage<'_> {
         while self.fleet.now() < end && !self.is_over() {
             let until = end.min(self.fleet.now() + STEP);
             self.turn(until)?;
-            self.fleet.take_news(&mut news);
-            let answered = |item: &News| match item {
-                News::Answered(index) => Some(*index),
+            self.fleet.take_events(&mut news);
+            let answered = |item: &FleetEvent| match item {
+                FleetEvent::Answered(index) => Some(*index),
                 _ => None,
             };
             for run in news.chunk_by(|one, next| answered(one) == answered(next)) {
@@ -88,7 +88,7 @@ impl Stage<'_> {
                     self.fleet.beats(index, now, true, run.len() as u64);
                 }
             }
-            self.tell_time("flooding", start);
+            self.report_time("flooding", start);
         }
         Ok(())
     }
@@ -111,15 +111,15 @@ impl Stage<'_> {
                 false => Instant::ZERO,
             };
             self.turn(until)?;
-            self.fleet.take_news(&mut news);
+            self.fleet.take_events(&mut news);
             for item in &news {
-                if let News::Writable(index) = *item
+                if let FleetEvent::Writable(index) = *item
                     && !std::mem::replace(&mut is_ready[index], true)
                 {
                     ready.push(index);
                 }
             }
-            self.tell_time("flooding", start);
+            self.report_time("flooding", start);
         }
         Ok(())
     }
@@ -165,9 +165,9 @@ impl Stage<'_> {
                 next += 1;
             }
             self.turn(until)?;
-            self.none_at_all()?;
+            self.check_first_failure()?;
             self.greet_by(&mut news, |index| dues[index]);
-            self.tell_time("coming and going", start);
+            self.report_time("coming and going", start);
         }
         let due = schedule.due_by(self.fleet.now() - GRACE);
         self.fleet.tally.not_begun(due.saturating_sub(next));
@@ -183,10 +183,10 @@ impl Stage<'_> {
     }
 
     /// Sends one heartbeat for each host that has become live.
-    fn greet_by(&mut self, news: &mut Vec<News>, due: impl Fn(usize) -> Instant) {
-        self.fleet.take_news(news);
+    fn greet_by(&mut self, news: &mut Vec<FleetEvent>, due: impl Fn(usize) -> Instant) {
+        self.fleet.take_events(news);
         for item in news.iter() {
-            if let News::Live(index) = *item {
+            if let FleetEvent::Live(index) = *item {
                 self.fleet.beat(index, due(index), self.plan.replies);
             }
         }
@@ -226,7 +226,7 @@ impl Stage<'_> {
             }
             let until = self.fleet.now() + STEP;
             self.turn(until)?;
-            self.none_at_all()?;
+            self.check_first_failure()?;
             if self.is_over() {
                 return Ok(None);
             }
@@ -244,7 +244,7 @@ impl Stage<'_> {
                     }));
                 }
             }
-            self.tell_time("storming", start);
+            self.report_time("storming", start);
         }
     }
 }

@@ -42,7 +42,7 @@ pub mod watch;
 
 pub use dispatch::Post;
 pub use error::BenchError;
-pub use hold::let_go;
+pub use hold::resume_server;
 pub use plan::{Mode, Plan};
 pub use report::Report;
 pub use watch::{Progress, Watch};
@@ -62,6 +62,6 @@ pub fn run(plan: &Plan, watch: &mut dyn Watch) -> Result<Report, BenchError> {
         report.floor = Some(floored);
         return Ok(report);
     }
-    let trial = trial::run(plan, observed, trial::Other::Server, watch)?;
+    let trial = trial::run(plan, observed, trial::Peer::Server, watch)?;
     Ok(Report::new(plan, descriptors, &trial))
 }

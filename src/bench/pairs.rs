@@ -7,8 +7,8 @@ use super::BenchError;
 use super::floor::Floor;
 use super::plan::Plan;
 use super::proc::Observed;
-use super::report::{Floored, Pair, Shown};
-use super::trial::{self, Other, Trial};
+use super::report::{FloorReport, Pair, TrialReport};
+use super::trial::{self, Peer, Trial};
 use super::watch::Watch;
 
 /// Runs the trials and computes the ratios.
@@ -21,7 +21,7 @@ pub fn run(
     plan: &Plan,
     observed: Result<Observed, String>,
     watch: &mut dyn Watch,
-) -> Result<(Trial, Floored), BenchError> {
+) -> Result<(Trial, FloorReport), BenchError> {
     let server = observed.map_err(BenchError::Unseen)?;
     let cpus = server.cpus().ok();
     let mut first: Option<Trial> = None;
@@ -32,7 +32,7 @@ pub fn run(
             "pair {number} of {}: server, then floor",
             plan.pairs
         ));
-        let ours = trial::run(plan, Ok(server.clone()), Other::Server, watch);
+        let ours = trial::run(plan, Ok(server.clone()), Peer::Server, watch);
         let mut ours = match (ours, &first) {
             // The server was reachable in an earlier pair.
             (Err(BenchError::Unreachable { server, why }), Some(_)) => {
@@ -70,8 +70,8 @@ pub fn run(
             break;
         }
         pairs.push(Pair {
-            server: Shown::of(&ours),
-            floor: Shown::of(&theirs),
+            server: TrialReport::of(&ours),
+            floor: TrialReport::of(&theirs),
         });
         first.get_or_insert(ours);
     }
@@ -80,7 +80,7 @@ pub fn run(
         let (done, of) = (pairs.len(), plan.pairs);
         format!("{why} (of {of} pairs {done} are finished)")
     });
-    Ok((first, Floored::of(pairs)))
+    Ok((first, FloorReport::of(pairs)))
 }
 
 /// Runs the same load against a floor of its own.
@@ -94,5 +94,5 @@ fn of_floor(
         server: floor.address,
         ..plan.clone()
     };
-    trial::run(&plan, Ok(floor.observed()), Other::Floor, watch)
+    trial::run(&plan, Ok(floor.observed()), Peer::Floor, watch)
 }

@@ -13,7 +13,7 @@ use serde::Serialize;
 use super::plan::{Mode, Plan};
 use super::tally::Tally;
 use super::trial::Trial;
-pub use floor::{Floored, Pair, Ratio};
+pub use floor::{FloorReport, Pair, Ratio};
 pub use server::ServerUse;
 
 /// A distribution of times, in microseconds.
@@ -46,7 +46,7 @@ pub struct Descriptors {
 
 /// The run's options.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Asked {
+pub struct Options {
     /// `--hosts`.
     pub hosts: usize,
     /// `--rate`, of all hosts together.
@@ -153,7 +153,7 @@ pub struct Round {
 
 /// Many hosts that disconnected at once.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub struct Left {
+pub struct Disconnected {
     /// Number of hosts.
     pub hosts: usize,
     /// Time of the first disconnect, by the wall clock: milliseconds since 1970.
@@ -184,7 +184,7 @@ pub struct Datagrams {
 
 /// One step of a task over all hosts, from the moment of the post.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub struct Stride {
+pub struct StepTimes {
     /// Hosts that have taken the step.
     pub hosts: u64,
     /// Time of the step, by host.
@@ -193,7 +193,7 @@ pub struct Stride {
 
 /// Result of a task.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Dispatched {
+pub struct DispatchReport {
     /// Task key.
     pub key: String,
     /// Number of commands.
@@ -202,11 +202,11 @@ pub struct Dispatched {
     /// task before.
     pub stored_ms: Option<f64>,
     /// The task arrived.
-    pub received: Stride,
+    pub received: StepTimes,
     /// The host's answer was acknowledged.
-    pub answered: Stride,
+    pub answered: StepTimes,
     /// The end of the last command was acknowledged.
-    pub done: Stride,
+    pub done: StepTimes,
     /// Number of repeated arrivals.
     pub received_again: u64,
     /// Datagrams, if the task went out by datagram.
@@ -217,7 +217,7 @@ pub struct Dispatched {
 
 /// One trial, against the server or against the floor.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Shown {
+pub struct TrialReport {
     /// Connections.
     pub connections: Connections,
     /// Heartbeats.
@@ -233,12 +233,12 @@ pub struct Shown {
     /// The rounds of a storm; empty otherwise.
     pub storm_rounds: Vec<Round>,
     /// Result of the task of a dispatch.
-    pub dispatch: Option<Dispatched>,
+    pub dispatch: Option<DispatchReport>,
     /// Hosts that disconnected at once, with `--leave`.
-    pub left: Option<Left>,
+    pub left: Option<Disconnected>,
 }
 
-impl Shown {
+impl TrialReport {
     /// Builds the figures of a trial.
     #[must_use]
     pub fn of(trial: &Trial) -> Self {
@@ -258,11 +258,11 @@ impl Shown {
             server_process,
             server_process_unknown,
             storm_rounds: trial.rounds.clone(),
-            dispatch: trial.dispatch.clone().map(|task| Dispatched {
+            dispatch: trial.dispatch.clone().map(|task| DispatchReport {
                 apart: tally.apart.summary(),
                 ..task
             }),
-            left: trial.left.map(|left| Left {
+            left: trial.left.map(|left| Disconnected {
                 late: tally
                     .meanwhile
                     .as_ref()
@@ -321,16 +321,16 @@ pub struct Report {
     /// Address of the server.
     pub server: String,
     /// The run's options.
-    pub asked: Asked,
+    pub asked: Options,
     /// Descriptors of the load generator.
     pub descriptors: Descriptors,
     /// Reason for an early end, else `null`.
     pub ended_early: Option<String>,
     /// Figures of the run; with `--floor`, of the first trial.
     #[serde(flatten)]
-    pub shown: Shown,
+    pub shown: TrialReport,
     /// Comparison with the floor, if it was asked for.
-    pub floor: Option<Floored>,
+    pub floor: Option<FloorReport>,
 }
 
 impl Report {
@@ -341,7 +341,7 @@ impl Report {
             bench: 1,
             mode: plan.mode,
             server: plan.server.to_string(),
-            asked: Asked {
+            asked: Options {
                 hosts: plan.hosts,
                 rate_per_s: plan.rate,
                 together: plan.together,
@@ -367,7 +367,7 @@ impl Report {
             },
             descriptors,
             ended_early: trial.ended_early.clone(),
-            shown: Shown::of(trial),
+            shown: TrialReport::of(trial),
             floor: None,
         }
     }

@@ -150,7 +150,7 @@ impl Tally {
 
     /// Lost connections by kind, as text.
     #[must_use]
-    pub fn losses_in_words(&self) -> String {
+    pub fn losses_text(&self) -> String {
         let words = LOSSES.iter().filter_map(|kind| {
             let count = self.errors.get(*kind)?;
             Some(format!("{count} {kind}"))
@@ -252,6 +252,6 @@ mod tests {
         }
         tally.errors("not_sent", 0);
         assert_eq!(tally.errors_in_all(), 4);
-        assert_eq!(tally.losses_in_words(), "1 closed, 2 reset");
+        assert_eq!(tally.losses_text(), "1 closed, 2 reset");
     }
 }

@@ -8,7 +8,7 @@ use super::BenchError;
 use super::fleet::{Fleet, Setup};
 use super::plan::{Mode, Plan};
 use super::proc::{Observed, Sample};
-use super::report::{Dispatched, Left, Round, ServerUse};
+use super::report::{Disconnected, DispatchReport, Round, ServerUse};
 use super::schedule::Schedule;
 use super::tally::Tally;
 use super::watch::{Progress, Watch};
@@ -19,7 +19,7 @@ use crate::time::{Instant, Span};
 /// once.
 const PER_SOURCE: u64 = 1_000;
 /// Interval between two progress reports.
-pub(super) const TELL: Span = Span::from_millis(100);
+pub(super) const PROGRESS_INTERVAL: Span = Span::from_millis(100);
 /// Step in which the server's CPU time is measured while it comes to rest.
 const REST_STEP: Span = Span::from_millis(40);
 /// Number of quiet steps in a row that count as rest: writes to the store come in bursts.
@@ -40,7 +40,7 @@ const REST_MAX: Span = Span::from_secs(3);
 
 /// The other end of the connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Other {
+pub enum Peer {
     /// A server.
     Server,
     /// The floor, which sends no hello replies.
@@ -65,9 +65,9 @@ pub struct Trial {
     /// The rounds of a storm.
     pub rounds: Vec<Round>,
     /// Result of the task.
-    pub dispatch: Option<Dispatched>,
+    pub dispatch: Option<DispatchReport>,
     /// Hosts that disconnected at once.
-    pub left: Option<Left>,
+    pub left: Option<Disconnected>,
     /// Reason for an early end, if there was one.
     pub ended_early: Option<String>,
 }
@@ -79,7 +79,7 @@ pub struct Trial {
 pub fn run(
     plan: &Plan,
     observed: Result<Observed, String>,
-    other: Other,
+    peer: Peer,
     watch: &mut dyn Watch,
 ) -> Result<Trial, BenchError> {
     let setup = Setup {
@@ -88,7 +88,7 @@ pub fn run(
         identified: plan.identified,
         push: plan.mode == Mode::Dispatch && plan.datagrams.is_none(),
         datagrams: plan.datagrams,
-        strict: other == Other::Server,
+        strict: peer == Peer::Server,
         sources: plan.sources,
         per_source: (plan.identified && plan.datagrams.is_none()).then_some(PER_SOURCE),
         apart: match plan.apart {
@@ -102,8 +102,8 @@ pub fn run(
         plan,
         fleet: Fleet::new(setup)?,
         observed,
-        other,
-        told: Instant::ZERO,
+        peer,
+        last_progress: Instant::ZERO,
         rested: true,
         over: None,
         watch,
@@ -138,8 +138,8 @@ pub(super) struct Stage<'a> {
     pub(super) plan: &'a Plan,
     pub(super) fleet: Fleet,
     pub(super) observed: Result<Observed, String>,
-    other: Other,
-    told: Instant,
+    peer: Peer,
+    last_progress: Instant,
     /// The server was at rest at every measurement that needs it.
     rested: bool,
     /// Reason for an early end; work in progress then comes to its end.
@@ -235,7 +235,7 @@ impl Stage<'_> {
         let schedule = Schedule::new(start, rate, hosts as f64 / rate, self.plan.seed);
         let mut next = 0;
         loop {
-            let mut until = self.fleet.now() + TELL;
+            let mut until = self.fleet.now() + PROGRESS_INTERVAL;
             while next < hosts && self.fleet.in_progress() < self.plan.connecting {
                 // Rounding may leave the last hosts without a due time: they are due at once.
                 let due = schedule.due(next as u64).unwrap_or(start);
@@ -250,18 +250,18 @@ impl Stage<'_> {
                 break;
             }
             self.turn(until)?;
-            self.none_at_all()?;
+            self.check_first_failure()?;
             if self.is_over() {
                 return Ok(());
             }
-            self.tell("connecting", start, self.fleet.tally.made, hosts as u64);
+            self.report_progress("connecting", start, self.fleet.tally.made, hosts as u64);
         }
-        self.none_at_all()
+        self.check_first_failure()
     }
 
     /// Returns the first failure if no connection has succeeded. A server that has room for some
     /// hosts only is not a failure.
-    pub(super) fn none_at_all(&self) -> Result<(), BenchError> {
+    pub(super) fn check_first_failure(&self) -> Result<(), BenchError> {
         let (tally, server) = (&self.fleet.tally, self.plan.server);
         let Some(failure) = self
             .fleet
@@ -301,7 +301,7 @@ impl Stage<'_> {
                 break;
             }
             self.turn(now + Span::from_millis(10))?;
-            self.tell("waiting for replies", start, 0, 0);
+            self.report_progress("waiting for replies", start, 0, 0);
         }
         self.fleet.give_up();
         Ok(())
@@ -312,10 +312,10 @@ impl Stage<'_> {
         let start = self.fleet.now();
         let span = Span::from_secs_f64(self.plan.idle);
         while self.fleet.now() < start + span && !self.is_over() {
-            let until = (start + span).min(self.fleet.now() + TELL);
+            let until = (start + span).min(self.fleet.now() + PROGRESS_INTERVAL);
             self.turn(until)?;
             let done = self.fleet.now().since(start).as_millis();
-            self.tell("saying nothing", start, done, span.as_millis());
+            self.report_progress("saying nothing", start, done, span.as_millis());
         }
         Ok(())
     }
@@ -379,7 +379,7 @@ impl Stage<'_> {
             self.over = self.watch.wants_end();
         }
         if self.over.is_none() && self.is_gone() {
-            self.over = Some(self.gone_in_words());
+            self.over = Some(self.gone_text());
         }
         Ok(())
     }
@@ -409,17 +409,17 @@ impl Stage<'_> {
         gone && tally.made > 0
     }
 
-    fn gone_in_words(&self) -> String {
+    fn gone_text(&self) -> String {
         let (tally, server) = (&self.fleet.tally, self.plan.server);
-        let who = match self.other {
-            Other::Server => "server",
-            Other::Floor => "floor",
+        let who = match self.peer {
+            Peer::Server => "server",
+            Peer::Floor => "floor",
         };
         let what = match self.plan.mode.connects_first() {
             true => format!(
                 "all {} connections are lost ({})",
                 tally.lost,
-                tally.losses_in_words()
+                tally.losses_text()
             ),
             false => format!(
                 "{} connections in a row have failed ({})",
@@ -445,12 +445,18 @@ impl Stage<'_> {
         }
     }
 
-    pub(super) fn tell(&mut self, doing: &'static str, start: Instant, done: u64, of: u64) {
+    pub(super) fn report_progress(
+        &mut self,
+        doing: &'static str,
+        start: Instant,
+        done: u64,
+        of: u64,
+    ) {
         let now = self.fleet.now();
-        if now.since(self.told) < TELL {
+        if now.since(self.last_progress) < PROGRESS_INTERVAL {
             return;
         }
-        self.told = now;
+        self.last_progress = now;
         let tally = &self.fleet.tally;
         self.watch.progress(&Progress {
             doing,

@@ -16,7 +16,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use slab::Slab;
 
 use super::args::AkSimArgs;
-use super::{Failure, complain, print};
+use super::{Failure, print, print_error};
 use device::{Device, Habits};
 use line::{Left, Line};
 
@@ -89,14 +89,14 @@ impl Sim {
         let patience = self.patience(Instant::now());
         match self.poll.poll(&mut self.events, patience) {
             Err(error) if error.kind() == ErrorKind::Interrupted => return Ok(()),
-            told => told?,
+            ready => ready?,
         }
         let now = Instant::now();
-        let told: Vec<Token> = self.events.iter().map(|event| event.token()).collect();
+        let ready: Vec<Token> = self.events.iter().map(|event| event.token()).collect();
         for place in std::mem::take(&mut self.ready) {
             self.serve(place, now);
         }
-        for token in told {
+        for token in ready {
             match token {
                 LISTENER => self.accept_at = Some(now),
                 Token(place) => self.serve(place, now),
@@ -135,7 +135,7 @@ impl Sim {
                     ErrorKind::Interrupted | ErrorKind::ConnectionAborted => {}
                     _ => {
                         if !std::mem::replace(&mut self.complained, true) {
-                            complain(&format!("accepting: {error}"));
+                            print_error(&format!("accepting: {error}"));
                         }
                         return Some(now + ACCEPT_AGAIN);
                     }

@@ -449,7 +449,7 @@ pub struct CompletionsArgs {
 }
 
 /// Result of parsing the arguments.
-pub enum Asked {
+pub enum Parsed {
     /// A job.
     Run(Command),
     /// Only this text: help, or the version.
@@ -465,7 +465,7 @@ pub fn command() -> clap::Command {
 ///
 /// # Errors
 /// Wrong usage, as one line.
-pub fn parse(args: &[OsString]) -> Result<Asked, Failure> {
+pub fn parse(args: &[OsString]) -> Result<Parsed, Failure> {
     let line = command().try_get_matches_from(args).and_then(|matches| {
         let mut line = Line::from_arg_matches(&matches)?;
         if let Some(Command::Bench(bench)) = &mut line.command {
@@ -474,15 +474,15 @@ pub fn parse(args: &[OsString]) -> Result<Asked, Failure> {
         Ok(line)
     });
     match line {
-        Ok(line) => Ok(Asked::Run(
+        Ok(line) => Ok(Parsed::Run(
             line.command.unwrap_or(Command::Serve(line.serve)),
         )),
         Err(error) => match error.kind() {
-            ErrorKind::DisplayVersion => Ok(Asked::Show(format!(
+            ErrorKind::DisplayVersion => Ok(Parsed::Show(format!(
                 "anthill {}\n",
                 env!("CARGO_PKG_VERSION")
             ))),
-            ErrorKind::DisplayHelp => Ok(Asked::Show(error.render().to_string())),
+            ErrorKind::DisplayHelp => Ok(Parsed::Show(error.render().to_string())),
             _ => Err(Failure::usage(usage::one_line(&error, args))),
         },
     }

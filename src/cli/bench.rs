@@ -2,9 +2,9 @@
 
 mod bar;
 mod document;
-mod ending;
-mod meaning;
-mod words;
+mod signals;
+mod text;
+mod validate;
 
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
@@ -19,9 +19,9 @@ use serde_json::{Map, Value, json};
 
 use super::api::{Api, ApiError};
 use super::args::{BenchArgs, BenchMode, FloorArgs};
-use super::{Failure, agent, forget, print, remark};
+use super::{Failure, agent, forget, print, print_note};
 use bar::Bar;
-use ending::Ending;
+use signals::EndSignals;
 
 /// Runs it, and shows what it has shown, all of it or, where the end came early, as far as it came.
 ///
@@ -29,9 +29,9 @@ use ending::Ending;
 /// Wrong usage, status 2; no server, or one that loses connections or answers, status 1; ended by a signal, 128 and
 /// its number.
 pub fn run(args: &BenchArgs) -> Result<(), Failure> {
-    let ending = Ending::catch()
+    let signals = EndSignals::catch()
         .map_err(|error| Failure::failed(format!("cannot catch signals: {error}")))?;
-    let measured = measure(args, ending.clone());
+    let measured = measure(args, signals.clone());
     let report = match measured {
         Ok(report) => {
             forget_hosts(args);
@@ -48,9 +48,9 @@ pub fn run(args: &BenchArgs) -> Result<(), Failure> {
     if args.json {
         print(&document::of(&report).map_err(Failure::failed)?)?;
     } else {
-        print(&words::in_words(&report))?;
+        print(&text::of(&report))?;
     }
-    match (report.trouble(), ending.asked_by()) {
+    match (report.trouble(), signals.received()) {
         (None, _) => Ok(()),
         (Some(trouble), Some(signal)) => Err(Failure::ended(signal.status(), trouble)),
         (Some(trouble), None) => Err(Failure::failed(format!("not all went well: {trouble}"))),
@@ -69,16 +69,16 @@ fn forget_hosts(args: &BenchArgs) {
     let ids = (0..args.hosts as usize).map(bench::fleet::id);
     match forget::all(&api, ids) {
         Ok(_) | Err(ApiError::Unreachable { .. }) => {}
-        Err(error) => remark(&format!("the hosts of the run are not forgotten: {error}")),
+        Err(error) => print_note(&format!("the hosts of the run are not forgotten: {error}")),
     }
 }
 
-fn measure(args: &BenchArgs, ending: Ending) -> Result<Report, Failure> {
+fn measure(args: &BenchArgs, signals: EndSignals) -> Result<Report, Failure> {
     let plan = plan(args)?;
     if let Some(cpu) = args.cpu {
         stay_on(cpu)?;
     }
-    let mut bar = Bar::new(ending);
+    let mut bar = Bar::new(signals);
     let ran = bench::run(&plan, &mut bar);
     bar.clear();
     ran.map_err(failure)
@@ -109,7 +109,7 @@ fn plan(args: &BenchArgs) -> Result<Plan, Failure> {
     let mode = mode(args.mode);
     let hosts = args.hosts as usize;
     let replies = !args.no_replies;
-    meaning::check(args, mode)?;
+    validate::check(args, mode)?;
     let pushed = mode == Mode::Dispatch && args.plain && !args.datagrams;
     refuse(
         pushed,

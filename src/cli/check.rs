@@ -5,7 +5,7 @@ use crate::config::{Config, Overrides};
 use crate::server;
 
 use super::args::ConfigArgs;
-use super::{Failure, complain, print};
+use super::{Failure, print, print_error};
 
 /// Checks and prints.
 ///
@@ -15,13 +15,13 @@ pub fn run(args: &ConfigArgs) -> Result<(), Failure> {
     let config =
         Config::load(args.config.as_deref(), &Overrides::default()).map_err(Failure::usage)?;
     for warning in &config.warnings {
-        complain(&format!("warning: {warning}"));
+        print_error(&format!("warning: {warning}"));
     }
     print(&format!("{:#}\n", config.to_json()))?;
     let mut problems = server::preflight(&config);
     let Some(last) = problems.pop() else {
         return Ok(());
     };
-    problems.iter().for_each(|problem| complain(problem));
+    problems.iter().for_each(|problem| print_error(problem));
     Err(Failure::failed(last))
 }

@@ -30,7 +30,7 @@ use super::prompt::{Prompt, WORDS};
 use super::recipients::{self, Health};
 use super::task::{self, Outcome};
 use super::{
-    Failure, complain, confirm, host, output, print, remark, signal_mask, tasks, terminal,
+    Failure, confirm, host, output, print, print_error, print_note, signal_mask, tasks, terminal,
 };
 
 /// Between two looks at the answers.
@@ -85,13 +85,13 @@ pub fn run(args: &ConsoleArgs) -> Result<(), Failure> {
             // The reader is gone, or nothing can be written: the console ends.
             Err(Failure { why: None, .. }) => return Err(Failure::reader_gone()),
             Err(Failure { why: Some(why), .. }) => {
-                complain(&why);
+                print_error(&why);
                 failed = true;
             }
         }
     }
     match failed && !interactive {
-        true => Err(Failure::said_already()),
+        true => Err(Failure::already_reported()),
         false => Ok(()),
     }
 }
@@ -394,7 +394,7 @@ impl Console<'_> {
             0 => String::new(),
             count => format!(", {count} without output"),
         };
-        remark(&format!(
+        print_note(&format!(
             "{when}: {} of {all} answered{output}",
             all - ids.len()
         ));

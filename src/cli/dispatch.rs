@@ -20,7 +20,7 @@ use super::order::Rank;
 use super::progress::Progress;
 use super::recipients::{self, Health};
 use super::task::{Tally, Task};
-use super::{Failure, book, color, complain, print, remark, table, terminal};
+use super::{Failure, book, color, print, print_error, print_note, table, terminal};
 
 /// Between two looks at a task, at first; it grows by a tenth each time.
 const PAUSE: Duration = Duration::from_millis(300);
@@ -159,8 +159,8 @@ fn show(
     }
     match (args.json, &args.key) {
         (true, _) => {}
-        (false, Some(_)) => remark(&tally.in_words()),
-        (false, None) => remark(&format!("{key}: {}", tally.in_words())),
+        (false, Some(_)) => print_note(&tally.in_words()),
+        (false, None) => print_note(&format!("{key}: {}", tally.in_words())),
     }
     Ok(())
 }
@@ -180,7 +180,7 @@ pub fn follow(api: &Api, key: &str, deadline: Option<Instant>) -> Result<Task, F
             Ok(task) => {
                 if away.take().is_some() {
                     progress.clear();
-                    complain("the server answers again");
+                    print_error("the server answers again");
                 }
                 let tally = task.tally();
                 if tally.ended() == tally.all() {
@@ -193,7 +193,7 @@ pub fn follow(api: &Api, key: &str, deadline: Option<Instant>) -> Result<Task, F
             Err(error) if error.may_pass() => {
                 let since = *away.get_or_insert_with(|| {
                     progress.clear();
-                    complain(&format!("{error}; trying again"));
+                    print_error(&format!("{error}; trying again"));
                     begun
                 });
                 give_up(since.elapsed() > AWAY_MAX, error)?;
@@ -232,7 +232,7 @@ fn conclude(key: &str, task: &Task, json: bool) -> Result<(), Failure> {
         print(&format!("{}\n", lines.join("\n")))?;
     }
     check_ended(key, task)?;
-    remark(&format!("{key}: {}", task.tally().in_words()));
+    print_note(&format!("{key}: {}", task.tally().in_words()));
     Ok(())
 }
 

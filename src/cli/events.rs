@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 
 use super::api::{Api, ApiError};
 use super::args::EventsArgs;
-use super::{Failure, complain, print, terminal};
+use super::{Failure, print, print_error, terminal};
 use crate::escape;
 use crate::limits::{API_EVENT_BYTES_MAX, EVENTS_RECENT_MAX, HTTP_FOLLOWER_COMMENT_S};
 
@@ -54,11 +54,11 @@ fn follow(api: &Api, args: &EventsArgs) -> Result<(), Failure> {
     let mut away = false;
     loop {
         match listen(api, args, &mut was_there, &mut away) {
-            Ok(why) => complain(&format!("{why}: events may be missing; trying again")),
+            Ok(why) => print_error(&format!("{why}: events may be missing; trying again")),
             Err(Ended::Failure(failure)) => return Err(failure),
             Err(Ended::Api(error)) if was_there && error.may_pass() => {
                 if !std::mem::replace(&mut away, true) {
-                    complain(&format!("{error}; trying again"));
+                    print_error(&format!("{error}; trying again"));
                 }
             }
             Err(Ended::Api(error)) => return Err(error.into()),
@@ -84,7 +84,7 @@ fn listen(
     let stream = api.stream("/v1/events").map_err(Ended::Api)?;
     *was_there = true;
     if std::mem::take(away) {
-        complain("the server answers again");
+        print_error("the server answers again");
     }
     let lines = lines_of(stream).map_err(Ended::Failure)?;
     loop {

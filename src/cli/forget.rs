@@ -7,7 +7,7 @@ use super::api::{Api, ApiError};
 use super::args::ForgetArgs;
 use super::hosts::{Filter, Fleet, Host};
 use super::pages::percent_encoded;
-use super::{Failure, complain, confirm, recipients, remark};
+use super::{Failure, confirm, print_error, print_note, recipients};
 
 /// Hosts above which it has to be confirmed.
 const UNCONFIRMED_MAX: usize = 10;
@@ -37,7 +37,7 @@ pub fn run(args: &ForgetArgs) -> Result<(), Failure> {
     let words = format!("{gone} forgotten");
     match kept {
         0 => {
-            remark(&words);
+            print_note(&words);
             Ok(())
         }
         kept => Err(Failure::failed(format!("{words}, {kept} kept"))),
@@ -56,7 +56,7 @@ pub fn all(api: &Api, hosts: impl Iterator<Item = String>) -> Result<(usize, usi
             Err(error) if error.is_unknown() => {}
             Err(error) if error.is_conflict() => {
                 kept += 1;
-                complain(&error.to_string());
+                print_error(&error.to_string());
             }
             Err(error) => return Err(error),
         }

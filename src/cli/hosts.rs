@@ -15,7 +15,7 @@ use super::api::{Api, ApiError};
 use super::args::HostsArgs;
 use super::order::Rank;
 use super::pages::Cursor;
-use super::{Failure, color, print, recipients, remark, table, terminal, watch};
+use super::{Failure, color, print, print_note, recipients, table, terminal, watch};
 
 /// Shows the hosts, once or until interrupted.
 ///
@@ -61,7 +61,7 @@ pub fn chosen(api: &Api, filter: Filter, target: Option<&Target>) -> Result<Flee
 pub fn print_table(fleet: &Fleet, filter: Filter, width: Option<u16>) -> Result<(), Failure> {
     let lines = color::states(table::lines(&fleet.hosts, SystemTime::now(), width));
     print(&format!("{}\n", lines.join("\n")))?;
-    remark(&fleet.counts(filter));
+    print_note(&fleet.counts(filter));
     Ok(())
 }
 

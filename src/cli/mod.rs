@@ -51,7 +51,7 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use crate::escape;
-use args::{Asked, Command};
+use args::{Command, Parsed};
 use signals::Caught;
 
 /// Runs the program with the arguments it was given.
@@ -70,27 +70,27 @@ pub fn main() -> ExitCode {
 
 fn run(args: &[OsString], caught: Option<Caught>) -> Result<(), Failure> {
     match args::parse(args)? {
-        Asked::Show(text) => print(&text),
-        Asked::Run(Command::Serve(args)) => serve::run(&args, caught),
-        Asked::Run(Command::Agent(args)) => agent::run(&args, caught),
-        Asked::Run(Command::Hosts(args)) => hosts::run(&args),
-        Asked::Run(Command::Host(args)) => host::run(&args),
-        Asked::Run(Command::Forget(args)) => forget::run(&args),
-        Asked::Run(Command::Run(args)) => run::run(&args),
-        Asked::Run(Command::Dispatch(args)) => dispatch::run(&args),
-        Asked::Run(Command::Tasks(args)) => tasks::run(&args),
-        Asked::Run(Command::Task(args)) => task::run(&args),
-        Asked::Run(Command::Output(args)) => output::run(&args),
-        Asked::Run(Command::Events(args)) => events::run(&args),
-        Asked::Run(Command::Console(args)) => console::run(&args),
-        Asked::Run(Command::Bench(args)) => bench::run(&args),
-        Asked::Run(Command::BenchFloor(args)) => bench::floor(&args),
-        Asked::Run(Command::Ak(args)) => ak::run(&args),
-        Asked::Run(Command::AkSim(args)) => ak_sim::run(&args),
-        Asked::Run(Command::Reach(args)) => reach::run(&args),
-        Asked::Run(Command::CheckConfig(args)) => check::run(&args),
-        Asked::Run(Command::Keygen(args)) => keygen::run(&args),
-        Asked::Run(Command::Completions(args)) => complete::run(&args),
+        Parsed::Show(text) => print(&text),
+        Parsed::Run(Command::Serve(args)) => serve::run(&args, caught),
+        Parsed::Run(Command::Agent(args)) => agent::run(&args, caught),
+        Parsed::Run(Command::Hosts(args)) => hosts::run(&args),
+        Parsed::Run(Command::Host(args)) => host::run(&args),
+        Parsed::Run(Command::Forget(args)) => forget::run(&args),
+        Parsed::Run(Command::Run(args)) => run::run(&args),
+        Parsed::Run(Command::Dispatch(args)) => dispatch::run(&args),
+        Parsed::Run(Command::Tasks(args)) => tasks::run(&args),
+        Parsed::Run(Command::Task(args)) => task::run(&args),
+        Parsed::Run(Command::Output(args)) => output::run(&args),
+        Parsed::Run(Command::Events(args)) => events::run(&args),
+        Parsed::Run(Command::Console(args)) => console::run(&args),
+        Parsed::Run(Command::Bench(args)) => bench::run(&args),
+        Parsed::Run(Command::BenchFloor(args)) => bench::floor(&args),
+        Parsed::Run(Command::Ak(args)) => ak::run(&args),
+        Parsed::Run(Command::AkSim(args)) => ak_sim::run(&args),
+        Parsed::Run(Command::Reach(args)) => reach::run(&args),
+        Parsed::Run(Command::CheckConfig(args)) => check::run(&args),
+        Parsed::Run(Command::Keygen(args)) => keygen::run(&args),
+        Parsed::Run(Command::Completions(args)) => complete::run(&args),
     }
 }
 
@@ -129,7 +129,7 @@ impl Failure {
     }
 
     /// It did not succeed, and why has been said.
-    fn said_already() -> Self {
+    fn already_reported() -> Self {
         Self {
             status: 1,
             why: None,
@@ -138,7 +138,7 @@ impl Failure {
 
     fn report(self) -> ExitCode {
         if let Some(why) = &self.why {
-            complain(why);
+            print_error(why);
         }
         ExitCode::from(self.status)
     }
@@ -155,13 +155,13 @@ fn print(text: &str) -> Result<(), Failure> {
     }
 }
 
-/// Says on stderr what went wrong.
-fn complain(line: &str) {
-    remark(&format!("anthill: {line}"));
+/// Prints an error on stderr.
+fn print_error(line: &str) {
+    print_note(&format!("anthill: {line}"));
 }
 
-/// Says something on stderr, as one line whatever is in it.
-fn remark(line: &str) {
-    // There is no place left to complain to when stderr is gone as well.
+/// Prints a note on stderr as one line, escaped.
+fn print_note(line: &str) {
+    // An error of stderr cannot be reported anywhere.
     let _ = writeln!(io::stderr(), "{}", escape::escape(line));
 }

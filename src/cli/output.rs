@@ -10,7 +10,7 @@ use super::api::{Api, ApiError};
 use super::args::OutputArgs;
 use super::pages::percent_encoded;
 use super::task::Task;
-use super::{Failure, remark};
+use super::{Failure, print_note};
 
 /// Prints the output.
 ///
@@ -44,7 +44,7 @@ pub fn print_one(api: &Api, key: &str, host: &str, command: Option<&str>) -> Res
     let several = results.len() > 1;
     for (command, outcome) in results {
         if several {
-            remark(&outcome.head(id, command));
+            print_note(&outcome.head(id, command));
         }
         write(&fetch(api, key, id, command)?)?;
     }

@@ -20,7 +20,7 @@ use rustyline::{CompletionType, Config, Context, Editor, Helper};
 
 use super::api::Api;
 use super::hosts::Fleet;
-use super::{Failure, complain};
+use super::{Failure, print_error};
 
 const PROMPT: &str = "anthill> ";
 /// The words that a line of the console may begin with.
@@ -111,7 +111,7 @@ fn remember(
         return;
     };
     if let Err(error) = editor.append_history(file) {
-        complain(&format!("no history in '{}': {error}", file.display()));
+        print_error(&format!("no history in '{}': {error}", file.display()));
         *history = None;
     }
 }

@@ -12,7 +12,7 @@ use super::dispatch::{Order, check_ended, follow};
 use super::output::{self, line_shown};
 use super::recipients::{self, Health, UNNAMED_MAX};
 use super::task::Task;
-use super::{Failure, color, confirm, print, remark};
+use super::{Failure, color, confirm, print, print_note};
 
 /// Runs the command.
 ///
@@ -70,7 +70,7 @@ pub fn run(args: &RunArgs) -> Result<(), Failure> {
         show(&api, &key, &task, args.lines)?;
     }
     check_ended(&key, &task)?;
-    remark(&format!("{key}: {}", task.tally().in_words()));
+    print_note(&format!("{key}: {}", task.tally().in_words()));
     Ok(())
 }
 
@@ -108,7 +108,7 @@ fn show(api: &Api, key: &str, task: &Task, by_line: bool) -> Result<(), Failure>
             let indent = match by_line {
                 true if outcome.exit == 0 => format!("{}: ", crate::escape::escape(id)),
                 true => {
-                    remark(&outcome.head(id, command));
+                    print_note(&outcome.head(id, command));
                     format!("{}: ", crate::escape::escape(id))
                 }
                 false => {

@@ -19,7 +19,7 @@ use super::api::{Api, ApiError};
 use super::args::TaskArgs;
 use super::order::Rank;
 use super::pages::{Cursor, percent_encoded};
-use super::{Failure, color, output, print, remark, table, terminal};
+use super::{Failure, color, output, print, print_note, table, terminal};
 
 /// Lines of one output that are shown; all of it can be asked for by itself.
 const OUTPUT_LINES_MAX: usize = 10;
@@ -307,7 +307,7 @@ impl Task {
     fn show(&self, key: &str) -> Result<(), Failure> {
         let width = terminal::size().map(|size| size.columns);
         print(&self.text(key, width))?;
-        remark(&self.tally().in_words());
+        print_note(&self.tally().in_words());
         Ok(())
     }
 

@@ -17,7 +17,7 @@ use serde_json::json;
 use super::api::{Api, ApiError};
 use super::hosts::{Filter, Fleet, print_table};
 use super::terminal::{self, Size};
-use super::{Failure, color, complain, print, table};
+use super::{Failure, color, print, print_error, table};
 
 const PAUSE: Duration = Duration::from_secs(1);
 
@@ -84,7 +84,7 @@ impl View {
             return self.draw(None);
         }
         if back {
-            complain("the server answers again");
+            print_error("the server answers again");
         }
         let changed = self.last.as_ref().is_none_or(|last| !fleet.stands_as(last));
         if changed {
@@ -100,7 +100,7 @@ impl View {
             return self.draw(Some(error));
         }
         if first {
-            complain(&format!("{error}; trying again"));
+            print_error(&format!("{error}; trying again"));
         }
         Ok(())
     }
@@ -215,9 +215,9 @@ mod tests {
             line("a", "online", 2)
         );
         let second = fleet(&[("a", "offline"), ("b", "offline"), ("c", "online")]);
-        let told = changes(Some(&first), &second, Filter::All);
-        assert_eq!(told, line("a", "offline", 3) + &line("c", "online", 3));
-        assert_eq!(changes(Some(&first), &second, Filter::Online), told);
+        let shown = changes(Some(&first), &second, Filter::All);
+        assert_eq!(shown, line("a", "offline", 3) + &line("c", "online", 3));
+        assert_eq!(changes(Some(&first), &second, Filter::Online), shown);
         let third = fleet(&[("a", "offline"), ("c", "online")]);
         assert_eq!(
             changes(Some(&second), &third, Filter::All),

@@ -2,15 +2,15 @@
 
 use serde::Serialize;
 
-use super::{ServerUse, Shown};
+use super::{ServerUse, TrialReport};
 
 /// One trial against the server and one against the floor.
 #[derive(Clone, Debug, Serialize)]
 pub struct Pair {
     /// The server's.
-    pub server: Shown,
+    pub server: TrialReport,
     /// The floor's.
-    pub floor: Shown,
+    pub floor: TrialReport,
 }
 
 /// The server's figure divided by the floor's, of each pair.
@@ -42,7 +42,7 @@ impl Ratio {
 
 /// The comparison with the floor.
 #[derive(Clone, Debug, Serialize)]
-pub struct Floored {
+pub struct FloorReport {
     /// CPU per heartbeat, the server's loop thread to the floor.
     pub loop_cpu_per_heartbeat_ratio: Option<Ratio>,
     /// CPU per heartbeat, all of the server's threads to the floor.
@@ -57,7 +57,7 @@ pub struct Floored {
     pub pairs: Vec<Pair>,
 }
 
-impl Floored {
+impl FloorReport {
     /// Compares these pairs.
     #[must_use]
     pub fn of(pairs: Vec<Pair>) -> Self {

@@ -4,9 +4,9 @@ use std::io::{self, IsTerminal, Write};
 
 use crate::bench::{Progress, Watch};
 
-use super::ending::Ending;
-use super::words::grouped;
-use crate::cli::{remark, terminal};
+use super::signals::EndSignals;
+use super::text::grouped;
+use crate::cli::{print_note, terminal};
 
 /// Characters of a bar.
 const BAR: u64 = 30;
@@ -17,18 +17,18 @@ const PLAIN_EVERY: u32 = 50;
 pub struct Bar {
     terminal: bool,
     drawn: bool,
-    told: u32,
-    ending: Ending,
+    reports: u32,
+    signals: EndSignals,
 }
 
 impl Bar {
     /// Nothing drawn yet.
-    pub fn new(ending: Ending) -> Self {
+    pub fn new(signals: EndSignals) -> Self {
         Self {
             terminal: is_drawn_on(),
             drawn: false,
-            told: 0,
-            ending,
+            reports: 0,
+            signals,
         }
     }
 
@@ -61,21 +61,21 @@ impl Watch for Bar {
             self.drawn = true;
             return;
         }
-        self.told += 1;
-        if self.told.is_multiple_of(PLAIN_EVERY) {
-            remark(&line);
+        self.reports += 1;
+        if self.reports.is_multiple_of(PLAIN_EVERY) {
+            print_note(&line);
         }
     }
 
     fn wants_end(&self) -> Option<String> {
-        self.ending
-            .asked_by()
+        self.signals
+            .received()
             .map(|signal| format!("{signal} asked for the end"))
     }
 
     fn note(&mut self, line: &str) {
         self.clear();
-        remark(line);
+        print_note(line);
     }
 }
 

@@ -7,7 +7,7 @@ use crate::cli::Failure;
 use crate::cli::args::BenchArgs;
 
 /// The loads to which an option says something; those that are not here say something to all.
-const MEANT_FOR: [(&str, &[Mode]); 17] = [
+const VALID_FOR: [(&str, &[Mode]); 17] = [
     ("--rate", &[Steady, Dispatch]),
     ("--together", &[Steady, Dispatch]),
     ("--hold", &[Steady]),
@@ -44,7 +44,7 @@ const COMMON: [&str; 6] = [
 /// One does not: wrong usage.
 pub fn check(args: &BenchArgs, mode: Mode) -> Result<(), Failure> {
     let given = |flag: &str| args.given.iter().any(|typed| typed == flag);
-    for (flag, loads) in MEANT_FOR {
+    for (flag, loads) in VALID_FOR {
         if given(flag) && !loads.contains(&mode) {
             let loads: Vec<&str> = loads.iter().map(|load| load.as_str()).collect();
             let said = format!(

@@ -2,8 +2,8 @@
 
 use crate::bench::Mode;
 use crate::bench::report::{
-    Dispatched, Floored, Heartbeats, Latency, Left, Pair, Ratio, Report, Round, ServerUse, Shown,
-    Stride,
+    Disconnected, DispatchReport, FloorReport, Heartbeats, Latency, Pair, Ratio, Report, Round,
+    ServerUse, StepTimes, TrialReport,
 };
 use crate::escape;
 
@@ -36,7 +36,7 @@ fn time(us: f64) -> String {
 }
 
 /// A report as lines to read.
-pub fn in_words(report: &Report) -> String {
+pub fn of(report: &Report) -> String {
     let asked = &report.asked;
     let mut lines = vec![format!(
         "{}: {} hosts at {}",
@@ -47,13 +47,13 @@ pub fn in_words(report: &Report) -> String {
     if report.floor.is_some() {
         lines.push("  the server, in the first pair:".to_owned());
     }
-    lines.extend(shown_in_words(report));
+    lines.extend(shown_text(report));
     if let Some(floored) = report
         .floor
         .as_ref()
         .filter(|floor| !floor.pairs.is_empty())
     {
-        lines.extend(floored_in_words(floored));
+        lines.extend(floored_text(floored));
     }
     lines.extend(
         report
@@ -69,7 +69,7 @@ pub fn in_words(report: &Report) -> String {
     text
 }
 
-fn shown_in_words(report: &Report) -> Vec<String> {
+fn shown_text(report: &Report) -> Vec<String> {
     let shown = &report.shown;
     let (connections, beats) = (&shown.connections, &shown.heartbeats);
     let mut lines = vec![
@@ -81,7 +81,7 @@ fn shown_in_words(report: &Report) -> Vec<String> {
             grouped(connections.failed),
             grouped(connections.lost)
         ),
-        heartbeats_in_words(beats),
+        heartbeats_text(beats),
     ];
     if connections.not_begun > 0 {
         lines.push(format!(
@@ -100,7 +100,7 @@ fn shown_in_words(report: &Report) -> Vec<String> {
         ));
     }
     if let Some(latency) = &beats.latency {
-        let words = latency_in_words(latency);
+        let words = latency_text(latency);
         let missing = match beats.unanswered {
             None | Some(0) => String::new(),
             Some(some) => format!(", {} that never came among them", grouped(some)),
@@ -109,19 +109,19 @@ fn shown_in_words(report: &Report) -> Vec<String> {
             "  replies      {words} from when they were due{missing}"
         ));
     }
-    lines.extend(rounds_in_words(&shown.storm_rounds));
-    lines.extend(shown.dispatch.iter().flat_map(dispatch_in_words));
-    lines.extend(shown.left.iter().map(left_in_words));
-    lines.extend(client_in_words(report));
+    lines.extend(rounds_text(&shown.storm_rounds));
+    lines.extend(shown.dispatch.iter().flat_map(dispatch_text));
+    lines.extend(shown.left.iter().map(left_text));
+    lines.extend(client_text(report));
     match (&shown.server_process, &shown.server_process_unknown) {
-        (Some(used), _) => lines.extend(server_in_words(used, report.mode)),
+        (Some(used), _) => lines.extend(server_text(used, report.mode)),
         (None, Some(why)) => lines.push(format!("  server       CPU and memory not known: {why}")),
         (None, None) => {}
     }
     lines
 }
 
-fn heartbeats_in_words(beats: &Heartbeats) -> String {
+fn heartbeats_text(beats: &Heartbeats) -> String {
     let mut line = format!("  heartbeats   {} sent", grouped(beats.sent));
     if beats.sent > 0 {
         line.push_str(&format!(" ({}/s)", whole(beats.sent_per_s)));
@@ -143,7 +143,7 @@ fn heartbeats_in_words(beats: &Heartbeats) -> String {
 }
 
 /// The load generator's own part in what stands above.
-fn client_in_words(report: &Report) -> Option<String> {
+fn client_text(report: &Report) -> Option<String> {
     let client = &report.shown.client;
     let cpu = client.cpu_s.map(|cpu| format!("{cpu:.2} s of CPU"));
     let late = client.late.as_ref().map(|late| {
@@ -158,7 +158,7 @@ fn client_in_words(report: &Report) -> Option<String> {
     (!parts.is_empty()).then(|| format!("  this client  {}", parts.join(", ")))
 }
 
-fn rounds_in_words(rounds: &[Round]) -> Option<String> {
+fn rounds_text(rounds: &[Round]) -> Option<String> {
     let connected = rounds.iter().map(|round| round.connected_ms);
     let connected = connected.fold(0.0, f64::max);
     let heard: Option<Vec<f64>> = rounds.iter().map(|round| round.answered_ms).collect();
@@ -176,8 +176,8 @@ fn rounds_in_words(rounds: &[Round]) -> Option<String> {
     })
 }
 
-fn dispatch_in_words(task: &Dispatched) -> Vec<String> {
-    let stride = |what: &str, stride: &Stride| {
+fn dispatch_text(task: &DispatchReport) -> Vec<String> {
+    let stride = |what: &str, stride: &StepTimes| {
         let times = stride.latency.as_ref();
         format!(
             "               {} {what}: half within {}, all within {}",
@@ -201,7 +201,7 @@ fn dispatch_in_words(task: &Dispatched) -> Vec<String> {
         stride("done, acknowledged", &task.done),
     ];
     lines.extend(task.apart.as_ref().map(|latency| {
-        let words = latency_in_words(latency);
+        let words = latency_text(latency);
         format!("  others       replies {words}")
     }));
     lines.extend(task.datagrams.as_ref().map(|sent| {
@@ -220,8 +220,8 @@ fn dispatch_in_words(task: &Dispatched) -> Vec<String> {
     lines
 }
 
-fn left_in_words(left: &Left) -> String {
-    let replies = left.replies.as_ref().map(latency_in_words);
+fn left_text(left: &Disconnected) -> String {
+    let replies = left.replies.as_ref().map(latency_text);
     format!(
         "  left         {} hosts within {}; the others' replies meanwhile: {}",
         grouped(left.hosts as u64),
@@ -233,13 +233,13 @@ fn left_in_words(left: &Left) -> String {
 /// A figure of one side of a pair.
 type Figure = fn(&ServerUse) -> Option<f64>;
 
-fn floored_in_words(floored: &Floored) -> Vec<String> {
+fn floored_text(floored: &FloorReport) -> Vec<String> {
     let pairs = &floored.pairs;
     let mut lines = vec![format!(
         "  compared with a bare epoll drain, {} pairs: the median, and the spread",
         pairs.len()
     )];
-    let middle = |side: fn(&Pair) -> &Shown, figure: Figure| {
+    let middle = |side: fn(&Pair) -> &TrialReport, figure: Figure| {
         let figures = pairs
             .iter()
             .filter_map(|pair| figure(side(pair).server_process.as_ref()?));
@@ -300,7 +300,7 @@ fn floored_in_words(floored: &Floored) -> Vec<String> {
 }
 
 /// With few heartbeats there is no value that only one in a hundred, or in a thousand, exceeds.
-fn latency_in_words(latency: &Latency) -> String {
+fn latency_text(latency: &Latency) -> String {
     let mut parts = vec![format!("p50 {}", time(latency.p50_us))];
     if latency.count >= 100 {
         parts.push(format!("p99 {}", time(latency.p99_us)));
@@ -315,7 +315,7 @@ fn latency_in_words(latency: &Latency) -> String {
     parts.join(", ")
 }
 
-fn server_in_words(used: &ServerUse, mode: Mode) -> Vec<String> {
+fn server_text(used: &ServerUse, mode: Mode) -> Vec<String> {
     let us = |value: Option<f64>| value.map_or("-".to_owned(), |us| format!("{us:.2} µs"));
     let per = |what: &str, all: Option<f64>, of_loop, of_store| {
         let (of_loop, of_store) = (us(of_loop), us(of_store));
@@ -333,7 +333,7 @@ fn server_in_words(used: &ServerUse, mode: Mode) -> Vec<String> {
         used.loop_cpu_us_per_connection,
         used.store_cpu_us_per_connection,
     );
-    let memory = mode.connects_first().then(|| memory_in_words(used));
+    let memory = mode.connects_first().then(|| memory_text(used));
     let rested = match used.rested {
         true => None,
         false => Some("it did not come to rest: other work is in these figures".to_owned()),
@@ -347,7 +347,7 @@ fn server_in_words(used: &ServerUse, mode: Mode) -> Vec<String> {
     lines
 }
 
-fn memory_in_words(used: &ServerUse) -> String {
+fn memory_text(used: &ServerUse) -> String {
     let mb = |bytes: u64| format!("{:.1} MB", bytes as f64 / 1e6);
     let bytes = |bytes: f64| format!("{} bytes", whole(bytes));
     let a_connection = match (
@@ -388,7 +388,7 @@ mod tests {
     #[test]
     fn quantiles_need_enough_measurements() {
         let of = |count| {
-            latency_in_words(&Latency {
+            latency_text(&Latency {
                 count,
                 mean_us: 1.0,
                 p50_us: 1.0,
@@ -422,19 +422,19 @@ mod tests {
             threads: Vec::new(),
         };
         assert_eq!(
-            server_in_words(&used, Mode::Churn),
+            server_text(&used, Mode::Churn),
             [
                 "  server       process 7: 3.00 µs of CPU a connection (loop 1.00 µs, store 2.00 µs)",
                 "               it did not come to rest: other work is in these figures",
             ]
         );
-        let lines = server_in_words(&used, Mode::Steady).join("\n");
+        let lines = server_text(&used, Mode::Steady).join("\n");
         assert!(lines.contains("not known, start it anew"), "{lines}");
         let known = ServerUse {
             memory_bytes_per_connection: Some(1_954.4),
             ..used
         };
-        let lines = server_in_words(&known, Mode::Steady).join("\n");
+        let lines = server_text(&known, Mode::Steady).join("\n");
         assert!(
             lines.contains("1,954 bytes a connection, 9 at the end"),
             "{lines}"
@@ -449,6 +449,6 @@ mod tests {
             unanswered: None,
             latency: None,
         };
-        assert_eq!(heartbeats_in_words(&beats), "  heartbeats   7 sent (7/s)");
+        assert_eq!(heartbeats_text(&beats), "  heartbeats   7 sent (7/s)");
     }
 }

@@ -18,20 +18,20 @@ use crate::cli::signals::{Arrival, StopSignals};
 
 /// The first signal; 0 before it.
 #[derive(Clone, Debug, Default)]
-pub struct Ending(Arc<AtomicI32>);
+pub struct EndSignals(Arc<AtomicI32>);
 
 /// A signal that asked for the end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Asked(i32);
+pub struct EndSignal(i32);
 
-impl Asked {
+impl EndSignal {
     /// The exit status, as shells have it.
     pub fn status(self) -> u8 {
         u8::try_from(128 + self.0).unwrap_or(1)
     }
 }
 
-impl fmt::Display for Asked {
+impl fmt::Display for EndSignal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self.0 {
             SIGINT => "SIGINT",
@@ -50,13 +50,13 @@ fn is_ignored(signal: i32) -> bool {
     mask.is_some_and(|mask| mask & (1 << (signal - 1)) != 0)
 }
 
-impl Ending {
+impl EndSignals {
     /// Catches them from here on.
     ///
     /// # Errors
     /// What the system refuses.
     pub fn catch() -> io::Result<Self> {
-        let ending = Self::default();
+        let first = Self::default();
         let mut signals = signal_mask::held_while(&[SIGINT, SIGTERM, SIGQUIT, SIGHUP], || {
             let signals = Signals::new([SIGINT, SIGTERM, SIGQUIT])?;
             // Under nohup the terminal may go.
@@ -65,23 +65,23 @@ impl Ending {
             }
             Ok(signals)
         })?;
-        let first = ending.clone();
+        let recorded = first.clone();
         thread::Builder::new()
             .name("signals".to_owned())
             .spawn(move || {
                 let mut stops = StopSignals::default();
                 for signal in signals.forever() {
                     match stops.arrived(Instant::now()) {
-                        Arrival::First => first.record(signal),
+                        Arrival::First => recorded.record(signal),
                         Arrival::Repeat => {}
                         Arrival::Later => {
-                            bench::let_go();
+                            bench::resume_server();
                             signal_hook::low_level::exit(128 + signal);
                         }
                     }
                 }
             })?;
-        Ok(ending)
+        Ok(first)
     }
 
     fn record(&self, signal: i32) {
@@ -89,10 +89,10 @@ impl Ending {
     }
 
     /// The signal that ends the run, if there was one.
-    pub fn asked_by(&self) -> Option<Asked> {
+    pub fn received(&self) -> Option<EndSignal> {
         match self.0.load(Ordering::Relaxed) {
             0 => None,
-            signal => Some(Asked(signal)),
+            signal => Some(EndSignal(signal)),
         }
     }
 }
@@ -103,12 +103,12 @@ mod tests {
 
     #[test]
     fn a_recorded_signal_gives_the_status() {
-        let ending = Ending::default();
-        assert_eq!(ending.asked_by(), None);
-        ending.record(SIGTERM);
-        let asked = ending.asked_by().unwrap();
+        let signals = EndSignals::default();
+        assert_eq!(signals.received(), None);
+        signals.record(SIGTERM);
+        let received = signals.received().unwrap();
         assert_eq!(
-            (asked.to_string().as_str(), asked.status()),
+            (received.to_string().as_str(), received.status()),
             ("SIGTERM", 143)
         );
     }
