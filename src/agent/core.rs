@@ -3,7 +3,7 @@
 //!
 //! ```text
 //!            connected        welcome             silence, close
-//!  Resting ─▶ Connecting ─▶ Greeting ─▶ Live ──────────┐
+//!  Waiting ─▶ Connecting ─▶ Greeting ─▶ Live ──────────┐
 //!     ▲ backoff, jittered, for ever                    │
 //!     └────────────────────────────────────────────────┘
 //!
@@ -208,7 +208,7 @@ impl Core {
             settings,
             allow,
             memory,
-            link: Link::Resting { until: at.now },
+            link: Link::Waiting { until: at.now },
             failures: 0,
             evictions: 0,
             server: None,

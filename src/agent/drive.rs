@@ -22,7 +22,7 @@ use super::allow::Allow;
 use super::core::{Core, Effect, Moment, Note, Settings};
 use super::facts;
 use super::handle::Handle;
-use super::journal::{Journal, JournalError, is_the_disk};
+use super::journal::{Journal, JournalError, is_disk_error};
 use super::memory::Memory;
 use super::runner::Runner;
 use super::setup::{AgentError, Setup};
@@ -39,9 +39,10 @@ const UDP: Token = Token(1);
 const WAKER: Token = Token(2);
 const DISK_RETRY: Span = Span::from_secs(AGENT_DISK_RETRY_S);
 /// Consequence of a disk that may recover.
-const NO_WORK: &str = "this host beats and takes no work until it can be written";
+const NO_WORK: &str = "this host sends heartbeats and accepts no work until it can be written";
 /// Consequence of any other unwritable journal.
-const NO_WORK_ANY_MORE: &str = "this host beats and takes no work until the agent is started again";
+const NO_WORK_UNTIL_RESTART: &str =
+    "this host sends heartbeats and accepts no work until the agent is restarted";
 
 /// An agent.
 #[derive(Debug)]
@@ -62,8 +63,8 @@ pub struct Agent {
     /// Next attempt to open a journal that the disk prevented.
     retry: Option<Instant>,
     /// Index of the server address in use; the next one is tried if no hello is accepted.
-    place: usize,
-    was_welcome: bool,
+    address_index: usize,
+    was_accepted: bool,
     runner: Runner,
 }
 
@@ -75,7 +76,7 @@ impl Agent {
     pub fn start(mut setup: Setup) -> Result<Self, AgentError> {
         let opened = match open_journal(&setup.state) {
             Ok(opened) => Some(opened),
-            Err(error) if error.is_the_disk() => {
+            Err(error) if error.is_disk_error() => {
                 log::error!(target: "agent", error:% = error; "{error}; {NO_WORK}");
                 None
             }
@@ -143,11 +144,11 @@ impl Agent {
             is_ready: false,
             journal,
             retry,
-            place: 0,
-            was_welcome: true,
+            address_index: 0,
+            was_accepted: true,
             runner,
         };
-        agent.carry_out(fx);
+        agent.apply_effects(fx);
         Ok(agent)
     }
 
@@ -165,7 +166,7 @@ impl Agent {
         let mut events = Events::with_capacity(16);
         let mut buffer = vec![0; READ_BUFFER_BYTES];
         loop {
-            match self.poll.poll(&mut events, Some(self.patience())) {
+            match self.poll.poll(&mut events, Some(self.poll_timeout())) {
                 Ok(()) => {}
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) => return Err(error.into()),
@@ -178,7 +179,7 @@ impl Agent {
     }
 
     /// Time-out of the next wait.
-    fn patience(&self) -> Duration {
+    fn poll_timeout(&self) -> Duration {
         if self.is_ready {
             return Duration::ZERO;
         }
@@ -202,38 +203,38 @@ impl Agent {
     /// costs less than to remember which has.
     fn turn(&mut self, buffer: &mut [u8]) {
         self.is_ready = false;
-        self.was_welcome |= self.core.is_live();
-        let allow = self.handle.news().allow.take();
+        self.was_accepted |= self.core.is_live();
+        let allow = self.handle.changes().allow.take();
         if let Some(allow) = allow {
             self.allow = Arc::new(allow);
             self.core.set_allow(Arc::clone(&self.allow));
         }
         if self.retry.is_some_and(|retry| self.now() >= retry) {
-            self.try_the_disk();
+            self.retry_journal();
         }
         let mut fx = Vec::new();
-        self.look_at_tcp(buffer, &mut fx);
-        self.carry_out(fx);
+        self.read_tcp(buffer, &mut fx);
+        self.apply_effects(fx);
         let mut fx = Vec::new();
-        self.look_at_udp(buffer, &mut fx);
+        self.read_udp(buffer, &mut fx);
         if let Some(finished) = self.runner.finished() {
             self.core.finished(finished, &mut fx);
         }
-        self.carry_out(fx);
+        self.apply_effects(fx);
         let mut fx = Vec::new();
         self.core.tick(self.moment(), &mut fx);
-        self.carry_out(fx);
-        self.write_out();
+        self.apply_effects(fx);
+        self.flush();
         if let Some(journal) = &mut self.journal
             && let Err(error) = journal
                 .sync()
-                .and_then(|()| journal.tidy(self.core.memory()))
+                .and_then(|()| journal.compact(self.core.memory()))
         {
-            self.go_on_without_journal(&error);
+            self.drop_journal(&error);
         }
     }
 
-    fn look_at_tcp(&mut self, buffer: &mut [u8], fx: &mut Vec<Effect>) {
+    fn read_tcp(&mut self, buffer: &mut [u8], fx: &mut Vec<Effect>) {
         let at = self.moment();
         let Some(tcp) = &mut self.tcp else {
             return;
@@ -241,7 +242,7 @@ impl Agent {
         // Of what the socket gives, encrypted or not: a record of TLS need not hold any data.
         let mut left = AGENT_READ_BYTES_PER_TURN_MAX;
         if !tcp.is_connected() {
-            match tcp.come_about(&mut left) {
+            match tcp.finish_connect(&mut left) {
                 Ok(None) => {
                     self.is_ready = left == 0;
                     return;
@@ -252,7 +253,7 @@ impl Agent {
         }
         while let Some(tcp) = &mut self.tcp {
             match tcp.read(buffer, &mut left) {
-                Ok(0) => return self.lost(at, "it has closed the connection", fx),
+                Ok(0) => return self.lost(at, "it closed the connection", fx),
                 Ok(read) => self.core.bytes(at, &buffer[..read], fx),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     self.is_ready = left == 0;
@@ -269,7 +270,7 @@ impl Agent {
         self.core.disconnected(at, why, fx);
     }
 
-    fn look_at_udp(&mut self, buffer: &mut [u8], fx: &mut Vec<Effect>) {
+    fn read_udp(&mut self, buffer: &mut [u8], fx: &mut Vec<Effect>) {
         let at = self.moment();
         let Some(udp) = &self.udp else {
             return;
@@ -288,16 +289,16 @@ impl Agent {
     }
 
     /// Carries effects out, in order, and those that come of them.
-    fn carry_out(&mut self, fx: Vec<Effect>) {
+    fn apply_effects(&mut self, fx: Vec<Effect>) {
         let mut more = Vec::new();
         for effect in fx {
             if let Err(error) = self.effect(effect, &mut more) {
                 // The rest of these is of work that is given up.
-                return self.go_on_without_journal(&error);
+                return self.drop_journal(&error);
             }
         }
         if !more.is_empty() {
-            self.carry_out(more);
+            self.apply_effects(more);
         }
     }
 
@@ -347,28 +348,28 @@ impl Agent {
     }
 
     /// Gives up all work, since what cannot be written down must not be done, and goes on beating.
-    fn go_on_without_journal(&mut self, error: &io::Error) {
+    fn drop_journal(&mut self, error: &io::Error) {
         let path = self.setup.state.display();
         log::error!(
             target: "agent", path:% = path, error:% = error;
             "cannot write the journal in {path}: {error}; {}",
-            if is_the_disk(error) { NO_WORK } else { NO_WORK_ANY_MORE }
+            if is_disk_error(error) { NO_WORK } else { NO_WORK_UNTIL_RESTART }
         );
-        self.retry = is_the_disk(error).then(|| self.now() + DISK_RETRY);
-        self.begin_anew(None, Memory::default());
+        self.retry = is_disk_error(error).then(|| self.now() + DISK_RETRY);
+        self.restart_core(None, Memory::default());
     }
 
     /// Opens the journal again after the disk was full: as the next process would find it.
-    fn try_the_disk(&mut self) {
+    fn retry_journal(&mut self) {
         match open_journal(&self.setup.state) {
             Ok((journal, memory)) => {
                 let path = self.setup.state.display();
                 log::info!(
                     target: "agent", path:% = path;
-                    "the journal in {path} can be written again: this host takes work"
+                    "the journal in {path} can be written again: this host accepts work"
                 );
                 self.retry = None;
-                self.begin_anew(Some(journal), memory);
+                self.restart_core(Some(journal), memory);
             }
             Err(error) => {
                 log::warn!(target: "agent", error:% = error; "{error}; {NO_WORK}");
@@ -379,7 +380,7 @@ impl Agent {
 
     /// Goes on with this journal, or none, as another process would: as far as the server is concerned it
     /// is one, and what was under way is lost.
-    fn begin_anew(&mut self, journal: Option<Journal>, memory: Memory) {
+    fn restart_core(&mut self, journal: Option<Journal>, memory: Memory) {
         self.tcp = None;
         self.settings.takes_work = journal.is_some();
         self.journal = journal;
@@ -391,7 +392,7 @@ impl Agent {
                 self.runner = runner;
             }
             (Err(error), _) | (_, Err(error)) => {
-                log::error!(target: "agent", error:% = error; "cannot go on: {error}");
+                log::error!(target: "agent", error:% = error; "the agent ends: {error}");
                 self.handle.stop();
             }
         }
@@ -401,18 +402,18 @@ impl Agent {
         core.inherit_key(&mut self.core);
         self.core = core;
         // Nothing is remembered without a journal, so this can fail only with one.
-        self.carry_out(fx);
+        self.apply_effects(fx);
     }
 
     fn connect(&mut self, more: &mut Vec<Effect>) {
-        if !std::mem::take(&mut self.was_welcome) {
-            self.place = self.place.wrapping_add(1);
+        if !std::mem::take(&mut self.was_accepted) {
+            self.address_index = self.address_index.wrapping_add(1);
         }
-        let tls = self.handle.news().tls.take();
+        let tls = self.handle.changes().tls.take();
         if tls.is_some() {
             self.setup.tls = tls;
         }
-        match Wire::begin(&self.setup, self.place, self.poll.registry(), TCP) {
+        match Wire::begin(&self.setup, self.address_index, self.poll.registry(), TCP) {
             Ok(connection) => {
                 self.tcp = Some(connection);
                 // It may be established already, and then no further event comes.
@@ -447,14 +448,14 @@ impl Agent {
                     "the output kept for report {seq} cannot be read: {error}"
                 );
                 let at = self.moment();
-                self.lost(at, "what it is to be sent cannot be read", more);
+                self.lost(at, "an output for it cannot be read", more);
             }
             None => {}
         }
     }
 
     /// Writes as much as the server takes.
-    fn write_out(&mut self) {
+    fn flush(&mut self) {
         let at = self.moment();
         let Some(tcp) = self.tcp.as_mut().filter(|tcp| tcp.is_connected()) else {
             return;
@@ -462,7 +463,7 @@ impl Agent {
         let is_long = tcp.unsent() > READ_BUFFER_BYTES;
         let wrote = tcp.write().and_then(|any| match tcp.unsent() {
             0..=AGENT_UNREAD_BYTES_MAX => Ok(any),
-            _ => Err(io::Error::other("it does not take what it is sent")),
+            _ => Err(io::Error::other("it does not read what it is sent")),
         });
         match wrote {
             Ok(true) if is_long => self.core.went_out(at),
@@ -470,7 +471,7 @@ impl Agent {
             Err(error) => {
                 let mut fx = Vec::new();
                 self.lost(at, &error.to_string(), &mut fx);
-                self.carry_out(fx);
+                self.apply_effects(fx);
             }
         }
     }

@@ -10,7 +10,7 @@ use super::tls::TlsSettings;
 
 /// Changes requested by another thread.
 #[derive(Debug, Default)]
-pub(super) struct News {
+pub(super) struct Changes {
     pub(super) allow: Option<Allow>,
     pub(super) tls: Option<TlsSettings>,
 }
@@ -19,7 +19,7 @@ pub(super) struct News {
 #[derive(Clone, Debug)]
 pub struct Handle {
     stop: Arc<AtomicBool>,
-    news: Arc<Mutex<News>>,
+    changes: Arc<Mutex<Changes>>,
     pub(super) waker: Arc<Waker>,
 }
 
@@ -27,7 +27,7 @@ impl Handle {
     pub(super) fn new(waker: Arc<Waker>) -> Self {
         Self {
             stop: Arc::default(),
-            news: Arc::default(),
+            changes: Arc::default(),
             waker,
         }
     }
@@ -38,19 +38,19 @@ impl Handle {
 
     /// Says what may be run from now on. The command under way goes on.
     pub fn allow(&self, allow: Allow) {
-        self.news().allow = Some(allow);
+        self.changes().allow = Some(allow);
         // Fails only when the loop is gone.
         let _ = self.waker.wake();
     }
 
     /// Says how TLS is spoken from the next connection on.
     pub fn tls(&self, tls: TlsSettings) {
-        self.news().tls = Some(tls);
+        self.changes().tls = Some(tls);
     }
 
-    pub(super) fn news(&self) -> MutexGuard<'_, News> {
+    pub(super) fn changes(&self) -> MutexGuard<'_, Changes> {
         // What is in it is replaced as a whole.
-        self.news.lock().unwrap_or_else(PoisonError::into_inner)
+        self.changes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Asks it to end: the command under way is ended with it.

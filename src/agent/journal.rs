@@ -39,15 +39,15 @@ pub enum JournalError {
 impl JournalError {
     /// Returns whether the journal may recover without a change to this agent's setup.
     #[must_use]
-    pub fn is_the_disk(&self) -> bool {
-        matches!(self, Self::Io(_, error) if is_the_disk(error))
+    pub fn is_disk_error(&self) -> bool {
+        matches!(self, Self::Io(_, error) if is_disk_error(error))
     }
 }
 
 /// Returns whether the error comes from a disk that is full, read-only or broken, rather than from
 /// a wrong path or permission.
 #[must_use]
-pub fn is_the_disk(error: &io::Error) -> bool {
+pub fn is_disk_error(error: &io::Error) -> bool {
     use io::ErrorKind::{FileTooLarge, QuotaExceeded, ReadOnlyFilesystem, StorageFull};
     let kinds = [FileTooLarge, QuotaExceeded, ReadOnlyFilesystem, StorageFull];
     kinds.contains(&error.kind()) || error.raw_os_error() == Some(libc::EIO)
@@ -93,7 +93,7 @@ impl Journal {
         let path = dir.join(JOURNAL);
         let file = files::open_own(&path, private().create(true).append(true))?;
         let (mut memory, torn) = replay(&files::read_own(&path)?);
-        mend_outputs(dir, &mut memory)?;
+        repair_outputs(dir, &mut memory)?;
         let mut journal = Self {
             dir: dir.to_owned(),
             file,
@@ -120,7 +120,7 @@ impl Journal {
     /// its directory: its records would not be found there.
     pub fn sync(&mut self) -> io::Result<()> {
         if self.waiting.is_empty() {
-            self.let_go();
+            self.delete_outputs();
             return Ok(());
         }
         self.file.write_all(&self.waiting)?;
@@ -133,7 +133,7 @@ impl Journal {
         }
         self.size += self.waiting.len() as u64;
         self.waiting.clear();
-        self.let_go();
+        self.delete_outputs();
         Ok(())
     }
 
@@ -141,7 +141,7 @@ impl Journal {
     ///
     /// # Errors
     /// When the system refuses.
-    pub fn tidy(&mut self, memory: &Memory) -> io::Result<()> {
+    pub fn compact(&mut self, memory: &Memory) -> io::Result<()> {
         if self.size < AGENT_JOURNAL_BYTES_MIN.max(2 * self.base) {
             return Ok(());
         }
@@ -154,7 +154,7 @@ impl Journal {
             line(&record, &mut bytes);
         }
         let aside = self.dir.join("journal.new");
-        let mut file = files::open_own(&aside, &anew())?;
+        let mut file = files::open_own(&aside, &truncating())?;
         file.write_all(&bytes)?;
         file.sync_data()?;
         fs::rename(&aside, self.dir.join(JOURNAL))?;
@@ -171,7 +171,7 @@ impl Journal {
     /// # Errors
     /// When the system refuses.
     pub fn keep(&mut self, seq: u64, output: &[u8]) -> io::Result<()> {
-        let mut file = files::open_own(&self.output_path(seq), &anew())?;
+        let mut file = files::open_own(&self.output_path(seq), &truncating())?;
         file.write_all(output)?;
         file.sync_data()?;
         File::open(&self.dir)?.sync_all()
@@ -191,7 +191,7 @@ impl Journal {
         self.dropped.push(seq);
     }
 
-    fn let_go(&mut self) {
+    fn delete_outputs(&mut self) {
         for seq in std::mem::take(&mut self.dropped) {
             // An output that remains is found and deleted at the next start.
             let _ = fs::remove_file(self.output_path(seq));
@@ -211,7 +211,7 @@ fn private() -> OpenOptions {
 }
 
 /// The same for a file that is written anew.
-pub(super) fn anew() -> OpenOptions {
+pub(super) fn truncating() -> OpenOptions {
     let mut options = private();
     options.create(true).write(true).truncate(true);
     options
@@ -250,7 +250,7 @@ fn record(line: &[u8]) -> Option<Record> {
 }
 
 /// Deletes outputs that no report goes with, and takes from reports those that are not as they were.
-fn mend_outputs(dir: &Path, memory: &mut Memory) -> io::Result<()> {
+fn repair_outputs(dir: &Path, memory: &mut Memory) -> io::Result<()> {
     let wanted: Vec<(u64, u64)> = memory.outputs().collect();
     for (seq, size) in &wanted {
         let path = dir.join(format!("{OUTPUT}{seq}"));
@@ -398,7 +398,7 @@ mod tests {
         journal.write(&records()[1]);
         let error = journal.sync().unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::NotFound);
-        assert!(!is_the_disk(&error), "it does not get well by itself");
+        assert!(!is_disk_error(&error), "it does not get well by itself");
     }
 
     #[test]
@@ -424,7 +424,7 @@ mod tests {
                 memory.apply(record);
             }
             journal.sync().unwrap();
-            journal.tidy(&memory).unwrap();
+            journal.compact(&memory).unwrap();
             written += 50_000;
         }
         let size = fs::metadata(dir.path().join(JOURNAL)).unwrap().len();

@@ -64,21 +64,21 @@ pub struct Runner {
 }
 
 impl Runner {
-    /// A runner that wakes `waker` whenever a command has ended. In `state` it writes down what it runs;
-    /// what a runner before it has left running there is ended first.
+    /// A runner that wakes `waker` whenever a command has ended. In `dir` it keeps a note of the running command;
+    /// processes that an earlier runner left running there are ended first.
     ///
     /// # Errors
     /// When the system gives no thread or pipe.
-    pub fn start(waker: Arc<Waker>, state: Option<PathBuf>) -> io::Result<Self> {
+    pub fn start(waker: Arc<Waker>, dir: Option<PathBuf>) -> io::Result<Self> {
         let (stopped, stop) = io::pipe()?;
         // One job at a time: the next is sent after the result of the one before.
         let (jobs, todo) = bounded::<Job>(1);
         let (done, results) = bounded(1);
-        let mut place = Place::new(state);
+        let mut state = State::new(dir);
         let work = move || {
-            place.end_leftovers();
+            state.end_leftovers();
             while let Some(job) = next(&todo) {
-                let Some(finished) = run(&job, &stopped, &mut place) else {
+                let Some(finished) = run(&job, &stopped, &mut state) else {
                     return;
                 };
                 if done.send(finished).is_err() {
@@ -153,16 +153,16 @@ fn next(todo: &Receiver<Job>) -> Option<Job> {
 }
 
 /// State of a runner beside its commands.
-struct Place {
+struct State {
     note: Note,
     /// The number of the next command.
     number: u64,
 }
 
-impl Place {
-    fn new(state: Option<PathBuf>) -> Self {
+impl State {
+    fn new(dir: Option<PathBuf>) -> Self {
         Self {
-            note: Note::new(state),
+            note: Note::new(dir),
             number: 0,
         }
     }
@@ -177,7 +177,7 @@ impl Place {
             let processes = left.known().len();
             log::warn!(
                 target: "agent", processes = processes;
-                "a command that an earlier agent left running is ended"
+                "ending a command that an earlier agent left running"
             );
             if !end(&mut left, || Ok(())).unwrap_or(false) {
                 let processes = left.look().len();
@@ -215,13 +215,13 @@ fn end(tree: &mut Tree, mut meanwhile: impl FnMut() -> io::Result<()>) -> io::Re
 }
 
 /// Runs one command to its end; `None` if the runner is stopped.
-fn run(job: &Job, stopped: &PipeReader, place: &mut Place) -> Option<Finished> {
+fn run(job: &Job, stopped: &PipeReader, state: &mut State) -> Option<Finished> {
     let begun = Instant::now();
-    let ended = match spawn(job, place) {
-        Ok(watched) => watch(watched, job.time.into(), stopped, &mut place.note),
+    let ended = match spawn(job, state) {
+        Ok(watched) => watch(watched, job.time.into(), stopped, &mut state.note),
         Err(ended) => Ok(Some(ended)),
     };
-    place.note.clear();
+    state.note.clear();
     let ended = match ended {
         Ok(ended) => ended?,
         Err(error) => Ended::reason(REFUSED, &format!("it could not be watched: {error}")),
@@ -236,17 +236,17 @@ fn run(job: &Job, stopped: &PipeReader, place: &mut Place) -> Option<Finished> {
 }
 
 /// Starts a command, in a session of its own, with one pipe for all it puts out.
-fn spawn(job: &Job, place: &mut Place) -> Result<Watched, Ended> {
+fn spawn(job: &Job, state: &mut State) -> Result<Watched, Ended> {
     let Some((program, arguments)) = job.words.split_first() else {
         return Err(Ended::reason(NOT_FOUND, "there is no command"));
     };
     let path =
         find(program).ok_or_else(|| Ended::reason(NOT_FOUND, &format!("{program}: not found")))?;
     let earlier = Earlier::look();
-    place.number += 1;
-    let (cgroup, procs) = Cgroup::make(place.number).unzip();
+    state.number += 1;
+    let (cgroup, procs) = Cgroup::make(state.number).unzip();
     if let Some(cgroup) = &cgroup {
-        place.note.write(Some(cgroup.dir()), &HashSet::new());
+        state.note.write(Some(cgroup.dir()), &HashSet::new());
     }
     let start = || {
         let (reader, writer) = io::pipe()?;
@@ -272,7 +272,7 @@ fn spawn(job: &Job, place: &mut Place) -> Result<Watched, Ended> {
         Ok((child, reader)) => {
             let root = i32::try_from(child.id()).ok().and_then(Process::of);
             let tree = Tree::new(root, earlier, cgroup);
-            place.note.write(tree.cgroup(), tree.known());
+            state.note.write(tree.cgroup(), tree.known());
             Ok(Watched::new(child, reader, tree))
         }
         Err(error) => {

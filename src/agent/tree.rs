@@ -548,7 +548,7 @@ impl Note {
         }
         let aside = dir.join(format!("{NOTE}.new"));
         let write = || {
-            let mut file = files::open_own(&aside, &super::journal::anew())?;
+            let mut file = files::open_own(&aside, &super::journal::truncating())?;
             file.write_all(text.as_bytes())?;
             // Not synced: what a crash of the machine loses does not run any more.
             fs::rename(&aside, dir.join(NOTE))

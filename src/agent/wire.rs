@@ -86,7 +86,10 @@ impl Wire {
     ///
     /// # Errors
     /// When it will not.
-    pub(super) fn come_about(&mut self, left: &mut usize) -> io::Result<Option<(IpAddr, IpAddr)>> {
+    pub(super) fn finish_connect(
+        &mut self,
+        left: &mut usize,
+    ) -> io::Result<Option<(IpAddr, IpAddr)>> {
         if let Some(error) = self.stream.take_error()? {
             return Err(error);
         }

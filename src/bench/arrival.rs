@@ -112,7 +112,7 @@ mod tests {
     #[test]
     fn a_datagram_has_its_destination_and_time() {
         let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
-        tell(&socket).unwrap();
+        enable(&socket).unwrap();
         let mut text = [0; 16];
         let nothing = receive(&socket, &mut text).unwrap_err();
         assert_eq!(nothing.kind(), io::ErrorKind::WouldBlock);

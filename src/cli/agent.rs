@@ -48,7 +48,7 @@ pub fn run(args: &AgentArgs, caught: Option<Caught>) -> Result<(), Failure> {
     if setup.tls.is_some() && setup.key.is_none() && setup.udp.is_some() {
         log::warn!(
             target: "agent",
-            "--udp does not count: an agent that speaks TLS takes datagrams only with --key-file, tasks come over its connection"
+            "--udp is ignored: with --tls and without --key-file, tasks come over the connection only"
         );
     }
     let given = Given {
@@ -67,7 +67,7 @@ fn serve(setup: Setup, given: Given, watch: &Watch) -> Result<(), Failure> {
     if let Err(error) = adopt_orphans() {
         log::warn!(
             target: "agent", error:% = error;
-            "processes that a command detaches may outlive it: {error}"
+            "detached processes of a command may outlive it: {error}"
         );
     }
     let agent = Agent::start(setup).map_err(Failure::failed)?;
@@ -94,7 +94,7 @@ fn end_in_time() {
     let end = || {
         // Not a wait for a condition: a clean stop ends the process, and this thread with it.
         thread::sleep(Duration::from_millis(AGENT_STOP_MS_MAX));
-        log::error!(target: "agent", "the clean stop takes too long and is cut short");
+        log::error!(target: "agent", "the clean stop takes too long: the process ends now");
         // Time for the log thread to write the line. It is not waited for, since stderr may block.
         thread::sleep(Duration::from_millis(100));
         std::process::exit(1);
@@ -120,15 +120,15 @@ fn read_again(handle: &Handle, given: &Given) {
 
 fn read_allow_again(handle: &Handle, file: Option<&Path>) {
     match file.map(read_allow) {
-        None => log::info!(target: "agent", "there is no allow file to read again"),
+        None => log::info!(target: "agent", "there is no allow file to reload"),
         Some(Ok(allow)) => {
             let entries = allow.len();
-            log::info!(target: "agent", entries = entries; "the allow file has been read again; its entries: {entries}");
+            log::info!(target: "agent", entries = entries; "the allow file has been reloaded: {entries} entries");
             warn(&allow);
             handle.allow(allow);
         }
         Some(Err(why)) => {
-            log::error!(target: "agent", reason = why.as_str(); "{why}; what was allowed stays so");
+            log::error!(target: "agent", reason = why.as_str(); "{why}; the former allow file stays in force");
         }
     }
 }
@@ -144,13 +144,13 @@ fn read_tls_again(handle: &Handle, given: &Given) {
     });
     match read {
         Ok(tls) => {
-            log::info!(target: "agent", "the files of TLS have been read again, for the next connection");
+            log::info!(target: "agent", "the files of TLS have been reloaded for the next connection");
             tls.settings
                 .into_iter()
                 .for_each(|settings| handle.tls(settings));
         }
         Err(why) => {
-            log::error!(target: "agent", reason = why.as_str(); "{why}; what was there stays in force");
+            log::error!(target: "agent", reason = why.as_str(); "{why}; the former files stay in force");
         }
     }
 }
@@ -264,18 +264,18 @@ fn read_allow(file: &Path) -> Result<Allow, String> {
 
 fn warn(allow: &Allow) {
     if allow.is_empty() {
-        log::info!(target: "agent", "there is no allow file, or it is empty: every command will be refused");
+        log::info!(target: "agent", "no allow file or an empty one: every command is refused");
     }
     for (entry, by) in allow.covered().into_iter().take(COVERED_TOLD_MAX) {
         log::warn!(
             target: "agent", entry = entry, by = by;
-            "entry {entry} of the allow file never counts: entry {by} has all that it could match"
+            "entry {entry} of the allow file never matches: entry {by} covers it"
         );
     }
     if allow.has_wildcard() && rustix::process::geteuid().is_root() {
         log::warn!(
             target: "agent",
-            "the allow file has a wildcard and the agent is root: each user who may dispatch chooses the words there"
+            "the allow file has a wildcard and the agent is root: a dispatch chooses the words at that place"
         );
     }
 }

@@ -68,7 +68,7 @@ fn an_agent_with_a_certificate_works() {
     server.kill();
     agent.logged(&["no connection to the server"]);
     agent.process.signal(Signal::HUP);
-    agent.logged(&["the files of TLS have been read again"]);
+    agent.logged(&["the files of TLS have been reloaded"]);
     let mut home = home;
     home.set("server.tcp", address);
     let server = home.start();
@@ -160,7 +160,7 @@ fn a_server_without_tls_is_left_and_retried() {
     closes.shutdown(Shutdown::Write).unwrap();
     agent.logged(&["in the middle of the handshake"]);
     let _silent = accepted(&listener);
-    agent.logged(&["it cannot be reached in time"]);
+    agent.logged(&["no answer in time"]);
 }
 
 #[track_caller]
@@ -264,7 +264,7 @@ fn a_certificate_does_not_replace_a_key() {
     home.set("auth.keys_file", "keys.json");
     let server = home.start();
     let without = start(&home, &by_name(&server), &BOTH);
-    without.logged(&["it refuses us"]);
+    without.logged(&["it refuses this host"]);
     drop(without);
     assert!(!server.is_online("web-1"));
     let how = [&BOTH[..], &["--key-file", "host.key", "--push"]].concat();

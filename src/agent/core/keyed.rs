@@ -103,7 +103,7 @@ impl Core {
             return;
         };
         let Some(random) = (keyed.nonces)() else {
-            return self.hang_up(at, "the system gives no random numbers", fx);
+            return self.disconnect(at, "the system gives no random numbers", fx);
         };
         let (id, nonce) = (hello.id.to_string(), Nonce::of(random));
         let key = keyed.name.clone().into();
@@ -124,11 +124,15 @@ impl Core {
     /// The server asks for our proof.
     pub(super) fn challenged(&mut self, at: Moment, server: Nonce, fx: &mut Vec<Effect>) {
         let Some(keyed) = &mut self.keyed else {
-            return self.hang_up(at, "it demands a key, and there is none", fx);
+            return self.disconnect(
+                at,
+                "it demands a key, and this agent has none (--key-file)",
+                fx,
+            );
         };
         let stage = std::mem::replace(&mut keyed.stage, Stage::Silent);
         let Stage::Asked { id, client } = stage else {
-            return self.hang_up(at, "it asks for a proof out of turn", fx);
+            return self.disconnect(at, "it asks for a proof at the wrong time", fx);
         };
         let said = keyed.transcript((&id, client, server), &self.settings);
         let proof = Hex(&said.client_proof(&keyed.key)).to_string();
@@ -175,8 +179,8 @@ impl Core {
             return drop_datagram("it came before", fx);
         }
         match push {
-            Push::Task(key) => self.take_key(at, &key, fx),
-            Push::Command { text, cid } => self.take_command(at, &text, &cid, fx),
+            Push::Task(key) => self.accept_key(at, &key, fx),
+            Push::Command { text, cid } => self.accept_command(at, &text, &cid, fx),
         }
     }
 }

@@ -37,7 +37,7 @@ const FOREIGN_BYTES_SHOWN: usize = 32;
 #[derive(Debug)]
 pub(super) enum Link {
     /// No connection until then.
-    Resting { until: Instant },
+    Waiting { until: Instant },
     /// It is to come about, until then.
     Connecting { until: Instant },
     /// We have said who we are; the welcome is to come, until then.
@@ -64,10 +64,10 @@ pub(super) struct Live {
     /// Time of the server's acceptance.
     since: Instant,
     /// Time of the last data from the server.
-    heard: Instant,
+    last_received: Instant,
     next_look: Instant,
     /// Facts that were last sent to the server.
-    told: Option<Facts>,
+    sent_facts: Option<Facts>,
     /// Books asked for, by the number of the question.
     pub(super) asked: Vec<(u64, String)>,
     /// Reports under way.
@@ -82,7 +82,7 @@ impl Live {
     }
 
     fn deadline(&self) -> Instant {
-        let silent = self.heard + self.interval.times(AGENT_SILENT_INTERVALS);
+        let silent = self.last_received + self.interval.times(AGENT_SILENT_INTERVALS);
         self.next_beat.min(self.next_look).min(silent)
     }
 }
@@ -92,7 +92,7 @@ impl Core {
     #[must_use]
     pub fn deadline(&self) -> Instant {
         match &self.link {
-            Link::Resting { until } | Link::Connecting { until } | Link::Greeting { until, .. } => {
+            Link::Waiting { until } | Link::Connecting { until } | Link::Greeting { until, .. } => {
                 *until
             }
             Link::Live(live) => live.deadline(),
@@ -106,17 +106,17 @@ impl Core {
             return;
         }
         match &mut self.link {
-            Link::Resting { .. } => {
+            Link::Waiting { .. } => {
                 let until = at.now + Span::from_secs(AGENT_CONNECT_S_MAX);
                 self.link = Link::Connecting { until };
                 fx.push(Effect::Connect);
             }
-            Link::Connecting { .. } => self.hang_up(at, "it cannot be reached in time", fx),
-            Link::Greeting { .. } => self.hang_up(at, "it does not answer a hello", fx),
+            Link::Connecting { .. } => self.disconnect(at, "no answer in time", fx),
+            Link::Greeting { .. } => self.disconnect(at, "it does not answer the hello", fx),
             Link::Live(live) => {
-                let silent = at.now.since(live.heard);
+                let silent = at.now.since(live.last_received);
                 if silent >= live.interval.times(AGENT_SILENT_INTERVALS) {
-                    return self.hang_up(at, "it has fallen silent", fx);
+                    return self.disconnect(at, "it sends nothing", fx);
                 }
                 if at.now >= live.next_look {
                     live.next_look = at.now + Span::from_secs(AGENT_LOOK_S);
@@ -155,7 +155,7 @@ impl Core {
     /// The connection is gone, or has not come about.
     pub fn disconnected(&mut self, at: Moment, why: &str, fx: &mut Vec<Effect>) {
         match &self.link {
-            Link::Resting { .. } => {}
+            Link::Waiting { .. } => {}
             Link::Greeting { .. } => {
                 let tls = if self.settings.tls {
                     ""
@@ -165,23 +165,23 @@ impl Core {
                 let why = format!(
                     "{why}, before it answered the hello (is this the port for hosts{tls}?)"
                 );
-                self.lose(at, &why, fx);
+                self.retry_later(at, &why, fx);
             }
-            _ => self.lose(at, why, fx),
+            _ => self.retry_later(at, why, fx),
         }
     }
 
     /// The server refuses the hello, or ends a connection that it had accepted.
     fn refused(&mut self, at: Moment, why: &str, fx: &mut Vec<Effect>) {
         if !self.is_live() {
-            return self.hang_up(at, &format!("it refuses us: {why}"), fx);
+            return self.disconnect(at, &format!("it refuses this host: {why}"), fx);
         }
         // Another agent with this id may be connected now. Two that replace each other must slow down.
         let doubled = AGENT_EVICTED_MS_MIN << self.evictions.min(16);
         let most = Span::from_millis(doubled.min(AGENT_EVICTED_MS_MAX));
         self.evictions = self.evictions.saturating_add(1);
         fx.push(Effect::Disconnect);
-        self.rest(
+        self.wait_to_reconnect(
             at,
             most,
             &format!("the server has ended the connection: {why}"),
@@ -189,20 +189,20 @@ impl Core {
         );
     }
 
-    pub(super) fn hang_up(&mut self, at: Moment, why: &str, fx: &mut Vec<Effect>) {
+    pub(super) fn disconnect(&mut self, at: Moment, why: &str, fx: &mut Vec<Effect>) {
         fx.push(Effect::Disconnect);
-        self.lose(at, why, fx);
+        self.retry_later(at, why, fx);
     }
 
-    fn lose(&mut self, at: Moment, why: &str, fx: &mut Vec<Effect>) {
+    fn retry_later(&mut self, at: Moment, why: &str, fx: &mut Vec<Effect>) {
         let doubled = AGENT_RETRY_MS_MIN << self.failures.min(16);
         let most = Span::from_millis(doubled.min(AGENT_RETRY_MS_MAX));
         self.failures = self.failures.saturating_add(1);
-        self.rest(at, most, &format!("no connection to the server: {why}"), fx);
+        self.wait_to_reconnect(at, most, &format!("no connection to the server: {why}"), fx);
     }
 
     /// Waits half of `most` to all of it before the next attempt to connect.
-    fn rest(&mut self, at: Moment, most: Span, why: &str, fx: &mut Vec<Effect>) {
+    fn wait_to_reconnect(&mut self, at: Moment, most: Span, why: &str, fx: &mut Vec<Effect>) {
         if let Some(keyed) = &mut self.keyed {
             keyed.forget();
         }
@@ -210,11 +210,11 @@ impl Core {
             self.losses.lost(&live.sent);
         }
         let wait = self.rng.at_least(2, most);
-        self.link = Link::Resting {
+        self.link = Link::Waiting {
             until: at.now + wait,
         };
         let seconds = wait.as_secs_f64();
-        let text = format!("{why}; tried again in {seconds:.1} s");
+        let text = format!("{why}; next attempt in {seconds:.1} s");
         note(Level::Warn, &[("reason", &why)], text, fx);
     }
 
@@ -223,10 +223,10 @@ impl Core {
         let mut inbox = match &mut self.link {
             Link::Greeting { inbox, .. } => std::mem::take(inbox),
             Link::Live(live) => {
-                live.heard = at.now;
+                live.last_received = at.now;
                 std::mem::take(&mut live.inbox)
             }
-            Link::Resting { .. } | Link::Connecting { .. } => return,
+            Link::Waiting { .. } | Link::Connecting { .. } => return,
         };
         inbox.bytes.extend_from_slice(bytes);
         let mut done = 0;
@@ -242,7 +242,7 @@ impl Core {
             };
             match step {
                 Ok(ServerStep::Got { said, used }) => {
-                    self.said(at, said, fx);
+                    self.on_message(at, said, fx);
                     done += used;
                 }
                 Ok(ServerStep::Need(_)) => break,
@@ -251,10 +251,10 @@ impl Core {
                         Link::Greeting { .. } => other_protocol(rest),
                         _ => format!("it sends invalid data: {error}"),
                     };
-                    return self.hang_up(at, &why, fx);
+                    return self.disconnect(at, &why, fx);
                 }
             }
-            if matches!(self.link, Link::Resting { .. }) {
+            if matches!(self.link, Link::Waiting { .. }) {
                 return;
             }
         }
@@ -262,7 +262,7 @@ impl Core {
         match &mut self.link {
             Link::Greeting { inbox: place, .. } => *place = inbox,
             Link::Live(live) => live.inbox = inbox,
-            Link::Resting { .. } | Link::Connecting { .. } => {}
+            Link::Waiting { .. } | Link::Connecting { .. } => {}
         }
     }
 
@@ -270,38 +270,38 @@ impl Core {
     /// are behind.
     pub fn went_out(&mut self, at: Moment) {
         if let Link::Live(live) = &mut self.link {
-            live.heard = at.now;
+            live.last_received = at.now;
         }
     }
 
-    fn said(&mut self, at: Moment, said: FromServer<'_>, fx: &mut Vec<Effect>) {
+    fn on_message(&mut self, at: Moment, said: FromServer<'_>, fx: &mut Vec<Effect>) {
         match said {
             FromServer::Push(_) if self.is_unproved() => {
-                self.hang_up(at, "it gives orders before its proof", fx);
+                self.disconnect(at, "it sends work before its proof", fx);
             }
-            FromServer::Push(Push::Task(key)) => self.take_key(at, &key, fx),
+            FromServer::Push(Push::Task(key)) => self.accept_key(at, &key, fx),
             FromServer::Push(Push::Command { text, cid }) => {
-                self.take_command(at, &text, &cid, fx);
+                self.accept_command(at, &text, &cid, fx);
             }
-            FromServer::Reply(reply) => self.replied(at, reply, fx),
+            FromServer::Reply(reply) => self.on_reply(at, reply, fx),
         }
     }
 
-    fn replied(&mut self, at: Moment, reply: Reply, fx: &mut Vec<Effect>) {
+    fn on_reply(&mut self, at: Moment, reply: Reply, fx: &mut Vec<Effect>) {
         match (reply.flag, reply.word) {
             (Flag::Hello, Word::Challenge(nonce)) => self.challenged(at, nonce, fx),
             (Flag::Hello, Word::Proven { proof, interval_s }) => match self.server_proves(&proof) {
                 true => self.welcome(at, interval_s, fx),
-                false => self.hang_up(at, "its proof is wrong: it has not our key", fx),
+                false => self.disconnect(at, "its proof is wrong: it does not have this key", fx),
             },
             (Flag::Hello, Word::Refused(why)) => self.refused(at, &why, fx),
-            _ if self.is_unproved() => self.hang_up(at, "it does not prove its key", fx),
+            _ if self.is_unproved() => self.disconnect(at, "it does not prove its key", fx),
             (Flag::Hello, Word::Welcome { interval_s }) => self.welcome(at, interval_s, fx),
-            (Flag::Heartbeat, _) => self.stays(at),
-            (Flag::Book, word) => self.book_came(at, reply.seq, word, fx),
-            (Flag::Progress | Flag::Result, word) => self.settled(reply.seq, &word, fx),
+            (Flag::Heartbeat, _) => self.on_heartbeat_reply(at),
+            (Flag::Book, word) => self.on_book(at, reply.seq, word, fx),
+            (Flag::Progress | Flag::Result, word) => self.on_report_reply(reply.seq, &word, fx),
             (Flag::Inventory, Word::Refused(why)) => {
-                let text = format!("the server refuses what this host says of itself: {why}");
+                let text = format!("the server refuses the facts about this host: {why}");
                 note(Level::Warn, &[("reason", &why)], text, fx);
             }
             _ => {}
@@ -309,7 +309,7 @@ impl Core {
     }
 
     /// A heartbeat is answered: the connection is in use.
-    fn stays(&mut self, at: Moment) {
+    fn on_heartbeat_reply(&mut self, at: Moment) {
         self.failures = 0;
         if let Link::Live(live) = &self.link
             && at.now.since(live.since) >= Span::from_secs(AGENT_SETTLED_S)
@@ -322,8 +322,8 @@ impl Core {
         let Link::Greeting { .. } = &self.link else {
             return;
         };
-        let told = Span::from_secs_f64(interval_s);
-        let interval = self.settings.interval.unwrap_or(told);
+        let wanted = Span::from_secs_f64(interval_s);
+        let interval = self.settings.interval.unwrap_or(wanted);
         let interval = interval
             .max(Span::from_millis(INTERVAL_MS_MIN))
             .min(Span::from_secs(INTERVAL_S_MAX));
@@ -334,26 +334,26 @@ impl Core {
             next_beat: at.now + self.rng.part_of(interval),
             next_seq: 1,
             since: at.now,
-            heard: at.now,
+            last_received: at.now,
             next_look: at.now + Span::from_secs(AGENT_LOOK_S),
-            told: None,
+            sent_facts: None,
             asked: Vec::new(),
             sent: Sent::default(),
         }));
         let seconds = interval.as_secs_f64();
-        if interval > told.times(2) {
-            let told = told.as_secs_f64();
+        if interval > wanted.times(2) {
+            let wanted = wanted.as_secs_f64();
             let text = format!(
-                "a beat every {seconds} s is too seldom: the server wants one every {told} s, and may take us for dead"
+                "a heartbeat every {seconds} s is too rare: the server expects one every {wanted} s, and may count this host as offline"
             );
             note(
                 Level::Warn,
-                &[("seconds", &seconds), ("wanted", &told)],
+                &[("seconds", &seconds), ("wanted", &wanted)],
                 text,
                 fx,
             );
         }
-        let text = format!("connected to the server; a beat every {seconds} s");
+        let text = format!("connected to the server; a heartbeat every {seconds} s");
         note(Level::Info, &[("seconds", &seconds)], text, fx);
         fx.push(Effect::Look);
         for (given, code, task) in std::mem::take(&mut self.answers) {
@@ -369,10 +369,10 @@ impl Core {
         let Link::Live(live) = &mut self.link else {
             return;
         };
-        if live.told.as_ref() == Some(&self.facts) {
+        if live.sent_facts.as_ref() == Some(&self.facts) {
             return;
         }
-        live.told = Some(self.facts.clone());
+        live.sent_facts = Some(self.facts.clone());
         let seq = live.number();
         let facts = &self.facts;
         let values = facts.hostname.iter().chain(&facts.mac);
@@ -432,10 +432,10 @@ impl Core {
 fn other_protocol(answer: &[u8]) -> String {
     match answer {
         [0x15 | 0x16, 3, 0..=4, ..] => {
-            "its port speaks TLS, and this agent does not: --tls makes it".to_owned()
+            "its port speaks TLS: start this agent with --tls".to_owned()
         }
         _ if answer.starts_with(b"HTTP/") => {
-            "its port speaks HTTP: --server is the port for hosts, usually 11451".to_owned()
+            "its port speaks HTTP: --server takes the port for hosts, usually 11451".to_owned()
         }
         _ => {
             let begin = &answer[..answer.len().min(FOREIGN_BYTES_SHOWN)];

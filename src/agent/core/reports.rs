@@ -172,7 +172,7 @@ impl Core {
     }
 
     /// The server has answered a report.
-    pub(super) fn settled(&mut self, seq: Option<u64>, word: &Word, fx: &mut Vec<Effect>) {
+    pub(super) fn on_report_reply(&mut self, seq: Option<u64>, word: &Word, fx: &mut Vec<Effect>) {
         let Link::Live(live) = &self.link else {
             return;
         };

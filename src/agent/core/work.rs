@@ -66,7 +66,7 @@ impl Core {
         match text {
             Some("") => {}
             Some(key) if key.starts_with(KEY_PREFIX) && (is_server || is_key(key)) => {
-                self.take_key(at, key, fx);
+                self.accept_key(at, key, fx);
             }
             _ if !is_server => {
                 let reason = "its sender is not the server";
@@ -78,7 +78,7 @@ impl Core {
                     fx,
                 );
             }
-            Some(line) => self.take_line(at, line, fx),
+            Some(line) => self.accept_line(at, line, fx),
             None => {
                 let text = format!("a datagram of {from} cannot be read");
                 note(Level::Warn, &[("from", &from)], text, fx);
@@ -88,7 +88,7 @@ impl Core {
     }
 
     /// There is a task. Taken once; answered as often as it comes.
-    pub(super) fn take_key(&mut self, at: Moment, text: &str, fx: &mut Vec<Effect>) {
+    pub(super) fn accept_key(&mut self, at: Moment, text: &str, fx: &mut Vec<Effect>) {
         let Some(key) = TaskKey::parse(text, "") else {
             let why = format!("{text:?} is no task key");
             note(Level::Warn, &[("reason", &why)], why.as_str(), fx);
@@ -108,7 +108,7 @@ impl Core {
         note(
             Level::Info,
             &[("key", &code)],
-            format!("task {code} is taken"),
+            format!("task {code} is accepted"),
             fx,
         );
         self.take(code.clone(), task, fx);
@@ -117,7 +117,13 @@ impl Core {
     }
 
     /// The server wants a command run. Taken once; answered, with its id, as often as it comes.
-    pub(super) fn take_command(&mut self, at: Moment, text: &str, cid: &str, fx: &mut Vec<Effect>) {
+    pub(super) fn accept_command(
+        &mut self,
+        at: Moment,
+        text: &str,
+        cid: &str,
+        fx: &mut Vec<Effect>,
+    ) {
         let code = command_code(cid);
         if self.memory.task(&code).is_some() {
             return self.answer(at, ResultCode::Received, Some(cid.to_owned()), fx);
@@ -135,7 +141,7 @@ impl Core {
         self.work(fx);
     }
 
-    fn take_line(&mut self, at: Moment, line: &str, fx: &mut Vec<Effect>) {
+    fn accept_line(&mut self, at: Moment, line: &str, fx: &mut Vec<Effect>) {
         if self.has_room(line, fx) {
             self.answer(at, ResultCode::Received, Some(line.to_owned()), fx);
             self.queue.push_back(Item::Line(line.to_owned()));
@@ -156,15 +162,15 @@ impl Core {
     /// is sent again.
     fn has_room(&self, what: &str, fx: &mut Vec<Effect>) -> bool {
         let why = if !self.settings.takes_work {
-            "this agent cannot write down what it does"
+            "the journal cannot be written"
         } else if self.queue.len() >= AGENT_TASKS_WAITING_MAX {
-            "too much waits to be done"
+            "too many tasks are queued"
         } else if self.memory.reports() >= AGENT_REPORTS_WAITING_MAX {
-            "too many reports wait for the server"
+            "too many reports are queued for the server"
         } else {
             return true;
         };
-        let text = format!("{what:?} is not taken: {why}");
+        let text = format!("{what:?} is not accepted: {why}");
         note(Level::Warn, &[("key", &what), ("reason", &why)], text, fx);
         false
     }
@@ -194,7 +200,7 @@ impl Core {
     }
 
     /// The server has answered a question for a book.
-    pub(super) fn book_came(
+    pub(super) fn on_book(
         &mut self,
         at: Moment,
         seq: Option<u64>,
@@ -216,7 +222,7 @@ impl Core {
                 self.begin(code, commands, fx);
             }
             Word::Refused(why) if self.unconfirmed.remove(&code) => {
-                let text = format!("task {code} is not begun after a restart: {why}");
+                let text = format!("task {code} is not started after a restart: {why}");
                 note(Level::Warn, &[("key", &code), ("reason", &why)], text, fx);
                 self.report_phase(code, Phase::Ended, 0, true, fx);
                 self.work(fx);
@@ -228,7 +234,8 @@ impl Core {
                 self.answer(at, ResultCode::NoBook, Some(code), fx);
             }
             _ => {
-                let text = format!("the server answers another question than {code}");
+                let text =
+                    format!("the server answers the request for book {code} with something else");
                 note(Level::Error, &[("key", &code)], text, fx);
             }
         }
@@ -400,11 +407,12 @@ impl Core {
                     }
                 }
             } else if has_begun {
-                let text = format!("task {code} had begun when the agent ended: reported lost");
+                let text =
+                    format!("task {code} was running when the agent ended: it is reported lost");
                 note(Level::Warn, &[("key", &code)], text, fx);
                 self.report_phase(code, Phase::Ended, task.done, task.done < all, fx);
             } else {
-                let text = format!("task {code} is still to be done");
+                let text = format!("task {code} is still queued");
                 note(Level::Info, &[("key", &code)], text, fx);
                 if !task.wants_book() {
                     self.unconfirmed.insert(code.clone());

@@ -14,7 +14,7 @@ fn job(script: &str, time: Span) -> Job {
 
 fn run_it(job: &Job) -> Finished {
     let (stopped, _stop) = io::pipe().unwrap();
-    run(job, &stopped, &mut Place::new(None)).expect("nobody stops it")
+    run(job, &stopped, &mut State::new(None)).expect("nobody stops it")
 }
 
 fn sh(script: &str) -> Finished {
@@ -138,7 +138,7 @@ fn leftovers_of_a_killed_runner_are_ended() {
     let root = Process::of(i32::try_from(child.id()).unwrap());
     let mut note = Note::new(Some(dir.path().to_owned()));
     note.write(None, &root.into_iter().collect());
-    Place::new(Some(dir.path().to_owned())).end_leftovers();
+    State::new(Some(dir.path().to_owned())).end_leftovers();
     let pid = String::from_utf8(line).unwrap();
     wait_until_gone(pid.trim());
     child.wait().unwrap();

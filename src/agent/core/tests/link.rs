@@ -6,7 +6,7 @@ use super::*;
 fn hello_and_heartbeats_follow_the_server() {
     let mut talk = agent();
     talk.is_welcome();
-    assert_eq!(talk.said(), ["hello web-1", "inventory"]);
+    assert_eq!(talk.messages(), ["hello web-1", "inventory"]);
     let mut beats = 0;
     for _ in 0..200 {
         talk.wait(Span::from_secs(1));
@@ -30,7 +30,7 @@ fn without_an_id_it_is_known_by_its_address() {
         Vec::new(),
     );
     talk.connects();
-    assert_eq!(talk.said(), ["hello 127.0.0.1"]);
+    assert_eq!(talk.messages(), ["hello 127.0.0.1"]);
 }
 
 #[test]
@@ -96,7 +96,7 @@ fn changed_facts_are_sent_again() {
     };
     for wanted in [1, 0] {
         talk.with(|core, _, fx| core.facts(facts.clone(), fx));
-        assert_eq!(talk.said().len(), wanted);
+        assert_eq!(talk.messages().len(), wanted);
     }
 }
 

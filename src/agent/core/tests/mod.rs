@@ -164,7 +164,7 @@ impl Talk {
         sent
     }
 
-    fn said(&mut self) -> Vec<String> {
+    fn messages(&mut self) -> Vec<String> {
         self.sent().into_iter().map(|(words, _)| words).collect()
     }
 

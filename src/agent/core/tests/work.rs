@@ -51,7 +51,7 @@ fn each_step_of_a_book_is_reported() {
     talk.finishes(3, "");
     let refused = "anthill: refused: this host's allow file does not name it\n".len();
     assert_eq!(
-        talk.said(),
+        talk.messages(),
         [
             "AC1 Received -||a,x",
             "AC1 Began a||a,x",
@@ -63,7 +63,7 @@ fn each_step_of_a_book_is_reported() {
         ]
     );
     talk.wait(Span::from_secs(20));
-    assert_eq!(talk.said(), ["beat"]);
+    assert_eq!(talk.messages(), ["beat"]);
 }
 
 #[test]
@@ -73,16 +73,16 @@ fn a_key_is_run_once_however_often_it_comes() {
     talk.book("AC1", &["a"]);
     talk.datagram(SERVER, b"AC1");
     talk.finishes(0, "");
-    talk.said();
+    talk.messages();
     talk.did();
     for _ in 0..10 {
         talk.datagram(SERVER, b"AC1");
     }
-    assert_eq!(talk.said(), vec!["Received AC1"; 10]);
+    assert_eq!(talk.messages(), vec!["Received AC1"; 10]);
     assert!(talk.did().is_empty(), "nothing is run or asked for");
     let mut talk = talk.crashes().live();
     talk.datagram(SERVER, b"AC1");
-    assert_eq!(talk.said(), ["Received AC1"]);
+    assert_eq!(talk.messages(), ["Received AC1"]);
     assert!(talk.did().is_empty());
 }
 
@@ -97,10 +97,14 @@ fn unacknowledged_reports_are_sent_again() {
     assert!(talk.did().contains(&"drop 0".to_owned()));
     talk.is_welcome();
     let told = ["AC1 Began a||a", "result AC1 a 0 3", "AC1 Ended -|a|"];
-    assert_eq!(talk.said()[1..4], told);
+    assert_eq!(talk.messages()[1..4], told);
     let mut talk = talk.crashes();
     talk.is_welcome();
-    assert_eq!(talk.said()[1..4], told, "another process goes on with them");
+    assert_eq!(
+        talk.messages()[1..4],
+        told,
+        "another process goes on with them"
+    );
     for (flag, seq) in [(Flag::Progress, 1), (Flag::Progress, 3)] {
         talk.replies(flag, seq, Word::GotIt);
     }
@@ -108,7 +112,7 @@ fn unacknowledged_reports_are_sent_again() {
     assert_eq!(talk.core.memory().reports(), 0);
     let mut talk = talk.crashes();
     talk.is_welcome();
-    assert_eq!(talk.said(), ["hello web-1", "inventory"]);
+    assert_eq!(talk.messages(), ["hello web-1", "inventory"]);
 }
 
 #[test]
@@ -148,13 +152,13 @@ fn a_running_task_is_lost_in_a_crash() {
     let mut talk = talk.crashes();
     assert!(!talk.did().iter().any(|did| did.starts_with("run")));
     talk.is_welcome();
-    let said = talk.said();
+    let said = talk.messages();
     assert_eq!(
         said.iter().find(|said| said.contains("lost")).unwrap(),
         "AC1 Ended -|a|b,c lost"
     );
     talk.datagram(SERVER, b"AC1");
-    assert_eq!(talk.said(), ["Received AC1"]);
+    assert_eq!(talk.messages(), ["Received AC1"]);
     assert!(!talk.did().iter().any(|did| did.starts_with("run")));
 }
 
@@ -270,7 +274,9 @@ fn recent_console_commands_survive_a_restart() {
         talk.is_welcome();
         let refused = format!("result {CID} b 126");
         assert_eq!(
-            talk.said().iter().any(|said| said.starts_with(&refused)),
+            talk.messages()
+                .iter()
+                .any(|said| said.starts_with(&refused)),
             !runs
         );
     }
@@ -325,11 +331,11 @@ fn a_tls_agent_drops_bare_datagrams() {
         b"\xff",
     ] {
         talk.datagram(SERVER, bytes);
-        assert!(talk.said().is_empty(), "{bytes:?}");
+        assert!(talk.messages().is_empty(), "{bytes:?}");
         assert!(talk.did().is_empty(), "{bytes:?}");
     }
     talk.pushes(&Push::Task("AC1".into()));
-    assert_eq!(talk.said()[0], "Received AC1", "its connection counts");
+    assert_eq!(talk.messages()[0], "Received AC1", "its connection counts");
 }
 
 #[test]
@@ -341,7 +347,7 @@ fn a_task_without_a_book_may_come_again() {
         assert_eq!(sent[0].0, "Received AC1");
         let seq = sent[1].1.expect("it asks for the book");
         talk.replies(Flag::Book, seq, Word::Refused("no such task".into()));
-        assert_eq!(talk.said(), ["NoBook AC1"]);
+        assert_eq!(talk.messages(), ["NoBook AC1"]);
     }
 }
 
@@ -351,9 +357,9 @@ fn a_book_is_requested_again_after_a_reconnect() {
     talk.datagram(SERVER, b"AC1");
     talk.with(|core, at, fx| core.disconnected(at, "reset", fx));
     talk.datagram(SERVER, b"AC2");
-    talk.said();
+    talk.messages();
     talk.is_welcome();
-    let said = talk.said();
+    let said = talk.messages();
     assert_eq!(said[1..4], ["Received AC2", "book? AC1", "book? AC2"]);
 }
 
@@ -374,7 +380,7 @@ fn a_command_with_an_id_runs_once() {
     talk.finishes(0, "out");
     talk.pushes(&push);
     let answer = format!("Received {CID}");
-    assert_eq!(talk.said(), [format!("result {CID} a 0 3"), answer]);
+    assert_eq!(talk.messages(), [format!("result {CID} a 0 3"), answer]);
     // A command that is running when the process ends is not run again, and is reported.
     let cid = CID.replace("00", "ff");
     let cid = cid.as_str();
@@ -385,7 +391,7 @@ fn a_command_with_an_id_runs_once() {
     let mut talk = talk.crashes();
     talk.is_welcome();
     let lost = format!("result {cid} b 137");
-    assert!(talk.said().iter().any(|said| said.starts_with(&lost)));
+    assert!(talk.messages().iter().any(|said| said.starts_with(&lost)));
     assert!(!talk.did().iter().any(|did| did.starts_with("run")));
 }
 
@@ -395,11 +401,11 @@ fn console_lines_need_the_server_and_an_entry() {
     talk.datagram("10.9.9.9", b"a");
     assert!(talk.did().is_empty(), "a stranger");
     talk.datagram(SERVER, b"a");
-    assert_eq!(talk.said(), ["Received a"]);
+    assert_eq!(talk.messages(), ["Received a"]);
     assert_eq!(talk.did(), ["run a"]);
     talk.finishes(0, "out");
     talk.datagram(SERVER, b"rm -rf /");
-    assert_eq!(talk.said(), ["Received rm -rf /"]);
+    assert_eq!(talk.messages(), ["Received rm -rf /"]);
     assert!(talk.did().is_empty(), "refused");
 }
 
@@ -409,9 +415,9 @@ fn an_invalid_datagram_is_answered_as_damaged() {
     talk.datagram(SERVER, b"\xff\xfe");
     talk.datagram(SERVER, b"AC_1");
     talk.datagram(SERVER, &[b'a'; 1025]);
-    assert_eq!(talk.said(), vec!["Damaged -"; 3]);
+    assert_eq!(talk.messages(), vec!["Damaged -"; 3]);
     talk.datagram(SERVER, b"");
-    assert!(talk.said().is_empty());
+    assert!(talk.messages().is_empty());
     assert!(talk.did().is_empty());
 }
 
@@ -421,7 +427,7 @@ fn the_task_queue_is_bounded() {
     for number in 0..100 {
         talk.datagram(SERVER, format!("AC{number}").as_bytes());
     }
-    let said = talk.said();
+    let said = talk.messages();
     let answered = said
         .iter()
         .filter(|said| said.starts_with("Received"))
@@ -436,7 +442,7 @@ fn the_task_queue_is_bounded() {
     )
     .live();
     idle.datagram(SERVER, b"AC1");
-    assert!(idle.said().is_empty());
+    assert!(idle.messages().is_empty());
 }
 
 #[test]
@@ -452,7 +458,7 @@ fn a_result_that_breaks_connections_loses_its_output() {
     for _ in 0..4 {
         talk.with(|core, at, fx| core.disconnected(at, "closed", fx));
         talk.is_welcome();
-        let said = talk.said();
+        let said = talk.messages();
         let result = said
             .iter()
             .rfind(|said| said.starts_with("result"))
@@ -465,7 +471,7 @@ fn a_result_that_breaks_connections_loses_its_output() {
 /// Sends what waits until the connection is to be lost again, and says how many reports went out.
 fn under_way(talk: &mut Talk) -> Vec<String> {
     talk.is_welcome();
-    let said = talk.said();
+    let said = talk.messages();
     said.into_iter()
         .filter(|said| said.starts_with("AC") || said.starts_with("result"))
         .collect()
@@ -503,7 +509,7 @@ fn only_the_result_that_breaks_connections_loses_output() {
                 false => Flag::Progress,
             };
             talk.replies(flag, seq, Word::GotIt);
-            match talk.said().first() {
+            match talk.messages().first() {
                 Some(said) => next = said.clone(),
                 None => {
                     assert_eq!(talk.core.memory().reports(), 0);
@@ -528,7 +534,7 @@ fn an_unordered_book_runs_by_priority() {
         commands: commands.to_vec(),
     };
     talk.replies(Flag::Book, seq.unwrap(), word);
-    assert_eq!(talk.said()[0], "AC1 Received -||b,c,a,x");
+    assert_eq!(talk.messages()[0], "AC1 Received -||b,c,a,x");
 }
 
 #[test]
@@ -539,7 +545,7 @@ fn datagrams_of_strangers_get_no_answer() {
         assert!(talk.did().is_empty(), "{bytes:?}");
     }
     talk.datagram(SERVER, b"AC_");
-    assert_eq!(talk.said(), ["Damaged -"]);
+    assert_eq!(talk.messages(), ["Damaged -"]);
 }
 
 #[test]
