@@ -13,7 +13,7 @@ use serde_json::value::RawValue;
 use super::api::Api;
 use super::args::AkArgs;
 use super::pages::percent_encoded;
-use super::{Failure, print, table, terminal};
+use super::{Failure, print_json, print_lines, table, terminal};
 
 /// Shows the devices, or one of them.
 ///
@@ -27,13 +27,13 @@ pub fn run(args: &AkArgs) -> Result<(), Failure> {
     };
     let raw: Box<RawValue> = api.get(&path)?;
     if args.json {
-        return print(&format!("{}\n", escape::escape_json(raw.get())));
+        return print_json(raw.get());
     }
     let lines = match &args.device {
         Some(_) => one(&read(&api, &raw)?),
         None => all(&read::<Devices>(&api, &raw)?.devices),
     };
-    print(&format!("{}\n", lines.join("\n")))
+    print_lines(&lines)
 }
 
 fn read<'a, T: Deserialize<'a>>(api: &Api, raw: &'a RawValue) -> Result<T, Failure> {
@@ -152,7 +152,7 @@ fn all(devices: &[Device]) -> Vec<String> {
             table::known(&device.addr),
         ]
     });
-    table::columns(&DEVICES, rows, width())
+    table::columns(&DEVICES, rows, terminal::width())
 }
 
 fn one(device: &Device) -> Vec<String> {
@@ -170,16 +170,12 @@ fn one(device: &Device) -> Vec<String> {
     });
     lines.push(String::new());
     let header = ["COMMAND", "WHEN", "REFUSED", "DATA", "FIELDS"];
-    lines.extend(table::columns(&header, rows, width()));
+    lines.extend(table::columns(&header, rows, terminal::width()));
     lines
 }
 
 fn owned(text: Cow<'_, str>) -> Cow<'static, str> {
     Cow::Owned(text.into_owned())
-}
-
-fn width() -> Option<u16> {
-    terminal::size().map(|size| size.columns)
 }
 
 #[cfg(test)]

@@ -11,12 +11,11 @@
 //! it. A script's exit status says whether every line succeeded.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{self, IsTerminal, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::escape::{self, nearest};
+use crate::escape;
 use serde::Deserialize;
 use serde_json::json;
 use signal_hook::consts::SIGINT;
@@ -29,8 +28,10 @@ use super::pages::percent_encoded;
 use super::prompt::{Prompt, WORDS};
 use super::recipients::{self, Health};
 use super::task::{self, Outcome};
+use super::terminal::StatusLine;
 use super::{
-    Failure, confirm, host, output, print, print_error, print_note, signal_mask, tasks, terminal,
+    Failure, confirm, did_you_mean, host, output, print, print_error, print_note, signal_mask,
+    tasks, terminal,
 };
 
 /// Between two looks at the answers.
@@ -178,11 +179,7 @@ impl<'a> Line<'a> {
 
     /// A line that says nothing of where it goes.
     fn unaddressed(line: &str, word: &str) -> Self {
-        let near = nearest(word, WORDS.into_iter());
-        let hint = match near {
-            Some(known) => format!(" (did you mean '{known}'?)"),
-            None => String::new(),
-        };
+        let hint = did_you_mean(word, WORDS);
         Self::Wrong(format!(
             "'{word}' is no word of the console{hint}; nothing is sent: to send it to all hosts type \
              '@all {line}', to some '@HOST {line}'"
@@ -252,13 +249,9 @@ impl Console<'_> {
     }
 
     fn hosts(&self, target: Option<&str>) -> Result<(), Failure> {
-        let target = match target {
-            Some(text) => Some(recipients::parse("TARGET", text)?),
-            None => None,
-        };
+        let target = recipients::parse("TARGET", target)?;
         let fleet = chosen(self.api, Filter::All, target.as_ref())?;
-        let width = terminal::size().map(|size| size.columns);
-        print_table(&fleet, Filter::All, width)
+        print_table(&fleet, Filter::All, terminal::width())
     }
 
     /// The hosts of a target; none stands for all that are online.
@@ -269,7 +262,9 @@ impl Console<'_> {
             self.confirm(many, command, || format!("all {online} hosts online"))?;
             return Ok(None);
         }
-        let target = recipients::parse("@TARGET", text)?;
+        let Some(target) = recipients::parse("@TARGET", Some(text))? else {
+            return Ok(None);
+        };
         let hosts = match target.plain_ids() {
             Some(ids) => {
                 recipients::check_known(self.api, &ids, "")?;
@@ -330,7 +325,7 @@ impl Console<'_> {
         let begun = Instant::now();
         let all = awaited.len();
         let mut silent = awaited.clone();
-        let mut progress = Progress::new(self.interactive);
+        let mut progress = StatusLine::new(self.interactive);
         loop {
             let status: Status = self.api.get(&path)?;
             let mut hosts: Vec<_> = status.hosts.iter().collect();
@@ -421,35 +416,6 @@ impl Trouble {
                 "'{command}': of {all} hosts {}",
                 words.join(", ")
             ))),
-        }
-    }
-}
-
-/// A line on stderr that is drawn over, where stderr is a terminal.
-struct Progress {
-    shown: bool,
-    drawn: bool,
-}
-
-impl Progress {
-    fn new(interactive: bool) -> Self {
-        Self {
-            shown: interactive && io::stderr().is_terminal(),
-            drawn: false,
-        }
-    }
-
-    fn draw(&mut self, line: &str) {
-        if self.shown {
-            self.drawn = true;
-            // Without a reader of stderr the progress is not needed.
-            let _ = write!(io::stderr(), "\r{line}\x1b[K");
-        }
-    }
-
-    fn clear(&mut self) {
-        if std::mem::take(&mut self.drawn) {
-            let _ = write!(io::stderr(), "\r\x1b[K");
         }
     }
 }

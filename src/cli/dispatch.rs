@@ -20,7 +20,9 @@ use super::order::Rank;
 use super::progress::Progress;
 use super::recipients::{self, Health};
 use super::task::{Tally, Task};
-use super::{Failure, book, color, print, print_error, print_note, table, terminal};
+use super::{
+    Failure, book, color, print_error, print_json, print_lines, print_note, table, terminal,
+};
 
 /// Between two looks at a task, at first; it grows by a tenth each time.
 const PAUSE: Duration = Duration::from_millis(300);
@@ -45,26 +47,12 @@ pub fn run(args: &DispatchArgs) -> Result<(), Failure> {
         Some(file) => book::of_file(file)?,
         None => book::of_flags(&args.task)?,
     };
-    let target = match &args.target {
-        Some(text) => Some(recipients::parse("--target", text)?),
-        None => None,
-    };
+    let target = recipients::parse("--target", args.target.as_deref())?;
     let api = Api::new(&args.api)?;
-    let hosts = match &target {
-        Some(target) => {
-            let what = book::in_words(&commands);
-            Some(recipients::confirmed(&api, target, &what, args.yes)?)
-        }
-        None if args.host.is_empty() => None,
-        None => {
-            if !args.queue && !args.allow_unknown {
-                let pass =
-                    " (--queue sends it when it comes, --allow-unknown sends it all the same)";
-                recipients::check_known(&api, &args.host, pass)?;
-            }
-            Some(args.host.clone())
-        }
-    };
+    let pass = (!args.queue && !args.allow_unknown)
+        .then_some(" (--queue sends it when it comes, --allow-unknown sends it all the same)");
+    let hosts = (target.as_ref(), &*args.host);
+    let hosts = recipients::chosen(&api, hosts, &book::in_words(&commands), args.yes, pass)?;
     let order = Order {
         key: args.key.clone(),
         commands,
@@ -139,17 +127,15 @@ fn show(
         BTreeMap::<String, String>::deserialize(hosts).map_err(|error| api.foreign(error))?;
     let tally = Tally::of(hosts.values().map(String::as_str));
     if args.json {
-        let document = Value::Object(answer).to_string();
-        print(&format!("{}\n", escape::escape_json(&document)))?;
+        print_json(&Value::Object(answer).to_string())?;
     } else {
         let mut hosts: Vec<_> = hosts.iter().collect();
         hosts.sort_by_cached_key(|(id, _)| Rank::of(id));
         let rows = hosts
             .iter()
             .map(|(id, state)| [escape::escape(id), escape::escape(state)]);
-        let width = terminal::size().map(|size| size.columns);
-        let lines = color::states(table::columns(&["HOST", "STATE"], rows, width));
-        print(&format!("{}\n", lines.join("\n")))?;
+        let lines = table::columns(&["HOST", "STATE"], rows, terminal::width());
+        print_lines(&color::states(lines))?;
     }
     if tally.count("sent") + tally.count("queued") == 0 {
         let words = tally.in_words();
@@ -196,7 +182,9 @@ pub fn follow(api: &Api, key: &str, deadline: Option<Instant>) -> Result<Task, F
                     print_error(&format!("{error}; trying again"));
                     begun
                 });
-                give_up(since.elapsed() > AWAY_MAX, error)?;
+                if since.elapsed() > AWAY_MAX {
+                    return Err(error.into());
+                }
             }
             Err(error) => {
                 progress.clear();
@@ -218,18 +206,12 @@ pub fn follow(api: &Api, key: &str, deadline: Option<Instant>) -> Result<Task, F
     }
 }
 
-fn give_up(late: bool, error: ApiError) -> Result<(), ApiError> {
-    if late { Err(error) } else { Ok(()) }
-}
-
 /// Prints how the task stands, and whether that is what was wanted.
 fn conclude(key: &str, task: &Task, json: bool) -> Result<(), Failure> {
     if json {
-        print(&task.json())?;
+        print_json(&task.json())?;
     } else {
-        let width = terminal::size().map(|size| size.columns);
-        let lines = color::states(task.table(width));
-        print(&format!("{}\n", lines.join("\n")))?;
+        print_lines(&color::states(task.table(terminal::width())))?;
     }
     check_ended(key, task)?;
     print_note(&format!("{key}: {}", task.tally().in_words()));

@@ -20,10 +20,7 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// # Errors
 /// Wrong usage, a host that is online, or no good answer from a server.
 pub fn run(args: &ForgetArgs) -> Result<(), Failure> {
-    let target = match &args.target {
-        Some(text) => Some(recipients::parse("TARGET", text)?),
-        None => None,
-    };
+    let target = recipients::parse("TARGET", args.target.as_deref())?;
     let api = Api::new(&args.api)?;
     let hosts = match (&target, args.offline_for) {
         (Some(target), _) => recipients::resolve(&api, target)?,

@@ -3,14 +3,14 @@
 use std::borrow::Cow;
 use std::time::SystemTime;
 
-use crate::escape::{self, nearest};
+use crate::escape;
 use serde_json::value::RawValue;
 
 use super::api::Api;
 use super::args::HostArgs;
 use super::hosts::{Filter, Fleet, Host};
 use super::pages::percent_encoded;
-use super::{Failure, color, print, table};
+use super::{Failure, color, did_you_mean, print_json, print_lines, table};
 
 /// Shows the host.
 ///
@@ -33,19 +33,16 @@ pub fn show(api: &Api, name: &str, json: bool) -> Result<(), Failure> {
         Err(error) => return Err(error.into()),
     };
     if json {
-        return print(&format!("{}\n", escape::escape_json(raw.get())));
+        return print_json(raw.get());
     }
     let host: Host = serde_json::from_str(raw.get()).map_err(|error| api.foreign(error))?;
-    print(&format!("{}\n", lines(&host, SystemTime::now()).join("\n")))
+    print_lines(&lines(&host, SystemTime::now()))
 }
 
 fn unknown(api: &Api, name: &str) -> Failure {
     let fleet = Fleet::fetch(api, Filter::All).ok();
     let known = fleet.iter().flat_map(|fleet| &fleet.hosts);
-    let hint = match nearest(name, known.map(|host| host.id.as_str())) {
-        Some(near) => format!(" (did you mean '{near}'?)"),
-        None => String::new(),
-    };
+    let hint = did_you_mean(name, known.map(|host| host.id.as_str()));
     Failure::failed(format!("no host '{name}' is known{hint}"))
 }
 

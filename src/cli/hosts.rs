@@ -5,27 +5,25 @@
 
 use std::time::SystemTime;
 
-use crate::escape;
 use crate::handlers::target::{NoMatch, Target};
-use crate::limits::{API_PAGES_MAX, CONSOLE_COMPLETION_PAGES_MAX, PAGE_HOSTS_MAX};
+use crate::limits::{CONSOLE_COMPLETION_PAGES_MAX, PAGE_HOSTS_MAX};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::api::{Api, ApiError};
 use super::args::HostsArgs;
 use super::order::Rank;
-use super::pages::Cursor;
-use super::{Failure, color, print, print_note, recipients, table, terminal, watch};
+use super::{
+    Failure, color, pages, print_json, print_lines, print_note, recipients, table, terminal, watch,
+};
 
 /// Shows the hosts, once or until interrupted.
 ///
 /// # Errors
 /// Wrong usage, or no good answer from a server.
 pub fn run(args: &HostsArgs) -> Result<(), Failure> {
-    let target = match args.targets.as_slice() {
-        [] => None,
-        terms => Some(recipients::parse("TARGET", &terms.join(","))?),
-    };
+    let target = Some(args.targets.join(",")).filter(|_| !args.targets.is_empty());
+    let target = recipients::parse("TARGET", target.as_deref())?;
     let api = Api::new(&args.api)?;
     let filter = Filter::of(args);
     if args.watch {
@@ -33,10 +31,9 @@ pub fn run(args: &HostsArgs) -> Result<(), Failure> {
     }
     let fleet = chosen(&api, filter, target.as_ref())?;
     if args.json {
-        return print(&fleet.json());
+        return print_json(&fleet.json());
     }
-    let width = terminal::size().map(|size| size.columns);
-    print_table(&fleet, filter, width)
+    print_table(&fleet, filter, terminal::width())
 }
 
 /// The hosts of the target, if there is one, that are in the state asked for. A term has to match a known
@@ -60,7 +57,7 @@ pub fn chosen(api: &Api, filter: Filter, target: Option<&Target>) -> Result<Flee
 /// When stdout does not take it.
 pub fn print_table(fleet: &Fleet, filter: Filter, width: Option<u16>) -> Result<(), Failure> {
     let lines = color::states(table::lines(&fleet.hosts, SystemTime::now(), width));
-    print(&format!("{}\n", lines.join("\n")))?;
+    print_lines(&lines)?;
     print_note(&fleet.counts(filter));
     Ok(())
 }
@@ -136,14 +133,11 @@ pub struct Host {
 impl Host {
     /// Everything but when it was last heard of: a heartbeat alone is no change.
     pub fn stands_as(&self, other: &Self) -> bool {
-        self.id == other.id
-            && self.state == other.state
-            && self.reason == other.reason
-            && self.since == other.since
-            && self.ip == other.ip
-            && self.hostname == other.hostname
-            && self.mac == other.mac
-            && self.ipv4 == other.ipv4
+        let last_seen = other.last_seen.clone();
+        Self {
+            last_seen,
+            ..self.clone()
+        } == *other
     }
 }
 
@@ -156,53 +150,23 @@ pub struct Fleet {
     pub raw: Vec<Box<RawValue>>,
 }
 
-/// One page as it comes.
-#[derive(Deserialize)]
-struct Page {
-    hosts: Vec<Box<RawValue>>,
-    next: Option<Cursor>,
-}
-
 impl Fleet {
     /// Asks for all pages.
     ///
     /// # Errors
     /// The first page that does not come, or pages without an end.
     pub fn fetch(api: &Api, filter: Filter) -> Result<Self, ApiError> {
-        let first = format!("/v1/hosts?limit={PAGE_HOSTS_MAX}{}", filter.query());
-        let mut raw = Vec::new();
-        let mut cursor: Option<Cursor> = None;
-        for _ in 0..API_PAGES_MAX {
-            let from = cursor.as_ref().map(Cursor::query).unwrap_or_default();
-            let page: Page = api.get(&format!("{first}{from}"))?;
-            raw.extend(page.hosts);
-            if page.next.is_none() {
-                return Self::sorted(raw).map_err(|error| api.foreign(error));
-            }
-            if page.next == cursor {
-                break;
-            }
-            cursor = page.next;
-        }
-        Err(api.foreign("its pages have no end"))
+        let raw = pages::items(api, &first_page(filter))?;
+        Self::sorted(raw).map_err(|error| api.foreign(error))
     }
 
     /// The names of those online, in order; of a large fleet only as many as a prompt has use for.
     ///
     /// # Errors
-    /// The first page that does not come.
+    /// The first page that cannot be fetched.
     pub fn online_names(api: &Api) -> Result<Vec<String>, ApiError> {
-        let first = format!("/v1/hosts?limit={PAGE_HOSTS_MAX}{}", Filter::Online.query());
-        let mut raw = Vec::new();
-        let mut from = String::new();
-        for _ in 0..CONSOLE_COMPLETION_PAGES_MAX {
-            let page: Page = api.get(&format!("{first}{from}"))?;
-            raw.extend(page.hosts);
-            match page.next {
-                Some(next) => from = next.query(),
-                None => break,
-            }
-        }
+        let first = first_page(Filter::Online);
+        let (raw, _) = pages::some_items(api, &first, CONSOLE_COMPLETION_PAGES_MAX)?;
         let fleet = Self::sorted(raw).map_err(|error| api.foreign(error))?;
         Ok(fleet.hosts.into_iter().map(|host| host.id).collect())
     }
@@ -244,11 +208,7 @@ impl Fleet {
 
     /// All of it as one page of the server's, on one line.
     pub fn json(&self) -> String {
-        let hosts: Vec<&str> = self.raw.iter().map(|raw| raw.get()).collect();
-        format!(
-            "{{\"hosts\":[{}],\"next\":null}}\n",
-            escape::escape_json(&hosts.join(","))
-        )
+        pages::json("hosts", &self.raw)
     }
 
     /// Counts of the selected hosts, as text.
@@ -272,13 +232,13 @@ impl Fleet {
 
     /// Returns whether the two differ by heartbeats only.
     pub fn stands_as(&self, other: &Self) -> bool {
-        self.hosts.len() == other.hosts.len()
-            && self
-                .hosts
-                .iter()
-                .zip(&other.hosts)
-                .all(|(one, two)| one.stands_as(two))
+        let alike = |(one, two): (&Host, &Host)| one.stands_as(two);
+        self.hosts.len() == other.hosts.len() && self.hosts.iter().zip(&other.hosts).all(alike)
     }
+}
+
+fn first_page(filter: Filter) -> String {
+    format!("/v1/hosts?limit={PAGE_HOSTS_MAX}{}", filter.query())
 }
 
 #[cfg(test)]

@@ -24,8 +24,9 @@ pub fn run(args: &KeygenArgs) -> Result<(), Failure> {
 fn fresh() -> Result<(String, Key), Failure> {
     let (mut name, mut key) = ([0; 4], [0; KEY_BYTES]);
     for bytes in [&mut name[..], &mut key[..]] {
-        getrandom::fill(bytes)
-            .map_err(|error| Failure::failed(format!("the system gives no rng: {error}")))?;
+        getrandom::fill(bytes).map_err(|error| {
+            Failure::failed(format!("the system gives no random numbers: {error}"))
+        })?;
     }
     Ok((format!("key-{}", Hex(&name)), Key::new(key)))
 }

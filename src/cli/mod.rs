@@ -155,6 +155,24 @@ fn print(text: &str) -> Result<(), Failure> {
     }
 }
 
+/// Writes lines to stdout.
+fn print_lines(lines: &[String]) -> Result<(), Failure> {
+    print(&format!("{}\n", lines.join("\n")))
+}
+
+/// Writes a JSON document to stdout on one line, escaped.
+fn print_json(document: &str) -> Result<(), Failure> {
+    print(&format!("{}\n", escape::escape_json(document)))
+}
+
+/// ` (did you mean '…'?)` for the nearest of `known` names, if one is near.
+fn did_you_mean<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> String {
+    match escape::nearest(name, known.into_iter()) {
+        Some(near) => format!(" (did you mean '{near}'?)"),
+        None => String::new(),
+    }
+}
+
 /// Prints an error on stderr.
 fn print_error(line: &str) {
     print_note(&format!("anthill: {line}"));

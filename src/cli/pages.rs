@@ -1,6 +1,11 @@
 //! Paging, common to all lists of a server: pages are fetched, and merged into one JSON document.
 
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::value::RawValue;
+
+use super::api::{Api, ApiError};
+use crate::limits::API_PAGES_MAX;
 
 /// Start of the next page: opaque, and sent back unchanged.
 #[derive(Deserialize, PartialEq)]
@@ -14,13 +19,83 @@ pub enum Cursor {
 
 impl Cursor {
     /// The parameter for a query that is not empty.
-    pub fn query(&self) -> String {
+    fn query(&self) -> String {
         let text = match self {
             Self::Number(number) => number.to_string(),
             Self::Text(text) => percent_encoded(text),
         };
         format!("&cursor={text}")
     }
+}
+
+/// One page of a list.
+#[derive(Deserialize)]
+struct Page {
+    #[serde(alias = "hosts", alias = "tasks")]
+    items: Vec<Box<RawValue>>,
+    next: Option<Cursor>,
+}
+
+/// Fetches the pages that begin with `first`, at most `max`. `take` returns the start of the next page. Returns
+/// whether the last page was reached.
+///
+/// # Errors
+/// The first page that cannot be fetched or taken.
+pub fn fetch<P: DeserializeOwned>(
+    api: &Api,
+    first: &str,
+    max: usize,
+    mut take: impl FnMut(P) -> Result<Option<Cursor>, ApiError>,
+) -> Result<bool, ApiError> {
+    let mut cursor: Option<Cursor> = None;
+    for _ in 0..max {
+        let from = cursor.as_ref().map(Cursor::query).unwrap_or_default();
+        let next = take(api.get(&format!("{first}{from}"))?)?;
+        if next.is_none() || next == cursor {
+            return Ok(next.is_none());
+        }
+        cursor = next;
+    }
+    Ok(false)
+}
+
+/// The error of a list whose last page was not reached.
+pub fn endless(api: &Api) -> ApiError {
+    api.foreign("its pages have no end")
+}
+
+/// Fetches the items of a list, of at most `max` pages; with them whether these are all.
+///
+/// # Errors
+/// The first page that cannot be fetched.
+pub fn some_items(
+    api: &Api,
+    first: &str,
+    max: usize,
+) -> Result<(Vec<Box<RawValue>>, bool), ApiError> {
+    let mut items = Vec::new();
+    let is_whole = fetch(api, first, max, |page: Page| {
+        items.extend(page.items);
+        Ok(page.next)
+    })?;
+    Ok((items, is_whole))
+}
+
+/// Fetches all items of a list.
+///
+/// # Errors
+/// The first page that cannot be fetched, or pages without an end.
+pub fn items(api: &Api, first: &str) -> Result<Vec<Box<RawValue>>, ApiError> {
+    match some_items(api, first, API_PAGES_MAX)? {
+        (items, true) => Ok(items),
+        (_, false) => Err(endless(api)),
+    }
+}
+
+/// All items of the list `name` as one page of the server's.
+pub fn json(name: &str, items: &[Box<RawValue>]) -> String {
+    let items: Vec<&str> = items.iter().map(|item| item.get()).collect();
+    format!("{{\"{name}\":[{}],\"next\":null}}", items.join(","))
 }
 
 /// `text` as one part of a path, or a value of a query.

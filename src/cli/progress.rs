@@ -1,7 +1,7 @@
 //! Progress of a task on stderr, if that is a terminal: one line a host for few hosts, else a bar.
 //! It is redrawn in place and removed at the end.
 
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, IsTerminal};
 
 use crate::escape;
 
@@ -10,8 +10,6 @@ use super::terminal::{self, Size};
 
 /// Hosts that have a line each; of more there is a bar.
 const HOSTS_MAX: usize = 20;
-/// Characters of a bar.
-const BAR: u64 = 30;
 
 const CLEAR_LINE_END: &str = "\x1b[K";
 const CLEAR_BELOW: &str = "\x1b[J";
@@ -46,13 +44,13 @@ impl Progress {
         }
         text.push_str(CLEAR_BELOW);
         self.lines = lines.len();
-        write(&text);
+        terminal::draw(&text);
     }
 
     /// Takes away what is drawn.
     pub fn clear(&mut self) {
         if self.lines > 0 {
-            write(&format!("{}{CLEAR_BELOW}", self.back()));
+            terminal::draw(&format!("{}{CLEAR_BELOW}", self.back()));
             self.lines = 0;
         }
     }
@@ -66,27 +64,15 @@ impl Progress {
     }
 }
 
-fn write(text: &str) {
-    // Without a reader of stderr the progress is not needed.
-    let _ = io::stderr().write_all(text.as_bytes());
-}
-
 fn lines(task: &Task, size: Option<Size>) -> Vec<String> {
     let tally = task.tally();
     let rows = size.map_or(usize::MAX, |size| usize::from(size.rows));
     let mut lines = if task.hosts.len() <= HOSTS_MAX && task.hosts.len() < rows {
         task.table(None).split_off(1)
     } else {
-        let full = tally.ended() * BAR / tally.all().max(1);
-        let bar: String = (0..BAR)
-            .map(|at| if at < full { '#' } else { '.' })
-            .collect();
-        let words = format!(
-            "[{bar}] {}/{}  {}",
-            tally.ended(),
-            tally.all(),
-            tally.in_words()
-        );
+        let (ended, all) = (tally.ended(), tally.all());
+        let bar = terminal::bar(ended, all);
+        let words = format!("[{bar}] {ended}/{all}  {}", tally.in_words());
         vec![escape::escape(&words).into_owned()]
     };
     if let Some(size) = size {

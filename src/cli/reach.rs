@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 
 use super::api::Api;
 use super::args::ReachArgs;
-use super::{Failure, print, table, terminal};
+use super::{Failure, print_json, print_lines, table, terminal};
 
 /// Shows the targets.
 ///
@@ -19,7 +19,7 @@ pub fn run(args: &ReachArgs) -> Result<(), Failure> {
     let api = Api::new(&args.api)?;
     let raw: Box<RawValue> = api.get("/v1/reach")?;
     if args.json {
-        return print(&format!("{}\n", escape::escape_json(raw.get())));
+        return print_json(raw.get());
     }
     let read: Result<Targets, _> = serde_json::from_str(raw.get());
     let targets = read.map_err(|error| api.foreign(error))?.targets;
@@ -33,9 +33,8 @@ pub fn run(args: &ReachArgs) -> Result<(), Failure> {
             table::age(&target.since, now),
         ]
     });
-    let width = terminal::size().map(|size| size.columns);
-    let lines = table::columns(&["TARGET", "STATE", "RTT", "SINCE"], rows, width);
-    print(&format!("{}\n", lines.join("\n")))
+    let header = ["TARGET", "STATE", "RTT", "SINCE"];
+    print_lines(&table::columns(&header, rows, terminal::width()))
 }
 
 #[derive(Deserialize)]

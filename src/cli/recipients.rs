@@ -8,7 +8,6 @@
 
 use std::collections::HashSet;
 
-use crate::escape::nearest;
 use crate::handlers::target::Target;
 use crate::ids::HostId;
 use serde::Deserialize;
@@ -17,7 +16,7 @@ use serde_json::Value;
 use super::api::{Api, ApiError};
 use super::hosts::{Filter, Fleet};
 use super::pages::percent_encoded;
-use super::{Failure, confirm};
+use super::{Failure, confirm, did_you_mean};
 
 /// Names that are looked up one by one; for more the whole list is asked for.
 const LOOKUPS_MAX: usize = 16;
@@ -40,10 +39,7 @@ pub fn check_known(api: &Api, names: &[impl AsRef<str>], pass: &str) -> Result<(
     api.get::<Value>("/readyz")?;
     let fleet = Fleet::fetch(api, Filter::All)?;
     let known = fleet.hosts.iter().map(|host| host.id.as_str());
-    let hint = match nearest(first, known) {
-        Some(name) => format!(" (did you mean '{name}'?)"),
-        None => String::new(),
-    };
+    let hint = did_you_mean(first, known);
     let others = match unknown.len() {
         1 => String::new(),
         count => format!(", and {} more", count - 1),
@@ -75,12 +71,35 @@ fn unknown<'n>(api: &Api, names: &[&'n str]) -> Result<Vec<&'n str>, ApiError> {
     Ok(unknown)
 }
 
-/// Parses the text of a target, given by `source`.
+/// Parses the text of a target, given by `source`, if there is one.
 ///
 /// # Errors
 /// Status 2 for what is no target.
-pub fn parse(source: &str, text: &str) -> Result<Target, Failure> {
-    Target::parse(text).map_err(|why| Failure::usage(format!("{source} is '{text}': {why}")))
+pub fn parse(source: &str, text: Option<&str>) -> Result<Option<Target>, Failure> {
+    let wrong = |text, why| Failure::usage(format!("{source} is '{text}': {why}"));
+    text.map(|text| Target::parse(text).map_err(|why| wrong(text, why)))
+        .transpose()
+}
+
+/// The hosts of a dispatch of `what`: those of the target, else the named ones, which must be known unless `pass` is
+/// none. None where neither is given.
+///
+/// # Errors
+/// As [`confirmed`] and [`check_known`].
+pub fn chosen(
+    api: &Api,
+    (target, named): (Option<&Target>, &[String]),
+    what: &str,
+    yes: bool,
+    pass: Option<&str>,
+) -> Result<Option<Vec<String>>, Failure> {
+    if let Some(target) = target {
+        return confirmed(api, target, what, yes).map(Some);
+    }
+    if let Some(pass) = pass.filter(|_| !named.is_empty()) {
+        check_known(api, named, pass)?;
+    }
+    Ok(Some(named.to_vec()).filter(|named| !named.is_empty()))
 }
 
 /// The hosts of a target, in order.
@@ -101,12 +120,7 @@ pub fn resolve(api: &Api, target: &Target) -> Result<Vec<String>, Failure> {
 ///
 /// # Errors
 /// As [`resolve`], and where it is not confirmed.
-pub fn confirmed(
-    api: &Api,
-    target: &Target,
-    what: &str,
-    yes: bool,
-) -> Result<Vec<String>, Failure> {
+fn confirmed(api: &Api, target: &Target, what: &str, yes: bool) -> Result<Vec<String>, Failure> {
     let hosts = resolve(api, target)?;
     if target.names_all() || hosts.len() > UNCONFIRMED_MAX {
         let counted = confirm::counted(hosts.iter().map(String::as_str));

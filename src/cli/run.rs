@@ -12,7 +12,7 @@ use super::dispatch::{Order, check_ended, follow};
 use super::output::{self, line_shown};
 use super::recipients::{self, Health, UNNAMED_MAX};
 use super::task::Task;
-use super::{Failure, color, confirm, print, print_note};
+use super::{Failure, color, confirm, print, print_json, print_note};
 
 /// Runs the command.
 ///
@@ -24,33 +24,14 @@ pub fn run(args: &RunArgs) -> Result<(), Failure> {
             "COMMAND is empty: it may be a command line, such as uptime",
         ));
     }
-    let target = match &args.target {
-        Some(text) => Some(recipients::parse("TARGET", text)?),
-        None => None,
-    };
+    let target = recipients::parse("TARGET", args.target.as_deref())?;
     let api = Api::new(&args.api)?;
-    let hosts = match &target {
-        Some(target) => Some(recipients::confirmed(
-            &api,
-            target,
-            &args.command,
-            args.yes,
-        )?),
-        None if args.host.is_empty() => {
-            check_unnamed(&api, args)?;
-            None
-        }
-        None => {
-            if !args.allow_unknown {
-                recipients::check_known(
-                    &api,
-                    &args.host,
-                    " (--allow-unknown sends it all the same)",
-                )?;
-            }
-            Some(args.host.clone())
-        }
-    };
+    let pass = (!args.allow_unknown).then_some(" (--allow-unknown sends it all the same)");
+    let hosts = (target.as_ref(), &*args.host);
+    let hosts = recipients::chosen(&api, hosts, &args.command, args.yes, pass)?;
+    if hosts.is_none() {
+        check_unnamed(&api, args)?;
+    }
     let order = Order {
         key: None,
         // One command, so that any priority is the highest.
@@ -64,7 +45,7 @@ pub fn run(args: &RunArgs) -> Result<(), Failure> {
         .and_then(|limit| Instant::now().checked_add(limit));
     let mut task = follow(&api, &key, deadline)?;
     if args.json {
-        print(&task.json())?;
+        print_json(&task.json())?;
     } else {
         task.learn_sizes(&api, &key);
         show(&api, &key, &task, args.lines)?;

@@ -9,7 +9,7 @@ use std::fmt::Write as _;
 use std::time::SystemTime;
 
 use crate::agent::output::whole_size;
-use crate::escape::{self, nearest};
+use crate::escape;
 use crate::ids::HostId;
 use crate::limits::{API_TASK_HOSTS, API_TASK_PAGES_MAX};
 use serde::Deserialize;
@@ -18,8 +18,8 @@ use serde_json::{Map, Value};
 use super::api::{Api, ApiError};
 use super::args::TaskArgs;
 use super::order::Rank;
-use super::pages::{Cursor, percent_encoded};
-use super::{Failure, color, output, print, print_note, table, terminal};
+use super::pages::{self, percent_encoded};
+use super::{Failure, color, did_you_mean, output, print, print_json, print_note, table, terminal};
 
 /// Lines of one output that are shown; all of it can be asked for by itself.
 const OUTPUT_LINES_MAX: usize = 10;
@@ -60,7 +60,7 @@ pub fn run(args: &TaskArgs) -> Result<(), Failure> {
         task.retain(|_, host| host.has_failed());
     }
     if args.json {
-        return print(&task.json());
+        return print_json(&task.json());
     }
     task.learn_sizes(&api, &args.key);
     task.show(&args.key)
@@ -161,28 +161,22 @@ impl Task {
     pub fn fetch(api: &Api, key: &str) -> Result<Self, ApiError> {
         let first = format!("/v1/tasks/{}?limit={API_TASK_HOSTS}", percent_encoded(key));
         let mut hosts = Map::new();
-        let mut cursor: Option<Cursor> = None;
-        for _ in 0..API_TASK_PAGES_MAX {
-            let from = cursor.as_ref().map(Cursor::query).unwrap_or_default();
-            let mut document: Map<String, Value> = api.get(&format!("{first}{from}"))?;
+        let mut last = Map::new();
+        let take = |mut document: Map<String, Value>| {
             match document.remove("hosts") {
                 Some(Value::Object(more)) => hosts.extend(more),
                 _ => return Err(api.foreign("a task without its hosts")),
             }
             let next = document.insert("next".to_owned(), Value::Null);
-            let next: Option<Cursor> = next
-                .map_or(Ok(None), serde_json::from_value)
-                .map_err(|error| api.foreign(error))?;
-            if next.is_none() {
-                document.insert("hosts".to_owned(), Value::Object(hosts));
-                return Self::of(document).map_err(|error| api.foreign(error));
-            }
-            if next == cursor {
-                break;
-            }
-            cursor = next;
+            last = document;
+            let next = serde_json::from_value(next.unwrap_or_default());
+            next.map_err(|error| api.foreign(error))
+        };
+        if !pages::fetch(api, &first, API_TASK_PAGES_MAX, take)? {
+            return Err(pages::endless(api));
         }
-        Err(api.foreign("its pages have no end"))
+        last.insert("hosts".to_owned(), Value::Object(hosts));
+        Self::of(last).map_err(|error| api.foreign(error))
     }
 
     /// A task as this document has it, hosts and all.
@@ -212,8 +206,7 @@ impl Task {
 
     /// All of it as one page of the server's, on one line.
     pub fn json(&self) -> String {
-        let json = serde_json::to_string(&self.document).unwrap_or_default();
-        format!("{}\n", escape::escape_json(&json))
+        serde_json::to_string(&self.document).unwrap_or_default()
     }
 
     /// Counts the hosts by state.
@@ -250,10 +243,7 @@ impl Task {
     /// The error that says that a host has no part in the task.
     pub fn no_host(&self, key: &str, name: &str) -> Failure {
         let known = self.hosts.iter().map(|(id, _)| id.as_str());
-        let hint = match nearest(name, known) {
-            Some(near) => format!(" (did you mean '{near}'?)"),
-            None => String::new(),
-        };
+        let hint = did_you_mean(name, known);
         Failure::failed(format!("the task {key} has no host '{name}'{hint}"))
     }
 
@@ -305,8 +295,7 @@ impl Task {
     }
 
     fn show(&self, key: &str) -> Result<(), Failure> {
-        let width = terminal::size().map(|size| size.columns);
-        print(&self.text(key, width))?;
+        print(&self.text(key, terminal::width()))?;
         print_note(&self.tally().in_words());
         Ok(())
     }

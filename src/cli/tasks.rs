@@ -5,15 +5,14 @@ use std::collections::BTreeMap;
 use std::time::SystemTime;
 
 use crate::escape;
-use crate::limits::{API_PAGES_MAX, PAGE_TASKS_MAX};
+use crate::limits::PAGE_TASKS_MAX;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::api::{Api, ApiError};
 use super::args::TasksArgs;
-use super::pages::Cursor;
 use super::task::Tally;
-use super::{Failure, print, table, terminal};
+use super::{Failure, pages, print_json, print_lines, table, terminal};
 
 /// Shows the tasks.
 ///
@@ -22,13 +21,10 @@ use super::{Failure, print, table, terminal};
 pub fn run(args: &TasksArgs) -> Result<(), Failure> {
     let api = Api::new(&args.api)?;
     let raw = fetch(&api)?;
-    if args.json {
-        let tasks: Vec<&str> = raw.iter().map(|raw| raw.get()).collect();
-        let tasks = tasks.join(",");
-        let tasks = escape::escape_json(&tasks);
-        return print(&format!("{{\"tasks\":[{tasks}],\"next\":null}}\n"));
+    match args.json {
+        true => print_json(&pages::json("tasks", &raw)),
+        false => show(&api, &raw),
     }
-    show(&api, &raw)
 }
 
 /// Prints the table of all tasks.
@@ -48,28 +44,8 @@ struct Summary {
     hosts: BTreeMap<String, u64>,
 }
 
-#[derive(Deserialize)]
-struct Page {
-    tasks: Vec<Box<RawValue>>,
-    next: Option<Cursor>,
-}
-
 fn fetch(api: &Api) -> Result<Vec<Box<RawValue>>, ApiError> {
-    let mut raw = Vec::new();
-    let mut cursor: Option<Cursor> = None;
-    for _ in 0..API_PAGES_MAX {
-        let from = cursor.as_ref().map(Cursor::query).unwrap_or_default();
-        let page: Page = api.get(&format!("/v1/tasks?limit={PAGE_TASKS_MAX}{from}"))?;
-        raw.extend(page.tasks);
-        if page.next.is_none() {
-            return Ok(raw);
-        }
-        if page.next == cursor {
-            break;
-        }
-        cursor = page.next;
-    }
-    Err(api.foreign("its pages have no end"))
+    pages::items(api, &format!("/v1/tasks?limit={PAGE_TASKS_MAX}"))
 }
 
 fn show(api: &Api, raw: &[Box<RawValue>]) -> Result<(), Failure> {
@@ -79,7 +55,6 @@ fn show(api: &Api, raw: &[Box<RawValue>]) -> Result<(), Failure> {
         .collect();
     let tasks = tasks.map_err(|error| api.foreign(error))?;
     let now = SystemTime::now();
-    let width = terminal::size().map(|size| size.columns);
     let rows = tasks.iter().map(|task| {
         let tally = Tally::counted(task.hosts.clone()).in_words();
         [
@@ -88,6 +63,6 @@ fn show(api: &Api, raw: &[Box<RawValue>]) -> Result<(), Failure> {
             Cow::Owned(escape::escape(&tally).into_owned()),
         ]
     });
-    let lines = table::columns(&["KEY", "CREATED", "HOSTS"], rows, width);
-    print(&format!("{}\n", lines.join("\n")))
+    let lines = table::columns(&["KEY", "CREATED", "HOSTS"], rows, terminal::width());
+    print_lines(&lines)
 }

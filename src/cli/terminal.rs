@@ -1,7 +1,7 @@
 //! Properties of stdout and stderr: whether it is a terminal, its size, and whether its reader is
 //! still there.
 
-use std::io::{self, IsTerminal};
+use std::io::{self, IsTerminal, Write};
 use std::os::fd::AsFd;
 use std::time::Duration;
 
@@ -21,6 +21,11 @@ pub fn size() -> Option<Size> {
     size_of(io::stdout())
 }
 
+/// Characters in a line of the terminal that stdout is, if it is one.
+pub fn width() -> Option<u16> {
+    size().map(|size| size.columns)
+}
+
 /// The size of the terminal that `out` is, if it is one and says so.
 pub fn size_of(out: impl IsTerminal + AsFd) -> Option<Size> {
     if !out.is_terminal() {
@@ -31,6 +36,55 @@ pub fn size_of(out: impl IsTerminal + AsFd) -> Option<Size> {
         columns: size.ws_col,
         rows: size.ws_row,
     })
+}
+
+/// Characters of a bar.
+const BAR: u64 = 30;
+
+/// A bar of which `done` of `all` is filled.
+pub fn bar(done: u64, all: u64) -> String {
+    let full = (done * BAR).checked_div(all).unwrap_or(0);
+    (0..BAR)
+        .map(|at| if at < full { '#' } else { '.' })
+        .collect()
+}
+
+/// Writes to stderr. Without a reader there, progress is not needed.
+pub fn draw(text: &str) {
+    let _ = io::stderr().write_all(text.as_bytes());
+}
+
+/// A line on stderr that is redrawn in place, where stderr is a terminal.
+pub struct StatusLine {
+    /// The line is drawn at all.
+    pub is_shown: bool,
+    is_drawn: bool,
+}
+
+impl StatusLine {
+    /// A line that is drawn if `wanted` and stderr is a terminal that can redraw it; a dumb one cannot.
+    pub fn new(wanted: bool) -> Self {
+        let is_dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
+        Self {
+            is_shown: wanted && io::stderr().is_terminal() && !is_dumb,
+            is_drawn: false,
+        }
+    }
+
+    /// Draws the line.
+    pub fn draw(&mut self, line: &str) {
+        if self.is_shown {
+            self.is_drawn = true;
+            draw(&format!("\r{line}\x1b[K"));
+        }
+    }
+
+    /// Removes what is drawn.
+    pub fn clear(&mut self) {
+        if std::mem::take(&mut self.is_drawn) {
+            draw("\r\x1b[K");
+        }
+    }
 }
 
 /// Waits for `pause`, or until the reader of stdout is gone; returns whether it is still there.

@@ -1,22 +1,20 @@
 //! Progress of a run on stderr: a bar on a terminal, otherwise an occasional line.
 
-use std::io::{self, IsTerminal, Write};
+use std::io;
 
 use crate::bench::{Progress, Watch};
 
 use super::signals::EndSignals;
 use super::text::grouped;
-use crate::cli::{print_note, terminal};
+use crate::cli::print_note;
+use crate::cli::terminal::{self, StatusLine};
 
-/// Characters of a bar.
-const BAR: u64 = 30;
 /// Interval between lines if stderr is not a terminal, in tenths of a second.
 const PLAIN_EVERY: u32 = 50;
 
 /// Printer of the progress.
 pub struct Bar {
-    terminal: bool,
-    drawn: bool,
+    line: StatusLine,
     reports: u32,
     signals: EndSignals,
 }
@@ -25,41 +23,25 @@ impl Bar {
     /// Nothing drawn yet.
     pub fn new(signals: EndSignals) -> Self {
         Self {
-            terminal: is_drawn_on(),
-            drawn: false,
+            line: StatusLine::new(true),
             reports: 0,
             signals,
         }
     }
 
-    /// Takes away what is drawn.
+    /// Removes what is drawn.
     pub fn clear(&mut self) {
-        if self.drawn {
-            write("\r\x1b[K");
-            self.drawn = false;
-        }
+        self.line.clear();
     }
-}
-
-/// Returns whether stderr is a terminal that can redraw a line; a dumb one cannot.
-fn is_drawn_on() -> bool {
-    io::stderr().is_terminal() && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
-}
-
-fn write(text: &str) {
-    // Without a reader of stderr the progress is not needed.
-    let _ = io::stderr().write_all(text.as_bytes());
 }
 
 impl Watch for Bar {
     fn progress(&mut self, progress: &Progress) {
         let line = progress_line(progress);
-        if self.terminal {
+        if self.line.is_shown {
             let size = terminal::size_of(io::stderr());
             let columns = size.map_or(usize::MAX, |size| usize::from(size.columns));
-            write(&format!("\r{}\x1b[K", drawn(progress, &line, columns)));
-            self.drawn = true;
-            return;
+            return self.line.draw(&drawn(progress, &line, columns));
         }
         self.reports += 1;
         if self.reports.is_multiple_of(PLAIN_EVERY) {
@@ -82,12 +64,7 @@ impl Watch for Bar {
 /// The bar and the line, as far as they fit. The last column stays free: what is written there makes some
 /// terminals go on with the next line.
 fn drawn(progress: &Progress, line: &str, columns: usize) -> String {
-    let full = match progress.of {
-        0 => 0,
-        of => (progress.done * BAR / of).min(BAR),
-    };
-    let bar = (0..BAR).map(|at| if at < full { '#' } else { '.' });
-    let bar: String = bar.collect();
+    let bar = terminal::bar(progress.done, progress.of);
     // Where there is no room for both, the words say more.
     let all = match columns < bar.len() + 3 + line.chars().count() {
         true => line.to_owned(),
