@@ -22,7 +22,7 @@ pub fn check(plan: &Plan) -> Result<Descriptors, BenchError> {
         Ok(()) => limit.maximum,
         Err(_) => limit.current,
     };
-    within(limit, plan.hosts)
+    within(limit, plan.asked.hosts)
 }
 
 fn within(limit: Option<u64>, hosts: usize) -> Result<Descriptors, BenchError> {

@@ -93,7 +93,7 @@ impl Stage<'_> {
     ) -> Result<Option<DispatchReport>, BenchError> {
         self.fleet.gathers = true;
         let plan = self.plan;
-        let named = plan.hosts - plan.apart;
+        let named = plan.asked.hosts - plan.asked.apart;
         let before = self.bare()?;
         if self.is_over() {
             return Ok(None);
@@ -116,7 +116,7 @@ impl Stage<'_> {
                 }
             }
             let still = now.since(work.moved) > patience;
-            let all = self.fleet.live().saturating_sub(plan.apart);
+            let all = self.fleet.live().saturating_sub(plan.asked.apart);
             if (stored.is_some() && work.is_done(all)) || still || self.is_over() {
                 break;
             }
@@ -157,7 +157,7 @@ impl Stage<'_> {
         };
         let observed = self.observed.as_ref().ok();
         let cpus = observed.and_then(|observed| observed.cpus().ok());
-        let hosts = plan.hosts - plan.apart;
+        let hosts = plan.asked.hosts - plan.asked.apart;
         let first = (sources.at(0), port).into();
         let sender = Sender::start(first, hosts, plan.key.len(), cpus.as_ref());
         let _sender = sender.map_err(BenchError::system("cannot send datagrams"))?;
@@ -220,7 +220,7 @@ impl Stage<'_> {
         stored: Option<Instant>,
         datagrams: Option<Datagrams>,
     ) -> DispatchReport {
-        let hosts = (self.plan.hosts - self.plan.apart) as u64;
+        let hosts = (self.plan.asked.hosts - self.plan.asked.apart) as u64;
         let kinds = ["task_not_received", "task_not_answered", "task_not_done"];
         for (kind, count) in kinds.into_iter().zip(work.counts) {
             // After an early end the missing replies were not waited for.

@@ -31,11 +31,11 @@ type UnixMillis = f64;
 impl Leaving {
     /// Creates the plan's disconnects: in the middle of its time.
     pub fn new(plan: &Plan, start: Instant) -> Option<Self> {
-        let leave = plan.leave.min(plan.hosts);
+        let leave = plan.asked.leave.min(plan.asked.hosts);
         (leave > 0).then(|| Self {
-            due: start + Span::from_secs_f64(plan.seconds / 2.0),
-            rest: plan.hosts,
-            stay: plan.hosts - leave,
+            due: start + Span::from_secs_f64(plan.asked.seconds / 2.0),
+            rest: plan.asked.hosts,
+            stay: plan.asked.hosts - leave,
             hosts: leave,
             began: None,
             ended: None,

@@ -20,21 +20,21 @@ const STEP: Span = Span::from_millis(10);
 impl Stage<'_> {
     /// End of the load.
     fn end(&self, start: Instant) -> Instant {
-        start + Span::from_secs_f64(self.plan.seconds)
+        start + Span::from_secs_f64(self.plan.asked.seconds)
     }
 
     fn report_time(&mut self, doing: &'static str, start: Instant) {
         let done = self.fleet.now().since(start).as_millis();
-        let of = Span::from_secs_f64(self.plan.seconds).as_millis();
+        let of = Span::from_secs_f64(self.plan.asked.seconds).as_millis();
         self.report_progress(doing, start, done, of);
     }
 
     /// Evenly spread heartbeats. Some hosts may disconnect in the middle.
     pub(super) fn steady(&mut self, start: Instant) -> Result<Option<Disconnected>, BenchError> {
         let end = self.end(start);
-        let observed = self.observed.as_ref().ok().filter(|_| self.plan.hold);
+        let observed = self.observed.as_ref().ok().filter(|_| self.plan.asked.hold);
         let hold = observed.and_then(Hold::of);
-        let mut pacer = Pacer::new(self.plan, start, self.plan.seconds, hold);
+        let mut pacer = Pacer::new(self.plan, start, self.plan.asked.seconds, hold);
         let mut leaving = Leaving::new(self.plan, start);
         loop {
             let now = self.fleet.now();
@@ -58,7 +58,7 @@ impl Stage<'_> {
     /// Heartbeats as fast as they are answered, or, without replies, as fast as they are taken.
     pub(super) fn flood(&mut self, start: Instant) -> Result<(), BenchError> {
         self.fleet.gathers = true;
-        if self.plan.replies {
+        if self.plan.asked.replies {
             self.flood_answered(start)
         } else {
             self.flood_poured(start)
@@ -68,8 +68,8 @@ impl Stage<'_> {
     /// Keeps a fixed number of heartbeats in flight on each connection.
     fn flood_answered(&mut self, start: Instant) -> Result<(), BenchError> {
         let end = self.end(start);
-        let pipeline = self.plan.pipeline as u64;
-        for index in 0..self.plan.hosts {
+        let pipeline = self.plan.asked.pipeline as u64;
+        for index in 0..self.plan.asked.hosts {
             let now = self.fleet.now();
             self.fleet.beats(index, now, true, pipeline);
         }
@@ -96,8 +96,8 @@ impl Stage<'_> {
     /// Fills each socket in turn until it takes no more.
     fn flood_poured(&mut self, start: Instant) -> Result<(), BenchError> {
         let end = self.end(start);
-        let mut ready: Vec<usize> = (0..self.plan.hosts).collect();
-        let mut is_ready = vec![true; self.plan.hosts];
+        let mut ready: Vec<usize> = (0..self.plan.asked.hosts).collect();
+        let mut is_ready = vec![true; self.plan.asked.hosts];
         let mut news = Vec::new();
         while self.fleet.now() < end && !self.is_over() {
             ready.retain(|&index| {
@@ -129,9 +129,14 @@ impl Stage<'_> {
     pub(super) fn churn(&mut self, start: Instant) -> Result<(), BenchError> {
         self.fleet.gathers = true;
         let plan = self.plan;
-        let schedule = Schedule::new(start, plan.connect_rate, plan.seconds, plan.seed);
+        let schedule = Schedule::new(
+            start,
+            plan.asked.connect_rate_per_s,
+            plan.asked.seconds,
+            plan.asked.seed,
+        );
         let end = self.end(start);
-        let mut dues = vec![start; plan.hosts];
+        let mut dues = vec![start; plan.asked.hosts];
         let (mut next, mut news) = (0, Vec::new());
         // Time at which a connection last waited for another. That wait does not count as lateness.
         let (mut held_up_at, mut held_up) = (start, false);
@@ -148,14 +153,14 @@ impl Stage<'_> {
             held_up_at = if held_up { now } else { held_up_at };
             held_up = false;
             while let Some(due) = schedule.due(next).filter(|_| to_begin(next, now)) {
-                let place = (next % plan.hosts as u64) as usize;
+                let place = (next % plan.asked.hosts as u64) as usize;
                 if due > self.fleet.now() {
                     until = until.min(due);
                     break;
                 }
                 let settled = self.fleet.is_live(place) && self.fleet.in_flight(place) == 0;
                 held_up = (self.fleet.is_open(place) && !settled)
-                    || self.fleet.in_progress() >= plan.connecting;
+                    || self.fleet.in_progress() >= plan.asked.connecting;
                 if held_up {
                     break;
                 }
@@ -187,7 +192,7 @@ impl Stage<'_> {
         self.fleet.take_events(news);
         for item in news.iter() {
             if let FleetEvent::Live(index) = *item {
-                self.fleet.beat(index, due(index), self.plan.replies);
+                self.fleet.beat(index, due(index), self.plan.asked.replies);
             }
         }
     }
@@ -202,7 +207,7 @@ impl Stage<'_> {
                 break;
             };
             rounds.push(round);
-            for index in 0..self.plan.hosts {
+            for index in 0..self.plan.asked.hosts {
                 self.fleet.close(index);
             }
         }
@@ -211,7 +216,7 @@ impl Stage<'_> {
 
     /// Runs one round; `None` if the load ends in its middle.
     fn storm_round(&mut self, start: Instant) -> Result<Option<Round>, BenchError> {
-        let (hosts, begun) = (self.plan.hosts, self.fleet.now());
+        let (hosts, begun) = (self.plan.asked.hosts, self.fleet.now());
         let patience = Span::from_secs(BENCH_WAIT_S_MAX).times(3);
         // A connection that fails or breaks is not waited for, and counts as unanswered.
         let broken = |tally: &Tally| tally.failed + tally.lost;
@@ -219,7 +224,7 @@ impl Stage<'_> {
         let (mut next, mut news, mut connected) = (0, Vec::new(), None);
         loop {
             let now = self.fleet.now();
-            while next < hosts && self.fleet.in_progress() < self.plan.connecting {
+            while next < hosts && self.fleet.in_progress() < self.plan.asked.connecting {
                 // Hosts beyond the first ones wait until there is room.
                 self.begin(next, begun, now)?;
                 next += 1;
@@ -237,7 +242,7 @@ impl Stage<'_> {
                 let answered = self.fleet.all_in_flight() == 0;
                 if answered || took > patience {
                     let whole = broken(&self.fleet.tally) == before;
-                    let heard = self.plan.replies && answered && whole;
+                    let heard = self.plan.asked.replies && answered && whole;
                     return Ok(Some(Round {
                         connected_ms: connected.as_secs_f64() * 1e3,
                         answered_ms: heard.then(|| took.as_secs_f64() * 1e3),

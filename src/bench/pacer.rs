@@ -25,11 +25,15 @@ impl Pacer {
     /// Creates the plan's heartbeats from `start` for `seconds`. With `hold` the server is stopped
     /// while those that fall together are sent.
     pub fn new(plan: &Plan, start: Instant, seconds: f64, hold: Option<Hold>) -> Self {
-        let schedule = Schedule::new(start, plan.rate, seconds, plan.seed);
+        let schedule = Schedule::new(start, plan.asked.rate_per_s, seconds, plan.asked.seed);
         Self {
-            schedule: schedule.together(if plan.together { plan.hosts as u64 } else { 1 }),
-            order: shuffled(plan.hosts, plan.seed),
-            replies: plan.replies,
+            schedule: schedule.together(if plan.asked.together {
+                plan.asked.hosts as u64
+            } else {
+                1
+            }),
+            order: shuffled(plan.asked.hosts, plan.asked.seed),
+            replies: plan.asked.replies,
             turn: 0,
             hold,
         }

@@ -89,7 +89,7 @@ fn of_floor(
     cpus: Option<&CpuSet>,
     watch: &mut dyn Watch,
 ) -> Result<Trial, BenchError> {
-    let floor = Floor::start(plan.replies, cpus)?;
+    let floor = Floor::start(plan.asked.replies, cpus)?;
     let plan = Plan {
         server: floor.address,
         ..plan.clone()

@@ -4,6 +4,8 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use serde::Serialize;
 
+use super::report::Options;
+
 /// The kinds of load.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -47,41 +49,13 @@ pub struct Plan {
     pub mode: Mode,
     /// Address of the server's port for hosts.
     pub server: SocketAddr,
-    /// Hosts, each with a connection of its own.
-    pub hosts: usize,
-    /// Heartbeats a second, of all hosts together. Zero: the hosts only stay connected.
-    pub rate: f64,
-    /// All hosts send at the same moment, once per period, instead of spread over it.
-    pub together: bool,
-    /// The server is stopped while they send, so that it finds all heartbeats at once.
-    pub hold: bool,
-    /// Duration of the load in seconds, once all are connected.
-    pub seconds: f64,
-    /// Silence before and after the load, in seconds.
-    pub idle: f64,
-    /// Connections begun a second.
-    pub connect_rate: f64,
-    /// Connection attempts in progress at once, at most.
-    pub connecting: usize,
-    /// Heartbeats ask for a reply.
-    pub replies: bool,
-    /// Heartbeats in flight on one connection in a flood with replies.
-    pub pipeline: usize,
-    /// Hosts give an id; otherwise they are known by their addresses.
-    pub identified: bool,
+    /// The run's options, as the report shows them.
+    pub asked: Options,
     /// Port on which tasks arrive by datagram, 0 for a free one; `None`: they arrive over the
     /// connections.
     pub datagrams: Option<u16>,
-    /// Hosts that the task does not name; they only send heartbeats.
-    pub apart: usize,
-    /// Hosts that disconnect at once, in the middle of a steady load.
-    pub leave: usize,
     /// Source addresses; `None`: the system's choice.
     pub sources: Option<Sources>,
-    /// The source addresses as given, for the report.
-    pub source: Option<String>,
-    /// CPU of this program, for the report.
-    pub cpu: Option<usize>,
     /// Task key, in a dispatch.
     pub key: String,
     /// Commands of the task.
@@ -92,8 +66,6 @@ pub struct Plan {
     pub pairs: u32,
     /// A processor is free for exact timing.
     pub spins: bool,
-    /// Seed of the random generator.
-    pub seed: u64,
 }
 
 /// Source addresses: a network, counted from its first address.

@@ -84,16 +84,16 @@ pub fn run(
 ) -> Result<Trial, BenchError> {
     let setup = Setup {
         server: plan.server,
-        hosts: plan.hosts,
-        identified: plan.identified,
+        hosts: plan.asked.hosts,
+        identified: plan.asked.identified,
         push: plan.mode == Mode::Dispatch && plan.datagrams.is_none(),
         datagrams: plan.datagrams,
         strict: peer == Peer::Server,
         sources: plan.sources,
-        per_source: (plan.identified && plan.datagrams.is_none()).then_some(PER_SOURCE),
-        apart: match plan.apart {
+        per_source: (plan.asked.identified && plan.datagrams.is_none()).then_some(PER_SOURCE),
+        apart: match plan.asked.apart {
             0 => usize::MAX,
-            apart => plan.hosts - apart,
+            apart => plan.asked.hosts - apart,
         },
         paced: matches!(plan.mode, Mode::Steady | Mode::Dispatch),
         spins: plan.spins,
@@ -188,7 +188,7 @@ impl Stage<'_> {
             beating_s,
             client_cpu_s,
             server,
-            replies: self.plan.replies,
+            replies: self.plan.asked.replies,
             rounds: Vec::new(),
             dispatch,
             left,
@@ -219,7 +219,7 @@ impl Stage<'_> {
             beating_s: seconds,
             client_cpu_s,
             server,
-            replies: self.plan.replies,
+            replies: self.plan.asked.replies,
             rounds,
             dispatch: None,
             left: None,
@@ -229,14 +229,14 @@ impl Stage<'_> {
 
     /// Connects all hosts at the plan's rate.
     fn connect(&mut self) -> Result<(), BenchError> {
-        let hosts = self.plan.hosts;
+        let hosts = self.plan.asked.hosts;
         let start = self.fleet.now();
-        let rate = self.plan.connect_rate;
-        let schedule = Schedule::new(start, rate, hosts as f64 / rate, self.plan.seed);
+        let rate = self.plan.asked.connect_rate_per_s;
+        let schedule = Schedule::new(start, rate, hosts as f64 / rate, self.plan.asked.seed);
         let mut next = 0;
         loop {
             let mut until = self.fleet.now() + PROGRESS_INTERVAL;
-            while next < hosts && self.fleet.in_progress() < self.plan.connecting {
+            while next < hosts && self.fleet.in_progress() < self.plan.asked.connecting {
                 // Rounding may leave the last hosts without a due time: they are due at once.
                 let due = schedule.due(next as u64).unwrap_or(start);
                 if due > self.fleet.now() {
@@ -284,7 +284,7 @@ impl Stage<'_> {
     /// Returns whether no attempt is in progress, or so many have failed that further ones will
     /// fail too.
     fn is_hopeless(&self) -> bool {
-        let most = FAILURES_MAX.max(self.plan.hosts as u64);
+        let most = FAILURES_MAX.max(self.plan.asked.hosts as u64);
         self.fleet.in_progress() == 0 || self.fleet.failures.in_a_row >= most
     }
 
@@ -310,7 +310,7 @@ impl Stage<'_> {
     /// Keeps silence for the plan's time.
     fn idle(&mut self) -> Result<(), BenchError> {
         let start = self.fleet.now();
-        let span = Span::from_secs_f64(self.plan.idle);
+        let span = Span::from_secs_f64(self.plan.asked.idle_s);
         while self.fleet.now() < start + span && !self.is_over() {
             let until = (start + span).min(self.fleet.now() + PROGRESS_INTERVAL);
             self.turn(until)?;
@@ -431,8 +431,8 @@ impl Stage<'_> {
                     .map_or("no connection", |last| &last.why)
             ),
         };
-        let nothing_said = self.plan.replies && tally.answered == 0;
-        let hint = match nothing_said && self.plan.rate > 0.0 {
+        let nothing_said = self.plan.asked.replies && tally.answered == 0;
+        let hint = match nothing_said && self.plan.asked.rate_per_s > 0.0 {
             true => ": it may demand a key or TLS, which are not spoken here",
             false => "",
         };

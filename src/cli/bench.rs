@@ -12,7 +12,7 @@ use std::thread::available_parallelism;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::bench::plan::Sources;
-use crate::bench::report::Report;
+use crate::bench::report::{Options, Report};
 use crate::bench::{self, BenchError, Mode, Plan, Post};
 use rustix::thread::{CpuSet, sched_setaffinity};
 use serde_json::{Map, Value, json};
@@ -133,39 +133,47 @@ fn plan(args: &BenchArgs) -> Result<Plan, Failure> {
         }
         _ => None,
     };
+    let pairs = if args.floor { args.pairs } else { 0 };
     Ok(Plan {
-        key,
-        commands,
-        post,
         mode,
         server,
-        hosts,
-        rate: args.rate.unwrap_or(hosts as f64),
-        together: args.together,
-        hold: args.hold,
-        seconds: args.seconds,
-        idle: args.idle,
-        connect_rate: args.connect_rate.unwrap_or(match mode {
-            Mode::Churn => 500.0,
-            _ => 5_000.0,
-        }),
-        connecting: args.connecting as usize,
-        replies,
-        pipeline: args.pipeline as usize,
-        identified: !args.plain,
+        asked: Options {
+            hosts,
+            rate_per_s: args.rate.unwrap_or(hosts as f64),
+            together: args.together,
+            hold: args.hold,
+            seconds: args.seconds,
+            idle_s: args.idle,
+            connect_rate_per_s: args.connect_rate.unwrap_or(match mode {
+                Mode::Churn => 500.0,
+                _ => 5_000.0,
+            }),
+            replies,
+            pipeline: args.pipeline as usize,
+            connecting: args.connecting as usize,
+            source: args.source.clone(),
+            cpu: args.cpu,
+            commands: (mode == Mode::Dispatch).then_some(commands.len()),
+            agent_port: (args.datagrams && args.plain).then_some(args.agent_port),
+            floor: pairs > 0,
+            pairs: (pairs > 0).then_some(pairs),
+            identified: !args.plain,
+            leave: args.leave as usize,
+            apart: args.apart as usize,
+            datagrams: args.datagrams,
+            seed: args.seed,
+        },
         datagrams: args.datagrams.then_some(match args.plain {
             true => args.agent_port,
             false => 0,
         }),
-        leave: args.leave as usize,
-        apart: args.apart as usize,
         sources,
-        source: args.source.clone(),
-        cpu: args.cpu,
-        pairs: if args.floor { args.pairs } else { 0 },
+        key,
+        commands,
+        post,
+        pairs,
         // Asked before this program is bound to one of them.
         spins: available_parallelism().is_ok_and(|count| count.get() > 1),
-        seed: args.seed,
     })
 }
 
