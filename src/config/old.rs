@@ -126,10 +126,8 @@ fn redis(of: &Value<'_>, warnings: &mut Vec<String>) -> Result<StoreUrl, ConfigE
 
 fn redis_host(value: &Value<'_>) -> Result<String, ConfigError> {
     let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-' | ':');
-    match value.node {
-        Node::Text(host) if !host.is_empty() && host.chars().all(allowed) => Ok(host.clone()),
-        _ => Err(value.wrong("is not a host name or an IP address")),
-    }
+    let is_not = "is not a host name or an IP address";
+    value.text_of(1..=usize::MAX, allowed, is_not)
 }
 
 /// The password. An error does not show what stands there: it may be one, only not in quotes.

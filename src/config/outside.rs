@@ -148,13 +148,6 @@ fn needed<'a>(entry: &Value<'a>, of: &Section<'a>, key: &str) -> Result<Needed<'
     of.get(key).map(Needed).ok_or_else(missing)
 }
 
-fn text<'a>(v: &Value<'a>) -> &'a str {
-    match v.node {
-        Node::Text(text) => text,
-        _ => "",
-    }
-}
-
 fn boolean(v: &Value<'_>) -> Result<bool, ConfigError> {
     match v.node {
         Node::Bool(value) => Ok(*value),
@@ -163,13 +156,13 @@ fn boolean(v: &Value<'_>) -> Result<bool, ConfigError> {
 }
 
 fn name(v: Value<'_>) -> Result<HostId, ConfigError> {
-    HostId::checked(text(&v)).map_err(|_| v.wrong("is not 1 to 64 of A-Z a-z 0-9 . _ : -"))
+    HostId::checked(v.text()).map_err(|_| v.wrong("is not 1 to 64 of A-Z a-z 0-9 . _ : -"))
 }
 
 /// Parses a peer's address, which needs a port.
 fn peer(v: Value<'_>) -> Result<SocketAddr, ConfigError> {
     let wanted = "is not an address such as 10.0.0.9:9883 or [::1]:9883; a device has no standard port, so it must be given";
-    match address(text(&v)) {
+    match address(v.text()) {
         Ok(addr) if addr.port() != 0 && !addr.ip().is_unspecified() => Ok(addr),
         Err(may_be) if may_be.contains("host names") => Err(v.wrong(&may_be)),
         _ => Err(v.wrong(wanted)),
@@ -179,7 +172,7 @@ fn peer(v: Value<'_>) -> Result<SocketAddr, ConfigError> {
 fn allowed(v: &Value<'_>, control: bool) -> Result<Vec<Code>, ConfigError> {
     let mut codes = Vec::new();
     for entry in v.list(AK_COMMANDS_MAX)? {
-        let code = Code::parse(text(&entry)).ok_or_else(|| {
+        let code = Code::parse(entry.text()).ok_or_else(|| {
             entry.wrong("is not a code of four: a capital letter, then capital letters or digits")
         })?;
         if code.is_control() && !control {
@@ -199,7 +192,7 @@ fn allowed(v: &Value<'_>, control: bool) -> Result<Vec<Code>, ConfigError> {
 }
 
 fn filler(v: &Value<'_>) -> Result<u8, ConfigError> {
-    match text(v).as_bytes() {
+    match v.text().as_bytes() {
         [byte] if *byte != 0x02 && *byte != 0x03 => Ok(*byte),
         _ => Err(v.wrong("is not one ASCII character other than STX and ETX")),
     }
@@ -242,12 +235,8 @@ fn field(entry: &Value<'_>) -> Result<Field, ConfigError> {
 }
 
 fn word(v: Value<'_>) -> Result<String, ConfigError> {
-    let word = text(&v);
-    let length = word.chars().count();
-    match (1..=WORD_CHARS_MAX).contains(&length) && !word.chars().any(char::is_control) {
-        true => Ok(word.to_owned()),
-        false => Err(v.wrong("is not 1 to 64 characters, none of them a control")),
-    }
+    let is_not = "is not 1 to 64 characters, none of them a control";
+    v.text_of(1..=WORD_CHARS_MAX, |c| !c.is_control(), is_not)
 }
 
 /// Reads `reach.targets`.
@@ -268,7 +257,7 @@ fn target(v: &Value<'_>) -> Result<Target, ConfigError> {
     let wrong = || {
         v.wrong("is not a target such as 10.0.0.1:22, [::1]:22, udp://10.0.0.1:53 or udp://10.0.0.1:53?answer")
     };
-    let text = text(v);
+    let text = v.text();
     let (is_udp, rest) = match text.split_once("://") {
         Some(("udp", rest)) => (true, rest),
         Some(("tcp", rest)) => (false, rest),

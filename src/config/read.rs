@@ -105,45 +105,24 @@ fn keys(v: &Value<'_>) -> Result<KeysFile, ConfigError> {
 }
 
 fn network(v: &Value<'_>) -> Result<Network, ConfigError> {
-    let network = match v.node {
-        Node::Text(text) => text.parse().ok(),
-        _ => None,
-    };
+    let network = v.text().parse().ok();
     network.ok_or_else(|| v.wrong("is not a network such as 10.0.0.0/8, or an address"))
 }
 
 pub(super) fn node_name(v: &Value<'_>) -> Result<String, ConfigError> {
-    match v.node {
-        Node::Text(name)
-            if (1..=NAME_CHARS_MAX).contains(&name.len()) && name.chars().all(is_name_char) =>
-        {
-            Ok(name.clone())
-        }
-        _ => Err(v.wrong("is not null or 1 to 64 of A-Z a-z 0-9 . _ -")),
-    }
+    let is_not = "is not null or 1 to 64 of A-Z a-z 0-9 . _ -";
+    v.text_of(1..=NAME_CHARS_MAX, is_name_char, is_not)
 }
 
 /// A name that a request's `Host` may have: of a host name's letters, or an address.
 pub(super) fn http_name(v: &Value<'_>) -> Result<String, ConfigError> {
     let allowed = |c: char| is_name_char(c) || matches!(c, ':' | '[' | ']');
-    match v.node {
-        Node::Text(name) if (1..=253).contains(&name.len()) && name.chars().all(allowed) => {
-            Ok(name.clone())
-        }
-        _ => Err(v.wrong("is not a host name or an address")),
-    }
+    v.text_of(1..=253, allowed, "is not a host name or an address")
 }
 
 pub(super) fn key_prefix(v: &Value<'_>) -> Result<String, ConfigError> {
-    match v.node {
-        Node::Text(prefix)
-            if (1..=16).contains(&prefix.len())
-                && prefix.chars().all(|c| c.is_ascii_alphanumeric()) =>
-        {
-            Ok(prefix.clone())
-        }
-        _ => Err(v.wrong("is not 1 to 16 letters and digits")),
-    }
+    let allowed = |c: char| c.is_ascii_alphanumeric();
+    v.text_of(1..=16, allowed, "is not 1 to 16 letters and digits")
 }
 
 /// Reason for which `field` cannot be among `fields`, if there is one.
@@ -157,18 +136,13 @@ pub(super) fn meets_another(field: &str, fields: &[String]) -> Option<String> {
 /// A field that is deleted when its host goes offline. Those of tasks are not taken: a task whose
 /// key reads like a host's name would lose what is recorded of it.
 pub(super) fn delete_field(v: &Value<'_>) -> Result<String, ConfigError> {
-    match v.node {
-        Node::Text(field) if TASK_FIELDS.contains(&&**field) => Err(v.wrong(
+    if TASK_FIELDS.contains(&v.text()) {
+        return Err(v.wrong(
             "belongs to tasks, whose records a host that goes offline must not take along; leave it out",
-        )),
-        Node::Text(field)
-            if (1..=64).contains(&field.len())
-                && field.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') =>
-        {
-            Ok(field.clone())
-        }
-        _ => Err(v.wrong("is not 1 to 64 of A-Z a-z 0-9 _")),
+        ));
     }
+    let allowed = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    v.text_of(1..=64, allowed, "is not 1 to 64 of A-Z a-z 0-9 _")
 }
 
 /// Several of them, none of which could name a key of another host or of a task.
@@ -195,12 +169,8 @@ pub(super) fn instructions(v: &Value<'_>) -> Result<BTreeMap<String, String>, Co
 }
 
 fn command(v: &Value<'_>) -> Result<String, ConfigError> {
-    match v.node {
-        Node::Text(command) if !command.is_empty() && !command.chars().any(char::is_control) => {
-            Ok(command.clone())
-        }
-        _ => Err(v.wrong("is not a command in quotes, without control characters")),
-    }
+    let is_not = "is not a command in quotes, without control characters";
+    v.text_of(1..=usize::MAX, |c| !c.is_control(), is_not)
 }
 
 /// The path of a file or a directory.

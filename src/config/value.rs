@@ -113,10 +113,32 @@ impl<'a> Value<'a> {
         }
     }
 
+    /// The text of this value; empty if it is not a text.
+    pub(super) fn text(&self) -> &'a str {
+        match self.node {
+            Node::Text(text) => text,
+            _ => "",
+        }
+    }
+
+    /// A text of so many characters, each of which is `allowed`.
+    pub(super) fn text_of(
+        &self,
+        count: RangeInclusive<usize>,
+        allowed: impl Fn(char) -> bool,
+        is_not: &str,
+    ) -> Result<String, ConfigError> {
+        let text = self.text();
+        match count.contains(&text.chars().count()) && text.chars().all(allowed) {
+            true => Ok(text.to_owned()),
+            false => Err(self.wrong(is_not)),
+        }
+    }
+
     /// A path: a text that is not empty and holds no NUL.
     pub(super) fn path(&self) -> Result<&'a str, ConfigError> {
-        match self.node {
-            Node::Text(text) if !text.is_empty() && !text.contains('\0') => Ok(text),
+        match self.text() {
+            text if !text.is_empty() && !text.contains('\0') => Ok(text),
             _ => Err(self.wrong("is not a path")),
         }
     }
@@ -179,20 +201,13 @@ impl<'a> Value<'a> {
 
     /// One of several words.
     pub(super) fn word<T: Copy>(&self, words: &[(&str, T)]) -> Result<T, ConfigError> {
-        let word = match self.node {
-            Node::Text(text) => text,
-            _ => "",
-        };
-        choose(word, words).ok_or_else(|| self.wrong(&format!("is not one of {}", list_of(words))))
+        choose(self.text(), words)
+            .ok_or_else(|| self.wrong(&format!("is not one of {}", list_of(words))))
     }
 
     /// An address to listen on.
     pub(super) fn address(&self) -> Result<SocketAddr, ConfigError> {
-        let text = match self.node {
-            Node::Text(text) => text,
-            _ => "",
-        };
-        address(text).map_err(|may_be| self.wrong(&may_be))
+        address(self.text()).map_err(|may_be| self.wrong(&may_be))
     }
 }
 
