@@ -10,8 +10,8 @@
 //!                      no match                 ─▶ refused
 //! ```
 //!
-//! The owner of a host writes this file; a dispatch cannot go beyond it. Words are compared after the
-//! command line has been split as a shell would, and are passed to the program unchanged: nothing in
+//! The owner of a host writes this file; a dispatch cannot exceed it. The command line is split
+//! like a shell does, and the words are compared. The program gets the words unchanged: nothing in
 //! them is expanded.
 //!
 //! A `*` matches no word that begins with `-`, unless its entry has `"options": true`: an option such as
@@ -22,7 +22,7 @@ use serde_json::Value;
 use crate::limits::{AGENT_ALLOW_ENTRIES_MAX, AGENT_RUN_S, AGENT_RUN_S_MAX};
 use crate::time::Span;
 
-/// Stands for any one word; for one that begins with `-` only in an entry with `options`.
+/// Matches any one word. A word that begins with `-` needs an entry with `options`.
 const ANY: &str = "*";
 
 /// Parsed allow file. The default allows nothing.
@@ -41,7 +41,7 @@ struct Entry {
 
 #[derive(Clone, Debug, PartialEq)]
 enum What {
-    /// Words, some of which may stand for any.
+    /// Words, of which some may be wildcards.
     Words(Vec<String>),
     /// A line for the shell.
     Shell(String),
@@ -63,7 +63,7 @@ pub enum AllowError {
     /// It is not JSON.
     #[error("it is not JSON: {0}")]
     Syntax(String),
-    /// It is no list.
+    /// It is not a list.
     #[error("it must be a list of entries")]
     NoList,
     /// It has too many entries.
@@ -83,7 +83,7 @@ impl Allow {
     /// Reads the text of an allow file.
     ///
     /// # Errors
-    /// When it is not what an allow file must be; says which entry is wrong.
+    /// The text is not a valid allow file. The error names the entry.
     pub fn parse(text: &str) -> Result<Self, AllowError> {
         let value: Value =
             serde_json::from_str(text).map_err(|error| AllowError::Syntax(error.to_string()))?;
@@ -128,13 +128,13 @@ impl Allow {
         self.entries.is_empty()
     }
 
-    /// Entries that never count, each with the one before it that has all it could match, both
-    /// counted from 1: their times are not in force.
+    /// Entries that never match, each with the earlier entry that covers it, both counted from 1.
+    /// Their time limits have no effect.
     #[must_use]
     pub fn covered(&self) -> Vec<(usize, usize)> {
         let mut covered = Vec::new();
         for (at, later) in self.entries.iter().enumerate() {
-            // A wildcard is itself such a word as only a wildcard matches.
+            // A wildcard as a word is matched by wildcards only.
             let words = match &later.what {
                 What::Words(words) => words.clone(),
                 What::Shell(line) => shlex::split(line).unwrap_or_default(),
@@ -176,8 +176,8 @@ fn matches(pattern: &[String], words: &[String], options: bool) -> bool {
     let Some(program) = words.first() else {
         return false;
     };
-    // A wildcard in the program's place stands for programs of the fixed path only: a file by its
-    // path is run where the owner has named it so.
+    // A wildcard in place of the program matches only names in the fixed path. A program given by
+    // its path must be named in the entry.
     if pattern.first().is_some_and(|word| word == ANY) && program.contains('/') {
         return false;
     }

@@ -52,9 +52,9 @@ pub const KILLED: i32 = 137;
 /// Settings of an agent.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
-    /// The id it gives itself; without one it is known by the address it connects from.
+    /// Id in the hello; `None`: the host is identified by its address.
     pub id: Option<String>,
-    /// The UDP port it listens on.
+    /// Its UDP port.
     pub udp: Option<u16>,
     /// The agent wants dispatches over its connection.
     pub push: bool,
@@ -64,7 +64,7 @@ pub struct Settings {
     pub boot: String,
     /// Heartbeat interval; `None`: the server's.
     pub interval: Option<Span>,
-    /// The agent takes work. One that cannot remember it must not.
+    /// The agent accepts work. It must not without a journal.
     pub takes_work: bool,
     /// Seed of the random generator: agents of a fleet need different ones.
     pub seed: u64,
@@ -73,9 +73,9 @@ pub struct Settings {
 /// Both clocks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Moment {
-    /// The monotonic clock, which decides.
+    /// Monotonic clock, for all decisions.
     pub now: Instant,
-    /// The wall clock, which is written down.
+    /// Wall clock, for the journal and the messages.
     pub wall: UnixMs,
 }
 
@@ -84,7 +84,7 @@ pub struct Moment {
 pub struct Facts {
     /// Its name.
     pub hostname: Option<String>,
-    /// The hardware address of the interface it is connected by, or of the first it has.
+    /// Hardware address of the connection's interface, or of the first interface.
     pub mac: Option<String>,
     /// Its IPv4 addresses.
     pub ipv4: Vec<String>,
@@ -93,7 +93,7 @@ pub struct Facts {
 /// A command that has ended.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Finished {
-    /// The exit status, as shells tell it.
+    /// Exit status by the convention of shells.
     pub exit: i32,
     /// Run time in seconds.
     pub seconds: f64,
@@ -113,30 +113,30 @@ pub enum Effect {
     Disconnect,
     /// Send these bytes.
     Send(Vec<u8>),
-    /// Send the output kept for a report.
+    /// Send the stored output of a report.
     SendOutput {
         /// Number of the report.
         seq: u64,
         /// Size in bytes.
         size: u64,
     },
-    /// Keep this output for a report that is written down next.
+    /// Store this output for the report that is written next.
     Keep {
         /// Number of the report.
         seq: u64,
         /// The bytes.
         output: Vec<u8>,
     },
-    /// Let go of the output kept for a report.
+    /// Delete the stored output of a report.
     Drop {
         /// Number of the report.
         seq: u64,
     },
-    /// Write this down: on the disk before any later effect is carried out that can be seen outside.
+    /// Write this record. It must be on the disk before any later effect that is visible outside.
     Write(Record),
     /// Run this job; its end is passed to [`Core::finished`].
     Run(Job),
-    /// Look what the host is, and tell by [`Core::facts`].
+    /// Read the facts about the host; they are passed to [`Core::facts`].
     Look,
     /// Write this to the log.
     Log(Note),
@@ -149,7 +149,7 @@ pub struct Note {
     pub level: Level,
     /// The whole message.
     pub text: String,
-    /// What the message is about, for lines in JSON: `key`, `command`, `reason`, …
+    /// Fields for lines in JSON: `key`, `command`, `reason`, …
     pub fields: Vec<(&'static str, String)>,
 }
 
@@ -180,12 +180,13 @@ pub struct Core {
     /// Address of the server, after the first connection.
     server: Option<IpAddr>,
     facts: Facts,
-    /// Tasks and commands to be done, in the order in which they came.
+    /// Queued tasks and commands, in order of arrival.
     queue: VecDeque<Item>,
-    /// Queued tasks whose books an earlier process got. They begin when the server still has them.
+    /// Queued tasks whose books an earlier process fetched. They start if the server still has
+    /// them.
     unconfirmed: HashSet<String>,
     running: Option<Running>,
-    /// Answers to be sent after the next connection.
+    /// Answers that wait for the next connection.
     answers: VecDeque<(Moment, ResultCode, Option<String>)>,
     losses: Losses,
     /// Its key, if it has one.
@@ -193,8 +194,8 @@ pub struct Core {
 }
 
 impl Core {
-    /// An agent with what it remembers. Work that an earlier process had started is reported lost; queued
-    /// work stays queued.
+    /// Creates an agent from its memory. Work that an earlier process had started is reported lost;
+    /// queued work stays queued.
     #[must_use]
     pub fn new(
         settings: Settings,
@@ -224,12 +225,12 @@ impl Core {
         core
     }
 
-    /// From now on this is what may be run. The command under way goes on.
+    /// Replaces the allow file. The running command continues.
     pub fn set_allow(&mut self, allow: Arc<Allow>) {
         self.allow = allow;
     }
 
-    /// Goes on as the core before it, with its key.
+    /// Takes over the key of another core.
     pub fn inherit_key(&mut self, before: &mut Self) {
         self.keyed = before.keyed.take();
         if let Some(keyed) = &mut self.keyed {

@@ -1,4 +1,4 @@
-//! One agent on a loop: sockets, clocks, journal and runner around the core.
+//! The loop of an agent: sockets, clocks, journal and runner around the core.
 //!
 //! ```text
 //!  wait ─▶ read TCP, UDP, ended commands ─▶ core ─▶ tick ─▶ effects, in order ─▶ write
@@ -6,9 +6,9 @@
 //!                                                            │ started: journal to the disk
 //! ```
 //!
-//! A journal that cannot be written ends the work and not the beating: the agent forgets what it was
-//! doing, takes no more, and goes on as a host that is merely alive. A disk that was full or read-only is
-//! tried again, and once the journal opens the agent is as if started anew.
+//! If the journal cannot be written, the agent drops its work, accepts no more, and only sends
+//! heartbeats. After an error of the disk (full, read-only) the journal is tried again; once it
+//! opens, the agent continues like a restarted one.
 
 use std::io;
 use std::path::Path;
@@ -58,9 +58,9 @@ pub struct Agent {
     udp: Option<UdpSocket>,
     /// A socket has unread data: the next wait is zero.
     is_ready: bool,
-    /// None when it cannot be written any more.
+    /// `None` if it cannot be written.
     journal: Option<Journal>,
-    /// Next attempt to open a journal that the disk prevented.
+    /// Time of the next attempt to open the journal after an error of the disk.
     retry: Option<Instant>,
     /// Index of the server address in use; the next one is tried if no hello is accepted.
     address_index: usize,
@@ -69,10 +69,10 @@ pub struct Agent {
 }
 
 impl Agent {
-    /// Sockets bound, journal read, nothing running.
+    /// Binds the socket and reads the journal.
     ///
     /// # Errors
-    /// When another agent uses the journal, or the system refuses.
+    /// Another agent uses the journal, or a system error.
     pub fn start(mut setup: Setup) -> Result<Self, AgentError> {
         let opened = match open_journal(&setup.state) {
             Ok(opened) => Some(opened),
@@ -86,7 +86,7 @@ impl Agent {
         let (journal, memory) = opened.unzip();
         let poll = Poll::new()?;
         let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
-        // TLS without a key has no datagrams: nothing in one would prove where it comes from.
+        // TLS without a key has no datagrams: nothing in a datagram would prove its sender.
         let is_tls = setup.tls.is_some();
         if is_tls && setup.key.is_none() {
             setup.udp = None;
@@ -158,10 +158,10 @@ impl Agent {
         self.handle.clone()
     }
 
-    /// Runs, on this thread, until it is asked to end.
+    /// Runs on this thread until it is stopped.
     ///
     /// # Errors
-    /// When the system refuses what no loop can do without.
+    /// An error of the poll.
     pub fn run(mut self) -> Result<(), AgentError> {
         let mut events = Events::with_capacity(16);
         let mut buffer = vec![0; READ_BUFFER_BYTES];
@@ -199,8 +199,8 @@ impl Agent {
         }
     }
 
-    /// Everything is looked at in each turn: there are two sockets, and asking one that has nothing
-    /// costs less than to remember which has.
+    /// Runs one turn. It reads both sockets, since an empty read is cheaper than tracking their
+    /// readiness.
     fn turn(&mut self, buffer: &mut [u8]) {
         self.is_ready = false;
         self.was_accepted |= self.core.is_live();
@@ -239,7 +239,7 @@ impl Agent {
         let Some(tcp) = &mut self.tcp else {
             return;
         };
-        // Of what the socket gives, encrypted or not: a record of TLS need not hold any data.
+        // Counts encrypted bytes, too: a TLS record need not hold any data.
         let mut left = AGENT_READ_BYTES_PER_TURN_MAX;
         if !tcp.is_connected() {
             match tcp.finish_connect(&mut left) {
@@ -275,25 +275,25 @@ impl Agent {
         let Some(udp) = &self.udp else {
             return;
         };
-        // One byte more than may come, so that what is too long is seen to be.
+        // One byte more than the limit, to detect longer datagrams.
         let buffer = &mut buffer[..DATAGRAM_SIGNED_BYTES_MAX + 1];
         for _ in 0..DATAGRAMS_PER_TURN_MAX {
             match udp.recv_from(buffer) {
                 Ok((read, from)) => self.core.datagram(at, from.ip(), &buffer[..read], fx),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-                // Looked at again in the next turn.
+                // Read again in the next turn.
                 Err(_) => return,
             }
         }
         self.is_ready = true;
     }
 
-    /// Carries effects out, in order, and those that come of them.
+    /// Applies effects in order, then the effects that they cause.
     fn apply_effects(&mut self, fx: Vec<Effect>) {
         let mut more = Vec::new();
         for effect in fx {
             if let Err(error) = self.effect(effect, &mut more) {
-                // The rest of these is of work that is given up.
+                // The remaining effects belong to dropped work.
                 return self.drop_journal(&error);
             }
         }
@@ -302,7 +302,7 @@ impl Agent {
         }
     }
 
-    /// Carries one effect out.
+    /// Applies one effect.
     ///
     /// # Errors
     /// When the journal cannot be written.
@@ -347,7 +347,7 @@ impl Agent {
         self.journal.as_mut().map_or(Ok(()), Journal::sync)
     }
 
-    /// Gives up all work, since what cannot be written down must not be done, and goes on beating.
+    /// Drops all work, since work without a journal must not be done. Heartbeats continue.
     fn drop_journal(&mut self, error: &io::Error) {
         let path = self.setup.state.display();
         log::error!(
@@ -359,7 +359,7 @@ impl Agent {
         self.restart_core(None, Memory::default());
     }
 
-    /// Opens the journal again after the disk was full: as the next process would find it.
+    /// Opens the journal again after an error of the disk, like a new process.
     fn retry_journal(&mut self) {
         match open_journal(&self.setup.state) {
             Ok((journal, memory)) => {
@@ -378,8 +378,8 @@ impl Agent {
         }
     }
 
-    /// Goes on with this journal, or none, as another process would: as far as the server is concerned it
-    /// is one, and what was under way is lost.
+    /// Restarts the core with this journal, or none. The server sees a new process: running work is
+    /// lost.
     fn restart_core(&mut self, journal: Option<Journal>, memory: Memory) {
         self.tcp = None;
         self.settings.takes_work = journal.is_some();
@@ -401,7 +401,7 @@ impl Agent {
         let mut core = Core::new(settings, allow, memory, self.moment(), &mut fx);
         core.inherit_key(&mut self.core);
         self.core = core;
-        // Nothing is remembered without a journal, so this can fail only with one.
+        // Without a journal there are no records, so an error here has a journal.
         self.apply_effects(fx);
     }
 
@@ -416,7 +416,7 @@ impl Agent {
         match Wire::begin(&self.setup, self.address_index, self.poll.registry(), TCP) {
             Ok(connection) => {
                 self.tcp = Some(connection);
-                // It may be established already, and then no further event comes.
+                // It may be established already; then no event follows.
                 self.is_ready = true;
             }
             Err(error) => {
@@ -441,8 +441,8 @@ impl Agent {
                     || "it has another size".to_owned(),
                     |error| error.to_string(),
                 );
-                // Its header is out already: only another connection can do without it, and at the next
-                // start the journal will.
+                // Its header is already sent, so the connection must end. The next start repairs
+                // the journal.
                 log::error!(
                     target: "agent", report = seq, error = error.as_str();
                     "the output kept for report {seq} cannot be read: {error}"
@@ -454,7 +454,7 @@ impl Agent {
         }
     }
 
-    /// Writes as much as the server takes.
+    /// Writes as much as the socket takes.
     fn flush(&mut self) {
         let at = self.moment();
         let Some(tcp) = self.tcp.as_mut().filter(|tcp| tcp.is_connected()) else {
@@ -497,7 +497,7 @@ fn wall() -> UnixMs {
     UnixMs(u64::try_from(wall.as_millis()).unwrap_or(u64::MAX))
 }
 
-/// Opens the journal, and says what of it cannot be read.
+/// Opens the journal, and logs damaged lines.
 fn open_journal(dir: &Path) -> Result<(Journal, Memory), JournalError> {
     let (journal, memory, torn) = Journal::open(dir)?;
     if torn > 0 {
@@ -509,14 +509,14 @@ fn open_journal(dir: &Path) -> Result<(Journal, Memory), JournalError> {
     Ok((journal, memory))
 }
 
-/// A name for this process that no other has: 32 random hex digits.
+/// Random name of this process: 32 hex digits.
 fn boot() -> io::Result<String> {
     let mut random = [0; 16];
     getrandom::fill(&mut random).map_err(io::Error::other)?;
     Ok(random.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
-/// Fresh from the system.
+/// Random bytes of the system.
 fn nonce() -> Option<[u8; 16]> {
     let mut random = [0; 16];
     getrandom::fill(&mut random).ok().map(|()| random)

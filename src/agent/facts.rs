@@ -7,8 +7,8 @@ use if_addrs::Interface;
 
 use super::core::Facts;
 
-/// Looks what this host is. `local` is the address it is connected from: the hardware address is that
-/// of its interface. What the system does not tell is left out.
+/// Reads the facts. `local` is the local address of the connection: its interface gives the
+/// hardware address. Unknown facts are left out.
 #[must_use]
 pub fn look(local: Option<IpAddr>) -> Facts {
     let name = rustix::system::uname();
@@ -32,7 +32,7 @@ pub fn look(local: Option<IpAddr>) -> Facts {
     }
 }
 
-/// The IPv4 addresses, sorted, each once. The loopback's only where there are no others.
+/// Sorted IPv4 addresses without duplicates. Loopback addresses only if there are no others.
 fn ipv4(addresses: impl Iterator<Item = IpAddr>) -> Vec<String> {
     let mut own: Vec<_> = addresses
         .filter_map(|address| match address {
@@ -48,9 +48,9 @@ fn ipv4(addresses: impl Iterator<Item = IpAddr>) -> Vec<String> {
     own.iter().map(ToString::to_string).collect()
 }
 
-/// The hardware address of an interface that has one; the loopback's is all zeros.
+/// Hardware address of an interface; `None` for zeros, as the loopback has.
 fn mac_of(interface: &str) -> Option<String> {
-    // An alias, `eth0:1`, has that of its interface.
+    // An alias, `eth0:1`, has the address of its interface.
     let name = interface.split(':').next()?;
     let address = fs::read_to_string(format!("/sys/class/net/{name}/address")).ok()?;
     let address = address.trim();

@@ -15,7 +15,7 @@ pub(super) struct Changes {
     pub(super) tls: Option<TlsSettings>,
 }
 
-/// Steers an agent from another thread.
+/// Controls an agent from another thread.
 #[derive(Clone, Debug)]
 pub struct Handle {
     stop: Arc<AtomicBool>,
@@ -36,27 +36,27 @@ impl Handle {
         self.stop.load(Ordering::Acquire)
     }
 
-    /// Says what may be run from now on. The command under way goes on.
+    /// Replaces the allow file. The running command continues.
     pub fn allow(&self, allow: Allow) {
         self.changes().allow = Some(allow);
-        // Fails only when the loop is gone.
+        // Fails only after the end of the loop.
         let _ = self.waker.wake();
     }
 
-    /// Says how TLS is spoken from the next connection on.
+    /// Replaces the TLS settings from the next connection on.
     pub fn tls(&self, tls: TlsSettings) {
         self.changes().tls = Some(tls);
     }
 
     pub(super) fn changes(&self) -> MutexGuard<'_, Changes> {
-        // What is in it is replaced as a whole.
+        // Its values are replaced as a whole, so a panic leaves them valid.
         self.changes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Asks it to end: the command under way is ended with it.
+    /// Stops the agent and its running command.
     pub fn stop(&self) {
         self.stop.store(true, Ordering::Release);
-        // Fails only when the loop is gone.
+        // Fails only after the end of the loop.
         let _ = self.waker.wake();
     }
 }

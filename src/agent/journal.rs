@@ -6,10 +6,10 @@
 //!  DIR/lock        held by the agent that lives here
 //! ```
 //!
-//! Records gather in memory until [`Journal::sync`], which brings them to the disk with one write and
-//! one fdatasync; nothing is answered, sent or started before that. A line that a crash has torn is
-//! skipped, and lines behind it count. When much of the file is of no more use it is written anew, to
-//! the side, and put in its place.
+//! Records are buffered until [`Journal::sync`], which writes them with one write and one
+//! fdatasync. Nothing is answered, sent or started before. A line torn by a crash is skipped; later
+//! lines are valid. When most of the file is obsolete, a new file is written beside it and replaces
+//! it.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Write};
@@ -25,13 +25,13 @@ use crate::limits::AGENT_JOURNAL_BYTES_MIN;
 const JOURNAL: &str = "journal";
 const OUTPUT: &str = "output-";
 
-/// Reason for a missing journal.
+/// Error of opening the journal.
 #[derive(Debug, thiserror::Error)]
 pub enum JournalError {
-    /// Another agent lives there.
+    /// Another agent uses the directory.
     #[error("{0} is in use by another agent")]
     InUse(PathBuf),
-    /// The system refuses.
+    /// A system error.
     #[error("cannot use {0}: {1}")]
     Io(PathBuf, io::Error),
 }
@@ -60,22 +60,22 @@ pub struct Journal {
     file: File,
     /// Bytes in the file.
     size: u64,
-    /// Bytes it had when it was last written anew.
+    /// Size after the last rewrite.
     base: u64,
     /// Records not yet written.
     waiting: Vec<u8>,
     /// Outputs to delete once the record that releases them is written.
     dropped: Vec<u64>,
-    /// Held for as long as we live.
+    /// Held as long as the journal is open.
     _lock: File,
 }
 
 impl Journal {
-    /// Opens the journal in `dir`, which is made where it is not there, and what it comes to. How many
-    /// lines were no records is said, too.
+    /// Opens the journal in `dir`, which is created if necessary. Returns the memory and the number
+    /// of damaged lines.
     ///
     /// # Errors
-    /// When another agent uses it, or the system refuses.
+    /// Another agent uses it, or a system error.
     pub fn open(dir: &Path) -> Result<(Self, Memory, usize), JournalError> {
         let refused = |error| JournalError::Io(dir.to_owned(), error);
         files::own_directory(dir).map_err(refused)?;
@@ -103,12 +103,12 @@ impl Journal {
             dropped: Vec::new(),
             _lock: lock,
         };
-        // So a torn line is never written behind, and no start finds more than the one before left.
+        // Rewritten, so that no record follows a torn line.
         journal.rewrite(&memory)?;
         Ok((journal, memory, torn))
     }
 
-    /// Takes a record in; it is on the disk after the next [`sync`](Self::sync).
+    /// Adds a record, which the next [`sync`](Self::sync) writes.
     pub fn write(&mut self, record: &Record) {
         line(record, &mut self.waiting);
     }
@@ -116,8 +116,8 @@ impl Journal {
     /// Syncs all records to the disk.
     ///
     /// # Errors
-    /// When the system refuses; the content of the disk is then uncertain. Also when the file is no longer in
-    /// its directory: its records would not be found there.
+    /// A system error, after which the content of the disk is uncertain; or the file is no longer
+    /// in its directory, where its records would be looked for.
     pub fn sync(&mut self) -> io::Result<()> {
         if self.waiting.is_empty() {
             self.delete_outputs();
@@ -137,10 +137,10 @@ impl Journal {
         Ok(())
     }
 
-    /// Writes the journal anew if most of it is of no more use. `memory` is what it comes to.
+    /// Rewrites the journal from `memory` if most of it is obsolete.
     ///
     /// # Errors
-    /// When the system refuses.
+    /// A system error.
     pub fn compact(&mut self, memory: &Memory) -> io::Result<()> {
         if self.size < AGENT_JOURNAL_BYTES_MIN.max(2 * self.base) {
             return Ok(());
@@ -166,10 +166,10 @@ impl Journal {
         Ok(())
     }
 
-    /// Keeps what a command put out, for report `seq`. On the disk before this returns.
+    /// Stores the output of a command for report `seq`, and syncs it.
     ///
     /// # Errors
-    /// When the system refuses.
+    /// A system error.
     pub fn keep(&mut self, seq: u64, output: &[u8]) -> io::Result<()> {
         let mut file = files::open_own(&self.output_path(seq), &truncating())?;
         file.write_all(output)?;
@@ -185,8 +185,8 @@ impl Journal {
         files::read_own(&self.output_path(seq))
     }
 
-    /// Lets go of what was kept for report `seq`, with the next [`sync`](Self::sync) and not before: a process that
-    /// dies in between sends the report again, and must not send it without its output.
+    /// Deletes the output of report `seq` with the next [`sync`](Self::sync), not before: a process
+    /// that dies in between sends the report again, and needs its output.
     pub fn drop_output(&mut self, seq: u64) {
         self.dropped.push(seq);
     }
@@ -210,7 +210,7 @@ fn private() -> OpenOptions {
     options
 }
 
-/// The same for a file that is written anew.
+/// The same for a file that is replaced.
 pub(super) fn truncating() -> OpenOptions {
     let mut options = private();
     options.create(true).write(true).truncate(true);
@@ -227,7 +227,7 @@ fn line(record: &Record, out: &mut Vec<u8>) {
 /// Replays the lines of a journal; returns the memory and the number of invalid lines.
 fn replay(bytes: &[u8]) -> (Memory, usize) {
     let (mut memory, mut torn) = (Memory::default(), 0);
-    // A person may have had it in an editor.
+    // An editor may have added it.
     for line in bytes
         .strip_prefix(files::BYTE_ORDER_MARK)
         .unwrap_or(bytes)
@@ -249,7 +249,7 @@ fn record(line: &[u8]) -> Option<Record> {
     serde_json::from_slice(json).ok()
 }
 
-/// Deletes outputs that no report goes with, and takes from reports those that are not as they were.
+/// Deletes outputs without a report, and removes missing or damaged outputs from their reports.
 fn repair_outputs(dir: &Path, memory: &mut Memory) -> io::Result<()> {
     let wanted: Vec<(u64, u64)> = memory.outputs().collect();
     for (seq, size) in &wanted {

@@ -1,5 +1,5 @@
-//! The agent's durable state: the keys it has taken, the progress of its tasks, and the reports that
-//! the server has not yet acknowledged.
+//! The agent's durable state: accepted keys, progress of tasks, and reports that the server has not
+//! acknowledged.
 //!
 //! ```text
 //!  Task ─▶ Book ─▶ Starting ─▶ Report(Output) ─▶ Report(Phase 3) ─▶ … ─▶ ended, its key remembered
@@ -18,13 +18,13 @@ use crate::codec::message::{Message, Phase, Progress, ResultHeader};
 use crate::limits::AGENT_KEYS_MAX;
 use crate::time::UnixMs;
 
-/// Stands before the id of a console command, where a task has its key. No key has a colon.
+/// Prefix of the id of a console command, in place of a task key. No key has a colon.
 const COMMAND: &str = "cid:";
 
-/// One thing to remember.
+/// One change of the memory.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Record {
-    /// A task or a command is taken; or, in a journal written anew, what it had come to.
+    /// A task or a command is accepted; in a rewritten journal, its state.
     Task {
         /// Task key, or id of a console command.
         code: String,
@@ -38,26 +38,26 @@ pub enum Record {
         /// Its commands, in the order in which they run.
         commands: Vec<String>,
     },
-    /// A command is about to be started.
+    /// A command is about to start.
     Starting {
         /// Task key, or id of a console command.
         code: String,
-        /// Its place in the book.
+        /// Its index in the book.
         index: usize,
     },
     /// A report for the server.
     Report {
-        /// Its number: rising, and the `seq` it is sent with.
+        /// Its number, rising, which is also its `seq`.
         seq: u64,
         /// The report.
         report: Report,
     },
-    /// The server has acknowledged a report, or refused it for good.
+    /// The server has acknowledged a report, or refused it permanently.
     Settled {
         /// Number of the report.
         seq: u64,
     },
-    /// There is no book for a task: its key is as if it had never come.
+    /// A task has no book: its key is forgotten.
     Forgotten {
         /// Task key, or id of a console command.
         code: String,
@@ -67,15 +67,15 @@ pub enum Record {
 /// A task, or a console command as a task of one.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Task {
-    /// Time at which the key was taken.
+    /// Time at which the key was accepted.
     pub at: UnixMs,
-    /// Its commands, as long as they are needed.
+    /// Its commands, while they are needed.
     pub commands: Option<Vec<String>>,
     /// Number of commands started.
     pub started: usize,
     /// Number of commands ended.
     pub done: usize,
-    /// Nothing more is done for it.
+    /// It is in its terminal state.
     pub ended: bool,
 }
 
@@ -96,16 +96,16 @@ pub enum Report {
         code: String,
         /// The event.
         phase: Phase,
-        /// Number of commands that have ended. In phase 2 the next one has begun.
+        /// Number of finished commands. In phase 2 the next one has started.
         done: usize,
-        /// The rest will not be done.
+        /// The remaining commands are lost.
         lost: bool,
     },
     /// ADH43.
     Output {
         /// Task key, or id of a console command.
         code: String,
-        /// The command's place in the book.
+        /// Index of the command in the book.
         index: usize,
         /// Result of the command.
         outcome: Outcome,
@@ -144,7 +144,7 @@ pub struct Outcome {
     pub truncated: bool,
 }
 
-/// The name under which a console command is remembered.
+/// Name of a console command in the memory.
 #[must_use]
 pub fn command_code(cid: &str) -> String {
     format!("{COMMAND}{cid}")
@@ -159,13 +159,13 @@ pub fn is_command(code: &str) -> bool {
 #[derive(Clone, Debug)]
 struct Held {
     task: Task,
-    /// Its place among the others, by when it was taken.
+    /// Its position by time of acceptance.
     number: u64,
     /// Reports of it in the outbox.
     owed: usize,
 }
 
-/// All that is remembered.
+/// The memory.
 #[derive(Clone, Debug, Default)]
 pub struct Memory {
     tasks: HashMap<String, Held>,
@@ -179,7 +179,7 @@ pub struct Memory {
 }
 
 impl Memory {
-    /// Takes in one record more.
+    /// Applies a record.
     pub fn apply(&mut self, record: Record) {
         match record {
             Record::Task { code, task } => self.enter(code, task),
@@ -226,8 +226,7 @@ impl Memory {
         }
     }
 
-    /// Forgets the oldest where there are too many. One that has not ended stays, and all that came
-    /// after it.
+    /// Forgets the oldest tasks above the limit, up to the first one that has not ended.
     fn make_room(&mut self) {
         while self.tasks.len() >= AGENT_KEYS_MAX {
             let oldest = self.order.values().next().cloned();
@@ -257,7 +256,8 @@ impl Memory {
             Report::Phase {
                 phase, done, lost, ..
             } => {
-                // Phase 2 is of a command that is there, and the lists are cut at a place that is.
+                // Phase 2 refers to an existing command, and the lists are cut at an existing
+                // index.
                 if *done + usize::from(*phase == Phase::Began) > all {
                     return;
                 }
@@ -297,13 +297,13 @@ impl Memory {
         self.tasks.get(code).map(|held| &held.task)
     }
 
-    /// The tasks that have not ended, in the order in which they were taken.
+    /// Tasks that have not ended, in order of acceptance.
     pub fn open(&self) -> impl Iterator<Item = &str> {
         let codes = self.order.values().map(String::as_str);
         codes.filter(|code| self.task(code).is_some_and(|task| !task.ended))
     }
 
-    /// The number of the next report.
+    /// Number of the next report.
     #[must_use]
     pub const fn next_seq(&self) -> u64 {
         self.next_seq
@@ -328,7 +328,7 @@ impl Memory {
         Some((*seq, report))
     }
 
-    /// The reports that go with output, each with how much.
+    /// Reports with output, with its size.
     pub fn outputs(&self) -> impl Iterator<Item = (u64, u64)> {
         let outputs = self
             .outbox
@@ -337,7 +337,7 @@ impl Memory {
         outputs.filter(|(_, size)| *size > 0)
     }
 
-    /// A report's output is not to be had: from now on it is sent without.
+    /// Removes the output from a report.
     pub fn without_output(&mut self, seq: u64, nothing: [u8; 32]) {
         if let Some(Report::Output { outcome, .. }) = self.outbox.get_mut(&seq) {
             self.output_bytes = self.output_bytes.saturating_sub(outcome.size);
@@ -347,7 +347,7 @@ impl Memory {
         }
     }
 
-    /// A report as it is sent.
+    /// The message of a report.
     #[must_use]
     pub fn message(&self, seq: u64) -> Option<Message<'_>> {
         let report = self.outbox.get(&seq)?;
@@ -387,8 +387,8 @@ impl Memory {
         })
     }
 
-    /// The fewest records that come to this memory. The reports of a task stand behind it, so that it is
-    /// not forgotten before they are known.
+    /// Minimal records of this memory. The reports of a task follow it, so that it is not forgotten
+    /// before they are known.
     #[must_use]
     pub fn snapshot(&self) -> Vec<Record> {
         let mut reports: HashMap<&str, Vec<Record>> = HashMap::new();

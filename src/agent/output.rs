@@ -1,34 +1,34 @@
-//! Output of a command within its bound. Of a longer one both ends are kept, with a line between them
-//! that says how many bytes are missing.
+//! Bounded output of a command. A longer output keeps both ends, with a line between them that
+//! counts the missing bytes.
 
 use std::collections::VecDeque;
 
 use crate::limits::AGENT_OUTPUT_BYTES_MAX;
 
-/// Bytes of the beginning that are kept, whatever comes later.
+/// Size of the kept beginning.
 const HEAD_BYTES: usize = AGENT_OUTPUT_BYTES_MAX / 2;
 const TAIL_BYTES: usize = AGENT_OUTPUT_BYTES_MAX - HEAD_BYTES;
 
 const MARK_BEGIN: &str = "[anthill: ";
 const MARK_END: &str = " bytes are missing here]";
 
-/// Output as it comes.
+/// Collector of the output.
 #[derive(Default)]
 pub struct Output {
     head: Vec<u8>,
     /// The last bytes behind the head.
     tail: VecDeque<u8>,
-    /// Bytes between the two that were dropped.
+    /// Number of dropped bytes between the two.
     missing: u64,
 }
 
 impl Output {
-    /// Adds what a command has put out.
+    /// Adds output of a command.
     pub fn push(&mut self, more: &[u8]) {
         let room = HEAD_BYTES - self.head.len();
         let (first, more) = more.split_at(more.len().min(room));
         self.head.extend_from_slice(first);
-        // What would be dropped at once is not even copied.
+        // Bytes that would be dropped at once are not copied.
         let (dropped, kept) = more.split_at(more.len().saturating_sub(TAIL_BYTES));
         let excess = (self.tail.len() + kept.len()).saturating_sub(TAIL_BYTES);
         self.tail.drain(..excess);
@@ -36,7 +36,7 @@ impl Output {
         self.missing += (dropped.len() + excess) as u64;
     }
 
-    /// Adds a line of the agent's own; it begins a line and is always kept.
+    /// Adds a line of the agent, which starts on a new line and is always kept.
     pub fn say(&mut self, why: &str) {
         let last = self.tail.back().or(self.head.last());
         if last.is_some_and(|last| *last != b'\n') {
@@ -45,7 +45,7 @@ impl Output {
         self.push(format!("anthill: {why}\n").as_bytes());
     }
 
-    /// All of it, at most `AGENT_OUTPUT_BYTES_MAX` bytes, and whether some are missing.
+    /// Returns the output, at most `AGENT_OUTPUT_BYTES_MAX` bytes, and whether bytes are missing.
     pub fn finish(self) -> (Vec<u8>, bool) {
         let Self {
             head: mut bytes,
@@ -54,12 +54,13 @@ impl Output {
         } = self;
         let is_cut = missing > 0;
         if is_cut {
-            // The line takes the place of some more bytes, which it has to count as well.
+            // The line replaces some more bytes, which must be counted, too.
             let longest = mark(u64::MAX).len();
             missing += longest as u64;
             tail.drain(..longest);
             if bytes.pop_if(|last| *last == b'\n').is_some() {
-                // The line brings one of its own, so that the sizes always add up in the same way.
+                // The line begins with a line feed, so that the sizes always add up in the same
+                // way.
                 missing += 1;
             }
             bytes.extend_from_slice(mark(missing).as_bytes());
@@ -73,10 +74,10 @@ fn mark(missing: u64) -> String {
     format!("\n{MARK_BEGIN}{missing}{MARK_END}\n")
 }
 
-/// Number of missing bytes of an output of which both ends were kept, according to the line between
-/// them. A command may put out such lines itself, but not at that place.
+/// Reads the number of missing bytes from the line between both ends. A command may print such
+/// lines itself, but not at that position.
 fn missing_in(output: &[u8]) -> Option<u64> {
-    // The line has taken the place of a line's end, if the head had one there.
+    // The line replaces a line feed at the end of the head, if there was one.
     let at = |place| {
         let line = output.get(place..)?.strip_prefix(b"\n")?;
         let line = line.split(|byte| *byte == b'\n').next()?;
@@ -87,7 +88,7 @@ fn missing_in(output: &[u8]) -> Option<u64> {
     at(HEAD_BYTES - 1).or_else(|| at(HEAD_BYTES))
 }
 
-/// Bytes that a command put out in all, of whose output these were kept, as the line between them says.
+/// Size of the whole output of which `kept` is left, by the line between both ends.
 #[must_use]
 pub fn whole_size(kept: &[u8]) -> Option<u64> {
     let missing = missing_in(kept)?;

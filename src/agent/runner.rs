@@ -1,4 +1,4 @@
-//! Commands, run one at a time on a thread of their own, so that the agent goes on beating.
+//! Runner of commands, one at a time on a separate thread, so that heartbeats continue.
 //!
 //! ```text
 //!  loop ── Job ──▶ runner ── fork, exec ──▶ command, in a process group of its own
@@ -6,10 +6,10 @@
 //!    └── Finished ───┘  └ its end (pidfd) · its time · the order to stop
 //! ```
 //!
-//! A command has ended when its own process has: what it left running in the background keeps the pipe
-//! open and is not waited for. At its time limit, or when the agent stops, all of its processes are ended, also
-//! those that have left its process group: see `agent::tree`. Every step of that has a bound, so neither a
-//! command nor a process that holds its pipe open can keep the runner.
+//! A command has ended when its own process has: background processes may keep the pipe open and
+//! are not awaited. At its time limit, or when the agent stops, all of its processes are ended,
+//! also those that have left its process group: see `agent::tree`. Every step of that has a bound,
+//! so neither a command nor a process that holds its pipe open can keep the runner.
 
 mod watch;
 
@@ -58,7 +58,7 @@ const READ_BYTES: usize = 16 * 1024;
 pub struct Runner {
     jobs: Option<Sender<Job>>,
     results: Receiver<Finished>,
-    /// Closed to say: stop.
+    /// Closing it stops the runner.
     stop: Option<PipeWriter>,
     thread: Option<JoinHandle<()>>,
 }
@@ -68,7 +68,7 @@ impl Runner {
     /// processes that an earlier runner left running there are ended first.
     ///
     /// # Errors
-    /// When the system gives no thread or pipe.
+    /// No thread or pipe.
     pub fn start(waker: Arc<Waker>, dir: Option<PathBuf>) -> io::Result<Self> {
         let (stopped, stop) = io::pipe()?;
         // One job at a time: the next is sent after the result of the one before.
@@ -84,7 +84,7 @@ impl Runner {
                 if done.send(finished).is_err() {
                     return;
                 }
-                // Fails only when the loop is gone.
+                // Fails only after the end of the loop.
                 let _ = waker.wake();
             }
         };
@@ -102,7 +102,8 @@ impl Runner {
     /// Runs a command. The result of the command before must have been received.
     pub fn run(&self, job: Job) {
         if let Some(jobs) = &self.jobs {
-            // The channel has room, since the one before has ended; and its thread lives as long as we.
+            // The channel has room, since the previous command has ended, and the thread lives as
+            // long as this value.
             let sent = jobs.try_send(job);
             debug_assert!(sent.is_ok(), "two commands at once");
         }
@@ -121,14 +122,14 @@ impl Drop for Runner {
         let Some(thread) = self.thread.take() else {
             return;
         };
-        // The thread's end closes the channel. One that hangs in the system, as on a dead network disk, is
-        // left behind.
+        // The end of the thread closes the channel. A thread that is blocked in the system, as by a
+        // dead network disk, is abandoned.
         let deadline = Instant::now() + STOP_TIME;
         loop {
             match self.results.recv_deadline(deadline) {
                 Ok(_) => {}
                 Err(RecvTimeoutError::Disconnected) => {
-                    // One that panicked has said so itself.
+                    // A panic has been printed already.
                     let _ = thread.join();
                     return;
                 }
@@ -138,7 +139,7 @@ impl Drop for Runner {
     }
 }
 
-/// The next command. Meanwhile orphans of earlier ones are waited for.
+/// Receives the next command. Meanwhile ended orphans of earlier commands are reaped.
 fn next(todo: &Receiver<Job>) -> Option<Job> {
     loop {
         if !reap_orphans() {
@@ -167,7 +168,7 @@ impl State {
         }
     }
 
-    /// Ends what an agent that was killed has left running: it has been reported lost.
+    /// Ends processes that a killed agent left running: their command has been reported lost.
     fn end_leftovers(&mut self) {
         remove_empty_groups();
         let Some(mut left) = self.note.left() else {
@@ -188,12 +189,12 @@ impl State {
     }
 }
 
-/// Ends all processes of a command: they are asked to, and then killed. Whether all have ended.
+/// Ends all processes of a command, by SIGTERM and then SIGKILL. Returns whether all have ended.
 fn end(tree: &mut Tree, mut meanwhile: impl FnMut() -> io::Result<()>) -> io::Result<bool> {
     for signal in [Signal::TERM, Signal::KILL] {
         let deadline = Instant::now() + KILL_TIME;
         tree.signal(signal);
-        // A stopped process takes the first signal only when it goes on.
+        // A stopped process handles SIGTERM only after SIGCONT.
         tree.signal(Signal::CONT);
         loop {
             meanwhile()?;
@@ -206,7 +207,7 @@ fn end(tree: &mut Tree, mut meanwhile: impl FnMut() -> io::Result<()>) -> io::Re
             }
             wait_for_end(&running, END_TICK);
             if signal == Signal::KILL {
-                // Some may have been started meanwhile.
+                // New processes may have started meanwhile.
                 tree.signal(signal);
             }
         }
@@ -235,7 +236,7 @@ fn run(job: &Job, stopped: &PipeReader, state: &mut State) -> Option<Finished> {
     })
 }
 
-/// Starts a command, in a session of its own, with one pipe for all it puts out.
+/// Starts a command in its own session, with one pipe for stdout and stderr.
 fn spawn(job: &Job, state: &mut State) -> Result<Watched, Ended> {
     let Some((program, arguments)) = job.words.split_first() else {
         return Err(Ended::reason(NOT_FOUND, "there is no command"));
@@ -286,17 +287,17 @@ fn spawn(job: &Job, state: &mut State) -> Result<Watched, Ended> {
     }
 }
 
-/// In the new process, before it becomes the command: joins its cgroup and begins its session.
+/// Runs in the new process before exec: joins the cgroup and begins a session.
 fn join(procs: Option<&File>) -> io::Result<()> {
     if let Some(procs) = procs {
-        // Where the system does not let it, its processes are found one by one.
+        // If that fails, its processes are found one by one.
         let _ = rustix::io::write(procs, b"0");
     }
     rustix::process::setsid()?;
     Ok(())
 }
 
-/// The file of a program: a bare name is looked up, a path stands for itself.
+/// Returns the file of a program. A name without a slash is looked up.
 fn find(program: &str) -> Option<PathBuf> {
     if program.contains('/') {
         return Some(PathBuf::from(program));

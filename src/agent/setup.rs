@@ -13,13 +13,13 @@ use crate::time::Span;
 /// Setup of an agent.
 #[derive(Clone, Debug)]
 pub struct Setup {
-    /// The server, `host:port`. A name is looked up at each attempt to connect.
+    /// Server, `host:port`. A name is resolved at each attempt.
     pub server: String,
-    /// The id it gives itself; without one it is known by the address it connects from.
+    /// Id in the hello; `None`: the host is identified by its address.
     pub id: Option<String>,
-    /// The address it connects from and takes datagrams at.
+    /// Local address of the connection and of the UDP socket.
     pub source: Option<IpAddr>,
-    /// The port it takes datagrams at; 0 is any free one. None: it takes none.
+    /// UDP port, 0 for any free port; `None`: no datagrams.
     pub udp: Option<u16>,
     /// The agent wants dispatches over its connection.
     pub push: bool,
@@ -27,7 +27,7 @@ pub struct Setup {
     pub interval: Option<Span>,
     /// Allowed commands.
     pub allow: Allow,
-    /// Its key, with the key's name. None: it is a plain host.
+    /// Key and its name; `None`: a plain host.
     pub key: Option<(String, Key)>,
     /// Directory of the journal.
     pub state: PathBuf,
@@ -38,13 +38,13 @@ pub struct Setup {
 /// Error of the start of an agent.
 #[derive(Debug, thiserror::Error)]
 pub enum AgentError {
-    /// Its journal cannot be used.
+    /// The journal cannot be used.
     #[error(transparent)]
     Journal(#[from] JournalError),
-    /// It cannot take datagrams where it is to.
+    /// The UDP port cannot be bound.
     #[error("cannot take datagrams at {0}: {1}")]
     Bind(SocketAddr, io::Error),
-    /// The system refuses something else.
+    /// Another system error.
     #[error("cannot start: {0}")]
     System(#[from] io::Error),
 }

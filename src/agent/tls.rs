@@ -1,4 +1,4 @@
-//! TLS to the server: whom it believes, what it shows, and one connection's channel.
+//! TLS to the server: trusted authorities, own certificate, and the channel of a connection.
 
 use std::fmt;
 use std::io::{self, Read, Write};
@@ -11,19 +11,19 @@ use rustls::{ClientConfig, ClientConnection, RootCertStore};
 use crate::certificates;
 use crate::limits::READ_BUFFER_BYTES;
 
-/// A certificate with those between it and an authority, and its private key.
+/// Certificate chain and private key.
 pub type Shown = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
 
-/// Bytes of an answer that tell what speaks.
+/// Bytes of an answer by which its protocol is recognized.
 const FIRST_BYTES: usize = 8;
 
 /// Error of the TLS settings.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
-    /// The server's host can be in no certificate.
+    /// The name of the server cannot be in a certificate.
     #[error("'{0}' is no name that a certificate can have")]
     Server(String),
-    /// The certificate to show, or its key.
+    /// The own certificate or its key is unusable.
     #[error("{}", certificates::explain(.0))]
     Own(rustls::Error),
 }
@@ -42,11 +42,11 @@ impl fmt::Debug for TlsSettings {
 }
 
 impl TlsSettings {
-    /// To `server`, `host:port`, whose certificate one of `authorities` has signed for that host, showing
-    /// `own` if it is asked for.
+    /// Creates settings for `server`, `host:port`, with its trusted authorities and the own
+    /// certificate, if any.
     ///
     /// # Errors
-    /// When the host can be in no certificate, or the key is not that of the certificate.
+    /// The host cannot be in a certificate, or the key does not match the certificate.
     pub fn new(
         server: &str,
         authorities: RootCertStore,
@@ -66,7 +66,7 @@ impl TlsSettings {
                 .with_client_auth_cert(chain, key)
                 .map_err(TlsError::Own)?,
         };
-        // It connects once and stays.
+        // A connection lasts, so resumption is of no use.
         config.resumption = Resumption::disabled();
         Ok(Self {
             config: Arc::new(config),
@@ -78,7 +78,7 @@ impl TlsSettings {
 /// One connection's TLS.
 pub(super) struct Channel {
     tls: ClientConnection,
-    /// The first bytes that came, to name what speaks instead of TLS.
+    /// First received bytes, to recognize a protocol other than TLS.
     first: Vec<u8>,
 }
 
@@ -91,7 +91,7 @@ impl fmt::Debug for Channel {
 }
 
 impl Channel {
-    /// A channel on which nothing has been said.
+    /// Creates a channel before its handshake.
     pub(super) fn new(settings: &TlsSettings) -> io::Result<Self> {
         let mut tls = ClientConnection::new(Arc::clone(&settings.config), settings.server.clone())
             .map_err(failed)?;
@@ -102,11 +102,11 @@ impl Channel {
         })
     }
 
-    /// Goes on with the handshake as far as the socket lets it and `left`, the encrypted bytes that may still be
-    /// read, allows. Whether it is done.
+    /// Continues the handshake as far as the socket and `left`, the budget of encrypted bytes,
+    /// allow. Returns whether it is complete.
     ///
     /// # Errors
-    /// With what TLS finds wrong, or that the socket broke on the way.
+    /// An error of TLS or of the socket.
     pub(super) fn shake_hands(
         &mut self,
         stream: &mut (impl Read + Write),
@@ -117,7 +117,7 @@ impl Channel {
             _ if self.first.starts_with(b"HTTP/") => failed(
                 "its port speaks HTTP without TLS: --server is the port for hosts, usually 11451",
             ),
-            // The kinds of record that TLS has, change_cipher_spec to application_data.
+            // Types of TLS records: change_cipher_spec to application_data.
             _ if !matches!(self.first.first(), None | Some(20..=23)) => {
                 failed("its port does not speak TLS: try without --tls")
             }
@@ -144,11 +144,11 @@ impl Channel {
         }
     }
 
-    /// Reads plain bytes. Decrypted bytes that are left from the read before go first, since no event announces them.
-    /// Takes every encrypted byte from `left`, since a record need not hold any data.
+    /// Reads plain bytes. Decrypted bytes of an earlier read go first, since no event announces
+    /// them. Every encrypted byte is taken from `left`, since a record need not hold any data.
     ///
     /// # Errors
-    /// As a socket's, and what TLS finds wrong. [`io::ErrorKind::WouldBlock`] also when nothing is left of `left`.
+    /// An error of the socket or of TLS. [`io::ErrorKind::WouldBlock`] also when `left` is used up.
     pub(super) fn read(
         &mut self,
         stream: &mut (impl Read + Write),
@@ -158,8 +158,8 @@ impl Channel {
         loop {
             match self.tls.reader().read(into) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                // An end without a goodbye is an end: frames have lengths of their own, so nothing can
-                // have been cut off unseen.
+                // An end without close_notify is valid: frames carry their length, so a truncation
+                // is noticed.
                 Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(0),
                 read => return read,
             }
@@ -167,7 +167,8 @@ impl Channel {
         }
     }
 
-    /// Writes as much as the socket takes, and takes that from `out`. Whether it was anything.
+    /// Writes as much as the socket takes and removes it from `out`. Returns whether anything was
+    /// written.
     pub(super) fn write(&mut self, stream: &mut impl Write, out: &mut Vec<u8>) -> io::Result<bool> {
         let (mut any, mut done) = (false, 0);
         let ended = loop {
@@ -187,13 +188,13 @@ impl Channel {
         ended.map(|()| any)
     }
 
-    /// Says goodbye, as far as that can be done at once.
+    /// Sends close_notify, without waiting.
     pub(super) fn end(&mut self, stream: &mut impl Write) {
         self.tls.send_close_notify();
         let _ = self.flush(stream);
     }
 
-    /// Reads from the socket what there is at once. How many bytes; none at its end.
+    /// Reads available bytes from the socket. Returns their number, 0 at the end.
     fn take_in(&mut self, stream: &mut (impl Read + Write), left: &mut usize) -> io::Result<usize> {
         if *left == 0 {
             return Err(io::ErrorKind::WouldBlock.into());
@@ -210,14 +211,15 @@ impl Channel {
         };
         *left = left.saturating_sub(read);
         if let Err(error) = self.tls.process_new_packets() {
-            // The alert that says why: as far as it can be said at once.
+            // Sends the alert with the reason, without waiting.
             let _ = self.tls.write_tls(stream);
             return Err(failed(certificates::error_in_words(&error)));
         }
         Ok(read)
     }
 
-    /// Writes what is on its way as far as the socket takes it. Whether it was anything.
+    /// Writes pending records as far as the socket takes them. Returns whether anything was
+    /// written.
     fn flush(&mut self, stream: &mut impl Write) -> io::Result<bool> {
         let mut any = false;
         while self.tls.wants_write() {
@@ -233,7 +235,7 @@ impl Channel {
     }
 }
 
-/// A stream whose first bytes are remembered.
+/// Stream that records its first bytes.
 struct Seen<'a, S> {
     stream: &'a mut S,
     first: &'a mut Vec<u8>,

@@ -1,14 +1,14 @@
-//! A build without TLS: there are no channels, which the compiler knows.
+//! A build without TLS: the types of this module have no values.
 
 use std::io;
 
 use mio::net::TcpStream;
 
-/// Without the feature there are no settings.
+/// Settings, of which a build without TLS has none.
 #[derive(Clone, Debug)]
 pub enum TlsSettings {}
 
-/// Without the feature there is no channel.
+/// Channel, of which a build without TLS has none.
 #[derive(Debug)]
 pub(super) enum Channel {}
 

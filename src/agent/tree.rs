@@ -1,5 +1,5 @@
-//! All processes of one command, wherever they have gone: a command may leave its process group, its
-//! session and its parent, and has still to end with its time.
+//! All processes of a command. A command may leave its process group, its session and its parent,
+//! and must still end at its time limit.
 //!
 //! ```text
 //!  cgroup v2 writable ─▶ a group of its own: found and killed as one
@@ -7,7 +7,7 @@
 //!  agent is subreaper ─▶ orphans too: they become the agent's children
 //! ```
 //!
-//! A process is known by its number and its start time: a number that has been given away again is never
+//! A process is identified by its number and its start time, so that a reused number is never
 //! signalled.
 
 use std::collections::{HashMap, HashSet};
@@ -30,7 +30,7 @@ const GROUP: &str = "anthill-";
 /// Readings of the list of children in a row.
 const CHILDREN_ROUNDS_MAX: usize = 1_000;
 
-/// One process, told from others that had or will have its number.
+/// A process, distinguished from others that have the same number at other times.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Process {
     pid: i32,
@@ -52,14 +52,14 @@ impl Process {
         Some(Self { pid, started })
     }
 
-    /// Sends a signal to this process and to no other. One that is gone, or not ours to signal, gets none.
+    /// Sends a signal to this process only. One that has ended, or may not be signalled, gets none.
     fn signal(self, signal: Signal) {
         let Some(pid) = Pid::from_raw(self.pid) else {
             return;
         };
         match pidfd_open(pid, PidfdFlags::empty()) {
             Ok(process) => {
-                // The descriptor stands for whatever had the number when it was opened.
+                // The descriptor refers to the process that had the number when it was opened.
                 if Self::of(self.pid) == Some(self) {
                     let _ = pidfd_send_signal(process, signal);
                 }
@@ -84,7 +84,7 @@ pub(super) fn wait_for_end(running: &[Process], most: Duration) {
     // Without a descriptor this only waits.
     let mut polled = Vec::from_iter(end.iter().map(|end| PollFd::new(end, PollFlags::IN)));
     let most = Timespec::try_from(most).ok();
-    // Cut short by a signal, the caller looks earlier.
+    // After an interruption the caller looks earlier.
     let _ = poll(&mut polled, most.as_ref());
 }
 
@@ -94,7 +94,7 @@ impl std::fmt::Display for Process {
     }
 }
 
-/// A row of the system's process table.
+/// A row of the process table.
 #[derive(Clone, Copy, Debug)]
 struct Entry {
     process: Process,
@@ -127,7 +127,7 @@ impl Entry {
     }
 }
 
-/// The system's process table, as far as it can be read.
+/// The process table, as far as it can be read.
 fn table() -> Vec<Entry> {
     let Ok(names) = fs::read_dir("/proc") else {
         return Vec::new();
@@ -145,17 +145,17 @@ fn is_subreaper() -> bool {
     matches!(rustix::process::child_subreaper(), Ok(Some(_)))
 }
 
-/// Makes this process the parent of orphans among its descendants, for as long as it lives, so that a
-/// command cannot get away by ending its own parent. For a process that has no other children.
+/// Makes this process the parent of orphans among its descendants, so that a command cannot escape
+/// by ending its own parent. For a process that has no other children.
 ///
 /// # Errors
-/// When the system cannot do it.
+/// The system does not support it.
 pub fn adopt_orphans() -> io::Result<()> {
     rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
     Ok(())
 }
 
-/// The processes there are below this one before a command starts: they are of earlier commands.
+/// Processes below this one before a command starts: they belong to earlier commands.
 #[derive(Debug, Default)]
 pub(super) struct Earlier {
     processes: HashSet<Process>,
@@ -163,7 +163,7 @@ pub(super) struct Earlier {
 }
 
 impl Earlier {
-    /// Looks. Where orphans are not adopted, none will be looked for either.
+    /// Reads the process table. Empty if orphans are not adopted, since none are searched then.
     pub(super) fn look() -> Self {
         if !is_subreaper() {
             return Self::default();
@@ -217,7 +217,7 @@ pub(super) struct Tree {
     root: Option<Process>,
     earlier: Earlier,
     cgroup: Option<Cgroup>,
-    /// Processes found so far: they stay the command's though their parents end.
+    /// Processes found so far. They belong to the command even if their parents end.
     known: HashSet<Process>,
     adopts: bool,
 }
@@ -255,7 +255,7 @@ impl Tree {
         self.cgroup.as_ref().map(|cgroup| cgroup.dir.as_path())
     }
 
-    /// Looks for the command's processes, and waits for orphans that have ended. The ones that run.
+    /// Finds the processes of the command and reaps ended orphans. Returns the running ones.
     pub(super) fn look(&mut self) -> Vec<Process> {
         let table = table();
         let own = own_pid();
@@ -368,7 +368,7 @@ fn children_of_all_threads() -> Vec<Entry> {
 
 fn reap(pid: i32) {
     if let Some(pid) = Pid::from_raw(pid) {
-        // A process that was reaped elsewhere is gone.
+        // An error means that it was reaped already.
         let _ = waitid(
             WaitId::Pid(pid),
             WaitIdOptions::EXITED | WaitIdOptions::NOHANG,
@@ -376,7 +376,7 @@ fn reap(pid: i32) {
     }
 }
 
-/// Waits for adopted orphans that have ended, between commands. Whether some still run.
+/// Reaps ended orphans between commands. Returns whether some still run.
 pub(super) fn reap_orphans() -> bool {
     if !is_subreaper() {
         return false;
@@ -390,16 +390,15 @@ pub(super) fn reap_orphans() -> bool {
     }
 }
 
-/// A cgroup of version 2 with the processes of one command. It is removed when it is dropped, unless
-/// something runs on in it.
+/// A cgroup (version 2) with the processes of a command. Dropping it removes it if it is empty.
 #[derive(Debug)]
 pub(super) struct Cgroup {
     dir: PathBuf,
 }
 
 impl Cgroup {
-    /// Makes a group below our own, and opens what a process joins it by. None where there is no
-    /// cgroup v2 that we may write to.
+    /// Creates a group below this process's group, and opens the file by which a process joins it.
+    /// `None` without a writable cgroup v2.
     pub(super) fn make(number: u64) -> Option<(Self, File)> {
         let base = own_cgroup()?;
         let dir = base.join(format!("{GROUP}{}-{number}", own_pid()));
@@ -431,7 +430,7 @@ impl Cgroup {
     }
 
     fn kill(&self) {
-        // Older kernels have no such file: then its processes are signalled one by one.
+        // Older kernels have no such file; then the processes are signalled one by one.
         let _ = fs::write(self.dir.join("cgroup.kill"), "1");
     }
 }
@@ -489,11 +488,11 @@ fn cgroup_at(line: &str, own: &str) -> Option<PathBuf> {
         "/" => own,
         root => own.strip_prefix(root)?,
     };
-    // A blank and the like are written in octal there: such a mount is left alone.
+    // A mount with escaped characters in its path is ignored.
     (!point.contains('\\')).then(|| Path::new(point).join(below.trim_start_matches('/')))
 }
 
-/// Removes empty groups that agents have left that are no more.
+/// Removes empty groups of agents that have ended.
 pub(super) fn remove_empty_groups() {
     let Some(base) = own_cgroup() else {
         return;
@@ -510,7 +509,7 @@ pub(super) fn remove_empty_groups() {
     }
 }
 
-/// The command under way, written down so that the next agent can end it if this one is killed.
+/// Note about the running command, by which the next agent ends it if this one is killed.
 #[derive(Debug, Default)]
 pub(super) struct Note {
     dir: Option<PathBuf>,
@@ -521,7 +520,7 @@ pub(super) struct Note {
 const NOTE: &str = "running";
 
 impl Note {
-    /// Kept in `dir`; without one, nowhere.
+    /// Keeps the note in `dir`; without a directory there is none.
     pub(super) const fn new(dir: Option<PathBuf>) -> Self {
         Self {
             dir,
@@ -529,7 +528,7 @@ impl Note {
         }
     }
 
-    /// Writes down what runs. A disk that refuses does not keep a command from running.
+    /// Writes the note. An error of the disk does not stop the command.
     pub(super) fn write(&mut self, cgroup: Option<&Path>, processes: &HashSet<Process>) {
         let Some(dir) = &self.dir else {
             return;
@@ -550,7 +549,7 @@ impl Note {
         let write = || {
             let mut file = files::open_own(&aside, &super::journal::truncating())?;
             file.write_all(text.as_bytes())?;
-            // Not synced: what a crash of the machine loses does not run any more.
+            // Not synced: after a crash of the machine no process is left.
             fs::rename(&aside, dir.join(NOTE))
         };
         if write().is_ok() {
@@ -558,7 +557,7 @@ impl Note {
         }
     }
 
-    /// Nothing runs.
+    /// Removes the note after the command.
     pub(super) fn clear(&mut self) {
         self.written.clear();
         if let Some(dir) = &self.dir {
@@ -580,12 +579,12 @@ impl Note {
                 _ => {}
             }
         }
-        // Another start of the machine has left nothing running.
+        // Processes of another boot are gone.
         is_this_boot.then(|| Tree::left(known, cgroup.as_deref().and_then(Cgroup::left)))
     }
 }
 
-/// Names this start of the machine.
+/// Identifies this boot of the machine.
 fn machine_boot() -> String {
     let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     boot.trim().to_owned()

@@ -10,7 +10,7 @@ use super::setup::AgentError;
 
 /// Binds `port` at `source`, else at every address.
 pub(super) fn bind(source: Option<IpAddr>, port: u16) -> Result<UdpSocket, AgentError> {
-    // Without a source: of both families where the system has the newer one.
+    // Without a source: both families if the system has IPv6.
     let anywhere = [
         IpAddr::V6(Ipv6Addr::UNSPECIFIED),
         IpAddr::V4(Ipv4Addr::UNSPECIFIED),

@@ -4,7 +4,7 @@
 //!  begin ─▶ TCP is established ─▶ (handshake) ─▶ connected ─▶ read, write ─▶ dropped: (close_notify)
 //! ```
 //!
-//! The core sees no difference: the connection is established when data can be sent.
+//! The core sees no difference: a connection counts as established when data can be sent.
 
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
@@ -34,7 +34,7 @@ impl Wire {
     /// Begins to connect, to one of the server's addresses.
     ///
     /// # Errors
-    /// When it has none that can be reached, or the system refuses.
+    /// No suitable address, or a system error.
     pub(super) fn begin(
         setup: &Setup,
         place: usize,
@@ -77,15 +77,16 @@ impl Wire {
         self.is_connected
     }
 
-    /// The address it goes out from.
+    /// Local address.
     pub(super) fn local(&self) -> Option<IpAddr> {
         self.stream.local_addr().ok().map(|local| local.ip())
     }
 
-    /// Goes on connecting, reading no more than `left` bytes. Between which addresses it is, once it has come about.
+    /// Continues to connect, reading at most `left` bytes. Returns local address and server once it
+    /// is established.
     ///
     /// # Errors
-    /// When it will not.
+    /// The attempt failed.
     pub(super) fn finish_connect(
         &mut self,
         left: &mut usize,
@@ -107,10 +108,10 @@ impl Wire {
         Ok(Some((self.stream.local_addr()?.ip(), server.ip())))
     }
 
-    /// Reads as from a socket, and takes the bytes the socket gave from `left`: to be called until it would block.
+    /// Reads bytes and takes what the socket gave from `left`. To be called until it would block.
     ///
     /// # Errors
-    /// As a socket's, and what TLS finds wrong. It would block as well when nothing is left of `left`.
+    /// An error of the socket or of TLS. It also would block when `left` is used up.
     pub(super) fn read(&mut self, into: &mut [u8], left: &mut usize) -> io::Result<usize> {
         if let Some(channel) = &mut self.channel {
             return channel.read(&mut self.stream, into, left);
@@ -124,7 +125,7 @@ impl Wire {
         Ok(read)
     }
 
-    /// Takes bytes that are to go out.
+    /// Queues bytes.
     pub(super) fn send(&mut self, bytes: &[u8]) {
         self.out.extend_from_slice(bytes);
     }
@@ -134,10 +135,10 @@ impl Wire {
         self.out.len()
     }
 
-    /// Writes as much as is taken. Whether it was anything.
+    /// Writes as much as the socket takes. Returns whether anything was written.
     ///
     /// # Errors
-    /// When the connection is broken.
+    /// The connection is broken.
     pub(super) fn write(&mut self) -> io::Result<bool> {
         if let Some(channel) = &mut self.channel {
             return channel.write(&mut self.stream, &mut self.out);
@@ -167,8 +168,9 @@ impl Drop for Wire {
     }
 }
 
-/// One of the server's addresses of the family we connect from: a name may have several, of which it
-/// listens at one. Looking it up may take a while; there is no connection to be kept alive meanwhile.
+/// Resolves the server and returns one of its addresses of the source's family. A name may have
+/// several, of which the server listens at one. A lookup may take long; there is no connection to
+/// keep alive meanwhile.
 fn resolve(server: &str, source: Option<IpAddr>, place: usize) -> io::Result<SocketAddr> {
     let fits = |address: &SocketAddr| source.is_none_or(|own| own.is_ipv4() == address.is_ipv4());
     let none = || {

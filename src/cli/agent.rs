@@ -1,4 +1,4 @@
-//! `anthill agent`: a host's end, as a process.
+//! `anthill agent`: the agent of a host.
 
 mod tls;
 
@@ -25,17 +25,17 @@ use super::signals::{self, Caught, Watch};
 const SERVER_PORT: u16 = 11451;
 /// Default UDP port of a host.
 const AGENT_PORT: u16 = 6655;
-/// Entries of an allow file that never count, of which the log tells.
+/// Limit of the warnings about allow entries that never match.
 const COVERED_TOLD_MAX: usize = 10;
 
-/// Beats, and runs what it is allowed to, until a signal ends it. `caught` are the signals since the start of
-/// the process.
+/// Runs the agent until a signal ends it. `caught` holds the signals since the start of the
+/// process.
 ///
 /// # Errors
-/// Wrong usage or a wrong allow file, status 2; a state directory or a port that cannot be had, status 1.
+/// Wrong usage or a wrong allow file, status 2; an unusable state directory or port, status 1.
 pub fn run(args: &AgentArgs, caught: Option<Caught>) -> Result<(), Failure> {
     let watch = signals::watch(caught)?;
-    // A start that hangs ends in time, too.
+    // A blocked start must end in time, too.
     watch.on_stop(end_in_time);
     let setup = setup(args)?;
     let _logging = logging::start(&Config::default().log).map_err(Failure::usage)?;
@@ -110,7 +110,7 @@ struct Given {
     id: Option<String>,
 }
 
-/// Reads the allow file and the files of TLS again.
+/// Reloads the allow file and the TLS files.
 fn read_again(handle: &Handle, given: &Given) {
     read_allow_again(handle, given.args.allow.as_deref());
     if given.args.tls {
@@ -133,7 +133,7 @@ fn read_allow_again(handle: &Handle, file: Option<&Path>) {
     }
 }
 
-/// Certificates end and are renewed: the next connection has the new ones. The host stays who it is.
+/// Reloads the certificates for the next connection. The host keeps its id.
 fn read_tls_again(handle: &Handle, given: &Given) {
     let read = tls::read(&given.args, &given.server).and_then(|tls| match (&tls.name, &given.id) {
         (Some(name), Some(id)) if name != id => Err(format!(
@@ -158,7 +158,7 @@ fn read_tls_again(handle: &Handle, given: &Given) {
 fn setup(args: &AgentArgs) -> Result<Setup, Failure> {
     let server = server(&args.server)?;
     let tls = tls::read(args, &server).map_err(Failure::usage)?;
-    // Over TLS and without a key there are no datagrams: the host is reached over its connection alone.
+    // Over TLS without a key there are no datagrams: tasks come over the connection only.
     let push = args.push || args.tls && args.key_file.is_none();
     Ok(Setup {
         server,
@@ -182,7 +182,7 @@ fn key(file: Option<&Path>) -> Result<Option<(String, Key)>, Failure> {
     read_key_file(file).map(Some).map_err(wrong)
 }
 
-/// The id given beside that of the certificate: a server takes no other.
+/// Combines `--id` with the id in the certificate. The server accepts no other id.
 fn id_beside(given: Option<String>, certified: Option<String>) -> Result<Option<String>, Failure> {
     let wrong = |why: String| Err(Failure::usage(why));
     match (given, certified) {
@@ -201,7 +201,7 @@ fn id_beside(given: Option<String>, certified: Option<String>) -> Result<Option<
     }
 }
 
-/// `host:port`; without a port the usual one.
+/// Completes the address of a server with the default port.
 pub fn server(text: &str) -> Result<String, Failure> {
     let wrong = |why| {
         Failure::usage(format!(
@@ -254,7 +254,7 @@ fn allow(file: Option<&Path>) -> Result<Allow, Failure> {
     )
 }
 
-/// Reads an allow file; else says which it is and what is wrong with it, in one line.
+/// Reads an allow file. An error is one line that names the file.
 fn read_allow(file: &Path) -> Result<Allow, String> {
     let wrong = |why: &dyn std::fmt::Display| format!("--allow is '{}': {why}", file.display());
     let read = read_text(file, AGENT_ALLOW_BYTES_MAX, Guard::Trusted);

@@ -18,7 +18,7 @@ use super::{Failure, print_json, print_lines, table, terminal};
 /// Shows the devices, or one of them.
 ///
 /// # Errors
-/// Wrong usage, no such device, or no good answer from a server.
+/// Wrong usage, an unknown device, or no valid answer of a server.
 pub fn run(args: &AkArgs) -> Result<(), Failure> {
     let api = Api::new(&args.api)?;
     let path = match &args.device {
@@ -61,7 +61,8 @@ struct Device {
     values: InOrder<Value>,
 }
 
-/// An object in the order it came in: values in that of `allowed_cmd`, fields in that of the configuration.
+/// Object whose members keep their order: values as in `allowed_cmd`, fields as in the
+/// configuration.
 struct InOrder<T>(Vec<(String, T)>);
 
 #[derive(Deserialize)]
@@ -106,7 +107,7 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for InOrder<T> {
     }
 }
 
-/// `co 1.25 ppm, hc #9999`: what is not valid has its `#`, as the device said it.
+/// Formats fields: `co 1.25 ppm, hc #9999`. An invalid value keeps the `#` of the device.
 fn words(fields: &InOrder<Field>) -> String {
     let words = fields.0.iter().map(|(name, field)| {
         let value = match &field.value {
@@ -123,7 +124,7 @@ fn words(fields: &InOrder<Field>) -> String {
     words.collect::<Vec<_>>().join(", ")
 }
 
-/// A number as a device would write it: a whole one has no `.0`.
+/// Formats a number like a device does: a whole number without `.0`.
 fn number(value: &serde_json::Value) -> String {
     let text = value.to_string();
     text.strip_suffix(".0").map(str::to_owned).unwrap_or(text)

@@ -1,5 +1,5 @@
-//! `anthill ak-sim`: devices that speak AK, to try a configuration against. Every connection is one to a device of its
-//! own, all of the same kind; one loop serves them all, so that hundreds cost little beside what they are tried on.
+//! `anthill ak-sim`: simulated AK devices, to test a configuration. Every connection leads to a
+//! device of its own. One loop serves all of them, so that hundreds of devices cost little.
 
 mod device;
 mod line;
@@ -28,10 +28,10 @@ const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
 
 const LISTENER: Token = Token(usize::MAX);
 
-/// Answers until it is ended by a signal.
+/// Answers until a signal ends the process.
 ///
 /// # Errors
-/// When it cannot listen where it is to, or cannot wait for anybody.
+/// The address cannot be used, or the system has no poll.
 pub fn run(args: &AkSimArgs) -> Result<(), Failure> {
     raise_descriptors();
     let mut sim = Sim::bind(args.listen, args.bad_habits)
@@ -43,7 +43,7 @@ pub fn run(args: &AkSimArgs) -> Result<(), Failure> {
     }
 }
 
-/// As many as may be had. Where that is refused, what there is has to do.
+/// Raises the limit of open files as far as the system allows.
 fn raise_descriptors() {
     let maximum = getrlimit(Resource::Nofile).maximum;
     let current = maximum;
@@ -58,9 +58,9 @@ struct Sim {
     /// Next time to try the listener, if it does not become readable before.
     accept_at: Option<Instant>,
     lines: Slab<Line<TcpStream>>,
-    /// Lines that pause, by when. One that ended meanwhile is found gone, or looked at once too often.
+    /// Paused connections by their deadline. An entry may be stale: its connection has ended since.
     pauses: BinaryHeap<Reverse<(Instant, usize)>>,
-    /// Lines that have had their share of the turn and could go on.
+    /// Connections with more work, which wait for the next turn.
     ready: VecDeque<usize>,
     habits: Option<Habits>,
     complained: bool,
@@ -123,11 +123,11 @@ impl Sim {
         next.map(|at| at.saturating_duration_since(now))
     }
 
-    /// Lets in who knocks. When to look again, where the system has no room for more.
+    /// Accepts connections. Returns the time of the next attempt if the system has no room.
     fn accept(&mut self, now: Instant) -> Option<Instant> {
         loop {
             match self.listener.accept() {
-                // One more is closed as it goes out of sight.
+                // Above the limit the connection is dropped, which closes it.
                 Ok((stream, _)) if self.lines.len() < CONNECTIONS_MAX => self.begin(stream),
                 Ok(_) => {}
                 Err(error) => match error.kind() {

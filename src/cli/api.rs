@@ -1,7 +1,7 @@
-//! Asking a running server, over its HTTP interface.
+//! Client of a running server's HTTP API.
 //!
-//! Every answer is bounded in time and size, since at the other end may be anything that listens
-//! on that port. No proxy is used and no redirect followed: the token is for this server alone.
+//! Every answer is bounded in time and size, since any service may listen on that port. The client
+//! uses no proxy and follows no redirect: the token is for this server alone.
 
 mod base;
 mod trust;
@@ -26,7 +26,7 @@ use base::{Base, DEFAULT_BASE};
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// A running server, or where one should be.
+/// A server's API.
 pub struct Api {
     base: String,
     token: Option<String>,
@@ -44,7 +44,7 @@ pub enum ApiError {
         /// Error of the network.
         why: String,
     },
-    /// It wants a token and was given none.
+    /// The server demands a token, and none was given.
     #[error(
         "{base} wants a token: give the file that holds it by --token-file or ANTHILL_TOKEN_FILE ({text})"
     )]
@@ -54,7 +54,7 @@ pub enum ApiError {
         /// Text of its answer.
         text: String,
     },
-    /// It was given a token, and wants another.
+    /// The server rejects the token.
     #[error("{base} refuses the token: see --token-file and ANTHILL_TOKEN_FILE ({text})")]
     TokenRefused {
         /// URL of the server.
@@ -62,7 +62,7 @@ pub enum ApiError {
         /// Text of its answer.
         text: String,
     },
-    /// It answers with an error.
+    /// The server answers with an error.
     #[error("{base} answers {status}: {text}")]
     Status {
         /// URL of the server.
@@ -72,7 +72,7 @@ pub enum ApiError {
         /// Text of its answer.
         text: String,
     },
-    /// TLS does not come about: a certificate that no known authority signed, or a server without TLS.
+    /// The TLS handshake failed: an untrusted certificate, or a server without TLS.
     #[error("{base} is not trusted: {why} (see --ca)")]
     Untrusted {
         /// URL of the server.
@@ -110,7 +110,7 @@ impl ApiError {
         matches!(self, Self::Status { status, .. } if *status == StatusCode::NOT_FOUND)
     }
 
-    /// Returns whether the server reports that it cannot do it now.
+    /// Returns whether the server reports a conflict that passes.
     pub fn is_not_now(&self) -> bool {
         matches!(self, Self::Status { status, .. } if *status == StatusCode::SERVICE_UNAVAILABLE)
     }
@@ -128,7 +128,8 @@ impl From<ApiError> for Failure {
 }
 
 impl Api {
-    /// The server that the flags, else the environment, else the default name. Nothing is sent.
+    /// Client for the address in the flags, else in the environment, else the default. Sends
+    /// nothing.
     ///
     /// # Errors
     /// An address or a token file that cannot be used, status 2.
@@ -166,7 +167,7 @@ impl Api {
         Ok(Self { base, token, agent })
     }
 
-    /// Gets what is at `path`, which begins with a slash.
+    /// Requests the document at `path`, which begins with a slash.
     ///
     /// # Errors
     /// See [`ApiError`].
@@ -176,7 +177,7 @@ impl Api {
         self.answer(answer)
     }
 
-    /// Gets the bytes at `path`, which begins with a slash.
+    /// Requests the bytes at `path`, which begins with a slash.
     ///
     /// # Errors
     /// See [`ApiError`].
@@ -186,7 +187,7 @@ impl Api {
         self.body(answer)
     }
 
-    /// Gets what is at `path` as it comes, for as long as the server sends. Reading it has no time limit.
+    /// Requests the stream at `path`. Reading it has no time limit.
     ///
     /// # Errors
     /// See [`ApiError`].
@@ -207,7 +208,7 @@ impl Api {
         Ok(BufReader::new(response.into_body().into_reader()))
     }
 
-    /// Deletes what is at `path`.
+    /// Deletes the resource at `path`.
     ///
     /// # Errors
     /// See [`ApiError`].
@@ -217,7 +218,7 @@ impl Api {
         self.body(answer).map(drop)
     }
 
-    /// Posts `body` to `path`, and takes what comes back where it was done.
+    /// Posts `body` to `path` and returns the answer.
     ///
     /// # Errors
     /// See [`ApiError`].
@@ -250,7 +251,7 @@ impl Api {
         })
     }
 
-    /// The body of an answer that says it was done.
+    /// Returns the body of a successful answer.
     fn body(&self, answer: Result<Response<Body>, ureq::Error>) -> Result<Vec<u8>, ApiError> {
         self.whole(answer.map_err(|error| self.broken(error))?)
     }
@@ -293,7 +294,7 @@ impl Api {
     fn broken(&self, error: ureq::Error) -> ApiError {
         let base = self.base.clone();
         let why = match error {
-            // What TLS refuses, its library wraps so.
+            // The TLS library wraps its errors like this.
             ureq::Error::Io(error) if error.kind() == io::ErrorKind::InvalidData => {
                 let why = trust::in_words(error);
                 return ApiError::Untrusted { base, why };
@@ -312,7 +313,8 @@ impl Api {
     }
 }
 
-/// An error of the network in the kind's own words where it has some, else in the system's: without a number.
+/// Describes a network error without its number: by its kind if that has a text, else by the
+/// system's text.
 fn io_words(error: &io::Error) -> String {
     let kind = error.kind().to_string();
     if matches!(&*kind, "other error" | "uncategorized error") {

@@ -1,4 +1,4 @@
-//! `anthill bench`: what a server makes of many hosts.
+//! `anthill bench`: a load of simulated hosts, and its report.
 
 mod bar;
 mod document;
@@ -23,10 +23,10 @@ use super::{Failure, agent, forget, print, print_note};
 use bar::Bar;
 use signals::EndSignals;
 
-/// Runs it, and shows what it has shown, all of it or, where the end came early, as far as it came.
+/// Runs the load and prints the report. After an early end the report covers the part that ran.
 ///
 /// # Errors
-/// Wrong usage, status 2; no server, or one that loses connections or answers, status 1; ended by a signal, 128 and
+/// Wrong usage, status 2; no server, or lost connections or answers, status 1; a signal, 128 plus
 /// its number.
 pub fn run(args: &BenchArgs) -> Result<(), Failure> {
     let signals = EndSignals::catch()
@@ -57,10 +57,10 @@ pub fn run(args: &BenchArgs) -> Result<(), Failure> {
     }
 }
 
-/// Makes the server forget the hosts of the run, which are offline now. A server without HTTP here keeps them.
+/// Deletes the hosts of the run at the server. Without its HTTP API they stay.
 fn forget_hosts(args: &BenchArgs) {
     if args.plain {
-        // They are addresses, which other hosts may have had before.
+        // Their ids are addresses, which may also be the ids of real hosts.
         return;
     }
     let Ok(api) = Api::new(&args.api) else {
@@ -84,7 +84,7 @@ fn measure(args: &BenchArgs, signals: EndSignals) -> Result<Report, Failure> {
     ran.map_err(failure)
 }
 
-/// Is the floor that a bench compares a server with, until stdin ends.
+/// Runs the floor, the baseline of a comparison, until stdin ends.
 ///
 /// # Errors
 /// What the system refuses, status 1.
@@ -172,7 +172,7 @@ fn plan(args: &BenchArgs) -> Result<Plan, Failure> {
         commands,
         post,
         pairs,
-        // Asked before this program is bound to one of them.
+        // Read before this program is bound to one CPU.
         spins: available_parallelism().is_ok_and(|count| count.get() > 1),
     })
 }
@@ -186,7 +186,7 @@ fn refuse(given: bool, flag: &str, why: &str) -> Result<(), Failure> {
     }
 }
 
-/// A key no other run has.
+/// Returns a key that is unique to this run.
 fn own_key() -> String {
     let now = SystemTime::now()
         .duration_since(UNIX_EPOCH)
@@ -229,8 +229,8 @@ fn address(text: &str) -> Result<SocketAddr, Failure> {
         .ok_or_else(|| Failure::failed(format!("--server is '{text}': it has no address")))
 }
 
-/// Hosts of a loopback server come from loopback addresses: without ids from one each, else from as
-/// many as their ports take.
+/// Chooses the source addresses. For a loopback server they are loopback addresses: one per host
+/// without ids, else as many as the ports require.
 fn sources(args: &BenchArgs, server: SocketAddr) -> Result<Option<Sources>, Failure> {
     let given = args.source.as_deref().map(|text| {
         Sources::parse(text).map_err(|why| Failure::usage(format!("--source is '{text}': {why}")))
@@ -265,7 +265,7 @@ fn sources(args: &BenchArgs, server: SocketAddr) -> Result<Option<Sources>, Fail
     }
 }
 
-/// The flag for which each host has to have an address of its own, if one is given.
+/// Returns the given flag that requires one address per host.
 fn each_an_address(args: &BenchArgs) -> Option<&'static str> {
     let flags = [(args.plain, "--plain"), (args.datagrams, "--datagrams")];
     flags

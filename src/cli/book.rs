@@ -1,7 +1,7 @@
-//! The commands of a dispatch, as they are given: by flags, or in a file.
+//! The commands of a dispatch, from flags or from a file.
 //!
-//! The highest priority runs first. Commands without one run in the order given, before those that
-//! have one: they get whole numbers above the highest given, or above 0 where none is given.
+//! The highest priority runs first. Commands without a priority run in the given order, before the
+//! others: they get whole numbers above the highest given priority, or above 0.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -18,19 +18,19 @@ use super::Failure;
 /// A command, and its priority if it has one.
 type Entry = (String, Option<f64>);
 
-/// The commands of these flags, as the server takes them.
+/// Converts flags to the server's JSON.
 ///
 /// # Errors
-/// What cannot be a command or its priority, status 2.
+/// An invalid command or priority, status 2.
 pub fn of_flags(tasks: &[String]) -> Result<Value, Failure> {
     let entries = tasks.iter().map(|task| split(task));
     numbered(entries.collect::<Result<_, _>>()?).map_err(|why| wrong("--task", &why))
 }
 
-/// The commands in this file, as the server takes them.
+/// Converts a file to the server's JSON.
 ///
 /// # Errors
-/// A file that cannot be read, or what in it cannot be a command, status 2.
+/// An unreadable file or an invalid command in it, status 2.
 pub fn of_file(file: &Path) -> Result<Value, Failure> {
     let source = format!("--tasks is '{}'", file.display());
     let text = read_text(file, TASKS_FILE_BYTES_MAX, Guard::None)
@@ -41,7 +41,7 @@ pub fn of_file(file: &Path) -> Result<Value, Failure> {
         .map_err(|why| wrong(&source, &why))
 }
 
-/// The commands of a book, for a question: the first, and how many more there are.
+/// Summarizes a book for a question: its first command and the number of others.
 pub fn in_words(book: &Value) -> String {
     let commands = book.as_object().into_iter().flat_map(Map::keys);
     let commands: Vec<&String> = commands.collect();
@@ -78,8 +78,8 @@ fn is_number(text: &str) -> bool {
         && text.parse::<f64>().is_ok()
 }
 
-/// Returns whether a line with `c` is not text that a person wrote: a control character except the tab, or a
-/// second byte order mark.
+/// Returns whether `c` cannot be in a tasks file: a control character except the tab, or a second
+/// byte order mark.
 fn is_stray(c: char) -> bool {
     (c.is_control() && c != '\t') || c == '\u{feff}'
 }
@@ -114,7 +114,7 @@ fn read(text: &str) -> Result<Vec<Entry>, String> {
     }
 }
 
-/// A JSON object with its entries as they stand: one that stands twice is found out later.
+/// JSON object with all its entries, repeated ones included.
 struct Object(Vec<Entry>);
 
 impl<'de> Deserialize<'de> for Object {
@@ -143,7 +143,7 @@ impl<'de> Deserialize<'de> for Object {
     }
 }
 
-/// Gives a priority to each, and finds out what stands there twice.
+/// Gives each command a priority, and refuses repeated commands.
 fn numbered(entries: Vec<Entry>) -> Result<Value, String> {
     let mut seen = HashSet::new();
     for (command, _) in &entries {
@@ -172,7 +172,7 @@ fn numbered(entries: Vec<Entry>) -> Result<Value, String> {
                 // A command line holds far fewer than 2^32 commands: the count is exact.
                 let next = floor + left as f64;
                 left -= 1;
-                // Beyond 2^53 the numbers are too far apart to count with.
+                // Above 2^53 consecutive whole numbers are not exact.
                 if next >= before || next <= floor {
                     return Err(format!("{floor} is too high for others to run before it"));
                 }

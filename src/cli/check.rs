@@ -1,5 +1,5 @@
-//! `anthill check-config`: reads the configuration as the server would, prints what is in force, with every default
-//! filled in and passwords hidden, and tries what a start would need: directories, ports, the file of the log.
+//! `anthill check-config`: reads the configuration like the server, prints the values in force
+//! without passwords, and checks what a start needs: directories, ports, the log file.
 
 use crate::config::{Config, Overrides};
 use crate::server;
@@ -7,10 +7,9 @@ use crate::server;
 use super::args::ConfigArgs;
 use super::{Failure, print, print_error};
 
-/// Checks and prints.
 ///
 /// # Errors
-/// What is wrong with the configuration, status 2; what a start would not get now, status 1.
+/// A wrong configuration, status 2; a start that would fail now, status 1.
 pub fn run(args: &ConfigArgs) -> Result<(), Failure> {
     let config =
         Config::load(args.config.as_deref(), &Overrides::default()).map_err(Failure::usage)?;

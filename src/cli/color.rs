@@ -1,5 +1,5 @@
-//! Colour of states and exits on stdout: on a terminal, unless `NO_COLOR` is set or `--color` says
-//! otherwise. Text that is coloured has been escaped before, so every escape sequence is one of these.
+//! Colour of states and exit statuses on stdout, by terminal, `NO_COLOR` and `--color`. The text
+//! has been escaped before, so every escape sequence comes from here.
 
 use std::io::{self, IsTerminal};
 use std::sync::OnceLock;
@@ -13,7 +13,7 @@ const RED: &str = "\x1b[31m";
 
 static ON: OnceLock<bool> = OnceLock::new();
 
-/// Settles whether stdout is coloured; the first call counts.
+/// Decides whether stdout is coloured. Only the first call has an effect.
 pub fn choose(when: Color) {
     ON.get_or_init(|| match when {
         Color::Always => true,
@@ -34,7 +34,7 @@ fn is_on() -> bool {
     ON.get().copied().unwrap_or(false)
 }
 
-/// The colour of a state: green for what is well, red for what failed, yellow for what is under way.
+/// Colour of a state: green for success, red for failure, yellow for work in progress.
 fn of_state(state: &str) -> Option<&'static str> {
     Some(match state {
         "online" | "done" => GREEN,
@@ -44,7 +44,7 @@ fn of_state(state: &str) -> Option<&'static str> {
     })
 }
 
-/// A state by itself, coloured.
+/// Colours a state.
 pub fn state(state: &str) -> String {
     match of_state(state).filter(|_| is_on()) {
         Some(color) => format!("{color}{state}{RESET}"),
@@ -52,7 +52,7 @@ pub fn state(state: &str) -> String {
     }
 }
 
-/// Lines of a table, with the words of the column under `STATE` coloured.
+/// Colours the column `STATE` of a table.
 pub fn states(lines: Vec<String>) -> Vec<String> {
     match is_on() {
         true => painted(lines),
@@ -60,7 +60,7 @@ pub fn states(lines: Vec<String>) -> Vec<String> {
     }
 }
 
-/// A line about a command, red if it failed.
+/// Colours the line of a failed command red.
 pub fn outcome(line: String, failed: bool) -> String {
     match is_on() && failed {
         true => format!("{RED}{line}{RESET}"),
@@ -73,7 +73,7 @@ fn painted(mut lines: Vec<String>) -> Vec<String> {
     let Some(column) = header else {
         return lines;
     };
-    // The header is ASCII up to there; other lines may not be.
+    // Only the header is known to be ASCII up to that column.
     for line in lines.iter_mut().skip(1) {
         let Some((start, _)) = line.char_indices().nth(column) else {
             continue;

@@ -1,4 +1,4 @@
-//! Questions before something goes to many hosts.
+//! Confirmation of actions on many hosts.
 
 use std::io::{self, BufRead, IsTerminal, Write};
 
@@ -10,11 +10,11 @@ use super::Failure;
 /// Characters of a folded list that are shown in a question.
 const FOLDED_CHARS_MAX: usize = 200;
 
-/// Asks on the terminal whether to do what `action` says (`send 'uptime' to 12 hosts (web-[1-12])`); without a
-/// terminal `--yes` has to be given.
+/// Asks on the terminal for a confirmation of `action`, such as `send 'uptime' to 12 hosts
+/// (web-[1-12])`. Without a terminal `--yes` is required.
 ///
 /// # Errors
-/// Status 2 where it cannot be asked, 1 where the answer is no.
+/// Status 2 without a terminal, 1 if the answer is no.
 pub fn ask(action: &str, yes: bool) -> Result<(), Failure> {
     if yes {
         return Ok(());
@@ -30,7 +30,7 @@ pub fn ask(action: &str, yes: bool) -> Result<(), Failure> {
     }
 }
 
-/// The action of sending a command to hosts.
+/// Describes the action of sending a command.
 pub fn sending(command: &str, hosts: &str) -> String {
     format!("send '{command}' to {hosts}")
 }
@@ -55,7 +55,7 @@ fn is_yes(line: &str) -> bool {
     matches!(line.trim().to_ascii_lowercase().as_str(), "y" | "yes")
 }
 
-/// `37 hosts (web-[1-37])`, not longer than a question may be.
+/// Describes hosts within the limit of a question: `37 hosts (web-[1-37])`.
 pub fn counted<'a>(hosts: impl ExactSizeIterator<Item = &'a str>) -> String {
     let count = hosts.len();
     let folded = fold(hosts);

@@ -1,4 +1,4 @@
-//! `anthill console`: a prompt whose lines go to hosts as commands, and what comes back.
+//! `anthill console`: a prompt that sends commands to hosts and shows their answers.
 //!
 //! ```text
 //!  prompt ──▶ line ──▶ hosts · host · tasks · task · output · help · exit
@@ -6,9 +6,9 @@
 //!                                                 └──▶ GET /v1/commands/CID, for a while ──▶ answers
 //! ```
 //!
-//! A line that is neither a word of the console nor addressed to hosts goes nowhere. What goes wrong
-//! with a line is said, and the next one is read: only the end of input, or the wish to leave, ends
-//! it. A script's exit status says whether every line succeeded.
+//! A line that is neither a built-in nor addressed to hosts is an error. After an error the next
+//! line is read: only the end of input, `exit` or `quit` ends the console. The exit status of a
+//! script tells whether every line succeeded.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -34,7 +34,7 @@ use super::{
     tasks, terminal,
 };
 
-/// Between two looks at the answers.
+/// Interval between two requests for the answers.
 const PAUSE: Duration = Duration::from_millis(200);
 /// Hosts above which a command has to be confirmed.
 const UNCONFIRMED_MAX: usize = 10;
@@ -156,7 +156,7 @@ impl<'a> Line<'a> {
         }
     }
 
-    /// A line whose first words name hosts.
+    /// Parses a line that begins with targets.
     fn addressed(line: &'a str) -> Self {
         let mut rest = line;
         let mut terms = Vec::new();
@@ -177,7 +177,7 @@ impl<'a> Line<'a> {
         }
     }
 
-    /// A line that says nothing of where it goes.
+    /// The error of a line without a target.
     fn unaddressed(line: &str, word: &str) -> Self {
         let hint = did_you_mean(word, WORDS);
         Self::Wrong(format!(
@@ -191,7 +191,7 @@ impl<'a> Line<'a> {
     }
 }
 
-/// The first word, and what stands behind it.
+/// Splits off the first word.
 fn cut_word(text: &str) -> (&str, &str) {
     let (word, rest) = text.split_once(char::is_whitespace).unwrap_or((text, ""));
     (word, rest.trim_start())
@@ -254,7 +254,7 @@ impl Console<'_> {
         print_table(&fleet, Filter::All, terminal::width())
     }
 
-    /// The hosts of a target; none stands for all that are online.
+    /// Resolves a target; `None` means all hosts online.
     fn recipients(&self, text: &str, command: &str) -> Result<Option<Vec<String>>, Failure> {
         if text == "all" {
             let online = Health::fetch(self.api)?.hosts_online;
@@ -312,8 +312,8 @@ impl Console<'_> {
         trouble.judge(command, sent.hosts.len())
     }
 
-    /// Shows answers and results as they come: until all have sent a result, time is up, or
-    /// Ctrl-C is pressed.
+    /// Shows answers and results as they arrive, until all hosts have sent a result, the time
+    /// limit, or Ctrl-C.
     fn follow(
         &self,
         id: &str,
@@ -365,7 +365,7 @@ impl Console<'_> {
         }
     }
 
-    /// Says why no more answers are waited for, unless all of them are there.
+    /// Prints the reason for the end of the wait, unless all answers have arrived.
     fn say_why(
         &self,
         stopped: bool,
@@ -420,7 +420,7 @@ impl Trouble {
     }
 }
 
-/// The hosts in such a state, in order.
+/// Sorted ids of the hosts whose state matches.
 fn ids(hosts: &BTreeMap<String, String>, state: impl Fn(&str) -> bool) -> Vec<&str> {
     let chosen = hosts.iter().filter(|(_, word)| state(word));
     let mut chosen: Vec<&str> = chosen.map(|(id, _)| id.as_str()).collect();
@@ -428,7 +428,6 @@ fn ids(hosts: &BTreeMap<String, String>, state: impl Fn(&str) -> bool) -> Vec<&s
     chosen
 }
 
-/// One line: what they are, and who.
 fn list(what: &str, ids: &[&str]) -> String {
     format!("{what}: {}\n", escape::escape(&ids.join(", ")))
 }

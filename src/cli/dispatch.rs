@@ -1,4 +1,5 @@
-//! `anthill dispatch`: sends a task, and with `--wait` follows it until every host has ended.
+//! `anthill dispatch`: sends a task. With `--wait` it follows the task until every host has
+//! finished.
 //!
 //! ```text
 //!  flags or file ──▶ book ──▶ POST /v1/tasks ──▶ host and state
@@ -24,24 +25,24 @@ use super::{
     Failure, book, color, print_error, print_json, print_lines, print_note, table, terminal,
 };
 
-/// Between two looks at a task, at first; it grows by a tenth each time.
+/// First interval between two requests for a task. It grows by a tenth each time.
 const PAUSE: Duration = Duration::from_millis(300);
-/// Between two looks at most, where a look itself is quick.
+/// Longest interval, if requests are fast.
 const PAUSE_MAX: Duration = Duration::from_secs(1);
 /// Pause between two requests, as a multiple of the time that the last one took. A large task is
 /// then no burden.
 const PAUSE_LOOKS: u32 = 4;
-/// Longest absence of the server while its task is awaited.
+/// Longest outage of the server during a wait.
 const AWAY_MAX: Duration = Duration::from_secs(60);
 
-/// Keys that are made before it is given up, where each was used before.
+/// Number of generated keys that are tried, if each was used before.
 const KEYS_MADE_MAX: usize = 3;
 
 /// Sends the task.
 ///
 /// # Errors
-/// Wrong usage; a server that does not take it; a task that goes to no host; with `--wait` a host that did not
-/// end `done`.
+/// Wrong usage; a server that refuses the task; a task for no host; with `--wait` a host that is
+/// not `done` at the end.
 pub fn run(args: &DispatchArgs) -> Result<(), Failure> {
     let commands = match &args.tasks {
         Some(file) => book::of_file(file)?,
@@ -72,21 +73,21 @@ pub fn run(args: &DispatchArgs) -> Result<(), Failure> {
 
 /// A task to be sent.
 pub struct Order {
-    /// Its key; without one a new key is made.
+    /// Key; `None`: a new key is generated.
     pub key: Option<String>,
     /// Command to priority.
     pub commands: Value,
-    /// The hosts; without any all that are online.
+    /// Hosts; `None`: all that are online.
     pub hosts: Option<Vec<String>>,
     /// Offline hosts receive it when they come online.
     pub queue: bool,
 }
 
 impl Order {
-    /// Hands it to the server: its key, and the server's answer.
+    /// Posts the task. Returns its key and the server's answer.
     ///
     /// # Errors
-    /// A server that does not take it.
+    /// A server that refuses the task.
     pub fn send(&self, api: &Api) -> Result<(String, Map<String, Value>), Failure> {
         if let Some(key) = &self.key {
             return Ok((key.clone(), self.post(api, key)?));
@@ -115,7 +116,7 @@ impl Order {
     }
 }
 
-/// Prints what each host is in the task just sent.
+/// Prints the state of each host in the new task.
 fn show(
     api: &Api,
     key: &str,
@@ -151,10 +152,10 @@ fn show(
     Ok(())
 }
 
-/// Looks at the task until every host has ended, or time is up.
+/// Polls the task until every host has finished, or until `deadline`.
 ///
 /// # Errors
-/// A server that is away for too long, or gives no good answer.
+/// A server that is unavailable for too long, or gives no valid answer.
 pub fn follow(api: &Api, key: &str, deadline: Option<Instant>) -> Result<Task, Failure> {
     let mut progress = Progress::new();
     let mut pause = PAUSE;
@@ -206,7 +207,7 @@ pub fn follow(api: &Api, key: &str, deadline: Option<Instant>) -> Result<Task, F
     }
 }
 
-/// Prints how the task stands, and whether that is what was wanted.
+/// Prints the final task and checks its states.
 fn conclude(key: &str, task: &Task, json: bool) -> Result<(), Failure> {
     if json {
         print_json(&task.json())?;
@@ -218,10 +219,10 @@ fn conclude(key: &str, task: &Task, json: bool) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Checks that every host has ended `done`.
+/// Checks that every host is `done`.
 ///
 /// # Errors
-/// The counts, if one has not.
+/// The counts, if a host is not.
 pub fn check_ended(key: &str, task: &Task) -> Result<(), Failure> {
     let tally = task.tally();
     let words = format!("{key}: {}", tally.in_words());

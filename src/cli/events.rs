@@ -1,4 +1,4 @@
-//! `anthill events`: what has happened, and with `--follow` what happens.
+//! `anthill events`: the latest events, and with `--follow` new events.
 
 use std::io::BufRead;
 use std::thread;
@@ -14,12 +14,12 @@ use super::{Failure, print, print_error, terminal};
 use crate::escape;
 use crate::limits::{API_EVENT_BYTES_MAX, EVENTS_RECENT_MAX, HTTP_FOLLOWER_COMMENT_S};
 
-/// Between two attempts to hear from a server that has ended the stream.
+/// Interval between two attempts after the end of the stream.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// Silence after which a stream counts as broken: a server sends a comment where it has no event.
+/// Silence after which a stream counts as broken. A server without events sends comments.
 const SILENCE_S_MAX: u64 = 3 * HTTP_FOLLOWER_COMMENT_S;
-/// Lines read ahead of the one that is printed.
+/// Capacity of the channel between reader and printer.
 const LINES_AHEAD: usize = 64;
 
 /// Shows the events.
@@ -47,8 +47,8 @@ struct Page {
     events: Vec<Map<String, Value>>,
 }
 
-/// Prints each event as it arrives, until the reader of stdout is gone. If the server ends the
-/// stream, by a restart or because this program was too slow, the stream is requested again.
+/// Prints each event as it arrives, until the reader of stdout closes. If the server ends the
+/// stream (a restart, or a slow reader), the stream is requested again.
 fn follow(api: &Api, args: &EventsArgs) -> Result<(), Failure> {
     let mut was_there = false;
     let mut away = false;
@@ -118,7 +118,7 @@ fn next(lines: &Receiver<Vec<u8>>, silence: Duration) -> Result<Vec<u8>, String>
     })
 }
 
-/// Reads the lines of a stream on a thread of its own, since the stream itself cannot be waited for with a limit.
+/// Reads the lines of a stream on a separate thread, since a read of the stream has no timeout.
 fn lines_of(mut stream: impl BufRead + Send + 'static) -> Result<Receiver<Vec<u8>>, Failure> {
     let (sender, lines) = bounded(LINES_AHEAD);
     let read = move || {
@@ -142,10 +142,10 @@ fn is_wanted(event: &Map<String, Value>, names: &[String]) -> bool {
     names.is_empty() || names.iter().any(|wanted| Some(wanted.as_str()) == name)
 }
 
-/// Time, name, host, and what else an event says.
+/// Formats an event: time, name, host, other members.
 fn line(event: &Map<String, Value>) -> String {
     let at = event.get("at").and_then(Value::as_u64).unwrap_or_default();
-    // Times beyond the year 9999 have no form.
+    // RFC 3339 ends with the year 9999.
     let at = Duration::from_millis(at.min(253_402_300_799_999));
     let at = humantime::format_rfc3339_millis(UNIX_EPOCH + at);
     let word = |name: &str| event.get(name).and_then(Value::as_str).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! `anthill forget`: hosts that are offline for good.
+//! `anthill forget`: deletes hosts that are offline.
 
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
@@ -9,9 +9,9 @@ use super::hosts::{Filter, Fleet, Host};
 use super::pages::percent_encoded;
 use super::{Failure, confirm, print_error, print_note, recipients};
 
-/// Hosts above which it has to be confirmed.
+/// Number of hosts above which the action is confirmed.
 const UNCONFIRMED_MAX: usize = 10;
-/// Longest wait while the server still writes that a host went offline.
+/// Longest wait while the server still writes that a host is offline.
 const BUSY_MAX: Duration = Duration::from_secs(10);
 const PAUSE: Duration = Duration::from_millis(50);
 
@@ -41,7 +41,7 @@ pub fn run(args: &ForgetArgs) -> Result<(), Failure> {
     }
 }
 
-/// Forgets these hosts: how many are gone, and how many stay, of which each is named.
+/// Deletes hosts. Returns how many were deleted and how many were kept; each kept host is printed.
 ///
 /// # Errors
 /// No good answer from the server.
@@ -61,7 +61,7 @@ pub fn all(api: &Api, hosts: impl Iterator<Item = String>) -> Result<(usize, usi
     Ok((gone, kept))
 }
 
-/// Forgets one host; one that has just gone offline is still being written, so this is tried again.
+/// Deletes one host. While the server still writes its last state, the request is repeated.
 fn one(api: &Api, host: &str) -> Result<(), ApiError> {
     let begun = Instant::now();
     loop {
@@ -72,7 +72,7 @@ fn one(api: &Api, host: &str) -> Result<(), ApiError> {
     }
 }
 
-/// The hosts that have been offline for so long.
+/// Hosts that have been offline for at least `limit`.
 fn offline_for(api: &Api, limit: Duration) -> Result<Vec<String>, Failure> {
     let fleet = Fleet::fetch(api, Filter::Offline)?;
     let now = SystemTime::now();
@@ -86,7 +86,7 @@ fn offline_for(api: &Api, limit: Duration) -> Result<Vec<String>, Failure> {
 fn is_old(host: &Host, now: SystemTime, limit: Duration) -> bool {
     let since = host.since.as_deref();
     let since = since.and_then(|text| humantime::parse_rfc3339(text).ok());
-    // A host without a time of its last change stays.
+    // A host without a time of its last change is kept.
     let passed = since.and_then(|since| now.duration_since(since).ok());
     host.state == "offline" && passed.is_some_and(|passed| passed >= limit)
 }

@@ -1,4 +1,4 @@
-//! `anthill host NAME`: all that is known of one host.
+//! `anthill host NAME`: one host.
 
 use std::borrow::Cow;
 use std::time::SystemTime;
@@ -15,7 +15,7 @@ use super::{Failure, color, did_you_mean, print_json, print_lines, table};
 /// Shows the host.
 ///
 /// # Errors
-/// Wrong usage, no such host, or no good answer from a server.
+/// Wrong usage, an unknown host, or no valid answer of a server.
 pub fn run(args: &HostArgs) -> Result<(), Failure> {
     let api = Api::new(&args.api)?;
     show(&api, &args.name, args.json)
@@ -24,7 +24,7 @@ pub fn run(args: &HostArgs) -> Result<(), Failure> {
 /// Prints the host of this name.
 ///
 /// # Errors
-/// No such host, with the nearest name, or no good answer from the server.
+/// An unknown host, with the nearest name, or no valid answer of the server.
 pub fn show(api: &Api, name: &str, json: bool) -> Result<(), Failure> {
     let path = format!("/v1/hosts/{}", percent_encoded(name));
     let raw: Box<RawValue> = match api.get(&path) {

@@ -1,4 +1,4 @@
-//! `anthill hosts`: the hosts that a running server knows.
+//! `anthill hosts`: the hosts of a running server.
 //!
 //! All pages are fetched before anything is shown, so that the list has one order: addresses by
 //! their number, then names with their digits read as numbers, `web-2` before `web-10`.
@@ -36,11 +36,11 @@ pub fn run(args: &HostsArgs) -> Result<(), Failure> {
     print_table(&fleet, filter, terminal::width())
 }
 
-/// The hosts of the target, if there is one, that are in the state asked for. A term has to match a known
-/// host, in whatever state that is.
+/// Hosts of the target, or all hosts, in the selected state. Each term must match a known host in
+/// any state.
 ///
 /// # Errors
-/// Status 2 for a term that matches none; no good answer from the server.
+/// Status 2 for a term that matches no host; no valid answer of the server.
 pub fn chosen(api: &Api, filter: Filter, target: Option<&Target>) -> Result<Fleet, Failure> {
     match target {
         None => Ok(Fleet::fetch(api, filter)?),
@@ -51,10 +51,10 @@ pub fn chosen(api: &Api, filter: Filter, target: Option<&Target>) -> Result<Flee
     }
 }
 
-/// Prints the table, and says beside it how many there are.
+/// Prints the table, and the counts on stderr.
 ///
 /// # Errors
-/// When stdout does not take it.
+/// Stdout cannot be written.
 pub fn print_table(fleet: &Fleet, filter: Filter, width: Option<u16>) -> Result<(), Failure> {
     let lines = color::states(table::lines(&fleet.hosts, SystemTime::now(), width));
     print_lines(&lines)?;
@@ -100,7 +100,7 @@ impl Filter {
     }
 }
 
-/// A host as the server shows it. What it leaves out is not known.
+/// A host as the server shows it. Omitted members are unknown.
 #[derive(Clone, Debug, Deserialize, PartialEq)]
 pub struct Host {
     /// Its name.
@@ -131,7 +131,8 @@ pub struct Host {
 }
 
 impl Host {
-    /// Everything but when it was last heard of: a heartbeat alone is no change.
+    /// Compares two states of a host without the time of the last message: a heartbeat is no
+    /// change.
     pub fn stands_as(&self, other: &Self) -> bool {
         let last_seen = other.last_seen.clone();
         Self {
@@ -141,26 +142,26 @@ impl Host {
     }
 }
 
-/// All hosts at one time, in order, with the JSON they came as.
+/// All hosts in order, with their JSON.
 #[derive(Debug)]
 pub struct Fleet {
     /// The hosts.
     pub hosts: Vec<Host>,
-    /// Each as it came, in the same order.
+    /// JSON of each host, in the same order.
     pub raw: Vec<Box<RawValue>>,
 }
 
 impl Fleet {
-    /// Asks for all pages.
+    /// Requests all pages.
     ///
     /// # Errors
-    /// The first page that does not come, or pages without an end.
+    /// The first page that cannot be fetched, or pages without an end.
     pub fn fetch(api: &Api, filter: Filter) -> Result<Self, ApiError> {
         let raw = pages::items(api, &first_page(filter))?;
         Self::sorted(raw).map_err(|error| api.foreign(error))
     }
 
-    /// The names of those online, in order; of a large fleet only as many as a prompt has use for.
+    /// Names of hosts online, in order; of a large fleet only a part, for the prompt.
     ///
     /// # Errors
     /// The first page that cannot be fetched.
@@ -192,7 +193,7 @@ impl Fleet {
         Ok(Self { hosts, raw })
     }
 
-    /// Those of the target that are in the state asked for.
+    /// Keeps the hosts of the target in the selected state.
     ///
     /// # Errors
     /// A term that matches no host.
@@ -206,7 +207,7 @@ impl Fleet {
         Ok(Self { hosts, raw })
     }
 
-    /// All of it as one page of the server's, on one line.
+    /// Returns the whole list as one page, on one line.
     pub fn json(&self) -> String {
         pages::json("hosts", &self.raw)
     }

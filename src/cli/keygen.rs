@@ -1,4 +1,4 @@
-//! `anthill keygen`: a new key, or the own key of one host.
+//! `anthill keygen`: a new key, or the key derived for a host.
 
 use std::path::Path;
 
@@ -9,10 +9,11 @@ use crate::keys::{Hex, KEY_BYTES, Key};
 use super::args::KeygenArgs;
 use super::{Failure, print};
 
-/// Prints `KEY_ID HEX`: an agent's key file as it is, and both halves of an entry in the keys file.
+/// Prints `KEY_ID HEX`: the content of an agent's key file, and both parts of an entry in the keys
+/// file.
 ///
 /// # Errors
-/// A wrong id or key file, status 2; a system that has no chance to give, status 1.
+/// A wrong id or key file, status 2; a system without random numbers, status 1.
 pub fn run(args: &KeygenArgs) -> Result<(), Failure> {
     let (name, key) = match (&args.host, &args.key_file) {
         (Some(host), Some(file)) => derived(host, file)?,
@@ -31,7 +32,7 @@ fn fresh() -> Result<(String, Key), Failure> {
     Ok((format!("key-{}", Hex(&name)), Key::new(key)))
 }
 
-/// The key of `host` from the one in `file`: a key file, or a keys file with one key to derive from.
+/// Derives the key of `host` from `file`: a key file, or a keys file with exactly one deriving key.
 fn derived(host: &str, file: &Path) -> Result<(String, Key), Failure> {
     let id = HostId::checked(host)
         .map_err(|error| Failure::usage(format!("--for is '{host}': {error}")))?;

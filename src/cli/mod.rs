@@ -1,4 +1,4 @@
-//! The command line: one room a subcommand, and the rules all of them keep.
+//! The command line: one module per subcommand, and their common rules.
 //!
 //! ```text
 //!  argv ──▶ args ──▶ serve · agent · bench · ak-sim · check · keygen · complete   (here, in this process)
@@ -7,8 +7,8 @@
 //!          usage: what was wrong, in one line
 //! ```
 //!
-//! Results go to stdout, everything else to stderr. Exit status 0: done; 1: it did not succeed;
-//! 2: wrong usage or configuration, said in one line.
+//! Results go to stdout, everything else to stderr. Exit status 0: success; 1: failure; 2: wrong
+//! usage or configuration, reported in one line.
 
 mod agent;
 mod ak;
@@ -54,7 +54,7 @@ use crate::escape;
 use args::{Command, Parsed};
 use signals::Caught;
 
-/// Runs the program with the arguments it was given.
+/// Runs the program with its arguments.
 pub fn main() -> ExitCode {
     let args: Vec<OsString> = std::env::args_os().collect();
     // Before anything else: until then a signal has its default action.
@@ -94,7 +94,7 @@ fn run(args: &[OsString], caught: Option<Caught>) -> Result<(), Failure> {
     }
 }
 
-/// An early end of the program: its exit status and its message.
+/// Unsuccessful end of a subcommand: exit status and message.
 #[derive(Debug)]
 pub struct Failure {
     status: u8,
@@ -102,7 +102,7 @@ pub struct Failure {
 }
 
 impl Failure {
-    /// It did not succeed: status 1.
+    /// Failure: status 1.
     fn failed(why: impl ToString) -> Self {
         Self::ended(1, why)
     }
@@ -112,7 +112,7 @@ impl Failure {
         Self::ended(2, why)
     }
 
-    /// An end with a status of its own.
+    /// An end with another status.
     fn ended(status: u8, why: impl ToString) -> Self {
         Self {
             status,
@@ -120,7 +120,7 @@ impl Failure {
         }
     }
 
-    /// The reader of the output has closed it, as `head` does: not an error.
+    /// The reader of stdout has closed it, like `head`: no error.
     fn reader_gone() -> Self {
         Self {
             status: 0,
@@ -128,7 +128,7 @@ impl Failure {
         }
     }
 
-    /// It did not succeed, and why has been said.
+    /// Failure whose reason has been printed.
     fn already_reported() -> Self {
         Self {
             status: 1,
@@ -144,7 +144,7 @@ impl Failure {
     }
 }
 
-/// Writes a result to stdout, all of it, now.
+/// Writes a result to stdout and flushes it.
 fn print(text: &str) -> Result<(), Failure> {
     let mut out = io::stdout().lock();
     let written = out.write_all(text.as_bytes()).and_then(|()| out.flush());

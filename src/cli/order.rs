@@ -1,5 +1,5 @@
-//! The order hosts are shown in: addresses by their number, then names with their digits read as
-//! numbers, `web-2` before `web-10`.
+//! Order of hosts in lists: addresses by number, then names with digits compared as numbers,
+//! `web-2` before `web-10`.
 
 use std::net::IpAddr;
 
@@ -8,7 +8,7 @@ use std::net::IpAddr;
 pub enum Rank {
     /// An address.
     Address(IpAddr),
-    /// A name, and itself again where its parts are another's as well.
+    /// A name: its parts, then the whole name to order names with equal parts.
     Name(Vec<Part>, String),
 }
 
@@ -23,7 +23,7 @@ pub enum Part {
 }
 
 impl Rank {
-    /// Of the host of that name.
+    /// Rank of a host.
     pub fn of(id: &str) -> Self {
         match id.parse() {
             Ok(address) => Self::Address(address),

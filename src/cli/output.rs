@@ -1,6 +1,6 @@
-//! `anthill output KEY HOST [COMMAND]`: all bytes that a command put out on a host.
+//! `anthill output KEY HOST [COMMAND]`: the whole output of a command on a host.
 //!
-//! Into a file or a pipe they go as they are. On a terminal they are made harmless, line by line.
+//! A file or a pipe gets the bytes unchanged. On a terminal each line is escaped.
 
 use std::io::{self, IsTerminal, Write};
 
@@ -15,16 +15,16 @@ use super::{Failure, print_note};
 /// Prints the output.
 ///
 /// # Errors
-/// Wrong usage; no such task, host or output; no good answer from a server.
+/// Wrong usage; an unknown task, host or output; no valid answer of a server.
 pub fn run(args: &OutputArgs) -> Result<(), Failure> {
     let api = Api::new(&args.api)?;
     print_one(&api, &args.key, &args.host, args.command.as_deref())
 }
 
-/// Prints the output of one command, or of all that have one, each under a head on stderr.
+/// Prints the output of one command, or of all commands, each below a head on stderr.
 ///
 /// # Errors
-/// No such task, host or output; no good answer from the server.
+/// An unknown task, host or output; no valid answer of the server.
 pub fn print_one(api: &Api, key: &str, host: &str, command: Option<&str>) -> Result<(), Failure> {
     if let Some(command) = command {
         return match fetch(api, key, host, command) {
@@ -51,7 +51,7 @@ pub fn print_one(api: &Api, key: &str, host: &str, command: Option<&str>) -> Res
     Ok(())
 }
 
-/// All bytes of an output.
+/// Requests the bytes of an output.
 ///
 /// # Errors
 /// See [`ApiError`].
@@ -64,7 +64,7 @@ pub fn fetch(api: &Api, key: &str, host: &str, command: &str) -> Result<Vec<u8>,
     ))
 }
 
-/// Names the missing part: the task, the host in it, the command, or its result.
+/// The error of a missing output: names the missing task, host, command or result.
 fn missing(api: &Api, key: &str, host: &str, command: &str) -> Result<Failure, Failure> {
     let task = Task::fetch(api, key)?;
     let Some((id, found)) = task.host(host) else {
@@ -86,7 +86,7 @@ fn missing(api: &Api, key: &str, host: &str, command: &str) -> Result<Failure, F
 /// Writes bytes to stdout.
 ///
 /// # Errors
-/// When stdout does not take them.
+/// Stdout cannot be written.
 fn write(bytes: &[u8]) -> Result<(), Failure> {
     let mut out = io::stdout().lock();
     let written = match out.is_terminal() {
@@ -100,7 +100,7 @@ fn write(bytes: &[u8]) -> Result<(), Failure> {
     }
 }
 
-/// Text that cannot steer a terminal: lines and tabs stay, and it ends with a line's end.
+/// Escapes text for a terminal. Lines and tabs stay; a final line feed is added.
 fn harmless(bytes: &[u8]) -> String {
     let whole = String::from_utf8_lossy(bytes);
     let mut out = String::with_capacity(whole.len() + 1);
@@ -111,7 +111,7 @@ fn harmless(bytes: &[u8]) -> String {
     out
 }
 
-/// A line of output made harmless. Tabs stay: many programs part their columns with them.
+/// Escapes a line of output. Tabs stay, since many programs separate columns with them.
 pub fn line_shown(line: &str) -> String {
     let cells: Vec<_> = line.split('\t').map(escape::escape).collect();
     cells.join("\t")

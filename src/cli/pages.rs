@@ -18,7 +18,7 @@ pub enum Cursor {
 }
 
 impl Cursor {
-    /// The parameter for a query that is not empty.
+    /// Parameter for a query that has others before it.
     fn query(&self) -> String {
         let text = match self {
             Self::Number(number) => number.to_string(),
@@ -98,7 +98,7 @@ pub fn json(name: &str, items: &[Box<RawValue>]) -> String {
     format!("{{\"{name}\":[{}],\"next\":null}}", items.join(","))
 }
 
-/// `text` as one part of a path, or a value of a query.
+/// Encodes `text` as a segment of a path or a value of a query.
 pub fn percent_encoded(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for byte in text.bytes() {

@@ -1,5 +1,5 @@
-//! Progress of a task on stderr, if that is a terminal: one line a host for few hosts, else a bar.
-//! It is redrawn in place and removed at the end.
+//! Progress of a task on stderr, if that is a terminal: one line per host for few hosts, else a
+//! bar. It is redrawn in place and removed at the end.
 
 use std::io::{self, IsTerminal};
 
@@ -8,7 +8,7 @@ use crate::escape;
 use super::task::Task;
 use super::terminal::{self, Size};
 
-/// Hosts that have a line each; of more there is a bar.
+/// Number of hosts up to which each has a line.
 const HOSTS_MAX: usize = 20;
 
 const CLEAR_LINE_END: &str = "\x1b[K";
@@ -21,7 +21,7 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// Nothing drawn; nothing ever will be where stderr is no terminal.
+    /// Nothing is drawn if stderr is no terminal.
     pub fn new() -> Self {
         Self {
             shown: io::stderr().is_terminal(),
@@ -29,7 +29,7 @@ impl Progress {
         }
     }
 
-    /// Draws how the task stands.
+    /// Draws the state of the task.
     pub fn draw(&mut self, task: &Task) {
         if !self.shown {
             return;
@@ -47,7 +47,7 @@ impl Progress {
         terminal::draw(&text);
     }
 
-    /// Takes away what is drawn.
+    /// Removes what is drawn.
     pub fn clear(&mut self) {
         if self.lines > 0 {
             terminal::draw(&format!("{}{CLEAR_BELOW}", self.back()));

@@ -23,14 +23,14 @@ use super::hosts::Fleet;
 use super::{Failure, print_error};
 
 const PROMPT: &str = "anthill> ";
-/// The words that a line of the console may begin with.
+/// Built-ins of the console.
 pub const WORDS: [&str; 8] = [
     "exit", "help", "host", "hosts", "output", "quit", "task", "tasks",
 ];
-/// For how long the names of hosts are held before they are asked for again.
+/// Lifetime of the cached host names.
 const NAMES_HELD: Duration = Duration::from_secs(10);
 
-/// Lines, one after the other.
+/// Source of input lines.
 pub enum Prompt<'a> {
     /// From a terminal.
     Terminal {
@@ -44,7 +44,7 @@ pub enum Prompt<'a> {
 }
 
 impl<'a> Prompt<'a> {
-    /// Of this program's stdin.
+    /// Opens stdin.
     ///
     /// # Errors
     /// A terminal that cannot be used.
@@ -100,7 +100,7 @@ fn unusable(error: ReadlineError) -> Failure {
     Failure::failed(format!("cannot read from the terminal: {error}"))
 }
 
-/// A console works without a memory too, so one that cannot be written is said once.
+/// Adds a line to the history. A history that cannot be written causes one warning.
 fn remember(
     editor: &mut Editor<Words<'_>, FileHistory>,
     history: &mut Option<PathBuf>,
@@ -116,7 +116,7 @@ fn remember(
     }
 }
 
-/// The file with the lines typed before, in a directory that is there; none without a home.
+/// Path of the history, whose directory is created; `None` without a home directory.
 fn history_file() -> Option<PathBuf> {
     let set = |name| std::env::var_os(name).filter(|value| !value.is_empty());
     let home = PathBuf::from(set("HOME")?);
@@ -210,8 +210,7 @@ impl Completer for Words<'_> {
 }
 
 impl Words<'_> {
-    /// The hosts that begin so, with their sign and a blank behind. A server that does not answer
-    /// knows none.
+    /// Completions for the prefix of a host name. A server that does not answer has none.
     fn hosts(&self, begun: &str) -> Vec<String> {
         let mut held = self.names.borrow_mut();
         let fresh = |(at, _): &&(Instant, Vec<String>)| at.elapsed() < NAMES_HELD;
@@ -229,7 +228,7 @@ impl Words<'_> {
     }
 }
 
-/// The word that ends at the cursor, and where it begins.
+/// Returns the word that ends at the cursor, and its start.
 fn word_at(line: &str, at: usize) -> (usize, &str) {
     let before = line.get(..at).unwrap_or(line);
     let start = before

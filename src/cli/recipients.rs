@@ -1,4 +1,4 @@
-//! The hosts that a task or a command goes to, found before anything is sent.
+//! Resolution of the hosts of a task or a command, before anything is sent.
 //!
 //! ```text
 //!  --host NAME… ──▶ each must be known ──┐
@@ -18,24 +18,24 @@ use super::hosts::{Filter, Fleet};
 use super::pages::percent_encoded;
 use super::{Failure, confirm, did_you_mean};
 
-/// Names that are looked up one by one; for more the whole list is asked for.
+/// Number of names up to which each is looked up; above it the whole list is requested.
 const LOOKUPS_MAX: usize = 16;
-/// Hosts above which a target has to be confirmed.
+/// Number of hosts above which a target is confirmed.
 const UNCONFIRMED_MAX: usize = 100;
-/// Online hosts above which `run` without a target asks on a terminal.
+/// Number of hosts online above which `run` without a target is confirmed.
 pub const UNNAMED_MAX: usize = 10;
 
-/// Checks that the server has seen each of these hosts. `pass` names the flags that would let them pass.
+/// Checks that the server has seen each host. `pass` names the flags that skip this check.
 ///
 /// # Errors
-/// Status 2 for hosts never seen, with the nearest name; 1 for no good answer.
+/// Status 2 for unknown hosts, with the nearest name; 1 without a valid answer.
 pub fn check_known(api: &Api, names: &[impl AsRef<str>], pass: &str) -> Result<(), Failure> {
     let names = names.iter().map(AsRef::as_ref);
     let unknown = unknown(api, &names.collect::<Vec<&str>>())?;
     let Some(first) = unknown.first() else {
         return Ok(());
     };
-    // A server that has not reached its store yet knows no host at all.
+    // A server that has not reached its store yet knows no hosts.
     api.get::<Value>("/readyz")?;
     let fleet = Fleet::fetch(api, Filter::All)?;
     let known = fleet.hosts.iter().map(|host| host.id.as_str());
@@ -74,15 +74,15 @@ fn unknown<'n>(api: &Api, names: &[&'n str]) -> Result<Vec<&'n str>, ApiError> {
 /// Parses the text of a target, given by `source`, if there is one.
 ///
 /// # Errors
-/// Status 2 for what is no target.
+/// Status 2 for an invalid target.
 pub fn parse(source: &str, text: Option<&str>) -> Result<Option<Target>, Failure> {
     let wrong = |text, why| Failure::usage(format!("{source} is '{text}': {why}"));
     text.map(|text| Target::parse(text).map_err(|why| wrong(text, why)))
         .transpose()
 }
 
-/// The hosts of a dispatch of `what`: those of the target, else the named ones, which must be known unless `pass` is
-/// none. None where neither is given.
+/// Returns the hosts of a dispatch of `what`: those of the target, else the named ones, which must
+/// be known unless `pass` is `None`. Returns `None` if neither is given.
 ///
 /// # Errors
 /// As [`confirmed`] and [`check_known`].
@@ -105,7 +105,7 @@ pub fn chosen(
 /// The hosts of a target, in order.
 ///
 /// # Errors
-/// Status 2 for a term that matches no known host; 1 for no good answer.
+/// Status 2 for a term that matches no known host; 1 without a valid answer.
 pub fn resolve(api: &Api, target: &Target) -> Result<Vec<String>, Failure> {
     let fleet = Fleet::fetch(api, Filter::All)?;
     let ids: Vec<&str> = fleet.hosts.iter().map(|host| host.id.as_str()).collect();
@@ -116,10 +116,10 @@ pub fn resolve(api: &Api, target: &Target) -> Result<Vec<String>, Failure> {
     Ok(places.into_iter().map(|at| ids[at].to_owned()).collect())
 }
 
-/// The hosts of a target, confirmed where there are many or it says `all`.
+/// Resolves a target, with a confirmation for many hosts and for `all`.
 ///
 /// # Errors
-/// As [`resolve`], and where it is not confirmed.
+/// As [`resolve`], or no confirmation.
 fn confirmed(api: &Api, target: &Target, what: &str, yes: bool) -> Result<Vec<String>, Failure> {
     let hosts = resolve(api, target)?;
     if target.names_all() || hosts.len() > UNCONFIRMED_MAX {
@@ -147,12 +147,12 @@ impl Health {
     /// Asks the server.
     ///
     /// # Errors
-    /// No good answer.
+    /// No valid answer.
     pub fn fetch(api: &Api) -> Result<Self, ApiError> {
         api.get("/healthz")
     }
 
-    /// A key that no other task has: the time, and four random characters.
+    /// Generates a key from the time and four random characters.
     pub fn new_key(&self) -> String {
         let now = humantime::format_rfc3339_seconds(std::time::SystemTime::now()).to_string();
         let stamp: String = now

@@ -1,6 +1,6 @@
 //! `anthill run COMMAND [TARGET]`: one command on some hosts, its output and exit status on each.
 //!
-//! It is a task like any other, under a key that the program makes, and it is followed to its end.
+//! It is an ordinary task with a generated key, followed to its end.
 
 use std::time::Instant;
 
@@ -17,7 +17,7 @@ use super::{Failure, color, confirm, print, print_json, print_note};
 /// Runs the command.
 ///
 /// # Errors
-/// Wrong usage; a server that does not take it; a host on which it did not succeed.
+/// Wrong usage; a server that refuses it; a host on which it failed.
 pub fn run(args: &RunArgs) -> Result<(), Failure> {
     if args.command.trim().is_empty() {
         return Err(Failure::usage(
@@ -34,7 +34,7 @@ pub fn run(args: &RunArgs) -> Result<(), Failure> {
     }
     let order = Order {
         key: None,
-        // One command, so that any priority is the highest.
+        // With one command the priority has no meaning.
         commands: json!({ args.command.as_str(): 1 }),
         hosts,
         queue: false,
@@ -55,7 +55,7 @@ pub fn run(args: &RunArgs) -> Result<(), Failure> {
     Ok(())
 }
 
-/// All online hosts are meant: many of them have to be confirmed.
+/// Asks for a confirmation if many hosts are online, since all of them get the command.
 fn check_unnamed(api: &Api, args: &RunArgs) -> Result<(), Failure> {
     let online = Health::fetch(api)?.hosts_online;
     let many = online > UNNAMED_MAX as u64;
@@ -66,7 +66,7 @@ fn check_unnamed(api: &Api, args: &RunArgs) -> Result<(), Failure> {
     }
 }
 
-/// Prints what each host put out, the hosts that failed first.
+/// Prints the output of each host, failed hosts first.
 fn show(api: &Api, key: &str, task: &Task, by_line: bool) -> Result<(), Failure> {
     for (id, host) in &task.hosts {
         let results = task.results(host);

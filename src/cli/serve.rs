@@ -27,10 +27,11 @@ use super::{Failure, print};
 /// Target of the log lines.
 const LOG: &str = "server";
 
-/// Serves, until a signal or a fault ends it. `caught` are the signals since the start of the process.
+/// Runs the server until a signal or an error ends it. `caught` holds the signals since the start
+/// of the process.
 ///
 /// # Errors
-/// Wrong configuration, status 2; a fault, status 1 or what the server says.
+/// Wrong configuration, status 2; an error, status 1 or the status that the server returns.
 pub fn run(args: &ServeArgs, caught: Option<Caught>) -> Result<(), Failure> {
     memory::set_up();
     let watch = signals::watch(caught)?;
@@ -93,7 +94,7 @@ fn warn(config: &Config) {
     }
 }
 
-/// Source of the configuration: the file and the flags, read again at each SIGHUP.
+/// Source of the configuration: the file and the flags. SIGHUP reads both again.
 struct Source {
     file: Option<PathBuf>,
     flags: Overrides,
@@ -112,8 +113,8 @@ impl Source {
     }
 }
 
-/// Runs the loop until it is known whether the store can be reached, within a bound. A program that
-/// waits for the ready line then finds the store's state. Returns false if a stop was requested.
+/// Runs the loop until the first attempt to reach the store has ended, within a time limit, so that
+/// the ready line can tell the state of the store. Returns false if a stop was requested.
 fn until_ready(server: &mut Server) -> Result<bool, ServeError> {
     let deadline = Instant::now() + Duration::from_millis(READY_WAIT_MS_MAX);
     while !server.has_tried_store() {
@@ -128,10 +129,10 @@ fn until_ready(server: &mut Server) -> Result<bool, ServeError> {
     Ok(true)
 }
 
-/// Says once, on stdout, where the server is to be found.
+/// Prints the ready line on stdout.
 fn announce(server: &Server) {
     let ready = server.ready().to_string();
-    // On stdout alone: a log that stands beside it has no second one.
+    // Only at debug: a log beside stdout must not repeat the line.
     log::debug!(target: LOG, "{ready}");
     if print(&format!("{ready}\n")).is_err() {
         log::warn!(target: LOG, "the ready line cannot be written to stdout");
@@ -143,9 +144,9 @@ struct Reloader {
     source: Source,
     handle: Handle,
     logging: Arc<Logging>,
-    /// As the server was started: what waited for a restart still does.
+    /// Configuration of the start: changes against it may need a restart.
     started: Config,
-    /// As last read.
+    /// Configuration that was read last.
     before: Config,
 }
 
@@ -156,8 +157,8 @@ impl Reloader {
         }
     }
 
-    /// Reads the configuration again. One that is wrong changes nothing; the log is reopened all
-    /// the same, since that is what a rotation asks for.
+    /// Reloads the configuration. An invalid one changes nothing. The log is reopened in any case,
+    /// as a rotation requires.
     fn reload(&mut self) {
         self.logging.reopen();
         let config = match self.source.load() {

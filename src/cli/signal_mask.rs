@@ -1,4 +1,5 @@
-//! Signals held back while their handlers are installed. One of the modules that use system structures directly.
+//! Signals blocked while their handlers are installed. One of the modules that use system
+//! structures directly.
 
 use std::io;
 use std::mem::MaybeUninit;

@@ -1,4 +1,4 @@
-//! Signals of a long-running subcommand: one path, at every moment of the process.
+//! Signals of a long-running subcommand: one path at every moment of the process.
 //!
 //! ```text
 //!  main   Caught::early ──▶ handlers installed before the arguments are parsed; signals stay pending

@@ -1,5 +1,5 @@
-//! Tables, that of hosts above all: plain columns without colours, so that it reads the same on a screen, in a
-//! pipe and in a mail. On a terminal it has as many columns as fit; elsewhere all of them.
+//! Tables of plain columns, which read the same on a screen, in a pipe and in a mail. On a terminal
+//! a table has as many columns as fit, elsewhere all of them.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
@@ -21,20 +21,19 @@ const HEADER: [&str; 8] = [
     "MAC",
 ];
 
-/// Columns that are shown on any terminal, if need be over several lines.
+/// Columns that are always shown, wrapped if necessary.
 const COLUMNS_MIN: usize = 4;
 /// Blanks between two columns.
 const GAP: u16 = 2;
 
-/// The table's lines, the header first. `now` is what the ages are counted from; `width` is how
-/// many characters a line may have, where that matters.
+/// Lines of the table of hosts, the header first. Ages are counted from `now`. `width` limits the
+/// characters of a line.
 pub fn lines(hosts: &[Host], now: SystemTime, width: Option<u16>) -> Vec<String> {
     let rows = hosts.iter().map(|host| row(host, now));
     columns(&HEADER, rows, width)
 }
 
-/// Plain columns under a header. The cells are shown as they are: what comes from outside is
-/// escaped before.
+/// Lines of a table. The cells must be escaped before.
 pub fn columns<'a, const N: usize>(
     header: &[&str; N],
     rows: impl Iterator<Item = [Cow<'a, str>; N]>,
@@ -57,14 +56,14 @@ pub fn columns<'a, const N: usize>(
         .map(|line| line.trim_end().to_owned())
         .collect();
     if let Some(header) = lines.first_mut().filter(|_| left_out > 0) {
-        // There is room: the rest was fitted into as much less.
+        // The width was reduced to leave room for the mark.
         let _ = write!(header, " …+{left_out}");
     }
     lines
 }
 
-/// Leaves out columns from the right until the rest fits, with a mark in the header that says how many;
-/// what then still does not is wrapped.
+/// Hides columns from the right until the rest fits or is wrapped. Returns the number of hidden
+/// columns, for the mark in the header.
 fn fit(table: &mut Table, width: u16) -> usize {
     table
         .set_content_arrangement(ContentArrangement::Dynamic)
@@ -91,7 +90,7 @@ fn fit(table: &mut Table, width: u16) -> usize {
     left_out
 }
 
-/// Characters of the mark for so many columns left out: ` …+4`.
+/// Width of the mark for hidden columns: ` …+4`.
 const fn mark_width(left_out: usize) -> u64 {
     match left_out {
         0 => 0,
@@ -129,7 +128,7 @@ pub fn age(time: &Option<String>, now: SystemTime) -> Cow<'_, str> {
     else {
         return known(time);
     };
-    // The server's clock may be ahead of ours: what is not past is now.
+    // The server's clock may be ahead of this one: a future time counts as now.
     let seconds = now
         .duration_since(then)
         .map_or(0, |passed| passed.as_secs());

@@ -1,7 +1,7 @@
-//! `anthill task KEY`: one task, its hosts, and what came back from them.
+//! `anthill task KEY`: one task, its hosts and their results.
 //!
-//! All pages are fetched before anything is shown. The document is kept as it came, so that JSON
-//! has what this program does not know.
+//! All pages are fetched before anything is shown. The document is kept unchanged, so that the JSON
+//! has unknown members, too.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashSet};
@@ -21,14 +21,14 @@ use super::order::Rank;
 use super::pages::{self, percent_encoded};
 use super::{Failure, color, did_you_mean, output, print, print_json, print_note, table, terminal};
 
-/// Lines of one output that are shown; all of it can be asked for by itself.
+/// Limit of the lines shown of one output.
 const OUTPUT_LINES_MAX: usize = 10;
-/// Cut outputs of one task whose true size is learnt.
+/// Limit of the cut outputs of a task whose size is requested.
 const SIZES_LEARNT_MAX: usize = 16;
-/// Characters of one of these lines that are shown.
+/// Limit of the characters shown of a line.
 const OUTPUT_LINE_CHARS_MAX: usize = 1000;
 
-/// The states in the order a host goes through them.
+/// States in the order in which a host passes through them.
 const STATES: [&str; 11] = [
     "queued",
     "sent",
@@ -42,13 +42,13 @@ const STATES: [&str; 11] = [
     "expired",
     "offline",
 ];
-/// Those in which something is still awaited of a host.
+/// States that are not terminal.
 const AWAITED: [&str; 4] = ["queued", "sent", "answered", "working"];
 
 /// Shows the task.
 ///
 /// # Errors
-/// Wrong usage, no such task or host in it, or no good answer from a server.
+/// Wrong usage, an unknown task or host, or no valid answer of a server.
 pub fn run(args: &TaskArgs) -> Result<(), Failure> {
     let api = Api::new(&args.api)?;
     let mut task = Task::fetch(&api, &args.key)?;
@@ -69,7 +69,7 @@ pub fn run(args: &TaskArgs) -> Result<(), Failure> {
 /// Prints the task of this key.
 ///
 /// # Errors
-/// No such task, or no good answer from the server.
+/// An unknown task, or no valid answer of the server.
 pub fn print_one(api: &Api, key: &str) -> Result<(), Failure> {
     let mut task = Task::fetch(api, key)?;
     task.learn_sizes(api, key);
@@ -136,7 +136,7 @@ pub struct Outcome {
     truncated: bool,
     #[serde(default)]
     output: String,
-    /// Bytes that the command put out in all, where the host cut them and says how many are missing.
+    /// Size of the whole output, if the host cut it and states the number of missing bytes.
     #[serde(skip)]
     whole: Option<u64>,
 }
@@ -154,10 +154,10 @@ struct Head {
 pub struct Tally(BTreeMap<String, u64>);
 
 impl Task {
-    /// Asks for all pages.
+    /// Requests all pages.
     ///
     /// # Errors
-    /// The first page that does not come, or pages without an end.
+    /// The first page that cannot be fetched, or pages without an end.
     pub fn fetch(api: &Api, key: &str) -> Result<Self, ApiError> {
         let first = format!("/v1/tasks/{}?limit={API_TASK_HOSTS}", percent_encoded(key));
         let mut hosts = Map::new();
@@ -179,10 +179,10 @@ impl Task {
         Self::of(last).map_err(|error| api.foreign(error))
     }
 
-    /// A task as this document has it, hosts and all.
+    /// Parses the document of a task with all its hosts.
     ///
     /// # Errors
-    /// A document that is no task.
+    /// An invalid document.
     pub fn of(document: Map<String, Value>) -> Result<Self, serde_json::Error> {
         let head = Head::deserialize(&Value::Object(
             document
@@ -204,7 +204,7 @@ impl Task {
         })
     }
 
-    /// All of it as one page of the server's, on one line.
+    /// Returns the whole list as one page, on one line.
     pub fn json(&self) -> String {
         serde_json::to_string(&self.document).unwrap_or_default()
     }
@@ -219,7 +219,7 @@ impl Task {
         self.commands.len()
     }
 
-    /// Leaves the hosts that `keep` says, in the document too.
+    /// Keeps the hosts for which `keep` returns true, also in the document.
     fn retain(&mut self, keep: impl Fn(&str, &HostTask) -> bool) {
         self.hosts.retain(|(id, host)| keep(id, host));
         if let Some(Value::Object(hosts)) = self.document.get_mut("hosts") {
@@ -231,7 +231,7 @@ impl Task {
     /// Checks that each of `named` is a host of the task.
     ///
     /// # Errors
-    /// The first one that is not, with the nearest name.
+    /// The first one that is missing, with the nearest name.
     fn check_hosts(&self, key: &str, named: &[String]) -> Result<(), Failure> {
         let is_here = |name: &&String| self.host(name).is_some();
         match named.iter().find(|name| !is_here(name)) {
@@ -240,7 +240,7 @@ impl Task {
         }
     }
 
-    /// The error that says that a host has no part in the task.
+    /// The error of a host that the task does not name.
     pub fn no_host(&self, key: &str, name: &str) -> Failure {
         let known = self.hosts.iter().map(|(id, _)| id.as_str());
         let hint = did_you_mean(name, known);
@@ -252,7 +252,7 @@ impl Task {
         self.hosts.iter().find(|(id, _)| names(name, id))
     }
 
-    /// Its hosts as a table; what failed has a column where there is any.
+    /// Table of its hosts, with a column for failed commands if there are any.
     pub fn table(&self, width: Option<u16>) -> Vec<String> {
         let failed = self.hosts.iter().any(|(_, host)| host.failure().is_some());
         let rows = self.hosts.iter().map(|(id, host)| {
@@ -276,8 +276,8 @@ impl Task {
         table::columns(&header, rows, width)
     }
 
-    /// Learns how long the outputs were that hosts have cut, of the first few: each is fetched for that.
-    /// Where it cannot be learnt, the size that was kept is shown.
+    /// Fetches the first outputs that hosts have cut, to read their whole size. If that fails, the
+    /// size of the kept part is shown.
     pub fn learn_sizes(&mut self, api: &Api, key: &str) {
         let mut learnt = 0;
         for (id, host) in &mut self.hosts {
@@ -338,7 +338,8 @@ impl Task {
         self.in_order(&host.results).collect()
     }
 
-    /// Failed results first, then in the order of the commands; what is no command of the task comes last.
+    /// Failed results first, then in the order of the commands; results without a command of the
+    /// task come last.
     fn in_order<'a>(
         &'a self,
         results: &'a BTreeMap<String, Outcome>,
@@ -365,16 +366,16 @@ impl Outcome {
 
     /// Returns whether the server has more of the output than the part in the task.
     pub fn is_partial(&self) -> bool {
-        // What is no UTF-8 is longer here than it was, so this may miss a cut, never claim one.
+        // Invalid UTF-8 becomes longer here, so a cut may be missed, but never wrongly reported.
         self.size > self.output.len() as u64
     }
 
-    /// The output, as far as it came.
+    /// The part of the output in the task.
     pub fn output(&self) -> &str {
         &self.output
     }
 
-    /// One line that says how the command ended.
+    /// Line with the result of the command.
     pub fn head(&self, host: &str, command: &str) -> String {
         let mut head = format!(
             "{}: {}: exit {}, {:.1} s",
@@ -395,7 +396,7 @@ impl Outcome {
         color::outcome(head, self.exit != 0)
     }
 
-    /// A head, and how the output begins, each of its lines set in.
+    /// The head, and the first lines of the output, indented.
     pub fn lines(&self, host: &str, command: &str) -> Vec<String> {
         let mut lines = vec![self.head(host, command)];
         let output = self.output.lines().take(OUTPUT_LINES_MAX);
@@ -408,8 +409,8 @@ impl Outcome {
     }
 }
 
-/// A line of output, so far as it is shown, and made harmless. A tab is what many programs part their
-/// columns with, and does nothing but move to the right.
+/// Escapes a line of output and cuts it. Tabs stay: many programs separate columns with them, and
+/// they only move the cursor to the right.
 fn shown(line: &str) -> String {
     let end = line
         .char_indices()

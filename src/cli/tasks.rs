@@ -1,4 +1,4 @@
-//! `anthill tasks`: the tasks a running server knows, the newest first as it gives them.
+//! `anthill tasks`: the tasks of a running server, the newest first.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;

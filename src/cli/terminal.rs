@@ -1,5 +1,5 @@
-//! Properties of stdout and stderr: whether it is a terminal, its size, and whether its reader is
-//! still there.
+//! Properties of stdout and stderr: terminal or not, size, reader closed or not; and lines redrawn
+//! in place.
 
 use std::io::{self, IsTerminal, Write};
 use std::os::fd::AsFd;
@@ -16,17 +16,17 @@ pub struct Size {
     pub rows: u16,
 }
 
-/// The size of the terminal that stdout is, if it is one and says so.
+/// Size of the terminal at stdout.
 pub fn size() -> Option<Size> {
     size_of(io::stdout())
 }
 
-/// Characters in a line of the terminal that stdout is, if it is one.
+/// Characters in a line of the terminal at stdout.
 pub fn width() -> Option<u16> {
     size().map(|size| size.columns)
 }
 
-/// The size of the terminal that `out` is, if it is one and says so.
+/// Size of the terminal at `out`; `None` if it is no terminal or does not report a size.
 pub fn size_of(out: impl IsTerminal + AsFd) -> Option<Size> {
     if !out.is_terminal() {
         return None;
@@ -87,10 +87,11 @@ impl StatusLine {
     }
 }
 
-/// Waits for `pause`, or until the reader of stdout is gone; returns whether it is still there.
+/// Waits for `pause`, or until the reader of stdout closes. Returns whether the reader is still
+/// there.
 pub fn wait(pause: Duration) -> bool {
     let out = io::stdout();
-    // Nothing is asked for: a closed end is reported all the same.
+    // No events are requested: a closed end is always reported.
     let mut ends = [PollFd::new(&out, PollFlags::empty())];
     let pause = Timespec {
         tv_sec: i64::try_from(pause.as_secs()).unwrap_or(i64::MAX),

@@ -1,7 +1,7 @@
-//! Wrong usage, said in one line: what it was, and what it may be.
+//! Errors of usage in one line: the wrong value and the valid ones.
 //!
-//! clap explains itself over several lines. A server's command line is mostly typed by units and
-//! scripts, whose logs want one line; so its findings are put into words here.
+//! clap's errors have several lines. The command line of a server is mostly written in units and
+//! scripts, whose logs need one line.
 
 use std::error::Error as _;
 use std::ffi::OsString;
@@ -11,7 +11,7 @@ use clap::{Command, Error};
 
 use super::args;
 
-/// Most flags shown in an error line; `--help` lists the others.
+/// Limit of the flags listed in an error; `--help` lists all.
 const FLAGS_MAX: usize = 10;
 
 /// Explains the error that clap found in `args`, in one line.
@@ -28,7 +28,7 @@ pub fn one_line(error: &Error, args: &[OsString]) -> String {
         .unwrap_or_else(|| first_line(error))
 }
 
-/// clap's finding, with its details by name.
+/// clap's error, with access to its details.
 struct Found<'a>(&'a Error);
 
 impl Found<'_> {
@@ -150,7 +150,7 @@ impl Found<'_> {
         })
     }
 
-    /// One detail as text; of several, all; of none, nothing.
+    /// Text of a detail, joined if there are several.
     fn text(&self, kind: ContextKind) -> Option<String> {
         let texts = self.texts(kind);
         let given = self.0.get(kind).is_some() && !texts.is_empty();
@@ -166,7 +166,7 @@ impl Found<'_> {
     }
 }
 
-/// The command as it is typed.
+/// The command as typed.
 fn called(command: &Command) -> String {
     match command.get_name() {
         "anthill" => "anthill".to_owned(),
@@ -174,7 +174,8 @@ fn called(command: &Command) -> String {
     }
 }
 
-/// The name of an argument as it is typed, without clap's marks: `--tcp` of `--tcp <ADDR>`, `KEY` of `<KEY>`.
+/// The name of an argument as typed, without clap's marks: `--tcp` of `--tcp <ADDR>`, `KEY` of
+/// `<KEY>`.
 fn named(shown: &str) -> String {
     let bare = shown.trim_start_matches(['<', '[']);
     let end = match bare.starts_with('-') {
@@ -190,7 +191,7 @@ fn alternatives(group: &str) -> Vec<&str> {
     inner.split('|').collect()
 }
 
-/// `, did you mean …?` where one of `known` is written nearly like `word`.
+/// `(did you mean …?)` for the nearest of `known`, if one is near.
 fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> String {
     let typed = word.trim_start_matches('-');
     let distance = |name: &'a str| {
@@ -199,7 +200,7 @@ fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> String {
         (distance <= (bare.len() / 3).max(1)).then_some((distance, name))
     };
     match known.into_iter().filter_map(distance).min() {
-        // A single letter is near to everything.
+        // A single letter is near to every name.
         Some((_, name)) if typed.chars().count() > 1 => format!(" (did you mean '{name}'?)"),
         _ => String::new(),
     }
@@ -235,7 +236,7 @@ fn subcommands(command: &Command) -> impl Iterator<Item = &str> {
     shown.map(Command::get_name)
 }
 
-/// clap's own words, as far as they fit one line.
+/// First line of clap's own text.
 fn first_line(error: &Error) -> String {
     let text = error.render().to_string();
     let line = text.lines().next().unwrap_or("wrong usage");

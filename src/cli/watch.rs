@@ -1,9 +1,9 @@
-//! `anthill hosts --watch`: looks again every second, until interrupted.
+//! `anthill hosts --watch`: refreshes every second until interrupted.
 //!
-//! On a terminal the screen is drawn anew each time. Elsewhere something is written only when a host
-//! has come, gone or changed: a heartbeat alone is no change. As JSON that is one line for each host
-//! at first, then one line for each change: the host as it is now, or with the state `forgotten`. A
-//! server that is away is waited for.
+//! On a terminal the screen is redrawn each time. Elsewhere output is written only when a host was
+//! added, removed or changed; a heartbeat is no change. As JSON that is first one line per host,
+//! then one line per change: the new state of the host, or the state `forgotten`. While the server
+//! is unavailable, the requests continue.
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
@@ -25,7 +25,7 @@ const CURSOR_HOME: &str = "\x1b[H";
 const CLEAR_LINE_END: &str = "\x1b[K";
 const CLEAR_BELOW: &str = "\x1b[J";
 
-/// Watches until the reader of stdout is gone or the server gives no useful answer.
+/// Watches until the reader of stdout closes or the server gives no valid answer.
 ///
 /// # Errors
 /// See [`ApiError`]; an unreachable server is not an error.
@@ -64,7 +64,8 @@ struct View {
 }
 
 impl View {
-    /// Shows of all hosts those of the target. Its terms have to match at first; later they may match nothing.
+    /// Shows the hosts of the target. Its terms must match hosts the first time; later they may
+    /// match none.
     fn take(&mut self, fleet: Fleet, target: Option<&Target>) -> Result<(), Failure> {
         let Some(target) = target else {
             return self.show(fleet);
@@ -105,7 +106,7 @@ impl View {
         Ok(())
     }
 
-    /// Behind what is there already.
+    /// Appends the new state to the output.
     fn append(&self, fleet: &Fleet) -> Result<(), Failure> {
         if self.json {
             return print(&changes(self.last.as_ref(), fleet, self.filter));
@@ -116,7 +117,7 @@ impl View {
         print_table(fleet, self.filter, None)
     }
 
-    /// In place of what is there: what was last heard, under a line that says how things stand.
+    /// Redraws the screen: a status line above the last known hosts.
     fn draw(&self, error: Option<&ApiError>) -> Result<(), Failure> {
         let size = terminal::size();
         let head = match (error, &self.last) {
@@ -135,7 +136,7 @@ impl View {
     }
 }
 
-/// One line of JSON for each host that is, or was, in the state asked for and is not as it was before.
+/// One line of JSON for each changed host that is or was in the selected state.
 fn changes(before: Option<&Fleet>, now: &Fleet, filter: Filter) -> String {
     let hosts = before.iter().flat_map(|fleet| &fleet.hosts);
     let mut known: HashMap<&str, _> = hosts.map(|host| (host.id.as_str(), host)).collect();
@@ -160,12 +161,12 @@ fn changes(before: Option<&Fleet>, now: &Fleet, filter: Filter) -> String {
     lines
 }
 
-/// One screen: the head cut to a line, as much of the body as fits below it.
+/// Builds a screen: the head cut to one line, and as much of the body as fits.
 fn screen(head: &str, mut body: Vec<String>, size: Option<Size>) -> String {
     let mut head = head.to_owned();
     if let Some(size) = size {
         head = head.chars().take(usize::from(size.columns)).collect();
-        // The head, the line that says what is missing, and the one the cursor rests on.
+        // The head, the line about hidden lines, and the line of the cursor.
         let room = usize::from(size.rows).saturating_sub(3);
         if body.len() > room + 1 {
             let missing = body.len() - room;

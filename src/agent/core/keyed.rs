@@ -1,5 +1,5 @@
-//! The agent's half of a keyed session: it proves its key, has the server prove it, too, and takes nothing
-//! before that.
+//! The agent's half of a keyed session. Agent and server prove the key to each other; before that
+//! nothing is accepted.
 //!
 //! ```text
 //!  connected ─▶ hello with a nonce ─▶ challenge ─▶ proof ─▶ the server's proof ─▶ every frame tagged
@@ -16,10 +16,10 @@ use crate::codec::message::{Datagram, Hello, KeyedHello, Message, Push};
 use crate::keys::{Directions, Guard, Hex, KEY_BYTES, Key, Nonce, Transcript, Window};
 use crate::limits::{DATAGRAM_SIGNED_BYTES_MAX, NONCE_DIGITS};
 
-/// Source of nonces: the system, in an agent. `None` when it has none to give.
+/// Source of nonces: the system, in an agent. `None` if it fails.
 pub type Nonces = Box<dyn FnMut() -> Option<[u8; NONCE_DIGITS / 2]> + Send>;
 
-/// The key of an agent, and how far its session has come.
+/// The key of an agent, and the state of its session.
 pub(super) struct Keyed {
     name: String,
     key: Key,
@@ -29,17 +29,17 @@ pub(super) struct Keyed {
 
 /// Progress of the handshake on this connection.
 enum Stage {
-    /// Nothing is said.
+    /// Nothing is sent.
     Silent,
-    /// We have said who we are.
+    /// The hello is sent.
     Asked { id: String, client: Nonce },
-    /// We have proved it.
+    /// The agent's proof is sent.
     Proving {
         id: String,
         client: Nonce,
         server: Nonce,
     },
-    /// So has the server.
+    /// The server has proved the key, too.
     Proved(Box<Session>),
 }
 
@@ -56,7 +56,7 @@ impl fmt::Debug for Keyed {
 }
 
 impl Keyed {
-    /// The tags of the session, once there is one.
+    /// Guard of the session, if it is proved.
     pub(super) fn guard(&mut self) -> Option<&mut Guard> {
         match &mut self.stage {
             Stage::Proved(session) => Some(&mut session.guard),
@@ -64,7 +64,7 @@ impl Keyed {
         }
     }
 
-    /// The connection is gone, and the session with it.
+    /// Ends the session with its connection.
     pub(super) fn forget(&mut self) {
         self.stage = Stage::Silent;
     }
@@ -86,7 +86,7 @@ impl Keyed {
 }
 
 impl Core {
-    /// Has it prove this key, and take nothing from a server that does not prove it, too.
+    /// Sets the key that agent and server must prove.
     pub fn set_key(&mut self, name: String, key: Key, nonces: Nonces) {
         self.keyed = Some(Box::new(Keyed {
             name,
@@ -96,7 +96,7 @@ impl Core {
         }));
     }
 
-    /// The first message of a connection.
+    /// Sends the first message of a connection.
     pub(super) fn greet(&mut self, at: Moment, hello: Hello<'_>, fx: &mut Vec<Effect>) {
         let Some(keyed) = &mut self.keyed else {
             self.say(Message::Hello(hello), Some(0), fx);
@@ -121,7 +121,7 @@ impl Core {
         self.keyed.as_deref().is_some_and(|keyed| !proved(keyed))
     }
 
-    /// The server asks for our proof.
+    /// Answers the server's challenge with a proof.
     pub(super) fn challenged(&mut self, at: Moment, server: Nonce, fx: &mut Vec<Effect>) {
         let Some(keyed) = &mut self.keyed else {
             return self.disconnect(
@@ -140,7 +140,7 @@ impl Core {
         self.say(Message::Proof(proof.into()), Some(0), fx);
     }
 
-    /// The server proves that it has the key. Whether it has.
+    /// Checks the server's proof. Returns whether it is valid.
     pub(super) fn server_proves(&mut self, proof: &[u8; KEY_BYTES]) -> bool {
         let Some(keyed) = &mut self.keyed else {
             return false;
@@ -160,7 +160,8 @@ impl Core {
         true
     }
 
-    /// A datagram has come to an agent with a key: only the server's own is taken, once.
+    /// Handles a datagram of an agent with a key. It must be signed by the server, and is accepted
+    /// once.
     pub(super) fn signed_datagram(&mut self, at: Moment, bytes: &[u8], fx: &mut Vec<Effect>) {
         let Some(Stage::Proved(session)) = self.keyed.as_deref_mut().map(|k| &mut k.stage) else {
             return;

@@ -1,4 +1,4 @@
-//! The connection: come about, greeted, kept alive, lost, and tried again for ever.
+//! The connection: connect, hello, heartbeats, loss, and endless retries.
 
 use std::net::IpAddr;
 
@@ -27,39 +27,39 @@ const FRAMING: Framing = Framing {
     order: ByteOrder::Auto,
     limit: FRAME_BYTES_MAX,
 };
-/// Beats are at least so far apart and at most so far, whatever a server says.
+/// Bounds of the heartbeat interval, whatever a server demands.
 const INTERVAL_MS_MIN: u64 = 50;
 const INTERVAL_S_MAX: u64 = 3_600;
-/// Bytes shown of an answer that is no frame.
+/// Bytes shown of an invalid answer.
 const FOREIGN_BYTES_SHOWN: usize = 32;
 
 /// State of the connection.
 #[derive(Debug)]
 pub(super) enum Link {
-    /// No connection until then.
+    /// The next attempt is due at `until`.
     Waiting { until: Instant },
-    /// It is to come about, until then.
+    /// A connection is being established, until `until` at the latest.
     Connecting { until: Instant },
-    /// We have said who we are; the welcome is to come, until then.
+    /// The hello is sent. The welcome must come before `until`.
     Greeting { until: Instant, inbox: Inbox },
-    /// It is there.
+    /// The session is established.
     Live(Box<Live>),
 }
 
-/// Bytes of the server that are not yet a whole frame, and their order.
+/// Bytes of an incomplete frame, and the byte order.
 #[derive(Debug, Default)]
 pub(super) struct Inbox {
     bytes: Vec<u8>,
     order: Order,
 }
 
-/// A connection on which we are welcome.
+/// An established session.
 #[derive(Debug)]
 pub(super) struct Live {
     inbox: Inbox,
     interval: Span,
     next_beat: Instant,
-    /// The number of the next beat, or of another message that is not a report.
+    /// Number of the next message that is not a report.
     next_seq: u64,
     /// Time of the server's acceptance.
     since: Instant,
@@ -68,9 +68,9 @@ pub(super) struct Live {
     next_look: Instant,
     /// Facts that were last sent to the server.
     sent_facts: Option<Facts>,
-    /// Books asked for, by the number of the question.
+    /// Requested books, by the number of the request.
     pub(super) asked: Vec<(u64, String)>,
-    /// Reports under way.
+    /// Reports in flight.
     pub(super) sent: Sent,
 }
 
@@ -88,7 +88,7 @@ impl Live {
 }
 
 impl Core {
-    /// Latest time of the next [`tick`](Self::tick).
+    /// Deadline of the next [`tick`](Self::tick).
     #[must_use]
     pub fn deadline(&self) -> Instant {
         match &self.link {
@@ -99,8 +99,8 @@ impl Core {
         }
     }
 
-    /// Does what is due. What has come in must have been handed in before, so that a slow agent does not
-    /// take its server for dead.
+    /// Runs all due actions. Input must be passed in before, so that a slow agent does not mistake
+    /// its server for dead.
     pub fn tick(&mut self, at: Moment, fx: &mut Vec<Effect>) {
         if at.now < self.deadline() {
             return;
@@ -132,7 +132,7 @@ impl Core {
         }
     }
 
-    /// The connection has come about: from `local` to `server`.
+    /// Handles an established connection from `local` to `server`.
     pub fn connected(&mut self, at: Moment, local: IpAddr, server: IpAddr, fx: &mut Vec<Effect>) {
         if !matches!(self.link, Link::Connecting { .. }) {
             return;
@@ -152,7 +152,7 @@ impl Core {
         self.greet(at, hello, fx);
     }
 
-    /// The connection is gone, or has not come about.
+    /// Handles the loss of a connection, or a failed attempt.
     pub fn disconnected(&mut self, at: Moment, why: &str, fx: &mut Vec<Effect>) {
         match &self.link {
             Link::Waiting { .. } => {}
@@ -171,12 +171,13 @@ impl Core {
         }
     }
 
-    /// The server refuses the hello, or ends a connection that it had accepted.
+    /// Handles a refused hello, or the end of an accepted session.
     fn refused(&mut self, at: Moment, why: &str, fx: &mut Vec<Effect>) {
         if !self.is_live() {
             return self.disconnect(at, &format!("it refuses this host: {why}"), fx);
         }
-        // Another agent with this id may be connected now. Two that replace each other must slow down.
+        // Another agent with this id may be connected. Two agents that replace each other must slow
+        // down.
         let doubled = AGENT_EVICTED_MS_MIN << self.evictions.min(16);
         let most = Span::from_millis(doubled.min(AGENT_EVICTED_MS_MAX));
         self.evictions = self.evictions.saturating_add(1);
@@ -218,7 +219,7 @@ impl Core {
         note(Level::Warn, &[("reason", &why)], text, fx);
     }
 
-    /// Bytes have come from the server.
+    /// Handles bytes of the server.
     pub fn bytes(&mut self, at: Moment, bytes: &[u8], fx: &mut Vec<Effect>) {
         let mut inbox = match &mut self.link {
             Link::Greeting { inbox, .. } => std::mem::take(inbox),
@@ -266,8 +267,8 @@ impl Core {
         }
     }
 
-    /// A long message is going out: the server takes it in, so it is not dead, though its replies
-    /// are behind.
+    /// Records progress of a long message. A server that reads it is alive, though its replies are
+    /// late.
     pub fn went_out(&mut self, at: Moment) {
         if let Link::Live(live) = &mut self.link {
             live.last_received = at.now;
@@ -308,7 +309,7 @@ impl Core {
         }
     }
 
-    /// A heartbeat is answered: the connection is in use.
+    /// Handles the reply to a heartbeat.
     fn on_heartbeat_reply(&mut self, at: Moment) {
         self.failures = 0;
         if let Link::Live(live) = &self.link
@@ -330,7 +331,7 @@ impl Core {
         self.link = Link::Live(Box::new(Live {
             inbox: Inbox::default(),
             interval,
-            // A fleet that was welcomed at once does not beat at once.
+            // Spreads the heartbeats of a fleet that was accepted at once.
             next_beat: at.now + self.rng.part_of(interval),
             next_seq: 1,
             since: at.now,
@@ -390,7 +391,7 @@ impl Core {
         );
     }
 
-    /// Answers a dispatch, now or when there is a connection.
+    /// Answers a dispatch, now or after the next connection.
     pub(super) fn answer(
         &mut self,
         at: Moment,
@@ -417,7 +418,7 @@ impl Core {
         send_if(encoded, out, fx);
     }
 
-    /// Sends a message; with a number, so that it is replied to. Whether it could be sent.
+    /// Sends a message, with a number if it needs a reply. Returns whether it was sent.
     pub(super) fn say(
         &mut self,
         message: Message<'_>,
@@ -428,7 +429,7 @@ impl Core {
     }
 }
 
-/// Names the protocol at the port, from the first bytes of its answer.
+/// Describes the protocol at the port by the first bytes of its answer.
 fn other_protocol(answer: &[u8]) -> String {
     match answer {
         [0x15 | 0x16, 3, 0..=4, ..] => {
@@ -447,7 +448,7 @@ fn other_protocol(answer: &[u8]) -> String {
     }
 }
 
-/// Sends a message, with a tag in a keyed session. Whether it could be sent.
+/// Sends a message, with a tag in a keyed session. Returns whether it was sent.
 pub(super) fn send(
     keyed: &mut Option<Box<Keyed>>,
     message: Message<'_>,
@@ -471,7 +472,7 @@ fn seal_of(keyed: &mut Option<Box<Keyed>>) -> Option<&mut Seal> {
     Some(&mut guard.seal)
 }
 
-/// Sends a frame that could be made. Whether it could.
+/// Sends a frame if it was encoded. Returns whether it was.
 fn send_if(encoded: Result<(), FrameTooLong>, frame: Vec<u8>, fx: &mut Vec<Effect>) -> bool {
     match encoded {
         Ok(()) => fx.push(Effect::Send(frame)),

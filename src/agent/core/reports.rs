@@ -1,4 +1,4 @@
-//! Reports on their way: in order, so many at once, until each is acknowledged.
+//! Reports to the server: sent in order within a window, until each is acknowledged.
 
 use std::collections::BTreeMap;
 
@@ -18,7 +18,7 @@ use crate::limits::{
 /// Reports sent on this connection.
 #[derive(Debug, Default)]
 pub(super) struct Sent {
-    /// The number from which on nothing has been sent.
+    /// Number of the first report that has not been sent.
     next: u64,
     /// Sent and not acknowledged, with the bytes of their output.
     waiting: BTreeMap<u64, u64>,
@@ -44,20 +44,21 @@ impl Sent {
     }
 }
 
-/// Connections lost over one and the same result: the server takes no output of that size.
+/// Number of connections lost over the same result. The server may not accept an output of that
+/// size.
 ///
-/// A server that ends a connection acknowledges nothing of what came just before, so what was under way
-/// together is sent one at a time on the next: then a result is blamed only when it was alone.
+/// A server that ends a connection does not acknowledge the reports just received. After a loss
+/// these are sent one at a time, so that a loss can be attributed to one result.
 #[derive(Debug, Default)]
 pub(super) struct Losses {
-    /// Reports below this number were under way with output when a connection was lost.
+    /// Reports below this number were in flight with output when a connection was lost.
     suspects: u64,
     seq: u64,
     times: u32,
 }
 
 impl Losses {
-    /// A connection is lost with these under way.
+    /// Records a lost connection with these reports in flight.
     pub(super) fn lost(&mut self, sent: &Sent) {
         if sent.bytes == 0 {
             return;
@@ -79,14 +80,14 @@ impl Losses {
 }
 
 impl Core {
-    /// Writes a report down and sends it when its turn comes.
+    /// Writes a report and queues it for the server.
     pub(super) fn report(&mut self, report: Report, fx: &mut Vec<Effect>) {
         let seq = self.memory.next_seq();
         self.write(Record::Report { seq, report }, fx);
         self.send_reports(fx);
     }
 
-    /// Reports how a command went, and keeps what it put out where there is room.
+    /// Reports the result of a command, and stores its output if there is room.
     pub(super) fn report_outcome(
         &mut self,
         code: String,
@@ -128,7 +129,7 @@ impl Core {
         );
     }
 
-    /// Sends the reports whose turn it is.
+    /// Sends reports within the window.
     pub(super) fn send_reports(&mut self, fx: &mut Vec<Effect>) {
         while let Link::Live(live) = &mut self.link {
             if !live.sent.has_room(self.losses.suspects) {
@@ -164,14 +165,14 @@ impl Core {
         let message: Option<Message<'_>> = self.memory.message(seq);
         let is_sent = message.is_some_and(|message| send(&mut self.keyed, message, Some(seq), fx));
         if !is_sent {
-            // The server will never take it: it is logged once and does not block the others.
+            // It can never be sent: it is logged once and does not block the others.
             self.settle(seq, fx);
         } else if size > 0 {
             fx.push(Effect::SendOutput { seq, size });
         }
     }
 
-    /// The server has answered a report.
+    /// Handles the reply to a report.
     pub(super) fn on_report_reply(&mut self, seq: Option<u64>, word: &Word, fx: &mut Vec<Effect>) {
         let Link::Live(live) = &self.link else {
             return;

@@ -1,5 +1,5 @@
-//! Work: keys and commands taken, books fetched, one command run at a time, in the order in which
-//! each step is written down.
+//! Work: accepts keys and commands, fetches books, and runs one command at a time. Each step is
+//! written to the journal before it has an effect.
 
 use log::Level;
 
@@ -17,28 +17,28 @@ use crate::time::Span;
 /// Prefix of a datagram with a task key.
 const KEY_PREFIX: &str = "AC";
 
-/// Something to be done.
+/// Queued work.
 #[derive(Debug)]
 pub(super) enum Item {
-    /// A task, or a command with an id: remembered under this name.
+    /// A task, or a command with an id, by its name in the memory.
     Known(String),
     /// A console line without an id: its result is dropped.
     Line(String),
 }
 
-/// The command under way.
+/// The running command.
 #[derive(Debug)]
 pub(super) enum Running {
-    /// One of a task's, or a command with an id.
+    /// A command of a task, or a command with an id.
     Known { code: String, index: usize },
     /// A console line.
     Line,
 }
 
 impl Core {
-    /// A datagram has come. Keys are taken from anyone: where there is a book, the server has it.
-    /// Commands are the server's to give. An agent that has a key or speaks TLS takes no bare datagram:
-    /// a sender's address proves nothing.
+    /// Handles a datagram. Task keys are accepted from every sender, since the book comes from the
+    /// server. Commands are accepted from the server only. An agent with a key or TLS drops bare
+    /// datagrams: a sender's address proves nothing.
     pub fn datagram(
         &mut self,
         at: Moment,
@@ -87,7 +87,7 @@ impl Core {
         }
     }
 
-    /// There is a task. Taken once; answered as often as it comes.
+    /// Accepts a task once, and answers every copy.
     pub(super) fn accept_key(&mut self, at: Moment, text: &str, fx: &mut Vec<Effect>) {
         let Some(key) = TaskKey::parse(text, "") else {
             let why = format!("{text:?} is no task key");
@@ -116,7 +116,7 @@ impl Core {
         self.ask_for_book(code, fx);
     }
 
-    /// The server wants a command run. Taken once; answered, with its id, as often as it comes.
+    /// Accepts a command once, and answers every copy with its id.
     pub(super) fn accept_command(
         &mut self,
         at: Moment,
@@ -158,8 +158,8 @@ impl Core {
         self.queue.push_back(Item::Known(code));
     }
 
-    /// Returns whether there is room for another task. Otherwise the dispatch is not answered, and
-    /// is sent again.
+    /// Returns whether there is room for another task. Without an answer the server sends the
+    /// dispatch again.
     fn has_room(&self, what: &str, fx: &mut Vec<Effect>) -> bool {
         let why = if !self.settings.takes_work {
             "the journal cannot be written"
@@ -175,7 +175,7 @@ impl Core {
         false
     }
 
-    /// Asks for all books that are wanted: a question is lost with its connection.
+    /// Requests all missing books. Requests are lost with their connection.
     pub(super) fn ask_for_books(&mut self, fx: &mut Vec<Effect>) {
         let queued = self.queue.iter().filter_map(|item| match item {
             Item::Known(code) => Some(code),
@@ -199,7 +199,7 @@ impl Core {
         }
     }
 
-    /// The server has answered a question for a book.
+    /// Handles the reply to a request for a book.
     pub(super) fn on_book(
         &mut self,
         at: Moment,
@@ -216,7 +216,7 @@ impl Core {
         let (_, code) = live.asked.swap_remove(place);
         match word {
             Word::Book { task, mut commands } if task == code => {
-                // As it should have come: the highest first, and as given among equals.
+                // The highest priority first, equal ones as given.
                 commands.sort_by(|(_, one), (_, other)| other.total_cmp(one));
                 let commands = commands.into_iter().map(|(command, _)| command).collect();
                 self.begin(code, commands, fx);
@@ -241,7 +241,7 @@ impl Core {
         }
     }
 
-    /// There is no book: the key may come again as a new one, since nothing of it was done.
+    /// Forgets a task without a book. Nothing of it was done, so its key may come again.
     fn forget(&mut self, code: &str, fx: &mut Vec<Effect>) {
         self.queue
             .retain(|item| !matches!(item, Item::Known(known) if known == code));
@@ -251,7 +251,7 @@ impl Core {
 
     fn begin(&mut self, code: String, commands: Vec<String>, fx: &mut Vec<Effect>) {
         if self.unconfirmed.remove(&code) {
-            // It is known and has been reported: the server only had to say that it still counts.
+            // The book is known and reported; the server has confirmed that the task is still open.
             return self.work(fx);
         }
         let book = Record::Book {
@@ -280,10 +280,10 @@ impl Core {
         self.report(report, fx);
     }
 
-    /// Starts what is to be done next, if nothing is under way.
+    /// Starts the next work, if no command is running.
     fn work(&mut self, fx: &mut Vec<Effect>) {
         while self.running.is_none() {
-            // A task whose book has not come lets those behind it pass.
+            // A task that waits for its book does not block the others.
             let is_ready = |item: &Item| match item {
                 Item::Known(code) => self.memory.task(code).is_some_and(|task| {
                     let has_book = task.commands.is_some() && !self.unconfirmed.contains(code);
@@ -353,7 +353,7 @@ impl Core {
         }
     }
 
-    /// The command under way has ended.
+    /// Handles the end of the running command.
     pub fn finished(&mut self, finished: Finished, fx: &mut Vec<Effect>) {
         self.ended(finished, fx);
         self.work(fx);
@@ -380,8 +380,8 @@ impl Core {
         }
     }
 
-    /// Goes on with the tasks of an earlier process: what had started is reported lost, what had not
-    /// keeps its place in the queue.
+    /// Resumes the tasks of an earlier process. Started tasks are reported lost, the others stay
+    /// queued.
     pub(super) fn resume(&mut self, at: Moment, fx: &mut Vec<Effect>) {
         let open: Vec<String> = self.memory.open().map(str::to_owned).collect();
         for code in open {

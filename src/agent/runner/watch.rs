@@ -1,4 +1,4 @@
-//! A running command: its output is read until it ends, or is ended.
+//! Watching a running command: reads its output until it ends or is ended.
 
 use std::io::{self, PipeReader, Read};
 use std::os::fd::{AsFd, OwnedFd};
@@ -37,19 +37,19 @@ enum Over {
     Stopped,
 }
 
-/// Reads what a command puts out until it has ended, by itself or by us.
+/// Reads the output of a command until it has ended, and ends it at its time limit or a stop.
 pub(super) fn watch(
     mut command: Watched,
     time: Duration,
     stopped: &PipeReader,
     note: &mut Note,
 ) -> io::Result<Option<Ended>> {
-    // A time that no clock holds never ends.
+    // A time limit beyond the clock's range is none.
     let followed = command.follow(Instant::now().checked_add(time), stopped, note);
     let over = match followed {
         Ok(over) => over,
         Err(error) => {
-            // It is not watched any more, so it must not run on.
+            // It is no longer watched, so it must not continue.
             command.end()?;
             return Err(error);
         }
@@ -75,20 +75,20 @@ pub(super) fn watch(
     Ok(Some(Ended { exit, output }))
 }
 
-/// As shells tell it: 128 more for a signal.
+/// Exit status by the convention of shells: 128 plus the number of a signal.
 fn exit_of(status: ExitStatus) -> i32 {
     let by_signal = status.signal().map(|signal| 128 + signal);
     status.code().or(by_signal).unwrap_or(REFUSED)
 }
 
-/// A command under way.
+/// A running command.
 pub(super) struct Watched {
     child: Child,
     pid: Pid,
     tree: Tree,
-    /// Tells of its end, where the kernel can.
+    /// Reports its end, if the kernel has pidfds.
     end: Option<OwnedFd>,
-    /// The output pipe; `None` once all its writers are gone.
+    /// Output pipe; `None` after all writers have closed it.
     reader: Option<PipeReader>,
     output: Output,
     /// Time of the next record of its processes, and the interval to the one after.
@@ -111,7 +111,7 @@ impl Watched {
         }
     }
 
-    /// Reads until the command has ended, or until `deadline`, or until told to stop.
+    /// Reads until the command has ended, until `deadline`, or until the runner stops.
     fn follow(
         &mut self,
         deadline: Option<Instant>,
@@ -143,7 +143,7 @@ impl Watched {
         }
     }
 
-    /// Ends all of it, and reads on meanwhile. Whether all of it has ended.
+    /// Ends all processes and reads their output meanwhile. Returns whether all have ended.
     fn end(&mut self) -> io::Result<bool> {
         let Self {
             tree,
@@ -154,7 +154,8 @@ impl Watched {
         end(tree, || read(reader, output))
     }
 
-    /// Waits until something may have happened. Whether it is the order to stop.
+    /// Waits for output, the end of the command, the runner's stop, or `left`. Returns whether the
+    /// runner stops.
     fn wait(&self, left: Duration, stopped: &PipeReader) -> io::Result<bool> {
         let reader = self.reader.as_ref().map(AsFd::as_fd);
         let end = self.end.as_ref().map(AsFd::as_fd);
@@ -176,7 +177,7 @@ impl Watched {
         Ok(!polled[0].revents().is_empty())
     }
 
-    /// Returns whether the process has ended. It stays a zombie until it is waited for.
+    /// Returns whether the process has ended. It stays a zombie until it is reaped.
     fn has_ended(&self) -> io::Result<bool> {
         let how = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
         Ok(waitid(WaitId::Pid(self.pid), how)?.is_some())
@@ -187,8 +188,8 @@ impl Watched {
     }
 }
 
-/// Reads what is there, and no more than the pipe can hold several times over, so that a command
-/// that never stops writing cannot keep us from its deadline.
+/// Reads the available output, bounded, so that a command that never stops writing cannot delay its
+/// deadline.
 fn read(pipe: &mut Option<PipeReader>, output: &mut Output) -> io::Result<()> {
     let mut buffer = [0; READ_BYTES];
     for _ in 0..64 {

@@ -1,4 +1,4 @@
-//! `--tls --ca --cert --key`: the files, read; and whom the certificate says this host is.
+//! Files of `--ca`, `--cert` and `--key`, and the id in the certificate.
 
 use crate::agent::TlsSettings;
 
@@ -13,7 +13,7 @@ pub(super) struct Tls {
     pub(super) name: Option<String>,
 }
 
-/// Reads the files; else says which flag's is wrong, and why, in one line.
+/// Reads the files. An error is one line that names the flag.
 #[cfg(feature = "tls")]
 pub(super) fn read(args: &AgentArgs, server: &str) -> Result<Tls, String> {
     use crate::agent::tls::TlsError;
@@ -54,7 +54,7 @@ pub(super) fn read(args: &AgentArgs, server: &str) -> Result<Tls, String> {
     })
 }
 
-/// Refuses what this build cannot do.
+/// Refuses TLS, which this build does not have.
 #[cfg(not(feature = "tls"))]
 pub(super) fn read(args: &AgentArgs, _server: &str) -> Result<Tls, String> {
     match args.tls {

@@ -1,5 +1,4 @@
-//! Replies of the simulated device, good or bad. Bad habits follow one another, with a good reply
-//! between any two.
+//! Replies of the simulated device. Invalid replies take turns, with a valid one between any two.
 
 use std::time::Duration;
 
@@ -16,11 +15,11 @@ pub enum Step {
     Close,
 }
 
-/// Longer than the default `timeout_ms`.
+/// A pause above the default `timeout_ms`.
 const SLOW: Duration = Duration::from_millis(1_500);
 const A_MOMENT: Duration = Duration::from_millis(30);
 
-/// A way to answer badly.
+/// A kind of invalid reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Habit {
     Noise,
@@ -61,7 +60,7 @@ pub struct Habits {
 }
 
 impl Habits {
-    /// The next one; none every other time.
+    /// Returns the next habit; `None` every second time.
     pub fn next(&mut self) -> Option<Habit> {
         let asked = self.asked;
         self.asked = asked.wrapping_add(1);
@@ -127,7 +126,7 @@ impl Device {
         bytes
     }
 
-    /// The data of an answer; none to a code it does not know.
+    /// Data of a reply; `None` for an unknown code.
     fn data(&mut self, request: &Request<'_>) -> Option<String> {
         if request.channel.iter().any(|digit| *digit != b'0') {
             return Some("NA".to_owned());

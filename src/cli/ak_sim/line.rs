@@ -1,5 +1,5 @@
-//! One connection of the simulator: a request is read when all that the one before led to is done, as in a device
-//! that does one thing at a time.
+//! One connection of the simulator. A request is read after all steps of the one before, as in a
+//! device that does one thing at a time.
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Read, Write};
@@ -10,17 +10,17 @@ use crate::codec::ak::Parser;
 use super::device::{Device, Habits, Step};
 
 const READ_BYTES: usize = 1_024;
-/// Steps done in a row; others have their turn then.
+/// Limit of steps in a row, before other connections have their turn.
 const STEPS_MAX: usize = 64;
 
 /// Remaining work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Left {
-    /// Nothing until the socket has something new.
+    /// Wait for the socket.
     Nothing,
-    /// Nothing until then.
+    /// Wait until this time.
     Pause(Instant),
-    /// More, at once, when the others have had their turn.
+    /// Continue in the next turn.
     More,
     /// The connection is over.
     End,
@@ -32,11 +32,11 @@ pub struct Line<S> {
     stream: S,
     device: Device,
     parser: Parser,
-    /// Read and not yet looked at.
+    /// Bytes read and not yet parsed.
     unread: VecDeque<u8>,
-    /// Still to be done about the last request.
+    /// Remaining steps of the last request.
     steps: VecDeque<Step>,
-    /// Said and not yet sent.
+    /// Unsent bytes.
     unsent: VecDeque<u8>,
     /// End of a pause.
     until: Option<Instant>,
@@ -55,10 +55,10 @@ impl<S: Read + Write> Line<S> {
         }
     }
 
-    /// Does all that can be done now.
+    /// Runs all steps that are due.
     ///
     /// # Errors
-    /// When the connection broke, or what came is no AK.
+    /// The connection broke, or the input is not AK.
     pub fn serve(&mut self, now: Instant, mut habits: Option<&mut Habits>) -> io::Result<Left> {
         for _ in 0..STEPS_MAX {
             if self.until.is_some_and(|until| until > now) {
@@ -85,7 +85,7 @@ impl<S: Read + Write> Line<S> {
         Ok(Left::More)
     }
 
-    /// Looks at the next request, or reads more.
+    /// Parses the next request, or reads more.
     fn next(&mut self, habits: Option<&mut Habits>) -> io::Result<Left> {
         if self.unread.is_empty() {
             let mut buffer = [0; READ_BYTES];
@@ -113,7 +113,7 @@ impl<S: Read + Write> Line<S> {
         Ok(Left::More)
     }
 
-    /// Sends what can be sent; whether that was all.
+    /// Sends what the socket takes. Returns whether nothing is left.
     fn flush(&mut self) -> io::Result<bool> {
         while !self.unsent.is_empty() {
             match self.stream.write(self.unsent.as_slices().0) {

@@ -1,7 +1,7 @@
 //! Address of a server's API, as `--api` and `ANTHILL_API` give it.
 //!
-//! The address is taken apart here and nowhere else, and then put together again: the HTTP client
-//! receives a text that it cannot read as another host or port. A token is sent to that place only.
+//! The address is parsed only here and then rebuilt, so that the HTTP client cannot read another
+//! host or port in it. The token goes to that address only.
 
 use crate::escape;
 use ureq::http::Uri;
@@ -23,7 +23,7 @@ pub struct Base {
 /// Reads `url`, which `source` (a flag or a variable) gave.
 ///
 /// # Errors
-/// Wrong usage: names `source`, the address, and what is wrong with it. A password is not repeated.
+/// Wrong usage: the error names `source` and the address. A password is not repeated.
 pub fn parse(source: &str, url: &str) -> Result<Base, Failure> {
     read(url).map_err(|why| {
         Failure::usage(format!(
@@ -57,7 +57,7 @@ fn read(url: &str) -> Result<Base, &'static str> {
     };
     let port_text = port.map_or(String::new(), |port| format!(":{port}"));
     let text = format!("{scheme}://{host}{port_text}{path}");
-    // The client reads the text again: it must find the same in it.
+    // The client parses the text again, and must get the same result.
     let uri: Uri = text.parse().map_err(|_| "is no address")?;
     let agrees = uri.scheme_str() == Some(scheme.as_str())
         && uri.host() == Some(host.as_str())
@@ -68,7 +68,7 @@ fn read(url: &str) -> Result<Base, &'static str> {
     }
 }
 
-/// The address as an error may show it: from the scheme on only if nothing in it can be a password.
+/// Returns the address as an error may show it: without anything that could be a password.
 fn shown(url: &str) -> String {
     match url.split_once("://") {
         Some((scheme, rest)) if rest.contains('@') => format!("{scheme}://…"),

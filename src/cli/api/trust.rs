@@ -1,4 +1,4 @@
-//! Authorities that a server's certificate is checked against where it is asked over TLS.
+//! Authorities that verify the certificate of a server.
 
 pub use imp::{in_words, settings};
 
@@ -12,8 +12,7 @@ mod imp {
 
     use crate::cli::Failure;
 
-    /// TLS of requests whose server one of the certificates in `ca` has signed for, else one of the
-    /// authorities that the system has.
+    /// TLS settings that trust the certificates in `ca`, else the authorities of the system.
     ///
     /// # Errors
     /// A file that cannot be used, status 2; a system without authorities, status 1.
@@ -55,7 +54,7 @@ mod imp {
 
     use crate::cli::Failure;
 
-    /// A build without TLS asks no server over it.
+    /// Refuses TLS, which this build does not have.
     ///
     /// # Errors
     /// Always: wrong usage.

@@ -61,11 +61,11 @@ impl Watch for Bar {
     }
 }
 
-/// The bar and the line, as far as they fit. The last column stays free: what is written there makes some
-/// terminals go on with the next line.
+/// Returns the bar and the line, cut to the width. The last column stays free, since some terminals
+/// wrap after it.
 fn drawn(progress: &Progress, line: &str, columns: usize) -> String {
     let bar = terminal::bar(progress.done, progress.of);
-    // Where there is no room for both, the words say more.
+    // Without room for both the text is more useful.
     let all = match columns < bar.len() + 3 + line.chars().count() {
         true => line.to_owned(),
         false => format!("[{bar}] {line}"),

@@ -1,11 +1,11 @@
-//! A report as JSON, in figures as long as what was measured: `0.1` and not `0.09999999999999999`.
+//! A report as JSON, with rounded figures: `0.1` and not `0.09999999999999999`.
 
 use std::io::{self, Write};
 
 use serde::Serialize;
 use serde_json::ser::{Formatter, PrettyFormatter, Serializer};
 
-/// The document, and the end of its last line.
+/// Returns the document with a final line feed.
 ///
 /// # Errors
 /// What cannot be JSON.
@@ -17,10 +17,10 @@ pub fn of(report: &impl Serialize) -> serde_json::Result<String> {
     Ok(String::from_utf8_lossy(&text).into_owned())
 }
 
-/// Written over lines, with nine decimals at most: a second to the nanosecond.
+/// Pretty JSON with at most nine decimals: seconds to the nanosecond.
 struct Rounded(PrettyFormatter<'static>);
 
-/// Methods that do what the formatter inside does.
+/// Methods that forward to the inner formatter.
 macro_rules! delegate {
     ($($name:ident($($argument:ident: $type:ty)?);)*) => {$(
         fn $name<W: ?Sized + Write>(&mut self, out: &mut W $(, $argument: $type)?) -> io::Result<()> {

@@ -1,6 +1,8 @@
-//! Signals that end a run: the first ends the load, and the figures so far are printed; one that comes more than [`REPEAT`](crate::cli::signals::REPEAT) later ends the program at once.
+//! Signals that end a run. The first one ends the load, and the report covers the part that ran.
+//! One that comes more than [`REPEAT`](crate::cli::signals::REPEAT) later ends the program at once.
 //!
-//! A thread waits for them, since a server that is stopped while its heartbeats are sent has to be resumed first.
+//! A thread receives them, since `--hold` may have stopped the server's process, which must be
+//! resumed first.
 
 use std::fmt;
 use std::io;
@@ -20,12 +22,12 @@ use crate::cli::signals::{Arrival, StopSignals};
 #[derive(Clone, Debug, Default)]
 pub struct EndSignals(Arc<AtomicI32>);
 
-/// A signal that asked for the end.
+/// A received signal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EndSignal(i32);
 
 impl EndSignal {
-    /// The exit status, as shells have it.
+    /// Exit status by the convention of shells.
     pub fn status(self) -> u8 {
         u8::try_from(128 + self.0).unwrap_or(1)
     }
@@ -51,7 +53,7 @@ fn is_ignored(signal: i32) -> bool {
 }
 
 impl EndSignals {
-    /// Catches them from here on.
+    /// Installs the handlers.
     ///
     /// # Errors
     /// What the system refuses.
@@ -59,7 +61,7 @@ impl EndSignals {
         let first = Self::default();
         let mut signals = signal_mask::held_while(&[SIGINT, SIGTERM, SIGQUIT, SIGHUP], || {
             let signals = Signals::new([SIGINT, SIGTERM, SIGQUIT])?;
-            // Under nohup the terminal may go.
+            // Under nohup the terminal may close.
             if !is_ignored(SIGHUP) {
                 signals.add_signal(SIGHUP)?;
             }

@@ -22,11 +22,11 @@ pub fn grouped(number: u64) -> String {
 
 /// A rate, to the next whole number.
 fn whole(number: f64) -> String {
-    // `as` saturates, and makes nothing of what is not a number.
+    // `as` saturates, and turns NaN into 0.
     grouped(number.round() as u64)
 }
 
-/// A time, in the unit that reads best.
+/// Formats a time in a suitable unit.
 fn time(us: f64) -> String {
     match us {
         us if us < 1_000.0 => format!("{us:.0} µs"),
@@ -142,7 +142,7 @@ fn heartbeats_text(beats: &Heartbeats) -> String {
     line
 }
 
-/// The load generator's own part in what stands above.
+/// CPU and lateness of the load generator, which are part of the figures.
 fn client_text(report: &Report) -> Option<String> {
     let client = &report.shown.client;
     let cpu = client.cpu_s.map(|cpu| format!("{cpu:.2} s of CPU"));
@@ -285,7 +285,7 @@ fn floored_text(floored: &FloorReport) -> Vec<String> {
             ));
         }
     }
-    // Of a few hosts the rest of a process says more than they do.
+    // With few hosts the rest of the process dominates the figure.
     let beyond = floored.memory_bytes_per_connection_beyond;
     if let Some(Ratio { median, min, max }) = beyond.filter(|beyond| beyond.min >= 0.0) {
         let what = "memory a connection";
@@ -299,7 +299,7 @@ fn floored_text(floored: &FloorReport) -> Vec<String> {
     lines
 }
 
-/// With few heartbeats there is no value that only one in a hundred, or in a thousand, exceeds.
+/// Formats a distribution. A quantile is left out if there are too few measurements for it.
 fn latency_text(latency: &Latency) -> String {
     let mut parts = vec![format!("p50 {}", time(latency.p50_us))];
     if latency.count >= 100 {
@@ -360,7 +360,7 @@ fn memory_text(used: &ServerUse) -> String {
             whole(after)
         ),
         (Some(connected), None) => format!("{} a connection", bytes(connected)),
-        // What it held before had room for them.
+        // The memory held before had room for them.
         (None, _) => "memory a connection not known, start it anew".to_owned(),
     };
     format!(

@@ -1,12 +1,12 @@
-//! Options without a meaning for the load: those that scripts give to every load are noted, and the
-//! others are refused.
+//! Validation of options against the load. Options that scripts give to every load cause a note,
+//! others an error.
 
 use crate::bench::Mode::{self, Churn, Dispatch, Flood, Steady, Storm};
 
 use crate::cli::Failure;
 use crate::cli::args::BenchArgs;
 
-/// The loads to which an option says something; those that are not here say something to all.
+/// Loads for which an option is valid. All other options are valid for every load.
 const VALID_FOR: [(&str, &[Mode]); 17] = [
     ("--rate", &[Steady, Dispatch]),
     ("--together", &[Steady, Dispatch]),
@@ -16,7 +16,7 @@ const VALID_FOR: [(&str, &[Mode]); 17] = [
     ("--idle", &[Steady, Flood, Dispatch]),
     ("--seconds", &[Steady, Flood, Churn, Storm]),
     ("--connect-rate", &[Steady, Flood, Churn, Dispatch]),
-    // A floor dispatches nothing.
+    // A floor has no dispatch.
     ("--floor", &[Steady, Flood, Churn, Storm]),
     ("--commands", &[Dispatch]),
     ("--key", &[Dispatch]),
@@ -38,10 +38,10 @@ const COMMON: [&str; 6] = [
     "--ca",
 ];
 
-/// Looks whether each option that was typed says something.
+/// Checks that each given option is valid for the load.
 ///
 /// # Errors
-/// One does not: wrong usage.
+/// An option that is not: wrong usage.
 pub fn check(args: &BenchArgs, mode: Mode) -> Result<(), Failure> {
     let given = |flag: &str| args.given.iter().any(|typed| typed == flag);
     for (flag, loads) in VALID_FOR {
