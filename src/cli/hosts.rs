@@ -245,6 +245,7 @@ fn first_page(filter: Filter) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::json_line;
 
     fn fleet(json: &[&str]) -> Fleet {
         let raw = json
@@ -305,7 +306,7 @@ mod tests {
         let fleet = fleet(&[
             "{\"id\":\"a\",\"state\":\"online\",\n\"new\":[1],\"hostname\":\"\u{9b}2J\u{202e}\"}",
         ]);
-        let json = fleet.json();
+        let json = json_line(&fleet.json());
         assert_eq!(
             json,
             "{\"hosts\":[{\"id\":\"a\",\"state\":\"online\", \"new\":[1],\
@@ -327,7 +328,7 @@ mod tests {
         assert_eq!(online.counts(Filter::Online), "1 online");
         assert_eq!(
             online.json(),
-            "{\"hosts\":[{\"id\":\"web-1\",\"state\":\"online\"}],\"next\":null}\n"
+            "{\"hosts\":[{\"id\":\"web-1\",\"state\":\"online\"}],\"next\":null}"
         );
         let none = Target::parse("lb").unwrap();
         assert!(online.narrowed(&none, Filter::All).is_err());

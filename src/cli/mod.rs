@@ -162,7 +162,11 @@ fn print_lines(lines: &[String]) -> Result<(), Failure> {
 
 /// Writes a JSON document to stdout on one line, escaped.
 fn print_json(document: &str) -> Result<(), Failure> {
-    print(&format!("{}\n", escape::escape_json(document)))
+    print(&json_line(document))
+}
+
+fn json_line(document: &str) -> String {
+    format!("{}\n", escape::escape_json(document))
 }
 
 /// ` (did you mean '…'?)` for the nearest of `known` names, if one is near.

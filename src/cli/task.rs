@@ -565,7 +565,7 @@ mod tests {
     #[test]
     fn json_keeps_what_is_not_known_here() {
         let task = task(json!({"a": {"state": "odd", "x": "\u{9b}"}}));
-        let json = task.json();
+        let json = crate::cli::json_line(&task.json());
         assert!(json.contains(r"\u009b") && json.ends_with("}\n"), "{json}");
         let value: Value = serde_json::from_str(&json).unwrap();
         assert_eq!(value["new"], 1);
