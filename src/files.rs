@@ -1,9 +1,9 @@
-//! Files of a running process: texts that people write, and directories that belong to it alone.
+//! Files of a running process: text files written by people, and directories of its own.
 //!
-//! One function reads every text file: bounded, a byte order mark left out, text that is not UTF-8 named by
-//! its offset. What the process obeys (an allow file, keys, tokens, certificates) and what it keeps (its state,
-//! data, spool) must not be another user's to change: owner and mode are checked, planted links are not followed,
-//! and a refusal names the command that mends it.
+//! One function reads every text file: it bounds the size, skips a byte order mark, and names the
+//! offset of invalid UTF-8. Files that the process obeys (allow file, keys, tokens, certificates)
+//! and directories of its own (state, data, spool) must not be writable by another user: owner and
+//! mode are checked, links of other users are not followed, and an error names the remedy.
 
 use std::fmt;
 use std::fs::{self, DirBuilder, File, Metadata, OpenOptions};
@@ -15,17 +15,17 @@ use rustix::process::{getegid, geteuid};
 
 use crate::escape::escape;
 
-/// The mark that some editors put in front of UTF-8.
+/// Mark that some editors put before UTF-8.
 pub(crate) const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
-/// Links that are followed one after the other: as many as the kernel follows.
+/// Limit of links in a path: that of the kernel.
 pub(crate) const LINKS_MAX: usize = 40;
 
 /// Required protection of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Guard {
-    /// Anyone may write it: it is given by the user of a command.
+    /// Every user may write it, for a file named in a command.
     None,
-    /// Only its owner and its group may write it, and these may be any.
+    /// Only its owner and its group may write it, whoever they are.
     Shared,
     /// Only root and the user of this process may own and write it.
     Trusted,
@@ -36,7 +36,7 @@ pub enum Guard {
 /// Error of a refused file. The text follows the file's name.
 #[derive(Debug, thiserror::Error)]
 pub enum FileError {
-    /// The system refuses.
+    /// A system error.
     #[error("cannot be read: {0}")]
     Io(#[from] io::Error),
     /// It is too long.
@@ -45,7 +45,7 @@ pub enum FileError {
     /// It is not UTF-8.
     #[error(transparent)]
     NotUtf8(#[from] NotUtf8),
-    /// Others could change or read it.
+    /// Other users could change or read it.
     #[error("{0}")]
     Unsafe(String),
 }
@@ -53,13 +53,13 @@ pub enum FileError {
 /// A text is not UTF-8.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NotUtf8 {
-    /// The offset of the first byte that is not.
+    /// Offset of the first invalid byte.
     pub at: usize,
     is_utf16: bool,
 }
 
 impl NotUtf8 {
-    /// The same in a text that has `before` bytes in front.
+    /// The same error in a text that begins `before` bytes earlier.
     #[must_use]
     pub const fn behind(self, before: usize) -> Self {
         Self {
@@ -78,10 +78,10 @@ impl fmt::Display for NotUtf8 {
 
 impl std::error::Error for NotUtf8 {}
 
-/// The text of these bytes, without a byte order mark.
+/// Decodes a text without its byte order mark.
 ///
 /// # Errors
-/// When they are not UTF-8.
+/// The bytes are not UTF-8.
 pub fn text_of(bytes: Vec<u8>) -> Result<String, NotUtf8> {
     let mut text = decode(bytes)?;
     if text.as_bytes().starts_with(BYTE_ORDER_MARK) {
@@ -90,10 +90,10 @@ pub fn text_of(bytes: Vec<u8>) -> Result<String, NotUtf8> {
     Ok(text)
 }
 
-/// The text of these bytes, which stand somewhere inside a text.
+/// Decodes a part of a text.
 ///
 /// # Errors
-/// When they are not UTF-8.
+/// The bytes are not UTF-8.
 pub fn decode(bytes: Vec<u8>) -> Result<String, NotUtf8> {
     String::from_utf8(bytes).map_err(|error| {
         let bytes = error.as_bytes();
@@ -116,7 +116,7 @@ pub struct Text {
 /// Reads a text file of at most `max` bytes that is protected as `guard` says.
 ///
 /// # Errors
-/// When it cannot be read, is too long, is not UTF-8, or is not protected.
+/// It cannot be read, is too long, is not UTF-8, or is not protected.
 pub fn read_text(path: &Path, max: u64, guard: Guard) -> Result<Text, FileError> {
     let (bytes, metadata) = read(path, max, guard)?;
     Ok(Text {
@@ -128,7 +128,7 @@ pub fn read_text(path: &Path, max: u64, guard: Guard) -> Result<Text, FileError>
 /// Reads a file that need not be UTF-8, without a byte order mark, and its permissions.
 ///
 /// # Errors
-/// When it cannot be read, is too long, or is not protected.
+/// It cannot be read, is too long, or is not protected.
 pub fn read_bytes(path: &Path, max: u64, guard: Guard) -> Result<(Vec<u8>, u32), FileError> {
     let (mut bytes, metadata) = read(path, max, guard)?;
     if bytes.starts_with(BYTE_ORDER_MARK) {
@@ -140,7 +140,7 @@ pub fn read_bytes(path: &Path, max: u64, guard: Guard) -> Result<(Vec<u8>, u32),
 fn read(path: &Path, max: u64, guard: Guard) -> Result<(Vec<u8>, Metadata), FileError> {
     let (file, metadata) = open(path, guard)?;
     let mut bytes = Vec::new();
-    // One byte more than may be, and no more: what is no regular file may have no end.
+    // One byte more than the limit: a special file may be endless.
     file.take(max.saturating_add(1)).read_to_end(&mut bytes)?;
     match bytes.len() as u64 > max {
         true => Err(FileError::TooLong(max)),
@@ -148,14 +148,14 @@ fn read(path: &Path, max: u64, guard: Guard) -> Result<(Vec<u8>, Metadata), File
     }
 }
 
-/// Opens a file that a person has named. Links are followed, as those of certbot and Kubernetes, where they
-/// belong to root or to the user of the process.
+/// Opens a configured file. Links that belong to root or to the user of the process are followed,
+/// as certbot and Kubernetes need.
 fn open(path: &Path, guard: Guard) -> Result<(File, Metadata), FileError> {
     let check = |metadata: &Metadata| match fault(path, metadata, guard) {
         Some(why) => Err(FileError::Unsafe(why)),
         None => Ok(()),
     };
-    // Before it is opened, since opening the pipe of another user would block.
+    // Checked before it is opened, since opening the pipe of another user would block.
     check(&fs::metadata(path)?)?;
     let file = File::open(path)?;
     let metadata = file.metadata()?;
@@ -163,10 +163,10 @@ fn open(path: &Path, guard: Guard) -> Result<(File, Metadata), FileError> {
     Ok((file, metadata))
 }
 
-/// Checks a file's owner and mode, and the way to it; returns the error and its remedy.
+/// Checks a file's owner and mode, and the directories above it; returns the error and its remedy.
 fn fault(path: &Path, metadata: &Metadata, guard: Guard) -> Option<String> {
     let kind = metadata.file_type();
-    // A device is the system's.
+    // Devices belong to the system.
     let is_device = kind.is_char_device() || kind.is_block_device() || kind.is_socket();
     let (mode, file) = (metadata.mode() & 0o777, shown(path));
     match guard {
@@ -189,7 +189,7 @@ fn fault(path: &Path, metadata: &Metadata, guard: Guard) -> Option<String> {
     }
 }
 
-/// Directories that a group can write, among those above a file.
+/// Rule for directories above a file that a group can write.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Groups {
     /// Refused, unless the group is root's or the user's own.
@@ -198,8 +198,8 @@ enum Groups {
     Accepted,
 }
 
-/// Walks from `/` to a path, along its links, and returns the first directory or link by which another user could
-/// replace the file, with its remedy. A path that does not exist is walked as far as it does.
+/// Walks a path from `/` along its links. Returns the first directory or link by which another user
+/// could replace the file, with its remedy. Missing components are skipped.
 fn fault_on_the_way(path: &Path, groups: Groups) -> Option<String> {
     let mut at = PathBuf::new();
     let mut rest = std::path::absolute(path).ok()?;
@@ -239,7 +239,7 @@ fn fault_on_the_way(path: &Path, groups: Groups) -> Option<String> {
     }
 }
 
-/// Checks whether another user can replace what is in a directory; returns the error and its remedy.
+/// Checks that no other user can replace files in a directory; returns the error and its remedy.
 fn directory_fault(dir: &Path, metadata: &Metadata, groups: Groups) -> Option<String> {
     if !is_ours(metadata) {
         return Some(format!(
@@ -248,7 +248,7 @@ fn directory_fault(dir: &Path, metadata: &Metadata, groups: Groups) -> Option<St
             change_owner(dir)
         ));
     }
-    // In a sticky directory only the owner of a file replaces it.
+    // In a sticky directory only its owner can replace a file.
     if metadata.mode() & 0o1000 != 0 {
         return None;
     }
@@ -281,7 +281,8 @@ fn owner_or_mode(path: &Path, metadata: &Metadata) -> Option<String> {
     })
 }
 
-/// The remedy for a file or directory of another user. Root may have started by hand what is a service of that user.
+/// Remedy for a file or directory of another user. Root may have started the service of that user
+/// by hand.
 fn change_owner(path: &Path) -> String {
     let path = shown(path);
     match own_user() {

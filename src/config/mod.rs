@@ -49,72 +49,72 @@ use crate::limits::{CONFIG_FILE_BYTES_MAX, FRAME_BYTES_MAX};
 use crate::store::address::StoreUrl;
 use crate::time::Span;
 
-/// The file that is read when none is named, if it is there.
+/// File that is read by default, if it exists.
 pub const DEFAULT_FILE: &str = "config.json";
-/// The TCP port hosts connect to, where nothing else is said.
+/// Default TCP port for hosts.
 pub const TCP_PORT: u16 = 11_451;
-/// The UDP port, where nothing else is said: it goes with the TCP address.
+/// Default UDP port, at the TCP address.
 pub const UDP_PORT: u16 = 11_452;
-/// The HTTP port, where nothing else is said.
+/// Default HTTP port.
 pub const HTTP_PORT: u16 = 11_480;
 
-/// The whole configuration, checked.
+/// The checked configuration.
 #[derive(Clone, Debug, PartialEq, Default)]
 pub struct Config {
-    /// `server`: who the server is and where it listens.
+    /// `server`: name and addresses of the server.
     pub server: Server,
-    /// `heartbeat`: what counts as alive.
+    /// `heartbeat`: rules of presence.
     pub heartbeat: Heartbeat,
-    /// `limits`: how much of anything.
+    /// `limits`: limits of connections and sizes.
     pub limits: Limits,
-    /// `dispatch`: how tasks are brought to hosts.
+    /// `dispatch`: delivery of tasks.
     pub dispatch: Dispatch,
-    /// `offline`: what is tidied up when a host goes offline.
+    /// `offline`: fields deleted when a host goes offline.
     pub offline: Offline,
-    /// `store`: where it is all kept.
+    /// `store`: Redis or files.
     pub store: Store,
-    /// `auth`: who may connect.
+    /// `auth`: authentication of hosts.
     pub auth: Auth,
     /// `tls`: TLS for the TCP port; none if `null`.
     pub tls: Option<Tls>,
-    /// `instructions`: name → command, what the console and `POST /v1/commands` know by name.
+    /// `instructions`: name → command, for the console and `POST /v1/commands`.
     pub instructions: BTreeMap<String, String>,
-    /// `ak`: measuring devices asked from here.
+    /// `ak`: polled AK devices.
     pub ak: Ak,
-    /// `reach`: addresses tried from here.
+    /// `reach`: probed targets.
     pub reach: Reach,
-    /// `log`: what is written down, and where.
+    /// `log`: level, file and format.
     pub log: Log,
     /// Warnings, to be logged at each start. Not part of the file.
     pub warnings: Vec<String>,
 }
 
-/// `server`: who the server is and where it listens.
+/// `server`: name and addresses of the server.
 #[derive(Clone, PartialEq)]
 pub struct Server {
     /// `name`: the node's name in the store, 1 to 64 of `A-Z a-z 0-9 . _ -`. `null`: the machine's host name.
     pub name: String,
-    /// `tcp`: where hosts connect, `ip:port`; port 0 is any free one.
+    /// `tcp`: address for hosts, `ip:port`; port 0 is any free port.
     pub tcp: SocketAddr,
-    /// `udp`: where datagrams are sent from and received, `ip:port`. `null`: `tcp`'s address, port 11452.
+    /// `udp`: address for datagrams, `ip:port`. `null`: `tcp`'s address, port 11452.
     pub udp: SocketAddr,
-    /// `http`: where the API is served, `ip:port`.
+    /// `http`: address of the HTTP API, `ip:port`.
     pub http: SocketAddr,
     /// `http_names`: names that a request's `Host` may have beside the bound address and `localhost`.
     pub http_names: Vec<String>,
-    /// `http_token_file`: the file that holds the API's token, of 16 to 1024 visible ASCII
-    /// characters. `null`: none is asked for.
+    /// `http_token_file`: file with the API's token, 16 to 1024 visible ASCII characters. `null`:
+    /// no token.
     pub http_token_file: Option<PathBuf>,
     /// The token read from that file. Never shown.
     pub http_token: Option<String>,
-    /// `http_write`: whether requests that change something need a token where none is set. `null`: they do
-    /// where hosts have to prove who they are ([`Config::is_guarded`]).
+    /// `http_write`: requests that change something while no token is set. `null`: they need a
+    /// token if hosts must authenticate ([`Config::is_guarded`]).
     pub http_write: HttpWrite,
-    /// `coalesce_us`: how long the loop may wait for more to read together, in microseconds, 0 to 10000.
+    /// `coalesce_us`: longest wait of the loop for more input, in microseconds, 0 to 10000.
     pub coalesce_us: u64,
 }
 
-/// Requests over HTTP that change something, where no token is set.
+/// HTTP requests that change something while no token is set.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum HttpWrite {
     /// `open`: every process that can connect may make them.
@@ -157,21 +157,21 @@ impl fmt::Debug for Server {
     }
 }
 
-/// `heartbeat`: what counts as alive. Durations in seconds may be fractions.
+/// `heartbeat`: rules of presence. Seconds may be fractions.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Heartbeat {
     /// `timeout_s`: silence after which a host is offline, 0.1 s to a day.
     pub timeout: Span,
-    /// `first_message_s`: how long a connection may take to its first valid message, 0.1 s to an hour.
+    /// `first_message_s`: timeout of the first valid message, 0.1 s to an hour.
     pub first_message: Span,
-    /// `working_timeout_s`: how long a plain host at work may be silent, 1 s to 30 days.
+    /// `working_timeout_s`: silence allowed to a busy plain host, 1 s to 30 days.
     pub working_timeout: Span,
-    /// `tcp_keepalive_s`: idle time after which TCP itself asks, 1 to 32767 s (the kernel's limit;
-    /// it counts whole seconds).
+    /// `tcp_keepalive_s`: idle time before TCP probes, 1 to 32767 s (the kernel's limit; whole
+    /// seconds).
     pub tcp_keepalive: Span,
     /// `byte_order` of frame lengths: `auto`, `little` or `big`.
     pub byte_order: ByteOrder,
-    /// `on_shutdown`: what a planned stop does to those online.
+    /// `on_shutdown`: effect of a planned stop on hosts online.
     pub on_shutdown: OnShutdown,
 }
 
@@ -188,17 +188,17 @@ impl Default for Heartbeat {
     }
 }
 
-/// `heartbeat.on_shutdown`: what a planned stop does to those online.
+/// `heartbeat.on_shutdown`: effect of a planned stop on hosts online.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OnShutdown {
     /// `keep`: they stay online, and are judged after the next start.
     #[default]
     Keep,
-    /// `offline`: they all go offline.
+    /// `offline`: all go offline.
     Offline,
 }
 
-/// `limits`: how much of anything.
+/// `limits`: limits of connections and sizes.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Limits {
     /// `connections` at once, 1 to 16777216. `null`: as many as descriptors allow.
@@ -223,21 +223,21 @@ impl Default for Limits {
     }
 }
 
-/// `dispatch`: how tasks are brought to hosts.
+/// `dispatch`: delivery of tasks.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Dispatch {
-    /// `agent_port`: the UDP port of a host that gave none, 1 to 65535.
+    /// `agent_port`: UDP port of a host that reported none, 1 to 65535.
     pub agent_port: u16,
-    /// `key_prefix`: what task keys begin with, 1 to 16 letters and digits.
+    /// `key_prefix`: prefix of task keys, 1 to 16 letters and digits.
     pub key_prefix: String,
-    /// `rto_ms`: how long to wait for an answer before the key is sent again the first time,
-    /// 10 ms to an hour; doubles from try to try.
+    /// `rto_ms`: time before the first retransmission of a key, 10 ms to an hour; it doubles from
+    /// try to try.
     pub rto: Span,
-    /// `tries`: how often a key is sent in all, 1 to 100.
+    /// `tries`: transmissions of a key, 1 to 100.
     pub tries: u32,
-    /// `on_done`: what becomes of a host's record of a task when it has done it all.
+    /// `on_done`: fate of a host's record of a finished task.
     pub on_done: OnDone,
-    /// `keep_s`: how long what is over is kept, 60 s to ten years.
+    /// `keep_s`: retention of finished tasks and offline hosts, 60 s to ten years.
     pub keep: Span,
 }
 
@@ -254,17 +254,17 @@ impl Default for Dispatch {
     }
 }
 
-/// `dispatch.on_done`: what becomes of a host's record of a task when it has done it all.
+/// `dispatch.on_done`: fate of a host's record of a finished task.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OnDone {
-    /// `keep`: the list of what it did stays for `keep_s`.
+    /// `keep`: the record stays for `keep_s`.
     #[default]
     Keep,
-    /// `clear`: it goes at once, as with the old server.
+    /// `clear`: it is deleted at once, as the old server did.
     Clear,
 }
 
-/// `offline`: what is tidied up when a host goes offline.
+/// `offline`: fields deleted when a host goes offline.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Offline {
     /// `delete_fields`: the key `<host>_<field>` is deleted for each; at most 64 of
@@ -280,19 +280,19 @@ impl Default for Offline {
     }
 }
 
-/// `store`: where it is all kept.
+/// `store`: Redis or files.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Store {
     /// `url`: `embedded:DIR`, `redis://…` or `redis+unix://…`.
     pub url: StoreUrl,
-    /// `spool`: the directory for reports that wait while the store is away.
+    /// `spool`: directory of reports that wait while the store is unavailable.
     pub spool: PathBuf,
-    /// `spool_mb`: how much it may hold, 1 MiB to 1 TiB; here in bytes.
+    /// `spool_mb`: size limit of the spool, 1 MiB to 1 TiB; here in bytes.
     pub spool_bytes: u64,
-    /// `flush_ms`: how long the embedded store gathers writes that one fsync makes durable together,
-    /// 0 to 10000 ms. Redis is written to at once.
+    /// `flush_ms`: time that the embedded store gathers writes for one fsync, 0 to 10000 ms. Redis
+    /// is written to at once.
     pub flush: Span,
-    /// `timeout_ms`: how long the store may take to answer before it counts as away, 10 to 60000 ms.
+    /// `timeout_ms`: timeout of the store, after which it counts as unavailable, 10 to 60000 ms.
     pub timeout: Span,
 }
 
@@ -308,7 +308,7 @@ impl Default for Store {
     }
 }
 
-/// `auth`: who may connect.
+/// `auth`: authentication of hosts.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Auth {
     /// `null`: not configured. The server then listens on loopback only.
@@ -323,7 +323,7 @@ pub enum Auth {
 /// `auth` as an object: the keys, and the networks that need none.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct KeysFile {
-    /// `keys_file`: the file with the keys, which others must not be able to read.
+    /// `keys_file`: file with the keys; others must not be able to read it.
     pub keys_file: PathBuf,
     /// `plain_from`: networks whose hosts need no key, `10.0.0.0/8` or an address; at most 4096.
     pub plain_from: Vec<Network>,
@@ -331,17 +331,17 @@ pub struct KeysFile {
     pub ring: Ring,
 }
 
-/// `ak`: measuring devices asked from here.
+/// `ak`: polled AK devices.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Ak {
     /// `devices`: at most 1024.
     pub devices: Vec<Device>,
 }
 
-/// `reach`: addresses tried from here.
+/// `reach`: probed targets.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Reach {
-    /// `period_s`: how often each is tried, 0.1 s to a day.
+    /// `period_s`: interval of the probes, 0.1 s to a day.
     pub period: Span,
     /// `targets`: at most 1024.
     pub targets: Vec<Target>,
@@ -356,18 +356,18 @@ impl Default for Reach {
     }
 }
 
-/// `log`: what is written down, and where. Lines always go to standard error.
+/// `log`: level, file and format. Lines always go to stderr.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Log {
-    /// `level`: the least grave line that is written: `off`, `error`, `warn`, `info`, `debug` or `trace`.
+    /// `level`: lowest level that is written: `off`, `error`, `warn`, `info`, `debug` or `trace`.
     pub level: log::LevelFilter,
-    /// `file` that lines go to as well. `null`: none.
+    /// `file` that gets the lines, too. `null`: none.
     pub file: Option<PathBuf>,
     /// `format` of a line: `text` or `json`.
     pub format: Format,
-    /// `rotate_mb`: the size in MiB above which a new file is begun, up to 1048576; 0 is never.
+    /// `rotate_mb`: size in MiB above which a new file begins, up to 1048576; 0: never.
     pub rotate_mb: u64,
-    /// `keep`: how many older files are kept, 0 to 1000.
+    /// `keep`: number of older files, 0 to 1000.
     pub keep: u32,
 }
 
@@ -383,13 +383,13 @@ impl Default for Log {
     }
 }
 
-/// `log.format`: how a line looks.
+/// `log.format`: format of a line.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Format {
     /// `text`: for people.
     #[default]
     Text,
-    /// `json`: an object a line.
+    /// `json`: one object per line.
     Json,
 }
 
@@ -441,7 +441,7 @@ impl Config {
     /// range, or the server would be open to every machine without `auth` saying so.
     pub fn load(path: Option<&Path>, overrides: &Overrides) -> Result<Self, ConfigError> {
         let file = path.unwrap_or(Path::new(DEFAULT_FILE));
-        // Not following a link: one that leads nowhere is there, and wrong.
+        // Without following a link: a dangling one exists, and is wrong.
         match std::fs::symlink_metadata(file) {
             Err(e) if path.is_none() && e.kind() == io::ErrorKind::NotFound => {
                 Self::default().finish(None, Given::default(), overrides)
@@ -491,7 +491,7 @@ impl Config {
         matches!(self.auth, Auth::Keys(_)) || certified
     }
 
-    /// Lays the flags over what the file says, and checks it all together.
+    /// Applies the flags and checks the result.
     fn finish(
         mut self,
         file: Option<&str>,
@@ -548,7 +548,7 @@ impl Config {
     }
 }
 
-/// Reads the file's text; the error is the reason for failing.
+/// Reads the text of the file.
 fn read_file(path: &Path) -> Result<String, String> {
     match read_text(path, CONFIG_FILE_BYTES_MAX, Guard::Shared) {
         Ok(read) => Ok(read.text),
@@ -576,7 +576,7 @@ fn flag_error(flag: &'static str, why: String) -> ConfigError {
     }
 }
 
-/// The machine's host name, made of characters a node's name may have.
+/// The machine's host name, reduced to characters of a node name.
 fn machine_name() -> String {
     let uname = rustix::system::uname();
     let name: String = uname

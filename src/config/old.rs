@@ -7,9 +7,9 @@
 //!                             ──▶ dispatch.on_done      clear: it deleted what a finished host left
 //! ```
 //!
-//! The old server knew no keys and served every host, so this counts as `auth: "none"`, with a warning at
-//! each start. Everything else has its default; HTTP, which the old server did not have, stays on loopback.
-//! Sections of our own configuration may stand beside the old ones, and take precedence where both give a value.
+//! The old server had no keys and served every host, so such a file implies `auth: "none"`, with a
+//! warning at each start. All other keys have their defaults; HTTP, which the old server did not
+//! have, stays on loopback. New sections may be added beside the old ones, and take precedence.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
@@ -32,14 +32,14 @@ pub(super) fn is_old(root: &Node) -> bool {
     root.member(REDIS).is_some() || root.member(LOCAL).is_some()
 }
 
-/// Settings that an old section and one of ours can both give.
+/// Settings that an old and a new section can both give.
 const SHADOWED: [(&str, &str, &str, &str); 3] = [
     (REDIS, "host", "store", "url"),
     (LOCAL, "ip", "server", "tcp"),
     (FIELDS, "system", "offline", "delete_fields"),
 ];
 
-/// Reads it over the defaults, and our own sections over that.
+/// Reads the old sections over the defaults, then the new sections.
 pub(super) fn read(file: &str, root: &Node) -> Result<Config, ConfigError> {
     let mut config = Config {
         auth: Auth::None,
@@ -130,7 +130,7 @@ fn redis_host(value: &Value<'_>) -> Result<String, ConfigError> {
     value.text_of(1..=usize::MAX, allowed, is_not)
 }
 
-/// The password. An error does not show what stands there: it may be one, only not in quotes.
+/// Reads the password. An error does not show the value, which may be a password without quotes.
 fn redis_password(value: &Value<'_>) -> Result<Option<String>, ConfigError> {
     match value.node {
         Node::Null => Ok(None),
@@ -151,7 +151,7 @@ fn local(of: &Value<'_>, config: &mut Config) -> Result<(), ConfigError> {
     Ok(())
 }
 
-/// Its address. An empty one was every address of the machine, and `localhost` the usual one.
+/// Reads the address. An empty one means every address of the machine.
 fn ip(value: &Value<'_>) -> Result<IpAddr, ConfigError> {
     let text = match value.node {
         Node::Text(text) => text.trim(),
@@ -176,7 +176,7 @@ fn fields(of: &Value<'_>, config: &mut Config) -> Result<(), ConfigError> {
         config.offline.delete_fields.clear();
         for entry in value.list(CONFIG_ENTRIES_MAX)? {
             match entry.node {
-                // The old server did no harm with these: it looked for them under a host's name.
+                // For the old server these were harmless: it looked for them below a host's name.
                 Node::Text(field) if TASK_FIELDS.contains(&&**field) => {
                     config.warnings.push(format!(
                         "{}: {}: {field:?} belongs to tasks, and is left out",

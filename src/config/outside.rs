@@ -21,26 +21,26 @@ const WORD_CHARS_MAX: usize = 64;
 /// One entry of `ak.devices`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Device {
-    /// `name`: of the alphabet of hosts' ids, 1 to 64; no two have the same.
+    /// `name`: 1 to 64 characters of a host id; unique.
     pub name: HostId,
-    /// `addr`: where it listens, `ip:port`.
+    /// `addr`: its address, `ip:port`.
     pub addr: SocketAddr,
-    /// `channel` it is asked on, 0 to 99999. Default: 0.
+    /// `channel` of the requests, 0 to 99999. Default: 0.
     pub channel: u32,
-    /// `allowed_cmd`: the codes it is asked, in order, 1 to 32, none twice.
+    /// `allowed_cmd`: polled codes in order, 1 to 32, none twice.
     pub allowed: Vec<Code>,
-    /// `period_s`: how often each is asked, 0.01 s to a day. Default: 1.
+    /// `period_s`: interval of each code, 0.01 s to a day. Default: 1.
     pub period: Span,
-    /// `timeout_ms`: how long an answer may take, 10 ms to 10 minutes. Default: 1000.
+    /// `timeout_ms`: timeout of an answer, 10 ms to 10 minutes. Default: 1000.
     pub timeout: Span,
-    /// `stale_s`: how long there may be no good answer, 0.1 s to a day. Default: 10, or three periods if
-    /// those are longer.
+    /// `stale_s`: longest time without a valid answer, 0.1 s to a day. Default: 10, or three
+    /// periods if those are longer.
     pub stale: Span,
-    /// `filler`: the byte behind STX, one ASCII character. Default: a blank.
+    /// `filler`: the byte after STX, one ASCII character. Default: a blank.
     pub filler: u8,
-    /// `control`: whether codes that change the device may be among those. Default: false.
+    /// `control`: permits codes that change the device. Default: false.
     pub control: bool,
-    /// `fields`: what the words of an answer are called, by code.
+    /// `fields`: names of the words of an answer, by code.
     pub fields: Vec<(Code, Vec<Field>)>,
 }
 
@@ -58,13 +58,13 @@ pub struct Field {
 /// One entry of `reach.targets`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
-    /// As it is written.
+    /// Text in the file.
     pub text: String,
     /// Address of the target.
     pub addr: SocketAddr,
     /// The target has the prefix `udp://` and is tried by a datagram.
     pub is_udp: bool,
-    /// `?answer` stands behind: silence is not good enough.
+    /// The target has the suffix `?answer`: silence counts as a failure.
     pub wants_answer: bool,
 }
 
@@ -121,7 +121,7 @@ fn device(entry: &Value<'_>) -> Result<Device, ConfigError> {
     of.set("timeout_ms", &mut device.timeout, |v| {
         v.millis(10..=600_000)
     })?;
-    // Who is asked once a minute has no stale data after ten seconds.
+    // A device with a period of a minute has no stale data after ten seconds.
     let (three, day) = (device.period.times(3), Span::from_secs_f64(DAY_S));
     device.stale = device.stale.max(three.min(day));
     of.set("stale_s", &mut device.stale, |v| v.seconds(0.1..=DAY_S))?;
@@ -131,7 +131,7 @@ fn device(entry: &Value<'_>) -> Result<Device, ConfigError> {
     Ok(device)
 }
 
-/// A value that has to be given.
+/// A required value.
 struct Needed<'a>(Value<'a>);
 
 impl<'a> Needed<'a> {
@@ -284,7 +284,7 @@ fn target(v: &Value<'_>) -> Result<Target, ConfigError> {
 }
 
 impl Device {
-    /// In the shape of the file.
+    /// Returns the JSON of the file.
     pub(super) fn to_json(&self) -> Json {
         let codes = self.allowed.iter().map(|code| code.as_str());
         let mut json = json!({

@@ -1,5 +1,5 @@
-//! Values of single keys: their words, and the readers of those that are neither a number nor a word.
-//! The keys are in `table`; what must hold between two values is in `check`.
+//! Values of single keys: their words, and readers of values that are neither numbers nor words.
+//! The keys are in `table`, rules between two values in `check`.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -64,7 +64,7 @@ pub(super) fn udp_beside(tcp: SocketAddr) -> SocketAddr {
     udp
 }
 
-/// The URL of the store. The error of a URL never shows what may be a password.
+/// Reads the URL of the store. An error never shows a possible password.
 pub(super) fn store_url(v: &Value<'_>) -> Result<StoreUrl, ConfigError> {
     match v.node {
         Node::Text(text) => super::tls::store_url(text).map_err(|why| v.error(why)),
@@ -114,7 +114,7 @@ pub(super) fn node_name(v: &Value<'_>) -> Result<String, ConfigError> {
     v.text_of(1..=NAME_CHARS_MAX, is_name_char, is_not)
 }
 
-/// A name that a request's `Host` may have: of a host name's letters, or an address.
+/// Reads a name for the `Host` of a request: a host name or an address.
 pub(super) fn http_name(v: &Value<'_>) -> Result<String, ConfigError> {
     let allowed = |c: char| is_name_char(c) || matches!(c, ':' | '[' | ']');
     v.text_of(1..=253, allowed, "is not a host name or an address")
@@ -125,7 +125,7 @@ pub(super) fn key_prefix(v: &Value<'_>) -> Result<String, ConfigError> {
     v.text_of(1..=16, allowed, "is not 1 to 16 letters and digits")
 }
 
-/// Reason for which `field` cannot be among `fields`, if there is one.
+/// Returns the reason why `field` cannot be among `fields`, if there is one.
 pub(super) fn meets_another(field: &str, fields: &[String]) -> Option<String> {
     let other = ids::meets_another(field, fields)?;
     Some(format!(
@@ -133,8 +133,8 @@ pub(super) fn meets_another(field: &str, fields: &[String]) -> Option<String> {
     ))
 }
 
-/// A field that is deleted when its host goes offline. Those of tasks are not taken: a task whose
-/// key reads like a host's name would lose what is recorded of it.
+/// Reads a field that is deleted when its host goes offline. Fields of tasks are refused: a task
+/// whose key equals a host's name would lose its records.
 pub(super) fn delete_field(v: &Value<'_>) -> Result<String, ConfigError> {
     if TASK_FIELDS.contains(&v.text()) {
         return Err(v.wrong(
@@ -145,7 +145,7 @@ pub(super) fn delete_field(v: &Value<'_>) -> Result<String, ConfigError> {
     v.text_of(1..=64, allowed, "is not 1 to 64 of A-Z a-z 0-9 _")
 }
 
-/// Several of them, none of which could name a key of another host or of a task.
+/// Reads several fields, none of which could name a key of another host or of a task.
 pub(super) fn delete_fields(v: &Value<'_>) -> Result<Vec<String>, ConfigError> {
     let entries = v.list(CONFIG_ENTRIES_MAX)?;
     let fields: Vec<String> = entries.iter().map(delete_field).collect::<Result<_, _>>()?;

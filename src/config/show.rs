@@ -1,5 +1,5 @@
-//! The configuration as it is in effect, in the shape of the file; and what is different in a newer
-//! one. Passwords are shown as `***`.
+//! The configuration in effect as the JSON of the file, and its differences from a newer one.
+//! Passwords are shown as `***`.
 
 use serde_json::{Value, json};
 
@@ -8,8 +8,8 @@ use super::{Auth, Config};
 use crate::time::Span;
 
 impl Config {
-    /// The whole configuration in the shape of `config.json`, which reads back as this one (but
-    /// for the password of a store).
+    /// Returns the configuration as the JSON of `config.json`, which reads back as this one, except
+    /// for a store's password.
     #[must_use]
     pub fn to_json(&self) -> Value {
         let mut json = json!({});
@@ -23,8 +23,8 @@ impl Config {
         json
     }
 
-    /// The differences of `new`, a line for each key: those that a running server takes over, and
-    /// those that wait for its next start. A token that `new` gives up stays until then.
+    /// Returns the differences of `new`, one line per key: those that a running server applies, and
+    /// those that wait for its restart. A token that `new` removes stays until then.
     #[must_use]
     pub fn describe_changes(&self, new: &Self) -> (Vec<String>, Vec<String>) {
         let (mut applied, mut restart) = (Vec::new(), Vec::new());
@@ -46,7 +46,7 @@ impl Config {
             };
             lines.push(format!("{path}: {old} → {new}"));
         }
-        // Differences that the shape of the file does not show.
+        // Differences that the JSON does not show.
         if self.store.url != new.store.url
             && self.store.url.to_string() == new.store.url.to_string()
         {

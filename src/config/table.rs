@@ -151,7 +151,7 @@ impl Key {
         }
     }
 
-    /// The value in `config`, in the shape of the file. Passwords are hidden.
+    /// Returns the value in `config` as JSON. Passwords are hidden.
     pub(super) fn value(&self, config: &Config) -> Json {
         (self.value)(config)
     }

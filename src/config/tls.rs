@@ -1,5 +1,5 @@
-//! `tls`: the certificate of the TCP port, and whose clients are believed. The files are read here, so that
-//! a wrong one is an error of the configuration, at the start as at a reload.
+//! `tls`: certificate of the TCP port and trusted authorities of clients. The files are read here,
+//! so that a wrong file is an error of the configuration, at the start and at a reload.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -17,11 +17,12 @@ use crate::store::address::{StoreUrl, StoreUrlError};
 /// `tls`: TLS for the TCP port.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Tls {
-    /// `cert`: the server's certificate and those between it and a root, as PEM.
+    /// `cert`: the server's certificate chain, as PEM.
     pub cert: PathBuf,
     /// `key`: its private key, as PEM. Others must not be able to read the file.
     pub key: PathBuf,
-    /// `client_ca`: who signs the certificates that clients must show, as PEM. `null`: they need none.
+    /// `client_ca`: authorities of the required client certificates, as PEM. `null`: none is
+    /// required.
     pub client_ca: Option<PathBuf>,
     /// Content of the files.
     pub acceptor: Acceptor,
@@ -40,10 +41,10 @@ pub struct Acceptor {
     /// For each connection.
     #[cfg(feature = "tls")]
     pub config: Arc<rustls::ServerConfig>,
-    /// The clients that are let in, where they must show a certificate.
+    /// Accepted clients, if they need a certificate.
     #[cfg(feature = "tls")]
     pub clients: Option<crate::certificates::Clients>,
-    /// SHA-256 over the files: tells one from another.
+    /// SHA-256 over the files, to compare acceptors.
     digest: [u8; 32],
 }
 
@@ -65,13 +66,13 @@ pub(super) fn read(v: &Value<'_>) -> Result<Tls, ConfigError> {
     files::read(v)
 }
 
-/// Refuses the object: what cannot be done is not to be believed done.
+/// Refuses the object, since this build has no TLS.
 #[cfg(not(feature = "tls"))]
 pub(super) fn read(v: &Value<'_>) -> Result<Tls, ConfigError> {
     Err(v.wrong("asks for TLS, which this build does not have (feature \"tls\"); it may be null"))
 }
 
-/// Reads a store's URL, and checks the file of authorities it names, if it names one.
+/// Reads a store's URL, and checks its file of authorities, if it has one.
 pub(super) fn store_url(text: &str) -> Result<StoreUrl, String> {
     let url: StoreUrl = text.parse().map_err(|e: StoreUrlError| e.to_string())?;
     #[cfg(feature = "tls")]
@@ -102,7 +103,7 @@ mod files {
 
     const KEYS: [&str; 3] = ["cert", "key", "client_ca"];
 
-    /// A file that was named, and by which value.
+    /// A named file with the value that names it.
     struct Named<'a> {
         value: Value<'a>,
         file: PemFile,
@@ -155,7 +156,7 @@ mod files {
         })
     }
 
-    /// The clients that one of the authorities in `ca` lets in.
+    /// Clients that the authorities in `ca` accept.
     fn clients(ca: &Named<'_>) -> Result<Clients, ConfigError> {
         let roots = ca.file.authorities().map_err(|error| ca.error(error))?;
         let provider = certificates::provider();
@@ -186,7 +187,7 @@ mod files {
         let mut config = builder
             .with_single_cert(chain, secret)
             .map_err(|error| key.wrong(certificates::explain(&error)))?;
-        // A host connects once and stays: nothing is remembered of it for a second time.
+        // A connection lasts, so resumption is of no use.
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.send_tls13_tickets = 0;
         Ok(config)

@@ -6,11 +6,11 @@ use super::error::{ConfigError, Place, shown_path};
 use crate::files::{Guard, Text, read_text};
 use crate::limits::TOKEN_FILE_BYTES_MAX;
 
-/// Fewer characters could be guessed.
+/// Shorter tokens could be guessed.
 const TOKEN_CHARS_MIN: usize = 16;
 const TOKEN_CHARS_MAX: usize = 1_024;
 
-/// Reads the token in `path`, with a warning if anybody on the machine can read it too.
+/// Reads the token in `path`, with a warning if every user of the machine can read it.
 pub(super) fn read(path: &Path, place: Place) -> Result<(String, Option<String>), ConfigError> {
     let Text { text, mode } = match read_text(path, TOKEN_FILE_BYTES_MAX, Guard::Trusted) {
         Ok(read) => read,

@@ -1,5 +1,5 @@
-//! The file as JSON, before anything of it is believed. `serde_json::Value` would keep the last of
-//! two equal keys in silence; here both are kept, so that the second can be refused by its path.
+//! The file as a JSON tree, before its validation. `serde_json::Value` would silently keep the last
+//! of two equal keys; here both are kept, so that an error can name the second.
 
 use std::fmt;
 
@@ -64,7 +64,7 @@ impl<'de> Visitor<'de> for NodeVisitor {
     }
 
     fn visit_f64<E>(self, value: f64) -> Result<Node, E> {
-        // JSON has no numbers that are not finite; were there one, it would be no number.
+        // JSON has only finite numbers; any other becomes null.
         Ok(Number::from_f64(value).map_or(Node::Null, Node::Number))
     }
 

@@ -1,5 +1,5 @@
-//! One value of the file under its path: asked for as what it has to be, it gives that, or an error
-//! that names the path, what it was and what it may be.
+//! A value of the file with its path. Each reader returns the expected type, or an error that names
+//! the path, the value and the valid values.
 
 use std::collections::HashSet;
 use std::net::SocketAddr;
@@ -30,7 +30,7 @@ pub(super) struct Value<'a> {
     pub(super) node: &'a Node,
 }
 
-/// An object whose keys have been checked: all known, none twice.
+/// An object with checked keys: all known, none twice.
 pub(super) struct Section<'a> {
     file: &'a str,
     path: String,
@@ -46,12 +46,12 @@ impl<'a> Value<'a> {
         }
     }
 
-    /// The error that the value `is` something else: "what it was" and then what it may be.
+    /// The error of a wrong value: the value, then the valid values.
     pub(super) fn wrong(&self, may_be: &str) -> ConfigError {
         self.error(format!("{} {may_be}", shown(self.node)))
     }
 
-    /// An error in words of its own.
+    /// An error with its own text.
     pub(super) fn error(&self, why: String) -> ConfigError {
         ConfigError::Value {
             place: self.place(),
@@ -292,7 +292,7 @@ fn join(path: &str, key: &str) -> String {
     }
 }
 
-/// A value as an error shows it: on one line, not too long, and without a password.
+/// Formats a value for an error: one line, bounded, and without a password.
 pub(super) fn shown(node: &Node) -> String {
     match node {
         Node::Null => "null".to_owned(),
@@ -303,7 +303,7 @@ pub(super) fn shown(node: &Node) -> String {
     }
 }
 
-/// The same for a text. What looks like a URL with a password, wherever it stands, ends at its scheme.
+/// The same for a text. A possible URL with a password is cut after its scheme.
 pub(super) fn shown_text(text: &str) -> String {
     match text.split_once("://") {
         Some((scheme, rest)) if rest.contains('@') => format!("\"{}://…\"", shorten(scheme)),
@@ -330,8 +330,8 @@ fn kind(node: &Node) -> &'static str {
     }
 }
 
-/// Suggestion for an unknown key: the same one of another section, the nearest of this one, or else
-/// all keys.
+/// Suggestion for an unknown key: the same key of another section, the nearest one of this section,
+/// or else all keys.
 fn hint(key: &str, known: &[&str]) -> String {
     let has_it = |section: &&str| match *section {
         "auth" => AUTH_KEYS.contains(&key),

@@ -1,14 +1,15 @@
-//! The log's file: rotated by size, opened again when told so, and never given up.
+//! The log file: rotated by size, reopened on request, and retried after an error.
 //!
 //! ```text
 //!  anthill.log ──▶ anthill.log.1 ──▶ anthill.log.2 ──▶ … ──▶ anthill.log.KEEP ──▶ gone
 //! ```
 //!
-//! Lines are gathered and written together. What cannot be written is lost here (standard error has
-//! it), counted, and said when the file can be written again; it is tried once a second.
+//! Lines are buffered and written together. Lines that cannot be written are lost here (stderr has
+//! them) and counted; the count is reported when the file can be written again. A retry happens
+//! once a second.
 //!
-//! Only a regular file is rotated, behind any links that lead to it. A device, a pipe or a descriptor is written to
-//! without waiting for it, and stays what it is.
+//! Only a regular file is rotated, at the end of its links. A device, a pipe or a descriptor is
+//! written without blocking and never renamed.
 
 use crate::config::{LogFileKind, log_file_kind};
 use crate::files;
@@ -24,41 +25,40 @@ use rustix::io::Errno;
 
 /// Pause after a failed write of the file.
 const RETRY: Duration = Duration::from_secs(1);
-/// Bytes that a pipe takes whole or not at all.
+/// Size up to which a write to a pipe is atomic.
 const PIECE_BYTES: usize = 4_096;
 
-/// The file. What it has to say of itself is returned, for standard error.
+/// The log file. Its messages about itself are returned, for stderr.
 #[derive(Debug)]
 pub(super) struct LogFile {
     path: PathBuf,
-    /// Above so many bytes a new file is begun; none is never.
+    /// Size above which a new file begins; `None`: never.
     rotate_bytes: Option<u64>,
     keep: u32,
     state: State,
-    /// Whole lines not yet written, and how many.
+    /// Unwritten whole lines, and their number.
     pending: Vec<u8>,
     pending_lines: u64,
-    /// Lines lost since it could last be written.
+    /// Lines lost since the last successful write.
     lost: u64,
 }
 
 #[derive(Debug)]
 enum State {
-    /// Not open; to be opened at the next line.
+    /// Closed until the next line.
     Closed,
     Open {
         file: File,
         bytes: u64,
-        /// Size at which the next rotation is due. It moves on after a failure, so that not every
-        /// line tries again.
+        /// Size of the next rotation. A failure raises it, so that not every line tries again.
         rotate_at: u64,
     },
-    /// Open, and no regular file.
+    /// Open, and not a regular file.
     Special {
         file: File,
         /// Start of the stall, if it takes no more.
         stalled: Option<Instant>,
-        /// It has the beginning of a line and not its end.
+        /// The last line is incomplete.
         is_torn: bool,
     },
     Broken {
@@ -79,8 +79,8 @@ impl LogFile {
         }
     }
 
-    /// Takes a line, its end included. Written at the next [`flush`](Self::flush), or before it
-    /// where a new file has to be begun.
+    /// Adds a line with its line feed. It is written at the next [`flush`](Self::flush), or earlier
+    /// if a new file begins.
     pub(super) fn line(&mut self, line: &[u8], now: Instant, say: &mut Vec<String>) {
         self.open(now, say);
         let full = match &self.state {
@@ -101,7 +101,7 @@ impl LogFile {
         self.pending_lines += 1;
     }
 
-    /// Writes what is pending.
+    /// Writes pending lines.
     pub(super) fn flush(&mut self, now: Instant, say: &mut Vec<String>) {
         if self.pending.is_empty() {
             return;
@@ -123,7 +123,7 @@ impl LogFile {
         self.pending_lines = 0;
     }
 
-    /// Writes what is pending as far as it is taken at once. A reader that is too slow does not hold up the log thread.
+    /// Writes pending lines without blocking, so that a slow reader does not delay the log thread.
     fn flush_special(&mut self, now: Instant, say: &mut Vec<String>) {
         let State::Special {
             file,
@@ -160,14 +160,14 @@ impl LogFile {
         }
     }
 
-    /// Closes the file, so that the next line opens what is then under its name.
+    /// Closes the file, so that the next line opens the file that then has its name.
     pub(super) fn reopen(&mut self, now: Instant, say: &mut Vec<String>) {
         self.flush(now, say);
         self.state = State::Closed;
         self.open(now, say);
     }
 
-    /// Opens it if it is not open and may be tried.
+    /// Opens the file if it is closed and a retry is due.
     fn open(&mut self, now: Instant, say: &mut Vec<String>) {
         let again = match &self.state {
             State::Open { .. } | State::Special { .. } => return,
@@ -196,7 +196,7 @@ impl LogFile {
                     ));
                 }
             }
-            // Said once, not at each try.
+            // Reported once, not at each retry.
             Err(_) if again => self.state = State::Broken { since: now },
             Err(error) => self.broken(&error, now, say),
         }
@@ -210,7 +210,7 @@ impl LogFile {
         self.state = State::Broken { since: now };
     }
 
-    /// Moves every file one number up, this one to number 1, and begins a new one.
+    /// Renames every file to the next number, the current one to number 1, and begins a new one.
     fn rotate(&mut self, say: &mut Vec<String>) {
         let State::Open {
             bytes, rotate_at, ..
@@ -218,7 +218,7 @@ impl LogFile {
         else {
             return;
         };
-        // Looked at anew: what is there now is what would be moved.
+        // Checked again, since the file that has the name now would be renamed.
         let shifted = match log_file_kind(&self.path) {
             LogFileKind::Regular(path) => shift(&path, self.keep),
             LogFileKind::Special(kind) => Err(io::Error::other(format!("it is {kind} now"))),
@@ -226,7 +226,8 @@ impl LogFile {
         match shifted {
             Ok(()) => self.state = State::Closed,
             Err(error) => {
-                // Better one large file than lines lost: it is tried again after as much again.
+                // One large file is better than lost lines. The next attempt follows after the same
+                // amount.
                 *rotate_at = bytes.saturating_add(self.rotate_bytes.unwrap_or(u64::MAX));
                 say.push(format!(
                     "{} cannot be rotated: {error}; it grows on",
@@ -275,7 +276,7 @@ fn open(path: &Path) -> io::Result<Opened> {
     }
 }
 
-/// Writes whole lines until one is not taken at once; how many were not.
+/// Writes whole lines until one would block. Returns the number of unwritten lines.
 fn write_at_once(file: &mut File, lines: &[u8], is_torn: &mut bool) -> io::Result<u64> {
     let mut left = lines;
     while !left.is_empty() {
@@ -292,7 +293,7 @@ fn write_at_once(file: &mut File, lines: &[u8], is_torn: &mut bool) -> io::Resul
     Ok(left.iter().filter(|byte| **byte == b'\n').count() as u64)
 }
 
-/// As many whole lines as a pipe takes together, and one at least.
+/// Size of the whole lines that one atomic write can hold, at least one line.
 fn piece_bytes(lines: &[u8]) -> usize {
     let end_of = |bytes: &[u8]| bytes.iter().rposition(|byte| *byte == b'\n');
     let fits = &lines[..lines.len().min(PIECE_BYTES)];
@@ -328,7 +329,7 @@ fn shift(path: &Path, keep: u32) -> io::Result<()> {
             numbered(path, number + 1),
         ))?;
     }
-    // Another program has renamed the file, and so rotated it already.
+    // A missing file was renamed, and so rotated, by another program.
     missing_is_fine(fs::rename(path, numbered(path, 1)))
 }
 

@@ -1,13 +1,13 @@
-//! Repeated lines are written a few times, then only counted: a host that connects and sends rubbish
-//! a thousand times a second must not fill the disk, nor hide other lines.
+//! Limit of repeated lines: they are written a few times, then only counted. A host that sends
+//! invalid data a thousand times a second must neither fill the disk nor hide other lines.
 //!
 //! Lines repeat if they have one target and one host. The core's targets are single words (`online`,
 //! `abnormal`), and its messages begin with the host and `": "`; lines of any other target repeat
 //! if they begin with the same characters. The decision is made before the message is
 //! formatted: only a hash of its beginning is used.
 //!
-//! Time is divided into windows by the caller of [`Limiter::close_window`]: at the end of a window the
-//! number of suppressed lines is logged, and counting begins anew.
+//! The caller of [`Limiter::close_window`] divides time into windows. At the end of a window the
+//! number of suppressed lines is logged, and counting starts again.
 
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
@@ -20,12 +20,12 @@ use crate::limits::{LOG_LINES_ALIKE_MAX, LOG_PAIRS_MAX};
 /// Length of the examined beginning of a message, in bytes.
 const BEGINNING_BYTES: usize = 128;
 
-/// Counts lines alike. Its memory is bounded: [`LOG_PAIRS_MAX`] counts.
+/// Counts of repeated lines, at most [`LOG_PAIRS_MAX`].
 #[derive(Debug)]
 pub(super) struct Limiter {
     /// Keyed, so that an attacker cannot choose names with equal hashes.
     hasher: RandomState,
-    /// By such a number, which needs no second one.
+    /// Hasher for keys that are hashes already.
     counts: Numbered<u64, Count>,
 }
 
@@ -42,7 +42,7 @@ pub(super) struct More {
     pub(super) level: Level,
     /// Their target.
     pub(super) target: String,
-    /// Their host; empty if several were taken together.
+    /// Their host; empty if several hosts share the count.
     pub(super) who: String,
     /// Number of lines.
     pub(super) lines: u64,
@@ -56,11 +56,13 @@ impl Limiter {
         }
     }
 
-    /// Returns whether a line of this target, about `who`, may be written; otherwise counts it.
+    /// Returns whether a line of this target about the host `who` may be written; otherwise counts
+    /// it.
     pub(super) fn admit(&mut self, level: Level, target: &str, mut who: &str) -> bool {
         let mut key = self.hasher.hash_one((target, who));
         if self.counts.len() >= LOG_PAIRS_MAX && !self.counts.contains_key(&key) {
-            // No room for one more host: the rest of this target is taken together. There are few targets, all constants.
+            // The table is full: other hosts of this target share a count. There are few targets,
+            // all constants.
             who = "";
             key = self.hasher.hash_one((target, who));
         }
@@ -89,7 +91,7 @@ impl Limiter {
         self.counts.is_empty()
     }
 
-    /// Ends the window: what was held back in it, and a new one begins.
+    /// Ends the window. Returns the suppressed lines and starts a new window.
     pub(super) fn close_window(&mut self) -> Vec<More> {
         let counts = std::mem::take(&mut self.counts);
         let held_back = counts.into_values().filter_map(|count| count.more);
@@ -106,7 +108,7 @@ impl fmt::Display for More {
     }
 }
 
-/// The beginning of a message, in place: up to the first `": "` for a target of the core.
+/// The beginning of a message without allocation: up to the first `": "` for a target of the core.
 pub(super) struct Beginning {
     bytes: [u8; BEGINNING_BYTES],
     used: usize,
@@ -120,12 +122,12 @@ impl Beginning {
             used: 0,
             until_colon: !target.contains("::") && target != env!("CARGO_PKG_NAME"),
         };
-        // An error only says that it has seen enough.
+        // An error only ends the formatting early.
         let _ = fmt::write(&mut beginning, args);
         beginning
     }
 
-    /// The host that the line is about, if it can be recognized.
+    /// Host in the line, if it is recognized.
     pub(super) fn who(&self) -> &str {
         let taken = &self.bytes[..self.used];
         let taken = std::str::from_utf8(taken).unwrap_or_default();
@@ -140,7 +142,7 @@ impl fmt::Write for Beginning {
     fn write_str(&mut self, piece: &str) -> fmt::Result {
         let fits = piece.floor_char_boundary(BEGINNING_BYTES - self.used);
         self.bytes[self.used..self.used + fits].copy_from_slice(&piece.as_bytes()[..fits]);
-        // The colon may be the end of one piece and the blank the beginning of the next.
+        // The colon may end one piece and the blank begin the next.
         let from = self.used.saturating_sub(1);
         self.used += fits;
         let colon = self.bytes[from..self.used]

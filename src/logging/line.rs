@@ -1,4 +1,4 @@
-//! One line of the log, and how it looks. The caller only gathers it; the log thread renders it.
+//! A line of the log and its formats. The caller only collects the line; the log thread renders it.
 //!
 //! ```text
 //!  text   2026-11-21T02:03:04.567Z INFO  online 10.0.0.7: from port 51234
@@ -22,16 +22,16 @@ use crate::limits::{LOG_FIELDS_MAX, LOG_MESSAGE_BYTES_MAX};
 pub(super) struct Line {
     pub(super) at: SystemTime,
     pub(super) level: Level,
-    /// Short enough to be held in place, where it is one of ours.
+    /// Stored inline for the targets of this crate.
     pub(super) target: CompactString,
-    /// As it was given, but not longer than it may be.
+    /// Message, cut to its limit.
     pub(super) message: String,
     /// The caller's fields beside the message, for lines of JSON.
     pub(super) fields: Vec<(CompactString, serde_json::Value)>,
 }
 
 impl Line {
-    /// A line of the log's own.
+    /// A line about the log itself.
     pub(super) fn own(level: Level, message: String) -> Self {
         Self {
             at: SystemTime::now(),
@@ -42,11 +42,12 @@ impl Line {
         }
     }
 
-    /// A caller's message, formatted and cut to its limit; with its fields if lines are written as JSON.
+    /// Formats a caller's message and cuts it to its limit; with its fields if lines are written as
+    /// JSON.
     pub(super) fn of(record: &log::Record<'_>, format: Format) -> Self {
         let mut fields = Fields(Vec::new());
         if format == Format::Json {
-            // An error only says that it has seen enough.
+            // An error only ends the formatting early.
             let _ = record.key_values().visit(&mut fields);
         }
         Self {
@@ -58,11 +59,11 @@ impl Line {
         }
     }
 
-    /// Appends the line, its end included.
+    /// Appends the line with its line feed.
     pub(super) fn render(&self, format: Format, out: &mut Vec<u8>) {
         let at = humantime::format_rfc3339_millis(self.at);
         let (target, message) = (escape(&self.target), escape(&self.message));
-        // Neither can fail: a vector takes whatever is written, and texts can always be JSON.
+        // Neither can fail: a vector accepts every write, and every text has a JSON form.
         let _ = match format {
             Format::Text => writeln!(out, "{at} {:<5} {target} {message}", self.level),
             Format::Json => {
@@ -79,7 +80,8 @@ impl Line {
     }
 }
 
-/// Takes the fields of a record: numbers as numbers, all else as text, escaped and cut to the limit of a message.
+/// Collector of a record's fields: numbers stay numbers, other values become escaped text, cut to
+/// the limit of a message.
 struct Fields(Vec<(CompactString, serde_json::Value)>);
 
 impl<'kvs> VisitSource<'kvs> for Fields {
@@ -107,10 +109,10 @@ fn level_word(level: Level) -> &'static str {
     }
 }
 
-/// Room for what most lines say, so that it is asked for once.
+/// Capacity that suffices for most messages.
 const MESSAGE_BYTES: usize = 80;
 
-/// Takes text up to a limit and stops there, so that a long message is never made in full.
+/// Formatter that stops at a limit, so that a long message is never formatted completely.
 struct Bounded {
     text: String,
 }

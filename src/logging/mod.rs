@@ -1,5 +1,5 @@
-//! The log: `log` and `fern` at the caller's end, a thread of ours at the other, so that a slow disk
-//! never stops the loop.
+//! The log: `log` and `fern` on the caller's side, a separate thread on the other, so that a slow
+//! disk never stops the loop.
 //!
 //! ```text
 //!  log::warn!(target: "abnormal", "10.0.0.7: …")
@@ -11,8 +11,8 @@
 //!  "17 lines were dropped"
 //! ```
 //!
-//! A caller never waits: it formats its message and hands it over, or has it counted as dropped.
-//! Rendering, escaping, writing and rotating are the thread's business.
+//! A caller never waits: it formats its message and sends it to the thread, or the message is
+//! counted as dropped. The thread renders, escapes, writes and rotates.
 
 mod file;
 mod limit;
@@ -39,30 +39,29 @@ use writer::Writer;
 /// Error of the log's start.
 #[derive(Debug, thiserror::Error)]
 pub enum LogError {
-    /// The system gives us no thread.
+    /// No thread.
     #[error("cannot start the log thread: {0}")]
     Thread(#[from] io::Error),
-    /// This process has a log already.
+    /// The process has a log already.
     #[error("cannot start the log: {0}")]
     Installed(#[from] log::SetLoggerError),
 }
 
-/// The running log. When it is dropped, everything that waits is written out; lines logged after
-/// that go straight to standard error.
+/// The running log. Dropping it writes all pending lines; later lines go directly to stderr.
 #[derive(Debug)]
 pub struct Logging {
     jobs: Sender<Job>,
     shared: Arc<Shared>,
-    /// Nothing comes this way; it ends when the thread does.
+    /// Closed by the end of the thread.
     ended: Receiver<()>,
 }
 
-/// Starts the log thread and makes it the log of this process.
+/// Starts the log thread and installs it as the log of this process.
 ///
-/// A file that cannot be written is no error: that is said on standard error, and it is tried again.
+/// A file that cannot be written is not an error: stderr reports it, and the log retries.
 ///
 /// # Errors
-/// When there is no thread to be had, or this process has a log already.
+/// No thread, or the process has a log already.
 pub fn start(config: &Log) -> Result<Logging, LogError> {
     let (logging, sink) = spawn(config, LOG_LINES_WAITING_MAX, Box::new(io::stderr()))?;
     let (_, logger) = dispatch(sink).into_log();
@@ -72,19 +71,18 @@ pub fn start(config: &Log) -> Result<Logging, LogError> {
 }
 
 impl Logging {
-    /// Writes lines up to this level from now on.
+    /// Sets the level of the written lines.
     pub fn set_level(&self, level: LevelFilter) {
         log::set_max_level(level);
     }
 
-    /// Closes the log's file and opens the one that has its name then, after a rename. Does not
-    /// wait.
+    /// Reopens the log file, after a rename. Does not wait.
     pub fn reopen(&self) {
         self.shared.reopen.store(true, Ordering::Relaxed);
         self.wake();
     }
 
-    /// Takes over another configuration: level, form, file and rotation. Does not wait.
+    /// Applies another configuration: level, format, file and rotation. Does not wait.
     pub fn reload(&self, config: &Log) {
         self.set_level(config.level);
         let is_json = config.format == Format::Json;
@@ -93,7 +91,7 @@ impl Logging {
         self.wake();
     }
 
-    /// Waits until everything logged so far is written; [`LOG_FLUSH_S_MAX`] at most.
+    /// Waits until all lines logged so far are written; [`LOG_FLUSH_S_MAX`] at most.
     #[cfg_attr(not(test), allow(dead_code, reason = "tests wait for the log"))]
     pub fn flush(&self) {
         let (done, waiting) = bounded(1);
@@ -104,7 +102,7 @@ impl Logging {
         }
     }
 
-    /// If the channel is full, the thread is awake and will look.
+    /// If the channel is full, the thread is awake and will check.
     fn wake(&self) {
         let _ = self.jobs.try_send(Job::Wake);
     }
@@ -117,12 +115,12 @@ impl Drop for Logging {
 }
 
 impl Logging {
-    /// Writes everything that waits, and ends the log thread; waits for [`LOG_FLUSH_S_MAX`] at most. For an owner
-    /// that cannot drop the log because another thread still holds it.
+    /// Writes all pending lines and ends the log thread; waits for [`LOG_FLUSH_S_MAX`] at most. For
+    /// an owner that cannot drop the log because another thread still holds it.
     pub fn finish(&self) {
         let limit = Duration::from_secs(LOG_FLUSH_S_MAX);
         if self.jobs.send_timeout(Job::Stop, limit).is_ok() {
-            // A log that cannot be written must not keep the program from ending.
+            // A blocked log must not keep the program from ending.
             let _ = self.ended.recv_timeout(limit);
         }
     }
@@ -131,14 +129,14 @@ impl Logging {
 /// A job for the log thread.
 #[derive(Debug)]
 enum Job {
-    /// To be written.
+    /// A line.
     Line(Line),
-    /// Look at what has been asked for.
+    /// Check the shared requests.
     Wake,
-    /// Confirm that everything before this is written.
+    /// Confirm that all earlier lines are written.
     #[cfg_attr(not(test), allow(dead_code, reason = "tests wait for the log"))]
     Flush(Sender<()>),
-    /// Write what there is, and end.
+    /// Write pending lines and end.
     Stop,
 }
 
@@ -170,7 +168,7 @@ impl Shared {
     }
 }
 
-/// Locks, also after a panic: a count may then be off by one, which is harmless.
+/// Locks also after a panic: a count may then be off by one, which is harmless.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -182,10 +180,10 @@ struct Sink {
 }
 
 impl Sink {
-    /// Hands a line over, or counts it.
+    /// Sends a line to the thread, or counts it as dropped.
     fn take(&self, record: &log::Record<'_>) {
         let (level, target) = (record.level(), record.target());
-        // Formatted outside the lock: what is formatted may itself have something to log.
+        // Formatted outside the lock, since formatting may log, too.
         let beginning = Beginning::of(target, *record.args());
         if !self.shared.limiter().admit(level, target, beginning.who()) {
             return;
@@ -201,7 +199,7 @@ impl Sink {
             Ok(()) => {}
             Err(TrySendError::Full(_)) => self.dropped(),
             Err(TrySendError::Disconnected(_)) => {
-                // The log has ended, and with it all reason not to wait.
+                // The log has ended, so blocking is acceptable.
                 let mut line = Vec::new();
                 Line::of(record, Format::Text).render(Format::Text, &mut line);
                 let _ = io::stderr().write_all(&line);
@@ -214,7 +212,7 @@ impl Sink {
     }
 }
 
-/// `fern`'s part. It lets everything through: the level is set, and may be changed, in `log` itself.
+/// Configuration of `fern`. It accepts all levels: the level is set, and may be changed, in `log`.
 fn dispatch(sink: Sink) -> fern::Dispatch {
     fern::Dispatch::new()
         .level(LevelFilter::Trace)
@@ -240,7 +238,8 @@ fn spawn(
     thread::Builder::new()
         .name("log".to_owned())
         .spawn(move || {
-            // Where it shares a core with the loop, hosts come first. Refused: then they do not.
+            // On a core shared with the loop, hosts have priority. Without the permission they have
+            // none.
             let _ = rustix::process::setpriority_process(None, LOG_NICENESS);
             writer.run();
             drop(ending);

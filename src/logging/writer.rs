@@ -1,5 +1,5 @@
-//! The log thread: takes lines off the channel, renders them, writes them to standard error and to
-//! the file, and says what it could not. It alone waits for a slow disk or a terminal that is not read.
+//! The log thread: receives lines, renders them, writes them to stderr and to the file, and reports
+//! errors. Only this thread waits for a slow disk or an unread terminal.
 
 use std::io::Write;
 use std::sync::Arc;
@@ -29,11 +29,11 @@ pub(super) struct Writer {
     stderr: Box<dyn Write + Send>,
     format: Format,
     file: Option<LogFile>,
-    /// Lines for standard error, rendered.
+    /// Rendered lines for stderr.
     pending: Vec<u8>,
     /// Messages of the file about itself.
     said: Vec<String>,
-    /// End of the limiter's window; `None` while it has counted nothing.
+    /// End of the limiter's window; `None` while there are no counts.
     window_ends: Option<Instant>,
     /// Time of the last message about dropped lines.
     dropped_said: Option<Instant>,
@@ -59,7 +59,7 @@ impl Writer {
         }
     }
 
-    /// Writes until it is stopped.
+    /// Runs until it is stopped.
     pub(super) fn run(mut self) {
         loop {
             let (mut waiting, mut stop) = (Vec::new(), false);
@@ -67,7 +67,7 @@ impl Writer {
             for job in first.into_iter().chain(self.jobs.clone().try_iter()) {
                 match job {
                     Job::Line(line) => self.line(&line),
-                    // Here, so that what is logged behind it is written the new way.
+                    // Applied here, so that later lines use the new configuration.
                     Job::Wake => self.settings(),
                     Job::Flush(done) => waiting.push(done),
                     Job::Stop => stop = true,
@@ -76,7 +76,7 @@ impl Writer {
                     break;
                 }
             }
-            // What found no room for its own job.
+            // Requests whose job found no room in the channel.
             self.settings();
             self.tick(Instant::now(), stop);
             self.write_out();
@@ -89,7 +89,7 @@ impl Writer {
         }
     }
 
-    /// Waits for the next job; not for longer than a tick while there may be something to say.
+    /// Waits for the next job; at most one tick while a report may be due.
     fn wait(&self) -> Option<Job> {
         let counting = !self.shared.limiter().is_empty();
         if !counting && self.shared.dropped.load(Ordering::Relaxed) == 0 {
@@ -102,7 +102,7 @@ impl Writer {
         }
     }
 
-    /// Writes what came behind the order to stop.
+    /// Writes lines that arrived after the request to stop.
     fn finish(&mut self) {
         for job in self.jobs.clone().try_iter() {
             match job {
@@ -114,7 +114,7 @@ impl Writer {
         self.write_out();
     }
 
-    /// Renders a line for standard error and for the file.
+    /// Renders a line for stderr and for the file.
     fn line(&mut self, line: &Line) {
         let from = self.pending.len();
         line.render(self.format, &mut self.pending);
@@ -123,7 +123,7 @@ impl Writer {
         }
     }
 
-    /// Takes over what has been asked for since: another configuration, the file opened again.
+    /// Applies shared requests: another configuration, reopening the file.
     fn settings(&mut self) {
         let now = Instant::now();
         if let Some(log) = self.shared.take_reload() {
@@ -138,7 +138,7 @@ impl Writer {
         }
     }
 
-    /// Says what was held back or dropped, when it is time, or at the end (`now_or_never`).
+    /// Reports suppressed and dropped lines, when it is time or at the end (`now_or_never`).
     fn tick(&mut self, now: Instant, now_or_never: bool) {
         let window = Duration::from_secs(LOG_WINDOW_S);
         match self.window_ends {
@@ -168,7 +168,7 @@ impl Writer {
         }
     }
 
-    /// Writes what is pending. An error of standard error is left alone: there is nowhere to say so.
+    /// Writes pending lines. An error of standard error is left alone: there is nowhere to say so.
     fn write_out(&mut self) {
         self.flush_file(Instant::now());
         for message in std::mem::take(&mut self.said) {
