@@ -4,9 +4,10 @@
 mod connect;
 mod failures;
 mod frames;
+mod receive;
 
 use std::collections::VecDeque;
-use std::io::{self, ErrorKind, Read};
+use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::time::Instant as Origin;
 
@@ -19,8 +20,8 @@ use super::inbox::Inbox;
 use super::plan::Sources;
 use super::polls::{FIRST, Polls};
 use super::tally::Tally;
-use crate::codec::message::{FromServer, Incoming, Push, Word};
-use crate::codec::{Order, ServerStep, decode_from_server, encode};
+use crate::codec::message::Incoming;
+use crate::codec::{Order, encode};
 use crate::limits::{BENCH_EVENTS_PER_TURN_MAX, BENCH_WAIT_S_MAX, READ_BUFFER_BYTES};
 use crate::time::{Instant, Span};
 use connect::{Refused, connect, connected};
@@ -516,92 +517,6 @@ impl Fleet {
             self.tally.connecting.record(now.since(host.due));
             self.emit(FleetEvent::Live(index));
         }
-    }
-
-    fn read(&mut self, index: usize, to_the_end: bool) -> io::Result<()> {
-        let mut scratch = std::mem::take(&mut self.scratch);
-        let read = self.read_into(&mut scratch, index, to_the_end);
-        self.scratch = scratch;
-        read
-    }
-
-    fn read_into(&mut self, scratch: &mut [u8], index: usize, to_the_end: bool) -> io::Result<()> {
-        loop {
-            let Some(host) = self.hosts[index].as_mut() else {
-                return Ok(());
-            };
-            let kept = host.partial.len();
-            scratch[..kept].copy_from_slice(&host.partial);
-            let end = match host.stream.read(&mut scratch[kept..]) {
-                Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
-                Ok(count) => kept + count,
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
-                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
-                Err(error) => return Err(error),
-            };
-            let used = self.take_frames(index, &scratch[..end])?;
-            if let Some(host) = self.hosts[index].as_mut() {
-                host.partial.clear();
-                host.partial.extend_from_slice(&scratch[used..end]);
-            }
-            // A short read has taken all bytes, unless the end of the stream follows.
-            if end < scratch.len() && !to_the_end {
-                return Ok(());
-            }
-        }
-    }
-
-    /// Parses whole frames from `bytes`; returns their length.
-    fn take_frames(&mut self, index: usize, bytes: &[u8]) -> io::Result<usize> {
-        let now = self.now();
-        let mut used = 0;
-        while let Some(host) = self.hosts[index].as_mut() {
-            let rest = &bytes[used..];
-            match decode_from_server(frames::FRAMING, &mut host.order, rest) {
-                Ok(ServerStep::Need(_)) => break,
-                Ok(ServerStep::Got { said, used: more }) => {
-                    self.said(now, index, said)?;
-                    used += more;
-                }
-                Err(_) if !self.setup.strict => used += frames::echoed(rest),
-                Err(_) => return Err(ErrorKind::InvalidData.into()),
-            }
-        }
-        Ok(used)
-    }
-
-    fn said(&mut self, now: Instant, index: usize, said: FromServer<'_>) -> io::Result<()> {
-        let reply = match said {
-            FromServer::Push(Push::Task(key)) => {
-                self.emit(FleetEvent::Task(index, key.into_owned()));
-                return Ok(());
-            }
-            FromServer::Push(Push::Command { .. }) => return Ok(()),
-            FromServer::Reply(reply) => reply,
-        };
-        match (reply.word, reply.seq) {
-            (Word::Alive, Some(seq)) if self.tally.reply(now, seq) => {
-                if let Some(host) = self.hosts[index].as_mut()
-                    && host.waiting.pop_front().is_some()
-                {
-                    self.in_flight -= 1;
-                }
-                if index >= self.setup.apart {
-                    self.tally.apart(now, Instant::from_nanos(seq));
-                }
-                self.emit(FleetEvent::Answered(index));
-            }
-            (Word::Welcome { .. }, _) => self.welcome(index),
-            (Word::GotIt, _) => self.emit(FleetEvent::Acknowledged(index)),
-            (Word::Refused(why), _) => {
-                self.failures.refused(&why);
-                return Err(ErrorKind::PermissionDenied.into());
-            }
-            // A floor echoes every frame.
-            _ if !self.setup.strict => {}
-            _ => return Err(ErrorKind::InvalidData.into()),
-        }
-        Ok(())
     }
 
     fn close_slow_attempts(&mut self) {
