@@ -6,6 +6,7 @@
 mod base;
 mod trust;
 
+use std::fmt;
 use std::io::{self, BufRead, BufReader};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -34,90 +35,81 @@ pub struct Api {
 }
 
 /// Error of a request to a server.
-#[derive(Debug, thiserror::Error)]
-pub enum ApiError {
-    /// No server answers there.
-    #[error("no server at {base}: {why} (is it running? see --api)")]
-    Unreachable {
-        /// URL of the server.
-        base: String,
-        /// Error of the network.
-        why: String,
-    },
-    /// The server demands a token, and none was given.
-    #[error(
-        "{base} wants a token: give the file that holds it by --token-file or ANTHILL_TOKEN_FILE ({text})"
-    )]
-    TokenWanted {
-        /// URL of the server.
-        base: String,
-        /// Text of its answer.
-        text: String,
-    },
-    /// The server rejects the token.
-    #[error("{base} refuses the token: see --token-file and ANTHILL_TOKEN_FILE ({text})")]
-    TokenRefused {
-        /// URL of the server.
-        base: String,
-        /// Text of its answer.
-        text: String,
-    },
-    /// The server answers with an error.
-    #[error("{base} answers {status}: {text}")]
-    Status {
-        /// URL of the server.
-        base: String,
-        /// The status.
-        status: StatusCode,
-        /// Text of its answer.
-        text: String,
-    },
-    /// The TLS handshake failed: an untrusted certificate, or a server without TLS.
-    #[error("{base} is not trusted: {why} (see --ca)")]
-    Untrusted {
-        /// URL of the server.
-        base: String,
-        /// Error of TLS.
-        why: String,
-    },
-    /// The service there is not Anthill.
-    #[error("{base} gives no answer of an Anthill server: {why} (see --api)")]
-    Foreign {
-        /// URL of the service.
-        base: String,
-        /// The difference.
-        why: String,
-    },
+#[derive(Debug)]
+pub struct ApiError {
+    /// URL of the server.
+    base: String,
+    kind: Kind,
+    /// The server's own text, or the reason.
+    text: String,
 }
 
-impl ApiError {
-    /// Returns whether the error may pass by itself: the server is unreachable, or busy.
-    pub fn may_pass(&self) -> bool {
-        match self {
-            Self::Unreachable { .. } => true,
-            Self::Status { status, .. } => status.is_server_error(),
-            Self::TokenWanted { .. }
-            | Self::TokenRefused { .. }
-            | Self::Untrusted { .. }
-            | Self::Foreign { .. } => false,
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// No server answers there.
+    Unreachable,
+    /// The server demands a token, and none was given.
+    TokenWanted,
+    /// The server rejects the token.
+    TokenRefused,
+    /// The server answers with an error.
+    Status(StatusCode),
+    /// The TLS handshake failed: an untrusted certificate, or a server without TLS.
+    Untrusted,
+    /// The service there is not Anthill.
+    Foreign,
+}
+
+impl fmt::Display for ApiError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { base, kind, text } = self;
+        match kind {
+            Kind::Unreachable => {
+                write!(f, "no server at {base}: {text} (is it running? see --api)")
+            }
+            Kind::TokenWanted => write!(
+                f,
+                "{base} wants a token: give the file that holds it by --token-file or ANTHILL_TOKEN_FILE ({text})"
+            ),
+            Kind::TokenRefused => write!(
+                f,
+                "{base} refuses the token: see --token-file and ANTHILL_TOKEN_FILE ({text})"
+            ),
+            Kind::Status(status) => write!(f, "{base} answers {status}: {text}"),
+            Kind::Untrusted => write!(f, "{base} is not trusted: {text} (see --ca)"),
+            Kind::Foreign => write!(
+                f,
+                "{base} gives no answer of an Anthill server: {text} (see --api)"
+            ),
         }
     }
 }
 
 impl ApiError {
+    /// Returns whether the error may pass by itself: the server is unreachable, or busy.
+    pub fn may_pass(&self) -> bool {
+        self.is_unreachable()
+            || matches!(self.kind, Kind::Status(status) if status.is_server_error())
+    }
+
+    /// Returns whether no server answers.
+    pub fn is_unreachable(&self) -> bool {
+        self.kind == Kind::Unreachable
+    }
+
     /// Returns whether the server reports an unknown resource.
     pub fn is_unknown(&self) -> bool {
-        matches!(self, Self::Status { status, .. } if *status == StatusCode::NOT_FOUND)
+        self.kind == Kind::Status(StatusCode::NOT_FOUND)
     }
 
     /// Returns whether the server reports a conflict that passes.
     pub fn is_not_now(&self) -> bool {
-        matches!(self, Self::Status { status, .. } if *status == StatusCode::SERVICE_UNAVAILABLE)
+        self.kind == Kind::Status(StatusCode::SERVICE_UNAVAILABLE)
     }
 
     /// Returns whether the server reports an existing resource.
     pub fn is_conflict(&self) -> bool {
-        matches!(self, Self::Status { status, .. } if *status == StatusCode::CONFLICT)
+        self.kind == Kind::Status(StatusCode::CONFLICT)
     }
 }
 
@@ -265,51 +257,43 @@ impl Api {
             .read_to_vec()
             .map_err(|error| self.broken(error))?;
         if !status.is_success() {
-            let text = error_text(&body);
-            if status == StatusCode::UNAUTHORIZED {
-                return Err(self.unauthorized(text));
-            }
-            let base = self.base.clone();
-            return Err(ApiError::Status { base, status, text });
+            let kind = match (status, &self.token) {
+                (StatusCode::UNAUTHORIZED, Some(_)) => Kind::TokenRefused,
+                (StatusCode::UNAUTHORIZED, None) => Kind::TokenWanted,
+                (status, _) => Kind::Status(status),
+            };
+            return Err(self.error(kind, error_text(&body)));
         }
         Ok(body)
     }
 
-    /// An error for a service that does not behave like Anthill.
-    pub fn foreign(&self, why: impl ToString) -> ApiError {
-        ApiError::Foreign {
+    fn error(&self, kind: Kind, text: impl ToString) -> ApiError {
+        ApiError {
             base: self.base.clone(),
-            why: why.to_string(),
+            kind,
+            text: text.to_string(),
         }
     }
 
-    fn unauthorized(&self, text: String) -> ApiError {
-        let base = self.base.clone();
-        match self.token {
-            Some(_) => ApiError::TokenRefused { base, text },
-            None => ApiError::TokenWanted { base, text },
-        }
+    /// An error for a service that does not behave like Anthill.
+    pub fn foreign(&self, why: impl ToString) -> ApiError {
+        self.error(Kind::Foreign, why)
     }
 
     fn broken(&self, error: ureq::Error) -> ApiError {
-        let base = self.base.clone();
         let why = match error {
             // The TLS library wraps its errors like this.
             ureq::Error::Io(error) if error.kind() == io::ErrorKind::InvalidData => {
-                let why = trust::in_words(error);
-                return ApiError::Untrusted { base, why };
+                return self.error(Kind::Untrusted, trust::in_words(error));
             }
-            ureq::Error::Tls(why) => {
-                let why = why.to_owned();
-                return ApiError::Untrusted { base, why };
-            }
+            ureq::Error::Tls(why) => return self.error(Kind::Untrusted, why),
             ureq::Error::Io(error) => io_words(&error),
             ureq::Error::Timeout(_) => "no answer in time".to_owned(),
             ureq::Error::HostNotFound => "there is no host of that name".to_owned(),
             ureq::Error::ConnectionFailed => "the connection failed".to_owned(),
             other => return self.foreign(other),
         };
-        ApiError::Unreachable { base, why }
+        self.error(Kind::Unreachable, why)
     }
 }
 

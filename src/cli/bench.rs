@@ -17,7 +17,7 @@ use crate::bench::{self, BenchError, Mode, Plan, Post};
 use rustix::thread::{CpuSet, sched_setaffinity};
 use serde_json::{Map, Value, json};
 
-use super::api::{Api, ApiError};
+use super::api::Api;
 use super::args::{BenchArgs, BenchMode, FloorArgs};
 use super::{Failure, agent, forget, print, print_note};
 use bar::Bar;
@@ -68,8 +68,10 @@ fn forget_hosts(args: &BenchArgs) {
     };
     let ids = (0..args.hosts as usize).map(bench::fleet::id);
     match forget::all(&api, ids) {
-        Ok(_) | Err(ApiError::Unreachable { .. }) => {}
-        Err(error) => print_note(&format!("the hosts of the run are not forgotten: {error}")),
+        Err(error) if !error.is_unreachable() => {
+            print_note(&format!("the hosts of the run are not forgotten: {error}"));
+        }
+        _ => {}
     }
 }
 
@@ -116,8 +118,16 @@ fn plan(args: &BenchArgs) -> Result<Plan, Failure> {
         "--plain",
         "such hosts take tasks by --datagrams only",
     )?;
-    refuse(args.apart >= args.hosts, "--apart", "somebody has to work")?;
-    refuse(args.leave >= args.hosts, "--leave", "somebody has to stay")?;
+    refuse(
+        args.apart >= args.hosts,
+        "--apart",
+        "at least one host must have the task",
+    )?;
+    refuse(
+        args.leave >= args.hosts,
+        "--leave",
+        "at least one host must stay",
+    )?;
     let sources = sources(args, server)?;
     let key = args.key.clone().unwrap_or_else(own_key);
     let commands: Vec<String> = (1..=args.commands).map(|n| format!("bench-{n}")).collect();

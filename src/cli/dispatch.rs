@@ -197,7 +197,7 @@ pub fn follow(api: &Api, key: &str, deadline: Option<Instant>) -> Result<Task, F
             progress.clear();
             return last.ok_or_else(|| {
                 Failure::failed(format!(
-                    "{key}: time is up, and the server has not told how it stands"
+                    "{key}: time is up, and the state of the task is unknown"
                 ))
             });
         }

@@ -157,7 +157,7 @@ impl Fleet {
     /// # Errors
     /// The first page that cannot be fetched, or pages without an end.
     pub fn fetch(api: &Api, filter: Filter) -> Result<Self, ApiError> {
-        let raw = pages::items(api, &first_page(filter))?;
+        let raw = pages::items(api, "hosts", &first_page(filter))?;
         Self::sorted(raw).map_err(|error| api.foreign(error))
     }
 
@@ -167,7 +167,7 @@ impl Fleet {
     /// The first page that cannot be fetched.
     pub fn online_names(api: &Api) -> Result<Vec<String>, ApiError> {
         let first = first_page(Filter::Online);
-        let (raw, _) = pages::some_items(api, &first, CONSOLE_COMPLETION_PAGES_MAX)?;
+        let (raw, _) = pages::some_items(api, "hosts", &first, CONSOLE_COMPLETION_PAGES_MAX)?;
         let fleet = Self::sorted(raw).map_err(|error| api.foreign(error))?;
         Ok(fleet.hosts.into_iter().map(|host| host.id).collect())
     }

@@ -1,5 +1,7 @@
 //! Paging, common to all lists of a server: pages are fetched, and merged into one JSON document.
 
+use std::collections::HashMap;
+
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
@@ -26,14 +28,6 @@ impl Cursor {
         };
         format!("&cursor={text}")
     }
-}
-
-/// One page of a list.
-#[derive(Deserialize)]
-struct Page {
-    #[serde(alias = "hosts", alias = "tasks")]
-    items: Vec<Box<RawValue>>,
-    next: Option<Cursor>,
 }
 
 /// Fetches the pages that begin with `first`, at most `max`. `take` returns the start of the next page. Returns
@@ -64,29 +58,36 @@ pub fn endless(api: &Api) -> ApiError {
     api.foreign("its pages have no end")
 }
 
-/// Fetches the items of a list, of at most `max` pages; with them whether these are all.
+/// Fetches the items of the list `name`, of at most `max` pages; with them whether these are all.
 ///
 /// # Errors
-/// The first page that cannot be fetched.
+/// The first page that cannot be fetched, or lacks the list.
 pub fn some_items(
     api: &Api,
+    name: &str,
     first: &str,
     max: usize,
 ) -> Result<(Vec<Box<RawValue>>, bool), ApiError> {
     let mut items = Vec::new();
-    let is_whole = fetch(api, first, max, |page: Page| {
-        items.extend(page.items);
-        Ok(page.next)
-    })?;
+    let wrong = |_| api.foreign("a member of it is of another kind");
+    let take = |mut page: HashMap<String, Box<RawValue>>| {
+        let list = page.remove(name);
+        let list = list.ok_or_else(|| api.foreign(format!("missing field `{name}`")))?;
+        items.append(&mut serde_json::from_str(list.get()).map_err(wrong)?);
+        let next = page.remove("next");
+        let next = next.map(|next| serde_json::from_str(next.get()).map_err(wrong));
+        Ok(next.transpose()?.flatten())
+    };
+    let is_whole = fetch(api, first, max, take)?;
     Ok((items, is_whole))
 }
 
-/// Fetches all items of a list.
+/// Fetches all items of the list `name`.
 ///
 /// # Errors
-/// The first page that cannot be fetched, or pages without an end.
-pub fn items(api: &Api, first: &str) -> Result<Vec<Box<RawValue>>, ApiError> {
-    match some_items(api, first, API_PAGES_MAX)? {
+/// As [`some_items`], or pages without an end.
+pub fn items(api: &Api, name: &str, first: &str) -> Result<Vec<Box<RawValue>>, ApiError> {
+    match some_items(api, name, first, API_PAGES_MAX)? {
         (items, true) => Ok(items),
         (_, false) => Err(endless(api)),
     }

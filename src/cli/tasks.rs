@@ -45,7 +45,7 @@ struct Summary {
 }
 
 fn fetch(api: &Api) -> Result<Vec<Box<RawValue>>, ApiError> {
-    pages::items(api, &format!("/v1/tasks?limit={PAGE_TASKS_MAX}"))
+    pages::items(api, "tasks", &format!("/v1/tasks?limit={PAGE_TASKS_MAX}"))
 }
 
 fn show(api: &Api, raw: &[Box<RawValue>]) -> Result<(), Failure> {

@@ -139,7 +139,7 @@ impl Found<'_> {
         let prior = named(&self.text(ContextKind::PriorArg)?);
         if let Some(word) = self.text(ContextKind::InvalidSubcommand) {
             return Some(format!(
-                "{prior} stands before the subcommand '{word}': flags go behind it"
+                "{prior} is before the subcommand '{word}': flags go after it"
             ));
         }
         let flag = named(&self.text(ContextKind::InvalidArg)?);

@@ -53,7 +53,7 @@ pub(super) fn read(file: &str, root: &Node) -> Result<Config, ConfigError> {
     };
     if !gives(root.node, "auth") {
         config.warnings.push(format!(
-            "{file}: a configuration of the old server, which served everybody: auth counts as \"none\""
+            "{file}: a configuration of the old server, which served every host: auth counts as \"none\""
         ));
     }
     for (name, node) in root.members()? {

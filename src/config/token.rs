@@ -30,7 +30,7 @@ pub(super) fn read(path: &Path, place: Place) -> Result<(String, Option<String>)
     }
     let warning = (mode & 0o007 != 0).then(|| {
         format!(
-            "{place}: everybody on this machine may read {}: chmod o= would end that",
+            "{place}: every user of this machine may read {}: chmod o= would end that",
             shown_path(path)
         )
     });

@@ -19,13 +19,13 @@ pub(super) fn fault(path: &Path, metadata: &Metadata, guard: Guard) -> Option<St
         Guard::None => None,
         Guard::Shared => (mode & 0o002 != 0 && !is_device).then(|| {
             format!(
-                "can be changed by everybody on this machine (mode {mode:04o}): chmod o-w {file}"
+                "can be changed by every user of this machine (mode {mode:04o}): chmod o-w {file}"
             )
         }),
         Guard::Secret if mode & 0o007 != 0 && !is_device => {
             let go = if mode & 0o020 != 0 { "g-w,o=" } else { "o=" };
             Some(format!(
-                "can be read or changed by everybody on this machine (mode {mode:04o}): chmod {go} {file}"
+                "can be read or changed by every user of this machine (mode {mode:04o}): chmod {go} {file}"
             ))
         }
         Guard::Secret | Guard::Trusted => Some(metadata)
@@ -104,8 +104,8 @@ fn directory_fault(dir: &Path, metadata: &Metadata, groups: Groups) -> Option<St
     let (by, bits) = match (by_group, metadata.mode() & 0o002 != 0) {
         (false, false) => return None,
         (true, false) => (format!("group {gid}"), "g-w"),
-        (false, true) => ("everybody on this machine".to_owned(), "o-w"),
-        (true, true) => ("everybody on this machine".to_owned(), "go-w"),
+        (false, true) => ("every user of this machine".to_owned(), "o-w"),
+        (true, true) => ("every user of this machine".to_owned(), "go-w"),
     };
     let dir = shown(dir);
     Some(format!("can be replaced by {by}: chmod {bits} {dir}"))

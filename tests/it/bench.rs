@@ -437,7 +437,10 @@ fn impossible_loads_are_wrong_usage() {
         (&["--idle", "-1"], "--idle"),
         (&["--pairs", "2"], "--pairs needs --floor"),
         (&["--hold"], "--hold needs --together"),
-        (&["churn", "--together"], "--together says nothing to churn"),
+        (
+            &["churn", "--together"],
+            "--together has no meaning for churn",
+        ),
         (&["flood", "--together"], "--together"),
         (&["--commands", "2"], "--commands"),
         (&["--pipeline", "2"], "--pipeline"),
@@ -463,7 +466,7 @@ fn impossible_loads_are_wrong_usage() {
         let args = [&["bench", "--server", "127.0.0.1:1"], &words[..]].concat();
         let ended = run(home.path(), &args);
         assert_eq!(ended.status, Some(1), "{words:?}: {}", ended.stderr);
-        let told = format!("{} says nothing to {}", words[1], words[0]);
+        let told = format!("{} has no meaning for {}", words[1], words[0]);
         assert!(ended.stderr.contains(&told), "{words:?}: {}", ended.stderr);
     }
 }

@@ -121,8 +121,8 @@ fn a_failed_handshake_is_retried() {
     for (host, how, why) in cases {
         let address = format!("{host}:{}", server.tcp.port());
         let agent = start(&home, &address, how);
-        agent.logged(&["no connection to the server: TLS: ", why, "tried again"]);
-        until_so("tried again", || {
+        agent.logged(&["no connection to the server: TLS: ", why, "next attempt"]);
+        until_so("next attempt", || {
             let log = agent.log();
             log.iter().filter(|line| line.contains(why)).count() > 1
         });
@@ -154,7 +154,7 @@ fn a_server_without_tls_is_left_and_retried() {
     agent.logged(&[
         "no connection to the server: TLS: ",
         "its port speaks HTTP",
-        "tried again",
+        "next attempt",
     ]);
     let closes = accepted(&listener);
     closes.shutdown(Shutdown::Write).unwrap();

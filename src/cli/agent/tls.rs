@@ -31,8 +31,9 @@ pub(super) fn read(args: &AgentArgs, server: &str) -> Result<Tls, String> {
             let (file, wrong) = open("--ca", path)?;
             file.authorities().map_err(wrong)?
         }
-        None => authorities_of_the_system()
-            .map_err(|why| format!("--tls: {why}; --ca names who signed the server's"))?,
+        None => authorities_of_the_system().map_err(|why| {
+            format!("--tls: {why}; --ca names the authorities of the server's certificate")
+        })?,
     };
     let (mut own, mut shown, mut name) = (None, None, None);
     if let (Some(cert), Some(key)) = (&args.cert, &args.key) {

@@ -92,7 +92,7 @@ fn an_untrusted_server_gets_no_token() {
     let (addr, serving) = serve_one(config);
     let api = api(format!("https://{addr}"), Some(ca), token).unwrap();
     let error = api.get::<Value>("/v1/hosts").unwrap_err();
-    assert!(matches!(error, ApiError::Untrusted { .. }), "{error:?}");
+    assert!(error.kind == Kind::Untrusted, "{error:?}");
     assert!(
         error
             .to_string()
@@ -122,7 +122,7 @@ fn a_plain_server_asked_over_tls_is_named() {
     });
     let api = api(format!("https://{addr}"), Some(ca), token).unwrap();
     let error = api.get::<Value>("/healthz").unwrap_err();
-    assert!(matches!(error, ApiError::Untrusted { .. }), "{error:?}");
+    assert!(error.kind == Kind::Untrusted, "{error:?}");
     let said = serving.join().unwrap();
     assert!(!said.windows(6).any(|six| six == b"sesame"));
 }

@@ -50,9 +50,7 @@ impl Watch for Bar {
     }
 
     fn wants_end(&self) -> Option<String> {
-        self.signals
-            .received()
-            .map(|signal| format!("{signal} asked for the end"))
+        self.signals.received().map(|signal| signal.to_string())
     }
 
     fn note(&mut self, line: &str) {

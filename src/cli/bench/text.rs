@@ -85,7 +85,7 @@ fn shown_text(report: &Report) -> Vec<String> {
     ];
     if connections.not_begun > 0 {
         lines.push(format!(
-            "  not begun    {}: asked for {}/s, managed {}/s",
+            "  not begun    {}: requested {}/s, achieved {}/s",
             grouped(connections.not_begun),
             whole(report.asked.connect_rate_per_s),
             whole(connections.made_per_s)
@@ -93,7 +93,7 @@ fn shown_text(report: &Report) -> Vec<String> {
     }
     if beats.not_sent > 0 {
         lines.push(format!(
-            "  not sent     {}: asked for {}/s, managed {}/s",
+            "  not sent     {}: requested {}/s, achieved {}/s",
             grouped(beats.not_sent),
             whole(report.asked.rate_per_s),
             whole(beats.sent_per_s)

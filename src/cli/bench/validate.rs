@@ -48,7 +48,7 @@ pub fn check(args: &BenchArgs, mode: Mode) -> Result<(), Failure> {
         if given(flag) && !loads.contains(&mode) {
             let loads: Vec<&str> = loads.iter().map(|load| load.as_str()).collect();
             let said = format!(
-                "{flag} says nothing to {}: it is for {}",
+                "{flag} has no meaning for {}: it is for {}",
                 mode.as_str(),
                 loads.join(", ")
             );
@@ -73,13 +73,13 @@ pub fn check(args: &BenchArgs, mode: Mode) -> Result<(), Failure> {
             "--pipeline",
             "--no-replies",
             args.no_replies,
-            "nothing is waited for",
+            "no reply is awaited",
         ),
         (
             "--together",
             "--rate 0",
             args.rate == Some(0.0),
-            "nobody beats",
+            "no host sends heartbeats",
         ),
     ] {
         if given(flag) && there {

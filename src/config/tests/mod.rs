@@ -387,7 +387,7 @@ fn the_token_is_never_shown() {
     assert_eq!(
         good(&text).warnings,
         [format!(
-            "config.json: server.http_token_file: everybody on this machine may read {shown}: \
+            "config.json: server.http_token_file: every user of this machine may read {shown}: \
              chmod o= would end that"
         )]
     );

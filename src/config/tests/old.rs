@@ -34,7 +34,7 @@ fn a_file_of_the_old_server_is_taken_as_it_is() {
     assert_eq!(
         config.warnings,
         [
-            "config.json: a configuration of the old server, which served everybody: \
+            "config.json: a configuration of the old server, which served every host: \
              auth counts as \"none\"",
             "config.json: redisConfig.port is not known, and ignored",
             "config.json: offlineDelFields.system[1]: \"response\" belongs to tasks, and is left out",
