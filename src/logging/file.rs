@@ -12,6 +12,7 @@
 //! written without blocking and never renamed.
 
 use crate::config::{LogFileKind, log_file_kind};
+use crate::escape::escape;
 use crate::files;
 use crate::limits::LOG_KEPT_BYTES;
 use std::fs::{self, File, OpenOptions};
@@ -77,6 +78,11 @@ impl LogFile {
             pending_lines: 0,
             lost: 0,
         }
+    }
+
+    /// Its configured path, escaped.
+    pub(super) fn path(&self) -> String {
+        escape(&self.path.to_string_lossy()).into_owned()
     }
 
     /// Adds a line with its line feed. It is written at the next [`flush`](Self::flush), or earlier

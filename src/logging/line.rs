@@ -42,6 +42,13 @@ impl Line {
         }
     }
 
+    /// The line with another field.
+    pub(super) fn with(mut self, name: &'static str, value: impl Into<serde_json::Value>) -> Self {
+        self.fields
+            .push((CompactString::const_new(name), value.into()));
+        self
+    }
+
     /// Formats a caller's message and cuts it to its limit; with its fields if lines are written as
     /// JSON.
     pub(super) fn of(record: &log::Record<'_>, format: Format) -> Self {

@@ -286,3 +286,23 @@ fn a_blocked_log_drops_and_counts_lines() {
         ]
     );
 }
+
+#[test]
+fn lines_of_the_log_itself_have_fields() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("missing/a.log");
+    let config = Log {
+        format: Format::Json,
+        ..to_file(&path)
+    };
+    let shown = Shown::default();
+    let (logging, logger) = started(&config, &shown);
+    for _ in 0..=LOG_LINES_ALIKE_MAX {
+        say(&*logger, Level::Info, "online", "10.0.0.7: from port 51234");
+    }
+    drop(logging);
+    let text = shown.text();
+    assert!(text.contains(r#""lines":1,"host":"10.0.0.7""#), "{text}");
+    let path = format!(r#""path":"{}""#, path.display());
+    assert!(text.contains(&path), "{text}");
+}

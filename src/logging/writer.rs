@@ -13,6 +13,7 @@ use super::file::LogFile;
 use super::line::Line;
 use super::{Job, Shared};
 use crate::config::{Format, Log};
+use crate::escape::escape;
 use crate::limits::{LOG_BATCH_BYTES, LOG_KEPT_BYTES, LOG_WINDOW_S};
 
 /// Pause between two batches of lines. A caller wakes this thread only while it waits for a line,
@@ -154,7 +155,7 @@ impl Writer {
             let dropped = self.shared.dropped.swap(0, Ordering::Relaxed);
             self.dropped_said = Some(now);
             let message = format!("{dropped} lines were dropped: they came faster than written");
-            self.line(&Line::own(Level::Warn, message));
+            self.line(&Line::own(Level::Warn, message).with("lines", dropped));
         }
     }
 
@@ -162,7 +163,10 @@ impl Writer {
         self.window_ends = None;
         let held_back = self.shared.limiter().close_window();
         for more in held_back {
-            let mut line = Line::own(more.level, more.to_string());
+            let mut line = Line::own(more.level, more.to_string()).with("lines", more.lines);
+            if !more.who.is_empty() {
+                line = line.with("host", escape(&more.who));
+            }
             line.target = more.target.into();
             self.line(&line);
         }
@@ -171,8 +175,11 @@ impl Writer {
     /// Writes pending lines. An error of standard error is left alone: there is nowhere to say so.
     fn write_out(&mut self) {
         self.flush_file(Instant::now());
+        let path = self.file.as_ref().map(LogFile::path).unwrap_or_default();
         for message in std::mem::take(&mut self.said) {
-            Line::own(Level::Error, message).render(self.format, &mut self.pending);
+            Line::own(Level::Error, message)
+                .with("path", path.as_str())
+                .render(self.format, &mut self.pending);
         }
         let _ = self.stderr.write_all(&self.pending);
         let _ = self.stderr.flush();
