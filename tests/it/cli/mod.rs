@@ -121,7 +121,7 @@ fn wrong_usage_is_status_2_and_one_line() {
             &["--config", "a", "--config", "b"],
             &["--config", "more than once"],
         ),
-        (&["--tcp", "1", "hosts"], &["'hosts'", "flags go behind it"]),
+        (&["--tcp", "1", "hosts"], &["'hosts'", "flags go after it"]),
         (
             &["hosts", "--online", "--offline"],
             &["--online", "--offline"],
