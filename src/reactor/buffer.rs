@@ -1,6 +1,5 @@
-//! The bytes a connection keeps: the beginning of a frame whose rest has not come, and replies
-//! its peer has not taken; and how many raw bytes it still owes. Most connections have none of
-//! these, and then no buffer at all.
+//! Bytes that a connection keeps: the beginning of an incomplete frame, unsent replies, and the
+//! number of raw bytes that follow. Most connections have none of these, and then no buffer at all.
 //!
 //! ```text
 //!   input   [ half a frame …           ]      out   [ sent | still to be sent      ]
@@ -14,9 +13,9 @@ use crate::limits::{BUFFER_KEPT_BYTES_MAX, BUFFERS_KEPT_MAX};
 pub struct Buffer {
     /// Received bytes that are not handled yet.
     pub input: Vec<u8>,
-    /// Nothing can be said of `input` before it has so many bytes.
+    /// Number of bytes that the first frame of `input` needs.
     pub need: usize,
-    /// The next so many bytes are raw: they belong to the frame before them.
+    /// Number of raw bytes that follow the last frame.
     pub raw: u64,
     out: Vec<u8>,
     sent: usize,
@@ -33,10 +32,10 @@ impl Buffer {
         &self.out[self.sent..]
     }
 
-    /// The first `bytes` of what was to be sent have been sent.
+    /// Removes the first `bytes` unsent bytes, which were sent.
     ///
     /// # Panics
-    /// When there were not so many: then the socket has lied.
+    /// When fewer bytes were unsent.
     pub fn advance(&mut self, bytes: usize) {
         assert!(bytes <= self.out.len() - self.sent, "sent what was there");
         self.sent += bytes;
@@ -44,13 +43,13 @@ impl Buffer {
             self.out.clear();
             self.sent = 0;
         } else if self.sent >= self.out.len() / 2 {
-            // A peer that is always a little behind must not make this grow for ever.
+            // The buffer of a peer that always lags a little must not grow without bound.
             self.out.drain(..self.sent);
             self.sent = 0;
         }
     }
 
-    /// Gives up what could not be sent.
+    /// Drops unsent bytes.
     pub fn drop_unsent(&mut self) {
         self.out.clear();
         self.sent = 0;
@@ -61,7 +60,7 @@ impl Buffer {
         self.input.is_empty() && self.out.is_empty() && self.raw == 0
     }
 
-    /// Makes it as good as new. Large memory goes back to the system.
+    /// Empties the buffer and frees large memory.
     fn reset(&mut self) {
         self.need = 0;
         self.raw = 0;
@@ -73,8 +72,7 @@ impl Buffer {
     }
 }
 
-/// Lends buffers, and keeps some that come back, so that a host whose heartbeats come in two
-/// pieces, or want a reply, costs no allocation each.
+/// Pool of buffers, so that a heartbeat in two pieces, or one with a reply, allocates nothing.
 #[derive(Debug, Default)]
 pub struct Pool {
     // Boxed in the pool as in the connections, so that lending moves one pointer and allocates
@@ -95,7 +93,7 @@ impl Pool {
         self.lent
     }
 
-    /// Gives back the memory of all that are kept.
+    /// Frees the buffers of the pool.
     pub fn empty(&mut self) {
         self.free = Vec::new();
     }

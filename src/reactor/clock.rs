@@ -12,7 +12,7 @@ pub struct Clock {
 }
 
 impl Clock {
-    /// A clock whose monotonic time begins now.
+    /// Starts a clock whose monotonic time begins now.
     pub fn start() -> Self {
         Self {
             origin: SystemInstant::now(),
@@ -32,7 +32,7 @@ impl Clock {
         }
     }
 
-    /// The wall clock. Zero where it stands before 1970.
+    /// The wall clock; zero before 1970.
     pub fn wall() -> UnixMs {
         let since = SystemTime::now()
             .duration_since(UNIX_EPOCH)
@@ -41,8 +41,8 @@ impl Clock {
     }
 }
 
-/// The moments of turns. The wall is looked at only now and then, and told by the clock that does
-/// not jump in between: what is set by hand is noticed 10 ms later at most.
+/// Times of turns. The wall clock is read every 10 ms and follows the monotonic clock in between,
+/// so a step of the wall clock takes effect after at most 10 ms.
 #[derive(Clone, Copy, Debug)]
 pub struct Moments {
     clock: Clock,
@@ -51,8 +51,8 @@ pub struct Moments {
     wall_ns: u64,
 }
 
-/// As long as it can be a millisecond's hundredth off at most: a wall that is set right goes 500
-/// millionths too fast or too slow.
+/// Interval between two reads of the wall clock. A clock that is being adjusted drifts by 500 ppm,
+/// which is 5 µs in this interval.
 const WALL_READ_EVERY: Span = Span::from_millis(10);
 
 impl Moments {

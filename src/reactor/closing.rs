@@ -1,4 +1,4 @@
-//! Connections that the server has closed and their peers have not.
+//! Connections that the server has closed, but their peers have not.
 //!
 //! A socket closed with unread bytes makes the kernel send a reset, and a reset destroys the reply
 //! that was just sent, usually a refusal. So the sending side is shut down, and incoming bytes are
@@ -40,8 +40,7 @@ impl Default for Closing {
 }
 
 impl Closing {
-    /// Shuts our side of `stream` and keeps it for its peer's sake. If the kernel will not, it is
-    /// closed.
+    /// Shuts down the sending side of `stream` and keeps it open. If that fails, it is closed.
     pub fn keep(&mut self, mut stream: TcpStream, now: Instant, registry: &Registry) {
         let token = token::closing(self.next);
         let kept = stream.shutdown(Shutdown::Write).is_ok()
@@ -56,8 +55,8 @@ impl Closing {
         }
     }
 
-    /// Something has come on the one at `place`: throws it away, and the connection with it at
-    /// its end, at an error, or when it goes on for too long.
+    /// Drops what has arrived on the connection at `place`. Closes it at its end, at an error, or
+    /// when too much arrives.
     pub fn ready(&mut self, place: usize, scratch: &mut [u8]) {
         let Some(slot) = self.ring.get_mut(place) else {
             return;
@@ -73,7 +72,7 @@ impl Closing {
         }
     }
 
-    /// Closes those whose second is over; when the next one's is.
+    /// Closes connections whose time is over. Returns the time of the next.
     pub fn tick(&mut self, now: Instant) -> Option<Instant> {
         if !self.any {
             return None;

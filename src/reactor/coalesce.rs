@@ -12,10 +12,10 @@ const WINDOW: Span = Span::from_millis(2);
 /// Number of events in a window that counts as dense: 16,000 a second, a tenth of a core and more
 /// without naps. Half as many suffice once the loop naps, so that it does not alternate.
 const DENSE_EVENTS_MIN: u64 = 32;
-/// A connection that is accepted counts as so many events, which is what it costs.
+/// Number of events that an accepted connection counts as, by its cost.
 const EVENTS_PER_ACCEPT: u64 = 4;
 
-/// Decides whether to nap. It looks at events and at the moments they came; the caller sleeps.
+/// Decides on naps by the times of events. The caller sleeps.
 #[derive(Debug)]
 pub struct Coalesce {
     nap: Span,
@@ -29,7 +29,7 @@ pub struct Coalesce {
 }
 
 impl Coalesce {
-    /// Waits of dense traffic begin `nap` apart; zero switches naps off.
+    /// Lets waits of dense traffic begin `nap` apart; zero switches naps off.
     pub fn new(nap: Span) -> Self {
         Self {
             nap,
@@ -40,7 +40,7 @@ impl Coalesce {
         }
     }
 
-    /// A wait that ended `now` has brought `events`.
+    /// Counts the events of a wait that ended at `now`.
     pub fn turn(&mut self, events: usize, now: Instant) {
         self.woke = now;
         self.events += events as u64;
@@ -48,7 +48,7 @@ impl Coalesce {
         if passed < WINDOW {
             return;
         }
-        // A window that a long wait or a long turn stretched has to have as much more in it.
+        // A window that a long wait or turn has stretched needs more events in proportion.
         let wanted = if self.dense {
             DENSE_EVENTS_MIN / 2
         } else {
@@ -58,7 +58,7 @@ impl Coalesce {
         (self.since, self.events) = (now, 0);
     }
 
-    /// The wait before has brought so many connections.
+    /// Counts accepted connections of the last wait.
     pub fn accepted(&mut self, connections: u64) {
         self.events += EVENTS_PER_ACCEPT * connections;
     }

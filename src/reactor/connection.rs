@@ -1,5 +1,4 @@
-//! One host's socket, and the little that is remembered about it: sixteen bytes in a release
-//! build, since there may be a hundred thousand that say nothing.
+//! Connection of one host: 16 bytes in a release build, since a hundred thousand may be idle.
 
 use std::io::{self, ErrorKind};
 
@@ -16,14 +15,14 @@ use crate::handlers::End;
 use crate::ids::ConnId;
 use crate::limits::{BUFFER_KEPT_BYTES_MAX, UNREAD_REPLY_BYTES_MAX};
 
-/// Properties of a connection: bits.
+/// Properties of a connection, as bits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Flags(u16);
 
 impl Flags {
-    /// It waits for room for a report, and is not read meanwhile.
+    /// The core has no room for its report; it is not read meanwhile.
     pub const BACKPRESSURE: Self = Self(1);
-    /// Its peer does not read its replies, and it is not read meanwhile.
+    /// The peer does not read its replies; it is not read meanwhile.
     pub const UNREAD: Self = Self(1 << 1);
     /// The kernel has reported the end of the stream: a short read does not mean that all has been
     /// read.
@@ -32,24 +31,23 @@ impl Flags {
     pub const BROKEN: Self = Self(1 << 3);
     /// Something has been sent to it.
     pub const SENT_TO: Self = Self(1 << 4);
-    /// The kernel tells when it can be written to.
+    /// The kernel reports when it can be written to.
     pub const WRITABLE_ASKED: Self = Self(1 << 5);
-    /// It is on the still-ready list.
+    /// It is in a queue of connections to be read.
     pub const QUEUED: Self = Self(1 << 6);
-    /// It is on the list of those with something to send.
+    /// It is on the list of connections with unsent bytes.
     pub const DIRTY: Self = Self(1 << 7);
-    /// It has still to prove itself: its frames are short.
+    /// A challenge is outstanding: only short frames are taken.
     pub const CHALLENGED: Self = Self(1 << 8);
-    /// Its frames have tags: there is a guard for it.
+    /// Its frames have tags, and there is a guard for it.
     pub const GUARDED: Self = Self(1 << 9);
-    /// It is not to be read, or has a place on a list for that.
+    /// It must not be read now, or is in a queue for that.
     pub const UNREADABLE: Self = Self(Self::BACKPRESSURE.0 | Self::UNREAD.0 | Self::QUEUED.0);
-    /// It has not said one whole message yet.
+    /// It has not sent a complete message yet.
     pub const SILENT: Self = Self(1 << 10);
-    /// The peer is unknown: it has sent no message, or has still to prove itself.
+    /// The peer has sent no message, or not its proof.
     pub const UNPROVEN: Self = Self(Self::SILENT.0 | Self::CHALLENGED.0);
-    /// The connection is read behind those that are known and stay: newcomers, and connections
-    /// whose end was reported.
+    /// It is read after known connections: unproven and ending ones.
     pub const LOW_PRIORITY: Self = Self(Self::UNPROVEN.0 | Self::ENDING.0);
 
     /// Returns whether any bit of `other` is set.
@@ -57,14 +55,14 @@ impl Flags {
         self.0 & other.0 != 0
     }
 
-    /// Sets `other`; whether it was set before.
+    /// Sets `other`. Returns whether a bit of it was set before.
     pub const fn set(&mut self, other: Self) -> bool {
         let before = self.has(other);
         self.0 |= other.0;
         before
     }
 
-    /// Clears `other`; whether it was set before.
+    /// Clears `other`. Returns whether a bit of it was set before.
     pub const fn clear(&mut self, other: Self) -> bool {
         let before = self.has(other);
         self.0 &= !other.0;
@@ -78,7 +76,7 @@ pub enum Got {
     /// A number of bytes.
     Bytes(usize),
     Nothing,
-    /// Nothing in this turn, whose budget is used up; there is something.
+    /// There are bytes, but the budget of this turn is used up.
     Later,
     End(End),
     /// The bytes violate the protocol, with the reason.
@@ -105,7 +103,7 @@ pub struct Connection {
 }
 
 impl Connection {
-    /// A connection that has said nothing yet.
+    /// Creates a connection that has sent nothing.
     pub fn new(stream: TcpStream) -> Self {
         Self {
             stream,
@@ -132,7 +130,7 @@ impl Connection {
     /// Reads once into `into`.
     pub fn read(&mut self, into: &mut [u8]) -> Got {
         loop {
-            // Not through the C library, whose calls can be cancelled and pay for it each time.
+            // Not through the C library, whose cancellable calls cost more.
             return match recv(&self.stream, &mut *into, RecvFlags::empty()) {
                 Ok((_, 0)) if self.flags.has(Flags::BROKEN) => Got::End(End::Reset),
                 Ok((_, 0)) => Got::End(End::Closed),
@@ -144,8 +142,8 @@ impl Connection {
         }
     }
 
-    /// The bytes kept from earlier reads, and how many it needs in all. To be given back with
-    /// [`keep_input`](Self::keep_input).
+    /// Takes the bytes of earlier reads, and the number of bytes that their first frame needs. To
+    /// be returned with [`keep_input`](Self::keep_input).
     pub fn take_input(&mut self) -> (Vec<u8>, usize) {
         match &mut self.buffer {
             Some(buffer) => (std::mem::take(&mut buffer.input), buffer.need),
@@ -153,14 +151,13 @@ impl Connection {
         }
     }
 
-    /// Memory for bytes to keep, empty.
+    /// Takes empty memory for bytes to keep.
     pub fn lend_input(&mut self, pool: &mut Pool) -> Vec<u8> {
         let buffer = self.buffer.get_or_insert_with(|| pool.lend());
         std::mem::take(&mut buffer.input)
     }
 
-    /// Keeps `input`, of which nothing can be said before it has `need` bytes. If it is empty the
-    /// memory goes back.
+    /// Keeps `input`, whose first frame needs `need` bytes. Empty memory goes back to the pool.
     pub fn keep_input(&mut self, mut input: Vec<u8>, need: usize, pool: &mut Pool) {
         if input.is_empty() && input.capacity() > BUFFER_KEPT_BYTES_MAX {
             input = Vec::new();
@@ -178,7 +175,7 @@ impl Connection {
         self.buffer.as_ref().map_or(0, |buffer| buffer.raw)
     }
 
-    /// The next `bytes` bytes are raw.
+    /// Sets the number of raw bytes that follow.
     pub fn set_raw(&mut self, bytes: u64, pool: &mut Pool) {
         if bytes > 0 || self.buffer.is_some() {
             self.buffer.get_or_insert_with(|| pool.lend()).raw = bytes;

@@ -1,5 +1,4 @@
-//! All connections of hosts, and the lists they are on. Sockets only: what is said on them is
-//! handled in `input`.
+//! Connections of hosts, with their buffers, guards, queues and TLS.
 
 mod reading;
 
@@ -31,18 +30,18 @@ use crate::time::{Instant, Span, UnixMs};
 /// All connections of hosts.
 #[derive(Debug)]
 pub struct Connections {
-    pub table: Table<Connection>,
+    pub(super) table: Table<Connection>,
     /// Connections with more to read, by [`ReadQueue`].
     queues: ReadQueues,
-    pub pool: Pool,
-    /// Closed for us, not yet for their peers.
-    pub closing: Closing,
-    /// Of those whose frames have tags.
-    pub guards: Numbered<ConnId, Box<Guard>>,
+    pub(super) pool: Pool,
+    /// Connections that only their peers have still to close.
+    closing: Closing,
+    /// Guards of connections whose frames have tags.
+    guards: Numbered<ConnId, Box<Guard>>,
     admission: Admission,
-    /// TLS, where it is spoken.
+    /// TLS, if it is configured.
     tls: Option<Tls>,
-    /// Connections with bytes to send. Each once, which its own flag ensures.
+    /// Connections with unsent bytes, each once.
     dirty: Vec<ConnId>,
 }
 
@@ -56,7 +55,7 @@ pub enum Readable {
 }
 
 impl Connections {
-    /// Room for `max` connections, and for `per_ip` of each address; over TLS if there is such.
+    /// Bounds all connections by `max`, and those of each address by `per_ip`.
     pub fn new(max: usize, per_ip: Option<usize>, tls: Option<TlsSettings>) -> Self {
         Self {
             table: Table::default(),
@@ -73,6 +72,25 @@ impl Connections {
     /// Room for so many.
     pub fn max(&self) -> usize {
         self.admission.max()
+    }
+
+    pub fn len(&self) -> usize {
+        self.table.len()
+    }
+
+    /// Number of buffers lent so far.
+    pub fn buffers_lent(&self) -> u64 {
+        self.pool.lent()
+    }
+
+    /// Drops what the peer of a closing connection sends.
+    pub fn drain_closing(&mut self, place: usize, scratch: &mut [u8]) {
+        self.closing.ready(place, scratch);
+    }
+
+    /// Closes closing connections whose time is over. Returns the time of the next.
+    pub fn tick_closing(&mut self, now: Instant) -> Option<Instant> {
+        self.closing.tick(now)
     }
 
     /// Returns whether `conn` is open.
@@ -148,7 +166,7 @@ impl Connections {
         }
     }
 
-    /// Connections whose certificates do not let them in any more, and why.
+    /// Returns connections whose certificates are no longer accepted, with the reasons.
     pub fn check_certificates(&mut self, wall: UnixMs) -> Vec<(ConnId, String)> {
         match &mut self.tls {
             Some(tls) if tls.check_due().is_some_and(|due| due <= wall) => tls.check(wall),
@@ -210,7 +228,7 @@ impl Connections {
         }
     }
 
-    /// The kernel has something to say about `conn`. When it is to be read.
+    /// Handles an event of `conn`. Returns when it must be read.
     pub fn event(
         &mut self,
         conn: ConnId,
@@ -241,8 +259,7 @@ impl Connections {
         }
     }
 
-    /// Appends a reply, sent at the end of the turn. A peer that cannot be sent anything any more
-    /// gets none: its earlier messages may be many, and their replies long.
+    /// Appends a reply, which is sent at the end of the turn. A broken connection gets none.
     pub fn reply(&mut self, conn: ConnId, reply: &Reply) {
         if let Some(entry) = self.table.get_mut(conn)
             && !entry.flags.has(Flags::BROKEN)
@@ -257,8 +274,8 @@ impl Connections {
         }
     }
 
-    /// The same for a dispatch. A peer that does not read what it is sent is sent no more of these:
-    /// one that is not answered is sent again.
+    /// Appends a dispatch likewise. A peer that does not read its replies gets none: an unanswered
+    /// dispatch is sent again.
     pub fn push(&mut self, conn: ConnId, push: &Push<'_>, stats: &mut ReactorStats) {
         let Some(entry) = self.table.get_mut(conn) else {
             return;
@@ -289,7 +306,7 @@ impl Connections {
         }
     }
 
-    /// From here on every frame of `conn` has a tag, both ways.
+    /// Requires and adds tags on later frames of `conn`.
     pub fn guard(&mut self, conn: ConnId, keys: &Directions) {
         if let Some(entry) = self.table.get_mut(conn) {
             entry.flags.set(Flags::GUARDED);
@@ -299,7 +316,7 @@ impl Connections {
         }
     }
 
-    /// There is room for what `conn` had to wait with: read on.
+    /// Resumes reading `conn` after backpressure.
     pub fn resume(&mut self, conn: ConnId) {
         if let Some(entry) = self.table.get_mut(conn)
             && entry.flags.clear(Flags::BACKPRESSURE)
@@ -308,7 +325,7 @@ impl Connections {
         }
     }
 
-    /// Writes once for each connection with bytes to send.
+    /// Sends the unsent bytes of all connections, with one write each.
     pub fn flush_dirty(&mut self, registry: &Registry, stats: &mut ReactorStats) {
         if self.dirty.is_empty() {
             return;
@@ -322,7 +339,7 @@ impl Connections {
         self.dirty = dirty;
     }
 
-    /// Sends what can be sent to `conn`, and stops or resumes reading it by what is left.
+    /// Sends unsent bytes of `conn`, and pauses or resumes reading by what is left.
     fn flush(
         &mut self,
         conn: ConnId,
@@ -372,8 +389,8 @@ impl Connections {
         }
     }
 
-    /// The peer of `conn` has said its last word: sends what can still be sent, since one that only
-    /// says no more may be waiting for its answer, and takes it out of everything.
+    /// Forgets `conn`, whose peer sends no more. Its unsent bytes are sent first, since the peer
+    /// may still read.
     pub fn end(&mut self, conn: ConnId, stats: &mut ReactorStats) -> Option<(TcpStream, Flags)> {
         if let Some(entry) = self.table.get_mut(conn) {
             match &mut self.tls {
@@ -389,7 +406,7 @@ impl Connections {
         self.forget(conn)
     }
 
-    /// Gives back the memory of what is not in use.
+    /// Returns unused memory.
     pub fn trim(&mut self) {
         self.pool.empty();
         self.admission.trim();
@@ -397,7 +414,7 @@ impl Connections {
         self.dirty.shrink_to(0);
     }
 
-    /// Takes `conn` out of everything. Dropping the stream closes it.
+    /// Forgets `conn`. Dropping the returned stream closes it.
     pub fn forget(&mut self, conn: ConnId) -> Option<(TcpStream, Flags)> {
         let entry = self.table.remove(conn)?;
         if let Some(tls) = &mut self.tls {

@@ -1,5 +1,5 @@
-//! Datagrams that wait to be sent, and what is done about each way in which sending can go. Knows
-//! no socket: sending is a function that takes some of them and says how many it sent.
+//! Queue of outgoing datagrams, and the handling of send errors. Sending is a function that takes
+//! datagrams and returns the number that it sent, so the queue needs no socket.
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
@@ -7,11 +7,11 @@ use std::io::{self, ErrorKind};
 use crate::handlers::ask::Datagram;
 use crate::limits::SENDS_PER_TURN_MAX;
 
-/// First in, first out; as many as are sent in one turn.
+/// First in, first out. It holds as many datagrams as one turn sends.
 #[derive(Debug, Default)]
 pub struct DatagramQueue {
     queue: VecDeque<Datagram>,
-    /// The socket took no more the last time.
+    /// The socket was full at the last flush.
     blocked: bool,
 }
 
@@ -19,11 +19,11 @@ pub struct DatagramQueue {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Flushed {
     pub sent: u64,
-    /// Datagrams that cannot be sent, and are dropped.
+    /// Datagrams that could not be sent and were dropped.
     pub failed: u64,
-    /// The socket takes no more now.
+    /// The socket is full.
     pub blocked: bool,
-    /// It took no more at the flush before.
+    /// The socket was full at the flush before.
     pub was_blocked: bool,
 }
 
@@ -33,12 +33,12 @@ impl DatagramQueue {
         self.queue.is_empty()
     }
 
-    /// For how many more there is room.
+    /// Number of further datagrams that fit.
     pub fn room(&self) -> usize {
         SENDS_PER_TURN_MAX.saturating_sub(self.queue.len())
     }
 
-    /// Puts one behind the others, if there is room.
+    /// Appends a datagram, if it fits.
     pub fn push(&mut self, datagram: Datagram) {
         debug_assert!(self.room() > 0, "there was room");
         if self.room() > 0 {

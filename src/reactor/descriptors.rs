@@ -7,19 +7,18 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use super::error::BindError;
 use crate::limits::{CONNECTIONS_MAX, DESCRIPTORS_RESERVED};
 
-/// Raises the soft limit to the hard one, and says how many connections there is then room for:
-/// `wanted`, or less where the system does not allow that many. `ours` are kept for connections
-/// that we open.
+/// Raises the soft limit to the hard one. Returns the number of connections that fit: `wanted`, or
+/// less if the system allows fewer. `ours` descriptors are reserved for outbound connections.
 ///
 /// # Errors
-/// When there is not room for even one.
+/// When not even one connection fits.
 pub fn raise(wanted: Option<usize>, ours: usize) -> Result<usize, BindError> {
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit {
         current: limit.maximum,
         maximum: limit.maximum,
     };
-    // Refused in some sandboxes: then what we have has to do.
+    // Some sandboxes refuse this; then the soft limit stays.
     let limit = match setrlimit(Resource::Nofile, raised) {
         Ok(()) => limit.maximum,
         Err(_) => limit.current,
@@ -27,7 +26,7 @@ pub fn raise(wanted: Option<usize>, ours: usize) -> Result<usize, BindError> {
     room(limit, wanted, ours)
 }
 
-/// The room within a limit of `limit` descriptors (`None`: unlimited).
+/// Number of connections within a limit of descriptors (`None`: unlimited).
 fn room(limit: Option<u64>, wanted: Option<usize>, ours: usize) -> Result<usize, BindError> {
     let reserved = (DESCRIPTORS_RESERVED + ours) as u64;
     let room = match limit {
@@ -44,20 +43,20 @@ fn room(limit: Option<u64>, wanted: Option<usize>, ours: usize) -> Result<usize,
     }
 }
 
-/// A spare descriptor for the moment when none is left: with it the oldest connection in the accept
-/// queue is accepted and refused, instead of being left without an answer.
+/// Reserved descriptor. When no other is left, it serves to accept and refuse the oldest connection
+/// in the accept queue, which would wait without an answer otherwise.
 #[derive(Debug, Default)]
 pub struct Reserve(Option<File>);
 
 impl Reserve {
-    /// Takes the descriptor, if the system has one.
+    /// Reserves a descriptor, if the system has one.
     pub fn refill(&mut self) {
         if self.0.is_none() {
             self.0 = File::open("/dev/null").ok();
         }
     }
 
-    /// Gives it up; whether there was one.
+    /// Releases the descriptor. Returns whether there was one.
     pub fn spend(&mut self) -> bool {
         self.0.take().is_some()
     }

@@ -1,8 +1,7 @@
-//! A fault put in on purpose, to see that it ends one connection and no other. Debug builds only:
-//! with `ANTHILL_FAULT=panic-on:TEXT` in the environment, handling a frame whose bytes contain TEXT
-//! panics. A release build has no trace of it.
+//! Fault injection in debug builds, for tests that a panic ends one connection only. With
+//! `ANTHILL_FAULT=panic-on:TEXT` in the environment, handling a frame that contains TEXT panics.
 
-/// Panics if this is a frame that was asked to fail.
+/// Panics if the frame contains the text of the fault.
 #[cfg(debug_assertions)]
 pub fn trip(frame: &[u8]) {
     use std::sync::OnceLock;
@@ -10,7 +9,7 @@ pub fn trip(frame: &[u8]) {
 
     let trigger = TRIGGER.get_or_init(|| {
         let asked = std::env::var("ANTHILL_FAULT").ok();
-        // The tests of this room share one process, so theirs is fixed.
+        // Unit tests share one process, so their text is fixed.
         let asked = asked.or(cfg!(test).then(|| "panic-on:fail-here".to_owned()));
         parse(&asked?)
     });
@@ -21,7 +20,6 @@ pub fn trip(frame: &[u8]) {
     }
 }
 
-/// A release build never fails on purpose.
 #[cfg(not(debug_assertions))]
 pub fn trip(_frame: &[u8]) {}
 

@@ -14,12 +14,11 @@
 use crate::limits::GATHER_STATE_MS;
 use crate::time::{Instant, Span};
 
-/// The delay of one loop.
 #[derive(Debug, Default)]
 pub struct FlushDelay {
     /// Earliest time of the next batch.
     next: Instant,
-    /// Something waits for that, as of this turn.
+    /// Changes wait for that time, as of this turn.
     waiting: bool,
 }
 
@@ -37,7 +36,7 @@ impl FlushDelay {
         !self.waiting
     }
 
-    /// A heap has gone.
+    /// Records that a batch was sent at `now`.
     pub fn gone(&mut self, now: Instant) {
         self.next = now + Span::from_millis(GATHER_STATE_MS);
         self.waiting = false;

@@ -11,8 +11,8 @@
 //! queue then were accepted by that turn, and read by this one.
 //!
 //! A flood can keep turns from ever being complete. It holds the horizon back for
-//! [`HORIZON_LAG_MS_MAX`] of turning at most; a turn counts for [`TURN_COUNTED_MS_MAX`] at most,
-//! since a process that was stopped, or a machine that was suspended, was not turning.
+//! [`HORIZON_LAG_MS_MAX`] of running time at most. A turn counts for [`TURN_COUNTED_MS_MAX`] at
+//! most, since a stopped process or a suspended machine was not running.
 
 use std::collections::VecDeque;
 
@@ -24,14 +24,13 @@ const TURN_COUNTED_MAX: Span = Span::from_millis(TURN_COUNTED_MS_MAX);
 /// Distance between two marks: the granularity of the bound on the lag.
 const MARK_EVERY: Span = Span::from_millis(HORIZON_LAG_MS_MAX / 10);
 
-/// A moment, and how much turning there had been by then.
+/// A time, and the running time up to it.
 #[derive(Debug, Clone, Copy)]
 struct Mark {
     at: Instant,
     turned: Span,
 }
 
-/// The horizon of one loop.
 #[derive(Debug, Default)]
 pub struct Horizon {
     reached: Instant,
@@ -39,14 +38,14 @@ pub struct Horizon {
     complete: Option<Instant>,
     /// Before the last wait.
     last: Option<Instant>,
-    /// All turning so far, each turn counted up to its bound.
+    /// Running time so far, each turn counted up to its bound.
     turned: Span,
-    /// Oldest first, [`MARK_EVERY`] of turning apart: eleven at most.
+    /// Oldest first, [`MARK_EVERY`] of running time apart: at most eleven.
     marks: VecDeque<Mark>,
 }
 
 impl Horizon {
-    /// The moment up to which silence may be judged.
+    /// Time up to which silence may be judged.
     pub fn reached(&self) -> Instant {
         self.reached
     }
@@ -64,7 +63,8 @@ impl Horizon {
         self.reached
     }
 
-    /// Counts the turning up to `before_wait`, and lets go of what was held back long enough.
+    /// Counts the running time up to `before_wait`, and moves the horizon past marks that are old
+    /// enough.
     fn count(&mut self, before_wait: Instant) {
         let length = before_wait.since(self.last.unwrap_or(before_wait));
         self.last = Some(before_wait);
@@ -79,7 +79,7 @@ impl Horizon {
                 turned: self.turned,
             });
         }
-        // One grain early, so that the lag stays within the bound until the next mark is due.
+        // One interval early, so that the lag stays within its bound until the next mark.
         while let Some(mark) = self.marks.front()
             && mark.turned + LAG_MAX <= self.turned + MARK_EVERY
         {

@@ -1,8 +1,7 @@
-//! Lines of the log that the core asks for, and those of its events.
+//! Log lines of the core and of its events.
 //!
-//! Hosts come and go by the hundred thousand in one turn, so their lines are made here, of the
-//! event, if lines of their level are written at all. Each line has fields beside its words: with
-//! `log.format` `json` they are members.
+//! A turn may bring a hundred thousand events, so a line is only made if its level is logged. Lines
+//! have fields beside their text, which are members with `log.format` `json`.
 
 use std::net::SocketAddr;
 
@@ -16,7 +15,7 @@ const TASK: &str = "task";
 /// Target of the lines on what peers send.
 const RECEIVED: &str = "received";
 
-/// Writes a line that the core asked for.
+/// Writes a line of the core.
 pub fn note(note: &Note) {
     let Note {
         level,
@@ -24,7 +23,7 @@ pub fn note(note: &Note) {
         who,
         text,
     } = note;
-    // A line names what it is about in front; only some of that are hosts or their addresses.
+    // The subject in front of a line is a host or its address for some targets only.
     match *what {
         "dispatch" => {
             log::log!(target: what, *level, key:% = who, reason:% = text; "{who}: {text}");
@@ -45,7 +44,7 @@ pub fn note(note: &Note) {
     }
 }
 
-/// Writes the line of an event. Of some the core has a line of its own.
+/// Writes the line of an event. For some events the core writes a line itself.
 pub fn event(event: &Event) {
     match &event.kind {
         EventKind::Online { host, from } => {
@@ -90,14 +89,13 @@ pub fn event(event: &Event) {
     }
 }
 
-/// Returns whether received messages are logged: one comparison, inexpensive enough for a
-/// heartbeat.
+/// Returns whether received messages are logged. It costs one comparison.
 #[inline]
 pub fn is_tracing() -> bool {
     log::log_enabled!(target: RECEIVED, log::Level::Trace)
 }
 
-/// Writes what `peer` has sent, as text and as far as it fits a line.
+/// Writes bytes received from `peer`, as text and cut to the length of a line.
 #[cold]
 pub fn received(peer: SocketAddr, how: &str, bytes: &[u8]) {
     let shown = &bytes[..bytes.len().min(LOG_TRACE_BYTES_MAX)];

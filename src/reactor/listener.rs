@@ -34,7 +34,7 @@ pub struct Listener {
     reserve: Reserve,
     /// Connections may be in the queue.
     pending: bool,
-    /// Accepting rests until then.
+    /// Accepting pauses until then.
     retry: Option<Instant>,
     /// Remaining accepts of this turn.
     left: usize,
@@ -94,7 +94,7 @@ impl Listener {
         self.reserve.refill();
     }
 
-    /// The next who knocks, if there is one now and the budget allows.
+    /// Accepts the next pending connection, if the budget allows.
     pub fn accept(
         &mut self,
         now: Instant,
@@ -110,19 +110,18 @@ impl Listener {
                     stats.accept_errors += 1;
                     if is_exhaustion(&error) {
                         self.shed_oldest(stats);
-                        // No new readiness event comes for connections that wait already, so a
-                        // timer retries.
+                        // Connections that wait already cause no new event, so a timer retries.
                         self.retry = Some(now + Span::from_millis(ACCEPT_RETRY_MS));
                     }
-                    // Anything else (ECONNABORTED, say) is that one peer's affair: go on.
+                    // Other errors, such as ECONNABORTED, concern one connection only.
                 }
             }
         }
         None
     }
 
-    /// Returns whether all connections that can be accepted are accepted. While accepting rests
-    /// none can be, and waiting for it would only keep the loop from judging silence.
+    /// Returns whether all connections that can be accepted are accepted. During a pause none can
+    /// be, and the horizon must not wait for it.
     pub fn accepted_all(&self) -> bool {
         !self.pending || self.retry.is_some()
     }
@@ -132,8 +131,8 @@ impl Listener {
         self.retry
     }
 
-    /// Accepts the oldest in the queue with the descriptor kept for that, and closes it, so that
-    /// it knows.
+    /// Accepts the oldest pending connection with the reserved descriptor and closes it, so that
+    /// its peer is informed.
     fn shed_oldest(&mut self, stats: &mut ReactorStats) {
         let accepts = || self.socket.as_ref().is_some_and(|s| s.accept().is_ok());
         if self.reserve.spend() && accepts() {
@@ -143,8 +142,7 @@ impl Listener {
     }
 }
 
-/// A listening socket. What is set on it here is inherited by every connection it accepts, so
-/// nothing has to be set on those.
+/// Opens a listening socket. Accepted connections inherit its options.
 fn open(addr: SocketAddr, keepalive: Span) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_nonblocking(true)?;
@@ -158,11 +156,11 @@ fn open(addr: SocketAddr, keepalive: Span) -> io::Result<Socket> {
         .with_interval(interval.into())
         .with_retries(KEEPALIVE_PROBES);
     socket.set_tcp_keepalive(&probes)?;
-    // This also decides when keep-alive gives up, so it is not below what its probes take.
+    // This also limits keep-alive, so it is not shorter than its probes.
     let patience = keepalive + interval.times(u64::from(KEEPALIVE_PROBES));
     socket.set_tcp_user_timeout(Some(patience.into()))?;
     socket.set_tcp_nodelay(true)?;
-    // The second has to be there before listening: it decides what peers are offered.
+    // The receive buffer must be set before listening: it decides the window offered to peers.
     socket.set_send_buffer_size(KERNEL_SEND_BYTES)?;
     socket.set_recv_buffer_size(KERNEL_RECEIVE_BYTES)?;
     socket.bind(&addr.into())?;
@@ -170,7 +168,7 @@ fn open(addr: SocketAddr, keepalive: Span) -> io::Result<Socket> {
     Ok(socket)
 }
 
-/// Returns whether the system lacks something that may become free.
+/// Returns whether the system lacks a resource that may become free.
 fn is_exhaustion(error: &io::Error) -> bool {
     matches!(
         error.raw_os_error(),

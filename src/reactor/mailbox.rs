@@ -34,21 +34,21 @@ pub struct StoreEnds {
 pub enum Handed {
     /// The store thread has it.
     Over,
-    /// It is held here until there is room.
+    /// The batch is held until the channel has room.
     Held,
-    /// There is no store thread any more.
+    /// The store thread has ended.
     Gone,
 }
 
-/// The loop's end of the queues.
+/// The loop's ends of the queues to other threads.
 pub struct Mailbox {
     wake: Arc<Wake>,
     requests: Receiver<Request>,
     store: Option<StoreEnds>,
     held: Option<Batch>,
-    /// Outcomes out of the channel that no turn has taken yet.
+    /// Received outcomes that no turn has taken yet.
     left: std::vec::IntoIter<Outcome>,
-    /// The last turn did not come to the end of what is there.
+    /// The last turn left outcomes or requests.
     has_left: bool,
     flush_delay: FlushDelay,
     /// A sweep of the core for the store is still in progress.
@@ -80,12 +80,12 @@ impl Mailbox {
         self.has_left = true;
     }
 
-    /// Lets go of the channels to the store thread.
+    /// Drops the channels to the store thread.
     pub fn detach(&mut self) {
         self.store = None;
     }
 
-    /// The waker that goes with it.
+    /// Waker of the loop.
     pub fn wake(&self) -> &Arc<Wake> {
         &self.wake
     }
@@ -122,7 +122,7 @@ impl Mailbox {
         std::mem::take(&mut self.has_left) || rung
     }
 
-    /// This turn leaves something for the next.
+    /// Leaves outcomes or requests for the next turn.
     pub fn leave(&mut self) {
         self.has_left = true;
     }
@@ -218,7 +218,8 @@ impl Mailbox {
         }
     }
 
-    /// Hands `batch` over, or holds it. To be called only when [`has_room`](Self::has_room).
+    /// Passes `batch` to the store thread, or holds it. To be called only when
+    /// [`has_room`](Self::has_room).
     pub fn hand(&mut self, batch: Batch) -> Handed {
         let Some(store) = &self.store else {
             self.held = Some(batch);
@@ -235,7 +236,7 @@ impl Mailbox {
     }
 }
 
-/// The store thread has ended without being asked to.
+/// Error: the store thread has ended unexpectedly.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the store thread has ended")]
 pub struct StoreGone;

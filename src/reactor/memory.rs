@@ -1,34 +1,30 @@
-//! Hints for the system's allocator; the only code that knows which one it is. An unknown allocator
-//! gets none.
+//! Hints for the allocator of glibc. Other allocators get none.
 
-/// Large memory is taken from the system piece by piece, so that growing a table copies nothing and
-/// freeing it gives it back at once. To be called once, before there is another thread, by a
-/// program; a library leaves the allocator to its host.
+/// Configures the allocator: large blocks are mapped one by one, so that growing a table copies
+/// nothing and freeing one returns its memory at once. A program calls this once, before it starts
+/// a thread.
 pub fn set_up() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     {
         const LARGE_BYTES: libc::c_int = 128 * 1024;
-        // SAFETY: `mallopt` takes plain numbers. Setting either of the first two also ends the
-        // allocator's own adjusting of them, which would keep ever larger memory.
+        // SAFETY: `mallopt` takes plain numbers. Setting either of the first two also disables
+        // their automatic adjustment, which would keep more and more memory.
         unsafe {
             libc::mallopt(libc::M_MMAP_THRESHOLD, LARGE_BYTES);
             libc::mallopt(libc::M_TRIM_THRESHOLD, LARGE_BYTES);
-            // One heap for all threads: what the loop makes and the store thread frees, and the
-            // other way round, is had again by either, and no thread keeps pages of its own half
-            // full when a storm is over.
+            // One heap for all threads: blocks that one thread allocates and another frees can be
+            // reused by both, and no thread keeps half-empty pages after a storm.
             libc::mallopt(libc::M_ARENA_MAX, 1);
         }
     }
 }
 
-/// All of the program's own code is had from the disk now, and in place: what is done for the first
-/// time, in a storm or when the disk itself hangs, waits for none of it. To be called once by a
-/// program. Where the system cannot do that, all goes on as before.
+/// Reads the program's own code from disk and maps it, so that later first calls never wait for the
+/// disk. A program calls this once. A system that cannot do this is left as it is.
 pub fn bring_in_code() {
     #[cfg(target_os = "linux")]
     for (start, length) in code() {
-        // SAFETY: it asks for pages of a mapping to be readable that are mapped to be read and run,
-        // and changes nothing.
+        // SAFETY: the call populates pages of a readable, executable mapping and changes nothing.
         unsafe {
             libc::madvise(
                 std::ptr::without_provenance_mut(start),
@@ -57,12 +53,11 @@ fn code() -> Vec<(usize, usize)> {
     code.collect()
 }
 
-/// Whole pages that are free go back to the system. It takes about a tenth of a millisecond for
-/// each megabyte.
+/// Returns free pages to the system. It takes about 0.1 ms for each megabyte.
 pub fn give_back() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     {
-        // SAFETY: `malloc_trim` takes a plain number, and locks what it looks at.
+        // SAFETY: `malloc_trim` takes a plain number and does its own locking.
         unsafe { libc::malloc_trim(0) };
     }
 }

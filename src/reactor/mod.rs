@@ -167,7 +167,7 @@ impl Reactor {
         Ok((reactor, bound))
     }
 
-    /// The waker: rings after whatever is put into a channel to this loop.
+    /// Waker of this loop, to be rung after each message to it.
     pub fn wake(&self) -> Arc<Wake> {
         Arc::clone(self.mailbox.wake())
     }
@@ -190,7 +190,7 @@ impl Reactor {
     pub fn stats(&self) -> ReactorStats {
         let waiting = ReadQueue::ALL.map(|queue| self.connections.waiting(queue) as u64);
         ReactorStats {
-            connections: self.connections.table.len() as u64,
+            connections: self.connections.len() as u64,
             connections_max: self.connections.max() as u64,
             still_ready: waiting.iter().sum(),
             subscribers: self.subscribers.len() as u64,
@@ -200,11 +200,10 @@ impl Reactor {
         }
     }
 
-    /// One turn, waiting for at most `max`. False when it was asked to end and everything is
-    /// settled, or has had its time.
+    /// Runs one turn, waiting for at most `max`. Returns false when the stop is complete.
     ///
     /// # Errors
-    /// When it cannot go on.
+    /// When the loop cannot continue.
     pub fn turn(&mut self, max: Option<Duration>) -> Result<bool, ServeError> {
         let now = self.poller.now();
         let timeout = self.poll_timeout(now, max);
@@ -249,8 +248,8 @@ impl Reactor {
         [next, max.map(Span::from)].into_iter().flatten().min()
     }
 
-    /// Reads everyone whom the kernel named and everyone who was still ready, accepts, and serves
-    /// the other sockets. Whether the kernel had no more to name.
+    /// Reads the reported and the queued connections, accepts, and serves the other sockets.
+    /// Returns whether the kernel had no more events.
     fn read(&mut self, at: Moment) -> bool {
         let (mut reported, mut ours) = (0, 0);
         let events = self.poller.take_events();
@@ -267,7 +266,7 @@ impl Reactor {
             match About::of(event.token()) {
                 About::Listener => self.listener.ready(),
                 About::Udp => self.udp.ready(event),
-                // That it is time for the mailbox, or a deadline, is seen without being reported.
+                // The mailbox and the deadlines are checked in each turn.
                 About::Waker | About::Timerfd => {}
                 About::Web => self.web.ready(event),
                 About::Outbound => {
@@ -277,12 +276,11 @@ impl Reactor {
                 About::Host(conn) => self.host_event(conn, event, at),
                 About::Closing(place) => self
                     .connections
-                    .closing
-                    .ready(place, &mut self.reader.scratch),
+                    .drain_closing(place, &mut self.reader.scratch),
             }
         }
         self.poller.return_events(events);
-        // Hosts are not to wait for the sake of devices.
+        // Traffic of devices must not delay hosts.
         self.poller.count_events(reported - ours, at.now);
         if !self.lifecycle.is_stopping() {
             self.serve_queues(at);
@@ -296,7 +294,7 @@ impl Reactor {
         reported < EVENTS_PER_TURN_MAX
     }
 
-    /// Devices and targets, behind the hosts, whose replies are not to wait for them.
+    /// Serves devices and targets, after the replies to hosts are sent.
     fn serve_outbound(&mut self, at: Moment) {
         if self.outbound.has_ready() {
             self.flush_dirty();
@@ -326,16 +324,16 @@ impl Reactor {
         waiting && !self.lifecycle.is_stopping()
     }
 
-    /// Serves the lines, each for a slice of the turn, behind the connections that have just sent
-    /// something.
+    /// Serves the queues, each for a slice of the turn, after the connections that the kernel
+    /// reported.
     fn serve_queues(&mut self, at: Moment) {
         if !self.connections.has_ready() {
             return;
         }
         self.flush_dirty();
         for queue in ReadQueue::ALL {
-            // The slice of the still-ready line began with the turn: a connection that used its
-            // budget just now waits for the next.
+            // The round of this queue began with the turn: a connection that has just used its
+            // budget waits for the next turn.
             if queue != ReadQueue::OverBudget {
                 self.connections.queues().begin(queue);
             }
@@ -389,7 +387,7 @@ impl Reactor {
     }
 
     fn take_outcome(&mut self, outcome: Outcome, at: Moment) {
-        // The store is never turned away.
+        // The core never refuses an outcome.
         let input = Input::Outcome(outcome);
         let _ = self
             .driver
@@ -416,7 +414,7 @@ impl Reactor {
         }
     }
 
-    /// Deadlines, up to the horizon.
+    /// Handles deadlines up to the horizon.
     fn tick(&mut self, woken: Woken, at: Moment) {
         let all_read = woken.complete && !self.connections.has_ready();
         let accepted_all = self.listener.accepted_all();
@@ -428,7 +426,7 @@ impl Reactor {
         self.schedule.set_core(due);
         self.apply(at);
         let web = self.web.tick(at.now);
-        let closing = self.connections.closing.tick(at.now);
+        let closing = self.connections.tick_closing(at.now);
         let outbound = self.outbound.tick(woken, self.poller.registry(), at);
         self.publish_outbound(at);
         let certificates = self.check_certificates(at);
@@ -510,9 +508,9 @@ impl Reactor {
         self.connections.flush_dirty(registry, &mut self.stats);
     }
 
-    /// After a storm, when it is calm again, what it took of memory goes back.
+    /// Returns memory to the system after a storm.
     fn trim_memory(&mut self, now: Instant) {
-        let work = self.stats.accepted + self.stats.ops + self.connections.pool.lent();
+        let work = self.stats.accepted + self.stats.ops + self.connections.buffers_lent();
         if self.schedule.is_trim_due(now, work) {
             self.connections.trim();
             self.driver.trim();
@@ -520,7 +518,7 @@ impl Reactor {
         }
     }
 
-    /// Answers what has been asked over HTTP, within a budget of its own.
+    /// Serves HTTP, within a budget of its own.
     fn serve_web(&mut self, at: Moment) {
         if self.web.has_ready() {
             let stats = self.stats();

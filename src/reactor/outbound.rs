@@ -1,5 +1,5 @@
-//! Connections that we open: to AK devices and to the targets of `reach`. What to dial, ask and
-//! close is said by the machines of these two; here it is done, without waiting for anybody.
+//! Outbound connections, to AK devices and to targets of `reach`. Their state machines decide what
+//! to dial, send and close; this module does it without waiting.
 //!
 //! ```text
 //!  event ──▶ ready ──▶ queue ──▶ serve: connected? bytes? ──▶ machines ──▶ acts ──▶ sockets
@@ -32,7 +32,7 @@ use crate::time::{Instant, Span};
 
 use wire::{Got, Wire};
 
-/// Bytes read at once of those that arrived before a request.
+/// Bytes read at once that arrived before a request.
 const EARLY_BYTES: usize = 1_024;
 
 /// Configured devices and targets.
@@ -47,7 +47,7 @@ pub struct OutboundRules {
 }
 
 impl OutboundRules {
-    /// Number of descriptors that all of it needs at once.
+    /// Largest number of descriptors in use at once.
     pub fn descriptors(&self) -> usize {
         self.devices.len() + self.targets.len().min(REACH_PROBES_MAX)
     }
@@ -59,7 +59,7 @@ pub struct Outbound {
     clock: Clock,
     wires: Slab<Wire>,
     places: HashMap<Link, usize>,
-    /// Counts the wires: an event for one that is gone finds another number in its place.
+    /// Generation of the last wire, which makes events of closed wires recognizable.
     generation: u32,
     queue: VecDeque<Token>,
     devices: Devices,
@@ -69,12 +69,12 @@ pub struct Outbound {
     scratch: Box<[u8]>,
     panics: u64,
     is_stopped: bool,
-    /// There has been a device or a target. Most servers have none, and their turns pay nothing.
+    /// There has been a device or a target. Without one a turn costs nothing.
     is_used: bool,
 }
 
 impl Outbound {
-    /// Creates it without devices and targets.
+    /// Creates a state without devices and targets.
     pub fn new(clock: Clock) -> Self {
         Self {
             clock,
@@ -93,7 +93,7 @@ impl Outbound {
         }
     }
 
-    /// Takes the devices and targets of a configuration.
+    /// Sets the devices and targets.
     pub fn set(&mut self, outside: OutboundRules, registry: &Registry, at: Moment) {
         let OutboundRules {
             devices,
@@ -116,8 +116,7 @@ impl Outbound {
         &self.targets
     }
 
-    /// Takes note of an event of one of its tokens; [`serve`](Self::serve) is to follow in the same
-    /// turn.
+    /// Queues the connection of an event, for [`serve`](Self::serve) in the same turn.
     pub fn ready(&mut self, event: &event::Event) {
         let Some(place) = self.place_of(event.token()) else {
             return;
@@ -135,7 +134,7 @@ impl Outbound {
         !self.queue.is_empty()
     }
 
-    /// Reads those that are ready, as many as a turn has room for and each within its budget.
+    /// Reads ready connections, at most as many as a turn allows, each within its budget.
     pub fn serve(&mut self, registry: &Registry, at: Moment) {
         for _ in 0..self.queue.len().min(DEVICES_PER_TURN_MAX) {
             let Some(token) = self.queue.pop_front() else {
@@ -187,8 +186,7 @@ impl Outbound {
         }
     }
 
-    /// Deadlines, against a horizon of its own: `before_wait` and `all_reported` are the turn's.
-    /// Returns the next one.
+    /// Handles deadlines up to a horizon of its own. Returns the next deadline.
     pub fn tick(&mut self, woken: Woken, registry: &Registry, at: Moment) -> Option<Instant> {
         if self.is_stopped || !self.is_used {
             return None;
@@ -232,7 +230,7 @@ impl Outbound {
         (std::mem::take(news), std::mem::take(notes))
     }
 
-    /// The end has begun: everything is closed, and nothing dialled any more.
+    /// Closes all connections and dials no more.
     pub fn stop(&mut self) {
         self.is_stopped = true;
         self.wires.clear();
@@ -240,7 +238,7 @@ impl Outbound {
         self.queue.clear();
     }
 
-    /// Tells the machine of a link what became of it. A panic in there ends that link alone.
+    /// Reports a result to the state machine of its link. A panic there ends that link only.
     fn deliver(&mut self, link: Link, fate: Fate<'_>, at: Moment) {
         let (devices, targets) = (&mut self.devices, &mut self.targets);
         let wishes = &mut self.wishes;
@@ -309,8 +307,8 @@ impl Outbound {
         }
     }
 
-    /// Reads what has come before something is sent, lest it be taken for an answer to that.
-    /// Whether it is to be sent still.
+    /// Reads what arrived before a request, so that it is not taken for its answer. Returns whether
+    /// the request must still be sent.
     fn is_quiet(&mut self, place: usize, link: Link, at: Moment) -> bool {
         let mut early = [0; EARLY_BYTES];
         loop {
@@ -344,7 +342,7 @@ impl Outbound {
         }
     }
 
-    /// The place of a wire that is still there.
+    /// Place of the open wire of `token`.
     fn place_of(&self, token: Token) -> Option<usize> {
         let place = token::outbound_place(token);
         let wire = self.wires.get(place)?;

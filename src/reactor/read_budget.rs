@@ -18,9 +18,9 @@ pub struct ReadBudget {
 }
 
 impl ReadBudget {
-    /// The share of each of `ready` connections.
+    /// Budget of each of `ready` connections.
     pub fn among(ready: usize) -> Self {
-        // Nearly always, and two divisions less.
+        // The usual case needs no divisions.
         if ready <= 1 {
             return Self {
                 bytes: READ_BYTES_PER_TURN_MAX,
@@ -44,8 +44,8 @@ impl ReadBudget {
     }
 }
 
-/// Slice of a turn for connections that are served last: over when its time is, but not before a
-/// few have been served, so that a slow machine makes progress as well.
+/// Slice of a turn: it ends with its time, but not before a few items are served, so that a slow
+/// machine makes progress.
 #[derive(Debug)]
 pub struct Slice {
     end: Instant,
@@ -53,12 +53,12 @@ pub struct Slice {
 }
 
 impl Slice {
-    /// One that begins `now`.
+    /// Begins a slice of usual length at `now`.
     pub fn begin(now: Instant) -> Self {
         Self::of(TURN_SLICE_US, now)
     }
 
-    /// One of so many microseconds.
+    /// Begins a slice of `us` microseconds at `now`.
     pub fn of(us: u64, now: Instant) -> Self {
         Self {
             end: now + Span::from_micros(us),
@@ -66,13 +66,13 @@ impl Slice {
         }
     }
 
-    /// One in which so many are served however long it takes.
+    /// Sets the number of items that are served in any case.
     pub const fn at_least(mut self, few: u32) -> Self {
         self.few = few;
         self
     }
 
-    /// One more has been served: whether that was enough.
+    /// Counts a served item. Returns whether the slice is over.
     pub fn is_over(&mut self, now: impl FnOnce() -> Instant) -> bool {
         self.few = self.few.saturating_sub(1);
         self.few == 0 && now() >= self.end

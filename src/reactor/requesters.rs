@@ -1,5 +1,5 @@
-//! Requesters that wait for the core's answer: handles, numbered here. (HTTP connections have
-//! numbers of their own, with the highest bit set.)
+//! Handles that wait for an answer of the core, by number. HTTP connections have numbers with the
+//! highest bit set.
 
 use std::collections::HashMap;
 
@@ -9,7 +9,7 @@ use crate::handlers::ask::Answer;
 use crate::limits::{ASKER_S_MAX, ASKERS_MAX};
 use crate::time::{Instant, Span};
 
-/// The bit in the number of every requester that is the web's.
+/// Bit in the numbers of HTTP requesters.
 pub const WEB: u64 = 1 << 63;
 
 #[derive(Debug)]
@@ -25,10 +25,10 @@ pub struct Requesters {
 }
 
 impl Requesters {
-    /// One more, and its number; none when there are too many.
+    /// Adds a requester. Returns its number, or `None` if there are too many.
     pub fn add(&mut self, reply: Sender<Answer>, now: Instant) -> Option<u64> {
         if self.waiting.len() >= ASKERS_MAX {
-            // Requesters have given up after so long.
+            // Older requesters have given up.
             let oldest = Span::from_secs(ASKER_S_MAX);
             self.waiting
                 .retain(|_, requester| requester.since + oldest > now);
@@ -42,10 +42,10 @@ impl Requesters {
         Some(self.last)
     }
 
-    /// Answers one requester. If it has stopped waiting, the answer is dropped.
+    /// Answers a requester. If it has stopped waiting, the answer is dropped.
     pub fn respond(&mut self, requester: u64, answer: Answer) {
         if let Some(requester) = self.waiting.remove(&requester) {
-            // The channel has room for its one answer; only a dropped receiver refuses it.
+            // The channel has room for one answer; only a dropped receiver refuses it.
             let _ = requester.reply.try_send(answer);
         }
     }

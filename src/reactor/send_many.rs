@@ -1,5 +1,4 @@
-//! Many datagrams in one call to the system. The one place of this room that speaks to it in its
-//! own structures.
+//! Many datagrams in one system call, with the structures of the system.
 
 use std::io;
 use std::os::fd::AsRawFd;
@@ -8,8 +7,8 @@ use socket2::SockAddr;
 
 use crate::handlers::ask::Datagram;
 
-/// Datagrams per call. This many make the call inexpensive, and its structures stay in the cache:
-/// for a thousand they take 200 KB, allocated and freed each time.
+/// Datagrams per call: enough to make it inexpensive, and few enough for the cache. A thousand
+/// would take 200 KB, allocated and freed each time.
 const PER_CALL: usize = 64;
 
 /// Sends `datagrams` in order and returns their number, at least one. Those beyond one call are
@@ -27,10 +26,9 @@ pub fn send(socket: &impl AsRawFd, datagrams: &[Datagram]) -> io::Result<usize> 
         .map(|(address, text)| header(address, text))
         .collect();
     let count = libc::c_uint::try_from(headers.len()).unwrap_or(libc::c_uint::MAX);
-    // SAFETY: `headers` has `count` entries or more. Each points to an address and a text, and
-    // these to their bytes; `addresses`, `texts` and `datagrams` hold all of it until after the
-    // call, and nothing moves them meanwhile. The system writes to nothing but the lengths in
-    // `headers`.
+    // SAFETY: `headers` has at least `count` entries. Each points to an address and a text, which
+    // point to their bytes; `addresses`, `texts` and `datagrams` own these until after the call and
+    // are not moved. The system writes only the lengths in `headers`.
     let sent = unsafe { libc::sendmmsg(socket.as_raw_fd(), headers.as_mut_ptr(), count, 0) };
     usize::try_from(sent).map_err(|_| io::Error::last_os_error())
 }
@@ -43,7 +41,7 @@ fn text_of(datagram: &Datagram) -> libc::iovec {
     }
 }
 
-/// One message of one piece, to `address`.
+/// Header of a message in one piece to `address`.
 fn header(address: &SockAddr, text: &mut libc::iovec) -> libc::mmsghdr {
     // SAFETY: both structures are plain numbers and pointers, for which all zeros means "none".
     let mut header: libc::mmsghdr = unsafe { std::mem::zeroed() };

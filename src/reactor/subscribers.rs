@@ -1,5 +1,5 @@
-//! Subscribers to the events inside this process. The loop never waits for one: an event that does
-//! not fit into a subscriber's channel is lost for it, and counted where it can see it.
+//! Subscribers to events inside this process. The loop never waits for a subscriber: an event that
+//! does not fit into its channel is lost for it, and counted.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,7 +15,6 @@ struct Subscriber {
     missed: Arc<AtomicU64>,
 }
 
-/// The subscribers of one loop.
 #[derive(Debug, Default)]
 pub struct Subscribers {
     list: Vec<Subscriber>,

@@ -1,5 +1,5 @@
-//! The table of connections: a slot each, and how often each slot has been used, so that a name
-//! given out once never means another connection.
+//! Table of connections. An id has a slot and a generation, so that it never names a later
+//! connection in the same slot.
 
 use std::hint::black_box;
 
@@ -8,11 +8,11 @@ use slab::Slab;
 use crate::ids::ConnId;
 use crate::prefetch;
 
-/// Things in slots, named by [`ConnId`].
+/// Entries in slots, by [`ConnId`].
 #[derive(Debug)]
 pub struct Table<T> {
     slots: Slab<T>,
-    /// The generation of each slot ever used: outlives what is in it.
+    /// Generation of each slot that was ever used.
     generations: Vec<u32>,
 }
 
@@ -26,7 +26,7 @@ impl<T> Default for Table<T> {
 }
 
 impl<T> Table<T> {
-    /// Puts `entry` into a free slot and names it.
+    /// Puts `entry` into a free slot and returns its id.
     ///
     /// # Panics
     /// With more than four thousand million entries, which the bound on connections excludes.
@@ -41,7 +41,6 @@ impl<T> Table<T> {
         }
     }
 
-    /// The entry of that name, if it is still there.
     pub fn get(&self, conn: ConnId) -> Option<&T> {
         match self.is_current(conn) {
             true => self.slots.get(conn.slot as usize),
@@ -49,7 +48,6 @@ impl<T> Table<T> {
         }
     }
 
-    /// The entry of that name, if it is still there.
     pub fn get_mut(&mut self, conn: ConnId) -> Option<&mut T> {
         match self.is_current(conn) {
             true => self.slots.get_mut(conn.slot as usize),
@@ -57,7 +55,7 @@ impl<T> Table<T> {
         }
     }
 
-    /// Takes the entry of that name out. Its name means nothing from then on.
+    /// Removes an entry. Its id is invalid from then on.
     pub fn remove(&mut self, conn: ConnId) -> Option<T> {
         if !self.is_current(conn) {
             return None;
@@ -68,11 +66,11 @@ impl<T> Table<T> {
         Some(entry)
     }
 
-    /// It is about to be asked for the entry of that name.
+    /// Prefetches an entry.
     pub fn expect(&self, conn: ConnId) {
         let slot = conn.slot as usize;
         prefetch::prefetch(&self.generations, slot);
-        // Looked at is brought, too; nothing has to wait for what it says.
+        // The check loads the slot; its result is not needed.
         black_box(self.slots.contains(slot));
     }
 

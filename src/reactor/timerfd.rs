@@ -1,7 +1,6 @@
-//! The loop's next deadline as a timer of the kernel's, so that a wait needs no time-out of its
-//! own: a time-out is set up and taken down again with every wait, and a paced heartbeat is one
-//! wait. The timer stays where it is until there is something to be done earlier, or it has gone
-//! off. Besides, it is not rounded up to a millisecond.
+//! Timer of the kernel for the next deadline. A time-out of `epoll_wait` would be set up and
+//! removed with each wait, and it is rounded up to a millisecond; the timer stays until it fires or
+//! an earlier deadline is set.
 //!
 //! ```text
 //!   waits   ├─┤├──┤├─┤├───┤├─┤                  most end by what comes
@@ -29,7 +28,7 @@ pub struct Timerfd {
 }
 
 impl Timerfd {
-    /// A timer that is not set, known to the loop behind `registry`.
+    /// Creates and registers a timer that is not set.
     pub fn new(registry: &Registry) -> io::Result<Self> {
         let flags = TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC;
         let timer = timerfd_create(TimerfdClockId::Monotonic, flags)?;
@@ -41,14 +40,14 @@ impl Timerfd {
         Ok(Self { timer, set: None })
     }
 
-    /// Sees to it that a wait that begins `now` ends when `wait` is over at the latest; false if it
-    /// cannot. It may end earlier without cause, once.
+    /// Lets a wait that begins at `now` end after `wait` at the latest. Returns false if that
+    /// fails. The wait may end early once.
     pub fn ends(&mut self, now: Instant, wait: Span) -> bool {
         let at = now + wait;
         if self.set.is_some_and(|set| now < set && set <= at) {
             return true;
         }
-        // Zero would switch it off.
+        // Zero would disarm the timer.
         let nanos = wait.as_nanos().max(1);
         let value = Itimerspec {
             it_interval: Timespec {

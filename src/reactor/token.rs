@@ -1,12 +1,12 @@
-//! The subject of an event, to and from mio's bare number.
+//! Tokens: the subject of an event as a number.
 //!
 //! ```text
 //!  bit 63        62      61     60 … 29          28 … 0
 //!  closing | HTTP | host | generation (32) | slot (29)      or, with none of the three: 0 to 4
 //! ```
 //!
-//! Or, for an outbound connection, with bit 60 alone of the upper four: its generation (32 bits)
-//! above its index (16).
+//! The token of an outbound connection has only bit 60 of the upper four, then its generation (32
+//! bits) and its index (16).
 //!
 //! A host's connection carries its generation, so an event for one that was closed earlier in the
 //! same batch is dropped even when its slot is taken again.
@@ -22,7 +22,7 @@ pub const WAKER: Token = Token(2);
 pub const HTTP_LISTENER: Token = Token(3);
 /// The timer of the next deadline.
 pub const TIMERFD: Token = Token(4);
-/// Set in the token of every HTTP connection; the bits below are the web room's own.
+/// Bit of the tokens of HTTP connections. `web` assigns the lower bits.
 pub const HTTP_BIT: usize = 1 << 62;
 
 const OUTBOUND_BIT: usize = 1 << 60;
@@ -51,9 +51,9 @@ pub enum About {
     /// The HTTP listener, or one of its connections.
     Web,
     Host(ConnId),
-    /// A connection that we opened.
+    /// An outbound connection.
     Outbound,
-    /// A connection that is closed, at this place among those closing.
+    /// The closing connection at this place.
     Closing(usize),
 }
 
@@ -69,7 +69,7 @@ impl About {
             Token(bits) if bits & CLOSING_BIT != 0 => Self::Closing(bits & !CLOSING_BIT),
             Token(bits) if bits & HTTP_BIT != 0 => Self::Web,
             Token(bits) if bits & HOST_BIT == 0 => Self::Outbound,
-            // Both casts keep what the masks let through: 29 and 32 bits.
+            // The casts lose nothing: the masks leave 29 and 32 bits.
             Token(bits) => Self::Host(ConnId {
                 slot: (bits & SLOT_MASK) as u32,
                 generation: ((bits & !HOST_BIT) >> SLOT_BITS) as u32,
@@ -83,13 +83,13 @@ const _: () = assert!(
     "every place fits a token"
 );
 
-/// The token of a connection that we opened.
+/// Token of an outbound connection.
 #[must_use]
 pub const fn outbound(generation: u32, place: usize) -> Token {
     Token(OUTBOUND_BIT | (generation as usize) << OUTBOUND_PLACE_BITS | place)
 }
 
-/// The place in such a token.
+/// Place in the token of an outbound connection.
 #[must_use]
 pub const fn outbound_place(token: Token) -> usize {
     token.0 & ((1 << OUTBOUND_PLACE_BITS) - 1)

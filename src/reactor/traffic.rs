@@ -14,7 +14,7 @@ use crate::handlers::{Input, Moment};
 use crate::limits::{DATAGRAM_IN_BYTES_MAX, DATAGRAMS_PER_TURN_MAX, HOSTS_PER_STEP_MAX};
 
 impl Reactor {
-    /// Takes the datagrams that have come, within the budget of a turn.
+    /// Receives datagrams, within the budget of a turn.
     pub(super) fn receive(&mut self, at: Moment) {
         let mut scratch = std::mem::take(&mut self.reader.scratch);
         for _ in 0..DATAGRAMS_PER_TURN_MAX {
@@ -104,7 +104,7 @@ impl Reactor {
         }
     }
 
-    /// Goes on with requests that have many hosts, for a slice of the turn.
+    /// Continues requests with many hosts, for a slice of the turn.
     pub(super) fn go_on(&mut self, at: Moment) {
         if !self.driver.core().has_jobs() {
             return;
@@ -123,7 +123,7 @@ impl Reactor {
         self.apply(at);
     }
 
-    /// Sends what the core has to send, within the budget of a turn.
+    /// Sends datagrams and pushes of the core, within the budget of a turn.
     pub(super) fn send(&mut self, at: Moment) {
         let udp = &mut self.udp;
         self.driver

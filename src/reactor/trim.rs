@@ -1,15 +1,14 @@
-//! After a storm: what it took of memory goes back to the system.
+//! Return of memory to the system after a storm.
 //!
-//! Memory that was freed is kept by the allocator, and buffers that came back by their pool, so
-//! that a busy server asks the system for nothing. Once it is calm again that is only so much
-//! memory less for everyone else: a fleet that connects at once needs several times what it needs
-//! when it is idle.
+//! The allocator keeps freed memory and the pool keeps buffers, so that a busy server asks the
+//! system for nothing. A fleet that connects at once needs several times the memory of an idle one,
+//! so the surplus is returned once the load is calm.
 
 use crate::limits::{CALM_WORK_PER_S_MAX, LOG_WINDOW_S, STORM_WORK_MIN};
 use crate::time::{Instant, Span};
 
-/// Time of a second trim: other threads still hold memory of the storm then (the log's counts, the
-/// replay buffer, the first audit of a fleet), between pages that the first trim returned.
+/// Delay of a second trim. At the first one, other threads still hold memory of the storm: the
+/// log's counts, the replay buffer, the first audit of a fleet.
 const AGAIN_AFTER: Span = Span::from_secs(LOG_WINDOW_S + 5);
 
 /// Shortest interval between two checks for calm.
@@ -20,17 +19,16 @@ const LOOK_EVERY: Span = Span::from_secs(1);
 #[derive(Debug, Default)]
 pub struct Trim {
     looked: Instant,
-    /// All work up to then.
+    /// Work up to that check.
     work: u64,
-    /// Work since memory was last given back.
+    /// Work since the last trim.
     since: u64,
     /// Time of the second trim.
     again: Option<Instant>,
 }
 
 impl Trim {
-    /// Returns whether a storm is over, so that its memory may be returned. `work` is the total so
-    /// far.
+    /// Returns whether a storm is over. `work` is the total so far.
     pub fn is_due(&mut self, now: Instant, work: u64) -> bool {
         let passed = now.since(self.looked);
         if passed < LOOK_EVERY {

@@ -1,4 +1,4 @@
-//! The UDP socket: what comes is taken within a budget, what goes out waits in a bounded queue.
+//! The UDP socket. Receiving has a budget per turn; outgoing datagrams wait in a bounded queue.
 //!
 //! ```text
 //!   socket ──▶ receive ──▶ one datagram, and from where
@@ -24,12 +24,12 @@ use crate::handlers::{Core, Moment};
 #[derive(Debug)]
 pub struct Udp {
     socket: UdpSocket,
-    /// It takes addresses of both families, those of IPv4 mapped.
+    /// The socket is IPv6 and takes mapped IPv4 addresses.
     is_v6: bool,
-    /// Something may be in its queue.
+    /// Datagrams may wait in the socket.
     pending: bool,
     queue: DatagramQueue,
-    /// It took no more; the kernel tells when it does again.
+    /// The socket was full; the kernel reports when it is writable.
     blocked: bool,
     /// Datagrams on their way from the core to the queue; empty between turns.
     taken: Vec<Datagram>,
@@ -67,7 +67,7 @@ impl Udp {
         self.socket.local_addr()
     }
 
-    /// The kernel says that something has come, or that there is room again.
+    /// Handles an event: datagrams have arrived, or the socket is writable.
     pub fn ready(&mut self, event: &Event) {
         self.pending |= event.is_readable() || event.is_error();
         self.blocked &= !(event.is_writable() || event.is_error());
@@ -113,20 +113,19 @@ impl Udp {
                 Some((bytes, from))
             }
             Err(error) => {
-                // A short read means nothing here: only this ends it.
+                // Only this error means that no datagram is left.
                 self.pending = error.kind() != ErrorKind::WouldBlock;
                 None
             }
         }
     }
 
-    /// For how many more datagrams there is room.
+    /// Number of further datagrams that fit.
     pub fn room(&self) -> usize {
         self.queue.room()
     }
 
-    /// Puts a datagram behind those that wait. Not to be called without [`room`](Self::room): then
-    /// it is dropped.
+    /// Appends a datagram. Without [`room`](Self::room) it is dropped.
     pub fn push(&mut self, mut datagram: Datagram) {
         if let IpAddr::V4(ip) = datagram.to.ip()
             && self.is_v6
@@ -136,7 +135,7 @@ impl Udp {
         self.queue.push(datagram);
     }
 
-    /// Sends what waits, as far as the socket takes it.
+    /// Sends waiting datagrams, as far as the socket takes them.
     pub fn flush(&mut self, registry: &Registry, stats: &mut ReactorStats) {
         if self.blocked || self.queue.is_empty() {
             return;
@@ -148,8 +147,7 @@ impl Udp {
         };
         let flushed = self.queue.flush(|datagrams| match send(datagrams) {
             Err(error) if error.raw_os_error() == Some(libc::EMSGSIZE) => {
-                // The path to this address needs small packets. It is rare, and fragmentation is
-                // allowed for it.
+                // The path to this address needs small packets, which is rare: allow fragmentation.
                 unfragmented(socket, false);
                 send(datagrams)
             }
@@ -158,23 +156,21 @@ impl Udp {
         stats.datagrams_sent += flushed.sent;
         stats.datagrams_failed += flushed.failed;
         if flushed.blocked {
-            // Registered anew each time: a socket that stays registered reports writability after
-            // every datagram. If it is refused, the next turn tries without it.
+            // Registered for each blocked send: otherwise every datagram would cause an event. If
+            // that fails, the next turn sends without waiting.
             let both = Interest::READABLE | Interest::WRITABLE;
             let asked = registry.reregister(&mut self.socket, token::UDP, both);
             self.blocked = asked.is_ok();
             stats.datagrams_blocked += 1;
         } else if flushed.was_blocked {
-            // Told of too often at worst.
+            // At worst there are superfluous events.
             let _ = registry.reregister(&mut self.socket, token::UDP, Interest::READABLE);
         }
     }
 }
 
-/// Sets whether IPv4 packets of this socket may never be fragmented. They need no identification
-/// number then, and drawing it is a quarter of the cost of a datagram to another destination than
-/// the one before. (Routers may not fragment them either; the system does so for a path that it
-/// knows to be narrow.)
+/// Forbids or allows fragmentation of IPv4 packets. Without it packets need no identification
+/// number, which is a quarter of the cost of a datagram to a new destination.
 #[cfg(target_os = "linux")]
 fn unfragmented(socket: &impl std::os::fd::AsFd, always: bool) {
     use rustix::net::sockopt::{Ipv4PathMtuDiscovery, set_ip_mtu_discover};
@@ -182,7 +178,7 @@ fn unfragmented(socket: &impl std::os::fd::AsFd, always: bool) {
         true => Ipv4PathMtuDiscovery::DO,
         false => Ipv4PathMtuDiscovery::WANT,
     };
-    // Else it stays as it is, and works as well.
+    // Without this option datagrams are only slower.
     let _ = set_ip_mtu_discover(socket, how);
 }
 

@@ -1,4 +1,4 @@
-//! The one waker, and the two bits that go with it.
+//! Waker of the loop, with the flags of a ring and of a requested stop.
 
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -7,8 +7,8 @@ use mio::{Registry, Waker};
 
 use super::token;
 
-/// Ends the loop's wait from another thread. A sender calls it after it has put something into the
-/// mailbox. Only the first call since the loop last looked makes a system call.
+/// Ends the loop's wait from another thread, after a message was put into the mailbox. Only the
+/// first ring since the last look makes a system call.
 #[derive(Debug)]
 pub struct Wake {
     waker: Waker,
@@ -17,7 +17,7 @@ pub struct Wake {
 }
 
 impl Wake {
-    /// The waker of the loop behind `registry`. There may be one only.
+    /// Creates the waker of the loop behind `registry`, which may have only one.
     pub fn new(registry: &Registry) -> io::Result<Self> {
         Ok(Self {
             waker: Waker::new(registry, token::WAKER)?,
@@ -29,12 +29,12 @@ impl Wake {
     /// Ends the wait, or the next one.
     pub fn ring(&self) {
         if !self.rung.swap(true, Ordering::AcqRel) {
-            // It fails only when the loop's descriptor is gone, and then the loop does not wait.
+            // It fails only when the loop's descriptor is closed, and then the loop does not wait.
             let _ = self.waker.wake();
         }
     }
 
-    /// Asks the loop to end. Never waits, so it can be called from anywhere.
+    /// Requests a stop. Never waits.
     pub fn ask_stop(&self) {
         self.stop.store(true, Ordering::Release);
         self.ring();
@@ -45,10 +45,9 @@ impl Wake {
         self.stop.load(Ordering::Acquire)
     }
 
-    /// The loop is about to look into the mailbox: what is put there from now on rings again.
-    /// Whether it has rung.
+    /// Clears the ring before a look into the mailbox. Returns whether it was set.
     pub fn answer(&self) -> bool {
-        // Loaded first, since most turns were not woken, and a swap locks the cache line.
+        // Most turns find it clear, and a load is less expensive than a swap.
         self.rung.load(Ordering::Relaxed) && self.rung.swap(false, Ordering::AcqRel)
     }
 }

@@ -1,4 +1,4 @@
-//! The configuration → what each room has to know of it. Rooms receive values, never the `Config`.
+//! The values that each room receives from the configuration. No room receives the `Config`.
 
 #[cfg(feature = "tls")]
 use std::sync::Arc;
@@ -26,7 +26,7 @@ use crate::store::redis::RedisStore;
 use crate::store::worker::{Make, Plan};
 use crate::time::{Span, UnixMs};
 
-/// For the core.
+/// Rules of the core.
 pub fn rules(config: &Config) -> Rules {
     Rules {
         timeout: config.heartbeat.timeout,
@@ -58,7 +58,7 @@ pub fn access(config: &Config) -> Access {
     }
 }
 
-/// Nonces fresh from the system.
+/// Nonces from the system's random generator.
 pub fn nonces() -> Nonces {
     Box::new(|| {
         let mut random = [0; 16];
@@ -66,14 +66,14 @@ pub fn nonces() -> Nonces {
     })
 }
 
-/// The number of the first event, by the clock: above all that an earlier life of this node can
-/// have told, as long as it told fewer than a thousand a millisecond. The spool knows better where
-/// the clock was set back.
+/// Number of the first event, by the wall clock: above those of earlier runs of this node, if they
+/// raised fewer than a thousand events a millisecond. The spool corrects it after the clock was set
+/// back.
 pub fn first_seq(now: UnixMs) -> u64 {
     now.0.saturating_mul(1_000)
 }
 
-/// For the web.
+/// Rules of the HTTP API.
 pub fn http_rules(config: &Config) -> HttpRules {
     HttpRules {
         names: config.server.http_names.clone(),
@@ -84,7 +84,7 @@ pub fn http_rules(config: &Config) -> HttpRules {
     }
 }
 
-/// For the reactor.
+/// Settings of the reactor.
 pub fn settings(config: &Config) -> reactor::Settings {
     reactor::Settings {
         tcp: config.server.tcp,
@@ -124,7 +124,7 @@ fn tls(_config: &Config) -> Option<TlsSettings> {
     None
 }
 
-/// For the machines of devices and targets.
+/// Rules of devices and targets.
 fn outside(config: &Config) -> OutboundRules {
     let targets = config.reach.targets.iter().map(|target| TargetRules {
         text: target.text.clone(),
@@ -182,7 +182,7 @@ fn tuning(config: &Config) -> Tuning {
     }
 }
 
-/// For the store.
+/// Settings of the store.
 fn store_settings(config: &Config) -> Settings {
     Settings {
         node: config.server.name.clone(),
@@ -193,7 +193,7 @@ fn store_settings(config: &Config) -> Settings {
     }
 }
 
-/// For the store thread.
+/// Plan of the store thread.
 pub fn plan(config: &Config) -> Plan {
     Plan {
         spool_dir: config.store.spool.clone(),
@@ -209,8 +209,8 @@ pub fn plan(config: &Config) -> Plan {
     }
 }
 
-/// Factory of the store: for the first time, and after each failure. An embedded store is opened
-/// here, so that one in use is noticed before anything is served.
+/// Factory of the store, called at the start and after each failure. An embedded store is opened
+/// here, so that a start fails if it is in use.
 pub fn maker(config: &Config) -> Result<Make, BindError> {
     let settings = store_settings(config);
     match &config.store.url {

@@ -17,10 +17,8 @@ use crate::reactor::error::BindError;
 use crate::store::address::StoreUrl;
 use crate::store::spool;
 
-/// Tries what a server with this configuration would need, and changes nothing. Each problem is one
-/// line that names the key.
-///
-/// Where a server runs with this configuration already, its ports are its own and are not tried.
+/// Tries what a server with this configuration needs, and changes nothing. Each problem is a line
+/// that names the key. Ports are not tried while a server runs with this configuration.
 #[must_use]
 pub fn preflight(config: &Config) -> Vec<String> {
     let mut problems: Vec<String> = Vec::new();
@@ -36,10 +34,10 @@ pub fn preflight(config: &Config) -> Vec<String> {
     problems
 }
 
-/// Looks whether the directories of the store and the spool are there, or can be made.
+/// Checks that the directories of the store and the spool exist or can be created.
 ///
 /// # Errors
-/// The first that is neither; or a store that this build does not have.
+/// For the first that does not and cannot, or for a store that is not part of this build.
 pub(super) fn directories(config: &Config, is_checked: bool) -> Result<(), BindError> {
     if let StoreUrl::Embedded(dir) = &config.store.url {
         if !cfg!(feature = "embedded") {
@@ -60,8 +58,8 @@ pub(super) fn lacks_store(url: &StoreUrl) -> BindError {
     ))
 }
 
-/// Looks whether files can be made in `dir`, or in the nearest directory above it where it is
-/// missing, and whether it is this process's alone. `is_checked`: by `check-config`.
+/// Checks that files can be created in `dir`, or in the nearest existing directory above it, and
+/// that no other user can write there. `is_checked`: by `check-config`.
 fn directory(dir: &Path, is_checked: bool) -> Result<(), String> {
     let mut at = dir.to_path_buf();
     loop {
@@ -70,7 +68,7 @@ fn directory(dir: &Path, is_checked: bool) -> Result<(), String> {
                 return Err(format!("{} is no directory", at.display()));
             }
             Ok(found) => {
-                // Root may look for the user that the server runs as: the owner is then another.
+                // Root may check for the user of the server, who owns the directory then.
                 let is_others = is_checked && geteuid().is_root() && found.uid() != 0;
                 if at == dir && !is_others {
                     files::check_own_directory(dir).map_err(|error| error.to_string())?;
@@ -88,7 +86,7 @@ fn directory(dir: &Path, is_checked: bool) -> Result<(), String> {
     }
 }
 
-/// The directory that `path` is in; of a relative path in the end the working directory.
+/// Parent directory of `path`; at the end of a relative path the working directory.
 fn parent(path: &Path) -> PathBuf {
     match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent.to_path_buf(),
@@ -125,8 +123,8 @@ fn log_file(given: &Path) -> Option<String> {
         .map(|why| format!("log.file: {}: {why}", path.display()))
 }
 
-/// Checks that no other user can replace the file of the log. Root may look for the user that the
-/// server runs as.
+/// Checks that no other user can replace the file of the log. Root may check for the user of the
+/// server.
 fn alone(path: &Path) -> Result<(), String> {
     let is_roots = parent(path).metadata().is_ok_and(|dir| dir.uid() == 0);
     match geteuid().is_root() && !is_roots {
@@ -135,7 +133,7 @@ fn alone(path: &Path) -> Result<(), String> {
     }
 }
 
-/// The addresses that cannot be listened at now.
+/// Addresses that cannot be bound now.
 fn ports(config: &Config) -> impl Iterator<Item = String> {
     let tcp = |addr: SocketAddr| TcpListener::bind(addr).map(drop);
     let udp = |addr: SocketAddr| UdpSocket::bind(addr).map(drop);

@@ -1,4 +1,4 @@
-//! One socket that we opened.
+//! One outbound socket.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -82,7 +82,7 @@ impl Wire {
         self.is_ending |= event.is_read_closed() || event.is_error();
     }
 
-    /// The next thing there is to know of it.
+    /// Returns the next result of the socket.
     pub(super) fn step(&mut self, buffer: &mut [u8]) -> Got {
         let asked = buffer.len();
         let read = match &mut self.socket {
@@ -90,7 +90,7 @@ impl Wire {
                 Ok(false) => return Got::Nothing,
                 Ok(true) => {
                     self.is_connecting = false;
-                    // Questions are small, and waited for.
+                    // Requests are small, and each is answered before the next.
                     let _ = stream.set_nodelay(true);
                     return Got::Connected;
                 }
@@ -154,7 +154,7 @@ fn is_connected(stream: &TcpStream) -> io::Result<bool> {
     }
 }
 
-/// A socket that talks to `to` alone, so that the kernel hands it the ICMP that comes back.
+/// Opens a socket connected to `to`, so that the kernel reports ICMP errors for it.
 fn probe(to: SocketAddr, token: Token, registry: &Registry) -> io::Result<UdpSocket> {
     let any: SocketAddr = match to {
         SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),

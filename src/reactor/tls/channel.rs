@@ -25,9 +25,9 @@ pub(super) struct Channel {
     records: Records,
     /// Bytes of the handshake that have come.
     shaken: usize,
-    /// The handshake is over and its outcome has been looked at.
+    /// The handshake is over and its outcome was handled.
     is_known: bool,
-    /// Under which authorities the peer's certificate was accepted last: see [`Tls`](super::Tls).
+    /// Era of the authorities that last accepted the peer's certificate: see [`Tls`](super::Tls).
     pub(super) era: u32,
     /// Time of the next check of the peer's certificates, at which one of them expires.
     pub(super) expires: Option<UnixMs>,
@@ -43,7 +43,7 @@ impl fmt::Debug for Channel {
 }
 
 impl Channel {
-    /// A channel on which nothing has been said.
+    /// Creates a channel before its handshake.
     pub(super) fn new(settings: &TlsSettings, conn: ConnId, era: u32) -> Option<Self> {
         let mut tls = ServerConnection::new(Arc::clone(&settings.config)).ok()?;
         tls.set_buffer_limit(Some(TLS_BUFFER_BYTES_MAX));
@@ -74,8 +74,8 @@ impl Channel {
                 Ok(0) => return Got::End(crate::handlers::End::Closed),
                 Ok(bytes) => return Got::Bytes(bytes),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {}
-                // It ended without a goodbye, as hosts do that are switched off: frames have
-                // lengths of their own, so nothing can have been cut off unseen.
+                // An end without close_notify, as of a host that loses power. Frames have lengths,
+                // so a truncation cannot go unnoticed.
                 Err(_) => return Got::End(crate::handlers::End::Closed),
             }
             let handshaking = self.tls.is_handshaking();
@@ -107,19 +107,19 @@ impl Channel {
             }
             *steps = steps.saturating_sub(usize::from(handshaking));
             if let Err(error) = self.tls.process_new_packets() {
-                // The alert that says why: as far as it can be said at once.
+                // The alert with the reason, if it can be sent at once.
                 let _ = self.tls.write_tls(stream);
                 return Got::Failed(error_in_words(&error));
             }
         }
     }
 
-    /// Takes some of `plain` on its way.
+    /// Encrypts some of `plain`. Returns its length.
     pub(super) fn take(&mut self, plain: &[u8]) -> usize {
         self.tls.writer().write(plain).unwrap_or(0)
     }
 
-    /// Sends what is on its way.
+    /// Sends encrypted bytes.
     pub(super) fn send(&mut self, stream: &mut impl Write, sent: &mut u64) -> Flushed {
         while self.tls.wants_write() {
             match self.tls.write_tls(stream) {
@@ -138,7 +138,7 @@ impl Channel {
         self.tls.wants_write()
     }
 
-    /// Says goodbye, as far as that can be done at once.
+    /// Sends close_notify, if it can be sent at once.
     pub(super) fn end(&mut self, stream: &mut impl Write) {
         self.tls.send_close_notify();
         let _ = self.send(stream, &mut 0);
@@ -155,8 +155,7 @@ impl Channel {
         self.shaken > 0
     }
 
-    /// Bytes of its handshake that have come, while it is under way. TLS holds no more of it than
-    /// these and what it answers.
+    /// Received bytes of a handshake under way, a bound of the memory that it holds.
     pub(super) fn handshake_bytes(&self) -> usize {
         match self.tls.is_handshaking() {
             true => self.shaken,
@@ -169,7 +168,7 @@ impl Channel {
         self.is_known
     }
 
-    /// The certificates that the peer has shown: its own, then those between it and an authority.
+    /// The peer's certificates: its own, then the intermediate ones.
     pub(super) fn shown(&self) -> Option<&[CertificateDer<'static>]> {
         self.tls.peer_certificates()
     }

@@ -1,4 +1,4 @@
-//! TLS on the connections of hosts: between the socket and the bytes, and nowhere else.
+//! TLS between the sockets of hosts and their plain bytes.
 //!
 //! ```text
 //!   socket ──▶ Channel::read ──▶ plain bytes, as if they had been read
@@ -35,9 +35,9 @@ const TOO_MANY: &str = "too many handshakes are under way for one as long as thi
 
 #[derive(Clone, Debug)]
 pub struct TlsSettings {
-    /// The certificate, the versions, and who must show what.
+    /// Certificate, versions and client verification.
     pub config: Arc<rustls::ServerConfig>,
-    /// The clients that are let in, where they must show a certificate: it names the host.
+    /// Accepted clients, if a certificate is required: it names the host.
     pub clients: Option<Clients>,
 }
 
@@ -50,10 +50,10 @@ pub struct Tls {
     steps: usize,
     /// Bytes of all handshakes under way.
     handshake_bytes: usize,
-    /// Counts the changes of the authorities. A certificate that was accepted in an earlier era has
-    /// to be checked again.
+    /// Number of changes of the authorities. A certificate accepted in an earlier era must be
+    /// checked again.
     era: u32,
-    /// The slot at which the check of all connections goes on, while there is one after a change.
+    /// Next slot of the check of all connections after a change.
     walk: Option<usize>,
     /// Times of the next certificate checks, with their connections.
     expiries: BTreeSet<(UnixMs, ConnId)>,
@@ -72,9 +72,8 @@ impl Tls {
         }
     }
 
-    /// Takes new settings, for the connections that come from now on. Where other clients are let
-    /// in than before, [`check`](Self::check) looks for those that are connected and would not be
-    /// let in again.
+    /// Sets the settings of later connections. If the accepted clients change,
+    /// [`check`](Self::check) checks the connected ones again.
     pub fn set(&mut self, settings: TlsSettings) {
         let same = match (&self.settings.clients, &settings.clients) {
             (None, None) => true,
@@ -140,7 +139,7 @@ impl Tls {
         }
     }
 
-    /// Takes some of `plain` on its way: how much.
+    /// Encrypts some of `plain`. Returns its length.
     pub fn take(&mut self, conn: ConnId, plain: &[u8]) -> usize {
         match self.channels.get_mut(conn.slot as usize) {
             Some(Some(channel)) => channel.take(plain),
@@ -148,7 +147,7 @@ impl Tls {
         }
     }
 
-    /// Sends what is on its way; `sent` counts the bytes.
+    /// Sends encrypted bytes; `sent` counts them.
     pub fn send(&mut self, conn: ConnId, stream: &mut TcpStream, sent: &mut u64) -> Flushed {
         match self.channels.get_mut(conn.slot as usize) {
             Some(Some(channel)) => channel.send(stream, sent),
@@ -176,8 +175,8 @@ impl Tls {
         }
     }
 
-    /// The name in the certificate of the peer, once, as soon as it is known. An error if it has
-    /// none, or one that is not accepted any more.
+    /// Returns the name in the peer's certificate, once, as soon as it is known. It is an error if
+    /// the certificate is missing or no longer accepted.
     pub fn name(&mut self, conn: ConnId, wall: UnixMs) -> Option<Result<String, String>> {
         let channel = self.channels.get_mut(conn.slot as usize)?.as_mut()?;
         if !channel.has_shaken_hands() {
@@ -203,9 +202,9 @@ impl Tls {
         Some(name)
     }
 
-    /// Connections that would not be let in any more, and why: a certificate has expired, or the
-    /// authorities have changed. At most [`TLS_CHECKS_PER_TURN_MAX`] are checked;
-    /// [`check_due`](Self::check_due) says when to go on.
+    /// Returns connections whose certificates have expired or are no longer accepted, with the
+    /// reasons. It checks at most [`TLS_CHECKS_PER_TURN_MAX`]; [`check_due`](Self::check_due) is
+    /// the time of the next check.
     pub fn check(&mut self, wall: UnixMs) -> Vec<(ConnId, String)> {
         let (mut over, mut left) = (Vec::new(), TLS_CHECKS_PER_TURN_MAX);
         while left > 0
@@ -233,7 +232,7 @@ impl Tls {
         over
     }
 
-    /// Checks one connection. Why it is not to go on, if it is not.
+    /// Checks one connection. Returns the reason to end it, if there is one.
     fn check_one(&mut self, conn: ConnId, wall: UnixMs) -> Option<String> {
         let channel = self.channels.get_mut(conn.slot as usize)?.as_mut()?;
         channel.era = self.era;

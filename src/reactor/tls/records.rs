@@ -33,7 +33,7 @@ impl Records {
         current + records.saturating_sub(1) * shortest
     }
 
-    /// Goes on by `bytes`. How many records they end.
+    /// Advances by `bytes`. Returns the number of records that they end.
     pub(super) fn advance(&mut self, mut bytes: &[u8]) -> usize {
         let mut ended = 0;
         while !bytes.is_empty() {
@@ -59,12 +59,12 @@ impl Records {
     }
 }
 
-/// A stream that is read once, of at most so many bytes, and whose records are counted.
+/// A stream that counts records in at most so many bytes.
 pub(super) struct Metered<'a, S> {
     pub(super) stream: &'a mut S,
     pub(super) records: &'a mut Records,
     pub(super) bytes_max: usize,
-    /// Records that ended in what was read.
+    /// Records that ended in the bytes read.
     pub(super) ended: usize,
 }
 
