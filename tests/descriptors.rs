@@ -10,8 +10,8 @@ use anthill::config::Config;
 use anthill::store::address::StoreUrl;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use socket2::{Domain, Socket, Type};
+use testkit::PATIENCE;
 
-const PATIENCE: Duration = Duration::from_secs(60);
 const DESCRIPTORS: u64 = 400;
 
 /// Data for a host: nothing yet, the end, or a first byte.

@@ -15,9 +15,8 @@ use anthill::{
     DispatchError, DispatchSource, Event, EventKind, Events, Filter, Handle, HandleError,
 };
 use anthill::{Ready, ServeError, Server, TaskState};
+use testkit::{PATIENCE, little, until_so};
 
-/// Time limit of every condition.
-const PATIENCE: Duration = Duration::from_secs(60);
 const BEAT: &[u8] = br#"{"flag":"ADH18","phase":1,"ACK":"keepAlive","reply":true,"seq":7}"#;
 const REPORT: &[u8] = br#"{"flag":"ADH33","RCC":1,"taskId":"AC1","answerTime":1.5,"reply":true}"#;
 
@@ -79,14 +78,9 @@ impl Running {
     }
 }
 
-fn frame(body: &[u8]) -> Vec<u8> {
-    let length = i32::try_from(body.len()).unwrap();
-    [&length.to_le_bytes(), body].concat()
-}
-
 /// Sends a message and reads the reply to it.
 fn ask(stream: &mut TcpStream, body: &[u8]) -> String {
-    stream.write_all(&frame(body)).unwrap();
+    stream.write_all(&little(body)).unwrap();
     let mut length = [0; 4];
     stream.read_exact(&mut length).unwrap();
     let mut reply = vec![0; usize::try_from(i32::from_le_bytes(length)).unwrap()];
@@ -97,16 +91,6 @@ fn ask(stream: &mut TcpStream, body: &[u8]) -> String {
 fn next(events: &Events) -> Event {
     let event = events.recv_timeout(PATIENCE).unwrap();
     event.expect("an event comes in time")
-}
-
-/// Asks again until the answer is `right`.
-#[track_caller]
-fn until(mut right: impl FnMut() -> bool) {
-    let start = Instant::now();
-    while !right() {
-        assert!(start.elapsed() < PATIENCE);
-        std::thread::yield_now();
-    }
 }
 
 #[test]
@@ -135,7 +119,9 @@ fn a_host_is_online_until_it_closes() {
     assert!(
         matches!(next(&events).kind, EventKind::Offline { host, .. } if host.as_str() == names[0])
     );
-    until(|| server.handle.hosts(Filter::Offline).unwrap().len() == 1);
+    until_so("one is offline", || {
+        server.handle.hosts(Filter::Offline).unwrap().len() == 1
+    });
     assert_eq!(events.missed(), 0);
     server.stop();
     assert_eq!(events.recv_timeout(PATIENCE), Err(HandleError::Ended));
@@ -152,7 +138,9 @@ fn a_restart_is_not_an_outage() {
 
     let server = run(config(dir.path()));
     let events = server.handle.events();
-    until(|| server.handle.alive(&["127.0.0.1"]) == Ok(vec![true]));
+    until_so("it is inherited", || {
+        server.handle.alive(&["127.0.0.1"]) == Ok(vec![true])
+    });
     let mut host = server.connect();
     ask(&mut host, BEAT);
     assert_eq!(events.try_recv(), Ok(None), "it was never offline");
@@ -177,14 +165,14 @@ fn a_configuration_reload_takes_effect() {
     news.limits.frame_bytes = 80;
     server.handle.reload(news);
     // A frame of 100 bytes is too long from now on, and closes its connection.
-    until(|| {
+    until_so("the new limit closes", || {
         let mut host = server.connect();
         let body = [
             &BEAT[..BEAT.len() - 1],
             br#","note":"01234567890123456789012345"}"#,
         ]
         .concat();
-        host.write_all(&frame(&body)).unwrap();
+        host.write_all(&little(&body)).unwrap();
         matches!(host.read(&mut [0; 1]), Ok(0) | Err(_))
     });
     server.stop();
@@ -196,7 +184,7 @@ fn a_server_can_be_turned_inside_another_loop() {
     let mut server = Server::bind(config(dir.path())).unwrap();
     let mut host = TcpStream::connect(server.ready().tcp).unwrap();
     host.set_nonblocking(true).unwrap();
-    host.write_all(&frame(BEAT)).unwrap();
+    host.write_all(&little(BEAT)).unwrap();
     let start = Instant::now();
     let mut reply = [0; 4];
     while host.read(&mut reply).is_err() {
@@ -248,7 +236,7 @@ fn a_task_is_sent_and_its_result_comes_back() {
     let mut host = server.connect();
     ask(&mut host, BEAT);
     let name = HostId::checked("127.0.0.1").unwrap();
-    until(|| {
+    until_so("the task is sent", || {
         server
             .handle
             .dispatch(&Uptime)
@@ -271,11 +259,11 @@ fn a_task_is_sent_and_its_result_comes_back() {
         r#"{"flag":"ADH27","code":"AC1","phase":3,"working":null,"complete":["uptime"],"#,
         r#""oncall":[],"reply":true}"#
     );
-    host.write_all(&[&frame(header.as_bytes())[..], b"hello"].concat())
+    host.write_all(&[&little(header.as_bytes())[..], b"hello"].concat())
         .unwrap();
     let end = ask(&mut host, end.as_bytes());
     assert!(end.contains("ADH27") && end.contains("keepGotIt"), "{end}");
-    until(|| {
+    until_so("the output is there", || {
         let asked = server.handle.ask(Ask::Output {
             key: "AC1".into(),
             host: name.clone(),
