@@ -171,10 +171,12 @@ fn denied(path: &Path, why: &str) -> io::Error {
     )
 }
 
-/// Makes a directory that belongs to this process alone, if it is not there; else checks that it does.
+/// Makes a directory that belongs to this process alone, if it is not there; else checks that it
+/// does.
 ///
 /// # Errors
-/// It cannot be made, or another user could put files into it or replace it: the error names the remedy.
+/// It cannot be made, or another user could put files into it or replace it: the error names the
+/// remedy.
 pub fn own_directory(dir: &Path) -> io::Result<()> {
     check_way(dir)?;
     DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
@@ -188,8 +190,8 @@ pub fn own_directory(dir: &Path) -> io::Result<()> {
 pub fn check_own_directory(dir: &Path) -> io::Result<()> {
     check_way(dir)?;
     let metadata = fs::metadata(dir)?;
-    // In a sticky directory, such as a fresh tmpfs, others can put files but not take or change ours, and
-    // theirs are not opened.
+    // In a sticky directory, such as a fresh tmpfs, others can put files but not take or change
+    // ours, and theirs are not opened.
     let is_sticky = is_ours(&metadata) && metadata.mode() & 0o1000 != 0;
     match owner_or_mode(dir, &metadata).filter(|_| !is_sticky) {
         Some(why) => Err(denied(dir, &why)),
@@ -204,8 +206,8 @@ fn check_way(dir: &Path) -> io::Result<()> {
     }
 }
 
-/// Opens a file in a directory of our own. It follows no link, waits for no pipe or device, and refuses a
-/// file that another user could change.
+/// Opens a file in a directory of our own. It follows no link, waits for no pipe or device, and
+/// refuses a file that another user could change.
 ///
 /// # Errors
 /// A system error, or a file of another user.
@@ -246,8 +248,8 @@ pub fn read_own(path: &Path) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Checks a configured output file: another user can neither replace it nor, if it is a regular file, change it.
-/// Devices and pipes belong to the system.
+/// Checks a configured output file: another user can neither replace it nor, if it is a regular
+/// file, change it. Devices and pipes belong to the system.
 ///
 /// # Errors
 /// The error and its remedy, as a text that follows the file's name.

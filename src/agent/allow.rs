@@ -14,8 +14,8 @@
 //! like a shell does, and the words are compared. The program gets the words unchanged: nothing in
 //! them is expanded.
 //!
-//! A `*` matches no word that begins with `-`, unless its entry has `"options": true`: an option such as
-//! `--host=…` would turn an allowed program into another one.
+//! A `*` matches no word that begins with `-`, unless its entry has `"options": true`: an option
+//! such as `--host=…` would turn an allowed program into another one.
 
 use serde_json::Value;
 

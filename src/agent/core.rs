@@ -1,5 +1,5 @@
-//! The agent's core: bytes, datagrams, ended commands and time go in, effects come out. It owns no socket,
-//! file, thread or clock, so that a fleet of agents runs in a test.
+//! The agent's core: bytes, datagrams, ended commands and time go in, effects come out. It owns no
+//! socket, file, thread or clock, so that a fleet of agents runs in a test.
 //!
 //! ```text
 //!            connected        welcome             silence, close
@@ -11,8 +11,8 @@
 //!           └ ADH33 RCC 1   └ refused: ADH33 RCC 2
 //! ```
 //!
-//! The order of the effects makes a book run at most once: the driver brings every [`Effect::Write`]
-//! to the disk before the next effect that is visible outside.
+//! The order of the effects makes a book run at most once: the driver brings every
+//! [`Effect::Write`] to the disk before the next effect that is visible outside.
 
 mod keyed;
 mod link;

@@ -1,4 +1,5 @@
-//! The journal: an agent's [`Memory`] on disk, so that it runs a book at most once and loses no report.
+//! The journal: an agent's [`Memory`] on disk, so that it runs a book at most once and loses no
+//! report.
 //!
 //! ```text
 //!  DIR/journal     one line a record:  crc32 in hex, blank, JSON

@@ -7,8 +7,8 @@
 //!                                   outbox, until Settled
 //! ```
 //!
-//! All of it follows from a sequence of [`Record`]s, which a journal keeps. A record that refers to an
-//! unknown task, because a disk lost the records before it, changes nothing.
+//! All of it follows from a sequence of [`Record`]s, which a journal keeps. A record that refers to
+//! an unknown task, because a disk lost the records before it, changes nothing.
 
 use std::collections::{BTreeMap, HashMap};
 

@@ -9,8 +9,8 @@
 //!
 //! - [`core`] decides everything. It is as pure as the server's handlers.
 //! - [`memory`] is its durable state, which [`journal`] keeps on disk.
-//! - [`allow`] names the permitted commands, [`runner`] runs them, [`output`] bounds their output, and
-//!   `tree` ends all of their processes.
+//! - [`allow`] names the permitted commands, [`runner`] runs them, [`output`] bounds their output,
+//!   and `tree` ends all of their processes.
 //! - [`facts`] describes the host. `wire` is the connection, plain or over [`tls`].
 //! - [`drive`] is the loop around them. `handle` steers it from another thread.
 

@@ -64,8 +64,8 @@ pub struct Runner {
 }
 
 impl Runner {
-    /// A runner that wakes `waker` whenever a command has ended. In `dir` it keeps a note of the running command;
-    /// processes that an earlier runner left running there are ended first.
+    /// A runner that wakes `waker` whenever a command has ended. In `dir` it keeps a note of the
+    /// running command; processes that an earlier runner left running there are ended first.
     ///
     /// # Errors
     /// No thread or pipe.

@@ -177,10 +177,10 @@ impl Tree {
         running
     }
 
-    /// The running children of this process that belong to the command. While the agent adopts orphans,
-    /// every running process of the command is one of these or has one as its ancestor. The kernel's list of
-    /// children is short to read. A process that has ended since is waited for, and the list is read
-    /// again: its own child has become ours.
+    /// The running children of this process that belong to the command. While the agent adopts
+    /// orphans, every running process of the command is one of these or has one as its ancestor.
+    /// The kernel's list of children is short to read. A process that has ended since is waited
+    /// for, and the list is read again: its own child has become ours.
     fn children(&self) -> Vec<Process> {
         let mut running = Vec::new();
         let mut has_reaped = self.adopts;
@@ -222,8 +222,8 @@ impl Tree {
         }
     }
 
-    /// Kills children until there are none, [`CHILDREN_ROUNDS_MAX`] times at most: each may have forked
-    /// between the reading of the list and its signal.
+    /// Kills children until there are none, [`CHILDREN_ROUNDS_MAX`] times at most: each may have
+    /// forked between the reading of the list and its signal.
     fn kill_children(&mut self) {
         for _ in 0..CHILDREN_ROUNDS_MAX {
             let children = self.children();

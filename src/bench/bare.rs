@@ -18,7 +18,8 @@ pub const TEXT: u8 = b'#';
 pub struct Sender(Child);
 
 impl Sender {
-    /// Starts a sender of `count` datagrams of `bytes` bytes to the addresses from `first` on, on the given CPUs.
+    /// Starts a sender of `count` datagrams of `bytes` bytes to the addresses from `first` on, on
+    /// the given CPUs.
     ///
     /// # Errors
     /// When the process cannot be started.

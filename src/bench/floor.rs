@@ -1,11 +1,13 @@
-//! The floor: a program that only waits, reads and looks at the length. Its cost is the kernel's. No program that makes the same calls can be much below it.
+//! The floor: a program that only waits, reads and looks at the length. Its cost is the kernel's.
+//! No program that makes the same calls can be much below it.
 //!
 //! ```text
 //!  epoll_wait, level-triggered ─▶ one read into a shared buffer for each ready connection ─▶ its length
 //!                                                                       └ with replies: the same bytes back
 //! ```
 //!
-//! It runs as a process of its own, so that it can be measured like a server. It ends when its parent closes its stdin.
+//! It runs as a process of its own, so that it can be measured like a server. It ends when its
+//! parent closes its stdin.
 
 use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};

@@ -58,7 +58,8 @@ impl Host {
         self.unsent.is_empty()
     }
 
-    /// Sends `bytes`, whole frames, behind waiting bytes. Returns false, and sends nothing, if too much waits already.
+    /// Sends `bytes`, whole frames, behind waiting bytes. Returns false, and sends nothing, if too
+    /// much waits already.
     ///
     /// # Errors
     /// When the connection is broken.

@@ -4,7 +4,9 @@
 use std::io;
 use std::os::fd::AsRawFd;
 
-/// Makes the kernel choose the port of `socket` when it connects, not when it binds. The port then has to be free for that peer only. Otherwise it has to be free for all peers, and the search slows down with the number of ports in use.
+/// Makes the kernel choose the port of `socket` when it connects, not when it binds. The port then
+/// has to be free for that peer only. Otherwise it has to be free for all peers, and the search
+/// slows down with the number of ports in use.
 ///
 /// # Errors
 /// The system's refusal.

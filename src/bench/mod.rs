@@ -1,4 +1,5 @@
-//! The load generator: many hosts in one process, on one thread and one loop, and the cost that they cause at a server.
+//! The load generator: many hosts in one process, on one thread and one loop, and the cost that
+//! they cause at a server.
 //!
 //! ```text
 //!  Plan ─▶ trial ─▶ schedule: due times ─▶ fleet: sockets ─▶ the server, or the floor
@@ -7,9 +8,9 @@
 //!            └───────────────────────────────▶ tally ─▶ Report: one document, and lines to read
 //! ```
 //!
-//! A heartbeat that asks for a reply carries its due time as its `seq`. The reply therefore shows the
-//! whole latency, including delays of the load generator and of the server. Heartbeats that wait for
-//! their replies are remembered, so that missing replies are not left out of the figures.
+//! A heartbeat that asks for a reply carries its due time as its `seq`. The reply therefore shows
+//! the whole latency, including delays of the load generator and of the server. Heartbeats that
+//! wait for their replies are remembered, so that missing replies are not left out of the figures.
 //!
 //! [`schedule`], [`tally`], [`report`] and [`proc::text`] are pure; the rest owns sockets and reads
 //! clocks.

@@ -1,7 +1,7 @@
 //! The report of a run: one JSON document with stable names and the units in the names; pure.
 //!
-//! Times are in seconds (`_s`), milliseconds (`_ms`) or microseconds (`_us`), memory in bytes, rates in
-//! events a second (`_per_s`). A figure that was not measured is `null`.
+//! Times are in seconds (`_s`), milliseconds (`_ms`) or microseconds (`_us`), memory in bytes,
+//! rates in events a second (`_per_s`). A figure that was not measured is `null`.
 
 mod floor;
 mod server;

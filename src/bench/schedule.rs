@@ -6,8 +6,8 @@
 //!           host 3   host 0   host 2   host 1   host 3    in an order drawn once
 //! ```
 //!
-//! Each host's heartbeats are a period apart, give or take a turn. All hosts are spread evenly over the
-//! period, in an order that differs from the order of their connections.
+//! Each host's heartbeats are a period apart, give or take a turn. All hosts are spread evenly over
+//! the period, in an order that differs from the order of their connections.
 
 use crate::rng::Rng;
 use crate::time::{Instant, Span};

@@ -436,8 +436,9 @@ impl Stage<'_> {
             true => ": it may demand a key or TLS, which are not spoken here",
             false => "",
         };
-        // A server that closes all connections need not have ended. One that ends closes some of them before its
-        // listener, and nothing reports when it closes that: an attempt to connect would only be queued there.
+        // A server that closes all connections need not have ended. One that ends closes some of
+        // them before its listener, and nothing reports when it closes that: an attempt to connect
+        // would only be queued there.
         std::thread::sleep(DYING);
         match TcpStream::connect_timeout(&server, REACHED_WITHIN) {
             Ok(_) => format!("the {who} at {server} is still there, but {what}{hint}"),

@@ -4,7 +4,7 @@
 //! ```text
 //!  flags or file ──▶ book ──▶ POST /v1/tasks ──▶ host and state
 //!                                  │ --wait
-//!                                  └──▶ GET /v1/tasks/KEY, again and again ──▶ progress ──▶ who did what
+//!                                  └──▶ GET /v1/tasks/KEY, polled ──▶ progress ──▶ results
 //! ```
 
 use std::collections::BTreeMap;

@@ -30,8 +30,8 @@ impl Cursor {
     }
 }
 
-/// Fetches the pages that begin with `first`, at most `max`. `take` returns the start of the next page. Returns
-/// whether the last page was reached.
+/// Fetches the pages that begin with `first`, at most `max`. `take` returns the start of the next
+/// page. Returns whether the last page was reached.
 ///
 /// # Errors
 /// The first page that cannot be fetched or taken.

@@ -5,12 +5,14 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::ptr;
 
-/// Calls `install` while `signals` are blocked in this thread. Those that arrive meanwhile are delivered afterwards, to
-/// the handlers it installed.
+/// Calls `install` while `signals` are blocked in this thread. Those that arrive meanwhile are
+/// delivered afterwards, to the handlers it installed.
 ///
-/// `signal_hook` sets the handler first and records its action second. A signal between the two would have no effect.
+/// `signal_hook` sets the handler first and records its action second. A signal between the two
+/// would have no effect.
 ///
-/// The mask is that of the calling thread: another thread that does not block them can still receive the signals.
+/// The mask is that of the calling thread: another thread that does not block them can still
+/// receive the signals.
 ///
 /// # Errors
 /// What the system or `install` refuses.

@@ -9,9 +9,10 @@
 //!                             a stop signal REPEAT or more after the first ──▶ the process ends, status 1
 //! ```
 //!
-//! A signal that arrives before its receiver is ready is delivered as soon as the receiver is: `on_stop` calls its
-//! hook at once, and a reload waits in the channel. The thread never waits for the rest of the process, so that a
-//! blocked start, reload or shutdown can still be ended by a second signal.
+//! A signal that arrives before its receiver is ready is delivered as soon as the receiver is:
+//! `on_stop` calls its hook at once, and a reload waits in the channel. The thread never waits for
+//! the rest of the process, so that a blocked start, reload or shutdown can still be ended by a
+//! second signal.
 
 use std::ffi::OsString;
 use std::io;
@@ -25,8 +26,8 @@ use signal_hook::iterator::Signals;
 
 use super::{Failure, signal_mask};
 
-/// Stop signals closer than this to the first one repeat it: service managers, `timeout` and terminals send the same
-/// request to the process and then to its whole group.
+/// Stop signals closer than this to the first one repeat it: service managers, `timeout` and
+/// terminals send the same request to the process and then to its whole group.
 pub const REPEAT: Duration = Duration::from_secs(2);
 
 /// Exit status of a process that a later stop signal ends before its clean stop is complete.
@@ -39,8 +40,8 @@ const CAUGHT: [i32; 3] = [SIGTERM, SIGINT, SIGHUP];
 pub struct Caught(Signals);
 
 impl Caught {
-    /// Installs the handlers if `args` (the program's name in front) name a subcommand that stops cleanly. The others
-    /// keep the default action of each signal.
+    /// Installs the handlers if `args` (the program's name in front) name a subcommand that stops
+    /// cleanly. The others keep the default action of each signal.
     ///
     /// # Errors
     /// What the system refuses.
@@ -57,7 +58,8 @@ impl Caught {
     /// # Errors
     /// When the system refuses a thread.
     pub fn watch(self) -> io::Result<Watch> {
-        // One reload in the channel is enough: it reads the files after every signal that found the channel full.
+        // One reload in the channel is enough: it reads the files after every signal that found the
+        // channel full.
         let (reload, reloads) = bounded(1);
         let watch = Watch {
             stop: Arc::default(),

@@ -62,7 +62,8 @@ pub struct StatusLine {
 }
 
 impl StatusLine {
-    /// A line that is drawn if `wanted` and stderr is a terminal that can redraw it; a dumb one cannot.
+    /// A line that is drawn if `wanted` and stderr is a terminal that can redraw it; a dumb one
+    /// cannot.
     pub fn new(wanted: bool) -> Self {
         let is_dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
         Self {

@@ -1,5 +1,6 @@
-//! The keys file: a JSON object KEY_ID → 64 hexadecimal digits, or → an object that says for whom the key
-//! is. Also the agent's, which holds one key. Never shown, and never read where others can read it too.
+//! The keys file: a JSON object KEY_ID → 64 hexadecimal digits, or → an object that says for whom
+//! the key is. Also the agent's, which holds one key. Never shown, and never read where others can
+//! read it too.
 
 use std::path::Path;
 
@@ -124,7 +125,8 @@ pub fn read_key_file(path: &Path) -> Result<(String, Key), String> {
     Ok((id.to_owned(), Key::new(key)))
 }
 
-/// The file's text, unless others than its owner and group can read it, or another user could change it.
+/// The file's text, unless others than its owner and group can read it, or another user could
+/// change it.
 fn contents(path: &Path, guard: Guard) -> Result<String, String> {
     match read_text(path, KEYS_FILE_BYTES_MAX, guard) {
         Ok(read) => Ok(read.text),

@@ -17,7 +17,8 @@ pub enum LogFileKind {
     Special(&'static str),
 }
 
-/// Looks what `path` names, now. What cannot be looked at counts as regular: opening it says what is wrong.
+/// Looks what `path` names, now. What cannot be looked at counts as regular: opening it says what
+/// is wrong.
 #[must_use]
 pub fn log_file_kind(path: &Path) -> LogFileKind {
     resolve(path).unwrap_or_else(|_| LogFileKind::Regular(path.to_path_buf()))
@@ -33,7 +34,8 @@ fn resolve(path: &Path) -> io::Result<LogFileKind> {
             true => Path::new("."),
             false => parent,
         };
-        // A link in there leads to an open descriptor, whatever its text says: `/dev/stdout` comes by here.
+        // A link in there leads to an open descriptor, whatever its text says: `/dev/stdout` comes
+        // by here.
         if parent.canonicalize()?.starts_with("/proc") {
             return Ok(LogFileKind::Special("a descriptor of a process"));
         }

@@ -7,8 +7,8 @@
 //! ```
 //!
 //! Every section and every key may be left out; its value is then the one in the `config.json` that
-//! is shipped. `table` lists each key once, with its range and its meaning. A flag beats the file, the file beats the default. Relative paths are relative to the
-//! working directory.
+//! is shipped. `table` lists each key once, with its range and its meaning. A flag beats the file,
+//! the file beats the default. Relative paths are relative to the working directory.
 
 mod check;
 mod error;
@@ -92,7 +92,8 @@ pub struct Config {
 /// `server`: name and addresses of the server.
 #[derive(Clone, PartialEq)]
 pub struct Server {
-    /// `name`: the node's name in the store, 1 to 64 of `A-Z a-z 0-9 . _ -`. `null`: the machine's host name.
+    /// `name`: the node's name in the store, 1 to 64 of `A-Z a-z 0-9 . _ -`. `null`: the machine's
+    /// host name.
     pub name: String,
     /// `tcp`: address for hosts, `ip:port`; port 0 is any free port.
     pub tcp: SocketAddr,
@@ -100,7 +101,8 @@ pub struct Server {
     pub udp: SocketAddr,
     /// `http`: address of the HTTP API, `ip:port`.
     pub http: SocketAddr,
-    /// `http_names`: names that a request's `Host` may have beside the bound address and `localhost`.
+    /// `http_names`: names that a request's `Host` may have beside the bound address and
+    /// `localhost`.
     pub http_names: Vec<String>,
     /// `http_token_file`: file with the API's token, 16 to 1024 visible ASCII characters. `null`:
     /// no token.
@@ -203,8 +205,8 @@ pub enum OnShutdown {
 pub struct Limits {
     /// `connections` at once, 1 to 16777216. `null`: as many as descriptors allow.
     pub connections: Option<usize>,
-    /// `connections_per_ip` at once, 1 to 16777216; an IPv6 /64 network counts as one address. `null`: as many as
-    /// `connections`.
+    /// `connections_per_ip` at once, 1 to 16777216; an IPv6 /64 network counts as one address.
+    /// `null`: as many as `connections`.
     pub connections_per_ip: Option<usize>,
     /// `frame_bytes`: the longest body of a frame, 64 to 65535 bytes.
     pub frame_bytes: usize,
@@ -437,8 +439,8 @@ impl Config {
     /// defaults; then the flags over it.
     ///
     /// # Errors
-    /// When a file cannot be read or is not JSON, a key is unknown or given twice, a value is out of
-    /// range, or the server would be open to every machine without `auth` saying so.
+    /// When a file cannot be read or is not JSON, a key is unknown or given twice, a value is out
+    /// of range, or the server would be open to every machine without `auth` saying so.
     pub fn load(path: Option<&Path>, overrides: &Overrides) -> Result<Self, ConfigError> {
         let file = path.unwrap_or(Path::new(DEFAULT_FILE));
         // Without following a link: a dangling one exists, and is wrong.

@@ -1,4 +1,5 @@
-//! The old server's configuration file, accepted as it is: its Redis, its addresses, and the fields that it deletes.
+//! The old server's configuration file, accepted as it is: its Redis, its addresses, and the fields
+//! that it deletes.
 //!
 //! ```text
 //!  redisConfig.host, .password ──▶ store.url               redis://…@host:6379/0

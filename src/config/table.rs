@@ -1,5 +1,5 @@
-//! The keys of `config.json`: one row per key, from which come the reader, the errors, the output of
-//! `check-config`, the lines of a reload, and the table of docs/configuration.md.
+//! The keys of `config.json`: one row per key, from which come the reader, the errors, the output
+//! of `check-config`, the lines of a reload, and the table of docs/configuration.md.
 
 use serde_json::{Value as Json, json};
 
@@ -25,7 +25,8 @@ pub(super) struct Key {
     value: fn(&Config) -> Json,
 }
 
-/// Builds [`KEYS`]: `"path" = member, reloaded or restart, form, "meaning of null" if any, "help";`.
+/// Builds [`KEYS`]: `"path" = member, reloaded or restart, form, "meaning of null" if any,
+/// "help";`.
 macro_rules! keys {
     ($($path:literal = $($at:ident).+, $when:ident, $form:expr $(, null $null:literal)?, $help:literal;)+) => {
         /// All keys, by section, in the order in which they are read.

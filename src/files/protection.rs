@@ -1,4 +1,5 @@
-//! Protection of files: owner, mode, and every directory and link above them. An error names the remedy.
+//! Protection of files: owner, mode, and every directory and link above them. An error names the
+//! remedy.
 
 use std::fs::{self, Metadata};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
@@ -68,8 +69,8 @@ pub(super) fn fault_on_the_way(path: &Path, groups: Groups) -> Option<String> {
             rest = after;
             continue;
         }
-        // `/dev/stdin` and its like lead to an open descriptor, which has no directory. More links than the
-        // kernel follows are left to the call that opens the file.
+        // `/dev/stdin` and its like lead to an open descriptor, which has no directory. More links
+        // than the kernel follows are left to the call that opens the file.
         if at.starts_with("/proc") || links == LINKS_MAX {
             return None;
         }

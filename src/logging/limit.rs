@@ -1,9 +1,9 @@
 //! Limit of repeated lines: they are written a few times, then only counted. A host that sends
 //! invalid data a thousand times a second must neither fill the disk nor hide other lines.
 //!
-//! Lines repeat if they have one target and one host. The core's targets are single words (`online`,
-//! `abnormal`), and its messages begin with the host and `": "`; lines of any other target repeat
-//! if they begin with the same characters. The decision is made before the message is
+//! Lines repeat if they have one target and one host. The core's targets are single words
+//! (`online`, `abnormal`), and its messages begin with the host and `": "`; lines of any other
+//! target repeat if they begin with the same characters. The decision is made before the message is
 //! formatted: only a hash of its beginning is used.
 //!
 //! The caller of [`Limiter::close_window`] divides time into windows. At the end of a window the

@@ -50,8 +50,8 @@ impl Process {
     }
 }
 
-/// Waits until one of these processes has ended, for `most` at the longest. Processes can join a command at any
-/// moment, so that a caller looks again after a short time.
+/// Waits until one of these processes has ended, for `most` at the longest. Processes can join a
+/// command at any moment, so that a caller looks again after a short time.
 pub(in crate::agent) fn wait_for_end(running: &[Process], most: Duration) {
     let first = running
         .first()

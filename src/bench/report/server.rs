@@ -35,7 +35,8 @@ pub struct ServerUse {
     pub cpu_us_per_connection: Option<f64>,
     /// Resident memory before the first connection.
     pub resident_bytes_before: u64,
-    /// Resident memory when all were connected, before heartbeats; with `--idle` after the first silence.
+    /// Resident memory when all were connected, before heartbeats; with `--idle` after the first
+    /// silence.
     pub resident_bytes_connected: u64,
     /// Resident memory at the end, still connected; with `--idle` after the second silence.
     pub resident_bytes_after: u64,

@@ -1,5 +1,6 @@
-//! Tests of the configuration: every default, every key, files and flags, who may listen where, and that
-//! what is shown reads back. What is wrong in a file is in `errors`, the old server's file in `old`.
+//! Tests of the configuration: every default, every key, files and flags, who may listen where, and
+//! that what is shown reads back. What is wrong in a file is in `errors`, the old server's file in
+//! `old`.
 
 mod docs;
 mod errors;
