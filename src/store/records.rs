@@ -182,7 +182,7 @@ pub const fn is_final(state: TaskState) -> bool {
 
 /// A stored result.
 #[derive(Serialize, Deserialize)]
-struct Kept<'a> {
+struct StoredResult<'a> {
     exit: i32,
     seconds: f64,
     size: u64,
@@ -199,7 +199,7 @@ struct Kept<'a> {
 /// Never: numbers and texts are always JSON.
 #[must_use]
 pub fn result_text(result: &TaskResult) -> String {
-    let kept = Kept {
+    let stored = StoredResult {
         exit: result.exit,
         seconds: result.seconds,
         size: result.size,
@@ -207,7 +207,7 @@ pub fn result_text(result: &TaskResult) -> String {
         truncated: result.truncated,
         output: Cow::Borrowed(&result.output),
     };
-    serde_json::to_string(&kept).expect("numbers and texts are JSON")
+    serde_json::to_string(&stored).expect("numbers and texts are JSON")
 }
 
 /// Logs that a task which a crash left half stored is removed.
@@ -224,17 +224,17 @@ pub(super) fn skipped_result(code: &str) {
 /// `OUTPUT_SHOWN_BYTES_MAX` bytes; `None` if the text is not one.
 #[must_use]
 pub fn found_result(command: &str, text: &str, chars: usize) -> Option<FoundResult> {
-    let kept: Kept<'_> = serde_json::from_str(text).ok()?;
-    let shown = kept.output.len().min(chars / 4 * 4);
-    let mut output = BASE64.decode(kept.output.get(..shown)?).ok()?;
+    let stored: StoredResult<'_> = serde_json::from_str(text).ok()?;
+    let shown = stored.output.len().min(chars / 4 * 4);
+    let mut output = BASE64.decode(stored.output.get(..shown)?).ok()?;
     output.truncate(OUTPUT_SHOWN_BYTES_MAX);
     Some(FoundResult {
         command: command.to_owned(),
-        exit: kept.exit,
-        seconds: kept.seconds,
-        size: kept.size,
-        sha256: kept.sha256.into_owned(),
-        truncated: kept.truncated,
+        exit: stored.exit,
+        seconds: stored.seconds,
+        size: stored.size,
+        sha256: stored.sha256.into_owned(),
+        truncated: stored.truncated,
         output,
     })
 }
@@ -242,14 +242,14 @@ pub fn found_result(command: &str, text: &str, chars: usize) -> Option<FoundResu
 /// The whole output of a stored result; `None` if the text is not one.
 #[must_use]
 pub fn whole_output(text: &str) -> Option<Vec<u8>> {
-    let kept: Kept<'_> = serde_json::from_str(text).ok()?;
-    BASE64.decode(&*kept.output).ok()
+    let stored: StoredResult<'_> = serde_json::from_str(text).ok()?;
+    BASE64.decode(&*stored.output).ok()
 }
 
 /// Returns whether the command of a stored result failed.
 #[must_use]
 pub fn has_failed(text: &str) -> bool {
-    serde_json::from_str::<Kept<'_>>(text).is_ok_and(|kept| kept.exit != 0)
+    serde_json::from_str::<StoredResult<'_>>(text).is_ok_and(|stored| stored.exit != 0)
 }
 
 #[cfg(test)]

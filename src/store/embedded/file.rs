@@ -61,7 +61,7 @@ pub enum OpenError {
 fn advice(file: &Path) -> String {
     let file = file.display();
     format!(
-        "put a backup in its place, or begin anew: mv {file} {file}.damaged (presence is written anew, tasks and results are not)"
+        "put a backup in its place, or start with an empty store: mv {file} {file}.damaged (presence is rewritten, tasks and results are lost)"
     )
 }
 

@@ -119,44 +119,42 @@ impl EmbeddedStore {
     /// version.
     pub fn open(dir: &Path, settings: Settings) -> Result<Self, OpenError> {
         let random = getrandom::u64().map_err(OpenError::Random)?;
+        let opened = file::open_and_check(dir)?;
         Ok(Self {
-            opened: Some(file::open_and_check(dir)?),
-            place: Place::Dir(dir.to_owned()),
+            opened: Some(opened),
+            ..Self::closed(
+                Place::Dir(dir.to_owned()),
+                settings,
+                format!("{random:016x}"),
+            )
+        })
+    }
+
+    fn closed(place: Place, settings: Settings, process: String) -> Self {
+        Self {
+            place,
             settings,
-            process: format!("{random:016x}"),
+            process,
             has_lease: false,
+            opened: None,
             swept: None,
             swept_tasks: None,
-        })
+        }
     }
 
     /// A store over `memory`, with the clock `wall`, closed until [`Backend::open`]. `process` is
     /// the value of the node's lease. One store at a time may be open over the same memory.
     #[must_use]
     pub fn in_memory(memory: Memory, settings: Settings, wall: Wall, process: u64) -> Self {
-        Self {
-            place: Place::Memory(memory, wall),
-            settings,
-            process: format!("{process:016x}"),
-            has_lease: false,
-            opened: None,
-            swept: None,
-            swept_tasks: None,
-        }
+        let place = Place::Memory(memory, wall);
+        Self::closed(place, settings, format!("{process:016x}"))
     }
 
     /// The same store, closed until [`Backend::open`], for a store thread that restarts.
     #[must_use]
     pub fn again(&self) -> Self {
-        Self {
-            place: self.place.clone(),
-            settings: self.settings.clone(),
-            process: self.process.clone(),
-            has_lease: false,
-            opened: None,
-            swept: None,
-            swept_tasks: None,
-        }
+        let (place, settings) = (self.place.clone(), self.settings.clone());
+        Self::closed(place, settings, self.process.clone())
     }
 
     /// Reads a whole key, for tests.

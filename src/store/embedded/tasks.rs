@@ -293,10 +293,10 @@ fn found_hosts(
     hosts: &[HostId],
 ) -> Result<Found, Fault> {
     let mut room = READ_OUTPUT_BYTES_MAX;
-    let told = hosts
+    let found = hosts
         .iter()
         .map(|host| found_host(space, code, key, host, &mut room));
-    Ok(Found::Task(told.collect::<Result<_, _>>()?))
+    Ok(Found::Task(found.collect::<Result<_, _>>()?))
 }
 
 /// Progress of a host. `room` is the number of bytes of outputs that may still be read.

@@ -44,7 +44,7 @@ enum DispatchStep {
     /// The hosts are written: write the book, or check whether the existing one is ours.
     Book,
     /// The task is stored: write its event.
-    Tell,
+    Event,
     /// The task will not be stored, with this result: read how far it came.
     Look(Stored),
     /// Remove our keys of it, to this extent.
@@ -69,7 +69,7 @@ struct Standing {
     /// The entry among the tasks may be ours: it was made at the moment of ours.
     entry: bool,
     /// Error of a part that could not be read. Such a part counts as missing.
-    spoilt: Option<String>,
+    damage: Option<String>,
 }
 
 impl Standing {
@@ -143,18 +143,18 @@ impl<'a> Dispatch<'a> {
     }
 
     fn looked(&self, replies: &mut Replies) -> Result<Standing, Fault> {
-        let mut spoilt = None;
-        let claim = readable(replies.text(), &mut spoilt)?.flatten();
+        let mut damage = None;
+        let claim = readable(replies.text(), &mut damage)?.flatten();
         let claim = Owner::of(claim.as_deref(), self.op);
         let (book, hosts) = (replies.int()? == 1, replies.int()? == 1);
-        let score = readable(replies.text(), &mut spoilt)?.flatten();
+        let score = readable(replies.text(), &mut damage)?.flatten();
         let score: Option<f64> = score.and_then(|score| score.parse().ok());
         Ok(Standing {
             claim,
             book,
             hosts,
             entry: score == Some(self.op.created.0 as f64),
-            spoilt,
+            damage,
         })
     }
 
@@ -163,7 +163,7 @@ impl<'a> Dispatch<'a> {
         replies.value()?;
         let fresh = replies.text()?.is_some();
         let standing = self.looked(&mut replies)?;
-        if let Some(why) = standing.spoilt {
+        if let Some(why) = standing.damage {
             return Err(Fault::Own(why));
         }
         Ok(match standing.claim {
@@ -217,7 +217,7 @@ impl<'a> Dispatch<'a> {
         book
     }
 
-    fn tell(&self, step: &mut Step) {
+    fn write_event(&self, step: &mut Step) {
         let op = self.op;
         // The event is not repeated, but a step needs a command.
         step.one(
@@ -258,7 +258,7 @@ impl<'a> Dispatch<'a> {
                 replies.rest_good()?;
                 NextStep::Go(DispatchStep::Book)
             }
-            DispatchStep::Book if replies.int()? == 1 => NextStep::Go(DispatchStep::Tell),
+            DispatchStep::Book if replies.int()? == 1 => NextStep::Go(DispatchStep::Event),
             // Another program wrote a book of this name since we claimed the key.
             DispatchStep::Book => {
                 let reach = Reach {
@@ -268,7 +268,7 @@ impl<'a> Dispatch<'a> {
                 };
                 NextStep::Go(DispatchStep::Undo(reach, Stored::Taken))
             }
-            DispatchStep::Tell => {
+            DispatchStep::Event => {
                 replies.rest_good()?;
                 NextStep::Done(Stored::Whole)
             }
@@ -288,25 +288,27 @@ impl<'a> Dispatch<'a> {
     }
 
     /// Next step after the store has refused a part.
-    fn spoilt(&self, why: String) -> NextStep {
+    fn refused(&self, reason: String) -> NextStep {
         match &self.stage {
             DispatchStep::Claim | DispatchStep::Hosts | DispatchStep::Book if self.looked => {
-                NextStep::Done(Stored::Refused(why))
+                NextStep::Done(Stored::Refused(reason))
             }
             DispatchStep::Claim | DispatchStep::Hosts | DispatchStep::Book => {
-                NextStep::Go(DispatchStep::Look(Stored::Refused(why)))
+                NextStep::Go(DispatchStep::Look(Stored::Refused(reason)))
             }
             // The task is stored without its event.
-            DispatchStep::Tell => {
+            DispatchStep::Event => {
                 let key = &self.op.key;
                 log::warn!(
-                    key:% = key, error = why;
-                    "store: the event of task {key} cannot be written: {why}"
+                    key:% = key, error = reason;
+                    "store: the event of task {key} cannot be written: {reason}"
                 );
                 NextStep::Done(Stored::Whole)
             }
             // A key that cannot be removed has another type, and is not ours.
-            DispatchStep::Look(told) | DispatchStep::Undo(_, told) => NextStep::Done(told.clone()),
+            DispatchStep::Look(stored) | DispatchStep::Undo(_, stored) => {
+                NextStep::Done(stored.clone())
+            }
         }
     }
 
@@ -325,14 +327,14 @@ impl<'a> Dispatch<'a> {
 }
 
 /// The value read, or the default and an error if the key has another type.
-fn readable<T>(read: Result<T, Fault>, spoilt: &mut Option<String>) -> Result<Option<T>, Fault> {
+fn readable<T>(read: Result<T, Fault>, damage: &mut Option<String>) -> Result<Option<T>, Fault> {
     match read {
         Ok(value) => Ok(Some(value)),
         Err(Fault::Own(why)) => {
-            spoilt.get_or_insert(why);
+            damage.get_or_insert(why);
             Ok(None)
         }
-        Err(away) => Err(away),
+        Err(unavailable) => Err(unavailable),
     }
 }
 
@@ -353,7 +355,7 @@ impl Job for Dispatch<'_> {
             }
             DispatchStep::Hosts => self.write_hosts(step),
             DispatchStep::Book => step.one(0, self.write_book()),
-            DispatchStep::Tell => self.tell(step),
+            DispatchStep::Event => self.write_event(step),
             DispatchStep::Look(_) => self.look(step),
             DispatchStep::Undo(reach, _) => self.undo(reach, step),
         }
@@ -361,7 +363,7 @@ impl Job for Dispatch<'_> {
 
     fn on_replies(&mut self, replies: Replies) -> Result<StepResult, Fault> {
         let next = match self.next(replies) {
-            Err(Fault::Own(why)) => self.spoilt(why),
+            Err(Fault::Own(why)) => self.refused(why),
             next => next?,
         };
         Ok(match next {

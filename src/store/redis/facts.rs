@@ -28,7 +28,6 @@ pub(super) fn inventory(context: &Context, op: &Inventory, step: &mut Step) {
 
 /// Last-seen times.
 pub(super) fn seen(hosts: &[(HostId, UnixMs)], step: &mut Step) {
-    step.expect_seen(0, hosts.len());
     for (host, at) in hosts {
         step.seen(0, host, at.0);
     }
@@ -37,7 +36,7 @@ pub(super) fn seen(hosts: &[(HostId, UnixMs)], step: &mut Step) {
 /// Hosts of ours that must all be in `exists`.
 pub(super) fn audit(hosts: &[HostId], step: &mut Step) {
     for host in hosts {
-        step.shared(0, Shared::ExistsAdd, host);
+        step.shared(0, Shared::ExistsAdd, host.as_str());
     }
 }
 

@@ -142,7 +142,7 @@ pub(super) fn lenient<T>(key: &str, read: Result<T, Fault>) -> Result<Option<T>,
             );
             Ok(None)
         }
-        Err(away) => Err(away),
+        Err(unavailable) => Err(unavailable),
     }
 }
 
@@ -158,7 +158,9 @@ fn own(
         match one.of_own_set(&context.node) {
             OwnHost::Held(one) => held.push(one),
             OwnHost::Leaving(one) => leaving.push(one),
-            OwnHost::Foreign(host) => step.shared(0, Shared::OwnRemove, &host),
+            OwnHost::Foreign(host) => {
+                step.shared(0, Shared::OwnRemove, host.as_str());
+            }
         }
     }
     take(link, context, step)?;
@@ -189,7 +191,7 @@ pub(super) fn inherit_page(
     for one in look_up(link, context, &names)? {
         match one.of_set_of(node) {
             OwnHost::Held(one) => {
-                step.shared(0, Shared::OwnAdd, &one.host);
+                step.shared(0, Shared::OwnAdd, one.host.as_str());
                 held.push(one);
             }
             OwnHost::Leaving(one) => leaving.push(one),
@@ -264,7 +266,7 @@ fn finish_leaving(
     let mut step = Step::new();
     for (one, claimed) in leaving.iter().zip(claimed) {
         if claimed {
-            step.shared(0, Shared::ExistsAdd, &one.host);
+            step.shared(0, Shared::ExistsAdd, one.host.as_str());
         }
         // The number of the interrupted event is not known.
         let stamp = Stamp {
@@ -273,7 +275,7 @@ fn finish_leaving(
         };
         let event = StreamEvent::offline(&one.host, one.reason, stamp);
         step.one(0, context.append(&event));
-        step.shared(1, Shared::OwnRemove, &one.host);
+        step.shared(1, Shared::OwnRemove, one.host.as_str());
     }
     take(link, context, step).map(drop)
 }

@@ -122,19 +122,30 @@ impl RedisStore {
     /// When the system has no randomness to give.
     #[must_use]
     pub fn new(address: RedisAddress, settings: Settings) -> Self {
+        let timeout = settings.timeout.into();
+        let context = Context {
+            own_set: schema::node_hosts(&settings.node),
+            node: settings.node,
+            keys_max: REDIS_KEYS_MAX,
+            delete_fields: settings.delete_fields,
+            clear_on_done: settings.clear_on_done,
+            keep_ms: settings.keep.as_millis().max(1),
+        };
+        Self::closed(address, context, timeout, lease::LeaseHolder::new())
+    }
+
+    fn closed(
+        address: RedisAddress,
+        context: Context,
+        timeout: std::time::Duration,
+        lease: lease::LeaseHolder,
+    ) -> Self {
         Self {
             address,
-            context: Context {
-                own_set: schema::node_hosts(&settings.node),
-                node: settings.node,
-                keys_max: REDIS_KEYS_MAX,
-                delete_fields: settings.delete_fields,
-                clear_on_done: settings.clear_on_done,
-                keep_ms: settings.keep.as_millis().max(1),
-            },
-            timeout: settings.timeout.into(),
+            context,
+            timeout,
             link: None,
-            lease: lease::LeaseHolder::new(),
+            lease,
             owed: HashSet::new(),
             strange_names: 0,
             swept: 0,
@@ -145,16 +156,8 @@ impl RedisStore {
     /// thread that restarts and must not take its own lease for a foreign one.
     #[must_use]
     pub fn again(&self) -> Self {
-        Self {
-            address: self.address.clone(),
-            context: self.context.clone(),
-            timeout: self.timeout,
-            link: None,
-            lease: self.lease.again(),
-            owed: HashSet::new(),
-            strange_names: 0,
-            swept: 0,
-        }
+        let (address, context) = (self.address.clone(), self.context.clone());
+        Self::closed(address, context, self.timeout, self.lease.again())
     }
 
     /// Runs `work` on the connection, and drops the connection if that fails: its next reply might

@@ -6,7 +6,7 @@ use super::Context;
 use super::errors::Fault;
 use super::run::{Job, StepResult};
 use super::scripts::Script;
-use super::step::{Many, Replies, Shared, Step, int, text};
+use super::step::{Replies, Shared, Step, int, text};
 use crate::ids::{HostId, HostRef};
 use crate::store::events::StreamEvent;
 use crate::store::op::{self, Outcome, Settled};
@@ -21,17 +21,15 @@ pub(super) struct Online<'a> {
 impl Job for Online<'_> {
     fn encode(&mut self, step: &mut Step) {
         let op = self.op;
-        step.shared(0, Shared::OwnAdd, &op.host);
-        step.many(1, Many::Claim, &schema::host(&op.host), |claim| {
-            claim
-                .arg(&self.context.node)
-                .arg(op.host.as_str())
-                .arg(op.peer.ip().to_canonical().to_string())
-                .arg(op.peer.port())
-                .arg(op.since.0)
-                .arg(u8::from(op.keyed));
-        });
-        step.shared(2, Shared::ExistsAdd, &op.host);
+        step.shared(0, Shared::OwnAdd, op.host.as_str());
+        step.shared(1, Shared::Claim, &schema::host(&op.host))
+            .arg(&self.context.node)
+            .arg(op.host.as_str())
+            .arg(op.peer.ip().to_canonical().to_string())
+            .arg(op.peer.port())
+            .arg(op.since.0)
+            .arg(u8::from(op.keyed));
+        step.shared(2, Shared::ExistsAdd, op.host.as_str());
         let heard_of = op.event.map_or(op.since, |stamp| stamp.at);
         step.seen(2, &op.host, heard_of.0);
         if let Some(stamp) = op.event {
@@ -104,7 +102,7 @@ enum OfflineStep {
     Withdraw,
     /// The host is withdrawn: write the event, and remove it from the node's set unless the node
     /// has claimed it again.
-    Tell(Claimant),
+    Event(Claimant),
     /// The claim was not ours: remove the host from the node's set.
     Leave,
 }
@@ -168,15 +166,13 @@ impl<'a> Offline<'a> {
 
     fn release(&self, step: &mut Step, stage: usize, unclaimed_too: bool) {
         let (context, op) = (self.context, self.op);
-        step.many(stage, Many::Release, &schema::host(&op.host), |release| {
-            release
-                .arg(&context.node)
-                .arg(op.epoch)
-                .arg(op.reason.as_str())
-                .arg(op.since.0)
-                .arg(context.keep_ms)
-                .arg(u8::from(unclaimed_too));
-        });
+        step.shared(stage, Shared::Release, &schema::host(&op.host))
+            .arg(&context.node)
+            .arg(op.epoch)
+            .arg(op.reason.as_str())
+            .arg(op.since.0)
+            .arg(context.keep_ms)
+            .arg(u8::from(unclaimed_too));
     }
 }
 
@@ -191,23 +187,25 @@ impl Job for Offline<'_> {
             }
             OfflineStep::Adopt => {
                 // In the node's set first, so that a start finishes it after an interruption.
-                step.shared(0, Shared::OwnAdd, &op.host);
+                step.shared(0, Shared::OwnAdd, op.host.as_str());
                 self.release(step, 1, true);
             }
             OfflineStep::Withdraw => withdraw(context, &op.host, step),
-            OfflineStep::Tell(claimant) => {
+            OfflineStep::Event(claimant) => {
                 if !matches!(claimant, Claimant::Nobody) {
-                    step.shared(0, Shared::ExistsAdd, &op.host);
+                    step.shared(0, Shared::ExistsAdd, op.host.as_str());
                 }
                 if let Some(stamp) = op.event {
                     let event = StreamEvent::offline(&op.host, Some(op.reason), stamp);
                     step.one(0, context.append(&event));
                 }
                 if !matches!(claimant, Claimant::ThisNode) {
-                    step.shared(1, Shared::OwnRemove, &op.host);
+                    step.shared(1, Shared::OwnRemove, op.host.as_str());
                 }
             }
-            OfflineStep::Leave => step.shared(1, Shared::OwnRemove, &op.host),
+            OfflineStep::Leave => {
+                step.shared(1, Shared::OwnRemove, op.host.as_str());
+            }
         }
     }
 
@@ -229,13 +227,13 @@ impl Job for Offline<'_> {
             OfflineStep::Withdraw => {
                 let node = replies.text()?.unwrap_or_default();
                 replies.rest_good()?;
-                OfflineStep::Tell(match node.as_str() {
+                OfflineStep::Event(match node.as_str() {
                     "" => Claimant::Nobody,
                     node if node == self.context.node => Claimant::ThisNode,
                     _ => Claimant::Another,
                 })
             }
-            OfflineStep::Tell(_) => {
+            OfflineStep::Event(_) => {
                 replies.rest_good()?;
                 return Ok(settled(self.op.ticket, Settled::Released));
             }
@@ -250,10 +248,10 @@ impl Job for Offline<'_> {
 /// Withdraws a host whose claim is given up. The first reply is the node that has claimed it
 /// meanwhile, if any.
 pub(super) fn withdraw(context: &Context, host: &HostId, step: &mut Step) {
-    step.shared(0, Shared::ExistsRemove, host);
+    step.shared(0, Shared::ExistsRemove, host.as_str());
     step.one(0, cmd!("HGET", schema::host(host), field::NODE));
     for gone in &context.delete_fields {
-        step.many(0, Many::Delete, &schema::of_host(host, gone), |_| {});
+        step.shared(0, Shared::Delete, &schema::of_host(host, gone));
     }
 }
 

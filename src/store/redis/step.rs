@@ -18,12 +18,10 @@ use crate::ids::HostId;
 use crate::limits::REDIS_MEMBERS_MAX;
 use crate::store::schema;
 
-/// Estimated bytes of a time or a host name.
-const WORD_BYTES: usize = 16;
 /// Number of stages of a step.
 const STAGES: usize = 3;
 
-/// A change of a set that all hosts share.
+/// A command that many operations share, each with words of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Shared {
     /// Adds to the hosts online.
@@ -34,64 +32,83 @@ pub(super) enum Shared {
     OwnAdd,
     /// Removes from the hosts that this node holds.
     OwnRemove,
-}
-
-impl Shared {
-    const ALL: [Self; 4] = [
-        Self::ExistsAdd,
-        Self::ExistsRemove,
-        Self::OwnAdd,
-        Self::OwnRemove,
-    ];
-}
-
-/// Members of one shared set, each with its operation.
-#[derive(Default)]
-struct Group {
-    owners: Vec<usize>,
-    members: Vec<HostId>,
-}
-
-/// A command on the keys of many operations.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Many {
+    /// Raises last-seen times.
+    Seen,
     /// [`Script::Claim`].
     Claim,
     /// [`Script::Release`].
     Release,
-    /// `DEL`, which has one reply.
+    /// `DEL`.
     Delete,
 }
 
-impl Many {
-    const ALL: [Self; 3] = [Self::Claim, Self::Release, Self::Delete];
+impl Shared {
+    const ALL: [Self; 8] = [
+        Self::ExistsAdd,
+        Self::ExistsRemove,
+        Self::OwnAdd,
+        Self::OwnRemove,
+        Self::Seen,
+        Self::Claim,
+        Self::Release,
+        Self::Delete,
+    ];
 
-    /// The command on `keys` keys, which the caller adds.
-    fn command(self, keys: usize) -> Cmd {
+    /// The beginning of the command for `count` operations.
+    fn begin(self, own_set: &str, count: usize) -> Cmd {
         match self {
-            Self::Claim => Script::Claim.on_each(keys),
-            Self::Release => Script::Release.on_each(keys),
+            Self::ExistsAdd => cmd!("SADD", schema::EXISTS),
+            Self::ExistsRemove => cmd!("SREM", schema::EXISTS),
+            Self::OwnAdd => cmd!("SADD", own_set),
+            Self::OwnRemove => cmd!("SREM", own_set),
+            Self::Seen => cmd!("ZADD", schema::SEEN, "GT"),
+            Self::Claim => Script::Claim.on_each(count),
+            Self::Release => Script::Release.on_each(count),
             Self::Delete => cmd!("DEL"),
+        }
+    }
+
+    /// Returns whether the command is a script, whose reply is a list with an entry for each
+    /// operation.
+    fn is_script(self) -> bool {
+        matches!(self, Self::Claim | Self::Release)
+    }
+
+    /// Greatest number of operations of a command. `keys_max` bounds the keys.
+    fn operations_max(self, keys_max: usize) -> usize {
+        match self.is_script() || self == Self::Delete {
+            true => keys_max,
+            false => REDIS_MEMBERS_MAX,
         }
     }
 }
 
-/// Keys of many operations, each with the same number of arguments.
+/// The words of one shared command. Each operation has the same number of them.
 #[derive(Default)]
-struct Keys {
+struct Group {
     owners: Vec<usize>,
+    /// Keys, or members of the set.
     keys: Cmd,
+    /// Arguments of a script, which follow all keys.
     args: Cmd,
 }
 
-impl Keys {
-    /// The commands, on at most `most` keys each, and the recipients of the replies.
-    fn finish(self, what: Many, most: usize, into: &mut (Commands, Vec<Recipient>)) {
-        let args_each = self.args.args_iter().count() / self.owners.len().max(1);
+impl Group {
+    /// The commands for at most `most` operations each, and the recipients of the replies.
+    fn finish(
+        self,
+        what: Shared,
+        own_set: &str,
+        most: usize,
+        into: &mut (Commands, Vec<Recipient>),
+    ) {
+        let count = self.owners.len().max(1);
         let (mut keys, mut args) = (self.keys.args_iter(), self.args.args_iter());
+        let keys_each = self.keys.args_iter().count() / count;
+        let args_each = self.args.args_iter().count() / count;
         for owners in self.owners.chunks(most) {
-            let mut command = what.command(owners.len());
-            let keys = keys.by_ref().take(owners.len());
+            let mut command = what.begin(own_set, owners.len());
+            let keys = keys.by_ref().take(owners.len() * keys_each);
             let args = args.by_ref().take(owners.len() * args_each);
             for word in keys.chain(args) {
                 if let Arg::Simple(bytes) = word {
@@ -99,9 +116,9 @@ impl Keys {
                 }
             }
             into.0.push(&command);
-            into.1.push(match what {
-                Many::Delete => Recipient::Each(owners.to_vec()),
-                Many::Claim | Many::Release => Recipient::Scattered(owners.to_vec()),
+            into.1.push(match what.is_script() {
+                true => Recipient::Scattered(owners.to_vec()),
+                false => Recipient::Each(owners.to_vec()),
             });
         }
     }
@@ -110,8 +127,6 @@ impl Keys {
 #[derive(Default)]
 struct Stage {
     groups: [Group; Shared::ALL.len()],
-    many: [Keys; Many::ALL.len()],
-    seen: Vec<(usize, HostId, u64)>,
     singles: Vec<(usize, Cmd)>,
 }
 
@@ -149,36 +164,21 @@ impl Step {
         self.stages[stage].singles.push((self.owner, command));
     }
 
-    /// Adds or removes a host in a shared set.
-    pub(super) fn shared(&mut self, stage: usize, what: Shared, host: &HostId) {
+    /// Adds a key, or a member of the set, to a shared command. The caller adds its arguments to the
+    /// result.
+    pub(super) fn shared(&mut self, stage: usize, what: Shared, key: &str) -> &mut Cmd {
         let group = &mut self.stages[stage].groups[what as usize];
         group.owners.push(self.owner);
-        group.members.push(host.clone());
-    }
-
-    /// Runs a shared command on a key of the operation; `args` adds its arguments.
-    pub(super) fn many(
-        &mut self,
-        stage: usize,
-        what: Many,
-        key: &str,
-        args: impl FnOnce(&mut Cmd),
-    ) {
-        let many = &mut self.stages[stage].many[what as usize];
-        many.owners.push(self.owner);
-        many.keys.arg(key);
-        args(&mut many.args);
+        group.keys.arg(key);
+        &mut group.args
     }
 
     /// Raises the last-seen time of a host.
     pub(super) fn seen(&mut self, stage: usize, host: &HostId, at_ms: u64) {
-        let owner = self.owner;
-        self.stages[stage].seen.push((owner, host.clone(), at_ms));
-    }
-
-    /// Reserves room for the last-seen times of `hosts` hosts.
-    pub(super) fn expect_seen(&mut self, stage: usize, hosts: usize) {
-        self.stages[stage].seen.reserve(hosts);
+        self.stages[stage].groups[Shared::Seen as usize]
+            .keys
+            .arg(at_ms);
+        self.shared(stage, Shared::Seen, host.as_str());
     }
 
     /// The commands, and the recipient of each reply. `own_set` is the key of the hosts that this
@@ -186,52 +186,16 @@ impl Step {
     pub(super) fn finish(self, own_set: &str, keys_max: usize) -> (Commands, Vec<Recipient>) {
         let mut finished = (Commands::default(), Vec::new());
         for stage in self.stages {
-            let (commands, recipients) = &mut finished;
             for (what, group) in Shared::ALL.into_iter().zip(stage.groups) {
-                let chunks = group.members.chunks(REDIS_MEMBERS_MAX);
-                for (members, owners) in chunks.zip(group.owners.chunks(REDIS_MEMBERS_MAX)) {
-                    commands.push(&shared_command(what, own_set, members));
-                    recipients.push(Recipient::Each(owners.to_vec()));
-                }
+                group.finish(what, own_set, what.operations_max(keys_max), &mut finished);
             }
-            for chunk in stage.seen.chunks(REDIS_MEMBERS_MAX) {
-                // There is one such command a second for all active hosts: its memory is allocated
-                // at once.
-                let words = 2 * chunk.len() + 3;
-                let mut zadd = Cmd::with_capacity(words, words * WORD_BYTES);
-                zadd.arg("ZADD").arg(schema::SEEN).arg("GT");
-                for (_, host, at_ms) in chunk {
-                    zadd.arg(*at_ms).arg(host.as_str());
-                }
-                commands.push(&zadd);
-                let owners = chunk.iter().map(|(owner, ..)| *owner).collect();
-                recipients.push(Recipient::Each(owners));
-            }
-            for (what, keys) in Many::ALL.into_iter().zip(stage.many) {
-                keys.finish(what, keys_max, &mut finished);
-            }
-            let (commands, recipients) = &mut finished;
             for (owner, command) in stage.singles {
-                commands.push(&command);
-                recipients.push(Recipient::One(owner));
+                finished.0.push(&command);
+                finished.1.push(Recipient::One(owner));
             }
         }
         finished
     }
-}
-
-fn shared_command(what: Shared, own_set: &str, members: &[HostId]) -> Cmd {
-    let (verb, key) = match what {
-        Shared::ExistsAdd => ("SADD", schema::EXISTS),
-        Shared::ExistsRemove => ("SREM", schema::EXISTS),
-        Shared::OwnAdd => ("SADD", own_set),
-        Shared::OwnRemove => ("SREM", own_set),
-    };
-    let mut command = cmd!(verb, key);
-    for host in members {
-        command.arg(host.as_str());
-    }
-    command
 }
 
 /// The replies to one operation's own commands of a step, to be read in order.
@@ -337,7 +301,7 @@ mod tests {
             .collect();
         for (owner, host) in hosts.iter().enumerate() {
             step.for_owner(owner);
-            step.shared(2, Shared::ExistsRemove, host);
+            step.shared(2, Shared::ExistsRemove, host.as_str());
         }
         step.for_owner(7);
         step.one(1, redis::cmd("PING"));

@@ -4,13 +4,10 @@
 //! therefore notes its first number beside the spool, and the next one begins at least
 //! [`EVENTS_OF_A_LIFE_MAX`] higher.
 
-use std::fs::{self, File};
-use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::Spool;
-use super::segment::write_file;
-use crate::files;
+use super::segment::{replace_file, small_file};
 use crate::limits::EVENTS_OF_A_LIFE_MAX;
 
 impl Spool {
@@ -20,7 +17,8 @@ impl Spool {
     pub fn first_seq(&self, by_clock: u64) -> u64 {
         let earlier = load(&self.dir).map(|first| first.saturating_add(EVENTS_OF_A_LIFE_MAX));
         let first = earlier.map_or(by_clock, |earlier| earlier.max(by_clock));
-        if let Err(error) = save(&self.dir, &self.dir_file, first) {
+        let text = format!("{first}\n");
+        if let Err(error) = replace_file(&self.dir, FILE, &text, Some(&self.dir_file)) {
             log::warn!(
                 error:% = error;
                 "spool: the first event number cannot be noted: {error}; if the clock is set back before \
@@ -31,26 +29,18 @@ impl Spool {
     }
 }
 
-fn file(dir: &Path) -> PathBuf {
-    dir.join("first-seq")
-}
+const FILE: &str = "first-seq";
 
 /// First number of the last process; none if its note is missing or damaged.
 fn load(dir: &Path) -> Option<u64> {
-    let text = files::text_of(files::read_own(&file(dir)).ok()?).ok()?;
+    let text = small_file(dir, FILE)?;
     text.strip_suffix('\n')?.parse().ok()
-}
-
-fn save(dir: &Path, dir_file: &File, first: u64) -> io::Result<()> {
-    let fresh = dir.join("first-seq.new");
-    write_file(&fresh, format!("{first}\n").as_bytes())?;
-    File::open(&fresh)?.sync_all()?;
-    fs::rename(&fresh, file(dir))?;
-    dir_file.sync_all()
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]
@@ -73,7 +63,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let spool = Spool::open(dir.path(), 1 << 20).unwrap();
         for text in ["", "12", "12x\n", "-1\n", "99999999999999999999999\n"] {
-            fs::write(file(dir.path()), text).unwrap();
+            fs::write(dir.path().join(FILE), text).unwrap();
             assert_eq!(spool.first_seq(7), 7, "{text:?}");
         }
         assert_eq!(load(dir.path()), Some(7));

@@ -5,12 +5,10 @@
 //! segment, and a position at which a record begins. Without it records are replayed twice, which
 //! changes nothing.
 
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::record::HEADER_BYTES;
-use super::segment;
-use crate::files;
+use super::segment::{replace_file, small_file};
 
 /// A place in a segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,13 +21,11 @@ pub(super) struct Position {
     pub offset: usize,
 }
 
-fn file(dir: &Path) -> PathBuf {
-    dir.join("position")
-}
+const FILE: &str = "position";
 
 /// The note in `dir`; none if it is missing or damaged.
 pub(super) fn load(dir: &Path) -> Option<Position> {
-    let text = files::text_of(files::read_own(&file(dir)).ok()?).ok()?;
+    let text = small_file(dir, FILE)?;
     let mut words = text.strip_suffix('\n')?.split(' ');
     let number = words.next()?.parse().ok()?;
     let first = u64::from_str_radix(words.next()?, 16).ok()?.to_be_bytes();
@@ -45,16 +41,15 @@ pub(super) fn load(dir: &Path) -> Option<Position> {
 pub(super) fn save(dir: &Path, position: Position) {
     let first = u64::from_be_bytes(position.first);
     let text = format!("{} {first:016x} {}\n", position.number, position.offset);
-    let fresh = dir.join("position.new");
-    let saved =
-        segment::write_file(&fresh, text.as_bytes()).and_then(|()| fs::rename(&fresh, file(dir)));
-    if let Err(error) = saved {
+    if let Err(error) = replace_file(dir, FILE, &text, None) {
         log::debug!(error:% = error; "spool: the position of the replay is not noted: {error}");
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]
@@ -68,9 +63,9 @@ mod tests {
         };
         save(dir.path(), position);
         assert_eq!(load(dir.path()), Some(position));
-        let whole = fs::read(file(dir.path())).unwrap();
+        let whole = fs::read(dir.path().join(FILE)).unwrap();
         for cut in 0..whole.len() {
-            fs::write(file(dir.path()), &whole[..cut]).unwrap();
+            fs::write(dir.path().join(FILE), &whole[..cut]).unwrap();
             assert_eq!(load(dir.path()), None, "cut at {cut}");
         }
     }

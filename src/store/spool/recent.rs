@@ -44,15 +44,15 @@ impl Spool {
     ///
     /// # Errors
     /// When the disk is full or fails. The earlier copy stays.
-    pub fn keep_recent(&mut self, ops: &[Op]) -> Result<usize, SpoolError> {
+    pub fn save_recent(&mut self, ops: &[Op]) -> Result<usize, SpoolError> {
         let room = self.max_bytes.saturating_sub(self.queue_bytes());
         let half = room.min(self.free_bytes()) / 2;
-        let kept = newest(ops, half.min(RECENT_FILE_BYTES_MAX));
-        if kept.is_empty() {
-            self.forget_recent();
+        let copied = newest(ops, half.min(RECENT_FILE_BYTES_MAX));
+        if copied.is_empty() {
+            self.delete_recent();
             return Ok(0);
         }
-        self.recent_bytes = self.replace(kept).map_err(|error| {
+        self.recent_bytes = self.replace(copied).map_err(|error| {
             // The unfinished copy may fill the disk.
             let _ = fs::remove_file(fresh(&self.dir));
             SpoolError::Disk {
@@ -60,7 +60,7 @@ impl Spool {
                 error,
             }
         })?;
-        Ok(kept.len())
+        Ok(copied.len())
     }
 
     /// Free space of the disk; unlimited if the system does not report it.
@@ -104,7 +104,7 @@ impl Spool {
     }
 
     /// Deletes the copy.
-    pub fn forget_recent(&mut self) {
+    pub fn delete_recent(&mut self) {
         if self.recent_bytes == 0 {
             return;
         }
@@ -206,19 +206,19 @@ mod tests {
     fn the_copy_is_read_at_the_next_start() {
         let dir = tempfile::tempdir().unwrap();
         let mut spool = Spool::open(dir.path(), ROOM).unwrap();
-        assert_eq!(spool.keep_recent(&reports(0..5)).unwrap(), 5);
+        assert_eq!(spool.save_recent(&reports(0..5)).unwrap(), 5);
         assert!(spool.is_empty() && spool.records() == 0 && spool.bytes() > 0);
         // Written anew, not behind what is there.
         let five = spool.bytes();
         for _ in 0..10 {
-            assert_eq!(spool.keep_recent(&reports(0..5)).unwrap(), 5);
+            assert_eq!(spool.save_recent(&reports(0..5)).unwrap(), 5);
         }
         assert_eq!(spool.bytes(), five);
         drop(spool);
         assert_eq!(reopened(dir.path(), ROOM), [0, 1, 2, 3, 4]);
         let mut spool = Spool::open(dir.path(), ROOM).unwrap();
         assert_eq!(spool.bytes(), five);
-        spool.forget_recent();
+        spool.delete_recent();
         assert_eq!(spool.bytes(), 0);
         drop(spool);
         assert!(reopened(dir.path(), ROOM).is_empty());
@@ -242,7 +242,7 @@ mod tests {
         };
         let op = Op::Dispatch(Box::new(dispatch.clone()));
         assert!(matches!(spool.append(&[&op]), Err(SpoolError::Record(_))));
-        spool.keep_recent(&[op]).unwrap();
+        spool.save_recent(&[op]).unwrap();
         drop(spool);
         let found = Spool::open(dir.path(), ROOM).unwrap().recent();
         let [Op::Dispatch(found)] = &found[..] else {
@@ -255,11 +255,11 @@ mod tests {
     fn the_copy_takes_half_of_the_room() {
         let dir = tempfile::tempdir().unwrap();
         let mut spool = Spool::open(dir.path(), 4_000).unwrap();
-        let kept = spool.keep_recent(&reports(0..100)).unwrap();
-        assert!((2..20).contains(&kept), "{kept}");
+        let copied = spool.save_recent(&reports(0..100)).unwrap();
+        assert!((2..20).contains(&copied), "{copied}");
         assert!((1_000..=2_000).contains(&spool.bytes()));
         drop(spool);
-        let last = 100 - kept as u64..100;
+        let last = 100 - copied as u64..100;
         assert_eq!(reopened(dir.path(), 4_000), last.collect::<Vec<_>>());
         // The queue takes the other half and no more.
         let mut spool = Spool::open(dir.path(), 4_000).unwrap();
@@ -268,13 +268,13 @@ mod tests {
             taken += 1;
         }
         spool.sync().unwrap();
-        assert!(taken >= kept as u64 && spool.bytes() <= 4_000, "{taken}");
+        assert!(taken >= copied as u64 && spool.bytes() <= 4_000, "{taken}");
         drop(spool);
-        assert_eq!(reopened(dir.path(), 4_000).len(), kept);
+        assert_eq!(reopened(dir.path(), 4_000).len(), copied);
         // And this takes half of what the queue leaves.
         let mut spool = Spool::open(dir.path(), 6_000).unwrap();
-        spool.forget_recent();
-        spool.keep_recent(&reports(0..100)).unwrap();
+        spool.delete_recent();
+        spool.save_recent(&reports(0..100)).unwrap();
         assert!(spool.bytes() <= 6_000 - (6_000 - spool.queue_bytes()) / 2);
     }
 
@@ -282,7 +282,7 @@ mod tests {
     fn damage_costs_one_record() {
         let dir = tempfile::tempdir().unwrap();
         let mut spool = Spool::open(dir.path(), ROOM).unwrap();
-        spool.keep_recent(&reports(0..3)).unwrap();
+        spool.save_recent(&reports(0..3)).unwrap();
         drop(spool);
         let path = file(dir.path());
         let whole = fs::read(&path).unwrap();

@@ -158,6 +158,29 @@ pub(super) fn write_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
     create_file(path)?.write_all(bytes)
 }
 
+/// Replaces the small file `name` in `dir`, also if a crash interrupts that. It is synced together with
+/// the directory, if that is given.
+pub(super) fn replace_file(
+    dir: &Path,
+    name: &str,
+    text: &str,
+    synced: Option<&File>,
+) -> io::Result<()> {
+    let (path, fresh) = (dir.join(name), dir.join(format!("{name}.new")));
+    let mut file = create_file(&fresh)?;
+    file.write_all(text.as_bytes())?;
+    if synced.is_some() {
+        file.sync_all()?;
+    }
+    fs::rename(&fresh, path)?;
+    synced.map_or(Ok(()), File::sync_all)
+}
+
+/// The text of the small file `name` in `dir`; none if it is missing or damaged.
+pub(super) fn small_file(dir: &Path, name: &str) -> Option<String> {
+    files::text_of(files::read_own(&dir.join(name)).ok()?).ok()
+}
+
 /// Creates a file, or truncates an existing one.
 pub(super) fn create_file(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();

@@ -247,11 +247,11 @@ impl<W: Fn()> Loop<W> {
 
     /// Waits for a batch, if there is room for one, or for the end.
     fn wait(&self, wait: Duration, room: bool) -> Wake {
-        let stop = |told: Result<Duration, _>| Wake::Stop(told.unwrap_or_default());
+        let stop = |left: Result<Duration, _>| Wake::Stop(left.unwrap_or_default());
         if !room {
             return match self.stopping.recv_timeout(wait) {
                 Err(error) if error.is_timeout() => Wake::Nothing,
-                told => Wake::Stop(told.unwrap_or_default()),
+                left => stop(left),
             };
         }
         select! {
@@ -259,7 +259,7 @@ impl<W: Fn()> Loop<W> {
                 Ok(batch) => Wake::Batch(batch),
                 Err(_) => stop(self.stopping.recv_timeout(Duration::ZERO)),
             },
-            recv(self.stopping) -> told => Wake::Stop(told.unwrap_or_default()),
+            recv(self.stopping) -> left => Wake::Stop(left.unwrap_or_default()),
             default(wait) => Wake::Nothing,
         }
     }

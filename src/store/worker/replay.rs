@@ -91,7 +91,7 @@ impl ReplayBuffer {
         for (at, _) in &mut self.notes {
             *at = now;
         }
-        spool.forget_recent();
+        spool.delete_recent();
         self.copy = Copy::Outdated;
     }
 
@@ -102,7 +102,7 @@ impl ReplayBuffer {
         }
         let ops: &[Op] = self.ops.make_contiguous();
         let all = ops.len();
-        match spool.keep_recent(ops) {
+        match spool.save_recent(ops) {
             Ok(count) => {
                 self.copy = Copy::Current;
                 log::debug!(
