@@ -1,4 +1,4 @@
-//! Entries of the event stream: which fields each has, whatever store writes them.
+//! Entries of the event stream, with their fields, for all stores.
 
 use std::borrow::Cow;
 

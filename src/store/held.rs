@@ -1,5 +1,5 @@
-//! Hosts as a store has them, read at a start: which of them are ours, and what is left to do for
-//! one whose change was cut short. The rules are in [`schema`](super::schema).
+//! Stored hosts that are read at a start: which of them are ours, and which have an interrupted
+//! change. The rules are in [`schema`](super::schema).
 
 use std::net::{IpAddr, SocketAddr};
 

@@ -282,7 +282,7 @@ mod tests {
 
     use proptest::prelude::*;
 
-    /// Names in which everything stands that the names of keys are put together from.
+    /// Names made of all pieces that key names are made of.
     fn name() -> impl Strategy<Value = String> {
         let piece = prop::sample::select(vec![
             "a",
@@ -324,7 +324,7 @@ mod tests {
         })
     }
 
-    /// Every key there is for these names, with what it is.
+    /// All keys for these names, each with its meaning.
     fn all_keys(host_id: &str, key: &str, node: &str, fields: &[String]) -> Vec<(String, String)> {
         let mut all = vec![
             (EXISTS.to_owned(), "exists".to_owned()),

@@ -165,7 +165,7 @@ fn undo(space: &mut Space<'_>, op: &Dispatch) -> Result<(), Fault> {
             release(space, key)
         }
         Ok(Owner::Another) => Ok(()),
-        // A damaged claim is not ours, but the entry may be, if it has the time of ours.
+        // A damaged claim is not ours, but the entry may be, if it has the same time.
         Ok(Owner::Nobody) | Err(Fault::Kind(_)) => {
             let entry = lenient(space.score(schema::TASKS, key.as_str()), None)?;
             match entry == Some(op.created.0 as f64) {

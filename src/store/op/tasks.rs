@@ -258,7 +258,7 @@ impl TaskState {
         )
     }
 
-    /// Returns whether the state is terminal, as far as this node knows.
+    /// Returns whether the state is terminal for this node.
     #[must_use]
     pub const fn has_ended(self) -> bool {
         !matches!(

@@ -66,7 +66,7 @@ struct Standing {
     claim: Owner,
     book: bool,
     hosts: bool,
-    /// The entry among the tasks may be ours: it was made at the moment of ours.
+    /// The entry among the tasks may be ours: it has the same time.
     entry: bool,
     /// Error of a part that could not be read. Such a part counts as missing.
     damage: Option<String>,

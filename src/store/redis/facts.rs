@@ -33,7 +33,7 @@ pub(super) fn seen(hosts: &[(HostId, UnixMs)], step: &mut Step) {
     }
 }
 
-/// Hosts of ours that must all be in `exists`.
+/// Hosts of this node, which must all be in `exists`.
 pub(super) fn audit(hosts: &[HostId], step: &mut Step) {
     for host in hosts {
         step.shared(0, Shared::ExistsAdd, host.as_str());

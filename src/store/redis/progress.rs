@@ -44,7 +44,7 @@ pub(super) struct Progress<'a> {
     has_book: bool,
     /// For a host that has no part in the task: whether the task is stored.
     stray: Option<bool>,
-    /// Content of the keys, as far as it has been read.
+    /// Content of the keys that have been read.
     known: Before,
 }
 

@@ -322,7 +322,7 @@ impl Spool {
             if synced.bytes == 0 {
                 self.remove(synced.number);
             } else {
-                // The records beyond were not acknowledged, and may be replayed all the same.
+                // The records beyond were not acknowledged, but they may be replayed.
                 let cut = writer.file.set_len(synced.bytes);
                 if let Err(error) = cut {
                     let segment = synced.number;

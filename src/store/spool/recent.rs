@@ -208,7 +208,7 @@ mod tests {
         let mut spool = Spool::open(dir.path(), ROOM).unwrap();
         assert_eq!(spool.save_recent(&reports(0..5)).unwrap(), 5);
         assert!(spool.is_empty() && spool.records() == 0 && spool.bytes() > 0);
-        // Written anew, not behind what is there.
+        // The copy is replaced, not appended to.
         let five = spool.bytes();
         for _ in 0..10 {
             assert_eq!(spool.save_recent(&reports(0..5)).unwrap(), 5);

@@ -312,7 +312,7 @@ fn no_damage_to_any_file_of_the_spool_panics() {
     let mut spool = Spool::open(whole.path(), ROOM).unwrap();
     let _ = (spool.first_seq(7), spool.note_node("n1"));
     fill(&mut spool, 0..20);
-    spool.keep_recent(&[report(1), report(2)]).unwrap();
+    spool.save_recent(&[report(1), report(2)]).unwrap();
     // Until the position of the replay is noted.
     super::position::save(
         whole.path(),

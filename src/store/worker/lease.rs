@@ -208,7 +208,7 @@ mod tests {
     #[test]
     fn a_slow_check_is_no_growth() {
         let mut watch = LeaseWatch::default();
-        // Asked at 0, looked at and answered only at 900; the next is answered at once.
+        // Requested at 0 and answered at 900; the next check is answered at once.
         watch.checked(foreign(10_000), false, at(0), at(900));
         assert_eq!(
             watch.checked(foreign(9_500), false, at(1_400), at(1_400)),

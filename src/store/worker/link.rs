@@ -112,7 +112,7 @@ impl Link {
     }
 
     /// Sweeps the store and tests an idle connection when that is due; returns when it is due next.
-    /// With `watched` the connection is also looked at often, so that its end is noticed at once.
+    /// With `watched` the connection is also checked often, so that its end is noticed at once.
     pub fn maintain(&mut self, clock: &dyn Clock, watched: bool) -> Result<Instant, StoreError> {
         let now = clock.now();
         if now >= self.timers.sweep_due {
