@@ -96,7 +96,7 @@ pub struct Read {
 }
 
 /// Questions to the store.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Question {
     /// Progress of these hosts in a task: working, complete, oncall, and results with at most
     /// `OUTPUT_SHOWN_BYTES_MAX` of each output.

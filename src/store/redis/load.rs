@@ -43,7 +43,16 @@ pub(super) fn page(
         HeldCursor::At(stage, position) => (*stage, position.clone()),
         HeldCursor::End => return Ok(0),
     };
-    let (next, names, strange) = scan(link, context, stage, &position)?;
+    let (verb, key) = match stage {
+        STAGE_OWN => ("SSCAN", context.own_set.as_str()),
+        STAGE_SEEN => ("ZSCAN", schema::SEEN),
+        _ => ("SSCAN", schema::EXISTS),
+    };
+    let (next, members) = scan(link, verb, key, &position, HOSTS_PER_OP_MAX)?;
+    let count = members.len();
+    let host = |member| HostId::checked(&text(member).ok()??).ok();
+    let names: Vec<HostId> = members.into_iter().filter_map(host).collect();
+    let strange = count - names.len();
     let found = look_up(link, context, &names)?;
     let node = &context.node;
     match stage {
@@ -51,48 +60,35 @@ pub(super) fn page(
         STAGE_SEEN => hosts.extend(found.into_iter().filter_map(|one| one.of_seen(node))),
         _ => hosts.extend(found.into_iter().filter_map(|one| one.of_exists(node))),
     }
-    *cursor = match (next == b"0", stage) {
-        (false, stage) => HeldCursor::At(stage, next),
-        (true, STAGE_OWN | STAGE_SEEN) if everyone => HeldCursor::At(stage + 1, b"0".to_vec()),
-        (true, _) => HeldCursor::End,
+    *cursor = match (next, stage) {
+        (Some(next), stage) => HeldCursor::At(stage, next),
+        (None, STAGE_OWN | STAGE_SEEN) if everyone => HeldCursor::At(stage + 1, b"0".to_vec()),
+        (None, _) => HeldCursor::End,
     };
     Ok(strange)
 }
 
-/// The cursor of the next page (`0` at the end), the names on this page, and the number of invalid
-/// names.
-fn scan(
+/// One page of a scan: its members, and the position of the next page, none at the end. A key of
+/// another type has no members.
+pub(super) fn scan(
     link: &mut Link,
-    context: &Context,
-    stage: u8,
+    verb: &str,
+    key: &str,
     position: &[u8],
-) -> Result<(Vec<u8>, Vec<HostId>, usize), StoreError> {
-    let (verb, key) = match stage {
-        STAGE_OWN => ("SSCAN", context.own_set.as_str()),
-        STAGE_SEEN => ("ZSCAN", schema::SEEN),
-        _ => ("SSCAN", schema::EXISTS),
-    };
-    let scan = cmd!(verb, key, position, "COUNT", HOSTS_PER_OP_MAX);
-    let found = query(link, [scan], |replies| {
-        // A key of another type has no hosts; the other sets may.
+    count: usize,
+) -> Result<(Option<Vec<u8>>, Vec<Value>), StoreError> {
+    let scan = cmd!(verb, key, position, "COUNT", count);
+    let page = query(link, [scan], |replies| {
         let Some((next, members)) = lenient(key, replies.pair())? else {
-            return Ok((b"0".to_vec(), Vec::new()));
+            return Ok((None, Vec::new()));
         };
-        Ok((text(next)?.unwrap_or_default().into_bytes(), list(members)?))
+        Ok((text(next)?.filter(|next| next != "0"), list(members)?))
     });
-    let (next, members) = found?;
+    let (next, members) = page?;
     // In a sorted set the score follows each member.
-    let each = if stage == STAGE_SEEN { 2 } else { 1 };
-    let members = members.into_iter().step_by(each);
-    let mut names = Vec::new();
-    let mut strange = 0_usize;
-    for member in members {
-        match text(member).ok().flatten().as_deref().map(HostId::checked) {
-            Some(Ok(host)) => names.push(host),
-            _ => strange += 1,
-        }
-    }
-    Ok((next, names, strange))
+    let each = if verb == "ZSCAN" { 2 } else { 1 };
+    let members = members.into_iter().step_by(each).collect();
+    Ok((next.map(String::into_bytes), members))
 }
 
 fn look_up(
@@ -218,23 +214,15 @@ pub(super) fn inherit_page(
 
 /// Some members of a set; none only if the set is empty.
 fn members_of(link: &mut Link, key: &str) -> Result<Vec<String>, StoreError> {
-    let mut position = "0".to_owned();
+    let mut position = b"0".to_vec();
     loop {
-        let scan = cmd!("SSCAN", key, &position, "COUNT", HOSTS_PER_OP_MAX);
-        let (next, members) = query(link, [scan], |replies| {
-            Ok(match lenient(key, replies.pair())? {
-                Some((next, members)) => (text(next)?, list(members)?),
-                None => (None, Vec::new()),
-            })
-        })?;
-        let members: Vec<String> = members
-            .into_iter()
-            .filter_map(|member| text(member).ok().flatten())
-            .collect();
+        let (next, members) = scan(link, "SSCAN", key, &position, HOSTS_PER_OP_MAX)?;
+        let members = members.into_iter();
+        let members: Vec<String> = members.filter_map(|one| text(one).ok()?).collect();
         // Redis scans a bounded number of buckets at once. After many removals they may be empty
         // although members follow.
         match next {
-            Some(next) if members.is_empty() && next != "0" => position = next,
+            Some(next) if members.is_empty() => position = next,
             _ => return Ok(members),
         }
     }

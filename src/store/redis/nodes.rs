@@ -5,8 +5,8 @@
 
 use super::Context;
 use super::connection::Link;
-use super::load::{inherit_page, lenient, query};
-use super::step::{list, text};
+use super::load::{inherit_page, lenient, query, scan};
+use super::step::text;
 use super::tasks;
 use crate::limits::{HOSTS_PER_OP_MAX, LEASE_S, NODES_SEEN_MAX};
 use crate::store::op::{HeldHost, HeldTask};
@@ -46,21 +46,12 @@ pub(super) fn silent(
 }
 
 fn names(link: &mut Link, context: &Context) -> Result<Vec<String>, StoreError> {
-    let (mut names, mut position) = (Vec::new(), "0".to_owned());
-    while names.len() < NODES_SEEN_MAX {
-        let scan = cmd!("SSCAN", schema::NODES, &position, "COUNT", HOSTS_PER_OP_MAX);
-        let (next, page) = query(link, [scan], |replies| {
-            let (next, page) = replies.pair()?;
-            let page = list(page)?.into_iter().map(text);
-            let page: Vec<_> = page.collect::<Result<_, _>>()?;
-            Ok((text(next)?.unwrap_or_default(), page))
-        })?;
-        let others = page.into_iter().flatten();
-        names.extend(others.filter(|name| *name != context.node));
+    let (mut names, mut position) = (Vec::new(), Some(b"0".to_vec()));
+    while let Some(from) = position.filter(|_| names.len() < NODES_SEEN_MAX) {
+        let (next, page) = scan(link, "SSCAN", schema::NODES, &from, HOSTS_PER_OP_MAX)?;
+        let page = page.into_iter().filter_map(|name| text(name).ok()?);
+        names.extend(page.filter(|name| *name != context.node));
         position = next;
-        if position == "0" {
-            break;
-        }
     }
     Ok(names)
 }

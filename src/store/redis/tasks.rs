@@ -6,7 +6,7 @@ use redis::{Cmd, Value};
 use super::Context;
 use super::connection::{Commands, Link};
 use super::errors::Fault;
-use super::load::{lenient, query};
+use super::load::{lenient, query, scan};
 use super::scripts::Script;
 use super::step::{Replies, list, text, texts};
 use crate::ids::{HostId, TaskKey};
@@ -30,34 +30,15 @@ pub(super) fn page(
         HeldCursor::At(_, position) => position.clone(),
         HeldCursor::End => return Ok(()),
     };
-    let scan = cmd!(
-        "ZSCAN",
-        schema::TASKS,
-        position,
-        "COUNT",
-        TASKS_PER_LOOK_MAX
-    );
-    let (next, members) = query(link, [scan], |replies| {
-        // A key of another type names no task.
-        let Some((next, members)) = lenient(schema::TASKS, replies.pair())? else {
-            return Ok((b"0".to_vec(), Vec::new()));
-        };
-        Ok((
-            text(next)?.unwrap_or_default().into_bytes(),
-            texts(members)?,
-        ))
-    })?;
-    // In a sorted set the score follows each member.
-    let names = members.iter().step_by(2);
-    let keys: Vec<TaskKey> = names.filter_map(|name| TaskKey::parse(name, "")).collect();
+    let (tasks_key, count) = (schema::TASKS, TASKS_PER_LOOK_MAX);
+    let (next, members) = scan(link, "ZSCAN", tasks_key, &position, count)?;
+    let key = |member| TaskKey::parse(&text(member).ok()??, "");
+    let keys: Vec<TaskKey> = members.into_iter().filter_map(key).collect();
     // Redis returns a small set at once, whatever `COUNT` says.
     for keys in keys.chunks(TASKS_PER_LOOK_MAX) {
         look_at(link, context, of, keys, tasks)?;
     }
-    *cursor = match next == b"0" {
-        true => HeldCursor::End,
-        false => HeldCursor::At(0, next),
-    };
+    *cursor = next.map_or(HeldCursor::End, |next| HeldCursor::At(0, next));
     Ok(())
 }
 

@@ -13,7 +13,7 @@ use std::collections::HashMap;
 use std::hash::{BuildHasher, Hash, Hasher, RandomState};
 
 use crate::limits::{STORE_CARE_S, SUSPECT_BREAKS_MAX, SUSPECTS_MAX};
-use crate::store::op::{Op, Question};
+use crate::store::op::Op;
 use crate::time::{Instant, Span};
 
 /// Parts into which a broken batch is divided for the next attempt.
@@ -132,16 +132,7 @@ impl Suspects {
             Op::Result(op) => (&op.host, &op.code, op.stamp.seq).hash(&mut hasher),
             Op::TaskStates(op) => op.key.hash(&mut hasher),
             Op::Dispatch(op) | Op::Restore(op) => (&op.key, op.request).hash(&mut hasher),
-            Op::Read(op) => match &op.question {
-                Question::Task { key, hosts } => (key, hosts).hash(&mut hasher),
-                Question::Whole { key } => key.hash(&mut hasher),
-                Question::Command { cid, hosts } => (cid, hosts).hash(&mut hasher),
-                Question::Output {
-                    code,
-                    host,
-                    command,
-                } => (code, host, command).hash(&mut hasher),
-            },
+            Op::Read(op) => op.question.hash(&mut hasher),
             Op::Outside(op) => op.place.as_str().hash(&mut hasher),
         }
         hasher.finish()
