@@ -3,6 +3,7 @@
 //! A document is written member by member, in the order of the calls, with all text escaped: it may
 //! end up on a terminal.
 
+use std::borrow::Cow;
 use std::time::{Duration, UNIX_EPOCH};
 
 use serde::Serialize;
@@ -21,7 +22,7 @@ const TIME_MAX: u64 = 253_402_300_799_999;
 
 /// A document under construction.
 #[derive(Debug, Default)]
-pub struct Json(String);
+pub struct Json(Vec<u8>);
 
 impl Json {
     /// Returns the document of one object.
@@ -35,7 +36,7 @@ impl Json {
     /// Takes the document.
     #[must_use]
     pub fn finish(&mut self) -> String {
-        std::mem::take(&mut self.0)
+        String::from_utf8(std::mem::take(&mut self.0)).unwrap_or_default()
     }
 
     /// Writes a member.
@@ -65,12 +66,12 @@ impl Json {
         write: impl Fn(&mut Self, T),
     ) {
         self.name(name);
-        self.open('[');
+        self.open(b'[');
         for item in items {
             self.comma();
             self.braces(|json| write(json, item));
         }
-        self.close(']');
+        self.close(b']');
     }
 
     /// Writes the cursor of the next page, or null.
@@ -91,7 +92,7 @@ impl Json {
     pub fn name(&mut self, name: &str) {
         self.comma();
         self.push(name);
-        self.0.push(':');
+        self.0.push(b':');
     }
 
     /// Writes an element of a list.
@@ -101,31 +102,39 @@ impl Json {
     }
 
     /// Begins an object or a list.
-    pub fn open(&mut self, bracket: char) {
+    pub fn open(&mut self, bracket: u8) {
         self.0.push(bracket);
     }
 
     /// Ends an object or a list.
-    pub fn close(&mut self, bracket: char) {
+    pub fn close(&mut self, bracket: u8) {
         self.0.push(bracket);
     }
 
     fn braces(&mut self, write: impl FnOnce(&mut Self)) {
-        self.open('{');
+        self.open(b'{');
         write(self);
-        self.close('}');
+        self.close(b'}');
     }
 
     fn comma(&mut self) {
-        if !self.0.ends_with(['{', '[']) {
-            self.0.push(',');
+        if !matches!(self.0.last(), Some(b'{' | b'[')) {
+            self.0.push(b',');
         }
     }
 
     fn push(&mut self, value: impl Serialize) {
+        let start = self.0.len();
         // Only maps with names that are no strings have no form, and there is no such map.
-        let text = serde_json::to_string(&value).unwrap_or_else(|_| "null".to_owned());
-        self.0 += &escape::escape_json(&text);
+        if serde_json::to_writer(&mut self.0, &value).is_err() {
+            self.0.truncate(start);
+            self.0.extend_from_slice(b"null");
+        }
+        let text = String::from_utf8_lossy(&self.0[start..]);
+        if let Cow::Owned(escaped) = escape::escape_json(&text) {
+            self.0.truncate(start);
+            self.0.extend_from_slice(escaped.as_bytes());
+        }
     }
 }
 

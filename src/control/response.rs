@@ -248,10 +248,10 @@ impl ResponseBuilder {
 /// Begins a document that has the object `hosts` behind the members that `write` writes.
 fn begin(json: &mut Json, range: &Range<usize>, write: impl FnOnce(&mut Json)) {
     if range.start == 0 {
-        json.open('{');
+        json.open(b'{');
         write(json);
         json.name("hosts");
-        json.open('{');
+        json.open(b'{');
     }
 }
 
@@ -270,10 +270,10 @@ fn append<T>(
         write(json, host);
     }
     if range.contains(&known) {
-        json.close('}');
+        json.close(b'}');
         if !unknown.is_empty() {
             json.name("unknown");
-            json.open('[');
+            json.open(b'[');
         }
     }
     let [start, end] = [range.start, range.end].map(|at| at.saturating_sub(known));
@@ -283,9 +283,9 @@ fn append<T>(
     let is_whole = range.end > known + unknown.len();
     if is_whole {
         if !unknown.is_empty() {
-            json.close(']');
+            json.close(b']');
         }
-        json.close('}');
+        json.close(b'}');
     }
     is_whole
 }
