@@ -40,18 +40,18 @@ const PAUSE: Duration = Duration::from_millis(200);
 const UNCONFIRMED_MAX: usize = 10;
 
 const HELP: &str = "\
-@TARGET COMMAND          send a command, or an instruction's name, to hosts: @web-1, @web-*,
+@TARGET COMMAND          send a command, or the name of an instruction, to hosts: @web-1, @web-*,
                          @web-[1-9,12], several (@a @b or @a,b), without some (@all,!db-*)
 @all COMMAND             send it to all hosts online
-hosts [TARGET]           the hosts
-host NAME                one host
-tasks                    the tasks
-task KEY                 one task
-output KEY HOST [COMMAND]  all that a command of a task put out
-help, ?                  this
-exit, quit               leave; so does the end of input
-Ctrl-C stops waiting for answers. A host that takes datagrams says that it has a command, and no
-more: output comes from hosts that are pushed to.
+hosts [TARGET]           list hosts
+host NAME                show one host
+tasks                    list tasks
+task KEY                 show one task
+output KEY HOST [COMMAND]  print the whole output of a task on a host
+help, ?                  show this help
+exit, quit               leave, as at the end of input
+Ctrl-C stops waiting for answers. A host that gets commands by datagram only confirms them: output
+comes from hosts with a push connection.
 ";
 
 /// Reads lines and executes them.
