@@ -197,12 +197,7 @@ impl Core {
         let soonest = [
             self.fleet.deadline(),
             self.outbox.deadline(),
-            self.tasks.tries.next(),
-            self.tasks.table.next_look(),
-            self.tasks.commands.deadline(),
-            self.tasks.dispatches.deadline(),
-            self.tasks.reads.deadline(),
-            self.tasks.payloads.deadline(),
+            self.tasks.deadline(),
         ];
         let next = soonest.into_iter().flatten().min()?;
         // Rounds may lag behind the horizon by nothing, but never ahead of it.
@@ -240,7 +235,7 @@ impl Core {
     /// Returns whether the send queue has entries.
     #[must_use]
     pub fn has_sends(&self) -> bool {
-        !self.tasks.sends.is_empty()
+        self.tasks.has_sends()
     }
 
     /// Returns whether the host of this connection was sent a task and has not answered yet. When
@@ -252,7 +247,7 @@ impl Core {
         host.is_some_and(|host| host.has(Marks::ASKED))
     }
 
-    /// Takes operations for the store: at most `max`; `None` if there are none.
+    /// Takes at most `max` operations for the store, if there are any.
     pub fn pull(&mut self, at: Moment, max: usize) -> Option<Batch> {
         let mut fx = Effects::default();
         let batch = self.step(at, &mut fx).pull(max);
@@ -335,7 +330,7 @@ impl Core {
     /// Returns unused memory to the allocator.
     pub fn tidy(&mut self) {
         self.fleet.trim();
-        self.tasks.due.shrink_to_fit();
+        self.tasks.trim();
         self.outbox.tidy();
     }
 
@@ -390,22 +385,12 @@ impl Core {
     /// Counters and gauges.
     #[must_use]
     pub fn stats(&self) -> Stats {
-        Stats {
-            hosts_known: self.fleet.hosts_len() as u64,
-            sessions: self.fleet.sessions_len() as u64,
-            hosts_at_work: (self.tasks.work.len() + self.tasks.table.recipients_working()) as u64,
-            ids_contested: self.fleet.contested_len() as u64,
-            challenges: self.auth.len().0 as u64,
-            keyed_sessions: self.auth.len().1 as u64,
-            reports_waiting: self.outbox.reports_waiting() as u64,
-            report_bytes_waiting: self.outbox.report_bytes_waiting() as u64,
-            presence_behind: self.outbox.hosts_behind() as u64,
-            tasks_open: self.tasks.table.tasks_open() as u64,
-            deliveries_open: self.tasks.table.deliveries_open() as u64,
-            dispatches_waiting: self.tasks.dispatches.len() as u64,
-            result_bytes_held: self.tasks.payloads.held() as u64,
-            ..self.env.stats.clone()
-        }
+        let mut stats = self.env.stats.clone();
+        self.fleet.gauges(&mut stats);
+        self.tasks.gauges(&mut stats);
+        self.outbox.gauges(&mut stats);
+        self.auth.gauges(&mut stats);
+        stats
     }
 
     /// Address of the peer of `conn`.

@@ -46,7 +46,7 @@ impl Core {
         assert_eq!(self.env.stats.hosts_inherited, inherited);
         assert_eq!(outbox.presence_in_flight(), flying);
         let for_reports = outbox.paused();
-        let waiting: HashSet<_> = for_reports.chain(self.tasks.payloads.waiting()).collect();
+        let waiting: HashSet<_> = for_reports.chain(self.tasks.paused()).collect();
         for (conn, session) in self.fleet.sessions() {
             let is_waiting = waiting.contains(&conn);
             assert_eq!(session.is_waiting(), is_waiting, "{conn:?} waits");

@@ -134,9 +134,9 @@ impl Auth {
         self.access = access;
     }
 
-    /// Number of challenges, and of proven sessions.
-    pub(crate) fn len(&self) -> (usize, usize) {
-        (self.challenges.len(), self.proven.len())
+    pub(crate) fn gauges(&self, stats: &mut Stats) {
+        stats.challenges = self.challenges.len() as u64;
+        stats.keyed_sessions = self.proven.len() as u64;
     }
 
     /// Forgets a connection that has ended.

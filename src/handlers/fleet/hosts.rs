@@ -17,7 +17,7 @@ const EVICTION_LOOKS: usize = 1_024;
 
 /// The table.
 #[derive(Debug)]
-pub struct Hosts {
+pub struct HostTable {
     slots: Slab<Host>,
     names: HashTable<u32>,
     hasher: RandomState,
@@ -26,7 +26,7 @@ pub struct Hosts {
     max: usize,
 }
 
-impl Hosts {
+impl HostTable {
     /// An empty table for at most `max` hosts.
     #[must_use]
     pub fn new(max: usize) -> Self {
@@ -154,7 +154,7 @@ mod tests {
 
     #[test]
     fn a_host_is_found_by_name_until_it_is_removed() {
-        let mut hosts = Hosts::new(10);
+        let mut hosts = HostTable::new(10);
         let slot = hosts.insert(id("web-1")).unwrap();
         let reference = hosts.reference(slot).unwrap();
         assert_eq!(hosts.find(&id("web-1")), Some(slot));
@@ -171,7 +171,7 @@ mod tests {
 
     #[test]
     fn a_short_stay_goes_first_and_a_keyed_or_online_host_last() {
-        let mut hosts = Hosts::new(5);
+        let mut hosts = HostTable::new(5);
         let slots = ["online", "keyed", "old", "new", "brief"].map(|name| {
             let slot = hosts.insert(id(name)).unwrap();
             let host = hosts.get_mut(slot).unwrap();

@@ -20,13 +20,14 @@ use std::net::SocketAddr;
 use crate::handlers::context::Ctx;
 use crate::handlers::core::Rules;
 use crate::handlers::slot_set::SlotSet;
+use crate::handlers::stats::Stats;
 use crate::ids::{ConnId, HostId, HostRef};
 use crate::time::{Instant, UnixMs};
 use crate::wheel::Wheel;
 
 use self::addresses::Addresses;
 use self::host::{Host, Peer};
-use self::hosts::Hosts;
+use self::hosts::HostTable;
 use self::mass_offline::MassOffline;
 use self::newcomers::{Arrivals, Newcomers};
 use self::presence::wall_of;
@@ -36,7 +37,7 @@ use self::session::{Session, Sessions};
 /// Hosts, sessions, and what decides on their presence.
 #[derive(Debug)]
 pub(crate) struct Fleet {
-    hosts: Hosts,
+    hosts: HostTable,
     sessions: Sessions,
     addresses: Addresses,
     /// Deadlines of connections, by slot.
@@ -65,7 +66,7 @@ struct Inherited {
 impl Fleet {
     pub(crate) fn new(rules: &Rules) -> Self {
         Self {
-            hosts: Hosts::new(rules.hosts_max),
+            hosts: HostTable::new(rules.hosts_max),
             sessions: Sessions::default(),
             addresses: Addresses::default(),
             wheel: Wheel::new(),
@@ -112,13 +113,10 @@ impl Fleet {
         self.hosts.get(slot).map(Host::id)
     }
 
-    pub(crate) fn hosts_len(&self) -> usize {
-        self.hosts.len()
-    }
-
-    /// Number of ids that were replaced lately, or are in quarantine.
-    pub(crate) fn contested_len(&self) -> usize {
-        self.quarantine.len()
+    pub(crate) fn gauges(&self, stats: &mut Stats) {
+        stats.hosts_known = self.hosts.len() as u64;
+        stats.sessions = self.sessions.len() as u64;
+        stats.ids_contested = self.quarantine.len() as u64;
     }
 
     // Sessions.
@@ -178,7 +176,7 @@ impl Fleet {
 
     /// Notes that a connection is alive. Returns whether it is still open.
     pub(crate) fn touch(&mut self, conn: ConnId, now: Instant) -> bool {
-        self.sessions.heard(conn, now)
+        self.sessions.touch(conn, now)
     }
 
     /// The host of the connection in `slot`, and the time of its last message.

@@ -234,8 +234,8 @@ impl Sessions {
         pulse.is_of(conn).then_some(pulse)
     }
 
-    /// A complete valid message came by this connection, or it could not be read until now. Whether it is there.
-    pub fn heard(&mut self, conn: ConnId, now: Instant) -> bool {
+    /// Notes that a connection is alive. Returns whether it is open.
+    pub fn touch(&mut self, conn: ConnId, now: Instant) -> bool {
         match self.pulses.get_mut(conn.slot as usize) {
             Some(pulse) if pulse.is_of(conn) => {
                 pulse.beat(now);
@@ -331,13 +331,13 @@ mod tests {
         assert!(sessions.is_open(CONN) && !sessions.is_unwatched(CONN));
         sessions.watch(CONN, false);
         assert!(sessions.is_unwatched(CONN));
-        assert!(!sessions.heard(other, Instant::from_nanos(9_000_000)));
+        assert!(!sessions.touch(other, Instant::from_nanos(9_000_000)));
         assert_eq!(
             sessions.last(3, Instant::from_nanos(9_000_000)),
             Instant::ZERO
         );
         assert!(sessions.remove(CONN).is_some());
-        assert!(!sessions.is_open(CONN) && !sessions.heard(CONN, Instant::ZERO));
+        assert!(!sessions.is_open(CONN) && !sessions.touch(CONN, Instant::ZERO));
         sessions.open(other, ([10, 0, 0, 7], 1).into(), Instant::ZERO);
         assert!(sessions.is_open(other) && !sessions.is_open(CONN));
         assert!(!sessions.is_unwatched(other));
@@ -349,7 +349,7 @@ mod tests {
         for start in [0, 1, 999_999, (u64::from(u32::MAX) - 1) * 1_000_000 + 1] {
             let mut sessions = opened(Instant::ZERO);
             let heard = Instant::from_nanos(start);
-            assert!(sessions.heard(CONN, heard));
+            assert!(sessions.touch(CONN, heard));
             for later in [0, 1, 5_000_000, 86_400_000_000_000] {
                 let told = sessions.last(CONN.slot, heard + Span::from_nanos(later));
                 assert!(told >= heard, "{start} {later}");

@@ -18,6 +18,7 @@ use std::ops::Range;
 use crate::handlers::context::Ctx;
 use crate::handlers::fleet::host::{Host, Marks, Presence as HostPresence};
 use crate::handlers::slot_set::SlotSet;
+use crate::handlers::stats::Stats;
 use crate::ids::{ConnId, HostId, HostRef};
 use crate::limits::{
     AUDIT_S, BRIEF_HOSTS_MAX, HOSTS_PER_OP_MAX, NOTICES_WAITING_MAX, PRESENCE_IN_FLIGHT_MAX,
@@ -215,11 +216,6 @@ impl Outbox {
     fn is_leaving(&self, slot: u32) -> bool {
         let next = self.changes.of(slot).next();
         next.is_some_and(|change| !change.is_online())
-    }
-
-    /// Number of hosts with unwritten changes.
-    pub(crate) fn hosts_behind(&self) -> usize {
-        self.changes.hosts()
     }
 
     /// The store is away: of all that is state nothing is kept, since all of it is written anew.
@@ -674,9 +670,10 @@ impl Outbox {
         self.reports_waiting
     }
 
-    /// The same in bytes.
-    pub(crate) fn report_bytes_waiting(&self) -> usize {
-        self.report_bytes_waiting
+    pub(crate) fn gauges(&self, stats: &mut Stats) {
+        stats.reports_waiting = self.reports_waiting as u64;
+        stats.report_bytes_waiting = self.report_bytes_waiting as u64;
+        stats.presence_behind = self.changes.hosts() as u64;
     }
 
     /// Pauses a connection for lack of room, as the next or as the last to be resumed.

@@ -356,7 +356,7 @@ impl Step<'_> {
         };
         let key = TaskKey::parse(text, &self.cx.rules.key_prefix)?;
         let host = self.fleet.id(slot)?;
-        Some(self.tasks.table.delivery_of(&key, &host).is_some())
+        Some(self.tasks.names(&key, &host))
     }
 
     /// Handles a datagram: a heartbeat or an answer, accepted only from the address of a host that

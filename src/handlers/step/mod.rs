@@ -3,6 +3,7 @@
 mod identity;
 mod presence;
 mod requests;
+mod sends;
 mod store;
 
 pub(crate) use self::identity::NO_SUCH_TASK;
@@ -222,7 +223,7 @@ impl Step<'_> {
             Outcome::Seen => self.outbox.seen_settled(),
             Outcome::Audited => self.outbox.audit_settled(),
             Outcome::StatesWritten if self.cx.is_store_up() => {
-                self.tasks.states.settled(self.cx.at.now);
+                self.tasks.states_written(self.cx.at.now);
             }
             Outcome::StatesWritten => {}
             Outcome::Tasks(held) => drop(self.tasks.held_tasks(&mut self.cx, held)),

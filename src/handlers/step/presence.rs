@@ -70,8 +70,7 @@ impl Step<'_> {
         let was_seen = self.outbox.forget_conn(conn.slot);
         let ended = self.fleet.end_session(&self.cx, conn, was_seen);
         self.auth.forget(conn);
-        self.tasks.work.closed(conn);
-        if self.tasks.payloads.forget(conn) {
+        if self.tasks.forget_conn(conn) {
             self.resume_results();
         }
         match ended {
@@ -112,7 +111,7 @@ impl Step<'_> {
         let Some(gone) = self.fleet.go_offline(&mut self.cx, slot, reason, in_doubt) else {
             return;
         };
-        self.tasks.work.forget(&gone.id);
+        self.tasks.forget_work(&gone.id);
         let change = Change {
             to: Became::Offline(reason),
             since: self.cx.at.wall,

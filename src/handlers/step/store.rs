@@ -13,12 +13,12 @@ use crate::store::op::{Batch, Op, Settled};
 use crate::time::Instant;
 
 impl Step<'_> {
-    /// Takes operations for the store: at most `max`; `None` if there are none.
+    /// Takes at most `max` operations for the store, if there are any.
     pub(crate) fn pull(&mut self, max: usize) -> Option<Batch> {
         let mut ops = Vec::new();
         if self.cx.is_store_up() {
             self.outbox.take_notices(max, &mut ops);
-            self.tasks.dispatches.take_ops(max, &mut ops);
+            self.tasks.take_dispatches(max, &mut ops);
             // Half is left for reports, so that neither starves the other.
             let room = if self.outbox.has_reports() {
                 max / 2
@@ -39,9 +39,7 @@ impl Step<'_> {
         self.outbox.take_reports(room, &mut ops);
         // A state never overtakes the reports that led to it, and a question none that came before it.
         if self.cx.is_store_up() && !self.outbox.has_reports() {
-            self.tasks.take_restores(max, &mut ops);
-            self.tasks.take_states(self.cx.at.now, max, &mut ops);
-            self.tasks.reads.take_ops(max, &mut ops);
+            self.tasks.take_ops(self.cx.at.now, max, &mut ops);
         }
         let session = self.cx.stats.store_sessions as u32;
         (!ops.is_empty()).then_some(Batch { session, ops })
@@ -158,10 +156,10 @@ impl Step<'_> {
         if due.audit {
             self.fleet.clean(judge);
             self.sum_up_events();
-            self.tasks.work.expire(judge, self.cx.rules.working_timeout);
+            self.tasks.expire_work(&self.cx, judge);
         }
         if due.sweep {
-            self.tasks.states.walk();
+            self.tasks.rewrite_states();
         }
     }
 
@@ -177,12 +175,8 @@ impl Step<'_> {
         if lease_clear {
             self.fleet.clear_lease();
         }
-        let before = self.cx.stats.store_sessions;
         self.cx.stats.store_sessions += 1;
-        self.tasks.states.interrupt(before, self.cx.at.now);
-        self.tasks.states.walk();
-        // At the first store connection the tables equal the store's content.
-        self.tasks.restores.begin(emptied && !is_first, before + 1);
+        self.tasks.store_up(&self.cx, emptied);
         if !self.cx.is_store_up() {
             let inherited = self.cx.stats.hosts_inherited;
             let text = format!("up; {inherited} hosts held from before");
@@ -202,11 +196,7 @@ impl Step<'_> {
         self.outbox.interrupt();
         let text = format!("away: {why}");
         self.cx.log(log::Level::Warn, "store", "store", text);
-        let session = self.cx.stats.store_sessions;
-        self.tasks.states.interrupt(session, self.cx.at.now);
-        self.tasks.restores.interrupt();
-        self.tasks.undo_dispatches(&mut self.cx);
-        self.tasks.forget_reads(&mut self.cx);
+        self.tasks.store_away(&mut self.cx);
         *self.cx.store = StoreState::Away(why);
     }
 

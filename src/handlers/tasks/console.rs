@@ -314,25 +314,8 @@ impl Step<'_> {
             // It took pushes, and no longer does: by datagram it might run the command twice.
             return;
         }
-        match way {
-            Some(Way::Datagram(to)) => datagrams.push(Datagram {
-                to,
-                text: text.into(),
-            }),
-            Some(Way::Signed(to, conn)) => {
-                let (text, cid) = (Cow::Owned(text), Cow::Owned(cid));
-                let text = self.auth.sign(conn, &Push::Command { text, cid });
-                datagrams.extend(text.map(|text| Datagram {
-                    to,
-                    text: text.into(),
-                }));
-            }
-            Some(Way::Push(conn)) => {
-                let (text, cid) = (Cow::Owned(text), Cow::Owned(cid));
-                let push = Push::Command { text, cid };
-                self.cx.fx.push(Effect::Push { conn, push });
-            }
-            None => {}
+        if let Some(way) = way {
+            self.transmit(way, text.into(), Some(cid), datagrams);
         }
         self.cx.stats.sends += u64::from(way.is_some());
         self.cx.stats.resends += u64::from(way.is_some() && tries > 1);

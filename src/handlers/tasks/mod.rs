@@ -23,7 +23,12 @@ pub(crate) mod work;
 
 use std::collections::VecDeque;
 
+use crate::handlers::context::Ctx;
+use crate::handlers::stats::Stats;
+use crate::ids::{ConnId, HostId, TaskKey};
 use crate::rng::Rng;
+use crate::store::op::Op;
+use crate::time::Instant;
 use crate::wheel::Wheel;
 
 use self::commands::Commands;
@@ -42,22 +47,22 @@ use self::work::Work;
 /// Tasks, console commands, and all that is under way for them.
 #[derive(Debug)]
 pub(crate) struct Tasks {
-    pub(crate) table: TaskTable,
+    table: TaskTable,
     /// Deadlines of deliveries, by slot.
-    pub(crate) tries: Wheel,
-    pub(crate) due: Vec<u32>,
-    pub(crate) rng: Rng,
-    pub(crate) sends: VecDeque<Outgoing>,
-    pub(crate) dispatches: Dispatches,
-    pub(crate) jobs: Jobs,
-    pub(crate) states: States,
-    pub(crate) restores: Restores,
-    pub(crate) early: Early,
-    pub(crate) payloads: Payloads,
-    pub(crate) strays: Strays,
-    pub(crate) commands: Commands,
-    pub(crate) reads: Reads,
-    pub(crate) work: Work,
+    tries: Wheel,
+    due: Vec<u32>,
+    rng: Rng,
+    sends: VecDeque<Outgoing>,
+    dispatches: Dispatches,
+    jobs: Jobs,
+    states: States,
+    restores: Restores,
+    early: Early,
+    payloads: Payloads,
+    strays: Strays,
+    commands: Commands,
+    reads: Reads,
+    work: Work,
 }
 
 impl Tasks {
@@ -105,5 +110,112 @@ impl Tasks {
             && !self.restores.is_due()
             && self.dispatches.len() == 0
             && !self.has_jobs()
+    }
+
+    /// Returns whether a task names a host.
+    pub(crate) fn names(&self, key: &TaskKey, host: &HostId) -> bool {
+        self.table.delivery_of(key, host).is_some()
+    }
+
+    /// The next deadline.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        let soonest = [
+            self.tries.next(),
+            self.table.next_look(),
+            self.commands.deadline(),
+            self.dispatches.deadline(),
+            self.reads.deadline(),
+            self.payloads.deadline(),
+        ];
+        soonest.into_iter().flatten().min()
+    }
+
+    pub(crate) fn gauges(&self, stats: &mut Stats) {
+        stats.hosts_at_work = (self.work.len() + self.table.recipients_working()) as u64;
+        stats.tasks_open = self.table.tasks_open() as u64;
+        stats.deliveries_open = self.table.deliveries_open() as u64;
+        stats.dispatches_waiting = self.dispatches.len() as u64;
+        stats.result_bytes_held = self.payloads.held() as u64;
+    }
+
+    /// Moves new tasks into a batch.
+    pub(crate) fn take_dispatches(&mut self, max: usize, ops: &mut Vec<Op>) {
+        self.dispatches.take_ops(max, ops);
+    }
+
+    /// Moves states of tasks, and then questions, into a batch.
+    pub(crate) fn take_ops(&mut self, now: Instant, max: usize, ops: &mut Vec<Op>) {
+        self.take_restores(max, ops);
+        self.take_states(now, max, ops);
+        self.reads.take_ops(max, ops);
+    }
+
+    /// The store has written states of tasks.
+    pub(crate) fn states_written(&mut self, now: Instant) {
+        self.states.settled(now);
+    }
+
+    /// Has all states that the store may lack written again.
+    pub(crate) fn rewrite_states(&mut self) {
+        self.states.walk();
+    }
+
+    /// A store connection begins; the store may have lost its data.
+    pub(crate) fn store_up(&mut self, cx: &Ctx<'_>, emptied: bool) {
+        let session = cx.stats.store_sessions;
+        self.states.interrupt(session - 1, cx.at.now);
+        self.states.walk();
+        // At the first store connection the tables equal the store's content.
+        self.restores.begin(emptied && session > 1, session);
+    }
+
+    /// The store does not answer.
+    pub(crate) fn store_away(&mut self, cx: &mut Ctx<'_>) {
+        self.states.interrupt(cx.stats.store_sessions, cx.at.now);
+        self.restores.interrupt();
+        self.undo_dispatches(cx);
+        self.forget_reads(cx);
+    }
+
+    /// Forgets a connection that has ended. Returns whether the room of its result is free.
+    pub(crate) fn forget_conn(&mut self, conn: ConnId) -> bool {
+        self.work.closed(conn);
+        self.payloads.forget(conn)
+    }
+
+    /// Forgets what a host was busy with: it has gone offline.
+    pub(crate) fn forget_work(&mut self, host: &HostId) {
+        self.work.forget(host);
+    }
+
+    /// Drops work of which nothing has been heard for too long.
+    pub(crate) fn expire_work(&mut self, cx: &Ctx<'_>, judge: Instant) {
+        self.work.expire(judge, cx.rules.working_timeout);
+    }
+
+    /// Returns unused memory to the allocator.
+    pub(crate) fn trim(&mut self) {
+        self.due.shrink_to_fit();
+    }
+
+    /// Connections that wait for the room of their results.
+    #[cfg(any(test, fuzzing, debug_assertions))]
+    pub(crate) fn paused(&self) -> impl Iterator<Item = ConnId> {
+        self.payloads.waiting()
+    }
+
+    #[cfg(test)]
+    pub(crate) fn table(&mut self) -> &mut TaskTable {
+        &mut self.table
+    }
+
+    #[cfg(test)]
+    pub(crate) fn payloads(&mut self) -> &mut Payloads {
+        &mut self.payloads
+    }
+
+    #[cfg(test)]
+    pub(crate) fn deadlines_len(&self) -> usize {
+        self.tries.len()
     }
 }

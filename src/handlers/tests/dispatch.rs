@@ -243,7 +243,7 @@ fn queued_hosts_get_the_task_when_they_come_and_until_its_time_is_over() {
     assert!(world.sent().is_empty());
     world.pass(7 * 86_400_000 + 1_000);
     assert_eq!(
-        world.core.tasks.table.taken(),
+        world.core.tasks.table().taken(),
         Default::default(),
         "and is let go"
     );
@@ -417,9 +417,9 @@ fn a_task_that_left_the_tables_is_read_from_the_store() {
     let slot = world
         .core
         .tasks
-        .table
+        .table()
         .find(&TaskKey::parse("AC1", "AC").unwrap());
-    world.core.tasks.table.remove(slot.unwrap());
+    world.core.tasks.table().remove(slot.unwrap());
     let after = world.asked(ask::Ask::Task {
         key: "AC1".to_owned(),
         cursor: 0,

@@ -35,7 +35,7 @@ fn run(steps: Vec<Step>) {
         if world
             .core
             .tasks
-            .table
+            .table()
             .find(&TaskKey::parse(&key, "AC").unwrap())
             .is_some()
         {
@@ -50,11 +50,11 @@ fn run(steps: Vec<Step>) {
         world.end(conn, End::Closed);
     }
     world.pass(100_000_000);
-    assert_eq!(world.core.tasks.table.taken(), Default::default());
+    assert_eq!(world.core.tasks.table().taken(), Default::default());
     let stats = world.core.stats();
     let left = [stats.tasks_open, stats.deliveries_open, stats.hosts_at_work];
     assert_eq!((left, stats.result_bytes_held), ([0; 3], 0));
-    assert!(world.core.tasks.tries.is_empty());
+    assert_eq!(world.core.tasks.deadlines_len(), 0);
 }
 
 fn step(world: &mut World, conns: &mut [Option<ConnId>; 4], what: u8, host: usize, key: usize) {

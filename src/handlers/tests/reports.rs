@@ -325,7 +325,7 @@ fn a_task_that_makes_room_expires() {
         deliveries: room,
         ..Default::default()
     };
-    assert_eq!(world.core.tasks.table.make_room(more), Some(1));
+    assert_eq!(world.core.tasks.table().make_room(more), Some(1));
     world.core.cache.invalidate();
     world.settle();
     assert_eq!(world.store.renewed, 1);

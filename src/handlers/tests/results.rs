@@ -296,11 +296,11 @@ fn only_the_result_that_waited_too_long_is_refused_for_it() {
     let message = |key| Message::Result(header(key, "x", output, 0));
     assert_eq!(world.send(first, message("AC2"), Some(1)), Flow::Raw(10));
     assert_eq!(world.send(more, message("AC1"), Some(1)), Flow::Wait);
-    world.core.tasks.payloads.mark(more);
+    world.core.tasks.payloads().mark(more);
     // Its task ends its time meanwhile.
     let key = TaskKey::parse("AC1", "AC").unwrap();
-    let slot = world.core.tasks.table.find(&key).unwrap();
-    world.core.tasks.table.remove(slot);
+    let slot = world.core.tasks.table().find(&key).unwrap();
+    world.core.tasks.table().remove(slot);
     assert_eq!(world.send(more, message("AC1"), Some(1)), Flow::Raw(10));
     let bytes = &output[..];
     let _ = world.input(Input::Raw { conn: more, bytes });

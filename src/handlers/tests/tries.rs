@@ -22,7 +22,7 @@ fn tries_double_give_or_take_a_quarter_and_end() {
     assert_eq!(world.state("AC1", "10.0.0.1"), "unanswered");
     assert_eq!(world.core.stats().resends, 4);
     assert!(
-        world.core.tasks.tries.len() < 3,
+        world.core.tasks.deadlines_len() < 3,
         "no deadlines are left behind"
     );
 }
