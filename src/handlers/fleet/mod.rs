@@ -32,7 +32,7 @@ use self::mass_offline::MassOffline;
 use self::newcomers::{Arrivals, Newcomers};
 use self::presence::wall_of;
 use self::quarantine::Quarantine;
-use self::session::{Session, Sessions};
+use self::session::{Session, Sessions, Turn};
 
 /// Hosts, sessions, and what decides on their presence.
 #[derive(Debug)]
@@ -161,8 +161,30 @@ impl Fleet {
         self.sessions.get(conn)
     }
 
-    pub(crate) fn session_mut(&mut self, conn: ConnId) -> Option<&mut Session> {
-        self.sessions.get_mut(conn)
+    /// Takes the place of a connection among those that wait for room. `None` if it has ended.
+    pub(crate) fn take_turn(&mut self, conn: ConnId) -> Option<Turn> {
+        let session = self.sessions.get_mut(conn)?;
+        Some(std::mem::take(&mut session.turn))
+    }
+
+    /// Pauses a connection, which is not read meanwhile. Returns whether it is still open.
+    pub(crate) fn pause(&mut self, conn: ConnId) -> bool {
+        let session = self.sessions.get_mut(conn);
+        session
+            .map(|session| session.turn = Turn::Waiting)
+            .is_some()
+    }
+
+    /// Resumes a paused connection. Returns whether it is still open.
+    pub(crate) fn resume(&mut self, cx: &mut Ctx<'_>, conn: ConnId, turn: Turn) -> bool {
+        let Some(session) = self.sessions.get_mut(conn) else {
+            return false;
+        };
+        session.turn = turn;
+        // It was not read, so it was not silent.
+        self.sessions.touch(conn, cx.at.now);
+        cx.resume(conn);
+        true
     }
 
     pub(crate) fn sessions(&self) -> impl Iterator<Item = (ConnId, &Session)> {

@@ -2,7 +2,9 @@
 
 mod identity;
 mod presence;
+mod reports;
 mod requests;
+mod results;
 mod sends;
 mod store;
 

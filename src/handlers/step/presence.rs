@@ -178,7 +178,7 @@ impl Step<'_> {
             let text = "hosts never seen before came online; they have no events of their own";
             self.publish(log::Level::Warn, EventKind::NewIds { count }, text);
         }
-        if let Some(count) = self.tasks.strays.take_untold() {
+        if let Some(count) = self.tasks.take_untold_strays() {
             let text = "reports on keys that were never stored have no events of their own";
             self.publish(log::Level::Warn, EventKind::UnknownKeys { count }, text);
         }

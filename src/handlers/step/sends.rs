@@ -14,6 +14,7 @@ use compact_str::CompactString;
 use crate::codec::message::Push;
 use crate::handlers::ask::Datagram;
 use crate::handlers::auth::Way;
+use crate::handlers::directory::Directory;
 use crate::handlers::effect::Effect;
 use crate::handlers::fleet::host::{Marks, Presence};
 use crate::handlers::step::Step;
@@ -72,7 +73,7 @@ impl Step<'_> {
     }
 
     /// Sends a text: a task's key, or the command `cid`.
-    pub(crate) fn transmit(
+    fn transmit(
         &mut self,
         way: Way,
         text: CompactString,
@@ -102,10 +103,25 @@ impl Step<'_> {
         }
     }
 
-    /// Way to reach the host of this name now; `None` if it is offline.
-    pub(crate) fn way_to(&self, host: &HostId) -> Option<Way> {
-        let host = self.fleet.host(self.fleet.find(host)?)?;
-        self.auth.way_to(self.cx.rules, host)
+    /// Sends a console command to one of its hosts.
+    fn send_command(&mut self, number: u64, index: usize, datagrams: &mut Vec<Datagram>) {
+        let Some((host, text, cid, tries)) = self.tasks.command_to_send(number, index) else {
+            return;
+        };
+        let hosts = Directory::new(self.fleet, self.auth);
+        let way = hosts.way_to(&self.cx, &host);
+        let is_bare = matches!(way, Some(Way::Datagram(_)));
+        if tries > 1 && is_bare {
+            // It took pushes, and no longer does: by datagram it might run the command twice.
+            return;
+        }
+        if let Some(way) = way {
+            self.transmit(way, text.into(), Some(cid), datagrams);
+            self.cx.stats.sends += 1;
+            self.cx.stats.resends += u64::from(tries > 1);
+        }
+        self.tasks
+            .command_sent(&self.cx, (number, index), tries, !is_bare);
     }
 }
 

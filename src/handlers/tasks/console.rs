@@ -11,12 +11,10 @@ use crate::limits::{DATAGRAM_BYTES_MAX, DATAGRAM_SIGNED_BYTES_MAX, PAGE_TASK_HOS
 use crate::store::op::{FoundHost, Question};
 use crate::time::Instant;
 
-use crate::handlers::ask::{Answer, CommandView, Datagram, ErrorKind};
+use crate::handlers::ask::{Answer, CommandView, ErrorKind};
 use crate::handlers::auth::{Way, over};
 use crate::handlers::context::Ctx;
 use crate::handlers::directory::Directory;
-use crate::handlers::effect::Effect;
-use crate::handlers::step::Step;
 use crate::handlers::tasks::Tasks;
 use crate::handlers::tasks::commands::{Command, CommandHost};
 use crate::handlers::tasks::dispatch::{Refusal, not_now, wrong};
@@ -293,38 +291,35 @@ impl Tasks {
     }
 }
 
-impl Step<'_> {
-    /// Sends a command to one of its hosts.
-    pub(crate) fn send_command(
-        &mut self,
+impl Tasks {
+    /// A command that is to be sent to one of its hosts: the host, the text, the id, and the number of
+    /// this try.
+    pub(crate) fn command_to_send(
+        &self,
         number: u64,
         index: usize,
-        datagrams: &mut Vec<Datagram>,
-    ) {
-        let Some(command) = self.tasks.commands.get(number) else {
-            return;
-        };
-        let Some(host) = command.hosts.get(index).filter(|host| !host.answered) else {
-            return;
-        };
+    ) -> Option<(HostId, String, String, u32)> {
+        let command = self.commands.get(number)?;
+        let host = command.hosts.get(index).filter(|host| !host.answered)?;
         let (text, cid) = (command.text.clone(), command.cid.clone());
-        let way = self.way_to(&host.id);
-        let tries = host.tries + 1;
-        if tries > 1 && matches!(way, Some(Way::Datagram(_))) {
-            // It took pushes, and no longer does: by datagram it might run the command twice.
-            return;
-        }
-        if let Some(way) = way {
-            self.transmit(way, text.into(), Some(cid), datagrams);
-        }
-        self.cx.stats.sends += u64::from(way.is_some());
-        self.cx.stats.resends += u64::from(way.is_some() && tries > 1);
-        if let Some(host) = self.tasks.commands.host_mut(number, index) {
+        Some((host.id.clone(), text, cid, host.tries + 1))
+    }
+
+    /// A command has been sent to one of its hosts, `tries` times so far; it `repeats` if that host
+    /// runs it once however often it comes.
+    pub(crate) fn command_sent(
+        &mut self,
+        cx: &Ctx<'_>,
+        (number, index): (u64, usize),
+        tries: u32,
+        repeats: bool,
+    ) {
+        if let Some(host) = self.commands.host_mut(number, index) {
             host.tries = tries;
         }
-        if tries < self.cx.rules.tries && !matches!(way, Some(Way::Datagram(_))) {
-            let due = self.cx.at.now + self.tasks.interval(&self.cx, tries);
-            self.tasks.commands.arm(number, index, due);
+        if tries < cx.rules.tries && repeats {
+            let due = cx.at.now + self.interval(cx, tries);
+            self.commands.arm(number, index, due);
         }
     }
 }

@@ -1,7 +1,5 @@
 //! Tasks: the table, deliveries and their retransmission, results, console commands, and the work of hosts.
 
-pub(crate) mod answer;
-pub(crate) mod book;
 pub(crate) mod commands;
 pub(crate) mod console;
 pub(crate) mod delivery;
@@ -9,10 +7,9 @@ pub(crate) mod dispatch;
 pub(crate) mod jobs;
 pub(crate) mod lifetime;
 pub(crate) mod payloads;
-pub(crate) mod progress;
 pub(crate) mod reads;
+pub(crate) mod reports;
 pub(crate) mod restore;
-pub(crate) mod result;
 pub(crate) mod sends;
 pub(crate) mod sequence;
 pub(crate) mod shards;
@@ -209,7 +206,7 @@ impl Tasks {
         &mut self.table
     }
 
-    #[cfg(test)]
+    /// Results in transit.
     pub(crate) fn payloads(&mut self) -> &mut Payloads {
         &mut self.payloads
     }

@@ -1,23 +1,30 @@
-//! ADH27: how far a host has come with a task. Saying it twice changes nothing.
+//! Reports: progress with a task, answers to a dispatch, and requests for its book.
+//!
+//! ```text
+//!   report ─▶ room in the outbox? ─▶ state in the task ─▶ event, and Op::Progress or Op::Answer
+//!                 └ no: the connection is paused           └ settled: acknowledged, the next is resumed
+//! ```
 
-use crate::codec::message::{Ask, Flag, Phase, Progress, Word};
-use crate::ids::{ConnId, HostId, TaskKey};
-use crate::store::op::{self, Op, Origin, TaskState};
+use std::borrow::Cow;
 
+use crate::codec::message::{Answer, Ask, Book, Flag, Phase, Progress, ResultCode, Word};
 use crate::handlers::Flow;
 use crate::handlers::effect::EventKind;
+use crate::handlers::fleet::host::Marks;
 use crate::handlers::fleet::session::Turn;
-use crate::handlers::step::Step;
+use crate::handlers::step::{NO_SUCH_TASK, Step};
+use crate::ids::{ConnId, HostId, TaskKey};
+use crate::store::op::{self, Op, Origin, Stamp, TaskState};
 
 /// Memory of a report beside its texts, in bytes: about.
-pub(crate) const REPORT_BYTES: usize = 256;
+pub(super) const REPORT_BYTES: usize = 256;
 
-/// Connections that a tick lets go on while there is plenty of room for what they have to report.
+/// Connections that a tick resumes while there is plenty of room for what they have to report.
 const RESUMED_PER_TICK_MAX: usize = 64;
 
 impl Step<'_> {
     /// A report of progress. Waits when there is no room for another.
-    pub(crate) fn progress(
+    pub(super) fn progress(
         &mut self,
         conn: ConnId,
         slot: u32,
@@ -31,15 +38,11 @@ impl Step<'_> {
             }
             return Flow::Taken;
         };
-        let Some(host) = self.fleet.host(slot).map(|host| host.id()) else {
+        let Some(host) = self.fleet.id(slot) else {
             return Flow::Taken;
         };
-        let delivery = self.tasks.table.delivery_of(&key, &host);
-        let delivery = delivery.and_then(|slot| self.tasks.table.delivery(slot));
-        let (state, failed) = match delivery {
-            Some(delivery) => (Some(delivery.state), delivery.failed),
-            None => (None, false),
-        };
+        let (state, failed) = self.tasks.state_of(&key, &host).unzip();
+        let failed = failed.unwrap_or_default();
         // A command that has ended is not left, although some clients name it still.
         let works = progress.phase != Phase::Ended && progress.working.is_some();
         let is_left = !progress.oncall.is_empty() || works;
@@ -85,7 +88,7 @@ impl Step<'_> {
         }
         let told = became.or(state).unwrap_or(next);
         let stamp = self.cx.stamp();
-        let own = |list: &[std::borrow::Cow<'_, str>]| {
+        let own = |list: &[Cow<'_, str>]| {
             list.iter()
                 .map(|text| text.to_string())
                 .collect::<Vec<String>>()
@@ -93,7 +96,7 @@ impl Step<'_> {
         let lifetime = match self.cx.is_starting() {
             // It may be one of ours, of which others are at work.
             true => op::Lifetime::Open,
-            false => self.tasks.table.lifetime(&key),
+            false => self.tasks.lifetime(&key),
         };
         let report = op::Progress {
             origin: Some(Origin {
@@ -129,20 +132,8 @@ impl Step<'_> {
         Flow::Taken
     }
 
-    /// Returns whether the host may report on a key that this server never stored.
-    pub(crate) fn admit_stray(&mut self, slot: u32, key: &TaskKey, bytes: usize) -> bool {
-        let host = self.fleet.reference(slot);
-        host.is_some_and(|host| self.tasks.strays.admit(host, key, bytes, self.cx.at.now))
-    }
-
-    /// Returns whether an admitted report on such a key has an event of its own.
-    pub(crate) fn may_tell_stray(&mut self, slot: u32) -> bool {
-        let host = self.fleet.reference(slot);
-        host.is_none_or(|host| self.tasks.strays.may_tell(host))
-    }
-
     /// Refuses a report on a key that this server never stored.
-    pub(crate) fn refuse_stray(
+    pub(super) fn refuse_stray(
         &mut self,
         conn: ConnId,
         flag: Flag,
@@ -167,7 +158,7 @@ impl Step<'_> {
 
     /// A report that changes nothing, since the host has ended with its task. Acknowledged as soon as
     /// what it repeats is kept for good.
-    pub(crate) fn said_again(&mut self, conn: ConnId, flag: Flag, ask: Ask) -> Flow {
+    pub(super) fn said_again(&mut self, conn: ConnId, flag: Flag, ask: Ask) -> Flow {
         if !ask.reply {
             return Flow::Taken;
         }
@@ -189,25 +180,22 @@ impl Step<'_> {
     /// Returns whether a report of `bytes` has room; else its connection must wait. While
     /// connections wait no other goes first: freed capacity goes to resumed ones, and a host that
     /// had to wait once more would be sent its task again.
-    pub(crate) fn make_room_for_report(&mut self, conn: ConnId, bytes: usize) -> bool {
-        let is_crowded = self.outbox.has_paused();
-        let session = self.fleet.session_mut(conn);
-        let turn = session.map_or(Turn::None, |session| std::mem::take(&mut session.turn));
-        // Who answered by a datagram cannot be had to wait.
-        let may_go = turn == Turn::Next || !is_crowded || self.fleet.session(conn).is_none();
+    pub(super) fn make_room_for_report(&mut self, conn: ConnId, bytes: usize) -> bool {
+        let turn = self.fleet.take_turn(conn);
+        // A host that answered by datagram has no connection to be paused.
+        let may_go = turn == Some(Turn::Next) || !self.outbox.has_paused() || turn.is_none();
         if self.outbox.has_room(bytes) && may_go {
             return true;
         }
-        if let Some(session) = self.fleet.session_mut(conn) {
-            session.turn = Turn::Waiting;
-            self.outbox.pause(conn, turn == Turn::Next);
+        if self.fleet.pause(conn) {
+            self.outbox.pause(conn, turn == Some(Turn::Next));
             self.cx.stats.waits += 1;
         }
         false
     }
 
     /// A report is kept for good, or refused for good.
-    pub(crate) fn report_settled(&mut self, origin: Option<Origin>, result: Result<(), String>) {
+    pub(super) fn report_settled(&mut self, origin: Option<Origin>, result: Result<(), String>) {
         let Some(origin) = origin else { return };
         self.outbox.report_settled(origin.bytes as usize);
         let word = match result {
@@ -240,7 +228,7 @@ impl Step<'_> {
     ///
     /// Each settled report resumes one connection. If that one never sends its report, or one large report made
     /// room for many small ones, fewer and fewer would be resumed.
-    pub(crate) fn resume_if_plenty(&mut self) {
+    pub(super) fn resume_if_plenty(&mut self) {
         for _ in 0..RESUMED_PER_TICK_MAX {
             if !self.outbox.has_paused() || !self.outbox.has_plenty_of_room() {
                 return;
@@ -251,19 +239,153 @@ impl Step<'_> {
 
     /// Resumes a connection that waited for room, if there is one.
     fn resume_waiting(&mut self) {
-        while self.outbox.has_room(REPORT_BYTES) {
-            let Some(conn) = self.outbox.next_paused() else {
+        while self.outbox.has_room(REPORT_BYTES)
+            && let Some(conn) = self.outbox.next_paused()
+        {
+            if self.fleet.resume(&mut self.cx, conn, Turn::Next) {
                 return;
-            };
-            let Some(session) = self.fleet.session_mut(conn) else {
-                continue;
-            };
-            session.turn = Turn::Next;
-            // It was not read, so it was not silent.
-            self.fleet.touch(conn, self.cx.at.now);
-            self.cx.resume(conn);
-            return;
+            }
         }
+    }
+
+    /// An answer to a dispatch. One that names no key is valid: old clients answer a console line with
+    /// its text.
+    pub(super) fn answer(
+        &mut self,
+        conn: ConnId,
+        slot: u32,
+        answer: &Answer<'_>,
+        ask: Ask,
+    ) -> Flow {
+        let Some(host) = self.fleet.host_mut(slot) else {
+            return Flow::Taken;
+        };
+        host.set(Marks::ASKED, false);
+        let host = host.id();
+        let Some(key) = self.answered_key(slot, &host, answer) else {
+            let received = answer.code == ResultCode::Received;
+            if let Some(text) = answer.task.as_deref().filter(|_| received) {
+                self.tasks.command_answered(text, &host);
+            }
+            if ask.reply {
+                self.cx.reply(conn, Flag::Answer, ask.seq, Word::GotIt);
+            }
+            return Flow::Taken;
+        };
+        if !self.make_room_for_report(conn, REPORT_BYTES) {
+            return Flow::Wait;
+        }
+        let unknown = !self.cx.is_starting() && !self.tasks.names(&key, &host);
+        if unknown && !self.admit_stray(slot, &key, REPORT_BYTES) {
+            return self.refuse_stray(conn, Flag::Answer, &host, &key, ask);
+        }
+        let again = answer.code == ResultCode::Received && self.tasks.has_finished(&host, &key);
+        let (state, said) = match answer.code {
+            ResultCode::Received => {
+                let is_plain = self.note_plain_report(conn, slot, &host, false);
+                if let Some(host) = self.fleet.host_mut(slot) {
+                    host.rest_or_new().answered = Some(key.clone());
+                }
+                let state =
+                    self.tasks
+                        .reported(&mut self.cx, &host, is_plain, &key, TaskState::Answered);
+                (state, "answered")
+            }
+            ResultCode::NoBook => {
+                let is_plain = self.note_plain_report(conn, slot, &host, false);
+                self.cx.log(
+                    log::Level::Warn,
+                    "no-book",
+                    host.to_string(),
+                    format!("finds no task book under {key}"),
+                );
+                let state =
+                    self.tasks
+                        .reported(&mut self.cx, &host, is_plain, &key, TaskState::NoBook);
+                (state, "no-book")
+            }
+            ResultCode::Unanswered | ResultCode::Damaged => {
+                self.tasks.send_newest_again(&self.cx, &host);
+                (None, "damaged")
+            }
+        };
+        let again = again || (unknown && !self.may_tell_stray(slot));
+        // A task that is done and answered once more is no news.
+        let stamp = match again {
+            true => Stamp {
+                at: self.cx.at.wall,
+                seq: 0,
+            },
+            false => self.cx.stamp(),
+        };
+        if !again {
+            let kind = EventKind::Answer {
+                host: host.clone(),
+                key: key.clone(),
+                state: said,
+            };
+            self.cx.tell_about(stamp, kind, unknown);
+        }
+        let report = op::Answer {
+            origin: Some(Origin {
+                conn,
+                flag: Flag::Answer,
+                ask,
+                bytes: REPORT_BYTES as u32,
+            }),
+            host,
+            key,
+            rcc: match answer.code {
+                ResultCode::Unanswered => 0,
+                ResultCode::Received => 1,
+                ResultCode::NoBook => 2,
+                ResultCode::Damaged => 3,
+            },
+            state,
+            again,
+            stamp,
+        };
+        self.outbox
+            .report(Op::Answer(Box::new(report)), REPORT_BYTES);
+        Flow::Taken
+    }
+
+    /// The book of a task of the tables that names the host. A question in itself, answered whether or
+    /// not a reply was asked for. Waits while the store has not told yet which tasks there are.
+    pub(super) fn book(&mut self, conn: ConnId, slot: u32, book: &Book<'_>, ask: Ask) -> Flow {
+        if self.cx.is_starting() {
+            return self.hold(conn, slot, 0);
+        }
+        let word = self.book_of(slot, &book.task);
+        let word = word.unwrap_or_else(|| Word::Refused(NO_SUCH_TASK.to_owned()));
+        self.cx.reply(conn, Flag::Book, ask.seq, word);
+        Flow::Taken
+    }
+
+    /// The key an answer is about.
+    fn answered_key(&self, slot: u32, host: &HostId, answer: &Answer<'_>) -> Option<TaskKey> {
+        let rest = self.fleet.host(slot)?.rest();
+        let last = rest.and_then(|rest| rest.answered.as_ref());
+        self.tasks.answered_key(&self.cx, host, last, answer)
+    }
+
+    fn book_of(&self, slot: u32, text: &str) -> Option<Word> {
+        let key = TaskKey::parse(text, &self.cx.rules.key_prefix)?;
+        let commands = self.tasks.book(&key, &self.fleet.id(slot)?)?;
+        let task = key.to_string();
+        Some(Word::Book { task, commands })
+    }
+
+    /// Returns whether the host may report on a key that this server never stored.
+    fn admit_stray(&mut self, slot: u32, key: &TaskKey, bytes: usize) -> bool {
+        let host = self.fleet.reference(slot);
+        host.is_some_and(|host| self.tasks.admit_stray(&self.cx, host, key, bytes))
+    }
+
+    /// Returns whether an admitted report on such a key has an event of its own.
+    fn may_tell_stray(&mut self, slot: u32) -> bool {
+        let host = self.fleet.reference(slot);
+        host.is_none_or(|host| self.tasks.may_tell_stray(host))
     }
 }
 

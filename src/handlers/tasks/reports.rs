@@ -1,0 +1,118 @@
+//! What reports of hosts mean for tasks and console commands.
+
+use crate::codec::message::{Answer, ResultCode};
+use crate::handlers::context::Ctx;
+use crate::handlers::tasks::Tasks;
+use crate::ids::{HostId, HostRef, TaskKey};
+use crate::store::op::{Lifetime, TaskState};
+
+impl Tasks {
+    /// State of a host in a task that names it, and whether a result of it has an exit other than 0.
+    pub(crate) fn state_of(&self, key: &TaskKey, host: &HostId) -> Option<(TaskState, bool)> {
+        let delivery = self.table.delivery(self.table.delivery_of(key, host)?)?;
+        Some((delivery.state, delivery.failed))
+    }
+
+    /// Returns whether a host has finished a task, with or without success.
+    pub(crate) fn has_finished(&self, host: &HostId, key: &TaskKey) -> bool {
+        let state = self.state_of(key, host);
+        state.is_some_and(|(state, _)| matches!(state, TaskState::Done | TaskState::Failed))
+    }
+
+    /// Returns whether writes on a task expire now.
+    pub(crate) fn lifetime(&self, key: &TaskKey) -> Lifetime {
+        self.table.lifetime(key)
+    }
+
+    /// The commands of a task that names the host.
+    pub(crate) fn book(&self, key: &TaskKey, host: &HostId) -> Option<Vec<(String, f64)>> {
+        let delivery = self.table.delivery(self.table.delivery_of(key, host)?)?;
+        Some(self.table.task(delivery.task)?.commands.clone())
+    }
+
+    /// The key of the newest task in which a host is this.
+    fn newest_key(&self, host: &HostId, state: TaskState) -> Option<TaskKey> {
+        let slot = self.newest_in(host, state)?;
+        Some(self.table.names_of(slot)?.1.clone())
+    }
+
+    /// The key an answer is about. "No book" without a key means the one `last` answered with
+    /// "received"; "damaged" the one that is to go out again, since an old client names the one before.
+    pub(crate) fn answered_key(
+        &self,
+        cx: &Ctx<'_>,
+        host: &HostId,
+        last: Option<&TaskKey>,
+        answer: &Answer<'_>,
+    ) -> Option<TaskKey> {
+        let named = answer.task.as_deref();
+        let named = named.and_then(|text| TaskKey::parse(text, &cx.rules.key_prefix));
+        match answer.code {
+            ResultCode::Unanswered | ResultCode::Damaged => {
+                self.newest_key(host, TaskState::Sent).or(named)
+            }
+            // After a restart of ours only the tables know.
+            ResultCode::NoBook if answer.task.is_none() => last
+                .cloned()
+                .or_else(|| self.newest_key(host, TaskState::Answered)),
+            ResultCode::NoBook | ResultCode::Received => named,
+        }
+    }
+
+    /// A host has answered a console command: its id, or its text.
+    pub(crate) fn command_answered(&mut self, text: &str, host: &HostId) {
+        self.commands.answered(text, host);
+    }
+
+    /// Returns whether a result with this code is wanted: of a task that names the host, or of a
+    /// console command that was sent to it.
+    pub(crate) fn is_result_wanted(&self, cx: &Ctx<'_>, host: &HostId, code: &str) -> bool {
+        let key = TaskKey::parse(code, &cx.rules.key_prefix);
+        key.is_some_and(|key| self.names(&key, host)) || self.commands.was_sent(code, host)
+    }
+
+    /// Takes a result of a host. Returns whether its task expires now.
+    pub(crate) fn take_result(
+        &mut self,
+        cx: &Ctx<'_>,
+        host: &HostId,
+        code: &str,
+        failed: bool,
+    ) -> Lifetime {
+        let key = TaskKey::parse(code, &cx.rules.key_prefix);
+        let delivery = key
+            .as_ref()
+            .and_then(|key| self.table.delivery_of(key, host));
+        if let Some(slot) = delivery {
+            self.touch_delivery(cx, slot);
+            if let Some(delivery) = self.table.delivery_mut(slot) {
+                delivery.failed |= failed;
+            }
+        } else {
+            self.commands.has_result(code, host);
+        }
+        key.map_or(Lifetime::Foreign, |key| self.lifetime(&key))
+    }
+
+    /// Returns whether a host may report on a key that this server never stored; the report is
+    /// counted if so.
+    pub(crate) fn admit_stray(
+        &mut self,
+        cx: &Ctx<'_>,
+        host: HostRef,
+        key: &TaskKey,
+        bytes: usize,
+    ) -> bool {
+        self.strays.admit(host, key, bytes, cx.at.now)
+    }
+
+    /// Returns whether an admitted report on such a key has an event of its own.
+    pub(crate) fn may_tell_stray(&mut self, host: HostRef) -> bool {
+        self.strays.may_tell(host)
+    }
+
+    /// Number of reports on such keys without an event of their own since the last call.
+    pub(crate) fn take_untold_strays(&mut self) -> Option<u64> {
+        self.strays.take_untold()
+    }
+}
