@@ -267,7 +267,7 @@ impl World {
             queue: key.len() % 2 == 1,
             request: u64::from(self.generation),
         });
-        let _ = self.input(Input::Ask { asker: 1, ask });
+        let _ = self.input(Input::Ask { requester: 1, ask });
         let mut fx = Effects::default();
         while self.core.go_on(self.at(), 1, &mut fx) {}
         self.apply(fx);

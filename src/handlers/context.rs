@@ -119,8 +119,8 @@ impl Ctx<'_> {
         self.fx.push(Effect::Resume { conn });
     }
 
-    pub(crate) fn respond(&mut self, asker: u64, answer: Answer) {
-        self.fx.push(Effect::Respond { asker, answer });
+    pub(crate) fn respond(&mut self, requester: u64, answer: Answer) {
+        self.fx.push(Effect::Respond { requester, answer });
     }
 
     /// Writes a line to the log.

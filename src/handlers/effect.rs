@@ -70,10 +70,10 @@ pub enum Effect {
         /// The frame.
         push: Push<'static>,
     },
-    /// Answer an asker.
+    /// Answer an requester.
     Respond {
         /// Number of the requester.
-        asker: u64,
+        requester: u64,
         /// With what.
         answer: Answer,
     },

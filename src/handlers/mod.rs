@@ -120,7 +120,7 @@ pub enum Input<'a> {
     /// A request.
     Ask {
         /// Number of the requester, returned with the answer.
-        asker: u64,
+        requester: u64,
         /// The request.
         ask: ask::Ask,
     },

@@ -480,7 +480,7 @@ impl Reactor {
                 Effect::Reply { conn, reply } => self.connections.reply(conn, &reply),
                 Effect::Close { conn } => self.close(conn, at),
                 Effect::Push { conn, push } => self.connections.push(conn, &push, &mut self.stats),
-                Effect::Respond { asker, answer } => self.respond(asker, answer),
+                Effect::Respond { requester, answer } => self.respond(requester, answer),
                 Effect::Resume { conn } => self.connections.resume(conn),
                 Effect::Narrow { conn } => self.connections.narrow(conn),
                 Effect::Guard { conn, keys } => self.connections.guard(conn, &keys),

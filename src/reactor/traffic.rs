@@ -86,10 +86,7 @@ impl Reactor {
         let handled = self.driver.give(
             format_args!("an order or a question: handling it"),
             at,
-            Input::Ask {
-                asker: requester,
-                ask,
-            },
+            Input::Ask { requester, ask },
         );
         if !handled {
             self.respond(requester, not_now("it failed inside the server"));

@@ -153,7 +153,7 @@ pub struct Ledger {
     waits: HashMap<(ConnId, Flag, u64), (String, What)>,
     pub acked: Vec<Acked>,
     pub fates: BTreeMap<String, Fate>,
-    askers: BTreeMap<u64, String>,
+    requesters: BTreeMap<u64, String>,
     /// Hosts that have ended a task: later reports are acknowledged and do nothing.
     ended: BTreeSet<(String, String)>,
     holes: Vec<Hole>,
@@ -222,7 +222,7 @@ impl Ledger {
                 }
             }
         }
-        for (_, key) in std::mem::take(&mut self.askers) {
+        for (_, key) in std::mem::take(&mut self.requesters) {
             self.fates.insert(key, Fate::Unknown);
         }
         self.sessions.clear();
@@ -322,8 +322,8 @@ impl Ledger {
     }
 
     /// Records a request that a task be sent.
-    pub fn asked(&mut self, asker: u64, key: &str) {
-        self.askers.insert(asker, key.to_owned());
+    pub fn asked(&mut self, requester: u64, key: &str) {
+        self.requesters.insert(requester, key.to_owned());
         self.fates.insert(key.to_owned(), Fate::Asked);
     }
 
@@ -520,17 +520,17 @@ impl Ledger {
                 }
             }
             Effect::Tell(event) => self.event(&event.kind),
-            Effect::Respond { asker, answer } => self.answered(now, *asker, answer),
+            Effect::Respond { requester, answer } => self.answered(now, *requester, answer),
             _ => {}
         }
     }
 
-    fn answered(&mut self, now: Instant, asker: u64, answer: &Answer) {
+    fn answered(&mut self, now: Instant, requester: u64, answer: &Answer) {
         if let Answer::Tasks { tasks, next } = answer {
             assert!(next.is_none(), "all tasks fit on a page");
             return self.written_again(tasks);
         }
-        let Some(key) = self.askers.remove(&asker) else {
+        let Some(key) = self.requesters.remove(&requester) else {
             return;
         };
         let fate = match answer {

@@ -500,16 +500,16 @@ impl Server {
                 if is_empty {
                     let (cursor, limit) = (0, 1_000);
                     let ask = Ask::Tasks { cursor, limit };
-                    let asker = u64::MAX;
-                    self.input(Input::Ask { asker, ask }, around);
+                    let requester = u64::MAX;
+                    self.input(Input::Ask { requester, ask }, around);
                 }
             }
         }
     }
 
     /// Passes a request to the core.
-    pub fn ask(&mut self, asker: u64, ask: Ask, around: &mut Around<'_>) {
-        self.input(Input::Ask { asker, ask }, around);
+    pub fn ask(&mut self, requester: u64, ask: Ask, around: &mut Around<'_>) {
+        self.input(Input::Ask { requester, ask }, around);
         self.is_ready = true;
     }
 

@@ -48,7 +48,7 @@ pub struct World {
     spool: tempfile::TempDir,
     processes: u64,
     tasks: u64,
-    askers: u64,
+    requesters: u64,
     requests: VecDeque<(u64, Ask)>,
     calm: bool,
     pub steps: u64,
@@ -128,7 +128,7 @@ impl World {
             spool: spool.expect("a directory"),
             processes: 0,
             tasks: 0,
-            askers: 0,
+            requesters: 0,
             requests: VecDeque::new(),
             calm: false,
             steps: 0,
@@ -327,8 +327,8 @@ impl World {
             self.ledger.copy(self.spool.path().join("recent").exists());
         }
         if server.stopped_until <= self.now {
-            while let Some((asker, ask)) = self.requests.pop_front() {
-                server.ask(asker, ask, &mut around_server!(self));
+            while let Some((requester, ask)) = self.requests.pop_front() {
+                server.ask(requester, ask, &mut around_server!(self));
             }
         }
         let for_it = |parcel: &Parcel| parcel.to.port() == 11_452 && parcel.at <= self.now;
@@ -735,7 +735,7 @@ impl World {
     /// Sends a task to some or all hosts.
     fn dispatch(&mut self) {
         self.tasks += 1;
-        self.askers += 1;
+        self.requesters += 1;
         let key = format!("AC{}", self.tasks);
         let count = 1 + self.dice.below(3);
         let commands = (0..count).map(|n| (format!("work {key} {n}"), (count - n) as f64));
@@ -754,8 +754,9 @@ impl World {
             key: key.clone(),
         };
         if self.server.is_some() {
-            self.ledger.asked(self.askers, &key);
-            self.requests.push_back((self.askers, Ask::Dispatch(task)));
+            self.ledger.asked(self.requesters, &key);
+            self.requests
+                .push_back((self.requesters, Ask::Dispatch(task)));
         }
     }
 

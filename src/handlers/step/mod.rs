@@ -60,7 +60,7 @@ impl Step<'_> {
                 incoming,
                 signature,
             } => self.signed_datagram(from, &incoming, &signature),
-            Input::Ask { asker, ask } => self.ask(asker, ask),
+            Input::Ask { requester, ask } => self.ask(requester, ask),
         }
         Flow::Taken
     }

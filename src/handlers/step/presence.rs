@@ -301,12 +301,12 @@ impl Step<'_> {
     }
 
     /// Handles a request to forget a host, here and in the store.
-    pub(crate) fn ask_forget(&mut self, asker: u64, host: &HostId) {
+    pub(crate) fn ask_forget(&mut self, requester: u64, host: &HostId) {
         let answer = match self.try_forget(host) {
             Ok(()) => Answer::Forgotten { host: host.clone() },
             Err((kind, text)) => Answer::Error { kind, text },
         };
-        self.cx.respond(asker, answer);
+        self.cx.respond(requester, answer);
     }
 
     fn try_forget(&mut self, id: &HostId) -> Result<(), Refusal> {

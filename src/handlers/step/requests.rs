@@ -8,34 +8,34 @@ use crate::handlers::tasks::dispatch::not_now;
 
 impl Step<'_> {
     /// Handles a request.
-    pub(super) fn ask(&mut self, asker: u64, ask: Ask) {
+    pub(super) fn ask(&mut self, requester: u64, ask: Ask) {
         if self.cx.stopping {
             let why = not_now("the server is stopping");
-            return self.cx.respond(asker, why.into());
+            return self.cx.respond(requester, why.into());
         }
         let hosts = Directory::new(self.fleet, self.auth);
         let (tasks, cx) = (&mut *self.tasks, &mut self.cx);
         let begun = match ask {
-            Ask::Dispatch(task) => tasks.dispatch(cx, hosts, asker, task),
+            Ask::Dispatch(task) => tasks.dispatch(cx, hosts, requester, task),
             Ask::Command {
                 text,
                 cid,
                 hosts: names,
-            } => tasks.command(cx, hosts, asker, NewCommand { text, cid }, names),
+            } => tasks.command(cx, hosts, requester, NewCommand { text, cid }, names),
             Ask::Tasks { cursor, limit } => {
-                return cx.respond(asker, tasks.list_tasks(cursor, limit));
+                return cx.respond(requester, tasks.list_tasks(cursor, limit));
             }
             Ask::Task { key, cursor, limit } => {
-                return tasks.ask_task(cx, asker, &key, cursor, limit);
+                return tasks.ask_task(cx, requester, &key, cursor, limit);
             }
             Ask::Output { key, host, command } => {
-                return tasks.ask_output(cx, asker, key, host, command);
+                return tasks.ask_output(cx, requester, key, host, command);
             }
-            Ask::CommandStatus { cid } => return tasks.command_status(cx, hosts, asker, &cid),
-            Ask::Forget { host } => return self.ask_forget(asker, &host),
+            Ask::CommandStatus { cid } => return tasks.command_status(cx, hosts, requester, &cid),
+            Ask::Forget { host } => return self.ask_forget(requester, &host),
         };
         if let Err(refusal) = begun {
-            self.cx.respond(asker, refusal.into());
+            self.cx.respond(requester, refusal.into());
         }
     }
 

@@ -36,7 +36,7 @@ fn fits_signed(text: &str, cid: &str) -> bool {
 /// A console command that is being shown.
 #[derive(Debug)]
 pub(crate) struct Showing {
-    pub(crate) asker: u64,
+    pub(crate) requester: u64,
     pub(crate) view: CommandView,
     /// Number of its hosts.
     pub(crate) count: usize,
@@ -58,7 +58,7 @@ pub(crate) struct NewCommand {
 /// A console command to whose hosts the way is looked up.
 #[derive(Debug)]
 pub(crate) struct Commanding {
-    asker: u64,
+    requester: u64,
     command: NewCommand,
     /// It fits a signed datagram; `None` before the check.
     fits_signed: Option<bool>,
@@ -73,10 +73,10 @@ pub(crate) struct Commanding {
 }
 
 impl Commanding {
-    /// The command of this asker, to these hosts.
-    pub(crate) fn new(asker: u64, command: NewCommand, named: Named) -> Self {
+    /// The command of this requester, to these hosts.
+    pub(crate) fn new(requester: u64, command: NewCommand, named: Named) -> Self {
         Self {
-            asker,
+            requester,
             command,
             fits_signed: None,
             named,
@@ -89,8 +89,8 @@ impl Commanding {
     }
 
     /// The requester.
-    pub(crate) fn asker(&self) -> u64 {
-        self.asker
+    pub(crate) fn requester(&self) -> u64 {
+        self.requester
     }
 
     /// Looks up the way to at most `max` more hosts. Returns whether these were the last.
@@ -142,9 +142,9 @@ impl Commanding {
 impl Tasks {
     /// The way to all hosts of a command is known: it goes out.
     pub(crate) fn commanded(&mut self, cx: &mut Ctx<'_>, commanding: Commanding) {
-        let asker = commanding.asker;
+        let requester = commanding.requester;
         let answer = self.send_out_command(cx, commanding);
-        cx.respond(asker, answer.unwrap_or_else(Answer::from));
+        cx.respond(requester, answer.unwrap_or_else(Answer::from));
     }
 
     fn send_out_command(
@@ -217,7 +217,7 @@ impl Tasks {
         &mut self,
         cx: &mut Ctx<'_>,
         hosts: Directory<'_>,
-        asker: u64,
+        requester: u64,
         command: NewCommand,
         names: Option<Vec<String>>,
     ) -> Result<(), Refusal> {
@@ -227,7 +227,7 @@ impl Tasks {
         if !is_cid || self.commands.has(cid) {
             return Err(not_new());
         }
-        self.name_hosts(cx, hosts, asker, Purpose::Command(command), names)
+        self.name_hosts(cx, hosts, requester, Purpose::Command(command), names)
     }
 
     /// Handles a request for the answers to a command.
@@ -235,11 +235,11 @@ impl Tasks {
         &mut self,
         cx: &mut Ctx<'_>,
         hosts: Directory<'_>,
-        asker: u64,
+        requester: u64,
         cid: &str,
     ) {
         let Some(command) = self.commands.of(cid) else {
-            return cx.respond(asker, unknown("no such command"));
+            return cx.respond(requester, unknown("no such command"));
         };
         let with_results = command.hosts.iter().filter(|host| host.has_result);
         let with_results: Vec<HostId> = with_results
@@ -248,7 +248,7 @@ impl Tasks {
             .collect();
         if with_results.is_empty() {
             let cid = cid.to_owned();
-            return self.show_command(cx, hosts, asker, (cid, Vec::new()), Vec::new());
+            return self.show_command(cx, hosts, requester, (cid, Vec::new()), Vec::new());
         }
         let question = Question::Command {
             cid: cid.to_owned(),
@@ -258,7 +258,7 @@ impl Tasks {
             cid: cid.to_owned(),
             hosts: with_results,
         };
-        self.read(cx, asker, reading, question);
+        self.read(cx, requester, reading, question);
     }
 
     /// A command, with what its hosts put out as far as that was found.
@@ -266,12 +266,12 @@ impl Tasks {
         &mut self,
         cx: &mut Ctx<'_>,
         hosts: Directory<'_>,
-        asker: u64,
+        requester: u64,
         (cid, asked): (String, Vec<HostId>),
         found: Vec<FoundHost>,
     ) {
         let Some(command) = self.commands.of(&cid) else {
-            return cx.respond(asker, gone());
+            return cx.respond(requester, gone());
         };
         let view = CommandView {
             cid,
@@ -282,7 +282,7 @@ impl Tasks {
         let count = command.hosts.len();
         let found = asked.into_iter().zip(found).collect();
         let showing = Showing {
-            asker,
+            requester,
             view,
             count,
             found,

@@ -32,7 +32,7 @@ pub(crate) type Refusal = (ErrorKind, String);
 /// A task that is being stored.
 #[derive(Debug)]
 struct Pending {
-    asker: Option<u64>,
+    requester: Option<u64>,
     deadline: Instant,
     key: TaskKey,
     created: UnixMs,
@@ -60,7 +60,7 @@ pub(crate) struct CheckedTask {
 /// A task that is stored, on its way into the tables.
 #[derive(Debug)]
 pub(crate) struct Entering {
-    asker: Option<u64>,
+    requester: Option<u64>,
     key: TaskKey,
     /// Its slot in the tables.
     task: u32,
@@ -87,7 +87,7 @@ impl Dispatches {
 
     /// Deadline of the next requester.
     pub(crate) fn deadline(&self) -> Option<Instant> {
-        let asked = self.pending.values().filter(|p| p.asker.is_some());
+        let asked = self.pending.values().filter(|p| p.requester.is_some());
         asked.map(|pending| pending.deadline).min()
     }
 
@@ -135,7 +135,7 @@ impl Tasks {
     pub(crate) fn store_task(
         &mut self,
         cx: &mut Ctx<'_>,
-        asker: u64,
+        requester: u64,
         task: CheckedTask,
         named: Named,
     ) -> Result<(), Refusal> {
@@ -173,7 +173,7 @@ impl Tasks {
         };
         cx.stats.tasks_let_go += gone;
         let pending = Pending {
-            asker: Some(asker),
+            requester: Some(requester),
             deadline,
             key,
             created: cx.at.wall,
@@ -191,7 +191,7 @@ impl Tasks {
     /// All hosts of a task have been entered.
     pub(crate) fn entered(&mut self, cx: &mut Ctx<'_>, entering: Entering) {
         let Entering {
-            asker,
+            requester,
             key,
             task,
             named,
@@ -200,19 +200,19 @@ impl Tasks {
         if self.table.task(task).is_some_and(Task::is_over) {
             self.table.write_over(task, cx.stats.store_sessions);
         }
-        answer_stored(cx, asker, key, named);
+        answer_stored(cx, requester, key, named);
     }
 
     /// Answers the requesters whose deadline has passed with an unknown outcome.
     pub(crate) fn hurry_dispatches(&mut self, cx: &mut Ctx<'_>, judge: Instant) {
         for pending in self.dispatches.pending.values_mut() {
             if pending.deadline <= judge
-                && let Some(asker) = pending.asker.take()
+                && let Some(requester) = pending.requester.take()
             {
                 let why = not_now(
                     "outcome unknown: the store has not answered; the task will be sent if it turns out stored",
                 );
-                cx.respond(asker, why.into());
+                cx.respond(requester, why.into());
             }
         }
     }
@@ -221,8 +221,8 @@ impl Tasks {
     pub(crate) fn undo_dispatches(&mut self, cx: &mut Ctx<'_>) {
         for request in std::mem::take(&mut self.dispatches.turn) {
             let pending = self.dispatches.pending.remove(&request);
-            if let Some(asker) = pending.and_then(|pending| pending.asker) {
-                cx.respond(asker, not_now("the store is away").into());
+            if let Some(requester) = pending.and_then(|pending| pending.requester) {
+                cx.respond(requester, not_now("the store is away").into());
             }
         }
     }
@@ -237,7 +237,7 @@ impl Tasks {
         &mut self,
         cx: &mut Ctx<'_>,
         hosts: Directory<'_>,
-        asker: u64,
+        requester: u64,
         task: NewTask,
     ) -> Result<(), Refusal> {
         let prefix = &cx.rules.key_prefix;
@@ -256,7 +256,7 @@ impl Tasks {
             request: task.request,
             deadline: cx.at.now + WAIT,
         };
-        self.name_hosts(cx, hosts, asker, Purpose::Task(checked), task.hosts)
+        self.name_hosts(cx, hosts, requester, Purpose::Task(checked), task.hosts)
     }
 
     /// The store has settled a dispatch.
@@ -270,7 +270,7 @@ impl Tasks {
         let Some(pending) = self.dispatches.pending.remove(&request) else {
             return;
         };
-        let asker = pending.asker;
+        let requester = pending.requester;
         let (kind, text) = match stored {
             Stored::Whole => return self.send_task(cx, hosts, request, pending),
             Stored::Taken => (ErrorKind::Taken, taken(&pending.key)),
@@ -281,8 +281,8 @@ impl Tasks {
                 (ErrorKind::Wrong, text)
             }
         };
-        if let Some(asker) = asker {
-            cx.respond(asker, (kind, text).into());
+        if let Some(requester) = requester {
+            cx.respond(requester, (kind, text).into());
         }
     }
 
@@ -295,7 +295,7 @@ impl Tasks {
         pending: Pending,
     ) {
         let Pending {
-            asker,
+            requester,
             key,
             created,
             queue,
@@ -305,7 +305,7 @@ impl Tasks {
             ..
         } = pending;
         if self.table.find(&key).is_some() {
-            return answer_stored(cx, asker, key, named);
+            return answer_stored(cx, requester, key, named);
         }
         let count = named.hosts.len();
         let sent = named.sent;
@@ -330,7 +330,7 @@ impl Tasks {
             hosts: Vec::new(),
         };
         let entering = Entering {
-            asker,
+            requester,
             key,
             task: self.table.begin(draft, count, cx.at.now),
             named,
@@ -404,15 +404,15 @@ impl Tasks {
 }
 
 /// Answers the requester of a stored task, if it still waits.
-fn answer_stored(cx: &mut Ctx<'_>, asker: Option<u64>, key: TaskKey, named: Named) {
+fn answer_stored(cx: &mut Ctx<'_>, requester: Option<u64>, key: TaskKey, named: Named) {
     let Named { hosts, unknown, .. } = named;
     let answer = Answer::Dispatched {
         key,
         hosts,
         unknown,
     };
-    if let Some(asker) = asker {
-        cx.respond(asker, answer);
+    if let Some(requester) = requester {
+        cx.respond(requester, answer);
     }
 }
 

@@ -57,7 +57,7 @@ pub(crate) enum Purpose {
 /// The lookup of the hosts of a request.
 #[derive(Debug)]
 pub(crate) struct Naming {
-    asker: u64,
+    requester: u64,
     purpose: Purpose,
     names: Names,
     /// Number of names, or entries of the table, in all.
@@ -126,17 +126,17 @@ impl Tasks {
     pub(crate) fn refuse_jobs(&mut self, cx: &mut Ctx<'_>) {
         let line = std::mem::take(&mut self.jobs.line);
         for job in line {
-            let asker = match &job {
-                Job::Naming(naming) => naming.asker,
-                Job::Commanding(commanding) => commanding.asker(),
-                Job::Showing(showing) => showing.asker,
+            let requester = match &job {
+                Job::Naming(naming) => naming.requester,
+                Job::Commanding(commanding) => commanding.requester(),
+                Job::Showing(showing) => showing.requester,
                 Job::Expiring(_) => continue,
                 Job::Entering(_) => {
                     self.jobs.line.push_back(job);
                     continue;
                 }
             };
-            cx.respond(asker, not_now("the server is stopping").into());
+            cx.respond(requester, not_now("the server is stopping").into());
         }
     }
 }
@@ -207,24 +207,27 @@ impl Tasks {
     ) {
         match self.jobs.has_room(showing.count) {
             true => self.begin_job(cx, hosts, Job::Showing(Box::new(showing))),
-            false => cx.respond(showing.asker, too_many().into()),
+            false => cx.respond(showing.requester, too_many().into()),
         }
     }
 
     /// One step of a job, which goes to the end of the line if it is not the last.
     fn step(&mut self, cx: &mut Ctx<'_>, hosts: Directory<'_>, mut job: Job, max: usize) {
-        let (asker, is_over) = match &mut job {
-            Job::Naming(naming) => (naming.asker, naming.step(hosts, max).map_err(Answer::from)),
+        let (requester, is_over) = match &mut job {
+            Job::Naming(naming) => (
+                naming.requester,
+                naming.step(hosts, max).map_err(Answer::from),
+            ),
             Job::Entering(entering) => (0, Ok(self.enter_some(cx, hosts, entering, max))),
             Job::Expiring(expiring) => (0, Ok(self.expire_some(cx, expiring, max))),
-            Job::Showing(showing) => (showing.asker, self.show_some(showing, max)),
+            Job::Showing(showing) => (showing.requester, self.show_some(showing, max)),
             Job::Commanding(commanding) => (
-                commanding.asker(),
+                commanding.requester(),
                 commanding.step(cx, hosts, max).map_err(Answer::from),
             ),
         };
         match is_over {
-            Err(answer) => return cx.respond(asker, answer),
+            Err(answer) => return cx.respond(requester, answer),
             Ok(false) => return self.jobs.push(job),
             Ok(true) => {}
         }
@@ -234,8 +237,10 @@ impl Tasks {
             Job::Expiring(expiring) => self.expired(cx, &expiring),
             Job::Commanding(commanding) => self.commanded(cx, *commanding),
             Job::Showing(showing) => {
-                let Showing { asker, view, .. } = *showing;
-                cx.respond(asker, Answer::Command(Box::new(view)));
+                let Showing {
+                    requester, view, ..
+                } = *showing;
+                cx.respond(requester, Answer::Command(Box::new(view)));
             }
         }
     }
@@ -245,7 +250,7 @@ impl Tasks {
         &mut self,
         cx: &mut Ctx<'_>,
         hosts: Directory<'_>,
-        asker: u64,
+        requester: u64,
         purpose: Purpose,
         names: Option<Vec<String>>,
     ) -> Result<(), Refusal> {
@@ -263,7 +268,7 @@ impl Tasks {
             None => Names::Online(0),
         };
         let naming = Naming {
-            asker,
+            requester,
             purpose,
             names,
             count,
@@ -276,22 +281,22 @@ impl Tasks {
     /// All hosts of a request have been looked up.
     fn named(&mut self, cx: &mut Ctx<'_>, hosts: Directory<'_>, naming: Naming) {
         let Naming {
-            asker,
+            requester,
             purpose,
             named,
             ..
         } = naming;
         if named.hosts.is_empty() {
-            return cx.respond(asker, wrong("no host is online".to_owned()).into());
+            return cx.respond(requester, wrong("no host is online".to_owned()).into());
         }
         match purpose {
             Purpose::Task(task) => {
-                if let Err(refusal) = self.store_task(cx, asker, task, named) {
-                    cx.respond(asker, refusal.into());
+                if let Err(refusal) = self.store_task(cx, requester, task, named) {
+                    cx.respond(requester, refusal.into());
                 }
             }
             Purpose::Command(command) => {
-                let commanding = Commanding::new(asker, command, named);
+                let commanding = Commanding::new(requester, command, named);
                 self.begin_job(cx, hosts, Job::Commanding(Box::new(commanding)));
             }
         }

@@ -212,6 +212,11 @@ impl Tasks {
     }
 
     #[cfg(test)]
+    pub(crate) fn is_expiring(&self) -> bool {
+        self.jobs.is_expiring()
+    }
+
+    #[cfg(test)]
     pub(crate) fn deadlines_len(&self) -> usize {
         self.tries.len()
     }

@@ -54,7 +54,7 @@ pub(crate) enum Reading {
 /// A question to the store.
 #[derive(Debug)]
 struct Pending {
-    asker: u64,
+    requester: u64,
     deadline: Instant,
     reading: Reading,
 }
@@ -117,20 +117,20 @@ impl Tasks {
     pub(crate) fn ask_task(
         &mut self,
         cx: &mut Ctx<'_>,
-        asker: u64,
+        requester: u64,
         key: &str,
         cursor: u64,
         limit: usize,
     ) {
         let Some(key) = TaskKey::parse(key, &cx.rules.key_prefix) else {
-            return cx.respond(asker, unknown("no such task"));
+            return cx.respond(requester, unknown("no such task"));
         };
         let task = self.table.find(&key).and_then(|slot| self.table.task(slot));
         let Some(task) = task.filter(|task| !task.is_partial()) else {
             // One that has ended long ago, another node's, or one that still misses hosts here: the store may have it.
             let question = Question::Whole { key: key.clone() };
             let reading = Reading::Stored { key, cursor, limit };
-            return self.read(cx, asker, reading, question);
+            return self.read(cx, requester, reading, question);
         };
         let host = |slot: &u32| {
             let name = self.table.names_of(*slot)?.0.clone();
@@ -139,14 +139,14 @@ impl Tasks {
         let (page, next) = page_of(&task.deliveries, cursor, limit);
         let hosts = page.iter().filter_map(host).collect();
         let (created, commands) = (task.created, task.commands.clone());
-        self.read_page(cx, asker, (key, created, commands), hosts, next);
+        self.read_page(cx, requester, (key, created, commands), hosts, next);
     }
 
     /// Asks the store how far the hosts of a page have come.
     pub(crate) fn read_page(
         &mut self,
         cx: &mut Ctx<'_>,
-        asker: u64,
+        requester: u64,
         (key, created, commands): (TaskKey, UnixMs, Vec<(String, f64)>),
         hosts: Vec<(HostId, TaskState)>,
         next: Option<u64>,
@@ -162,14 +162,14 @@ impl Tasks {
             hosts,
             next,
         };
-        self.read(cx, asker, reading, question);
+        self.read(cx, requester, reading, question);
     }
 
-    /// Asks the store, for an asker.
+    /// Asks the store, for an requester.
     pub(crate) fn read(
         &mut self,
         cx: &mut Ctx<'_>,
-        asker: u64,
+        requester: u64,
         reading: Reading,
         question: Question,
     ) {
@@ -182,13 +182,13 @@ impl Tasks {
         };
         if let Some(why) = refusal {
             let (kind, text) = not_now(why);
-            return cx.respond(asker, Answer::Error { kind, text });
+            return cx.respond(requester, Answer::Error { kind, text });
         }
         let ticket = self.reads.next;
         self.reads.next += 1;
         let deadline = cx.at.now + WAIT;
         let pending = Pending {
-            asker,
+            requester,
             deadline,
             reading,
         };
@@ -201,7 +201,7 @@ impl Tasks {
         self.reads.turn = VecDeque::new();
         for (_, pending) in std::mem::take(&mut self.reads.pending) {
             let (kind, text) = not_now("the store is away");
-            cx.respond(pending.asker, Answer::Error { kind, text });
+            cx.respond(pending.requester, Answer::Error { kind, text });
         }
     }
 
@@ -212,7 +212,7 @@ impl Tasks {
                 return;
             };
             let (kind, text) = not_now("the store has not answered");
-            cx.respond(pending.asker, Answer::Error { kind, text });
+            cx.respond(pending.requester, Answer::Error { kind, text });
         }
     }
 }
@@ -222,7 +222,7 @@ impl Tasks {
     pub(crate) fn ask_output(
         &mut self,
         cx: &mut Ctx<'_>,
-        asker: u64,
+        requester: u64,
         code: String,
         host: HostId,
         command: String,
@@ -232,7 +232,7 @@ impl Tasks {
             host,
             command,
         };
-        self.read(cx, asker, Reading::Output, question);
+        self.read(cx, requester, Reading::Output, question);
     }
 
     /// The store has answered a question.
@@ -243,7 +243,10 @@ impl Tasks {
         ticket: u64,
         found: Found,
     ) {
-        let Some(Pending { asker, reading, .. }) = self.reads.pending.remove(&ticket) else {
+        let Some(Pending {
+            requester, reading, ..
+        }) = self.reads.pending.remove(&ticket)
+        else {
             return;
         };
         let answer = match (reading, found) {
@@ -252,7 +255,7 @@ impl Tasks {
                 let (page, next) = page_of(&task.hosts, cursor, limit);
                 let page = page.iter().map(|(host, state, _)| (host.clone(), *state));
                 let task_facts = (key, task.created, task.commands.clone());
-                return self.read_page(cx, asker, task_facts, page.collect(), next);
+                return self.read_page(cx, requester, task_facts, page.collect(), next);
             }
             (
                 Reading::Task {
@@ -278,7 +281,7 @@ impl Tasks {
                 }))
             }
             (Reading::Command { cid, hosts: asked }, Found::Task(found)) => {
-                return self.show_command(cx, hosts, asker, (cid, asked), found);
+                return self.show_command(cx, hosts, requester, (cid, asked), found);
             }
             (Reading::Output, Found::Output(Some(bytes))) => Answer::Output(bytes),
             (Reading::Output, Found::Output(None)) => unknown("no such output"),
@@ -290,7 +293,7 @@ impl Tasks {
                 unknown("the store answered something else")
             }
         };
-        cx.respond(asker, answer);
+        cx.respond(requester, answer);
     }
 }
 

@@ -31,13 +31,13 @@ fn nothing_is_sent_before_it_is_stored() {
     world.plain("10.0.0.1");
     world.up = false;
     let task = world.task("AC1", &[]);
-    let asker = world.ask(ask::Ask::Dispatch(task));
+    let requester = world.ask(ask::Ask::Dispatch(task));
     world.pass(100);
-    assert!(world.sent().is_empty() && world.answer_to(asker).is_none());
+    assert!(world.sent().is_empty() && world.answer_to(requester).is_none());
     world.up = true;
     world.settle();
     assert_eq!(world.sent_to(), ["10.0.0.1:6655 AC1"]);
-    assert!(world.answer_to(asker).is_some());
+    assert!(world.answer_to(requester).is_some());
 }
 
 #[test]
@@ -101,9 +101,9 @@ fn while_the_store_is_away_nothing_is_taken_and_what_it_has_not_been_given_is_un
     world.plain("10.0.0.1");
     world.up = false;
     let task = world.task("AC1", &[]);
-    let asker = world.ask(ask::Ask::Dispatch(task));
+    let requester = world.ask(ask::Ask::Dispatch(task));
     world.go_away();
-    let (kind, _) = error(world.answer_to(asker).unwrap());
+    let (kind, _) = error(world.answer_to(requester).unwrap());
     assert_eq!(kind, ErrorKind::NotNow);
     assert_eq!(world.dispatch("AC2", &[]), Err(ErrorKind::NotNow));
     world.come_up(true);
@@ -116,13 +116,13 @@ fn an_asker_waits_ten_seconds_and_what_turns_out_stored_is_sent_all_the_same() {
     let conn = world.plain("10.0.0.1");
     world.up = false;
     let task = world.task("AC1", &[]);
-    let asker = world.ask(ask::Ask::Dispatch(task));
+    let requester = world.ask(ask::Ask::Dispatch(task));
     let batch = world.core.pull(world.at(), 64).unwrap();
     world.go_away();
     world.pass(9_900);
-    assert!(world.answer_to(asker).is_none());
+    assert!(world.answer_to(requester).is_none());
     world.pass(200);
-    let (kind, text) = error(world.answer_to(asker).unwrap());
+    let (kind, text) = error(world.answer_to(requester).unwrap());
     assert!(kind == ErrorKind::NotNow && text.contains("outcome unknown"));
     world.beat(conn);
     for op in batch.ops {
@@ -146,10 +146,10 @@ fn what_the_store_refuses_or_undoes_is_said_and_not_sent() {
         world.up = false;
         let task = world.task("AC1", &[]);
         let request = task.request;
-        let asker = world.ask(ask::Ask::Dispatch(task));
+        let requester = world.ask(ask::Ask::Dispatch(task));
         let _ = world.input(Input::Outcome(Outcome::Dispatched { request, stored }));
         world.send_out();
-        assert_eq!(error(world.answer_to(asker).unwrap()).0, kind);
+        assert_eq!(error(world.answer_to(requester).unwrap()).0, kind);
         assert!(world.sent().is_empty());
     }
 }
@@ -161,8 +161,8 @@ fn so_many_dispatches_are_under_way_at_once_and_no_more() {
     world.up = false;
     for number in 0..DISPATCHES_WAITING_MAX {
         let task = world.task(&format!("AC{number}"), &[]);
-        let asker = world.ask(ask::Ask::Dispatch(task));
-        assert!(world.answer_to(asker).is_none());
+        let requester = world.ask(ask::Ask::Dispatch(task));
+        assert!(world.answer_to(requester).is_none());
     }
     assert_eq!(world.dispatch("ACx", &[]), Err(ErrorKind::NotNow));
     world.up = true;
@@ -298,11 +298,11 @@ fn ten_thousand_hosts_are_sent_to_a_budget_a_turn() {
     world.up = false;
     let task = world.task("AC1", &[]);
     let request = task.request;
-    let asker = world.ask(ask::Ask::Dispatch(task));
+    let requester = world.ask(ask::Ask::Dispatch(task));
     let stored = Stored::Whole;
     let _ = world.input(Input::Outcome(Outcome::Dispatched { request, stored }));
     world.finish_jobs();
-    assert!(world.answer_to(asker).is_some());
+    assert!(world.answer_to(requester).is_some());
     let (mut fx, mut datagrams, mut turns) = (Effects::default(), Vec::new(), 0);
     while world.core.has_sends() {
         let before = datagrams.len();

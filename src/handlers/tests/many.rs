@@ -18,10 +18,10 @@ impl World {
     /// Asks for something with many hosts, and leaves it where its first step has brought it.
     fn ask_much(&mut self, ask: ask::Ask) -> u64 {
         self.next += 1;
-        let asker = u64::from(self.next);
-        let _ = self.input(Input::Ask { asker, ask });
+        let requester = u64::from(self.next);
+        let _ = self.input(Input::Ask { requester, ask });
         assert!(self.core.has_jobs(), "a step is not enough");
-        asker
+        requester
     }
 
     fn step(&mut self) -> bool {
@@ -66,7 +66,7 @@ impl World {
 fn a_step_handles_no_more_hosts_of_a_task_than_it_may() {
     let mut world = World::new();
     let ask = world.many(true);
-    let asker = world.ask_much(ask);
+    let requester = world.ask_much(ask);
     // One more name than hosts, and the end of the names is found by a step as well.
     let names_left = MANY + 1 - HOSTS_PER_STEP_MAX;
     assert_eq!(world.steps(), names_left / STEP + 1);
@@ -76,14 +76,17 @@ fn a_step_handles_no_more_hosts_of_a_task_than_it_may() {
     let mut open = world.core.stats().deliveries_open;
     assert_eq!(open, HOSTS_PER_STEP_MAX as u64);
     while world.core.has_jobs() {
-        assert!(world.answer_to(asker).is_none(), "not before all is done");
+        assert!(
+            world.answer_to(requester).is_none(),
+            "not before all is done"
+        );
         world.step();
         let now = world.core.stats().deliveries_open;
         assert!(now > open && now - open <= STEP as u64, "{open} to {now}");
         open = now;
     }
     assert_eq!(open, MANY as u64);
-    let Some(ask::Answer::Dispatched { hosts, unknown, .. }) = world.answer_to(asker) else {
+    let Some(ask::Answer::Dispatched { hosts, unknown, .. }) = world.answer_to(requester) else {
         panic!("it is stored");
     };
     let named: Vec<&str> = hosts.iter().map(|(host, _)| host.as_str()).collect();
@@ -101,21 +104,21 @@ fn a_task_is_listed_when_all_its_hosts_are_there() {
     world.store_all();
     assert!(world.core.has_jobs());
     let tasks = |world: &mut World| {
-        let asker = u64::MAX - world.inputs;
+        let requester = u64::MAX - world.inputs;
         let (cursor, limit) = (0, 9);
         let ask = ask::Ask::Tasks { cursor, limit };
-        let _ = world.input(Input::Ask { asker, ask });
-        match world.answer_to(asker) {
+        let _ = world.input(Input::Ask { requester, ask });
+        match world.answer_to(requester) {
             Some(ask::Answer::Tasks { tasks, .. }) => tasks.len(),
             other => panic!("{other:?}"),
         }
     };
     assert_eq!(tasks(&mut world), 0);
     let again = world.task("AC1", &["x"]);
-    let asker = u64::MAX;
+    let requester = u64::MAX;
     let ask = ask::Ask::Dispatch(again);
-    let _ = world.input(Input::Ask { asker, ask });
-    let refused = error(world.answer_to(asker).unwrap());
+    let _ = world.input(Input::Ask { requester, ask });
+    let refused = error(world.answer_to(requester).unwrap());
     assert_eq!(refused.0, ErrorKind::Taken, "its key is used already");
     world.steps();
     assert_eq!(tasks(&mut world), 1);
@@ -191,9 +194,9 @@ fn a_wrong_name_far_behind_is_an_error_all_the_same() {
     hosts.push("a b".to_owned());
     let task = world.task("AC1", &[]);
     let hosts = Some(hosts);
-    let asker = world.ask_much(ask::Ask::Dispatch(NewTask { hosts, ..task }));
+    let requester = world.ask_much(ask::Ask::Dispatch(NewTask { hosts, ..task }));
     world.steps();
-    let (kind, text) = error(world.answer_to(asker).unwrap());
+    let (kind, text) = error(world.answer_to(requester).unwrap());
     assert_eq!(kind, ErrorKind::Wrong);
     assert!(text.contains("a b"), "{text}");
     assert!(world.core.settled());
@@ -207,11 +210,11 @@ fn all_that_are_online_are_found_in_steps() {
         world.plain(&format!("10.0.{}.{}", n / 250, n % 250));
     }
     let task = world.task("AC1", &[]);
-    let asker = world.ask_much(ask::Ask::Dispatch(task));
+    let requester = world.ask_much(ask::Ask::Dispatch(task));
     assert!(world.steps() >= 3);
     world.settle();
     world.steps();
-    let answer = world.answer_to(asker);
+    let answer = world.answer_to(requester);
     let Some(ask::Answer::Dispatched { hosts, unknown, .. }) = answer else {
         panic!("{answer:?}");
     };
@@ -225,19 +228,19 @@ fn a_command_to_many_hosts_takes_steps_as_well() {
     let mut world = World::new();
     let hosts = Some(names());
     let (text, cid) = ("uptime".to_owned(), "c".repeat(32));
-    let asker = world.ask_much(ask::Ask::Command { text, hosts, cid });
+    let requester = world.ask_much(ask::Ask::Command { text, hosts, cid });
     let both = 2 * (MANY - HOSTS_PER_STEP_MAX) / STEP;
     let steps = world.steps();
     assert!((both..=both + 2).contains(&steps), "{steps} of {both}");
-    let Some(ask::Answer::Commanded { hosts, unknown, .. }) = world.answer_to(asker) else {
+    let Some(ask::Answer::Commanded { hosts, unknown, .. }) = world.answer_to(requester) else {
         panic!("it went out");
     };
     assert!(hosts.is_sorted_by_key(|host| &host.0) && unknown.is_sorted());
     assert_eq!((hosts.len(), unknown.len()), (MANY, MANY));
     let cid = "c".repeat(32);
-    let asker = world.ask_much(ask::Ask::CommandStatus { cid });
+    let requester = world.ask_much(ask::Ask::CommandStatus { cid });
     assert_eq!(world.steps(), (MANY - HOSTS_PER_STEP_MAX).div_ceil(STEP));
-    let Some(ask::Answer::Command(view)) = world.answer_to(asker) else {
+    let Some(ask::Answer::Command(view)) = world.answer_to(requester) else {
         panic!("it is shown");
     };
     let shown: Vec<&HostId> = view.hosts.iter().map(|host| &host.0).collect();
@@ -306,17 +309,17 @@ fn a_task_of_many_hosts_expires_and_goes_in_steps() {
     world.ms += world.core.env.rules.keep.as_millis();
     let (mut fx, at) = (Effects::default(), world.at());
     world.core.tick(at.now, at, &mut fx);
-    while world.core.tasks.jobs.is_expiring() {
+    while world.core.tasks.is_expiring() {
         world.step();
     }
-    let left = |world: &World| world.core.tasks.table.held_deliveries();
-    let mut held = left(&world);
+    let left = |world: &mut World| world.core.tasks.table().held_deliveries();
+    let mut held = left(&mut world);
     assert_eq!(held, MANY - HOSTS_PER_STEP_MAX);
-    assert_eq!(world.core.tasks.table.taken(), Room::default());
+    assert_eq!(world.core.tasks.table().taken(), Room::default());
     while world.core.has_jobs() {
         world.step();
-        assert!(held - left(&world) <= STEP);
-        held = left(&world);
+        assert!(held - left(&mut world) <= STEP);
+        held = left(&mut world);
     }
     assert_eq!(held, 0);
 }

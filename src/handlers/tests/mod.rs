@@ -330,29 +330,35 @@ impl World {
         conn
     }
 
-    /// Asks; the number of the asker.
+    /// Asks; the number of the requester.
     fn ask(&mut self, ask: ask::Ask) -> u64 {
         self.next += 1;
-        let asker = u64::from(self.next);
-        let _ = self.input(Input::Ask { asker, ask });
+        let requester = u64::from(self.next);
+        let _ = self.input(Input::Ask { requester, ask });
         self.settle();
-        asker
+        requester
     }
 
     /// Answer to a requester, if it was answered.
-    fn answer_to(&self, asker: u64) -> Option<ask::Answer> {
+    fn answer_to(&self, requester: u64) -> Option<ask::Answer> {
         let answers = self.effects.iter().filter_map(|effect| match effect {
-            Effect::Respond { asker: to, answer } if *to == asker => Some(answer.clone()),
+            Effect::Respond {
+                requester: to,
+                answer,
+            } if *to == requester => Some(answer.clone()),
             _ => None,
         });
         let answers: Vec<ask::Answer> = answers.collect();
-        assert!(answers.len() <= 1, "an asker is answered once: {answers:?}");
+        assert!(
+            answers.len() <= 1,
+            "an requester is answered once: {answers:?}"
+        );
         answers.into_iter().next()
     }
 
     fn asked(&mut self, ask: ask::Ask) -> ask::Answer {
-        let asker = self.ask(ask);
-        self.answer_to(asker).expect("it is answered at once")
+        let requester = self.ask(ask);
+        self.answer_to(requester).expect("it is answered at once")
     }
 
     /// Sends a task with one command; what each host is, or why not.

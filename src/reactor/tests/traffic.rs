@@ -368,16 +368,16 @@ fn every_requester_is_answered() {
     let asked = Rc::new(RefCell::new(Vec::new()));
     let shown = Rc::clone(&asked);
     let _stand_in = test_double(move |input, fx| match input {
-        Input::Ask { asker, ask } => {
+        Input::Ask { requester, ask } => {
             match ask {
                 Ask::Tasks { .. } => {
                     let answer = Answer::Output(vec![7]);
                     fx.push(Effect::Respond {
-                        asker: *asker,
+                        requester: *requester,
                         answer,
                     });
                 }
-                Ask::CommandStatus { cid } => asked.borrow_mut().push((*asker, cid.clone())),
+                Ask::CommandStatus { cid } => asked.borrow_mut().push((*requester, cid.clone())),
                 _ => panic!("asked for what nobody knows"),
             }
             Some(Flow::Taken)
@@ -402,10 +402,12 @@ fn every_requester_is_answered() {
     });
     assert_eq!(ask(&mut rig, tasks()).recv(), Ok(Answer::Output(vec![7])));
     assert_eq!(rig.reactor.stats().requesters, 2);
-    for (asker, cid) in shown.borrow().iter().rev() {
+    for (requester, cid) in shown.borrow().iter().rev() {
         let answer = Answer::Output(cid.as_bytes().to_vec());
-        let asker = *asker;
-        rig.reactor.driver.push(Effect::Respond { asker, answer });
+        let requester = *requester;
+        rig.reactor
+            .driver
+            .push(Effect::Respond { requester, answer });
     }
     let at = rig.reactor.poller.clock().moment();
     rig.reactor.apply(at);
