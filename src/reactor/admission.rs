@@ -311,16 +311,10 @@ fn wider(network: IpAddr) -> IpAddr {
 
 #[cfg(test)]
 mod tests {
+    use super::super::test_double::conn;
     use super::*;
     use crate::limits::{UNPROVEN_BUSY_MS, UNPROVEN_SILENT_MS};
     use proptest::prelude::*;
-
-    fn conn(slot: u32) -> ConnId {
-        ConnId {
-            slot,
-            generation: 0,
-        }
-    }
 
     fn ip(text: &str) -> IpAddr {
         text.parse().unwrap()

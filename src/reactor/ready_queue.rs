@@ -88,16 +88,10 @@ impl ReadQueues {
 
 #[cfg(test)]
 mod tests {
+    use super::super::test_double::conn;
     use super::*;
     use mio::net::TcpStream;
     use std::net::TcpListener;
-
-    fn conn(slot: u32) -> ConnId {
-        ConnId {
-            slot,
-            generation: 0,
-        }
-    }
 
     #[test]
     fn requeued_connections_wait_for_the_next_turn() {

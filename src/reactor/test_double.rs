@@ -1,10 +1,11 @@
-//! A stand-in for the core, for tests of the loop alone: what is handed in is shown to it first,
-//! and what it answers the core never sees.
+//! Test double of the core, for tests of the loop alone. It gets each input first; the core never
+//! sees an input that the double answers.
 
 use std::cell::RefCell;
 
 use crate::handlers::effect::Effects;
 use crate::handlers::{Flow, Input};
+use crate::ids::ConnId;
 
 type Answers = dyn FnMut(&Input<'_>, &mut Effects) -> Option<Flow>;
 
@@ -12,7 +13,7 @@ thread_local! {
     static CURRENT: RefCell<Option<Box<Answers>>> = const { RefCell::new(None) };
 }
 
-/// While it lives, on this thread, its answers are asked for before the core's.
+/// Guard of a test double: while it lives, the double answers inputs on this thread.
 #[must_use]
 pub struct TestDouble;
 
@@ -33,4 +34,12 @@ impl Drop for TestDouble {
 /// Response of the test double, if there is one and it has a response.
 pub fn answers(input: &Input<'_>, fx: &mut Effects) -> Option<Flow> {
     CURRENT.with_borrow_mut(|answers| answers.as_mut()?(input, fx))
+}
+
+/// First connection in a slot.
+pub fn conn(slot: u32) -> ConnId {
+    ConnId {
+        slot,
+        generation: 0,
+    }
 }
