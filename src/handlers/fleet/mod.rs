@@ -143,6 +143,7 @@ impl Fleet {
         self.sessions.is_unwatched(conn)
     }
 
+    #[cfg(debug_assertions)]
     pub(crate) fn sessions_len(&self) -> usize {
         self.sessions.len()
     }
