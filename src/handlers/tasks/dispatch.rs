@@ -132,7 +132,7 @@ pub(crate) enum Begin {
 
 impl Tasks {
     /// The hosts of a task have been looked up: it is to be stored, if there is room for it.
-    pub(crate) fn store_task(
+    pub(super) fn store_task(
         &mut self,
         cx: &mut Ctx<'_>,
         requester: u64,
@@ -339,7 +339,7 @@ impl Tasks {
     }
 
     /// Enters at most `max` more hosts of a task, and has it sent to them. Whether these were the last.
-    pub(crate) fn enter_some(
+    pub(super) fn enter_some(
         &mut self,
         cx: &mut Ctx<'_>,
         hosts: Directory<'_>,
@@ -359,7 +359,7 @@ impl Tasks {
     }
 
     /// Sends what of a task is to be sent, and sets when its time is over.
-    pub(crate) fn begin_task(
+    pub(super) fn begin_task(
         &mut self,
         cx: &mut Ctx<'_>,
         hosts: Directory<'_>,

@@ -194,12 +194,12 @@ impl Tasks {
     }
 
     /// Begins a job: its first step is taken at once.
-    pub(crate) fn begin_job(&mut self, cx: &mut Ctx<'_>, hosts: Directory<'_>, job: Job) {
+    pub(super) fn begin_job(&mut self, cx: &mut Ctx<'_>, hosts: Directory<'_>, job: Job) {
         self.step(cx, hosts, job, HOSTS_PER_STEP_MAX);
     }
 
     /// Begins to show something, if there is room for it beside the other jobs.
-    pub(crate) fn begin_showing(
+    pub(super) fn begin_showing(
         &mut self,
         cx: &mut Ctx<'_>,
         hosts: Directory<'_>,
@@ -246,7 +246,7 @@ impl Tasks {
     }
 
     /// Begins to look up the hosts of a request: those named, or all that are online.
-    pub(crate) fn name_hosts(
+    pub(super) fn name_hosts(
         &mut self,
         cx: &mut Ctx<'_>,
         hosts: Directory<'_>,

@@ -54,7 +54,7 @@ impl Early {
 impl Tasks {
     /// Remembers a report on an unknown task: before the store's tasks are known, it may belong to
     /// one of them.
-    pub(crate) fn note_early(
+    pub(super) fn note_early(
         &mut self,
         cx: &Ctx<'_>,
         host: &HostId,
@@ -136,7 +136,7 @@ impl Tasks {
     }
 
     /// Expires at most `max` more hosts of a task. Returns whether these were the last.
-    pub(crate) fn expire_some(
+    pub(super) fn expire_some(
         &mut self,
         cx: &mut Ctx<'_>,
         expiring: &mut Expiring,

@@ -85,7 +85,7 @@ impl Tasks {
 
     /// Returns whether states of tasks must be written.
     pub(crate) fn has_states(&self) -> bool {
-        self.states.is_walking() || !self.table.dirty.is_empty() || !self.table.gone.is_empty()
+        self.states.is_walking() || self.table.has_unwritten()
     }
 
     /// Returns whether requests with many hosts are under way.

@@ -90,7 +90,7 @@ impl Reads {
 impl Tasks {
     /// The tasks whose number is below `below` (all if that is 0), the newest first, without those that still
     /// miss hosts.
-    pub(crate) fn whole_tasks(&self, below: u64) -> impl Iterator<Item = &Task> {
+    fn whole_tasks(&self, below: u64) -> impl Iterator<Item = &Task> {
         let slots = self.table.newest_first(below);
         let tasks = slots.filter_map(|slot| self.table.task(slot));
         tasks.filter(|task| !task.is_partial())
@@ -143,7 +143,7 @@ impl Tasks {
     }
 
     /// Asks the store how far the hosts of a page have come.
-    pub(crate) fn read_page(
+    fn read_page(
         &mut self,
         cx: &mut Ctx<'_>,
         requester: u64,

@@ -65,7 +65,7 @@ impl Restores {
     /// Number of the last store connection at which the store had lost its data; 0: none. After it
     /// states may be missing that no rewrite brings back: those of an ended task that returned with
     /// the replay buffer.
-    pub(crate) fn lost_at(&self) -> u64 {
+    pub(super) fn lost_at(&self) -> u64 {
         self.lost_at
     }
 
@@ -101,7 +101,7 @@ impl Tasks {
         }
     }
 
-    pub(crate) fn restore_op(&self, task: &Task) -> Op {
+    fn restore_op(&self, task: &Task) -> Op {
         let host = |slot: &u32| {
             let (host, _) = self.table.names_of(*slot)?;
             Some((host.clone(), self.table.delivery(*slot)?.state))
@@ -153,6 +153,6 @@ impl Tasks {
 }
 
 /// Returns whether a host of the task may still change, so that its book is needed.
-pub(crate) fn may_go_on(task: &Task) -> bool {
+pub(super) fn may_go_on(task: &Task) -> bool {
     task.counts().any(|(state, _)| !state.is_settled())
 }

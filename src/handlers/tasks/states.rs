@@ -13,9 +13,8 @@
 //! finished and survived.
 
 use crate::handlers::tasks::Tasks;
-use crate::ids::HostId;
 use crate::limits::{HOSTS_PER_OP_MAX, RECENT_S};
-use crate::store::op::{Op, TaskState, TaskStates};
+use crate::store::op::{Op, TaskStates};
 use crate::time::{Instant, Span};
 
 use crate::handlers::tasks::restore::may_go_on;
@@ -45,7 +44,7 @@ struct Walk {
 
 impl States {
     /// Returns whether a walk is under way.
-    pub(crate) fn is_walking(&self) -> bool {
+    pub(super) fn is_walking(&self) -> bool {
         self.walk.is_some()
     }
 
@@ -75,6 +74,12 @@ impl States {
         self.look(now);
     }
 
+    /// The operation that writes some states.
+    fn send(&mut self, states: TaskStates) -> Op {
+        self.in_flight += 1;
+        Op::TaskStates(Box::new(states))
+    }
+
     fn look(&mut self, now: Instant) {
         if self.walk.is_none() && self.in_flight == 0 {
             self.written.get_or_insert(now);
@@ -91,31 +96,10 @@ impl Tasks {
     /// Moves states into a batch: those that changed, then those of the walk.
     pub(crate) fn take_states(&mut self, now: Instant, max: usize, ops: &mut Vec<Op>) {
         while ops.len() < max {
-            let Some(states) = self.table.gone.pop_front() else {
-                break;
-            };
-            self.states.in_flight += 1;
-            ops.push(Op::TaskStates(Box::new(states)));
-        }
-        while ops.len() < max {
-            let Some(slot) = self.table.dirty.front().copied() else {
-                break;
-            };
-            let Some(task) = self.table.task_mut(slot) else {
-                self.table.dirty.pop_front();
-                continue;
-            };
-            let some = task.take_dirty(HOSTS_PER_OP_MAX);
-            let last = !task.is_dirty();
-            if last {
-                self.table.dirty.pop_front();
-            }
-            for delivery in &some {
-                if let Some(delivery) = self.table.delivery_mut(*delivery) {
-                    delivery.dirty = false;
-                }
-            }
-            ops.extend(self.states_op(slot, &some, last));
+            let gone = self.table.take_gone();
+            let states = gone.or_else(|| self.table.take_unwritten(HOSTS_PER_OP_MAX));
+            let Some(states) = states else { break };
+            ops.push(self.states.send(states));
         }
         while ops.len() < max {
             let Some(walk) = self.states.walk else {
@@ -160,25 +144,7 @@ impl Tasks {
         let some = task.deliveries[place..end].to_vec();
         self.states.walk = Some(Walk { number, place: end });
         let last = end == task.deliveries.len();
-        self.states_op(slot, &some, last)
-    }
-
-    /// States of some hosts of a task; `last` says whether no others are to follow.
-    pub(crate) fn states_op(&mut self, task: u32, deliveries: &[u32], last: bool) -> Option<Op> {
-        let task = self.table.task(task)?;
-        let (key, over) = (task.key.clone(), task.is_over());
-        let state = |slot: &u32| {
-            let (host, _) = self.table.names_of(*slot)?;
-            Some((host.clone(), self.table.delivery(*slot)?.state))
-        };
-        let states: Vec<(HostId, TaskState)> = deliveries.iter().filter_map(state).collect();
-        self.states.in_flight += 1;
-        let states = TaskStates {
-            key,
-            states,
-            over,
-            last,
-        };
-        Some(Op::TaskStates(Box::new(states)))
+        let states = self.table.states_of(slot, &some, last)?;
+        Some(self.states.send(states))
     }
 }

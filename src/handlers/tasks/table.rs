@@ -24,33 +24,29 @@ use crate::time::{Instant, UnixMs};
 use crate::handlers::tasks::shards::Shards;
 
 /// No moment at all: later than every other.
-pub const NEVER: Instant = Instant::from_nanos(u64::MAX);
+pub(crate) const NEVER: Instant = Instant::from_nanos(u64::MAX);
 /// A task's number is made of the milliseconds of its creation and these bits below.
 const NUMBER_BITS: u32 = 10;
-
-/// One task.
 #[derive(Debug)]
-pub struct Task {
-    /// Its key.
-    pub key: TaskKey,
-    /// Creation time.
-    pub created: UnixMs,
+pub(crate) struct Task {
+    pub(super) key: TaskKey,
+    pub(super) created: UnixMs,
     /// The random number of the request that stored it.
-    pub request: u64,
+    pub(super) request: u64,
     /// Hosts that are offline receive it when they come online.
-    pub queue: bool,
+    pub(super) queue: bool,
     /// Greater than that of every older task.
-    pub number: u64,
+    pub(super) number: u64,
     /// Command and priority, in the order in which they are run.
-    pub commands: Vec<(String, f64)>,
+    pub(super) commands: Vec<(String, f64)>,
     /// Its deliveries, by name of the host.
-    pub deliveries: Vec<u32>,
+    pub(super) deliveries: Vec<u32>,
     /// Hosts of it that are still to be entered.
     left: usize,
     /// Time at which its last host ended.
-    pub ended: Instant,
+    pub(super) ended: Instant,
     /// Number of the store connection during which a state of it last changed without a report.
-    pub changed: u64,
+    pub(super) changed: u64,
     /// Deliveries whose state is to be written.
     dirty: Vec<u32>,
     /// Place of the first delivery that is to be written as part of all of them.
@@ -59,9 +55,9 @@ pub struct Task {
     /// written.
     going: Option<bool>,
     /// Its time was over: a host without a book is not waited for any longer.
-    pub aged: bool,
+    pub(super) aged: bool,
     /// Its keys have a time to live, or are to be given one.
-    pub expires: bool,
+    pub(super) expires: bool,
     /// Time of the next check for its end.
     look: Instant,
     counts: [u32; TaskState::ALL.len()],
@@ -70,7 +66,7 @@ pub struct Task {
 
 impl Task {
     /// Number of hosts in each state, in the order of [`TaskState::ALL`]; only states with a host.
-    pub fn counts(&self) -> impl Iterator<Item = (TaskState, u64)> {
+    pub(super) fn counts(&self) -> impl Iterator<Item = (TaskState, u64)> {
         let counts = TaskState::ALL.into_iter().zip(self.counts);
         counts
             .filter(|(_, count)| *count > 0)
@@ -91,8 +87,7 @@ impl Task {
 
     /// Returns whether no host of it may change any more: from then on its keys have a time to
     /// live.
-    #[must_use]
-    pub fn is_over(&self) -> bool {
+    pub(super) fn is_over(&self) -> bool {
         let mut counts = self.counts();
         !self.is_partial()
             && counts
@@ -100,18 +95,17 @@ impl Task {
     }
 
     /// Returns whether a host of it is still awaited, or hosts are still to be entered.
-    #[must_use]
-    pub fn is_open(&self) -> bool {
+    pub(super) fn is_open(&self) -> bool {
         self.is_partial() || self.counts().any(|(state, _)| !state.has_ended())
     }
 
     /// Returns whether states of it are to be written.
-    pub fn is_dirty(&self) -> bool {
+    fn is_dirty(&self) -> bool {
         self.rewritten.is_some() || !self.dirty.is_empty()
     }
 
     /// Takes at most `max` deliveries whose states are to be written.
-    pub fn take_dirty(&mut self, max: usize) -> Vec<u32> {
+    fn take_dirty(&mut self, max: usize) -> Vec<u32> {
         if let Some(place) = self.rewritten {
             let end = self.deliveries.len().min(place + max);
             self.rewritten = (end < self.deliveries.len()).then_some(end);
@@ -122,84 +116,75 @@ impl Task {
     }
 
     /// Returns whether hosts of it are still to be entered.
-    #[must_use]
-    pub fn is_partial(&self) -> bool {
+    pub(super) fn is_partial(&self) -> bool {
         self.left > 0
     }
 }
 
 /// One host in one task.
 #[derive(Debug)]
-pub struct Delivery {
-    /// The slot of the task.
-    pub task: u32,
-    /// The slot of the recipient.
-    pub recipient: u32,
-    /// Its state.
-    pub state: TaskState,
+pub(crate) struct Delivery {
+    pub(super) task: u32,
+    pub(super) recipient: u32,
+    pub(super) state: TaskState,
     /// Number of sends, including skipped tries.
-    pub tries: u32,
+    pub(super) tries: u32,
     /// A result of it has an exit other than 0.
-    pub failed: bool,
+    pub(super) failed: bool,
     /// It is in the queue of what is to be sent.
-    pub to_send: bool,
+    pub(super) to_send: bool,
     /// Its tries wait until the host is no longer at work on something else.
-    pub held: bool,
+    pub(super) held: bool,
     /// Its next copy goes out even to a host that is at work.
-    pub at_once: bool,
+    pub(super) at_once: bool,
     /// The host has connected anew since its last message about it.
-    pub cut: bool,
+    pub(super) cut: bool,
     /// It is among those of its task whose state is to be written.
-    pub dirty: bool,
+    pub(super) dirty: bool,
     /// Time of the next check.
-    pub due: Instant,
+    pub(super) due: Instant,
     /// The deadline that is set for it: never later than `due`.
-    pub armed: Instant,
+    pub(super) armed: Instant,
 }
 
 /// A host, as far as it is named in tasks.
 #[derive(Debug)]
-pub struct Recipient {
-    /// Its name.
-    pub id: HostId,
+pub(crate) struct Recipient {
+    pub(super) id: HostId,
     /// Slots of task and delivery, by slot of the task.
-    pub deliveries: Vec<(u32, u32)>,
+    pub(super) deliveries: Vec<(u32, u32)>,
     /// Number of them with which it is busy.
-    pub working: u32,
+    pub(super) working: u32,
 }
 
 /// Data of a new task.
 #[derive(Clone, Debug)]
-pub struct Draft {
-    /// Its key.
-    pub key: TaskKey,
-    /// Creation time.
-    pub created: UnixMs,
+pub(crate) struct Draft {
+    pub(super) key: TaskKey,
+    pub(super) created: UnixMs,
     /// The random number of the request that stored it.
-    pub request: u64,
+    pub(super) request: u64,
     /// Hosts that are offline receive it when they come online.
-    pub queue: bool,
+    pub(super) queue: bool,
     /// Command and priority, in any order.
-    pub commands: Vec<(String, f64)>,
+    pub(super) commands: Vec<(String, f64)>,
     /// Host, state, and whether a result has an exit other than 0. No host comes twice.
-    pub hosts: Vec<(HostId, TaskState, bool)>,
+    pub(super) hosts: Vec<(HostId, TaskState, bool)>,
 }
 
 /// Room in the tables.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Room {
-    /// Tasks.
-    pub tasks: usize,
+pub(crate) struct Room {
+    pub(crate) tasks: usize,
     /// Hosts in them.
-    pub deliveries: usize,
+    pub(crate) deliveries: usize,
     /// Text of their books, in bytes.
-    pub bytes: usize,
+    pub(crate) bytes: usize,
 }
 
 impl Room {
     /// Room of a task with this book and so many hosts.
-    #[must_use]
-    pub fn of(commands: &[(String, f64)], hosts: usize) -> Self {
+    pub(super) fn of(commands: &[(String, f64)], hosts: usize) -> Self {
         Self {
             tasks: 1,
             deliveries: hosts,
@@ -208,8 +193,7 @@ impl Room {
     }
 
     /// Both together.
-    #[must_use]
-    pub fn and(self, other: Self) -> Self {
+    pub(super) fn and(self, other: Self) -> Self {
         Self {
             tasks: self.tasks + other.tasks,
             deliveries: self.deliveries + other.deliveries,
@@ -235,10 +219,8 @@ impl Room {
             && self.bytes <= BOOKS_BYTES_MAX / 4 * quarters
     }
 }
-
-/// The tables.
 #[derive(Debug, Default)]
-pub struct TaskTable {
+pub(crate) struct TaskTable {
     tasks: Slab<Task>,
     keys: HashMap<TaskKey, u32>,
     order: BTreeMap<u64, u32>,
@@ -255,18 +237,16 @@ pub struct TaskTable {
     deliveries_open: usize,
     recipients_working: usize,
     /// Tasks with states to be written, each once.
-    pub dirty: VecDeque<u32>,
+    dirty: VecDeque<u32>,
     /// Last states of tasks that made room for others: as many as the tables can have held.
-    pub gone: VecDeque<TaskStates>,
+    gone: VecDeque<TaskStates>,
     /// Removed tasks whose deliveries are still to be dropped.
     going: VecDeque<u32>,
     going_deliveries: usize,
 }
 
 impl TaskTable {
-    /// Room taken.
-    #[must_use]
-    pub fn taken(&self) -> Room {
+    pub(crate) fn taken(&self) -> Room {
         Room {
             tasks: self.tasks.len() - self.going.len(),
             deliveries: self.deliveries.len() - self.going_deliveries + self.left,
@@ -275,74 +255,54 @@ impl TaskTable {
     }
 
     /// Returns whether there is room for `more` with queued hosts.
-    #[must_use]
-    pub fn has_room_to_queue(&self, more: Room) -> bool {
+    pub(super) fn has_room_to_queue(&self, more: Room) -> bool {
         self.queued.and(more).fits_quarters(QUEUED_QUARTERS_MAX)
     }
 
     /// Tasks of which something is still awaited.
-    #[must_use]
-    pub fn tasks_open(&self) -> usize {
+    pub(crate) fn tasks_open(&self) -> usize {
         self.tasks_open
     }
 
     /// Deliveries of which something is still awaited.
-    #[must_use]
-    pub fn deliveries_open(&self) -> usize {
+    pub(crate) fn deliveries_open(&self) -> usize {
         self.deliveries_open
     }
 
     /// Hosts at work on a task of the tables.
-    #[must_use]
-    pub fn recipients_working(&self) -> usize {
+    pub(crate) fn recipients_working(&self) -> usize {
         self.recipients_working
     }
 
     /// The task under this key.
-    #[must_use]
-    pub fn find(&self, key: &TaskKey) -> Option<u32> {
+    pub(crate) fn find(&self, key: &TaskKey) -> Option<u32> {
         self.keys.get(key).copied()
     }
-
-    /// The task in this slot.
-    #[must_use]
-    pub fn task(&self, slot: u32) -> Option<&Task> {
+    pub(super) fn task(&self, slot: u32) -> Option<&Task> {
         let task = self.tasks.get(slot as usize);
         task.filter(|task| task.going.is_none())
     }
-
-    /// The task in this slot.
-    pub fn task_mut(&mut self, slot: u32) -> Option<&mut Task> {
+    pub(super) fn task_mut(&mut self, slot: u32) -> Option<&mut Task> {
         let task = self.tasks.get_mut(slot as usize);
         task.filter(|task| task.going.is_none())
     }
-
-    /// The delivery in this slot.
-    #[must_use]
-    pub fn delivery(&self, slot: u32) -> Option<&Delivery> {
+    pub(super) fn delivery(&self, slot: u32) -> Option<&Delivery> {
         self.deliveries.get(slot as usize)
     }
-
-    /// The delivery in this slot.
-    pub fn delivery_mut(&mut self, slot: u32) -> Option<&mut Delivery> {
+    pub(super) fn delivery_mut(&mut self, slot: u32) -> Option<&mut Delivery> {
         self.deliveries.get_mut(slot as usize)
     }
-
-    /// The recipient in this slot.
-    #[must_use]
-    pub fn recipient(&self, slot: u32) -> Option<&Recipient> {
+    pub(super) fn recipient(&self, slot: u32) -> Option<&Recipient> {
         self.recipients.get(slot as usize)
     }
 
     /// The recipient of this name.
-    #[must_use]
-    pub fn recipient_of(&self, host: &HostId) -> Option<&Recipient> {
+    pub(super) fn recipient_of(&self, host: &HostId) -> Option<&Recipient> {
         self.recipient(*self.names.get(host)?)
     }
 
     /// The delivery of a task to a host, if the task names it.
-    #[must_use]
-    pub fn delivery_of(&self, key: &TaskKey, host: &HostId) -> Option<u32> {
+    pub(crate) fn delivery_of(&self, key: &TaskKey, host: &HostId) -> Option<u32> {
         let task = self.find(key)?;
         let deliveries = &self.recipient_of(host)?.deliveries;
         let place = deliveries.binary_search_by_key(&task, |pair| pair.0).ok()?;
@@ -350,29 +310,27 @@ impl TaskTable {
     }
 
     /// The host and the key of a delivery.
-    #[must_use]
-    pub fn names_of(&self, delivery: u32) -> Option<(&HostId, &TaskKey)> {
+    pub(super) fn names_of(&self, delivery: u32) -> Option<(&HostId, &TaskKey)> {
         let delivery = self.delivery(delivery)?;
         let host = &self.recipient(delivery.recipient)?.id;
         Some((host, &self.task(delivery.task)?.key))
     }
 
     /// Slots of all tasks whose number is below `below` (all if that is 0), the newest first.
-    pub fn newest_first(&self, below: u64) -> impl Iterator<Item = u32> {
+    pub(super) fn newest_first(&self, below: u64) -> impl Iterator<Item = u32> {
         let end = if below == 0 { u64::MAX } else { below };
         self.order.range(..end).rev().map(|(_, slot)| *slot)
     }
 
     /// The first task whose number is at least `number`.
-    #[must_use]
-    pub fn first_at_or_above(&self, number: u64) -> Option<(u64, u32)> {
+    pub(super) fn first_at_or_above(&self, number: u64) -> Option<(u64, u32)> {
         let (number, slot) = self.order.range(number..).next()?;
         Some((*number, *slot))
     }
 
     /// Makes room for `more` by evicting the oldest finished tasks. They are evicted only if that
     /// makes enough room; returns their number.
-    pub fn make_room(&mut self, more: Room) -> Option<u64> {
+    pub(crate) fn make_room(&mut self, more: Room) -> Option<u64> {
         let mut left = self.taken().and(more);
         let mut going = Vec::new();
         for slot in self.order.values() {
@@ -397,7 +355,7 @@ impl TaskTable {
     }
 
     /// Enters a new task. The caller has made room for it.
-    pub fn insert(&mut self, mut draft: Draft, now: Instant) -> u32 {
+    pub(super) fn insert(&mut self, mut draft: Draft, now: Instant) -> u32 {
         let mut hosts = std::mem::take(&mut draft.hosts);
         hosts.sort_by(|one, other| one.0.cmp(&other.0));
         let slot = self.begin(draft, hosts.len(), now);
@@ -409,7 +367,7 @@ impl TaskTable {
 
     /// Enters a new task without its hosts: `count` of them are to be [entered](Self::enter) by
     /// name. It stays open until then. The caller has made room for it.
-    pub fn begin(&mut self, draft: Draft, count: usize, now: Instant) -> u32 {
+    pub(super) fn begin(&mut self, draft: Draft, count: usize, now: Instant) -> u32 {
         let Draft {
             key,
             created,
@@ -456,7 +414,7 @@ impl TaskTable {
     }
 
     /// Enters the next host of a task that has [begun](Self::begin), and returns its delivery.
-    pub fn enter(&mut self, task: u32, host: HostId, state: TaskState, failed: bool) -> u32 {
+    pub(super) fn enter(&mut self, task: u32, host: HostId, state: TaskState, failed: bool) -> u32 {
         let before = self.tasks[task as usize].queued();
         let slot = self.insert_delivery(task, host, state, failed);
         let task = &mut self.tasks[task as usize];
@@ -510,7 +468,7 @@ impl TaskTable {
 
     /// Removes a task and its deliveries: the first of many at once, the rest by
     /// [`remove_some`](Self::remove_some).
-    pub fn remove(&mut self, slot: u32) {
+    pub(crate) fn remove(&mut self, slot: u32) {
         self.take_out(slot, false);
     }
 
@@ -539,20 +497,68 @@ impl TaskTable {
         self.remove_some(HOSTS_PER_STEP_MAX);
     }
 
+    /// Returns whether states are to be written.
+    pub(super) fn has_unwritten(&self) -> bool {
+        !self.dirty.is_empty() || !self.gone.is_empty()
+    }
+
+    /// Takes last states of a task that made room for others.
+    pub(super) fn take_gone(&mut self) -> Option<TaskStates> {
+        self.gone.pop_front()
+    }
+
+    /// Takes states that are to be written: at most `max` of one task.
+    pub(super) fn take_unwritten(&mut self, max: usize) -> Option<TaskStates> {
+        let slot = self.dirty.front().copied()?;
+        let Some(task) = self.tasks.get_mut(slot as usize) else {
+            self.dirty.pop_front();
+            return None;
+        };
+        let some = task.take_dirty(max);
+        let last = !task.is_dirty();
+        if last {
+            self.dirty.pop_front();
+        }
+        for delivery in &some {
+            self.deliveries[*delivery as usize].dirty = false;
+        }
+        self.states_of(slot, &some, last)
+    }
+
+    /// States of some hosts of a task; `last` says whether no others are to follow.
+    pub(super) fn states_of(
+        &self,
+        slot: u32,
+        deliveries: &[u32],
+        last: bool,
+    ) -> Option<TaskStates> {
+        let task = self.tasks.get(slot as usize)?;
+        let state = |delivery: &u32| {
+            let delivery = self.deliveries.get(*delivery as usize)?;
+            let host = self.recipients.get(delivery.recipient as usize)?;
+            Some((host.id.clone(), delivery.state))
+        };
+        Some(TaskStates {
+            key: task.key.clone(),
+            states: deliveries.iter().filter_map(state).collect(),
+            over: task.is_over() || task.going.is_some(),
+            last,
+        })
+    }
+
     /// Returns whether deliveries of removed tasks are still to be dropped.
-    #[must_use]
-    pub fn has_going(&self) -> bool {
+    pub(super) fn has_going(&self) -> bool {
         !self.going.is_empty()
     }
 
     /// Number of deliveries, those of removed tasks included.
     #[cfg(test)]
-    pub fn held_deliveries(&self) -> usize {
+    pub(crate) fn held_deliveries(&self) -> usize {
         self.deliveries.len()
     }
 
     /// Drops at most `max` deliveries of removed tasks.
-    pub fn remove_some(&mut self, max: usize) {
+    pub(super) fn remove_some(&mut self, max: usize) {
         let Some(slot) = self.going.front().copied() else {
             return;
         };
@@ -561,18 +567,8 @@ impl TaskTable {
         let some = task.deliveries.split_off(rest);
         let is_unwritten = task.going == Some(true) && !some.is_empty();
         if is_unwritten {
-            let key = self.tasks[slot as usize].key.clone();
-            let state = |delivery: &u32| {
-                let delivery = &self.deliveries[*delivery as usize];
-                let host = &self.recipients[delivery.recipient as usize].id;
-                (host.clone(), delivery.state)
-            };
-            self.gone.push_back(TaskStates {
-                key,
-                states: some.iter().map(state).collect(),
-                over: true,
-                last: rest == 0,
-            });
+            let states = self.states_of(slot, &some, rest == 0);
+            self.gone.extend(states);
         }
         self.going_deliveries -= some.len();
         for delivery in some {
@@ -601,7 +597,7 @@ impl TaskTable {
     }
 
     /// Sets when a task is looked at.
-    pub fn set_look(&mut self, slot: u32, look: Instant) {
+    pub(super) fn set_look(&mut self, slot: u32, look: Instant) {
         let Some(task) = self.tasks.get_mut(slot as usize) else {
             return;
         };
@@ -611,13 +607,12 @@ impl TaskTable {
     }
 
     /// Time of the next check of a task.
-    #[must_use]
-    pub fn next_look(&self) -> Option<Instant> {
+    pub(crate) fn next_look(&self) -> Option<Instant> {
         self.looks.first().map(|(look, _)| *look)
     }
 
     /// A task whose time to be looked at has come; each once, until it is set again.
-    pub fn take_look(&mut self, now: Instant) -> Option<u32> {
+    pub(super) fn take_look(&mut self, now: Instant) -> Option<u32> {
         let (look, slot) = self.looks.first().copied()?;
         (look <= now).then(|| {
             self.looks.remove(&(look, slot));
@@ -626,7 +621,12 @@ impl TaskTable {
     }
 
     /// Makes a delivery `next`, if it may become that and is not that already: what it was before.
-    pub fn become_(&mut self, slot: u32, next: TaskState, now: Instant) -> Option<TaskState> {
+    pub(super) fn become_(
+        &mut self,
+        slot: u32,
+        next: TaskState,
+        now: Instant,
+    ) -> Option<TaskState> {
         let delivery = self.deliveries.get_mut(slot as usize)?;
         let before = delivery.state;
         if before == next || !before.may_become(next) {
@@ -652,8 +652,7 @@ impl TaskTable {
     }
 
     /// Returns whether writes on a task expire now.
-    #[must_use]
-    pub fn lifetime(&self, key: &TaskKey) -> Lifetime {
+    pub(super) fn lifetime(&self, key: &TaskKey) -> Lifetime {
         match self.find(key).and_then(|slot| self.task(slot)) {
             None => Lifetime::Foreign,
             Some(task) if task.is_over() => Lifetime::Over,
@@ -663,7 +662,7 @@ impl TaskTable {
 
     /// A task is over: with the report that says so where it has only that host, else with the states of all of them it is given
     /// its time to live.
-    pub fn end(&mut self, slot: u32, reported: bool, store_session: u64) {
+    pub(super) fn end(&mut self, slot: u32, reported: bool, store_session: u64) {
         match self.tasks.get_mut(slot as usize) {
             Some(task) if reported && task.deliveries.len() == 1 => task.expires = true,
             _ => self.write_over(slot, store_session),
@@ -671,7 +670,7 @@ impl TaskTable {
     }
 
     /// Has the states of all hosts of a task that is over written, and with them its time to live.
-    pub fn write_over(&mut self, slot: u32, store_session: u64) {
+    pub(super) fn write_over(&mut self, slot: u32, store_session: u64) {
         let Some(task) = self.tasks.get_mut(slot as usize) else {
             return;
         };
@@ -688,7 +687,7 @@ impl TaskTable {
     }
 
     /// Has the state of a delivery written.
-    pub fn write(&mut self, slot: u32, store_session: u64) {
+    pub(super) fn write(&mut self, slot: u32, store_session: u64) {
         let Some(delivery) = self.deliveries.get_mut(slot as usize) else {
             return;
         };
@@ -726,14 +725,13 @@ impl TaskTable {
 }
 
 /// Returns whether a host in this state is busy with the task.
-#[must_use]
-pub const fn is_at_work(state: TaskState) -> bool {
+pub(crate) const fn is_at_work(state: TaskState) -> bool {
     matches!(state, TaskState::Answered | TaskState::Working)
 }
 
 /// The order in which a book is run: the highest priority first, equal ones in the reverse order of
 /// their bytes, as Redis gives them.
-pub fn sort_book(commands: &mut [(String, f64)]) {
+pub(super) fn sort_book(commands: &mut [(String, f64)]) {
     commands.sort_by(|(text, priority), (other_text, other)| {
         let by_priority = other.partial_cmp(priority);
         let by_priority = by_priority.unwrap_or(std::cmp::Ordering::Equal);
