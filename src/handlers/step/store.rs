@@ -106,14 +106,16 @@ impl Step<'_> {
         self.outbox.audited(slots.start, end, hosts, ops);
     }
 
-    /// Returns whether a host has been offline for so long that it is forgotten.
+    /// Returns whether a host has been offline for so long that it is forgotten. An id that has proved a
+    /// key stays while a task names it: a plain host could take the forgotten id, and read the book.
     fn is_outdated(&self, host: &Host) -> bool {
         let last = host.since.max(host.seen);
         let settled = !host.has(Marks::TOLD_ONLINE)
             && !host.has(Marks::IN_FLIGHT)
             && !host.has(Marks::IN_DOUBT);
         let old = self.cx.at.wall.0.saturating_sub(last.0) > self.cx.rules.keep.as_millis();
-        !host.presence.is_online() && settled && old
+        let is_named = host.has(Marks::KEYED) && self.tasks.name_host(&host.id());
+        !host.presence.is_online() && settled && old && !is_named
     }
 
     /// Writes a host before it changes, if the sweep has not reached it yet: its next event then

@@ -114,6 +114,11 @@ impl Tasks {
         self.table.delivery_of(key, host).is_some()
     }
 
+    /// Returns whether any task names a host.
+    pub(crate) fn name_host(&self, host: &HostId) -> bool {
+        self.table.recipient_of(host).is_some()
+    }
+
     /// The next deadline.
     pub(crate) fn deadline(&self) -> Option<Instant> {
         let soonest = [

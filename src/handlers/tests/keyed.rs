@@ -103,6 +103,24 @@ fn an_id_that_has_proved_a_key_stays_keyed_while_its_host_is_away() {
 }
 
 #[test]
+fn a_keyed_id_is_kept_while_a_task_names_it() {
+    let mut world = world();
+    world.core.env.rules.keep = Span::from_secs(60);
+    for id in ["db-1", "db-2"] {
+        let conn = world.prove("10.0.0.1:4000", id);
+        world.end(conn, End::Closed);
+    }
+    world.pass(50_000);
+    let mut task = world.task("AC1", &["db-1"]);
+    task.queue = true;
+    let _ = world.asked(ask::Ask::Dispatch(task));
+    world.pass(40_000);
+    assert_eq!(world.state("AC1", "db-1"), "queued");
+    assert!(world.refuses_plain("db-1"));
+    assert!(!world.refuses_plain("db-2"), "this record is gone");
+}
+
+#[test]
 fn a_proved_id_stays_keyed_over_a_restart() {
     let mut world = world();
     world.prove("10.0.0.1:4000", "inherited");
