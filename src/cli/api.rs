@@ -235,10 +235,13 @@ impl Api {
         let body = self.body(answer)?;
         serde_json::from_slice(&body).map_err(|error| {
             let text = error.to_string();
-            self.foreign(match error.classify() {
-                Category::Data if text.starts_with("missing field") => text,
-                Category::Data => "a member of it is of another kind".to_owned(),
-                Category::Io | Category::Syntax | Category::Eof => "it is not JSON".to_owned(),
+            let missing = text
+                .strip_prefix("missing field `")
+                .and_then(|rest| rest.split('`').next());
+            self.foreign(match (error.classify(), missing) {
+                (Category::Data, Some(name)) => format!("it has no member {name:?}"),
+                (Category::Data, None) => "a member of it is of another kind".to_owned(),
+                (Category::Io | Category::Syntax | Category::Eof, _) => "it is not JSON".to_owned(),
             })
         })
     }

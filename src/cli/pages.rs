@@ -72,7 +72,7 @@ pub fn some_items(
     let wrong = |_| api.foreign("a member of it is of another kind");
     let take = |mut page: HashMap<String, Box<RawValue>>| {
         let list = page.remove(name);
-        let list = list.ok_or_else(|| api.foreign(format!("missing field `{name}`")))?;
+        let list = list.ok_or_else(|| api.foreign(format!("it has no member {name:?}")))?;
         items.append(&mut serde_json::from_str(list.get()).map_err(wrong)?);
         let next = page.remove("next");
         let next = next.map(|next| serde_json::from_str(next.get()).map_err(wrong));

@@ -301,10 +301,12 @@ impl Task {
     }
 
     fn text(&self, key: &str, width: Option<u16>) -> String {
-        let rows = self
-            .commands
-            .iter()
-            .map(|(command, priority)| [Cow::Owned(priority.to_string()), escape::escape(command)]);
+        let rows = self.commands.iter().map(|(command, priority)| {
+            [
+                Cow::Owned(priority_text(*priority)),
+                escape::escape(command),
+            ]
+        });
         let mut lines = vec![format!(
             "CREATED  {}",
             table::age(&self.created, SystemTime::now())
@@ -471,10 +473,30 @@ impl Tally {
     }
 }
 
+/// A priority in few characters: as a plain number, or with an exponent beyond 15 digits.
+fn priority_text(priority: f64) -> String {
+    if priority.abs() < 1e15 {
+        return priority.to_string();
+    }
+    format!("{priority:e}")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn a_huge_priority_takes_few_characters() {
+        for (priority, text) in [
+            (2.0, "2"),
+            (0.5, "0.5"),
+            (-3.0, "-3"),
+            (f64::MAX, "1.7976931348623157e308"),
+        ] {
+            assert_eq!(priority_text(priority), text);
+        }
+    }
 
     #[test]
     fn a_line_of_output_keeps_tabs_and_is_bounded() {
