@@ -486,7 +486,7 @@ fn removing_a_key_ends_its_sessions() {
     )
     .unwrap();
     server.signal(Signal::HUP);
-    server.logged(&["ERROR", "nothing changed", "by everybody"]);
+    server.logged(&["ERROR", "nothing changed", "by every user"]);
     assert_eq!(web.ask(BEAT_ASKING)["ACK"], "keepAlive");
     refused(
         &server,
@@ -814,7 +814,7 @@ fn a_server_with_keys_may_listen_anywhere() {
         PermissionsExt::from_mode(0o604),
     )
     .unwrap();
-    check(&["auth.keys_file", "keys.json", "by everybody"]);
+    check(&["auth.keys_file", "keys.json", "by every user"]);
 }
 
 #[test]
@@ -1022,7 +1022,7 @@ fn a_key_file_that_others_can_read_is_refused() {
     let ended = run(home.path(), &args);
     assert_eq!(ended.status, Some(2));
     assert!(
-        ended.stderr.contains("--key-file") && ended.stderr.contains("everybody"),
+        ended.stderr.contains("--key-file") && ended.stderr.contains("every user"),
         "{}",
         ended.stderr
     );

@@ -333,7 +333,7 @@ fn a_damaged_record_takes_no_other_with_it() {
     });
     let (server, missing) = never_stored(&mut home, &stored);
     assert_eq!(missing, [Report(9)]);
-    server.logged(&["ERROR", "is damaged at byte", "kept as"]);
+    server.logged(&["ERROR", "is damaged at byte", "copied to"]);
     assert_eq!(server.metric("anthill_spool_damaged_total"), 1);
     let kept = fs::read_dir(home.path().join("spool"))
         .unwrap()
