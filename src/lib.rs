@@ -38,7 +38,6 @@ mod certificates;
 pub mod cli;
 #[doc(hidden)]
 pub mod codec;
-#[doc(hidden)]
 pub mod config;
 mod control;
 mod escape;

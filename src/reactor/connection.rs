@@ -71,6 +71,10 @@ impl Flags {
 }
 
 /// Result of a read.
+#[cfg_attr(
+    not(feature = "tls"),
+    allow(dead_code, reason = "TLS returns the rest")
+)]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Got {
     /// A number of bytes.

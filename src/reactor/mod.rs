@@ -28,6 +28,10 @@ mod journal;
 mod lifecycle;
 pub(crate) mod listener;
 pub(crate) mod mailbox;
+#[cfg_attr(
+    not(feature = "cli"),
+    allow(dead_code, reason = "the program calls it")
+)]
 pub(crate) mod memory;
 pub(crate) mod outbound;
 mod poller;
@@ -36,6 +40,10 @@ pub(crate) mod ready_queue;
 pub(crate) mod request;
 pub(crate) mod requesters;
 mod schedule;
+#[cfg_attr(
+    not(feature = "cli"),
+    allow(dead_code, reason = "the program calls it")
+)]
 pub(crate) mod scheduling;
 mod send_many;
 mod settings;

@@ -248,6 +248,7 @@ pub fn whole_output(text: &str) -> Option<Vec<u8>> {
 
 /// Returns whether the command of a stored result failed.
 #[must_use]
+#[cfg(any(test, feature = "embedded"))]
 pub fn has_failed(text: &str) -> bool {
     serde_json::from_str::<StoredResult<'_>>(text).is_ok_and(|stored| stored.exit != 0)
 }

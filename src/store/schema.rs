@@ -25,9 +25,9 @@
 //! | [`SEEN`] | sorted set | host → time of its last message, unix ms | members swept `keep` after that |
 //! | [`host`] | hash | fields in [`field`] | `keep` after it went offline |
 //! | [`TASKS`] | sorted set | task key → creation time, unix ms | members swept when the task is gone |
-//! | [`task`] | string | a task's claim, as JSON ([`Claim`](super::records::Claim)) | with the book |
+//! | [`task`] | string | a task's claim, as JSON (`records::Claim`) | with the book |
 //! | [`task_hosts`] | hash | host → its state in the task | with the book |
-//! | [`task_result`] | hash | command → its result, as JSON ([`records`](super::records)) | `keep` after the newest, or with the book |
+//! | [`task_result`] | hash | command → its result, as JSON (`records`) | `keep` after the newest, or with the book |
 //! | [`EVENTS`] | stream | fields in [`event`], all text | trimmed at about `STREAM_ENTRIES_MAX` |
 //! | [`ak`] | hash | command → its last answer's data; fields in [`device`] | when a reload takes the device out |
 //! | [`REACH`] | hash | target → JSON `{state, rtt_ms, since, at}`, times in unix ms | a field when a reload takes the target out |
