@@ -91,7 +91,7 @@ impl Measured for Stats {
         Metric::new("anthill_datagrams_refused_total", "Datagrams refused.", |s| s.datagrams_refused),
         Metric::new("anthill_datagrams_forged_total", "Signed datagrams with a wrong MAC, or of a host without a session there.", |s| s.datagrams_forged),
         Metric::new("anthill_datagrams_replayed_total", "Signed datagrams that had arrived before.", |s| s.datagrams_replayed),
-        Metric::new("anthill_datagrams_stale_total", "Signed datagrams that arrived too late to be told from replays.", |s| s.datagrams_stale),
+        Metric::new("anthill_datagrams_stale_total", "Signed datagrams that arrived too late to be distinguished from replays.", |s| s.datagrams_stale),
         Metric::new("anthill_proofs_refused_total", "Proofs of keys that were not accepted.", |s| s.proofs_refused),
         Metric::new("anthill_results_refused_total", "Results that were not requested, or had a wrong digest.", |s| s.results_refused),
     ];

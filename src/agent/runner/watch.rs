@@ -44,7 +44,7 @@ pub(super) fn watch(
     stopped: &PipeReader,
     note: &mut Note,
 ) -> io::Result<Option<Ended>> {
-    // A time limit beyond the clock's range is none.
+    // A limit beyond the range of the clock never comes.
     let followed = command.follow(Instant::now().checked_add(time), stopped, note);
     let over = match followed {
         Ok(over) => over,
