@@ -114,10 +114,10 @@ fn fleet(hosts: u32, fx: &mut Effects) -> Core {
         seed: 1,
     };
     let mut core = Core::new(rules, 1);
-    let up = Outcome::Up {
+    let up = Outcome::Available {
         session: 1,
         lease_clear: true,
-        emptied: false,
+        lost_data: false,
     };
     for outcome in [Outcome::Held(Vec::new()), up] {
         let _ = core.handle(at(1), Input::Outcome(outcome), fx);

@@ -68,10 +68,10 @@ fn fleet(hosts: u32) -> Core {
     };
     let mut core = Core::new(rules, 1);
     let mut fx = Effects::default();
-    let up = Outcome::Up {
+    let up = Outcome::Available {
         session: 1,
         lease_clear: true,
-        emptied: false,
+        lost_data: false,
     };
     for outcome in [Outcome::Held(Vec::new()), up] {
         let _ = core.handle(AT, Input::Outcome(outcome), &mut fx);

@@ -8,7 +8,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anthill::config::Config;
-use anthill::handlers::ask::{Answer, Ask, ErrorKind};
+use anthill::handlers::request::{ErrorKind, Request, Response};
 use anthill::ids::HostId;
 use anthill::store::address::StoreUrl;
 use anthill::{
@@ -264,12 +264,12 @@ fn a_task_is_sent_and_its_result_comes_back() {
     let end = ask(&mut host, end.as_bytes());
     assert!(end.contains("ADH27") && end.contains("keepGotIt"), "{end}");
     until_so("the output is there", || {
-        let asked = server.handle.ask(Ask::Output {
+        let asked = server.handle.ask(Request::Output {
             key: "AC1".into(),
             host: name.clone(),
             command: "uptime".into(),
         });
-        asked == Ok(Answer::Output(b"hello".to_vec()))
+        asked == Ok(Response::Output(b"hello".to_vec()))
     });
     let again = server.handle.dispatch(&Uptime).unwrap_err();
     assert!(

@@ -129,13 +129,13 @@ fn an_idle_host_takes_150_bytes_at_most() {
     let before = HELD.get();
     let mut core = core();
     tell(&mut core, Outcome::Held(Vec::new()), &mut fx);
-    let (session, lease_clear, emptied) = (1, true, false);
+    let (session, lease_clear, lost_data) = (1, true, false);
     tell(
         &mut core,
-        Outcome::Up {
+        Outcome::Available {
             session,
             lease_clear,
-            emptied,
+            lost_data,
         },
         &mut fx,
     );

@@ -12,8 +12,8 @@ use serde::{Deserialize, Deserializer};
 use serde_json::error::Category;
 use serde_json::value::RawValue;
 
-use super::response::{Reply, Response};
-use crate::handlers::ask::{Ask, NewTask};
+use super::response::{HttpResponse, Reply};
+use crate::handlers::request::{NewTask, Request};
 use crate::limits::BOOK_BYTES_MAX;
 
 /// Members that are kept of a body. No request has more, so an unknown or a repeated one is among
@@ -26,7 +26,7 @@ const QUOTED_CHARS_MAX: usize = 64;
 #[derive(Debug)]
 pub struct BodyReader {
     /// The request without its hosts.
-    ask: Ask,
+    ask: Request,
     /// The names so far. None if the request names no hosts.
     names: Option<Vec<String>>,
     /// JSON of the list of names.
@@ -50,7 +50,7 @@ pub enum Progress {
 ///
 /// # Errors
 /// 400 with the first mistake.
-pub fn task(body: &[u8], request: u64) -> Result<BodyReader, Response> {
+pub fn task(body: &[u8], request: u64) -> Result<BodyReader, HttpResponse> {
     let [key, commands, hosts, queue] = members(body, ["key", "commands", "hosts", "queue"])?;
     let task = NewTask {
         key: required(key, "key")?.string()?,
@@ -59,7 +59,7 @@ pub fn task(body: &[u8], request: u64) -> Result<BodyReader, Response> {
         queue: queue.map_or(Ok(false), Member::flag)?,
         request,
     };
-    BodyReader::new(Ask::Dispatch(task), hosts)
+    BodyReader::new(Request::Dispatch(task), hosts)
 }
 
 /// Begins to read a console command with the id `cid`. The name of an instruction stands for its
@@ -71,11 +71,11 @@ pub fn command(
     body: &[u8],
     instructions: &BTreeMap<String, String>,
     cid: String,
-) -> Result<BodyReader, Response> {
+) -> Result<BodyReader, HttpResponse> {
     let [command, hosts] = members(body, ["command", "hosts"])?;
     let command = required(command, "command")?.string()?;
     let text = instructions.get(&command).cloned().unwrap_or(command);
-    let ask = Ask::Command {
+    let ask = Request::Command {
         text,
         hosts: None,
         cid,
@@ -84,7 +84,7 @@ pub fn command(
 }
 
 impl BodyReader {
-    fn new(ask: Ask, hosts: Option<Member<'_>>) -> Result<Self, Response> {
+    fn new(ask: Request, hosts: Option<Member<'_>>) -> Result<Self, HttpResponse> {
         let list = hosts.filter(|hosts| hosts.json != "null");
         if let Some(list) = list.filter(|list| !list.json.starts_with('[')) {
             return Err(list.wrong("a list of names or null"));
@@ -105,7 +105,7 @@ impl BodyReader {
             .unwrap_or_else(|refusal| Progress::Done(Reply::Now(refusal)))
     }
 
-    fn read(mut self, max: usize) -> Result<Progress, Response> {
+    fn read(mut self, max: usize) -> Result<Progress, HttpResponse> {
         let mut elements = Elements(self.list.get(self.read..).unwrap_or_default());
         for json in elements.by_ref().take(max) {
             let names = self.names.get_or_insert_default();
@@ -120,7 +120,9 @@ impl BodyReader {
             self.read = offset(&self.list, elements.0);
             return Ok(Progress::Reading(self));
         }
-        if let Ask::Dispatch(NewTask { hosts, .. }) | Ask::Command { hosts, .. } = &mut self.ask {
+        if let Request::Dispatch(NewTask { hosts, .. }) | Request::Command { hosts, .. } =
+            &mut self.ask
+        {
             *hosts = self.names;
         }
         Ok(Progress::Done(Reply::Ask(self.ask)))
@@ -137,16 +139,16 @@ struct Member<'a> {
 }
 
 impl Member<'_> {
-    fn string(self) -> Result<String, Response> {
+    fn string(self) -> Result<String, HttpResponse> {
         string(self.json).map_err(|found| mismatch(self.name, "a string", &found, self.position()))
     }
 
-    fn flag(self) -> Result<bool, Response> {
+    fn flag(self) -> Result<bool, HttpResponse> {
         self.json.parse().map_err(|_| self.wrong("true or false"))
     }
 
     /// Commands and their priorities, in the order of the body.
-    fn priorities(self) -> Result<Vec<(String, f64)>, Response> {
+    fn priorities(self) -> Result<Vec<(String, f64)>, HttpResponse> {
         if !self.json.starts_with('{') {
             return Err(self.wrong("an object of commands, each with its priority"));
         }
@@ -193,7 +195,7 @@ impl Member<'_> {
         Position::START.after(&self.body[..offset(self.body, self.json)])
     }
 
-    fn wrong(self, expected: &str) -> Response {
+    fn wrong(self, expected: &str) -> HttpResponse {
         mismatch(self.name, expected, &found(self.json), self.position())
     }
 }
@@ -202,7 +204,7 @@ impl Member<'_> {
 fn members<'a, const N: usize>(
     body: &'a [u8],
     names: [&'static str; N],
-) -> Result<[Option<Member<'a>>; N], Response> {
+) -> Result<[Option<Member<'a>>; N], HttpResponse> {
     let body = std::str::from_utf8(body)
         .map_err(|error| wrong(&format!("byte {} is not UTF-8", error.valid_up_to() + 1)))?;
     if !body.trim_ascii_start().starts_with('{') {
@@ -239,7 +241,7 @@ fn members<'a, const N: usize>(
     Ok(values)
 }
 
-fn required<'a>(member: Option<Member<'a>>, name: &str) -> Result<Member<'a>, Response> {
+fn required<'a>(member: Option<Member<'a>>, name: &str) -> Result<Member<'a>, HttpResponse> {
     member.ok_or_else(|| wrong(&format!("{name} is missing")))
 }
 
@@ -346,14 +348,14 @@ fn quoted(name: &str) -> String {
     format!("{shown:?}")
 }
 
-fn mismatch(path: &str, expected: &str, found: &str, at: Position) -> Response {
+fn mismatch(path: &str, expected: &str, found: &str, at: Position) -> HttpResponse {
     wrong(&format!(
         "{path}: expected {expected}, found {found}, at {at}"
     ))
 }
 
-fn wrong(text: &str) -> Response {
-    Response::error(400, &format!("the body is wrong: {text}"))
+fn wrong(text: &str) -> HttpResponse {
+    HttpResponse::error(400, &format!("the body is wrong: {text}"))
 }
 
 #[cfg(test)]
@@ -361,7 +363,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn why(response: &Response) -> String {
+    fn why(response: &HttpResponse) -> String {
         assert_eq!(response.status, 400);
         let body: serde_json::Value = serde_json::from_slice(&response.body).unwrap();
         let text = body["error"].as_str().unwrap();
@@ -370,9 +372,9 @@ mod tests {
 
     /// Reads in steps of `max` names. Returns the number of steps, too.
     fn in_steps(
-        reader: Result<BodyReader, Response>,
+        reader: Result<BodyReader, HttpResponse>,
         max: usize,
-    ) -> (Result<Ask, Response>, usize) {
+    ) -> (Result<Request, HttpResponse>, usize) {
         let mut reader = match reader {
             Ok(reader) => reader,
             Err(response) => return (Err(response), 0),
@@ -388,11 +390,14 @@ mod tests {
         unreachable!()
     }
 
-    fn read_task(body: &[u8], request: u64) -> Result<Ask, Response> {
+    fn read_task(body: &[u8], request: u64) -> Result<Request, HttpResponse> {
         in_steps(task(body, request), usize::MAX).0
     }
 
-    fn read_command(body: &[u8], instructions: &BTreeMap<String, String>) -> Result<Ask, Response> {
+    fn read_command(
+        body: &[u8],
+        instructions: &BTreeMap<String, String>,
+    ) -> Result<Request, HttpResponse> {
         in_steps(command(body, instructions, "c1".into()), usize::MAX).0
     }
 
@@ -407,7 +412,7 @@ mod tests {
             request: 7,
         };
         let read = read_task(text.as_bytes(), 7);
-        assert_eq!(read, Ok(Ask::Dispatch(expected.clone())));
+        assert_eq!(read, Ok(Request::Dispatch(expected.clone())));
         let text = r#"{"key":"AC1","commands":{"z":2,"a":-150},"hosts":["b","a"],"queue":true}"#;
         let expected = NewTask {
             hosts: Some(vec!["b".to_owned(), "a".to_owned()]),
@@ -415,9 +420,12 @@ mod tests {
             ..expected
         };
         let read = read_task(text.as_bytes(), 7);
-        assert_eq!(read, Ok(Ask::Dispatch(expected)));
+        assert_eq!(read, Ok(Request::Dispatch(expected)));
         let null = read_task(br#"{"key":"","commands":{},"hosts":null}"#, 1).unwrap();
-        assert!(matches!(null, Ask::Dispatch(NewTask { hosts: None, .. })));
+        assert!(matches!(
+            null,
+            Request::Dispatch(NewTask { hosts: None, .. })
+        ));
     }
 
     #[test]
@@ -524,7 +532,7 @@ mod tests {
     fn a_command_may_be_the_name_of_an_instruction() {
         let instructions = BTreeMap::from([("up".to_owned(), "uptime -p".to_owned())]);
         let text = |body: &str| match read_command(body.as_bytes(), &instructions) {
-            Ok(Ask::Command { text, hosts, cid }) => {
+            Ok(Request::Command { text, hosts, cid }) => {
                 assert_eq!(cid, "c1");
                 (text, hosts)
             }
@@ -655,7 +663,7 @@ mod tests {
                 {"key": key, "commands": commands, "hosts": hosts, "queue": queue}
             );
             let task = read_task(body.to_string().as_bytes(), request);
-            let Ok(Ask::Dispatch(task)) = task else {
+            let Ok(Request::Dispatch(task)) = task else {
                 return Err(TestCaseError::fail(format!("{task:?}")));
             };
             let read: BTreeMap<String, f64> = task.commands.iter().cloned().collect();

@@ -15,7 +15,7 @@ use super::HttpContext;
 use super::body::{BodyReader, Progress};
 use super::guard::RequestGuard;
 use super::request;
-use super::response::{Reply, Response, Sending};
+use super::response::{HttpResponse, Reply, Sending};
 use super::routes;
 use crate::limits::HOSTS_SHOWN_PER_STEP_MAX;
 
@@ -131,14 +131,14 @@ impl Conversation {
     }
 
     /// Appends the awaited response to `out`. Returns whether the connection ends with it.
-    pub fn respond(&mut self, response: &Response, out: &mut Vec<u8>) -> bool {
+    pub fn respond(&mut self, response: &HttpResponse, out: &mut Vec<u8>) -> bool {
         let sending = self.sending.take().unwrap_or(Sending::LAST);
         response.write(sending, out);
         sending.close
     }
 
     /// Appends a response to `out` after which no further request is read.
-    pub fn refuse(&mut self, refusal: &Response, out: &mut Vec<u8>) {
+    pub fn refuse(&mut self, refusal: &HttpResponse, out: &mut Vec<u8>) {
         let sending = self.sending.take().unwrap_or(Sending::LAST);
         refusal.write(
             Sending {
@@ -194,8 +194,8 @@ mod tests {
                         continue;
                     }
                     Step::Reply(Reply::Now(response)) => response,
-                    Step::Reply(Reply::Ask(_)) => Response::error(409, "taken"),
-                    Step::Reply(Reply::Follow) => Response::error(503, "too many"),
+                    Step::Reply(Reply::Ask(_)) => HttpResponse::error(409, "taken"),
+                    Step::Reply(Reply::Follow) => HttpResponse::error(503, "too many"),
                 };
                 let close = conversation.respond(&response, &mut out);
                 answers.push((response.status, close));

@@ -11,7 +11,7 @@ use std::hint::black_box;
 use std::net::{IpAddr, SocketAddr};
 
 use super::request::Head;
-use super::response::{Note, Response};
+use super::response::{HttpResponse, Note};
 use super::routes;
 
 /// Error for a request that changes something, where that needs a token and none is configured.
@@ -65,9 +65,9 @@ impl RequestGuard<'_> {
     ///
     /// # Errors
     /// The response to a refused request: 421, 403 or 401.
-    pub fn judge(&self, head: &Head<'_>) -> Result<(), Response> {
+    pub fn judge(&self, head: &Head<'_>) -> Result<(), HttpResponse> {
         if head.host.is_some_and(|host| !self.is_ours(host)) {
-            return Err(Response::error(
+            return Err(HttpResponse::error(
                 421,
                 "Host is not the bound address, localhost or one of server.http_names",
             ));
@@ -76,15 +76,15 @@ impl RequestGuard<'_> {
             .origin
             .is_some_and(|origin| !self.is_our_origin(origin))
         {
-            return Err(Response::error(403, "Origin is another site"));
+            return Err(HttpResponse::error(403, "Origin is another site"));
         }
         if head.cross_site {
-            return Err(Response::error(403, "another site makes this request"));
+            return Err(HttpResponse::error(403, "another site makes this request"));
         }
         let is_open = routes::is_open(head.path);
         let Some(token) = &self.rules.token else {
             if self.rules.write_needs_token && !is_open && !is_read(head.method) {
-                return Err(Response::error(401, NO_TOKEN_SET).noting(Note::Authenticate));
+                return Err(HttpResponse::error(401, NO_TOKEN_SET).noting(Note::Authenticate));
             }
             return Ok(());
         };
@@ -93,9 +93,10 @@ impl RequestGuard<'_> {
         }
         match head.authorization {
             Some(text) if is_token(text, token) => Ok(()),
-            Some(_) => Err(Response::error(401, "the token is wrong").noting(Note::WrongToken)),
+            Some(_) => Err(HttpResponse::error(401, "the token is wrong").noting(Note::WrongToken)),
             None => {
-                let answer = Response::error(401, "a token is needed: Authorization: Bearer TOKEN");
+                let answer =
+                    HttpResponse::error(401, "a token is needed: Authorization: Bearer TOKEN");
                 Err(answer.noting(Note::Authenticate))
             }
         }
@@ -184,7 +185,7 @@ mod tests {
         (bound, local): (&str, &str),
         line: &str,
         lines: &str,
-    ) -> Result<(), Response> {
+    ) -> Result<(), HttpResponse> {
         let guard = RequestGuard {
             rules,
             bound: bound.parse().unwrap(),

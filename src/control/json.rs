@@ -10,8 +10,8 @@ use serde::Serialize;
 
 use crate::escape;
 use crate::handlers::ak::{self, DeviceView};
-use crate::handlers::ask::{TaskSummary, TaskView};
 use crate::handlers::reach::TargetView;
+use crate::handlers::request::{TaskSummary, TaskView};
 use crate::handlers::view::HostView;
 use crate::ids::HostId;
 use crate::store::op::{FoundHost, TaskState};

@@ -21,7 +21,7 @@ pub mod routes;
 
 pub use conversation::{Conversation, Step};
 pub use guard::{HttpRules, RequestGuard};
-pub use response::Response;
+pub use response::HttpResponse;
 
 use crate::handlers::ak::Devices;
 use crate::handlers::reach::Targets;

@@ -5,7 +5,7 @@
 
 use std::borrow::Cow;
 
-use super::response::Response;
+use super::response::HttpResponse;
 use crate::escape::whole_number;
 use crate::handlers::view::Filter;
 use crate::limits::{HTTP_BODY_BYTES_MAX, HTTP_HEAD_BYTES_MAX, HTTP_HEADERS_MAX};
@@ -51,7 +51,7 @@ impl Head<'_> {
 /// # Errors
 /// The response to bytes that are no request, or a request that is too large. The connection cannot be used
 /// afterwards: the beginning of the next request is not known.
-pub fn parse(bytes: &[u8]) -> Result<Option<(Head<'_>, usize)>, Response> {
+pub fn parse(bytes: &[u8]) -> Result<Option<(Head<'_>, usize)>, HttpResponse> {
     // Bytes beyond the bound are ignored, so the response does not depend on how many have arrived.
     let window = &bytes[..bytes.len().min(HTTP_HEAD_BYTES_MAX)];
     let mut lines = [httparse::EMPTY_HEADER; HTTP_HEADERS_MAX];
@@ -59,15 +59,15 @@ pub fn parse(bytes: &[u8]) -> Result<Option<(Head<'_>, usize)>, Response> {
     match request.parse(window) {
         Ok(httparse::Status::Complete(len)) => Ok(Some((read(&request)?, len))),
         Ok(httparse::Status::Partial) if window.len() < HTTP_HEAD_BYTES_MAX => Ok(None),
-        Ok(httparse::Status::Partial) => Err(Response::error(
+        Ok(httparse::Status::Partial) => Err(HttpResponse::error(
             431,
             &format!("the head of a request has at most {HTTP_HEAD_BYTES_MAX} bytes"),
         )),
-        Err(httparse::Error::TooManyHeaders) => Err(Response::error(
+        Err(httparse::Error::TooManyHeaders) => Err(HttpResponse::error(
             431,
             &format!("a request has at most {HTTP_HEADERS_MAX} header lines"),
         )),
-        Err(httparse::Error::Version) => Err(Response::error(
+        Err(httparse::Error::Version) => Err(HttpResponse::error(
             505,
             "only HTTP/1.0 and HTTP/1.1 are spoken here",
         )),
@@ -82,7 +82,7 @@ struct Framing<'a> {
     coding: Option<&'a str>,
 }
 
-fn read<'a>(request: &httparse::Request<'_, 'a>) -> Result<Head<'a>, Response> {
+fn read<'a>(request: &httparse::Request<'_, 'a>) -> Result<Head<'a>, HttpResponse> {
     let minor = request.version.unwrap_or(1);
     let target = request.path.and_then(Target::parse);
     let target = target.ok_or_else(|| bad("the target of a request is a path"))?;
@@ -116,7 +116,7 @@ fn read_line<'a>(
     framing: &mut Framing<'a>,
     minor: u8,
     line: &httparse::Header<'a>,
-) -> Result<(), Response> {
+) -> Result<(), HttpResponse> {
     let text = || text_of(line);
     match line.name.to_ascii_lowercase().as_str() {
         "host" => once(&mut head.host, line)?,
@@ -137,7 +137,10 @@ fn read_line<'a>(
         }
         "expect" if minor == 1 => {
             if !text()?.eq_ignore_ascii_case("100-continue") {
-                return Err(Response::error(417, "only 100-continue can be expected"));
+                return Err(HttpResponse::error(
+                    417,
+                    "only 100-continue can be expected",
+                ));
             }
             head.expects_continue = true;
         }
@@ -148,7 +151,7 @@ fn read_line<'a>(
 
 impl<'a> Framing<'a> {
     /// Takes a `Content-Length`, which may be a list of equal numbers.
-    fn take_length(&mut self, text: &'a str) -> Result<(), Response> {
+    fn take_length(&mut self, text: &'a str) -> Result<(), HttpResponse> {
         for item in text.split(',').map(str::trim) {
             if item.is_empty() || !item.bytes().all(|byte| byte.is_ascii_digit()) {
                 return Err(bad("Content-Length is not a number"));
@@ -163,13 +166,13 @@ impl<'a> Framing<'a> {
         Ok(())
     }
 
-    fn body_len(&self) -> Result<usize, Response> {
+    fn body_len(&self) -> Result<usize, HttpResponse> {
         let length = usize::try_from(self.length.unwrap_or(0)).unwrap_or(usize::MAX);
         let (status, why) = match self.coding {
             None if length <= HTTP_BODY_BYTES_MAX => return Ok(length),
             None => {
                 let why = format!("a body has at most {HTTP_BODY_BYTES_MAX} bytes");
-                return Err(Response::error(413, &why));
+                return Err(HttpResponse::error(413, &why));
             }
             Some(_) if self.length.is_some() => (
                 400,
@@ -180,7 +183,7 @@ impl<'a> Framing<'a> {
             }
             Some(_) => (501, "no transfer coding is understood here"),
         };
-        Err(Response::error(status, why))
+        Err(HttpResponse::error(status, why))
     }
 }
 
@@ -222,20 +225,20 @@ fn strip_scheme(text: &str) -> Option<&str> {
         .then(|| &text[SCHEME.len()..])
 }
 
-fn once<'a>(place: &mut Option<&'a str>, line: &httparse::Header<'a>) -> Result<(), Response> {
+fn once<'a>(place: &mut Option<&'a str>, line: &httparse::Header<'a>) -> Result<(), HttpResponse> {
     if place.replace(text_of(line)?).is_some() {
         return Err(bad(&format!("{} is given twice", line.name)));
     }
     Ok(())
 }
 
-fn text_of<'a>(line: &httparse::Header<'a>) -> Result<&'a str, Response> {
+fn text_of<'a>(line: &httparse::Header<'a>) -> Result<&'a str, HttpResponse> {
     std::str::from_utf8(line.value.trim_ascii())
         .map_err(|_| bad(&format!("{} is not UTF-8", line.name)))
 }
 
-fn bad(text: &str) -> Response {
-    Response::error(400, text)
+fn bad(text: &str) -> HttpResponse {
+    HttpResponse::error(400, text)
 }
 
 /// A parameter that an endpoint has.
@@ -280,7 +283,7 @@ impl Parameters {
     ///
     /// # Errors
     /// 400 for a parameter that is unknown, repeated, wrong or missing, or that has a broken escape.
-    pub fn parse(query: Option<&str>, allowed: &[Parameter]) -> Result<Self, Response> {
+    pub fn parse(query: Option<&str>, allowed: &[Parameter]) -> Result<Self, HttpResponse> {
         let mut given: Vec<(Parameter, Option<String>)> = Vec::new();
         given.extend(allowed.iter().map(|parameter| (*parameter, None)));
         for pair in pairs(query.unwrap_or_default()) {
@@ -310,18 +313,18 @@ impl Parameters {
     }
 }
 
-fn limit(text: &str, max: usize) -> Result<usize, Response> {
+fn limit(text: &str, max: usize) -> Result<usize, HttpResponse> {
     match whole_number::<u64>(text) {
         Some(limit @ 1..) => Ok(usize::try_from(limit).map_or(max, |limit| limit.min(max))),
         _ => Err(bad(&format!("limit is {text:?}, and may be 1 to {max}"))),
     }
 }
 
-fn cursor(text: &str) -> Result<u64, Response> {
+fn cursor(text: &str) -> Result<u64, HttpResponse> {
     whole_number(text).ok_or_else(|| bad(&format!("cursor is {text:?}, which no page has given")))
 }
 
-fn filter(text: &str) -> Result<Filter, Response> {
+fn filter(text: &str) -> Result<Filter, HttpResponse> {
     match text {
         "online" => Ok(Filter::Online),
         "offline" => Ok(Filter::Offline),

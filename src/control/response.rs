@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::json::{self, Json};
-use crate::handlers::ask::{Answer, Ask, ErrorKind};
+use crate::handlers::request::{ErrorKind, Request, Response};
 use crate::ids::HostId;
 
 /// Media type of every body except metrics, outputs and events.
@@ -13,16 +13,16 @@ const JSON: &str = "application/json";
 #[derive(Clone, Debug, PartialEq)]
 pub enum Reply {
     /// With this response, at once.
-    Now(Response),
+    Now(HttpResponse),
     /// With the core's answer to this request.
-    Ask(Ask),
+    Ask(Request),
     /// With events, until the peer disconnects.
     Follow,
 }
 
 /// A response.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Response {
+pub struct HttpResponse {
     /// The status code.
     pub status: u16,
     /// The body's media type.
@@ -63,7 +63,7 @@ impl Sending {
     };
 }
 
-impl Response {
+impl HttpResponse {
     /// 200 with a JSON object.
     #[must_use]
     pub fn object(write: impl FnOnce(&mut Json)) -> Self {
@@ -168,7 +168,7 @@ fn reason_phrase(status: u16) -> &'static str {
 /// steps.
 #[derive(Debug)]
 pub struct ResponseBuilder {
-    answer: Answer,
+    answer: Response,
     /// The body so far.
     json: Json,
     /// Hosts in the body, unknown ones included.
@@ -178,7 +178,7 @@ pub struct ResponseBuilder {
 impl ResponseBuilder {
     /// Begins a response.
     #[must_use]
-    pub fn new(answer: Answer) -> Self {
+    pub fn new(answer: Response) -> Self {
         Self {
             answer,
             json: Json::default(),
@@ -187,12 +187,12 @@ impl ResponseBuilder {
     }
 
     /// Writes at most `max` more hosts. Returns the response if these were the last.
-    pub fn step(&mut self, max: usize) -> Option<Response> {
+    pub fn step(&mut self, max: usize) -> Option<HttpResponse> {
         let range = self.written..self.written.saturating_add(max);
         self.written = range.end;
         let json = &mut self.json;
         let (status, is_whole) = match &mut self.answer {
-            Answer::Dispatched {
+            Response::Dispatched {
                 key,
                 hosts,
                 unknown,
@@ -203,7 +203,7 @@ impl ResponseBuilder {
                 });
                 (201, whole)
             }
-            Answer::Commanded {
+            Response::Commanded {
                 cid,
                 hosts,
                 unknown,
@@ -214,7 +214,7 @@ impl ResponseBuilder {
                 });
                 (202, whole)
             }
-            Answer::Command(view) => {
+            Response::Command(view) => {
                 begin(json, &range, |json| {
                     json.member("id", &view.cid);
                     json.member("command", &view.text);
@@ -225,23 +225,27 @@ impl ResponseBuilder {
                     append(json, &range, &view.hosts, &[], json::command_host),
                 )
             }
-            Answer::Tasks { tasks, next } => {
-                return Some(Response::object(|json| {
+            Response::Tasks { tasks, next } => {
+                return Some(HttpResponse::object(|json| {
                     json.list("tasks", &*tasks, json::task_summary);
                     json.next(*next);
                 }));
             }
-            Answer::Task(view) => return Some(Response::object(|json| json::task(json, view))),
-            Answer::Output(bytes) => return Some(Response::bytes(std::mem::take(bytes))),
-            Answer::Forgotten { host } => {
-                return Some(Response::object(|json| {
+            Response::Task(view) => {
+                return Some(HttpResponse::object(|json| json::task(json, view)));
+            }
+            Response::Output(bytes) => return Some(HttpResponse::bytes(std::mem::take(bytes))),
+            Response::Forgotten { host } => {
+                return Some(HttpResponse::object(|json| {
                     json.member("id", &*host);
                     json.member("state", "forgotten");
                 }));
             }
-            Answer::Error { kind, text } => return Some(Response::error(status(*kind), text)),
+            Response::Error { kind, text } => {
+                return Some(HttpResponse::error(status(*kind), text));
+            }
         };
-        is_whole.then(|| Response::json(status, self.json.finish()))
+        is_whole.then(|| HttpResponse::json(status, self.json.finish()))
     }
 }
 
@@ -302,16 +306,16 @@ const fn status(kind: ErrorKind) -> u16 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::handlers::ask::CommandView;
+    use crate::handlers::request::CommandView;
     use crate::ids::{HostId, TaskKey};
     use crate::store::op::{FoundHost, TaskState};
     use crate::time::UnixMs;
 
-    fn whole(answer: Answer) -> Response {
+    fn whole(answer: Response) -> HttpResponse {
         ResponseBuilder::new(answer).step(usize::MAX).unwrap()
     }
 
-    fn bytes(response: &Response, head_only: bool, close: bool) -> String {
+    fn bytes(response: &HttpResponse, head_only: bool, close: bool) -> String {
         let mut out = Vec::new();
         response.write(Sending { head_only, close }, &mut out);
         String::from_utf8(out).unwrap()
@@ -319,7 +323,7 @@ mod tests {
 
     #[test]
     fn a_response_has_its_length_and_no_cors_header() {
-        let response = Response::error(404, "no such \"path\"");
+        let response = HttpResponse::error(404, "no such \"path\"");
         let text = bytes(&response, false, false);
         assert_eq!(
             text,
@@ -331,7 +335,7 @@ mod tests {
 
     #[test]
     fn head_keeps_the_length_and_drops_the_body() {
-        let response = Response::error(401, "a token is needed").noting(Note::Authenticate);
+        let response = HttpResponse::error(401, "a token is needed").noting(Note::Authenticate);
         let text = bytes(&response, true, true);
         assert!(text.contains("Content-Length: 29\r\n"), "{text}");
         assert!(text.contains("WWW-Authenticate: Bearer\r\n"));
@@ -340,7 +344,7 @@ mod tests {
 
     #[test]
     fn a_405_names_the_allowed_methods() {
-        let response = Response::error(405, "no").noting(Note::Allow("GET, HEAD".into()));
+        let response = HttpResponse::error(405, "no").noting(Note::Allow("GET, HEAD".into()));
         assert!(bytes(&response, false, false).contains("\r\nAllow: GET, HEAD\r\n"));
     }
 
@@ -349,11 +353,11 @@ mod tests {
         let key = TaskKey::parse("AC1", "AC").unwrap();
         let error = |kind| {
             let text = "why".to_owned();
-            Answer::Error { kind, text }
+            Response::Error { kind, text }
         };
         let cases = [
             (
-                Answer::Dispatched {
+                Response::Dispatched {
                     key,
                     hosts: vec![].into(),
                     unknown: vec![],
@@ -362,7 +366,7 @@ mod tests {
                 r#"{"key":"AC1","hosts":{}}"#,
             ),
             (
-                Answer::Tasks {
+                Response::Tasks {
                     tasks: vec![],
                     next: Some(3),
                 },
@@ -370,7 +374,7 @@ mod tests {
                 r#"{"tasks":[],"next":"3"}"#,
             ),
             (
-                Answer::Commanded {
+                Response::Commanded {
                     cid: "c1".into(),
                     hosts: vec![],
                     unknown: vec![],
@@ -409,14 +413,14 @@ mod tests {
             created: UnixMs(5),
             hosts: shown.collect(),
         };
-        let mut answers = vec![Answer::Command(Box::new(view))];
+        let mut answers = vec![Response::Command(Box::new(view))];
         for unknown in [0, 1, 5] {
-            answers.push(Answer::Dispatched {
+            answers.push(Response::Dispatched {
                 key: key.clone(),
                 hosts: hosts.clone().into(),
                 unknown: ids(unknown),
             });
-            answers.push(Answer::Commanded {
+            answers.push(Response::Commanded {
                 cid: "c1".into(),
                 hosts: sent.clone(),
                 unknown: ids(unknown),
@@ -441,7 +445,7 @@ mod tests {
 
     #[test]
     fn an_output_is_its_bytes() {
-        let response = whole(Answer::Output(b"\0\xff".to_vec()));
+        let response = whole(Response::Output(b"\0\xff".to_vec()));
         assert_eq!(
             (response.status, response.body.as_slice()),
             (200, &b"\0\xff"[..])

@@ -4,7 +4,7 @@
 //! A request is routed in two steps, because it may be refused before its body has arrived:
 //! [`find`] judges the head alone, [`Route::handle`] answers the whole request.
 
-use crate::handlers::ask::Ask;
+use crate::handlers::request::Request;
 use crate::handlers::view::StoreView;
 use crate::ids::HostId;
 use crate::limits::{
@@ -18,7 +18,7 @@ use super::events;
 use super::guard::HttpRules;
 use super::json;
 use super::request::{Head, Parameter, Parameters, decode};
-use super::response::{Note, Reply, Response};
+use super::response::{HttpResponse, Note, Reply};
 use crate::metrics::{self, Measured, Metric, Source};
 
 /// A row of the table.
@@ -79,11 +79,11 @@ enum Cost {
 #[derive(Clone, Copy, Debug)]
 enum Handler {
     /// At once.
-    Now(fn(&Route, &HttpContext<'_>, &HttpRules) -> Response),
+    Now(fn(&Route, &HttpContext<'_>, &HttpRules) -> HttpResponse),
     /// From the core.
-    Ask(fn(&Route) -> Result<Ask, Response>),
+    Ask(fn(&Route) -> Result<Request, HttpResponse>),
     /// From the core, after the body has been read. The number is random.
-    Body(fn(&[u8], &HttpRules, u128) -> Result<BodyReader, Response>),
+    Body(fn(&[u8], &HttpRules, u128) -> Result<BodyReader, HttpResponse>),
     /// With events.
     Follow,
 }
@@ -175,7 +175,7 @@ pub struct Route {
 ///
 /// # Errors
 /// The response if there is no route: 404, 405, 415, or 400 for its parameters.
-pub fn find(head: &Head<'_>) -> Result<Route, Response> {
+pub fn find(head: &Head<'_>) -> Result<Route, HttpResponse> {
     let path = head.path;
     let matching = ENDPOINTS
         .iter()
@@ -186,16 +186,16 @@ pub fn find(head: &Head<'_>) -> Result<Route, Response> {
         let methods: Vec<_> = matching.iter().map(|(row, _)| row.methods).collect();
         let methods = methods.join(", ");
         let why = format!("{path} takes {methods} only");
-        return Err(Response::error(405, &why).noting(Note::Allow(methods)));
+        return Err(HttpResponse::error(405, &why).noting(Note::Allow(methods)));
     }
     if head.method == "POST" && !is_json(head.content_type) {
-        return Err(Response::error(
+        return Err(HttpResponse::error(
             415,
             "a POST must have the header Content-Type: application/json",
         ));
     }
     let Some((endpoint, names)) = found else {
-        return Err(Response::error(404, &format!("there is no {path}")));
+        return Err(HttpResponse::error(404, &format!("there is no {path}")));
     };
     let parameters = match endpoint.query {
         Query::Any => Parameters::default(),
@@ -207,7 +207,7 @@ pub fn find(head: &Head<'_>) -> Result<Route, Response> {
         .collect();
     Ok(Route {
         endpoint,
-        names: names.ok_or_else(|| Response::error(400, "the path has a broken % escape"))?,
+        names: names.ok_or_else(|| HttpResponse::error(400, "the path has a broken % escape"))?,
         parameters,
     })
 }
@@ -239,13 +239,13 @@ impl Route {
     }
 }
 
-fn health(_: &Route, context: &HttpContext<'_>, _: &HttpRules) -> Response {
+fn health(_: &Route, context: &HttpContext<'_>, _: &HttpRules) -> HttpResponse {
     let (status, store) = match context.fleet.store() {
-        StoreView::Up => ("ok", "up"),
+        StoreView::Available => ("ok", "up"),
         StoreView::Starting => ("degraded", "starting"),
-        StoreView::Away(_) => ("degraded", "away"),
+        StoreView::Unavailable(_) => ("degraded", "away"),
     };
-    Response::object(|json| {
+    HttpResponse::object(|json| {
         json.member("status", status);
         json.member("store", store);
         json.member("hosts_online", context.fleet.stats().hosts_online);
@@ -256,11 +256,13 @@ fn health(_: &Route, context: &HttpContext<'_>, _: &HttpRules) -> Response {
     })
 }
 
-fn ready(_: &Route, context: &HttpContext<'_>, _: &HttpRules) -> Response {
+fn ready(_: &Route, context: &HttpContext<'_>, _: &HttpRules) -> HttpResponse {
     match context.fleet.store() {
-        StoreView::Up => Response::object(|json| json.member("status", "ready")),
-        StoreView::Starting => Response::error(503, "the store has not been reached yet"),
-        StoreView::Away(why) => Response::error(503, &format!("the store is away: {why}")),
+        StoreView::Available => HttpResponse::object(|json| json.member("status", "ready")),
+        StoreView::Starting => HttpResponse::error(503, "the store has not been reached yet"),
+        StoreView::Unavailable(why) => {
+            HttpResponse::error(503, &format!("the store is unavailable: {why}"))
+        }
     }
 }
 
@@ -278,20 +280,20 @@ impl Measured for Instance {
     ];
 }
 
-fn metrics(_: &Route, context: &HttpContext<'_>, _: &HttpRules) -> Response {
+fn metrics(_: &Route, context: &HttpContext<'_>, _: &HttpRules) -> HttpResponse {
     let instance = Instance {
         uptime_s: context.at.now.since(context.started).as_secs_f64(),
-        store_up: context.fleet.store() == StoreView::Up,
+        store_up: context.fleet.store() == StoreView::Available,
     };
     let (fleet, devices) = (context.fleet.stats(), context.devices.stats());
     let targets = context.targets.stats();
     let sources: [&dyn Source; 5] = [&instance, &fleet, context.metrics, &devices, &targets];
     let mut page = String::new();
     sources.collect(&mut page);
-    Response::text(metrics::CONTENT_TYPE, page)
+    HttpResponse::text(metrics::CONTENT_TYPE, page)
 }
 
-fn hosts(route: &Route, context: &HttpContext<'_>, _: &HttpRules) -> Response {
+fn hosts(route: &Route, context: &HttpContext<'_>, _: &HttpRules) -> HttpResponse {
     let Parameters {
         filter,
         limit,
@@ -299,90 +301,90 @@ fn hosts(route: &Route, context: &HttpContext<'_>, _: &HttpRules) -> Response {
         ..
     } = route.parameters;
     let page = context.fleet.page(filter, limit, cursor);
-    Response::object(|json| {
+    HttpResponse::object(|json| {
         json.list("hosts", &page.hosts, json::host);
         json.next(page.next);
     })
 }
 
-fn host(route: &Route, context: &HttpContext<'_>, _: &HttpRules) -> Response {
+fn host(route: &Route, context: &HttpContext<'_>, _: &HttpRules) -> HttpResponse {
     let id = HostId::named(route.name(0)).ok();
     match id.as_ref().and_then(|id| context.fleet.host(id)) {
-        Some(view) => Response::object(|json| json::host(json, &view)),
+        Some(view) => HttpResponse::object(|json| json::host(json, &view)),
         None => unknown_host(),
     }
 }
 
-fn forget(route: &Route) -> Result<Ask, Response> {
+fn forget(route: &Route) -> Result<Request, HttpResponse> {
     let host = HostId::named(route.name(0)).map_err(|_| unknown_host())?;
-    Ok(Ask::Forget { host })
+    Ok(Request::Forget { host })
 }
 
-fn unknown_host() -> Response {
-    Response::error(404, "no host of this name is known")
+fn unknown_host() -> HttpResponse {
+    HttpResponse::error(404, "no host of this name is known")
 }
 
-fn tasks(route: &Route) -> Result<Ask, Response> {
+fn tasks(route: &Route) -> Result<Request, HttpResponse> {
     let Parameters { limit, cursor, .. } = route.parameters;
-    Ok(Ask::Tasks { cursor, limit })
+    Ok(Request::Tasks { cursor, limit })
 }
 
-fn new_task(body: &[u8], _: &HttpRules, number: u128) -> Result<BodyReader, Response> {
+fn new_task(body: &[u8], _: &HttpRules, number: u128) -> Result<BodyReader, HttpResponse> {
     body::task(body, number as u64)
 }
 
-fn task(route: &Route) -> Result<Ask, Response> {
-    Ok(Ask::Task {
+fn task(route: &Route) -> Result<Request, HttpResponse> {
+    Ok(Request::Task {
         key: route.name(0).to_owned(),
         cursor: route.parameters.cursor,
         limit: route.parameters.limit,
     })
 }
 
-fn output(route: &Route) -> Result<Ask, Response> {
+fn output(route: &Route) -> Result<Request, HttpResponse> {
     let host = HostId::named(route.name(1));
-    Ok(Ask::Output {
+    Ok(Request::Output {
         key: route.name(0).to_owned(),
-        host: host.map_err(|_| Response::error(404, "no host can have this name"))?,
+        host: host.map_err(|_| HttpResponse::error(404, "no host can have this name"))?,
         command: route.parameters.command.clone(),
     })
 }
 
-fn new_command(body: &[u8], rules: &HttpRules, number: u128) -> Result<BodyReader, Response> {
+fn new_command(body: &[u8], rules: &HttpRules, number: u128) -> Result<BodyReader, HttpResponse> {
     body::command(body, &rules.instructions, format!("{number:032x}"))
 }
 
-fn command(route: &Route) -> Result<Ask, Response> {
+fn command(route: &Route) -> Result<Request, HttpResponse> {
     let cid = route.name(0).to_owned();
-    Ok(Ask::CommandStatus { cid })
+    Ok(Request::CommandStatus { cid })
 }
 
-fn devices(_: &Route, context: &HttpContext<'_>, _: &HttpRules) -> Response {
-    Response::object(|json| {
+fn devices(_: &Route, context: &HttpContext<'_>, _: &HttpRules) -> HttpResponse {
+    HttpResponse::object(|json| {
         json.list("devices", context.devices.iter(), |json, view| {
             json::device(json, &view, AK_DATA_SHOWN_BYTES_MAX);
         });
     })
 }
 
-fn device(route: &Route, context: &HttpContext<'_>, _: &HttpRules) -> Response {
+fn device(route: &Route, context: &HttpContext<'_>, _: &HttpRules) -> HttpResponse {
     match context.devices.get(route.name(0)) {
-        Some(view) => Response::object(|json| json::device(json, &view, usize::MAX)),
-        None => Response::error(404, "no device has this name"),
+        Some(view) => HttpResponse::object(|json| json::device(json, &view, usize::MAX)),
+        None => HttpResponse::error(404, "no device has this name"),
     }
 }
 
-fn targets(_: &Route, context: &HttpContext<'_>, _: &HttpRules) -> Response {
-    Response::object(|json| {
+fn targets(_: &Route, context: &HttpContext<'_>, _: &HttpRules) -> HttpResponse {
+    HttpResponse::object(|json| {
         let targets = context.targets.iter();
         json.list("targets", targets, |json, view| json::target(json, &view));
     })
 }
 
-fn recent_events(route: &Route, context: &HttpContext<'_>, rules: &HttpRules) -> Response {
+fn recent_events(route: &Route, context: &HttpContext<'_>, rules: &HttpRules) -> HttpResponse {
     let recent = context.recent.into_iter();
     let events = recent.flat_map(|recent| recent.last(route.parameters.limit));
-    Response::object(|json| {
+    HttpResponse::object(|json| {
         json.list("events", events, |json, event| {
             events::write(json, event, &rules.node);
         });
@@ -402,7 +404,7 @@ mod tests {
     use crate::metrics::testing::metrics_of;
     use serde_json::{Value, json};
 
-    fn ask(ants: &Ants, line: &str, headers: &str) -> Response {
+    fn ask(ants: &Ants, line: &str, headers: &str) -> HttpResponse {
         let request = format!("{line} HTTP/1.1\r\nHost: localhost\r\n{headers}\r\n");
         let (head, _) = parse(request.as_bytes()).unwrap().unwrap();
         match find(&head) {
@@ -435,7 +437,7 @@ mod tests {
             json!({"status": "ok", "store": "up", "hosts_online": 4, "uptime_s": 90.5,
                    "version": env!("CARGO_PKG_VERSION"), "key_prefix": "AC"})
         );
-        ants.store = StoreView::Away("connection refused");
+        ants.store = StoreView::Unavailable("connection refused");
         let (status, body) = get(&ants, "/healthz?from=probe");
         assert_eq!((status, &body["status"]), (200, &json!("degraded")));
         assert_eq!(body["store"], "away");
@@ -447,8 +449,8 @@ mod tests {
     fn ready_follows_the_store() {
         let mut ants = Ants::with_hosts(0);
         assert_eq!(get(&ants, "/readyz"), (200, json!({"status": "ready"})));
-        ants.store = StoreView::Away("connection refused");
-        let error = json!({"error": "the store is away: connection refused"});
+        ants.store = StoreView::Unavailable("connection refused");
+        let error = json!({"error": "the store is unavailable: connection refused"});
         assert_eq!(get(&ants, "/readyz"), (503, error));
         ants.store = StoreView::Starting;
         assert_eq!(get(&ants, "/readyz").0, 503);
@@ -626,21 +628,21 @@ mod tests {
         let cases = [
             (
                 "GET /v1/tasks?limit=5&cursor=9",
-                Ask::Tasks {
+                Request::Tasks {
                     cursor: 9,
                     limit: 5,
                 },
             ),
             (
                 "HEAD /v1/tasks",
-                Ask::Tasks {
+                Request::Tasks {
                     cursor: 0,
                     limit: PAGE_TASKS_MAX,
                 },
             ),
             (
                 "GET /v1/tasks/AC%201?cursor=3",
-                Ask::Task {
+                Request::Task {
                     key: key.clone(),
                     cursor: 3,
                     limit: PAGE_TASK_HOSTS_MAX,
@@ -648,7 +650,7 @@ mod tests {
             ),
             (
                 "GET /v1/tasks/AC%201/hosts/h%2D1/output?command=df+-h",
-                Ask::Output {
+                Request::Output {
                     key,
                     host: HostId::checked("h-1").unwrap(),
                     command,
@@ -656,7 +658,7 @@ mod tests {
             ),
             (
                 "GET /v1/commands/0f",
-                Ask::CommandStatus { cid: "0f".into() },
+                Request::CommandStatus { cid: "0f".into() },
             ),
         ];
         for (line, ask) in cases {
@@ -668,8 +670,8 @@ mod tests {
     #[test]
     fn an_order_has_a_number_of_its_own() {
         let task = reply("POST /v1/tasks", r#"{"key":"AC1","commands":{"a":1}}"#);
-        assert!(matches!(task, Reply::Ask(Ask::Dispatch(task)) if task.request == 7));
-        let command = Ask::Command {
+        assert!(matches!(task, Reply::Ask(Request::Dispatch(task)) if task.request == 7));
+        let command = Request::Command {
             text: "uptime".into(),
             hosts: None,
             cid: "00000000000000ab0000000000000007".into(),

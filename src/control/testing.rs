@@ -42,7 +42,7 @@ impl Ants {
         };
         Self {
             hosts: (0..count).map(ant).collect(),
-            store: StoreView::Up,
+            store: StoreView::Available,
             stats: Stats {
                 hosts_online: count as u64,
                 ..Stats::default()

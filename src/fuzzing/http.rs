@@ -1,5 +1,5 @@
 use crate::control::response::Reply;
-use crate::control::{Conversation, HttpContext, HttpRules, RequestGuard, Response, Step};
+use crate::control::{Conversation, HttpContext, HttpResponse, HttpRules, RequestGuard, Step};
 use crate::handlers::ak::Devices;
 use crate::handlers::reach::Targets;
 use crate::handlers::{Core, Moment};
@@ -61,7 +61,7 @@ fn talk(stream: &[u8], size: usize) -> Vec<String> {
                 Step::More | Step::Continue => break,
                 Step::Working => continue,
                 Step::Reply(Reply::Now(response)) => response,
-                Step::Reply(Reply::Ask(ask)) => Response::error(404, &format!("{ask:?}")),
+                Step::Reply(Reply::Ask(ask)) => HttpResponse::error(404, &format!("{ask:?}")),
                 Step::Reply(Reply::Follow) => return said,
             };
             let mut out = Vec::new();

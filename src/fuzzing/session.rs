@@ -4,8 +4,8 @@ use std::net::SocketAddr;
 
 use super::Script;
 use crate::codec::{ByteOrder, Framing, Order, Step, decode, decode_body};
-use crate::handlers::ask::{Ask, NewTask};
 use crate::handlers::effect::{Effect, Effects};
+use crate::handlers::request::{NewTask, Request};
 use crate::handlers::{Core, End, Flow, Input, Moment, Rules};
 use crate::ids::ConnId;
 use crate::limits::FRAME_BYTES_MAX;
@@ -67,10 +67,10 @@ pub fn session(data: &[u8]) {
     world.outcome(Outcome::Held(Vec::new()));
     world.outcome(Outcome::Tasks(Vec::new()));
     let mut session = 1;
-    world.outcome(Outcome::Up {
+    world.outcome(Outcome::Available {
         session,
         lease_clear: true,
-        emptied: false,
+        lost_data: false,
     });
     let mut script = Script(data);
     while let Some(what) = script.byte() {
@@ -83,13 +83,13 @@ pub fn session(data: &[u8]) {
             6 => world.datagram(slot, script.bytes()),
             7 => world.ask(script.bytes()),
             _ => {
-                world.outcome(Outcome::Away("fuzzed".to_owned()));
+                world.outcome(Outcome::Unavailable("fuzzed".to_owned()));
                 session += 1;
                 world.outcome(Outcome::Held(Vec::new()));
-                world.outcome(Outcome::Up {
+                world.outcome(Outcome::Available {
                     session,
                     lease_clear: true,
-                    emptied: session > 1,
+                    lost_data: session > 1,
                 });
             }
         }
@@ -260,14 +260,17 @@ impl World {
     }
 
     fn ask(&mut self, key: &[u8]) {
-        let ask = Ask::Dispatch(NewTask {
+        let ask = Request::Dispatch(NewTask {
             key: String::from_utf8_lossy(key).into_owned(),
             commands: vec![("uptime".to_owned(), 1.0)],
             hosts: None,
             queue: key.len() % 2 == 1,
             request: u64::from(self.generation),
         });
-        let _ = self.input(Input::Ask { requester: 1, ask });
+        let _ = self.input(Input::Request {
+            requester: 1,
+            request: ask,
+        });
         let mut fx = Effects::default();
         while self.core.go_on(self.at(), 1, &mut fx) {}
         self.apply(fx);

@@ -7,9 +7,9 @@ use crate::ids::ConnId;
 use crate::store::op::Stamp;
 
 use super::Moment;
-use super::ask::Answer;
 use super::core::Rules;
 use super::effect::{Effect, Effects, Event, EventKind, Note};
+use super::request::Response;
 use super::stats::Stats;
 use super::view::StoreView;
 
@@ -28,20 +28,20 @@ pub(crate) struct Env {
 #[derive(Debug)]
 pub(crate) enum StoreState {
     Starting,
-    Up,
-    Away(String),
+    Available,
+    Unavailable(String),
 }
 
 impl StoreState {
     pub(crate) fn is_up(&self) -> bool {
-        matches!(self, Self::Up)
+        matches!(self, Self::Available)
     }
 
     pub(crate) fn view(&self) -> StoreView<'_> {
         match self {
             Self::Starting => StoreView::Starting,
-            Self::Up => StoreView::Up,
-            Self::Away(why) => StoreView::Away(why),
+            Self::Available => StoreView::Available,
+            Self::Unavailable(why) => StoreView::Unavailable(why),
         }
     }
 }
@@ -119,7 +119,7 @@ impl Ctx<'_> {
         self.fx.push(Effect::Resume { conn });
     }
 
-    pub(crate) fn respond(&mut self, requester: u64, answer: Answer) {
+    pub(crate) fn respond(&mut self, requester: u64, answer: Response) {
         self.fx.push(Effect::Respond { requester, answer });
     }
 

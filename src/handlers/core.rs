@@ -9,7 +9,6 @@ use crate::limits::PAGE_SCAN_MAX;
 use crate::store::op::{Batch, Notice, Reason};
 use crate::time::{Instant, Span};
 
-use super::ask::Datagram;
 use super::auth::{Auth, Nonces};
 use super::context::{Ctx, Env, StoreState};
 use super::deadline_cache::DeadlineCache;
@@ -19,6 +18,7 @@ use super::fleet::host::{Host, Marks, Peer, Presence};
 use super::fleet::session::Session;
 use super::outbox::Outbox;
 use super::outside::News;
+use super::request::Datagram;
 use super::stats::Stats;
 use super::step::Step;
 use super::tasks::Tasks;

@@ -8,8 +8,8 @@ use crate::ids::{ConnId, HostId, TaskKey};
 use crate::keys::Directions;
 use crate::store::op::{Reason, Stamp, TaskState};
 
-use crate::handlers::ask::Answer;
 use crate::handlers::outside::News;
+use crate::handlers::request::Response;
 
 /// The effects of an input, in order. Filled by the handlers and drained by the reactor after each
 /// input; the memory is kept.
@@ -75,7 +75,7 @@ pub enum Effect {
         /// Number of the requester.
         requester: u64,
         /// With what.
-        answer: Answer,
+        answer: Response,
     },
     /// Write a line to the log. That a host came or went has no line of its own: the event says it all.
     Log(Note),

@@ -4,7 +4,6 @@
 //! without a seed.
 
 pub mod ak;
-pub mod ask;
 mod auth;
 mod context;
 pub mod core;
@@ -17,6 +16,7 @@ mod invariants;
 mod outbox;
 pub mod outside;
 pub mod reach;
+pub mod request;
 mod slot_set;
 pub mod stats;
 mod step;
@@ -118,11 +118,11 @@ pub enum Input<'a> {
         signature: Signature<'a>,
     },
     /// A request.
-    Ask {
+    Request {
         /// Number of the requester, returned with the answer.
         requester: u64,
         /// The request.
-        ask: ask::Ask,
+        request: request::Request,
     },
 }
 

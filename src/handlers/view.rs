@@ -56,7 +56,7 @@ pub enum StoreView<'a> {
     /// It has not been reached since the start.
     Starting,
     /// It answers.
-    Up,
+    Available,
     /// It does not, for this reason.
-    Away(&'a str),
+    Unavailable(&'a str),
 }

@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
 
-use crate::handlers::ask::Datagram;
+use crate::handlers::request::Datagram;
 use crate::limits::SENDS_PER_TURN_MAX;
 
 /// First in, first out. It holds as many datagrams as one turn sends.

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use crossbeam_channel::{Receiver, Sender, TryRecvError, TrySendError};
 
 use super::flush_delay::FlushDelay;
-use super::request::Request;
+use super::request::HandleRequest;
 use super::stats::ReactorStats;
 use super::wake::Wake;
 use crate::handlers::{Core, Moment};
@@ -43,7 +43,7 @@ pub enum Handed {
 /// The loop's ends of the queues to other threads.
 pub struct Mailbox {
     wake: Arc<Wake>,
-    requests: Receiver<Request>,
+    requests: Receiver<HandleRequest>,
     store: Option<StoreEnds>,
     held: Option<Batch>,
     /// Received outcomes that no turn has taken yet.
@@ -59,7 +59,7 @@ pub struct Mailbox {
 
 impl Mailbox {
     /// A mailbox without a store yet.
-    pub fn new(wake: Arc<Wake>, requests: Receiver<Request>) -> Self {
+    pub fn new(wake: Arc<Wake>, requests: Receiver<HandleRequest>) -> Self {
         Self {
             wake,
             requests,
@@ -111,7 +111,7 @@ impl Mailbox {
     }
 
     /// The next request, if there is one.
-    pub fn request(&self) -> Option<Request> {
+    pub fn request(&self) -> Option<HandleRequest> {
         self.requests.try_recv().ok()
     }
 

@@ -81,7 +81,7 @@ use self::outbound::Outbound;
 use self::poller::{Poller, Woken};
 use self::read_budget::{ReadBudget, Slice};
 use self::ready_queue::ReadQueue;
-use self::request::Request;
+use self::request::HandleRequest;
 use self::requesters::Requesters;
 use self::schedule::Schedule;
 use self::stats::ReactorStats;
@@ -134,7 +134,7 @@ impl Reactor {
         sockets: Sockets,
         core: Core,
         mut web: Web,
-        requests: Receiver<Request>,
+        requests: Receiver<HandleRequest>,
     ) -> Result<(Self, Bound), BindError> {
         let poller = Poller::new(settings.tuning.coalesce)?;
         let Sockets {
@@ -403,22 +403,22 @@ impl Reactor {
         self.apply(at);
     }
 
-    fn answer(&mut self, request: Request, at: Moment) {
+    fn answer(&mut self, request: HandleRequest, at: Moment) {
         match request {
-            Request::Alive { hosts, reply } => {
+            HandleRequest::Alive { hosts, reply } => {
                 // The requester may have stopped waiting.
                 let _ = reply.try_send(request::alive(self.driver.core(), &hosts));
             }
-            Request::Hosts {
+            HandleRequest::Hosts {
                 filter,
                 cursor,
                 reply,
             } => {
                 let _ = reply.try_send(request::page(self.driver.core(), filter, cursor));
             }
-            Request::Ask { ask, reply } => self.handle_asks(*ask, reply, at),
-            Request::Subscribe { events, missed } => self.subscribers.add(events, missed),
-            Request::Reload(reload) => self.reload(*reload, at),
+            HandleRequest::Core { request, reply } => self.handle_request(*request, reply, at),
+            HandleRequest::Subscribe { events, missed } => self.subscribers.add(events, missed),
+            HandleRequest::Reload(reload) => self.reload(*reload, at),
         }
     }
 
@@ -545,8 +545,8 @@ impl Reactor {
             self.web
                 .run_ready(self.poller.registry(), &context, goes_on);
         }
-        for (requester, ask) in self.web.take_asks() {
-            self.ask(requester, ask, at);
+        for (requester, request) in self.web.take_requests() {
+            self.request(requester, request, at);
         }
     }
 }

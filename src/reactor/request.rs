@@ -8,8 +8,8 @@ use crossbeam_channel::Sender;
 
 use super::Reload;
 use crate::handlers::Core;
-use crate::handlers::ask::{Answer, Ask};
 use crate::handlers::effect::Event;
+use crate::handlers::request::{Request, Response};
 use crate::handlers::view::{Filter, HostView};
 use crate::ids::HostId;
 use crate::limits::PAGE_HOSTS_MAX;
@@ -67,7 +67,7 @@ pub struct HostsPage {
 
 /// One request. Its answer goes to a channel with room for it; a dropped receiver is ignored.
 #[derive(Debug)]
-pub enum Request {
+pub enum HandleRequest {
     /// Asks which of these hosts are online.
     Alive {
         /// The names; `None` for what cannot be one.
@@ -85,11 +85,11 @@ pub enum Request {
         reply: Sender<HostsPage>,
     },
     /// An order or a question for the core, answered when it is settled.
-    Ask {
+    Core {
         /// The request for the core.
-        ask: Box<Ask>,
+        request: Box<Request>,
         /// The answer.
-        reply: Sender<Answer>,
+        reply: Sender<Response>,
     },
     /// Events from now on.
     Subscribe {

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use crossbeam_channel::Sender;
 
-use crate::handlers::ask::Answer;
+use crate::handlers::request::Response;
 use crate::limits::{ASKER_S_MAX, ASKERS_MAX};
 use crate::time::{Instant, Span};
 
@@ -14,7 +14,7 @@ pub const WEB: u64 = 1 << 63;
 
 #[derive(Debug)]
 struct Requester {
-    reply: Sender<Answer>,
+    reply: Sender<Response>,
     since: Instant,
 }
 
@@ -26,7 +26,7 @@ pub struct Requesters {
 
 impl Requesters {
     /// Adds a requester. Returns its number, or `None` if there are too many.
-    pub fn add(&mut self, reply: Sender<Answer>, now: Instant) -> Option<u64> {
+    pub fn add(&mut self, reply: Sender<Response>, now: Instant) -> Option<u64> {
         if self.waiting.len() >= ASKERS_MAX {
             // Older requesters have given up.
             let oldest = Span::from_secs(ASKER_S_MAX);
@@ -43,7 +43,7 @@ impl Requesters {
     }
 
     /// Answers a requester. If it has stopped waiting, the answer is dropped.
-    pub fn respond(&mut self, requester: u64, answer: Answer) {
+    pub fn respond(&mut self, requester: u64, answer: Response) {
         if let Some(requester) = self.waiting.remove(&requester) {
             // The channel has room for one answer; only a dropped receiver refuses it.
             let _ = requester.reply.try_send(answer);
@@ -61,8 +61,8 @@ mod tests {
     use super::*;
     use crossbeam_channel::bounded;
 
-    fn output(byte: u8) -> Answer {
-        Answer::Output(vec![byte])
+    fn output(byte: u8) -> Response {
+        Response::Output(vec![byte])
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::os::fd::AsRawFd;
 
 use socket2::SockAddr;
 
-use crate::handlers::ask::Datagram;
+use crate::handlers::request::Datagram;
 
 /// Datagrams per call: enough to make it inexpensive, and few enough for the cache. A thousand
 /// would take 200 KB, allocated and freed each time.

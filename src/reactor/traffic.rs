@@ -9,7 +9,7 @@ use super::requesters::WEB;
 use super::{Reactor, journal};
 use crate::codec::message::Datagram;
 use crate::codec::{Abnormal, decode_datagram};
-use crate::handlers::ask::{Answer, Ask, ErrorKind};
+use crate::handlers::request::{ErrorKind, Request, Response};
 use crate::handlers::{Input, Moment};
 use crate::limits::{DATAGRAM_IN_BYTES_MAX, DATAGRAMS_PER_TURN_MAX, HOSTS_PER_STEP_MAX};
 
@@ -68,9 +68,9 @@ impl Reactor {
         }
     }
 
-    pub(super) fn handle_asks(&mut self, ask: Ask, reply: Sender<Answer>, at: Moment) {
+    pub(super) fn handle_request(&mut self, request: Request, reply: Sender<Response>, at: Moment) {
         match self.requesters.add(reply.clone(), at.now) {
-            Some(requester) => self.ask(requester, ask, at),
+            Some(requester) => self.request(requester, request, at),
             None => {
                 let _ = reply.try_send(not_now("too many are waiting for an answer"));
             }
@@ -78,7 +78,7 @@ impl Reactor {
     }
 
     /// Passes a request to the core. During a stop it is refused.
-    pub(super) fn ask(&mut self, requester: u64, ask: Ask, at: Moment) {
+    pub(super) fn request(&mut self, requester: u64, request: Request, at: Moment) {
         if self.lifecycle.is_stopping() {
             self.respond(requester, not_now("the server is ending"));
             return;
@@ -86,7 +86,7 @@ impl Reactor {
         let handled = self.driver.give(
             format_args!("an order or a question: handling it"),
             at,
-            Input::Ask { requester, ask },
+            Input::Request { requester, request },
         );
         if !handled {
             self.respond(requester, not_now("it failed inside the server"));
@@ -94,7 +94,7 @@ impl Reactor {
         self.apply(at);
     }
 
-    pub(super) fn respond(&mut self, requester: u64, answer: Answer) {
+    pub(super) fn respond(&mut self, requester: u64, answer: Response) {
         match requester & WEB {
             0 => self.requesters.respond(requester, answer),
             _ => self.web.respond(requester, answer),
@@ -130,8 +130,8 @@ impl Reactor {
     }
 }
 
-fn not_now(text: &str) -> Answer {
-    Answer::Error {
+fn not_now(text: &str) -> Response {
+    Response::Error {
         kind: ErrorKind::NotNow,
         text: text.to_owned(),
     }

@@ -16,8 +16,8 @@ use socket2::{Domain, Protocol, Socket, Type};
 use super::datagram_queue::DatagramQueue;
 use super::stats::ReactorStats;
 use super::{send_many, token};
-use crate::handlers::ask::Datagram;
 use crate::handlers::effect::Effects;
+use crate::handlers::request::Datagram;
 use crate::handlers::{Core, Moment};
 
 /// The UDP socket and its queue.

@@ -1,7 +1,7 @@
 //! Tasks of users of the library.
 
 use super::handle::HandleError;
-use crate::handlers::ask::{ErrorKind, NewTask};
+use crate::handlers::request::{ErrorKind, NewTask};
 
 /// A task: commands, hosts and a key. [`Handle::dispatch`](super::Handle::dispatch) sends it.
 ///

@@ -12,18 +12,18 @@ use crossbeam_channel::{
 use super::assemble;
 use super::dispatch::{DispatchError, DispatchSource, new_task};
 use crate::config::Config;
-use crate::handlers::ask::{Answer, Ask, ErrorKind};
 use crate::handlers::effect::Event;
+use crate::handlers::request::{ErrorKind, Request, Response};
 use crate::handlers::view::Filter;
 use crate::ids::HostId;
 use crate::limits::{ASKER_S_MAX, EVENTS_WAITING_MAX, HANDLE_WAIT_S_MAX, PAGE_HOSTS_MAX};
-use crate::reactor::request::{Host, Request};
+use crate::reactor::request::{HandleRequest, Host};
 use crate::reactor::wake::Wake;
 use crate::store::op::TaskState;
 
 const WAIT: Duration = Duration::from_secs(HANDLE_WAIT_S_MAX);
 /// Longest wait for an answer that needs the store.
-const ASK_WAIT: Duration = Duration::from_secs(ASKER_S_MAX);
+const RESPONSE_WAIT: Duration = Duration::from_secs(ASKER_S_MAX);
 
 /// Requests to a running server, from any thread. Cloning is inexpensive.
 ///
@@ -46,7 +46,7 @@ const ASK_WAIT: Duration = Duration::from_secs(ASKER_S_MAX);
 /// ```
 #[derive(Clone, Debug)]
 pub struct Handle {
-    requests: Sender<Request>,
+    requests: Sender<HandleRequest>,
     wake: Arc<Wake>,
 }
 
@@ -65,7 +65,7 @@ pub enum HandleError {
 }
 
 impl Handle {
-    pub(super) fn new(requests: Sender<Request>, wake: Arc<Wake>) -> Self {
+    pub(super) fn new(requests: Sender<HandleRequest>, wake: Arc<Wake>) -> Self {
         Self { requests, wake }
     }
 
@@ -90,7 +90,7 @@ impl Handle {
         for hosts in hosts.chunks(PAGE_HOSTS_MAX) {
             let hosts = hosts.iter().map(|host| HostId::checked(host).ok());
             let hosts = hosts.collect();
-            alive.extend(self.request(|reply| Request::Alive { hosts, reply })?);
+            alive.extend(self.request(|reply| HandleRequest::Alive { hosts, reply })?);
         }
         Ok(alive)
     }
@@ -113,7 +113,7 @@ impl Handle {
         let mut all = Vec::new();
         let mut cursor = 0;
         loop {
-            let page = self.request(|reply| Request::Hosts {
+            let page = self.request(|reply| HandleRequest::Hosts {
                 filter,
                 cursor,
                 reply,
@@ -136,9 +136,9 @@ impl Handle {
         &self,
         source: &dyn DispatchSource,
     ) -> Result<BTreeMap<HostId, TaskState>, DispatchError> {
-        match self.ask(Ask::Dispatch(new_task(source)))? {
-            Answer::Dispatched { hosts, .. } => Ok(hosts.iter().cloned().collect()),
-            Answer::Error { kind, text } => Err(DispatchError::Refused { kind, text }),
+        match self.ask(Request::Dispatch(new_task(source)))? {
+            Response::Dispatched { hosts, .. } => Ok(hosts.iter().cloned().collect()),
+            Response::Error { kind, text } => Err(DispatchError::Refused { kind, text }),
             _ => Err(DispatchError::Refused {
                 kind: ErrorKind::NotNow,
                 text: "the server gave an answer to another question".to_owned(),
@@ -151,9 +151,12 @@ impl Handle {
     /// # Errors
     /// When the server has ended or does not answer.
     #[doc(hidden)]
-    pub fn ask(&self, ask: Ask) -> Result<Answer, HandleError> {
-        let ask = Box::new(ask);
-        self.request_within(ASK_WAIT, |reply| Request::Ask { ask, reply })
+    pub fn ask(&self, request: Request) -> Result<Response, HandleError> {
+        let request = Box::new(request);
+        self.request_within(RESPONSE_WAIT, |reply| HandleRequest::Core {
+            request,
+            reply,
+        })
     }
 
     /// Subscribes to the events from now on: every connection after this call raises one. A server
@@ -163,7 +166,7 @@ impl Handle {
         let (events, waiting) = bounded(EVENTS_WAITING_MAX);
         let missed = Arc::new(AtomicU64::new(0));
         // If the server has ended, the other end is gone, and so are the events: they end at once.
-        let _ = self.send(Request::Subscribe {
+        let _ = self.send(HandleRequest::Subscribe {
             events,
             missed: Arc::clone(&missed),
         });
@@ -174,7 +177,7 @@ impl Handle {
     /// connections and their keep-alive stay as they were at the start. Never waits for an answer.
     pub fn reload(&self, config: Config) {
         // A server that has ended needs none; one that does not turn would not heed it.
-        if let Err(error) = self.send(Request::Reload(Box::new(assemble::reload(&config)))) {
+        if let Err(error) = self.send(HandleRequest::Reload(Box::new(assemble::reload(&config)))) {
             log::error!(target: "reload", "not taken: {error}");
         }
     }
@@ -185,14 +188,17 @@ impl Handle {
         self.wake.ask_stop();
     }
 
-    fn request<T>(&self, request: impl FnOnce(Sender<T>) -> Request) -> Result<T, HandleError> {
+    fn request<T>(
+        &self,
+        request: impl FnOnce(Sender<T>) -> HandleRequest,
+    ) -> Result<T, HandleError> {
         self.request_within(WAIT, request)
     }
 
     fn request_within<T>(
         &self,
         wait: Duration,
-        request: impl FnOnce(Sender<T>) -> Request,
+        request: impl FnOnce(Sender<T>) -> HandleRequest,
     ) -> Result<T, HandleError> {
         let (reply, answer) = bounded(1);
         self.send(request(reply))?;
@@ -202,7 +208,7 @@ impl Handle {
         })
     }
 
-    fn send(&self, request: Request) -> Result<(), HandleError> {
+    fn send(&self, request: HandleRequest) -> Result<(), HandleError> {
         self.requests
             .send_timeout(request, WAIT)
             .map_err(|error| match error {
@@ -280,7 +286,7 @@ impl Iterator for Events {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::handlers::ask::NewTask;
+    use crate::handlers::request::NewTask;
     use crate::ids::TaskKey;
     use mio::Poll;
     use std::thread::JoinHandle;
@@ -305,18 +311,18 @@ mod tests {
     /// them.
     fn answered(
         asks: usize,
-        answer: impl Fn(&NewTask) -> Option<Answer> + Send + 'static,
+        answer: impl Fn(&NewTask) -> Option<Response> + Send + 'static,
     ) -> (Handle, Poll, JoinHandle<Vec<NewTask>>) {
         let poll = Poll::new().unwrap();
         let wake = Arc::new(Wake::new(poll.registry()).unwrap());
         let (requests, waiting) = bounded(8);
         let thread = std::thread::spawn(move || {
             let tasks = waiting.iter().take(asks).map(|request| {
-                let Request::Ask { ask, reply } = request else {
+                let HandleRequest::Core { request, reply } = request else {
                     panic!("{request:?}");
                 };
-                let Ask::Dispatch(task) = *ask else {
-                    panic!("{ask:?}");
+                let Request::Dispatch(task) = *request else {
+                    panic!("{request:?}");
                 };
                 if let Some(answer) = answer(&task) {
                     reply.send(answer).unwrap();
@@ -336,7 +342,7 @@ mod tests {
             let named = hosts
                 .iter()
                 .map(|host| (HostId::checked(host).unwrap(), state));
-            Some(Answer::Dispatched {
+            Some(Response::Dispatched {
                 key: TaskKey::parse(&task.key, "AC").unwrap(),
                 hosts: Arc::new(named.collect()),
                 unknown: Vec::new(),
@@ -366,7 +372,7 @@ mod tests {
         for kind in [ErrorKind::Wrong, ErrorKind::Taken, ErrorKind::NotNow] {
             let (handle, _poll, _thread) = answered(1, move |_| {
                 let text = "why".to_owned();
-                Some(Answer::Error { kind, text })
+                Some(Response::Error { kind, text })
             });
             let error = handle.dispatch(&Work(None)).unwrap_err();
             assert_eq!(error.to_string(), "why");

@@ -56,7 +56,7 @@ use crate::time::UnixMs;
 /// The core's operations of one turn.
 #[derive(Debug)]
 pub struct Batch {
-    /// Number of the store connection for which these were made ([`Outcome::Up`]). State for an
+    /// Number of the store connection for which these were made ([`Outcome::Available`]). State for an
     /// earlier connection is dropped, since the core rewrites it.
     pub session: u32,
     /// The operations, in order.
@@ -373,10 +373,10 @@ pub struct Answer {
 /// Message of the store thread to the core.
 #[derive(Debug)]
 pub enum Outcome {
-    /// A page of the stored hosts. All pages come before each `Up`: at the first connection every
+    /// A page of the stored hosts. All pages come before each `Available`: at the first connection every
     /// known host, later the hosts that this node holds.
     Held(Vec<HeldHost>),
-    /// A page of the tasks that this node has dispatched, before the first `Up`.
+    /// A page of the tasks that this node has dispatched, before the first `Available`.
     Tasks(Vec<HeldTask>),
     /// A dispatch is settled.
     Dispatched {
@@ -402,14 +402,14 @@ pub enum Outcome {
         found: Found,
     },
     /// The store is available.
-    Up {
+    Available {
         /// Number of the store connection, from 1.
         session: u32,
         /// False while a foreign lease of our own name is watched: inherited hosts are not judged
         /// before [`Outcome::LeaseClear`].
         lease_clear: bool,
         /// The store may have lost its data: the node's own set, or its lease, was missing.
-        emptied: bool,
+        lost_data: bool,
     },
     /// Hosts of a node that is gone, which this node holds now.
     Inherited(Vec<HeldHost>),
@@ -425,7 +425,7 @@ pub enum Outcome {
     /// The store's file is damaged: the reason, and the remedy. Waiting does not help.
     Damaged(String),
     /// The store is unavailable. State that is not confirmed is not written.
-    Away(String),
+    Unavailable(String),
     /// An `Online` or `Offline` was settled.
     Presence {
         /// The host's entry.

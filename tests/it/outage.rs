@@ -1,4 +1,4 @@
-//! The store is away in every way a Redis can be: what was acknowledged is found in it afterwards, in order, and it
+//! The store is unavailable in every way a Redis can be: what was acknowledged is found in it afterwards, in order, and it
 //! says of the hosts what the server says.
 //!
 //! The reports are numbered; `support/reports.rs` knows where each must be found.

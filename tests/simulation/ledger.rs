@@ -7,8 +7,8 @@ use std::hash::{DefaultHasher, Hasher};
 use std::net::SocketAddr;
 
 use anthill::codec::message::{Flag, Incoming, Message, Word};
-use anthill::handlers::ask::{Answer, ErrorKind, TaskSummary};
 use anthill::handlers::effect::{Effect, EventKind};
+use anthill::handlers::request::{ErrorKind, Response, TaskSummary};
 use anthill::handlers::view::{Filter, StoreView};
 use anthill::handlers::{Core, End};
 use anthill::ids::ConnId;
@@ -433,12 +433,12 @@ impl Ledger {
                 let held = hosts.iter().filter(|host| host.ours);
                 self.held.extend(held.map(|host| host.host.to_string()));
             }
-            Outcome::Up {
-                session, emptied, ..
+            Outcome::Available {
+                session, lost_data, ..
             } => {
                 self.count("store up");
                 self.log(format_args!(
-                    "store up, session {session}, emptied {emptied}"
+                    "store up, session {session}, lost_data {lost_data}"
                 ));
                 self.is_up = true;
                 self.away_since = None;
@@ -469,7 +469,7 @@ impl Ledger {
                     }
                 }
             }
-            Outcome::Away(why) => {
+            Outcome::Unavailable(why) => {
                 self.is_up = false;
                 self.away_since = Some(now);
                 // The spool took the pending operations before this event, in the same turn.
@@ -525,8 +525,8 @@ impl Ledger {
         }
     }
 
-    fn answered(&mut self, now: Instant, requester: u64, answer: &Answer) {
-        if let Answer::Tasks { tasks, next } = answer {
+    fn answered(&mut self, now: Instant, requester: u64, answer: &Response) {
+        if let Response::Tasks { tasks, next } = answer {
             assert!(next.is_none(), "all tasks fit on a page");
             return self.written_again(tasks);
         }
@@ -534,7 +534,7 @@ impl Ledger {
             return;
         };
         let fate = match answer {
-            Answer::Dispatched { hosts, .. } => {
+            Response::Dispatched { hosts, .. } => {
                 self.count("dispatched");
                 for (host, state) in hosts.iter() {
                     self.arrows.became(&key, host.as_str(), *state);
@@ -547,7 +547,7 @@ impl Ledger {
                     may_be_gone,
                 }
             }
-            Answer::Error { kind, text } => {
+            Response::Error { kind, text } => {
                 self.count("dispatch refused");
                 self.log(format_args!("{key} is refused: {text}"));
                 match kind {
@@ -711,7 +711,7 @@ impl Ledger {
         }
         let stats = core.stats();
         assert_eq!(stats.sessions, self.sessions.len() as u64, "sessions");
-        if core.store() == StoreView::Up && core.settled() {
+        if core.store() == StoreView::Available && core.settled() {
             self.holes.retain(|hole| !hole.is_up);
         }
     }

@@ -3,7 +3,7 @@
 //! failure is one number.
 //!
 //! ```text
-//!   agents ──┐                                     ┌── slow, hung, dead, read-only, emptied
+//!   agents ──┐                                     ┌── slow, hung, dead, read-only, lost_data
 //!            ├── cut, late, lost, twice ── server ─┤
 //!   plain ───┘                                     └── spool on a real disk
 //!   crash, lose what was not synced    killed, stopped, its clock a day off

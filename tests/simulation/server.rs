@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use anthill::codec::message::Incoming;
 use anthill::codec::{ByteOrder, Framing, Order, Step, decode, decode_body, emit, emit_push};
-use anthill::handlers::ask::{Ask, Datagram};
 use anthill::handlers::effect::{Effect, Effects};
+use anthill::handlers::request::{Datagram, Request};
 use anthill::handlers::{Core, End, Flow, Input, Moment, Rules};
 use anthill::ids::ConnId;
 use anthill::limits::{
@@ -493,23 +493,35 @@ impl Server {
                 around.ledger.outcome(around.now, &outcome);
                 // Also at the next one: what has ended by then is not written again.
                 let is_empty = match outcome {
-                    Outcome::Up { emptied, .. } => emptied || around.ledger.has_holes(),
+                    Outcome::Available { lost_data, .. } => lost_data || around.ledger.has_holes(),
                     _ => false,
                 };
                 self.input(Input::Outcome(outcome), around);
                 if is_empty {
                     let (cursor, limit) = (0, 1_000);
-                    let ask = Ask::Tasks { cursor, limit };
+                    let ask = Request::Tasks { cursor, limit };
                     let requester = u64::MAX;
-                    self.input(Input::Ask { requester, ask }, around);
+                    self.input(
+                        Input::Request {
+                            requester,
+                            request: ask,
+                        },
+                        around,
+                    );
                 }
             }
         }
     }
 
     /// Passes a request to the core.
-    pub fn ask(&mut self, requester: u64, ask: Ask, around: &mut Around<'_>) {
-        self.input(Input::Ask { requester, ask }, around);
+    pub fn ask(&mut self, requester: u64, ask: Request, around: &mut Around<'_>) {
+        self.input(
+            Input::Request {
+                requester,
+                request: ask,
+            },
+            around,
+        );
         self.is_ready = true;
     }
 

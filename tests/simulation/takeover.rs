@@ -81,10 +81,10 @@ impl Takeovers {
             interleavings: 0,
             replaced: 0,
         };
-        takeovers.input(Input::Outcome(Outcome::Up {
+        takeovers.input(Input::Outcome(Outcome::Available {
             session: 1,
             lease_clear: true,
-            emptied: false,
+            lost_data: false,
         }));
         takeovers
     }

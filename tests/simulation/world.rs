@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use anthill::handlers::ask::{Ask, NewTask};
+use anthill::handlers::request::{NewTask, Request};
 use anthill::ids::{HostId, TaskKey};
 use anthill::store::op::TaskState;
 use anthill::store::{Dump, schema};
@@ -49,7 +49,7 @@ pub struct World {
     processes: u64,
     tasks: u64,
     requesters: u64,
-    requests: VecDeque<(u64, Ask)>,
+    requests: VecDeque<(u64, Request)>,
     calm: bool,
     pub steps: u64,
 }
@@ -756,7 +756,7 @@ impl World {
         if self.server.is_some() {
             self.ledger.asked(self.requesters, &key);
             self.requests
-                .push_back((self.requesters, Ask::Dispatch(task)));
+                .push_back((self.requesters, Request::Dispatch(task)));
         }
     }
 

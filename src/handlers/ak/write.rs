@@ -55,7 +55,7 @@ impl Pen {
 
     /// The key of a device is to go. With `again` another one has its name, and writes its own.
     pub(super) fn gone(&mut self, name: HostId, again: bool) {
-        // While the store is away reloads may come and go; a name is remembered once.
+        // While the store is unavailable reloads may come and go; a name is remembered once.
         if !self.gone.contains(&name) && (again || self.gone.len() < AK_DEVICES_MAX) {
             self.gone.push(name);
         }

@@ -218,7 +218,7 @@ impl Outbox {
         next.is_some_and(|change| !change.is_online())
     }
 
-    /// The store is away: of all that is state nothing is kept, since all of it is written anew.
+    /// The store is unavailable: of all that is state nothing is kept, since all of it is written anew.
     fn forget_state(&mut self) {
         self.changes = Changes::default();
         self.turn = VecDeque::new();
@@ -363,7 +363,7 @@ impl Outbox {
 
     // Presence.
 
-    /// Has a change of a host written, unless the store is away: then all is written when it is back.
+    /// Has a change of a host written, unless the store is unavailable: then all is written when it is back.
     pub(crate) fn write(&mut self, cx: &Ctx<'_>, slot: u32, host: &Host, change: Change) {
         if cx.is_store_up() {
             self.change(slot, change, host.has(Marks::IN_FLIGHT));
@@ -623,7 +623,7 @@ impl Outbox {
         }
     }
 
-    /// The store is away: nothing that is state is kept, since all of it is written anew.
+    /// The store is unavailable: nothing that is state is kept, since all of it is written anew.
     pub(crate) fn interrupt(&mut self) {
         self.unknown = VecDeque::new();
         self.forget_state();

@@ -37,7 +37,7 @@ impl Pen {
     }
 
     pub(super) fn gone(&mut self, target: String, now: Instant) {
-        // While the store is away reloads may come and go.
+        // While the store is unavailable reloads may come and go.
         if !self.gone.contains(&target) && self.gone.len() < REACH_TARGETS_MAX {
             self.gone.push(target);
         }

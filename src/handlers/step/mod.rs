@@ -60,7 +60,7 @@ impl Step<'_> {
                 incoming,
                 signature,
             } => self.signed_datagram(from, &incoming, &signature),
-            Input::Ask { requester, ask } => self.ask(requester, ask),
+            Input::Request { requester, request } => self.request(requester, request),
         }
         Flow::Taken
     }
@@ -200,11 +200,11 @@ impl Step<'_> {
     fn outcome(&mut self, outcome: Outcome) {
         match outcome {
             Outcome::Held(held) => self.held(held),
-            Outcome::Up {
+            Outcome::Available {
                 lease_clear,
-                emptied,
+                lost_data,
                 ..
-            } => self.store_up(lease_clear, emptied),
+            } => self.store_up(lease_clear, lost_data),
             Outcome::LeaseClear => self.fleet.clear_lease(),
             Outcome::NameTaken => self.cx.fx.push(Effect::Stop {
                 status: 1,
@@ -212,7 +212,7 @@ impl Step<'_> {
             }),
             Outcome::Refused(why) => self.store_unusable(2, format!("store.url: {why}")),
             Outcome::Damaged(why) => self.store_unusable(1, why),
-            Outcome::Away(why) => self.store_away(why),
+            Outcome::Unavailable(why) => self.store_away(why),
             Outcome::Presence { ticket, settled } => self.presence_settled(ticket, settled),
             Outcome::Inventory {
                 origins,

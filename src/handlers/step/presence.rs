@@ -4,12 +4,12 @@
 //! its connections has ended, for the reason of that end.
 
 use crate::codec::message::{Flag, Word};
-use crate::handlers::ask::{Answer, ErrorKind};
 use crate::handlers::effect::EventKind;
 use crate::handlers::fleet::admission::{NO_ROW, may_be_forgotten};
 use crate::handlers::fleet::host::{Host, Peer, Presence};
 use crate::handlers::fleet::presence::CameOnline;
 use crate::handlers::outbox::changes::{Became, Change};
+use crate::handlers::request::{ErrorKind, Response};
 use crate::handlers::step::Step;
 use crate::handlers::tasks::dispatch::{Refusal, not_now};
 use crate::ids::{ConnId, HostId};
@@ -303,15 +303,15 @@ impl Step<'_> {
     /// Handles a request to forget a host, here and in the store.
     pub(crate) fn ask_forget(&mut self, requester: u64, host: &HostId) {
         let answer = match self.try_forget(host) {
-            Ok(()) => Answer::Forgotten { host: host.clone() },
-            Err((kind, text)) => Answer::Error { kind, text },
+            Ok(()) => Response::Forgotten { host: host.clone() },
+            Err((kind, text)) => Response::Error { kind, text },
         };
         self.cx.respond(requester, answer);
     }
 
     fn try_forget(&mut self, id: &HostId) -> Result<(), Refusal> {
         if !self.cx.is_store_up() {
-            return Err(not_now("the store is away"));
+            return Err(not_now("the store is unavailable"));
         }
         let slot = self.fleet.find(id);
         let Some((slot, host)) = slot.and_then(|slot| Some((slot, self.fleet.host(slot)?))) else {

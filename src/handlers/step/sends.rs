@@ -12,11 +12,11 @@ use std::net::SocketAddr;
 use compact_str::CompactString;
 
 use crate::codec::message::Push;
-use crate::handlers::ask::Datagram;
 use crate::handlers::auth::Way;
 use crate::handlers::directory::Directory;
 use crate::handlers::effect::Effect;
 use crate::handlers::fleet::host::{Marks, Presence};
+use crate::handlers::request::Datagram;
 use crate::handlers::step::Step;
 use crate::handlers::tasks::sends::Outgoing;
 use crate::ids::HostId;

@@ -166,7 +166,7 @@ impl Step<'_> {
     }
 
     /// The store can be read and written; all that it knew of our hosts has been read.
-    pub(super) fn store_up(&mut self, lease_clear: bool, emptied: bool) {
+    pub(super) fn store_up(&mut self, lease_clear: bool, lost_data: bool) {
         self.forget_flights();
         let is_first = self.cx.is_starting();
         self.outbox.begin(self.cx.at.now, is_first);
@@ -178,13 +178,13 @@ impl Step<'_> {
             self.fleet.clear_lease();
         }
         self.cx.stats.store_sessions += 1;
-        self.tasks.store_up(&self.cx, emptied);
+        self.tasks.store_up(&self.cx, lost_data);
         if !self.cx.is_store_up() {
             let inherited = self.cx.stats.hosts_inherited;
             let text = format!("up; {inherited} hosts held from before");
             self.cx.log(log::Level::Info, "store", "store", text);
         }
-        *self.cx.store = StoreState::Up;
+        *self.cx.store = StoreState::Available;
         if is_first {
             self.resume_tasks();
             self.watch_busy_hosts();
@@ -199,7 +199,7 @@ impl Step<'_> {
         let text = format!("away: {why}");
         self.cx.log(log::Level::Warn, "store", "store", text);
         self.tasks.store_away(&mut self.cx);
-        *self.cx.store = StoreState::Away(why);
+        *self.cx.store = StoreState::Unavailable(why);
     }
 
     /// The store cannot be used: it refuses us, or is damaged. A server that has never had it ends

@@ -11,10 +11,10 @@ use crate::limits::{DATAGRAM_BYTES_MAX, DATAGRAM_SIGNED_BYTES_MAX, PAGE_TASK_HOS
 use crate::store::op::{FoundHost, Question};
 use crate::time::Instant;
 
-use crate::handlers::ask::{Answer, CommandView, ErrorKind};
 use crate::handlers::auth::{Way, over};
 use crate::handlers::context::Ctx;
 use crate::handlers::directory::Directory;
+use crate::handlers::request::{CommandView, ErrorKind, Response};
 use crate::handlers::tasks::Tasks;
 use crate::handlers::tasks::commands::{Command, CommandHost};
 use crate::handlers::tasks::dispatch::{Refusal, not_now, wrong};
@@ -144,14 +144,14 @@ impl Tasks {
     pub(crate) fn commanded(&mut self, cx: &mut Ctx<'_>, commanding: Commanding) {
         let requester = commanding.requester;
         let answer = self.send_out_command(cx, commanding);
-        cx.respond(requester, answer.unwrap_or_else(Answer::from));
+        cx.respond(requester, answer.unwrap_or_else(Response::from));
     }
 
     fn send_out_command(
         &mut self,
         cx: &Ctx<'_>,
         commanding: Commanding,
-    ) -> Result<Answer, Refusal> {
+    ) -> Result<Response, Refusal> {
         let Commanding {
             command: NewCommand { text, cid },
             unknown,
@@ -173,7 +173,7 @@ impl Tasks {
         let sends = sends.into_iter();
         self.sends
             .extend(sends.map(|index| Outgoing::Command { number, index }));
-        Ok(Answer::Commanded {
+        Ok(Response::Commanded {
             cid,
             hosts: told,
             unknown,
@@ -194,7 +194,7 @@ impl Tasks {
     ///
     /// # Errors
     /// When the command has been evicted meanwhile: the answer to give.
-    pub(crate) fn show_some(&self, showing: &mut Showing, max: usize) -> Result<bool, Answer> {
+    pub(crate) fn show_some(&self, showing: &mut Showing, max: usize) -> Result<bool, Response> {
         let Showing { view, found, .. } = showing;
         let command = self.commands.of(&view.cid).ok_or_else(gone)?;
         let rest = &command.hosts[view.hosts.len()..];
@@ -339,8 +339,8 @@ fn check_command(text: &str, prefix: &str) -> Result<(), Refusal> {
     Err(wrong(why))
 }
 
-fn gone() -> Answer {
-    Answer::Error {
+fn gone() -> Response {
+    Response::Error {
         kind: ErrorKind::Unknown,
         text: "the command has made room for newer ones".to_owned(),
     }

@@ -15,10 +15,10 @@ use crate::limits::{BOOK_BYTES_MAX, DISPATCH_WAIT_S_MAX, DISPATCHES_WAITING_MAX}
 use crate::store::op::{self, Op, Stamp, Stored, TaskState};
 use crate::time::{Instant, Span, UnixMs};
 
-use crate::handlers::ask::{Answer, ErrorKind, NewTask};
 use crate::handlers::context::Ctx;
 use crate::handlers::directory::Directory;
 use crate::handlers::effect::EventKind;
+use crate::handlers::request::{ErrorKind, NewTask, Response};
 use crate::handlers::tasks::Tasks;
 use crate::handlers::tasks::jobs::{Job, Named, Purpose};
 use crate::handlers::tasks::table::{Draft, Room, Task, sort_book};
@@ -147,7 +147,7 @@ impl Tasks {
             deadline,
         } = task;
         if !cx.is_store_up() {
-            return Err(not_now("the store is away"));
+            return Err(not_now("the store is unavailable"));
         }
         if self.dispatches.len() >= DISPATCHES_WAITING_MAX
             || self.dispatches.pending.contains_key(&request)
@@ -217,12 +217,12 @@ impl Tasks {
         }
     }
 
-    /// The store is away: what it has not been handed is not stored.
+    /// The store is unavailable: what it has not been handed is not stored.
     pub(crate) fn undo_dispatches(&mut self, cx: &mut Ctx<'_>) {
         for request in std::mem::take(&mut self.dispatches.turn) {
             let pending = self.dispatches.pending.remove(&request);
             if let Some(requester) = pending.and_then(|pending| pending.requester) {
-                cx.respond(requester, not_now("the store is away").into());
+                cx.respond(requester, not_now("the store is unavailable").into());
             }
         }
     }
@@ -406,7 +406,7 @@ impl Tasks {
 /// Answers the requester of a stored task, if it still waits.
 fn answer_stored(cx: &mut Ctx<'_>, requester: Option<u64>, key: TaskKey, named: Named) {
     let Named { hosts, unknown, .. } = named;
-    let answer = Answer::Dispatched {
+    let answer = Response::Dispatched {
         key,
         hosts,
         unknown,

@@ -1,7 +1,7 @@
 //! Requests with many hosts, worked on a few hosts at a time, so that no heartbeat waits for all of them.
 //!
 //! ```text
-//!   Ask ─▶ Naming: every name checked, once, with its state ─┬─▶ pending, Op::Dispatch ─▶ Stored ─▶ Entering ─▶ answer
+//!   Request ─▶ Naming: every name checked, once, with its state ─┬─▶ pending, Op::Dispatch ─▶ Stored ─▶ Entering ─▶ answer
 //!                                                            └─▶ Commanding ─▶ answer
 //! ```
 //!
@@ -19,7 +19,7 @@ use crate::ids::HostId;
 use crate::limits::{DELIVERIES_MAX, DISPATCHES_WAITING_MAX, HOSTS_PER_STEP_MAX};
 use crate::store::op::TaskState;
 
-use crate::handlers::ask::Answer;
+use crate::handlers::request::Response;
 use crate::handlers::tasks::console::{Commanding, NewCommand, Showing};
 use crate::handlers::tasks::dispatch::{CheckedTask, Entering, Refusal, not_now, wrong};
 use crate::handlers::tasks::lifetime::Expiring;
@@ -216,14 +216,14 @@ impl Tasks {
         let (requester, is_over) = match &mut job {
             Job::Naming(naming) => (
                 naming.requester,
-                naming.step(hosts, max).map_err(Answer::from),
+                naming.step(hosts, max).map_err(Response::from),
             ),
             Job::Entering(entering) => (0, Ok(self.enter_some(cx, hosts, entering, max))),
             Job::Expiring(expiring) => (0, Ok(self.expire_some(cx, expiring, max))),
             Job::Showing(showing) => (showing.requester, self.show_some(showing, max)),
             Job::Commanding(commanding) => (
                 commanding.requester(),
-                commanding.step(cx, hosts, max).map_err(Answer::from),
+                commanding.step(cx, hosts, max).map_err(Response::from),
             ),
         };
         match is_over {
@@ -240,7 +240,7 @@ impl Tasks {
                 let Showing {
                     requester, view, ..
                 } = *showing;
-                cx.respond(requester, Answer::Command(Box::new(view)));
+                cx.respond(requester, Response::Command(Box::new(view)));
             }
         }
     }

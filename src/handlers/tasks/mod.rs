@@ -163,12 +163,12 @@ impl Tasks {
     }
 
     /// A store connection begins; the store may have lost its data.
-    pub(crate) fn store_up(&mut self, cx: &Ctx<'_>, emptied: bool) {
+    pub(crate) fn store_up(&mut self, cx: &Ctx<'_>, lost_data: bool) {
         let session = cx.stats.store_sessions;
         self.states.interrupt(session - 1, cx.at.now);
         self.states.walk();
         // At the first store connection the tables equal the store's content.
-        self.restores.begin(emptied && session > 1, session);
+        self.restores.begin(lost_data && session > 1, session);
     }
 
     /// The store does not answer.

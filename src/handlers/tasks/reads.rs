@@ -10,7 +10,7 @@ use crate::limits::{PAGE_TASK_HOSTS_MAX, PAGE_TASKS_MAX, READS_WAITING_MAX};
 use crate::store::op::{Found, FoundHost, Op, Question, Read, TaskState};
 use crate::time::{Instant, UnixMs};
 
-use crate::handlers::ask::{Answer, ErrorKind, TaskSummary, TaskView};
+use crate::handlers::request::{ErrorKind, Response, TaskSummary, TaskView};
 use crate::handlers::tasks::dispatch::{WAIT, not_now};
 use crate::handlers::tasks::table::Task;
 
@@ -96,12 +96,12 @@ impl Tasks {
         tasks.filter(|task| !task.is_partial())
     }
 
-    pub(crate) fn list_tasks(&self, cursor: u64, limit: usize) -> Answer {
+    pub(crate) fn list_tasks(&self, cursor: u64, limit: usize) -> Response {
         let limit = limit.clamp(1, PAGE_TASKS_MAX);
         let found: Vec<_> = self.whole_tasks(cursor).take(limit).collect();
         let last = found.last().map(|task| task.number);
         let more = |number: &u64| self.whole_tasks(*number).next().is_some();
-        Answer::Tasks {
+        Response::Tasks {
             next: last.filter(more),
             tasks: found
                 .into_iter()
@@ -174,7 +174,7 @@ impl Tasks {
         question: Question,
     ) {
         let refusal = if !cx.is_store_up() {
-            Some("the store is away")
+            Some("the store is unavailable")
         } else if self.reads.pending.len() >= READS_WAITING_MAX {
             Some("too many questions are under way")
         } else {
@@ -182,7 +182,7 @@ impl Tasks {
         };
         if let Some(why) = refusal {
             let (kind, text) = not_now(why);
-            return cx.respond(requester, Answer::Error { kind, text });
+            return cx.respond(requester, Response::Error { kind, text });
         }
         let ticket = self.reads.next;
         self.reads.next += 1;
@@ -200,8 +200,8 @@ impl Tasks {
     pub(crate) fn forget_reads(&mut self, cx: &mut Ctx<'_>) {
         self.reads.turn = VecDeque::new();
         for (_, pending) in std::mem::take(&mut self.reads.pending) {
-            let (kind, text) = not_now("the store is away");
-            cx.respond(pending.requester, Answer::Error { kind, text });
+            let (kind, text) = not_now("the store is unavailable");
+            cx.respond(pending.requester, Response::Error { kind, text });
         }
     }
 
@@ -212,7 +212,7 @@ impl Tasks {
                 return;
             };
             let (kind, text) = not_now("the store has not answered");
-            cx.respond(pending.requester, Answer::Error { kind, text });
+            cx.respond(pending.requester, Response::Error { kind, text });
         }
     }
 }
@@ -272,7 +272,7 @@ impl Tasks {
                     .chain(std::iter::repeat_with(FoundHost::default));
                 let hosts = hosts.into_iter().zip(found);
                 let hosts = hosts.map(|((host, state), found)| (host, state, found));
-                Answer::Task(Box::new(TaskView {
+                Response::Task(Box::new(TaskView {
                     key,
                     created,
                     commands,
@@ -283,11 +283,11 @@ impl Tasks {
             (Reading::Command { cid, hosts: asked }, Found::Task(found)) => {
                 return self.show_command(cx, hosts, requester, (cid, asked), found);
             }
-            (Reading::Output, Found::Output(Some(bytes))) => Answer::Output(bytes),
+            (Reading::Output, Found::Output(Some(bytes))) => Response::Output(bytes),
             (Reading::Output, Found::Output(None)) => unknown("no such output"),
             (_, Found::Nothing(text)) => {
                 let kind = ErrorKind::NotNow;
-                Answer::Error { kind, text }
+                Response::Error { kind, text }
             }
             (_, Found::Task(_) | Found::Whole(_) | Found::Output(_)) => {
                 unknown("the store answered something else")
@@ -305,8 +305,8 @@ fn page_of<T>(all: &[T], cursor: u64, limit: usize) -> (&[T], Option<u64>) {
 }
 
 /// There is no such thing.
-pub(crate) fn unknown(text: &str) -> Answer {
+pub(crate) fn unknown(text: &str) -> Response {
     let kind = ErrorKind::Unknown;
     let text = text.to_owned();
-    Answer::Error { kind, text }
+    Response::Error { kind, text }
 }

@@ -3,7 +3,7 @@
 //! ```text
 //!   Up, emptied ─▶ walk over the tasks ─▶ Op::Restore, a few at a time ─▶ Restored … all ─▶ done
 //!                     ▲                                                     │ the store goes away
-//!                     └────────────── next Up, emptied or not ◀─────────────┘
+//!                     └────────────── next Available, lost_data or not ◀─────────────┘
 //! ```
 //!
 //! A restore is state: one that was in flight when the store went away is dropped, and the walk begins anew
@@ -34,19 +34,19 @@ pub(crate) struct Restores {
 
 impl Restores {
     /// The store is up, for the `session`-th time, and may have lost what it had.
-    pub(crate) fn begin(&mut self, emptied: bool, session: u64) {
-        if emptied {
+    pub(crate) fn begin(&mut self, lost_data: bool, session: u64) {
+        if lost_data {
             self.lost_at = session;
         }
-        if emptied && !self.due {
+        if lost_data && !self.due {
             self.stored = 0;
         }
-        self.due |= emptied;
+        self.due |= lost_data;
         self.cursor = self.due.then_some(0);
         self.in_flight = 0;
     }
 
-    /// The store is away.
+    /// The store is unavailable.
     pub(crate) fn interrupt(&mut self) {
         self.cursor = None;
         self.in_flight = 0;

@@ -5,9 +5,9 @@ use crate::limits::DATAGRAM_BYTES_MAX;
 
 const CID: &str = "0123456789abcdef0123456789abcdef";
 
-fn command(text: &str, hosts: &[&str]) -> ask::Ask {
+fn command(text: &str, hosts: &[&str]) -> request::Request {
     let hosts: Vec<String> = hosts.iter().map(|host| (*host).to_owned()).collect();
-    ask::Ask::Command {
+    request::Request::Command {
         text: text.to_owned(),
         hosts: (!hosts.is_empty()).then_some(hosts),
         cid: CID.to_owned(),
@@ -15,10 +15,10 @@ fn command(text: &str, hosts: &[&str]) -> ask::Ask {
 }
 
 fn status(world: &mut World) -> Vec<(String, bool, bool, usize)> {
-    let ask = ask::Ask::CommandStatus {
+    let ask = request::Request::CommandStatus {
         cid: CID.to_owned(),
     };
-    let ask::Answer::Command(view) = world.asked(ask) else {
+    let request::Response::Command(view) = world.asked(ask) else {
         panic!("a command is shown");
     };
     let hosts = view.hosts.into_iter();
@@ -36,7 +36,7 @@ fn a_plain_host_is_sent_it_once_and_one_with_push_until_it_answers() {
     let push = world.open("10.0.0.2:1");
     world.hello_with(push, "nat", None, None, true);
     let answer = world.asked(command("reboot", &["10.0.0.1", "nat", "10.0.0.9"]));
-    let ask::Answer::Commanded {
+    let request::Response::Commanded {
         cid,
         hosts,
         unknown,
@@ -121,7 +121,7 @@ fn a_line_that_cannot_be_one_is_refused() {
         ErrorKind::Wrong,
         "the id is used"
     );
-    let ask = ask::Ask::CommandStatus {
+    let ask = request::Request::CommandStatus {
         cid: "f".repeat(32),
     };
     assert_eq!(error(world.asked(ask)).0, ErrorKind::Unknown);

@@ -31,7 +31,7 @@ fn nothing_is_sent_before_it_is_stored() {
     world.plain("10.0.0.1");
     world.up = false;
     let task = world.task("AC1", &[]);
-    let requester = world.ask(ask::Ask::Dispatch(task));
+    let requester = world.ask(request::Request::Dispatch(task));
     world.pass(100);
     assert!(world.sent().is_empty() && world.answer_to(requester).is_none());
     world.up = true;
@@ -73,7 +73,7 @@ fn a_request_is_refused_for_what_is_wrong_with_it_and_uses_up_nothing() {
         },
     ];
     for task in wrong {
-        let (kind, _) = error(world.asked(ask::Ask::Dispatch(task)));
+        let (kind, _) = error(world.asked(request::Request::Dispatch(task)));
         assert_eq!(kind, ErrorKind::Wrong);
     }
     assert!(world.dispatch("AC1", &[]).is_ok());
@@ -101,7 +101,7 @@ fn while_the_store_is_away_nothing_is_taken_and_what_it_has_not_been_given_is_un
     world.plain("10.0.0.1");
     world.up = false;
     let task = world.task("AC1", &[]);
-    let requester = world.ask(ask::Ask::Dispatch(task));
+    let requester = world.ask(request::Request::Dispatch(task));
     world.go_away();
     let (kind, _) = error(world.answer_to(requester).unwrap());
     assert_eq!(kind, ErrorKind::NotNow);
@@ -116,7 +116,7 @@ fn an_asker_waits_ten_seconds_and_what_turns_out_stored_is_sent_all_the_same() {
     let conn = world.plain("10.0.0.1");
     world.up = false;
     let task = world.task("AC1", &[]);
-    let requester = world.ask(ask::Ask::Dispatch(task));
+    let requester = world.ask(request::Request::Dispatch(task));
     let batch = world.core.pull(world.at(), 64).unwrap();
     world.go_away();
     world.pass(9_900);
@@ -146,7 +146,7 @@ fn what_the_store_refuses_or_undoes_is_said_and_not_sent() {
         world.up = false;
         let task = world.task("AC1", &[]);
         let request = task.request;
-        let requester = world.ask(ask::Ask::Dispatch(task));
+        let requester = world.ask(request::Request::Dispatch(task));
         let _ = world.input(Input::Outcome(Outcome::Dispatched { request, stored }));
         world.send_out();
         assert_eq!(error(world.answer_to(requester).unwrap()).0, kind);
@@ -161,7 +161,7 @@ fn so_many_dispatches_are_under_way_at_once_and_no_more() {
     world.up = false;
     for number in 0..DISPATCHES_WAITING_MAX {
         let task = world.task(&format!("AC{number}"), &[]);
-        let requester = world.ask(ask::Ask::Dispatch(task));
+        let requester = world.ask(request::Request::Dispatch(task));
         assert!(world.answer_to(requester).is_none());
     }
     assert_eq!(world.dispatch("ACx", &[]), Err(ErrorKind::NotNow));
@@ -181,16 +181,16 @@ fn tables_full_of_open_tasks_take_no_more_and_ended_ones_make_room() {
         world.next += 1;
         task.request = u64::from(world.next);
         task.key = format!("AC{taken}");
-        match world.asked(ask::Ask::Dispatch(task.clone())) {
-            ask::Answer::Dispatched { .. } => taken += 1,
+        match world.asked(request::Request::Dispatch(task.clone())) {
+            request::Response::Dispatched { .. } => taken += 1,
             answer => break assert_eq!(error(answer).0, ErrorKind::NotNow),
         }
     }
     assert_eq!(taken, (BOOKS_BYTES_MAX / 29_032).min(TASKS_MAX));
     let conn = world.plain("10.0.0.1");
     world.report(conn, "AC7", Phase::Ended, &[]);
-    let answer = world.asked(ask::Ask::Dispatch(task));
-    assert!(matches!(answer, ask::Answer::Dispatched { .. }));
+    let answer = world.asked(request::Request::Dispatch(task));
+    assert!(matches!(answer, request::Response::Dispatched { .. }));
     assert_eq!(world.core.stats().tasks_let_go, 1);
     assert_eq!(world.dispatch("AC7", &["10.0.0.1"]), Err(ErrorKind::Taken));
 }
@@ -207,15 +207,17 @@ fn hosts_that_were_never_seen_are_named_whatever_becomes_of_the_task() {
             &["10.0.0.9", "10.0.0.1", "10.0.0.2", "10.0.0.8"],
         );
         task.queue = queue;
-        let ask::Answer::Dispatched { unknown, .. } = world.asked(ask::Ask::Dispatch(task)) else {
+        let request::Response::Dispatched { unknown, .. } =
+            world.asked(request::Request::Dispatch(task))
+        else {
             panic!("it is stored");
         };
         let unknown: Vec<&str> = unknown.iter().map(HostId::as_str).collect();
         assert_eq!(unknown, ["10.0.0.9", "10.0.0.8"]);
     }
     let all = world.task("AC3", &[]);
-    let answer = world.asked(ask::Ask::Dispatch(all));
-    assert!(matches!(answer, ask::Answer::Dispatched { unknown, .. } if unknown.is_empty()));
+    let answer = world.asked(request::Request::Dispatch(all));
+    assert!(matches!(answer, request::Response::Dispatched { unknown, .. } if unknown.is_empty()));
 }
 
 #[test]
@@ -224,8 +226,8 @@ fn queued_hosts_get_the_task_when_they_come_and_until_its_time_is_over() {
     let mut task = world.task("AC1", &["10.0.0.1", "10.0.0.2", "10.0.0.3"]);
     task.queue = true;
     let conn = world.plain("10.0.0.3");
-    let answer = world.asked(ask::Ask::Dispatch(task));
-    assert!(matches!(answer, ask::Answer::Dispatched { hosts, .. }
+    let answer = world.asked(request::Request::Dispatch(task));
+    assert!(matches!(answer, request::Response::Dispatched { hosts, .. }
         if hosts[0].1 == TaskState::Queued && hosts[2].1 == TaskState::Sent));
     world.rcc(conn, ResultCode::Received, Some("AC1"));
     world.report(conn, "AC1", Phase::Ended, &[]);
@@ -298,7 +300,7 @@ fn ten_thousand_hosts_are_sent_to_a_budget_a_turn() {
     world.up = false;
     let task = world.task("AC1", &[]);
     let request = task.request;
-    let requester = world.ask(ask::Ask::Dispatch(task));
+    let requester = world.ask(request::Request::Dispatch(task));
     let stored = Stored::Whole;
     let _ = world.input(Input::Outcome(Outcome::Dispatched { request, stored }));
     world.finish_jobs();
@@ -344,8 +346,8 @@ fn tasks_are_listed_newest_first_and_shown_page_by_page() {
     }
     let (mut cursor, mut keys) = (0, Vec::new());
     loop {
-        let ask = ask::Ask::Tasks { cursor, limit: 3 };
-        let ask::Answer::Tasks { tasks, next } = world.asked(ask) else {
+        let ask = request::Request::Tasks { cursor, limit: 3 };
+        let request::Response::Tasks { tasks, next } = world.asked(ask) else {
             panic!("tasks are listed");
         };
         assert!(
@@ -361,12 +363,12 @@ fn tasks_are_listed_newest_first_and_shown_page_by_page() {
     let (mut cursor, mut hosts) = (0, Vec::new());
     loop {
         let key = "AC3".to_owned();
-        let ask = ask::Ask::Task {
+        let ask = request::Request::Task {
             key,
             cursor,
             limit: 2,
         };
-        let ask::Answer::Task(view) = world.asked(ask) else {
+        let request::Response::Task(view) = world.asked(ask) else {
             panic!("a task is shown");
         };
         assert_eq!(view.commands, [("uptime".to_owned(), 1.0)]);
@@ -375,7 +377,7 @@ fn tasks_are_listed_newest_first_and_shown_page_by_page() {
         cursor = next;
     }
     assert_eq!(hosts.len(), 5);
-    let ask = ask::Ask::Task {
+    let ask = request::Request::Task {
         key: "AC99".to_owned(),
         cursor: 0,
         limit: 2,
@@ -388,7 +390,7 @@ fn questions_are_answered_not_now_when_the_store_goes_away_or_says_nothing() {
     let mut world = World::new();
     world.plain("10.0.0.1");
     world.dispatch("AC1", &[]).unwrap();
-    let ask = || ask::Ask::Task {
+    let ask = || request::Request::Task {
         key: "AC1".to_owned(),
         cursor: 0,
         limit: 2,
@@ -409,7 +411,7 @@ fn a_task_that_left_the_tables_is_read_from_the_store() {
     let conn = world.plain("10.0.0.1");
     world.dispatch("AC1", &[]).unwrap();
     world.report(conn, "AC1", Phase::Ended, &[]);
-    let before = world.asked(ask::Ask::Task {
+    let before = world.asked(request::Request::Task {
         key: "AC1".to_owned(),
         cursor: 0,
         limit: 2,
@@ -420,12 +422,12 @@ fn a_task_that_left_the_tables_is_read_from_the_store() {
         .table()
         .find(&TaskKey::parse("AC1", "AC").unwrap());
     world.core.tasks.table().remove(slot.unwrap());
-    let after = world.asked(ask::Ask::Task {
+    let after = world.asked(request::Request::Task {
         key: "AC1".to_owned(),
         cursor: 0,
         limit: 2,
     });
-    let (ask::Answer::Task(before), ask::Answer::Task(after)) = (before, after) else {
+    let (request::Response::Task(before), request::Response::Task(after)) = (before, after) else {
         panic!("both are shown");
     };
     assert_eq!(format!("{before:?}"), format!("{after:?}"));
@@ -441,8 +443,8 @@ fn queued_tasks_leave_room_for_urgent_ones() {
         let mut task = world.task(&format!("AC{waiting}"), &["off"]);
         task.queue = true;
         task.commands = commands.clone();
-        match world.asked(ask::Ask::Dispatch(task)) {
-            ask::Answer::Dispatched { .. } => waiting += 1,
+        match world.asked(request::Request::Dispatch(task)) {
+            request::Response::Dispatched { .. } => waiting += 1,
             answer => {
                 let (kind, text) = error(answer);
                 assert_eq!(kind, ErrorKind::NotNow);
@@ -458,8 +460,8 @@ fn queued_tasks_leave_room_for_urgent_ones() {
         task.queue = true;
         task.commands = commands.clone();
         assert!(matches!(
-            world.asked(ask::Ask::Dispatch(task)),
-            ask::Answer::Dispatched { .. }
+            world.asked(request::Request::Dispatch(task)),
+            request::Response::Dispatched { .. }
         ));
     }
 }

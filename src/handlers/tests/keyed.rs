@@ -113,7 +113,7 @@ fn a_keyed_id_is_kept_while_a_task_names_it() {
     world.pass(50_000);
     let mut task = world.task("AC1", &["db-1"]);
     task.queue = true;
-    let _ = world.asked(ask::Ask::Dispatch(task));
+    let _ = world.asked(request::Request::Dispatch(task));
     world.pass(40_000);
     assert_eq!(world.state("AC1", "db-1"), "queued");
     assert!(world.refuses_plain("db-1"));

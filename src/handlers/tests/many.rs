@@ -16,10 +16,13 @@ fn names() -> Vec<String> {
 
 impl World {
     /// Asks for something with many hosts, and leaves it where its first step has brought it.
-    fn ask_much(&mut self, ask: ask::Ask) -> u64 {
+    fn ask_much(&mut self, ask: request::Request) -> u64 {
         self.next += 1;
         let requester = u64::from(self.next);
-        let _ = self.input(Input::Ask { requester, ask });
+        let _ = self.input(Input::Request {
+            requester,
+            request: ask,
+        });
         assert!(self.core.has_jobs(), "a step is not enough");
         requester
     }
@@ -51,10 +54,10 @@ impl World {
         }
     }
 
-    fn many(&mut self, queue: bool) -> ask::Ask {
+    fn many(&mut self, queue: bool) -> request::Request {
         let hosts = Some(names());
         let task = self.task("AC1", &[]);
-        ask::Ask::Dispatch(NewTask {
+        request::Request::Dispatch(NewTask {
             hosts,
             queue,
             ..task
@@ -86,7 +89,8 @@ fn a_step_handles_no_more_hosts_of_a_task_than_it_may() {
         open = now;
     }
     assert_eq!(open, MANY as u64);
-    let Some(ask::Answer::Dispatched { hosts, unknown, .. }) = world.answer_to(requester) else {
+    let Some(request::Response::Dispatched { hosts, unknown, .. }) = world.answer_to(requester)
+    else {
         panic!("it is stored");
     };
     let named: Vec<&str> = hosts.iter().map(|(host, _)| host.as_str()).collect();
@@ -106,18 +110,24 @@ fn a_task_is_listed_when_all_its_hosts_are_there() {
     let tasks = |world: &mut World| {
         let requester = u64::MAX - world.inputs;
         let (cursor, limit) = (0, 9);
-        let ask = ask::Ask::Tasks { cursor, limit };
-        let _ = world.input(Input::Ask { requester, ask });
+        let ask = request::Request::Tasks { cursor, limit };
+        let _ = world.input(Input::Request {
+            requester,
+            request: ask,
+        });
         match world.answer_to(requester) {
-            Some(ask::Answer::Tasks { tasks, .. }) => tasks.len(),
+            Some(request::Response::Tasks { tasks, .. }) => tasks.len(),
             other => panic!("{other:?}"),
         }
     };
     assert_eq!(tasks(&mut world), 0);
     let again = world.task("AC1", &["x"]);
     let requester = u64::MAX;
-    let ask = ask::Ask::Dispatch(again);
-    let _ = world.input(Input::Ask { requester, ask });
+    let ask = request::Request::Dispatch(again);
+    let _ = world.input(Input::Request {
+        requester,
+        request: ask,
+    });
     let refused = error(world.answer_to(requester).unwrap());
     assert_eq!(refused.0, ErrorKind::Taken, "its key is used already");
     world.steps();
@@ -168,13 +178,13 @@ fn tasks_lost_by_the_store_are_written_again_with_all_their_hosts() {
     assert!(world.core.has_jobs());
     world.go_away();
     world.store = Model::default();
-    let (session, lease_clear, emptied) = (2, true, true);
+    let (session, lease_clear, lost_data) = (2, true, true);
     for outcome in [
         Outcome::Held(Vec::new()),
-        Outcome::Up {
+        Outcome::Available {
             session,
             lease_clear,
-            emptied,
+            lost_data,
         },
     ] {
         let _ = world.input(Input::Outcome(outcome));
@@ -194,7 +204,7 @@ fn a_wrong_name_far_behind_is_an_error_all_the_same() {
     hosts.push("a b".to_owned());
     let task = world.task("AC1", &[]);
     let hosts = Some(hosts);
-    let requester = world.ask_much(ask::Ask::Dispatch(NewTask { hosts, ..task }));
+    let requester = world.ask_much(request::Request::Dispatch(NewTask { hosts, ..task }));
     world.steps();
     let (kind, text) = error(world.answer_to(requester).unwrap());
     assert_eq!(kind, ErrorKind::Wrong);
@@ -210,12 +220,12 @@ fn all_that_are_online_are_found_in_steps() {
         world.plain(&format!("10.0.{}.{}", n / 250, n % 250));
     }
     let task = world.task("AC1", &[]);
-    let requester = world.ask_much(ask::Ask::Dispatch(task));
+    let requester = world.ask_much(request::Request::Dispatch(task));
     assert!(world.steps() >= 3);
     world.settle();
     world.steps();
     let answer = world.answer_to(requester);
-    let Some(ask::Answer::Dispatched { hosts, unknown, .. }) = answer else {
+    let Some(request::Response::Dispatched { hosts, unknown, .. }) = answer else {
         panic!("{answer:?}");
     };
     assert_eq!((hosts.len(), unknown.len()), (count, 0));
@@ -228,19 +238,20 @@ fn a_command_to_many_hosts_takes_steps_as_well() {
     let mut world = World::new();
     let hosts = Some(names());
     let (text, cid) = ("uptime".to_owned(), "c".repeat(32));
-    let requester = world.ask_much(ask::Ask::Command { text, hosts, cid });
+    let requester = world.ask_much(request::Request::Command { text, hosts, cid });
     let both = 2 * (MANY - HOSTS_PER_STEP_MAX) / STEP;
     let steps = world.steps();
     assert!((both..=both + 2).contains(&steps), "{steps} of {both}");
-    let Some(ask::Answer::Commanded { hosts, unknown, .. }) = world.answer_to(requester) else {
+    let Some(request::Response::Commanded { hosts, unknown, .. }) = world.answer_to(requester)
+    else {
         panic!("it went out");
     };
     assert!(hosts.is_sorted_by_key(|host| &host.0) && unknown.is_sorted());
     assert_eq!((hosts.len(), unknown.len()), (MANY, MANY));
     let cid = "c".repeat(32);
-    let requester = world.ask_much(ask::Ask::CommandStatus { cid });
+    let requester = world.ask_much(request::Request::CommandStatus { cid });
     assert_eq!(world.steps(), (MANY - HOSTS_PER_STEP_MAX).div_ceil(STEP));
-    let Some(ask::Answer::Command(view)) = world.answer_to(requester) else {
+    let Some(request::Response::Command(view)) = world.answer_to(requester) else {
         panic!("it is shown");
     };
     let shown: Vec<&HostId> = view.hosts.iter().map(|host| &host.0).collect();
@@ -254,7 +265,7 @@ fn requests_take_turns() {
     let long = world.ask_much(ask);
     let hosts = Some(names()[..HOSTS_PER_STEP_MAX + 1].to_vec());
     let (text, cid) = ("uptime".to_owned(), "c".repeat(32));
-    let short = world.ask_much(ask::Ask::Command { text, hosts, cid });
+    let short = world.ask_much(request::Request::Command { text, hosts, cid });
     while world.answer_to(short).is_none() {
         assert!(world.step() && world.answer_to(long).is_none());
     }
@@ -269,7 +280,7 @@ fn the_end_refuses_what_is_named_and_enters_what_is_stored() {
     world.store_all();
     let hosts = Some(names());
     let (text, cid) = ("uptime".to_owned(), "c".repeat(32));
-    let named = world.ask_much(ask::Ask::Command { text, hosts, cid });
+    let named = world.ask_much(request::Request::Command { text, hosts, cid });
     let mut fx = Effects::default();
     world.core.shutdown(world.at(), false, &mut fx);
     world.take(fx);
@@ -277,7 +288,7 @@ fn the_end_refuses_what_is_named_and_enters_what_is_stored() {
     assert!(!world.core.settled());
     world.steps();
     let answer = world.answer_to(stored);
-    assert!(matches!(answer, Some(ask::Answer::Dispatched { .. })));
+    assert!(matches!(answer, Some(request::Response::Dispatched { .. })));
     world.store_all();
     assert!(world.core.settled());
 }

@@ -25,8 +25,8 @@ use crate::codec::message::{
     Answer, Ask, Hello, Incoming, Inventory, Message, Phase, Progress, Push, ResultCode, Word,
 };
 use crate::codec::{Abnormal, DecodeError};
-use crate::handlers::ask::{self, Datagram, ErrorKind, NewTask};
 use crate::handlers::effect::{Effect, Effects, EventKind};
+use crate::handlers::request::{self, Datagram, ErrorKind, NewTask};
 use crate::handlers::view::{Filter, StoreView};
 use crate::ids::{ConnId, HostId, TaskKey};
 use crate::limits::{REPORT_BYTES_WAITING_MAX, REPORTS_WAITING_MAX, TRANSITIONS_WAITING_MAX};
@@ -101,7 +101,7 @@ impl World {
     }
 
     /// The same, where the store may have lost what it had.
-    fn come_up_as(&mut self, lease_clear: bool, emptied: bool) {
+    fn come_up_as(&mut self, lease_clear: bool, lost_data: bool) {
         self.up = true;
         let held = self.store.held();
         let _ = self.input(Input::Outcome(Outcome::Held(held)));
@@ -110,17 +110,17 @@ impl World {
             let _ = self.input(Input::Outcome(Outcome::Tasks(tasks)));
         }
         self.sessions += 1;
-        let _ = self.input(Input::Outcome(Outcome::Up {
+        let _ = self.input(Input::Outcome(Outcome::Available {
             session: self.sessions,
             lease_clear,
-            emptied,
+            lost_data,
         }));
         self.settle();
     }
 
     fn go_away(&mut self) {
         self.up = false;
-        let _ = self.input(Input::Outcome(Outcome::Away("gone".to_owned())));
+        let _ = self.input(Input::Outcome(Outcome::Unavailable("gone".to_owned())));
     }
 
     fn at(&self) -> Moment {
@@ -331,16 +331,19 @@ impl World {
     }
 
     /// Asks; the number of the requester.
-    fn ask(&mut self, ask: ask::Ask) -> u64 {
+    fn ask(&mut self, ask: request::Request) -> u64 {
         self.next += 1;
         let requester = u64::from(self.next);
-        let _ = self.input(Input::Ask { requester, ask });
+        let _ = self.input(Input::Request {
+            requester,
+            request: ask,
+        });
         self.settle();
         requester
     }
 
     /// Answer to a requester, if it was answered.
-    fn answer_to(&self, requester: u64) -> Option<ask::Answer> {
+    fn answer_to(&self, requester: u64) -> Option<request::Response> {
         let answers = self.effects.iter().filter_map(|effect| match effect {
             Effect::Respond {
                 requester: to,
@@ -348,7 +351,7 @@ impl World {
             } if *to == requester => Some(answer.clone()),
             _ => None,
         });
-        let answers: Vec<ask::Answer> = answers.collect();
+        let answers: Vec<request::Response> = answers.collect();
         assert!(
             answers.len() <= 1,
             "an requester is answered once: {answers:?}"
@@ -356,7 +359,7 @@ impl World {
         answers.into_iter().next()
     }
 
-    fn asked(&mut self, ask: ask::Ask) -> ask::Answer {
+    fn asked(&mut self, ask: request::Request) -> request::Response {
         let requester = self.ask(ask);
         self.answer_to(requester).expect("it is answered at once")
     }
@@ -364,13 +367,13 @@ impl World {
     /// Sends a task with one command; what each host is, or why not.
     fn dispatch(&mut self, key: &str, hosts: &[&str]) -> Result<Vec<String>, ErrorKind> {
         let task = self.task(key, hosts);
-        match self.asked(ask::Ask::Dispatch(task)) {
-            ask::Answer::Dispatched { hosts, .. } => {
+        match self.asked(request::Request::Dispatch(task)) {
+            request::Response::Dispatched { hosts, .. } => {
                 let text =
                     |(host, state): (HostId, TaskState)| format!("{host} {}", state.as_str());
                 Ok(hosts.iter().cloned().map(text).collect())
             }
-            ask::Answer::Error { kind, .. } => Err(kind),
+            request::Response::Error { kind, .. } => Err(kind),
             other => panic!("{other:?}"),
         }
     }
@@ -390,12 +393,12 @@ impl World {
 
     /// State of a host in a task, in the core and, if it is written, in the store.
     fn state(&mut self, key: &str, host: &str) -> &'static str {
-        let ask = ask::Ask::Task {
+        let ask = request::Request::Task {
             key: key.to_owned(),
             cursor: 0,
             limit: 1_000,
         };
-        let ask::Answer::Task(view) = self.asked(ask) else {
+        let request::Response::Task(view) = self.asked(ask) else {
             panic!("{key} is shown");
         };
         let found = view.hosts.iter().find(|(id, ..)| id.as_str() == host);
@@ -466,9 +469,9 @@ fn progress_of(key: &'static str, phase: Phase, left: &[&'static str]) -> Progre
     }
 }
 
-fn error(answer: ask::Answer) -> (ErrorKind, String) {
+fn error(answer: request::Response) -> (ErrorKind, String) {
     match answer {
-        ask::Answer::Error { kind, text } => (kind, text),
+        request::Response::Error { kind, text } => (kind, text),
         other => panic!("{other:?}"),
     }
 }

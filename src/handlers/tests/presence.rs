@@ -324,7 +324,7 @@ fn presence_during_an_outage_is_written_from_the_present_view() {
     world.beat(goes);
     world.store.events.clear();
     world.go_away();
-    assert!(matches!(world.core.store(), StoreView::Away("gone")));
+    assert!(matches!(world.core.store(), StoreView::Unavailable("gone")));
     world.end(goes, End::Reset);
     let comes = world.open("10.0.0.3:1");
     world.beat(comes);
@@ -333,7 +333,7 @@ fn presence_during_an_outage_is_written_from_the_present_view() {
     world.end(flickers, End::Closed);
     assert!(
         !world.core.has_work(),
-        "state is not queued for a store that is away"
+        "state is not queued for a store that is unavailable"
     );
     world.come_up(true);
     let mut events = world.events().to_vec();
@@ -392,10 +392,10 @@ fn a_host_that_goes_before_the_walk_has_come_to_it_is_still_told_of() {
     world.store = Model::default();
     // Up, but nothing pulled yet: the walk stands at the beginning.
     world.up = true;
-    let _ = world.input(Input::Outcome(Outcome::Up {
+    let _ = world.input(Input::Outcome(Outcome::Available {
         session: 2,
         lease_clear: true,
-        emptied: false,
+        lost_data: false,
     }));
     for conn in &conns {
         let _ = world.input(Input::Ended {

@@ -63,7 +63,7 @@ fn step(world: &mut World, conns: &mut [Option<ConnId>; 4], what: u8, host: usiz
         (0, _) => {
             let mut task = world.task(KEYS[key], &HOSTS[..=host]);
             task.queue = key % 2 == 1;
-            let _ = world.ask(ask::Ask::Dispatch(task));
+            let _ = world.ask(request::Request::Dispatch(task));
         }
         (1, _) if world.up => world.go_away(),
         (1, _) => world.come_up(true),
@@ -72,7 +72,7 @@ fn step(world: &mut World, conns: &mut [Option<ConnId>; 4], what: u8, host: usiz
             conns[host] = None;
         }
         (3, _) => {
-            let _ = world.ask(ask::Ask::Command {
+            let _ = world.ask(request::Request::Command {
                 text: "uptime".to_owned(),
                 hosts: None,
                 cid: format!("{:032x}", world.next),

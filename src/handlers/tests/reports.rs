@@ -186,7 +186,7 @@ fn a_book_is_for_the_hosts_of_its_task() {
     let mut task = world.task("AC1", &["10.0.0.1"]);
     let pairs = [("df", 1.0), ("uptime", 2.0), ("ls", 1.0)];
     task.commands = pairs.map(|(text, p)| (text.to_owned(), p)).into();
-    let _ = world.ask(ask::Ask::Dispatch(task));
+    let _ = world.ask(request::Request::Dispatch(task));
     let book =
         |task: &'static str| Message::Book(crate::codec::message::Book { task: task.into() });
     let _ = world.send(conn, book("AC1"), None);

@@ -89,7 +89,7 @@ fn a_queued_host_that_is_here_at_the_start_gets_its_task() {
     let mut world = World::new();
     let mut task = world.task("AC1", &["10.0.0.1"]);
     task.queue = true;
-    let _ = world.ask(ask::Ask::Dispatch(task));
+    let _ = world.ask(request::Request::Dispatch(task));
     let mut world = killed(world);
     world.plain("10.0.0.1");
     world.come_up(true);
@@ -136,10 +136,10 @@ fn a_state_is_written_again_until_a_coming_up_has_lasted() {
         forget(&mut world);
         world.sessions += 1;
         world.up = true;
-        let _ = world.input(Input::Outcome(Outcome::Up {
+        let _ = world.input(Input::Outcome(Outcome::Available {
             session: world.sessions,
             lease_clear: true,
-            emptied: false,
+            lost_data: false,
         }));
         while world.core.pull(world.at(), 64).is_some() {}
         world.pass_beating(20_000, &[conn]);
@@ -175,13 +175,13 @@ fn states_of_thousands_are_written_some_at_a_time() {
     let names: Vec<&str> = hosts.iter().map(String::as_str).collect();
     let mut task = world.task("AC1", &names);
     task.queue = true;
-    let _ = world.ask(ask::Ask::Dispatch(task));
+    let _ = world.ask(request::Request::Dispatch(task));
     world.go_away();
     world.up = true;
-    let _ = world.input(Input::Outcome(Outcome::Up {
+    let _ = world.input(Input::Outcome(Outcome::Available {
         session: 2,
         lease_clear: true,
-        emptied: false,
+        lost_data: false,
     }));
     let (mut ops, mut states) = (0, BTreeSet::new());
     while let Some(batch) = world.core.pull(world.at(), 2) {
@@ -233,10 +233,10 @@ fn what_the_store_went_away_under_is_given_to_it_at_its_next_return() {
     world.go_away();
     world.store.tasks.clear();
     world.up = true;
-    let _ = world.input(Input::Outcome(Outcome::Up {
+    let _ = world.input(Input::Outcome(Outcome::Available {
         session: 2,
         lease_clear: true,
-        emptied: true,
+        lost_data: true,
     }));
     let mut handed = 0;
     while let Some(batch) = world.core.pull(world.at(), 100) {
@@ -264,7 +264,7 @@ fn a_task_that_has_ended_has_ended_where_the_store_got_only_the_beginning_of_it_
     world.come_up(true);
     assert_eq!(world.state("AC1", "10.0.0.1"), "done");
     world.go_away();
-    // It was emptied, and then given again what it had confirmed lately: not how it ended.
+    // It was lost_data, and then given again what it had confirmed lately: not how it ended.
     let states = &mut world.store.tasks.get_mut("AC1").unwrap().states;
     states
         .values_mut()

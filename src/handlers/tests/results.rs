@@ -59,12 +59,12 @@ fn a_result_is_collected_checked_stored_and_acknowledged() {
             .told
             .contains(&"result 10.0.0.1 AC1 uptime 0".to_owned())
     );
-    let ask = ask::Ask::Output {
+    let ask = request::Request::Output {
         key: "AC1".to_owned(),
         host: HostId::checked("10.0.0.1").unwrap(),
         command: "uptime".to_owned(),
     };
-    assert!(matches!(world.asked(ask), ask::Answer::Output(bytes) if bytes.len() == 133_336));
+    assert!(matches!(world.asked(ask), request::Response::Output(bytes) if bytes.len() == 133_336));
     assert_eq!(world.core.stats().result_bytes_held, 0);
     world.report(conn, "AC1", Phase::Ended, &[]);
     assert_eq!(world.state("AC1", "10.0.0.1"), "done");

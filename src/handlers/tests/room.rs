@@ -396,9 +396,9 @@ fn a_host_is_forgotten_where_it_is_offline_and_written() {
     let host = HostId::named("10.0.0.1").unwrap();
     let forget = |world: &mut World| {
         let host = host.clone();
-        match world.asked(ask::Ask::Forget { host }) {
-            ask::Answer::Forgotten { .. } => Ok(()),
-            ask::Answer::Error { kind, .. } => Err(kind),
+        match world.asked(request::Request::Forget { host }) {
+            request::Response::Forgotten { .. } => Ok(()),
+            request::Response::Error { kind, .. } => Err(kind),
             other => panic!("{other:?}"),
         }
     };

@@ -98,10 +98,10 @@ impl Thread {
                 self.up = true;
                 self.session += 1;
                 let (session, lease_clear) = (self.session, self.session != 2);
-                self.outcomes.push_back(Outcome::Up {
+                self.outcomes.push_back(Outcome::Available {
                     session,
                     lease_clear,
-                    emptied: false,
+                    lost_data: false,
                 });
                 if !lease_clear {
                     self.outcomes.push_back(Outcome::LeaseClear);
@@ -131,7 +131,8 @@ impl Thread {
             store.events.clear();
             self.late.clear();
         } else {
-            self.outcomes.push_back(Outcome::Away("gone".to_owned()));
+            self.outcomes
+                .push_back(Outcome::Unavailable("gone".to_owned()));
         }
     }
 }

@@ -58,7 +58,7 @@ pub struct Reading<'a> {
     need: usize,
     next: Next,
     /// The socket has no more bytes, and the kernel will report new ones.
-    emptied: bool,
+    lost_data: bool,
     /// A frame was taken, and its effects are applied.
     taken: bool,
 }
@@ -98,7 +98,7 @@ impl<'a> Reading<'a> {
             used: 0,
             need: 0,
             next: Next::Begin,
-            emptied: false,
+            lost_data: false,
             taken: false,
         }
     }
@@ -119,7 +119,7 @@ impl<'a> Reading<'a> {
 
     fn hungry(&mut self, need: usize) -> After {
         self.need = need;
-        match self.emptied {
+        match self.lost_data {
             true => After::Stop(Stop::Hungry),
             false => After::Step(Next::Read),
         }
@@ -240,7 +240,7 @@ impl Open<'_> {
                 self.stats.bytes_in += bytes as u64;
                 // A short read has emptied the socket, and the kernel reports more; but an end that
                 // it has reported already it does not report again.
-                reading.emptied = bytes < asked && may_empty;
+                reading.lost_data = bytes < asked && may_empty;
                 if reading.kept.is_empty() {
                     reading.unread = 0..bytes;
                     return After::Step(Next::Digest);

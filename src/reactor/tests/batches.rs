@@ -37,7 +37,7 @@ fn a_second_online_host_waits_for_the_batch() {
 fn an_obsolete_batch_does_not_wake_the_loop() {
     let (mut rig, _peer) = waiting();
     assert!(rig.reactor.mailbox.flush_due().is_some());
-    rig.tell(vec![Outcome::Away("gone".to_owned())]);
+    rig.tell(vec![Outcome::Unavailable("gone".to_owned())]);
     rig.until(|rig| !rig.reactor.driver.core().has_work());
     assert_eq!(
         rig.reactor.mailbox.flush_due(),

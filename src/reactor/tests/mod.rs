@@ -16,7 +16,7 @@ use super::*;
 use crate::codec::{Abnormal, ByteOrder, Framing};
 use crate::control::HttpRules;
 use crate::handlers::Rules;
-use crate::handlers::ask::Datagram;
+use crate::handlers::request::Datagram;
 use crate::ids::HostId;
 use crate::limits::{
     FRAME_BYTES_MAX, FRAMES_PER_TURN_MAX, REPORTS_WAITING_MAX, SHUTDOWN_S_MAX, UNPROVEN_MIN,
@@ -37,7 +37,7 @@ const BEAT_ASKING: &str = r#"{"flag":"ADH18","phase":1,"ACK":"keepAlive","reply"
 struct Rig {
     reactor: Reactor,
     bound: Bound,
-    requests: Sender<Request>,
+    requests: Sender<HandleRequest>,
     batches: Receiver<Batch>,
     outcomes: Sender<Vec<Outcome>>,
 }
@@ -106,10 +106,10 @@ impl Rig {
             batches,
             outcomes,
         };
-        rig.tell(vec![Outcome::Up {
+        rig.tell(vec![Outcome::Available {
             session: 1,
             lease_clear: true,
-            emptied: false,
+            lost_data: false,
         }]);
         rig
     }
@@ -119,7 +119,7 @@ impl Rig {
         self.reactor.wake().ring();
     }
 
-    fn request(&self, request: Request) {
+    fn request(&self, request: HandleRequest) {
         self.requests.send(request).unwrap();
         self.reactor.wake().ring();
     }
@@ -628,7 +628,7 @@ fn handles_are_answered_between_turns() {
     let hosts = hosts
         .map(|host| crate::ids::HostId::checked(host).ok())
         .to_vec();
-    rig.request(Request::Alive { hosts, reply });
+    rig.request(HandleRequest::Alive { hosts, reply });
     rig.until(|_| alive.try_recv() == Ok(vec![true, false]));
 }
 
@@ -687,10 +687,10 @@ fn a_sweep_continues_without_an_event() {
     rig.until(|rig| rig.reactor.driver.core().stats().store_sessions == 1);
     let outcomes = vec![
         Outcome::Held(hosts),
-        Outcome::Up {
+        Outcome::Available {
             session: 2,
             lease_clear: true,
-            emptied: false,
+            lost_data: false,
         },
     ];
     rig.tell(outcomes);

@@ -9,7 +9,7 @@ use super::super::test_double::{TestDouble, test_double};
 use super::*;
 use crate::codec::message::{Flag, Message, Push, Reply, Word};
 use crate::handlers::Flow;
-use crate::handlers::ask::{Answer, Ask, ErrorKind};
+use crate::handlers::request::{ErrorKind, Request, Response};
 use crate::limits::{DATAGRAM_IN_BYTES_MAX, READ_BYTES_PER_TURN_MAX, UNREAD_REPLY_BYTES_MAX};
 
 const CONN: ConnId = ConnId {
@@ -368,16 +368,21 @@ fn every_requester_is_answered() {
     let asked = Rc::new(RefCell::new(Vec::new()));
     let shown = Rc::clone(&asked);
     let _stand_in = test_double(move |input, fx| match input {
-        Input::Ask { requester, ask } => {
+        Input::Request {
+            requester,
+            request: ask,
+        } => {
             match ask {
-                Ask::Tasks { .. } => {
-                    let answer = Answer::Output(vec![7]);
+                Request::Tasks { .. } => {
+                    let answer = Response::Output(vec![7]);
                     fx.push(Effect::Respond {
                         requester: *requester,
                         answer,
                     });
                 }
-                Ask::CommandStatus { cid } => asked.borrow_mut().push((*requester, cid.clone())),
+                Request::CommandStatus { cid } => {
+                    asked.borrow_mut().push((*requester, cid.clone()))
+                }
                 _ => panic!("asked for what nobody knows"),
             }
             Some(Flow::Taken)
@@ -385,25 +390,28 @@ fn every_requester_is_answered() {
         _ => None,
     });
     let mut rig = Rig::new();
-    let ask = |rig: &mut Rig, ask: Ask| {
+    let ask = |rig: &mut Rig, ask: Request| {
         let (reply, answer) = bounded(1);
         let ask = Box::new(ask);
-        rig.request(Request::Ask { ask, reply });
+        rig.request(HandleRequest::Core {
+            request: ask,
+            reply,
+        });
         rig.turn();
         answer
     };
-    let tasks = || Ask::Tasks {
+    let tasks = || Request::Tasks {
         cursor: 0,
         limit: 1,
     };
     let late = ["a", "b"].map(|cid| {
         let cid = cid.to_owned();
-        ask(&mut rig, Ask::CommandStatus { cid })
+        ask(&mut rig, Request::CommandStatus { cid })
     });
-    assert_eq!(ask(&mut rig, tasks()).recv(), Ok(Answer::Output(vec![7])));
+    assert_eq!(ask(&mut rig, tasks()).recv(), Ok(Response::Output(vec![7])));
     assert_eq!(rig.reactor.stats().requesters, 2);
     for (requester, cid) in shown.borrow().iter().rev() {
-        let answer = Answer::Output(cid.as_bytes().to_vec());
+        let answer = Response::Output(cid.as_bytes().to_vec());
         let requester = *requester;
         rig.reactor
             .driver
@@ -412,15 +420,15 @@ fn every_requester_is_answered() {
     let at = rig.reactor.poller.clock().moment();
     rig.reactor.apply(at);
     for (end, cid) in late.iter().zip([b"a", b"b"]) {
-        assert_eq!(end.try_recv(), Ok(Answer::Output(cid.to_vec())));
+        assert_eq!(end.try_recv(), Ok(Response::Output(cid.to_vec())));
     }
 
-    let not_now = |answer: &Receiver<Answer>| {
+    let not_now = |answer: &Receiver<Response>| {
         let kind = ErrorKind::NotNow;
-        matches!(answer.try_recv(), Ok(Answer::Error { kind: found, .. }) if found == kind)
+        matches!(answer.try_recv(), Ok(Response::Error { kind: found, .. }) if found == kind)
     };
     let cid = String::new();
-    let nonsense = Ask::Command {
+    let nonsense = Request::Command {
         text: String::new(),
         hosts: None,
         cid,

@@ -25,8 +25,10 @@ use mio::net::TcpStream;
 
 use crate::control::conversation::CONTINUE;
 use crate::control::response::{Note, Reply, ResponseBuilder};
-use crate::control::{Conversation, HttpContext, HttpRules, RequestGuard, Response, Step, events};
-use crate::handlers::ask::Answer;
+use crate::control::{
+    Conversation, HttpContext, HttpResponse, HttpRules, RequestGuard, Step, events,
+};
+use crate::handlers::request::Response;
 use crate::limits::{
     HOSTS_SHOWN_PER_STEP_MAX, HTTP_ANSWER_S_MAX, HTTP_ASK_S_MAX, HTTP_FOLLOWER_BYTES_MAX,
     HTTP_FOLLOWER_COMMENT_S, HTTP_FOLLOWER_FLUSH_BYTES, HTTP_LINGER_S_MAX, HTTP_PROGRESS_BYTES,
@@ -235,9 +237,9 @@ impl Connection {
                 return Late::Due;
             }
             Phase::Receiving if !self.conversation.is_silent() => {
-                Response::error(408, "the request took too long")
+                HttpResponse::error(408, "the request took too long")
             }
-            Phase::Asking => Response::error(503, "no answer in time: the outcome is unknown"),
+            Phase::Asking => HttpResponse::error(503, "no answer in time: the outcome is unknown"),
             // Output is left only if the peer has not read for long.
             Phase::Following if self.output.is_empty() => {
                 self.output.extend_from_slice(events::COMMENT.as_bytes());
@@ -252,13 +254,13 @@ impl Connection {
     }
 
     /// Sends a last response, then closes.
-    pub(super) fn refuse(&mut self, response: &Response, now: Instant) {
+    pub(super) fn refuse(&mut self, response: &HttpResponse, now: Instant) {
         self.conversation.refuse(response, &mut self.output);
         self.send(Then::Close, now);
     }
 
     /// Takes the core's answer. Returns whether it was awaited.
-    pub(super) fn answer(&mut self, answer: Answer) -> bool {
+    pub(super) fn answer(&mut self, answer: Response) -> bool {
         let awaited = self.phase == Phase::Asking && self.response.is_none();
         if awaited {
             self.response = Some(ResponseBuilder::new(answer));
@@ -440,7 +442,7 @@ impl Connection {
     }
 
     /// Begins to send a response. One to a wrong token is delayed, so that guessing takes long.
-    fn respond(&mut self, response: Response, now: Instant, driven: &mut Driven) {
+    fn respond(&mut self, response: HttpResponse, now: Instant, driven: &mut Driven) {
         let close = self.conversation.respond(&response, &mut self.output) || self.hurried;
         self.send(if close { Then::Close } else { Then::Next }, now);
         if response.note == Note::WrongToken && !self.hurried {

@@ -8,7 +8,7 @@
 //!
 //! An event only queues its connection. [`Web::run_ready`] serves the queue within a budget, so
 //! that a client with many requests takes turns with the others and with the hosts. Requests for
-//! the core are taken by the reactor ([`Web::take_asks`]) and answered through [`Web::respond`], in
+//! the core are taken by the reactor ([`Web::take_requests`]) and answered through [`Web::respond`], in
 //! this turn or a later one. Requests are few; no client can occupy the loop or its memory.
 
 mod connection;
@@ -25,9 +25,9 @@ use slab::Slab;
 
 use crate::control::events::Recent;
 use crate::control::response::{Note, Reply};
-use crate::control::{HttpContext, HttpRules, Response, events};
-use crate::handlers::ask::{Answer, Ask};
+use crate::control::{HttpContext, HttpResponse, HttpRules, events};
 use crate::handlers::effect::Event;
+use crate::handlers::request::{Request, Response};
 use crate::limits::{
     HTTP_ACCEPT_RETRY_MS, HTTP_ACCEPTS_PER_TURN_MAX, HTTP_ANSWERS_PER_TURN_MAX,
     HTTP_CONNECTIONS_MAX, HTTP_FOLLOWERS_MAX, HTTP_READ_BYTES, HTTP_SPARE_ASKS_MAX, HTTP_SPARE_MAX,
@@ -65,7 +65,7 @@ pub struct Web {
     waiting: Option<(TcpStream, IpAddr)>,
     scratch: Box<[u8]>,
     /// Requests for the core: at most one per connection.
-    asks: Vec<(u64, Ask)>,
+    requests: Vec<(u64, Request)>,
     /// Connections that follow the events.
     followers: Vec<Token>,
     /// The last events.
@@ -134,7 +134,7 @@ impl Web {
             retry_at: None,
             waiting: None,
             scratch: vec![0; HTTP_READ_BYTES].into_boxed_slice(),
-            asks: Vec::new(),
+            requests: Vec::new(),
             followers: Vec::new(),
             recent: Recent::default(),
             stats: WebStats::default(),
@@ -263,13 +263,13 @@ impl Web {
 
     /// Takes the requests for the core since the last call, with their requesters. Call it after
     /// every [`run_ready`](Self::run_ready).
-    pub fn take_asks(&mut self) -> Vec<(u64, Ask)> {
-        std::mem::take(&mut self.asks)
+    pub fn take_requests(&mut self) -> Vec<(u64, Request)> {
+        std::mem::take(&mut self.requests)
     }
 
     /// Passes the core's answer to a requester. If that has disconnected or timed out, the answer
     /// is dropped.
-    pub fn respond(&mut self, requester: u64, answer: Answer) {
+    pub fn respond(&mut self, requester: u64, answer: Response) {
         let Some(token) = token_of_requester(requester) else {
             return;
         };
@@ -499,10 +499,10 @@ impl Web {
                     log::warn!(target: "token", "{peer}: a request over HTTP had a wrong token");
                 }
             }
-            Some(Reply::Ask(_)) if !self.may_ask(slot, now) => {
+            Some(Reply::Ask(_)) if !self.may_request(slot, now) => {
                 self.refuse(slot, "too many connections", now);
             }
-            Some(Reply::Ask(ask)) => self.asks.push((WEB | token.0 as u64, ask)),
+            Some(Reply::Ask(request)) => self.requests.push((WEB | token.0 as u64, request)),
             Some(Reply::Follow) => self.follow(slot, now),
         }
         worked
@@ -510,7 +510,7 @@ impl Web {
 
     /// Returns whether a connection may wait for the core. In a spare place it may if another place
     /// is free, or if few others do.
-    fn may_ask(&mut self, slot: usize, now: Instant) -> bool {
+    fn may_request(&mut self, slot: usize, now: Instant) -> bool {
         if !self.connections[slot].is_spare {
             return true;
         }
@@ -524,7 +524,7 @@ impl Web {
 
     /// Makes a connection follow the events, if there is room for it.
     fn follow(&mut self, slot: usize, now: Instant) {
-        let may = self.may_ask(slot, now) && !self.connections[slot].is_spare;
+        let may = self.may_request(slot, now) && !self.connections[slot].is_spare;
         let stalled = |c: &Connection| c.is_following() && c.has_stalled(now);
         if !may {
             self.refuse(slot, "too many connections", now);
@@ -545,7 +545,7 @@ impl Web {
     fn refuse(&mut self, slot: usize, why: &str, now: Instant) {
         let connection = &mut self.connections[slot];
         let token = connection.token;
-        connection.refuse(&Response::error(503, why), now);
+        connection.refuse(&HttpResponse::error(503, why), now);
         self.stats.refused += 1;
         self.stats.answered(503);
         self.enqueue(token);

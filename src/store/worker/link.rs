@@ -150,10 +150,10 @@ impl Link {
     pub fn became_available(&mut self, lease_clear: bool) -> Outcome {
         self.number = self.number.saturating_add(1);
         self.outage = Outage::default();
-        Outcome::Up {
+        Outcome::Available {
             session: self.number,
             lease_clear,
-            emptied: std::mem::take(&mut self.loss.is_seen),
+            lost_data: std::mem::take(&mut self.loss.is_seen),
         }
     }
 
@@ -216,7 +216,7 @@ impl Link {
             None => reason.clone(),
         };
         log::debug!(target: "store", reason = text; "thread: the store is unavailable: {text}");
-        Some(Outcome::Away(text))
+        Some(Outcome::Unavailable(text))
     }
 
     /// The event of an error that does not end by itself, once an outage.

@@ -173,7 +173,7 @@ fn is_of(op: &Op, request: u64) -> bool {
 
 /// Outcome of an operation that is not begun because the store is unavailable. State has none.
 fn not_begun(op: &Op) -> Option<Outcome> {
-    let reason = "the store is away".to_owned();
+    let reason = "the store is unavailable".to_owned();
     match op {
         Op::Dispatch(dispatch) => Some(Outcome::Dispatched {
             request: dispatch.request,

@@ -125,7 +125,7 @@ fn a_refused_task_is_status_1() {
     for (status, why) in [
         ("400 Bad Request", "nobody is online"),
         ("409 Conflict", "the key was used before"),
-        ("503 Service Unavailable", "the store is away"),
+        ("503 Service Unavailable", "the store is unavailable"),
     ] {
         let answer = http(status, &format!(r#"{{"error":"{why}"}}"#));
         let address = server(move |_| answer.clone());

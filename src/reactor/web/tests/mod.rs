@@ -438,7 +438,7 @@ fn a_stalled_reader_makes_room_after_a_second() {
     }
     let mut asked = 0;
     lp.until("the kernel is full, and all have asked", |lp| {
-        asked += lp.web.take_asks().len();
+        asked += lp.web.take_requests().len();
         asked == asking.len() && !lp.web.has_ready()
     });
     // Even before that a probe is answered.

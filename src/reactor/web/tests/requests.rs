@@ -1,8 +1,8 @@
 //! Requests that the core answers later, and the event stream.
 
 use super::*;
-use crate::handlers::ask::{ErrorKind, NewTask};
 use crate::handlers::effect::EventKind;
+use crate::handlers::request::{ErrorKind, NewTask};
 use crate::ids::{HostId, TaskKey};
 use crate::limits::{
     HTTP_ASK_S_MAX, HTTP_BODY_BYTES_MAX, HTTP_FOLLOWER_BYTES_MAX, HTTP_FOLLOWER_COMMENT_S,
@@ -11,10 +11,10 @@ use crate::store::op::{Stamp, TaskState};
 
 impl Loop {
     /// Turns until something is asked.
-    fn asked(&mut self) -> (u64, Ask) {
+    fn asked(&mut self) -> (u64, Request) {
         let mut asks = Vec::new();
         self.until("asked", |lp| {
-            asks = lp.web.take_asks();
+            asks = lp.web.take_requests();
             !asks.is_empty()
         });
         assert_eq!(asks.len(), 1);
@@ -26,7 +26,7 @@ impl Loop {
         for _ in 0..4 {
             self.turn();
         }
-        assert_eq!(self.web.take_asks(), []);
+        assert_eq!(self.web.take_requests(), []);
     }
 
     fn follower(&mut self) -> Client {
@@ -61,9 +61,9 @@ impl Client {
 const JSON: &str = "Content-Type: application/json\r\n";
 const TASK: &str = r#"{"key":"AC1","commands":{"uptime":1}}"#;
 
-fn error(kind: ErrorKind, text: &str) -> Answer {
+fn error(kind: ErrorKind, text: &str) -> Response {
     let text = text.to_owned();
-    Answer::Error { kind, text }
+    Response::Error { kind, text }
 }
 
 fn online(seq: u64) -> Event {
@@ -87,7 +87,7 @@ fn a_task_waits_for_the_answer_of_the_core() {
     client.ask("/readyz");
     let (requester, ask) = lp.asked();
     assert_eq!(requester >> 63, 1);
-    let Ask::Dispatch(NewTask { request, .. }) = ask else {
+    let Request::Dispatch(NewTask { request, .. }) = ask else {
         panic!("{ask:?}");
     };
     for _ in 0..3 {
@@ -96,7 +96,7 @@ fn a_task_waits_for_the_answer_of_the_core() {
     }
     assert_eq!((client.heard.len(), lp.web.stats.answers[0]), (0, 0));
     let host = HostId::checked("h-1").unwrap();
-    let answer = Answer::Dispatched {
+    let answer = Response::Dispatched {
         key: TaskKey::parse("AC1", "AC").unwrap(),
         hosts: vec![(host, TaskState::Sent)].into(),
         unknown: Vec::new(),
@@ -108,7 +108,7 @@ fn a_task_waits_for_the_answer_of_the_core() {
     assert_eq!(answers[1].0, 200);
     // Another request is another number, also from the same connection.
     client.post("/v1/tasks", JSON, TASK);
-    let (_, Ask::Dispatch(second)) = lp.asked() else {
+    let (_, Request::Dispatch(second)) = lp.asked() else {
         panic!("no dispatch");
     };
     assert_ne!(second.request, request);
@@ -124,7 +124,7 @@ fn each_answer_reaches_its_requester() {
         requesters.push(lp.asked());
     }
     for (requester, ask) in requesters.into_iter().rev() {
-        let Ask::Task { key, .. } = ask else {
+        let Request::Task { key, .. } = ask else {
             panic!("{ask:?}");
         };
         lp.web.respond(requester, error(ErrorKind::Unknown, &key));
@@ -142,7 +142,7 @@ fn head_asks_as_get_does_and_has_no_body() {
     client.say("HEAD /v1/tasks/AC1/hosts/h/output?command=a HTTP/1.1\r\nHost: localhost\r\n\r\n");
     let (requester, _) = lp.asked();
     lp.web
-        .respond(requester, Answer::Output(b"\0\xff\n".to_vec()));
+        .respond(requester, Response::Output(b"\0\xff\n".to_vec()));
     let text = lp.heard(&mut client, |text| text.ends_with("\r\n\r\n"));
     assert!(text.starts_with("HTTP/1.1 200 OK\r\nContent-Type: application/octet-stream\r\n"));
     assert!(text.contains("\r\nContent-Length: 3\r\n"), "{text}");
@@ -232,7 +232,7 @@ fn a_post_passes_all_checks() {
     let mut client = lp.client();
     let headers = format!("{JSON}Authorization: Bearer sesame\r\nOrigin: http://localhost\r\n");
     client.post("/v1/tasks", &headers, TASK);
-    assert!(matches!(lp.asked(), (_, Ask::Dispatch(_))));
+    assert!(matches!(lp.asked(), (_, Request::Dispatch(_))));
 }
 
 #[test]
@@ -245,7 +245,7 @@ fn an_instruction_stands_for_its_text() {
     let mut client = lp.client();
     client.post("/v1/commands", JSON, r#"{"command":"up","hosts":["h-1"]}"#);
     let (requester, ask) = lp.asked();
-    let Ask::Command { text, hosts, cid } = ask else {
+    let Request::Command { text, hosts, cid } = ask else {
         panic!("{ask:?}");
     };
     assert_eq!(
@@ -259,7 +259,7 @@ fn an_instruction_stands_for_its_text() {
     let hosts = vec![(HostId::checked("h-1").unwrap(), false)];
     let cid_again = cid.clone();
     let unknown = Vec::new();
-    let answer = Answer::Commanded {
+    let answer = Response::Commanded {
         cid,
         hosts,
         unknown,

@@ -208,7 +208,7 @@ fn until<T>(thread: &StoreThread, mut what: impl FnMut(&Outcome) -> Option<T>) -
 
 fn up(outcome: &Outcome) -> Option<u32> {
     match outcome {
-        Outcome::Up { session, .. } => Some(*session),
+        Outcome::Available { session, .. } => Some(*session),
         _ => None,
     }
 }
@@ -237,7 +237,9 @@ fn a_dispatch_survives_a_server_death_or_leaves_nothing() {
     // The server hangs during the dispatch, and dies without an answer.
     server.stop();
     give(&thread, session, vec![op(&task("AC1", 7))]);
-    until(&thread, |o| matches!(o, Outcome::Away(_)).then_some(()));
+    until(&thread, |o| {
+        matches!(o, Outcome::Unavailable(_)).then_some(())
+    });
     // A dispatch during the outage is refused at once.
     give(&thread, session, vec![op(&task("AC2", 8))]);
     assert!(matches!(until(&thread, stored), Stored::Undone(_)));
@@ -263,7 +265,9 @@ fn a_hung_server_stores_a_dispatch_once() {
     let session = until(&thread, up);
     server.stop();
     give(&thread, session, vec![op(&task("AC1", 7))]);
-    until(&thread, |o| matches!(o, Outcome::Away(_)).then_some(()));
+    until(&thread, |o| {
+        matches!(o, Outcome::Unavailable(_)).then_some(())
+    });
     // Commands of the dropped connection are executed as well.
     server.go_on();
     let settled = until(&thread, stored);

@@ -161,7 +161,7 @@ pub fn a_host_the_old_server_left_can_go_offline(open: &mut Factory<'_>) {
     assert_eq!(key(&mut s, "exists"), None);
 }
 
-/// The store is emptied, and before we have seen that an audit puts all in sight whom we hold. One
+/// The store is lost_data, and before we have seen that an audit puts all in sight whom we hold. One
 /// that goes then must not be shown online for ever: no claim leads back to it.
 pub fn a_host_whose_claim_was_lost_can_go_offline(open: &mut Factory<'_>) {
     let mut s = open(settings());

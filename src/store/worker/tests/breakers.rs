@@ -33,7 +33,7 @@ fn a_single_breaker_breaks_three_connections() {
     let text = fs::read_to_string(bench.dir.path().join("rejected")).unwrap();
     assert!(text.contains("it broke 3 connections"), "{text}");
     assert_eq!(
-        bench.count(|outcome| matches!(outcome, Outcome::Away(_))),
+        bench.count(|outcome| matches!(outcome, Outcome::Unavailable(_))),
         1
     );
 }

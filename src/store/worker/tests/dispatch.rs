@@ -59,7 +59,7 @@ fn answered(bench: &Bench) -> Vec<(u64, bool)> {
 }
 
 fn undone() -> Stored {
-    Stored::Undone("the store is away".to_owned())
+    Stored::Undone("the store is unavailable".to_owned())
 }
 
 #[test]
@@ -79,7 +79,7 @@ fn tasks_come_in_pages_before_the_first_connection() {
     let kind = |outcome: &Outcome| match outcome {
         Outcome::Held(_) => 'h',
         Outcome::Tasks(tasks) if tasks.len() == 1 => 't',
-        Outcome::Up { .. } => 'u',
+        Outcome::Available { .. } => 'u',
         _ => '?',
     };
     let told = |bench: &Bench| bench.seen.iter().map(kind).collect::<String>();
@@ -122,7 +122,7 @@ fn a_data_loss_is_reported_and_a_restore_is_state() {
     let mut bench = Bench::up(ROOM);
     let lost_data = |bench: &Bench| {
         let last = bench.seen.iter().rev().find_map(|outcome| match outcome {
-            Outcome::Up { emptied, .. } => Some(*emptied),
+            Outcome::Available { lost_data, .. } => Some(*lost_data),
             _ => None,
         });
         last.unwrap()
@@ -199,8 +199,8 @@ fn an_unsettled_dispatch_is_finished_after_the_spool() {
     assert_eq!(bench.world.get().log, [1, 1, 2]);
     let place = |what: fn(&Outcome) -> bool| bench.seen.iter().position(what).unwrap();
     let settled = place(|o| matches!(o, Outcome::Dispatched { request: 2, .. }));
-    assert!(settled < place(|o| matches!(o, Outcome::Up { session: 2, .. })));
-    assert!(settled > place(|o| matches!(o, Outcome::Away(_))));
+    assert!(settled < place(|o| matches!(o, Outcome::Available { session: 2, .. })));
+    assert!(settled > place(|o| matches!(o, Outcome::Unavailable(_))));
 }
 
 #[test]
@@ -294,7 +294,7 @@ fn a_restore_is_repeated_after_another_data_loss() {
         _ => unreachable!(),
     };
     let lost_data = |bench: &Bench, in_session| {
-        let up = |outcome: &Outcome| matches!(outcome, Outcome::Up { session, emptied: true, .. } if *session == in_session);
+        let up = |outcome: &Outcome| matches!(outcome, Outcome::Available { session, lost_data: true, .. } if *session == in_session);
         bench.count(up) == 1
     };
     let away_and_back = |bench: &mut Bench| {

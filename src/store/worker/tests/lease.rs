@@ -12,10 +12,10 @@ fn the_lease_of_a_dead_server_is_watched_and_taken() {
     let unclear = |o: &Outcome| {
         matches!(
             o,
-            Outcome::Up {
+            Outcome::Available {
                 session: 1,
                 lease_clear: false,
-                emptied: false,
+                lost_data: false,
             }
         )
     };
@@ -143,17 +143,17 @@ fn a_data_loss_in_an_outage_with_a_foreign_lease_is_noticed() {
     (world.now, world.error) = (end, None);
     drop(world);
     bench.pass(2_000);
-    let emptied = |o: &Outcome| {
+    let lost_data = |o: &Outcome| {
         matches!(
             o,
-            Outcome::Up {
+            Outcome::Available {
                 session: 2,
-                emptied: true,
+                lost_data: true,
                 ..
             }
         )
     };
-    assert_eq!(bench.count(emptied), 1);
+    assert_eq!(bench.count(lost_data), 1);
 }
 
 #[test]
@@ -164,16 +164,16 @@ fn a_data_loss_during_the_first_reading_is_noticed() {
     }
     bench.world.get().forgot_node = true;
     bench.pass(1);
-    let emptied = |o: &Outcome| {
+    let lost_data = |o: &Outcome| {
         matches!(
             o,
-            Outcome::Up {
+            Outcome::Available {
                 session: 1,
-                emptied: true,
+                lost_data: true,
                 ..
             }
         )
     };
-    assert_eq!(bench.count(emptied), 1);
+    assert_eq!(bench.count(lost_data), 1);
     assert_eq!(bench.world.get().held, [true, true]);
 }

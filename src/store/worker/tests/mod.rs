@@ -113,7 +113,7 @@ impl Bench {
         let next = self.worker.turn();
         let told = self.worker.outcomes();
         for outcome in &told {
-            if let Outcome::Up { session, .. } = outcome {
+            if let Outcome::Available { session, .. } = outcome {
                 self.session = *session;
             }
         }
@@ -174,11 +174,11 @@ impl Bench {
     }
 
     fn aways(&self) -> Vec<&str> {
-        let text = |outcome: &'_ Outcome| matches!(outcome, Outcome::Away(_));
+        let text = |outcome: &'_ Outcome| matches!(outcome, Outcome::Unavailable(_));
         let found = self.seen.iter().filter(|outcome| text(outcome));
         found
             .filter_map(|outcome| match outcome {
-                Outcome::Away(text) => Some(text.as_str()),
+                Outcome::Unavailable(text) => Some(text.as_str()),
                 _ => None,
             })
             .collect()

@@ -12,10 +12,10 @@ fn a_connection_reports_hosts_and_then_its_number() {
         [
             Outcome::Held(_),
             Outcome::Held(_),
-            Outcome::Up {
+            Outcome::Available {
                 session: 1,
                 lease_clear: true,
-                emptied: false,
+                lost_data: false,
             }
         ]
     ));

@@ -28,7 +28,7 @@ fn begin(world: &Shared, dir: &std::path::Path) -> (StoreThread, Arc<AtomicUsize
 fn until_up(thread: &StoreThread) {
     loop {
         let told = thread.outcomes.recv_timeout(LONG).unwrap();
-        if told.iter().any(|o| matches!(o, Outcome::Up { .. })) {
+        if told.iter().any(|o| matches!(o, Outcome::Available { .. })) {
             return;
         }
     }

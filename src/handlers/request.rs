@@ -9,9 +9,9 @@ use crate::ids::{HostId, TaskKey};
 use crate::store::op::{FoundHost, TaskState};
 use crate::time::UnixMs;
 
-/// A question or an order. Answered by one [`Answer`].
+/// A question or an order. Answered by one [`Response`].
 #[derive(Clone, Debug, PartialEq)]
-pub enum Ask {
+pub enum Request {
     /// Send a task.
     Dispatch(NewTask),
     /// All tasks, the newest first, from `cursor` on (0 is the beginning).
@@ -77,7 +77,7 @@ pub struct NewTask {
 
 /// Answer to a requester.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Answer {
+pub enum Response {
     /// The task is stored; what each host is in it.
     Dispatched {
         /// Its key.
@@ -132,7 +132,7 @@ pub enum ErrorKind {
     Unknown,
     /// The key was used before: 409.
     Taken,
-    /// Not now; the store is away, or something is full: 503.
+    /// Not now; the store is unavailable, or something is full: 503.
     NotNow,
 }
 
@@ -184,7 +184,7 @@ pub struct Datagram {
     pub text: CompactString,
 }
 
-impl From<(ErrorKind, String)> for Answer {
+impl From<(ErrorKind, String)> for Response {
     fn from((kind, text): (ErrorKind, String)) -> Self {
         Self::Error { kind, text }
     }
