@@ -10,8 +10,8 @@ mod protection;
 use std::fmt;
 use std::fs::{self, DirBuilder, File, Metadata, OpenOptions};
 use std::io::{self, Read};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
-use std::path::Path;
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
 
 use crate::escape::escape;
 use protection::{Groups, fault, fault_on_the_way, is_ours, owner_or_mode, shown};
@@ -19,7 +19,7 @@ use protection::{Groups, fault, fault_on_the_way, is_ours, owner_or_mode, shown}
 /// Mark that some editors put before UTF-8.
 pub(crate) const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 /// Limit of links in a path: that of the kernel.
-pub(crate) const LINKS_MAX: usize = 40;
+const LINKS_MAX: usize = 40;
 
 /// Required protection of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,6 +49,9 @@ pub enum FileError {
     /// Other users could change or read it.
     #[error("{0}")]
     Unsafe(String),
+    /// It has no text, or could block the process.
+    #[error("is {0}, and must be a regular file")]
+    Kind(&'static str),
 }
 
 /// A text is not UTF-8.
@@ -156,12 +159,66 @@ fn open(path: &Path, guard: Guard) -> Result<(File, Metadata), FileError> {
         Some(why) => Err(FileError::Unsafe(why)),
         None => Ok(()),
     };
-    // Checked before it is opened, since opening the pipe of another user would block.
-    check(&fs::metadata(path)?)?;
-    let file = File::open(path)?;
+    let found = fs::metadata(path)?;
+    check_kind(path, &found)?;
+    check(&found)?;
+    // Another file may have taken its place: a named pipe would otherwise block the call.
+    let mut options = OpenOptions::new();
+    options.read(true).custom_flags(libc::O_NONBLOCK);
+    let file = options.open(path)?;
     let metadata = file.metadata()?;
+    check_kind(path, &metadata)?;
     check(&metadata)?;
+    rustix::io::ioctl_fionbio(&file, false).map_err(io::Error::from)?;
     Ok((file, metadata))
+}
+
+/// Refuses what is not a file of text. A named pipe would block until another program writes to it;
+/// a pipe that this process inherited, such as `/dev/stdin` or `<(…)` of a shell, has its writer.
+fn check_kind(path: &Path, metadata: &Metadata) -> Result<(), FileError> {
+    let kind = metadata.file_type();
+    if kind.is_dir() {
+        return Err(FileError::Kind("a directory"));
+    }
+    if kind.is_socket() {
+        return Err(FileError::Kind("a socket"));
+    }
+    match kind.is_fifo() && end_of_links(path)?.is_some() {
+        true => Err(FileError::Kind("a named pipe")),
+        false => Ok(()),
+    }
+}
+
+/// Follows the links of `path`. Returns the path behind them, which need not exist, or `None` if
+/// they lead to an open descriptor of a process.
+///
+/// # Errors
+/// A directory or link on the way cannot be read.
+pub fn end_of_links(path: &Path) -> io::Result<Option<PathBuf>> {
+    let mut path = path.to_path_buf();
+    for _ in 0..LINKS_MAX {
+        let Some(parent) = path.parent() else {
+            break;
+        };
+        let parent = match parent.as_os_str().is_empty() {
+            true => Path::new("."),
+            false => parent,
+        };
+        // A link in there leads to an open descriptor, whatever its text says: `/dev/stdout` comes
+        // by here.
+        if parent.canonicalize()?.starts_with("/proc") {
+            return Ok(None);
+        }
+        let is_link = match fs::symlink_metadata(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => false,
+            found => found?.is_symlink(),
+        };
+        if !is_link {
+            break;
+        }
+        path = parent.join(fs::read_link(&path)?);
+    }
+    Ok(Some(path))
 }
 
 fn denied(path: &Path, why: &str) -> io::Error {

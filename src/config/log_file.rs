@@ -6,7 +6,7 @@ use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
 use super::error::shown_path;
-use crate::files::LINKS_MAX;
+use crate::files::end_of_links;
 
 /// Kind of a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,33 +25,16 @@ pub fn log_file_kind(path: &Path) -> LogFileKind {
 }
 
 fn resolve(path: &Path) -> io::Result<LogFileKind> {
-    let mut path = path.to_path_buf();
-    for _ in 0..LINKS_MAX {
-        let Some(parent) = path.parent() else {
-            break;
-        };
-        let parent = match parent.as_os_str().is_empty() {
-            true => Path::new("."),
-            false => parent,
-        };
-        // A link in there leads to an open descriptor, whatever its text says: `/dev/stdout` comes
-        // by here.
-        if parent.canonicalize()?.starts_with("/proc") {
-            return Ok(LogFileKind::Special("a descriptor of a process"));
-        }
-        let kind = match fs::symlink_metadata(&path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => break,
-            other => other?.file_type(),
-        };
-        if kind.is_symlink() {
-            path = parent.join(fs::read_link(&path)?);
-        } else if let Some(special) = special(kind) {
-            return Ok(LogFileKind::Special(special));
-        } else {
-            break;
-        }
+    let Some(path) = end_of_links(path)? else {
+        return Ok(LogFileKind::Special("a descriptor of a process"));
+    };
+    match fs::symlink_metadata(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(LogFileKind::Regular(path)),
+        found => Ok(match special(found?.file_type()) {
+            Some(special) => LogFileKind::Special(special),
+            None => LogFileKind::Regular(path),
+        }),
     }
-    Ok(LogFileKind::Regular(path))
 }
 
 /// The name of a file that is neither regular nor a directory.

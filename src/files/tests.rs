@@ -167,12 +167,68 @@ fn the_way_to_a_file_is_checked_up_to_the_root() {
     assert!(why.ends_with(&format!("rm {}", link.display())), "{why}");
 }
 
+/// Calls `act` on a thread of its own; fails if it does not return.
+fn returns<T: Send + 'static>(act: impl FnOnce() -> T + Send + 'static) -> T {
+    let (done, returned) = std::sync::mpsc::channel();
+    std::thread::spawn(move || done.send(act()));
+    let got = returned.recv_timeout(std::time::Duration::from_secs(20));
+    got.expect("it waits for another process")
+}
+
+fn make_pipe(path: &Path) {
+    let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+    rustix::fs::mknodat(rustix::fs::CWD, path, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+}
+
+#[test]
+fn special_files_are_refused_without_a_wait() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    make_pipe(&at("pipe"));
+    symlink("pipe", at("link")).unwrap();
+    symlink("link", at("second")).unwrap();
+    let _socket = std::os::unix::net::UnixListener::bind(at("socket")).unwrap();
+    fs::create_dir(at("directory")).unwrap();
+    // A writer that stays silent.
+    let mut options = OpenOptions::new();
+    let _writer = options.read(true).write(true).open(at("pipe")).unwrap();
+    for (name, wanted) in [
+        ("pipe", "a named pipe"),
+        ("link", "a named pipe"),
+        ("second", "a named pipe"),
+        ("socket", "a socket"),
+        ("directory", "a directory"),
+    ] {
+        for guard in [Guard::None, Guard::Shared, Guard::Trusted, Guard::Secret] {
+            let path = at(name);
+            let got = returns(move || read_text(&path, MAX, guard).map(|read| read.text));
+            let got = got.unwrap_err().to_string();
+            assert_eq!(got, format!("is {wanted}, and must be a regular file"));
+        }
+    }
+}
+
+#[test]
+fn an_inherited_pipe_is_read_to_its_end() {
+    use std::os::fd::AsRawFd;
+    let (reader, mut writer) = io::pipe().unwrap();
+    let path = PathBuf::from(format!("/dev/fd/{}", reader.as_raw_fd()));
+    std::thread::spawn(move || {
+        for part in [&b"[\"up"[..], b"time\"]"] {
+            std::thread::sleep(std::time::Duration::from_millis(20));
+            io::Write::write_all(&mut writer, part).unwrap();
+        }
+    });
+    let got = returns(move || read_text(&path, MAX, Guard::None).map(|read| read.text));
+    assert_eq!(got.unwrap(), "[\"uptime\"]");
+    drop(reader);
+}
+
 #[test]
 fn a_planted_pipe_is_refused_and_not_waited_for() {
     let dir = tempfile::tempdir().unwrap();
     let pipe = dir.path().join("lock");
-    let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
-    rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+    make_pipe(&pipe);
     let (done, told) = std::sync::mpsc::channel();
     std::thread::spawn(move || {
         let write = open_own(&pipe, OpenOptions::new().create(true).append(true));

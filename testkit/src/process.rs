@@ -57,6 +57,18 @@ impl Process {
         }
     }
 
+    /// Waits until it has opened the pipe of its standard input anew, as `/dev/stdin`.
+    #[track_caller]
+    pub fn reads_stdin(&self) {
+        let directory = format!("/proc/{}/fd", self.id());
+        until("the open of its standard input", || {
+            let pipe = fs::read_link(format!("{directory}/0")).ok()?;
+            let links = fs::read_dir(&directory).ok()?;
+            let links = links.filter_map(|entry| fs::read_link(entry.ok()?.path()).ok());
+            (links.filter(|link| *link == pipe).count() > 1).then_some(())
+        });
+    }
+
     /// Kills it, as `kill -9` does. A process that has ended already is only collected.
     pub fn kill(&mut self) {
         let _ = self.0.kill();

@@ -391,17 +391,15 @@ fn detached_processes_end_with_their_command() {
 #[test]
 fn signals_during_the_start_take_effect() {
     let stage = Stage::new();
-    let fifo = stage.path("fifo.json");
-    let mode = rustix::fs::Mode::from_raw_mode(0o600);
-    rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, mode, 0).unwrap();
     for signal in [Signal::HUP, Signal::TERM, Signal::INT] {
         let args = ["agent", "--id", "web-1", "--push", "--state", "state"];
-        let (server, files) = (stage.address(), ["--allow", "fifo.json"]);
+        let (server, files) = (stage.address(), ["--allow", "/dev/stdin"]);
         let args = [&args[..], &["--server", &server], &files].concat();
-        let mut agent = Process::start(&mut program(stage.dir.path(), &args));
-        // Opened once the agent reads it: in the middle of its start.
-        let mut writer = fs::OpenOptions::new().write(true).open(&fifo).unwrap();
+        let mut command = program(stage.dir.path(), &args);
+        let mut agent = Process::start(command.stdin(Stdio::piped()));
+        agent.reads_stdin();
         agent.signal(signal);
+        let mut writer = agent.stdin.take().unwrap();
         writer.write_all(b"[]").unwrap();
         drop(writer);
         match signal {

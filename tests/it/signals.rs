@@ -1,10 +1,9 @@
 //! SIGHUP, SIGTERM and SIGINT.
 
-use std::fs::OpenOptions;
 use std::io::Write;
-use std::path::Path;
+use std::os::unix::fs::symlink;
+use std::process::Stdio;
 
-use rustix::fs::{CWD, FileType, Mode, mknodat};
 use rustix::process::Signal;
 
 use super::support::process::Process;
@@ -90,21 +89,19 @@ fn a_later_signal_ends_a_stop_that_hangs() {
     home.store().go_on();
 }
 
-/// A configuration that is a fifo holds the start where the configuration is read, until it is written.
+/// A configuration that is a pipe holds the start where the configuration is read, until it is written.
 fn held_start(home: &Home) -> Process {
-    let fifo = home.path().join("held.json");
-    if !fifo.exists() {
-        mknodat(CWD, &fifo, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
-    }
+    let _ = std::fs::remove_file(home.path().join("held.json"));
+    symlink("/dev/stdin", home.path().join("held.json")).unwrap();
     let args = ["serve", "--config", "held.json"];
-    Process::start(&mut program(home.path(), &args))
+    Process::start(program(home.path(), &args).stdin(Stdio::piped()))
 }
 
 /// Waits until the program reads its configuration, does something, and lets it read `text`.
-fn at_its_configuration(fifo: &Path, text: &[u8], meanwhile: impl FnOnce()) {
-    // A fifo can be opened once there is a reader.
-    let mut writer = OpenOptions::new().write(true).open(fifo).unwrap();
-    meanwhile();
+fn at_its_configuration(child: &mut Process, text: &[u8], meanwhile: impl FnOnce(&Process)) {
+    child.reads_stdin();
+    meanwhile(child);
+    let mut writer = child.stdin.take().unwrap();
     writer.write_all(text).unwrap();
 }
 
@@ -112,12 +109,9 @@ fn at_its_configuration(fifo: &Path, text: &[u8], meanwhile: impl FnOnce()) {
 fn a_stop_signal_during_the_start_is_clean() {
     let home = Home::embedded();
     let text = std::fs::read(home.write_config()).unwrap();
-    let fifo = home.path().join("held.json");
     for signal in [Signal::TERM, Signal::INT] {
         let mut child = held_start(&home);
-        at_its_configuration(&fifo, &text, || {
-            child.signal(signal);
-        });
+        at_its_configuration(&mut child, &text, |child| child.signal(signal));
         assert_eq!(child.ended().code(), Some(0), "{signal:?}");
         let said = lines(child.stdout.take().unwrap());
         assert_eq!(said.iter().next(), None, "it was never ready");
@@ -127,16 +121,19 @@ fn a_stop_signal_during_the_start_is_clean() {
 #[test]
 fn sighup_during_the_start_reloads() {
     let home = Home::embedded();
-    let text = std::fs::read(home.write_config()).unwrap();
-    let fifo = home.path().join("held.json");
+    let config = home.write_config();
+    let text = std::fs::read(&config).unwrap();
     let mut child = held_start(&home);
-    at_its_configuration(&fifo, &text, || {
+    at_its_configuration(&mut child, &text, |child| {
         child.signal(Signal::HUP);
+        // It reads this when it reads again.
+        let held = home.path().join("held.json");
+        std::fs::remove_file(&held).unwrap();
+        symlink(&config, held).unwrap();
     });
     let ready = lines(child.stdout.take().unwrap());
     let line = ready.recv_timeout(super::support::PATIENCE).unwrap();
     assert!(line.starts_with("anthill ready "), "{line}");
-    at_its_configuration(&fifo, &text, || {});
     let log = lines(child.stderr.take().unwrap());
     let again = log.iter().find(|line| line.contains("read again"));
     assert!(again.is_some(), "the hangup was lost");
