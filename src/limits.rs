@@ -360,6 +360,19 @@ pub const EVENTS_RECENT_MAX: usize = 1_024;
 pub const TARGET_BYTES_MAX: usize = 1024 * 1024;
 /// Number spans in one range of a target. A range with more is refused.
 pub const TARGET_SPANS_MAX: usize = 65_536;
+/// Terms of a target with which every host must be compared: globs, networks, groups and labels. A
+/// target with more is refused; plain ids and numbered names are not counted.
+pub const TARGET_PATTERNS_MAX: usize = 256;
+/// Groups within groups along one path. A target that goes deeper is refused.
+pub const TARGET_GROUPS_DEPTH_MAX: usize = 8;
+/// Groups that are looked up for one target, each as often as it is named. A target with more is
+/// refused.
+pub const TARGET_GROUPS_MAX: usize = 64;
+/// Names that are compared to find the one most like a term without a match. The others are not
+/// suggested.
+pub const TARGET_NEAREST_LOOKS_MAX: usize = 16_384;
+/// Key or value of a label, and name of a group, in bytes. A longer one is refused.
+pub const LABEL_BYTES_MAX: usize = 63;
 /// Pages of hosts that the console reads to complete a name.
 pub const CONSOLE_COMPLETION_PAGES_MAX: usize = 10;
 

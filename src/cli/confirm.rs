@@ -2,8 +2,8 @@
 
 use std::io::{self, BufRead, IsTerminal, Write};
 
+use crate::codec::target::fold;
 use crate::escape;
-use crate::handlers::target::fold;
 
 use super::Failure;
 

@@ -3,9 +3,10 @@
 //! All pages are fetched before anything is shown, so that the list has one order: addresses by
 //! their number, then names with their digits read as numbers, `web-2` before `web-10`.
 
+use std::net::IpAddr;
 use std::time::SystemTime;
 
-use crate::handlers::target::{NoMatch, Target};
+use crate::codec::target::{Facts, NoMatch, Target};
 use crate::limits::{CONSOLE_COMPLETION_PAGES_MAX, PAGE_HOSTS_MAX};
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -142,6 +143,24 @@ impl Host {
     }
 }
 
+impl Facts for Host {
+    fn id(&self) -> &str {
+        &self.id
+    }
+
+    fn ip(&self) -> Option<IpAddr> {
+        self.ip.as_deref()?.parse().ok()
+    }
+
+    fn label(&self, key: &str, with: &mut dyn FnMut(&str)) {
+        if key == "sys.state" {
+            with(&self.state);
+        }
+    }
+
+    fn labels(&self, _: &mut dyn FnMut(&str, &str)) {}
+}
+
 /// All hosts in order, with their JSON.
 #[derive(Debug)]
 pub struct Fleet {
@@ -198,8 +217,7 @@ impl Fleet {
     /// # Errors
     /// A term that matches no host.
     pub fn narrowed(self, target: &Target, filter: Filter) -> Result<Self, NoMatch> {
-        let ids: Vec<&str> = self.hosts.iter().map(|host| host.id.as_str()).collect();
-        let places = target.select(&ids)?;
+        let places = target.select(&self.hosts)?;
         let mut next = places.into_iter().peekable();
         let entries = self.hosts.into_iter().zip(self.raw).enumerate();
         let entries = entries.filter_map(|(at, entry)| next.next_if_eq(&at).map(|_| entry));

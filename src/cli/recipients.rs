@@ -8,7 +8,7 @@
 
 use std::collections::HashSet;
 
-use crate::handlers::target::Target;
+use crate::codec::target::Target;
 use crate::ids::HostId;
 use serde::Deserialize;
 use serde_json::Value;
@@ -108,12 +108,14 @@ pub fn chosen(
 /// Status 2 for a term that matches no known host; 1 without a valid answer.
 pub fn resolve(api: &Api, target: &Target) -> Result<Vec<String>, Failure> {
     let fleet = Fleet::fetch(api, Filter::All)?;
-    let ids: Vec<&str> = fleet.hosts.iter().map(|host| host.id.as_str()).collect();
-    let places = target.select(&ids).map_err(Failure::usage)?;
+    let places = target.select(&fleet.hosts).map_err(Failure::usage)?;
     if places.is_empty() {
         return Err(Failure::usage("the target leaves no host"));
     }
-    Ok(places.into_iter().map(|at| ids[at].to_owned()).collect())
+    Ok(places
+        .into_iter()
+        .map(|at| fleet.hosts[at].id.clone())
+        .collect())
 }
 
 /// Resolves a target, with a confirmation for many hosts and for `all`.

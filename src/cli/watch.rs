@@ -10,8 +10,8 @@ use std::fmt::Write as _;
 use std::io::{self, IsTerminal};
 use std::time::{Duration, SystemTime};
 
+use crate::codec::target::{NoMatch, Target};
 use crate::escape;
-use crate::handlers::target::{NoMatch, Target};
 use serde_json::json;
 
 use super::api::{Api, ApiError};

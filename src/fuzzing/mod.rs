@@ -7,11 +7,13 @@ mod config;
 mod http;
 mod session;
 mod spool;
+mod target;
 
 pub use self::config::config;
 pub use self::http::http;
 pub use self::session::session;
 pub use self::spool::spool;
+pub use self::target::target;
 
 use crate::codec::fuzzing;
 
@@ -30,6 +32,7 @@ pub const TARGETS: &[Target] = &[
     ("config", config),
     ("spool", spool),
     ("ak", fuzzing::ak),
+    ("target", target),
 ];
 
 /// Data taken apart piece by piece, as instructions for a target that does several things.

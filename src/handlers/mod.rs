@@ -20,7 +20,6 @@ pub mod request;
 mod slot_set;
 pub mod stats;
 mod step;
-pub mod target;
 mod tasks;
 #[cfg(test)]
 mod tests;
