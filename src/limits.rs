@@ -538,6 +538,17 @@ pub const REDIS_WINDOW_BYTES_MAX: usize = 256 * 1024;
 pub const REDIS_TLS_READS_MAX: usize = 256;
 /// Push messages of Redis between two replies. Beyond, the connection is closed likewise.
 pub const REDIS_PUSHES_MAX: usize = 1_000;
+/// Servers named in a `store.url`. More are refused when it is read.
+pub const REDIS_SEEDS_MAX: usize = 32;
+/// Primaries of a Redis Cluster. Beyond, the store counts as unavailable.
+pub const CLUSTER_PRIMARIES_MAX: usize = 1_000;
+/// Times that a command is sent in a Redis Cluster which redirects it. Then the store counts as
+/// unavailable.
+pub const CLUSTER_ROUNDS_MAX: usize = 8;
+/// Seconds after which the map of a Redis Cluster's slots is read again.
+pub const CLUSTER_REFRESH_S: u64 = 30;
+/// Least milliseconds between two readings of that map while slots move.
+pub const CLUSTER_REFRESH_MS_MIN: u64 = 1_000;
 /// Host keys in one command to Redis, which serves no other client meanwhile.
 pub const REDIS_KEYS_MAX: usize = 64;
 /// Set members in one command to Redis.

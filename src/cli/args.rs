@@ -96,7 +96,8 @@ pub struct ConfigArgs {
 pub struct ServeArgs {
     #[command(flatten)]
     pub file: ConfigArgs,
-    /// Store: embedded:DIR, redis://…, redis+unix://… (store.url)
+    /// Store: embedded:DIR, redis://…, redis+unix://…, redis+sentinel://…, redis+cluster://…
+    /// (store.url)
     #[arg(long, value_name = "URL")]
     store: Option<String>,
     #[arg(long, help = flag_help("server.tcp"), value_name = "ADDR")]

@@ -106,8 +106,8 @@ keys! {
         plain("list of at most 64 of `A-Z a-z 0-9 _` each; none a task's, none that ends in `_` and another of them", read::delete_fields),
         "Fields deleted when a host goes offline. The key of each is `<host>_<name>`";
     "store.url" = store.url, RESTART,
-        shown("`embedded:DIR`, `redis://[user:password@]host:port/db`, `rediss://…?ca=FILE`, `redis+unix://[user:password@]/path?db=N`", read::store_url, |url| url.to_string().into()),
-        "URL of the store. `rediss` is [TLS](tls.md#redis). `@ / ? # %` in a password are written `%40 %2F %3F %23 %25`";
+        shown("`embedded:DIR`, `redis://[user:password@]host:port/db`, `rediss://…?ca=FILE`, `redis+unix://[user:password@]/path?db=N`, `redis+sentinel://[user:password@]host:port,host:port…/MASTER/db`, `redis+cluster://[user:password@]host:port,host:port…`, `rediss+sentinel://…`, `rediss+cluster://…`", read::store_url, |url| url.to_string().into()),
+        "URL of the store. `sentinel` and `cluster`: see [scale.md](scale.md). `rediss` is [TLS](tls.md#redis). `@ / ? # %` in a password are written `%40 %2F %3F %23 %25`";
     "store.spool" = store.spool, RESTART, plain("path", read::path),
         "Directory of the spool, where reports wait while the store is unavailable";
     "store.spool_mb" = store.spool_bytes, RESTART, mib(1..=MIB),

@@ -10,8 +10,6 @@ use serde_json::json;
 
 use super::error::ConfigError;
 use super::value::Value;
-#[cfg(feature = "tls")]
-use crate::store::address::RedisPlace;
 use crate::store::address::{StoreUrl, StoreUrlError};
 
 /// `tls`: TLS for the TCP port.
@@ -77,7 +75,7 @@ pub(super) fn store_url(text: &str) -> Result<StoreUrl, String> {
     let url: StoreUrl = text.parse().map_err(|e: StoreUrlError| e.to_string())?;
     #[cfg(feature = "tls")]
     if let StoreUrl::Redis(redis) = &url
-        && let RedisPlace::Tls { ca: Some(ca), .. } = &redis.place
+        && let Some(ca) = redis.place.ca()
     {
         crate::certificates::PemFile::open(ca)
             .and_then(|file| file.authorities())

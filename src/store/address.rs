@@ -7,6 +7,9 @@
 //!  redis://[[user]:password@]host[:port][/db]
 //!  rediss://[[user]:password@]host[:port][/db][?ca=FILE]
 //!  redis+unix://[[user]:password@]/path/to.sock[?db=N]
+//!  redis+sentinel://[[user]:password@]host[:port][,host[:port]…]/MASTER[/db]
+//!  redis+cluster://[[user]:password@]host[:port][,host[:port]…]
+//!  rediss+sentinel://…[?ca=FILE], rediss+cluster://…[?ca=FILE]
 //! ```
 //!
 //! In user, password, the socket's path and FILE any character may be written as `%XX`. `@ / ? #
@@ -17,14 +20,17 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use crate::escape;
+use crate::limits::REDIS_SEEDS_MAX;
 
 /// Default port of Redis.
 pub const REDIS_PORT: u16 = 6_379;
+/// Default port of a Sentinel.
+pub const SENTINEL_PORT: u16 = 26_379;
 /// Forms of a URL, for the errors.
 const FORMS: &str = "embedded:DIR, redis://[user:password@]host:port/db, \
-     rediss://[user:password@]host:port/db?ca=FILE or redis+unix://[user:password@]/path?db=N";
-/// Schemes that are planned and not built.
-const NOT_BUILT: [&str; 2] = ["redis+sentinel", "redis+cluster"];
+     rediss://[user:password@]host:port/db?ca=FILE, redis+unix://[user:password@]/path?db=N, \
+     redis+sentinel://[user:password@]host:port,…/MASTER/db, \
+     redis+cluster://[user:password@]host:port,… or the last two with rediss";
 /// Longest text before `://` that is taken for a scheme, and shown.
 const SCHEME_BYTES_MAX: usize = 16;
 /// Longest word that is shown although it is no URL.
@@ -35,7 +41,7 @@ const WORD_BYTES_MAX: usize = 64;
 pub enum StoreUrl {
     /// `embedded:DIR`.
     Embedded(PathBuf),
-    /// `redis://…`, `rediss://…` or `redis+unix://…`.
+    /// Any other form.
     Redis(RedisAddress),
 }
 
@@ -73,6 +79,67 @@ pub enum RedisPlace {
     },
     /// Over a Unix socket.
     Unix(PathBuf),
+    /// The master that Sentinels name.
+    Sentinel {
+        /// The Sentinels.
+        seeds: RedisSeeds,
+        /// The name under which they watch the master.
+        master: String,
+    },
+    /// A Redis Cluster.
+    Cluster(RedisSeeds),
+}
+
+/// Servers that are asked for the servers to use.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RedisSeeds {
+    /// Host and port of each.
+    pub hosts: Vec<(String, u16)>,
+    /// Transport to them, and to the servers that they name.
+    pub transport: RedisTransport,
+}
+
+/// Transport to servers over TCP.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RedisTransport {
+    /// No encryption.
+    Plain,
+    /// TLS. A server's certificate must be for the name or address by which it is reached.
+    Tls {
+        /// PEM file with the authorities; `None` for the system's.
+        ca: Option<PathBuf>,
+    },
+}
+
+impl RedisTransport {
+    /// The address of one server.
+    #[must_use]
+    pub fn to(&self, host: &str, port: u16) -> RedisPlace {
+        let host = host.to_owned();
+        match self {
+            Self::Plain => RedisPlace::Tcp { host, port },
+            Self::Tls { ca } => RedisPlace::Tls {
+                host,
+                port,
+                ca: ca.clone(),
+            },
+        }
+    }
+}
+
+impl RedisPlace {
+    /// The file with the authorities of TLS, if one is named.
+    #[must_use]
+    pub fn ca(&self) -> Option<&Path> {
+        match self {
+            Self::Tls { ca, .. } => ca.as_deref(),
+            Self::Sentinel { seeds, .. } | Self::Cluster(seeds) => match &seeds.transport {
+                RedisTransport::Tls { ca } => ca.as_deref(),
+                RedisTransport::Plain => None,
+            },
+            Self::Tcp { .. } | Self::Unix(_) => None,
+        }
+    }
 }
 
 /// Error of a [`StoreUrl`]. It shows only the scheme, or a word that cannot hold a password.
@@ -87,9 +154,6 @@ pub enum StoreUrlError {
     /// An unknown scheme.
     #[error("\"{0}://…\" is not a kind of store: it may be {FORMS}")]
     Scheme(String),
-    /// A planned scheme.
-    #[error("\"{0}://…\" is not built yet: it may be {FORMS}")]
-    NotBuilt(&'static str),
     /// A wrong part.
     #[error("\"{scheme}…\" {why}")]
     Part {
@@ -104,6 +168,30 @@ const EMBEDDED: &str = "embedded:";
 const REDIS: &str = "redis://";
 const REDISS: &str = "rediss://";
 const REDIS_UNIX: &str = "redis+unix://";
+const SENTINEL: &str = "redis+sentinel://";
+const SENTINEL_TLS: &str = "rediss+sentinel://";
+const CLUSTER: &str = "redis+cluster://";
+const CLUSTER_TLS: &str = "rediss+cluster://";
+
+/// Parser of the text behind a scheme.
+type Parse = fn(&str) -> Result<RedisAddress, &'static str>;
+
+/// The schemes of a Redis.
+const SCHEMES: [(&str, Parse); 7] = [
+    (REDIS, tcp),
+    (REDISS, tls),
+    (REDIS_UNIX, unix),
+    (SENTINEL, |rest| sentinel(rest, RedisTransport::Plain)),
+    (SENTINEL_TLS, |rest| {
+        let (rest, transport) = split_tls(rest)?;
+        sentinel(rest, transport)
+    }),
+    (CLUSTER, |rest| cluster(rest, RedisTransport::Plain)),
+    (CLUSTER_TLS, |rest| {
+        let (rest, transport) = split_tls(rest)?;
+        cluster(rest, transport)
+    }),
+];
 
 impl FromStr for StoreUrl {
     type Err = StoreUrlError;
@@ -111,16 +199,14 @@ impl FromStr for StoreUrl {
     fn from_str(url: &str) -> Result<Self, StoreUrlError> {
         let part = |scheme| move |why| StoreUrlError::Part { scheme, why };
         if let Some(dir) = url.strip_prefix(EMBEDDED) {
-            embedded(dir).map_err(part(EMBEDDED))
-        } else if let Some(rest) = url.strip_prefix(REDIS) {
-            tcp(rest).map(Self::Redis).map_err(part(REDIS))
-        } else if let Some(rest) = url.strip_prefix(REDISS) {
-            tls(rest).map(Self::Redis).map_err(part(REDISS))
-        } else if let Some(rest) = url.strip_prefix(REDIS_UNIX) {
-            unix(rest).map(Self::Redis).map_err(part(REDIS_UNIX))
-        } else {
-            Err(unknown(url))
+            return embedded(dir).map_err(part(EMBEDDED));
         }
+        for (scheme, parse) in SCHEMES {
+            if let Some(rest) = url.strip_prefix(scheme) {
+                return parse(rest).map(Self::Redis).map_err(part(scheme));
+            }
+        }
+        Err(unknown(url))
     }
 }
 
@@ -128,13 +214,7 @@ fn unknown(url: &str) -> StoreUrlError {
     let allowed = |c: char| c.is_ascii_lowercase() || matches!(c, '+' | '-');
     match url.split_once("://") {
         Some((scheme, _)) if scheme.len() <= SCHEME_BYTES_MAX && scheme.chars().all(allowed) => {
-            NOT_BUILT
-                .into_iter()
-                .find(|kind| *kind == scheme)
-                .map_or_else(
-                    || StoreUrlError::Scheme(scheme.to_owned()),
-                    StoreUrlError::NotBuilt,
-                )
+            StoreUrlError::Scheme(scheme.to_owned())
         }
         _ if is_word(url) => StoreUrlError::Word(url.to_owned()),
         _ => StoreUrlError::NoScheme,
@@ -177,6 +257,16 @@ fn tcp(rest: &str) -> Result<RedisAddress, &'static str> {
 
 /// Parses the text behind `rediss://`.
 fn tls(rest: &str) -> Result<RedisAddress, &'static str> {
+    let (rest, transport) = split_tls(rest)?;
+    let mut address = tcp(rest)?;
+    if let RedisPlace::Tcp { host, port } = &address.place {
+        address.place = transport.to(host, *port);
+    }
+    Ok(address)
+}
+
+/// Splits the options of TLS from the text behind a scheme.
+fn split_tls(rest: &str) -> Result<(&str, RedisTransport), &'static str> {
     if !cfg!(feature = "tls") {
         return Err("asks for TLS, which this build does not have (feature \"tls\")");
     }
@@ -191,11 +281,71 @@ fn tls(rest: &str) -> Result<RedisAddress, &'static str> {
             Some(PathBuf::from(file.ok_or("has no good path in ca=FILE")?))
         }
     };
-    let mut address = tcp(rest)?;
-    if let RedisPlace::Tcp { host, port } = address.place {
-        address.place = RedisPlace::Tls { host, port, ca };
+    Ok((rest, RedisTransport::Tls { ca }))
+}
+
+/// Parses the text behind `redis+sentinel://`.
+fn sentinel(rest: &str, transport: RedisTransport) -> Result<RedisAddress, &'static str> {
+    let (authority, path) = split_before(rest, &['/', '?', '#']);
+    let (login, places) = split_login(authority, path)?;
+    let (user, password) = credentials(login)?;
+    let hosts = seeds(places, SENTINEL_PORT)?;
+    let path = path.strip_prefix('/').unwrap_or(path);
+    let (master, db) = path.split_once('/').unwrap_or((path, ""));
+    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    if master.is_empty() || !master.chars().all(allowed) {
+        return Err("has no good name of a master: it is …host:port/MASTER, of A-Z a-z 0-9 . _ -");
     }
-    Ok(address)
+    let place = RedisPlace::Sentinel {
+        seeds: RedisSeeds { hosts, transport },
+        master: master.to_owned(),
+    };
+    let db = match db {
+        "" => 0,
+        number => database(number)?,
+    };
+    Ok(RedisAddress {
+        place,
+        user,
+        password,
+        db,
+    })
+}
+
+/// Parses the text behind `redis+cluster://`.
+fn cluster(rest: &str, transport: RedisTransport) -> Result<RedisAddress, &'static str> {
+    let (authority, path) = split_before(rest, &['/', '?', '#']);
+    let (login, places) = split_login(authority, path)?;
+    let (user, password) = credentials(login)?;
+    let hosts = seeds(places, REDIS_PORT)?;
+    match path {
+        "" | "/" | "/0" => {}
+        _ if path.starts_with('/') => return Err("has a database, and a Cluster has only one"),
+        _ => return Err("has options, and may have none"),
+    }
+    Ok(RedisAddress {
+        place: RedisPlace::Cluster(RedisSeeds { hosts, transport }),
+        user,
+        password,
+        db: 0,
+    })
+}
+
+/// Parses `host[:port][,host[:port]…]`.
+fn seeds(places: &str, port: u16) -> Result<Vec<(String, u16)>, &'static str> {
+    let mut hosts = Vec::new();
+    for place in places.split(',') {
+        let (host, own_port) = escape::host_and_port(place)?;
+        let seed = (host, own_port.unwrap_or(port));
+        if hosts.contains(&seed) {
+            return Err("names a server twice");
+        }
+        if hosts.len() == REDIS_SEEDS_MAX {
+            return Err("names too many servers: a few are enough to find the others");
+        }
+        hosts.push(seed);
+    }
+    Ok(hosts)
 }
 
 /// Parses the text behind `redis+unix://`.
@@ -315,13 +465,47 @@ fn encoded(path: &Path) -> Encoded<'_> {
     Encoded(path.as_os_str().as_encoded_bytes())
 }
 
+/// Host and port of a server, as in a URL.
+pub(crate) struct HostPort<'a>(pub(crate) &'a str, pub(crate) u16);
+
+impl fmt::Display for HostPort<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(host, port) = self;
+        match host.contains(':') {
+            true => write!(f, "[{host}]:{port}"),
+            false => write!(f, "{host}:{port}"),
+        }
+    }
+}
+
+impl fmt::Display for RedisSeeds {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (at, (host, port)) in self.hosts.iter().enumerate() {
+            let comma = if at == 0 { "" } else { "," };
+            write!(f, "{comma}{}", HostPort(host, *port))?;
+        }
+        Ok(())
+    }
+}
+
+impl RedisPlace {
+    fn scheme(&self) -> &'static str {
+        let is_tls = |seeds: &RedisSeeds| seeds.transport != RedisTransport::Plain;
+        match self {
+            Self::Tcp { .. } => REDIS,
+            Self::Tls { .. } => REDISS,
+            Self::Unix(_) => REDIS_UNIX,
+            Self::Sentinel { seeds, .. } if is_tls(seeds) => SENTINEL_TLS,
+            Self::Sentinel { .. } => SENTINEL,
+            Self::Cluster(seeds) if is_tls(seeds) => CLUSTER_TLS,
+            Self::Cluster(_) => CLUSTER,
+        }
+    }
+}
+
 impl fmt::Display for RedisAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self.place {
-            RedisPlace::Tcp { .. } => REDIS,
-            RedisPlace::Tls { .. } => REDISS,
-            RedisPlace::Unix(_) => REDIS_UNIX,
-        })?;
+        f.write_str(self.place.scheme())?;
         if let Some(user) = &self.user {
             write!(f, "{}", Encoded(user.as_bytes()))?;
         }
@@ -331,18 +515,18 @@ impl fmt::Display for RedisAddress {
         if self.user.is_some() || self.password.is_some() {
             f.write_str("@")?;
         }
+        let db = self.db;
         match &self.place {
             RedisPlace::Tcp { host, port } | RedisPlace::Tls { host, port, .. } => {
-                match host.contains(':') {
-                    true => write!(f, "[{host}]:{port}/{}", self.db)?,
-                    false => write!(f, "{host}:{port}/{}", self.db)?,
-                }
+                write!(f, "{}/{db}", HostPort(host, *port))?;
             }
-            RedisPlace::Unix(path) => write!(f, "{}?db={}", encoded(path), self.db)?,
+            RedisPlace::Unix(path) => write!(f, "{}?db={db}", encoded(path))?,
+            RedisPlace::Sentinel { seeds, master } => write!(f, "{seeds}/{master}/{db}")?,
+            RedisPlace::Cluster(seeds) => write!(f, "{seeds}")?,
         }
-        match &self.place {
-            RedisPlace::Tls { ca: Some(ca), .. } => write!(f, "?ca={}", encoded(ca)),
-            _ => Ok(()),
+        match self.place.ca() {
+            Some(ca) => write!(f, "?ca={}", encoded(ca)),
+            None => Ok(()),
         }
     }
 }

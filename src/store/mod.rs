@@ -139,6 +139,26 @@ fn refuse(op: &Op, reason: &str) -> Option<Outcome> {
     op.refused(reason)
 }
 
+/// Numbers of commands that a server of a Redis Cluster redirected, and of readings of its map, since
+/// they were last taken.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Redirects {
+    /// The slot belongs to another server.
+    pub moved: usize,
+    /// The slot is being moved to another server.
+    pub asked: usize,
+    /// Readings of the map of the slots.
+    pub refreshes: usize,
+}
+
+impl std::ops::AddAssign for Redirects {
+    fn add_assign(&mut self, more: Self) {
+        self.moved += more.moved;
+        self.asked += more.asked;
+        self.refreshes += more.refreshes;
+    }
+}
+
 /// State of the node's lease.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lease {
@@ -293,6 +313,11 @@ pub trait Backend: Send {
     /// Returns whether confirmed writes survive the death of the store, so that none is replayed.
     fn keeps_what_it_confirms(&self) -> bool {
         false
+    }
+
+    /// Takes the counts of redirected commands since the last call.
+    fn take_redirects(&mut self) -> Redirects {
+        Redirects::default()
     }
 
     /// Tests with a harmless write whether this connection takes writes.

@@ -35,7 +35,7 @@
 //! | [`node_lease`] | string | a random number of the process | `LEASE_S` after it was last renewed |
 //! | [`node_heir`] | string | name of the node that takes over from this one | when that is done, or `LEASE_S` later |
 //! | [`node_info`] | hash | fields in [`node`](mod@node) | `keep` after the node was taken over |
-//! | [`node_probe`] | string | test value: the store takes writes | after a second |
+//! | [`node_probe`], [`node_probe_at`] | string | test value: the store takes writes | after a second |
 //! | [`node_hosts`] | set | hosts that a node holds | a host leaves as the last step of going offline |
 //!
 //! A crash may interrupt a change between two keys, never within one. The order of the writes shows
@@ -122,6 +122,8 @@ keys! {
     node_info(node: &str) = "anthill:node:{node}:info";
     /// Written by a node to see that its store takes writes.
     node_probe(node: &str) = "anthill:node:{node}:probe";
+    /// The same at a primary of a Cluster, which has the slot of `tag`.
+    node_probe_at(node: &str, tag: &str) = "anthill:node:{node}:probe:{{{tag}}}";
     /// The hosts that a node holds.
     node_hosts(node: &str) = "anthill:node:{node}:hosts";
 }

@@ -20,6 +20,19 @@ pub struct Redis {
     dir: tempfile::TempDir,
 }
 
+/// Keys of a store on one or several servers.
+pub trait Keys {
+    /// Runs a command whose first argument is its key, and returns the reply.
+    fn on_key<T: FromRedisValue>(&self, words: &[&str]) -> T;
+}
+
+impl Keys for Redis {
+    #[track_caller]
+    fn on_key<T: FromRedisValue>(&self, words: &[&str]) -> T {
+        self.say(words)
+    }
+}
+
 /// An entry of the events.
 #[derive(Clone, Debug)]
 pub struct Event(BTreeMap<String, String>);
@@ -38,10 +51,16 @@ impl Redis {
     /// When no `redis-server` is installed, or it does not come up.
     #[track_caller]
     pub fn start(arguments: &[&str]) -> Self {
+        Self::start_at(free_port, arguments)
+    }
+
+    /// Starts a server on a port that `port` finds.
+    #[track_caller]
+    pub(crate) fn start_at(port: impl Fn() -> u16, arguments: &[&str]) -> Self {
         let arguments: Vec<String> = arguments.iter().map(|&word| word.to_owned()).collect();
         until("a Redis", || {
             // Another process may take the port first. Then the server ends, and the next port is tried.
-            let (port, dir) = (free_port(), tempfile::tempdir().unwrap());
+            let (port, dir) = (port(), tempfile::tempdir().unwrap());
             let mut redis = Self {
                 process: spawn(port, &arguments, dir.path()),
                 port,

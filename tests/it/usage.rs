@@ -20,7 +20,7 @@ fn refused(ended: &Ended, words: &[&str]) {
 
 #[test]
 fn wrong_configurations_are_refused_in_one_line() {
-    let cases: [(&str, &[&str]); 18] = [
+    let cases: [(&str, &[&str]); 19] = [
         ("", &["config.json"]),
         ("[]", &["config.json", "object"]),
         (
@@ -49,8 +49,12 @@ fn wrong_configurations_are_refused_in_one_line() {
             &["store.url", "mysql", "redis://"],
         ),
         (
-            r#"{"store":{"url":"redis+cluster://x"}}"#,
-            &["store.url", "redis+cluster", "not built yet"],
+            r#"{"store":{"url":"redis+sentinel://:hush@x"}}"#,
+            &["store.url", "redis+sentinel", "no good name of a master"],
+        ),
+        (
+            r#"{"store":{"url":"redis+cluster://:hush@x,y/1"}}"#,
+            &["store.url", "redis+cluster", "has only one"],
         ),
         (
             r#"{"store":{"url":"redis://:hush@h:port/0"}}"#,

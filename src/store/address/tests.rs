@@ -84,6 +84,90 @@ fn a_unix_socket_takes_the_database_as_an_option() {
     );
 }
 
+fn several(hosts: &[(&str, u16)], transport: RedisTransport) -> RedisSeeds {
+    let own = |(host, port): &(&str, u16)| ((*host).to_owned(), *port);
+    RedisSeeds {
+        hosts: hosts.iter().map(own).collect(),
+        transport,
+    }
+}
+
+#[test]
+fn sentinels_and_their_master_are_read() {
+    let sentinel = |hosts: &[(&str, u16)]| RedisPlace::Sentinel {
+        seeds: several(hosts, RedisTransport::Plain),
+        master: "ants-1".to_owned(),
+    };
+    let address = redis("redis+sentinel://ant:secret@s1:5000,s2,[::1]:7/ants-1/3");
+    let hosts = [("s1", 5_000), ("s2", 26_379), ("::1", 7)];
+    assert_eq!(address.place, sentinel(&hosts));
+    assert_eq!((address.user.as_deref(), address.db), (Some("ant"), 3));
+    let shown = "redis+sentinel://ant:***@s1:5000,s2:26379,[::1]:7/ants-1/3";
+    assert_eq!(address.to_string(), shown);
+    for url in [
+        "redis+sentinel://s1/ants-1",
+        "redis+sentinel://s1:26379/ants-1/",
+    ] {
+        let address = redis(url);
+        assert_eq!(
+            (address.place, address.db),
+            (sentinel(&[("s1", 26_379)]), 0)
+        );
+    }
+}
+
+#[test]
+fn servers_of_a_cluster_are_read() {
+    let address = redis("redis+cluster://:secret@c1,c2:7001");
+    let seeds = several(&[("c1", 6_379), ("c2", 7_001)], RedisTransport::Plain);
+    assert_eq!(address.place, RedisPlace::Cluster(seeds));
+    assert_eq!(address.to_string(), "redis+cluster://:***@c1:6379,c2:7001");
+    let many = |count| {
+        (0..count)
+            .map(|n| format!("h{n}"))
+            .collect::<Vec<_>>()
+            .join(",")
+    };
+    redis(&format!("redis+cluster://{}", many(REDIS_SEEDS_MAX)));
+    let error = format!("redis+cluster://{}", many(REDIS_SEEDS_MAX + 1));
+    let error = error.parse::<StoreUrl>().expect_err("too many").to_string();
+    assert!(error.contains("names too many servers"), "{error}");
+}
+
+#[cfg(feature = "tls")]
+#[test]
+fn groups_of_servers_are_reached_over_tls() {
+    let transport = || RedisTransport::Tls {
+        ca: Some("/etc/ca.pem".into()),
+    };
+    let address = redis("rediss+sentinel://s1/ants?ca=/etc/ca.pem");
+    let place = RedisPlace::Sentinel {
+        seeds: several(&[("s1", 26_379)], transport()),
+        master: "ants".to_owned(),
+    };
+    assert_eq!(address.place, place);
+    let shown = "rediss+sentinel://s1:26379/ants/0?ca=/etc/ca.pem";
+    assert_eq!(address.to_string(), shown);
+    let address = redis("rediss+cluster://c1?ca=/etc/ca.pem");
+    assert_eq!(
+        address.place,
+        RedisPlace::Cluster(several(&[("c1", 6_379)], transport()))
+    );
+    assert_eq!(
+        address.to_string(),
+        "rediss+cluster://c1:6379?ca=/etc/ca.pem"
+    );
+    let tls = |host: &str| transport().to(host, 7);
+    assert!(matches!(
+        tls("x"),
+        RedisPlace::Tls {
+            port: 7,
+            ca: Some(_),
+            ..
+        }
+    ));
+}
+
 #[cfg(feature = "tls")]
 #[test]
 fn tls_takes_an_authority_as_an_option() {
@@ -130,11 +214,14 @@ fn a_build_without_tls_says_so() {
 #[test]
 fn an_error_names_the_part_and_its_forms() {
     let forms = "embedded:DIR, redis://[user:password@]host:port/db, \
-                 rediss://[user:password@]host:port/db?ca=FILE or \
-                 redis+unix://[user:password@]/path?db=N";
+                 rediss://[user:password@]host:port/db?ca=FILE, \
+                 redis+unix://[user:password@]/path?db=N, \
+                 redis+sentinel://[user:password@]host:port,…/MASTER/db, \
+                 redis+cluster://[user:password@]host:port,… or the last two with rediss";
     let host = "has no good host: a name, an IPv4 address, or an IPv6 address in [ ]";
     let port = "has a port that is not a number from 1 to 65535";
     let db = "has a database that is not a number from 0 to 65535";
+    let master = "has no good name of a master: it is …host:port/MASTER, of A-Z a-z 0-9 . _ -";
     let percent = "has a % in its user or password that is not %XX of UTF-8";
     let cases = [
         ("", format!("is not a store's URL: it may be {forms}")),
@@ -143,11 +230,21 @@ fn an_error_names_the_part_and_its_forms() {
         ("a secret", format!("is not a store's URL: it may be {forms}")),
         ("u:secret@h", format!("is not a store's URL: it may be {forms}")),
         ("http://h", format!("\"http://…\" is not a kind of store: it may be {forms}")),
+        ("redis+sentinel://", format!("\"redis+sentinel://…\" {host}")),
+        ("redis+sentinel://h:1", format!("\"redis+sentinel://…\" {master}")),
+        ("redis+sentinel://h:1/", format!("\"redis+sentinel://…\" {master}")),
+        ("redis+sentinel://h:1/a b", format!("\"redis+sentinel://…\" {master}")),
+        ("redis+sentinel://h:1/m?ca=x", format!("\"redis+sentinel://…\" {master}")),
+        ("redis+sentinel://h:1,/m", format!("\"redis+sentinel://…\" {host}")),
+        ("redis+sentinel://h:1/m/x", format!("\"redis+sentinel://…\" {db}")),
+        ("redis+sentinel://h,h:26379/m", "\"redis+sentinel://…\" names a server twice".to_owned()),
+        ("redis+cluster://h:0", format!("\"redis+cluster://…\" {port}")),
+        ("redis+cluster://h,i:x", format!("\"redis+cluster://…\" {port}")),
         (
-            "redis+sentinel://u:p@h:1/m",
-            format!("\"redis+sentinel://…\" is not built yet: it may be {forms}"),
+            "redis+cluster://h/1",
+            "\"redis+cluster://…\" has a database, and a Cluster has only one".to_owned(),
         ),
-        ("redis+cluster://h:1", format!("\"redis+cluster://…\" is not built yet: it may be {forms}")),
+        ("redis+cluster://h?x", "\"redis+cluster://…\" has options, and may have none".to_owned()),
         ("embedded:", "\"embedded:…\" has no directory: it must be embedded:DIR".to_owned()),
         ("redis://", format!("\"redis://…\" {host}")),
         ("redis://a b", format!("\"redis://…\" {host}")),
@@ -205,7 +302,13 @@ proptest! {
         path in "/[a-z /?#%@:ö]{1,20}", v6 in any::<u128>(),
     ) {
         let v6 = Ipv6Addr::from(v6).to_string();
-        for place in [at(&host, port), at(&v6, port), RedisPlace::Unix(path.into())] {
+        let seeds = several(&[(&host, port), (&v6, port)], RedisTransport::Plain);
+        let sentinel = RedisPlace::Sentinel { seeds: seeds.clone(), master: host.clone() };
+        let cluster = RedisAddress {
+            place: RedisPlace::Cluster(seeds), user: None, password: None, db: 0,
+        };
+        prop_assert_eq!(redis(&cluster.to_string()), cluster);
+        for place in [at(&host, port), at(&v6, port), RedisPlace::Unix(path.into()), sentinel] {
             let address = RedisAddress { place, user: None, password: None, db };
             prop_assert_eq!(redis(&address.to_string()), address);
         }
@@ -220,6 +323,8 @@ proptest! {
         for url in [
             format!("redis://{user}:{encoded}@db:6379/0"),
             format!("redis+unix://{user}:{encoded}@/run/redis.sock"),
+            format!("redis+sentinel://{user}:{encoded}@s1,s2/ants"),
+            format!("redis+cluster://{user}:{encoded}@c1,c2"),
         ] {
             let address = redis(&url);
             prop_assert_eq!(address.password.as_deref(), Some(&*password));
@@ -230,7 +335,7 @@ proptest! {
     }
 
     #[test]
-    fn an_error_repeats_nothing_of_the_url(secret in "[Q-Z]{6,24}", place in 0usize..9) {
+    fn an_error_repeats_nothing_of_the_url(secret in "[Q-Z]{6,24}", place in 0usize..12) {
         let url = [
             format!("rediss://u:{secret}@h/0?x"),
             format!("u:{secret}@h"),
@@ -241,6 +346,9 @@ proptest! {
             format!("redis://h/{secret}"),
             format!("redis+unix:///s?pass={secret}"),
             format!("redis://{secret}@h"),
+            format!("redis+sentinel://u:{secret}@h,i:x/m"),
+            format!("redis+sentinel://h/{secret}/{secret}"),
+            format!("redis+cluster://u:{secret}@h/{secret}"),
         ][place].clone();
         let error = url.parse::<StoreUrl>().expect_err(&url);
         let shown = format!("{error} {error:?}");
@@ -248,7 +356,7 @@ proptest! {
     }
 
     #[test]
-    fn no_text_makes_it_panic(url in "(redis://|rediss://|redis\\+unix://|embedded:|)\\PC{0,40}") {
+    fn no_text_makes_it_panic(url in "(redis://|rediss://|redis\\+unix://|redis\\+(sentinel|cluster)://|embedded:|)\\PC{0,40}") {
         if let Ok(url) = url.parse::<StoreUrl>() {
             prop_assert!(!url.to_string().is_empty());
         }

@@ -1,4 +1,4 @@
-//! One connection, and the only code that waits for Redis.
+//! One connection to one server, and the only code that waits for Redis.
 //!
 //! ```text
 //!  commands ──▶ windows of at most 1,000 and 256 KiB ──▶ written ──▶ replies, one by one
@@ -11,27 +11,31 @@
 
 use std::borrow::Borrow;
 use std::io::ErrorKind;
-use std::time::Duration;
+use std::ops::Range;
+use std::time::{Duration, Instant};
 
 use redis::{Cmd, RedisError, RedisResult, Value};
 
-use super::commands;
-use super::errors::{Fault, broken, judge, refused, text, unusable};
+use super::errors::{broken, judge, refused, text};
 use super::scripts;
-use super::step::texts;
 use super::wire::Wire;
 use crate::limits::{REDIS_PUSHES_MAX, REDIS_WINDOW_BYTES_MAX, REDIS_WINDOW_COMMANDS_MAX};
 use crate::store::StoreError;
-use crate::store::address::RedisAddress;
+use crate::store::address::{RedisAddress, RedisPlace};
 
 /// Reloads of unknown scripts for one set of commands.
 const RELOADS_MAX: usize = 3;
 
 /// Encoded commands, in order.
+///
+/// One server runs them in this order. Where several servers have the keys, the order holds for the
+/// commands on one key, and across a [`barrier`](Self::barrier).
 #[derive(Default)]
 pub(super) struct Commands {
     bytes: Vec<u8>,
     ends: Vec<usize>,
+    /// Numbers of commands before each barrier.
+    barriers: Vec<usize>,
 }
 
 impl Commands {
@@ -46,18 +50,38 @@ impl Commands {
         self.ends.len()
     }
 
-    fn one(&self, index: usize) -> &[u8] {
+    /// The following commands are sent when all before have been answered, if they go to several
+    /// servers.
+    pub(super) fn barrier(&mut self) {
+        if self.len() > self.barriers.last().copied().unwrap_or(0) {
+            self.barriers.push(self.len());
+        }
+    }
+
+    /// The commands between two barriers, as their indices; `None` after the last.
+    pub(super) fn level(&self, level: usize) -> Option<Range<usize>> {
+        let before = |level: usize| self.barriers.get(level).copied();
+        let start = match level {
+            0 => 0,
+            _ => before(level - 1)?,
+        };
+        Some(start..before(level).unwrap_or(self.len()))
+    }
+
+    /// The encoded command at `index`.
+    pub(super) fn one(&self, index: usize) -> &[u8] {
         let start = if index == 0 { 0 } else { self.ends[index - 1] };
         &self.bytes[start..self.ends[index]]
     }
 
-    fn push_packed(&mut self, packed: &[u8]) {
+    /// Adds an encoded command.
+    pub(super) fn push_packed(&mut self, packed: &[u8]) {
         self.bytes.extend_from_slice(packed);
         self.ends.push(self.bytes.len());
     }
 
     /// The windows of commands: bytes and number of commands of each.
-    fn windows(&self) -> impl Iterator<Item = (&[u8], usize)> {
+    pub(super) fn windows(&self) -> impl Iterator<Item = (&[u8], usize)> {
         let mut next = 0;
         std::iter::from_fn(move || {
             let first = next;
@@ -83,62 +107,42 @@ impl FromIterator<Cmd> for Commands {
     }
 }
 
-/// An authenticated connection to a server that knows our scripts.
-pub(super) struct Link {
+/// A connection to one server.
+pub(super) struct Connection {
     wire: Wire,
+    timeout: Duration,
 }
 
-impl Link {
-    /// Connects, authenticates, loads the scripts, and tries the commands on a key of this node.
+impl Connection {
+    /// Connects, authenticates, and loads the scripts.
     ///
     /// # Errors
     /// [`StoreError::Refused`] when the server refuses the user, the password or the database; else
     /// [`StoreError::Unavailable`].
-    pub(super) fn open(
-        address: &RedisAddress,
-        node: &str,
-        timeout: Duration,
-    ) -> Result<Self, StoreError> {
+    pub(super) fn open(address: &RedisAddress, timeout: Duration) -> Result<Self, StoreError> {
+        let mut connection = Self::connect(&address.place, timeout)?;
+        connection.introduce(address, None)?;
+        Ok(connection)
+    }
+
+    /// Connects, and sends nothing.
+    pub(super) fn connect(place: &RedisPlace, timeout: Duration) -> Result<Self, StoreError> {
         // Zero would mean no limit.
         let timeout = timeout.max(Duration::from_millis(1));
-        let mut link = Self {
-            wire: connect(address, timeout)?,
-        };
-        link.introduce(address).map_err(never_begun)?;
-        link.try_commands(node)?;
-        Ok(link)
+        let wire = Wire::connect(place, timeout).map_err(|error| match error.kind() {
+            ErrorKind::TimedOut => {
+                StoreError::Unavailable("cannot connect: no answer in time".to_owned())
+            }
+            _ => StoreError::Unavailable(format!("cannot connect: {error}")),
+        })?;
+        Ok(Self { wire, timeout })
     }
 
-    /// Tests the connection.
-    pub(super) fn ping(&mut self) -> Result<(), StoreError> {
-        let replies = self.exchange_one(&Commands::from_iter([cmd!("PING")]))?;
-        replies.iter().try_for_each(admitted)
-    }
-
-    /// Tests whether the server accepts all needed commands.
-    ///
-    /// # Errors
-    /// When one is refused, with its name.
-    pub(super) fn try_commands(&mut self, node: &str) -> Result<(), StoreError> {
-        let trial = Commands::from_iter([commands::trial(node)]);
-        let reply = self
-            .request(&trial)
-            .map_err(never_begun)?
-            .into_iter()
-            .next();
-        let failed = match reply {
-            Some(Value::ServerError(error)) => return Err(judge(&error).into_store_error()),
-            Some(value) => texts(value).map_err(Fault::into_store_error)?,
-            None => Vec::new(),
-        };
-        match failed.chunks_exact(2).next() {
-            None => Ok(()),
-            Some(first) => Err(StoreError::Unavailable(unusable(
-                &first[0],
-                &first[1],
-                failed.len() / 2,
-            ))),
-        }
+    /// Sets the time limit of each wait.
+    pub(super) fn set_timeout(&mut self, timeout: Duration) -> Result<(), StoreError> {
+        self.timeout = timeout.max(Duration::from_millis(1));
+        let set = self.wire.set_timeout(self.timeout);
+        set.map_err(|error| broken(&error.into()))
     }
 
     /// Checks that the server has not closed the connection, without a request.
@@ -209,7 +213,8 @@ impl Link {
         Ok(())
     }
 
-    fn exchange_one(&mut self, commands: &Commands) -> Result<Vec<Value>, StoreError> {
+    /// Runs commands and returns a reply for each, whatever it is.
+    pub(super) fn exchange_one(&mut self, commands: &Commands) -> Result<Vec<Value>, StoreError> {
         let heard = self.exchange([(commands, ())].into_iter())?;
         Ok(heard
             .into_iter()
@@ -250,6 +255,28 @@ impl Link {
             .collect())
     }
 
+    /// Sends a window of commands, whose replies are read later.
+    pub(super) fn send(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
+        let sent = self.wire.send(bytes);
+        sent.map_err(|error| self.explain(&error.into(), None))
+    }
+
+    /// Reads `count` replies, the first before `deadline`.
+    pub(super) fn read_before(
+        &mut self,
+        deadline: Instant,
+        count: usize,
+        replies: &mut Vec<Value>,
+    ) -> Result<(), StoreError> {
+        let timeout = self.timeout;
+        let left = deadline.saturating_duration_since(Instant::now());
+        self.set_timeout(left.min(timeout))?;
+        let first = self.read_replies(count.min(1), replies);
+        self.set_timeout(timeout)?;
+        first?;
+        self.read_replies(count.saturating_sub(1), replies)
+    }
+
     /// Reads `count` replies.
     fn read_replies(&mut self, count: usize, replies: &mut Vec<Value>) -> Result<(), StoreError> {
         for _ in 0..count {
@@ -284,35 +311,56 @@ impl Link {
         }
     }
 
-    /// Sends user, database and scripts at once.
-    fn introduce(&mut self, address: &RedisAddress) -> Result<(), StoreError> {
-        let mut hello = Commands::default();
-        if address.user.is_some() || address.password.is_some() {
-            let mut auth = redis::cmd("AUTH");
-            if let Some(user) = &address.user {
-                auth.arg(user);
-            }
-            // A user without a password is accepted with any, also an empty one.
-            auth.arg(address.password.as_deref().unwrap_or_default());
-            hello.push(&auth);
-        }
+    /// Sends user, database and scripts at once. Returns the reply to `question`, which is asked
+    /// between them.
+    pub(super) fn introduce(
+        &mut self,
+        address: &RedisAddress,
+        question: Option<Cmd>,
+    ) -> Result<Option<Value>, StoreError> {
+        let mut hello = login(address);
         if address.db != 0 {
             hello.push(&cmd!("SELECT", address.db));
         }
         hello.push(&cmd!("PING"));
         let admission = hello.len();
+        question.iter().for_each(|question| hello.push(question));
+        let questions = hello.len();
         scripts::load().for_each(|load| hello.push(&load));
-        let replies = self.exchange_one(&hello)?;
+        let mut replies = self.exchange_one(&hello).map_err(never_begun)?;
         replies[..admission]
             .iter()
             .try_for_each(admitted)
             .map_err(|error| hide(error, address.password.as_deref()))?;
-        replies[admission..].iter().try_for_each(loaded)
+        let scripts = replies.split_off(questions);
+        scripts.iter().try_for_each(loaded)?;
+        Ok(replies.drain(admission..).next())
+    }
+
+    /// Loads the scripts.
+    pub(super) fn load_scripts(&mut self) -> Result<(), StoreError> {
+        let replies = self.exchange_one(&scripts::load().collect())?;
+        replies.iter().try_for_each(loaded)
     }
 }
 
+/// The command that sends user and password, if there are any.
+pub(super) fn login(address: &RedisAddress) -> Commands {
+    let mut hello = Commands::default();
+    if address.user.is_some() || address.password.is_some() {
+        let mut auth = redis::cmd("AUTH");
+        if let Some(user) = &address.user {
+            auth.arg(user);
+        }
+        // A user without a password is accepted with any, also an empty one.
+        auth.arg(address.password.as_deref().unwrap_or_default());
+        hello.push(&auth);
+    }
+    hello
+}
+
 /// Checks a reply to the handshake.
-fn admitted(reply: &Value) -> Result<(), StoreError> {
+pub(super) fn admitted(reply: &Value) -> Result<(), StoreError> {
     match reply {
         Value::ServerError(error) => Err(match refused(error) {
             Some(what) => StoreError::Refused(format!("{what} is refused: {}", text(error))),
@@ -323,7 +371,7 @@ fn admitted(reply: &Value) -> Result<(), StoreError> {
 }
 
 /// Hides the password: a server that does not know a command repeats its arguments.
-fn hide(error: StoreError, password: Option<&str>) -> StoreError {
+pub(super) fn hide(error: StoreError, password: Option<&str>) -> StoreError {
     let mask = |text: String| match password {
         Some(password) if !password.is_empty() => text.replace(password, "***"),
         _ => text,
@@ -337,7 +385,7 @@ fn hide(error: StoreError, password: Option<&str>) -> StoreError {
 }
 
 /// The error of a connection that broke before an operation was in progress: none is the cause.
-fn never_begun(error: StoreError) -> StoreError {
+pub(super) fn never_begun(error: StoreError) -> StoreError {
     match error {
         StoreError::Broken(text) => StoreError::Unavailable(text),
         other => other,
@@ -351,18 +399,8 @@ fn loaded(reply: &Value) -> Result<(), StoreError> {
     }
 }
 
-fn is_noscript(reply: &Value) -> bool {
+pub(super) fn is_noscript(reply: &Value) -> bool {
     matches!(reply, Value::ServerError(error) if error.code() == "NOSCRIPT")
-}
-
-/// A bare connection.
-fn connect(address: &RedisAddress, timeout: Duration) -> Result<Wire, StoreError> {
-    Wire::connect(&address.place, timeout).map_err(|error| match error.kind() {
-        ErrorKind::TimedOut => {
-            StoreError::Unavailable("cannot connect: no answer in time".to_owned())
-        }
-        _ => StoreError::Unavailable(format!("cannot connect: {error}")),
-    })
 }
 
 #[cfg(test)]
@@ -399,6 +437,20 @@ mod tests {
         }
         assert_eq!(total, commands.len());
         assert_eq!(joined, commands.bytes);
+    }
+
+    #[test]
+    fn levels_lie_between_barriers() {
+        let mut commands = Commands::default();
+        commands.barrier();
+        commands.push(&command(1));
+        commands.push(&command(2));
+        commands.barrier();
+        commands.barrier();
+        commands.push(&command(3));
+        let levels: Vec<_> = (0..).map_while(|level| commands.level(level)).collect();
+        assert_eq!(levels, [0..2, 2..3]);
+        assert_eq!(commands.one(2).len(), commands.one(0).len() + 2);
     }
 
     #[test]

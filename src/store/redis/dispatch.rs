@@ -130,16 +130,16 @@ impl<'a> Dispatch<'a> {
         cmd!("ZADD", schema::TASKS, "NX", at, key)
     }
 
-    fn look(&self, step: &mut Step) {
+    fn look(&self, step: &mut Step, stage: usize) {
         let key = &self.op.key;
         for (verb, name) in [
             ("GET", schema::task(key)),
             ("EXISTS", schema::book(key)),
             ("EXISTS", schema::task_hosts(key)),
         ] {
-            step.one(0, cmd!(verb, name));
+            step.one(stage, cmd!(verb, name));
         }
-        step.one(0, cmd!("ZSCORE", schema::TASKS, key.as_str()));
+        step.one(stage, cmd!("ZSCORE", schema::TASKS, key.as_str()));
     }
 
     fn looked(&self, replies: &mut Replies) -> Result<Standing, Fault> {
@@ -194,18 +194,18 @@ impl<'a> Dispatch<'a> {
             for (host, state) in hosts {
                 states.arg(host.as_str()).arg(state.as_str());
             }
-            step.one(0, states);
+            step.one(1, states);
         }
-        self.response("SADD", step);
-        step.one(0, cmd!("PERSIST", schema::response(&op.key)));
+        self.response("SADD", step, 1);
+        step.one(1, cmd!("PERSIST", schema::response(&op.key)));
     }
 
     /// Adds or removes the awaited hosts in the set of awaited answers.
-    fn response(&self, verb: &str, step: &mut Step) {
+    fn response(&self, verb: &str, step: &mut Step, stage: usize) {
         let awaited = self.op.hosts.iter().filter(|(_, state)| is_awaited(*state));
         let awaited: Vec<&str> = awaited.map(|(host, _)| host.as_str()).collect();
         for hosts in awaited.chunks(REDIS_MEMBERS_MAX) {
-            step.one(0, cmd!(verb, schema::response(&self.op.key), hosts));
+            step.one(stage, cmd!(verb, schema::response(&self.op.key), hosts));
         }
     }
 
@@ -240,7 +240,7 @@ impl<'a> Dispatch<'a> {
         if reach.hosts {
             let mut drop = Script::Drop.on(&schema::task_hosts(key));
             step.one(0, drop.arg("hash").take());
-            self.response("SREM", step);
+            self.response("SREM", step, 0);
         }
         if reach.claim {
             let mut unclaim = Script::Unclaim.on(&schema::task(key));
@@ -350,13 +350,13 @@ impl Job for Dispatch<'_> {
             DispatchStep::Claim => {
                 step.one(0, self.enter());
                 let task = schema::task(&self.op.key);
-                step.one(0, cmd!("SET", task, &self.claim, "NX"));
-                self.look(step);
+                step.one(1, cmd!("SET", task, &self.claim, "NX"));
+                self.look(step, 2);
             }
             DispatchStep::Hosts => self.write_hosts(step),
             DispatchStep::Book => step.one(0, self.write_book()),
             DispatchStep::Event => self.write_event(step),
-            DispatchStep::Look(_) => self.look(step),
+            DispatchStep::Look(_) => self.look(step, 0),
             DispatchStep::Undo(reach, _) => self.undo(reach, step),
         }
     }

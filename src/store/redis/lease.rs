@@ -6,7 +6,7 @@
 use std::time::{Duration, Instant};
 
 use super::Context;
-use super::connection::Link;
+use super::link::Link;
 use super::load::query;
 use super::scripts::Script;
 use super::step::int;

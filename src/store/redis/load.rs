@@ -12,8 +12,9 @@
 use redis::{Cmd, Value};
 
 use super::Context;
-use super::connection::{Commands, Link};
+use super::connection::Commands;
 use super::errors::Fault;
+use super::link::Link;
 use super::presence::withdraw;
 use super::progress::lrange;
 use super::scripts::Script;
@@ -283,13 +284,18 @@ fn take(link: &mut Link, context: &Context, step: Step) -> Result<Vec<(usize, Va
     Ok(heard)
 }
 
-/// Runs a few commands, none of which may fail.
+/// Runs a few commands one after the other, none of which may fail.
 pub(super) fn query<T>(
     link: &mut Link,
     commands: impl IntoIterator<Item = Cmd>,
     read: impl FnOnce(&mut Replies) -> Result<T, Fault>,
 ) -> Result<T, StoreError> {
-    let mut replies = Replies::new(link.request(&commands.into_iter().collect())?);
+    let mut packed = Commands::default();
+    for command in commands {
+        packed.push(&command);
+        packed.barrier();
+    }
+    let mut replies = Replies::new(link.request(&packed)?);
     let value = read(&mut replies).map_err(Fault::into_store_error)?;
     replies.rest_good().map_err(Fault::into_store_error)?;
     Ok(value)

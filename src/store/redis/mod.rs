@@ -1,7 +1,9 @@
-//! The store over Redis: operations become commands, many at a time, on one connection.
+//! The store over Redis: operations become commands, many at a time, on one connection, or on one
+//! to each primary of a Cluster.
 //!
 //! ```text
-//!  ops ──▶ run: waves, steps ──▶ connection: windows, timeouts ──▶ Redis
+//!  ops ──▶ run: waves, steps ──▶ link ──▶ connection: windows, timeouts ──▶ Redis
+//!           │                      └────▶ cluster: slots, redirects ──▶ a connection each
 //!           │  presence, facts, progress, dispatch, results: the steps of each operation
 //!           └─ errors: the store is unavailable, or one operation is refused
 //! ```
@@ -20,12 +22,14 @@ macro_rules! cmd {
     }};
 }
 
+mod cluster;
 mod commands;
 mod connection;
 mod dispatch;
 mod errors;
 mod facts;
 mod lease;
+mod link;
 mod load;
 mod nodes;
 mod presence;
@@ -33,6 +37,8 @@ mod progress;
 mod results;
 mod run;
 mod scripts;
+mod sentinel;
+mod slots;
 mod step;
 mod tasks;
 #[cfg(feature = "tls")]
@@ -44,14 +50,14 @@ mod tests;
 
 use std::collections::HashSet;
 
-use self::connection::Link;
 use self::errors::CROSSSLOT;
+use self::link::Link;
 use self::load::query;
 use self::step::Step;
-use super::address::RedisAddress;
+use super::address::{RedisAddress, RedisPlace};
 use super::events::StreamEvent;
 use super::op::{self, HeldHost, HeldTask, Op, Outcome, Stored};
-use super::{Backend, HeldCursor, Lease, Ran, Settings, StoreError, schema};
+use super::{Backend, HeldCursor, Lease, Ran, Redirects, Settings, StoreError, schema};
 use crate::ids::HostId;
 use crate::limits::{EVENTS_OWED_MAX, REDIS_KEYS_MAX, STREAM_ENTRIES_MAX};
 use crate::time::UnixMs;
@@ -64,7 +70,7 @@ struct Context {
     own_set: String,
     delete_fields: Vec<String>,
     clear_on_done: bool,
-    /// Greatest number of keys of a command: one on a cluster, even of a single server.
+    /// Greatest number of keys of a command: one in a Cluster, even of a single server.
     keys_max: usize,
     /// Time for which finished records are stored, in milliseconds. At least 1, since 0 would
     /// delete.
@@ -96,6 +102,10 @@ pub struct RedisStore {
     context: Context,
     timeout: std::time::Duration,
     link: Option<Link>,
+    /// Primaries of a Cluster at the last connection.
+    known: Vec<(String, u16)>,
+    /// Counts of connections that have ended.
+    redirects: Redirects,
     lease: lease::LeaseHolder,
     /// Reports whose write was interrupted: their lists may be written and their event not. By host
     /// and number of the event.
@@ -126,7 +136,10 @@ impl RedisStore {
         let context = Context {
             own_set: schema::node_hosts(&settings.node),
             node: settings.node,
-            keys_max: REDIS_KEYS_MAX,
+            keys_max: match address.place {
+                RedisPlace::Cluster(_) => 1,
+                _ => REDIS_KEYS_MAX,
+            },
             delete_fields: settings.delete_fields,
             clear_on_done: settings.clear_on_done,
             keep_ms: settings.keep.as_millis().max(1),
@@ -145,6 +158,8 @@ impl RedisStore {
             context,
             timeout,
             link: None,
+            known: Vec::new(),
+            redirects: Redirects::default(),
             lease,
             owed: HashSet::new(),
             strange_names: 0,
@@ -180,12 +195,15 @@ impl RedisStore {
         let done = work(&mut self.lease, &mut link, &self.context);
         match &done {
             Ok(_) => self.link = Some(link),
-            Err(error) => self.learn(error),
+            Err(error) => {
+                self.redirects += link.take_redirects();
+                self.learn(error);
+            }
         }
         done
     }
 
-    /// Sends one key a command from now on, if the error is that of a cluster.
+    /// Sends one key a command from now on, if the error is that of a server of a Cluster.
     fn learn(&mut self, error: &StoreError) {
         if matches!(error, StoreError::Unavailable(why) if why.starts_with(CROSSSLOT)) {
             self.context.keys_max = 1;
@@ -249,7 +267,8 @@ impl Backend for RedisStore {
         if self.link.is_some() {
             return self.with_link(|link, _| link.ping());
         }
-        self.link = Some(Link::open(&self.address, &self.context.node, self.timeout)?);
+        let (known, node) = (&mut self.known, &self.context.node);
+        self.link = Some(Link::open(&self.address, known, node, self.timeout)?);
         Ok(())
     }
 
@@ -359,7 +378,10 @@ impl Backend for RedisStore {
         self.note_owed(ops, &progress);
         match &progress.error {
             None => self.link = Some(link),
-            Some(error) => self.learn(error),
+            Some(error) => {
+                self.redirects += link.take_redirects();
+                self.learn(error);
+            }
         }
         let first_open = progress.settled.iter().position(Option::is_none);
         let done = first_open.unwrap_or(ops.len());
@@ -389,11 +411,20 @@ impl Backend for RedisStore {
         self.with_link(|link, _| link.look()).map(|()| true)
     }
 
+    fn take_redirects(&mut self) -> Redirects {
+        if let Some(link) = &mut self.link {
+            self.redirects += link.take_redirects();
+        }
+        std::mem::take(&mut self.redirects)
+    }
+
     fn probe(&mut self) -> Result<(), StoreError> {
         self.with_link(|link, context| link.try_commands(&context.node))
     }
 
     fn disconnect(&mut self) {
-        self.link = None;
+        if let Some(mut link) = self.link.take() {
+            self.redirects += link.take_redirects();
+        }
     }
 }

@@ -4,7 +4,7 @@
 //! changes with its claim. An interrupted takeover can therefore be repeated.
 
 use super::Context;
-use super::connection::Link;
+use super::link::Link;
 use super::load::{inherit_page, lenient, query, scan};
 use super::step::text;
 use super::tasks;

@@ -249,7 +249,7 @@ impl Job for Offline<'_> {
 /// meanwhile, if any.
 pub(super) fn withdraw(context: &Context, host: &HostId, step: &mut Step) {
     step.shared(0, Shared::ExistsRemove, host.as_str());
-    step.one(0, cmd!("HGET", schema::host(host), field::NODE));
+    step.one(1, cmd!("HGET", schema::host(host), field::NODE));
     for gone in &context.delete_fields {
         step.shared(0, Shared::Delete, &schema::of_host(host, gone));
     }

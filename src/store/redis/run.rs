@@ -16,9 +16,9 @@ use std::collections::HashMap;
 use redis::Value;
 
 use super::Context;
-use super::connection::Link;
 use super::errors::{Fault, judge, unexpected};
 use super::lease::LeaseHolder;
+use super::link::Link;
 use super::step::{Recipient, Replies, Step};
 use crate::ids::{HostId, TaskKey};
 use crate::limits::REDIS_KEYS_MAX;

@@ -6,8 +6,9 @@
 //!  operation 2 ─┘                     └─ XADD … a              (one operation's own)
 //! ```
 //!
-//! Commands of an earlier stage run before those of a later one, and within a stage in the order of
-//! the drawing. Each operation gets the replies to its own commands, in the order of their stages.
+//! Commands of an earlier stage are answered before those of a later one run, on whatever servers.
+//! Within a stage only the commands on one key keep the order of the drawing. Each operation gets
+//! the replies to its own commands, in the order of their stages.
 
 use redis::{Arg, Cmd, Value};
 
@@ -193,6 +194,7 @@ impl Step {
                 finished.0.push(&command);
                 finished.1.push(Recipient::One(owner));
             }
+            finished.0.barrier();
         }
         finished
     }

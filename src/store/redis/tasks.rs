@@ -4,8 +4,9 @@
 use redis::{Cmd, Value};
 
 use super::Context;
-use super::connection::{Commands, Link};
+use super::connection::Commands;
 use super::errors::Fault;
+use super::link::Link;
 use super::load::{lenient, query, scan};
 use super::scripts::Script;
 use super::step::{Replies, list, text, texts};
@@ -130,7 +131,7 @@ fn claim_to_clear<'a>(
 /// them again after an interruption.
 fn undo(link: &mut Link, cut: &[(&TaskKey, String)]) -> Result<(), StoreError> {
     let mut commands = Commands::default();
-    for (key, claim) in cut {
+    for (key, _) in cut {
         undone_task(key);
         for (name, kind) in [
             (schema::task_hosts(key), "hash"),
@@ -138,14 +139,21 @@ fn undo(link: &mut Link, cut: &[(&TaskKey, String)]) -> Result<(), StoreError> {
         ] {
             commands.push(Script::Drop.on(&name).arg(kind));
         }
-        release(key, claim, &mut commands);
     }
+    commands.barrier();
+    release(cut, &mut commands);
     all_good(link, &commands)
 }
 
-fn release(key: &TaskKey, claim: &str, commands: &mut Commands) {
-    commands.push(Script::Unclaim.on(&schema::task(key)).arg(claim));
-    commands.push(&cmd!("ZREM", schema::TASKS, key.as_str()));
+/// Adds the commands that remove claims, and then the entries.
+fn release(claims: &[(&TaskKey, String)], commands: &mut Commands) {
+    for (key, claim) in claims {
+        commands.push(Script::Unclaim.on(&schema::task(key)).arg(claim));
+    }
+    commands.barrier();
+    for (key, _) in claims {
+        commands.push(&cmd!("ZREM", schema::TASKS, key.as_str()));
+    }
 }
 
 /// Reads stored tasks.
@@ -163,7 +171,7 @@ fn load(
         ]
     });
     let mut replies = Replies::new(link.request(&read.collect())?);
-    let (mut found, mut foreign) = (Vec::new(), Commands::default());
+    let (mut found, mut foreign) = (Vec::new(), Vec::new());
     for (key, text, claim) in whole {
         let book = lenient(&schema::book(key), replies.value()).map_err(unavailable)?;
         let hosts = lenient(&schema::task_hosts(key), replies.value()).map_err(unavailable)?;
@@ -173,7 +181,7 @@ fn load(
         let expires = replies.int().map_err(unavailable)? >= 0;
         if hosts.is_empty() {
             // The book of another program, older than our claim.
-            release(key, text, &mut foreign);
+            foreign.push((*key, text.clone()));
             continue;
         }
         let commands = book
@@ -181,7 +189,9 @@ fn load(
             .map_err(unavailable)?;
         found.push(claim.task(key, commands, hosts, expires));
     }
-    all_good(link, &foreign)?;
+    let mut released = Commands::default();
+    release(&foreign, &mut released);
+    all_good(link, &released)?;
     mark_failures(link, &mut found)?;
     tasks.append(&mut found);
     Ok(())

@@ -55,11 +55,35 @@ impl Wire {
             }
             #[cfg(not(feature = "tls"))]
             RedisPlace::Tls { .. } => return Err(io::ErrorKind::Unsupported.into()),
+            RedisPlace::Sentinel { .. } | RedisPlace::Cluster(_) => {
+                return Err(io::Error::new(
+                    io::ErrorKind::InvalidInput,
+                    "no single server",
+                ));
+            }
         };
         Ok(Self {
             stream,
             parser: Parser::new(),
         })
+    }
+
+    /// Sets the time limit of each wait.
+    ///
+    /// # Errors
+    /// When the system refuses it.
+    pub(super) fn set_timeout(&self, timeout: Duration) -> io::Result<()> {
+        let socket = self.socket();
+        socket.set_read_timeout(Some(timeout))?;
+        socket.set_write_timeout(Some(timeout))
+    }
+
+    fn socket(&self) -> &Socket {
+        match &self.stream {
+            Stream::Plain(stream) => &stream.socket,
+            #[cfg(feature = "tls")]
+            Stream::Tls(stream) => &stream.sock.socket,
+        }
     }
 
     /// Sends all of `bytes`.
@@ -107,11 +131,7 @@ impl Wire {
     /// # Errors
     /// When it was closed.
     pub(super) fn look(&self) -> io::Result<()> {
-        let socket = match &self.stream {
-            Stream::Plain(stream) => &stream.socket,
-            #[cfg(feature = "tls")]
-            Stream::Tls(stream) => &stream.sock.socket,
-        };
+        let socket = self.socket();
         let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
         match rustix::net::recv(socket, &mut [0_u8; 1], flags) {
             Ok((0, _)) => Err(io::ErrorKind::UnexpectedEof.into()),

@@ -7,7 +7,7 @@ use super::{Clock, Make};
 use crate::limits::{RECENT_S, STORE_IDLE_MS, STORE_LOOK_MS, STORE_SWEEP_S};
 use crate::rng::Rng;
 use crate::store::op::Outcome;
-use crate::store::{Backend, StoreError};
+use crate::store::{Backend, Redirects, StoreError};
 use crate::time::{Instant, Span};
 
 /// The store connection.
@@ -133,6 +133,12 @@ impl Link {
             true => due.min(self.timers.look_due),
             false => due,
         })
+    }
+
+    /// Takes the counts of redirected commands since the last call.
+    pub fn take_redirects(&mut self) -> Redirects {
+        let backend = self.backend.as_deref_mut();
+        backend.map_or_else(Redirects::default, Backend::take_redirects)
     }
 
     /// Returns whether confirmed writes survive the store's death.

@@ -515,7 +515,7 @@ impl Worker {
         }
     }
 
-    fn gauge(&self) {
+    fn gauge(&mut self) {
         self.stats.state.set(match self.phase {
             Phase::ReplayRecent(_) | Phase::ReplaySpool | Phase::Settle => 0,
             Phase::Lease | Phase::Hosts(_) | Phase::Tasks(_) => 0,
@@ -524,6 +524,10 @@ impl Worker {
             Phase::NameTaken | Phase::Over => 3,
         });
         self.stats.pending_ops.set(self.pending.len() as u64);
+        let redirects = self.link.take_redirects();
+        self.stats.moved.add(redirects.moved);
+        self.stats.asked.add(redirects.asked);
+        self.stats.refreshes.add(redirects.refreshes);
         self.disk.gauge();
     }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use super::{Host, Redis, Server, little};
+use super::{Host, Keys, Server, little};
 
 /// The task that results are reported for.
 pub const TASK: &str = "ACresults";
@@ -41,21 +41,21 @@ impl Report {
     }
 
     /// Before it is sent: what it will change.
-    pub fn expect(self, redis: &Redis, host: &str) {
+    pub fn expect(self, redis: &impl Keys, host: &str) {
         if self.0 % 3 == 1 {
-            let _: u64 = redis.say(&["SADD", &format!("{}_response", self.key()), host]);
+            let _: u64 = redis.on_key(&["SADD", &format!("{}_response", self.key()), host]);
         }
     }
 
     /// Returns whether it is in Redis.
-    pub fn is_stored(self, redis: &Redis, host: &str) -> bool {
+    pub fn is_stored(self, redis: &impl Keys, host: &str) -> bool {
         let key = self.key();
         match self.0 % 3 {
-            0 => redis.say::<u64>(&["LLEN", &format!("{key}_{host}_oncall")]) == 2,
-            1 => !redis.say::<bool>(&["SISMEMBER", &format!("{key}_response"), host]),
+            0 => redis.on_key::<u64>(&["LLEN", &format!("{key}_{host}_oncall")]) == 2,
+            1 => !redis.on_key::<bool>(&["SISMEMBER", &format!("{key}_response"), host]),
             _ => {
                 let hash = format!("anthill:task:{TASK}:result:{host}");
-                redis.say::<bool>(&["HEXISTS", &hash, &key])
+                redis.on_key::<bool>(&["HEXISTS", &hash, &key])
             }
         }
     }
@@ -94,7 +94,7 @@ pub fn acknowledged(host: &mut Host, count: usize) -> Vec<Report> {
 }
 
 /// Those that were acknowledged to a host and are not in Redis.
-pub fn missing(redis: &Redis, host: &str, acknowledged: &BTreeSet<Report>) -> Vec<Report> {
+pub fn missing(redis: &impl Keys, host: &str, acknowledged: &BTreeSet<Report>) -> Vec<Report> {
     let missing = |report: &&Report| !report.is_stored(redis, host);
     acknowledged.iter().filter(missing).copied().collect()
 }

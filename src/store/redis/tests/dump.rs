@@ -2,8 +2,8 @@
 
 use redis::Value;
 
-use crate::store::redis::connection::Link;
 use crate::store::redis::errors::Fault;
+use crate::store::redis::link::Link;
 use crate::store::redis::load::query;
 use crate::store::redis::step::{list, text, texts};
 use crate::store::{Dump, StoreError};

@@ -1,11 +1,13 @@
 //! The store against a real server: the conformance suite, and failures of the server.
 
+mod cluster;
 mod dispatch;
 mod dump;
 mod failures;
 mod loading;
 mod presence;
 mod progress;
+mod sentinel;
 mod server;
 
 use super::RedisStore;

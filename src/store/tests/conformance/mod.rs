@@ -36,10 +36,10 @@ pub type Factory<'a> = dyn FnMut(Settings) -> Box<dyn Subject> + 'a;
 /// One case. Its data are empty when it begins.
 pub type Case = fn(&mut Factory<'_>);
 
-/// Makes a test of every case. `$fresh` is a `fn(Case)` that runs one over an empty database.
-macro_rules! conformance_tests {
-    ($fresh:path) => {
-        $crate::store::tests::conformance::conformance_tests!($fresh:
+/// Passes the names of all cases to the macro `$then` of this module, behind `$before` and a colon.
+macro_rules! conformance_cases {
+    ($then:ident $($before:tt)*) => {
+        $crate::store::tests::conformance::$then!($($before)*:
             coming_online_claims_the_host
             going_offline_gives_up_the_claim
             a_late_offline_does_nothing
@@ -105,6 +105,14 @@ macro_rules! conformance_tests {
             a_question_keeps_the_order_of_its_hosts
         );
     };
+}
+pub(crate) use conformance_cases;
+
+/// Makes a test of every case. `$fresh` is a `fn(Case)` that runs one over an empty database.
+macro_rules! conformance_tests {
+    ($fresh:path) => {
+        $crate::store::tests::conformance::conformance_cases!(conformance_tests $fresh);
+    };
     ($fresh:path: $($case:ident)*) => {
         $(#[test]
         fn $case() {
@@ -113,6 +121,20 @@ macro_rules! conformance_tests {
     };
 }
 pub(crate) use conformance_tests;
+
+/// Makes a function of the given name that returns all cases with their names, for a store whose
+/// start takes long.
+macro_rules! conformance_list {
+    ($name:ident) => {
+        $crate::store::tests::conformance::conformance_cases!(conformance_list $name);
+    };
+    ($name:ident: $($case:ident)*) => {
+        fn $name() -> Vec<(&'static str, Case)> {
+            vec![$((stringify!($case), $crate::store::tests::conformance::$case)),*]
+        }
+    };
+}
+pub(crate) use conformance_list;
 
 mod dispatch;
 mod presence;
