@@ -75,6 +75,8 @@ pub enum Command {
     AkSim(AkSimArgs),
     /// Show the targets that a running server probes
     Reach(ReachArgs),
+    /// Ask a running server for its health: exit status 0 while its loop turns, else 1
+    Health(HealthArgs),
     /// Check the configuration, and print the values in force
     CheckConfig(ConfigArgs),
     /// Print a new key; with --for, the key derived for a host
@@ -437,6 +439,13 @@ pub struct ReachArgs {
     /// Print the server's JSON
     #[arg(long)]
     pub json: bool,
+    #[command(flatten)]
+    pub api: ApiArgs,
+}
+
+/// Options of `health`.
+#[derive(Args)]
+pub struct HealthArgs {
     #[command(flatten)]
     pub api: ApiArgs,
 }

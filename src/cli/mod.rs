@@ -25,6 +25,7 @@ mod console;
 mod dispatch;
 mod events;
 mod forget;
+mod health;
 mod host;
 mod hosts;
 mod keygen;
@@ -37,6 +38,7 @@ mod reach;
 mod recipients;
 mod run;
 mod serve;
+mod service;
 mod signal_mask;
 mod signals;
 mod table;
@@ -88,6 +90,7 @@ fn run(args: &[OsString], caught: Option<Caught>) -> Result<(), Failure> {
         Parsed::Run(Command::Ak(args)) => ak::run(&args),
         Parsed::Run(Command::AkSim(args)) => ak_sim::run(&args),
         Parsed::Run(Command::Reach(args)) => reach::run(&args),
+        Parsed::Run(Command::Health(args)) => health::run(&args),
         Parsed::Run(Command::CheckConfig(args)) => check::run(&args),
         Parsed::Run(Command::Keygen(args)) => keygen::run(&args),
         Parsed::Run(Command::Completions(args)) => complete::run(&args),

@@ -16,11 +16,13 @@ use std::time::{Duration, Instant};
 use crate::config::{Config, ConfigError, Overrides};
 use crate::limits::READY_WAIT_MS_MAX;
 use crate::logging::{self, Logging};
+use crate::reactor::inherited::Addresses;
 use crate::reactor::{memory, scheduling};
 use crate::server::{Handle, ServeError, Server};
 use crossbeam_channel::Receiver;
 
 use super::args::ServeArgs;
+use super::service::{self, Notifier};
 use super::signals::{self, Caught, Watch};
 use super::{Failure, print};
 
@@ -59,16 +61,28 @@ fn serve(
         return Ok(());
     }
     let started = config.clone();
-    let mut server = Server::bind(config).map_err(Failure::failed)?;
+    let inherited = service::inherited(Addresses {
+        tcp: config.server.tcp,
+        udp: config.server.udp,
+        http: config.server.http,
+    })?;
+    if !inherited.is_empty() {
+        log::info!(target: LOG, "sockets of the service manager: {inherited}");
+    }
+    let mut server = Server::bind_with(config, inherited).map_err(Failure::failed)?;
     let handle = server.handle();
+    let notifier = Arc::new(Notifier::connect());
+    let manager = Arc::clone(&notifier);
     watch.on_stop(move || {
         log::info!(target: LOG, "stopping");
+        manager.stopping();
         handle.shutdown();
     });
     let mut reloader = Reloader {
         source,
         handle: server.handle(),
         logging: Arc::clone(logging),
+        notifier: Arc::clone(&notifier),
         before: started.clone(),
         started,
     };
@@ -81,7 +95,8 @@ fn serve(
     let served = match until_ready(&mut server) {
         Ok(true) => {
             announce(&server);
-            server.run()
+            notifier.ready();
+            notifier.run(server)
         }
         ended => ended.map(|_| ()),
     };
@@ -144,6 +159,7 @@ struct Reloader {
     source: Source,
     handle: Handle,
     logging: Arc<Logging>,
+    notifier: Arc<Notifier>,
     /// Configuration of the start: changes against it may need a restart.
     started: Config,
     /// Configuration that was read last.
@@ -153,7 +169,9 @@ struct Reloader {
 impl Reloader {
     fn run(&mut self, reloads: &Receiver<()>) {
         for () in reloads {
+            self.notifier.reloading();
             self.reload();
+            self.notifier.ready();
         }
     }
 

@@ -41,11 +41,12 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// Listens on `addr`; connections idle for `keepalive` are probed.
-    pub fn bind(addr: SocketAddr, keepalive: Span) -> io::Result<Self> {
+    /// Listens on `addr`, or on the `inherited` socket; connections idle for `keepalive` are
+    /// probed.
+    pub fn bind(addr: SocketAddr, keepalive: Span, inherited: Option<Socket>) -> io::Result<Self> {
         let mut reserve = Reserve::default();
         reserve.refill();
-        let socket = TcpListener::from_std(open(addr, keepalive)?.into());
+        let socket = TcpListener::from_std(open(addr, keepalive, inherited)?.into());
         Ok(Self {
             bound: socket.local_addr()?,
             socket: Some(socket),
@@ -143,12 +144,18 @@ impl Listener {
 }
 
 /// Opens a listening socket. Accepted connections inherit its options.
-fn open(addr: SocketAddr, keepalive: Span) -> io::Result<Socket> {
-    let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
+fn open(addr: SocketAddr, keepalive: Span, inherited: Option<Socket>) -> io::Result<Socket> {
+    let is_bound = inherited.is_some();
+    let socket = match inherited {
+        Some(socket) => socket,
+        None => Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?,
+    };
     socket.set_nonblocking(true)?;
-    socket.set_reuse_address(true)?;
-    if addr.is_ipv6() {
-        socket.set_only_v6(false)?;
+    if !is_bound {
+        socket.set_reuse_address(true)?;
+        if addr.is_ipv6() {
+            socket.set_only_v6(false)?;
+        }
     }
     let interval = keepalive.part(3).max(Span::from_secs(1));
     let probes = TcpKeepalive::new()
@@ -163,7 +170,10 @@ fn open(addr: SocketAddr, keepalive: Span) -> io::Result<Socket> {
     // The receive buffer must be set before listening: it decides the window offered to peers.
     socket.set_send_buffer_size(KERNEL_SEND_BYTES)?;
     socket.set_recv_buffer_size(KERNEL_RECEIVE_BYTES)?;
-    socket.bind(&addr.into())?;
+    if !is_bound {
+        socket.bind(&addr.into())?;
+    }
+    // On a socket that listens already this sets the length of the queue.
     socket.listen(BACKLOG_MAX)?;
     Ok(socket)
 }
@@ -184,7 +194,7 @@ mod tests {
 
     fn listener() -> Listener {
         let addr = "127.0.0.1:0".parse().unwrap();
-        Listener::bind(addr, Span::from_secs(30)).unwrap()
+        Listener::bind(addr, Span::from_secs(30), None).unwrap()
     }
 
     #[test]

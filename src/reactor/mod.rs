@@ -23,6 +23,7 @@ pub(crate) mod error;
 pub(crate) mod fault;
 pub(crate) mod flush_delay;
 pub mod horizon;
+pub(crate) mod inherited;
 mod input;
 mod journal;
 mod lifecycle;
@@ -193,6 +194,11 @@ impl Reactor {
     /// Returns whether the store has answered, or is known to be unavailable.
     pub fn has_tried_store(&self) -> bool {
         self.driver.core().store() != StoreView::Starting
+    }
+
+    /// Hosts that are online now.
+    pub fn hosts_online(&self) -> u64 {
+        self.driver.core().stats().hosts_online
     }
 
     pub fn stats(&self) -> ReactorStats {

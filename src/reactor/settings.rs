@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use super::descriptors;
 use super::error::BindError;
+use super::inherited::Inherited;
 use super::listener::Listener;
 use super::outbound::OutboundRules;
 use super::tls::TlsSettings;
@@ -79,17 +80,21 @@ pub struct Sockets {
 }
 
 impl Sockets {
-    /// Binds the sockets, and raises the limit of descriptors.
+    /// Binds the sockets that are not inherited, and raises the limit of descriptors.
     ///
     /// # Errors
     /// When a socket cannot be bound, or the system allows too few descriptors.
-    pub fn bind(settings: &Settings) -> Result<Self, BindError> {
+    pub fn bind(settings: &Settings, inherited: &mut Inherited) -> Result<Self, BindError> {
         let connections = descriptors::raise(settings.connections, settings.outside.descriptors())?;
         let (key, addr) = ("server.tcp", settings.tcp);
-        let listener = Listener::bind(addr, settings.keepalive)
+        let listener = Listener::bind(addr, settings.keepalive, inherited.tcp.take())
             .map_err(|source| BindError::Socket { key, addr, source })?;
         let (key, addr) = ("server.udp", settings.udp);
-        let udp = Udp::bind(addr).map_err(|source| BindError::Socket { key, addr, source })?;
+        let udp = Udp::bind(addr, inherited.udp.take()).map_err(|source| BindError::Socket {
+            key,
+            addr,
+            source,
+        })?;
         Ok(Self {
             connections,
             listener,

@@ -39,17 +39,25 @@ pub struct Udp {
 
 impl Udp {
     /// Binds `addr`.
-    pub fn bind(addr: SocketAddr) -> io::Result<Self> {
-        let socket = Socket::new(Domain::for_address(addr), Type::DGRAM, Some(Protocol::UDP))?;
-        if addr.is_ipv6() {
-            socket.set_only_v6(false)?;
-        }
+    pub fn bind(addr: SocketAddr, inherited: Option<Socket>) -> io::Result<Self> {
+        let socket = match inherited {
+            Some(socket) => socket,
+            None => {
+                let domain = Domain::for_address(addr);
+                let socket = Socket::new(domain, Type::DGRAM, Some(Protocol::UDP))?;
+                if addr.is_ipv6() {
+                    socket.set_only_v6(false)?;
+                }
+                socket.bind(&addr.into())?;
+                socket
+            }
+        };
         socket.set_nonblocking(true)?;
-        socket.bind(&addr.into())?;
         unfragmented(&socket, true);
+        let bound = socket.local_addr()?;
         Ok(Self {
             socket: UdpSocket::from_std(socket.into()),
-            is_v6: addr.is_ipv6(),
+            is_v6: bound.is_ipv6(),
             pending: true,
             queue: DatagramQueue::default(),
             blocked: false,
@@ -192,7 +200,7 @@ mod tests {
     use std::time::Duration;
 
     fn local() -> (Udp, std::net::UdpSocket, Poll) {
-        let mut udp = Udp::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let mut udp = Udp::bind("127.0.0.1:0".parse().unwrap(), None).unwrap();
         let peer = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
         peer.set_read_timeout(Some(Duration::from_secs(60)))
             .unwrap();
@@ -294,7 +302,7 @@ mod tests {
     #[test]
     fn a_socket_of_ipv6_sends_to_hosts_of_ipv4() {
         // A machine may have no IPv6 at all.
-        let Ok(mut udp) = Udp::bind("[::]:0".parse().unwrap()) else {
+        let Ok(mut udp) = Udp::bind("[::]:0".parse().unwrap(), None) else {
             return;
         };
         let (_, peer, poll) = local();

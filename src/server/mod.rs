@@ -26,6 +26,7 @@ use crate::config::Config;
 use crate::handlers::Core;
 use crate::limits::{REQUESTS_WAITING_MAX, STORE_STOP_S_MAX};
 use crate::reactor::clock::Clock;
+use crate::reactor::inherited::Inherited;
 use crate::reactor::mailbox::StoreEnds;
 use crate::reactor::web::Web;
 use crate::reactor::{Reactor, Sockets};
@@ -125,12 +126,17 @@ impl Server {
     /// When an address cannot be bound, the system allows too few open files, or an embedded store
     /// or the spool cannot be opened, for example because another server uses it.
     pub fn bind(config: Config) -> Result<Self, BindError> {
+        Self::bind_with(config, Inherited::default())
+    }
+
+    /// Does the same as [`bind`](Self::bind), with the sockets that a service manager has bound.
+    pub(crate) fn bind_with(config: Config, mut inherited: Inherited) -> Result<Self, BindError> {
         // Checks come first, so that a failed start leaves no directory behind.
         preflight::directories(&config, false)?;
         let settings = assemble::settings(&config);
-        let sockets = Sockets::bind(&settings)?;
+        let sockets = Sockets::bind(&settings, &mut inherited)?;
         let (key, addr) = ("server.http", config.server.http);
-        let web = Web::bind(addr, assemble::http_rules(&config))
+        let web = Web::bind(addr, assemble::http_rules(&config), inherited.http.take())
             .map_err(|source| BindError::Socket { key, addr, source })?;
         let http = web.local_addr();
         let (make, plan) = (assemble::maker(&config)?, assemble::plan(&config));
@@ -174,6 +180,15 @@ impl Server {
     #[must_use]
     pub fn has_tried_store(&self) -> bool {
         self.reactor.has_tried_store()
+    }
+
+    /// Hosts that are online now.
+    #[cfg_attr(
+        not(feature = "cli"),
+        allow(dead_code, reason = "the program shows it")
+    )]
+    pub(crate) fn hosts_online(&self) -> u64 {
+        self.reactor.hosts_online()
     }
 
     /// Creates a handle for other threads.

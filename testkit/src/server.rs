@@ -57,7 +57,12 @@ impl Server {
     pub fn start(dir: &Path, args: &[&str], environment: &[(String, String)]) -> Self {
         let mut command = program(dir, args);
         command.envs(environment.iter().map(|(name, value)| (name, value)));
-        let mut process = Process::start(&mut command);
+        Self::of(&mut command)
+    }
+
+    /// Starts `command`, which becomes the program, and waits for its ready line.
+    pub fn of(command: &mut Command) -> Self {
+        let mut process = Process::start(command);
         let log = Log::of(process.stderr.take().expect("a pipe"));
         let output = lines(process.stdout.take().expect("a pipe"));
         let Ok(ready) = output.recv_timeout(PATIENCE) else {

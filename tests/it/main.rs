@@ -34,6 +34,7 @@ mod stalls;
 mod store_away;
 mod store_limits;
 mod storm;
+mod systemd;
 mod timeouts;
 #[cfg(feature = "tls")]
 mod tls;

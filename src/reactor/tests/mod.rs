@@ -81,12 +81,12 @@ impl Rig {
             seed: 7,
         };
         change(&mut settings, &mut rules);
-        let web = Web::bind(any, HttpRules::default()).unwrap();
+        let web = Web::bind(any, HttpRules::default(), None).unwrap();
         let (requests, waiting) = bounded(8);
         let core = Core::new(rules, 1);
         let (mut reactor, bound) = Reactor::new(
             &settings,
-            super::Sockets::bind(&settings).unwrap(),
+            super::Sockets::bind(&settings, &mut Default::default()).unwrap(),
             core,
             web,
             waiting,

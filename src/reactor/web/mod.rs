@@ -22,6 +22,7 @@ use mio::event;
 use mio::net::{TcpListener, TcpStream};
 use mio::{Interest, Registry, Token};
 use slab::Slab;
+use socket2::Socket;
 
 use crate::control::events::Recent;
 use crate::control::response::{Note, Reply};
@@ -121,8 +122,14 @@ impl Web {
     ///
     /// # Errors
     /// When the address cannot be bound.
-    pub fn bind(addr: SocketAddr, rules: HttpRules) -> io::Result<Self> {
-        let listener = TcpListener::bind(addr)?;
+    pub fn bind(addr: SocketAddr, rules: HttpRules, inherited: Option<Socket>) -> io::Result<Self> {
+        let listener = match inherited {
+            Some(socket) => {
+                socket.set_nonblocking(true)?;
+                TcpListener::from_std(socket.into())
+            }
+            None => TcpListener::bind(addr)?,
+        };
         Ok(Self {
             bound: listener.local_addr()?,
             listener: Some(listener),

@@ -225,6 +225,7 @@ fn help_and_version_are_results() {
             "task",
             "console",
             "check-config",
+            "health",
             "completions",
             "--config",
             "--version",

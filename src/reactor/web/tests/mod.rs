@@ -31,7 +31,7 @@ impl Loop {
     fn new() -> Self {
         let addr = "127.0.0.1:0".parse().unwrap();
         let poll = Poll::new().unwrap();
-        let mut web = Web::bind(addr, HttpRules::default()).unwrap();
+        let mut web = Web::bind(addr, HttpRules::default(), None).unwrap();
         web.register(poll.registry()).unwrap();
         Self {
             poll,
@@ -642,7 +642,7 @@ fn a_stop_sends_delayed_answers_at_once() {
 
 #[test]
 fn tokens_of_others_are_not_ours() {
-    let web = Web::bind("127.0.0.1:0".parse().unwrap(), HttpRules::default()).unwrap();
+    let web = Web::bind("127.0.0.1:0".parse().unwrap(), HttpRules::default(), None).unwrap();
     assert!(web.owns(LISTENER) && web.owns(token_of(u32::MAX, 79)) && web.owns(token_of(0, 0)));
     for other in [0, 1, 2, 4, 1 << 32, 1 << 61, 1 << 63, usize::MAX] {
         assert!(!web.owns(Token(other)), "{other}");
