@@ -400,6 +400,18 @@ pub const DISPATCHES_WAITING_MAX: usize = 64;
 /// Hosts of one request handled in one step. A request with more continues in later turns, for
 /// [`TURN_SLICE_US`] of each.
 pub const HOSTS_PER_STEP_MAX: usize = 256;
+/// Surveys of the fleet at once (`/v1/summary`, `/v1/fleet`). A further one is answered with 503.
+pub const SURVEYS_MAX: usize = 16;
+/// Groups that a summary names. The smaller ones are counted together.
+pub const SUMMARY_GROUPS_MAX: usize = 64;
+/// Hosts that a summary names because they have been silent for longest.
+pub const SUMMARY_SILENT_MAX: usize = 10;
+/// Hosts on one page of `/v1/fleet`.
+pub const FLEET_HOSTS_MAX: usize = 100_000;
+/// Bytes of JSON on one page of `/v1/fleet`, about: a page ends with the host that reaches them.
+pub const FLEET_BYTES_MAX: usize = 4_000_000;
+/// Levels of groups of `/v1/fleet`.
+pub const FLEET_LEVELS_MAX: usize = 2;
 /// Hosts written into a response in one step. A longer response continues in later turns.
 pub const HOSTS_SHOWN_PER_STEP_MAX: usize = 1_024;
 /// Seconds for which a requester waits for the store's outcome of a dispatch.

@@ -78,7 +78,8 @@ impl RequestGuard<'_> {
         {
             return Err(HttpResponse::error(403, "Origin is another site"));
         }
-        if head.cross_site {
+        // A link on another site may lead to the page, which holds no data and cannot be framed.
+        if head.cross_site && head.path != "/" {
             return Err(HttpResponse::error(403, "another site makes this request"));
         }
         let is_open = routes::is_open(head.path);

@@ -4,6 +4,8 @@
 //! end up on a terminal.
 
 use std::borrow::Cow;
+use std::io::Write as _;
+use std::ops::Range;
 use std::time::{Duration, UNIX_EPOCH};
 
 use serde::Serialize;
@@ -12,7 +14,8 @@ use crate::escape;
 use crate::handlers::ak::{self, DeviceView};
 use crate::handlers::reach::TargetView;
 use crate::handlers::request::{TaskSummary, TaskView};
-use crate::handlers::view::HostView;
+use crate::handlers::survey::{Columns, GroupCount, Grouping, STATES, Summary, state_name};
+use crate::handlers::view::{HostView, Reason};
 use crate::ids::HostId;
 use crate::store::op::{FoundHost, TaskState};
 use crate::time::UnixMs;
@@ -99,6 +102,13 @@ impl Json {
     pub fn element(&mut self, value: impl Serialize) {
         self.comma();
         self.push(value);
+    }
+
+    /// Writes an element of a list that is a number, faster than any other.
+    fn number(&mut self, value: u32) {
+        self.comma();
+        // Writing to memory cannot fail.
+        let _ = write!(self.0, "{value}");
     }
 
     /// Begins an object or a list.
@@ -196,6 +206,119 @@ pub fn task_summary(json: &mut Json, task: &TaskSummary) {
     });
 }
 
+/// Name of a grouping, as a request has it.
+const fn grouping(by: Grouping) -> &'static str {
+    match by {
+        Grouping::Network => "net24",
+    }
+}
+
+/// Writes counts of the fleet.
+pub fn summary(json: &mut Json, view: &Summary) {
+    let hosts: u64 = view.states.iter().sum();
+    json.time("at", view.at);
+    json.member("hosts", hosts);
+    json.member("online", view.states[0]);
+    json.nested("offline", |json| {
+        for (number, count) in view.states.iter().enumerate().skip(1) {
+            let name = if number == 1 {
+                "unknown"
+            } else {
+                state_name(number)
+            };
+            json.member(name, count);
+        }
+    });
+    json.member("lost_1h", view.lost_lately);
+    json.member("timeout_s", view.timeout.as_secs_f64());
+    json.nested("offlines_total", |json| {
+        for (reason, count) in Reason::ALL.iter().zip(view.offlines) {
+            json.member(reason.as_str(), count);
+        }
+    });
+    json.member("by", grouping(view.by));
+    json.list("groups", &view.groups, |json, group| {
+        json.member("name", &group.name);
+        group_counts(json, group);
+    });
+    if let Some((count, group)) = &view.rest {
+        json.nested("rest", |json| {
+            json.member("groups", count);
+            group_counts(json, group);
+        });
+    }
+    json.list("silent", &view.silent, |json, (host, seconds)| {
+        json.member("id", host);
+        json.member("silence_s", seconds);
+    });
+}
+
+fn group_counts(json: &mut Json, group: &GroupCount) {
+    json.member("online", group.online);
+    json.member("offline", group.offline);
+}
+
+/// Writes those cells of a page of the fleet whose numbers are in `range`: column by column, each of
+/// as many cells as there are hosts. Returns whether the document is complete.
+pub fn columns(json: &mut Json, range: &Range<usize>, columns: &Columns) -> bool {
+    let rows = columns.ids.len();
+    if range.start == 0 {
+        json.open(b'{');
+        json.time("at", columns.at);
+        json.name("states");
+        json.open(b'[');
+        (0..STATES).for_each(|number| json.element(state_name(number)));
+        json.close(b']');
+        json.member("next", columns.next.map(|next| next.to_string()));
+        json.name("groups");
+        json.open(b'[');
+        for level in &columns.levels {
+            json.element(&level.names);
+        }
+        json.close(b']');
+    }
+    let last = 3 + columns.levels.len();
+    // Each column has an end of its own, so that an empty one is written too.
+    let width = rows + 1;
+    let mut cell = range.start;
+    while cell < range.end && cell < last * width {
+        let (column, row) = (cell / width, cell % width);
+        if row == 0 {
+            match column {
+                0 => json.name("id"),
+                1 => json.name("state"),
+                2 => json.name("silence_s"),
+                3 => {
+                    json.name("group");
+                    json.open(b'[');
+                }
+                _ => json.comma(),
+            }
+            json.open(b'[');
+        }
+        if row < rows {
+            match column {
+                0 => json.element(&columns.ids[row]),
+                1 => json.number(u32::from(columns.states[row])),
+                2 => match columns.silences[row] {
+                    Some(seconds) => json.number(seconds),
+                    None => json.element(()),
+                },
+                level => json.number(columns.levels[level - 3].places[row]),
+            }
+        } else {
+            json.close(b']');
+        }
+        cell += 1;
+    }
+    let is_whole = range.end >= last * width;
+    if is_whole {
+        json.close(b']');
+        json.close(b'}');
+    }
+    is_whole
+}
+
 /// Writes a task with some of its hosts.
 pub fn task(json: &mut Json, view: &TaskView) {
     json.member("key", &view.key);
@@ -258,9 +381,10 @@ fn results(json: &mut Json, found: &FoundHost) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::handlers::view::Reason;
+    use crate::handlers::survey::Level;
     use crate::ids::TaskKey;
     use crate::store::op::FoundResult;
+    use crate::time::Span;
 
     #[test]
     fn times_are_rfc_3339_or_null() {
@@ -355,6 +479,94 @@ mod tests {
             Json::object(|json| task_summary(json, &task)),
             "{\"key\":\"AC1\",\"created\":\"1970-01-01T00:00:01.000Z\",\
              \"hosts\":{\"sent\":2,\"done\":1}}"
+        );
+    }
+
+    fn fleet(count: usize) -> Columns {
+        let level = |names: &[&str]| Level {
+            names: names.iter().map(|name| (*name).to_owned()).collect(),
+            places: (0..count as u32).map(|n| n % 2).collect(),
+        };
+        Columns {
+            at: UnixMs(1_000),
+            ids: (0..count).map(|n| id(&format!("h-{n}"))).collect(),
+            states: (0..count).map(|n| n as u8 % 3).collect(),
+            silences: (0..count).map(|n| (n > 0).then_some(n as u32)).collect(),
+            levels: vec![level(&["10.0.0.0/24", ""]), level(&["a", "b"])],
+            next: None,
+        }
+    }
+
+    #[test]
+    fn a_fleet_is_written_column_by_column() {
+        let mut json = Json::default();
+        assert!(columns(&mut json, &(0..usize::MAX), &fleet(2)));
+        assert_eq!(
+            json.finish(),
+            "{\"at\":\"1970-01-01T00:00:01.000Z\",\"states\":[\"online\",\"offline\",\"closed\",\
+             \"reset\",\"timeout\",\"abnormal\",\"lost\"],\"next\":null,\
+             \"groups\":[[\"10.0.0.0/24\",\"\"],[\"a\",\"b\"]],\"id\":[\"h-0\",\"h-1\"],\"state\":[0,1],\
+             \"silence_s\":[null,1],\"group\":[[0,1],[0,1]]}"
+        );
+        for count in 0..5 {
+            let fleet = fleet(count);
+            let mut whole = Json::default();
+            assert!(columns(&mut whole, &(0..usize::MAX), &fleet));
+            let whole = whole.finish();
+            assert!(
+                serde_json::from_str::<serde_json::Value>(&whole).is_ok(),
+                "{whole}"
+            );
+            for max in 1..30 {
+                let (mut json, mut start) = (Json::default(), 0);
+                while !columns(&mut json, &(start..start + max), &fleet) {
+                    start += max;
+                }
+                assert_eq!(json.finish(), whole, "{count} hosts, {max} at a time");
+            }
+        }
+    }
+
+    #[test]
+    fn a_host_takes_at_most_40_bytes_of_a_fleet() {
+        let count = 100_000;
+        let mut fleet = fleet(count);
+        fleet.levels.truncate(1);
+        fleet.ids = (0..count).map(|n| id(&format!("bench-{n:06}"))).collect();
+        fleet.silences = (0..count).map(|n| Some(n as u32)).collect();
+        let mut json = Json::default();
+        assert!(columns(&mut json, &(0..usize::MAX), &fleet));
+        let bytes = json.finish().len();
+        assert!(bytes <= 40 * count && bytes <= 4_000_000, "{bytes}");
+    }
+
+    #[test]
+    fn a_summary_has_all_members() {
+        let group = |name: &str, online| GroupCount {
+            name: name.to_owned(),
+            online,
+            offline: 1,
+        };
+        let view = Summary {
+            at: UnixMs(1_000),
+            states: [5, 0, 1, 0, 0, 0, 1],
+            lost_lately: 2,
+            timeout: Span::from_millis(1_500),
+            offlines: [3, 0, 0, 0, 1],
+            by: Grouping::Network,
+            groups: vec![group("10.0.0.0/24", 4)],
+            rest: Some((1, group("", 1))),
+            silent: vec![(id("h-1"), 9)],
+        };
+        assert_eq!(
+            Json::object(|json| summary(json, &view)),
+            "{\"at\":\"1970-01-01T00:00:01.000Z\",\"hosts\":7,\"online\":5,\"offline\":{\"unknown\":0,\
+             \"closed\":1,\"reset\":0,\"timeout\":0,\"abnormal\":0,\"lost\":1},\"lost_1h\":2,\
+             \"timeout_s\":1.5,\"offlines_total\":{\"closed\":3,\"reset\":0,\"timeout\":0,\
+             \"abnormal\":0,\"lost\":1},\"by\":\"net24\",\
+             \"groups\":[{\"name\":\"10.0.0.0/24\",\"online\":4,\"offline\":1}],\
+             \"rest\":{\"groups\":1,\"online\":1,\"offline\":1},\
+             \"silent\":[{\"id\":\"h-1\",\"silence_s\":9}]}"
         );
     }
 

@@ -15,6 +15,7 @@ pub mod conversation;
 pub mod events;
 pub mod guard;
 pub mod json;
+pub(crate) mod page;
 pub mod request;
 pub mod response;
 pub mod routes;

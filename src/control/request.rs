@@ -7,6 +7,7 @@ use std::borrow::Cow;
 
 use super::response::HttpResponse;
 use crate::escape::whole_number;
+use crate::handlers::survey::Grouping;
 use crate::handlers::view::Filter;
 use crate::limits::{HTTP_BODY_BYTES_MAX, HTTP_HEAD_BYTES_MAX, HTTP_HEADERS_MAX};
 
@@ -30,6 +31,8 @@ pub struct Head<'a> {
     pub authorization: Option<&'a str>,
     /// `Content-Type`.
     pub content_type: Option<&'a str>,
+    /// `If-None-Match`.
+    pub if_none_match: Option<&'a str>,
     /// Bytes of the body that follows the head.
     pub body_len: usize,
     /// The connection ends after this request.
@@ -95,6 +98,7 @@ fn read<'a>(request: &httparse::Request<'_, 'a>) -> Result<Head<'a>, HttpRespons
         cross_site: false,
         authorization: None,
         content_type: None,
+        if_none_match: None,
         body_len: 0,
         close: minor == 0,
         expects_continue: false,
@@ -123,6 +127,7 @@ fn read_line<'a>(
         "origin" => once(&mut head.origin, line)?,
         "authorization" => once(&mut head.authorization, line)?,
         "content-type" => once(&mut head.content_type, line)?,
+        "if-none-match" => once(&mut head.if_none_match, line)?,
         "transfer-encoding" => framing.coding = Some(text()?),
         "content-length" => framing.take_length(text()?)?,
         "sec-fetch-site" => head.cross_site |= text()?.eq_ignore_ascii_case("cross-site"),
@@ -252,6 +257,8 @@ pub enum Parameter {
     Cursor,
     /// The command of an output; required.
     Command,
+    /// Properties by which hosts are grouped: at most so many.
+    By(usize),
 }
 
 impl Parameter {
@@ -261,6 +268,7 @@ impl Parameter {
             Self::Limit(_) => "limit",
             Self::Cursor => "cursor",
             Self::Command => "command",
+            Self::By(_) => "by",
         }
     }
 }
@@ -276,6 +284,8 @@ pub struct Parameters {
     pub cursor: u64,
     /// The command of an output.
     pub command: String,
+    /// Properties by which hosts are grouped: networks, unless the request says otherwise.
+    pub by: Vec<Grouping>,
 }
 
 impl Parameters {
@@ -305,6 +315,8 @@ impl Parameters {
                 (Parameter::State, Some(text)) => parsed.filter = filter(&text)?,
                 (Parameter::Cursor, Some(text)) => parsed.cursor = cursor(&text)?,
                 (Parameter::Command, Some(text)) => parsed.command = text,
+                (Parameter::By(_), None) => parsed.by = vec![Grouping::Network],
+                (Parameter::By(max), Some(text)) => parsed.by = groupings(&text, max)?,
                 (Parameter::Command, None) => return Err(bad("the parameter command is missing")),
                 (Parameter::State | Parameter::Cursor, None) => {}
             }
@@ -332,6 +344,18 @@ fn filter(text: &str) -> Result<Filter, HttpResponse> {
             "state is {other:?}, and may be online or offline"
         ))),
     }
+}
+
+fn groupings(text: &str, max: usize) -> Result<Vec<Grouping>, HttpResponse> {
+    let parts: Vec<&str> = text.split(',').collect();
+    if parts.len() > max {
+        return Err(bad(&format!("by is {text:?}, and may have {max} parts")));
+    }
+    let parse = |part: &str| match part {
+        "net24" => Ok(Grouping::Network),
+        other => Err(bad(&format!("by is {other:?}, and may be net24"))),
+    };
+    parts.into_iter().map(parse).collect()
 }
 
 /// Parameters of a query, in order, decoded. `None` stands for a broken escape.
@@ -398,6 +422,7 @@ mod tests {
         let head = head(
             "POST /v1/x?a=b HTTP/1.1\r\nHOST: h:1 \r\nOrigin:http://h\r\nauthorization: Bearer t\r\n\
              Content-Type: application/json\r\nContent-Length: 7\r\nExpect: 100-Continue\r\n\
+             If-None-Match: \"a\"\r\n\
              Connection: x, close\r\nSec-Fetch-Site: same-origin\r\n\r\n",
         );
         let expected = Head {
@@ -409,6 +434,7 @@ mod tests {
             cross_site: false,
             authorization: Some("Bearer t"),
             content_type: Some("application/json"),
+            if_none_match: Some("\"a\""),
             body_len: 7,
             close: true,
             expects_continue: true,
@@ -554,6 +580,7 @@ mod tests {
             limit: 3,
             cursor: u64::MAX,
             command: String::new(),
+            by: Vec::new(),
         };
         let query = "cursor=18446744073709551615&state=online&limit=3";
         assert_eq!(Parameters::parse(Some(query), &all), Ok(expected));

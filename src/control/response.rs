@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use super::json::{self, Json};
+use super::page;
 use crate::handlers::request::{ErrorKind, Request, Response};
 use crate::ids::HostId;
 
@@ -44,6 +45,13 @@ pub enum Note {
     Authenticate,
     /// The same, where the request had a wrong token.
     WrongToken,
+    /// Lines of a file of the page: its tag, how long it may be kept, and the policy.
+    Page {
+        /// The value of `ETag`.
+        tag: &'static str,
+        /// The value of `Cache-Control`.
+        caching: &'static str,
+    },
 }
 
 /// Form of a response.
@@ -86,6 +94,12 @@ impl HttpResponse {
         Self::with_body(200, content_type, body.into_bytes())
     }
 
+    /// 304: the peer has this body, of `content_type`.
+    #[must_use]
+    pub(crate) fn not_modified(content_type: &'static str) -> Self {
+        Self::with_body(304, content_type, Vec::new())
+    }
+
     /// `status` with `{"error": text}`.
     #[must_use]
     pub fn error(status: u16, text: &str) -> Self {
@@ -112,11 +126,15 @@ impl HttpResponse {
     pub fn write(&self, sending: Sending, out: &mut Vec<u8>) {
         let head = format!(
             "HTTP/1.1 {} {}\r\nContent-Type: {}\r\nContent-Length: {}\r\n\
-             X-Content-Type-Options: nosniff\r\nCache-Control: no-store\r\n",
+             X-Content-Type-Options: nosniff\r\nCache-Control: {}\r\n",
             self.status,
             reason_phrase(self.status),
             self.content_type,
             self.body.len(),
+            match self.note {
+                Note::Page { caching, .. } => caching,
+                _ => "no-store",
+            },
         );
         out.extend_from_slice(head.as_bytes());
         match &self.note {
@@ -126,6 +144,13 @@ impl HttpResponse {
             }
             Note::Authenticate | Note::WrongToken => {
                 out.extend_from_slice(b"WWW-Authenticate: Bearer\r\n")
+            }
+            Note::Page { tag, .. } => {
+                let lines = format!(
+                    "ETag: {tag}\r\nContent-Security-Policy: {}\r\nReferrer-Policy: no-referrer\r\n",
+                    page::CONTENT_SECURITY_POLICY
+                );
+                out.extend_from_slice(lines.as_bytes());
             }
         }
         // A client of HTTP/1.0 that asks for keep-alive must see it confirmed.
@@ -143,6 +168,7 @@ fn reason_phrase(status: u16) -> &'static str {
         200 => "OK",
         201 => "Created",
         202 => "Accepted",
+        304 => "Not Modified",
         400 => "Bad Request",
         401 => "Unauthorized",
         403 => "Forbidden",
@@ -231,6 +257,10 @@ impl ResponseBuilder {
                     json.next(*next);
                 }));
             }
+            Response::Summary(view) => {
+                return Some(HttpResponse::object(|json| json::summary(json, view)));
+            }
+            Response::Columns(columns) => (200, json::columns(json, &range, columns)),
             Response::Task(view) => {
                 return Some(HttpResponse::object(|json| json::task(json, view)));
             }

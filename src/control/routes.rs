@@ -5,11 +5,12 @@
 //! [`find`] judges the head alone, [`Route::handle`] answers the whole request.
 
 use crate::handlers::request::Request;
+use crate::handlers::survey::{Grouping, Survey};
 use crate::handlers::view::StoreView;
 use crate::ids::HostId;
 use crate::limits::{
-    AK_DATA_SHOWN_BYTES_MAX, EVENTS_RECENT_MAX, HOSTS_SHOWN_PER_STEP_MAX, PAGE_HOSTS_MAX,
-    PAGE_TASK_HOSTS_MAX, PAGE_TASKS_MAX,
+    AK_DATA_SHOWN_BYTES_MAX, EVENTS_RECENT_MAX, FLEET_LEVELS_MAX, HOSTS_SHOWN_PER_STEP_MAX,
+    PAGE_HOSTS_MAX, PAGE_TASK_HOSTS_MAX, PAGE_TASKS_MAX,
 };
 
 use super::HttpContext;
@@ -17,6 +18,7 @@ use super::body::{self, BodyReader, Progress};
 use super::events;
 use super::guard::HttpRules;
 use super::json;
+use super::page;
 use super::request::{Head, Parameter, Parameters, decode};
 use super::response::{HttpResponse, Note, Reply};
 use crate::metrics::{self, Measured, Metric, Source};
@@ -67,6 +69,8 @@ enum Cost {
     Memory,
     /// As many entries as are shown, in memory.
     Page,
+    /// A look at every host, in slices of a turn.
+    Walk,
     /// A read of the store, for which the response waits.
     StoreRead,
     /// A write to the store, for which the response waits.
@@ -89,14 +93,18 @@ enum Handler {
 }
 
 use Access::{Open, Reads, Writes};
-use Cost::{Memory, Page, StoreRead, StoreWrite, Stream};
+use Cost::{Memory, Page, StoreRead, StoreWrite, Stream, Walk};
 use Handler::{Body, Follow, Now};
-use Parameter::{Command, Cursor, Limit, State};
+use Parameter::{By, Command, Cursor, Limit, State};
 
 const NONE: Query = Query::Of(&[]);
 
 #[rustfmt::skip] // A table.
 const ENDPOINTS: &[Endpoint] = &[
+    Endpoint { methods: "GET, HEAD", path: "/", query: Query::Any, access: Open, cost: Memory, handler: Now(document),
+        answer: "[the page](page.md)" },
+    Endpoint { methods: "GET, HEAD", path: "/page/DIGEST/FILE", query: Query::Any, access: Open, cost: Memory, handler: Now(file),
+        answer: "a file of the page, which a browser may keep" },
     Endpoint { methods: "GET, HEAD", path: "/healthz", query: Query::Any, access: Open, cost: Memory, handler: Now(health),
         answer: "200 while the loop turns: `{\"status\":\"ok\" or \"degraded\",…}`" },
     Endpoint { methods: "GET, HEAD", path: "/readyz", query: Query::Any, access: Reads, cost: Memory, handler: Now(ready),
@@ -109,6 +117,10 @@ const ENDPOINTS: &[Endpoint] = &[
         answer: "one host" },
     Endpoint { methods: "DELETE", path: "/v1/hosts/HOST", query: NONE, access: Writes, cost: Memory, handler: Handler::Ask(forget),
         answer: "forgets an offline host; 409 while it is online" },
+    Endpoint { methods: "GET, HEAD", path: "/v1/summary", query: Query::Of(&[By(1)]), access: Reads, cost: Walk, handler: Handler::Ask(summary),
+        answer: "counts of hosts: by state, by group, lost within an hour, and the longest silences" },
+    Endpoint { methods: "GET, HEAD", path: "/v1/fleet", query: Query::Of(&[By(FLEET_LEVELS_MAX), Cursor]), access: Reads, cost: Walk, handler: Handler::Ask(fleet),
+        answer: "hosts as columns: id, state, seconds of silence, group; at most 100,000 and 4 MB on a page" },
     Endpoint { methods: "GET, HEAD", path: "/v1/tasks", query: Query::Of(&[Limit(PAGE_TASKS_MAX), Cursor]), access: Reads, cost: Page, handler: Handler::Ask(tasks),
         answer: "open and recently ended tasks, the newest first, each with its number of hosts by state: `{\"tasks\":[…],\"next\":CURSOR or null}`" },
     Endpoint { methods: "POST", path: "/v1/tasks", query: NONE, access: Writes, cost: StoreWrite, handler: Body(new_task),
@@ -159,7 +171,12 @@ impl Endpoint {
 #[must_use]
 pub fn is_open(path: &str) -> bool {
     let mut open = ENDPOINTS.iter().filter(|row| row.access == Open);
-    open.any(|row| row.path == path)
+    open.any(|row| row.names(path).is_some())
+}
+
+/// The paths of all endpoints.
+pub(crate) fn paths() -> impl Iterator<Item = &'static str> {
+    ENDPOINTS.iter().map(|row| row.path)
 }
 
 /// A request with its endpoint.
@@ -169,6 +186,8 @@ pub struct Route {
     /// The names in the path, in order.
     names: Vec<String>,
     parameters: Parameters,
+    /// The tag of a file that the peer has.
+    known_tag: Option<String>,
 }
 
 /// Finds the route of a request.
@@ -209,6 +228,7 @@ pub fn find(head: &Head<'_>) -> Result<Route, HttpResponse> {
         endpoint,
         names: names.ok_or_else(|| HttpResponse::error(400, "the path has a broken % escape"))?,
         parameters,
+        known_tag: head.if_none_match.map(str::to_owned),
     })
 }
 
@@ -237,6 +257,14 @@ impl Route {
     fn name(&self, index: usize) -> &str {
         self.names.get(index).map_or("", String::as_str)
     }
+}
+
+fn document(route: &Route, _: &HttpContext<'_>, _: &HttpRules) -> HttpResponse {
+    page::document(route.known_tag.as_deref())
+}
+
+fn file(route: &Route, _: &HttpContext<'_>, _: &HttpRules) -> HttpResponse {
+    page::file(route.name(0), route.name(1), route.known_tag.as_deref())
 }
 
 fn health(_: &Route, context: &HttpContext<'_>, _: &HttpRules) -> HttpResponse {
@@ -327,6 +355,21 @@ fn unknown_host() -> HttpResponse {
 fn tasks(route: &Route) -> Result<Request, HttpResponse> {
     let Parameters { limit, cursor, .. } = route.parameters;
     Ok(Request::Tasks { cursor, limit })
+}
+
+fn summary(route: &Route) -> Result<Request, HttpResponse> {
+    let by = route.parameters.by.first();
+    Ok(Request::Survey(Survey::Summary {
+        by: by.copied().unwrap_or(Grouping::Network),
+    }))
+}
+
+fn fleet(route: &Route) -> Result<Request, HttpResponse> {
+    let Parameters { by, cursor, .. } = &route.parameters;
+    Ok(Request::Survey(Survey::Columns {
+        by: by.clone(),
+        cursor: *cursor,
+    }))
 }
 
 fn new_task(body: &[u8], _: &HttpRules, number: u128) -> Result<BodyReader, HttpResponse> {
@@ -569,7 +612,10 @@ mod tests {
         let ants = Ants::with_hosts(1);
         let json = "Content-Type: Application/JSON; charset=utf-8\r\n";
         let cases = [
-            ("GET /", "", 404),
+            ("GET /", "", 200),
+            ("GET /page", "", 404),
+            ("GET /page/0/app.js", "", 404),
+            ("POST /", json, 405),
             ("GET /v1", "", 404),
             ("GET /v1/host", "", 404),
             ("GET /V1/hosts", "", 404),
@@ -657,6 +703,19 @@ mod tests {
                 },
             ),
             (
+                "GET /v1/summary",
+                Request::Survey(Survey::Summary {
+                    by: Grouping::Network,
+                }),
+            ),
+            (
+                "GET /v1/fleet?cursor=7&by=net24,net24",
+                Request::Survey(Survey::Columns {
+                    by: vec![Grouping::Network; 2],
+                    cursor: 7,
+                }),
+            ),
+            (
                 "GET /v1/commands/0f",
                 Request::CommandStatus { cid: "0f".into() },
             ),
@@ -699,6 +758,10 @@ mod tests {
             ("GET /v1/tasks/AC1/hosts/a%20b/output?command=a", "", 404),
             ("GET /v1/tasks/AC1/hosts/h", "", 404),
             ("GET /v1/events?since=1", "", 400),
+            ("GET /v1/summary?by=rack", "", 400),
+            ("GET /v1/summary?by=net24,net24", "", 400),
+            ("GET /v1/fleet?by=", "", 400),
+            ("GET /v1/fleet?cursor=x", "", 400),
             ("HEAD /v1/events", "", 405),
             ("GET /v1/commands", "", 405),
             ("DELETE /v1/tasks", "", 405),
@@ -750,7 +813,7 @@ mod tests {
             "/v1/events/1",
             "/v1",
             "/v1/",
-            "/",
+            "/page/0",
         ] {
             assert_eq!(found(path), [], "{path}");
         }
@@ -769,7 +832,16 @@ mod tests {
             assert_eq!(row.access == Writes, !reads, "{row:?}");
             assert!(reads || row.methods.split(", ").count() == 1, "{row:?}");
         }
-        assert!(is_open("/healthz") && !is_open("/readyz") && !is_open("/nothing"));
+        for (path, open) in [
+            ("/", true),
+            ("/page/0/app.js", true),
+            ("/healthz", true),
+            ("/readyz", false),
+            ("/v1/hosts", false),
+            ("/nothing", false),
+        ] {
+            assert_eq!(is_open(path), open, "{path}");
+        }
     }
 
     /// The table of `docs/http.md`.
@@ -786,6 +858,7 @@ mod tests {
                 Limit(max) => format!("limit={max}"),
                 Cursor => "cursor=…".to_owned(),
                 Command => "command=CMD".to_owned(),
+                By(_) => "by=net24".to_owned(),
             });
             let query = examples.collect::<Vec<_>>().join("&");
             let mark = if query.is_empty() { "" } else { "?" };
@@ -797,6 +870,7 @@ mod tests {
             let cost = match row.cost {
                 Memory => "memory",
                 Page => "memory, for each entry",
+                Walk => "memory, for each host",
                 StoreRead => "a read of the store",
                 StoreWrite => "a write to the store",
                 Stream => "a connection",

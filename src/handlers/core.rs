@@ -21,6 +21,7 @@ use super::outside::News;
 use super::request::Datagram;
 use super::stats::Stats;
 use super::step::Step;
+use super::survey::Surveys;
 use super::tasks::Tasks;
 use super::view::{Filter, HostView, Page, StoreView};
 use super::{Flow, Input, Moment};
@@ -82,6 +83,7 @@ pub struct Core {
     pub(super) tasks: Tasks,
     pub(super) outbox: Outbox,
     pub(super) auth: Auth,
+    pub(super) surveys: Surveys,
     pub(super) env: Env,
     pub(super) cache: DeadlineCache,
     #[cfg(debug_assertions)]
@@ -98,6 +100,7 @@ impl Core {
             tasks: Tasks::new(rules.seed),
             outbox: Outbox::default(),
             auth: Auth::default(),
+            surveys: Surveys::default(),
             env: Env {
                 rules,
                 stats: Stats::default(),
@@ -216,7 +219,7 @@ impl Core {
     /// Returns whether [`go_on`](Self::go_on) has work.
     #[must_use]
     pub fn has_jobs(&self) -> bool {
-        self.tasks.has_jobs()
+        self.tasks.has_jobs() || !self.surveys.is_empty()
     }
 
     /// Takes what is to be sent to hosts: pushes go into `fx`, datagrams into `datagrams`; at most
@@ -315,6 +318,7 @@ impl Core {
             }
         }
         step.tasks.refuse_jobs(&mut step.cx);
+        step.surveys.refuse(&mut step.cx);
         self.env.stopping = true;
     }
 
@@ -407,6 +411,7 @@ impl Core {
             tasks: &mut self.tasks,
             outbox: &mut self.outbox,
             auth: &mut self.auth,
+            surveys: &mut self.surveys,
             cx: Ctx::new(at, &mut self.env, fx),
         }
     }

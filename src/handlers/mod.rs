@@ -20,6 +20,7 @@ pub mod request;
 mod slot_set;
 pub mod stats;
 mod step;
+pub mod survey;
 mod tasks;
 #[cfg(test)]
 mod tests;

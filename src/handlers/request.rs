@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use compact_str::CompactString;
 
+use crate::handlers::survey::{Columns, Summary, Survey};
 use crate::ids::{HostId, TaskKey};
 use crate::store::op::{FoundHost, TaskState};
 use crate::time::UnixMs;
@@ -21,6 +22,8 @@ pub enum Request {
         /// Maximum number of tasks.
         limit: usize,
     },
+    /// Counts of the fleet, or the fleet as columns.
+    Survey(Survey),
     /// One task, with its hosts from `cursor` on.
     Task {
         /// The key.
@@ -94,6 +97,10 @@ pub enum Response {
         /// Start of the next page, if there may be one.
         next: Option<u64>,
     },
+    /// Counts of the fleet.
+    Summary(Box<Summary>),
+    /// A page of the fleet.
+    Columns(Box<Columns>),
     /// One task.
     Task(Box<TaskView>),
     /// All bytes that a command put out.

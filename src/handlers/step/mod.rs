@@ -26,6 +26,7 @@ use crate::handlers::fleet::Fleet;
 use crate::handlers::fleet::host::Host;
 use crate::handlers::fleet::session::Session;
 use crate::handlers::outbox::Outbox;
+use crate::handlers::survey::Surveys;
 use crate::handlers::tasks::Tasks;
 use crate::handlers::{End, Flow, Input};
 
@@ -36,6 +37,7 @@ pub(crate) struct Step<'a> {
     pub(crate) tasks: &'a mut Tasks,
     pub(crate) outbox: &'a mut Outbox,
     pub(crate) auth: &'a mut Auth,
+    pub(crate) surveys: &'a mut Surveys,
     pub(crate) cx: Ctx<'a>,
 }
 

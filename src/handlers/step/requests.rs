@@ -5,6 +5,7 @@ use crate::handlers::request::Request;
 use crate::handlers::step::Step;
 use crate::handlers::tasks::console::NewCommand;
 use crate::handlers::tasks::dispatch::not_now;
+use crate::limits::HOSTS_PER_STEP_MAX;
 
 impl Step<'_> {
     /// Handles a request.
@@ -34,6 +35,10 @@ impl Step<'_> {
             Request::CommandStatus { cid } => {
                 return tasks.command_status(cx, hosts, requester, &cid);
             }
+            Request::Survey(survey) => {
+                let max = HOSTS_PER_STEP_MAX;
+                return self.surveys.begin(cx, self.fleet, requester, survey, max);
+            }
             Request::Forget { host } => return self.ask_forget(requester, &host),
         };
         if let Err(refusal) = begun {
@@ -41,10 +46,11 @@ impl Step<'_> {
         }
     }
 
-    /// Goes on with requests and tasks that have many hosts: at most `max` of them.
+    /// Goes on with a request or task that has many hosts, and with a survey: at most `max` hosts each.
     pub(crate) fn go_on(&mut self, max: usize) {
         let hosts = Directory::new(self.fleet, self.auth);
         self.tasks.go_on(&mut self.cx, hosts, max);
+        self.surveys.step(&mut self.cx, self.fleet, max);
     }
 
     /// Resumes the tasks that the store knows, at its first connection.

@@ -14,6 +14,7 @@ mod results;
 mod room;
 mod sequence;
 mod storm;
+mod survey;
 mod tries;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -1,0 +1,258 @@
+// Hosts: a list of any length, of which only the visible rows exist; and one host.
+import { begin, count, h, hostLink, mark, pause, plural, safe, show, sorted, span, table, tag, to, when } from './dom.js';
+import { HOSTS_MAX, ask, has, live, refresh, reload, want } from './live.js';
+import { eventText, groupName, isTelling } from './overview.js';
+
+const ROW = 36;
+const COLUMNS = [['id', 'Host', 'c-id'], ['state', 'State', 'c-state'], ['silence', 'Silent for', 'c-silence num'], ['group', 'Network', 'c-group wide']];
+
+/** A field for a target, with completion. Calls `changed` when the text has come to rest. */
+export function targetField({ value = '', label = 'Target', placeholder = 'web-*, 10.0.1.0/24, !web-9', changed, options = () => [] }) {
+  const list = h('datalist', { id: `options-${++fields}` });
+  const input = h('input', { type: 'search', value, placeholder, list: list.id, autocomplete: 'off', spellcheck: 'false', autocapitalize: 'off', 'aria-describedby': `said-${fields}`, class: 'mono' });
+  const said = h('div', { class: 'said', id: `said-${fields}`, role: 'status' });
+  let timer = 0;
+  const complete = () => {
+    const cut = input.value.lastIndexOf(',') + 1, before = input.value.slice(0, cut), term = input.value.slice(cut).replace(/^[ !]*/, '');
+    const found = options(term).slice(0, 12).map((name) => before + input.value.slice(cut, input.value.length - term.length) + name);
+    show(list, found.join('\n'), found.map((text) => h('option', { value: text })));
+  };
+  const rest = () => { clearTimeout(timer); timer = 0; changed(input.value.trim()); };
+  input.addEventListener('input', () => { complete(); clearTimeout(timer); timer = setTimeout(rest, 250); });
+  input.addEventListener('change', () => { if (timer) rest(); });
+  input.addEventListener('focus', complete);
+  return {
+    element: h('label', { class: 'grow' }, h('span', { class: 'label' }, label), input, list), input, said,
+    say: (text, bad = false) => { said.className = `said ${bad ? 'bad' : ''}`; said.textContent = safe(text); input.setAttribute('aria-invalid', bad); },
+  };
+}
+let fields = 0;
+
+/** Names that may complete a term: groups and hosts that begin with it, the shortest first. */
+export function completions(term) {
+  const names = new Set(), { fleet, summary } = live;
+  for (const name of ['all', ...(fleet?.groups[0] ?? summary?.groups.map((group) => group.name) ?? [])]) if (name && name.startsWith(term) && name !== term) names.add(name);
+  for (let i = 0; fleet && i < fleet.length && names.size < 24; i++) if (fleet.id[i].startsWith(term) && fleet.id[i] !== term) names.add(fleet.id[i]);
+  return [...names];
+}
+
+export function hosts({ root, query, on, set, signal }) {
+  let target = query.get('target') ?? '', only = query.get('state') ?? '', sort = query.get('sort') ?? 'id', down = query.get('down') === '1';
+  let order = new Uint32Array(0), keys = [], cursor = 0, number = 0, ready = false;
+  const remember = () => set({ target, state: only, sort: sort === 'id' ? '' : sort, down: down && '1' });
+
+  const field = targetField({ value: target, changed: (text) => { if (text === target) return; target = text; remember(); ask_(); }, options: completions });
+  const select = h('select', { 'aria-label': 'State' }, [['', 'Every state'], ['online', 'Online'], ['offline', 'Offline']].map(([value, name]) => h('option', { value }, name)));
+  select.value = only;
+  select.addEventListener('change', () => { only = select.value; remember(); arrange(); });
+  const act = h('a', { class: 'button', href: to(['dispatch']) }, 'Dispatch to these');
+
+  const heads = COLUMNS.map(([key, name, style]) => {
+    const button = h('button', { type: 'button', class: 'sort', onclick: () => { if (sort === key) down = !down; else [sort, down] = [key, key === 'silence']; remember(); arrange(); } }, name, h('span', { 'aria-hidden': 'true' }));
+    return h('th', { scope: 'col', class: style }, button);
+  });
+  const above = h('tr', { class: 'gap', 'aria-hidden': 'true' }, h('td', { colspan: 4 })), below = above.cloneNode(true), body = h('tbody');
+  const grid = h('table', { 'aria-label': 'Hosts' }, h('thead', null, h('tr', null, heads)), body);
+  const box = h('div', { class: 'card grid', tabindex: 0, role: 'group', 'aria-label': 'Hosts: the arrow keys move, Enter opens' }, grid);
+  const none = h('div', { class: 'card' });
+  none.hidden = true;
+  show(root, null, h('div', { class: 'head' }, h('h1', null, 'Hosts'), act), h('div', { class: 'tools' }, field.element, h('label', null, h('span', { class: 'label' }, 'State'), select)), field.said, box, none);
+
+  let pool = [];
+  function rowElement() {
+    const link = h('a', { class: 'mono' }), state = h('span', { class: 'tag' }), dot = mark('ok'), word = h('span'), why = h('span', { class: 'wide' }), silence = h('td', { class: 'num' }), group = h('td', { class: 'wide mono' });
+    state.append(dot, h('span', null, word, why));
+    const row = h('tr', null, h('td', null, link), h('td', null, state), silence, group);
+    row.addEventListener('click', (event) => { if (!event.target.closest('a')) location.hash = link.getAttribute('href'); });
+    return { row, link, state, dot, word, why, silence, group, at: -1 };
+  }
+  const put = (element, text) => { if (element.textContent !== text) element.textContent = text; };
+  function fillRow(parts, at, fleet) {
+    const i = order[at], online = fleet.isOnline(i), reason = fleet.states[fleet.state[i]], silence = fleet.silenceOf(i), id = safe(fleet.id[i]);
+    if (parts.i !== i || parts.fleet !== fleet) {
+      parts.link.setAttribute('href', to(['host', fleet.id[i]]));
+      parts.link.title = id;
+      put(parts.link, id);
+      put(parts.group, safe(groupName(fleet.groups[0][fleet.group[0][i]] ?? '')));
+      [parts.i, parts.fleet] = [i, fleet];
+    }
+    const style = online ? 'ok' : 'off';
+    parts.state.className = `tag ${style}`;
+    parts.dot.className = `dot ${online ? '' : 'off'}`;
+    put(parts.word, online ? 'online' : 'offline');
+    put(parts.why, online || reason === 'offline' ? '' : `, ${reason}`);
+    put(parts.silence, silence === null ? '–' : span(silence));
+    parts.row.setAttribute('aria-rowindex', at + 2);
+    parts.row.classList.toggle('cur', at === cursor && document.activeElement === box);
+  }
+
+  let drawing = false;
+  const draw = () => { if (!drawing) { drawing = true; requestAnimationFrame(() => { drawing = false; paint(); }); } };
+  function paint() {
+    const { fleet } = live;
+    if (!fleet || !ready) return;
+    const fits = Math.ceil(box.clientHeight / ROW) + 8, first = Math.max(0, Math.min(order.length - fits, Math.floor(box.scrollTop / ROW) - 4));
+    const last = Math.min(order.length, first + fits);
+    while (pool.length < last - first) pool.push(rowElement());
+    for (let k = 0; k < last - first; k++) fillRow(pool[k], first + k, fleet);
+    const rows = last - first;
+    if (body.rowsShown !== rows) {
+      body.rowsShown = rows;
+      body.replaceChildren(above, ...pool.slice(0, rows).map((parts) => parts.row), below);
+    }
+    above.firstChild.style.height = `${first * ROW}px`;
+    below.firstChild.style.height = `${(order.length - last) * ROW}px`;
+  }
+
+  function natural(fleet) {
+    if (fleet.keys) return fleet.keys;
+    return (async () => {
+      const made = [];
+      begin();
+      for (let i = 0; i < fleet.length; i++) {
+        made.push(fleet.id[i].replace(/\d+/g, (digits) => digits.padStart(12, '0')));
+        if ((i & 1023) === 0) await pause();
+      }
+      return (fleet.keys = made);
+    })();
+  }
+
+  /** Filters and sorts. What is shown stays until the new order is there. */
+  async function arrange() {
+    const mine = ++number, { fleet } = live;
+    heads.forEach((head, k) => {
+      const [key] = COLUMNS[k];
+      head.setAttribute('aria-sort', key !== sort ? 'none' : down ? 'descending' : 'ascending');
+      head.querySelector('span').textContent = key !== sort ? '' : down ? '↓' : '↑';
+    });
+    act.href = to(['dispatch'], { target });
+    if (!fleet) return;
+    keys = await natural(fleet);
+    const chosen = new Uint32Array(fleet.length);
+    let n = 0;
+    for (let i = 0; i < fleet.length; i++) if (!only || (only === 'online') === fleet.isOnline(i)) chosen[n++] = i;
+    const byName = (a, b) => (keys[a] < keys[b] ? -1 : keys[a] > keys[b] ? 1 : 0), sign = down ? -1 : 1;
+    const column = { state: fleet.state, group: fleet.group[0] };
+    const first = sort === 'id' ? byName : sort === 'silence' ? (a, b) => fleet.silenceOf(a) - fleet.silenceOf(b) : (a, b) => column[sort][a] - column[sort][b];
+    const done = await sorted(chosen.subarray(0, n), (a, b) => sign * first(a, b) || byName(a, b), () => mine !== number || signal.aborted);
+    if (!done) return;
+    [order, ready] = [done, true];
+    cursor = Math.min(cursor, Math.max(0, n - 1));
+    grid.setAttribute('aria-rowcount', n + 1);
+    const more = fleet.partial ? ` The first ${count(HOSTS_MAX)} hosts are shown: a target selects fewer.` : '';
+    field.say(n === fleet.length ? `${plural(n, 'host')}.${more}` : `${count(n)} of ${plural(fleet.length, 'host')}.${more}`);
+    box.hidden = n === 0;
+    none.hidden = n !== 0;
+    if (n === 0) show(none, `${target} ${only}`, h('p', { class: 'empty' }, target || only ? `No host ${only ? `is ${only}` : 'matches'}${target ? ' among those of the target' : ''}.` : ['No host has connected yet. ', h('code', null, 'anthill agent --server SERVER --id web-1'), ' starts one.']));
+    paint();
+  }
+
+  function ask_() {
+    field.say('…');
+    want(target, 'net24');
+    if (live.fleet) arrange();
+  }
+  function move(to_) {
+    cursor = Math.max(0, Math.min(order.length - 1, to_));
+    const top = cursor * ROW, seen = box.clientHeight - ROW - 40;
+    if (top < box.scrollTop) box.scrollTop = top;
+    else if (top > box.scrollTop + seen) box.scrollTop = top - seen;
+    paint();
+  }
+  box.addEventListener('keydown', (event) => {
+    const page = Math.floor(box.clientHeight / ROW) - 2;
+    const steps = { ArrowDown: cursor + 1, ArrowUp: cursor - 1, PageDown: cursor + page, PageUp: cursor - page, Home: 0, End: order.length - 1 };
+    if (event.target === box && event.key in steps) { event.preventDefault(); move(steps[event.key]); }
+    else if (event.target === box && event.key === 'Enter' && order.length) location.hash = to(['host', live.fleet.id[order[cursor]]]);
+  });
+  field.input.addEventListener('keydown', (event) => { if (event.key === 'ArrowDown' && !field.input.value) { event.preventDefault(); box.focus(); } });
+  box.addEventListener('scroll', draw, { passive: true });
+  box.addEventListener('focus', draw);
+  box.addEventListener('blur', draw);
+  window.addEventListener('resize', draw, { signal });
+  on('fleet', arrange);
+  on('rows', () => { if (only || sort !== 'id') later(); else draw(); });
+  on('fleet-problem', ({ detail }) => { field.say(detail.message, true); box.hidden = true; none.hidden = true; });
+  on('fresh', () => { if (!live.fleet) { want(null); ask_(); } });
+  let timer = 0;
+  const later = () => { draw(); timer ||= setTimeout(() => { timer = 0; if (!signal.aborted) arrange(); }, 1000); };
+  const tick = setInterval(draw, 1000);
+  signal.addEventListener('abort', () => { clearInterval(tick); clearTimeout(timer); });
+  arrange();
+  ask_();
+  if (query.get('focus')) { remember(); field.input.focus(); }
+  return {
+    query: (next) => {
+      const text = next.get('target') ?? '';
+      only = select.value = next.get('state') ?? '';
+      if (next.get('focus')) field.input.focus();
+      if (text !== target) { target = field.input.value = text; ask_(); } else arrange();
+    },
+  };
+}
+
+export function host({ root, rest, on, signal }) {
+  const id = rest[0] ?? '';
+  const facts = h('div', { class: 'card' }), labels = h('div', { class: 'card' }), past = h('div', { class: 'card' });
+  const [recent, rows] = table('Last events of the host', [['When'], ['What']]);
+  const acts = h('div', { class: 'row' });
+  const body = h('div', { class: 'stack' });
+  show(root, null, h('div', { class: 'head' }, h('h1', { class: 'mono' }, id), acts), body);
+  const fact = (name, value) => value == null || value === '' ? null : [h('dt', null, name), h('dd', null, value)];
+
+  async function fetchAll() {
+    let view;
+    try {
+      view = await ask(`v1/hosts/${encodeURIComponent(id)}`, { signal });
+    } catch (error) {
+      if (signal.aborted || error.status === 0 || error.status === 401) return;
+      return show(body, `no ${error.message}`, h('div', { class: 'card' }, h('h2', null, error.status === 404 ? 'No host of this name is known' : 'The host cannot be shown'), h('p', { class: 'muted' }, error.message), h('a', { href: to(['hosts']) }, 'All hosts')));
+    }
+    let history, events;
+    try {
+      [history, events] = await Promise.all([has('/v1/hosts/HOST/history') ? ask(`v1/hosts/${encodeURIComponent(id)}/history`, { signal }) : null, ask('v1/events/recent?limit=1024', { signal })]);
+    } catch { return; }
+    if (signal.aborted) return;
+    show(body, 'host', () => [h('div', { class: 'columns' }, facts, labels), past, h('section', { class: 'card' }, h('h2', null, 'Last events and tasks'), recent)]);
+    show(facts, JSON.stringify(view) + live.phase, h('h2', null, 'Facts'), h('dl', { class: 'facts' },
+      fact('State', tag(view.state, view.reason ? `${view.state}, ${view.reason}` : view.state)),
+      fact(view.state === 'online' ? 'Online since' : 'Offline since', when(view.since)), fact('Last message', when(view.last_seen)),
+      fact('Address', view.ip && h('span', { class: 'mono' }, view.ip)), fact('Host name', view.hostname), fact('MAC', view.mac && h('span', { class: 'mono' }, view.mac)),
+      fact('IPv4', view.ipv4?.length ? h('span', { class: 'mono' }, view.ipv4.join(', ')) : null), fact('Node', view.node)));
+    const named = Object.entries(view.labels ?? {});
+    show(labels, JSON.stringify([view.labels, view.label_sources]), h('h2', null, 'Labels'), named.length
+      ? h('dl', { class: 'facts' }, named.map(([key, value]) => fact(key, [h('a', { href: to(['hosts'], { target: `${key}=${value}` }) }, value), h('span', { class: 'muted' }, view.label_sources?.[key] ? ` (${view.label_sources[key] === 'host' ? 'claimed by the host' : view.label_sources[key]})` : '')])))
+      : h('p', { class: 'empty' }, 'None. ', h('code', null, `anthill label ${id} role=web`), ' sets one.'));
+    const turns = history?.history ?? history?.transitions ?? [];
+    past.hidden = !turns.length;
+    show(past, JSON.stringify(turns), h('h2', null, 'History'), h('table', { 'aria-label': 'History' }, h('tbody', null, turns.slice().sort((a, b) => new Date(b.at) - new Date(a.at)).map((turn) => h('tr', null,
+      h('td', { class: 'tight' }, when(turn.at)), h('td', null, tag(turn.state, turn.reason ? `${turn.state}, ${turn.reason}` : turn.state)))))));
+    const own = (events?.events ?? []).filter((event) => event.host === id && isTelling(event)).reverse().slice(0, 50);
+    show(rows, JSON.stringify(own.map((event) => event.seq)), own.length ? own.map((event) => h('tr', null, h('td', { class: 'tight' }, when(event.at)), h('td', null, eventText(event)))) : h('tr', null, h('td', { class: 'muted' }, 'None since the server started.')));
+    show(acts, view.state, h('a', { class: 'button', href: to(['dispatch'], { target: id }) }, 'Dispatch to it'),
+      view.state === 'offline' ? h('button', { type: 'button', class: 'danger', onclick: forget }, 'Forget the host') : null);
+  }
+
+  function forget() {
+    const said = h('p', { class: 'said bad', role: 'status' });
+    const dialog = h('dialog', { 'aria-label': 'Forget the host' }, h('h2', null, 'Forget ', h('span', { class: 'mono' }, id), '?'), h('p', null, 'Everything that is stored of it is deleted. It is known again when it connects.'), said,
+      h('div', { class: 'row' }, h('button', { type: 'button', class: 'danger', onclick: async () => {
+        try { await ask(`v1/hosts/${encodeURIComponent(id)}`, { method: 'DELETE' }); } catch (error) { said.textContent = safe(error.message); return; }
+        dialog.close();
+        refresh();
+        reload(0);
+        location.hash = to(['hosts']);
+      } }, 'Forget it'), h('button', { type: 'button', onclick: () => dialog.close() }, 'Keep it')));
+    dialog.addEventListener('close', () => dialog.remove());
+    document.body.append(dialog);
+    dialog.showModal();
+  }
+
+  let timer = 0;
+  on('fresh', fetchAll);
+  on('events', ({ detail }) => { if (detail.some((event) => event.host === id) && !timer) timer = setTimeout(() => { timer = 0; if (!signal.aborted) fetchAll(); }, 300); });
+  const tick = setInterval(() => { if (live.phase === 'live' && !document.hidden) fetchAll(); }, 5000);
+  signal.addEventListener('abort', () => clearInterval(tick));
+  if (live.phase === 'live') fetchAll();
+  return { title: safe(id) };
+}

@@ -1,0 +1,155 @@
+// Overview: how many hosts are online, what has been lost, and what is under way.
+import { bar, count, h, hostLink, keyed, plural, show, span, svg, table, tag, to, when } from './dom.js';
+import { ask, has, live } from './live.js';
+
+const REASONS = { closed: 'it closed its connection', reset: 'its connection broke', timeout: 'it was silent for too long', abnormal: 'it sent invalid data', lost: 'it did not return after a restart', unknown: 'since before this server started' };
+const EVENTS_SHOWN = 12;
+
+/** The target of a group of `by`. */
+export function groupTarget(by, name) {
+  if (by === 'net24') return name;
+  if (by === 'node') return `sys.node=${name}`;
+  const key = by.replace(/^label:/, '');
+  return name === '' ? `${key}!=*` : `${key}=${name}`;
+}
+export const groupName = (name) => (name === '' ? '(none)' : name);
+
+function tile(label, value, note, word) {
+  return h('div', { class: 'card tile' }, h('div', { class: 'label' }, label), h('div', { class: `value ${word ? 'word' : ''}` }, value), h('div', { class: 'note' }, note));
+}
+
+/** A curve of `[ms, online]`, with the spans in which nothing is known. */
+function spark(points, gaps) {
+  const [from, until] = [points[0][0], points.at(-1)[0]];
+  const high = Math.max(1, ...points.map(([, n]) => n ?? 0));
+  const known = points.map(([, n]) => n).filter((n) => n != null);
+  const low = Math.min(...known), floor = Math.max(0, low - (high - low || high) * .25);
+  const x = (ms) => (ms - from) / (until - from || 1) * 1000, y = (n) => 68 - (n - floor) / (high - floor || 1) * 60;
+  const runs = [[]];
+  for (const [ms, n] of points) { if (n == null) runs.push([]); else runs.at(-1).push(`${x(ms).toFixed(1)},${y(n).toFixed(1)}`); }
+  const lines = runs.filter((run) => run.length > 1);
+  return svg('svg', { class: 'spark', viewBox: '0 0 1000 72', preserveAspectRatio: 'none', role: 'img', 'aria-label': `Hosts online from ${count(points[0][1])} to ${count(points.at(-1)[1])}, at least ${count(low)}, at most ${count(high)}` },
+    gaps.map(([a, b]) => svg('rect', { class: 'away', x: x(a), y: 0, width: Math.max(2, x(b) - x(a)), height: 72 })),
+    lines.map((run) => svg('polygon', { class: 'area', points: `${run[0].split(',')[0]},72 ${run.join(' ')} ${run.at(-1).split(',')[0]},72` })),
+    lines.map((run) => svg('polyline', { class: 'line', points: run.join(' ') })));
+}
+
+/** Returns whether an event is worth a line: those on the way to a result are not. */
+export const isTelling = (event) => event.event !== 'answer' && !(event.event === 'progress' && event.state === 'working');
+
+/** What an event says, as children of a cell. */
+export function eventText(event) {
+  const task = event.key && h('a', { href: to(['task', event.key]), class: 'mono' }, event.key);
+  const who = event.host && hostLink(event.host);
+  switch (event.event) {
+    case 'online': return [who, ' is online'];
+    case 'offline': return [who, ' is offline: ', REASONS[event.reason] ?? event.reason];
+    case 'mass-offline': return [plural(event.count, 'host'), ' went offline at once'];
+    case 'dispatch': return ['Task ', task, ' went to ', plural(event.count, 'host')];
+    case 'answer': return [who, ' answered ', task];
+    case 'progress': return [who, ': ', event.state, ' in ', task];
+    case 'result': return [who, ' has finished ', h('code', null, event.command), ' of ', task];
+    case 'device': return ['Device ', event.host, ': ', event.state, event.reason ? ` (${event.reason})` : ''];
+    case 'reach': return ['Target ', event.host, ': ', event.state];
+    default: return [event.event, event.host ? ': ' : '', who, event.reason ? ` (${event.reason})` : '', event.count ? ` ${count(event.count)}` : ''];
+  }
+}
+
+export function overview({ root, on, signal }) {
+  const tiles = h('div', { class: 'tiles' });
+  const curve = h('section', { class: 'card', 'aria-label': 'Hosts online over time' });
+  const [groups, groupRows] = table('Networks', [['Network'], ['', 'wide'], ['Online', 'num'], ['Offline', 'num']]);
+  const [silent, silentRows] = table('Longest silence', [['Host'], ['Silent for', 'num']]);
+  const [recent, recentRows] = table('Last events', [['When'], ['What']]);
+  const body = h('div', { class: 'stack' });
+  show(root, null, h('div', { class: 'head' }, h('h1', null, 'Overview')), body);
+  let open = null, history = null, nodes = null, events = [];
+
+  const start = h('div', { class: 'card start' }, h('h2', null, 'No host has connected yet'),
+    h('p', null, 'Start an agent on a host, and it appears here at once:'),
+    h('pre', null, 'anthill agent --server SERVER --id web-1 --push --allow allow.json'),
+    h('p', { class: 'muted' }, 'A thousand hosts for a trial: ', h('code', null, 'anthill bench --hosts 1000 --seconds 600')));
+
+  function draw() {
+    const { summary, health } = live;
+    if (!summary) return show(body, 'waiting', h('p', { class: 'empty' }, live.phase === 'away' ? 'Nothing is known yet.' : 'Asking the server …'));
+    if (summary.hosts === 0) show(body, 'none', tiles, start);
+    else show(body, 'some', tiles, curve, () => h('div', { class: 'columns' },
+      h('section', { class: 'card' }, h('h2', null, 'Networks'), groups),
+      h('section', { class: 'card' }, h('h2', null, 'Longest silence'), silent, h('p', { class: 'small muted' }, `A host goes offline after ${span(summary.timeout_s)} of silence.`)),
+      h('section', { class: 'card' }, h('h2', null, 'Last events'), recent)));
+    const offline = summary.hosts - summary.online;
+    const reasons = Object.entries(summary.offline).filter(([, n]) => n).sort((a, b) => b[1] - a[1]);
+    const share = summary.hosts ? Math.floor(summary.online / summary.hosts * 1000) / 10 : 0;
+    show(tiles, JSON.stringify([summary.online, summary.hosts, summary.offline, summary.lost_1h, open, health, nodes, Math.floor(health?.uptime_s / 60), live.phase]),
+      tile('Online', [h('span', { class: `dot ${summary.online ? '' : 'off'}`, 'aria-hidden': 'true' }), count(summary.online)], summary.hosts ? `${share} % of ${plural(summary.hosts, 'host')}` : 'no host known'),
+      tile('Offline', offline ? h('a', { href: to(['hosts'], { state: 'offline' }) }, count(offline)) : '0', reasons.map(([reason, n]) => h('div', { title: REASONS[reason] }, `${count(n)} ${reason}`))),
+      tile('Lost in the last hour', count(summary.lost_1h), 'and still offline'),
+      tile('Open tasks', open ? h('a', { href: to(['tasks']) }, count(open)) : count(open), 'with a host that has not finished'),
+      tile('Store', tag(health?.store ?? '–'), health?.status === 'ok' ? 'answers' : 'hosts are served meanwhile', true),
+      nodes ? tile('Nodes', count(nodes.length), nodes.map((node) => node.name ?? node.id).join(', ')) : tile('Running for', span(health?.uptime_s ?? 0), `version ${health?.version ?? ''}`, true));
+    const points = history?.points.length > 1 ? history.points : live.samples;
+    const gaps = history?.gaps ?? [];
+    const length = points.length > 1 ? span((points.at(-1)[0] - points[0][0]) / 1000) : '';
+    show(curve, null, h('h2', null, 'Online', h('span', { class: 'small muted' }, length ? ` · last ${length}` : ' · since this page was opened')),
+      points.length > 1 ? spark(points, gaps) : h('div', { class: 'spark muted' }, 'The curve begins with the next summary.'),
+      gaps.length ? h('ul', { class: 'legend' }, h('li', null, h('span', { class: 'swatch warn' }), 'the server was away')) : null);
+    keyed(groupRows, summary.groups, (g) => g.name, (g) => `${g.online} ${g.offline}`, (g) => h('tr', null,
+      h('td', null, h('a', { href: to(['hosts'], { target: groupTarget(summary.by, g.name) }), class: 'mono' }, groupName(g.name))),
+      h('td', { class: 'wide' }, bar([['ok', g.online], ['off', g.offline]], `${count(g.online)} online, ${count(g.offline)} offline`)),
+      h('td', { class: 'num' }, count(g.online)), h('td', { class: 'num' }, count(g.offline))));
+    if (summary.rest) groupRows.append(h('tr', null, h('td', { class: 'muted' }, `${plural(summary.rest.groups, 'more network')}`), h('td', { class: 'wide' }), h('td', { class: 'num' }, count(summary.rest.online)), h('td', { class: 'num' }, count(summary.rest.offline))));
+    keyed(silentRows, summary.silent, (s) => s.id, (s) => s.silence_s, (s) => h('tr', null, h('td', null, hostLink(s.id)),
+      h('td', { class: `num ${s.silence_s > summary.timeout_s / 2 ? 'bad-text' : ''}` }, span(s.silence_s))));
+    if (!summary.silent.length) show(silentRows, 'none', h('tr', null, h('td', { colspan: 2, class: 'muted' }, 'No host is online.')));
+  }
+
+  function drawEvents() {
+    if (!events.length) return show(recentRows, 'none', h('tr', null, h('td', { colspan: 2, class: 'muted' }, 'Nothing has happened since the start.')));
+    keyed(recentRows, events, (e) => e.seq, () => '', (e) => h('tr', null, h('td', { class: 'tight' }, when(e.at)), h('td', null, eventText(e))));
+  }
+
+  async function fetchAll() {
+    try {
+      const [page, last] = await Promise.all([ask('v1/tasks?limit=1000', { signal }), ask('v1/events/recent?limit=100', { signal })]);
+      open = page.tasks.filter((task) => isOpen(task.hosts)).length;
+      events = last.events.filter(isTelling).reverse().slice(0, EVENTS_SHOWN);
+    } catch { /* the head says so */ }
+    try {
+      if (has('/v1/history')) history = curveOf(await ask('v1/history?minutes=1440', { signal }));
+      if (has('/v1/nodes')) nodes = (await ask('v1/nodes', { signal })).nodes ?? null;
+    } catch { /* the last ones stay */ }
+    if (signal.aborted) return;
+    draw();
+    drawEvents();
+  }
+
+  let later = 0;
+  on('summary', draw);
+  on('phase', draw);
+  on('fresh', fetchAll);
+  on('events', ({ detail }) => {
+    if (detail.length) {
+      events = [...detail.filter(isTelling).slice(-EVENTS_SHOWN).reverse(), ...events].slice(0, EVENTS_SHOWN);
+      drawEvents();
+    }
+    const busy = !detail.length || detail.some((event) => event.key);
+    if (busy && !later) later = setTimeout(() => { later = 0; if (!signal.aborted) fetchAll(); }, 1000);
+  });
+  draw();
+  if (live.phase === 'live') fetchAll();
+}
+
+const OPEN = ['queued', 'sent', 'answered', 'working', 'held'];
+export const isOpen = (hosts) => OPEN.some((state) => hosts[state]);
+
+/** Points and gaps of `/v1/history`, of which the members are read leniently. */
+function curveOf(history) {
+  const points = (history.points ?? []).map((point) => Array.isArray(point) ? point : [Date.parse(point.at), point.online]);
+  const gaps = [];
+  points.forEach(([ms, n], i) => {
+    if (n != null) return;
+    if (gaps.at(-1)?.[1] === ms) gaps.at(-1)[1] = points[i + 1]?.[0] ?? ms; else gaps.push([points[i - 1]?.[0] ?? ms, points[i + 1]?.[0] ?? ms]);
+  });
+  return { points, gaps };
+}

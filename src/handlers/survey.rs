@@ -1,0 +1,439 @@
+//! Surveys: counts of the fleet by group, and the fleet as columns. Both walk over all hosts, so they
+//! take a slice of a turn at a time, and never hold up a heartbeat.
+//!
+//! ```text
+//!   Request ─▶ line ─▶ step, at most N hosts ─▶ … ─▶ Response::Summary or Columns
+//!               ▲                │ not the last
+//!               └────────────────┘
+//! ```
+//!
+//! Bounds: [`SURVEYS_MAX`] surveys at once, each with the memory of its answer. A page of columns has at
+//! most [`FLEET_HOSTS_MAX`] hosts and about [`FLEET_BYTES_MAX`] bytes of JSON; the next page begins at its
+//! cursor. A host that comes or goes during the walk may be in the answer or not.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap, VecDeque};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use crate::handlers::context::Ctx;
+use crate::handlers::fleet::Fleet;
+use crate::handlers::fleet::host::{Host, Peer, Presence};
+use crate::handlers::request::Response;
+use crate::handlers::tasks::dispatch::not_now;
+use crate::handlers::view::Reason;
+use crate::ids::HostId;
+use crate::limits::{
+    FLEET_BYTES_MAX, FLEET_HOSTS_MAX, SUMMARY_GROUPS_MAX, SUMMARY_SILENT_MAX, SURVEYS_MAX,
+};
+use crate::time::{Span, UnixMs};
+
+/// Milliseconds in which a host counts as lost lately.
+const LATELY_MS: u64 = 3_600_000;
+/// JSON bytes of a host beside its id: quotes and comma, state, silence and two groups.
+const ROW_BYTES: usize = 24;
+/// Number of states: online, offline for an unknown reason, and one for each reason.
+pub(crate) const STATES: usize = 2 + Reason::ALL.len();
+
+/// Property by which hosts are grouped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Grouping {
+    /// The /24 of its IPv4 address, or the /64 of its IPv6 address.
+    Network,
+}
+
+/// A survey that is asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Survey {
+    /// Counts, of all hosts and by group.
+    Summary {
+        /// Property of the groups.
+        by: Grouping,
+    },
+    /// A page of columns.
+    Columns {
+        /// Properties of one or two levels of groups.
+        by: Vec<Grouping>,
+        /// Start of the page; 0 is the beginning.
+        cursor: u64,
+    },
+}
+
+/// Counts of the fleet.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Summary {
+    /// Time of the summary.
+    pub at: UnixMs,
+    /// Hosts by state: see [`state_name`].
+    pub states: [u64; STATES],
+    /// Hosts that went offline within the last hour and are not back.
+    pub lost_lately: u64,
+    /// Silence after which a host goes offline.
+    pub timeout: Span,
+    /// Hosts that went offline since the start, by reason.
+    pub offlines: [u64; Reason::ALL.len()],
+    /// Property of the groups.
+    pub by: Grouping,
+    /// The largest groups: name, hosts online and offline.
+    pub groups: Vec<GroupCount>,
+    /// Number of the other groups, and their hosts.
+    pub rest: Option<(u64, GroupCount)>,
+    /// Hosts online with the longest silence, the longest first, in seconds.
+    pub silent: Vec<(HostId, u64)>,
+}
+
+/// Hosts of a group.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct GroupCount {
+    /// Its name; empty for hosts without one.
+    pub name: String,
+    /// Number of hosts online.
+    pub online: u64,
+    /// Number of hosts offline.
+    pub offline: u64,
+}
+
+/// Some hosts, as columns of equal length.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Columns {
+    /// Time of the page.
+    pub at: UnixMs,
+    /// Names.
+    pub ids: Vec<HostId>,
+    /// States: see [`state_name`].
+    pub states: Vec<u8>,
+    /// Seconds since the last message, if there has been one.
+    pub silences: Vec<Option<u32>>,
+    /// Levels of groups: the names, and for each host the place of its group among them.
+    pub levels: Vec<Level>,
+    /// Start of the next page, if there may be one.
+    pub next: Option<u64>,
+}
+
+/// One level of groups.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Level {
+    /// Names of the groups; empty for hosts without one.
+    pub names: Vec<String>,
+    /// Group of each host.
+    pub places: Vec<u32>,
+}
+
+/// Name of a state by its number, from 0 to [`STATES`]: `online`, `offline`, then the reasons.
+pub(crate) fn state_name(number: usize) -> &'static str {
+    match number {
+        0 => "online",
+        1 => "offline",
+        reason => Reason::ALL[reason - 2].as_str(),
+    }
+}
+
+fn state_of(host: &Host) -> usize {
+    match host.presence {
+        Presence::Online | Presence::Inherited => 0,
+        Presence::Offline(None) => 1,
+        Presence::Offline(Some(reason)) => 2 + reason as usize,
+    }
+}
+
+/// A group, before it has a name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+enum Group {
+    None,
+    V4([u8; 3]),
+    V6([u8; 8]),
+}
+
+impl Group {
+    fn of(host: &Host, by: Grouping) -> Self {
+        let peer = host.peer();
+        match by {
+            Grouping::Network if peer == Peer::UNKNOWN => Self::None,
+            Grouping::Network => match peer.ip() {
+                IpAddr::V4(ip) => {
+                    let [a, b, c, _] = ip.octets();
+                    Self::V4([a, b, c])
+                }
+                IpAddr::V6(ip) => {
+                    let mut prefix = [0; 8];
+                    prefix.copy_from_slice(&ip.octets()[..8]);
+                    Self::V6(prefix)
+                }
+            },
+        }
+    }
+
+    fn name(self) -> String {
+        match self {
+            Self::None => String::new(),
+            Self::V4([a, b, c]) => format!("{}/24", Ipv4Addr::new(a, b, c, 0)),
+            Self::V6(prefix) => {
+                let mut octets = [0; 16];
+                octets[..8].copy_from_slice(&prefix);
+                format!("{}/64", Ipv6Addr::from(octets))
+            }
+        }
+    }
+}
+
+/// Surveys under way, the next first.
+#[derive(Debug, Default)]
+pub(crate) struct Surveys {
+    line: VecDeque<Walk>,
+}
+
+/// A survey under way.
+#[derive(Debug)]
+struct Walk {
+    requester: u64,
+    /// The next slot to be looked at.
+    slot: u32,
+    found: Found,
+}
+
+#[derive(Debug)]
+enum Found {
+    Summary(Counting),
+    Columns(Listing),
+}
+
+#[derive(Debug)]
+struct Counting {
+    by: Grouping,
+    states: [u64; STATES],
+    lost_lately: u64,
+    groups: HashMap<Group, (u64, u64)>,
+    /// The shortest of the longest silences first.
+    silent: BinaryHeap<Reverse<(u64, u32)>>,
+}
+
+#[derive(Debug)]
+struct Listing {
+    columns: Columns,
+    by: Vec<Grouping>,
+    groups: Vec<HashMap<Group, u32>>,
+    bytes: usize,
+}
+
+impl Surveys {
+    /// Returns whether no survey is under way.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.line.is_empty()
+    }
+
+    /// Begins a survey: its first step is taken at once.
+    pub(crate) fn begin(
+        &mut self,
+        cx: &mut Ctx<'_>,
+        fleet: &Fleet,
+        requester: u64,
+        survey: Survey,
+        max: usize,
+    ) {
+        if self.line.len() >= SURVEYS_MAX {
+            return cx.respond(
+                requester,
+                not_now("too many surveys of the fleet are under way").into(),
+            );
+        }
+        let (slot, found) = match survey {
+            Survey::Summary { by } => (0, Found::Summary(Counting::new(by))),
+            Survey::Columns { by, cursor } => {
+                let slot = u32::try_from(cursor).unwrap_or(u32::MAX);
+                (slot, Found::Columns(Listing::new(by)))
+            }
+        };
+        self.line.push_front(Walk {
+            requester,
+            slot,
+            found,
+        });
+        self.step(cx, fleet, max);
+    }
+
+    /// Takes one step of the next survey: at most `max` hosts.
+    pub(crate) fn step(&mut self, cx: &mut Ctx<'_>, fleet: &Fleet, max: usize) {
+        let Some(mut walk) = self.line.pop_front() else {
+            return;
+        };
+        if walk.step(cx, fleet, max) {
+            let requester = walk.requester;
+            let answer = walk.found.finish(cx, fleet, walk.slot);
+            cx.respond(requester, answer);
+        } else {
+            self.line.push_back(walk);
+        }
+    }
+
+    /// The end: refuses the surveys under way.
+    pub(crate) fn refuse(&mut self, cx: &mut Ctx<'_>) {
+        for walk in std::mem::take(&mut self.line) {
+            cx.respond(walk.requester, not_now("the server is stopping").into());
+        }
+    }
+}
+
+impl Walk {
+    /// Looks at most at `max` more slots. Returns whether these were the last.
+    fn step(&mut self, cx: &Ctx<'_>, fleet: &Fleet, max: usize) -> bool {
+        for _ in 0..max {
+            if self.slot as usize >= fleet.slots() {
+                return true;
+            }
+            let slot = self.slot;
+            self.slot += 1;
+            let Some(host) = fleet.host(slot) else {
+                continue;
+            };
+            match &mut self.found {
+                Found::Summary(counting) => counting.add(cx, slot, host),
+                Found::Columns(listing) => {
+                    listing.add(cx, host);
+                    if listing.is_full() {
+                        return true;
+                    }
+                }
+            }
+        }
+        false
+    }
+}
+
+impl Found {
+    fn finish(self, cx: &Ctx<'_>, fleet: &Fleet, slot: u32) -> Response {
+        match self {
+            Self::Summary(counting) => Response::Summary(Box::new(counting.finish(cx, fleet))),
+            Self::Columns(listing) => {
+                let mut columns = listing.columns;
+                for (level, groups) in columns.levels.iter_mut().zip(listing.groups) {
+                    level.names = vec![String::new(); groups.len()];
+                    for (group, place) in groups {
+                        level.names[place as usize] = group.name();
+                    }
+                }
+                columns.at = cx.at.wall;
+                columns.next = ((slot as usize) < fleet.slots()).then_some(u64::from(slot));
+                Response::Columns(Box::new(columns))
+            }
+        }
+    }
+}
+
+/// Milliseconds since the last message of a host.
+fn silence_of(cx: &Ctx<'_>, host: &Host) -> Option<u64> {
+    (host.seen.0 > 0).then(|| cx.at.wall.0.saturating_sub(host.seen.0))
+}
+
+impl Counting {
+    fn new(by: Grouping) -> Self {
+        Self {
+            by,
+            states: [0; STATES],
+            lost_lately: 0,
+            groups: HashMap::new(),
+            silent: BinaryHeap::new(),
+        }
+    }
+
+    fn add(&mut self, cx: &Ctx<'_>, slot: u32, host: &Host) {
+        let state = state_of(host);
+        let is_online = state == 0;
+        self.states[state] += 1;
+        let group = self.groups.entry(Group::of(host, self.by)).or_default();
+        if is_online {
+            group.0 += 1;
+        } else {
+            group.1 += 1;
+            let age = cx.at.wall.0.saturating_sub(host.since.0);
+            self.lost_lately += u64::from(age < LATELY_MS);
+            return;
+        }
+        let Some(silence) = silence_of(cx, host) else {
+            return;
+        };
+        let shortest = self
+            .silent
+            .peek()
+            .map_or(0, |Reverse((silence, _))| *silence);
+        if self.silent.len() < SUMMARY_SILENT_MAX || silence > shortest {
+            self.silent.push(Reverse((silence, slot)));
+            if self.silent.len() > SUMMARY_SILENT_MAX {
+                self.silent.pop();
+            }
+        }
+    }
+
+    fn finish(self, cx: &Ctx<'_>, fleet: &Fleet) -> Summary {
+        let mut groups: Vec<_> = self.groups.into_iter().collect();
+        // The largest first, then in the order of their addresses.
+        groups
+            .sort_unstable_by_key(|(group, (online, offline))| (Reverse(online + offline), *group));
+        let others = groups.split_off(groups.len().min(SUMMARY_GROUPS_MAX));
+        let rest = others
+            .iter()
+            .fold(GroupCount::default(), |sum, (_, (online, offline))| {
+                GroupCount {
+                    online: sum.online + online,
+                    offline: sum.offline + offline,
+                    ..sum
+                }
+            });
+        let named = |(group, (online, offline)): (Group, (u64, u64))| GroupCount {
+            name: group.name(),
+            online,
+            offline,
+        };
+        let silent = self.silent.into_sorted_vec().into_iter();
+        let silent = silent
+            .filter_map(|Reverse((silence, slot))| Some((fleet.host(slot)?.id(), silence / 1_000)));
+        Summary {
+            at: cx.at.wall,
+            states: self.states,
+            lost_lately: self.lost_lately,
+            timeout: cx.rules.timeout,
+            offlines: cx.stats.offlines,
+            by: self.by,
+            groups: groups.into_iter().map(named).collect(),
+            rest: (!others.is_empty()).then_some((others.len() as u64, rest)),
+            silent: silent.collect(),
+        }
+    }
+}
+
+impl Listing {
+    fn new(by: Vec<Grouping>) -> Self {
+        let columns = Columns {
+            levels: vec![Level::default(); by.len()],
+            ..Columns::default()
+        };
+        Self {
+            columns,
+            groups: vec![HashMap::new(); by.len()],
+            by,
+            bytes: 0,
+        }
+    }
+
+    fn add(&mut self, cx: &Ctx<'_>, host: &Host) {
+        let id = host.id();
+        self.bytes += id.as_str().len() + ROW_BYTES;
+        let columns = &mut self.columns;
+        columns.ids.push(id);
+        columns.states.push(state_of(host) as u8);
+        let silence = silence_of(cx, host).map(|ms| u32::try_from(ms / 1_000).unwrap_or(u32::MAX));
+        columns.silences.push(silence);
+        let levels = columns.levels.iter_mut().zip(&mut self.groups);
+        for ((level, groups), by) in levels.zip(&self.by) {
+            let new = groups.len() as u32;
+            let place = *groups.entry(Group::of(host, *by)).or_insert(new);
+            if place == new {
+                // The name of a network, in quotes.
+                self.bytes += 24;
+            }
+            level.places.push(place);
+        }
+    }
+
+    fn is_full(&self) -> bool {
+        self.columns.ids.len() >= FLEET_HOSTS_MAX || self.bytes >= FLEET_BYTES_MAX
+    }
+}
