@@ -625,6 +625,8 @@ pub const STORE_NICENESS: i32 = 5;
 pub const LOG_NICENESS: i32 = 10;
 /// Seconds for which a stored report stays in the replay buffer.
 pub const RECENT_S: u64 = 10;
+/// The same where a replica may take over without the last writes: under Sentinels and in a Cluster.
+pub const REPLICATED_RECENT_S: u64 = 30;
 /// Reports in the replay buffer. When full, the oldest is dropped.
 pub const RECENT_OPS_MAX: usize = 32_768;
 /// Text in the replay buffer, in bytes. Full likewise.

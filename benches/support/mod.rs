@@ -14,6 +14,7 @@ pub fn settings() -> Settings {
         clear_on_done: false,
         keep: Span::from_secs(604_800),
         timeout: Span::from_secs(10),
+        wait_replicas: 0,
     }
 }
 

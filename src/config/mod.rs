@@ -296,6 +296,8 @@ pub struct Store {
     pub flush: Span,
     /// `timeout_ms`: timeout of the store, after which it counts as unavailable, 10 to 60000 ms.
     pub timeout: Span,
+    /// `wait_replicas`: replicas of Redis that must have a report before it is acknowledged, 0 to 8.
+    pub wait_replicas: usize,
 }
 
 impl Default for Store {
@@ -306,6 +308,7 @@ impl Default for Store {
             spool_bytes: 1_024 * MIB,
             flush: Span::from_millis(50),
             timeout: Span::from_secs(1),
+            wait_replicas: 0,
         }
     }
 }

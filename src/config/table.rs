@@ -116,6 +116,8 @@ keys! {
         "Time that the embedded store gathers writes for one fsync. Redis is written to at once";
     "store.timeout_ms" = store.timeout, RESTART, millis(10..=60_000),
         "Time for an answer of the store, after which it counts as unavailable";
+    "store.wait_replicas" = store.wait_replicas, RESTART, whole(0..=8),
+        "Replicas of Redis that must have a report or a task before it is acknowledged. While too few have it the store counts as unavailable: see [scale.md](scale.md#losses-at-a-failover)";
     "auth" = auth, RELOADED,
         shown("`null`, `\"none\"`, `{\"keys_file\": FILE, \"plain_from\": [NETWORK…]}`", read::auth, read::auth_json),
         "Proof that hosts must give: see below. `\"none\"` lets the server listen beyond this machine although hosts need no key";

@@ -190,6 +190,7 @@ fn store_settings(config: &Config) -> Settings {
         clear_on_done: config.dispatch.on_done == OnDone::Clear,
         keep: config.dispatch.keep,
         timeout: config.store.timeout,
+        wait_replicas: config.store.wait_replicas,
     }
 }
 

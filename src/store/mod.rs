@@ -40,6 +40,8 @@ pub struct Settings {
     pub keep: Span,
     /// Time limit of the store, after which it counts as unavailable.
     pub timeout: Span,
+    /// Number of replicas that must have a report before it is confirmed.
+    pub wait_replicas: usize,
 }
 
 /// Error of a store operation.
@@ -312,6 +314,12 @@ pub trait Backend: Send {
 
     /// Returns whether confirmed writes survive the death of the store, so that none is replayed.
     fn keeps_what_it_confirms(&self) -> bool {
+        false
+    }
+
+    /// Returns whether another server may take over without the last confirmed writes. Then each
+    /// connection counts as one to a store that may have lost tasks, and reports are kept for longer.
+    fn is_replicated(&self) -> bool {
         false
     }
 

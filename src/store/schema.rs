@@ -33,6 +33,7 @@
 //! | [`REACH`] | hash | target → JSON `{state, rtt_ms, since, at}`, times in unix ms | a field when a reload takes the target out |
 //! | [`NODES`] | set | names of the nodes | never |
 //! | [`node_lease`] | string | a random number of the process | `LEASE_S` after it was last renewed |
+//! | [`node_mark`] | string | likewise, at each primary of a Cluster | likewise |
 //! | [`node_heir`] | string | name of the node that takes over from this one | when that is done, or `LEASE_S` later |
 //! | [`node_info`] | hash | fields in [`node`](mod@node) | `keep` after the node was taken over |
 //! | [`node_probe`], [`node_probe_at`] | string | test value: the store takes writes | after a second |
@@ -124,6 +125,9 @@ keys! {
     node_probe(node: &str) = "anthill:node:{node}:probe";
     /// The same at a primary of a Cluster, which has the slot of `tag`.
     node_probe_at(node: &str, tag: &str) = "anthill:node:{node}:probe:{{{tag}}}";
+    /// Written by a node at a primary of a Cluster, which has the slot of `tag`, to see that this
+    /// primary still has its data. A lease of its own.
+    node_mark(node: &str, tag: &str) = "anthill:node:{node}:mark:{{{tag}}}";
     /// The hosts that a node holds.
     node_hosts(node: &str) = "anthill:node:{node}:hosts";
 }

@@ -27,6 +27,7 @@ mod names;
 mod outage;
 mod presence;
 mod reach;
+mod redis_groups;
 mod restart;
 mod signals;
 mod spool;

@@ -96,6 +96,7 @@ impl Shared {
             clear_on_done: false,
             keep: Span::from_secs(7 * 86_400),
             timeout: PATIENCE,
+            wait_replicas: 0,
         };
         // The store's machine has a clock of its own: what the server's does changes nothing in there.
         let clock = Arc::clone(&wall);

@@ -81,6 +81,7 @@ fn settings() -> Settings {
         clear_on_done: false,
         keep: Span::from_secs(3600),
         timeout: Span::from_secs(1),
+        wait_replicas: 0,
     }
 }
 

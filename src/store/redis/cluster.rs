@@ -127,6 +127,12 @@ impl Cluster {
         })
     }
 
+    /// A word for each primary whose slot it has.
+    pub(super) fn tags(&self) -> Vec<String> {
+        let tags = self.primaries.iter().map(|primary| primary.tag.clone());
+        tags.filter(|tag| !tag.is_empty()).collect()
+    }
+
     /// Runs a command on each primary, made for a tag in one of its slots. The replies are in the
     /// order of the primaries.
     pub(super) fn on_each(

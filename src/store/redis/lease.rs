@@ -2,14 +2,20 @@
 //!
 //! Operations of one host follow each other, each with a few round trips. A thousand of them on a
 //! distant Redis take longer than a lease lasts: it must not run out under a busy server.
+//!
+//! The lease is on one server. In a Cluster each primary has a *mark*, a lease of its own under a key
+//! in one of its slots. A mark that was held and is missing shows that its primary has lost its
+//! data, which counts as the loss of the lease.
 
+use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use super::Context;
+use super::errors::Fault;
 use super::link::Link;
 use super::load::query;
 use super::scripts::Script;
-use super::step::int;
+use super::step::{Replies, int};
 use crate::limits::{LEASE_RENEW_S, LEASE_S};
 use crate::store::{Lease, StoreError, schema};
 use crate::time::Span;
@@ -20,6 +26,8 @@ pub(super) struct LeaseHolder {
     number: String,
     /// Last time at which it was certainly held; `None` while it is not.
     pub(super) renewed: Option<Instant>,
+    /// Tags of the marks that were held at the last check.
+    marks: HashSet<String>,
 }
 
 impl LeaseHolder {
@@ -31,6 +39,7 @@ impl LeaseHolder {
         Self {
             number: number.iter().map(|byte| format!("{byte:02x}")).collect(),
             renewed: None,
+            marks: HashSet::new(),
         }
     }
 
@@ -39,6 +48,7 @@ impl LeaseHolder {
         Self {
             number: self.number.clone(),
             renewed: None,
+            marks: HashSet::new(),
         }
     }
 
@@ -70,10 +80,34 @@ impl LeaseHolder {
                 },
             })
         })?;
-        if matches!(lease, Lease::Ours | Lease::Taken) {
-            self.renewed = Some(asked);
+        if !matches!(lease, Lease::Ours | Lease::Taken) {
+            return Ok(lease);
         }
-        Ok(lease)
+        let is_lost = self.mark(link, context)?;
+        self.renewed = Some(asked);
+        Ok(if is_lost { Lease::Taken } else { lease })
+    }
+
+    /// Takes or renews the marks. Returns whether one that was held is missing.
+    fn mark(&mut self, link: &mut Link, context: &Context) -> Result<bool, StoreError> {
+        let tags = link.tags();
+        if tags.is_empty() {
+            return Ok(false);
+        }
+        let marks = tags.iter().map(|tag| {
+            let mut mark = Script::Lease.on(&schema::node_mark(&context.node, tag));
+            mark.arg(&self.number).arg(LEASE_S * 1_000).arg(1);
+            mark
+        });
+        let mut replies = Replies::new(link.request(&marks.collect())?);
+        let mut is_lost = false;
+        for tag in &tags {
+            let (state, _) = replies.pair().map_err(Fault::into_store_error)?;
+            let was_missing = int(state).map_err(Fault::into_store_error)? != 0;
+            is_lost |= was_missing && self.marks.contains(tag);
+        }
+        self.marks = tags.into_iter().collect();
+        Ok(is_lost)
     }
 
     /// Renews the lease if that is due. A missing lease is not taken again: the next check must see
@@ -90,6 +124,14 @@ impl LeaseHolder {
         let mut renew = Script::RenewLease.on(&schema::node_lease(&context.node));
         renew.arg(&self.number).arg(LEASE_S * 1_000);
         let is_ours = query(link, [renew], |replies| Ok(replies.int()? == 1))?;
+        let marks = link.tags();
+        let marks = marks.iter().map(|tag| {
+            let mut renew = Script::RenewLease.on(&schema::node_mark(&context.node, tag));
+            renew.arg(&self.number).arg(LEASE_S * 1_000);
+            renew
+        });
+        // A missing mark is noticed by the next check.
+        link.request(&marks.collect())?;
         self.renewed = is_ours.then_some(asked);
         Ok(())
     }

@@ -16,7 +16,7 @@ use super::commands;
 use super::connection::{Commands, Connection, admitted, never_begun};
 use super::errors::{Fault, judge, unusable};
 use super::sentinel;
-use super::step::texts;
+use super::step::{int, texts};
 use crate::store::address::{RedisAddress, RedisPlace};
 use crate::store::{Redirects, StoreError, schema};
 
@@ -89,6 +89,43 @@ impl Link {
         };
         let replies = replies.map_err(never_begun)?;
         replies.into_iter().try_for_each(accepted)
+    }
+
+    /// Words that name keys at each primary of a Cluster; none for a single server.
+    pub(super) fn tags(&self) -> Vec<String> {
+        match self {
+            Self::One(_) => Vec::new(),
+            Self::Cluster(cluster) => cluster.tags(),
+        }
+    }
+
+    /// Waits until `count` replicas of each server have all writes of this connection.
+    ///
+    /// # Errors
+    /// When they do not have them after three quarters of `timeout`.
+    pub(super) fn wait_for_replicas(
+        &mut self,
+        count: usize,
+        timeout: Duration,
+    ) -> Result<(), StoreError> {
+        let limit = (timeout / 4 * 3).as_millis().max(1) as u64;
+        let wait = || cmd!("WAIT", count, limit);
+        let replies = match self {
+            Self::One(connection) => connection.exchange_one(&Commands::from_iter([wait()]))?,
+            Self::Cluster(cluster) => cluster.on_each(|_| wait())?,
+        };
+        for reply in replies {
+            let have = match reply {
+                Value::ServerError(error) => return Err(judge(&error).into_store_error()),
+                reply => int(reply).map_err(Fault::into_store_error)?,
+            };
+            if usize::try_from(have).unwrap_or_default() < count {
+                return Err(StoreError::Unavailable(format!(
+                    "{have} of {count} replicas have the writes (store.wait_replicas)"
+                )));
+            }
+        }
+        Ok(())
     }
 
     /// Checks that no server has closed its connection, without a request.

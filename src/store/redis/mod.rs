@@ -75,6 +75,10 @@ struct Context {
     /// Time for which finished records are stored, in milliseconds. At least 1, since 0 would
     /// delete.
     keep_ms: u64,
+    /// Number of replicas that must have a report before it is confirmed.
+    wait_replicas: usize,
+    /// Time limit of an answer.
+    timeout: std::time::Duration,
 }
 
 impl Context {
@@ -100,7 +104,6 @@ impl Context {
 pub struct RedisStore {
     address: RedisAddress,
     context: Context,
-    timeout: std::time::Duration,
     link: Option<Link>,
     /// Primaries of a Cluster at the last connection.
     known: Vec<(String, u16)>,
@@ -143,20 +146,16 @@ impl RedisStore {
             delete_fields: settings.delete_fields,
             clear_on_done: settings.clear_on_done,
             keep_ms: settings.keep.as_millis().max(1),
+            wait_replicas: settings.wait_replicas,
+            timeout,
         };
-        Self::closed(address, context, timeout, lease::LeaseHolder::new())
+        Self::closed(address, context, lease::LeaseHolder::new())
     }
 
-    fn closed(
-        address: RedisAddress,
-        context: Context,
-        timeout: std::time::Duration,
-        lease: lease::LeaseHolder,
-    ) -> Self {
+    fn closed(address: RedisAddress, context: Context, lease: lease::LeaseHolder) -> Self {
         Self {
             address,
             context,
-            timeout,
             link: None,
             known: Vec::new(),
             redirects: Redirects::default(),
@@ -172,7 +171,7 @@ impl RedisStore {
     #[must_use]
     pub fn again(&self) -> Self {
         let (address, context) = (self.address.clone(), self.context.clone());
-        Self::closed(address, context, self.timeout, self.lease.again())
+        Self::closed(address, context, self.lease.again())
     }
 
     /// Runs `work` on the connection, and drops the connection if that fails: its next reply might
@@ -267,8 +266,9 @@ impl Backend for RedisStore {
         if self.link.is_some() {
             return self.with_link(|link, _| link.ping());
         }
-        let (known, node) = (&mut self.known, &self.context.node);
-        self.link = Some(Link::open(&self.address, known, node, self.timeout)?);
+        let (known, context) = (&mut self.known, &self.context);
+        let link = Link::open(&self.address, known, &context.node, context.timeout)?;
+        self.link = Some(link);
         Ok(())
     }
 
@@ -409,6 +409,11 @@ impl Backend for RedisStore {
 
     fn look(&mut self) -> Result<bool, StoreError> {
         self.with_link(|link, _| link.look()).map(|()| true)
+    }
+
+    fn is_replicated(&self) -> bool {
+        let place = &self.address.place;
+        matches!(place, RedisPlace::Sentinel { .. } | RedisPlace::Cluster(_))
     }
 
     fn take_redirects(&mut self) -> Redirects {

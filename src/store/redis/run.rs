@@ -102,7 +102,30 @@ pub(super) fn run<'a>(
             break;
         }
     }
+    if context.wait_replicas > 0 && ops.iter().any(is_report) {
+        confirm(link, context, &mut progress);
+    }
     progress
+}
+
+/// Returns whether a host, or a requester of a dispatch, is told that the operation is stored.
+fn is_report(op: &Op) -> bool {
+    matches!(
+        op,
+        Op::Progress(_) | Op::Answer(_) | Op::Result(_) | Op::Dispatch(_)
+    )
+}
+
+/// Waits until replicas have all that was settled. If they do not get it, none of it counts as
+/// settled: all can be repeated.
+fn confirm(link: &mut Link, context: &Context, progress: &mut BatchProgress) {
+    if progress.error.is_none() {
+        let waited = link.wait_for_replicas(context.wait_replicas, context.timeout);
+        progress.error = waited.err();
+    }
+    if progress.error.is_some() {
+        progress.settled.fill_with(|| None);
+    }
 }
 
 /// Does one step of all operations, and returns those that need another one.

@@ -135,6 +135,11 @@ impl Link {
         })
     }
 
+    /// Returns whether another server may take over without the last confirmed writes.
+    pub fn is_replicated(&self) -> bool {
+        self.backend.as_deref().is_some_and(Backend::is_replicated)
+    }
+
     /// Takes the counts of redirected commands since the last call.
     pub fn take_redirects(&mut self) -> Redirects {
         let backend = self.backend.as_deref_mut();

@@ -29,6 +29,7 @@ use super::pending::Pending;
 use super::replay::ReplayBuffer;
 use super::runner::{Runner, Running, Source};
 use super::{Clock, Make, Plan, StoreStats};
+use crate::limits::{RECENT_S, REPLICATED_RECENT_S};
 use crate::store::op::{Batch, Outcome};
 use crate::store::spool::Spool;
 use crate::store::{HeldCursor, Lease, StoreError, panic_text};
@@ -228,7 +229,12 @@ impl Worker {
             return Next::At(retry);
         }
         match self.link.open(&*self.clock) {
-            Ok(()) => self.go_on(Phase::ReplayRecent(0)),
+            Ok(()) => {
+                if self.link.is_replicated() {
+                    self.link.note_data_loss();
+                }
+                self.go_on(Phase::ReplayRecent(0))
+            }
             Err(error) => self.lose(&error),
         }
     }
@@ -369,7 +375,13 @@ impl Worker {
         // Before the store is available, what it confirmed earlier is still to be replayed. And an
         // answer alone does not say that it has its data: it may have lost it while we stood still.
         if is_up && lease == Lease::Ours {
-            self.replay.prune(before);
+            let is_replicated = self.link.is_replicated();
+            let seconds = if is_replicated {
+                REPLICATED_RECENT_S
+            } else {
+                RECENT_S
+            };
+            self.replay.prune(before, Span::from_secs(seconds));
         }
         match self.lease.checked(lease, forced, before, after) {
             LeaseChange::Nothing => {}

@@ -9,13 +9,13 @@
 use std::collections::VecDeque;
 
 use crate::ids::HostId;
-use crate::limits::{RECENT_BYTES_MAX, RECENT_OPS_MAX, RECENT_S};
+use crate::limits::{RECENT_BYTES_MAX, RECENT_OPS_MAX};
 use crate::store::op::Op;
 use crate::store::spool::Spool;
 use crate::time::{Instant, Span};
 
-/// The operations that were confirmed in the [`RECENT_S`] seconds before the store was last known
-/// to have its data, bounded in number and bytes.
+/// The operations that were confirmed in the last seconds before the store was last known to have
+/// its data, bounded in number and bytes.
 #[derive(Debug, Default)]
 pub(super) struct ReplayBuffer {
     ops: VecDeque<Op>,
@@ -78,9 +78,9 @@ impl ReplayBuffer {
         }
     }
 
-    /// The store still had its data at `now`: what it confirmed [`RECENT_S`] before that is safe.
-    pub fn prune(&mut self, now: Instant) {
-        let limit = now - Span::from_secs(RECENT_S);
+    /// The store still had its data at `now`: what it confirmed more than `kept` before that is safe.
+    pub fn prune(&mut self, now: Instant, kept: Span) {
+        let limit = now - kept;
         while self.notes.front().is_some_and(|&(at, _)| at < limit) {
             self.drop_oldest();
         }
@@ -192,7 +192,7 @@ mod tests {
         for n in 0..20 {
             buffer.push(at(n), report(n));
         }
-        buffer.prune(at(20));
+        buffer.prune(at(20), Span::from_secs(10));
         let left: Vec<u64> = buffer.slice(0, 100).iter().map(name).collect();
         assert_eq!(left, (10..20).collect::<Vec<_>>());
     }

@@ -9,8 +9,8 @@ pub mod words;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 pub use testkit::{
-    BEAT, BEAT_ASKING, Home, Host, Inbox, Keys, PATIENCE, PAUSE, Redis, Server, accepted, agent,
-    big, http, little, process, proxy, redis, server, until, until_so,
+    BEAT, BEAT_ASKING, Cluster, Home, Host, Inbox, Keys, PATIENCE, PAUSE, Redis, Sentinels, Server,
+    accepted, agent, big, http, little, process, proxy, redis, server, until, until_so,
 };
 
 /// Runs each of these functions of a [`Home`] as a test on the embedded store and as one on Redis.

@@ -133,5 +133,6 @@ pub(super) fn settings(node: &str) -> Settings {
         clear_on_done: false,
         keep: Span::from_secs(604_800),
         timeout: Span::from_secs(10),
+        wait_replicas: 0,
     }
 }

@@ -165,6 +165,7 @@ fn settings() -> Settings {
         clear_on_done: false,
         keep: Span::from_secs(7 * 24 * 3600),
         timeout: Span::from_secs(5),
+        wait_replicas: 0,
     }
 }
 
