@@ -83,6 +83,8 @@ pub enum Command {
     Keygen(KeygenArgs),
     /// Print the completion script of a shell
     Completions(CompletionsArgs),
+    /// Write the manual pages into a directory
+    Man(ManArgs),
 }
 
 /// Place of the configuration.
@@ -456,6 +458,14 @@ pub struct CompletionsArgs {
     /// Shell
     #[arg(value_name = "SHELL")]
     pub shell: clap_complete::Shell,
+}
+
+/// Options of `man`.
+#[derive(Args)]
+pub struct ManArgs {
+    /// Directory, which is created if it does not exist
+    #[arg(value_name = "DIR")]
+    pub dir: PathBuf,
 }
 
 /// Result of parsing the arguments.

@@ -29,6 +29,7 @@ mod health;
 mod host;
 mod hosts;
 mod keygen;
+mod man;
 mod order;
 mod output;
 mod pages;
@@ -93,6 +94,7 @@ fn run(args: &[OsString], caught: Option<Caught>) -> Result<(), Failure> {
         Parsed::Run(Command::Health(args)) => health::run(&args),
         Parsed::Run(Command::CheckConfig(args)) => check::run(&args),
         Parsed::Run(Command::Keygen(args)) => keygen::run(&args),
+        Parsed::Run(Command::Man(args)) => man::run(&args),
         Parsed::Run(Command::Completions(args)) => complete::run(&args),
     }
 }

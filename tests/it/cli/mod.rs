@@ -3,6 +3,7 @@
 //! For what asks a server, that is a thread of the test that answers each request by a function, so that
 //! it can also answer what no server of ours would.
 
+mod man;
 mod work;
 
 use std::io::{BufRead, BufReader, Read, Write};
