@@ -222,6 +222,13 @@ impl Core {
         self.tasks.has_jobs() || !self.surveys.is_empty()
     }
 
+    /// Returns whether the next outcome of the store may be handled. While tasks of earlier ones are
+    /// being entered or resumed, it has to wait; [`go_on`](Self::go_on) brings these to an end.
+    #[must_use]
+    pub fn takes_outcomes(&self) -> bool {
+        self.tasks.takes_outcomes()
+    }
+
     /// Takes what is to be sent to hosts: pushes go into `fx`, datagrams into `datagrams`; at most
     /// `max` in all. Returns whether there is more.
     pub fn take_sends(

@@ -373,6 +373,10 @@ impl Reactor {
         // Each outcome may cause a reply: a batch of two thousand at once would delay every host.
         let mut slice = Slice::begin(self.poller.now());
         loop {
+            if !self.driver.core().takes_outcomes() {
+                self.mailbox.leave();
+                break;
+            }
             match self.mailbox.outcome() {
                 Ok(Some(outcome)) => self.take_outcome(outcome, at),
                 Ok(None) => break,

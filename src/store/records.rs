@@ -76,9 +76,10 @@ impl Claim {
         &self,
         key: &TaskKey,
         commands: Vec<(String, f64)>,
-        hosts: Vec<(HostId, TaskState, bool)>,
+        mut hosts: Vec<(HostId, TaskState, bool)>,
         expires: bool,
     ) -> HeldTask {
+        hosts.sort_by(|one, other| one.0.cmp(&other.0));
         HeldTask {
             key: key.clone(),
             created: UnixMs(self.created),

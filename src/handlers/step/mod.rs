@@ -230,11 +230,14 @@ impl Step<'_> {
                 self.tasks.states_written(self.cx.at.now);
             }
             Outcome::StatesWritten => {}
-            Outcome::Tasks(held) => drop(self.tasks.held_tasks(&mut self.cx, held)),
+            Outcome::Tasks(held) => {
+                let hosts = Directory::new(self.fleet, self.auth);
+                self.tasks.hold_tasks(&mut self.cx, hosts, held, false);
+            }
             Outcome::Inherited(held) => self.inherit_hosts(held),
             Outcome::InheritedTasks(held) => {
                 let hosts = Directory::new(self.fleet, self.auth);
-                self.tasks.inherit_tasks(&mut self.cx, hosts, held);
+                self.tasks.hold_tasks(&mut self.cx, hosts, held, true);
             }
             Outcome::Dispatched { request, stored } => {
                 let hosts = Directory::new(self.fleet, self.auth);

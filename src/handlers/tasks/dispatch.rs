@@ -327,7 +327,6 @@ impl Tasks {
             request,
             queue,
             commands,
-            hosts: Vec::new(),
         };
         let entering = Entering {
             requester,
@@ -358,24 +357,14 @@ impl Tasks {
         named.places.is_empty()
     }
 
-    /// Sends what of a task is to be sent, and sets when its time is over.
-    pub(super) fn begin_task(
+    /// Sends a host what is to be sent of a task, or sets when it is looked at.
+    pub(super) fn begin_delivery(
         &mut self,
         cx: &mut Ctx<'_>,
         hosts: Directory<'_>,
-        task: u32,
-        over: Instant,
+        slot: u32,
         begin: Begin,
     ) {
-        self.table.set_look(task, over);
-        let deliveries = self.table.task(task).map(|task| task.deliveries.clone());
-        for slot in deliveries.unwrap_or_default() {
-            self.begin_delivery(cx, hosts, slot, begin);
-        }
-    }
-
-    /// The same of one of its hosts.
-    fn begin_delivery(&mut self, cx: &mut Ctx<'_>, hosts: Directory<'_>, slot: u32, begin: Begin) {
         let Some(delivery) = self.table.delivery(slot) else {
             return;
         };

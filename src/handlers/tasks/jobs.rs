@@ -23,6 +23,7 @@ use crate::handlers::request::Response;
 use crate::handlers::tasks::console::{Commanding, NewCommand, Showing};
 use crate::handlers::tasks::dispatch::{CheckedTask, Entering, Refusal, not_now, wrong};
 use crate::handlers::tasks::lifetime::Expiring;
+use crate::handlers::tasks::resume::{Holding, Resuming};
 
 /// Something that may take more steps than one.
 #[derive(Debug)]
@@ -37,6 +38,10 @@ pub(crate) enum Job {
     Showing(Box<Showing>),
     /// The hosts of a task whose time has come expire.
     Expiring(Expiring),
+    /// The hosts of a stored task go into the tables.
+    Holding(Box<Holding>),
+    /// Stored tasks go on.
+    Resuming(Box<Resuming>),
 }
 
 /// The jobs under way, the next first.
@@ -101,6 +106,12 @@ impl Jobs {
         self.line.push_back(job);
     }
 
+    /// Returns whether stored tasks are still to be entered or resumed.
+    pub(super) fn is_resuming(&self) -> bool {
+        let mut line = self.line.iter();
+        line.any(|job| matches!(job, Job::Holding(_) | Job::Resuming(_)))
+    }
+
     /// Returns whether hosts of a task are still to expire.
     #[cfg(test)]
     pub(crate) fn is_expiring(&self) -> bool {
@@ -113,7 +124,11 @@ impl Jobs {
         let hosts = self.line.iter().map(|job| match job {
             Job::Naming(naming) => naming.count,
             Job::Showing(showing) => showing.count,
-            Job::Entering(_) | Job::Commanding(_) | Job::Expiring(_) => 0,
+            Job::Entering(_)
+            | Job::Commanding(_)
+            | Job::Expiring(_)
+            | Job::Holding(_)
+            | Job::Resuming(_) => 0,
         });
         self.line.is_empty()
             || (self.line.len() < DISPATCHES_WAITING_MAX
@@ -130,7 +145,7 @@ impl Tasks {
                 Job::Naming(naming) => naming.requester,
                 Job::Commanding(commanding) => commanding.requester(),
                 Job::Showing(showing) => showing.requester,
-                Job::Expiring(_) => continue,
+                Job::Expiring(_) | Job::Holding(_) | Job::Resuming(_) => continue,
                 Job::Entering(_) => {
                     self.jobs.line.push_back(job);
                     continue;
@@ -220,6 +235,8 @@ impl Tasks {
             ),
             Job::Entering(entering) => (0, Ok(self.enter_some(cx, hosts, entering, max))),
             Job::Expiring(expiring) => (0, Ok(self.expire_some(cx, expiring, max))),
+            Job::Holding(holding) => (0, Ok(self.hold_some(holding, max))),
+            Job::Resuming(resuming) => (0, Ok(self.resume_some(cx, hosts, resuming, max))),
             Job::Showing(showing) => (showing.requester, self.show_some(showing, max)),
             Job::Commanding(commanding) => (
                 commanding.requester(),
@@ -235,6 +252,8 @@ impl Tasks {
             Job::Naming(naming) => self.named(cx, hosts, *naming),
             Job::Entering(entering) => self.entered(cx, *entering),
             Job::Expiring(expiring) => self.expired(cx, &expiring),
+            Job::Holding(holding) => self.held(cx, hosts, &holding),
+            Job::Resuming(_) => {}
             Job::Commanding(commanding) => self.commanded(cx, *commanding),
             Job::Showing(showing) => {
                 let Showing {

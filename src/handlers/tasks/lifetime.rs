@@ -1,20 +1,17 @@
-//! Lifetime of tasks: restored after a restart, ended when their time is over, and evicted when the
-//! store no longer has them.
+//! Lifetime of tasks: ended when their time is over, and evicted when the store no longer has them.
 
 use crate::handlers::context::Ctx;
-use crate::handlers::directory::Directory;
 use crate::handlers::tasks::Tasks;
 use std::collections::HashMap;
 
 use crate::ids::{HostId, TaskKey};
 use crate::limits::{EARLY_REPORTS_MAX, HOSTS_PER_STEP_MAX};
-use crate::store::op::{HeldTask, TaskState};
+use crate::store::op::TaskState;
 use crate::time::{Instant, Span};
 
 use crate::handlers::tasks::delivery::Cause;
-use crate::handlers::tasks::dispatch::Begin;
 use crate::handlers::tasks::jobs::Job;
-use crate::handlers::tasks::table::{Draft, Room, Task, is_at_work};
+use crate::handlers::tasks::table::Task;
 
 /// A task that is open when its time is over is looked at again so much later, at least.
 const LOOK_AGAIN: Span = Span::from_secs(60);
@@ -39,6 +36,11 @@ pub(crate) struct Early {
 }
 
 impl Early {
+    /// Takes all of them.
+    pub(super) fn take(&mut self) -> HashMap<(HostId, TaskKey), TaskState> {
+        std::mem::take(&mut self.states)
+    }
+
     fn note(&mut self, host: HostId, key: TaskKey, next: TaskState) {
         let pair = (host, key);
         if let Some(state) = self.states.get_mut(&pair) {
@@ -64,55 +66,6 @@ impl Tasks {
         if cx.is_starting() {
             self.early.note(host.clone(), key.clone(), next);
         }
-    }
-
-    /// Some of the tasks this node has dispatched, before the store is up for the first time. Returns the slots of those that
-    /// were entered.
-    pub(crate) fn held_tasks(&mut self, cx: &mut Ctx<'_>, held: Vec<HeldTask>) -> Vec<u32> {
-        let mut entered = Vec::new();
-        for found in held {
-            let HeldTask {
-                key,
-                created,
-                queue,
-                request,
-                commands,
-                hosts,
-                expires,
-            } = found;
-            if self.table.find(&key).is_some() {
-                continue;
-            }
-            let room = Room::of(&commands, hosts.len());
-            if self.table.make_room(room).is_none() {
-                cx.log(
-                    log::Level::Error,
-                    "dispatch",
-                    key.to_string(),
-                    "is in the store, and there is no room for it here".to_owned(),
-                );
-                continue;
-            }
-            let draft = Draft {
-                key,
-                created,
-                request,
-                queue,
-                commands,
-                hosts,
-            };
-            let slot = self.table.insert(draft, cx.at.now);
-            entered.push(slot);
-            let Some(task) = self.table.task_mut(slot) else {
-                continue;
-            };
-            task.expires = expires;
-            if task.is_over() && !expires {
-                // A crash came before its time to live; the next store connection brings it.
-                self.table.write_over(slot, cx.stats.store_sessions + 1);
-            }
-        }
-        entered
     }
 
     /// Examines the tasks whose time has come: unfinished ones expire, and old finished ones are
@@ -193,59 +146,6 @@ impl Tasks {
         let state = self.table.delivery(slot).map(|delivery| delivery.state);
         if let Some(TaskState::Queued | TaskState::Lost | TaskState::Unanswered) = state {
             self.turn_delivery(cx, slot, TaskState::Expired, Cause::Ourselves);
-        }
-    }
-}
-
-impl Tasks {
-    /// Tasks of a node that is gone go on here.
-    pub(crate) fn inherit_tasks(
-        &mut self,
-        cx: &mut Ctx<'_>,
-        hosts: Directory<'_>,
-        held: Vec<HeldTask>,
-    ) {
-        for slot in self.held_tasks(cx, held) {
-            self.resume_task(cx, hosts, slot);
-        }
-    }
-
-    fn resume_task(&mut self, cx: &mut Ctx<'_>, hosts: Directory<'_>, slot: u32) {
-        let Some(task) = self.table.task(slot) else {
-            return;
-        };
-        let age = Span::from_millis(cx.at.wall.0.saturating_sub(task.created.0));
-        let left = Span::from_nanos(cx.rules.keep.as_nanos().saturating_sub(age.as_nanos()));
-        self.begin_task(cx, hosts, slot, cx.at.now + left, Begin::Again);
-    }
-
-    /// Resumes the tasks that the store knows, at its first connection. Tries of `sent` hosts begin
-    /// anew, and busy ones have their full time.
-    pub(crate) fn resume_tasks(&mut self, cx: &mut Ctx<'_>, hosts: Directory<'_>) {
-        let all: Vec<u32> = self.table.newest_first(0).collect();
-        for slot in all {
-            self.resume_task(cx, hosts, slot);
-        }
-        for ((host, key), next) in std::mem::take(&mut self.early).states {
-            let Some(slot) = self.table.delivery_of(&key, &host) else {
-                continue;
-            };
-            let failed = self.table.delivery(slot).is_some_and(|d| d.failed);
-            let next = match next {
-                TaskState::Done if failed => TaskState::Failed,
-                next => next,
-            };
-            self.turn_delivery(cx, slot, next, Cause::Ourselves);
-            if let Some(delivery) = self.table.delivery_mut(slot) {
-                delivery.cut = false;
-            }
-            let state = self.table.delivery(slot).map(|delivery| delivery.state);
-            if is_at_work(next) && !state.is_some_and(is_at_work) {
-                // It has finished with it and runs it once more.
-                continue;
-            }
-            // What it was taken to be at work on elsewhere is this.
-            self.work.ended(&host, &key);
         }
     }
 }

@@ -10,6 +10,7 @@ pub(crate) mod payloads;
 pub(crate) mod reads;
 pub(crate) mod reports;
 pub(crate) mod restore;
+mod resume;
 pub(crate) mod sends;
 pub(crate) mod sequence;
 pub(crate) mod shards;

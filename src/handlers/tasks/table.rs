@@ -131,6 +131,8 @@ pub(crate) struct Delivery {
     pub(super) tries: u32,
     /// A result of it has an exit other than 0.
     pub(super) failed: bool,
+    /// Number of results of commands that the book does not have.
+    pub(super) unlisted: u8,
     /// It is in the queue of what is to be sent.
     pub(super) to_send: bool,
     /// Its tries wait until the host is no longer at work on something else.
@@ -168,8 +170,6 @@ pub(crate) struct Draft {
     pub(super) queue: bool,
     /// Command and priority, in any order.
     pub(super) commands: Vec<(String, f64)>,
-    /// Host, state, and whether a result has an exit other than 0. No host comes twice.
-    pub(super) hosts: Vec<(HostId, TaskState, bool)>,
 }
 
 /// Room in the tables.
@@ -354,17 +354,6 @@ impl TaskTable {
         Some(going.len() as u64)
     }
 
-    /// Enters a new task. The caller has made room for it.
-    pub(super) fn insert(&mut self, mut draft: Draft, now: Instant) -> u32 {
-        let mut hosts = std::mem::take(&mut draft.hosts);
-        hosts.sort_by(|one, other| one.0.cmp(&other.0));
-        let slot = self.begin(draft, hosts.len(), now);
-        for (host, state, failed) in hosts {
-            self.enter(slot, host, state, failed);
-        }
-        slot
-    }
-
     /// Enters a new task without its hosts: `count` of them are to be [entered](Self::enter) by
     /// name. It stays open until then. The caller has made room for it.
     pub(super) fn begin(&mut self, draft: Draft, count: usize, now: Instant) -> u32 {
@@ -374,7 +363,6 @@ impl TaskTable {
             request,
             queue,
             mut commands,
-            ..
         } = draft;
         debug_assert!(self.find(&key).is_none(), "{key} is there already");
         sort_book(&mut commands);
@@ -443,6 +431,7 @@ impl TaskTable {
             state,
             tries: 0,
             failed,
+            unlisted: 0,
             to_send: false,
             held: false,
             at_once: false,
@@ -751,22 +740,29 @@ mod tests {
         TaskKey::parse(&format!("AC{number}"), "AC").unwrap()
     }
 
-    fn draft(number: usize, hosts: usize, state: TaskState) -> Draft {
-        Draft {
+    /// Enters a task with so many hosts, all in one state.
+    fn insert(tasks: &mut TaskTable, number: usize, hosts: usize, state: TaskState) -> u32 {
+        let draft = Draft {
             request: 0,
             queue: false,
             key: key(number),
             created: UnixMs(5 + number as u64),
             commands: vec![("x".to_owned(), 1.0)],
-            hosts: (0..hosts).map(|h| (host(h), state, false)).collect(),
+        };
+        let slot = tasks.begin(draft, hosts, Instant::ZERO);
+        let mut hosts: Vec<_> = (0..hosts).map(host).collect();
+        hosts.sort();
+        for host in hosts {
+            tasks.enter(slot, host, state, false);
         }
+        slot
     }
 
     #[test]
     fn a_delivery_is_found_by_task_and_host_and_only_there() {
         let mut tasks = TaskTable::default();
         for number in 0..20 {
-            tasks.insert(draft(number, 3, TaskState::Sent), Instant::ZERO);
+            insert(&mut tasks, number, 3, TaskState::Sent);
         }
         for number in 0..20 {
             let slot = tasks.delivery_of(&key(number), &host(1)).unwrap();
@@ -782,7 +778,7 @@ mod tests {
     #[test]
     fn counts_follow_every_state_and_end_at_nothing() {
         let mut tasks = TaskTable::default();
-        let slot = tasks.insert(draft(1, 2, TaskState::Sent), Instant::ZERO);
+        let slot = insert(&mut tasks, 1, 2, TaskState::Sent);
         let one = tasks.delivery_of(&key(1), &host(0)).unwrap();
         let now = Instant::ZERO;
         assert_eq!(
@@ -813,7 +809,7 @@ mod tests {
                 0 => TaskState::Sent,
                 _ => TaskState::Done,
             };
-            tasks.insert(draft(number, 1, state), Instant::ZERO);
+            insert(&mut tasks, number, 1, state);
         }
         let one = Room::of(&[], 1);
         assert_eq!(tasks.make_room(one), Some(1));
@@ -830,13 +826,13 @@ mod tests {
     fn an_evicted_task_of_many_hosts_goes_in_steps_with_its_states() {
         let mut tasks = TaskTable::default();
         let many = 3 * HOSTS_PER_STEP_MAX;
-        let slot = tasks.insert(draft(1, many, TaskState::Offline), Instant::ZERO);
+        let slot = insert(&mut tasks, 1, many, TaskState::Offline);
         tasks.let_go(slot);
         assert!(tasks.has_going() && tasks.task(slot).is_none());
         assert_eq!(tasks.taken(), Room::default());
         assert_eq!(tasks.held_deliveries(), many - HOSTS_PER_STEP_MAX);
         // Its key and its hosts may come again meanwhile.
-        let again = tasks.insert(draft(1, 2, TaskState::Sent), Instant::ZERO);
+        let again = insert(&mut tasks, 1, 2, TaskState::Sent);
         while tasks.has_going() {
             let before = tasks.held_deliveries();
             tasks.remove_some(100);
@@ -858,7 +854,7 @@ mod tests {
         let one = Room::of(&[("x".to_owned(), 1.0)], 1);
         let mut number = 0;
         while tasks.has_room_to_queue(one) {
-            tasks.insert(draft(number, 1, TaskState::Queued), Instant::ZERO);
+            insert(&mut tasks, number, 1, TaskState::Queued);
             number += 1;
         }
         assert_eq!(number, TASKS_MAX / 4 * QUEUED_QUARTERS_MAX);

@@ -335,6 +335,53 @@ fn a_task_of_many_hosts_expires_and_goes_in_steps() {
     assert_eq!(held, 0);
 }
 
+/// A start entered and resumed a task of 400,000 hosts in one turn.
+#[test]
+fn a_stored_task_of_many_hosts_is_entered_and_resumed_in_steps() {
+    let mut before = World::new();
+    let ask = before.many(true);
+    before.ask_much(ask);
+    before.settle();
+    let mut world = World::starting(before.store);
+    world.ms = before.ms + 500;
+    let _ = world.input(Input::Outcome(Outcome::Held(world.store.held())));
+    let tasks = world.store.held_tasks();
+    let _ = world.input(Input::Outcome(Outcome::Tasks(tasks)));
+    let entered = |world: &mut World| world.core.tasks.table().held_deliveries();
+    let mut held = entered(&mut world);
+    assert_eq!(held, HOSTS_PER_STEP_MAX);
+    while world.core.has_jobs() {
+        assert!(!world.core.takes_outcomes(), "the next one has to wait");
+        world.step();
+        assert!(entered(&mut world) - held <= STEP);
+        held = entered(&mut world);
+    }
+    assert_eq!(held, MANY);
+    assert!(world.core.takes_outcomes());
+
+    // A host is back already, and one comes while the task is resumed.
+    let early = world.open("10.0.0.1:1");
+    world.hello_with(early, "h-0700", None, None, true);
+    world.up = true;
+    let _ = world.input(Input::Outcome(Outcome::Available {
+        session: 1,
+        lease_clear: true,
+        lost_data: false,
+    }));
+    for _ in 0..(MANY - HOSTS_PER_STEP_MAX) / STEP {
+        assert!(!world.core.takes_outcomes(), "not before all are resumed");
+        world.step();
+    }
+    let late = world.open("10.0.0.2:1");
+    world.hello_with(late, "h-0701", None, None, true);
+    world.settle();
+    let mut sent = world.sent_to();
+    sent.sort();
+    let push = |conn: ConnId| format!("push {} AC1", conn.slot);
+    assert_eq!(sent, [push(early), push(late)], "once each");
+    assert_eq!(world.state("AC1", "h-0000"), "queued");
+}
+
 #[test]
 fn states_of_a_finished_task_are_written_by_the_piece() {
     let mut world = World::new();
