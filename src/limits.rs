@@ -27,6 +27,9 @@ pub const REFUSAL_CHARS_MAX: usize = 512;
 
 /// Commands of one task recorded for one host if no book gives their number.
 pub const COMPLETE_COMMANDS_MAX: usize = 4_096;
+/// Text of the commands recorded as finished for one host of one task, in bytes: what one message
+/// can list. Others are not recorded. Each report reads the whole list.
+pub const COMPLETE_BYTES_MAX: usize = 65_535;
 /// Tasks that one host may be busy with. A further one replaces the one with the oldest report.
 pub const TASKS_AT_WORK_MAX: usize = 16;
 /// Seconds for which an old client sleeps after its last command, and one second more. It reads no
@@ -445,6 +448,12 @@ pub const COMMANDS_MAX: usize = 1_024;
 /// Hosts of all remembered console commands together. The oldest commands are dropped. A command to
 /// more hosts than this is refused.
 pub const COMMAND_HOSTS_MAX: usize = 1 << 20;
+
+/// Results that one host may send for commands that the task's book does not have, for each task.
+/// Further ones are refused.
+pub const UNLISTED_RESULTS_MAX: u8 = 16;
+/// Results that one host may send for one console command. Further ones are refused.
+pub const COMMAND_RESULTS_MAX: u8 = 16;
 /// Hosts that report on tasks before the store was reached for the first time, one entry a task.
 /// Reports of further hosts are stored, but their states here lag.
 pub const EARLY_REPORTS_MAX: usize = 65_536;

@@ -14,6 +14,7 @@
 use std::collections::HashSet;
 
 use crate::codec::message::Phase;
+use crate::limits::COMPLETE_BYTES_MAX;
 use crate::store::op::Progress;
 
 /// State of one host in the keys of one task.
@@ -96,15 +97,18 @@ pub fn merge(before: &Before, op: &Progress, bound: usize) -> After {
     }
 }
 
-/// `list`, followed by the commands that only `message` has, each once, up to `bound`.
+/// `list`, followed by the commands that only `message` has, each once, up to `bound` and to
+/// [`COMPLETE_BYTES_MAX`].
 fn completed(list: &[String], message: &[String], bound: usize) -> Vec<String> {
     let mut all = list.to_vec();
     let mut had: HashSet<&str> = list.iter().map(|c| &**c).collect();
+    let mut bytes: usize = list.iter().map(String::len).sum();
     for command in message {
         if all.len() >= bound {
             break;
         }
-        if had.insert(command) {
+        if bytes + command.len() <= COMPLETE_BYTES_MAX && had.insert(command) {
+            bytes += command.len();
             all.push(command.clone());
         }
     }

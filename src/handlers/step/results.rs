@@ -54,7 +54,8 @@ impl Step<'_> {
         }
         let address = self.fleet.peer(conn).ip();
         let mut payload = Payload::new(header, slot, address, ask);
-        let is_wanted = self.tasks.is_result_wanted(&self.cx, &host, &header.code);
+        let (code, command) = (&header.code, &header.command);
+        let is_wanted = self.tasks.is_result_wanted(&self.cx, &host, code, command);
         let payloads = self.tasks.payloads();
         // It is meant for this result, whatever that is refused for.
         let is_overdue = payloads.take_mark(conn);
@@ -129,9 +130,9 @@ impl Step<'_> {
             return;
         };
         let failed = payload.exit != 0;
-        let lifetime = self
-            .tasks
-            .take_result(&self.cx, &host, &payload.code, failed);
+        let lifetime =
+            self.tasks
+                .take_result(&self.cx, &host, &payload.code, &payload.command, failed);
         let stamp = self.cx.stamp();
         let kind = EventKind::Result {
             host: host.clone(),

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use crate::ids::HostId;
-use crate::limits::{COMMAND_HOSTS_MAX, COMMANDS_MAX};
+use crate::limits::{COMMAND_HOSTS_MAX, COMMAND_RESULTS_MAX, COMMANDS_MAX};
 use crate::time::{Instant, UnixMs};
 
 /// One command.
@@ -28,8 +28,8 @@ pub struct CommandHost {
     pub sent: bool,
     /// The host has answered.
     pub answered: bool,
-    /// A result has arrived.
-    pub has_result: bool,
+    /// Number of results that have arrived.
+    pub results: u8,
     /// Number of sends.
     pub tries: u32,
 }
@@ -90,11 +90,15 @@ impl Commands {
         self.commands.get_mut(&number)?.hosts.get_mut(index)
     }
 
-    /// Returns whether the command with this id was sent to this host.
+    /// Returns whether the command with this id was sent to this host, and further results of it
+    /// are taken. One is expected; a host may send it again.
     #[must_use]
-    pub fn was_sent(&self, cid: &str, host: &HostId) -> bool {
-        let command = self.of(cid);
-        command.is_some_and(|command| command.place(host).is_some())
+    pub fn takes_result(&self, cid: &str, host: &HostId) -> bool {
+        let host = self.of(cid).and_then(|command| {
+            let place = command.place(host)?;
+            command.hosts.get(place)
+        });
+        host.is_some_and(|host| host.results < COMMAND_RESULTS_MAX)
     }
 
     /// A host has answered: the command of this id, or the newest of this text that it has not
@@ -119,7 +123,7 @@ impl Commands {
         let number = self.ids.get(cid).copied();
         if let Some(host) = number.and_then(|number| self.find_mut(number, host)) {
             host.answered = true;
-            host.has_result = true;
+            host.results = host.results.saturating_add(1);
         }
     }
 
@@ -167,7 +171,7 @@ mod tests {
             id: HostId::checked(name).unwrap(),
             sent,
             answered: false,
-            has_result: false,
+            results: 0,
             tries: 0,
         };
         Command {
@@ -190,7 +194,7 @@ mod tests {
         assert!(commands.answered("1", &host));
         assert!(!commands.answered("uptime", &host));
         let offline = HostId::checked("b").unwrap();
-        assert!(!commands.answered("1", &offline) && !commands.was_sent("1", &offline));
+        assert!(!commands.answered("1", &offline) && !commands.takes_result("1", &offline));
     }
 
     #[test]

@@ -124,7 +124,7 @@ impl Commanding {
                 id,
                 sent,
                 answered: false,
-                has_result: false,
+                results: 0,
                 tries: 0,
             });
         }
@@ -241,7 +241,7 @@ impl Tasks {
         let Some(command) = self.commands.of(cid) else {
             return cx.respond(requester, unknown("no such command"));
         };
-        let with_results = command.hosts.iter().filter(|host| host.has_result);
+        let with_results = command.hosts.iter().filter(|host| host.results > 0);
         let with_results: Vec<HostId> = with_results
             .take(PAGE_TASK_HOSTS_MAX)
             .map(|host| host.id.clone())

@@ -4,6 +4,7 @@ use crate::codec::message::{Answer, ResultCode};
 use crate::handlers::context::Ctx;
 use crate::handlers::tasks::Tasks;
 use crate::ids::{HostId, HostRef, TaskKey};
+use crate::limits::UNLISTED_RESULTS_MAX;
 use crate::store::op::{Lifetime, TaskState};
 
 impl Tasks {
@@ -64,11 +65,30 @@ impl Tasks {
         self.commands.answered(text, host);
     }
 
-    /// Returns whether a result with this code is wanted: of a task that names the host, or of a
-    /// console command that was sent to it.
-    pub(crate) fn is_result_wanted(&self, cx: &Ctx<'_>, host: &HostId, code: &str) -> bool {
+    /// Returns whether a result is wanted: of a task that names the host, or of a console command
+    /// that was sent to it. Few of commands that the book does not have: the host could otherwise
+    /// fill the store.
+    pub(crate) fn is_result_wanted(
+        &self,
+        cx: &Ctx<'_>,
+        host: &HostId,
+        code: &str,
+        command: &str,
+    ) -> bool {
         let key = TaskKey::parse(code, &cx.rules.key_prefix);
-        key.is_some_and(|key| self.names(&key, host)) || self.commands.was_sent(code, host)
+        let delivery = key.and_then(|key| self.table.delivery_of(&key, host));
+        let Some(slot) = delivery else {
+            return self.commands.takes_result(code, host);
+        };
+        let unlisted = self.table.delivery(slot).map_or(0, |found| found.unlisted);
+        unlisted < UNLISTED_RESULTS_MAX || self.lists(slot, command)
+    }
+
+    /// Returns whether the book of a delivery's task has a command.
+    fn lists(&self, delivery: u32, command: &str) -> bool {
+        let task = self.table.delivery(delivery).map(|found| found.task);
+        let task = task.and_then(|slot| self.table.task(slot));
+        task.is_some_and(|task| task.commands.iter().any(|(text, _)| text == command))
     }
 
     /// Takes a result of a host. Returns whether its task expires now.
@@ -77,6 +97,7 @@ impl Tasks {
         cx: &Ctx<'_>,
         host: &HostId,
         code: &str,
+        command: &str,
         failed: bool,
     ) -> Lifetime {
         let key = TaskKey::parse(code, &cx.rules.key_prefix);
@@ -85,8 +106,10 @@ impl Tasks {
             .and_then(|key| self.table.delivery_of(key, host));
         if let Some(slot) = delivery {
             self.touch_delivery(cx, slot);
+            let unlisted = !self.lists(slot, command);
             if let Some(delivery) = self.table.delivery_mut(slot) {
                 delivery.failed |= failed;
+                delivery.unlisted = delivery.unlisted.saturating_add(u8::from(unlisted));
             }
         } else {
             self.commands.has_result(code, host);

@@ -5,7 +5,8 @@ use sha2::{Digest as _, Sha256};
 use super::*;
 use crate::codec::message::ResultHeader;
 use crate::limits::{
-    RESULT_BYTES_ADDRESS_MAX, RESULT_BYTES_HELD_MAX, RESULT_STALLED_S, RESULT_WAIT_S_MAX,
+    COMMAND_RESULTS_MAX, RESULT_BYTES_ADDRESS_MAX, RESULT_BYTES_HELD_MAX, RESULT_STALLED_S,
+    RESULT_WAIT_S_MAX, UNLISTED_RESULTS_MAX,
 };
 
 pub(super) fn header<'a>(
@@ -83,6 +84,36 @@ fn an_empty_output_needs_no_bytes() {
     assert_eq!(world.words(conn), [Word::GotIt]);
     world.report(conn, "AC1", Phase::Ended, &[]);
     assert_eq!(world.state("AC1", "10.0.0.1"), "failed", "126 counts, too");
+}
+
+/// A host named in a task, or sent a console command, could fill the store with results.
+#[test]
+fn a_host_sends_few_results_of_commands_it_makes_up() {
+    let mut world = World::new();
+    let conn = world.plain("10.0.0.1");
+    world.dispatch("AC1", &[]).unwrap();
+    let ask = request::Request::Command {
+        text: "ls".to_owned(),
+        hosts: None,
+        cid: "0123456789abcdef0123456789abcdef".to_owned(),
+    };
+    let request::Response::Commanded { cid, .. } = world.asked(ask) else {
+        panic!("it is sent");
+    };
+    let refused = Word::Refused("no such task for this host".to_owned());
+    for (code, max) in [("AC1", UNLISTED_RESULTS_MAX), (&cid, COMMAND_RESULTS_MAX)] {
+        let before = world.words(conn).len();
+        for number in 0..=max {
+            let made_up = format!("made up {number}");
+            send(&mut world, conn, code, &made_up, b"x", 0);
+        }
+        let words = world.words(conn).split_off(before);
+        let mut wanted = vec![Word::GotIt; usize::from(max)];
+        wanted.push(refused.clone());
+        assert_eq!(words, wanted, "{code}");
+    }
+    send(&mut world, conn, "AC1", "uptime", b"x", 0);
+    assert_eq!(world.words(conn).last(), Some(&Word::GotIt));
 }
 
 #[test]

@@ -24,7 +24,7 @@ use super::scripts::Script;
 use super::step::{Replies, Step};
 use crate::codec::message::Phase;
 use crate::ids::HostId;
-use crate::limits::{COMPLETE_COMMANDS_MAX, STRAY_WINDOW_S};
+use crate::limits::{COMPLETE_BYTES_MAX, COMPLETE_COMMANDS_MAX, STRAY_WINDOW_S};
 use crate::store::events::StreamEvent;
 use crate::store::op::{self, TaskState};
 use crate::store::progress::{After, Before, merge};
@@ -139,7 +139,10 @@ impl<'a> Progress<'a> {
     fn merge_complete(&self) -> Cmd {
         let op = self.op;
         let mut merge = Script::Complete.on(&schema::complete(&op.key, &op.host));
-        merge.arg(self.room).arg(&op.complete);
+        merge
+            .arg(self.room)
+            .arg(COMPLETE_BYTES_MAX)
+            .arg(&op.complete);
         merge
     }
 

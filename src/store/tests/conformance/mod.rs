@@ -62,6 +62,7 @@ macro_rules! conformance_cases {
             progress_without_a_list_sets_it
             an_empty_end_drops_the_list
             the_book_bounds_the_finished_list
+            the_finished_list_is_no_longer_than_a_message
             unlisted_commands_are_taken_once
             an_answer_ends_the_wait_for_a_host
             a_stale_message_after_a_newer_changes_nothing

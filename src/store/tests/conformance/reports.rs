@@ -289,6 +289,19 @@ pub fn the_book_bounds_the_finished_list(open: &mut Factory<'_>) {
     assert_eq!(key(&mut s, "AC1_i_complete"), list(bounded));
 }
 
+/// One host with one long command a report made every report of the fleet wait for its list.
+pub fn the_finished_list_is_no_longer_than_a_message(open: &mut Factory<'_>) {
+    let mut s = open(settings());
+    let long = |n: usize| format!("{n}{}", "x".repeat(30_000));
+    let all: Vec<String> = (0..9).map(long).collect();
+    for command in &all {
+        store_all(&mut s, &[progress("h", 3, None, &[command], &["y"])]);
+    }
+    store_all(&mut s, &[progress("h", 3, None, &["z"], &["y"])]);
+    let kept = list(&[&all[0], &all[1], "z"]);
+    assert_eq!(key(&mut s, "AC1_h_complete"), kept);
+}
+
 pub fn unlisted_commands_are_taken_once(open: &mut Factory<'_>) {
     let mut s = open(settings());
     store_all(&mut s, &[progress("h", 1, None, &[], &["x", "y", "z"])]);
