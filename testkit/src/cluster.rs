@@ -3,8 +3,10 @@
 use std::collections::BTreeSet;
 use std::net::TcpListener;
 use std::process::{Command, Output, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
 
-use crate::{Keys, Process, Redis, free_port, until, until_so};
+use crate::{Keys, PAUSE, Process, Redis, free_port, until, until_so};
 
 /// Silence after which a primary counts as dead, in milliseconds.
 pub const NODE_TIMEOUT_MS: u32 = 1_500;
@@ -124,6 +126,22 @@ impl Cluster {
             let knows = |server: &Redis| server.try_say::<redis::Value>(&["EXISTS", key]).is_ok();
             self.servers.iter().position(knows)
         })
+    }
+
+    /// Makes a replica the primary of its slots, while the present primary lives.
+    #[track_caller]
+    pub fn promote(&self, number: usize) {
+        until_so("a promotion", || {
+            let begun: redis::RedisResult<()> =
+                self.servers[number].try_say(&["CLUSTER", "FAILOVER"]);
+            // An attempt that is not voted for ends after some seconds, and is repeated.
+            let deadline = Instant::now() + Duration::from_secs(6);
+            let is_primary = || self.roles()[number] == Role::Primary;
+            while begun.is_ok() && !is_primary() && Instant::now() < deadline {
+                thread::sleep(PAUSE);
+            }
+            is_primary()
+        });
     }
 
     /// Hosts online.

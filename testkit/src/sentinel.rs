@@ -17,7 +17,8 @@ pub struct Sentinels {
     sentinels: Vec<Sentinel>,
 }
 
-struct Sentinel {
+/// One Sentinel; it ends with this value.
+pub struct Sentinel {
     port: u16,
     process: Process,
     _dir: tempfile::TempDir,
@@ -112,7 +113,9 @@ impl Keys for Sentinels {
 }
 
 impl Sentinel {
-    fn start(master: u16) -> Self {
+    /// Starts one that watches the master at this port, and waits until it answers.
+    #[track_caller]
+    pub fn start(master: u16) -> Self {
         until("a Sentinel", || {
             let (port, dir) = (free_port(), tempfile::tempdir().unwrap());
             let file = dir.path().join("sentinel.conf");
@@ -142,6 +145,11 @@ impl Sentinel {
             })
             .then_some(sentinel)
         })
+    }
+
+    /// Its port.
+    pub fn port(&self) -> u16 {
+        self.port
     }
 
     fn say<T: FromRedisValue>(&self, words: &[&str]) -> redis::RedisResult<T> {

@@ -72,6 +72,7 @@ fn each_default_is_the_documented_one() {
     assert_eq!(config.dispatch.rto, Span::from_millis(3_000));
     assert_eq!(config.dispatch.keep, Span::from_secs(604_800));
     assert_eq!(config.store.spool_bytes, 1 << 30);
+    assert_eq!(config.store.wait_replicas, 0);
     assert_eq!(config.auth, Auth::Unset);
 }
 
@@ -119,7 +120,7 @@ fn every_key_is_read() {
                      "on_done": "clear", "keep_s": 60},
         "offline": {"delete_fields": []},
         "store": {"url": "redis://:secret@db:1/2", "spool": "/var/spool", "spool_mb": 1,
-                  "flush_ms": 0, "timeout_ms": 10},
+                  "flush_ms": 0, "timeout_ms": 10, "wait_replicas": 8},
         "auth": "none",
         "tls": null,
         "instructions": {"restart": "systemctl restart ants"},
@@ -157,6 +158,7 @@ fn every_key_is_read() {
     assert_eq!(config.store.url, "redis://:secret@db:1/2".parse().unwrap());
     assert_eq!(config.store.spool, Path::new("/var/spool"));
     assert_eq!(config.store.spool_bytes, MIB);
+    assert_eq!(config.store.wait_replicas, 8);
     assert_eq!(config.store.flush, Span::ZERO);
     assert_eq!(config.store.timeout, Span::from_millis(10));
     assert_eq!(config.auth, Auth::None);

@@ -85,9 +85,10 @@ impl Cluster {
         address: &RedisAddress,
         seeds: &RedisSeeds,
         known: &[(String, u16)],
+        rotation: usize,
         timeout: Duration,
     ) -> Result<Self, StoreError> {
-        let ranges = find(address, seeds, known, timeout)?;
+        let ranges = find(address, seeds, known, rotation, timeout)?;
         let mut cluster = Self {
             address: address.clone(),
             seeds: seeds.clone(),
@@ -421,16 +422,19 @@ impl Cluster {
     }
 }
 
-/// Asks for the topology: servers that were primaries, then the seeds. All are waited for at most
-/// `timeout` together.
+/// Asks for the topology: servers that were primaries, then the seeds, from the one at `rotation` on.
+/// All are waited for at most `timeout` together.
 fn find(
     address: &RedisAddress,
     seeds: &RedisSeeds,
     known: &[(String, u16)],
+    rotation: usize,
     timeout: Duration,
 ) -> Result<Vec<SlotRange>, StoreError> {
     let mut servers: Vec<&(String, u16)> = known.iter().collect();
     servers.extend(seeds.hosts.iter().filter(|seed| !known.contains(seed)));
+    let first = rotation % servers.len().max(1);
+    servers.rotate_left(first);
     let mut shares = Shares::new(timeout, servers.len());
     let mut failed = None;
     for (host, port) in servers {

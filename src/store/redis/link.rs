@@ -30,7 +30,8 @@ pub(super) enum Link {
 
 impl Link {
     /// Connects, authenticates, loads the scripts, and tries the commands on keys of this node.
-    /// `known` are the servers that a Cluster had at the last connection.
+    /// `known` are the servers that a Cluster had at the last connection. Of the servers that can be
+    /// asked for others, the one at `rotation` is the first.
     ///
     /// # Errors
     /// [`StoreError::Refused`] when a server refuses the user, the password or the database; else
@@ -38,16 +39,17 @@ impl Link {
     pub(super) fn open(
         address: &RedisAddress,
         known: &mut Vec<(String, u16)>,
+        rotation: usize,
         node: &str,
         timeout: Duration,
     ) -> Result<Self, StoreError> {
         let mut link = match &address.place {
             RedisPlace::Sentinel { seeds, master } => {
-                let connection = sentinel::open(address, seeds, master, timeout)?;
+                let connection = sentinel::open(address, seeds, master, rotation, timeout)?;
                 Self::One(Box::new(connection))
             }
             RedisPlace::Cluster(seeds) => {
-                let cluster = Cluster::open(address, seeds, known, timeout)?;
+                let cluster = Cluster::open(address, seeds, known, rotation, timeout)?;
                 *known = cluster.servers();
                 Self::Cluster(Box::new(cluster))
             }

@@ -107,6 +107,9 @@ pub struct RedisStore {
     link: Option<Link>,
     /// Primaries of a Cluster at the last connection.
     known: Vec<(String, u16)>,
+    /// Number of failed attempts to connect. One server may be cut off from the others and give old
+    /// answers, so that each attempt begins with another.
+    failures: usize,
     /// Counts of connections that have ended.
     redirects: Redirects,
     lease: lease::LeaseHolder,
@@ -158,6 +161,7 @@ impl RedisStore {
             context,
             link: None,
             known: Vec::new(),
+            failures: 0,
             redirects: Redirects::default(),
             lease,
             owed: HashSet::new(),
@@ -267,8 +271,10 @@ impl Backend for RedisStore {
             return self.with_link(|link, _| link.ping());
         }
         let (known, context) = (&mut self.known, &self.context);
-        let link = Link::open(&self.address, known, &context.node, context.timeout)?;
-        self.link = Some(link);
+        let (node, timeout) = (&context.node, context.timeout);
+        let opened = Link::open(&self.address, known, self.failures, node, timeout);
+        self.failures = self.failures.wrapping_add(usize::from(opened.is_err()));
+        self.link = Some(opened?);
         Ok(())
     }
 

@@ -19,8 +19,8 @@ use super::step::{list, text, texts};
 use crate::store::StoreError;
 use crate::store::address::{HostPort, RedisAddress, RedisSeeds};
 
-/// Connects to the master. The Sentinels together are waited for at most `timeout`, and so is each
-/// server that they name.
+/// Connects to the master. The Sentinel at `rotation` is asked first. All together are waited for at
+/// most `timeout`, and so is each server that they name.
 ///
 /// # Errors
 /// When no Sentinel names a server that is reached and is a master.
@@ -28,12 +28,15 @@ pub(super) fn open(
     address: &RedisAddress,
     seeds: &RedisSeeds,
     master: &str,
+    rotation: usize,
     timeout: Duration,
 ) -> Result<Connection, StoreError> {
+    let first = rotation % seeds.hosts.len().max(1);
+    let (after, before) = (&seeds.hosts[first..], &seeds.hosts[..first]);
     let mut waits = Shares::new(timeout, seeds.hosts.len());
     let mut tried: Vec<(String, u16)> = Vec::new();
     let mut failed = None;
-    for (host, port) in &seeds.hosts {
+    for (host, port) in after.iter().chain(before) {
         let share = waits.next_share();
         let place = seeds.transport.to(host, *port);
         let named = Connection::connect(&place, share)

@@ -104,8 +104,7 @@ fn a_replaced_primary_ends_the_connection() {
         .iter()
         .position(|role| *role == Role::Replica)
         .unwrap();
-    cluster.servers()[place].say::<redis::Value>(&["CLUSTER", "FAILOVER"]);
-    until_so("a promotion", || cluster.roles()[place] == Role::Primary);
+    cluster.promote(place);
     let why = until("the end of the connection", || {
         store.run(&[online("b", 2)], &mut Vec::new()).error
     });

@@ -1,10 +1,28 @@
 //! The store over a master that real Sentinels watch.
 
+use testkit::sentinel::Sentinel;
 use testkit::{Sentinels, until};
 
 use super::cluster::address;
 use super::*;
 use crate::time::Span;
+
+#[test]
+fn each_attempt_begins_with_another_sentinel() {
+    let cut_off = RedisServer::start(&["--min-replicas-to-write", "1"]);
+    let server = RedisServer::start(&[]);
+    let sentinels = [&cut_off, &server].map(|server| Sentinel::start(server.port()));
+    let [first, second] = sentinels.each_ref().map(Sentinel::port);
+    let url = format!("redis+sentinel://127.0.0.1:{first},127.0.0.1:{second}/ants");
+    let mut store = RedisStore::new(address(&url), settings("n1"));
+    match store.open() {
+        Err(StoreError::Unavailable(why)) => assert!(why.contains("NOREPLICAS"), "{why}"),
+        other => panic!("{other:?}"),
+    }
+    store.open().unwrap();
+    claim(&mut store, "a", 1);
+    assert!(server.exists().contains("a"));
+}
 
 #[test]
 fn the_master_is_found_again_after_a_failover() {
