@@ -581,6 +581,10 @@ pub const EVENTS_OWED_MAX: usize = 4 * BATCH_OPS_MAX;
 pub const CONFIG_FILE_BYTES_MAX: u64 = 16 * 1024 * 1024;
 /// Token file, in bytes. A longer one is refused.
 pub const TOKEN_FILE_BYTES_MAX: u64 = 4_096;
+/// File of the HTTP tokens, in bytes. A longer one is refused.
+pub const TOKENS_FILE_BYTES_MAX: u64 = 1024 * 1024;
+/// Tokens of the HTTP API. A request compares its token with all of them. More are refused.
+pub const HTTP_TOKENS_MAX: usize = 1_024;
 /// Entries of one list or map of the configuration. More are refused.
 pub const CONFIG_ENTRIES_MAX: usize = 64;
 /// Message of a log line, in bytes. The rest is cut off.

@@ -18,6 +18,7 @@ use clap::{ArgMatches, Id};
 
 use super::{Failure, usage};
 use crate::config::{Overrides, flag_help};
+use crate::keys::Role;
 pub use bench::{BenchArgs, BenchMode, FloorArgs};
 use parse::{beat_seconds, ip, ip_and_port, port, seconds};
 
@@ -81,6 +82,8 @@ pub enum Command {
     CheckConfig(ConfigArgs),
     /// Print a new key; with --for, the key derived for a host
     Keygen(KeygenArgs),
+    /// Print a new token of the HTTP API, and its line for the file of tokens (server.http_tokens)
+    Token(TokenArgs),
     /// Print the completion script of a shell
     Completions(CompletionsArgs),
     /// Write the manual pages into a directory
@@ -184,6 +187,40 @@ pub struct KeygenArgs {
     /// File with the key from which it is derived: KEY_ID HEX, or the server's keys file
     #[arg(long, value_name = "FILE", requires = "host")]
     pub key_file: Option<PathBuf>,
+}
+
+/// Options of `token`.
+#[derive(Args)]
+pub struct TokenArgs {
+    /// Name of the token, which stands for it in the log and in events
+    #[arg(value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
+    pub name: String,
+    /// Its rights: read sees, dispatch also sends to hosts, admin does everything
+    #[arg(long, value_name = "ROLE")]
+    pub role: TokenRole,
+}
+
+/// Rights of a token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum TokenRole {
+    /// Requests that change nothing
+    Read,
+    /// Also tasks and commands to hosts
+    Dispatch,
+    /// All requests
+    Admin,
+}
+
+impl TokenRole {
+    /// Its word in the file.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Read => Role::Read,
+            Self::Dispatch => Role::Dispatch,
+            Self::Admin => Role::Admin,
+        }
+        .as_str()
+    }
 }
 
 /// Address and token of a running server.

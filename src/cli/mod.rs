@@ -46,6 +46,7 @@ mod table;
 mod task;
 mod tasks;
 mod terminal;
+mod token;
 mod usage;
 mod watch;
 
@@ -95,6 +96,7 @@ fn run(args: &[OsString], caught: Option<Caught>) -> Result<(), Failure> {
         Parsed::Run(Command::CheckConfig(args)) => check::run(&args),
         Parsed::Run(Command::Keygen(args)) => keygen::run(&args),
         Parsed::Run(Command::Man(args)) => man::run(&args),
+        Parsed::Run(Command::Token(args)) => token::run(&args),
         Parsed::Run(Command::Completions(args)) => complete::run(&args),
     }
 }

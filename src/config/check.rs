@@ -31,6 +31,10 @@ impl Origin<'_> {
         self.place("server.http_token_file", None)
     }
 
+    pub(super) fn tokens(&self) -> Place {
+        self.place("server.http_tokens", None)
+    }
+
     pub(super) fn keys_file(&self) -> Place {
         self.place("auth.keys_file", None)
     }
@@ -66,12 +70,12 @@ pub(super) fn check(config: &Config, origin: &Origin<'_>) -> Result<(), ConfigEr
             ),
         });
     }
-    if is_open(server.http) && server.http_token.is_none() {
+    if is_open(server.http) && !server.needs_token() {
         return Err(ConfigError::Value {
             place: origin.place("server.http", Some(("--http", &flags.http))),
             why: format!(
                 "{} is not a loopback address while server.http_token_file is null; \
-                 it may be one only with a token",
+                 it may be one only with a token (or several, server.http_tokens)",
                 server.http
             ),
         });
@@ -82,7 +86,7 @@ pub(super) fn check(config: &Config, origin: &Origin<'_>) -> Result<(), ConfigEr
 /// Warning, logged at each start, for processes of this machine that may change things over HTTP
 /// without a token although hosts must prove their identity.
 pub(super) fn open_to_this_machine(config: &Config) -> Option<String> {
-    if !config.is_guarded() || config.server.http_token.is_some() {
+    if !config.is_guarded() || config.server.needs_token() {
         return None;
     }
     let text = match config.server.http_write {

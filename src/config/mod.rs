@@ -44,7 +44,7 @@ use tree::Node;
 use crate::codec::frame::ByteOrder;
 use crate::escape;
 use crate::files::{FileError, Guard, read_text};
-use crate::keys::{Network, Ring};
+use crate::keys::{Network, Ring, Tokens};
 use crate::limits::{CONFIG_FILE_BYTES_MAX, FRAME_BYTES_MAX};
 use crate::store::address::StoreUrl;
 use crate::time::Span;
@@ -109,6 +109,10 @@ pub struct Server {
     pub http_token_file: Option<PathBuf>,
     /// The token read from that file. Never shown.
     pub http_token: Option<String>,
+    /// `http_tokens`: file with the names, digests and roles of tokens. `null`: none.
+    pub http_tokens: Option<PathBuf>,
+    /// The tokens read from that file.
+    pub tokens: Option<Tokens>,
     /// `http_write`: requests that change something while no token is set. `null`: they need a
     /// token if hosts must authenticate ([`Config::is_guarded`]).
     pub http_write: HttpWrite,
@@ -137,9 +141,28 @@ impl Default for Server {
             http_names: Vec::new(),
             http_token_file: None,
             http_token: None,
+            http_tokens: None,
+            tokens: None,
             http_write: HttpWrite::Open,
             coalesce_us: 1_000,
         }
+    }
+}
+
+impl Server {
+    /// The tokens of both files, if one of them is named. The one of `http_token_file` is an
+    /// administrator's, and called `token`.
+    pub(crate) fn all_tokens(&self) -> Result<Option<Tokens>, String> {
+        let mut tokens = self.tokens.clone();
+        if let Some(single) = &self.http_token {
+            token::add_single(tokens.get_or_insert_default(), single)?;
+        }
+        Ok(tokens)
+    }
+
+    /// Returns whether requests need a token.
+    pub(crate) fn needs_token(&self) -> bool {
+        self.http_token.is_some() || self.tokens.is_some()
     }
 }
 
@@ -153,6 +176,8 @@ impl fmt::Debug for Server {
             .field("http_names", &self.http_names)
             .field("http_token_file", &self.http_token_file)
             .field("http_token", &self.http_token.as_ref().map(|_| "***"))
+            .field("http_tokens", &self.http_tokens)
+            .field("tokens", &self.tokens)
             .field("http_write", &self.http_write)
             .field("coalesce_us", &self.coalesce_us)
             .finish()
@@ -532,6 +557,15 @@ impl Config {
             self.server.http_token = Some(token);
             self.warnings.extend(warning);
         }
+        if let Some(path) = &self.server.http_tokens {
+            let (tokens, warning) = token::read_tokens(path, origin.tokens())?;
+            self.server.tokens = Some(tokens);
+            self.warnings.extend(warning);
+        }
+        self.server.all_tokens().map_err(|why| ConfigError::Value {
+            place: origin.token_file(),
+            why,
+        })?;
         let place = origin.keys_file();
         if let Auth::Keys(auth) = &mut self.auth {
             auth.ring = keys::read(&auth.keys_file, place)?;

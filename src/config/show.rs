@@ -28,13 +28,15 @@ impl Config {
     #[must_use]
     pub fn describe_changes(&self, new: &Self) -> (Vec<String>, Vec<String>) {
         let (mut applied, mut restart) = (Vec::new(), Vec::new());
+        // The last token stays until a restart.
+        let has_tokens = new.server.needs_token();
         for key in KEYS {
             let (path, old, new) = (key.path, key.value(self), key.value(new));
             if old == new {
                 continue;
             }
             let is_applied = match path {
-                "server.http_token_file" => !new.is_null(),
+                "server.http_token_file" | "server.http_tokens" => has_tokens,
                 // A reload takes over other files; TLS begins or ends with the next start.
                 "tls" => !old.is_null() && !new.is_null(),
                 _ => key.is_reloaded,
@@ -55,6 +57,16 @@ impl Config {
         let file = &self.server.http_token_file;
         if *file == new.server.http_token_file && self.server.http_token != new.server.http_token {
             applied.push("server.http_token_file: another token".to_owned());
+        }
+        if self.server.http_tokens == new.server.http_tokens
+            && let (Some(before), Some(after)) = (&self.server.tokens, &new.server.tokens)
+        {
+            let (gone, added) = before.changes(after);
+            for (what, names) in [("gone or changed", gone), ("new or changed", added)] {
+                if !names.is_empty() {
+                    applied.push(format!("server.http_tokens: {what}: {}", names.join(" ")));
+                }
+            }
         }
         if let (Some(old), Some(new)) = (&self.tls, &new.tls)
             && (&old.cert, &old.key, &old.client_ca) == (&new.cert, &new.key, &new.client_ca)

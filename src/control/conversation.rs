@@ -13,7 +13,7 @@
 
 use super::HttpContext;
 use super::body::{BodyReader, Progress};
-use super::guard::RequestGuard;
+use super::guard::{Caller, RequestGuard};
 use super::request;
 use super::response::{HttpResponse, Reply, Sending};
 use super::routes;
@@ -34,6 +34,8 @@ pub struct Conversation {
     sending: Option<Sending>,
     /// A long body that is being read.
     body: Option<BodyReader>,
+    /// Sender of the last admitted request.
+    caller: Caller,
 }
 
 /// Result of a step.
@@ -59,6 +61,12 @@ impl Conversation {
     /// The connection ends with the next response, whatever the peer wants.
     pub fn end_after_next(&mut self) {
         self.is_last = true;
+    }
+
+    /// Sender of the last admitted request.
+    #[must_use]
+    pub fn caller(&self) -> &Caller {
+        &self.caller
     }
 
     /// Takes bytes that were read.
@@ -92,7 +100,12 @@ impl Conversation {
             head_only: head.is_head(),
             close: head.close || self.is_last,
         };
-        let admitted = guard.judge(&head).and_then(|()| routes::find(&head));
+        let admitted = guard.judge(&head).and_then(|caller| {
+            let route = routes::find(&head)?;
+            caller.check(route.role())?;
+            self.caller = caller;
+            Ok(route)
+        });
         let route = match admitted {
             Ok(_) if self.input.len() < total => {
                 self.total = Some(total);

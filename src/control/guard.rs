@@ -6,27 +6,27 @@
 //! here.
 
 use std::collections::BTreeMap;
-use std::fmt;
-use std::hint::black_box;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 use super::request::Head;
 use super::response::{HttpResponse, Note};
 use super::routes;
+use crate::keys::{Role, Token, Tokens};
 
 /// Error for a request that changes something, where that needs a token and none is configured.
 const NO_TOKEN_SET: &str = "a request that changes something needs a token, and this server has none: \
-     server.http_token_file names the file with one, or server.http_write \"open\" lets every process of its machine in";
+     server.http_tokens or server.http_token_file names the file with one, or server.http_write \"open\" lets every process of its machine in";
 /// Port that a URL leaves out.
 const HTTP_PORT: u16 = 80;
 
 /// Configuration of HTTP.
-#[derive(Clone, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct HttpRules {
     /// Names of this server besides the bound address and `localhost`, with or without a port.
     pub names: Vec<String>,
-    /// The token that every request must have.
-    pub token: Option<String>,
+    /// The tokens, of which every request must have one. None if no token is needed.
+    pub tokens: Option<Arc<Tokens>>,
     /// Requests that change something are refused while no token is configured.
     pub write_needs_token: bool,
     /// Texts of console commands by name.
@@ -35,17 +35,44 @@ pub struct HttpRules {
     pub node: String,
 }
 
-/// Shows that there is a token, never the token.
-impl fmt::Debug for HttpRules {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let token = self.token.as_ref().map(|_| "…");
-        f.debug_struct("HttpRules")
-            .field("names", &self.names)
-            .field("token", &token)
-            .field("write_needs_token", &self.write_needs_token)
-            .field("instructions", &self.instructions)
-            .field("node", &self.node)
-            .finish()
+/// Sender of an admitted request.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Caller {
+    /// Its token. None if no token was needed.
+    token: Option<Token>,
+}
+
+impl Caller {
+    /// Name of its token.
+    #[must_use]
+    pub fn name(&self) -> Option<&str> {
+        self.token.as_ref().map(|token| &*token.name)
+    }
+
+    /// Returns whether it is still admitted under these rules.
+    #[must_use]
+    pub fn is_admitted(&self, rules: &HttpRules) -> bool {
+        match (&self.token, &rules.tokens) {
+            (_, None) => true,
+            (Some(token), Some(tokens)) => tokens.has(token),
+            (None, Some(_)) => false,
+        }
+    }
+
+    /// Checks its role.
+    ///
+    /// # Errors
+    /// 403 if it has not the rights of `role`.
+    pub fn check(&self, role: Role) -> Result<(), HttpResponse> {
+        let Some(token) = self.token.as_ref().filter(|token| token.role < role) else {
+            return Ok(());
+        };
+        let (name, own) = (&token.name, token.role.as_str());
+        let why = format!(
+            "the token {name} has the role {own}, and this request needs {}",
+            role.as_str()
+        );
+        Err(HttpResponse::error(403, &why))
     }
 }
 
@@ -61,11 +88,11 @@ pub struct RequestGuard<'a> {
 }
 
 impl RequestGuard<'_> {
-    /// Judges a request by its head.
+    /// Judges a request by its head. Returns its sender.
     ///
     /// # Errors
     /// The response to a refused request: 421, 403 or 401.
-    pub fn judge(&self, head: &Head<'_>) -> Result<(), HttpResponse> {
+    pub fn judge(&self, head: &Head<'_>) -> Result<Caller, HttpResponse> {
         if head.host.is_some_and(|host| !self.is_ours(host)) {
             return Err(HttpResponse::error(
                 421,
@@ -82,24 +109,23 @@ impl RequestGuard<'_> {
         if head.cross_site && head.path != "/" {
             return Err(HttpResponse::error(403, "another site makes this request"));
         }
-        let is_open = routes::is_open(head.path);
-        let Some(token) = &self.rules.token else {
-            if self.rules.write_needs_token && !is_open && !is_read(head.method) {
+        if routes::is_open(head.path) {
+            return Ok(Caller::default());
+        }
+        let Some(tokens) = &self.rules.tokens else {
+            if self.rules.write_needs_token && !head.is_read() {
                 return Err(HttpResponse::error(401, NO_TOKEN_SET).noting(Note::Authenticate));
             }
-            return Ok(());
+            return Ok(Caller::default());
         };
-        if is_open {
-            return Ok(());
-        }
-        match head.authorization {
-            Some(text) if is_token(text, token) => Ok(()),
-            Some(_) => Err(HttpResponse::error(401, "the token is wrong").noting(Note::WrongToken)),
-            None => {
-                let answer =
-                    HttpResponse::error(401, "a token is needed: Authorization: Bearer TOKEN");
-                Err(answer.noting(Note::Authenticate))
-            }
+        let Some(text) = head.authorization else {
+            let answer = HttpResponse::error(401, "a token is needed: Authorization: Bearer TOKEN");
+            return Err(answer.noting(Note::Authenticate));
+        };
+        let token = given_token(text).and_then(|given| tokens.find(given));
+        match token.cloned() {
+            Some(token) => Ok(Caller { token: Some(token) }),
+            None => Err(HttpResponse::error(401, "the token is wrong").noting(Note::WrongToken)),
         }
     }
 
@@ -142,17 +168,11 @@ impl RequestGuard<'_> {
     }
 }
 
-/// Returns whether requests with this method change nothing.
-fn is_read(method: &str) -> bool {
-    matches!(method, "GET" | "HEAD")
-}
-
-/// Returns whether the header has this token.
-fn is_token(authorization: &str, token: &str) -> bool {
-    let Some((scheme, given)) = authorization.split_once(' ') else {
-        return false;
-    };
-    scheme.eq_ignore_ascii_case("Bearer") && equal(given.trim().as_bytes(), token.as_bytes())
+/// The token in a header.
+fn given_token(authorization: &str) -> Option<&str> {
+    let (scheme, given) = authorization.split_once(' ')?;
+    let is_bearer = scheme.eq_ignore_ascii_case("Bearer");
+    is_bearer.then(|| given.trim())
 }
 
 /// Parses an address without a port, in the form of an authority.
@@ -166,19 +186,12 @@ fn parse_ip(text: &str) -> Option<IpAddr> {
     }
 }
 
-/// Compares two secrets in a time that depends only on their lengths.
-fn equal(given: &[u8], secret: &[u8]) -> bool {
-    let mut difference = u8::from(given.len() != secret.len());
-    for (a, b) in given.iter().zip(secret) {
-        difference |= black_box(a ^ b);
-    }
-    black_box(difference) == 0
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::control::request::parse;
+    use crate::control::testing::admin;
+    use crate::keys::digest_of;
 
     /// Judges `line` with the header `lines` at the address `bound`, asked at `local`.
     fn judge(
@@ -186,7 +199,7 @@ mod tests {
         (bound, local): (&str, &str),
         line: &str,
         lines: &str,
-    ) -> Result<(), HttpResponse> {
+    ) -> Result<Caller, HttpResponse> {
         let guard = RequestGuard {
             rules,
             bound: bound.parse().unwrap(),
@@ -200,13 +213,13 @@ mod tests {
     fn status(rules: &HttpRules, line: &str, lines: &str) -> u16 {
         let local = ("127.0.0.1:1", "127.0.0.1:1");
         let judged = judge(rules, local, line, &format!("Host: localhost\r\n{lines}"));
-        judged.map_or_else(|refusal| refusal.status, |()| 200)
+        judged.map_or_else(|refusal| refusal.status, |_| 200)
     }
 
     fn rules(token: Option<&str>) -> HttpRules {
         HttpRules {
             names: vec!["ants.example".into(), "proxy:8443".into()],
-            token: token.map(String::from),
+            tokens: token.map(admin),
             ..HttpRules::default()
         }
     }
@@ -214,7 +227,7 @@ mod tests {
     fn table(bound: &str, local: &str, cases: &[(&str, u16)]) {
         for (lines, expected) in cases {
             let judged = judge(&rules(None), (bound, local), "GET /v1/hosts", lines);
-            let status = judged.map_or_else(|refusal| refusal.status, |()| 200);
+            let status = judged.map_or_else(|refusal| refusal.status, |_| 200);
             assert_eq!(status, *expected, "{lines}");
         }
     }
@@ -350,7 +363,41 @@ mod tests {
     }
 
     #[test]
+    fn a_caller_has_the_rights_of_its_token() {
+        let mut tokens = Tokens::default();
+        for role in Role::ALL {
+            let digest = digest_of(&format!("the {}", role.as_str()));
+            tokens.insert(role.as_str(), digest, role).unwrap();
+        }
+        let rules = HttpRules {
+            tokens: Some(Arc::new(tokens)),
+            ..HttpRules::default()
+        };
+        let local = ("127.0.0.1:1", "127.0.0.1:1");
+        for role in Role::ALL {
+            let lines = format!("Authorization: Bearer the {}", role.as_str());
+            let lines = format!("Host: localhost\r\n{lines}");
+            let caller = judge(&rules, local, "GET /v1/hosts", &lines).unwrap();
+            assert_eq!(caller.name(), Some(role.as_str()));
+            for needed in Role::ALL {
+                let status = caller.check(needed).map_or_else(|no| no.status, |()| 200);
+                let expected = if role >= needed { 200 } else { 403 };
+                assert_eq!(status, expected, "{role:?} {needed:?}");
+            }
+            assert!(caller.is_admitted(&rules));
+            let none = HttpRules {
+                tokens: Some(Arc::default()),
+                ..HttpRules::default()
+            };
+            assert!(!caller.is_admitted(&none));
+        }
+        assert_eq!(Caller::default().check(Role::Admin), Ok(()));
+    }
+
+    #[test]
     fn the_token_is_never_shown() {
-        assert!(!format!("{:?}", rules(Some("sesame"))).contains("sesame"));
+        let shown = format!("{:?}", rules(Some("sesame")));
+        let digest = crate::keys::Hex(&digest_of("sesame")).to_string();
+        assert!(!shown.contains("sesame") && !shown.contains(&digest), "{shown}");
     }
 }

@@ -3,7 +3,7 @@
 //!
 //! ```text
 //!  bytes ──▶ request::parse ─▶ RequestGuard ──────▶ routes ─────▶ Reply: Now a response,
-//!            framing, sizes    Host, Origin, token  one table            Ask the core, or
+//!            framing, sizes    Host, Origin, token  one table, roles     Ask the core, or
 //!            └───────────────── Conversation ─────────────┘              Follow events
 //! ```
 //!
@@ -21,7 +21,7 @@ pub mod response;
 pub mod routes;
 
 pub use conversation::{Conversation, Step};
-pub use guard::{HttpRules, RequestGuard};
+pub use guard::{Caller, HttpRules, RequestGuard};
 pub use response::HttpResponse;
 
 use crate::handlers::ak::Devices;

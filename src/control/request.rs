@@ -47,6 +47,12 @@ impl Head<'_> {
     pub fn is_head(&self) -> bool {
         self.method == "HEAD"
     }
+
+    /// Returns whether requests with this method change nothing.
+    #[must_use]
+    pub fn is_read(&self) -> bool {
+        matches!(self.method, "GET" | "HEAD")
+    }
 }
 
 /// The head at the beginning of `bytes` and its length in bytes, or `None` if it is not whole yet.

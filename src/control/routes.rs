@@ -20,7 +20,8 @@ use super::guard::HttpRules;
 use super::json;
 use super::page;
 use super::request::{Head, Parameter, Parameters, decode};
-use super::response::{HttpResponse, Note, Reply};
+use super::response::{Note, Reply, HttpResponse};
+use crate::keys::Role;
 use crate::metrics::{self, Measured, Metric, Source};
 
 /// A row of the table.
@@ -51,15 +52,27 @@ enum Query {
     Of(&'static [Parameter]),
 }
 
-/// Effect of an endpoint.
+/// Effect of an endpoint, and the role that it needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Access {
     /// It reads, and needs no token.
     Open,
     /// It changes nothing.
     Reads,
-    /// It changes something.
+    /// It sends to hosts, or changes what was sent.
+    Sends,
+    /// It changes something else.
     Writes,
+}
+
+impl Access {
+    const fn role(self) -> Role {
+        match self {
+            Self::Open | Self::Reads => Role::Read,
+            Self::Sends => Role::Dispatch,
+            Self::Writes => Role::Admin,
+        }
+    }
 }
 
 /// Work that a request causes.
@@ -92,7 +105,7 @@ enum Handler {
     Follow,
 }
 
-use Access::{Open, Reads, Writes};
+use Access::{Open, Reads, Sends, Writes};
 use Cost::{Memory, Page, StoreRead, StoreWrite, Stream, Walk};
 use Handler::{Body, Follow, Now};
 use Parameter::{By, Command, Cursor, Limit, State};
@@ -123,13 +136,13 @@ const ENDPOINTS: &[Endpoint] = &[
         answer: "hosts as columns: id, state, seconds of silence, group; at most 100,000 and 4 MB on a page" },
     Endpoint { methods: "GET, HEAD", path: "/v1/tasks", query: Query::Of(&[Limit(PAGE_TASKS_MAX), Cursor]), access: Reads, cost: Page, handler: Handler::Ask(tasks),
         answer: "open and recently ended tasks, the newest first, each with its number of hosts by state: `{\"tasks\":[…],\"next\":CURSOR or null}`" },
-    Endpoint { methods: "POST", path: "/v1/tasks", query: NONE, access: Writes, cost: StoreWrite, handler: Body(new_task),
+    Endpoint { methods: "POST", path: "/v1/tasks", query: NONE, access: Sends, cost: StoreWrite, handler: Body(new_task),
         answer: "sends a task: 201 with the state of each host; named hosts that were never seen stand under `unknown`" },
     Endpoint { methods: "GET, HEAD", path: "/v1/tasks/KEY", query: Query::Of(&[Limit(PAGE_TASK_HOSTS_MAX), Cursor]), access: Reads, cost: StoreRead, handler: Handler::Ask(task),
         answer: "any stored task, with the state and the results of each host" },
     Endpoint { methods: "GET, HEAD", path: "/v1/tasks/KEY/hosts/HOST/output", query: Query::Of(&[Command]), access: Reads, cost: StoreRead, handler: Handler::Ask(output),
         answer: "all bytes of an output" },
-    Endpoint { methods: "POST", path: "/v1/commands", query: NONE, access: Writes, cost: Memory, handler: Body(new_command),
+    Endpoint { methods: "POST", path: "/v1/commands", query: NONE, access: Sends, cost: Memory, handler: Body(new_command),
         answer: "sends a console command: 202 with its `id`" },
     Endpoint { methods: "GET, HEAD", path: "/v1/commands/ID", query: NONE, access: Reads, cost: StoreRead, handler: Handler::Ask(command),
         answer: "the answers to a console command" },
@@ -233,6 +246,12 @@ pub fn find(head: &Head<'_>) -> Result<Route, HttpResponse> {
 }
 
 impl Route {
+    /// The role that the request needs.
+    #[must_use]
+    pub fn role(&self) -> Role {
+        self.endpoint.access.role()
+    }
+
     /// Answers the request with this `body`. `number` is random, and identifies its task.
     #[must_use]
     pub fn handle(
@@ -829,7 +848,7 @@ mod tests {
     fn only_get_and_head_change_nothing() {
         for row in ENDPOINTS {
             let reads = row.methods.starts_with("GET");
-            assert_eq!(row.access == Writes, !reads, "{row:?}");
+            assert_eq!(row.access.role() > Role::Read, !reads, "{row:?}");
             assert!(reads || row.methods.split(", ").count() == 1, "{row:?}");
         }
         for (path, open) in [
@@ -846,7 +865,7 @@ mod tests {
 
     /// The table of `docs/http.md`.
     fn documented() -> String {
-        let mut table = "| Request | Access | Cost | Answer |\n|---|---|---|---|\n".to_owned();
+        let mut table = "| Request | Role | Cost | Answer |\n|---|---|---|---|\n".to_owned();
         for row in ENDPOINTS {
             let method = row.methods.split(", ").next().unwrap();
             let parameters = match row.query {
@@ -863,9 +882,8 @@ mod tests {
             let query = examples.collect::<Vec<_>>().join("&");
             let mark = if query.is_empty() { "" } else { "?" };
             let access = match row.access {
-                Open => "reads, without a token",
-                Reads => "reads",
-                Writes => "writes",
+                Open => "read, without a token",
+                Reads | Sends | Writes => row.access.role().as_str(),
             };
             let cost = match row.cost {
                 Memory => "memory",

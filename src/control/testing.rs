@@ -1,6 +1,7 @@
 //! A made-up fleet, for tests only.
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
 
 use crate::handlers::Moment;
 use crate::handlers::ak::Devices;
@@ -8,6 +9,7 @@ use crate::handlers::reach::Targets;
 use crate::handlers::stats::Stats;
 use crate::handlers::view::{Filter, HostView, Page, StoreView};
 use crate::ids::HostId;
+use crate::keys::{Role, Tokens, digest_of};
 use crate::time::{Instant, UnixMs};
 
 use super::{Fleet, HttpContext};
@@ -98,6 +100,14 @@ impl Fleet for Ants {
     fn key_prefix(&self) -> &str {
         "AC"
     }
+}
+
+/// One administrator's token.
+pub(crate) fn admin(token: &str) -> Arc<Tokens> {
+    let mut tokens = Tokens::default();
+    let added = tokens.insert("ops", digest_of(token), Role::Admin);
+    added.expect("the first token");
+    Arc::new(tokens)
 }
 
 /// Context of `ants`, 90.5 s after the start and without other metrics.

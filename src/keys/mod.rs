@@ -1,4 +1,4 @@
-//! Keyed sessions, pure: proofs, tags, and the permission to use a key.
+//! Keyed sessions, pure: proofs, tags, and the permission to use a key. Also the tokens of HTTP.
 //!
 //! ```text
 //!   Ring ── KEY_ID, id ──▶ Key ─┐
@@ -17,6 +17,7 @@ mod hex;
 mod proof;
 mod ring;
 mod seal;
+mod tokens;
 #[cfg(test)]
 mod tests;
 
@@ -25,6 +26,7 @@ pub use hex::{Hex, bytes_of};
 pub use proof::{Directions, Nonce, Transcript};
 pub use ring::{Access, Key, Network, Ring, is_pattern};
 pub use seal::{Guard, Open, Seal, TAG_BYTES};
+pub use tokens::{Role, Token, TokenFault, Tokens, digest_of, is_token_name};
 
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;

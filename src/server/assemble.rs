@@ -1,6 +1,5 @@
 //! The values that each room receives from the configuration. No room receives the `Config`.
 
-#[cfg(feature = "tls")]
 use std::sync::Arc;
 
 use crate::codec::Framing;
@@ -77,7 +76,10 @@ pub fn first_seq(now: UnixMs) -> u64 {
 pub fn http_rules(config: &Config) -> HttpRules {
     HttpRules {
         names: config.server.http_names.clone(),
-        token: config.server.http_token.clone(),
+        // A single token that is among the others already is no error here.
+        tokens: (config.server.all_tokens())
+            .unwrap_or_else(|_| config.server.tokens.clone())
+            .map(Arc::new),
         write_needs_token: config.server.http_write == HttpWrite::Token,
         instructions: config.instructions.clone(),
         node: config.server.name.clone(),
@@ -237,6 +239,7 @@ pub fn maker(config: &Config) -> Result<Make, BindError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::keys::Role;
 
     #[test]
     fn what_the_configuration_says_reaches_the_rooms() {
@@ -251,7 +254,8 @@ mod tests {
         assert_eq!(settings(&config).connections_per_ip, Some(3));
         assert_eq!(reload(&config).tuning.framing.limit, 100);
         assert!(reload(&config).tuning.offline_on_shutdown);
-        assert_eq!(reload(&config).http.token, config.server.http_token);
+        let tokens = reload(&config).http.tokens.unwrap();
+        assert_eq!(tokens.find("a token of sixteen").unwrap().role, Role::Admin);
         assert!(store_settings(&config).clear_on_done);
     }
 

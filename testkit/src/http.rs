@@ -52,6 +52,17 @@ pub fn request(server: SocketAddr, head: &str) -> Answer {
     exchange(server, head, "")
 }
 
+/// Sends `body` as JSON under the request line `line`, with the header lines `headers`.
+#[track_caller]
+pub fn send(server: SocketAddr, line: &str, headers: &str, body: &str) -> Answer {
+    let length = body.len();
+    let head = format!(
+        "{line} HTTP/1.1\r\nHost: {server}\r\nContent-Type: application/json\r\n\
+         Content-Length: {length}\r\n{headers}"
+    );
+    exchange(server, &head, body)
+}
+
 /// The same where the server may die under it: the status.
 pub fn try_post(server: SocketAddr, path: &str, body: &str) -> Option<u16> {
     let bytes = try_exchange(server, &post_head(server, path, body), body).ok()?;

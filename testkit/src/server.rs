@@ -279,6 +279,7 @@ impl Log {
 }
 
 /// Output of a program that ends by itself.
+#[derive(Debug)]
 pub struct Ended {
     /// Its exit status; `None` if a signal ended it.
     pub status: Option<i32>,

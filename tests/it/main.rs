@@ -43,4 +43,5 @@ mod tls;
 mod tls_agent;
 #[cfg(feature = "tls")]
 mod tls_store;
+mod tokens;
 mod usage;

@@ -344,7 +344,7 @@ fn a_server_is_open_only_in_so_many_words() {
     assert_eq!(
         error(r#"{"server": {"http": "0.0.0.0:80"}, "auth": "none"}"#),
         "config.json: server.http: 0.0.0.0:80 is not a loopback address while \
-         server.http_token_file is null; it may be one only with a token"
+         server.http_token_file is null; it may be one only with a token (or several, server.http_tokens)"
     );
 }
 

@@ -26,7 +26,7 @@ use mio::net::TcpStream;
 use crate::control::conversation::CONTINUE;
 use crate::control::response::{Note, Reply, ResponseBuilder};
 use crate::control::{
-    Conversation, HttpContext, HttpResponse, HttpRules, RequestGuard, Step, events,
+    Caller, Conversation, HttpContext, HttpRules, RequestGuard, HttpResponse, Step, events,
 };
 use crate::handlers::request::Response;
 use crate::limits::{
@@ -201,6 +201,11 @@ impl Connection {
     /// Returns whether its response is delayed.
     pub(super) fn is_delayed(&self) -> bool {
         matches!(self.phase, Phase::Delayed(_))
+    }
+
+    /// Sender of its last admitted request.
+    pub(super) fn caller(&self) -> &Caller {
+        self.conversation.caller()
     }
 
     /// Returns whether it follows the events.

@@ -166,11 +166,19 @@ impl Web {
         &self.stats
     }
 
-    /// Replaces the rules from the next request on. A token can be replaced but not removed: the
-    /// address decides whether a token is required, and it changes only at a restart.
+    /// Replaces the rules from the next request on. The last token cannot be removed: the address
+    /// decides whether tokens are required, and it changes only at a restart.
     pub fn set_rules(&mut self, rules: HttpRules) {
-        let token = rules.token.or_else(|| self.rules.token.take());
-        self.rules = HttpRules { token, ..rules };
+        let tokens = rules.tokens.or_else(|| self.rules.tokens.take());
+        self.rules = HttpRules { tokens, ..rules };
+        // A follower whose token is gone would go on without it.
+        for token in self.followers.clone() {
+            if let Some(slot) = self.slot_of(token)
+                && !self.connections[slot].caller().is_admitted(&self.rules)
+            {
+                self.close(slot);
+            }
+        }
     }
 
     /// Registers the listener.

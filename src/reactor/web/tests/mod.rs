@@ -9,7 +9,7 @@ use std::time::{Duration, Instant as WallInstant};
 use mio::{Events, Poll};
 
 use super::*;
-use crate::control::testing::{Ants, context};
+use crate::control::testing::{Ants, admin, context};
 use crate::handlers::Moment;
 use crate::limits::{
     HTTP_ANSWER_S_MAX, HTTP_LINGER_S_MAX, HTTP_PROGRESS_BYTES, HTTP_REQUEST_S_MAX, HTTP_STALLED_S,
@@ -579,7 +579,7 @@ fn new_rules_apply_from_the_next_request() {
     client.ask("/readyz");
     assert_eq!(lp.answer(&mut client).0, 200);
     lp.web.set_rules(HttpRules {
-        token: Some("sesame".into()),
+        tokens: Some(admin("sesame")),
         ..HttpRules::default()
     });
     client.ask("/readyz");
@@ -595,7 +595,7 @@ fn new_rules_apply_from_the_next_request() {
 fn a_wrong_token_is_counted_and_delayed() {
     let mut lp = Loop::new();
     lp.web.set_rules(HttpRules {
-        token: Some("sesame".into()),
+        tokens: Some(admin("sesame")),
         ..HttpRules::default()
     });
     let mut guesser = lp.client();
@@ -628,7 +628,7 @@ fn a_wrong_token_is_counted_and_delayed() {
 fn a_stop_sends_delayed_answers_at_once() {
     let mut lp = Loop::new();
     lp.web.set_rules(HttpRules {
-        token: Some("sesame".into()),
+        tokens: Some(admin("sesame")),
         ..HttpRules::default()
     });
     let mut guesser = lp.client();

@@ -222,7 +222,7 @@ fn a_post_passes_all_checks() {
         }
     }
     lp.web.set_rules(HttpRules {
-        token: Some("sesame".into()),
+        tokens: Some(admin("sesame")),
         ..HttpRules::default()
     });
     let mut client = lp.client();

@@ -1,0 +1,148 @@
+//! Tokens of the HTTP API: roles, files and reloads.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use rustix::process::Signal;
+use testkit::server::run;
+
+use super::support::http::{self, request};
+use super::support::{Home, Host, Server, until_so};
+
+/// Prints a new token of this role by the program. Returns the token, and its line for the file.
+fn new_token(dir: &Path, name: &str, role: &str) -> (String, String) {
+    let ended = run(dir, &["token", name, "--role", role]);
+    assert_eq!(ended.status, Some(0), "{ended:?}");
+    let mut lines = ended.stdout.lines().map(str::to_owned);
+    let pair = (lines.next().expect("a token"), lines.next().expect("a line"));
+    assert_eq!(lines.next(), None);
+    pair
+}
+
+fn write_tokens(home: &Home, lines: &[&str]) {
+    let path = home.path().join("tokens.json");
+    fs::write(&path, format!("{{{}}}", lines.join(",\n"))).expect("the file is written");
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("it is ours");
+}
+
+/// Status and body of the answer to `line` with a token and a body.
+fn ask(server: &Server, line: &str, token: &str, body: &str) -> (u16, String) {
+    let headers = format!("Authorization: Bearer {token}\r\n");
+    let answer = http::send(server.http, line, &headers, body);
+    (answer.status, answer.body)
+}
+
+const READS: [&str; 7] = [
+    "/healthz",
+    "/readyz",
+    "/metrics",
+    "/v1/hosts",
+    "/v1/tasks",
+    "/v1/events/recent",
+    "/v1/reach",
+];
+const SENDS: [(&str, &str); 2] = [
+    ("POST /v1/tasks", r#"{"key":"AC1","commands":{"a":1},"hosts":["h"]}"#),
+    ("POST /v1/commands", r#"{"command":"uptime"}"#),
+];
+
+#[test]
+fn a_role_bounds_what_a_token_may_do() {
+    let mut home = Home::embedded();
+    home.set("server.http_tokens", "tokens.json");
+    let tokens = ["read", "dispatch", "admin"].map(|role| new_token(home.path(), role, role));
+    write_tokens(&home, &tokens.each_ref().map(|(_, line)| line.as_str()));
+    let server = home.start();
+    until_so("the store is up", || ask(&server, "GET /readyz", &tokens[0].0, "").0 == 200);
+    for (rights, (token, _)) in tokens.iter().enumerate() {
+        for path in READS {
+            assert_eq!(ask(&server, &format!("GET {path}"), token, "").0, 200, "{path}");
+        }
+        let forget = ask(&server, "DELETE /v1/hosts/h-9", token, "");
+        assert_eq!(forget.0, if rights == 2 { 404 } else { 403 }, "{forget:?}");
+        for (line, body) in SENDS {
+            let sent = ask(&server, line, token, body);
+            assert_eq!(sent.0 == 403, rights == 0, "{line}: {sent:?}");
+            assert_ne!(sent.0, 401, "{line}: {sent:?}");
+        }
+    }
+    let refused = ask(&server, SENDS[0].0, &tokens[0].0, SENDS[0].1).1;
+    assert!(refused.contains("the token read has the role read"), "{refused}");
+    for wrong in ["", "x", &tokens[0].0[1..]] {
+        assert_eq!(ask(&server, "GET /v1/hosts", wrong, "").0, 401);
+    }
+    assert_eq!(ask(&server, "GET /healthz", "x", "").0, 200);
+    // Neither a token nor a digest stands in the log.
+    let log = server.log().join("\n");
+    for (token, line) in &tokens {
+        let digest = line.split('"').nth(7).expect("a digest");
+        assert_eq!(digest.len(), 64, "{line}");
+        assert!(!log.contains(token.as_str()) && !log.contains(digest), "{log}");
+    }
+}
+
+#[test]
+fn a_reload_takes_over_other_tokens() {
+    let mut home = Home::embedded();
+    home.set("server.http_tokens", "tokens.json");
+    home.set("server.http_token_file", "single");
+    let single = home.path().join("single");
+    fs::write(&single, "a-token-of-some-length\n").unwrap();
+    fs::set_permissions(&single, fs::Permissions::from_mode(0o600)).unwrap();
+    let (old, old_line) = new_token(home.path(), "old", "read");
+    let (new, new_line) = new_token(home.path(), "new", "admin");
+    write_tokens(&home, &[&old_line]);
+    let server = home.start();
+    let status = |token: &str| ask(&server, "GET /v1/hosts", token, "").0;
+    assert_eq!((status(&old), status(&new)), (200, 401));
+    assert_eq!(status("a-token-of-some-length"), 200);
+    write_tokens(&home, &[&new_line]);
+    server.signal(Signal::HUP);
+    until_so("the other token is taken over", || status(&new) == 200);
+    assert_eq!((status(&old), status("a-token-of-some-length")), (401, 200));
+    server.logged(&["server.http_tokens", "gone or changed", "old"]);
+    // A damaged file changes nothing.
+    write_tokens(&home, &["\"x\": 1"]);
+    server.signal(Signal::HUP);
+    server.logged(&["tokens.json: x: is a number"]);
+    assert_eq!(status(&new), 200);
+}
+
+#[test]
+fn a_tokens_file_that_others_can_write_is_refused() {
+    let mut home = Home::embedded();
+    home.set("server.http_tokens", "tokens.json");
+    write_tokens(&home, &[]);
+    let path = home.path().join("tokens.json");
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o622)).unwrap();
+    home.write_config();
+    let ended = run(home.path(), &["check-config"]);
+    assert_eq!(ended.status, Some(2), "{ended:?}");
+    assert!(ended.stderr.contains("chmod go-w"), "{}", ended.stderr);
+}
+
+#[test]
+fn a_follower_ends_with_its_token() {
+    let mut home = Home::embedded();
+    home.set("server.http_tokens", "tokens.json");
+    let (old, old_line) = new_token(home.path(), "old", "read");
+    let (_, new_line) = new_token(home.path(), "new", "read");
+    write_tokens(&home, &[&old_line]);
+    let server = home.start();
+    let address = server.http;
+    let head = format!(
+        "GET /v1/events HTTP/1.1\r\nHost: {address}\r\nAuthorization: Bearer {old}\r\n"
+    );
+    let follower = std::thread::spawn(move || request(address, &head));
+    until_so("it follows", || {
+        let page = ask(&server, "GET /metrics", &old, "").1;
+        page.lines().any(|line| line == "anthill_http_followers 1")
+    });
+    let host = Host::named(server.tcp, "127.0.0.1", "web-1");
+    write_tokens(&home, &[&new_line]);
+    server.signal(Signal::HUP);
+    let heard = follower.join().expect("the stream ends");
+    assert!(heard.body.contains("web-1"), "{heard:?}");
+    drop(host);
+}
