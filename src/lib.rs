@@ -77,7 +77,7 @@ pub mod time;
 pub mod wheel;
 
 pub use config::{Config, ConfigError, Overrides};
-pub use handlers::effect::{Event, EventKind};
+pub use handlers::effect::{AuditRecord, Event, EventKind};
 pub use handlers::view::Filter;
 pub use ids::HostId;
 pub use server::{

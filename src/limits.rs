@@ -309,6 +309,11 @@ pub const HTTP_SPARE_ASKS_MAX: usize = HTTP_SPARE_MAX / 2;
 /// Delay of the response to a wrong token, in milliseconds. The connection is not read meanwhile,
 /// and is the first to be closed when room is needed.
 pub const HTTP_TOKEN_DELAY_MS: u64 = 1_000;
+/// Characters of each text in the record of a request that changes something. The rest is cut off.
+pub const AUDIT_TEXT_CHARS_MAX: usize = 200;
+/// Refused requests to change something that raise an event `audit`, each second. The others are
+/// counted only: a stranger must not fill the event stream.
+pub const AUDIT_REFUSALS_PER_S_MAX: u64 = 32;
 /// Bytes requested from an HTTP socket in one call.
 pub const HTTP_READ_BYTES: usize = 16 * 1024;
 /// HTTP requests answered in a turn: at most one of each connection, and within [`TURN_SLICE_US`].

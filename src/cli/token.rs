@@ -22,7 +22,10 @@ pub fn run(args: &TokenArgs) -> Result<(), Failure> {
     getrandom::fill(&mut random)
         .map_err(|error| Failure::failed(format!("the system gives no random numbers: {error}")))?;
     let token = Hex(&random).to_string();
-    print(&format!("{token}\n{}\n", line(name, &token, args.role.as_str())))?;
+    print(&format!(
+        "{token}\n{}\n",
+        line(name, &token, args.role.as_str())
+    ))?;
     print_note(
         "The first line is the token: only its holder needs it. The second belongs into the file \
          that server.http_tokens names, between { and }.",
@@ -33,7 +36,11 @@ pub fn run(args: &TokenArgs) -> Result<(), Failure> {
 /// The line of a token in the file.
 fn line(name: &str, token: &str, role: &str) -> String {
     let digest = Hex(&digest_of(token)).to_string();
-    format!("{}: {}", json!(name), json!({"sha256": digest, "role": role}))
+    format!(
+        "{}: {}",
+        json!(name),
+        json!({"sha256": digest, "role": role})
+    )
 }
 
 #[cfg(test)]
@@ -45,6 +52,9 @@ mod tests {
         let line = line("ops", "sesame", "dispatch");
         let digest = "d0c04f4b1951e4aeaaec8223ed2039e542f3aae805a6fa7f6d794e5afff5d272";
         let entries: serde_json::Value = serde_json::from_str(&format!("{{{line}}}")).unwrap();
-        assert_eq!(entries, json!({"ops": {"sha256": digest, "role": "dispatch"}}));
+        assert_eq!(
+            entries,
+            json!({"ops": {"sha256": digest, "role": "dispatch"}})
+        );
     }
 }

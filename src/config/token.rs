@@ -136,12 +136,18 @@ mod tests {
     fn errors_of_tokens_files_hide_the_digests() {
         let entry = |more: &str| format!(r#"{{"a": {{"sha256": "{HEX}"{more}}}}}"#);
         for (text, said) in [
-            ("[]".to_owned(), "tokens.json: is a list, and must be an object"),
+            (
+                "[]".to_owned(),
+                "tokens.json: is a list, and must be an object",
+            ),
             (
                 r#"{"10.0.0.1": {}}"#.to_owned(),
                 "tokens.json: 10.0.0.1: is no name of a token: it may be 1 to 64 of A-Z a-z 0-9 . _ -, and no IP address",
             ),
-            (r#"{"a": {}}"#.to_owned(), "tokens.json: a: has no \"sha256\""),
+            (
+                r#"{"a": {}}"#.to_owned(),
+                "tokens.json: a: has no \"sha256\"",
+            ),
             (entry(""), "tokens.json: a: has no \"role\""),
             (
                 entry(r#", "role": "root""#),
@@ -163,10 +169,18 @@ mod tests {
         }
         let unknown = parse_tokens("tokens.json", &entry(r#", "roles": "read""#));
         let unknown = unknown.unwrap_err().to_string();
-        assert!(unknown.starts_with("tokens.json: unknown key a.roles ("), "{unknown}");
+        assert!(
+            unknown.starts_with("tokens.json: unknown key a.roles ("),
+            "{unknown}"
+        );
         let target = entry(r#", "role": "dispatch", "target": "web-*""#);
-        let target = parse_tokens("tokens.json", &target).unwrap_err().to_string();
-        assert!(target.starts_with("tokens.json: a.target: is not supported yet"), "{target}");
+        let target = parse_tokens("tokens.json", &target)
+            .unwrap_err()
+            .to_string();
+        assert!(
+            target.starts_with("tokens.json: a.target: is not supported yet"),
+            "{target}"
+        );
     }
 
     #[test]

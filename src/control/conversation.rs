@@ -12,6 +12,7 @@
 //! [`Step::More`].
 
 use super::HttpContext;
+use super::audit::{Audited, Draft};
 use super::body::{BodyReader, Progress};
 use super::guard::{Caller, RequestGuard};
 use super::request;
@@ -36,6 +37,10 @@ pub struct Conversation {
     body: Option<BodyReader>,
     /// Sender of the last admitted request.
     caller: Caller,
+    /// Record of the request, if it changes something.
+    draft: Option<Draft>,
+    /// Records of answered requests that change something: at most one between two steps.
+    audited: Option<Audited>,
 }
 
 /// Result of a step.
@@ -100,8 +105,14 @@ impl Conversation {
             head_only: head.is_head(),
             close: head.close || self.is_last,
         };
+        let draft = &mut self.draft;
+        *draft = Draft::of(&head);
         let admitted = guard.judge(&head).and_then(|caller| {
-            let route = routes::find(&head)?;
+            let found = routes::find(&head);
+            if let Some(draft) = draft {
+                draft.admitted(&caller, head.method, found.as_ref().ok());
+            }
+            let route = found?;
             caller.check(route.role())?;
             self.caller = caller;
             Ok(route)
@@ -138,6 +149,9 @@ impl Conversation {
                 if let Reply::Follow = reply {
                     self.forget(usize::MAX);
                 }
+                if let (Reply::Ask(ask), Some(draft)) = (&reply, &mut self.draft) {
+                    draft.asked(ask);
+                }
                 Step::Reply(reply)
             }
         }
@@ -147,7 +161,28 @@ impl Conversation {
     pub fn respond(&mut self, response: &HttpResponse, out: &mut Vec<u8>) -> bool {
         let sending = self.sending.take().unwrap_or(Sending::LAST);
         response.write(sending, out);
+        self.note_audit(response);
         sending.close
+    }
+
+    /// Takes the record of a request that has been answered since the last call, if it changes
+    /// something.
+    pub fn take_audited(&mut self) -> Option<Audited> {
+        self.audited.take()
+    }
+
+    /// Ends without a response. The request may have changed something all the same.
+    pub fn abandon(&mut self) {
+        if self.sending.is_some() {
+            let response = HttpResponse::error(500, "the connection ended before the answer");
+            self.note_audit(&response);
+        }
+    }
+
+    fn note_audit(&mut self, response: &HttpResponse) {
+        let draft = self.draft.take();
+        let ended = draft.map(|draft| draft.ended(response));
+        self.audited = ended.or(self.audited.take());
     }
 
     /// Appends a response to `out` after which no further request is read.
@@ -160,6 +195,7 @@ impl Conversation {
             },
             out,
         );
+        self.note_audit(refusal);
         self.forget(usize::MAX);
     }
 

@@ -84,6 +84,17 @@ pub fn write(json: &mut Json, event: &effect::Event, node: &str) {
             json.optional("reason", reason.as_deref());
             json.member("state", state);
         }
+        EventKind::Audit(record) => {
+            begin(json, "audit", "");
+            json.optional("key", record.key.as_deref());
+            if let Some(count) = record.count {
+                json.member("count", count);
+            }
+            json.member("by", &*record.by);
+            json.member("what", &*record.what);
+            json.optional("target", record.target.as_deref());
+            json.member("result", &*record.result);
+        }
         EventKind::Outside(News::Target { target, state }) => {
             begin(json, "reach", target);
             json.member("state", state);

@@ -398,6 +398,9 @@ mod tests {
     fn the_token_is_never_shown() {
         let shown = format!("{:?}", rules(Some("sesame")));
         let digest = crate::keys::Hex(&digest_of("sesame")).to_string();
-        assert!(!shown.contains("sesame") && !shown.contains(&digest), "{shown}");
+        assert!(
+            !shown.contains("sesame") && !shown.contains(&digest),
+            "{shown}"
+        );
     }
 }

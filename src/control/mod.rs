@@ -10,6 +10,7 @@
 //! A [`Conversation`] is one connection. Its [`response::Reply`] travels to the socket as it is. A
 //! request that can be refused by its head is refused before its body is read.
 
+pub mod audit;
 pub mod body;
 pub mod conversation;
 pub mod events;

@@ -32,6 +32,8 @@ pub struct HttpResponse {
     pub note: Note,
     /// The body.
     pub body: Vec<u8>,
+    /// Number of hosts that the request concerned, if it is known.
+    pub hosts: Option<u64>,
 }
 
 /// A header line that some statuses must have.
@@ -113,13 +115,32 @@ impl HttpResponse {
         self
     }
 
+    /// Returns the response with the number of hosts that the request concerned.
+    #[must_use]
+    pub fn concerning(mut self, hosts: u64) -> Self {
+        self.hosts = Some(hosts);
+        self
+    }
+
     fn with_body(status: u16, content_type: &'static str, body: Vec<u8>) -> Self {
         Self {
             status,
             content_type,
             note: Note::None,
             body,
+            hosts: None,
         }
+    }
+
+    /// The text of an error.
+    #[must_use]
+    pub fn error_text(&self) -> String {
+        #[derive(serde::Deserialize)]
+        struct Said {
+            error: String,
+        }
+        let said = serde_json::from_slice::<Said>(&self.body);
+        said.map_or_else(|_| String::new(), |said| said.error)
     }
 
     /// Appends the bytes of the response to `out`.
@@ -266,16 +287,23 @@ impl ResponseBuilder {
             }
             Response::Output(bytes) => return Some(HttpResponse::bytes(std::mem::take(bytes))),
             Response::Forgotten { host } => {
-                return Some(HttpResponse::object(|json| {
-                    json.member("id", &*host);
-                    json.member("state", "forgotten");
-                }));
+                return Some(
+                    HttpResponse::object(|json| {
+                        json.member("id", &*host);
+                        json.member("state", "forgotten");
+                    })
+                    .concerning(1),
+                );
             }
             Response::Error { kind, text } => {
                 return Some(HttpResponse::error(status(*kind), text));
             }
         };
-        is_whole.then(|| HttpResponse::json(status, self.json.finish()))
+        let count = self.answer.hosts();
+        is_whole.then(|| HttpResponse {
+            hosts: count,
+            ..HttpResponse::json(status, self.json.finish())
+        })
     }
 }
 

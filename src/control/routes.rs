@@ -20,7 +20,7 @@ use super::guard::HttpRules;
 use super::json;
 use super::page;
 use super::request::{Head, Parameter, Parameters, decode};
-use super::response::{Note, Reply, HttpResponse};
+use super::response::{HttpResponse, Note, Reply};
 use crate::keys::Role;
 use crate::metrics::{self, Measured, Metric, Source};
 
@@ -270,6 +270,21 @@ impl Route {
                 Err(refusal) => Reply::Now(refusal),
             },
         })
+    }
+
+    /// The path, with its names in capitals.
+    #[must_use]
+    pub fn pattern(&self) -> &'static str {
+        self.endpoint.path
+    }
+
+    /// The name in the path that stands for `pattern`.
+    #[must_use]
+    pub fn named(&self, pattern: &str) -> Option<&str> {
+        let capitals = |segment: &&str| segment.starts_with(|c: char| c.is_ascii_uppercase());
+        let mut patterns = self.endpoint.path.split('/').filter(capitals);
+        let index = patterns.position(|segment| segment == pattern)?;
+        self.names.get(index).map(String::as_str)
     }
 
     /// A name in the path, by its number from 0.

@@ -12,7 +12,7 @@ use crate::time::{Instant, Span};
 use super::auth::{Auth, Nonces};
 use super::context::{Ctx, Env, StoreState};
 use super::deadline_cache::DeadlineCache;
-use super::effect::{Effect, Effects, EventKind};
+use super::effect::{AuditRecord, Effect, Effects, EventKind};
 use super::fleet::Fleet;
 use super::fleet::host::{Host, Marks, Peer, Presence};
 use super::fleet::session::Session;
@@ -306,10 +306,33 @@ impl Core {
                 state: Some(state),
                 reason,
                 count: None,
+                audit: None,
                 stamp,
             },
         );
         step.cx.tell(stamp, EventKind::Outside(news));
+    }
+
+    /// Publishes a request over HTTP that has changed something, or was refused. `by_stranger`: its
+    /// sender has no right to be here, so its event pushes no other out of the recent ones.
+    pub fn audit(&mut self, at: Moment, record: AuditRecord, by_stranger: bool, fx: &mut Effects) {
+        let mut step = self.step(at, fx);
+        let stamp = step.cx.stamp();
+        let record = Box::new(record);
+        step.outbox.notice(
+            &mut step.cx,
+            Notice {
+                event: "audit",
+                about: None,
+                state: None,
+                reason: None,
+                count: record.count,
+                audit: Some(record.clone()),
+                stamp,
+            },
+        );
+        step.cx
+            .tell_about(stamp, EventKind::Audit(record), by_stranger);
     }
 
     /// Begins the end of the server. With `offline` every host goes offline, else the presence stays

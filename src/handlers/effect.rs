@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use crate::codec::message::{Push, Reply};
 use crate::ids::{ConnId, HostId, TaskKey};
 use crate::keys::Directions;
+pub use crate::store::op::AuditRecord;
 use crate::store::op::{Reason, Stamp, TaskState};
 
 use crate::handlers::outside::News;
@@ -186,6 +187,8 @@ pub enum EventKind {
     },
     /// A device or a target has changed.
     Outside(News),
+    /// A request over HTTP has changed something, or was refused.
+    Audit(Box<AuditRecord>),
 }
 
 /// A line for the log, before it is formatted: repeated ones are limited by `what` and `who`.

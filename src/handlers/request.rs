@@ -191,6 +191,18 @@ pub struct Datagram {
     pub text: CompactString,
 }
 
+impl Response {
+    /// Number of hosts that the request concerned, if the answer says it.
+    #[must_use]
+    pub fn hosts(&self) -> Option<u64> {
+        match self {
+            Self::Dispatched { hosts, .. } => Some(hosts.len() as u64),
+            Self::Commanded { hosts, .. } => Some(hosts.len() as u64),
+            _ => None,
+        }
+    }
+}
+
 impl From<(ErrorKind, String)> for Response {
     fn from((kind, text): (ErrorKind, String)) -> Self {
         Self::Error { kind, text }

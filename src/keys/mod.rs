@@ -17,9 +17,9 @@ mod hex;
 mod proof;
 mod ring;
 mod seal;
-mod tokens;
 #[cfg(test)]
 mod tests;
+mod tokens;
 
 pub use content::{Content, Window};
 pub use hex::{Hex, bytes_of};

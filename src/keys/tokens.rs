@@ -71,7 +71,9 @@ pub enum TokenFault {
     #[error("is given twice")]
     Twice,
     /// The name is invalid.
-    #[error("is no name of a token: it may be 1 to {NAME_CHARS_MAX} of A-Z a-z 0-9 . _ -, and no IP address")]
+    #[error(
+        "is no name of a token: it may be 1 to {NAME_CHARS_MAX} of A-Z a-z 0-9 . _ -, and no IP address"
+    )]
     Name,
     /// There are too many.
     #[error("is one too many: there may be {HTTP_TOKENS_MAX}")]
@@ -225,8 +227,16 @@ mod tests {
 
     #[test]
     fn a_changed_token_is_gone_and_new() {
-        let old = tokens(&[("a", "1", Role::Read), ("b", "2", Role::Read), ("c", "3", Role::Read)]);
-        let new = tokens(&[("a", "1", Role::Read), ("b", "2", Role::Admin), ("d", "4", Role::Read)]);
+        let old = tokens(&[
+            ("a", "1", Role::Read),
+            ("b", "2", Role::Read),
+            ("c", "3", Role::Read),
+        ]);
+        let new = tokens(&[
+            ("a", "1", Role::Read),
+            ("b", "2", Role::Admin),
+            ("d", "4", Role::Read),
+        ]);
         assert_eq!(old.changes(&new), (vec!["b", "c"], vec!["b", "d"]));
         assert_eq!(old.changes(&old), (vec![], vec![]));
     }

@@ -5,11 +5,14 @@
 
 use std::net::SocketAddr;
 
-use crate::handlers::effect::{Event, EventKind, Note};
+use crate::control::audit::OK as AUDIT_OK;
+use crate::handlers::effect::{AuditRecord, Event, EventKind, Note};
 use crate::limits::LOG_TRACE_BYTES_MAX;
 
 /// Target of the lines on hosts that go online or offline.
 const PRESENCE: &str = "presence";
+/// Target of the lines on requests over HTTP that change something.
+const AUDIT: &str = "audit";
 /// Target of the lines on tasks.
 const TASK: &str = "task";
 /// Target of the lines on what peers send.
@@ -80,6 +83,7 @@ pub fn event(event: &Event) {
                 "{host}: {code}: a result, exit {exit}"
             );
         }
+        EventKind::Audit(record) => audit(record),
         EventKind::MassOffline { .. }
         | EventKind::Quarantine { .. }
         | EventKind::Duplicate { .. }
@@ -87,6 +91,29 @@ pub fn event(event: &Event) {
         | EventKind::UnknownKeys { .. }
         | EventKind::Outside(_) => {}
     }
+}
+
+/// Writes the line of a request that has changed something, or was refused.
+fn audit(record: &AuditRecord) {
+    let AuditRecord {
+        by,
+        what,
+        key,
+        target,
+        count,
+        result,
+    } = record;
+    let about = key.as_deref().or(target.as_deref()).unwrap_or_default();
+    let level = match result.as_str() {
+        AUDIT_OK => log::Level::Info,
+        _ => log::Level::Warn,
+    };
+    let blank = if about.is_empty() { "" } else { " " };
+    let hosts = count.map_or(String::new(), |count| format!(", {count} hosts"));
+    log::log!(
+        target: AUDIT, level, by:% = by, what:% = what, about:% = about, result:% = result;
+        "{by}: {what}{blank}{about}{hosts}: {result}"
+    );
 }
 
 /// Returns whether received messages are logged. It costs one comparison.

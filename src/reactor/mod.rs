@@ -558,6 +558,21 @@ impl Reactor {
         for (requester, request) in self.web.take_requests() {
             self.request(requester, request, at);
         }
+        self.publish_audits(at);
+    }
+
+    /// Publishes requests over HTTP that have changed something, or were refused.
+    fn publish_audits(&mut self, at: Moment) {
+        let audits = self.web.take_audits();
+        if audits.is_empty() {
+            return;
+        }
+        self.driver.with(|core, effects| {
+            for (record, by_stranger) in audits {
+                core.audit(at, record, by_stranger, effects);
+            }
+        });
+        self.apply(at);
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::op::{Answer, Dispatch, Notice, Progress, Reason, Stamp, TaskResult};
+use super::op::{Answer, AuditRecord, Dispatch, Notice, Progress, Reason, Stamp, TaskResult};
 use super::schema::event;
 use crate::ids::HostId;
 
@@ -18,6 +18,7 @@ pub(super) struct StreamEvent<'a> {
     command: Option<&'a str>,
     state: Option<&'a str>,
     count: Option<u64>,
+    audit: Option<&'a AuditRecord>,
 }
 
 impl<'a> StreamEvent<'a> {
@@ -31,6 +32,7 @@ impl<'a> StreamEvent<'a> {
             command: None,
             state: None,
             count: None,
+            audit: None,
         }
     }
 
@@ -85,10 +87,13 @@ impl<'a> StreamEvent<'a> {
     }
 
     pub fn notice(op: &'a Notice) -> Self {
+        let audit = op.audit.as_deref();
         Self {
+            key: audit.and_then(|audit| audit.key.as_deref()),
             state: op.state,
             reason: op.reason.as_deref(),
             count: op.count,
+            audit,
             ..Self::new(op.event, op.about.as_deref().unwrap_or_default(), op.stamp)
         }
     }
@@ -108,6 +113,16 @@ impl<'a> StreamEvent<'a> {
             (event::COMMAND, text(self.command)),
             (event::STATE, text(self.state)),
             (event::COUNT, self.count.and_then(number)),
+            (event::BY, text(self.audit.map(|audit| &*audit.by))),
+            (event::WHAT, text(self.audit.map(|audit| &*audit.what))),
+            (
+                event::TARGET,
+                text(self.audit.and_then(|audit| audit.target.as_deref())),
+            ),
+            (
+                event::RESULT_OF,
+                text(self.audit.map(|audit| &*audit.result)),
+            ),
         ];
         let present = |(name, value)| Some((name, value?));
         fields.into_iter().filter_map(present)

@@ -254,7 +254,7 @@ pub struct Inventory {
 /// An event of the fleet itself.
 #[derive(Clone, Debug)]
 pub struct Notice {
-    /// Its name: `mass-offline`, `quarantine`, `duplicate-id`, `new-ids`, `unknown-keys`, `device` or `reach`.
+    /// Its name: `mass-offline`, `quarantine`, `duplicate-id`, `new-ids`, `unknown-keys`, `device`, `reach` or `audit`.
     pub event: &'static str,
     /// The host, device or target; none for an event of the whole fleet.
     pub about: Option<String>,
@@ -264,8 +264,27 @@ pub struct Notice {
     pub reason: Option<String>,
     /// Its count, if the event has one.
     pub count: Option<u64>,
+    /// The request, of an event `audit`.
+    pub audit: Option<Box<AuditRecord>>,
     /// Time and number.
     pub stamp: Stamp,
+}
+
+/// A request over HTTP to change something, done or refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AuditRecord {
+    /// Name of its token, else the address of the peer.
+    pub by: String,
+    /// Method and endpoint, such as `POST /v1/tasks`.
+    pub what: String,
+    /// Key of the task, or id of the console command.
+    pub key: Option<String>,
+    /// The host, or the target.
+    pub target: Option<String>,
+    /// Number of hosts that it concerns, if it is known.
+    pub count: Option<u64>,
+    /// `ok`, else the status and the error.
+    pub result: String,
 }
 
 /// Origin of a report, returned with its outcome.

@@ -236,6 +236,14 @@ pub mod event {
     pub const STATE: &str = "state";
     /// Count.
     pub const COUNT: &str = "count";
+    /// Name of the token, or address of the peer.
+    pub const BY: &str = "by";
+    /// Method and endpoint.
+    pub const WHAT: &str = "what";
+    /// The host, or the target.
+    pub const TARGET: &str = "target";
+    /// Result of a request.
+    pub const RESULT_OF: &str = "result";
 
     /// A host is online.
     pub const ONLINE: &str = "online";

@@ -15,7 +15,10 @@ fn new_token(dir: &Path, name: &str, role: &str) -> (String, String) {
     let ended = run(dir, &["token", name, "--role", role]);
     assert_eq!(ended.status, Some(0), "{ended:?}");
     let mut lines = ended.stdout.lines().map(str::to_owned);
-    let pair = (lines.next().expect("a token"), lines.next().expect("a line"));
+    let pair = (
+        lines.next().expect("a token"),
+        lines.next().expect("a line"),
+    );
     assert_eq!(lines.next(), None);
     pair
 }
@@ -43,7 +46,10 @@ const READS: [&str; 7] = [
     "/v1/reach",
 ];
 const SENDS: [(&str, &str); 2] = [
-    ("POST /v1/tasks", r#"{"key":"AC1","commands":{"a":1},"hosts":["h"]}"#),
+    (
+        "POST /v1/tasks",
+        r#"{"key":"AC1","commands":{"a":1},"hosts":["h"]}"#,
+    ),
     ("POST /v1/commands", r#"{"command":"uptime"}"#),
 ];
 
@@ -54,10 +60,16 @@ fn a_role_bounds_what_a_token_may_do() {
     let tokens = ["read", "dispatch", "admin"].map(|role| new_token(home.path(), role, role));
     write_tokens(&home, &tokens.each_ref().map(|(_, line)| line.as_str()));
     let server = home.start();
-    until_so("the store is up", || ask(&server, "GET /readyz", &tokens[0].0, "").0 == 200);
+    until_so("the store is up", || {
+        ask(&server, "GET /readyz", &tokens[0].0, "").0 == 200
+    });
     for (rights, (token, _)) in tokens.iter().enumerate() {
         for path in READS {
-            assert_eq!(ask(&server, &format!("GET {path}"), token, "").0, 200, "{path}");
+            assert_eq!(
+                ask(&server, &format!("GET {path}"), token, "").0,
+                200,
+                "{path}"
+            );
         }
         let forget = ask(&server, "DELETE /v1/hosts/h-9", token, "");
         assert_eq!(forget.0, if rights == 2 { 404 } else { 403 }, "{forget:?}");
@@ -68,7 +80,10 @@ fn a_role_bounds_what_a_token_may_do() {
         }
     }
     let refused = ask(&server, SENDS[0].0, &tokens[0].0, SENDS[0].1).1;
-    assert!(refused.contains("the token read has the role read"), "{refused}");
+    assert!(
+        refused.contains("the token read has the role read"),
+        "{refused}"
+    );
     for wrong in ["", "x", &tokens[0].0[1..]] {
         assert_eq!(ask(&server, "GET /v1/hosts", wrong, "").0, 401);
     }
@@ -78,7 +93,10 @@ fn a_role_bounds_what_a_token_may_do() {
     for (token, line) in &tokens {
         let digest = line.split('"').nth(7).expect("a digest");
         assert_eq!(digest.len(), 64, "{line}");
-        assert!(!log.contains(token.as_str()) && !log.contains(digest), "{log}");
+        assert!(
+            !log.contains(token.as_str()) && !log.contains(digest),
+            "{log}"
+        );
     }
 }
 
@@ -131,9 +149,8 @@ fn a_follower_ends_with_its_token() {
     write_tokens(&home, &[&old_line]);
     let server = home.start();
     let address = server.http;
-    let head = format!(
-        "GET /v1/events HTTP/1.1\r\nHost: {address}\r\nAuthorization: Bearer {old}\r\n"
-    );
+    let head =
+        format!("GET /v1/events HTTP/1.1\r\nHost: {address}\r\nAuthorization: Bearer {old}\r\n");
     let follower = std::thread::spawn(move || request(address, &head));
     until_so("it follows", || {
         let page = ask(&server, "GET /metrics", &old, "").1;
@@ -145,4 +162,83 @@ fn a_follower_ends_with_its_token() {
     let heard = follower.join().expect("the stream ends");
     assert!(heard.body.contains("web-1"), "{heard:?}");
     drop(host);
+}
+
+#[test]
+fn a_change_raises_an_audit() {
+    let mut home = Home::embedded();
+    home.set("server.http_tokens", "tokens.json");
+    let (ops, ops_line) = new_token(home.path(), "ops", "dispatch");
+    let (board, board_line) = new_token(home.path(), "board", "read");
+    write_tokens(&home, &[&ops_line, &board_line]);
+    let server = home.start();
+    let host = Host::named(server.tcp, "127.0.0.1", "web-1");
+    until_so("the host is online", || {
+        ask(&server, "GET /v1/hosts?state=online", &ops, "")
+            .1
+            .contains("web-1")
+    });
+    let task = r#"{"key":"AC1","commands":{"secret-word":1},"hosts":["web-1"]}"#;
+    until_so("the store is up", || {
+        ask(&server, "GET /readyz", &ops, "").0 == 200
+    });
+    assert_eq!(ask(&server, "POST /v1/tasks", &ops, task).0, 201);
+    assert_eq!(ask(&server, "POST /v1/tasks", &ops, task).0, 409);
+    assert_eq!(ask(&server, "DELETE /v1/hosts/web-1", &board, "").0, 403);
+    assert_eq!(ask(&server, "POST /v1/tasks", "wrong", task).0, 401);
+    assert_eq!(ask(&server, "GET /v1/hosts", &board, "").0, 200);
+    let audits = || -> Vec<serde_json::Value> {
+        let page = ask(&server, "GET /v1/events/recent", &board, "").1;
+        let page: serde_json::Value = serde_json::from_str(&page).expect("JSON");
+        let events = page["events"].as_array().expect("events").iter();
+        events
+            .filter(|event| event["event"] == "audit")
+            .cloned()
+            .collect()
+    };
+    until_so("four audits", || audits().len() == 4);
+    let wanted = [
+        ("ops", "POST /v1/tasks", "key", "AC1", "ok"),
+        ("ops", "POST /v1/tasks", "key", "AC1", "409 "),
+        ("board", "DELETE /v1/hosts/HOST", "target", "web-1", "403 "),
+        ("127.0.0.1", "POST /v1/tasks", "", "", "401 "),
+    ];
+    for (audit, (by, what, about, name, result)) in audits().iter().zip(wanted) {
+        assert_eq!((&audit["by"], &audit["what"]), (&by.into(), &what.into()));
+        if !about.is_empty() {
+            assert_eq!(audit[about], name, "{audit}");
+        }
+        let said = audit["result"].as_str().expect("a result");
+        assert!(said.starts_with(result), "{audit}");
+    }
+    assert_eq!(audits()[0]["count"], 1);
+    server.logged(&["ops: POST /v1/tasks AC1, 1 hosts: ok"]);
+    server.logged(&["board: DELETE /v1/hosts/HOST web-1: 403"]);
+    let log = server.log().join("\n");
+    assert!(!log.contains(&ops) && !log.contains("secret-word"), "{log}");
+    drop(host);
+}
+
+#[test]
+fn refusals_of_strangers_are_bounded() {
+    let mut home = Home::embedded();
+    home.set("server.http_tokens", "tokens.json");
+    let (board, line) = new_token(home.path(), "board", "read");
+    write_tokens(&home, &[&line]);
+    let server = home.start();
+    let metric = |name: &str| -> u64 {
+        let page = ask(&server, "GET /metrics", &board, "").1;
+        let line = page.lines().find_map(|line| line.strip_prefix(name));
+        line.expect(name).trim().parse().expect("a number")
+    };
+    // Without a token there is no delay.
+    until_so("some refusals raise no event", || {
+        for _ in 0..64 {
+            assert_eq!(
+                http::send(server.http, "POST /v1/tasks", "", "{}").status,
+                401
+            );
+        }
+        metric("anthill_http_refusals_unaudited_total ") > 0
+    });
 }

@@ -166,6 +166,7 @@ impl Step<'_> {
             state: None,
             reason,
             count,
+            audit: None,
             stamp,
         };
         self.outbox.notice(&mut self.cx, notice);

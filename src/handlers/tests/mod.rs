@@ -182,6 +182,7 @@ impl World {
                         exit,
                     } => format!("result {host} {code} {command} {exit}"),
                     EventKind::Outside(news) => format!("{news:?}"),
+                    EventKind::Audit(record) => format!("{record:?}"),
                 });
             }
         }

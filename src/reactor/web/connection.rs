@@ -23,10 +23,11 @@ use std::net::{IpAddr, Shutdown, SocketAddr};
 use mio::Token;
 use mio::net::TcpStream;
 
+use crate::control::audit::Audited;
 use crate::control::conversation::CONTINUE;
 use crate::control::response::{Note, Reply, ResponseBuilder};
 use crate::control::{
-    Caller, Conversation, HttpContext, HttpRules, RequestGuard, HttpResponse, Step, events,
+    Caller, Conversation, HttpContext, HttpResponse, HttpRules, RequestGuard, Step, events,
 };
 use crate::handlers::request::Response;
 use crate::limits::{
@@ -206,6 +207,22 @@ impl Connection {
     /// Sender of its last admitted request.
     pub(super) fn caller(&self) -> &Caller {
         self.conversation.caller()
+    }
+
+    /// Takes the record of the request that was answered last, if it changes something.
+    pub(super) fn take_audited(&mut self) -> Option<Audited> {
+        let mut audited = self.conversation.take_audited()?;
+        if audited.record.by.is_empty() {
+            audited.record.by = self.peer.to_string();
+        }
+        Some(audited)
+    }
+
+    /// Ends without an answer to the request under way.
+    pub(super) fn abandon(&mut self) {
+        if self.phase == Phase::Asking {
+            self.conversation.abandon();
+        }
     }
 
     /// Returns whether it follows the events.

@@ -27,11 +27,12 @@ use socket2::Socket;
 use crate::control::events::Recent;
 use crate::control::response::{Note, Reply};
 use crate::control::{HttpContext, HttpResponse, HttpRules, events};
-use crate::handlers::effect::Event;
+use crate::handlers::effect::{AuditRecord, Event};
 use crate::handlers::request::{Request, Response};
 use crate::limits::{
-    HTTP_ACCEPT_RETRY_MS, HTTP_ACCEPTS_PER_TURN_MAX, HTTP_ANSWERS_PER_TURN_MAX,
-    HTTP_CONNECTIONS_MAX, HTTP_FOLLOWERS_MAX, HTTP_READ_BYTES, HTTP_SPARE_ASKS_MAX, HTTP_SPARE_MAX,
+    AUDIT_REFUSALS_PER_S_MAX, HTTP_ACCEPT_RETRY_MS, HTTP_ACCEPTS_PER_TURN_MAX,
+    HTTP_ANSWERS_PER_TURN_MAX, HTTP_CONNECTIONS_MAX, HTTP_FOLLOWERS_MAX, HTTP_READ_BYTES,
+    HTTP_SPARE_ASKS_MAX, HTTP_SPARE_MAX,
 };
 use crate::metrics::{Measured, Metric, Source};
 use crate::time::{Instant, Span};
@@ -67,6 +68,11 @@ pub struct Web {
     scratch: Box<[u8]>,
     /// Requests for the core: at most one per connection.
     requests: Vec<(u64, Request)>,
+    /// Records of requests that change something, with whether the sender was a stranger: at most
+    /// two per connection and turn.
+    audits: Vec<(AuditRecord, bool)>,
+    /// Refused requests that raised an event in the second that began then.
+    refusals: (Instant, u64),
     /// Connections that follow the events.
     followers: Vec<Token>,
     /// The last events.
@@ -89,6 +95,7 @@ pub struct WebStats {
     pub panics: u64,
     pub followers: u64,
     pub followers_dropped: u64,
+    pub refusals_unaudited: u64,
 }
 
 #[rustfmt::skip] // A table: name, meaning, value.
@@ -105,6 +112,7 @@ impl Measured for WebStats {
         Metric::new("anthill_http_wrong_tokens_total", "HTTP requests refused for a wrong token.", |s| s.wrong_tokens),
         Metric::new("anthill_http_panics_total", "HTTP connections closed because answering them panicked.", |s| s.panics),
         Metric::new("anthill_http_followers_dropped_total", "HTTP connections closed for not reading the events fast enough.", |s| s.followers_dropped),
+        Metric::new("anthill_http_refusals_unaudited_total", "Refused HTTP requests to change something that raised no event `audit`, because there were too many in a second.", |s| s.refusals_unaudited),
     ];
 }
 
@@ -142,6 +150,8 @@ impl Web {
             waiting: None,
             scratch: vec![0; HTTP_READ_BYTES].into_boxed_slice(),
             requests: Vec::new(),
+            audits: Vec::new(),
+            refusals: (Instant::ZERO, 0),
             followers: Vec::new(),
             recent: Recent::default(),
             stats: WebStats::default(),
@@ -261,6 +271,7 @@ impl Web {
                     self.stats.timeouts += 1;
                     self.stats.answered(status);
                     self.enqueue(token);
+                    self.collect_audit(slot, now);
                 }
                 Late::Over => {
                     self.stats.timeouts += u64::from(!lingering);
@@ -280,6 +291,32 @@ impl Web {
     /// every [`run_ready`](Self::run_ready).
     pub fn take_requests(&mut self) -> Vec<(u64, Request)> {
         std::mem::take(&mut self.requests)
+    }
+
+    /// Takes the records of requests that change something since the last call, each with whether
+    /// its sender was a stranger.
+    pub fn take_audits(&mut self) -> Vec<(AuditRecord, bool)> {
+        std::mem::take(&mut self.audits)
+    }
+
+    /// Takes the record of a connection's last request, if it changes something and is to raise an
+    /// event.
+    fn collect_audit(&mut self, slot: usize, now: Instant) {
+        let Some(audited) = self.connections[slot].take_audited() else {
+            return;
+        };
+        if audited.is_refused {
+            let (since, count) = &mut self.refusals;
+            if now.since(*since) >= Span::from_secs(1) {
+                (*since, *count) = (now, 0);
+            }
+            *count += 1;
+            if *count > AUDIT_REFUSALS_PER_S_MAX {
+                self.stats.refusals_unaudited += 1;
+                return;
+            }
+        }
+        self.audits.push((audited.record, audited.is_stranger));
     }
 
     /// Passes the core's answer to a requester. If that has disconnected or timed out, the answer
@@ -500,6 +537,10 @@ impl Web {
             Driven::GONE
         });
         let worked = driven.reply.is_some() || driven.read >= HTTP_READ_BYTES;
+        if driven.progress == Progress::Gone {
+            self.connections[slot].abandon();
+        }
+        self.collect_audit(slot, now);
         match driven.progress {
             Progress::Blocked => {}
             Progress::Again => self.enqueue(token),
@@ -564,6 +605,7 @@ impl Web {
         self.stats.refused += 1;
         self.stats.answered(503);
         self.enqueue(token);
+        self.collect_audit(slot, now);
     }
 
     fn enqueue(&mut self, token: Token) {

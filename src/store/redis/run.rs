@@ -346,6 +346,7 @@ mod tests {
             state: None,
             reason: None,
             count: Some(1),
+            audit: None,
             stamp: STAMP,
         }))
     }

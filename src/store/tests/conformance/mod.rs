@@ -53,6 +53,7 @@ macro_rules! conformance_cases {
             only_offline_hosts_are_forgotten
             an_audit_adds_missing_hosts
             a_notice_is_an_event
+            an_audit_has_its_fields
             devices_and_targets_are_fields_of_hashes
             a_task_ends_with_only_its_book_when_cleared
             a_task_of_two_hosts_keeps_them_apart

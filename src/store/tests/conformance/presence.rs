@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use super::*;
-use crate::store::op::{Notice, Outside, Place};
+use crate::store::op::{AuditRecord, Notice, Outside, Place};
 
 pub fn coming_online_claims_the_host(open: &mut Factory<'_>) {
     let mut s = open(settings());
@@ -297,6 +297,7 @@ pub fn a_notice_is_an_event(open: &mut Factory<'_>) {
             state: None,
             reason: reason.map(str::to_owned),
             count,
+            audit: None,
             stamp: stamp(8),
         }))
     };
@@ -316,6 +317,41 @@ pub fn a_notice_is_an_event(open: &mut Factory<'_>) {
     );
     assert_eq!(told[1].get("reason"), None);
     assert_eq!(told[1]["host"], "", "it is about no host");
+}
+
+pub fn an_audit_has_its_fields(open: &mut Factory<'_>) {
+    let mut s = open(settings());
+    let record = AuditRecord {
+        by: "ops".to_owned(),
+        what: "POST /v1/tasks".to_owned(),
+        key: Some("AC1".to_owned()),
+        target: None,
+        count: Some(3),
+        result: "ok".to_owned(),
+    };
+    let op = Op::Notice(Box::new(Notice {
+        event: "audit",
+        about: None,
+        state: None,
+        reason: None,
+        count: record.count,
+        audit: Some(Box::new(record)),
+        stamp: stamp(8),
+    }));
+    run(&mut s, &[op]);
+    let told = events(&mut s).remove(0);
+    for (field, expected) in [
+        ("event", "audit"),
+        ("host", ""),
+        ("key", "AC1"),
+        ("count", "3"),
+        ("by", "ops"),
+        ("what", "POST /v1/tasks"),
+        ("result", "ok"),
+    ] {
+        assert_eq!(told[field], expected, "{field}");
+    }
+    assert_eq!(told.get("target"), None);
 }
 
 pub fn devices_and_targets_are_fields_of_hashes(open: &mut Factory<'_>) {

@@ -125,6 +125,7 @@ fn a_cut_batch_is_settled_up_to_the_cut() {
         state: None,
         reason: None,
         count: None,
+        audit: None,
         stamp: Stamp {
             at: UnixMs(0),
             seq: 0,
