@@ -62,6 +62,8 @@ pub enum Command {
     Output(OutputArgs),
     /// Show the latest events; with --follow, new events as they happen
     Events(EventsArgs),
+    /// Watch the fleet on the whole terminal: counts, losses, silences, open tasks
+    Top(TopArgs),
     /// Send commands to hosts from a prompt, and show their answers
     Console(ConsoleArgs),
     /// Run the agent of a host: send heartbeats, and run commands that the allow file names
@@ -470,6 +472,19 @@ pub struct AkSimArgs {
     /// Make every second answer invalid, in a dozen ways in turn
     #[arg(long)]
     pub bad_habits: bool,
+}
+
+/// Options of `top`.
+#[derive(Args)]
+pub struct TopArgs {
+    /// Target: only these hosts, e.g. 'web-*,!web-9' or role=web
+    #[arg(value_name = "TARGET")]
+    pub target: Option<String>,
+    /// Print one frame, of this terminal's size or 80 × 24, and end
+    #[arg(long)]
+    pub once: bool,
+    #[command(flatten)]
+    pub api: ApiArgs,
 }
 
 /// Options of `reach`.

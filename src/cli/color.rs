@@ -30,7 +30,8 @@ const fn is_wanted(terminal: bool, no_color: bool, dumb: bool) -> bool {
     terminal && !no_color && !dumb
 }
 
-fn is_on() -> bool {
+/// Returns whether stdout is coloured.
+pub fn is_on() -> bool {
     ON.get().copied().unwrap_or(false)
 }
 

@@ -47,6 +47,7 @@ mod task;
 mod tasks;
 mod terminal;
 mod token;
+mod top;
 mod usage;
 mod watch;
 
@@ -86,6 +87,7 @@ fn run(args: &[OsString], caught: Option<Caught>) -> Result<(), Failure> {
         Parsed::Run(Command::Task(args)) => task::run(&args),
         Parsed::Run(Command::Output(args)) => output::run(&args),
         Parsed::Run(Command::Events(args)) => events::run(&args),
+        Parsed::Run(Command::Top(args)) => top::run(&args),
         Parsed::Run(Command::Console(args)) => console::run(&args),
         Parsed::Run(Command::Bench(args)) => bench::run(&args),
         Parsed::Run(Command::BenchFloor(args)) => bench::floor(&args),

@@ -293,8 +293,8 @@ impl Route {
     }
 }
 
-fn document(route: &Route, _: &HttpContext<'_>, _: &HttpRules) -> HttpResponse {
-    page::document(route.known_tag.as_deref())
+fn document(route: &Route, _: &HttpContext<'_>, rules: &HttpRules) -> HttpResponse {
+    page::document(rules.tokens.is_some(), route.known_tag.as_deref())
 }
 
 fn file(route: &Route, _: &HttpContext<'_>, _: &HttpRules) -> HttpResponse {

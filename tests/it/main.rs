@@ -25,6 +25,7 @@ mod keys;
 mod many_hosts;
 mod names;
 mod outage;
+mod page;
 mod presence;
 mod reach;
 mod redis_groups;

@@ -52,8 +52,8 @@ function route() {
   }) ?? {};
   document.title = `${view.title ?? NAV.find(([key]) => key === name)?.[1]} · Anthill`;
   window.scrollTo(0, 0);
-  if (arrived && !main.querySelector('[autofocus]')) main.focus({ preventScroll: true });
-  main.querySelector('[autofocus]')?.focus();
+  if (view.focus) view.focus.focus();
+  else if (arrived && !main.contains(document.activeElement)) main.focus({ preventScroll: true });
 }
 
 for (const [key, name] of NAV) {
@@ -86,10 +86,11 @@ function askToken() {
   viewSignal?.abort();
   want(null);
   shownPath = 'token';
-  const field = h('input', { type: 'password', id: 'token', autocomplete: 'current-password', autofocus: true, required: true, spellcheck: 'false', 'aria-describedby': 'token-said' });
+  const field = h('input', { type: 'password', id: 'token', autocomplete: 'current-password', required: true, spellcheck: 'false', 'aria-describedby': 'token-said' });
   const form = h('form', { class: 'card form start' },
     h('h1', null, 'This server asks for a token'),
     h('p', { class: 'said bad', id: 'token-said', role: 'status' }, live.why === '' ? '' : `The server says: ${live.why}`),
+    h('input', { type: 'text', class: 'hidden', autocomplete: 'username', value: 'anthill', readonly: true, tabindex: -1, 'aria-hidden': 'true' }),
     h('label', { for: 'token' }, h('span', { class: 'label' }, 'Token'), field),
     h('div', null, h('button', { class: 'first', type: 'submit' }, 'Use the token')),
     h('p', { class: 'muted small' }, 'It is the content of the file that ', h('code', null, 'server.http_token_file'), ' names. This tab keeps it until it is closed, and sends it to no other server.'));

@@ -144,6 +144,5 @@ export function dispatch({ root, query, on, set, signal }) {
   form.addEventListener('submit', (event) => { event.preventDefault(); makePlan(); });
   on('summary', () => { if (!key.touched && live.health && !key.value.startsWith(live.health.key_prefix)) key.value = live.health.key_prefix + stamp(); });
   key.addEventListener('input', () => { key.touched = true; });
-  if (!retry && !field.input.value) field.input.setAttribute('autofocus', '');
-  return {};
+  return { focus: !retry && !field.input.value ? field.input : null };
 }

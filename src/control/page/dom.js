@@ -179,7 +179,6 @@ export const begin = () => { since = performance.now(); };
 /** Sorts numbers by `compare` in slices of a turn; `null` if `stop` says so. */
 export async function sorted(order, compare, stop) {
   const RUN = 2048;
-  begin();
   for (let at = 0; at < order.length; at += RUN) {
     order.subarray(at, at + RUN).sort(compare);
     await pause();

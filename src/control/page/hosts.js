@@ -36,6 +36,18 @@ export function completions(term) {
   return [...names];
 }
 
+/** Keys by which hosts stand in natural order: `web-9` before `web-10`. */
+export async function natural(fleet) {
+  if (fleet.keys) return fleet.keys;
+  const made = [];
+  begin();
+  for (let i = 0; i < fleet.length; i++) {
+    made.push(fleet.id[i].replace(/\d+/g, (digits) => digits.padStart(12, '0')));
+    if ((i & 1023) === 0) await pause();
+  }
+  return (fleet.keys = made);
+}
+
 export function hosts({ root, query, on, set, signal }) {
   let target = query.get('target') ?? '', only = query.get('state') ?? '', sort = query.get('sort') ?? 'id', down = query.get('down') === '1';
   let order = new Uint32Array(0), keys = [], cursor = 0, number = 0, ready = false;
@@ -104,19 +116,6 @@ export function hosts({ root, query, on, set, signal }) {
     below.firstChild.style.height = `${(order.length - last) * ROW}px`;
   }
 
-  function natural(fleet) {
-    if (fleet.keys) return fleet.keys;
-    return (async () => {
-      const made = [];
-      begin();
-      for (let i = 0; i < fleet.length; i++) {
-        made.push(fleet.id[i].replace(/\d+/g, (digits) => digits.padStart(12, '0')));
-        if ((i & 1023) === 0) await pause();
-      }
-      return (fleet.keys = made);
-    })();
-  }
-
   /** Filters and sorts. What is shown stays until the new order is there. */
   async function arrange() {
     const mine = ++number, { fleet } = live;
@@ -134,6 +133,7 @@ export function hosts({ root, query, on, set, signal }) {
     const byName = (a, b) => (keys[a] < keys[b] ? -1 : keys[a] > keys[b] ? 1 : 0), sign = down ? -1 : 1;
     const column = { state: fleet.state, group: fleet.group[0] };
     const first = sort === 'id' ? byName : sort === 'silence' ? (a, b) => fleet.silenceOf(a) - fleet.silenceOf(b) : (a, b) => column[sort][a] - column[sort][b];
+    begin();
     const done = await sorted(chosen.subarray(0, n), (a, b) => sign * first(a, b) || byName(a, b), () => mine !== number || signal.aborted);
     if (!done) return;
     [order, ready] = [done, true];

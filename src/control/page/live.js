@@ -170,6 +170,8 @@ export async function run() {
     if (document.hidden) { await sleep(3600000); continue; }
     connection = new AbortController();
     const { signal } = connection;
+    // Asked for before a request is refused.
+    if (document.documentElement.dataset.token === 'needed' && !token()) { live.why = ''; phase('token'); await sleep(3600000); phase('starting'); continue; }
     try {
       live.health = await ask('healthz', { patience: PATIENCE_MS, signal });
       await getSummary();

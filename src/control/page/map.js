@@ -1,7 +1,7 @@
 // Map: one cell a host, in blocks of a group, under headings of the group above it.
-import { begin, count, h, keyed, kind, mark, pause, plural, safe, show, span, table, to } from './dom.js';
+import { begin, count, h, keyed, kind, mark, pause, plural, safe, show, sorted, span, table, to } from './dom.js';
 import { live, want } from './live.js';
-import { completions, targetField } from './hosts.js';
+import { completions, natural, targetField } from './hosts.js';
 import { groupName, groupTarget } from './overview.js';
 
 const GROUPINGS = [['net24', 'Network'], ['node', 'Node'], ['label', 'Label …']];
@@ -10,7 +10,7 @@ const HEADING = 28, LABEL = 18, GAP = 12;
 
 export function map({ root, query, on, set, signal }) {
   let target = query.get('target') ?? '', by = query.get('by') ?? 'net24', colour = query.get('colour') ?? 'state';
-  let blocks = [], headings = [], place = null, size = 9, width = 0, height = 0, cursor = -1, drawn = 0;
+  let blocks = [], line = null, headings = [], place = null, size = 9, width = 0, height = 0, cursor = -1, drawn = 0;
   const remember = () => set({ target, by: by === 'net24' ? '' : by, colour: colour === 'state' ? '' : colour });
 
   const field = targetField({ value: target, changed: (text) => { if (text !== target) { target = text; remember(); fetchAll(); } }, options: completions });
@@ -60,7 +60,8 @@ export function map({ root, query, on, set, signal }) {
     if (!fleet) return;
     width = Math.max(240, board.clientWidth - 34);
     size = CELLS.find(([most]) => fleet.length <= most)[1];
-    const tree = new Map();
+    const tree = new Map(), keys = await natural(fleet), byName = (a, b) => (keys[a] < keys[b] ? -1 : keys[a] > keys[b] ? 1 : 0);
+    if (mine !== layoutNumber) return;
     begin();
     for (let i = 0; i < fleet.length; i++) {
       const outer = above(fleet, i), name = fleet.groups[inner()]?.[fleet.group[inner()][i]] ?? '';
@@ -70,7 +71,7 @@ export function map({ root, query, on, set, signal }) {
       if (leaf) leaf.push(i); else branch.set(name, [i]);
       if ((i & 2047) === 0) { await pause(); if (mine !== layoutNumber) return; }
     }
-    blocks = []; headings = [];
+    blocks = []; line = null; headings = [];
     place = new Float32Array(fleet.length * 2);
     let y = 0;
     for (const outer of [...tree.keys()].sort(compare)) {
@@ -81,7 +82,8 @@ export function map({ root, query, on, set, signal }) {
       y += HEADING;
       let x = 0, tallest = 0;
       for (const name of [...branch.keys()].sort(compare)) {
-        const leaf = branch.get(name);
+        const leaf = await sorted(Uint32Array.from(branch.get(name)), byName, () => mine !== layoutNumber);
+        if (!leaf) return;
         const columns = leaf.length > 1500 ? Infinity : Math.max(Math.ceil(Math.sqrt(leaf.length * 1.4)), Math.ceil(88 / size));
         const wide = Math.min(columns, Math.floor(width / size)), w = wide * size, tall = LABEL + Math.ceil(leaf.length / wide) * size;
         if (x && x + w > width) { x = 0; y += tallest + GAP; tallest = 0; }
@@ -239,7 +241,7 @@ export function map({ root, query, on, set, signal }) {
     const step = steps[event.key];
     if (step === undefined) return;
     event.preventDefault();
-    const line = blocks.flatMap((block) => block.leaf);
+    line ??= blocks.flatMap((block) => [...block.leaf]);
     let k = cursor < 0 ? -1 : line.indexOf(cursor);
     const block = blocks.find((b) => b.leaf.includes(cursor));
     if (step === 'first' || k < 0) k = 0;

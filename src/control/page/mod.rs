@@ -43,13 +43,17 @@ static DIGEST: LazyLock<String> = LazyLock::new(|| {
     digest(names.chain(contents))
 });
 
-/// The document with its placeholders filled in, and its tag.
-static INDEX: LazyLock<(String, String)> = LazyLock::new(|| {
+/// The document with its placeholders filled in, and its tag: for a server that is open, and for one
+/// that demands a token.
+static INDEX: LazyLock<[(String, String); 2]> = LazyLock::new(|| {
     let paths: Vec<_> = routes::paths().collect();
-    let text = DOCUMENT.replace("@DIGEST@", &DIGEST);
-    let text = text.replace("@PATHS@", &paths.join(" "));
-    let tag = tag(&digest([text.as_str()].into_iter()));
-    (text, tag)
+    ["open", "needed"].map(|token| {
+        let text = DOCUMENT.replace("@DIGEST@", &DIGEST);
+        let text = text.replace("@PATHS@", &paths.join(" "));
+        let text = text.replace("@TOKEN@", token);
+        let tag = tag(&digest([text.as_str()].into_iter()));
+        (text, tag)
+    })
 });
 
 static FILE_TAG: LazyLock<String> = LazyLock::new(|| tag(&DIGEST));
@@ -71,9 +75,10 @@ fn tag(digest: &str) -> String {
     format!("\"{digest}\"")
 }
 
-/// The document, or 304 if `known` has its tag.
-pub(crate) fn document(known: Option<&str>) -> HttpResponse {
-    let (text, tag) = &*INDEX;
+/// The document, or 304 if `known` has its tag. It says whether requests need a token, so that the page
+/// asks for it first.
+pub(crate) fn document(needs_token: bool, known: Option<&str>) -> HttpResponse {
+    let (text, tag) = &INDEX[usize::from(needs_token)];
     respond(HTML, text, tag, "no-cache", known)
 }
 
@@ -119,7 +124,7 @@ mod tests {
 
     #[test]
     fn all_files_are_small_and_served() {
-        let document = document(None);
+        let document = document(false, None);
         let text = String::from_utf8(document.body).unwrap();
         let mut bytes = text.len();
         for (name, _, content) in FILES {
@@ -137,24 +142,27 @@ mod tests {
 
     #[test]
     fn the_document_lists_the_paths_of_the_server() {
-        let text = String::from_utf8(document(None).body).unwrap();
+        let text = String::from_utf8(document(false, None).body).unwrap();
         assert!(!text.contains('@'), "{text}");
         let names = text.split_once("data-paths=\"").unwrap().1;
         let names: Vec<_> = names.split('"').next().unwrap().split(' ').collect();
         assert!(names.contains(&"/v1/hosts/HOST"), "{names:?}");
+        let needed = String::from_utf8(document(true, None).body).unwrap();
+        assert!(text.contains("data-token=\"open\""));
+        assert!(needed.contains("data-token=\"needed\""));
     }
 
     #[test]
     fn a_known_file_is_not_sent_again() {
-        let Note::Page { tag, caching } = document(None).note else {
+        let Note::Page { tag, caching } = document(false, None).note else {
             panic!("the document has no tag");
         };
         assert_eq!(caching, "no-cache");
         for known in [tag, "*", &format!("\"a\", W/{tag}")] {
-            let answer = document(Some(known));
+            let answer = document(false, Some(known));
             assert_eq!((answer.status, answer.body.len()), (304, 0), "{known}");
         }
-        assert_eq!(document(Some("\"a\"")).status, 200);
+        assert_eq!(document(false, Some("\"a\"")).status, 200);
         assert_eq!(file(&DIGEST, "app.js", Some(&FILE_TAG)).status, 304);
     }
 

@@ -100,7 +100,7 @@ export function overview({ root, on, signal }) {
       h('td', { class: 'num' }, count(g.online)), h('td', { class: 'num' }, count(g.offline))));
     if (summary.rest) groupRows.append(h('tr', null, h('td', { class: 'muted' }, `${plural(summary.rest.groups, 'more network')}`), h('td', { class: 'wide' }), h('td', { class: 'num' }, count(summary.rest.online)), h('td', { class: 'num' }, count(summary.rest.offline))));
     keyed(silentRows, summary.silent, (s) => s.id, (s) => s.silence_s, (s) => h('tr', null, h('td', null, hostLink(s.id)),
-      h('td', { class: `num ${s.silence_s > summary.timeout_s / 2 ? 'bad-text' : ''}` }, span(s.silence_s))));
+      h('td', { class: `num ${s.silence_s > summary.timeout_s * 2 / 3 ? 'bad-text' : ''}` }, span(s.silence_s))));
     if (!summary.silent.length) show(silentRows, 'none', h('tr', null, h('td', { colspan: 2, class: 'muted' }, 'No host is online.')));
   }
 

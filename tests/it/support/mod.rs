@@ -1,5 +1,6 @@
 //! Support for the end-to-end tests beside the testkit.
 
+pub mod browser;
 pub mod pace;
 pub mod reports;
 #[cfg(feature = "tls")]

@@ -1,0 +1,167 @@
+//! The page, in a browser.
+
+use super::support::browser::{Browser, ENTER};
+use super::support::{Home, Host, Server, until_so};
+
+const VIEWS: [&str; 7] = [
+    "Overview", "Map", "Hosts", "Tasks", "Dispatch", "Devices", "Targets",
+];
+
+fn address(server: &Server) -> String {
+    format!("http://{}/", server.http)
+}
+
+/// Waits until the overview shows this number under `label`.
+#[track_caller]
+fn until_tile(browser: &Browser, label: &str, value: &str) {
+    let script = format!(
+        "return [...document.querySelectorAll('.tile')].some((tile) => tile.children[0].innerText === {label:?}
+           && tile.children[1].innerText.trim() === {value:?})"
+    );
+    browser.until(&format!("{label} {value}"), &script);
+}
+
+#[track_caller]
+fn until_title(browser: &Browser, title: &str) {
+    browser.until(
+        &format!("the view {title}"),
+        &format!("return document.querySelector('h1')?.innerText === {title:?}"),
+    );
+}
+
+#[track_caller]
+fn assert_no_complaints(browser: &Browser) {
+    assert_eq!(browser.complaints(), Vec::<String>::new());
+}
+
+#[test]
+fn the_page_follows_the_fleet() {
+    let home = Home::embedded();
+    let server = home.start();
+    let browser = Browser::start("the_page_follows_the_fleet");
+    browser.open(&address(&server));
+    browser.until_text("No host has connected yet");
+    let mut hosts: Vec<Host> = ["web-1", "web-2", "web-3"]
+        .map(|id| Host::named(server.tcp, "127.0.7.1", id))
+        .into();
+    until_tile(&browser, "Online", "3");
+    browser.until_text("127.0.7.0/24");
+    drop(hosts.pop());
+    until_tile(&browser, "Online", "2");
+    until_tile(&browser, "Offline", "1");
+    browser.until_text("web-3 is offline: it closed its connection");
+
+    for view in VIEWS {
+        browser.click(view);
+        until_title(&browser, view);
+    }
+    browser.click("Hosts");
+    browser.until_text("3 hosts.");
+    browser.until_text("offline, closed");
+    drop(hosts.pop());
+    browser.until(
+        "web-2 offline in the list",
+        "return [...document.querySelectorAll('tr')].some((row) => /web-2\\s+offline/.test(row.innerText))",
+    );
+    browser.click("web-2");
+    until_title(&browser, "web-2");
+    browser.until_text("127.0.7.1");
+
+    // A phone: nothing is wider than the window.
+    browser.resize(400, 800);
+    for view in VIEWS {
+        browser.click(view);
+        until_title(&browser, view);
+        let wide = browser.script(
+            "const most = innerWidth; return [...document.querySelectorAll('body *')].filter((e) =>
+               e.getBoundingClientRect().right > most + 1 && !e.closest('.grid, .card, .hidden')).map((e) => e.outerHTML.slice(0, 99))
+             .concat(document.documentElement.scrollWidth > most ? [`${document.documentElement.scrollWidth}`] : [])",
+        );
+        assert_eq!(wide, serde_json::json!([]), "{view}");
+    }
+    assert_no_complaints(&browser);
+}
+
+#[test]
+fn hostile_names_are_shown_as_text() {
+    let home = Home::embedded();
+    let server = home.start();
+    let mut host = Host::named(server.tcp, "127.0.7.2", "web-1");
+    let hostile = "<img src=x onerror=alert(1)>\u{202e}gnp";
+    let report = format!(
+        r#"{{"flag":"ADH56","ACK":"keepRogerThat","reply":true,"systemInfoTask":{{"hostname":"{hostile}","MACAddress":"00:16","localAddrsIPV4":[]}}}}"#
+    );
+    host.ask(report.as_bytes());
+    let shown = || {
+        server
+            .host("web-1")
+            .is_some_and(|host| host["hostname"].is_string())
+    };
+    until_so("the report is shown", shown);
+    let browser = Browser::start("hostile_names_are_shown_as_text");
+    browser.open(&format!("{}#/host/web-1", address(&server)));
+    browser.until_text("<img src=x onerror=alert(1)>\\u{202e}gnp");
+    let images = browser.script("return document.querySelectorAll('main img').length");
+    assert_eq!(images, 0);
+    // A hostile address of a view is text as well.
+    browser.open(&format!("{}#/task/%3Cb%3E%E2%80%AE", address(&server)));
+    until_title(&browser, "<b>\\u{202e}");
+    browser.until_text("No such task");
+    let refused = "the server responded with a status of 404";
+    let complaints = browser.complaints();
+    assert!(
+        complaints.iter().all(|line| line.contains(refused)),
+        "{complaints:?}"
+    );
+}
+
+#[test]
+fn the_page_outlives_a_restart_of_the_server() {
+    let mut home = Home::embedded();
+    std::fs::write(home.path().join("token"), "sesame-sesame-sesame").unwrap();
+    use std::os::unix::fs::PermissionsExt;
+    let private = std::fs::Permissions::from_mode(0o600);
+    std::fs::set_permissions(home.path().join("token"), private).unwrap();
+    home.set("server.http_token_file", "token");
+    let server = home.start();
+    home.set("server.http", server.http.to_string());
+    home.set("server.tcp", server.tcp.to_string());
+    let _host = Host::named(server.tcp, "127.0.7.3", "web-1");
+
+    let browser = Browser::start("the_page_outlives_a_restart_of_the_server");
+    browser.open(&address(&server));
+    browser.until_text("This server asks for a token");
+    browser.keys(&format!("wrong-wrong-wrong-{ENTER}"));
+    browser.until_text("the token is wrong");
+    browser.keys(&format!("sesame-sesame-sesame{ENTER}"));
+    until_tile(&browser, "Online", "1");
+    browser.until_text("Live · as of");
+    assert!(
+        browser.url().ends_with('/') || browser.url().contains("#/"),
+        "{}",
+        browser.url()
+    );
+    // A reload of this tab needs no token again.
+    browser.open(&address(&server));
+    until_tile(&browser, "Online", "1");
+    let refused = "the server responded with a status of 401";
+    let complaints = browser.complaints();
+    assert!(
+        complaints.iter().all(|line| line.contains(refused)),
+        "{complaints:?}"
+    );
+
+    let tcp = server.tcp;
+    server.stop();
+    browser.until_text("The server does not answer since");
+    browser.until(
+        "no green",
+        "return document.body.classList.contains('stale')",
+    );
+    let _server = home.start();
+    let _other = Host::named(tcp, "127.0.7.3", "web-2");
+    browser.until_text("Live · as of");
+    until_tile(&browser, "Online", "2");
+    let banner = browser.script("return document.getElementById('banner').innerText");
+    assert_eq!(banner, "");
+}
